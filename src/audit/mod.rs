@@ -1,0 +1,11 @@
+//! What the kernel said: one SECCOMP audit record, from bytes of any dialect.
+//!
+//! Everything in a record that a process can choose (`comm`, `exe`, the numbers of the
+//! call) is hostile until it went through [`text`].
+
+pub mod parse;
+pub mod record;
+pub mod text;
+
+pub use record::{Action, ArchField, CallField, Id, Record, Stamp};
+pub use text::Text;

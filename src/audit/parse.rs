@@ -1,0 +1,1 @@
+//! Bytes → record, every dialect.

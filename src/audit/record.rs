@@ -1,0 +1,192 @@
+//! One SECCOMP record (audit type 1326), borrowed from the bytes it was parsed from.
+//!
+//! Fields and their order: `audit_seccomp` in the kernel's `kernel/auditsc.c`.
+
+use super::text::Text;
+use std::fmt;
+
+/// The audit message type of a SECCOMP record (`AUDIT_SECCOMP`, `linux/audit.h`).
+pub const SECCOMP: u16 = 1326;
+
+/// `SIGSYS` on every architecture but MIPS, Alpha, SPARC and PA-RISC (`signal(7)`).
+pub const SIGSYS: i32 = 31;
+
+/// One SECCOMP record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// When the kernel made it.
+    pub stamp: Stamp<'a>,
+    /// The event's serial number; 0 where the dialect does not carry it.
+    pub serial: u64,
+    /// Login uid, the one that survives `su`; [`Id::Unset`] for services.
+    pub auid: Id<'a>,
+    /// Real uid of the task.
+    pub uid: Id<'a>,
+    /// Real gid of the task.
+    pub gid: Id<'a>,
+    /// Audit session; [`Id::Unset`] for services.
+    pub session: Id<'a>,
+    /// LSM label of the task (`subj=`), absent where no LSM is active.
+    pub subject: Option<&'a [u8]>,
+    /// Thread group id in the *initial* PID namespace.
+    pub pid: u32,
+    /// Name of the *thread* that made the call, up to 15 bytes.
+    pub comm: Text<'a>,
+    /// Path of the executable; `None` for `(null)`, a task without an mm.
+    pub exe: Option<Text<'a>>,
+    /// The signal the filter raised, 0 for actions that raise none.
+    pub signal: i32,
+    /// The ABI the call was made in.
+    pub arch: ArchField<'a>,
+    /// The call. Any number is possible: the process chose it.
+    pub call: CallField<'a>,
+    /// A 32-bit call of a 64-bit kernel.
+    pub compat: bool,
+    /// Instruction pointer of the call.
+    pub ip: u64,
+    /// What the filter decided.
+    pub action: Action,
+}
+
+/// When a record was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stamp<'a> {
+    /// Milliseconds since the epoch.
+    Millis(i64),
+    /// A date in the locale of whoever ran `ausearch -i`: shown, never computed with.
+    Said(&'a [u8]),
+    /// The dialect carried none.
+    Unknown,
+}
+
+/// A uid, gid or session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Id<'a> {
+    /// As the kernel writes it.
+    Number(u32),
+    /// As `ausearch -i` writes it, resolved on the machine it ran on.
+    Name(&'a [u8]),
+    /// `4294967295` or `unset`.
+    Unset,
+}
+
+/// `arch=` in either spelling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArchField<'a> {
+    /// `AUDIT_ARCH_*` token (`linux/audit.h`).
+    Token(u32),
+    /// As `ausearch -i` writes it, e.g. `x86_64`.
+    Name(&'a [u8]),
+}
+
+/// `syscall=` in either spelling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallField<'a> {
+    /// As the process asked for it.
+    Number(u32),
+    /// As `ausearch -i` writes it.
+    Name(&'a [u8]),
+}
+
+/// What a seccomp filter decided (`SECCOMP_RET_*`, `seccomp(2)`), from `code=`.
+///
+/// The record carries the action alone: the errno of [`Action::Errno`] is not in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Action {
+    /// The process died of SIGSYS.
+    KillProcess,
+    /// The thread died of SIGSYS.
+    KillThread,
+    /// `ausearch -i` wrote `kill`, its word for either of the two.
+    Kill,
+    /// The process was sent a SIGSYS that it can catch.
+    Trap,
+    /// The call failed with an errno.
+    Errno,
+    /// A supervisor process was asked.
+    UserNotif,
+    /// A tracer was asked.
+    Trace,
+    /// The call was logged and allowed.
+    Log,
+    /// A code this version does not know.
+    Other(u32),
+}
+
+impl Action {
+    /// The action of a numeric `code=`.
+    #[must_use]
+    pub fn from_code(code: u32) -> Self {
+        match code {
+            0x8000_0000 => Self::KillProcess,
+            0x0000_0000 => Self::KillThread,
+            0x0003_0000 => Self::Trap,
+            0x0005_0000 => Self::Errno,
+            0x7fc0_0000 => Self::UserNotif,
+            0x7ff0_0000 => Self::Trace,
+            0x7ffc_0000 => Self::Log,
+            other => Self::Other(other),
+        }
+    }
+
+    /// The numeric `code=`; `None` for [`Action::Kill`], which stands for two.
+    #[must_use]
+    pub fn code(self) -> Option<u32> {
+        Some(match self {
+            Self::KillProcess => 0x8000_0000,
+            Self::KillThread => 0x0000_0000,
+            Self::Kill => return None,
+            Self::Trap => 0x0003_0000,
+            Self::Errno => 0x0005_0000,
+            Self::UserNotif => 0x7fc0_0000,
+            Self::Trace => 0x7ff0_0000,
+            Self::Log => 0x7ffc_0000,
+            Self::Other(code) => code,
+        })
+    }
+
+    /// The action of a word, ours or `ausearch -i`'s (auparse's `seccomp_code.h`).
+    #[must_use]
+    pub fn from_word(word: &[u8]) -> Option<Self> {
+        Some(match word {
+            b"kill_process" | b"kill-process" => Self::KillProcess,
+            b"kill_thread" | b"kill-thread" => Self::KillThread,
+            b"kill" => Self::Kill,
+            b"trap" => Self::Trap,
+            b"errno" => Self::Errno,
+            b"user_notif" | b"user-notif" => Self::UserNotif,
+            b"trace" => Self::Trace,
+            b"log" => Self::Log,
+            _ => return None,
+        })
+    }
+
+    /// Whether the process did not survive it.
+    #[must_use]
+    pub fn kills(self) -> bool {
+        matches!(self, Self::KillProcess | Self::KillThread | Self::Kill)
+    }
+
+    /// Whether the call was refused rather than only logged.
+    #[must_use]
+    pub fn denies(self) -> bool {
+        self != Self::Log
+    }
+}
+
+/// The kernel's own word, as in `/proc/sys/kernel/seccomp/actions_avail`.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::KillProcess => "kill_process",
+            Self::KillThread => "kill_thread",
+            Self::Kill => "kill",
+            Self::Trap => "trap",
+            Self::Errno => "errno",
+            Self::UserNotif => "user_notif",
+            Self::Trace => "trace",
+            Self::Log => "log",
+            Self::Other(code) => return write!(f, "code {code:#x}"),
+        })
+    }
+}

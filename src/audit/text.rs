@@ -1,0 +1,106 @@
+//! Text that an untrusted process chose: bytes until escaped.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
+
+/// A `comm=` or `exe=` value as it stands in the record, not yet decoded.
+///
+/// The kernel (`audit_log_untrustedstring`, `kernel/audit.c`) quotes the bytes, or writes
+/// them as bare upper-case hex when they contain a quote, a space or a byte outside
+/// printable ASCII.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Text<'a> {
+    /// Between double quotes, or unquoted in interpreted output: the bytes themselves.
+    Plain(&'a [u8]),
+    /// Pairs of hex digits, checked when parsed.
+    Hex(&'a [u8]),
+}
+
+impl<'a> Text<'a> {
+    /// The bytes the process chose.
+    #[must_use]
+    pub fn decode(self) -> Cow<'a, [u8]> {
+        match self {
+            Self::Plain(bytes) => Cow::Borrowed(bytes),
+            Self::Hex(digits) => Cow::Owned(
+                digits
+                    .chunks_exact(2)
+                    .filter_map(|pair| Some(hex_digit(pair[0])? << 4 | hex_digit(pair[1])?))
+                    .collect(),
+            ),
+        }
+    }
+}
+
+/// The value of one hex digit, in either case.
+pub(crate) fn hex_digit(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+/// Displays bytes so that nothing in them can act on a terminal, a journal field or a
+/// line-based file: printable text as it is, everything else as `\xNN` or `\u{N}`.
+///
+/// A backslash is doubled, so the display is unambiguous.
+#[derive(Debug, Clone, Copy)]
+pub struct Escaped<'a>(pub &'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                match c {
+                    '\\' => f.write_str("\\\\")?,
+                    c if c.is_ascii_control() => write!(f, "\\x{:02x}", u32::from(c))?,
+                    c if is_deceptive(c) => write!(f, "\\u{{{:x}}}", u32::from(c))?,
+                    c => f.write_char(c)?,
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Characters that show nothing, or that make what follows them show as something else:
+/// C1 controls, line and paragraph separators, zero-width and bidirectional controls, tags.
+fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// [`Escaped`] as a string.
+#[must_use]
+pub fn escape(bytes: &[u8]) -> String {
+    Escaped(bytes).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn hex_is_decoded_to_the_bytes_the_process_chose() {
+        assert_eq!(&*Text::Hex(b"612062").decode(), b"a b");
+        assert_eq!(&*Text::Plain(b"ncat").decode(), b"ncat");
+    }
+
+    #[test]
+    fn escapes_show_and_cannot_act() {
+        assert_eq!(escape(b"a\x1b[2Jb\n"), "a\\x1b[2Jb\\x0a");
+        assert_eq!(escape("caf\u{e9}".as_bytes()), "caf\u{e9}");
+        assert_eq!(escape("\u{202e}gpj.exe".as_bytes()), "\\u{202e}gpj.exe");
+        assert_eq!(escape(b"\xff\\"), "\\xff\\\\");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_escaped_is_a_control(bytes: Vec<u8>) {
+            prop_assert!(escape(&bytes).chars().all(|c| !c.is_control()));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! An incident: what was seen, folded. Never why, never what to do: those are computed when asked.
+
+use crate::audit::Action;
+use crate::syscalls::Call;
+use crate::units::{Rung, Unit};
+use std::fmt;
+
+/// Sightings that are one fact: the same event of the same executable in the same unit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Whose process; `None` where nothing said.
+    pub unit: Option<Unit>,
+    /// What happened.
+    pub event: Event,
+    /// The executable as the kernel gave it; empty where it gave none.
+    pub exe: Vec<u8>,
+}
+
+/// What happened to a process.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Event {
+    /// A filter decided on a call.
+    Denial(Denial),
+    /// It died of SIGSYS and the kernel sent no record of it.
+    SilentDeath,
+}
+
+/// A filter's decision on a call.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Denial {
+    /// The call, in the ABI it was made in.
+    pub call: Call,
+    /// What the filter decided.
+    pub action: Action,
+}
+
+/// When something was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Moment {
+    /// Milliseconds since the epoch.
+    At(i64),
+    /// A date as a log wrote it in the locale of its machine.
+    Said(Box<str>),
+    /// Nothing said.
+    Unknown,
+}
+
+/// What the latest sighting looked like.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sample {
+    /// Thread group id in the initial PID namespace.
+    pub pid: u32,
+    /// Thread name, as the process chose it.
+    pub comm: Vec<u8>,
+    /// Real uid, as a number or as the log wrote it; empty where nothing said.
+    pub uid: Box<str>,
+    /// Instruction pointer of the call.
+    pub ip: u64,
+    /// LSM label, empty where there is none.
+    pub subject: Vec<u8>,
+}
+
+/// One fact about a unit, with its count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incident {
+    /// What was seen.
+    pub key: Key,
+    /// What the attribution to the unit stands on; `None` where there is no unit.
+    pub rung: Option<Rung>,
+    /// How often.
+    pub count: u64,
+    /// The first time.
+    pub first: Moment,
+    /// The latest time.
+    pub last: Moment,
+    /// What the latest looked like.
+    pub sample: Sample,
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(millis) => write!(f, "{millis}"),
+            Self::Said(text) => f.write_str(text),
+            Self::Unknown => f.write_str("unknown"),
+        }
+    }
+}

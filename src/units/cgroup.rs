@@ -1,0 +1,1 @@
+//! `/proc/PID/cgroup` to a unit.

@@ -1,0 +1,8 @@
+//! Whose process it was: the identity of a unit, cgroup paths, evidence weighed into a verdict.
+
+pub mod attribution;
+pub mod cgroup;
+pub mod name;
+
+pub use attribution::{Attribution, Confidence, Evidence, Rung};
+pub use name::{Manager, Unit, UnitName};
