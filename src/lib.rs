@@ -2,5 +2,6 @@
 
 pub mod audit;
 pub mod incidents;
+pub mod intake;
 pub mod syscalls;
 pub mod units;

@@ -5,6 +5,7 @@
 
 pub mod parse;
 pub mod record;
+pub mod serials;
 pub mod text;
 
 pub use record::{Action, ArchField, CallField, Id, Record, Stamp};

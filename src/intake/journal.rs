@@ -1,0 +1,227 @@
+//! A journal export (`journalctl -o export`): entries of fields, text or binary, with blank lines between.
+//!
+//! Fields that begin with an underscore are journald's own and cannot be set by a client
+//! (`systemd.journal-fields(7)`), so only those decide what an entry is and whose it was.
+
+use super::log_file::{Line, Lines, Outcome, hand_on, kernel_line};
+use crate::audit::{Record, Stamp, parse};
+use crate::units::{Manager, Unit};
+use std::collections::HashMap;
+use std::io;
+
+/// How many processes are remembered with their unit; then it starts over.
+const MOST_PROCESSES: usize = 16 << 10;
+
+/// Reads entries, and remembers which unit journald saw a process in.
+#[derive(Default)]
+pub(super) struct Export {
+    fields: HashMap<&'static str, Vec<u8>>,
+    boot: Vec<u8>,
+    units: HashMap<u32, Unit>,
+}
+
+/// The fields that are kept.
+const KEPT: [&str; 11] = [
+    "MESSAGE",
+    "_TRANSPORT",
+    "_AUDIT_TYPE",
+    "_AUDIT_ID",
+    "_SOURCE_REALTIME_TIMESTAMP",
+    "__REALTIME_TIMESTAMP",
+    "_PID",
+    "_BOOT_ID",
+    "_SYSTEMD_UNIT",
+    "_SYSTEMD_USER_UNIT",
+    "_SYSTEMD_OWNER_UID",
+];
+
+impl Export {
+    /// Reads the fields up to the blank line, or the end.
+    pub(super) fn read_entry(&mut self, lines: &mut Lines<'_>) -> io::Result<()> {
+        self.fields.clear();
+        loop {
+            let name = match lines.next()? {
+                None | Some(Line::Whole([])) => return Ok(()),
+                Some(Line::TooLong) => continue,
+                Some(Line::Whole(line)) => {
+                    if let Some(equals) = memchr::memchr(b'=', line) {
+                        if let Some(name) = kept(&line[..equals]) {
+                            self.fields.insert(name, line[equals + 1..].to_vec());
+                        }
+                        continue;
+                    }
+                    kept(line)
+                }
+            };
+            // A name alone: a little-endian length, that many bytes, and a newline.
+            let Some(length) = lines.bytes(8)?.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok()) else { return Ok(()) };
+            let Some(value) = lines.bytes(u64::from_le_bytes(length))? else { return Ok(()) };
+            if let Some(name) = name {
+                self.fields.insert(name, value);
+            }
+            lines.bytes(1)?;
+        }
+    }
+
+    /// Hands the entry on if it is a record; otherwise learns whose process wrote it.
+    pub(super) fn finish(&mut self, each: &mut dyn FnMut(&Record<'_>, Option<&Unit>)) -> Outcome {
+        self.notice_boot();
+        let message = self.get("MESSAGE");
+        match self.get("_TRANSPORT") {
+            b"audit" if self.get("_AUDIT_TYPE") == b"1326" => {
+                let stamp = self
+                    .number::<i64>("_SOURCE_REALTIME_TIMESTAMP")
+                    .or_else(|| self.number("__REALTIME_TIMESTAMP"))
+                    .map_or(Stamp::Unknown, |micros| Stamp::Millis(micros / 1000));
+                let body = message.strip_prefix(b"SECCOMP ").unwrap_or(message);
+                let parsed = parse::fields(body, stamp, self.number("_AUDIT_ID").unwrap_or_default());
+                self.with_unit(parsed, each)
+            }
+            b"kernel" => match kernel_line(message) {
+                Some(event) => self.with_unit(parse::event(event), each),
+                None => Outcome::Foreign,
+            },
+            _ => {
+                self.learn();
+                Outcome::Foreign
+            }
+        }
+    }
+
+    fn with_unit(
+        &self,
+        parsed: Result<Record<'_>, parse::Malformed>,
+        each: &mut dyn FnMut(&Record<'_>, Option<&Unit>),
+    ) -> Outcome {
+        let unit = parsed.as_ref().ok().and_then(|record| self.units.get(&record.pid));
+        hand_on(parsed, unit, each)
+    }
+
+    /// A pid means nothing in another boot.
+    fn notice_boot(&mut self) {
+        if let Some(boot) = self.fields.remove("_BOOT_ID")
+            && boot != self.boot
+        {
+            self.boot = boot;
+            self.units.clear();
+        }
+    }
+
+    /// Remembers the unit that journald read from the cgroup of the process that logged this.
+    fn learn(&mut self) {
+        let Some(pid) = self.number("_PID") else { return };
+        let text = |name: &str| std::str::from_utf8(self.get(name)).ok();
+        let user = text("_SYSTEMD_USER_UNIT").and_then(|name| name.parse().ok());
+        let unit = match (user, self.number("_SYSTEMD_OWNER_UID")) {
+            (Some(name), Some(uid)) => Some(Unit { manager: Manager::User(uid), name }),
+            (Some(_), None) => None,
+            (None, _) => text("_SYSTEMD_UNIT")
+                .and_then(|name| name.parse().ok())
+                .map(|name| Unit { manager: Manager::System, name }),
+        };
+        let Some(unit) = unit else { return };
+        if self.units.len() >= MOST_PROCESSES {
+            self.units.clear();
+        }
+        self.units.insert(pid, unit);
+    }
+
+    fn get(&self, name: &str) -> &[u8] {
+        self.fields.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    fn number<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
+        std::str::from_utf8(self.get(name)).ok()?.parse().ok()
+    }
+}
+
+/// Whether a line is the first of an entry: journald always writes the cursor first.
+pub(super) fn begins_entry(line: &[u8]) -> bool {
+    line.starts_with(b"__CURSOR=")
+}
+
+fn kept(name: &[u8]) -> Option<&'static str> {
+    KEPT.into_iter().find(|kept| kept.as_bytes() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::log_file::read;
+
+    const FIELDS: &str = r#"auid=4294967295 uid=0 gid=0 ses=4294967295 pid=7 comm="a" exe="/a" sig=31 arch=c000003e syscall=41 compat=0 ip=0x7f code=0x80000000"#;
+
+    fn record(message: &str, more: &str) -> String {
+        format!("__CURSOR=s=1\n__REALTIME_TIMESTAMP=5000\n_BOOT_ID=b\n{more}MESSAGE={message}\n\n")
+    }
+
+    fn units(text: impl AsRef<[u8]>) -> (Vec<Option<String>>, u64) {
+        let mut units = Vec::new();
+        let tally = read(&mut text.as_ref(), &mut |record, unit| {
+            assert_eq!(record.pid, 7);
+            units.push(unit.map(|unit| format!("{} {}", unit.manager, unit.name)));
+        })
+        .unwrap();
+        assert_eq!(tally.malformed, 0, "{:?}", tally.complaints);
+        (units, tally.lines)
+    }
+
+    #[test]
+    fn an_audit_entry_is_a_record() {
+        let text = record(&format!("SECCOMP {FIELDS}"), "_TRANSPORT=audit\n_AUDIT_TYPE=1326\n_AUDIT_ID=9\n");
+        assert_eq!(units(text), (vec![None], 1));
+    }
+
+    #[test]
+    fn a_kernel_entry_is_a_record() {
+        let text = record(&format!("audit: type=1326 audit(1.002:3): {FIELDS}"), "_TRANSPORT=kernel\n");
+        assert_eq!(units(text), (vec![None], 1));
+    }
+
+    #[test]
+    fn a_client_cannot_pose_as_the_kernel() {
+        let text = record(&format!("SECCOMP {FIELDS}"), "_TRANSPORT=syslog\n_AUDIT_TYPE=1326\n");
+        assert_eq!(units(text), (vec![], 1));
+    }
+
+    #[test]
+    fn the_unit_of_an_earlier_entry_of_the_process_is_remembered() {
+        let denial = record(&format!("SECCOMP {FIELDS}"), "_TRANSPORT=audit\n_AUDIT_TYPE=1326\n");
+        let hello = record("hello", "_TRANSPORT=stdout\n_PID=7\n_SYSTEMD_UNIT=a.service\n");
+        assert_eq!(units(format!("{hello}{denial}")).0, [Some("system a.service".into())]);
+        let user = "_PID=7\n_SYSTEMD_UNIT=user@1000.service\n_SYSTEMD_USER_UNIT=a.service\n_SYSTEMD_OWNER_UID=1000\n";
+        let hello = record("hello", user);
+        assert_eq!(units(format!("{hello}{denial}")).0, [Some("user 1000 a.service".into())]);
+    }
+
+    #[test]
+    fn a_pid_means_nothing_in_another_boot() {
+        let hello = record("hello", "_PID=7\n_SYSTEMD_UNIT=a.service\n").replace("_BOOT_ID=b", "_BOOT_ID=c");
+        let denial = record(&format!("SECCOMP {FIELDS}"), "_TRANSPORT=audit\n_AUDIT_TYPE=1326\n");
+        assert_eq!(units(format!("{hello}{denial}")).0, [None]);
+    }
+
+    #[test]
+    fn binary_fields_are_skipped_by_their_length() {
+        let mut bytes = b"__CURSOR=s=1\n_TRANSPORT=audit\nEVIL\n".to_vec();
+        let evil = b"\n\nMESSAGE=x\n__CURSOR=";
+        bytes.extend_from_slice(&(evil.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(evil);
+        let message = format!("SECCOMP {FIELDS}");
+        bytes.extend_from_slice(b"\n_AUDIT_TYPE=1326\nMESSAGE\n");
+        bytes.extend_from_slice(&(message.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(message.as_bytes());
+        bytes.extend_from_slice(b"\n\n");
+        assert_eq!(units(&bytes), (vec![None], 1));
+        for cut in 0..bytes.len() {
+            read(&mut &bytes[..cut], &mut |_, _| ()).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_absurd_length_ends_with_the_input() {
+        let mut bytes = b"__CURSOR=s=1\nMESSAGE\n".to_vec();
+        bytes.extend_from_slice(&u64::MAX.to_le_bytes());
+        bytes.extend_from_slice(b"abc");
+        assert_eq!(units(&bytes), (vec![], 1));
+    }
+}

@@ -1,0 +1,409 @@
+//! Text in any dialect, mixed, with foreign lines between: audit logs, `ausearch` output, kernel logs,
+//! `journalctl` output and journal exports.
+
+use super::journal::{self, Export};
+use crate::audit::{Record, Stamp, parse};
+use crate::units::Unit;
+use memchr::{memchr, memmem};
+use std::io::{self, Read};
+
+/// The longest line that is looked at, in bytes; no record comes near it.
+pub const LONGEST_LINE: usize = 64 << 10;
+
+/// How many skipped lines are described; all are counted.
+const COMPLAINTS: usize = 5;
+
+/// What was read, and what was not.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Tally {
+    /// Lines, or journal entries of an export.
+    pub lines: u64,
+    /// SECCOMP records among them.
+    pub records: u64,
+    /// Lines about something else.
+    pub foreign: u64,
+    /// Lines that begin as a record and are none.
+    pub malformed: u64,
+    /// Lines over [`LONGEST_LINE`].
+    pub overlong: u64,
+    /// The first few malformed or over-long lines, by number, with what is wrong.
+    pub complaints: Vec<(u64, String)>,
+}
+
+impl Tally {
+    fn complain(&mut self, why: String) {
+        if self.complaints.len() < COMPLAINTS {
+            self.complaints.push((self.lines, why));
+        }
+    }
+
+    /// Counts the outcome of one line or entry.
+    fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Record => self.records += 1,
+            Outcome::Foreign => self.foreign += 1,
+            Outcome::Malformed(why) => {
+                self.malformed += 1;
+                self.complain(why.to_string());
+            }
+        }
+    }
+}
+
+/// What a line or journal entry was.
+#[derive(Clone, Copy)]
+pub(super) enum Outcome {
+    Record,
+    Foreign,
+    Malformed(parse::Malformed),
+}
+
+/// Reads all of `input` and hands each record on, with the unit that a journal export named for
+/// its process before, if any.
+///
+/// # Errors
+/// Only those of reading. Whatever the bytes are, they are counted, not fatal.
+pub fn read(input: &mut dyn Read, each: &mut dyn FnMut(&Record<'_>, Option<&Unit>)) -> io::Result<Tally> {
+    let mut tally = Tally::default();
+    let mut export = Export::default();
+    let mut lines = Lines::new(input);
+    while let Some(line) = lines.next()? {
+        let line = match line {
+            Line::Whole(line) => line,
+            Line::TooLong => {
+                tally.lines += 1;
+                tally.overlong += 1;
+                tally.complain(format!("it is longer than {LONGEST_LINE} bytes"));
+                continue;
+            }
+        };
+        if journal::begins_entry(line) {
+            tally.lines += 1;
+            export.read_entry(&mut lines)?;
+            tally.count(export.finish(each));
+            continue;
+        }
+        tally.lines += 1;
+        tally.count(match strip(line) {
+            Some(Stripped { event: Some(event), .. }) => hand_on(parse::event(event), None, each),
+            Some(Stripped { fields, stamp, .. }) => hand_on(parse::fields(fields, stamp, 0), None, each),
+            None => Outcome::Foreign,
+        });
+    }
+    Ok(tally)
+}
+
+pub(super) fn hand_on(
+    parsed: Result<Record<'_>, parse::Malformed>,
+    unit: Option<&Unit>,
+    each: &mut dyn FnMut(&Record<'_>, Option<&Unit>),
+) -> Outcome {
+    match parsed {
+        Ok(record) => {
+            each(&record, unit);
+            Outcome::Record
+        }
+        Err(why) => Outcome::Malformed(why),
+    }
+}
+
+/// A line without its envelope.
+pub(super) struct Stripped<'a> {
+    /// From `audit(` on, in the dialects that have it.
+    event: Option<&'a [u8]>,
+    /// From `auid=` on, in the one that has not.
+    fields: &'a [u8],
+    stamp: Stamp<'a>,
+}
+
+/// Strips the envelope of a line that claims to be a SECCOMP record.
+///
+/// The claim has to stand where the dialect puts it, since any process may log a line that *contains* one.
+fn strip(line: &[u8]) -> Option<Stripped<'_>> {
+    let event = |bytes| Some(Stripped { event: Some(bytes), fields: &[], stamp: Stamp::Unknown });
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    for name in [&b"type=SECCOMP msg="[..], b"type=UNKNOWN[1326] msg=", b"type=1326 msg="] {
+        if let Some(at) = memmem::find(line, name) {
+            return is_audit_prefix(&line[..at]).then(|| event(&line[at + name.len()..]))?;
+        }
+    }
+    if let Some(bytes) = kernel_line(line) {
+        return event(bytes);
+    }
+    let (stamp, fields) = journal_line(line)?;
+    Some(Stripped { event: None, fields, stamp })
+}
+
+/// The record in a line of the kernel log, with or without priority, timestamp and syslog's prefix.
+pub(super) fn kernel_line(line: &[u8]) -> Option<&[u8]> {
+    const NAME: &[u8] = b"type=1326 audit(";
+    let at = memmem::find(line, NAME)?;
+    let prefix = line[..at].strip_suffix(b"audit: ").unwrap_or(&line[..at]);
+    let event = &line[at + b"type=1326 ".len()..];
+    let prefix = without_printk_time(prefix);
+    let bare = prefix.is_empty() || (prefix.starts_with(b"<") && prefix.ends_with(b">") && prefix.len() <= 5);
+    (bare || ends_in_tag(prefix, b"kernel: ")).then_some(event)
+}
+
+/// Strips printk's `[   12.345678] ` or `[   12.345678][   T12] `.
+fn without_printk_time(prefix: &[u8]) -> &[u8] {
+    let Some(mut rest) = prefix.strip_suffix(b" ").filter(|rest| rest.ends_with(b"]")) else { return prefix };
+    while let Some(inner) = rest.strip_suffix(b"]") {
+        match inner.iter().rposition(|byte| !b" 0123456789.TC".contains(byte)) {
+            Some(open) if inner[open] == b'[' => rest = &inner[..open],
+            _ => return prefix,
+        }
+    }
+    rest
+}
+
+/// `DATE HOST audit[PID]: SECCOMP FIELDS`, as `journalctl` prints an audit entry.
+fn journal_line(line: &[u8]) -> Option<(Stamp<'_>, &[u8])> {
+    const NAME: &[u8] = b": SECCOMP ";
+    let at = memmem::find(line, NAME)?;
+    let tag_at = line[..at].iter().rposition(|&byte| byte == b' ')?;
+    let tag = &line[tag_at + 1..at];
+    let pid = tag.strip_prefix(b"audit[").and_then(|tag| tag.strip_suffix(b"]"));
+    if tag != b"audit" && !pid.is_some_and(|pid| pid.iter().all(u8::is_ascii_digit)) {
+        return None;
+    }
+    let host_at = line[..tag_at].iter().rposition(|&byte| byte == b' ').unwrap_or(0);
+    // A message that merely contains the words has a tag of its own in front.
+    if memmem::find(&line[..tag_at], b": ").is_some() {
+        return None;
+    }
+    Some((Stamp::Said(&line[..host_at]), &line[at + NAME.len()..]))
+}
+
+/// What may stand before `type=SECCOMP`: nothing, `node=HOST `, or syslog's prefix with audisp's tag.
+fn is_audit_prefix(prefix: &[u8]) -> bool {
+    let node = |prefix: &[u8]| {
+        prefix.is_empty()
+            || prefix
+                .strip_prefix(b"node=")
+                .and_then(|rest| rest.strip_suffix(b" "))
+                .is_some_and(|host| !host.contains(&b' '))
+    };
+    if node(prefix) {
+        return true;
+    }
+    [&b"audispd"[..], b"audisp-syslog", b"audisp"].iter().any(|tag| {
+        let Some(at) = memmem::find(prefix, tag) else { return false };
+        let rest = &prefix[at + tag.len()..];
+        let rest = rest.strip_prefix(b"[").map_or(rest, |rest| memchr(b']', rest).map_or(rest, |end| &rest[end + 1..]));
+        at > 0
+            && prefix[at - 1] == b' '
+            && memmem::find(&prefix[..at], b": ").is_none()
+            && rest.strip_prefix(b": ").is_some_and(node)
+    })
+}
+
+/// Whether a syslog prefix ends in this tag and holds no other before it.
+fn ends_in_tag(prefix: &[u8], tag: &[u8]) -> bool {
+    prefix.strip_suffix(tag).is_some_and(|rest| rest.ends_with(b" ") && memmem::find(rest, b": ").is_none())
+}
+
+/// A line, or the news that it was too long to keep.
+pub(super) enum Line<'a> {
+    Whole(&'a [u8]),
+    TooLong,
+}
+
+/// Lines of a reader in one buffer, whatever their length.
+pub(super) struct Lines<'r> {
+    input: &'r mut dyn Read,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl<'r> Lines<'r> {
+    /// Room for many lines at a read.
+    const BUFFER: usize = 4 * LONGEST_LINE;
+
+    pub(super) fn new(input: &'r mut dyn Read) -> Self {
+        Self { input, buffer: vec![0; Self::BUFFER], start: 0, end: 0 }
+    }
+
+    /// The next line without its newline; `None` at the end.
+    pub(super) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+        let mut searched = self.start;
+        let mut too_long = false;
+        loop {
+            if let Some(at) = memchr(b'\n', &self.buffer[searched..self.end]) {
+                let (start, newline) = (self.start, searched + at);
+                self.start = newline + 1;
+                let whole = !too_long && newline - start <= LONGEST_LINE;
+                return Ok(Some(if whole { Line::Whole(&self.buffer[start..newline]) } else { Line::TooLong }));
+            }
+            if self.end - self.start > LONGEST_LINE {
+                too_long = true;
+                self.start = self.end;
+            }
+            if !self.fill()? {
+                let rest = self.start..self.end;
+                self.start = self.end;
+                return Ok(match (too_long, rest.is_empty()) {
+                    (true, _) => Some(Line::TooLong),
+                    (false, true) => None,
+                    (false, false) => Some(Line::Whole(&self.buffer[rest])),
+                });
+            }
+            // What was searched moved to the front with the rest.
+            searched = self.start;
+        }
+    }
+
+    /// Exactly `length` bytes; of more than [`LONGEST_LINE`] only the first are kept. `None` where the
+    /// input ends before.
+    pub(super) fn bytes(&mut self, length: u64) -> io::Result<Option<Vec<u8>>> {
+        let mut kept = Vec::new();
+        let mut left = length;
+        while left > 0 {
+            if self.start == self.end && !self.fill()? {
+                return Ok(None);
+            }
+            let here = usize::try_from(left).unwrap_or(usize::MAX).min(self.end - self.start);
+            let room = LONGEST_LINE - kept.len();
+            kept.extend_from_slice(&self.buffer[self.start..self.start + here.min(room)]);
+            self.start += here;
+            left -= here as u64;
+        }
+        Ok(Some(kept))
+    }
+
+    /// Moves what is left to the front and reads more behind it; false at the end of the input.
+    fn fill(&mut self) -> io::Result<bool> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        loop {
+            match self.input.read(&mut self.buffer[self.end..]) {
+                Ok(read) => {
+                    self.end += read;
+                    return Ok(read > 0);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{CallField, Stamp};
+    use proptest::prelude::*;
+
+    const FIELDS: &str = r#"auid=4294967295 uid=0 gid=0 ses=4294967295 pid=7 comm="a" exe="/a" sig=31 arch=c000003e syscall=41 compat=0 ip=0x7f code=0x80000000"#;
+
+    /// (records, foreign, malformed, overlong) and the stamp of each record.
+    fn read_all(text: impl AsRef<[u8]>) -> ((u64, u64, u64, u64), Vec<String>) {
+        let mut stamps = Vec::new();
+        let tally = read(&mut text.as_ref(), &mut |record, _| {
+            assert_eq!(record.call, CallField::Number(41));
+            stamps.push(match record.stamp {
+                Stamp::Millis(millis) => millis.to_string(),
+                Stamp::Said(text) => String::from_utf8_lossy(text).into_owned(),
+                Stamp::Unknown => "unknown".into(),
+            });
+        })
+        .unwrap();
+        assert_eq!(tally.lines, tally.records + tally.foreign + tally.malformed + tally.overlong);
+        ((tally.records, tally.foreign, tally.malformed, tally.overlong), stamps)
+    }
+
+    #[test]
+    fn every_envelope_is_stripped() {
+        for line in [
+            "type=SECCOMP msg=audit(1.002:3): {}",
+            "node=web.example.org type=SECCOMP msg=audit(1.002:3): {}",
+            "type=SECCOMP msg=audit(1.002:3): {}\u{1d}AUID=\"unset\" ARCH=x86_64 SYSCALL=socket",
+            "type=UNKNOWN[1326] msg=audit(1.002:3): {}",
+            "type=1326 audit(1.002:3): {}",
+            "audit: type=1326 audit(1.002:3): {}",
+            "[   12.345678] audit: type=1326 audit(1.002:3): {}",
+            "<5>[   12.345678] audit: type=1326 audit(1.002:3): {}",
+            "[   12.345678][   T12] audit: type=1326 audit(1.002:3): {}",
+            "Nov 23 22:01:02 web kernel: audit: type=1326 audit(1.002:3): {}",
+            "2026-11-23T22:01:02+00:00 web kernel: [   12.345678] audit: type=1326 audit(1.002:3): {}",
+            "Nov 23 22:01:02 web audispd: node=web type=SECCOMP msg=audit(1.002:3): {}",
+            "Nov 23 22:01:02 web audisp-syslog[12]: type=SECCOMP msg=audit(1.002:3): {}\r",
+        ] {
+            let text = line.replace("{}", FIELDS);
+            assert_eq!(read_all(&text), ((1, 0, 0, 0), vec!["1002".into()]), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_journalctl_prints_keeps_its_date_as_said() {
+        let text = format!("Nov 23 22:01:02 web audit[7]: SECCOMP {FIELDS}\n");
+        assert_eq!(read_all(text), ((1, 0, 0, 0), vec!["Nov 23 22:01:02".into()]));
+    }
+
+    #[test]
+    fn a_line_that_only_contains_a_record_is_foreign() {
+        for line in [
+            "Nov 23 22:01:02 web evil[9]: audit: type=1326 audit(1.002:3): {}",
+            "Nov 23 22:01:02 web evil[9]: kernel: audit: type=1326 audit(1.002:3): {}",
+            "Nov 23 22:01:02 web evil[9]: type=SECCOMP msg=audit(1.002:3): {}",
+            "Nov 23 22:01:02 web evil: x audispd: type=SECCOMP msg=audit(1.002:3): {}",
+            "Nov 23 22:01:02 web evil: x audit[7]: SECCOMP {}",
+            "type=USER_CMD msg=audit(1.002:3): cmd=type=SECCOMP msg=audit(1.002:3): {}",
+        ] {
+            assert_eq!(read_all(line.replace("{}", FIELDS)).0, (0, 1, 0, 0), "{line}");
+        }
+    }
+
+    #[test]
+    fn foreign_and_malformed_lines_are_counted() {
+        let text = format!(
+            "----\ntime->Mon\ntype=SYSCALL msg=audit(1.002:3): arch=c000003e\ntype=SECCOMP msg=audit(1.002:3): {FIELDS}\n\
+             type=SECCOMP msg=audit(1.002:3): auid=0\n\n"
+        );
+        assert_eq!(read_all(text).0, (1, 4, 1, 0));
+    }
+
+    #[test]
+    fn a_binary_file_is_many_foreign_bytes() {
+        let mut bytes: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
+        bytes.extend(std::iter::repeat_n(0, 3 * LONGEST_LINE));
+        bytes.extend_from_slice(format!("\ntype=SECCOMP msg=audit(1.002:3): {FIELDS}").as_bytes());
+        let ((records, _, malformed, overlong), _) = read_all(bytes);
+        assert_eq!((records, malformed, overlong), (1, 0, 1));
+    }
+
+    /// Hands out one byte at a time, so that every boundary falls everywhere.
+    struct Trickle<'a>(&'a [u8]);
+    impl Read for Trickle<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let take = self.0.len().min(1).min(into.len());
+            into[..take].copy_from_slice(&self.0[..take]);
+            self.0 = &self.0[take..];
+            Ok(take)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn lines_do_not_depend_on_how_they_arrive(text in "[ab\n]{0,300}") {
+            let collect = |input: &mut dyn Read| {
+                let mut lines = Lines::new(input);
+                let mut all = Vec::new();
+                while let Some(Line::Whole(line)) = lines.next().unwrap() {
+                    all.push(String::from_utf8(line.to_vec()).unwrap());
+                }
+                all
+            };
+            let expected: Vec<String> = text.lines().map(Into::into).collect();
+            prop_assert_eq!(&collect(&mut text.as_bytes()), &expected);
+            prop_assert_eq!(&collect(&mut Trickle(text.as_bytes())), &expected);
+        }
+
+        #[test]
+        fn no_file_is_too_strange(bytes: Vec<u8>) {
+            read(&mut &bytes[..], &mut |_, _| ()).unwrap();
+        }
+    }
+}

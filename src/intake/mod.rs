@@ -1,0 +1,6 @@
+//! Where records come from. Each source strips its own envelope and hands on the bytes the
+//! kernel wrote.
+
+pub mod journal;
+pub mod log_file;
+pub mod netlink;

@@ -1,0 +1,162 @@
+//! The kernel's audit stream: the read-only multicast group of `NETLINK_AUDIT`.
+//!
+//! It needs `CAP_AUDIT_READ` and the initial network namespace, and works beside auditd, without
+//! it, and with `audit_enabled=0` (`kernel/audit.c`, `kauditd_send_multicast_skb`).
+
+use crate::audit::record::SECCOMP;
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_AUDIT};
+use nix::sys::socket::{setsockopt, sockopt};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+/// `AUDIT_NLGRP_READLOG` (`linux/audit.h`).
+const READLOG: u32 = 1;
+
+/// What is asked of the kernel as receive buffer, in bytes. The default of 208 KiB holds about
+/// 200 records, a millisecond of a storm.
+pub const RECEIVE_BUFFER: usize = 64 << 20;
+
+/// `struct nlmsghdr`.
+const HEADER: usize = 16;
+
+/// More than the largest audit message (`MAX_AUDIT_MESSAGE_LENGTH`, 8970) with its header.
+const LARGEST: usize = 16 << 10;
+
+/// The stream, non-blocking.
+#[derive(Debug)]
+pub struct AuditSocket {
+    socket: Socket,
+    buffer: Vec<u8>,
+    receive_buffer: usize,
+}
+
+/// One datagram.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// A SECCOMP record as the kernel wrote it: `audit(TIME:SERIAL): FIELDS`.
+    Seccomp(&'a [u8]),
+    /// An audit message of another type; its serial number still counts.
+    Other(&'a [u8]),
+    /// Not sent by the kernel, or no netlink message: ignored.
+    Foreign,
+}
+
+/// Why the stream cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The kernel has no audit.
+    #[error("this kernel has no audit support (CONFIG_AUDIT), so it reports no denials")]
+    NoAudit,
+    /// The right to listen is missing.
+    #[error(
+        "not allowed to join the kernel's audit stream: it takes root, or CAP_AUDIT_READ, outside a user namespace \
+         (PrivateUsers=, rootless container)"
+    )]
+    NotAllowed,
+    /// Anything else.
+    #[error("the kernel's audit stream cannot be opened: {0}")]
+    Io(#[source] io::Error),
+}
+
+/// Why nothing was received.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// The receive buffer was full: messages were lost, the stream goes on (`ENOBUFS`, `netlink(7)`).
+    #[error("the kernel's audit stream overran the receive buffer")]
+    Overrun,
+    /// The socket is of no more use.
+    #[error("the kernel's audit stream cannot be read: {0}")]
+    Io(#[source] io::Error),
+}
+
+impl AuditSocket {
+    /// Joins the group, with as large a receive buffer as permitted up to [`RECEIVE_BUFFER`].
+    ///
+    /// # Errors
+    /// Says which right or feature is missing.
+    pub fn open() -> Result<Self, OpenError> {
+        let explain = |error: io::Error| match error.raw_os_error() {
+            Some(libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT) => OpenError::NoAudit,
+            Some(libc::EPERM | libc::EACCES) => OpenError::NotAllowed,
+            _ => OpenError::Io(error),
+        };
+        let mut socket = Socket::new(NETLINK_AUDIT).map_err(explain)?;
+        socket.set_non_blocking(true).map_err(OpenError::Io)?;
+        // Beyond net.core.rmem_max only CAP_NET_ADMIN may go; without it the kernel grants what it may.
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            socket.set_rx_buf_sz(i32::try_from(RECEIVE_BUFFER).unwrap_or(i32::MAX)).map_err(OpenError::Io)?;
+        }
+        let receive_buffer = socket.get_rx_buf_sz().map_err(OpenError::Io)?;
+        socket.bind(&SocketAddr::new(0, 0)).map_err(explain)?;
+        socket.add_membership(READLOG).map_err(explain)?;
+        Ok(Self { socket, buffer: Vec::with_capacity(LARGEST), receive_buffer })
+    }
+
+    /// The receive buffer the kernel granted, in bytes of its own accounting (`SO_RCVBUF`, `socket(7)`:
+    /// twice what was asked).
+    #[must_use]
+    pub fn receive_buffer(&self) -> usize {
+        self.receive_buffer
+    }
+
+    /// The next datagram; `None` when there is none yet.
+    ///
+    /// # Errors
+    /// [`ReceiveError::Overrun`] is to be counted; after any other the stream is gone.
+    pub fn receive(&mut self) -> Result<Option<Message<'_>>, ReceiveError> {
+        self.buffer.clear();
+        let (length, sender) = match self.socket.recv_from(&mut self.buffer, libc::MSG_DONTWAIT | libc::MSG_TRUNC) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Err(ReceiveError::Overrun),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Some(Message::Foreign)),
+            Err(error) => return Err(ReceiveError::Io(error)),
+        };
+        // A truncated datagram is longer than what arrived of it; no audit message is.
+        if sender.port_number() != 0 || length > self.buffer.len() {
+            return Ok(Some(Message::Foreign));
+        }
+        Ok(Some(open_envelope(&self.buffer)))
+    }
+}
+
+impl AsRawFd for AuditSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// Strips `struct nlmsghdr`. A datagram of this group is one message, and its `nlmsg_len` has been
+/// with and without the header in the kernel's history, so the datagram's own length counts.
+fn open_envelope(datagram: &[u8]) -> Message<'_> {
+    let (Some(kind), Some(payload)) = (datagram.get(4..6), datagram.get(HEADER..)) else {
+        return Message::Foreign;
+    };
+    let padding = payload.iter().rev().take_while(|&&byte| byte == 0 || byte == b'\n').count();
+    let payload = &payload[..payload.len() - padding];
+    if kind == SECCOMP.to_ne_bytes() { Message::Seccomp(payload) } else { Message::Other(payload) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn datagram(kind: u16, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; HEADER];
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
+    #[test]
+    fn only_type_1326_is_a_record() {
+        assert_eq!(open_envelope(&datagram(1326, b"audit(1.000:2): \n\0")), Message::Seccomp(b"audit(1.000:2): "));
+        assert_eq!(open_envelope(&datagram(1300, b"audit(1.000:2): ")), Message::Other(b"audit(1.000:2): "));
+    }
+
+    #[test]
+    fn what_is_shorter_than_a_header_is_nothing() {
+        assert_eq!(open_envelope(&datagram(1326, b"")[..15]), Message::Foreign);
+        assert_eq!(open_envelope(b""), Message::Foreign);
+    }
+}
