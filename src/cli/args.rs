@@ -1,0 +1,135 @@
+//! What one can ask: arguments of both programs, the one definition that help, man pages and
+//! completions come from.
+
+use crate::outlet::bus::BusAddress;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Where the daemon keeps its incidents.
+pub const STATE_DIR: &str = "/var/lib/harden-why";
+
+/// Why did systemd's hardening deny my service a system call, and what to change?
+#[derive(Debug, Parser)]
+#[command(name = "harden-why", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(
+    after_help = "Without UNIT and command, lists the units with denials, newest first.\n\n\
+    Exit status: 0 there are denials (or the command succeeded), 1 none are known, 2 no answer was possible."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// What to do instead of answering for units.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    #[command(flatten)]
+    pub units: Units,
+}
+
+/// Options of every verb.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Bus on which harden-whyd answers: system, session, or a D-Bus address
+    #[arg(long, global = true, value_name = "BUS", default_value = "system")]
+    pub bus: BusAddress,
+
+    /// Read the store in DIR, without a daemon [the daemon's own is /var/lib/harden-why]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Print JSON (schema 1) instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Colour the answer
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: When,
+}
+
+/// Whether to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Which units to answer for.
+#[derive(Debug, Args)]
+pub struct Units {
+    /// Units to answer for; a name without suffix means .service
+    #[arg(value_name = "UNIT")]
+    pub units: Vec<String>,
+
+    /// Only units of the system manager
+    #[arg(long, conflicts_with = "user")]
+    pub system: bool,
+
+    /// Only units of user managers
+    #[arg(long)]
+    pub user: bool,
+
+    /// Only denials since TIME: "2026-11-23 14:00", "today", "2h ago"
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer from a log: audit.log, ausearch, dmesg, journalctl, journal export; no daemon needed
+    Explain {
+        /// Read unit files below DIR, and name directive, file and line ["/" for this machine's]
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
+
+        /// The unit the log is about, where the log does not tell
+        #[arg(long, value_name = "UNIT")]
+        unit: Option<String>,
+
+        /// The log; - for standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+
+    /// Tell number, name and groups of a system call
+    Syscall {
+        /// Its name or number
+        #[arg(value_name = "NAME|NUMBER", allow_negative_numbers = true)]
+        call: String,
+
+        /// Architecture of the number [this machine's]
+        #[arg(long, value_name = "ARCH")]
+        arch: Option<String>,
+    },
+
+    /// Deny a child process a call, and answer for it: the whole way on this machine
+    Demo,
+
+    /// Tell whether the daemon listens, what it has seen, and what makes it deaf here
+    Status,
+
+    /// The child of demo: puts itself under the demo's filter and asks for a socket.
+    #[command(hide = true)]
+    DemoVictim {
+        /// The unit file whose filter it takes.
+        unit_file: PathBuf,
+    },
+}
+
+/// Watches the kernel's audit stream for seccomp denials and answers harden-why.
+#[derive(Debug, Parser)]
+#[command(name = "harden-whyd", version, max_term_width = 100)]
+pub struct Daemon {
+    /// Directory of the incident store
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
+    pub state_dir: PathBuf,
+
+    /// Bus to answer on: system, session, or a D-Bus address
+    #[arg(long, value_name = "BUS", default_value = "system")]
+    pub bus: BusAddress,
+}

@@ -1,0 +1,98 @@
+//! Why a call was denied, and what to change: computed from the incidents and the policy in force
+//! at the time of asking, never stored.
+
+pub mod cause;
+pub mod remedy;
+
+pub use cause::{Cause, Elsewhere};
+pub use remedy::{Kind, Remedy};
+
+use crate::audit::Action;
+use crate::incidents::{Denial, Event, Incident};
+use crate::policy::Policy;
+use crate::syscalls::Groups;
+use crate::units::UnitName;
+use std::path::PathBuf;
+
+/// What is known of a unit's settings.
+#[derive(Debug)]
+pub struct Situation {
+    /// The unit's name.
+    pub unit: UnitName,
+    /// Its policy.
+    pub policy: Policy,
+    /// Where a drop-in of ours would go.
+    pub drop_in: PathBuf,
+}
+
+/// The answer for one unit.
+#[derive(Debug)]
+pub struct Diagnosis {
+    /// Each incident with its cause, in the order given.
+    pub findings: Vec<Finding>,
+    /// What would let every denied call pass, least privilege first. Empty where nothing could be proven.
+    pub remedies: Vec<Remedy>,
+}
+
+/// One incident, explained.
+#[derive(Debug)]
+pub struct Finding {
+    /// What was seen.
+    pub incident: Incident,
+    /// Why.
+    pub cause: Cause,
+    /// The groups that hold the call, smallest first.
+    pub groups: Vec<Box<str>>,
+    /// It happened in systemd's own code, after the filter was loaded and before the program was executed.
+    pub before_exec: bool,
+}
+
+/// Explains a unit's incidents and looks for remedies that solve all of them together.
+#[must_use]
+pub fn diagnose(incidents: Vec<Incident>, situation: Option<&Situation>, groups: &Groups) -> Diagnosis {
+    let findings: Vec<Finding> = incidents
+        .into_iter()
+        .map(|incident| Finding {
+            cause: cause::of(&incident, situation.map(|situation| &situation.policy)),
+            groups: denied(&incident).and_then(|denial| denial.call.name()).map_or_else(Vec::new, |call| {
+                groups.containing(call).into_iter().map(Into::into).collect()
+            }),
+            before_exec: is_before_exec(&incident),
+            incident,
+        })
+        .collect();
+    let remedies = situation.map_or_else(Vec::new, |situation| remedy::find(&findings, situation, groups));
+    Diagnosis { findings, remedies }
+}
+
+/// The denial of an incident that is one.
+#[must_use]
+pub fn denied(incident: &Incident) -> Option<&Denial> {
+    match &incident.key.event {
+        Event::Denial(denial) => Some(denial),
+        Event::SilentDeath => None,
+    }
+}
+
+/// systemd names a task `(program)` between fork and exec; since 255 it runs systemd-executor there.
+fn is_before_exec(incident: &Incident) -> bool {
+    let comm = &incident.sample.comm;
+    let named = comm.first() == Some(&b'(');
+    let exe = incident.key.exe.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    named && matches!(exe, b"systemd" | b"systemd-executor")
+}
+
+/// What happened to the caller, in words that complete "the process …".
+#[must_use]
+pub fn outcome(action: Action) -> &'static str {
+    match action {
+        Action::KillProcess | Action::Kill => "was killed by SIGSYS",
+        Action::KillThread => "lost a thread to SIGSYS",
+        Action::Trap => "was sent SIGSYS",
+        Action::Errno => "got an error from the call",
+        Action::UserNotif => "had to wait for a supervisor's decision",
+        Action::Trace => "was stopped for its tracer",
+        Action::Log => "was logged, and the call was made",
+        Action::Other(_) => "met an action this version does not know",
+    }
+}
