@@ -1,9 +1,13 @@
 //! What the number means: the ABI of a call, (ABI, number) ↔ name, and systemd's `@groups`.
 
+pub mod abi;
 pub mod arch;
 pub mod groups;
 pub mod names;
+#[rustfmt::skip]
+mod table;
 
-pub use arch::{Abi, Arch};
+pub use abi::Abi;
+pub use arch::Arch;
 pub use groups::{Calls, Groups};
 pub use names::{Call, CallId};
