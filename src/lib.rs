@@ -2,5 +2,6 @@
 
 pub mod audit;
 pub mod incidents;
+pub mod policy;
 pub mod syscalls;
 pub mod units;
