@@ -1,0 +1,87 @@
+//! A unit's command lines (`systemd.service(5)`, COMMAND LINES).
+
+use super::unit_file::{Assignment, Origin};
+use super::words::{Split, Words, split};
+
+/// More words of one line are not read.
+const MOST_WORDS: usize = 1024;
+
+/// The keys that hold command lines, of services, sockets, mounts and swaps.
+pub const KEYS: [&str; 9] = [
+    "ExecCondition",
+    "ExecStartPre",
+    "ExecStart",
+    "ExecStartPost",
+    "ExecReload",
+    "ExecStop",
+    "ExecStopPre",
+    "ExecStopPost",
+    "ExecReloadPost",
+];
+
+/// One command of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// `ExecStart` and the like.
+    pub key: Box<str>,
+    /// The program without the prefix characters, specifiers (`%i`) left as they are.
+    pub program: Box<str>,
+    /// What follows the program.
+    pub arguments: Vec<Box<str>>,
+    /// Prefixed with `+`: exempt from all sandboxing, so no denial of its is the unit's.
+    pub privileged: bool,
+    /// Where.
+    pub origin: Origin,
+}
+
+impl Command {
+    /// The commands of one line; a lone `;` separates several.
+    #[must_use]
+    pub fn parse(line: &Assignment) -> Vec<Self> {
+        let Words { words, .. } = split(&line.value, Split::Command, MOST_WORDS);
+        words.split(|word| word == ";").filter_map(|words| Self::of(words, line)).collect()
+    }
+
+    fn of(words: &[String], line: &Assignment) -> Option<Self> {
+        let (first, arguments) = words.split_first()?;
+        let program = first.trim_start_matches(['@', '-', ':', '+', '!', '|']);
+        let prefix = first.strip_suffix(program).unwrap_or_default();
+        (!program.is_empty()).then(|| Self {
+            key: line.key.clone(),
+            program: program.into(),
+            arguments: arguments.iter().map(|word| word.as_str().into()).collect(),
+            privileged: prefix.contains('+'),
+            origin: line.origin.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::unit_file::UnitFile;
+    use std::path::Path;
+
+    fn commands(value: &str) -> Vec<Command> {
+        let text = format!("[Service]\nExecStart={value}\n");
+        let file = UnitFile::parse(Path::new("x"), text.as_bytes());
+        file.assignments.iter().flat_map(Command::parse).collect()
+    }
+
+    #[test]
+    fn prefixes_are_no_part_of_the_program() {
+        let [command] = &commands("-@/usr/bin/a b 'c d'")[..] else { panic!("one command") };
+        assert_eq!(&*command.program, "/usr/bin/a");
+        assert_eq!(command.arguments, ["b".into(), "c d".into()]);
+        assert!(!command.privileged);
+        assert!(commands("+!/bin/x")[0].privileged);
+        assert_eq!(&*commands("!!/bin/x")[0].program, "/bin/x");
+    }
+
+    #[test]
+    fn a_lone_semicolon_begins_another_command() {
+        let programs: Vec<Box<str>> = commands("/bin/a 1 ; /bin/b;").into_iter().map(|c| c.program).collect();
+        assert_eq!(programs, ["/bin/a".into(), "/bin/b;".into()]);
+        assert!(commands("+").is_empty());
+    }
+}

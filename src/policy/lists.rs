@@ -1,0 +1,267 @@
+//! The settings that are neither a switch nor a list of calls: address families, namespaces, ABIs.
+
+use super::unit_file::{Assignment, Note, Origin, shown};
+use super::words::{Split, Words, split};
+use crate::syscalls::Abi;
+use std::collections::BTreeMap;
+
+/// More words in one value are not read.
+const MOST_WORDS: usize = 1024;
+
+/// The namespaces `RestrictNamespaces=` knows (`namespaces(7)`); `time` since systemd 257.
+const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+
+/// The ABIs `SystemCallArchitectures=` knows (`seccomp_arch_from_string`).
+const ARCHITECTURES: [&str; 23] = [
+    "native",
+    "x86",
+    "x86-64",
+    "x32",
+    "arm",
+    "arm64",
+    "loongarch64",
+    "mips",
+    "mips64",
+    "mips64-n32",
+    "mips-le",
+    "mips64-le",
+    "mips64-le-n32",
+    "parisc",
+    "parisc64",
+    "ppc",
+    "ppc64",
+    "ppc64-le",
+    "riscv64",
+    "s390",
+    "s390x",
+    "sparc",
+    "sparc64",
+];
+
+/// What `RestrictAddressFamilies=` comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Families {
+    /// Whether `listed` pass, or all others.
+    pub allow_list: bool,
+    /// As written, e.g. `AF_UNIX`, with the line that put each there.
+    pub listed: BTreeMap<Box<str>, Origin>,
+    /// The line that began the list.
+    pub opened: Origin,
+    /// `none` keeps the mode for display only: the next line begins anew.
+    none: bool,
+}
+
+impl Families {
+    /// Whether any family is refused.
+    #[must_use]
+    pub fn restricts(&self) -> bool {
+        self.allow_list || !self.listed.is_empty()
+    }
+
+    /// Whether `socket(2)` fails whatever it asks for.
+    #[must_use]
+    pub fn refuses_all(&self) -> bool {
+        self.allow_list && self.listed.is_empty()
+    }
+
+    pub(crate) fn apply(families: &mut Option<Self>, line: &Assignment, notes: &mut Vec<Note>) {
+        let origin = &line.origin;
+        if line.value.is_empty() {
+            *families = None;
+            return;
+        }
+        if &*line.value == "none" {
+            *families = Some(Self { allow_list: true, listed: BTreeMap::new(), opened: origin.clone(), none: true });
+            return;
+        }
+        let (negated, value) = polarity(&line.value);
+        let begun = families.take().filter(|families| !families.none).unwrap_or_else(|| Self {
+            allow_list: !negated,
+            listed: BTreeMap::new(),
+            opened: origin.clone(),
+            none: false,
+        });
+        let begun = families.insert(begun);
+        for word in words(value, Split::Unquoted, line, notes) {
+            let name = word.strip_prefix("AF_").unwrap_or_default();
+            if name.is_empty() || !name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()) {
+                notes.push(Note::at(origin, format!("{} is no address family, ignored", shown(&word))));
+            } else if negated == begun.allow_list {
+                begun.listed.remove(word.as_str());
+            } else {
+                begun.listed.insert(word.into(), origin.clone());
+            }
+        }
+    }
+}
+
+/// What `RestrictNamespaces=` comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespaces {
+    /// The namespaces that may be made and entered, as in [`NAMESPACES`](Self::KNOWN).
+    pub retained: Vec<&'static str>,
+    /// The line that decided last.
+    pub origin: Origin,
+}
+
+impl Namespaces {
+    /// Every name the directive takes.
+    pub const KNOWN: [&'static str; 8] = NAMESPACES;
+
+    /// Whether any namespace is refused.
+    #[must_use]
+    pub fn restricts(&self) -> bool {
+        self.retained.len() < NAMESPACES.len()
+    }
+
+    pub(crate) fn apply(namespaces: &mut Option<Self>, line: &Assignment, notes: &mut Vec<Note>) {
+        let origin = line.origin.clone();
+        if line.value.is_empty() {
+            *namespaces = None;
+            return;
+        }
+        if let Some(restricted) = boolean(&line.value) {
+            let retained = if restricted { Vec::new() } else { NAMESPACES.to_vec() };
+            *namespaces = Some(Self { retained, origin });
+            return;
+        }
+        let (negated, value) = polarity(&line.value);
+        let Words { words, complete } = split(value, Split::Plain, MOST_WORDS);
+        if !complete || words.iter().any(|word| !NAMESPACES.contains(&word.as_str())) {
+            let text = format!("{} is no list of namespaces, ignored", shown(&line.value));
+            notes.push(Note::at(&origin, text));
+            return;
+        }
+        let before = namespaces.as_ref().map(|namespaces| namespaces.retained.as_slice());
+        let retained = NAMESPACES
+            .into_iter()
+            .filter(|name| {
+                let named = words.iter().any(|word| word == name);
+                if named { !negated } else { before.map_or(negated, |before| before.contains(name)) }
+            })
+            .collect();
+        *namespaces = Some(Self { retained, origin });
+    }
+}
+
+/// What `SystemCallArchitectures=` comes to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Architectures {
+    /// By systemd's names, with the line that listed each. Empty: all pass.
+    pub listed: BTreeMap<Box<str>, Origin>,
+}
+
+impl Architectures {
+    pub(crate) fn apply(&mut self, line: &Assignment, notes: &mut Vec<Note>) {
+        if line.value.is_empty() {
+            self.listed.clear();
+            return;
+        }
+        for word in words(&line.value, Split::Unquoted, line, notes) {
+            if ARCHITECTURES.contains(&word.as_str()) {
+                self.listed.insert(word.into(), line.origin.clone());
+            } else {
+                notes.push(Note::at(&line.origin, format!("{} is no architecture, ignored", shown(&word))));
+            }
+        }
+    }
+
+    /// The line to blame for a refusal: the first that listed anything.
+    #[must_use]
+    pub fn origin(&self) -> Option<&Origin> {
+        self.listed.values().min()
+    }
+}
+
+/// systemd's name of an ABI, as `SystemCallArchitectures=` takes it.
+#[must_use]
+pub fn systemd_name(abi: Abi) -> &'static str {
+    match abi {
+        Abi::X86_64 => "x86-64",
+    }
+}
+
+/// systemd's booleans; `None` for anything else.
+#[must_use]
+pub fn boolean(value: &str) -> Option<bool> {
+    let is = |words: [&str; 6]| words.into_iter().any(|word| word.eq_ignore_ascii_case(value));
+    if is(["1", "yes", "y", "true", "t", "on"]) {
+        Some(true)
+    } else if is(["0", "no", "n", "false", "f", "off"]) {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+fn polarity(value: &str) -> (bool, &str) {
+    value.strip_prefix('~').map_or((false, value), |value| (true, value))
+}
+
+fn words(value: &str, how: Split, line: &Assignment, notes: &mut Vec<Note>) -> Vec<String> {
+    let Words { words, complete } = split(value, how, MOST_WORDS);
+    if !complete {
+        notes.push(Note::at(&line.origin, format!("syntax error, the rest of {} is ignored", shown(value))));
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::unit_file::UnitFile;
+    use std::path::Path;
+
+    fn lines(values: &[&str]) -> Vec<Assignment> {
+        let text = format!("[S]\nK={}\n", values.join("\nK="));
+        UnitFile::parse(Path::new("x"), text.as_bytes()).assignments
+    }
+
+    fn families(values: &[&str]) -> Option<(bool, Vec<String>)> {
+        let (mut families, mut notes) = (None, Vec::new());
+        for line in lines(values) {
+            Families::apply(&mut families, &line, &mut notes);
+        }
+        families.map(|f| (f.allow_list, f.listed.keys().map(ToString::to_string).collect()))
+    }
+
+    #[test]
+    fn families_follow_the_algebra_of_the_manual() {
+        let list = |allow, names: &[&str]| Some((allow, names.iter().map(ToString::to_string).collect()));
+        assert_eq!(families(&["AF_UNIX AF_INET", "~AF_INET"]), list(true, &["AF_UNIX"]));
+        assert_eq!(families(&["~AF_UNIX AF_INET", "AF_INET"]), list(false, &["AF_UNIX"]));
+        assert_eq!(families(&["AF_UNIX", ""]), None);
+        assert_eq!(families(&["AF_UNIX", "none"]), list(true, &[]));
+        assert_eq!(families(&["none", "AF_UNIX"]), list(true, &["AF_UNIX"]));
+        assert_eq!(families(&["none", "~AF_UNIX"]), list(false, &["AF_UNIX"]));
+        assert_eq!(families(&["'AF_UNIX' unix"]), list(true, &["AF_UNIX"]));
+    }
+
+    fn namespaces(values: &[&str]) -> Option<Vec<&'static str>> {
+        let (mut namespaces, mut notes) = (None, Vec::new());
+        for line in lines(values) {
+            Namespaces::apply(&mut namespaces, &line, &mut notes);
+        }
+        namespaces.map(|n| n.retained)
+    }
+
+    #[test]
+    fn namespaces_are_a_switch_or_a_list() {
+        assert_eq!(namespaces(&["yes"]), Some(vec![]));
+        assert_eq!(namespaces(&["no"]).map(|n| n.len()), Some(8));
+        assert_eq!(namespaces(&["net mnt"]), Some(vec!["mnt", "net"]));
+        assert_eq!(namespaces(&["net", "mnt"]), Some(vec!["mnt", "net"]));
+        assert_eq!(namespaces(&["net mnt", "~net"]), Some(vec!["mnt"]));
+        assert_eq!(namespaces(&["~user"]).map(|n| n.contains(&"user")), Some(false));
+        assert_eq!(namespaces(&["~user"]).map(|n| n.len()), Some(7));
+        assert_eq!(namespaces(&["net", "mnt bogus"]), Some(vec!["net"]));
+        assert_eq!(namespaces(&["yes", ""]), None);
+    }
+
+    #[test]
+    fn booleans_are_systemds() {
+        for (text, value) in [("yes", Some(true)), ("ON", Some(true)), ("f", Some(false)), ("", None), ("2", None)] {
+            assert_eq!(boolean(text), value, "{text}");
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! What the unit forbids: its seccomp-bearing settings with file and line, systemd's merge order,
+//! and which directive decides a call.
+//!
+//! Analyses return values plus [`Note`]s and never fail: systemd itself ignores what it cannot read.
+
+pub mod call_list;
+pub mod command;
+pub mod directive;
+pub mod effect;
+pub mod errno;
+pub mod lists;
+pub mod settings;
+pub mod syscall_filter;
+pub mod unit_file;
+pub mod verdict;
+mod words;
+
+pub use call_list::{Mode, Word};
+pub use directive::Directive;
+pub use effect::Effect;
+pub use settings::Settings;
+pub use syscall_filter::{Reason, Ruling, SyscallFilter};
+pub use unit_file::{Assignment, Note, Origin, UnitFile};
+pub use verdict::{Cause, Policy, Verdict, Why};

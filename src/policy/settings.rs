@@ -1,0 +1,295 @@
+//! Everything a unit's files say that bears on seccomp, in systemd's merge order.
+
+use super::call_list::{CallList, Dialect};
+use super::command::{self, Command};
+use super::directive::Directive;
+use super::lists::{Architectures, Families, Namespaces, boolean};
+use super::syscall_filter::DefaultEffect;
+use super::unit_file::{Assignment, Note, Origin, UnitFile, shown};
+use crate::syscalls::Groups;
+use crate::units::UnitName;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Notes of one unit beyond these are counted only.
+const MOST_NOTES: usize = 200;
+
+/// A yes-or-no setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Switch {
+    /// Its last valid value.
+    pub on: bool,
+    /// The line that gave it.
+    pub origin: Origin,
+}
+
+/// A unit's settings. Files are kept, so that one can be added and everything worked out anew.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    section: &'static str,
+    fragment: Option<UnitFile>,
+    dropins: Vec<UnitFile>,
+    switches: BTreeMap<Directive, Switch>,
+    default_effect: DefaultEffect,
+    families: Option<Families>,
+    namespaces: Option<Namespaces>,
+    architectures: Architectures,
+    commands: Vec<Command>,
+    notes: Vec<Note>,
+}
+
+impl Settings {
+    /// The settings of a unit from its files: drop-ins in the order systemd merges them. Of a unit
+    /// that runs no processes (a timer, a target) nothing counts.
+    #[must_use]
+    pub fn new(name: &UnitName, fragment: Option<UnitFile>, dropins: Vec<UnitFile>) -> Self {
+        let section = section(name);
+        let relevant = |mut file: UnitFile| {
+            file.assignments.retain(|line| {
+                &*line.section == section
+                    && (Directive::from_key(&line.key).is_some() || command::KEYS.contains(&&*line.key))
+            });
+            file
+        };
+        let mut settings = Self {
+            section,
+            fragment: fragment.map(relevant),
+            dropins: dropins.into_iter().map(relevant).collect(),
+            switches: BTreeMap::new(),
+            default_effect: DefaultEffect::default(),
+            families: None,
+            namespaces: None,
+            architectures: Architectures::default(),
+            commands: Vec::new(),
+            notes: Vec::new(),
+        };
+        settings.work_out();
+        settings
+    }
+
+    /// The settings with one more drop-in, put where its file name sorts it; it takes the place of
+    /// one with the same file name.
+    #[must_use]
+    pub fn with_dropin(&self, name: &UnitName, path: &Path, content: &[u8]) -> Self {
+        let file = UnitFile::parse(path, content);
+        let mut dropins = self.dropins.clone();
+        let at = dropins.partition_point(|other| other.path.file_name() < path.file_name());
+        match dropins.get_mut(at) {
+            Some(other) if other.path.file_name() == path.file_name() => *other = file,
+            _ => dropins.insert(at, file),
+        }
+        Self::new(name, self.fragment.clone(), dropins)
+    }
+
+    fn work_out(&mut self) {
+        let files = self.fragment.iter().chain(&self.dropins);
+        let mut notes: Vec<Note> = files.clone().flat_map(|file| file.notes.iter().cloned()).collect();
+        let mut commands: BTreeMap<&str, Vec<Command>> = BTreeMap::new();
+        for line in files.flat_map(|file| &file.assignments) {
+            match Directive::from_key(&line.key) {
+                None if line.value.is_empty() => {
+                    commands.remove(&*line.key);
+                }
+                None => commands.entry(&line.key).or_default().extend(Command::parse(line)),
+                Some(Directive::SystemCallFilter | Directive::SystemCallLog) => {}
+                Some(Directive::SystemCallErrorNumber) => {
+                    if !self.default_effect.apply(line) {
+                        notes.push(Note::at(
+                            &line.origin,
+                            format!("{} is no error number, ignored", shown(&line.value)),
+                        ));
+                    }
+                }
+                Some(Directive::RestrictAddressFamilies) => Families::apply(&mut self.families, line, &mut notes),
+                Some(Directive::RestrictNamespaces) => Namespaces::apply(&mut self.namespaces, line, &mut notes),
+                Some(Directive::SystemCallArchitectures) => self.architectures.apply(line, &mut notes),
+                Some(directive) => match switch(directive, &line.value) {
+                    Some(on) => {
+                        self.switches.insert(directive, Switch { on, origin: line.origin.clone() });
+                    }
+                    None => {
+                        notes.push(Note::at(
+                            &line.origin,
+                            format!("{} is neither yes nor no, ignored", shown(&line.value)),
+                        ));
+                    }
+                },
+            }
+        }
+        self.commands = commands.into_values().flatten().collect();
+        if notes.len() > MOST_NOTES {
+            let text = format!("and {} notes more", notes.len() - MOST_NOTES);
+            notes.truncate(MOST_NOTES);
+            notes.push(Note { origin: None, text });
+        }
+        self.notes = notes;
+    }
+
+    /// The section that counts: `Service`, `Socket`, `Mount` or `Swap`; empty for other units.
+    #[must_use]
+    pub fn section(&self) -> &'static str {
+        self.section
+    }
+
+    /// The lines of a directive, in merge order.
+    pub fn lines(&self, directive: Directive) -> impl Iterator<Item = &Assignment> {
+        self.assignments().filter(move |line| Directive::from_key(&line.key) == Some(directive))
+    }
+
+    /// Every line that bears on seccomp, and the command lines, in merge order.
+    pub fn assignments(&self) -> impl Iterator<Item = &Assignment> {
+        self.fragment.iter().chain(&self.dropins).flat_map(|file| &file.assignments)
+    }
+
+    /// A switch, if it was set.
+    #[must_use]
+    pub fn switch(&self, directive: Directive) -> Option<&Switch> {
+        self.switches.get(&directive)
+    }
+
+    /// What `SystemCallFilter=` does to calls it denies.
+    #[must_use]
+    pub fn default_effect(&self) -> &DefaultEffect {
+        &self.default_effect
+    }
+
+    /// What `RestrictAddressFamilies=` comes to, if set.
+    #[must_use]
+    pub fn families(&self) -> Option<&Families> {
+        self.families.as_ref()
+    }
+
+    /// What `RestrictNamespaces=` comes to, if set.
+    #[must_use]
+    pub fn namespaces(&self) -> Option<&Namespaces> {
+        self.namespaces.as_ref()
+    }
+
+    /// What `SystemCallArchitectures=` comes to.
+    #[must_use]
+    pub fn architectures(&self) -> &Architectures {
+        &self.architectures
+    }
+
+    /// The commands, grouped by key.
+    #[must_use]
+    pub fn commands(&self) -> &[Command] {
+        &self.commands
+    }
+
+    /// What was odd.
+    #[must_use]
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// What `SystemCallLog=` comes to, if set.
+    #[must_use]
+    pub(crate) fn log(&self, groups: &Groups) -> Option<CallList> {
+        let mut list = None;
+        for line in self.lines(Directive::SystemCallLog) {
+            CallList::apply(&mut list, line, Dialect::Log, groups);
+        }
+        list
+    }
+}
+
+/// Where a unit's process settings stand.
+fn section(name: &UnitName) -> &'static str {
+    match name.suffix() {
+        "service" => "Service",
+        "socket" => "Socket",
+        "mount" => "Mount",
+        "swap" => "Swap",
+        _ => "",
+    }
+}
+
+/// Whether a switch is on; `ProtectHostname=` takes a host name after a colon, and `private`, which
+/// only unshares the name (systemd 257).
+fn switch(directive: Directive, value: &str) -> Option<bool> {
+    if directive != Directive::ProtectHostname {
+        return boolean(value);
+    }
+    match value.split_once(':').map_or(value, |(mode, _)| mode) {
+        "private" => Some(false),
+        mode => boolean(mode),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(name: &str) -> UnitName {
+        name.parse().unwrap()
+    }
+
+    fn file(path: &str, text: &str) -> UnitFile {
+        UnitFile::parse(Path::new(path), text.as_bytes())
+    }
+
+    fn settings(fragment: &str) -> Settings {
+        Settings::new(&name("x.service"), Some(file("x.service", &format!("[Service]\n{fragment}"))), Vec::new())
+    }
+
+    #[test]
+    fn the_last_valid_boolean_wins_and_is_where_it_stands() {
+        let settings =
+            settings("ProtectClock=yes\nProtectClock=off\nProtectClock=1\nProtectClock=maybe\nProtectClock=\n");
+        let switch = settings.switch(Directive::ProtectClock).unwrap();
+        assert!(switch.on);
+        assert_eq!(switch.origin.to_string(), "x.service:4");
+        assert_eq!(settings.notes().len(), 2);
+        assert_eq!(settings.notes()[0].to_string(), "x.service:5: maybe is neither yes nor no, ignored");
+    }
+
+    #[test]
+    fn only_the_section_of_the_units_type_counts() {
+        let text = "[Unit]\nProtectClock=yes\n[Socket]\nProtectClock=yes\n";
+        let of = |unit: &str| Settings::new(&name(unit), Some(file("x", text)), Vec::new());
+        assert!(of("x.service").switch(Directive::ProtectClock).is_none());
+        assert!(of("x.socket").switch(Directive::ProtectClock).is_some());
+        assert!(of("x.timer").switch(Directive::ProtectClock).is_none());
+    }
+
+    #[test]
+    fn the_error_number_resets_to_kill_and_zero_is_ignored() {
+        let of = |text: &str| settings(text).default_effect().effect.to_string();
+        assert_eq!(of("SystemCallErrorNumber=EPERM\n"), "EPERM");
+        assert_eq!(of("SystemCallErrorNumber=EPERM\nSystemCallErrorNumber=\n"), "kill");
+        assert_eq!(of("SystemCallErrorNumber=EPERM\nSystemCallErrorNumber=0\nSystemCallErrorNumber=EFOO\n"), "EPERM");
+        assert_eq!(of("SystemCallErrorNumber=38\nSystemCallErrorNumber=kill\n"), "kill");
+    }
+
+    #[test]
+    fn an_empty_command_line_forgets_the_ones_before() {
+        let settings = settings("ExecStart=/a\nExecStart=\nExecStart=/b\nExecStop=/c\n");
+        let programs: Vec<&str> = settings.commands().iter().map(|c| &*c.program).collect();
+        assert_eq!(programs, ["/b", "/c"]);
+    }
+
+    #[test]
+    fn a_new_dropin_goes_where_its_name_sorts_it() {
+        let dropin = |path: &str, value: &str| file(path, &format!("[Service]\nSystemCallFilter={value}\n"));
+        let settings = Settings::new(
+            &name("x.service"),
+            Some(dropin("x.service", "a")),
+            vec![dropin("/etc/x.d/20-b.conf", "b"), dropin("/etc/x.d/50-d.conf", "d")],
+        );
+        let add = |path: &str| {
+            let settings =
+                settings.with_dropin(&name("x.service"), Path::new(path), b"[Service]\nSystemCallFilter=new\n");
+            settings.lines(Directive::SystemCallFilter).map(|line| line.value.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(add("/etc/x.d/30-c.conf"), ["a", "b", "new", "d"]);
+        assert_eq!(add("/etc/x.d/99.conf"), ["a", "b", "d", "new"]);
+        assert_eq!(add("/etc/x.d/50-d.conf"), ["a", "b", "new"]);
+    }
+
+    #[test]
+    fn a_private_host_name_is_no_filter() {
+        assert!(!settings("ProtectHostname=private:x\n").switch(Directive::ProtectHostname).unwrap().on);
+        assert!(settings("ProtectHostname=yes:x\n").switch(Directive::ProtectHostname).unwrap().on);
+    }
+}

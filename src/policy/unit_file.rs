@@ -1,0 +1,320 @@
+//! One unit file or drop-in: bytes → assignments with file and line (`systemd.syntax(7)`).
+//!
+//! Follows what systemd's `conf-parser.c` accepts, what it skips with a warning and what makes it
+//! give up on the rest of a file. Paths and values are whatever somebody wrote: escape to show.
+
+use crate::audit::text::{Escaped, escape};
+use std::borrow::Cow;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The longest line systemd reads, in bytes (`LONG_LINE_MAX`); a longer one ends the file.
+pub const LONGEST_LINE: usize = 1024 * 1024;
+
+/// What systemd trims and splits at (`WHITESPACE`).
+pub(crate) const WHITESPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Where something was written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Origin {
+    /// The file, as the unit's files name it (below the root they were read from).
+    pub path: Arc<Path>,
+    /// Counted from 1; of an assignment the line its key stands on.
+    pub line: u32,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", Escaped(self.path.as_os_str().as_bytes()), self.line)
+    }
+}
+
+/// Something odd that did not stop the reading.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Where, if it has a place.
+    pub origin: Option<Origin>,
+    /// What, escaped already.
+    pub text: String,
+}
+
+impl Note {
+    /// A note about a place.
+    #[must_use]
+    pub fn at(origin: &Origin, text: impl Into<String>) -> Self {
+        Self { origin: Some(origin.clone()), text: text.into() }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Some(origin) => write!(f, "{origin}: {}", self.text),
+            None => f.write_str(&self.text),
+        }
+    }
+}
+
+/// `Key=Value` in a section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// Without the brackets.
+    pub section: Arc<str>,
+    /// Trimmed; may be anything but empty.
+    pub key: Box<str>,
+    /// Trimmed, continuation lines joined.
+    pub value: Box<str>,
+    /// Where.
+    pub origin: Origin,
+}
+
+/// One file's assignments, in order.
+#[derive(Debug, Clone)]
+pub struct UnitFile {
+    /// As given.
+    pub path: Arc<Path>,
+    /// In order.
+    pub assignments: Vec<Assignment>,
+    /// What systemd would have warned about.
+    pub notes: Vec<Note>,
+}
+
+impl UnitFile {
+    /// Reads a whole file's bytes.
+    #[must_use]
+    pub fn parse(path: &Path, bytes: &[u8]) -> Self {
+        let mut reader = Reader {
+            file: Self { path: path.into(), assignments: Vec::new(), notes: Vec::new() },
+            section: None,
+            warned_outside: false,
+        };
+        // systemd stops at what it calls fatal and keeps what it has of a drop-in.
+        if let Err(note) = reader.read(bytes) {
+            reader.file.notes.push(note);
+        }
+        reader.file
+    }
+}
+
+struct Reader {
+    file: UnitFile,
+    section: Option<Arc<str>>,
+    warned_outside: bool,
+}
+
+impl Reader {
+    fn read(&mut self, bytes: &[u8]) -> Result<(), Note> {
+        let mut rest = bytes;
+        let mut line = 0_u32;
+        let mut bom_seen = false;
+        let mut continued: Option<(u32, Vec<u8>)> = None;
+        while let Some((mut text, after)) = split_line(rest) {
+            rest = after;
+            line = line.saturating_add(1);
+            let here = self.origin(line);
+            if text.len() > LONGEST_LINE {
+                return Err(Note::at(&here, "line too long, the rest of the file is ignored"));
+            }
+            if matches!(text.trim_ascii_start().first(), Some(b'#' | b';')) {
+                continue;
+            }
+            if !bom_seen && let Some(stripped) = text.strip_prefix(BYTE_ORDER_MARK) {
+                bom_seen = true;
+                text = stripped;
+            }
+            let (start, mut joined) = match continued.take() {
+                Some((start, mut joined)) => {
+                    if joined.len() + text.len() > LONGEST_LINE {
+                        return Err(Note::at(&here, "continued line too long, the rest of the file is ignored"));
+                    }
+                    joined.extend_from_slice(text);
+                    (start, Cow::Owned(joined))
+                }
+                None => (line, Cow::Borrowed(text)),
+            };
+            if joined.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1 {
+                if let Some(last) = joined.to_mut().last_mut() {
+                    *last = b' ';
+                }
+                continued = Some((start, joined.into_owned()));
+                continue;
+            }
+            self.line(start, &joined)?;
+        }
+        match continued {
+            Some((start, joined)) => self.line(start, &joined),
+            None => Ok(()),
+        }
+    }
+
+    /// One logical line; an error ends the file.
+    fn line(&mut self, line: u32, bytes: &[u8]) -> Result<(), Note> {
+        let origin = self.origin(line);
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return Err(Note::at(&origin, "not valid UTF-8, the rest of the file is ignored"));
+        };
+        let text = text.trim_matches(WHITESPACE);
+        if text.is_empty() {
+            return Ok(());
+        }
+        if let Some(header) = text.strip_prefix('[') {
+            let Some(section) = header.strip_suffix(']').filter(|name| !name.chars().any(|c| c.is_ascii_control()))
+            else {
+                let text = format!("invalid section header {}, the rest of the file is ignored", shown(text));
+                return Err(Note::at(&origin, text));
+            };
+            self.section = Some(section.into());
+            return Ok(());
+        }
+        let Some(section) = &self.section else {
+            if !self.warned_outside {
+                self.warned_outside = true;
+                self.file.notes.push(Note::at(&origin, "assignment outside of a section, ignored"));
+            }
+            return Ok(());
+        };
+        match text.split_once('=') {
+            None => self.file.notes.push(Note::at(&origin, "no '=', line ignored")),
+            Some(("", _)) => self.file.notes.push(Note::at(&origin, "no key before '=', line ignored")),
+            Some((key, value)) => self.file.assignments.push(Assignment {
+                section: Arc::clone(section),
+                key: key.trim_matches(WHITESPACE).into(),
+                value: value.trim_matches(WHITESPACE).into(),
+                origin,
+            }),
+        }
+        Ok(())
+    }
+
+    fn origin(&self, line: u32) -> Origin {
+        Origin { path: Arc::clone(&self.file.path), line }
+    }
+}
+
+/// The next line and what follows it; `\n`, `\r` and NUL end lines, and a run of different ones
+/// ends a single line, NUL last (systemd's `read_line`).
+fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    if bytes.is_empty() {
+        return None;
+    }
+    let end = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r' | 0)).unwrap_or(bytes.len());
+    let (line, tail) = bytes.split_at(end);
+    let mut skip = 0;
+    let mut seen: &[u8] = &[];
+    for byte in tail {
+        if !matches!(byte, b'\n' | b'\r' | 0) || seen.contains(byte) || seen.last() == Some(&0) {
+            break;
+        }
+        skip += 1;
+        seen = tail.get(..skip).unwrap_or_default();
+    }
+    Some((line, tail.get(skip..).unwrap_or_default()))
+}
+
+/// Text of a file as a note quotes it: escaped, and cut where it gets long.
+pub(crate) fn shown(text: &str) -> String {
+    const LONGEST: usize = 80;
+    match text.char_indices().nth(LONGEST) {
+        Some((cut, _)) => format!("{}…", escape(text.get(..cut).unwrap_or_default().as_bytes())),
+        None => escape(text.as_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(bytes: &[u8]) -> (Vec<(u32, String)>, Vec<String>) {
+        let file = UnitFile::parse(Path::new("/etc/x.service"), bytes);
+        let lines =
+            file.assignments.iter().map(|a| (a.origin.line, format!("[{}]{}={}", a.section, a.key, a.value))).collect();
+        (lines, file.notes.iter().map(ToString::to_string).collect())
+    }
+
+    fn only(line: u32, text: &str) -> Vec<(u32, String)> {
+        vec![(line, text.into())]
+    }
+
+    #[test]
+    fn an_assignment_knows_its_section_and_line() {
+        let (lines, notes) = read(b"[Unit]\nDescription = a = b \n\n[Service]\n# no\n ; no\nUser=x\n");
+        assert_eq!(lines, [(2, "[Unit]Description=a = b".into()), (7, "[Service]User=x".into())]);
+        assert!(notes.is_empty());
+    }
+
+    #[test]
+    fn a_continuation_keeps_the_line_of_its_key_and_skips_comments() {
+        let (lines, _) = read(b"[S]\nA=one \\\n# not me\n  two \\\n\nB=3\n");
+        assert_eq!(lines, [(2, "[S]A=one    two".into()), (6, "[S]B=3".into())]);
+    }
+
+    #[test]
+    fn an_even_number_of_backslashes_continues_nothing() {
+        assert_eq!(read(b"[S]\nA=x\\\\\nB=y").0, [(2, "[S]A=x\\\\".into()), (3, "[S]B=y".into())]);
+    }
+
+    #[test]
+    fn a_continuation_at_the_end_of_the_file_still_counts() {
+        assert_eq!(read(b"[S]\nA=x\\").0, only(2, "[S]A=x"));
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_carriage_returns_are_no_text() {
+        assert_eq!(read(b"\xef\xbb\xbf[S]\r\nA=x\r\n").0, only(2, "[S]A=x"));
+    }
+
+    #[test]
+    fn a_nul_ends_the_line() {
+        assert_eq!(read(b"[S]\nA=x\0B=y\n").0, [(2, "[S]A=x".into()), (3, "[S]B=y".into())]);
+    }
+
+    #[test]
+    fn what_systemd_skips_is_noted_and_the_rest_is_read() {
+        let (lines, notes) = read(b"X=1\nY=2\n[S]\nnothing\n=z\nA=x\n");
+        assert_eq!(lines, only(6, "[S]A=x"));
+        assert_eq!(
+            notes,
+            [
+                "/etc/x.service:1: assignment outside of a section, ignored",
+                "/etc/x.service:4: no '=', line ignored",
+                "/etc/x.service:5: no key before '=', line ignored"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_fatal_to_systemd_ends_the_file() {
+        let (lines, notes) = read(b"[S]\nA=x\nB=\xff\nC=y\n");
+        assert_eq!(lines, only(2, "[S]A=x"));
+        assert_eq!(notes, ["/etc/x.service:3: not valid UTF-8, the rest of the file is ignored"]);
+        let (lines, notes) = read(b"[S]\nA=x\n[S\x1b[2J\nC=y\n");
+        assert_eq!(lines, only(2, "[S]A=x"));
+        assert_eq!(notes, ["/etc/x.service:3: invalid section header [S\\x1b[2J, the rest of the file is ignored"]);
+        let mut long = b"[S]\nA=x\nB=".to_vec();
+        long.resize(long.len() + LONGEST_LINE, b'y');
+        let (lines, notes) = read(&long);
+        assert_eq!(lines, only(2, "[S]A=x"));
+        assert_eq!(notes, ["/etc/x.service:3: line too long, the rest of the file is ignored"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(bytes: Vec<u8>) {
+            let _ = UnitFile::parse(Path::new("x"), &bytes);
+        }
+
+        #[test]
+        fn any_lines_are_read(text in r"(\[S\]|A=|#|;|\\|\n|\r| |~|b){0,60}") {
+            let file = UnitFile::parse(Path::new("x"), text.as_bytes());
+            for assignment in &file.assignments {
+                prop_assert!(!assignment.value.ends_with(' '));
+                prop_assert!(assignment.origin.line >= 1);
+            }
+        }
+    }
+}

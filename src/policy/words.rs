@@ -1,0 +1,133 @@
+//! A value split into words, as systemd's `extract_first_word` does it.
+
+use super::unit_file::WHITESPACE;
+
+/// How a value is split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Split {
+    /// At white space only; a backslash keeps the next character. `SystemCallFilter=` and its like.
+    Plain,
+    /// Quotes group and are removed as well. `SystemCallArchitectures=`, `RestrictAddressFamilies=`.
+    Unquoted,
+    /// And C escapes are resolved. Command lines.
+    Command,
+}
+
+/// The words up to a syntax error: an unclosed quote, a backslash at the end or a wrong escape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Words {
+    /// In order, at most as many as asked for.
+    pub(crate) words: Vec<String>,
+    /// Whether everything was read.
+    pub(crate) complete: bool,
+}
+
+/// Splits a value into at most `limit` words.
+pub(crate) fn split(value: &str, how: Split, limit: usize) -> Words {
+    let mut words = Vec::new();
+    let mut rest = value;
+    loop {
+        rest = rest.trim_start_matches(WHITESPACE);
+        if rest.is_empty() {
+            return Words { words, complete: true };
+        }
+        if words.len() >= limit {
+            return Words { words, complete: false };
+        }
+        match word(rest, how) {
+            Some((word, after)) => {
+                words.push(word);
+                rest = after;
+            }
+            None => return Words { words, complete: false },
+        }
+    }
+}
+
+fn word(text: &str, how: Split) -> Option<(String, &str)> {
+    let mut word = String::new();
+    let mut quote = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (c, quote) {
+            ('\\', _) if how == Split::Command => word.push(unescape(&mut chars)?),
+            ('\\', _) => word.push(chars.next()?),
+            (c, Some(open)) if c == open => quote = None,
+            ('\'' | '"', None) if how != Split::Plain => quote = Some(c),
+            (c, None) if WHITESPACE.contains(&c) => return Some((word, chars.as_str())),
+            (c, _) => word.push(c),
+        }
+    }
+    quote.is_none().then_some((word, ""))
+}
+
+/// The character an escape stands for; bytes over 0x7f become U+FFFD, since only the names of
+/// programs are compared.
+fn unescape(chars: &mut std::str::Chars<'_>) -> Option<char> {
+    let c = chars.next()?;
+    let mut number = |first: &str, digits: usize, radix: u32| {
+        let mut text = first.to_owned();
+        text.extend(chars.by_ref().take(digits));
+        let complete = text.chars().count() == first.len() + digits;
+        u32::from_str_radix(&text, radix).ok().filter(|value| complete && *value != 0)
+    };
+    Some(match c {
+        'a' => '\x07',
+        'b' => '\x08',
+        'f' => '\x0c',
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        'v' => '\x0b',
+        's' => ' ',
+        '\\' | '"' | '\'' => c,
+        'x' => byte(number("", 2, 16)?),
+        'u' => char::from_u32(number("", 4, 16)?)?,
+        'U' => char::from_u32(number("", 8, 16)?)?,
+        '0'..='7' => byte(number(c.encode_utf8(&mut [0; 4]), 2, 8)?),
+        _ => return None,
+    })
+}
+
+fn byte(value: u32) -> char {
+    char::from_u32(value).filter(char::is_ascii).unwrap_or(char::REPLACEMENT_CHARACTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn words(value: &str, how: Split) -> (Vec<String>, bool) {
+        let Words { words, complete } = split(value, how, 100);
+        (words, complete)
+    }
+
+    #[test]
+    fn plain_words_keep_quotes_and_lose_backslashes() {
+        assert_eq!(words(" a  'b c\\d ", Split::Plain), (vec!["a".into(), "'b".into(), "cd".into()], true));
+        assert_eq!(words("a b\\", Split::Plain), (vec!["a".into()], false));
+    }
+
+    #[test]
+    fn quotes_group_where_they_are_removed() {
+        assert_eq!(words("'a b'c \"\"", Split::Unquoted), (vec!["a bc".into(), String::new()], true));
+        assert_eq!(words("a 'b", Split::Unquoted), (vec!["a".into()], false));
+    }
+
+    #[test]
+    fn command_lines_resolve_c_escapes() {
+        assert_eq!(words(r"a\x20b \u00e9 \101 \s", Split::Command).0, ["a b", "é", "A", " "]);
+        assert!(!words(r"a \q", Split::Command).1);
+        assert!(!words(r"\x00", Split::Command).1);
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_splits(value: String) {
+            for how in [Split::Plain, Split::Unquoted, Split::Command] {
+                let _ = split(&value, how, 50);
+            }
+        }
+    }
+}
