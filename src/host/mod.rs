@@ -1,0 +1,6 @@
+//! What one can ask this machine. Every reader takes its root, so a test is a directory.
+
+pub mod exits;
+pub mod hearing;
+pub mod procfs;
+pub mod systemd;
