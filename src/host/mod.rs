@@ -1,3 +1,7 @@
-//! What one can ask this machine. Every reader takes its root, so that a test is a directory.
+//! What one can ask this machine. Every reader takes its root, so a test is a directory.
 
+pub mod exits;
+pub mod hearing;
+pub mod procfs;
 pub mod seccomp;
+pub mod systemd;

@@ -1,6 +1,12 @@
 //! Evidence about whose process it was, weighed into one verdict.
+//!
+//! A wrong unit is worse than none: where the surest evidence contradicts itself, or says
+//! that no unit owns the process, there is no attribution, whatever weaker evidence says.
 
+use super::cgroup::{self, Placement};
 use super::name::Unit;
+use std::fmt;
+use std::str::FromStr;
 
 /// How a unit was found, surest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,4 +56,270 @@ pub struct Attribution {
     pub unit: Unit,
     /// What it stands on.
     pub rung: Rung,
+}
+
+impl Rung {
+    /// Every rung, surest first.
+    pub const ALL: [Self; 7] = [
+        Self::Told,
+        Self::OwnCgroup,
+        Self::MainProcess,
+        Self::ControlProcess,
+        Self::ParentCgroup,
+        Self::JournalEntry,
+        Self::Executable,
+    ];
+
+    /// How sure a unit found this way is.
+    #[must_use]
+    pub fn confidence(self) -> Confidence {
+        match self {
+            Self::Told | Self::OwnCgroup | Self::MainProcess | Self::ControlProcess => Confidence::Certain,
+            Self::ParentCgroup | Self::JournalEntry => Confidence::Likely,
+            Self::Executable => Confidence::Guess,
+        }
+    }
+
+    /// The stable form, for the database, JSON and D-Bus.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Told => "told",
+            Self::OwnCgroup => "own-cgroup",
+            Self::MainProcess => "main-process",
+            Self::ControlProcess => "control-process",
+            Self::ParentCgroup => "parent-cgroup",
+            Self::JournalEntry => "journal-entry",
+            Self::Executable => "executable",
+        }
+    }
+
+    /// What it stands on, in plain words: completes "found by …".
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Told => "your word: the unit was given",
+            Self::OwnCgroup => "its own cgroup",
+            Self::MainProcess => "its pid, which systemd remembers as the unit's main process",
+            Self::ControlProcess => "its pid, which systemd remembers as one of the unit's commands",
+            Self::ParentCgroup => "the cgroup of its parent process",
+            Self::JournalEntry => "a journal entry of the same pid",
+            Self::Executable => "its executable, which only this unit starts: a guess",
+        }
+    }
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is no rung.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a way to find a unit that this version knows")]
+pub struct UnknownRung;
+
+impl FromStr for Rung {
+    type Err = UnknownRung;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRung> {
+        Self::ALL.into_iter().find(|rung| rung.as_str() == text).ok_or(UnknownRung)
+    }
+}
+
+impl Attribution {
+    /// How sure it is.
+    #[must_use]
+    pub fn confidence(&self) -> Confidence {
+        self.rung.confidence()
+    }
+}
+
+impl Evidence {
+    /// What it stands on.
+    #[must_use]
+    pub fn rung(&self) -> Rung {
+        match self {
+            Self::OwnCgroup(_) => Rung::OwnCgroup,
+            Self::ParentCgroup(_) => Rung::ParentCgroup,
+            Self::Named(rung, _) => *rung,
+        }
+    }
+
+    /// What it claims: a unit, or `Some(None)` that no unit owns the process. `None`: nothing.
+    fn claim(&self) -> Option<Option<Unit>> {
+        match self {
+            Self::OwnCgroup(bytes) => match cgroup::place(bytes) {
+                Placement::Unit(unit) => Some(Some(unit)),
+                Placement::None(why) => why.is_certain().then_some(None),
+            },
+            // A parent outside every unit can well have a child in one.
+            Self::ParentCgroup(bytes) => match cgroup::place(bytes) {
+                Placement::Unit(unit) => Some(Some(unit)),
+                Placement::None(_) => None,
+            },
+            Self::Named(_, unit) => Some(Some(unit.clone())),
+        }
+    }
+}
+
+/// Weighs what is known, in any order.
+///
+/// What the person said stands. Otherwise the surest evidence decides, and only if all of it
+/// agrees; the attribution then names the highest rung among it.
+#[must_use]
+pub fn weigh(evidence: &[Evidence]) -> Option<Attribution> {
+    let claims: Vec<(Rung, Option<Unit>)> =
+        evidence.iter().filter_map(|one| Some((one.rung(), one.claim()?))).collect();
+    let surest = claims.iter().map(|(rung, _)| rank(*rung)).min()?;
+    let mut deciding = claims.into_iter().filter(|(rung, _)| rank(*rung) == surest);
+    let (first_rung, unit) = deciding.next()?;
+    let rung = deciding.try_fold(first_rung, |best, (rung, other)| (other == unit).then_some(best.min(rung)))?;
+    Some(Attribution { unit: unit?, rung })
+}
+
+/// Orders evidence by what overrules what.
+fn rank(rung: Rung) -> (bool, Confidence) {
+    (rung != Rung::Told, rung.confidence())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Manager;
+    use proptest::prelude::*;
+
+    fn unit(name: &str) -> Unit {
+        Unit { manager: Manager::System, name: name.parse().unwrap() }
+    }
+
+    fn own(name: &str) -> Evidence {
+        Evidence::OwnCgroup(format!("0::/system.slice/{name}\n").into_bytes())
+    }
+
+    fn parent(name: &str) -> Evidence {
+        Evidence::ParentCgroup(format!("0::/system.slice/{name}\n").into_bytes())
+    }
+
+    fn named(rung: Rung, name: &str) -> Evidence {
+        Evidence::Named(rung, unit(name))
+    }
+
+    fn verdict(evidence: &[Evidence]) -> Option<(String, Rung)> {
+        weigh(evidence).map(|found| (found.unit.name.to_string(), found.rung))
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "compared with the option that weigh() returns")]
+    fn found(name: &str, rung: Rung) -> Option<(String, Rung)> {
+        Some((name.to_owned(), rung))
+    }
+
+    #[test]
+    fn nothing_known_is_nobody() {
+        assert_eq!(verdict(&[]), None);
+        assert_eq!(verdict(&[Evidence::OwnCgroup(b"0::/\n".to_vec())]), None);
+        assert_eq!(verdict(&[Evidence::OwnCgroup(Vec::new())]), None);
+    }
+
+    #[test]
+    fn one_thing_known_decides() {
+        assert_eq!(verdict(&[own("a.service")]), found("a.service", Rung::OwnCgroup));
+        assert_eq!(verdict(&[parent("a.service")]), found("a.service", Rung::ParentCgroup));
+        assert_eq!(verdict(&[named(Rung::Executable, "a.service")]), found("a.service", Rung::Executable));
+    }
+
+    #[test]
+    fn the_surer_overrules() {
+        assert_eq!(verdict(&[parent("a.service"), own("b.service")]), found("b.service", Rung::OwnCgroup));
+        assert_eq!(
+            verdict(&[named(Rung::Executable, "a.service"), named(Rung::JournalEntry, "b.service")]),
+            found("b.service", Rung::JournalEntry)
+        );
+    }
+
+    #[test]
+    fn what_agrees_stands_on_its_surest_rung() {
+        assert_eq!(
+            verdict(&[named(Rung::ControlProcess, "a.service"), own("a.service"), parent("a.service")]),
+            found("a.service", Rung::OwnCgroup)
+        );
+    }
+
+    #[test]
+    fn a_contradiction_of_equals_is_nobody_even_if_something_weaker_takes_a_side() {
+        let torn = [named(Rung::MainProcess, "a.service"), own("b.service"), parent("b.service")];
+        assert_eq!(verdict(&torn), None);
+        assert_eq!(verdict(&[parent("a.service"), named(Rung::JournalEntry, "b.service")]), None);
+    }
+
+    #[test]
+    fn the_same_name_under_another_manager_is_another_unit() {
+        let user = Unit { manager: Manager::User(1000), ..unit("a.service") };
+        assert_eq!(verdict(&[own("a.service"), Evidence::Named(Rung::MainProcess, user)]), None);
+    }
+
+    #[test]
+    fn the_persons_word_stands() {
+        assert_eq!(verdict(&[own("a.service"), named(Rung::Told, "b.service")]), found("b.service", Rung::Told));
+        assert_eq!(verdict(&[named(Rung::Told, "a.service"), named(Rung::Told, "b.service")]), None);
+    }
+
+    #[test]
+    fn a_process_known_to_be_in_no_unit_is_given_to_none() {
+        let session = Evidence::OwnCgroup(b"0::/user.slice/user-0.slice/session-1.scope\n".to_vec());
+        assert_eq!(verdict(&[session.clone(), named(Rung::Executable, "nginx.service")]), None);
+        assert_eq!(verdict(&[session.clone(), parent("nginx.service")]), None);
+        assert_eq!(verdict(&[session.clone(), named(Rung::MainProcess, "nginx.service")]), None);
+        assert_eq!(verdict(&[session, named(Rung::Told, "nginx.service")]), found("nginx.service", Rung::Told));
+    }
+
+    #[test]
+    fn a_process_still_in_init_scope_can_be_a_main_process() {
+        let early = Evidence::OwnCgroup(b"0::/init.scope\n".to_vec());
+        assert_eq!(verdict(&[early, named(Rung::MainProcess, "a.service")]), found("a.service", Rung::MainProcess));
+    }
+
+    #[test]
+    fn a_parent_outside_every_unit_says_nothing() {
+        let parent = Evidence::ParentCgroup(b"0::/user.slice/user-0.slice/session-1.scope\n".to_vec());
+        assert_eq!(verdict(&[parent, named(Rung::JournalEntry, "a.service")]), found("a.service", Rung::JournalEntry));
+    }
+
+    #[test]
+    fn rungs_survive_being_written_down_and_are_listed_surest_first() {
+        for rung in Rung::ALL {
+            assert_eq!(rung.as_str().parse(), Ok(rung));
+            assert!(!rung.describe().is_empty());
+        }
+        assert!(Rung::ALL.is_sorted() && Rung::ALL.is_sorted_by_key(|rung| rung.confidence()));
+        assert_eq!("Told".parse::<Rung>(), Err(UnknownRung));
+    }
+
+    fn any_evidence() -> impl Strategy<Value = Evidence> {
+        let name = prop_oneof![Just("a.service"), Just("b.service")];
+        (0..Rung::ALL.len(), name).prop_map(|(index, name)| match Rung::ALL[index] {
+            Rung::OwnCgroup => own(name),
+            Rung::ParentCgroup => parent(name),
+            rung => named(rung, name),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn order_does_not_matter(evidence in prop::collection::vec(any_evidence(), 0..6)) {
+            let reversed: Vec<_> = evidence.iter().rev().cloned().collect();
+            prop_assert_eq!(weigh(&evidence), weigh(&reversed));
+        }
+
+        #[test]
+        fn weaker_evidence_never_changes_the_unit(evidence in prop::collection::vec(any_evidence(), 1..5), more in any_evidence()) {
+            let before = weigh(&evidence);
+            let surest = evidence.iter().map(|one| one.rung().confidence()).min();
+            prop_assume!(Some(more.rung().confidence()) > surest);
+            let mut after = evidence;
+            after.push(more);
+            prop_assert_eq!(before, weigh(&after));
+        }
+    }
 }

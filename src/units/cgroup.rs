@@ -1,1 +1,357 @@
-//! `/proc/PID/cgroup` to a unit.
+//! `/proc/PID/cgroup` to a unit (`cgroups(7)`, and systemd's rules in `src/basic/cgroup-util.c`).
+//!
+//! A manager owns the top of its tree: slices, then one unit. What lies below that unit was
+//! delegated to it and can be called anything, so a cgroup named `sshd.service` in there is
+//! never a unit of that manager. The one subtree that is read on is `user@UID.service`, whose
+//! owner is another manager with the same rules.
+
+use super::name::{Manager, Unit, UnitName};
+
+/// What a cgroup says about whose process it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placement {
+    /// It belongs to this unit.
+    Unit(Unit),
+    /// It belongs to no unit that one could look at, and this is why.
+    None(Unplaced),
+}
+
+/// Why a cgroup names no unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unplaced {
+    /// The root: the kernel no longer knew (a task on its way out), or nobody manages it.
+    Root,
+    /// A manager's own `init.scope`. Between fork and exec a service's main process sits
+    /// there as well, so it proves nothing.
+    Manager,
+    /// A login session: started by a person, not by a unit.
+    Session,
+    /// A slice and nothing below it: somebody put it there by hand.
+    Slice,
+    /// Outside what this cgroup namespace shows.
+    Outside,
+    /// No cgroup of systemd's making.
+    Foreign,
+    /// No cgroup file, or a damaged one.
+    Unreadable,
+}
+
+impl Unplaced {
+    /// Whether it is *known* that no unit owns the process, rather than unknown which.
+    #[must_use]
+    pub fn is_certain(self) -> bool {
+        matches!(self, Self::Session | Self::Slice | Self::Foreign)
+    }
+}
+
+/// Unit types that have processes (`systemd.unit(5)`), slices apart.
+const WITH_PROCESSES: [&str; 5] = ["service", "scope", "socket", "mount", "swap"];
+
+/// What the kernel appends to the path of a removed cgroup.
+const DELETED: &[u8] = b" (deleted)";
+
+/// Places the bytes of `/proc/PID/cgroup`.
+///
+/// The unified hierarchy's line counts, also on hybrid machines, unless it says `/`: then
+/// systemd's own hierarchy does, which is the only one on a machine with version 1 alone.
+#[must_use]
+pub fn place(bytes: &[u8]) -> Placement {
+    let mut unified = None;
+    let mut legacy = None;
+    // A line without its newline was cut off, and a name cut short is another name.
+    for line in bytes.split_inclusive(|&b| b == b'\n').filter_map(|line| line.strip_suffix(b"\n")) {
+        let mut fields = line.splitn(3, |&b| b == b':');
+        let (Some(hierarchy), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
+        match (hierarchy, controllers) {
+            (b"0", b"") => unified = unified.or(Some(path)),
+            (_, b"name=systemd") => legacy = legacy.or(Some(path)),
+            _ => {}
+        }
+    }
+    match (unified.map(place_path), legacy) {
+        (None | Some(Placement::None(Unplaced::Root)), Some(path)) => place_path(path),
+        (Some(placement), _) => placement,
+        (None, None) => Placement::None(Unplaced::Unreadable),
+    }
+}
+
+/// Places one cgroup path, as the kernel or systemd (`ControlGroup=`) writes it.
+#[must_use]
+pub fn place_path(path: &[u8]) -> Placement {
+    let path = path.strip_suffix(DELETED).unwrap_or(path);
+    let Some(below) = path.strip_prefix(b"/") else { return Placement::None(Unplaced::Unreadable) };
+    if below.is_empty() {
+        return Placement::None(Unplaced::Root);
+    }
+    if below == b".." || below.starts_with(b"../") {
+        return Placement::None(Unplaced::Outside);
+    }
+    let mut levels = below.split(|&b| b == b'/');
+    let own = match level_unit(&mut levels) {
+        Ok(name) => name,
+        Err(why) => return Placement::None(why),
+    };
+    let unit = match user_manager(&own) {
+        // Nothing further down: the user manager itself, before it has a cgroup of its own.
+        Some(uid) => match levels.clone().next() {
+            None => Ok(Unit { manager: Manager::System, name: own }),
+            Some(_) => level_unit(&mut levels).map(|name| Unit { manager: Manager::User(uid), name }),
+        },
+        None => Ok(Unit { manager: Manager::System, name: own }),
+    };
+    unit.map_or_else(Placement::None, Placement::Unit)
+}
+
+/// Takes one manager's own levels: slices, then a unit.
+fn level_unit<'a>(levels: &mut impl Iterator<Item = &'a [u8]>) -> Result<UnitName, Unplaced> {
+    let mut slice: Option<UnitName> = None;
+    for level in levels {
+        let name = decode(level).ok_or(Unplaced::Foreign)?;
+        match name.suffix() {
+            "slice" if name.as_str().contains('@') => return Err(Unplaced::Foreign),
+            "slice" => slice = Some(name),
+            _ if name.as_str() == "init.scope" => return Err(Unplaced::Manager),
+            _ if is_session(&name, slice.as_ref()) => return Err(Unplaced::Session),
+            suffix if WITH_PROCESSES.contains(&suffix) => return Ok(name),
+            _ => return Err(Unplaced::Foreign),
+        }
+    }
+    Err(Unplaced::Slice)
+}
+
+/// A cgroup's name to a unit's: without the `_` that keeps it apart from the kernel's files.
+fn decode(level: &[u8]) -> Option<UnitName> {
+    let name: UnitName = std::str::from_utf8(level.strip_prefix(b"_").unwrap_or(level)).ok()?.parse().ok()?;
+    // A template has no processes, only its instances do.
+    let (stem, _) = name.as_str().rsplit_once('.')?;
+    (!stem.ends_with('@')).then_some(name)
+}
+
+/// The uid of `user@UID.service` (`user@.service(5)`).
+fn user_manager(name: &UnitName) -> Option<u32> {
+    parse_uid(name.as_str().strip_prefix("user@")?.strip_suffix(".service")?)
+}
+
+/// Whether this is `session-ID.scope` in a `user-UID.slice`: logind's (`systemd-logind(8)`).
+fn is_session(name: &UnitName, slice: Option<&UnitName>) -> bool {
+    let of_user =
+        slice.and_then(|slice| parse_uid(slice.as_str().strip_prefix("user-")?.strip_suffix(".slice")?)).is_some();
+    let id = name.as_str().strip_prefix("session-").and_then(|rest| rest.strip_suffix(".scope"));
+    of_user && id.is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric()))
+}
+
+/// A uid as systemd writes it: decimal without sign or leading zeros, never `(uid_t) -1` or
+/// its 16-bit shadow.
+fn parse_uid(digits: &str) -> Option<u32> {
+    let canonical = digits == "0" || !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
+    let uid = digits.parse().ok().filter(|_| canonical)?;
+    (uid != u32::MAX && uid != u32::from(u16::MAX)).then_some(uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn system(name: &str) -> Placement {
+        Placement::Unit(Unit { manager: Manager::System, name: name.parse().unwrap() })
+    }
+
+    fn user(uid: u32, name: &str) -> Placement {
+        Placement::Unit(Unit { manager: Manager::User(uid), name: name.parse().unwrap() })
+    }
+
+    /// Holds every path to its placement, on version 2 and as the `name=systemd` line of version 1.
+    fn check(table: &[(&str, Placement)]) {
+        for (path, expected) in table {
+            assert_eq!(place(format!("0::{path}\n").as_bytes()), *expected, "{path}");
+            let v1 = format!("3:cpu,cpuacct:/\n1:name=systemd:{path}\n");
+            assert_eq!(place(v1.as_bytes()), *expected, "{path} on version 1");
+            if *path != "/" {
+                assert_eq!(place_path(format!("{path} (deleted)").as_bytes()), *expected, "{path} deleted");
+            }
+        }
+    }
+
+    #[test]
+    fn a_unit_of_the_system_manager() {
+        check(&[
+            ("/system.slice/ssh.service", system("ssh.service")),
+            ("/foo.service", system("foo.service")),
+            ("/system.slice/run-u12.scope", system("run-u12.scope")),
+            ("/system.slice/var-lib-foo.mount", system("var-lib-foo.mount")),
+            ("/system.slice/dbus.socket", system("dbus.socket")),
+            ("/system.slice/dev-sda2.swap", system("dev-sda2.swap")),
+            ("/system.slice/system-postfix.slice/postfix@-.service", system("postfix@-.service")),
+            ("/system.slice/system-getty.slice/getty@tty1.service", system("getty@tty1.service")),
+            ("/a.slice/a-b.slice/a-b-c.slice/d.service", system("d.service")),
+            (
+                "/system.slice/system-foo\\x2dbar.slice/foo\\x2dbar@x\\x20y.service",
+                system("foo\\x2dbar@x\\x20y.service"),
+            ),
+        ]);
+    }
+
+    #[test]
+    fn the_kernels_names_are_kept_apart_by_an_underscore() {
+        check(&[
+            ("/system.slice/_cpu.service", system("cpu.service")),
+            ("/_memory.slice/_cgroup.service", system("cgroup.service")),
+            ("/system.slice/__private.service", system("_private.service")),
+        ]);
+    }
+
+    #[test]
+    fn a_unit_of_a_user_manager() {
+        check(&[
+            ("/user.slice/user-1000.slice/user@1000.service/app.slice/foo.service", user(1000, "foo.service")),
+            ("/user.slice/user-1000.slice/user@1000.service/foo.service", user(1000, "foo.service")),
+            ("/user.slice/user-0.slice/user@0.service/background.slice/run-r1.scope", user(0, "run-r1.scope")),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/app.slice/app-foo.slice/app-foo@1.service/sub/sub",
+                user(1000, "app-foo@1.service"),
+            ),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-0a.scope/container",
+                user(1000, "libpod-0a.scope"),
+            ),
+            ("/user.slice/user-1000.slice/user@1000.service", system("user@1000.service")),
+        ]);
+    }
+
+    #[test]
+    fn what_is_delegated_names_no_unit_of_its_own() {
+        check(&[
+            ("/system.slice/foo.service/sshd.service", system("foo.service")),
+            ("/system.slice/foo.service/system.slice/sshd.service", system("foo.service")),
+            ("/system.slice/foo.service/init.scope", system("foo.service")),
+            ("/system.slice/foo.service/user@0.service/sshd.service", system("foo.service")),
+            ("/system.slice/foo.service/..", system("foo.service")),
+            ("/system.slice/foo.service/\u{1b}[2J: x", system("foo.service")),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/app.slice/a.service/user@0.service/sshd.service",
+                user(1000, "a.service"),
+            ),
+            // One manager deeper is as far as it goes: whatever a user calls a cgroup stays that user's.
+            ("/user.slice/user-1000.slice/user@1000.service/user@0.service/sshd.service", user(1000, "user@0.service")),
+        ]);
+    }
+
+    #[test]
+    fn a_container_is_its_hosts_unit() {
+        check(&[
+            ("/machine.slice/machine-deb.scope/payload/system.slice/ssh.service", system("machine-deb.scope")),
+            ("/machine.slice/systemd-nspawn@deb.service/payload/init.scope", system("systemd-nspawn@deb.service")),
+            ("/machine.slice/systemd-nspawn@deb.service/supervisor", system("systemd-nspawn@deb.service")),
+            ("/system.slice/docker-0a1b.scope/system.slice/nginx.service", system("docker-0a1b.scope")),
+            (
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/cri-containerd-0a.scope",
+                system("cri-containerd-0a.scope"),
+            ),
+            ("/docker/0a1b/system.slice/nginx.service", Placement::None(Unplaced::Foreign)),
+            ("/lxc.payload.deb/system.slice/ssh.service", Placement::None(Unplaced::Foreign)),
+            ("/kubepods/burstable/pod1/0a1b", Placement::None(Unplaced::Foreign)),
+        ]);
+    }
+
+    #[test]
+    fn what_belongs_to_no_unit_says_why() {
+        check(&[
+            ("/", Placement::None(Unplaced::Root)),
+            ("/init.scope", Placement::None(Unplaced::Manager)),
+            ("/user.slice/user-1000.slice/user@1000.service/init.scope", Placement::None(Unplaced::Manager)),
+            ("/user.slice/user-1000.slice/session-3.scope", Placement::None(Unplaced::Session)),
+            ("/user.slice/user-1000.slice/session-c1.scope/sshd.service", Placement::None(Unplaced::Session)),
+            ("/system.slice", Placement::None(Unplaced::Slice)),
+            ("/user.slice/user-1000.slice/user@1000.service/app.slice", Placement::None(Unplaced::Slice)),
+            ("/..", Placement::None(Unplaced::Outside)),
+            ("/../../system.slice/ssh.service", Placement::None(Unplaced::Outside)),
+            ("", Placement::None(Unplaced::Unreadable)),
+            ("ssh.service", Placement::None(Unplaced::Unreadable)),
+        ]);
+    }
+
+    #[test]
+    fn what_systemd_would_not_make_is_foreign() {
+        check(&[
+            ("//system.slice/ssh.service", Placement::None(Unplaced::Foreign)),
+            ("/system.slice//ssh.service", Placement::None(Unplaced::Foreign)),
+            ("/system.slice/getty@.service", Placement::None(Unplaced::Foreign)),
+            ("/a@b.slice/ssh.service", Placement::None(Unplaced::Foreign)),
+            ("/system.slice/multi-user.target", Placement::None(Unplaced::Foreign)),
+            ("/system.slice/a b.service", Placement::None(Unplaced::Foreign)),
+            ("/system.slice/\u{e9}.service", Placement::None(Unplaced::Foreign)),
+            ("/system.slice/_", Placement::None(Unplaced::Foreign)),
+            ("/..foo/ssh.service", Placement::None(Unplaced::Foreign)),
+        ]);
+        let long = format!("/system.slice/{}.service", "a".repeat(250));
+        assert_eq!(place_path(long.as_bytes()), Placement::None(Unplaced::Foreign));
+        assert_eq!(place(b"0::/system.slice/\xff.service\n"), Placement::None(Unplaced::Foreign));
+    }
+
+    #[test]
+    fn only_a_real_uid_makes_a_user_manager() {
+        for uid in ["", "01", "-1", "+1", "1 ", "4294967295", "65535", "4294967296", "root"] {
+            let path = format!("/user.slice/user@{uid}.service/foo.service");
+            assert!(!matches!(place_path(path.as_bytes()), Placement::Unit(Unit { manager: Manager::User(_), .. })));
+        }
+        assert_eq!(place_path(b"/user@4294967294.service/foo.service"), user(u32::MAX - 1, "foo.service"));
+    }
+
+    #[test]
+    fn a_session_is_one_only_in_a_users_slice() {
+        assert_eq!(place_path(b"/system.slice/session-3.scope"), system("session-3.scope"));
+        assert_eq!(place_path(b"/user.slice/user-1000.slice/session-.scope"), system("session-.scope"));
+        assert_eq!(place_path(b"/user.slice/user-x.slice/session-3.scope"), system("session-3.scope"));
+    }
+
+    #[test]
+    fn the_unified_line_counts_on_a_hybrid_machine() {
+        let hybrid =
+            b"12:pids:/system.slice/a.service\n1:name=systemd:/system.slice/old.service\n0::/system.slice/b.service\n";
+        assert_eq!(place(hybrid), system("b.service"));
+        // A task on its way out, or a version 1 machine where something mounted version 2.
+        assert_eq!(place(b"1:name=systemd:/system.slice/c.service\n0::/\n"), system("c.service"));
+        assert_eq!(place(b"1:name=systemd:/\n0::/\n"), Placement::None(Unplaced::Root));
+        assert_eq!(place(b"4:memory:/system.slice/a.service\n0::/\n"), Placement::None(Unplaced::Root));
+    }
+
+    #[test]
+    fn damage_is_not_a_unit() {
+        for bytes in [
+            &b""[..],
+            b"\n",
+            b"0::",
+            b"0::/system.slice/ssh.service",
+            b"0:/system.slice/ssh.service\n",
+            b"00::/system.slice/ssh.service\n",
+            b"0:name:/system.slice/ssh.service\n",
+            b"1:pids:/system.slice/ssh.service\n",
+            b"\0\xff",
+        ] {
+            assert_eq!(place(bytes), Placement::None(Unplaced::Unreadable), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn many_lines_are_read_and_the_first_of_a_kind_counts() {
+        let mut bytes = b"9:cpu:/x\n".repeat(10_000);
+        bytes.extend_from_slice(b"0::/system.slice/a.service\n0::/system.slice/b.service\n");
+        assert_eq!(place(&bytes), system("a.service"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_placed(bytes: Vec<u8>) {
+            let _ = place(&bytes);
+        }
+
+        #[test]
+        fn nothing_below_a_unit_changes_whose_it_is(below in "[a-z@./_0-9]{0,60}") {
+            let path = format!("/system.slice/foo.service/{below}");
+            prop_assert_eq!(place_path(path.as_bytes()), system("foo.service"));
+        }
+    }
+}

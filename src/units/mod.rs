@@ -4,5 +4,6 @@ pub mod attribution;
 pub mod cgroup;
 pub mod name;
 
-pub use attribution::{Attribution, Confidence, Evidence, Rung};
+pub use attribution::{Attribution, Confidence, Evidence, Rung, weigh};
+pub use cgroup::{Placement, Unplaced};
 pub use name::{Manager, Unit, UnitName};

@@ -96,12 +96,32 @@ pub enum Manager {
     User(u32),
 }
 
+/// Its stable form, for the database, JSON and D-Bus: `system` or `user:UID`.
 impl fmt::Display for Manager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::System => f.write_str("system"),
-            Self::User(uid) => write!(f, "user {uid}"),
+            Self::User(uid) => write!(f, "user:{uid}"),
         }
+    }
+}
+
+/// What is no manager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a manager is `system` or `user:` and a uid")]
+pub struct BadManager;
+
+impl FromStr for Manager {
+    type Err = BadManager;
+
+    /// Takes what [`Display`](fmt::Display) writes, and nothing else.
+    fn from_str(text: &str) -> Result<Self, BadManager> {
+        if text == "system" {
+            return Ok(Self::System);
+        }
+        let uid = text.strip_prefix("user:").ok_or(BadManager)?;
+        let manager = Self::User(uid.parse().map_err(|_| BadManager)?);
+        if manager.to_string() == text { Ok(manager) } else { Err(BadManager) }
     }
 }
 
@@ -132,6 +152,16 @@ mod tests {
         assert_eq!(UnitName::from_user(""), Err(BadUnitName::Empty));
         assert_eq!(UnitName::from_user(&"a".repeat(250)), Err(BadUnitName::TooLong));
         assert_eq!("x.conf".parse::<UnitName>(), Err(BadUnitName::Suffix));
+    }
+
+    #[test]
+    fn a_manager_survives_being_written_down() {
+        for manager in [Manager::System, Manager::User(0), Manager::User(1000), Manager::User(u32::MAX)] {
+            assert_eq!(manager.to_string().parse(), Ok(manager));
+        }
+        for bad in ["", "System", "user", "user:", "user:-1", "user:+1", "user:01", "user: 1", "user:4294967296"] {
+            assert_eq!(bad.parse::<Manager>(), Err(BadManager), "{bad}");
+        }
     }
 
     #[test]

@@ -1,0 +1,184 @@
+//! What `/proc` knows of a process (`proc(5)`), read from any root.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// More than any `/proc/PID/cgroup`: a path of `PATH_MAX` for each of a version 1 machine's
+/// hierarchies (the kernel fails the read of a longer path).
+const MOST: u64 = 128 * 1024;
+
+/// A proc file system.
+#[derive(Debug, Clone)]
+pub struct Procfs {
+    root: PathBuf,
+}
+
+impl Procfs {
+    /// The one mounted on `root`.
+    #[must_use]
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// This machine's, `/proc`.
+    #[must_use]
+    pub fn live() -> Self {
+        Self::at("/proc")
+    }
+
+    /// The bytes of `/proc/PID/cgroup`; `None` where the process is gone. This is the read
+    /// that races with death: one open, and one read in all but odd cases.
+    #[must_use]
+    pub fn cgroup(&self, pid: u32) -> Option<Vec<u8>> {
+        self.bytes(pid, "cgroup").filter(|bytes| !bytes.is_empty())
+    }
+
+    /// When it started, in clock ticks since boot. With the pid it names a process for good.
+    #[must_use]
+    pub fn start_time(&self, pid: u32) -> Option<u64> {
+        stat_field(&self.bytes(pid, "stat")?, 22)?.parse().ok()
+    }
+
+    /// The thread group of its parent; `None` for one without, such as PID 1.
+    #[must_use]
+    pub fn parent(&self, pid: u32) -> Option<u32> {
+        stat_field(&self.bytes(pid, "stat")?, 4)?.parse().ok().filter(|&parent| parent != 0)
+    }
+
+    /// Its real uid.
+    #[must_use]
+    pub fn uid(&self, pid: u32) -> Option<u32> {
+        let status = self.bytes(pid, "status")?;
+        let value = status_value(&status, "Uid")?;
+        value.split_ascii_whitespace().next()?.parse().ok()
+    }
+
+    /// Its executable as the kernel shows it, without the ` (deleted)` of a replaced file.
+    #[must_use]
+    pub fn exe(&self, pid: u32) -> Option<PathBuf> {
+        let shown = std::fs::read_link(self.file(pid, "exe")).ok()?;
+        match shown.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
+            // A file may really be called so.
+            Some(replaced) if !shown.exists() => Some(Path::new(std::ffi::OsStr::from_bytes(replaced)).to_owned()),
+            _ => Some(shown),
+        }
+    }
+
+    fn file(&self, pid: u32, name: &str) -> PathBuf {
+        self.root.join(format!("{pid}/{name}"))
+    }
+
+    fn bytes(&self, pid: u32, name: &str) -> Option<Vec<u8>> {
+        let mut file = File::open(self.file(pid, name)).ok()?;
+        let mut first = [0; 4096];
+        let length = file.read(&mut first).ok()?;
+        let mut bytes = first.get(..length)?.to_vec();
+        // A short read of a proc file is its end.
+        if length == first.len() {
+            file.take(MOST).read_to_end(&mut bytes).ok()?;
+        }
+        Some(bytes)
+    }
+}
+
+/// Field `number` (`proc_pid_stat(5)`, from 3 on) of a stat line. The second, the command
+/// name, can hold anything, a `)` too, so counting starts at the last one.
+fn stat_field(stat: &[u8], number: usize) -> Option<&str> {
+    let end = stat.iter().rposition(|&b| b == b')')?;
+    let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
+    rest.split_ascii_whitespace().nth(number.checked_sub(3)?)
+}
+
+/// The value of `key` in the bytes of `/proc/PID/status`. Line breaks in a command name are
+/// escaped there, so no process can forge a line.
+#[must_use]
+pub fn status_value<'a>(status: &'a [u8], key: &str) -> Option<&'a str> {
+    let line = status.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(key.as_bytes())?.strip_prefix(b":"))?;
+    Some(std::str::from_utf8(line).ok()?.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(files: &[(&str, &[u8])]) -> (tempfile::TempDir, Procfs) {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("7")).unwrap();
+        for (name, bytes) in files {
+            std::fs::write(root.path().join("7").join(name), bytes).unwrap();
+        }
+        let procfs = Procfs::at(root.path());
+        (root, procfs)
+    }
+
+    #[test]
+    fn a_process_is_read_from_any_root() {
+        let (root, procfs) = machine(&[
+            ("cgroup", b"0::/system.slice/a.service\n"),
+            ("stat", b"7 (a) S 1 7 7 0 -1 4194560 9 8 7 6 5 4 3 2 20 0 1 0 4242 1000 5 18446744073709551615"),
+            ("status", b"Name:\ta\nUid:\t1000\t0\t0\t0\nGid:\t5\t5\t5\t5\n"),
+        ]);
+        std::os::unix::fs::symlink("/usr/bin/gone (deleted)", root.path().join("7/exe")).unwrap();
+        assert_eq!(procfs.cgroup(7).as_deref(), Some(&b"0::/system.slice/a.service\n"[..]));
+        assert_eq!(procfs.start_time(7), Some(4242));
+        assert_eq!(procfs.parent(7), Some(1));
+        assert_eq!(procfs.uid(7), Some(1000));
+        assert_eq!(procfs.exe(7).as_deref(), Some(Path::new("/usr/bin/gone")));
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_nothing() {
+        let (_root, procfs) = machine(&[]);
+        for pid in [7, 8] {
+            assert_eq!(procfs.cgroup(pid), None);
+            assert_eq!(procfs.start_time(pid), None);
+            assert_eq!(procfs.parent(pid), None);
+            assert_eq!(procfs.uid(pid), None);
+            assert_eq!(procfs.exe(pid), None);
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_pose_as_fields() {
+        let (_root, procfs) = machine(&[
+            ("stat", b"7 (a) S 99 (b) S 3 7 7 0 -1 0 9 8 7 6 5 4 3 2 20 0 1 0 4242 1000\n"),
+            ("status", b"Name:\tx\\nUid:\\t9\nUid:\t3\t3\t3\t3\n"),
+        ]);
+        assert_eq!(procfs.parent(7), Some(3));
+        assert_eq!(procfs.start_time(7), Some(4242));
+        assert_eq!(procfs.uid(7), Some(3));
+    }
+
+    #[test]
+    fn damage_is_nothing() {
+        let (_root, procfs) = machine(&[("stat", b"7 (a"), ("status", b"Uid:\n"), ("cgroup", b"")]);
+        assert_eq!((procfs.parent(7), procfs.start_time(7)), (None, None));
+        assert_eq!(procfs.uid(7), None);
+        assert_eq!(procfs.cgroup(7), None);
+        assert_eq!(stat_field(b"7 (a)", 22), None);
+        assert_eq!(stat_field(b"7 (a) S 1", 0), None);
+    }
+
+    #[test]
+    fn a_long_file_is_read_whole_and_an_endless_one_is_not() {
+        let long = b"5:cpu:/x\n".repeat(1_000);
+        let (_root, procfs) = machine(&[("cgroup", &long)]);
+        assert_eq!(procfs.cgroup(7), Some(long));
+        let (root, procfs) = machine(&[]);
+        std::os::unix::fs::symlink("/dev/zero", root.path().join("7/cgroup")).unwrap();
+        assert_eq!(procfs.cgroup(7).map(|bytes| bytes.len()), Some(4096 + 128 * 1024));
+    }
+
+    #[test]
+    fn this_process_is_in_the_live_one() {
+        let procfs = Procfs::live();
+        let me = std::process::id();
+        assert_eq!(procfs.parent(me), Some(std::os::unix::process::parent_id()));
+        assert_eq!(procfs.uid(me), Some(nix::unistd::getuid().as_raw()));
+        assert_eq!(procfs.exe(me), std::env::current_exe().ok());
+        assert!(procfs.cgroup(me).is_some_and(|bytes| bytes.ends_with(b"\n")));
+        assert!(procfs.start_time(me).is_some_and(|ticks| ticks > 0));
+    }
+}

@@ -1,0 +1,167 @@
+//! What a manager holds of a unit: where it comes from, its state, its seccomp-bearing settings.
+
+use super::Properties;
+use crate::units::UnitName;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use zbus::OwnedVariant;
+
+/// A list that allows or denies, as D-Bus carries it (`bas`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameList {
+    /// Whether all but the names are denied, rather than the names.
+    pub allow: bool,
+    /// The names, groups expanded; in a deny list perhaps with `:ERRNO`.
+    pub names: Vec<String>,
+}
+
+/// A unit as its manager holds it. What this systemd does not say is `None`, or missing.
+///
+/// Text is the manager's: bytes to escape when shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitFacts {
+    /// Its own name, where the one asked for is an alias.
+    pub id: UnitName,
+    /// `loaded`, `masked`, `bad-setting`, `error`, …
+    pub load_state: String,
+    /// `active`, `failed`, `inactive`, …
+    pub active_state: String,
+    /// The unit file.
+    pub fragment: Option<PathBuf>,
+    /// Its drop-ins, in the order they apply.
+    pub dropins: Vec<PathBuf>,
+    /// Whether a file of it changed since it was loaded.
+    pub need_daemon_reload: bool,
+    /// Of the latest start.
+    pub invocation_id: Option<[u8; 16]>,
+    /// When its latest main process started, in microseconds since the epoch.
+    pub exec_main_start_us: Option<u64>,
+    /// `SystemCallFilter=`. `~X:ERRNO` entries of an allow list are left out by systemd.
+    pub system_call_filter: Option<NameList>,
+    /// `SystemCallErrorNumber=`: 0 or 2147483646 kill.
+    pub system_call_error_number: Option<i32>,
+    /// `SystemCallArchitectures=`, empty for all.
+    pub system_call_architectures: Option<Vec<String>>,
+    /// `SystemCallLog=`.
+    pub system_call_log: Option<NameList>,
+    /// `RestrictAddressFamilies=`.
+    pub restrict_address_families: Option<NameList>,
+    /// `RestrictNamespaces=`: the `CLONE_NEW*` flags that stay allowed.
+    pub restrict_namespaces: Option<u64>,
+    /// The [`SWITCHES`](UnitFacts::SWITCHES) that this systemd knows.
+    pub switches: BTreeMap<&'static str, bool>,
+}
+
+impl UnitFacts {
+    /// Yes-or-no settings that install filters or imply one that does (`systemd.exec(5)`).
+    pub const SWITCHES: [&'static str; 12] = [
+        "DynamicUser",
+        "LockPersonality",
+        "MemoryDenyWriteExecute",
+        "NoNewPrivileges",
+        "PrivateDevices",
+        "ProtectClock",
+        "ProtectHostname",
+        "ProtectKernelLogs",
+        "ProtectKernelModules",
+        "ProtectKernelTunables",
+        "RestrictRealtime",
+        "RestrictSUIDSGID",
+    ];
+
+    /// Reads them from the properties of the unit and its type.
+    pub(super) fn read(asked: &UnitName, properties: &Properties) -> Self {
+        let text = |name: &str| take::<String>(properties, name);
+        let list = |name: &str| take(properties, name).map(|(allow, names)| NameList { allow, names });
+        Self {
+            id: text("Id").and_then(|id| id.parse().ok()).unwrap_or_else(|| asked.clone()),
+            load_state: text("LoadState").unwrap_or_default(),
+            active_state: text("ActiveState").unwrap_or_default(),
+            fragment: text("FragmentPath").filter(|path| !path.is_empty()).map(PathBuf::from),
+            dropins: take::<Vec<String>>(properties, "DropInPaths")
+                .unwrap_or_default()
+                .into_iter()
+                .map(PathBuf::from)
+                .collect(),
+            need_daemon_reload: take(properties, "NeedDaemonReload").unwrap_or_default(),
+            invocation_id: take::<Vec<u8>>(properties, "InvocationID").and_then(|id| id.try_into().ok()),
+            exec_main_start_us: take(properties, "ExecMainStartTimestamp").filter(|&start| start != 0),
+            system_call_filter: list("SystemCallFilter"),
+            system_call_error_number: take(properties, "SystemCallErrorNumber"),
+            system_call_architectures: take(properties, "SystemCallArchitectures"),
+            system_call_log: list("SystemCallLog"),
+            restrict_address_families: list("RestrictAddressFamilies"),
+            restrict_namespaces: take(properties, "RestrictNamespaces"),
+            switches: Self::SWITCHES.into_iter().filter_map(|name| Some((name, take(properties, name)?))).collect(),
+        }
+    }
+}
+
+/// A property as a type; `None` if it is missing or of another.
+pub(super) fn take<T: TryFrom<OwnedVariant>>(properties: &Properties, name: &str) -> Option<T> {
+    properties.get(name)?.try_clone().ok()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zbus::Variant;
+
+    fn properties(list: Vec<(&str, Variant<'static>)>) -> Properties {
+        list.into_iter().map(|(name, value)| (name.to_owned(), value.try_into().unwrap())).collect()
+    }
+
+    #[test]
+    fn facts_are_read_from_properties() {
+        let name = "alias.service".parse().unwrap();
+        let facts = UnitFacts::read(
+            &name,
+            &properties(vec![
+                ("Id", "real.service".into()),
+                ("LoadState", "loaded".into()),
+                ("ActiveState", "failed".into()),
+                ("FragmentPath", "/etc/systemd/system/real.service".into()),
+                ("DropInPaths", vec!["/etc/systemd/system/real.service.d/a.conf"].into()),
+                ("NeedDaemonReload", true.into()),
+                ("InvocationID", vec![7_u8; 16].into()),
+                ("ExecMainStartTimestamp", 5_u64.into()),
+                ("SystemCallFilter", (true, vec!["read", "write"]).into()),
+                ("SystemCallErrorNumber", 1_i32.into()),
+                ("SystemCallArchitectures", vec!["native"].into()),
+                ("RestrictNamespaces", 0_u64.into()),
+                ("LockPersonality", true.into()),
+                ("ProtectClock", false.into()),
+            ]),
+        );
+        assert_eq!(facts.id.as_str(), "real.service");
+        assert_eq!(facts.fragment.as_deref(), Some("/etc/systemd/system/real.service".as_ref()));
+        assert_eq!(facts.dropins, [PathBuf::from("/etc/systemd/system/real.service.d/a.conf")]);
+        assert!(facts.need_daemon_reload);
+        assert_eq!(facts.invocation_id, Some([7; 16]));
+        assert_eq!(facts.exec_main_start_us, Some(5));
+        let names = vec!["read".to_owned(), "write".to_owned()];
+        assert_eq!(facts.system_call_filter, Some(NameList { allow: true, names }));
+        assert_eq!(facts.system_call_error_number, Some(1));
+        assert_eq!(facts.system_call_architectures, Some(vec!["native".to_owned()]));
+        assert_eq!(facts.restrict_namespaces, Some(0));
+        assert_eq!(facts.switches, BTreeMap::from([("LockPersonality", true), ("ProtectClock", false)]));
+    }
+
+    #[test]
+    fn what_is_missing_or_of_another_type_is_not_known() {
+        let name: UnitName = "a.service".parse().unwrap();
+        let odd = properties(vec![
+            ("Id", "../etc".into()),
+            ("FragmentPath", "".into()),
+            ("DropInPaths", 1_u8.into()),
+            ("InvocationID", vec![7_u8; 3].into()),
+            ("SystemCallFilter", "read".into()),
+            ("SystemCallErrorNumber", 1_u64.into()),
+            ("LockPersonality", 1_u32.into()),
+        ]);
+        let facts = UnitFacts::read(&name, &odd);
+        assert_eq!(facts, UnitFacts::read(&name, &Properties::new()));
+        assert_eq!(facts.id, name);
+        assert_eq!((facts.fragment, facts.system_call_filter, facts.switches.len()), (None, None, 0));
+    }
+}
