@@ -2,5 +2,6 @@
 
 pub mod audit;
 pub mod incidents;
+pub mod outlet;
 pub mod syscalls;
 pub mod units;
