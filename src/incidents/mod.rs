@@ -1,7 +1,10 @@
 //! What happened so far: sightings folded into bounded incidents, and their store.
 
+pub(crate) mod codec;
 pub mod fold;
 pub mod incident;
+pub mod store;
 
 pub use fold::{Fold, Folded, Sighting};
 pub use incident::{Denial, Event, Incident, Key, Moment, Sample};
+pub use store::{Query, RowId, SetAside, Store, StoreError, Stored, UnitSummary};

@@ -1,0 +1,375 @@
+//! The incidents on disk: one `SQLite` file, one writer, readers beside it.
+//!
+//! Bounds: a row's text is cut to [`MAX_EXE`], [`MAX_COMM`], [`MAX_SUBJECT`] and [`MAX_WORD`], the
+//! rows to what [`Store::prune`] is told, the file to [`MAX_FILE`] whatever happens, and the
+//! write-ahead log to [`MAX_LOG`] between checkpoints (a reader that stays in one query can
+//! hold a checkpoint back). A row of an ordinary service takes some 300 to 600 bytes.
+//!
+//! Every commit is on the disk before [`Store::record`] returns (`synchronous=FULL`).
+
+mod error;
+mod row;
+mod schema;
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, ToSql, TransactionBehavior};
+
+use super::codec;
+use super::incident::{Incident, Moment};
+use crate::units::{Manager, Unit, UnitName};
+
+pub use error::StoreError;
+pub use row::{MAX_COMM, MAX_EXE, MAX_SUBJECT, MAX_WORD};
+pub use schema::SCHEMA;
+
+/// The file in the state directory.
+pub const FILE: &str = "incidents.sqlite3";
+
+/// What the file never outgrows, in bytes; beyond it [`Store::record`] says [`StoreError::Full`].
+pub const MAX_FILE: u64 = 256 * 1024 * 1024;
+
+/// What the write-ahead log is cut back to at a checkpoint, in bytes.
+pub const MAX_LOG: u64 = 4 * 1024 * 1024;
+
+/// How long to wait for another process's lock.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many damaged files are kept before a person has to look.
+const MAX_SET_ASIDE: u32 = 9;
+
+const PAGE: u64 = 4096;
+
+/// A row's number: never used twice in one file.
+pub type RowId = i64;
+
+/// The incidents on disk.
+#[derive(Debug)]
+pub struct Store {
+    conn: Connection,
+    path: PathBuf,
+}
+
+/// A damaged file, kept under another name.
+#[derive(Debug)]
+pub struct SetAside {
+    /// Where it is now.
+    pub path: PathBuf,
+    /// What was wrong with it.
+    pub error: StoreError,
+}
+
+/// Which incidents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Only of units of this name.
+    pub unit: Option<UnitName>,
+    /// Only of units of this manager.
+    pub manager: Option<Manager>,
+    /// Only those last seen then or later, in milliseconds since the epoch.
+    pub since: Option<i64>,
+    /// At most so many; all of them when `None`.
+    pub limit: Option<u32>,
+    /// Without the first so many.
+    pub offset: u32,
+}
+
+/// A stored incident.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its number.
+    pub id: RowId,
+    /// What was seen.
+    pub incident: Incident,
+}
+
+/// What one unit's incidents come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitSummary {
+    /// Which; `None` stands for every process whose unit nothing told.
+    pub unit: Option<Unit>,
+    /// How many incidents.
+    pub incidents: u64,
+    /// How many sightings, exact up to 2⁵³.
+    pub count: u64,
+    /// The latest.
+    pub last: Moment,
+}
+
+impl Store {
+    /// Opens the store for its one writer; makes the directory (0700) and file (0600) if need be.
+    ///
+    /// # Errors
+    /// The file is damaged, another program's or a newer version's, or cannot be written.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| StoreError::io(dir, source))?;
+        let path = absolute(dir)?;
+        // SQLite would take the umask's word for the mode; its -wal and -shm files take this one's.
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|source| StoreError::io(&path, source))?;
+        let of = |source| StoreError::of(&path, source);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut conn = Connection::open_with_flags(&path, flags).map_err(of)?;
+        conn.busy_timeout(PATIENCE).map_err(of)?;
+        schema::prepare(&mut conn, &path)?;
+        conn.execute_batch(&format!(
+            "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;
+             PRAGMA wal_autocheckpoint = 500; PRAGMA journal_size_limit = {MAX_LOG};
+             PRAGMA max_page_count = {};",
+            MAX_FILE / PAGE
+        ))
+        .map_err(of)?;
+        Ok(Self { conn, path })
+    }
+
+    /// Like [`open`](Self::open), but a damaged file is given another name and a new one begun.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open) but for damage; also when nine damaged files are there already.
+    pub fn open_or_set_aside(dir: &Path) -> Result<(Self, Option<SetAside>), StoreError> {
+        let error = match Self::open(dir) {
+            Ok(store) => return Ok((store, None)),
+            Err(error @ StoreError::Damaged { .. }) => error,
+            Err(error) => return Err(error),
+        };
+        let path = absolute(dir)?;
+        let aside = |number: u32| with_suffix(&path, &format!(".damaged-{number}"));
+        let Some(free) = (1..=MAX_SET_ASIDE).map(aside).find(|free| !free.exists()) else {
+            return Err(error);
+        };
+        // The log goes along, under the name SQLite would look for; the index is made anew from it.
+        for suffix in ["-wal", "-shm", ""] {
+            match fs::rename(with_suffix(&path, suffix), with_suffix(&free, suffix)) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(StoreError::io(&path, source)),
+                _ => {}
+            }
+        }
+        Ok((Self::open(dir)?, Some(SetAside { path: free, error })))
+    }
+
+    /// Opens the store for reading, beside its writer or without one, also on read-only media.
+    ///
+    /// # Errors
+    /// There is none, it cannot be read, or [`open`](Self::open) would refuse it.
+    pub fn open_read_only(dir: &Path) -> Result<Self, StoreError> {
+        let path = absolute(dir)?;
+        if let Err(source) = fs::File::open(&path) {
+            return Err(match source.kind() {
+                io::ErrorKind::NotFound => StoreError::Missing { path },
+                io::ErrorKind::PermissionDenied => StoreError::Unreadable { path, source },
+                _ => StoreError::Io { path, source },
+            });
+        }
+        match Self::open_to_read(&path, false) {
+            // A reader takes part in the writer's log, for which it needs the -shm file and, where
+            // that is absent, the right to make it. Without either there can be no writer here.
+            Err(StoreError::ReadOnly { .. }) => match fs::metadata(with_suffix(&path, "-wal")) {
+                Ok(log) if log.len() > 0 => Err(StoreError::Unfinished { path }),
+                _ => Self::open_to_read(&path, true),
+            },
+            outcome => outcome,
+        }
+    }
+
+    fn open_to_read(path: &Path, immutable: bool) -> Result<Self, StoreError> {
+        let of = |source| StoreError::of(path, source);
+        let read = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = if immutable {
+            Connection::open_with_flags(immutable_uri(path), read | OpenFlags::SQLITE_OPEN_URI)
+        } else {
+            Connection::open_with_flags(path, read)
+        }
+        .map_err(of)?;
+        conn.busy_timeout(PATIENCE).map_err(of)?;
+        conn.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;").map_err(of)?;
+        schema::check(&conn, path)?;
+        Ok(Self { conn, path: path.to_owned() })
+    }
+
+    /// Where the file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds sightings, all or none: a new incident is a new row; of a known one the count is added
+    /// (up to `i64::MAX`), the first moment kept, the last and the sample replaced, and the rung
+    /// replaced by a surer one. The rows' numbers are in the order given.
+    ///
+    /// # Errors
+    /// The disk is full, read-only, or something is wrong with the file. Nothing was recorded then.
+    pub fn record(&mut self, incidents: &[Incident]) -> Result<Vec<RowId>, StoreError> {
+        record(&mut self.conn, incidents).map_err(|source| StoreError::of(&self.path, source))
+    }
+
+    /// Incidents, newest first.
+    ///
+    /// # Errors
+    /// The file cannot be read or holds what this program never writes.
+    pub fn incidents(&self, query: &Query) -> Result<Vec<Stored>, StoreError> {
+        let (conditions, mut values) = conditions(query);
+        let page = page(query, &mut values);
+        let columns = row::COLUMNS;
+        let sql = format!("SELECT {columns}, id FROM incident{conditions} ORDER BY last_ms DESC, id DESC{page}");
+        self.select(&sql, &values, |row| Ok(Stored { id: row.get(19)?, incident: row::read(row)? }))
+    }
+
+    /// Units with incidents, the one with the newest first.
+    ///
+    /// # Errors
+    /// The file cannot be read or holds what this program never writes.
+    pub fn units(&self, query: &Query) -> Result<Vec<UnitSummary>, StoreError> {
+        let (conditions, mut values) = conditions(query);
+        let page = page(query, &mut values);
+        // sum() fails where the sum does not fit; total() does not.
+        let sql = format!(
+            "SELECT manager, unit, count(*), CAST(total(count) AS INTEGER), max(last_ms) FROM incident{conditions}
+             GROUP BY unit, manager ORDER BY max(last_ms) DESC, unit, manager{page}"
+        );
+        self.select(&sql, &values, |row| {
+            Ok(UnitSummary {
+                unit: row::unit(row, 0, 1)?,
+                incidents: row.get::<_, i64>(2)?.unsigned_abs(),
+                count: row.get::<_, i64>(3)?.unsigned_abs(),
+                last: row.get::<_, Option<i64>>(4)?.map_or(Moment::Unknown, Moment::At),
+            })
+        })
+    }
+
+    /// Forgets incidents last seen before `oldest` (milliseconds since the epoch) and, of the rest,
+    /// all but the newest `most`; gives free space back to the file system. Says how many went.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn prune(&mut self, oldest: i64, most: u32) -> Result<u64, StoreError> {
+        prune(&mut self.conn, oldest, most).map_err(|source| StoreError::of(&self.path, source))
+    }
+
+    fn select<T>(
+        &self,
+        sql: &str,
+        values: &[Box<dyn ToSql>],
+        read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let rows = || -> rusqlite::Result<Vec<T>> {
+            self.conn.prepare(sql)?.query_map(rusqlite::params_from_iter(values), read)?.collect()
+        };
+        rows().map_err(|source| match source {
+            rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
+                StoreError::Damaged { path: self.path.clone(), detail: source.to_string() }
+            }
+            source => StoreError::of(&self.path, source),
+        })
+    }
+}
+
+fn record(conn: &mut Connection, incidents: &[Incident]) -> rusqlite::Result<Vec<RowId>> {
+    let columns = row::COLUMNS;
+    let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // ?20 lists the rungs at least as sure as the new one.
+    let mut upsert = transaction.prepare(&format!(
+        "INSERT INTO incident ({columns})
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+         ON CONFLICT (unit, manager, event, arch, call_number, call_name, action, exe) DO UPDATE SET
+            count = CASE WHEN count > {max} - excluded.count THEN {max} ELSE count + excluded.count END,
+            rung = CASE WHEN instr(?20, ',' || rung || ',') THEN rung ELSE excluded.rung END,
+            last_ms = excluded.last_ms, last_said = excluded.last_said, pid = excluded.pid,
+            comm = excluded.comm, uid = excluded.uid, ip = excluded.ip, subject = excluded.subject
+         RETURNING id",
+        max = i64::MAX,
+    ))?;
+    let mut ids = Vec::with_capacity(incidents.len());
+    for incident in incidents {
+        let columns = row::Columns::of(incident);
+        let surer = as_sure_as(incident);
+        let values = columns.values().into_iter().chain([&surer as &dyn ToSql]);
+        ids.push(upsert.query_row(rusqlite::params_from_iter(values), |row| row.get(0))?);
+    }
+    drop(upsert);
+    transaction.commit()?;
+    Ok(ids)
+}
+
+/// The rungs at least as sure as the incident's, each between commas.
+fn as_sure_as(incident: &Incident) -> String {
+    let sure = codec::RUNGS.into_iter().filter(|rung| incident.rung.is_none_or(|new| *rung <= new));
+    sure.fold(",".to_owned(), |list, rung| list + codec::rung_word(rung) + ",")
+}
+
+fn prune(conn: &mut Connection, oldest: i64, most: u32) -> rusqlite::Result<u64> {
+    let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let aged = transaction.execute("DELETE FROM incident WHERE last_ms < ?1", [oldest])?;
+    let crowded = transaction.execute(
+        "DELETE FROM incident WHERE id IN
+            (SELECT id FROM incident ORDER BY last_ms DESC, id DESC LIMIT -1 OFFSET ?1)",
+        [most],
+    )?;
+    transaction.commit()?;
+    // Frees one page a step.
+    let mut vacuum = conn.prepare("PRAGMA incremental_vacuum")?;
+    let mut pages = vacuum.query(())?;
+    while pages.next()?.is_some() {}
+    Ok(u64::try_from(aged.saturating_add(crowded)).unwrap_or(u64::MAX))
+}
+
+/// The WHERE clause of a query and its values.
+fn conditions(query: &Query) -> (String, Vec<Box<dyn ToSql>>) {
+    let mut terms = Vec::new();
+    let mut values: Vec<Box<dyn ToSql>> = Vec::new();
+    if let Some(unit) = &query.unit {
+        terms.push("unit = ?");
+        values.push(Box::new(unit.as_str().to_owned()));
+    }
+    if let Some(manager) = query.manager {
+        terms.push("manager = ?");
+        values.push(Box::new(codec::manager_word(manager)));
+    }
+    if let Some(since) = query.since {
+        terms.push("last_ms >= ?");
+        values.push(Box::new(since));
+    }
+    let clause = if terms.is_empty() { String::new() } else { format!(" WHERE {}", terms.join(" AND ")) };
+    (clause, values)
+}
+
+/// The LIMIT clause of a query; its values are appended.
+fn page(query: &Query, values: &mut Vec<Box<dyn ToSql>>) -> &'static str {
+    // SQLite takes a negative limit for none.
+    values.push(Box::new(query.limit.map_or(-1, i64::from)));
+    values.push(Box::new(query.offset));
+    " LIMIT ? OFFSET ?"
+}
+
+/// The file, absolute so that no directory can be taken for a `file:` URI.
+fn absolute(dir: &Path) -> Result<PathBuf, StoreError> {
+    std::path::absolute(dir.join(FILE)).map_err(|source| StoreError::Io { path: dir.to_owned(), source })
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// The path as a URI (`sqlite.org/uri.html`) that says nobody changes the file.
+fn immutable_uri(path: &Path) -> String {
+    use std::fmt::Write as _;
+    use std::os::unix::ffi::OsStrExt;
+    let mut uri = "file://".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            // Writing to a string cannot fail.
+            byte => _ = write!(uri, "%{byte:02x}"),
+        }
+    }
+    uri + "?immutable=1"
+}

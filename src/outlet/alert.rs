@@ -1,0 +1,326 @@
+//! What an alert says in the journal: `journalctl -u foo.service` shows it among the unit's own lines.
+//!
+//! Journald believes `OBJECT_SYSTEMD_UNIT=` and its kind only from uid 0 (`src/shared/logs-show.c`:
+//! `add_matches_for_unit`, `add_matches_for_user_unit`).
+
+use super::journal::Entry;
+use crate::audit::{Action, text};
+use crate::incidents::{Denial, Event, Incident, RowId, codec};
+use crate::syscalls::{Arch, Call, CallId};
+use crate::units::{Manager, Unit};
+
+/// `MESSAGE_ID=` of a call that was refused, or whose process was killed for it.
+pub const DENIAL: &str = "08f099b23cdb4d1399f57dcd22ef4be3";
+/// `MESSAGE_ID=` of a death of SIGSYS that the kernel sent no record of.
+pub const SILENT_DEATH: &str = "791c5a887a8f4dddb129eafb28e97c69";
+/// `MESSAGE_ID=` of a call that was only logged.
+pub const LOGGED: &str = "ad655bb054d74639843e17b6cc99dc4c";
+
+/// Longest message, in characters.
+pub const MAX_MESSAGE: usize = 200;
+
+/// `PRIORITY=` of `syslog(3)`.
+const WARNING: &str = "4";
+const NOTICE: &str = "5";
+
+/// The names of a denial's numbers, where they are known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Names<'a> {
+    /// Of the call, e.g. `socket`.
+    pub call: Option<&'a str>,
+    /// Of the architecture, e.g. `x86_64`.
+    pub arch: Option<&'a str>,
+}
+
+/// The journal entry of an incident as it was last seen; `id` is its row in the store.
+#[must_use]
+pub fn entry(incident: &Incident, id: Option<RowId>, names: Names<'_>) -> Entry {
+    let Incident { key, rung, count, sample, .. } = incident;
+    let mut entry = Entry::default();
+    let (message_id, priority) = match &key.event {
+        Event::Denial(Denial { action, .. }) if action.denies() => (DENIAL, WARNING),
+        Event::Denial(_) => (LOGGED, NOTICE),
+        Event::SilentDeath => (SILENT_DEATH, WARNING),
+    };
+    entry.push("MESSAGE", message(incident, names));
+    entry.push("MESSAGE_ID", message_id);
+    entry.push("PRIORITY", priority);
+    entry.push("SYSLOG_IDENTIFIER", "harden-whyd");
+    if let Some(unit) = &key.unit {
+        push_unit(&mut entry, unit);
+    }
+    if let Some(rung) = rung {
+        entry.push("HARDEN_WHY_RUNG", codec::rung_word(*rung));
+    }
+    if let Event::Denial(denial) = &key.event {
+        push_denial(&mut entry, denial, names);
+    }
+    entry.push("HARDEN_WHY_PID", sample.pid.to_string());
+    if !died(&key.event) {
+        // Journald looks the process up and adds its unit, too: of a dead process's pid, that
+        // could by now be another's.
+        entry.push("OBJECT_PID", sample.pid.to_string());
+    }
+    entry.push("HARDEN_WHY_EXE", text::escape(&key.exe));
+    entry.push("HARDEN_WHY_COMM", text::escape(&sample.comm));
+    entry.push("HARDEN_WHY_COUNT", count.to_string());
+    if let Some(id) = id {
+        entry.push("HARDEN_WHY_INCIDENT", id.to_string());
+    }
+    entry
+}
+
+fn push_unit(entry: &mut Entry, unit: &Unit) {
+    match unit.manager {
+        Manager::System => entry.push("OBJECT_SYSTEMD_UNIT", unit.name.as_str()),
+        Manager::User(uid) => {
+            entry.push("OBJECT_SYSTEMD_USER_UNIT", unit.name.as_str());
+            entry.push("OBJECT_SYSTEMD_OWNER_UID", uid.to_string());
+        }
+    }
+    entry.push("HARDEN_WHY_UNIT", unit.name.as_str());
+    entry.push("HARDEN_WHY_MANAGER", codec::manager_word(unit.manager));
+}
+
+fn push_denial(entry: &mut Entry, denial: &Denial, names: Names<'_>) {
+    let Denial { call: Call { arch: Arch(arch), id }, action } = denial;
+    entry.push("HARDEN_WHY_CALL", call_word(id, names));
+    if let CallId::Number(number) = id {
+        entry.push("HARDEN_WHY_CALL_NUMBER", number.to_string());
+    }
+    entry.push("HARDEN_WHY_ARCH", names.arch.map_or_else(|| format!("{arch:x}"), |name| text::escape(name.as_bytes())));
+    entry.push("HARDEN_WHY_ACTION", codec::action_word(*action));
+}
+
+/// Whether there is no such process any more.
+fn died(event: &Event) -> bool {
+    match event {
+        Event::Denial(Denial { action, .. }) => action.kills() || *action == Action::Trap,
+        Event::SilentDeath => true,
+    }
+}
+
+/// One line of at most [`MAX_MESSAGE`] characters that says whose process met what, and where to
+/// read on.
+#[must_use]
+pub fn message(incident: &Incident, names: Names<'_>) -> String {
+    let key = &incident.key;
+    let whose = match &key.unit {
+        Some(Unit { manager: Manager::System, name }) => shorten(name.as_str(), 80),
+        Some(Unit { manager: Manager::User(uid), name }) => format!("{} of user {uid}", shorten(name.as_str(), 80)),
+        None => "unknown unit".to_owned(),
+    };
+    let program = if key.exe.is_empty() { &incident.sample.comm } else { &key.exe };
+    let program = match program.as_slice() {
+        [] => "a process".to_owned(),
+        program => shorten_front(&text::escape(program), 60),
+    };
+    let what = what(&key.event, names);
+    let facts = format!("{whose}: {program} (pid {}) {what}", incident.sample.pid);
+    let hint = key.unit.as_ref().map(|unit| format!("; see 'harden-why {}'", unit.name));
+    match hint {
+        Some(hint) if facts.chars().count() + hint.chars().count() <= MAX_MESSAGE => facts + &hint,
+        _ => {
+            let hint = "; see 'harden-why'";
+            shorten(&facts, MAX_MESSAGE - hint.len()) + hint
+        }
+    }
+}
+
+fn what(event: &Event, names: Names<'_>) -> String {
+    let Event::Denial(Denial { call, action }) = event else {
+        return "was killed by SIGSYS, of which the kernel sent no record".to_owned();
+    };
+    let call = shorten(&call_word(&call.id, names), 40);
+    match action {
+        Action::KillProcess | Action::Kill => format!("was killed by SIGSYS for calling {call}"),
+        Action::KillThread => format!("had a thread killed by SIGSYS for calling {call}"),
+        Action::Trap => format!("was sent SIGSYS for calling {call}"),
+        Action::Errno => format!("was refused the call {call}"),
+        Action::UserNotif => format!("had the call {call} put before its supervisor"),
+        Action::Trace => format!("had the call {call} put before its tracer"),
+        Action::Log => format!("made the call {call}, which a filter logs and allows"),
+        Action::Other(code) => format!("had the call {call} answered by a filter with code {code:#x}"),
+    }
+}
+
+/// The call's name, or `number 41`.
+fn call_word(id: &CallId, names: Names<'_>) -> String {
+    match (names.call, id) {
+        (Some(name), _) => text::escape(name.as_bytes()),
+        (None, CallId::Name(name)) => text::escape(name.as_bytes()),
+        (None, CallId::Number(number)) => format!("number {number}"),
+    }
+}
+
+/// At most so many characters, the first ones.
+fn shorten(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// At most so many characters, the last ones: a path tells more by its end.
+fn shorten_front(text: &str, most: usize) -> String {
+    let length = text.chars().count();
+    if length <= most {
+        return text.to_owned();
+    }
+    ['…'].into_iter().chain(text.chars().skip(length.saturating_sub(most.saturating_sub(1)))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::incidents::{Key, Moment, Sample};
+    use crate::units::Rung;
+    use proptest::prelude::*;
+
+    const SOCKET: Names<'static> = Names { call: Some("socket"), arch: Some("x86_64") };
+
+    fn denied(manager: Manager, name: &str, action: Action) -> Incident {
+        let call = Call { arch: Arch(0xc000_003e), id: CallId::Number(41) };
+        Incident {
+            key: Key {
+                unit: Some(Unit { manager, name: name.parse().unwrap() }),
+                event: Event::Denial(Denial { call, action }),
+                exe: b"/usr/bin/ncat".to_vec(),
+            },
+            rung: Some(Rung::OwnCgroup),
+            count: 3,
+            first: Moment::At(1),
+            last: Moment::At(2),
+            sample: Sample { pid: 41343, comm: b"ncat\n".to_vec(), ..Sample::default() },
+        }
+    }
+
+    fn fields(entry: &Entry) -> Vec<String> {
+        entry.fields().map(|(name, value)| format!("{name}={}", str::from_utf8(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn a_kill_in_a_system_unit() {
+        let incident = denied(Manager::System, "remote-ssh-agent.service", Action::KillProcess);
+        assert_eq!(
+            fields(&entry(&incident, Some(7), SOCKET)),
+            [
+                "MESSAGE=remote-ssh-agent.service: /usr/bin/ncat (pid 41343) was killed by SIGSYS for calling socket; \
+                 see 'harden-why remote-ssh-agent.service'",
+                "MESSAGE_ID=08f099b23cdb4d1399f57dcd22ef4be3",
+                "PRIORITY=4",
+                "SYSLOG_IDENTIFIER=harden-whyd",
+                "OBJECT_SYSTEMD_UNIT=remote-ssh-agent.service",
+                "HARDEN_WHY_UNIT=remote-ssh-agent.service",
+                "HARDEN_WHY_MANAGER=system",
+                "HARDEN_WHY_RUNG=own-cgroup",
+                "HARDEN_WHY_CALL=socket",
+                "HARDEN_WHY_CALL_NUMBER=41",
+                "HARDEN_WHY_ARCH=x86_64",
+                "HARDEN_WHY_ACTION=kill_process",
+                "HARDEN_WHY_PID=41343",
+                "HARDEN_WHY_EXE=/usr/bin/ncat",
+                "HARDEN_WHY_COMM=ncat\\x0a",
+                "HARDEN_WHY_COUNT=3",
+                "HARDEN_WHY_INCIDENT=7",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_logged_call_in_a_user_unit_is_only_a_notice() {
+        let incident = denied(Manager::User(1000), "a.service", Action::Log);
+        let entry = entry(&incident, None, Names::default());
+        let get = |name| entry.get(name).map(|value| str::from_utf8(value).unwrap());
+        assert_eq!((get("MESSAGE_ID"), get("PRIORITY")), (Some(LOGGED), Some("5")));
+        assert_eq!(get("OBJECT_SYSTEMD_USER_UNIT"), Some("a.service"));
+        assert_eq!(get("OBJECT_SYSTEMD_OWNER_UID"), Some("1000"));
+        assert_eq!(get("OBJECT_SYSTEMD_UNIT"), None);
+        assert_eq!(get("OBJECT_PID"), Some("41343"));
+        assert_eq!(get("HARDEN_WHY_ARCH"), Some("c000003e"));
+        let message = get("MESSAGE").unwrap();
+        assert!(message.starts_with("a.service of user 1000: /usr/bin/ncat (pid 41343) made the call number 41"));
+    }
+
+    #[test]
+    fn a_silent_death_names_no_call() {
+        let mut incident = denied(Manager::System, "a.service", Action::Log);
+        incident.key.event = Event::SilentDeath;
+        let entry = entry(&incident, None, Names::default());
+        assert_eq!(entry.get("MESSAGE_ID"), Some(SILENT_DEATH.as_bytes()));
+        assert_eq!(entry.get("HARDEN_WHY_CALL"), None);
+        assert_eq!(entry.get("OBJECT_PID"), None);
+    }
+
+    #[test]
+    fn a_pid_that_may_be_anothers_by_now_is_not_looked_up() {
+        for (action, alive) in [(Action::KillProcess, false), (Action::Trap, false), (Action::Errno, true)] {
+            let entry = entry(&denied(Manager::System, "a.service", action), None, SOCKET);
+            assert_eq!(entry.get("OBJECT_PID").is_some(), alive, "{action}");
+            assert!(entry.get("HARDEN_WHY_PID").is_some());
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_shortened() {
+        let mut incident = denied(Manager::User(u32::MAX), &format!("{}.service", "u".repeat(240)), Action::Log);
+        incident.key.exe = [b"/".repeat(4000), b"tail".to_vec()].concat();
+        incident.sample.pid = u32::MAX;
+        let message = message(&incident, Names { call: Some(&"c".repeat(300)), arch: None });
+        assert_eq!(message.chars().count(), MAX_MESSAGE);
+        assert!(message.ends_with("; see 'harden-why'"), "{message}");
+        assert!(message.contains("/tail (pid"), "{message}");
+    }
+
+    #[test]
+    fn every_message_id_is_explained_in_the_catalog() {
+        let catalog = include_str!("../../systemd/harden-why.catalog");
+        let mut explained: Vec<_> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
+        explained.sort_unstable();
+        let mut known = [DENIAL, SILENT_DEATH, LOGGED];
+        known.sort_unstable();
+        assert_eq!(explained, known);
+    }
+
+    #[test]
+    fn the_catalog_names_only_fields_that_its_entries_carry() {
+        let catalog = include_str!("../../systemd/harden-why.catalog");
+        let mut silent = denied(Manager::System, "a.service", Action::Errno);
+        silent.key.event = Event::SilentDeath;
+        let incidents = [
+            denied(Manager::System, "a.service", Action::Errno),
+            denied(Manager::User(1), "a.service", Action::Log),
+            silent,
+        ];
+        for incident in incidents {
+            let entry = entry(&incident, None, SOCKET);
+            let id = str::from_utf8(entry.get("MESSAGE_ID").unwrap()).unwrap();
+            let text = catalog.split("\n-- ").find(|text| text.starts_with(id)).unwrap();
+            let named: Vec<_> = text.split('@').skip(1).step_by(2).collect();
+            assert!(!named.is_empty());
+            for name in named {
+                assert!(entry.get(name).is_some(), "{name} of {id}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_byte_of_a_process_gets_through(exe: Vec<u8>, comm: Vec<u8>, call in "\\PC*|.*", pid: u32) {
+            let mut incident = denied(Manager::System, "a.service", Action::Errno);
+            incident.key.exe = exe;
+            incident.sample.comm = comm;
+            incident.sample.pid = pid;
+            let Event::Denial(denial) = &mut incident.key.event else { unreachable!() };
+            denial.call.id = CallId::Name(call.into());
+            let entry = entry(&incident, None, Names::default());
+            for (name, value) in entry.fields() {
+                let value = str::from_utf8(value).unwrap();
+                prop_assert!(!value.chars().any(char::is_control), "{} {:?}", name, value);
+                prop_assert!(name.len() <= 64 && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'));
+            }
+            let message = str::from_utf8(entry.get("MESSAGE").unwrap()).unwrap();
+            prop_assert!(message.chars().count() <= MAX_MESSAGE);
+        }
+    }
+}

@@ -1,0 +1,520 @@
+//! The store on a real file system: what is written comes back, and nothing is lost silently.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, which fail by panicking")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use harden_why::audit::Action;
+use harden_why::incidents::store::{FILE, MAX_COMM, MAX_EXE, MAX_SUBJECT, MAX_WORD, SCHEMA};
+use harden_why::incidents::{
+    Denial, Event, Incident, Key, Moment, Query, Sample, Store, StoreError, Stored, UnitSummary,
+};
+use harden_why::syscalls::{Arch, Call, CallId};
+use harden_why::units::{Manager, Rung, Unit};
+use proptest::prelude::*;
+
+const HOSTILE: &[u8] = b"\0'\"; DROP TABLE incident; --\x1b[2J\n\\ \xff\xfe caf\xc3\xa9";
+
+fn unit(manager: Manager, name: &str) -> Unit {
+    Unit { manager, name: name.parse().unwrap() }
+}
+
+fn denial(unit: Option<Unit>, number: u32) -> Incident {
+    let call = Call { arch: Arch(0xc000_003e), id: CallId::Number(number) };
+    Incident {
+        rung: unit.as_ref().map(|_| Rung::OwnCgroup),
+        key: Key { unit, event: Event::Denial(Denial { call, action: Action::KillProcess }), exe: b"/bin/x".to_vec() },
+        count: 1,
+        first: Moment::At(1_000),
+        last: Moment::At(1_000),
+        sample: Sample { pid: 7, comm: b"x".to_vec(), uid: "0".into(), ip: u64::MAX, subject: vec![] },
+    }
+}
+
+fn all(store: &Store) -> Vec<Incident> {
+    store.incidents(&Query::default()).unwrap().into_iter().map(|stored| stored.incident).collect()
+}
+
+/// A fresh state directory below a temporary one.
+fn temp() -> (tempfile::TempDir, std::path::PathBuf) {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("state");
+    (temp, dir)
+}
+
+/// Runs one test of this file again, alone, as a child with `HW_DIR` set.
+fn myself(wrapper: &[&str], test: &str, dir: &Path) -> Command {
+    let me = std::env::current_exe().unwrap();
+    let mut command = match wrapper {
+        [] => Command::new(&me),
+        [program, arguments @ ..] => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(&me);
+            command
+        }
+    };
+    command.args(["--exact", test, "--nocapture", "--include-ignored"]).env("HW_DIR", dir);
+    command
+}
+
+/// Whether the test has to be left out, which is said, or is an error where everything must run.
+fn skip_unless(able: bool, why: &str) -> bool {
+    assert!(able || std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none(), "{why}");
+    if !able {
+        println!("skipped: {why}");
+    }
+    !able
+}
+
+fn may_mount() -> bool {
+    Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success())
+}
+
+/// Where a child made by [`in_own_mounts`] finds its directory.
+fn child_dir() -> Option<std::path::PathBuf> {
+    std::env::var_os("HW_DIR").map(Into::into)
+}
+
+/// Mounts on the child's directory with a shell line, then runs the named test there.
+fn in_own_mounts(line: &str, test: &str, dir: &Path) {
+    let script = format!("{line} && exec \"$@\"");
+    let output = myself(&["unshare", "--mount", "sh", "-c", &script, "sh"], test, dir).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("1 passed"), "{said}");
+}
+
+#[test]
+fn hostile_bytes_come_back_as_they_were() {
+    let (_temp, dir) = temp();
+    let mut hostile = denial(Some(unit(Manager::User(1000), "a@b\\x2d.service")), 1);
+    hostile.key.exe = HOSTILE.to_vec();
+    hostile.sample.comm = HOSTILE[..MAX_COMM].to_vec();
+    hostile.sample.subject = HOSTILE.to_vec();
+    hostile.sample.uid = "\0'x\"\u{202e}".into();
+    hostile.first = Moment::Said("\0 01/08/2022'".into());
+    hostile.last = Moment::Unknown;
+    let Event::Denial(denial) = &mut hostile.key.event else { unreachable!() };
+    denial.call.id = CallId::Name("'; --\0".into());
+    denial.action = Action::Other(77);
+    let mut store = Store::open(&dir).unwrap();
+    store.record(std::slice::from_ref(&hostile)).unwrap();
+    drop(store);
+    assert_eq!(all(&Store::open_read_only(&dir).unwrap()), [hostile]);
+}
+
+#[test]
+fn sightings_add_up() {
+    let (_temp, dir) = temp();
+    let mut store = Store::open(&dir).unwrap();
+    let mut first = denial(Some(unit(Manager::System, "a.service")), 41);
+    first.rung = Some(Rung::ParentCgroup);
+    first.count = 3;
+    let mut second = first.clone();
+    second.count = 4;
+    second.first = Moment::At(5_000);
+    second.last = Moment::At(6_000);
+    second.sample.pid = 8;
+    second.rung = Some(Rung::OwnCgroup);
+    let mut third = second.clone();
+    third.rung = Some(Rung::Executable);
+    third.count = u64::MAX;
+    let other = denial(Some(unit(Manager::User(0), "a.service")), 41);
+
+    let ids = store.record(&[first.clone(), other.clone(), second.clone()]).unwrap();
+    assert_eq!(ids[0], ids[2]);
+    assert_ne!(ids[0], ids[1]);
+    let folded = Incident { count: 7, first: first.first.clone(), ..second };
+    assert_eq!(all(&store), [folded.clone(), other.clone()]);
+
+    store.record(&[third]).unwrap();
+    assert_eq!(all(&store), [Incident { count: u64::try_from(i64::MAX).unwrap(), ..folded }, other]);
+}
+
+#[test]
+fn a_silent_death_and_an_unattributed_denial_are_rows_of_their_own() {
+    let (_temp, dir) = temp();
+    let mut store = Store::open(&dir).unwrap();
+    let mut death = denial(Some(unit(Manager::System, "a.service")), 0);
+    death.key.event = Event::SilentDeath;
+    let nobody = denial(None, 0);
+    store.record(&[death.clone(), nobody.clone()]).unwrap();
+    store.record(&[death.clone(), nobody.clone()]).unwrap();
+    let twice = |incident: Incident| Incident { count: 2, ..incident };
+    assert_eq!(all(&store), [twice(nobody), twice(death)]);
+}
+
+#[test]
+fn text_is_cut_to_its_bounds() {
+    let (_temp, dir) = temp();
+    let mut store = Store::open(&dir).unwrap();
+    let mut long = denial(None, 0);
+    long.key.exe = vec![b'e'; MAX_EXE + 1];
+    long.sample.comm = vec![b'c'; MAX_COMM + 1];
+    long.sample.subject = vec![b's'; MAX_SUBJECT + 1];
+    long.sample.uid = format!("{}\u{e9}", "u".repeat(MAX_WORD - 1)).into();
+    store.record(&[long]).unwrap();
+    let kept = all(&store).remove(0);
+    assert_eq!((kept.key.exe.len(), kept.sample.comm.len(), kept.sample.subject.len()), (4096, 16, 4096));
+    assert_eq!(kept.sample.uid.len(), MAX_WORD - 1, "no half character is kept");
+}
+
+#[test]
+fn queries_select_and_page_newest_first() {
+    let (_temp, dir) = temp();
+    let mut store = Store::open(&dir).unwrap();
+    let at = |number: u32, manager, name: &str| Incident {
+        last: Moment::At(i64::from(number)),
+        ..denial(Some(unit(manager, name)), number)
+    };
+    let incidents = [
+        at(1, Manager::System, "a.service"),
+        at(2, Manager::User(1000), "a.service"),
+        at(3, Manager::System, "b.service"),
+        Incident { last: Moment::Unknown, ..denial(None, 4) },
+        at(5, Manager::System, "a.service"),
+    ];
+    store.record(&incidents).unwrap();
+    let calls = |query: &Query| -> Vec<u32> {
+        let number = |stored: Stored| match stored.incident.key.event {
+            Event::Denial(Denial { call: Call { id: CallId::Number(number), .. }, .. }) => number,
+            _ => unreachable!(),
+        };
+        store.incidents(query).unwrap().into_iter().map(number).collect()
+    };
+    let a = Some("a.service".parse().unwrap());
+    assert_eq!(calls(&Query::default()), [5, 3, 2, 1, 4]);
+    assert_eq!(calls(&Query { unit: a.clone(), ..Query::default() }), [5, 2, 1]);
+    assert_eq!(calls(&Query { unit: a, manager: Some(Manager::User(1000)), ..Query::default() }), [2]);
+    assert_eq!(calls(&Query { since: Some(3), ..Query::default() }), [5, 3]);
+    assert_eq!(calls(&Query { limit: Some(2), offset: 1, ..Query::default() }), [3, 2]);
+
+    let summary = |unit, incidents, last| UnitSummary { unit, incidents, count: incidents, last };
+    let units = store.units(&Query::default()).unwrap();
+    let expected = [
+        summary(Some(unit(Manager::System, "a.service")), 2, Moment::At(5)),
+        summary(Some(unit(Manager::System, "b.service")), 1, Moment::At(3)),
+        summary(Some(unit(Manager::User(1000), "a.service")), 1, Moment::At(2)),
+        summary(None, 1, Moment::Unknown),
+    ];
+    assert_eq!(units, expected);
+    let own = store.units(&Query { manager: Some(Manager::User(1000)), ..Query::default() }).unwrap();
+    assert_eq!(own, expected[2..3]);
+}
+
+#[test]
+fn old_and_surplus_incidents_are_forgotten_and_their_space_given_back() {
+    let (_temp, dir) = temp();
+    let mut store = Store::open(&dir).unwrap();
+    let many: Vec<_> = (0..5_000).map(|n| Incident { last: Moment::At(n.into()), ..denial(None, n) }).collect();
+    store.record(&many).unwrap();
+    assert_eq!(store.prune(1_000, 100).unwrap(), 4_900);
+    let left = all(&store);
+    assert_eq!((left.len(), &left[0].last, &left[99].last), (100, &Moment::At(4_999), &Moment::At(4_900)));
+    drop(store);
+    let size = fs::metadata(dir.join(FILE)).unwrap().len();
+    assert!(size < 100_000, "{size} bytes for 100 rows");
+}
+
+#[test]
+fn the_file_is_private_to_its_owner() {
+    let (_temp, dir) = temp();
+    let mut store = Store::open(&dir).unwrap();
+    store.record(&[denial(None, 1)]).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&dir), 0o700);
+    for file in fs::read_dir(&dir).unwrap() {
+        assert_eq!(mode(&file.unwrap().path()), 0o600);
+    }
+}
+
+#[test]
+fn a_newer_format_is_refused_and_left_alone() {
+    let (_temp, dir) = temp();
+    Store::open(&dir).unwrap().record(&[denial(None, 1)]).unwrap();
+    let path = dir.join(FILE);
+    let newer = rusqlite::Connection::open(&path).unwrap();
+    newer.execute_batch(&format!("PRAGMA user_version = {}", SCHEMA + 1)).unwrap();
+    drop(newer);
+    let before = fs::read(&path).unwrap();
+    for error in [
+        Store::open(&dir).unwrap_err(),
+        Store::open_or_set_aside(&dir).unwrap_err(),
+        Store::open_read_only(&dir).unwrap_err(),
+    ] {
+        assert!(matches!(error, StoreError::Newer { found: 2, .. }), "{error}");
+        assert!(error.to_string().contains("upgrade harden-why or move the file away"), "{error}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn another_programs_database_is_refused_and_left_alone() {
+    let (_temp, dir) = temp();
+    fs::create_dir(&dir).unwrap();
+    let path = dir.join(FILE);
+    let foreign = rusqlite::Connection::open(&path).unwrap();
+    foreign.execute_batch("CREATE TABLE recipe (name TEXT)").unwrap();
+    drop(foreign);
+    let before = fs::read(&path).unwrap();
+    assert!(matches!(Store::open_or_set_aside(&dir), Err(StoreError::Foreign { .. })));
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn damaged_files_are_set_aside_and_kept() {
+    let (_temp, dir) = temp();
+    Store::open(&dir).unwrap().record(&(0..2_000).map(|n| denial(None, n)).collect::<Vec<_>>()).unwrap();
+    let path = dir.join(FILE);
+    let mut torn = fs::read(&path).unwrap();
+    torn[8_192..40_960].fill(0xa5);
+    fs::write(&path, &torn).unwrap();
+    assert!(matches!(Store::open(&dir), Err(StoreError::Damaged { .. })));
+    let (store, aside) = Store::open_or_set_aside(&dir).unwrap();
+    assert!(all(&store).is_empty());
+    let aside = aside.unwrap();
+    assert_eq!(fs::read(&aside.path).unwrap(), torn);
+    drop(store);
+
+    fs::write(&path, b"this is no database, but a file of text that is long enough").unwrap();
+    let error = Store::open(&dir).unwrap_err();
+    assert!(matches!(&error, StoreError::Damaged { .. }), "{error:?}");
+    let (_, second) = Store::open_or_set_aside(&dir).unwrap();
+    assert_ne!(second.unwrap().path, aside.path);
+}
+
+#[test]
+fn a_reader_without_a_store_says_that_there_is_none() {
+    let (_temp, dir) = temp();
+    let error = Store::open_read_only(&dir).unwrap_err();
+    assert!(error.to_string().contains("nothing has been recorded"), "{error}");
+    assert!(!dir.exists());
+}
+
+#[test]
+fn a_reader_sees_what_the_writer_beside_it_commits() {
+    let (_temp, dir) = temp();
+    let mut writer = Store::open(&dir).unwrap();
+    let reader = Store::open_read_only(&dir).unwrap();
+    for n in 0..50 {
+        writer.record(&[denial(None, n)]).unwrap();
+        assert_eq!(all(&reader).len(), n as usize + 1);
+    }
+    let mut reader = reader;
+    assert!(matches!(reader.record(&[denial(None, 1)]), Err(StoreError::ReadOnly { .. })));
+}
+
+#[test]
+fn a_reader_outlives_and_precedes_the_writer() {
+    let (_temp, dir) = temp();
+    Store::open(&dir).unwrap().record(&[denial(None, 1)]).unwrap();
+    let alone = Store::open_read_only(&dir).unwrap();
+    assert_eq!(all(&alone).len(), 1);
+    Store::open(&dir).unwrap().record(&[denial(None, 2)]).unwrap();
+    assert_eq!(all(&alone).len(), 2);
+}
+
+#[test]
+fn read_only_media_can_be_read_and_refuse_a_writer() {
+    let name = "read_only_media_can_be_read_and_refuse_a_writer";
+    if let Some(dir) = child_dir() {
+        assert_eq!(all(&Store::open_read_only(&dir).unwrap()).len(), 1);
+        let error = Store::open(&dir).unwrap_err();
+        assert!(matches!(&error, StoreError::ReadOnly { .. }), "{error:?}");
+        assert!(error.to_string().contains(FILE), "{error}");
+        return;
+    }
+    if skip_unless(may_mount(), "mounting needs root") {
+        return;
+    }
+    let (_temp, dir) = temp();
+    Store::open(&dir).unwrap().record(&[denial(None, 1)]).unwrap();
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "the writer left no log behind");
+    in_own_mounts("mount --bind -o ro \"$HW_DIR\" \"$HW_DIR\"", name, &dir);
+}
+
+#[test]
+fn a_killed_writers_log_on_read_only_media_is_read_or_said_to_be_unreadable() {
+    let name = "a_killed_writers_log_on_read_only_media_is_read_or_said_to_be_unreadable";
+    if let Some(dir) = child_dir() {
+        assert_eq!(all(&Store::open_read_only(&dir.join("whole")).unwrap()).len(), 1);
+        let error = Store::open_read_only(&dir.join("torn")).unwrap_err();
+        assert!(matches!(&error, StoreError::Unfinished { .. }), "{error:?}");
+        return;
+    }
+    if skip_unless(may_mount(), "mounting needs root") {
+        return;
+    }
+    let (temp, dir) = temp();
+    let mut writer = Store::open(&dir).unwrap();
+    writer.record(&[denial(None, 1)]).unwrap();
+    for (copy, suffixes) in [("whole", &["", "-wal", "-shm"][..]), ("torn", &["", "-wal"])] {
+        fs::create_dir(temp.path().join(copy)).unwrap();
+        for suffix in suffixes {
+            let file = format!("{FILE}{suffix}");
+            fs::copy(dir.join(&file), temp.path().join(copy).join(&file)).unwrap();
+        }
+    }
+    in_own_mounts("mount --bind -o ro \"$HW_DIR\" \"$HW_DIR\"", name, temp.path());
+}
+
+#[test]
+fn a_full_disk_is_said_and_loses_nothing() {
+    let name = "a_full_disk_is_said_and_loses_nothing";
+    if let Some(dir) = child_dir() {
+        let mut store = Store::open(&dir).unwrap();
+        let mut recorded = 0;
+        let error = loop {
+            let batch: Vec<_> = (recorded..recorded + 50)
+                .map(|n| {
+                    let mut incident = denial(None, n);
+                    incident.sample.subject = vec![b's'; 500];
+                    incident
+                })
+                .collect();
+            match store.record(&batch) {
+                Ok(_) => recorded += 50,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(&error, StoreError::Full { .. }), "{error:?}");
+        assert!(error.to_string().contains(FILE), "{error}");
+        assert_eq!(all(&store).len(), recorded as usize);
+        drop(store);
+        assert_eq!(all(&Store::open_read_only(&dir).unwrap()).len(), recorded as usize);
+        fs::remove_file(dir.join("ballast")).unwrap();
+        let mut store = Store::open(&dir).unwrap();
+        assert_eq!(all(&store).len(), recorded as usize);
+        store.record(&[denial(None, u32::MAX)]).unwrap();
+        assert!(recorded > 0);
+        return;
+    }
+    if skip_unless(may_mount(), "mounting needs root") {
+        return;
+    }
+    let (_temp, dir) = temp();
+    fs::create_dir(&dir).unwrap();
+    let line = "mount -t tmpfs -o size=2m tmpfs \"$HW_DIR\" && head -c 600000 /dev/zero > \"$HW_DIR/ballast\"";
+    in_own_mounts(line, name, &dir);
+}
+
+#[test]
+fn what_a_killed_writer_acknowledged_is_there() {
+    let name = "what_a_killed_writer_acknowledged_is_there";
+    if let Some(dir) = child_dir() {
+        let mut store = Store::open(&dir).unwrap();
+        for n in 0.. {
+            store.record(&[denial(None, n), denial(None, 1_000_000 + n)]).unwrap();
+            println!("\nrecorded {n}");
+        }
+    }
+    for round in 0..3 {
+        let (_temp, dir) = temp();
+        let mut child = myself(&[], name, &dir).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let target = format!("recorded {}", 60 + round * 41);
+        assert!(lines.any(|line| line == target));
+        child.kill().unwrap();
+        let last = lines
+            .filter_map(|line| line.strip_prefix("recorded ")?.parse::<usize>().ok())
+            .last()
+            .unwrap_or(60 + round * 41);
+        child.wait().unwrap();
+        let store = Store::open(&dir).unwrap();
+        let rows = all(&store).len();
+        assert!(rows >= 2 * (last + 1), "{rows} rows, {} acknowledged", 2 * (last + 1));
+        assert_eq!(rows % 2, 0, "a transaction is there as a whole or not at all");
+    }
+}
+
+#[test]
+fn a_hundred_thousand_rows_are_asked_quickly() {
+    let (_temp, dir) = temp();
+    let mut store = Store::open(&dir).unwrap();
+    let started = Instant::now();
+    for chunk in 0..100u32 {
+        let batch: Vec<_> = (0..1_000)
+            .map(|n| {
+                let number = chunk * 1_000 + n;
+                let name = format!("unit-{}.service", number % 500);
+                let manager = if number % 3 == 0 { Manager::User(1000) } else { Manager::System };
+                Incident { last: Moment::At(number.into()), ..denial(Some(unit(manager, &name)), number) }
+            })
+            .collect();
+        store.record(&batch).unwrap();
+    }
+    println!("100,000 rows written in {:?}", started.elapsed());
+    drop(store);
+    println!("{} bytes", fs::metadata(dir.join(FILE)).unwrap().len());
+    let timed = |what: &str, ask: &dyn Fn() -> usize| {
+        let started = Instant::now();
+        let found = ask();
+        let took = started.elapsed();
+        println!("{what}: {found} in {took:?}");
+        // Generous: a loaded machine, an unoptimized build. Without the indexes it is far more.
+        assert!(took.as_millis() < 2_000, "{what} took {took:?}");
+    };
+    timed("open for writing", &|| Store::open(&dir).map(|_| 1).unwrap());
+    let store = Store::open_read_only(&dir).unwrap();
+    let one = Query { unit: Some("unit-7.service".parse().unwrap()), limit: Some(100), ..Query::default() };
+    timed("newest 500", &|| store.incidents(&Query { limit: Some(500), ..Query::default() }).unwrap().len());
+    timed("one unit", &|| store.incidents(&one).unwrap().len());
+    let own = Query { manager: Some(Manager::User(1000)), limit: Some(500), ..Query::default() };
+    timed("one manager", &|| store.incidents(&own).unwrap().len());
+    timed("one absent manager", &|| {
+        store.incidents(&Query { manager: Some(Manager::User(1)), ..Query::default() }).unwrap().len()
+    });
+    timed("units", &|| store.units(&Query::default()).unwrap().len());
+    timed("units of a manager", &|| store.units(&own).unwrap().len());
+}
+
+fn any_moment() -> impl Strategy<Value = Moment> {
+    prop_oneof![
+        any::<i64>().prop_map(Moment::At),
+        "\\PC{0,40}".prop_map(|text| Moment::Said(text.into())),
+        Just(Moment::Unknown)
+    ]
+}
+
+fn any_incident() -> impl Strategy<Value = Incident> {
+    let manager = prop_oneof![Just(Manager::System), any::<u32>().prop_map(Manager::User)];
+    let unit = proptest::option::of((manager, "[a-z@.\\\\]{1,9}"))
+        .prop_map(|unit| unit.map(|(manager, stem)| self::unit(manager, &format!("u{stem}.service"))));
+    let id = prop_oneof![any::<u32>().prop_map(CallId::Number), any::<String>().prop_map(|s| CallId::Name(s.into()))];
+    let event = prop_oneof![
+        Just(Event::SilentDeath),
+        (any::<u32>(), id, any::<u32>()).prop_map(|(arch, id, code)| Event::Denial(Denial {
+            call: Call { arch: Arch(arch), id },
+            action: Action::from_code(code & 0x8fff_0000),
+        }))
+    ];
+    let bytes = |most| proptest::collection::vec(any::<u8>(), 0..most);
+    let sample = (any::<u32>(), bytes(MAX_COMM), "\\PC{0,20}", any::<u64>(), bytes(300))
+        .prop_map(|(pid, comm, uid, ip, subject)| Sample { pid, comm, uid: uid.into(), ip, subject });
+    (unit, event, bytes(300), 0..=i64::MAX, any_moment(), any_moment(), sample).prop_map(
+        |(unit, event, exe, count, first, last, sample)| Incident {
+            rung: unit.as_ref().map(|_| Rung::JournalEntry),
+            key: Key { unit, event, exe },
+            count: count.unsigned_abs(),
+            first,
+            last,
+            sample,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_incident_comes_back_as_it_was(incident in any_incident()) {
+        let (_temp, dir) = temp();
+        let mut store = Store::open(&dir).unwrap();
+        store.record(std::slice::from_ref(&incident)).unwrap();
+        prop_assert_eq!(all(&store), [incident]);
+    }
+}
