@@ -5,7 +5,7 @@
 
 use crate::audit::{ArchField, CallField, Id, Record, Stamp};
 use crate::incidents::{Denial, Event, Fold, Folded, Key, Moment, Sample, Sighting};
-use crate::syscalls::{Arch, Call, CallId};
+use crate::syscalls::{Arch, Call};
 use crate::units::{Evidence, attribution};
 use std::borrow::Cow;
 
@@ -28,7 +28,7 @@ pub enum Sighted {
     /// It is counted.
     Folded(Folded),
     /// Its unit is not known yet.
-    Open(Open),
+    Open(Box<Open>),
 }
 
 /// A sighting whose unit is not known yet, with the evidence so far.
@@ -59,7 +59,7 @@ impl<H: Host> Pipeline<H> {
         let open = Open { sighting: sighting(record), evidence };
         match open.close() {
             Ok(sighting) => Sighted::Folded(self.fold.add(sighting)),
-            Err(open) => Sighted::Open(open),
+            Err(open) => Sighted::Open(Box::new(open)),
         }
     }
 
@@ -148,15 +148,14 @@ fn sighting(record: &Record<'_>) -> Sighting {
 /// The call of a record, by number wherever its architecture has one for the name.
 #[must_use]
 pub fn call(record: &Record<'_>) -> Call {
-    let arch = match record.arch {
-        ArchField::Token(token) => Arch(token),
-        ArchField::Name(name) => Arch::from_name(&String::from_utf8_lossy(name)).unwrap_or(Arch(0)),
-    };
-    let id = match record.call {
-        CallField::Number(number) => CallId::Number(number),
-        CallField::Name(name) => CallId::Name(crate::audit::text::escape(name).into()),
-    };
-    Call::new(arch, id)
+    match (record.arch, record.call) {
+        (ArchField::Token(token), CallField::Number(number)) => Call::numbered(Arch(token), number),
+        (ArchField::Token(token), CallField::Name(name)) => Call::named(Arch(token), &String::from_utf8_lossy(name)),
+        (ArchField::Name(arch), CallField::Number(number)) => {
+            Call::numbered(Arch::from_name(arch).unwrap_or(Arch(0)), number)
+        }
+        (ArchField::Name(arch), CallField::Name(name)) => Call::interpreted(arch, name),
+    }
 }
 
 fn bounded(text: Cow<'_, [u8]>) -> Vec<u8> {

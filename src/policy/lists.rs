@@ -2,7 +2,6 @@
 
 use super::unit_file::{Assignment, Note, Origin, shown};
 use super::words::{Split, Words, split};
-use crate::syscalls::Abi;
 use std::collections::BTreeMap;
 
 /// More words in one value are not read.
@@ -170,14 +169,6 @@ impl Architectures {
     #[must_use]
     pub fn origin(&self) -> Option<&Origin> {
         self.listed.values().min()
-    }
-}
-
-/// systemd's name of an ABI, as `SystemCallArchitectures=` takes it.
-#[must_use]
-pub fn systemd_name(abi: Abi) -> &'static str {
-    match abi {
-        Abi::X86_64 => "x86-64",
     }
 }
 

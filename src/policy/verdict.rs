@@ -3,7 +3,6 @@
 use super::call_list::{CallList, Mode, Word};
 use super::directive::{Directive, RULES, Rule, Targets};
 use super::effect::Effect;
-use super::lists::systemd_name;
 use super::settings::Settings;
 use super::syscall_filter::{Reason, SyscallFilter};
 use super::unit_file::{Note, Origin};
@@ -228,7 +227,7 @@ impl Policy {
 
     fn by_abi(&self, abi: Abi) -> Option<Cause> {
         let listed = &self.settings.architectures().listed;
-        let blocked = !listed.is_empty() && abi != self.native && !listed.contains_key(systemd_name(abi));
+        let blocked = !listed.is_empty() && abi != self.native && !abi.systemd_name().is_some_and(|name| listed.contains_key(name));
         blocked.then(|| Cause {
             directive: Directive::SystemCallArchitectures,
             origin: self.settings.architectures().origin().cloned(),
@@ -266,7 +265,7 @@ impl Policy {
 /// `socketcall(2)` as well (`seccomp_restrict_address_families`).
 fn filters_socket(abi: Abi) -> bool {
     matches!(
-        systemd_name(abi),
+        abi.systemd_name().unwrap_or_default(),
         "x86-64"
             | "x32"
             | "arm"
