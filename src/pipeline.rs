@@ -4,6 +4,7 @@
 //! asked for comes later ([`Host::ask`]), and only for what a glance did not settle.
 
 use crate::audit::{ArchField, CallField, Id, Record, Stamp};
+use crate::host::Host;
 use crate::incidents::{Denial, Event, Fold, Folded, Key, Moment, Sample, Sighting};
 use crate::syscalls::{Arch, Call};
 use crate::units::{Evidence, attribution};
@@ -11,15 +12,6 @@ use std::borrow::Cow;
 
 /// The longest path the kernel writes into `exe=` (`PATH_MAX`), and room for any LSM label.
 const LONGEST_TEXT: usize = 4096;
-
-/// Who can say whose process it was.
-pub trait Host {
-    /// What can be had at once. Called for every record, in the receive path: must not wait.
-    fn glance(&mut self, record: &Record<'_>) -> Vec<Evidence>;
-
-    /// What has to be asked for, and can be after the process is gone.
-    fn ask(&self, pid: u32, at: &Moment) -> impl Future<Output = Vec<Evidence>>;
-}
 
 /// What became of a record.
 #[derive(Debug)]
@@ -78,16 +70,10 @@ impl Open {
         Self { sighting: Sighting { key, rung: None, at, sample: Sample { pid, ..Sample::default() } }, evidence }
     }
 
-    /// The process.
+    /// What is open.
     #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.sighting.sample.pid
-    }
-
-    /// When it was seen.
-    #[must_use]
-    pub fn at(&self) -> &Moment {
-        &self.sighting.at
+    pub fn sighting(&self) -> &Sighting {
+        &self.sighting
     }
 
     /// Adds what was learned meanwhile.

@@ -49,7 +49,7 @@ impl Reconciler {
     /// A record whose unit is not known. Comes back at once if there is nothing to wait for.
     #[must_use]
     pub(super) fn wait_for_exit(&mut self, mut open: Open, now: Instant) -> Option<Open> {
-        match self.died.get(&open.pid()) {
+        match self.died.get(&pid_of(&open)) {
             Some((at, evidence)) if now.duration_since(*at) < MEMORY => {
                 open.learn(evidence.iter().cloned());
                 Some(open)
@@ -72,7 +72,7 @@ impl Reconciler {
         if !recorded && self.silent.len() < MOST {
             self.silent.push((now + FOR_RECORD, Open::silent_death(pid, at, evidence.clone())));
         }
-        let met = take(&mut self.open, |_, open| open.pid() == pid);
+        let met = take(&mut self.open, |_, open| pid_of(open) == pid);
         if self.died.len() < MOST {
             self.died.insert(pid, (now, evidence.clone()));
         }
@@ -89,7 +89,7 @@ impl Reconciler {
     pub(super) fn due(&mut self, now: Instant) -> Vec<Open> {
         let mut due = take(&mut self.open, |deadline, _| deadline <= now);
         let deaths = take(&mut self.silent, |deadline, _| deadline <= now);
-        due.extend(deaths.into_iter().filter(|open| !self.recorded.contains_key(&open.pid())));
+        due.extend(deaths.into_iter().filter(|open| !self.recorded.contains_key(&pid_of(open))));
         due
     }
 
@@ -97,6 +97,10 @@ impl Reconciler {
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.open.iter().chain(&self.silent).map(|(deadline, _)| *deadline).min()
     }
+}
+
+fn pid_of(open: &Open) -> u32 {
+    open.sighting().sample.pid
 }
 
 /// Takes the chosen out of a list and keeps the rest in order.

@@ -1,9 +1,7 @@
 //! The one writer of the store, on a thread of its own: a disk that is slow or full keeps nobody
 //! from listening.
 
-use crate::incidents::store::{RowId, Store, StoreError};
-use crate::incidents::{Incident, Key};
-use std::collections::HashSet;
+use crate::incidents::{Change, RowId, Store, StoreError};
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -17,28 +15,19 @@ pub const MOST_ROWS: u32 = 100_000;
 /// After how many written rows old ones are looked for.
 const PRUNE_EVERY: usize = 10_000;
 
-/// Changes to be stored.
-#[derive(Debug)]
-pub(super) struct Job {
-    /// Incidents with the increase of their count.
-    pub(super) changes: Vec<Incident>,
-    /// Those among them that nobody was told of yet.
-    pub(super) untold: HashSet<Key>,
-}
-
-/// A job come back.
+/// Changes come back.
 #[derive(Debug)]
 pub(super) struct Done {
-    /// The job as it was sent.
-    pub(super) job: Job,
-    /// The row of each change, in order.
+    /// As they were sent.
+    pub(super) changes: Vec<Change>,
+    /// The row of each, in order.
     pub(super) rows: Result<Vec<RowId>, StoreError>,
 }
 
 /// The sending end. One job is under way at a time; what comes meanwhile stays folded.
 #[derive(Debug)]
 pub(super) struct Writer {
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<mpsc::Sender<Vec<Change>>>,
     done: UnboundedReceiver<Done>,
     thread: Option<std::thread::JoinHandle<()>>,
     busy: bool,
@@ -62,14 +51,14 @@ impl Writer {
         self.busy
     }
 
-    /// Sends a job. The caller waits until the writer is not busy.
-    pub(super) fn send(&mut self, job: Job) {
+    /// Sends changes to be stored. The caller waits until the writer is not busy.
+    pub(super) fn send(&mut self, changes: Vec<Change>) {
         if let Some(jobs) = &self.jobs {
-            self.busy = jobs.send(job).is_ok();
+            self.busy = jobs.send(changes).is_ok();
         }
     }
 
-    /// The next job come back; never, while none is under way.
+    /// The changes under way, stored or not; never, while there are none.
     pub(super) async fn done(&mut self) -> Done {
         match self.done.recv().await {
             Some(done) => {
@@ -91,14 +80,14 @@ impl Writer {
     }
 }
 
-fn write_all(mut store: Store, inbox: &mpsc::Receiver<Job>, outbox: &UnboundedSender<Done>) {
+fn write_all(mut store: Store, inbox: &mpsc::Receiver<Vec<Change>>, outbox: &UnboundedSender<Done>) {
     let mut until_prune = 0;
-    while let Ok(job) = inbox.recv() {
-        let rows = store.record(&job.changes);
+    while let Ok(changes) = inbox.recv() {
+        let rows = store.record(changes.iter().map(|change| &change.incident));
         if rows.is_ok() {
-            until_prune = usize::saturating_sub(until_prune, job.changes.len());
+            until_prune = usize::saturating_sub(until_prune, changes.len());
         }
-        if outbox.send(Done { job, rows }).is_err() {
+        if outbox.send(Done { changes, rows }).is_err() {
             return;
         }
         // After the answer, so that an alert never waits for it.

@@ -1,7 +1,21 @@
-//! What one can ask this machine. Every reader takes its root, so a test is a directory.
+//! What one can ask this machine. Every reader takes its root, so that a test is a directory.
 
 pub mod exits;
 pub mod hearing;
+pub mod live;
 pub mod procfs;
 pub mod seccomp;
 pub mod systemd;
+
+use crate::audit::Record;
+use crate::incidents::Sighting;
+use crate::units::Evidence;
+
+/// Who can say whose process it was: this machine, or a log.
+pub trait Host {
+    /// What can be had at once. Called for every record, in the receive path: must not wait.
+    fn glance(&mut self, record: &Record<'_>) -> Vec<Evidence>;
+
+    /// What has to be asked for, and can be after the process is gone.
+    fn ask(&self, sighting: &Sighting) -> impl Future<Output = Vec<Evidence>>;
+}

@@ -44,7 +44,18 @@ pub struct Fold {
 struct Slot {
     /// What was seen since it was last taken; a count of 0 says nothing was.
     change: Incident,
+    /// Never taken yet.
+    first: bool,
     seen: u64,
+}
+
+/// What became of an incident since its last change was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The incident, with the increase of its count alone.
+    pub incident: Incident,
+    /// It is new.
+    pub first: bool,
 }
 
 impl Fold {
@@ -72,7 +83,7 @@ impl Fold {
         }
         self.make_room();
         let change = Incident { key: key.clone(), rung, count: 1, first: at.clone(), last: at, sample };
-        self.slots.insert(key, Slot { change, seen: self.now });
+        self.slots.insert(key, Slot { change, first: true, seen: self.now });
         Folded::First
     }
 
@@ -82,33 +93,36 @@ impl Fold {
         self.slots.len() >= self.most
     }
 
-    /// What was seen since the last call: incidents whose count is the increase alone.
+    /// What was seen since the last call.
     #[must_use]
-    pub fn take_changes(&mut self) -> Vec<Incident> {
+    pub fn take_changes(&mut self) -> Vec<Change> {
         let changed = self.slots.values_mut().filter(|slot| slot.change.count > 0);
         changed
             .map(|slot| {
-                let taken = slot.change.clone();
+                let taken = Change { incident: slot.change.clone(), first: slot.first };
                 slot.change.count = 0;
+                slot.first = false;
                 taken
             })
             .collect()
     }
 
     /// Takes back changes that could not be stored.
-    pub fn put_back(&mut self, changes: Vec<Incident>) {
-        for old in changes {
-            match self.slots.get_mut(&old.key) {
-                Some(Slot { change, .. }) if change.count > 0 => {
-                    change.count += old.count;
-                    change.first = old.first;
-                    change.rung = surer(change.rung, old.rung);
-                }
-                Some(slot) => slot.change = old,
-                None => {
-                    self.make_room();
-                    self.slots.insert(old.key.clone(), Slot { change: old, seen: self.now });
-                }
+    pub fn put_back(&mut self, changes: Vec<Change>) {
+        for Change { incident: old, first } in changes {
+            let Some(slot) = self.slots.get_mut(&old.key) else {
+                self.make_room();
+                self.slots.insert(old.key.clone(), Slot { change: old, first, seen: self.now });
+                continue;
+            };
+            slot.first |= first;
+            let change = &mut slot.change;
+            if change.count > 0 {
+                change.count += old.count;
+                change.first = old.first;
+                change.rung = surer(change.rung, old.rung);
+            } else {
+                *change = old;
             }
         }
     }
@@ -163,6 +177,10 @@ mod tests {
         }
     }
 
+    fn span(change: &Change) -> (u64, &Moment, &Moment) {
+        (change.incident.count, &change.incident.first, &change.incident.last)
+    }
+
     #[test]
     fn the_same_event_is_counted() {
         let mut fold = Fold::new(8);
@@ -170,9 +188,8 @@ mod tests {
         assert_eq!(fold.add(sighting(41, 20)), Folded::Again);
         assert_eq!(fold.add(sighting(42, 30)), Folded::First);
         let mut changes = fold.take_changes();
-        changes.sort_by_key(|incident| incident.count);
-        assert_eq!(changes[1].count, 2);
-        assert_eq!((&changes[1].first, &changes[1].last), (&Moment::At(10), &Moment::At(20)));
+        changes.sort_by_key(|change| change.incident.count);
+        assert_eq!(span(&changes[1]), (2, &Moment::At(10), &Moment::At(20)));
     }
 
     #[test]
@@ -182,8 +199,7 @@ mod tests {
         assert_eq!(fold.take_changes().len(), 1);
         assert!(fold.take_changes().is_empty());
         assert_eq!(fold.add(sighting(41, 20)), Folded::Again);
-        let changes = fold.take_changes();
-        assert_eq!((changes[0].count, &changes[0].first), (1, &Moment::At(20)));
+        assert_eq!(span(&fold.take_changes()[0]), (1, &Moment::At(20), &Moment::At(20)));
     }
 
     #[test]
@@ -194,9 +210,21 @@ mod tests {
         let _ = fold.add(sighting(41, 20));
         fold.put_back(changes);
         let changes = fold.take_changes();
-        assert_eq!((changes[0].count, &changes[0].first, &changes[0].last), (2, &Moment::At(10), &Moment::At(20)));
+        assert_eq!(span(&changes[0]), (2, &Moment::At(10), &Moment::At(20)));
         fold.put_back(changes);
-        assert_eq!(fold.take_changes()[0].count, 2);
+        assert_eq!(fold.take_changes()[0].incident.count, 2);
+    }
+
+    #[test]
+    fn an_incident_is_new_until_it_is_stored() {
+        let mut fold = Fold::new(8);
+        let _ = fold.add(sighting(41, 10));
+        let changes = fold.take_changes();
+        assert!(changes[0].first);
+        fold.put_back(changes);
+        assert!(fold.take_changes()[0].first);
+        let _ = fold.add(sighting(41, 20));
+        assert!(!fold.take_changes()[0].first);
     }
 
     #[test]
@@ -218,7 +246,7 @@ mod tests {
         for number in 0..10_000 {
             let _ = fold.add(sighting(number, 0));
         }
-        let kept: u64 = fold.take_changes().iter().map(|incident| incident.count).sum();
+        let kept: u64 = fold.take_changes().iter().map(|change| change.incident.count).sum();
         assert!(kept <= 100);
         assert_eq!(kept + fold.given_way(), 10_000);
     }

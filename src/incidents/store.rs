@@ -206,7 +206,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk is full, read-only, or something is wrong with the file. Nothing was recorded then.
-    pub fn record(&mut self, incidents: &[Incident]) -> Result<Vec<RowId>, StoreError> {
+    pub fn record<'a>(&mut self, incidents: impl IntoIterator<Item = &'a Incident>) -> Result<Vec<RowId>, StoreError> {
         record(&mut self.conn, incidents).map_err(|source| StoreError::of(&self.path, source))
     }
 
@@ -271,7 +271,10 @@ impl Store {
     }
 }
 
-fn record(conn: &mut Connection, incidents: &[Incident]) -> rusqlite::Result<Vec<RowId>> {
+fn record<'a>(
+    conn: &mut Connection,
+    incidents: impl IntoIterator<Item = &'a Incident>,
+) -> rusqlite::Result<Vec<RowId>> {
     let columns = row::COLUMNS;
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // ?20 lists the rungs at least as sure as the new one.
@@ -286,7 +289,7 @@ fn record(conn: &mut Connection, incidents: &[Incident]) -> rusqlite::Result<Vec
          RETURNING id",
         max = i64::MAX,
     ))?;
-    let mut ids = Vec::with_capacity(incidents.len());
+    let mut ids = Vec::new();
     for incident in incidents {
         let columns = row::Columns::of(incident);
         let surer = as_sure_as(incident);

@@ -1,0 +1,294 @@
+//! What the loop holds, and what it does with each thing that arrives.
+
+use super::reconcile::Reconciler;
+use super::writer::{Done, Writer};
+use crate::audit::serials::Serials;
+use crate::audit::text::Escaped;
+use crate::audit::{Action, parse};
+use crate::host::Host as _;
+use crate::host::exits::ExitListener;
+use crate::host::live::LiveHost;
+use crate::incidents::{Event, Folded, Moment, Sighting, Stored};
+use crate::intake::netlink::{AuditSocket, Message, ReceiveError};
+use crate::outlet::alert;
+use crate::outlet::journal::{self, Journal};
+use crate::outlet::wire::Status;
+use crate::pipeline::{Open, Pipeline, Sighted};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::task::JoinSet;
+
+/// How far the store's counts are behind at most. First sightings do not wait.
+pub const FLUSH: Duration = Duration::from_secs(1);
+
+/// When what could not be stored is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// How many incidents are held in memory.
+const MOST_INCIDENTS: usize = 16 << 10;
+
+/// How many messages are taken before others get their turn.
+const BATCH: usize = 4096;
+
+/// How many processes are asked about at a time; more are left without a unit.
+const MOST_ASKS: usize = 64;
+
+/// The state of the loop.
+pub(super) struct Watch {
+    pipeline: Pipeline<LiveHost>,
+    reconciler: Reconciler,
+    serials: Serials,
+    status: Arc<Mutex<Status>>,
+    /// Questions to systemd, each about one sighting.
+    asks: JoinSet<Open>,
+    writer: Writer,
+    journal: Option<Journal>,
+    /// When changes are to be stored.
+    flush_at: Option<Instant>,
+    /// Not before: the store failed.
+    retry_at: Option<Instant>,
+}
+
+impl Watch {
+    pub(super) fn new(host: LiveHost, writer: Writer, status: Arc<Mutex<Status>>) -> Self {
+        Self {
+            pipeline: Pipeline::new(host, MOST_INCIDENTS),
+            reconciler: Reconciler::default(),
+            serials: Serials::default(),
+            status,
+            asks: JoinSet::new(),
+            writer,
+            journal: None,
+            flush_at: None,
+            retry_at: None,
+        }
+    }
+
+    /// Takes what the audit socket has; true when it has no more.
+    pub(super) fn hear(&mut self, audit: &mut AuditSocket) -> Result<bool, ReceiveError> {
+        let status = Arc::clone(&self.status);
+        let mut status = lock(&status);
+        let now = Instant::now();
+        for _ in 0..BATCH {
+            match audit.receive() {
+                Ok(None) => return Ok(true),
+                Ok(Some(Message::Seccomp(payload))) => {
+                    self.count_serial(payload);
+                    match self.take(payload, now) {
+                        Ok(()) => status.records += 1,
+                        Err(why) => {
+                            status.malformed += 1;
+                            tracing::warn!("a SECCOMP record was not understood: {why}: {}", Escaped(payload));
+                        }
+                    }
+                }
+                Ok(Some(Message::Other(payload))) => {
+                    self.count_serial(payload);
+                    status.ignored += 1;
+                }
+                Ok(Some(Message::Foreign)) => status.ignored += 1,
+                Err(ReceiveError::Overrun) => {
+                    status.overruns += 1;
+                    tracing::warn!("the receive buffer overran: records were lost");
+                }
+                Err(error) => return Err(error),
+            }
+            status.lost = self.serials.missing();
+        }
+        Ok(false)
+    }
+
+    /// Takes what the exit listener has; true when it has no more.
+    pub(super) fn hear_exits(&mut self, exits: &mut ExitListener) -> io::Result<bool> {
+        let now = Instant::now();
+        for _ in 0..BATCH {
+            match exits.receive() {
+                Ok(None) => return Ok(true),
+                Ok(Some(exit)) => {
+                    let evidence = self.pipeline.host().parent_evidence(exit.parent);
+                    for open in self.reconciler.died(exit.pid, Moment::At(now_millis()), evidence, now) {
+                        self.ask(open);
+                    }
+                }
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    tracing::warn!("exit events were lost; some deaths without a record go unnoticed");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    fn count_serial(&mut self, payload: &[u8]) {
+        if let Some(serial) = parse::serial(payload) {
+            self.serials.saw(serial);
+        }
+    }
+
+    fn take(&mut self, payload: &[u8], now: Instant) -> Result<(), parse::Malformed> {
+        let record = parse::event(payload)?;
+        let may_die = record.action.kills() || record.action == Action::Trap;
+        if may_die {
+            self.reconciler.recorded(record.pid, now);
+        }
+        if self.pipeline.fold.is_full() {
+            self.store();
+        }
+        match self.pipeline.sight(&record) {
+            Sighted::Folded(folded) => self.changed(folded, now),
+            Sighted::Open(open) if may_die => {
+                if let Some(open) = self.reconciler.wait_for_exit(*open, now) {
+                    self.ask(open);
+                }
+            }
+            Sighted::Open(open) => self.ask(*open),
+        }
+        Ok(())
+    }
+
+    /// Folds what the evidence settles, and asks systemd about the rest.
+    fn ask(&mut self, open: Open) {
+        match open.close() {
+            Ok(sighting) => self.fold(sighting),
+            Err(open) if self.asks.len() < MOST_ASKS => {
+                let host = self.pipeline.host().clone();
+                self.asks.spawn(async move {
+                    let mut open = open;
+                    let learned = host.ask(open.sighting()).await;
+                    open.learn(learned);
+                    open
+                });
+            }
+            Err(open) => self.fold(open.close_anyway()),
+        }
+    }
+
+    /// The next answer of systemd, folded; never, while nothing is asked.
+    pub(super) async fn settle_next(&mut self) {
+        match self.asks.join_next().await {
+            Some(Ok(open)) => self.fold(open.close_anyway()),
+            Some(Err(error)) => tracing::error!("a question to systemd broke off: {error}"),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn fold(&mut self, sighting: Sighting) {
+        // Any process may send itself SIGSYS; only what happens to a unit is our business.
+        if sighting.key.event == Event::SilentDeath && sighting.key.unit.is_none() {
+            tracing::debug!(pid = sighting.sample.pid, "a process of no unit died of SIGSYS without a record");
+            return;
+        }
+        let folded = self.pipeline.fold.add(sighting);
+        self.changed(folded, Instant::now());
+    }
+
+    fn changed(&mut self, folded: Folded, now: Instant) {
+        let by = match folded {
+            Folded::First => now,
+            Folded::Again => now + FLUSH,
+        };
+        self.flush_at = Some(self.flush_at.map_or(by, |at| at.min(by)));
+    }
+
+    /// What has to be done at this moment, whatever arrived.
+    pub(super) fn tend(&mut self) {
+        let now = Instant::now();
+        for open in self.reconciler.due(now) {
+            self.ask(open);
+        }
+        let free = self.retry_at.is_none_or(|at| at <= now);
+        if free && self.flush_at.is_some_and(|at| at <= now) {
+            self.store();
+        }
+    }
+
+    /// When there is something to do next, whatever arrives.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        // While the writer is busy, its answer wakes the loop.
+        let flush = self.flush_at.filter(|_| !self.writer.is_busy()).map(|at| self.retry_at.map_or(at, |retry| at.max(retry)));
+        self.reconciler.next_due().into_iter().chain(flush).min()
+    }
+
+    fn store(&mut self) {
+        if self.writer.is_busy() {
+            return;
+        }
+        self.flush_at = None;
+        let changes = self.pipeline.fold.take_changes();
+        if !changes.is_empty() {
+            self.writer.send(changes);
+        }
+    }
+
+    /// The new incidents that the writer stored next; none of them was told of yet.
+    pub(super) async fn next_stored(&mut self) -> Vec<Stored> {
+        let Done { changes, rows } = self.writer.done().await;
+        match rows {
+            Ok(rows) => {
+                if self.retry_at.take().is_some() {
+                    tracing::info!("the store can be written again");
+                    lock(&self.status).store_error = None;
+                }
+                let first = changes.into_iter().zip(rows).filter(|(change, _)| change.first);
+                first.map(|(change, id)| Stored { id, incident: change.incident }).collect()
+            }
+            Err(error) => {
+                if self.retry_at.is_none() {
+                    tracing::error!("{error}; incidents are kept in memory and stored as soon as possible");
+                }
+                lock(&self.status).store_error = Some(error.to_string());
+                let now = Instant::now();
+                self.retry_at = Some(now + RETRY);
+                self.flush_at = Some(now);
+                self.pipeline.fold.put_back(changes);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Tells the journal.
+    pub(super) fn alert(&mut self, stored: &Stored) {
+        let entry = alert::entry(&stored.incident, Some(stored.id));
+        let sent = match self.journal.take().map_or_else(|| Journal::connect(Path::new(journal::SOCKET)), Ok) {
+            Ok(journal) => journal.send(&entry).map(|()| journal),
+            Err(error) => Err(error),
+        };
+        match sent {
+            Ok(journal) => self.journal = Some(journal),
+            Err(error) => tracing::warn!("no alert in the journal for incident {}: {error}", stored.id),
+        }
+    }
+
+    /// Stores what is left.
+    pub(super) async fn finish(mut self) {
+        while let Some(open) = self.asks.try_join_next() {
+            if let Ok(open) = open {
+                self.fold(open.close_anyway());
+            }
+        }
+        if self.writer.is_busy() {
+            for stored in self.next_stored().await {
+                self.alert(&stored);
+            }
+        }
+        self.store();
+        if self.writer.is_busy() {
+            for stored in self.next_stored().await {
+                self.alert(&stored);
+            }
+        }
+        self.writer.finish();
+    }
+}
+
+fn lock(status: &Mutex<Status>) -> MutexGuard<'_, Status> {
+    status.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The clock, in milliseconds since the epoch.
+pub(super) fn now_millis() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
