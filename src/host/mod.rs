@@ -1,0 +1,3 @@
+//! What one can ask this machine.
+
+pub mod groups;
