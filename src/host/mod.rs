@@ -1,11 +1,13 @@
 //! What one can ask this machine. Every reader takes its root, so that a test is a directory.
 
 pub mod exits;
+pub mod groups;
 pub mod hearing;
 pub mod live;
 pub mod procfs;
 pub mod seccomp;
 pub mod systemd;
+pub mod unit_files;
 
 use crate::audit::Record;
 use crate::incidents::Sighting;

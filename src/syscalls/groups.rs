@@ -1,7 +1,7 @@
 //! systemd's `@groups` of system calls.
 //!
 //! Their members differ by systemd point release, so they come from the host's own
-//! `systemd-analyze syscall-filter` wherever there is one.
+//! `systemd-analyze syscall-filter` wherever there is one; a snapshot is built in for where there is none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,14 +18,14 @@ pub enum Source {
 }
 
 /// Every `@group` of one systemd.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Groups {
     source: Source,
     groups: BTreeMap<Box<str>, Group>,
 }
 
 /// One `@group`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Group {
     help: Box<str>,
     /// As listed: calls and nested groups.
@@ -39,43 +39,66 @@ struct Group {
 #[error("the listing of system call groups holds no group")]
 pub struct NoGroups;
 
+/// The listing of a systemd, without help texts; its first line says of which.
+const SNAPSHOT: &str = include_str!("groups.txt");
+
+/// The version in the first line of `systemd-analyze --version`, `systemd 252 (252.38-1~deb12u1)`: the one in
+/// parentheses, which tells point releases apart; without it, the number alone.
+#[must_use]
+pub fn version(stated: &str) -> Option<&str> {
+    let said = stated.lines().next()?.strip_prefix("systemd ")?;
+    let (number, rest) = said.split_once(' ').unwrap_or((said, ""));
+    let full = rest.strip_prefix('(').and_then(|rest| rest.split_once(')')).map(|(full, _)| full);
+    let version = full.unwrap_or(number);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "+-.:_~^".contains(c);
+    (!version.is_empty() && version.chars().all(plain)).then_some(version)
+}
+
 impl Groups {
-    /// Reads the output of `systemd-analyze --no-pager syscall-filter`, printed without colour.
+    /// Reads the output of `systemd-analyze --no-pager syscall-filter`, printed without colour: a group at column
+    /// 0, its help and its members indented. What follows `#` at column 0 is in no group but `@known`.
+    ///
+    /// A line that is neither, or that no group or call could be called, does not count.
     ///
     /// # Errors
     /// Where not one group is found.
     pub fn parse(listing: &str, source: Source) -> Result<Self, NoGroups> {
+        let groups = Self::read(listing, source);
+        if groups.groups.is_empty() { Err(NoGroups) } else { Ok(groups) }
+    }
+
+    /// The groups built into this program, for where there is no systemd to ask.
+    #[must_use]
+    pub fn embedded() -> Self {
+        let version = SNAPSHOT.strip_prefix("# ").and_then(version).unwrap_or_default();
+        Self::read(SNAPSHOT, Source::Embedded(version.into()))
+    }
+
+    fn read(listing: &str, source: Source) -> Self {
         let mut groups: BTreeMap<Box<str>, Group> = BTreeMap::new();
         let mut current: Option<&mut Group> = None;
         for line in listing.lines() {
             let word = line.trim();
-            if word.is_empty() {
-                continue;
-            }
-            if let Some(comment) = word.strip_prefix('#') {
-                match current.as_deref_mut() {
-                    // At column 0 it heads the calls of no group.
-                    Some(group) if line != word => {
-                        if group.help.is_empty() {
-                            group.help = comment.trim().into();
-                        }
+            if line.starts_with([' ', '\t']) {
+                let Some(group) = current.as_deref_mut() else { continue };
+                if let Some(help) = word.strip_prefix('#') {
+                    if group.help.is_empty() {
+                        group.help = help.trim().into();
                     }
-                    _ => current = None,
+                } else if is_name(word) {
+                    group.members.push(word.into());
                 }
-            } else if line.starts_with('@') {
+            } else if line.starts_with('@') && is_name(word) {
                 current = Some(groups.entry(word.into()).or_default());
-            } else if let Some(group) = current.as_deref_mut() {
-                group.members.push(word.into());
+            } else if !word.is_empty() {
+                current = None;
             }
-        }
-        if groups.is_empty() {
-            return Err(NoGroups);
         }
         let resolved: Vec<Calls> = groups.keys().map(|name| flatten(&groups, name)).collect();
         for (group, calls) in groups.values_mut().zip(resolved) {
             group.calls = calls;
         }
-        Ok(Self { source, groups })
+        Self { source, groups }
     }
 
     /// Where these groups were learned.
@@ -114,11 +137,23 @@ impl Groups {
         found.into_iter().map(|(name, _)| name).collect()
     }
 
-    /// Whether a call is in any group: what this systemd's build knows.
+    /// Whether this systemd's build knows a call: those of `@known`, and where there is no such group, those of any.
+    ///
+    /// A few names of other groups are not in `@known` and so not known: `nfsservctl` in 252 and 262, `set_tls`
+    /// and `uretprobe` in 252, `fstatat` and `newfstat` in 262.
     #[must_use]
     pub fn knows(&self, call: &str) -> bool {
-        self.groups.values().any(|group| group.calls.contains(call))
+        match self.groups.get("@known") {
+            Some(known) => known.calls.contains(call),
+            None => self.groups.values().any(|group| group.calls.contains(call)),
+        }
     }
+}
+
+/// Whether a group or call could be called that.
+fn is_name(word: &str) -> bool {
+    let name = word.strip_prefix('@').unwrap_or(word);
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
 /// The calls of a group with its nested groups, each group entered once.
@@ -157,20 +192,80 @@ mod tests {
 
 @loop
     @loop
+    @missing
+    exit
+
+@known
+    # All known syscalls declared in the kernel
+    @sandbox
+    afs_syscall
     exit
 
 # Ungrouped System Calls (known but not included in any of the groups except @known):
 #   afs_syscall
+
+# Unlisted System Calls (supported by the local kernel, but unknown to systemd):
+#   brand_new
 ";
+
+    fn listed(listing: &str) -> Groups {
+        Groups::parse(listing, Source::Host("252".into())).unwrap()
+    }
+
+    fn calls<'a>(groups: &'a Groups, group: &str) -> Vec<&'a str> {
+        groups.calls(group).unwrap().iter().map(AsRef::as_ref).collect()
+    }
 
     #[test]
     fn nested_groups_resolve_and_comments_do_not_count() {
-        let groups = Groups::parse(LISTING, Source::Host("252".into())).unwrap();
-        let calls: Vec<&str> = groups.calls("@default").unwrap().iter().map(AsRef::as_ref).collect();
-        assert_eq!(calls, ["exit", "seccomp"]);
+        let groups = listed(LISTING);
+        assert_eq!(calls(&groups, "@default"), ["exit", "seccomp"]);
+        assert_eq!(calls(&groups, "@loop"), ["exit"]);
         assert_eq!(groups.help("@sandbox"), Some("Sandbox functionality"));
-        assert_eq!(groups.containing("seccomp"), ["@sandbox", "@default"]);
-        assert!(!groups.knows("afs_syscall"));
+        assert_eq!(groups.calls("@missing"), None);
+        assert_eq!(groups.names().collect::<Vec<_>>(), ["@default", "@known", "@loop", "@sandbox"]);
+    }
+
+    #[test]
+    fn the_groups_of_a_call_come_smallest_first_and_without_known() {
+        assert_eq!(listed(LISTING).containing("seccomp"), ["@sandbox", "@default"]);
+        assert!(listed(LISTING).containing("afs_syscall").is_empty());
+    }
+
+    #[test]
+    fn known_is_what_the_build_knows() {
+        let groups = listed(LISTING);
+        assert!(groups.knows("afs_syscall") && groups.knows("seccomp"));
+        assert!(!groups.knows("brand_new"));
+        let old = listed("@clock\n    # Change the system time\n    settimeofday\n");
+        assert!(old.knows("settimeofday") && !old.knows("read"));
+    }
+
+    #[test]
+    fn what_could_be_no_name_is_not_taken_for_one() {
+        let groups = listed("@clock\n    \u{1b}[31mstime\n    a b\n    @\nread\n    write\n@\u{1b}x\n    open\n");
+        assert!(groups.calls("@clock").unwrap().is_empty());
+        assert_eq!(groups.names().count(), 1);
+    }
+
+    #[test]
+    fn the_snapshot_is_whole_and_says_whose_it_is() {
+        let groups = Groups::embedded();
+        assert_eq!(groups.source(), &Source::Embedded("262.1-1".into()));
+        assert_eq!(groups.names().count(), 30);
+        assert_eq!(groups.calls("@system-service").unwrap().len(), 395);
+        assert_eq!(groups.calls("@known").unwrap().len(), 561);
+        assert!(groups.calls("@default").unwrap().contains("landlock_add_rule"), "by way of @sandbox");
+        assert_eq!(groups.containing("reboot"), ["@reboot", "@privileged"]);
+    }
+
+    #[test]
+    fn the_version_is_the_point_release() {
+        assert_eq!(version("systemd 252 (252.38-1~deb12u1)\n+PAM +AUDIT\n"), Some("252.38-1~deb12u1"));
+        assert_eq!(version("systemd 239\n+PAM\n"), Some("239"));
+        for garbage in ["", "\n", "systemd", "systemd ", "busybox 1.2", "systemd 252 (\u{1b}[2J)"] {
+            assert_eq!(version(garbage), None);
+        }
     }
 
     #[test]
