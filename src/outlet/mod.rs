@@ -1,4 +1,7 @@
 //! What we tell others: alerts in the journal, and `org.hardenwhy1` on D-Bus.
 
+pub mod access;
 pub mod alert;
+pub mod bus;
 pub mod journal;
+pub mod wire;

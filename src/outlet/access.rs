@@ -1,0 +1,99 @@
+//! Who may read whose incidents.
+
+use crate::units::Manager;
+
+/// Members of these groups may read the system's journal, and so every incident.
+pub const TRUSTED_GROUPS: [&str; 3] = ["adm", "systemd-journal", "wheel"];
+
+/// Who asks, as the kernel or the bus vouches for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Its effective uid.
+    pub uid: u32,
+    /// Its primary and supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// Whom one trusts with everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trust {
+    /// The uid of the daemon: it could read the store itself.
+    pub daemon: u32,
+    /// The gids of [`TRUSTED_GROUPS`], as far as this machine has them.
+    pub groups: Vec<u32>,
+}
+
+/// What one may read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Every incident.
+    Everything,
+    /// Those of one's own user units.
+    Own(u32),
+}
+
+impl Access {
+    /// What a caller may read.
+    #[must_use]
+    pub fn of(caller: &Caller, trust: &Trust) -> Self {
+        let member = caller.groups.iter().any(|group| trust.groups.contains(group));
+        if caller.uid == 0 || caller.uid == trust.daemon || member { Self::Everything } else { Self::Own(caller.uid) }
+    }
+
+    /// Whether the units of a manager may be read; `None` stands for processes of no known unit.
+    #[must_use]
+    pub fn permits(self, manager: Option<Manager>) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Own(uid) => manager == Some(Manager::User(uid)),
+        }
+    }
+
+    /// The managers to look at when `asked` are wanted: `None` is refused, `Some(None)` is all.
+    #[must_use]
+    pub fn narrow(self, asked: Option<Manager>) -> Option<Option<Manager>> {
+        match (self, asked) {
+            (Self::Everything, asked) => Some(asked),
+            (Self::Own(uid), None) => Some(Some(Manager::User(uid))),
+            (Self::Own(_), Some(_)) => self.permits(asked).then_some(asked),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(uid: u32, groups: &[u32]) -> Access {
+        let trust = Trust { daemon: 990, groups: vec![4, 101] };
+        Access::of(&Caller { uid, groups: groups.to_vec() }, &trust)
+    }
+
+    #[test]
+    fn root_the_daemon_itself_and_journal_readers_see_everything() {
+        assert_eq!(access(0, &[]), Access::Everything);
+        assert_eq!(access(990, &[990]), Access::Everything);
+        assert_eq!(access(1000, &[1000, 101]), Access::Everything);
+    }
+
+    #[test]
+    fn others_see_their_own_user_units_only() {
+        let other = access(1000, &[1000, 5, 0]);
+        assert_eq!(other, Access::Own(1000));
+        assert!(other.permits(Some(Manager::User(1000))));
+        for manager in [None, Some(Manager::System), Some(Manager::User(1001)), Some(Manager::User(0))] {
+            assert!(!other.permits(manager));
+        }
+    }
+
+    #[test]
+    fn a_question_about_all_is_narrowed_and_one_about_others_refused() {
+        let (all, own) = (Access::Everything, Access::Own(1000));
+        assert_eq!(all.narrow(None), Some(None));
+        assert_eq!(all.narrow(Some(Manager::System)), Some(Some(Manager::System)));
+        assert_eq!(own.narrow(None), Some(Some(Manager::User(1000))));
+        assert_eq!(own.narrow(Some(Manager::User(1000))), Some(Some(Manager::User(1000))));
+        assert_eq!(own.narrow(Some(Manager::User(1001))), None);
+        assert_eq!(own.narrow(Some(Manager::System)), None);
+    }
+}

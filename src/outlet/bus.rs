@@ -1,0 +1,401 @@
+//! `org.hardenwhy1` on D-Bus: the server, and the proxy its clients use.
+//!
+//! Everybody may ask; what the answer holds is decided here from the caller's credentials. A signal
+//! goes to each subscriber alone, since a broadcast would show everybody everything.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nix::unistd::{Gid, Group, Uid, User, geteuid, getgrouplist};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use zbus::fdo::DBusProxy;
+use zbus::message::Header;
+use zbus::names::{BusName, OwnedUniqueName};
+use zbus::object_server::SignalEmitter;
+use zbus::{Connection, connection};
+
+use super::access::{Access, Caller, TRUSTED_GROUPS, Trust};
+use super::wire::{BusError, IncidentDict, MAX_INCIDENTS, MAX_UNITS, NAME, PATH, Status, UnitDict};
+use crate::incidents::{Query, Store, StoreError, Stored, codec};
+use crate::units::Manager;
+
+/// Questions answered at once; the store is read by so many threads.
+const READERS: usize = 2;
+/// Questions taken at once; the next is told to come back.
+const MAX_WAITING: usize = 64;
+/// Who may subscribe at once, and so many of one uid.
+const MAX_SUBSCRIBERS: usize = 256;
+const MAX_SUBSCRIBERS_PER_UID: usize = 16;
+
+/// How the daemon's status is asked for: called at any time, must not wait.
+pub type StatusSource = Arc<dyn Fn() -> Status + Send + Sync>;
+
+/// Which bus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BusAddress {
+    /// The system's.
+    System,
+    /// The login session's.
+    Session,
+    /// One at an address of the D-Bus specification, e.g. `unix:path=/run/test/bus`.
+    Address(String),
+}
+
+/// Not a bus.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a bus is system, session or an address like unix:path=/run/dbus/system_bus_socket")]
+pub struct BadBusAddress;
+
+impl FromStr for BusAddress {
+    type Err = BadBusAddress;
+
+    fn from_str(text: &str) -> Result<Self, BadBusAddress> {
+        match text {
+            "system" => Ok(Self::System),
+            "session" => Ok(Self::Session),
+            address => match zbus::Address::from_str(address) {
+                Ok(_) => Ok(Self::Address(address.to_owned())),
+                Err(_) => Err(BadBusAddress),
+            },
+        }
+    }
+}
+
+impl fmt::Display for BusAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::System => "system",
+            Self::Session => "session",
+            Self::Address(address) => address,
+        })
+    }
+}
+
+impl BusAddress {
+    /// A connection yet to be built.
+    pub fn builder(&self) -> connection::Builder<'_> {
+        match self {
+            Self::System => connection::Builder::system(),
+            Self::Session => connection::Builder::session(),
+            Self::Address(address) => connection::Builder::address(address.as_str()),
+        }
+    }
+}
+
+/// Why the service could not be offered.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot offer {NAME} on the {address} bus: {source}")]
+pub struct ServeError {
+    address: BusAddress,
+    source: zbus::Error,
+}
+
+/// The service, for as long as this lives.
+#[derive(Debug)]
+pub struct Bus {
+    connection: Connection,
+    subscribers: Subscribers,
+}
+
+/// Offers the store in `dir` on a bus. Call within a tokio runtime.
+///
+/// # Errors
+/// There is no such bus, or it does not give us the name.
+pub async fn serve(address: &BusAddress, dir: &Path, status: StatusSource) -> Result<Bus, ServeError> {
+    // The name service can be slow, and zbus must not wait for it later.
+    let trust = spawn_blocking(trust).await.unwrap_or_else(|_| Trust { daemon: geteuid().as_raw(), groups: vec![] });
+    let subscribers = Subscribers::default();
+    let service = Service {
+        dir: dir.to_owned(),
+        status,
+        trust,
+        subscribers: Arc::clone(&subscribers),
+        readers: Arc::new(Semaphore::new(READERS)),
+        waiting: Semaphore::new(MAX_WAITING),
+    };
+    // zbus's defaults would take the name from an owner, and give it up to the next who asks.
+    let builder = address.builder().allow_name_replacements(false).replace_existing_names(false);
+    let built = builder.serve_at(PATH, service).name(NAME).build().await;
+    let connection = built.map_err(|source| ServeError { address: address.clone(), source })?;
+    Ok(Bus { connection, subscribers })
+}
+
+impl Bus {
+    /// Tells the subscribers who may know it of an incident.
+    ///
+    /// # Errors
+    /// The bus is gone. Without subscribers nothing is sent.
+    pub async fn announce(&self, stored: &Stored) -> zbus::Result<()> {
+        let manager = stored.incident.key.unit.as_ref().map(|unit| unit.manager);
+        let told: Vec<_> = lock(&self.subscribers)
+            .iter()
+            .filter(|subscriber| subscriber.access.permits(manager))
+            .map(|subscriber| subscriber.name.clone())
+            .collect();
+        for name in told {
+            let emitter = SignalEmitter::new(&self.connection, PATH)?.set_destination(BusName::from(name));
+            Service::incident_seen(&emitter, IncidentDict::from(stored)).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns when the bus is gone.
+    pub async fn closed(&self) {
+        self.connection.closed().await;
+    }
+}
+
+/// Who asked to be told.
+#[derive(Debug)]
+struct Subscriber {
+    name: OwnedUniqueName,
+    uid: u32,
+    access: Access,
+}
+
+type Subscribers = Arc<Mutex<Vec<Subscriber>>>;
+
+fn lock(subscribers: &Subscribers) -> MutexGuard<'_, Vec<Subscriber>> {
+    subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Service {
+    dir: PathBuf,
+    status: StatusSource,
+    trust: Trust,
+    subscribers: Subscribers,
+    readers: Arc<Semaphore>,
+    waiting: Semaphore,
+}
+
+#[zbus::interface(name = "org.hardenwhy1.Manager")]
+impl Service {
+    /// Units with incidents since a moment (milliseconds since the epoch, 0 for all), the one with
+    /// the newest incident first.
+    async fn list_units(
+        &self,
+        since: i64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Vec<UnitDict>, BusError> {
+        let _place = self.waiting.try_acquire().map_err(|_| busy())?;
+        let (_, access) = self.caller(&header, connection).await?;
+        let manager = access.narrow(None).ok_or_else(denied)?;
+        let query = Query { manager, since: since_of(since), limit: Some(MAX_UNITS), ..Query::default() };
+        self.read(move |store| Ok(store.units(&query)?.iter().map(UnitDict::from).collect())).await
+    }
+
+    /// Incidents, newest first, at most 500 at a time: of one unit or (with an empty name) of all, of
+    /// one manager (`system`, `user:1000`) or all that the caller may read.
+    #[expect(clippy::too_many_arguments, reason = "five are the method's own, and zbus adds the caller's")]
+    async fn list_incidents(
+        &self,
+        unit: &str,
+        manager: &str,
+        since: i64,
+        offset: u32,
+        limit: u32,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Vec<IncidentDict>, BusError> {
+        let _place = self.waiting.try_acquire().map_err(|_| busy())?;
+        let unit = match unit {
+            "" => None,
+            name => Some(name.parse().map_err(|bad| BusError::InvalidArgument(format!("{bad}")))?),
+        };
+        let asked =
+            match manager {
+                "" => None,
+                word => Some(codec::manager_from_word(word).ok_or_else(|| {
+                    BusError::InvalidArgument("a manager is system, or user: and a number".to_owned())
+                })?),
+            };
+        let (_, access) = self.caller(&header, connection).await?;
+        let manager: Option<Manager> = access.narrow(asked).ok_or_else(denied)?;
+        let limit = Some(limit.min(MAX_INCIDENTS));
+        let query = Query { unit, manager, since: since_of(since), limit, offset };
+        self.read(move |store| Ok(store.incidents(&query)?.iter().map(IncidentDict::from).collect())).await
+    }
+
+    /// How well the daemon hears.
+    fn status(&self) -> Status {
+        (self.status)()
+    }
+
+    /// Asks for `IncidentSeen` signals, of what the caller may read, until it leaves the bus.
+    async fn subscribe(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(), BusError> {
+        let _place = self.waiting.try_acquire().map_err(|_| busy())?;
+        let name = sender(&header)?;
+        let (uid, access) = self.caller(&header, connection).await?;
+        self.forget_the_gone(connection).await?;
+        let mut subscribers = lock(&self.subscribers);
+        subscribers.retain(|subscriber| subscriber.name != name);
+        let own = subscribers.iter().filter(|subscriber| subscriber.uid == uid).count();
+        if subscribers.len() >= MAX_SUBSCRIBERS || own >= MAX_SUBSCRIBERS_PER_UID {
+            return Err(BusError::Busy("there are too many subscribers".to_owned()));
+        }
+        subscribers.push(Subscriber { name, uid, access });
+        Ok(())
+    }
+
+    /// Asks for no more signals.
+    #[expect(clippy::needless_pass_by_value, reason = "zbus hands the header over by value")]
+    fn unsubscribe(&self, #[zbus(header)] header: Header<'_>) -> Result<(), BusError> {
+        let name = sender(&header)?;
+        lock(&self.subscribers).retain(|subscriber| subscriber.name != name);
+        Ok(())
+    }
+
+    /// The version of harden-whyd.
+    #[zbus(property(emits_changed_signal = "const"))]
+    #[expect(clippy::unused_self, reason = "a D-Bus property is a method")]
+    fn version(&self) -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+
+    /// An incident as it stands after a sighting; only to those who called Subscribe.
+    #[zbus(signal)]
+    async fn incident_seen(emitter: &SignalEmitter<'_>, incident: IncidentDict) -> zbus::Result<()>;
+}
+
+impl Service {
+    /// The caller's uid and what it may read.
+    async fn caller(&self, header: &Header<'_>, connection: &Connection) -> Result<(u32, Access), BusError> {
+        let name = BusName::from(sender(header)?);
+        let bus = DBusProxy::new(connection).await?;
+        let credentials = bus.get_connection_credentials(name).await.map_err(zbus::Error::from)?;
+        let uid = credentials.unix_user_id().ok_or_else(denied)?;
+        let groups = match credentials.into_unix_group_ids() {
+            Some(groups) => groups,
+            // A bus too old to know them: the groups of its account.
+            None => spawn_blocking(move || account_groups(uid)).await.unwrap_or_default(),
+        };
+        Ok((uid, Access::of(&Caller { uid, groups }, &self.trust)))
+    }
+
+    /// Asks the store, in a thread of its own.
+    async fn read<T, F>(&self, ask: F) -> Result<T, BusError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.readers).acquire_owned().await.map_err(|_| busy())?;
+        let dir = self.dir.clone();
+        // Opened anew each time: the daemon may have set a damaged file aside meanwhile.
+        let answer = spawn_blocking(move || {
+            let answer = Store::open_read_only(&dir).and_then(|store| ask(&store));
+            drop(permit);
+            answer
+        });
+        match answer.await {
+            Ok(answer) => answer.map_err(|error| BusError::Store(error.to_string())),
+            Err(_) => Err(BusError::Store("the store's reader stopped".to_owned())),
+        }
+    }
+
+    /// Drops subscribers that have left the bus. A unique name is never given twice.
+    async fn forget_the_gone(&self, connection: &Connection) -> Result<(), BusError> {
+        let bus = DBusProxy::new(connection).await?;
+        let names: Vec<_> = lock(&self.subscribers).iter().map(|subscriber| subscriber.name.clone()).collect();
+        for name in names {
+            if !bus.name_has_owner(BusName::from(&name)).await.map_err(zbus::Error::from)? {
+                lock(&self.subscribers).retain(|subscriber| subscriber.name != name);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The client's side.
+#[zbus::proxy(
+    interface = "org.hardenwhy1.Manager",
+    default_service = "org.hardenwhy1",
+    default_path = "/org/hardenwhy1"
+)]
+pub trait HardenWhy {
+    /// Units with incidents since a moment (milliseconds since the epoch, 0 for all), newest first.
+    async fn list_units(&self, since: i64) -> Result<Vec<UnitDict>, BusError>;
+
+    /// Incidents, newest first; an empty unit or manager means any that one may read.
+    async fn list_incidents(
+        &self,
+        unit: &str,
+        manager: &str,
+        since: i64,
+        offset: u32,
+        limit: u32,
+    ) -> Result<Vec<IncidentDict>, BusError>;
+
+    /// How well the daemon hears.
+    async fn status(&self) -> Result<Status, BusError>;
+
+    /// Asks for `IncidentSeen` signals.
+    async fn subscribe(&self) -> Result<(), BusError>;
+
+    /// Asks for no more.
+    async fn unsubscribe(&self) -> Result<(), BusError>;
+
+    /// The version of harden-whyd.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> zbus::Result<String>;
+
+    /// An incident as it stands after a sighting.
+    #[zbus(signal)]
+    fn incident_seen(&self, incident: IncidentDict) -> zbus::Result<()>;
+}
+
+/// Who sent a message. The bus vouches for it; without one we do not know whom we talk to.
+fn sender(header: &Header<'_>) -> Result<OwnedUniqueName, BusError> {
+    header.sender().map(|name| name.to_owned().into()).ok_or_else(denied)
+}
+
+fn since_of(millis: i64) -> Option<i64> {
+    (millis > 0).then_some(millis)
+}
+
+fn denied() -> BusError {
+    BusError::AccessDenied("only root and the members of adm, systemd-journal or wheel may read that".to_owned())
+}
+
+fn busy() -> BusError {
+    BusError::Busy("too many questions at once, try again".to_owned())
+}
+
+fn trust() -> Trust {
+    let gid = |name| Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
+    Trust { daemon: geteuid().as_raw(), groups: TRUSTED_GROUPS.into_iter().filter_map(gid).collect() }
+}
+
+/// The groups of a uid's account; none where there is no such account.
+fn account_groups(uid: u32) -> Vec<u32> {
+    let Ok(Some(user)) = User::from_uid(Uid::from_raw(uid)) else { return vec![] };
+    let Ok(name) = std::ffi::CString::new(user.name) else { return vec![] };
+    getgrouplist(&name, user.gid).unwrap_or_default().into_iter().map(Gid::as_raw).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bus_is_named_or_addressed() {
+        assert_eq!("system".parse(), Ok(BusAddress::System));
+        assert_eq!("session".parse(), Ok(BusAddress::Session));
+        let address = "unix:path=/run/test/bus";
+        assert_eq!(address.parse(), Ok(BusAddress::Address(address.to_owned())));
+        assert_eq!("starter".parse::<BusAddress>(), Err(BadBusAddress));
+    }
+
+    #[test]
+    fn the_account_of_root_has_its_group() {
+        assert!(account_groups(0).contains(&0));
+        assert!(account_groups(u32::MAX - 1).is_empty());
+    }
+}

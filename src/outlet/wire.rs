@@ -1,0 +1,239 @@
+//! What goes over D-Bus, the same for the server and its clients: dictionaries, so that a key more
+//! breaks nobody. Bytes that a process or a log chose are `ay`: a D-Bus string cannot hold them.
+
+use zbus::{DBusError, DeserializeDict, SerializeDict, Type};
+
+use crate::incidents::{Denial, Event, Incident, Key, Moment, Sample, Stored, UnitSummary, codec};
+use crate::syscalls::{Arch, Call, CallId};
+use crate::units::{Manager, Unit};
+
+/// The well-known name.
+pub const NAME: &str = "org.hardenwhy1";
+/// The only object.
+pub const PATH: &str = "/org/hardenwhy1";
+/// Most incidents in one answer.
+pub const MAX_INCIDENTS: u32 = 500;
+/// Most units in one answer.
+pub const MAX_UNITS: u32 = 5_000;
+
+/// An incident. Absent keys say "none" or "unknown".
+#[derive(Debug, Clone, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "PascalCase")]
+pub struct IncidentDict {
+    /// Number in the daemon's store.
+    pub id: i64,
+    /// Unit name.
+    pub unit: Option<String>,
+    /// `system` or `user:UID`.
+    pub manager: Option<String>,
+    /// What the attribution stands on, e.g. `own-cgroup`.
+    pub rung: Option<String>,
+    /// Executable path.
+    pub exe: Vec<u8>,
+    /// `AUDIT_ARCH_*` of a denial; absent for a death without a record.
+    pub arch: Option<u32>,
+    /// The call's number.
+    pub call_number: Option<u32>,
+    /// The call's name, where a log had no number.
+    pub call_name: Option<Vec<u8>>,
+    /// The filter's decision, e.g. `kill_process`.
+    pub action: Option<String>,
+    /// Sightings.
+    pub count: u64,
+    /// First sighting, in milliseconds since the epoch.
+    pub first: Option<i64>,
+    /// First sighting as a log said it.
+    pub first_said: Option<Vec<u8>>,
+    /// Latest sighting, in milliseconds since the epoch.
+    pub last: Option<i64>,
+    /// Latest sighting as a log said it.
+    pub last_said: Option<Vec<u8>>,
+    /// Process of the latest sighting.
+    pub pid: u32,
+    /// Its thread's name.
+    pub comm: Vec<u8>,
+    /// Its real uid as the record or log wrote it.
+    pub uid: Vec<u8>,
+    /// Its instruction pointer.
+    pub ip: u64,
+    /// Its LSM label.
+    pub subject: Vec<u8>,
+}
+
+/// A unit with incidents.
+#[derive(Debug, Clone, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "PascalCase")]
+pub struct UnitDict {
+    /// Unit name; absent for processes of no known unit.
+    pub unit: Option<String>,
+    /// `system` or `user:UID`.
+    pub manager: Option<String>,
+    /// How many incidents.
+    pub incidents: u64,
+    /// How many sightings.
+    pub count: u64,
+    /// The latest, in milliseconds since the epoch.
+    pub last: Option<i64>,
+}
+
+/// How well the daemon hears.
+#[derive(Debug, Clone, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "PascalCase")]
+pub struct Status {
+    /// Whether records can arrive.
+    pub listening: bool,
+    /// Since when, in milliseconds since the epoch.
+    pub since: i64,
+    /// Records understood.
+    pub records: u64,
+    /// Records known to be lost.
+    pub lost: u64,
+    /// Messages of other types or senders.
+    pub ignored: u64,
+    /// Records not understood.
+    pub malformed: u64,
+    /// Size of the receive buffer, in bytes.
+    pub receive_buffer: u64,
+    /// What the daemon cannot see or do, a sentence each.
+    pub limitations: Vec<String>,
+}
+
+/// Why a question was not answered.
+#[derive(Debug, DBusError)]
+#[zbus(prefix = "org.hardenwhy1.Error")]
+pub enum BusError {
+    /// The connection's own errors.
+    #[zbus(error)]
+    ZBus(zbus::Error),
+    /// The caller may not read that.
+    AccessDenied(String),
+    /// An argument means nothing.
+    InvalidArgument(String),
+    /// The store could not be read.
+    Store(String),
+    /// Too many questions at once, or subscribers.
+    Busy(String),
+}
+
+/// An answer that this version does not understand.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("harden-whyd's answer has a strange {0}")]
+pub struct Strange(&'static str);
+
+impl From<&Stored> for IncidentDict {
+    fn from(Stored { id, incident }: &Stored) -> Self {
+        let Incident { key, rung, count, first, last, sample } = incident;
+        let (unit, manager) = names(key.unit.as_ref());
+        let mut dict = Self {
+            id: *id,
+            unit,
+            manager,
+            rung: rung.map(|rung| codec::rung_word(rung).to_owned()),
+            exe: key.exe.clone(),
+            count: *count,
+            pid: sample.pid,
+            comm: sample.comm.clone(),
+            uid: sample.uid.as_bytes().to_vec(),
+            ip: sample.ip,
+            subject: sample.subject.clone(),
+            ..Self::default()
+        };
+        (dict.first, dict.first_said) = said(first);
+        (dict.last, dict.last_said) = said(last);
+        if let Event::Denial(Denial { call: Call { arch, id }, action }) = &key.event {
+            dict.arch = Some(arch.0);
+            dict.action = Some(codec::action_word(*action));
+            match id {
+                CallId::Number(number) => dict.call_number = Some(*number),
+                CallId::Name(name) => dict.call_name = Some(name.as_bytes().to_vec()),
+            }
+        }
+        dict
+    }
+}
+
+impl TryFrom<IncidentDict> for Stored {
+    type Error = Strange;
+
+    fn try_from(dict: IncidentDict) -> Result<Self, Strange> {
+        let event = match (dict.action, dict.arch) {
+            (None, _) => Event::SilentDeath,
+            (Some(action), Some(arch)) => {
+                let action = codec::action_from_word(&action).ok_or(Strange("action"))?;
+                let id = match (dict.call_number, dict.call_name) {
+                    (Some(number), _) => CallId::Number(number),
+                    (None, Some(name)) => CallId::Name(text(name, "call")?),
+                    (None, None) => return Err(Strange("call")),
+                };
+                Event::Denial(Denial { call: Call { arch: Arch(arch), id }, action })
+            }
+            (Some(_), None) => return Err(Strange("architecture")),
+        };
+        let rung = dict.rung.map(|rung| codec::rung_from_word(&rung).ok_or(Strange("rung"))).transpose()?;
+        let incident = Incident {
+            key: Key { unit: unit(dict.unit, dict.manager)?, event, exe: dict.exe },
+            rung,
+            count: dict.count,
+            first: moment(dict.first, dict.first_said)?,
+            last: moment(dict.last, dict.last_said)?,
+            sample: Sample {
+                pid: dict.pid,
+                comm: dict.comm,
+                uid: text(dict.uid, "uid")?,
+                ip: dict.ip,
+                subject: dict.subject,
+            },
+        };
+        Ok(Self { id: dict.id, incident })
+    }
+}
+
+impl From<&UnitSummary> for UnitDict {
+    fn from(summary: &UnitSummary) -> Self {
+        let (unit, manager) = names(summary.unit.as_ref());
+        Self { unit, manager, incidents: summary.incidents, count: summary.count, last: said(&summary.last).0 }
+    }
+}
+
+impl TryFrom<UnitDict> for UnitSummary {
+    type Error = Strange;
+
+    fn try_from(dict: UnitDict) -> Result<Self, Strange> {
+        let unit = unit(dict.unit, dict.manager)?;
+        Ok(Self { unit, incidents: dict.incidents, count: dict.count, last: moment(dict.last, None)? })
+    }
+}
+
+fn names(unit: Option<&Unit>) -> (Option<String>, Option<String>) {
+    unit.map(|unit| (unit.name.to_string(), codec::manager_word(unit.manager))).unzip()
+}
+
+fn unit(name: Option<String>, manager: Option<String>) -> Result<Option<Unit>, Strange> {
+    let (name, manager) = match (name, manager) {
+        (None, None) => return Ok(None),
+        (Some(name), Some(manager)) => (name, manager),
+        _ => return Err(Strange("unit")),
+    };
+    let manager: Manager = codec::manager_from_word(&manager).ok_or(Strange("manager"))?;
+    Ok(Some(Unit { manager, name: name.parse().map_err(|_| Strange("unit"))? }))
+}
+
+fn said(moment: &Moment) -> (Option<i64>, Option<Vec<u8>>) {
+    match moment {
+        Moment::At(millis) => (Some(*millis), None),
+        Moment::Said(text) => (None, Some(text.as_bytes().to_vec())),
+        Moment::Unknown => (None, None),
+    }
+}
+
+fn moment(at: Option<i64>, said: Option<Vec<u8>>) -> Result<Moment, Strange> {
+    match (at, said) {
+        (Some(millis), _) => Ok(Moment::At(millis)),
+        (None, Some(words)) => text(words, "date").map(Moment::Said),
+        (None, None) => Ok(Moment::Unknown),
+    }
+}
+
+fn text(bytes: Vec<u8>, what: &'static str) -> Result<Box<str>, Strange> {
+    String::from_utf8(bytes).map(Into::into).map_err(|_| Strange(what))
+}

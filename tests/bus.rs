@@ -1,0 +1,370 @@
+//! The D-Bus service on a bus of the test's own, asked as root and as others.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, which fail by panicking")]
+
+use std::future::poll_fn;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::process::{Child, Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
+
+use harden_why::audit::Action;
+use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Query, Sample, Store, Stored, UnitSummary};
+use harden_why::outlet::bus::{Bus, BusAddress, HardenWhyProxy, serve};
+use harden_why::outlet::wire::{BusError, IncidentDict, MAX_INCIDENTS, Status};
+use harden_why::syscalls::{Arch, Call, CallId};
+use harden_why::units::{Manager, Rung, Unit};
+use proptest::prelude::*;
+use zbus::export::futures_core::Stream;
+
+/// `nobody` and `daemon`: dbus-daemon turns away uids without an account.
+const OTHER: u32 = 65_534;
+const THIRD: u32 = 1;
+
+fn denied(manager: Option<Manager>, number: u32) -> Incident {
+    let call = Call { arch: Arch(0xc000_003e), id: CallId::Number(number) };
+    Incident {
+        key: Key {
+            unit: manager.map(|manager| Unit { manager, name: "a.service".parse().unwrap() }),
+            event: Event::Denial(Denial { call, action: Action::Errno }),
+            exe: b"/tmp/\0\xff\"\x1b".to_vec(),
+        },
+        rung: manager.map(|_| Rung::OwnCgroup),
+        count: 2,
+        first: Moment::At(10),
+        last: Moment::At(20 + i64::from(number)),
+        sample: Sample { pid: 9, comm: b"\n\xfe".to_vec(), uid: "0".into(), ip: u64::MAX, subject: vec![0] },
+    }
+}
+
+/// A bus of one's own, gone with this.
+struct OwnBus {
+    daemon: Child,
+    temp: tempfile::TempDir,
+}
+
+impl Drop for OwnBus {
+    fn drop(&mut self) {
+        _ = self.daemon.kill();
+        _ = self.daemon.wait();
+    }
+}
+
+impl OwnBus {
+    /// Starts one that lets everybody in as the system bus does, under our own policy file.
+    fn start() -> Option<Self> {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(temp.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/org.hardenwhy1.conf");
+        let config = format!(
+            r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+                "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+            <busconfig>
+              <listen>unix:path={}/bus</listen>
+              <auth>EXTERNAL</auth>
+              <policy context="default">
+                <allow user="*"/>
+                <deny own="*"/>
+                <deny send_type="method_call"/>
+                <allow send_type="signal"/>
+                <allow send_requested_reply="true" send_type="method_return"/>
+                <allow send_requested_reply="true" send_type="error"/>
+                <allow receive_type="method_call"/>
+                <allow receive_type="method_return"/>
+                <allow receive_type="error"/>
+                <allow receive_type="signal"/>
+                <allow send_destination="org.freedesktop.DBus"/>
+              </policy>
+              <include>{}</include>
+            </busconfig>"#,
+            temp.path().display(),
+            policy.display()
+        );
+        let file = temp.path().join("bus.conf");
+        std::fs::write(&file, config).unwrap();
+        let daemon = Command::new("dbus-daemon")
+            .arg(format!("--config-file={}", file.display()))
+            .args(["--nofork", "--nopidfile", "--nosyslog"])
+            .spawn();
+        let able = daemon.is_ok() && nix::unistd::geteuid().is_root();
+        let bus = daemon.ok().map(|daemon| Self { daemon, temp });
+        let bus = if able { bus } else { None };
+        assert!(bus.is_some() || std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none(), "needs root and dbus-daemon");
+        if bus.is_none() {
+            println!("skipped: a bus for several users needs root and dbus-daemon");
+        }
+        for _ in 0..100 {
+            if bus.as_ref().is_none_or(|bus| bus.temp.path().join("bus").exists()) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bus
+    }
+
+    fn address(&self) -> BusAddress {
+        format!("unix:path={}/bus", self.temp.path().display()).parse().unwrap()
+    }
+
+    fn state(&self) -> PathBuf {
+        self.temp.path().join("state")
+    }
+
+    async fn serve(&self) -> Bus {
+        let status = || Status { listening: true, lost: 3, limitations: vec!["deaf".to_owned()], ..Status::default() };
+        serve(&self.address(), &self.state(), Arc::new(status)).await.unwrap()
+    }
+
+    async fn client(&self) -> HardenWhyProxy<'static> {
+        let connection = self.address().builder().build().await.unwrap();
+        HardenWhyProxy::new(&connection).await.unwrap()
+    }
+
+    /// Calls a method as another user.
+    async fn call_as(&self, uid: u32, groups: &str, method: &str, arguments: &[&str]) -> Output {
+        let mut command = Command::new("setpriv");
+        command.args([format!("--reuid={uid}"), format!("--regid={uid}")]);
+        command.arg(if groups.is_empty() { "--clear-groups".to_owned() } else { format!("--groups={groups}") });
+        command.args(["busctl", "--json=short", &format!("--address={}", self.address())]);
+        command.args(["call", "org.hardenwhy1", "/org/hardenwhy1", "org.hardenwhy1.Manager", method]).args(arguments);
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+
+    async fn list_as(&self, uid: u32, groups: &str, unit: &str, manager: &str) -> Result<Vec<String>, String> {
+        let output = self.call_as(uid, groups, "ListIncidents", &["ssxuu", unit, manager, "0", "0", "100"]).await;
+        if !output.status.success() {
+            return Err(String::from_utf8(output.stderr).unwrap());
+        }
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let incidents = answer["data"][0].as_array().unwrap();
+        let manager = |incident: &serde_json::Value| incident["Manager"]["data"].as_str().unwrap_or("").to_owned();
+        Ok(incidents.iter().map(manager).collect())
+    }
+}
+
+/// The next item of a stream, or nothing within two seconds.
+async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    let next = poll_fn(|context| Pin::new(&mut *stream).poll_next(context));
+    tokio::time::timeout(Duration::from_secs(2), next).await.ok().flatten()
+}
+
+fn everything() -> [Incident; 4] {
+    [
+        denied(Some(Manager::System), 1),
+        denied(Some(Manager::User(OTHER)), 2),
+        denied(Some(Manager::User(0)), 3),
+        denied(None, 4),
+    ]
+}
+
+#[tokio::test]
+async fn answers_are_what_the_store_holds() {
+    let Some(bus) = OwnBus::start() else { return };
+    Store::open(&bus.state()).unwrap().record(&everything()).unwrap();
+    let _service = bus.serve().await;
+    let client = bus.client().await;
+
+    let stored = Store::open_read_only(&bus.state()).unwrap();
+    let answer = client.list_incidents("", "", 0, 0, u32::MAX).await.unwrap();
+    let answer: Vec<Stored> = answer.into_iter().map(|dict| dict.try_into().unwrap()).collect();
+    assert_eq!(answer, stored.incidents(&Query::default()).unwrap());
+    let units = client.list_units(0).await.unwrap();
+    let units: Vec<UnitSummary> = units.into_iter().map(|dict| dict.try_into().unwrap()).collect();
+    assert_eq!(units, stored.units(&Query::default()).unwrap());
+    assert_eq!(client.list_units(24).await.unwrap().len(), 1);
+
+    let status = client.status().await.unwrap();
+    assert_eq!((status.listening, status.lost, status.limitations), (true, 3, vec!["deaf".to_owned()]));
+    assert_eq!(client.version().await.unwrap(), env!("CARGO_PKG_VERSION"));
+}
+
+#[tokio::test]
+async fn an_answer_has_a_most_and_pages_go_on_from_there() {
+    let Some(bus) = OwnBus::start() else { return };
+    let many: Vec<_> = (0..1_200).map(|number| denied(Some(Manager::System), number)).collect();
+    Store::open(&bus.state()).unwrap().record(&many).unwrap();
+    let _service = bus.serve().await;
+    let client = bus.client().await;
+    let mut seen = vec![];
+    loop {
+        let offset = u32::try_from(seen.len()).unwrap();
+        let page = client.list_incidents("a.service", "system", 0, offset, u32::MAX).await.unwrap();
+        assert!(page.len() <= MAX_INCIDENTS as usize);
+        if page.is_empty() {
+            break;
+        }
+        seen.extend(page.into_iter().filter_map(|incident| incident.call_number));
+    }
+    assert_eq!(seen, (0..1_200).rev().collect::<Vec<_>>());
+    assert_eq!(client.list_incidents("", "", 0, 0, 0).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn others_are_answered_about_their_own_user_units_only() {
+    let Some(bus) = OwnBus::start() else { return };
+    Store::open(&bus.state()).unwrap().record(&everything()).unwrap();
+    let _service = bus.serve().await;
+    let own = vec![format!("user:{OTHER}")];
+    assert_eq!(bus.list_as(OTHER, "", "", "").await, Ok(own.clone()));
+    assert_eq!(bus.list_as(OTHER, "", "a.service", "").await, Ok(own.clone()));
+    assert_eq!(bus.list_as(OTHER, "", "", &own[0]).await, Ok(own));
+    assert_eq!(bus.list_as(THIRD, "", "", "").await, Ok(vec![]));
+    for manager in ["system", "user:0"] {
+        let error = bus.list_as(OTHER, "", "", manager).await.unwrap_err();
+        assert!(error.contains("only root and the members of"), "{error}");
+    }
+    assert_eq!(bus.list_as(0, "", "", "").await.unwrap().len(), 4);
+    let adm = nix::unistd::Group::from_name("adm").unwrap().map(|group| group.gid.to_string());
+    if let Some(adm) = adm {
+        assert_eq!(bus.list_as(OTHER, &adm, "", "").await.unwrap().len(), 4);
+    }
+    let units = bus.call_as(OTHER, "", "ListUnits", &["x", "0"]).await;
+    let units: serde_json::Value = serde_json::from_slice(&units.stdout).unwrap();
+    assert_eq!(units["data"][0].as_array().unwrap().len(), 1, "{units}");
+    assert_eq!(units["data"][0][0]["Manager"]["data"], format!("user:{OTHER}"));
+}
+
+#[tokio::test]
+async fn nonsense_and_an_absent_store_are_errors_by_name() {
+    let Some(bus) = OwnBus::start() else { return };
+    let _service = bus.serve().await;
+    let client = bus.client().await;
+    for (unit, manager) in [("../etc", ""), ("a.conf", ""), ("", "user"), ("", "user:-1")] {
+        let error = client.list_incidents(unit, manager, 0, 0, 1).await.unwrap_err();
+        assert!(matches!(error, BusError::InvalidArgument(_)), "{error:?}");
+    }
+    let error = client.list_units(0).await.unwrap_err();
+    assert!(matches!(&error, BusError::Store(text) if text.contains("nothing has been recorded")), "{error:?}");
+    assert!(!bus.state().exists());
+}
+
+#[tokio::test]
+async fn nobody_else_gets_the_name() {
+    let Some(bus) = OwnBus::start() else { return };
+    let _service = bus.serve().await;
+    let error = serve(&bus.address(), &bus.state(), Arc::new(Status::default)).await.unwrap_err();
+    assert!(error.to_string().contains("cannot offer org.hardenwhy1"), "{error}");
+}
+
+#[tokio::test]
+async fn subscribers_are_told_and_nobody_else() {
+    let Some(bus) = OwnBus::start() else { return };
+    let service = bus.serve().await;
+    let (subscribed, silent) = (bus.client().await, bus.client().await);
+    let mut told = subscribed.receive_incident_seen().await.unwrap();
+    let mut overheard = silent.receive_incident_seen().await.unwrap();
+    subscribed.subscribe().await.unwrap();
+    subscribed.subscribe().await.unwrap();
+    let stored = Stored { id: 5, incident: denied(Some(Manager::System), 1) };
+    service.announce(&stored).await.unwrap();
+    let signal = next(&mut told).await.unwrap();
+    let received: Stored = signal.args().unwrap().incident().clone().try_into().unwrap();
+    assert_eq!(received, stored);
+    assert!(next(&mut overheard).await.is_none());
+    assert!(next(&mut told).await.is_none(), "subscribed twice, told once");
+
+    subscribed.unsubscribe().await.unwrap();
+    service.announce(&stored).await.unwrap();
+    assert!(next(&mut told).await.is_none());
+}
+
+#[tokio::test]
+async fn a_subscriber_that_left_makes_room() {
+    let Some(bus) = OwnBus::start() else { return };
+    let service = bus.serve().await;
+    for _ in 0..40 {
+        let client = bus.client().await;
+        client.subscribe().await.unwrap();
+        client.inner().connection().clone().close().await.unwrap();
+    }
+    let mut staying = vec![];
+    let error = loop {
+        let client = bus.client().await;
+        match client.subscribe().await {
+            Ok(()) => staying.push(client),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, BusError::Busy(_)), "{error:?}");
+    assert_eq!(staying.len(), 16);
+    service.announce(&Stored { id: 1, incident: denied(None, 1) }).await.unwrap();
+}
+
+/// The client of another uid, in a process of its own: subscribes, then says what it is told.
+#[tokio::test]
+async fn a_subscriber_is_told_of_its_own_units_only() {
+    let name = "a_subscriber_is_told_of_its_own_units_only";
+    if let Ok(address) = std::env::var("HW_BUS") {
+        let address: BusAddress = address.parse().unwrap();
+        let client = HardenWhyProxy::new(&address.builder().build().await.unwrap()).await.unwrap();
+        let mut told = client.receive_incident_seen().await.unwrap();
+        client.subscribe().await.unwrap();
+        while let Some(signal) = next(&mut told).await {
+            let incident: IncidentDict = signal.args().unwrap().incident().clone();
+            println!("\ntold of {:?}", incident.manager);
+        }
+        return;
+    }
+    let Some(bus) = OwnBus::start() else { return };
+    let service = bus.serve().await;
+    // The test binary may be where another uid cannot go.
+    let copy = bus.temp.path().join("client");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let mut child = Command::new("setpriv");
+    child.args([format!("--reuid={OTHER}"), format!("--regid={OTHER}"), "--clear-groups".to_owned()]);
+    child.arg(copy).args(["--exact", name, "--nocapture"]).current_dir("/");
+    child.env("HW_BUS", bus.address().to_string());
+    let child = tokio::task::spawn_blocking(move || child.output().unwrap());
+    for id in 0..60 {
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        for incident in everything() {
+            service.announce(&Stored { id, incident }).await.unwrap();
+        }
+    }
+    let output = child.await.unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let told: Vec<_> = said.lines().filter(|line| line.starts_with("told of")).collect();
+    assert!(output.status.success() && !told.is_empty(), "{said} {}", String::from_utf8_lossy(&output.stderr));
+    assert!(told.iter().all(|line| *line == format!("told of Some(\"user:{OTHER}\")")), "{told:?}");
+}
+
+fn any_stored() -> impl Strategy<Value = Stored> {
+    let id = prop_oneof![any::<u32>().prop_map(CallId::Number), any::<String>().prop_map(|s| CallId::Name(s.into()))];
+    let event = prop_oneof![
+        Just(Event::SilentDeath),
+        (any::<u32>(), id, any::<u32>()).prop_map(|(arch, id, code)| Event::Denial(Denial {
+            call: Call { arch: Arch(arch), id },
+            action: Action::from_code(code & 0x8fff_0000),
+        }))
+    ];
+    let moment = || {
+        prop_oneof![
+            any::<i64>().prop_map(Moment::At),
+            any::<String>().prop_map(|text| Moment::Said(text.into())),
+            Just(Moment::Unknown)
+        ]
+    };
+    let sample = (any::<u32>(), any::<Vec<u8>>(), any::<String>(), any::<u64>(), any::<Vec<u8>>())
+        .prop_map(|(pid, comm, uid, ip, subject)| Sample { pid, comm, uid: uid.into(), ip, subject });
+    let manager =
+        prop_oneof![Just(None), Just(Some(Manager::System)), any::<u32>().prop_map(|u| Some(Manager::User(u)))];
+    (any::<i64>(), manager, event, any::<Vec<u8>>(), any::<u64>(), moment(), moment(), sample).prop_map(
+        |(id, manager, event, exe, count, first, last, sample)| {
+            let unit = manager.map(|manager| Unit { manager, name: "a@\\x2d.service".parse().unwrap() });
+            let rung = unit.as_ref().map(|_| Rung::Executable);
+            Stored { id, incident: Incident { key: Key { unit, event, exe }, rung, count, first, last, sample } }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn any_incident_goes_over_the_wire_as_it_is(stored in any_stored()) {
+        let context = zbus::wire::serialized::Context::new(zbus::wire::LE, 0);
+        let encoded = zbus::wire::to_bytes(context, &IncidentDict::from(&stored)).unwrap();
+        let (decoded, _): (IncidentDict, _) = encoded.deserialize().unwrap();
+        prop_assert_eq!(Stored::try_from(decoded).unwrap(), stored);
+    }
+}
