@@ -173,11 +173,11 @@ impl Architectures {
     }
 }
 
-/// systemd's name of an ABI, as `SystemCallArchitectures=` takes it.
+/// systemd's name of an ABI, as `SystemCallArchitectures=` takes it; `None` where it has none.
 #[must_use]
-pub fn systemd_name(abi: Abi) -> &'static str {
+pub fn systemd_name(abi: Abi) -> Option<&'static str> {
     match abi {
-        Abi::X86_64 => "x86-64",
+        Abi::X86_64 => Some("x86-64"),
     }
 }
 

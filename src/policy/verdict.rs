@@ -228,7 +228,8 @@ impl Policy {
 
     fn by_abi(&self, abi: Abi) -> Option<Cause> {
         let listed = &self.settings.architectures().listed;
-        let blocked = !listed.is_empty() && abi != self.native && !listed.contains_key(systemd_name(abi));
+        let named = systemd_name(abi).is_some_and(|name| listed.contains_key(name));
+        let blocked = !listed.is_empty() && abi != self.native && !named;
         blocked.then(|| Cause {
             directive: Directive::SystemCallArchitectures,
             origin: self.settings.architectures().origin().cloned(),
@@ -265,19 +266,19 @@ impl Policy {
 /// Whether systemd filters `socket(2)` in this ABI: not where it can be reached through
 /// `socketcall(2)` as well (`seccomp_restrict_address_families`).
 fn filters_socket(abi: Abi) -> bool {
-    matches!(
-        systemd_name(abi),
-        "x86-64"
-            | "x32"
-            | "arm"
-            | "arm64"
-            | "loongarch64"
-            | "mips64"
-            | "mips64-le"
-            | "mips64-n32"
-            | "mips64-le-n32"
-            | "riscv64"
-    )
+    const FILTERED: [&str; 10] = [
+        "x86-64",
+        "x32",
+        "arm",
+        "arm64",
+        "loongarch64",
+        "mips64",
+        "mips64-le",
+        "mips64-n32",
+        "mips64-le-n32",
+        "riscv64",
+    ];
+    systemd_name(abi).is_some_and(|name| FILTERED.contains(&name))
 }
 
 #[cfg(test)]
