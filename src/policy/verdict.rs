@@ -227,7 +227,8 @@ impl Policy {
 
     fn by_abi(&self, abi: Abi) -> Option<Cause> {
         let listed = &self.settings.architectures().listed;
-        let blocked = !listed.is_empty() && abi != self.native && !abi.systemd_name().is_some_and(|name| listed.contains_key(name));
+        let named = abi.systemd_name().is_some_and(|name| listed.contains_key(name));
+        let blocked = !listed.is_empty() && abi != self.native && !named;
         blocked.then(|| Cause {
             directive: Directive::SystemCallArchitectures,
             origin: self.settings.architectures().origin().cloned(),
@@ -264,19 +265,19 @@ impl Policy {
 /// Whether systemd filters `socket(2)` in this ABI: not where it can be reached through
 /// `socketcall(2)` as well (`seccomp_restrict_address_families`).
 fn filters_socket(abi: Abi) -> bool {
-    matches!(
-        abi.systemd_name().unwrap_or_default(),
-        "x86-64"
-            | "x32"
-            | "arm"
-            | "arm64"
-            | "loongarch64"
-            | "mips64"
-            | "mips64-le"
-            | "mips64-n32"
-            | "mips64-le-n32"
-            | "riscv64"
-    )
+    const FILTERED: [&str; 10] = [
+        "x86-64",
+        "x32",
+        "arm",
+        "arm64",
+        "loongarch64",
+        "mips64",
+        "mips64-le",
+        "mips64-n32",
+        "mips64-le-n32",
+        "riscv64",
+    ];
+    abi.systemd_name().is_some_and(|name| FILTERED.contains(&name))
 }
 
 #[cfg(test)]
