@@ -1,6 +1,7 @@
 //! harden-why: why did systemd's hardening kill my service, and what to change.
 
 pub mod audit;
+pub mod cli;
 pub mod daemon;
 pub mod diagnosis;
 pub mod host;

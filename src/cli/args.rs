@@ -11,10 +11,8 @@ pub const STATE_DIR: &str = "/var/lib/harden-why";
 /// Why did systemd's hardening deny my service a system call, and what to change?
 #[derive(Debug, Parser)]
 #[command(name = "harden-why", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
-#[command(
-    after_help = "Without UNIT and command, lists the units with denials, newest first.\n\n\
-    Exit status: 0 there are denials (or the command succeeded), 1 none are known, 2 no answer was possible."
-)]
+#[command(after_help = "Without UNIT and command, lists the units with denials, newest first.\n\n\
+    Exit status: 0 there are denials (or the command succeeded), 1 none are known, 2 no answer was possible.")]
 pub struct Cli {
     #[command(flatten)]
     pub common: Common,

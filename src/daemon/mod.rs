@@ -62,7 +62,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     // The kernel doubles what is asked for, to account for its own overhead.
     tracing::info!("listening, with a receive buffer of {} of {} bytes", audit.receive_buffer(), 2 * RECEIVE_BUFFER);
     let exits = match ExitListener::open() {
-        Ok(listener) => Some(AsyncFd::new(listener)?),
+        Ok(listener) => Some(listener.into_async()?),
         Err(error) => {
             tracing::warn!("exit events cannot be heard: {error}");
             status.limitations.push(format!("deaths by SIGSYS without a record go unnoticed: {error}"));
@@ -80,7 +80,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let host = LiveHost::new(managers(&options.bus), Path::new(RUNTIME));
     let mut watch = Watch::new(host, Writer::start(store)?, status);
     notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("listening to the kernel")]);
-    let outcome = serve(&mut watch, AsyncFd::new(audit)?, exits, bus.as_ref(), &mut stop).await;
+    let outcome = serve(&mut watch, audit.into_async()?, exits, bus.as_ref(), &mut stop).await;
     notify(&[sd_notify::NotifyState::Stopping]);
     watch.finish().await;
     outcome
@@ -110,9 +110,9 @@ async fn serve(
                     ready.clear_ready();
                 }
             }
-            () = watch.settle_next() => {}
-            stored = watch.next_stored() => {
-                for incident in stored {
+            Some(asked) = watch.asks.join_next() => watch.settle(asked),
+            done = watch.writer.done() => {
+                for incident in watch.stored(done) {
                     watch.alert(&incident);
                     if let Some(bus) = bus && let Err(error) = bus.announce(&incident).await {
                         tracing::warn!("subscribers on the bus were not told: {error}");

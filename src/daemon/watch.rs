@@ -18,7 +18,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 /// How far the store's counts are behind at most. First sightings do not wait.
 pub const FLUSH: Duration = Duration::from_secs(1);
@@ -42,8 +42,8 @@ pub(super) struct Watch {
     serials: Serials,
     status: Arc<Mutex<Status>>,
     /// Questions to systemd, each about one sighting.
-    asks: JoinSet<Open>,
-    writer: Writer,
+    pub(super) asks: JoinSet<Open>,
+    pub(super) writer: Writer,
     journal: Option<Journal>,
     /// When changes are to be stored.
     flush_at: Option<Instant>,
@@ -96,6 +96,7 @@ impl Watch {
                 Err(error) => return Err(error),
             }
             status.lost = self.serials.missing();
+            status.given_way = self.pipeline.fold.given_way();
         }
         Ok(false)
     }
@@ -165,12 +166,11 @@ impl Watch {
         }
     }
 
-    /// The next answer of systemd, folded; never, while nothing is asked.
-    pub(super) async fn settle_next(&mut self) {
-        match self.asks.join_next().await {
-            Some(Ok(open)) => self.fold(open.close_anyway()),
-            Some(Err(error)) => tracing::error!("a question to systemd broke off: {error}"),
-            None => std::future::pending().await,
+    /// Folds what systemd was asked about.
+    pub(super) fn settle(&mut self, asked: Result<Open, JoinError>) {
+        match asked {
+            Ok(open) => self.fold(open.close_anyway()),
+            Err(error) => tracing::error!("a question to systemd broke off, and its sighting is lost: {error}"),
         }
     }
 
@@ -207,7 +207,8 @@ impl Watch {
     /// When there is something to do next, whatever arrives.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         // While the writer is busy, its answer wakes the loop.
-        let flush = self.flush_at.filter(|_| !self.writer.is_busy()).map(|at| self.retry_at.map_or(at, |retry| at.max(retry)));
+        let flush =
+            self.flush_at.filter(|_| !self.writer.is_busy()).map(|at| self.retry_at.map_or(at, |retry| at.max(retry)));
         self.reconciler.next_due().into_iter().chain(flush).min()
     }
 
@@ -222,9 +223,9 @@ impl Watch {
         }
     }
 
-    /// The new incidents that the writer stored next; none of them was told of yet.
-    pub(super) async fn next_stored(&mut self) -> Vec<Stored> {
-        let Done { changes, rows } = self.writer.done().await;
+    /// Takes note of what the writer did. Gives the new incidents, of which nobody was told yet.
+    pub(super) fn stored(&mut self, done: Done) -> Vec<Stored> {
+        let Done { changes, rows } = done;
         match rows {
             Ok(rows) => {
                 if self.retry_at.take().is_some() {
@@ -250,7 +251,7 @@ impl Watch {
 
     /// Tells the journal.
     pub(super) fn alert(&mut self, stored: &Stored) {
-        let entry = alert::entry(&stored.incident, Some(stored.id));
+        let entry = alert::entry(&stored.incident, Some(stored.id), alert::Names::default());
         let sent = match self.journal.take().map_or_else(|| Journal::connect(Path::new(journal::SOCKET)), Ok) {
             Ok(journal) => journal.send(&entry).map(|()| journal),
             Err(error) => Err(error),
@@ -263,19 +264,22 @@ impl Watch {
 
     /// Stores what is left.
     pub(super) async fn finish(mut self) {
-        while let Some(open) = self.asks.try_join_next() {
-            if let Ok(open) = open {
-                self.fold(open.close_anyway());
+        while let Some(asked) = self.asks.try_join_next() {
+            self.settle(asked);
+        }
+        // What is under way, and what came meanwhile.
+        for _ in 0..2 {
+            if self.writer.is_busy() {
+                let done = self.writer.done().await;
+                for stored in self.stored(done) {
+                    self.alert(&stored);
+                }
             }
+            self.store();
         }
         if self.writer.is_busy() {
-            for stored in self.next_stored().await {
-                self.alert(&stored);
-            }
-        }
-        self.store();
-        if self.writer.is_busy() {
-            for stored in self.next_stored().await {
+            let done = self.writer.done().await;
+            for stored in self.stored(done) {
                 self.alert(&stored);
             }
         }

@@ -54,9 +54,9 @@ pub fn diagnose(incidents: Vec<Incident>, situation: Option<&Situation>, groups:
         .into_iter()
         .map(|incident| Finding {
             cause: cause::of(&incident, situation.map(|situation| &situation.policy)),
-            groups: denied(&incident).and_then(|denial| denial.call.name()).map_or_else(Vec::new, |call| {
-                groups.containing(call).into_iter().map(Into::into).collect()
-            }),
+            groups: denied(&incident)
+                .and_then(|denial| denial.call.name())
+                .map_or_else(Vec::new, |call| groups.containing(call).into_iter().map(Into::into).collect()),
             before_exec: is_before_exec(&incident),
             incident,
         })

@@ -70,7 +70,8 @@ pub(super) fn find(findings: &[Finding], situation: &Situation, groups: &Groups)
     let names: Vec<&str> = filtered.iter().copied().collect();
     let with = |line: String| loosened.iter().cloned().chain([line]).collect::<Vec<_>>();
 
-    let mut found: Vec<Remedy> = proof.of(Kind::Calls, with(format!("SystemCallFilter={}", names.join(" ")))).into_iter().collect();
+    let mut found: Vec<Remedy> =
+        proof.of(Kind::Calls, with(format!("SystemCallFilter={}", names.join(" ")))).into_iter().collect();
     let mut wider: Vec<Remedy> = group_choices(&names, groups)
         .into_iter()
         .filter_map(|choice| {
@@ -135,7 +136,8 @@ fn group_choices<'a>(names: &[&str], groups: &'a Groups) -> Vec<Vec<&'a str>> {
 }
 
 fn any_essential(names: &[&str], groups: &Groups) -> bool {
-    let essential = |name: &&str| ESSENTIAL.iter().any(|group| groups.calls(group).is_some_and(|calls| calls.contains(*name)));
+    let essential =
+        |name: &&str| ESSENTIAL.iter().any(|group| groups.calls(group).is_some_and(|calls| calls.contains(*name)));
     names.iter().any(essential)
 }
 
@@ -171,7 +173,8 @@ impl Proof<'_> {
 
     /// The calls that were denied and are not any more, beyond those that shall not be.
     fn opened(&self, before: &Policy, after: &Policy) -> Vec<Box<str>> {
-        let passes = |policy: &Policy, call: &str| !matches!(policy.verdict(Abi::native(), call), Verdict::Denied { .. });
+        let passes =
+            |policy: &Policy, call: &str| !matches!(policy.verdict(Abi::native(), call), Verdict::Denied { .. });
         let known: Calls = self.groups.names().filter_map(|name| self.groups.calls(name)).flatten().cloned().collect();
         known
             .into_iter()

@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// `NETLINK_CONNECTOR` (`linux/netlink.h`).
 const CONNECTOR: isize = 11;
@@ -86,6 +87,15 @@ impl ExitListener {
         // request of this length, and the socket filter alone decides.
         ask(&socket, token, &[LISTEN, NONZERO_EXIT])?;
         Ok(Self { socket })
+    }
+
+    /// Joins tokio's event loop.
+    ///
+    /// # Errors
+    /// The event loop has no room.
+    pub fn into_async(self) -> io::Result<AsyncFd<Self>> {
+        // SAFETY: the socket owns its descriptor, and nothing here replaces or closes it before it is dropped.
+        Ok(unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }?)
     }
 
     /// The next death; `None` where there is none yet.

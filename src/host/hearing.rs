@@ -1,6 +1,7 @@
 //! What makes this machine deaf or half-blind to denials: silence is never "no denials".
 
 use super::procfs::status_value;
+use std::fmt;
 use std::path::Path;
 
 /// Something that keeps denials, or whose they were, from us.
@@ -14,6 +15,12 @@ pub struct Limitation {
     pub cost: String,
     /// What to do about it.
     pub remedy: String,
+}
+
+impl fmt::Display for Limitation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.what, self.cost, self.remedy)
+    }
 }
 
 /// Capabilities as bits of `CapEff:` (`linux/capability.h`).

@@ -51,7 +51,8 @@ impl Filter {
         let program = libc::sock_fprog { len: length, filter: self.program.as_ptr().cast_mut() };
         let flags = if log { libc::SECCOMP_FILTER_FLAG_LOG } else { 0 };
         // SAFETY: `program` points to `length` instructions that outlive the call, which only reads them.
-        let status = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+        let status =
+            unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
         if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }

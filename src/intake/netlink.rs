@@ -8,6 +8,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_AUDIT};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// `AUDIT_NLGRP_READLOG` (`linux/audit.h`).
 const READLOG: u32 = 1;
@@ -90,6 +91,15 @@ impl AuditSocket {
         socket.bind(&SocketAddr::new(0, 0)).map_err(explain)?;
         socket.add_membership(READLOG).map_err(explain)?;
         Ok(Self { socket, buffer: Vec::with_capacity(LARGEST), receive_buffer })
+    }
+
+    /// Joins tokio's event loop.
+    ///
+    /// # Errors
+    /// The event loop has no room.
+    pub fn into_async(self) -> io::Result<AsyncFd<Self>> {
+        // SAFETY: the socket owns its descriptor, and nothing here replaces or closes it before it is dropped.
+        Ok(unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }?)
     }
 
     /// The receive buffer the kernel granted, in bytes of its own accounting (`SO_RCVBUF`, `socket(7)`:

@@ -86,14 +86,20 @@ pub struct Status {
     pub since: i64,
     /// Records understood.
     pub records: u64,
-    /// Records known to be lost.
+    /// Audit events that never arrived, by the gaps in their serial numbers.
     pub lost: u64,
+    /// How often the receive buffer overran.
+    pub overruns: u64,
+    /// Sightings forgotten because memory for incidents was full while the store failed.
+    pub given_way: u64,
     /// Messages of other types or senders.
     pub ignored: u64,
     /// Records not understood.
     pub malformed: u64,
     /// Size of the receive buffer, in bytes.
     pub receive_buffer: u64,
+    /// Why the store cannot be written, while it cannot.
+    pub store_error: Option<String>,
     /// What the daemon cannot see or do, a sentence each.
     pub limitations: Vec<String>,
 }

@@ -1,0 +1,3 @@
+//! What a person at the terminal asks, and the answer.
+
+pub mod args;
