@@ -124,7 +124,8 @@ pub async fn serve(address: &BusAddress, dir: &Path, status: StatusSource) -> Re
 }
 
 impl Bus {
-    /// Tells the subscribers who may know it of an incident.
+    /// Tells the subscribers who may know it of an incident. Waits for the bus to take it: not for
+    /// the path that receives records.
     ///
     /// # Errors
     /// The bus is gone. Without subscribers nothing is sent.
