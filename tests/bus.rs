@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use harden_why::audit::Action;
 use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Query, Sample, Store, Stored, UnitSummary};
-use harden_why::outlet::bus::{Bus, BusAddress, HardenWhyProxy, serve};
+use harden_why::outlet::address::BusAddress;
+use harden_why::outlet::bus::{Bus, serve};
+use harden_why::outlet::client::HardenWhyProxy;
 use harden_why::outlet::wire::{BusError, IncidentDict, MAX_INCIDENTS, Status};
 use harden_why::syscalls::{Arch, Call, CallId};
 use harden_why::units::{Manager, Rung, Unit};

@@ -404,6 +404,86 @@ fn a_full_disk_is_said_and_loses_nothing() {
 }
 
 #[test]
+fn a_disk_that_was_full_before_is_said_too() {
+    let name = "a_disk_that_was_full_before_is_said_too";
+    if let Some(dir) = child_dir() {
+        for (fill, what) in [(0, "nothing left"), (8_192, "two pages left"), (40_960, "ten pages left")] {
+            let state = dir.join(format!("state-{fill}"));
+            _ = fs::remove_file(dir.join("ballast"));
+            Store::open(&state).unwrap().record(&[denial(None, 1)]).unwrap();
+            fill_up(&dir, fill);
+            let outcome = Store::open(&state).and_then(|mut store| {
+                let many: Vec<_> = (0..1_000).map(|n| denial(None, n)).collect();
+                store.record(&many)
+            });
+            let error = outcome.unwrap_err();
+            assert!(matches!(&error, StoreError::Full { .. }), "{what}: {error:?}");
+            let fresh = Store::open(&dir.join("fresh")).map(|_| ());
+            println!("a fresh store with {what}: {fresh:?}");
+            assert!(matches!(&fresh, Err(StoreError::Full { .. })), "{what}: {fresh:?}");
+            _ = fs::remove_dir_all(dir.join("fresh"));
+            fs::remove_file(dir.join("ballast")).unwrap();
+            assert_eq!(all(&Store::open(&state).unwrap()).len(), 1);
+        }
+        return;
+    }
+    if skip_unless(may_mount(), "mounting needs root") {
+        return;
+    }
+    let (_temp, dir) = temp();
+    fs::create_dir(&dir).unwrap();
+    in_own_mounts("mount -t tmpfs -o size=2m tmpfs \"$HW_DIR\"", name, &dir);
+}
+
+/// Writes until only so many bytes are left.
+fn fill_up(dir: &Path, left: u64) {
+    use std::io::Write as _;
+    let mut ballast = fs::File::create(dir.join("ballast")).unwrap();
+    while ballast.write_all(&[0; 4_096]).is_ok() {}
+    let size = ballast.metadata().unwrap().len();
+    ballast.set_len(size - left).unwrap();
+}
+
+#[test]
+fn read_rights_are_enough_to_read() {
+    let name = "read_rights_are_enough_to_read";
+    if let Some(dir) = child_dir() {
+        assert!(Store::open(&dir).is_err(), "this is to run without the right to write");
+        println!("\nrows {}", all(&Store::open_read_only(&dir).unwrap()).len());
+        return;
+    }
+    if skip_unless(may_mount(), "becoming another user needs root") {
+        return;
+    }
+    let (temp, dir) = temp();
+    let mut store = Store::open(&dir).unwrap();
+    let open_to_all = |path: &Path| {
+        let mode = if path.is_dir() { 0o755 } else { 0o644 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    [temp.path(), &dir, &dir.join(FILE)].into_iter().for_each(open_to_all);
+    drop(store);
+    store = Store::open(&dir).unwrap();
+    store.record(&[denial(None, 1)]).unwrap();
+    let copy = temp.path().join("reader");
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let rows = || {
+        let mut reader = Command::new("setpriv");
+        reader.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy);
+        reader.args(["--exact", name, "--nocapture"]).env("HW_DIR", &dir).current_dir("/");
+        let output = reader.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8(output.stdout).unwrap();
+        said.lines().find_map(|line| line.strip_prefix("rows ")?.parse::<usize>().ok()).unwrap()
+    };
+    assert_eq!(rows(), 1, "beside the writer");
+    store.record(&[denial(None, 2)]).unwrap();
+    assert_eq!(rows(), 2, "beside the writer");
+    drop(store);
+    assert_eq!(rows(), 2, "without a writer");
+}
+
+#[test]
 fn what_a_killed_writer_acknowledged_is_there() {
     let name = "what_a_killed_writer_acknowledged_is_there";
     if let Some(dir) = child_dir() {

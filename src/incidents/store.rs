@@ -3,7 +3,7 @@
 //! Bounds: a row's text is cut to [`MAX_EXE`], [`MAX_COMM`], [`MAX_SUBJECT`] and [`MAX_WORD`], the
 //! rows to what [`Store::prune`] is told, the file to [`MAX_FILE`] whatever happens, and the
 //! write-ahead log to [`MAX_LOG`] between checkpoints (a reader that stays in one query can
-//! hold a checkpoint back). A row of an ordinary service takes some 300 to 600 bytes.
+//! hold a checkpoint back). A row of an ordinary service takes some 250 to 600 bytes, indexes included.
 //!
 //! Every commit is on the disk before [`Store::record`] returns (`synchronous=FULL`).
 
@@ -375,4 +375,49 @@ fn immutable_uri(path: &Path) -> String {
         }
     }
     uri + "?immutable=1"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::incidents::{Event, Key, Sample};
+
+    fn death(number: i64) -> Incident {
+        Incident {
+            key: Key { unit: None, event: Event::SilentDeath, exe: format!("/bin/{number}").into_bytes() },
+            rung: None,
+            count: 1,
+            first: Moment::At(number),
+            last: Moment::At(number),
+            sample: Sample { subject: vec![b's'; 1_000], ..Sample::default() },
+        }
+    }
+
+    #[test]
+    fn a_store_at_its_bound_says_so_and_goes_on_once_it_has_forgotten() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut store = Store::open(temp.path()).unwrap();
+        store.conn.execute_batch("PRAGMA max_page_count = 60").unwrap();
+        let full = (0..1_000).find_map(|number| store.record(&[death(number)]).err()).unwrap();
+        assert!(matches!(full, StoreError::Full { .. }), "{full:?}");
+        assert!(store.prune(i64::MIN, 10).unwrap() > 20);
+        store.record(&[death(2_000)]).unwrap();
+        assert_eq!(store.incidents(&Query::default()).unwrap().len(), 11);
+    }
+
+    #[test]
+    fn the_bound_and_durability_hold_for_every_writer() {
+        let temp = tempfile::tempdir().unwrap();
+        let store = Store::open(temp.path()).unwrap();
+        let number = |pragma| store.conn.query_row(pragma, (), |row| row.get::<_, i64>(0)).unwrap().unsigned_abs();
+        assert_eq!(number("PRAGMA max_page_count") * number("PRAGMA page_size"), MAX_FILE);
+        assert_eq!(number("PRAGMA synchronous"), 2, "FULL");
+        assert_eq!(number("PRAGMA auto_vacuum"), 2, "INCREMENTAL");
+        assert_eq!(number("PRAGMA journal_size_limit"), MAX_LOG);
+    }
+
+    #[test]
+    fn a_path_in_a_uri_is_only_a_path() {
+        assert_eq!(immutable_uri(Path::new("/a b?mode=rw#%")), "file:///a%20b%3fmode%3drw%23%25?immutable=1");
+    }
 }

@@ -1,23 +1,22 @@
-//! `org.hardenwhy1` on D-Bus: the server, and the proxy its clients use.
+//! `org.hardenwhy1` on D-Bus: the server. Its clients use [`client`](super::client).
 //!
 //! Everybody may ask; what the answer holds is decided here from the caller's credentials. A signal
 //! goes to each subscriber alone, since a broadcast would show everybody everything.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::unistd::{Gid, Group, Uid, User, geteuid, getgrouplist};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use zbus::Connection;
 use zbus::fdo::DBusProxy;
 use zbus::message::Header;
 use zbus::names::{BusName, OwnedUniqueName};
 use zbus::object_server::SignalEmitter;
-use zbus::{Connection, connection};
 
 use super::access::{Access, Caller, TRUSTED_GROUPS, Trust};
+use super::address::BusAddress;
 use super::wire::{BusError, IncidentDict, MAX_INCIDENTS, MAX_UNITS, NAME, PATH, Status, UnitDict};
 use crate::incidents::{Query, Store, StoreError, Stored, codec};
 use crate::units::Manager;
@@ -32,58 +31,6 @@ const MAX_SUBSCRIBERS_PER_UID: usize = 16;
 
 /// How the daemon's status is asked for: called at any time, must not wait.
 pub type StatusSource = Arc<dyn Fn() -> Status + Send + Sync>;
-
-/// Which bus.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BusAddress {
-    /// The system's.
-    System,
-    /// The login session's.
-    Session,
-    /// One at an address of the D-Bus specification, e.g. `unix:path=/run/test/bus`.
-    Address(String),
-}
-
-/// Not a bus.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a bus is system, session or an address like unix:path=/run/dbus/system_bus_socket")]
-pub struct BadBusAddress;
-
-impl FromStr for BusAddress {
-    type Err = BadBusAddress;
-
-    fn from_str(text: &str) -> Result<Self, BadBusAddress> {
-        match text {
-            "system" => Ok(Self::System),
-            "session" => Ok(Self::Session),
-            address => match zbus::Address::from_str(address) {
-                Ok(_) => Ok(Self::Address(address.to_owned())),
-                Err(_) => Err(BadBusAddress),
-            },
-        }
-    }
-}
-
-impl fmt::Display for BusAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::System => "system",
-            Self::Session => "session",
-            Self::Address(address) => address,
-        })
-    }
-}
-
-impl BusAddress {
-    /// A connection yet to be built.
-    pub fn builder(&self) -> connection::Builder<'_> {
-        match self {
-            Self::System => connection::Builder::system(),
-            Self::Session => connection::Builder::session(),
-            Self::Address(address) => connection::Builder::address(address.as_str()),
-        }
-    }
-}
 
 /// Why the service could not be offered.
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +71,8 @@ pub async fn serve(address: &BusAddress, dir: &Path, status: StatusSource) -> Re
 }
 
 impl Bus {
-    /// Tells the subscribers who may know it of an incident.
+    /// Tells the subscribers who may know it of an incident. Waits for the bus to take it: not for
+    /// the path that receives records.
     ///
     /// # Errors
     /// The bus is gone. Without subscribers nothing is sent.
@@ -313,44 +261,6 @@ impl Service {
     }
 }
 
-/// The client's side.
-#[zbus::proxy(
-    interface = "org.hardenwhy1.Manager",
-    default_service = "org.hardenwhy1",
-    default_path = "/org/hardenwhy1"
-)]
-pub trait HardenWhy {
-    /// Units with incidents since a moment (milliseconds since the epoch, 0 for all), newest first.
-    async fn list_units(&self, since: i64) -> Result<Vec<UnitDict>, BusError>;
-
-    /// Incidents, newest first; an empty unit or manager means any that one may read.
-    async fn list_incidents(
-        &self,
-        unit: &str,
-        manager: &str,
-        since: i64,
-        offset: u32,
-        limit: u32,
-    ) -> Result<Vec<IncidentDict>, BusError>;
-
-    /// How well the daemon hears.
-    async fn status(&self) -> Result<Status, BusError>;
-
-    /// Asks for `IncidentSeen` signals.
-    async fn subscribe(&self) -> Result<(), BusError>;
-
-    /// Asks for no more.
-    async fn unsubscribe(&self) -> Result<(), BusError>;
-
-    /// The version of harden-whyd.
-    #[zbus(property(emits_changed_signal = "const"))]
-    fn version(&self) -> zbus::Result<String>;
-
-    /// An incident as it stands after a sighting.
-    #[zbus(signal)]
-    fn incident_seen(&self, incident: IncidentDict) -> zbus::Result<()>;
-}
-
 /// Who sent a message. The bus vouches for it; without one we do not know whom we talk to.
 fn sender(header: &Header<'_>) -> Result<OwnedUniqueName, BusError> {
     header.sender().map(|name| name.to_owned().into()).ok_or_else(denied)
@@ -383,15 +293,6 @@ fn account_groups(uid: u32) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_bus_is_named_or_addressed() {
-        assert_eq!("system".parse(), Ok(BusAddress::System));
-        assert_eq!("session".parse(), Ok(BusAddress::Session));
-        let address = "unix:path=/run/test/bus";
-        assert_eq!(address.parse(), Ok(BusAddress::Address(address.to_owned())));
-        assert_eq!("starter".parse::<BusAddress>(), Err(BadBusAddress));
-    }
 
     #[test]
     fn the_account_of_root_has_its_group() {

@@ -1,7 +1,9 @@
 //! What we tell others: alerts in the journal, and `org.hardenwhy1` on D-Bus.
 
 pub mod access;
+pub mod address;
 pub mod alert;
 pub mod bus;
+pub mod client;
 pub mod journal;
 pub mod wire;
