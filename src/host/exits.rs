@@ -72,15 +72,19 @@ impl ExitListener {
     /// than the initial one, or a kernel without `CONFIG_PROC_EVENTS`. `PermissionDenied`
     /// without `CAP_NET_ADMIN` where the kernel wants it.
     pub fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(CONNECTOR).map_err(|err| match err.raw_os_error() {
-            Some(libc::EPROTONOSUPPORT) => unsupported("the kernel has no proc connector in this network namespace"),
+        // Without a connector in the kernel there is no protocol, or nobody at its other end.
+        let no_connector = |err: io::Error| match err.raw_os_error() {
+            Some(libc::EPROTONOSUPPORT | libc::ECONNREFUSED) => {
+                unsupported("the kernel has no proc connector in this network namespace")
+            }
             _ => err,
-        })?;
+        };
+        let mut socket = Socket::new(CONNECTOR).map_err(no_connector)?;
         socket.set_non_blocking(true)?;
         attach_filter(&socket)?;
         socket.bind(&SocketAddr::new(0, PROC))?;
         let token = std::process::id();
-        ask(&socket, token, &[LISTEN])?;
+        ask(&socket, token, &[LISTEN]).map_err(no_connector)?;
         wait_for_ack(&socket, token.wrapping_add(1))?;
         // Since Linux 6.6: other events are not even copied for us. Older kernels ignore a
         // request of this length, and the socket filter alone decides.

@@ -163,7 +163,7 @@ fn is_other_network(own: &str, first: Option<&str>, release: Option<(u32, u32)>)
 
 /// Whether the last mount on `/proc` hides other users' processes (`hidepid=`, `proc(5)`).
 fn proc_is_hidden(mountinfo: &str) -> bool {
-    let on_proc = mountinfo.lines().filter(|line| line.split(' ').nth(4) == Some("/proc")).last();
+    let on_proc = mountinfo.lines().rfind(|line| line.split(' ').nth(4) == Some("/proc"));
     let options = on_proc.and_then(|line| line.rsplit(' ').next()).unwrap_or_default();
     let hidepid = options.split(',').find_map(|option| option.strip_prefix("hidepid="));
     hidepid.is_some_and(|value| !matches!(value, "0" | "off"))
