@@ -1,7 +1,7 @@
 //! The proc connector of the running kernel.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
-use harden_why::host::exits::{Exit, ExitListener};
+use harden_why::host::exits::{Exit, ExitListener, Notice};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
@@ -26,29 +26,45 @@ fn shell(script: &str) -> (u32, std::process::ExitStatus) {
     (child.id(), child.wait().unwrap())
 }
 
-/// Everything received until a process's death comes up, which must be within five seconds.
-fn until(listener: &mut ExitListener, pid: u32) -> Vec<Exit> {
+/// Everything received until a process's exit comes up, which must be within five seconds.
+fn until(listener: &mut ExitListener, pid: u32) -> Vec<Notice> {
     let deadline = Instant::now() + Duration::from_secs(5);
     let mut heard = Vec::new();
-    loop {
-        if let Some(exit) = listener.receive().unwrap() {
-            heard.push(exit);
-            if exit.pid == pid {
-                return heard;
-            }
+    while exits(&heard).last().is_none_or(|exit| exit.pid != pid) {
+        if let Some(notice) = listener.receive().unwrap() {
+            heard.push(notice);
         } else {
             assert!(Instant::now() < deadline, "no exit event of {pid}");
             poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], 100_u16).unwrap();
         }
     }
+    heard
+}
+
+fn exits(heard: &[Notice]) -> Vec<Exit> {
+    let exit = |notice: &Notice| if let Notice::Exit(exit) = notice { Some(*exit) } else { None };
+    heard.iter().filter_map(exit).collect()
+}
+
+/// Where a process was announced to die, with its parent.
+fn announced(heard: &[Notice], pid: u32) -> Vec<(usize, Option<u32>)> {
+    let parent = |notice: &Notice| match notice {
+        Notice::Dying(dying) if dying.pid == pid => Some(dying.parent),
+        _ => None,
+    };
+    heard.iter().enumerate().filter_map(|(at, notice)| Some((at, parent(notice)?))).collect()
 }
 
 #[test]
-fn a_death_by_sigsys_is_heard_with_its_parent() {
+fn a_death_by_sigsys_is_announced_and_then_heard_with_its_parent() {
     let Some(mut listener) = listener() else { return };
     let (pid, status) = shell("kill -SYS $$");
     assert_eq!(status.signal(), Some(31));
-    let exit = *until(&mut listener, pid).last().unwrap();
+    let heard = until(&mut listener, pid);
+    let [(at, parent)] = announced(&heard, pid)[..] else { panic!("announced once: {heard:?}") };
+    assert!(at + 1 < heard.len(), "before the exit");
+    assert_eq!(parent, Some(id()));
+    let exit = *exits(&heard).last().unwrap();
     assert_eq!(exit.core_dumped, status.core_dumped());
     assert!(exit.timestamp_ns > 0);
     // A parent that waits reaps it before or after the event is made.
@@ -62,7 +78,9 @@ fn other_ends_are_not() {
         ["true", "exit 31", "exit 159", "kill -SEGV $$", "kill -KILL $$", "kill -TERM $$"].map(|end| shell(end).0);
     let (last, _) = shell("kill -SYS $$");
     let heard = until(&mut listener, last);
-    assert!(heard.iter().all(|exit| !others.contains(&exit.pid)), "{heard:?} {others:?}");
+    assert!(exits(&heard).iter().all(|exit| !others.contains(&exit.pid)), "{heard:?} {others:?}");
+    // Which signal dumps core is not told before the exit.
+    assert_eq!(others.map(|pid| announced(&heard, pid).len()), [0, 0, 0, 1, 0, 0]);
 }
 
 #[test]
@@ -80,7 +98,8 @@ fn a_process_of_many_threads_dies_once() {
     let mut heard = until(&mut listener, pid);
     let (last, _) = shell("kill -SYS $$");
     heard.extend(until(&mut listener, last));
-    assert_eq!(heard.iter().filter(|exit| exit.pid == pid).count(), 1, "{heard:?}");
+    assert_eq!(exits(&heard).iter().filter(|exit| exit.pid == pid).count(), 1, "{heard:?}");
+    assert_eq!(announced(&heard, pid).len(), 1, "{heard:?}");
 }
 
 #[test]

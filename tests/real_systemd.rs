@@ -5,12 +5,13 @@ mod support {
     pub(crate) mod manager;
 }
 
+use harden_why::host::exits::{ExitListener, Notice};
 use harden_why::host::procfs::Procfs;
 use harden_why::host::systemd::{Managers, SystemdError, SystemdManager};
 use harden_why::units::{Manager, Placement, Rung, Unit, cgroup};
 use std::fs;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use support::manager::TestManager;
+use support::manager::{TestManager, skip};
 
 /// A filter that kills uname(1), and nothing a shell does before.
 const DEADLY: &str = "SystemCallFilter=~uname\n";
@@ -80,6 +81,30 @@ fn a_main_process_killed_by_its_filter_is_remembered() {
         assert_eq!(systemd.remembered(std::process::id(), now()).await, Ok(vec![]), "ours is no unit's");
         assert_eq!(systemd.sigsys_deaths().await.unwrap(), found);
     });
+}
+
+#[test]
+fn a_death_by_a_filter_is_announced_and_heard() {
+    let Some(manager) = TestManager::start() else { return };
+    let mut listener = match ExitListener::open() {
+        Ok(listener) => listener,
+        Err(err) => return skip(&format!("no exit events: {err}")),
+    };
+    let start = leaves_pid(&manager, "pid", "uname");
+    manager.write("dies.service", &format!("[Service]\nExecStart={start}\n{DEADLY}"));
+    manager.reload();
+    manager.start_unit("dies.service");
+    settle(&manager, "dies.service", "failed");
+    let pid = pid_left(&manager, "pid");
+    let mut heard = Vec::new();
+    while let Some(notice) = listener.receive().unwrap() {
+        match notice {
+            Notice::Dying(dying) if dying.pid == pid => heard.push("dying"),
+            Notice::Exit(exit) if exit.pid == pid => heard.push("exit"),
+            _ => {}
+        }
+    }
+    assert_eq!(heard, ["dying", "exit"]);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Deaths by SIGSYS, told by the kernel's proc connector (`linux/cn_proc.h`,
 //! `drivers/connector/cn_proc.c`).
 //!
-//! A process that seccomp kills is often gone before its record is read. Its exit event names
-//! the parent, whose cgroup mostly still answers. A socket filter in the kernel lets only
-//! these deaths through, so a machine on which nothing dies of SIGSYS never wakes us.
+//! A process that seccomp kills is often gone before its record is read. The kernel announces
+//! its core dump (also where none is written) while it and its parent still live, and its exit
+//! when only the parent may. Both name the parent. A socket filter in the kernel lets only
+//! these through, so a machine on which nothing dies of such signals never wakes us.
 //!
 //! Events carry pids of the initial PID namespace. Other PID and user namespaces are not
 //! served, and other network namespaces have no connector at all. Needs `CAP_NET_ADMIN`
@@ -26,6 +27,8 @@ const LISTEN: u32 = 1;
 const ACK: u32 = 0;
 /// `PROC_EVENT_EXIT`.
 const EXIT: u32 = 0x8000_0000;
+/// `PROC_EVENT_COREDUMP`.
+const COREDUMP: u32 = 0x4000_0000;
 /// `PROC_EVENT_NONZERO_EXIT`, a wish that Linux 6.6 and later understand.
 const NONZERO_EXIT: u32 = 0x2000_0000;
 
@@ -40,11 +43,32 @@ mod at {
     pub(super) const ERROR: usize = 52;
     pub(super) const TGID: usize = 56;
     pub(super) const CODE: usize = 60;
-    pub(super) const PARENT_TGID: usize = 72;
+    pub(super) const DYING_PARENT_TGID: usize = 64;
+    pub(super) const EXIT_PARENT_TGID: usize = 72;
 }
 
 /// How long the kernel, which answers at once, is given to answer.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What the kernel tells of a death.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// It is about to die: the best moment to look at it.
+    Dying(Dying),
+    /// It died of SIGSYS.
+    Exit(Exit),
+}
+
+/// A process is about to die of a signal that dumps core; which signal is not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dying {
+    /// Its thread group id in the initial PID namespace.
+    pub pid: u32,
+    /// The thread group of its parent; `None` where the kernel had lost track.
+    pub parent: Option<u32>,
+    /// When, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub timestamp_ns: u64,
+}
 
 /// A process died of SIGSYS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +83,7 @@ pub struct Exit {
     pub core_dumped: bool,
 }
 
-/// Hears of every death by SIGSYS. Nonblocking; readable when there is something to receive.
+/// Hears of every death by SIGSYS, and of every other core dump. Nonblocking; readable when there is something to receive.
 pub struct ExitListener {
     socket: Socket,
 }
@@ -88,18 +112,18 @@ impl ExitListener {
         wait_for_ack(&socket, token.wrapping_add(1))?;
         // Since Linux 6.6: other events are not even copied for us. Older kernels ignore a
         // request of this length, and the socket filter alone decides.
-        ask(&socket, token, &[LISTEN, NONZERO_EXIT])?;
+        ask(&socket, token, &[LISTEN, NONZERO_EXIT | COREDUMP])?;
         Ok(Self { socket })
     }
 
-    /// The next death; `None` where there is none yet.
+    /// The next notice; `None` where there is none yet.
     ///
     /// # Errors
     /// Raw error `ENOBUFS` means that events were lost: count it and go on.
-    pub fn receive(&mut self) -> io::Result<Option<Exit>> {
+    pub fn receive(&mut self) -> io::Result<Option<Notice>> {
         while let Some(message) = receive(&self.socket)? {
-            if let Some(exit) = parse(message.bytes()) {
-                return Ok(Some(exit));
+            if let Some(notice) = parse(message.bytes()) {
+                return Ok(Some(notice));
             }
         }
         Ok(None)
@@ -155,17 +179,23 @@ fn event(message: &[u8]) -> Option<u32> {
     word(message, at::WHAT).filter(|_| ours)
 }
 
-/// Reads an exit. The filter let only a thread group leader's death by SIGSYS through, but a
-/// message can be older than the filter, so it is looked at again.
-fn parse(message: &[u8]) -> Option<Exit> {
-    let (pid, code) = (word(message, at::TGID)?, word(message, at::CODE)?);
-    let whole = event(message)? == EXIT && word(message, at::PID)? == pid;
-    (whole && code & 0x7f == SIGSYS.unsigned_abs()).then_some(Exit {
-        pid,
-        parent: word(message, at::PARENT_TGID).filter(|&parent| parent != 0),
-        timestamp_ns: u64::from_ne_bytes(*message.get(at::TIME..)?.first_chunk()?),
-        core_dumped: code & 0x80 != 0,
-    })
+/// Reads a notice. A message can be older than the filter, so an exit is looked at again.
+fn parse(message: &[u8]) -> Option<Notice> {
+    let what = event(message)?;
+    let pid = word(message, at::TGID)?;
+    let timestamp_ns = u64::from_ne_bytes(*message.get(at::TIME..)?.first_chunk()?);
+    let parent = |at| word(message, at).map(|parent| Some(parent).filter(|&parent| parent != 0));
+    match what {
+        COREDUMP => Some(Notice::Dying(Dying { pid, parent: parent(at::DYING_PARENT_TGID)?, timestamp_ns })),
+        EXIT => {
+            let code = word(message, at::CODE)?;
+            let leader = word(message, at::PID)? == pid;
+            let parent = parent(at::EXIT_PARENT_TGID)?;
+            let exit = Exit { pid, parent, timestamp_ns, core_dumped: code & 0x80 != 0 };
+            (leader && code & 0x7f == SIGSYS.unsigned_abs()).then_some(Notice::Exit(exit))
+        }
+        _ => None,
+    }
 }
 
 /// Sends the connector a request of these words.
@@ -229,7 +259,7 @@ fn unsupported(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, why)
 }
 
-/// Lets only answers and thread group leaders' deaths by SIGSYS through.
+/// Lets only answers, core dumps and thread group leaders' deaths by SIGSYS through.
 ///
 /// A thread of a dying group has the same status as its leader, and is told by its pid, which
 /// is not the group's.
@@ -240,7 +270,8 @@ fn attach_filter(socket: &Socket) -> io::Result<()> {
     let program = (|| {
         Ok::<_, std::num::TryFromIntError>([
             load(at::WHAT)?,
-            equal(ACK, 8, 0),
+            equal(ACK, 9, 0),
+            equal(COREDUMP, 8, 0),
             equal(EXIT, 0, 8),
             load(at::CODE)?,
             (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, 0x7f_u32.to_be()),
@@ -285,13 +316,27 @@ mod tests {
         words.into_iter().flat_map(u32::to_ne_bytes).collect()
     }
 
+    fn exit(message: &[u8]) -> Option<Exit> {
+        match parse(message) {
+            Some(Notice::Exit(exit)) => Some(exit),
+            _ => None,
+        }
+    }
+
     #[test]
     fn a_death_by_sigsys_is_read() {
-        let exit = parse(&message(EXIT, 7, 7, 31 | 0x80, 3)).unwrap();
-        assert_eq!((exit.pid, exit.parent, exit.core_dumped), (7, Some(3), true));
-        #[cfg(target_endian = "little")]
-        assert_eq!(exit.timestamp_ns, 5);
-        assert_eq!(parse(&message(EXIT, 7, 7, 31, 0)).unwrap().parent, None);
+        let death = exit(&message(EXIT, 7, 7, 31 | 0x80, 3)).unwrap();
+        assert_eq!((death.pid, death.parent, death.core_dumped), (7, Some(3), true));
+        assert_eq!(death.timestamp_ns.to_ne_bytes(), [5_u32.to_ne_bytes(), [0; 4]].concat()[..]);
+        let death = exit(&message(EXIT, 7, 7, 31, 0)).unwrap();
+        assert_eq!((death.parent, death.core_dumped), (None, false));
+    }
+
+    #[test]
+    fn a_core_dump_of_any_thread_is_an_announcement() {
+        // Its parent stands where an exit has the signal to the parent.
+        let announced = parse(&message(COREDUMP, 8, 7, 2, 3));
+        assert!(matches!(announced, Some(Notice::Dying(Dying { pid: 7, parent: Some(17), .. }))), "{announced:?}");
     }
 
     #[test]
@@ -306,15 +351,17 @@ mod tests {
             assert_eq!(parse(&other), None);
         }
         let mut other_connector = message(EXIT, 7, 7, 31, 3);
-        other_connector[at::CN_INDEX] = 9;
+        other_connector[at::CN_INDEX..at::CN_VALUE].copy_from_slice(&9_u32.to_ne_bytes());
         assert_eq!(parse(&other_connector), None);
     }
 
     #[test]
     fn a_short_message_is_nothing() {
-        let whole = message(EXIT, 7, 7, 31, 3);
-        for length in 0..=at::CODE {
-            assert_eq!(parse(&whole[..length]), None);
+        for what in [EXIT, COREDUMP] {
+            let whole = message(what, 7, 7, 31, 3);
+            let shortest = if what == EXIT { whole.len() } else { at::DYING_PARENT_TGID + 4 };
+            assert!((0..shortest).all(|length| parse(&whole[..length]).is_none()));
+            assert!(parse(&whole[..shortest]).is_some());
         }
     }
 }

@@ -32,6 +32,12 @@ while [ ! -S "$B/run/bus" ]; do kill -0 $! && sleep 0.01; done
 exec "$S" --user --unit=basic.target
 "#;
 
+/// Says why a test cannot run here, which is a failure if `HARDEN_WHY_REQUIRE_KERNEL=1`.
+pub(crate) fn skip(why: &str) {
+    assert!(std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "required: {why}");
+    println!("skipped: {why}");
+}
+
 /// A running manager. Dropping it ends it and all it started.
 pub(crate) struct TestManager {
     base: tempfile::TempDir,
@@ -40,14 +46,12 @@ pub(crate) struct TestManager {
 }
 
 impl TestManager {
-    /// Starts one; says why there is none where the machine lacks something, which is a
-    /// failure if `HARDEN_WHY_REQUIRE_KERNEL=1`.
+    /// Starts one, or [`skip`]s where the machine lacks something.
     pub(crate) fn start() -> Option<Self> {
         match Self::try_start() {
             Ok(manager) => Some(manager),
             Err(why) => {
-                assert!(std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "{why}");
-                println!("skipped: {why}");
+                skip(&why);
                 None
             }
         }
