@@ -73,7 +73,7 @@ pub fn limitations(root: &Path) -> Vec<Limitation> {
             "no-audit-read",
             "this process lacks CAP_AUDIT_READ",
             "it cannot listen to the kernel's audit records: no denial is heard as it happens",
-            "run it as root, or give its unit AmbientCapabilities=CAP_AUDIT_READ",
+            "run it as root, with CAP_AUDIT_READ in the CapabilityBoundingSet= of its unit",
         ));
     }
     let release = text(root, "proc/sys/kernel/osrelease").and_then(|release| version(&release));
@@ -106,7 +106,7 @@ pub fn limitations(root: &Path) -> Vec<Limitation> {
             "no-exit-events",
             "this process lacks CAP_NET_ADMIN, which exit events need before Linux 6.6",
             "the unit of a short-lived process that is killed stays unknown more often",
-            "add CAP_NET_ADMIN to the AmbientCapabilities= of its unit",
+            "run it as root, with CAP_NET_ADMIN in the CapabilityBoundingSet= of its unit",
         ));
     }
     if lacks(CAP_SYS_PTRACE) && text(root, "proc/self/mountinfo").is_some_and(|mounts| proc_is_hidden(&mounts)) {
@@ -114,7 +114,7 @@ pub fn limitations(root: &Path) -> Vec<Limitation> {
             "hidepid",
             "/proc is mounted with hidepid= and this process lacks CAP_SYS_PTRACE",
             "it cannot see other users' processes: whose process it was is known less often",
-            "remove ProtectProc= from its unit, or add CAP_SYS_PTRACE to its AmbientCapabilities=",
+            "remove ProtectProc= from its unit, or add CAP_SYS_PTRACE to its CapabilityBoundingSet=",
         ));
     }
     if let Some(logged) = text(root, "proc/sys/kernel/seccomp/actions_logged") {
@@ -170,7 +170,7 @@ fn is_other_network(own: &str, first: Option<&str>, release: Option<(u32, u32)>)
 
 /// Whether the last mount on `/proc` hides other users' processes (`hidepid=`, `proc(5)`).
 fn proc_is_hidden(mountinfo: &str) -> bool {
-    let on_proc = mountinfo.lines().filter(|line| line.split(' ').nth(4) == Some("/proc")).next_back();
+    let on_proc = mountinfo.lines().rfind(|line| line.split(' ').nth(4) == Some("/proc"));
     let options = on_proc.and_then(|line| line.rsplit(' ').next()).unwrap_or_default();
     let hidepid = options.split(',').find_map(|option| option.strip_prefix("hidepid="));
     hidepid.is_some_and(|value| !matches!(value, "0" | "off"))

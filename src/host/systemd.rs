@@ -7,6 +7,7 @@
 
 mod facts;
 mod memory;
+mod private;
 
 pub use facts::{NameList, UnitFacts};
 pub use memory::Remembered;
@@ -136,8 +137,7 @@ impl Managers {
         if owner != uid {
             return Err(SystemdError::AccessDenied(format!("{} is uid {owner}'s", socket.display())));
         }
-        let stream = stream.into_std().map_err(|err| SystemdError::Absent { manager, why: err.to_string() })?;
-        connect(connection::Builder::unix_stream(stream).p2p(), manager).await
+        connect(connection::Builder::socket(private::PrivateSocket(stream)).p2p(), manager).await
     }
 }
 

@@ -147,21 +147,32 @@ impl Evidence {
         }
     }
 
-    /// What it claims: a unit, or `Some(None)` that no unit owns the process. `None`: nothing.
-    fn claim(&self) -> Option<Option<Unit>> {
+    fn claim(&self) -> Claim {
         match self {
             Self::OwnCgroup(bytes) => match cgroup::place(bytes) {
-                Placement::Unit(unit) => Some(Some(unit)),
-                Placement::None(why) => why.is_certain().then_some(None),
+                Placement::Unit(unit) => Claim::Unit(unit),
+                Placement::None(why) if why.is_certain() => Claim::NoUnit,
+                Placement::None(_) => Claim::Nothing,
             },
             // A parent outside every unit can well have a child in one.
             Self::ParentCgroup(bytes) => match cgroup::place(bytes) {
-                Placement::Unit(unit) => Some(Some(unit)),
-                Placement::None(_) => None,
+                Placement::Unit(unit) => Claim::Unit(unit),
+                Placement::None(_) => Claim::Nothing,
             },
-            Self::Named(_, unit) => Some(Some(unit.clone())),
+            Self::Named(_, unit) => Claim::Unit(unit.clone()),
         }
     }
+}
+
+/// What evidence claims.
+#[derive(Debug, PartialEq, Eq)]
+enum Claim {
+    /// This unit owns the process.
+    Unit(Unit),
+    /// No unit does.
+    NoUnit,
+    /// It is of no use.
+    Nothing,
 }
 
 /// Weighs what is known, in any order.
@@ -170,13 +181,16 @@ impl Evidence {
 /// agrees; the attribution then names the highest rung among it.
 #[must_use]
 pub fn weigh(evidence: &[Evidence]) -> Option<Attribution> {
-    let claims: Vec<(Rung, Option<Unit>)> =
-        evidence.iter().filter_map(|one| Some((one.rung(), one.claim()?))).collect();
+    let claims = evidence.iter().map(|one| (one.rung(), one.claim())).filter(|(_, claim)| *claim != Claim::Nothing);
+    let claims: Vec<_> = claims.collect();
     let surest = claims.iter().map(|(rung, _)| rank(*rung)).min()?;
     let mut deciding = claims.into_iter().filter(|(rung, _)| rank(*rung) == surest);
-    let (first_rung, unit) = deciding.next()?;
-    let rung = deciding.try_fold(first_rung, |best, (rung, other)| (other == unit).then_some(best.min(rung)))?;
-    Some(Attribution { unit: unit?, rung })
+    let (first_rung, claim) = deciding.next()?;
+    let rung = deciding.try_fold(first_rung, |best, (rung, other)| (other == claim).then_some(best.min(rung)))?;
+    match claim {
+        Claim::Unit(unit) => Some(Attribution { unit, rung }),
+        Claim::NoUnit | Claim::Nothing => None,
+    }
 }
 
 /// Orders evidence by what overrules what.

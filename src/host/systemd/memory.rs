@@ -76,7 +76,8 @@ impl SystemdManager {
     /// The units that had a process with this pid at a moment, in milliseconds since the
     /// epoch. Units in trouble are looked at first, the others if none of them had.
     ///
-    /// A manager forgets when it starts the unit again, so ask soon.
+    /// A manager forgets when it starts the unit again, so ask soon. Ask a user's manager only
+    /// about that user's processes: it can claim any pid.
     ///
     /// # Errors
     /// Where it does not answer, or not within two seconds: then it is *not known* that no
