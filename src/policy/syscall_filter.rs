@@ -13,6 +13,10 @@ use std::sync::Arc;
 /// rather than with the filter's own action (`override_default_action`, `seccomp-util.c`).
 const ENOSYS_FOR_UNKNOWN_SINCE: u32 = 255;
 
+/// Two calls of PowerPC alone. Elsewhere libseccomp has one pseudo number for both, so that a manager
+/// tells the one where a file lists the other (seen with 2.5.4).
+const SHARED_NUMBER: [&str; 2] = ["switch_endian", "sys_debug_setcontext"];
+
 /// A filter in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyscallFilter {
@@ -20,6 +24,8 @@ pub struct SyscallFilter {
     default: DefaultEffect,
     /// The calls systemd's build knows, where the others get ENOSYS.
     known: Option<Arc<Calls>>,
+    /// Listed in the files, but not in force.
+    unresolved: BTreeMap<Box<str>, Arc<Word>>,
 }
 
 /// What `SystemCallErrorNumber=` says, and where.
@@ -62,6 +68,8 @@ pub enum Reason {
     Removed,
     /// systemd's build does not know the call, and an allow-list answers those with ENOSYS.
     Unknown,
+    /// The word lists it, but systemd's libseccomp does not know the call, so no filter does.
+    Unresolved,
 }
 
 /// What a filter does with one call.
@@ -105,7 +113,7 @@ impl SyscallFilter {
                 _ => {}
             }
         }
-        Some(Self { list: list?, default, known: known(groups) })
+        Some(Self { list: list?, default, known: known(groups), unresolved: BTreeMap::new() })
     }
 
     /// The filter a manager says is in force, from the D-Bus properties `SystemCallFilter (bas)` and
@@ -134,7 +142,37 @@ impl SyscallFilter {
             list.entries.insert(name.into(), Entry { effect, word: Arc::clone(&word) });
         }
         let effect = if (1..=super::errno::MAX).contains(&errno) { Effect::Errno(errno) } else { Effect::Kill };
-        Some(Self { list, default: DefaultEffect { effect, origin: None }, known: known(groups) })
+        let default = DefaultEffect { effect, origin: None };
+        Some(Self { list, default, known: known(groups), unresolved: BTreeMap::new() })
+    }
+
+    /// This filter, simulated from files, with what the manager holds where it holds less: calls that
+    /// its libseccomp does not know, though its groups list them. Keeps the words that decided.
+    ///
+    /// `None` if the two differ in any other way: the files changed since they were loaded, or they
+    /// are not all of them. Only meaningful where the manager says no reload is needed.
+    #[must_use]
+    pub fn reconciled(&self, held: &Self) -> Option<Self> {
+        let (ours, theirs) = (&self.list.entries, &held.list.entries);
+        let same = self.mode() == held.mode() && self.default.effect == held.default.effect;
+        let alike = theirs
+            .iter()
+            .filter(|(call, _)| !SHARED_NUMBER.contains(&&***call))
+            .all(|(call, entry)| ours.get(call).is_some_and(|own| own.effect == entry.effect));
+        if !same || !alike {
+            return None;
+        }
+        let mut filter = self.clone();
+        let mode = self.mode();
+        filter.list.entries.retain(|call, entry| {
+            // Of an allow-list the manager does not tell the entries with an effect.
+            let kept = theirs.contains_key(call) || (mode == Mode::Allow && entry.effect.is_some());
+            if !kept {
+                filter.unresolved.insert(call.clone(), Arc::clone(&entry.word));
+            }
+            kept
+        });
+        Some(filter)
     }
 
     /// Whether it is an allow-list or a deny-list.
@@ -181,6 +219,10 @@ impl SyscallFilter {
             return Ruling { denied, reason: Reason::Listed, word: Arc::clone(&entry.word) };
         }
         let denied = (list.mode == Mode::Allow).then_some(default);
+        if let Some(word) = self.unresolved.get(call) {
+            let denied = denied.map(|effect| if self.known.is_some() { Effect::Errno(libc::ENOSYS) } else { effect });
+            return Ruling { denied, reason: Reason::Unresolved, word: Arc::clone(word) };
+        }
         match list.removed.get(call) {
             Some(word) => Ruling { denied, reason: Reason::Removed, word: Arc::clone(word) },
             None if denied.is_some() && self.known.as_ref().is_some_and(|known| !known.contains(call)) => Ruling {
@@ -388,6 +430,19 @@ mod tests {
         assert!(filter.permits("brandnew"));
         assert_eq!(filter.notes().len(), 1);
         assert!(filter.with(&lines(&["mount"]), &groups("252")).unwrap().permits("mount"));
+    }
+
+    #[test]
+    fn what_libseccomp_does_not_know_is_not_in_force_though_listed() {
+        let told = |entries: &[&str]| {
+            let entries: Vec<String> = entries.iter().map(ToString::to_string).collect();
+            SyscallFilter::from_manager(true, &entries, Effect::KILL_ON_BUS, &groups("252")).unwrap()
+        };
+        let files = filter(&["@io", "~exit:EPERM"]).unwrap();
+        let ruling = files.reconciled(&told(&["execve", "read", "seccomp"])).unwrap().ruling("write");
+        assert_eq!((ruling.denied, ruling.reason), (Some(Effect::Kill), Reason::Unresolved));
+        assert_eq!(&*ruling.word.text, "@io");
+        assert_eq!(files.reconciled(&told(&["execve", "read", "mount"])), None, "not the same files");
     }
 
     const WORDS: [&str; 14] = [

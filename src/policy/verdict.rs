@@ -76,6 +76,8 @@ pub enum Why {
     Listed(Arc<Word>),
     /// systemd does not know it, and the allow-list answers such calls with ENOSYS.
     UnknownToSystemd,
+    /// The word lists it, but systemd's libseccomp does not know it: no line of the unit can allow it.
+    UnknownToLibseccomp(Arc<Word>),
     /// Its ABI is not among those listed.
     Abi,
     /// The directive denies it, for this reason.
@@ -97,6 +99,9 @@ impl fmt::Display for Why {
             Self::Listed(word) => write!(f, "{} lists it", word.text),
             Self::UnknownToSystemd => {
                 f.write_str("this systemd does not know it, and its allow-lists refuse such calls")
+            }
+            Self::UnknownToLibseccomp(word) => {
+                write!(f, "{} lists it, but the libseccomp of this systemd does not know it", word.text)
             }
             Self::Abi => f.write_str("its architecture is not listed"),
             Self::Always(reason) => f.write_str(reason),
@@ -122,7 +127,8 @@ impl Policy {
         }
     }
 
-    /// The policy with the filter the manager says is in force, in place of the files'.
+    /// The policy with the filter the manager says is in force ([`SyscallFilter::from_manager`], or
+    /// better [`SyscallFilter::reconciled`] with it), in place of the files'.
     #[must_use]
     pub fn in_force(mut self, filter: Option<SyscallFilter>) -> Self {
         self.filter = filter;
@@ -247,6 +253,7 @@ impl Policy {
             Reason::Removed => Why::TakenOff(ruling.word),
             Reason::NotListed => Why::NotAllowed(ruling.word),
             Reason::Unknown => Why::UnknownToSystemd,
+            Reason::Unresolved => Why::UnknownToLibseccomp(ruling.word),
         };
         Some(Cause { directive: Directive::SystemCallFilter, origin, effect: Some(effect), why })
     }
