@@ -95,7 +95,14 @@ impl SyscallFilter {
     /// The filter after further lines, e.g. those of a drop-in that comes last.
     #[must_use]
     pub fn with<'a>(&self, lines: impl IntoIterator<Item = &'a Assignment>, groups: &Groups) -> Option<Self> {
-        Self::resume(Some(self.list.clone()), self.default.clone(), lines, groups)
+        let mut filter = Self::resume(Some(self.list.clone()), self.default.clone(), lines, groups)?;
+        filter.inherit(self);
+        Some(filter)
+    }
+
+    /// Leaves out what another filter of the same machine showed libseccomp not to know.
+    pub(crate) fn inherit(&mut self, other: &Self) {
+        self.leave_out(|call, _| other.unresolved.contains_key(call));
     }
 
     fn resume<'a>(
@@ -104,15 +111,14 @@ impl SyscallFilter {
         lines: impl IntoIterator<Item = &'a Assignment>,
         groups: &Groups,
     ) -> Option<Self> {
-        for line in lines {
-            match Directive::from_key(&line.key) {
-                Some(Directive::SystemCallFilter) => CallList::apply(&mut list, line, Dialect::Filter, groups),
-                Some(Directive::SystemCallErrorNumber) => {
-                    default.apply(line);
-                }
-                _ => {}
+        let of_filter = lines.into_iter().filter(|line| match Directive::from_key(&line.key) {
+            Some(Directive::SystemCallErrorNumber) => {
+                default.apply(line);
+                false
             }
-        }
+            directive => directive == Some(Directive::SystemCallFilter),
+        });
+        CallList::apply(&mut list, of_filter, Dialect::Filter, groups);
         Some(Self { list: list?, default, known: known(groups), unresolved: BTreeMap::new() })
     }
 
@@ -163,16 +169,21 @@ impl SyscallFilter {
             return None;
         }
         let mut filter = self.clone();
-        let mode = self.mode();
-        filter.list.entries.retain(|call, entry| {
-            // Of an allow-list the manager does not tell the entries with an effect.
-            let kept = theirs.contains_key(call) || (mode == Mode::Allow && entry.effect.is_some());
-            if !kept {
-                filter.unresolved.insert(call.clone(), Arc::clone(&entry.word));
-            }
-            kept
-        });
+        // Of an allow-list the manager does not tell the entries with an effect.
+        let told = |entry: &Entry| self.mode() == Mode::Deny || entry.effect.is_none();
+        filter.leave_out(|call, entry| told(entry) && !theirs.contains_key(call));
         Some(filter)
+    }
+
+    /// Takes calls off the list that libseccomp does not know.
+    fn leave_out(&mut self, unresolved: impl Fn(&str, &Entry) -> bool) {
+        self.list.entries.retain(|call, entry| {
+            let gone = unresolved(call, entry);
+            if gone {
+                self.unresolved.insert(call.clone(), Arc::clone(&entry.word));
+            }
+            !gone
+        });
     }
 
     /// Whether it is an allow-list or a deny-list.
@@ -388,6 +399,15 @@ mod tests {
     }
 
     #[test]
+    fn a_hostile_file_costs_little() {
+        let text = vec!["~read:EPERM @io:1 @io:2"; 50_000];
+        let filter = filter(&text).unwrap();
+        assert_eq!(filter.notes().len(), 1);
+        let text = vec!["bogus"; 50_000];
+        assert!(self::filter(&text).unwrap().notes().len() <= 200);
+    }
+
+    #[test]
     fn a_ruling_names_the_word_that_decided() {
         let filter = filter(&["@io @privileged", "~@privileged mount:EPERM"]).unwrap();
         let why = |call: &str| {
@@ -442,6 +462,9 @@ mod tests {
         let ruling = files.reconciled(&told(&["execve", "read", "seccomp"])).unwrap().ruling("write");
         assert_eq!((ruling.denied, ruling.reason), (Some(Effect::Kill), Reason::Unresolved));
         assert_eq!(&*ruling.word.text, "@io");
+        let remedied =
+            files.reconciled(&told(&["execve", "read", "seccomp"])).unwrap().with(&lines(&["write"]), &groups("252"));
+        assert!(!remedied.unwrap().permits("write"), "no line can allow it");
         assert_eq!(files.reconciled(&told(&["execve", "read", "mount"])), None, "not the same files");
     }
 
