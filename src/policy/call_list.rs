@@ -10,8 +10,12 @@ use crate::syscalls::Groups;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// More words than this in one unit's lists are not simulated; the largest real units have some hundred.
-pub const MOST_WORDS: usize = 16_384;
+/// More words (or lines) than this in one unit's lists are not simulated; the largest real units have
+/// some hundred.
+pub const MOST_WORDS: usize = 4096;
+
+/// Notes beyond these are dropped.
+const MOST_NOTES: usize = 200;
 
 /// What being on the list means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,27 +63,32 @@ pub struct CallList {
     pub(crate) entries: BTreeMap<Box<str>, Entry>,
     pub(crate) removed: BTreeMap<Box<str>, Arc<Word>>,
     pub(crate) notes: Vec<Note>,
-    words: usize,
 }
 
 impl CallList {
     pub(crate) fn new(mode: Mode, opened: Word) -> Self {
-        Self {
-            mode,
-            opened: Arc::new(opened),
-            entries: BTreeMap::new(),
-            removed: BTreeMap::new(),
-            notes: Vec::new(),
-            words: 0,
+        Self { mode, opened: Arc::new(opened), entries: BTreeMap::new(), removed: BTreeMap::new(), notes: Vec::new() }
+    }
+
+    /// Applies lines to what the lines before them made.
+    pub(crate) fn apply<'a>(
+        list: &mut Option<Self>,
+        lines: impl IntoIterator<Item = &'a Assignment>,
+        dialect: Dialect,
+        groups: &Groups,
+    ) {
+        let mut left = MOST_WORDS;
+        for line in lines {
+            if line.value.is_empty() {
+                *list = None;
+            } else if left > 0 {
+                Self::line(list, line, dialect, groups, &mut left);
+            }
         }
     }
 
-    /// Applies one line to what the lines before it made.
-    pub(crate) fn apply(list: &mut Option<Self>, line: &Assignment, dialect: Dialect, groups: &Groups) {
-        if line.value.is_empty() {
-            *list = None;
-            return;
-        }
+    /// One line, of which `left` words at most are read.
+    fn line(list: &mut Option<Self>, line: &Assignment, dialect: Dialect, groups: &Groups, left: &mut usize) {
         let (negated, value) = match line.value.strip_prefix('~') {
             Some(value) => (true, value),
             None => (false, &*line.value),
@@ -94,11 +103,12 @@ impl CallList {
             }
             list
         });
-        let words = split(value, Split::Plain, MOST_WORDS.saturating_sub(list.words));
-        list.words += words.words.len();
-        if !words.complete {
-            let why = if list.words >= MOST_WORDS { "too many words" } else { "syntax error" };
-            list.notes.push(Note::at(origin, format!("{why}, the rest of {} is ignored", shown(&line.value))));
+        let words = split(value, Split::Plain, *left);
+        *left = left.saturating_sub(words.words.len().max(1));
+        if *left == 0 {
+            list.note(origin, &line.value, "goes beyond what is simulated, it and later lines are ignored in part");
+        } else if !words.complete {
+            list.note(origin, &line.value, "has a syntax error, its rest is ignored");
         }
         // Of equal words in a line only the last has an effect: skip the others, so that a line
         // cannot be made slow by repeating a group.
@@ -157,6 +167,8 @@ impl CallList {
     }
 
     fn note(&mut self, origin: &Origin, word: &str, what: &str) {
-        self.notes.push(Note::at(origin, format!("{} {what}", shown(word))));
+        if self.notes.len() < MOST_NOTES {
+            self.notes.push(Note::at(origin, format!("{} {what}", shown(word))));
+        }
     }
 }

@@ -140,7 +140,7 @@ const EPERM: Effect = Effect::Errno(libc::EPERM);
 const ENOSYS: Effect = Effect::Errno(libc::ENOSYS);
 
 /// The switches' rules. Directives with a list of values are worked out from the list.
-pub const RULES: [Rule; 17] = [
+pub const RULES: [Rule; 18] = [
     rule(Directive::ProtectHostname, &["sethostname", "setdomainname"], EPERM, None, "the host name stays as it is"),
     rule(
         Directive::MemoryDenyWriteExecute,
@@ -168,9 +168,16 @@ pub const RULES: [Rule; 17] = [
     ),
     rule(
         Directive::RestrictSUIDSGID,
-        &["chmod", "fchmod", "fchmodat", "fchmodat2", "mkdir", "mkdirat", "mknod", "mknodat", "creat"],
+        &["chmod", "fchmod", "fchmodat", "mkdir", "mkdirat", "mknod", "mknodat", "creat"],
         EPERM,
         Some("a mode with the set-uid or set-gid bit"),
+        "no set-uid or set-gid files are made",
+    ),
+    rule(
+        Directive::RestrictSUIDSGID,
+        &["fchmodat2"],
+        EPERM,
+        Some("a mode with the set-uid or set-gid bit; any mode, with ENOSYS, where libseccomp does not know the call"),
         "no set-uid or set-gid files are made",
     ),
     rule(

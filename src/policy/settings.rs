@@ -43,7 +43,10 @@ impl Settings {
     /// that runs no processes (a timer, a target) nothing counts.
     #[must_use]
     pub fn new(name: &UnitName, fragment: Option<UnitFile>, dropins: Vec<UnitFile>) -> Self {
-        let section = section(name);
+        Self::of_section(section(name), fragment, dropins)
+    }
+
+    fn of_section(section: &'static str, fragment: Option<UnitFile>, dropins: Vec<UnitFile>) -> Self {
         let relevant = |mut file: UnitFile| {
             file.assignments.retain(|line| {
                 &*line.section == section
@@ -70,7 +73,7 @@ impl Settings {
     /// The settings with one more drop-in, put where its file name sorts it; it takes the place of
     /// one with the same file name.
     #[must_use]
-    pub fn with_dropin(&self, name: &UnitName, path: &Path, content: &[u8]) -> Self {
+    pub fn with_dropin(&self, path: &Path, content: &[u8]) -> Self {
         let file = UnitFile::parse(path, content);
         let mut dropins = self.dropins.clone();
         let at = dropins.partition_point(|other| other.path.file_name() < path.file_name());
@@ -78,7 +81,7 @@ impl Settings {
             Some(other) if other.path.file_name() == path.file_name() => *other = file,
             _ => dropins.insert(at, file),
         }
-        Self::new(name, self.fragment.clone(), dropins)
+        Self::of_section(self.section, self.fragment.clone(), dropins)
     }
 
     fn work_out(&mut self) {
@@ -187,9 +190,7 @@ impl Settings {
     #[must_use]
     pub(crate) fn log(&self, groups: &Groups) -> Option<CallList> {
         let mut list = None;
-        for line in self.lines(Directive::SystemCallLog) {
-            CallList::apply(&mut list, line, Dialect::Log, groups);
-        }
+        CallList::apply(&mut list, self.lines(Directive::SystemCallLog), Dialect::Log, groups);
         list
     }
 }
@@ -278,8 +279,7 @@ mod tests {
             vec![dropin("/etc/x.d/20-b.conf", "b"), dropin("/etc/x.d/50-d.conf", "d")],
         );
         let add = |path: &str| {
-            let settings =
-                settings.with_dropin(&name("x.service"), Path::new(path), b"[Service]\nSystemCallFilter=new\n");
+            let settings = settings.with_dropin(Path::new(path), b"[Service]\nSystemCallFilter=new\n");
             settings.lines(Directive::SystemCallFilter).map(|line| line.value.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(add("/etc/x.d/30-c.conf"), ["a", "b", "new", "d"]);

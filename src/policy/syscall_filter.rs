@@ -13,6 +13,10 @@ use std::sync::Arc;
 /// rather than with the filter's own action (`override_default_action`, `seccomp-util.c`).
 const ENOSYS_FOR_UNKNOWN_SINCE: u32 = 255;
 
+/// Two calls of PowerPC alone. Elsewhere libseccomp has one pseudo number for both, so that a manager
+/// tells the one where a file lists the other (seen with 2.5.4).
+const SHARED_NUMBER: [&str; 2] = ["switch_endian", "sys_debug_setcontext"];
+
 /// A filter in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyscallFilter {
@@ -20,6 +24,8 @@ pub struct SyscallFilter {
     default: DefaultEffect,
     /// The calls systemd's build knows, where the others get ENOSYS.
     known: Option<Arc<Calls>>,
+    /// Listed in the files, but not in force.
+    unresolved: BTreeMap<Box<str>, Arc<Word>>,
 }
 
 /// What `SystemCallErrorNumber=` says, and where.
@@ -62,6 +68,8 @@ pub enum Reason {
     Removed,
     /// systemd's build does not know the call, and an allow-list answers those with ENOSYS.
     Unknown,
+    /// The word lists it, but systemd's libseccomp does not know the call, so no filter does.
+    Unresolved,
 }
 
 /// What a filter does with one call.
@@ -87,7 +95,14 @@ impl SyscallFilter {
     /// The filter after further lines, e.g. those of a drop-in that comes last.
     #[must_use]
     pub fn with<'a>(&self, lines: impl IntoIterator<Item = &'a Assignment>, groups: &Groups) -> Option<Self> {
-        Self::resume(Some(self.list.clone()), self.default.clone(), lines, groups)
+        let mut filter = Self::resume(Some(self.list.clone()), self.default.clone(), lines, groups)?;
+        filter.inherit(self);
+        Some(filter)
+    }
+
+    /// Leaves out what another filter of the same machine showed libseccomp not to know.
+    pub(crate) fn inherit(&mut self, other: &Self) {
+        self.leave_out(|call, _| other.unresolved.contains_key(call));
     }
 
     fn resume<'a>(
@@ -96,16 +111,15 @@ impl SyscallFilter {
         lines: impl IntoIterator<Item = &'a Assignment>,
         groups: &Groups,
     ) -> Option<Self> {
-        for line in lines {
-            match Directive::from_key(&line.key) {
-                Some(Directive::SystemCallFilter) => CallList::apply(&mut list, line, Dialect::Filter, groups),
-                Some(Directive::SystemCallErrorNumber) => {
-                    default.apply(line);
-                }
-                _ => {}
+        let of_filter = lines.into_iter().filter(|line| match Directive::from_key(&line.key) {
+            Some(Directive::SystemCallErrorNumber) => {
+                default.apply(line);
+                false
             }
-        }
-        Some(Self { list: list?, default, known: known(groups) })
+            directive => directive == Some(Directive::SystemCallFilter),
+        });
+        CallList::apply(&mut list, of_filter, Dialect::Filter, groups);
+        Some(Self { list: list?, default, known: known(groups), unresolved: BTreeMap::new() })
     }
 
     /// The filter a manager says is in force, from the D-Bus properties `SystemCallFilter (bas)` and
@@ -134,7 +148,42 @@ impl SyscallFilter {
             list.entries.insert(name.into(), Entry { effect, word: Arc::clone(&word) });
         }
         let effect = if (1..=super::errno::MAX).contains(&errno) { Effect::Errno(errno) } else { Effect::Kill };
-        Some(Self { list, default: DefaultEffect { effect, origin: None }, known: known(groups) })
+        let default = DefaultEffect { effect, origin: None };
+        Some(Self { list, default, known: known(groups), unresolved: BTreeMap::new() })
+    }
+
+    /// This filter, simulated from files, with what the manager holds where it holds less: calls that
+    /// its libseccomp does not know, though its groups list them. Keeps the words that decided.
+    ///
+    /// `None` if the two differ in any other way: the files changed since they were loaded, or they
+    /// are not all of them. Only meaningful where the manager says no reload is needed.
+    #[must_use]
+    pub fn reconciled(&self, held: &Self) -> Option<Self> {
+        let (ours, theirs) = (&self.list.entries, &held.list.entries);
+        let same = self.mode() == held.mode() && self.default.effect == held.default.effect;
+        let alike = theirs
+            .iter()
+            .filter(|(call, _)| !SHARED_NUMBER.contains(&&***call))
+            .all(|(call, entry)| ours.get(call).is_some_and(|own| own.effect == entry.effect));
+        if !same || !alike {
+            return None;
+        }
+        let mut filter = self.clone();
+        // Of an allow-list the manager does not tell the entries with an effect.
+        let told = |entry: &Entry| self.mode() == Mode::Deny || entry.effect.is_none();
+        filter.leave_out(|call, entry| told(entry) && !theirs.contains_key(call));
+        Some(filter)
+    }
+
+    /// Takes calls off the list that libseccomp does not know.
+    fn leave_out(&mut self, unresolved: impl Fn(&str, &Entry) -> bool) {
+        self.list.entries.retain(|call, entry| {
+            let gone = unresolved(call, entry);
+            if gone {
+                self.unresolved.insert(call.clone(), Arc::clone(&entry.word));
+            }
+            !gone
+        });
     }
 
     /// Whether it is an allow-list or a deny-list.
@@ -181,6 +230,10 @@ impl SyscallFilter {
             return Ruling { denied, reason: Reason::Listed, word: Arc::clone(&entry.word) };
         }
         let denied = (list.mode == Mode::Allow).then_some(default);
+        if let Some(word) = self.unresolved.get(call) {
+            let denied = denied.map(|effect| if self.known.is_some() { Effect::Errno(libc::ENOSYS) } else { effect });
+            return Ruling { denied, reason: Reason::Unresolved, word: Arc::clone(word) };
+        }
         match list.removed.get(call) {
             Some(word) => Ruling { denied, reason: Reason::Removed, word: Arc::clone(word) },
             None if denied.is_some() && self.known.as_ref().is_some_and(|known| !known.contains(call)) => Ruling {
@@ -346,6 +399,15 @@ mod tests {
     }
 
     #[test]
+    fn a_hostile_file_costs_little() {
+        let text = vec!["~read:EPERM @io:1 @io:2"; 50_000];
+        let filter = filter(&text).unwrap();
+        assert_eq!(filter.notes().len(), 1);
+        let text = vec!["bogus"; 50_000];
+        assert!(self::filter(&text).unwrap().notes().len() <= 200);
+    }
+
+    #[test]
     fn a_ruling_names_the_word_that_decided() {
         let filter = filter(&["@io @privileged", "~@privileged mount:EPERM"]).unwrap();
         let why = |call: &str| {
@@ -388,6 +450,22 @@ mod tests {
         assert!(filter.permits("brandnew"));
         assert_eq!(filter.notes().len(), 1);
         assert!(filter.with(&lines(&["mount"]), &groups("252")).unwrap().permits("mount"));
+    }
+
+    #[test]
+    fn what_libseccomp_does_not_know_is_not_in_force_though_listed() {
+        let told = |entries: &[&str]| {
+            let entries: Vec<String> = entries.iter().map(ToString::to_string).collect();
+            SyscallFilter::from_manager(true, &entries, Effect::KILL_ON_BUS, &groups("252")).unwrap()
+        };
+        let files = filter(&["@io", "~exit:EPERM"]).unwrap();
+        let ruling = files.reconciled(&told(&["execve", "read", "seccomp"])).unwrap().ruling("write");
+        assert_eq!((ruling.denied, ruling.reason), (Some(Effect::Kill), Reason::Unresolved));
+        assert_eq!(&*ruling.word.text, "@io");
+        let remedied =
+            files.reconciled(&told(&["execve", "read", "seccomp"])).unwrap().with(&lines(&["write"]), &groups("252"));
+        assert!(!remedied.unwrap().permits("write"), "no line can allow it");
+        assert_eq!(files.reconciled(&told(&["execve", "read", "mount"])), None, "not the same files");
     }
 
     const WORDS: [&str; 14] = [

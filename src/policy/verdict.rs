@@ -9,6 +9,7 @@ use super::unit_file::{Note, Origin};
 use crate::syscalls::{Abi, Calls, Groups};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A unit's whole seccomp policy.
@@ -75,6 +76,8 @@ pub enum Why {
     Listed(Arc<Word>),
     /// systemd does not know it, and the allow-list answers such calls with ENOSYS.
     UnknownToSystemd,
+    /// The word lists it, but systemd's libseccomp does not know it: no line of the unit can allow it.
+    UnknownToLibseccomp(Arc<Word>),
     /// Its ABI is not among those listed.
     Abi,
     /// The directive denies it, for this reason.
@@ -96,6 +99,9 @@ impl fmt::Display for Why {
             Self::Listed(word) => write!(f, "{} lists it", word.text),
             Self::UnknownToSystemd => {
                 f.write_str("this systemd does not know it, and its allow-lists refuse such calls")
+            }
+            Self::UnknownToLibseccomp(word) => {
+                write!(f, "{} lists it, but the libseccomp of this systemd does not know it", word.text)
             }
             Self::Abi => f.write_str("its architecture is not listed"),
             Self::Always(reason) => f.write_str(reason),
@@ -121,11 +127,23 @@ impl Policy {
         }
     }
 
-    /// The policy with the filter the manager says is in force, in place of the files'.
+    /// The policy with the filter the manager says is in force ([`SyscallFilter::from_manager`], or
+    /// better [`SyscallFilter::reconciled`] with it), in place of the files'.
     #[must_use]
     pub fn in_force(mut self, filter: Option<SyscallFilter>) -> Self {
         self.filter = filter;
         self
+    }
+
+    /// The policy with one more drop-in, put where its file name sorts it: what a remedy is proven on.
+    /// Where the filter was reconciled, calls that libseccomp did not know stay unknown.
+    #[must_use]
+    pub fn with_dropin(&self, path: &Path, content: &[u8], groups: &Groups) -> Self {
+        let mut policy = Self::new(self.settings.with_dropin(path, content), self.native, groups);
+        if let (Some(after), Some(before)) = (&mut policy.filter, &self.filter) {
+            after.inherit(before);
+        }
+        policy
     }
 
     /// Whatever was odd in the files.
@@ -246,6 +264,7 @@ impl Policy {
             Reason::Removed => Why::TakenOff(ruling.word),
             Reason::NotListed => Why::NotAllowed(ruling.word),
             Reason::Unknown => Why::UnknownToSystemd,
+            Reason::Unresolved => Why::UnknownToLibseccomp(ruling.word),
         };
         Some(Cause { directive: Directive::SystemCallFilter, origin, effect: Some(effect), why })
     }
@@ -401,6 +420,20 @@ mod tests {
     fn what_the_manager_holds_replaces_the_files_filter() {
         let policy = policy("SystemCallFilter=read").in_force(None);
         assert_eq!(policy.verdict(Abi::X86_64, "socket"), Verdict::Permitted);
+    }
+
+    #[test]
+    fn a_dropin_is_tried_before_it_is_written() {
+        let groups = Groups::parse(LISTING, Source::Host("252".into())).unwrap();
+        let before = policy("SystemCallFilter=@clock\nProtectClock=yes");
+        let lifted = |text: &str, call: &str| {
+            let content = format!("[Service]\n{text}\n");
+            before.with_dropin(Path::new("x.d/50.conf"), content.as_bytes(), &groups).verdict(Abi::X86_64, call)
+                == Verdict::Permitted
+        };
+        assert!(lifted("SystemCallFilter=read", "read"));
+        assert!(!lifted("SystemCallFilter=socket", "read"));
+        assert!(lifted("ProtectClock=no", "settimeofday"));
     }
 
     #[test]
