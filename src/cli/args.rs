@@ -1,7 +1,7 @@
 //! What one can ask: arguments of both programs, the one definition that help, man pages and
 //! completions come from.
 
-use crate::outlet::bus::BusAddress;
+use crate::outlet::address::BusAddress;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 

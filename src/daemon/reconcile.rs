@@ -1,13 +1,13 @@
 //! Brings records and exit events of the same process together.
 //!
-//! The kernel writes the record of a killing filter just before the process exits, on another socket:
-//! either can arrive first. A record whose unit is not known waits a moment for the exit event,
-//! which names the parent; an exit event waits longer for a record, and is a silent death if none comes.
+//! The kernel writes the record of a killing filter just before the process dies, and tells of the
+//! death on another socket: either can arrive first. A record whose unit is not known waits a moment
+//! for what the death tells; a death waits longer for a record, and is a silent death if none comes.
 
 use crate::incidents::Moment;
 use crate::pipeline::Open;
 use crate::units::Evidence;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// How long a record waits for the exit event of its process.
@@ -27,12 +27,14 @@ const MOST: usize = 8192;
 pub(super) struct Reconciler {
     /// Processes of which a record came, and when.
     recorded: HashMap<u32, Instant>,
-    /// Processes that died, when, and what their death told.
-    died: HashMap<u32, (Instant, Vec<Evidence>)>,
-    /// Records that wait, with their deadline.
-    open: Vec<(Instant, Open)>,
-    /// Deaths that wait, with their deadline.
-    silent: Vec<(Instant, Open)>,
+    /// What the deaths of processes told, and when.
+    told: HashMap<u32, (Instant, Vec<Evidence>)>,
+    /// Records that wait, by process.
+    open: HashMap<u32, Vec<Open>>,
+    /// When each of them gives up, in order; the process may have been met before.
+    deadlines: VecDeque<(Instant, u32)>,
+    /// Deaths that wait, with their deadline, in order.
+    silent: VecDeque<(Instant, Open)>,
 }
 
 impl Reconciler {
@@ -49,63 +51,77 @@ impl Reconciler {
     /// A record whose unit is not known. Comes back at once if there is nothing to wait for.
     #[must_use]
     pub(super) fn wait_for_exit(&mut self, mut open: Open, now: Instant) -> Option<Open> {
-        match self.died.get(&pid_of(&open)) {
+        match self.told.get(&pid_of(&open)) {
             Some((at, evidence)) if now.duration_since(*at) < MEMORY => {
                 open.learn(evidence.iter().cloned());
                 Some(open)
             }
-            _ if self.open.len() >= MOST => Some(open),
+            _ if self.deadlines.len() >= MOST => Some(open),
             _ => {
-                self.open.push((now + FOR_EXIT, open));
+                let pid = pid_of(&open);
+                self.deadlines.push_back((now + FOR_EXIT, pid));
+                self.open.entry(pid).or_default().push(open);
                 None
             }
         }
     }
 
-    /// A death by SIGSYS. Gives the records that waited for it.
+    /// What the death of a process tells. Gives the records that waited for it.
     #[must_use]
-    pub(super) fn died(&mut self, pid: u32, at: Moment, evidence: Vec<Evidence>, now: Instant) -> Vec<Open> {
-        if self.died.len() >= MOST {
-            self.died.retain(|_, (at, _)| now.duration_since(*at) < MEMORY);
+    pub(super) fn learn(&mut self, pid: u32, evidence: &[Evidence], now: Instant) -> Vec<Open> {
+        if self.told.len() >= MOST {
+            self.told.retain(|_, (at, _)| now.duration_since(*at) < MEMORY);
         }
-        let recorded = self.recorded.get(&pid).is_some_and(|at| now.duration_since(*at) < MEMORY);
-        if !recorded && self.silent.len() < MOST {
-            self.silent.push((now + FOR_RECORD, Open::silent_death(pid, at, evidence.clone())));
+        let room = self.told.len() < MOST;
+        match self.told.get_mut(&pid) {
+            Some((at, known)) if now.duration_since(*at) < MEMORY => known.extend_from_slice(evidence),
+            Some(stale) => *stale = (now, evidence.to_vec()),
+            None if room => {
+                self.told.insert(pid, (now, evidence.to_vec()));
+            }
+            None => {}
         }
-        let met = take(&mut self.open, |_, open| pid_of(open) == pid);
-        if self.died.len() < MOST {
-            self.died.insert(pid, (now, evidence.clone()));
+        let mut met = self.open.remove(&pid).unwrap_or_default();
+        for open in &mut met {
+            open.learn(evidence.iter().cloned());
         }
-        met.into_iter()
-            .map(|mut open| {
-                open.learn(evidence.iter().cloned());
-                open
-            })
-            .collect()
+        met
     }
 
-    /// What waited long enough: records without an exit, and deaths without a record.
+    /// A death by SIGSYS, of which what it tells was [learned](Self::learn) before.
+    pub(super) fn died(&mut self, pid: u32, at: Moment, now: Instant) {
+        let recorded = self.recorded.get(&pid).is_some_and(|at| now.duration_since(*at) < MEMORY);
+        if !recorded && self.silent.len() < MOST {
+            let evidence = self.told.get(&pid).map_or_else(Vec::new, |(_, evidence)| evidence.clone());
+            self.silent.push_back((now + FOR_RECORD, Open::silent_death(pid, at, evidence)));
+        }
+    }
+
+    /// What waited long enough: records without a death, and deaths without a record.
     #[must_use]
     pub(super) fn due(&mut self, now: Instant) -> Vec<Open> {
-        let mut due = take(&mut self.open, |deadline, _| deadline <= now);
-        let deaths = take(&mut self.silent, |deadline, _| deadline <= now);
-        due.extend(deaths.into_iter().filter(|open| !self.recorded.contains_key(&pid_of(open))));
+        let mut due = Vec::new();
+        while let Some((_, pid)) = self.deadlines.pop_front_if(|(deadline, _)| *deadline <= now) {
+            due.extend(self.open.remove(&pid).unwrap_or_default());
+        }
+        while let Some((_, death)) = self.silent.pop_front_if(|(deadline, _)| *deadline <= now) {
+            if !self.recorded.contains_key(&pid_of(&death)) {
+                due.push(death);
+            }
+        }
         due
     }
 
-    /// When [`due`](Self::due) has something next.
+    /// When [`due`](Self::due) may have something next.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.open.iter().chain(&self.silent).map(|(deadline, _)| *deadline).min()
+        let record = self.deadlines.front().map(|(deadline, _)| *deadline);
+        let death = self.silent.front().map(|(deadline, _)| *deadline);
+        record.into_iter().chain(death).min()
     }
 }
 
 fn pid_of(open: &Open) -> u32 {
     open.sighting().sample.pid
-}
-
-/// Takes the chosen out of a list and keeps the rest in order.
-fn take(list: &mut Vec<(Instant, Open)>, chosen: impl Fn(Instant, &Open) -> bool) -> Vec<Open> {
-    list.extract_if(.., |(deadline, open)| chosen(*deadline, open)).map(|(_, open)| open).collect()
 }
 
 #[cfg(test)]
@@ -123,20 +139,23 @@ mod tests {
     }
 
     #[test]
-    fn a_record_learns_from_the_exit_that_comes_after() {
+    fn a_record_learns_from_the_death_that_comes_after() {
         let (mut both, now) = (Reconciler::default(), Instant::now());
         both.recorded(7, now);
         assert!(both.wait_for_exit(open(7), now).is_none());
-        let met = both.died(7, Moment::Unknown, parent("a.service"), now);
+        let met = both.learn(7, &parent("a.service"), now);
+        both.died(7, Moment::Unknown, now);
         let unit = met.into_iter().next().unwrap().close().unwrap().key.unit.unwrap();
         assert_eq!(unit.name.as_str(), "a.service");
-        assert_eq!(both.next_due(), None, "neither waits any more");
+        assert!(both.due(now + FOR_RECORD).is_empty(), "neither waits any more");
+        assert_eq!(both.next_due(), None);
     }
 
     #[test]
-    fn a_record_learns_from_the_exit_that_came_before() {
+    fn a_record_learns_from_the_death_that_came_before() {
         let (mut both, now) = (Reconciler::default(), Instant::now());
-        assert!(both.died(7, Moment::Unknown, parent("a.service"), now).is_empty());
+        assert!(both.learn(7, &parent("a.service"), now).is_empty());
+        both.died(7, Moment::Unknown, now);
         both.recorded(7, now);
         assert!(both.wait_for_exit(open(7), now).unwrap().close().is_ok());
         assert!(both.due(now + FOR_RECORD).is_empty(), "the death was recorded");
@@ -155,7 +174,8 @@ mod tests {
     #[test]
     fn a_death_without_a_record_is_silent() {
         let (mut both, now) = (Reconciler::default(), Instant::now());
-        assert!(both.died(7, Moment::At(5), parent("a.service"), now).is_empty());
+        assert!(both.learn(7, &parent("a.service"), now).is_empty());
+        both.died(7, Moment::At(5), now);
         assert!(both.due(now + FOR_EXIT).is_empty());
         let silent = both.due(now + FOR_RECORD).into_iter().next().unwrap().close().unwrap();
         assert_eq!((silent.key.event, silent.at), (Event::SilentDeath, Moment::At(5)));
@@ -166,10 +186,11 @@ mod tests {
         let (mut both, now) = (Reconciler::default(), Instant::now());
         for pid in 0..3 * u32::try_from(MOST).unwrap() {
             both.recorded(pid, now);
-            let _ = both.died(pid + 1_000_000, Moment::Unknown, Vec::new(), now);
+            let _ = both.learn(pid + 1_000_000, &[], now);
+            both.died(pid + 1_000_000, Moment::Unknown, now);
             let _ = both.wait_for_exit(open(pid), now);
         }
-        assert!(both.recorded.len() <= MOST && both.died.len() <= MOST);
-        assert!(both.open.len() <= MOST && both.silent.len() <= MOST);
+        assert!(both.recorded.len() <= MOST && both.told.len() <= MOST);
+        assert!(both.open.len() <= MOST && both.deadlines.len() <= MOST && both.silent.len() <= MOST);
     }
 }

@@ -6,7 +6,7 @@ use crate::audit::serials::Serials;
 use crate::audit::text::Escaped;
 use crate::audit::{Action, parse};
 use crate::host::Host as _;
-use crate::host::exits::ExitListener;
+use crate::host::exits::{ExitListener, Notice};
 use crate::host::live::LiveHost;
 use crate::incidents::{Event, Folded, Moment, Sighting, Stored};
 use crate::intake::netlink::{AuditSocket, Message, ReceiveError};
@@ -14,6 +14,7 @@ use crate::outlet::alert;
 use crate::outlet::journal::{self, Journal};
 use crate::outlet::wire::Status;
 use crate::pipeline::{Open, Pipeline, Sighted};
+use crate::units::Evidence;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -107,11 +108,15 @@ impl Watch {
         for _ in 0..BATCH {
             match exits.receive() {
                 Ok(None) => return Ok(true),
-                Ok(Some(exit)) => {
+                Ok(Some(Notice::Dying(dying))) => {
+                    let host = self.pipeline.host();
+                    let evidence = [host.own_evidence(dying.pid), host.parent_evidence(dying.parent)];
+                    self.learn(dying.pid, &evidence.into_iter().flatten().collect::<Vec<_>>(), now);
+                }
+                Ok(Some(Notice::Exit(exit))) => {
                     let evidence = self.pipeline.host().parent_evidence(exit.parent);
-                    for open in self.reconciler.died(exit.pid, Moment::At(now_millis()), evidence, now) {
-                        self.ask(open);
-                    }
+                    self.learn(exit.pid, evidence.as_slice(), now);
+                    self.reconciler.died(exit.pid, Moment::At(now_millis()), now);
                 }
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     tracing::warn!("exit events were lost; some deaths without a record go unnoticed");
@@ -120,6 +125,12 @@ impl Watch {
             }
         }
         Ok(false)
+    }
+
+    fn learn(&mut self, pid: u32, evidence: &[Evidence], now: Instant) {
+        for open in self.reconciler.learn(pid, evidence, now) {
+            self.ask(open);
+        }
     }
 
     fn count_serial(&mut self, payload: &[u8]) {

@@ -11,14 +11,11 @@ use crate::audit::Action;
 use crate::incidents::{Denial, Event, Incident};
 use crate::policy::Policy;
 use crate::syscalls::Groups;
-use crate::units::UnitName;
 use std::path::PathBuf;
 
 /// What is known of a unit's settings.
 #[derive(Debug)]
 pub struct Situation {
-    /// The unit's name.
-    pub unit: UnitName,
     /// Its policy.
     pub policy: Policy,
     /// Where a drop-in of ours would go.

@@ -151,11 +151,10 @@ struct Proof<'a> {
 impl Proof<'_> {
     /// The remedy, if the policy with it does what it promises for every denied call.
     fn of(&self, kind: Kind, lines: Vec<String>) -> Option<Remedy> {
-        let Situation { unit, policy, drop_in } = self.situation;
+        let Situation { policy, drop_in } = self.situation;
         let section = policy.settings.section();
         let content = format!("[{section}]\n{}\n", lines.join("\n"));
-        let settings = policy.settings.with_dropin(unit, drop_in, content.as_bytes());
-        let after = Policy::new(settings, Abi::native(), self.groups);
+        let after = policy.with_dropin(drop_in, content.as_bytes(), self.groups);
         let mut conditional = BTreeSet::new();
         for call in self.all {
             match after.verdict(call.abi, call.name) {

@@ -27,10 +27,16 @@ impl LiveHost {
         Self { procfs: Procfs::live(), managers: Arc::new(managers), runtime: runtime.to_owned() }
     }
 
-    /// What the cgroup of a process's parent tells, to be read at once at its exit event.
+    /// What a process's cgroup tells, to be read while it lives.
     #[must_use]
-    pub fn parent_evidence(&self, parent: Option<u32>) -> Vec<Evidence> {
-        parent.and_then(|pid| self.procfs.cgroup(pid)).map(Evidence::ParentCgroup).into_iter().collect()
+    pub fn own_evidence(&self, pid: u32) -> Option<Evidence> {
+        self.procfs.cgroup(pid).map(Evidence::OwnCgroup)
+    }
+
+    /// What the cgroup of its parent tells, to be read at once when it dies.
+    #[must_use]
+    pub fn parent_evidence(&self, parent: Option<u32>) -> Option<Evidence> {
+        self.procfs.cgroup(parent?).map(Evidence::ParentCgroup)
     }
 
     /// The users whose managers may have run a process of this uid.
@@ -50,7 +56,7 @@ impl LiveHost {
 
 impl Host for LiveHost {
     fn glance(&mut self, record: &Record<'_>) -> Vec<Evidence> {
-        self.procfs.cgroup(record.pid).map(Evidence::OwnCgroup).into_iter().collect()
+        self.own_evidence(record.pid).into_iter().collect()
     }
 
     async fn ask(&self, sighting: &Sighting) -> Vec<Evidence> {
