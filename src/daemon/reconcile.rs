@@ -16,19 +16,20 @@ const FOR_EXIT: Duration = Duration::from_millis(100);
 /// How long a death waits for a record before it counts as silent.
 const FOR_RECORD: Duration = Duration::from_millis(500);
 
-/// How long a pid is remembered. A machine reuses pids, but not within seconds.
-const MEMORY: Duration = Duration::from_secs(5);
+/// How long a pid is remembered at least, unless very many die. A machine reuses pids, but not within
+/// seconds.
+const MEMORY: Duration = Duration::from_secs(3);
 
-/// How many processes are remembered, and how many wait.
+/// How many processes are remembered of each kind, and how many wait.
 const MOST: usize = 8192;
 
 /// Records and deaths that may belong together.
 #[derive(Debug, Default)]
 pub(super) struct Reconciler {
-    /// Processes of which a record came, and when.
-    recorded: HashMap<u32, Instant>,
-    /// What the deaths of processes told, and when.
-    told: HashMap<u32, (Instant, Vec<Evidence>)>,
+    /// Processes of which a record came.
+    recorded: Recent<()>,
+    /// What the deaths of processes told.
+    told: Recent<Vec<Evidence>>,
     /// Records that wait, by process.
     open: HashMap<u32, Vec<Open>>,
     /// When each of them gives up, in order; the process may have been met before.
@@ -40,24 +41,19 @@ pub(super) struct Reconciler {
 impl Reconciler {
     /// A record of a process that the filter killed, or may have.
     pub(super) fn recorded(&mut self, pid: u32, now: Instant) {
-        if self.recorded.len() >= MOST {
-            self.recorded.retain(|_, at| now.duration_since(*at) < MEMORY);
-        }
-        if self.recorded.len() < MOST || self.recorded.contains_key(&pid) {
-            self.recorded.insert(pid, now);
-        }
+        self.recorded.entry(pid, now);
     }
 
     /// A record whose unit is not known. Comes back at once if there is nothing to wait for.
     #[must_use]
     pub(super) fn wait_for_exit(&mut self, mut open: Open, now: Instant) -> Option<Open> {
-        match self.told.get(&pid_of(&open)) {
-            Some((at, evidence)) if now.duration_since(*at) < MEMORY => {
+        match self.told.get(pid_of(&open)) {
+            Some(evidence) => {
                 open.learn(evidence.iter().cloned());
                 Some(open)
             }
-            _ if self.deadlines.len() >= MOST => Some(open),
-            _ => {
+            None if self.deadlines.len() >= MOST => Some(open),
+            None => {
                 let pid = pid_of(&open);
                 self.deadlines.push_back((now + FOR_EXIT, pid));
                 self.open.entry(pid).or_default().push(open);
@@ -69,18 +65,7 @@ impl Reconciler {
     /// What the death of a process tells. Gives the records that waited for it.
     #[must_use]
     pub(super) fn learn(&mut self, pid: u32, evidence: &[Evidence], now: Instant) -> Vec<Open> {
-        if self.told.len() >= MOST {
-            self.told.retain(|_, (at, _)| now.duration_since(*at) < MEMORY);
-        }
-        let room = self.told.len() < MOST;
-        match self.told.get_mut(&pid) {
-            Some((at, known)) if now.duration_since(*at) < MEMORY => known.extend_from_slice(evidence),
-            Some(stale) => *stale = (now, evidence.to_vec()),
-            None if room => {
-                self.told.insert(pid, (now, evidence.to_vec()));
-            }
-            None => {}
-        }
+        self.told.entry(pid, now).extend_from_slice(evidence);
         let mut met = self.open.remove(&pid).unwrap_or_default();
         for open in &mut met {
             open.learn(evidence.iter().cloned());
@@ -90,9 +75,8 @@ impl Reconciler {
 
     /// A death by SIGSYS, of which what it tells was [learned](Self::learn) before.
     pub(super) fn died(&mut self, pid: u32, at: Moment, now: Instant) {
-        let recorded = self.recorded.get(&pid).is_some_and(|at| now.duration_since(*at) < MEMORY);
-        if !recorded && self.silent.len() < MOST {
-            let evidence = self.told.get(&pid).map_or_else(Vec::new, |(_, evidence)| evidence.clone());
+        if self.recorded.get(pid).is_none() && self.silent.len() < MOST {
+            let evidence = self.told.get(pid).cloned().unwrap_or_default();
             self.silent.push_back((now + FOR_RECORD, Open::silent_death(pid, at, evidence)));
         }
     }
@@ -105,7 +89,7 @@ impl Reconciler {
             due.extend(self.open.remove(&pid).unwrap_or_default());
         }
         while let Some((_, death)) = self.silent.pop_front_if(|(deadline, _)| *deadline <= now) {
-            if !self.recorded.contains_key(&pid_of(&death)) {
+            if self.recorded.get(pid_of(&death)).is_none() {
                 due.push(death);
             }
         }
@@ -117,6 +101,37 @@ impl Reconciler {
         let record = self.deadlines.front().map(|(deadline, _)| *deadline);
         let death = self.silent.front().map(|(deadline, _)| *deadline);
         record.into_iter().chain(death).min()
+    }
+}
+
+/// What was lately learned of processes, in two generations, so that forgetting costs nothing.
+#[derive(Debug)]
+struct Recent<T> {
+    new: HashMap<u32, T>,
+    old: HashMap<u32, T>,
+    /// When the new generation began.
+    since: Option<Instant>,
+}
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self { new: HashMap::new(), old: HashMap::new(), since: None }
+    }
+}
+
+impl<T: Default> Recent<T> {
+    fn get(&self, pid: u32) -> Option<&T> {
+        self.new.get(&pid).or_else(|| self.old.get(&pid))
+    }
+
+    fn entry(&mut self, pid: u32, now: Instant) -> &mut T {
+        let since = *self.since.get_or_insert(now);
+        if self.new.len() >= MOST / 2 || now.duration_since(since) >= MEMORY {
+            self.old = std::mem::take(&mut self.new);
+            self.since = Some(now);
+        }
+        let known = self.old.remove(&pid);
+        self.new.entry(pid).or_insert_with(|| known.unwrap_or_default())
     }
 }
 
@@ -182,6 +197,16 @@ mod tests {
     }
 
     #[test]
+    fn a_pid_is_forgotten_after_a_while() {
+        let (mut recent, now) = (Recent::<()>::default(), Instant::now());
+        recent.entry(7, now);
+        recent.entry(8, now + MEMORY);
+        assert!(recent.get(7).is_some());
+        recent.entry(9, now + 2 * MEMORY);
+        assert!(recent.get(7).is_none());
+    }
+
+    #[test]
     fn what_waits_and_is_remembered_is_bounded() {
         let (mut both, now) = (Reconciler::default(), Instant::now());
         for pid in 0..3 * u32::try_from(MOST).unwrap() {
@@ -190,7 +215,8 @@ mod tests {
             both.died(pid + 1_000_000, Moment::Unknown, now);
             let _ = both.wait_for_exit(open(pid), now);
         }
-        assert!(both.recorded.len() <= MOST && both.told.len() <= MOST);
+        assert!(both.recorded.new.len() + both.recorded.old.len() <= MOST);
+        assert!(both.told.new.len() + both.told.old.len() <= MOST);
         assert!(both.open.len() <= MOST && both.deadlines.len() <= MOST && both.silent.len() <= MOST);
     }
 }
