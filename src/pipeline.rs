@@ -7,7 +7,7 @@ use crate::audit::{ArchField, CallField, Id, Record, Stamp};
 use crate::host::Host;
 use crate::incidents::{Denial, Event, Fold, Folded, Key, Moment, Sample, Sighting};
 use crate::syscalls::{Arch, Call};
-use crate::units::{Evidence, attribution};
+use crate::units::{Evidence, Rung, Unit, attribution};
 use std::borrow::Cow;
 
 /// The longest path the kernel writes into `exe=` (`PATH_MAX`), and room for any LSM label.
@@ -45,9 +45,10 @@ impl<H: Host> Pipeline<H> {
         Self { host, fold: Fold::new(most_incidents) }
     }
 
-    /// Takes one record.
-    pub fn sight(&mut self, record: &Record<'_>) -> Sighted {
-        let evidence = self.host.glance(record);
+    /// Takes one record, and the unit that its source names for the process, if it does.
+    pub fn sight(&mut self, record: &Record<'_>, named: Option<&Unit>) -> Sighted {
+        let mut evidence = self.host.glance(record);
+        evidence.extend(named.map(|unit| Evidence::Named(Rung::JournalEntry, unit.clone())));
         let open = Open { sighting: sighting(record), evidence };
         match open.close() {
             Ok(sighting) => Sighted::Folded(self.fold.add(sighting)),

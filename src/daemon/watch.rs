@@ -148,7 +148,7 @@ impl Watch {
         if self.pipeline.fold.is_full() {
             self.store();
         }
-        match self.pipeline.sight(&record) {
+        match self.pipeline.sight(&record, None) {
             Sighted::Folded(folded) => self.changed(folded, now),
             Sighted::Open(open) if may_die => {
                 if let Some(open) = self.reconciler.wait_for_exit(*open, now) {

@@ -4,6 +4,7 @@ pub mod exits;
 pub mod groups;
 pub mod hearing;
 pub mod live;
+pub mod log;
 pub mod procfs;
 pub mod seccomp;
 pub mod systemd;

@@ -97,6 +97,12 @@ pub enum Manager {
 }
 
 /// Its stable form, for the database, JSON and D-Bus: `system` or `user:UID`.
+impl Manager {
+    /// The uid of [`Manager::User`] where only a log's name for the user is known: the kernel's own
+    /// "no uid", which no process has.
+    pub const SOME_USER: u32 = u32::MAX;
+}
+
 impl fmt::Display for Manager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

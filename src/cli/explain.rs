@@ -1,0 +1,111 @@
+//! `explain`: the answer from a log.
+
+use super::answer::{Answer, Clock, LogTally, Report, SCHEMA, shown_path};
+use super::situation;
+use crate::diagnosis::diagnose;
+use crate::host::log::LogHost;
+use crate::incidents::{Change, Incident, Moment};
+use crate::intake::log_file::{self, Tally};
+use crate::pipeline::{Pipeline, Sighted};
+use crate::syscalls::Groups;
+use crate::units::{Unit, UnitName};
+use anyhow::Context as _;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// How many different denials of a log are told apart.
+const MOST_INCIDENTS: usize = 100_000;
+
+/// What is asked of a log.
+#[derive(Debug)]
+pub struct Question {
+    /// Where unit files are read.
+    pub root: Option<PathBuf>,
+    /// The unit, where the person knows it.
+    pub unit: Option<UnitName>,
+}
+
+/// Opens a log, or standard input for `-`.
+///
+/// # Errors
+/// Names the file.
+pub fn open(file: &Path) -> anyhow::Result<Box<dyn Read>> {
+    if file == Path::new("-") {
+        return Ok(Box::new(std::io::stdin().lock()));
+    }
+    let opened = File::open(file).with_context(|| format!("cannot read {}", shown_path(file)))?;
+    let is_directory = opened.metadata().is_ok_and(|metadata| metadata.is_dir());
+    anyhow::ensure!(!is_directory, "{} is a directory; name a log file", shown_path(file));
+    Ok(Box::new(opened))
+}
+
+/// The answer for every unit of a log.
+///
+/// # Errors
+/// Those of reading the log, and a root that is none.
+pub fn explain(log: &mut dyn Read, question: &Question, groups: &Groups, clock: &Clock) -> anyhow::Result<Report> {
+    if let Some(root) = &question.root {
+        anyhow::ensure!(root.is_dir(), "{} is no directory to read unit files below", shown_path(root));
+    }
+    let host = LogHost::new(question.root.clone(), question.unit.clone());
+    let mut pipeline = Pipeline::new(host, MOST_INCIDENTS);
+    let tally = log_file::read(log, &mut |record, named| match pipeline.sight(record, named) {
+        Sighted::Folded(_) => {}
+        Sighted::Open(open) => {
+            let _ = pipeline.fold.add(open.close_anyway());
+        }
+    })
+    .context("cannot read the log to its end")?;
+    let given_way = pipeline.fold.given_way();
+    let incidents = pipeline.fold.take_changes().into_iter().map(|Change { incident, .. }| incident).collect();
+    let units = by_unit(incidents)
+        .into_iter()
+        .map(|(unit, incidents)| answer(unit.as_ref(), incidents, question, groups, clock))
+        .collect();
+    Ok(Report { schema: SCHEMA, units, log: Some(shown(&tally, given_way)), notes: Vec::new() })
+}
+
+fn answer(unit: Option<&Unit>, incidents: Vec<Incident>, question: &Question, groups: &Groups, clock: &Clock) -> Answer {
+    let known = unit.zip(question.root.as_deref()).map(|(unit, root)| situation::from_files(root, unit, None, groups));
+    let (situation, notes) = known.map_or((None, Vec::new()), |known| (known.situation, known.notes));
+    let diagnosis = diagnose(incidents, situation.as_ref(), groups);
+    Answer::new(unit, &diagnosis, situation.as_ref(), groups, clock, notes)
+}
+
+/// Incidents by unit, the one with the newest first, and newest first in each.
+#[must_use]
+pub fn by_unit(mut incidents: Vec<Incident>) -> Vec<(Option<Unit>, Vec<Incident>)> {
+    // The key settles what was seen at the same moment, or at none that can be compared.
+    incidents.sort_by(|one, other| newest(other).cmp(&newest(one)).then_with(|| one.key.cmp(&other.key)));
+    let mut order: Vec<Option<Unit>> = Vec::new();
+    let mut units: BTreeMap<Option<Unit>, Vec<Incident>> = BTreeMap::new();
+    for incident in incidents {
+        let unit = incident.key.unit.clone();
+        if !units.contains_key(&unit) {
+            order.push(unit.clone());
+        }
+        units.entry(unit).or_default().push(incident);
+    }
+    order.into_iter().filter_map(|unit| units.remove_entry(&unit)).collect()
+}
+
+fn newest(incident: &Incident) -> Option<i64> {
+    match incident.last {
+        Moment::At(millis) => Some(millis),
+        Moment::Said(_) | Moment::Unknown => None,
+    }
+}
+
+fn shown(tally: &Tally, given_way: u64) -> LogTally {
+    LogTally {
+        lines: tally.lines,
+        records: tally.records,
+        foreign: tally.foreign,
+        malformed: tally.malformed,
+        overlong: tally.overlong,
+        given_way,
+        complaints: tally.complaints.iter().map(|(line, why)| format!("line {line}: {why}")).collect(),
+    }
+}

@@ -1,0 +1,119 @@
+//! Laying out text for a terminal of 80 columns, with colours that a pipe leaves out.
+
+use anstyle::{AnsiColor, Style};
+use std::fmt::Display;
+
+/// The columns an answer fits in. A path or a line to be copied is never broken.
+const WIDTH: usize = 80;
+
+/// Where the text of a field begins.
+const INDENT: usize = 9;
+
+pub(super) const BOLD: Style = Style::new().bold();
+pub(super) const DIM: Style = Style::new().dimmed();
+pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
+pub(super) const WARN: Style = AnsiColor::Yellow.on_default();
+pub(super) const GOOD: Style = AnsiColor::Green.on_default();
+pub(super) const PLACE: Style = AnsiColor::Cyan.on_default();
+
+/// Text being laid out.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    text: String,
+}
+
+impl Page {
+    /// A line as it is.
+    pub(super) fn line(&mut self, line: impl Display) {
+        use std::fmt::Write as _;
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.text, "{line}");
+    }
+
+    /// An empty line, unless there is one or nothing above.
+    pub(super) fn gap(&mut self) {
+        if !self.text.is_empty() && !self.text.ends_with("\n\n") {
+            self.text.push('\n');
+        }
+    }
+
+    /// A paragraph, its lines indented.
+    pub(super) fn paragraph(&mut self, indent: usize, text: &str) {
+        let indent = " ".repeat(indent);
+        for line in wrapped(text, &indent, &indent) {
+            self.line(line);
+        }
+    }
+
+    /// A field: a label, and text beside it.
+    pub(super) fn field(&mut self, label: &str, text: &str) {
+        let (first, rest) = (format!("  {label:<width$}", width = INDENT - 2), " ".repeat(INDENT));
+        for (number, line) in wrapped(text, &first, &rest).into_iter().enumerate() {
+            match line.strip_prefix(&first) {
+                Some(tail) if number == 0 => self.line(format_args!("{}{tail}", styled(DIM, &first))),
+                _ => self.line(line),
+            }
+        }
+    }
+
+    /// A line below a field's text.
+    pub(super) fn below(&mut self, line: impl Display) {
+        self.line(format_args!("{:INDENT$}{line}", ""));
+    }
+
+    /// All of it.
+    pub(super) fn finish(self) -> String {
+        self.text
+    }
+}
+
+/// Text in a style, and back to none.
+pub(super) fn styled(style: Style, text: impl Display) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+fn wrapped(text: &str, first: &str, rest: &str) -> Vec<String> {
+    let options = textwrap::Options::new(WIDTH)
+        .initial_indent(first)
+        .subsequent_indent(rest)
+        .break_words(false)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .wrap_algorithm(textwrap::WrapAlgorithm::FirstFit);
+    textwrap::wrap(text, options).into_iter().map(std::borrow::Cow::into_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(page: Page) -> String {
+        anstream::adapter::strip_str(&page.finish()).to_string()
+    }
+
+    #[test]
+    fn fields_align_and_wrap() {
+        let mut page = Page::default();
+        page.field("why", &"word ".repeat(30));
+        let text = plain(page);
+        assert!(text.lines().all(|line| line.len() <= WIDTH));
+        let mut lines = text.lines();
+        assert!(lines.next().unwrap().starts_with("  why    word"));
+        assert!(lines.next().unwrap().starts_with("         word"));
+    }
+
+    #[test]
+    fn what_is_to_be_copied_is_not_broken() {
+        let path = format!("/{}", "long".repeat(30));
+        let mut page = Page::default();
+        page.field("file", &path);
+        assert!(plain(page).contains(&path));
+    }
+
+    #[test]
+    fn colour_does_not_count_as_width() {
+        let mut page = Page::default();
+        page.paragraph(0, &format!("{} {}", styled(BAD, "a".repeat(40)), "b".repeat(39)));
+        assert_eq!(plain(page).lines().count(), 1);
+    }
+}

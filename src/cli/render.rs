@@ -1,0 +1,187 @@
+//! The answer as a screen: what, who, why, what to do.
+
+use super::answer::{Answer, CauseView, DenialView, DirectiveView, LogTally, RemedyView, Report, Unproven, calls};
+use super::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
+
+/// How many opened calls are named.
+const NAMED: usize = 8;
+
+/// The whole report.
+#[must_use]
+pub(super) fn report(report: &Report) -> String {
+    let mut page = Page::default();
+    for answer in &report.units {
+        page.gap();
+        render_answer(&mut page, answer);
+    }
+    if let Some(log) = &report.log {
+        page.gap();
+        tally(&mut page, log);
+    }
+    notes(&mut page, &report.notes);
+    page.finish()
+}
+
+fn render_answer(page: &mut Page, answer: &Answer) {
+    match (&answer.unit, &answer.manager) {
+        (Some(unit), Some(manager)) => {
+            let whose = match manager.strip_prefix("user:") {
+                Some(uid) if uid.parse() == Ok(u32::MAX) => "user manager".to_owned(),
+                Some(uid) => format!("user manager of uid {uid}"),
+                None => "system manager".to_owned(),
+            };
+            page.line(format_args!("{} {}", styled(BOLD, unit), styled(DIM, format_args!("({whose})"))));
+        }
+        _ => page.line(format_args!("{} {}", styled(BOLD, "unit unknown"), styled(DIM, "(nothing told whose process it was)"))),
+    }
+    for denial in &answer.denials {
+        page.gap();
+        render_denial(page, denial);
+    }
+    if !answer.remedies.is_empty() {
+        page.gap();
+        page.line(styled(BOLD, "What to do, least privilege first"));
+        for (number, remedy) in answer.remedies.iter().enumerate() {
+            page.gap();
+            render_remedy(page, number + 1, remedy);
+        }
+        page.gap();
+        page.line("Then:");
+        for command in &answer.then {
+            page.line(format_args!("  {command}"));
+        }
+    }
+    if let Some(unproven) = &answer.unproven {
+        page.gap();
+        render_unproven(page, unproven);
+    }
+    notes(page, &answer.notes);
+}
+
+fn render_denial(page: &mut Page, denial: &DenialView) {
+    let style = if denial.action.as_deref() == Some("log") { WARN } else { BAD };
+    let call = denial.call.as_deref().unwrap_or("SIGSYS");
+    let times = if denial.count == 1 { "once".to_owned() } else { format!("{} times", denial.count) };
+    page.line(format_args!("  {}  {}, {times}", styled(style, call), outcome(denial)));
+
+    if let Some(arch) = &denial.arch {
+        let number = denial.number.map_or_else(String::new, |number| format!(" call {}", number.cast_signed()));
+        let groups = match denial.groups.as_slice() {
+            [] => String::new(),
+            groups => format!(", in {}", groups.join(" ")),
+        };
+        page.field("what", &format!("{arch}{number}{groups}"));
+    }
+    let program = denial.exe.as_deref().unwrap_or("unknown executable");
+    let pid = format!("pid {}", denial.pid);
+    let comm = (!denial.comm.is_empty()).then(|| format!("comm {}", denial.comm));
+    let uid = denial.uid.as_ref().map(|uid| format!("uid {uid}"));
+    let facts: Vec<String> = [Some(program.to_owned()), comm, Some(pid), uid].into_iter().flatten().collect();
+    page.field("who", &facts.join(", "));
+    if let Some(attribution) = &denial.attribution {
+        let style = if attribution.confidence == "certain" { DIM } else { WARN };
+        page.below(styled(style, format_args!("unit found by {}", attribution.words)));
+    }
+    if let Some(last) = &denial.times.last {
+        let ago = denial.times.ago.as_ref().map_or_else(String::new, |ago| format!(", {ago}"));
+        let since = denial.times.first.as_ref().filter(|first| *first != last);
+        let since = since.map_or_else(String::new, |first| format!(", first {first}"));
+        page.field("when", &format!("{last}{ago}{since}"));
+    }
+    render_cause(page, &denial.cause);
+    if denial.before_exec {
+        page.below("It happened in systemd's own code, before the program was executed.");
+    }
+}
+
+fn outcome(denial: &DenialView) -> String {
+    match denial.action.as_deref() {
+        Some(_) => format!("the process {}", denial.outcome),
+        None => "killed the process, and the kernel sent no record".to_owned(),
+    }
+}
+
+fn render_cause(page: &mut Page, cause: &CauseView) {
+    page.field("why", &cause.words);
+    for directive in &cause.directives {
+        page.below(where_it_stands(directive));
+        page.paragraph(11, &directive_words(directive));
+    }
+}
+
+fn where_it_stands(directive: &DirectiveView) -> String {
+    match (&directive.file, directive.line) {
+        (Some(file), Some(line)) => styled(PLACE, format_args!("{file}:{line}")),
+        _ => styled(PLACE, format_args!("{}=, as systemd holds it", directive.directive)),
+    }
+}
+
+fn directive_words(directive: &DirectiveView) -> String {
+    let effect = match directive.effect.as_deref() {
+        None => String::new(),
+        Some("kill") => ", and kills".to_owned(),
+        Some("kill thread") => ", and kills the thread".to_owned(),
+        Some(errno) => format!(", and answers {errno}"),
+    };
+    format!("{}=: {}{effect}", directive.directive, directive.why)
+}
+
+fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
+    let title = format!("{}. {}", styled(BOLD, number), remedy.title);
+    page.paragraph(2, &title);
+    page.line(format_args!("     {}", styled(PLACE, &remedy.path)));
+    for line in remedy.content.lines() {
+        page.line(format_args!("       {}", styled(GOOD, line)));
+    }
+    if let Some(opened) = named(&remedy.opens) {
+        page.paragraph(5, &format!("also opens {opened}"));
+    }
+    if !remedy.conditional.is_empty() {
+        let names = remedy.conditional.join(", ");
+        page.paragraph(5, &format!("not proven for {names}: other directives still look at the arguments"));
+    }
+}
+
+fn named(opens: &[String]) -> Option<String> {
+    let (shown, rest) = opens.split_at(opens.len().min(NAMED));
+    match (shown, rest) {
+        ([], _) => None,
+        (shown, []) => Some(shown.join(", ")),
+        (shown, rest) => Some(format!("{} and {}", shown.join(", "), calls(rest.len()))),
+    }
+}
+
+fn render_unproven(page: &mut Page, unproven: &Unproven) {
+    page.line(styled(BOLD, "What may help"));
+    for line in &unproven.lines {
+        page.line(format_args!("  {}", styled(WARN, line)));
+    }
+    page.paragraph(0, &unproven.why);
+}
+
+fn tally(page: &mut Page, log: &LogTally) {
+    let skipped = [(log.foreign, "about something else"), (log.malformed, "malformed"), (log.overlong, "too long")]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect::<Vec<_>>();
+    let skipped = if skipped.is_empty() { String::new() } else { format!("; skipped {}", skipped.join(", ")) };
+    let plural = |count, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+    page.paragraph(0, &format!("Read {}: {}{skipped}.", plural(log.lines, "line"), plural(log.records, "SECCOMP record")));
+    for complaint in &log.complaints {
+        page.paragraph(2, complaint);
+    }
+    if log.given_way > 0 {
+        page.paragraph(0, &format!("{} were forgotten: the log holds too many different denials.", plural(log.given_way, "record")));
+    }
+}
+
+fn notes(page: &mut Page, notes: &[String]) {
+    if notes.is_empty() {
+        return;
+    }
+    page.gap();
+    for note in notes {
+        page.paragraph(0, &format!("{} {note}", styled(WARN, "note:")));
+    }
+}
