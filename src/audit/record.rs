@@ -4,6 +4,7 @@
 
 use super::text::Text;
 use std::fmt;
+use std::str::FromStr;
 
 /// The audit message type of a SECCOMP record (`AUDIT_SECCOMP`, `linux/audit.h`).
 pub const SECCOMP: u16 = 1326;
@@ -174,6 +175,24 @@ impl Action {
     }
 }
 
+/// What is no action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a decision of a seccomp filter that this version knows")]
+pub struct UnknownAction;
+
+/// Takes what [`Display`](fmt::Display) writes.
+impl FromStr for Action {
+    type Err = UnknownAction;
+
+    fn from_str(word: &str) -> Result<Self, UnknownAction> {
+        let action = match word.strip_prefix("code 0x") {
+            Some(digits) => u32::from_str_radix(digits, 16).ok().map(Self::Other),
+            None => Self::from_word(word.as_bytes()),
+        };
+        action.ok_or(UnknownAction)
+    }
+}
+
 /// The kernel's own word, as in `/proc/sys/kernel/seccomp/actions_avail`.
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -188,5 +207,23 @@ impl fmt::Display for Action {
             Self::Log => "log",
             Self::Other(code) => return write!(f, "code {code:#x}"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_action_survives_being_written_down() {
+        for code in [0x8000_0000, 0, 0x0003_0000, 0x0005_0000, 0x7fc0_0000, 0x7ff0_0000, 0x7ffc_0000, 7] {
+            let action = Action::from_code(code);
+            assert_eq!(action.to_string().parse(), Ok(action));
+            assert_eq!(action.code(), Some(code));
+        }
+        assert_eq!(Action::Kill.to_string().parse(), Ok(Action::Kill));
+        for word in ["", "code 7", "KILL", "code 0x"] {
+            assert_eq!(word.parse::<Action>(), Err(UnknownAction), "{word}");
+        }
     }
 }

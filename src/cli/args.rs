@@ -14,6 +14,7 @@ pub const STATE_DIR: &str = "/var/lib/harden-why";
 #[command(after_help = "Without UNIT and command, lists the units with denials, newest first.\n\n\
     Exit status: 0 there are denials (or the command succeeded), 1 none are known, 2 no answer was possible.")]
 pub struct Cli {
+    /// Options of every verb.
     #[command(flatten)]
     pub common: Common,
 
@@ -21,6 +22,7 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
 
+    /// The units, where no verb is given.
     #[command(flatten)]
     pub units: Units,
 }

@@ -77,7 +77,8 @@ fn only_unit(root: &Path, user: Option<u32>, exe: &Path) -> Option<Unit> {
         let found = unit_files::find_by_executable(root, manager, None, exe);
         found.into_iter().map(move |candidate| (manager, candidate))
     };
-    let all: Vec<(Manager, Candidate)> = of(Manager::System).chain(user.map(Manager::User).into_iter().flat_map(of)).collect();
+    let all: Vec<(Manager, Candidate)> =
+        of(Manager::System).chain(user.map(Manager::User).into_iter().flat_map(of)).collect();
     let only = |kind: Match| {
         let mut fitting = all.iter().filter(|(_, candidate)| candidate.kind == kind);
         match (fitting.next(), fitting.next()) {
@@ -100,7 +101,9 @@ fn user_of(root: &Path, id: Id<'_>) -> Option<u32> {
         Id::Unset => None,
         Id::Name(name) => {
             let passwd = std::fs::read(root.join("etc/passwd")).unwrap_or_default();
-            let line = passwd.split(|&byte| byte == b'\n').find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(b":")));
+            let line = passwd
+                .split(|&byte| byte == b'\n')
+                .find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(b":")));
             let uid = line.and_then(|line| line.split(|&byte| byte == b':').nth(2));
             Some(uid.and_then(|uid| std::str::from_utf8(uid).ok()?.parse().ok()).unwrap_or(Manager::SOME_USER))
         }

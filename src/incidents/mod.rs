@@ -1,6 +1,5 @@
 //! What happened so far: sightings folded into bounded incidents, and their store.
 
-pub(crate) mod codec;
 pub mod fold;
 pub mod incident;
 pub mod store;

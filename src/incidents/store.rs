@@ -19,9 +19,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, ToSql, TransactionBehavior};
 
-use super::codec;
 use super::incident::{Incident, Moment};
-use crate::units::{Manager, Unit, UnitName};
+use crate::units::{Manager, Rung, Unit, UnitName};
 
 pub use error::StoreError;
 pub use row::{MAX_COMM, MAX_EXE, MAX_SUBJECT, MAX_WORD};
@@ -303,8 +302,8 @@ fn record<'a>(
 
 /// The rungs at least as sure as the incident's, each between commas.
 fn as_sure_as(incident: &Incident) -> String {
-    let sure = codec::RUNGS.into_iter().filter(|rung| incident.rung.is_none_or(|new| *rung <= new));
-    sure.fold(",".to_owned(), |list, rung| list + codec::rung_word(rung) + ",")
+    let sure = Rung::ALL.into_iter().filter(|rung| incident.rung.is_none_or(|new| *rung <= new));
+    sure.fold(",".to_owned(), |list, rung| list + rung.as_str() + ",")
 }
 
 fn prune(conn: &mut Connection, oldest: i64, most: u32) -> rusqlite::Result<u64> {
@@ -333,7 +332,7 @@ fn conditions(query: &Query) -> (String, Vec<Box<dyn ToSql>>) {
     }
     if let Some(manager) = query.manager {
         terms.push("manager = ?");
-        values.push(Box::new(codec::manager_word(manager)));
+        values.push(Box::new(manager.to_string()));
     }
     if let Some(since) = query.since {
         terms.push("last_ms >= ?");

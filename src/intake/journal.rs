@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(units(format!("{hello}{denial}")).0, [Some("system a.service".into())]);
         let user = "_PID=7\n_SYSTEMD_UNIT=user@1000.service\n_SYSTEMD_USER_UNIT=a.service\n_SYSTEMD_OWNER_UID=1000\n";
         let hello = record("hello", user);
-        assert_eq!(units(format!("{hello}{denial}")).0, [Some("user 1000 a.service".into())]);
+        assert_eq!(units(format!("{hello}{denial}")).0, [Some("user:1000 a.service".into())]);
     }
 
     #[test]

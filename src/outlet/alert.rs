@@ -5,7 +5,7 @@
 
 use super::journal::Entry;
 use crate::audit::{Action, text};
-use crate::incidents::{Denial, Event, Incident, RowId, codec};
+use crate::incidents::{Denial, Event, Incident, RowId};
 use crate::syscalls::{Arch, Call, CallId};
 use crate::units::{Manager, Unit};
 
@@ -50,7 +50,7 @@ pub fn entry(incident: &Incident, id: Option<RowId>, names: Names<'_>) -> Entry 
         push_unit(&mut entry, unit);
     }
     if let Some(rung) = rung {
-        entry.push("HARDEN_WHY_RUNG", codec::rung_word(*rung));
+        entry.push("HARDEN_WHY_RUNG", rung.as_str());
     }
     if let Event::Denial(denial) = &key.event {
         push_denial(&mut entry, denial, names);
@@ -79,7 +79,7 @@ fn push_unit(entry: &mut Entry, unit: &Unit) {
         }
     }
     entry.push("HARDEN_WHY_UNIT", unit.name.as_str());
-    entry.push("HARDEN_WHY_MANAGER", codec::manager_word(unit.manager));
+    entry.push("HARDEN_WHY_MANAGER", unit.manager.to_string());
 }
 
 fn push_denial(entry: &mut Entry, denial: &Denial, names: Names<'_>) {
@@ -89,7 +89,7 @@ fn push_denial(entry: &mut Entry, denial: &Denial, names: Names<'_>) {
         entry.push("HARDEN_WHY_CALL_NUMBER", number.to_string());
     }
     entry.push("HARDEN_WHY_ARCH", names.arch.map_or_else(|| format!("{arch:x}"), |name| text::escape(name.as_bytes())));
-    entry.push("HARDEN_WHY_ACTION", codec::action_word(*action));
+    entry.push("HARDEN_WHY_ACTION", action.to_string());
 }
 
 /// Whether there is no such process any more.

@@ -18,8 +18,8 @@ use zbus::object_server::SignalEmitter;
 use super::access::{Access, Caller, TRUSTED_GROUPS, Trust};
 use super::address::BusAddress;
 use super::wire::{BusError, IncidentDict, MAX_INCIDENTS, MAX_UNITS, NAME, PATH, Status, UnitDict};
-use crate::incidents::{Query, Store, StoreError, Stored, codec};
-use crate::units::Manager;
+use crate::incidents::{Query, Store, StoreError, Stored};
+use crate::units::{BadManager, Manager};
 
 /// Questions answered at once; the store is read by so many threads.
 const READERS: usize = 2;
@@ -154,13 +154,10 @@ impl Service {
             "" => None,
             name => Some(name.parse().map_err(|bad| BusError::InvalidArgument(format!("{bad}")))?),
         };
-        let asked =
-            match manager {
-                "" => None,
-                word => Some(codec::manager_from_word(word).ok_or_else(|| {
-                    BusError::InvalidArgument("a manager is system, or user: and a number".to_owned())
-                })?),
-            };
+        let asked = match manager {
+            "" => None,
+            word => Some(word.parse().map_err(|bad: BadManager| BusError::InvalidArgument(bad.to_string()))?),
+        };
         let (_, access) = self.caller(&header, connection).await?;
         let manager: Option<Manager> = access.narrow(asked).ok_or_else(denied)?;
         let limit = Some(limit.min(MAX_INCIDENTS));

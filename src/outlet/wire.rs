@@ -3,7 +3,7 @@
 
 use zbus::{DBusError, DeserializeDict, SerializeDict, Type};
 
-use crate::incidents::{Denial, Event, Incident, Key, Moment, Sample, Stored, UnitSummary, codec};
+use crate::incidents::{Denial, Event, Incident, Key, Moment, Sample, Stored, UnitSummary};
 use crate::syscalls::{Arch, Call, CallId};
 use crate::units::{Manager, Unit};
 
@@ -134,7 +134,7 @@ impl From<&Stored> for IncidentDict {
             id: *id,
             unit,
             manager,
-            rung: rung.map(|rung| codec::rung_word(rung).to_owned()),
+            rung: rung.map(|rung| rung.to_string()),
             exe: key.exe.clone(),
             count: *count,
             pid: sample.pid,
@@ -148,7 +148,7 @@ impl From<&Stored> for IncidentDict {
         (dict.last, dict.last_said) = said(last);
         if let Event::Denial(Denial { call: Call { arch, id }, action }) = &key.event {
             dict.arch = Some(arch.0);
-            dict.action = Some(codec::action_word(*action));
+            dict.action = Some(action.to_string());
             match id {
                 CallId::Number(number) => dict.call_number = Some(*number),
                 CallId::Name(name) => dict.call_name = Some(name.as_bytes().to_vec()),
@@ -165,7 +165,7 @@ impl TryFrom<IncidentDict> for Stored {
         let event = match (dict.action, dict.arch) {
             (None, _) => Event::SilentDeath,
             (Some(action), Some(arch)) => {
-                let action = codec::action_from_word(&action).ok_or(Strange("action"))?;
+                let action = action.parse().map_err(|_| Strange("action"))?;
                 let id = match (dict.call_number, dict.call_name) {
                     (Some(number), _) => CallId::Number(number),
                     (None, Some(name)) => CallId::Name(text(name, "call")?),
@@ -175,7 +175,7 @@ impl TryFrom<IncidentDict> for Stored {
             }
             (Some(_), None) => return Err(Strange("architecture")),
         };
-        let rung = dict.rung.map(|rung| codec::rung_from_word(&rung).ok_or(Strange("rung"))).transpose()?;
+        let rung = dict.rung.map(|rung| rung.parse().map_err(|_| Strange("rung"))).transpose()?;
         let incident = Incident {
             key: Key { unit: unit(dict.unit, dict.manager)?, event, exe: dict.exe },
             rung,
@@ -211,7 +211,7 @@ impl TryFrom<UnitDict> for UnitSummary {
 }
 
 fn names(unit: Option<&Unit>) -> (Option<String>, Option<String>) {
-    unit.map(|unit| (unit.name.to_string(), codec::manager_word(unit.manager))).unzip()
+    unit.map(|unit| (unit.name.to_string(), unit.manager.to_string())).unzip()
 }
 
 fn unit(name: Option<String>, manager: Option<String>) -> Result<Option<Unit>, Strange> {
@@ -220,7 +220,7 @@ fn unit(name: Option<String>, manager: Option<String>) -> Result<Option<Unit>, S
         (Some(name), Some(manager)) => (name, manager),
         _ => return Err(Strange("unit")),
     };
-    let manager: Manager = codec::manager_from_word(&manager).ok_or(Strange("manager"))?;
+    let manager: Manager = manager.parse().map_err(|_| Strange("manager"))?;
     Ok(Some(Unit { manager, name: name.parse().map_err(|_| Strange("unit"))? }))
 }
 

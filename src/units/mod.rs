@@ -6,4 +6,4 @@ pub mod name;
 
 pub use attribution::{Attribution, Confidence, Evidence, Rung, weigh};
 pub use cgroup::{Placement, Unplaced};
-pub use name::{Manager, Unit, UnitName};
+pub use name::{BadManager, BadUnitName, Manager, Unit, UnitName};

@@ -96,13 +96,13 @@ pub enum Manager {
     User(u32),
 }
 
-/// Its stable form, for the database, JSON and D-Bus: `system` or `user:UID`.
 impl Manager {
     /// The uid of [`Manager::User`] where only a log's name for the user is known: the kernel's own
     /// "no uid", which no process has.
     pub const SOME_USER: u32 = u32::MAX;
 }
 
+/// Its stable form, for the database, JSON and D-Bus: `system` or `user:UID`.
 impl fmt::Display for Manager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -3,10 +3,9 @@
 use rusqlite::types::Type;
 use rusqlite::{Row, ToSql};
 
-use super::super::codec;
 use super::super::incident::{Denial, Event, Incident, Key, Moment, Sample};
 use crate::syscalls::{Arch, Call, CallId};
-use crate::units::{Manager, Unit};
+use crate::units::{Manager, Rung, Unit};
 
 /// Longest executable path kept, in bytes: `PATH_MAX`.
 pub const MAX_EXE: usize = 4096;
@@ -47,7 +46,7 @@ impl<'a> Columns<'a> {
     pub(super) fn of(incident: &'a Incident) -> Self {
         let Incident { key, rung, count, first, last, sample } = incident;
         let mut columns = Self {
-            manager: key.unit.as_ref().map(|unit| codec::manager_word(unit.manager)).unwrap_or_default(),
+            manager: key.unit.as_ref().map(|unit| unit.manager.to_string()).unwrap_or_default(),
             unit: key.unit.as_ref().map_or("", |unit| unit.name.as_str()),
             event: "silent-death",
             arch: 0,
@@ -55,7 +54,7 @@ impl<'a> Columns<'a> {
             call_name: b"",
             action: String::new(),
             exe: cut(&key.exe, MAX_EXE),
-            rung: rung.map_or("", codec::rung_word),
+            rung: rung.map_or("", Rung::as_str),
             count: i64::try_from(*count).unwrap_or(i64::MAX),
             first: moment(first),
             last: moment(last),
@@ -68,7 +67,7 @@ impl<'a> Columns<'a> {
         if let Event::Denial(Denial { call, action }) = &key.event {
             columns.event = "denial";
             columns.arch = call.arch.0;
-            columns.action = codec::action_word(*action);
+            columns.action = action.to_string();
             match &call.id {
                 CallId::Number(number) => columns.call_number = i64::from(*number),
                 CallId::Name(name) => columns.call_name = word(name),
@@ -130,7 +129,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Incident> {
                 Ok(number) => CallId::Number(number),
                 Err(_) => CallId::Name(words(row, 5)?),
             };
-            let action = codec::action_from_word(&text(row, 6)?).ok_or_else(|| strange(6))?;
+            let action = text(row, 6)?.parse().map_err(|_| strange(6))?;
             Event::Denial(Denial { call: Call { arch: Arch(row.get(3)?), id }, action })
         }
         "silent-death" => Event::SilentDeath,
@@ -138,7 +137,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Incident> {
     };
     let rung = match &*text(row, 8)? {
         "" => None,
-        word => Some(codec::rung_from_word(word).ok_or_else(|| strange(8))?),
+        word => Some(word.parse().map_err(|_| strange(8))?),
     };
     let count: i64 = row.get(9)?;
     Ok(Incident {
@@ -163,7 +162,7 @@ pub(super) fn unit(row: &Row<'_>, manager: usize, name: usize) -> rusqlite::Resu
     if word.is_empty() {
         return Ok(None);
     }
-    let manager: Manager = codec::manager_from_word(&word).ok_or_else(|| strange(manager))?;
+    let manager: Manager = word.parse().map_err(|_| strange(manager))?;
     let name = text(row, name)?.parse().map_err(|_| strange(name))?;
     Ok(Some(Unit { manager, name }))
 }
