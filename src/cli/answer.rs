@@ -20,6 +20,9 @@ pub const SCHEMA: u32 = 1;
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: u32,
+    /// Where a demonstration's record came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub demo: Option<Demo>,
     /// One answer per unit, newest denial first.
     pub units: Vec<Answer>,
     /// What was read, for a log.
@@ -27,6 +30,17 @@ pub struct Report {
     pub log: Option<LogTally>,
     /// What limits the answer as a whole.
     pub notes: Vec<String>,
+}
+
+/// Where a demonstration's record came from.
+#[derive(Debug, Serialize)]
+pub struct Demo {
+    /// `kernel`, a moment ago on this machine, or `bundled`.
+    pub source: &'static str,
+    /// What was done, in plain words.
+    pub words: String,
+    /// The unit file that the case is about.
+    pub unit_file: String,
 }
 
 /// What a log held.
@@ -231,7 +245,9 @@ impl DenialView {
             event: if denial.is_some() { "denial" } else { "silent-death" },
             call: denial.map(|denial| denial.call.to_string()),
             number: denial.and_then(|denial| denial.call.number()),
-            arch: denial.map(|denial| denial.call.abi().map_or_else(|| denial.call.arch.to_string(), |abi| abi.name().to_owned())),
+            arch: denial.map(|denial| {
+                denial.call.abi().map_or_else(|| denial.call.arch.to_string(), |abi| abi.name().to_owned())
+            }),
             groups: finding.groups.iter().map(ToString::to_string).collect(),
             action: denial.map(|denial| denial.action.to_string()),
             outcome: denial.map_or("was killed by SIGSYS", |denial| outcome(denial.action)).to_owned(),
@@ -286,9 +302,11 @@ impl CauseView {
                 let words = format!("possibly the unit's {names}: that depends on arguments, which no record tells");
                 ("perhaps-unit", words, listed(by))
             }
-            Cause::Logged { by: Some(by) } => {
-                ("logged", "the unit's SystemCallLog= lists it; the call was made".to_owned(), vec![DirectiveView::new(by)])
-            }
+            Cause::Logged { by: Some(by) } => (
+                "logged",
+                "the unit's SystemCallLog= lists it; the call was made".to_owned(),
+                vec![DirectiveView::new(by)],
+            ),
             Cause::Logged { by: None } => (
                 "logged",
                 "a filter logs it, but the unit's SystemCallLog= does not list it; the call was made".to_owned(),
@@ -323,16 +341,20 @@ fn elsewhere_words(elsewhere: Elsewhere, call: &str) -> String {
             "not the unit's settings as they are now: they permit {call}. Either they were changed since, and the \
              next start is under the new ones, or it was the program's own sandbox; more SystemCallFilter= would not help"
         ),
-        Elsewhere::Stronger => "not the unit's settings as they are now: they would refuse it with an error at most. Either \
+        Elsewhere::Stronger => {
+            "not the unit's settings as they are now: they would refuse it with an error at most. Either \
              they were changed since, or it was the program's own sandbox"
-            .to_owned(),
+                .to_owned()
+        }
     }
 }
 
 fn unread_words(finding: &Finding) -> String {
     use crate::audit::Action;
     let guess = match denied(&finding.incident).map(|denial| denial.action) {
-        Some(Action::KillProcess | Action::Kill) => "SystemCallFilter= kills like this, and so do programs' own sandboxes",
+        Some(Action::KillProcess | Action::Kill) => {
+            "SystemCallFilter= kills like this, and so do programs' own sandboxes"
+        }
         Some(Action::KillThread) => "SystemCallArchitectures= kills like this, and so do programs' own sandboxes",
         _ => "several directives refuse calls like this, and so do programs' own sandboxes",
     };
@@ -388,9 +410,10 @@ fn unproven(findings: &[Finding], unit: Option<&Unit>, groups: &Groups) -> Optio
     names.dedup();
     let first = names.first()?;
     let mut lines = vec![format!("SystemCallFilter={}", names.join(" "))];
-    let wider = groups.containing(first).into_iter().find(|group| {
-        groups.calls(group).is_some_and(|calls| names.iter().all(|name| calls.contains(*name)))
-    });
+    let wider = groups
+        .containing(first)
+        .into_iter()
+        .find(|group| groups.calls(group).is_some_and(|calls| names.iter().all(|name| calls.contains(*name))));
     lines.extend(wider.map(|group| format!("SystemCallFilter={group}")));
     let how = if unit.is_some() { "--root DIR, or / for this machine" } else { "--unit UNIT and --root DIR" };
     let why = format!(
@@ -406,10 +429,11 @@ fn commands(unit: &Unit) -> Vec<String> {
 }
 
 impl Clock {
-    fn show(&self, moment: &Moment) -> Option<String> {
+    /// Local time, as the screen shows it.
+    pub(super) fn show(&self, moment: &Moment) -> Option<String> {
         match moment {
             Moment::At(millis) => {
-                let zoned = Timestamp::from_millisecond(*millis).ok()?.to_zoned(self.zone.clone());
+                let zoned = Timestamp::from_millisecond(*millis).ok()?.to_zoned_datetime(self.zone.clone());
                 Some(zoned.strftime("%Y-%m-%d %H:%M:%S").to_string())
             }
             Moment::Said(text) => Some(escape(text.as_bytes())),
@@ -417,12 +441,14 @@ impl Clock {
         }
     }
 
-    fn ago(&self, moment: &Moment) -> Option<String> {
+    /// How long ago.
+    pub(super) fn ago(&self, moment: &Moment) -> Option<String> {
         let Moment::At(millis) = moment else { return None };
         let seconds = self.now?.as_second() - millis / 1000;
         let (amount, unit) = match seconds {
-            ..0 => return None,
-            0..60 => (seconds, "second"),
+            ..-60 => return None,
+            -60..1 => return Some("just now".to_owned()),
+            1..60 => (seconds, "second"),
             60..3600 => (seconds / 60, "minute"),
             3600..86400 => (seconds / 3600, "hour"),
             _ => (seconds / 86400, "day"),
@@ -446,7 +472,12 @@ pub(super) fn shown_path(path: &Path) -> String {
 }
 
 pub(super) fn calls(count: usize) -> String {
-    format!("{count} call{}", if count == 1 { "" } else { "s" })
+    plural(count as u64, "call")
+}
+
+/// `1 call`, `2 calls`.
+pub(super) fn plural(count: u64, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
 /// `a`, `a and b`, `a, b and c`.
@@ -458,4 +489,3 @@ pub(super) fn join(words: impl Iterator<Item = String>) -> String {
         Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
     }
 }
-

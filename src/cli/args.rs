@@ -10,7 +10,7 @@ pub const STATE_DIR: &str = "/var/lib/harden-why";
 
 /// Why did systemd's hardening deny my service a system call, and what to change?
 #[derive(Debug, Parser)]
-#[command(name = "harden-why", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(name = "harden-why", version, max_term_width = 100, subcommand_precedence_over_arg = true)]
 #[command(after_help = "Without UNIT and command, lists the units with denials, newest first.\n\n\
     Exit status: 0 there are denials (or the command succeeded), 1 none are known, 2 no answer was possible.")]
 pub struct Cli {
@@ -76,6 +76,14 @@ pub struct Units {
     /// Only denials since TIME: "2026-11-23 14:00", "today", "2h ago"
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
+}
+
+impl Units {
+    /// Whether nothing of it was given.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.units.is_empty() && !self.system && !self.user && self.since.is_none()
+    }
 }
 
 /// The verbs.

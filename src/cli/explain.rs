@@ -3,13 +3,15 @@
 use super::answer::{Answer, Clock, LogTally, Report, SCHEMA, shown_path};
 use super::situation;
 use crate::diagnosis::diagnose;
-use crate::host::log::LogHost;
+use crate::host::{groups, log::LogHost};
 use crate::incidents::{Change, Incident, Moment};
 use crate::intake::log_file::{self, Tally};
 use crate::pipeline::{Pipeline, Sighted};
+use crate::policy::unit_file::shown;
 use crate::syscalls::Groups;
 use crate::units::{Unit, UnitName};
 use anyhow::Context as _;
+use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -20,18 +22,37 @@ const MOST_INCIDENTS: usize = 100_000;
 
 /// What is asked of a log.
 #[derive(Debug)]
-pub struct Question {
+pub(super) struct Question {
     /// Where unit files are read.
-    pub root: Option<PathBuf>,
+    pub(super) root: Option<PathBuf>,
     /// The unit, where the person knows it.
-    pub unit: Option<UnitName>,
+    pub(super) unit: Option<UnitName>,
+}
+
+/// The verb, from its arguments.
+///
+/// # Errors
+/// No unit's name, a log that cannot be read, or a root that is none.
+pub(super) fn run(root: Option<&Path>, unit: Option<&str>, file: &Path) -> anyhow::Result<Report> {
+    let unit = unit.map(|name| UnitName::from_user(name).with_context(|| format!("{} is no unit", shown(name))));
+    let question = Question { root: root.map(Path::to_owned), unit: unit.transpose()? };
+    let mut log = open(file)?;
+    let loaded = groups::load();
+    let mut report = explain(&mut *log, &question, &loaded.groups, &clock())?;
+    report.notes.extend(super::units::groups_note(&loaded));
+    Ok(report)
+}
+
+/// A log may be old and from elsewhere: ages mean nothing.
+pub(super) fn clock() -> Clock {
+    Clock { now: None, zone: TimeZone::system() }
 }
 
 /// Opens a log, or standard input for `-`.
 ///
 /// # Errors
 /// Names the file.
-pub fn open(file: &Path) -> anyhow::Result<Box<dyn Read>> {
+fn open(file: &Path) -> anyhow::Result<Box<dyn Read>> {
     if file == Path::new("-") {
         return Ok(Box::new(std::io::stdin().lock()));
     }
@@ -45,7 +66,12 @@ pub fn open(file: &Path) -> anyhow::Result<Box<dyn Read>> {
 ///
 /// # Errors
 /// Those of reading the log, and a root that is none.
-pub fn explain(log: &mut dyn Read, question: &Question, groups: &Groups, clock: &Clock) -> anyhow::Result<Report> {
+pub(super) fn explain(
+    log: &mut dyn Read,
+    question: &Question,
+    groups: &Groups,
+    clock: &Clock,
+) -> anyhow::Result<Report> {
     if let Some(root) = &question.root {
         anyhow::ensure!(root.is_dir(), "{} is no directory to read unit files below", shown_path(root));
     }
@@ -64,10 +90,16 @@ pub fn explain(log: &mut dyn Read, question: &Question, groups: &Groups, clock: 
         .into_iter()
         .map(|(unit, incidents)| answer(unit.as_ref(), incidents, question, groups, clock))
         .collect();
-    Ok(Report { schema: SCHEMA, units, log: Some(shown(&tally, given_way)), notes: Vec::new() })
+    Ok(Report { schema: SCHEMA, demo: None, units, log: Some(counted(&tally, given_way)), notes: Vec::new() })
 }
 
-fn answer(unit: Option<&Unit>, incidents: Vec<Incident>, question: &Question, groups: &Groups, clock: &Clock) -> Answer {
+fn answer(
+    unit: Option<&Unit>,
+    incidents: Vec<Incident>,
+    question: &Question,
+    groups: &Groups,
+    clock: &Clock,
+) -> Answer {
     let known = unit.zip(question.root.as_deref()).map(|(unit, root)| situation::from_files(root, unit, None, groups));
     let (situation, notes) = known.map_or((None, Vec::new()), |known| (known.situation, known.notes));
     let diagnosis = diagnose(incidents, situation.as_ref(), groups);
@@ -76,7 +108,7 @@ fn answer(unit: Option<&Unit>, incidents: Vec<Incident>, question: &Question, gr
 
 /// Incidents by unit, the one with the newest first, and newest first in each.
 #[must_use]
-pub fn by_unit(mut incidents: Vec<Incident>) -> Vec<(Option<Unit>, Vec<Incident>)> {
+pub(super) fn by_unit(mut incidents: Vec<Incident>) -> Vec<(Option<Unit>, Vec<Incident>)> {
     // The key settles what was seen at the same moment, or at none that can be compared.
     incidents.sort_by(|one, other| newest(other).cmp(&newest(one)).then_with(|| one.key.cmp(&other.key)));
     let mut order: Vec<Option<Unit>> = Vec::new();
@@ -98,7 +130,7 @@ fn newest(incident: &Incident) -> Option<i64> {
     }
 }
 
-fn shown(tally: &Tally, given_way: u64) -> LogTally {
+fn counted(tally: &Tally, given_way: u64) -> LogTally {
     LogTally {
         lines: tally.lines,
         records: tally.records,

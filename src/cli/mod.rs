@@ -1,3 +1,111 @@
 //! What a person at the terminal asks, and the answer.
+//!
+//! Each verb makes a value that holds all it has to say; that is printed as a page or as JSON.
 
+pub mod answer;
 pub mod args;
+mod demo;
+mod explain;
+mod overview;
+mod page;
+mod render;
+mod since;
+mod situation;
+mod source;
+mod status;
+mod syscall;
+mod units;
+
+use anstream::{AutoStream, ColorChoice};
+use answer::Clock;
+use args::{Cli, Command, Common, When};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ZonedDateTime};
+use serde::Serialize;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// What a verb has to say.
+trait Reply: Serialize {
+    /// As a screen, with colours that a pipe leaves out.
+    fn page(&self) -> String;
+
+    /// Whether there was anything to report: the exit status.
+    fn found(&self) -> bool;
+}
+
+/// Answers, and says with which status to exit: 0 there was something to report, 1 there was nothing,
+/// 2 no answer was possible.
+#[must_use]
+pub fn run(cli: &Cli) -> ExitCode {
+    let color = match cli.common.color {
+        When::Auto => ColorChoice::Auto,
+        When::Always => ColorChoice::Always,
+        When::Never => ColorChoice::Never,
+    };
+    match answer(cli, color) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        // Who reads us has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut out = AutoStream::new(io::stderr(), color);
+            // There is nobody left to tell that it cannot be told.
+            let _ = writeln!(out, "{} {error:#}", page::styled(page::BAD, "harden-why:"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
+    let common = &cli.common;
+    anyhow::ensure!(
+        cli.command.is_none() || cli.units.is_empty(),
+        "units and their options do not go with a command; a unit of a command's name needs its suffix (status.service)"
+    );
+    match &cli.command {
+        None if cli.units.units.is_empty() => say(common, color, &waiting(overview::overview(cli, &clock()))?),
+        None => say(common, color, &waiting(units::answer(cli, &clock()))?),
+        Some(Command::Explain { root, unit, file }) => {
+            say(common, color, &explain::run(root.as_deref(), unit.as_deref(), file)?)
+        }
+        Some(Command::Syscall { call, arch }) => say(common, color, &syscall::look_up(call, arch.as_deref())?),
+        Some(Command::Status) => say(common, color, &waiting(status::ask(common, &clock()))?),
+        Some(Command::Demo) => say(common, color, &demo::run(&clock())?),
+        Some(Command::DemoVictim { unit_file }) => Err(demo::be_victim(unit_file)),
+    }
+}
+
+/// Prints a reply; whether there was anything to report.
+fn say(common: &Common, color: ColorChoice, reply: &impl Reply) -> anyhow::Result<bool> {
+    let mut out = AutoStream::new(io::stdout(), color);
+    if common.json {
+        let mut json = serde_json::to_string_pretty(reply)?;
+        json.push('\n');
+        out.write_all(json.as_bytes())?;
+    } else {
+        out.write_all(reply.page().as_bytes())?;
+    }
+    out.flush()?;
+    Ok(reply.found())
+}
+
+/// Runs what has to wait for others.
+fn waiting<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?.block_on(future)
+}
+
+/// Here and now.
+fn clock() -> Clock {
+    Clock { now: Some(Timestamp::now()), zone: TimeZone::system() }
+}
+
+/// The moment `--since` means.
+fn since(text: Option<&str>, clock: &Clock) -> anyhow::Result<Option<i64>> {
+    let now: ZonedDateTime = clock.now.unwrap_or_else(Timestamp::now).to_zoned_datetime(clock.zone.clone());
+    Ok(text.map(|text| since::parse(text, &now)).transpose()?)
+}

@@ -45,6 +45,13 @@ impl Page {
         }
     }
 
+    /// A paragraph behind a label, as wide as that indented.
+    pub(super) fn item(&mut self, label: &str, text: &str) {
+        for line in wrapped(text, label, &" ".repeat(label.len())) {
+            self.line(line);
+        }
+    }
+
     /// A field: a label, and text beside it.
     pub(super) fn field(&mut self, label: &str, text: &str) {
         let (first, rest) = (format!("  {label:<width$}", width = INDENT - 2), " ".repeat(INDENT));

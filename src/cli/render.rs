@@ -1,15 +1,33 @@
 //! The answer as a screen: what, who, why, what to do.
 
-use super::answer::{Answer, CauseView, DenialView, DirectiveView, LogTally, RemedyView, Report, Unproven, calls};
+use super::Reply;
+use super::answer::{Answer, CauseView, DenialView, DirectiveView, LogTally, RemedyView, Report, Unproven, plural};
 use super::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
+use crate::units::Manager;
 
 /// How many opened calls are named.
 const NAMED: usize = 8;
 
-/// The whole report.
-#[must_use]
-pub(super) fn report(report: &Report) -> String {
+impl Reply for Report {
+    fn page(&self) -> String {
+        report(self)
+    }
+
+    fn found(&self) -> bool {
+        self.units.iter().any(|answer| !answer.denials.is_empty())
+    }
+}
+
+fn report(report: &Report) -> String {
     let mut page = Page::default();
+    if let Some(demo) = &report.demo {
+        page.paragraph(0, &demo.words);
+        page.gap();
+        page.line("The unit file:");
+        for line in demo.unit_file.lines() {
+            page.line(format_args!("  {}", styled(DIM, line)));
+        }
+    }
     for answer in &report.units {
         page.gap();
         render_answer(&mut page, answer);
@@ -25,14 +43,17 @@ pub(super) fn report(report: &Report) -> String {
 fn render_answer(page: &mut Page, answer: &Answer) {
     match (&answer.unit, &answer.manager) {
         (Some(unit), Some(manager)) => {
-            let whose = match manager.strip_prefix("user:") {
-                Some(uid) if uid.parse() == Ok(u32::MAX) => "user manager".to_owned(),
-                Some(uid) => format!("user manager of uid {uid}"),
-                None => "system manager".to_owned(),
-            };
-            page.line(format_args!("{} {}", styled(BOLD, unit), styled(DIM, format_args!("({whose})"))));
+            page.line(format_args!("{} {}", styled(BOLD, unit), styled(DIM, format_args!("({})", whose(manager)))));
         }
-        _ => page.line(format_args!("{} {}", styled(BOLD, "unit unknown"), styled(DIM, "(nothing told whose process it was)"))),
+        (Some(unit), None) => page.line(styled(BOLD, unit)),
+        _ => page.line(format_args!(
+            "{} {}",
+            styled(BOLD, "unit unknown"),
+            styled(DIM, "(nothing told whose process it was)")
+        )),
+    }
+    if answer.denials.is_empty() {
+        page.line("  No denials of it are known.");
     }
     for denial in &answer.denials {
         page.gap();
@@ -61,7 +82,7 @@ fn render_answer(page: &mut Page, answer: &Answer) {
 fn render_denial(page: &mut Page, denial: &DenialView) {
     let style = if denial.action.as_deref() == Some("log") { WARN } else { BAD };
     let call = denial.call.as_deref().unwrap_or("SIGSYS");
-    let times = if denial.count == 1 { "once".to_owned() } else { format!("{} times", denial.count) };
+    let times = times(denial.count);
     page.line(format_args!("  {}  {}, {times}", styled(style, call), outcome(denial)));
 
     if let Some(arch) = &denial.arch {
@@ -94,6 +115,20 @@ fn render_denial(page: &mut Page, denial: &DenialView) {
     }
 }
 
+/// The manager of a unit, in words.
+pub(super) fn whose(manager: &str) -> String {
+    match manager.strip_prefix("user:") {
+        Some(uid) if uid.parse() == Ok(Manager::SOME_USER) => "user manager".to_owned(),
+        Some(uid) => format!("user manager of uid {uid}"),
+        None => "system manager".to_owned(),
+    }
+}
+
+/// How often, in words.
+pub(super) fn times(count: u64) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}
+
 fn outcome(denial: &DenialView) -> String {
     match denial.action.as_deref() {
         Some(_) => format!("the process {}", denial.outcome),
@@ -119,16 +154,15 @@ fn where_it_stands(directive: &DirectiveView) -> String {
 fn directive_words(directive: &DirectiveView) -> String {
     let effect = match directive.effect.as_deref() {
         None => String::new(),
-        Some("kill") => ", and kills".to_owned(),
-        Some("kill thread") => ", and kills the thread".to_owned(),
-        Some(errno) => format!(", and answers {errno}"),
+        Some("kill") => " kills".to_owned(),
+        Some("kill thread") => " kills the thread".to_owned(),
+        Some(errno) => format!(" answers {errno}"),
     };
-    format!("{}=: {}{effect}", directive.directive, directive.why)
+    format!("{}={effect}: {}", directive.directive, directive.why)
 }
 
 fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
-    let title = format!("{}. {}", styled(BOLD, number), remedy.title);
-    page.paragraph(2, &title);
+    page.item(&format!("  {number}. "), &remedy.title);
     page.line(format_args!("     {}", styled(PLACE, &remedy.path)));
     for line in remedy.content.lines() {
         page.line(format_args!("       {}", styled(GOOD, line)));
@@ -147,7 +181,7 @@ fn named(opens: &[String]) -> Option<String> {
     match (shown, rest) {
         ([], _) => None,
         (shown, []) => Some(shown.join(", ")),
-        (shown, rest) => Some(format!("{} and {}", shown.join(", "), calls(rest.len()))),
+        (shown, rest) => Some(format!("{} and {} more", shown.join(", "), rest.len())),
     }
 }
 
@@ -166,17 +200,23 @@ fn tally(page: &mut Page, log: &LogTally) {
         .map(|(count, what)| format!("{count} {what}"))
         .collect::<Vec<_>>();
     let skipped = if skipped.is_empty() { String::new() } else { format!("; skipped {}", skipped.join(", ")) };
-    let plural = |count, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
-    page.paragraph(0, &format!("Read {}: {}{skipped}.", plural(log.lines, "line"), plural(log.records, "SECCOMP record")));
+    page.paragraph(
+        0,
+        &format!("Read {}: {}{skipped}.", plural(log.lines, "line"), plural(log.records, "SECCOMP record")),
+    );
     for complaint in &log.complaints {
         page.paragraph(2, complaint);
     }
     if log.given_way > 0 {
-        page.paragraph(0, &format!("{} were forgotten: the log holds too many different denials.", plural(log.given_way, "record")));
+        page.paragraph(
+            0,
+            &format!("{} were forgotten: the log holds too many different denials.", plural(log.given_way, "record")),
+        );
     }
 }
 
-fn notes(page: &mut Page, notes: &[String]) {
+/// Notes below an answer.
+pub(super) fn notes(page: &mut Page, notes: &[String]) {
     if notes.is_empty() {
         return;
     }

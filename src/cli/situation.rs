@@ -9,23 +9,23 @@ use crate::units::{Manager, Unit};
 use std::path::{Path, PathBuf};
 
 /// The drop-in a remedy goes into: sorts behind nearly everything, and says whose it is.
-pub const DROP_IN: &str = "zz-harden-why.conf";
+pub(super) const DROP_IN: &str = "zz-harden-why.conf";
 
 /// How many notes about files are shown.
 const MOST_NOTES: usize = 8;
 
 /// What could be learned of a unit.
 #[derive(Debug)]
-pub struct Known {
+pub(super) struct Known {
     /// Its settings, where there are any to be read.
-    pub situation: Option<Situation>,
+    pub(super) situation: Option<Situation>,
     /// What was odd.
-    pub notes: Vec<String>,
+    pub(super) notes: Vec<String>,
 }
 
 /// From the files below a root alone.
 #[must_use]
-pub fn from_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: &Groups) -> Known {
+pub(super) fn from_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: &Groups) -> Known {
     let loaded = unit_files::load(root, unit, home);
     if loaded.files.fragment.is_none() && loaded.files.dropins.is_empty() {
         let mut notes = shown(&loaded);
@@ -38,7 +38,7 @@ pub fn from_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: &Groups
 
 /// From the unit's running manager and the files it names; from this machine's files where it does
 /// not answer.
-pub async fn live(managers: &Managers, unit: &Unit, groups: &Groups) -> Known {
+pub(super) async fn live(managers: &Managers, unit: &Unit, groups: &Groups) -> Known {
     let home = match unit.manager {
         Manager::System => PathBuf::new(),
         Manager::User(uid) => home_of_uid(uid),
@@ -64,12 +64,27 @@ pub async fn live(managers: &Managers, unit: &Unit, groups: &Groups) -> Known {
     }
 }
 
+/// What a unit's settings keep from being seen: calls refused with an error leave no record.
+pub(super) fn silence(situation: &Situation) -> Option<String> {
+    let names =
+        super::answer::join(situation.policy.refusing().into_iter().map(|directive| format!("{}=", directive.key())));
+    (!names.is_empty()).then(|| {
+        format!(
+            "the unit's {names} can refuse calls with an error, and of those systemd lets the kernel write no record: \
+             they are not seen here"
+        )
+    })
+}
+
 fn known(loaded: Loaded, unit: &Unit, home: &Path, groups: &Groups, facts: Option<&UnitFacts>) -> Known {
     let mut notes = shown(&loaded);
     let mut policy = Policy::new(loaded.settings, Abi::native(), groups);
     if let Some(facts) = facts {
         if facts.need_daemon_reload {
-            notes.push("its files changed since systemd read them; the answer is about the files (systemctl daemon-reload)".to_owned());
+            notes.push(
+                "its files changed since systemd read them; the answer is about the files (systemctl daemon-reload)"
+                    .to_owned(),
+            );
         } else {
             policy = reconcile(policy, facts, groups, &mut notes);
         }
@@ -95,7 +110,10 @@ fn reconcile(policy: Policy, facts: &UnitFacts, groups: &Groups, notes: &mut Vec
             }
         },
         (_, held) => {
-            notes.push("systemd holds another SystemCallFilter= than the unit's files say; the answer is about what it holds".to_owned());
+            notes.push(
+                "systemd holds another SystemCallFilter= than the unit's files say; the answer is about what it holds"
+                    .to_owned(),
+            );
             policy.in_force(held)
         }
     }
@@ -117,7 +135,8 @@ fn shown(loaded: &Loaded) -> Vec<String> {
 /// The home a user's unit was found below.
 fn home_of(loaded: &Loaded) -> PathBuf {
     let first = loaded.files.fragment.iter().chain(&loaded.files.dropins).next();
-    let home = first.and_then(|path| path.ancestors().find(|above| above.ends_with(".config") || above.ends_with(".local")));
+    let home =
+        first.and_then(|path| path.ancestors().find(|above| above.ends_with(".config") || above.ends_with(".local")));
     home.and_then(Path::parent).map_or_else(|| PathBuf::from("~"), Path::to_owned)
 }
 

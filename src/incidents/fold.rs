@@ -87,6 +87,12 @@ impl Fold {
         Folded::First
     }
 
+    /// Whether nothing was seen.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     /// Whether the next new incident makes an old one give way.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -7,7 +7,7 @@ use crate::audit::record::SECCOMP;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_AUDIT};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// `AUDIT_NLGRP_READLOG` (`linux/audit.h`).
@@ -127,6 +127,12 @@ impl AuditSocket {
             return Ok(Some(Message::Foreign));
         }
         Ok(Some(open_envelope(&self.buffer)))
+    }
+}
+
+impl AsFd for AuditSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -211,6 +211,18 @@ impl SyscallFilter {
         &self.list.notes
     }
 
+    /// Whether it answers any call with an error rather than death.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        let is_errno = |effect: Effect| matches!(effect, Effect::Errno(_));
+        let mut listed = self.list.entries.values().map(|entry| entry.effect);
+        let by_default = is_errno(self.default.effect);
+        match self.mode() {
+            Mode::Allow => by_default || listed.any(|effect| effect.is_some_and(is_errno)),
+            Mode::Deny => listed.any(|effect| effect.map_or(by_default, is_errno)),
+        }
+    }
+
     /// Whether a call passes.
     #[must_use]
     pub fn permits(&self, call: &str) -> bool {

@@ -7,7 +7,7 @@ use super::settings::Settings;
 use super::syscall_filter::{Reason, SyscallFilter};
 use super::unit_file::{Note, Origin};
 use crate::syscalls::{Abi, Calls, Groups};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -176,6 +176,22 @@ impl Policy {
             None if !possible.is_empty() => Verdict::Possible { by: possible },
             None => self.logged(call).map_or(Verdict::Permitted, |by| Verdict::LogOnly { by }),
         }
+    }
+
+    /// The directives that refuse some call with an error rather than kill, in order.
+    #[must_use]
+    pub fn refusing(&self) -> Vec<Directive> {
+        let is_errno = |effect: Option<Effect>| matches!(effect, Some(Effect::Errno(_)));
+        let rules =
+            RULES.iter().filter_map(|rule| Some(self.by_rule(rule, "")?.0)).filter(|cause| is_errno(cause.effect));
+        let families = self.settings.families().filter(|families| families.restricts());
+        let filter = self.filter.as_ref().filter(|filter| filter.refuses());
+        let found: BTreeSet<Directive> = rules
+            .map(|cause| cause.directive)
+            .chain(families.map(|_| Directive::RestrictAddressFamilies))
+            .chain(filter.map(|_| Directive::SystemCallFilter))
+            .collect();
+        found.into_iter().collect()
     }
 
     /// Every directive that denies the call, and whether it does so whatever the arguments.
@@ -434,6 +450,17 @@ mod tests {
         assert!(lifted("SystemCallFilter=read", "read"));
         assert!(!lifted("SystemCallFilter=socket", "read"));
         assert!(lifted("ProtectClock=no", "settimeofday"));
+    }
+
+    #[test]
+    fn what_refuses_with_an_error_is_named() {
+        let refusing = |text: &str| -> Vec<&str> { policy(text).refusing().into_iter().map(Directive::key).collect() };
+        assert!(refusing("SystemCallFilter=read\nSystemCallArchitectures=native\nSystemCallLog=read").is_empty());
+        assert_eq!(refusing("SystemCallFilter=read\nSystemCallErrorNumber=EPERM"), ["SystemCallFilter"]);
+        assert_eq!(refusing("SystemCallFilter=~read:EPERM socket"), ["SystemCallFilter"]);
+        assert_eq!(refusing("SystemCallErrorNumber=EPERM\nSystemCallFilter=~read:kill"), Vec::<&str>::new());
+        assert_eq!(refusing("DynamicUser=yes\nRestrictNamespaces=no"), ["DynamicUser"]);
+        assert_eq!(refusing("ProtectClock=yes\nRestrictAddressFamilies=AF_UNIX").len(), 2);
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Rung {
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Told => "your word: the unit was given",
+            Self::Told => "what you said",
             Self::OwnCgroup => "its own cgroup",
             Self::MainProcess => "its pid, which systemd remembers as the unit's main process",
             Self::ControlProcess => "its pid, which systemd remembers as one of the unit's commands",

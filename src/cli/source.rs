@@ -1,0 +1,175 @@
+//! Where the incidents of this machine are asked for: the daemon, or its store.
+
+use super::args::{Common, STATE_DIR};
+use crate::audit::text::escape;
+use crate::incidents::{Incident, Query, Store, StoreError, Stored, UnitSummary};
+use crate::outlet::address::BusAddress;
+use crate::outlet::client::HardenWhyProxy;
+use crate::outlet::wire::{BusError, MAX_INCIDENTS, Status};
+use crate::units::{Manager, UnitName};
+use anyhow::Context as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long the daemon is waited for; the bus may have to start it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The most incidents of one unit that are answered for.
+const MOST_INCIDENTS: usize = 5_000;
+
+/// The daemon or its store.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// On the bus.
+    Daemon(HardenWhyProxy<'static>),
+    /// Read beside the daemon, or without one.
+    Store(Store),
+}
+
+/// What is asked about.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Scope {
+    /// Which managers' units.
+    pub(super) managers: Managers,
+    /// Only what was seen then or later, in milliseconds since the epoch.
+    pub(super) since: Option<i64>,
+}
+
+/// Which managers' units.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Managers {
+    /// Every manager's.
+    #[default]
+    All,
+    /// The system's.
+    System,
+    /// Users'.
+    Users,
+}
+
+impl Managers {
+    fn include(self, manager: Option<Manager>) -> bool {
+        match self {
+            Self::All => true,
+            Self::System => manager == Some(Manager::System),
+            Self::Users => matches!(manager, Some(Manager::User(_))),
+        }
+    }
+}
+
+impl Source {
+    /// The store in `--state-dir`, or the daemon. Where that does not answer, the store it left behind, with a note.
+    ///
+    /// # Errors
+    /// There is neither; says what to do.
+    pub(super) async fn open(common: &Common) -> anyhow::Result<(Self, Vec<String>)> {
+        if let Some(dir) = &common.state_dir {
+            return Ok((Self::Store(Store::open_read_only(dir)?), Vec::new()));
+        }
+        let error = match daemon(&common.bus).await {
+            Ok(daemon) => return Ok((Self::Daemon(daemon), Vec::new())),
+            Err(error) => error,
+        };
+        if common.bus == BusAddress::System {
+            match Store::open_read_only(Path::new(STATE_DIR)) {
+                Ok(store) => {
+                    let note = format!("harden-whyd does not run ({error}): this is what it stored before");
+                    return Ok((Self::Store(store), vec![note]));
+                }
+                Err(StoreError::Missing { .. } | StoreError::Unreadable { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        anyhow::bail!(
+            "harden-whyd does not answer on the {} bus ({error}): start it (systemctl start harden-whyd), read a store \
+             with --state-dir DIR, or a log with 'harden-why explain FILE'",
+            common.bus
+        )
+    }
+
+    /// Every unit with incidents, newest first.
+    ///
+    /// # Errors
+    /// Those of the daemon or the store.
+    pub(super) async fn units(&self, scope: Scope) -> anyhow::Result<Vec<UnitSummary>> {
+        let units: Vec<UnitSummary> = match self {
+            Self::Daemon(daemon) => {
+                let units = daemon.list_units(scope.since.unwrap_or_default()).await.map_err(explained)?;
+                units.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?
+            }
+            Self::Store(store) => store.units(&Query { since: scope.since, ..Query::default() })?,
+        };
+        let included = |summary: &UnitSummary| scope.managers.include(summary.unit.as_ref().map(|unit| unit.manager));
+        Ok(units.into_iter().filter(included).collect())
+    }
+
+    /// The incidents of units of a name, newest first, and whether those are all.
+    ///
+    /// # Errors
+    /// Those of the daemon or the store.
+    pub(super) async fn incidents(&self, name: &UnitName, scope: Scope) -> anyhow::Result<(Vec<Incident>, bool)> {
+        let mut found = Vec::new();
+        let mut offset = 0;
+        loop {
+            let page = self.page(name, scope.since, offset).await?;
+            let last = page.len() < MAX_INCIDENTS as usize;
+            offset += MAX_INCIDENTS;
+            let incidents = page.into_iter().map(|stored| stored.incident);
+            found
+                .extend(incidents.filter(|one| scope.managers.include(one.key.unit.as_ref().map(|unit| unit.manager))));
+            if last || found.len() >= MOST_INCIDENTS {
+                return Ok((found, last));
+            }
+        }
+    }
+
+    async fn page(&self, name: &UnitName, since: Option<i64>, offset: u32) -> anyhow::Result<Vec<Stored>> {
+        match self {
+            Self::Daemon(daemon) => {
+                let since = since.unwrap_or_default();
+                let page = daemon.list_incidents(name.as_str(), "", since, offset, MAX_INCIDENTS).await;
+                Ok(page.map_err(explained)?.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
+            }
+            Self::Store(store) => {
+                let unit = Some(name.clone());
+                Ok(store.incidents(&Query { unit, since, limit: Some(MAX_INCIDENTS), offset, ..Query::default() })?)
+            }
+        }
+    }
+
+    /// How well the daemon hears; `None` where only its store is read.
+    pub(super) async fn status(&self) -> Option<Status> {
+        match self {
+            Self::Daemon(daemon) => daemon.status().await.ok(),
+            Self::Store(_) => None,
+        }
+    }
+}
+
+/// The daemon, if it answers.
+///
+/// # Errors
+/// There is no such bus, or nobody of that name on it.
+pub(super) async fn daemon(bus: &BusAddress) -> anyhow::Result<HardenWhyProxy<'static>> {
+    let connect = async {
+        let connection = bus.builder().build().await.map_err(|error| explained(error.into()))?;
+        let daemon = HardenWhyProxy::new(&connection).await.map_err(|error| explained(error.into()))?;
+        daemon.status().await.map_err(explained)?;
+        Ok(daemon)
+    };
+    tokio::time::timeout(PATIENCE, connect).await.context("no answer in time")?
+}
+
+/// A D-Bus error as a person reads it; text in it is another process's.
+pub(super) fn explained(error: BusError) -> anyhow::Error {
+    let why = match error {
+        BusError::AccessDenied(why) | BusError::Busy(why) | BusError::InvalidArgument(why) | BusError::Store(why) => {
+            why
+        }
+        BusError::ZBus(zbus::Error::FDO(error)) if matches!(*error, zbus::fdo::Error::ServiceUnknown(_)) => {
+            "it is not running".to_owned()
+        }
+        BusError::ZBus(error) => error.to_string(),
+    };
+    anyhow::anyhow!(escape(why.as_bytes()))
+}

@@ -1,0 +1,137 @@
+//! `status`: whether the daemon listens, what it has seen, and what makes it deaf here.
+
+use super::Reply;
+use super::answer::{Clock, SCHEMA, moment, plural};
+use super::args::Common;
+use super::page::{BAD, BOLD, GOOD, Page, WARN, styled};
+use super::source;
+use crate::audit::text::escape;
+use crate::host::hearing;
+use crate::incidents::Moment;
+use crate::outlet::wire::Status;
+use serde::Serialize;
+use std::path::Path;
+
+/// How well this machine is heard.
+#[derive(Debug, Serialize)]
+pub(super) struct Hearing {
+    schema: u32,
+    /// Whether the daemon runs and listens.
+    listening: bool,
+    /// Since when, RFC 3339.
+    since: Option<String>,
+    /// Its counters; null where it does not answer.
+    counters: Option<Counters>,
+    /// Why the store cannot be written, while it cannot.
+    store_error: Option<String>,
+    /// Why the daemon does not answer.
+    absent: Option<String>,
+    /// What cannot be heard here, a sentence each.
+    limitations: Vec<String>,
+    #[serde(skip)]
+    shown: Option<String>,
+}
+
+/// Counted since the daemon's start.
+#[derive(Debug, Serialize)]
+struct Counters {
+    records: u64,
+    lost: u64,
+    overruns: u64,
+    given_way: u64,
+    ignored: u64,
+    malformed: u64,
+    receive_buffer: u64,
+}
+
+/// Asks the daemon; of a machine without one, what would limit it.
+///
+/// # Errors
+/// None; an absent daemon is the answer.
+#[expect(clippy::unnecessary_wraps, reason = "asked like the other verbs")]
+pub(super) async fn ask(common: &Common, clock: &Clock) -> anyhow::Result<Hearing> {
+    let status = async { source::daemon(&common.bus).await?.status().await.map_err(source::explained) };
+    Ok(match status.await {
+        Ok(status) => Hearing::of(status, clock),
+        Err(error) => Hearing {
+            schema: SCHEMA,
+            listening: false,
+            since: None,
+            counters: None,
+            store_error: None,
+            absent: Some(format!("{error:#}")),
+            limitations: hearing::limitations(Path::new("/")).iter().map(ToString::to_string).collect(),
+            shown: None,
+        },
+    })
+}
+
+impl Hearing {
+    fn of(status: Status, clock: &Clock) -> Self {
+        let since = Moment::At(status.since);
+        Self {
+            schema: SCHEMA,
+            listening: status.listening,
+            since: moment(&since),
+            shown: clock.show(&since),
+            counters: Some(Counters {
+                records: status.records,
+                lost: status.lost,
+                overruns: status.overruns,
+                given_way: status.given_way,
+                ignored: status.ignored,
+                malformed: status.malformed,
+                receive_buffer: status.receive_buffer,
+            }),
+            store_error: status.store_error.map(|error| escape(error.as_bytes())),
+            absent: None,
+            limitations: status.limitations.iter().map(|text| escape(text.as_bytes())).collect(),
+        }
+    }
+}
+
+impl Reply for Hearing {
+    fn page(&self) -> String {
+        let mut page = Page::default();
+        match (&self.absent, self.listening) {
+            (Some(why), _) => {
+                page.line(format_args!("{} does not answer.", styled(BAD, "harden-whyd")));
+                page.field("why", why);
+                page.field("do", "systemctl enable --now harden-whyd");
+            }
+            (None, true) => {
+                let since = self.shown.as_ref().map_or_else(String::new, |since| format!(" since {since}"));
+                page.line(format_args!("{} listens{since}.", styled(GOOD, "harden-whyd")));
+            }
+            (None, false) => page.line(format_args!("{} runs, but hears nothing.", styled(BAD, "harden-whyd"))),
+        }
+        if let Some(counters) = &self.counters {
+            let lost = plural(counters.lost, "audit event");
+            let lost = if counters.lost > 0 { styled(WARN, lost) } else { lost };
+            page.field("seen", &plural(counters.records, "record"));
+            page.field("lost", &format!("{lost}; the receive buffer overran {} times", counters.overruns));
+            page.field("passed", &format!("{} of other types or senders", plural(counters.ignored, "message")));
+            if counters.malformed > 0 {
+                page.field("odd", &format!("{} not understood", plural(counters.malformed, "record")));
+            }
+            if counters.given_way > 0 {
+                page.field("forgot", &plural(counters.given_way, "sighting"));
+            }
+            page.field("buffer", &format!("{} KiB", counters.receive_buffer / 1024));
+        }
+        if let Some(error) = &self.store_error {
+            page.field("store", &styled(BAD, error));
+        }
+        page.gap();
+        page.line(styled(BOLD, "What cannot be heard here"));
+        for limitation in &self.limitations {
+            page.gap();
+            page.paragraph(2, limitation);
+        }
+        page.finish()
+    }
+
+    fn found(&self) -> bool {
+        self.listening
+    }
+}

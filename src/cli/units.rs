@@ -1,0 +1,143 @@
+//! `harden-why UNIT…`: the answer for units of this machine.
+
+use super::answer::{Answer, Clock, Report, SCHEMA};
+use super::args::{Cli, Units};
+use super::explain::by_unit;
+use super::situation::{self, Known};
+use super::source::{self, Scope, Source};
+use crate::diagnosis::diagnose;
+use crate::host::groups;
+use crate::host::systemd::Managers;
+use crate::outlet::address::BusAddress;
+use crate::outlet::wire::Status;
+use crate::syscalls::Groups;
+use crate::units::{Manager, Unit, UnitName};
+use anyhow::Context as _;
+
+/// Where the users' runtime directories are.
+const RUNTIME: &str = "/run/user";
+
+/// Answers for each of the units.
+///
+/// # Errors
+/// A name is none, a time is none, or there is nobody to ask.
+pub(super) async fn answer(cli: &Cli, clock: &Clock) -> anyhow::Result<Report> {
+    let names = cli.units.units.iter().map(|name| {
+        UnitName::from_user(name).with_context(|| format!("{} is no unit", crate::policy::unit_file::shown(name)))
+    });
+    let names: Vec<UnitName> = names.collect::<Result<_, _>>()?;
+    let scope = scope(&cli.units, clock)?;
+    let (source, mut notes) = Source::open(&cli.common).await?;
+    let loaded = groups::load();
+    notes.extend(groups_note(&loaded));
+    if let Some(status) = source.status().await {
+        notes.extend(hearing_notes(&status));
+    }
+    let managers = managers(&cli.common.bus);
+    let mut units = Vec::new();
+    for name in &names {
+        units.extend(of_name(name, scope, &source, &managers, &loaded.groups, clock).await?);
+    }
+    Ok(Report { schema: SCHEMA, demo: None, units, log: None, notes })
+}
+
+/// The answers for every unit of a name: several users can have one.
+async fn of_name(
+    name: &UnitName,
+    scope: Scope,
+    source: &Source,
+    managers: &Managers,
+    groups: &Groups,
+    clock: &Clock,
+) -> anyhow::Result<Vec<Answer>> {
+    let (incidents, all) = source.incidents(name, scope).await?;
+    if incidents.is_empty() {
+        return Ok(vec![none_known(name, scope, managers, groups, clock).await]);
+    }
+    let mut answers = Vec::new();
+    for (unit, incidents) in by_unit(incidents) {
+        let Some(unit) = unit else { continue };
+        let Known { situation, mut notes } = situation::live(managers, &unit, groups).await;
+        if !all {
+            notes.push("there are more denials than are shown here: narrow the question with --since".to_owned());
+        }
+        notes.extend(situation.as_ref().and_then(situation::silence));
+        let diagnosis = diagnose(incidents, situation.as_ref(), groups);
+        answers.push(Answer::new(Some(&unit), &diagnosis, situation.as_ref(), groups, clock, notes));
+    }
+    Ok(answers)
+}
+
+/// The answer where nothing was seen: why that need not mean that nothing was denied.
+async fn none_known(name: &UnitName, scope: Scope, managers: &Managers, groups: &Groups, clock: &Clock) -> Answer {
+    let me = nix::unistd::geteuid();
+    let own = Manager::User(me.as_raw());
+    let candidates = match scope.managers {
+        source::Managers::System => vec![Manager::System],
+        source::Managers::Users => vec![own],
+        source::Managers::All => vec![Manager::System, own],
+    };
+    let mut found = None;
+    for manager in candidates {
+        let unit = Unit { manager, name: name.clone() };
+        let known = situation::live(managers, &unit, groups).await;
+        if known.situation.is_some() {
+            found = Some((unit, known));
+            break;
+        }
+    }
+    let Some((unit, Known { situation, mut notes })) = found else {
+        let notes =
+            vec![format!("no manager asked knows a unit {name}: is the name right? 'harden-why' lists what was seen")];
+        let unit = Unit { manager: Manager::System, name: name.clone() };
+        return Answer {
+            manager: None,
+            ..Answer::new(Some(&unit), &diagnose(Vec::new(), None, groups), None, groups, clock, notes)
+        };
+    };
+    notes.extend(situation.as_ref().and_then(situation::silence));
+    Answer::new(Some(&unit), &diagnose(Vec::new(), None, groups), None, groups, clock, notes)
+}
+
+/// What the options narrow the question to.
+pub(super) fn scope(units: &Units, clock: &Clock) -> anyhow::Result<Scope> {
+    let managers = match (units.system, units.user) {
+        (true, _) => source::Managers::System,
+        (_, true) => source::Managers::Users,
+        _ => source::Managers::All,
+    };
+    Ok(Scope { managers, since: super::since(units.since.as_deref(), clock)? })
+}
+
+/// What keeps the daemon from having seen everything.
+pub(super) fn hearing_notes(status: &Status) -> Vec<String> {
+    let mut notes = Vec::new();
+    if status.lost > 0 {
+        notes.push(format!(
+            "{} audit events were lost since harden-whyd started: there may have been more denials",
+            status.lost
+        ));
+    }
+    if status.given_way > 0 {
+        notes.push(format!("{} sightings were forgotten while the store could not be written", status.given_way));
+    }
+    if let Some(error) = &status.store_error {
+        notes.push(format!("harden-whyd cannot write its store: {}", crate::audit::text::escape(error.as_bytes())));
+    }
+    notes
+}
+
+/// Whose groups these are, where they are not the host's.
+pub(super) fn groups_note(loaded: &groups::LoadedGroups) -> Option<String> {
+    let why = loaded.note.as_ref()?;
+    let crate::syscalls::groups::Source::Embedded(version) = loaded.groups.source() else { return None };
+    Some(format!("the groups of system calls are systemd {version}'s, not this machine's: {why}"))
+}
+
+/// The managers of the machine whose bus was named.
+fn managers(bus: &BusAddress) -> Managers {
+    match bus {
+        BusAddress::Address(address) => Managers::at(address.clone(), RUNTIME),
+        BusAddress::System | BusAddress::Session => Managers::live(),
+    }
+}
