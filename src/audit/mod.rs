@@ -3,6 +3,8 @@
 //! Everything in a record that a process can choose (`comm`, `exe`, the numbers of the
 //! call) is hostile until it went through [`text`].
 
+#![forbid(unsafe_code)]
+
 pub mod parse;
 pub mod record;
 pub mod serials;

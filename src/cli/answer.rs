@@ -2,10 +2,11 @@
 //!
 //! Everything a process, a log or a file chose is escaped here, once; what follows only lays out.
 
-use crate::audit::text::{Escaped, escape};
-use crate::diagnosis::{Cause, Diagnosis, Elsewhere, Finding, Kind, Remedy, Situation, denied, outcome};
-use crate::incidents::{Denial, Incident, Moment};
-use crate::policy;
+mod cause;
+
+use crate::audit::text::escape;
+use crate::diagnosis::{Cause, Diagnosis, Finding, Kind, Remedy, Situation, denied, outcome};
+use crate::incidents::{Incident, Moment};
 use crate::syscalls::Groups;
 use crate::units::{Confidence, Manager, Rung, Unit};
 use jiff::{Timestamp, tz::TimeZone};
@@ -137,6 +138,8 @@ pub struct Times {
     pub last: Option<String>,
     /// How long ago the latest was.
     pub ago: Option<String>,
+    /// The first, to be compared.
+    pub first_millis: Option<i64>,
 }
 
 /// How a unit was found.
@@ -151,7 +154,7 @@ pub struct AttributionView {
 }
 
 /// Why.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct CauseView {
     /// `unit`, `perhaps-unit`, `logged`, `elsewhere`, `settings-changed`, `unread`, `nameless` or `silent`.
     pub kind: &'static str,
@@ -162,7 +165,7 @@ pub struct CauseView {
 }
 
 /// A directive's part.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct DirectiveView {
     /// Its key, e.g. `SystemCallFilter`.
     pub directive: &'static str,
@@ -261,9 +264,14 @@ impl DenialView {
             subject: (!sample.subject.is_empty()).then(|| escape(&sample.subject)),
             ip: format!("{:#x}", sample.ip),
             attribution: rung.map(AttributionView::new),
-            cause: CauseView::new(finding, denial),
+            cause: CauseView::new(finding),
             before_exec: finding.before_exec,
-            times: Times { first: clock.show(first), last: clock.show(last), ago: clock.ago(last) },
+            times: Times {
+                first: clock.show(first),
+                last: clock.show(last),
+                ago: clock.ago(last),
+                first_millis: if let Moment::At(millis) = first { Some(*millis) } else { None },
+            },
         }
     }
 }
@@ -276,100 +284,6 @@ impl AttributionView {
             Confidence::Guess => "guess",
         };
         Self { rung: rung.as_str(), confidence, words: rung.describe() }
-    }
-}
-
-impl CauseView {
-    fn new(finding: &Finding, denial: Option<&Denial>) -> Self {
-        let call = denial.map_or_else(|| "the call".to_owned(), |denial| denial.call.to_string());
-        let listed = |by: &[policy::Cause]| by.iter().map(DirectiveView::new).collect::<Vec<_>>();
-        let (kind, words, directives) = match &finding.cause {
-            Cause::Unit { by, changed, .. } => {
-                let names = join(by.iter().map(|cause| format!("{}=", cause.directive.key())));
-                let verb = if by.len() > 1 { "deny" } else { "denies" };
-                let words = if *changed {
-                    format!(
-                        "the unit's {names} {verb} it, though more strictly than the record says: \
-                         they were changed since"
-                    )
-                } else {
-                    format!("the unit's {names} {verb} it")
-                };
-                (if *changed { "settings-changed" } else { "unit" }, words, listed(by))
-            }
-            Cause::Perhaps { by } => {
-                let names = join(by.iter().map(|cause| format!("{}=", cause.directive.key())));
-                let words = format!("possibly the unit's {names}: that depends on arguments, which no record tells");
-                ("perhaps-unit", words, listed(by))
-            }
-            Cause::Logged { by: Some(by) } => (
-                "logged",
-                "the unit's SystemCallLog= lists it; the call was made".to_owned(),
-                vec![DirectiveView::new(by)],
-            ),
-            Cause::Logged { by: None } => (
-                "logged",
-                "a filter logs it, but the unit's SystemCallLog= does not list it; the call was made".to_owned(),
-                Vec::new(),
-            ),
-            Cause::Elsewhere(elsewhere) => ("elsewhere", elsewhere_words(*elsewhere, &call), Vec::new()),
-            Cause::Unread => ("unread", unread_words(finding), Vec::new()),
-            Cause::Nameless => (
-                "nameless",
-                "no name is known for this number, so no setting of systemd can name it; an allow-list denies it"
-                    .to_owned(),
-                Vec::new(),
-            ),
-            Cause::Silent => (
-                "silent",
-                "not known, since the kernel sent no record: a filter that traps without logging, a signal sent by \
-                 another process (kill -SYS), or audit switched off, excluded by a rule or lost"
-                    .to_owned(),
-                Vec::new(),
-            ),
-        };
-        Self { kind, words, directives }
-    }
-}
-
-fn elsewhere_words(elsewhere: Elsewhere, call: &str) -> String {
-    match elsewhere {
-        Elsewhere::NotSystemdsAction => "not the unit's settings: systemd never acts like this. It was the \
-             program's own sandbox, or a container runtime's; SystemCallFilter= has no part in it"
-            .to_owned(),
-        Elsewhere::Permitted => format!(
-            "not the unit's settings as they are now: they permit {call}. Either they were changed since, and the \
-             next start is under the new ones, or it was the program's own sandbox; more SystemCallFilter= would not help"
-        ),
-        Elsewhere::Stronger => {
-            "not the unit's settings as they are now: they would refuse it with an error at most. Either \
-             they were changed since, or it was the program's own sandbox"
-                .to_owned()
-        }
-    }
-}
-
-fn unread_words(finding: &Finding) -> String {
-    use crate::audit::Action;
-    let guess = match denied(&finding.incident).map(|denial| denial.action) {
-        Some(Action::KillProcess | Action::Kill) => {
-            "SystemCallFilter= kills like this, and so do programs' own sandboxes"
-        }
-        Some(Action::KillThread) => "SystemCallArchitectures= kills like this, and so do programs' own sandboxes",
-        _ => "several directives refuse calls like this, and so do programs' own sandboxes",
-    };
-    format!("not known, since the unit's settings were not read; {guess}")
-}
-
-impl DirectiveView {
-    fn new(cause: &policy::Cause) -> Self {
-        Self {
-            directive: cause.directive.key(),
-            file: cause.origin.as_ref().map(|origin| shown_path(&origin.path)),
-            line: cause.origin.as_ref().map(|origin| origin.line),
-            effect: cause.effect.map(|effect| effect.to_string()),
-            why: Escaped(cause.why.to_string().as_bytes()).to_string(),
-        }
     }
 }
 

@@ -99,6 +99,10 @@ pub enum Command {
         #[arg(long, value_name = "UNIT")]
         unit: Option<String>,
 
+        /// Take the groups from FILE, which holds what 'systemd-analyze syscall-filter' printed where the log is from
+        #[arg(long, value_name = "FILE")]
+        groups: Option<PathBuf>,
+
         /// The log; - for standard input
         #[arg(value_name = "FILE")]
         file: PathBuf,

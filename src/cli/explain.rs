@@ -3,7 +3,8 @@
 use super::answer::{Answer, Clock, LogTally, Report, SCHEMA, shown_path};
 use super::situation;
 use crate::diagnosis::diagnose;
-use crate::host::{groups, log::LogHost};
+use crate::host::groups::{self, LoadedGroups};
+use crate::host::log::LogHost;
 use crate::incidents::{Change, Incident, Moment};
 use crate::intake::log_file::{self, Tally};
 use crate::pipeline::{Pipeline, Sighted};
@@ -33,11 +34,22 @@ pub(super) struct Question {
 ///
 /// # Errors
 /// No unit's name, a log that cannot be read, or a root that is none.
-pub(super) fn run(root: Option<&Path>, unit: Option<&str>, file: &Path) -> anyhow::Result<Report> {
+pub(super) fn run(
+    root: Option<&Path>,
+    unit: Option<&str>,
+    listing: Option<&Path>,
+    file: &Path,
+) -> anyhow::Result<Report> {
     let unit = unit.map(|name| UnitName::from_user(name).with_context(|| format!("{} is no unit", shown(name))));
     let question = Question { root: root.map(Path::to_owned), unit: unit.transpose()? };
     let mut log = open(file)?;
-    let loaded = groups::load();
+    let loaded = match listing {
+        Some(listing) => {
+            let cannot = || format!("cannot take groups from {}", shown_path(listing));
+            LoadedGroups { groups: groups::from_listing(listing).with_context(cannot)?, note: None }
+        }
+        None => groups::load(),
+    };
     let mut report = explain(&mut *log, &question, &loaded.groups, &clock())?;
     report.notes.extend(super::units::groups_note(&loaded));
     Ok(report)

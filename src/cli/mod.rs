@@ -5,6 +5,7 @@
 pub mod answer;
 pub mod args;
 mod demo;
+mod denials;
 mod explain;
 mod overview;
 mod page;
@@ -70,8 +71,8 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
     match &cli.command {
         None if cli.units.units.is_empty() => say(common, color, &waiting(overview::overview(cli, &clock()))?),
         None => say(common, color, &waiting(units::answer(cli, &clock()))?),
-        Some(Command::Explain { root, unit, file }) => {
-            say(common, color, &explain::run(root.as_deref(), unit.as_deref(), file)?)
+        Some(Command::Explain { root, unit, groups, file }) => {
+            say(common, color, &explain::run(root.as_deref(), unit.as_deref(), groups.as_deref(), file)?)
         }
         Some(Command::Syscall { call, arch }) => say(common, color, &syscall::look_up(call, arch.as_deref())?),
         Some(Command::Status) => say(common, color, &waiting(status::ask(common, &clock()))?),

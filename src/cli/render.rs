@@ -1,8 +1,9 @@
 //! The answer as a screen: what, who, why, what to do.
 
 use super::Reply;
-use super::answer::{Answer, CauseView, DenialView, DirectiveView, LogTally, RemedyView, Report, Unproven, plural};
-use super::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
+use super::answer::{Answer, LogTally, RemedyView, Report, Unproven, plural};
+use super::denials;
+use super::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
 use crate::units::Manager;
 
 /// How many opened calls are named.
@@ -55,10 +56,7 @@ fn render_answer(page: &mut Page, answer: &Answer) {
     if answer.denials.is_empty() {
         page.line("  No denials of it are known.");
     }
-    for denial in &answer.denials {
-        page.gap();
-        render_denial(page, denial);
-    }
+    denials::show(page, &answer.denials);
     if !answer.remedies.is_empty() {
         page.gap();
         page.line(styled(BOLD, "What to do, least privilege first"));
@@ -79,42 +77,6 @@ fn render_answer(page: &mut Page, answer: &Answer) {
     notes(page, &answer.notes);
 }
 
-fn render_denial(page: &mut Page, denial: &DenialView) {
-    let style = if denial.action.as_deref() == Some("log") { WARN } else { BAD };
-    let call = denial.call.as_deref().unwrap_or("SIGSYS");
-    let times = times(denial.count);
-    page.line(format_args!("  {}  {}, {times}", styled(style, call), outcome(denial)));
-
-    if let Some(arch) = &denial.arch {
-        let number = denial.number.map_or_else(String::new, |number| format!(" call {}", number.cast_signed()));
-        let groups = match denial.groups.as_slice() {
-            [] => String::new(),
-            groups => format!(", in {}", groups.join(" ")),
-        };
-        page.field("what", &format!("{arch}{number}{groups}"));
-    }
-    let program = denial.exe.as_deref().unwrap_or("unknown executable");
-    let pid = format!("pid {}", denial.pid);
-    let comm = (!denial.comm.is_empty()).then(|| format!("comm {}", denial.comm));
-    let uid = denial.uid.as_ref().map(|uid| format!("uid {uid}"));
-    let facts: Vec<String> = [Some(program.to_owned()), comm, Some(pid), uid].into_iter().flatten().collect();
-    page.field("who", &facts.join(", "));
-    if let Some(attribution) = &denial.attribution {
-        let style = if attribution.confidence == "certain" { DIM } else { WARN };
-        page.below(styled(style, format_args!("unit found by {}", attribution.words)));
-    }
-    if let Some(last) = &denial.times.last {
-        let ago = denial.times.ago.as_ref().map_or_else(String::new, |ago| format!(", {ago}"));
-        let since = denial.times.first.as_ref().filter(|first| *first != last);
-        let since = since.map_or_else(String::new, |first| format!(", first {first}"));
-        page.field("when", &format!("{last}{ago}{since}"));
-    }
-    render_cause(page, &denial.cause);
-    if denial.before_exec {
-        page.below("It happened in systemd's own code, before the program was executed.");
-    }
-}
-
 /// The manager of a unit, in words.
 pub(super) fn whose(manager: &str) -> String {
     match manager.strip_prefix("user:") {
@@ -127,38 +89,6 @@ pub(super) fn whose(manager: &str) -> String {
 /// How often, in words.
 pub(super) fn times(count: u64) -> String {
     if count == 1 { "once".to_owned() } else { format!("{count} times") }
-}
-
-fn outcome(denial: &DenialView) -> String {
-    match denial.action.as_deref() {
-        Some(_) => format!("the process {}", denial.outcome),
-        None => "killed the process, and the kernel sent no record".to_owned(),
-    }
-}
-
-fn render_cause(page: &mut Page, cause: &CauseView) {
-    page.field("why", &cause.words);
-    for directive in &cause.directives {
-        page.below(where_it_stands(directive));
-        page.paragraph(11, &directive_words(directive));
-    }
-}
-
-fn where_it_stands(directive: &DirectiveView) -> String {
-    match (&directive.file, directive.line) {
-        (Some(file), Some(line)) => styled(PLACE, format_args!("{file}:{line}")),
-        _ => styled(PLACE, format_args!("{}=, as systemd holds it", directive.directive)),
-    }
-}
-
-fn directive_words(directive: &DirectiveView) -> String {
-    let effect = match directive.effect.as_deref() {
-        None => String::new(),
-        Some("kill") => " kills".to_owned(),
-        Some("kill thread") => " kills the thread".to_owned(),
-        Some(errno) => format!(" answers {errno}"),
-    };
-    format!("{}={effect}: {}", directive.directive, directive.why)
 }
 
 fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {

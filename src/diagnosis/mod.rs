@@ -1,6 +1,8 @@
 //! Why a call was denied, and what to change: computed from the incidents and the policy in force
 //! at the time of asking, never stored.
 
+#![forbid(unsafe_code)]
+
 pub mod cause;
 pub mod remedy;
 

@@ -4,6 +4,7 @@
 use crate::syscalls::groups::{Groups, NoGroups, Source, version};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -60,6 +61,23 @@ pub fn load() -> LoadedGroups {
 #[must_use]
 pub fn load_from(program: &Path, patience: Duration) -> LoadedGroups {
     or_embedded(ask(program, patience))
+}
+
+/// The groups in a file that holds what `systemd-analyze syscall-filter` printed. A first line like
+/// `# systemd 252 (252.39-1)` tells of which systemd.
+///
+/// # Errors
+/// The file cannot be read, is too large or holds no group.
+pub fn from_listing(file: &Path) -> io::Result<Groups> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(MOST as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > MOST {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than a listing can be"));
+    }
+    let listing = String::from_utf8_lossy(&bytes);
+    let stated = listing.strip_prefix("# ").and_then(version).unwrap_or("of unknown version");
+    Groups::parse(&listing, Source::Host(stated.into()))
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 fn or_embedded(asked: Result<Groups, LoadError>) -> LoadedGroups {
@@ -209,6 +227,16 @@ mod tests {
         assert_embedded(&load_from_script("head -c 9999 /dev/urandom", PATIENCE), "version");
         assert_embedded(&load_from_script(&format!("{VERSION}; head -c 99999 /dev/zero"), PATIENCE), "no group");
         assert_embedded(&load_from_script(&format!("{VERSION}; echo @clock; exit 3"), PATIENCE), "exit status: 3");
+    }
+
+    #[test]
+    fn groups_are_taken_from_a_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "# systemd 252 (252.39-1)\n@clock\n    stime\n").unwrap();
+        assert_eq!(from_listing(file.path()).unwrap().source(), &Source::Host("252.39-1".into()));
+        std::fs::write(file.path(), "nonsense\n").unwrap();
+        assert!(from_listing(file.path()).unwrap_err().to_string().contains("no group"));
+        assert!(from_listing(Path::new("/dev/zero")).is_err());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //!
 //! Analyses return values plus [`Note`]s and never fail: systemd itself ignores what it cannot read.
 
+#![forbid(unsafe_code)]
+
 pub mod call_list;
 pub mod command;
 pub mod directive;

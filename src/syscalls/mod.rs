@@ -1,5 +1,7 @@
 //! What the number means: the ABI of a call, (ABI, number) ↔ name, and systemd's `@groups`.
 
+#![forbid(unsafe_code)]
+
 pub mod abi;
 pub mod arch;
 pub mod groups;

@@ -1,5 +1,7 @@
 //! Whose process it was: the identity of a unit, cgroup paths, evidence weighed into a verdict.
 
+#![forbid(unsafe_code)]
+
 pub mod attribution;
 pub mod cgroup;
 pub mod name;
