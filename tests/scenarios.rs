@@ -2,6 +2,7 @@
 //! `expected.txt`, and with `--json` `expected.json`. A file `args` holds further arguments, one a line.
 //!
 //! `UPDATE=1 cargo test --test scenarios` writes the expected files anew: read the difference before you commit it.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -75,7 +75,7 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
             say(common, color, &explain::run(root.as_deref(), unit.as_deref(), groups.as_deref(), file)?)
         }
         Some(Command::Syscall { call, arch }) => say(common, color, &syscall::look_up(call, arch.as_deref())?),
-        Some(Command::Status) => say(common, color, &waiting(status::ask(common, &clock()))?),
+        Some(Command::Status) => say(common, color, &waiting(async { Ok(status::ask(common, &clock()).await) })?),
         Some(Command::Demo) => say(common, color, &demo::run(&clock())?),
         Some(Command::DemoVictim { unit_file }) => Err(demo::be_victim(unit_file)),
     }

@@ -14,7 +14,8 @@ use serde::Serialize;
 pub(super) struct Overview {
     schema: u32,
     /// Newest first.
-    overview: Vec<Line>,
+    #[serde(rename = "overview")]
+    lines: Vec<Line>,
     /// What limits the answer.
     notes: Vec<String>,
 }
@@ -48,8 +49,8 @@ pub(super) async fn overview(cli: &Cli, clock: &Clock) -> anyhow::Result<Overvie
     if let Some(status) = source.status().await {
         notes.extend(hearing_notes(&status));
     }
-    let overview = source.units(scope).await?.iter().map(|summary| Line::new(summary, clock)).collect();
-    Ok(Overview { schema: SCHEMA, overview, notes })
+    let lines = source.units(scope).await?.iter().map(|summary| Line::new(summary, clock)).collect();
+    Ok(Overview { schema: SCHEMA, lines, notes })
 }
 
 impl Line {
@@ -69,11 +70,11 @@ impl Line {
 impl Reply for Overview {
     fn page(&self) -> String {
         let mut page = Page::default();
-        if self.overview.is_empty() {
+        if self.lines.is_empty() {
             page.line("No denials are known.");
         } else {
             page.line(styled(BOLD, "Units with denials, newest first"));
-            for line in &self.overview {
+            for line in &self.lines {
                 page.gap();
                 let unit = line.unit.as_deref().unwrap_or("unit unknown");
                 let whose = line
@@ -95,6 +96,6 @@ impl Reply for Overview {
     }
 
     fn found(&self) -> bool {
-        !self.overview.is_empty()
+        !self.lines.is_empty()
     }
 }

@@ -100,21 +100,17 @@ fn reconcile(policy: Policy, facts: &UnitFacts, groups: &Groups, notes: &mut Vec
         .system_call_filter
         .as_ref()
         .and_then(|list| SyscallFilter::from_manager(list.allow, &list.names, errno, groups));
-    match (&policy.filter, held) {
+    match (policy.filter.clone(), held) {
         (None, None) => policy,
-        (Some(ours), Some(held)) => match ours.reconciled(&held) {
-            Some(reconciled) => policy.in_force(Some(reconciled)),
-            None => {
-                notes.push("systemd holds another SystemCallFilter= than the unit's files say; the answer is about what it holds".to_owned());
-                policy.in_force(Some(held))
+        (ours, held) => {
+            let both = ours.as_ref().zip(held.as_ref()).and_then(|(ours, held)| ours.reconciled(held));
+            if both.is_none() {
+                notes.push(
+                    "systemd holds another SystemCallFilter= than the unit's files say; the answer is about what it holds"
+                        .to_owned(),
+                );
             }
-        },
-        (_, held) => {
-            notes.push(
-                "systemd holds another SystemCallFilter= than the unit's files say; the answer is about what it holds"
-                    .to_owned(),
-            );
-            policy.in_force(held)
+            policy.in_force(both.or(held))
         }
     }
 }

@@ -45,13 +45,9 @@ struct Counters {
 }
 
 /// Asks the daemon; of a machine without one, what would limit it.
-///
-/// # Errors
-/// None; an absent daemon is the answer.
-#[expect(clippy::unnecessary_wraps, reason = "asked like the other verbs")]
-pub(super) async fn ask(common: &Common, clock: &Clock) -> anyhow::Result<Hearing> {
+pub(super) async fn ask(common: &Common, clock: &Clock) -> Hearing {
     let status = async { source::daemon(&common.bus).await?.status().await.map_err(source::explained) };
-    Ok(match status.await {
+    match status.await {
         Ok(status) => Hearing::of(status, clock),
         Err(error) => Hearing {
             schema: SCHEMA,
@@ -63,7 +59,7 @@ pub(super) async fn ask(common: &Common, clock: &Clock) -> anyhow::Result<Hearin
             limitations: hearing::limitations(Path::new("/")).iter().map(ToString::to_string).collect(),
             shown: None,
         },
-    })
+    }
 }
 
 impl Hearing {

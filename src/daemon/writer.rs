@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// How long an incident that is not seen again is kept.
-pub const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
+pub const KEPT: Duration = Duration::from_hours(90 * 24);
 
 /// How many incidents are kept at most.
 pub const MOST_ROWS: u32 = 100_000;
