@@ -3,12 +3,14 @@
 //! Evidence that vanishes is grabbed when the record arrives ([`Host::glance`]); what has to be
 //! asked for comes later ([`Host::ask`]), and only for what a glance did not settle.
 
-use crate::audit::{ArchField, CallField, Id, Record, Stamp};
+use crate::audit::text::escape;
+use crate::audit::{ArchField, CallField, Id, Record, Stamp, Text};
 use crate::host::Host;
-use crate::incidents::{Denial, Event, Fold, Folded, Key, Moment, Sample, Sighting};
+use crate::incidents::{Denial, Event, Fold, Folded, Glimpse, Key, Moment, Sample, Sighting, Slot};
 use crate::syscalls::{Arch, Call};
-use crate::units::{Evidence, Rung, Unit, attribution};
+use crate::units::{Evidence, Manager, Rung, Unit, attribution};
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// The longest path the kernel writes into `exe=` (`PATH_MAX`), and room for any LSM label.
 const LONGEST_TEXT: usize = 4096;
@@ -36,24 +38,40 @@ pub struct Pipeline<H> {
     host: H,
     /// The incidents so far.
     pub fold: Fold,
+    recent: Recent,
 }
 
 impl<H: Host> Pipeline<H> {
     /// With a host to ask, and room for so many incidents.
     #[must_use]
     pub fn new(host: H, most_incidents: usize) -> Self {
-        Self { host, fold: Fold::new(most_incidents) }
+        Self { host, fold: Fold::new(most_incidents), recent: Recent::default() }
     }
 
     /// Takes one record, and the unit that its source names for the process, if it does.
     pub fn sight(&mut self, record: &Record<'_>, named: Option<&Unit>) -> Sighted {
+        let context = self.host.context(record);
+        if let Some(context) = context
+            && let Some(slot) = self.recent.slot(record, named, context)
+        {
+            let (comm, at) = (record.comm.decode(), moment(record.stamp));
+            if self.fold.count(slot, Glimpse { at, pid: record.pid, comm: &comm, ip: record.ip }) {
+                return Sighted::Folded(Folded::Again(slot));
+            }
+        }
         let mut evidence = self.host.glance(record);
         evidence.extend(named.map(|unit| Evidence::Named(Rung::JournalEntry, unit.clone())));
         let open = Open { sighting: sighting(record), evidence };
-        match open.close() {
-            Ok(sighting) => Sighted::Folded(self.fold.add(sighting)),
-            Err(open) => Sighted::Open(Box::new(open)),
+        let sighting = match open.close() {
+            Ok(sighting) => sighting,
+            Err(open) if H::ANSWERS => return Sighted::Open(Box::new(open)),
+            Err(open) => open.sighting,
+        };
+        let folded = self.fold.add(sighting);
+        if context.is_some() {
+            self.recent.remember(folded.slot());
         }
+        Sighted::Folded(folded)
     }
 
     /// The host, to ask it about what is open.
@@ -61,6 +79,80 @@ impl<H: Host> Pipeline<H> {
     pub fn host(&self) -> &H {
         &self.host
     }
+}
+
+/// Where lately seen records are counted. Most records are like one before but for time and process, and then nothing
+/// has to be worked out, looked up or allocated anew.
+#[derive(Debug, Default)]
+struct Recent {
+    slots: HashMap<Box<[u8]>, Slot>,
+    /// What the latest record is known by.
+    asked: Vec<u8>,
+}
+
+/// How many kinds of records are recent; then it starts over.
+const MOST_RECENT: usize = 16 << 10;
+
+impl Recent {
+    /// The slot of a record that has everything in common with an earlier one but stamp, pid and instruction pointer.
+    fn slot(&mut self, record: &Record<'_>, named: Option<&Unit>, context: u64) -> Option<Slot> {
+        let key = &mut self.asked;
+        key.clear();
+        key.extend_from_slice(&context.to_ne_bytes());
+        match record.uid {
+            Id::Number(uid) => number(key, b'u', uid),
+            Id::Name(name) => text(key, b'U', name),
+            Id::Unset => key.push(b'-'),
+        }
+        match record.arch {
+            ArchField::Token(token) => number(key, b'a', token),
+            ArchField::Name(name) => text(key, b'A', name),
+        }
+        match record.call {
+            CallField::Number(call) => number(key, b'c', call),
+            CallField::Name(name) => text(key, b'C', name),
+        }
+        match record.action.code() {
+            Some(code) => number(key, b'd', code),
+            None => key.push(b'-'),
+        }
+        for name in [Some(record.comm), record.exe] {
+            match name {
+                Some(Text::Plain(bytes)) => text(key, b'p', bytes),
+                Some(Text::Hex(digits)) => text(key, b'h', digits),
+                None => key.push(b'-'),
+            }
+        }
+        text(key, b's', record.subject.unwrap_or_default());
+        if let Some(unit) = named {
+            text(key, b'n', unit.name.as_str().as_bytes());
+            if let Manager::User(uid) = unit.manager {
+                number(key, b'm', uid);
+            }
+        }
+        self.slots.get(key.as_slice()).copied()
+    }
+
+    /// Where the record that was asked about last is counted.
+    fn remember(&mut self, slot: Slot) {
+        if self.slots.len() >= MOST_RECENT {
+            self.slots.clear();
+        }
+        self.slots.insert(self.asked.as_slice().into(), slot);
+    }
+}
+
+/// A number, behind what it is.
+fn number(key: &mut Vec<u8>, tag: u8, value: u32) {
+    key.push(tag);
+    key.extend_from_slice(&value.to_ne_bytes());
+}
+
+/// Text of any bytes, behind what it is and its length, so that none can pose as two.
+fn text(key: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+    key.push(tag);
+    key.extend_from_slice(&bytes.len().to_ne_bytes());
+    key.extend_from_slice(bytes);
 }
 
 impl Open {
@@ -113,22 +205,26 @@ fn sighting(record: &Record<'_>) -> Sighting {
     Sighting {
         key: Key { unit: None, event, exe },
         rung: None,
-        at: match record.stamp {
-            Stamp::Millis(millis) => Moment::At(millis),
-            Stamp::Said(text) => Moment::Said(crate::audit::text::escape(text).into()),
-            Stamp::Unknown => Moment::Unknown,
-        },
+        at: moment(record.stamp),
         sample: Sample {
             pid: record.pid,
             comm: bounded(record.comm.decode()),
             uid: match record.uid {
                 Id::Number(uid) => uid.to_string().into(),
-                Id::Name(name) => crate::audit::text::escape(name).into(),
+                Id::Name(name) => escape(name).into(),
                 Id::Unset => "".into(),
             },
             ip: record.ip,
             subject: record.subject.map_or(Vec::new(), |label| bounded(label.into())),
         },
+    }
+}
+
+fn moment(stamp: Stamp<'_>) -> Moment {
+    match stamp {
+        Stamp::Millis(millis) => Moment::At(millis),
+        Stamp::Said(text) => Moment::Said(escape(text).into()),
+        Stamp::Unknown => Moment::Unknown,
     }
 }
 

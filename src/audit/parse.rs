@@ -52,6 +52,9 @@ pub fn serial(bytes: &[u8]) -> Option<u64> {
 /// # Errors
 /// Says what is missing or wrong.
 pub fn fields<'a>(body: &'a [u8], stamp: Stamp<'a>, serial: u64) -> Result<Record<'a>, Malformed> {
+    if let Some(record) = Strict(body).record(stamp, serial) {
+        return Ok(record);
+    }
     // ENRICHED: what follows the separator repeats what stands before it.
     let body = memchr(0x1d, body).map_or(body, |end| &body[..end]);
     let comm_at = memmem::find(body, b" comm=").ok_or(Malformed::Missing("comm"))?;
@@ -98,6 +101,97 @@ pub fn fields<'a>(body: &'a [u8], stamp: Stamp<'a>, serial: u64) -> Result<Recor
         }
     }
     Ok(record)
+}
+
+/// The kernel's own order and spelling, read once from left to right. Whatever differs is left to the patient way.
+struct Strict<'a>(&'a [u8]);
+
+impl<'a> Strict<'a> {
+    fn record(mut self, stamp: Stamp<'a>, serial: u64) -> Option<Record<'a>> {
+        self.0 = self.0.strip_prefix(b" ").unwrap_or(self.0);
+        let auid = self.id(b"auid=")?;
+        let uid = self.id(b" uid=")?;
+        let gid = self.id(b" gid=")?;
+        let session = self.id(b" ses=")?;
+        let subject = match self.0.strip_prefix(b" subj=") {
+            None => None,
+            // A label with spaces is one of the things that take patience.
+            Some(rest) => {
+                let (label, rest) = rest.split_at(memchr(b' ', rest)?);
+                self.0 = rest;
+                Some(label)
+            }
+        };
+        let pid = u32::try_from(self.decimal(b" pid=")?).ok()?;
+        let comm = self.quoted(b" comm=\"")?;
+        let exe = self.quoted(b" exe=\"")?;
+        let signal = i32::try_from(self.decimal(b" sig=")?).ok()?;
+        let arch = u32::try_from(self.hex(b" arch=")?).ok()?;
+        let call = u32::try_from(self.decimal(b" syscall=")?).ok()?;
+        let compat = self.decimal(b" compat=")? == 1;
+        let ip = self.hex(b" ip=0x")?;
+        let code = u32::try_from(self.hex(b" code=0x")?).ok()?;
+        matches!(self.0.first(), None | Some(0x1d)).then_some(Record {
+            stamp,
+            serial,
+            auid,
+            uid,
+            gid,
+            session,
+            subject,
+            pid,
+            comm: Text::Plain(comm),
+            exe: Some(Text::Plain(exe)),
+            signal,
+            arch: ArchField::Token(arch),
+            call: CallField::Number(call),
+            compat,
+            ip,
+            action: Action::from_code(code),
+        })
+    }
+
+    fn id(&mut self, key: &[u8]) -> Option<Id<'a>> {
+        match self.decimal(key)? {
+            0xffff_ffff => Some(Id::Unset),
+            number => u32::try_from(number).ok().map(Id::Number),
+        }
+    }
+
+    /// A key and up to 19 decimal digits.
+    fn decimal(&mut self, key: &[u8]) -> Option<u64> {
+        self.number(key, 19, 10)
+    }
+
+    /// A key and up to 16 hex digits.
+    fn hex(&mut self, key: &[u8]) -> Option<u64> {
+        self.number(key, 16, 16)
+    }
+
+    fn number(&mut self, key: &[u8], most: usize, radix: u64) -> Option<u64> {
+        let digits = self.0.strip_prefix(key)?;
+        let mut value = 0;
+        let mut length = 0;
+        while let Some(digit) =
+            digits.get(length).copied().and_then(hex_digit).map(u64::from).filter(|digit| *digit < radix)
+        {
+            value = value * radix + digit;
+            length += 1;
+            if length > most {
+                return None;
+            }
+        }
+        self.0 = &digits[length..];
+        (length > 0).then_some(value)
+    }
+
+    /// A key with its opening quote, and what stands before the closing one.
+    fn quoted(&mut self, key: &[u8]) -> Option<&'a [u8]> {
+        let rest = self.0.strip_prefix(key)?;
+        let (text, rest) = rest.split_at(memchr(b'"', rest)?);
+        self.0 = &rest[1..];
+        Some(text)
+    }
 }
 
 /// What stands behind the names: all of it the kernel's or the interpreter's.
@@ -373,6 +467,21 @@ mod tests {
         assert_eq!(cut(": auid"), Err(Malformed::Stamp));
         assert_eq!(event(&with(" pid=2294", "")), Err(Malformed::Missing("pid")));
         assert_eq!(event(&with("pid=2294", "pid=99999999999")), Err(Malformed::Value("pid")));
+    }
+
+    #[test]
+    fn what_is_read_at_once_is_what_patience_reads() {
+        // A word more is passed over, but not at once.
+        for body in
+            [KERNEL.to_vec(), with("uid=0 gid=0", "uid=33 gid=4294967295"), with(" pid=", " subj=unconfined pid=")]
+        {
+            let (stamp, serial, fields) = split_stamp(&body).unwrap();
+            let at_once = Strict(fields).record(stamp, serial).unwrap();
+            let patient = [&body[..], b" more=1"].concat();
+            assert_eq!(event(&patient), Ok(at_once));
+            let (.., fields) = split_stamp(&patient).unwrap();
+            assert_eq!(Strict(fields).record(stamp, serial), None);
+        }
     }
 
     proptest! {

@@ -34,7 +34,12 @@ impl<'a> Text<'a> {
 
 /// The value of one hex digit, in either case.
 pub(crate) fn hex_digit(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
 }
 
 /// Displays bytes so that nothing in them can act on a terminal, a journal field or a

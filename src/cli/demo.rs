@@ -11,7 +11,7 @@ use crate::host::seccomp::{ALLOW, Filter, returned};
 use crate::host::{groups, log::LogHost};
 use crate::incidents::Change;
 use crate::intake::netlink::{AuditSocket, Message, ReceiveError};
-use crate::pipeline::{Pipeline, Sighted};
+use crate::pipeline::Pipeline;
 use crate::policy::{Effect, Policy, Settings, UnitFile, Verdict};
 use crate::syscalls::{Abi, Groups};
 use crate::units::{Manager, Unit, UnitName};
@@ -71,10 +71,7 @@ fn live(mut audit: AuditSocket, root: &Path, groups: &Groups, clock: &Clock) -> 
             Ok(Some(Message::Seccomp(payload))) => {
                 let record = parse::event(payload)?;
                 if record.pid == pid {
-                    match pipeline.sight(&record, None) {
-                        Sighted::Folded(_) => {}
-                        Sighted::Open(open) => _ = pipeline.fold.add(open.close_anyway()),
-                    }
+                    let _ = pipeline.sight(&record, None);
                 }
             }
             Ok(Some(_)) | Err(ReceiveError::Overrun) => {}

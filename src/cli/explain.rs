@@ -7,7 +7,7 @@ use crate::host::groups::{self, LoadedGroups};
 use crate::host::log::LogHost;
 use crate::incidents::{Change, Incident, Moment};
 use crate::intake::log_file::{self, Tally};
-use crate::pipeline::{Pipeline, Sighted};
+use crate::pipeline::Pipeline;
 use crate::policy::unit_file::shown;
 use crate::syscalls::Groups;
 use crate::units::{Unit, UnitName};
@@ -89,11 +89,8 @@ pub(super) fn explain(
     }
     let host = LogHost::new(question.root.clone(), question.unit.clone());
     let mut pipeline = Pipeline::new(host, MOST_INCIDENTS);
-    let tally = log_file::read(log, &mut |record, named| match pipeline.sight(record, named) {
-        Sighted::Folded(_) => {}
-        Sighted::Open(open) => {
-            let _ = pipeline.fold.add(open.close_anyway());
-        }
+    let tally = log_file::read(log, &mut |record, named| {
+        let _ = pipeline.sight(record, named);
     })
     .context("cannot read the log to its end")?;
     let given_way = pipeline.fold.given_way();

@@ -197,8 +197,8 @@ impl Watch {
 
     fn changed(&mut self, folded: Folded, now: Instant) {
         let by = match folded {
-            Folded::First => now,
-            Folded::Again => now + FLUSH,
+            Folded::First(_) => now,
+            Folded::Again(_) => now + FLUSH,
         };
         self.flush_at = Some(self.flush_at.map_or(by, |at| at.min(by)));
     }

@@ -55,6 +55,12 @@ impl LiveHost {
 }
 
 impl Host for LiveHost {
+    const ANSWERS: bool = true;
+
+    fn context(&mut self, _: &Record<'_>) -> Option<u64> {
+        None
+    }
+
     fn glance(&mut self, record: &Record<'_>) -> Vec<Evidence> {
         self.own_evidence(record.pid).into_iter().collect()
     }

@@ -19,6 +19,13 @@ pub trait Host {
     /// What can be had at once. Called for every record, in the receive path: must not wait.
     fn glance(&mut self, record: &Record<'_>) -> Vec<Evidence>;
 
+    /// Stands for all that [`glance`](Self::glance) would tell of a record's process, beside what the record itself
+    /// holds: equal numbers, equal evidence. `None` where it has to be looked at again.
+    fn context(&mut self, record: &Record<'_>) -> Option<u64>;
+
+    /// Whether [`ask`](Self::ask) can tell anything: a log cannot be asked.
+    const ANSWERS: bool;
+
     /// What has to be asked for, and can be after the process is gone.
     fn ask(&self, sighting: &Sighting) -> impl Future<Output = Vec<Evidence>>;
 }

@@ -22,9 +22,30 @@ pub struct Sighting {
 #[must_use = "a first sighting has to be stored before anyone is told"]
 pub enum Folded {
     /// Of an incident not known, or no longer.
-    First,
+    First(Slot),
     /// Of one that is counted already.
-    Again,
+    Again(Slot),
+}
+
+/// Where an incident is counted, for the next sighting of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    index: usize,
+    /// Tells the incident from others that had the place before.
+    number: u64,
+}
+
+/// A sighting of an incident whose slot is known: what differs from one to the next.
+#[derive(Debug, Clone)]
+pub struct Glimpse<'a> {
+    /// When.
+    pub at: Moment,
+    /// The process.
+    pub pid: u32,
+    /// Its thread's name.
+    pub comm: &'a [u8],
+    /// Instruction pointer of the call.
+    pub ip: u64,
 }
 
 /// Incidents by key, at most a given number of them.
@@ -33,7 +54,10 @@ pub enum Folded {
 /// [taken](Fold::take_changes) go with them and are counted in [`Fold::given_way`].
 #[derive(Debug)]
 pub struct Fold {
-    slots: HashMap<Key, Slot>,
+    index: HashMap<Key, usize>,
+    counters: Vec<Option<Counter>>,
+    /// Places in `counters` that are free.
+    free: Vec<usize>,
     most: usize,
     /// Counts sightings, to tell old from new without a clock.
     now: u64,
@@ -41,12 +65,13 @@ pub struct Fold {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct Counter {
     /// What was seen since it was last taken; a count of 0 says nothing was.
     change: Incident,
     /// Never taken yet.
     first: bool,
     seen: u64,
+    number: u64,
 }
 
 /// What became of an incident since its last change was taken.
@@ -58,20 +83,32 @@ pub struct Change {
     pub first: bool,
 }
 
+impl Folded {
+    /// Where it is counted.
+    #[must_use]
+    pub fn slot(self) -> Slot {
+        match self {
+            Self::First(slot) | Self::Again(slot) => slot,
+        }
+    }
+}
+
 impl Fold {
     /// Room for `most` incidents, at least four.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self { slots: HashMap::new(), most: most.max(4), now: 0, given_way: 0 }
+        Self { index: HashMap::new(), counters: Vec::new(), free: Vec::new(), most: most.max(4), now: 0, given_way: 0 }
     }
 
     /// Counts one sighting.
     pub fn add(&mut self, sighting: Sighting) -> Folded {
         self.now += 1;
         let Sighting { key, rung, at, sample } = sighting;
-        if let Some(slot) = self.slots.get_mut(&key) {
-            slot.seen = self.now;
-            let change = &mut slot.change;
+        if let Some(&index) = self.index.get(&key)
+            && let Some(counter) = &mut self.counters[index]
+        {
+            counter.seen = self.now;
+            let change = &mut counter.change;
             if change.count == 0 {
                 change.first = at.clone();
             }
@@ -79,35 +116,55 @@ impl Fold {
             change.count += 1;
             change.last = at;
             change.sample = sample;
-            return Folded::Again;
+            return Folded::Again(Slot { index, number: counter.number });
         }
-        self.make_room();
-        let change = Incident { key: key.clone(), rung, count: 1, first: at.clone(), last: at, sample };
-        self.slots.insert(key, Slot { change, first: true, seen: self.now });
-        Folded::First
+        let change = Incident { key, rung, count: 1, first: at.clone(), last: at, sample };
+        Folded::First(self.insert(change, true))
+    }
+
+    /// Counts one more sighting in a slot; false if its incident has given way.
+    #[must_use]
+    pub fn count(&mut self, slot: Slot, glimpse: Glimpse<'_>) -> bool {
+        let counter = self.counters.get_mut(slot.index).and_then(Option::as_mut);
+        let Some(counter) = counter.filter(|counter| counter.number == slot.number) else { return false };
+        self.now += 1;
+        counter.seen = self.now;
+        let change = &mut counter.change;
+        if change.count == 0 {
+            change.first = glimpse.at.clone();
+        }
+        change.count += 1;
+        change.last = glimpse.at;
+        let sample = &mut change.sample;
+        sample.pid = glimpse.pid;
+        sample.ip = glimpse.ip;
+        if sample.comm != glimpse.comm {
+            sample.comm = glimpse.comm.to_vec();
+        }
+        true
     }
 
     /// Whether nothing was seen.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.index.is_empty()
     }
 
     /// Whether the next new incident makes an old one give way.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.slots.len() >= self.most
+        self.index.len() >= self.most
     }
 
     /// What was seen since the last call.
     #[must_use]
     pub fn take_changes(&mut self) -> Vec<Change> {
-        let changed = self.slots.values_mut().filter(|slot| slot.change.count > 0);
+        let changed = self.counters.iter_mut().flatten().filter(|counter| counter.change.count > 0);
         changed
-            .map(|slot| {
-                let taken = Change { incident: slot.change.clone(), first: slot.first };
-                slot.change.count = 0;
-                slot.first = false;
+            .map(|counter| {
+                let taken = Change { incident: counter.change.clone(), first: counter.first };
+                counter.change.count = 0;
+                counter.first = false;
                 taken
             })
             .collect()
@@ -116,13 +173,14 @@ impl Fold {
     /// Takes back changes that could not be stored.
     pub fn put_back(&mut self, changes: Vec<Change>) {
         for Change { incident: old, first } in changes {
-            let Some(slot) = self.slots.get_mut(&old.key) else {
-                self.make_room();
-                self.slots.insert(old.key.clone(), Slot { change: old, first, seen: self.now });
+            let known = self.index.get(&old.key).and_then(|&index| self.counters[index].as_mut());
+            let Some(counter) = known else {
+                self.now += 1;
+                self.insert(old, first);
                 continue;
             };
-            slot.first |= first;
-            let change = &mut slot.change;
+            counter.first |= first;
+            let change = &mut counter.change;
             if change.count > 0 {
                 change.count += old.count;
                 change.first = old.first;
@@ -139,22 +197,34 @@ impl Fold {
         self.given_way
     }
 
+    fn insert(&mut self, change: Incident, first: bool) -> Slot {
+        self.make_room();
+        let key = change.key.clone();
+        let counter = Counter { change, first, seen: self.now, number: self.now };
+        let index = self.free.pop().unwrap_or(self.counters.len());
+        match self.counters.get_mut(index) {
+            Some(place) => *place = Some(counter),
+            None => self.counters.push(Some(counter)),
+        }
+        self.index.insert(key, index);
+        Slot { index, number: self.now }
+    }
+
     /// Lets the older quarter go when there is no room, so that the sweep is rare.
     fn make_room(&mut self) {
         if !self.is_full() {
             return;
         }
-        let mut ages: Vec<u64> = self.slots.values().map(|slot| slot.seen).collect();
+        let mut ages: Vec<u64> = self.counters.iter().flatten().map(|counter| counter.seen).collect();
         let quarter = ages.len() / 4;
         let (_, &mut oldest_kept, _) = ages.select_nth_unstable(quarter);
-        let given_way = &mut self.given_way;
-        self.slots.retain(|_, slot| {
-            let kept = slot.seen >= oldest_kept;
-            if !kept {
-                *given_way += slot.change.count;
+        for (index, place) in self.counters.iter_mut().enumerate() {
+            if let Some(counter) = place.take_if(|counter| counter.seen < oldest_kept) {
+                self.given_way += counter.change.count;
+                self.index.remove(&counter.change.key);
+                self.free.push(index);
             }
-            kept
-        });
+        }
     }
 }
 
@@ -183,6 +253,10 @@ mod tests {
         }
     }
 
+    fn is_first(folded: Folded) -> bool {
+        matches!(folded, Folded::First(_))
+    }
+
     fn span(change: &Change) -> (u64, &Moment, &Moment) {
         (change.incident.count, &change.incident.first, &change.incident.last)
     }
@@ -190,12 +264,30 @@ mod tests {
     #[test]
     fn the_same_event_is_counted() {
         let mut fold = Fold::new(8);
-        assert_eq!(fold.add(sighting(41, 10)), Folded::First);
-        assert_eq!(fold.add(sighting(41, 20)), Folded::Again);
-        assert_eq!(fold.add(sighting(42, 30)), Folded::First);
+        assert!(is_first(fold.add(sighting(41, 10))));
+        assert!(!is_first(fold.add(sighting(41, 20))));
+        assert!(is_first(fold.add(sighting(42, 30))));
         let mut changes = fold.take_changes();
         changes.sort_by_key(|change| change.incident.count);
         assert_eq!(span(&changes[1]), (2, &Moment::At(10), &Moment::At(20)));
+    }
+
+    #[test]
+    fn a_known_slot_counts_without_the_key() {
+        let mut fold = Fold::new(8);
+        let slot = fold.add(sighting(41, 10)).slot();
+        let glimpse = |at| Glimpse { at: Moment::At(at), pid: 9, comm: b"other", ip: 5 };
+        assert!(fold.count(slot, glimpse(20)));
+        let change = fold.take_changes().remove(0);
+        assert_eq!(span(&change), (2, &Moment::At(10), &Moment::At(20)));
+        let sample = &change.incident.sample;
+        assert_eq!((sample.pid, sample.ip, &*sample.comm), (9, 5, &b"other"[..]));
+        assert!(fold.count(slot, glimpse(30)));
+        assert_eq!(span(&fold.take_changes()[0]), (1, &Moment::At(30), &Moment::At(30)));
+        for number in 100..120 {
+            let _ = fold.add(sighting(number, 40));
+        }
+        assert!(!fold.count(slot, glimpse(50)), "its place is another's by now");
     }
 
     #[test]
@@ -204,7 +296,7 @@ mod tests {
         let _ = fold.add(sighting(41, 10));
         assert_eq!(fold.take_changes().len(), 1);
         assert!(fold.take_changes().is_empty());
-        assert_eq!(fold.add(sighting(41, 20)), Folded::Again);
+        assert!(!is_first(fold.add(sighting(41, 20))));
         assert_eq!(span(&fold.take_changes()[0]), (1, &Moment::At(20), &Moment::At(20)));
     }
 
@@ -240,10 +332,10 @@ mod tests {
             let _ = fold.add(sighting(number, 0));
         }
         let _ = fold.add(sighting(0, 1));
-        assert_eq!(fold.add(sighting(99, 2)), Folded::First);
+        assert!(is_first(fold.add(sighting(99, 2))));
         assert_eq!(fold.given_way(), 2, "1 and 2, since 0 was seen again");
-        assert_eq!(fold.add(sighting(0, 3)), Folded::Again);
-        assert_eq!(fold.add(sighting(1, 3)), Folded::First);
+        assert!(!is_first(fold.add(sighting(0, 3))));
+        assert!(is_first(fold.add(sighting(1, 3))));
     }
 
     #[test]

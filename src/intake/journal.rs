@@ -3,7 +3,7 @@
 //! Fields that begin with an underscore are journald's own and cannot be set by a client
 //! (`systemd.journal-fields(7)`), so only those decide what an entry is and whose it was.
 
-use super::log_file::{Line, Lines, Outcome, hand_on, kernel_line};
+use super::log_file::{Each, Line, Lines, Outcome, hand_on, kernel_line};
 use crate::audit::{Record, Stamp, parse};
 use crate::units::{Manager, Unit};
 use std::collections::HashMap;
@@ -64,7 +64,7 @@ impl Export {
     }
 
     /// Hands the entry on if it is a record; otherwise learns whose process wrote it.
-    pub(super) fn finish(&mut self, each: &mut dyn FnMut(&Record<'_>, Option<&Unit>)) -> Outcome {
+    pub(super) fn finish(&mut self, each: &mut Each<'_>) -> Outcome {
         self.notice_boot();
         let message = self.get("MESSAGE");
         match self.get("_TRANSPORT") {
@@ -88,11 +88,7 @@ impl Export {
         }
     }
 
-    fn with_unit(
-        &self,
-        parsed: Result<Record<'_>, parse::Malformed>,
-        each: &mut dyn FnMut(&Record<'_>, Option<&Unit>),
-    ) -> Outcome {
+    fn with_unit(&self, parsed: Result<Record<'_>, parse::Malformed>, each: &mut Each<'_>) -> Outcome {
         let unit = parsed.as_ref().ok().and_then(|record| self.units.get(&record.pid));
         hand_on(parsed, unit, each)
     }
@@ -135,9 +131,12 @@ impl Export {
     }
 }
 
-/// Whether a line is the first of an entry: journald always writes the cursor first.
+/// What every entry begins with: journald always writes the cursor first.
+pub(super) const FIRST_FIELD: &[u8] = b"__CURSOR=";
+
+/// Whether a line is the first of an entry.
 pub(super) fn begins_entry(line: &[u8]) -> bool {
-    line.starts_with(b"__CURSOR=")
+    line.starts_with(FIRST_FIELD)
 }
 
 fn kept(name: &[u8]) -> Option<&'static str> {

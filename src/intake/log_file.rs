@@ -4,7 +4,7 @@
 use super::journal::{self, Export};
 use crate::audit::{Record, Stamp, parse};
 use crate::units::Unit;
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr_iter, memmem, memrchr};
 use std::io::{self, Read};
 
 /// The longest line that is looked at, in bytes; no record comes near it.
@@ -58,45 +58,140 @@ pub(super) enum Outcome {
     Malformed(parse::Malformed),
 }
 
+/// Takes a record, and the unit that its source names for the process, if it does.
+pub type Each<'a> = dyn FnMut(&Record<'_>, Option<&Unit>) + 'a;
+
 /// Reads all of `input` and hands each record on, with the unit that a journal export named for
 /// its process before, if any.
 ///
 /// # Errors
 /// Only those of reading. Whatever the bytes are, they are counted, not fatal.
-pub fn read(input: &mut dyn Read, each: &mut dyn FnMut(&Record<'_>, Option<&Unit>)) -> io::Result<Tally> {
-    let mut tally = Tally::default();
+pub fn read(input: &mut dyn Read, each: &mut Each<'_>) -> io::Result<Tally> {
+    let mut reader = Reader { tally: Tally::default(), needles: Needles::new(), each };
     let mut export = Export::default();
     let mut lines = Lines::new(input);
-    while let Some(line) = lines.next()? {
-        let line = match line {
-            Line::Whole(line) => line,
-            Line::TooLong => {
-                tally.lines += 1;
-                tally.overlong += 1;
-                tally.complain(format!("it is longer than {LONGEST_LINE} bytes"));
+    loop {
+        if let Some(block) = lines.block() {
+            let plain = reader.needles.before_export(block);
+            if plain > 0 {
+                reader.block(&block[..plain]);
+                lines.consume(plain);
                 continue;
             }
-        };
-        if journal::begins_entry(line) {
-            tally.lines += 1;
-            export.read_entry(&mut lines)?;
-            tally.count(export.finish(each));
-            continue;
         }
-        tally.lines += 1;
-        tally.count(match strip(line) {
-            Some(Stripped { event: Some(event), .. }) => hand_on(parse::event(event), None, each),
-            Some(Stripped { fields, stamp, .. }) => hand_on(parse::fields(fields, stamp, 0), None, each),
-            None => Outcome::Foreign,
-        });
+        let Some(line) = lines.next()? else { return Ok(reader.tally) };
+        match line {
+            Line::Whole(line) if journal::begins_entry(line) => {
+                reader.tally.lines += 1;
+                export.read_entry(&mut lines)?;
+                let outcome = export.finish(reader.each);
+                reader.tally.count(outcome);
+            }
+            Line::Whole(line) => reader.line(line),
+            Line::TooLong => {
+                reader.tally.lines += 1;
+                reader.tally.overlong += 1;
+                reader.tally.complain(format!("it is longer than {LONGEST_LINE} bytes"));
+            }
+        }
     }
-    Ok(tally)
+}
+
+/// What lines become.
+struct Reader<'a, 'b> {
+    tally: Tally,
+    needles: Needles,
+    each: &'a mut Each<'b>,
+}
+
+impl Reader<'_, '_> {
+    fn line(&mut self, line: &[u8]) {
+        self.tally.lines += 1;
+        let outcome = outcome(line, self.each);
+        self.tally.count(outcome);
+    }
+
+    /// Whole lines, of which those that cannot be records are not even looked at.
+    fn block(&mut self, block: &[u8]) {
+        let mut candidates = self.needles.candidates();
+        let mut at = 0;
+        while let Some(hit) = candidates.next(block, at) {
+            let start = memrchr(b'\n', &block[at..hit]).map_or(at, |newline| at + newline + 1);
+            let end = memchr(b'\n', &block[hit..]).map_or(block.len(), |newline| hit + newline);
+            let between = count_lines(&block[at..start]);
+            self.tally.lines += between;
+            self.tally.foreign += between;
+            self.line(&block[start..end]);
+            at = block.len().min(end + 1);
+        }
+        let rest = count_lines(&block[at..]);
+        self.tally.lines += rest;
+        self.tally.foreign += rest;
+    }
+}
+
+fn count_lines(lines: &[u8]) -> u64 {
+    memchr_iter(b'\n', lines).count() as u64
+}
+
+fn outcome(line: &[u8], each: &mut Each<'_>) -> Outcome {
+    match strip(line) {
+        Some(Stripped { event: Some(event), .. }) => hand_on(parse::event(event), None, each),
+        Some(Stripped { fields, stamp, .. }) => hand_on(parse::fields(fields, stamp, 0), None, each),
+        None => Outcome::Foreign,
+    }
+}
+
+/// The words of which every record has one, in whatever dialect.
+struct Needles {
+    name: memmem::Finder<'static>,
+    number: memmem::Finder<'static>,
+    export: memmem::Finder<'static>,
+}
+
+impl Needles {
+    fn new() -> Self {
+        Self {
+            name: memmem::Finder::new(b"SECCOMP"),
+            number: memmem::Finder::new(b"1326"),
+            export: memmem::Finder::new(journal::FIRST_FIELD),
+        }
+    }
+
+    /// How much of whole lines stands before the first entry of a journal export.
+    fn before_export(&self, block: &[u8]) -> usize {
+        let mut hits = self.export.find_iter(block);
+        hits.find(|&at| at == 0 || block[at - 1] == b'\n').unwrap_or(block.len())
+    }
+
+    fn candidates(&self) -> Candidates {
+        Candidates { needles: [self.name.clone(), self.number.clone()], hits: [Some(0); 2] }
+    }
+}
+
+/// Places that may be a record's, in order.
+struct Candidates {
+    needles: [memmem::Finder<'static>; 2],
+    /// The next of each word, or where to look for it from.
+    hits: [Option<usize>; 2],
+}
+
+impl Candidates {
+    /// The first at `from` or later.
+    fn next(&mut self, block: &[u8], from: usize) -> Option<usize> {
+        for (needle, hit) in self.needles.iter().zip(&mut self.hits) {
+            if hit.is_some_and(|hit| hit <= from) {
+                *hit = needle.find(&block[from..]).map(|at| from + at);
+            }
+        }
+        self.hits.iter().flatten().min().copied()
+    }
 }
 
 pub(super) fn hand_on(
     parsed: Result<Record<'_>, parse::Malformed>,
     unit: Option<&Unit>,
-    each: &mut dyn FnMut(&Record<'_>, Option<&Unit>),
+    each: &mut Each<'_>,
 ) -> Outcome {
     match parsed {
         Ok(record) => {
@@ -122,6 +217,9 @@ pub(super) struct Stripped<'a> {
 fn strip(line: &[u8]) -> Option<Stripped<'_>> {
     let event = |bytes| Some(Stripped { event: Some(bytes), fields: &[], stamp: Stamp::Unknown });
     let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if let Some(bytes) = line.strip_prefix(b"type=SECCOMP msg=") {
+        return event(bytes);
+    }
     for name in [&b"type=SECCOMP msg="[..], b"type=UNKNOWN[1326] msg=", b"type=1326 msg="] {
         if let Some(at) = memmem::find(line, name) {
             return is_audit_prefix(&line[..at]).then(|| event(&line[at + name.len()..]))?;
@@ -254,6 +352,24 @@ impl<'r> Lines<'r> {
         }
     }
 
+    /// The whole lines that are here, none of them too long to be looked at; `None` where there is no such line yet.
+    fn block(&mut self) -> Option<&[u8]> {
+        let here = &self.buffer[self.start..self.end];
+        let end = memrchr(b'\n', here)? + 1;
+        // In a line that is too long there is a stretch of half the length without a newline.
+        let stretch = LONGEST_LINE / 2;
+        let mut at = 0;
+        while end - at > stretch {
+            at += memrchr(b'\n', &here[at..at + stretch])? + 1;
+        }
+        Some(&here[..end])
+    }
+
+    /// Passes over bytes that were taken as a [`block`](Self::block).
+    fn consume(&mut self, length: usize) {
+        self.start += length;
+    }
+
     /// Exactly `length` bytes; of more than [`LONGEST_LINE`] only the first are kept. `None` where the
     /// input ends before.
     pub(super) fn bytes(&mut self, length: u64) -> io::Result<Option<Vec<u8>>> {
@@ -374,11 +490,11 @@ mod tests {
         assert_eq!((records, malformed, overlong), (1, 0, 1));
     }
 
-    /// Hands out one byte at a time, so that every boundary falls everywhere.
-    struct Trickle<'a>(&'a [u8]);
+    /// Hands out so many bytes at a time.
+    struct Trickle<'a>(&'a [u8], usize);
     impl Read for Trickle<'_> {
         fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-            let take = self.0.len().min(1).min(into.len());
+            let take = self.0.len().min(self.1).min(into.len());
             into[..take].copy_from_slice(&self.0[..take]);
             self.0 = &self.0[take..];
             Ok(take)
@@ -398,7 +514,29 @@ mod tests {
             };
             let expected: Vec<String> = text.lines().map(Into::into).collect();
             prop_assert_eq!(&collect(&mut text.as_bytes()), &expected);
-            prop_assert_eq!(&collect(&mut Trickle(text.as_bytes())), &expected);
+            prop_assert_eq!(&collect(&mut Trickle(text.as_bytes(), 1)), &expected);
+        }
+
+        #[test]
+        fn a_log_reads_the_same_however_it_arrives(picks in prop::collection::vec(0_usize..9, 0..30), step in 100_usize..90_000) {
+            let line = |pick: usize| match pick {
+                0 => format!("type=SECCOMP msg=audit(1.002:3): {FIELDS}"),
+                1 => format!("audit: type=1326 audit(1.002:1326): {FIELDS}"),
+                2 => format!("Nov 23 22:01:02 web audit[7]: SECCOMP {FIELDS}"),
+                3 => "type=SYSCALL msg=audit(1.002:1326): SECCOMP".into(),
+                4 => "type=SECCOMP msg=audit(1.002:3): auid=0".into(),
+                5 => String::new(),
+                6 => "x".repeat(LONGEST_LINE / 2 + 9),
+                7 => "y".repeat(LONGEST_LINE + 1),
+                _ => format!("__CURSOR=s=1\n_TRANSPORT=kernel\nMESSAGE=audit: type=1326 audit(1.002:3): {FIELDS}\n"),
+            };
+            let text: Vec<String> = picks.into_iter().map(line).collect();
+            let text = text.join("\n");
+            let whole = read_all(&text);
+            let mut stamps = 0;
+            let trickled = read(&mut Trickle(text.as_bytes(), step), &mut |_, _| stamps += 1).unwrap();
+            prop_assert_eq!(whole.0, (trickled.records, trickled.foreign, trickled.malformed, trickled.overlong));
+            prop_assert_eq!(whole.1.len(), stamps);
         }
 
         #[test]
