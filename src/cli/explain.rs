@@ -1,6 +1,7 @@
 //! `explain`: the answer from a log.
 
 use super::answer::{Answer, Clock, LogTally, Report, SCHEMA, shown_path};
+use super::progress::Progress;
 use super::situation;
 use crate::diagnosis::diagnose;
 use crate::host::groups::{self, LoadedGroups};
@@ -66,12 +67,17 @@ pub(super) fn clock() -> Clock {
 /// Names the file.
 fn open(file: &Path) -> anyhow::Result<Box<dyn Read>> {
     if file == Path::new("-") {
-        return Ok(Box::new(std::io::stdin().lock()));
+        return Ok(Box::new(Progress::new(std::io::stdin().lock(), None)));
     }
     let opened = File::open(file).with_context(|| format!("cannot read {}", shown_path(file)))?;
-    let is_directory = opened.metadata().is_ok_and(|metadata| metadata.is_dir());
-    anyhow::ensure!(!is_directory, "{} is a directory; name a log file", shown_path(file));
-    Ok(Box::new(opened))
+    let metadata = opened.metadata().ok();
+    anyhow::ensure!(
+        !metadata.as_ref().is_some_and(std::fs::Metadata::is_dir),
+        "{} is a directory; name a log file",
+        shown_path(file)
+    );
+    let length = metadata.filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
+    Ok(Box::new(Progress::new(opened, length)))
 }
 
 /// The answer for every unit of a log.

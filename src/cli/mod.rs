@@ -9,6 +9,7 @@ mod denials;
 mod explain;
 mod overview;
 mod page;
+mod progress;
 mod render;
 mod since;
 mod situation;
