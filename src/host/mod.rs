@@ -1,5 +1,6 @@
 //! What one can ask this machine. Every reader takes its root, so that a test is a directory.
 
+pub mod dropin;
 pub mod exits;
 pub mod groups;
 pub mod hearing;

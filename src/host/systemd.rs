@@ -5,10 +5,12 @@
 //! a user manager come from that user's process, so nothing in them is believed of anybody
 //! else's units, and everything is bounded in time.
 
+mod control;
 mod facts;
 mod memory;
 mod private;
 
+pub use control::Outcome;
 pub use facts::{NameList, UnitFacts};
 pub use memory::Remembered;
 

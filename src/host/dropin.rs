@@ -1,0 +1,234 @@
+//! The one file that harden-why writes: a unit's drop-in of ours. Written whole or not at all, and never over
+//! anybody else's.
+
+use crate::audit::text::escape;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// How every file begins that we wrote.
+const MARK: &str = "# Written by harden-why";
+
+/// A larger file is not ours.
+const MOST: u64 = 1 << 20;
+
+/// Why a drop-in could not be changed. Nothing was.
+#[derive(Debug, thiserror::Error)]
+pub enum DropInError {
+    /// Somebody else's file has the name.
+    #[error("{} was not written by harden-why: move it away, or put the lines into it yourself", shown(.0))]
+    Foreign(PathBuf),
+    /// The rights are missing.
+    #[error("not allowed to change {} ({source}): run harden-why apply as root, or for a user's unit as that user", shown(.path))]
+    NotAllowed {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The file system is read-only.
+    #[error("{} is on a read-only file system: --runtime puts the drop-in below /run instead, until the next boot", shown(.0))]
+    ReadOnly(PathBuf),
+    /// Anything else.
+    #[error("cannot change {}: {source}", shown(.path))]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// A change that can be taken back.
+#[derive(Debug)]
+#[must_use = "a change that systemd does not take as predicted has to be taken back"]
+pub struct Undo {
+    path: PathBuf,
+    before: Option<Vec<u8>>,
+    /// The directory was made for it.
+    made: bool,
+}
+
+/// What stands in our drop-in; `None` where there is none.
+///
+/// # Errors
+/// The file is somebody else's, or cannot be read.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>, DropInError> {
+    let of = |source| explained(path, source);
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) => return Err(of(error)),
+    };
+    // A link, a device or a pipe is nothing we made.
+    if !metadata.is_file() || metadata.len() > MOST {
+        return Err(DropInError::Foreign(path.to_owned()));
+    }
+    let mut bytes = Vec::new();
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    opened.and_then(|file| file.take(MOST).read_to_end(&mut bytes)).map_err(of)?;
+    if bytes.starts_with(MARK.as_bytes()) { Ok(Some(bytes)) } else { Err(DropInError::Foreign(path.to_owned())) }
+}
+
+/// The bytes of a drop-in that says whose it is, when and why, and how to be rid of it.
+#[must_use]
+pub fn compose(content: &str, when: &str, why: &str, undo: &str) -> String {
+    // A comment is one line, whatever was in the words.
+    let line = |text: &str| escape(text.as_bytes());
+    format!("{MARK} on {}: {}\n# Undo: {}\n{content}", line(when), line(why), line(undo))
+}
+
+/// Puts a drop-in of ours in place, in one step that survives a crash.
+///
+/// # Errors
+/// The place is somebody else's, or cannot be written; nothing was changed then.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> {
+    let before = read(path)?;
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let made = !dir.exists();
+    fs::create_dir_all(dir).map_err(|source| explained(dir, source))?;
+    let undo = Undo { path: path.to_owned(), before, made };
+    match replace(path, bytes) {
+        Ok(()) => Ok(undo),
+        Err(source) => {
+            undo.remove_dir();
+            Err(explained(path, source))
+        }
+    }
+}
+
+/// Removes our drop-in; `None` where there is none.
+///
+/// # Errors
+/// The file is somebody else's, or cannot be removed.
+pub fn remove(path: &Path) -> Result<Option<Undo>, DropInError> {
+    let Some(before) = read(path)? else { return Ok(None) };
+    fs::remove_file(path).map_err(|source| explained(path, source))?;
+    let undo = Undo { path: path.to_owned(), before: Some(before), made: true };
+    undo.remove_dir();
+    Ok(Some(undo))
+}
+
+impl Undo {
+    /// Puts back what was there before.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn undo(self) -> Result<(), DropInError> {
+        let undone = match &self.before {
+            Some(bytes) => fs::create_dir_all(self.path.parent().unwrap_or(Path::new("/")))
+                .and_then(|()| replace(&self.path, bytes)),
+            None => fs::remove_file(&self.path),
+        };
+        undone.map_err(|source| explained(&self.path, source))?;
+        if self.before.is_none() {
+            self.remove_dir();
+        }
+        Ok(())
+    }
+
+    /// A directory made for the file goes with it; one that holds more stays.
+    fn remove_dir(&self) {
+        if self.made
+            && let Some(dir) = self.path.parent()
+        {
+            let _ = fs::remove_dir(dir);
+        }
+    }
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    // Hidden, and without the suffix: systemd takes no notice of it.
+    let temporary = dir.join(format!(".harden-why.{}", std::process::id()));
+    let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // Perhaps it was never made.
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    File::open(dir)?.sync_all()
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn explained(path: &Path, source: io::Error) -> DropInError {
+    let path = path.to_owned();
+    match source.kind() {
+        ErrorKind::PermissionDenied => DropInError::NotAllowed { path, source },
+        ErrorKind::ReadOnlyFilesystem => DropInError::ReadOnly(path),
+        _ => DropInError::Io { path, source },
+    }
+}
+
+fn shown(path: &Path) -> String {
+    escape(path.as_os_str().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.service.d/zz-harden-why.conf");
+        (dir, path)
+    }
+
+    fn ours(text: &str) -> String {
+        compose(text, "2026-11-24", "a test", "harden-why revert x")
+    }
+
+    #[test]
+    fn a_change_can_be_taken_back() {
+        let (_dir, path) = place();
+        let first = write(&path, ours("[Service]\nA=1\n").as_bytes()).unwrap();
+        let second = write(&path, ours("[Service]\nA=2\n").as_bytes()).unwrap();
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+        second.undo().unwrap();
+        assert!(fs::read_to_string(&path).unwrap().ends_with("A=1\n"));
+        let removed = remove(&path).unwrap().unwrap();
+        assert!(!path.parent().unwrap().exists());
+        removed.undo().unwrap();
+        assert!(fs::read_to_string(&path).unwrap().ends_with("A=1\n"));
+        first.undo().unwrap();
+        assert!(!path.parent().unwrap().exists(), "it was made for the drop-in");
+        assert!(remove(&path).unwrap().is_none());
+    }
+
+    #[test]
+    fn somebody_elses_file_is_never_touched() {
+        let (dir, path) = place();
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        fs::write(&path, "[Service]\nA=1\n").unwrap();
+        assert!(matches!(write(&path, b"x"), Err(DropInError::Foreign(_))));
+        assert!(matches!(remove(&path), Err(DropInError::Foreign(_))));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "[Service]\nA=1\n");
+        fs::remove_file(&path).unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        fs::write(&elsewhere, ours("")).unwrap();
+        symlink(&elsewhere, &path).unwrap();
+        assert!(matches!(write(&path, b"x"), Err(DropInError::Foreign(_))), "not even through a link");
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), ours(""));
+    }
+
+    #[test]
+    fn no_word_can_add_a_line() {
+        let text = compose("[Service]\n", "now", "a\n[Service]\nExecStart=/bin/evil", "x\ny");
+        assert_eq!(text.lines().count(), 3);
+        assert!(text.starts_with(MARK));
+    }
+
+    #[test]
+    fn what_cannot_be_written_says_why() {
+        let error = write(Path::new("/proc/x.service.d/zz.conf"), b"x").unwrap_err().to_string();
+        assert!(error.contains("/proc/x.service.d"), "{error}");
+    }
+}
