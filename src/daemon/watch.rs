@@ -262,7 +262,7 @@ impl Watch {
 
     /// Tells the journal.
     pub(super) fn alert(&mut self, stored: &Stored) {
-        let entry = alert::entry(&stored.incident, Some(stored.id), alert::Names::default());
+        let entry = alert::entry(&stored.incident, Some(stored.id));
         let sent = match self.journal.take().map_or_else(|| Journal::connect(Path::new(journal::SOCKET)), Ok) {
             Ok(journal) => journal.send(&entry).map(|()| journal),
             Err(error) => Err(error),
