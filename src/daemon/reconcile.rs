@@ -85,15 +85,24 @@ impl Reconciler {
     #[must_use]
     pub(super) fn due(&mut self, now: Instant) -> Vec<Open> {
         let mut due = Vec::new();
-        while let Some((_, pid)) = self.deadlines.pop_front_if(|(deadline, _)| *deadline <= now) {
+        while let Some(pid) = pop_due(&mut self.deadlines, now) {
             due.extend(self.open.remove(&pid).unwrap_or_default());
         }
-        while let Some((_, death)) = self.silent.pop_front_if(|(deadline, _)| *deadline <= now) {
+        while let Some(death) = pop_due(&mut self.silent, now) {
             if self.recorded.get(pid_of(&death)).is_none() {
                 due.push(death);
             }
         }
         due
+    }
+
+    /// Whatever waits, long enough or not.
+    #[must_use]
+    pub(super) fn give_up(&mut self) -> Vec<Open> {
+        self.deadlines.clear();
+        let deaths = std::mem::take(&mut self.silent).into_iter().map(|(_, death)| death);
+        let silent = deaths.filter(|death| self.recorded.get(pid_of(death)).is_none());
+        silent.chain(self.open.drain().flat_map(|(_, records)| records)).collect()
     }
 
     /// When [`due`](Self::due) may have something next.
@@ -133,6 +142,12 @@ impl<T: Default> Recent<T> {
         let known = self.old.remove(&pid);
         self.new.entry(pid).or_insert_with(|| known.unwrap_or_default())
     }
+}
+
+/// The first of a queue in order of deadlines, if its is over.
+fn pop_due<T>(queue: &mut VecDeque<(Instant, T)>, now: Instant) -> Option<T> {
+    queue.front().filter(|(deadline, _)| *deadline <= now)?;
+    queue.pop_front().map(|(_, what)| what)
 }
 
 fn pid_of(open: &Open) -> u32 {
@@ -194,6 +209,19 @@ mod tests {
         assert!(both.due(now + FOR_EXIT).is_empty());
         let silent = both.due(now + FOR_RECORD).into_iter().next().unwrap().close().unwrap();
         assert_eq!((silent.key.event, silent.at), (Event::SilentDeath, Moment::At(5)));
+    }
+
+    #[test]
+    fn what_waits_is_not_lost_when_we_stop() {
+        let (mut both, now) = (Reconciler::default(), Instant::now());
+        both.recorded(7, now);
+        assert!(both.wait_for_exit(open(7), now).is_none());
+        both.died(7, Moment::Unknown, now);
+        both.died(8, Moment::Unknown, now);
+        let mut pids: Vec<_> = both.give_up().iter().map(pid_of).collect();
+        pids.sort_unstable();
+        assert_eq!(pids, [7, 8], "the record of one, the silent death of the other");
+        assert_eq!(both.next_due(), None);
     }
 
     #[test]
