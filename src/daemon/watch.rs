@@ -23,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub const FLUSH: Duration = Duration::from_secs(1);
 
 /// When what could not be stored is tried again.
-const RETRY: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(2);
 
 /// How many incidents are held in memory.
 const MOST_INCIDENTS: usize = 16 << 10;
