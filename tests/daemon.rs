@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 mod support {
+    #[expect(dead_code, reason = "the log matters only to other tests")]
     pub(crate) mod daemon;
     #[expect(dead_code, reason = "other tests look closer at the manager")]
     pub(crate) mod manager;
@@ -9,7 +10,7 @@ mod support {
 
 use harden_why::audit::Action;
 use harden_why::incidents::{Denial, Event, Incident, Stored};
-use harden_why::outlet::alert;
+use harden_why::outlet::alert::{DENIAL, SILENT_DEATH};
 use harden_why::outlet::client::HardenWhyProxy;
 use harden_why::syscalls::Arch;
 use harden_why::units::{Manager, Rung, Unit};
@@ -65,15 +66,15 @@ async fn a_denial_in_a_unit_is_stored_and_then_told() {
     manager.reload();
     manager.start_unit("dies.service");
 
-    let entry = journal.next("OBJECT_SYSTEMD_UNIT=dies.service");
-    let stored = daemon.stored().into_iter().find(|incident| is_of(incident, "dies.service"));
+    let alert = journal.next("OBJECT_SYSTEMD_UNIT=dies.service");
+    let stored = alert.stored.iter().find(|incident| is_of(incident, "dies.service"));
     let stored = stored.expect("stored before it is told");
     let field = |name: &str| {
-        let named: Vec<_> = entry.iter().filter_map(|line| line.strip_prefix(name)?.strip_prefix('=')).collect();
-        assert_eq!(named.len(), 1, "{name} in {entry:?}");
+        let named: Vec<_> = alert.fields.iter().filter_map(|line| line.strip_prefix(name)?.strip_prefix('=')).collect();
+        assert_eq!(named.len(), 1, "{name} in {:?}", alert.fields);
         named[0].to_owned()
     };
-    assert_eq!((field("MESSAGE_ID").as_str(), field("PRIORITY").as_str()), (alert::DENIAL, "4"));
+    assert_eq!((field("MESSAGE_ID").as_str(), field("PRIORITY").as_str()), (DENIAL, "4"));
     assert_eq!((field("HARDEN_WHY_CALL"), field("HARDEN_WHY_ARCH")), ("uname".into(), Arch::native().to_string()));
     assert_eq!((field("HARDEN_WHY_ACTION"), field("HARDEN_WHY_MANAGER")), ("kill_process".into(), "system".into()));
     assert_eq!(field("HARDEN_WHY_PID"), stored.sample.pid.to_string());
@@ -85,7 +86,7 @@ async fn a_denial_in_a_unit_is_stored_and_then_told() {
 
     let listed = client.list_incidents("dies.service", "system", 0, 0, 9).await.unwrap();
     let listed: Vec<Stored> = listed.into_iter().map(|dict| dict.try_into().unwrap()).collect();
-    assert_eq!(listed.iter().map(|stored| &stored.incident).collect::<Vec<_>>(), [&stored]);
+    assert_eq!(listed.iter().map(|stored| &stored.incident).collect::<Vec<_>>(), [stored]);
     loop {
         let signal = next(&mut signals).await.unwrap();
         let told = Stored::try_from(signal.args().unwrap().incident().clone()).unwrap();
@@ -141,9 +142,8 @@ fn a_death_without_a_record_is_noticed_in_a_unit_only() {
     manager.start_unit("dies.service");
     manager.start_unit("silent.service");
 
-    let entry = journal.next("OBJECT_SYSTEMD_UNIT=silent.service");
-    assert!(entry.contains(&format!("MESSAGE_ID={}", alert::SILENT_DEATH)), "{entry:?}");
-    assert!(entry.contains(&"PRIORITY=4".to_owned()), "{entry:?}");
+    let alert = journal.next("OBJECT_SYSTEMD_UNIT=silent.service");
+    assert!(alert.has(&format!("MESSAGE_ID={SILENT_DEATH}")) && alert.has("PRIORITY=4"), "{:?}", alert.fields);
     let stored = daemon.stored();
     let of = |name: &str| stored.iter().filter(|incident| is_of(incident, name)).collect::<Vec<_>>();
     let silent = of("silent.service");
@@ -191,9 +191,9 @@ fn a_users_unit_is_the_users() {
     );
     systemctl(&["start", "dies.service"]);
 
-    let entry = journal.next("OBJECT_SYSTEMD_USER_UNIT=dies.service");
-    assert!(entry.contains(&"OBJECT_SYSTEMD_OWNER_UID=0".to_owned()), "{entry:?}");
-    assert!(entry.iter().all(|line| !line.starts_with("OBJECT_SYSTEMD_UNIT=")), "{entry:?}");
+    let alert = journal.next("OBJECT_SYSTEMD_USER_UNIT=dies.service");
+    assert!(alert.has("OBJECT_SYSTEMD_OWNER_UID=0"), "{:?}", alert.fields);
+    assert!(alert.fields.iter().all(|line| !line.starts_with("OBJECT_SYSTEMD_UNIT=")), "{:?}", alert.fields);
     let incident =
         daemon.wait_for_incident(|incident| incident.key.unit == Some(unit(Manager::User(0), "dies.service")));
     assert_eq!(incident.count, 1);

@@ -4,10 +4,10 @@ use harden_why::incidents::{Incident, Query, Store};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
-use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -133,8 +133,21 @@ pub(crate) fn incidents(state: &Path) -> Vec<Incident> {
     stored.into_iter().map(|stored| stored.incident).collect()
 }
 
-/// The journal of the machine that a daemon sees: every entry of its, as it comes.
-pub(crate) struct Journal(UnixDatagram);
+/// An alert, and what was stored when it came.
+pub(crate) struct Alert {
+    pub(crate) fields: Vec<String>,
+    pub(crate) stored: Vec<Incident>,
+}
+
+impl Alert {
+    /// Whether it has this field.
+    pub(crate) fn has(&self, field: &str) -> bool {
+        self.fields.iter().any(|line| line == field)
+    }
+}
+
+/// The journal of the machine that a daemon sees, always read: who logs to one that is not, waits.
+pub(crate) struct Journal(Receiver<Alert>);
 
 impl Journal {
     /// Takes the place of journald.
@@ -142,25 +155,32 @@ impl Journal {
         let directory = daemon.root().join("run/systemd/journal");
         fs::create_dir_all(&directory).unwrap();
         let socket = UnixDatagram::bind(directory.join("socket")).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self(socket)
+        let state = daemon.dir.join("state");
+        let (alerts, received) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; 64 << 10];
+            while let Ok(length) = socket.recv(&mut buffer) {
+                let fields = String::from_utf8_lossy(&buffer[..length]).lines().map(str::to_owned).collect();
+                let mut alert = Alert { fields, stored: Vec::new() };
+                if alert.has("SYSLOG_IDENTIFIER=harden-whyd") {
+                    alert.stored = incidents(&state);
+                    if alerts.send(alert).is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        Self(received)
     }
 
     /// The next alert with this field.
     #[track_caller]
-    pub(crate) fn next(&self, field: &str) -> Vec<String> {
-        let mut buffer = vec![0; 64 << 10];
+    pub(crate) fn next(&self, field: &str) -> Alert {
         loop {
-            let length = match self.0.recv(&mut buffer) {
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            match self.0.recv_timeout(PATIENCE) {
+                Ok(alert) if alert.has(field) => return alert,
+                Ok(_) => {}
                 Err(error) => panic!("no alert with {field}: {error}"),
-            };
-            let entry: Vec<_> = String::from_utf8_lossy(&buffer[..length]).lines().map(str::to_owned).collect();
-            if entry.iter().any(|line| line == "SYSLOG_IDENTIFIER=harden-whyd")
-                && entry.iter().any(|line| line == field)
-            {
-                return entry;
             }
         }
     }
