@@ -18,7 +18,7 @@ use std::fs;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::time::Duration;
-use support::daemon::{Daemon, Journal, PROGRAM, wait_for};
+use support::daemon::{Daemon, Journal, PROGRAM, listing, wait_for};
 use support::manager::TestManager;
 use zbus::export::futures_core::Stream;
 
@@ -149,8 +149,8 @@ fn a_death_without_a_record_is_noticed_in_a_unit_only() {
     let silent = of("silent.service");
     assert_eq!((silent.len(), silent[0].count, &silent[0].key.event), (1, 1, &Event::SilentDeath));
     // Both died before.
-    assert_eq!(of("dies.service").len(), 1, "the record is all there is to say: {stored:#?}");
-    assert!(stored.iter().all(|incident| incident.sample.pid != outside), "{stored:#?}");
+    assert_eq!(of("dies.service").len(), 1, "the record is all there is to say:\n{}", listing(&stored));
+    assert!(stored.iter().all(|incident| incident.sample.pid != outside), "{}", listing(&stored));
     daemon.stop();
 }
 
@@ -166,13 +166,14 @@ fn a_users_unit_is_the_users() {
     fs::create_dir(runtime.join("0")).unwrap();
     let units = manager.base().join("user-units");
     fs::create_dir(&units).unwrap();
+    fs::write(units.join("basic.target"), "[Unit]\n").unwrap();
     fs::write(units.join("dies.service"), format!("[Service]\n{DEADLY}ExecStart=/bin/uname\n")).unwrap();
     let lines = [
         "Slice=user-0.slice",
         "Delegate=yes",
         "ExecStart=/lib/systemd/systemd --user --unit=basic.target",
         "Environment=XDG_RUNTIME_DIR=/run/user/0 DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent",
-        &format!("Environment=SYSTEMD_UNIT_PATH={}:", units.display()),
+        &format!("Environment=SYSTEMD_UNIT_PATH={}", units.display()),
     ];
     manager.write("user@0.service", &format!("[Service]\n{}\n", lines.join("\n")));
     manager.reload();
@@ -185,6 +186,8 @@ fn a_users_unit_is_the_users() {
         .concat();
         manager.command(&command).output().unwrap()
     };
+    // Without it, systemctl would try a bus.
+    wait_for(|| runtime.join("0/systemd/private").exists().then_some(()), || daemon.log());
     wait_for(
         || systemctl(&["is-active", "basic.target"]).status.success().then_some(()),
         || format!("{:?} {:?}", systemctl(&["is-active", "basic.target"]), manager.systemctl(&["status", "user@0"])),

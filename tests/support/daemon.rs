@@ -1,5 +1,6 @@
 //! The real harden-whyd, as a child that tells of its state as it would tell systemd.
 
+use harden_why::audit::text::escape;
 use harden_why::incidents::{Incident, Query, Store};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -47,7 +48,7 @@ impl Daemon {
         notify.set_nonblocking(true).unwrap();
         let log = File::create(dir.join("log")).unwrap();
         command.args(["--bus", bus, "--state-dir"]).arg(dir.join("state"));
-        command.env("NOTIFY_SOCKET", socket).env_remove("RUST_LOG");
+        command.env("NOTIFY_SOCKET", socket).env("RUST_LOG", "harden_why=debug,info");
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         Self { child: command.spawn().unwrap(), notify, dir: dir.to_owned() }
     }
@@ -95,7 +96,7 @@ impl Daemon {
     pub(crate) fn wait_for_incident(&self, such: impl Fn(&Incident) -> bool) -> Incident {
         wait_for(
             || self.stored().into_iter().find(|incident| such(incident)),
-            || format!("not among {:#?}\n{}", self.stored(), self.log()),
+            || format!("not among:\n{}{}", listing(&self.stored()), self.log()),
         )
     }
 
@@ -133,6 +134,16 @@ pub(crate) fn incidents(state: &Path) -> Vec<Incident> {
     stored.into_iter().map(|stored| stored.incident).collect()
 }
 
+/// Incidents, a line each.
+pub(crate) fn listing(incidents: &[Incident]) -> String {
+    let line = |Incident { key, rung, count, sample, .. }: &Incident| {
+        let unit = key.unit.as_ref().map(|unit| format!("{} of {}", unit.name, unit.manager));
+        let exe = escape(&key.exe);
+        format!("{unit:?} {rung:?} {count}× {exe} (pid {}): {:?}\n", sample.pid, key.event)
+    };
+    incidents.iter().map(line).collect()
+}
+
 /// An alert, and what was stored when it came.
 pub(crate) struct Alert {
     pub(crate) fields: Vec<String>,
@@ -147,16 +158,19 @@ impl Alert {
 }
 
 /// The journal of the machine that a daemon sees, always read: who logs to one that is not, waits.
-pub(crate) struct Journal(Receiver<Alert>);
+pub(crate) struct Journal<'a> {
+    daemon: &'a Daemon,
+    alerts: Receiver<Alert>,
+}
 
-impl Journal {
+impl<'a> Journal<'a> {
     /// Takes the place of journald.
-    pub(crate) fn of(daemon: &Daemon) -> Self {
+    pub(crate) fn of(daemon: &'a Daemon) -> Self {
         let directory = daemon.root().join("run/systemd/journal");
         fs::create_dir_all(&directory).unwrap();
         let socket = UnixDatagram::bind(directory.join("socket")).unwrap();
         let state = daemon.dir.join("state");
-        let (alerts, received) = channel();
+        let (sender, alerts) = channel();
         std::thread::spawn(move || {
             let mut buffer = vec![0; 64 << 10];
             while let Ok(length) = socket.recv(&mut buffer) {
@@ -164,23 +178,25 @@ impl Journal {
                 let mut alert = Alert { fields, stored: Vec::new() };
                 if alert.has("SYSLOG_IDENTIFIER=harden-whyd") {
                     alert.stored = incidents(&state);
-                    if alerts.send(alert).is_err() {
+                    if sender.send(alert).is_err() {
                         return;
                     }
                 }
             }
         });
-        Self(received)
+        Self { daemon, alerts }
     }
 
     /// The next alert with this field.
     #[track_caller]
     pub(crate) fn next(&self, field: &str) -> Alert {
         loop {
-            match self.0.recv_timeout(PATIENCE) {
+            match self.alerts.recv_timeout(PATIENCE) {
                 Ok(alert) if alert.has(field) => return alert,
                 Ok(_) => {}
-                Err(error) => panic!("no alert with {field}: {error}"),
+                Err(error) => {
+                    panic!("no alert with {field}: {error}\n{}{}", listing(&self.daemon.stored()), self.daemon.log())
+                }
             }
         }
     }
