@@ -132,6 +132,14 @@ async fn serve(
                     }
                 }
             }
+            () = until(watch.next_due()) => {
+                // We may be late, and what is waited for may long be there.
+                let all_heard = watch.hear(audit.get_mut())?;
+                let all_told = exits.as_mut().is_none_or(|exits| watch.hear_exits(exits.get_mut()).unwrap_or(true));
+                if all_heard && all_told {
+                    watch.give_up_waiting();
+                }
+            }
             Some(open) = watch.asks.next() => watch.settle(open),
             done = watch.writer.done() => {
                 for stored in watch.stored(done) {

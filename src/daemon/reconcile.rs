@@ -11,10 +11,11 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// How long a record waits for the exit event of its process.
-const FOR_EXIT: Duration = Duration::from_millis(100);
+const FOR_EXIT: Duration = Duration::from_millis(250);
 
-/// How long a death waits for a record before it counts as silent.
-const FOR_RECORD: Duration = Duration::from_millis(500);
+/// How long a death waits for a record before it counts as silent. A thread of the kernel's sends
+/// records, and can be late on a busy machine.
+const FOR_RECORD: Duration = Duration::from_secs(1);
 
 /// How long a pid is remembered at least, unless very many die. A machine reuses pids, but not within
 /// seconds.

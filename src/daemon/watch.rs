@@ -194,12 +194,21 @@ impl Watch {
         self.flush_at = Some(self.flush_at.map_or(by, |at| at.min(by)));
     }
 
+    /// Takes what waited long enough as it is: what it waited for is not there.
+    pub(super) fn give_up_waiting(&mut self) {
+        for open in self.reconciler.due(Instant::now()) {
+            self.ask(open);
+        }
+    }
+
+    /// When something waited long enough.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.reconciler.next_due()
+    }
+
     /// What has to be done at this moment, whatever arrived.
     pub(super) fn tend(&mut self) {
         let now = Instant::now();
-        for open in self.reconciler.due(now) {
-            self.ask(open);
-        }
         self.alerts.send(now);
         let free = self.retry_at.is_none_or(|at| at <= now);
         if free && self.flush_at.is_some_and(|at| at <= now) {
@@ -212,7 +221,7 @@ impl Watch {
         // While the writer is busy, its answer wakes the loop.
         let flush =
             self.flush_at.filter(|_| !self.writer.is_busy()).map(|at| self.retry_at.map_or(at, |retry| at.max(retry)));
-        self.reconciler.next_due().into_iter().chain(flush).chain(self.alerts.next_wake()).min()
+        flush.into_iter().chain(self.alerts.next_wake()).min()
     }
 
     fn store(&mut self) {
