@@ -3,23 +3,31 @@
 
 use crate::pipeline::Open;
 use crate::units::Evidence;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
 use tokio::task::{Id, JoinSet};
 
-/// How many processes are asked about at a time; more are left without a unit.
-const MOST: usize = 64;
+/// How many questions are asked at a time: each is many to systemd, which has other work.
+const AT_ONCE: usize = 8;
+
+/// How many processes are asked about, or wait for their turn; more are left without a unit.
+const MOST: usize = 1024;
+
+/// A question yet to be asked: nothing happens before it is polled.
+type Question = Pin<Box<dyn Future<Output = Vec<Evidence>> + Send>>;
 
 /// What is being asked.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Asks {
     questions: JoinSet<Vec<Evidence>>,
     about: HashMap<Id, Open>,
+    waiting: VecDeque<(Open, Question)>,
 }
 
 impl Asks {
     /// Whether one more may be asked.
     pub(super) fn has_room(&self) -> bool {
-        self.about.len() < MOST
+        self.about.len() + self.waiting.len() < MOST
     }
 
     /// Whether nothing is being asked.
@@ -29,8 +37,17 @@ impl Asks {
 
     /// Asks a question about a sighting.
     pub(super) fn start(&mut self, about: Open, question: impl Future<Output = Vec<Evidence>> + Send + 'static) {
-        let id = self.questions.spawn(question).id();
-        self.about.insert(id, about);
+        self.waiting.push_back((about, Box::pin(question)));
+        self.start_waiting();
+    }
+
+    fn start_waiting(&mut self) {
+        while self.about.len() < AT_ONCE
+            && let Some((about, question)) = self.waiting.pop_front()
+        {
+            let id = self.questions.spawn(question).id();
+            self.about.insert(id, about);
+        }
     }
 
     /// A sighting with what was learned about it; `None` while nothing is being asked.
@@ -43,6 +60,7 @@ impl Asks {
             }
         };
         let mut open = self.about.remove(&id)?;
+        self.start_waiting();
         open.learn(learned);
         Some(open)
     }
@@ -50,7 +68,8 @@ impl Asks {
     /// Asks no further, and gives what was asked about.
     pub(super) fn give_up(&mut self) -> Vec<Open> {
         self.questions.abort_all();
-        self.about.drain().map(|(_, open)| open).collect()
+        let waiting = self.waiting.drain(..).map(|(open, _)| open);
+        waiting.chain(self.about.drain().map(|(_, open)| open)).collect()
     }
 }
 
@@ -80,6 +99,19 @@ mod tests {
         asks.start(open(), async { panic!("as a test") });
         assert_eq!(asks.next().await.unwrap().close_anyway().sample.pid, 7);
         assert!(asks.is_empty());
+    }
+
+    #[tokio::test]
+    async fn one_is_asked_after_the_other() {
+        let mut asks = Asks::default();
+        for _ in 0..3 * AT_ONCE {
+            asks.start(open(), async { Vec::new() });
+            assert!(asks.about.len() <= AT_ONCE);
+        }
+        for _ in 0..3 * AT_ONCE {
+            assert!(asks.next().await.is_some());
+        }
+        assert!(asks.is_empty() && asks.next().await.is_none());
     }
 
     #[tokio::test]
