@@ -11,14 +11,12 @@ use std::process::Command;
 
 use harden_why::audit::Action;
 use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample};
-use harden_why::outlet::alert::{self, Names};
+use harden_why::outlet::alert;
 use harden_why::outlet::journal::{Entry, Journal, JournalError};
 use harden_why::syscalls::{Arch, Call, CallId};
 use harden_why::units::{Manager, Rung, Unit};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-
-const NAMES: Names<'static> = Names { call: Some("socket"), arch: Some("x86_64") };
 
 fn denied(manager: Manager, name: &str) -> Incident {
     let call = Call { arch: Arch(0xc000_003e), id: CallId::Number(41) };
@@ -75,7 +73,7 @@ fn what_is_sent_is_what_the_protocol_says() {
     let path = temp.path().join("socket");
     let listener = UnixDatagram::bind(&path).unwrap();
     let journal = Journal::connect(&path).unwrap();
-    let mut entry = alert::entry(&denied(Manager::System, "a.service"), Some(1), NAMES);
+    let mut entry = alert::entry(&denied(Manager::System, "a.service"), Some(1));
     entry.push("BINARY", b"a\nMESSAGE_ID=00\n\0=".to_vec());
     journal.send(&entry).unwrap();
     let received = decode(&receive(&listener));
@@ -115,7 +113,7 @@ fn a_restarted_journal_is_found_again_and_an_absent_one_is_an_error() {
     let path = temp.path().join("socket");
     let listener = UnixDatagram::bind(&path).unwrap();
     let journal = Journal::connect(&path).unwrap();
-    let entry = alert::entry(&denied(Manager::System, "a.service"), None, NAMES);
+    let entry = alert::entry(&denied(Manager::System, "a.service"), None);
     drop(listener);
     fs::remove_file(&path).unwrap();
     assert!(matches!(journal.send(&entry), Err(JournalError::Io { .. })));
@@ -130,7 +128,7 @@ fn a_journal_that_does_not_read_never_makes_us_wait() {
     let path = temp.path().join("socket");
     let _listener = UnixDatagram::bind(&path).unwrap();
     let journal = Journal::connect(&path).unwrap();
-    let entry = alert::entry(&denied(Manager::System, "a.service"), None, NAMES);
+    let entry = alert::entry(&denied(Manager::System, "a.service"), None);
     let error = (0..100_000).find_map(|_| journal.send(&entry).err()).unwrap();
     assert!(matches!(error, JournalError::Behind(_)), "{error}");
 }
@@ -197,17 +195,17 @@ fn shown(arguments: &[&str]) -> Vec<String> {
 
 fn in_real_journal() {
     let journal = Journal::connect(Path::new("/run/systemd/journal/socket")).unwrap();
-    let system = alert::entry(&denied(Manager::System, "hw-foo.service"), Some(1), NAMES);
-    let mut large = alert::entry(&denied(Manager::System, "hw-large.service"), Some(2), NAMES);
+    let system = alert::entry(&denied(Manager::System, "hw-foo.service"), Some(1));
+    let mut large = alert::entry(&denied(Manager::System, "hw-large.service"), Some(2));
     large.push("HARDEN_WHY_TEST", vec![b'x'; 1 << 20]);
     // `journalctl --user-unit` asks for the uid of whoever runs it: root here.
-    let user = alert::entry(&denied(Manager::User(0), "hw-bar.service"), Some(3), NAMES);
+    let user = alert::entry(&denied(Manager::User(0), "hw-bar.service"), Some(3));
     // Alive, so journald looks the process up; it must not show up under another unit.
     let mut alive = denied(Manager::System, "hw-alive.service");
     alive.sample.pid = std::process::id();
     let Event::Denial(denial) = &mut alive.key.event else { unreachable!() };
     denial.action = Action::Log;
-    let alive = alert::entry(&alive, Some(4), NAMES);
+    let alive = alert::entry(&alive, Some(4));
     for entry in [&system, &large, &user, &alive] {
         journal.send(entry).unwrap();
     }

@@ -5,7 +5,13 @@
 //!                    ▲ open       ▲
 //! exit events ─► reconciler ─► asks systemd
 //! ```
+//!
+//! Whatever is not the kernel can be away for a while: the disk, the journal, the bus. What they
+//! should have had waits for them, within bounds.
 
+mod alerts;
+mod asks;
+mod presence;
 mod reconcile;
 mod watch;
 mod writer;
@@ -19,12 +25,15 @@ use crate::host::{hearing, systemd::Managers};
 use crate::incidents::Store;
 use crate::intake::netlink::{AuditSocket, RECEIVE_BUFFER};
 use crate::outlet::address::BusAddress;
-use crate::outlet::bus;
+use crate::outlet::bus::StatusSource;
+use crate::outlet::journal;
 use crate::outlet::wire::Status;
+use alerts::Alerts;
+use presence::Presence;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::io::unix::{AsyncFd, AsyncFdReadyMutGuard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use watch::{Watch, now_millis};
@@ -32,6 +41,9 @@ use writer::Writer;
 
 /// Where the users' runtime directories are.
 const RUNTIME: &str = "/run/user";
+
+/// How long stopping may take to learn whose the last processes were.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// What the daemon is told.
 #[derive(Debug)]
@@ -53,7 +65,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         tracing::error!("{}; it is kept as {}, and a new store was begun", aside.error, aside.path.display());
     }
     let audit = AuditSocket::open()?;
-    let mut status = Status {
+    let status = Status {
         listening: true,
         since: now_millis(),
         receive_buffer: audit.receive_buffer() as u64,
@@ -62,27 +74,18 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     };
     // The kernel doubles what is asked for, to account for its own overhead.
     tracing::info!("listening, with a receive buffer of {} of {} bytes", audit.receive_buffer(), 2 * RECEIVE_BUFFER);
-    let exits = match ExitListener::open() {
-        Ok(listener) => Some(listener.into_async()?),
-        Err(error) => {
-            tracing::warn!("exit events cannot be heard: {error}");
-            status.limitations.push(format!("deaths by SIGSYS without a record go unnoticed: {error}"));
-            None
-        }
-    };
     let status = Arc::new(Mutex::new(status));
-    let bus = match bus::serve(&options.bus, &options.state_dir, source(&status)).await {
-        Ok(bus) => Some(bus),
+    let exits = match ExitListener::open().and_then(ExitListener::into_async) {
+        Ok(listener) => Some(listener),
         Err(error) => {
-            tracing::error!("{error}; 'harden-why --state-dir {}' reads the store", options.state_dir.display());
+            miss_exits(&status, &error);
             None
         }
     };
+    let presence = Presence::start(options.bus.clone(), options.state_dir.clone(), source(&status));
     let host = LiveHost::new(managers(&options.bus), Path::new(RUNTIME));
-    let mut watch = Watch::new(host, Writer::start(store)?, status);
-    notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("listening to the kernel")]);
-    let outcome = serve(&mut watch, audit.into_async()?, exits, bus.as_ref(), &mut stop).await;
-    notify(&[sd_notify::NotifyState::Stopping]);
+    let mut watch = Watch::new(host, Writer::start(store)?, Alerts::to(journal::SOCKET), status);
+    let outcome = serve(&mut watch, audit.into_async()?, exits, presence, &mut stop).await;
     watch.finish().await;
     outcome
 }
@@ -92,13 +95,26 @@ async fn serve(
     watch: &mut Watch,
     mut audit: AsyncFd<AuditSocket>,
     mut exits: Option<AsyncFd<ExitListener>>,
-    bus: Option<&bus::Bus>,
+    mut presence: Presence,
     stop: &mut Stop,
 ) -> anyhow::Result<()> {
-    loop {
-        let wake = watch.next_wake();
+    let mut ready_said = false;
+    // Set once we are to stop.
+    let mut deadline = None;
+    while deadline.is_none_or(|deadline| Instant::now() < deadline && !watch.is_settled()) {
+        let wake = watch.next_wake().into_iter().chain(deadline).min();
         tokio::select! {
-            () = stop.asked() => return Ok(()),
+            () = stop.asked(), if deadline.is_none() => {
+                notify(&[sd_notify::NotifyState::Stopping]);
+                let latest = Instant::now() + GRACE;
+                deadline = Some(latest);
+                // What the kernel has sent until now is ours to take.
+                while !watch.hear(audit.get_mut())? && Instant::now() < latest {}
+            }
+            () = presence.tried(), if !ready_said && deadline.is_none() => {
+                notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("listening to the kernel")]);
+                ready_said = true;
+            }
             ready = audit.readable_mut() => {
                 let mut ready = ready?;
                 if watch.hear(ready.get_inner_mut())? {
@@ -107,23 +123,42 @@ async fn serve(
             }
             ready = readable(exits.as_mut()) => {
                 let mut ready = ready?;
-                if watch.hear_exits(ready.get_inner_mut())? {
-                    ready.clear_ready();
+                match watch.hear_exits(ready.get_inner_mut()) {
+                    Ok(true) => ready.clear_ready(),
+                    Ok(false) => {}
+                    Err(error) => {
+                        watch.miss_exits(&error);
+                        exits = None;
+                    }
                 }
             }
-            Some(asked) = watch.asks.join_next() => watch.settle(asked),
+            () = until(watch.next_due()) => {
+                // We may be late, and what is waited for may long be there.
+                let all_heard = watch.hear(audit.get_mut())?;
+                let all_told = exits.as_mut().is_none_or(|exits| watch.hear_exits(exits.get_mut()).unwrap_or(true));
+                if all_heard && all_told {
+                    watch.give_up_waiting();
+                }
+            }
+            Some(open) = watch.asks.next() => watch.settle(open),
             done = watch.writer.done() => {
-                for incident in watch.stored(done) {
-                    watch.alert(&incident);
-                    if let Some(bus) = bus && let Err(error) = bus.announce(&incident).await {
-                        tracing::warn!("subscribers on the bus were not told: {error}");
-                    }
+                for stored in watch.stored(done) {
+                    watch.alerts.push(stored.clone());
+                    presence.tell(stored);
                 }
             }
             () = until(wake) => {}
         }
         watch.tend();
     }
+    Ok(())
+}
+
+/// Takes note that exit events cannot be heard, or no longer.
+fn miss_exits(status: &Mutex<Status>, error: &std::io::Error) {
+    tracing::warn!("exit events cannot be heard: {error}");
+    let limitation = format!("deaths by SIGSYS without a record go unnoticed: {error}");
+    status.lock().unwrap_or_else(PoisonError::into_inner).limitations.push(limitation);
 }
 
 /// SIGTERM and SIGINT.
@@ -169,7 +204,7 @@ fn managers(bus: &BusAddress) -> Managers {
 }
 
 /// The status as the bus asks for it.
-fn source(status: &Arc<Mutex<Status>>) -> bus::StatusSource {
+fn source(status: &Arc<Mutex<Status>>) -> StatusSource {
     let status = Arc::clone(status);
     Arc::new(move || status.lock().unwrap_or_else(PoisonError::into_inner).clone())
 }

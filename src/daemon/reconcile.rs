@@ -11,10 +11,11 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// How long a record waits for the exit event of its process.
-const FOR_EXIT: Duration = Duration::from_millis(100);
+const FOR_EXIT: Duration = Duration::from_millis(250);
 
-/// How long a death waits for a record before it counts as silent.
-const FOR_RECORD: Duration = Duration::from_millis(500);
+/// How long a death waits for a record before it counts as silent. A thread of the kernel's sends
+/// records, and can be late on a busy machine.
+const FOR_RECORD: Duration = Duration::from_secs(1);
 
 /// How long a pid is remembered at least, unless very many die. A machine reuses pids, but not within
 /// seconds.
@@ -85,15 +86,24 @@ impl Reconciler {
     #[must_use]
     pub(super) fn due(&mut self, now: Instant) -> Vec<Open> {
         let mut due = Vec::new();
-        while let Some((_, pid)) = self.deadlines.pop_front_if(|(deadline, _)| *deadline <= now) {
+        while let Some(pid) = pop_due(&mut self.deadlines, now) {
             due.extend(self.open.remove(&pid).unwrap_or_default());
         }
-        while let Some((_, death)) = self.silent.pop_front_if(|(deadline, _)| *deadline <= now) {
+        while let Some(death) = pop_due(&mut self.silent, now) {
             if self.recorded.get(pid_of(&death)).is_none() {
                 due.push(death);
             }
         }
         due
+    }
+
+    /// Whatever waits, long enough or not.
+    #[must_use]
+    pub(super) fn give_up(&mut self) -> Vec<Open> {
+        self.deadlines.clear();
+        let deaths = std::mem::take(&mut self.silent).into_iter().map(|(_, death)| death);
+        let silent = deaths.filter(|death| self.recorded.get(pid_of(death)).is_none());
+        silent.chain(self.open.drain().flat_map(|(_, records)| records)).collect()
     }
 
     /// When [`due`](Self::due) may have something next.
@@ -133,6 +143,12 @@ impl<T: Default> Recent<T> {
         let known = self.old.remove(&pid);
         self.new.entry(pid).or_insert_with(|| known.unwrap_or_default())
     }
+}
+
+/// The first of a queue in order of deadlines, if its is over.
+fn pop_due<T>(queue: &mut VecDeque<(Instant, T)>, now: Instant) -> Option<T> {
+    queue.front().filter(|(deadline, _)| *deadline <= now)?;
+    queue.pop_front().map(|(_, what)| what)
 }
 
 fn pid_of(open: &Open) -> u32 {
@@ -194,6 +210,19 @@ mod tests {
         assert!(both.due(now + FOR_EXIT).is_empty());
         let silent = both.due(now + FOR_RECORD).into_iter().next().unwrap().close().unwrap();
         assert_eq!((silent.key.event, silent.at), (Event::SilentDeath, Moment::At(5)));
+    }
+
+    #[test]
+    fn what_waits_is_not_lost_when_we_stop() {
+        let (mut both, now) = (Reconciler::default(), Instant::now());
+        both.recorded(7, now);
+        assert!(both.wait_for_exit(open(7), now).is_none());
+        both.died(7, Moment::Unknown, now);
+        both.died(8, Moment::Unknown, now);
+        let mut pids: Vec<_> = both.give_up().iter().map(pid_of).collect();
+        pids.sort_unstable();
+        assert_eq!(pids, [7, 8], "the record of one, the silent death of the other");
+        assert_eq!(both.next_due(), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What the loop holds, and what it does with each thing that arrives.
 
+use super::alerts::Alerts;
+use super::asks::Asks;
 use super::reconcile::Reconciler;
 use super::writer::{Done, Writer};
 use crate::audit::serials::Serials;
@@ -10,22 +12,18 @@ use crate::host::exits::{ExitListener, Notice};
 use crate::host::live::LiveHost;
 use crate::incidents::{Event, Folded, Moment, Sighting, Stored};
 use crate::intake::netlink::{AuditSocket, Message, ReceiveError};
-use crate::outlet::alert;
-use crate::outlet::journal::{self, Journal};
 use crate::outlet::wire::Status;
 use crate::pipeline::{Open, Pipeline, Sighted};
 use crate::units::Evidence;
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::task::{JoinError, JoinSet};
 
 /// How far the store's counts are behind at most. First sightings do not wait.
 pub const FLUSH: Duration = Duration::from_secs(1);
 
 /// When what could not be stored is tried again.
-const RETRY: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(2);
 
 /// How many incidents are held in memory.
 const MOST_INCIDENTS: usize = 16 << 10;
@@ -33,19 +31,15 @@ const MOST_INCIDENTS: usize = 16 << 10;
 /// How many messages are taken before others get their turn.
 const BATCH: usize = 4096;
 
-/// How many processes are asked about at a time; more are left without a unit.
-const MOST_ASKS: usize = 64;
-
 /// The state of the loop.
 pub(super) struct Watch {
     pipeline: Pipeline<LiveHost>,
     reconciler: Reconciler,
     serials: Serials,
     status: Arc<Mutex<Status>>,
-    /// Questions to systemd, each about one sighting.
-    pub(super) asks: JoinSet<Open>,
+    pub(super) asks: Asks,
     pub(super) writer: Writer,
-    journal: Option<Journal>,
+    pub(super) alerts: Alerts,
     /// When changes are to be stored.
     flush_at: Option<Instant>,
     /// Not before: the store failed.
@@ -53,15 +47,15 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(host: LiveHost, writer: Writer, status: Arc<Mutex<Status>>) -> Self {
+    pub(super) fn new(host: LiveHost, writer: Writer, alerts: Alerts, status: Arc<Mutex<Status>>) -> Self {
         Self {
             pipeline: Pipeline::new(host, MOST_INCIDENTS),
             reconciler: Reconciler::default(),
             serials: Serials::default(),
             status,
-            asks: JoinSet::new(),
+            asks: Asks::default(),
             writer,
-            journal: None,
+            alerts,
             flush_at: None,
             retry_at: None,
         }
@@ -127,6 +121,11 @@ impl Watch {
         Ok(false)
     }
 
+    /// Takes note that there will be no exit events any more.
+    pub(super) fn miss_exits(&self, error: &io::Error) {
+        super::miss_exits(&self.status, error);
+    }
+
     fn learn(&mut self, pid: u32, evidence: &[Evidence], now: Instant) {
         for open in self.reconciler.learn(pid, evidence, now) {
             self.ask(open);
@@ -164,25 +163,17 @@ impl Watch {
     fn ask(&mut self, open: Open) {
         match open.close() {
             Ok(sighting) => self.fold(sighting),
-            Err(open) if self.asks.len() < MOST_ASKS => {
-                let host = self.pipeline.host().clone();
-                self.asks.spawn(async move {
-                    let mut open = open;
-                    let learned = host.ask(open.sighting()).await;
-                    open.learn(learned);
-                    open
-                });
+            Err(open) if self.asks.has_room() => {
+                let (host, sighting) = (self.pipeline.host().clone(), open.sighting().clone());
+                self.asks.start(open, async move { host.ask(&sighting).await });
             }
             Err(open) => self.fold(open.close_anyway()),
         }
     }
 
-    /// Folds what systemd was asked about.
-    pub(super) fn settle(&mut self, asked: Result<Open, JoinError>) {
-        match asked {
-            Ok(open) => self.fold(open.close_anyway()),
-            Err(error) => tracing::error!("a question to systemd broke off, and its sighting is lost: {error}"),
-        }
+    /// Folds what can be learned no more about.
+    pub(super) fn settle(&mut self, open: Open) {
+        self.fold(open.close_anyway());
     }
 
     fn fold(&mut self, sighting: Sighting) {
@@ -203,12 +194,22 @@ impl Watch {
         self.flush_at = Some(self.flush_at.map_or(by, |at| at.min(by)));
     }
 
+    /// Takes what waited long enough as it is: what it waited for is not there.
+    pub(super) fn give_up_waiting(&mut self) {
+        for open in self.reconciler.due(Instant::now()) {
+            self.ask(open);
+        }
+    }
+
+    /// When something waited long enough.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.reconciler.next_due()
+    }
+
     /// What has to be done at this moment, whatever arrived.
     pub(super) fn tend(&mut self) {
         let now = Instant::now();
-        for open in self.reconciler.due(now) {
-            self.ask(open);
-        }
+        self.alerts.send(now);
         let free = self.retry_at.is_none_or(|at| at <= now);
         if free && self.flush_at.is_some_and(|at| at <= now) {
             self.store();
@@ -220,7 +221,7 @@ impl Watch {
         // While the writer is busy, its answer wakes the loop.
         let flush =
             self.flush_at.filter(|_| !self.writer.is_busy()).map(|at| self.retry_at.map_or(at, |retry| at.max(retry)));
-        self.reconciler.next_due().into_iter().chain(flush).min()
+        flush.into_iter().chain(self.alerts.next_wake()).min()
     }
 
     fn store(&mut self) {
@@ -260,40 +261,33 @@ impl Watch {
         }
     }
 
-    /// Tells the journal.
-    pub(super) fn alert(&mut self, stored: &Stored) {
-        let entry = alert::entry(&stored.incident, Some(stored.id), alert::Names::default());
-        let sent = match self.journal.take().map_or_else(|| Journal::connect(Path::new(journal::SOCKET)), Ok) {
-            Ok(journal) => journal.send(&entry).map(|()| journal),
-            Err(error) => Err(error),
-        };
-        match sent {
-            Ok(journal) => self.journal = Some(journal),
-            Err(error) => tracing::warn!("no alert in the journal for incident {}: {error}", stored.id),
-        }
+    /// Whether every sighting is folded.
+    pub(super) fn is_settled(&self) -> bool {
+        self.asks.is_empty() && self.reconciler.next_due().is_none()
     }
 
     /// Stores what is left.
     pub(super) async fn finish(mut self) {
-        while let Some(asked) = self.asks.try_join_next() {
-            self.settle(asked);
+        for open in self.asks.give_up().into_iter().chain(self.reconciler.give_up()) {
+            self.settle(open);
         }
-        // What is under way, and what came meanwhile.
+        // What is under way, and then what came meanwhile.
         for _ in 0..2 {
+            if !self.writer.is_busy() {
+                self.store();
+            }
             if self.writer.is_busy() {
                 let done = self.writer.done().await;
                 for stored in self.stored(done) {
-                    self.alert(&stored);
+                    self.alerts.push(stored);
                 }
             }
-            self.store();
         }
-        if self.writer.is_busy() {
-            let done = self.writer.done().await;
-            for stored in self.stored(done) {
-                self.alert(&stored);
-            }
+        let lost: u64 = self.pipeline.fold.take_changes().iter().map(|change| change.incident.count).sum();
+        if lost > 0 {
+            tracing::error!("{lost} sightings could not be stored and are lost");
         }
+        self.alerts.finish();
         self.writer.finish();
     }
 }
@@ -306,4 +300,72 @@ fn lock(status: &Mutex<Status>) -> MutexGuard<'_, Status> {
 pub(super) fn now_millis() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::presence::Presence;
+    use super::super::{Stop, serve, source};
+    use super::*;
+    use crate::host::systemd::Managers;
+    use crate::incidents::{Query, Store};
+    use std::io::Write as _;
+    use std::path::Path;
+
+    const NOWHERE: &str = "/nonexistent";
+
+    fn watch(dir: &Path) -> Watch {
+        let host = LiveHost::new(Managers::at(format!("unix:path={NOWHERE}"), NOWHERE), Path::new(NOWHERE));
+        let writer = Writer::start(Store::open(dir).unwrap()).unwrap();
+        Watch::new(host, writer, Alerts::to(NOWHERE), Arc::default())
+    }
+
+    fn record(pid: u32, code: u32) -> Vec<u8> {
+        format!(
+            "audit({}.000:7): auid=0 uid=0 gid=0 ses=1 pid={pid} comm=\"a\" exe=\"/a\" sig=0 arch=c000003e \
+             syscall=41 compat=0 ip=0x1 code={code:#x}",
+            now_millis() / 1000
+        )
+        .into()
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_breaks_ends_it_with_everything_stored() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut watch = watch(temp.path());
+        // Pids that no process has: one record waits for an exit event, the other for an answer.
+        watch.take(&record(4_194_400, 0x8000_0000), Instant::now()).unwrap();
+        watch.take(&record(4_194_401, 0x0005_0000), Instant::now()).unwrap();
+        assert!(!watch.is_settled());
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"x").unwrap();
+        let audit = AuditSocket::over(reader.into()).into_async().unwrap();
+        let bus = format!("unix:path={NOWHERE}").parse().unwrap();
+        let presence = Presence::start(bus, temp.path().into(), source(&watch.status));
+        let outcome = serve(&mut watch, audit, None, presence, &mut Stop::new().unwrap()).await;
+        assert!(outcome.unwrap_err().to_string().contains("cannot be read"));
+        watch.finish().await;
+        let stored = Store::open_read_only(temp.path()).unwrap().incidents(&Query::default()).unwrap();
+        assert_eq!(stored.len(), 2, "{stored:?}");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_stored_yet_is_kept() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut watch = watch(temp.path());
+        watch.take(&record(4_194_400, 0x0005_0000), Instant::now()).unwrap();
+        let open = watch.asks.next().await.unwrap();
+        watch.settle(open);
+        watch.store();
+        let done = watch.writer.done().await;
+        let full = crate::incidents::StoreError::Full { path: NOWHERE.into() };
+        assert!(watch.stored(Done { rows: Err(full), changes: done.changes }).is_empty());
+        assert!(lock(&watch.status).store_error.is_some());
+        assert!(watch.next_wake().is_some_and(|at| at > Instant::now()), "it is tried again, later");
+        watch.store();
+        let done = watch.writer.done().await;
+        assert_eq!(watch.stored(done).len(), 1, "and only then told");
+        assert_eq!(lock(&watch.status).store_error, None);
+        watch.finish().await;
+    }
 }

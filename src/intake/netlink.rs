@@ -154,6 +154,17 @@ fn open_envelope(datagram: &[u8]) -> Message<'_> {
 }
 
 #[cfg(test)]
+impl AuditSocket {
+    /// Over something else, which need not be a socket.
+    pub(crate) fn over(fd: std::os::fd::OwnedFd) -> Self {
+        use std::os::fd::{FromRawFd as _, IntoRawFd as _};
+        // SAFETY: the descriptor was owned, and is handed over.
+        let socket = unsafe { Socket::from_raw_fd(fd.into_raw_fd()) };
+        Self { socket, buffer: Vec::with_capacity(LARGEST), receive_buffer: 0 }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -168,6 +179,25 @@ mod tests {
     fn only_type_1326_is_a_record() {
         assert_eq!(open_envelope(&datagram(1326, b"audit(1.000:2): \n\0")), Message::Seccomp(b"audit(1.000:2): "));
         assert_eq!(open_envelope(&datagram(1300, b"audit(1.000:2): ")), Message::Other(b"audit(1.000:2): "));
+    }
+
+    #[test]
+    fn only_the_kernel_is_listened_to() {
+        // A bound netlink socket has a port that is not 0; one of this process can send to it.
+        let Ok(mut from) = Socket::new(netlink_sys::protocols::NETLINK_USERSOCK) else { return };
+        let Ok(mut to) = Socket::new(netlink_sys::protocols::NETLINK_USERSOCK) else { return };
+        from.bind_auto().unwrap();
+        let address = to.bind_auto().unwrap();
+        let mut audit = AuditSocket { socket: to, buffer: Vec::with_capacity(LARGEST), receive_buffer: 0 };
+        assert_eq!(audit.receive().unwrap(), None);
+        from.send_to(&datagram(1326, b"audit(1.000:2): "), &address, 0).unwrap();
+        assert_eq!(audit.receive().unwrap(), Some(Message::Foreign));
+    }
+
+    #[test]
+    fn what_is_no_socket_is_of_no_use() {
+        let (reader, _writer) = io::pipe().unwrap();
+        assert!(matches!(AuditSocket::over(reader.into()).receive(), Err(ReceiveError::Io(_))));
     }
 
     #[test]

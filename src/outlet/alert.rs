@@ -6,7 +6,7 @@
 use super::journal::Entry;
 use crate::audit::{Action, text};
 use crate::incidents::{Denial, Event, Incident, RowId};
-use crate::syscalls::{Arch, Call, CallId};
+use crate::syscalls::{Abi, Call};
 use crate::units::{Manager, Unit};
 
 /// `MESSAGE_ID=` of a call that was refused, or whose process was killed for it.
@@ -23,18 +23,9 @@ pub const MAX_MESSAGE: usize = 200;
 const WARNING: &str = "4";
 const NOTICE: &str = "5";
 
-/// The names of a denial's numbers, where they are known.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Names<'a> {
-    /// Of the call, e.g. `socket`.
-    pub call: Option<&'a str>,
-    /// Of the architecture, e.g. `x86_64`.
-    pub arch: Option<&'a str>,
-}
-
 /// The journal entry of an incident as it was last seen; `id` is its row in the store.
 #[must_use]
-pub fn entry(incident: &Incident, id: Option<RowId>, names: Names<'_>) -> Entry {
+pub fn entry(incident: &Incident, id: Option<RowId>) -> Entry {
     let Incident { key, rung, count, sample, .. } = incident;
     let mut entry = Entry::default();
     let (message_id, priority) = match &key.event {
@@ -42,7 +33,7 @@ pub fn entry(incident: &Incident, id: Option<RowId>, names: Names<'_>) -> Entry 
         Event::Denial(_) => (LOGGED, NOTICE),
         Event::SilentDeath => (SILENT_DEATH, WARNING),
     };
-    entry.push("MESSAGE", message(incident, names));
+    entry.push("MESSAGE", message(incident));
     entry.push("MESSAGE_ID", message_id);
     entry.push("PRIORITY", priority);
     entry.push("SYSLOG_IDENTIFIER", "harden-whyd");
@@ -53,7 +44,7 @@ pub fn entry(incident: &Incident, id: Option<RowId>, names: Names<'_>) -> Entry 
         entry.push("HARDEN_WHY_RUNG", rung.as_str());
     }
     if let Event::Denial(denial) = &key.event {
-        push_denial(&mut entry, denial, names);
+        push_denial(&mut entry, denial);
     }
     entry.push("HARDEN_WHY_PID", sample.pid.to_string());
     if !died(&key.event) {
@@ -82,13 +73,13 @@ fn push_unit(entry: &mut Entry, unit: &Unit) {
     entry.push("HARDEN_WHY_MANAGER", unit.manager.to_string());
 }
 
-fn push_denial(entry: &mut Entry, denial: &Denial, names: Names<'_>) {
-    let Denial { call: Call { arch: Arch(arch), id }, action } = denial;
-    entry.push("HARDEN_WHY_CALL", call_word(id, names));
-    if let CallId::Number(number) = id {
+fn push_denial(entry: &mut Entry, Denial { call, action }: &Denial) {
+    entry.push("HARDEN_WHY_CALL", call_word(call));
+    if let Some(number) = call.number() {
         entry.push("HARDEN_WHY_CALL_NUMBER", number.to_string());
     }
-    entry.push("HARDEN_WHY_ARCH", names.arch.map_or_else(|| format!("{arch:x}"), |name| text::escape(name.as_bytes())));
+    let token = || format!("{:x}", call.arch.0);
+    entry.push("HARDEN_WHY_ARCH", call.abi().map(Abi::name).map_or_else(token, str::to_owned));
     entry.push("HARDEN_WHY_ACTION", action.to_string());
 }
 
@@ -103,7 +94,7 @@ fn died(event: &Event) -> bool {
 /// One line of at most [`MAX_MESSAGE`] characters that says whose process met what, and where to
 /// read on.
 #[must_use]
-pub fn message(incident: &Incident, names: Names<'_>) -> String {
+pub fn message(incident: &Incident) -> String {
     let key = &incident.key;
     let whose = match &key.unit {
         Some(Unit { manager: Manager::System, name }) => shorten(name.as_str(), 80),
@@ -115,7 +106,7 @@ pub fn message(incident: &Incident, names: Names<'_>) -> String {
         [] => "a process".to_owned(),
         program => shorten_front(&text::escape(program), 60),
     };
-    let what = what(&key.event, names);
+    let what = what(&key.event);
     let facts = format!("{whose}: {program} (pid {}) {what}", incident.sample.pid);
     let hint = key.unit.as_ref().map(|unit| format!("; see 'harden-why {}'", unit.name));
     match hint {
@@ -127,11 +118,11 @@ pub fn message(incident: &Incident, names: Names<'_>) -> String {
     }
 }
 
-fn what(event: &Event, names: Names<'_>) -> String {
+fn what(event: &Event) -> String {
     let Event::Denial(Denial { call, action }) = event else {
         return "was killed by SIGSYS, of which the kernel sent no record".to_owned();
     };
-    let call = shorten(&call_word(&call.id, names), 40);
+    let call = shorten(&call_word(call), 40);
     match action {
         Action::KillProcess | Action::Kill => format!("was killed by SIGSYS for calling {call}"),
         Action::KillThread => format!("had a thread killed by SIGSYS for calling {call}"),
@@ -144,12 +135,12 @@ fn what(event: &Event, names: Names<'_>) -> String {
     }
 }
 
-/// The call's name, or `number 41`.
-fn call_word(id: &CallId, names: Names<'_>) -> String {
-    match (names.call, id) {
+/// The call's name, or `number 9999` where it has none, signed as the kernel's `syscall=` is.
+fn call_word(call: &Call) -> String {
+    match (call.name(), call.number()) {
         (Some(name), _) => text::escape(name.as_bytes()),
-        (None, CallId::Name(name)) => text::escape(name.as_bytes()),
-        (None, CallId::Number(number)) => format!("number {number}"),
+        (None, Some(number)) => format!("number {}", number.cast_signed()),
+        (None, None) => "unknown".to_owned(),
     }
 }
 
@@ -174,13 +165,12 @@ fn shorten_front(text: &str, most: usize) -> String {
 mod tests {
     use super::*;
     use crate::incidents::{Key, Moment, Sample};
+    use crate::syscalls::{Arch, CallId};
     use crate::units::Rung;
     use proptest::prelude::*;
 
-    const SOCKET: Names<'static> = Names { call: Some("socket"), arch: Some("x86_64") };
-
     fn denied(manager: Manager, name: &str, action: Action) -> Incident {
-        let call = Call { arch: Arch(0xc000_003e), id: CallId::Number(41) };
+        let call = Call::numbered(Arch::X86_64, 41);
         Incident {
             key: Key {
                 unit: Some(Unit { manager, name: name.parse().unwrap() }),
@@ -203,7 +193,7 @@ mod tests {
     fn a_kill_in_a_system_unit() {
         let incident = denied(Manager::System, "remote-ssh-agent.service", Action::KillProcess);
         assert_eq!(
-            fields(&entry(&incident, Some(7), SOCKET)),
+            fields(&entry(&incident, Some(7))),
             [
                 "MESSAGE=remote-ssh-agent.service: /usr/bin/ncat (pid 41343) was killed by SIGSYS for calling socket; \
                  see 'harden-why remote-ssh-agent.service'",
@@ -230,23 +220,40 @@ mod tests {
     #[test]
     fn a_logged_call_in_a_user_unit_is_only_a_notice() {
         let incident = denied(Manager::User(1000), "a.service", Action::Log);
-        let entry = entry(&incident, None, Names::default());
+        let entry = entry(&incident, None);
         let get = |name| entry.get(name).map(|value| str::from_utf8(value).unwrap());
         assert_eq!((get("MESSAGE_ID"), get("PRIORITY")), (Some(LOGGED), Some("5")));
         assert_eq!(get("OBJECT_SYSTEMD_USER_UNIT"), Some("a.service"));
         assert_eq!(get("OBJECT_SYSTEMD_OWNER_UID"), Some("1000"));
         assert_eq!(get("OBJECT_SYSTEMD_UNIT"), None);
         assert_eq!(get("OBJECT_PID"), Some("41343"));
-        assert_eq!(get("HARDEN_WHY_ARCH"), Some("c000003e"));
+        assert_eq!(get("HARDEN_WHY_ARCH"), Some("x86_64"));
         let message = get("MESSAGE").unwrap();
-        assert!(message.starts_with("a.service of user 1000: /usr/bin/ncat (pid 41343) made the call number 41"));
+        assert!(message.starts_with("a.service of user 1000: /usr/bin/ncat (pid 41343) made the call socket"));
+    }
+
+    #[test]
+    fn a_call_is_named_in_its_own_abi_or_by_its_number() {
+        let word = |arch, number| {
+            let mut incident = denied(Manager::System, "a.service", Action::KillProcess);
+            let Event::Denial(denial) = &mut incident.key.event else { unreachable!() };
+            denial.call = Call::numbered(arch, number);
+            let entry = entry(&incident, None);
+            ["HARDEN_WHY_CALL", "HARDEN_WHY_ARCH"]
+                .map(|name| String::from_utf8(entry.get(name).unwrap().into()).unwrap())
+        };
+        assert_eq!(word(Arch::I386, 102), ["socketcall", "i386"]);
+        assert_eq!(word(Arch::X86_64, 0x4000_0001), ["write", "x32"]);
+        assert_eq!(word(Arch::X86_64, 9999), ["number 9999", "x86_64"]);
+        assert_eq!(word(Arch::X86_64, u32::MAX), ["number -1", "x86_64"]);
+        assert_eq!(word(Arch(0xdead), 41), ["number 41", "dead"]);
     }
 
     #[test]
     fn a_silent_death_names_no_call() {
         let mut incident = denied(Manager::System, "a.service", Action::Log);
         incident.key.event = Event::SilentDeath;
-        let entry = entry(&incident, None, Names::default());
+        let entry = entry(&incident, None);
         assert_eq!(entry.get("MESSAGE_ID"), Some(SILENT_DEATH.as_bytes()));
         assert_eq!(entry.get("HARDEN_WHY_CALL"), None);
         assert_eq!(entry.get("OBJECT_PID"), None);
@@ -255,7 +262,7 @@ mod tests {
     #[test]
     fn a_pid_that_may_be_anothers_by_now_is_not_looked_up() {
         for (action, alive) in [(Action::KillProcess, false), (Action::Trap, false), (Action::Errno, true)] {
-            let entry = entry(&denied(Manager::System, "a.service", action), None, SOCKET);
+            let entry = entry(&denied(Manager::System, "a.service", action), None);
             assert_eq!(entry.get("OBJECT_PID").is_some(), alive, "{action}");
             assert!(entry.get("HARDEN_WHY_PID").is_some());
         }
@@ -266,7 +273,9 @@ mod tests {
         let mut incident = denied(Manager::User(u32::MAX), &format!("{}.service", "u".repeat(240)), Action::Log);
         incident.key.exe = [b"/".repeat(4000), b"tail".to_vec()].concat();
         incident.sample.pid = u32::MAX;
-        let message = message(&incident, Names { call: Some(&"c".repeat(300)), arch: None });
+        let Event::Denial(denial) = &mut incident.key.event else { unreachable!() };
+        denial.call.id = CallId::Name("c".repeat(300).into());
+        let message = message(&incident);
         assert_eq!(message.chars().count(), MAX_MESSAGE);
         assert!(message.ends_with("; see 'harden-why'"), "{message}");
         assert!(message.contains("/tail (pid"), "{message}");
@@ -293,7 +302,7 @@ mod tests {
             silent,
         ];
         for incident in incidents {
-            let entry = entry(&incident, None, SOCKET);
+            let entry = entry(&incident, None);
             let id = str::from_utf8(entry.get("MESSAGE_ID").unwrap()).unwrap();
             let text = catalog.split("\n-- ").find(|text| text.starts_with(id)).unwrap();
             let named: Vec<_> = text.split('@').skip(1).step_by(2).collect();
@@ -313,7 +322,7 @@ mod tests {
             incident.sample.pid = pid;
             let Event::Denial(denial) = &mut incident.key.event else { unreachable!() };
             denial.call.id = CallId::Name(call.into());
-            let entry = entry(&incident, None, Names::default());
+            let entry = entry(&incident, None);
             for (name, value) in entry.fields() {
                 let value = str::from_utf8(value).unwrap();
                 prop_assert!(!value.chars().any(char::is_control), "{} {:?}", name, value);

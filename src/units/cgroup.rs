@@ -94,11 +94,10 @@ pub fn place_path(path: &[u8]) -> Placement {
         Err(why) => return Placement::None(why),
     };
     let unit = match user_manager(&own) {
-        // Nothing further down: the user manager itself, before it has a cgroup of its own.
-        Some(uid) => match levels.clone().next() {
-            None => Ok(Unit { manager: Manager::System, name: own }),
-            Some(_) => level_unit(&mut levels).map(|name| Unit { manager: Manager::User(uid), name }),
-        },
+        // Nothing further down: the user manager before it moved to its init.scope, or moved back by the
+        // system's, which attaches a process it started late on a busy machine; or a child about to exec.
+        Some(_) if levels.clone().next().is_none() => Err(Unplaced::Manager),
+        Some(uid) => level_unit(&mut levels).map(|name| Unit { manager: Manager::User(uid), name }),
         None => Ok(Unit { manager: Manager::System, name: own }),
     };
     unit.map_or_else(Placement::None, Placement::Unit)
@@ -217,7 +216,7 @@ mod tests {
                 "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-0a.scope/container",
                 user(1000, "libpod-0a.scope"),
             ),
-            ("/user.slice/user-1000.slice/user@1000.service", system("user@1000.service")),
+            ("/user.slice/user-1000.slice/user@1000.service", Placement::None(Unplaced::Manager)),
         ]);
     }
 

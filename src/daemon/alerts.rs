@@ -1,0 +1,186 @@
+//! Alerts on their way to the journal, which can be behind or away for a while.
+
+use crate::incidents::Stored;
+use crate::outlet::alert;
+use crate::outlet::journal::{Journal, JournalError};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How many alerts wait for the journal at most; what they tell is stored in any case.
+const MOST: usize = 1024;
+
+/// When the journal is tried again at first, and at last.
+const SOON: Duration = Duration::from_millis(50);
+const LATE: Duration = Duration::from_secs(60);
+
+/// The alerts, in order.
+#[derive(Debug)]
+pub(super) struct Alerts {
+    path: PathBuf,
+    journal: Option<Journal>,
+    unsent: VecDeque<Stored>,
+    dropped: u64,
+    /// Not before, and how long until the time after that: the journal failed.
+    retry: Option<(Instant, Duration)>,
+}
+
+impl Alerts {
+    /// To the journal at a socket.
+    pub(super) fn to(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), journal: None, unsent: VecDeque::new(), dropped: 0, retry: None }
+    }
+
+    /// Takes an incident to alert about.
+    pub(super) fn push(&mut self, stored: Stored) {
+        if self.unsent.len() < MOST {
+            self.unsent.push_back(stored);
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    /// Sends what can be sent now.
+    pub(super) fn send(&mut self, now: Instant) {
+        if self.retry.is_some_and(|(at, _)| now < at) {
+            return;
+        }
+        while let Some(stored) = self.unsent.front() {
+            let entry = alert::entry(&stored.incident, Some(stored.id));
+            let journal = match self.journal.take() {
+                Some(journal) => Ok(journal),
+                None => Journal::connect(&self.path),
+            };
+            match journal.and_then(|journal| journal.send(&entry).map(|()| journal)) {
+                Ok(journal) => {
+                    self.journal = Some(journal);
+                    self.unsent.pop_front();
+                    self.retry = None;
+                }
+                Err(error) => return self.put_off(&error, now),
+            }
+        }
+        if self.dropped > 0 {
+            tracing::warn!("{} alerts were dropped while the journal took none", self.dropped);
+            self.dropped = 0;
+        }
+    }
+
+    fn put_off(&mut self, error: &JournalError, now: Instant) {
+        let wait = if let Some((_, wait)) = self.retry {
+            (2 * wait).min(LATE)
+        } else {
+            tracing::warn!("{error}; alerts wait until the journal takes them");
+            SOON
+        };
+        self.retry = Some((now + wait, wait));
+    }
+
+    /// When there is something to send.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        self.retry.map(|(at, _)| at)
+    }
+
+    /// Sends what can still be sent.
+    pub(super) fn finish(mut self) {
+        self.retry = None;
+        self.send(Instant::now());
+        if !self.unsent.is_empty() {
+            tracing::warn!("{} alerts did not reach the journal", self.unsent.len());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::incidents::{Event, Incident, Key, Moment, Sample};
+    use std::os::unix::net::UnixDatagram;
+
+    fn death(id: i64) -> Stored {
+        let incident = Incident {
+            key: Key { unit: None, event: Event::SilentDeath, exe: Vec::new() },
+            rung: None,
+            count: 1,
+            first: Moment::Unknown,
+            last: Moment::Unknown,
+            sample: Sample::default(),
+        };
+        Stored { id, incident }
+    }
+
+    /// The ids of what arrived.
+    fn arrived(socket: &UnixDatagram) -> Vec<i64> {
+        socket.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 4096];
+        let mut ids = Vec::new();
+        while let Ok(length) = socket.recv(&mut buffer) {
+            let text = str::from_utf8(&buffer[..length]).unwrap();
+            let id = text.lines().find_map(|line| line.strip_prefix("HARDEN_WHY_INCIDENT=")).unwrap();
+            ids.push(id.parse().unwrap());
+        }
+        ids
+    }
+
+    #[test]
+    fn a_journal_that_comes_back_is_told_what_it_missed() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("socket");
+        let (mut alerts, mut now) = (Alerts::to(&path), Instant::now());
+        alerts.push(death(1));
+        alerts.send(now);
+        let journal = UnixDatagram::bind(&path).unwrap();
+        alerts.push(death(2));
+        alerts.send(now);
+        assert_eq!(arrived(&journal), [], "not before its time");
+        now = alerts.next_wake().unwrap();
+        alerts.send(now);
+        assert_eq!((arrived(&journal), alerts.next_wake()), (vec![1, 2], None));
+
+        drop(journal);
+        std::fs::remove_file(&path).unwrap();
+        alerts.push(death(3));
+        alerts.send(now);
+        let journal = UnixDatagram::bind(&path).unwrap();
+        alerts.send(alerts.next_wake().unwrap());
+        assert_eq!(arrived(&journal), [3]);
+    }
+
+    #[test]
+    fn a_journal_that_is_behind_is_given_time() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("socket");
+        let journal = UnixDatagram::bind(&path).unwrap();
+        let mut alerts = Alerts::to(&path);
+        let mut now = Instant::now();
+        // More than a socket's queue holds (net.unix.max_dgram_qlen).
+        for id in 0..1000 {
+            alerts.push(death(id));
+        }
+        let mut got = Vec::new();
+        alerts.send(now);
+        assert!(alerts.next_wake().is_some(), "the queue is full");
+        while let Some(later) = alerts.next_wake() {
+            got.extend(arrived(&journal));
+            now = later;
+            alerts.send(now);
+        }
+        got.extend(arrived(&journal));
+        assert_eq!(got, (0..1000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn without_a_journal_it_is_tried_ever_more_rarely_and_what_waits_is_bounded() {
+        let (mut alerts, start) = (Alerts::to("/nonexistent"), Instant::now());
+        for id in 0..5000 {
+            alerts.push(death(id));
+        }
+        let mut now = start;
+        for _ in 0..20 {
+            alerts.send(now);
+            now = alerts.next_wake().unwrap();
+        }
+        assert!(now - start > 5 * LATE);
+        assert_eq!((alerts.unsent.len(), alerts.dropped), (MOST, 5000 - MOST as u64));
+    }
+}

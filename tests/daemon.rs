@@ -1,0 +1,204 @@
+//! The real daemon with the running kernel, a real systemd, and a bus of its own.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
+
+mod support {
+    #[expect(dead_code, reason = "the log matters only to other tests")]
+    pub(crate) mod daemon;
+    #[expect(dead_code, reason = "other tests look closer at the manager")]
+    pub(crate) mod manager;
+}
+
+use harden_why::audit::Action;
+use harden_why::incidents::{Denial, Event, Incident, Stored};
+use harden_why::outlet::alert::{DENIAL, SILENT_DEATH};
+use harden_why::outlet::client::HardenWhyProxy;
+use harden_why::syscalls::Arch;
+use harden_why::units::{Manager, Rung, Unit};
+use std::fs;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::time::Duration;
+use support::daemon::{Daemon, Journal, PROGRAM, listing, wait_for};
+use support::manager::TestManager;
+use zbus::export::futures_core::Stream;
+
+/// A filter that kills uname(1), and nothing a shell does before.
+const DEADLY: &str = "SystemCallFilter=~uname\n";
+
+fn unit(manager: Manager, name: &str) -> Unit {
+    Unit { manager, name: name.parse().unwrap() }
+}
+
+fn is_of(incident: &Incident, name: &str) -> bool {
+    incident.key.unit == Some(unit(Manager::System, name))
+}
+
+/// The daemon of a machine whose system manager is this one.
+fn start(manager: &TestManager) -> Daemon {
+    Daemon::start(manager.command(&[PROGRAM]), &manager.bus(), &manager.base().join("daemon"))
+}
+
+/// A system unit of these lines.
+fn write(manager: &TestManager, name: &str, lines: &str) {
+    manager.write(name, &format!("[Service]\nSlice=system.slice\n{DEADLY}{lines}\n"));
+}
+
+/// The daemon, as its clients see it.
+async fn client(bus: &str) -> zbus::Result<HardenWhyProxy<'static>> {
+    let connection = zbus::connection::Builder::address(bus).build().await?;
+    HardenWhyProxy::new(&connection).await
+}
+
+async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    let next = poll_fn(|context| Pin::new(&mut *stream).poll_next(context));
+    tokio::time::timeout(Duration::from_secs(20), next).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_denial_in_a_unit_is_stored_and_then_told() {
+    let Some(manager) = TestManager::start() else { return };
+    let daemon = start(&manager);
+    let journal = Journal::of(&daemon);
+    let client = client(&manager.bus()).await.unwrap();
+    let mut signals = client.receive_incident_seen().await.unwrap();
+    client.subscribe().await.unwrap();
+    write(&manager, "dies.service", "ExecStart=/bin/uname");
+    manager.reload();
+    manager.start_unit("dies.service");
+
+    let alert = journal.next("OBJECT_SYSTEMD_UNIT=dies.service");
+    let stored = alert.stored.iter().find(|incident| is_of(incident, "dies.service"));
+    let stored = stored.expect("stored before it is told");
+    let field = |name: &str| {
+        let named: Vec<_> = alert.fields.iter().filter_map(|line| line.strip_prefix(name)?.strip_prefix('=')).collect();
+        assert_eq!(named.len(), 1, "{name} in {:?}", alert.fields);
+        named[0].to_owned()
+    };
+    assert_eq!((field("MESSAGE_ID").as_str(), field("PRIORITY").as_str()), (DENIAL, "4"));
+    assert_eq!((field("HARDEN_WHY_CALL"), field("HARDEN_WHY_ARCH")), ("uname".into(), Arch::native().to_string()));
+    assert_eq!((field("HARDEN_WHY_ACTION"), field("HARDEN_WHY_MANAGER")), ("kill_process".into(), "system".into()));
+    assert_eq!(field("HARDEN_WHY_PID"), stored.sample.pid.to_string());
+    assert!(field("MESSAGE").contains("was killed by SIGSYS for calling uname; see 'harden-why dies.service'"));
+
+    let Event::Denial(Denial { call, action }) = &stored.key.event else { panic!("{stored:?}") };
+    assert_eq!((call.arch, call.name(), *action), (Arch::native(), Some("uname"), Action::KillProcess));
+    assert_eq!((stored.key.exe.as_slice(), stored.count), (&b"/usr/bin/uname"[..], 1));
+
+    let listed = client.list_incidents("dies.service", "system", 0, 0, 9).await.unwrap();
+    let listed: Vec<Stored> = listed.into_iter().map(|dict| dict.try_into().unwrap()).collect();
+    assert_eq!(listed.iter().map(|stored| &stored.incident).collect::<Vec<_>>(), [stored]);
+    loop {
+        let signal = next(&mut signals).await.unwrap();
+        let told = Stored::try_from(signal.args().unwrap().incident().clone()).unwrap();
+        if is_of(&told.incident, "dies.service") {
+            assert_eq!(told, listed[0]);
+            break;
+        }
+    }
+    let status = client.status().await.unwrap();
+    assert!(status.listening && status.records > 0 && status.receive_buffer > 0 && status.store_error.is_none());
+    assert_eq!(status.malformed, 0);
+    daemon.stop();
+}
+
+#[test]
+fn a_command_before_the_main_one_is_the_units_own() {
+    let Some(manager) = TestManager::start() else { return };
+    let daemon = start(&manager);
+    write(&manager, "pre.service", "ExecStartPre=/bin/uname\nExecStart=/bin/true");
+    manager.reload();
+    assert!(!manager.start_unit("pre.service"));
+    let incident = daemon.wait_for_incident(|incident| is_of(incident, "pre.service"));
+    assert_eq!(incident.key.exe, b"/usr/bin/uname");
+    assert!(matches!(incident.rung, Some(Rung::OwnCgroup | Rung::ControlProcess)), "{incident:?}");
+    daemon.stop();
+}
+
+#[test]
+fn the_dead_children_of_a_unit_are_the_units_own() {
+    let Some(manager) = TestManager::start() else { return };
+    let daemon = start(&manager);
+    let script = manager.base().join("script");
+    fs::write(&script, "i=0; while [ $i -lt 50 ]; do /bin/uname; i=$((i+1)); done 2>/dev/null; sleep 60").unwrap();
+    write(&manager, "parent.service", &format!("ExecStart=/bin/sh {}", script.display()));
+    manager.reload();
+    assert!(manager.start_unit("parent.service"));
+    let all = daemon.wait_for_incident(|incident| is_of(incident, "parent.service") && incident.count == 50);
+    assert_eq!(all.key.exe, b"/usr/bin/uname");
+    daemon.stop();
+}
+
+#[test]
+fn a_death_without_a_record_is_noticed_in_a_unit_only() {
+    let Some(manager) = TestManager::start() else { return };
+    let daemon = start(&manager);
+    let journal = Journal::of(&daemon);
+    let mut outsider = manager.command(&["sh", "-c", "kill -SYS $$"]).spawn().unwrap();
+    let outside = outsider.id();
+    outsider.wait().unwrap();
+    write(&manager, "dies.service", "ExecStart=/bin/uname");
+    write(&manager, "silent.service", "ExecStart=/bin/sh -c 'kill -SYS $$$$'");
+    manager.reload();
+    manager.start_unit("dies.service");
+    manager.start_unit("silent.service");
+
+    let alert = journal.next("OBJECT_SYSTEMD_UNIT=silent.service");
+    assert!(alert.has(&format!("MESSAGE_ID={SILENT_DEATH}")) && alert.has("PRIORITY=4"), "{:?}", alert.fields);
+    let stored = daemon.stored();
+    let of = |name: &str| stored.iter().filter(|incident| is_of(incident, name)).collect::<Vec<_>>();
+    let silent = of("silent.service");
+    assert_eq!((silent.len(), silent[0].count, &silent[0].key.event), (1, 1, &Event::SilentDeath));
+    // Both died before.
+    assert_eq!(of("dies.service").len(), 1, "the record is all there is to say:\n{}", listing(&stored));
+    assert!(stored.iter().all(|incident| incident.sample.pid != outside), "{}", listing(&stored));
+    daemon.stop();
+}
+
+#[test]
+fn a_users_unit_is_the_users() {
+    let Some(manager) = TestManager::start() else { return };
+    let daemon = start(&manager);
+    let journal = Journal::of(&daemon);
+    // A user's manager where the system's would start it: `user@0.service`, delegated.
+    let runtime = daemon.root().join("run/user");
+    let mount = manager.command(&["mount", "-t", "tmpfs", "tmpfs", "/run/user"]).status().unwrap();
+    assert!(mount.success());
+    fs::create_dir(runtime.join("0")).unwrap();
+    let units = manager.base().join("user-units");
+    fs::create_dir(&units).unwrap();
+    fs::write(units.join("basic.target"), "[Unit]\n").unwrap();
+    fs::write(units.join("dies.service"), format!("[Service]\n{DEADLY}ExecStart=/bin/uname\n")).unwrap();
+    let lines = [
+        "Slice=user-0.slice",
+        "Delegate=yes",
+        "ExecStart=/lib/systemd/systemd --user --unit=basic.target",
+        "Environment=XDG_RUNTIME_DIR=/run/user/0 DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent",
+        &format!("Environment=SYSTEMD_UNIT_PATH={}", units.display()),
+    ];
+    manager.write("user@0.service", &format!("[Service]\n{}\n", lines.join("\n")));
+    manager.reload();
+    assert!(manager.start_unit("user@0.service"));
+    let systemctl = |arguments: &[&str]| {
+        let command = [
+            &["env", "-u", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR=/run/user/0", "systemctl", "--user"],
+            arguments,
+        ]
+        .concat();
+        manager.command(&command).output().unwrap()
+    };
+    // Without it, systemctl would try a bus.
+    wait_for(|| runtime.join("0/systemd/private").exists().then_some(()), || daemon.log());
+    wait_for(
+        || systemctl(&["is-active", "basic.target"]).status.success().then_some(()),
+        || format!("{:?} {:?}", systemctl(&["is-active", "basic.target"]), manager.systemctl(&["status", "user@0"])),
+    );
+    systemctl(&["start", "dies.service"]);
+
+    let alert = journal.next("OBJECT_SYSTEMD_USER_UNIT=dies.service");
+    assert!(alert.has("OBJECT_SYSTEMD_OWNER_UID=0"), "{:?}", alert.fields);
+    assert!(alert.fields.iter().all(|line| !line.starts_with("OBJECT_SYSTEMD_UNIT=")), "{:?}", alert.fields);
+    let incident =
+        daemon.wait_for_incident(|incident| incident.key.unit == Some(unit(Manager::User(0), "dies.service")));
+    assert_eq!(incident.count, 1);
+    daemon.stop();
+}

@@ -1,0 +1,246 @@
+//! The real daemon when it is told to stop, and when the disk or the bus fails it.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
+
+mod support {
+    pub(crate) mod child;
+    #[expect(dead_code, reason = "there is no journal here")]
+    pub(crate) mod daemon;
+    #[expect(dead_code, reason = "other tests need a manager")]
+    pub(crate) mod manager;
+}
+
+use harden_why::audit::Action;
+use harden_why::host::seccomp::{ALLOW, Filter, returned};
+use harden_why::incidents::store::{FILE, SCHEMA};
+use harden_why::incidents::{Denial, Event, Incident};
+use harden_why::intake::netlink::AuditSocket;
+use harden_why::outlet::client::HardenWhyProxy;
+use harden_why::outlet::wire::Status;
+use harden_why::syscalls::{Arch, Call};
+use nix::sys::signal::Signal;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
+use support::child::{call, listen, payload_of, violate};
+use support::daemon::{Daemon, PROGRAM, incidents, wait_for};
+use support::manager::skip;
+
+const NO_BUS: &str = "unix:path=/nonexistent/bus";
+
+/// Denials of one test, told apart from all others by the call.
+struct Denials {
+    audit: AuditSocket,
+    number: u32,
+}
+
+impl Denials {
+    fn begin() -> Option<Self> {
+        static TESTS: AtomicU32 = AtomicU32::new(0);
+        let number = 1_000_000 + std::process::id() * 16 + TESTS.fetch_add(1, Ordering::Relaxed);
+        Some(Self { audit: listen()?, number })
+    }
+
+    /// A child is killed for its call. Returns when the kernel's record of it is out.
+    fn one_more(&mut self) {
+        let filter = Filter::new(Arch::native(), &[(self.number, returned(Action::KillProcess, 0))], ALLOW);
+        let (pid, _) = violate(filter, c"denied", call(self.number));
+        payload_of(&mut self.audit, pid);
+    }
+
+    /// How many of them are among these incidents.
+    fn counted(&self, incidents: &[Incident]) -> u64 {
+        let call = Call::numbered(Arch::native(), self.number);
+        let ours = Event::Denial(Denial { call, action: Action::KillProcess });
+        incidents.iter().filter(|incident| incident.key.event == ours).map(|incident| incident.count).sum()
+    }
+
+    /// Waits until so many are stored.
+    #[track_caller]
+    fn wait_for(&self, count: u64, state: &Path, daemon: &Daemon) {
+        let counted = || self.counted(&incidents(state));
+        wait_for(|| (counted() == count).then_some(()), || format!("{} of {count}: {}", counted(), daemon.log()));
+    }
+}
+
+/// A command that becomes another one with a small file system of its own on a directory.
+fn on_own_disk(options: &str, directory: &Path) -> Option<Command> {
+    let able = Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success());
+    if !able {
+        skip("mounting takes root");
+        return None;
+    }
+    fs::create_dir_all(directory).unwrap();
+    let mut command = Command::new("unshare");
+    let script = format!("mount -t tmpfs -o {options} tmpfs {} && exec \"$0\" \"$@\"", directory.display());
+    command.args(["--mount", "sh", "-c", &script, PROGRAM]);
+    Some(command)
+}
+
+#[test]
+fn a_signal_ends_it_with_everything_stored() {
+    let Some(mut denials) = Denials::begin() else { return };
+    let temp = tempfile::tempdir().unwrap();
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let dir = temp.path().join(signal.as_str());
+        let mut daemon = Daemon::start(Command::new(PROGRAM), NO_BUS, &dir);
+        for _ in 0..3 {
+            denials.one_more();
+        }
+        daemon.signal(signal);
+        daemon.wait_for_state("STOPPING=1");
+        assert!(daemon.wait().success(), "{}", daemon.log());
+        daemon.wait_for_log(signal.as_str());
+        assert_eq!(denials.counted(&daemon.stored()), 3, "{}", daemon.log());
+    }
+}
+
+/// Runs a daemon that cannot begin, and gives its one line about it.
+fn refused(mut command: Command, state: &Path) -> String {
+    let output = command.args(["--bus", NO_BUS, "--state-dir"]).arg(state).env_remove("RUST_LOG").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.trim_start().starts_with("ERROR ") && !said.contains("panicked"), "{said}");
+    said
+}
+
+fn database(state: &Path, pragma: &str) {
+    fs::create_dir_all(state).unwrap();
+    let conn = rusqlite::Connection::open(state.join(FILE)).unwrap();
+    conn.execute_batch(&format!("{pragma}; CREATE TABLE x (y)")).unwrap();
+}
+
+#[test]
+fn a_store_that_cannot_be_used_is_said_in_one_line() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name);
+    fs::write(at("file"), "").unwrap();
+    let said = refused(Command::new(PROGRAM), &at("file"));
+    assert!(said.contains("file"), "{said}");
+
+    database(&at("newer"), &format!("PRAGMA application_id = 0x68647779; PRAGMA user_version = {}", SCHEMA + 1));
+    let said = refused(Command::new(PROGRAM), &at("newer"));
+    assert!(said.contains("upgrade harden-why"), "{said}");
+
+    database(&at("foreign"), "PRAGMA application_id = 7");
+    let said = refused(Command::new(PROGRAM), &at("foreign"));
+    assert!(said.contains("belongs to another program"), "{said}");
+
+    let Some(command) = on_own_disk("ro", &at("read-only")) else { return };
+    let said = refused(command, &at("read-only/state"));
+    assert!(said.contains("cannot be written"), "{said}");
+
+    let Some(command) = on_own_disk("size=4k", &at("full")) else { return };
+    let said = refused(command, &at("full"));
+    assert!(said.contains("cannot grow"), "{said}");
+}
+
+#[test]
+fn a_damaged_store_is_kept_and_a_new_one_begun() {
+    let Some(mut denials) = Denials::begin() else { return };
+    let temp = tempfile::tempdir().unwrap();
+    let state = temp.path().join("state");
+    fs::create_dir(&state).unwrap();
+    fs::write(state.join(FILE), [0xa5; 9999]).unwrap();
+    let daemon = Daemon::start(Command::new(PROGRAM), NO_BUS, temp.path());
+    daemon.wait_for_log("a new store was begun");
+    assert_eq!(fs::read(state.join(format!("{FILE}.damaged-1"))).unwrap(), [0xa5; 9999]);
+    denials.one_more();
+    denials.wait_for(1, &state, &daemon);
+    daemon.stop();
+}
+
+#[test]
+fn what_a_full_disk_does_not_take_is_stored_later() {
+    let Some(mut denials) = Denials::begin() else { return };
+    let temp = tempfile::tempdir().unwrap();
+    let Some(command) = on_own_disk("size=1m", &temp.path().join("state")) else { return };
+    let daemon = Daemon::start(command, NO_BUS, temp.path());
+    let state = daemon.root().join(temp.path().strip_prefix("/").unwrap()).join("state");
+    let ballast = state.join("ballast");
+    // As much as there is room for.
+    assert!(fs::write(&ballast, vec![0; 2 << 20]).is_err());
+    denials.one_more();
+    daemon.wait_for_log("cannot grow");
+    fs::remove_file(&ballast).unwrap();
+    daemon.wait_for_log("can be written again");
+    // SQLite does not find its way through another process's root.
+    let copy = temp.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    for suffix in ["", "-wal"] {
+        let name = format!("{FILE}{suffix}");
+        fs::copy(state.join(&name), copy.join(&name)).unwrap();
+    }
+    assert_eq!(denials.counted(&incidents(&copy)), 1, "{}", daemon.log());
+    daemon.stop();
+}
+
+/// A bus, gone with this.
+struct Bus(Child);
+
+impl Bus {
+    fn start(address: &str) -> Option<Self> {
+        let arguments = ["--session", "--nofork", "--nopidfile", "--nosyslog"];
+        match Command::new("dbus-daemon").args(arguments).arg(format!("--address={address}")).spawn() {
+            Ok(child) => Some(Self(child)),
+            Err(error) => {
+                skip(&format!("no dbus-daemon: {error}"));
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+/// The status that the daemon tells on a bus, if it does.
+fn asked(address: &str) -> Option<Status> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let connection = zbus::connection::Builder::address(address).build().await.ok()?;
+        HardenWhyProxy::new(&connection).await.ok()?.status().await.ok()
+    })
+}
+
+#[test]
+fn a_bus_may_come_late_and_go_and_come_back() {
+    let Some(mut denials) = Denials::begin() else { return };
+    let temp = tempfile::tempdir().unwrap();
+    let socket: PathBuf = temp.path().join("bus");
+    let address = format!("unix:path={}", socket.display());
+    let daemon = Daemon::start(Command::new(PROGRAM), &address, &temp.path().join("first"));
+    let state = temp.path().join("first/state");
+    daemon.wait_for_log("cannot offer org.hardenwhy1");
+    daemon.wait_for_log("--state-dir");
+    denials.one_more();
+    denials.wait_for(1, &state, &daemon);
+
+    let mut bus = Bus::start(&address);
+    for outage in 2..4 {
+        if bus.is_none() {
+            return;
+        }
+        let status = wait_for(|| asked(&address), || daemon.log());
+        assert!(status.listening && status.records > 0);
+        drop(bus.take());
+        _ = fs::remove_file(&socket);
+        denials.one_more();
+        denials.wait_for(outage, &state, &daemon);
+        bus = Bus::start(&address);
+    }
+    let status = wait_for(|| asked(&address), || daemon.log());
+
+    // Where one answers already, another says so, and takes over once it can.
+    let second = Daemon::start(Command::new(PROGRAM), &address, &temp.path().join("second"));
+    second.wait_for_log("cannot offer org.hardenwhy1");
+    assert_eq!(asked(&address).unwrap().since, status.since, "the first");
+    daemon.stop();
+    let after = wait_for(|| asked(&address), || second.log());
+    assert!(after.since > status.since, "the second");
+    second.stop();
+}
