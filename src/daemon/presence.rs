@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// When the bus is tried again at first, and at last.
 const SOON: Duration = Duration::from_millis(250);
-const LATE: Duration = Duration::from_secs(60);
+const LATE: Duration = Duration::from_mins(1);
 
 /// The loop's end of it. Dropping it leaves the bus.
 #[derive(Debug)]
