@@ -116,9 +116,7 @@ impl Outlook {
         denied: impl Fn(&str) -> bool,
         eligible: impl Fn(&str) -> bool,
     ) -> Vec<Foreseen> {
-        let foretold: BTreeSet<&'static str> =
-            HABITS.iter().flat_map(|habit| habit.calls).map(|(call, _)| *call).collect();
-        let still: Vec<&'static str> = foretold.into_iter().filter(|call| denied(call)).collect();
+        let still: Vec<&'static str> = foretold().filter(|call| denied(call)).collect();
         let sum = |calls: &mut dyn Iterator<Item = &str>| calls.map(|call| self.likely(call)).sum::<f64>();
         let ahead = sum(&mut scope.ahead.iter().copied());
         let needed = count(scope.needed) + ahead + sum(&mut still.iter().copied());
@@ -145,6 +143,12 @@ impl Outlook {
             })
             .collect()
     }
+}
+
+/// Every call of any habit, once.
+pub(super) fn foretold() -> impl Iterator<Item = &'static str> {
+    let calls = HABITS.iter().flat_map(|habit| habit.calls).map(|(call, _)| *call);
+    calls.collect::<BTreeSet<_>>().into_iter()
 }
 
 fn prior(habit: &Habit, evidence: &Evidence<'_>) -> f64 {

@@ -2,7 +2,7 @@
 //! every denied call then passes.
 
 use super::cause::Cause;
-use super::foresight::{Evidence, Outlook, Scope};
+use super::foresight::{Evidence, Outlook, Scope, foretold};
 use super::loosen::Lift;
 use super::proof::{Proof, Wanted, own_lines, passes};
 use super::{Finding, Situation, denied, sensitive, siblings, softening};
@@ -184,17 +184,20 @@ impl Search<'_> {
     fn siblings(&self) -> BTreeMap<&'static str, &'static str> {
         let policy = &self.situation.policy;
         let denied = self.all.iter().filter(|call| call.is_by_filter());
-        denied
+        let siblings: Vec<_> = denied
             .flat_map(|call| siblings::of(call.abi, call.name, self.groups).map(|sibling| (call.abi, sibling)))
-            .filter(|(abi, sibling)| !passes(policy, *abi, sibling.call) && self.can_be_opened(*abi, sibling.call))
-            .map(|(_, sibling)| (sibling.call, sibling.reason))
-            .collect()
+            .filter(|(abi, sibling)| !passes(policy, *abi, sibling.call))
+            .collect();
+        let after = self.with_all_allowed(siblings.iter().map(|(_, sibling)| sibling.call));
+        let opened = siblings.into_iter().filter(|(abi, sibling)| passes(&after, *abi, sibling.call));
+        opened.map(|(_, sibling)| (sibling.call, sibling.reason)).collect()
     }
 
-    /// Whether allowing a call, and nothing else, lets it pass.
-    fn can_be_opened(&self, abi: Abi, call: &str) -> bool {
-        let after = self.proof.with(&self.proof.merged(&[format!("SystemCallFilter={call}")]));
-        passes(&after, abi, call)
+    /// The policy with these calls allowed: those that a later line takes away, another directive denies
+    /// or libseccomp does not know still do not pass.
+    fn with_all_allowed<'b>(&self, calls: impl Iterator<Item = &'b str>) -> Policy {
+        let line = format!("SystemCallFilter={}", Vec::from_iter(calls).join(" "));
+        self.proof.with(&self.proof.merged(&[line]))
     }
 
     /// The calls that the unit will probably be denied next.
@@ -209,17 +212,20 @@ impl Search<'_> {
             ahead: ours.iter().copied().filter(|call| !evidence.seen.contains(call)).collect(),
             siblings,
         };
-        let refused = |call: &str| {
+        let refusing = |call: &str| {
             let reached = |abi: &&Abi| abi.call_number(call).is_some() && !passes(policy, **abi, call);
             abis.iter().find(reached).copied()
         };
+        let unseen = foretold().chain(scope.siblings.keys().copied()).filter(|call| !evidence.seen.contains(call));
+        let refused: BTreeMap<&str, Abi> = unseen.filter_map(|call| Some((call, refusing(call)?))).collect();
+        let after = self.with_all_allowed(refused.keys().copied());
         let eligible = |call: &str| {
-            refused(call).is_some_and(|abi| !self.is_deliberate(abi, call) && self.can_be_opened(abi, call))
+            refused.get(call).is_some_and(|abi| !self.is_deliberate(*abi, call) && passes(&after, *abi, call))
                 && self.groups.knows(call)
                 && sensitive::group(call, self.groups).is_none()
         };
         Outlook::new(&evidence)
-            .choose(&scope, |call| !evidence.seen.contains(call) && refused(call).is_some(), eligible)
+            .choose(&scope, |call| refused.contains_key(call), eligible)
             .into_iter()
             .map(|foreseen| because(foreseen.call, foreseen.reason))
             .collect()
