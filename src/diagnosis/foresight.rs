@@ -25,7 +25,7 @@ const LEAST: f64 = 0.12;
 const IN_VAIN: f64 = 0.5;
 
 /// And this part more for each denied call beyond the first few, as the estimate grows surer.
-const SURER: (usize, f64, f64) = (3, 0.1, 0.9);
+const SURER: (usize, f64, f64) = (3, 0.05, 0.75);
 
 /// A sibling may be the call of the next upgrade, however unlikely it is today.
 const SIBLING: f64 = 0.25;
