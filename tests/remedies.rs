@@ -1,5 +1,7 @@
 //! What a remedy must never do, and what it must say.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which fail by panicking")]
+
 use harden_why::audit::Action;
 use harden_why::diagnosis::{Diagnosis, Kind, Remedy, Situation, diagnose, sensitive, siblings};
 use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample};
@@ -152,6 +154,8 @@ fn a_later_drop_in_that_takes_it_away_again_leaves_nothing_to_offer() {
     let diagnosis = of(in_part, denied());
     let companions = words(&remedy(&diagnosis, &Kind::Companions).opens);
     assert!(companions.contains(&"connect") && !companions.contains(&"bind"), "{companions:?}");
+    let because = &remedy(&diagnosis, &Kind::Companions).because;
+    assert_eq!(because.len(), companions.len(), "nor does it name others: {because:?}");
 }
 
 #[test]

@@ -155,10 +155,9 @@ fn prior(habit: &Habit, evidence: &Evidence<'_>) -> f64 {
     match (habit.common, evidence.root) {
         (Common::All, _) => 1.0,
         (Common::Internet(_), _) if evidence.internet => INTERNET,
-        (Common::Part(part) | Common::Internet(part) | Common::Root(part), Some(true)) => part,
         (Common::Root(_), Some(false)) => NOT_ROOT,
         (Common::Root(part), None) => part.midpoint(NOT_ROOT),
-        (Common::Part(part) | Common::Internet(part), _) => part,
+        (Common::Part(part) | Common::Internet(part) | Common::Root(part), _) => part,
     }
 }
 

@@ -148,5 +148,5 @@ fn is_allowing(line: &str) -> bool {
 fn united(one: &str, other: &str) -> String {
     let words: BTreeSet<&str> =
         [one, other].into_iter().filter_map(|line| line.strip_prefix(FILTER)).flat_map(str::split_whitespace).collect();
-    format!("{FILTER}{}", Vec::from_iter(words).join(" "))
+    format!("{FILTER}{}", words.into_iter().collect::<Vec<_>>().join(" "))
 }

@@ -92,7 +92,8 @@ impl Denied<'_> {
 /// them, or `DynamicUser=` implies it.
 pub(super) fn beyond(findings: &[Finding]) -> Vec<Box<str>> {
     let lost = findings.iter().filter_map(denied_by_unit).filter(|call| !call.can_be_lifted());
-    BTreeSet::from_iter(lost.map(|call| call.name)).into_iter().map(Into::into).collect()
+    let names: BTreeSet<&str> = lost.map(|call| call.name).collect();
+    names.into_iter().map(Into::into).collect()
 }
 
 /// Every remedy for the findings together, least privilege first.
@@ -144,14 +145,14 @@ impl Search<'_> {
         let names = self.filtered();
         if names.is_empty() {
             let narrow = self.proof.of(Kind::Loosen, &self.narrow(), &[]);
-            let whole = Vec::from_iter(self.lift.whole.iter().cloned());
+            let whole: Vec<String> = self.lift.whole.iter().cloned().collect();
             return narrow.into_iter().chain(self.proof.of(Kind::Loosen, &whole, &[])).collect();
         }
         let allow = |kind, more: &[Because]| {
-            let all = BTreeSet::from_iter(names.iter().copied().chain(more.iter().map(|because| &*because.call)));
-            self.proof.of(kind, &self.with(format!("SystemCallFilter={}", Vec::from_iter(all).join(" "))), more)
+            let all: BTreeSet<&str> = names.iter().copied().chain(more.iter().map(|because| &*because.call)).collect();
+            self.proof.of(kind, &self.with(format!("SystemCallFilter={}", joined(all.into_iter()))), more)
         };
-        let mut found = Vec::from_iter(allow(Kind::Calls, &[]));
+        let mut found: Vec<Remedy> = allow(Kind::Calls, &[]).into_iter().collect();
         let siblings = self.siblings();
         if !siblings.is_empty() {
             let because: Vec<Because> = siblings.iter().map(|(call, reason)| because(call, reason)).collect();
@@ -196,7 +197,7 @@ impl Search<'_> {
     /// The policy with these calls allowed: those that a later line takes away, another directive denies
     /// or libseccomp does not know still do not pass.
     fn with_all_allowed<'b>(&self, calls: impl Iterator<Item = &'b str>) -> Policy {
-        let line = format!("SystemCallFilter={}", Vec::from_iter(calls).join(" "));
+        let line = format!("SystemCallFilter={}", joined(calls));
         self.proof.with(&self.proof.merged(&[line]))
     }
 
@@ -281,6 +282,10 @@ impl Search<'_> {
             names.iter().map(|name| Some(format!("{name}:{}", softening::of(name)?.errno()))).collect();
         self.proof.of(Kind::Soften, &self.with(format!("SystemCallFilter=~{}", words?.join(" "))), &[])
     }
+}
+
+fn joined<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    words.collect::<Vec<_>>().join(" ")
 }
 
 fn because(call: &str, reason: &'static str) -> Because {
