@@ -184,6 +184,22 @@ fn what_libseccomp_does_not_know_is_not_offered_and_does_not_hide_the_rest() {
 }
 
 #[test]
+fn a_name_that_libseccomp_does_not_know_is_in_no_remedy() {
+    let groups = GROUPS.clone().with_unresolved(["accept4".into(), "accept".into()].into());
+    let about = |call: &str| {
+        let situation = Situation { policy: policy("SystemCallFilter=@basic-io", &[]), drop_in: drop_in() };
+        diagnose(vec![incident(Abi::X86_64, call, Action::KillProcess)], Some(&situation), &groups)
+    };
+    assert_eq!(about("accept4").remedies, [], "neither by its name nor by a group that lists it");
+    let listen = about("listen");
+    let companions = words(&remedy(&listen, &Kind::Companions).opens);
+    assert!(
+        companions.contains(&"bind") && !companions.iter().any(|call| call.starts_with("accept")),
+        "{companions:?}"
+    );
+}
+
+#[test]
 fn a_call_that_systemd_does_not_know_is_not_offered() {
     let diagnosis = killed("SystemCallFilter=@basic-io", &["mseal"]);
     assert!(!GROUPS.knows("mseal"));

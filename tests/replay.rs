@@ -26,6 +26,9 @@ const STRICT: &str = "@basic-io @file-system @io-event @signal @process";
 const HARDENED: &str =
     "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK\nRestrictSUIDSGID=yes\nLockPersonality=yes\n";
 
+/// The records of a call.
+type Records = Box<dyn Fn(&str) -> Vec<String>>;
+
 /// A service that died of its filter.
 struct Case {
     name: String,
@@ -33,7 +36,7 @@ struct Case {
     /// Every call it makes, in the order of their first use.
     calls: Vec<String>,
     /// The audit records of a call.
-    record: Box<dyn Fn(&str) -> Vec<String>>,
+    record: Records,
 }
 
 /// How a replay went.

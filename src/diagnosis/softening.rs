@@ -126,7 +126,7 @@ mod tests {
         for list in [NEW, ASKED_IN_VAIN] {
             assert!(list.is_sorted());
             for call in list {
-                assert!(Abi::X86_64.call_number(call).is_some(), "{call}");
+                assert!(Abi::all().any(|abi| abi.call_number(call).is_some()), "{call}");
             }
         }
         assert!(NEW.iter().all(|call| !ASKED_IN_VAIN.contains(call)));

@@ -3,6 +3,7 @@
 pub mod exits;
 pub mod groups;
 pub mod hearing;
+pub mod libseccomp;
 pub mod live;
 pub mod log;
 pub mod procfs;

@@ -22,6 +22,7 @@ pub enum Source {
 pub struct Groups {
     source: Source,
     groups: BTreeMap<Box<str>, Group>,
+    unresolved: Calls,
 }
 
 /// One `@group`.
@@ -98,7 +99,20 @@ impl Groups {
         for (group, calls) in groups.values_mut().zip(resolved) {
             group.calls = calls;
         }
-        Self { source, groups }
+        Self { source, groups, unresolved: Calls::new() }
+    }
+
+    /// These groups on a machine whose libseccomp does not know some calls.
+    #[must_use]
+    pub fn with_unresolved(mut self, calls: Calls) -> Self {
+        self.unresolved = calls;
+        self
+    }
+
+    /// Whether libseccomp knows a call, as far as is known: of a group, systemd leaves out the others.
+    #[must_use]
+    pub fn resolves(&self, call: &str) -> bool {
+        !self.unresolved.contains(call)
     }
 
     /// Where these groups were learned.
@@ -140,9 +154,12 @@ impl Groups {
     /// Whether this systemd's build knows a call: those of `@known`, and where there is no such group, those of any.
     ///
     /// A few names of other groups are not in `@known` and so not known: `nfsservctl` in 252 and 262, `set_tls`
-    /// and `uretprobe` in 252, `fstatat` and `newfstat` in 262.
+    /// and `uretprobe` in 252, `fstatat` and `newfstat` in 262. One that libseccomp does not know is not known.
     #[must_use]
     pub fn knows(&self, call: &str) -> bool {
+        if !self.resolves(call) {
+            return false;
+        }
         match self.groups.get("@known") {
             Some(known) => known.calls.contains(call),
             None => self.groups.values().any(|group| group.calls.contains(call)),
@@ -237,6 +254,9 @@ mod tests {
         let groups = listed(LISTING);
         assert!(groups.knows("afs_syscall") && groups.knows("seccomp"));
         assert!(!groups.knows("brand_new"));
+        let unresolved = groups.clone().with_unresolved(["seccomp".into()].into());
+        assert!(unresolved.knows("afs_syscall") && !unresolved.knows("seccomp"));
+        assert!(unresolved.calls("@known").unwrap().contains("seccomp"), "the group is as systemd lists it");
         let old = listed("@clock\n    # Change the system time\n    settimeofday\n");
         assert!(old.knows("settimeofday") && !old.knows("read"));
     }
