@@ -122,6 +122,14 @@ fn siblings_of_a_sensitive_group_come_with_a_denied_one_alone() {
 }
 
 #[test]
+fn a_drop_in_is_offered_once_and_what_it_foresees_is_chosen() {
+    let diagnosis = killed("SystemCallFilter=~@timer", &["setitimer"]);
+    let kinds: Vec<&Kind> = diagnosis.remedies.iter().map(|remedy| &remedy.kind).collect();
+    assert_eq!(kinds[..2], [&Kind::Calls, &Kind::Companions]);
+    assert_eq!(diagnosis.default_remedy(), Some(1));
+}
+
+#[test]
 fn siblings_are_those_of_the_abi_that_was_denied() {
     let fragment = "SystemCallFilter=@basic-io @file-system\nSystemCallArchitectures=native x86";
     let denied = vec![

@@ -20,6 +20,9 @@ const NOT_ROOT: f64 = 0.02;
 /// A call less likely than this is never opened ahead.
 const LEAST: f64 = 0.12;
 
+/// A call as likely as this is opened whatever was opened in vain before: it rather pays than costs.
+const PROBABLE: f64 = 0.5;
+
 /// Of the calls a program is thought to need beyond its filter, this part may be opened in vain. Below
 /// one, since the estimate errs: a service of few calls looks like any other at first.
 const IN_VAIN: f64 = 0.5;
@@ -139,7 +142,7 @@ impl Outlook {
             .into_iter()
             .take_while(|foreseen| {
                 in_vain += 1.0 - foreseen.likely;
-                in_vain <= allowance
+                in_vain <= allowance || foreseen.likely >= PROBABLE
             })
             .collect()
     }

@@ -267,6 +267,11 @@ pub const HABITS: &[Habit] = &[
         "who has worker processes talks with them and hands descriptors over",
     ),
     habit(
+        Common::Part(0.2),
+        &[("setsid", Mostly), ("umask", Mostly), ("flock", Sometimes)],
+        "a daemon that detaches itself makes a session, sets its umask and locks its pid file",
+    ),
+    habit(
         Common::Part(0.25),
         &[
             ("fsync", Mostly),

@@ -106,15 +106,13 @@ pub(super) fn find(findings: &[Finding], situation: &Situation, groups: &Groups)
     }
     let wanted = all.iter().map(|call| Wanted { abi: call.abi, name: call.name }).collect();
     let search = Search { findings, situation, groups, proof: Proof::new(wanted, situation, groups), lift, all };
-    let mut found = search.remedies();
-    // The same drop-in under two names is one.
-    let mut index = 0;
-    while let Some(remedy) = found.get(index) {
-        let again = found.iter().take(index).any(|other| other.content == remedy.content);
-        if again {
-            found.remove(index);
-        } else {
-            index += 1;
+    let mut found: Vec<Remedy> = Vec::new();
+    for remedy in search.remedies() {
+        match found.iter_mut().find(|other| other.content == remedy.content) {
+            // The same drop-in under two names is one; what it foresees is the better name.
+            Some(other) if remedy.kind == Kind::Companions => *other = remedy,
+            Some(_) => {}
+            None => found.push(remedy),
         }
     }
     found

@@ -21,7 +21,7 @@ pub enum Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Groups {
     source: Source,
-    groups: BTreeMap<Box<str>, Group>,
+    named: BTreeMap<Box<str>, Group>,
     unresolved: Calls,
 }
 
@@ -65,7 +65,7 @@ impl Groups {
     /// Where not one group is found.
     pub fn parse(listing: &str, source: Source) -> Result<Self, NoGroups> {
         let groups = Self::read(listing, source);
-        if groups.groups.is_empty() { Err(NoGroups) } else { Ok(groups) }
+        if groups.named.is_empty() { Err(NoGroups) } else { Ok(groups) }
     }
 
     /// The groups built into this program, for where there is no systemd to ask.
@@ -99,7 +99,7 @@ impl Groups {
         for (group, calls) in groups.values_mut().zip(resolved) {
             group.calls = calls;
         }
-        Self { source, groups, unresolved: Calls::new() }
+        Self { source, named: groups, unresolved: Calls::new() }
     }
 
     /// These groups on a machine whose libseccomp does not know some calls.
@@ -123,26 +123,26 @@ impl Groups {
 
     /// All names, `@` included, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.groups.keys().map(AsRef::as_ref)
+        self.named.keys().map(AsRef::as_ref)
     }
 
     /// Every call of a group, nested groups resolved; `None` for a group that is not there.
     #[must_use]
     pub fn calls(&self, group: &str) -> Option<&Calls> {
-        self.groups.get(group).map(|group| &group.calls)
+        self.named.get(group).map(|group| &group.calls)
     }
 
     /// What systemd says the group is for.
     #[must_use]
     pub fn help(&self, group: &str) -> Option<&str> {
-        self.groups.get(group).map(|group| group.help.as_ref())
+        self.named.get(group).map(|group| group.help.as_ref())
     }
 
     /// The groups that hold a call, smallest first; `@known`, which holds every call, is left out.
     #[must_use]
     pub fn containing(&self, call: &str) -> Vec<&str> {
         let mut found: Vec<(&str, &Calls)> = self
-            .groups
+            .named
             .iter()
             .filter(|(name, group)| name.as_ref() != "@known" && group.calls.contains(call))
             .map(|(name, group)| (name.as_ref(), &group.calls))
@@ -160,9 +160,9 @@ impl Groups {
         if !self.resolves(call) {
             return false;
         }
-        match self.groups.get("@known") {
+        match self.named.get("@known") {
             Some(known) => known.calls.contains(call),
-            None => self.groups.values().any(|group| group.calls.contains(call)),
+            None => self.named.values().any(|group| group.calls.contains(call)),
         }
     }
 }
