@@ -182,7 +182,7 @@ pub struct DirectiveView {
 /// A proven drop-in.
 #[derive(Debug, Serialize)]
 pub struct RemedyView {
-    /// `calls`, `groups`, `loosen` or `soften`.
+    /// `calls`, `siblings`, `companions`, `groups`, `loosen` or `soften`.
     pub kind: &'static str,
     /// What it does, in a sentence.
     pub title: String,
@@ -291,6 +291,13 @@ impl RemedyView {
     fn new(remedy: &Remedy, path: &Path) -> Self {
         let (kind, title) = match &remedy.kind {
             Kind::Calls => ("calls", "Allow what was denied, and nothing else.".to_owned()),
+            Kind::Siblings => {
+                ("siblings", format!("Allow them with what may be called in their place: {} more.", calls(remedy.opens.len())))
+            }
+            Kind::Companions => (
+                "companions",
+                format!("Allow them with what such programs usually need next: {} more.", calls(remedy.opens.len())),
+            ),
             Kind::Groups(groups) => {
                 let names = join(groups.iter().map(ToString::to_string));
                 ("groups", format!("Allow {names}: {} more.", calls(remedy.opens.len())))
@@ -298,7 +305,7 @@ impl RemedyView {
             Kind::Loosen => ("loosen", "Loosen what denied it.".to_owned()),
             Kind::Soften => (
                 "soften",
-                "Keep denying it, but with EPERM instead of death, for a program that can live without.".to_owned(),
+                "Keep denying it, but with an error instead of death, for a program that can live without.".to_owned(),
             ),
         };
         Self {

@@ -4,10 +4,17 @@
 #![forbid(unsafe_code)]
 
 pub mod cause;
+mod foresight;
+pub mod habits;
+mod loosen;
+mod proof;
 pub mod remedy;
+pub mod sensitive;
+pub mod siblings;
+pub mod softening;
 
 pub use cause::{Cause, Elsewhere};
-pub use remedy::{Kind, Remedy};
+pub use remedy::{Because, Kind, Remedy};
 
 use crate::audit::Action;
 use crate::incidents::{Denial, Event, Incident};
@@ -31,6 +38,19 @@ pub struct Diagnosis {
     pub findings: Vec<Finding>,
     /// What would let every denied call pass, least privilege first. Empty where nothing could be proven.
     pub remedies: Vec<Remedy>,
+    /// Denied calls that no setting of the unit can let pass; the remedies solve the others.
+    pub beyond: Vec<Box<str>>,
+}
+
+impl Diagnosis {
+    /// The remedy to apply where nobody chose one, by its place among [`remedies`](Self::remedies): the one
+    /// that spares the unit its next denials, where there is one, and else the narrowest. It opens no
+    /// [sensitive](sensitive::GROUPS) call that was not denied, but for what a loosened directive opens.
+    #[must_use]
+    pub fn default_remedy(&self) -> Option<usize> {
+        let foreseeing = self.remedies.iter().position(|remedy| remedy.kind == Kind::Companions);
+        foreseeing.or_else(|| self.remedies.iter().position(|remedy| remedy.kind != Kind::Soften))
+    }
 }
 
 /// One incident, explained.
@@ -61,7 +81,8 @@ pub fn diagnose(incidents: Vec<Incident>, situation: Option<&Situation>, groups:
         })
         .collect();
     let remedies = situation.map_or_else(Vec::new, |situation| remedy::find(&findings, situation, groups));
-    Diagnosis { findings, remedies }
+    let beyond = remedy::beyond(&findings);
+    Diagnosis { findings, remedies, beyond }
 }
 
 /// The denial of an incident that is one.

@@ -2,30 +2,44 @@
 //! every denied call then passes.
 
 use super::cause::Cause;
-use super::{Finding, Situation, denied};
-use crate::policy::{self, Directive, Effect, Policy, Verdict};
-use crate::syscalls::{Abi, Calls, Groups};
-use std::collections::BTreeSet;
+use super::foresight::{Evidence, Outlook, Scope, foretold};
+use super::loosen::Lift;
+use super::proof::{Proof, Wanted, own_lines, passes};
+use super::{Finding, Situation, denied, sensitive, siblings, softening};
+use crate::policy::{self, Directive, Effect, Policy, Verdict, Why};
+use crate::syscalls::{Abi, Groups};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many groups are offered.
 const MOST_GROUPS: usize = 3;
-
-/// Groups whose calls no program can do without: refusing one softly helps nobody.
-const ESSENTIAL: [&str; 3] = ["@default", "@basic-io", "@signal"];
 
 /// A drop-in that was proven on the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remedy {
     /// What it does.
     pub kind: Kind,
-    /// Its lines below the section header.
+    /// Its lines below the section header: those that our drop-in has already, and what is new.
     pub lines: Vec<String>,
     /// The whole file.
     pub content: String,
     /// The calls it opens beyond the denied ones.
     pub opens: Vec<Box<str>>,
-    /// Denied calls that it lets pass only with some arguments.
+    /// Why it opens them, where there is a reason for each.
+    pub because: Vec<Because>,
+    /// Denied calls that it lets pass only with some arguments: that it helps is not proven.
     pub conditional: Vec<Box<str>>,
+    /// Calls among those it newly allows, the denied ones included, that administer the machine or get
+    /// around what keeps programs apart: `(group, call)`, as in [`sensitive::GROUPS`].
+    pub sensitive: Vec<(Box<str>, Box<str>)>,
+}
+
+/// Why a call is opened that was not denied yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Because {
+    /// The call.
+    pub call: Box<str>,
+    /// Why.
+    pub reason: &'static str,
 }
 
 /// What a remedy does.
@@ -33,11 +47,16 @@ pub struct Remedy {
 pub enum Kind {
     /// Allows the denied calls alone.
     Calls,
+    /// And the calls that libc or the kernel may swap them for.
+    Siblings,
+    /// And the calls that programs which make those usually need as well, so that the unit does not fail
+    /// of the next one at the next start.
+    Companions,
     /// Allows whole groups that contain them.
     Groups(Vec<Box<str>>),
     /// Loosens other directives; no `SystemCallFilter=` stands in the way.
     Loosen,
-    /// Lets the calls fail with EPERM instead of killing.
+    /// Lets the calls fail with an error that programs are prepared for, instead of killing.
     Soften,
 }
 
@@ -45,140 +64,271 @@ pub enum Kind {
 struct Denied<'a> {
     abi: Abi,
     name: &'a str,
-    effect: Effect,
+    /// `None` if a directive that looks at arguments may have denied it.
+    effect: Option<Effect>,
     by: &'a [policy::Cause],
 }
 
 impl Denied<'_> {
-    fn by_filter(&self) -> bool {
-        self.by.iter().any(|cause| cause.directive == Directive::SystemCallFilter)
+    fn by_filter(&self) -> impl Iterator<Item = &Why> {
+        self.by.iter().filter(|cause| cause.directive == Directive::SystemCallFilter).map(|cause| &cause.why)
     }
+
+    fn is_by_filter(&self) -> bool {
+        self.by_filter().next().is_some()
+    }
+
+    /// Whether any setting of the unit can let it pass.
+    fn can_be_lifted(&self) -> bool {
+        let lost = |cause: &policy::Cause| {
+            cause.directive == Directive::DynamicUser
+                || matches!(cause.why, Why::UnknownToSystemd | Why::UnknownToLibseccomp(_))
+        };
+        !self.by.iter().any(lost)
+    }
+}
+
+/// The denied calls that no setting of the unit can let pass: its systemd or libseccomp does not know
+/// them, or `DynamicUser=` implies it.
+pub(super) fn beyond(findings: &[Finding]) -> Vec<Box<str>> {
+    let lost = findings.iter().filter_map(denied_by_unit).filter(|call| !call.can_be_lifted());
+    let names: BTreeSet<&str> = lost.map(|call| call.name).collect();
+    names.into_iter().map(Into::into).collect()
 }
 
 /// Every remedy for the findings together, least privilege first.
 pub(super) fn find(findings: &[Finding], situation: &Situation, groups: &Groups) -> Vec<Remedy> {
-    let all: Vec<Denied<'_>> = findings.iter().filter_map(denied_by_unit).collect();
-    if all.is_empty() {
+    let all: Vec<Denied<'_>> = findings.iter().filter_map(denied_by_unit).filter(Denied::can_be_lifted).collect();
+    let mut lift = Lift::default();
+    let lifted = all.iter().all(|call| call.by.iter().all(|cause| lift.add(cause, call.abi, &situation.policy)));
+    if all.is_empty() || !lifted {
         return Vec::new();
     }
-    let Some(loosened) = loosen(&all) else { return Vec::new() };
-    let filtered: BTreeSet<&str> = all.iter().filter(|call| call.by_filter()).map(|call| call.name).collect();
-    let proof = Proof { all: &all, situation, groups };
-    if filtered.is_empty() {
-        return proof.of(Kind::Loosen, loosened).into_iter().collect();
-    }
-    let names: Vec<&str> = filtered.iter().copied().collect();
-    let with = |line: String| loosened.iter().cloned().chain([line]).collect::<Vec<_>>();
-
-    let mut found: Vec<Remedy> =
-        proof.of(Kind::Calls, with(format!("SystemCallFilter={}", names.join(" ")))).into_iter().collect();
-    let mut wider: Vec<Remedy> = group_choices(&names, groups)
-        .into_iter()
-        .filter_map(|choice| {
-            let line = format!("SystemCallFilter={}", choice.join(" "));
-            proof.of(Kind::Groups(choice.into_iter().map(Into::into).collect()), with(line))
-        })
-        .collect();
-    wider.sort_by_key(|remedy| remedy.opens.len());
-    wider.dedup_by(|one, other| one.opens == other.opens);
-    wider.truncate(MOST_GROUPS);
-    found.extend(wider);
-    if all.iter().all(|call| call.effect == Effect::Kill && call.by_filter()) && !any_essential(&names, groups) {
-        let words: Vec<String> = names.iter().map(|name| format!("{name}:EPERM")).collect();
-        found.extend(proof.of(Kind::Soften, with(format!("SystemCallFilter=~{}", words.join(" ")))));
+    let wanted = all.iter().map(|call| Wanted { abi: call.abi, name: call.name }).collect();
+    let search = Search { findings, situation, groups, proof: Proof::new(wanted, situation, groups), lift, all };
+    let mut found: Vec<Remedy> = Vec::new();
+    for remedy in search.remedies() {
+        match found.iter_mut().find(|other| other.content == remedy.content) {
+            // The same drop-in under two names is one; what it foresees is the better name.
+            Some(other) if remedy.kind == Kind::Companions => *other = remedy,
+            Some(_) => {}
+            None => found.push(remedy),
+        }
     }
     found
 }
 
 fn denied_by_unit(finding: &Finding) -> Option<Denied<'_>> {
-    let Cause::Unit { effect, by, .. } = &finding.cause else { return None };
+    let (effect, by) = match &finding.cause {
+        Cause::Unit { effect, by, .. } => (Some(*effect), by),
+        Cause::Perhaps { by } => (None, by),
+        _ => return None,
+    };
     let call = &denied(&finding.incident)?.call;
-    Some(Denied { abi: call.abi()?, name: call.name()?, effect: *effect, by })
+    Some(Denied { abi: call.abi()?, name: call.name()?, effect, by })
 }
 
-/// The lines that lift every directive but `SystemCallFilter=`; `None` where one cannot be lifted by
-/// what the record tells.
-fn loosen(all: &[Denied<'_>]) -> Option<Vec<String>> {
-    let mut lines = BTreeSet::new();
-    for call in all {
-        for cause in call.by {
-            match cause.directive {
-                Directive::SystemCallFilter => {}
-                Directive::SystemCallArchitectures => {
-                    lines.insert(format!("SystemCallArchitectures={}", call.abi.systemd_name()?));
-                }
-                // What the service loses with it is no remedy for one call.
-                Directive::DynamicUser => return None,
-                switch if switch.is_switch() => {
-                    lines.insert(format!("{}=no", switch.key()));
-                }
-                _ => return None,
-            }
+/// What remedies are made of.
+struct Search<'a> {
+    findings: &'a [Finding],
+    situation: &'a Situation,
+    groups: &'a Groups,
+    proof: Proof<'a>,
+    lift: Lift,
+    all: Vec<Denied<'a>>,
+}
+
+impl Search<'_> {
+    fn remedies(&self) -> Vec<Remedy> {
+        let names = self.filtered();
+        if names.is_empty() {
+            let narrow = self.proof.of(Kind::Loosen, &self.narrow(), &[]);
+            let whole: Vec<String> = self.lift.whole.iter().cloned().collect();
+            return narrow.into_iter().chain(self.proof.of(Kind::Loosen, &whole, &[])).collect();
         }
+        let allow = |kind, more: &[Because]| {
+            let all: BTreeSet<&str> = names.iter().copied().chain(more.iter().map(|because| &*because.call)).collect();
+            self.proof.of(kind, &self.with(format!("SystemCallFilter={}", joined(all.into_iter()))), more)
+        };
+        let mut found: Vec<Remedy> = allow(Kind::Calls, &[]).into_iter().collect();
+        let siblings = self.siblings();
+        if !siblings.is_empty() {
+            let because: Vec<Because> = siblings.iter().map(|(call, reason)| because(call, reason)).collect();
+            found.extend(allow(Kind::Siblings, &because));
+        }
+        let companions = self.companions(siblings);
+        if !companions.is_empty() {
+            found.extend(allow(Kind::Companions, &companions));
+        }
+        found.extend(self.wider(&names));
+        found.extend(self.softer(&names));
+        found
     }
-    Some(lines.into_iter().collect())
+
+    fn narrow(&self) -> Vec<String> {
+        self.lift.narrow.iter().cloned().collect()
+    }
+
+    /// A line, and those that lift other directives.
+    fn with(&self, line: String) -> Vec<String> {
+        self.lift.narrow.iter().cloned().chain([line]).collect()
+    }
+
+    /// The calls that `SystemCallFilter=` denies.
+    fn filtered(&self) -> BTreeSet<&str> {
+        self.all.iter().filter(|call| call.is_by_filter()).map(|call| call.name).collect()
+    }
+
+    /// The siblings of these that do not pass, and would if they were allowed.
+    fn siblings(&self) -> BTreeMap<&'static str, &'static str> {
+        let policy = &self.situation.policy;
+        let denied = self.all.iter().filter(|call| call.is_by_filter());
+        let siblings: Vec<_> = denied
+            .flat_map(|call| siblings::of(call.abi, call.name, self.groups).map(|sibling| (call.abi, sibling)))
+            .filter(|(abi, sibling)| !passes(policy, *abi, sibling.call))
+            .collect();
+        let after = self.with_all_allowed(siblings.iter().map(|(_, sibling)| sibling.call));
+        let opened = siblings.into_iter().filter(|(abi, sibling)| passes(&after, *abi, sibling.call));
+        opened.map(|(_, sibling)| (sibling.call, sibling.reason)).collect()
+    }
+
+    /// The policy with these calls allowed: those that a later line takes away, another directive denies
+    /// or libseccomp does not know still do not pass.
+    fn with_all_allowed<'b>(&self, calls: impl Iterator<Item = &'b str>) -> Policy {
+        let line = format!("SystemCallFilter={}", joined(calls));
+        self.proof.with(&self.proof.merged(&[line]))
+    }
+
+    /// The calls that the unit will probably be denied next.
+    fn companions(&self, siblings: BTreeMap<&'static str, &'static str>) -> Vec<Because> {
+        let policy = &self.situation.policy;
+        let evidence = self.evidence();
+        let ours = own_calls(self.situation);
+        let denied = self.filtered();
+        let abis: BTreeSet<Abi> = self.all.iter().filter(|call| call.is_by_filter()).map(|call| call.abi).collect();
+        let scope = Scope {
+            needed: evidence.seen.iter().filter(|call| denied.contains(*call) || ours.contains(*call)).count(),
+            ahead: ours.iter().copied().filter(|call| !evidence.seen.contains(call)).collect(),
+            siblings,
+        };
+        let refusing = |call: &str| {
+            let reached = |abi: &&Abi| abi.call_number(call).is_some() && !passes(policy, **abi, call);
+            abis.iter().find(reached).copied()
+        };
+        let unseen = foretold().chain(scope.siblings.keys().copied()).filter(|call| !evidence.seen.contains(call));
+        let refused: BTreeMap<&str, Abi> = unseen.filter_map(|call| Some((call, refusing(call)?))).collect();
+        let after = self.with_all_allowed(refused.keys().copied());
+        let eligible = |call: &str| {
+            refused.get(call).is_some_and(|abi| !self.is_deliberate(*abi, call) && passes(&after, *abi, call))
+                && self.groups.knows(call)
+                && sensitive::group(call, self.groups).is_none()
+        };
+        Outlook::new(&evidence)
+            .choose(&scope, |call| refused.contains_key(call), eligible)
+            .into_iter()
+            .map(|foreseen| because(foreseen.call, foreseen.reason))
+            .collect()
+    }
+
+    fn evidence(&self) -> Evidence<'_> {
+        let uids: Vec<&str> =
+            self.findings.iter().map(|finding| &*finding.incident.sample.uid).filter(|uid| !uid.is_empty()).collect();
+        // A daemon that was root once may still have to become another; a helper of its may be another already.
+        let root = (!uids.is_empty()).then(|| uids.iter().any(|uid| matches!(*uid, "0" | "root")));
+        let families = self.situation.policy.settings.families();
+        let internet = families.is_some_and(|families| {
+            families.allow_list && ["AF_INET", "AF_INET6"].iter().any(|family| families.listed.contains_key(*family))
+        });
+        let seen = self.findings.iter().filter_map(|finding| denied(&finding.incident)?.call.name()).collect();
+        Evidence { seen, root, internet }
+    }
+
+    /// Whether the unit takes a call off its list, or lists it as denied, by a word that was not yet found
+    /// wrong: somebody wanted that, so it is no guess's business.
+    fn is_deliberate(&self, abi: Abi, call: &str) -> bool {
+        let Verdict::Denied { by, .. } = self.situation.policy.verdict(abi, call) else { return false };
+        by.iter().any(|cause| match &cause.why {
+            why @ (Why::TakenOff(_) | Why::Listed(_)) => {
+                !self.all.iter().any(|wrong| wrong.by_filter().any(|word| word == why))
+            }
+            _ => false,
+        })
+    }
+
+    /// Groups: the fewest calls that cover all, and the smallest groups that each hold all.
+    fn wider(&self, names: &BTreeSet<&str>) -> Vec<Remedy> {
+        let mut wider: Vec<Remedy> = group_choices(names, self.groups, &self.situation.policy)
+            .into_iter()
+            .filter_map(|choice| {
+                let line = format!("SystemCallFilter={}", choice.join(" "));
+                self.proof.of(Kind::Groups(choice.into_iter().map(Into::into).collect()), &self.with(line), &[])
+            })
+            .collect();
+        wider.sort_by_key(|remedy| remedy.opens.len());
+        wider.dedup_by(|one, other| one.opens == other.opens);
+        wider.truncate(MOST_GROUPS);
+        wider
+    }
+
+    /// Errors in place of death, where every call is one that programs can do without.
+    fn softer(&self, names: &BTreeSet<&str>) -> Option<Remedy> {
+        let killed = |call: &Denied<'_>| call.effect == Some(Effect::Kill) && call.is_by_filter();
+        if !self.all.iter().all(killed) {
+            return None;
+        }
+        let words: Option<Vec<String>> =
+            names.iter().map(|name| Some(format!("{name}:{}", softening::of(name)?.errno()))).collect();
+        self.proof.of(Kind::Soften, &self.with(format!("SystemCallFilter=~{}", words?.join(" "))), &[])
+    }
 }
 
-/// Groups to offer: the smallest that hold all calls, and the smallest of each call together.
-fn group_choices<'a>(names: &[&str], groups: &'a Groups) -> Vec<Vec<&'a str>> {
+fn joined<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn because(call: &str, reason: &'static str) -> Because {
+    Because { call: call.into(), reason }
+}
+
+/// The calls that the drop-in of ours allows by name.
+fn own_calls(situation: &Situation) -> BTreeSet<&str> {
+    let allowing = |(key, value): &(&str, &str)| *key == Directive::SystemCallFilter.key() && !value.starts_with('~');
+    let words = own_lines(situation).filter(allowing).flat_map(|(_, value)| value.split_whitespace());
+    words.filter(|word| !word.starts_with('@')).collect()
+}
+
+/// Sets of groups that hold all of the calls: one chosen to open as little as possible, and each group
+/// that alone is enough.
+fn group_choices<'a>(names: &BTreeSet<&str>, groups: &'a Groups, policy: &Policy) -> Vec<Vec<&'a str>> {
     let containing: Vec<Vec<&str>> = names.iter().map(|name| groups.containing(name)).collect();
     let Some((first, rest)) = containing.split_first() else { return Vec::new() };
-    let mut choices: Vec<Vec<&str>> = first
-        .iter()
-        .filter(|group| rest.iter().all(|others| others.contains(group)))
-        .map(|group| vec![*group])
-        .collect();
-    let smallest: Option<BTreeSet<&str>> = containing.iter().map(|groups| groups.first().copied()).collect();
-    if let Some(smallest) = smallest.filter(|smallest| smallest.len() > 1) {
-        choices.push(smallest.into_iter().collect());
-    }
+    let alone = |group: &&&str| rest.iter().all(|others| others.contains(group));
+    let mut choices: Vec<Vec<&str>> = first.iter().filter(alone).map(|group| vec![*group]).collect();
+    choices.extend(cover(names, groups, policy).filter(|chosen| chosen.len() > 1));
     choices
 }
 
-fn any_essential(names: &[&str], groups: &Groups) -> bool {
-    let essential =
-        |name: &&str| ESSENTIAL.iter().any(|group| groups.calls(group).is_some_and(|calls| calls.contains(*name)));
-    names.iter().any(essential)
-}
-
-/// What remedies are held against.
-struct Proof<'a> {
-    all: &'a [Denied<'a>],
-    situation: &'a Situation,
-    groups: &'a Groups,
-}
-
-impl Proof<'_> {
-    /// The remedy, if the policy with it does what it promises for every denied call.
-    fn of(&self, kind: Kind, lines: Vec<String>) -> Option<Remedy> {
-        let Situation { policy, drop_in } = self.situation;
-        let section = policy.settings.section();
-        let content = format!("[{section}]\n{}\n", lines.join("\n"));
-        let after = policy.with_dropin(drop_in, content.as_bytes(), self.groups);
-        let mut conditional = BTreeSet::new();
-        for call in self.all {
-            match after.verdict(call.abi, call.name) {
-                Verdict::Permitted | Verdict::LogOnly { .. } => {}
-                Verdict::Possible { .. } => {
-                    conditional.insert(call.name);
-                }
-                Verdict::Denied { effect: Effect::Errno(_), .. } if kind == Kind::Soften => {}
-                Verdict::Denied { .. } => return None,
-            }
-        }
-        let opens = self.opened(policy, &after);
-        Some(Remedy { kind, lines, content, opens, conditional: conditional.into_iter().map(Into::into).collect() })
+/// Groups that together hold all of the calls, each chosen for opening the fewest others per call.
+fn cover<'a>(names: &BTreeSet<&str>, groups: &'a Groups, policy: &Policy) -> Option<Vec<&'a str>> {
+    let mut left: BTreeSet<&str> = names.clone();
+    let mut opened: BTreeSet<&str> = BTreeSet::new();
+    let mut chosen = Vec::new();
+    let passing = |call: &str| passes(policy, Abi::native(), call);
+    while !left.is_empty() {
+        let price = |group: &str| {
+            let calls = groups.calls(group)?;
+            let covers = calls.iter().filter(|call| left.contains(&***call)).count();
+            let opens =
+                calls.iter().filter(|call| !names.contains(&***call) && !opened.contains(&***call) && !passing(call));
+            (covers > 0).then(|| (opens.count() * 1000 / covers, calls.len()))
+        };
+        let best =
+            groups.names().filter(|name| *name != "@known").filter_map(|name| Some((price(name)?, name))).min()?.1;
+        let calls = groups.calls(best)?;
+        left.retain(|call| !calls.contains(*call));
+        opened.extend(calls.iter().map(|call| &**call));
+        chosen.push(best);
     }
-
-    /// The calls that were denied and are not any more, beyond those that shall not be.
-    fn opened(&self, before: &Policy, after: &Policy) -> Vec<Box<str>> {
-        let passes =
-            |policy: &Policy, call: &str| !matches!(policy.verdict(Abi::native(), call), Verdict::Denied { .. });
-        let known: Calls = self.groups.names().filter_map(|name| self.groups.calls(name)).flatten().cloned().collect();
-        known
-            .into_iter()
-            .filter(|call| !self.all.iter().any(|denied| denied.name == &**call))
-            .filter(|call| passes(after, call) && !passes(before, call))
-            .collect()
-    }
+    chosen.sort_unstable();
+    Some(chosen)
 }

@@ -1,6 +1,7 @@
 //! The system call groups of the systemd that runs here: asked from `systemd-analyze`, which needs neither root nor
 //! a running manager.
 
+use super::libseccomp;
 use crate::syscalls::groups::{Groups, NoGroups, Source, version};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -54,7 +55,10 @@ enum LoadError {
 pub fn load() -> LoadedGroups {
     let program =
         DIRECTORIES.iter().map(|directory| Path::new(directory).join("systemd-analyze")).find(|p| p.is_file());
-    or_embedded(program.ok_or(LoadError::Absent).and_then(|program: PathBuf| ask(&program, PATIENCE)))
+    let LoadedGroups { groups, note } =
+        or_embedded(program.ok_or(LoadError::Absent).and_then(|program: PathBuf| ask(&program, PATIENCE)));
+    let unresolved = libseccomp::unresolved(Path::new("/"), &groups);
+    LoadedGroups { groups: groups.with_unresolved(unresolved), note }
 }
 
 /// The groups that a `systemd-analyze` prints, or else the embedded ones. Each of its two runs may take `patience`.

@@ -4,6 +4,7 @@ pub mod dropin;
 pub mod exits;
 pub mod groups;
 pub mod hearing;
+pub mod libseccomp;
 pub mod live;
 pub mod log;
 pub mod procfs;

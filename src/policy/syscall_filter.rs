@@ -119,7 +119,9 @@ impl SyscallFilter {
             directive => directive == Some(Directive::SystemCallFilter),
         });
         CallList::apply(&mut list, of_filter, Dialect::Filter, groups);
-        Some(Self { list: list?, default, known: known(groups), unresolved: BTreeMap::new() })
+        let mut filter = Self { list: list?, default, known: known(groups), unresolved: BTreeMap::new() };
+        filter.leave_out(|call, _| !groups.resolves(call));
+        Some(filter)
     }
 
     /// The filter a manager says is in force, from the D-Bus properties `SystemCallFilter (bas)` and

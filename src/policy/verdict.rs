@@ -139,7 +139,17 @@ impl Policy {
     /// Where the filter was reconciled, calls that libseccomp did not know stay unknown.
     #[must_use]
     pub fn with_dropin(&self, path: &Path, content: &[u8], groups: &Groups) -> Self {
-        let mut policy = Self::new(self.settings.with_dropin(path, content), self.native, groups);
+        self.renewed(self.settings.with_dropin(path, content), groups)
+    }
+
+    /// The policy as the files have it, whatever is in force: what it will be at the next reload.
+    #[must_use]
+    pub fn as_files_say(&self, groups: &Groups) -> Self {
+        self.renewed(self.settings.clone(), groups)
+    }
+
+    fn renewed(&self, settings: Settings, groups: &Groups) -> Self {
+        let mut policy = Self::new(settings, self.native, groups);
         if let (Some(after), Some(before)) = (&mut policy.filter, &self.filter) {
             after.inherit(before);
         }

@@ -21,7 +21,8 @@ pub enum Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Groups {
     source: Source,
-    groups: BTreeMap<Box<str>, Group>,
+    named: BTreeMap<Box<str>, Group>,
+    unresolved: Calls,
 }
 
 /// One `@group`.
@@ -64,7 +65,7 @@ impl Groups {
     /// Where not one group is found.
     pub fn parse(listing: &str, source: Source) -> Result<Self, NoGroups> {
         let groups = Self::read(listing, source);
-        if groups.groups.is_empty() { Err(NoGroups) } else { Ok(groups) }
+        if groups.named.is_empty() { Err(NoGroups) } else { Ok(groups) }
     }
 
     /// The groups built into this program, for where there is no systemd to ask.
@@ -98,7 +99,20 @@ impl Groups {
         for (group, calls) in groups.values_mut().zip(resolved) {
             group.calls = calls;
         }
-        Self { source, groups }
+        Self { source, named: groups, unresolved: Calls::new() }
+    }
+
+    /// These groups on a machine whose libseccomp does not know some calls.
+    #[must_use]
+    pub fn with_unresolved(mut self, calls: Calls) -> Self {
+        self.unresolved = calls;
+        self
+    }
+
+    /// Whether libseccomp knows a call, as far as is known: of a group, systemd leaves out the others.
+    #[must_use]
+    pub fn resolves(&self, call: &str) -> bool {
+        !self.unresolved.contains(call)
     }
 
     /// Where these groups were learned.
@@ -109,26 +123,26 @@ impl Groups {
 
     /// All names, `@` included, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.groups.keys().map(AsRef::as_ref)
+        self.named.keys().map(AsRef::as_ref)
     }
 
     /// Every call of a group, nested groups resolved; `None` for a group that is not there.
     #[must_use]
     pub fn calls(&self, group: &str) -> Option<&Calls> {
-        self.groups.get(group).map(|group| &group.calls)
+        self.named.get(group).map(|group| &group.calls)
     }
 
     /// What systemd says the group is for.
     #[must_use]
     pub fn help(&self, group: &str) -> Option<&str> {
-        self.groups.get(group).map(|group| group.help.as_ref())
+        self.named.get(group).map(|group| group.help.as_ref())
     }
 
     /// The groups that hold a call, smallest first; `@known`, which holds every call, is left out.
     #[must_use]
     pub fn containing(&self, call: &str) -> Vec<&str> {
         let mut found: Vec<(&str, &Calls)> = self
-            .groups
+            .named
             .iter()
             .filter(|(name, group)| name.as_ref() != "@known" && group.calls.contains(call))
             .map(|(name, group)| (name.as_ref(), &group.calls))
@@ -140,12 +154,15 @@ impl Groups {
     /// Whether this systemd's build knows a call: those of `@known`, and where there is no such group, those of any.
     ///
     /// A few names of other groups are not in `@known` and so not known: `nfsservctl` in 252 and 262, `set_tls`
-    /// and `uretprobe` in 252, `fstatat` and `newfstat` in 262.
+    /// and `uretprobe` in 252, `fstatat` and `newfstat` in 262. One that libseccomp does not know is not known.
     #[must_use]
     pub fn knows(&self, call: &str) -> bool {
-        match self.groups.get("@known") {
+        if !self.resolves(call) {
+            return false;
+        }
+        match self.named.get("@known") {
             Some(known) => known.calls.contains(call),
-            None => self.groups.values().any(|group| group.calls.contains(call)),
+            None => self.named.values().any(|group| group.calls.contains(call)),
         }
     }
 }
@@ -237,6 +254,9 @@ mod tests {
         let groups = listed(LISTING);
         assert!(groups.knows("afs_syscall") && groups.knows("seccomp"));
         assert!(!groups.knows("brand_new"));
+        let unresolved = groups.clone().with_unresolved(["seccomp".into()].into());
+        assert!(unresolved.knows("afs_syscall") && !unresolved.knows("seccomp"));
+        assert!(unresolved.calls("@known").unwrap().contains("seccomp"), "the group is as systemd lists it");
         let old = listed("@clock\n    # Change the system time\n    settimeofday\n");
         assert!(old.knows("settimeofday") && !old.knows("read"));
     }

@@ -1,0 +1,83 @@
+//! Which call names the libseccomp of this machine knows: systemd resolves names by it and ignores the others,
+//! so that no line of a unit can allow them.
+//!
+//! The library is read, not loaded: its tables hold every name as a string of its own.
+
+use crate::syscalls::{Calls, Groups};
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+/// The largest library that is read; version 2.6 has 0.2 MB.
+const MOST: u64 = 8 << 20;
+
+/// Names that every version knows: where one is missing, the file is not what it seems.
+const CERTAIN: [&str; 4] = ["read", "openat", "socket", "accept4"];
+
+/// The calls of the groups that libseccomp, below a root, does not know. None where it cannot be read.
+#[must_use]
+pub fn unresolved(root: &Path, groups: &Groups) -> Calls {
+    let Some(library) = library(root) else { return Calls::new() };
+    let strings: HashSet<&[u8]> = library.split(|byte| *byte == 0).collect();
+    let knows = |call: &str| strings.contains(call.as_bytes());
+    if !CERTAIN.into_iter().all(knows) {
+        return Calls::new();
+    }
+    let calls = groups.names().filter_map(|name| groups.calls(name)).flatten();
+    calls.filter(|call| !knows(call)).cloned().collect()
+}
+
+/// The bytes of the library that programs of this machine's own ABI load.
+fn library(root: &Path) -> Option<Vec<u8>> {
+    let mut directories = vec![PathBuf::from("usr/lib64"), PathBuf::from("usr/lib")];
+    let multiarch = |name: &str| name.starts_with(std::env::consts::ARCH) && name.contains("-linux-");
+    let entries = std::fs::read_dir(root.join("usr/lib")).into_iter().flatten().flatten();
+    let own = entries.filter(|entry| entry.file_name().to_str().is_some_and(multiarch));
+    directories.extend(own.map(|entry| Path::new("usr/lib").join(entry.file_name())));
+    directories.iter().find_map(|directory| {
+        let mut bytes = Vec::new();
+        let file = File::open(root.join(directory).join("libseccomp.so.2")).ok()?;
+        file.take(MOST).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::syscalls::groups::Source;
+
+    fn of(library: Option<&[u8]>) -> Vec<String> {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
+        std::fs::create_dir_all(&directory).unwrap();
+        if let Some(library) = library {
+            std::fs::write(directory.join("libseccomp.so.2"), library).unwrap();
+        }
+        let groups = Groups::parse("@known\n    read\n    openat\n    mseal\n", Source::Host("257".into())).unwrap();
+        unresolved(root.path(), &groups).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_name_that_is_no_string_of_the_library_is_not_known() {
+        assert_eq!(of(Some(b"\x7fELF\0read\0openat\0socket\0accept4\0msealed\0")), ["mseal"]);
+        assert_eq!(of(Some(b"\x7fELF\0read\0openat\0socket\0accept4\0mseal\0")), [""; 0]);
+    }
+
+    #[test]
+    fn nothing_is_held_against_a_call_where_the_library_is_not_understood() {
+        assert_eq!(of(None), [""; 0]);
+        assert_eq!(of(Some(b"")), [""; 0]);
+        assert_eq!(of(Some(b"\0read\0")), [""; 0]);
+    }
+
+    #[test]
+    fn the_library_of_this_machine_knows_what_libc_calls() {
+        let groups = Groups::embedded();
+        let unresolved = unresolved(Path::new("/"), &groups);
+        for call in ["read", "clone3", "accept4", "setuid32", "statx", "pkey_alloc"] {
+            assert!(!unresolved.contains(call), "{call}");
+        }
+    }
+}
