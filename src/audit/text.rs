@@ -83,6 +83,13 @@ pub fn escape(bytes: &[u8]) -> String {
     Escaped(bytes).to_string()
 }
 
+/// The lines of a file, each [`Escaped`].
+#[must_use]
+pub fn escape_lines(bytes: &[u8]) -> Vec<String> {
+    let whole = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    if whole.is_empty() { Vec::new() } else { whole.split(|&byte| byte == b'\n').map(escape).collect() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -192,8 +192,33 @@ pub struct RemedyView {
     pub content: String,
     /// The calls it opens beyond the denied ones.
     pub opens: Vec<String>,
+    /// Why it opens a call that was not denied yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub because: Vec<BecauseView>,
+    /// Calls among those it allows that administer the machine or reach into other programs.
+    pub sensitive: Vec<SensitiveView>,
     /// Denied calls that pass only with some arguments.
     pub conditional: Vec<String>,
+    /// The one that `apply` takes where nobody chose another.
+    pub default: bool,
+}
+
+/// Why a call is opened that was not denied yet.
+#[derive(Debug, Serialize)]
+pub struct BecauseView {
+    /// The call.
+    pub call: String,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// A call that is more than most to allow.
+#[derive(Debug, Serialize)]
+pub struct SensitiveView {
+    /// The call.
+    pub call: String,
+    /// The group that says so, e.g. `@privileged`.
+    pub group: String,
 }
 
 /// What could not be proven.
@@ -226,8 +251,12 @@ impl Answer {
         notes: Vec<String>,
     ) -> Self {
         let remedies: Vec<RemedyView> = situation.map_or_else(Vec::new, |situation| {
-            diagnosis.remedies.iter().map(|remedy| RemedyView::new(remedy, &situation.drop_in)).collect()
+            let default = diagnosis.default_remedy();
+            let remedies = diagnosis.remedies.iter().enumerate();
+            remedies.map(|(at, remedy)| RemedyView::new(remedy, &situation.drop_in, default == Some(at))).collect()
         });
+        let mut notes = notes;
+        notes.extend(situation.and_then(|situation| hopeless(diagnosis, situation)));
         Self {
             unit: unit.map(|unit| unit.name.to_string()),
             manager: unit.map(|unit| unit.manager.to_string()),
@@ -288,12 +317,13 @@ impl AttributionView {
 }
 
 impl RemedyView {
-    fn new(remedy: &Remedy, path: &Path) -> Self {
+    fn new(remedy: &Remedy, path: &Path, default: bool) -> Self {
         let (kind, title) = match &remedy.kind {
             Kind::Calls => ("calls", "Allow what was denied, and nothing else.".to_owned()),
-            Kind::Siblings => {
-                ("siblings", format!("Allow them with what may be called in their place: {} more.", calls(remedy.opens.len())))
-            }
+            Kind::Siblings => (
+                "siblings",
+                format!("Allow them with what may be called in their place: {} more.", calls(remedy.opens.len())),
+            ),
             Kind::Companions => (
                 "companions",
                 format!("Allow them with what such programs usually need next: {} more.", calls(remedy.opens.len())),
@@ -314,9 +344,43 @@ impl RemedyView {
             path: shown_path(path),
             content: remedy.content.clone(),
             opens: remedy.opens.iter().map(ToString::to_string).collect(),
+            because: remedy
+                .because
+                .iter()
+                .map(|because| BecauseView { call: because.call.to_string(), reason: because.reason })
+                .collect(),
+            sensitive: remedy
+                .sensitive
+                .iter()
+                .map(|(group, call)| SensitiveView { call: call.to_string(), group: group.to_string() })
+                .collect(),
             conditional: remedy.conditional.iter().map(ToString::to_string).collect(),
+            default,
         }
     }
+}
+
+/// Why there is no remedy for what the unit's settings denied.
+fn hopeless(diagnosis: &Diagnosis, situation: &Situation) -> Option<String> {
+    if !diagnosis.beyond.is_empty() {
+        let names = join(diagnosis.beyond.iter().map(ToString::to_string));
+        return Some(format!(
+            "no setting of the unit can let {names} pass: this systemd or its libseccomp does not know the call, or \
+             DynamicUser= rules it out"
+        ));
+    }
+    let denied = diagnosis.findings.iter().any(|finding| matches!(finding.cause, Cause::Unit { .. }));
+    if !denied || !diagnosis.remedies.is_empty() {
+        return None;
+    }
+    let later = join(situation.policy.settings.dropins_behind(&situation.drop_in).map(shown_path));
+    Some(if later.is_empty() {
+        "no drop-in was found that lifts all of it; change the lines above".to_owned()
+    } else {
+        format!(
+            "a drop-in of ours would not help, since {later} comes after it and denies the calls again: change it there"
+        )
+    })
 }
 
 /// What may help where the settings were not read: an offer with a condition, never a drop-in.
@@ -350,6 +414,11 @@ fn commands(unit: &Unit) -> Vec<String> {
 }
 
 impl Clock {
+    /// The day.
+    pub(super) fn today(&self) -> String {
+        self.now.map_or_else(String::new, |now| now.to_zoned_datetime(self.zone.clone()).date().to_string())
+    }
+
     /// Local time, as the screen shows it.
     pub(super) fn show(&self, moment: &Moment) -> Option<String> {
         match moment {

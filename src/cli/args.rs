@@ -86,6 +86,67 @@ impl Units {
     }
 }
 
+/// One unit.
+#[derive(Debug, Args)]
+pub struct Chosen {
+    /// The unit; a name without suffix means .service
+    #[arg(value_name = "UNIT")]
+    pub unit: String,
+
+    /// The unit of the system manager
+    #[arg(long, conflicts_with = "user")]
+    pub system: bool,
+
+    /// The unit of your own user manager
+    #[arg(long)]
+    pub user: bool,
+}
+
+/// What to apply, and how.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct Apply {
+    /// Which unit.
+    #[command(flatten)]
+    pub chosen: Chosen,
+
+    /// The remedy, by its number in the answer [the one that spares the next denials]
+    #[arg(long, value_name = "N")]
+    pub remedy: Option<usize>,
+
+    /// Until the next boot only: the drop-in goes below /run
+    #[arg(long)]
+    pub runtime: bool,
+
+    /// Restart the unit afterwards, so that its processes come under the new settings
+    #[arg(long)]
+    pub restart: bool,
+
+    /// Show what would be written, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// What to check.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Which unit.
+    #[command(flatten)]
+    pub chosen: Chosen,
+
+    /// With this line in one more drop-in; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub with: Vec<String>,
+
+    /// Read the unit's files below DIR instead of asking its manager
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+}
+
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -107,6 +168,15 @@ pub enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+
+    /// Write a remedy into a drop-in, have systemd read it, and confirm that it does what it should
+    Apply(Apply),
+
+    /// Remove the drop-in that apply wrote
+    Revert(Chosen),
+
+    /// Tell whether the calls seen so far would pass, now or with other settings: exit 0 if so, else 1
+    Check(Check),
 
     /// Tell number, name and groups of a system call
     Syscall {

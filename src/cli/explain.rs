@@ -9,7 +9,6 @@ use crate::host::log::LogHost;
 use crate::incidents::{Change, Incident, Moment};
 use crate::intake::log_file::{self, Tally};
 use crate::pipeline::Pipeline;
-use crate::policy::unit_file::shown;
 use crate::syscalls::Groups;
 use crate::units::{Unit, UnitName};
 use anyhow::Context as _;
@@ -41,7 +40,7 @@ pub(super) fn run(
     listing: Option<&Path>,
     file: &Path,
 ) -> anyhow::Result<Report> {
-    let unit = unit.map(|name| UnitName::from_user(name).with_context(|| format!("{} is no unit", shown(name))));
+    let unit = unit.map(super::units::unit_name);
     let question = Question { root: root.map(Path::to_owned), unit: unit.transpose()? };
     let mut log = open(file)?;
     let loaded = match listing {

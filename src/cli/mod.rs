@@ -3,7 +3,9 @@
 //! Each verb makes a value that holds all it has to say; that is printed as a page or as JSON.
 
 pub mod answer;
+mod apply;
 pub mod args;
+mod check;
 mod demo;
 mod denials;
 mod explain;
@@ -75,6 +77,9 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
         Some(Command::Explain { root, unit, groups, file }) => {
             say(common, color, &explain::run(root.as_deref(), unit.as_deref(), groups.as_deref(), file)?)
         }
+        Some(Command::Apply(asked)) => say(common, color, &waiting(apply::apply(common, asked, &clock()))?),
+        Some(Command::Revert(asked)) => say(common, color, &waiting(apply::revert(common, asked))?),
+        Some(Command::Check(asked)) => say(common, color, &waiting(check::check(common, asked))?),
         Some(Command::Syscall { call, arch }) => say(common, color, &syscall::look_up(call, arch.as_deref())?),
         Some(Command::Status) => say(common, color, &waiting(async { Ok(status::ask(common, &clock()).await) })?),
         Some(Command::Demo) => say(common, color, &demo::run(&clock())?),

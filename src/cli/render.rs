@@ -1,10 +1,11 @@
 //! The answer as a screen: what, who, why, what to do.
 
 use super::Reply;
-use super::answer::{Answer, LogTally, RemedyView, Report, Unproven, plural};
+use super::answer::{Answer, LogTally, RemedyView, Report, SensitiveView, Unproven, plural};
 use super::denials;
 use super::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
 use crate::units::Manager;
+use std::collections::BTreeMap;
 
 /// How many opened calls are named.
 const NAMED: usize = 8;
@@ -92,7 +93,8 @@ pub(super) fn times(count: u64) -> String {
 }
 
 fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
-    page.item(&format!("  {number}. "), &remedy.title);
+    let mark = if remedy.default { " (apply takes this one)" } else { "" };
+    page.item(&format!("  {number}. "), &format!("{}{mark}", remedy.title));
     page.line(format_args!("     {}", styled(PLACE, &remedy.path)));
     for line in remedy.content.lines() {
         page.line(format_args!("       {}", styled(GOOD, line)));
@@ -100,10 +102,28 @@ fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
     if let Some(opened) = named(&remedy.opens) {
         page.paragraph(5, &format!("also opens {opened}"));
     }
+    if !remedy.sensitive.is_empty() {
+        page.paragraph(
+            5,
+            &styled(WARN, format_args!("of these can reach beyond the program: {}", by_group(&remedy.sensitive))),
+        );
+    }
     if !remedy.conditional.is_empty() {
         let names = remedy.conditional.join(", ");
         page.paragraph(5, &format!("not proven for {names}: other directives still look at the arguments"));
     }
+}
+
+/// `chroot (@mount)`, or of many `12 of @clock`.
+fn by_group(calls: &[SensitiveView]) -> String {
+    if calls.len() <= NAMED {
+        return calls.iter().map(|one| format!("{} ({})", one.call, one.group)).collect::<Vec<_>>().join(", ");
+    }
+    let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
+    for one in calls {
+        *groups.entry(&one.group).or_default() += 1;
+    }
+    groups.into_iter().map(|(group, count)| format!("{count} of {group}")).collect::<Vec<_>>().join(", ")
 }
 
 fn named(opens: &[String]) -> Option<String> {

@@ -3,7 +3,7 @@
 use crate::diagnosis::Situation;
 use crate::host::systemd::{Managers, SystemdError, UnitFacts};
 use crate::host::unit_files::{self, Loaded};
-use crate::policy::{Policy, SyscallFilter};
+use crate::policy::{Directive, Mode, Policy, Settings, SyscallFilter};
 use crate::syscalls::{Abi, Groups};
 use crate::units::{Manager, Unit};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,16 @@ pub(super) struct Known {
     pub(super) situation: Option<Situation>,
     /// What was odd.
     pub(super) notes: Vec<String>,
+    /// What its manager says of it, where that answered.
+    pub(super) facts: Option<UnitFacts>,
+    /// The files say what the manager holds, as far as both can be told.
+    pub(super) agrees: bool,
+}
+
+impl Known {
+    fn nothing(notes: Vec<String>) -> Self {
+        Self { situation: None, notes, facts: None, agrees: false }
+    }
 }
 
 /// From the files below a root alone.
@@ -30,19 +40,16 @@ pub(super) fn from_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: 
     if loaded.files.fragment.is_none() && loaded.files.dropins.is_empty() {
         let mut notes = shown(&loaded);
         notes.push(format!("no files of {} are below {}", unit.name, super::answer::shown_path(root)));
-        return Known { situation: None, notes };
+        return Known::nothing(notes);
     }
-    let home = home.map_or_else(|| home_of(&loaded), Path::to_owned);
+    let home = home.map_or_else(|| home_of_files(&loaded), Path::to_owned);
     known(loaded, unit, &home, groups, None)
 }
 
 /// From the unit's running manager and the files it names; from this machine's files where it does
 /// not answer.
 pub(super) async fn live(managers: &Managers, unit: &Unit, groups: &Groups) -> Known {
-    let home = match unit.manager {
-        Manager::System => PathBuf::new(),
-        Manager::User(uid) => home_of_uid(uid),
-    };
+    let home = home_of(unit.manager);
     let facts = match managers.of(unit.manager).await {
         Ok(manager) => manager.unit_facts(&unit.name).await,
         Err(error) => Err(error),
@@ -50,11 +57,11 @@ pub(super) async fn live(managers: &Managers, unit: &Unit, groups: &Groups) -> K
     match facts {
         Ok(facts) => {
             let loaded = unit_files::load_listed(Path::new("/"), &unit.name, facts.fragment.as_deref(), &facts.dropins);
-            known(loaded, unit, &home, groups, Some(&facts))
+            known(loaded, unit, &home, groups, Some(facts))
         }
         Err(SystemdError::NoSuchUnit(_)) => {
             let notes = vec![format!("{} does not exist any more, so its settings are not known", unit.name)];
-            Known { situation: None, notes }
+            Known::nothing(notes)
         }
         Err(error) => {
             let mut known = from_files(Path::new("/"), unit, Some(&home), groups);
@@ -76,43 +83,64 @@ pub(super) fn silence(situation: &Situation) -> Option<String> {
     })
 }
 
-fn known(loaded: Loaded, unit: &Unit, home: &Path, groups: &Groups, facts: Option<&UnitFacts>) -> Known {
+fn known(loaded: Loaded, unit: &Unit, home: &Path, groups: &Groups, facts: Option<UnitFacts>) -> Known {
     let mut notes = shown(&loaded);
     let mut policy = Policy::new(loaded.settings, Abi::native(), groups);
-    if let Some(facts) = facts {
+    let mut agrees = facts.is_some();
+    if let Some(facts) = &facts {
         if facts.need_daemon_reload {
+            agrees = false;
             notes.push(
                 "its files changed since systemd read them; the answer is about the files (systemctl daemon-reload)"
                     .to_owned(),
             );
         } else {
-            policy = reconcile(policy, facts, groups, &mut notes);
+            let others = differing(&policy.settings, facts);
+            let (in_force, same) = reconcile(policy, facts, groups);
+            policy = in_force;
+            let names = (!same).then(|| "SystemCallFilter=".to_owned()).into_iter().chain(others);
+            let names = super::answer::join(names);
+            if !names.is_empty() {
+                agrees = false;
+                let whose =
+                    if same { "the answer goes by the files" } else { "of its filter the answer is what it holds" };
+                notes.push(format!("systemd holds another {names} than the unit's files say; {whose}"));
+            }
         }
     }
     let drop_in = unit_files::dropin_path(unit, home, DROP_IN);
-    Known { situation: Some(Situation { policy, drop_in }), notes }
+    Known { situation: Some(Situation { policy, drop_in }), notes, facts, agrees }
 }
 
-/// Holds what the files say against what systemd says is in force.
-fn reconcile(policy: Policy, facts: &UnitFacts, groups: &Groups, notes: &mut Vec<String>) -> Policy {
+/// The policy with the filter that systemd holds, and whether the files say the same.
+fn reconcile(policy: Policy, facts: &UnitFacts, groups: &Groups) -> (Policy, bool) {
     let errno = facts.system_call_error_number.unwrap_or_default();
     let held = facts
         .system_call_filter
         .as_ref()
         .and_then(|list| SyscallFilter::from_manager(list.allow, &list.names, errno, groups));
     match (policy.filter.clone(), held) {
-        (None, None) => policy,
+        (None, None) => (policy, true),
+        // systemd does not tell a deny-list of nothing from no list.
+        (Some(ours), None) if ours.mode() == Mode::Deny && ours.effective().is_empty() => (policy, true),
         (ours, held) => {
             let both = ours.as_ref().zip(held.as_ref()).and_then(|(ours, held)| ours.reconciled(held));
-            if both.is_none() {
-                notes.push(
-                    "systemd holds another SystemCallFilter= than the unit's files say; the answer is about what it holds"
-                        .to_owned(),
-                );
-            }
-            policy.in_force(both.or(held))
+            let same = both.is_some();
+            (policy.in_force(both.or(held)), same)
         }
     }
+}
+
+/// The switches of which systemd holds another value than the files say.
+fn differing(settings: &Settings, facts: &UnitFacts) -> Vec<String> {
+    let differs = |(name, held): (&&'static str, &bool)| {
+        let directive = Directive::from_key(name)?;
+        let said = settings.switch(directive).is_some_and(|switch| switch.on);
+        // What others imply, systemd holds as if it had been said; the files say less, and the policy knows.
+        let implied = *held && !said && settings.switch(Directive::DynamicUser).is_some_and(|switch| switch.on);
+        (said != *held && !implied).then(|| format!("{name}="))
+    };
+    facts.switches.iter().filter_map(differs).collect()
 }
 
 fn shown(loaded: &Loaded) -> Vec<String> {
@@ -129,14 +157,16 @@ fn shown(loaded: &Loaded) -> Vec<String> {
 }
 
 /// The home a user's unit was found below.
-fn home_of(loaded: &Loaded) -> PathBuf {
+fn home_of_files(loaded: &Loaded) -> PathBuf {
     let first = loaded.files.fragment.iter().chain(&loaded.files.dropins).next();
     let home =
         first.and_then(|path| path.ancestors().find(|above| above.ends_with(".config") || above.ends_with(".local")));
     home.and_then(Path::parent).map_or_else(|| PathBuf::from("~"), Path::to_owned)
 }
 
-fn home_of_uid(uid: u32) -> PathBuf {
+/// The home below which a manager's own files are; empty for the system's.
+pub(super) fn home_of(manager: Manager) -> PathBuf {
+    let Manager::User(uid) = manager else { return PathBuf::new() };
     let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
     user.map_or_else(|| PathBuf::from("~"), |user| user.dir)
 }

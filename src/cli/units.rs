@@ -10,6 +10,7 @@ use crate::host::groups;
 use crate::host::systemd::Managers;
 use crate::outlet::address::BusAddress;
 use crate::outlet::wire::Status;
+use crate::policy::unit_file::shown;
 use crate::syscalls::Groups;
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::Context as _;
@@ -22,10 +23,7 @@ const RUNTIME: &str = "/run/user";
 /// # Errors
 /// A name is none, a time is none, or there is nobody to ask.
 pub(super) async fn answer(cli: &Cli, clock: &Clock) -> anyhow::Result<Report> {
-    let names = cli.units.units.iter().map(|name| {
-        UnitName::from_user(name).with_context(|| format!("{} is no unit", crate::policy::unit_file::shown(name)))
-    });
-    let names: Vec<UnitName> = names.collect::<Result<_, _>>()?;
+    let names: Vec<UnitName> = cli.units.units.iter().map(|name| unit_name(name)).collect::<Result<_, _>>()?;
     let scope = scope(&cli.units, clock)?;
     let (source, mut notes) = Source::open(&cli.common).await?;
     let loaded = groups::load();
@@ -57,7 +55,7 @@ async fn of_name(
     let mut answers = Vec::new();
     for (unit, incidents) in by_unit(incidents) {
         let Some(unit) = unit else { continue };
-        let Known { situation, mut notes } = situation::live(managers, &unit, groups).await;
+        let Known { situation, mut notes, .. } = situation::live(managers, &unit, groups).await;
         if !all {
             notes.push("there are more denials than are shown here: narrow the question with --since".to_owned());
         }
@@ -86,7 +84,7 @@ async fn none_known(name: &UnitName, scope: Scope, managers: &Managers, groups: 
             break;
         }
     }
-    let Some((unit, Known { situation, mut notes })) = found else {
+    let Some((unit, Known { situation, mut notes, .. })) = found else {
         let notes =
             vec![format!("no manager asked knows a unit {name}: is the name right? 'harden-why' lists what was seen")];
         let unit = Unit { manager: Manager::System, name: name.clone() };
@@ -134,8 +132,16 @@ pub(super) fn groups_note(loaded: &groups::LoadedGroups) -> Option<String> {
     Some(format!("the groups of system calls are systemd {version}'s, not this machine's: {why}"))
 }
 
+/// A unit's name as a person writes it.
+///
+/// # Errors
+/// It is none.
+pub(super) fn unit_name(name: &str) -> anyhow::Result<UnitName> {
+    UnitName::from_user(name).with_context(|| format!("{} is no unit", shown(name)))
+}
+
 /// The managers of the machine whose bus was named.
-fn managers(bus: &BusAddress) -> Managers {
+pub(super) fn managers(bus: &BusAddress) -> Managers {
     match bus {
         BusAddress::Address(address) => Managers::at(address.clone(), RUNTIME),
         BusAddress::System | BusAddress::Session => Managers::live(),

@@ -39,6 +39,14 @@ pub enum Cause {
     Silent,
 }
 
+impl Cause {
+    /// Whether the unit's settings denied the call, or may have.
+    #[must_use]
+    pub fn is_units(&self) -> bool {
+        matches!(self, Self::Unit { .. } | Self::Perhaps { .. })
+    }
+}
+
 /// Who else denies calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Elsewhere {

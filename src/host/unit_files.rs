@@ -151,6 +151,20 @@ pub fn dropin_path(unit: &Unit, home: &Path, file_name: &str) -> PathBuf {
         Manager::System => PathBuf::from("/etc/systemd/system"),
         Manager::User(_) => home.join(".config/systemd/user"),
     };
+    below(&dir, unit, file_name)
+}
+
+/// Where a new drop-in belongs that is gone after the next boot.
+#[must_use]
+pub fn runtime_dropin_path(unit: &Unit, file_name: &str) -> PathBuf {
+    let dir = match unit.manager {
+        Manager::System => PathBuf::from("/run/systemd/system"),
+        Manager::User(uid) => PathBuf::from(format!("/run/user/{uid}/systemd/user")),
+    };
+    below(&dir, unit, file_name)
+}
+
+fn below(dir: &Path, unit: &Unit, file_name: &str) -> PathBuf {
     dir.join(format!("{}.d", unit.name)).join(file_name)
 }
 

@@ -84,6 +84,12 @@ impl Settings {
         Self::of_section(self.section, self.fragment.clone(), dropins)
     }
 
+    /// The drop-ins that come after one of this name, and so have the last word.
+    pub fn dropins_behind(&self, path: &Path) -> impl Iterator<Item = &Path> {
+        let behind = |file: &&UnitFile| file.path.file_name() > path.file_name();
+        self.dropins.iter().filter(behind).map(|file| &*file.path)
+    }
+
     fn work_out(&mut self) {
         let files = self.fragment.iter().chain(&self.dropins);
         let mut notes: Vec<Note> = files.clone().flat_map(|file| file.notes.iter().cloned()).collect();

@@ -27,6 +27,8 @@ mkdir -p /run/systemd
 mount -t tmpfs tmpfs /run/systemd
 mkdir /run/systemd/system
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mkdir -p /etc/systemd/system
+mount --bind "$B/etc" /etc/systemd/system
 dbus-daemon --session --address="unix:path=$B/run/bus" --nofork --nopidfile --nosyslog &
 while [ ! -S "$B/run/bus" ]; do kill -0 $! && sleep 0.01; done
 exec "$S" --user --unit=basic.target
@@ -73,7 +75,7 @@ impl TestManager {
         let cgroup = unified.join(format!("{CGROUP}{}-{}", id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir(&cgroup).map_err(|err| format!("cannot make a cgroup: {err}"))?;
         let base = tempfile::Builder::new().prefix("harden-why-").tempdir().map_err(|err| err.to_string())?;
-        for directory in ["home", "run", "units"] {
+        for directory in ["etc", "home", "run", "units"] {
             fs::create_dir(base.path().join(directory)).map_err(|err| err.to_string())?;
         }
         let log = fs::File::create(base.path().join("log")).map_err(|err| err.to_string())?;
@@ -185,7 +187,7 @@ fn environment(base: &Path) -> [(&'static str, String); 6] {
     [
         ("HOME", base.join("home").display().to_string()),
         ("XDG_RUNTIME_DIR", base.join("run").display().to_string()),
-        ("SYSTEMD_UNIT_PATH", format!("{}:", base.join("units").display())),
+        ("SYSTEMD_UNIT_PATH", format!("{}:/etc/systemd/system:/run/systemd/system:", base.join("units").display())),
         ("SYSTEMD_PAGER", String::new()),
         ("DBUS_SESSION_BUS_ADDRESS", bus.clone()),
         ("DBUS_SYSTEM_BUS_ADDRESS", bus),

@@ -32,6 +32,8 @@ pub struct UnitFacts {
     pub dropins: Vec<PathBuf>,
     /// Whether a file of it changed since it was loaded.
     pub need_daemon_reload: bool,
+    /// Whether it was made at run time (`systemd-run(1)`) and is gone once it stops.
+    pub transient: bool,
     /// Of the latest start.
     pub invocation_id: Option<[u8; 16]>,
     /// When its latest main process started, in microseconds since the epoch.
@@ -84,6 +86,7 @@ impl UnitFacts {
                 .map(PathBuf::from)
                 .collect(),
             need_daemon_reload: take(properties, "NeedDaemonReload").unwrap_or_default(),
+            transient: take(properties, "Transient").unwrap_or_default(),
             invocation_id: take::<Vec<u8>>(properties, "InvocationID").and_then(|id| id.try_into().ok()),
             exec_main_start_us: take(properties, "ExecMainStartTimestamp").filter(|&start| start != 0),
             system_call_filter: list("SystemCallFilter"),

@@ -1,0 +1,248 @@
+//! From a real denial to a unit that works: the client against a real systemd, with the store a daemon would have kept.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
+
+#[expect(dead_code, reason = "other tests use the rest")]
+mod support {
+    pub(crate) mod manager;
+}
+
+use harden_why::audit::Action;
+use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Store};
+use harden_why::syscalls::{Abi, Call};
+use harden_why::units::{Manager, Rung, Unit};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Output;
+use support::manager::TestManager;
+
+const DROP_IN: &str = "zz-harden-why.conf";
+
+/// A program that asks for the machine's name, under a filter that kills it for that.
+const UNIT: &str = "[Service]\nType=oneshot\nExecStart=/bin/uname\nSystemCallFilter=~uname\n";
+
+/// A machine with a unit `x.service` and denials of it.
+struct Machine {
+    manager: TestManager,
+    /// How the client is told of it: as the system's manager, or as root's own.
+    user: bool,
+}
+
+impl Machine {
+    fn start(user: bool, unit: &str, calls: &[&str]) -> Option<Self> {
+        let machine = Self { manager: TestManager::start()?, user };
+        machine.manager.write("x.service", unit);
+        machine.manager.reload();
+        let manager = if user { Manager::User(0) } else { Manager::System };
+        let denied = |call: &&str| Incident {
+            key: Key {
+                unit: Some(Unit { manager, name: "x.service".parse().unwrap() }),
+                event: Event::Denial(Denial {
+                    call: Call::named(Abi::native().arch(), call),
+                    action: Action::KillProcess,
+                }),
+                exe: b"/bin/uname".to_vec(),
+            },
+            rung: Some(Rung::OwnCgroup),
+            count: 1,
+            first: Moment::At(1_795_456_064_000),
+            last: Moment::At(1_795_456_064_000),
+            sample: Sample::default(),
+        };
+        let incidents: Vec<Incident> = calls.iter().map(denied).collect();
+        Store::open(&machine.store()).unwrap().record(&incidents).unwrap();
+        Some(machine)
+    }
+
+    fn store(&self) -> PathBuf {
+        self.manager.base().join("store")
+    }
+
+    /// The directory of the unit's drop-ins that last.
+    fn drop_ins(&self) -> PathBuf {
+        let below = if self.user { "home/.config/systemd/user" } else { "etc" };
+        self.manager.base().join(below).join("x.service.d")
+    }
+
+    /// Runs the client where the manager is, which is root's own there as well.
+    fn harden_why(&self, arguments: &[&str]) -> Output {
+        const AS_USER: &str = r#"
+            mkdir -p /run/user && mount -t tmpfs tmpfs /run/user && mkdir /run/user/0 &&
+            mount --bind "$XDG_RUNTIME_DIR" /run/user/0 && mount --bind "$HOME" /root && exec "$@""#;
+        let client = env!("CARGO_BIN_EXE_harden-why");
+        let (bus, store) = (self.manager.bus(), self.store().display().to_string());
+        let mut command = if self.user {
+            self.manager.command(&["unshare", "--mount", "sh", "-c", AS_USER, "sh", client])
+        } else {
+            self.manager.command(&[client])
+        };
+        command.args(["--bus", &bus, "--state-dir", &store]).args(arguments).output().unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let output = self.harden_why(&[&["--json"], arguments].concat());
+        assert!(output.stderr.is_empty(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The one line of an error.
+    #[track_caller]
+    fn error(&self, arguments: &[&str]) -> String {
+        let output = self.harden_why(arguments);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        text
+    }
+
+    /// What systemd holds of the unit's filter.
+    fn held(&self) -> String {
+        String::from_utf8(self.manager.systemctl(&["show", "-P", "SystemCallFilter", "x.service"]).stdout).unwrap()
+    }
+}
+
+#[test]
+fn a_remedy_is_applied_confirmed_and_reverted() {
+    let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
+    assert!(!machine.manager.start_unit("x.service"));
+    let before = machine.held();
+    assert_eq!(machine.harden_why(&["check", "x"]).status.code(), Some(1));
+
+    let dry = machine.json(&["apply", "x", "--dry-run"]);
+    assert_eq!((&dry["outcome"], &dry["confirmed"]), (&"dry-run".into(), &false.into()));
+    assert!(!machine.drop_ins().exists());
+
+    let applied = machine.json(&["apply", "x", "--yes", "--restart"]);
+    assert_eq!((&applied["outcome"], &applied["confirmed"]), (&"applied".into(), &true.into()), "{applied}");
+    assert_eq!(applied["restarted"]["result"], "success", "{applied}");
+    assert_eq!(applied["path"], "/etc/systemd/system/x.service.d/zz-harden-why.conf");
+    let written = fs::read_to_string(machine.drop_ins().join(DROP_IN)).unwrap();
+    assert!(
+        written.starts_with("# Written by harden-why on ") && written.contains("for denials of uname"),
+        "{written}"
+    );
+    assert!(!machine.held().contains("uname"));
+    assert!(machine.manager.start_unit("x.service"), "it works");
+    assert_eq!(machine.harden_why(&["check", "x"]).status.code(), Some(0));
+
+    let reverted = machine.json(&["revert", "x"]);
+    assert_eq!(reverted["outcome"], "reverted");
+    assert!(!machine.drop_ins().exists());
+    assert_eq!(machine.held(), before);
+    let nothing = machine.harden_why(&["revert", "x"]);
+    assert_eq!(nothing.status.code(), Some(1), "{nothing:?}");
+}
+
+#[test]
+fn a_users_own_unit_is_changed_below_the_home() {
+    let Some(machine) = Machine::start(true, UNIT, &["uname"]) else { return };
+    assert!(!machine.manager.start_unit("x.service"));
+    let applied = machine.json(&["apply", "x", "--user", "--yes"]);
+    assert_eq!((&applied["outcome"], &applied["confirmed"]), (&"applied".into(), &true.into()), "{applied}");
+    assert!(machine.drop_ins().join(DROP_IN).exists());
+    assert!(machine.manager.start_unit("x.service"));
+    assert_eq!(machine.json(&["revert", "x", "--user"])["outcome"], "reverted");
+    assert!(!machine.manager.start_unit("x.service"));
+}
+
+#[test]
+fn applying_again_adds_to_what_was_applied() {
+    let unit = "[Service]\nType=oneshot\nExecStart=/bin/true\nSystemCallFilter=~uname sysinfo\n";
+    let Some(machine) = Machine::start(false, unit, &["uname"]) else { return };
+    assert_eq!(machine.json(&["apply", "x", "--yes", "--remedy", "1"])["outcome"], "applied");
+    let more = Machine::start(false, unit, &["sysinfo"]).unwrap();
+    // The same machine, with a store that knows of another denial.
+    fs::remove_dir_all(machine.store()).unwrap();
+    fs::rename(more.store(), machine.store()).unwrap();
+    assert_eq!(machine.json(&["apply", "x", "--yes", "--remedy", "1"])["outcome"], "applied");
+    assert!(!machine.held().contains("uname") && !machine.held().contains("sysinfo"), "{}", machine.held());
+    assert_eq!(fs::read_dir(machine.drop_ins()).unwrap().count(), 1);
+    let nothing = machine.error(&["apply", "x", "--yes"]);
+    assert!(nothing.contains("there is no remedy"), "{nothing}");
+}
+
+#[test]
+fn until_the_next_boot_it_goes_below_run() {
+    let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
+    let applied = machine.json(&["apply", "x", "--yes", "--runtime"]);
+    assert_eq!(applied["path"], "/run/systemd/system/x.service.d/zz-harden-why.conf", "{applied}");
+    assert!(!machine.drop_ins().exists() && machine.manager.start_unit("x.service"));
+    assert_eq!(machine.json(&["revert", "x"])["outcome"], "reverted");
+}
+
+#[test]
+fn what_cannot_be_applied_says_why_and_changes_nothing() {
+    let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
+    assert!(machine.error(&["apply", "x"]).contains("say --yes or --dry-run"));
+    assert!(machine.error(&["apply", "x", "--yes", "--remedy", "9"]).contains("are numbered 1 to"));
+    assert!(machine.error(&["apply", "x", "--yes", "--remedy", "0"]).contains("are numbered 1 to"));
+    assert!(machine.error(&["apply", "y", "--yes"]).contains("no denials of y.service are known"));
+    assert!(machine.error(&["check", "x", "--with", "ExecStart=/bin/sh"]).contains("is no setting that decides"));
+
+    fs::create_dir_all(machine.drop_ins()).unwrap();
+    let foreign = machine.drop_ins().join(DROP_IN);
+    fs::write(&foreign, "[Service]\nNice=1\n").unwrap();
+    assert!(machine.error(&["apply", "x", "--yes"]).contains("was not written by harden-why"));
+    assert!(machine.error(&["revert", "x"]).contains("was not written by harden-why"));
+    assert_eq!(fs::read_to_string(&foreign).unwrap(), "[Service]\nNice=1\n");
+    fs::remove_file(&foreign).unwrap();
+
+    // Somebody else's later drop-in has the last word.
+    fs::write(machine.drop_ins().join("zzz.conf"), "[Service]\nSystemCallFilter=~uname\n").unwrap();
+    machine.manager.reload();
+    assert!(machine.error(&["apply", "x", "--yes"]).contains("there is no remedy"));
+    assert!(!foreign.exists());
+    fs::remove_file(machine.drop_ins().join("zzz.conf")).unwrap();
+
+    fs::remove_file(machine.manager.base().join("units/x.service")).unwrap();
+    std::os::unix::fs::symlink("/dev/null", machine.manager.base().join("units/x.service")).unwrap();
+    machine.manager.reload();
+    let masked = machine.error(&["apply", "x", "--yes"]);
+    assert!(masked.contains("is masked"), "{masked}");
+}
+
+#[test]
+fn a_transient_unit_is_left_to_what_starts_it() {
+    let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
+    fs::remove_file(machine.manager.base().join("units/x.service")).unwrap();
+    machine.manager.reload();
+    let run = ["systemd-run", "--user", "--unit=x", "-p", "SystemCallFilter=~uname", "sleep", "600"];
+    let started = machine.manager.command(&run).output().unwrap();
+    assert!(started.status.success(), "{started:?}");
+    let transient = machine.error(&["apply", "x", "--yes"]);
+    assert!(transient.contains("is transient"), "{transient}");
+}
+
+#[test]
+fn what_systemd_does_not_take_as_predicted_is_put_back() {
+    let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
+    // The client sees another /etc than systemd does.
+    let script = r#"mount -t tmpfs tmpfs /etc/systemd/system; "$@"; echo "exit $?"; ls -A /etc/systemd/system"#;
+    let (bus, store) = (machine.manager.bus(), machine.store().display().to_string());
+    let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "--state-dir", &store, "apply", "x", "--yes"];
+    let command = [&["unshare", "--mount", "sh", "-c", script, "sh"], &client[..]].concat();
+    let output = machine.manager.command(&command).output().unwrap();
+    let (said, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(said, "exit 2\n", "nothing is left: {error}");
+    assert!(error.contains("was put back as it was: systemd does not look for drop-ins in"), "{error}");
+}
+
+#[test]
+fn other_settings_are_tried_without_being_written() {
+    let unit = "[Service]\nExecStart=/bin/true\nSystemCallFilter=@system-service\nRestrictAddressFamilies=AF_UNIX\n";
+    let Some(machine) = Machine::start(false, unit, &["socket", "mount"]) else { return };
+    let checked = machine.json(&["check", "x"]);
+    let verdicts = |checked: &serde_json::Value| -> Vec<String> {
+        checked["calls"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|call| format!("{} {}", call["call"], call["verdict"]).replace('"', ""))
+            .collect()
+    };
+    assert_eq!(verdicts(&checked), ["mount denied", "socket depends"]);
+    assert_eq!(checked["pass"], false);
+    let with = machine.json(&["check", "x", "--with", "SystemCallFilter=mount", "--with", "RestrictAddressFamilies="]);
+    assert_eq!(verdicts(&with), ["mount pass", "socket pass"]);
+    assert_eq!(with["pass"], true);
+    assert!(!machine.drop_ins().exists());
+}
