@@ -3,7 +3,10 @@
 //! It needs `CAP_AUDIT_READ` and the initial network namespace, and works beside auditd, without
 //! it, and with `audit_enabled=0` (`kernel/audit.c`, `kauditd_send_multicast_skb`).
 
+mod batch;
+
 use crate::audit::record::SECCOMP;
+use batch::Batch;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_AUDIT};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
@@ -20,14 +23,12 @@ pub const RECEIVE_BUFFER: usize = 64 << 20;
 /// `struct nlmsghdr`.
 const HEADER: usize = 16;
 
-/// More than the largest audit message (`MAX_AUDIT_MESSAGE_LENGTH`, 8970) with its header.
-const LARGEST: usize = 16 << 10;
-
 /// The stream, non-blocking.
 #[derive(Debug)]
 pub struct AuditSocket {
     socket: Socket,
-    buffer: Vec<u8>,
+    batch: Batch,
+    batches: u64,
     receive_buffer: usize,
 }
 
@@ -90,7 +91,7 @@ impl AuditSocket {
         let receive_buffer = socket.get_rx_buf_sz().map_err(OpenError::Io)?;
         socket.bind(&SocketAddr::new(0, 0)).map_err(explain)?;
         socket.add_membership(READLOG).map_err(explain)?;
-        Ok(Self { socket, buffer: Vec::with_capacity(LARGEST), receive_buffer })
+        Ok(Self { socket, batch: Batch::new(), batches: 0, receive_buffer })
     }
 
     /// Joins tokio's event loop.
@@ -114,19 +115,23 @@ impl AuditSocket {
     /// # Errors
     /// [`ReceiveError::Overrun`] is to be counted; after any other the stream is gone.
     pub fn receive(&mut self) -> Result<Option<Message<'_>>, ReceiveError> {
-        self.buffer.clear();
-        let (length, sender) = match self.socket.recv_from(&mut self.buffer, libc::MSG_DONTWAIT | libc::MSG_TRUNC) {
-            Ok(received) => received,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Err(ReceiveError::Overrun),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Some(Message::Foreign)),
-            Err(error) => return Err(ReceiveError::Io(error)),
-        };
-        // A truncated datagram is longer than what arrived of it; no audit message is.
-        if sender.port_number() != 0 || length > self.buffer.len() {
-            return Ok(Some(Message::Foreign));
+        while self.batch.is_over() {
+            self.batches += 1;
+            match self.batch.receive(self.socket.as_raw_fd()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Err(ReceiveError::Overrun),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(ReceiveError::Io(error)),
+            }
         }
-        Ok(Some(open_envelope(&self.buffer)))
+        Ok(Some(open_envelope(self.batch.take())))
+    }
+
+    /// Which batch the latest message came with. All of a batch had arrived before the first of it was handed out.
+    #[must_use]
+    pub fn batch(&self) -> u64 {
+        self.batches
     }
 }
 
@@ -160,7 +165,7 @@ impl AuditSocket {
         use std::os::fd::{FromRawFd as _, IntoRawFd as _};
         // SAFETY: the descriptor was owned, and is handed over.
         let socket = unsafe { Socket::from_raw_fd(fd.into_raw_fd()) };
-        Self { socket, buffer: Vec::with_capacity(LARGEST), receive_buffer: 0 }
+        Self { socket, batch: Batch::new(), batches: 0, receive_buffer: 0 }
     }
 }
 
@@ -188,7 +193,7 @@ mod tests {
         let Ok(mut to) = Socket::new(netlink_sys::protocols::NETLINK_USERSOCK) else { return };
         from.bind_auto().unwrap();
         let address = to.bind_auto().unwrap();
-        let mut audit = AuditSocket { socket: to, buffer: Vec::with_capacity(LARGEST), receive_buffer: 0 };
+        let mut audit = AuditSocket { socket: to, batch: Batch::new(), batches: 0, receive_buffer: 0 };
         assert_eq!(audit.receive().unwrap(), None);
         from.send_to(&datagram(1326, b"audit(1.000:2): "), &address, 0).unwrap();
         assert_eq!(audit.receive().unwrap(), Some(Message::Foreign));
