@@ -2,6 +2,7 @@
 //! at the time of asking, never stored.
 
 pub mod cause;
+mod covering;
 mod foresight;
 pub mod habits;
 mod loosen;
