@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cause;
+mod covering;
 mod foresight;
 pub mod habits;
 mod loosen;
