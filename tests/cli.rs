@@ -339,5 +339,5 @@ fn the_demo_falls_back_on_the_case_that_is_built_in() {
     let remedies: Vec<&str> =
         demo["units"][0]["remedies"].as_array().unwrap().iter().map(|r| r["content"].as_str().unwrap()).collect();
     assert_eq!(remedies[0], "[Service]\nSystemCallFilter=socket\n");
-    assert_eq!(remedies[1], "[Service]\nSystemCallFilter=@network-io\n");
+    assert!(remedies.contains(&"[Service]\nSystemCallFilter=@network-io\n"), "{remedies:?}");
 }
