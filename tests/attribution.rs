@@ -1,0 +1,261 @@
+//! Whose process was it? The daemon's answer for real processes under a real systemd, held to the truth.
+//!
+//! Each case has its violations committed by ten units at once, each with an executable of its own name,
+//! so that an incident tells by itself whether its unit is the right one. By default 30 violations a unit;
+//! `HARDEN_WHY_FULL=1 cargo nextest run --release --test attribution --no-capture` commits 500 a unit
+//! and prints the table of README and issue.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
+
+mod support {
+    pub(crate) mod actor;
+    pub(crate) mod manager;
+}
+
+use harden_why::incidents::{Incident, Query, Store};
+use harden_why::units::Manager;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use support::actor::{ROLE, TIMES};
+use support::manager::{TestManager, skip};
+
+/// Units that play a case at a time.
+const UNITS: u32 = 10;
+/// How long the daemon may take for what is under way: an exit event, a question, a flush.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the units' filters do.
+const KILL: &str = "SystemCallFilter=~acct";
+const LOG: &str = "SystemCallLog=acct";
+
+/// A way to violate.
+struct Case {
+    name: &'static str,
+    /// What the actor does, or nothing if each violation is a start of the unit.
+    role: &'static str,
+    /// The settings of its units.
+    settings: &'static str,
+    /// How many of 10,000 must be found at least.
+    at_least: u32,
+}
+
+const fn case(name: &'static str, role: &'static str, settings: &'static str, at_least: u32) -> Case {
+    Case { name, role, settings, at_least }
+}
+
+const CASES: [Case; 8] = [
+    case("child", "child", KILL, 9_990),
+    case("child-dumps-core", "child", "SystemCallFilter=~acct\nLimitCORE=infinity", 9_990),
+    case("ignored-child", "ignored-child", KILL, 9_990),
+    case("child-of-the-dying", "child-of-the-dying", KILL, 9_900),
+    case("orphan", "orphan", KILL, 9_900),
+    case("lives-on", "lives-on", LOG, 10_000),
+    case("lives-on-errno", "lives-on-errno", "", 10_000),
+    // The main process and a control process, once a start.
+    case("main", "self", KILL, 10_000),
+];
+
+/// The outcome of a case.
+struct Row {
+    case: &'static str,
+    wanted: u64,
+    right: u64,
+    unknown: u64,
+    wrong: u64,
+    at_least: u32,
+    rungs: BTreeSet<String>,
+}
+
+impl Row {
+    fn is_good(&self) -> bool {
+        let total = self.right + self.unknown + self.wrong;
+        self.wrong == 0 && total == self.wanted && self.right * 10_000 >= self.wanted * u64::from(self.at_least)
+    }
+}
+
+#[test]
+fn every_record_finds_its_unit() {
+    let times = if std::env::var_os("HARDEN_WHY_FULL").is_some() { 500 } else { 30 };
+    let Some(manager) = TestManager::start() else { return };
+    let only = std::env::var("HARDEN_WHY_CASES").unwrap_or_default();
+    let cases: Vec<&Case> =
+        CASES.iter().filter(|case| only.is_empty() || only.split(',').any(|name| name == case.name)).collect();
+    for case in &cases {
+        write_units(&manager, case, times);
+    }
+    manager.reload();
+    let Some(daemon) = Daemon::start(&manager) else { return };
+    let mut rows = Vec::new();
+    for case in &cases {
+        let began = Instant::now();
+        play(&manager, case, times);
+        let took = began.elapsed();
+        for (name, prefix) in names(case) {
+            rows.push(daemon.outcome(name, prefix, case.at_least, u64::from(UNITS * times)));
+        }
+        println!("{}: {:.1} s", case.name, took.as_secs_f64());
+    }
+    println!("{}", table(&rows));
+    drop(daemon);
+    for row in &rows {
+        assert!(
+            row.is_good(),
+            "{}: {} of {}, {} unknown, {} wrong",
+            row.case,
+            row.right,
+            row.wanted,
+            row.unknown,
+            row.wrong
+        );
+    }
+}
+
+/// What a case is called, and how the executables that do the deed start.
+fn names(case: &Case) -> Vec<(&'static str, &'static str)> {
+    match case.name {
+        "main" => vec![("main", "main"), ("control", "pre")],
+        name => vec![(name, name)],
+    }
+}
+
+/// The program of a unit, whose name is in the records.
+fn program(manager: &TestManager, prefix: &str, number: u32) -> PathBuf {
+    manager.base().join(format!("{prefix}-{number}"))
+}
+
+fn write_units(manager: &TestManager, case: &Case, times: u32) {
+    let actor = manager.base().join("actor");
+    if !actor.exists() {
+        fs::copy(std::env::current_exe().unwrap(), &actor).unwrap();
+    }
+    for number in 0..UNITS {
+        for (_, prefix) in names(case) {
+            fs::hard_link(&actor, program(manager, prefix, number)).unwrap();
+        }
+    }
+    let start = program(manager, case.name, 0).display().to_string().replace("-0", "-%i");
+    let pre = if case.name == "main" {
+        format!("ExecStartPre=-{}\n", program(manager, "pre", 0).display().to_string().replace("pre-0", "pre-%i"))
+    } else {
+        String::new()
+    };
+    let text = format!(
+        "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nSlice=system.slice\n{pre}ExecStart={start}\n\
+         WorkingDirectory={}\nLimitCORE=0\nEnvironment={}={} {}={times}\n{}\n",
+        manager.base().display(),
+        ROLE.to_str().unwrap(),
+        case.role,
+        TIMES.to_str().unwrap(),
+        case.settings,
+    );
+    manager.write(&format!("{}@.service", case.name), &text);
+}
+
+/// Lets the units of a case do what they do.
+fn play(manager: &TestManager, case: &Case, times: u32) {
+    let units: Vec<String> = (0..UNITS).map(|number| format!("{}@{number}.service", case.name)).collect();
+    let start: Vec<&str> = std::iter::once("start").chain(units.iter().map(String::as_str)).collect();
+    for _ in 0..if case.role == "self" { times } else { 1 } {
+        manager.systemctl(&start);
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text =
+        String::from("| case | violations | right unit | unknown | wrong | found by |\n|---|---|---|---|---|---|\n");
+    for row in rows {
+        #[expect(clippy::cast_precision_loss, reason = "thousands")]
+        let percent = 100.0 * row.right as f64 / row.wanted as f64;
+        let rungs: Vec<&str> = row.rungs.iter().map(String::as_str).collect();
+        let (case, wanted, unknown, wrong) = (row.case, row.wanted, row.unknown, row.wrong);
+        writeln!(text, "| {case} | {wanted} | {percent:.2} % | {unknown} | {wrong} | {} |", rungs.join(", ")).unwrap();
+    }
+    text
+}
+
+/// The real daemon.
+struct Daemon {
+    process: Child,
+    state: PathBuf,
+    base: PathBuf,
+}
+
+impl Daemon {
+    fn start(manager: &TestManager) -> Option<Self> {
+        let state = manager.base().join("state");
+        let log = manager.base().join("daemon-log");
+        let program = env!("CARGO_BIN_EXE_harden-whyd");
+        let bus = manager.bus();
+        let wrapper = std::env::var("HARDEN_WHY_WRAPPER").unwrap_or_default();
+        let mut words: Vec<&str> = wrapper.split_ascii_whitespace().collect();
+        words.extend([program, "--state-dir", state.to_str().unwrap(), "--bus", &bus]);
+        let mut command: Command = manager.command(&words);
+        let file = fs::File::create(&log).unwrap();
+        let process = command.stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        let mut daemon = Self { process, state, base: manager.base().to_owned() };
+        let deadline = Instant::now() + PATIENCE;
+        while !fs::read_to_string(&log).unwrap().contains("listening") {
+            if daemon.process.try_wait().unwrap().is_some() || Instant::now() > deadline {
+                skip(&format!("the daemon does not start here: {}", fs::read_to_string(&log).unwrap()));
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Some(daemon)
+    }
+
+    fn incidents(&self) -> Vec<Incident> {
+        let Ok(store) = Store::open_read_only(&self.state) else { return Vec::new() };
+        let found = store.incidents(&Query::default()).unwrap();
+        found
+            .into_iter()
+            .map(|stored| stored.incident)
+            .filter(|incident| self.number(&incident.key.exe).is_some())
+            .collect()
+    }
+
+    /// Of an executable of ours, its name and its unit's number.
+    fn number<'a>(&self, exe: &'a [u8]) -> Option<(&'a str, u32)> {
+        let name = Path::new(std::ffi::OsStr::from_bytes(exe)).strip_prefix(&self.base).ok()?.to_str()?;
+        let (prefix, number) = name.rsplit_once('-')?;
+        Some((prefix, number.parse().ok()?))
+    }
+
+    /// Waits until all violations of executables with this name are accounted for.
+    fn outcome(&self, case: &'static str, prefix: &str, at_least: u32, wanted: u64) -> Row {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (right, unknown, wrong) = (0, 0, 0);
+            let mut row = Row { case, wanted, right, unknown, wrong, at_least, rungs: BTreeSet::new() };
+            for incident in self.incidents() {
+                let Some((_, number)) = self.number(&incident.key.exe).filter(|(name, _)| *name == prefix) else {
+                    continue;
+                };
+                let unit = format!("{}@{number}.service", if prefix == "pre" { "main" } else { prefix });
+                row.rungs.extend(incident.rung.map(|rung| rung.to_string()));
+                match incident.key.unit {
+                    None => row.unknown += incident.count,
+                    Some(found) if found.manager == Manager::System && found.name.as_str() == unit => {
+                        row.right += incident.count
+                    }
+                    Some(_) => row.wrong += incident.count,
+                }
+            }
+            if row.right + row.unknown + row.wrong >= wanted || Instant::now() > deadline {
+                return row;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
