@@ -13,6 +13,7 @@ mod writer;
 pub use watch::FLUSH;
 pub use writer::{KEPT, MOST_ROWS};
 
+use crate::host::departed::Departed;
 use crate::host::exits::ExitListener;
 use crate::host::live::LiveHost;
 use crate::host::{hearing, systemd::Managers};
@@ -70,6 +71,14 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
             None
         }
     };
+    let departed = match Departed::open() {
+        Ok(departed) => Some(departed),
+        Err(error) => {
+            tracing::warn!("the cgroups of dying processes are not noted: {error}");
+            status.limitations.push(hearing::without_notes(&error).to_string());
+            None
+        }
+    };
     let status = Arc::new(Mutex::new(status));
     let bus = match bus::serve(&options.bus, &options.state_dir, source(&status)).await {
         Ok(bus) => Some(bus),
@@ -78,7 +87,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
             None
         }
     };
-    let host = LiveHost::new(managers(&options.bus), Path::new(RUNTIME));
+    let host = LiveHost::new(managers(&options.bus), Path::new(RUNTIME)).with_departed(departed);
     let mut watch = Watch::new(host, Writer::start(store)?, status);
     notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("listening to the kernel")]);
     let outcome = serve(&mut watch, audit.into_async()?, exits, bus.as_ref(), &mut stop).await;

@@ -1,5 +1,6 @@
 //! What makes this machine deaf or half-blind to denials: silence is never "no denials".
 
+use super::departed::DepartedError;
 use super::procfs::status_value;
 use std::fmt;
 use std::path::Path;
@@ -139,6 +140,25 @@ pub fn limitations(root: &Path) -> Vec<Limitation> {
          the unit while you look for its denials",
     ));
     found
+}
+
+/// What it costs that the kernel does not note the cgroups of dying processes.
+#[must_use]
+pub fn without_notes(why: &DepartedError) -> Limitation {
+    Limitation {
+        id: "no-exit-cgroups",
+        what: format!("the cgroups of dying processes are not noted: {why}"),
+        cost: "the unit of a short-lived process stays unknown more often, or is told by its parent's".to_owned(),
+        remedy: match why {
+            DepartedError::NotAllowed => {
+                "run it as root, with CAP_BPF and CAP_PERFMON in the CapabilityBoundingSet= of its unit"
+            }
+            DepartedError::NoHierarchy => "start the machine with systemd.unified_cgroup_hierarchy=1",
+            DepartedError::NoTypes => "use a kernel built with CONFIG_DEBUG_INFO_BTF",
+            DepartedError::Kernel(_) => "use Linux 5.8 or later, with CONFIG_BPF_SYSCALL and CONFIG_BPF_EVENTS",
+        }
+        .to_owned(),
+    }
 }
 
 fn limitation(id: &'static str, what: &str, cost: &str, remedy: &str) -> Limitation {

@@ -1,9 +1,12 @@
 //! This machine as it runs.
 
 use super::Host;
+use super::clock::{Clocks, ns_of_ticks};
+use super::departed::Departed;
+use super::exits::{Dying, Exit};
 use super::procfs::Procfs;
 use super::systemd::{Managers, SystemdError};
-use crate::audit::Record;
+use crate::audit::{Action, Record, Stamp};
 use crate::incidents::{Moment, Sighting};
 use crate::units::{Evidence, Manager};
 use std::path::{Path, PathBuf};
@@ -12,10 +15,24 @@ use std::sync::Arc;
 /// How many user managers are asked about a process whose user is not known.
 const MOST_USERS: usize = 32;
 
-/// This machine's `/proc` and service managers. Cheap to clone.
+/// How far apart a process's start and a record can place the same moment, in nanoseconds: both clocks
+/// tick every 10 ms at worst.
+const SLACK_NS: i64 = 20_000_000;
+
+/// What the kernel's notice of a death led to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Told {
+    /// When the process died, or was about to, in milliseconds since the epoch.
+    pub at: i64,
+    /// Whose it was.
+    pub evidence: Vec<Evidence>,
+}
+
+/// This machine's `/proc`, notes of the dead, and service managers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LiveHost {
     procfs: Procfs,
+    departed: Option<Arc<Departed>>,
     managers: Arc<Managers>,
     runtime: PathBuf,
 }
@@ -24,19 +41,58 @@ impl LiveHost {
     /// With the managers to ask; `runtime` holds the users' runtime directories, usually `/run/user`.
     #[must_use]
     pub fn new(managers: Managers, runtime: &Path) -> Self {
-        Self { procfs: Procfs::live(), managers: Arc::new(managers), runtime: runtime.to_owned() }
+        Self { procfs: Procfs::live(), departed: None, managers: Arc::new(managers), runtime: runtime.to_owned() }
     }
 
-    /// What a process's cgroup tells, to be read while it lives.
+    /// And with the notes of the dead, where the kernel makes them.
     #[must_use]
-    pub fn own_evidence(&self, pid: u32) -> Option<Evidence> {
-        self.procfs.cgroup(pid).map(Evidence::OwnCgroup)
+    pub fn with_departed(self, departed: Option<Departed>) -> Self {
+        Self { departed: departed.map(Arc::new), ..self }
     }
 
-    /// What the cgroup of its parent tells, to be read at once when it dies.
+    /// What is known of a process that is about to die, and of its parent.
     #[must_use]
-    pub fn parent_evidence(&self, parent: Option<u32>) -> Option<Evidence> {
-        self.procfs.cgroup(parent?).map(Evidence::ParentCgroup)
+    pub fn on_dying(&self, dying: &Dying) -> Told {
+        let clocks = Clocks::now();
+        let at = clocks.millis_of_monotonic(dying.timestamp_ns);
+        let own = self.own(dying.pid, at, clocks);
+        // What the process says itself overrules what its parent does.
+        let parent = if own.is_none() { self.parent(dying.parent, at, clocks) } else { None };
+        Told { at, evidence: own.into_iter().chain(parent).collect() }
+    }
+
+    /// What is known of a process that just died.
+    #[must_use]
+    pub fn on_exit(&self, exit: &Exit) -> Told {
+        let clocks = Clocks::now();
+        let at = clocks.millis_of_monotonic(exit.timestamp_ns);
+        let noted = self.noted(exit.pid, at);
+        let parent = if noted.is_none() { self.parent(exit.parent, at, clocks) } else { None };
+        Told { at, evidence: noted.into_iter().chain(parent).collect() }
+    }
+
+    /// What its own cgroup tells, if it lives and is the process that had the pid at a moment, in
+    /// milliseconds since the epoch.
+    fn own(&self, pid: u32, at: i64, clocks: Clocks) -> Option<Evidence> {
+        self.cgroup_of(pid, at, clocks).map(Evidence::OwnCgroup).filter(Evidence::is_telling)
+    }
+
+    /// What the cgroup of its parent tells.
+    fn parent(&self, parent: Option<u32>, at: i64, clocks: Clocks) -> Option<Evidence> {
+        self.cgroup_of(parent?, at, clocks).map(Evidence::ParentCgroup).filter(Evidence::is_telling)
+    }
+
+    /// What was noted as it died.
+    fn noted(&self, pid: u32, at: i64) -> Option<Evidence> {
+        self.departed.as_ref()?.cgroup(pid, at).map(Evidence::ExitCgroup).filter(Evidence::is_telling)
+    }
+
+    /// The cgroup of the process that had a pid at a moment. One that started later is another, and one
+    /// that still lives after its cgroup was read had it when it was.
+    fn cgroup_of(&self, pid: u32, at: i64, clocks: Clocks) -> Option<Vec<u8>> {
+        let cgroup = self.procfs.cgroup(pid)?;
+        let started = ns_of_ticks(self.procfs.start_time(pid)?);
+        (started <= clocks.boot_ns_of_millis(at).saturating_add(SLACK_NS)).then_some(cgroup)
     }
 
     /// The users whose managers may have run a process of this uid.
@@ -56,7 +112,17 @@ impl LiveHost {
 
 impl Host for LiveHost {
     fn glance(&mut self, record: &Record<'_>) -> Vec<Evidence> {
-        self.own_evidence(record.pid).into_iter().collect()
+        let pid = record.pid;
+        let Stamp::Millis(at) = record.stamp else { return Vec::new() };
+        let living = || self.procfs.cgroup(pid).map(Evidence::OwnCgroup).filter(Evidence::is_telling);
+        let found = if record.action.kills() || record.action == Action::Trap {
+            // Dead already, most likely; what is gone after all has been noted meanwhile.
+            self.noted(pid, at).or_else(|| self.own(pid, at, Clocks::now())).or_else(|| self.noted(pid, at))
+        } else {
+            // It lived a moment ago, so the pid is its own still.
+            living().or_else(|| self.noted(pid, at))
+        };
+        found.into_iter().collect()
     }
 
     async fn ask(&self, sighting: &Sighting) -> Vec<Evidence> {

@@ -1,5 +1,7 @@
 //! What one can ask this machine. Every reader takes its root, so that a test is a directory.
 
+mod clock;
+pub mod departed;
 pub mod exits;
 pub mod groups;
 pub mod hearing;
