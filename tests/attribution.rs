@@ -13,6 +13,8 @@ mod support {
 
 use harden_why::incidents::{Incident, Query, Store};
 use harden_why::units::Manager;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -114,6 +116,41 @@ fn every_record_finds_its_unit() {
     }
 }
 
+#[test]
+fn a_daemon_that_is_late_still_tells() {
+    let Some(manager) = TestManager::start() else { return };
+    let late: Vec<&Case> =
+        CASES.iter().filter(|case| ["orphan", "child-of-the-dying", "main"].contains(&case.name)).collect();
+    for case in &late {
+        write_units(&manager, case, 10);
+    }
+    manager.reload();
+    let Some(daemon) = Daemon::start(&manager) else { return };
+    daemon.signal(Signal::SIGSTOP);
+    for case in &late {
+        play(&manager, case, 10);
+    }
+    // The units are over, and with them their cgroups.
+    manager.systemctl(&["reset-failed"]);
+    let slice = manager.cgroup().join("system.slice");
+    let deadline = Instant::now() + PATIENCE;
+    while fs::read_dir(&slice).is_ok_and(|entries| {
+        entries.flatten().any(|entry| entry.path().extension().is_some_and(|kind| kind == "service"))
+    }) {
+        assert!(Instant::now() < deadline, "{slice:?} does not empty");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    daemon.signal(Signal::SIGCONT);
+    let rows: Vec<Row> = late
+        .iter()
+        .flat_map(|case| names(case))
+        .map(|(name, prefix)| daemon.outcome(name, prefix, 10_000, u64::from(UNITS * 10)))
+        .collect();
+    println!("{}", table(&rows));
+    assert!(rows.iter().all(Row::is_good));
+    assert!(rows.iter().all(|row| row.rungs.iter().eq(["exit-cgroup"])), "nothing else can know");
+}
+
 /// What a case is called, and how the executables that do the deed start.
 fn names(case: &Case) -> Vec<(&'static str, &'static str)> {
     match case.name {
@@ -198,7 +235,9 @@ impl Daemon {
         let process = command.stdout(Stdio::null()).stderr(file).spawn().unwrap();
         let mut daemon = Self { process, state, base: manager.base().to_owned() };
         let deadline = Instant::now() + PATIENCE;
-        while !fs::read_to_string(&log).unwrap().contains("listening") {
+        // It takes its name once it has all it listens with.
+        let named = ["busctl", "--address", &bus, "status", "org.hardenwhy1"];
+        while !manager.command(&named).output().unwrap().status.success() {
             if daemon.process.try_wait().unwrap().is_some() || Instant::now() > deadline {
                 skip(&format!("the daemon does not start here: {}", fs::read_to_string(&log).unwrap()));
                 return None;
@@ -206,6 +245,11 @@ impl Daemon {
             std::thread::sleep(Duration::from_millis(10));
         }
         Some(daemon)
+    }
+
+    /// Sends the daemon itself, which the entering programs have become, a signal.
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.process.id().try_into().unwrap()), signal).unwrap();
     }
 
     fn incidents(&self) -> Vec<Incident> {

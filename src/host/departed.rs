@@ -6,20 +6,23 @@
 //! program runs at the exit rather than at the signal, because that also covers a process that was refused
 //! a call and ended by itself, and because before Linux 5.17 seccomp kills without a signal.
 //!
-//! A note holds the ids of the cgroup and its ancestors, not their names; those are found in the mounted
-//! hierarchy. It also holds when the process started and died, so a pid that is used again misleads
+//! A note holds the ids of the cgroup and its ancestors; their names are found in the mounted hierarchy,
+//! or, where a cgroup is gone too, in the notes of a second program, which runs when one is removed. It also holds when the process started and died, so a pid that is used again misleads
 //! nobody. Needs `CAP_BPF`, `CAP_PERFMON` (Linux 5.8) and the kernel's own type information.
 
 mod btf;
+mod instruction;
 mod kernel;
 mod program;
 mod tree;
 
 use super::clock::Clocks;
 use btf::Btf;
-use program::{Offsets, WORDS};
+use kernel::Map;
+use program::{CgroupOffsets, NAME, TaskOffsets, WORDS};
+use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use tree::Tree;
@@ -27,17 +30,19 @@ use tree::Tree;
 /// How many of the dead are remembered: at 2,000 deaths a second under filters, four seconds' worth,
 /// in a megabyte and a half of the kernel's memory.
 const REMEMBERED: u32 = 8192;
+/// And how many names of cgroups that were removed, in half a megabyte.
+const NAMES: u32 = 1024;
 
 /// How far apart a record and a note can place the same moment, in nanoseconds: records are stamped by
 /// a clock that ticks every 10 ms at worst, and in whole milliseconds.
 const SLACK_NS: i64 = 20_000_000;
 
-/// The table of the dead. The program is in the kernel as long as this lives.
+/// The tables of the dead. The programs are in the kernel as long as this lives.
 #[derive(Debug)]
 pub struct Departed {
-    map: OwnedFd,
-    _program: OwnedFd,
-    _tracepoint: OwnedFd,
+    processes: Map<u32, [u64; WORDS]>,
+    cgroups: Map<u64, [u8; NAME]>,
+    _programs: [OwnedFd; 2],
     tree: Mutex<Tree>,
 }
 
@@ -65,25 +70,29 @@ impl Departed {
     /// Says what is missing.
     pub fn open() -> Result<Self, DepartedError> {
         let tree = Tree::find(Path::new("/")).ok_or(DepartedError::NoHierarchy)?;
-        let at = offsets().ok_or(DepartedError::NoTypes)?;
+        let (task, cgroup) = offsets().ok_or(DepartedError::NoTypes)?;
         let refused = |error: io::Error| match error.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => DepartedError::NotAllowed,
             _ => DepartedError::Kernel(error),
         };
-        let map = kernel::make_map(REMEMBERED).map_err(refused)?;
-        let number = std::os::fd::AsRawFd::as_raw_fd(&map);
-        let program = kernel::load(&program::program(number, at).ok_or(DepartedError::NoTypes)?).map_err(refused)?;
-        let tracepoint = kernel::attach(program.as_fd(), c"sched_process_exit").map_err(refused)?;
-        Ok(Self { map, _program: program, _tracepoint: tracepoint, tree: Mutex::new(tree) })
+        let processes = Map::new(REMEMBERED).map_err(refused)?;
+        let cgroups = Map::new(NAMES).map_err(refused)?;
+        let process = program::note_process(processes.number(), task).ok_or(DepartedError::NoTypes)?;
+        let cgroup = program::note_cgroup(cgroups.number(), cgroup).ok_or(DepartedError::NoTypes)?;
+        // Names first: what is removed before its processes are noted needs none.
+        let cgroup = kernel::attach(&cgroup, c"cgroup_rmdir").map_err(refused)?;
+        let process = kernel::attach(&process, c"sched_process_exit").map_err(refused)?;
+        Ok(Self { processes, cgroups, _programs: [process, cgroup], tree: Mutex::new(tree) })
     }
 
     /// The cgroup of the process that had this pid at a moment (milliseconds since the epoch) and is gone
     /// now, as `/proc/PID/cgroup` would show its path. Only as deep as it takes to tell the unit.
     #[must_use]
     pub fn cgroup(&self, pid: u32, at: i64) -> Option<Vec<u8>> {
-        let note = kernel::look(self.map.as_fd(), pid)?;
+        let note = self.processes.get(pid)?;
         let ids = lived_at(&note, Clocks::now().boot_ns_of_millis(at))?;
-        self.tree.lock().unwrap_or_else(PoisonError::into_inner).path(ids)
+        let removed = |id| self.cgroups.get(id).and_then(|name| Some(CStr::from_bytes_until_nul(&name).ok()?.into()));
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner).path(ids, removed)
     }
 }
 
@@ -94,12 +103,16 @@ fn lived_at(note: &[u64; WORDS], boot_ns: i64) -> Option<&[u64]> {
     (ns(started) <= boot_ns.saturating_add(SLACK_NS) && ns(died) >= boot_ns.saturating_sub(SLACK_NS)).then_some(ids)
 }
 
-fn offsets() -> Option<Offsets> {
+fn offsets() -> Option<(TaskOffsets, CgroupOffsets)> {
     let bytes = std::fs::read("/sys/kernel/btf/vmlinux").ok()?;
     let btf = Btf::parse(&bytes)?;
     let [seccomp, leader, start] = btf.offsets("task_struct", ["seccomp", "group_leader", "start_boottime"])?;
     let [mode] = btf.offsets("seccomp", ["mode"])?;
-    Some(Offsets { mode: seccomp.checked_add(mode)?, leader, start })
+    let [root, node] = btf.offsets("cgroup", ["root", "kn"])?;
+    let [hierarchy] = btf.offsets("cgroup_root", ["hierarchy_id"])?;
+    let [id, name] = btf.offsets("kernfs_node", ["id", "name"])?;
+    let mode = seccomp.checked_add(mode)?;
+    Some((TaskOffsets { mode, leader, start }, CgroupOffsets { root, hierarchy, node, id, name }))
 }
 
 #[cfg(test)]

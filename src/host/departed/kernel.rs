@@ -1,9 +1,11 @@
 //! The calls of `bpf(2)` that are needed: a map, a program, a tracepoint, a look.
 
-use super::program::{Instruction, WORDS};
+use super::instruction::Instruction;
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Commands (`enum bpf_cmd`).
 const MAP_CREATE: libc::c_int = 0;
@@ -58,21 +60,63 @@ struct TracepointAttr {
     padding: u32,
 }
 
-/// Makes the map of notes by process.
-pub(super) fn make_map(entries: u32) -> io::Result<OwnedFd> {
-    let value_size = u32::try_from(8 * WORDS).map_err(io::Error::other)?;
-    let attr = MapAttr { kind: LRU_HASH, key_size: 4, value_size, max_entries: entries };
-    // SAFETY: a map needs no memory of ours.
-    unsafe { bpf_fd(MAP_CREATE, &attr) }
+/// A table from one plain value to another, in which the entry not used for longest gives way.
+#[derive(Debug)]
+pub(super) struct Map<K, V> {
+    fd: OwnedFd,
+    of: PhantomData<(K, V)>,
+}
+
+/// Types of which any bytes are a value, without padding.
+pub(super) trait Plain: Copy {}
+impl Plain for u32 {}
+impl Plain for u64 {}
+impl<const N: usize> Plain for [u8; N] {}
+impl<const N: usize> Plain for [u64; N] {}
+
+impl<K: Plain, V: Plain> Map<K, V> {
+    /// Makes one.
+    pub(super) fn new(entries: u32) -> io::Result<Self> {
+        let size = |size| u32::try_from(size).map_err(io::Error::other);
+        let attr = MapAttr {
+            kind: LRU_HASH,
+            key_size: size(size_of::<K>())?,
+            value_size: size(size_of::<V>())?,
+            max_entries: entries,
+        };
+        // SAFETY: a map needs no memory of ours.
+        Ok(Self { fd: unsafe { bpf_fd(MAP_CREATE, &attr) }?, of: PhantomData })
+    }
+
+    /// The number by which programs know it.
+    pub(super) fn number(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
+
+    /// What it has for a key.
+    pub(super) fn get(&self, key: K) -> Option<V> {
+        let mut value = MaybeUninit::<V>::uninit();
+        let attr = LookAttr {
+            map: number(self.fd.as_fd()).ok()?,
+            padding: 0,
+            key: (&raw const key).expose_provenance() as u64,
+            value: value.as_mut_ptr().expose_provenance() as u64,
+            flags: 0,
+        };
+        // SAFETY: key and value are as large as the map was made for, and outlive the call.
+        unsafe { bpf(MAP_LOOKUP_ELEM, &attr) }.ok()?;
+        // SAFETY: the kernel filled it, and any bytes are a value.
+        Some(unsafe { value.assume_init() })
+    }
 }
 
 /// Has the kernel check and take a program.
-pub(super) fn load(instructions: &[Instruction]) -> io::Result<OwnedFd> {
+fn load(instructions: &[Instruction]) -> io::Result<OwnedFd> {
     let attr = ProgramAttr {
         kind: RAW_TRACEPOINT,
         length: u32::try_from(instructions.len()).map_err(io::Error::other)?,
-        instructions: instructions.as_ptr().addr() as u64,
-        license: LICENSE.as_ptr().addr() as u64,
+        instructions: instructions.as_ptr().expose_provenance() as u64,
+        license: LICENSE.as_ptr().expose_provenance() as u64,
         log_level: 0,
         log_size: 0,
         log: 0,
@@ -84,26 +128,14 @@ pub(super) fn load(instructions: &[Instruction]) -> io::Result<OwnedFd> {
     unsafe { bpf_fd(PROG_LOAD, &attr) }
 }
 
-/// Runs a program whenever the kernel passes a tracepoint, until the descriptor is closed.
-pub(super) fn attach(program: BorrowedFd<'_>, tracepoint: &CStr) -> io::Result<OwnedFd> {
-    let attr = TracepointAttr { name: tracepoint.as_ptr().addr() as u64, program: number(program)?, padding: 0 };
+/// Has the kernel run a program whenever it passes a tracepoint, until the descriptor is closed.
+pub(super) fn attach(instructions: &[Instruction], tracepoint: &CStr) -> io::Result<OwnedFd> {
+    let program = load(instructions)?;
+    let program = program.as_fd();
+    let attr =
+        TracepointAttr { name: tracepoint.as_ptr().expose_provenance() as u64, program: number(program)?, padding: 0 };
     // SAFETY: the string outlives the call, which copies it.
     unsafe { bpf_fd(RAW_TRACEPOINT_OPEN, &attr) }
-}
-
-/// The note of a process, if there is one.
-pub(super) fn look(map: BorrowedFd<'_>, pid: u32) -> Option<[u64; WORDS]> {
-    let mut note = [0_u64; WORDS];
-    let attr = LookAttr {
-        map: number(map).ok()?,
-        padding: 0,
-        key: (&raw const pid).addr() as u64,
-        value: (&raw mut note).expose_provenance() as u64,
-        flags: 0,
-    };
-    // SAFETY: key and value are as large as the map was made for, and outlive the call.
-    unsafe { bpf(MAP_LOOKUP_ELEM, &attr) }.ok()?;
-    Some(note)
 }
 
 fn number(fd: BorrowedFd<'_>) -> io::Result<u32> {

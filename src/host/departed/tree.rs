@@ -3,7 +3,7 @@
 use super::program::LEVELS;
 use crate::units::{Placement, cgroup};
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
@@ -54,16 +54,17 @@ impl Tree {
     }
 
     /// The path of a cgroup from its ancestors' ids, the topmost first, and its own; zeros follow. It ends
-    /// where the unit is told. `None` if the cgroup is gone and was never seen, or is not to be seen here.
-    pub(super) fn path(&mut self, ids: &[u64]) -> Option<Vec<u8>> {
+    /// where the unit is told. What is not there any more may have been noted as it was removed. `None` if
+    /// it was not, or is not to be seen here.
+    pub(super) fn path(&mut self, ids: &[u64], removed: impl Fn(u64) -> Option<CString>) -> Option<Vec<u8>> {
         let own = ids.iter().position(|&id| id == self.root)?;
         let below = ids.get(own + 1..)?;
         let mut path = Vec::new();
         for &id in below.iter().take_while(|&&id| id != 0) {
-            let name = match self.names.get(&id) {
-                Some(name) => name,
-                None => self.look(&path, id)?,
-            };
+            if !self.names.contains_key(&id) {
+                self.look(&path, id, &removed);
+            }
+            let name = self.names.get(&id)?;
             path.push(b'/');
             path.extend_from_slice(name);
             if is_told(&path) {
@@ -79,13 +80,16 @@ impl Tree {
     }
 
     /// Looks for an id in a directory, and remembers all that are there.
-    fn look(&mut self, path: &[u8], wanted: u64) -> Option<&[u8]> {
-        let children = self.children(path);
-        if self.names.len() + children.len() > REMEMBERED {
+    fn look(&mut self, path: &[u8], wanted: u64, removed: impl Fn(u64) -> Option<CString>) {
+        let mut found = self.children(path);
+        if found.iter().all(|(id, _)| *id != wanted) {
+            let name = removed(wanted).map(CString::into_bytes).filter(|name| !name.is_empty());
+            found.extend(name.map(|name| (wanted, name.into())));
+        }
+        if self.names.len() + found.len() > REMEMBERED {
             self.names.clear();
         }
-        self.names.extend(children);
-        self.names.get(&wanted).map(|name| &name[..])
+        self.names.extend(found);
     }
 
     /// The cgroups in a cgroup.
@@ -137,6 +141,10 @@ mod tests {
         ids
     }
 
+    fn nothing(_: u64) -> Option<CString> {
+        None
+    }
+
     #[test]
     fn ids_are_a_path_down_to_the_unit() {
         let user = "user.slice/user-7.slice/user@7.service/app.slice/b.service";
@@ -149,7 +157,7 @@ mod tests {
             ("lxc/y", "/lxc/y"),
             ("", "/"),
         ] {
-            assert_eq!(tree.path(&ids(root.path(), path)).as_deref(), Some(expected.as_bytes()), "{path}");
+            assert_eq!(tree.path(&ids(root.path(), path), nothing).as_deref(), Some(expected.as_bytes()), "{path}");
         }
     }
 
@@ -158,9 +166,9 @@ mod tests {
         let (root, mut tree) = hierarchy(&["system.slice/a.service"]);
         let mut inside = ids(root.path(), "system.slice/a.service");
         inside.splice(0..0, [u64::MAX, u64::MAX - 1]);
-        assert_eq!(tree.path(&inside).as_deref(), Some(&b"/system.slice/a.service"[..]));
-        assert_eq!(tree.path(&[u64::MAX; LEVELS]), None, "another's");
-        assert_eq!(tree.path(&[0; LEVELS]), None);
+        assert_eq!(tree.path(&inside, nothing).as_deref(), Some(&b"/system.slice/a.service"[..]));
+        assert_eq!(tree.path(&[u64::MAX; LEVELS], nothing), None, "another's");
+        assert_eq!(tree.path(&[0; LEVELS], nothing), None);
     }
 
     #[test]
@@ -172,8 +180,11 @@ mod tests {
             fs::remove_dir(root.path().join(path)).unwrap();
             ids
         });
-        assert_eq!(tree.path(&early).as_deref(), Some(&b"/system.slice/a.service"[..]));
-        assert_eq!(tree.path(&late), None, "and nothing is made up");
+        assert_eq!(tree.path(&early, nothing).as_deref(), Some(&b"/system.slice/a.service"[..]));
+        assert_eq!(tree.path(&late, nothing), None, "and nothing is made up");
+        assert_eq!(tree.path(&late, |_| Some(c"".into())), None);
+        let noted = |id| late.contains(&id).then(|| c"late.service".into());
+        assert_eq!(tree.path(&late, noted).as_deref(), Some(&b"/system.slice/late.service"[..]));
     }
 
     #[test]
@@ -181,10 +192,10 @@ mod tests {
         let deep: Vec<String> = (0..LEVELS).map(|level| format!("{level}.slice")).collect();
         let deep = format!("{}/a.service", deep.join("/"));
         let (root, mut tree) = hierarchy(&[&deep]);
-        assert_eq!(tree.path(&ids(root.path(), &deep)[..LEVELS]), None);
+        assert_eq!(tree.path(&ids(root.path(), &deep)[..LEVELS], nothing), None);
         let below = format!("a.service/{}", "x/".repeat(2 * LEVELS));
         let (root, mut tree) = hierarchy(&[&below]);
-        assert_eq!(tree.path(&ids(root.path(), &below)[..LEVELS]).as_deref(), Some(&b"/a.service"[..]));
+        assert_eq!(tree.path(&ids(root.path(), &below)[..LEVELS], nothing).as_deref(), Some(&b"/a.service"[..]));
     }
 
     #[test]
@@ -193,7 +204,7 @@ mod tests {
         for number in 0..REMEMBERED + 100 {
             fs::create_dir(root.path().join(format!("{number}.slice"))).unwrap();
             if number % 1000 == 0 {
-                let path = tree.path(&ids(root.path(), &format!("{number}.slice")));
+                let path = tree.path(&ids(root.path(), &format!("{number}.slice")), nothing);
                 assert_eq!(path, Some(format!("/{number}.slice").into_bytes()));
                 assert!(tree.names.len() <= REMEMBERED);
             }
