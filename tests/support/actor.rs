@@ -52,7 +52,8 @@ extern "C" fn play() {
                 lives_on(times);
             }
         }
-        // One that violates nothing, again and again, for the cost of hearing it.
+        // Nothing is denied, again and again: for what it costs to listen.
+        "innocent" => repeat(times, || {}),
         _ => {}
     }
     exit();
