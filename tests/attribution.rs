@@ -11,7 +11,10 @@ mod support {
     pub(crate) mod manager;
 }
 
+use harden_why::audit::Action;
+use harden_why::host::seccomp::{ALLOW, Filter, returned};
 use harden_why::incidents::{Incident, Query, Store};
+use harden_why::syscalls::Arch;
 use harden_why::units::Manager;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -19,6 +22,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -83,16 +87,13 @@ impl Row {
 fn every_record_finds_its_unit() {
     let times = if std::env::var_os("HARDEN_WHY_FULL").is_some() { 500 } else { 30 };
     let Some(manager) = TestManager::start() else { return };
-    let only = std::env::var("HARDEN_WHY_CASES").unwrap_or_default();
-    let cases: Vec<&Case> =
-        CASES.iter().filter(|case| only.is_empty() || only.split(',').any(|name| name == case.name)).collect();
-    for case in &cases {
+    for case in &CASES {
         write_units(&manager, case, times);
     }
     manager.reload();
     let Some(daemon) = Daemon::start(&manager) else { return };
     let mut rows = Vec::new();
-    for case in &cases {
+    for case in &CASES {
         let began = Instant::now();
         play(&manager, case, times);
         let took = began.elapsed();
@@ -149,6 +150,105 @@ fn a_daemon_that_is_late_still_tells() {
     println!("{}", table(&rows));
     assert!(rows.iter().all(Row::is_good));
     assert!(rows.iter().all(|row| row.rungs.iter().eq(["exit-cgroup"])), "nothing else can know");
+}
+
+/// Without the right to load BPF programs, as on a kernel that has none.
+const WITHOUT_NOTES: [&str; 5] = ["setpriv", "--bounding-set", "-all,+audit_read,+net_admin", "--inh-caps", "-all"];
+
+#[test]
+fn a_shorter_ladder_knows_less_and_nothing_wrong() {
+    let Some(manager) = TestManager::start() else { return };
+    for case in &CASES {
+        write_units(&manager, case, 10);
+    }
+    manager.reload();
+    let Some(daemon) = Daemon::start_under(&manager, &WITHOUT_NOTES) else { return };
+    for case in &CASES {
+        play(&manager, case, 10);
+    }
+    let rows: Vec<Row> = CASES
+        .iter()
+        .flat_map(|case| names(case))
+        .map(|(name, prefix)| daemon.outcome(name, prefix, 0, u64::from(UNITS * 10)))
+        .collect();
+    println!("{}", table(&rows));
+    assert!(rows.iter().all(Row::is_good), "nothing is wrong or lost");
+    let right = |name| rows.iter().find(|row| row.case == name).unwrap().right;
+    assert_eq!([right("lives-on"), right("lives-on-errno")], [u64::from(UNITS * 10); 2]);
+    assert!(rows.iter().all(|row| !row.rungs.contains("exit-cgroup")));
+    assert!(daemon.log().contains("CAP_BPF"), "what is missing is said: {}", daemon.log());
+}
+
+#[test]
+fn a_pid_that_is_used_again_blames_nobody_else() {
+    for (limits, knows) in [(&[][..], true), (&WITHOUT_NOTES[..], false)] {
+        let Some(manager) = TestManager::start() else { return };
+        for name in ["guilty", "innocent"] {
+            manager.write(&format!("{name}.service"), "[Service]\nSlice=system.slice\nExecStart=sleep infinity\n");
+        }
+        manager.reload();
+        assert!(manager.start_unit("guilty.service") && manager.start_unit("innocent.service"));
+        let actor = program(&manager, "reused", 0);
+        fs::copy(std::env::current_exe().unwrap(), &actor).unwrap();
+        let Some(daemon) = Daemon::start_under(&manager, limits) else { return };
+        daemon.signal(Signal::SIGSTOP);
+        let mut dies = Command::new(&actor);
+        dies.env(ROLE.to_str().unwrap(), "self");
+        let mut dies = within(&manager, "guilty.service", dies, true);
+        assert_eq!(dies.wait().unwrap().signal(), Some(31));
+        // Sooner than the clocks in records and /proc tick, only a privileged program like this one could.
+        std::thread::sleep(Duration::from_millis(50));
+        let Some(mut other) = take_pid(dies.id(), || {
+            let mut sleeps = Command::new("sleep");
+            sleeps.arg("infinity");
+            within(&manager, "innocent.service", sleeps, false)
+        }) else {
+            return skip("a pid cannot be had again here");
+        };
+        daemon.signal(Signal::SIGCONT);
+        let deadline = Instant::now() + PATIENCE;
+        let found = loop {
+            if let Some(incident) = daemon.incidents().pop() {
+                break incident.key.unit.map(|unit| unit.name.to_string());
+            }
+            assert!(Instant::now() < deadline, "no incident: {}", daemon.log());
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert_eq!(found.as_deref(), knows.then_some("guilty.service"));
+    }
+}
+
+/// Starts a program in the cgroup of a unit that runs, under the deadly filter or not.
+fn within(manager: &TestManager, unit: &str, mut command: Command, filtered: bool) -> Child {
+    let procs = manager.cgroup().join("system.slice").join(unit).join("cgroup.procs");
+    let number = libc::SYS_acct.try_into().unwrap();
+    let filter = Filter::new(Arch::native(), &[(number, returned(Action::KillProcess, 0))], ALLOW);
+    let enter = move || {
+        fs::write(&procs, "0")?;
+        // SAFETY: sets a limit.
+        unsafe { libc::setrlimit(libc::RLIMIT_CORE, &NO_CORE) };
+        if filtered { filter.load(false) } else { Ok(()) }
+    };
+    // SAFETY: it makes a few system calls; no lock is held in the child.
+    unsafe { command.pre_exec(enter) }.spawn().unwrap()
+}
+
+const NO_CORE: libc::rlimit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+
+/// Starts a program until it has a given pid, which is free.
+fn take_pid(pid: u32, start: impl Fn() -> Child) -> Option<Child> {
+    for _ in 0..100 {
+        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).ok()?;
+        let mut child = start();
+        if child.id() == pid {
+            return Some(child);
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    None
 }
 
 /// What a case is called, and how the executables that do the deed start.
@@ -223,12 +323,16 @@ struct Daemon {
 
 impl Daemon {
     fn start(manager: &TestManager) -> Option<Self> {
+        Self::start_under(manager, &[])
+    }
+
+    /// Starts it under a command that limits it.
+    fn start_under(manager: &TestManager, limits: &[&str]) -> Option<Self> {
         let state = manager.base().join("state");
         let log = manager.base().join("daemon-log");
         let program = env!("CARGO_BIN_EXE_harden-whyd");
         let bus = manager.bus();
-        let wrapper = std::env::var("HARDEN_WHY_WRAPPER").unwrap_or_default();
-        let mut words: Vec<&str> = wrapper.split_ascii_whitespace().collect();
+        let mut words = limits.to_vec();
         words.extend([program, "--state-dir", state.to_str().unwrap(), "--bus", &bus]);
         let mut command: Command = manager.command(&words);
         let file = fs::File::create(&log).unwrap();
@@ -250,6 +354,10 @@ impl Daemon {
     /// Sends the daemon itself, which the entering programs have become, a signal.
     fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.process.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.base.join("daemon-log")).unwrap()
     }
 
     fn incidents(&self) -> Vec<Incident> {
