@@ -52,6 +52,7 @@ impl<H: Host> Pipeline<H> {
         let open = Open { sighting: sighting(record), evidence };
         match open.close() {
             Ok(sighting) => Sighted::Folded(self.fold.add(sighting)),
+            Err(open) if open.is_settled() => Sighted::Folded(self.fold.add(open.sighting)),
             Err(open) => Sighted::Open(Box::new(open)),
         }
     }
@@ -80,6 +81,12 @@ impl Open {
     /// Adds what was learned meanwhile.
     pub fn learn(&mut self, evidence: impl IntoIterator<Item = Evidence>) {
         self.evidence.extend(evidence);
+    }
+
+    /// Whether it is known for certain that no unit can be named.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        attribution::is_settled(&self.evidence)
     }
 
     /// The sighting with its unit, if the evidence names one.

@@ -12,6 +12,7 @@ mod support {
 }
 
 use harden_why::audit::Action;
+use harden_why::host::procfs::Procfs;
 use harden_why::host::seccomp::{ALLOW, Filter, returned};
 use harden_why::incidents::{Incident, Query, Store};
 use harden_why::syscalls::Arch;
@@ -205,6 +206,8 @@ fn a_pid_that_is_used_again_blames_nobody_else() {
         }) else {
             return skip("a pid cannot be had again here");
         };
+        let now = manager.inside(|| Procfs::live().cgroup(dies.id())).unwrap();
+        assert_eq!(now.rsplit(|&byte| byte == b'/').next(), Some(&b"innocent.service\n"[..]));
         daemon.signal(Signal::SIGCONT);
         let deadline = Instant::now() + PATIENCE;
         let found = loop {

@@ -101,10 +101,10 @@ impl Reconciler {
     #[must_use]
     pub(super) fn due(&mut self, now: Instant) -> Vec<Open> {
         let mut due = Vec::new();
-        while let Some((_, pid)) = self.deadlines.pop_front_if(|(deadline, _)| *deadline <= now) {
+        while let Some(pid) = pop_due(&mut self.deadlines, now) {
             due.extend(self.open.remove(&pid).unwrap_or_default());
         }
-        while let Some((_, death)) = self.silent.pop_front_if(|(deadline, _)| *deadline <= now) {
+        while let Some(death) = pop_due(&mut self.silent, now) {
             if self.recorded.get(pid_of(&death)).is_none() {
                 due.push(death);
             }
@@ -149,6 +149,12 @@ impl<T: Default> Recent<T> {
         let known = self.old.remove(&pid);
         self.new.entry(pid).or_insert_with(|| known.unwrap_or_default())
     }
+}
+
+/// Takes the first of what waits in order, if its time has come.
+fn pop_due<T>(waiting: &mut VecDeque<(Instant, T)>, now: Instant) -> Option<T> {
+    waiting.front().filter(|(deadline, _)| *deadline <= now)?;
+    waiting.pop_front().map(|(_, due)| due)
 }
 
 /// Whether a notice is of the death that a record came with.

@@ -163,6 +163,7 @@ impl Watch {
     fn ask(&mut self, open: Open) {
         match open.close() {
             Ok(sighting) => self.fold(sighting),
+            Err(open) if open.is_settled() => self.fold(open.close_anyway()),
             Err(open) if self.asks.len() < MOST_ASKS => {
                 let host = self.pipeline.host().clone();
                 self.asks.spawn(async move {

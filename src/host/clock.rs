@@ -5,33 +5,38 @@ use std::time::Duration;
 /// Nanoseconds of a clock tick in `/proc` (`USER_HZ`, 100 on every architecture that systemd runs on).
 const TICK_NS: u64 = 10_000_000;
 
-/// The clocks, read at one moment, so that times of one can be told in another.
+/// The clocks, read at one moment, in nanoseconds, so that times of one can be told in another.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clocks {
-    real_ns: i64,
-    monotonic_ns: i64,
-    boot_ns: i64,
+    real: i64,
+    monotonic: i64,
+    boot: i64,
 }
 
 impl Clocks {
     /// Reads them.
     pub(super) fn now() -> Self {
         Self {
-            real_ns: read(libc::CLOCK_REALTIME),
-            monotonic_ns: read(libc::CLOCK_MONOTONIC),
-            boot_ns: read(libc::CLOCK_BOOTTIME),
+            real: read(libc::CLOCK_REALTIME),
+            monotonic: read(libc::CLOCK_MONOTONIC),
+            boot: read(libc::CLOCK_BOOTTIME),
         }
     }
 
     /// A moment in milliseconds since the epoch, in nanoseconds since boot.
     pub(super) fn boot_ns_of_millis(&self, millis: i64) -> i64 {
-        millis.saturating_mul(1_000_000).saturating_sub(self.real_ns.saturating_sub(self.boot_ns))
+        millis.saturating_mul(1_000_000).saturating_sub(self.real.saturating_sub(self.boot))
+    }
+
+    /// How long ago a moment in milliseconds since the epoch was.
+    pub(super) fn millis_since(&self, millis: i64) -> i64 {
+        (self.real / 1_000_000).saturating_sub(millis)
     }
 
     /// A moment of `CLOCK_MONOTONIC`, in milliseconds since the epoch.
     pub(super) fn millis_of_monotonic(&self, ns: u64) -> i64 {
-        let since = self.monotonic_ns.saturating_sub(i64::try_from(ns).unwrap_or(i64::MAX));
-        self.real_ns.saturating_sub(since) / 1_000_000
+        let since = self.monotonic.saturating_sub(i64::try_from(ns).unwrap_or(i64::MAX));
+        self.real.saturating_sub(since) / 1_000_000
     }
 }
 
@@ -55,9 +60,10 @@ mod tests {
 
     #[test]
     fn one_moment_is_told_by_every_clock() {
-        let clocks = Clocks { real_ns: 1_000_000_000_000, boot_ns: 50_000_000_000, monotonic_ns: 40_000_000_000 };
+        let clocks = Clocks { real: 1_000_000_000_000, boot: 50_000_000_000, monotonic: 40_000_000_000 };
         assert_eq!(clocks.boot_ns_of_millis(999_000), 49_000_000_000);
         assert_eq!(clocks.millis_of_monotonic(39_000_000_000), 999_000);
+        assert_eq!((clocks.millis_since(999_000), clocks.millis_since(1_000_001)), (1_000, -1));
         assert_eq!(clocks.boot_ns_of_millis(i64::MIN), i64::MIN);
         assert_eq!(clocks.millis_of_monotonic(u64::MAX), i64::MAX / 1_000_000, "and nothing overflows");
         assert_eq!((ns_of_ticks(3), ns_of_ticks(u64::MAX)), (30_000_000, i64::MAX));
@@ -66,9 +72,9 @@ mod tests {
     #[test]
     fn this_machines_clocks_run() {
         let clocks = Clocks::now();
-        assert!(clocks.boot_ns >= clocks.monotonic_ns && clocks.monotonic_ns > 0);
+        assert!(clocks.boot >= clocks.monotonic && clocks.monotonic > 0);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let apart = clocks.real_ns / 1_000_000 - i64::try_from(now.as_millis()).unwrap();
+        let apart = clocks.real / 1_000_000 - i64::try_from(now.as_millis()).unwrap();
         assert!(apart.abs() < 5_000, "{apart}");
     }
 }

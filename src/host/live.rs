@@ -4,13 +4,15 @@ use super::Host;
 use super::clock::{Clocks, ns_of_ticks};
 use super::departed::Departed;
 use super::exits::{Dying, Exit};
+use super::guess::Guesses;
 use super::procfs::Procfs;
 use super::systemd::{Managers, SystemdError};
+use super::unit_files::Match;
 use crate::audit::{Action, Record, Stamp};
-use crate::incidents::{Moment, Sighting};
-use crate::units::{Evidence, Manager};
+use crate::incidents::{Moment, Sample, Sighting};
+use crate::units::{Evidence, Manager, Rung};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many user managers are asked about a process whose user is not known.
 const MOST_USERS: usize = 32;
@@ -18,6 +20,10 @@ const MOST_USERS: usize = 32;
 /// How far apart a process's start and a record can place the same moment, in nanoseconds: both clocks
 /// tick every 10 ms at worst.
 const SLACK_NS: i64 = 20_000_000;
+
+/// How old the record of a process that the filter let live can be for its pid to be its own still, in
+/// milliseconds: all other pids would have to be used up meanwhile.
+const LATELY_MS: i64 = 100;
 
 /// What the kernel's notice of a death led to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,13 +41,20 @@ pub struct LiveHost {
     departed: Option<Arc<Departed>>,
     managers: Arc<Managers>,
     runtime: PathBuf,
+    guesses: Arc<Mutex<Guesses>>,
 }
 
 impl LiveHost {
     /// With the managers to ask; `runtime` holds the users' runtime directories, usually `/run/user`.
     #[must_use]
     pub fn new(managers: Managers, runtime: &Path) -> Self {
-        Self { procfs: Procfs::live(), departed: None, managers: Arc::new(managers), runtime: runtime.to_owned() }
+        Self {
+            procfs: Procfs::live(),
+            departed: None,
+            managers: Arc::new(managers),
+            runtime: runtime.to_owned(),
+            guesses: Arc::default(),
+        }
     }
 
     /// And with the notes of the dead, where the kernel makes them.
@@ -104,6 +117,17 @@ impl LiveHost {
         entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).take(MOST_USERS).collect()
     }
 
+    /// What the unit files of this machine say of an executable. Takes as long as it takes to read them.
+    async fn guess(&self, sample: &Sample, exe: &[u8]) -> Option<Evidence> {
+        let (guesses, exe, user) = (Arc::clone(&self.guesses), exe.to_vec(), sample.uid.parse().ok());
+        let guess = move || {
+            let mut guesses = guesses.lock().unwrap_or_else(PoisonError::into_inner);
+            guesses.unit(Path::new("/"), user, &exe, Match::Program)
+        };
+        let unit = tokio::task::spawn_blocking(guess).await.ok()??;
+        Some(Evidence::Named(Rung::Executable, unit))
+    }
+
     async fn remembered(&self, manager: Manager, pid: u32, around: i64) -> Result<Vec<Evidence>, SystemdError> {
         let found = self.managers.of(manager).await?.remembered(pid, around).await?;
         Ok(found.into_iter().map(Into::into).collect())
@@ -114,13 +138,15 @@ impl Host for LiveHost {
     fn glance(&mut self, record: &Record<'_>) -> Vec<Evidence> {
         let pid = record.pid;
         let Stamp::Millis(at) = record.stamp else { return Vec::new() };
-        let living = || self.procfs.cgroup(pid).map(Evidence::OwnCgroup).filter(Evidence::is_telling);
+        let clocks = Clocks::now();
         let found = if record.action.kills() || record.action == Action::Trap {
             // Dead already, most likely; what is gone after all has been noted meanwhile.
-            self.noted(pid, at).or_else(|| self.own(pid, at, Clocks::now())).or_else(|| self.noted(pid, at))
+            self.noted(pid, at).or_else(|| self.own(pid, at, clocks)).or_else(|| self.noted(pid, at))
+        } else if clocks.millis_since(at) <= LATELY_MS {
+            let living = self.procfs.cgroup(pid).map(Evidence::OwnCgroup).filter(Evidence::is_telling);
+            living.or_else(|| self.noted(pid, at))
         } else {
-            // It lived a moment ago, so the pid is its own still.
-            living().or_else(|| self.noted(pid, at))
+            self.own(pid, at, clocks).or_else(|| self.noted(pid, at))
         };
         found.into_iter().collect()
     }
@@ -137,6 +163,9 @@ impl Host for LiveHost {
                 Err(SystemdError::Absent { manager: Manager::User(_), .. }) => {}
                 Err(error) => tracing::debug!(pid = sighting.sample.pid, "{manager}: {error}"),
             }
+        }
+        if evidence.is_empty() && !sighting.key.exe.is_empty() {
+            evidence.extend(self.guess(&sighting.sample, &sighting.key.exe).await);
         }
         evidence
     }

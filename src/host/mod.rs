@@ -4,6 +4,7 @@ mod clock;
 pub mod departed;
 pub mod exits;
 pub mod groups;
+mod guess;
 pub mod hearing;
 pub mod live;
 pub mod log;

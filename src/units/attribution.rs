@@ -215,6 +215,13 @@ pub fn weigh(evidence: &[Evidence]) -> Option<Attribution> {
     }
 }
 
+/// Whether nothing that could still be learned would change the verdict: a process known to be in no unit,
+/// or a contradiction, needs no more questions than one whose unit is certain.
+#[must_use]
+pub fn is_settled(evidence: &[Evidence]) -> bool {
+    evidence.iter().any(|one| one.rung().confidence() == Confidence::Certain && one.is_telling())
+}
+
 /// Orders evidence by what overrules what.
 fn rank(rung: Rung) -> (bool, Confidence) {
     (rung != Rung::Told, rung.confidence())
@@ -311,6 +318,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_certain_ends_the_questions() {
+        let session = Evidence::OwnCgroup(b"0::/user.slice/user-0.slice/session-1.scope\n".to_vec());
+        assert!(is_settled(&[own("a.service")]) && is_settled(&[parent("a.service"), session]));
+        let early = Evidence::OwnCgroup(b"0::/init.scope\n".to_vec());
+        assert!(!is_settled(&[]) && !is_settled(&[early, parent("a.service")]));
+    }
+
+    #[test]
+    fn a_cgroup_noted_at_death_is_as_good_as_one_read_in_life() {
+        let noted = |path: &str| Evidence::ExitCgroup(path.as_bytes().to_vec());
+        assert_eq!(
+            verdict(&[noted("/system.slice/a.service"), parent("b.service")]),
+            found("a.service", Rung::ExitCgroup)
+        );
+        assert_eq!(verdict(&[noted("/system.slice/a.service"), own("b.service")]), None);
+        assert_eq!(verdict(&[noted("/system.slice/s.slice"), parent("b.service")]), None, "in a slice, by hand");
+        assert_eq!(verdict(&[noted("/"), parent("b.service")]), found("b.service", Rung::ParentCgroup));
+    }
+
+    #[test]
     fn a_process_still_in_init_scope_can_be_a_main_process() {
         let early = Evidence::OwnCgroup(b"0::/init.scope\n".to_vec());
         assert_eq!(verdict(&[early, named(Rung::MainProcess, "a.service")]), found("a.service", Rung::MainProcess));
@@ -336,6 +363,7 @@ mod tests {
         let name = prop_oneof![Just("a.service"), Just("b.service")];
         (0..Rung::ALL.len(), name).prop_map(|(index, name)| match Rung::ALL[index] {
             Rung::OwnCgroup => own(name),
+            Rung::ExitCgroup => Evidence::ExitCgroup(format!("/system.slice/{name}").into_bytes()),
             Rung::ParentCgroup => parent(name),
             rung => named(rung, name),
         })
@@ -346,6 +374,15 @@ mod tests {
         fn order_does_not_matter(evidence in prop::collection::vec(any_evidence(), 0..6)) {
             let reversed: Vec<_> = evidence.iter().rev().cloned().collect();
             prop_assert_eq!(weigh(&evidence), weigh(&reversed));
+        }
+
+        #[test]
+        fn what_is_settled_stays(evidence in prop::collection::vec(any_evidence(), 1..5), more in any_evidence()) {
+            prop_assume!(is_settled(&evidence) && more.rung() != Rung::Told && more.rung().confidence() != Confidence::Certain);
+            let before = weigh(&evidence);
+            let mut after = evidence;
+            after.push(more);
+            prop_assert_eq!(before, weigh(&after));
         }
 
         #[test]

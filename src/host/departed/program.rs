@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_stack_has_room() {
-        assert!(NOTE >= -512 && TEXT >= -512);
+        const { assert!(NOTE >= -512 && TEXT >= -512) };
         assert_eq!((NOTE % 8, NOTE + 8 * small(WORDS)), (0, KEY));
         assert_eq!((TEXT % 8, TEXT + small(NAME)), (0, KEY));
     }
