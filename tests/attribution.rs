@@ -8,32 +8,23 @@
 
 mod support {
     pub(crate) mod actor;
+    pub(crate) mod listener;
+    #[expect(dead_code, reason = "other tests ask more of it")]
     pub(crate) mod manager;
 }
 
-use harden_why::audit::Action;
-use harden_why::host::procfs::Procfs;
-use harden_why::host::seccomp::{ALLOW, Filter, returned};
-use harden_why::incidents::{Incident, Query, Store};
-use harden_why::syscalls::Arch;
 use harden_why::units::Manager;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use support::actor::{ROLE, TIMES};
-use support::manager::{TestManager, skip};
+use support::listener::{Daemon, PATIENCE, WITHOUT_NOTES, program};
+use support::manager::TestManager;
 
 /// Units that play a case at a time.
 const UNITS: u32 = 10;
-/// How long the daemon may take for what is under way: an exit event, a question, a flush.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the units' filters do.
 const KILL: &str = "SystemCallFilter=~acct";
@@ -99,7 +90,7 @@ fn every_record_finds_its_unit() {
         play(&manager, case, times);
         let took = began.elapsed();
         for (name, prefix) in names(case) {
-            rows.push(daemon.outcome(name, prefix, case.at_least, u64::from(UNITS * times)));
+            rows.push(outcome(&daemon, name, prefix, case.at_least, u64::from(UNITS * times)));
         }
         println!("{}: {:.1} s", case.name, took.as_secs_f64());
     }
@@ -146,15 +137,12 @@ fn a_daemon_that_is_late_still_tells() {
     let rows: Vec<Row> = late
         .iter()
         .flat_map(|case| names(case))
-        .map(|(name, prefix)| daemon.outcome(name, prefix, 10_000, u64::from(UNITS * 10)))
+        .map(|(name, prefix)| outcome(&daemon, name, prefix, 10_000, u64::from(UNITS * 10)))
         .collect();
     println!("{}", table(&rows));
     assert!(rows.iter().all(Row::is_good));
     assert!(rows.iter().all(|row| row.rungs.iter().eq(["exit-cgroup"])), "nothing else can know");
 }
-
-/// Without the right to load BPF programs, as on a kernel that has none.
-const WITHOUT_NOTES: [&str; 5] = ["setpriv", "--bounding-set", "-all,+audit_read,+net_admin", "--inh-caps", "-all"];
 
 #[test]
 fn a_shorter_ladder_knows_less_and_nothing_wrong() {
@@ -170,7 +158,7 @@ fn a_shorter_ladder_knows_less_and_nothing_wrong() {
     let rows: Vec<Row> = CASES
         .iter()
         .flat_map(|case| names(case))
-        .map(|(name, prefix)| daemon.outcome(name, prefix, 0, u64::from(UNITS * 10)))
+        .map(|(name, prefix)| outcome(&daemon, name, prefix, 0, u64::from(UNITS * 10)))
         .collect();
     println!("{}", table(&rows));
     assert!(rows.iter().all(Row::is_good), "nothing is wrong or lost");
@@ -180,91 +168,12 @@ fn a_shorter_ladder_knows_less_and_nothing_wrong() {
     assert!(daemon.log().contains("CAP_BPF"), "what is missing is said: {}", daemon.log());
 }
 
-#[test]
-fn a_pid_that_is_used_again_blames_nobody_else() {
-    for (limits, knows) in [(&[][..], true), (&WITHOUT_NOTES[..], false)] {
-        let Some(manager) = TestManager::start() else { return };
-        for name in ["guilty", "innocent"] {
-            manager.write(&format!("{name}.service"), "[Service]\nSlice=system.slice\nExecStart=sleep infinity\n");
-        }
-        manager.reload();
-        assert!(manager.start_unit("guilty.service") && manager.start_unit("innocent.service"));
-        let actor = program(&manager, "reused", 0);
-        fs::copy(std::env::current_exe().unwrap(), &actor).unwrap();
-        let Some(daemon) = Daemon::start_under(&manager, limits) else { return };
-        daemon.signal(Signal::SIGSTOP);
-        let mut dies = Command::new(&actor);
-        dies.env(ROLE.to_str().unwrap(), "self");
-        let mut dies = within(&manager, "guilty.service", dies, true);
-        assert_eq!(dies.wait().unwrap().signal(), Some(31));
-        // Sooner than the clocks in records and /proc tick, only a privileged program like this one could.
-        std::thread::sleep(Duration::from_millis(50));
-        let Some(mut other) = take_pid(dies.id(), || {
-            let mut sleeps = Command::new("sleep");
-            sleeps.arg("infinity");
-            within(&manager, "innocent.service", sleeps, false)
-        }) else {
-            return skip("a pid cannot be had again here");
-        };
-        let now = manager.inside(|| Procfs::live().cgroup(dies.id())).unwrap();
-        assert_eq!(now.rsplit(|&byte| byte == b'/').next(), Some(&b"innocent.service\n"[..]));
-        daemon.signal(Signal::SIGCONT);
-        let deadline = Instant::now() + PATIENCE;
-        let found = loop {
-            if let Some(incident) = daemon.incidents().pop() {
-                break incident.key.unit.map(|unit| unit.name.to_string());
-            }
-            assert!(Instant::now() < deadline, "no incident: {}", daemon.log());
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        other.kill().unwrap();
-        other.wait().unwrap();
-        assert_eq!(found.as_deref(), knows.then_some("guilty.service"));
-    }
-}
-
-/// Starts a program in the cgroup of a unit that runs, under the deadly filter or not.
-fn within(manager: &TestManager, unit: &str, mut command: Command, filtered: bool) -> Child {
-    let procs = manager.cgroup().join("system.slice").join(unit).join("cgroup.procs");
-    let number = libc::SYS_acct.try_into().unwrap();
-    let filter = Filter::new(Arch::native(), &[(number, returned(Action::KillProcess, 0))], ALLOW);
-    let enter = move || {
-        fs::write(&procs, "0")?;
-        // SAFETY: sets a limit.
-        unsafe { libc::setrlimit(libc::RLIMIT_CORE, &NO_CORE) };
-        if filtered { filter.load(false) } else { Ok(()) }
-    };
-    // SAFETY: it makes a few system calls; no lock is held in the child.
-    unsafe { command.pre_exec(enter) }.spawn().unwrap()
-}
-
-const NO_CORE: libc::rlimit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-
-/// Starts a program until it has a given pid, which is free.
-fn take_pid(pid: u32, start: impl Fn() -> Child) -> Option<Child> {
-    for _ in 0..100 {
-        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).ok()?;
-        let mut child = start();
-        if child.id() == pid {
-            return Some(child);
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-    None
-}
-
 /// What a case is called, and how the executables that do the deed start.
 fn names(case: &Case) -> Vec<(&'static str, &'static str)> {
     match case.name {
         "main" => vec![("main", "main"), ("control", "pre")],
         name => vec![(name, name)],
     }
-}
-
-/// The program of a unit, whose name is in the records.
-fn program(manager: &TestManager, prefix: &str, number: u32) -> PathBuf {
-    manager.base().join(format!("{prefix}-{number}"))
 }
 
 fn write_units(manager: &TestManager, case: &Case, times: u32) {
@@ -317,100 +226,29 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
-/// The real daemon.
-struct Daemon {
-    process: Child,
-    state: PathBuf,
-    base: PathBuf,
-}
-
-impl Daemon {
-    fn start(manager: &TestManager) -> Option<Self> {
-        Self::start_under(manager, &[])
-    }
-
-    /// Starts it under a command that limits it.
-    fn start_under(manager: &TestManager, limits: &[&str]) -> Option<Self> {
-        let state = manager.base().join("state");
-        let log = manager.base().join("daemon-log");
-        let program = env!("CARGO_BIN_EXE_harden-whyd");
-        let bus = manager.bus();
-        let mut words = limits.to_vec();
-        words.extend([program, "--state-dir", state.to_str().unwrap(), "--bus", &bus]);
-        let mut command: Command = manager.command(&words);
-        let file = fs::File::create(&log).unwrap();
-        let process = command.stdout(Stdio::null()).stderr(file).spawn().unwrap();
-        let mut daemon = Self { process, state, base: manager.base().to_owned() };
-        let deadline = Instant::now() + PATIENCE;
-        // It takes its name once it has all it listens with.
-        let named = ["busctl", "--address", &bus, "status", "org.hardenwhy1"];
-        while !manager.command(&named).output().unwrap().status.success() {
-            if daemon.process.try_wait().unwrap().is_some() || Instant::now() > deadline {
-                skip(&format!("the daemon does not start here: {}", fs::read_to_string(&log).unwrap()));
-                return None;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Some(daemon)
-    }
-
-    /// Sends the daemon itself, which the entering programs have become, a signal.
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.process.id().try_into().unwrap()), signal).unwrap();
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.base.join("daemon-log")).unwrap()
-    }
-
-    fn incidents(&self) -> Vec<Incident> {
-        let Ok(store) = Store::open_read_only(&self.state) else { return Vec::new() };
-        let found = store.incidents(&Query::default()).unwrap();
-        found
-            .into_iter()
-            .map(|stored| stored.incident)
-            .filter(|incident| self.number(&incident.key.exe).is_some())
-            .collect()
-    }
-
-    /// Of an executable of ours, its name and its unit's number.
-    fn number<'a>(&self, exe: &'a [u8]) -> Option<(&'a str, u32)> {
-        let name = Path::new(std::ffi::OsStr::from_bytes(exe)).strip_prefix(&self.base).ok()?.to_str()?;
-        let (prefix, number) = name.rsplit_once('-')?;
-        Some((prefix, number.parse().ok()?))
-    }
-
-    /// Waits until all violations of executables with this name are accounted for.
-    fn outcome(&self, case: &'static str, prefix: &str, at_least: u32, wanted: u64) -> Row {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let (right, unknown, wrong) = (0, 0, 0);
-            let mut row = Row { case, wanted, right, unknown, wrong, at_least, rungs: BTreeSet::new() };
-            for incident in self.incidents() {
-                let Some((_, number)) = self.number(&incident.key.exe).filter(|(name, _)| *name == prefix) else {
-                    continue;
-                };
-                let unit = format!("{}@{number}.service", if prefix == "pre" { "main" } else { prefix });
-                row.rungs.extend(incident.rung.map(|rung| rung.to_string()));
-                match incident.key.unit {
-                    None => row.unknown += incident.count,
-                    Some(found) if found.manager == Manager::System && found.name.as_str() == unit => {
-                        row.right += incident.count
-                    }
-                    Some(_) => row.wrong += incident.count,
+/// Waits until all violations of executables with this name are accounted for.
+fn outcome(daemon: &Daemon, case: &'static str, prefix: &str, at_least: u32, wanted: u64) -> Row {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let (right, unknown, wrong) = (0, 0, 0);
+        let mut row = Row { case, wanted, right, unknown, wrong, at_least, rungs: BTreeSet::new() };
+        for incident in daemon.incidents() {
+            let Some((_, number)) = daemon.number(&incident.key.exe).filter(|(name, _)| *name == prefix) else {
+                continue;
+            };
+            let unit = format!("{}@{number}.service", if prefix == "pre" { "main" } else { prefix });
+            row.rungs.extend(incident.rung.map(|rung| rung.to_string()));
+            match incident.key.unit {
+                None => row.unknown += incident.count,
+                Some(found) if found.manager == Manager::System && found.name.as_str() == unit => {
+                    row.right += incident.count;
                 }
+                Some(_) => row.wrong += incident.count,
             }
-            if row.right + row.unknown + row.wrong >= wanted || Instant::now() > deadline {
-                return row;
-            }
-            std::thread::sleep(Duration::from_millis(50));
         }
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if row.right + row.unknown + row.wrong >= wanted || Instant::now() > deadline {
+            return row;
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -49,7 +49,10 @@ fn under_a_filter() {
 }
 
 /// The daemon, which runs without a bus.
-struct Daemon(Child, tempfile::TempDir);
+struct Daemon {
+    process: Child,
+    _base: tempfile::TempDir,
+}
 
 impl Daemon {
     fn start() -> Option<Self> {
@@ -63,7 +66,7 @@ impl Daemon {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let daemon = Self(process, base);
+        let daemon = Self { process, _base: base };
         let mut buffer = [0; 256];
         match ready.recv(&mut buffer) {
             Ok(length) if buffer[..length].starts_with(b"READY=1") => Some(daemon),
@@ -78,7 +81,7 @@ impl Daemon {
 
     /// The time all its threads spent on a processor, in nanoseconds.
     fn nanoseconds(&self) -> u64 {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
         let spent = |path| fs::read_to_string(path).ok()?.split(' ').next()?.parse::<u64>().ok();
         tasks.flatten().filter_map(|task| spent(task.path().join("schedstat"))).sum()
     }
@@ -86,8 +89,8 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! audit socket ─► pipeline ─► fold ─► writer thread ─► journal alert, D-Bus signal
-//!                    ▲ open       ▲
+//!                  ▲ │ open       ▲
+//! notes of the dead  ▼            │
 //! exit events ─► reconciler ─► asks systemd
 //! ```
 

@@ -318,6 +318,18 @@ mod tests {
     }
 
     #[test]
+    fn what_it_takes_to_note_the_dying_is_said() {
+        let text = without_notes(&DepartedError::NotAllowed).to_string();
+        assert!(text.contains("CAP_BPF and CAP_PERFMON; the unit of a short-lived process"), "{text}");
+        let other = std::io::Error::from_raw_os_error(libc::ENOSYS);
+        for why in [DepartedError::NoHierarchy, DepartedError::NoTypes, DepartedError::Kernel(other)] {
+            let limitation = without_notes(&why);
+            assert_eq!(limitation.id, "no-exit-cgroups");
+            assert!(!limitation.remedy.is_empty() && !limitation.remedy.contains("CAP_"), "{limitation}");
+        }
+    }
+
+    #[test]
     fn this_machine_can_be_asked() {
         assert!(limitations(Path::new("/")).iter().any(|limitation| limitation.id == "errno-silent"));
     }
