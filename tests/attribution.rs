@@ -2,8 +2,8 @@
 //!
 //! Each case has its violations committed by ten units at once, each with an executable of its own name,
 //! so that an incident tells by itself whether its unit is the right one. By default 30 violations a unit;
-//! `HARDEN_WHY_FULL=1 cargo nextest run --release --test attribution --no-capture` commits 500 a unit
-//! and prints the table of README and issue.
+//! `HARDEN_WHY_FULL=1 cargo nextest run --test attribution every --no-capture` commits 500 a unit,
+//! 5,000 a case. Either prints the table.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 mod support {

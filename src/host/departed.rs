@@ -53,10 +53,10 @@ pub enum DepartedError {
     #[error("no cgroup version 2 hierarchy is mounted")]
     NoHierarchy,
     /// No type information, or not of this kind.
-    #[error("the kernel does not tell the layout of its structures (CONFIG_DEBUG_INFO_BTF)")]
+    #[error("the kernel does not tell the layout of its structures")]
     NoTypes,
     /// The right to load a program is missing.
-    #[error("not allowed to load a BPF program: it takes CAP_BPF and CAP_PERFMON")]
+    #[error("not allowed to load a BPF program, which takes CAP_BPF and CAP_PERFMON")]
     NotAllowed,
     /// Anything else.
     #[error("the kernel does not take the BPF program: {0}")]
@@ -69,6 +69,10 @@ impl Departed {
     /// # Errors
     /// Says what is missing.
     pub fn open() -> Result<Self, DepartedError> {
+        // Pointers are read as 64 bits, and ids are no inodes on anything smaller.
+        if cfg!(not(target_pointer_width = "64")) {
+            return Err(DepartedError::Kernel(io::ErrorKind::Unsupported.into()));
+        }
         let tree = Tree::find(Path::new("/")).ok_or(DepartedError::NoHierarchy)?;
         let (task, cgroup) = offsets().ok_or(DepartedError::NoTypes)?;
         let refused = |error: io::Error| match error.raw_os_error() {

@@ -147,7 +147,7 @@ pub fn limitations(root: &Path) -> Vec<Limitation> {
 pub fn without_notes(why: &DepartedError) -> Limitation {
     Limitation {
         id: "no-exit-cgroups",
-        what: format!("the cgroups of dying processes are not noted: {why}"),
+        what: format!("the cgroups of dying processes are not noted ({why})"),
         cost: "the unit of a short-lived process stays unknown more often, or is told by its parent's".to_owned(),
         remedy: match why {
             DepartedError::NotAllowed => {
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn what_it_takes_to_note_the_dying_is_said() {
         let text = without_notes(&DepartedError::NotAllowed).to_string();
-        assert!(text.contains("CAP_BPF and CAP_PERFMON; the unit of a short-lived process"), "{text}");
+        assert!(text.contains("which takes CAP_BPF and CAP_PERFMON): the unit of a short-lived process"), "{text}");
         let other = std::io::Error::from_raw_os_error(libc::ENOSYS);
         for why in [DepartedError::NoHierarchy, DepartedError::NoTypes, DepartedError::Kernel(other)] {
             let limitation = without_notes(&why);
