@@ -2,13 +2,16 @@
 //! as it dies, and keeps the latest notes.
 //!
 //! Reading `/proc/PID/cgroup` races with death; this does not. Nothing wakes us: a note costs the dying
-//! process under a microsecond, and the table is looked at only when a record's process is gone. The
+//! process a microsecond or two, and the table is looked at only when a record's process is gone. The
 //! program runs at the exit rather than at the signal, because that also covers a process that was refused
-//! a call and ended by itself, and because before Linux 5.17 seccomp kills without a signal.
+//! a call and ended by itself, and because older kernels kill for seccomp without a signal.
 //!
 //! A note holds the ids of the cgroup and its ancestors; their names are found in the mounted hierarchy,
-//! or, where a cgroup is gone too, in the notes of a second program, which runs when one is removed. It also holds when the process started and died, so a pid that is used again misleads
-//! nobody. Needs `CAP_BPF`, `CAP_PERFMON` (Linux 5.8) and the kernel's own type information.
+//! or, where a cgroup is gone too, in the notes of a second program, which runs when one is removed. It also
+//! holds when the process started and died, so a pid that is used again misleads nobody.
+//!
+//! Needs `CAP_BPF` and `CAP_PERFMON`, Linux 5.14 (a program's view of its ancestors' ids) on a 64-bit
+//! machine, the unified hierarchy, and the kernel's own type information.
 
 mod btf;
 mod instruction;

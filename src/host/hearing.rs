@@ -155,7 +155,9 @@ pub fn without_notes(why: &DepartedError) -> Limitation {
             }
             DepartedError::NoHierarchy => "start the machine with systemd.unified_cgroup_hierarchy=1",
             DepartedError::NoTypes => "use a kernel built with CONFIG_DEBUG_INFO_BTF",
-            DepartedError::Kernel(_) => "use Linux 5.8 or later, with CONFIG_BPF_SYSCALL and CONFIG_BPF_EVENTS",
+            DepartedError::Kernel(_) => {
+                "use a 64-bit Linux 5.14 or later, with CONFIG_BPF_SYSCALL and CONFIG_BPF_EVENTS"
+            }
         }
         .to_owned(),
     }
