@@ -9,7 +9,7 @@ const TICK_NS: u64 = 10_000_000;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clocks {
     real: i64,
-    monotonic: i64,
+    pub(super) monotonic: i64,
     boot: i64,
 }
 

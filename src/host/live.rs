@@ -170,3 +170,82 @@ impl Host for LiveHost {
         evidence
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::parse;
+    use std::fs;
+
+    /// A machine on which process 7, in a.service, and its parent 3, in b.service, started so many
+    /// milliseconds ago.
+    fn machine(own_ms: i64, parent_ms: i64) -> (tempfile::TempDir, LiveHost) {
+        let root = tempfile::tempdir().unwrap();
+        let now = Clocks::now();
+        for (pid, name, ago) in [(7, "a.service", own_ms), (3, "b.service", parent_ms)] {
+            let directory = root.path().join(format!("{pid}"));
+            fs::create_dir(&directory).unwrap();
+            fs::write(directory.join("cgroup"), format!("0::/system.slice/{name}\n")).unwrap();
+            let ticks = now.boot_ns_of_millis(now_millis() - ago) / 10_000_000;
+            fs::write(directory.join("stat"), format!("{pid} (x) S 3{} {ticks}", " 0".repeat(17))).unwrap();
+        }
+        let managers = Managers::at("unix:path=/nonexistent", root.path());
+        let host = LiveHost { procfs: Procfs::at(root.path()), ..LiveHost::new(managers, root.path()) };
+        (root, host)
+    }
+
+    fn now_millis() -> i64 {
+        Clocks::now().millis_since(0)
+    }
+
+    /// Which units the host sees in a record of process 7, made so many milliseconds ago.
+    fn seen(host: &mut LiveHost, code: &str, ago: i64) -> Vec<Rung> {
+        let at = now_millis() - ago;
+        let line = format!(
+            "audit({}.{:03}:2): auid=1 uid=0 gid=0 ses=1 pid=7 comm=\"x\" exe=\"/x\" sig=0 arch=c000003e syscall=41 \
+             compat=0 ip=0x7f code={code}",
+            at / 1_000,
+            at % 1_000
+        );
+        host.glance(&parse::event(line.as_bytes()).unwrap()).iter().map(Evidence::rung).collect()
+    }
+
+    const KILLED: &str = "0x80000000";
+    const LOGGED: &str = "0x7ffc0000";
+
+    #[test]
+    fn a_process_is_the_one_that_was_there_then() {
+        let (_root, mut host) = machine(10_000, 10_000);
+        assert_eq!(seen(&mut host, KILLED, 5), [Rung::OwnCgroup]);
+        assert_eq!(seen(&mut host, KILLED, 9_000), [Rung::OwnCgroup]);
+        assert_eq!(seen(&mut host, KILLED, 11_000), [], "this one started after the record was made");
+        assert_eq!(seen(&mut host, LOGGED, 9_000), [Rung::OwnCgroup]);
+        assert_eq!(seen(&mut host, LOGGED, 11_000), []);
+    }
+
+    #[test]
+    fn a_process_that_lives_on_needs_no_second_look() {
+        let (root, mut host) = machine(10_000, 10_000);
+        fs::remove_file(root.path().join("7/stat")).unwrap();
+        assert_eq!(seen(&mut host, LOGGED, 5), [Rung::OwnCgroup]);
+        assert_eq!(seen(&mut host, LOGGED, 9_000), []);
+        assert_eq!(seen(&mut host, KILLED, 5), [], "it may be another by now");
+    }
+
+    #[test]
+    fn a_parent_speaks_for_a_child_that_is_gone() {
+        let rungs = |told: &Told| told.evidence.iter().map(Evidence::rung).collect::<Vec<_>>();
+        let (root, host) = machine(10_000, 10_000);
+        let now = u64::try_from(Clocks::now().monotonic).unwrap();
+        let dying = Dying { pid: 7, parent: Some(3), timestamp_ns: now };
+        assert_eq!(rungs(&host.on_dying(&dying)), [Rung::OwnCgroup]);
+        fs::remove_dir_all(root.path().join("7")).unwrap();
+        assert_eq!(rungs(&host.on_dying(&dying)), [Rung::ParentCgroup]);
+        let exit = Exit { pid: 7, parent: Some(3), timestamp_ns: now, core_dumped: false };
+        assert_eq!(rungs(&host.on_exit(&exit)), [Rung::ParentCgroup]);
+        let (_root, host) = machine(0, 0);
+        let before = Exit { timestamp_ns: now - 5_000_000_000, ..exit };
+        assert_eq!(rungs(&host.on_exit(&before)), [], "that parent is another's");
+        assert!((host.on_exit(&exit).at - now_millis()).abs() < 1_000);
+    }
+}
