@@ -18,7 +18,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
-use support::actor::ROLE;
+use support::actor::{ROLE, TIMES};
 use support::listener::{Daemon, PATIENCE, WITHOUT_NOTES, program};
 use support::manager::{TestManager, skip};
 
@@ -41,13 +41,12 @@ fn a_pid_that_is_used_again_blames_nobody_else() {
         assert_eq!(dies.wait().unwrap().signal(), Some(31));
         // Sooner than the clocks in records and /proc tick, only a privileged program like this one could.
         std::thread::sleep(Duration::from_millis(50));
-        let Some(mut other) = take_pid(dies.id(), || {
-            let mut sleeps = Command::new("sleep");
-            sleeps.arg("infinity");
-            within(&manager, "system.slice/innocent.service", sleeps, false)
-        }) else {
-            return skip("a pid cannot be had again here");
-        };
+        let mut takes = Command::new(&actor);
+        takes.env(ROLE.to_str().unwrap(), "take-pid").env(TIMES.to_str().unwrap(), dies.id().to_string());
+        let taken = within(&manager, "system.slice/innocent.service", takes, false).wait().unwrap();
+        if !taken.success() {
+            return skip(&format!("a pid cannot be had again here: {taken}"));
+        }
         let now = manager.inside(|| Procfs::live().cgroup(dies.id())).unwrap();
         assert_eq!(now.rsplit(|&byte| byte == b'/').next(), Some(&b"innocent.service\n"[..]));
         daemon.signal(Signal::SIGCONT);
@@ -59,8 +58,6 @@ fn a_pid_that_is_used_again_blames_nobody_else() {
             assert!(Instant::now() < deadline, "no incident: {}", daemon.log());
             std::thread::sleep(Duration::from_millis(20));
         };
-        other.kill().unwrap();
-        other.wait().unwrap();
         assert_eq!(found.as_deref(), knows.then_some("guilty.service"));
     }
 }
@@ -132,17 +129,3 @@ fn within(manager: &TestManager, cgroup: &str, mut command: Command, filtered: b
 }
 
 const NO_CORE: libc::rlimit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-
-/// Starts a program until it has a given pid, which is free.
-fn take_pid(pid: u32, start: impl Fn() -> Child) -> Option<Child> {
-    for _ in 0..100 {
-        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).ok()?;
-        let mut child = start();
-        if child.id() == pid {
-            return Some(child);
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-    None
-}

@@ -52,6 +52,8 @@ extern "C" fn play() {
                 lives_on(times);
             }
         }
+        // Leaves a process behind that has the pid of one that is gone.
+        "take-pid" => take_pid(times),
         // Nothing is denied, again and again: for what it costs to listen.
         "innocent" => repeat(times, || {}),
         _ => {}
@@ -137,6 +139,23 @@ fn lives_on(times: u32) {
             wait();
         }
         left -= now;
+    }
+}
+
+/// Starts a process with a pid that is free, or ends with the reason.
+fn take_pid(pid: u32) {
+    // SAFETY: all zeros are a valid request: nothing is asked for.
+    let mut request: libc::clone_args = unsafe { std::mem::zeroed() };
+    request.exit_signal = u64::try_from(libc::SIGCHLD).unwrap_or_default();
+    request.set_tid = (&raw const pid).expose_provenance() as u64;
+    request.set_tid_size = 1;
+    // SAFETY: the request and the pid in it outlive the call; without a stack and flags it is a fork.
+    let child = unsafe { libc::syscall(libc::SYS_clone3, &raw const request, size_of_val(&request)) };
+    match child {
+        0 => std::thread::sleep(Duration::from_secs(3600)),
+        // SAFETY: ends the process at once.
+        -1 => unsafe { libc::_exit(std::io::Error::last_os_error().raw_os_error().unwrap_or(1)) },
+        _ => {}
     }
 }
 
