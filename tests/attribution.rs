@@ -45,7 +45,7 @@ const fn case(name: &'static str, role: &'static str, settings: &'static str, at
     Case { name, role, settings, at_least }
 }
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     case("child", "child", KILL, 9_990),
     case("child-dumps-core", "child", "SystemCallFilter=~acct\nLimitCORE=infinity", 9_990),
     case("ignored-child", "ignored-child", KILL, 9_990),
@@ -53,6 +53,8 @@ const CASES: [Case; 8] = [
     case("orphan", "orphan", KILL, 9_900),
     case("lives-on", "lives-on", LOG, 10_000),
     case("lives-on-errno", "lives-on-errno", "", 10_000),
+    // Denied without being killed, and gone at once all the same.
+    case("lives-a-moment", "child", LOG, 9_990),
     // The main process and a control process, once a start.
     case("main", "self", KILL, 10_000),
 ];

@@ -5,6 +5,10 @@ use std::time::Duration;
 /// Nanoseconds of a clock tick in `/proc` (`USER_HZ`, 100 on every architecture that systemd runs on).
 const TICK_NS: u64 = 10_000_000;
 
+/// What counts as one moment, in nanoseconds, and how often it is tried to read all clocks within one.
+const ONE_MOMENT_NS: i64 = 1_000_000;
+const MOST_TRIES: u32 = 16;
+
 /// The clocks, read at one moment, in nanoseconds, so that times of one can be told in another.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clocks {
@@ -14,12 +18,24 @@ pub(super) struct Clocks {
 }
 
 impl Clocks {
-    /// Reads them.
+    /// Reads them. A busy machine can halt us between two readings, which would then be of two moments:
+    /// they are read again.
     pub(super) fn now() -> Self {
+        let mut clocks = Self::read();
+        for _ in 0..MOST_TRIES {
+            if read(libc::CLOCK_MONOTONIC).saturating_sub(clocks.monotonic) < ONE_MOMENT_NS {
+                break;
+            }
+            clocks = Self::read();
+        }
+        clocks
+    }
+
+    fn read() -> Self {
         Self {
-            real: read(libc::CLOCK_REALTIME),
             monotonic: read(libc::CLOCK_MONOTONIC),
             boot: read(libc::CLOCK_BOOTTIME),
+            real: read(libc::CLOCK_REALTIME),
         }
     }
 
@@ -72,6 +88,7 @@ mod tests {
     #[test]
     fn this_machines_clocks_run() {
         let clocks = Clocks::now();
+        // Boot time counts suspension as well.
         assert!(clocks.boot >= clocks.monotonic && clocks.monotonic > 0);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let apart = clocks.real / 1_000_000 - i64::try_from(now.as_millis()).unwrap();
