@@ -64,7 +64,7 @@ impl<H: Host> Pipeline<H> {
         let open = Open { sighting: sighting(record), evidence };
         let sighting = match open.close() {
             Ok(sighting) => sighting,
-            Err(open) if H::ANSWERS => return Sighted::Open(Box::new(open)),
+            Err(open) if H::ANSWERS && !open.is_settled() => return Sighted::Open(Box::new(open)),
             Err(open) => open.sighting,
         };
         let folded = self.fold.add(sighting);
@@ -172,6 +172,12 @@ impl Open {
     /// Adds what was learned meanwhile.
     pub fn learn(&mut self, evidence: impl IntoIterator<Item = Evidence>) {
         self.evidence.extend(evidence);
+    }
+
+    /// Whether it is known for certain that no unit can be named.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        attribution::is_settled(&self.evidence)
     }
 
     /// The sighting with its unit, if the evidence names one.

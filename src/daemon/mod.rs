@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! audit socket ─► pipeline ─► fold ─► writer thread ─► journal alert, D-Bus signal
-//!                    ▲ open       ▲
+//!                  ▲ │ open       ▲
+//! notes of the dead  ▼            │
 //! exit events ─► reconciler ─► asks systemd
 //! ```
 //!
@@ -19,6 +20,7 @@ mod writer;
 pub use watch::FLUSH;
 pub use writer::{KEPT, MOST_ROWS};
 
+use crate::host::departed::Departed;
 use crate::host::exits::ExitListener;
 use crate::host::live::LiveHost;
 use crate::host::{hearing, systemd::Managers};
@@ -65,7 +67,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         tracing::error!("{}; it is kept as {}, and a new store was begun", aside.error, aside.path.display());
     }
     let audit = AuditSocket::open()?;
-    let status = Status {
+    let mut status = Status {
         listening: true,
         since: now_millis(),
         receive_buffer: audit.receive_buffer() as u64,
@@ -74,6 +76,14 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     };
     // The kernel doubles what is asked for, to account for its own overhead.
     tracing::info!("listening, with a receive buffer of {} of {} bytes", audit.receive_buffer(), 2 * RECEIVE_BUFFER);
+    let departed = match Departed::open() {
+        Ok(departed) => Some(departed),
+        Err(error) => {
+            tracing::warn!("the cgroups of dying processes are not noted: {error}");
+            status.limitations.push(hearing::without_notes(&error).to_string());
+            None
+        }
+    };
     let status = Arc::new(Mutex::new(status));
     let exits = match ExitListener::open().and_then(ExitListener::into_async) {
         Ok(listener) => Some(listener),
@@ -83,7 +93,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         }
     };
     let presence = Presence::start(options.bus.clone(), options.state_dir.clone(), source(&status));
-    let host = LiveHost::new(managers(&options.bus), Path::new(RUNTIME));
+    let host = LiveHost::new(managers(&options.bus), Path::new(RUNTIME)).with_departed(departed);
     let mut watch = Watch::new(host, Writer::start(store)?, Alerts::to(journal::SOCKET), status);
     let outcome = serve(&mut watch, audit.into_async()?, exits, presence, &mut stop).await;
     watch.finish().await;

@@ -4,9 +4,9 @@
 //! death on another socket: either can arrive first. A record whose unit is not known waits a moment
 //! for what the death tells; a death waits longer for a record, and is a silent death if none comes.
 
+use crate::host::live::Told;
 use crate::incidents::Moment;
 use crate::pipeline::Open;
-use crate::units::Evidence;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,12 @@ const FOR_RECORD: Duration = Duration::from_secs(1);
 /// seconds.
 const MEMORY: Duration = Duration::from_secs(3);
 
+/// How far a record and the notice of the death it belongs to can be apart, in milliseconds: a record's
+/// clock is behind by a tick, and a death follows at once. Another process with the same pid cannot get
+/// between: it takes all other pids to be used up first.
+const EARLIER_MS: i64 = 20;
+const LATER_MS: i64 = 1_000;
+
 /// How many processes are remembered of each kind, and how many wait.
 const MOST: usize = 8192;
 
@@ -30,7 +36,7 @@ pub(super) struct Reconciler {
     /// Processes of which a record came.
     recorded: Recent<()>,
     /// What the deaths of processes told.
-    told: Recent<Vec<Evidence>>,
+    told: Recent<Told>,
     /// Records that wait, by process.
     open: HashMap<u32, Vec<Open>>,
     /// When each of them gives up, in order; the process may have been met before.
@@ -49,12 +55,12 @@ impl Reconciler {
     #[must_use]
     pub(super) fn wait_for_exit(&mut self, mut open: Open, now: Instant) -> Option<Open> {
         match self.told.get(pid_of(&open)) {
-            Some(evidence) => {
-                open.learn(evidence.iter().cloned());
+            Some(told) if belong(&open, told) => {
+                open.learn(told.evidence.iter().cloned());
                 Some(open)
             }
-            None if self.deadlines.len() >= MOST => Some(open),
-            None => {
+            _ if self.deadlines.len() >= MOST => Some(open),
+            _ => {
                 let pid = pid_of(&open);
                 self.deadlines.push_back((now + FOR_EXIT, pid));
                 self.open.entry(pid).or_default().push(open);
@@ -65,20 +71,30 @@ impl Reconciler {
 
     /// What the death of a process tells. Gives the records that waited for it.
     #[must_use]
-    pub(super) fn learn(&mut self, pid: u32, evidence: &[Evidence], now: Instant) -> Vec<Open> {
-        self.told.entry(pid, now).extend_from_slice(evidence);
-        let mut met = self.open.remove(&pid).unwrap_or_default();
+    pub(super) fn learn(&mut self, pid: u32, told: Told, now: Instant) -> Vec<Open> {
+        let waiting = self.open.remove(&pid).unwrap_or_default();
+        let (mut met, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|open| belong(open, &told));
+        if !others.is_empty() {
+            self.open.insert(pid, others);
+        }
         for open in &mut met {
-            open.learn(evidence.iter().cloned());
+            open.learn(told.evidence.iter().cloned());
+        }
+        let known = self.told.entry(pid, now);
+        if known.at.abs_diff(told.at) <= LATER_MS.unsigned_abs() {
+            known.evidence.extend(told.evidence);
+        } else {
+            // Another process had the pid before.
+            *known = told;
         }
         met
     }
 
     /// A death by SIGSYS, of which what it tells was [learned](Self::learn) before.
-    pub(super) fn died(&mut self, pid: u32, at: Moment, now: Instant) {
+    pub(super) fn died(&mut self, pid: u32, at: i64, now: Instant) {
         if self.recorded.get(pid).is_none() && self.silent.len() < MOST {
-            let evidence = self.told.get(pid).cloned().unwrap_or_default();
-            self.silent.push_back((now + FOR_RECORD, Open::silent_death(pid, at, evidence)));
+            let evidence = self.told.get(pid).map(|told| told.evidence.clone()).unwrap_or_default();
+            self.silent.push_back((now + FOR_RECORD, Open::silent_death(pid, Moment::At(at), evidence)));
         }
     }
 
@@ -151,6 +167,12 @@ fn pop_due<T>(queue: &mut VecDeque<(Instant, T)>, now: Instant) -> Option<T> {
     queue.pop_front().map(|(_, what)| what)
 }
 
+/// Whether a notice is of the death that a record came with.
+fn belong(open: &Open, told: &Told) -> bool {
+    let Moment::At(recorded) = open.sighting().at else { return false };
+    (recorded.saturating_sub(EARLIER_MS)..=recorded.saturating_add(LATER_MS)).contains(&told.at)
+}
+
 fn pid_of(open: &Open) -> u32 {
     open.sighting().sample.pid
 }
@@ -159,14 +181,23 @@ fn pid_of(open: &Open) -> u32 {
 mod tests {
     use super::*;
     use crate::incidents::Event;
+    use crate::units::Evidence;
+
+    /// When everything here happens.
+    const AT: i64 = 1_000_000;
 
     fn open(pid: u32) -> Open {
-        // Any open sighting will do: what waits is told apart by its pid alone.
-        Open::silent_death(pid, Moment::Unknown, Vec::new())
+        // Any open sighting will do: what waits is told apart by its pid and time alone.
+        Open::silent_death(pid, Moment::At(AT), Vec::new())
     }
 
-    fn parent(name: &str) -> Vec<Evidence> {
-        vec![Evidence::ParentCgroup(format!("0::/system.slice/{name}\n").into_bytes())]
+    fn parent_at(at: i64, name: &str) -> Told {
+        let evidence = vec![Evidence::ParentCgroup(format!("0::/system.slice/{name}\n").into_bytes())];
+        Told { at, evidence }
+    }
+
+    fn parent(name: &str) -> Told {
+        parent_at(AT, name)
     }
 
     #[test]
@@ -174,8 +205,8 @@ mod tests {
         let (mut both, now) = (Reconciler::default(), Instant::now());
         both.recorded(7, now);
         assert!(both.wait_for_exit(open(7), now).is_none());
-        let met = both.learn(7, &parent("a.service"), now);
-        both.died(7, Moment::Unknown, now);
+        let met = both.learn(7, parent("a.service"), now);
+        both.died(7, AT, now);
         let unit = met.into_iter().next().unwrap().close().unwrap().key.unit.unwrap();
         assert_eq!(unit.name.as_str(), "a.service");
         assert!(both.due(now + FOR_RECORD).is_empty(), "neither waits any more");
@@ -185,11 +216,32 @@ mod tests {
     #[test]
     fn a_record_learns_from_the_death_that_came_before() {
         let (mut both, now) = (Reconciler::default(), Instant::now());
-        assert!(both.learn(7, &parent("a.service"), now).is_empty());
-        both.died(7, Moment::Unknown, now);
+        assert!(both.learn(7, parent("a.service"), now).is_empty());
+        both.died(7, AT, now);
         both.recorded(7, now);
         assert!(both.wait_for_exit(open(7), now).unwrap().close().is_ok());
         assert!(both.due(now + FOR_RECORD).is_empty(), "the death was recorded");
+    }
+
+    #[test]
+    fn a_pid_used_again_is_another_process() {
+        let (mut both, now) = (Reconciler::default(), Instant::now());
+        // Its namesake died before it was even started, in another unit.
+        assert!(both.learn(7, parent_at(AT - 500, "other.service"), now).is_empty());
+        assert!(both.wait_for_exit(open(7), now).is_none());
+        // And the one after it long after.
+        assert!(both.learn(7, parent_at(AT + 2_000, "other.service"), now).is_empty());
+        let met = both.learn(7, parent_at(AT + 3, "a.service"), now);
+        let unit = met.into_iter().next().unwrap().close().unwrap().key.unit.unwrap();
+        assert_eq!(unit.name.as_str(), "a.service");
+    }
+
+    #[test]
+    fn what_two_notices_of_one_death_tell_is_kept() {
+        let (mut both, now) = (Reconciler::default(), Instant::now());
+        assert!(both.learn(7, parent_at(AT, "a.service"), now).is_empty());
+        assert!(both.learn(7, Told { at: AT + 5, evidence: Vec::new() }, now).is_empty());
+        assert!(both.wait_for_exit(open(7), now).unwrap().close().is_ok());
     }
 
     #[test]
@@ -205,11 +257,11 @@ mod tests {
     #[test]
     fn a_death_without_a_record_is_silent() {
         let (mut both, now) = (Reconciler::default(), Instant::now());
-        assert!(both.learn(7, &parent("a.service"), now).is_empty());
-        both.died(7, Moment::At(5), now);
+        assert!(both.learn(7, parent("a.service"), now).is_empty());
+        both.died(7, AT, now);
         assert!(both.due(now + FOR_EXIT).is_empty());
         let silent = both.due(now + FOR_RECORD).into_iter().next().unwrap().close().unwrap();
-        assert_eq!((silent.key.event, silent.at), (Event::SilentDeath, Moment::At(5)));
+        assert_eq!((silent.key.event, silent.at), (Event::SilentDeath, Moment::At(AT)));
     }
 
     #[test]
@@ -217,8 +269,8 @@ mod tests {
         let (mut both, now) = (Reconciler::default(), Instant::now());
         both.recorded(7, now);
         assert!(both.wait_for_exit(open(7), now).is_none());
-        both.died(7, Moment::Unknown, now);
-        both.died(8, Moment::Unknown, now);
+        both.died(7, AT, now);
+        both.died(8, AT, now);
         let mut pids: Vec<_> = both.give_up().iter().map(pid_of).collect();
         pids.sort_unstable();
         assert_eq!(pids, [7, 8], "the record of one, the silent death of the other");
@@ -240,8 +292,8 @@ mod tests {
         let (mut both, now) = (Reconciler::default(), Instant::now());
         for pid in 0..3 * u32::try_from(MOST).unwrap() {
             both.recorded(pid, now);
-            let _ = both.learn(pid + 1_000_000, &[], now);
-            both.died(pid + 1_000_000, Moment::Unknown, now);
+            let _ = both.learn(pid + 1_000_000, Told { at: AT, ..Told::default() }, now);
+            both.died(pid + 1_000_000, AT, now);
             let _ = both.wait_for_exit(open(pid), now);
         }
         assert!(both.recorded.new.len() + both.recorded.old.len() <= MOST);

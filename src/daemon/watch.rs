@@ -9,12 +9,11 @@ use crate::audit::text::Escaped;
 use crate::audit::{Action, parse};
 use crate::host::Host as _;
 use crate::host::exits::{ExitListener, Notice};
-use crate::host::live::LiveHost;
-use crate::incidents::{Event, Folded, Moment, Sighting, Stored};
+use crate::host::live::{LiveHost, Told};
+use crate::incidents::{Event, Folded, Sighting, Stored};
 use crate::intake::netlink::{AuditSocket, Message, ReceiveError};
 use crate::outlet::wire::Status;
 use crate::pipeline::{Open, Pipeline, Sighted};
-use crate::units::Evidence;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -103,14 +102,14 @@ impl Watch {
             match exits.receive() {
                 Ok(None) => return Ok(true),
                 Ok(Some(Notice::Dying(dying))) => {
-                    let host = self.pipeline.host();
-                    let evidence = [host.own_evidence(dying.pid), host.parent_evidence(dying.parent)];
-                    self.learn(dying.pid, &evidence.into_iter().flatten().collect::<Vec<_>>(), now);
+                    let told = self.pipeline.host().on_dying(&dying);
+                    self.learn(dying.pid, told, now);
                 }
                 Ok(Some(Notice::Exit(exit))) => {
-                    let evidence = self.pipeline.host().parent_evidence(exit.parent);
-                    self.learn(exit.pid, evidence.as_slice(), now);
-                    self.reconciler.died(exit.pid, Moment::At(now_millis()), now);
+                    let told = self.pipeline.host().on_exit(&exit);
+                    let at = told.at;
+                    self.learn(exit.pid, told, now);
+                    self.reconciler.died(exit.pid, at, now);
                 }
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     tracing::warn!("exit events were lost; some deaths without a record go unnoticed");
@@ -126,8 +125,8 @@ impl Watch {
         super::miss_exits(&self.status, error);
     }
 
-    fn learn(&mut self, pid: u32, evidence: &[Evidence], now: Instant) {
-        for open in self.reconciler.learn(pid, evidence, now) {
+    fn learn(&mut self, pid: u32, told: Told, now: Instant) {
+        for open in self.reconciler.learn(pid, told, now) {
             self.ask(open);
         }
     }
@@ -163,6 +162,7 @@ impl Watch {
     fn ask(&mut self, open: Open) {
         match open.close() {
             Ok(sighting) => self.fold(sighting),
+            Err(open) if open.is_settled() => self.fold(open.close_anyway()),
             Err(open) if self.asks.has_room() => {
                 let (host, sighting) = (self.pipeline.host().clone(), open.sighting().clone());
                 self.asks.start(open, async move { host.ask(&sighting).await });

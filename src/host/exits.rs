@@ -19,6 +19,7 @@ use message::{ACK, COREDUMP, PROC, at, event, parse, word};
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -30,6 +31,9 @@ const CONNECTOR: isize = 11;
 const LISTEN: u32 = 1;
 /// `PROC_EVENT_NONZERO_EXIT`, a wish that Linux 6.6 and later understand.
 const NONZERO_EXIT: u32 = 0x2000_0000;
+
+/// What is asked of the kernel as receive buffer, in bytes: room for some 10,000 deaths.
+const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// How long the kernel, which answers at once, is given to answer.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -59,6 +63,10 @@ impl ExitListener {
         let mut socket = Socket::new(CONNECTOR).map_err(no_connector)?;
         socket.set_non_blocking(true)?;
         filter::attach(socket.as_fd())?;
+        // Beyond net.core.rmem_max only CAP_NET_ADMIN may go; without it the kernel grants what it may.
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            socket.set_rx_buf_sz(i32::try_from(RECEIVE_BUFFER).unwrap_or(i32::MAX))?;
+        }
         socket.bind(&SocketAddr::new(0, PROC))?;
         let token = std::process::id();
         ask(&socket, token, &[LISTEN]).map_err(no_connector)?;

@@ -1,5 +1,6 @@
 //! What makes this machine deaf or half-blind to denials: silence is never "no denials".
 
+use super::departed::DepartedError;
 use super::procfs::status_value;
 use std::fmt;
 use std::path::Path;
@@ -139,6 +140,27 @@ pub fn limitations(root: &Path) -> Vec<Limitation> {
          the unit while you look for its denials",
     ));
     found
+}
+
+/// What it costs that the kernel does not note the cgroups of dying processes.
+#[must_use]
+pub fn without_notes(why: &DepartedError) -> Limitation {
+    Limitation {
+        id: "no-exit-cgroups",
+        what: format!("the cgroups of dying processes are not noted ({why})"),
+        cost: "the unit of a short-lived process stays unknown more often, or is told by its parent's".to_owned(),
+        remedy: match why {
+            DepartedError::NotAllowed => {
+                "run it as root, with CAP_BPF and CAP_PERFMON in the CapabilityBoundingSet= of its unit"
+            }
+            DepartedError::NoHierarchy => "start the machine with systemd.unified_cgroup_hierarchy=1",
+            DepartedError::NoTypes => "use a kernel built with CONFIG_DEBUG_INFO_BTF",
+            DepartedError::Kernel(_) => {
+                "use a 64-bit Linux 5.14 or later, with CONFIG_BPF_SYSCALL and CONFIG_BPF_EVENTS"
+            }
+        }
+        .to_owned(),
+    }
 }
 
 fn limitation(id: &'static str, what: &str, cost: &str, remedy: &str) -> Limitation {
@@ -295,6 +317,18 @@ mod tests {
         assert!(found[0].what.ends_with("lacks errno, log"), "{}", found[0].what);
         assert!(found[0].cost.contains("refused with an error"), "{}", found[0].cost);
         assert!(found[0].remedy.contains("kill_process kill_thread trap user_notif trace errno log"));
+    }
+
+    #[test]
+    fn what_it_takes_to_note_the_dying_is_said() {
+        let text = without_notes(&DepartedError::NotAllowed).to_string();
+        assert!(text.contains("which takes CAP_BPF and CAP_PERFMON): the unit of a short-lived process"), "{text}");
+        let other = std::io::Error::from_raw_os_error(libc::ENOSYS);
+        for why in [DepartedError::NoHierarchy, DepartedError::NoTypes, DepartedError::Kernel(other)] {
+            let limitation = without_notes(&why);
+            assert_eq!(limitation.id, "no-exit-cgroups");
+            assert!(!limitation.remedy.is_empty() && !limitation.remedy.contains("CAP_"), "{limitation}");
+        }
     }
 
     #[test]

@@ -1,42 +1,111 @@
 //! This machine as it runs.
 
 use super::Host;
+use super::clock::{Clocks, ns_of_ticks};
+use super::departed::Departed;
+use super::exits::{Dying, Exit};
+use super::guess::Guesses;
 use super::procfs::Procfs;
 use super::systemd::{Managers, SystemdError};
-use crate::audit::Record;
-use crate::incidents::{Moment, Sighting};
-use crate::units::{Evidence, Manager};
+use super::unit_files::Match;
+use crate::audit::{Action, Record, Stamp};
+use crate::incidents::{Moment, Sample, Sighting};
+use crate::units::{Evidence, Manager, Rung};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many user managers are asked about a process whose user is not known.
 const MOST_USERS: usize = 32;
 
-/// This machine's `/proc` and service managers. Cheap to clone.
+/// How far apart a process's start and a record can place the same moment, in nanoseconds: both clocks
+/// tick every 10 ms at worst.
+const SLACK_NS: i64 = 20_000_000;
+
+/// How old the record of a process that the filter let live can be for its pid to be its own still, in
+/// milliseconds: all other pids would have to be used up meanwhile.
+const LATELY_MS: i64 = 100;
+
+/// What the kernel's notice of a death led to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Told {
+    /// When the process died, or was about to, in milliseconds since the epoch.
+    pub at: i64,
+    /// Whose it was.
+    pub evidence: Vec<Evidence>,
+}
+
+/// This machine's `/proc`, notes of the dead, and service managers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LiveHost {
     procfs: Procfs,
+    departed: Option<Arc<Departed>>,
     managers: Arc<Managers>,
     runtime: PathBuf,
+    guesses: Arc<Mutex<Guesses>>,
 }
 
 impl LiveHost {
     /// With the managers to ask; `runtime` holds the users' runtime directories, usually `/run/user`.
     #[must_use]
     pub fn new(managers: Managers, runtime: &Path) -> Self {
-        Self { procfs: Procfs::live(), managers: Arc::new(managers), runtime: runtime.to_owned() }
+        Self {
+            procfs: Procfs::live(),
+            departed: None,
+            managers: Arc::new(managers),
+            runtime: runtime.to_owned(),
+            guesses: Arc::default(),
+        }
     }
 
-    /// What a process's cgroup tells, to be read while it lives.
+    /// And with the notes of the dead, where the kernel makes them.
     #[must_use]
-    pub fn own_evidence(&self, pid: u32) -> Option<Evidence> {
-        self.procfs.cgroup(pid).map(Evidence::OwnCgroup)
+    pub fn with_departed(self, departed: Option<Departed>) -> Self {
+        Self { departed: departed.map(Arc::new), ..self }
     }
 
-    /// What the cgroup of its parent tells, to be read at once when it dies.
+    /// What is known of a process that is about to die, and of its parent.
     #[must_use]
-    pub fn parent_evidence(&self, parent: Option<u32>) -> Option<Evidence> {
-        self.procfs.cgroup(parent?).map(Evidence::ParentCgroup)
+    pub fn on_dying(&self, dying: &Dying) -> Told {
+        let clocks = Clocks::now();
+        let at = clocks.millis_of_monotonic(dying.timestamp_ns);
+        let own = self.own(dying.pid, at, clocks);
+        // What the process says itself overrules what its parent does.
+        let parent = if own.is_none() { self.parent(dying.parent, at, clocks) } else { None };
+        Told { at, evidence: own.into_iter().chain(parent).collect() }
+    }
+
+    /// What is known of a process that just died.
+    #[must_use]
+    pub fn on_exit(&self, exit: &Exit) -> Told {
+        let clocks = Clocks::now();
+        let at = clocks.millis_of_monotonic(exit.timestamp_ns);
+        let noted = self.noted(exit.pid, at);
+        let parent = if noted.is_none() { self.parent(exit.parent, at, clocks) } else { None };
+        Told { at, evidence: noted.into_iter().chain(parent).collect() }
+    }
+
+    /// What its own cgroup tells, if it lives and is the process that had the pid at a moment, in
+    /// milliseconds since the epoch.
+    fn own(&self, pid: u32, at: i64, clocks: Clocks) -> Option<Evidence> {
+        self.cgroup_of(pid, at, clocks).map(Evidence::OwnCgroup).filter(Evidence::is_telling)
+    }
+
+    /// What the cgroup of its parent tells.
+    fn parent(&self, parent: Option<u32>, at: i64, clocks: Clocks) -> Option<Evidence> {
+        self.cgroup_of(parent?, at, clocks).map(Evidence::ParentCgroup).filter(Evidence::is_telling)
+    }
+
+    /// What was noted as it died.
+    fn noted(&self, pid: u32, at: i64) -> Option<Evidence> {
+        self.departed.as_ref()?.cgroup(pid, at).map(Evidence::ExitCgroup).filter(Evidence::is_telling)
+    }
+
+    /// The cgroup of the process that had a pid at a moment. One that started later is another, and one
+    /// that still lives after its cgroup was read had it when it was.
+    fn cgroup_of(&self, pid: u32, at: i64, clocks: Clocks) -> Option<Vec<u8>> {
+        let cgroup = self.procfs.cgroup(pid)?;
+        let started = ns_of_ticks(self.procfs.start_time(pid)?);
+        (started <= clocks.boot_ns_of_millis(at).saturating_add(SLACK_NS)).then_some(cgroup)
     }
 
     /// The users whose managers may have run a process of this uid.
@@ -46,6 +115,17 @@ impl LiveHost {
         }
         let Ok(entries) = std::fs::read_dir(&self.runtime) else { return Vec::new() };
         entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).take(MOST_USERS).collect()
+    }
+
+    /// What the unit files of this machine say of an executable. Takes as long as it takes to read them.
+    async fn guess(&self, sample: &Sample, exe: &[u8]) -> Option<Evidence> {
+        let (guesses, exe, user) = (Arc::clone(&self.guesses), exe.to_vec(), sample.uid.parse().ok());
+        let guess = move || {
+            let mut guesses = guesses.lock().unwrap_or_else(PoisonError::into_inner);
+            guesses.unit(Path::new("/"), user, &exe, Match::Program)
+        };
+        let unit = tokio::task::spawn_blocking(guess).await.ok()??;
+        Some(Evidence::Named(Rung::Executable, unit))
     }
 
     async fn remembered(&self, manager: Manager, pid: u32, around: i64) -> Result<Vec<Evidence>, SystemdError> {
@@ -62,7 +142,19 @@ impl Host for LiveHost {
     }
 
     fn glance(&mut self, record: &Record<'_>) -> Vec<Evidence> {
-        self.own_evidence(record.pid).into_iter().collect()
+        let pid = record.pid;
+        let Stamp::Millis(at) = record.stamp else { return Vec::new() };
+        let clocks = Clocks::now();
+        let found = if record.action.kills() || record.action == Action::Trap {
+            // Dead already, most likely; what is gone after all has been noted meanwhile.
+            self.noted(pid, at).or_else(|| self.own(pid, at, clocks)).or_else(|| self.noted(pid, at))
+        } else if clocks.millis_since(at) <= LATELY_MS {
+            let living = self.procfs.cgroup(pid).map(Evidence::OwnCgroup).filter(Evidence::is_telling);
+            living.or_else(|| self.noted(pid, at))
+        } else {
+            self.own(pid, at, clocks).or_else(|| self.noted(pid, at))
+        };
+        found.into_iter().collect()
     }
 
     async fn ask(&self, sighting: &Sighting) -> Vec<Evidence> {
@@ -78,6 +170,88 @@ impl Host for LiveHost {
                 Err(error) => tracing::debug!(pid = sighting.sample.pid, "{manager}: {error}"),
             }
         }
+        if evidence.is_empty() && !sighting.key.exe.is_empty() {
+            evidence.extend(self.guess(&sighting.sample, &sighting.key.exe).await);
+        }
         evidence
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::parse;
+    use std::fs;
+
+    /// A machine on which process 7, in a.service, and its parent 3, in b.service, started so many
+    /// milliseconds ago.
+    fn machine(own_ms: i64, parent_ms: i64) -> (tempfile::TempDir, LiveHost) {
+        let root = tempfile::tempdir().unwrap();
+        let now = Clocks::now();
+        for (pid, name, ago) in [(7, "a.service", own_ms), (3, "b.service", parent_ms)] {
+            let directory = root.path().join(format!("{pid}"));
+            fs::create_dir(&directory).unwrap();
+            fs::write(directory.join("cgroup"), format!("0::/system.slice/{name}\n")).unwrap();
+            let ticks = now.boot_ns_of_millis(now_millis() - ago) / 10_000_000;
+            fs::write(directory.join("stat"), format!("{pid} (x) S 3{} {ticks}", " 0".repeat(17))).unwrap();
+        }
+        let managers = Managers::at("unix:path=/nonexistent", root.path());
+        let host = LiveHost { procfs: Procfs::at(root.path()), ..LiveHost::new(managers, root.path()) };
+        (root, host)
+    }
+
+    fn now_millis() -> i64 {
+        Clocks::now().millis_since(0)
+    }
+
+    /// Which units the host sees in a record of process 7, made so many milliseconds ago.
+    fn seen(host: &mut LiveHost, code: &str, ago: i64) -> Vec<Rung> {
+        let at = now_millis() - ago;
+        let line = format!(
+            "audit({}.{:03}:2): auid=1 uid=0 gid=0 ses=1 pid=7 comm=\"x\" exe=\"/x\" sig=0 arch=c000003e syscall=41 \
+             compat=0 ip=0x7f code={code}",
+            at / 1_000,
+            at % 1_000
+        );
+        host.glance(&parse::event(line.as_bytes()).unwrap()).iter().map(Evidence::rung).collect()
+    }
+
+    const KILLED: &str = "0x80000000";
+    const LOGGED: &str = "0x7ffc0000";
+
+    #[test]
+    fn a_process_is_the_one_that_was_there_then() {
+        let (_root, mut host) = machine(10_000, 10_000);
+        assert_eq!(seen(&mut host, KILLED, 5), [Rung::OwnCgroup]);
+        assert_eq!(seen(&mut host, KILLED, 9_000), [Rung::OwnCgroup]);
+        assert_eq!(seen(&mut host, KILLED, 11_000), [], "this one started after the record was made");
+        assert_eq!(seen(&mut host, LOGGED, 9_000), [Rung::OwnCgroup]);
+        assert_eq!(seen(&mut host, LOGGED, 11_000), []);
+    }
+
+    #[test]
+    fn a_process_that_lives_on_needs_no_second_look() {
+        let (root, mut host) = machine(10_000, 10_000);
+        fs::remove_file(root.path().join("7/stat")).unwrap();
+        assert_eq!(seen(&mut host, LOGGED, 5), [Rung::OwnCgroup]);
+        assert_eq!(seen(&mut host, LOGGED, 9_000), []);
+        assert_eq!(seen(&mut host, KILLED, 5), [], "it may be another by now");
+    }
+
+    #[test]
+    fn a_parent_speaks_for_a_child_that_is_gone() {
+        let rungs = |told: &Told| told.evidence.iter().map(Evidence::rung).collect::<Vec<_>>();
+        let (root, host) = machine(10_000, 10_000);
+        let now = u64::try_from(Clocks::now().monotonic).unwrap();
+        let dying = Dying { pid: 7, parent: Some(3), timestamp_ns: now };
+        assert_eq!(rungs(&host.on_dying(&dying)), [Rung::OwnCgroup]);
+        fs::remove_dir_all(root.path().join("7")).unwrap();
+        assert_eq!(rungs(&host.on_dying(&dying)), [Rung::ParentCgroup]);
+        let exit = Exit { pid: 7, parent: Some(3), timestamp_ns: now, core_dumped: false };
+        assert_eq!(rungs(&host.on_exit(&exit)), [Rung::ParentCgroup]);
+        let (_root, host) = machine(0, 0);
+        let before = Exit { timestamp_ns: now - 5_000_000_000, ..exit };
+        assert_eq!(rungs(&host.on_exit(&before)), [], "that parent is another's");
+        assert!((host.on_exit(&exit).at - now_millis()).abs() < 1_000);
     }
 }

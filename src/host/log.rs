@@ -1,32 +1,26 @@
 //! The machine a log came from: known by the log itself, by what the person says, and by its unit files.
 
 use super::Host;
-use super::unit_files::{self, Candidate, Match};
+use super::guess::Guesses;
+use super::unit_files::{self, Match};
 use crate::audit::{Id, Record};
 use crate::incidents::Sighting;
 use crate::units::{Evidence, Manager, Rung, Unit, UnitName};
-use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-
-/// How many executables are looked up; a log can hold any number.
-const MOST_LOOKUPS: usize = 1024;
 
 /// A machine that cannot be asked any more.
 #[derive(Debug, Default)]
 pub struct LogHost {
     root: Option<PathBuf>,
     told: Option<UnitName>,
-    /// The unit of an executable run by a user, once it was looked for.
-    guesses: HashMap<(Option<u32>, Vec<u8>), Option<Unit>>,
+    guesses: Guesses,
 }
 
 impl LogHost {
     /// With the unit the person named, and the root below which its unit files are.
     #[must_use]
     pub fn new(root: Option<PathBuf>, told: Option<UnitName>) -> Self {
-        Self { root, told, guesses: HashMap::new() }
+        Self { root, told, guesses: Guesses::default() }
     }
 
     /// The unit the person named, of the manager that has files of it.
@@ -36,20 +30,6 @@ impl LogHost {
         let has_files = |unit: &Unit| unit_files::find(root, unit, None).fragment.is_some();
         let own = Unit { manager: Manager::User(uid), ..system.clone() };
         Some(if !has_files(&system) && has_files(&own) { own } else { system })
-    }
-
-    /// The one unit whose commands run an executable.
-    fn guess(&mut self, user: Option<u32>, exe: &[u8]) -> Option<Unit> {
-        let root = self.root.as_deref()?;
-        let key = (user, exe.to_vec());
-        if let Some(known) = self.guesses.get(&key) {
-            return known.clone();
-        }
-        let guess = only_unit(root, user, Path::new(OsStr::from_bytes(exe)));
-        if self.guesses.len() < MOST_LOOKUPS {
-            self.guesses.insert(key, guess.clone());
-        }
-        guess
     }
 }
 
@@ -66,8 +46,8 @@ impl Host for LogHost {
         if let Some(unit) = self.told(user) {
             return vec![Evidence::Named(Rung::Told, unit)];
         }
-        let Some(exe) = record.exe else { return Vec::new() };
-        let guess = self.guess(user, &exe.decode());
+        let (Some(exe), Some(root)) = (record.exe, &self.root) else { return Vec::new() };
+        let guess = self.guesses.unit(root, user, &exe.decode(), Match::Argument);
         guess.map(|unit| Evidence::Named(Rung::Executable, unit)).into_iter().collect()
     }
 
@@ -75,29 +55,6 @@ impl Host for LogHost {
     async fn ask(&self, _: &Sighting) -> Vec<Evidence> {
         Vec::new()
     }
-}
-
-/// The only unit that runs an executable as a program; failing that, the only one that names it in its
-/// arguments. Several are none: a wrong unit is worse.
-fn only_unit(root: &Path, user: Option<u32>, exe: &Path) -> Option<Unit> {
-    let of = |manager| {
-        let found = unit_files::find_by_executable(root, manager, None, exe);
-        found.into_iter().map(move |candidate| (manager, candidate))
-    };
-    let all: Vec<(Manager, Candidate)> =
-        of(Manager::System).chain(user.map(Manager::User).into_iter().flat_map(of)).collect();
-    let only = |kind: Match| {
-        let mut fitting = all.iter().filter(|(_, candidate)| candidate.kind == kind);
-        match (fitting.next(), fitting.next()) {
-            (Some(one), None) => Some(one),
-            _ => None,
-        }
-    };
-    let named = all.iter().any(|(_, candidate)| candidate.kind == Match::Program);
-    let (manager, candidate) = if named { only(Match::Program) } else { only(Match::Argument) }?;
-    // Which instance of a template it was, nothing tells.
-    let is_template = candidate.unit.as_str().contains("@.");
-    (!is_template).then(|| Unit { manager: *manager, name: candidate.unit.clone() })
 }
 
 /// The uid of a record whose user may have a manager. A name stands for the uid that the root's

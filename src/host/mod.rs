@@ -1,8 +1,11 @@
 //! What one can ask this machine. Every reader takes its root, so that a test is a directory.
 
+mod clock;
+pub mod departed;
 pub mod dropin;
 pub mod exits;
 pub mod groups;
+mod guess;
 pub mod hearing;
 pub mod libseccomp;
 pub mod live;

@@ -15,6 +15,8 @@ pub enum Rung {
     Told,
     /// `/proc/PID/cgroup` of the process itself, read when its record arrived.
     OwnCgroup,
+    /// Its cgroup, which the kernel noted as it died.
+    ExitCgroup,
     /// systemd remembers the pid as the unit's main process.
     MainProcess,
     /// systemd remembers the pid as one of the unit's commands (`ExecStartPre=`, …).
@@ -43,7 +45,9 @@ pub enum Confidence {
 pub enum Evidence {
     /// The bytes of `/proc/PID/cgroup`.
     OwnCgroup(Vec<u8>),
-    /// The bytes of the parent's.
+    /// The path of its cgroup, noted as it died.
+    ExitCgroup(Vec<u8>),
+    /// The bytes of its parent's `/proc/PID/cgroup`.
     ParentCgroup(Vec<u8>),
     /// A unit named by something other than a cgroup.
     Named(Rung, Unit),
@@ -60,9 +64,10 @@ pub struct Attribution {
 
 impl Rung {
     /// Every rung, surest first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Told,
         Self::OwnCgroup,
+        Self::ExitCgroup,
         Self::MainProcess,
         Self::ControlProcess,
         Self::ParentCgroup,
@@ -74,7 +79,9 @@ impl Rung {
     #[must_use]
     pub fn confidence(self) -> Confidence {
         match self {
-            Self::Told | Self::OwnCgroup | Self::MainProcess | Self::ControlProcess => Confidence::Certain,
+            Self::Told | Self::OwnCgroup | Self::ExitCgroup | Self::MainProcess | Self::ControlProcess => {
+                Confidence::Certain
+            }
             Self::ParentCgroup | Self::JournalEntry => Confidence::Likely,
             Self::Executable => Confidence::Guess,
         }
@@ -86,6 +93,7 @@ impl Rung {
         match self {
             Self::Told => "told",
             Self::OwnCgroup => "own-cgroup",
+            Self::ExitCgroup => "exit-cgroup",
             Self::MainProcess => "main-process",
             Self::ControlProcess => "control-process",
             Self::ParentCgroup => "parent-cgroup",
@@ -100,6 +108,7 @@ impl Rung {
         match self {
             Self::Told => "what you said",
             Self::OwnCgroup => "its own cgroup",
+            Self::ExitCgroup => "its own cgroup, which the kernel noted as it died",
             Self::MainProcess => "its pid, which systemd remembers as the unit's main process",
             Self::ControlProcess => "its pid, which systemd remembers as one of the unit's commands",
             Self::ParentCgroup => "the cgroup of its parent process",
@@ -137,11 +146,18 @@ impl Attribution {
 }
 
 impl Evidence {
+    /// Whether it tells a unit, or that there is none: whether asking on is of any use.
+    #[must_use]
+    pub fn is_telling(&self) -> bool {
+        self.claim() != Claim::Nothing
+    }
+
     /// What it stands on.
     #[must_use]
     pub fn rung(&self) -> Rung {
         match self {
             Self::OwnCgroup(_) => Rung::OwnCgroup,
+            Self::ExitCgroup(_) => Rung::ExitCgroup,
             Self::ParentCgroup(_) => Rung::ParentCgroup,
             Self::Named(rung, _) => *rung,
         }
@@ -149,11 +165,8 @@ impl Evidence {
 
     fn claim(&self) -> Claim {
         match self {
-            Self::OwnCgroup(bytes) => match cgroup::place(bytes) {
-                Placement::Unit(unit) => Claim::Unit(unit),
-                Placement::None(why) if why.is_certain() => Claim::NoUnit,
-                Placement::None(_) => Claim::Nothing,
-            },
+            Self::OwnCgroup(bytes) => own(cgroup::place(bytes)),
+            Self::ExitCgroup(path) => own(cgroup::place_path(path)),
             // A parent outside every unit can well have a child in one.
             Self::ParentCgroup(bytes) => match cgroup::place(bytes) {
                 Placement::Unit(unit) => Claim::Unit(unit),
@@ -161,6 +174,15 @@ impl Evidence {
             },
             Self::Named(_, unit) => Claim::Unit(unit.clone()),
         }
+    }
+}
+
+/// What a process's own cgroup claims.
+fn own(placement: Placement) -> Claim {
+    match placement {
+        Placement::Unit(unit) => Claim::Unit(unit),
+        Placement::None(why) if why.is_certain() => Claim::NoUnit,
+        Placement::None(_) => Claim::Nothing,
     }
 }
 
@@ -191,6 +213,13 @@ pub fn weigh(evidence: &[Evidence]) -> Option<Attribution> {
         Claim::Unit(unit) => Some(Attribution { unit, rung }),
         Claim::NoUnit | Claim::Nothing => None,
     }
+}
+
+/// Whether nothing that could still be learned would change the verdict: a process known to be in no unit,
+/// or a contradiction, needs no more questions than one whose unit is certain.
+#[must_use]
+pub fn is_settled(evidence: &[Evidence]) -> bool {
+    evidence.iter().any(|one| one.rung().confidence() == Confidence::Certain && one.is_telling())
 }
 
 /// Orders evidence by what overrules what.
@@ -289,6 +318,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_certain_ends_the_questions() {
+        let session = Evidence::OwnCgroup(b"0::/user.slice/user-0.slice/session-1.scope\n".to_vec());
+        assert!(is_settled(&[own("a.service")]) && is_settled(&[parent("a.service"), session]));
+        let early = Evidence::OwnCgroup(b"0::/init.scope\n".to_vec());
+        assert!(!is_settled(&[]) && !is_settled(&[early, parent("a.service")]));
+    }
+
+    #[test]
+    fn a_cgroup_noted_at_death_is_as_good_as_one_read_in_life() {
+        let noted = |path: &str| Evidence::ExitCgroup(path.as_bytes().to_vec());
+        assert_eq!(
+            verdict(&[noted("/system.slice/a.service"), parent("b.service")]),
+            found("a.service", Rung::ExitCgroup)
+        );
+        assert_eq!(verdict(&[noted("/system.slice/a.service"), own("b.service")]), None);
+        assert_eq!(verdict(&[noted("/system.slice/s.slice"), parent("b.service")]), None, "in a slice, by hand");
+        assert_eq!(verdict(&[noted("/"), parent("b.service")]), found("b.service", Rung::ParentCgroup));
+    }
+
+    #[test]
     fn a_process_still_in_init_scope_can_be_a_main_process() {
         let early = Evidence::OwnCgroup(b"0::/init.scope\n".to_vec());
         assert_eq!(verdict(&[early, named(Rung::MainProcess, "a.service")]), found("a.service", Rung::MainProcess));
@@ -314,6 +363,7 @@ mod tests {
         let name = prop_oneof![Just("a.service"), Just("b.service")];
         (0..Rung::ALL.len(), name).prop_map(|(index, name)| match Rung::ALL[index] {
             Rung::OwnCgroup => own(name),
+            Rung::ExitCgroup => Evidence::ExitCgroup(format!("/system.slice/{name}").into_bytes()),
             Rung::ParentCgroup => parent(name),
             rung => named(rung, name),
         })
@@ -324,6 +374,15 @@ mod tests {
         fn order_does_not_matter(evidence in prop::collection::vec(any_evidence(), 0..6)) {
             let reversed: Vec<_> = evidence.iter().rev().cloned().collect();
             prop_assert_eq!(weigh(&evidence), weigh(&reversed));
+        }
+
+        #[test]
+        fn what_is_settled_stays(evidence in prop::collection::vec(any_evidence(), 1..5), more in any_evidence()) {
+            prop_assume!(is_settled(&evidence) && more.rung() != Rung::Told && more.rung().confidence() != Confidence::Certain);
+            let before = weigh(&evidence);
+            let mut after = evidence;
+            after.push(more);
+            prop_assert_eq!(before, weigh(&after));
         }
 
         #[test]

@@ -1,0 +1,256 @@
+//! Whose process was it? The daemon's answer for real processes under a real systemd, held to the truth.
+//!
+//! Each case has its violations committed by ten units at once, each with an executable of its own name,
+//! so that an incident tells by itself whether its unit is the right one. By default 30 violations a unit;
+//! `HARDEN_WHY_FULL=1 cargo nextest run --test attribution every --no-capture` commits 500 a unit,
+//! 5,000 a case. Either prints the table.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
+
+mod support {
+    pub(crate) mod actor;
+    pub(crate) mod listener;
+    #[expect(dead_code, reason = "other tests ask more of it")]
+    pub(crate) mod manager;
+}
+
+use harden_why::units::Manager;
+use nix::sys::signal::Signal;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::time::{Duration, Instant};
+use support::actor::{ROLE, TIMES};
+use support::listener::{Daemon, PATIENCE, WITHOUT_NOTES, program};
+use support::manager::TestManager;
+
+/// Units that play a case at a time.
+const UNITS: u32 = 10;
+
+/// What the units' filters do.
+const KILL: &str = "SystemCallFilter=~acct";
+const LOG: &str = "SystemCallLog=acct";
+
+/// A way to violate.
+struct Case {
+    name: &'static str,
+    /// What the actor does, or nothing if each violation is a start of the unit.
+    role: &'static str,
+    /// The settings of its units.
+    settings: &'static str,
+    /// How many of 10,000 must be found at least.
+    at_least: u32,
+}
+
+const fn case(name: &'static str, role: &'static str, settings: &'static str, at_least: u32) -> Case {
+    Case { name, role, settings, at_least }
+}
+
+const CASES: [Case; 9] = [
+    case("child", "child", KILL, 9_990),
+    case("child-dumps-core", "child", "SystemCallFilter=~acct\nLimitCORE=infinity", 9_990),
+    case("ignored-child", "ignored-child", KILL, 9_990),
+    case("child-of-the-dying", "child-of-the-dying", KILL, 9_900),
+    case("orphan", "orphan", KILL, 9_900),
+    case("lives-on", "lives-on", LOG, 10_000),
+    case("lives-on-errno", "lives-on-errno", "", 10_000),
+    // Denied without being killed, and gone at once all the same.
+    case("lives-a-moment", "child", LOG, 9_990),
+    // The main process and a control process, once a start.
+    case("main", "self", KILL, 10_000),
+];
+
+/// The outcome of a case.
+struct Row {
+    case: &'static str,
+    wanted: u64,
+    right: u64,
+    unknown: u64,
+    wrong: u64,
+    at_least: u32,
+    rungs: BTreeSet<String>,
+}
+
+impl Row {
+    fn is_good(&self) -> bool {
+        let total = self.right + self.unknown + self.wrong;
+        self.wrong == 0 && total == self.wanted && self.right * 10_000 >= self.wanted * u64::from(self.at_least)
+    }
+}
+
+#[test]
+fn every_record_finds_its_unit() {
+    let times = if std::env::var_os("HARDEN_WHY_FULL").is_some() { 500 } else { 30 };
+    let Some(manager) = TestManager::start() else { return };
+    for case in &CASES {
+        write_units(&manager, case, times);
+    }
+    manager.reload();
+    let Some(daemon) = Daemon::start(&manager) else { return };
+    let mut rows = Vec::new();
+    for case in &CASES {
+        let began = Instant::now();
+        play(&manager, case, times);
+        let took = began.elapsed();
+        for (name, prefix) in names(case) {
+            rows.push(outcome(&daemon, name, prefix, case.at_least, u64::from(UNITS * times)));
+        }
+        println!("{}: {:.1} s", case.name, took.as_secs_f64());
+    }
+    println!("{}", table(&rows));
+    drop(daemon);
+    for row in &rows {
+        assert!(
+            row.is_good(),
+            "{}: {} of {}, {} unknown, {} wrong",
+            row.case,
+            row.right,
+            row.wanted,
+            row.unknown,
+            row.wrong
+        );
+    }
+}
+
+#[test]
+fn a_daemon_that_is_late_still_tells() {
+    let Some(manager) = TestManager::start() else { return };
+    let late: Vec<&Case> =
+        CASES.iter().filter(|case| ["orphan", "child-of-the-dying", "main"].contains(&case.name)).collect();
+    for case in &late {
+        write_units(&manager, case, 10);
+    }
+    manager.reload();
+    let Some(daemon) = Daemon::start(&manager) else { return };
+    daemon.signal(Signal::SIGSTOP);
+    for case in &late {
+        play(&manager, case, 10);
+    }
+    // The units are over, and with them their cgroups.
+    manager.systemctl(&["reset-failed"]);
+    let slice = manager.cgroup().join("system.slice");
+    let deadline = Instant::now() + PATIENCE;
+    while fs::read_dir(&slice).is_ok_and(|entries| {
+        entries.flatten().any(|entry| entry.path().extension().is_some_and(|kind| kind == "service"))
+    }) {
+        assert!(Instant::now() < deadline, "{slice:?} does not empty");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    daemon.signal(Signal::SIGCONT);
+    let rows: Vec<Row> = late
+        .iter()
+        .flat_map(|case| names(case))
+        .map(|(name, prefix)| outcome(&daemon, name, prefix, 10_000, u64::from(UNITS * 10)))
+        .collect();
+    println!("{}", table(&rows));
+    assert!(rows.iter().all(Row::is_good));
+    assert!(rows.iter().all(|row| row.rungs.iter().eq(["exit-cgroup"])), "nothing else can know");
+}
+
+#[test]
+fn a_shorter_ladder_knows_less_and_nothing_wrong() {
+    let Some(manager) = TestManager::start() else { return };
+    for case in &CASES {
+        write_units(&manager, case, 10);
+    }
+    manager.reload();
+    let Some(daemon) = Daemon::start_under(&manager, &WITHOUT_NOTES) else { return };
+    for case in &CASES {
+        play(&manager, case, 10);
+    }
+    let rows: Vec<Row> = CASES
+        .iter()
+        .flat_map(|case| names(case))
+        .map(|(name, prefix)| outcome(&daemon, name, prefix, 0, u64::from(UNITS * 10)))
+        .collect();
+    println!("{}", table(&rows));
+    assert!(rows.iter().all(Row::is_good), "nothing is wrong or lost");
+    let right = |name| rows.iter().find(|row| row.case == name).unwrap().right;
+    assert_eq!([right("lives-on"), right("lives-on-errno")], [u64::from(UNITS * 10); 2]);
+    assert!(rows.iter().all(|row| !row.rungs.contains("exit-cgroup")));
+    assert!(daemon.log().contains("CAP_BPF"), "what is missing is said: {}", daemon.log());
+}
+
+/// What a case is called, and how the executables that do the deed start.
+fn names(case: &Case) -> Vec<(&'static str, &'static str)> {
+    match case.name {
+        "main" => vec![("main", "main"), ("control", "pre")],
+        name => vec![(name, name)],
+    }
+}
+
+fn write_units(manager: &TestManager, case: &Case, times: u32) {
+    let actor = manager.base().join("actor");
+    if !actor.exists() {
+        fs::copy(std::env::current_exe().unwrap(), &actor).unwrap();
+    }
+    for number in 0..UNITS {
+        for (_, prefix) in names(case) {
+            fs::hard_link(&actor, program(manager, prefix, number)).unwrap();
+        }
+    }
+    let start = program(manager, case.name, 0).display().to_string().replace("-0", "-%i");
+    let pre = if case.name == "main" {
+        format!("ExecStartPre=-{}\n", program(manager, "pre", 0).display().to_string().replace("pre-0", "pre-%i"))
+    } else {
+        String::new()
+    };
+    let text = format!(
+        "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nSlice=system.slice\n{pre}ExecStart={start}\n\
+         WorkingDirectory={}\nLimitCORE=0\nEnvironment={}={} {}={times}\n{}\n",
+        manager.base().display(),
+        ROLE.to_str().unwrap(),
+        case.role,
+        TIMES.to_str().unwrap(),
+        case.settings,
+    );
+    manager.write(&format!("{}@.service", case.name), &text);
+}
+
+/// Lets the units of a case do what they do.
+fn play(manager: &TestManager, case: &Case, times: u32) {
+    let units: Vec<String> = (0..UNITS).map(|number| format!("{}@{number}.service", case.name)).collect();
+    let start: Vec<&str> = std::iter::once("start").chain(units.iter().map(String::as_str)).collect();
+    for _ in 0..if case.role == "self" { times } else { 1 } {
+        manager.systemctl(&start);
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text =
+        String::from("| case | violations | right unit | unknown | wrong | found by |\n|---|---|---|---|---|---|\n");
+    for row in rows {
+        #[expect(clippy::cast_precision_loss, reason = "thousands")]
+        let percent = 100.0 * row.right as f64 / row.wanted as f64;
+        let rungs: Vec<&str> = row.rungs.iter().map(String::as_str).collect();
+        let (case, wanted, unknown, wrong) = (row.case, row.wanted, row.unknown, row.wrong);
+        writeln!(text, "| {case} | {wanted} | {percent:.2} % | {unknown} | {wrong} | {} |", rungs.join(", ")).unwrap();
+    }
+    text
+}
+
+/// Waits until all violations of executables with this name are accounted for.
+fn outcome(daemon: &Daemon, case: &'static str, prefix: &str, at_least: u32, wanted: u64) -> Row {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let (right, unknown, wrong) = (0, 0, 0);
+        let mut row = Row { case, wanted, right, unknown, wrong, at_least, rungs: BTreeSet::new() };
+        for incident in daemon.incidents() {
+            let Some((_, number)) = daemon.number(&incident.key.exe).filter(|(name, _)| *name == prefix) else {
+                continue;
+            };
+            let unit = format!("{}@{number}.service", if prefix == "pre" { "main" } else { prefix });
+            row.rungs.extend(incident.rung.map(|rung| rung.to_string()));
+            match incident.key.unit {
+                None => row.unknown += incident.count,
+                Some(found) if found.manager == Manager::System && found.name.as_str() == unit => {
+                    row.right += incident.count;
+                }
+                Some(_) => row.wrong += incident.count,
+            }
+        }
+        if row.right + row.unknown + row.wrong >= wanted || Instant::now() > deadline {
+            return row;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,111 @@
+//! The kernel's notes of the dead: real processes, real cgroups.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
+
+use harden_why::audit::Action;
+use harden_why::host::departed::Departed;
+use harden_why::host::seccomp::{ALLOW, Filter, returned};
+use harden_why::syscalls::Arch;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, id};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The notes, or why there are none here; without them where they are required, a failure.
+fn departed() -> Option<Departed> {
+    match Departed::open() {
+        Ok(departed) => Some(departed),
+        Err(err) => {
+            assert!(std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "required: {err}");
+            println!("skipped: {err}");
+            None
+        }
+    }
+}
+
+fn now() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
+
+/// A cgroup of the unified hierarchy, removed with what is below.
+struct Cgroup(PathBuf, &'static str);
+
+impl Cgroup {
+    fn new(name: &'static str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let unified = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).unwrap();
+        let base = PathBuf::from(unified.split(' ').nth(1).unwrap()).join(format!("harden-why-departed-{}", id()));
+        fs::create_dir_all(base.join(name)).unwrap();
+        Self(base, name)
+    }
+
+    fn path(&self) -> String {
+        format!("/harden-why-departed-{}/{}", id(), self.1)
+    }
+
+    /// Runs a program to its end in it, under a filter or not.
+    fn run(&self, program: &[&str], filtered: bool) -> u32 {
+        let procs = self.0.join(self.1).join("cgroup.procs");
+        let mut command = Command::new(program[0]);
+        let filter = Filter::new(Arch::native(), &[(u32::MAX, returned(Action::Errno, 1))], ALLOW);
+        // SAFETY: writes a file and calls prctl and seccomp; nobody else runs in the child.
+        unsafe {
+            command.args(&program[1..]).pre_exec(move || {
+                fs::OpenOptions::new().write(true).open(&procs)?.write_all(b"0")?;
+                if filtered { filter.load(false) } else { Ok(()) }
+            })
+        };
+        let mut child = command.spawn().unwrap();
+        child.wait().unwrap();
+        child.id()
+    }
+
+    fn remove(&self) {
+        let mut path = self.0.join(self.1);
+        while path.starts_with(&self.0) {
+            let _ = fs::remove_dir(&path);
+            path.pop();
+        }
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+fn noted(departed: &Departed, pid: u32, at: i64) -> Option<String> {
+    departed.cgroup(pid, at).map(|path| String::from_utf8(path).unwrap())
+}
+
+#[test]
+fn the_cgroup_of_a_process_that_is_gone_is_known() {
+    let Some(departed) = departed() else { return };
+    let cgroup = Cgroup::new("a.slice/b.service");
+    let before = now();
+    let pid = cgroup.run(&["true"], true);
+    assert_eq!(noted(&departed, pid, now()), Some(cgroup.path()));
+    assert_eq!(noted(&departed, pid, before - 1_000), None, "the pid was somebody else's");
+    assert_eq!(noted(&departed, pid, now() + 1_000), None, "and will be");
+    assert_eq!(noted(&departed, id(), now()), None, "this process lives");
+}
+
+#[test]
+fn a_cgroup_that_is_gone_too_keeps_its_name() {
+    let Some(departed) = departed() else { return };
+    let cgroup = Cgroup::new("c.slice/d.service");
+    let (pid, at) = (cgroup.run(&["true"], true), now());
+    cgroup.remove();
+    assert!(!cgroup.0.exists());
+    assert_eq!(noted(&departed, pid, at), Some(cgroup.path()));
+}
+
+#[test]
+fn who_has_no_filter_is_not_noted() {
+    let Some(departed) = departed() else { return };
+    let cgroup = Cgroup::new("e.service");
+    let pid = cgroup.run(&["true"], false);
+    assert_eq!(noted(&departed, pid, now()), None);
+}

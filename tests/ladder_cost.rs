@@ -1,0 +1,164 @@
+//! What it costs a machine to be listened to while nothing violates: 2,000 fork+exec a second.
+//!
+//! Two costs add up: the daemon's own time, and what each dying process pays in the kernel, where the
+//! proc connector and the BPF program look at it. Both are told as parts of one core at that rate, whatever
+//! rate this machine reaches. `HARDEN_WHY_FULL=1` measures longer.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
+#![expect(clippy::cast_precision_loss, reason = "of nanoseconds, for people to read")]
+
+mod support {
+    pub(crate) mod actor;
+}
+
+use harden_why::audit::Action;
+use harden_why::host::departed::Departed;
+use harden_why::host::exits::ExitListener;
+use harden_why::host::seccomp::{ALLOW, Filter, returned};
+use harden_why::syscalls::Arch;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use support::actor::{ROLE, TIMES};
+
+/// The rate that counts, and what it may cost of a core.
+const RATE: f64 = 2_000.0;
+const MOST: f64 = 0.01;
+
+/// How long the daemon may take to be ready, and the machine to be quiet.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How many processes are started between two looks at the clock.
+const BATCH: u32 = 100;
+
+fn full() -> bool {
+    std::env::var_os("HARDEN_WHY_FULL").is_some()
+}
+
+/// Starts and reaps processes that do nothing, under a filter, as a service's would be.
+fn load(times: u32) {
+    for _ in 0..times {
+        assert!(Command::new("/bin/true").status().unwrap().success());
+    }
+}
+
+/// Puts this thread, and all it starts, under a filter that denies nothing.
+fn under_a_filter() {
+    Filter::new(Arch::native(), &[(u32::MAX, returned(Action::Errno, 1))], ALLOW).load(false).unwrap();
+}
+
+/// The daemon, which runs without a bus.
+struct Daemon {
+    process: Child,
+    _base: tempfile::TempDir,
+}
+
+impl Daemon {
+    fn start() -> Option<Self> {
+        let base = tempfile::tempdir().unwrap();
+        let ready = UnixDatagram::bind(base.path().join("notify")).unwrap();
+        ready.set_read_timeout(Some(PATIENCE)).unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_harden-whyd"))
+            .args(["--bus", "unix:path=/nonexistent", "--state-dir"])
+            .arg(base.path())
+            .env("NOTIFY_SOCKET", base.path().join("notify"))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let daemon = Self { process, _base: base };
+        let mut buffer = [0; 256];
+        match ready.recv(&mut buffer) {
+            Ok(length) if buffer[..length].starts_with(b"READY=1") => Some(daemon),
+            other => {
+                let required = std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_some_and(|value| value == "1");
+                assert!(!required, "required: {other:?}");
+                println!("skipped: the daemon does not start here");
+                None
+            }
+        }
+    }
+
+    /// The time all its threads spent on a processor, in nanoseconds.
+    fn nanoseconds(&self) -> u64 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
+        let spent = |path| fs::read_to_string(path).ok()?.split(' ').next()?.parse::<u64>().ok();
+        tasks.flatten().filter_map(|task| spent(task.path().join("schedstat"))).sum()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn the_daemon_sleeps_while_nothing_violates() {
+    let Some(daemon) = Daemon::start() else { return };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            under_a_filter();
+            let (began, mut least, mut processes) = (Instant::now(), f64::MAX, 0);
+            let batches = if full() { 40 } else { 8 };
+            // What others on this machine are denied costs as well: a quiet moment is waited for.
+            while processes < batches * BATCH || part(least) > MOST / 2.0 && began.elapsed() < PATIENCE {
+                let before = daemon.nanoseconds();
+                load(BATCH);
+                processes += BATCH;
+                least = least.min((daemon.nanoseconds() - before) as f64 / f64::from(BATCH));
+            }
+            let rate = f64::from(processes) / began.elapsed().as_secs_f64();
+            println!("daemon: {least:.0} ns a process, {} (reached here: {rate:.0} a second)", told(least));
+            assert!(part(least) <= MOST / 2.0);
+        });
+    });
+}
+
+/// The part of a core that so many nanoseconds a process are.
+fn part(each: f64) -> f64 {
+    each * RATE / 1e9
+}
+
+fn told(each: f64) -> String {
+    format!("{:.3} % of a core at {RATE} a second", 100.0 * part(each))
+}
+
+/// The processor time of our children so far, in nanoseconds.
+fn spent() -> i64 {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+    (usage.user_time() + usage.system_time()).num_microseconds() * 1_000
+}
+
+#[test]
+fn the_dying_hardly_notice() {
+    let (Ok(_), Ok(_)) = (ExitListener::open(), Departed::open()) else {
+        println!("skipped: not all of the ladder is to be had here");
+        return;
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            under_a_filter();
+            // Forks that end at once: the less else they do, the more shows.
+            let times = 1_000;
+            let cost = || {
+                let before = spent();
+                let mut actor = Command::new(std::env::current_exe().unwrap());
+                actor.env(ROLE.to_str().unwrap(), "innocent").env(TIMES.to_str().unwrap(), times.to_string());
+                assert!(actor.status().unwrap().success());
+                (spent() - before) as f64 / f64::from(times)
+            };
+            // By turns, and the least of each: what else runs here only ever adds.
+            let (mut without, mut with) = (f64::MAX, f64::MAX);
+            for _ in 0..if full() { 60 } else { 10 } {
+                without = without.min(cost());
+                let _ladder = (ExitListener::open().unwrap(), Departed::open().unwrap());
+                with = with.min(cost());
+            }
+            println!("kernel: {without:.0} ns a process without, {with:.0} with: {}", told(with - without));
+            // A hundredth of a core is 5 µs: only a long measurement can tell.
+            assert!(!full() || part(with - without) <= MOST);
+        });
+    });
+}

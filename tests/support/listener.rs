@@ -1,0 +1,94 @@
+//! The real daemon, under a [`TestManager`], and what it says of our own processes.
+
+use super::manager::{TestManager, skip};
+use harden_why::incidents::{Incident, Query, Store};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long the daemon may take for what is under way: an exit event, a question, a flush.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Without the right to load BPF programs, as on a kernel that has none.
+pub(crate) const WITHOUT_NOTES: [&str; 5] =
+    ["setpriv", "--bounding-set", "-all,+audit_read,+net_admin", "--inh-caps", "-all"];
+
+/// The program of a unit, whose name is in the records.
+pub(crate) fn program(manager: &TestManager, prefix: &str, number: u32) -> PathBuf {
+    manager.base().join(format!("{prefix}-{number}"))
+}
+
+/// The real daemon.
+pub(crate) struct Daemon {
+    process: Child,
+    state: PathBuf,
+    base: PathBuf,
+}
+
+impl Daemon {
+    pub(crate) fn start(manager: &TestManager) -> Option<Self> {
+        Self::start_under(manager, &[])
+    }
+
+    /// Starts it under a command that limits it.
+    pub(crate) fn start_under(manager: &TestManager, limits: &[&str]) -> Option<Self> {
+        let state = manager.base().join("state");
+        let log = manager.base().join("daemon-log");
+        let program = env!("CARGO_BIN_EXE_harden-whyd");
+        let bus = manager.bus();
+        let mut words = limits.to_vec();
+        words.extend([program, "--state-dir", state.to_str().unwrap(), "--bus", &bus]);
+        let mut command: Command = manager.command(&words);
+        let file = fs::File::create(&log).unwrap();
+        let process = command.stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        let mut daemon = Self { process, state, base: manager.base().to_owned() };
+        let deadline = Instant::now() + PATIENCE;
+        // It takes its name once it has all it listens with.
+        let named = ["busctl", "--address", &bus, "status", "org.hardenwhy1"];
+        while !manager.command(&named).output().unwrap().status.success() {
+            if daemon.process.try_wait().unwrap().is_some() || Instant::now() > deadline {
+                skip(&format!("the daemon does not start here: {}", fs::read_to_string(&log).unwrap()));
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Some(daemon)
+    }
+
+    /// Sends the daemon itself, which the entering programs have become, a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.process.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.base.join("daemon-log")).unwrap()
+    }
+
+    pub(crate) fn incidents(&self) -> Vec<Incident> {
+        let Ok(store) = Store::open_read_only(&self.state) else { return Vec::new() };
+        let found = store.incidents(&Query::default()).unwrap();
+        found
+            .into_iter()
+            .map(|stored| stored.incident)
+            .filter(|incident| self.number(&incident.key.exe).is_some())
+            .collect()
+    }
+
+    /// Of an executable of ours, its name and its unit's number.
+    pub(crate) fn number<'a>(&self, exe: &'a [u8]) -> Option<(&'a str, u32)> {
+        let name = Path::new(std::ffi::OsStr::from_bytes(exe)).strip_prefix(&self.base).ok()?.to_str()?;
+        let (prefix, number) = name.rsplit_once('-')?;
+        Some((prefix, number.parse().ok()?))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
