@@ -13,7 +13,7 @@ use harden_why::incidents::{Denial, Event, Incident, Stored};
 use harden_why::outlet::alert::{DENIAL, SILENT_DEATH};
 use harden_why::outlet::client::HardenWhyProxy;
 use harden_why::syscalls::Arch;
-use harden_why::units::{Manager, Rung, Unit};
+use harden_why::units::{Confidence, Manager, Rung, Unit};
 use std::fs;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -110,7 +110,7 @@ fn a_command_before_the_main_one_is_the_units_own() {
     assert!(!manager.start_unit("pre.service"));
     let incident = daemon.wait_for_incident(|incident| is_of(incident, "pre.service"));
     assert_eq!(incident.key.exe, b"/usr/bin/uname");
-    assert!(matches!(incident.rung, Some(Rung::OwnCgroup | Rung::ControlProcess)), "{incident:?}");
+    assert_eq!(incident.rung.map(Rung::confidence), Some(Confidence::Certain), "{incident:?}");
     daemon.stop();
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const MOST_LOOKUPS: usize = 1024;
 
 /// How long what unit files say is taken to be so.
-const GOOD_FOR: Duration = Duration::from_secs(60);
+const GOOD_FOR: Duration = Duration::from_mins(1);
 
 /// What was looked for already: it takes reading all unit files.
 #[derive(Debug, Default)]

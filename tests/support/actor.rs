@@ -152,7 +152,7 @@ fn take_pid(pid: u32) {
     // SAFETY: the request and the pid in it outlive the call; without a stack and flags it is a fork.
     let child = unsafe { libc::syscall(libc::SYS_clone3, &raw const request, size_of_val(&request)) };
     match child {
-        0 => std::thread::sleep(Duration::from_secs(3600)),
+        0 => std::thread::sleep(Duration::from_hours(1)),
         // SAFETY: ends the process at once.
         -1 => unsafe { libc::_exit(std::io::Error::last_os_error().raw_os_error().unwrap_or(1)) },
         _ => {}
