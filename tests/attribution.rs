@@ -163,7 +163,7 @@ fn a_shorter_ladder_knows_less_and_nothing_wrong() {
         .map(|(name, prefix)| outcome(&daemon, name, prefix, 0, u64::from(UNITS * 10)))
         .collect();
     println!("{}", table(&rows));
-    assert!(rows.iter().all(Row::is_good), "nothing is wrong or lost");
+    assert!(rows.iter().all(Row::is_good), "nothing is wrong or lost: {}", daemon.log());
     let right = |name| rows.iter().find(|row| row.case == name).unwrap().right;
     assert_eq!([right("lives-on"), right("lives-on-errno")], [u64::from(UNITS * 10); 2]);
     assert!(rows.iter().all(|row| !row.rungs.contains("exit-cgroup")));

@@ -41,9 +41,9 @@ fn a_pid_that_is_used_again_blames_nobody_else() {
         assert_eq!(dies.wait().unwrap().signal(), Some(31));
         // Sooner than the clocks in records and /proc tick, only a privileged program like this one could.
         std::thread::sleep(Duration::from_millis(50));
-        let mut takes = Command::new(&actor);
-        takes.env(ROLE.to_str().unwrap(), "take-pid").env(TIMES.to_str().unwrap(), dies.id().to_string());
-        let taken = within(&manager, "system.slice/innocent.service", takes, false).wait().unwrap();
+        let mut second = Command::new(&actor);
+        second.env(ROLE.to_str().unwrap(), "take-pid").env(TIMES.to_str().unwrap(), dies.id().to_string());
+        let taken = within(&manager, "system.slice/innocent.service", second, false).wait().unwrap();
         if !taken.success() {
             return skip(&format!("a pid cannot be had again here: {taken}"));
         }

@@ -7,7 +7,7 @@ mod support {
 
 use harden_why::host::exits::{ExitListener, Notice};
 use harden_why::host::procfs::Procfs;
-use harden_why::host::systemd::{Managers, SystemdError, SystemdManager};
+use harden_why::host::systemd::{Managers, SystemdError, SystemdManager, Wanted};
 use harden_why::units::{Manager, Placement, Rung, Unit, cgroup};
 use std::fs;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -72,13 +72,25 @@ fn a_main_process_killed_by_its_filter_is_remembered() {
     let pid = pid_left(&manager, "pid");
     run(async {
         let systemd = ask(&manager).await;
-        let found = systemd.remembered(pid, now()).await.unwrap();
+        let found = systemd.remembered(&[Wanted { pid, around: now() }]).await.unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!((&found[0].unit, found[0].rung), (&unit("dies.service"), Rung::MainProcess));
         assert!(found[0].died_of_sigsys(), "{found:?}");
-        assert_eq!(systemd.remembered(pid, now() - 3_600_000).await, Ok(vec![]), "an hour ago it was somebody else's");
-        assert_eq!(systemd.remembered(pid, now() + 3_600_000).await, Ok(vec![]), "in an hour it will be");
-        assert_eq!(systemd.remembered(std::process::id(), now()).await, Ok(vec![]), "ours is no unit's");
+        assert_eq!(
+            systemd.remembered(&[Wanted { pid, around: now() - 3_600_000 }]).await,
+            Ok(vec![]),
+            "an hour ago it was somebody else's"
+        );
+        assert_eq!(
+            systemd.remembered(&[Wanted { pid, around: now() + 3_600_000 }]).await,
+            Ok(vec![]),
+            "in an hour it will be"
+        );
+        assert_eq!(
+            systemd.remembered(&[Wanted { pid: std::process::id(), around: now() }]).await,
+            Ok(vec![]),
+            "ours is no unit's"
+        );
         assert_eq!(systemd.sigsys_deaths().await.unwrap(), found);
     });
 }
@@ -115,7 +127,8 @@ fn a_command_killed_by_the_filter_is_remembered() {
     manager.reload();
     assert!(!manager.start_unit("pre.service"));
     run(async {
-        let found = ask(&manager).await.remembered(pid_left(&manager, "pid"), now()).await.unwrap();
+        let found =
+            ask(&manager).await.remembered(&[Wanted { pid: pid_left(&manager, "pid"), around: now() }]).await.unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!((&found[0].unit, found[0].rung), (&unit("pre.service"), Rung::ControlProcess));
         assert!(found[0].died_of_sigsys(), "{found:?}");
@@ -133,14 +146,14 @@ fn a_unit_that_came_up_nevertheless_remembers_both() {
     run(async {
         let systemd = ask(&manager).await;
         for (pid, rung, died) in [(pre, Rung::ControlProcess, true), (main, Rung::MainProcess, false)] {
-            let found = systemd.remembered(pid, now()).await.unwrap();
+            let found = systemd.remembered(&[Wanted { pid, around: now() }]).await.unwrap();
             assert_eq!(found.len(), 1, "{found:?}");
             assert_eq!((&found[0].unit, found[0].rung), (&unit("up.service"), rung));
             assert_eq!((found[0].died_of_sigsys(), found[0].exited_us.is_none()), (died, !died), "{found:?}");
         }
         // Long settled: its main process is still found, without asking for everything.
         let later = now() + 3_600_000;
-        assert_eq!(systemd.remembered(main, later).await.unwrap().len(), 1);
+        assert_eq!(systemd.remembered(&[Wanted { pid: main, around: later }]).await.unwrap().len(), 1);
         assert_eq!(systemd.sigsys_deaths().await, Ok(vec![]), "the unit is not in trouble");
     });
 }
@@ -208,7 +221,7 @@ fn the_same_manager_answers_as_a_users_on_its_private_socket() {
         let (user, system) =
             (managers.of(Manager::User(0)).await.unwrap(), managers.of(Manager::System).await.unwrap());
         assert_eq!(user.version().await, system.version().await);
-        let found = user.remembered(pid_left(&manager, "pid"), now()).await.unwrap();
+        let found = user.remembered(&[Wanted { pid: pid_left(&manager, "pid"), around: now() }]).await.unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(found[0].unit, Unit { manager: Manager::User(0), ..unit("dies.service") });
 

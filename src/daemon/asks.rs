@@ -1,75 +1,71 @@
-//! Questions to systemd that are under way, each about one sighting, which is kept whatever
-//! becomes of the question.
+//! Sightings that systemd is asked about, in rounds: whatever has come together by the time a round is over is asked
+//! about in the next. So a storm of dead processes is no storm of questions, and none waits for more than two rounds.
 
+use crate::incidents::Sighting;
 use crate::pipeline::Open;
 use crate::units::Evidence;
-use std::collections::{HashMap, VecDeque};
-use std::pin::Pin;
-use tokio::task::{Id, JoinSet};
+use tokio::task::JoinSet;
 
-/// How many questions are asked at a time: each is many to systemd, which has other work.
-const AT_ONCE: usize = 8;
+/// How many sightings are asked about, or wait for their round; more are left without a unit.
+const MOST: usize = 4096;
 
-/// How many processes are asked about, or wait for their turn; more are left without a unit.
-const MOST: usize = 1024;
-
-/// A question yet to be asked: nothing happens before it is polled.
-type Question = Pin<Box<dyn Future<Output = Vec<Evidence>> + Send>>;
-
-/// What is being asked.
+/// What is being asked. A sighting is kept whatever becomes of the question.
 #[derive(Default)]
 pub(super) struct Asks {
-    questions: JoinSet<Vec<Evidence>>,
-    about: HashMap<Id, Open>,
-    waiting: VecDeque<(Open, Question)>,
+    waiting: Vec<Open>,
+    asked: Vec<Open>,
+    /// The round under way, if any.
+    round: JoinSet<Vec<Vec<Evidence>>>,
 }
 
 impl Asks {
-    /// Whether one more may be asked.
+    /// Whether one more may be asked about.
     pub(super) fn has_room(&self) -> bool {
-        self.about.len() + self.waiting.len() < MOST
+        self.waiting.len() + self.asked.len() < MOST
     }
 
-    /// Whether nothing is being asked.
+    /// Whether there is nothing to ask about.
     pub(super) fn is_empty(&self) -> bool {
-        self.about.is_empty()
+        self.waiting.is_empty() && self.asked.is_empty()
     }
 
-    /// Asks a question about a sighting.
-    pub(super) fn start(&mut self, about: Open, question: impl Future<Output = Vec<Evidence>> + Send + 'static) {
-        self.waiting.push_back((about, Box::pin(question)));
-        self.start_waiting();
+    /// Takes a sighting to ask about.
+    pub(super) fn push(&mut self, open: Open) {
+        self.waiting.push(open);
     }
 
-    fn start_waiting(&mut self) {
-        while self.about.len() < AT_ONCE
-            && let Some((about, question)) = self.waiting.pop_front()
-        {
-            let id = self.questions.spawn(question).id();
-            self.about.insert(id, about);
+    /// Begins a round with all that waits, unless one is under way. `ask` answers for each, in order.
+    pub(super) fn begin<F>(&mut self, ask: impl FnOnce(Vec<Sighting>) -> F)
+    where
+        F: Future<Output = Vec<Vec<Evidence>>> + Send + 'static,
+    {
+        if self.round.is_empty() && !self.waiting.is_empty() {
+            self.asked = std::mem::take(&mut self.waiting);
+            self.round.spawn(ask(self.asked.iter().map(|open| open.sighting().clone()).collect()));
         }
     }
 
-    /// A sighting with what was learned about it; `None` while nothing is being asked.
-    pub(super) async fn next(&mut self) -> Option<Open> {
-        let (id, learned) = match self.questions.join_next_with_id().await? {
-            Ok(answered) => answered,
+    /// The sightings of a round with what was learned about them; `None` while none is under way.
+    pub(super) async fn next(&mut self) -> Option<Vec<Open>> {
+        let learned = match self.round.join_next().await? {
+            Ok(learned) => learned,
             Err(error) => {
                 tracing::error!("a question to systemd broke off: {error}");
-                (error.id(), Vec::new())
+                Vec::new()
             }
         };
-        let mut open = self.about.remove(&id)?;
-        self.start_waiting();
-        open.learn(learned);
-        Some(open)
+        let mut answered = std::mem::take(&mut self.asked);
+        for (open, evidence) in answered.iter_mut().zip(learned) {
+            open.learn(evidence);
+        }
+        Some(answered)
     }
 
     /// Asks no further, and gives what was asked about.
     pub(super) fn give_up(&mut self) -> Vec<Open> {
-        self.questions.abort_all();
-        let waiting = self.waiting.drain(..).map(|(open, _)| open);
-        waiting.chain(self.about.drain().map(|(_, open)| open)).collect()
+        self.round.abort_all();
+        let asked = std::mem::take(&mut self.asked);
+        asked.into_iter().chain(std::mem::take(&mut self.waiting)).collect()
     }
 }
 
@@ -79,46 +75,67 @@ mod tests {
     use crate::incidents::Moment;
     use crate::units::{Manager, Rung, Unit};
 
-    fn open() -> Open {
-        Open::silent_death(7, Moment::At(1), Vec::new())
+    fn open(pid: u32) -> Open {
+        Open::silent_death(pid, Moment::At(1), Vec::new())
+    }
+
+    fn pids(opens: &[Open]) -> Vec<u32> {
+        opens.iter().map(|open| open.sighting().sample.pid).collect()
+    }
+
+    async fn nothing(sightings: Vec<Sighting>) -> Vec<Vec<Evidence>> {
+        vec![Vec::new(); sightings.len()]
     }
 
     #[tokio::test]
-    async fn an_answer_is_learned() {
+    async fn each_learns_its_own_answer() {
         let mut asks = Asks::default();
         let unit = Unit { manager: Manager::System, name: "a.service".parse().unwrap() };
-        let learned = vec![Evidence::Named(Rung::MainProcess, unit.clone())];
-        asks.start(open(), async { learned });
-        assert_eq!(asks.next().await.unwrap().close().unwrap().key.unit, Some(unit));
+        asks.push(open(7));
+        asks.push(open(8));
+        let learned = vec![Vec::new(), vec![Evidence::Named(Rung::MainProcess, unit.clone())]];
+        asks.begin(|sightings| async move {
+            assert_eq!(sightings.len(), 2);
+            learned
+        });
+        let mut answered = asks.next().await.unwrap();
+        assert_eq!(answered.pop().unwrap().close().unwrap().key.unit, Some(unit));
+        assert!(answered.pop().unwrap().close().is_err());
         assert!(asks.is_empty() && asks.next().await.is_none());
     }
 
     #[tokio::test]
     async fn a_question_that_breaks_off_loses_no_sighting() {
         let mut asks = Asks::default();
-        asks.start(open(), async { panic!("as a test") });
-        assert_eq!(asks.next().await.unwrap().close_anyway().sample.pid, 7);
+        asks.push(open(7));
+        asks.begin(|_| async { panic!("as a test") });
+        assert_eq!(pids(&asks.next().await.unwrap()), [7]);
         assert!(asks.is_empty());
     }
 
     #[tokio::test]
-    async fn one_is_asked_after_the_other() {
+    async fn what_comes_during_a_round_is_asked_about_in_the_next() {
         let mut asks = Asks::default();
-        for _ in 0..3 * AT_ONCE {
-            asks.start(open(), async { Vec::new() });
-            assert!(asks.about.len() <= AT_ONCE);
+        asks.push(open(7));
+        asks.begin(nothing);
+        for pid in 8..11 {
+            asks.push(open(pid));
+            asks.begin(nothing);
         }
-        for _ in 0..3 * AT_ONCE {
-            assert!(asks.next().await.is_some());
-        }
+        assert_eq!(pids(&asks.next().await.unwrap()), [7]);
+        asks.begin(nothing);
+        assert_eq!(pids(&asks.next().await.unwrap()), [8, 9, 10]);
+        asks.begin(nothing);
         assert!(asks.is_empty() && asks.next().await.is_none());
     }
 
     #[tokio::test]
     async fn what_is_given_up_is_given_back() {
         let mut asks = Asks::default();
+        asks.push(open(0));
+        asks.begin(|_| std::future::pending());
         while asks.has_room() {
-            asks.start(open(), std::future::pending());
+            asks.push(open(1));
         }
         assert_eq!(asks.give_up().len(), MOST);
         assert!(asks.is_empty() && asks.has_room());

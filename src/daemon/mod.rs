@@ -150,7 +150,7 @@ async fn serve(
                     watch.give_up_waiting();
                 }
             }
-            Some(open) = watch.asks.next() => watch.settle(open),
+            Some(answered) = watch.asks.next() => watch.settle(answered),
             done = watch.writer.done() => {
                 for stored in watch.stored(done) {
                     watch.alerts.push(stored.clone());

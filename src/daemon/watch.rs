@@ -163,17 +163,16 @@ impl Watch {
         match open.close() {
             Ok(sighting) => self.fold(sighting),
             Err(open) if open.is_settled() => self.fold(open.close_anyway()),
-            Err(open) if self.asks.has_room() => {
-                let (host, sighting) = (self.pipeline.host().clone(), open.sighting().clone());
-                self.asks.start(open, async move { host.ask(&sighting).await });
-            }
+            Err(open) if self.asks.has_room() => self.asks.push(open),
             Err(open) => self.fold(open.close_anyway()),
         }
     }
 
     /// Folds what can be learned no more about.
-    pub(super) fn settle(&mut self, open: Open) {
-        self.fold(open.close_anyway());
+    pub(super) fn settle(&mut self, answered: Vec<Open>) {
+        for open in answered {
+            self.fold(open.close_anyway());
+        }
     }
 
     fn fold(&mut self, sighting: Sighting) {
@@ -210,6 +209,8 @@ impl Watch {
     pub(super) fn tend(&mut self) {
         let now = Instant::now();
         self.alerts.send(now);
+        let host = self.pipeline.host().clone();
+        self.asks.begin(|sightings| async move { host.ask(&sightings).await });
         let free = self.retry_at.is_none_or(|at| at <= now);
         if free && self.flush_at.is_some_and(|at| at <= now) {
             self.store();
@@ -268,9 +269,8 @@ impl Watch {
 
     /// Stores what is left.
     pub(super) async fn finish(mut self) {
-        for open in self.asks.give_up().into_iter().chain(self.reconciler.give_up()) {
-            self.settle(open);
-        }
+        let unsettled = self.asks.give_up().into_iter().chain(self.reconciler.give_up()).collect();
+        self.settle(unsettled);
         // What is under way, and then what came meanwhile.
         for _ in 0..2 {
             if !self.writer.is_busy() {
@@ -354,8 +354,9 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let mut watch = watch(temp.path());
         watch.take(&record(4_194_400, 0x0005_0000), Instant::now()).unwrap();
-        let open = watch.asks.next().await.unwrap();
-        watch.settle(open);
+        watch.tend();
+        let answered = watch.asks.next().await.unwrap();
+        watch.settle(answered);
         watch.store();
         let done = watch.writer.done().await;
         let full = crate::incidents::StoreError::Full { path: NOWHERE.into() };

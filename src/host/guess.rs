@@ -1,6 +1,6 @@
 //! The last guess at a process's unit: the only one whose commands run its executable.
 
-use super::unit_files::{self, Candidate, Match};
+use super::unit_files::{Candidate, Executables, Match};
 use crate::units::{Manager, Unit};
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -8,16 +8,16 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How many executables are looked up; a log, or a process, can name any number.
-const MOST_LOOKUPS: usize = 1024;
+/// How many users' unit files are kept; a log, or a process, can be anybody's.
+const MOST_USERS: usize = 64;
 
 /// How long what unit files say is taken to be so.
 const GOOD_FOR: Duration = Duration::from_mins(1);
 
-/// What was looked for already: it takes reading all unit files.
+/// What the unit files say, which takes reading all of them.
 #[derive(Debug, Default)]
 pub(super) struct Guesses {
-    known: HashMap<(Option<u32>, Vec<u8>), Option<Unit>>,
+    known: HashMap<Manager, Executables>,
     since: Option<Instant>,
 }
 
@@ -25,31 +25,23 @@ impl Guesses {
     /// The one unit, of the system's or a user's manager, whose commands run an executable, by the files
     /// below a root. `enough` is what must at least speak for it.
     pub(super) fn unit(&mut self, root: &Path, user: Option<u32>, exe: &[u8], enough: Match) -> Option<Unit> {
-        if self.since.is_none_or(|since| since.elapsed() > GOOD_FOR) {
+        if self.known.len() > MOST_USERS || self.since.is_none_or(|since| since.elapsed() > GOOD_FOR) {
             self.known.clear();
             self.since = Some(Instant::now());
         }
-        let key = (user, exe.to_vec());
-        if let Some(known) = self.known.get(&key) {
-            return known.clone();
+        let exe = Path::new(OsStr::from_bytes(exe));
+        let mut all: Vec<(Manager, Candidate)> = Vec::new();
+        for manager in std::iter::once(Manager::System).chain(user.map(Manager::User)) {
+            let executables = self.known.entry(manager).or_insert_with(|| Executables::read(root, manager, None));
+            all.extend(executables.of(exe).into_iter().map(|candidate| (manager, candidate)));
         }
-        let guess = only_unit(root, user, Path::new(OsStr::from_bytes(exe)), enough);
-        if self.known.len() < MOST_LOOKUPS {
-            self.known.insert(key, guess.clone());
-        }
-        guess
+        only_unit(&all, enough)
     }
 }
 
 /// The only unit that runs an executable as a program; failing that, and if that is enough, the only one
 /// that names it in its arguments. Several are none: a wrong unit is worse.
-fn only_unit(root: &Path, user: Option<u32>, exe: &Path, enough: Match) -> Option<Unit> {
-    let of = |manager| {
-        let found = unit_files::find_by_executable(root, manager, None, exe);
-        found.into_iter().map(move |candidate| (manager, candidate))
-    };
-    let all: Vec<(Manager, Candidate)> =
-        of(Manager::System).chain(user.map(Manager::User).into_iter().flat_map(of)).collect();
+fn only_unit(all: &[(Manager, Candidate)], enough: Match) -> Option<Unit> {
     let only = |kind: Match| {
         let mut fitting = all.iter().filter(|(_, candidate)| candidate.kind == kind);
         match (fitting.next(), fitting.next()) {
@@ -100,16 +92,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_looked_for_is_not_looked_for_again() {
+    fn unit_files_are_not_read_for_every_question() {
         let root = machine(&[("a.service", "/usr/bin/a")]);
         let mut guesses = Guesses::default();
         let mut ask = |exe: &str| guesses.unit(root.path(), None, exe.as_bytes(), Match::Program).is_some();
         assert!(ask("/usr/bin/a"));
         fs::remove_file(root.path().join("etc/systemd/system/a.service")).unwrap();
         assert!(ask("/usr/bin/a"));
-        for number in 0..2 * MOST_LOOKUPS {
-            assert!(!ask(&format!("/{number}")));
+        assert!(!ask("/usr/bin/b"));
+        for uid in 0..3 * u32::try_from(MOST_USERS).unwrap() {
+            let _ = guesses.unit(root.path(), Some(uid), b"/usr/bin/a", Match::Program);
         }
-        assert_eq!(guesses.known.len(), MOST_LOOKUPS);
+        assert!(guesses.known.len() <= MOST_USERS + 2);
     }
 }

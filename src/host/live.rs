@@ -6,13 +6,15 @@ use super::departed::Departed;
 use super::exits::{Dying, Exit};
 use super::guess::Guesses;
 use super::procfs::Procfs;
-use super::systemd::{Managers, SystemdError};
+use super::systemd::{Managers, Remembered, SystemdError, Wanted};
 use super::unit_files::Match;
 use crate::audit::{Action, Record, Stamp};
 use crate::incidents::{Moment, Sample, Sighting};
 use crate::units::{Evidence, Manager, Rung};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::task::JoinSet;
 
 /// How many user managers are asked about a process whose user is not known.
 const MOST_USERS: usize = 32;
@@ -128,10 +130,38 @@ impl LiveHost {
         Some(Evidence::Named(Rung::Executable, unit))
     }
 
-    async fn remembered(&self, manager: Manager, pid: u32, around: i64) -> Result<Vec<Evidence>, SystemdError> {
-        let found = self.managers.of(manager).await?.remembered(pid, around).await?;
-        Ok(found.into_iter().map(Into::into).collect())
+    /// What each manager remembers of the processes that it may have run.
+    async fn remembered(&self, sightings: &[Sighting]) -> Vec<Remembered> {
+        let mut wanted: BTreeMap<Manager, Vec<Wanted>> = BTreeMap::new();
+        for sighting in sightings {
+            // A process is remembered with its times alone: without one, the pid proves nothing.
+            let Moment::At(around) = sighting.at else { continue };
+            let users = self.users(&sighting.sample.uid).into_iter().map(Manager::User);
+            for manager in std::iter::once(Manager::System).chain(users) {
+                wanted.entry(manager).or_default().push(Wanted { pid: sighting.sample.pid, around });
+            }
+        }
+        let mut answers = JoinSet::new();
+        for (manager, wanted) in wanted {
+            let managers = Arc::clone(&self.managers);
+            answers.spawn(async move { (manager, ask_one(&managers, manager, &wanted).await) });
+        }
+        let mut found = Vec::new();
+        while let Some(answer) = answers.join_next().await {
+            match answer {
+                Ok((_, Ok(processes))) => found.extend(processes),
+                // Most users have no manager.
+                Ok((Manager::User(_), Err(SystemdError::Absent { .. }))) => {}
+                Ok((manager, Err(error))) => tracing::debug!("{manager}: {error}"),
+                Err(error) => tracing::error!("a question to systemd broke off: {error}"),
+            }
+        }
+        found
     }
+}
+
+async fn ask_one(managers: &Managers, manager: Manager, wanted: &[Wanted]) -> Result<Vec<Remembered>, SystemdError> {
+    managers.of(manager).await?.remembered(wanted).await
 }
 
 impl Host for LiveHost {
@@ -157,23 +187,26 @@ impl Host for LiveHost {
         found.into_iter().collect()
     }
 
-    async fn ask(&self, sighting: &Sighting) -> Vec<Evidence> {
-        // A process is remembered with its times alone: without one, the pid proves nothing.
-        let Moment::At(around) = sighting.at else { return Vec::new() };
-        let users = self.users(&sighting.sample.uid).into_iter().map(Manager::User);
-        let mut evidence = Vec::new();
-        for manager in std::iter::once(Manager::System).chain(users) {
-            match self.remembered(manager, sighting.sample.pid, around).await {
-                Ok(found) => evidence.extend(found),
-                // Most users have no manager.
-                Err(SystemdError::Absent { manager: Manager::User(_), .. }) => {}
-                Err(error) => tracing::debug!(pid = sighting.sample.pid, "{manager}: {error}"),
+    async fn ask(&self, sightings: &[Sighting]) -> Vec<Vec<Evidence>> {
+        let remembered = self.remembered(sightings).await;
+        let mut answers = Vec::new();
+        for sighting in sightings {
+            let (pid, at) = (sighting.sample.pid, &sighting.at);
+            let fits = |process: &&Remembered| {
+                // A user's manager can claim any pid: it is believed of that user's processes alone.
+                let may = match process.unit.manager {
+                    Manager::System => true,
+                    Manager::User(uid) => self.users(&sighting.sample.uid).contains(&uid),
+                };
+                may && matches!(at, Moment::At(around) if process.had(pid, *around))
+            };
+            let mut evidence: Vec<Evidence> = remembered.iter().filter(fits).cloned().map(Into::into).collect();
+            if evidence.is_empty() && !sighting.key.exe.is_empty() {
+                evidence.extend(self.guess(&sighting.sample, &sighting.key.exe).await);
             }
+            answers.push(evidence);
         }
-        if evidence.is_empty() && !sighting.key.exe.is_empty() {
-            evidence.extend(self.guess(&sighting.sample, &sighting.key.exe).await);
-        }
-        evidence
+        answers
     }
 }
 

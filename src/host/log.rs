@@ -52,8 +52,8 @@ impl Host for LogHost {
     }
 
     /// A log answers no questions.
-    async fn ask(&self, _: &Sighting) -> Vec<Evidence> {
-        Vec::new()
+    async fn ask(&self, sightings: &[Sighting]) -> Vec<Vec<Evidence>> {
+        vec![Vec::new(); sightings.len()]
     }
 }
 

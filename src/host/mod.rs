@@ -31,6 +31,6 @@ pub trait Host {
     /// Whether [`ask`](Self::ask) can tell anything: a log cannot be asked.
     const ANSWERS: bool;
 
-    /// What has to be asked for, and can be after the process is gone.
-    fn ask(&self, sighting: &Sighting) -> impl Future<Output = Vec<Evidence>>;
+    /// What has to be asked for, and can be after the processes are gone: for each sighting, in order.
+    fn ask(&self, sightings: &[Sighting]) -> impl Future<Output = Vec<Vec<Evidence>>>;
 }

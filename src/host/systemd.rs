@@ -12,7 +12,7 @@ mod private;
 
 pub use control::Outcome;
 pub use facts::{NameList, UnitFacts};
-pub use memory::Remembered;
+pub use memory::{Remembered, Wanted};
 
 use crate::audit::text::escape;
 use crate::units::{Manager, UnitName};

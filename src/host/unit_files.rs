@@ -8,7 +8,7 @@ mod names;
 mod search;
 mod tree;
 
-pub use executables::{Candidate, Match, find_by_executable};
+pub use executables::{Candidate, Executables, Match};
 
 use crate::audit::text::escape;
 use crate::policy::{Note, Settings, UnitFile};
@@ -348,7 +348,8 @@ mod tests {
             "/usr/lib/systemd/system/e.service: x\nExecStart=/usr/bin/foobar food",
             "/etc/systemd/system/alias.service -> /usr/lib/systemd/system/a.service",
         ]);
-        let found: Vec<String> = find_by_executable(dir.path(), Manager::System, None, Path::new("/usr/bin/foo"))
+        let found: Vec<String> = Executables::read(dir.path(), Manager::System, None)
+            .of(Path::new("/usr/bin/foo"))
             .into_iter()
             .map(|candidate| format!("{} {:?}", candidate.unit, candidate.kind))
             .collect();

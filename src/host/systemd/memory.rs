@@ -5,6 +5,7 @@ use super::facts::take;
 use super::{MANAGER, PATH, Properties, SystemdError, SystemdManager, UNIT, in_time, interface};
 use crate::audit::record::SIGSYS;
 use crate::units::{Evidence, Rung, Unit};
+use std::sync::Arc;
 use tokio::task::JoinSet;
 use zbus::OwnedObjectPath;
 
@@ -30,6 +31,15 @@ type Listed = (String, String, String, String, String, String, OwnedObjectPath, 
 /// A command: path, arguments, failure ignored, start and exit in real and monotonic time,
 /// pid, code, status.
 type Command = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
+
+/// A process that a manager is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// The pid it had.
+    pub pid: u32,
+    /// When, in milliseconds since the epoch.
+    pub around: i64,
+}
 
 /// A process that a manager remembers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +67,12 @@ impl Remembered {
         matches!(self.code, libc::CLD_KILLED | libc::CLD_DUMPED) && self.status == SIGSYS
     }
 
+    /// Whether it was the process that had a pid at a moment, in milliseconds since the epoch.
+    #[must_use]
+    pub fn had(&self, pid: u32, millis: i64) -> bool {
+        self.pid == pid && self.lived_at(millis)
+    }
+
     /// Whether it lived at a moment, in milliseconds since the epoch: a pid is used again.
     #[must_use]
     pub fn lived_at(&self, millis: i64) -> bool {
@@ -73,8 +89,8 @@ impl From<Remembered> for Evidence {
 }
 
 impl SystemdManager {
-    /// The units that had a process with this pid at a moment, in milliseconds since the
-    /// epoch. Units in trouble are looked at first, the others if none of them had.
+    /// The processes that it remembers to have had one of these pids at the moment it is wanted for. Units in
+    /// trouble are looked at first, the others if any is still missing.
     ///
     /// A manager forgets when it starts the unit again, so ask soon. Ask a user's manager only
     /// about that user's processes: it can claim any pid.
@@ -82,17 +98,19 @@ impl SystemdManager {
     /// # Errors
     /// Where it does not answer, or not within two seconds: then it is *not known* that no
     /// unit had it.
-    pub async fn remembered(&self, pid: u32, around: i64) -> Result<Vec<Remembered>, SystemdError> {
+    pub async fn remembered(&self, wanted: &[Wanted]) -> Result<Vec<Remembered>, SystemdError> {
         in_time(async {
-            let fits = move |process: &Remembered| process.pid == pid && process.lived_at(around);
+            let fits = |process: &Remembered| wanted.iter().any(|one| process.had(one.pid, one.around));
             let troubled = self.each(self.list(&TROUBLED).await?, Self::processes).await;
-            let found: Vec<_> = troubled.into_iter().filter(fits).collect();
-            if !found.is_empty() {
-                return Ok(found);
+            let mut found: Vec<_> = troubled.into_iter().filter(fits).collect();
+            let missing = |one: &&Wanted| !found.iter().any(|process| process.had(one.pid, one.around));
+            let missing: Arc<[Wanted]> = wanted.iter().filter(missing).copied().collect();
+            if !missing.is_empty() {
+                let ask = |this: Self, unit, path| this.settled(unit, path, Arc::clone(&missing));
+                let settled = self.each(self.list(&SETTLED).await?, ask).await;
+                found.extend(settled.into_iter().filter(fits));
             }
-            let settled = self.list(&SETTLED).await?;
-            let settled = self.each(settled, move |this, unit, path| this.settled(unit, path, pid, around)).await;
-            Ok(settled.into_iter().filter(fits).collect())
+            Ok(found)
         })
         .await
     }
@@ -143,16 +161,18 @@ impl SystemdManager {
     }
 
     /// The processes of a settled unit, in detail only if something cheap speaks for it.
-    async fn settled(self, unit: Unit, path: OwnedObjectPath, pid: u32, around: i64) -> Vec<Remembered> {
+    async fn settled(self, unit: Unit, path: OwnedObjectPath, wanted: Arc<[Wanted]>) -> Vec<Remembered> {
+        let Some(earliest) = wanted.iter().map(|one| one.around).min() else { return Vec::new() };
         let changed = self.get::<u64>(&path, UNIT, "StateChangeTimestamp").await.unwrap_or_default();
-        let recent = i64::try_from(changed / 1_000).is_ok_and(|ms| ms >= around.saturating_sub(RECENT_MS));
+        let recent = i64::try_from(changed / 1_000).is_ok_and(|ms| ms >= earliest.saturating_sub(RECENT_MS));
         let main = match interface(unit.name.suffix()) {
             Some(interface) if !recent && unit.name.suffix() == "service" => {
                 self.get::<u32>(&path, interface, "ExecMainPID").await.ok()
             }
             _ => None,
         };
-        if recent || main == Some(pid) { self.processes(unit, path).await } else { Vec::new() }
+        let is_wanted = main.is_some_and(|main| wanted.iter().any(|one| one.pid == main));
+        if recent || is_wanted { self.processes(unit, path).await } else { Vec::new() }
     }
 
     /// All processes that are remembered of a unit.
