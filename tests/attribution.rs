@@ -188,16 +188,12 @@ fn write_units(manager: &TestManager, case: &Case, times: u32) {
             fs::hard_link(&actor, program(manager, prefix, number)).unwrap();
         }
     }
-    let start = program(manager, case.name, 0).display().to_string().replace("-0", "-%i");
-    let pre = if case.name == "main" {
-        format!("ExecStartPre=-{}\n", program(manager, "pre", 0).display().to_string().replace("pre-0", "pre-%i"))
-    } else {
-        String::new()
-    };
+    let base = manager.base().display();
+    let start = format!("{base}/{}-%i", case.name);
+    let pre = if case.name == "main" { format!("ExecStartPre=-{base}/pre-%i\n") } else { String::new() };
     let text = format!(
         "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nSlice=system.slice\n{pre}ExecStart={start}\n\
-         WorkingDirectory={}\nLimitCORE=0\nEnvironment={}={} {}={times}\n{}\n",
-        manager.base().display(),
+         WorkingDirectory={base}\nLimitCORE=0\nEnvironment={}={} {}={times}\n{}\n",
         ROLE.to_str().unwrap(),
         case.role,
         TIMES.to_str().unwrap(),

@@ -17,7 +17,6 @@ use harden_why::host::seccomp::{ALLOW, Filter, returned};
 use harden_why::syscalls::Arch;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
-use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -79,11 +78,16 @@ impl Daemon {
         }
     }
 
-    /// The time all its threads spent on a processor, in nanoseconds.
+    /// The time that it spent on a processor, with all its threads, also those that ended, in nanoseconds.
     fn nanoseconds(&self) -> u64 {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
-        let spent = |path| fs::read_to_string(path).ok()?.split(' ').next()?.parse::<u64>().ok();
-        tasks.flatten().filter_map(|task| spent(task.path().join("schedstat"))).sum()
+        let pid = self.process.id().try_into().unwrap();
+        let mut clock = 0;
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: both write to what is there to be written to.
+        let results =
+            unsafe { (libc::clock_getcpuclockid(pid, &raw mut clock), libc::clock_gettime(clock, &raw mut time)) };
+        assert_eq!(results, (0, 0));
+        u64::try_from(time.tv_sec * 1_000_000_000 + time.tv_nsec).unwrap()
     }
 }
 

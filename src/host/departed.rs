@@ -30,8 +30,8 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use tree::Tree;
 
-/// How many of the dead are remembered: at 2,000 deaths a second under filters, four seconds' worth,
-/// in a megabyte and a half of the kernel's memory.
+/// How many of the dead are remembered, of those that SIGSYS killed and of the others each: at 2,000 deaths
+/// a second under filters, four seconds' worth, in a megabyte and a half of the kernel's memory.
 const REMEMBERED: u32 = 8192;
 /// And how many names of cgroups that were removed, in half a megabyte.
 const NAMES: u32 = 1024;
@@ -43,7 +43,8 @@ const SLACK_NS: i64 = 20_000_000;
 /// The tables of the dead. The programs are in the kernel as long as this lives.
 #[derive(Debug)]
 pub struct Departed {
-    processes: Map<u32, [u64; WORDS]>,
+    /// Notes of those that SIGSYS killed, and of the others.
+    processes: [Map<u32, [u64; WORDS]>; 2],
     cgroups: Map<u64, [u8; NAME]>,
     _programs: [OwnedFd; 2],
     tree: Mutex<Tree>,
@@ -82,44 +83,47 @@ impl Departed {
             Some(libc::EPERM | libc::EACCES) => DepartedError::NotAllowed,
             _ => DepartedError::Kernel(error),
         };
-        let processes = Map::new(REMEMBERED).map_err(refused)?;
+        let killed = Map::new(REMEMBERED).map_err(refused)?;
+        let other = Map::new(REMEMBERED).map_err(refused)?;
         let cgroups = Map::new(NAMES).map_err(refused)?;
-        let process = program::note_process(processes.number(), task).ok_or(DepartedError::NoTypes)?;
+        let process = program::note_process(killed.number(), other.number(), task).ok_or(DepartedError::NoTypes)?;
         let cgroup = program::note_cgroup(cgroups.number(), cgroup).ok_or(DepartedError::NoTypes)?;
         // Names first: what is removed before its processes are noted needs none.
         let cgroup = kernel::attach(&cgroup, c"cgroup_rmdir").map_err(refused)?;
         let process = kernel::attach(&process, c"sched_process_exit").map_err(refused)?;
-        Ok(Self { processes, cgroups, _programs: [process, cgroup], tree: Mutex::new(tree) })
+        Ok(Self { processes: [killed, other], cgroups, _programs: [process, cgroup], tree: Mutex::new(tree) })
     }
 
     /// The cgroup of the process that had this pid at a moment (milliseconds since the epoch) and is gone
     /// now, as `/proc/PID/cgroup` would show its path. Only as deep as it takes to tell the unit.
     #[must_use]
     pub fn cgroup(&self, pid: u32, at: i64) -> Option<Vec<u8>> {
-        let note = self.processes.get(pid)?;
-        let ids = lived_at(&note, Clocks::now().boot_ns_of_millis(at))?;
+        let moment = Clocks::now().boot_ns_of_millis(at);
+        let note = self.processes.iter().filter_map(|notes| notes.get(pid)).find(|note| lived_at(note, moment))?;
+        let [_, _, ids @ ..] = &note;
         let removed = |id| self.cgroups.get(id).and_then(|name| Some(CStr::from_bytes_until_nul(&name).ok()?.into()));
         self.tree.lock().unwrap_or_else(PoisonError::into_inner).path(ids, removed)
     }
 }
 
-/// The ids of a note, if its process lived at a moment.
-fn lived_at(note: &[u64; WORDS], boot_ns: i64) -> Option<&[u64]> {
-    let [started, died, ids @ ..] = note;
+/// Whether the process of a note lived at a moment.
+fn lived_at(note: &[u64; WORDS], boot_ns: i64) -> bool {
+    let [started, died, ..] = note;
     let ns = |time: &u64| i64::try_from(*time).unwrap_or(i64::MAX);
-    (ns(started) <= boot_ns.saturating_add(SLACK_NS) && ns(died) >= boot_ns.saturating_sub(SLACK_NS)).then_some(ids)
+    ns(started) <= boot_ns.saturating_add(SLACK_NS) && ns(died) >= boot_ns.saturating_sub(SLACK_NS)
 }
 
 fn offsets() -> Option<(TaskOffsets, CgroupOffsets)> {
     let bytes = std::fs::read("/sys/kernel/btf/vmlinux").ok()?;
     let btf = Btf::parse(&bytes)?;
-    let [seccomp, leader, start] = btf.offsets("task_struct", ["seccomp", "group_leader", "start_boottime"])?;
+    let [seccomp, leader, start, code] =
+        btf.offsets("task_struct", ["seccomp", "group_leader", "start_boottime", "exit_code"])?;
     let [mode] = btf.offsets("seccomp", ["mode"])?;
     let [root, node] = btf.offsets("cgroup", ["root", "kn"])?;
     let [hierarchy] = btf.offsets("cgroup_root", ["hierarchy_id"])?;
     let [id, name] = btf.offsets("kernfs_node", ["id", "name"])?;
     let mode = seccomp.checked_add(mode)?;
-    Some((TaskOffsets { mode, leader, start }, CgroupOffsets { root, hierarchy, node, id, name }))
+    Some((TaskOffsets { mode, leader, start, code }, CgroupOffsets { root, hierarchy, node, id, name }))
 }
 
 #[cfg(test)]
@@ -132,19 +136,18 @@ mod tests {
     fn only_the_process_of_that_time_is_meant() {
         let mut note = [0; WORDS];
         (note[0], note[1], note[2]) = (5 * SECOND, 9 * SECOND, 1);
-        let fits = |millis: i64| lived_at(&note, millis * 1_000_000).is_some();
+        let fits = |millis: i64| lived_at(&note, millis * 1_000_000);
         assert!(fits(5_000) && fits(7_000) && fits(9_000));
         assert!(fits(4_990) && fits(9_010), "clocks tick");
         assert!(!fits(4_900), "another had the pid before");
         assert!(!fits(9_100), "and another has it since");
-        assert_eq!(lived_at(&note, 7_000_000_000).map(|ids| (ids[0], ids.len())), Some((1, program::LEVELS)));
     }
 
     #[test]
     fn strange_times_are_nobodys() {
         let mut note = [0; WORDS];
         (note[0], note[1]) = (u64::MAX, 0);
-        assert!(lived_at(&note, 0).is_none());
-        assert!(lived_at(&note, i64::MIN).is_none());
+        assert!(!lived_at(&note, 0));
+        assert!(!lived_at(&note, i64::MIN));
     }
 }

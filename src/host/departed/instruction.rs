@@ -47,9 +47,13 @@ pub(super) fn skip_unless_zero(register: u8, skipped: i16) -> Instruction {
     instruction(0x55, register, 0, skipped, 0)
 }
 
-/// Goes on with the next instruction only if the register is not zero.
-pub(super) fn skip_if_zero(register: u8, skipped: i16) -> Instruction {
-    instruction(0x15, register, 0, skipped, 0)
+/// Goes on with the next instruction only if the register is not this value.
+pub(super) fn skip_if(register: u8, value: i32, skipped: i16) -> Instruction {
+    instruction(0x15, register, 0, skipped, value)
+}
+
+pub(super) fn and(to: u8, value: i32) -> Instruction {
+    instruction(0x57, to, 0, 0, value)
 }
 
 pub(super) fn call(helper: i32) -> Instruction {

@@ -2,8 +2,9 @@
 //! a cgroup's name as it is removed.
 
 use super::instruction::{
-    Instruction, add, call, copy, exit, load, map_address, set, shift_right, skip_if_zero, skip_unless_zero, store,
+    Instruction, add, and, call, copy, exit, load, map_address, set, shift_right, skip_if, skip_unless_zero, store,
 };
+use crate::audit::record::SIGSYS;
 
 /// How many levels of a cgroup's path are noted, from the root on. A user's unit is six deep; beyond
 /// these levels there are only deeper slices, or cgroups a unit made itself.
@@ -24,6 +25,8 @@ pub(super) struct TaskOffsets {
     pub(super) leader: u32,
     /// `task_struct.start_boottime`.
     pub(super) start: u32,
+    /// `task_struct.exit_code`.
+    pub(super) code: u32,
 }
 
 /// And of a cgroup.
@@ -49,6 +52,7 @@ const R3: u8 = 3;
 const R4: u8 = 4;
 const KEPT: u8 = 6;
 const NODE: u8 = 7;
+const CODE: u8 = 7;
 const STACK: u8 = 10;
 
 /// Helper functions (`enum bpf_func_id`).
@@ -66,12 +70,15 @@ const NOTE: i16 = KEY - 8 * small(WORDS);
 const TEXT: i16 = KEY - small(NAME);
 
 /// For the raw tracepoint `sched_process_exit`, whose first argument is the task that exits: the current
-/// one. Threads count too: the last one's note stands.
-pub(super) fn note_process(map: i32, at: TaskOffsets) -> Option<Vec<Instruction>> {
+/// one. Threads count too: the last one's note stands. Who dies of SIGSYS goes into a map of its own, which
+/// no number of other deaths can fill.
+pub(super) fn note_process(killed: i32, other: i32, at: TaskOffsets) -> Option<Vec<Instruction>> {
     let mut code = vec![load(64, KEPT, R1, 0)];
     // Nobody asks about a process that no filter is on.
     code.extend(read(PROBE_READ_KERNEL, SCRATCH, 4, KEPT, at.mode)?);
     code.extend([load(32, R1, STACK, SCRATCH), skip_unless_zero(R1, 2), set(R0, 0), exit()]);
+    code.extend(read(PROBE_READ_KERNEL, SCRATCH, 4, KEPT, at.code)?);
+    code.extend([load(32, CODE, STACK, SCRATCH), and(CODE, 0x7f)]);
     // A process is as old as its first thread.
     code.extend(read(PROBE_READ_KERNEL, SCRATCH, 8, KEPT, at.leader)?);
     code.push(load(64, KEPT, STACK, SCRATCH));
@@ -85,7 +92,10 @@ pub(super) fn note_process(map: i32, at: TaskOffsets) -> Option<Vec<Instruction>
         ]);
     }
     code.extend([call(GET_CURRENT_PID_TGID), shift_right(R0, 32), store(32, STACK, KEY, R0)]);
-    code.extend(keep(map, NOTE));
+    let other = keep(other, NOTE);
+    code.push(skip_if(CODE, SIGSYS, i16::try_from(other.len()).ok()?));
+    code.extend(other);
+    code.extend(keep(killed, NOTE));
     Some(code)
 }
 
@@ -96,7 +106,7 @@ pub(super) fn note_cgroup(map: i32, at: CgroupOffsets) -> Option<Vec<Instruction
     code.extend(read(PROBE_READ_KERNEL, SCRATCH, 8, KEPT, at.root)?);
     code.push(load(64, NODE, STACK, SCRATCH));
     code.extend(read(PROBE_READ_KERNEL, SCRATCH, 4, NODE, at.hierarchy)?);
-    code.extend([load(32, R1, STACK, SCRATCH), skip_if_zero(R1, 2), set(R0, 0), exit()]);
+    code.extend([load(32, R1, STACK, SCRATCH), skip_if(R1, 0, 2), set(R0, 0), exit()]);
     code.extend(read(PROBE_READ_KERNEL, SCRATCH, 8, KEPT, at.node)?);
     code.push(load(64, NODE, STACK, SCRATCH));
     code.extend(read(PROBE_READ_KERNEL, KEY, 8, NODE, at.id)?);
@@ -147,7 +157,7 @@ mod tests {
 
     #[test]
     fn an_offset_the_machine_cannot_add_makes_no_program() {
-        assert!(note_process(3, TaskOffsets { mode: u32::MAX, leader: 0, start: 0 }).is_none());
+        assert!(note_process(3, 4, TaskOffsets { mode: u32::MAX, leader: 0, start: 0, code: 0 }).is_none());
         let at = CgroupOffsets { root: 0, hierarchy: 0, node: 0, id: u32::MAX, name: 0 };
         assert!(note_cgroup(3, at).is_none());
     }
