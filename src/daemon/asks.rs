@@ -99,8 +99,8 @@ mod tests {
             learned
         });
         let mut answered = asks.next().await.unwrap();
-        assert_eq!(answered.pop().unwrap().close().unwrap().key.unit, Some(unit));
-        assert!(answered.pop().unwrap().close().is_err());
+        assert_eq!(answered.pop().unwrap().attribution().map(|found| found.unit), Some(unit));
+        assert!(answered.pop().unwrap().attribution().is_none());
         assert!(asks.is_empty() && asks.next().await.is_none());
     }
 

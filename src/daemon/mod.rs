@@ -22,6 +22,7 @@ pub use writer::{KEPT, MOST_ROWS};
 
 use crate::host::departed::Departed;
 use crate::host::exits::ExitListener;
+use crate::host::hindsight::Hindsight;
 use crate::host::live::LiveHost;
 use crate::host::{hearing, systemd::Managers};
 use crate::incidents::Store;
@@ -93,7 +94,8 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         }
     };
     let presence = Presence::start(options.bus.clone(), options.state_dir.clone(), source(&status));
-    let host = LiveHost::new(managers(&options.bus), Path::new(RUNTIME)).with_departed(departed);
+    let hindsight = Hindsight::new(managers(&options.bus), Path::new(RUNTIME));
+    let host = LiveHost::new(hindsight).with_departed(departed);
     let mut watch = Watch::new(host, Writer::start(store)?, Alerts::to(journal::SOCKET), status);
     let outcome = serve(&mut watch, audit.into_async()?, exits, presence, &mut stop).await;
     watch.finish().await;

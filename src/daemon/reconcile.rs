@@ -207,7 +207,7 @@ mod tests {
         assert!(both.wait_for_exit(open(7), now).is_none());
         let met = both.learn(7, parent("a.service"), now);
         both.died(7, AT, now);
-        let unit = met.into_iter().next().unwrap().close().unwrap().key.unit.unwrap();
+        let unit = met.into_iter().next().unwrap().attribution().unwrap().unit;
         assert_eq!(unit.name.as_str(), "a.service");
         assert!(both.due(now + FOR_RECORD).is_empty(), "neither waits any more");
         assert_eq!(both.next_due(), None);
@@ -219,7 +219,7 @@ mod tests {
         assert!(both.learn(7, parent("a.service"), now).is_empty());
         both.died(7, AT, now);
         both.recorded(7, now);
-        assert!(both.wait_for_exit(open(7), now).unwrap().close().is_ok());
+        assert!(both.wait_for_exit(open(7), now).unwrap().attribution().is_some());
         assert!(both.due(now + FOR_RECORD).is_empty(), "the death was recorded");
     }
 
@@ -232,7 +232,7 @@ mod tests {
         // And the one after it long after.
         assert!(both.learn(7, parent_at(AT + 2_000, "other.service"), now).is_empty());
         let met = both.learn(7, parent_at(AT + 3, "a.service"), now);
-        let unit = met.into_iter().next().unwrap().close().unwrap().key.unit.unwrap();
+        let unit = met.into_iter().next().unwrap().attribution().unwrap().unit;
         assert_eq!(unit.name.as_str(), "a.service");
     }
 
@@ -241,7 +241,7 @@ mod tests {
         let (mut both, now) = (Reconciler::default(), Instant::now());
         assert!(both.learn(7, parent_at(AT, "a.service"), now).is_empty());
         assert!(both.learn(7, Told { at: AT + 5, evidence: Vec::new() }, now).is_empty());
-        assert!(both.wait_for_exit(open(7), now).unwrap().close().is_ok());
+        assert!(both.wait_for_exit(open(7), now).unwrap().attribution().is_some());
     }
 
     #[test]
@@ -260,7 +260,7 @@ mod tests {
         assert!(both.learn(7, parent("a.service"), now).is_empty());
         both.died(7, AT, now);
         assert!(both.due(now + FOR_EXIT).is_empty());
-        let silent = both.due(now + FOR_RECORD).into_iter().next().unwrap().close().unwrap();
+        let silent = both.due(now + FOR_RECORD).into_iter().next().unwrap().close_anyway();
         assert_eq!((silent.key.event, silent.at), (Event::SilentDeath, Moment::At(AT)));
     }
 

@@ -7,10 +7,9 @@ use super::writer::{Done, Writer};
 use crate::audit::serials::Serials;
 use crate::audit::text::Escaped;
 use crate::audit::{Action, parse};
-use crate::host::Host as _;
 use crate::host::exits::{ExitListener, Notice};
 use crate::host::live::{LiveHost, Told};
-use crate::incidents::{Event, Folded, Sighting, Stored};
+use crate::incidents::{Event, Folded, Stored};
 use crate::intake::netlink::{AuditSocket, Message, ReceiveError};
 use crate::outlet::wire::Status;
 use crate::pipeline::{Open, Pipeline, Sighted};
@@ -27,8 +26,9 @@ const RETRY: Duration = Duration::from_secs(2);
 /// How many incidents are held in memory.
 const MOST_INCIDENTS: usize = 16 << 10;
 
-/// How many messages are taken before others get their turn.
-const BATCH: usize = 4096;
+/// How many batches of records are taken before others get their turn, and how many exit events.
+const BATCHES: usize = 64;
+const EVENTS: usize = 4096;
 
 /// The state of the loop.
 pub(super) struct Watch {
@@ -64,30 +64,34 @@ impl Watch {
     pub(super) fn hear(&mut self, audit: &mut AuditSocket) -> Result<bool, ReceiveError> {
         let status = Arc::clone(&self.status);
         let mut status = lock(&status);
-        let now = Instant::now();
-        for _ in 0..BATCH {
-            match audit.receive() {
-                Ok(None) => return Ok(true),
-                Ok(Some(Message::Seccomp(payload))) => {
-                    self.count_serial(payload);
-                    match self.take(payload, now) {
+        for _ in 0..BATCHES {
+            match audit.refill() {
+                Ok(true) => {}
+                Ok(false) => return Ok(true),
+                Err(ReceiveError::Overrun) => {
+                    status.overruns += 1;
+                    tracing::warn!("the receive buffer overran: records were lost");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            let now = Instant::now();
+            self.pipeline.host_mut().begin_batch();
+            while let Some(message) = audit.take() {
+                match message {
+                    Message::Seccomp(payload) => match self.take(payload, now) {
                         Ok(()) => status.records += 1,
                         Err(why) => {
                             status.malformed += 1;
                             tracing::warn!("a SECCOMP record was not understood: {why}: {}", Escaped(payload));
                         }
+                    },
+                    Message::Other(payload) => {
+                        self.count_serial(payload);
+                        status.ignored += 1;
                     }
+                    Message::Foreign => status.ignored += 1,
                 }
-                Ok(Some(Message::Other(payload))) => {
-                    self.count_serial(payload);
-                    status.ignored += 1;
-                }
-                Ok(Some(Message::Foreign)) => status.ignored += 1,
-                Err(ReceiveError::Overrun) => {
-                    status.overruns += 1;
-                    tracing::warn!("the receive buffer overran: records were lost");
-                }
-                Err(error) => return Err(error),
             }
             status.lost = self.serials.missing();
             status.given_way = self.pipeline.fold.given_way();
@@ -98,7 +102,7 @@ impl Watch {
     /// Takes what the exit listener has; true when it has no more.
     pub(super) fn hear_exits(&mut self, exits: &mut ExitListener) -> io::Result<bool> {
         let now = Instant::now();
-        for _ in 0..BATCH {
+        for _ in 0..EVENTS {
             match exits.receive() {
                 Ok(None) => return Ok(true),
                 Ok(Some(Notice::Dying(dying))) => {
@@ -138,7 +142,14 @@ impl Watch {
     }
 
     fn take(&mut self, payload: &[u8], now: Instant) -> Result<(), parse::Malformed> {
-        let record = parse::event(payload)?;
+        let record = match parse::event(payload) {
+            Ok(record) => record,
+            Err(why) => {
+                self.count_serial(payload);
+                return Err(why);
+            }
+        };
+        self.serials.saw(record.serial);
         let may_die = record.action.kills() || record.action == Action::Trap;
         if may_die {
             self.reconciler.recorded(record.pid, now);
@@ -154,34 +165,32 @@ impl Watch {
                 }
             }
             Sighted::Open(open) => self.ask(*open),
+            Sighted::Pending => {}
         }
         Ok(())
     }
 
     /// Folds what the evidence settles, and asks systemd about the rest.
     fn ask(&mut self, open: Open) {
-        match open.close() {
-            Ok(sighting) => self.fold(sighting),
-            Err(open) if open.is_settled() => self.fold(open.close_anyway()),
-            Err(open) if self.asks.has_room() => self.asks.push(open),
-            Err(open) => self.fold(open.close_anyway()),
-        }
+        let is_known = open.attribution().is_some() || open.is_settled();
+        if !is_known && self.asks.has_room() { self.asks.push(open) } else { self.fold(open) }
     }
 
     /// Folds what can be learned no more about.
     pub(super) fn settle(&mut self, answered: Vec<Open>) {
         for open in answered {
-            self.fold(open.close_anyway());
+            self.fold(open);
         }
     }
 
-    fn fold(&mut self, sighting: Sighting) {
+    fn fold(&mut self, open: Open) {
+        let sighting = open.sighting();
         // Any process may send itself SIGSYS; only what happens to a unit is our business.
-        if sighting.key.event == Event::SilentDeath && sighting.key.unit.is_none() {
+        if sighting.key.event == Event::SilentDeath && open.attribution().is_none() {
             tracing::debug!(pid = sighting.sample.pid, "a process of no unit died of SIGSYS without a record");
             return;
         }
-        let folded = self.pipeline.fold.add(sighting);
+        let folded = self.pipeline.settle(open);
         self.changed(folded, Instant::now());
     }
 
@@ -209,8 +218,11 @@ impl Watch {
     pub(super) fn tend(&mut self) {
         let now = Instant::now();
         self.alerts.send(now);
-        let host = self.pipeline.host().clone();
-        self.asks.begin(|sightings| async move { host.ask(&sightings).await });
+        let hindsight = || self.pipeline.host().hindsight();
+        self.asks.begin(|sightings| {
+            let hindsight = hindsight();
+            async move { hindsight.of(&sightings).await }
+        });
         let free = self.retry_at.is_none_or(|at| at <= now);
         if free && self.flush_at.is_some_and(|at| at <= now) {
             self.store();
@@ -307,6 +319,7 @@ mod tests {
     use super::super::presence::Presence;
     use super::super::{Stop, serve, source};
     use super::*;
+    use crate::host::hindsight::Hindsight;
     use crate::host::systemd::Managers;
     use crate::incidents::{Query, Store};
     use std::io::Write as _;
@@ -315,7 +328,8 @@ mod tests {
     const NOWHERE: &str = "/nonexistent";
 
     fn watch(dir: &Path) -> Watch {
-        let host = LiveHost::new(Managers::at(format!("unix:path={NOWHERE}"), NOWHERE), Path::new(NOWHERE));
+        let managers = Managers::at(format!("unix:path={NOWHERE}"), NOWHERE);
+        let host = LiveHost::new(Hindsight::new(managers, Path::new(NOWHERE)));
         let writer = Writer::start(Store::open(dir).unwrap()).unwrap();
         Watch::new(host, writer, Alerts::to(NOWHERE), Arc::default())
     }

@@ -4,20 +4,12 @@ use super::Host;
 use super::clock::{Clocks, ns_of_ticks};
 use super::departed::Departed;
 use super::exits::{Dying, Exit};
-use super::guess::Guesses;
+use super::hindsight::Hindsight;
+use super::living::Living;
 use super::procfs::Procfs;
-use super::systemd::{Managers, Remembered, SystemdError, Wanted};
-use super::unit_files::Match;
 use crate::audit::{Action, Record, Stamp};
-use crate::incidents::{Moment, Sample, Sighting};
-use crate::units::{Evidence, Manager, Rung};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::task::JoinSet;
-
-/// How many user managers are asked about a process whose user is not known.
-const MOST_USERS: usize = 32;
+use crate::units::Evidence;
+use std::sync::Arc;
 
 /// How far apart a process's start and a record can place the same moment, in nanoseconds: both clocks
 /// tick every 10 ms at worst.
@@ -36,33 +28,37 @@ pub struct Told {
     pub evidence: Vec<Evidence>,
 }
 
-/// This machine's `/proc`, notes of the dead, and service managers. Cheap to clone.
-#[derive(Debug, Clone)]
+/// This machine's `/proc`, and notes of the dead.
+#[derive(Debug)]
 pub struct LiveHost {
     procfs: Procfs,
-    departed: Option<Arc<Departed>>,
-    managers: Arc<Managers>,
-    runtime: PathBuf,
-    guesses: Arc<Mutex<Guesses>>,
+    departed: Option<Departed>,
+    living: Living,
+    hindsight: Arc<Hindsight>,
 }
 
 impl LiveHost {
-    /// With the managers to ask; `runtime` holds the users' runtime directories, usually `/run/user`.
+    /// With whom to ask later.
     #[must_use]
-    pub fn new(managers: Managers, runtime: &Path) -> Self {
-        Self {
-            procfs: Procfs::live(),
-            departed: None,
-            managers: Arc::new(managers),
-            runtime: runtime.to_owned(),
-            guesses: Arc::default(),
-        }
+    pub fn new(hindsight: Hindsight) -> Self {
+        Self { procfs: Procfs::live(), departed: None, living: Living::new(), hindsight: Arc::new(hindsight) }
     }
 
     /// And with the notes of the dead, where the kernel makes them.
     #[must_use]
     pub fn with_departed(self, departed: Option<Departed>) -> Self {
-        Self { departed: departed.map(Arc::new), ..self }
+        Self { departed, ..self }
+    }
+
+    /// All records of the next batch have arrived.
+    pub fn begin_batch(&mut self) {
+        self.living.begin_batch();
+    }
+
+    /// Whom to ask about what the host could not tell at once.
+    #[must_use]
+    pub fn hindsight(&self) -> Arc<Hindsight> {
+        Arc::clone(&self.hindsight)
     }
 
     /// What is known of a process that is about to die, and of its parent.
@@ -109,66 +105,16 @@ impl LiveHost {
         let started = ns_of_ticks(self.procfs.start_time(pid)?);
         (started <= clocks.boot_ns_of_millis(at).saturating_add(SLACK_NS)).then_some(cgroup)
     }
-
-    /// The users whose managers may have run a process of this uid.
-    fn users(&self, uid: &str) -> Vec<u32> {
-        if let Ok(uid) = uid.parse() {
-            return vec![uid];
-        }
-        let Ok(entries) = std::fs::read_dir(&self.runtime) else { return Vec::new() };
-        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).take(MOST_USERS).collect()
-    }
-
-    /// What the unit files of this machine say of an executable. Takes as long as it takes to read them.
-    async fn guess(&self, sample: &Sample, exe: &[u8]) -> Option<Evidence> {
-        let (guesses, exe, user) = (Arc::clone(&self.guesses), exe.to_vec(), sample.uid.parse().ok());
-        let guess = move || {
-            let mut guesses = guesses.lock().unwrap_or_else(PoisonError::into_inner);
-            guesses.unit(Path::new("/"), user, &exe, Match::Program)
-        };
-        let unit = tokio::task::spawn_blocking(guess).await.ok()??;
-        Some(Evidence::Named(Rung::Executable, unit))
-    }
-
-    /// What each manager remembers of the processes that it may have run.
-    async fn remembered(&self, sightings: &[Sighting]) -> Vec<Remembered> {
-        let mut wanted: BTreeMap<Manager, Vec<Wanted>> = BTreeMap::new();
-        for sighting in sightings {
-            // A process is remembered with its times alone: without one, the pid proves nothing.
-            let Moment::At(around) = sighting.at else { continue };
-            let users = self.users(&sighting.sample.uid).into_iter().map(Manager::User);
-            for manager in std::iter::once(Manager::System).chain(users) {
-                wanted.entry(manager).or_default().push(Wanted { pid: sighting.sample.pid, around });
-            }
-        }
-        let mut answers = JoinSet::new();
-        for (manager, wanted) in wanted {
-            let managers = Arc::clone(&self.managers);
-            answers.spawn(async move { (manager, ask_one(&managers, manager, &wanted).await) });
-        }
-        let mut found = Vec::new();
-        while let Some(answer) = answers.join_next().await {
-            match answer {
-                Ok((_, Ok(processes))) => found.extend(processes),
-                // Most users have no manager.
-                Ok((Manager::User(_), Err(SystemdError::Absent { .. }))) => {}
-                Ok((manager, Err(error))) => tracing::debug!("{manager}: {error}"),
-                Err(error) => tracing::error!("a question to systemd broke off: {error}"),
-            }
-        }
-        found
-    }
-}
-
-async fn ask_one(managers: &Managers, manager: Manager, wanted: &[Wanted]) -> Result<Vec<Remembered>, SystemdError> {
-    managers.of(manager).await?.remembered(wanted).await
 }
 
 impl Host for LiveHost {
     const ANSWERS: bool = true;
 
-    fn context(&mut self, _: &Record<'_>) -> Option<u64> {
-        None
+    fn context(&mut self, record: &Record<'_>) -> Option<u64> {
+        let Stamp::Millis(at) = record.stamp else { return None };
+        // What kills is met once.
+        let lives = matches!(record.action, Action::Errno | Action::Log | Action::Trace | Action::UserNotif);
+        if lives { self.living.number(&self.procfs, record.pid, at) } else { None }
     }
 
     fn glance(&mut self, record: &Record<'_>) -> Vec<Evidence> {
@@ -186,34 +132,14 @@ impl Host for LiveHost {
         };
         found.into_iter().collect()
     }
-
-    async fn ask(&self, sightings: &[Sighting]) -> Vec<Vec<Evidence>> {
-        let remembered = self.remembered(sightings).await;
-        let mut answers = Vec::new();
-        for sighting in sightings {
-            let (pid, at) = (sighting.sample.pid, &sighting.at);
-            let fits = |process: &&Remembered| {
-                // A user's manager can claim any pid: it is believed of that user's processes alone.
-                let may = match process.unit.manager {
-                    Manager::System => true,
-                    Manager::User(uid) => self.users(&sighting.sample.uid).contains(&uid),
-                };
-                may && matches!(at, Moment::At(around) if process.had(pid, *around))
-            };
-            let mut evidence: Vec<Evidence> = remembered.iter().filter(fits).cloned().map(Into::into).collect();
-            if evidence.is_empty() && !sighting.key.exe.is_empty() {
-                evidence.extend(self.guess(&sighting.sample, &sighting.key.exe).await);
-            }
-            answers.push(evidence);
-        }
-        answers
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::audit::parse;
+    use crate::host::systemd::Managers;
+    use crate::units::Rung;
     use std::fs;
 
     /// A machine on which process 7, in a.service, and its parent 3, in b.service, started so many
@@ -228,8 +154,8 @@ mod tests {
             let ticks = now.boot_ns_of_millis(now_millis() - ago) / 10_000_000;
             fs::write(directory.join("stat"), format!("{pid} (x) S 3{} {ticks}", " 0".repeat(17))).unwrap();
         }
-        let managers = Managers::at("unix:path=/nonexistent", root.path());
-        let host = LiveHost { procfs: Procfs::at(root.path()), ..LiveHost::new(managers, root.path()) };
+        let hindsight = Hindsight::new(Managers::at("unix:path=/nonexistent", root.path()), root.path());
+        let host = LiveHost { procfs: Procfs::at(root.path()), ..LiveHost::new(hindsight) };
         (root, host)
     }
 

@@ -4,7 +4,6 @@ use super::Host;
 use super::guess::Guesses;
 use super::unit_files::{self, Match};
 use crate::audit::{Id, Record};
-use crate::incidents::Sighting;
 use crate::units::{Evidence, Manager, Rung, Unit, UnitName};
 use std::path::{Path, PathBuf};
 
@@ -49,11 +48,6 @@ impl Host for LogHost {
         let (Some(exe), Some(root)) = (record.exe, &self.root) else { return Vec::new() };
         let guess = self.guesses.unit(root, user, &exe.decode(), Match::Argument);
         guess.map(|unit| Evidence::Named(Rung::Executable, unit)).into_iter().collect()
-    }
-
-    /// A log answers no questions.
-    async fn ask(&self, sightings: &[Sighting]) -> Vec<Vec<Evidence>> {
-        vec![Vec::new(); sightings.len()]
     }
 }
 

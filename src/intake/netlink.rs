@@ -28,7 +28,6 @@ const HEADER: usize = 16;
 pub struct AuditSocket {
     socket: Socket,
     batch: Batch,
-    batches: u64,
     receive_buffer: usize,
 }
 
@@ -91,7 +90,7 @@ impl AuditSocket {
         let receive_buffer = socket.get_rx_buf_sz().map_err(OpenError::Io)?;
         socket.bind(&SocketAddr::new(0, 0)).map_err(explain)?;
         socket.add_membership(READLOG).map_err(explain)?;
-        Ok(Self { socket, batch: Batch::new(), batches: 0, receive_buffer })
+        Ok(Self { socket, batch: Batch::new(), receive_buffer })
     }
 
     /// Joins tokio's event loop.
@@ -110,28 +109,35 @@ impl AuditSocket {
         self.receive_buffer
     }
 
-    /// The next datagram; `None` when there is none yet.
+    /// Receives the next batch, once all of the latest was taken; false when there is none yet. All of a batch has
+    /// arrived before the first of it is handed out.
     ///
     /// # Errors
     /// [`ReceiveError::Overrun`] is to be counted; after any other the stream is gone.
-    pub fn receive(&mut self) -> Result<Option<Message<'_>>, ReceiveError> {
+    pub fn refill(&mut self) -> Result<bool, ReceiveError> {
         while self.batch.is_over() {
-            self.batches += 1;
             match self.batch.receive(self.socket.as_raw_fd()) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Err(ReceiveError::Overrun),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(ReceiveError::Io(error)),
             }
         }
-        Ok(Some(open_envelope(self.batch.take())))
+        Ok(true)
     }
 
-    /// Which batch the latest message came with. All of a batch had arrived before the first of it was handed out.
-    #[must_use]
-    pub fn batch(&self) -> u64 {
-        self.batches
+    /// The next datagram of the batch; `None` when all were taken.
+    pub fn take(&mut self) -> Option<Message<'_>> {
+        (!self.batch.is_over()).then(|| open_envelope(self.batch.take()))
+    }
+
+    /// The next datagram, of whatever batch; `None` when there is none yet.
+    ///
+    /// # Errors
+    /// Those of [`refill`](Self::refill).
+    pub fn receive(&mut self) -> Result<Option<Message<'_>>, ReceiveError> {
+        Ok(if self.refill()? { self.take() } else { None })
     }
 }
 
@@ -165,7 +171,7 @@ impl AuditSocket {
         use std::os::fd::{FromRawFd as _, IntoRawFd as _};
         // SAFETY: the descriptor was owned, and is handed over.
         let socket = unsafe { Socket::from_raw_fd(fd.into_raw_fd()) };
-        Self { socket, batch: Batch::new(), batches: 0, receive_buffer: 0 }
+        Self { socket, batch: Batch::new(), receive_buffer: 0 }
     }
 }
 
@@ -193,7 +199,7 @@ mod tests {
         let Ok(mut to) = Socket::new(netlink_sys::protocols::NETLINK_USERSOCK) else { return };
         from.bind_auto().unwrap();
         let address = to.bind_auto().unwrap();
-        let mut audit = AuditSocket { socket: to, batch: Batch::new(), batches: 0, receive_buffer: 0 };
+        let mut audit = AuditSocket { socket: to, batch: Batch::new(), receive_buffer: 0 };
         assert_eq!(audit.receive().unwrap(), None);
         from.send_to(&datagram(1326, b"audit(1.000:2): "), &address, 0).unwrap();
         assert_eq!(audit.receive().unwrap(), Some(Message::Foreign));

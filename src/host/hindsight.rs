@@ -1,0 +1,107 @@
+//! What can still be learned of processes that are gone: from the service managers that ran them, and as a
+//! last guess from unit files.
+
+use super::guess::Guesses;
+use super::systemd::{Managers, Remembered, SystemdError, Wanted};
+use super::unit_files::Match;
+use crate::incidents::{Moment, Sample, Sighting};
+use crate::units::{Evidence, Manager, Rung};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::task::JoinSet;
+
+/// How many user managers are asked about a process whose user is not known.
+const MOST_USERS: usize = 32;
+
+/// Whom to ask.
+#[derive(Debug)]
+pub struct Hindsight {
+    managers: Arc<Managers>,
+    runtime: PathBuf,
+    guesses: Arc<Mutex<Guesses>>,
+}
+
+impl Hindsight {
+    /// With the managers to ask; `runtime` holds the users' runtime directories, usually `/run/user`.
+    #[must_use]
+    pub fn new(managers: Managers, runtime: &Path) -> Self {
+        Self { managers: Arc::new(managers), runtime: runtime.to_owned(), guesses: Arc::default() }
+    }
+
+    /// What is learned of each sighting's process, in order.
+    pub async fn of(&self, sightings: &[Sighting]) -> Vec<Vec<Evidence>> {
+        let remembered = self.remembered(sightings).await;
+        let mut answers = Vec::new();
+        for sighting in sightings {
+            let (pid, at) = (sighting.sample.pid, &sighting.at);
+            let fits = |process: &&Remembered| {
+                // A user's manager can claim any pid: it is believed of that user's processes alone.
+                let may = match process.unit.manager {
+                    Manager::System => true,
+                    Manager::User(uid) => self.users(&sighting.sample.uid).contains(&uid),
+                };
+                may && matches!(at, Moment::At(around) if process.had(pid, *around))
+            };
+            let mut evidence: Vec<Evidence> = remembered.iter().filter(fits).cloned().map(Into::into).collect();
+            if evidence.is_empty() && !sighting.key.exe.is_empty() {
+                evidence.extend(self.guess(&sighting.sample, &sighting.key.exe).await);
+            }
+            answers.push(evidence);
+        }
+        answers
+    }
+
+    /// The users whose managers may have run a process of this uid.
+    fn users(&self, uid: &str) -> Vec<u32> {
+        if let Ok(uid) = uid.parse() {
+            return vec![uid];
+        }
+        let Ok(entries) = std::fs::read_dir(&self.runtime) else { return Vec::new() };
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).take(MOST_USERS).collect()
+    }
+
+    /// What each manager remembers of the processes that it may have run.
+    async fn remembered(&self, sightings: &[Sighting]) -> Vec<Remembered> {
+        let mut wanted: BTreeMap<Manager, Vec<Wanted>> = BTreeMap::new();
+        for sighting in sightings {
+            // A process is remembered with its times alone: without one, the pid proves nothing.
+            let Moment::At(around) = sighting.at else { continue };
+            let users = self.users(&sighting.sample.uid).into_iter().map(Manager::User);
+            for manager in std::iter::once(Manager::System).chain(users) {
+                wanted.entry(manager).or_default().push(Wanted { pid: sighting.sample.pid, around });
+            }
+        }
+        let mut answers = JoinSet::new();
+        for (manager, wanted) in wanted {
+            let managers = Arc::clone(&self.managers);
+            answers.spawn(async move { (manager, ask_one(&managers, manager, &wanted).await) });
+        }
+        let mut found = Vec::new();
+        while let Some(answer) = answers.join_next().await {
+            match answer {
+                Ok((_, Ok(processes))) => found.extend(processes),
+                // Most users have no manager.
+                Ok((Manager::User(_), Err(SystemdError::Absent { .. }))) => {}
+                Ok((manager, Err(error))) => tracing::debug!("{manager}: {error}"),
+                Err(error) => tracing::error!("a question to systemd broke off: {error}"),
+            }
+        }
+        found
+    }
+
+    /// What the unit files of this machine say of an executable. Takes as long as it takes to read them.
+    async fn guess(&self, sample: &Sample, exe: &[u8]) -> Option<Evidence> {
+        let (guesses, exe, user) = (Arc::clone(&self.guesses), exe.to_vec(), sample.uid.parse().ok());
+        let guess = move || {
+            let mut guesses = guesses.lock().unwrap_or_else(PoisonError::into_inner);
+            guesses.unit(Path::new("/"), user, &exe, Match::Program)
+        };
+        let unit = tokio::task::spawn_blocking(guess).await.ok()??;
+        Some(Evidence::Named(Rung::Executable, unit))
+    }
+}
+
+async fn ask_one(managers: &Managers, manager: Manager, wanted: &[Wanted]) -> Result<Vec<Remembered>, SystemdError> {
+    managers.of(manager).await?.remembered(wanted).await
+}

@@ -1,0 +1,172 @@
+//! Processes that a filter lets live: whose they are is looked up once, not once a record.
+//!
+//! A process is held by a pidfd (`pidfd_open(2)`). While that says it lives nobody else can have its pid, so
+//! every record that had arrived before is its own.
+
+use super::clock::{Clocks, ns_of_ticks};
+use super::procfs::Procfs;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// How many processes are held; then it starts over.
+const MOST: usize = 1024;
+
+/// A process can be moved to another cgroup, so it is looked at again so often.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How far apart a process's start and a record can place the same moment, in nanoseconds.
+const SLACK_NS: i64 = 20_000_000;
+
+/// The processes held.
+#[derive(Debug)]
+pub(super) struct Living {
+    held: HashMap<u32, Held>,
+    /// Counts batches of records.
+    batch: u64,
+    now: Instant,
+    clocks: Clocks,
+    /// Of the next look at a process.
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    pidfd: OwnedFd,
+    /// When it started, in nanoseconds since boot.
+    started: i64,
+    cgroup: Vec<u8>,
+    /// Stands for the process in this cgroup.
+    number: u64,
+    looked: Instant,
+    /// The batch in which it was last seen to live.
+    seen: u64,
+}
+
+impl Living {
+    pub(super) fn new() -> Self {
+        Self { held: HashMap::new(), batch: 0, now: Instant::now(), clocks: Clocks::now(), number: 0 }
+    }
+
+    /// All records of the next batch have arrived.
+    pub(super) fn begin_batch(&mut self) {
+        self.batch += 1;
+        self.now = Instant::now();
+        self.clocks = Clocks::now();
+    }
+
+    /// A number for the process that made a record at a moment (in milliseconds since the epoch), as long as it
+    /// lives and its cgroup is the same.
+    pub(super) fn number(&mut self, procfs: &Procfs, pid: u32, at: i64) -> Option<u64> {
+        let made = self.clocks.boot_ns_of_millis(at).saturating_add(SLACK_NS);
+        if let Some(held) = self.held.get_mut(&pid) {
+            let alive = held.seen == self.batch || lives(&held.pidfd);
+            let fresh = self.now.duration_since(held.looked) < FRESH;
+            if alive && fresh {
+                held.seen = self.batch;
+                return (held.started <= made).then_some(held.number);
+            }
+            if alive && procfs.cgroup(pid).is_some_and(|cgroup| cgroup == held.cgroup) && lives(&held.pidfd) {
+                (held.seen, held.looked) = (self.batch, self.now);
+                return (held.started <= made).then_some(held.number);
+            }
+            self.held.remove(&pid);
+        }
+        let held = self.hold(procfs, pid)?;
+        let number = (held.started <= made).then_some(held.number);
+        if self.held.len() >= MOST {
+            self.held.clear();
+        }
+        self.held.insert(pid, held);
+        number
+    }
+
+    fn hold(&mut self, procfs: &Procfs, pid: u32) -> Option<Held> {
+        let pidfd = pidfd_open(pid).ok()?;
+        let (started, cgroup) = (ns_of_ticks(procfs.start_time(pid)?), procfs.cgroup(pid)?);
+        self.number += 1;
+        // What was read is the process's own if it lived all the while.
+        lives(&pidfd).then_some(Held {
+            pidfd,
+            started,
+            cgroup,
+            number: self.number,
+            looked: self.now,
+            seen: self.batch,
+        })
+    }
+}
+
+/// Whether a process has not ended; of one that has, the descriptor is readable.
+fn lives(pidfd: &OwnedFd) -> bool {
+    poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(0)
+}
+
+fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two numbers and gives a new descriptor, or fails.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = i32::try_from(result).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just gave us this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    fn now_millis() -> i64 {
+        Clocks::now().millis_since(0)
+    }
+
+    #[test]
+    fn a_process_keeps_its_number_while_it_lives() {
+        let procfs = Procfs::live();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut living = Living::new();
+        let first = living.number(&procfs, child.id(), now_millis()).unwrap();
+        living.begin_batch();
+        assert_eq!(living.number(&procfs, child.id(), now_millis()), Some(first));
+        assert_ne!(living.number(&procfs, std::process::id(), now_millis()), Some(first));
+        assert_eq!(living.number(&procfs, child.id(), now_millis() - 60_000), None, "before it started");
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        living.begin_batch();
+        assert_eq!(living.number(&procfs, child.id(), now_millis()), None);
+    }
+
+    #[test]
+    fn another_cgroup_is_another_number() {
+        let root = tempfile::tempdir().unwrap();
+        let own = root.path().join(std::process::id().to_string());
+        std::fs::create_dir(&own).unwrap();
+        std::fs::write(own.join("stat"), format!("7 (x) S 3{} 1", " 0".repeat(17))).unwrap();
+        std::fs::write(own.join("cgroup"), "0::/a.service\n").unwrap();
+        let (procfs, mut living, pid) = (Procfs::at(root.path()), Living::new(), std::process::id());
+        let first = living.number(&procfs, pid, now_millis()).unwrap();
+        std::fs::write(own.join("cgroup"), "0::/b.service\n").unwrap();
+        living.now += FRESH;
+        let second = living.number(&procfs, pid, now_millis()).unwrap();
+        assert_ne!(first, second);
+        living.now += FRESH;
+        assert_eq!(living.number(&procfs, pid, now_millis()), Some(second));
+    }
+
+    #[test]
+    fn not_everybody_is_held() {
+        let mut living = Living::new();
+        let procfs = Procfs::live();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            if let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+                let _ = living.number(&procfs, pid, now_millis());
+            }
+        }
+        assert!(living.held.len() <= MOST);
+        assert_eq!(living.number(&procfs, u32::MAX, now_millis()), None);
+    }
+}
