@@ -43,9 +43,9 @@ fn a_pid_that_is_used_again_blames_nobody_else() {
         std::thread::sleep(Duration::from_millis(50));
         let mut second = Command::new(&actor);
         second.env(ROLE.to_str().unwrap(), "take-pid").env(TIMES.to_str().unwrap(), dies.id().to_string());
-        let taken = within(&manager, "system.slice/innocent.service", second, false).wait().unwrap();
-        if !taken.success() {
-            return skip(&format!("a pid cannot be had again here: {taken}"));
+        let outcome = within(&manager, "system.slice/innocent.service", second, false).wait().unwrap();
+        if !outcome.success() {
+            return skip(&format!("a pid cannot be had again here: {outcome}"));
         }
         let now = manager.inside(|| Procfs::live().cgroup(dies.id())).unwrap();
         assert_eq!(now.rsplit(|&byte| byte == b'/').next(), Some(&b"innocent.service\n"[..]));
