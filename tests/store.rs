@@ -127,8 +127,9 @@ fn sightings_add_up() {
     let other = denial(Some(unit(Manager::User(0), "a.service")), 41);
 
     let ids = store.record(&[first.clone(), other.clone(), second.clone()]).unwrap();
-    assert_eq!(ids[0], ids[2]);
-    assert_ne!(ids[0], ids[1]);
+    assert_eq!(ids[0].id, ids[2].id);
+    assert_ne!(ids[0].id, ids[1].id);
+    assert_eq!(ids.iter().map(|recorded| recorded.new).collect::<Vec<_>>(), [true, true, false]);
     let folded = Incident { count: 7, first: first.first.clone(), ..second };
     assert_eq!(all(&store), [folded.clone(), other.clone()]);
 

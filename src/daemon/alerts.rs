@@ -1,7 +1,8 @@
 //! Alerts on their way to the journal, which can be behind or away for a while.
 
+use super::rate::{Rate, WINDOW};
 use crate::incidents::Stored;
-use crate::outlet::alert;
+use crate::outlet::alert::{self, Summary};
 use crate::outlet::journal::{Journal, JournalError};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -14,12 +15,20 @@ const MOST: usize = 1024;
 const SOON: Duration = Duration::from_millis(50);
 const LATE: Duration = Duration::from_mins(1);
 
+/// Something to tell the journal.
+#[derive(Debug)]
+enum Alert {
+    Incident(Box<Stored>),
+    Summary(Summary),
+}
+
 /// The alerts, in order.
 #[derive(Debug)]
 pub(super) struct Alerts {
     path: PathBuf,
     journal: Option<Journal>,
-    unsent: VecDeque<Stored>,
+    rate: Rate,
+    unsent: VecDeque<Alert>,
     dropped: u64,
     /// Not before, and how long until the time after that: the journal failed.
     retry: Option<(Instant, Duration)>,
@@ -28,13 +37,26 @@ pub(super) struct Alerts {
 impl Alerts {
     /// To the journal at a socket.
     pub(super) fn to(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), journal: None, unsent: VecDeque::new(), dropped: 0, retry: None }
+        Self {
+            path: path.into(),
+            journal: None,
+            rate: Rate::default(),
+            unsent: VecDeque::new(),
+            dropped: 0,
+            retry: None,
+        }
     }
 
-    /// Takes an incident to alert about.
-    pub(super) fn push(&mut self, stored: Stored) {
+    /// Takes an incident that was just stored; `new` if it was not in the store before.
+    pub(super) fn consider(&mut self, stored: Stored, new: bool, now: Instant) {
+        if self.rate.admits(&stored, new, now) {
+            self.push(Alert::Incident(Box::new(stored)));
+        }
+    }
+
+    fn push(&mut self, alert: Alert) {
         if self.unsent.len() < MOST {
-            self.unsent.push_back(stored);
+            self.unsent.push_back(alert);
         } else {
             self.dropped += 1;
         }
@@ -42,11 +64,17 @@ impl Alerts {
 
     /// Sends what can be sent now.
     pub(super) fn send(&mut self, now: Instant) {
+        if let Some(summary) = self.rate.summary(now) {
+            self.push(Alert::Summary(summary));
+        }
         if self.retry.is_some_and(|(at, _)| now < at) {
             return;
         }
-        while let Some(stored) = self.unsent.front() {
-            let entry = alert::entry(&stored.incident, Some(stored.id));
+        while let Some(alert) = self.unsent.front() {
+            let entry = match alert {
+                Alert::Incident(stored) => alert::entry(&stored.incident, Some(stored.id)),
+                Alert::Summary(summary) => summary.entry(),
+            };
             let journal = match self.journal.take() {
                 Some(journal) => Ok(journal),
                 None => Journal::connect(&self.path),
@@ -78,13 +106,13 @@ impl Alerts {
 
     /// When there is something to send.
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        self.retry.map(|(at, _)| at)
+        self.retry.map(|(at, _)| at).into_iter().chain(self.rate.next_wake()).min()
     }
 
     /// Sends what can still be sent.
     pub(super) fn finish(mut self) {
         self.retry = None;
-        self.send(Instant::now());
+        self.send(Instant::now() + WINDOW);
         if !self.unsent.is_empty() {
             tracing::warn!("{} alerts did not reach the journal", self.unsent.len());
         }
@@ -97,7 +125,7 @@ mod tests {
     use crate::incidents::{Event, Incident, Key, Moment, Sample};
     use std::os::unix::net::UnixDatagram;
 
-    fn death(id: i64) -> Stored {
+    fn incident(id: i64) -> Alert {
         let incident = Incident {
             key: Key { unit: None, event: Event::SilentDeath, exe: Vec::new() },
             rung: None,
@@ -106,7 +134,7 @@ mod tests {
             last: Moment::Unknown,
             sample: Sample::default(),
         };
-        Stored { id, incident }
+        Alert::Incident(Box::new(Stored { id, incident }))
     }
 
     /// The ids of what arrived.
@@ -127,10 +155,10 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("socket");
         let (mut alerts, mut now) = (Alerts::to(&path), Instant::now());
-        alerts.push(death(1));
+        alerts.push(incident(1));
         alerts.send(now);
         let journal = UnixDatagram::bind(&path).unwrap();
-        alerts.push(death(2));
+        alerts.push(incident(2));
         alerts.send(now);
         assert!(arrived(&journal).is_empty(), "not before its time");
         now = alerts.next_wake().unwrap();
@@ -139,7 +167,7 @@ mod tests {
 
         drop(journal);
         std::fs::remove_file(&path).unwrap();
-        alerts.push(death(3));
+        alerts.push(incident(3));
         alerts.send(now);
         let journal = UnixDatagram::bind(&path).unwrap();
         alerts.send(alerts.next_wake().unwrap());
@@ -155,7 +183,7 @@ mod tests {
         let mut now = Instant::now();
         // More than a socket's queue holds (net.unix.max_dgram_qlen).
         for id in 0..1000 {
-            alerts.push(death(id));
+            alerts.push(incident(id));
         }
         let mut got = Vec::new();
         alerts.send(now);
@@ -173,7 +201,7 @@ mod tests {
     fn without_a_journal_it_is_tried_ever_more_rarely_and_what_waits_is_bounded() {
         let (mut alerts, start) = (Alerts::to("/nonexistent"), Instant::now());
         for id in 0..5000 {
-            alerts.push(death(id));
+            alerts.push(incident(id));
         }
         let mut now = start;
         for _ in 0..20 {

@@ -13,6 +13,7 @@
 mod alerts;
 mod asks;
 mod presence;
+mod rate;
 mod reconcile;
 mod watch;
 mod writer;
@@ -155,7 +156,6 @@ async fn serve(
             Some(answered) = watch.asks.next() => watch.settle(answered),
             done = watch.writer.done() => {
                 for stored in watch.stored(done) {
-                    watch.alerts.push(stored.clone());
                     presence.tell(stored);
                 }
             }

@@ -9,7 +9,7 @@ use crate::audit::text::Escaped;
 use crate::audit::{Action, parse};
 use crate::host::exits::{ExitListener, Notice};
 use crate::host::live::{LiveHost, Told};
-use crate::incidents::{Event, Folded, Stored};
+use crate::incidents::{Change, Event, Folded, Incident, Recorded, Stored};
 use crate::intake::netlink::{AuditSocket, Message, ReceiveError};
 use crate::outlet::wire::Status;
 use crate::pipeline::{Open, Pipeline, Sighted};
@@ -248,7 +248,8 @@ impl Watch {
         }
     }
 
-    /// Takes note of what the writer did. Gives the new incidents, of which nobody was told yet.
+    /// Takes note of what the writer did, and sees to the alerts. Gives the incidents that are new since our start, for
+    /// others to be told.
     pub(super) fn stored(&mut self, done: Done) -> Vec<Stored> {
         let Done { changes, rows } = done;
         match rows {
@@ -257,8 +258,17 @@ impl Watch {
                     tracing::info!("the store can be written again");
                     lock(&self.status).store_error = None;
                 }
-                let first = changes.into_iter().zip(rows).filter(|(change, _)| change.first);
-                first.map(|(change, id)| Stored { id, incident: change.incident }).collect()
+                let now = Instant::now();
+                let mut first = Vec::new();
+                for (Change { incident, first: is_first }, Recorded { id, count, new }) in changes.into_iter().zip(rows)
+                {
+                    let stored = Stored { id, incident: Incident { count, ..incident } };
+                    if is_first {
+                        first.push(stored.clone());
+                    }
+                    self.alerts.consider(stored, new, now);
+                }
+                first
             }
             Err(error) => {
                 if self.retry_at.is_none() {
@@ -290,9 +300,7 @@ impl Watch {
             }
             if self.writer.is_busy() {
                 let done = self.writer.done().await;
-                for stored in self.stored(done) {
-                    self.alerts.push(stored);
-                }
+                let _ = self.stored(done);
             }
         }
         let lost: u64 = self.pipeline.fold.take_changes().iter().map(|change| change.incident.count).sum();

@@ -1,7 +1,7 @@
 //! The one writer of the store, on a thread of its own: a disk that is slow or full keeps nobody
 //! from listening.
 
-use crate::incidents::{Change, RowId, Store, StoreError};
+use crate::incidents::{Change, Recorded, Store, StoreError};
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -21,7 +21,7 @@ pub(super) struct Done {
     /// As they were sent.
     pub(super) changes: Vec<Change>,
     /// The row of each, in order.
-    pub(super) rows: Result<Vec<RowId>, StoreError>,
+    pub(super) rows: Result<Vec<Recorded>, StoreError>,
 }
 
 /// The sending end. One job is under way at a time; what comes meanwhile stays folded.

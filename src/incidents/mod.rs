@@ -6,4 +6,4 @@ pub mod store;
 
 pub use fold::{Change, Fold, Folded, Glimpse, Sighting, Slot};
 pub use incident::{Denial, Event, Incident, Key, Moment, Sample};
-pub use store::{Query, RowId, SetAside, Store, StoreError, Stored, UnitSummary};
+pub use store::{Query, Recorded, RowId, SetAside, Store, StoreError, Stored, UnitSummary};

@@ -77,6 +77,17 @@ pub struct Query {
     pub offset: u32,
 }
 
+/// What became of an incident that was recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its number.
+    pub id: RowId,
+    /// How often it was seen in all.
+    pub count: u64,
+    /// It was not in the store before.
+    pub new: bool,
+}
+
 /// A stored incident.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
@@ -201,11 +212,14 @@ impl Store {
 
     /// Adds sightings, all or none: a new incident is a new row; of a known one the count is added
     /// (up to `i64::MAX`), the first moment kept, the last and the sample replaced, and the rung
-    /// replaced by a surer one. The rows' numbers are in the order given.
+    /// replaced by a surer one. What became of each is told in the order given.
     ///
     /// # Errors
     /// The disk is full, read-only, or something is wrong with the file. Nothing was recorded then.
-    pub fn record<'a>(&mut self, incidents: impl IntoIterator<Item = &'a Incident>) -> Result<Vec<RowId>, StoreError> {
+    pub fn record<'a>(
+        &mut self,
+        incidents: impl IntoIterator<Item = &'a Incident>,
+    ) -> Result<Vec<Recorded>, StoreError> {
         record(&mut self.conn, incidents).map_err(|source| StoreError::of(&self.path, source))
     }
 
@@ -273,7 +287,7 @@ impl Store {
 fn record<'a>(
     conn: &mut Connection,
     incidents: impl IntoIterator<Item = &'a Incident>,
-) -> rusqlite::Result<Vec<RowId>> {
+) -> rusqlite::Result<Vec<Recorded>> {
     let columns = row::COLUMNS;
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // ?20 lists the rungs at least as sure as the new one.
@@ -285,19 +299,23 @@ fn record<'a>(
             rung = CASE WHEN instr(?20, ',' || rung || ',') THEN rung ELSE excluded.rung END,
             last_ms = excluded.last_ms, last_said = excluded.last_said, pid = excluded.pid,
             comm = excluded.comm, uid = excluded.uid, ip = excluded.ip, subject = excluded.subject
-         RETURNING id",
+         RETURNING id, count",
         max = i64::MAX,
     ))?;
-    let mut ids = Vec::new();
+    let mut recorded = Vec::new();
     for incident in incidents {
         let columns = row::Columns::of(incident);
         let surer = as_sure_as(incident);
         let values = columns.values().into_iter().chain([&surer as &dyn ToSql]);
-        ids.push(upsert.query_row(rusqlite::params_from_iter(values), |row| row.get(0))?);
+        let (id, count): (RowId, i64) =
+            upsert.query_row(rusqlite::params_from_iter(values), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let count = count.unsigned_abs();
+        // Nobody records an incident without a sighting of it.
+        recorded.push(Recorded { id, count, new: count == incident.count });
     }
     drop(upsert);
     transaction.commit()?;
-    Ok(ids)
+    Ok(recorded)
 }
 
 /// The rungs at least as sure as the incident's, each between commas.

@@ -8,6 +8,7 @@ use crate::audit::{Action, text};
 use crate::incidents::{Denial, Event, Incident, RowId};
 use crate::syscalls::{Abi, Call};
 use crate::units::{Manager, Unit};
+use std::collections::BTreeSet;
 
 /// `MESSAGE_ID=` of a call that was refused, or whose process was killed for it.
 pub const DENIAL: &str = "08f099b23cdb4d1399f57dcd22ef4be3";
@@ -16,12 +17,65 @@ pub const SILENT_DEATH: &str = "791c5a887a8f4dddb129eafb28e97c69";
 /// `MESSAGE_ID=` of a call that was only logged.
 pub const LOGGED: &str = "ad655bb054d74639843e17b6cc99dc4c";
 
+/// `MESSAGE_ID=` of incidents that were too many for an alert each.
+pub const SUMMARY: &str = "b20ca02b8ba24516a125c9461842fb57";
+
 /// Longest message, in characters.
 pub const MAX_MESSAGE: usize = 200;
 
 /// `PRIORITY=` of `syslog(3)`.
 const WARNING: &str = "4";
 const NOTICE: &str = "5";
+
+/// New incidents that were too many for an alert each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// How many.
+    pub incidents: u64,
+    /// Of which units, the first few.
+    pub units: BTreeSet<Unit>,
+    /// There are units more.
+    pub more_units: bool,
+}
+
+impl Summary {
+    /// How many units are named.
+    pub const MOST_UNITS: usize = 3;
+
+    /// Adds one.
+    pub fn add(&mut self, incident: &Incident) {
+        self.incidents += 1;
+        let Some(unit) = &incident.key.unit else { return };
+        if self.units.len() < Self::MOST_UNITS {
+            self.units.insert(unit.clone());
+        } else {
+            self.more_units |= !self.units.contains(unit);
+        }
+    }
+
+    /// Its journal entry.
+    #[must_use]
+    pub fn entry(&self) -> Entry {
+        let mut entry = Entry::default();
+        let names: Vec<String> = self.units.iter().map(|unit| shorten(unit.name.as_str(), 40)).collect();
+        let whose = match (names.is_empty(), self.more_units) {
+            (true, _) => String::new(),
+            (false, false) => format!(" of {}", names.join(", ")),
+            (false, true) => format!(" of {} and other units", names.join(", ")),
+        };
+        let message =
+            format!("{} more kinds of denials were seen for the first time{whose}; see 'harden-why'", self.incidents);
+        entry.push("MESSAGE", shorten(&message, MAX_MESSAGE));
+        entry.push("MESSAGE_ID", SUMMARY);
+        entry.push("PRIORITY", WARNING);
+        entry.push("SYSLOG_IDENTIFIER", "harden-whyd");
+        entry.push("HARDEN_WHY_INCIDENTS", self.incidents.to_string());
+        if let (Some(only), 1, false) = (self.units.first(), self.units.len(), self.more_units) {
+            push_unit(&mut entry, only);
+        }
+        entry
+    }
+}
 
 /// The journal entry of an incident as it was last seen; `id` is its row in the store.
 #[must_use]
@@ -107,7 +161,8 @@ pub fn message(incident: &Incident) -> String {
         program => shorten_front(&text::escape(program), 60),
     };
     let what = what(&key.event);
-    let facts = format!("{whose}: {program} (pid {}) {what}", incident.sample.pid);
+    let often = if incident.count > 1 { format!(", {} times so far", incident.count) } else { String::new() };
+    let facts = format!("{whose}: {program} (pid {}) {what}{often}", incident.sample.pid);
     let hint = key.unit.as_ref().map(|unit| format!("; see 'harden-why {}'", unit.name));
     match hint {
         Some(hint) if facts.chars().count() + hint.chars().count() <= MAX_MESSAGE => facts + &hint,
@@ -195,7 +250,7 @@ mod tests {
         assert_eq!(
             fields(&entry(&incident, Some(7))),
             [
-                "MESSAGE=remote-ssh-agent.service: /usr/bin/ncat (pid 41343) was killed by SIGSYS for calling socket; \
+                "MESSAGE=remote-ssh-agent.service: /usr/bin/ncat (pid 41343) was killed by SIGSYS for calling socket, 3 times so far; \
                  see 'harden-why remote-ssh-agent.service'",
                 "MESSAGE_ID=08f099b23cdb4d1399f57dcd22ef4be3",
                 "PRIORITY=4",
@@ -286,7 +341,7 @@ mod tests {
         let catalog = include_str!("../../systemd/harden-why.catalog");
         let mut explained: Vec<_> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
         explained.sort_unstable();
-        let mut known = [DENIAL, SILENT_DEATH, LOGGED];
+        let mut known = [DENIAL, SILENT_DEATH, LOGGED, SUMMARY];
         known.sort_unstable();
         assert_eq!(explained, known);
     }
@@ -311,6 +366,27 @@ mod tests {
                 assert!(entry.get(name).is_some(), "{name} of {id}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_too_much_is_summed_up() {
+        let mut summary = Summary::default();
+        for number in 0..9 {
+            summary.add(&denied(Manager::System, &format!("u{}.service", number % 2), Action::KillProcess));
+        }
+        let message = |summary: &Summary| String::from_utf8(summary.entry().get("MESSAGE").unwrap().to_vec()).unwrap();
+        assert_eq!(
+            message(&summary),
+            "9 more kinds of denials were seen for the first time of u0.service, u1.service; see 'harden-why'"
+        );
+        assert_eq!(summary.entry().get("OBJECT_SYSTEMD_UNIT"), None);
+        for number in 0..9 {
+            summary.add(&denied(Manager::User(1), &format!("{}{number}.service", "long".repeat(60)), Action::Errno));
+        }
+        assert!(message(&summary).contains("and other units") && message(&summary).chars().count() <= MAX_MESSAGE);
+        let mut one = Summary::default();
+        one.add(&denied(Manager::System, "a.service", Action::Errno));
+        assert_eq!(one.entry().get("OBJECT_SYSTEMD_UNIT"), Some(&b"a.service"[..]));
     }
 
     proptest! {

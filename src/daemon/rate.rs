@@ -1,0 +1,128 @@
+//! Which sightings are worth an alert: a new incident at once, one that goes on once an hour, and of a storm of new
+//! ones the first few, and then their number.
+
+use crate::incidents::{RowId, Stored};
+use crate::outlet::alert::Summary;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// How long an incident is not told of again.
+const QUIET: Duration = Duration::from_hours(1);
+
+/// So many alerts in so long a time are a storm.
+const BURST: u32 = 20;
+pub(super) const WINDOW: Duration = Duration::from_secs(10);
+
+/// How many incidents are remembered to have been told.
+const MOST: usize = 16 << 10;
+
+/// What was told.
+#[derive(Debug, Default)]
+pub(super) struct Rate {
+    told: HashMap<RowId, Instant>,
+    /// When the window began, and how many alerts were in it.
+    window: Option<(Instant, u32)>,
+    /// What was not told in it.
+    summary: Summary,
+}
+
+impl Rate {
+    /// Whether an incident that was just stored is to be told of; `new` if it was not in the store before.
+    pub(super) fn admits(&mut self, stored: &Stored, new: bool, now: Instant) -> bool {
+        let told = self.told.get(&stored.id);
+        if told.is_some_and(|at| now.duration_since(*at) < QUIET) {
+            return false;
+        }
+        // One from before we were started may have been told of a moment ago.
+        let known = told.is_some();
+        self.remember(stored.id, now);
+        if !new && !known {
+            return false;
+        }
+        let (began, count) = self.window.filter(|(began, _)| now.duration_since(*began) < WINDOW).unwrap_or((now, 0));
+        self.window = Some((began, count.saturating_add(1)));
+        if count < BURST {
+            return true;
+        }
+        self.summary.add(&stored.incident);
+        false
+    }
+
+    /// What was too much in the window that is over.
+    pub(super) fn summary(&mut self, now: Instant) -> Option<Summary> {
+        let over = self.next_wake().is_some_and(|end| end <= now);
+        over.then(|| {
+            self.window = None;
+            std::mem::take(&mut self.summary)
+        })
+    }
+
+    /// When there is a summary to tell.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        let (began, _) = self.window.filter(|_| self.summary.incidents > 0)?;
+        Some(began + WINDOW)
+    }
+
+    fn remember(&mut self, id: RowId, now: Instant) {
+        if self.told.len() >= MOST {
+            self.told.retain(|_, at| now.duration_since(*at) < QUIET);
+        }
+        if self.told.len() >= MOST {
+            // Only a storm of new incidents gets here, and that is told by its number.
+            self.told.clear();
+        }
+        self.told.insert(id, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::incidents::{Event, Incident, Key, Moment, Sample};
+
+    fn stored(id: RowId) -> Stored {
+        let key = Key { unit: None, event: Event::SilentDeath, exe: Vec::new() };
+        let (first, last) = (Moment::At(1), Moment::At(1));
+        Stored { id, incident: Incident { key, rung: None, count: 1, first, last, sample: Sample::default() } }
+    }
+
+    #[test]
+    fn an_incident_is_told_when_new_and_then_once_an_hour() {
+        let (mut rate, start) = (Rate::default(), Instant::now());
+        assert!(rate.admits(&stored(1), true, start));
+        let told: Vec<u64> =
+            (1..=7_300).filter(|second| rate.admits(&stored(1), false, start + Duration::from_secs(*second))).collect();
+        assert_eq!(told, [3_600, 7_200]);
+    }
+
+    #[test]
+    fn what_was_known_before_the_start_waits_an_hour() {
+        let (mut rate, start) = (Rate::default(), Instant::now());
+        assert!(!rate.admits(&stored(1), false, start));
+        assert!(!rate.admits(&stored(1), false, start + QUIET / 2));
+        assert!(rate.admits(&stored(1), false, start + QUIET));
+    }
+
+    #[test]
+    fn a_storm_of_new_incidents_is_summed_up() {
+        let (mut rate, start) = (Rate::default(), Instant::now());
+        let told = (0..1_000).filter(|id| rate.admits(&stored(*id), true, start)).count();
+        assert_eq!(told, BURST as usize);
+        assert_eq!(rate.summary(start), None, "not before the window is over");
+        let end = rate.next_wake().unwrap();
+        assert_eq!(end, start + WINDOW);
+        assert_eq!(rate.summary(end).map(|summary| summary.incidents), Some(1_000 - u64::from(BURST)));
+        assert_eq!((rate.summary(end), rate.next_wake()), (None, None));
+        assert!(rate.admits(&stored(5_000), true, end), "and then it is quiet again");
+        assert!(!rate.admits(&stored(500), false, end), "what was summed up was told");
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let (mut rate, start) = (Rate::default(), Instant::now());
+        for id in 0..3 * RowId::try_from(MOST).unwrap() {
+            let _ = rate.admits(&stored(id), true, start);
+        }
+        assert!(rate.told.len() <= MOST);
+    }
+}
