@@ -128,7 +128,7 @@ async fn serve(
                 notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("listening to the kernel")]);
                 ready_said = true;
             }
-            ready = audit.readable_mut() => {
+            ready = heard_again(&mut audit, watch.rests_until()) => {
                 let mut ready = ready?;
                 if watch.hear(ready.get_inner_mut())? {
                     ready.clear_ready();
@@ -198,6 +198,17 @@ async fn readable<T: AsRawFd>(fd: Option<&mut AsyncFd<T>>) -> std::io::Result<As
         Some(fd) => fd.readable_mut().await,
         None => std::future::pending().await,
     }
+}
+
+/// Readiness of the audit socket, not before a moment.
+async fn heard_again(
+    audit: &mut AsyncFd<AuditSocket>,
+    not_before: Option<Instant>,
+) -> std::io::Result<AsyncFdReadyMutGuard<'_, AuditSocket>> {
+    if let Some(moment) = not_before {
+        tokio::time::sleep_until(moment.into()).await;
+    }
+    audit.readable_mut().await
 }
 
 async fn until(moment: Option<Instant>) {

@@ -26,6 +26,10 @@ const RETRY: Duration = Duration::from_secs(2);
 /// How many incidents are held in memory.
 const MOST_INCIDENTS: usize = 16 << 10;
 
+/// So many records at once are a storm, and then we let some gather: waking for each costs more than the records.
+const STORM: u64 = 16;
+const GATHER: Duration = Duration::from_millis(1);
+
 /// How many batches of records are taken before others get their turn, and how many exit events.
 const BATCHES: usize = 64;
 const EVENTS: usize = 4096;
@@ -43,6 +47,8 @@ pub(super) struct Watch {
     flush_at: Option<Instant>,
     /// Not before: the store failed.
     retry_at: Option<Instant>,
+    /// Until when records may gather.
+    rests_until: Option<Instant>,
 }
 
 impl Watch {
@@ -57,6 +63,7 @@ impl Watch {
             alerts,
             flush_at: None,
             retry_at: None,
+            rests_until: None,
         }
     }
 
@@ -64,10 +71,16 @@ impl Watch {
     pub(super) fn hear(&mut self, audit: &mut AuditSocket) -> Result<bool, ReceiveError> {
         let status = Arc::clone(&self.status);
         let mut status = lock(&status);
+        let before = status.records;
+        self.rests_until = None;
         for _ in 0..BATCHES {
             match audit.refill() {
                 Ok(true) => {}
-                Ok(false) => return Ok(true),
+                Ok(false) => {
+                    let storm = status.records - before >= STORM;
+                    self.rests_until = storm.then(|| Instant::now() + GATHER);
+                    return Ok(true);
+                }
                 Err(ReceiveError::Overrun) => {
                     status.overruns += 1;
                     tracing::warn!("the receive buffer overran: records were lost");
@@ -97,6 +110,11 @@ impl Watch {
             status.given_way = self.pipeline.fold.given_way();
         }
         Ok(false)
+    }
+
+    /// Until when records may gather.
+    pub(super) fn rests_until(&self) -> Option<Instant> {
+        self.rests_until
     }
 
     /// Takes what the exit listener has; true when it has no more.

@@ -1,14 +1,14 @@
 //! Processes that a filter lets live: whose they are is looked up once, not once a record.
 //!
-//! A process is held by a pidfd (`pidfd_open(2)`). While that says it lives nobody else can have its pid, so
-//! every record that had arrived before is its own.
+//! A process is held by a pidfd (`pidfd_open(2)`), and all of them are watched by one epoll. While a process is not
+//! said to have ended nobody else can have its pid, so every record that had arrived before is its own.
 
 use super::clock::{Clocks, ns_of_ticks};
 use super::procfs::Procfs;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How many processes are held; then it starts over.
@@ -24,8 +24,8 @@ const SLACK_NS: i64 = 20_000_000;
 #[derive(Debug)]
 pub(super) struct Living {
     held: HashMap<u32, Held>,
-    /// Counts batches of records.
-    batch: u64,
+    /// Tells which of them ended; without one nobody is held.
+    ends: Option<Epoll>,
     now: Instant,
     clocks: Clocks,
     /// Of the next look at a process.
@@ -34,27 +34,47 @@ pub(super) struct Living {
 
 #[derive(Debug)]
 struct Held {
-    pidfd: OwnedFd,
+    /// Closing it ends the watch.
+    _pidfd: OwnedFd,
     /// When it started, in nanoseconds since boot.
     started: i64,
     cgroup: Vec<u8>,
     /// Stands for the process in this cgroup.
     number: u64,
     looked: Instant,
-    /// The batch in which it was last seen to live.
-    seen: u64,
 }
 
 impl Living {
     pub(super) fn new() -> Self {
-        Self { held: HashMap::new(), batch: 0, now: Instant::now(), clocks: Clocks::now(), number: 0 }
+        let ends = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC);
+        if let Err(error) = &ends {
+            tracing::warn!("processes cannot be watched, and are looked up for every record: {error}");
+        }
+        Self { held: HashMap::new(), ends: ends.ok(), now: Instant::now(), clocks: Clocks::now(), number: 0 }
     }
 
-    /// All records of the next batch have arrived.
+    /// All records of the next batch have arrived: whoever ended before is let go.
     pub(super) fn begin_batch(&mut self) {
-        self.batch += 1;
         self.now = Instant::now();
         self.clocks = Clocks::now();
+        self.let_go_of_the_dead();
+    }
+
+    fn let_go_of_the_dead(&mut self) {
+        let Some(ends) = self.ends.as_ref().filter(|_| !self.held.is_empty()) else { return };
+        let mut events = [EpollEvent::empty(); 64];
+        loop {
+            // A failure is no news of an end: then nobody is believed to live.
+            let Ok(count) = ends.wait(&mut events, EpollTimeout::ZERO) else { return self.held.clear() };
+            for event in events.iter().take(count) {
+                if let Ok(pid) = u32::try_from(event.data()) {
+                    self.held.remove(&pid);
+                }
+            }
+            if count < events.len() {
+                return;
+            }
+        }
     }
 
     /// A number for the process that made a record at a moment (in milliseconds since the epoch), as long as it
@@ -62,14 +82,11 @@ impl Living {
     pub(super) fn number(&mut self, procfs: &Procfs, pid: u32, at: i64) -> Option<u64> {
         let made = self.clocks.boot_ns_of_millis(at).saturating_add(SLACK_NS);
         if let Some(held) = self.held.get_mut(&pid) {
-            let alive = held.seen == self.batch || lives(&held.pidfd);
             let fresh = self.now.duration_since(held.looked) < FRESH;
-            if alive && fresh {
-                held.seen = self.batch;
-                return (held.started <= made).then_some(held.number);
-            }
-            if alive && procfs.cgroup(pid).is_some_and(|cgroup| cgroup == held.cgroup) && lives(&held.pidfd) {
-                (held.seen, held.looked) = (self.batch, self.now);
+            if fresh || procfs.cgroup(pid).is_some_and(|cgroup| cgroup == held.cgroup) {
+                if !fresh {
+                    held.looked = self.now;
+                }
                 return (held.started <= made).then_some(held.number);
             }
             self.held.remove(&pid);
@@ -80,28 +97,18 @@ impl Living {
             self.held.clear();
         }
         self.held.insert(pid, held);
-        number
+        // What was read is the process's own if it lived all the while.
+        self.let_go_of_the_dead();
+        number.filter(|_| self.held.contains_key(&pid))
     }
 
     fn hold(&mut self, procfs: &Procfs, pid: u32) -> Option<Held> {
         let pidfd = pidfd_open(pid).ok()?;
+        self.ends.as_ref()?.add(&pidfd, EpollEvent::new(EpollFlags::EPOLLIN, pid.into())).ok()?;
         let (started, cgroup) = (ns_of_ticks(procfs.start_time(pid)?), procfs.cgroup(pid)?);
         self.number += 1;
-        // What was read is the process's own if it lived all the while.
-        lives(&pidfd).then_some(Held {
-            pidfd,
-            started,
-            cgroup,
-            number: self.number,
-            looked: self.now,
-            seen: self.batch,
-        })
+        Some(Held { _pidfd: pidfd, started, cgroup, number: self.number, looked: self.now })
     }
-}
-
-/// Whether a process has not ended; of one that has, the descriptor is readable.
-fn lives(pidfd: &OwnedFd) -> bool {
-    poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(0)
 }
 
 fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {

@@ -70,6 +70,11 @@ impl Daemon {
         wait_for(told, || format!("no {state}: {}", self.log()));
     }
 
+    /// Its pid.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its file system, in whatever namespace it is.
     pub(crate) fn root(&self) -> PathBuf {
         format!("/proc/{}/root", self.child.id()).into()

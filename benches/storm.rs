@@ -1,0 +1,318 @@
+//! What a storm of denials costs, beside a bare receive loop in the same run: `cargo bench --bench storm`.
+//!
+//! Real units under a real systemd make calls that `SystemCallLog=` lists, so that the kernel writes a record for
+//! each and the process lives on. First a bare loop hears them, on a socket with the same settings, then the real
+//! harden-whyd; the figures are processor time per record, and their ratio. Every count is held against the truth.
+//! Another unit violates for the first time meanwhile, again and again: that measures from when a bare listener has
+//! the record to when the alert is at the journal's socket.
+#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::panic, reason = "a benchmark")]
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "of figures for people to read"
+)]
+
+#[path = "../tests/support"]
+mod support {
+    #[expect(dead_code, reason = "tests ask more of it")]
+    pub(crate) mod daemon;
+    #[expect(dead_code, reason = "tests ask more of it")]
+    pub(crate) mod manager;
+}
+
+use harden_why::audit::parse;
+use harden_why::intake::netlink::{AuditSocket, Message, ReceiveError};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_AUDIT};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::TimeValLike as _;
+use std::collections::HashMap;
+use std::fs;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use support::daemon::Daemon;
+use support::manager::TestManager;
+
+/// Tells this program, run by a unit, how many calls to make.
+const CALLS: &str = "HARDEN_WHY_BENCH_CALLS";
+/// Tells it to be the bare loop, until so many records were heard.
+const BARE: &str = "HARDEN_WHY_BENCH_BARE";
+/// Tells it to make a call of this number once.
+const ONCE: &str = "HARDEN_WHY_BENCH_ONCE";
+
+const RECORDS: u64 = 1_000_000;
+const ROUNDS: usize = 3;
+const FIRSTS: usize = 100;
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_mins(2);
+
+fn main() {
+    if let Some(calls) = number(CALLS) {
+        return violate(calls);
+    }
+    if let Some(records) = number(BARE) {
+        return listen_barely(records);
+    }
+    if let Some(call) = number(ONCE) {
+        // SAFETY: the calls of the benchmark take no pointer.
+        unsafe { libc::syscall(i64::try_from(call).unwrap(), -1, 0, 0) };
+        return;
+    }
+    // `cargo test --benches` only wants to know that it starts.
+    if std::env::args().any(|argument| argument == "--test") {
+        return;
+    }
+    let Some(manager) = TestManager::start() else { return };
+    println!("{:<34} {:>12} {:>12} {:>7} {:>9}", "storm", "bare ns", "daemon ns", "ratio", "records/s");
+    storm(&manager, "one process", 1, 1);
+    storm(&manager, "50 processes in 10 units", 10, 5);
+    first_sightings(&manager);
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn violate(calls: u64) {
+    for _ in 0..calls {
+        // SAFETY: it takes nothing.
+        unsafe { libc::syscall(libc::SYS_getppid) };
+    }
+}
+
+/// A receive loop and nothing else, on a socket with the daemon's settings. Prints its processor time.
+fn listen_barely(records: u64) {
+    let mut socket = Socket::new(NETLINK_AUDIT).unwrap();
+    setsockopt(&socket, sockopt::RcvBufForce, &(64 << 20)).unwrap();
+    socket.bind(&SocketAddr::new(0, 0)).unwrap();
+    socket.add_membership(1).unwrap();
+    println!("ready");
+    let mut buffer = [0_u8; 12 << 10];
+    let mut heard = 0;
+    while heard < records {
+        let length = socket.recv(&mut &mut buffer[..], 0).unwrap();
+        heard += u64::from(length > 16 && buffer[4..6] == 1326_u16.to_ne_bytes());
+    }
+    println!("{}", own_time().as_nanos());
+}
+
+fn own_time() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(u64::try_from(micros).unwrap())
+}
+
+/// The processor time of another process so far, in the kernel's 10 ms ticks.
+fn time_of(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}
+
+/// Writes units whose processes make calls, `processes` each; tells their names and executables.
+fn write_units(manager: &TestManager, tag: &str, units: u64, processes: u64) -> Vec<String> {
+    let me = std::env::current_exe().unwrap();
+    let calls = RECORDS / units / processes;
+    let mut names = Vec::new();
+    for number in 0..units {
+        let program = manager.base().join(format!("{tag}-{number}"));
+        fs::hard_link(&me, &program).or_else(|_| fs::copy(&me, &program).map(drop)).unwrap();
+        let script = format!("for i in $(seq {processes}); do {} & done; wait", program.display());
+        let name = format!("{tag}-{number}.service");
+        let text = format!(
+            "[Service]\nType=oneshot\nSlice=system.slice\nExecStart=/bin/sh -c '{script}'\nSystemCallLog=getppid\n\
+             Environment={CALLS}={calls}\n"
+        );
+        manager.write(&name, &text.replace("$(seq", "$$(seq"));
+        names.push(name);
+    }
+    manager.reload();
+    names
+}
+
+fn start(manager: &TestManager, names: &[String]) -> Duration {
+    let began = Instant::now();
+    let words: Vec<&str> = ["start"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let output = manager.systemctl(&words);
+    assert!(output.status.success(), "{output:?}");
+    began.elapsed()
+}
+
+fn storm(manager: &TestManager, what: &str, units: u64, processes: u64) {
+    let tag = format!("storm{units}");
+    let names = write_units(manager, &tag, units, processes);
+    let (mut bare, mut daemon, mut rate) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        bare.push(barely(manager, &names));
+        let (time, took) = heard_by_daemon(manager, &names, &format!("state-{tag}-{round}"));
+        daemon.push(time);
+        rate.push(RECORDS as f64 / took.as_secs_f64());
+    }
+    let ratios: Vec<f64> = bare.iter().zip(&daemon).map(|(bare, daemon)| daemon / bare).collect();
+    println!(
+        "{what:<34} {:>12.0} {:>12.0} {:>7.2} {:>9.0}",
+        median(&bare),
+        median(&daemon),
+        median(&ratios),
+        median(&rate)
+    );
+}
+
+/// Nanoseconds a record of the bare loop.
+fn barely(manager: &TestManager, names: &[String]) -> f64 {
+    use std::io::{BufRead as _, BufReader};
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .env(BARE, RECORDS.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
+    start(manager, names);
+    let nanos: f64 = lines.next().unwrap().unwrap().parse().unwrap();
+    child.wait().unwrap();
+    nanos / RECORDS as f64
+}
+
+/// Nanoseconds a record of the real daemon, and how long the storm took; its counts are checked.
+fn heard_by_daemon(manager: &TestManager, names: &[String], dir: &str) -> (f64, Duration) {
+    let program = env!("CARGO_BIN_EXE_harden-whyd");
+    let dir = manager.base().join(dir);
+    let daemon = Daemon::start(manager.command(&[program]), &manager.bus(), &dir);
+    let before = time_of(daemon.pid());
+    let took = start(manager, names);
+    let per_unit = RECORDS / names.len() as u64;
+    let own = format!("{}/", manager.base().display());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let counts: HashMap<String, u64> = daemon
+            .stored()
+            .into_iter()
+            // The shell makes the call, too.
+            .filter(|incident| incident.key.exe.starts_with(own.as_bytes()))
+            .filter_map(|incident| Some((incident.key.unit?.name.to_string(), incident.count)))
+            .collect();
+        if names.iter().all(|name| counts.get(name) == Some(&per_unit)) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "not every record was counted: {counts:?}\n{}", daemon.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let time = time_of(daemon.pid()).checked_sub(before).unwrap();
+    assert!(!daemon.log().contains("overran"), "nothing was lost");
+    daemon.stop();
+    (time.as_nanos() as f64 / RECORDS as f64, took)
+}
+
+/// How long after a bare listener has the record a first sighting is committed and its alert sent, in a storm.
+fn first_sightings(manager: &TestManager) {
+    let names = write_units(manager, "noise", 1, 1);
+    let me = std::env::current_exe().unwrap();
+    for number in 0..FIRSTS {
+        let program = manager.base().join(format!("first-{number}"));
+        fs::hard_link(&me, &program).or_else(|_| fs::copy(&me, &program).map(drop)).unwrap();
+        let text = format!(
+            "[Service]\nType=oneshot\nSlice=system.slice\nExecStart={}\nSystemCallLog=getpgid\nEnvironment={ONCE}={}\n",
+            program.display(),
+            libc::SYS_getpgid
+        );
+        manager.write(&format!("first-{number}.service"), &text);
+    }
+    manager.reload();
+    let dir = manager.base().join("state-first");
+    let daemon = Daemon::start(manager.command(&[env!("CARGO_BIN_EXE_harden-whyd")]), &manager.bus(), &dir);
+    let journal = daemon.root().join("run/systemd/journal");
+    fs::create_dir_all(&journal).unwrap();
+    let journal = UnixDatagram::bind(journal.join("socket")).unwrap();
+    let (sender, alerts) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 8192];
+        while let Ok(length) = journal.recv(&mut buffer) {
+            let at = Instant::now();
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            let exe = text.lines().find_map(|line| line.strip_prefix("HARDEN_WHY_EXE=")).unwrap_or_default();
+            if sender.send((exe.to_owned(), at)).is_err() {
+                return;
+            }
+        }
+    });
+    let mut bare = AuditSocket::open().unwrap();
+    let mut waits = Vec::new();
+    std::thread::scope(|scope| {
+        let storm = scope.spawn(|| {
+            for _ in 0..20 {
+                start(manager, &names);
+            }
+        });
+        for number in 0..FIRSTS {
+            // Not more at once than are told one by one.
+            if number % 15 == 14 {
+                std::thread::sleep(Duration::from_secs(10));
+            }
+            let unit = format!("first-{number}.service");
+            let starting = scope.spawn(move || start(manager, &[unit]));
+            let exe = manager.base().join(format!("first-{number}")).display().to_string();
+            let heard = hear(&mut bare, exe.as_bytes());
+            starting.join().unwrap();
+            let deadline = Instant::now() + TOLD_WITHIN;
+            let told =
+                std::iter::from_fn(|| alerts.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok())
+                    .find_map(|(told, at)| (told == exe).then_some(at));
+            let Some(told) = told else {
+                // Denials of others on this machine can be so many that they are told by their number alone.
+                println!("first sighting {number} was not told by itself");
+                continue;
+            };
+            assert!(
+                daemon.stored().iter().any(|incident| incident.key.exe == exe.as_bytes()),
+                "told before it was stored"
+            );
+            waits.push(told.saturating_duration_since(heard).as_secs_f64() * 1_000.0);
+            if storm.is_finished() {
+                println!("the storm was over after {number} first sightings");
+                break;
+            }
+        }
+    });
+    waits.sort_by(f64::total_cmp);
+    let at = |part: f64| waits[((waits.len() - 1) as f64 * part).round() as usize];
+    println!(
+        "first sighting stored and told, in a storm: median {:.1} ms, 99th percentile {:.1} ms, of {}",
+        at(0.5),
+        at(0.99),
+        waits.len()
+    );
+    daemon.stop();
+}
+
+/// When a listener that does nothing else has the record of an executable.
+fn hear(bare: &mut AuditSocket, exe: &[u8]) -> Instant {
+    loop {
+        match bare.receive() {
+            Ok(Some(Message::Seccomp(payload))) => {
+                let now = Instant::now();
+                let record = parse::event(payload).unwrap();
+                if record.exe.is_some_and(|own| &*own.decode() == exe) {
+                    return now;
+                }
+            }
+            Ok(Some(_)) | Err(ReceiveError::Overrun) => {}
+            Ok(None) => {
+                poll(&mut [PollFd::new(bare.as_fd(), PollFlags::POLLIN)], PollTimeout::from(1_000_u16)).unwrap();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
