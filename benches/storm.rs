@@ -47,7 +47,7 @@ const ONCE: &str = "HARDEN_WHY_BENCH_ONCE";
 
 const RECORDS: u64 = 1_000_000;
 const ROUNDS: usize = 3;
-const FIRSTS: usize = 100;
+const FIRSTS: usize = 45;
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_mins(2);
 

@@ -1,0 +1,129 @@
+//! How fast the client answers, beside ausearch in the same run: `cargo bench --bench client`. Without ausearch its
+//! columns stay empty.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
+
+use harden_why::audit::Action;
+use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Store};
+use harden_why::syscalls::{Arch, Call};
+use harden_why::units::{Manager, Rung, Unit};
+use nix::sys::resource::{UsageWho, getrusage};
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const RECORDS: u32 = 1_000_000;
+const MIXED_RECORDS: u32 = 20_000;
+const OTHERS: u32 = 50;
+const STORED: u32 = 100_000;
+const RUNS: usize = 5;
+
+fn main() {
+    // `cargo test --benches` only wants to know that it starts.
+    if std::env::args().any(|argument| argument == "--test") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    unit_among_many(dir.path());
+    let (records, mixed) = (dir.path().join("records.log"), dir.path().join("mixed.log"));
+    write_log(&records, RECORDS, 0);
+    write_log(&mixed, MIXED_RECORDS, OTHERS);
+    println!("{:<28} {:>8} {:>10} {:>16} {:>14}", "explain", "MB", "seconds", "ausearch --raw", "ausearch -i");
+    for (what, log) in [("1,000,000 records", &records), ("the same, 1 in 51", &mixed)] {
+        let ours = best(env!("CARGO_BIN_EXE_harden-why"), &["explain", log.to_str().unwrap()], RUNS);
+        let against = |arguments: &[&str]| {
+            let arguments = [arguments, &["-m", "SECCOMP", "-if", log.to_str().unwrap()]].concat();
+            let theirs = Command::new("ausearch").arg("--version").output().is_ok();
+            theirs.then(|| best("ausearch", &arguments, 1).as_secs_f64() / ours.as_secs_f64())
+        };
+        let times = |ratio: Option<f64>| ratio.map_or_else(String::new, |ratio| format!("{ratio:.0} × as long"));
+        let megabytes = log.metadata().unwrap().len() / 1_000_000;
+        println!(
+            "{what:<28} {megabytes:>8} {:>10.3} {:>16} {:>14}",
+            ours.as_secs_f64(),
+            times(against(&["--raw"])),
+            times(against(&["-i"]))
+        );
+    }
+}
+
+/// The shortest of some runs.
+fn best(program: &str, arguments: &[&str], runs: usize) -> Duration {
+    let run = |_| {
+        let began = Instant::now();
+        let status =
+            Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert!(status.code().is_some_and(|code| code <= 1), "{program} {arguments:?}: {status}");
+        began.elapsed()
+    };
+    (0..runs).map(run).min().unwrap()
+}
+
+fn write_log(path: &Path, records: u32, others: u32) {
+    const EXES: [&str; 5] = [
+        "/usr/sbin/nginx",
+        "/usr/bin/python3.11",
+        "/usr/sbin/apache2",
+        "/usr/lib/postfix/sbin/smtpd",
+        "/opt/app/server",
+    ];
+    const CALLS: [u32; 6] = [41, 42, 59, 99, 202, 318];
+    let mut log = BufWriter::new(File::create(path).unwrap());
+    let mut serial = 100;
+    for number in 0..records {
+        let (second, exe) = (1_795_456_064 + u64::from(number) / 500, EXES[number as usize % EXES.len()]);
+        let (comm, call) = (exe.rsplit('/').next().unwrap(), CALLS[number as usize % CALLS.len()]);
+        serial += 1;
+        writeln!(
+            log,
+            "type=SECCOMP msg=audit({second}.{:03}:{serial}): auid=4294967295 uid=33 gid=33 ses=4294967295 \
+             subj=unconfined pid={} comm=\"{comm}\" exe=\"{exe}\" sig=31 arch=c000003e syscall={call} compat=0 \
+             ip=0x7f613e11f829 code=0x80000000",
+            number % 1_000,
+            2_000 + number % 3_000
+        )
+        .unwrap();
+        for other in 0..others {
+            serial += 1;
+            writeln!(
+                log,
+                "type=SYSCALL msg=audit({second}.{:03}:{serial}): arch=c000003e syscall=257 success=yes exit=3 \
+                 a0=ffffff9c a1=7ffd0b1a2b3c a2=0 a3=0 items=1 ppid=1 pid={} auid=1000 uid=0 gid=0 euid=0 suid=0 \
+                 fsuid=0 egid=0 sgid=0 fsgid=0 tty=(none) ses=3 comm=\"cron\" exe=\"/usr/sbin/cron\" key=(null)",
+                number % 1_000,
+                700 + other
+            )
+            .unwrap();
+        }
+    }
+}
+
+/// `harden-why UNIT` with very many incidents of other units stored.
+fn unit_among_many(dir: &Path) {
+    let incident = |number: u32| Incident {
+        key: Key {
+            unit: Some(Unit {
+                manager: Manager::System,
+                name: format!("bench-{}.service", number / 10).parse().unwrap(),
+            }),
+            event: Event::Denial(Denial {
+                call: Call::numbered(Arch::X86_64, number % 10),
+                action: Action::KillProcess,
+            }),
+            exe: b"/usr/bin/bench".to_vec(),
+        },
+        rung: Some(Rung::OwnCgroup),
+        count: 1,
+        first: Moment::At(i64::from(number)),
+        last: Moment::At(i64::from(number)),
+        sample: Sample::default(),
+    };
+    let incidents: Vec<Incident> = (0..STORED).map(incident).collect();
+    Store::open(dir).unwrap().record(&incidents).unwrap();
+    let store = dir.to_str().unwrap();
+    let arguments = ["--bus", "unix:path=/nonexistent", "--state-dir", store, "bench-4711"];
+    let took = best(env!("CARGO_BIN_EXE_harden-why"), &arguments, RUNS);
+    let memory = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() / 1024;
+    println!("harden-why UNIT with {STORED} incidents stored: {:.1} ms, {memory} MiB", took.as_secs_f64() * 1_000.0);
+}
