@@ -69,7 +69,7 @@ fn skipped(why: &str) {
 /// Some lines of a `[Service]` section.
 fn lines(random: &mut Random, calls: &[&str], groups: &[&str]) -> String {
     let mut text = String::from("[Service]\n");
-    for number in 0..1 + random.below(5) {
+    for number in 0..=random.below(5) {
         let line = match if number == 0 { usize::MAX } else { random.below(14) } {
             0 => format!(
                 "SystemCallErrorNumber={}",
@@ -120,7 +120,7 @@ fn write_units(home: &Path, random: &mut Random, groups: &Groups) -> Vec<String>
     let known: Vec<&str> = groups.calls("@known").unwrap().iter().map(AsRef::as_ref).collect();
     // Few calls, so that lines meet.
     let mut calls: Vec<&str> = (0..12).map(|_| random.pick(&known)).collect();
-    calls.extend(["read", "mount", "exit", "bogus", "@bogus", "a\\x"]);
+    calls.extend(["read", "mount", "exit", "bogus", "@bogus", "a\\x", "%i", "%%"]);
     let group_names: Vec<&str> = groups.names().collect();
     let (config, data) = (home.join(".config/systemd/user"), home.join(".local/share/systemd/user"));
     let control = home.join(".config/systemd/user.control");
