@@ -366,7 +366,7 @@ fn hopeless(diagnosis: &Diagnosis, situation: &Situation) -> Option<String> {
         let names = join(diagnosis.beyond.iter().map(ToString::to_string));
         return Some(format!(
             "no setting of the unit can let {names} pass: this systemd or its libseccomp does not know the call, or \
-             DynamicUser= rules it out"
+             DynamicUser= or the manager's own SystemCallArchitectures= rules it out"
         ));
     }
     let denied = diagnosis.findings.iter().any(|finding| matches!(finding.cause, Cause::Unit { .. }));

@@ -38,12 +38,12 @@ impl Known {
 pub(super) fn from_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: &Groups) -> Known {
     let loaded = unit_files::load(root, unit, home);
     if loaded.files.fragment.is_none() && loaded.files.dropins.is_empty() {
-        let mut notes = shown(&loaded);
+        let mut notes = shown(loaded.notes().map(ToString::to_string).collect(), loaded.files.masked);
         notes.push(format!("no files of {} are below {}", unit.name, super::answer::shown_path(root)));
         return Known::nothing(notes);
     }
     let home = home.map_or_else(|| home_of_files(&loaded), Path::to_owned);
-    known(loaded, unit, &home, groups, None)
+    known(root, loaded, unit, &home, groups, None)
 }
 
 /// From the unit's running manager and the files it names; from this machine's files where it does
@@ -57,7 +57,7 @@ pub(super) async fn live(managers: &Managers, unit: &Unit, groups: &Groups) -> K
     match facts {
         Ok(facts) => {
             let loaded = unit_files::load_listed(Path::new("/"), &unit.name, facts.fragment.as_deref(), &facts.dropins);
-            known(loaded, unit, &home, groups, Some(facts))
+            known(Path::new("/"), loaded, unit, &home, groups, Some(facts))
         }
         Err(SystemdError::NoSuchUnit(_)) => {
             let notes = vec![format!("{} does not exist any more, so its settings are not known", unit.name)];
@@ -83,9 +83,10 @@ pub(super) fn silence(situation: &Situation) -> Option<String> {
     })
 }
 
-fn known(loaded: Loaded, unit: &Unit, home: &Path, groups: &Groups, facts: Option<UnitFacts>) -> Known {
-    let mut notes = shown(&loaded);
-    let mut policy = Policy::new(loaded.settings, Abi::native(), groups);
+fn known(root: &Path, loaded: Loaded, unit: &Unit, home: &Path, groups: &Groups, facts: Option<UnitFacts>) -> Known {
+    let (surroundings, odd) = unit_files::surroundings(root, unit.manager, Some(home));
+    let mut notes = shown(loaded.notes().chain(&odd).map(ToString::to_string).collect(), loaded.files.masked);
+    let mut policy = Policy::new(loaded.settings, Abi::native(), groups).amid(surroundings, groups);
     let mut agrees = facts.is_some();
     if let Some(facts) = &facts {
         if facts.need_daemon_reload {
@@ -143,9 +144,8 @@ fn differing(settings: &Settings, facts: &UnitFacts) -> Vec<String> {
     facts.switches.iter().filter_map(differs).collect()
 }
 
-fn shown(loaded: &Loaded) -> Vec<String> {
-    let mut notes: Vec<String> = loaded.notes().map(ToString::to_string).collect();
-    if loaded.files.masked {
+fn shown(mut notes: Vec<String>, masked: bool) -> Vec<String> {
+    if masked {
         notes.push("the unit is masked".to_owned());
     }
     if notes.len() > MOST_NOTES {

@@ -4,11 +4,13 @@
 //! returned are those inside the root.
 
 mod executables;
+mod manager_conf;
 mod names;
 mod search;
 mod tree;
 
 pub use executables::{Candidate, Match, find_by_executable};
+pub use manager_conf::surroundings;
 
 use crate::audit::text::escape;
 use crate::policy::{Note, Settings, UnitFile};

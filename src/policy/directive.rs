@@ -146,16 +146,14 @@ pub const RULES: [Rule; 18] = [
         Directive::MemoryDenyWriteExecute,
         &["mmap", "mmap2"],
         EPERM,
-        Some(
-            "memory both writable and executable; with systemd 254 and Linux 6.3 the kernel refuses it with EACCES and no record",
-        ),
+        Some("memory both writable and executable"),
         "no code is made at run time",
     ),
     rule(
         Directive::MemoryDenyWriteExecute,
         &["mprotect", "pkey_mprotect"],
         EPERM,
-        Some("memory made executable; with systemd 254 and Linux 6.3 the kernel refuses it with EACCES and no record"),
+        Some("memory made executable"),
         "no code is made at run time",
     ),
     rule(Directive::MemoryDenyWriteExecute, &["shmat"], EPERM, Some("SHM_EXEC"), "no code is made at run time"),

@@ -3,6 +3,7 @@
 use super::call_list::{CallList, Dialect, Entry, Mode, Word};
 use super::directive::Directive;
 use super::effect::Effect;
+use super::surroundings::major;
 use super::unit_file::{Assignment, Note, Origin};
 use crate::syscalls::groups::Source;
 use crate::syscalls::{Calls, Groups};
@@ -263,8 +264,7 @@ impl SyscallFilter {
 /// The calls systemd's build knows, if it treats the others differently.
 fn known(groups: &Groups) -> Option<Arc<Calls>> {
     let (Source::Host(version) | Source::Embedded(version)) = groups.source();
-    let major: String = version.chars().take_while(char::is_ascii_digit).collect();
-    let treats = major.parse::<u32>().is_ok_and(|major| major >= ENOSYS_FOR_UNKNOWN_SINCE);
+    let treats = major(version).is_some_and(|major| major >= ENOSYS_FOR_UNKNOWN_SINCE);
     treats.then(|| groups.calls("@known").map(|calls| Arc::new(calls.clone())))?
 }
 
