@@ -156,8 +156,13 @@ pub struct AttributionView {
 /// Why.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct CauseView {
-    /// `unit`, `perhaps-unit`, `logged`, `elsewhere`, `settings-changed`, `unread`, `nameless` or `silent`.
+    /// `unit`, `perhaps-unit`, `logged`, `elsewhere`, `runtime` (a container's, or another's that runs the unit's
+    /// processes), `fixed`, `fixed-after-reload`, `fixed-next-start`, `settings-changed`, `unread`, `nameless` or
+    /// `silent`.
     pub kind: &'static str,
+    /// Of what is fixed: since when, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
     /// In plain words.
     pub words: String,
     /// The directives that decide it.
@@ -293,7 +298,7 @@ impl DenialView {
             subject: (!sample.subject.is_empty()).then(|| escape(&sample.subject)),
             ip: format!("{:#x}", sample.ip),
             attribution: rung.map(AttributionView::new),
-            cause: CauseView::new(finding),
+            cause: CauseView::new(finding, clock),
             before_exec: finding.before_exec,
             times: Times {
                 first: clock.show(first),

@@ -1,6 +1,6 @@
 //! A unit's settings, from its manager and its files.
 
-use crate::diagnosis::Situation;
+use crate::diagnosis::{Change, History, Situation};
 use crate::host::systemd::{Managers, SystemdError, UnitFacts};
 use crate::host::unit_files::{self, Loaded};
 use crate::policy::{Directive, Mode, Policy, Settings, SyscallFilter};
@@ -56,7 +56,11 @@ pub(super) async fn live(managers: &Managers, unit: &Unit, groups: &Groups) -> K
     };
     match facts {
         Ok(facts) => {
-            let loaded = unit_files::load_listed(Path::new("/"), &unit.name, facts.fragment.as_deref(), &facts.dropins);
+            let (root, fragment) = (Path::new("/"), facts.fragment.as_deref());
+            let listed = || unit_files::load_listed(root, &unit.name, fragment, &facts.dropins);
+            // Drop-ins may have come since that it does not list.
+            let anew = facts.need_daemon_reload.then(|| unit_files::load_anew(root, unit, &home, fragment));
+            let loaded = anew.filter(|anew| anew.files.fragment.is_some()).unwrap_or_else(listed);
             known(Path::new("/"), loaded, unit, &home, groups, Some(facts))
         }
         Err(SystemdError::NoSuchUnit(_)) => {
@@ -110,7 +114,17 @@ fn known(root: &Path, loaded: Loaded, unit: &Unit, home: &Path, groups: &Groups,
         }
     }
     let drop_in = unit_files::dropin_path(unit, home, DROP_IN);
-    Known { situation: Some(Situation { policy, drop_in }), notes, facts, agrees }
+    let history = facts.as_ref().map(|facts| history(facts, unit_files::changes(root, unit, home, &loaded.files)));
+    Known { situation: Some(Situation { policy, drop_in, history }), notes, facts, agrees }
+}
+
+fn history(facts: &UnitFacts, changes: Vec<Change>) -> History {
+    History {
+        changes,
+        pending: facts.need_daemon_reload,
+        started: facts.exec_main_start_us.and_then(|micros| i64::try_from(micros / 1000).ok()),
+        running: !matches!(facts.active_state.as_str(), "inactive" | "failed"),
+    }
 }
 
 /// The policy with the filter that systemd holds, and whether the files say the same.

@@ -180,6 +180,12 @@ impl Policy {
         policy
     }
 
+    /// The ABI that is never blocked as one.
+    #[must_use]
+    pub fn native(&self) -> Abi {
+        self.native
+    }
+
     /// Whatever was odd in the files.
     pub fn notes(&self) -> impl Iterator<Item = &Note> {
         let filter = self.filter.iter().flat_map(SyscallFilter::notes);
