@@ -1,5 +1,5 @@
 //! Who denied a call: the unit's settings, earlier ones, or somebody else.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support {
@@ -53,7 +53,7 @@ fn cause(unit: &str, lines: Option<&str>, arch: Arch, call: &str, action: Action
 /// In a word or two.
 fn said(lines: &str, arch: Arch, call: &str, action: Action) -> String {
     let directives = |by: &[harden_why::policy::Cause]| {
-        by.iter().map(|cause| format!(" {}", cause.directive.key())).collect::<String>()
+        by.iter().map(|cause| [" ", cause.directive.key()].concat()).collect::<String>()
     };
     match cause("x.service", Some(lines), arch, call, action) {
         Cause::Unit { effect, by, changed } => {

@@ -89,8 +89,9 @@ pub(super) fn silence(situation: &Situation) -> Option<String> {
 
 fn known(root: &Path, loaded: Loaded, unit: &Unit, home: &Path, groups: &Groups, facts: Option<UnitFacts>) -> Known {
     let (surroundings, odd) = unit_files::surroundings(root, unit.manager, Some(home));
-    let mut notes = shown(loaded.notes().chain(&odd).map(ToString::to_string).collect(), loaded.files.masked);
     let mut policy = Policy::new(loaded.settings, Abi::native(), groups).amid(surroundings, groups);
+    let all = loaded.files.notes.iter().chain(policy.notes()).chain(&odd).map(ToString::to_string).collect();
+    let mut notes = shown(all, loaded.files.masked);
     let mut agrees = facts.is_some();
     if let Some(facts) = &facts {
         if facts.need_daemon_reload {

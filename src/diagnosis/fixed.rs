@@ -100,15 +100,15 @@ mod tests {
         since(last, &history, |path| policy(path != Path::new("fix")), denies)
     }
 
-    fn fixed(at: i64, by: Option<&str>, takes: Takes) -> Option<Fixed> {
-        Some(Fixed { at, by: by.map(Into::into), takes })
+    fn fixed(at: i64, by: Option<&str>, takes: Takes) -> Fixed {
+        Fixed { at, by: by.map(Into::into), takes }
     }
 
     #[test]
     fn what_changed_after_the_denial_fixed_it() {
         let files = [("x.service", 10), ("fix", 50)];
-        assert_eq!(told(40, &files, None, false, false), fixed(50, Some("fix"), Takes::Effect));
-        assert_eq!(told(40, &files, Some(60), true, false), fixed(50, Some("fix"), Takes::Effect));
+        assert_eq!(told(40, &files, None, false, false), Some(fixed(50, Some("fix"), Takes::Effect)));
+        assert_eq!(told(40, &files, Some(60), true, false), Some(fixed(50, Some("fix"), Takes::Effect)));
         assert_eq!(told(60, &files, Some(55), true, false), None, "denied to a process that started after the change");
         assert_eq!(told(60, &files, None, false, false), None);
     }
@@ -116,23 +116,31 @@ mod tests {
     #[test]
     fn a_process_that_started_before_the_change_has_to_start_anew() {
         let files = [("x.service", 10), ("fix", 50)];
-        assert_eq!(told(40, &files, Some(30), true, false), fixed(50, Some("fix"), Takes::NextStart));
-        assert_eq!(told(70, &files, Some(30), true, false), fixed(50, Some("fix"), Takes::NextStart));
-        assert_eq!(told(70, &files, Some(30), false, false), fixed(50, Some("fix"), Takes::NextStart), "it died of it");
-        assert_eq!(told(40, &files, Some(30), false, false), fixed(50, Some("fix"), Takes::Effect));
-        assert_eq!(told(20, &files, Some(30), true, false), fixed(50, Some("fix"), Takes::NextStart));
+        assert_eq!(told(40, &files, Some(30), true, false), Some(fixed(50, Some("fix"), Takes::NextStart)));
+        assert_eq!(told(70, &files, Some(30), true, false), Some(fixed(50, Some("fix"), Takes::NextStart)));
+        assert_eq!(
+            told(70, &files, Some(30), false, false),
+            Some(fixed(50, Some("fix"), Takes::NextStart)),
+            "it died of it"
+        );
+        assert_eq!(told(40, &files, Some(30), false, false), Some(fixed(50, Some("fix"), Takes::Effect)));
+        assert_eq!(told(20, &files, Some(30), true, false), Some(fixed(50, Some("fix"), Takes::NextStart)));
     }
 
     #[test]
     fn what_is_not_read_yet_takes_effect_later() {
-        assert_eq!(told(40, &[("fix", 50)], Some(30), true, true), fixed(50, Some("fix"), Takes::Reload));
+        assert_eq!(told(40, &[("fix", 50)], Some(30), true, true), Some(fixed(50, Some("fix"), Takes::Reload)));
     }
 
     #[test]
     fn what_fixed_it_is_named_where_it_can_be_told() {
-        assert_eq!(told(40, &[("x.service", 50)], None, false, false), fixed(50, None, Takes::Effect));
+        assert_eq!(told(40, &[("x.service", 50)], None, false, false), Some(fixed(50, None, Takes::Effect)));
         let both = [("fix", 45), ("x.service", 50)];
-        assert_eq!(told(40, &both, None, false, false), fixed(45, Some("fix"), Takes::Effect), "not the newest change");
+        assert_eq!(
+            told(40, &both, None, false, false),
+            Some(fixed(45, Some("fix"), Takes::Effect)),
+            "not the newest change"
+        );
         assert_eq!(told(40, &[], None, false, false), None);
     }
 }

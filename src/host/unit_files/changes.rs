@@ -47,7 +47,7 @@ mod tests {
         fs::write(root.path().join("opt/x.service"), "").unwrap();
         symlink("/opt/x.service", root.path().join("etc/systemd/system/x.service")).unwrap();
         fs::write(dir.join("10.conf"), "").unwrap();
-        let later = SystemTime::now() + Duration::from_secs(3600);
+        let later = SystemTime::now() + Duration::from_hours(1);
         File::open(root.path().join("opt/x.service")).unwrap().set_times(FileTimes::new().set_modified(later)).unwrap();
         let unit = Unit { manager: Manager::System, name: "x.service".parse().unwrap() };
         let files = UnitFiles {
