@@ -111,7 +111,7 @@ fn what_is_no_file_is_not_waited_for() {
 fn what_one_may_not_read_is_said() {
     let machine = Machine::new();
     fs::write(machine.drop_in(), "[Service]\nSystemCallFilter=sysinfo\n").unwrap();
-    fs::set_permissions(machine.drop_in(), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(machine.drop_in(), fs::Permissions::from_mode(0o0)).unwrap();
     let copy = machine.0.path().join("harden-why");
     fs::copy(env!("CARGO_BIN_EXE_harden-why"), &copy).unwrap();
     // As somebody for whom permissions count.

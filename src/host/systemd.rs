@@ -323,8 +323,9 @@ mod tests {
 
     #[zbus::interface(name = "org.freedesktop.systemd1.Manager")]
     impl Forgetful {
-        #[expect(clippy::unused_self, clippy::needless_pass_by_value, reason = "the macro wants it so")]
-        fn load_unit(&self, _name: String) -> OwnedObjectPath {
+        #[expect(clippy::unused_self, reason = "the macro wants it")]
+        fn load_unit(&self, name: &str) -> OwnedObjectPath {
+            assert_eq!(name, "gone.service");
             "/org/freedesktop/systemd1/unit/gone".try_into().unwrap()
         }
     }
