@@ -155,14 +155,19 @@ impl Machine {
         Some(machine)
     }
 
-    /// The cause that the client gives.
-    fn cause(&self) -> serde_json::Value {
+    /// The client's answer.
+    fn answer(&self) -> serde_json::Value {
         let (bus, store) = (self.manager.bus(), self.manager.base().join("store").display().to_string());
         let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "--state-dir", &store, "--json", "x"];
         let output = self.manager.command(&client).output().unwrap();
         assert!(output.stderr.is_empty(), "{output:?}");
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        report["units"][0]["denials"][0]["cause"].clone()
+        report["units"][0].clone()
+    }
+
+    /// The cause in it.
+    fn cause(&self) -> serde_json::Value {
+        self.answer()["denials"][0]["cause"].clone()
     }
 }
 
@@ -197,4 +202,20 @@ fn a_denial_after_the_last_change_was_somebody_elses() {
     let cause = machine.cause();
     assert_eq!(cause["kind"], "elsewhere", "{cause}");
     assert_eq!(cause["since"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_remedy_tells_what_it_does_to_the_units_exposure() {
+    let Some(machine) = Machine::start(KILLS, -5) else { return };
+    let fragment = "[Service]\nExecStart=/bin/sleep 600\nSystemCallFilter=@basic-io\n";
+    machine.manager.write("x.service", fragment);
+    machine.manager.reload();
+    let answer = machine.answer();
+    let remedies = answer["remedies"].as_array().unwrap();
+    let change = |remedy: &serde_json::Value| {
+        let level = |which: &str| remedy["exposure"][which].as_f64().unwrap();
+        level("after") - level("before")
+    };
+    assert!(change(&remedies[0]).abs() < 0.05, "one call of no dangerous group: {answer}");
+    assert!(remedies.len() > 2 && remedies.iter().all(|remedy| change(remedy) > -0.05), "{answer}");
 }

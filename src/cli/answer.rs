@@ -206,6 +206,18 @@ pub struct RemedyView {
     pub conditional: Vec<String>,
     /// The one that `apply` takes where nobody chose another.
     pub default: bool,
+    /// The unit's exposure as `systemd-analyze security` sees it, of a service that runs here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<ExposureView>,
+}
+
+/// How a remedy changes a unit's exposure.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct ExposureView {
+    /// Without it, from 0.0, the least, to 10.0.
+    pub before: f64,
+    /// With it.
+    pub after: f64,
 }
 
 /// Why a call is opened that was not denied yet.
@@ -361,6 +373,7 @@ impl RemedyView {
                 .collect(),
             conditional: remedy.conditional.iter().map(ToString::to_string).collect(),
             default,
+            exposure: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod dropin;
 pub mod exits;
+pub mod exposure;
 pub mod groups;
 pub mod hearing;
 pub mod libseccomp;
