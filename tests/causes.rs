@@ -60,6 +60,7 @@ fn said(lines: &str, arch: Arch, call: &str, action: Action) -> String {
             format!("{effect}{}{}", directives(&by), if changed { ", changed" } else { "" })
         }
         Cause::Perhaps { by } => format!("perhaps{}", directives(&by)),
+        Cause::Elsewhere(Elsewhere::Permitted { unchanged: false }) => "Permitted".to_owned(),
         Cause::Elsewhere(elsewhere) => format!("{elsewhere:?}"),
         other => format!("{other:?}"),
     }
@@ -201,6 +202,7 @@ fn a_denial_after_the_last_change_was_somebody_elses() {
     assert!(machine.manager.start_unit("x.service"));
     let cause = machine.cause();
     assert_eq!(cause["kind"], "elsewhere", "{cause}");
+    assert!(cause["words"].as_str().unwrap().contains("their files have not changed since"), "{cause}");
     assert_eq!(cause["since"], serde_json::Value::Null);
 }
 

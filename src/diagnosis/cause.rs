@@ -4,13 +4,14 @@
 //! call. What systemd never does, or the policy permits, was somebody else's doing.
 
 use super::Situation;
-use super::fixed::{self, Fixed};
+use super::fixed::{self, Fixed, History};
 use super::runtime::{self, Runtime};
 use crate::audit::Action;
 use crate::incidents::{Denial, Event, Incident, Moment};
 use crate::policy::{self, Effect, Policy, Verdict};
 use crate::syscalls::{Abi, Groups};
 use crate::units::UnitName;
+use std::path::PathBuf;
 
 /// Why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +58,11 @@ impl Cause {
 pub enum Elsewhere {
     /// systemd never uses this action for such a call: the program's own sandbox, or a container runtime.
     NotSystemdsAction,
-    /// The unit's settings permit the call, and did when it was denied, as far as is known.
-    Permitted,
+    /// The unit's settings permit the call as they are now.
+    Permitted {
+        /// As far as their files tell, they did when it was denied: it was the program's own sandbox.
+        unchanged: bool,
+    },
     /// The unit's settings would have done something else to the call.
     Otherwise,
     /// The unit's settings were changed since, and would not do it any more.
@@ -76,9 +80,22 @@ pub fn of(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -
     let cause = of_denial(denial, situation.map(|situation| &situation.policy));
     let unit = incident.key.unit.as_ref().map(|unit| &unit.name);
     match cause {
-        Cause::Elsewhere(elsewhere @ (Elsewhere::Permitted | Elsewhere::Otherwise)) => {
-            let changed = || changed(incident, denial, situation?, groups);
-            Cause::Elsewhere(others(unit).or_else(|| changed().map(Elsewhere::Fixed)).unwrap_or(elsewhere))
+        Cause::Elsewhere(elsewhere @ (Elsewhere::Permitted { .. } | Elsewhere::Otherwise)) => {
+            let known = situation.and_then(|situation| {
+                Some((situation, situation.history.as_ref().filter(|history| !history.changes.is_empty())?))
+            });
+            let since = || match (known, &incident.last) {
+                (Some((situation, history)), Moment::At(last)) => {
+                    Some(changed(*last, denial, situation, history, groups))
+                }
+                _ => None,
+            };
+            let elsewhere = others(unit).unwrap_or_else(|| match (since(), elsewhere) {
+                (Some(Some(fixed)), _) => Elsewhere::Fixed(fixed),
+                (Some(None), Elsewhere::Permitted { .. }) => Elsewhere::Permitted { unchanged: true },
+                (_, elsewhere) => elsewhere,
+            });
+            Cause::Elsewhere(elsewhere)
         }
         Cause::Elsewhere(elsewhere) => Cause::Elsewhere(others(unit).unwrap_or(elsewhere)),
         Cause::Unread => others(unit).map_or(Cause::Unread, Cause::Elsewhere),
@@ -94,13 +111,12 @@ fn others(unit: Option<&UnitName>) -> Option<Elsewhere> {
 }
 
 /// Whether the unit's settings were changed since, and without which drop-in they would do it still.
-fn changed(incident: &Incident, denial: &Denial, situation: &Situation, groups: &Groups) -> Option<Fixed> {
-    let Moment::At(last) = incident.last else { return None };
+fn changed(last: i64, denial: &Denial, situation: &Situation, history: &History, groups: &Groups) -> Option<Fixed> {
     let still = |policy: &Policy| {
         matches!(of_denial(denial, Some(policy)), Cause::Unit { changed: false, .. } | Cause::Perhaps { .. })
     };
-    let without = |path: &std::path::PathBuf| situation.policy.without_dropins(|other| other == path, groups);
-    fixed::since(last, situation.history.as_ref()?, without, still)
+    let without = |path: &PathBuf| situation.policy.without_dropins(|other| other == path, groups);
+    fixed::since(last, history, without, still)
 }
 
 fn of_denial(denial: &Denial, policy: Option<&Policy>) -> Cause {
@@ -122,7 +138,7 @@ fn of_denial(denial: &Denial, policy: Option<&Policy>) -> Cause {
         };
     }
     match verdict {
-        Verdict::Permitted | Verdict::LogOnly { .. } => Cause::Elsewhere(Elsewhere::Permitted),
+        Verdict::Permitted | Verdict::LogOnly { .. } => Cause::Elsewhere(Elsewhere::Permitted { unchanged: false }),
         // A directive that looks at arguments refuses with an error and never kills.
         Verdict::Possible { .. } if denial.action.kills() => Cause::Elsewhere(Elsewhere::Otherwise),
         Verdict::Possible { by } => Cause::Perhaps { by },

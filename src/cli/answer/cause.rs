@@ -90,7 +90,11 @@ fn elsewhere_words(elsewhere: &Elsewhere, clock: &Clock) -> (&'static str, Strin
             "not the unit's settings: systemd never acts like this. It was the program's own sandbox, or a container \
              runtime's; SystemCallFilter= has no part in it"
         }
-        Elsewhere::Permitted => {
+        Elsewhere::Permitted { unchanged: true } => {
+            "not the unit's settings: they permit the call, and their files have not changed since. It was the program's \
+             own sandbox; more SystemCallFilter= would not help"
+        }
+        Elsewhere::Permitted { unchanged: false } => {
             "not the unit's settings as they are now: they permit the call. Either they were changed since, and the next \
              start is under the new ones, or it was the program's own sandbox; more SystemCallFilter= would not help"
         }
