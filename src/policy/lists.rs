@@ -85,7 +85,13 @@ impl Families {
         for word in words(value, Split::Unquoted, line, notes) {
             let name = word.strip_prefix("AF_").unwrap_or_default();
             if name.is_empty() || !name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()) {
-                notes.push(Note::at(origin, format!("{} is no address family, ignored", shown(&word))));
+                notes.push(Note::at(
+                    origin,
+                    format!(
+                        "{} is no address family, ignored; systemd 262 ignores what follows it as well",
+                        shown(&word)
+                    ),
+                ));
             } else if negated == begun.allow_list {
                 begun.listed.remove(word.as_str());
             } else {

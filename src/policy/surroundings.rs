@@ -58,8 +58,13 @@ pub(crate) enum Mdwe {
 /// child of the manager, which knew (seen with 252); since then systemd-executor begins anew.
 pub(crate) fn filters_blocked_abis(groups: &Groups) -> bool {
     const SINCE: u32 = 255;
+    systemd(groups).is_some_and(|systemd| systemd >= SINCE)
+}
+
+/// The systemd whose groups these are.
+pub(crate) fn systemd(groups: &Groups) -> Option<u32> {
     let (Source::Host(version) | Source::Embedded(version)) = groups.source();
-    major(version).is_some_and(|major| major >= SINCE)
+    major(version)
 }
 
 /// The number a version begins with: `257` of `257.13-1`.

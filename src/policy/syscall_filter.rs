@@ -3,9 +3,8 @@
 use super::call_list::{CallList, Dialect, Entry, Mode, Word};
 use super::directive::Directive;
 use super::effect::Effect;
-use super::surroundings::major;
+use super::surroundings::systemd;
 use super::unit_file::{Assignment, Note, Origin};
-use crate::syscalls::groups::Source;
 use crate::syscalls::{Abi, Calls, Groups};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -273,8 +272,7 @@ impl SyscallFilter {
 
 /// The calls systemd's build knows, if it treats the others differently.
 fn known(groups: &Groups) -> Option<Known> {
-    let (Source::Host(version) | Source::Embedded(version)) = groups.source();
-    let treats = major(version).is_some_and(|major| major >= ENOSYS_FOR_UNKNOWN_SINCE);
+    let treats = systemd(groups).is_some_and(|systemd| systemd >= ENOSYS_FOR_UNKNOWN_SINCE);
     let named = groups.calls("@known").filter(|_| treats)?;
     let refused = groups.own_calls("@known").filter(|call| Abi::native().call_number(call).is_some());
     Some(Known { refused: Arc::new(refused.map(Into::into).collect()), named: Arc::new(named.clone()) })
@@ -284,6 +282,7 @@ fn known(groups: &Groups) -> Option<Known> {
 mod tests {
     use super::*;
     use crate::policy::unit_file::UnitFile;
+    use crate::syscalls::groups::Source;
     use proptest::prelude::*;
     use std::path::Path;
 

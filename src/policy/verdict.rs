@@ -1,10 +1,10 @@
 //! What a unit's policy says about one call, and which directives say so.
 
 use super::call_list::{CallList, Mode, Word};
-use super::directive::{Directive, RULES, Rule, Targets};
+use super::directive::{Directive, RULES, Rule, Since, Targets};
 use super::effect::Effect;
 use super::settings::Settings;
-use super::surroundings::{Mdwe, Surroundings, filters_blocked_abis};
+use super::surroundings::{Mdwe, Surroundings, filters_blocked_abis, systemd};
 use super::syscall_filter::{Reason, SyscallFilter};
 use super::unit_file::{Note, Origin};
 use crate::syscalls::{Abi, Calls, Groups};
@@ -27,6 +27,7 @@ pub struct Policy {
     surroundings: Surroundings,
     mdwe: Mdwe,
     filters_blocked_abis: bool,
+    systemd: Option<u32>,
 }
 
 /// What the policy says about a call.
@@ -131,6 +132,7 @@ impl Policy {
             groups: named.collect(),
             mdwe: Surroundings::default().mdwe(groups),
             filters_blocked_abis: filters_blocked_abis(groups),
+            systemd: systemd(groups),
             surroundings: Surroundings::default(),
             native,
             settings,
@@ -263,6 +265,12 @@ impl Policy {
     }
 
     fn by_rule(&self, rule: &Rule, call: &str) -> Option<(Cause, bool)> {
+        let unsure = match (rule.since, self.systemd) {
+            (Since::Ever, _) => None,
+            (Since::Between(not, _), Some(systemd)) if systemd <= not => return None,
+            (Since::Between(_, seen), Some(systemd)) if systemd >= seen => None,
+            (Since::Between(..), _) => Some("whether this systemd refuses it is not known"),
+        };
         let (directive, origin, argument) = if rule.directive == Directive::RestrictNamespaces {
             let namespaces = self.settings.namespaces().filter(|namespaces| namespaces.restricts())?;
             let argument = match (rule.argument, namespaces.retained.is_empty()) {
@@ -280,7 +288,7 @@ impl Policy {
             } else {
                 ""
             };
-            (directive, origin, rule.argument.map(|argument| format!("{argument}{perhaps}")))
+            (directive, origin, rule.argument.or(unsure).map(|argument| format!("{argument}{perhaps}")))
         };
         let certain = argument.is_none();
         let why = match argument {
@@ -543,6 +551,18 @@ mod tests {
         };
         assert_eq!(which(on("252", Some((6, 12)))), "depends on the arguments: memory made executable");
         assert!(which(on("257", None)).contains("EACCES"), "one or the other");
+    }
+
+    #[test]
+    fn what_newer_systemds_refuse_depends_on_the_version() {
+        let on = |version: &str| {
+            let groups = Groups::parse(LISTING, Source::Host(version.into())).unwrap();
+            Policy::new(policy("RestrictRealtime=yes").settings, Abi::X86_64, &groups)
+                .verdict(Abi::X86_64, "sched_setattr")
+        };
+        assert_eq!(on("257.13"), Verdict::Permitted);
+        assert!(matches!(on("260"), Verdict::Possible { .. }));
+        assert!(matches!(on("262.1-1"), Verdict::Denied { effect: Effect::Errno(libc::EPERM), .. }));
     }
 
     #[test]
