@@ -43,7 +43,7 @@ fn incident(abi: Abi, call: &str, action: Action) -> Incident {
 }
 
 fn of(policy: Policy, incidents: Vec<Incident>) -> Diagnosis {
-    diagnose(incidents, Some(&Situation { policy, drop_in: drop_in() }), &GROUPS)
+    diagnose(incidents, Some(&Situation { policy, drop_in: drop_in(), history: None }), &GROUPS)
 }
 
 fn killed(fragment: &str, calls: &[&str]) -> Diagnosis {
@@ -195,7 +195,8 @@ fn what_libseccomp_does_not_know_is_not_offered_and_does_not_hide_the_rest() {
 fn a_name_that_libseccomp_does_not_know_is_in_no_remedy() {
     let groups = GROUPS.clone().with_unresolved(["accept4".into(), "accept".into()].into());
     let about = |call: &str| {
-        let situation = Situation { policy: policy("SystemCallFilter=@basic-io", &[]), drop_in: drop_in() };
+        let situation =
+            Situation { policy: policy("SystemCallFilter=@basic-io", &[]), drop_in: drop_in(), history: None };
         diagnose(vec![incident(Abi::X86_64, call, Action::KillProcess)], Some(&situation), &groups)
     };
     assert_eq!(about("accept4").remedies, [], "neither by its name nor by a group that lists it");

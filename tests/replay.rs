@@ -85,7 +85,7 @@ fn incidents(records: &[String]) -> Vec<Incident> {
 
 /// The remedy that `apply` chooses by default, for what is known so far.
 fn remedy(records: &[String], policy: &Policy, drop_in: &Path, groups: &Groups) -> Remedy {
-    let situation = Situation { policy: policy.clone(), drop_in: drop_in.to_owned() };
+    let situation = Situation { policy: policy.clone(), drop_in: drop_in.to_owned(), history: None };
     let diagnosis = diagnose(incidents(records), Some(&situation), groups);
     let index = diagnosis.default_remedy().unwrap();
     diagnosis.remedies.into_iter().nth(index).unwrap()

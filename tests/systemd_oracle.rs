@@ -15,7 +15,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const UNITS: usize = 150;
+/// Each has at least one line of `SystemCallFilter=`.
+const UNITS: usize = 510;
 
 /// To libseccomp these are one call, outside of PowerPC.
 const SHARED_NUMBER: [&str; 2] = ["switch_endian", "sys_debug_setcontext"];
@@ -68,8 +69,8 @@ fn skipped(why: &str) {
 /// Some lines of a `[Service]` section.
 fn lines(random: &mut Random, calls: &[&str], groups: &[&str]) -> String {
     let mut text = String::from("[Service]\n");
-    for _ in 0..random.below(5) {
-        let line = match random.below(12) {
+    for number in 0..=random.below(5) {
+        let line = match if number == 0 { usize::MAX } else { random.below(14) } {
             0 => format!(
                 "SystemCallErrorNumber={}",
                 random.pick(&["EPERM", "38", "kill", "", "0", "EFOO", "0x11", "EWOULDBLOCK"])
@@ -90,6 +91,8 @@ fn lines(random: &mut Random, calls: &[&str], groups: &[&str]) -> String {
                 random.words(&["native", "x86", "x32", "arm64", "bogus", "\"x86-64\""], 3)
             ),
             6 => format!("{}={}", random.pick(&SWITCHES), random.pick(&["yes", "no", "On", "0", "t", "", "maybe"])),
+            // A filter that begins anew.
+            7 => "SystemCallFilter=".to_owned(),
             _ => {
                 let negated = random.below(2) == 1;
                 let words: Vec<String> = (0..random.below(5))
@@ -117,7 +120,7 @@ fn write_units(home: &Path, random: &mut Random, groups: &Groups) -> Vec<String>
     let known: Vec<&str> = groups.calls("@known").unwrap().iter().map(AsRef::as_ref).collect();
     // Few calls, so that lines meet.
     let mut calls: Vec<&str> = (0..12).map(|_| random.pick(&known)).collect();
-    calls.extend(["read", "mount", "exit", "bogus", "@bogus", "a\\x"]);
+    calls.extend(["read", "mount", "exit", "bogus", "@bogus", "a\\x", "%i", "%%"]);
     let group_names: Vec<&str> = groups.names().collect();
     let (config, data) = (home.join(".config/systemd/user"), home.join(".local/share/systemd/user"));
     let control = home.join(".config/systemd/user.control");

@@ -156,8 +156,13 @@ pub struct AttributionView {
 /// Why.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct CauseView {
-    /// `unit`, `perhaps-unit`, `logged`, `elsewhere`, `settings-changed`, `unread`, `nameless` or `silent`.
+    /// `unit`, `perhaps-unit`, `logged`, `elsewhere`, `runtime` (a container's, or another's that runs the unit's
+    /// processes), `fixed`, `fixed-after-reload`, `fixed-next-start`, `settings-changed`, `unread`, `nameless` or
+    /// `silent`.
     pub kind: &'static str,
+    /// Of what is fixed: since when, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
     /// In plain words.
     pub words: String,
     /// The directives that decide it.
@@ -201,6 +206,18 @@ pub struct RemedyView {
     pub conditional: Vec<String>,
     /// The one that `apply` takes where nobody chose another.
     pub default: bool,
+    /// The unit's exposure as `systemd-analyze security` sees it, of a service that runs here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<ExposureView>,
+}
+
+/// How a remedy changes a unit's exposure.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct ExposureView {
+    /// Without it, from 0.0, the least, to 10.0.
+    pub before: f64,
+    /// With it.
+    pub after: f64,
 }
 
 /// Why a call is opened that was not denied yet.
@@ -293,7 +310,7 @@ impl DenialView {
             subject: (!sample.subject.is_empty()).then(|| escape(&sample.subject)),
             ip: format!("{:#x}", sample.ip),
             attribution: rung.map(AttributionView::new),
-            cause: CauseView::new(finding),
+            cause: CauseView::new(finding, clock),
             before_exec: finding.before_exec,
             times: Times {
                 first: clock.show(first),
@@ -356,6 +373,7 @@ impl RemedyView {
                 .collect(),
             conditional: remedy.conditional.iter().map(ToString::to_string).collect(),
             default,
+            exposure: None,
         }
     }
 }
@@ -366,7 +384,7 @@ fn hopeless(diagnosis: &Diagnosis, situation: &Situation) -> Option<String> {
         let names = join(diagnosis.beyond.iter().map(ToString::to_string));
         return Some(format!(
             "no setting of the unit can let {names} pass: this systemd or its libseccomp does not know the call, or \
-             DynamicUser= rules it out"
+             DynamicUser= or the manager's own SystemCallArchitectures= rules it out"
         ));
     }
     let denied = diagnosis.findings.iter().any(|finding| matches!(finding.cause, Cause::Unit { .. }));

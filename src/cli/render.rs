@@ -1,7 +1,7 @@
 //! The answer as a screen: what, who, why, what to do.
 
 use super::Reply;
-use super::answer::{Answer, LogTally, RemedyView, Report, SensitiveView, Unproven, plural};
+use super::answer::{Answer, ExposureView, LogTally, RemedyView, Report, SensitiveView, Unproven, plural};
 use super::denials;
 use super::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
 use crate::units::Manager;
@@ -108,9 +108,22 @@ fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
             &styled(WARN, format_args!("of these can reach beyond the program: {}", by_group(&remedy.sensitive))),
         );
     }
+    if let Some(exposure) = remedy.exposure {
+        page.paragraph(5, &exposure_words(exposure));
+    }
     if !remedy.conditional.is_empty() {
         let names = remedy.conditional.join(", ");
         page.paragraph(5, &format!("not proven for {names}: other directives still look at the arguments"));
+    }
+}
+
+/// The change, as `systemd-analyze security` sees it.
+fn exposure_words(exposure: ExposureView) -> String {
+    let ExposureView { before, after } = exposure;
+    if (before - after).abs() < 0.05 {
+        format!("exposure stays {before:.1} (systemd-analyze security)")
+    } else {
+        format!("exposure {before:.1} becomes {after:.1} (systemd-analyze security)")
     }
 }
 

@@ -1,6 +1,6 @@
 //! A unit's settings, from its manager and its files.
 
-use crate::diagnosis::Situation;
+use crate::diagnosis::{Change, History, Situation};
 use crate::host::systemd::{Managers, SystemdError, UnitFacts};
 use crate::host::unit_files::{self, Loaded};
 use crate::policy::{Directive, Mode, Policy, Settings, SyscallFilter};
@@ -38,12 +38,12 @@ impl Known {
 pub(super) fn from_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: &Groups) -> Known {
     let loaded = unit_files::load(root, unit, home);
     if loaded.files.fragment.is_none() && loaded.files.dropins.is_empty() {
-        let mut notes = shown(&loaded);
+        let mut notes = shown(loaded.notes().map(ToString::to_string).collect(), loaded.files.masked);
         notes.push(format!("no files of {} are below {}", unit.name, super::answer::shown_path(root)));
         return Known::nothing(notes);
     }
     let home = home.map_or_else(|| home_of_files(&loaded), Path::to_owned);
-    known(loaded, unit, &home, groups, None)
+    known(root, loaded, unit, &home, groups, None)
 }
 
 /// From the unit's running manager and the files it names; from this machine's files where it does
@@ -56,8 +56,12 @@ pub(super) async fn live(managers: &Managers, unit: &Unit, groups: &Groups) -> K
     };
     match facts {
         Ok(facts) => {
-            let loaded = unit_files::load_listed(Path::new("/"), &unit.name, facts.fragment.as_deref(), &facts.dropins);
-            known(loaded, unit, &home, groups, Some(facts))
+            let (root, fragment) = (Path::new("/"), facts.fragment.as_deref());
+            let listed = || unit_files::load_listed(root, &unit.name, fragment, &facts.dropins);
+            // Drop-ins may have come since that it does not list.
+            let anew = facts.need_daemon_reload.then(|| unit_files::load_anew(root, unit, &home, fragment));
+            let loaded = anew.filter(|anew| anew.files.fragment.is_some()).unwrap_or_else(listed);
+            known(Path::new("/"), loaded, unit, &home, groups, Some(facts))
         }
         Err(SystemdError::NoSuchUnit(_)) => {
             let notes = vec![format!("{} does not exist any more, so its settings are not known", unit.name)];
@@ -83,9 +87,11 @@ pub(super) fn silence(situation: &Situation) -> Option<String> {
     })
 }
 
-fn known(loaded: Loaded, unit: &Unit, home: &Path, groups: &Groups, facts: Option<UnitFacts>) -> Known {
-    let mut notes = shown(&loaded);
-    let mut policy = Policy::new(loaded.settings, Abi::native(), groups);
+fn known(root: &Path, loaded: Loaded, unit: &Unit, home: &Path, groups: &Groups, facts: Option<UnitFacts>) -> Known {
+    let (surroundings, odd) = unit_files::surroundings(root, unit.manager, Some(home));
+    let mut policy = Policy::new(loaded.settings, Abi::native(), groups).amid(surroundings, groups);
+    let all = loaded.files.notes.iter().chain(policy.notes()).chain(&odd).map(ToString::to_string).collect();
+    let mut notes = shown(all, loaded.files.masked);
     let mut agrees = facts.is_some();
     if let Some(facts) = &facts {
         if facts.need_daemon_reload {
@@ -109,7 +115,17 @@ fn known(loaded: Loaded, unit: &Unit, home: &Path, groups: &Groups, facts: Optio
         }
     }
     let drop_in = unit_files::dropin_path(unit, home, DROP_IN);
-    Known { situation: Some(Situation { policy, drop_in }), notes, facts, agrees }
+    let history = facts.as_ref().map(|facts| history(facts, unit_files::changes(root, unit, home, &loaded.files)));
+    Known { situation: Some(Situation { policy, drop_in, history }), notes, facts, agrees }
+}
+
+fn history(facts: &UnitFacts, changes: Vec<Change>) -> History {
+    History {
+        changes,
+        pending: facts.need_daemon_reload,
+        started: facts.exec_main_start_us.and_then(|micros| i64::try_from(micros / 1000).ok()),
+        running: !matches!(facts.active_state.as_str(), "inactive" | "failed"),
+    }
 }
 
 /// The policy with the filter that systemd holds, and whether the files say the same.
@@ -143,9 +159,8 @@ fn differing(settings: &Settings, facts: &UnitFacts) -> Vec<String> {
     facts.switches.iter().filter_map(differs).collect()
 }
 
-fn shown(loaded: &Loaded) -> Vec<String> {
-    let mut notes: Vec<String> = loaded.notes().map(ToString::to_string).collect();
-    if loaded.files.masked {
+fn shown(mut notes: Vec<String>, masked: bool) -> Vec<String> {
+    if masked {
         notes.push("the unit is masked".to_owned());
     }
     if notes.len() > MOST_NOTES {

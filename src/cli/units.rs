@@ -1,13 +1,13 @@
 //! `harden-why UNIT…`: the answer for units of this machine.
 
-use super::answer::{Answer, Clock, Report, SCHEMA};
+use super::answer::{Answer, Clock, ExposureView, RemedyView, Report, SCHEMA};
 use super::args::{Cli, Units};
 use super::explain::by_unit;
 use super::situation::{self, Known};
 use super::source::{self, Scope, Source};
-use crate::diagnosis::diagnose;
-use crate::host::groups;
-use crate::host::systemd::Managers;
+use crate::diagnosis::{Situation, diagnose};
+use crate::host::systemd::{Managers, UnitFacts};
+use crate::host::{exposure, groups};
 use crate::outlet::address::BusAddress;
 use crate::outlet::wire::Status;
 use crate::policy::unit_file::shown;
@@ -55,15 +55,32 @@ async fn of_name(
     let mut answers = Vec::new();
     for (unit, incidents) in by_unit(incidents) {
         let Some(unit) = unit else { continue };
-        let Known { situation, mut notes, .. } = situation::live(managers, &unit, groups).await;
+        let Known { situation, mut notes, facts, .. } = situation::live(managers, &unit, groups).await;
         if !all {
             notes.push("there are more denials than are shown here: narrow the question with --since".to_owned());
         }
         notes.extend(situation.as_ref().and_then(situation::silence));
         let diagnosis = diagnose(incidents, situation.as_ref(), groups);
-        answers.push(Answer::new(Some(&unit), &diagnosis, situation.as_ref(), groups, clock, notes));
+        let mut answer = Answer::new(Some(&unit), &diagnosis, situation.as_ref(), groups, clock, notes);
+        if let (Some(facts), Some(situation)) = (facts, situation) {
+            expose(&mut answer.remedies, &facts, &situation);
+        }
+        answers.push(answer);
     }
     Ok(answers)
+}
+
+/// Adds what each remedy does to the unit's exposure, where it can be had of the files that the manager holds.
+fn expose(remedies: &mut [RemedyView], facts: &UnitFacts, situation: &Situation) {
+    let Some(fragment) = facts.fragment.as_ref().filter(|_| !facts.need_daemon_reload && !remedies.is_empty()) else {
+        return;
+    };
+    let contents: Vec<&str> = remedies.iter().map(|remedy| remedy.content.as_str()).collect();
+    let levels = exposure::of(&facts.id, fragment, &facts.dropins, &situation.drop_in, &contents);
+    let Some((before, after)) = levels.as_deref().and_then(<[f64]>::split_first) else { return };
+    for (remedy, after) in remedies.iter_mut().zip(after) {
+        remedy.exposure = Some(ExposureView { before: *before, after: *after });
+    }
 }
 
 /// The answer where nothing was seen: why that need not mean that nothing was denied.

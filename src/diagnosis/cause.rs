@@ -3,9 +3,15 @@
 //! The record holds the action alone, so it is held against what the unit's policy does with the
 //! call. What systemd never does, or the policy permits, was somebody else's doing.
 
+use super::Situation;
+use super::fixed::{self, Fixed, History};
+use super::runtime::{self, Runtime};
 use crate::audit::Action;
-use crate::incidents::{Denial, Event, Incident};
+use crate::incidents::{Denial, Event, Incident, Moment};
 use crate::policy::{self, Effect, Policy, Verdict};
+use crate::syscalls::{Abi, Groups};
+use crate::units::UnitName;
+use std::path::PathBuf;
 
 /// Why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,33 +54,82 @@ impl Cause {
 }
 
 /// Who else denies calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Elsewhere {
-    /// systemd never uses this action: the program's own sandbox, or a container runtime.
+    /// systemd never uses this action for such a call: the program's own sandbox, or a container runtime.
     NotSystemdsAction,
     /// The unit's settings permit the call as they are now.
-    Permitted,
-    /// The unit's settings would have refused the call with an error; something stronger acted.
-    Stronger,
+    Permitted {
+        /// As far as their files tell, they did when it was denied: it was the program's own sandbox.
+        unchanged: bool,
+    },
+    /// The unit's settings would have done something else to the call.
+    Otherwise,
+    /// The unit's settings were changed since, and would not do it any more.
+    Fixed(Fixed),
+    /// Whoever runs the unit's processes puts filters of its own on them.
+    Runtime(Runtime),
+    /// The unit is a scope: systemd starts none of its processes, so it puts no filter on them.
+    Scope,
 }
 
 /// Why an incident happened.
 #[must_use]
-pub fn of(incident: &Incident, policy: Option<&Policy>) -> Cause {
-    match &incident.key.event {
-        Event::SilentDeath => Cause::Silent,
-        Event::Denial(denial) => of_denial(denial, policy),
+pub fn of(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -> Cause {
+    let Event::Denial(denial) = &incident.key.event else { return Cause::Silent };
+    let cause = of_denial(denial, situation.map(|situation| &situation.policy));
+    let unit = incident.key.unit.as_ref().map(|unit| &unit.name);
+    match cause {
+        Cause::Elsewhere(elsewhere @ (Elsewhere::Permitted { .. } | Elsewhere::Otherwise)) => {
+            let known = situation.and_then(|situation| {
+                Some((situation, situation.history.as_ref().filter(|history| !history.changes.is_empty())?))
+            });
+            let since = || match (known, &incident.last) {
+                (Some((situation, history)), Moment::At(last)) => {
+                    Some(changed(*last, denial, situation, history, groups))
+                }
+                _ => None,
+            };
+            let elsewhere = others(unit).unwrap_or_else(|| match (since(), elsewhere) {
+                (Some(Some(fixed)), _) => Elsewhere::Fixed(fixed),
+                (Some(None), Elsewhere::Permitted { .. }) => Elsewhere::Permitted { unchanged: true },
+                (_, elsewhere) => elsewhere,
+            });
+            Cause::Elsewhere(elsewhere)
+        }
+        Cause::Elsewhere(elsewhere) => Cause::Elsewhere(others(unit).unwrap_or(elsewhere)),
+        Cause::Unread => others(unit).map_or(Cause::Unread, Cause::Elsewhere),
+        cause => cause,
     }
 }
 
+/// Who but systemd puts filters on a unit's processes, where its name says that somebody does.
+fn others(unit: Option<&UnitName>) -> Option<Elsewhere> {
+    let unit = unit?;
+    let scope = (unit.suffix() == "scope").then_some(Elsewhere::Scope);
+    runtime::of(unit).map(Elsewhere::Runtime).or(scope)
+}
+
+/// Whether the unit's settings were changed since, and without which drop-in they would do it still.
+fn changed(last: i64, denial: &Denial, situation: &Situation, history: &History, groups: &Groups) -> Option<Fixed> {
+    let still = |policy: &Policy| {
+        matches!(of_denial(denial, Some(policy)), Cause::Unit { changed: false, .. } | Cause::Perhaps { .. })
+    };
+    let without = |path: &PathBuf| situation.policy.without_dropins(|other| other == path, groups);
+    fixed::since(last, history, without, still)
+}
+
 fn of_denial(denial: &Denial, policy: Option<&Policy>) -> Cause {
-    if matches!(denial.action, Action::Trap | Action::UserNotif | Action::Trace) {
+    let native = policy.map_or_else(Abi::native, Policy::native);
+    // SystemCallArchitectures= alone kills threads, and never those of the native ABI.
+    let never = denial.action == Action::KillThread && denial.call.abi() == Some(native);
+    if never || matches!(denial.action, Action::Trap | Action::UserNotif | Action::Trace) {
         return Cause::Elsewhere(Elsewhere::NotSystemdsAction);
     }
     let Some(policy) = policy else {
         return if denial.action == Action::Log { Cause::Logged { by: None } } else { Cause::Unread };
     };
-    let (Some(abi), Some(name)) = (denial.call.abi(), denial.call.name()) else { return Cause::Nameless };
+    let (Some(abi), Some(name)) = (denial.call.abi(), denial.call.name()) else { return nameless(denial, policy) };
     let verdict = policy.verdict(abi, name);
     if denial.action == Action::Log {
         return match verdict {
@@ -83,14 +138,18 @@ fn of_denial(denial: &Denial, policy: Option<&Policy>) -> Cause {
         };
     }
     match verdict {
-        Verdict::Permitted | Verdict::LogOnly { .. } => Cause::Elsewhere(Elsewhere::Permitted),
+        Verdict::Permitted | Verdict::LogOnly { .. } => Cause::Elsewhere(Elsewhere::Permitted { unchanged: false }),
         // A directive that looks at arguments refuses with an error and never kills.
-        Verdict::Possible { .. } if denial.action.kills() => Cause::Elsewhere(Elsewhere::Stronger),
+        Verdict::Possible { .. } if denial.action.kills() => Cause::Elsewhere(Elsewhere::Otherwise),
         Verdict::Possible { by } => Cause::Perhaps { by },
         Verdict::Denied { effect, by, .. } => {
-            let (does, did) = (severity(effect), did(denial.action));
+            let (does, did) = (effect.severity(), did(denial.action));
+            let threads = by.iter().any(|cause| cause.effect == Some(Effect::KillThread));
             if did.is_some_and(|did| did > does) {
-                Cause::Elsewhere(Elsewhere::Stronger)
+                Cause::Elsewhere(Elsewhere::Otherwise)
+            } else if denial.action == Action::KillThread && !threads {
+                // Of an ABI that the unit does not block: its filters kill processes.
+                Cause::Elsewhere(Elsewhere::Otherwise)
             } else {
                 Cause::Unit { effect, by, changed: did.is_some_and(|did| did < does) }
             }
@@ -98,21 +157,24 @@ fn of_denial(denial: &Denial, policy: Option<&Policy>) -> Cause {
     }
 }
 
-/// How strong an effect is.
-fn severity(effect: Effect) -> u8 {
-    match effect {
-        Effect::Errno(_) => 0,
-        Effect::KillThread => 1,
-        Effect::Kill => 2,
+/// A call without a name can be denied as one of its ABI, or by an allow-list.
+fn nameless(denial: &Denial, policy: &Policy) -> Cause {
+    let Some(abi) = denial.call.abi() else { return Cause::Nameless };
+    match policy.verdict(abi, "") {
+        Verdict::Denied { effect: effect @ Effect::KillThread, by, .. } if denial.action == Action::KillThread => {
+            Cause::Unit { effect, by, changed: false }
+        }
+        _ => Cause::Nameless,
     }
 }
 
-/// How strong a recorded action is on the same scale; `None` where it can be either of two.
+/// How strong a recorded action is on the scale of [`Effect::severity`]; `None` where it can be either of two.
 fn did(action: Action) -> Option<u8> {
-    match action {
-        Action::Errno => Some(0),
-        Action::KillThread => Some(1),
-        Action::KillProcess => Some(2),
-        _ => None,
-    }
+    let effect = match action {
+        Action::Errno => Effect::Errno(0),
+        Action::KillThread => Effect::KillThread,
+        Action::KillProcess => Effect::Kill,
+        _ => return None,
+    };
+    Some(effect.severity())
 }

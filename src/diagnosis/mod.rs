@@ -5,17 +5,21 @@
 
 pub mod cause;
 mod covering;
+pub mod fixed;
 mod foresight;
 pub mod habits;
 mod loosen;
 mod proof;
 pub mod remedy;
+pub mod runtime;
 pub mod sensitive;
 pub mod siblings;
 pub mod softening;
 
 pub use cause::{Cause, Elsewhere};
+pub use fixed::{Change, Fixed, History, Takes};
 pub use remedy::{Because, Kind, Remedy};
+pub use runtime::Runtime;
 
 use crate::audit::Action;
 use crate::incidents::{Denial, Event, Incident};
@@ -30,6 +34,8 @@ pub struct Situation {
     pub policy: Policy,
     /// Where a drop-in of ours would go.
     pub drop_in: PathBuf,
+    /// When they changed, where that means anything: files copied from elsewhere have other times.
+    pub history: Option<History>,
 }
 
 /// The answer for one unit.
@@ -73,7 +79,7 @@ pub fn diagnose(incidents: Vec<Incident>, situation: Option<&Situation>, groups:
     let findings: Vec<Finding> = incidents
         .into_iter()
         .map(|incident| Finding {
-            cause: cause::of(&incident, situation.map(|situation| &situation.policy)),
+            cause: cause::of(&incident, situation, groups),
             groups: denied(&incident)
                 .and_then(|denial| denial.call.name())
                 .map_or_else(Vec::new, |call| groups.containing(call).into_iter().map(Into::into).collect()),

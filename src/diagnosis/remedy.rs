@@ -82,14 +82,14 @@ impl Denied<'_> {
     fn can_be_lifted(&self) -> bool {
         let lost = |cause: &policy::Cause| {
             cause.directive == Directive::DynamicUser
-                || matches!(cause.why, Why::UnknownToSystemd | Why::UnknownToLibseccomp(_))
+                || matches!(cause.why, Why::UnknownToSystemd | Why::UnknownToLibseccomp(_) | Why::ManagersAbi)
         };
         !self.by.iter().any(lost)
     }
 }
 
 /// The denied calls that no setting of the unit can let pass: its systemd or libseccomp does not know
-/// them, or `DynamicUser=` implies it.
+/// them, `DynamicUser=` implies it, or its manager forbids their architecture to all units.
 pub(super) fn beyond(findings: &[Finding]) -> Vec<Box<str>> {
     let lost = findings.iter().filter_map(denied_by_unit).filter(|call| !call.can_be_lifted());
     let names: BTreeSet<&str> = lost.map(|call| call.name).collect();

@@ -33,7 +33,7 @@ pub struct LoadedGroups {
 
 /// Why the host's groups could not be had.
 #[derive(Debug, thiserror::Error)]
-enum LoadError {
+pub(super) enum LoadError {
     #[error("systemd-analyze is not installed")]
     Absent,
     #[error("systemd-analyze cannot be run: {0}")]
@@ -53,12 +53,15 @@ enum LoadError {
 /// The groups of the systemd that runs here, or else the embedded ones.
 #[must_use]
 pub fn load() -> LoadedGroups {
-    let program =
-        DIRECTORIES.iter().map(|directory| Path::new(directory).join("systemd-analyze")).find(|p| p.is_file());
     let LoadedGroups { groups, note } =
-        or_embedded(program.ok_or(LoadError::Absent).and_then(|program: PathBuf| ask(&program, PATIENCE)));
+        or_embedded(program().ok_or(LoadError::Absent).and_then(|program| ask(&program, PATIENCE)));
     let unresolved = libseccomp::unresolved(Path::new("/"), &groups);
     LoadedGroups { groups: groups.with_unresolved(unresolved), note }
+}
+
+/// The `systemd-analyze` of this machine.
+pub(super) fn program() -> Option<PathBuf> {
+    DIRECTORIES.iter().map(|directory| Path::new(directory).join("systemd-analyze")).find(|p| p.is_file())
 }
 
 /// The groups that a `systemd-analyze` prints, or else the embedded ones. Each of its two runs may take `patience`.
@@ -99,7 +102,7 @@ fn ask(program: &Path, patience: Duration) -> Result<Groups, LoadError> {
 }
 
 /// What a program prints on standard output, if it ends well, in time and within bounds.
-fn run(program: &Path, arguments: &[&str], patience: Duration) -> Result<String, LoadError> {
+pub(super) fn run(program: &Path, arguments: &[&str], patience: Duration) -> Result<String, LoadError> {
     let start = Instant::now();
     let mut command = Command::new(program);
     command.args(arguments).env_clear().env("SYSTEMD_COLORS", "0").env("LC_ALL", "C");

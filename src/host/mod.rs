@@ -4,6 +4,7 @@ mod clock;
 pub mod departed;
 pub mod dropin;
 pub mod exits;
+pub mod exposure;
 pub mod groups;
 mod guess;
 pub mod hearing;

@@ -196,9 +196,16 @@ impl SystemdManager {
                 }
                 path => path?,
             };
-            let mut properties = self.get_all(&path, UNIT).await?;
+            // It can be gone by the next call.
+            let gone = |err| match err {
+                SystemdError::Refused(why) if why.starts_with("org.freedesktop.DBus.Error.UnknownObject") => {
+                    SystemdError::NoSuchUnit(name.clone())
+                }
+                err => err,
+            };
+            let mut properties = self.get_all(&path, UNIT).await.map_err(gone)?;
             if let Some(interface) = interface(name.suffix()) {
-                properties.extend(self.get_all(&path, interface).await?);
+                properties.extend(self.get_all(&path, interface).await.map_err(gone)?);
             }
             let facts = UnitFacts::read(name, &properties);
             if facts.load_state == "not-found" { Err(SystemdError::NoSuchUnit(name.clone())) } else { Ok(facts) }
@@ -309,6 +316,31 @@ mod tests {
         let _listener = std::os::unix::net::UnixListener::bind(&bus).unwrap();
         let managers = Managers::at(format!("unix:path={}", bus.display()), root.path());
         assert_eq!(run(managers.of(Manager::System)).unwrap_err(), SystemdError::TimedOut);
+    }
+
+    /// A manager whose units are gone before they are asked about.
+    struct Forgetful;
+
+    #[zbus::interface(name = "org.freedesktop.systemd1.Manager")]
+    impl Forgetful {
+        #[expect(clippy::unused_self, reason = "the macro wants it")]
+        fn load_unit(&self, name: &str) -> OwnedObjectPath {
+            assert_eq!(name, "gone.service");
+            "/org/freedesktop/systemd1/unit/gone".try_into().unwrap()
+        }
+    }
+
+    #[test]
+    fn a_unit_that_vanishes_between_two_calls_does_not_exist() {
+        run(async {
+            let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            let server = connection::Builder::unix_stream(theirs).server(zbus::Guid::generate()).p2p();
+            let server = server.serve_at(PATH, Forgetful).build();
+            let (server, client) = tokio::join!(server, connection::Builder::unix_stream(ours).p2p().build());
+            let (_server, manager) = (server.unwrap(), SystemdManager::over(client.unwrap(), Manager::System));
+            let gone = "gone.service".parse().unwrap();
+            assert_eq!(manager.unit_facts(&gone).await, Err(SystemdError::NoSuchUnit(gone)));
+        });
     }
 
     #[test]

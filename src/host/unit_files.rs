@@ -3,12 +3,16 @@
 //! Every function takes a root: `/` for this machine, a directory for a scenario. Paths given and
 //! returned are those inside the root.
 
+mod changes;
 mod executables;
+mod manager_conf;
 mod names;
 mod search;
 mod tree;
 
+pub use changes::changes;
 pub use executables::{Candidate, Executables, Match};
+pub use manager_conf::surroundings;
 
 use crate::audit::text::escape;
 use crate::policy::{Note, Settings, UnitFile};
@@ -113,6 +117,22 @@ fn is_dropin(file: &str) -> bool {
 #[must_use]
 pub fn load(root: &Path, unit: &Unit, home: Option<&Path>) -> Loaded {
     read(Tree::new(root), &unit.name, find(root, unit, home))
+}
+
+/// Finds and reads a unit's files anew where the manager says that they are not what it read. The directory of the
+/// unit file it did read is searched first, if it is none of the usual ones (`SYSTEMD_UNIT_PATH`).
+#[must_use]
+pub fn load_anew(root: &Path, unit: &Unit, home: &Path, read_before: Option<&Path>) -> Loaded {
+    let tree = Tree::new(root);
+    let home = matches!(unit.manager, Manager::User(_)).then_some(home);
+    let mut search = search::path(unit.manager, home);
+    let other = read_before.and_then(Path::parent).filter(|dir| !search.iter().any(|usual| usual == dir));
+    if let Some(dir) = other {
+        search.insert(0, dir.to_path_buf());
+    }
+    let mut notes = Vec::new();
+    let names = Names::read(tree, &mut search, &mut notes);
+    read(tree, &unit.name, find_among(tree, &names, &search, unit.name.as_str(), notes))
 }
 
 /// Reads the files the manager itself says it read: `FragmentPath` and `DropInPaths`, whose order is
@@ -321,6 +341,20 @@ mod tests {
         let values: Vec<&str> = loaded.settings.lines(Directive::SystemCallFilter).map(|line| &*line.value).collect();
         assert_eq!(values, ["main", "b", "a"]);
         assert!(loaded.notes().any(|note| note.text.starts_with("cannot read /gone.conf")));
+    }
+
+    #[test]
+    fn files_that_came_after_the_manager_read_are_found() {
+        let dir = root(&[
+            "/opt/units/x.service: main",
+            "/opt/units/x.service.d/b.conf: b",
+            "/etc/systemd/system/x.service.d/a.conf: a",
+        ]);
+        let loaded =
+            load_anew(dir.path(), &system("x.service"), Path::new(""), Some(Path::new("/opt/units/x.service")));
+        let values: Vec<&str> = loaded.settings.lines(Directive::SystemCallFilter).map(|line| &*line.value).collect();
+        assert_eq!(values, ["main", "a", "b"]);
+        assert_eq!(load_anew(dir.path(), &system("x.service"), Path::new(""), None).files.fragment, None);
     }
 
     #[test]

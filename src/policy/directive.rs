@@ -1,7 +1,7 @@
 //! The directives that install seccomp filters, and what each does to which calls.
 //!
 //! Source of the table: `systemd.exec(5)`, and `seccomp-util.c` and `exec-invoke.c` of systemd 255,
-//! seen to act so on a running system.
+//! seen to act so on running systems with 252, 257 and 262 (`tests/kernel_oracle.rs`).
 
 use super::effect::Effect;
 
@@ -134,28 +134,37 @@ pub struct Rule {
     pub argument: Option<&'static str>,
     /// Why systemd does it.
     pub reason: &'static str,
+    /// Which systemds do it.
+    pub since: Since,
+}
+
+/// From which systemd on a rule holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// All that have the directive.
+    Ever,
+    /// Not seen with the first version, seen with the second; of those between it is not known.
+    Between(u32, u32),
 }
 
 const EPERM: Effect = Effect::Errno(libc::EPERM);
 const ENOSYS: Effect = Effect::Errno(libc::ENOSYS);
 
 /// The switches' rules. Directives with a list of values are worked out from the list.
-pub const RULES: [Rule; 18] = [
+pub const RULES: [Rule; 19] = [
     rule(Directive::ProtectHostname, &["sethostname", "setdomainname"], EPERM, None, "the host name stays as it is"),
     rule(
         Directive::MemoryDenyWriteExecute,
         &["mmap", "mmap2"],
         EPERM,
-        Some(
-            "memory both writable and executable; with systemd 254 and Linux 6.3 the kernel refuses it with EACCES and no record",
-        ),
+        Some("memory both writable and executable"),
         "no code is made at run time",
     ),
     rule(
         Directive::MemoryDenyWriteExecute,
         &["mprotect", "pkey_mprotect"],
         EPERM,
-        Some("memory made executable; with systemd 254 and Linux 6.3 the kernel refuses it with EACCES and no record"),
+        Some("memory made executable"),
         "no code is made at run time",
     ),
     rule(Directive::MemoryDenyWriteExecute, &["shmat"], EPERM, Some("SHM_EXEC"), "no code is made at run time"),
@@ -166,6 +175,16 @@ pub const RULES: [Rule; 18] = [
         Some("a policy other than SCHED_OTHER, SCHED_BATCH and SCHED_IDLE"),
         "realtime tasks can starve the system",
     ),
+    Rule {
+        since: Since::Between(257, 262),
+        ..rule(
+            Directive::RestrictRealtime,
+            &["sched_setattr"],
+            EPERM,
+            None,
+            "its policy is in memory, where seccomp cannot look",
+        )
+    },
     rule(
         Directive::RestrictSUIDSGID,
         &["chmod", "fchmod", "fchmodat", "mkdir", "mkdirat", "mknod", "mknodat", "creat"],
@@ -230,11 +249,11 @@ const fn rule(
     argument: Option<&'static str>,
     reason: &'static str,
 ) -> Rule {
-    Rule { directive, targets: Targets::Calls(calls), effect, argument, reason }
+    Rule { directive, targets: Targets::Calls(calls), effect, argument, reason, since: Since::Ever }
 }
 
 const fn group(directive: Directive, group: &'static str, reason: &'static str) -> Rule {
-    Rule { directive, targets: Targets::Group(group), effect: EPERM, argument: None, reason }
+    Rule { directive, targets: Targets::Group(group), effect: EPERM, argument: None, reason, since: Since::Ever }
 }
 
 #[cfg(test)]

@@ -25,14 +25,21 @@ impl Effect {
         if text == "kill" { Some(Self::Kill) } else { errno::parse(text).map(Self::Errno) }
     }
 
+    /// How strong it is: one error is as strong as another.
+    #[must_use]
+    pub fn severity(self) -> u8 {
+        match self {
+            Self::Errno(_) => 0,
+            Self::KillThread => 1,
+            Self::Kill => 2,
+        }
+    }
+
     /// Whether `other` decides when both filters deny: the stronger, and among equally strong ones
     /// the one installed later.
     #[must_use]
     pub(crate) fn yields_to(self, other: Self) -> bool {
-        match (self, other) {
-            (Self::Errno(_), Self::Errno(_)) => true,
-            _ => other >= self,
-        }
+        other.severity() >= self.severity()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::unit_file::{Assignment, Note, Origin, shown};
 use super::words::{Split, Words, split};
+use crate::syscalls::Abi;
 use std::collections::BTreeMap;
 
 /// More words in one value are not read.
@@ -84,7 +85,13 @@ impl Families {
         for word in words(value, Split::Unquoted, line, notes) {
             let name = word.strip_prefix("AF_").unwrap_or_default();
             if name.is_empty() || !name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()) {
-                notes.push(Note::at(origin, format!("{} is no address family, ignored", shown(&word))));
+                notes.push(Note::at(
+                    origin,
+                    format!(
+                        "{} is no address family, ignored; systemd 262 ignores what follows it as well",
+                        shown(&word)
+                    ),
+                ));
             } else if negated == begun.allow_list {
                 begun.listed.remove(word.as_str());
             } else {
@@ -163,6 +170,13 @@ impl Architectures {
                 notes.push(Note::at(&line.origin, format!("{} is no architecture, ignored", shown(&word))));
             }
         }
+    }
+
+    /// Whether calls of an ABI are refused on a machine of a native one, which never is.
+    #[must_use]
+    pub fn blocks(&self, abi: Abi, native: Abi) -> bool {
+        let named = abi.systemd_name().is_some_and(|name| self.listed.contains_key(name));
+        !self.listed.is_empty() && abi != native && !named
     }
 
     /// The line to blame for a refusal: the first that listed anything.

@@ -84,6 +84,13 @@ impl Settings {
         Self::of_section(self.section, self.fragment.clone(), dropins)
     }
 
+    /// The settings without some of their drop-ins.
+    #[must_use]
+    pub fn without_dropins(&self, gone: impl Fn(&Path) -> bool) -> Self {
+        let dropins = self.dropins.iter().filter(|file| !gone(&file.path)).cloned().collect();
+        Self::of_section(self.section, self.fragment.clone(), dropins)
+    }
+
     /// The drop-ins that come after one of this name, and so have the last word.
     pub fn dropins_behind(&self, path: &Path) -> impl Iterator<Item = &Path> {
         let behind = |file: &&UnitFile| file.path.file_name() > path.file_name();

@@ -3,9 +3,9 @@
 use super::call_list::{CallList, Dialect, Entry, Mode, Word};
 use super::directive::Directive;
 use super::effect::Effect;
+use super::surroundings::systemd;
 use super::unit_file::{Assignment, Note, Origin};
-use crate::syscalls::groups::Source;
-use crate::syscalls::{Calls, Groups};
+use crate::syscalls::{Abi, Calls, Groups};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -22,10 +22,20 @@ const SHARED_NUMBER: [&str; 2] = ["switch_endian", "sys_debug_setcontext"];
 pub struct SyscallFilter {
     list: CallList,
     default: DefaultEffect,
-    /// The calls systemd's build knows, where the others get ENOSYS.
-    known: Option<Arc<Calls>>,
+    /// Where an allow-list answers some calls with ENOSYS.
+    known: Option<Known>,
     /// Listed in the files, but not in force.
     unresolved: BTreeMap<Box<str>, Arc<Word>>,
+}
+
+/// The calls that an allow-list since 255 refuses as it refuses by default; what else is not listed gets ENOSYS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    /// Those that `@known` lists itself and that have a number in the native ABI (seen with 257: calls of
+    /// `@obsolete`, and those of another ABI alone, are not among them).
+    refused: Arc<Calls>,
+    /// Every call that a line can name.
+    named: Arc<Calls>,
 }
 
 /// What `SystemCallErrorNumber=` says, and where.
@@ -243,35 +253,36 @@ impl SyscallFilter {
             };
             return Ruling { denied, reason: Reason::Listed, word: Arc::clone(&entry.word) };
         }
-        let denied = (list.mode == Mode::Allow).then_some(default);
+        let enosys = |known: &Known| !known.refused.contains(call);
+        let effect = if self.known.as_ref().is_some_and(enosys) { Effect::Errno(libc::ENOSYS) } else { default };
+        let denied = (list.mode == Mode::Allow).then_some(effect);
         if let Some(word) = self.unresolved.get(call) {
             let denied = denied.map(|effect| if self.known.is_some() { Effect::Errno(libc::ENOSYS) } else { effect });
             return Ruling { denied, reason: Reason::Unresolved, word: Arc::clone(word) };
         }
-        match list.removed.get(call) {
-            Some(word) => Ruling { denied, reason: Reason::Removed, word: Arc::clone(word) },
-            None if denied.is_some() && self.known.as_ref().is_some_and(|known| !known.contains(call)) => Ruling {
-                denied: Some(Effect::Errno(libc::ENOSYS)),
-                reason: Reason::Unknown,
-                word: Arc::clone(&list.opened),
-            },
-            None => Ruling { denied, reason: Reason::NotListed, word: Arc::clone(&list.opened) },
-        }
+        let nameless = |known: &Known| !known.named.contains(call);
+        let (reason, word) = match list.removed.get(call) {
+            Some(word) => (Reason::Removed, word),
+            None if denied.is_some() && self.known.as_ref().is_some_and(nameless) => (Reason::Unknown, &list.opened),
+            None => (Reason::NotListed, &list.opened),
+        };
+        Ruling { denied, reason, word: Arc::clone(word) }
     }
 }
 
 /// The calls systemd's build knows, if it treats the others differently.
-fn known(groups: &Groups) -> Option<Arc<Calls>> {
-    let (Source::Host(version) | Source::Embedded(version)) = groups.source();
-    let major: String = version.chars().take_while(char::is_ascii_digit).collect();
-    let treats = major.parse::<u32>().is_ok_and(|major| major >= ENOSYS_FOR_UNKNOWN_SINCE);
-    treats.then(|| groups.calls("@known").map(|calls| Arc::new(calls.clone())))?
+fn known(groups: &Groups) -> Option<Known> {
+    let treats = systemd(groups).is_some_and(|systemd| systemd >= ENOSYS_FOR_UNKNOWN_SINCE);
+    let named = groups.calls("@known").filter(|_| treats)?;
+    let refused = groups.own_calls("@known").filter(|call| Abi::native().call_number(call).is_some());
+    Some(Known { refused: Arc::new(refused.map(Into::into).collect()), named: Arc::new(named.clone()) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::policy::unit_file::UnitFile;
+    use crate::syscalls::groups::Source;
     use proptest::prelude::*;
     use std::path::Path;
 
@@ -445,6 +456,25 @@ mod tests {
         assert_eq!(ruling("255", "@io"), Some(Effect::Errno(libc::ENOSYS)));
         assert_eq!(ruling("257.13-1~deb13u1", "@io"), Some(Effect::Errno(libc::ENOSYS)));
         assert_eq!(ruling("257", "~@io"), None);
+    }
+
+    #[test]
+    fn what_known_does_not_list_itself_gets_enosys_but_can_be_listed() {
+        let listing =
+            "@default\n    exit\n@obsolete\n    _sysctl\n@known\n    @obsolete\n    read\n    stime\n    exit\n";
+        let groups = Groups::parse(listing, Source::Host("257.13".into())).unwrap();
+        let ruling = |line: &str, call: &str| {
+            let ruling = SyscallFilter::simulate(&lines(&[line]), &groups).unwrap().ruling(call);
+            (ruling.denied, ruling.reason)
+        };
+        let enosys = Some(Effect::Errno(libc::ENOSYS));
+        assert_eq!(ruling("exit", "read"), (Some(Effect::Kill), Reason::NotListed));
+        assert_eq!(ruling("exit", "_sysctl"), (enosys, Reason::NotListed));
+        assert_eq!(ruling("exit _sysctl", "_sysctl"), (None, Reason::Listed));
+        assert_eq!(ruling("exit", "brandnew"), (enosys, Reason::Unknown));
+        if Abi::native().call_number("stime").is_none() {
+            assert_eq!(ruling("exit", "stime"), (enosys, Reason::NotListed), "a call of other ABIs");
+        }
     }
 
     #[test]

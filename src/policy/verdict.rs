@@ -1,9 +1,10 @@
 //! What a unit's policy says about one call, and which directives say so.
 
 use super::call_list::{CallList, Mode, Word};
-use super::directive::{Directive, RULES, Rule, Targets};
+use super::directive::{Directive, RULES, Rule, Since, Targets};
 use super::effect::Effect;
 use super::settings::Settings;
+use super::surroundings::{Mdwe, Surroundings, filters_blocked_abis, systemd};
 use super::syscall_filter::{Reason, SyscallFilter};
 use super::unit_file::{Note, Origin};
 use crate::syscalls::{Abi, Calls, Groups};
@@ -23,6 +24,10 @@ pub struct Policy {
     log: Option<CallList>,
     /// The groups that [`RULES`] name.
     groups: BTreeMap<&'static str, Calls>,
+    surroundings: Surroundings,
+    mdwe: Mdwe,
+    filters_blocked_abis: bool,
+    systemd: Option<u32>,
 }
 
 /// What the policy says about a call.
@@ -45,7 +50,7 @@ pub enum Verdict {
     Denied {
         /// The strongest action; of several errors the one installed last.
         effect: Effect,
-        /// Everything that denies it: each must be lifted for the call to pass.
+        /// Everything that denies it, the one that decides first: each must be lifted for the call to pass.
         by: Vec<Cause>,
         /// What would then still deny it for some arguments.
         possible: Vec<Cause>,
@@ -80,6 +85,8 @@ pub enum Why {
     UnknownToLibseccomp(Arc<Word>),
     /// Its ABI is not among those listed.
     Abi,
+    /// Its ABI is not among those that the manager lists for all that it starts: no line of the unit can allow it.
+    ManagersAbi,
     /// The directive denies it, for this reason.
     Always(&'static str),
     /// The directive denies it with these arguments, for this reason.
@@ -104,6 +111,7 @@ impl fmt::Display for Why {
                 write!(f, "{} lists it, but the libseccomp of this systemd does not know it", word.text)
             }
             Self::Abi => f.write_str("its architecture is not listed"),
+            Self::ManagersAbi => f.write_str("its architecture is not listed, for all units of the manager"),
             Self::Always(reason) => f.write_str(reason),
             Self::Argument { which, .. } => write!(f, "depends on the arguments: {which}"),
         }
@@ -122,9 +130,21 @@ impl Policy {
             filter: SyscallFilter::simulate(settings.assignments(), groups),
             log: settings.log(groups),
             groups: named.collect(),
+            mdwe: Surroundings::default().mdwe(groups),
+            filters_blocked_abis: filters_blocked_abis(groups),
+            systemd: systemd(groups),
+            surroundings: Surroundings::default(),
             native,
             settings,
         }
+    }
+
+    /// The policy where more is known than the unit's own settings.
+    #[must_use]
+    pub fn amid(mut self, surroundings: Surroundings, groups: &Groups) -> Self {
+        self.mdwe = surroundings.mdwe(groups);
+        self.surroundings = surroundings;
+        self
     }
 
     /// The policy with the filter the manager says is in force ([`SyscallFilter::from_manager`], or
@@ -142,6 +162,12 @@ impl Policy {
         self.renewed(self.settings.with_dropin(path, content), groups)
     }
 
+    /// The policy without some of its drop-ins: what it was before they were written.
+    #[must_use]
+    pub fn without_dropins(&self, gone: impl Fn(&Path) -> bool, groups: &Groups) -> Self {
+        self.renewed(self.settings.without_dropins(gone), groups)
+    }
+
     /// The policy as the files have it, whatever is in force: what it will be at the next reload.
     #[must_use]
     pub fn as_files_say(&self, groups: &Groups) -> Self {
@@ -149,11 +175,17 @@ impl Policy {
     }
 
     fn renewed(&self, settings: Settings, groups: &Groups) -> Self {
-        let mut policy = Self::new(settings, self.native, groups);
+        let mut policy = Self::new(settings, self.native, groups).amid(self.surroundings.clone(), groups);
         if let (Some(after), Some(before)) = (&mut policy.filter, &self.filter) {
             after.inherit(before);
         }
         policy
+    }
+
+    /// The ABI that is never blocked as one.
+    #[must_use]
+    pub fn native(&self) -> Abi {
+        self.native
     }
 
     /// Whatever was odd in the files.
@@ -171,6 +203,9 @@ impl Policy {
         if causes.iter().any(|(cause, _)| cause.why == Why::Abi) {
             causes.retain(|(cause, _)| cause.directive <= Directive::SystemCallArchitectures);
         }
+        if !self.filters_blocked_abis && self.surroundings.own.blocks(abi, self.native) {
+            causes.retain(|(cause, _)| cause.why == Why::ManagersAbi);
+        }
         let mut effect: Option<Effect> = None;
         for (cause, _) in causes.iter().filter(|(_, certain)| *certain) {
             effect = match (effect, cause.effect) {
@@ -179,7 +214,12 @@ impl Policy {
             };
         }
         let (certain, possible): (Vec<_>, Vec<_>) = causes.into_iter().partition(|(_, certain)| *certain);
-        let only = |causes: Vec<(Cause, bool)>| causes.into_iter().map(|(cause, _)| cause).collect::<Vec<_>>();
+        // The strongest first, and of equals the newest: the one that decided leads.
+        let only = |causes: Vec<(Cause, bool)>| {
+            let mut causes: Vec<Cause> = causes.into_iter().rev().map(|(cause, _)| cause).collect();
+            causes.sort_by_key(|cause| std::cmp::Reverse(cause.effect.map(Effect::severity)));
+            causes
+        };
         let (by, possible) = (only(certain), only(possible));
         match effect {
             Some(effect) => Verdict::Denied { effect, by, possible },
@@ -206,9 +246,12 @@ impl Policy {
 
     /// Every directive that denies the call, and whether it does so whatever the arguments.
     fn causes(&self, abi: Abi, call: &str) -> Vec<(Cause, bool)> {
-        let rules = RULES.iter().filter(|rule| self.targets(rule, call)).filter_map(|rule| self.by_rule(rule, call));
+        let by_filter = |rule: &&Rule| rule.directive != Directive::MemoryDenyWriteExecute || self.mdwe != Mdwe::Kernel;
+        let rules = RULES.iter().filter(|rule| self.targets(rule, call)).filter(by_filter);
         rules
+            .filter_map(|rule| self.by_rule(rule, call))
             .chain(self.by_family(abi, call))
+            .chain(self.by_managers_abi(abi).map(|cause| (cause, true)))
             .chain(self.by_abi(abi).map(|cause| (cause, true)))
             .chain(self.by_filter(call).map(|cause| (cause, true)))
             .collect()
@@ -222,6 +265,12 @@ impl Policy {
     }
 
     fn by_rule(&self, rule: &Rule, call: &str) -> Option<(Cause, bool)> {
+        let unsure = match (rule.since, self.systemd) {
+            (Since::Ever, _) => None,
+            (Since::Between(not, _), Some(systemd)) if systemd <= not => return None,
+            (Since::Between(_, seen), Some(systemd)) if systemd >= seen => None,
+            (Since::Between(..), _) => Some("whether this systemd refuses it is not known"),
+        };
         let (directive, origin, argument) = if rule.directive == Directive::RestrictNamespaces {
             let namespaces = self.settings.namespaces().filter(|namespaces| namespaces.restricts())?;
             let argument = match (rule.argument, namespaces.retained.is_empty()) {
@@ -233,7 +282,13 @@ impl Policy {
             (rule.directive, &namespaces.origin, argument)
         } else {
             let (directive, origin) = self.switched_on(rule.directive)?;
-            (directive, origin, rule.argument.map(ToOwned::to_owned))
+            let perhaps = directive == Directive::MemoryDenyWriteExecute && self.mdwe == Mdwe::Either;
+            let perhaps = if perhaps {
+                "; with systemd 254 and Linux 6.3 the kernel refuses it with EACCES and no record"
+            } else {
+                ""
+            };
+            (directive, origin, rule.argument.or(unsure).map(|argument| format!("{argument}{perhaps}")))
         };
         let certain = argument.is_none();
         let why = match argument {
@@ -270,14 +325,21 @@ impl Policy {
     }
 
     fn by_abi(&self, abi: Abi) -> Option<Cause> {
-        let listed = &self.settings.architectures().listed;
-        let named = abi.systemd_name().is_some_and(|name| listed.contains_key(name));
-        let blocked = !listed.is_empty() && abi != self.native && !named;
+        let blocked = self.settings.architectures().blocks(abi, self.native);
         blocked.then(|| Cause {
             directive: Directive::SystemCallArchitectures,
             origin: self.settings.architectures().origin().cloned(),
             effect: Some(Effect::KillThread),
             why: Why::Abi,
+        })
+    }
+
+    fn by_managers_abi(&self, abi: Abi) -> impl Iterator<Item = Cause> {
+        self.surroundings.blocking(abi, self.native).map(|architectures| Cause {
+            directive: Directive::SystemCallArchitectures,
+            origin: architectures.origin().cloned(),
+            effect: Some(Effect::KillThread),
+            why: Why::ManagersAbi,
         })
     }
 
@@ -328,6 +390,7 @@ fn filters_socket(abi: Abi) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::surroundings::manager_architectures;
     use crate::policy::unit_file::UnitFile;
     use crate::syscalls::groups::Source;
     use std::path::Path;
@@ -425,9 +488,9 @@ mod tests {
     #[test]
     fn all_that_deny_are_named_and_the_strongest_decides() {
         let text = "ProtectClock=yes\nSystemCallFilter=~settimeofday";
-        assert_eq!(said(text, "settimeofday"), "kill ProtectClock@2 SystemCallFilter@3");
+        assert_eq!(said(text, "settimeofday"), "kill SystemCallFilter@3 ProtectClock@2");
         let text = "SystemCallErrorNumber=ENOSYS\nProtectClock=yes\nSystemCallFilter=read";
-        assert_eq!(said(text, "settimeofday"), "ENOSYS ProtectClock@3 SystemCallFilter@4");
+        assert_eq!(said(text, "settimeofday"), "ENOSYS SystemCallFilter@4 ProtectClock@3");
         let text = "SystemCallFilter=read\nLockPersonality=yes";
         assert_eq!(said(text, "personality"), "kill SystemCallFilter@2 and perhaps LockPersonality@3");
     }
@@ -440,6 +503,79 @@ mod tests {
     #[test]
     fn the_native_abi_is_never_blocked() {
         assert_eq!(said("SystemCallArchitectures=x86", "read"), "permitted");
+    }
+
+    #[test]
+    fn a_managers_own_architectures_are_all_its_units() {
+        let groups = Groups::parse(LISTING, Source::Host("252".into())).unwrap();
+        let conf = UnitFile::parse(Path::new("system.conf"), b"[Manager]\nSystemCallArchitectures=native\n");
+        let (architectures, _) = manager_architectures([&conf]);
+        let above = Surroundings { above: architectures.clone(), ..Surroundings::default() };
+        let own = Surroundings { own: architectures, ..Surroundings::default() };
+        let under = |surroundings: &Surroundings, groups: &Groups| {
+            let policy = policy("SystemCallFilter=~read");
+            Policy::new(policy.settings, Abi::X86_64, groups).amid(surroundings.clone(), groups)
+        };
+        assert_eq!(under(&own, &groups).verdict(Abi::X86_64, "socket"), Verdict::Permitted);
+        let denied = |policy: &Policy, call: &str| match policy.verdict(Abi::I386, call) {
+            Verdict::Denied { effect, by, .. } => {
+                format!("{effect} {} {:?}", by.len(), by[0].origin.as_ref().unwrap().line)
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(denied(&under(&own, &groups), "socket"), "kill thread 1 2");
+        // The unit's own filter is not put on an ABI that its manager blocks, but on one that another blocks.
+        assert_eq!(denied(&under(&own, &groups), "read"), "kill thread 1 2");
+        assert_eq!(denied(&under(&above, &groups), "read"), "kill 2 2");
+        let newer = Groups::parse(LISTING, Source::Host("257.13".into())).unwrap();
+        assert_eq!(denied(&under(&own, &newer), "read"), "kill 2 2");
+        // No line of the unit lets the call pass.
+        let lines = b"[Service]\nSystemCallFilter=\nSystemCallArchitectures=x86\n";
+        let lifted = under(&above, &groups).with_dropin(Path::new("z.conf"), lines, &groups);
+        assert_eq!(denied(&lifted, "read"), "kill thread 1 2");
+    }
+
+    #[test]
+    fn writable_code_is_no_filters_business_where_the_kernel_forbids_it() {
+        let on = |version: &str, kernel| {
+            let groups = Groups::parse(LISTING, Source::Host(version.into())).unwrap();
+            let policy =
+                policy("MemoryDenyWriteExecute=yes").amid(Surroundings { kernel, ..Surroundings::default() }, &groups);
+            assert_eq!(policy.refusing(), [Directive::MemoryDenyWriteExecute], "it is as silent there");
+            policy.verdict(Abi::X86_64, "mprotect")
+        };
+        assert_eq!(on("257.13", Some((6, 12))), Verdict::Permitted);
+        let which = |verdict: Verdict| match verdict {
+            Verdict::Possible { by } => by[0].why.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(which(on("252", Some((6, 12)))), "depends on the arguments: memory made executable");
+        assert!(which(on("257", None)).contains("EACCES"), "one or the other");
+    }
+
+    #[test]
+    fn what_newer_systemds_refuse_depends_on_the_version() {
+        let on = |version: &str| {
+            let groups = Groups::parse(LISTING, Source::Host(version.into())).unwrap();
+            Policy::new(policy("RestrictRealtime=yes").settings, Abi::X86_64, &groups)
+                .verdict(Abi::X86_64, "sched_setattr")
+        };
+        assert_eq!(on("257.13"), Verdict::Permitted);
+        assert!(matches!(on("260"), Verdict::Possible { .. }));
+        assert!(matches!(on("262.1-1"), Verdict::Denied { effect: Effect::Errno(libc::EPERM), .. }));
+    }
+
+    #[test]
+    fn a_policy_is_known_without_some_drop_ins() {
+        let groups = Groups::parse(LISTING, Source::Host("252".into())).unwrap();
+        let with = policy("SystemCallFilter=@clock").with_dropin(
+            Path::new("x.d/50.conf"),
+            b"[Service]\nSystemCallFilter=read\n",
+            &groups,
+        );
+        assert_eq!(with.verdict(Abi::X86_64, "read"), Verdict::Permitted);
+        let without = with.without_dropins(|path| path.ends_with("50.conf"), &groups);
+        assert!(matches!(without.verdict(Abi::X86_64, "read"), Verdict::Denied { .. }));
     }
 
     #[test]

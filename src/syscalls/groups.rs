@@ -132,6 +132,12 @@ impl Groups {
         self.named.get(group).map(|group| &group.calls)
     }
 
+    /// The calls that a group lists itself, without those of groups in it.
+    pub fn own_calls(&self, group: &str) -> impl Iterator<Item = &str> {
+        let members = self.named.get(group).into_iter().flat_map(|group| &group.members);
+        members.map(AsRef::as_ref).filter(|member| !member.starts_with('@'))
+    }
+
     /// What systemd says the group is for.
     #[must_use]
     pub fn help(&self, group: &str) -> Option<&str> {
@@ -238,6 +244,7 @@ mod tests {
         let groups = listed(LISTING);
         assert_eq!(calls(&groups, "@default"), ["exit", "seccomp"]);
         assert_eq!(calls(&groups, "@loop"), ["exit"]);
+        assert_eq!(groups.own_calls("@default").collect::<Vec<_>>(), ["exit"]);
         assert_eq!(groups.help("@sandbox"), Some("Sandbox functionality"));
         assert_eq!(groups.calls("@missing"), None);
         assert_eq!(groups.names().collect::<Vec<_>>(), ["@default", "@known", "@loop", "@sandbox"]);

@@ -25,7 +25,8 @@ set -e
 mount --make-rprivate /
 mkdir -p /run/systemd
 mount -t tmpfs tmpfs /run/systemd
-mkdir /run/systemd/system
+mkdir -p /run/systemd/system /run/systemd/inaccessible/dir
+for node in reg fifo sock chr blk; do : >/run/systemd/inaccessible/$node; done  # what PID 1 puts over forbidden paths
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir -p /etc/systemd/system
 mount --bind "$B/etc" /etc/systemd/system
@@ -50,7 +51,12 @@ pub(crate) struct TestManager {
 impl TestManager {
     /// Starts one, or [`skip`]s where the machine lacks something.
     pub(crate) fn start() -> Option<Self> {
-        match Self::try_start() {
+        Self::start_with(&[])
+    }
+
+    /// Starts one with more in its own environment, which its units do not inherit.
+    pub(crate) fn start_with(environment: &[(&str, &str)]) -> Option<Self> {
+        match Self::try_start(environment) {
             Ok(manager) => Some(manager),
             Err(why) => {
                 skip(&why);
@@ -59,7 +65,7 @@ impl TestManager {
         }
     }
 
-    fn try_start() -> Result<Self, String> {
+    fn try_start(more: &[(&str, &str)]) -> Result<Self, String> {
         if !nix::unistd::geteuid().is_root() {
             return Err("only root can make the namespaces for a systemd".to_owned());
         }
@@ -81,6 +87,7 @@ impl TestManager {
         let log = fs::File::create(base.path().join("log")).map_err(|err| err.to_string())?;
         let systemd = enter(&cgroup, &["unshare", "--mount", "--cgroup", "sh", "-c", SCRIPT])
             .envs(environment(base.path()))
+            .envs(more.iter().copied())
             .env("B", base.path())
             .env("S", systemd)
             .stdin(Stdio::null())

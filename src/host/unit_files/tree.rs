@@ -34,7 +34,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Where a path of the tree is in the machine's own file system, links not followed.
-    fn outside(self, path: &Path) -> PathBuf {
+    pub(super) fn outside(self, path: &Path) -> PathBuf {
         let parts = path.components().filter(|part| matches!(part, Component::Normal(_)));
         parts.fold(self.root.to_path_buf(), |path, part| path.join(part))
     }

@@ -1,0 +1,146 @@
+//! Whether what a unit's settings permit today was denied by what they said before.
+//!
+//! A process keeps the filter of its start. So what counts is what changed since then, and a change helps only a
+//! process that starts after it.
+
+use crate::policy::Policy;
+use std::path::PathBuf;
+
+/// When a unit's settings changed, and when it was started. Times are milliseconds since the epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct History {
+    /// The files and directories that say what its settings are, each with its latest change.
+    pub changes: Vec<Change>,
+    /// The manager has not yet read the latest of them.
+    pub pending: bool,
+    /// When its latest main process started.
+    pub started: Option<i64>,
+    /// Whether that still runs.
+    pub running: bool,
+}
+
+/// A change of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which; a directory where files came or went.
+    pub path: PathBuf,
+    /// When.
+    pub at: i64,
+}
+
+/// Settings that permit what earlier ones may have denied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fixed {
+    /// When they were changed.
+    pub at: i64,
+    /// The drop-in without which the call would still be denied; `None` where that cannot be told.
+    pub by: Option<PathBuf>,
+    /// For whom.
+    pub takes: Takes,
+}
+
+/// From when on changed settings count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// They do.
+    Effect,
+    /// Once the manager reads them.
+    Reload,
+    /// For processes that are started from now on; one that runs was started before.
+    NextStart,
+}
+
+/// What changed for a call that was denied last at some time. `denies` says whether a policy would have done what
+/// was seen, and `without` gives the policy without a drop-in.
+pub(super) fn since(
+    last: i64,
+    history: &History,
+    without: impl Fn(&PathBuf) -> Policy,
+    denies: impl Fn(&Policy) -> bool,
+) -> Option<Fixed> {
+    // What was denied later than the latest start was, as far as can be told, denied to what was started then.
+    let start = history.started.filter(|started| *started <= last).unwrap_or(last);
+    let mut since: Vec<&Change> = history.changes.iter().filter(|change| change.at > start).collect();
+    since.sort_by_key(|change| std::cmp::Reverse(change.at));
+    let newest = since.first()?;
+    let by = since.iter().find(|change| denies(&without(&change.path)));
+    let at = by.unwrap_or(newest).at;
+    let runs_older = history.running && history.started.is_some_and(|started| started < at);
+    let takes = match () {
+        () if history.pending => Takes::Reload,
+        () if runs_older || last > at => Takes::NextStart,
+        () => Takes::Effect,
+    };
+    Some(Fixed { at, by: by.map(|change| change.path.clone()), takes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Settings, UnitFile};
+    use crate::syscalls::{Abi, Groups, groups::Source};
+    use std::path::Path;
+
+    /// A policy whose drop-in `fix` allows what was denied.
+    fn policy(with: bool) -> Policy {
+        let groups = Groups::parse("@known\n    read\n    mount\n", Source::Host("252".into())).unwrap();
+        let file = |name: &str, value: &str| {
+            UnitFile::parse(Path::new(name), format!("[Service]\nSystemCallFilter={value}\n").as_bytes())
+        };
+        let dropins = if with { vec![file("fix", "mount")] } else { Vec::new() };
+        let settings = Settings::new(&"x.service".parse().unwrap(), Some(file("x.service", "read")), dropins);
+        Policy::new(settings, Abi::X86_64, &groups)
+    }
+
+    /// What changed at which time, with the latest start.
+    fn told(last: i64, changes: &[(&str, i64)], started: Option<i64>, running: bool, pending: bool) -> Option<Fixed> {
+        let changes = changes.iter().map(|(path, at)| Change { path: path.into(), at: *at }).collect();
+        let history = History { changes, pending, started, running };
+        let denies = |policy: &Policy| policy.filter.as_ref().is_some_and(|filter| !filter.permits("mount"));
+        since(last, &history, |path| policy(path != Path::new("fix")), denies)
+    }
+
+    fn fixed(at: i64, by: Option<&str>, takes: Takes) -> Fixed {
+        Fixed { at, by: by.map(Into::into), takes }
+    }
+
+    #[test]
+    fn what_changed_after_the_denial_fixed_it() {
+        let files = [("x.service", 10), ("fix", 50)];
+        assert_eq!(told(40, &files, None, false, false), Some(fixed(50, Some("fix"), Takes::Effect)));
+        assert_eq!(told(40, &files, Some(60), true, false), Some(fixed(50, Some("fix"), Takes::Effect)));
+        assert_eq!(told(60, &files, Some(55), true, false), None, "denied to a process that started after the change");
+        assert_eq!(told(60, &files, None, false, false), None);
+    }
+
+    #[test]
+    fn a_process_that_started_before_the_change_has_to_start_anew() {
+        let files = [("x.service", 10), ("fix", 50)];
+        assert_eq!(told(40, &files, Some(30), true, false), Some(fixed(50, Some("fix"), Takes::NextStart)));
+        assert_eq!(told(70, &files, Some(30), true, false), Some(fixed(50, Some("fix"), Takes::NextStart)));
+        assert_eq!(
+            told(70, &files, Some(30), false, false),
+            Some(fixed(50, Some("fix"), Takes::NextStart)),
+            "it died of it"
+        );
+        assert_eq!(told(40, &files, Some(30), false, false), Some(fixed(50, Some("fix"), Takes::Effect)));
+        assert_eq!(told(20, &files, Some(30), true, false), Some(fixed(50, Some("fix"), Takes::NextStart)));
+    }
+
+    #[test]
+    fn what_is_not_read_yet_takes_effect_later() {
+        assert_eq!(told(40, &[("fix", 50)], Some(30), true, true), Some(fixed(50, Some("fix"), Takes::Reload)));
+    }
+
+    #[test]
+    fn what_fixed_it_is_named_where_it_can_be_told() {
+        assert_eq!(told(40, &[("x.service", 50)], None, false, false), Some(fixed(50, None, Takes::Effect)));
+        let both = [("fix", 45), ("x.service", 50)];
+        assert_eq!(
+            told(40, &both, None, false, false),
+            Some(fixed(45, Some("fix"), Takes::Effect)),
+            "not the newest change"
+        );
+        assert_eq!(told(40, &[], None, false, false), None);
+    }
+}

@@ -1,0 +1,76 @@
+//! Units whose processes are put under filters by whoever runs them there, not by systemd.
+
+use crate::units::UnitName;
+
+/// Who runs a unit's processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Runtime {
+    /// Docker.
+    Docker,
+    /// Podman.
+    Podman,
+    /// A Kubernetes node's runtime: containerd or CRI-O.
+    Kubernetes,
+    /// nerdctl, on containerd.
+    Nerdctl,
+    /// systemd-nspawn.
+    Nspawn,
+    /// QEMU, by libvirt.
+    Qemu,
+    /// A machine that registered with systemd-machined: nspawn's, libvirt's or another's.
+    Machine,
+    /// Flatpak.
+    Flatpak,
+    /// snapd.
+    Snap,
+}
+
+/// How units are called: their name begins and ends with these. The first that fits counts.
+const NAMES: [(&str, &str, Runtime); 12] = [
+    ("docker-", ".scope", Runtime::Docker),
+    ("libpod-", ".scope", Runtime::Podman),
+    ("cri-containerd-", ".scope", Runtime::Kubernetes),
+    ("crio-", ".scope", Runtime::Kubernetes),
+    ("nerdctl-", ".scope", Runtime::Nerdctl),
+    ("systemd-nspawn@", ".service", Runtime::Nspawn),
+    ("machine-qemu", ".scope", Runtime::Qemu),
+    ("machine-", ".scope", Runtime::Machine),
+    ("app-flatpak-", ".scope", Runtime::Flatpak),
+    ("flatpak-", ".scope", Runtime::Flatpak),
+    ("snap.", ".scope", Runtime::Snap),
+    ("snap.", ".service", Runtime::Snap),
+];
+
+/// Who runs the processes of a unit, told by its name.
+#[must_use]
+pub fn of(unit: &UnitName) -> Option<Runtime> {
+    let name = unit.as_str();
+    let fits = |(start, end, _): &&(&str, &str, Runtime)| name.starts_with(start) && name.ends_with(end);
+    NAMES.iter().find(fits).map(|(_, _, runtime)| *runtime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtime_is_known_by_its_units() {
+        for (name, runtime) in [
+            ("docker-4f2c.scope", Some(Runtime::Docker)),
+            ("docker.service", None),
+            ("libpod-12ab.scope", Some(Runtime::Podman)),
+            ("libpod-conmon-12ab.scope", Some(Runtime::Podman)),
+            ("cri-containerd-ff.scope", Some(Runtime::Kubernetes)),
+            ("crio-conmon-ff.scope", Some(Runtime::Kubernetes)),
+            ("systemd-nspawn@web.service", Some(Runtime::Nspawn)),
+            ("machine-web.scope", Some(Runtime::Machine)),
+            ("machine-qemu\\x2d1\\x2dweb.scope", Some(Runtime::Qemu)),
+            ("app-flatpak-org.gimp.GIMP-12.scope", Some(Runtime::Flatpak)),
+            ("snap.lxd.daemon.service", Some(Runtime::Snap)),
+            ("snapd.service", None),
+            ("run-u12.scope", None),
+        ] {
+            assert_eq!(of(&name.parse().unwrap()), runtime, "{name}");
+        }
+    }
+}
