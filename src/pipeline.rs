@@ -3,14 +3,16 @@
 //! Evidence that vanishes is grabbed when the record arrives ([`Host::glance`]); what has to be
 //! asked for comes later ([`Host::ask`]), and only for what a glance did not settle.
 
+mod recent;
+
 use crate::audit::text::escape;
-use crate::audit::{ArchField, CallField, Id, Record, Stamp, Text};
+use crate::audit::{ArchField, CallField, Id, Record, Stamp};
 use crate::host::Host;
-use crate::incidents::{Denial, Event, Fold, Folded, Glimpse, Key, Moment, Sample, Sighting, Slot};
+use crate::incidents::{Denial, Event, Fold, Folded, Glimpse, Key, Moment, Sample, Sighting};
 use crate::syscalls::{Arch, Call};
-use crate::units::{Attribution, Evidence, Manager, Rung, Unit, attribution};
+use crate::units::{Attribution, Evidence, Rung, Unit, attribution};
+use recent::{Known, Others, Recent};
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 /// The longest path the kernel writes into `exe=` (`PATH_MAX`), and room for any LSM label.
 const LONGEST_TEXT: usize = 4096;
@@ -91,8 +93,7 @@ impl<H: Host> Pipeline<H> {
     pub fn settle(&mut self, open: Open) -> Folded {
         let key = open.key.clone();
         let folded = self.fold.add(open.close_anyway());
-        if let Some(key) = key
-            && let Some(Known::Pending(others)) = self.recent.known.insert(key, Known::Counted(folded.slot()))
+        if let Some(others) = key.and_then(|key| self.recent.settle(key, folded.slot()))
             && let Some(glimpse) = others.latest()
         {
             // The slot was made just now.
@@ -111,117 +112,6 @@ impl<H: Host> Pipeline<H> {
     pub fn host(&self) -> &H {
         &self.host
     }
-}
-
-/// Where lately seen records are counted. Most records are like one before but for time and process, and then nothing
-/// has to be worked out, looked up or allocated anew.
-#[derive(Debug, Default)]
-struct Recent {
-    known: HashMap<Box<[u8]>, Known>,
-    /// What the latest record is known by.
-    asked: Vec<u8>,
-}
-
-/// How many kinds of records are recent; then it starts over.
-const MOST_RECENT: usize = 16 << 10;
-
-impl Recent {
-    /// Where a record is counted that has everything in common with an earlier one but stamp, pid and instruction
-    /// pointer.
-    fn find(&mut self, record: &Record<'_>, named: Option<&Unit>, context: u64) -> Option<&mut Known> {
-        let key = &mut self.asked;
-        key.clear();
-        key.extend_from_slice(&context.to_ne_bytes());
-        match record.uid {
-            Id::Number(uid) => number(key, b'u', uid),
-            Id::Name(name) => text(key, b'U', name),
-            Id::Unset => key.push(b'-'),
-        }
-        match record.arch {
-            ArchField::Token(token) => number(key, b'a', token),
-            ArchField::Name(name) => text(key, b'A', name),
-        }
-        match record.call {
-            CallField::Number(call) => number(key, b'c', call),
-            CallField::Name(name) => text(key, b'C', name),
-        }
-        match record.action.code() {
-            Some(code) => number(key, b'd', code),
-            None => key.push(b'-'),
-        }
-        for name in [Some(record.comm), record.exe] {
-            match name {
-                Some(Text::Plain(bytes)) => text(key, b'p', bytes),
-                Some(Text::Hex(digits)) => text(key, b'h', digits),
-                None => key.push(b'-'),
-            }
-        }
-        text(key, b's', record.subject.unwrap_or_default());
-        if let Some(unit) = named {
-            text(key, b'n', unit.name.as_str().as_bytes());
-            if let Manager::User(uid) = unit.manager {
-                number(key, b'm', uid);
-            }
-        }
-        self.known.get_mut(key.as_slice())
-    }
-
-    /// Where the record that was asked about last is counted. Gives what it is known by.
-    fn remember(&mut self, known: Known) -> Box<[u8]> {
-        if self.known.len() >= MOST_RECENT {
-            self.known.retain(|_, known| matches!(known, Known::Pending(_)));
-        }
-        let key: Box<[u8]> = self.asked.as_slice().into();
-        self.known.insert(key.clone(), known);
-        key
-    }
-}
-
-/// What is known of records of a kind.
-#[derive(Debug)]
-enum Known {
-    /// They are counted here.
-    Counted(Slot),
-    /// They wait until the unit of the first is known.
-    Pending(Others),
-}
-
-/// Sightings that wait.
-#[derive(Debug, Default)]
-struct Others {
-    count: u64,
-    at: Option<Moment>,
-    pid: u32,
-    comm: Vec<u8>,
-    ip: u64,
-}
-
-impl Others {
-    fn add(&mut self, glimpse: &Glimpse<'_>) {
-        self.count += 1;
-        self.at = Some(glimpse.at.clone());
-        (self.pid, self.ip) = (glimpse.pid, glimpse.ip);
-        if self.comm != glimpse.comm {
-            self.comm = glimpse.comm.to_vec();
-        }
-    }
-
-    fn latest(&self) -> Option<Glimpse<'_>> {
-        Some(Glimpse { at: self.at.clone()?, pid: self.pid, comm: &self.comm, ip: self.ip })
-    }
-}
-
-/// A number, behind what it is.
-fn number(key: &mut Vec<u8>, tag: u8, value: u32) {
-    key.push(tag);
-    key.extend_from_slice(&value.to_ne_bytes());
-}
-
-/// Text of any bytes, behind what it is and its length, so that none can pose as two.
-fn text(key: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
-    key.push(tag);
-    key.extend_from_slice(&bytes.len().to_ne_bytes());
-    key.extend_from_slice(bytes);
 }
 
 impl Open {
@@ -325,6 +215,7 @@ fn bounded(text: Cow<'_, [u8]>) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::audit::parse;
+    use crate::units::Manager;
 
     /// A machine on which one process lives, of a unit that is told late or never.
     struct Machine {

@@ -3,7 +3,8 @@
 //! Fields that begin with an underscore are journald's own and cannot be set by a client
 //! (`systemd.journal-fields(7)`), so only those decide what an entry is and whose it was.
 
-use super::log_file::{Each, Line, Lines, Outcome, hand_on, kernel_line};
+use super::lines::{Line, Lines};
+use super::log_file::{Each, Outcome, hand_on, kernel_line};
 use crate::audit::{Record, Stamp, parse};
 use crate::units::{Manager, Unit};
 use std::collections::HashMap;

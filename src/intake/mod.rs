@@ -2,5 +2,6 @@
 //! kernel wrote.
 
 pub mod journal;
+mod lines;
 pub mod log_file;
 pub mod netlink;

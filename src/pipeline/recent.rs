@@ -1,0 +1,126 @@
+//! Records that are like one before but for time and process: most are, and then nothing has to be worked out, looked
+//! up or allocated anew.
+
+use crate::audit::{ArchField, CallField, Id, Record, Text};
+use crate::incidents::{Glimpse, Moment, Slot};
+use crate::units::{Manager, Unit};
+use std::collections::HashMap;
+
+/// Where lately seen records are counted.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    known: HashMap<Box<[u8]>, Known>,
+    /// What the latest record is known by.
+    asked: Vec<u8>,
+}
+
+/// How many kinds of records are recent; then it starts over.
+const MOST_RECENT: usize = 16 << 10;
+
+impl Recent {
+    /// Where a record is counted that has everything in common with an earlier one but stamp, pid and instruction
+    /// pointer.
+    pub(super) fn find(&mut self, record: &Record<'_>, named: Option<&Unit>, context: u64) -> Option<&mut Known> {
+        let key = &mut self.asked;
+        key.clear();
+        key.extend_from_slice(&context.to_ne_bytes());
+        match record.uid {
+            Id::Number(uid) => number(key, b'u', uid),
+            Id::Name(name) => text(key, b'U', name),
+            Id::Unset => key.push(b'-'),
+        }
+        match record.arch {
+            ArchField::Token(token) => number(key, b'a', token),
+            ArchField::Name(name) => text(key, b'A', name),
+        }
+        match record.call {
+            CallField::Number(call) => number(key, b'c', call),
+            CallField::Name(name) => text(key, b'C', name),
+        }
+        match record.action.code() {
+            Some(code) => number(key, b'd', code),
+            None => key.push(b'-'),
+        }
+        for name in [Some(record.comm), record.exe] {
+            match name {
+                Some(Text::Plain(bytes)) => text(key, b'p', bytes),
+                Some(Text::Hex(digits)) => text(key, b'h', digits),
+                None => key.push(b'-'),
+            }
+        }
+        text(key, b's', record.subject.unwrap_or_default());
+        if let Some(unit) = named {
+            text(key, b'n', unit.name.as_str().as_bytes());
+            if let Manager::User(uid) = unit.manager {
+                number(key, b'm', uid);
+            }
+        }
+        self.known.get_mut(key.as_slice())
+    }
+
+    /// Says where records of a kind are counted from now on, and gives what waited until it was known.
+    pub(super) fn settle(&mut self, key: Box<[u8]>, slot: Slot) -> Option<Others> {
+        match self.known.insert(key, Known::Counted(slot)) {
+            Some(Known::Pending(others)) => Some(others),
+            _ => None,
+        }
+    }
+
+    /// Where the record that was asked about last is counted. Gives what it is known by.
+    pub(super) fn remember(&mut self, known: Known) -> Box<[u8]> {
+        if self.known.len() >= MOST_RECENT {
+            self.known.retain(|_, known| matches!(known, Known::Pending(_)));
+        }
+        let key: Box<[u8]> = self.asked.as_slice().into();
+        self.known.insert(key.clone(), known);
+        key
+    }
+}
+
+/// What is known of records of a kind.
+#[derive(Debug)]
+pub(super) enum Known {
+    /// They are counted here.
+    Counted(Slot),
+    /// They wait until the unit of the first is known.
+    Pending(Others),
+}
+
+/// Sightings that wait.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    /// How many.
+    pub(super) count: u64,
+    at: Option<Moment>,
+    pid: u32,
+    comm: Vec<u8>,
+    ip: u64,
+}
+
+impl Others {
+    pub(super) fn add(&mut self, glimpse: &Glimpse<'_>) {
+        self.count += 1;
+        self.at = Some(glimpse.at.clone());
+        (self.pid, self.ip) = (glimpse.pid, glimpse.ip);
+        if self.comm != glimpse.comm {
+            self.comm = glimpse.comm.to_vec();
+        }
+    }
+
+    pub(super) fn latest(&self) -> Option<Glimpse<'_>> {
+        Some(Glimpse { at: self.at.clone()?, pid: self.pid, comm: &self.comm, ip: self.ip })
+    }
+}
+
+/// A number, behind what it is.
+fn number(key: &mut Vec<u8>, tag: u8, value: u32) {
+    key.push(tag);
+    key.extend_from_slice(&value.to_ne_bytes());
+}
+
+/// Text of any bytes, behind what it is and its length, so that none can pose as two.
+fn text(key: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+    key.push(tag);
+    key.extend_from_slice(&bytes.len().to_ne_bytes());
+    key.extend_from_slice(bytes);
+}
