@@ -35,13 +35,18 @@ impl Cgroup {
     fn new(name: &'static str) -> Self {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let unified = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).unwrap();
-        let base = PathBuf::from(unified.split(' ').nth(1).unwrap()).join(format!("harden-why-departed-{}", id()));
+        // The tests of this process run beside each other.
+        let base = PathBuf::from(unified.split(' ').nth(1).unwrap()).join(Self::top(name));
         fs::create_dir_all(base.join(name)).unwrap();
         Self(base, name)
     }
 
+    fn top(name: &str) -> String {
+        format!("harden-why-departed-{}-{}", id(), &name[..1])
+    }
+
     fn path(&self) -> String {
-        format!("/harden-why-departed-{}/{}", id(), self.1)
+        format!("/{}/{}", Self::top(self.1), self.1)
     }
 
     /// Runs a program to its end in it, under a filter or not.
