@@ -261,6 +261,39 @@ fn the_unit_a_log_is_about_can_be_told() {
 }
 
 #[test]
+fn nothing_in_a_drop_in_acts_on_a_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, units) = (dir.path().join("log"), dir.path().join("root/etc/systemd/system"));
+    fs::create_dir_all(units.join("a.service.d")).unwrap();
+    fs::write(units.join("a.service"), "[Service]\nExecStart=/usr/bin/a\nSystemCallFilter=@basic-io\n").unwrap();
+    let ours = "[Service]\nSystemCallFilter=so\x1b[31mcket2 connect\nSystemCallFilter=\x1b]0;x\x07 bind\n";
+    fs::write(units.join("a.service.d/zz-harden-why.conf"), ours).unwrap();
+    fs::write(&log, RECORD).unwrap();
+    let root = dir.path().join("root");
+    let shown = out(&run(&["--color", "always", "explain", "--root", text(&root), text(&log)]));
+    assert!(shown.contains("connect") && shown.contains("bind") && shown.contains("socket"), "{shown}");
+    // Our own colours are all there is.
+    for (at, _) in shown.match_indices('\x1b') {
+        let code = shown[at..].strip_prefix("\x1b[").and_then(|rest| rest.split_once('m')).map(|(code, _)| code);
+        assert!(code.is_some_and(|code| code.bytes().all(|byte| byte.is_ascii_digit())), "{:?}", &shown[at..at + 20]);
+    }
+    assert!(!shown.contains('\x07') && !shown.contains("\x1b[31mcket2"), "{shown}");
+}
+
+#[test]
+fn a_check_of_what_cannot_be_told_does_not_pass() {
+    let dir = store(&[incident(Some((Manager::System, "a.service")), 9999, 1_795_456_064_000)]);
+    let root = tempfile::tempdir().unwrap();
+    let units = root.path().join("etc/systemd/system");
+    fs::create_dir_all(&units).unwrap();
+    fs::write(units.join("a.service"), "[Service]\nExecStart=/usr/bin/a\n").unwrap();
+    let (state, root) = (text(dir.path()), text(root.path()));
+    let checked = run(&["--state-dir", state, "check", "a", "--root", root]);
+    assert_eq!(checked.status.code(), Some(1), "{checked:?}");
+    assert!(out(&checked).contains("unknown call 9999 cannot be told"), "{checked:?}");
+}
+
+#[test]
 fn a_call_is_looked_up_by_name_and_number() {
     let socket = json(&run(&["--json", "syscall", "socket", "--arch", "x86_64"]));
     assert_eq!((&socket["name"], &socket["numbers"][0]["number"]), (&"socket".into(), &41.into()));

@@ -86,6 +86,7 @@ pub(super) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
     let new = dropin::compose(&remedy.content, &clock.today(), &why, &undo);
 
     let diff = diff(&lines_of(old.as_deref().unwrap_or_default()), &lines_of(new.as_bytes()));
+    notes.extend(cautions(remedy));
     let mut applied = Applied::new(&unit, "dry-run", Some(&situation.drop_in), diff, notes);
     if asked.dry_run {
         return Ok(applied);
@@ -98,7 +99,7 @@ pub(super) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
     if let Err(error) =
         confirm(&managers, &manager, &unit, &situation, &diagnosis, new.as_bytes(), &loaded.groups).await
     {
-        take_back(undo, &manager).await?;
+        take_back(undo, &manager, &error).await?;
         return Err(error.context(format!("{} was put back as it was", shown_path(&situation.drop_in))));
     }
     (applied.outcome, applied.confirmed) = ("applied", true);
@@ -128,12 +129,21 @@ pub(super) async fn revert(common: &Common, asked: &Chosen) -> anyhow::Result<Ap
         _ => vec![Manager::System, own],
     };
     let managers = managers(&common.bus);
+    let mut refused = None;
     for &manager in &candidates {
         let unit = Unit { manager, name: name.clone() };
         let persistent = unit_files::dropin_path(&unit, &situation::home_of(manager), DROP_IN);
         for path in [persistent, unit_files::runtime_dropin_path(&unit, DROP_IN)] {
-            let old = dropin::read(&path)?;
-            let Some(undo) = dropin::remove(&path)? else { continue };
+            let removed = dropin::read(&path).and_then(|old| Ok(dropin::remove(&path)?.map(|undo| (old, undo))));
+            let (old, undo) = match removed {
+                Ok(Some(removed)) => removed,
+                Ok(None) => continue,
+                // Another manager's may be ours to remove.
+                Err(error) => {
+                    refused = refused.or(Some(error));
+                    continue;
+                }
+            };
             let diff = diff(&lines_of(old.as_deref().unwrap_or_default()), &[]);
             let mut applied = Applied::new(&unit, "reverted", Some(&path), diff, Vec::new());
             let reloaded = match managers.of(manager).await {
@@ -155,6 +165,9 @@ pub(super) async fn revert(common: &Common, asked: &Chosen) -> anyhow::Result<Ap
             ));
             return Ok(applied);
         }
+    }
+    if let Some(error) = refused {
+        return Err(error.into());
     }
     let unit = Unit { manager: candidates.first().copied().unwrap_or(own), name };
     Ok(Applied::new(&unit, "nothing", None, Vec::new(), Vec::new()))
@@ -228,6 +241,25 @@ fn chosen_remedy<'a>(diagnosis: &'a Diagnosis, asked: Option<usize>, name: &Unit
     }
 }
 
+/// What one should know of a remedy before it is written.
+fn cautions(remedy: &Remedy) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !remedy.sensitive.is_empty() {
+        let calls = remedy.sensitive.iter().map(|(group, call)| format!("{call} ({group})"));
+        notes.push(format!(
+            "among what it allows can reach beyond the program: {}",
+            calls.collect::<Vec<_>>().join(", ")
+        ));
+    }
+    if !remedy.conditional.is_empty() {
+        notes.push(format!(
+            "not proven for {}: other directives still look at the arguments",
+            remedy.conditional.join(", ")
+        ));
+    }
+    notes
+}
+
 /// The calls that a remedy is for.
 fn wanted(diagnosis: &Diagnosis) -> BTreeSet<(Abi, &str)> {
     let denials = diagnosis
@@ -274,16 +306,20 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
     one == other || identity(one).is_some_and(|one| Some(one) == identity(other))
 }
 
-async fn take_back(undo: Undo, manager: &SystemdManager) -> anyhow::Result<()> {
-    undo.undo().context("the change could not be taken back")?;
-    manager.reload().await.context("the change was taken back, but systemd did not read its files again")?;
+async fn take_back(undo: Undo, manager: &SystemdManager, why: &anyhow::Error) -> anyhow::Result<()> {
+    undo.undo().with_context(|| format!("{why:#}; and the change could not be taken back"))?;
+    let reloaded = manager.reload().await;
+    reloaded
+        .with_context(|| format!("{why:#}; the change was taken back, but systemd did not read its files again"))?;
     Ok(())
 }
 
 /// Asks on the terminal.
 fn agreed(applied: &Applied) -> anyhow::Result<bool> {
     let mut out = anstream::stderr();
-    write!(out, "{}\nWrite it? [y/N] ", applied.plan())?;
+    let mut notes = Page::default();
+    render::notes(&mut notes, &applied.notes);
+    write!(out, "{}{}\nWrite it? [y/N] ", applied.plan(), notes.finish())?;
     out.flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;

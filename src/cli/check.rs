@@ -39,8 +39,8 @@ pub(super) struct Checked {
 #[derive(Debug, Serialize)]
 struct CallView {
     call: String,
-    arch: &'static str,
-    /// `pass`, `depends` (on arguments) or `denied`.
+    arch: Option<&'static str>,
+    /// `pass`, `depends` (on arguments), `denied`, or `unknown` where the call has no name that a setting could name.
     verdict: &'static str,
     /// What it would meet: `kill` or an errno.
     effect: Option<String>,
@@ -70,10 +70,19 @@ pub(super) async fn check(common: &Common, asked: &Check) -> anyhow::Result<Chec
         anyhow::bail!("the settings of {} cannot be read: {}", unit_name(&asked.chosen)?, notes.join("; "));
     };
     let policy = with_lines(&situation.policy, &asked.with, &loaded.groups)?;
-    let denials = incidents.iter().filter_map(denied);
-    let calls: BTreeSet<(Abi, &str)> =
-        denials.filter_map(|denial| Some((denial.call.abi()?, denial.call.name()?))).collect();
-    Ok(Checked::new(&unit, calls.into_iter().map(|(abi, call)| CallView::new(&policy, abi, call)).collect(), notes))
+    let mut named: BTreeSet<(Abi, &str)> = BTreeSet::new();
+    let mut unknown: BTreeSet<String> = BTreeSet::new();
+    for incident in &incidents {
+        match denied(incident) {
+            Some(denial) => match (denial.call.abi(), denial.call.name()) {
+                (Some(abi), Some(name)) => _ = named.insert((abi, name)),
+                _ => _ = unknown.insert(denial.call.to_string()),
+            },
+            None => _ = unknown.insert("a death by SIGSYS of which the kernel sent no record".to_owned()),
+        }
+    }
+    let named = named.into_iter().map(|(abi, call)| CallView::new(&policy, abi, call));
+    Ok(Checked::new(&unit, named.chain(unknown.into_iter().map(CallView::unknown)).collect(), notes))
 }
 
 /// The policy with lines that come after all others.
@@ -102,7 +111,11 @@ impl CallView {
             Verdict::Possible { by } => ("depends", None, listed(&by)),
             Verdict::Denied { effect, by, .. } => ("denied", Some(effect.to_string()), listed(&by)),
         };
-        Self { call: call.to_owned(), arch: abi.name(), verdict, effect, by }
+        Self { call: call.to_owned(), arch: Some(abi.name()), verdict, effect, by }
+    }
+
+    fn unknown(call: String) -> Self {
+        Self { call, arch: None, verdict: "unknown", effect: None, by: Vec::new() }
     }
 }
 
@@ -115,7 +128,7 @@ fn place(cause: &policy::Cause) -> String {
 
 impl Checked {
     fn new(unit: &Unit, calls: Vec<CallView>, notes: Vec<String>) -> Self {
-        let pass = calls.iter().all(|call| call.verdict != "denied");
+        let pass = !calls.is_empty() && calls.iter().all(|call| matches!(call.verdict, "pass" | "depends"));
         Self { schema: SCHEMA, unit: unit.name.to_string(), manager: unit.manager.to_string(), pass, calls, notes }
     }
 }
@@ -131,11 +144,13 @@ impl Reply for Checked {
         for call in &self.calls {
             let (style, words) = match (call.verdict, &call.effect) {
                 ("pass", _) => (GOOD, "passes".to_owned()),
+                ("unknown", _) => (BAD, "cannot be told".to_owned()),
                 ("depends", _) => (WARN, "depends on its arguments".to_owned()),
                 (_, Some(effect)) => (BAD, format!("is denied ({effect})")),
                 _ => (BAD, "is denied".to_owned()),
             };
-            page.line(format_args!("  {} ({}) {}", call.call, call.arch, styled(style, words)));
+            let arch = call.arch.map_or_else(String::new, |arch| format!(" ({arch})"));
+            page.line(format_args!("  {}{arch} {}", call.call, styled(style, words)));
             for by in &call.by {
                 page.line(format_args!("    {}", styled(PLACE, by)));
             }

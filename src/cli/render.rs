@@ -4,6 +4,7 @@ use super::Reply;
 use super::answer::{Answer, ExposureView, LogTally, RemedyView, Report, SensitiveView, Unproven, plural};
 use super::denials;
 use super::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
+use crate::audit::text::escape;
 use crate::units::Manager;
 use std::collections::BTreeMap;
 
@@ -97,6 +98,8 @@ fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
     page.item(&format!("  {number}. "), &format!("{}{mark}", remedy.title));
     page.line(format_args!("     {}", styled(PLACE, &remedy.path)));
     for line in remedy.content.lines() {
+        let plain = line.chars().all(|c| !c.is_control());
+        let line = if plain { line.to_owned() } else { escape(line.as_bytes()) };
         page.line(format_args!("       {}", styled(GOOD, line)));
     }
     if let Some(opened) = named(&remedy.opens) {

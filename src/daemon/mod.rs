@@ -46,6 +46,9 @@ use writer::Writer;
 /// Where the users' runtime directories are.
 const RUNTIME: &str = "/run/user";
 
+/// How long what waits may be overdue while there is always more to hear.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long stopping may take to learn whose the last processes were.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -149,7 +152,9 @@ async fn serve(
                 // We may be late, and what is waited for may long be there.
                 let all_heard = watch.hear(audit.get_mut())?;
                 let all_told = exits.as_mut().is_none_or(|exits| watch.hear_exits(exits.get_mut()).unwrap_or(true));
-                if all_heard && all_told {
+                // In a flood that never ends there is always more to hear.
+                let overdue = watch.next_due().is_some_and(|due| due + PATIENCE < Instant::now());
+                if (all_heard && all_told) || overdue {
                     watch.give_up_waiting();
                 }
             }

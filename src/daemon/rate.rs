@@ -3,7 +3,8 @@
 
 use crate::incidents::{RowId, Stored};
 use crate::outlet::alert::Summary;
-use std::collections::HashMap;
+use crate::units::Unit;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// How long an incident is not told of again.
@@ -13,6 +14,9 @@ const QUIET: Duration = Duration::from_hours(1);
 const BURST: u32 = 20;
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
 
+/// Of so many units one alert each is told even in a storm.
+const MOST_UNITS: usize = 200;
+
 /// How many incidents are remembered to have been told.
 const MOST: usize = 16 << 10;
 
@@ -20,8 +24,9 @@ const MOST: usize = 16 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Rate {
     told: HashMap<RowId, Instant>,
-    /// When the window began, and how many alerts were in it.
+    /// When the window began, and how many alerts were in it, of which units.
     window: Option<(Instant, u32)>,
+    units: HashSet<Option<Unit>>,
     /// What was not told in it.
     summary: Summary,
 }
@@ -39,9 +44,15 @@ impl Rate {
         if !new && !known {
             return false;
         }
-        let (began, count) = self.window.filter(|(began, _)| now.duration_since(*began) < WINDOW).unwrap_or((now, 0));
+        let open = self.window.filter(|(began, _)| now.duration_since(*began) < WINDOW);
+        if open.is_none() {
+            self.units.clear();
+        }
+        let (began, count) = open.unwrap_or((now, 0));
         self.window = Some((began, count.saturating_add(1)));
-        if count < BURST {
+        // One unit's storm must not keep another's first denial from being told.
+        let first = self.units.len() < MOST_UNITS && self.units.insert(stored.incident.key.unit.clone());
+        if count < BURST || first {
             return true;
         }
         self.summary.add(&stored.incident);
@@ -115,6 +126,20 @@ mod tests {
         assert_eq!((rate.summary(end), rate.next_wake()), (None, None));
         assert!(rate.admits(&stored(5_000), true, end), "and then it is quiet again");
         assert!(!rate.admits(&stored(500), false, end), "what was summed up was told");
+    }
+
+    #[test]
+    fn a_storm_of_one_unit_mutes_no_other() {
+        let (mut rate, start) = (Rate::default(), Instant::now());
+        for id in 0..1_000 {
+            let _ = rate.admits(&stored(id), true, start);
+        }
+        let mut other = stored(1_000);
+        other.incident.key.unit =
+            Some(Unit { manager: crate::units::Manager::System, name: "nginx.service".parse().unwrap() });
+        assert!(rate.admits(&other, true, start));
+        other.id += 1;
+        assert!(!rate.admits(&other, true, start), "one of each");
     }
 
     #[test]

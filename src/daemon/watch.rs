@@ -20,6 +20,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// How far the store's counts are behind at most. First sightings do not wait.
 pub const FLUSH: Duration = Duration::from_secs(1);
 
+/// How often a full memory is stored at most.
+const FULL_FLUSH: Duration = Duration::from_millis(100);
+
 /// When what could not be stored is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -49,6 +52,8 @@ pub(super) struct Watch {
     retry_at: Option<Instant>,
     /// Until when records may gather.
     rests_until: Option<Instant>,
+    /// Not before: what was in a full memory was just stored.
+    full_flush_at: Option<Instant>,
 }
 
 impl Watch {
@@ -64,6 +69,7 @@ impl Watch {
             flush_at: None,
             retry_at: None,
             rests_until: None,
+            full_flush_at: None,
         }
     }
 
@@ -172,7 +178,10 @@ impl Watch {
         if may_die {
             self.reconciler.recorded(record.pid, now);
         }
-        if self.pipeline.fold.is_full() {
+        // A new incident would make an old one give way: what that has to tell is stored before, if that is possible.
+        let ready = self.full_flush_at.is_none_or(|at| at <= now) && self.retry_at.is_none_or(|at| at <= now);
+        if ready && self.pipeline.fold.is_full() {
+            self.full_flush_at = Some(now + FULL_FLUSH);
             self.store();
         }
         match self.pipeline.sight(&record, None) {

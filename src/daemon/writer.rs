@@ -83,7 +83,12 @@ impl Writer {
 fn write_all(mut store: Store, inbox: &mpsc::Receiver<Vec<Change>>, outbox: &UnboundedSender<Done>) {
     let mut until_prune = 0;
     while let Ok(changes) = inbox.recv() {
-        let rows = store.record(changes.iter().map(|change| &change.incident));
+        let mut rows = store.record(changes.iter().map(|change| &change.incident));
+        // What is new matters more than what is oldest.
+        if matches!(rows, Err(StoreError::Full { .. })) && store.make_room().unwrap_or(false) {
+            tracing::warn!("the store was at its bound: its oldest incidents were forgotten");
+            rows = store.record(changes.iter().map(|change| &change.incident));
+        }
         if rows.is_ok() {
             until_prune = usize::saturating_sub(until_prune, changes.len());
         }

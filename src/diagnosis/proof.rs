@@ -98,7 +98,8 @@ impl<'a> Proof<'a> {
 
     /// What our drop-in says, and these lines: one file takes the place of the other.
     pub(super) fn merged(&self, lines: &[String]) -> Vec<String> {
-        let mut merged: Vec<String> = own_lines(self.situation).map(|(key, value)| format!("{key}={value}")).collect();
+        let own = own_lines(self.situation).map(|(key, value)| format!("{key}={}", without_controls(value)));
+        let mut merged: Vec<String> = own.collect();
         for line in lines {
             let repeated = merged.contains(line);
             match merged.iter_mut().rfind(|other| is_filter(other)) {
@@ -121,6 +122,17 @@ pub(super) fn own_lines(situation: &Situation) -> impl Iterator<Item = (&str, &s
         .assignments()
         .filter(move |line| line.origin.path.file_name() == name && Directive::from_key(&line.key).is_some())
         .map(|line| (&*line.key, &*line.value))
+}
+
+/// A value without the words that hold what no call, group or family is called: whoever wrote the file, they would be
+/// shown on a terminal and written again.
+fn without_controls(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_graphic() || c == ' ';
+    if value.chars().all(plain) {
+        return value.to_owned();
+    }
+    let words = value.split([' ', '\t']).filter(|word| word.chars().all(plain));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Whether a call passes with some arguments at least.

@@ -12,7 +12,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How many processes are held; then it starts over.
-const MOST: usize = 1024;
+const MOST: usize = 256;
 
 /// A process can be moved to another cgroup, so it is looked at again so often.
 const FRESH: Duration = Duration::from_secs(1);
@@ -91,7 +91,11 @@ impl Living {
             }
             self.held.remove(&pid);
         }
-        let held = self.hold(procfs, pid)?;
+        let Some(held) = self.hold(procfs, pid) else {
+            // Perhaps for want of descriptors, which others need more.
+            self.held.clear();
+            return None;
+        };
         let number = (held.started <= made).then_some(held.number);
         if self.held.len() >= MOST {
             self.held.clear();

@@ -14,6 +14,7 @@ pub mod live;
 mod living;
 pub mod log;
 pub mod procfs;
+mod regular;
 pub mod seccomp;
 pub mod systemd;
 pub mod unit_files;

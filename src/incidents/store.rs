@@ -266,6 +266,26 @@ impl Store {
         prune(&mut self.conn, oldest, most).map_err(|source| StoreError::of(&self.path, source))
     }
 
+    /// Makes room in a file at its bound: a quarter of its rows, the oldest, are forgotten. False where the file is
+    /// not at its bound, so that it is the file system that has no room.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn make_room(&mut self) -> Result<bool, StoreError> {
+        let number = |pragma: &str| self.conn.query_row(pragma, (), |row| row.get::<_, i64>(0));
+        let read = || -> rusqlite::Result<_> {
+            let (pages, most) = (number("PRAGMA page_count")?, number("PRAGMA max_page_count")?);
+            Ok((pages, most, number("SELECT count(*) FROM incident")?))
+        };
+        let (pages, most, rows) = read().map_err(|source| StoreError::of(&self.path, source))?;
+        // A row that does not fit can be some pages long.
+        if pages + 16 < most {
+            return Ok(false);
+        }
+        self.prune(i64::MIN, u32::try_from(rows / 4 * 3).unwrap_or(u32::MAX))?;
+        Ok(true)
+    }
+
     fn select<T>(
         &self,
         sql: &str,
@@ -414,12 +434,16 @@ mod tests {
     fn a_store_at_its_bound_says_so_and_goes_on_once_it_has_forgotten() {
         let temp = tempfile::tempdir().unwrap();
         let mut store = Store::open(temp.path()).unwrap();
-        store.conn.execute_batch("PRAGMA max_page_count = 60").unwrap();
+        store.conn.execute_batch("PRAGMA max_page_count = 120").unwrap();
         let full = (0..1_000).find_map(|number| store.record(&[death(number)]).err()).unwrap();
         assert!(matches!(full, StoreError::Full { .. }), "{full:?}");
-        assert!(store.prune(i64::MIN, 10).unwrap() > 20);
+        let full = store.incidents(&Query::default()).unwrap().len();
+        assert!(store.make_room().unwrap());
         store.record(&[death(2_000)]).unwrap();
-        assert_eq!(store.incidents(&Query::default()).unwrap().len(), 11);
+        assert_eq!(store.incidents(&Query::default()).unwrap().len(), full / 4 * 3 + 1);
+        assert!(!store.make_room().unwrap(), "there is room");
+        assert!(store.prune(i64::MIN, 10).unwrap() > 20);
+        assert_eq!(store.incidents(&Query::default()).unwrap().len(), 10);
     }
 
     #[test]

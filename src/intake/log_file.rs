@@ -237,21 +237,40 @@ pub(super) fn kernel_line(line: &[u8]) -> Option<&[u8]> {
     let at = memmem::find(line, NAME)?;
     let prefix = line[..at].strip_suffix(b"audit: ").unwrap_or(&line[..at]);
     let event = &line[at + b"type=1326 ".len()..];
-    let prefix = without_printk_time(prefix);
+    let prefix = without_level(without_printk_time(prefix));
     let bare = prefix.is_empty() || (prefix.starts_with(b"<") && prefix.ends_with(b">") && prefix.len() <= 5);
     (bare || ends_in_tag(prefix, b"kernel: ")).then_some(event)
 }
 
-/// Strips printk's `[   12.345678] ` or `[   12.345678][   T12] `.
+/// Strips printk's `[   12.345678] ` or `[   12.345678][   T12] `, and what `dmesg -T`, `-e` and `-d` make of it:
+/// `[Mon Nov 23 22:01:02 2026] `, `[  +0.000012] `, `2026-11-23T22:01:02,123456+00:00 `.
 fn without_printk_time(prefix: &[u8]) -> &[u8] {
-    let Some(mut rest) = prefix.strip_suffix(b" ").filter(|rest| rest.ends_with(b"]")) else { return prefix };
+    let Some(mut rest) = prefix.strip_suffix(b" ") else { return prefix };
+    if !rest.ends_with(b"]") {
+        let at = rest.iter().rposition(|&byte| byte == b' ').map_or(0, |space| space + 1);
+        let date = &rest[at..];
+        let is_date =
+            date.len() > 18 && date[10] == b'T' && date.iter().all(|byte| b"0123456789T:.,+-Z".contains(byte));
+        return if is_date { &rest[..at] } else { prefix };
+    }
     while let Some(inner) = rest.strip_suffix(b"]") {
-        match inner.iter().rposition(|byte| !b" 0123456789.TC".contains(byte)) {
+        let is_time = |byte: &u8| byte.is_ascii_alphanumeric() || b" .:+-<>".contains(byte);
+        match inner.iter().rposition(|byte| !is_time(byte)) {
             Some(open) if inner[open] == b'[' => rest = &inner[..open],
             _ => return prefix,
         }
     }
     rest
+}
+
+/// Strips the facility and level that `dmesg -x` puts in front: `kern  :notice: `.
+fn without_level(prefix: &[u8]) -> &[u8] {
+    let level = || {
+        let level = prefix.strip_prefix(b"kern")?.trim_ascii_start().strip_prefix(b":")?;
+        let level = level.strip_suffix(b": ")?.trim_ascii_end();
+        level.iter().all(u8::is_ascii_lowercase).then_some(level)
+    };
+    if level().is_some() { b"" } else { prefix }
 }
 
 /// `DATE HOST audit[PID]: SECCOMP FIELDS`, as `journalctl` prints an audit entry.
@@ -336,6 +355,11 @@ mod tests {
             "[   12.345678] audit: type=1326 audit(1.002:3): {}",
             "<5>[   12.345678] audit: type=1326 audit(1.002:3): {}",
             "[   12.345678][   T12] audit: type=1326 audit(1.002:3): {}",
+            "[Mon Nov 23 22:01:02 2026] audit: type=1326 audit(1.002:3): {}",
+            "[  +0.000012] audit: type=1326 audit(1.002:3): {}",
+            "2026-11-23T22:01:02,123456+00:00 audit: type=1326 audit(1.002:3): {}",
+            "kern  :notice: [   12.345678] audit: type=1326 audit(1.002:3): {}",
+            "kern  :notice: [Mon Nov 23 22:01:02 2026] audit: type=1326 audit(1.002:3): {}",
             "Nov 23 22:01:02 web kernel: audit: type=1326 audit(1.002:3): {}",
             "2026-11-23T22:01:02+00:00 web kernel: [   12.345678] audit: type=1326 audit(1.002:3): {}",
             "Nov 23 22:01:02 web audispd: node=web type=SECCOMP msg=audit(1.002:3): {}",
@@ -357,6 +381,8 @@ mod tests {
         for line in [
             "Nov 23 22:01:02 web evil[9]: audit: type=1326 audit(1.002:3): {}",
             "Nov 23 22:01:02 web evil[9]: kernel: audit: type=1326 audit(1.002:3): {}",
+            "Nov 23 22:01:02 web evil: [Mon Nov 23 22:01:02 2026] audit: type=1326 audit(1.002:3): {}",
+            "kern evil: audit: type=1326 audit(1.002:3): {}",
             "Nov 23 22:01:02 web evil[9]: type=SECCOMP msg=audit(1.002:3): {}",
             "Nov 23 22:01:02 web evil: x audispd: type=SECCOMP msg=audit(1.002:3): {}",
             "Nov 23 22:01:02 web evil: x audit[7]: SECCOMP {}",

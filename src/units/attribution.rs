@@ -106,7 +106,7 @@ impl Rung {
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Told => "what you said",
+            Self::Told => "what was given: the unit's name",
             Self::OwnCgroup => "its own cgroup",
             Self::ExitCgroup => "its own cgroup, which the kernel noted as it died",
             Self::MainProcess => "its pid, which systemd remembers as the unit's main process",

@@ -1,8 +1,8 @@
 //! A file tree below a root: symbolic links are followed inside it and never lead out.
 
-use std::fs::{self, File, OpenOptions};
+use crate::host::regular;
+use std::fs;
 use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
 /// As many links are followed for one path as the kernel follows (`path_resolution(7)`).
@@ -110,12 +110,7 @@ impl<'a> Tree<'a> {
         if path == Path::new("/dev/null") {
             return Ok(Vec::new());
         }
-        // A FIFO must not keep us waiting.
-        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-        let file: File = OpenOptions::new().read(true).custom_flags(flags).open(self.outside(&path))?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
-        }
+        let file = regular::open(&self.outside(&path))?;
         let mut bytes = Vec::new();
         file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > LARGEST_FILE {
