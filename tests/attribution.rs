@@ -11,6 +11,7 @@ mod support {
     pub(crate) mod listener;
     #[expect(dead_code, reason = "other tests ask more of it")]
     pub(crate) mod manager;
+    pub(crate) mod program;
 }
 
 use harden_why::units::Manager;
@@ -181,7 +182,7 @@ fn names(case: &Case) -> Vec<(&'static str, &'static str)> {
 fn write_units(manager: &TestManager, case: &Case, times: u32) {
     let actor = manager.base().join("actor");
     if !actor.exists() {
-        fs::copy(std::env::current_exe().unwrap(), &actor).unwrap();
+        support::program::copy(std::env::current_exe().unwrap(), &actor);
     }
     for number in 0..UNITS {
         for (_, prefix) in names(case) {

@@ -5,6 +5,7 @@ mod support {
     pub(crate) mod actor;
     pub(crate) mod listener;
     pub(crate) mod manager;
+    pub(crate) mod program;
 }
 
 use harden_why::audit::Action;
@@ -32,7 +33,7 @@ fn a_pid_that_is_used_again_blames_nobody_else() {
         manager.reload();
         assert!(manager.start_unit("guilty.service") && manager.start_unit("innocent.service"));
         let actor = program(&manager, "reused", 0);
-        fs::copy(std::env::current_exe().unwrap(), &actor).unwrap();
+        support::program::copy(std::env::current_exe().unwrap(), &actor);
         let Some(daemon) = Daemon::start_under(&manager, limits) else { return };
         daemon.signal(Signal::SIGSTOP);
         let mut dies = Command::new(&actor);
@@ -88,7 +89,7 @@ fn no_name_fools_anybody() {
         for (number, (cgroup, _)) in (0..).zip(POSES) {
             fs::create_dir_all(manager.cgroup().join(cgroup)).unwrap();
             let actor = program(&manager, "pose", number);
-            fs::copy(std::env::current_exe().unwrap(), &actor).unwrap();
+            support::program::copy(std::env::current_exe().unwrap(), &actor);
             let mut dies = Command::new(&actor);
             dies.env(ROLE.to_str().unwrap(), "self");
             assert_eq!(within(&manager, cgroup, dies, true).wait().unwrap().signal(), Some(31), "{cgroup}");

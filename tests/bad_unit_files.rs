@@ -2,6 +2,10 @@
 //! moments, and the answer is still there.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod support {
+    pub(crate) mod program;
+}
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -113,7 +117,7 @@ fn what_one_may_not_read_is_said() {
     fs::write(machine.drop_in(), "[Service]\nSystemCallFilter=sysinfo\n").unwrap();
     fs::set_permissions(machine.drop_in(), fs::Permissions::from_mode(0o0)).unwrap();
     let copy = machine.0.path().join("harden-why");
-    fs::copy(env!("CARGO_BIN_EXE_harden-why"), &copy).unwrap();
+    support::program::copy(env!("CARGO_BIN_EXE_harden-why"), &copy);
     // As somebody for whom permissions count.
     let mut command = if nix::unistd::geteuid().is_root() {
         let mut setpriv = Command::new("setpriv");

@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, which fail by panicking")]
 
+mod support {
+    pub(crate) mod program;
+}
+
 use std::future::poll_fn;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -313,7 +317,7 @@ async fn a_subscriber_is_told_of_its_own_units_only() {
     let service = bus.serve().await;
     // The test binary may be where another uid cannot go.
     let copy = bus.temp.path().join("client");
-    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    support::program::copy(std::env::current_exe().unwrap(), &copy);
     let mut child = Command::new("setpriv");
     child.args([format!("--reuid={OTHER}"), format!("--regid={OTHER}"), "--clear-groups".to_owned()]);
     child.arg(copy).args(["--exact", name, "--nocapture"]).current_dir("/");

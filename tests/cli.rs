@@ -1,6 +1,10 @@
 //! Every verb of harden-why and every way it can go wrong, as the person at the terminal meets them.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod support {
+    pub(crate) mod program;
+}
+
 use harden_why::audit::Action;
 use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Store};
 use harden_why::syscalls::{Arch, Call};
@@ -360,7 +364,7 @@ fn the_demo_falls_back_on_the_case_that_is_built_in() {
     };
     let binary = tempfile::tempdir_in("/tmp").unwrap();
     let copy = binary.path().join("harden-why");
-    fs::copy(env!("CARGO_BIN_EXE_harden-why"), &copy).unwrap();
+    support::program::copy(env!("CARGO_BIN_EXE_harden-why"), &copy);
     fs::set_permissions(binary.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let output = command.arg(&copy).args(["--json", "demo"]).env("TZ", "UTC").output().unwrap();
     assert!(output.status.success(), "{output:?}");
