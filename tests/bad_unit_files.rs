@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod support {
+    pub(crate) mod nobody;
     pub(crate) mod program;
 }
 
@@ -116,18 +117,7 @@ fn what_one_may_not_read_is_said() {
     let machine = Machine::new();
     fs::write(machine.drop_in(), "[Service]\nSystemCallFilter=sysinfo\n").unwrap();
     fs::set_permissions(machine.drop_in(), fs::Permissions::from_mode(0o0)).unwrap();
-    let copy = machine.0.path().join("harden-why");
-    support::program::copy(env!("CARGO_BIN_EXE_harden-why"), &copy);
-    // As somebody for whom permissions count.
-    let mut command = if nix::unistd::geteuid().is_root() {
-        let mut setpriv = Command::new("setpriv");
-        setpriv.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"]);
-        setpriv
-    } else {
-        Command::new("env")
-    };
-    command.arg(&copy);
-    let (notes, kind) = machine.answer(command);
+    let (notes, kind) = machine.answer(support::nobody::harden_why(machine.0.path()));
     let denied = "cannot read /etc/systemd/system/x.service.d/50.conf: Permission denied";
     assert!(notes.iter().any(|note| note.starts_with(denied)), "{notes:?}");
     assert_eq!(kind, "unit", "the answer is about what could be read, and says so");

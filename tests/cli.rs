@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod support {
+    pub(crate) mod nobody;
     pub(crate) mod program;
 }
 
@@ -355,18 +356,10 @@ fn the_demo_has_the_kernel_deny_a_call() {
 #[test]
 fn the_demo_falls_back_on_the_case_that_is_built_in() {
     // Nobody may listen as this user.
-    let mut command = if nix::unistd::geteuid().is_root() {
-        let mut setpriv = Command::new("setpriv");
-        setpriv.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"]);
-        setpriv
-    } else {
-        Command::new("env")
-    };
     let binary = tempfile::tempdir_in("/tmp").unwrap();
-    let copy = binary.path().join("harden-why");
-    support::program::copy(env!("CARGO_BIN_EXE_harden-why"), &copy);
     fs::set_permissions(binary.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let output = command.arg(&copy).args(["--json", "demo"]).env("TZ", "UTC").output().unwrap();
+    let mut command = support::nobody::harden_why(binary.path());
+    let output = command.args(["--json", "demo"]).env("TZ", "UTC").output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let demo = json(&output);
     assert_eq!(demo["demo"]["source"], "bundled");
