@@ -115,19 +115,6 @@ impl SystemdManager {
         .await
     }
 
-    /// The main processes and commands of units in trouble that died of SIGSYS, whether or not
-    /// the kernel made a record of it.
-    ///
-    /// # Errors
-    /// Where it does not answer.
-    pub async fn sigsys_deaths(&self) -> Result<Vec<Remembered>, SystemdError> {
-        in_time(async {
-            let all = self.each(self.list(&TROUBLED).await?, Self::processes).await;
-            Ok(all.into_iter().filter(Remembered::died_of_sigsys).collect())
-        })
-        .await
-    }
-
     /// The units that start processes and are in one of these states.
     async fn list(&self, states: &[&str]) -> Result<Vec<(Unit, OwnedObjectPath)>, SystemdError> {
         let listed: Vec<Listed> = self.ask(PATH, MANAGER, "ListUnitsByPatterns", &(states, &PATTERNS[..])).await?;
