@@ -1,10 +1,15 @@
-//! What a storm of denials costs, beside a bare receive loop in the same run: `cargo bench --bench storm`.
+//! What a storm of denials costs, beside a bare receive loop in the same run: `cargo bench --bench storm`, or parts of
+//! it: `cargo bench --bench storm -- one many first keys`.
 //!
 //! Real units under a real systemd make calls that `SystemCallLog=` lists, so that the kernel writes a record for
 //! each and the process lives on. First a bare loop hears them, on a socket with the same settings, then the real
 //! harden-whyd; the figures are processor time per record, and their ratio. Every count is held against the truth.
 //! Another unit violates for the first time meanwhile, again and again: that measures from when a bare listener has
-//! the record to when the alert is at the journal's socket.
+//! the record to when the alert is at the journal's socket. And ever new denials show how much memory the daemon takes
+//! when nothing repeats.
+//!
+//! Both listeners are as nice as the unit file makes harden-whyd: 50 processes that do nothing but violate are most of
+//! what runs.
 #![expect(clippy::unwrap_used, clippy::print_stdout, clippy::panic, reason = "a benchmark")]
 #![expect(
     clippy::cast_precision_loss,
@@ -21,8 +26,11 @@ mod support {
     pub(crate) mod manager;
 }
 
-use harden_why::audit::parse;
+use harden_why::audit::{Action, parse};
+use harden_why::host::procfs::status_value;
+use harden_why::host::seccomp::{Filter, returned};
 use harden_why::intake::netlink::{AuditSocket, Message, ReceiveError};
+use harden_why::syscalls::Arch;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_AUDIT};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -44,6 +52,13 @@ const CALLS: &str = "HARDEN_WHY_BENCH_CALLS";
 const BARE: &str = "HARDEN_WHY_BENCH_BARE";
 /// Tells it to make a call of this number once.
 const ONCE: &str = "HARDEN_WHY_BENCH_ONCE";
+/// Tells it to make so many different calls, from [`NO_CALL`] on.
+const DIFFERENT: &str = "HARDEN_WHY_BENCH_DIFFERENT";
+
+/// The `Nice=` of harden-whyd.service.
+const NICE: [&str; 3] = ["nice", "-n", "-10"];
+/// No call has this number, nor any above.
+const NO_CALL: u32 = 1_000_000;
 
 const RECORDS: u64 = 1_000_000;
 const ROUNDS: usize = 3;
@@ -58,6 +73,9 @@ fn main() {
     if let Some(records) = number(BARE) {
         return listen_barely(records);
     }
+    if let Some(calls) = number(DIFFERENT) {
+        return violate_differently(calls);
+    }
     if let Some(call) = number(ONCE) {
         // SAFETY: the calls of the benchmark take no pointer.
         unsafe { libc::syscall(i64::try_from(call).unwrap(), -1, 0, 0) };
@@ -67,11 +85,23 @@ fn main() {
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
+    let parts: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
     let Some(manager) = TestManager::start() else { return };
-    println!("{:<34} {:>12} {:>12} {:>7} {:>9}", "storm", "bare ns", "daemon ns", "ratio", "records/s");
-    storm(&manager, "one process", 1, 1);
-    storm(&manager, "50 processes in 10 units", 10, 5);
-    first_sightings(&manager);
+    if wanted("one") {
+        storm(&manager, "one process", 1, 1);
+    }
+    if wanted("many") {
+        storm(&manager, "50 processes in 10 units", 10, 5);
+    }
+    if wanted("first") {
+        first_sightings(&manager);
+    }
+    if wanted("keys") {
+        different_denials(&manager, "short paths", &manager.base().join("keys"));
+        let deep = (0..15).fold(manager.base().to_owned(), |path, _| path.join("d".repeat(250)));
+        different_denials(&manager, "paths of 3.8 KiB", &deep);
+    }
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -82,6 +112,15 @@ fn violate(calls: u64) {
     for _ in 0..calls {
         // SAFETY: it takes nothing.
         unsafe { libc::syscall(libc::SYS_getppid) };
+    }
+}
+
+/// Makes calls that a filter of its own lets the kernel log, each but once.
+fn violate_differently(calls: u64) {
+    Filter::new(Arch::native(), &[], returned(Action::Log, 0)).load(true).unwrap();
+    for number in 0..i64::try_from(calls).unwrap() {
+        // SAFETY: no call has such a number.
+        unsafe { libc::syscall(i64::from(NO_CALL) + number) };
     }
 }
 
@@ -156,7 +195,7 @@ fn storm(manager: &TestManager, what: &str, units: u64, processes: u64) {
     }
     let ratios: Vec<f64> = bare.iter().zip(&daemon).map(|(bare, daemon)| daemon / bare).collect();
     println!(
-        "{what:<34} {:>12.0} {:>12.0} {:>7.2} {:>9.0}",
+        "{what}: bare {:.0} ns, daemon {:.0} ns a record, {:.2} times, at {:.0} records/s, none lost",
         median(&bare),
         median(&daemon),
         median(&ratios),
@@ -164,10 +203,17 @@ fn storm(manager: &TestManager, what: &str, units: u64, processes: u64) {
     );
 }
 
+fn start_daemon(manager: &TestManager, dir: &std::path::Path) -> Daemon {
+    let [nice, n, value] = NICE;
+    Daemon::start(manager.command(&[nice, n, value, env!("CARGO_BIN_EXE_harden-whyd")]), &manager.bus(), dir)
+}
+
 /// Nanoseconds a record of the bare loop.
 fn barely(manager: &TestManager, names: &[String]) -> f64 {
     use std::io::{BufRead as _, BufReader};
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    let mut child = Command::new(NICE[0])
+        .args(&NICE[1..])
+        .arg(std::env::current_exe().unwrap())
         .env(BARE, RECORDS.to_string())
         .stdout(Stdio::piped())
         .spawn()
@@ -182,9 +228,7 @@ fn barely(manager: &TestManager, names: &[String]) -> f64 {
 
 /// Nanoseconds a record of the real daemon, and how long the storm took; its counts are checked.
 fn heard_by_daemon(manager: &TestManager, names: &[String], dir: &str) -> (f64, Duration) {
-    let program = env!("CARGO_BIN_EXE_harden-whyd");
-    let dir = manager.base().join(dir);
-    let daemon = Daemon::start(manager.command(&[program]), &manager.bus(), &dir);
+    let daemon = start_daemon(manager, &manager.base().join(dir));
     let before = time_of(daemon.pid());
     let took = start(manager, names);
     let per_unit = RECORDS / names.len() as u64;
@@ -226,7 +270,7 @@ fn first_sightings(manager: &TestManager) {
     }
     manager.reload();
     let dir = manager.base().join("state-first");
-    let daemon = Daemon::start(manager.command(&[env!("CARGO_BIN_EXE_harden-whyd")]), &manager.bus(), &dir);
+    let daemon = start_daemon(manager, &dir);
     let journal = daemon.root().join("run/systemd/journal");
     fs::create_dir_all(&journal).unwrap();
     let journal = UnixDatagram::bind(journal.join("socket")).unwrap();
@@ -289,6 +333,63 @@ fn first_sightings(manager: &TestManager) {
         waits.len()
     );
     daemon.stop();
+}
+
+/// How much memory the daemon takes when nothing repeats: 100,000 denials by ten units, no two alike.
+fn different_denials(manager: &TestManager, what: &str, directory: &std::path::Path) {
+    const UNITS: u64 = 10;
+    const CALLS: u64 = 10_000;
+    fs::create_dir_all(directory).unwrap();
+    let tag = what.split(' ').next().unwrap();
+    let dir = manager.base().join(format!("state-keys-{tag}"));
+    let daemon = start_daemon(manager, &dir);
+    let idle = resident(daemon.pid(), "VmRSS");
+    let program = directory.join("different");
+    let me = std::env::current_exe().unwrap();
+    fs::hard_link(&me, &program).or_else(|_| fs::copy(&me, &program).map(drop)).unwrap();
+    let names: Vec<String> = (0..UNITS).map(|number| format!("keys-{tag}-{number}.service")).collect();
+    for name in &names {
+        let text = format!(
+            "[Service]\nType=oneshot\nSlice=system.slice\nExecStart={}\nEnvironment={DIFFERENT}={CALLS}\n",
+            program.display()
+        );
+        manager.write(name, &text);
+    }
+    manager.reload();
+    start(manager, &names);
+    let began = Instant::now();
+    let (mut stored, mut gone, mut lost) = (0, 0, 0);
+    while stored + gone + lost < UNITS * CALLS {
+        assert!(began.elapsed() < PATIENCE, "{stored} stored, {gone} given way, {lost} lost\n{}", daemon.log());
+        std::thread::sleep(Duration::from_millis(500));
+        stored = daemon.stored().iter().map(|incident| incident.count).sum();
+        (gone, lost) = forgotten(manager);
+    }
+    println!(
+        "{} different denials, {what}: {:.1} MB resident before, {:.1} MB at most; {stored} stored, {gone} gave way, \
+         {lost} lost, {:.1} s after the last",
+        UNITS * CALLS,
+        idle as f64 / 1e6,
+        resident(daemon.pid(), "VmHWM") as f64 / 1e6,
+        began.elapsed().as_secs_f64(),
+    );
+    daemon.stop();
+}
+
+/// How many sightings the daemon says it had to forget, and how many records it never got.
+fn forgotten(manager: &TestManager) -> (u64, u64) {
+    let mut client = Command::new(env!("CARGO_BIN_EXE_harden-why"));
+    let output = client.args(["--bus", &manager.bus(), "status", "--json"]).output().unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let counter = |name: &str| status["counters"][name].as_u64().unwrap();
+    (counter("given_way"), counter("lost"))
+}
+
+/// Bytes, of `/proc/PID/status`.
+fn resident(pid: u32, field: &str) -> u64 {
+    let status = fs::read(format!("/proc/{pid}/status")).unwrap();
+    let kib = status_value(&status, field).unwrap().strip_suffix(" kB").unwrap();
+    kib.parse::<u64>().unwrap() * 1024
 }
 
 /// When a listener that does nothing else has the record of an executable.

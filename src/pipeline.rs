@@ -8,6 +8,7 @@ mod recent;
 use crate::audit::text::escape;
 use crate::audit::{ArchField, CallField, Id, Record, Stamp};
 use crate::host::Host;
+use crate::host::live::Told;
 use crate::incidents::{Denial, Event, Fold, Folded, Glimpse, Key, Moment, Sample, Sighting};
 use crate::syscalls::{Arch, Call};
 use crate::units::{Attribution, Evidence, Rung, Unit, attribution};
@@ -77,7 +78,11 @@ impl<H: Host> Pipeline<H> {
         let mut evidence = self.host.glance(record);
         evidence.extend(named.map(|unit| Evidence::Named(Rung::JournalEntry, unit.clone())));
         let mut open = Open { sighting: sighting(record), evidence, key: None };
-        let is_known = open.attribution().is_some() || open.is_settled();
+        let is_attributed = open.attribution().is_some();
+        let is_known = is_attributed || open.is_settled();
+        if !is_attributed {
+            open.sighting.sample.parent = self.host.parent(record);
+        }
         if is_known || !H::ANSWERS {
             let folded = self.fold.add(open.close_anyway());
             if context.is_some() {
@@ -137,6 +142,14 @@ impl Open {
         self.evidence.extend(evidence);
     }
 
+    /// Adds what its death told.
+    pub fn learn_of_death(&mut self, told: &Told) {
+        self.evidence.extend(told.evidence.iter().cloned());
+        if let Some(parent) = &told.parent {
+            self.sighting.sample.parent = Some(parent.clone());
+        }
+    }
+
     /// Whether it is known for certain that no unit can be named.
     #[must_use]
     pub fn is_settled(&self) -> bool {
@@ -157,6 +170,7 @@ impl Open {
         if let Some(found) = found {
             sighting.key.unit = Some(found.unit);
             sighting.rung = Some(found.rung);
+            sighting.sample.parent = None;
         }
         sighting
     }
@@ -180,6 +194,7 @@ fn sighting(record: &Record<'_>) -> Sighting {
             },
             ip: record.ip,
             subject: record.subject.map_or(Vec::new(), |label| bounded(label.into())),
+            parent: None,
         },
     }
 }
@@ -266,7 +281,7 @@ mod tests {
         pipeline.host.context = Some(2);
         assert!(matches!(sight(&mut pipeline, 7, 41), Sighted::Folded(Folded::Again(_))), "another process");
         assert_eq!(pipeline.host.glances, 3);
-        let changes = pipeline.fold.take_changes();
+        let changes = pipeline.fold.take_changes(usize::MAX);
         let socket = changes.iter().find(|change| change.incident.count == 6).unwrap();
         assert_eq!((&socket.incident.first, &socket.incident.last), (&Moment::At(1_000), &Moment::At(7_000)));
         assert_eq!(socket.incident.sample.pid, 7);
@@ -291,7 +306,7 @@ mod tests {
         open.learn([Evidence::Named(Rung::MainProcess, unit())]);
         let _ = pipeline.settle(*open);
         assert!(matches!(sight(&mut pipeline, 10, 41), Sighted::Folded(Folded::Again(_))));
-        let incident = pipeline.fold.take_changes().remove(0).incident;
+        let incident = pipeline.fold.take_changes(usize::MAX).remove(0).incident;
         assert_eq!((incident.key.unit, incident.count, incident.last), (Some(unit()), 10, Moment::At(10_000)));
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use harden_why::audit::Action;
-use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Query, Sample, Store, Stored, UnitSummary};
+use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Parent, Query, Sample, Store, Stored, UnitSummary};
 use harden_why::outlet::address::BusAddress;
 use harden_why::outlet::bus::{Bus, serve};
 use harden_why::outlet::client::HardenWhyProxy;
@@ -41,7 +41,14 @@ fn denied(manager: Option<Manager>, number: u32) -> Incident {
         count: 2,
         first: Moment::At(10),
         last: Moment::At(20 + i64::from(number)),
-        sample: Sample { pid: 9, comm: b"\n\xfe".to_vec(), uid: "0".into(), ip: u64::MAX, subject: vec![0] },
+        sample: Sample {
+            pid: 9,
+            comm: b"\n\xfe".to_vec(),
+            uid: "0".into(),
+            ip: u64::MAX,
+            subject: vec![0],
+            parent: Some(Parent { pid: 3, comm: b"\xff\n".to_vec() }),
+        },
     }
 }
 
@@ -217,11 +224,12 @@ async fn others_are_answered_about_their_own_user_units_only() {
     assert_eq!(bus.list_as(OTHER, "", "a.service", "").await, Ok(own.clone()));
     assert_eq!(bus.list_as(OTHER, "", "", &own[0]).await, Ok(own));
     assert_eq!(bus.list_as(THIRD, "", "", "").await, Ok(vec![]));
-    for manager in ["system", "user:0"] {
+    for manager in ["system", "user:0", "none"] {
         let error = bus.list_as(OTHER, "", "", manager).await.unwrap_err();
         assert!(error.contains("only root and the members of"), "{error}");
     }
     assert_eq!(bus.list_as(0, "", "", "").await.unwrap().len(), 4);
+    assert_eq!(bus.list_as(0, "", "", "none").await.unwrap().len(), 1);
     let adm = nix::unistd::Group::from_name("adm").unwrap().map(|group| group.gid.to_string());
     if let Some(adm) = adm {
         assert_eq!(bus.list_as(OTHER, &adm, "", "").await.unwrap().len(), 4);
@@ -353,7 +361,7 @@ fn any_stored() -> impl Strategy<Value = Stored> {
         ]
     };
     let sample = (any::<u32>(), any::<Vec<u8>>(), any::<String>(), any::<u64>(), any::<Vec<u8>>())
-        .prop_map(|(pid, comm, uid, ip, subject)| Sample { pid, comm, uid: uid.into(), ip, subject });
+        .prop_map(|(pid, comm, uid, ip, subject)| Sample { pid, comm, uid: uid.into(), ip, subject, parent: None });
     let manager =
         prop_oneof![Just(None), Just(Some(Manager::System)), any::<u32>().prop_map(|u| Some(Manager::User(u)))];
     (any::<i64>(), manager, event, any::<Vec<u8>>(), any::<u64>(), moment(), moment(), sample).prop_map(

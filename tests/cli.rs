@@ -7,7 +7,7 @@ mod support {
 }
 
 use harden_why::audit::Action;
-use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Store};
+use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Parent, Sample, Store};
 use harden_why::syscalls::{Arch, Call};
 use harden_why::units::{Manager, Rung, Unit};
 use std::fs;
@@ -95,6 +95,23 @@ fn help_tells_every_verb_and_option() {
 }
 
 #[test]
+fn what_had_to_give_way_is_told() {
+    let many: Vec<Incident> = (0..10)
+        .map(|number| {
+            incident(Some((Manager::System, "not-here-a.service")), number, 1_795_456_064_000 + i64::from(number))
+        })
+        .collect();
+    let dir = store(&many);
+    Store::open(dir.path()).unwrap().prune(0, 4).unwrap();
+    let note = "the store was full: of all units, 6 denials, last seen until 2026-11-23 17:47:44, had to give way";
+    for question in [&["not-here-a"][..], &["--unknown"], &[]] {
+        let asked = run(&[&["--bus", NO_BUS, "--state-dir", text(dir.path())], question].concat());
+        let unwrapped = out(&asked).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(unwrapped.contains(note), "{question:?}: {unwrapped}");
+    }
+}
+
+#[test]
 fn a_store_is_read_without_a_daemon() {
     let dir = store(&[
         incident(Some((Manager::System, "not-here-a.service")), 41, 1_795_456_064_000),
@@ -118,6 +135,16 @@ fn a_store_is_read_without_a_daemon() {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     assert!(!shown.contains('\x1b'));
+
+    let mut unattributed = incident(None, 44, 1_795_456_066_000);
+    unattributed.sample.parent = Some(Parent { pid: 33, comm: b"sh\x1b[2J".to_vec() });
+    let strange = store(&[unattributed]);
+    let unknown = run(&["--bus", NO_BUS, "--state-dir", text(strange.path()), "--unknown"]);
+    assert_eq!(unknown.status.code(), Some(0), "{unknown:?}");
+    for part in ["unit unknown", "sendto  the process was killed by SIGSYS", "started by sh\\x1b[2J, pid 33"] {
+        assert!(out(&unknown).contains(part), "{part}: {}", out(&unknown));
+    }
+    assert!(out(&run(&["--state-dir", text(strange.path())])).contains("'harden-why --unknown'"));
 
     let both = json(&run(&["--json", "--bus", NO_BUS, "--state-dir", dir, "not-here-a", "not-here-b.service"]));
     assert_eq!(both["units"][0]["denials"][0]["call"], "socket");

@@ -80,7 +80,7 @@ fn incidents(records: &[String]) -> Vec<Incident> {
         let record = parse::event(record.as_bytes()).unwrap();
         assert!(matches!(pipeline.sight(&record, None), Sighted::Folded(_)));
     }
-    pipeline.fold.take_changes().into_iter().map(|change| change.incident).collect()
+    pipeline.fold.take_changes(usize::MAX).into_iter().map(|change| change.incident).collect()
 }
 
 /// The remedy that `apply` chooses by default, for what is known so far.

@@ -12,7 +12,7 @@ use std::time::Instant;
 use harden_why::audit::Action;
 use harden_why::incidents::store::{FILE, MAX_COMM, MAX_EXE, MAX_SUBJECT, MAX_WORD, SCHEMA};
 use harden_why::incidents::{
-    Denial, Event, Incident, Key, Moment, Query, Sample, Store, StoreError, Stored, UnitSummary,
+    Denial, Event, Forgotten, Incident, Key, Moment, Parent, Query, Sample, Store, StoreError, Stored, UnitSummary,
 };
 use harden_why::syscalls::{Arch, Call, CallId};
 use harden_why::units::{Manager, Rung, Unit};
@@ -32,7 +32,7 @@ fn denial(unit: Option<Unit>, number: u32) -> Incident {
         count: 1,
         first: Moment::At(1_000),
         last: Moment::At(1_000),
-        sample: Sample { pid: 7, comm: b"x".to_vec(), uid: "0".into(), ip: u64::MAX, subject: vec![] },
+        sample: Sample { pid: 7, comm: b"x".to_vec(), uid: "0".into(), ip: u64::MAX, subject: vec![], parent: None },
     }
 }
 
@@ -97,6 +97,7 @@ fn hostile_bytes_come_back_as_they_were() {
     hostile.sample.comm = HOSTILE[..MAX_COMM].to_vec();
     hostile.sample.subject = HOSTILE.to_vec();
     hostile.sample.uid = "\0'x\"\u{202e}".into();
+    hostile.sample.parent = Some(Parent { pid: u32::MAX, comm: HOSTILE[..MAX_COMM].to_vec() });
     hostile.first = Moment::Said("\0 01/08/2022'".into());
     hostile.last = Moment::Unknown;
     let Event::Denial(denial) = &mut hostile.key.event else { unreachable!() };
@@ -192,6 +193,7 @@ fn queries_select_and_page_newest_first() {
     assert_eq!(calls(&Query::default()), [5, 3, 2, 1, 4]);
     assert_eq!(calls(&Query { unit: a.clone(), ..Query::default() }), [5, 2, 1]);
     assert_eq!(calls(&Query { unit: a, manager: Some(Manager::User(1000)), ..Query::default() }), [2]);
+    assert_eq!(calls(&Query { unknown: true, ..Query::default() }), [4]);
     assert_eq!(calls(&Query { since: Some(3), ..Query::default() }), [5, 3]);
     assert_eq!(calls(&Query { limit: Some(2), offset: 1, ..Query::default() }), [3, 2]);
 
@@ -223,6 +225,77 @@ fn old_and_surplus_incidents_are_forgotten_and_their_space_given_back() {
 }
 
 #[test]
+fn what_is_frequent_outlasts_what_is_rare_and_the_rest_is_told() {
+    let (_temp, dir) = temp();
+    let mut store = Store::open(&dir).unwrap();
+    let at = |number: u32, count| Incident {
+        count,
+        last: Moment::At(number.into()),
+        ..denial(Some(unit(Manager::System, "a.service")), number)
+    };
+    store.record(&[at(1, 1_000), at(2, 2), at(3, 1), at(4, 1), at(5, 1), at(6, 1)]).unwrap();
+    assert_eq!(store.forgotten().unwrap(), Forgotten::default());
+    assert_eq!(store.prune(0, 4).unwrap(), 2);
+    let left = |store: &Store| all(store).iter().map(|incident| incident.last.to_string()).collect::<Vec<_>>();
+    assert_eq!(left(&store), ["6", "5", "2", "1"], "3 and 4 are as rare as 5 and 6, and older");
+    assert_eq!(store.forgotten().unwrap(), Forgotten { incidents: 2, sightings: 2, last: 4 });
+    store.prune(0, 3).unwrap();
+    let forgotten = Forgotten { incidents: 3, sightings: 3, last: 5 };
+    assert_eq!(store.forgotten().unwrap(), forgotten);
+    store.prune(3, 3).unwrap();
+    assert_eq!(left(&store), ["6"], "older than was asked for");
+    drop(store);
+    assert_eq!(Store::open_read_only(&dir).unwrap().forgotten().unwrap(), forgotten, "age is not among it");
+}
+
+#[test]
+fn there_is_one_writer() {
+    let (_temp, dir) = temp();
+    let store = Store::open(&dir).unwrap();
+    for refused in [Store::open(&dir).unwrap_err(), Store::open_or_set_aside(&dir).unwrap_err()] {
+        assert!(matches!(refused, StoreError::InUse { .. }), "{refused:?}");
+        assert!(refused.to_string().contains("another harden-whyd"), "{refused}");
+    }
+    Store::open_read_only(&dir).unwrap();
+    drop(store);
+    Store::open(&dir).unwrap();
+}
+
+/// The tables as format 1 had them.
+const FORMAT_1: &str = "
+    PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;
+    CREATE TABLE incident (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, manager TEXT NOT NULL, unit TEXT NOT NULL, event TEXT NOT NULL,
+        arch INTEGER NOT NULL, call_number INTEGER NOT NULL, call_name BLOB NOT NULL, action TEXT NOT NULL,
+        exe BLOB NOT NULL, rung TEXT NOT NULL, count INTEGER NOT NULL CHECK (count >= 0), first_ms INTEGER,
+        first_said BLOB, last_ms INTEGER, last_said BLOB, pid INTEGER NOT NULL, comm BLOB NOT NULL, uid BLOB NOT NULL,
+        ip INTEGER NOT NULL, subject BLOB NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX incident_key ON incident (unit, manager, event, arch, call_number, call_name, action, exe);
+    CREATE INDEX incident_newest ON incident (last_ms, id);
+    CREATE INDEX incident_unit ON incident (unit, manager, last_ms, count);
+    PRAGMA application_id = 0x68647779; PRAGMA user_version = 1;
+    INSERT INTO incident VALUES (7, 'system', 'a.service', 'denial', 3221225534, 41, x'', 'kill_process', x'2f62696e2f78',
+        'own-cgroup', 5, 1000, NULL, 1000, NULL, 7, x'78', x'30', -1, x'')";
+
+#[test]
+fn an_earlier_format_is_brought_up_to_date_with_all_it_holds() {
+    let (_temp, dir) = temp();
+    fs::create_dir(&dir).unwrap();
+    let earlier = rusqlite::Connection::open(dir.join(FILE)).unwrap();
+    earlier.execute_batch(FORMAT_1).unwrap();
+    drop(earlier);
+    let error = Store::open_read_only(&dir).unwrap_err();
+    assert!(error.to_string().contains("start harden-whyd"), "{error}");
+    let mut store = Store::open(&dir).unwrap();
+    let kept = Incident { count: 5, ..denial(Some(unit(Manager::System, "a.service")), 41) };
+    assert_eq!(all(&store), std::slice::from_ref(&kept));
+    assert_eq!(store.record(std::slice::from_ref(&kept)).unwrap()[0].id, 7);
+    drop(store);
+    assert_eq!(all(&Store::open_read_only(&dir).unwrap()), [Incident { count: 10, ..kept }]);
+}
+
+#[test]
 fn the_file_is_private_to_its_owner() {
     let (_temp, dir) = temp();
     let mut store = Store::open(&dir).unwrap();
@@ -248,7 +321,7 @@ fn a_newer_format_is_refused_and_left_alone() {
         Store::open_or_set_aside(&dir).unwrap_err(),
         Store::open_read_only(&dir).unwrap_err(),
     ] {
-        assert!(matches!(error, StoreError::Newer { found: 2, .. }), "{error}");
+        assert!(matches!(error, StoreError::Newer { found: 3, .. }), "{error}");
         assert!(error.to_string().contains("upgrade harden-why or move the file away"), "{error}");
     }
     assert_eq!(fs::read(&path).unwrap(), before);
@@ -576,7 +649,7 @@ fn any_incident() -> impl Strategy<Value = Incident> {
     ];
     let bytes = |most| proptest::collection::vec(any::<u8>(), 0..most);
     let sample = (any::<u32>(), bytes(MAX_COMM), "\\PC{0,20}", any::<u64>(), bytes(300))
-        .prop_map(|(pid, comm, uid, ip, subject)| Sample { pid, comm, uid: uid.into(), ip, subject });
+        .prop_map(|(pid, comm, uid, ip, subject)| Sample { pid, comm, uid: uid.into(), ip, subject, parent: None });
     (unit, event, bytes(300), 0..=i64::MAX, any_moment(), any_moment(), sample).prop_map(
         |(unit, event, exe, count, first, last, sample)| Incident {
             rung: unit.as_ref().map(|_| Rung::JournalEntry),

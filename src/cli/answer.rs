@@ -116,6 +116,8 @@ pub struct DenialView {
     pub uid: Option<String>,
     /// Its LSM label.
     pub subject: Option<String>,
+    /// What started it, where the unit is not known.
+    pub parent: Option<ParentView>,
     /// Instruction pointer of the call, in hex.
     pub ip: String,
     /// How the unit was found.
@@ -127,6 +129,15 @@ pub struct DenialView {
     /// As the screen shows them.
     #[serde(skip)]
     pub times: Times,
+}
+
+/// A process's parent.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct ParentView {
+    /// Its pid.
+    pub pid: u32,
+    /// Its name, escaped.
+    pub comm: String,
 }
 
 /// First and latest time in local time.
@@ -308,6 +319,7 @@ impl DenialView {
             pid: sample.pid,
             uid: (!sample.uid.is_empty()).then(|| escape(sample.uid.as_bytes())),
             subject: (!sample.subject.is_empty()).then(|| escape(&sample.subject)),
+            parent: sample.parent.as_ref().map(|parent| ParentView { pid: parent.pid, comm: escape(&parent.comm) }),
             ip: format!("{:#x}", sample.ip),
             attribution: rung.map(AttributionView::new),
             cause: CauseView::new(finding, clock),

@@ -186,7 +186,7 @@ pub(super) async fn one_unit(source: &Source, chosen: &Chosen) -> anyhow::Result
         (_, true) => Which::Users,
         _ => Which::All,
     };
-    let (incidents, _) = source.incidents(&name, Scope { managers, since: None }).await?;
+    let (incidents, _) = source.incidents(Some(&name), Scope { managers, since: None }).await?;
     let mut units: Vec<(Unit, Vec<Incident>)> = super::explain::by_unit(incidents)
         .into_iter()
         .filter_map(|(unit, incidents)| Some((unit?, incidents)))

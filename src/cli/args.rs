@@ -65,6 +65,10 @@ pub struct Units {
     #[arg(value_name = "UNIT")]
     pub units: Vec<String>,
 
+    /// Answer for processes whose unit is not known
+    #[arg(long, conflicts_with_all = ["units", "system", "user"])]
+    pub unknown: bool,
+
     /// Only units of the system manager
     #[arg(long, conflicts_with = "user")]
     pub system: bool,
@@ -82,7 +86,7 @@ impl Units {
     /// Whether nothing of it was given.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.units.is_empty() && !self.system && !self.user && self.since.is_none()
+        self.units.is_empty() && !self.unknown && !self.system && !self.user && self.since.is_none()
     }
 }
 

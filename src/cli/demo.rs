@@ -88,7 +88,8 @@ fn live(mut audit: AuditSocket, root: &Path, groups: &Groups, clock: &Clock) -> 
             Err(error) => return Err(error.into()),
         }
     }
-    let incidents = pipeline.fold.take_changes().into_iter().map(|Change { incident, .. }| incident).collect();
+    let incidents =
+        pipeline.fold.take_changes(usize::MAX).into_iter().map(|Change { incident, .. }| incident).collect();
     let known = super::situation::from_files(root, &unit, None, groups);
     let diagnosis = diagnose(incidents, known.situation.as_ref(), groups);
     let answer =

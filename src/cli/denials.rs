@@ -88,6 +88,9 @@ fn who(page: &mut Page, denial: &DenialView) {
     let uid = denial.uid.as_ref().map(|uid| format!("uid {uid}"));
     let facts: Vec<String> = [Some(program.to_owned()), comm, Some(pid), uid].into_iter().flatten().collect();
     page.field("who", &facts.join(", "));
+    if let Some(parent) = &denial.parent {
+        page.below(format_args!("started by {}, pid {}", parent.comm, parent.pid));
+    }
     if let Some(attribution) = &denial.attribution {
         let style = if attribution.confidence == "certain" { DIM } else { WARN };
         page.below(styled(style, format_args!("unit found by {}", attribution.words)));

@@ -99,7 +99,8 @@ pub(super) fn explain(
     })
     .context("cannot read the log to its end")?;
     let given_way = pipeline.fold.given_way();
-    let incidents = pipeline.fold.take_changes().into_iter().map(|Change { incident, .. }| incident).collect();
+    let incidents =
+        pipeline.fold.take_changes(usize::MAX).into_iter().map(|Change { incident, .. }| incident).collect();
     let units = by_unit(incidents)
         .into_iter()
         .map(|(unit, incidents)| answer(unit.as_ref(), incidents, question, groups, clock))

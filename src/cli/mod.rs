@@ -72,7 +72,9 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
         "units and their options do not go with a command; a unit of a command's name needs its suffix (status.service)"
     );
     match &cli.command {
-        None if cli.units.units.is_empty() => say(common, color, &waiting(overview::overview(cli, &clock()))?),
+        None if cli.units.units.is_empty() && !cli.units.unknown => {
+            say(common, color, &waiting(overview::overview(cli, &clock()))?)
+        }
         None => say(common, color, &waiting(units::answer(cli, &clock()))?),
         Some(Command::Explain { root, unit, groups, file }) => {
             say(common, color, &explain::run(root.as_deref(), unit.as_deref(), groups.as_deref(), file)?)

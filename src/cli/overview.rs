@@ -47,7 +47,7 @@ pub(super) async fn overview(cli: &Cli, clock: &Clock) -> anyhow::Result<Overvie
     let scope = scope(&cli.units, clock)?;
     let (source, mut notes) = Source::open(&cli.common).await?;
     if let Some(status) = source.status().await {
-        notes.extend(hearing_notes(&status));
+        notes.extend(hearing_notes(&status, clock));
     }
     let lines = source.units(scope).await?.iter().map(|summary| Line::new(summary, clock)).collect();
     Ok(Overview { schema: SCHEMA, lines, notes })
@@ -90,6 +90,9 @@ impl Reply for Overview {
             }
             page.gap();
             page.line("'harden-why UNIT' tells why, and what to change.");
+            if self.lines.iter().any(|line| line.unit.is_none()) {
+                page.line("'harden-why --unknown' tells what is known of processes whose unit is not.");
+            }
         }
         render::notes(&mut page, &self.notes);
         page.finish()

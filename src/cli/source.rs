@@ -5,7 +5,7 @@ use crate::audit::text::escape;
 use crate::incidents::{Incident, Query, Store, StoreError, Stored, UnitSummary};
 use crate::outlet::address::BusAddress;
 use crate::outlet::client::HardenWhyProxy;
-use crate::outlet::wire::{BusError, MAX_INCIDENTS, Status};
+use crate::outlet::wire::{BusError, MAX_INCIDENTS, NO_MANAGER, Status};
 use crate::units::{Manager, UnitName};
 use anyhow::Context as _;
 use std::path::Path;
@@ -103,11 +103,16 @@ impl Source {
         Ok(units.into_iter().filter(included).collect())
     }
 
-    /// The incidents of units of a name, newest first, and whether those are all.
+    /// The incidents of units of a name, or of processes whose unit is not known, newest first, and whether those are
+    /// all.
     ///
     /// # Errors
     /// Those of the daemon or the store.
-    pub(super) async fn incidents(&self, name: &UnitName, scope: Scope) -> anyhow::Result<(Vec<Incident>, bool)> {
+    pub(super) async fn incidents(
+        &self,
+        name: Option<&UnitName>,
+        scope: Scope,
+    ) -> anyhow::Result<(Vec<Incident>, bool)> {
         let mut found = Vec::new();
         let mut offset = 0;
         loop {
@@ -123,25 +128,30 @@ impl Source {
         }
     }
 
-    async fn page(&self, name: &UnitName, since: Option<i64>, offset: u32) -> anyhow::Result<Vec<Stored>> {
+    async fn page(&self, name: Option<&UnitName>, since: Option<i64>, offset: u32) -> anyhow::Result<Vec<Stored>> {
         match self {
             Self::Daemon(daemon) => {
                 let since = since.unwrap_or_default();
-                let page = daemon.list_incidents(name.as_str(), "", since, offset, MAX_INCIDENTS).await;
+                let (unit, manager) = name.map_or(("", NO_MANAGER), |name| (name.as_str(), ""));
+                let page = daemon.list_incidents(unit, manager, since, offset, MAX_INCIDENTS).await;
                 Ok(page.map_err(explained)?.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
             }
             Self::Store(store) => {
-                let unit = Some(name.clone());
-                Ok(store.incidents(&Query { unit, since, limit: Some(MAX_INCIDENTS), offset, ..Query::default() })?)
+                let (unknown, limit) = (name.is_none(), Some(MAX_INCIDENTS));
+                Ok(store.incidents(&Query { unknown, unit: name.cloned(), since, limit, offset, manager: None })?)
             }
         }
     }
 
-    /// How well the daemon hears; `None` where only its store is read.
+    /// How well the daemon hears; of a store that is read without it, what had to give way.
     pub(super) async fn status(&self) -> Option<Status> {
         match self {
             Self::Daemon(daemon) => daemon.status().await.ok(),
-            Self::Store(_) => None,
+            Self::Store(store) => {
+                let mut status = Status::default();
+                status.forgot(store.forgotten().ok()?);
+                Some(status)
+            }
         }
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Hearing {
     counters: Option<Counters>,
     /// Why the store cannot be written, while it cannot.
     store_error: Option<String>,
+    /// Why alerts do not reach the journal, while they do not.
+    journal_error: Option<String>,
     /// Why the daemon does not answer.
     absent: Option<String>,
     /// What cannot be heard here, a sentence each.
@@ -39,6 +41,7 @@ struct Counters {
     lost: u64,
     overruns: u64,
     given_way: u64,
+    forgotten: u64,
     ignored: u64,
     malformed: u64,
     receive_buffer: u64,
@@ -55,6 +58,7 @@ pub(super) async fn ask(common: &Common, clock: &Clock) -> Hearing {
             since: None,
             counters: None,
             store_error: None,
+            journal_error: None,
             absent: Some(format!("{error:#}")),
             limitations: hearing::limitations(Path::new("/")).iter().map(ToString::to_string).collect(),
             shown: None,
@@ -75,11 +79,13 @@ impl Hearing {
                 lost: status.lost,
                 overruns: status.overruns,
                 given_way: status.given_way,
+                forgotten: status.forgotten,
                 ignored: status.ignored,
                 malformed: status.malformed,
                 receive_buffer: status.receive_buffer,
             }),
             store_error: status.store_error.map(|error| escape(error.as_bytes())),
+            journal_error: status.journal_error.map(|error| escape(error.as_bytes())),
             absent: None,
             limitations: status.limitations.iter().map(|text| escape(text.as_bytes())).collect(),
         }
@@ -111,12 +117,20 @@ impl Reply for Hearing {
                 page.field("odd", &format!("{} not understood", plural(counters.malformed, "record")));
             }
             if counters.given_way > 0 {
-                page.field("forgot", &plural(counters.given_way, "sighting"));
+                let sightings = plural(counters.given_way, "sighting");
+                page.field("gone", &format!("{sightings}: more different denials came than could be stored"));
+            }
+            if counters.forgotten > 0 {
+                let denials = plural(counters.forgotten, "denial");
+                page.field("forgot", &format!("{denials} since the store was begun: it was full"));
             }
             page.field("buffer", &format!("{} KiB", counters.receive_buffer / 1024));
         }
         if let Some(error) = &self.store_error {
             page.field("store", &styled(BAD, error));
+        }
+        if let Some(error) = &self.journal_error {
+            page.field("alerts", &styled(BAD, format!("wait for the journal: {error}")));
         }
         page.gap();
         page.line(styled(BOLD, "What cannot be heard here"));

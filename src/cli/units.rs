@@ -1,6 +1,6 @@
 //! `harden-why UNIT…`: the answer for units of this machine.
 
-use super::answer::{Answer, Clock, ExposureView, RemedyView, Report, SCHEMA};
+use super::answer::{Answer, Clock, ExposureView, RemedyView, Report, SCHEMA, plural};
 use super::args::{Cli, Units};
 use super::explain::by_unit;
 use super::situation::{self, Known};
@@ -8,6 +8,7 @@ use super::source::{self, Scope, Source};
 use crate::diagnosis::{Situation, diagnose};
 use crate::host::systemd::{Managers, UnitFacts};
 use crate::host::{exposure, groups};
+use crate::incidents::Moment;
 use crate::outlet::address::BusAddress;
 use crate::outlet::wire::Status;
 use crate::policy::unit_file::shown;
@@ -29,7 +30,11 @@ pub(super) async fn answer(cli: &Cli, clock: &Clock) -> anyhow::Result<Report> {
     let loaded = groups::load();
     notes.extend(groups_note(&loaded));
     if let Some(status) = source.status().await {
-        notes.extend(hearing_notes(&status));
+        notes.extend(hearing_notes(&status, clock));
+    }
+    if cli.units.unknown {
+        let units = vec![unknown(scope, &source, &loaded.groups, clock).await?];
+        return Ok(Report { schema: SCHEMA, demo: None, units, log: None, notes });
     }
     let managers = managers(&cli.common.bus);
     let mut units = Vec::new();
@@ -37,6 +42,18 @@ pub(super) async fn answer(cli: &Cli, clock: &Clock) -> anyhow::Result<Report> {
         units.extend(of_name(name, scope, &source, &managers, &loaded.groups, clock).await?);
     }
     Ok(Report { schema: SCHEMA, demo: None, units, log: None, notes })
+}
+
+/// The answer for processes whose unit is not known.
+async fn unknown(scope: Scope, source: &Source, groups: &Groups, clock: &Clock) -> anyhow::Result<Answer> {
+    let (incidents, all) = source.incidents(None, scope).await?;
+    let notes = more(all).into_iter().collect();
+    Ok(Answer::new(None, &diagnose(incidents, None, groups), None, groups, clock, notes))
+}
+
+/// That there is more than is shown.
+fn more(all: bool) -> Option<String> {
+    (!all).then(|| "there are more denials than are shown here: narrow the question with --since".to_owned())
 }
 
 /// The answers for every unit of a name: several users can have one.
@@ -48,7 +65,7 @@ async fn of_name(
     groups: &Groups,
     clock: &Clock,
 ) -> anyhow::Result<Vec<Answer>> {
-    let (incidents, all) = source.incidents(name, scope).await?;
+    let (incidents, all) = source.incidents(Some(name), scope).await?;
     if incidents.is_empty() {
         return Ok(vec![none_known(name, scope, managers, groups, clock).await]);
     }
@@ -56,9 +73,7 @@ async fn of_name(
     for (unit, incidents) in by_unit(incidents) {
         let Some(unit) = unit else { continue };
         let Known { situation, mut notes, facts, .. } = situation::live(managers, &unit, groups).await;
-        if !all {
-            notes.push("there are more denials than are shown here: narrow the question with --since".to_owned());
-        }
+        notes.extend(more(all));
         notes.extend(situation.as_ref().and_then(situation::silence));
         let diagnosis = diagnose(incidents, situation.as_ref(), groups);
         let mut answer = Answer::new(Some(&unit), &diagnosis, situation.as_ref(), groups, clock, notes);
@@ -125,7 +140,7 @@ pub(super) fn scope(units: &Units, clock: &Clock) -> anyhow::Result<Scope> {
 }
 
 /// What keeps the daemon from having seen everything.
-pub(super) fn hearing_notes(status: &Status) -> Vec<String> {
+pub(super) fn hearing_notes(status: &Status, clock: &Clock) -> Vec<String> {
     let mut notes = Vec::new();
     if status.lost > 0 {
         notes.push(format!(
@@ -134,7 +149,18 @@ pub(super) fn hearing_notes(status: &Status) -> Vec<String> {
         ));
     }
     if status.given_way > 0 {
-        notes.push(format!("{} sightings were forgotten while the store could not be written", status.given_way));
+        notes.push(format!(
+            "{} sightings were lost since harden-whyd started: more different denials came than could be stored",
+            status.given_way
+        ));
+    }
+    if status.forgotten > 0 {
+        let last = status.forgotten_last.and_then(|last| clock.show(&Moment::At(last)));
+        let last = last.map_or_else(String::new, |last| format!(", last seen until {last}"));
+        notes.push(format!(
+            "the store was full: of all units, {}{last}, had to give way, the oldest and rarest first",
+            plural(status.forgotten, "denial")
+        ));
     }
     if let Some(error) = &status.store_error {
         notes.push(format!("harden-whyd cannot write its store: {}", crate::audit::text::escape(error.as_bytes())));

@@ -32,6 +32,8 @@ pub(super) struct Alerts {
     dropped: u64,
     /// Not before, and how long until the time after that: the journal failed.
     retry: Option<(Instant, Duration)>,
+    /// Why nothing can be sent, or that it can again, as long as nobody was told.
+    news: Option<Option<String>>,
 }
 
 impl Alerts {
@@ -44,7 +46,13 @@ impl Alerts {
             unsent: VecDeque::new(),
             dropped: 0,
             retry: None,
+            news: None,
         }
+    }
+
+    /// What changed since the last call: why the journal takes nothing, or that it does again.
+    pub(super) fn news(&mut self) -> Option<Option<String>> {
+        self.news.take()
     }
 
     /// Takes an incident that was just stored; `new` if it was not in the store before.
@@ -83,7 +91,10 @@ impl Alerts {
                 Ok(journal) => {
                     self.journal = Some(journal);
                     self.unsent.pop_front();
-                    self.retry = None;
+                    if self.retry.take().is_some() {
+                        tracing::info!("the journal takes alerts again");
+                        self.news = Some(None);
+                    }
                 }
                 Err(error) => return self.put_off(&error, now),
             }
@@ -99,6 +110,7 @@ impl Alerts {
             (2 * wait).min(LATE)
         } else {
             tracing::warn!("{error}; alerts wait until the journal takes them");
+            self.news = Some(Some(error.to_string()));
             SOON
         };
         self.retry = Some((now + wait, wait));

@@ -26,7 +26,7 @@ use crate::host::exits::ExitListener;
 use crate::host::hindsight::Hindsight;
 use crate::host::live::LiveHost;
 use crate::host::{hearing, systemd::Managers};
-use crate::incidents::Store;
+use crate::incidents::{SetAside, Store};
 use crate::intake::netlink::{AuditSocket, RECEIVE_BUFFER};
 use crate::outlet::address::BusAddress;
 use crate::outlet::bus::StatusSource;
@@ -68,9 +68,6 @@ pub struct Options {
 pub async fn run(options: &Options) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let (store, set_aside) = Store::open_or_set_aside(&options.state_dir)?;
-    if let Some(aside) = set_aside {
-        tracing::error!("{}; it is kept as {}, and a new store was begun", aside.error, aside.path.display());
-    }
     let audit = AuditSocket::open()?;
     let mut status = Status {
         listening: true,
@@ -89,7 +86,11 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
             None
         }
     };
+    status.forgot(store.forgotten()?);
     let status = Arc::new(Mutex::new(status));
+    if let Some(aside) = set_aside {
+        was_set_aside(&status, &aside);
+    }
     let exits = match ExitListener::open().and_then(ExitListener::into_async) {
         Ok(listener) => Some(listener),
         Err(error) => {
@@ -100,7 +101,8 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let presence = Presence::start(options.bus.clone(), options.state_dir.clone(), source(&status));
     let hindsight = Hindsight::new(managers(&options.bus), Path::new(RUNTIME));
     let host = LiveHost::new(hindsight).with_departed(departed);
-    let mut watch = Watch::new(host, Writer::start(store)?, Alerts::to(journal::SOCKET), status);
+    let mut watch =
+        Watch::new(host, Writer::start(store, options.state_dir.clone())?, Alerts::to(journal::SOCKET), status);
     let outcome = serve(&mut watch, audit.into_async()?, exits, presence, &mut stop).await;
     watch.finish().await;
     outcome
@@ -125,13 +127,14 @@ async fn serve(
                 let latest = Instant::now() + GRACE;
                 deadline = Some(latest);
                 // What the kernel has sent until now is ours to take.
+                watch.in_haste = true;
                 while !watch.hear(audit.get_mut())? && Instant::now() < latest {}
             }
             () = presence.tried(), if !ready_said && deadline.is_none() => {
                 notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("listening to the kernel")]);
                 ready_said = true;
             }
-            ready = heard_again(&mut audit, watch.rests_until()) => {
+            ready = heard_again(&mut audit, watch.rests_until()), if watch.holds_until().is_none() => {
                 let mut ready = ready?;
                 if watch.hear(ready.get_inner_mut())? {
                     ready.clear_ready();
@@ -148,7 +151,7 @@ async fn serve(
                     }
                 }
             }
-            () = until(watch.next_due()) => {
+            () = until(watch.next_due()), if watch.holds_until().is_none() => {
                 // We may be late, and what is waited for may long be there.
                 let all_heard = watch.hear(audit.get_mut())?;
                 let all_told = exits.as_mut().is_none_or(|exits| watch.hear_exits(exits.get_mut()).unwrap_or(true));
@@ -169,6 +172,14 @@ async fn serve(
         watch.tend();
     }
     Ok(())
+}
+
+/// Takes note that a damaged store was replaced.
+fn was_set_aside(status: &Mutex<Status>, SetAside { path, error }: &SetAside) {
+    let kept = format!("it is kept as {}, and a new store was begun", path.display());
+    tracing::error!("{error}; {kept}");
+    let limitation = format!("what was seen before is not among the answers: {error}; {kept}");
+    status.lock().unwrap_or_else(PoisonError::into_inner).limitations.push(limitation);
 }
 
 /// Takes note that exit events cannot be heard, or no longer.

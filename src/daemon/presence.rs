@@ -28,6 +28,8 @@ pub(super) struct Presence {
     task: JoinHandle<()>,
     /// Says that the bus was tried once.
     tried: oneshot::Receiver<()>,
+    /// How many incidents the bus was too far behind to be told of.
+    untold: u64,
 }
 
 impl Presence {
@@ -35,7 +37,7 @@ impl Presence {
     pub(super) fn start(address: BusAddress, state_dir: PathBuf, status: StatusSource) -> Self {
         let (news, heard) = mpsc::channel(MOST);
         let (trying, tried) = oneshot::channel();
-        Self { news, task: tokio::spawn(stay(address, state_dir, status, heard, trying)), tried }
+        Self { news, task: tokio::spawn(stay(address, state_dir, status, heard, trying)), tried, untold: 0 }
     }
 
     /// Returns once the bus let us in, or did not.
@@ -45,9 +47,19 @@ impl Presence {
     }
 
     /// Tells the subscribers of an incident.
-    pub(super) fn tell(&self, stored: Stored) {
-        if let Err(TrySendError::Full(stored)) = self.news.try_send(stored) {
-            tracing::warn!("the bus is behind: subscribers were not told of incident {}", stored.id);
+    pub(super) fn tell(&mut self, stored: Stored) {
+        match self.news.try_send(stored) {
+            Err(TrySendError::Full(stored)) => {
+                if self.untold == 0 {
+                    tracing::warn!("the bus is behind: subscribers are not told of incident {}", stored.id);
+                }
+                self.untold += 1;
+            }
+            _ if self.untold > 0 => {
+                tracing::warn!("the bus has caught up: subscribers were not told of {} incidents", self.untold);
+                self.untold = 0;
+            }
+            _ => {}
         }
     }
 }

@@ -56,7 +56,7 @@ impl Reconciler {
     pub(super) fn wait_for_exit(&mut self, mut open: Open, now: Instant) -> Option<Open> {
         match self.told.get(pid_of(&open)) {
             Some(told) if belong(&open, told) => {
-                open.learn(told.evidence.iter().cloned());
+                open.learn_of_death(told);
                 Some(open)
             }
             _ if self.deadlines.len() >= MOST => Some(open),
@@ -78,11 +78,12 @@ impl Reconciler {
             self.open.insert(pid, others);
         }
         for open in &mut met {
-            open.learn(told.evidence.iter().cloned());
+            open.learn_of_death(&told);
         }
         let known = self.told.entry(pid, now);
         if known.at.abs_diff(told.at) <= LATER_MS.unsigned_abs() {
             known.evidence.extend(told.evidence);
+            known.parent = told.parent.or(known.parent.take());
         } else {
             // Another process had the pid before.
             *known = told;
@@ -93,8 +94,11 @@ impl Reconciler {
     /// A death by SIGSYS, of which what it tells was [learned](Self::learn) before.
     pub(super) fn died(&mut self, pid: u32, at: i64, now: Instant) {
         if self.recorded.get(pid).is_none() && self.silent.len() < MOST {
-            let evidence = self.told.get(pid).map(|told| told.evidence.clone()).unwrap_or_default();
-            self.silent.push_back((now + FOR_RECORD, Open::silent_death(pid, Moment::At(at), evidence)));
+            let mut death = Open::silent_death(pid, Moment::At(at), Vec::new());
+            if let Some(told) = self.told.get(pid) {
+                death.learn_of_death(told);
+            }
+            self.silent.push_back((now + FOR_RECORD, death));
         }
     }
 
@@ -193,7 +197,7 @@ mod tests {
 
     fn parent_at(at: i64, name: &str) -> Told {
         let evidence = vec![Evidence::ParentCgroup(format!("0::/system.slice/{name}\n").into_bytes())];
-        Told { at, evidence }
+        Told { at, evidence, parent: None }
     }
 
     fn parent(name: &str) -> Told {
@@ -240,7 +244,7 @@ mod tests {
     fn what_two_notices_of_one_death_tell_is_kept() {
         let (mut both, now) = (Reconciler::default(), Instant::now());
         assert!(both.learn(7, parent_at(AT, "a.service"), now).is_empty());
-        assert!(both.learn(7, Told { at: AT + 5, evidence: Vec::new() }, now).is_empty());
+        assert!(both.learn(7, Told { at: AT + 5, ..Told::default() }, now).is_empty());
         assert!(both.wait_for_exit(open(7), now).unwrap().attribution().is_some());
     }
 

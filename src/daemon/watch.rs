@@ -21,13 +21,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub const FLUSH: Duration = Duration::from_secs(1);
 
 /// How often a full memory is stored at most.
-const FULL_FLUSH: Duration = Duration::from_millis(100);
+const FULL_FLUSH: Duration = Duration::from_millis(20);
+
+/// How long records are left to the kernel's buffer at most, while memory is full of what the writer has not stored.
+/// The buffer holds some 58,000 records (2,304 bytes each, `skb->truesize`), a storm of a fifth of a second.
+const HOLD: Duration = Duration::from_millis(100);
 
 /// When what could not be stored is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How many incidents are held in memory.
-const MOST_INCIDENTS: usize = 16 << 10;
+/// How many incidents are held in memory, and how many changes are stored at once: what is new must not wait long for
+/// what came before.
+const MOST_INCIDENTS: usize = 8 << 10;
+const MOST_CHANGES: usize = 2 << 10;
 
 /// So many records at once are a storm, and then we let some gather: waking for each costs more than the records.
 const STORM: u64 = 16;
@@ -54,6 +60,10 @@ pub(super) struct Watch {
     rests_until: Option<Instant>,
     /// Not before: what was in a full memory was just stored.
     full_flush_at: Option<Instant>,
+    /// When the writer got its latest job.
+    sent_at: Option<Instant>,
+    /// What the kernel has sent is to be taken now.
+    pub(super) in_haste: bool,
 }
 
 impl Watch {
@@ -70,6 +80,8 @@ impl Watch {
             retry_at: None,
             rests_until: None,
             full_flush_at: None,
+            sent_at: None,
+            in_haste: false,
         }
     }
 
@@ -80,6 +92,9 @@ impl Watch {
         let before = status.records;
         self.rests_until = None;
         for _ in 0..BATCHES {
+            if self.holds_until().is_some() {
+                return Ok(false);
+            }
             match audit.refill() {
                 Ok(true) => {}
                 Ok(false) => {
@@ -116,6 +131,13 @@ impl Watch {
             status.given_way = self.pipeline.fold.given_way();
         }
         Ok(false)
+    }
+
+    /// Until when records are better off in the kernel's buffer: memory is full of what is not stored yet, and the
+    /// writer is at it.
+    pub(super) fn holds_until(&self) -> Option<Instant> {
+        let until = self.sent_at.filter(|_| self.writer.is_busy()).map(|at| at + HOLD)?;
+        (!self.in_haste && self.pipeline.fold.may_lose() && Instant::now() < until).then_some(until)
     }
 
     /// Until when records may gather.
@@ -245,6 +267,9 @@ impl Watch {
     pub(super) fn tend(&mut self) {
         let now = Instant::now();
         self.alerts.send(now);
+        if let Some(error) = self.alerts.news() {
+            lock(&self.status).journal_error = error;
+        }
         let hindsight = || self.pipeline.host().hindsight();
         self.asks.begin(|sightings| {
             let hindsight = hindsight();
@@ -261,16 +286,18 @@ impl Watch {
         // While the writer is busy, its answer wakes the loop.
         let flush =
             self.flush_at.filter(|_| !self.writer.is_busy()).map(|at| self.retry_at.map_or(at, |retry| at.max(retry)));
-        flush.into_iter().chain(self.alerts.next_wake()).min()
+        flush.into_iter().chain(self.holds_until()).chain(self.alerts.next_wake()).min()
     }
 
     fn store(&mut self) {
         if self.writer.is_busy() {
             return;
         }
-        self.flush_at = None;
-        let changes = self.pipeline.fold.take_changes();
+        let changes = self.pipeline.fold.take_changes(MOST_CHANGES);
+        // There may be more.
+        self.flush_at = (changes.len() == MOST_CHANGES).then(Instant::now);
         if !changes.is_empty() {
+            self.sent_at = Some(Instant::now());
             self.writer.send(changes);
         }
     }
@@ -278,7 +305,13 @@ impl Watch {
     /// Takes note of what the writer did, and sees to the alerts. Gives the incidents that are new since our start, for
     /// others to be told.
     pub(super) fn stored(&mut self, done: Done) -> Vec<Stored> {
-        let Done { changes, rows } = done;
+        let Done { changes, rows, forgotten, set_aside } = done;
+        if let Some(forgotten) = forgotten {
+            lock(&self.status).forgot(forgotten);
+        }
+        if let Some(aside) = set_aside {
+            super::was_set_aside(&self.status, &aside);
+        }
         match rows {
             Ok(rows) => {
                 if self.retry_at.take().is_some() {
@@ -320,17 +353,18 @@ impl Watch {
     pub(super) async fn finish(mut self) {
         let unsettled = self.asks.give_up().into_iter().chain(self.reconciler.give_up()).collect();
         self.settle(unsettled);
-        // What is under way, and then what came meanwhile.
-        for _ in 0..2 {
+        // What is under way, and then what came meanwhile, unless it cannot be stored.
+        let mut failed = false;
+        while !failed {
+            self.store();
             if !self.writer.is_busy() {
-                self.store();
+                break;
             }
-            if self.writer.is_busy() {
-                let done = self.writer.done().await;
-                let _ = self.stored(done);
-            }
+            let done = self.writer.done().await;
+            failed = done.rows.is_err();
+            let _ = self.stored(done);
         }
-        let lost: u64 = self.pipeline.fold.take_changes().iter().map(|change| change.incident.count).sum();
+        let lost: u64 = self.pipeline.fold.take_changes(usize::MAX).iter().map(|change| change.incident.count).sum();
         if lost > 0 {
             tracing::error!("{lost} sightings could not be stored and are lost");
         }
@@ -365,7 +399,7 @@ mod tests {
     fn watch(dir: &Path) -> Watch {
         let managers = Managers::at(format!("unix:path={NOWHERE}"), NOWHERE);
         let host = LiveHost::new(Hindsight::new(managers, Path::new(NOWHERE)));
-        let writer = Writer::start(Store::open(dir).unwrap()).unwrap();
+        let writer = Writer::start(Store::open(dir).unwrap(), dir.into()).unwrap();
         Watch::new(host, writer, Alerts::to(NOWHERE), Arc::default())
     }
 
@@ -409,7 +443,7 @@ mod tests {
         watch.store();
         let done = watch.writer.done().await;
         let full = crate::incidents::StoreError::Full { path: NOWHERE.into() };
-        assert!(watch.stored(Done { rows: Err(full), changes: done.changes }).is_empty());
+        assert!(watch.stored(Done { rows: Err(full), ..done }).is_empty());
         assert!(lock(&watch.status).store_error.is_some());
         assert!(watch.next_wake().is_some_and(|at| at > Instant::now()), "it is tried again, later");
         watch.store();

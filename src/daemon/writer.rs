@@ -1,7 +1,8 @@
 //! The one writer of the store, on a thread of its own: a disk that is slow or full keeps nobody
 //! from listening.
 
-use crate::incidents::{Change, Recorded, Store, StoreError};
+use crate::incidents::{Change, Forgotten, Recorded, SetAside, Store, StoreError};
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -22,6 +23,10 @@ pub(super) struct Done {
     pub(super) changes: Vec<Change>,
     /// The row of each, in order.
     pub(super) rows: Result<Vec<Recorded>, StoreError>,
+    /// What had to give way so far, where that is known.
+    pub(super) forgotten: Option<Forgotten>,
+    /// A store that was found damaged and replaced meanwhile.
+    pub(super) set_aside: Option<SetAside>,
 }
 
 /// The sending end. One job is under way at a time; what comes meanwhile stays folded.
@@ -34,15 +39,16 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread, which owns the store from here on.
+    /// Starts the thread, which owns the store of this directory from here on.
     ///
     /// # Errors
     /// No thread could be started.
-    pub(super) fn start(store: Store) -> std::io::Result<Self> {
+    pub(super) fn start(store: Store, dir: PathBuf) -> std::io::Result<Self> {
+        let keeper = Keeper { dir, store: Some(store), forgotten: None, set_aside: None };
         let (jobs, inbox) = mpsc::channel();
         let (outbox, done) = unbounded_channel();
         let thread =
-            std::thread::Builder::new().name("store".into()).spawn(move || write_all(store, &inbox, &outbox))?;
+            std::thread::Builder::new().name("store".into()).spawn(move || write_all(keeper, &inbox, &outbox))?;
         Ok(Self { jobs: Some(jobs), done, thread: Some(thread), busy: false })
     }
 
@@ -80,35 +86,81 @@ impl Writer {
     }
 }
 
-fn write_all(mut store: Store, inbox: &mpsc::Receiver<Vec<Change>>, outbox: &UnboundedSender<Done>) {
-    let mut until_prune = 0;
+fn write_all(mut keeper: Keeper, inbox: &mpsc::Receiver<Vec<Change>>, outbox: &UnboundedSender<Done>) {
+    keeper.prune();
+    let mut until_prune = PRUNE_EVERY;
     while let Ok(changes) = inbox.recv() {
-        let mut rows = store.record(changes.iter().map(|change| &change.incident));
-        // What is new matters more than what is oldest.
-        if matches!(rows, Err(StoreError::Full { .. })) && store.make_room().unwrap_or(false) {
-            tracing::warn!("the store was at its bound: its oldest incidents were forgotten");
-            rows = store.record(changes.iter().map(|change| &change.incident));
-        }
+        let rows = keeper.record(&changes);
         if rows.is_ok() {
             until_prune = usize::saturating_sub(until_prune, changes.len());
         }
-        if outbox.send(Done { changes, rows }).is_err() {
+        let (forgotten, set_aside) = (keeper.forgotten.take(), keeper.set_aside.take());
+        if outbox.send(Done { changes, rows, forgotten, set_aside }).is_err() {
             return;
         }
         // After the answer, so that an alert never waits for it.
         if until_prune == 0 {
             until_prune = PRUNE_EVERY;
-            prune(&mut store);
+            keeper.prune();
         }
     }
 }
 
-fn prune(store: &mut Store) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let oldest = i64::try_from(now.saturating_sub(KEPT).as_millis()).unwrap_or_default();
-    match store.prune(oldest, MOST_ROWS) {
-        Ok(0) => {}
-        Ok(gone) => tracing::info!(gone, "old incidents were forgotten"),
-        Err(error) => tracing::warn!("old incidents could not be forgotten: {error}"),
+/// The thread's end: the store, and what is to be told with the next answer.
+#[derive(Debug)]
+struct Keeper {
+    dir: PathBuf,
+    /// None while no store can be opened.
+    store: Option<Store>,
+    forgotten: Option<Forgotten>,
+    set_aside: Option<SetAside>,
+}
+
+impl Keeper {
+    fn record(&mut self, changes: &[Change]) -> Result<Vec<Recorded>, StoreError> {
+        let store = match self.store.take() {
+            Some(store) => store,
+            None => {
+                let (store, aside) = Store::open_or_set_aside(&self.dir)?;
+                self.set_aside = aside;
+                store
+            }
+        };
+        let store = self.store.insert(store);
+        let incidents = || changes.iter().map(|change| &change.incident);
+        match store.record(incidents()) {
+            // What is new matters more than what is oldest.
+            Err(full @ StoreError::Full { .. }) => {
+                if !store.make_room()? {
+                    return Err(full);
+                }
+                tracing::warn!("the store was at its bound: its oldest and rarest incidents were forgotten");
+                self.forgotten = store.forgotten().ok();
+                store.record(incidents())
+            }
+            Err(error @ StoreError::Damaged { .. }) => {
+                // Closed, before it is renamed: it would take the new one's log for its own.
+                self.store = None;
+                let (anew, aside) = Store::begin_anew(&self.dir, error)?;
+                self.forgotten = Some(Forgotten::default());
+                self.set_aside = Some(aside);
+                self.store.insert(anew).record(incidents())
+            }
+            rows => rows,
+        }
+    }
+
+    fn prune(&mut self) {
+        let Some(store) = &mut self.store else { return };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let oldest = i64::try_from(now.saturating_sub(KEPT).as_millis()).unwrap_or_default();
+        match store.prune(oldest, MOST_ROWS) {
+            Ok(0) => {}
+            Ok(gone) => {
+                tracing::info!(gone, "old incidents were forgotten");
+                self.forgotten = store.forgotten().ok();
+            }
+            Err(error) => tracing::warn!("old incidents could not be forgotten: {error}"),
+        }
     }
 }

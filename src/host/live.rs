@@ -8,6 +8,7 @@ use super::hindsight::Hindsight;
 use super::living::Living;
 use super::procfs::Procfs;
 use crate::audit::{Action, Record, Stamp};
+use crate::incidents::Parent;
 use crate::units::Evidence;
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ pub struct Told {
     pub at: i64,
     /// Whose it was.
     pub evidence: Vec<Evidence>,
+    /// Its parent, where nothing told whose it was.
+    pub parent: Option<Parent>,
 }
 
 /// This machine's `/proc`, and notes of the dead.
@@ -68,8 +71,7 @@ impl LiveHost {
         let at = clocks.millis_of_monotonic(dying.timestamp_ns);
         let own = self.own(dying.pid, at, clocks);
         // What the process says itself overrules what its parent does.
-        let parent = if own.is_none() { self.parent(dying.parent, at, clocks) } else { None };
-        Told { at, evidence: own.into_iter().chain(parent).collect() }
+        self.told(own, dying.parent, at, clocks)
     }
 
     /// What is known of a process that just died.
@@ -77,20 +79,24 @@ impl LiveHost {
     pub fn on_exit(&self, exit: &Exit) -> Told {
         let clocks = Clocks::now();
         let at = clocks.millis_of_monotonic(exit.timestamp_ns);
-        let noted = self.noted(exit.pid, at);
-        let parent = if noted.is_none() { self.parent(exit.parent, at, clocks) } else { None };
-        Told { at, evidence: noted.into_iter().chain(parent).collect() }
+        self.told(self.noted(exit.pid, at), exit.parent, at, clocks)
+    }
+
+    /// What a process told of itself, or else what its parent tells.
+    fn told(&self, own: Option<Evidence>, parent: Option<u32>, at: i64, clocks: Clocks) -> Told {
+        if own.is_some() {
+            return Told { at, evidence: own.into_iter().collect(), parent: None };
+        }
+        let parents = parent.and_then(|parent| self.cgroup_of(parent, at, clocks)).map(Evidence::ParentCgroup);
+        let evidence: Vec<Evidence> = parents.into_iter().filter(Evidence::is_telling).collect();
+        let parent = parent.filter(|_| evidence.is_empty()).and_then(|pid| self.named(pid, at, clocks));
+        Told { at, evidence, parent }
     }
 
     /// What its own cgroup tells, if it lives and is the process that had the pid at a moment, in
     /// milliseconds since the epoch.
     fn own(&self, pid: u32, at: i64, clocks: Clocks) -> Option<Evidence> {
         self.cgroup_of(pid, at, clocks).map(Evidence::OwnCgroup).filter(Evidence::is_telling)
-    }
-
-    /// What the cgroup of its parent tells.
-    fn parent(&self, parent: Option<u32>, at: i64, clocks: Clocks) -> Option<Evidence> {
-        self.cgroup_of(parent?, at, clocks).map(Evidence::ParentCgroup).filter(Evidence::is_telling)
     }
 
     /// What was noted as it died.
@@ -102,8 +108,19 @@ impl LiveHost {
     /// that still lives after its cgroup was read had it when it was.
     fn cgroup_of(&self, pid: u32, at: i64, clocks: Clocks) -> Option<Vec<u8>> {
         let cgroup = self.procfs.cgroup(pid)?;
-        let started = ns_of_ticks(self.procfs.start_time(pid)?);
-        (started <= clocks.boot_ns_of_millis(at).saturating_add(SLACK_NS)).then_some(cgroup)
+        self.was_there(pid, at, clocks).then_some(cgroup)
+    }
+
+    /// A process that had a pid at a moment, by its name.
+    fn named(&self, pid: u32, at: i64, clocks: Clocks) -> Option<Parent> {
+        let comm = self.procfs.comm(pid)?;
+        self.was_there(pid, at, clocks).then_some(Parent { pid, comm })
+    }
+
+    /// Whether the process that has a pid now had it at a moment.
+    fn was_there(&self, pid: u32, at: i64, clocks: Clocks) -> bool {
+        let started = self.procfs.start_time(pid).map(ns_of_ticks);
+        started.is_some_and(|started| started <= clocks.boot_ns_of_millis(at).saturating_add(SLACK_NS))
     }
 }
 
@@ -131,6 +148,14 @@ impl Host for LiveHost {
             self.own(pid, at, clocks).or_else(|| self.noted(pid, at))
         };
         found.into_iter().collect()
+    }
+
+    fn parent(&mut self, record: &Record<'_>) -> Option<Parent> {
+        let Stamp::Millis(at) = record.stamp else { return None };
+        let clocks = Clocks::now();
+        let parent = self.procfs.parent(record.pid)?;
+        // One that had the pid since could have another parent.
+        self.was_there(record.pid, at, clocks).then(|| self.named(parent, at, clocks)).flatten()
     }
 }
 

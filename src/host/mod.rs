@@ -20,6 +20,7 @@ pub mod systemd;
 pub mod unit_files;
 
 use crate::audit::Record;
+use crate::incidents::Parent;
 use crate::units::Evidence;
 
 /// Who can say whose process it was: this machine, or a log.
@@ -33,4 +34,9 @@ pub trait Host {
     /// Stands for all that [`glance`](Self::glance) would tell of a record's process, beside what the record itself
     /// holds: equal numbers, equal evidence. `None` where it has to be looked at again.
     fn context(&mut self, record: &Record<'_>) -> Option<u64>;
+
+    /// The parent of a record's process, where nothing told its unit and it still can be had.
+    fn parent(&mut self, _: &Record<'_>) -> Option<Parent> {
+        None
+    }
 }

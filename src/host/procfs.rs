@@ -47,6 +47,15 @@ impl Procfs {
         stat_field(&self.bytes(pid, "stat")?, 4)?.parse().ok().filter(|&parent| parent != 0)
     }
 
+    /// The name of its main thread.
+    #[must_use]
+    pub fn comm(&self, pid: u32) -> Option<Vec<u8>> {
+        let mut comm = self.bytes(pid, "comm")?;
+        // The one newline that is not its own.
+        comm.pop_if(|last| *last == b'\n');
+        Some(comm)
+    }
+
     /// Its real uid.
     #[must_use]
     pub fn uid(&self, pid: u32) -> Option<u32> {

@@ -48,10 +48,15 @@ pub struct Glimpse<'a> {
     pub ip: u64,
 }
 
-/// Incidents by key, at most a given number of them.
+/// How much text incidents may hold, in bytes: what a process chose can be some kilobytes each, and a bound on their
+/// number alone would be none.
+const MOST_TEXT: usize = 1 << 20;
+
+/// Incidents by key, so many of them at most, and of a bounded size.
 ///
-/// When it is full, those seen longest ago give way. Changes that were not
-/// [taken](Fold::take_changes) go with them and are counted in [`Fold::given_way`].
+/// When it is full, a quarter gives way: first what was [taken](Fold::take_changes) since it was last seen, the
+/// longest ago first, which loses nothing; then, of the rarer half of the rest, what was seen longest ago. The
+/// sightings that are lost so are counted in [`Fold::given_way`].
 #[derive(Debug)]
 pub struct Fold {
     index: HashMap<Key, usize>,
@@ -59,6 +64,10 @@ pub struct Fold {
     /// Places in `counters` that are free.
     free: Vec<usize>,
     most: usize,
+    /// How much text is held.
+    text: usize,
+    /// How many incidents were seen since they were taken.
+    changed: usize,
     /// Counts sightings, to tell old from new without a clock.
     now: u64,
     given_way: u64,
@@ -70,6 +79,10 @@ struct Counter {
     change: Incident,
     /// Never taken yet.
     first: bool,
+    /// How much text it had when it came.
+    text: usize,
+    /// How often it was seen in all.
+    total: u64,
     seen: u64,
     number: u64,
 }
@@ -97,7 +110,16 @@ impl Fold {
     /// Room for `most` incidents, at least four.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self { index: HashMap::new(), counters: Vec::new(), free: Vec::new(), most: most.max(4), now: 0, given_way: 0 }
+        Self {
+            index: HashMap::new(),
+            counters: Vec::new(),
+            free: Vec::new(),
+            most: most.max(4),
+            text: 0,
+            changed: 0,
+            now: 0,
+            given_way: 0,
+        }
     }
 
     /// Counts one sighting.
@@ -108,9 +130,11 @@ impl Fold {
             && let Some(counter) = &mut self.counters[index]
         {
             counter.seen = self.now;
+            counter.total += 1;
             let change = &mut counter.change;
             if change.count == 0 {
                 change.first = at.clone();
+                self.changed += 1;
             }
             change.rung = surer(change.rung, rung);
             change.count += 1;
@@ -129,8 +153,10 @@ impl Fold {
         let Some(counter) = counter.filter(|counter| counter.number == slot.number) else { return false };
         self.now += 1;
         counter.seen = self.now;
+        counter.total = counter.total.saturating_add(sightings);
         let change = &mut counter.change;
         if change.count == 0 {
+            self.changed += 1;
             change.first = glimpse.at.clone();
         }
         change.count += sightings;
@@ -153,21 +179,31 @@ impl Fold {
     /// Whether the next new incident makes an old one give way.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.index.len() >= self.most
+        self.index.len() >= self.most || (self.text >= MOST_TEXT && self.index.len() >= 4)
     }
 
-    /// What was seen since the last call.
+    /// Whether the next new incident may cost sightings that were not taken yet.
     #[must_use]
-    pub fn take_changes(&mut self) -> Vec<Change> {
-        let changed = self.counters.iter_mut().flatten().filter(|counter| counter.change.count > 0);
-        changed
-            .map(|counter| {
-                let taken = Change { incident: counter.change.clone(), first: counter.first };
+    pub fn may_lose(&self) -> bool {
+        self.is_full() && self.index.len() - self.changed < self.index.len() / 4
+    }
+
+    /// What was seen since the last call, at most so many changes, new incidents before others.
+    #[must_use]
+    pub fn take_changes(&mut self, most: usize) -> Vec<Change> {
+        let mut taken = Vec::new();
+        for first in [true, false] {
+            let changed = self.counters.iter_mut().flatten();
+            let changed = changed.filter(|counter| counter.change.count > 0 && counter.first == first);
+            taken.extend(changed.take(most - taken.len()).map(|counter| {
+                let change = Change { incident: counter.change.clone(), first };
                 counter.change.count = 0;
                 counter.first = false;
-                taken
-            })
-            .collect()
+                change
+            }));
+        }
+        self.changed -= taken.len();
+        taken
     }
 
     /// Takes back changes that could not be stored.
@@ -187,6 +223,7 @@ impl Fold {
                 change.rung = surer(change.rung, old.rung);
             } else {
                 *change = old;
+                self.changed += 1;
             }
         }
     }
@@ -200,7 +237,10 @@ impl Fold {
     fn insert(&mut self, change: Incident, first: bool) -> Slot {
         self.make_room();
         let key = change.key.clone();
-        let counter = Counter { change, first, seen: self.now, number: self.now };
+        let text = text_of(&change);
+        self.text += text;
+        self.changed += 1;
+        let counter = Counter { total: change.count, change, first, text, seen: self.now, number: self.now };
         let index = self.free.pop().unwrap_or(self.counters.len());
         match self.counters.get_mut(index) {
             Some(place) => *place = Some(counter),
@@ -210,22 +250,42 @@ impl Fold {
         Slot { index, number: self.now }
     }
 
-    /// Lets the older quarter go when there is no room, so that the sweep is rare.
+    /// Lets a quarter go when there is no room, so that the sweep is rare.
     fn make_room(&mut self) {
         if !self.is_full() {
             return;
         }
-        let mut ages: Vec<u64> = self.counters.iter().flatten().map(|counter| counter.seen).collect();
-        let quarter = ages.len() / 4;
-        let (_, &mut oldest_kept, _) = ages.select_nth_unstable(quarter);
-        for (index, place) in self.counters.iter_mut().enumerate() {
-            if let Some(counter) = place.take_if(|counter| counter.seen < oldest_kept) {
+        let quarter = self.index.len() / 4;
+        let places = self.counters.iter().enumerate();
+        let places = places.filter_map(|(index, counter)| Some((index, counter.as_ref()?)));
+        let (taken, mut others): (Vec<_>, Vec<_>) = places.partition(|(_, counter)| counter.change.count == 0);
+        let mut leaving = taken;
+        if leaving.len() < quarter {
+            others.sort_unstable_by_key(|(_, counter)| (counter.total, counter.seen));
+            others.truncate(others.len().div_ceil(2).max(quarter - leaving.len()));
+            others.sort_unstable_by_key(|(_, counter)| counter.seen);
+            leaving.extend(others.into_iter().take(quarter - leaving.len()));
+        } else {
+            leaving.sort_unstable_by_key(|(_, counter)| counter.seen);
+            leaving.truncate(quarter);
+        }
+        let leaving: Vec<usize> = leaving.into_iter().map(|(index, _)| index).collect();
+        for index in leaving {
+            if let Some(counter) = self.counters.get_mut(index).and_then(Option::take) {
                 self.given_way += counter.change.count;
+                self.text -= counter.text;
+                self.changed -= usize::from(counter.change.count > 0);
                 self.index.remove(&counter.change.key);
                 self.free.push(index);
             }
         }
     }
+}
+
+/// How much of an incident is as long as someone else chose.
+fn text_of(incident: &Incident) -> usize {
+    let Incident { key, sample, .. } = incident;
+    key.unit.as_ref().map_or(0, |unit| unit.name.as_str().len()) + key.exe.len() + sample.subject.len()
 }
 
 fn surer(one: Option<Rung>, other: Option<Rung>) -> Option<Rung> {
@@ -241,6 +301,8 @@ mod tests {
     use crate::audit::Action;
     use crate::incidents::{Denial, Event};
     use crate::syscalls::{Arch, Call, CallId};
+
+    const ALL: usize = usize::MAX;
 
     fn sighting(number: u32, at: i64) -> Sighting {
         let call = Call { arch: Arch(0xc000_003e), id: CallId::Number(number) };
@@ -267,7 +329,7 @@ mod tests {
         assert!(is_first(fold.add(sighting(41, 10))));
         assert!(!is_first(fold.add(sighting(41, 20))));
         assert!(is_first(fold.add(sighting(42, 30))));
-        let mut changes = fold.take_changes();
+        let mut changes = fold.take_changes(ALL);
         changes.sort_by_key(|change| change.incident.count);
         assert_eq!(span(&changes[1]), (2, &Moment::At(10), &Moment::At(20)));
     }
@@ -278,12 +340,12 @@ mod tests {
         let slot = fold.add(sighting(41, 10)).slot();
         let glimpse = |at| Glimpse { at: Moment::At(at), pid: 9, comm: b"other", ip: 5 };
         assert!(fold.count(slot, 1, glimpse(20)));
-        let change = fold.take_changes().remove(0);
+        let change = fold.take_changes(ALL).remove(0);
         assert_eq!(span(&change), (2, &Moment::At(10), &Moment::At(20)));
         let sample = &change.incident.sample;
         assert_eq!((sample.pid, sample.ip, &*sample.comm), (9, 5, &b"other"[..]));
         assert!(fold.count(slot, 1, glimpse(30)));
-        assert_eq!(span(&fold.take_changes()[0]), (1, &Moment::At(30), &Moment::At(30)));
+        assert_eq!(span(&fold.take_changes(ALL)[0]), (1, &Moment::At(30), &Moment::At(30)));
         for number in 100..120 {
             let _ = fold.add(sighting(number, 40));
         }
@@ -294,35 +356,35 @@ mod tests {
     fn a_change_is_the_increase_alone() {
         let mut fold = Fold::new(8);
         let _ = fold.add(sighting(41, 10));
-        assert_eq!(fold.take_changes().len(), 1);
-        assert!(fold.take_changes().is_empty());
+        assert_eq!(fold.take_changes(ALL).len(), 1);
+        assert!(fold.take_changes(ALL).is_empty());
         assert!(!is_first(fold.add(sighting(41, 20))));
-        assert_eq!(span(&fold.take_changes()[0]), (1, &Moment::At(20), &Moment::At(20)));
+        assert_eq!(span(&fold.take_changes(ALL)[0]), (1, &Moment::At(20), &Moment::At(20)));
     }
 
     #[test]
     fn what_could_not_be_stored_is_not_lost() {
         let mut fold = Fold::new(8);
         let _ = fold.add(sighting(41, 10));
-        let changes = fold.take_changes();
+        let changes = fold.take_changes(ALL);
         let _ = fold.add(sighting(41, 20));
         fold.put_back(changes);
-        let changes = fold.take_changes();
+        let changes = fold.take_changes(ALL);
         assert_eq!(span(&changes[0]), (2, &Moment::At(10), &Moment::At(20)));
         fold.put_back(changes);
-        assert_eq!(fold.take_changes()[0].incident.count, 2);
+        assert_eq!(fold.take_changes(ALL)[0].incident.count, 2);
     }
 
     #[test]
     fn an_incident_is_new_until_it_is_stored() {
         let mut fold = Fold::new(8);
         let _ = fold.add(sighting(41, 10));
-        let changes = fold.take_changes();
+        let changes = fold.take_changes(ALL);
         assert!(changes[0].first);
         fold.put_back(changes);
-        assert!(fold.take_changes()[0].first);
+        assert!(fold.take_changes(ALL)[0].first);
         let _ = fold.add(sighting(41, 20));
-        assert!(!fold.take_changes()[0].first);
+        assert!(!fold.take_changes(ALL)[0].first);
     }
 
     #[test]
@@ -339,13 +401,68 @@ mod tests {
     }
 
     #[test]
+    fn what_is_frequent_outlasts_what_is_rare() {
+        let mut fold = Fold::new(8);
+        for _ in 0..100 {
+            let _ = fold.add(sighting(1_000, 0));
+        }
+        for number in 0..500 {
+            let _ = fold.add(sighting(number, 1));
+        }
+        assert!(fold.may_lose() || !fold.is_full());
+        assert!(!is_first(fold.add(sighting(1_000, 2))), "it was seen longest ago, and most often");
+    }
+
+    #[test]
+    fn what_was_taken_gives_way_before_anything_is_lost() {
+        let mut fold = Fold::new(8);
+        for number in 0..4 {
+            let _ = fold.add(sighting(number, 0));
+        }
+        assert_eq!(fold.take_changes(ALL).len(), 4);
+        for number in 4..10 {
+            assert!(!fold.may_lose());
+            let _ = fold.add(sighting(number, 1));
+        }
+        assert_eq!(fold.given_way(), 0);
+        assert!(!is_first(fold.add(sighting(3, 1))), "the longest ago went first");
+    }
+
+    #[test]
+    fn new_incidents_are_taken_first_and_not_too_many_at_once() {
+        let mut fold = Fold::new(8);
+        let _ = fold.add(sighting(1, 0));
+        let _ = fold.take_changes(ALL);
+        for number in 1..5 {
+            let _ = fold.add(sighting(number, 1));
+        }
+        let firsts: Vec<bool> = fold.take_changes(2).iter().map(|change| change.first).collect();
+        assert_eq!(firsts, [true, true]);
+        let firsts: Vec<bool> = fold.take_changes(ALL).iter().map(|change| change.first).collect();
+        assert_eq!(firsts, [true, false]);
+    }
+
+    #[test]
+    fn long_paths_are_bounded_too() {
+        let mut fold = Fold::new(100_000);
+        for number in 0..2_000 {
+            let mut long = sighting(number, 0);
+            long.key.exe = vec![b'x'; 4096];
+            let _ = fold.add(long);
+        }
+        let kept = fold.take_changes(ALL);
+        assert!(kept.iter().map(|change| change.incident.key.exe.len()).sum::<usize>() <= MOST_TEXT + 4096);
+        assert_eq!(kept.len() as u64 + fold.given_way(), 2_000);
+    }
+
+    #[test]
     fn a_storm_of_new_incidents_is_bounded() {
         let mut fold = Fold::new(100);
         for number in 0..10_000 {
             let _ = fold.add(sighting(number, 0));
         }
-        let kept: u64 = fold.take_changes().iter().map(|change| change.incident.count).sum();
-        assert!(kept <= 100);
+        let kept: u64 = fold.take_changes(ALL).iter().map(|change| change.incident.count).sum();
+        assert!(kept <= 100 && fold.changed == 0);
         assert_eq!(kept + fold.given_way(), 10_000);
     }
 }

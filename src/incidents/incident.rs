@@ -58,6 +58,17 @@ pub struct Sample {
     pub ip: u64,
     /// LSM label, empty where there is none.
     pub subject: Vec<u8>,
+    /// What started it, where its unit is not known: the next thing to go by.
+    pub parent: Option<Parent>,
+}
+
+/// A process's parent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    /// Thread group id in the initial PID namespace.
+    pub pid: u32,
+    /// The name of its main thread, as it chose it.
+    pub comm: Vec<u8>,
 }
 
 /// One fact about a unit, with its count.

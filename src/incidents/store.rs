@@ -11,12 +11,14 @@ mod error;
 mod row;
 mod schema;
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use rusqlite::{Connection, OpenFlags, ToSql, TransactionBehavior};
 
 use super::incident::{Incident, Moment};
@@ -51,6 +53,8 @@ pub type RowId = i64;
 pub struct Store {
     conn: Connection,
     path: PathBuf,
+    /// A lock on the directory: there is one writer.
+    _only: Option<Flock<File>>,
 }
 
 /// A damaged file, kept under another name.
@@ -62,9 +66,22 @@ pub struct SetAside {
     pub error: StoreError,
 }
 
+/// What had to give way to others. What was kept for as long as it was to be is not among it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// How many incidents.
+    pub incidents: u64,
+    /// How many sightings of them.
+    pub sightings: u64,
+    /// When the latest of them was seen, in milliseconds since the epoch.
+    pub last: i64,
+}
+
 /// Which incidents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query {
+    /// Only of processes whose unit is not known.
+    pub unknown: bool,
     /// Only of units of this name.
     pub unit: Option<UnitName>,
     /// Only of units of this manager.
@@ -114,9 +131,10 @@ impl Store {
     /// Opens the store for its one writer; makes the directory (0700) and file (0600) if need be.
     ///
     /// # Errors
-    /// The file is damaged, another program's or a newer version's, or cannot be written.
+    /// The file is damaged, another program's or a newer version's, or cannot be written; another process writes it.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| StoreError::io(dir, source))?;
+        let only = lock(dir)?;
         let path = absolute(dir)?;
         // SQLite would take the umask's word for the mode; its -wal and -shm files take this one's.
         OpenOptions::new()
@@ -137,7 +155,7 @@ impl Store {
             MAX_FILE / PAGE
         ))
         .map_err(of)?;
-        Ok(Self { conn, path })
+        Ok(Self { conn, path, _only: Some(only) })
     }
 
     /// Like [`open`](Self::open), but a damaged file is given another name and a new one begun.
@@ -145,11 +163,18 @@ impl Store {
     /// # Errors
     /// Those of [`open`](Self::open) but for damage; also when nine damaged files are there already.
     pub fn open_or_set_aside(dir: &Path) -> Result<(Self, Option<SetAside>), StoreError> {
-        let error = match Self::open(dir) {
-            Ok(store) => return Ok((store, None)),
-            Err(error @ StoreError::Damaged { .. }) => error,
-            Err(error) => return Err(error),
-        };
+        match Self::open(dir) {
+            Ok(store) => Ok((store, None)),
+            Err(error @ StoreError::Damaged { .. }) => Self::begin_anew(dir, error).map(|(new, old)| (new, Some(old))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives a file that was found damaged another name, and begins a new one. Nobody may have it open for writing.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open); `error` itself when nine damaged files are there already.
+    pub fn begin_anew(dir: &Path, error: StoreError) -> Result<(Self, SetAside), StoreError> {
         let path = absolute(dir)?;
         let aside = |number: u32| with_suffix(&path, &format!(".damaged-{number}"));
         let Some(free) = (1..=MAX_SET_ASIDE).map(aside).find(|free| !free.exists()) else {
@@ -162,7 +187,7 @@ impl Store {
                 _ => {}
             }
         }
-        Ok((Self::open(dir)?, Some(SetAside { path: free, error })))
+        Ok((Self::open(dir)?, SetAside { path: free, error }))
     }
 
     /// Opens the store for reading, beside its writer or without one, also on read-only media.
@@ -171,7 +196,7 @@ impl Store {
     /// There is none, it cannot be read, or [`open`](Self::open) would refuse it.
     pub fn open_read_only(dir: &Path) -> Result<Self, StoreError> {
         let path = absolute(dir)?;
-        if let Err(source) = fs::File::open(&path) {
+        if let Err(source) = File::open(&path) {
             return Err(match source.kind() {
                 io::ErrorKind::NotFound => StoreError::Missing { path },
                 io::ErrorKind::PermissionDenied => StoreError::Unreadable { path, source },
@@ -201,7 +226,7 @@ impl Store {
         conn.busy_timeout(PATIENCE).map_err(of)?;
         conn.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;").map_err(of)?;
         schema::check(&conn, path)?;
-        Ok(Self { conn, path: path.to_owned() })
+        Ok(Self { conn, path: path.to_owned(), _only: None })
     }
 
     /// Where the file is.
@@ -232,7 +257,7 @@ impl Store {
         let page = page(query, &mut values);
         let columns = row::COLUMNS;
         let sql = format!("SELECT {columns}, id FROM incident{conditions} ORDER BY last_ms DESC, id DESC{page}");
-        self.select(&sql, &values, |row| Ok(Stored { id: row.get(19)?, incident: row::read(row)? }))
+        self.select(&sql, &values, |row| Ok(Stored { id: row.get(row::WIDTH)?, incident: row::read(row)? }))
     }
 
     /// Units with incidents, the one with the newest first.
@@ -257,8 +282,9 @@ impl Store {
         })
     }
 
-    /// Forgets incidents last seen before `oldest` (milliseconds since the epoch) and, of the rest,
-    /// all but the newest `most`; gives free space back to the file system. Says how many went.
+    /// Forgets incidents last seen before `oldest` (milliseconds since the epoch) and, of the rest, so many that
+    /// `most` stay: those of the rarer half that were last seen longest ago. Gives free space back to the file
+    /// system. Says how many went.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -266,8 +292,23 @@ impl Store {
         prune(&mut self.conn, oldest, most).map_err(|source| StoreError::of(&self.path, source))
     }
 
-    /// Makes room in a file at its bound: a quarter of its rows, the oldest, are forgotten. False where the file is
-    /// not at its bound, so that it is the file system that has no room.
+    /// What had to give way so far.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn forgotten(&self) -> Result<Forgotten, StoreError> {
+        let row = self.conn.query_row("SELECT incidents, sightings, last_ms FROM forgotten", (), |row| {
+            let number = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
+            Ok(Forgotten { incidents: number(0)?, sightings: number(1)?, last: row.get(2)? })
+        });
+        match row {
+            Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Forgotten::default()),
+            row => row.map_err(|source| StoreError::of(&self.path, source)),
+        }
+    }
+
+    /// Makes room in a file at its bound: a quarter of its rows is forgotten. False where the file is not at its
+    /// bound, so that it is the file system that has no room.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -310,15 +351,16 @@ fn record<'a>(
 ) -> rusqlite::Result<Vec<Recorded>> {
     let columns = row::COLUMNS;
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // ?20 lists the rungs at least as sure as the new one.
+    // ?22 lists the rungs at least as sure as the new one.
     let mut upsert = transaction.prepare(&format!(
         "INSERT INTO incident ({columns})
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
          ON CONFLICT (unit, manager, event, arch, call_number, call_name, action, exe) DO UPDATE SET
             count = CASE WHEN count > {max} - excluded.count THEN {max} ELSE count + excluded.count END,
-            rung = CASE WHEN instr(?20, ',' || rung || ',') THEN rung ELSE excluded.rung END,
+            rung = CASE WHEN instr(?22, ',' || rung || ',') THEN rung ELSE excluded.rung END,
             last_ms = excluded.last_ms, last_said = excluded.last_said, pid = excluded.pid,
-            comm = excluded.comm, uid = excluded.uid, ip = excluded.ip, subject = excluded.subject
+            comm = excluded.comm, uid = excluded.uid, ip = excluded.ip, subject = excluded.subject,
+            parent_pid = excluded.parent_pid, parent_comm = excluded.parent_comm
          RETURNING id, count",
         max = i64::MAX,
     ))?;
@@ -347,11 +389,7 @@ fn as_sure_as(incident: &Incident) -> String {
 fn prune(conn: &mut Connection, oldest: i64, most: u32) -> rusqlite::Result<u64> {
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let aged = transaction.execute("DELETE FROM incident WHERE last_ms < ?1", [oldest])?;
-    let crowded = transaction.execute(
-        "DELETE FROM incident WHERE id IN
-            (SELECT id FROM incident ORDER BY last_ms DESC, id DESC LIMIT -1 OFFSET ?1)",
-        [most],
-    )?;
+    let crowded = crowd_out(&transaction, most)?;
     transaction.commit()?;
     // Frees one page a step.
     let mut vacuum = conn.prepare("PRAGMA incremental_vacuum")?;
@@ -360,10 +398,50 @@ fn prune(conn: &mut Connection, oldest: i64, most: u32) -> rusqlite::Result<u64>
     Ok(u64::try_from(aged.saturating_add(crowded)).unwrap_or(u64::MAX))
 }
 
+/// Deletes what is too much, and adds it to what is forgotten.
+fn crowd_out(conn: &Connection, most: u32) -> rusqlite::Result<usize> {
+    let rows: i64 = conn.query_row("SELECT count(*) FROM incident", (), |row| row.get(0))?;
+    let excess = rows - i64::from(most);
+    if excess <= 0 {
+        return Ok(0);
+    }
+    // What was seen once ten minutes ago is dearer than what was seen once yesterday, and what is seen every day is
+    // dearer than both.
+    conn.execute_batch("CREATE TEMP TABLE IF NOT EXISTS leaving (id INTEGER PRIMARY KEY); DELETE FROM leaving")?;
+    conn.execute(
+        "INSERT INTO leaving SELECT id FROM
+            (SELECT id, last_ms FROM incident ORDER BY count, last_ms, id LIMIT max(?1, ?2 / 2))
+         ORDER BY last_ms, id LIMIT ?1",
+        [excess, rows],
+    )?;
+    conn.execute_batch(
+        "INSERT INTO forgotten
+            SELECT 0, count(*), CAST(min(total(count), 9e15) AS INTEGER), coalesce(max(last_ms), 0)
+            FROM incident WHERE id IN leaving
+         ON CONFLICT (only) DO UPDATE SET
+            incidents = incidents + excluded.incidents,
+            sightings = min(sightings + excluded.sightings, 9000000000000000),
+            last_ms = max(last_ms, excluded.last_ms)",
+    )?;
+    conn.execute("DELETE FROM incident WHERE id IN leaving", ())
+}
+
+/// Locks the state directory, as long as the result lives.
+fn lock(dir: &Path) -> Result<Flock<File>, StoreError> {
+    let directory = File::open(dir).map_err(|source| StoreError::io(dir, source))?;
+    Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => StoreError::InUse { dir: dir.to_owned() },
+        errno => StoreError::io(dir, errno.into()),
+    })
+}
+
 /// The WHERE clause of a query and its values.
 fn conditions(query: &Query) -> (String, Vec<Box<dyn ToSql>>) {
     let mut terms = Vec::new();
     let mut values: Vec<Box<dyn ToSql>> = Vec::new();
+    if query.unknown {
+        terms.push("manager = ''");
+    }
     if let Some(unit) = &query.unit {
         terms.push("unit = ?");
         values.push(Box::new(unit.as_str().to_owned()));

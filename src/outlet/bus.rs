@@ -17,7 +17,7 @@ use zbus::object_server::SignalEmitter;
 
 use super::access::{Access, Caller, TRUSTED_GROUPS, Trust};
 use super::address::BusAddress;
-use super::wire::{BusError, IncidentDict, MAX_INCIDENTS, MAX_UNITS, NAME, PATH, Status, UnitDict};
+use super::wire::{BusError, IncidentDict, MAX_INCIDENTS, MAX_UNITS, NAME, NO_MANAGER, PATH, Status, UnitDict};
 use crate::incidents::{Query, Store, StoreError, Stored};
 use crate::units::{BadManager, Manager};
 
@@ -137,7 +137,8 @@ impl Service {
     }
 
     /// Incidents, newest first, at most 500 at a time: of one unit or (with an empty name) of all, of
-    /// one manager (`system`, `user:1000`) or all that the caller may read.
+    /// one manager (`system`, `user:1000`) or all that the caller may read, or (`none`) of processes whose unit is not
+    /// known.
     #[expect(clippy::too_many_arguments, reason = "five are the method's own, and zbus adds the caller's")]
     async fn list_incidents(
         &self,
@@ -154,14 +155,18 @@ impl Service {
             "" => None,
             name => Some(name.parse().map_err(|bad| BusError::InvalidArgument(format!("{bad}")))?),
         };
+        let unknown = manager == NO_MANAGER;
         let asked = match manager {
-            "" => None,
+            "" | NO_MANAGER => None,
             word => Some(word.parse().map_err(|bad: BadManager| BusError::InvalidArgument(bad.to_string()))?),
         };
         let (_, access) = self.caller(&header, connection).await?;
         let manager: Option<Manager> = access.narrow(asked).ok_or_else(denied)?;
+        if unknown && !access.permits(None) {
+            return Err(denied());
+        }
         let limit = Some(limit.min(MAX_INCIDENTS));
-        let query = Query { unit, manager, since: since_of(since), limit, offset };
+        let query = Query { unknown, unit, manager, since: since_of(since), limit, offset };
         self.read(move |store| Ok(store.incidents(&query)?.iter().map(IncidentDict::from).collect())).await
     }
 

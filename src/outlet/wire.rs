@@ -3,7 +3,7 @@
 
 use zbus::{DBusError, DeserializeDict, SerializeDict, Type};
 
-use crate::incidents::{Denial, Event, Incident, Key, Moment, Sample, Stored, UnitSummary};
+use crate::incidents::{Denial, Event, Forgotten, Incident, Key, Moment, Parent, Sample, Stored, UnitSummary};
 use crate::syscalls::{Arch, Call, CallId};
 use crate::units::{Manager, Unit};
 
@@ -11,6 +11,8 @@ use crate::units::{Manager, Unit};
 pub const NAME: &str = "org.hardenwhy1";
 /// The only object.
 pub const PATH: &str = "/org/hardenwhy1";
+/// What stands in a manager's place for processes whose unit is not known.
+pub const NO_MANAGER: &str = "none";
 /// Most incidents in one answer.
 pub const MAX_INCIDENTS: u32 = 500;
 /// Most units in one answer.
@@ -58,6 +60,10 @@ pub struct IncidentDict {
     pub ip: u64,
     /// Its LSM label.
     pub subject: Vec<u8>,
+    /// Its parent, where the unit is not known.
+    pub parent_pid: Option<u32>,
+    /// The parent's name.
+    pub parent_comm: Option<Vec<u8>>,
 }
 
 /// A unit with incidents.
@@ -90,8 +96,12 @@ pub struct Status {
     pub lost: u64,
     /// How often the receive buffer overran.
     pub overruns: u64,
-    /// Sightings forgotten because memory for incidents was full while the store failed.
+    /// Sightings that were lost because memory for incidents was full before the store had them.
     pub given_way: u64,
+    /// Incidents that had to give way to others in the store, since it was begun.
+    pub forgotten: u64,
+    /// The latest sighting of any of them, in milliseconds since the epoch.
+    pub forgotten_last: Option<i64>,
     /// Messages of other types or senders.
     pub ignored: u64,
     /// Records not understood.
@@ -100,8 +110,18 @@ pub struct Status {
     pub receive_buffer: u64,
     /// Why the store cannot be written, while it cannot.
     pub store_error: Option<String>,
+    /// Why alerts do not reach the journal, while they do not.
+    pub journal_error: Option<String>,
     /// What the daemon cannot see or do, a sentence each.
     pub limitations: Vec<String>,
+}
+
+impl Status {
+    /// Takes note of what had to give way.
+    pub fn forgot(&mut self, forgotten: Forgotten) {
+        self.forgotten = forgotten.incidents;
+        self.forgotten_last = (forgotten.incidents > 0).then_some(forgotten.last);
+    }
 }
 
 /// Why a question was not answered.
@@ -142,6 +162,8 @@ impl From<&Stored> for IncidentDict {
             uid: sample.uid.as_bytes().to_vec(),
             ip: sample.ip,
             subject: sample.subject.clone(),
+            parent_pid: sample.parent.as_ref().map(|parent| parent.pid),
+            parent_comm: sample.parent.as_ref().map(|parent| parent.comm.clone()),
             ..Self::default()
         };
         (dict.first, dict.first_said) = said(first);
@@ -188,6 +210,7 @@ impl TryFrom<IncidentDict> for Stored {
                 uid: text(dict.uid, "uid")?,
                 ip: dict.ip,
                 subject: dict.subject,
+                parent: dict.parent_pid.zip(dict.parent_comm).map(|(pid, comm)| Parent { pid, comm }),
             },
         };
         Ok(Self { id: dict.id, incident })

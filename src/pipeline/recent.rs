@@ -12,10 +12,13 @@ pub(super) struct Recent {
     known: HashMap<Box<[u8]>, Known>,
     /// What the latest record is known by.
     asked: Vec<u8>,
+    /// How long the keys of `known` are together.
+    text: usize,
 }
 
-/// How many kinds of records are recent; then it starts over.
-const MOST_RECENT: usize = 16 << 10;
+/// How many kinds of records are recent, and how many bytes their keys may take; then it starts over.
+const MOST_RECENT: usize = 4 << 10;
+const MOST_TEXT: usize = 1 << 20;
 
 impl Recent {
     /// Where a record is counted that has everything in common with an earlier one but stamp, pid and instruction
@@ -68,11 +71,14 @@ impl Recent {
 
     /// Where the record that was asked about last is counted. Gives what it is known by.
     pub(super) fn remember(&mut self, known: Known) -> Box<[u8]> {
-        if self.known.len() >= MOST_RECENT {
+        if self.known.len() >= MOST_RECENT || self.text >= MOST_TEXT {
             self.known.retain(|_, known| matches!(known, Known::Pending(_)));
+            self.text = self.known.keys().map(|key| key.len()).sum();
         }
         let key: Box<[u8]> = self.asked.as_slice().into();
-        self.known.insert(key.clone(), known);
+        if self.known.insert(key.clone(), known).is_none() {
+            self.text += key.len();
+        }
         key
     }
 }

@@ -28,6 +28,18 @@ pub enum StoreError {
         /// The newest this program knows.
         known: i64,
     },
+    /// An earlier harden-whyd wrote it.
+    #[error("{} is of an earlier harden-why: start harden-whyd, which brings it up to date", .path.display())]
+    Older {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another harden-whyd writes it.
+    #[error("{} is in use by another harden-whyd: stop that, or give this one another directory", .dir.display())]
+    InUse {
+        /// The state directory.
+        dir: PathBuf,
+    },
     /// An `SQLite` database of another program.
     #[error("{} belongs to another program: move it away", .path.display())]
     Foreign {

@@ -3,7 +3,7 @@
 use rusqlite::types::Type;
 use rusqlite::{Row, ToSql};
 
-use super::super::incident::{Denial, Event, Incident, Key, Moment, Sample};
+use super::super::incident::{Denial, Event, Incident, Key, Moment, Parent, Sample};
 use crate::syscalls::{Arch, Call, CallId};
 use crate::units::{Manager, Rung, Unit};
 
@@ -18,7 +18,10 @@ pub const MAX_WORD: usize = 256;
 
 /// The columns in the order [`Columns::bind`] and [`read`] take them.
 pub(super) const COLUMNS: &str = "manager, unit, event, arch, call_number, call_name, action, exe, rung, count, \
-    first_ms, first_said, last_ms, last_said, pid, comm, uid, ip, subject";
+    first_ms, first_said, last_ms, last_said, pid, comm, uid, ip, subject, parent_pid, parent_comm";
+
+/// How many they are.
+pub(super) const WIDTH: usize = 21;
 
 /// An incident within the bounds, borrowed.
 pub(super) struct Columns<'a> {
@@ -39,6 +42,7 @@ pub(super) struct Columns<'a> {
     uid: &'a [u8],
     ip: i64,
     subject: &'a [u8],
+    parent: (Option<u32>, Option<&'a [u8]>),
 }
 
 impl<'a> Columns<'a> {
@@ -63,6 +67,7 @@ impl<'a> Columns<'a> {
             uid: word(&sample.uid),
             ip: sample.ip.cast_signed(),
             subject: cut(&sample.subject, MAX_SUBJECT),
+            parent: sample.parent.as_ref().map(|parent| (parent.pid, cut(&parent.comm, MAX_COMM))).unzip(),
         };
         if let Event::Denial(Denial { call, action }) = &key.event {
             columns.event = "denial";
@@ -77,7 +82,7 @@ impl<'a> Columns<'a> {
     }
 
     /// The values, in the order of [`COLUMNS`].
-    pub(super) fn values(&self) -> [&dyn ToSql; 19] {
+    pub(super) fn values(&self) -> [&dyn ToSql; WIDTH] {
         [
             &self.manager,
             &self.unit,
@@ -98,6 +103,8 @@ impl<'a> Columns<'a> {
             &self.uid,
             &self.ip,
             &self.subject,
+            &self.parent.0,
+            &self.parent.1,
         ]
     }
 }
@@ -152,6 +159,10 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Incident> {
             uid: words(row, 16)?,
             ip: row.get::<_, i64>(17)?.cast_unsigned(),
             subject: row.get(18)?,
+            parent: match (row.get(19)?, row.get(20)?) {
+                (Some(pid), Some(comm)) => Some(Parent { pid, comm }),
+                _ => None,
+            },
         },
     })
 }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::error::StoreError;
 
 /// The format this program writes (`PRAGMA user_version`).
-pub const SCHEMA: i64 = 1;
+pub const SCHEMA: i64 = 2;
 
 /// `PRAGMA application_id`: "hdwy", so that `file(1)` and we can tell our files from others'.
 const APPLICATION_ID: i64 = 0x6864_7779;
@@ -35,11 +35,29 @@ CREATE TABLE incident (
     comm        BLOB    NOT NULL,
     uid         BLOB    NOT NULL,
     ip          INTEGER NOT NULL,
-    subject     BLOB    NOT NULL
+    subject     BLOB    NOT NULL,
+    parent_pid  INTEGER,
+    parent_comm BLOB
 ) STRICT;
 CREATE UNIQUE INDEX incident_key ON incident (unit, manager, event, arch, call_number, call_name, action, exe);
 CREATE INDEX incident_newest ON incident (last_ms, id);
 CREATE INDEX incident_unit ON incident (unit, manager, last_ms, count);
+";
+
+/// What had to give way to others: one row, or none. `last_ms` is the latest sighting of any of them.
+const FORGOTTEN: &str = "
+CREATE TABLE forgotten (
+    only      INTEGER PRIMARY KEY CHECK (only = 0),
+    incidents INTEGER NOT NULL,
+    sightings INTEGER NOT NULL,
+    last_ms   INTEGER NOT NULL
+) STRICT;
+";
+
+/// From format 1 to 2.
+const PARENTS: &str = "
+ALTER TABLE incident ADD COLUMN parent_pid INTEGER;
+ALTER TABLE incident ADD COLUMN parent_comm BLOB;
 ";
 
 /// Whose file it is.
@@ -47,6 +65,8 @@ CREATE INDEX incident_unit ON incident (unit, manager, last_ms, count);
 enum Header {
     /// Nobody's yet.
     Fresh,
+    /// Ours, of an earlier format.
+    Older,
     /// Ours, of [`SCHEMA`].
     Ours,
 }
@@ -64,6 +84,7 @@ fn header(conn: &Connection, path: &Path) -> Result<Header, StoreError> {
     match read().map_err(|source| StoreError::of(path, source))? {
         (0, 0, 0) => Ok(Header::Fresh),
         (APPLICATION_ID, SCHEMA, _) => Ok(Header::Ours),
+        (APPLICATION_ID, 1, _) => Ok(Header::Older),
         (APPLICATION_ID, found, _) if found > SCHEMA => {
             Err(StoreError::Newer { path: path.to_owned(), found, known: SCHEMA })
         }
@@ -78,29 +99,30 @@ fn header(conn: &Connection, path: &Path) -> Result<Header, StoreError> {
 pub(super) fn check(conn: &Connection, path: &Path) -> Result<(), StoreError> {
     match header(conn, path)? {
         Header::Ours => Ok(()),
+        Header::Older => Err(StoreError::Older { path: path.to_owned() }),
         Header::Fresh => Err(StoreError::Missing { path: path.to_owned() }),
     }
 }
 
-/// Checks that the writer understands the file, and makes the table in an empty one.
+/// Checks that the writer understands the file, makes the tables in an empty one, and brings an older one up to date.
 pub(super) fn prepare(conn: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let fresh = header(conn, path)? == Header::Fresh;
+    let found = header(conn, path)?;
+    let fresh = found == Header::Fresh;
     let of = |source| StoreError::of(path, source);
     if fresh {
         // Only possible before the first table.
         conn.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(of)?;
     }
     conn.execute_batch("PRAGMA journal_mode = WAL").map_err(of)?;
-    if fresh {
+    let tables = match found {
+        Header::Fresh => TABLES,
+        Header::Older => PARENTS,
+        Header::Ours => "",
+    };
+    if found != Header::Ours {
         let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(of)?;
-        // Somebody else may have been as fast.
-        if header(&transaction, path)? == Header::Fresh {
-            transaction
-                .execute_batch(&format!(
-                    "{TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA};"
-                ))
-                .map_err(of)?;
-        }
+        let ours = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA};");
+        transaction.execute_batch(&format!("{tables} {FORGOTTEN} {ours}")).map_err(of)?;
         transaction.commit().map_err(of)?;
     }
     let verdict: String = conn.query_row("PRAGMA quick_check(1)", (), |row| row.get(0)).map_err(of)?;
