@@ -129,6 +129,25 @@ fn the_dead_children_of_a_unit_are_the_units_own() {
 }
 
 #[test]
+fn a_systemd_that_executes_itself_anew_is_asked_all_the_same() {
+    let Some(manager) = TestManager::start() else { return };
+    let daemon = start(&manager);
+    for name in ["before.service", "after.service"] {
+        write(&manager, name, "ExecStart=/bin/sh -c 'kill -SYS $$$$'");
+        manager.reload();
+        manager.start_unit(name);
+        // Of a silent death, only systemd and the notes of the dead can tell whose it was.
+        daemon.wait_for_incident(|incident| is_of(incident, name));
+        assert!(manager.systemctl(&["daemon-reexec"]).status.success());
+        wait_for(
+            || manager.systemctl(&["is-active", "basic.target"]).status.success().then_some(()),
+            || "systemd does not come back".to_owned(),
+        );
+    }
+    daemon.stop();
+}
+
+#[test]
 fn a_death_without_a_record_is_noticed_in_a_unit_only() {
     let Some(manager) = TestManager::start() else { return };
     let daemon = start(&manager);

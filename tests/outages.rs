@@ -3,7 +3,7 @@
 
 mod support {
     pub(crate) mod child;
-    #[expect(dead_code, reason = "there is no journal here")]
+    #[expect(dead_code, reason = "other tests ask more of it")]
     pub(crate) mod daemon;
     #[expect(dead_code, reason = "other tests need a manager")]
     pub(crate) mod manager;
@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use support::child::{call, listen, payload_of, violate};
-use support::daemon::{Daemon, PROGRAM, incidents, wait_for};
+use support::daemon::{Daemon, Journal, PROGRAM, incidents, wait_for};
 use support::manager::skip;
 
 const NO_BUS: &str = "unix:path=/nonexistent/bus";
@@ -91,7 +91,12 @@ fn a_signal_ends_it_with_everything_stored() {
         daemon.wait_for_state("STOPPING=1");
         assert!(daemon.wait().success(), "{}", daemon.log());
         daemon.wait_for_log(signal.as_str());
-        assert_eq!(denials.counted(&daemon.stored()), 3, "{}", daemon.log());
+        let stored = daemon.stored();
+        assert_eq!(denials.counted(&stored), 3, "{}", daemon.log());
+        // No unit started them: what is known is who did.
+        let own = |incident: &&Incident| denials.counted(std::slice::from_ref(incident)) > 0;
+        let parent = stored.iter().find(own).and_then(|incident| incident.sample.parent.clone());
+        assert_eq!(parent.map(|parent| parent.pid), Some(std::process::id()), "{}", daemon.log());
     }
 }
 
@@ -173,6 +178,92 @@ fn what_a_full_disk_does_not_take_is_stored_later() {
         fs::copy(state.join(&name), copy.join(&name)).unwrap();
     }
     assert_eq!(denials.counted(&incidents(&copy)), 1, "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn what_a_locked_store_does_not_take_is_stored_later() {
+    let Some(mut denials) = Denials::begin() else { return };
+    let temp = tempfile::tempdir().unwrap();
+    let state = temp.path().join("state");
+    let daemon = Daemon::start(Command::new(PROGRAM), NO_BUS, temp.path());
+    denials.one_more();
+    denials.wait_for(1, &state, &daemon);
+    let other = rusqlite::Connection::open(state.join(FILE)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    denials.one_more();
+    daemon.wait_for_log("is busy");
+    denials.one_more();
+    other.execute_batch("ROLLBACK").unwrap();
+    daemon.wait_for_log("can be written again");
+    denials.wait_for(3, &state, &daemon);
+    daemon.stop();
+}
+
+#[test]
+fn a_store_damaged_at_work_is_kept_and_a_new_one_begun() {
+    let Some(mut denials) = Denials::begin() else { return };
+    let temp = tempfile::tempdir().unwrap();
+    let bus_socket = temp.path().join("bus");
+    let address = format!("unix:path={}", bus_socket.display());
+    let Some(_bus) = Bus::start(&address) else { return };
+    wait_for(|| bus_socket.exists().then_some(()), || "no bus".to_owned());
+    let state = temp.path().join("state");
+    let daemon = Daemon::start(Command::new(PROGRAM), &address, temp.path());
+    denials.one_more();
+    denials.wait_for(1, &state, &daemon);
+    let path = state.join(FILE);
+    // All of it into the file itself, where it can be damaged.
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    drop(other);
+    let length = usize::try_from(fs::metadata(&path).unwrap().len()).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xa5; length - 4096], 4096).unwrap();
+    denials.one_more();
+    daemon.wait_for_log("a new store was begun");
+    denials.wait_for(1, &state, &daemon);
+    let aside = state.join(format!("{FILE}.damaged-1"));
+    assert!(fs::read(&aside).unwrap().ends_with(&[0xa5; 4096]), "it is as it was");
+    let status = wait_for(|| asked(&address), || daemon.log());
+    let told = |text: &String| text.contains("damaged-1") && text.contains("not among the answers");
+    assert!(status.limitations.iter().any(told), "{status:?}");
+    assert_eq!(status.store_error, None);
+    daemon.stop();
+}
+
+#[test]
+fn a_journal_that_is_away_is_said_and_told_later() {
+    let Some(mut denials) = Denials::begin() else { return };
+    let temp = tempfile::tempdir().unwrap();
+    let bus_socket = temp.path().join("bus");
+    let address = format!("unix:path={}", bus_socket.display());
+    let Some(_bus) = Bus::start(&address) else { return };
+    wait_for(|| bus_socket.exists().then_some(()), || "no bus".to_owned());
+    let Some(command) = on_own_disk("size=1m", Path::new("/run/systemd")) else { return };
+    let daemon = Daemon::start(command, &address, temp.path());
+    denials.one_more();
+    daemon.wait_for_log("alerts wait until the journal takes them");
+    let status = wait_for(|| asked(&address), || daemon.log());
+    assert!(status.journal_error.is_some_and(|error| error.contains("/run/systemd/journal/socket")));
+    let journal = Journal::of(&daemon);
+    journal.next(&format!("HARDEN_WHY_CALL_NUMBER={}", denials.number));
+    daemon.wait_for_log("the journal takes alerts again");
+    let caught_up = || asked(&address).filter(|status| status.journal_error.is_none());
+    wait_for(caught_up, || daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn two_daemons_do_not_share_a_store() {
+    let Some(mut denials) = Denials::begin() else { return };
+    let temp = tempfile::tempdir().unwrap();
+    let state = temp.path().join("state");
+    let daemon = Daemon::start(Command::new(PROGRAM), NO_BUS, temp.path());
+    let said = refused(Command::new(PROGRAM), &state);
+    assert!(said.contains("in use by another harden-whyd"), "{said}");
+    denials.one_more();
+    denials.wait_for(1, &state, &daemon);
     daemon.stop();
 }
 

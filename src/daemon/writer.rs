@@ -164,3 +164,62 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Action;
+    use crate::incidents::store::{FILE, MAX_FILE, MAX_LOG};
+    use crate::incidents::{Denial, Event, Incident, Key, Moment, Query, Sample};
+    use crate::syscalls::{Arch, Call};
+    use std::path::Path;
+
+    const MINUTE: i64 = 60_000;
+
+    /// A change for an incident seen in a minute of a day long ago enough for all of it to be past, and not too old.
+    fn change(number: u32, minute: i64, count: u64) -> Change {
+        let day = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+        let at = Moment::At(day - (24 * 60 - minute) * MINUTE);
+        let call = Call::numbered(Arch::native(), number);
+        let key =
+            Key { unit: None, event: Event::Denial(Denial { call, action: Action::Errno }), exe: vec![b'x'; 200] };
+        let incident = Incident { key, rung: None, count, first: at.clone(), last: at, sample: Sample::default() };
+        Change { incident, first: count == 1 }
+    }
+
+    fn size(dir: &Path) -> u64 {
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+    }
+
+    #[test]
+    fn a_day_of_storm_stays_within_the_bounds() {
+        let temp = tempfile::tempdir().unwrap();
+        let store = Store::open(temp.path()).unwrap();
+        let mut keeper = Keeper { dir: temp.path().into(), store: Some(store), forgotten: None, set_aside: None };
+        let (mut largest, mut number, mut written) = (0, 1_000, 0);
+        // What the loop writes at most in a minute is more, but the bounds are reached all the same.
+        for minute in 0..24 * 60 {
+            let new = (0..100).map(|offset| change(number + offset, minute, 1));
+            let frequent = (0..50).map(|call| change(call, minute, 1_000_000));
+            let changes: Vec<Change> = new.chain(frequent).collect();
+            number += 100;
+            keeper.record(&changes).unwrap();
+            written += changes.len();
+            if written >= PRUNE_EVERY {
+                written = 0;
+                keeper.prune();
+            }
+            largest = largest.max(size(temp.path()));
+        }
+        keeper.prune();
+        assert!(largest < MAX_FILE + 2 * MAX_LOG, "{largest} bytes");
+        let store = keeper.store.unwrap();
+        let stored = store.incidents(&Query::default()).unwrap();
+        assert_eq!(stored.len(), usize::try_from(MOST_ROWS).unwrap());
+        let frequent = stored.iter().filter(|stored| stored.incident.count == 24 * 60 * 1_000_000).count();
+        assert_eq!(frequent, 50, "what goes on all day is not crowded out, and every count of it is exact");
+        let forgotten = keeper.forgotten.unwrap().incidents;
+        assert_eq!(stored.len() as u64 + forgotten, u64::from(number - 1_000) + 50, "all are accounted for");
+        println!("{} MB at most in {FILE} and its log", largest / 1_000_000);
+    }
+}

@@ -1,0 +1,72 @@
+//! The real daemon while nothing happens: nothing wakes it.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
+
+mod support {
+    #[expect(dead_code, reason = "nothing is denied here")]
+    pub(crate) mod child;
+    #[expect(dead_code, reason = "nothing is stored here")]
+    pub(crate) mod daemon;
+    #[expect(dead_code, reason = "other tests need a manager")]
+    pub(crate) mod manager;
+}
+
+use std::fs;
+use std::process::{Child, Command};
+use std::thread::sleep;
+use std::time::Duration;
+use support::child::listen;
+use support::daemon::{Daemon, PROGRAM, wait_for};
+use support::manager::skip;
+
+/// Longer than any period that could matter.
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// Other processes of the machine may cause audit messages, and those are to wake it.
+const WINDOWS: usize = 12;
+
+/// How often its threads were put to sleep or displaced.
+fn switches(pid: u32) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let of = |status: String| -> u64 {
+        let counts = status.lines().filter(|line| line.contains("ctxt_switches"));
+        counts.map(|line| line.split_whitespace().last().unwrap().parse::<u64>().unwrap()).sum()
+    };
+    threads.map(|thread| of(fs::read_to_string(thread.unwrap().path().join("status")).unwrap())).sum()
+}
+
+struct Bus(Child);
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+#[test]
+fn nothing_wakes_it_while_nothing_happens() {
+    if listen().is_none() {
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let socket = temp.path().join("bus");
+    let address = format!("unix:path={}", socket.display());
+    let arguments = ["--session", "--nofork", "--nopidfile", "--nosyslog"];
+    let bus = Command::new("dbus-daemon").args(arguments).arg(format!("--address={address}")).spawn();
+    let _bus = match bus {
+        Ok(bus) => Bus(bus),
+        Err(error) => return skip(&format!("no dbus-daemon: {error}")),
+    };
+    wait_for(|| socket.exists().then_some(()), || "no bus".to_owned());
+    let daemon = Daemon::start(Command::new(PROGRAM), &address, &temp.path().join("daemon"));
+    let mut seen = Vec::new();
+    let quiet = (0..WINDOWS).any(|_| {
+        let before = switches(daemon.pid());
+        sleep(WINDOW);
+        // A thread that ended takes its own along.
+        seen.push(switches(daemon.pid()).wrapping_sub(before));
+        seen.last() == Some(&0)
+    });
+    assert!(quiet, "wake-ups in each {WINDOW:?}: {seen:?}");
+    daemon.stop();
+}
