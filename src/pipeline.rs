@@ -12,7 +12,7 @@ use crate::host::live::Told;
 use crate::incidents::{Denial, Event, Fold, Folded, Glimpse, Key, Moment, Sample, Sighting};
 use crate::syscalls::{Arch, Call};
 use crate::units::{Attribution, Evidence, Rung, Unit, attribution};
-use recent::{Known, Others, Recent};
+use recent::{Found, Known, Others, Recent};
 use std::borrow::Cow;
 
 /// The longest path the kernel writes into `exe=` (`PATH_MAX`), and room for any LSM label.
@@ -62,13 +62,12 @@ impl<H: Host> Pipeline<H> {
             let comm = record.comm.decode();
             let glimpse = Glimpse { at: moment(record.stamp), pid: record.pid, comm: &comm, ip: record.ip };
             match self.recent.find(record, named, context) {
-                Some(Known::Counted(slot)) => {
-                    let slot = *slot;
+                Some(Found::Counted(slot)) => {
                     if self.fold.count(slot, 1, glimpse) {
                         return Sighted::Folded(Folded::Again(slot));
                     }
                 }
-                Some(Known::Pending(others)) => {
+                Some(Found::Pending(others)) => {
                     others.add(&glimpse);
                     return Sighted::Pending;
                 }

@@ -160,26 +160,29 @@ impl<'a> Strict<'a> {
 
     /// A key and up to 19 decimal digits.
     fn decimal(&mut self, key: &[u8]) -> Option<u64> {
-        self.number(key, 19, 10)
+        let decimal = |byte: u8| Some(byte.wrapping_sub(b'0')).filter(|digit| *digit < 10);
+        self.number::<19, 10>(key, decimal)
     }
 
     /// A key and up to 16 hex digits.
     fn hex(&mut self, key: &[u8]) -> Option<u64> {
-        self.number(key, 16, 16)
+        self.number::<16, 16>(key, hex_digit)
     }
 
-    fn number(&mut self, key: &[u8], most: usize, radix: u64) -> Option<u64> {
+    fn number<const MOST: usize, const RADIX: u64>(
+        &mut self,
+        key: &[u8],
+        digit: impl Fn(u8) -> Option<u8>,
+    ) -> Option<u64> {
         let digits = self.0.strip_prefix(key)?;
         let mut value = 0;
         let mut length = 0;
-        while let Some(digit) =
-            digits.get(length).copied().and_then(hex_digit).map(u64::from).filter(|digit| *digit < radix)
-        {
-            value = value * radix + digit;
-            length += 1;
-            if length > most {
+        while let Some(digit) = digits.get(length).and_then(|byte| digit(*byte)) {
+            if length == MOST {
                 return None;
             }
+            value = value * RADIX + u64::from(digit);
+            length += 1;
         }
         self.0 = &digits[length..];
         (length > 0).then_some(value)

@@ -7,23 +7,35 @@ use crate::units::{Manager, Unit};
 use std::collections::HashMap;
 
 /// Where lately seen records are counted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Recent {
     known: HashMap<Box<[u8]>, Known>,
     /// What the latest record is known by.
     asked: Vec<u8>,
     /// How long the keys of `known` are together.
     text: usize,
+    /// The latest that were found counted, each in a place of its own, if no other took that since. Comparing a key
+    /// is quicker than hashing it, which has to withstand those who choose what is hashed.
+    latest: Box<[(Vec<u8>, Option<Slot>); PLACES]>,
 }
 
 /// How many kinds of records are recent, and how many bytes their keys may take; then it starts over.
 const MOST_RECENT: usize = 4 << 10;
 const MOST_TEXT: usize = 1 << 20;
 
+const PLACES: usize = 64;
+
+impl Default for Recent {
+    fn default() -> Self {
+        let latest = Box::new(std::array::from_fn(|_| (Vec::new(), None)));
+        Self { known: HashMap::new(), asked: Vec::new(), text: 0, latest }
+    }
+}
+
 impl Recent {
     /// Where a record is counted that has everything in common with an earlier one but stamp, pid and instruction
     /// pointer.
-    pub(super) fn find(&mut self, record: &Record<'_>, named: Option<&Unit>, context: u64) -> Option<&mut Known> {
+    pub(super) fn find(&mut self, record: &Record<'_>, named: Option<&Unit>, context: u64) -> Option<Found<'_>> {
         let key = &mut self.asked;
         key.clear();
         key.extend_from_slice(&context.to_ne_bytes());
@@ -58,11 +70,28 @@ impl Recent {
                 number(key, b'm', uid);
             }
         }
-        self.known.get_mut(key.as_slice())
+        let place = place_of(key);
+        let (latest, slot) = &mut self.latest[place];
+        if let Some(slot) = slot.filter(|_| latest == key) {
+            return Some(Found::Counted(slot));
+        }
+        match self.known.get_mut(key.as_slice())? {
+            Known::Counted(counted) => {
+                latest.clone_from(key);
+                *slot = Some(*counted);
+                Some(Found::Counted(*counted))
+            }
+            Known::Pending(others) => Some(Found::Pending(others)),
+        }
+    }
+
+    fn forget_latest(&mut self, key: &[u8]) {
+        self.latest[place_of(key)].1 = None;
     }
 
     /// Says where records of a kind are counted from now on, and gives what waited until it was known.
     pub(super) fn settle(&mut self, key: Box<[u8]>, slot: Slot) -> Option<Others> {
+        self.forget_latest(&key);
         match self.known.insert(key, Known::Counted(slot)) {
             Some(Known::Pending(others)) => Some(others),
             _ => None,
@@ -76,11 +105,28 @@ impl Recent {
             self.text = self.known.keys().map(|key| key.len()).sum();
         }
         let key: Box<[u8]> = self.asked.as_slice().into();
+        self.forget_latest(&key);
         if self.known.insert(key.clone(), known).is_none() {
             self.text += key.len();
         }
         key
     }
+}
+
+/// Where a key is looked for among the latest.
+fn place_of(key: &[u8]) -> usize {
+    // What tells most of those that come one after the other apart: the process, the call, the end of the path.
+    let mix = |sum: usize, byte: &u8| sum.wrapping_mul(31).wrapping_add((*byte).into());
+    let (front, back) = (key.len().min(24), key.len().saturating_sub(12));
+    key[back..].iter().fold(key[..front].iter().fold(key.len(), mix), mix) % PLACES
+}
+
+/// What is known of a record.
+pub(super) enum Found<'a> {
+    /// It is counted here.
+    Counted(Slot),
+    /// It waits until the unit of the first is known.
+    Pending(&'a mut Others),
 }
 
 /// What is known of records of a kind.
