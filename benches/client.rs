@@ -1,16 +1,17 @@
 //! How fast the client answers, beside ausearch in the same run: `cargo bench --bench client`. Without ausearch its
 //! columns stay empty.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
+#![expect(clippy::cast_precision_loss, reason = "of figures for people to read")]
 
 use harden_why::audit::Action;
 use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Store};
 use harden_why::syscalls::{Arch, Call};
 use harden_why::units::{Manager, Rung, Unit};
-use nix::sys::resource::{UsageWho, getrusage};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 const RECORDS: u32 = 1_000_000;
@@ -29,35 +30,52 @@ fn main() {
     let (records, mixed) = (dir.path().join("records.log"), dir.path().join("mixed.log"));
     write_log(&records, RECORDS, 0);
     write_log(&mixed, MIXED_RECORDS, OTHERS);
-    println!("{:<28} {:>8} {:>10} {:>16} {:>14}", "explain", "MB", "seconds", "ausearch --raw", "ausearch -i");
+    println!(
+        "{:<28} {:>8} {:>10} {:>12} {:>16} {:>14}",
+        "explain", "MB", "seconds", "MB resident", "ausearch --raw", "ausearch -i"
+    );
     for (what, log) in [("1,000,000 records", &records), ("the same, 1 in 51", &mixed)] {
-        let ours = best(env!("CARGO_BIN_EXE_harden-why"), &["explain", log.to_str().unwrap()], RUNS);
+        let (ours, memory) = best(env!("CARGO_BIN_EXE_harden-why"), &["explain", log.to_str().unwrap()], RUNS);
         let against = |arguments: &[&str]| {
             let arguments = [arguments, &["-m", "SECCOMP", "-if", log.to_str().unwrap()]].concat();
             let theirs = Command::new("ausearch").arg("--version").output().is_ok();
-            theirs.then(|| best("ausearch", &arguments, 1).as_secs_f64() / ours.as_secs_f64())
+            theirs.then(|| best("ausearch", &arguments, 1).0.as_secs_f64() / ours.as_secs_f64())
         };
         let times = |ratio: Option<f64>| ratio.map_or_else(String::new, |ratio| format!("{ratio:.0} × as long"));
         let megabytes = log.metadata().unwrap().len() / 1_000_000;
         println!(
-            "{what:<28} {megabytes:>8} {:>10.3} {:>16} {:>14}",
+            "{what:<28} {megabytes:>8} {:>10.3} {:>12.1} {:>16} {:>14}",
             ours.as_secs_f64(),
+            memory as f64 / 1e6,
             times(against(&["--raw"])),
             times(against(&["-i"]))
         );
     }
 }
 
-/// The shortest of some runs.
-fn best(program: &str, arguments: &[&str], runs: usize) -> Duration {
+/// The shortest of some runs, and the most memory that one of them had resident, in bytes.
+fn best(program: &str, arguments: &[&str], runs: usize) -> (Duration, u64) {
     let run = |_| {
         let began = Instant::now();
-        let status =
-            Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        let child = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let (status, memory) = wait(child);
         assert!(status.code().is_some_and(|code| code <= 1), "{program} {arguments:?}: {status}");
-        began.elapsed()
+        (began.elapsed(), memory)
     };
-    (0..runs).map(run).min().unwrap()
+    let all: Vec<(Duration, u64)> = (0..runs).map(run).collect();
+    (all.iter().map(|run| run.0).min().unwrap(), all.iter().map(|run| run.1).max().unwrap())
+}
+
+/// Waits for a child, and takes what memory it had at most.
+fn wait(child: Child) -> (ExitStatus, u64) {
+    let (mut status, pid) = (0, i32::try_from(child.id()).unwrap());
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both places are there to be written, and a `rusage` of zeros is one.
+    let usage = unsafe {
+        assert_eq!(libc::wait4(pid, &raw mut status, 0, usage.as_mut_ptr()), pid);
+        usage.assume_init()
+    };
+    (ExitStatus::from_raw(status), u64::try_from(usage.ru_maxrss).unwrap() * 1024)
 }
 
 fn write_log(path: &Path, records: u32, others: u32) {
@@ -123,7 +141,10 @@ fn unit_among_many(dir: &Path) {
     Store::open(dir).unwrap().record(&incidents).unwrap();
     let store = dir.to_str().unwrap();
     let arguments = ["--bus", "unix:path=/nonexistent", "--state-dir", store, "bench-4711"];
-    let took = best(env!("CARGO_BIN_EXE_harden-why"), &arguments, RUNS);
-    let memory = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() / 1024;
-    println!("harden-why UNIT with {STORED} incidents stored: {:.1} ms, {memory} MiB", took.as_secs_f64() * 1_000.0);
+    let (took, memory) = best(env!("CARGO_BIN_EXE_harden-why"), &arguments, RUNS);
+    println!(
+        "harden-why UNIT with {STORED} incidents stored: {:.1} ms, {:.1} MB resident",
+        took.as_secs_f64() * 1_000.0,
+        memory as f64 / 1e6
+    );
 }

@@ -302,7 +302,7 @@ fn first_sightings(manager: &TestManager) {
         over.store(true, Ordering::Relaxed);
     });
     let stored = daemon.stored().iter().filter(|incident| incident.key.exe == exe.as_bytes()).count();
-    assert_eq!(stored, FIRSTS, "told before it was stored");
+    assert!(stored >= FIRSTS, "told before it was stored");
     waits.sort_by(f64::total_cmp);
     let at = |part: f64| waits[((waits.len() - 1) as f64 * part).round() as usize];
     println!(
@@ -327,9 +327,11 @@ fn alerts_of(daemon: &Daemon, exe: &str) -> mpsc::Receiver<(u32, Instant)> {
             let at = Instant::now();
             let text = String::from_utf8_lossy(&buffer[..length]);
             let call = text.lines().find_map(|line| line.strip_prefix("HARDEN_WHY_CALL_NUMBER="));
-            let ours = text.lines().any(|line| line == exe);
-            if let Some(call) = call.filter(|_| ours)
-                && sender.send((call.parse().unwrap(), at)).is_err()
+            let call: Option<u32> =
+                call.filter(|_| text.lines().any(|line| line == exe)).map(|call| call.parse().unwrap());
+            // What it does between those is logged as well.
+            if let Some(call) = call.filter(|call| *call >= NO_CALL)
+                && sender.send((call, at)).is_err()
             {
                 return;
             }

@@ -398,3 +398,30 @@ fn the_demo_falls_back_on_the_case_that_is_built_in() {
     assert_eq!(remedies[0], "[Service]\nSystemCallFilter=socket\n");
     assert!(remedies.contains(&"[Service]\nSystemCallFilter=@network-io\n"), "{remedies:?}");
 }
+
+#[test]
+fn a_long_read_shows_on_a_terminal_how_far_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("log");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // script(1) gives its command a terminal, and copies what appears there.
+    let command = format!("{} explain {}", env!("CARGO_BIN_EXE_harden-why"), fifo.display());
+    let reading = Command::new("script")
+        .args(["-q", "-c", &command, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+    let block = "a line of some other log\n".repeat(50_000);
+    for _ in 0..6 {
+        log.write_all(block.as_bytes()).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(150));
+    }
+    drop(log);
+    let output = reading.wait_with_output().unwrap();
+    let seen = String::from_utf8_lossy(&output.stdout);
+    assert!(seen.contains("MiB/s"), "{seen:?}");
+    assert!(seen.contains("300000 lines"), "{seen:?}");
+}

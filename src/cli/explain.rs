@@ -19,7 +19,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// How many different denials of a log are told apart.
-const MOST_INCIDENTS: usize = 100_000;
+const MOST_INCIDENTS: usize = 16 << 10;
 
 /// What is asked of a log.
 #[derive(Debug)]
