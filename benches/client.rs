@@ -58,7 +58,7 @@ fn best(program: &str, arguments: &[&str], runs: usize) -> (Duration, u64) {
     let run = |_| {
         let began = Instant::now();
         let child = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let (status, memory) = wait(child);
+        let (status, memory) = wait(&child);
         assert!(status.code().is_some_and(|code| code <= 1), "{program} {arguments:?}: {status}");
         (began.elapsed(), memory)
     };
@@ -67,7 +67,7 @@ fn best(program: &str, arguments: &[&str], runs: usize) -> (Duration, u64) {
 }
 
 /// Waits for a child, and takes what memory it had at most.
-fn wait(child: Child) -> (ExitStatus, u64) {
+fn wait(child: &Child) -> (ExitStatus, u64) {
     let (mut status, pid) = (0, i32::try_from(child.id()).unwrap());
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: both places are there to be written, and a `rusage` of zeros is one.

@@ -62,16 +62,14 @@ impl<H: Host> Pipeline<H> {
             let comm = record.comm.decode();
             let glimpse = Glimpse { at: moment(record.stamp), pid: record.pid, comm: &comm, ip: record.ip };
             match self.recent.find(record, named, context) {
-                Some(Found::Counted(slot)) => {
-                    if self.fold.count(slot, 1, glimpse) {
-                        return Sighted::Folded(Folded::Again(slot));
-                    }
+                Some(Found::Counted(slot)) if self.fold.count(slot, 1, &glimpse) => {
+                    return Sighted::Folded(Folded::Again(slot));
                 }
                 Some(Found::Pending(others)) => {
                     others.add(&glimpse);
                     return Sighted::Pending;
                 }
-                None => {}
+                Some(Found::Counted(_)) | None => {}
             }
         }
         let mut evidence = self.host.glance(record);
@@ -101,7 +99,7 @@ impl<H: Host> Pipeline<H> {
             && let Some(glimpse) = others.latest()
         {
             // The slot was made just now.
-            let _ = self.fold.count(folded.slot(), others.count, glimpse);
+            let _ = self.fold.count(folded.slot(), others.count, &glimpse);
         }
         folded
     }

@@ -14,7 +14,7 @@
 //! can pose as another field.
 
 use super::record::{Action, ArchField, CallField, Id, Record, Stamp};
-use super::text::{Text, hex_digit};
+use super::text::{HEX_DIGITS, Text, hex_digit};
 use memchr::memchr;
 use memchr::memmem;
 
@@ -113,7 +113,7 @@ impl<'a> Strict<'a> {
         let uid = self.id(b" uid=")?;
         let gid = self.id(b" gid=")?;
         let session = self.id(b" ses=")?;
-        let subject = match self.0.strip_prefix(b" subj=") {
+        let subject = match self.after(b" subj=") {
             None => None,
             // A label with spaces is one of the things that take patience.
             Some(rest) => {
@@ -151,7 +151,7 @@ impl<'a> Strict<'a> {
         })
     }
 
-    fn id(&mut self, key: &[u8]) -> Option<Id<'a>> {
+    fn id<const N: usize>(&mut self, key: &[u8; N]) -> Option<Id<'a>> {
         match self.decimal(key)? {
             0xffff_ffff => Some(Id::Unset),
             number => u32::try_from(number).ok().map(Id::Number),
@@ -159,41 +159,41 @@ impl<'a> Strict<'a> {
     }
 
     /// A key and up to 19 decimal digits.
-    fn decimal(&mut self, key: &[u8]) -> Option<u64> {
-        let decimal = |byte: u8| Some(byte.wrapping_sub(b'0')).filter(|digit| *digit < 10);
-        self.number::<19, 10>(key, decimal)
+    fn decimal<const N: usize>(&mut self, key: &[u8; N]) -> Option<u64> {
+        let digits = self.digits(key, 19, |digit| digit.is_ascii_digit())?;
+        Some(digits.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0')))
     }
 
     /// A key and up to 16 hex digits.
-    fn hex(&mut self, key: &[u8]) -> Option<u64> {
-        self.number::<16, 16>(key, hex_digit)
+    fn hex<const N: usize>(&mut self, key: &[u8; N]) -> Option<u64> {
+        let digits = self.digits(key, 16, |digit| HEX_DIGITS[usize::from(digit)] < 16)?;
+        Some(digits.iter().fold(0, |value, digit| value << 4 | u64::from(HEX_DIGITS[usize::from(*digit)])))
     }
 
-    fn number<const MOST: usize, const RADIX: u64>(
+    fn digits<const N: usize>(
         &mut self,
-        key: &[u8],
-        digit: impl Fn(u8) -> Option<u8>,
-    ) -> Option<u64> {
-        let digits = self.0.strip_prefix(key)?;
-        let mut value = 0;
-        let mut length = 0;
-        while let Some(digit) = digits.get(length).and_then(|byte| digit(*byte)) {
-            if length == MOST {
-                return None;
-            }
-            value = value * RADIX + u64::from(digit);
-            length += 1;
-        }
-        self.0 = &digits[length..];
-        (length > 0).then_some(value)
+        key: &[u8; N],
+        most: usize,
+        is_digit: impl Fn(u8) -> bool,
+    ) -> Option<&'a [u8]> {
+        let rest = self.after(key)?;
+        let length = rest.iter().position(|byte| !is_digit(*byte)).unwrap_or(rest.len());
+        let (digits, rest) = rest.split_at(length);
+        self.0 = rest;
+        (1..=most).contains(&length).then_some(digits)
     }
 
     /// A key with its opening quote, and what stands before the closing one.
-    fn quoted(&mut self, key: &[u8]) -> Option<&'a [u8]> {
-        let rest = self.0.strip_prefix(key)?;
+    fn quoted<const N: usize>(&mut self, key: &[u8; N]) -> Option<&'a [u8]> {
+        let rest = self.after(key)?;
         let (text, rest) = rest.split_at(memchr(b'"', rest)?);
         self.0 = &rest[1..];
         Some(text)
+    }
+
+    /// What stands behind a key. Its length is a constant, so that it is compared in place.
+    fn after<const N: usize>(&self, key: &[u8; N]) -> Option<&'a [u8]> {
+        self.0.split_first_chunk::<N>().filter(|(first, _)| *first == key).map(|(_, rest)| rest)
     }
 }
 

@@ -32,14 +32,21 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The value of one hex digit, in either case.
-pub(crate) fn hex_digit(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
+/// The values of hex digits, in either case; 255 for every other byte.
+pub(super) const HEX_DIGITS: [u8; 256] = {
+    let mut values = [255; 256];
+    let mut value: u8 = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value as usize] as usize] = value;
+        values[b"0123456789ABCDEF"[value as usize] as usize] = value;
+        value += 1;
     }
+    values
+};
+
+/// The value of one hex digit, in either case.
+pub(super) fn hex_digit(digit: u8) -> Option<u8> {
+    Some(HEX_DIGITS[usize::from(digit)]).filter(|value| *value < 16)
 }
 
 /// Displays bytes so that nothing in them can act on a terminal, a journal field or a

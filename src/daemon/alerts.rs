@@ -32,8 +32,17 @@ pub(super) struct Alerts {
     dropped: u64,
     /// Not before, and how long until the time after that: the journal failed.
     retry: Option<(Instant, Duration)>,
-    /// Why nothing can be sent, or that it can again, as long as nobody was told.
-    news: Option<Option<String>>,
+    /// As long as nobody was told.
+    news: Option<News>,
+}
+
+/// Whether alerts reach the journal.
+#[derive(Debug)]
+pub(super) enum News {
+    /// They do again.
+    Again,
+    /// They do not, and this is why.
+    Failing(String),
 }
 
 impl Alerts {
@@ -50,8 +59,8 @@ impl Alerts {
         }
     }
 
-    /// What changed since the last call: why the journal takes nothing, or that it does again.
-    pub(super) fn news(&mut self) -> Option<Option<String>> {
+    /// What changed since the last call.
+    pub(super) fn news(&mut self) -> Option<News> {
         self.news.take()
     }
 
@@ -93,7 +102,7 @@ impl Alerts {
                     self.unsent.pop_front();
                     if self.retry.take().is_some() {
                         tracing::info!("the journal takes alerts again");
-                        self.news = Some(None);
+                        self.news = Some(News::Again);
                     }
                 }
                 Err(error) => return self.put_off(&error, now),
@@ -110,7 +119,7 @@ impl Alerts {
             (2 * wait).min(LATE)
         } else {
             tracing::warn!("{error}; alerts wait until the journal takes them");
-            self.news = Some(Some(error.to_string()));
+            self.news = Some(News::Failing(error.to_string()));
             SOON
         };
         self.retry = Some((now + wait, wait));

@@ -1,6 +1,6 @@
 //! What the loop holds, and what it does with each thing that arrives.
 
-use super::alerts::Alerts;
+use super::alerts::{Alerts, News};
 use super::asks::Asks;
 use super::reconcile::Reconciler;
 use super::writer::{Done, Writer};
@@ -267,8 +267,11 @@ impl Watch {
     pub(super) fn tend(&mut self) {
         let now = Instant::now();
         self.alerts.send(now);
-        if let Some(error) = self.alerts.news() {
-            lock(&self.status).journal_error = error;
+        if let Some(news) = self.alerts.news() {
+            lock(&self.status).journal_error = match news {
+                News::Again => None,
+                News::Failing(why) => Some(why),
+            };
         }
         let hindsight = || self.pipeline.host().hindsight();
         self.asks.begin(|sightings| {

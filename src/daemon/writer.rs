@@ -118,13 +118,12 @@ struct Keeper {
 
 impl Keeper {
     fn record(&mut self, changes: &[Change]) -> Result<Vec<Recorded>, StoreError> {
-        let store = match self.store.take() {
-            Some(store) => store,
-            None => {
-                let (store, aside) = Store::open_or_set_aside(&self.dir)?;
-                self.set_aside = aside;
-                store
-            }
+        let store = if let Some(store) = self.store.take() {
+            store
+        } else {
+            let (store, aside) = Store::open_or_set_aside(&self.dir)?;
+            self.set_aside = aside;
+            store
         };
         let store = self.store.insert(store);
         let incidents = || changes.iter().map(|change| &change.incident);

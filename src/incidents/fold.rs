@@ -148,7 +148,7 @@ impl Fold {
 
     /// Counts more sightings in a slot, of which `glimpse` is the latest; false if its incident has given way.
     #[must_use]
-    pub fn count(&mut self, slot: Slot, sightings: u64, glimpse: Glimpse<'_>) -> bool {
+    pub fn count(&mut self, slot: Slot, sightings: u64, glimpse: &Glimpse<'_>) -> bool {
         let counter = self.counters.get_mut(slot.index).and_then(Option::as_mut);
         let Some(counter) = counter.filter(|counter| counter.number == slot.number) else { return false };
         self.now += 1;
@@ -160,7 +160,7 @@ impl Fold {
             change.first = glimpse.at.clone();
         }
         change.count += sightings;
-        change.last = glimpse.at;
+        change.last = glimpse.at.clone();
         let sample = &mut change.sample;
         sample.pid = glimpse.pid;
         sample.ip = glimpse.ip;
@@ -339,17 +339,17 @@ mod tests {
         let mut fold = Fold::new(8);
         let slot = fold.add(sighting(41, 10)).slot();
         let glimpse = |at| Glimpse { at: Moment::At(at), pid: 9, comm: b"other", ip: 5 };
-        assert!(fold.count(slot, 1, glimpse(20)));
+        assert!(fold.count(slot, 1, &glimpse(20)));
         let change = fold.take_changes(ALL).remove(0);
         assert_eq!(span(&change), (2, &Moment::At(10), &Moment::At(20)));
         let sample = &change.incident.sample;
         assert_eq!((sample.pid, sample.ip, &*sample.comm), (9, 5, &b"other"[..]));
-        assert!(fold.count(slot, 1, glimpse(30)));
+        assert!(fold.count(slot, 1, &glimpse(30)));
         assert_eq!(span(&fold.take_changes(ALL)[0]), (1, &Moment::At(30), &Moment::At(30)));
         for number in 100..120 {
             let _ = fold.add(sighting(number, 40));
         }
-        assert!(!fold.count(slot, 1, glimpse(50)), "its place is another's by now");
+        assert!(!fold.count(slot, 1, &glimpse(50)), "its place is another's by now");
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(super) struct Recent {
 const MOST_RECENT: usize = 4 << 10;
 const MOST_TEXT: usize = 1 << 20;
 
-const PLACES: usize = 64;
+const PLACES: usize = 256;
 
 impl Default for Recent {
     fn default() -> Self {
