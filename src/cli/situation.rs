@@ -58,8 +58,9 @@ pub(super) async fn live(managers: &Managers, unit: &Unit, groups: &Groups) -> K
         Ok(facts) => {
             let (root, fragment) = (Path::new("/"), facts.fragment.as_deref());
             let listed = || unit_files::load_listed(root, &unit.name, fragment, &facts.dropins);
-            // Drop-ins may have come since that it does not list.
-            let anew = facts.need_daemon_reload.then(|| unit_files::load_anew(root, unit, &home, fragment));
+            // Drop-ins may have come since that it does not list, or it lists them in a way that is not understood.
+            let unlisted = facts.need_daemon_reload || !facts.odd.is_empty();
+            let anew = unlisted.then(|| unit_files::load_anew(root, unit, &home, fragment));
             let loaded = anew.filter(|anew| anew.files.fragment.is_some()).unwrap_or_else(listed);
             known(Path::new("/"), loaded, unit, &home, groups, Some(facts))
         }
@@ -94,7 +95,10 @@ fn known(root: &Path, loaded: Loaded, unit: &Unit, home: &Path, groups: &Groups,
     let mut notes = shown(all, loaded.files.masked);
     let mut agrees = facts.is_some();
     if let Some(facts) = &facts {
-        if facts.need_daemon_reload {
+        if !facts.odd.is_empty() {
+            agrees = false;
+            notes.push(format!("{}; the answer goes by the files", not_understood(facts)));
+        } else if facts.need_daemon_reload {
             agrees = false;
             notes.push(
                 "its files changed since systemd read them; the answer is about the files (systemctl daemon-reload)"
@@ -117,6 +121,12 @@ fn known(root: &Path, loaded: Loaded, unit: &Unit, home: &Path, groups: &Groups,
     let drop_in = unit_files::dropin_path(unit, home, DROP_IN);
     let history = facts.as_ref().map(|facts| history(facts, unit_files::changes(root, unit, home, &loaded.files)));
     Known { situation: Some(Situation { policy, drop_in, history }), notes, facts, agrees }
+}
+
+/// What a manager told of a unit and is not to be understood.
+pub(super) fn not_understood(facts: &UnitFacts) -> String {
+    let names = super::answer::join(facts.odd.iter().map(ToString::to_string));
+    format!("systemd tells {names} of {} in a form that this harden-why does not understand", facts.id)
 }
 
 fn history(facts: &UnitFacts, changes: Vec<Change>) -> History {
