@@ -357,3 +357,17 @@ fn other_settings_are_tried_without_being_written() {
     assert_eq!(with["pass"], true);
     assert!(!machine.drop_ins().exists());
 }
+
+#[test]
+fn settings_of_every_kind_are_as_systemd_holds_them() {
+    let unit = "[Service]\nExecStart=/bin/true\nSystemCallFilter=@system-service\nSystemCallFilter=~uname:EPERM @mount\n\
+        SystemCallErrorNumber=EACCES\nSystemCallLog=~reboot @obsolete\nSystemCallArchitectures=native x86\n\
+        RestrictAddressFamilies=AF_LOCAL AF_ROUTE\nRestrictNamespaces=~net time\nProtectClock=yes\nDynamicUser=yes\n";
+    let Some(machine) = Machine::start(false, unit, &["mount"]) else { return };
+    assert_eq!(machine.json(&["check", "x"])["notes"], serde_json::json!([]));
+    for line in ["RestrictAddressFamilies=~AF_INET", "RestrictNamespaces=yes", "SystemCallLog=read", "SystemCallLog="] {
+        machine.manager.write("x.service.d/50.conf", &format!("[Service]\n{line}\n"));
+        machine.manager.reload();
+        assert_eq!(machine.json(&["check", "x"])["notes"], serde_json::json!([]), "{line}");
+    }
+}

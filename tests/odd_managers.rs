@@ -246,6 +246,10 @@ fn properties(
         HashMap::from([
             ("SystemCallFilter", (false, denied).into()),
             ("SystemCallErrorNumber", 2_147_483_646_i32.into()),
+            ("SystemCallLog", (false, Vec::<&str>::new()).into()),
+            ("SystemCallArchitectures", Vec::<&str>::new().into()),
+            ("RestrictAddressFamilies", (false, Vec::<&str>::new()).into()),
+            ("RestrictNamespaces", u64::MAX.into()),
             ("LockPersonality", false.into()),
         ])
     };
@@ -415,5 +419,36 @@ async fn a_property_of_another_type_is_not_guessed_at() {
         let notes = answer["units"][0]["notes"].to_string();
         assert!(notes.contains(&format!("{why}; the answer goes by the files")), "{notes}");
         assert_eq!(answer["units"][0]["denials"][0]["cause"]["kind"], "unit", "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_manager_holds_otherwise_is_said() {
+    let held = [
+        ("SystemCallFilter", (false, vec!["reboot"]).into()),
+        ("SystemCallErrorNumber", 1_i32.into()),
+        ("SystemCallLog", (false, vec!["reboot"]).into()),
+        ("SystemCallArchitectures", vec!["native"].into()),
+        ("RestrictAddressFamilies", (true, Vec::<&str>::new()).into()),
+        ("RestrictNamespaces", 0_u64.into()),
+        ("LockPersonality", true.into()),
+    ];
+    for (name, value) in held {
+        let Some(machine) = Machine::start(Manners { odd: vec![(name, value)], ..Manners::default() }).await else {
+            return;
+        };
+        let answer = ended(machine.client(&[], &["--json", "x"])).await;
+        let answer: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+        let notes = answer["units"][0]["notes"].to_string();
+        let said = if name == "SystemCallErrorNumber" { "SystemCallFilter" } else { name };
+        assert!(notes.contains(&format!("systemd holds another {said}= than the unit's files say")), "{notes}");
+        // No change is left to such a manager.
+        let error = machine.error(&["apply", "x", "--yes"]).await;
+        assert!(
+            error.starts_with(&format!("{DROP_IN} was put back as it was: systemd holds other settings"))
+                || error.contains("there is no remedy"),
+            "{error}"
+        );
+        assert_eq!(machine.files(), ["x.service"]);
     }
 }

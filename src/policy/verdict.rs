@@ -3,6 +3,7 @@
 use super::call_list::{CallList, Mode, Word};
 use super::directive::{Directive, RULES, Rule, Since, Targets};
 use super::effect::Effect;
+use super::families::Families;
 use super::settings::Settings;
 use super::surroundings::{Mdwe, Surroundings, filters_blocked_abis, systemd};
 use super::syscall_filter::{Reason, SyscallFilter};
@@ -21,6 +22,8 @@ pub struct Policy {
     /// Its `SystemCallFilter=`.
     pub filter: Option<SyscallFilter>,
     native: Abi,
+    families: Option<Families>,
+    families_notes: Vec<Note>,
     log: Option<CallList>,
     /// The groups that [`RULES`] name.
     groups: BTreeMap<&'static str, Calls>,
@@ -126,8 +129,11 @@ impl Policy {
             Targets::Group(name) => Some((name, groups.calls(name)?.clone())),
             Targets::Calls(_) => None,
         });
+        let (families, families_notes) = Families::of(&settings, groups);
         Self {
             filter: SyscallFilter::simulate(settings.assignments(), groups),
+            families,
+            families_notes,
             log: settings.log(groups),
             groups: named.collect(),
             mdwe: Surroundings::default().mdwe(groups),
@@ -182,6 +188,13 @@ impl Policy {
         policy
     }
 
+    /// The mode of `SystemCallLog=` and the calls that it lists; none if it is not set.
+    #[must_use]
+    pub fn logging(&self) -> (Mode, Vec<&str>) {
+        let listed = self.log.iter().flat_map(|list| list.entries.keys().map(AsRef::as_ref)).collect();
+        (self.log.as_ref().map_or(Mode::Deny, |list| list.mode), listed)
+    }
+
     /// The ABI that is never blocked as one.
     #[must_use]
     pub fn native(&self) -> Abi {
@@ -192,7 +205,13 @@ impl Policy {
     pub fn notes(&self) -> impl Iterator<Item = &Note> {
         let filter = self.filter.iter().flat_map(SyscallFilter::notes);
         let log = self.log.iter().flat_map(|list| &list.notes);
-        self.settings.notes().iter().chain(filter).chain(log)
+        self.settings.notes().iter().chain(&self.families_notes).chain(filter).chain(log)
+    }
+
+    /// What `RestrictAddressFamilies=` comes to, if set.
+    #[must_use]
+    pub fn families(&self) -> Option<&Families> {
+        self.families.as_ref()
     }
 
     /// What happens to a call of an ABI.
@@ -234,7 +253,7 @@ impl Policy {
         let is_errno = |effect: Option<Effect>| matches!(effect, Some(Effect::Errno(_)));
         let rules =
             RULES.iter().filter_map(|rule| Some(self.by_rule(rule, "")?.0)).filter(|cause| is_errno(cause.effect));
-        let families = self.settings.families().filter(|families| families.restricts());
+        let families = self.families().filter(|families| families.restricts());
         let filter = self.filter.as_ref().filter(|filter| filter.refuses());
         let found: BTreeSet<Directive> = rules
             .map(|cause| cause.directive)
@@ -307,12 +326,12 @@ impl Policy {
     }
 
     fn by_family(&self, abi: Abi, call: &str) -> Option<(Cause, bool)> {
-        let families = self.settings.families().filter(|families| families.restricts())?;
+        let families = self.families().filter(|families| families.restricts())?;
         if call != "socket" || !filters_socket(abi) {
             return None;
         }
         let reason = "no sockets but of the families listed";
-        let listed: Vec<&str> = families.listed.keys().map(AsRef::as_ref).collect();
+        let listed: Vec<&str> = families.listed.keys().copied().collect();
         let certain = families.refuses_all();
         let why = match (certain, families.allow_list) {
             (true, _) => Why::Always(reason),
