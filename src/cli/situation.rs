@@ -5,6 +5,7 @@ mod held;
 pub(super) use held::not_understood;
 
 use crate::diagnosis::{Change, History, Situation};
+use crate::host::booted;
 use crate::host::systemd::{Managers, SystemdError, UnitFacts};
 use crate::host::unit_files::{self, Loaded};
 use crate::policy::Policy;
@@ -133,6 +134,7 @@ fn history(facts: &UnitFacts, changes: Vec<Change>) -> History {
         changes,
         pending: facts.need_daemon_reload,
         started: facts.exec_main_start_us.and_then(|micros| i64::try_from(micros / 1000).ok()),
+        booted: booted(),
         running: !matches!(facts.active_state.as_str(), "inactive" | "failed"),
     }
 }
