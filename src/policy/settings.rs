@@ -2,9 +2,9 @@
 
 use super::call_list::{CallList, Dialect};
 use super::command::{self, Command};
+use super::default_effect::DefaultEffect;
 use super::directive::Directive;
 use super::lists::{Architectures, Namespaces, boolean};
-use super::syscall_filter::DefaultEffect;
 use super::unit_file::{Assignment, Note, Origin, UnitFile, shown};
 use crate::syscalls::Groups;
 use crate::units::UnitName;
