@@ -10,9 +10,14 @@ use harden_why::audit::Action;
 use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Store};
 use harden_why::syscalls::{Abi, Call};
 use harden_why::units::{Manager, Rung, Unit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Instant;
 use support::manager::TestManager;
 
 const DROP_IN: &str = "zz-harden-why.conf";
@@ -68,14 +73,37 @@ impl Machine {
         const AS_USER: &str = r#"
             mkdir -p /run/user && mount -t tmpfs tmpfs /run/user && mkdir /run/user/0 &&
             mount --bind "$XDG_RUNTIME_DIR" /run/user/0 && mount --bind "$HOME" /root && exec "$@""#;
-        let client = env!("CARGO_BIN_EXE_harden-why");
+        let before: &[&str] = if self.user { &["unshare", "--mount", "sh", "-c", AS_USER, "sh"] } else { &[] };
+        self.client(before, arguments).output().unwrap()
+    }
+
+    /// The client behind another command.
+    fn client(&self, before: &[&str], arguments: &[&str]) -> Command {
         let (bus, store) = (self.manager.bus(), self.store().display().to_string());
-        let mut command = if self.user {
-            self.manager.command(&["unshare", "--mount", "sh", "-c", AS_USER, "sh", client])
-        } else {
-            self.manager.command(&[client])
-        };
-        command.args(["--bus", &bus, "--state-dir", &store]).args(arguments).output().unwrap()
+        let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "--state-dir", &store];
+        self.manager.command(&[before, &client, arguments].concat())
+    }
+
+    /// Runs the client where some file systems are others, and lists `/etc/systemd/system` there after a line `left`.
+    fn amid(&self, mounts: &str, before: &[&str], arguments: &[&str]) -> Output {
+        let script =
+            format!(r#"{mounts} || exit 9; "$@"; status=$?; echo left; ls -A /etc/systemd/system; exit $status"#);
+        let before = [&["unshare", "--mount", "sh", "-c", &script, "sh"], before].concat();
+        self.client(&before, arguments).output().unwrap()
+    }
+
+    /// The one line of an error there, and what is left.
+    #[track_caller]
+    fn error_amid(&self, mounts: &str, arguments: &[&str]) -> (String, String) {
+        self.error_amid_as(mounts, &[], arguments)
+    }
+
+    #[track_caller]
+    fn error_amid_as(&self, mounts: &str, before: &[&str], arguments: &[&str]) -> (String, String) {
+        let output = self.amid(mounts, before, arguments);
+        let (said, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert_eq!((output.status.code(), error.lines().count()), (Some(2), 1), "{said}{error}");
+        (error, said.strip_prefix("left\n").unwrap().to_owned())
     }
 
     fn json(&self, arguments: &[&str]) -> serde_json::Value {
@@ -216,14 +244,97 @@ fn a_transient_unit_is_left_to_what_starts_it() {
 fn what_systemd_does_not_take_as_predicted_is_put_back() {
     let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
     // The client sees another /etc than systemd does.
-    let script = r#"mount -t tmpfs tmpfs /etc/systemd/system; "$@"; echo "exit $?"; ls -A /etc/systemd/system"#;
-    let (bus, store) = (machine.manager.bus(), machine.store().display().to_string());
-    let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "--state-dir", &store, "apply", "x", "--yes"];
-    let command = [&["unshare", "--mount", "sh", "-c", script, "sh"], &client[..]].concat();
-    let output = machine.manager.command(&command).output().unwrap();
-    let (said, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-    assert_eq!(said, "exit 2\n", "nothing is left: {error}");
+    let (error, left) = machine.error_amid("mount -t tmpfs tmpfs /etc/systemd/system", &["apply", "x", "--yes"]);
     assert!(error.contains("was put back as it was: systemd does not look for drop-ins in"), "{error}");
+    assert_eq!(left, "");
+}
+
+#[test]
+fn what_cannot_be_written_leaves_nothing_behind() {
+    let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
+    let before = machine.held();
+    let apply = ["apply", "x", "--yes"];
+
+    let readonly = "mount --bind /etc/systemd/system /etc/systemd/system &&
+        mount -o remount,ro,bind /etc/systemd/system";
+    let (error, left) = machine.error_amid(readonly, &apply);
+    assert!(
+        error.contains("/etc/systemd/system/x.service.d is on a read-only file system: apply --runtime"),
+        "{error}"
+    );
+    assert_eq!(left, "");
+
+    // Of two inodes the directory takes the second, and the file finds none.
+    let full = "mount -t tmpfs -o nr_inodes=2 tmpfs /etc/systemd/system";
+    let (error, left) = machine.error_amid(full, &apply);
+    assert!(
+        error.contains("cannot change /etc/systemd/system/x.service.d/zz-harden-why.conf: No space left"),
+        "{error}"
+    );
+    assert_eq!(left, "");
+
+    // Root without capabilities, where the directory is another's.
+    let others = "mount -t tmpfs -o uid=65534,mode=0755 tmpfs /etc/systemd/system";
+    let powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+    let (error, left) = machine.error_amid_as(others, &powerless, &apply);
+    assert!(error.contains("not allowed to change /etc/systemd/system/x.service.d (Permission denied"), "{error}");
+    assert_eq!(left, "");
+
+    assert_eq!(machine.held(), before);
+    // What the message says to do instead works.
+    let output = machine.amid(readonly, &[], &[&apply[..], &["--runtime"]].concat());
+    assert!(String::from_utf8(output.stdout).unwrap().contains("Written. systemd has read it"), "{:?}", output.stderr);
+    assert_ne!(machine.held(), before);
+
+    fs::create_dir_all(machine.drop_ins()).unwrap();
+    let written = "# Written by harden-why\n[Service]\nSystemCallFilter=uname\n";
+    fs::write(machine.drop_ins().join(DROP_IN), written).unwrap();
+    let (error, left) = machine.error_amid(readonly, &["revert", "x", "--system"]);
+    assert!(error.contains("zz-harden-why.conf is on a read-only file system"), "{error}");
+    assert_eq!(left, "x.service.d\n");
+}
+
+#[test]
+fn a_signal_at_any_moment_leaves_all_or_nothing() {
+    const ROUNDS: u32 = 30;
+    let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
+    let before = machine.held();
+    let start = Instant::now();
+    assert_eq!(machine.json(&["apply", "x", "--yes"])["outcome"], "applied");
+    let (whole, after) = (start.elapsed(), machine.held());
+    assert_eq!(machine.json(&["revert", "x", "--system"])["outcome"], "reverted");
+    let mut outcomes = BTreeMap::<&str, u32>::new();
+    for round in 0..=ROUNDS {
+        let signal = if round % 2 == 0 { Signal::SIGINT } else { Signal::SIGTERM };
+        let child = machine.client(&[], &["apply", "x", "--yes"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let child = child.unwrap();
+        sleep(whole * 3 * round / (2 * ROUNDS));
+        // It may be over by then; it is waited for only below, so the pid is its own.
+        kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let outcome = match output.status.code() {
+            Some(0) => "applied",
+            Some(2) => "put back",
+            Some(code) => panic!("{code}: {said}"),
+            None => "killed",
+        };
+        let is = (machine.drop_ins().join(DROP_IN).exists(), machine.held());
+        let (expected, words) = match outcome {
+            "applied" => ((true, after.clone()), "Written. systemd has read it"),
+            "put back" => ((false, before.clone()), "was put back as it was: interrupted by"),
+            _ => ((false, before.clone()), ""),
+        };
+        assert_eq!(is, expected, "{round}: {outcome}: {said}");
+        assert!(said.contains(words) && (!words.is_empty() || said.is_empty()), "{round}: {outcome}: {said}");
+        if outcome == "applied" {
+            assert_eq!(machine.json(&["revert", "x", "--system"])["outcome"], "reverted");
+        }
+        assert!(!machine.drop_ins().exists(), "nothing is left beside the drop-in");
+        *outcomes.entry(outcome).or_default() += 1;
+    }
+    println!("{outcomes:?}");
+    assert!(outcomes.contains_key("killed") && outcomes.contains_key("applied"), "{outcomes:?}");
 }
 
 #[test]
@@ -245,4 +356,18 @@ fn other_settings_are_tried_without_being_written() {
     assert_eq!(verdicts(&with), ["mount pass", "socket pass"]);
     assert_eq!(with["pass"], true);
     assert!(!machine.drop_ins().exists());
+}
+
+#[test]
+fn settings_of_every_kind_are_as_systemd_holds_them() {
+    let unit = "[Service]\nExecStart=/bin/true\nSystemCallFilter=@system-service\nSystemCallFilter=~uname:EPERM @mount\n\
+        SystemCallErrorNumber=EACCES\nSystemCallLog=~reboot @obsolete\nSystemCallArchitectures=native x86\n\
+        RestrictAddressFamilies=AF_LOCAL AF_ROUTE\nRestrictNamespaces=~net time\nProtectClock=yes\nDynamicUser=yes\n";
+    let Some(machine) = Machine::start(false, unit, &["mount"]) else { return };
+    assert_eq!(machine.json(&["check", "x"])["notes"], serde_json::json!([]));
+    for line in ["RestrictAddressFamilies=~AF_INET", "RestrictNamespaces=yes", "SystemCallLog=read", "SystemCallLog="] {
+        machine.manager.write("x.service.d/50.conf", &format!("[Service]\n{line}\n"));
+        machine.manager.reload();
+        assert_eq!(machine.json(&["check", "x"])["notes"], serde_json::json!([]), "{line}");
+    }
 }

@@ -144,6 +144,10 @@ struct Machine {
 
 impl Machine {
     fn start(unit: &str, seconds_from_now: i64) -> Option<Self> {
+        Self::with(unit, &[("uname", Action::KillProcess)], seconds_from_now)
+    }
+
+    fn with(unit: &str, denied: &[(&str, Action)], seconds_from_now: i64) -> Option<Self> {
         let machine = Self { manager: TestManager::start()? };
         machine.manager.write("x.service", unit);
         // systemd notices that it has to read files again where it knows the directory.
@@ -151,18 +155,25 @@ impl Machine {
         machine.manager.reload();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
         let last = Moment::At(i64::try_from(now).unwrap() + seconds_from_now * 1000);
-        let incident = incident("x.service", Abi::native().arch(), "uname", Action::KillProcess, last);
-        Store::open(&machine.manager.base().join("store")).unwrap().record(&[incident]).unwrap();
+        let incident =
+            |(call, action): &(&str, Action)| incident("x.service", Abi::native().arch(), call, *action, last.clone());
+        let incidents: Vec<Incident> = denied.iter().map(incident).collect();
+        Store::open(&machine.manager.base().join("store")).unwrap().record(&incidents).unwrap();
         Some(machine)
+    }
+
+    /// What the client prints.
+    fn says(&self, arguments: &[&str]) -> String {
+        let (bus, store) = (self.manager.bus(), self.manager.base().join("store").display().to_string());
+        let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "--state-dir", &store, "x"];
+        let output = self.manager.command(&[&client[..], arguments].concat()).output().unwrap();
+        assert!(output.stderr.is_empty(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// The client's answer.
     fn answer(&self) -> serde_json::Value {
-        let (bus, store) = (self.manager.bus(), self.manager.base().join("store").display().to_string());
-        let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "--state-dir", &store, "--json", "x"];
-        let output = self.manager.command(&client).output().unwrap();
-        assert!(output.stderr.is_empty(), "{output:?}");
-        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&self.says(&["--json"])).unwrap();
         report["units"][0].clone()
     }
 
@@ -220,4 +231,25 @@ fn a_remedy_tells_what_it_does_to_the_units_exposure() {
     };
     assert!(change(&remedies[0]).abs() < 0.05, "one call of no dangerous group: {answer}");
     assert!(remedies.len() > 2 && remedies.iter().all(|remedy| change(remedy) > -0.05), "{answer}");
+    let text = machine.says(&[]);
+    assert_eq!(text.matches("(systemd-analyze security)").count(), remedies.len(), "{text}");
+    let level = remedies[0]["exposure"]["before"].as_f64().unwrap();
+    assert!(text.contains(&format!("exposure stays {level:.1} (systemd-analyze security)")), "{text}");
+}
+
+#[test]
+fn loosening_a_directive_exposes_the_unit_and_says_how_much() {
+    let unit = "[Service]\nExecStart=/bin/true\nRestrictNamespaces=yes\nProtectHostname=yes\n";
+    let refused = |call| (call, Action::Errno);
+    let Some(machine) = Machine::with(unit, &[refused("setns"), refused("sethostname")], -5) else { return };
+    let answer = machine.answer();
+    let remedies = answer["remedies"].as_array().unwrap();
+    assert!(!remedies.is_empty() && remedies.iter().all(|remedy| remedy["kind"] == "loosen"), "{answer}");
+    for remedy in remedies {
+        let exposure = &remedy["exposure"];
+        let (before, after) = (exposure["before"].as_f64().unwrap(), exposure["after"].as_f64().unwrap());
+        assert!(after > before, "{answer}");
+        let said = format!("exposure {before:.1} becomes {after:.1} (systemd-analyze security)");
+        assert!(machine.says(&[]).contains(&said), "{said}");
+    }
 }

@@ -307,6 +307,32 @@ fn what_our_drop_in_says_already_stays() {
         policy("SystemCallFilter=@basic-io", &[(own.to_str().unwrap(), "SystemCallFilter=~setpriority:EPERM")]);
     let diagnosis = of(softened, vec![incident(Abi::X86_64, "bind", Action::KillProcess)]);
     assert_eq!(contents(&diagnosis)[0], "SystemCallFilter=~setpriority:EPERM\nSystemCallFilter=bind");
+    let lines = "SystemCallFilter=~setpriority:EPERM\nSystemCallFilter=~nice:EPERM\n\
+        SystemCallFilter=socket\nSystemCallFilter=listen";
+    let broken = policy("SystemCallFilter=@basic-io", &[(own.to_str().unwrap(), lines)]);
+    let diagnosis = of(broken, vec![incident(Abi::X86_64, "bind", Action::KillProcess)]);
+    let joined = "SystemCallFilter=~setpriority:EPERM nice:EPERM\nSystemCallFilter=bind listen socket";
+    assert_eq!(contents(&diagnosis)[0], joined);
+}
+
+#[test]
+fn a_drop_in_is_written_to_be_read() {
+    let calls =
+        ["epoll_create1", "getsockopt", "recvmsg", "sched_setaffinity", "setsockopt", "socketpair", "timerfd_settime"];
+    let diagnosis = killed("SystemCallFilter=@basic-io", &calls);
+    let calls = "SystemCallFilter=epoll_create1 getsockopt recvmsg sched_setaffinity\n\
+        SystemCallFilter=setsockopt socketpair timerfd_settime";
+    assert_eq!(contents(&diagnosis)[0], calls);
+    // Applied, it is as much one line as before.
+    let own = drop_in();
+    let applied = policy("SystemCallFilter=@basic-io", &[(own.to_str().unwrap(), calls)]);
+    let more = of(applied, vec![incident(Abi::X86_64, "accept4", Action::KillProcess)]);
+    assert_eq!(
+        more.remedies[0].lines,
+        [
+            "SystemCallFilter=accept4 epoll_create1 getsockopt recvmsg sched_setaffinity setsockopt socketpair timerfd_settime"
+        ]
+    );
 }
 
 const LINES: [&str; 22] = [
@@ -406,6 +432,7 @@ proptest! {
         for remedy in &diagnosis.remedies {
             let after = before.with_dropin(&path, remedy.content.as_bytes(), &GROUPS);
             prop_assert_eq!(mode(&after), mode(&before), "{:?}", remedy);
+            prop_assert!(remedy.content.lines().all(|line| line.len() <= 72), "{}", remedy.content);
             for call in &units {
                 let verdict = after.verdict(Abi::X86_64, call);
                 let conditional = remedy.conditional.iter().any(|other| **other == **call);

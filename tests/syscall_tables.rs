@@ -6,6 +6,7 @@ use harden_why::syscalls::Abi::{self, *};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ops::RangeInclusive;
+use std::process::Command;
 
 type Names = BTreeMap<u32, String>;
 
@@ -188,6 +189,38 @@ fn the_tables_agree_with_libseccomp() {
     ];
     let wrong = unexpected(&theirs, known, &listed);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_library_says_what_its_own_program_does() {
+    let program = "scmp_sys_resolver";
+    let (Some(libseccomp), true) = (Libseccomp::open(), Command::new(program).arg("-h").output().is_ok()) else {
+        let why = "libseccomp.so.2 or scmp_sys_resolver is missing";
+        assert!(std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "{why}");
+        println!("skipped: {why}");
+        return;
+    };
+    let mut asked = BTreeSet::new();
+    for (index, abi) in Abi::all().enumerate() {
+        let name = match abi {
+            I386 => "x86",
+            Sh => "sheb",
+            ShEl => "sh",
+            abi => abi.name(),
+        };
+        let names = libseccomp.names(abi);
+        // A process each: some of every ABI, others of the next.
+        for number in numbers(abi).skip(index % 7).step_by(7).take(80) {
+            let output = Command::new(program).args(["-a", name, &number.to_string()]).output().unwrap();
+            let said = String::from_utf8(output.stdout).unwrap();
+            if names.is_empty() || said.starts_with("usage") || !output.status.success() {
+                break;
+            }
+            assert_eq!(said.trim_end(), names.get(&number).map_or("UNKNOWN", String::as_str), "{name} {number}");
+            asked.insert(abi);
+        }
+    }
+    assert!(asked.len() >= 18, "{asked:?}");
 }
 
 /// libseccomp, loaded if it is there: what `scmp_sys_resolver` asks, without a process per call.

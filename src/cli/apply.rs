@@ -1,51 +1,29 @@
 //! `apply` and `revert`: a remedy in its drop-in, confirmed by systemd itself, or nothing changed at all.
 
-use super::answer::{Clock, SCHEMA, shown_path};
-use super::args::{Apply, Chosen, Common};
-use super::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, styled};
+mod applied;
+mod interruption;
+mod revert;
+mod trial;
+
+pub(super) use revert::revert;
+
+use super::answer::{Clock, shown_path};
+use super::args::{Apply, Common};
+use super::page::Page;
+use super::render;
 use super::situation::{self, DROP_IN, Known};
-use super::source::{Managers as Which, Scope, Source};
-use super::units::managers;
-use super::{Reply, render};
-use crate::diagnosis::{Diagnosis, Remedy, Situation, denied, diagnose};
-use crate::host::dropin::{self, Undo};
-use crate::host::systemd::{Managers, Outcome, SystemdManager};
+use super::source::Source;
+use super::units::{managers, one_unit};
+use crate::diagnosis::{Diagnosis, Remedy, diagnose};
+use crate::host::dropin;
+use crate::host::systemd::Outcome;
 use crate::host::{groups, unit_files};
-use crate::incidents::Incident;
-use crate::syscalls::{Abi, Groups};
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::{Context as _, bail, ensure};
-use serde::Serialize;
-use std::collections::BTreeSet;
+use applied::{Applied, Restarted, diff};
+use interruption::Interruption;
 use std::io::{IsTerminal as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-
-/// What became of it.
-#[derive(Debug, Serialize)]
-pub(super) struct Applied {
-    schema: u32,
-    unit: String,
-    manager: String,
-    /// `applied`, `declined`, `dry-run`, `reverted` or `nothing`.
-    outcome: &'static str,
-    /// The drop-in.
-    path: Option<String>,
-    /// Its lines that come (`+`), stay (a space) and go (`-`).
-    diff: Vec<String>,
-    /// What systemd holds now was read back, and is as predicted.
-    confirmed: bool,
-    /// The unit's state after it was restarted.
-    restarted: Option<Restarted>,
-    notes: Vec<String>,
-}
-
-/// A unit after it was restarted.
-#[derive(Debug, Serialize)]
-struct Restarted {
-    active_state: String,
-    result: Option<String>,
-}
+use trial::{confirm, taken_back, wanted};
 
 /// Applies a remedy for what was seen of a unit.
 ///
@@ -85,7 +63,7 @@ pub(super) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
     let undo = format!("harden-why revert {}{}", flag(&unit), unit.name);
     let new = dropin::compose(&remedy.content, &clock.today(), &why, &undo);
 
-    let diff = diff(&lines_of(old.as_deref().unwrap_or_default()), &lines_of(new.as_bytes()));
+    let diff = diff(old.as_deref().unwrap_or_default(), new.as_bytes());
     notes.extend(cautions(remedy));
     let mut applied = Applied::new(&unit, "dry-run", Some(&situation.drop_in), diff, notes);
     if asked.dry_run {
@@ -95,113 +73,24 @@ pub(super) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
         applied.outcome = "declined";
         return Ok(applied);
     }
+    let mut interruption = Interruption::heard()?;
     let undo = dropin::write(&situation.drop_in, new.as_bytes())?;
-    if let Err(error) =
-        confirm(&managers, &manager, &unit, &situation, &diagnosis, new.as_bytes(), &loaded.groups).await
-    {
-        take_back(undo, &manager, &error).await?;
-        return Err(error.context(format!("{} was put back as it was", shown_path(&situation.drop_in))));
+    let confirmed = confirm(&managers, &manager, &unit, &situation, &diagnosis, new.as_bytes(), &loaded.groups);
+    if let Err(error) = interruption.or(confirmed).await {
+        return Err(taken_back(undo, &situation.drop_in, &manager, error, &mut interruption).await);
     }
     (applied.outcome, applied.confirmed) = ("applied", true);
     if asked.restart {
-        let Outcome { active_state, result } = manager.restart(&unit.name).await.context("the drop-in is in place")?;
+        let restarted = interruption.or(async { Ok(manager.restart(&unit.name).await?) }).await;
+        let Outcome { active_state, result } = restarted.with_context(|| {
+            let path = shown_path(&situation.drop_in);
+            format!("{path} is in place and systemd holds what it says, but {} was not seen to start anew", unit.name)
+        })?;
         applied.restarted = Some(Restarted { active_state, result });
     } else {
-        applied.notes.push(format!(
-            "processes that run already keep the filter of their start: systemctl {}restart {}",
-            flag(&unit),
-            unit.name
-        ));
+        applied.notes.push(runs_on(&unit));
     }
     Ok(applied)
-}
-
-/// Removes the drop-in that apply wrote, be it below /etc, the home or /run.
-///
-/// # Errors
-/// It is somebody else's, or cannot be removed.
-pub(super) async fn revert(common: &Common, asked: &Chosen) -> anyhow::Result<Applied> {
-    let name = unit_name(asked)?;
-    let own = Manager::User(nix::unistd::geteuid().as_raw());
-    let candidates = match (asked.system, asked.user) {
-        (true, _) => vec![Manager::System],
-        (_, true) => vec![own],
-        _ => vec![Manager::System, own],
-    };
-    let managers = managers(&common.bus);
-    let mut refused = None;
-    for &manager in &candidates {
-        let unit = Unit { manager, name: name.clone() };
-        let persistent = unit_files::dropin_path(&unit, &situation::home_of(manager), DROP_IN);
-        for path in [persistent, unit_files::runtime_dropin_path(&unit, DROP_IN)] {
-            let removed = dropin::read(&path).and_then(|old| Ok(dropin::remove(&path)?.map(|undo| (old, undo))));
-            let (old, undo) = match removed {
-                Ok(Some(removed)) => removed,
-                Ok(None) => continue,
-                // Another manager's may be ours to remove.
-                Err(error) => {
-                    refused = refused.or(Some(error));
-                    continue;
-                }
-            };
-            let diff = diff(&lines_of(old.as_deref().unwrap_or_default()), &[]);
-            let mut applied = Applied::new(&unit, "reverted", Some(&path), diff, Vec::new());
-            let reloaded = match managers.of(manager).await {
-                Ok(manager) => manager.reload().await,
-                Err(error) => Err(error),
-            };
-            match reloaded {
-                Ok(()) => applied.confirmed = true,
-                Err(error) => {
-                    undo.undo()?;
-                    return Err(
-                        anyhow::Error::from(error).context(format!("{} was put back as it was", shown_path(&path)))
-                    );
-                }
-            }
-            applied.notes.push(format!(
-                "processes that run already keep the filter of their start: systemctl {}restart {name}",
-                flag(&unit)
-            ));
-            return Ok(applied);
-        }
-    }
-    if let Some(error) = refused {
-        return Err(error.into());
-    }
-    let unit = Unit { manager: candidates.first().copied().unwrap_or(own), name };
-    Ok(Applied::new(&unit, "nothing", None, Vec::new(), Vec::new()))
-}
-
-/// The unit's name as the person wrote it.
-pub(super) fn unit_name(chosen: &Chosen) -> anyhow::Result<UnitName> {
-    super::units::unit_name(&chosen.unit)
-}
-
-/// The one unit of the name that has denials, and those.
-pub(super) async fn one_unit(source: &Source, chosen: &Chosen) -> anyhow::Result<(Unit, Vec<Incident>)> {
-    let name = unit_name(chosen)?;
-    let managers = match (chosen.system, chosen.user) {
-        (true, _) => Which::System,
-        (_, true) => Which::Users,
-        _ => Which::All,
-    };
-    let (incidents, _) = source.incidents(Some(&name), Scope { managers, since: None }).await?;
-    let mut units: Vec<(Unit, Vec<Incident>)> = super::explain::by_unit(incidents)
-        .into_iter()
-        .filter_map(|(unit, incidents)| Some((unit?, incidents)))
-        .collect();
-    let me = Manager::User(nix::unistd::geteuid().as_raw());
-    if chosen.user {
-        units.retain(|(unit, _)| unit.manager == me);
-    }
-    match (units.pop(), units.is_empty()) {
-        (None, _) => bail!("no denials of {name} are known, so there is nothing to go by"),
-        (Some(one), true) => Ok(one),
-        (Some(_), false) => {
-            bail!("several managers run a unit of the name {name}: say --system, or --user for your own")
-        }
-    }
 }
 
 /// A user's files are that user's to change: what root leaves in a home is in its owner's way, and may be led astray
@@ -222,6 +111,7 @@ fn can_take_drop_ins(name: &UnitName, known: &Known) -> anyhow::Result<()> {
             known.notes.join("; ")
         )
     };
+    ensure!(facts.odd.is_empty(), "{}, so nothing it takes could be confirmed", situation::not_understood(facts));
     ensure!(facts.load_state != "masked", "{name} is masked: systemctl unmask it first");
     ensure!(!facts.transient, "{name} is transient and gone once it stops: change what starts it (systemd-run -p)");
     ensure!(facts.load_state == "loaded", "{name} is not loaded ({}): mend its unit file first", facts.load_state);
@@ -260,60 +150,6 @@ fn cautions(remedy: &Remedy) -> Vec<String> {
     notes
 }
 
-/// The calls that a remedy is for.
-fn wanted(diagnosis: &Diagnosis) -> BTreeSet<(Abi, &str)> {
-    let denials = diagnosis
-        .findings
-        .iter()
-        .filter(|finding| finding.cause.is_units())
-        .filter_map(|finding| denied(&finding.incident));
-    denials.filter_map(|denial| Some((denial.call.abi()?, denial.call.name()?))).collect()
-}
-
-/// Has the manager read its files, and holds what it says then against what was predicted.
-async fn confirm(
-    managers: &Managers,
-    manager: &SystemdManager,
-    unit: &Unit,
-    before: &Situation,
-    diagnosis: &Diagnosis,
-    written: &[u8],
-    groups: &Groups,
-) -> anyhow::Result<()> {
-    manager.reload().await.context("systemd does not read its files again")?;
-    let known = situation::live(managers, unit, groups).await;
-    let facts = known.facts.context("systemd does not tell the unit's settings any more")?;
-    ensure!(
-        facts.dropins.iter().any(|path| is_same_file(path, &before.drop_in)),
-        "systemd does not look for drop-ins in {}",
-        shown_path(&before.drop_in)
-    );
-    let predicted = before.policy.with_dropin(&before.drop_in, written, groups);
-    let now = known.situation.context("the unit's settings cannot be read any more")?.policy;
-    ensure!(known.agrees, "systemd holds other settings than its files say: {}", known.notes.join("; "));
-    for (abi, call) in wanted(diagnosis) {
-        ensure!(
-            now.verdict(abi, call) == predicted.verdict(abi, call),
-            "systemd does not do with {call} what was predicted, so the remedy was no remedy"
-        );
-    }
-    Ok(())
-}
-
-/// The same file, however its path is spelt.
-fn is_same_file(one: &Path, other: &Path) -> bool {
-    let identity = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
-    one == other || identity(one).is_some_and(|one| Some(one) == identity(other))
-}
-
-async fn take_back(undo: Undo, manager: &SystemdManager, why: &anyhow::Error) -> anyhow::Result<()> {
-    undo.undo().with_context(|| format!("{why:#}; and the change could not be taken back"))?;
-    let reloaded = manager.reload().await;
-    reloaded
-        .with_context(|| format!("{why:#}; the change was taken back, but systemd did not read its files again"))?;
-    Ok(())
-}
-
 /// Asks on the terminal.
 fn agreed(applied: &Applied) -> anyhow::Result<bool> {
     let mut out = anstream::stderr();
@@ -326,83 +162,11 @@ fn agreed(applied: &Applied) -> anyhow::Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
+/// What a change does not reach.
+fn runs_on(unit: &Unit) -> String {
+    format!("processes that run already keep the filter of their start: systemctl {}restart {}", flag(unit), unit.name)
+}
+
 fn flag(unit: &Unit) -> &'static str {
     if unit.manager == Manager::System { "" } else { "--user " }
-}
-
-fn lines_of(bytes: &[u8]) -> Vec<String> {
-    crate::audit::text::escape_lines(bytes)
-}
-
-/// What goes, what stays and what comes; a drop-in is short.
-fn diff(old: &[String], new: &[String]) -> Vec<String> {
-    let gone = old.iter().filter(|line| !new.contains(line)).map(|line| format!("-{line}"));
-    let rest = new.iter().map(|line| format!("{}{line}", if old.contains(line) { ' ' } else { '+' }));
-    gone.chain(rest).collect()
-}
-
-impl Applied {
-    fn new(unit: &Unit, outcome: &'static str, path: Option<&Path>, diff: Vec<String>, notes: Vec<String>) -> Self {
-        Self {
-            schema: SCHEMA,
-            unit: unit.name.to_string(),
-            manager: unit.manager.to_string(),
-            outcome,
-            path: path.map(shown_path),
-            diff,
-            confirmed: false,
-            restarted: None,
-            notes,
-        }
-    }
-
-    /// The unit, the file and what changes in it.
-    fn plan(&self) -> String {
-        let mut page = Page::default();
-        page.line(format_args!(
-            "{} {}",
-            styled(BOLD, &self.unit),
-            styled(DIM, format_args!("({})", render::whose(&self.manager)))
-        ));
-        if let Some(path) = &self.path {
-            page.line(format_args!("  {}", styled(PLACE, path)));
-        }
-        for line in &self.diff {
-            let style = match line.as_bytes().first() {
-                Some(b'+') => GOOD,
-                Some(b'-') => BAD,
-                _ => DIM,
-            };
-            page.line(format_args!("  {}", styled(style, line)));
-        }
-        page.finish()
-    }
-}
-
-impl Reply for Applied {
-    fn page(&self) -> String {
-        let mut page = Page::default();
-        page.line(self.plan());
-        page.line(match self.outcome {
-            "applied" => "Written. systemd has read it, and holds what was predicted.",
-            "declined" => "Nothing was changed.",
-            "dry-run" => "Nothing was written: this is what apply would write.",
-            "reverted" => "Removed. systemd has read its files again.",
-            _ => "There is no drop-in of harden-why's to remove.",
-        });
-        if let Some(Restarted { active_state, result }) = &self.restarted {
-            let result = result
-                .as_ref()
-                .filter(|result| *result != "success")
-                .map_or_else(String::new, |result| format!(" ({result})"));
-            let style = if active_state == "failed" { BAD } else { GOOD };
-            page.line(format_args!("Restarted: it is {}{result}.", styled(style, active_state)));
-        }
-        render::notes(&mut page, &self.notes);
-        page.finish()
-    }
-
-    fn found(&self) -> bool {
-        !matches!(self.outcome, "declined" | "nothing")
-    }
 }

@@ -2,13 +2,12 @@
 
 use super::Reply;
 use super::answer::{SCHEMA, shown_path};
-use super::apply::{one_unit, unit_name};
 use super::args::{Check, Common};
 use super::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
 use super::render;
 use super::situation::{self, Known};
 use super::source::Source;
-use super::units::managers;
+use super::units::{managers, one_unit};
 use crate::diagnosis::denied;
 use crate::host::groups;
 use crate::policy::unit_file::shown;
@@ -67,7 +66,7 @@ pub(super) async fn check(common: &Common, asked: &Check) -> anyhow::Result<Chec
     let Known { situation, notes: more, .. } = known;
     notes.extend(more);
     let Some(situation) = situation else {
-        anyhow::bail!("the settings of {} cannot be read: {}", unit_name(&asked.chosen)?, notes.join("; "));
+        anyhow::bail!("the settings of {} cannot be read: {}", unit.name, notes.join("; "));
     };
     let policy = with_lines(&situation.policy, &asked.with, &loaded.groups)?;
     let mut named: BTreeSet<(Abi, &str)> = BTreeSet::new();

@@ -1,7 +1,7 @@
 //! The answer as a screen: what, who, why, what to do.
 
 use super::Reply;
-use super::answer::{Answer, ExposureView, LogTally, RemedyView, Report, SensitiveView, Unproven, plural};
+use super::answer::{Answer, ExposureView, GroupHelp, LogTally, RemedyView, Report, SensitiveView, Unproven, plural};
 use super::denials;
 use super::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
 use crate::audit::text::escape;
@@ -101,6 +101,9 @@ fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
         let plain = line.chars().all(|c| !c.is_control());
         let line = if plain { line.to_owned() } else { escape(line.as_bytes()) };
         page.line(format_args!("       {}", styled(GOOD, line)));
+    }
+    for GroupHelp { group, help } in &remedy.groups {
+        page.paragraph(5, &format!("{group}: {help}"));
     }
     if let Some(opened) = named(&remedy.opens) {
         page.paragraph(5, &format!("also opens {opened}"));

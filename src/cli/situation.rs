@@ -1,11 +1,17 @@
 //! A unit's settings, from its manager and its files.
 
+mod held;
+
+pub(super) use held::not_understood;
+
 use crate::diagnosis::{Change, History, Situation};
+use crate::host::booted;
 use crate::host::systemd::{Managers, SystemdError, UnitFacts};
 use crate::host::unit_files::{self, Loaded};
-use crate::policy::{Directive, Mode, Policy, Settings, SyscallFilter};
+use crate::policy::Policy;
 use crate::syscalls::{Abi, Groups};
 use crate::units::{Manager, Unit};
+use held::{differing, reconcile};
 use std::path::{Path, PathBuf};
 
 /// The drop-in a remedy goes into: sorts behind nearly everything, and says whose it is.
@@ -58,8 +64,9 @@ pub(super) async fn live(managers: &Managers, unit: &Unit, groups: &Groups) -> K
         Ok(facts) => {
             let (root, fragment) = (Path::new("/"), facts.fragment.as_deref());
             let listed = || unit_files::load_listed(root, &unit.name, fragment, &facts.dropins);
-            // Drop-ins may have come since that it does not list.
-            let anew = facts.need_daemon_reload.then(|| unit_files::load_anew(root, unit, &home, fragment));
+            // Drop-ins may have come since that it does not list, or it lists them in a way that is not understood.
+            let unlisted = facts.need_daemon_reload || !facts.odd.is_empty();
+            let anew = unlisted.then(|| unit_files::load_anew(root, unit, &home, fragment));
             let loaded = anew.filter(|anew| anew.files.fragment.is_some()).unwrap_or_else(listed);
             known(Path::new("/"), loaded, unit, &home, groups, Some(facts))
         }
@@ -94,14 +101,17 @@ fn known(root: &Path, loaded: Loaded, unit: &Unit, home: &Path, groups: &Groups,
     let mut notes = shown(all, loaded.files.masked);
     let mut agrees = facts.is_some();
     if let Some(facts) = &facts {
-        if facts.need_daemon_reload {
+        if !facts.odd.is_empty() {
+            agrees = false;
+            notes.push(format!("{}; the answer goes by the files", not_understood(facts)));
+        } else if facts.need_daemon_reload {
             agrees = false;
             notes.push(
                 "its files changed since systemd read them; the answer is about the files (systemctl daemon-reload)"
                     .to_owned(),
             );
         } else {
-            let others = differing(&policy.settings, facts);
+            let others = differing(&policy, facts);
             let (in_force, same) = reconcile(policy, facts, groups);
             policy = in_force;
             let names = (!same).then(|| "SystemCallFilter=".to_owned()).into_iter().chain(others);
@@ -124,39 +134,9 @@ fn history(facts: &UnitFacts, changes: Vec<Change>) -> History {
         changes,
         pending: facts.need_daemon_reload,
         started: facts.exec_main_start_us.and_then(|micros| i64::try_from(micros / 1000).ok()),
+        booted: booted(),
         running: !matches!(facts.active_state.as_str(), "inactive" | "failed"),
     }
-}
-
-/// The policy with the filter that systemd holds, and whether the files say the same.
-fn reconcile(policy: Policy, facts: &UnitFacts, groups: &Groups) -> (Policy, bool) {
-    let errno = facts.system_call_error_number.unwrap_or_default();
-    let held = facts
-        .system_call_filter
-        .as_ref()
-        .and_then(|list| SyscallFilter::from_manager(list.allow, &list.names, errno, groups));
-    match (policy.filter.clone(), held) {
-        (None, None) => (policy, true),
-        // systemd does not tell a deny-list of nothing from no list.
-        (Some(ours), None) if ours.mode() == Mode::Deny && ours.effective().is_empty() => (policy, true),
-        (ours, held) => {
-            let both = ours.as_ref().zip(held.as_ref()).and_then(|(ours, held)| ours.reconciled(held));
-            let same = both.is_some();
-            (policy.in_force(both.or(held)), same)
-        }
-    }
-}
-
-/// The switches of which systemd holds another value than the files say.
-fn differing(settings: &Settings, facts: &UnitFacts) -> Vec<String> {
-    let differs = |(name, held): (&&'static str, &bool)| {
-        let directive = Directive::from_key(name)?;
-        let said = settings.switch(directive).is_some_and(|switch| switch.on);
-        // What others imply, systemd holds as if it had been said; the files say less, and the policy knows.
-        let implied = *held && !said && settings.switch(Directive::DynamicUser).is_some_and(|switch| switch.on);
-        (said != *held && !implied).then(|| format!("{name}="))
-    };
-    facts.switches.iter().filter_map(differs).collect()
 }
 
 fn shown(mut notes: Vec<String>, masked: bool) -> Vec<String> {

@@ -1,20 +1,20 @@
 //! `harden-why UNIT…`: the answer for units of this machine.
 
 use super::answer::{Answer, Clock, ExposureView, RemedyView, Report, SCHEMA, plural};
-use super::args::{Cli, Units};
+use super::args::{Chosen, Cli, Units};
 use super::explain::by_unit;
 use super::situation::{self, Known};
 use super::source::{self, Scope, Source};
 use crate::diagnosis::{Situation, diagnose};
 use crate::host::systemd::{Managers, UnitFacts};
 use crate::host::{exposure, groups};
-use crate::incidents::Moment;
+use crate::incidents::{Incident, Moment};
 use crate::outlet::address::BusAddress;
 use crate::outlet::wire::Status;
 use crate::policy::unit_file::shown;
 use crate::syscalls::Groups;
 use crate::units::{Manager, Unit, UnitName};
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 /// Where the users' runtime directories are.
 const RUNTIME: &str = "/run/user";
@@ -127,6 +127,30 @@ async fn none_known(name: &UnitName, scope: Scope, managers: &Managers, groups: 
     };
     notes.extend(situation.as_ref().and_then(situation::silence));
     Answer::new(Some(&unit), &diagnose(Vec::new(), None, groups), None, groups, clock, notes)
+}
+
+/// The one unit of the name that has denials, and those.
+pub(super) async fn one_unit(source: &Source, chosen: &Chosen) -> anyhow::Result<(Unit, Vec<Incident>)> {
+    let name = unit_name(&chosen.unit)?;
+    let managers = match (chosen.system, chosen.user) {
+        (true, _) => source::Managers::System,
+        (_, true) => source::Managers::Users,
+        _ => source::Managers::All,
+    };
+    let (incidents, _) = source.incidents(Some(&name), Scope { managers, since: None }).await?;
+    let mut units: Vec<(Unit, Vec<Incident>)> =
+        by_unit(incidents).into_iter().filter_map(|(unit, incidents)| Some((unit?, incidents))).collect();
+    let me = Manager::User(nix::unistd::geteuid().as_raw());
+    if chosen.user {
+        units.retain(|(unit, _)| unit.manager == me);
+    }
+    match (units.pop(), units.is_empty()) {
+        (None, _) => bail!("no denials of {name} are known, so there is nothing to go by"),
+        (Some(one), true) => Ok(one),
+        (Some(_), false) => {
+            bail!("several managers run a unit of the name {name}: say --system, or --user for your own")
+        }
+    }
 }
 
 /// What the options narrow the question to.

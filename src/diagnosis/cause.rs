@@ -4,7 +4,7 @@
 //! call. What systemd never does, or the policy permits, was somebody else's doing.
 
 use super::Situation;
-use super::fixed::{self, Fixed, History};
+use super::fixed::{self, Fixed, History, Since};
 use super::runtime::{self, Runtime};
 use crate::audit::Action;
 use crate::incidents::{Denial, Event, Incident, Moment};
@@ -86,13 +86,14 @@ pub fn of(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -
             });
             let since = || match (known, &incident.last) {
                 (Some((situation, history)), Moment::At(last)) => {
-                    Some(changed(*last, denial, situation, history, groups))
+                    let first = if let Moment::At(first) = incident.first { first } else { *last };
+                    since((first, *last), denial, situation, history, groups)
                 }
-                _ => None,
+                _ => Since::Untold,
             };
             let elsewhere = others(unit).unwrap_or_else(|| match (since(), elsewhere) {
-                (Some(Some(fixed)), _) => Elsewhere::Fixed(fixed),
-                (Some(None), Elsewhere::Permitted { .. }) => Elsewhere::Permitted { unchanged: true },
+                (Since::Changed(fixed), _) => Elsewhere::Fixed(fixed),
+                (Since::Unchanged, Elsewhere::Permitted { .. }) => Elsewhere::Permitted { unchanged: true },
                 (_, elsewhere) => elsewhere,
             });
             Cause::Elsewhere(elsewhere)
@@ -111,12 +112,12 @@ fn others(unit: Option<&UnitName>) -> Option<Elsewhere> {
 }
 
 /// Whether the unit's settings were changed since, and without which drop-in they would do it still.
-fn changed(last: i64, denial: &Denial, situation: &Situation, history: &History, groups: &Groups) -> Option<Fixed> {
+fn since(seen: (i64, i64), denial: &Denial, situation: &Situation, history: &History, groups: &Groups) -> Since {
     let still = |policy: &Policy| {
         matches!(of_denial(denial, Some(policy)), Cause::Unit { changed: false, .. } | Cause::Perhaps { .. })
     };
     let without = |path: &PathBuf| situation.policy.without_dropins(|other| other == path, groups);
-    fixed::since(last, history, without, still)
+    fixed::since(seen, history, without, still)
 }
 
 fn of_denial(denial: &Denial, policy: Option<&Policy>) -> Cause {

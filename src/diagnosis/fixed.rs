@@ -17,6 +17,8 @@ pub struct History {
     pub started: Option<i64>,
     /// Whether that still runs.
     pub running: bool,
+    /// When the machine was booted: no process is older.
+    pub booted: i64,
 }
 
 /// A change of a file.
@@ -50,28 +52,45 @@ pub enum Takes {
     NextStart,
 }
 
-/// What changed for a call that was denied last at some time. `denies` says whether a policy would have done what
-/// was seen, and `without` gives the policy without a drop-in.
+/// What can be told of the time between a denial and now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Since {
+    /// The settings were changed.
+    Changed(Fixed),
+    /// They were not.
+    Unchanged,
+    /// They may have been, for what was denied: it was started before the latest start, nobody knows when.
+    Untold,
+}
+
+/// What changed for a call that was denied at times from the first to the last. `denies` says whether a policy would have
+/// done what was seen, and `without` gives the policy without a drop-in.
 pub(super) fn since(
-    last: i64,
+    (first, last): (i64, i64),
     history: &History,
     without: impl Fn(&PathBuf) -> Policy,
     denies: impl Fn(&Policy) -> bool,
-) -> Option<Fixed> {
-    // What was denied later than the latest start was, as far as can be told, denied to what was started then.
-    let start = history.started.filter(|started| *started <= last).unwrap_or(last);
+) -> Since {
+    let renewed = history.started.is_some_and(|started| started > last);
+    // What was denied later than the latest start was, as far as can be told, denied to what was started then; what was
+    // denied earlier, to something that was there at the first denial.
+    let start = if renewed { first.min(last) } else { history.started.unwrap_or(last) };
     let mut since: Vec<&Change> = history.changes.iter().filter(|change| change.at > start).collect();
     since.sort_by_key(|change| std::cmp::Reverse(change.at));
-    let newest = since.first()?;
     let by = since.iter().find(|change| denies(&without(&change.path)));
-    let at = by.unwrap_or(newest).at;
+    let newest = since.first().filter(|newest| !renewed || newest.at > last);
+    let Some(at) = by.or(newest).map(|change| change.at) else {
+        let earliest = if last < history.booted { i64::MIN } else { history.booted };
+        let older = |change: &Change| change.at > earliest && change.at <= last;
+        return if renewed && history.changes.iter().any(older) { Since::Untold } else { Since::Unchanged };
+    };
     let runs_older = history.running && history.started.is_some_and(|started| started < at);
     let takes = match () {
         () if history.pending => Takes::Reload,
-        () if runs_older || last > at => Takes::NextStart,
+        () if runs_older || (last > at && !renewed) => Takes::NextStart,
         () => Takes::Effect,
     };
-    Some(Fixed { at, by: by.map(|change| change.path.clone()), takes })
+    Since::Changed(Fixed { at, by: by.map(|change| change.path.clone()), takes })
 }
 
 #[cfg(test)]
@@ -94,10 +113,25 @@ mod tests {
 
     /// What changed at which time, with the latest start.
     fn told(last: i64, changes: &[(&str, i64)], started: Option<i64>, running: bool, pending: bool) -> Option<Fixed> {
+        match told_of(last, last, changes, started, running, pending) {
+            Since::Changed(fixed) => Some(fixed),
+            Since::Unchanged => None,
+            Since::Untold => panic!("untold"),
+        }
+    }
+
+    fn told_of(
+        first: i64,
+        last: i64,
+        changes: &[(&str, i64)],
+        started: Option<i64>,
+        running: bool,
+        pending: bool,
+    ) -> Since {
         let changes = changes.iter().map(|(path, at)| Change { path: path.into(), at: *at }).collect();
-        let history = History { changes, pending, started, running };
+        let history = History { changes, pending, started, running, booted: 30 };
         let denies = |policy: &Policy| policy.filter.as_ref().is_some_and(|filter| !filter.permits("mount"));
-        since(last, &history, |path| policy(path != Path::new("fix")), denies)
+        since((first, last), &history, |path| policy(path != Path::new("fix")), denies)
     }
 
     fn fixed(at: i64, by: Option<&str>, takes: Takes) -> Fixed {
@@ -125,6 +159,18 @@ mod tests {
         );
         assert_eq!(told(40, &files, Some(30), false, false), Some(fixed(50, Some("fix"), Takes::Effect)));
         assert_eq!(told(20, &files, Some(30), true, false), Some(fixed(50, Some("fix"), Takes::NextStart)));
+    }
+
+    #[test]
+    fn what_was_denied_to_an_earlier_start_may_be_older_than_the_change() {
+        let files = [("x.service", 10), ("fix", 50)];
+        let renewed = |first, last, files: &[_]| told_of(first, last, files, Some(80), true, false);
+        let effect = Since::Changed(fixed(50, Some("fix"), Takes::Effect));
+        assert_eq!(renewed(40, 60, &files), effect, "denied before the change and after it, to what was there before");
+        assert_eq!(renewed(55, 60, &files), Since::Untold, "to what may have been started before");
+        assert_eq!(renewed(40, 60, &[("x.service", 10)]), Since::Unchanged, "before the machine was");
+        assert_eq!(renewed(20, 25, &[("x.service", 10)]), Since::Untold, "by what ran before the machine was booted");
+        assert_eq!(renewed(40, 60, &[("x.service", 55)]), Since::Untold, "a unit file cannot be thought away");
     }
 
     #[test]

@@ -45,11 +45,11 @@ impl Lift {
 /// Lets one more family pass: the likeliest that does not yet.
 fn family(policy: &Policy) -> String {
     let passes = |family: &str| {
-        policy.settings.families().is_none_or(|families| families.allow_list == families.listed.contains_key(family))
+        policy.families().is_none_or(|families| families.allow_list == families.listed.contains_key(family))
     };
-    let forbidden = policy.settings.families().filter(|families| !families.allow_list);
+    let forbidden = policy.families().filter(|families| !families.allow_list);
     let known = FAMILIES.into_iter().find(|family| !passes(family));
-    let other = forbidden.and_then(|families| families.listed.keys().next().map(AsRef::as_ref));
+    let other = forbidden.and_then(|families| families.listed.keys().next().copied());
     match known.or(other) {
         Some(family) => format!("RestrictAddressFamilies={family}"),
         None => "RestrictAddressFamilies=".to_owned(),

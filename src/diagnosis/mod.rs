@@ -8,6 +8,7 @@ mod covering;
 pub mod fixed;
 mod foresight;
 pub mod habits;
+mod lines;
 mod loosen;
 mod proof;
 pub mod remedy;

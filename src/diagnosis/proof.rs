@@ -1,5 +1,6 @@
 //! A remedy is put into the unit's policy in memory, and offered only if it keeps its promises there.
 
+use super::lines::{appended, broken, is_allowing, is_denying, is_filter, united};
 use super::remedy::{Because, Kind, Remedy};
 use super::{Situation, sensitive};
 use crate::policy::{Directive, Effect, Policy, Verdict};
@@ -37,6 +38,7 @@ impl<'a> Proof<'a> {
     }
 
     fn content(&self, lines: &[String]) -> String {
+        let lines: Vec<String> = lines.iter().flat_map(|line| broken(line)).collect();
         format!("[{}]\n{}\n", self.before.settings.section(), lines.join("\n"))
     }
 
@@ -99,7 +101,14 @@ impl<'a> Proof<'a> {
     /// What our drop-in says, and these lines: one file takes the place of the other.
     pub(super) fn merged(&self, lines: &[String]) -> Vec<String> {
         let own = own_lines(self.situation).map(|(key, value)| format!("{key}={}", without_controls(value)));
-        let mut merged: Vec<String> = own.collect();
+        let mut merged: Vec<String> = Vec::new();
+        for line in own {
+            match merged.last_mut() {
+                Some(last) if is_allowing(last) && is_allowing(&line) => *last = united(last, &line),
+                Some(last) if is_denying(last) && is_denying(&line) => *last = appended(last, &line),
+                _ => merged.push(line),
+            }
+        }
         for line in lines {
             let repeated = merged.contains(line);
             match merged.iter_mut().rfind(|other| is_filter(other)) {
@@ -144,21 +153,4 @@ pub(super) fn passes(policy: &Policy, abi: Abi, call: &str) -> bool {
 fn same_mode(before: &Policy, after: &Policy) -> bool {
     let mode = |policy: &Policy| policy.filter.as_ref().map(crate::policy::SyscallFilter::mode);
     mode(before) == mode(after)
-}
-
-const FILTER: &str = "SystemCallFilter=";
-
-fn is_filter(line: &str) -> bool {
-    line.starts_with(FILTER)
-}
-
-fn is_allowing(line: &str) -> bool {
-    line.strip_prefix(FILTER).is_some_and(|value| !value.is_empty() && !value.starts_with('~'))
-}
-
-/// Two allowing lines as one.
-fn united(one: &str, other: &str) -> String {
-    let words: BTreeSet<&str> =
-        [one, other].into_iter().filter_map(|line| line.strip_prefix(FILTER)).flat_map(str::split_whitespace).collect();
-    format!("{FILTER}{}", words.into_iter().collect::<Vec<_>>().join(" "))
 }

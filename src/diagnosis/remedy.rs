@@ -235,7 +235,7 @@ impl Search<'_> {
             self.findings.iter().map(|finding| &*finding.incident.sample.uid).filter(|uid| !uid.is_empty()).collect();
         // A daemon that was root once may still have to become another; a helper of its may be another already.
         let root = (!uids.is_empty()).then(|| uids.iter().any(|uid| matches!(*uid, "0" | "root")));
-        let families = self.situation.policy.settings.families();
+        let families = self.situation.policy.families();
         let internet = families.is_some_and(|families| {
             families.allow_list && ["AF_INET", "AF_INET6"].iter().any(|family| families.listed.contains_key(*family))
         });

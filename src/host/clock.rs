@@ -56,6 +56,13 @@ impl Clocks {
     }
 }
 
+/// When the machine was booted, in milliseconds since the epoch.
+#[must_use]
+pub fn booted() -> i64 {
+    let clocks = Clocks::now();
+    clocks.real.saturating_sub(clocks.boot) / 1_000_000
+}
+
 /// A process's start in clock ticks since boot, in nanoseconds.
 pub(super) fn ns_of_ticks(ticks: u64) -> i64 {
     i64::try_from(ticks.saturating_mul(TICK_NS)).unwrap_or(i64::MAX)

@@ -21,7 +21,7 @@ pub enum DropInError {
     #[error("{} was not written by harden-why: move it away, or put the lines into it yourself", shown(.0))]
     Foreign(PathBuf),
     /// The rights are missing.
-    #[error("not allowed to change {} ({source}): run harden-why apply as root, or for a user's unit as that user", shown(.path))]
+    #[error("not allowed to change {} ({source}): for a unit of the system's run harden-why as root, for a user's as that user", shown(.path))]
     NotAllowed {
         /// The file or directory.
         path: PathBuf,
@@ -29,8 +29,11 @@ pub enum DropInError {
         source: io::Error,
     },
     /// The file system is read-only.
-    #[error("{} is on a read-only file system: --runtime puts the drop-in below /run instead, until the next boot", shown(.0))]
+    #[error("{} is on a read-only file system: apply --runtime puts the drop-in below /run instead, until the next boot", shown(.0))]
     ReadOnly(PathBuf),
+    /// Somebody took it away in between.
+    #[error("{} went away just now: there is nothing left to remove", shown(.0))]
+    Gone(PathBuf),
     /// Anything else.
     #[error("cannot change {}: {source}", shown(.path))]
     Io {
@@ -47,8 +50,8 @@ pub enum DropInError {
 pub struct Undo {
     path: PathBuf,
     before: Option<Vec<u8>>,
-    /// The directory was made for it.
-    made: bool,
+    /// The directories made for it, the innermost first.
+    made: Vec<PathBuf>,
 }
 
 /// What stands in our drop-in; `None` where there is none.
@@ -87,14 +90,14 @@ pub fn compose(content: &str, when: &str, why: &str, undo: &str) -> String {
 pub fn write(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> {
     let before = read(path)?;
     let dir = path.parent().unwrap_or(Path::new("/"));
-    let made = !dir.exists();
-    fs::create_dir_all(dir).map_err(|source| explained(dir, source))?;
+    let made = dir.ancestors().take_while(|dir| !dir.exists()).map(Path::to_owned).collect();
     let undo = Undo { path: path.to_owned(), before, made };
-    match replace(path, bytes) {
+    let written = fs::create_dir_all(dir).map_err(|source| explained(dir, source));
+    match written.and_then(|()| replace(path, bytes).map_err(|source| explained(path, source))) {
         Ok(()) => Ok(undo),
-        Err(source) => {
-            undo.remove_dir();
-            Err(explained(path, source))
+        Err(error) => {
+            undo.remove_dirs();
+            Err(error)
         }
     }
 }
@@ -106,8 +109,9 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> {
 pub fn remove(path: &Path) -> Result<Option<Undo>, DropInError> {
     let Some(before) = read(path)? else { return Ok(None) };
     fs::remove_file(path).map_err(|source| explained(path, source))?;
-    let undo = Undo { path: path.to_owned(), before: Some(before), made: true };
-    undo.remove_dir();
+    let made = path.parent().map(Path::to_owned).into_iter().collect();
+    let undo = Undo { path: path.to_owned(), before: Some(before), made };
+    undo.remove_dirs();
     Ok(Some(undo))
 }
 
@@ -124,17 +128,17 @@ impl Undo {
         };
         undone.map_err(|source| explained(&self.path, source))?;
         if self.before.is_none() {
-            self.remove_dir();
+            self.remove_dirs();
         }
         Ok(())
     }
 
-    /// A directory made for the file goes with it; one that holds more stays.
-    fn remove_dir(&self) {
-        if self.made
-            && let Some(dir) = self.path.parent()
-        {
-            let _ = fs::remove_dir(dir);
+    /// The directories made for the file go with it; one that holds more stays, and those above it.
+    fn remove_dirs(&self) {
+        for dir in &self.made {
+            if fs::remove_dir(dir).is_err() {
+                break;
+            }
         }
     }
 }
@@ -143,13 +147,17 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     // Hidden, and without the suffix: systemd takes no notice of it.
     let temporary = dir.join(format!(".harden-why.{}", std::process::id()));
+    // One that was killed may have had our number.
+    let _ = fs::remove_file(&temporary);
     let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // Perhaps it was never made.
         let _ = fs::remove_file(&temporary);
     }
     written?;
-    File::open(dir)?.sync_all()
+    // The file is in place: a file system that cannot say when it is so for good does not take that back.
+    let _ = File::open(dir).and_then(|dir| dir.sync_all());
+    Ok(())
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -178,7 +186,7 @@ mod tests {
 
     fn place() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.service.d/zz-harden-why.conf");
+        let path = dir.path().join("systemd/user/x.service.d/zz-harden-why.conf");
         (dir, path)
     }
 
@@ -188,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_change_can_be_taken_back() {
-        let (_dir, path) = place();
+        let (dir, path) = place();
         let first = write(&path, ours("[Service]\nA=1\n").as_bytes()).unwrap();
         let second = write(&path, ours("[Service]\nA=2\n").as_bytes()).unwrap();
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
@@ -199,14 +207,14 @@ mod tests {
         removed.undo().unwrap();
         assert!(fs::read_to_string(&path).unwrap().ends_with("A=1\n"));
         first.undo().unwrap();
-        assert!(!path.parent().unwrap().exists(), "it was made for the drop-in");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "all directories were made for the drop-in");
         assert!(remove(&path).unwrap().is_none());
     }
 
     #[test]
     fn somebody_elses_file_is_never_touched() {
         let (dir, path) = place();
-        fs::create_dir(path.parent().unwrap()).unwrap();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "[Service]\nA=1\n").unwrap();
         assert!(matches!(write(&path, b"x"), Err(DropInError::Foreign(_))));
         assert!(matches!(remove(&path), Err(DropInError::Foreign(_))));

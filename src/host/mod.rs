@@ -19,6 +19,8 @@ pub mod seccomp;
 pub mod systemd;
 pub mod unit_files;
 
+pub use clock::booted;
+
 use crate::audit::Record;
 use crate::incidents::Parent;
 use crate::units::Evidence;

@@ -1,4 +1,4 @@
-//! The settings that are neither a switch nor a list of calls: address families, namespaces, ABIs.
+//! The settings that list namespaces and ABIs.
 
 use super::unit_file::{Assignment, Note, Origin, shown};
 use super::words::{Split, Words, split};
@@ -37,69 +37,6 @@ const ARCHITECTURES: [&str; 23] = [
     "sparc",
     "sparc64",
 ];
-
-/// What `RestrictAddressFamilies=` comes to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Families {
-    /// Whether `listed` pass, or all others.
-    pub allow_list: bool,
-    /// As written, e.g. `AF_UNIX`, with the line that put each there.
-    pub listed: BTreeMap<Box<str>, Origin>,
-    /// The line that began the list.
-    pub opened: Origin,
-    /// `none` keeps the mode for display only: the next line begins anew.
-    none: bool,
-}
-
-impl Families {
-    /// Whether any family is refused.
-    #[must_use]
-    pub fn restricts(&self) -> bool {
-        self.allow_list || !self.listed.is_empty()
-    }
-
-    /// Whether `socket(2)` fails whatever it asks for.
-    #[must_use]
-    pub fn refuses_all(&self) -> bool {
-        self.allow_list && self.listed.is_empty()
-    }
-
-    pub(crate) fn apply(families: &mut Option<Self>, line: &Assignment, notes: &mut Vec<Note>) {
-        let origin = &line.origin;
-        if line.value.is_empty() {
-            *families = None;
-            return;
-        }
-        if &*line.value == "none" {
-            *families = Some(Self { allow_list: true, listed: BTreeMap::new(), opened: origin.clone(), none: true });
-            return;
-        }
-        let (negated, value) = polarity(&line.value);
-        let begun = families.take().filter(|families| !families.none).unwrap_or_else(|| Self {
-            allow_list: !negated,
-            listed: BTreeMap::new(),
-            opened: origin.clone(),
-            none: false,
-        });
-        let begun = families.insert(begun);
-        for word in words(value, Split::Unquoted, line, notes) {
-            let name = word.strip_prefix("AF_").unwrap_or_default();
-            if name.is_empty() || !name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()) {
-                notes.push(Note::at(
-                    origin,
-                    format!(
-                        "{} is no address family, ignored; systemd 262 ignores what follows it as well",
-                        shown(&word)
-                    ),
-                ));
-            } else if negated == begun.allow_list {
-                begun.listed.remove(word.as_str());
-            } else {
-                begun.listed.insert(word.into(), origin.clone());
-            }
-        }
-    }
-}
 
 /// What `RestrictNamespaces=` comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,11 +136,11 @@ pub fn boolean(value: &str) -> Option<bool> {
     }
 }
 
-fn polarity(value: &str) -> (bool, &str) {
+pub(super) fn polarity(value: &str) -> (bool, &str) {
     value.strip_prefix('~').map_or((false, value), |value| (true, value))
 }
 
-fn words(value: &str, how: Split, line: &Assignment, notes: &mut Vec<Note>) -> Vec<String> {
+pub(super) fn words(value: &str, how: Split, line: &Assignment, notes: &mut Vec<Note>) -> Vec<String> {
     let Words { words, complete } = split(value, how, MOST_WORDS);
     if !complete {
         notes.push(Note::at(&line.origin, format!("syntax error, the rest of {} is ignored", shown(value))));
@@ -220,26 +157,6 @@ mod tests {
     fn lines(values: &[&str]) -> Vec<Assignment> {
         let text = format!("[S]\nK={}\n", values.join("\nK="));
         UnitFile::parse(Path::new("x"), text.as_bytes()).assignments
-    }
-
-    fn families(values: &[&str]) -> Option<(bool, Vec<String>)> {
-        let (mut families, mut notes) = (None, Vec::new());
-        for line in lines(values) {
-            Families::apply(&mut families, &line, &mut notes);
-        }
-        families.map(|f| (f.allow_list, f.listed.keys().map(ToString::to_string).collect()))
-    }
-
-    #[test]
-    fn families_follow_the_algebra_of_the_manual() {
-        let list = |allow, names: &[&str]| Some((allow, names.iter().map(ToString::to_string).collect()));
-        assert_eq!(families(&["AF_UNIX AF_INET", "~AF_INET"]), list(true, &["AF_UNIX"]));
-        assert_eq!(families(&["~AF_UNIX AF_INET", "AF_INET"]), list(false, &["AF_UNIX"]));
-        assert_eq!(families(&["AF_UNIX", ""]), None);
-        assert_eq!(families(&["AF_UNIX", "none"]), list(true, &[]));
-        assert_eq!(families(&["none", "AF_UNIX"]), list(true, &["AF_UNIX"]));
-        assert_eq!(families(&["none", "~AF_UNIX"]), list(false, &["AF_UNIX"]));
-        assert_eq!(families(&["'AF_UNIX' unix"]), list(true, &["AF_UNIX"]));
     }
 
     fn namespaces(values: &[&str]) -> Option<Vec<&'static str>> {

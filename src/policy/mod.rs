@@ -7,22 +7,29 @@
 
 pub mod call_list;
 pub mod command;
+mod deciding;
+mod default_effect;
 pub mod directive;
 pub mod effect;
 pub mod errno;
+pub mod families;
 pub mod lists;
 pub mod settings;
 pub mod surroundings;
 pub mod syscall_filter;
 pub mod unit_file;
+pub mod unit_policy;
 pub mod verdict;
 mod words;
 
 pub use call_list::{Mode, Word};
+pub use default_effect::DefaultEffect;
 pub use directive::Directive;
 pub use effect::Effect;
+pub use families::Families;
 pub use settings::Settings;
 pub use surroundings::Surroundings;
 pub use syscall_filter::{Reason, Ruling, SyscallFilter};
 pub use unit_file::{Assignment, Note, Origin, UnitFile};
-pub use verdict::{Cause, Policy, Verdict, Why};
+pub use unit_policy::Policy;
+pub use verdict::{Cause, Verdict, Why};

@@ -2,9 +2,9 @@
 
 use super::call_list::{CallList, Dialect};
 use super::command::{self, Command};
+use super::default_effect::DefaultEffect;
 use super::directive::Directive;
-use super::lists::{Architectures, Families, Namespaces, boolean};
-use super::syscall_filter::DefaultEffect;
+use super::lists::{Architectures, Namespaces, boolean};
 use super::unit_file::{Assignment, Note, Origin, UnitFile, shown};
 use crate::syscalls::Groups;
 use crate::units::UnitName;
@@ -31,7 +31,6 @@ pub struct Settings {
     dropins: Vec<UnitFile>,
     switches: BTreeMap<Directive, Switch>,
     default_effect: DefaultEffect,
-    families: Option<Families>,
     namespaces: Option<Namespaces>,
     architectures: Architectures,
     commands: Vec<Command>,
@@ -60,7 +59,6 @@ impl Settings {
             dropins: dropins.into_iter().map(relevant).collect(),
             switches: BTreeMap::new(),
             default_effect: DefaultEffect::default(),
-            families: None,
             namespaces: None,
             architectures: Architectures::default(),
             commands: Vec::new(),
@@ -107,7 +105,8 @@ impl Settings {
                     commands.remove(&*line.key);
                 }
                 None => commands.entry(&line.key).or_default().extend(Command::parse(line)),
-                Some(Directive::SystemCallFilter | Directive::SystemCallLog) => {}
+                // What these come to depends on the systemd that reads them.
+                Some(Directive::SystemCallFilter | Directive::SystemCallLog | Directive::RestrictAddressFamilies) => {}
                 Some(Directive::SystemCallErrorNumber) => {
                     if !self.default_effect.apply(line) {
                         notes.push(Note::at(
@@ -116,7 +115,6 @@ impl Settings {
                         ));
                     }
                 }
-                Some(Directive::RestrictAddressFamilies) => Families::apply(&mut self.families, line, &mut notes),
                 Some(Directive::RestrictNamespaces) => Namespaces::apply(&mut self.namespaces, line, &mut notes),
                 Some(Directive::SystemCallArchitectures) => self.architectures.apply(line, &mut notes),
                 Some(directive) => match switch(directive, &line.value) {
@@ -167,12 +165,6 @@ impl Settings {
     #[must_use]
     pub fn default_effect(&self) -> &DefaultEffect {
         &self.default_effect
-    }
-
-    /// What `RestrictAddressFamilies=` comes to, if set.
-    #[must_use]
-    pub fn families(&self) -> Option<&Families> {
-        self.families.as_ref()
     }
 
     /// What `RestrictNamespaces=` comes to, if set.

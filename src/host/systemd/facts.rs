@@ -2,7 +2,7 @@
 
 use super::Properties;
 use crate::units::UnitName;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use zbus::OwnedVariant;
 
@@ -52,6 +52,9 @@ pub struct UnitFacts {
     pub restrict_namespaces: Option<u64>,
     /// The [`SWITCHES`](UnitFacts::SWITCHES) that this systemd knows.
     pub switches: BTreeMap<&'static str, bool>,
+    /// The properties that it tells as another type than `org.freedesktop.systemd1(5)` gives, so that nothing is known
+    /// of what they say.
+    pub odd: BTreeSet<&'static str>,
 }
 
 impl UnitFacts {
@@ -73,30 +76,55 @@ impl UnitFacts {
 
     /// Reads them from the properties of the unit and its type.
     pub(super) fn read(asked: &UnitName, properties: &Properties) -> Self {
-        let text = |name: &str| take::<String>(properties, name);
-        let list = |name: &str| take(properties, name).map(|(allow, names)| NameList { allow, names });
+        let mut told = Told { properties, odd: BTreeSet::new() };
         Self {
-            id: text("Id").and_then(|id| id.parse().ok()).unwrap_or_else(|| asked.clone()),
-            load_state: text("LoadState").unwrap_or_default(),
-            active_state: text("ActiveState").unwrap_or_default(),
-            fragment: text("FragmentPath").filter(|path| !path.is_empty()).map(PathBuf::from),
-            dropins: take::<Vec<String>>(properties, "DropInPaths")
+            id: told.text("Id").and_then(|id| id.parse().ok()).unwrap_or_else(|| asked.clone()),
+            load_state: told.text("LoadState").unwrap_or_default(),
+            active_state: told.text("ActiveState").unwrap_or_default(),
+            fragment: told.text("FragmentPath").filter(|path| !path.is_empty()).map(PathBuf::from),
+            dropins: told
+                .get::<Vec<String>>("DropInPaths")
                 .unwrap_or_default()
                 .into_iter()
                 .map(PathBuf::from)
                 .collect(),
-            need_daemon_reload: take(properties, "NeedDaemonReload").unwrap_or_default(),
-            transient: take(properties, "Transient").unwrap_or_default(),
-            invocation_id: take::<Vec<u8>>(properties, "InvocationID").and_then(|id| id.try_into().ok()),
-            exec_main_start_us: take(properties, "ExecMainStartTimestamp").filter(|&start| start != 0),
-            system_call_filter: list("SystemCallFilter"),
-            system_call_error_number: take(properties, "SystemCallErrorNumber"),
-            system_call_architectures: take(properties, "SystemCallArchitectures"),
-            system_call_log: list("SystemCallLog"),
-            restrict_address_families: list("RestrictAddressFamilies"),
-            restrict_namespaces: take(properties, "RestrictNamespaces"),
-            switches: Self::SWITCHES.into_iter().filter_map(|name| Some((name, take(properties, name)?))).collect(),
+            need_daemon_reload: told.get("NeedDaemonReload").unwrap_or_default(),
+            transient: told.get("Transient").unwrap_or_default(),
+            invocation_id: told.get::<Vec<u8>>("InvocationID").and_then(|id| id.try_into().ok()),
+            exec_main_start_us: told.get("ExecMainStartTimestamp").filter(|&start| start != 0),
+            system_call_filter: told.list("SystemCallFilter"),
+            system_call_error_number: told.get("SystemCallErrorNumber"),
+            system_call_architectures: told.get("SystemCallArchitectures"),
+            system_call_log: told.list("SystemCallLog"),
+            restrict_address_families: told.list("RestrictAddressFamilies"),
+            restrict_namespaces: told.get("RestrictNamespaces"),
+            switches: Self::SWITCHES.into_iter().filter_map(|name| Some((name, told.get(name)?))).collect(),
+            odd: told.odd,
         }
+    }
+}
+
+/// What a manager told, and what of it was not to be understood.
+struct Told<'a> {
+    properties: &'a Properties,
+    odd: BTreeSet<&'static str>,
+}
+
+impl Told<'_> {
+    fn get<T: TryFrom<OwnedVariant>>(&mut self, name: &'static str) -> Option<T> {
+        let value = take(self.properties, name);
+        if value.is_none() && self.properties.contains_key(name) {
+            self.odd.insert(name);
+        }
+        value
+    }
+
+    fn text(&mut self, name: &'static str) -> Option<String> {
+        self.get(name)
+    }
+
+    fn list(&mut self, name: &'static str) -> Option<NameList> {
+        self.get(name).map(|(allow, names)| NameList { allow, names })
     }
 }
 
@@ -163,7 +191,9 @@ mod tests {
             ("LockPersonality", 1_u32.into()),
         ]);
         let facts = UnitFacts::read(&name, &odd);
-        assert_eq!(facts, UnitFacts::read(&name, &Properties::new()));
+        assert_eq!(UnitFacts { odd: BTreeSet::new(), ..facts.clone() }, UnitFacts::read(&name, &Properties::new()));
+        let odd = ["DropInPaths", "LockPersonality", "SystemCallErrorNumber", "SystemCallFilter"];
+        assert_eq!(facts.odd, BTreeSet::from(odd));
         assert_eq!(facts.id, name);
         assert_eq!((facts.fragment, facts.system_call_filter, facts.switches.len()), (None, None, 0));
     }

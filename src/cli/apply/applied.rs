@@ -1,0 +1,115 @@
+//! What `apply` and `revert` have to say.
+
+use super::super::answer::{SCHEMA, shown_path};
+use super::super::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, styled};
+use super::super::{Reply, render};
+use crate::audit::text::escape_lines;
+use crate::units::Unit;
+use serde::Serialize;
+use std::path::Path;
+
+/// What became of it.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct Applied {
+    schema: u32,
+    unit: String,
+    manager: String,
+    /// `applied`, `declined`, `dry-run`, `reverted` or `nothing`.
+    pub(super) outcome: &'static str,
+    /// The drop-in.
+    path: Option<String>,
+    /// Its lines that come (`+`), stay (a space) and go (`-`).
+    diff: Vec<String>,
+    /// What systemd holds now was read back, and is as predicted.
+    pub(super) confirmed: bool,
+    /// The unit's state after it was restarted.
+    pub(super) restarted: Option<Restarted>,
+    pub(super) notes: Vec<String>,
+}
+
+/// A unit after it was restarted.
+#[derive(Debug, Serialize)]
+pub(super) struct Restarted {
+    pub(super) active_state: String,
+    pub(super) result: Option<String>,
+}
+
+impl Applied {
+    pub(super) fn new(
+        unit: &Unit,
+        outcome: &'static str,
+        path: Option<&Path>,
+        diff: Vec<String>,
+        notes: Vec<String>,
+    ) -> Self {
+        Self {
+            schema: SCHEMA,
+            unit: unit.name.to_string(),
+            manager: unit.manager.to_string(),
+            outcome,
+            path: path.map(shown_path),
+            diff,
+            confirmed: false,
+            restarted: None,
+            notes,
+        }
+    }
+
+    /// The unit, the file and what changes in it.
+    pub(super) fn plan(&self) -> String {
+        let mut page = Page::default();
+        page.line(format_args!(
+            "{} {}",
+            styled(BOLD, &self.unit),
+            styled(DIM, format_args!("({})", render::whose(&self.manager)))
+        ));
+        if let Some(path) = &self.path {
+            page.line(format_args!("  {}", styled(PLACE, path)));
+        }
+        for line in &self.diff {
+            let style = match line.as_bytes().first() {
+                Some(b'+') => GOOD,
+                Some(b'-') => BAD,
+                _ => DIM,
+            };
+            page.line(format_args!("  {}", styled(style, line)));
+        }
+        page.finish()
+    }
+}
+
+impl Reply for Applied {
+    fn page(&self) -> String {
+        let mut page = Page::default();
+        page.line(self.plan());
+        page.line(match self.outcome {
+            "applied" => "Written. systemd has read it, and holds what was predicted.",
+            "declined" => "Nothing was changed.",
+            "dry-run" => "Nothing was written: this is what apply would write.",
+            "reverted" => "Removed. systemd has read its files again.",
+            _ => "There is no drop-in of harden-why's to remove.",
+        });
+        if let Some(Restarted { active_state, result }) = &self.restarted {
+            let result = result
+                .as_ref()
+                .filter(|result| *result != "success")
+                .map_or_else(String::new, |result| format!(" ({result})"));
+            let style = if active_state == "failed" { BAD } else { GOOD };
+            page.line(format_args!("Restarted: it is {}{result}.", styled(style, active_state)));
+        }
+        render::notes(&mut page, &self.notes);
+        page.finish()
+    }
+
+    fn found(&self) -> bool {
+        !matches!(self.outcome, "declined" | "nothing")
+    }
+}
+
+/// What goes, what stays and what comes, as lines that begin with `-`, a space or `+`; a drop-in is short.
+pub(super) fn diff(old: &[u8], new: &[u8]) -> Vec<String> {
+    let (old, new) = (escape_lines(old), escape_lines(new));
+    let gone = old.iter().filter(|line| !new.contains(line)).map(|line| format!("-{line}"));
+    let rest = new.iter().map(|line| format!("{}{line}", if old.contains(line) { ' ' } else { '+' }));
+    gone.chain(rest).collect()
+}

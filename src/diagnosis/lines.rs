@@ -1,0 +1,110 @@
+//! Lines of a drop-in: several that come to one, and one that is told as several.
+
+use std::collections::BTreeSet;
+
+const FILTER: &str = "SystemCallFilter=";
+
+/// How long a line may be in a drop-in: on a terminal of 80 columns it is shown indented.
+const WIDTH: usize = 72;
+
+pub(super) fn is_filter(line: &str) -> bool {
+    line.starts_with(FILTER)
+}
+
+pub(super) fn is_allowing(line: &str) -> bool {
+    line.strip_prefix(FILTER).is_some_and(|value| !value.is_empty() && !value.starts_with('~'))
+}
+
+pub(super) fn is_denying(line: &str) -> bool {
+    line.strip_prefix(FILTER).is_some_and(|value| value.starts_with('~'))
+}
+
+/// Two denying lines as one; of two errors for a call the later counts.
+pub(super) fn appended(one: &str, other: &str) -> String {
+    let words = other.strip_prefix(FILTER).and_then(|value| value.strip_prefix('~')).unwrap_or_default();
+    format!("{one} {words}")
+}
+
+/// A long line as several that come to the same: a line adds to one of its own sort before it.
+pub(super) fn broken(line: &str) -> Vec<String> {
+    // A backslash would keep the space behind it.
+    let value = line.strip_prefix(FILTER).filter(|value| line.len() > WIDTH && !value.contains('\\'));
+    let Some(value) = value else { return vec![line.to_owned()] };
+    let (sign, words) = value.strip_prefix('~').map_or(("", value), |words| ("~", words));
+    let mut lines: Vec<String> = Vec::new();
+    for word in words.split_whitespace() {
+        match lines.last_mut() {
+            Some(last) if last.len() + 1 + word.len() <= WIDTH => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ => lines.push(format!("{FILTER}{sign}{word}")),
+        }
+    }
+    lines
+}
+
+/// Two allowing lines as one.
+pub(super) fn united(one: &str, other: &str) -> String {
+    let words: BTreeSet<&str> =
+        [one, other].into_iter().filter_map(|line| line.strip_prefix(FILTER)).flat_map(str::split_whitespace).collect();
+    format!("{FILTER}{}", words.into_iter().collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Effect, SyscallFilter, UnitFile};
+    use crate::syscalls::Groups;
+    use crate::syscalls::groups::Source;
+    use proptest::prelude::*;
+    use std::path::Path;
+
+    fn filter(lines: &[String]) -> Option<SyscallFilter> {
+        let groups = Groups::parse(
+            "@known\n    @io\n    mount\n    uname\n@io\n    read\n    write\n",
+            Source::Host("252".into()),
+        );
+        let text = format!("[Service]\n{}\n", lines.join("\n"));
+        let file = UnitFile::parse(Path::new("x"), text.as_bytes());
+        SyscallFilter::simulate(&file.assignments, &groups.unwrap())
+    }
+
+    /// What a filter does with each call that any line can name.
+    fn rulings(lines: &[String]) -> Vec<Option<Effect>> {
+        let of = |call| filter(lines).and_then(|filter| filter.ruling(call).denied);
+        ["read", "write", "mount", "uname", "exit"].map(of).to_vec()
+    }
+
+    #[test]
+    fn a_long_line_is_broken_between_words() {
+        let words = |count| vec!["clock_nanosleep"; count].join(" ");
+        let long = format!("{FILTER}~{}", words(9));
+        let lines = broken(&long);
+        assert_eq!(lines, [3, 3, 3].map(|count| format!("{FILTER}~{}", words(count))));
+        let short = format!("{FILTER}{}", words(3));
+        assert_eq!(broken(&short), std::slice::from_ref(&short));
+        let word = format!("{FILTER}{}", "x".repeat(2 * WIDTH));
+        assert_eq!(broken(&word), std::slice::from_ref(&word));
+        let escaped = format!("{FILTER}{} a\\ b", words(9));
+        assert_eq!(broken(&escaped), std::slice::from_ref(&escaped));
+    }
+
+    proptest! {
+        #[test]
+        fn broken_lines_come_to_the_same(
+            lines in prop::collection::vec(
+                (any::<bool>(), prop::collection::vec("(read|write|mount|uname|@io|bogus)(:EPERM|:kill|:0|)", 1..40)),
+                1..4,
+            )
+        ) {
+            let line = |(negated, words): &(bool, Vec<String>)| {
+                format!("{FILTER}{}{}", if *negated { "~" } else { "" }, words.join(" "))
+            };
+            let whole: Vec<String> = lines.iter().map(line).collect();
+            let broken: Vec<String> = whole.iter().flat_map(|line| broken(line)).collect();
+            prop_assert!(broken.iter().all(|line| line.len() <= WIDTH));
+            prop_assert_eq!(rulings(&whole), rulings(&broken));
+        }
+    }
+}

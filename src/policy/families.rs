@@ -1,0 +1,211 @@
+//! `RestrictAddressFamilies=`: the one list whose reading depends on the systemd that does it.
+
+use super::directive::Directive;
+use super::lists::{polarity, words};
+use super::settings::Settings;
+use super::surroundings::systemd;
+use super::unit_file::{Assignment, Note, Origin, shown};
+use super::words::Split;
+use crate::syscalls::Groups;
+use std::collections::BTreeMap;
+
+/// The first systemd that ignores the rest of a line once it met a word that is no family; until then such a word alone
+/// is ignored (`parse_address_families`, which came with the same option of systemd-nspawn; seen with 252 and 262).
+const LINE_ENDS_AT_UNKNOWN_SINCE: u32 = 261;
+
+/// The families that systemd can name: those of libc's headers but for `AF_UNSPEC` (`af-list.c`).
+const FAMILIES: [&str; 48] = [
+    "AF_ALG",
+    "AF_APPLETALK",
+    "AF_ASH",
+    "AF_ATMPVC",
+    "AF_ATMSVC",
+    "AF_AX25",
+    "AF_BLUETOOTH",
+    "AF_BRIDGE",
+    "AF_CAIF",
+    "AF_CAN",
+    "AF_DECnet",
+    "AF_ECONET",
+    "AF_FILE",
+    "AF_IB",
+    "AF_IEEE802154",
+    "AF_INET",
+    "AF_INET6",
+    "AF_IPX",
+    "AF_IRDA",
+    "AF_ISDN",
+    "AF_IUCV",
+    "AF_KCM",
+    "AF_KEY",
+    "AF_LLC",
+    "AF_LOCAL",
+    "AF_MCTP",
+    "AF_MPLS",
+    "AF_NETBEUI",
+    "AF_NETLINK",
+    "AF_NETROM",
+    "AF_NFC",
+    "AF_PACKET",
+    "AF_PHONET",
+    "AF_PPPOX",
+    "AF_QIPCRTR",
+    "AF_RDS",
+    "AF_ROSE",
+    "AF_ROUTE",
+    "AF_RXRPC",
+    "AF_SECURITY",
+    "AF_SMC",
+    "AF_SNA",
+    "AF_TIPC",
+    "AF_UNIX",
+    "AF_VSOCK",
+    "AF_WANPIPE",
+    "AF_X25",
+    "AF_XDP",
+];
+
+/// What `RestrictAddressFamilies=` comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Families {
+    /// Whether `listed` pass, or all others.
+    pub allow_list: bool,
+    /// By the name that systemd gives each, e.g. `AF_UNIX` for `AF_LOCAL`, with the line that put it there.
+    pub listed: BTreeMap<&'static str, Origin>,
+    /// The line that began the list.
+    pub opened: Origin,
+    /// `none` keeps the mode for display only: the next line begins anew.
+    none: bool,
+}
+
+impl Families {
+    /// Every name the directive takes, some of them for the same family.
+    pub const KNOWN: [&'static str; FAMILIES.len()] = FAMILIES;
+
+    /// What the lines of a unit come to for the systemd whose groups these are; `None` if they restrict nothing.
+    #[must_use]
+    pub fn of(settings: &Settings, groups: &Groups) -> (Option<Self>, Vec<Note>) {
+        let whole_line = systemd(groups).is_some_and(|systemd| systemd >= LINE_ENDS_AT_UNKNOWN_SINCE);
+        let (mut families, mut notes) = (None, Vec::new());
+        for line in settings.lines(Directive::RestrictAddressFamilies) {
+            Self::apply(&mut families, line, whole_line, &mut notes);
+        }
+        (families, notes)
+    }
+
+    /// Whether any family is refused.
+    #[must_use]
+    pub fn restricts(&self) -> bool {
+        self.allow_list || !self.listed.is_empty()
+    }
+
+    /// Whether `socket(2)` fails whatever it asks for.
+    #[must_use]
+    pub fn refuses_all(&self) -> bool {
+        self.allow_list && self.listed.is_empty()
+    }
+
+    /// Applies one line, which ends at a word that is no family if `whole_line`.
+    fn apply(families: &mut Option<Self>, line: &Assignment, whole_line: bool, notes: &mut Vec<Note>) {
+        let origin = &line.origin;
+        if line.value.is_empty() {
+            *families = None;
+            return;
+        }
+        if &*line.value == "none" {
+            *families = Some(Self { allow_list: true, listed: BTreeMap::new(), opened: origin.clone(), none: true });
+            return;
+        }
+        let (negated, value) = polarity(&line.value);
+        let begun = families.take().filter(|families| !families.none).unwrap_or_else(|| Self {
+            allow_list: !negated,
+            listed: BTreeMap::new(),
+            opened: origin.clone(),
+            none: false,
+        });
+        let begun = families.insert(begun);
+        for word in words(value, Split::Unquoted, line, notes) {
+            let Some(family) = family(&word) else {
+                let ignored = if whole_line { "and the rest of the line is ignored with it" } else { "ignored" };
+                notes.push(Note::at(origin, format!("{} is no address family, {ignored}", shown(&word))));
+                if whole_line {
+                    break;
+                }
+                continue;
+            };
+            if negated == begun.allow_list {
+                begun.listed.remove(family);
+            } else {
+                begun.listed.insert(family, origin.clone());
+            }
+        }
+    }
+}
+
+/// systemd's own name of a family.
+fn family(word: &str) -> Option<&'static str> {
+    match word {
+        "AF_FILE" | "AF_LOCAL" => Some("AF_UNIX"),
+        "AF_ROUTE" => Some("AF_NETLINK"),
+        word => FAMILIES.into_iter().find(|family| *family == word),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::UnitFile;
+    use crate::syscalls::groups::Source;
+    use std::path::Path;
+
+    /// Whether a list allows, and what is on it.
+    type List = (bool, Vec<&'static str>);
+
+    /// The list that lines come to, and how many of their words were found wrong.
+    fn read(version: &str, values: &[&str]) -> (Option<List>, usize) {
+        let text = format!("[Service]\nRestrictAddressFamilies={}\n", values.join("\nRestrictAddressFamilies="));
+        let file = UnitFile::parse(Path::new("x"), text.as_bytes());
+        let settings = Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new());
+        let groups = Groups::parse("@known\n    read\n", Source::Host(version.into())).unwrap();
+        let (families, notes) = Families::of(&settings, &groups);
+        (families.map(|f| (f.allow_list, f.listed.into_keys().collect())), notes.len())
+    }
+
+    fn list(allow: bool, names: &[&'static str]) -> List {
+        (allow, names.to_vec())
+    }
+
+    #[test]
+    fn lists_follow_the_algebra_of_the_manual() {
+        for version in ["252.38-1", "262.1-1"] {
+            let families = |values: &[&str]| read(version, values).0;
+            assert_eq!(families(&["AF_UNIX AF_INET", "~AF_INET"]), Some(list(true, &["AF_UNIX"])));
+            assert_eq!(families(&["~AF_UNIX AF_INET", "AF_INET"]), Some(list(false, &["AF_UNIX"])));
+            assert_eq!(families(&["AF_UNIX", ""]), None);
+            assert_eq!(families(&["AF_UNIX", "none"]), Some(list(true, &[])));
+            assert_eq!(families(&["none", "AF_UNIX"]), Some(list(true, &["AF_UNIX"])));
+            assert_eq!(families(&["none", "~AF_UNIX"]), Some(list(false, &["AF_UNIX"])));
+            assert_eq!(families(&["'AF_UNIX' unix"]), Some(list(true, &["AF_UNIX"])));
+            assert_eq!(families(&["AF_LOCAL AF_ROUTE", "~AF_FILE"]), Some(list(true, &["AF_NETLINK"])));
+            assert_eq!(families(&["AF_DECnet AF_UNSPEC"]), Some(list(true, &["AF_DECnet"])));
+            assert_eq!(
+                families(&["bogus", "~AF_INET"]),
+                Some(list(true, &[])),
+                "a line of nothing valid sets the mode"
+            );
+        }
+    }
+
+    #[test]
+    fn what_follows_an_unknown_family_counts_until_260() {
+        for (version, ends) in
+            [("252.38-1", false), ("257.13-1", false), ("260.1", false), ("261", true), ("262.1-1", true)]
+        {
+            let (families, wrong) = read(version, &["AF_UNIX bogus AF_INET", "AF_INET6"]);
+            let expected: &[&str] = if ends { &["AF_INET6", "AF_UNIX"] } else { &["AF_INET", "AF_INET6", "AF_UNIX"] };
+            assert_eq!((families, wrong), (Some(list(true, expected)), 1), "{version}");
+            let (families, _) = read(version, &["~AF_UNSPEC AF_INET"]);
+            assert_eq!(families, Some(list(false, if ends { &[] } else { &["AF_INET"] })), "{version}");
+        }
+    }
+}
