@@ -15,6 +15,7 @@ mod asks;
 mod presence;
 mod rate;
 mod reconcile;
+mod supervisor;
 mod watch;
 mod writer;
 
@@ -23,6 +24,7 @@ pub use writer::{KEPT, MOST_ROWS};
 
 use crate::host::departed::Departed;
 use crate::host::exits::ExitListener;
+use crate::host::hearing::Limitation;
 use crate::host::hindsight::Hindsight;
 use crate::host::live::LiveHost;
 use crate::host::{hearing, systemd::Managers};
@@ -34,6 +36,7 @@ use crate::outlet::journal;
 use crate::outlet::wire::Status;
 use alerts::Alerts;
 use presence::Presence;
+use sd_notify::NotifyState;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,12 +71,17 @@ pub struct Options {
 pub async fn run(options: &Options) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let (store, set_aside) = Store::open_or_set_aside(&options.state_dir)?;
-    let audit = AuditSocket::open()?;
+    let (audit, inherited) = match supervisor::inherited() {
+        Some(audit) => (audit, true),
+        None => (AuditSocket::open()?, false),
+    };
+    let limitations = hearing::limitations(Path::new("/"));
+    let concern = |limitation: &&Limitation| !(inherited && limitation.id == hearing::NO_AUDIT_READ);
     let mut status = Status {
         listening: true,
         since: now_millis(),
         receive_buffer: audit.receive_buffer() as u64,
-        limitations: hearing::limitations(Path::new("/")).iter().map(ToString::to_string).collect(),
+        limitations: limitations.iter().filter(concern).map(ToString::to_string).collect(),
         ..Status::default()
     };
     // The kernel doubles what is asked for, to account for its own overhead.
@@ -117,13 +125,14 @@ async fn serve(
     stop: &mut Stop,
 ) -> anyhow::Result<()> {
     let mut ready_said = false;
+    let mut watchdog = supervisor::Watchdog::of_environment();
     // Set once we are to stop.
     let mut deadline = None;
     while deadline.is_none_or(|deadline| Instant::now() < deadline && !watch.is_settled()) {
-        let wake = watch.next_wake().into_iter().chain(deadline).min();
+        let wake = watch.next_wake().into_iter().chain(deadline).chain(watchdog.next_wake()).min();
         tokio::select! {
             () = stop.asked(), if deadline.is_none() => {
-                notify(&[sd_notify::NotifyState::Stopping]);
+                supervisor::tell(&[NotifyState::Stopping]);
                 let latest = Instant::now() + GRACE;
                 deadline = Some(latest);
                 // What the kernel has sent until now is ours to take.
@@ -131,7 +140,7 @@ async fn serve(
                 while !watch.hear(audit.get_mut())? && Instant::now() < latest {}
             }
             () = presence.tried(), if !ready_said && deadline.is_none() => {
-                notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("listening to the kernel")]);
+                supervisor::tell(&[NotifyState::Ready, NotifyState::Status("listening to the kernel")]);
                 ready_said = true;
             }
             ready = heard_again(&mut audit, watch.rests_until()), if watch.holds_until().is_none() => {
@@ -170,6 +179,7 @@ async fn serve(
             () = until(wake) => {}
         }
         watch.tend();
+        watchdog.turned(Instant::now());
     }
     Ok(())
 }
@@ -246,11 +256,4 @@ fn managers(bus: &BusAddress) -> Managers {
 fn source(status: &Arc<Mutex<Status>>) -> StatusSource {
     let status = Arc::clone(status);
     Arc::new(move || status.lock().unwrap_or_else(PoisonError::into_inner).clone())
-}
-
-/// Tells systemd; without `NOTIFY_SOCKET=` there is nobody to tell.
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!("systemd could not be told the state: {error}");
-    }
 }
