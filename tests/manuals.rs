@@ -1,5 +1,5 @@
 //! Manual pages and completions leave nothing out that the programs understand.
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
 #[path = "../packaging/manuals/pages.rs"]
 mod pages;

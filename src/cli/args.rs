@@ -218,4 +218,8 @@ pub struct Daemon {
     /// Bus to answer on: system, session, or a D-Bus address
     #[arg(long, value_name = "BUS", default_value = "system")]
     pub bus: BusAddress,
+
+    /// Read FILE alone [/etc/harden-why/harden-why.conf and its drop-ins]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }

@@ -12,6 +12,7 @@
 
 mod alerts;
 mod asks;
+pub mod config;
 mod presence;
 mod rate;
 mod reconcile;
@@ -20,7 +21,6 @@ mod watch;
 mod writer;
 
 pub use watch::FLUSH;
-pub use writer::{KEPT, MOST_ROWS};
 
 use crate::host::departed::Departed;
 use crate::host::exits::ExitListener;
@@ -35,6 +35,7 @@ use crate::outlet::bus::StatusSource;
 use crate::outlet::journal;
 use crate::outlet::wire::Status;
 use alerts::Alerts;
+use config::Config;
 use presence::Presence;
 use sd_notify::NotifyState;
 use std::os::fd::AsRawFd;
@@ -44,7 +45,7 @@ use std::time::{Duration, Instant};
 use tokio::io::unix::{AsyncFd, AsyncFdReadyMutGuard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use watch::{Watch, now_millis};
-use writer::Writer;
+use writer::{Retention, Writer};
 
 /// Where the users' runtime directories are.
 const RUNTIME: &str = "/run/user";
@@ -62,6 +63,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Where it answers, and where the system manager is asked.
     pub bus: BusAddress,
+    /// The only configuration to read; otherwise that of the machine.
+    pub config: Option<PathBuf>,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -70,6 +73,10 @@ pub struct Options {
 /// The store cannot be opened, or the audit stream cannot be heard or breaks.
 pub async fn run(options: &Options) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
+    let (config, complaints) = options.config.as_deref().map_or_else(|| Config::load(Path::new("/")), Config::of_file);
+    for complaint in complaints {
+        tracing::warn!("{complaint}");
+    }
     let (store, set_aside) = Store::open_or_set_aside(&options.state_dir)?;
     let (audit, inherited) = match supervisor::inherited() {
         Some(audit) => (audit, true),
@@ -109,8 +116,9 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let presence = Presence::start(options.bus.clone(), options.state_dir.clone(), source(&status));
     let hindsight = Hindsight::new(managers(&options.bus), Path::new(RUNTIME));
     let host = LiveHost::new(hindsight).with_departed(departed);
-    let mut watch =
-        Watch::new(host, Writer::start(store, options.state_dir.clone())?, Alerts::to(journal::SOCKET), status);
+    let writer = Writer::start(store, options.state_dir.clone(), Retention { keep: config.keep, most: config.most_stored })?;
+    let alerts = Alerts::to(journal::SOCKET, config.alerts);
+    let mut watch = Watch::new(host, config.most_in_memory, writer, alerts, status);
     let outcome = serve(&mut watch, audit.into_async()?, exits, presence, &mut stop).await;
     watch.finish().await;
     outcome

@@ -30,9 +30,7 @@ const HOLD: Duration = Duration::from_millis(100);
 /// When what could not be stored is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How many incidents are held in memory, and how many changes are stored at once: what is new must not wait long for
-/// what came before.
-const MOST_INCIDENTS: usize = 8 << 10;
+/// How many changes are stored at once: what is new must not wait long for what came before.
 const MOST_CHANGES: usize = 2 << 10;
 
 /// So many records at once are a storm, and then we let some gather: waking for each costs more than the records.
@@ -67,9 +65,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(host: LiveHost, writer: Writer, alerts: Alerts, status: Arc<Mutex<Status>>) -> Self {
+    /// `most` incidents are held in memory.
+    pub(super) fn new(host: LiveHost, most: usize, writer: Writer, alerts: Alerts, status: Arc<Mutex<Status>>) -> Self {
         Self {
-            pipeline: Pipeline::new(host, MOST_INCIDENTS),
+            pipeline: Pipeline::new(host, most),
             reconciler: Reconciler::default(),
             serials: Serials::default(),
             status,
@@ -385,7 +384,9 @@ pub(super) fn now_millis() -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::Config;
     use super::super::presence::Presence;
+    use super::super::writer::Retention;
     use super::super::{Stop, serve, source};
     use super::*;
     use crate::host::hindsight::Hindsight;
@@ -399,8 +400,10 @@ mod tests {
     fn watch(dir: &Path) -> Watch {
         let managers = Managers::at(format!("unix:path={NOWHERE}"), NOWHERE);
         let host = LiveHost::new(Hindsight::new(managers, Path::new(NOWHERE)));
-        let writer = Writer::start(Store::open(dir).unwrap(), dir.into()).unwrap();
-        Watch::new(host, writer, Alerts::to(NOWHERE), Arc::default())
+        let config = Config::default();
+        let retention = Retention { keep: config.keep, most: config.most_stored };
+        let writer = Writer::start(Store::open(dir).unwrap(), dir.into(), retention).unwrap();
+        Watch::new(host, config.most_in_memory, writer, Alerts::to(NOWHERE, config.alerts), Arc::default())
     }
 
     fn record(pid: u32, code: u32) -> Vec<u8> {
