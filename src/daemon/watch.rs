@@ -33,6 +33,9 @@ const RETRY: Duration = Duration::from_secs(2);
 /// How many changes are stored at once: what is new must not wait long for what came before.
 const MOST_CHANGES: usize = 2 << 10;
 
+/// Of how many incidents that go on others are told at once.
+const TOLD_AGAIN: usize = 64;
+
 /// So many records at once are a storm, and then we let some gather: waking for each costs more than the records.
 const STORM: u64 = 16;
 const GATHER: Duration = Duration::from_millis(1);
@@ -301,8 +304,8 @@ impl Watch {
         }
     }
 
-    /// Takes note of what the writer did, and sees to the alerts. Gives the incidents that are new since our start, for
-    /// others to be told.
+    /// Takes note of what the writer did, and sees to the alerts. Gives the incidents that others are to be told of: those
+    /// that are new since our start, and some of those that go on.
     pub(super) fn stored(&mut self, done: Done) -> Vec<Stored> {
         let Done { changes, rows, forgotten, set_aside } = done;
         if let Some(forgotten) = forgotten {
@@ -318,16 +321,17 @@ impl Watch {
                     lock(&self.status).store_error = None;
                 }
                 let now = Instant::now();
-                let mut first = Vec::new();
+                let (mut told, mut again) = (Vec::new(), 0);
                 for (Change { incident, first: is_first }, Recorded { id, count, new }) in changes.into_iter().zip(rows)
                 {
                     let stored = Stored { id, incident: Incident { count, ..incident } };
-                    if is_first {
-                        first.push(stored.clone());
+                    again += usize::from(!is_first);
+                    if is_first || again <= TOLD_AGAIN {
+                        told.push(stored.clone());
                     }
                     self.alerts.consider(stored, new, now);
                 }
-                first
+                told
             }
             Err(error) => {
                 if self.retry_at.is_none() {
