@@ -116,7 +116,8 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let presence = Presence::start(options.bus.clone(), options.state_dir.clone(), source(&status));
     let hindsight = Hindsight::new(managers(&options.bus), Path::new(RUNTIME));
     let host = LiveHost::new(hindsight).with_departed(departed);
-    let writer = Writer::start(store, options.state_dir.clone(), Retention { keep: config.keep, most: config.most_stored })?;
+    let writer =
+        Writer::start(store, options.state_dir.clone(), Retention { keep: config.keep, most: config.most_stored })?;
     let alerts = Alerts::to(journal::SOCKET, config.alerts);
     let mut watch = Watch::new(host, config.most_in_memory, writer, alerts, status);
     let outcome = serve(&mut watch, audit.into_async()?, exits, presence, &mut stop).await;

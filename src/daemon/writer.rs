@@ -202,7 +202,8 @@ mod tests {
         let store = Store::open(temp.path()).unwrap();
         let config = Config::default();
         let retention = Retention { keep: config.keep, most: config.most_stored };
-        let mut keeper = Keeper { dir: temp.path().into(), retention, store: Some(store), forgotten: None, set_aside: None };
+        let mut keeper =
+            Keeper { dir: temp.path().into(), retention, store: Some(store), forgotten: None, set_aside: None };
         let (mut largest, mut number, mut written) = (0, 1_000, 0);
         // What the loop writes at most in a minute is more, but the bounds are reached all the same.
         for minute in 0..24 * 60 {
