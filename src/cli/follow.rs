@@ -16,6 +16,7 @@ use crate::outlet::wire::MAX_INCIDENTS;
 use crate::units::UnitName;
 use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context as _, ensure};
+use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -214,7 +215,7 @@ fn complain(color: ColorChoice, what: &str) {
 }
 
 fn now(clock: &Clock) -> i64 {
-    clock.now.map_or(0, |now| now.as_millisecond())
+    clock.now.map_or(0, Timestamp::as_millisecond)
 }
 
 async fn next<S: Stream>(stream: &mut Pin<Box<S>>) -> Option<S::Item> {
