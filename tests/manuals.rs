@@ -110,3 +110,26 @@ fn the_pages_are_set_without_complaint() {
         assert!(set.status.success() && complaints.is_empty(), "{complaints}");
     }
 }
+
+#[test]
+fn the_page_tells_every_key_of_the_answers() {
+    let page = plain(&content("man/harden-why.1"));
+    let json = page.split(".SH \"JSON OUTPUT\"").nth(1).unwrap().split("\n.SH ").next().unwrap();
+    let source = include_str!("../src/cli/answer.rs");
+    let structs = source.split("#[derive(").filter(|part| part.contains("Serialize)]"));
+    let mut keys = 0;
+    for part in structs {
+        let body = part.split("\n}").next().unwrap();
+        let mut skipped = false;
+        for line in body.lines() {
+            skipped |= line.contains("serde(skip)]");
+            let Some((key, _)) = line.strip_prefix("    pub ").and_then(|field| field.split_once(':')) else {
+                continue;
+            };
+            keys += 1;
+            assert!(skipped || json.contains(key), "{key} is not in the page");
+            skipped = false;
+        }
+    }
+    assert!(keys > 50, "{keys}");
+}
