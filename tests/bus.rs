@@ -344,6 +344,155 @@ async fn a_subscriber_is_told_of_its_own_units_only() {
     assert!(told.iter().all(|line| *line == format!("told of Some(\"user:{OTHER}\")")), "{told:?}");
 }
 
+/// What `harden-why follow` prints, line by line.
+struct Following {
+    child: Child,
+    lines: Arc<std::sync::Mutex<std::sync::mpsc::Receiver<String>>>,
+}
+
+impl Following {
+    fn start(bus: &OwnBus, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_harden-why"));
+        command.args(["follow", "--bus", &bus.address().to_string()]).args(arguments);
+        let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let out = std::io::BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in std::io::BufRead::lines(out) {
+                let Ok(line) = line else { return };
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines: Arc::new(std::sync::Mutex::new(lines)) }
+    }
+
+    /// The next line, if it comes soon.
+    async fn next(&self, patience: Duration) -> Option<String> {
+        let lines = Arc::clone(&self.lines);
+        let next = tokio::task::spawn_blocking(move || lines.lock().unwrap().recv_timeout(patience).ok());
+        next.await.unwrap()
+    }
+
+    /// The next line, which is JSON.
+    async fn object(&self) -> serde_json::Value {
+        let line = self.next(Duration::from_secs(20)).await.unwrap();
+        let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(object["schema"], 1);
+        object
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn what_happens_is_followed_across_a_restart_of_the_daemon() {
+    let Some(bus) = OwnBus::start() else { return };
+    let mut store = Store::open(&bus.state()).unwrap();
+    let service = bus.serve().await;
+    let (following, read) = (Following::start(&bus, &["--json", "a"]), Following::start(&bus, &["--color=never"]));
+    let mut stored = Stored { id: 1_000, incident: denied(Some(Manager::System), 41) };
+    let mut other = stored.clone();
+    other.id = 1_001;
+    other.incident.key.unit = Some(Unit { manager: Manager::System, name: "b.service".parse().unwrap() });
+    // Until it has subscribed.
+    let (first, page) = loop {
+        service.announce(&other).await.unwrap();
+        service.announce(&stored).await.unwrap();
+        let short = Duration::from_millis(100);
+        if let (Some(first), Some(page)) = (following.next(short).await, read.next(short).await) {
+            break (first, page);
+        }
+    };
+    let first: serde_json::Value = serde_json::from_str(&first).unwrap();
+    assert_eq!((&first["id"], &first["new"], &first["unit"]), (&1_000.into(), &true.into(), &"a.service".into()));
+    assert_eq!(first["denials"][0]["call"], "socket");
+    assert!(first["denials"][0]["cause"]["kind"].is_string());
+    assert!(page.starts_with("b.service (system manager)"), "{page}");
+
+    stored.incident.count += 7;
+    service.announce(&stored).await.unwrap();
+    service.announce(&stored).await.unwrap();
+    let again = following.object().await;
+    assert_eq!((&again["id"], &again["new"], &again["count"]), (&1_000.into(), &false.into(), &9.into()));
+    assert_eq!((&again["unit"], &again["call"]), (&"a.service".into(), &"socket".into()));
+
+    drop(service);
+    let mut missed = denied(Some(Manager::User(7)), 42);
+    missed.last = Moment::At(i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap());
+    let id = store.record([&missed]).unwrap()[0].id;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let service = bus.serve().await;
+    let caught_up = following.object().await;
+    assert_eq!((&caught_up["id"], &caught_up["new"]), (&id.into(), &true.into()), "what was missed is shown");
+    assert_eq!(caught_up["manager"], "user:7");
+    stored.incident.count += 1;
+    service.announce(&stored).await.unwrap();
+    assert_eq!(following.object().await["count"], 10);
+}
+
+#[test]
+fn there_has_to_be_a_daemon_to_follow() {
+    for (arguments, why) in [
+        (["--bus", "unix:path=/nonexistent"], "harden-whyd does not answer"),
+        (["--state-dir", "/nonexistent"], "leave out --state-dir"),
+        (["--bus=system", "not a unit"], "is no unit"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_harden-why")).arg("follow").args(arguments).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains(why), "{said}");
+    }
+}
+
+/// Elements of an interface without comments and layout.
+fn bare(xml: &str) -> Vec<String> {
+    let mut text = xml.to_owned();
+    while let (Some(start), Some(end)) = (text.find("<!--"), text.find("-->")) {
+        text.replace_range(start..end + 3, "");
+    }
+    let interface = text.split("<interface name=\"org.hardenwhy1.Manager\">").nth(1).unwrap();
+    let interface = interface.split("</interface>").next().unwrap();
+    interface
+        .split(['<', '>'])
+        .map(|part| part.trim().trim_end_matches('/'))
+        .filter(|part| !part.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[tokio::test]
+async fn the_interface_is_as_it_is_shipped_and_described() {
+    let Some(bus) = OwnBus::start() else { return };
+    let _service = bus.serve().await;
+    let connection = bus.address().builder().build().await.unwrap();
+    let call = ("org.freedesktop.DBus.Introspectable", "Introspect");
+    let answer = connection.call_method(Some("org.hardenwhy1"), "/org/hardenwhy1", Some(call.0), call.1, &()).await;
+    let offered = bare(&answer.unwrap().body().deserialize::<String>().unwrap());
+    assert_eq!(offered, bare(include_str!("../systemd/org.hardenwhy1.xml")));
+
+    let page = include_str!("../packaging/manuals/org.hardenwhy1.5").replace("\\-", "-");
+    let named = offered.iter().filter_map(|element| element.split("name=\"").nth(1)?.split('"').next());
+    for name in named.filter(|name| !name.contains('.')) {
+        assert!(page.contains(name), "{name} is not in the page");
+    }
+    // Every key of the dictionaries, as they are declared.
+    let wire = include_str!("../src/outlet/wire.rs");
+    let fields = wire
+        .lines()
+        .filter_map(|line| line.strip_prefix("    pub ")?.split_once(&[':', '('][..]))
+        .filter(|(field, _)| !field.contains(' '));
+    for (field, _) in fields {
+        let key: String = field.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
+        assert!(page.contains(&format!("{key} (")), "{key} is not in the page");
+    }
+}
+
 fn any_stored() -> impl Strategy<Value = Stored> {
     let id = prop_oneof![any::<u32>().prop_map(CallId::Number), any::<String>().prop_map(|s| CallId::Name(s.into()))];
     let event = prop_oneof![

@@ -74,7 +74,7 @@ async fn a_denial_in_a_unit_is_stored_and_then_told() {
         assert_eq!(named.len(), 1, "{name} in {:?}", alert.fields);
         named[0].to_owned()
     };
-    assert_eq!((field("MESSAGE_ID").as_str(), field("PRIORITY").as_str()), (DENIAL, "4"));
+    assert_eq!((field("MESSAGE_ID").as_str(), field("PRIORITY").as_str()), (DENIAL, "3"));
     assert_eq!((field("HARDEN_WHY_CALL"), field("HARDEN_WHY_ARCH")), ("uname".into(), Arch::native().to_string()));
     assert_eq!((field("HARDEN_WHY_ACTION"), field("HARDEN_WHY_MANAGER")), ("kill_process".into(), "system".into()));
     assert_eq!(field("HARDEN_WHY_PID"), stored.sample.pid.to_string());
@@ -162,7 +162,7 @@ fn a_death_without_a_record_is_noticed_in_a_unit_only() {
     manager.start_unit("silent.service");
 
     let alert = journal.next("OBJECT_SYSTEMD_UNIT=silent.service");
-    assert!(alert.has(&format!("MESSAGE_ID={SILENT_DEATH}")) && alert.has("PRIORITY=4"), "{:?}", alert.fields);
+    assert!(alert.has(&format!("MESSAGE_ID={SILENT_DEATH}")) && alert.has("PRIORITY=3"), "{:?}", alert.fields);
     let stored = daemon.stored();
     let of = |name: &str| stored.iter().filter(|incident| is_of(incident, name)).collect::<Vec<_>>();
     let silent = of("silent.service");

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         .with_target(false)
         .without_time()
         .init();
-    match run(&Options { state_dir: args.state_dir, bus: args.bus }) {
+    match run(&Options { state_dir: args.state_dir, bus: args.bus, config: args.config }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");

@@ -151,6 +151,22 @@ pub struct Check {
     pub root: Option<PathBuf>,
 }
 
+/// What to follow.
+#[derive(Debug, Args)]
+pub struct Follow {
+    /// The units to follow [all]; a name without suffix means .service
+    #[arg(value_name = "UNIT")]
+    pub units: Vec<String>,
+
+    /// Only units of the system manager
+    #[arg(long, conflicts_with = "user")]
+    pub system: bool,
+
+    /// Only units of user managers
+    #[arg(long)]
+    pub user: bool,
+}
+
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -172,6 +188,9 @@ pub enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+
+    /// Show denials as they happen, each new one with its diagnosis, until interrupted
+    Follow(Follow),
 
     /// Write a remedy into a drop-in, have systemd read it, and confirm that it does what it should
     Apply(Apply),
@@ -218,4 +237,8 @@ pub struct Daemon {
     /// Bus to answer on: system, session, or a D-Bus address
     #[arg(long, value_name = "BUS", default_value = "system")]
     pub bus: BusAddress,
+
+    /// Read FILE alone [/etc/harden-why/harden-why.conf and its drop-ins]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }

@@ -9,6 +9,7 @@ mod check;
 mod demo;
 mod denials;
 mod explain;
+mod follow;
 mod overview;
 mod page;
 mod progress;
@@ -79,6 +80,7 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
         Some(Command::Explain { root, unit, groups, file }) => {
             say(common, color, &explain::run(root.as_deref(), unit.as_deref(), groups.as_deref(), file)?)
         }
+        Some(Command::Follow(asked)) => waiting(follow::follow(common, asked, color)),
         Some(Command::Apply(asked)) => say(common, color, &waiting(apply::apply(common, asked, &clock()))?),
         Some(Command::Revert(asked)) => say(common, color, &waiting(apply::revert(common, asked))?),
         Some(Command::Check(asked)) => say(common, color, &waiting(check::check(common, asked))?),

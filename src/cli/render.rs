@@ -43,6 +43,13 @@ fn report(report: &Report) -> String {
     page.finish()
 }
 
+/// The answer for one unit.
+pub(super) fn answer(answer: &Answer) -> String {
+    let mut page = Page::default();
+    render_answer(&mut page, answer);
+    page.finish()
+}
+
 fn render_answer(page: &mut Page, answer: &Answer) {
     match (&answer.unit, &answer.manager) {
         (Some(unit), Some(manager)) => {

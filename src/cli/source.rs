@@ -48,7 +48,17 @@ pub(super) enum Managers {
 }
 
 impl Managers {
-    fn include(self, manager: Option<Manager>) -> bool {
+    /// As `--system` and `--user` say.
+    pub(super) fn of(system: bool, user: bool) -> Self {
+        match (system, user) {
+            (true, _) => Self::System,
+            (_, true) => Self::Users,
+            _ => Self::All,
+        }
+    }
+
+    /// Whether it is one of them; `None` stands for processes of no known unit.
+    pub(super) fn include(self, manager: Option<Manager>) -> bool {
         match self {
             Self::All => true,
             Self::System => manager == Some(Manager::System),

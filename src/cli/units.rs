@@ -155,11 +155,7 @@ pub(super) async fn one_unit(source: &Source, chosen: &Chosen) -> anyhow::Result
 
 /// What the options narrow the question to.
 pub(super) fn scope(units: &Units, clock: &Clock) -> anyhow::Result<Scope> {
-    let managers = match (units.system, units.user) {
-        (true, _) => source::Managers::System,
-        (_, true) => source::Managers::Users,
-        _ => source::Managers::All,
-    };
+    let managers = source::Managers::of(units.system, units.user);
     Ok(Scope { managers, since: super::since(units.since.as_deref(), clock)? })
 }
 

@@ -1,6 +1,7 @@
 //! Alerts on their way to the journal, which can be behind or away for a while.
 
-use super::rate::{Rate, WINDOW};
+use super::config::Alerting;
+use super::rate::Rate;
 use crate::incidents::Stored;
 use crate::outlet::alert::{self, Summary};
 use crate::outlet::journal::{Journal, JournalError};
@@ -47,11 +48,11 @@ pub(super) enum News {
 
 impl Alerts {
     /// To the journal at a socket.
-    pub(super) fn to(path: impl Into<PathBuf>) -> Self {
+    pub(super) fn to(path: impl Into<PathBuf>, limits: Alerting) -> Self {
         Self {
             path: path.into(),
             journal: None,
-            rate: Rate::default(),
+            rate: Rate::new(limits),
             unsent: VecDeque::new(),
             dropped: 0,
             retry: None,
@@ -133,7 +134,8 @@ impl Alerts {
     /// Sends what can still be sent.
     pub(super) fn finish(mut self) {
         self.retry = None;
-        self.send(Instant::now() + WINDOW);
+        let now = Instant::now();
+        self.send(self.rate.next_wake().map_or(now, |end| end.max(now)));
         if !self.unsent.is_empty() {
             tracing::warn!("{} alerts did not reach the journal", self.unsent.len());
         }
@@ -175,7 +177,7 @@ mod tests {
     fn a_journal_that_comes_back_is_told_what_it_missed() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("socket");
-        let (mut alerts, mut now) = (Alerts::to(&path), Instant::now());
+        let (mut alerts, mut now) = (Alerts::to(&path, Alerting::default()), Instant::now());
         alerts.push(incident(1));
         alerts.send(now);
         let journal = UnixDatagram::bind(&path).unwrap();
@@ -200,7 +202,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("socket");
         let journal = UnixDatagram::bind(&path).unwrap();
-        let mut alerts = Alerts::to(&path);
+        let mut alerts = Alerts::to(&path, Alerting::default());
         let mut now = Instant::now();
         // More than a socket's queue holds (net.unix.max_dgram_qlen).
         for id in 0..1000 {
@@ -220,7 +222,7 @@ mod tests {
 
     #[test]
     fn without_a_journal_it_is_tried_ever_more_rarely_and_what_waits_is_bounded() {
-        let (mut alerts, start) = (Alerts::to("/nonexistent"), Instant::now());
+        let (mut alerts, start) = (Alerts::to("/nonexistent", Alerting::default()), Instant::now());
         for id in 0..5000 {
             alerts.push(incident(id));
         }

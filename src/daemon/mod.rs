@@ -12,17 +12,19 @@
 
 mod alerts;
 mod asks;
+pub mod config;
 mod presence;
 mod rate;
 mod reconcile;
+mod supervisor;
 mod watch;
 mod writer;
 
 pub use watch::FLUSH;
-pub use writer::{KEPT, MOST_ROWS};
 
 use crate::host::departed::Departed;
 use crate::host::exits::ExitListener;
+use crate::host::hearing::Limitation;
 use crate::host::hindsight::Hindsight;
 use crate::host::live::LiveHost;
 use crate::host::{hearing, systemd::Managers};
@@ -33,7 +35,9 @@ use crate::outlet::bus::StatusSource;
 use crate::outlet::journal;
 use crate::outlet::wire::Status;
 use alerts::Alerts;
+use config::Config;
 use presence::Presence;
+use sd_notify::NotifyState;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,7 +45,7 @@ use std::time::{Duration, Instant};
 use tokio::io::unix::{AsyncFd, AsyncFdReadyMutGuard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use watch::{Watch, now_millis};
-use writer::Writer;
+use writer::{Retention, Writer};
 
 /// Where the users' runtime directories are.
 const RUNTIME: &str = "/run/user";
@@ -59,6 +63,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Where it answers, and where the system manager is asked.
     pub bus: BusAddress,
+    /// The only configuration to read; otherwise that of the machine.
+    pub config: Option<PathBuf>,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -67,13 +73,22 @@ pub struct Options {
 /// The store cannot be opened, or the audit stream cannot be heard or breaks.
 pub async fn run(options: &Options) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
+    let (config, complaints) = options.config.as_deref().map_or_else(|| Config::load(Path::new("/")), Config::of_file);
+    for complaint in complaints {
+        tracing::warn!("{complaint}");
+    }
     let (store, set_aside) = Store::open_or_set_aside(&options.state_dir)?;
-    let audit = AuditSocket::open()?;
+    let (audit, inherited) = match supervisor::inherited() {
+        Some(audit) => (audit, true),
+        None => (AuditSocket::open()?, false),
+    };
+    let limitations = hearing::limitations(Path::new("/"));
+    let concern = |limitation: &&Limitation| !(inherited && limitation.id == hearing::NO_AUDIT_READ);
     let mut status = Status {
         listening: true,
         since: now_millis(),
         receive_buffer: audit.receive_buffer() as u64,
-        limitations: hearing::limitations(Path::new("/")).iter().map(ToString::to_string).collect(),
+        limitations: limitations.iter().filter(concern).map(ToString::to_string).collect(),
         ..Status::default()
     };
     // The kernel doubles what is asked for, to account for its own overhead.
@@ -101,8 +116,10 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let presence = Presence::start(options.bus.clone(), options.state_dir.clone(), source(&status));
     let hindsight = Hindsight::new(managers(&options.bus), Path::new(RUNTIME));
     let host = LiveHost::new(hindsight).with_departed(departed);
-    let mut watch =
-        Watch::new(host, Writer::start(store, options.state_dir.clone())?, Alerts::to(journal::SOCKET), status);
+    let writer =
+        Writer::start(store, options.state_dir.clone(), Retention { keep: config.keep, most: config.most_stored })?;
+    let alerts = Alerts::to(journal::SOCKET, config.alerts);
+    let mut watch = Watch::new(host, config.most_in_memory, writer, alerts, status);
     let outcome = serve(&mut watch, audit.into_async()?, exits, presence, &mut stop).await;
     watch.finish().await;
     outcome
@@ -117,13 +134,14 @@ async fn serve(
     stop: &mut Stop,
 ) -> anyhow::Result<()> {
     let mut ready_said = false;
+    let mut watchdog = supervisor::Watchdog::of_environment();
     // Set once we are to stop.
     let mut deadline = None;
     while deadline.is_none_or(|deadline| Instant::now() < deadline && !watch.is_settled()) {
-        let wake = watch.next_wake().into_iter().chain(deadline).min();
+        let wake = watch.next_wake().into_iter().chain(deadline).chain(watchdog.next_wake()).min();
         tokio::select! {
             () = stop.asked(), if deadline.is_none() => {
-                notify(&[sd_notify::NotifyState::Stopping]);
+                supervisor::tell(&[NotifyState::Stopping]);
                 let latest = Instant::now() + GRACE;
                 deadline = Some(latest);
                 // What the kernel has sent until now is ours to take.
@@ -131,7 +149,7 @@ async fn serve(
                 while !watch.hear(audit.get_mut())? && Instant::now() < latest {}
             }
             () = presence.tried(), if !ready_said && deadline.is_none() => {
-                notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("listening to the kernel")]);
+                supervisor::tell(&[NotifyState::Ready, NotifyState::Status("listening to the kernel")]);
                 ready_said = true;
             }
             ready = heard_again(&mut audit, watch.rests_until()), if watch.holds_until().is_none() => {
@@ -170,6 +188,7 @@ async fn serve(
             () = until(wake) => {}
         }
         watch.tend();
+        watchdog.turned(Instant::now());
     }
     Ok(())
 }
@@ -246,11 +265,4 @@ fn managers(bus: &BusAddress) -> Managers {
 fn source(status: &Arc<Mutex<Status>>) -> StatusSource {
     let status = Arc::clone(status);
     Arc::new(move || status.lock().unwrap_or_else(PoisonError::into_inner).clone())
-}
-
-/// Tells systemd; without `NOTIFY_SOCKET=` there is nobody to tell.
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!("systemd could not be told the state: {error}");
-    }
 }

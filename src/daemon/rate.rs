@@ -1,18 +1,12 @@
 //! Which sightings are worth an alert: a new incident at once, one that goes on once an hour, and of a storm of new
 //! ones the first few, and then their number.
 
+use super::config::Alerting;
 use crate::incidents::{RowId, Stored};
 use crate::outlet::alert::Summary;
 use crate::units::Unit;
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
-
-/// How long an incident is not told of again.
-const QUIET: Duration = Duration::from_hours(1);
-
-/// So many alerts in so long a time are a storm.
-const BURST: u32 = 20;
-pub(super) const WINDOW: Duration = Duration::from_secs(10);
+use std::time::Instant;
 
 /// Of so many units one alert each is told even in a storm.
 const MOST_UNITS: usize = 200;
@@ -23,6 +17,7 @@ const MOST: usize = 16 << 10;
 /// What was told.
 #[derive(Debug, Default)]
 pub(super) struct Rate {
+    limits: Alerting,
     told: HashMap<RowId, Instant>,
     /// When the window began, and how many alerts were in it, of which units.
     window: Option<(Instant, u32)>,
@@ -32,10 +27,17 @@ pub(super) struct Rate {
 }
 
 impl Rate {
+    pub(super) fn new(limits: Alerting) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
     /// Whether an incident that was just stored is to be told of; `new` if it was not in the store before.
     pub(super) fn admits(&mut self, stored: &Stored, new: bool, now: Instant) -> bool {
+        if stored.incident.key.unit.as_ref().is_some_and(|unit| self.limits.mutes(&unit.name)) {
+            return false;
+        }
         let told = self.told.get(&stored.id);
-        if told.is_some_and(|at| now.duration_since(*at) < QUIET) {
+        if told.is_some_and(|at| now.duration_since(*at) < self.limits.quiet) {
             return false;
         }
         // One from before we were started may have been told of a moment ago.
@@ -44,7 +46,7 @@ impl Rate {
         if !new && !known {
             return false;
         }
-        let open = self.window.filter(|(began, _)| now.duration_since(*began) < WINDOW);
+        let open = self.window.filter(|(began, _)| now.duration_since(*began) < self.limits.window);
         if open.is_none() {
             self.units.clear();
         }
@@ -52,7 +54,7 @@ impl Rate {
         self.window = Some((began, count.saturating_add(1)));
         // One unit's storm must not keep another's first denial from being told.
         let first = self.units.len() < MOST_UNITS && self.units.insert(stored.incident.key.unit.clone());
-        if count < BURST || first {
+        if count < self.limits.burst || first {
             return true;
         }
         self.summary.add(&stored.incident);
@@ -71,12 +73,13 @@ impl Rate {
     /// When there is a summary to tell.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         let (began, _) = self.window.filter(|_| self.summary.incidents > 0)?;
-        Some(began + WINDOW)
+        Some(began + self.limits.window)
     }
 
     fn remember(&mut self, id: RowId, now: Instant) {
         if self.told.len() >= MOST {
-            self.told.retain(|_, at| now.duration_since(*at) < QUIET);
+            let quiet = self.limits.quiet;
+            self.told.retain(|_, at| now.duration_since(*at) < quiet);
         }
         if self.told.len() >= MOST {
             // Only a storm of new incidents gets here, and that is told by its number.
@@ -89,6 +92,12 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::{Manager, Unit};
+    use std::time::Duration;
+
+    const QUIET: Duration = Duration::from_hours(1);
+    const BURST: u32 = 20;
+    const WINDOW: Duration = Duration::from_secs(10);
     use crate::incidents::{Event, Incident, Key, Moment, Sample};
 
     fn stored(id: RowId) -> Stored {
@@ -135,11 +144,25 @@ mod tests {
             let _ = rate.admits(&stored(id), true, start);
         }
         let mut other = stored(1_000);
-        other.incident.key.unit =
-            Some(Unit { manager: crate::units::Manager::System, name: "nginx.service".parse().unwrap() });
+        other.incident.key.unit = Some(Unit { manager: Manager::System, name: "nginx.service".parse().unwrap() });
         assert!(rate.admits(&other, true, start));
         other.id += 1;
         assert!(!rate.admits(&other, true, start), "one of each");
+    }
+
+    #[test]
+    fn of_muted_units_nothing_is_told() {
+        let limits = Alerting { mute: ["noisy@.service".to_owned()].into(), ..Alerting::default() };
+        let (mut rate, start) = (Rate::new(limits), Instant::now());
+        let mut of = |id, name: &str| {
+            let mut stored = stored(id);
+            stored.incident.key.unit = Some(Unit { manager: Manager::System, name: name.parse().unwrap() });
+            rate.admits(&stored, true, start)
+        };
+        let told: Vec<_> = (0..50).filter(|id| of(*id, "noisy@1.service")).collect();
+        assert_eq!(told, [] as [RowId; 0]);
+        assert!(of(50, "quiet.service"), "and they make no storm");
+        assert_eq!(rate.next_wake(), None);
     }
 
     #[test]

@@ -30,10 +30,11 @@ const HOLD: Duration = Duration::from_millis(100);
 /// When what could not be stored is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How many incidents are held in memory, and how many changes are stored at once: what is new must not wait long for
-/// what came before.
-const MOST_INCIDENTS: usize = 8 << 10;
+/// How many changes are stored at once: what is new must not wait long for what came before.
 const MOST_CHANGES: usize = 2 << 10;
+
+/// Of how many incidents that go on others are told at once.
+const TOLD_AGAIN: usize = 64;
 
 /// So many records at once are a storm, and then we let some gather: waking for each costs more than the records.
 const STORM: u64 = 16;
@@ -67,9 +68,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(host: LiveHost, writer: Writer, alerts: Alerts, status: Arc<Mutex<Status>>) -> Self {
+    /// `most` incidents are held in memory.
+    pub(super) fn new(host: LiveHost, most: usize, writer: Writer, alerts: Alerts, status: Arc<Mutex<Status>>) -> Self {
         Self {
-            pipeline: Pipeline::new(host, MOST_INCIDENTS),
+            pipeline: Pipeline::new(host, most),
             reconciler: Reconciler::default(),
             serials: Serials::default(),
             status,
@@ -305,8 +307,8 @@ impl Watch {
         }
     }
 
-    /// Takes note of what the writer did, and sees to the alerts. Gives the incidents that are new since our start, for
-    /// others to be told.
+    /// Takes note of what the writer did, and sees to the alerts. Gives the incidents that others are to be told of: those
+    /// that are new since our start, and some of those that go on.
     pub(super) fn stored(&mut self, done: Done) -> Vec<Stored> {
         let Done { changes, rows, forgotten, set_aside } = done;
         if let Some(forgotten) = forgotten {
@@ -322,16 +324,17 @@ impl Watch {
                     lock(&self.status).store_error = None;
                 }
                 let now = Instant::now();
-                let mut first = Vec::new();
+                let (mut told, mut again) = (Vec::new(), 0);
                 for (Change { incident, first: is_first }, Recorded { id, count, new }) in changes.into_iter().zip(rows)
                 {
                     let stored = Stored { id, incident: Incident { count, ..incident } };
-                    if is_first {
-                        first.push(stored.clone());
+                    again += usize::from(!is_first);
+                    if is_first || again <= TOLD_AGAIN {
+                        told.push(stored.clone());
                     }
                     self.alerts.consider(stored, new, now);
                 }
-                first
+                told
             }
             Err(error) => {
                 if self.retry_at.is_none() {
@@ -388,7 +391,9 @@ pub(super) fn now_millis() -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::Config;
     use super::super::presence::Presence;
+    use super::super::writer::Retention;
     use super::super::{Stop, serve, source};
     use super::*;
     use crate::host::hindsight::Hindsight;
@@ -402,8 +407,10 @@ mod tests {
     fn watch(dir: &Path) -> Watch {
         let managers = Managers::at(format!("unix:path={NOWHERE}"), NOWHERE);
         let host = LiveHost::new(Hindsight::new(managers, Path::new(NOWHERE)));
-        let writer = Writer::start(Store::open(dir).unwrap(), dir.into()).unwrap();
-        Watch::new(host, writer, Alerts::to(NOWHERE), Arc::default())
+        let config = Config::default();
+        let retention = Retention { keep: config.keep, most: config.most_stored };
+        let writer = Writer::start(Store::open(dir).unwrap(), dir.into(), retention).unwrap();
+        Watch::new(host, config.most_in_memory, writer, Alerts::to(NOWHERE, config.alerts), Arc::default())
     }
 
     fn record(pid: u32, code: u32) -> Vec<u8> {

@@ -7,11 +7,14 @@ use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// How long an incident that is not seen again is kept.
-pub const KEPT: Duration = Duration::from_hours(90 * 24);
-
-/// How many incidents are kept at most.
-pub const MOST_ROWS: u32 = 100_000;
+/// What is kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Retention {
+    /// How long an incident that is not seen again is kept.
+    pub(super) keep: Duration,
+    /// How many incidents are kept at most.
+    pub(super) most: u32,
+}
 
 /// After how many written rows old ones are looked for.
 const PRUNE_EVERY: usize = 10_000;
@@ -43,8 +46,8 @@ impl Writer {
     ///
     /// # Errors
     /// No thread could be started.
-    pub(super) fn start(store: Store, dir: PathBuf) -> std::io::Result<Self> {
-        let keeper = Keeper { dir, store: Some(store), forgotten: None, set_aside: None };
+    pub(super) fn start(store: Store, dir: PathBuf, retention: Retention) -> std::io::Result<Self> {
+        let keeper = Keeper { dir, retention, store: Some(store), forgotten: None, set_aside: None };
         let (jobs, inbox) = mpsc::channel();
         let (outbox, done) = unbounded_channel();
         let thread =
@@ -110,6 +113,7 @@ fn write_all(mut keeper: Keeper, inbox: &mpsc::Receiver<Vec<Change>>, outbox: &U
 #[derive(Debug)]
 struct Keeper {
     dir: PathBuf,
+    retention: Retention,
     /// None while no store can be opened.
     store: Option<Store>,
     forgotten: Option<Forgotten>,
@@ -152,8 +156,8 @@ impl Keeper {
     fn prune(&mut self) {
         let Some(store) = &mut self.store else { return };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let oldest = i64::try_from(now.saturating_sub(KEPT).as_millis()).unwrap_or_default();
-        match store.prune(oldest, MOST_ROWS) {
+        let oldest = i64::try_from(now.saturating_sub(self.retention.keep).as_millis()).unwrap_or_default();
+        match store.prune(oldest, self.retention.most) {
             Ok(0) => {}
             Ok(gone) => {
                 tracing::info!(gone, "old incidents were forgotten");
@@ -166,6 +170,7 @@ impl Keeper {
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::Config;
     use super::*;
     use crate::audit::Action;
     use crate::incidents::store::{FILE, MAX_FILE, MAX_LOG};
@@ -194,7 +199,10 @@ mod tests {
     fn a_day_of_storm_stays_within_the_bounds() {
         let temp = tempfile::tempdir().unwrap();
         let store = Store::open(temp.path()).unwrap();
-        let mut keeper = Keeper { dir: temp.path().into(), store: Some(store), forgotten: None, set_aside: None };
+        let config = Config::default();
+        let retention = Retention { keep: config.keep, most: config.most_stored };
+        let mut keeper =
+            Keeper { dir: temp.path().into(), retention, store: Some(store), forgotten: None, set_aside: None };
         let (mut largest, mut number, mut written) = (0, 1_000, 0);
         // What the loop writes at most in a minute is more, but the bounds are reached all the same.
         for minute in 0..24 * 60 {
@@ -214,7 +222,7 @@ mod tests {
         assert!(largest < MAX_FILE + 2 * MAX_LOG, "{largest} bytes");
         let store = keeper.store.unwrap();
         let stored = store.incidents(&Query::default()).unwrap();
-        assert_eq!(stored.len(), usize::try_from(MOST_ROWS).unwrap());
+        assert_eq!(stored.len(), usize::try_from(config.most_stored).unwrap());
         let frequent = stored.iter().filter(|stored| stored.incident.count == 24 * 60 * 1_000_000).count();
         assert_eq!(frequent, 50, "what goes on all day is not crowded out, and every count of it is exact");
         let forgotten = keeper.forgotten.unwrap().incidents;

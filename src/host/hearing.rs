@@ -24,6 +24,9 @@ impl fmt::Display for Limitation {
     }
 }
 
+/// The [`id`](Limitation::id) of one that does not concern a process that was handed the stream.
+pub const NO_AUDIT_READ: &str = "no-audit-read";
+
 /// Capabilities as bits of `CapEff:` (`linux/capability.h`).
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_PTRACE: u32 = 19;
@@ -71,7 +74,7 @@ pub fn limitations(root: &Path) -> Vec<Limitation> {
     }
     if lacks(CAP_AUDIT_READ) {
         found.push(limitation(
-            "no-audit-read",
+            NO_AUDIT_READ,
             "this process lacks CAP_AUDIT_READ",
             "it cannot listen to the kernel's audit records: no denial is heard as it happens",
             "run it as root, with CAP_AUDIT_READ in the CapabilityBoundingSet= of its unit",
@@ -110,7 +113,8 @@ pub fn limitations(root: &Path) -> Vec<Limitation> {
             "run it as root, with CAP_NET_ADMIN in the CapabilityBoundingSet= of its unit",
         ));
     }
-    if lacks(CAP_SYS_PTRACE) && text(root, "proc/self/mountinfo").is_some_and(|mounts| proc_is_hidden(&mounts)) {
+    if lacks(CAP_SYS_PTRACE) && text(root, "proc/self/mountinfo").is_some_and(|mounts| proc_is_hidden(&mounts, &status))
+    {
         found.push(limitation(
             "hidepid",
             "/proc is mounted with hidepid= and this process lacks CAP_SYS_PTRACE",
@@ -190,12 +194,22 @@ fn is_other_network(own: &str, first: Option<&str>, release: Option<(u32, u32)>)
     own != INIT_NETWORK_NAMESPACE && (numbered || first.is_some_and(|first| first != own))
 }
 
-/// Whether the last mount on `/proc` hides other users' processes (`hidepid=`, `proc(5)`).
-fn proc_is_hidden(mountinfo: &str) -> bool {
+/// Whether the last mount on `/proc` hides other users' processes (`hidepid=`, `proc(5)`). Members of its group, by
+/// default root's, see them all the same, unless they have to be ptraceable (`has_pid_permissions`, `fs/proc/base.c`).
+fn proc_is_hidden(mountinfo: &str, status: &[u8]) -> bool {
     let on_proc = mountinfo.lines().rfind(|line| line.split(' ').nth(4) == Some("/proc"));
     let options = on_proc.and_then(|line| line.rsplit(' ').next()).unwrap_or_default();
-    let hidepid = options.split(',').find_map(|option| option.strip_prefix("hidepid="));
-    hidepid.is_some_and(|value| !matches!(value, "0" | "off"))
+    let option = |name: &str| options.split(',').find_map(|option| option.strip_prefix(name)?.strip_prefix('='));
+    let group = option("gid").unwrap_or("0");
+    let is_member = ["Gid", "Groups"]
+        .into_iter()
+        .filter_map(|key| status_value(status, key))
+        .any(|groups| groups.split_ascii_whitespace().any(|own| own == group));
+    match option("hidepid") {
+        None | Some("0" | "off") => false,
+        Some("4" | "ptraceable") => true,
+        Some(_) => !is_member,
+    }
 }
 
 #[cfg(test)]
@@ -282,8 +296,14 @@ mod tests {
         std::fs::write(root.path().join("proc/self/mountinfo"), hidden).unwrap();
         std::fs::write(root.path().join("proc/self/status"), "CapEff:\t0000002000001000\n").unwrap();
         assert_eq!(ids(&root), ["hidepid", "errno-silent"]);
-        assert!(!proc_is_hidden("22 1 0:5 / /proc rw - proc proc rw,hidepid=off\n"));
-        assert!(!proc_is_hidden("22 1 0:5 / /mnt rw - proc proc rw,hidepid=2\n"));
+        let hides =
+            |mount: &str, groups: &str| proc_is_hidden(mount, format!("Gid:\t7 7 7 7\nGroups:\t{groups}\n").as_bytes());
+        assert!(!hides("22 1 0:5 / /proc rw - proc proc rw,hidepid=off\n", ""));
+        assert!(!hides("22 1 0:5 / /mnt rw - proc proc rw,hidepid=2\n", ""));
+        assert!(hides(hidden, "4 24") && !hides(hidden, "4 0 24"), "root's group sees all");
+        let of_group = "22 1 0:5 / /proc rw - proc proc rw,gid=24,hidepid=invisible\n";
+        assert!(hides(of_group, "0") && !hides(of_group, "4 24"));
+        assert!(hides("22 1 0:5 / /proc rw - proc proc rw,hidepid=ptraceable\n", "0"));
     }
 
     #[test]

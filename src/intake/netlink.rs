@@ -10,7 +10,7 @@ use batch::Batch;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_AUDIT};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// `AUDIT_NLGRP_READLOG` (`linux/audit.h`).
@@ -51,7 +51,7 @@ pub enum OpenError {
     /// The right to listen is missing.
     #[error(
         "not allowed to join the kernel's audit stream: it takes root, or CAP_AUDIT_READ, outside a user namespace \
-         (PrivateUsers=, rootless container)"
+         (PrivateUsers=, rootless container), or harden-whyd.socket, which joins it beforehand"
     )]
     NotAllowed,
     /// Anything else.
@@ -91,6 +91,28 @@ impl AuditSocket {
         socket.bind(&SocketAddr::new(0, 0)).map_err(explain)?;
         socket.add_membership(READLOG).map_err(explain)?;
         Ok(Self { socket, batch: Batch::new(), receive_buffer })
+    }
+
+    /// Takes over a socket that systemd opened (`ListenNetlink=audit 1`): what came while nobody read is still in it,
+    /// and no right is needed. `None` where it is another kind of socket.
+    ///
+    /// # Errors
+    /// It is no socket.
+    pub fn inherit(fd: OwnedFd) -> io::Result<Option<Self>> {
+        let domain = socket_option(&fd, libc::SO_DOMAIN)?;
+        if domain != libc::AF_NETLINK || socket_option(&fd, libc::SO_PROTOCOL)? != libc::NETLINK_AUDIT {
+            return Ok(None);
+        }
+        // SAFETY: the descriptor was owned, and is handed over.
+        let socket = unsafe { Socket::from_raw_fd(fd.into_raw_fd()) };
+        let mut address = SocketAddr::new(0, 0);
+        socket.get_address(&mut address)?;
+        if address.multicast_groups() & READLOG == 0 {
+            return Ok(None);
+        }
+        socket.set_non_blocking(true)?;
+        let receive_buffer = socket.get_rx_buf_sz()?;
+        Ok(Some(Self { socket, batch: Batch::new(), receive_buffer }))
     }
 
     /// Joins tokio's event loop.
@@ -153,6 +175,14 @@ impl AsRawFd for AuditSocket {
     }
 }
 
+fn socket_option(fd: &OwnedFd, option: libc::c_int) -> io::Result<libc::c_int> {
+    let (mut value, mut length) = (0, libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or_default());
+    // SAFETY: value and length are ours, and the kernel writes at most as many bytes as length says.
+    let result =
+        unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, (&raw mut value).cast(), &raw mut length) };
+    if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Strips `struct nlmsghdr`. A datagram of this group is one message, and its `nlmsg_len` has been
 /// with and without the header in the kernel's history, so the datagram's own length counts.
 fn open_envelope(datagram: &[u8]) -> Message<'_> {
@@ -167,8 +197,7 @@ fn open_envelope(datagram: &[u8]) -> Message<'_> {
 #[cfg(test)]
 impl AuditSocket {
     /// Over something else, which need not be a socket.
-    pub(crate) fn over(fd: std::os::fd::OwnedFd) -> Self {
-        use std::os::fd::{FromRawFd as _, IntoRawFd as _};
+    pub(crate) fn over(fd: OwnedFd) -> Self {
         // SAFETY: the descriptor was owned, and is handed over.
         let socket = unsafe { Socket::from_raw_fd(fd.into_raw_fd()) };
         Self { socket, batch: Batch::new(), receive_buffer: 0 }
@@ -203,6 +232,24 @@ mod tests {
         assert_eq!(audit.receive().unwrap(), None);
         from.send_to(&datagram(1326, b"audit(1.000:2): "), &address, 0).unwrap();
         assert_eq!(audit.receive().unwrap(), Some(Message::Foreign));
+    }
+
+    #[test]
+    fn only_an_audit_socket_is_taken_over() {
+        let other = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        assert!(AuditSocket::inherit(other.into()).unwrap().is_none());
+        let (reader, _writer) = io::pipe().unwrap();
+        assert!(AuditSocket::inherit(reader.into()).is_err());
+        // It hears nothing: it is in no group.
+        let Ok(deaf) = Socket::new(NETLINK_AUDIT) else { return };
+        // SAFETY: the descriptor is owned, and is handed over.
+        let deaf = unsafe { OwnedFd::from_raw_fd(deaf.into_raw_fd()) };
+        assert!(AuditSocket::inherit(deaf).unwrap().is_none());
+        let Ok(heard) = AuditSocket::open() else { return };
+        let buffer = heard.receive_buffer();
+        // SAFETY: as above.
+        let heard = unsafe { OwnedFd::from_raw_fd(heard.socket.into_raw_fd()) };
+        assert_eq!(AuditSocket::inherit(heard).unwrap().unwrap().receive_buffer(), buffer);
     }
 
     #[test]

@@ -24,8 +24,8 @@ pub const SUMMARY: &str = "b20ca02b8ba24516a125c9461842fb57";
 pub const MAX_MESSAGE: usize = 200;
 
 /// `PRIORITY=` of `syslog(3)`.
+const ERROR: &str = "3";
 const WARNING: &str = "4";
-const NOTICE: &str = "5";
 
 /// New incidents that were too many for an alert each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -83,9 +83,9 @@ pub fn entry(incident: &Incident, id: Option<RowId>) -> Entry {
     let Incident { key, rung, count, sample, .. } = incident;
     let mut entry = Entry::default();
     let (message_id, priority) = match &key.event {
-        Event::Denial(Denial { action, .. }) if action.denies() => (DENIAL, WARNING),
-        Event::Denial(_) => (LOGGED, NOTICE),
-        Event::SilentDeath => (SILENT_DEATH, WARNING),
+        Event::Denial(Denial { action, .. }) if action.denies() => (DENIAL, ERROR),
+        Event::Denial(_) => (LOGGED, WARNING),
+        Event::SilentDeath => (SILENT_DEATH, ERROR),
     };
     entry.push("MESSAGE", message(incident));
     entry.push("MESSAGE_ID", message_id);
@@ -253,7 +253,7 @@ mod tests {
                 "MESSAGE=remote-ssh-agent.service: /usr/bin/ncat (pid 41343) was killed by SIGSYS for calling socket, 3 times so far; \
                  see 'harden-why remote-ssh-agent.service'",
                 "MESSAGE_ID=08f099b23cdb4d1399f57dcd22ef4be3",
-                "PRIORITY=4",
+                "PRIORITY=3",
                 "SYSLOG_IDENTIFIER=harden-whyd",
                 "OBJECT_SYSTEMD_UNIT=remote-ssh-agent.service",
                 "HARDEN_WHY_UNIT=remote-ssh-agent.service",
@@ -273,11 +273,11 @@ mod tests {
     }
 
     #[test]
-    fn a_logged_call_in_a_user_unit_is_only_a_notice() {
+    fn a_logged_call_in_a_user_unit_is_only_a_warning() {
         let incident = denied(Manager::User(1000), "a.service", Action::Log);
         let entry = entry(&incident, None);
         let get = |name| entry.get(name).map(|value| str::from_utf8(value).unwrap());
-        assert_eq!((get("MESSAGE_ID"), get("PRIORITY")), (Some(LOGGED), Some("5")));
+        assert_eq!((get("MESSAGE_ID"), get("PRIORITY")), (Some(LOGGED), Some("4")));
         assert_eq!(get("OBJECT_SYSTEMD_USER_UNIT"), Some("a.service"));
         assert_eq!(get("OBJECT_SYSTEMD_OWNER_UID"), Some("1000"));
         assert_eq!(get("OBJECT_SYSTEMD_UNIT"), None);

@@ -1,0 +1,111 @@
+//! Manual pages and completions, from the definition that the programs parse their arguments with.
+//!
+//! What only a person can write stands in the templates beside this file; a line `@NAME@` in one stands for what is
+//! generated.
+
+use clap::{Command, CommandFactory as _};
+use clap_complete::Shell;
+use clap_mangen::Man;
+use harden_why::cli::args::{Cli, Daemon};
+use std::io;
+
+/// A file and where it goes below the directory asked for.
+pub(crate) struct File {
+    /// Its place.
+    pub(crate) path: String,
+    /// What is in it.
+    pub(crate) content: String,
+}
+
+/// The programs, as they parse their arguments.
+pub(crate) fn programs() -> [(&'static str, Command); 2] {
+    [("harden-why", Cli::command()), ("harden-whyd", Daemon::command())]
+}
+
+/// Every manual page and every completion.
+///
+/// # Errors
+/// Never, as long as memory can be written to.
+pub(crate) fn files() -> io::Result<Vec<File>> {
+    let pages = [
+        ("harden-why.1", include_str!("harden-why.1")),
+        ("harden-whyd.8", include_str!("harden-whyd.8")),
+        ("org.hardenwhy1.5", include_str!("org.hardenwhy1.5")),
+    ];
+    let mut files = Vec::new();
+    for (name, template) in pages {
+        let program = programs().into_iter().find(|(program, _)| name.starts_with(&format!("{program}.")));
+        files.push(File {
+            path: format!("man/{name}"),
+            content: page(template, program.map(|(_, args)| args).as_ref())?,
+        });
+    }
+    for (name, program) in programs() {
+        for (shell, file) in [
+            (Shell::Bash, format!("bash/{name}")),
+            (Shell::Zsh, format!("zsh/_{name}")),
+            (Shell::Fish, format!("fish/{name}.fish")),
+        ] {
+            let mut content = Vec::new();
+            clap_complete::generate(shell, &mut without_hidden(name, &program), name, &mut content);
+            files.push(File { path: file, content: utf8(content)? });
+        }
+    }
+    Ok(files)
+}
+
+/// A template with its placeholders filled.
+fn page(template: &str, program: Option<&Command>) -> io::Result<String> {
+    let mut page = String::new();
+    for line in template.lines() {
+        match (line, program) {
+            ("@options@", Some(program)) => page += &options(program)?,
+            ("@commands@", Some(program)) => page += &commands(program)?,
+            (line, _) => {
+                page += &line.replace("@version@", env!("CARGO_PKG_VERSION"));
+                page.push('\n');
+            }
+        }
+    }
+    Ok(page)
+}
+
+/// The options of a program, or of a verb alone, as a list.
+fn options(command: &Command) -> io::Result<String> {
+    let mut section = Vec::new();
+    Man::new(command.clone()).render_options_section(&mut section)?;
+    // The headings are the template's.
+    let section = utf8(section)?;
+    let list = section.lines().skip_while(|line| !line.starts_with(".TP"));
+    // The string is defined in the preamble of a whole page, which this is not.
+    Ok(list.map(|line| line.replace(r"\*(Aq", r"\(aq") + "\n").collect())
+}
+
+/// The verbs, each with its arguments.
+fn commands(program: &Command) -> io::Result<String> {
+    let mut all = String::new();
+    for verb in program.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+        // By itself it has only its own options, not those of every verb.
+        let verb = verb.clone().disable_help_flag(true);
+        let usage = verb.clone().render_usage().to_string();
+        let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+        let words = format!(".SS \"{}\"\n{about}.\n", usage.trim_start_matches("Usage: "));
+        all += &words.replace('-', r"\-").replace('\'', r"\(aq");
+        all += &options(&verb)?;
+    }
+    Ok(all)
+}
+
+/// The program without the verbs that are none of a person's business.
+fn without_hidden(name: &'static str, program: &Command) -> Command {
+    let shown: Vec<Command> = program.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned().collect();
+    let mut bare = Command::new(name).args(program.get_arguments().cloned());
+    if let Some(about) = program.get_about() {
+        bare = bare.about(about.clone());
+    }
+    bare.version(env!("CARGO_PKG_VERSION")).subcommands(shown)
+}
+
+fn utf8(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(io::Error::other)
+}
