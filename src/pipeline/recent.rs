@@ -176,3 +176,64 @@ fn text(key: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     key.extend_from_slice(&bytes.len().to_ne_bytes());
     key.extend_from_slice(bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::parse;
+    use crate::incidents::{Denial, Event, Fold, Key, Sample, Sighting};
+    use crate::pipeline;
+
+    /// A record of a call, and where its incident is counted.
+    fn counted(fold: &mut Fold, line: &str) -> Slot {
+        let record = parse::event(line.as_bytes()).unwrap();
+        let event = Event::Denial(Denial { call: pipeline::call(&record), action: record.action });
+        let key = Key { unit: None, event, exe: record.exe.unwrap().decode().into_owned() };
+        fold.add(Sighting { key, rung: None, at: Moment::Unknown, sample: Sample::default() }).slot()
+    }
+
+    fn line(call: u32, exe: u32) -> String {
+        format!(
+            "audit(1.000:7): auid=0 uid=0 gid=0 ses=1 pid=7 comm=\"c\" exe=\"/{exe}\" sig=0 arch=c000003e syscall={call} \
+             compat=0 ip=0x7 code=0x50000"
+        )
+    }
+
+    fn found(recent: &mut Recent, line: &str) -> Option<Slot> {
+        match recent.find(&parse::event(line.as_bytes()).unwrap(), None, 1)? {
+            Found::Counted(slot) => Some(slot),
+            Found::Pending(_) => None,
+        }
+    }
+
+    #[test]
+    fn none_is_taken_for_another_that_has_the_same_place() {
+        let (mut recent, mut fold) = (Recent::default(), Fold::new(10_000));
+        let lines: Vec<String> = (0..40).flat_map(|call| (0..40).map(move |exe| line(call, exe))).collect();
+        assert!(lines.len() > 4 * PLACES);
+        let slots: Vec<Slot> = lines.iter().map(|line| counted(&mut fold, line)).collect();
+        for (line, slot) in lines.iter().zip(&slots) {
+            assert_eq!(found(&mut recent, line), None);
+            recent.remember(Known::Counted(*slot));
+        }
+        for _ in 0..2 {
+            for (line, slot) in lines.iter().zip(&slots) {
+                assert_eq!((found(&mut recent, line), found(&mut recent, line)), (Some(*slot), Some(*slot)));
+            }
+        }
+    }
+
+    #[test]
+    fn the_latest_word_on_a_record_counts() {
+        let (mut recent, mut fold) = (Recent::default(), Fold::new(10));
+        let (first, second) = (counted(&mut fold, &line(1, 1)), counted(&mut fold, &line(2, 2)));
+        let asked = line(1, 1);
+        assert_eq!(found(&mut recent, &asked), None);
+        recent.remember(Known::Counted(first));
+        assert_eq!(found(&mut recent, &asked), Some(first));
+        let key = recent.remember(Known::Pending(Others::default()));
+        assert_eq!(found(&mut recent, &asked), None);
+        assert!(recent.settle(key, second).is_some());
+        assert_eq!(found(&mut recent, &asked), Some(second));
+    }
+}
