@@ -102,6 +102,26 @@ async fn a_denial_in_a_unit_is_stored_and_then_told() {
 }
 
 #[test]
+fn a_muted_unit_is_stored_and_not_told() {
+    let Some(manager) = TestManager::start() else { return };
+    let config = manager.base().join("harden-why.conf");
+    fs::write(&config, "[alerts]\nmute = [\"muted\"]\nburst = 0\n").unwrap();
+    let command = manager.command(&[PROGRAM, "--config", config.to_str().unwrap()]);
+    let daemon = Daemon::start(command, &manager.bus(), &manager.base().join("daemon"));
+    daemon.wait_for_log("harden-why.conf:3: alerts.burst: has to be a whole number from 1 to 10000");
+    let journal = Journal::of(&daemon);
+    write(&manager, "muted.service", "ExecStart=/bin/uname");
+    write(&manager, "dies.service", "ExecStart=/bin/uname");
+    manager.reload();
+    manager.start_unit("muted.service");
+    daemon.wait_for_incident(|incident| is_of(incident, "muted.service"));
+    manager.start_unit("dies.service");
+    let first = journal.next("SYSLOG_IDENTIFIER=harden-whyd");
+    assert!(first.has("OBJECT_SYSTEMD_UNIT=dies.service"), "{:?}", first.fields);
+    daemon.stop();
+}
+
+#[test]
 fn a_command_before_the_main_one_is_the_units_own() {
     let Some(manager) = TestManager::start() else { return };
     let daemon = start(&manager);
