@@ -25,21 +25,35 @@ ok() {
 # not COMMAND...: succeeds where it fails.
 not() { ! "$@"; }
 
-# within SECONDS COMMAND...: until it succeeds, or time is up.
+# within SECONDS COMMAND...: until it succeeds, or time is up. What it said the last time is shown.
 within() {
-    local deadline=$((SECONDS + $1))
+    local deadline=$((SECONDS + $1)) said
     shift
-    until "$@"; do
-        ((SECONDS < deadline)) || return 1
+    until said=$("$@" 2>&1); do
+        if ((SECONDS >= deadline)); then
+            printf '%s\n' "$said"
+            return 1
+        fi
         sleep 0.2
     done
 }
 
 # says WHAT COMMAND...: the output of the command holds it, as a line or part of one (an extended expression).
 says() {
-    local what=$1
+    local what=$1 said
     shift
-    "$@" 2>&1 | tee /dev/stderr | grep -Eq -e "$what"
+    said=$("$@" 2>&1)
+    printf '%s\n' "$said"
+    grep -Eq -e "$what" <<<"$said"
+}
+
+# answers FILTER UNIT [OPTION...]: the answer as JSON fulfils a condition of jq.
+answers() {
+    local filter=$1 said
+    shift
+    said=$(harden-why --json "$@")
+    printf '%s\n' "$said"
+    jq -e "$filter" <<<"$said" >/dev/null
 }
 
 # Tells something that is no check.
@@ -53,20 +67,34 @@ as() {
         DBUS_SESSION_BUS_ADDRESS="unix:path=/run/user/$uid/bus" "${@:2}"
 }
 
-# unit NAME: a system unit from standard input.
+# unit NAME: a system unit, or a drop-in of one, from standard input.
 unit() {
     mkdir -p "$(dirname "/etc/systemd/system/$1")"
     cat >"/etc/systemd/system/$1"
 }
 
-# calls UNIT [OPTION...]: the calls of a unit that were denied, as the answer names them.
-calls() { harden-why --json "$@" | jq -r '.units[].denials[].call'; }
-
-# answers FILTER UNIT [OPTION...]: the answer as JSON fulfils a condition of jq.
-answers() {
-    local filter=$1
+# victim NAME [SETTING...]: a unit whose program makes one call, acct, that its settings do not like.
+victim() {
+    local name=$1
     shift
-    harden-why --json "$@" | tee /dev/stderr | jq -e "$filter" >/dev/null
+    unit "$name.service" <<UNIT
+[Service]
+ExecStart=/usr/bin/perl -e "syscall 163, 0"
+$(printf '%s\n' "${@:-SystemCallFilter=~acct}")
+UNIT
+}
+
+# denied NAME [COUNT]: the denial of a victim is known, and told right.
+denied() {
+    answers '.units | length == 1 and (.[0].denials | length == 1 and (.[0] | .call == "acct" and .count == '"${2:-1}"'
+        and .attribution.confidence == "certain" and .cause.kind == "unit"
+        and ([.cause.directives[] | .directive, .file, .line]
+            == ["SystemCallFilter", "/etc/systemd/system/'"$1"'.service", 3])))' --system "$1.service"
+}
+
+# alerted NAME: journalctl shows the alert among the unit's lines.
+alerted() {
+    says acct journalctl --no-pager -o cat -u "$1.service" MESSAGE_ID=08f099b23cdb4d1399f57dcd22ef4be3
 }
 
 finish() {

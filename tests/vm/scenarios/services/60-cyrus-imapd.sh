@@ -1,0 +1,21 @@
+# cyrus-imapd: a master that gives itself limits and starts a server a connection.
+. "$PAYLOAD/guest/heal.sh"
+works() { says "^a OK" port 143 "a CAPABILITY" "b LOGOUT"; }
+heal cyrus-imapd.service works "SystemCallFilter=~@privileged @resources @ipc" <<'CONF'
+[Service]
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHome=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources @ipc
+CONF
+finish
