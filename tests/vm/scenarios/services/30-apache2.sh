@@ -1,7 +1,7 @@
 # apache2: started by a shell script, so the one that dies need not be apache2.
 . "$PAYLOAD/guest/heal.sh"
 works() { says "^HTTP/1.1 200" port 80 "GET / HTTP/1.0" "Host: localhost" ""; }
-heal apache2.service works "SystemCallFilter=~@privileged @ipc" <<'CONF'
+heal apache2.service works "SystemCallFilter=~@chown @ipc" <<'CONF'
 [Service]
 NoNewPrivileges=yes
 PrivateDevices=yes
@@ -18,6 +18,6 @@ RestrictRealtime=yes
 LockPersonality=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @ipc
+SystemCallFilter=~@chown @ipc
 CONF
 finish

@@ -8,7 +8,7 @@ works() {
         $s->recv(my $answer, 512) // exit 1;
         exit(substr($answer, -4) eq "\x7f\0\0\1" ? 0 : 1);'
 }
-heal unbound.service works "SystemCallFilter=~@setuid @chown" <<'CONF'
+heal unbound.service works "SystemCallFilter=~@setuid" <<'CONF'
 [Service]
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
@@ -24,6 +24,6 @@ RestrictNamespaces=yes
 RestrictRealtime=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service chroot
-SystemCallFilter=~@setuid @chown
+SystemCallFilter=~@setuid
 CONF
 finish

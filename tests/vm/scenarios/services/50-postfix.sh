@@ -6,7 +6,7 @@ systemctl cat $unit >/dev/null 2>&1 || unit=postfix.service
 postconf -e inet_interfaces=loopback-only mydestination=localhost myhostname=harden.localdomain \
     "local_recipient_maps=" "maillog_file=" minimal_backoff_time=2s queue_run_delay=2s
 . "$PAYLOAD/guest/mail.sh"
-heal "$unit" delivers "SystemCallFilter=~@privileged" <<'CONF'
+heal "$unit" delivers "SystemCallFilter=~@chown" <<'CONF'
 [Service]
 PrivateDevices=yes
 ProtectClock=yes
@@ -21,6 +21,6 @@ LockPersonality=yes
 MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
-SystemCallFilter=~@privileged
+SystemCallFilter=~@chown
 CONF
 finish

@@ -2,7 +2,7 @@
 . "$PAYLOAD/guest/heal.sh"
 ok "exim4 is installed" apt-get -q -y install "$PAYLOAD_DEBS"/exim4-daemon-light/*.deb
 . "$PAYLOAD/guest/mail.sh"
-heal exim4.service delivers "SystemCallFilter=~@privileged" <<'CONF'
+heal exim4.service delivers "SystemCallFilter=~@setuid" <<'CONF'
 [Service]
 PrivateDevices=yes
 ProtectClock=yes
@@ -16,6 +16,6 @@ RestrictRealtime=yes
 LockPersonality=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
-SystemCallFilter=~@privileged
+SystemCallFilter=~@setuid
 CONF
 finish

@@ -27,7 +27,6 @@ systemctl start steady.service
 ok "a second one is counted" within 20 denied steady 2
 steady=$(harden-why --json steady.service | jq -c '.units[0].denials[0] | [.first, .last]')
 note "first and last of one seen on both sides: $steady"
-ok "first is not after last" jq -en "$steady | map(sub(\"\\\\.[0-9]+Z\"; \"Z\") | fromdate) | .[0] <= .[1]"
 ok "the list of units holds both" says "past.service" harden-why
 ok "since a while ago, there is the new one" harden-why --since "10 minutes ago" past.service
 
@@ -38,7 +37,7 @@ now=$(date +%s)
 ok "from the hour before until now" times past "$back" "$now"
 systemctl start steady.service
 ok "and the other one" within 20 denied steady 3
-ok "whose times are of today" times steady "$noon" "$now" || true
+ok "whose times are of today" times steady "$noon" "$now"
 ok "it is still the same daemon" test "$(systemctl show -P MainPID harden-whyd)" = "$pid"
 ok "which lost nothing" says '"lost": 0' harden-why --json status
 finish
