@@ -20,7 +20,7 @@ RestrictRealtime=yes
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
-SystemCallFilter=@system-service
+SystemCallFilter=@system-service chroot
 SystemCallFilter=~@chown
 CONF
 finish
