@@ -30,10 +30,10 @@ fields() { journalctl --no-pager -o json "$@" | tail -n1 | tee /dev/stderr | jq 
 filter='.HARDEN_WHY_UNIT == "shot.service" and .HARDEN_WHY_CALL == "acct" and .HARDEN_WHY_CALL_NUMBER == "163"
     and .HARDEN_WHY_ARCH == "x86_64" and .HARDEN_WHY_ACTION == "kill_process" and .HARDEN_WHY_COUNT == "1"
     and .HARDEN_WHY_MANAGER == "system" and (.HARDEN_WHY_EXE | endswith("perl")) and (.HARDEN_WHY_INCIDENT | tonumber > 0)
-    and .PRIORITY == "4" and ._UID == "0"'
+    and .PRIORITY == "3" and ._UID == "0"'
 ok "its fields are for machines" fields "MESSAGE_ID=$denial" HARDEN_WHY_UNIT=shot.service
-filter='.HARDEN_WHY_UNIT == "watched.service" and (.PRIORITY | tonumber >= 4) and .HARDEN_WHY_ACTION == "log"'
-ok "what was only logged is no error" within 10 fields "MESSAGE_ID=$logged" HARDEN_WHY_UNIT=watched.service
+filter='.HARDEN_WHY_UNIT == "watched.service" and .PRIORITY == "4" and .HARDEN_WHY_ACTION == "log"'
+ok "what was only logged is a warning" within 10 fields "MESSAGE_ID=$logged" HARDEN_WHY_UNIT=watched.service
 ok "a unit that lives is told of the call it made" says "acct" show -u watched.service "MESSAGE_ID=$logged"
 
 systemctl start shot.service

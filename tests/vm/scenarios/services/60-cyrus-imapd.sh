@@ -1,9 +1,9 @@
-# cyrus-imapd: a master that gives itself limits and starts a server a connection.
+# cyrus-imapd: a master that becomes another user and starts a server a connection.
 . "$PAYLOAD/guest/heal.sh"
 # What is in packages of its own is not here.
 sed -i -E '/^[[:space:]]*(pop3|nntp|http|caldav)/d' /etc/cyrus.conf
 works() { says "^a OK" port 143 "a CAPABILITY" "b LOGOUT"; }
-heal cyrus-imapd.service works "SystemCallFilter=~@resources" <<'CONF'
+heal cyrus-imapd.service works "SystemCallFilter=~@setuid" <<'CONF'
 [Service]
 PrivateDevices=yes
 ProtectClock=yes
@@ -18,6 +18,6 @@ RestrictRealtime=yes
 LockPersonality=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
-SystemCallFilter=~@resources
+SystemCallFilter=~@setuid
 CONF
 finish
