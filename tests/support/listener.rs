@@ -87,7 +87,8 @@ impl Daemon {
 
     pub(crate) fn log(&self) -> String {
         if self.process.is_none() {
-            let journal = Command::new("journalctl").args(["--no-pager", "--boot", "--unit", SERVICE]).output().unwrap();
+            let journal =
+                Command::new("journalctl").args(["--no-pager", "--boot", "--unit", SERVICE]).output().unwrap();
             return String::from_utf8_lossy(&journal.stdout).into_owned();
         }
         fs::read_to_string(self.base.join("daemon-log")).unwrap()
