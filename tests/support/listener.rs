@@ -22,9 +22,13 @@ pub(crate) fn program(manager: &TestManager, prefix: &str, number: u32) -> PathB
     manager.base().join(format!("{prefix}-{number}"))
 }
 
+/// The service that the package installs, for PID 1.
+const SERVICE: &str = "harden-whyd.service";
+
 /// The real daemon.
 pub(crate) struct Daemon {
-    process: Child,
+    /// `None` is the service.
+    process: Option<Child>,
     state: PathBuf,
     base: PathBuf,
 }
@@ -36,6 +40,16 @@ impl Daemon {
 
     /// Starts it under a command that limits it.
     pub(crate) fn start_under(manager: &TestManager, limits: &[&str]) -> Option<Self> {
+        if manager.is_pid1() {
+            if !limits.is_empty() {
+                skip("the limits of the installed daemon are its unit's");
+                return None;
+            }
+            let output = manager.systemctl(&["restart", SERVICE]);
+            assert!(output.status.success(), "{output:?}");
+            let state = PathBuf::from(harden_why::cli::args::STATE_DIR);
+            return Some(Self { process: None, state, base: manager.base().to_owned() });
+        }
         let state = manager.base().join("state");
         let log = manager.base().join("daemon-log");
         let program = env!("CARGO_BIN_EXE_harden-whyd");
@@ -45,12 +59,12 @@ impl Daemon {
         let mut command: Command = manager.command(&words);
         let file = fs::File::create(&log).unwrap();
         let process = command.stdout(Stdio::null()).stderr(file).spawn().unwrap();
-        let mut daemon = Self { process, state, base: manager.base().to_owned() };
+        let mut daemon = Self { process: Some(process), state, base: manager.base().to_owned() };
         let deadline = Instant::now() + PATIENCE;
         // It takes its name once it has all it listens with.
         let named = ["busctl", "--address", &bus, "status", "org.hardenwhy1"];
         while !manager.command(&named).output().unwrap().status.success() {
-            if daemon.process.try_wait().unwrap().is_some() || Instant::now() > deadline {
+            if daemon.process.as_mut().unwrap().try_wait().unwrap().is_some() || Instant::now() > deadline {
                 skip(&format!("the daemon does not start here: {}", fs::read_to_string(&log).unwrap()));
                 return None;
             }
@@ -61,10 +75,22 @@ impl Daemon {
 
     /// Sends the daemon itself, which the entering programs have become, a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.process.id().try_into().unwrap()), signal).unwrap();
+        match &self.process {
+            Some(process) => kill(Pid::from_raw(process.id().try_into().unwrap()), signal).unwrap(),
+            None => {
+                let mut systemctl = Command::new("systemctl");
+                systemctl.args(["kill", &format!("--signal={}", signal.as_str()), SERVICE]);
+                assert!(systemctl.status().unwrap().success());
+            }
+        }
     }
 
     pub(crate) fn log(&self) -> String {
+        if self.process.is_none() {
+            let journal =
+                Command::new("journalctl").args(["--no-pager", "--boot", "--unit", SERVICE]).output().unwrap();
+            return String::from_utf8_lossy(&journal.stdout).into_owned();
+        }
         fs::read_to_string(self.base.join("daemon-log")).unwrap()
     }
 
@@ -88,7 +114,8 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let Some(process) = &mut self.process else { return };
+        let _ = process.kill();
+        let _ = process.wait();
     }
 }

@@ -3,6 +3,8 @@
 //! It is a user manager with a bus of its own, in a mount and a cgroup namespace in which its
 //! units look like the system's: `0::/system.slice/x.service`. Its filters and the kernel's
 //! records are real, and PIDs are the machine's.
+//!
+//! On a machine that may be thrown away `HARDEN_WHY_MANAGER=pid1` takes the system manager itself.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -45,7 +47,8 @@ pub(crate) fn skip(why: &str) {
 pub(crate) struct TestManager {
     base: tempfile::TempDir,
     cgroup: PathBuf,
-    systemd: Child,
+    /// `None` is PID 1.
+    systemd: Option<Child>,
 }
 
 impl TestManager {
@@ -68,6 +71,9 @@ impl TestManager {
     fn try_start(more: &[(&str, &str)]) -> Result<Self, String> {
         if !nix::unistd::geteuid().is_root() {
             return Err("only root can make the namespaces for a systemd".to_owned());
+        }
+        if std::env::var_os("HARDEN_WHY_MANAGER").is_some_and(|value| value == "pid1") {
+            return Self::pid1(more);
         }
         for program in ["dbus-daemon", "unshare", "nsenter", "systemctl"] {
             find(program)?;
@@ -95,8 +101,22 @@ impl TestManager {
             .stderr(log)
             .spawn()
             .map_err(|err| err.to_string())?;
-        let manager = Self { base, cgroup, systemd };
+        let manager = Self { base, cgroup, systemd: Some(systemd) };
         manager.wait_until_up().map(|()| manager)
+    }
+
+    fn pid1(environment: &[(&str, &str)]) -> Result<Self, String> {
+        if !environment.is_empty() {
+            return Err("PID 1 has its environment already".to_owned());
+        }
+        let base = tempfile::Builder::new().prefix("harden-why-").tempdir().map_err(|err| err.to_string())?;
+        let cgroup = unified_mount().ok_or("no cgroup version 2 hierarchy is mounted")?;
+        Ok(Self { base, cgroup, systemd: None })
+    }
+
+    /// Whether it is the machine's own, which has the installed daemon as its service.
+    pub(crate) fn is_pid1(&self) -> bool {
+        self.systemd.is_none()
     }
 
     fn wait_until_up(&self) -> Result<(), String> {
@@ -119,6 +139,9 @@ impl TestManager {
 
     /// The address of its bus, the "system bus" of this little machine.
     pub(crate) fn bus(&self) -> String {
+        if self.is_pid1() {
+            return "system".to_owned();
+        }
         format!("unix:path={}", self.base.path().join("run/bus").display())
     }
 
@@ -134,7 +157,8 @@ impl TestManager {
 
     /// Writes a file among its units (`x.service`, `x.service.d/y.conf`), for the next [`reload`](Self::reload).
     pub(crate) fn write(&self, name: &str, text: &str) {
-        let path = self.base.path().join("units").join(name);
+        let units = if self.is_pid1() { PathBuf::from("/run/systemd/system") } else { self.base.path().join("units") };
+        let path = units.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
@@ -152,15 +176,21 @@ impl TestManager {
 
     /// Runs systemctl against it.
     pub(crate) fn systemctl(&self, arguments: &[&str]) -> Output {
-        self.command(&[&["systemctl", "--user"], arguments].concat()).output().unwrap()
+        let which = if self.is_pid1() { "--system" } else { "--user" };
+        self.command(&[&["systemctl", which], arguments].concat()).output().unwrap()
     }
 
     /// A command that will run in its namespaces, outside its units, with its bus as both the
     /// system and the session bus.
     pub(crate) fn command(&self, command: &[&str]) -> Command {
+        let Some(systemd) = &self.systemd else {
+            let mut plain = Command::new(command[0]);
+            plain.args(&command[1..]);
+            return plain;
+        };
         let outside = self.cgroup.join("outside");
         fs::create_dir_all(&outside).unwrap();
-        let target = self.systemd.id().to_string();
+        let target = systemd.id().to_string();
         let mut entered =
             enter(&outside, &[&["nsenter", "--target", &target, "--mount", "--cgroup", "--"], command].concat());
         entered.envs(environment(self.base.path()));
@@ -169,7 +199,8 @@ impl TestManager {
 
     /// Runs a function on a thread that sees cgroups as its processes do.
     pub(crate) fn inside<T: Send>(&self, look: impl FnOnce() -> T + Send) -> T {
-        let namespace = fs::File::open(format!("/proc/{}/ns/cgroup", self.systemd.id())).unwrap();
+        let Some(systemd) = &self.systemd else { return look() };
+        let namespace = fs::File::open(format!("/proc/{}/ns/cgroup", systemd.id())).unwrap();
         std::thread::scope(|scope| {
             let thread = scope.spawn(move || {
                 nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWCGROUP).unwrap();
@@ -182,9 +213,10 @@ impl TestManager {
 
 impl Drop for TestManager {
     fn drop(&mut self) {
+        let Some(systemd) = &mut self.systemd else { return };
         // Also the shell that is not systemd yet; it is waited for, so the pid is still its own.
-        let _ = self.systemd.kill();
-        let _ = self.systemd.wait();
+        let _ = systemd.kill();
+        let _ = systemd.wait();
         remove(&self.cgroup);
     }
 }

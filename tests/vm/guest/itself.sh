@@ -1,0 +1,8 @@
+# The diagnoser is not its own patient: after all it did here, nothing of its own was denied.
+. "$PAYLOAD/guest/lib.sh"
+ok "the daemon runs under its filter" test "$(systemctl show -P SystemCallFilter harden-whyd | wc -w)" -gt 10
+ok "nothing of its own was denied" not harden-why harden-whyd.service
+ok "it was not replaced by its watchdog" not says "Watchdog timeout" journalctl --no-pager -b -u harden-whyd
+ok "it lost nothing" says '"lost": 0' harden-why --json status
+ok "its log has no error" not says '^ *ERROR' journalctl --no-pager -b -o cat -u harden-whyd -t harden-whyd
+finish

@@ -1,0 +1,24 @@
+# With systemd-coredump a dying process stays a while longer, and its core is taken by another.
+. "$PAYLOAD/guest/lib.sh"
+
+ok "there is no systemd-coredump at first" not dpkg -s systemd-coredump
+victim no-core
+victim core
+systemctl daemon-reload
+systemctl start no-core.service
+ok "a denial without it" within 20 denied no-core
+
+ok "it is installed" apt-get -q -y install "$PAYLOAD_DEBS"/systemd-coredump/*.deb
+ok "and takes cores" says systemd-coredump sysctl kernel.core_pattern
+systemctl start core.service
+ok "a denial with it" within 30 denied core
+ok "its alert" within 20 alerted core
+ok "the core is there" within 30 coredumpctl --no-pager info /usr/bin/perl
+for _ in 1 2 3; do
+    systemctl reset-failed core.service
+    systemctl start core.service
+    sleep 1
+done
+ok "each is counted" within 30 denied core 4
+ok "and none is told of the helper" not harden-why systemd-coredump@0.service
+finish

@@ -1,0 +1,27 @@
+# With auditd the kernel has another listener. Both hear.
+. "$PAYLOAD/guest/lib.sh"
+
+ok "there is no auditd at first" not dpkg -s auditd
+victim alone
+victim both
+victim rule
+systemctl daemon-reload
+systemctl start alone.service
+ok "a denial without it" within 20 denied alone
+
+ok "it is installed" apt-get -q -y install "$PAYLOAD_DEBS"/auditd/*.deb
+ok "and runs" within 30 systemctl is-active auditd
+systemctl start both.service
+ok "the daemon hears" within 20 denied both
+ok "and auditd" within 20 grep -q 'type=SECCOMP.*syscall=163' /var/log/audit/audit.log
+ok "explain reads its log to the same end" says "x86_64 call 163" harden-why explain --root / /var/log/audit/audit.log
+
+# Auditd has made the kernel take a rule that leaves all such records out.
+auditctl -a always,exclude -F msgtype=SECCOMP >/dev/null
+systemctl start rule.service
+ok "a death without a record is told as one" within 30 answers '.units[0].denials[0].event == "silent-death"' rule.service
+auditctl -D >/dev/null
+systemctl stop auditd
+systemctl start alone.service
+ok "with auditd stopped the daemon goes on" within 20 denied alone 2
+finish

@@ -1,0 +1,1 @@
+. "$PAYLOAD/guest/itself.sh"
