@@ -72,6 +72,11 @@ impl Alerts {
         }
     }
 
+    /// Numbers of incidents told so far mean others from now on.
+    pub(super) fn forget_told(&mut self) {
+        self.rate.forget_told();
+    }
+
     fn push(&mut self, alert: Alert) {
         if self.unsent.len() < MOST {
             self.unsent.push_back(alert);

@@ -158,7 +158,7 @@ async fn serve(
                     ready.clear_ready();
                 }
             }
-            ready = readable(exits.as_mut()) => {
+            ready = readable(exits.as_mut()), if watch.holds_until().is_none() => {
                 let mut ready = ready?;
                 match watch.hear_exits(ready.get_inner_mut()) {
                     Ok(true) => ready.clear_ready(),
@@ -179,7 +179,7 @@ async fn serve(
                     watch.give_up_waiting();
                 }
             }
-            Some(answered) = watch.asks.next() => watch.settle(answered),
+            Some(answered) = watch.asks.next(), if watch.holds_until().is_none() => watch.settle(answered),
             done = watch.writer.done() => {
                 for stored in watch.stored(done) {
                     presence.tell(stored);

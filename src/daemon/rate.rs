@@ -61,6 +61,11 @@ impl Rate {
         false
     }
 
+    /// Numbers of incidents mean others from now on.
+    pub(super) fn forget_told(&mut self) {
+        self.told.clear();
+    }
+
     /// What was too much in the window that is over.
     pub(super) fn summary(&mut self, now: Instant) -> Option<Summary> {
         let over = self.next_wake().is_some_and(|end| end <= now);

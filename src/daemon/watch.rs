@@ -27,8 +27,9 @@ const FULL_FLUSH: Duration = Duration::from_millis(20);
 /// The buffer holds some 58,000 records (2,304 bytes each, `skb->truesize`), a storm of a fifth of a second.
 const HOLD: Duration = Duration::from_millis(100);
 
-/// When what could not be stored is tried again.
+/// When what could not be stored is tried again at first, and at last.
 const RETRY: Duration = Duration::from_secs(2);
+const RETRY_LATE: Duration = Duration::from_mins(1);
 
 /// How many changes are stored at once: what is new must not wait long for what came before.
 const MOST_CHANGES: usize = 2 << 10;
@@ -55,8 +56,8 @@ pub(super) struct Watch {
     pub(super) alerts: Alerts,
     /// When changes are to be stored.
     flush_at: Option<Instant>,
-    /// Not before: the store failed.
-    retry_at: Option<Instant>,
+    /// Not before, and how long until the time after that: the store failed.
+    retry: Option<(Instant, Duration)>,
     /// Until when records may gather.
     rests_until: Option<Instant>,
     /// Not before: what was in a full memory was just stored.
@@ -79,7 +80,7 @@ impl Watch {
             writer,
             alerts,
             flush_at: None,
-            retry_at: None,
+            retry: None,
             rests_until: None,
             full_flush_at: None,
             sent_at: None,
@@ -130,7 +131,6 @@ impl Watch {
                 }
             }
             status.lost = self.serials.missing();
-            status.given_way = self.pipeline.fold.given_way();
         }
         Ok(false)
     }
@@ -203,7 +203,7 @@ impl Watch {
             self.reconciler.recorded(record.pid, now);
         }
         // A new incident would make an old one give way: what that has to tell is stored before, if that is possible.
-        let ready = self.full_flush_at.is_none_or(|at| at <= now) && self.retry_at.is_none_or(|at| at <= now);
+        let ready = self.full_flush_at.is_none_or(|at| at <= now) && self.retry.is_none_or(|(at, _)| at <= now);
         if ready && self.pipeline.fold.is_full() {
             self.full_flush_at = Some(now + FULL_FLUSH);
             self.store();
@@ -280,7 +280,8 @@ impl Watch {
             let hindsight = hindsight();
             async move { hindsight.of(&sightings).await }
         });
-        let free = self.retry_at.is_none_or(|at| at <= now);
+        lock(&self.status).given_way = self.pipeline.fold.given_way();
+        let free = self.retry.is_none_or(|(at, _)| at <= now);
         if free && self.flush_at.is_some_and(|at| at <= now) {
             self.store();
         }
@@ -289,8 +290,10 @@ impl Watch {
     /// When there is something to do next, whatever arrives.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         // While the writer is busy, its answer wakes the loop.
-        let flush =
-            self.flush_at.filter(|_| !self.writer.is_busy()).map(|at| self.retry_at.map_or(at, |retry| at.max(retry)));
+        let flush = self
+            .flush_at
+            .filter(|_| !self.writer.is_busy())
+            .map(|at| self.retry.map_or(at, |(retry, _)| at.max(retry)));
         flush.into_iter().chain(self.holds_until()).chain(self.alerts.next_wake()).min()
     }
 
@@ -316,10 +319,12 @@ impl Watch {
         }
         if let Some(aside) = set_aside {
             super::was_set_aside(&self.status, &aside);
+            // The new one numbers its incidents anew.
+            self.alerts.forget_told();
         }
         match rows {
             Ok(rows) => {
-                if self.retry_at.take().is_some() {
+                if self.retry.take().is_some() {
                     tracing::info!("the store can be written again");
                     lock(&self.status).store_error = None;
                 }
@@ -337,12 +342,13 @@ impl Watch {
                 told
             }
             Err(error) => {
-                if self.retry_at.is_none() {
+                if self.retry.is_none() {
                     tracing::error!("{error}; incidents are kept in memory and stored as soon as possible");
                 }
                 lock(&self.status).store_error = Some(error.to_string());
                 let now = Instant::now();
-                self.retry_at = Some(now + RETRY);
+                let wait = self.retry.map_or(RETRY, |(_, wait)| (2 * wait).min(RETRY_LATE));
+                self.retry = Some((now + wait, wait));
                 self.flush_at = Some(now);
                 self.pipeline.fold.put_back(changes);
                 Vec::new()

@@ -4,7 +4,7 @@
 use crate::incidents::{Change, Forgotten, Recorded, SetAside, Store, StoreError};
 use std::path::PathBuf;
 use std::sync::mpsc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// What is kept.
@@ -16,8 +16,9 @@ pub(super) struct Retention {
     pub(super) most: u32,
 }
 
-/// After how many written rows old ones are looked for.
+/// After how many written rows old ones are looked for, and after how long at the next write.
 const PRUNE_EVERY: usize = 10_000;
+const PRUNE_AFTER: Duration = Duration::from_hours(12);
 
 /// Changes come back.
 #[derive(Debug)]
@@ -90,20 +91,22 @@ impl Writer {
 }
 
 fn write_all(mut keeper: Keeper, inbox: &mpsc::Receiver<Vec<Change>>, outbox: &UnboundedSender<Done>) {
+    // Few are kept where few are wanted.
+    let every = PRUNE_EVERY.min(usize::try_from(keeper.retention.most / 4).unwrap_or(PRUNE_EVERY));
     keeper.prune();
-    let mut until_prune = PRUNE_EVERY;
+    let (mut written, mut pruned) = (0, Instant::now());
     while let Ok(changes) = inbox.recv() {
         let rows = keeper.record(&changes);
         if rows.is_ok() {
-            until_prune = usize::saturating_sub(until_prune, changes.len());
+            written += changes.len();
         }
         let (forgotten, set_aside) = (keeper.forgotten.take(), keeper.set_aside.take());
         if outbox.send(Done { changes, rows, forgotten, set_aside }).is_err() {
             return;
         }
         // After the answer, so that an alert never waits for it.
-        if until_prune == 0 {
-            until_prune = PRUNE_EVERY;
+        if written >= every || pruned.elapsed() >= PRUNE_AFTER {
+            (written, pruned) = (0, Instant::now());
             keeper.prune();
         }
     }

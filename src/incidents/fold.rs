@@ -52,6 +52,9 @@ pub struct Glimpse<'a> {
 /// number alone would be none.
 const MOST_TEXT: usize = 1 << 20;
 
+/// As much text as that many incidents have for each of them where more than usual are held, in bytes.
+const USUAL_TEXT: usize = 128;
+
 /// Incidents by key, so many of them at most, and of a bounded size.
 ///
 /// When it is full, a quarter gives way: first what was [taken](Fold::take_changes) since it was last seen, the
@@ -64,8 +67,9 @@ pub struct Fold {
     /// Places in `counters` that are free.
     free: Vec<usize>,
     most: usize,
-    /// How much text is held.
+    /// How much text is held, and how much may be.
     text: usize,
+    most_text: usize,
     /// How many incidents were seen since they were taken.
     changed: usize,
     /// Counts sightings, to tell old from new without a clock.
@@ -79,7 +83,7 @@ struct Counter {
     change: Incident,
     /// Never taken yet.
     first: bool,
-    /// How much text it had when it came.
+    /// How much text it has.
     text: usize,
     /// How often it was seen in all.
     total: u64,
@@ -116,6 +120,7 @@ impl Fold {
             free: Vec::new(),
             most: most.max(4),
             text: 0,
+            most_text: MOST_TEXT.max(most.saturating_mul(USUAL_TEXT)),
             changed: 0,
             now: 0,
             given_way: 0,
@@ -139,7 +144,14 @@ impl Fold {
             change.rung = surer(change.rung, rung);
             change.count += 1;
             change.last = at;
-            change.sample = sample;
+            let earlier = std::mem::replace(&mut change.sample, sample);
+            if self.text >= self.most_text && earlier.subject.len() < change.sample.subject.len() {
+                // There is no room for a label that grew.
+                change.sample.subject = earlier.subject;
+            }
+            let text = text_of(change);
+            self.text = self.text - counter.text + text;
+            counter.text = text;
             return Folded::Again(Slot { index, number: counter.number });
         }
         let change = Incident { key, rung, count: 1, first: at.clone(), last: at, sample };
@@ -179,7 +191,7 @@ impl Fold {
     /// Whether the next new incident makes an old one give way.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.index.len() >= self.most || (self.text >= MOST_TEXT && self.index.len() >= 4)
+        self.index.len() >= self.most || (self.text >= self.most_text && self.index.len() >= 4)
     }
 
     /// Whether the next new incident may cost sightings that were not taken yet.
@@ -444,7 +456,7 @@ mod tests {
 
     #[test]
     fn long_paths_are_bounded_too() {
-        let mut fold = Fold::new(100_000);
+        let mut fold = Fold::new(8_000);
         for number in 0..2_000 {
             let mut long = sighting(number, 0);
             long.key.exe = vec![b'x'; 4096];
@@ -453,6 +465,17 @@ mod tests {
         let kept = fold.take_changes(ALL);
         assert!(kept.iter().map(|change| change.incident.key.exe.len()).sum::<usize>() <= MOST_TEXT + 4096);
         assert_eq!(kept.len() as u64 + fold.given_way(), 2_000);
+        // A label can grow later.
+        let mut fold = Fold::new(8_000);
+        for label in [0, 4096] {
+            for number in 0..2_000 {
+                let mut labelled = sighting(number, 0);
+                labelled.sample.subject = vec![b'l'; label];
+                let _ = fold.add(labelled);
+            }
+        }
+        let held: usize = fold.counters.iter().flatten().map(|counter| text_of(&counter.change)).sum();
+        assert!(held == fold.text && held <= MOST_TEXT + 4096, "{held}");
     }
 
     #[test]

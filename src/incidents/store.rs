@@ -8,6 +8,7 @@
 //! Every commit is on the disk before [`Store::record`] returns (`synchronous=FULL`).
 
 mod error;
+mod room;
 mod row;
 mod schema;
 
@@ -25,6 +26,7 @@ use super::incident::{Incident, Moment};
 use crate::units::{Manager, Rung, Unit, UnitName};
 
 pub use error::StoreError;
+pub use room::Forgotten;
 pub use row::{MAX_COMM, MAX_EXE, MAX_SUBJECT, MAX_WORD};
 pub use schema::SCHEMA;
 
@@ -64,17 +66,6 @@ pub struct SetAside {
     pub path: PathBuf,
     /// What was wrong with it.
     pub error: StoreError,
-}
-
-/// What had to give way to others. What was kept for as long as it was to be is not among it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Forgotten {
-    /// How many incidents.
-    pub incidents: u64,
-    /// How many sightings of them.
-    pub sightings: u64,
-    /// When the latest of them was seen, in milliseconds since the epoch.
-    pub last: i64,
 }
 
 /// Which incidents.
@@ -282,51 +273,6 @@ impl Store {
         })
     }
 
-    /// Forgets incidents last seen before `oldest` (milliseconds since the epoch) and, of the rest, so many that
-    /// `most` stay: those of the rarer half that were last seen longest ago. Gives free space back to the file
-    /// system. Says how many went.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn prune(&mut self, oldest: i64, most: u32) -> Result<u64, StoreError> {
-        prune(&mut self.conn, oldest, most).map_err(|source| StoreError::of(&self.path, source))
-    }
-
-    /// What had to give way so far.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn forgotten(&self) -> Result<Forgotten, StoreError> {
-        let row = self.conn.query_row("SELECT incidents, sightings, last_ms FROM forgotten", (), |row| {
-            let number = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
-            Ok(Forgotten { incidents: number(0)?, sightings: number(1)?, last: row.get(2)? })
-        });
-        match row {
-            Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Forgotten::default()),
-            row => row.map_err(|source| StoreError::of(&self.path, source)),
-        }
-    }
-
-    /// Makes room in a file at its bound: a quarter of its rows is forgotten. False where the file is not at its
-    /// bound, so that it is the file system that has no room.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn make_room(&mut self) -> Result<bool, StoreError> {
-        let number = |pragma: &str| self.conn.query_row(pragma, (), |row| row.get::<_, i64>(0));
-        let read = || -> rusqlite::Result<_> {
-            let (pages, most) = (number("PRAGMA page_count")?, number("PRAGMA max_page_count")?);
-            Ok((pages, most, number("SELECT count(*) FROM incident")?))
-        };
-        let (pages, most, rows) = read().map_err(|source| StoreError::of(&self.path, source))?;
-        // A row that does not fit can be some pages long.
-        if pages + 16 < most {
-            return Ok(false);
-        }
-        self.prune(i64::MIN, u32::try_from(rows / 4 * 3).unwrap_or(u32::MAX))?;
-        Ok(true)
-    }
-
     fn select<T>(
         &self,
         sql: &str,
@@ -384,46 +330,6 @@ fn record<'a>(
 fn as_sure_as(incident: &Incident) -> String {
     let sure = Rung::ALL.into_iter().filter(|rung| incident.rung.is_none_or(|new| *rung <= new));
     sure.fold(",".to_owned(), |list, rung| list + rung.as_str() + ",")
-}
-
-fn prune(conn: &mut Connection, oldest: i64, most: u32) -> rusqlite::Result<u64> {
-    let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let aged = transaction.execute("DELETE FROM incident WHERE last_ms < ?1", [oldest])?;
-    let crowded = crowd_out(&transaction, most)?;
-    transaction.commit()?;
-    // Frees one page a step.
-    let mut vacuum = conn.prepare("PRAGMA incremental_vacuum")?;
-    let mut pages = vacuum.query(())?;
-    while pages.next()?.is_some() {}
-    Ok(u64::try_from(aged.saturating_add(crowded)).unwrap_or(u64::MAX))
-}
-
-/// Deletes what is too much, and adds it to what is forgotten.
-fn crowd_out(conn: &Connection, most: u32) -> rusqlite::Result<usize> {
-    let rows: i64 = conn.query_row("SELECT count(*) FROM incident", (), |row| row.get(0))?;
-    let excess = rows - i64::from(most);
-    if excess <= 0 {
-        return Ok(0);
-    }
-    // What was seen once ten minutes ago is dearer than what was seen once yesterday, and what is seen every day is
-    // dearer than both.
-    conn.execute_batch("CREATE TEMP TABLE IF NOT EXISTS leaving (id INTEGER PRIMARY KEY); DELETE FROM leaving")?;
-    conn.execute(
-        "INSERT INTO leaving SELECT id FROM
-            (SELECT id, last_ms FROM incident ORDER BY count, last_ms, id LIMIT max(?1, ?2 / 2))
-         ORDER BY last_ms, id LIMIT ?1",
-        [excess, rows],
-    )?;
-    conn.execute_batch(
-        "INSERT INTO forgotten
-            SELECT 0, count(*), CAST(min(total(count), 9e15) AS INTEGER), coalesce(max(last_ms), 0)
-            FROM incident WHERE id IN leaving
-         ON CONFLICT (only) DO UPDATE SET
-            incidents = incidents + excluded.incidents,
-            sightings = min(sightings + excluded.sightings, 9000000000000000),
-            last_ms = max(last_ms, excluded.last_ms)",
-    )?;
-    conn.execute("DELETE FROM incident WHERE id IN leaving", ())
 }
 
 /// Locks the state directory, as long as the result lives.
@@ -512,16 +418,23 @@ mod tests {
     fn a_store_at_its_bound_says_so_and_goes_on_once_it_has_forgotten() {
         let temp = tempfile::tempdir().unwrap();
         let mut store = Store::open(temp.path()).unwrap();
-        store.conn.execute_batch("PRAGMA max_page_count = 120").unwrap();
+        store.conn.execute_batch("PRAGMA max_page_count = 240").unwrap();
         let full = (0..1_000).find_map(|number| store.record(&[death(number)]).err()).unwrap();
         assert!(matches!(full, StoreError::Full { .. }), "{full:?}");
         let full = store.incidents(&Query::default()).unwrap().len();
         assert!(store.make_room().unwrap());
         store.record(&[death(2_000)]).unwrap();
         assert_eq!(store.incidents(&Query::default()).unwrap().len(), full / 4 * 3 + 1);
-        assert!(!store.make_room().unwrap(), "there is room");
+        // Many at once stop far from the bound, since none of them is kept.
+        let full = (1..).find_map(|batch| {
+            let many: Vec<Incident> = (0..60).map(|number| death(batch * 10_000 + number)).collect();
+            store.record(&many).err()
+        });
+        assert!(matches!(full, Some(StoreError::Full { .. })), "{full:?}");
+        assert!(store.make_room().unwrap());
         assert!(store.prune(i64::MIN, 10).unwrap() > 20);
         assert_eq!(store.incidents(&Query::default()).unwrap().len(), 10);
+        assert!(!store.make_room().unwrap(), "it is small: the file system had no room");
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub(super) struct Recent {
     asked: Vec<u8>,
     /// How long the keys of `known` are together.
     text: usize,
+    /// How many more are to come before those that are counted make room again.
+    until_sweep: usize,
     /// The latest that were found counted, each in a place of its own, if no other took that since. Comparing a key
     /// is quicker than hashing it, which has to withstand those who choose what is hashed.
     latest: Box<[(Vec<u8>, Option<Slot>); PLACES]>,
@@ -28,7 +30,7 @@ const PLACES: usize = 256;
 impl Default for Recent {
     fn default() -> Self {
         let latest = Box::new(std::array::from_fn(|_| (Vec::new(), None)));
-        Self { known: HashMap::new(), asked: Vec::new(), text: 0, latest }
+        Self { known: HashMap::new(), asked: Vec::new(), text: 0, until_sweep: 0, latest }
     }
 }
 
@@ -100,12 +102,19 @@ impl Recent {
 
     /// Where the record that was asked about last is counted. Gives what it is known by.
     pub(super) fn remember(&mut self, known: Known) -> Box<[u8]> {
-        if self.known.len() >= MOST_RECENT || self.text >= MOST_TEXT {
+        let key: Box<[u8]> = self.asked.as_slice().into();
+        self.forget_latest(&key);
+        let is_full = |recent: &Self| recent.known.len() >= MOST_RECENT || recent.text >= MOST_TEXT;
+        self.until_sweep = self.until_sweep.saturating_sub(1);
+        if is_full(self) && self.until_sweep == 0 {
+            self.until_sweep = MOST_RECENT / 4;
             self.known.retain(|_, known| matches!(known, Known::Pending(_)));
             self.text = self.known.keys().map(|key| key.len()).sum();
         }
-        let key: Box<[u8]> = self.asked.as_slice().into();
-        self.forget_latest(&key);
+        if is_full(self) && !self.known.contains_key(&key) {
+            // So many wait that there is no room: this one is looked at each time.
+            return key;
+        }
         if self.known.insert(key.clone(), known).is_none() {
             self.text += key.len();
         }

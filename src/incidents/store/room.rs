@@ -1,0 +1,105 @@
+//! Keeping the store within its bounds: what leaves first, and how much did.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::{Store, StoreError};
+
+/// What had to give way to others. What was kept for as long as it was to be is not among it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// How many incidents.
+    pub incidents: u64,
+    /// How many sightings of them.
+    pub sightings: u64,
+    /// When the latest of them was seen, in milliseconds since the epoch.
+    pub last: i64,
+}
+
+impl Store {
+    /// Forgets incidents last seen before `oldest` (milliseconds since the epoch) and, of the rest, so many that
+    /// `most` stay: those of the rarer half that were last seen longest ago. Gives free space back to the file
+    /// system. Says how many went.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn prune(&mut self, oldest: i64, most: u32) -> Result<u64, StoreError> {
+        prune(&mut self.conn, oldest, most).map_err(|source| StoreError::of(&self.path, source))
+    }
+
+    /// What had to give way so far.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn forgotten(&self) -> Result<Forgotten, StoreError> {
+        let row = self.conn.query_row("SELECT incidents, sightings, last_ms FROM forgotten", (), |row| {
+            let number = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
+            Ok(Forgotten { incidents: number(0)?, sightings: number(1)?, last: row.get(2)? })
+        });
+        match row {
+            Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Forgotten::default()),
+            row => row.map_err(|source| StoreError::of(&self.path, source)),
+        }
+    }
+
+    /// Makes room in a file at its bound: a quarter of its rows is forgotten. False where the file is not at its
+    /// bound, so that it is the file system that has no room.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn make_room(&mut self) -> Result<bool, StoreError> {
+        let number = |pragma: &str| self.conn.query_row(pragma, (), |row| row.get::<_, i64>(0));
+        let read = || -> rusqlite::Result<_> {
+            let (pages, most) = (number("PRAGMA page_count")?, number("PRAGMA max_page_count")?);
+            Ok((pages, most, number("SELECT count(*) FROM incident")?))
+        };
+        let (pages, most, rows) = read().map_err(|source| StoreError::of(&self.path, source))?;
+        // What did not fit is not counted, and can be many rows of some pages each.
+        if pages < most / 4 * 3 {
+            return Ok(false);
+        }
+        self.prune(i64::MIN, u32::try_from(rows / 4 * 3).unwrap_or(u32::MAX))?;
+        Ok(true)
+    }
+}
+
+fn prune(conn: &mut Connection, oldest: i64, most: u32) -> rusqlite::Result<u64> {
+    let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let aged = transaction.execute("DELETE FROM incident WHERE last_ms < ?1", [oldest])?;
+    // What gave way so long ago would be forgotten by now in any case.
+    transaction.execute("DELETE FROM forgotten WHERE last_ms < ?1", [oldest])?;
+    let crowded = crowd_out(&transaction, most)?;
+    transaction.commit()?;
+    // Frees one page a step.
+    let mut vacuum = conn.prepare("PRAGMA incremental_vacuum")?;
+    let mut pages = vacuum.query(())?;
+    while pages.next()?.is_some() {}
+    Ok(u64::try_from(aged.saturating_add(crowded)).unwrap_or(u64::MAX))
+}
+
+/// Deletes what is too much, and adds it to what is forgotten.
+fn crowd_out(conn: &Connection, most: u32) -> rusqlite::Result<usize> {
+    let rows: i64 = conn.query_row("SELECT count(*) FROM incident", (), |row| row.get(0))?;
+    let excess = rows - i64::from(most);
+    if excess <= 0 {
+        return Ok(0);
+    }
+    // What was seen once ten minutes ago is dearer than what was seen once yesterday, and what is seen every day is
+    // dearer than both.
+    conn.execute_batch("CREATE TEMP TABLE IF NOT EXISTS leaving (id INTEGER PRIMARY KEY); DELETE FROM leaving")?;
+    conn.execute(
+        "INSERT INTO leaving SELECT id FROM
+            (SELECT id, last_ms FROM incident ORDER BY count, last_ms, id LIMIT max(?1, ?2 / 2))
+         ORDER BY last_ms, id LIMIT ?1",
+        [excess, rows],
+    )?;
+    conn.execute_batch(
+        "INSERT INTO forgotten
+            SELECT 0, count(*), CAST(min(total(count), 9e15) AS INTEGER), coalesce(max(last_ms), 0)
+            FROM incident WHERE id IN leaving
+         ON CONFLICT (only) DO UPDATE SET
+            incidents = incidents + excluded.incidents,
+            sightings = min(sightings + excluded.sightings, 9000000000000000),
+            last_ms = max(last_ms, excluded.last_ms)",
+    )?;
+    conn.execute("DELETE FROM incident WHERE id IN leaving", ())
+}
