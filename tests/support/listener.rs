@@ -75,14 +75,12 @@ impl Daemon {
 
     /// Sends the daemon itself, which the entering programs have become, a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        match &self.process {
-            Some(process) => kill(Pid::from_raw(process.id().try_into().unwrap()), signal).unwrap(),
-            None => {
-                let mut systemctl = Command::new("systemctl");
-                systemctl.args(["kill", &format!("--signal={}", signal.as_str()), SERVICE]);
-                assert!(systemctl.status().unwrap().success());
-            }
+        if let Some(process) = &self.process {
+            kill(Pid::from_raw(process.id().try_into().unwrap()), signal).unwrap();
+            return;
         }
+        let signal = format!("--signal={}", signal.as_str());
+        assert!(Command::new("systemctl").args(["kill", &signal, SERVICE]).status().unwrap().success());
     }
 
     pub(crate) fn log(&self) -> String {
