@@ -143,10 +143,11 @@ fn a_daemon_that_is_late_still_tells() {
         std::thread::sleep(Duration::from_millis(20));
     }
     daemon.signal(Signal::SIGCONT);
+    let wanted = if manager.is_pid1() { 9_900 } else { 10_000 };
     let rows: Vec<Row> = late
         .iter()
         .flat_map(|case| names(case))
-        .map(|(name, prefix)| outcome(&daemon, name, prefix, 10_000, u64::from(UNITS * 10)))
+        .map(|(name, prefix)| outcome(&daemon, name, prefix, wanted, u64::from(UNITS * 10)))
         .collect();
     println!("{}", table(&rows));
     assert!(rows.iter().all(Row::is_good));

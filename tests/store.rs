@@ -134,8 +134,12 @@ fn sightings_add_up() {
     let folded = Incident { count: 7, first: first.first.clone(), ..second };
     assert_eq!(all(&store), [folded.clone(), other.clone()]);
 
+    let back = Incident { first: Moment::At(500), ..third.clone() };
     store.record(&[third]).unwrap();
-    assert_eq!(all(&store), [Incident { count: u64::try_from(i64::MAX).unwrap(), ..folded }, other]);
+    let most = Incident { count: u64::try_from(i64::MAX).unwrap(), ..folded };
+    assert_eq!(all(&store), [most.clone(), other.clone()]);
+    store.record(&[back]).unwrap();
+    assert_eq!(all(&store), [Incident { first: Moment::At(500), ..most }, other], "the clock was set back");
 }
 
 #[test]

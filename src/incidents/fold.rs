@@ -141,6 +141,7 @@ impl Fold {
                 change.first = at.clone();
                 self.changed += 1;
             }
+            change.first.at_latest(&at);
             change.rung = surer(change.rung, rung);
             change.count += 1;
             change.last = at;
@@ -171,6 +172,7 @@ impl Fold {
             self.changed += 1;
             change.first = glimpse.at.clone();
         }
+        change.first.at_latest(&glimpse.at);
         change.count += sightings;
         change.last = glimpse.at.clone();
         let sample = &mut change.sample;
@@ -362,6 +364,15 @@ mod tests {
             let _ = fold.add(sighting(number, 40));
         }
         assert!(!fold.count(slot, 1, &glimpse(50)), "its place is another's by now");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_nothing_end_before_it_began() {
+        let mut fold = Fold::new(8);
+        let slot = fold.add(sighting(41, 3_600_000)).slot();
+        let _ = fold.add(sighting(41, 10));
+        assert!(fold.count(slot, 1, &Glimpse { at: Moment::At(5), pid: 9, comm: b"c", ip: 5 }));
+        assert_eq!(span(&fold.take_changes(ALL)[0]), (3, &Moment::At(5), &Moment::At(5)));
     }
 
     #[test]

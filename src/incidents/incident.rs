@@ -88,6 +88,15 @@ pub struct Incident {
     pub sample: Sample,
 }
 
+impl Moment {
+    /// Makes it another that is earlier: clocks are set back.
+    pub(super) fn at_latest(&mut self, other: &Self) {
+        if let (Self::At(own), Self::At(other)) = (self, other) {
+            *own = (*own).min(*other);
+        }
+    }
+}
+
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

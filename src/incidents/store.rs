@@ -227,7 +227,7 @@ impl Store {
     }
 
     /// Adds sightings, all or none: a new incident is a new row; of a known one the count is added
-    /// (up to `i64::MAX`), the first moment kept, the last and the sample replaced, and the rung
+    /// (up to `i64::MAX`), the first moment kept (or, of a clock that was set back, the earlier), the last and the sample replaced, and the rung
     /// replaced by a surer one. What became of each is told in the order given.
     ///
     /// # Errors
@@ -304,6 +304,7 @@ fn record<'a>(
          ON CONFLICT (unit, manager, event, arch, call_number, call_name, action, exe) DO UPDATE SET
             count = CASE WHEN count > {max} - excluded.count THEN {max} ELSE count + excluded.count END,
             rung = CASE WHEN instr(?22, ',' || rung || ',') THEN rung ELSE excluded.rung END,
+            first_ms = min(first_ms, coalesce(excluded.first_ms, first_ms)),
             last_ms = excluded.last_ms, last_said = excluded.last_said, pid = excluded.pid,
             comm = excluded.comm, uid = excluded.uid, ip = excluded.ip, subject = excluded.subject,
             parent_pid = excluded.parent_pid, parent_comm = excluded.parent_comm

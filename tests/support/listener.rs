@@ -77,11 +77,10 @@ impl Daemon {
     pub(crate) fn signal(&self, signal: Signal) {
         if let Some(process) = &self.process {
             kill(Pid::from_raw(process.id().try_into().unwrap()), signal).unwrap();
-        } else {
-            let mut systemctl = Command::new("systemctl");
-            systemctl.args(["kill", &format!("--signal={}", signal.as_str()), SERVICE]);
-            assert!(systemctl.status().unwrap().success());
+            return;
         }
+        let signal = format!("--signal={}", signal.as_str());
+        assert!(Command::new("systemctl").args(["kill", &signal, SERVICE]).status().unwrap().success());
     }
 
     pub(crate) fn log(&self) -> String {

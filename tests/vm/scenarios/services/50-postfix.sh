@@ -1,8 +1,8 @@
 # postfix: a master with a dozen programs behind it, of which a mail to a local user needs most.
 . "$PAYLOAD/guest/heal.sh"
-# Debian 13 has the instance's unit of that name alone.
-unit=postfix@-.service
-systemctl cat $unit >/dev/null 2>&1 || unit=postfix.service
+# Debian 12 runs the main instance in a unit of its own.
+unit=postfix.service
+if systemctl cat postfix.service | grep -q '^ExecStart=/bin/true'; then unit=postfix@-.service; fi
 postconf -e inet_interfaces=loopback-only mydestination=localhost myhostname=harden.localdomain \
     "local_recipient_maps=" "maillog_file=" minimal_backoff_time=2s queue_run_delay=2s
 . "$PAYLOAD/guest/mail.sh"
