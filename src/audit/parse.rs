@@ -107,6 +107,15 @@ pub fn fields<'a>(body: &'a [u8], stamp: Stamp<'a>, serial: u64) -> Result<Recor
 struct Strict<'a>(&'a [u8]);
 
 impl<'a> Strict<'a> {
+    /// Milliseconds, serial number, and what follows.
+    fn stamp(mut self) -> Option<(i64, u64, &'a [u8])> {
+        let seconds = i64::try_from(self.decimal(b"audit(")?).ok()?;
+        let fraction = self.digits(b".", 3, |digit| digit.is_ascii_digit()).filter(|digits| digits.len() == 3)?;
+        let fraction = fraction.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0'));
+        let serial = self.decimal(b":")?;
+        Some((seconds.checked_mul(1000)?.checked_add(fraction)?, serial, self.after(b"):")?))
+    }
+
     fn record(mut self, stamp: Stamp<'a>, serial: u64) -> Option<Record<'a>> {
         self.0 = self.0.strip_prefix(b" ").unwrap_or(self.0);
         let auid = self.id(b"auid=")?;
@@ -237,6 +246,9 @@ impl<'a> Tail<'a> {
 
 /// `audit(TIME:SERIAL): REST`, with `ausearch -i`'s space before the last colon.
 fn split_stamp(bytes: &[u8]) -> Option<(Stamp<'_>, u64, &[u8])> {
+    if let Some((millis, serial, rest)) = Strict(bytes).stamp() {
+        return Some((Stamp::Millis(millis), serial, rest));
+    }
     let inner = bytes.strip_prefix(b"audit(")?;
     let close = memchr(b')', inner)?;
     let (stamp, rest) = (&inner[..close], &inner[close + 1..]);

@@ -24,7 +24,7 @@ pub const FLUSH: Duration = Duration::from_secs(1);
 const FULL_FLUSH: Duration = Duration::from_millis(20);
 
 /// How long records are left to the kernel's buffer at most, while memory is full of what the writer has not stored.
-/// The buffer holds some 58,000 records (2,304 bytes each, `skb->truesize`), a storm of a fifth of a second.
+/// The buffer holds some 160,000 records (832 bytes each, as the kernel counts them), half a second of a storm.
 const HOLD: Duration = Duration::from_millis(100);
 
 /// When what could not be stored is tried again at first, and at last.
