@@ -186,7 +186,7 @@ impl Follower {
                 Ok(page) => page,
                 // A daemon that has stored nothing yet has nothing to tell.
                 Err(error) if source::is_nothing_yet(&error) => return Ok(Ok(missed)),
-                // It has left, and is back with another connection or another owner of its name.
+                // It or the bus has left meanwhile: all of this is done again.
                 Err(BusError::ZBus(error)) => return Err(source::explained(error.into())),
                 Err(error) => return Ok(Err(error)),
             };
