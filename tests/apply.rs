@@ -7,7 +7,7 @@ mod support {
 }
 
 use harden_why::audit::Action;
-use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Store};
+use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Query, Sample, Store};
 use harden_why::syscalls::{Abi, Call};
 use harden_why::units::{Manager, Rung, Unit};
 use nix::sys::signal::{Signal, kill};
@@ -195,6 +195,74 @@ fn until_the_next_boot_it_goes_below_run() {
     assert_eq!(applied["path"], "/run/systemd/system/x.service.d/zz-harden-why.conf", "{applied}");
     assert!(!machine.drop_ins().exists() && machine.manager.start_unit("x.service"));
     assert_eq!(machine.json(&["revert", "x"])["outcome"], "reverted");
+}
+
+#[test]
+fn what_the_store_had_to_forget_is_told() {
+    let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
+    let mut store = Store::open(&machine.store()).unwrap();
+    let known = store.incidents(&Query::default()).unwrap().remove(0).incident;
+    let another = |number: u32| Incident {
+        key: Key { exe: format!("/bin/{number}").into_bytes(), ..known.key.clone() },
+        ..known.clone()
+    };
+    store.record(&[another(1), another(2)]).unwrap();
+    store.prune(0, 1).unwrap();
+    drop(store);
+    for question in [&["apply", "x", "--dry-run"][..], &["check", "x"]] {
+        let notes = machine.json(question)["notes"].to_string();
+        assert!(notes.contains("the store was full: of all units, 2 denials"), "{question:?}: {notes}");
+    }
+}
+
+#[test]
+fn what_was_applied_twice_is_reverted_at_once() {
+    let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
+    let before = machine.held();
+    assert_eq!(machine.json(&["apply", "x", "--yes", "--runtime"])["outcome"], "applied");
+    // As one that lasts, which hides the other.
+    let runtime = machine.manager.command(&["cat", &format!("/run/systemd/system/x.service.d/{DROP_IN}")]).output();
+    fs::create_dir_all(machine.drop_ins()).unwrap();
+    fs::write(machine.drop_ins().join(DROP_IN), runtime.unwrap().stdout).unwrap();
+    machine.manager.reload();
+    assert_ne!(machine.held(), before);
+
+    let reverted = machine.json(&["revert", "x"]);
+    assert_eq!((&reverted["outcome"], &reverted["confirmed"]), (&"reverted".into(), &true.into()), "{reverted}");
+    assert_eq!(reverted["path"], "/etc/systemd/system/x.service.d/zz-harden-why.conf");
+    let notes = reverted["notes"].to_string();
+    assert!(notes.contains("/run/systemd/system/x.service.d/zz-harden-why.conf was removed as well"), "{notes}");
+    assert_eq!(machine.held(), before);
+    assert_eq!(machine.json(&["revert", "x"])["outcome"], "nothing");
+}
+
+#[test]
+fn one_of_two_that_cannot_be_removed_keeps_the_other() {
+    let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
+    machine.json(&["apply", "x", "--yes", "--runtime"]);
+    fs::create_dir_all(machine.drop_ins()).unwrap();
+    fs::write(machine.drop_ins().join(DROP_IN), "# Written by harden-why\n").unwrap();
+    machine.manager.reload();
+    let readonly =
+        "mount --bind /run/systemd/system /run/systemd/system && mount -o remount,ro,bind /run/systemd/system";
+    let (error, left) = machine.error_amid(readonly, &["revert", "x", "--system"]);
+    assert!(error.contains("/etc/systemd/system/x.service.d/zz-harden-why.conf was put back as it was"), "{error}");
+    assert!(error.contains("/run/systemd/system/x.service.d/zz-harden-why.conf is on a read-only"), "{error}");
+    assert_eq!(left, "x.service.d\n");
+}
+
+#[test]
+fn what_systemd_still_holds_is_not_said_to_be_gone() {
+    let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
+    machine.json(&["apply", "x", "--yes"]);
+    // The client removes it from another /etc than systemd reads.
+    let elsewhere = "mount -t tmpfs tmpfs /mnt && cp -a /etc/systemd/system/x.service.d /mnt &&
+        mount --bind /mnt /etc/systemd/system";
+    let output = machine.amid(elsewhere, &[], &["--json", "revert", "x", "--system"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    let reverted: serde_json::Value = serde_json::from_str(said.split("left\n").next().unwrap()).unwrap();
+    assert_eq!((&reverted["outcome"], &reverted["confirmed"]), (&"reverted".into(), &false.into()), "{reverted}");
+    assert!(reverted["notes"].to_string().contains("systemd still lists /etc/systemd/system/x.service.d"), "{said}");
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl OwnBus {
         if bus.is_none() {
             println!("skipped: a bus for several users needs root and dbus-daemon");
         }
-        for _ in 0..100 {
+        for _ in 0..500 {
             if bus.as_ref().is_none_or(|bus| bus.temp.path().join("bus").exists()) {
                 break;
             }

@@ -109,6 +109,13 @@ fn what_had_to_give_way_is_told() {
         let unwrapped = out(&asked).split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(unwrapped.contains(note), "{question:?}: {unwrapped}");
     }
+    let root = tempfile::tempdir().unwrap();
+    let units = root.path().join("etc/systemd/system");
+    fs::create_dir_all(&units).unwrap();
+    fs::write(units.join("not-here-a.service"), "[Service]\nExecStart=/bin/x\n").unwrap();
+    let checked = run(&["--json", "--state-dir", text(dir.path()), "check", "not-here-a", "--root", text(root.path())]);
+    let notes = json(&checked)["notes"].to_string();
+    assert!(notes.contains(note), "{notes}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::page::Page;
 use super::render;
 use super::situation::{self, DROP_IN, Known};
 use super::source::Source;
-use super::units::{managers, one_unit};
+use super::units::{managers, one_unit, unheard};
 use crate::diagnosis::{Diagnosis, Remedy, diagnose};
 use crate::host::dropin;
 use crate::host::systemd::Outcome;
@@ -35,6 +35,7 @@ pub(super) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
         "apply asks before it writes, and there is nobody to ask: say --yes or --dry-run"
     );
     let (source, mut notes) = Source::open(common).await?;
+    notes.extend(unheard(&source, clock).await);
     let loaded = groups::load();
     notes.extend(super::units::groups_note(&loaded));
     let (unit, incidents) = one_unit(&source, &asked.chosen).await?;
@@ -77,7 +78,7 @@ pub(super) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
     let undo = dropin::write(&situation.drop_in, new.as_bytes())?;
     let confirmed = confirm(&managers, &manager, &unit, &situation, &diagnosis, new.as_bytes(), &loaded.groups);
     if let Err(error) = interruption.or(confirmed).await {
-        return Err(taken_back(undo, &situation.drop_in, &manager, error, &mut interruption).await);
+        return Err(taken_back(vec![undo], &manager, error, &mut interruption).await);
     }
     (applied.outcome, applied.confirmed) = ("applied", true);
     if asked.restart {

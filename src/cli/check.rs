@@ -1,13 +1,13 @@
 //! `check`: would the calls seen so far pass, under the unit's settings or with others?
 
 use super::Reply;
-use super::answer::{SCHEMA, shown_path};
+use super::answer::{Clock, SCHEMA, shown_path};
 use super::args::{Check, Common};
 use super::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
 use super::render;
 use super::situation::{self, Known};
 use super::source::Source;
-use super::units::{managers, one_unit};
+use super::units::{managers, one_unit, unheard};
 use crate::diagnosis::denied;
 use crate::host::groups;
 use crate::policy::unit_file::shown;
@@ -51,8 +51,9 @@ struct CallView {
 ///
 /// # Errors
 /// Nothing is known of the unit, its settings cannot be read, or a line is none.
-pub(super) async fn check(common: &Common, asked: &Check) -> anyhow::Result<Checked> {
+pub(super) async fn check(common: &Common, asked: &Check, clock: &Clock) -> anyhow::Result<Checked> {
     let (source, mut notes) = Source::open(common).await?;
+    notes.extend(unheard(&source, clock).await);
     let loaded = groups::load();
     notes.extend(super::units::groups_note(&loaded));
     let (unit, incidents) = one_unit(&source, &asked.chosen).await?;

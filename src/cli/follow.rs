@@ -1,35 +1,39 @@
 //! `follow`: denials as they happen, each new one with its diagnosis, until somebody has seen enough.
 
-use super::answer::{Answer, Clock, SCHEMA, moment};
+mod seen;
+mod shown;
+
+use super::answer::{Answer, Clock, SCHEMA, moment, plural};
 use super::args::{Common, Follow};
 use super::page::{DIM, WARN, styled};
 use super::situation::{self, Known};
 use super::{clock, render, source, units};
-use crate::audit::text::escape;
+use crate::daemon::FLUSH;
 use crate::diagnosis::{denied, diagnose};
 use crate::host::groups::{self, LoadedGroups};
 use crate::host::systemd::Managers;
 use crate::incidents::{Moment, RowId, Stored};
 use crate::outlet::alert;
 use crate::outlet::client::HardenWhyProxy;
-use crate::outlet::wire::MAX_INCIDENTS;
+use crate::outlet::wire::{BusError, MAX_INCIDENTS};
 use crate::units::UnitName;
 use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
+use seen::{Seen, next};
 use serde::Serialize;
-use std::collections::HashMap;
-use std::future::poll_fn;
+use shown::{News, Shown};
 use std::io::{self, Stdout, Write as _};
-use std::pin::Pin;
 use std::time::Duration;
-use zbus::export::futures_core::Stream;
 
 /// When a bus that is gone is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// How many incidents are remembered to have been shown.
-const MOST: usize = 16 << 10;
+/// How long after a sighting it can be stored: the daemon's interval, and as much for what it does meanwhile.
+const LATE: Duration = FLUSH.saturating_mul(2);
+
+/// How many incidents that were missed are shown.
+const MOST_MISSED: usize = 16 << 10;
 
 /// A denial that was not shown before, on a line of JSON.
 #[derive(Debug, Serialize)]
@@ -76,9 +80,11 @@ pub(super) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
         scope: source::Managers::of(asked.system, asked.user),
         managers: units::managers(&common.bus),
         loaded: groups::load(),
-        shown: HashMap::new(),
-        latest: now(&clock()),
+        shown: Shown::default(),
+        since: now(&clock()),
+        behind: false,
         subscribed: false,
+        said: Vec::new(),
     };
     loop {
         match follower.attend(&client).await {
@@ -103,69 +109,128 @@ struct Follower {
     scope: source::Managers,
     managers: Managers,
     loaded: LoadedGroups,
-    /// The incidents that were shown, with their count then.
-    shown: HashMap<RowId, u64>,
-    /// The latest sighting that was shown, or when we began; in milliseconds since the epoch.
-    latest: i64,
+    shown: Shown,
+    /// What was stored of sightings before is known to us; in milliseconds since the epoch.
+    since: i64,
+    /// What was missed could not be asked for.
+    behind: bool,
     /// The daemon took us on once.
     subscribed: bool,
+    /// What was said of the daemon's hearing.
+    said: Vec<String>,
 }
 
 impl Follower {
     /// Listens to a bus until it is gone. The daemon may come and go.
     async fn attend(&mut self, client: &HardenWhyProxy<'static>) -> anyhow::Result<()> {
-        let mut seen = Box::pin(client.receive_incident_seen().await?);
-        let mut owners = Box::pin(client.inner().receive_owner_changed().await?);
-        self.begin(client).await?;
+        let gone = |error: zbus::Error| source::explained(error.into());
+        let mut seen = Seen::of(client).await.map_err(gone)?;
+        let mut owners = Box::pin(client.inner().receive_owner_changed().await.map_err(gone)?);
+        self.begin(client, &mut seen).await?;
         loop {
             tokio::select! {
-                signal = next(&mut seen) => {
-                    let Some(signal) = signal else { return Ok(()) };
-                    let stored = signal.args()?.incident().clone().try_into()?;
-                    self.show(&stored).await?;
+                stored = seen.next() => {
+                    let Some(stored) = stored else { return Ok(()) };
+                    self.show(&stored?).await?;
                 }
                 owner = next(&mut owners) => match owner {
-                    Some(Some(_)) => self.begin(client).await?,
-                    Some(None) => complain(self.out.current_choice(), "harden-whyd has left; what it sees is shown once it is back"),
+                    Some(Some(_)) => self.begin(client, &mut seen).await?,
+                    Some(None) => self.complain("harden-whyd has left; what it sees is shown once it is back"),
                     None => return Ok(()),
                 },
             }
         }
     }
 
-    /// Subscribes with a daemon that is new to us, and shows what was missed meanwhile.
-    async fn begin(&mut self, client: &HardenWhyProxy<'static>) -> anyhow::Result<()> {
-        client.subscribe().await.map_err(source::explained)?;
+    /// Subscribes with a daemon that is new to us, says what it did not hear, and shows what was missed meanwhile.
+    async fn begin(&mut self, client: &HardenWhyProxy<'static>, seen: &mut Seen) -> anyhow::Result<()> {
+        seen.during(client.subscribe()).await?.map_err(source::explained)?;
         self.subscribed = true;
-        let missed = client.list_incidents("", "", self.latest, 0, MAX_INCIDENTS).await.map_err(source::explained);
-        // A daemon that has stored nothing yet has nothing to tell.
-        for dict in missed.unwrap_or_default().into_iter().rev() {
-            self.show(&dict.try_into()?).await?;
+        let status = seen.during(client.status()).await?.map_err(source::explained)?;
+        let notes = units::hearing_notes(&status, &clock());
+        for note in notes.iter().filter(|note| !self.said.contains(note)) {
+            self.complain(note);
+        }
+        self.said = notes;
+        match self.missed(client, seen).await? {
+            Ok(missed) => {
+                self.behind = false;
+                for stored in missed.iter().rev() {
+                    self.show(stored).await?;
+                }
+            }
+            Err(error) => {
+                self.behind = true;
+                let why = source::explained(error);
+                self.complain(&format!("what was missed meanwhile cannot be shown ({why}): 'harden-why' lists it"));
+            }
+        }
+        let dropped = seen.dropped();
+        if dropped > 0 {
+            let sightings = plural(dropped, "sighting");
+            self.complain(&format!("{sightings} came faster than could be taken: 'harden-why' lists what was denied"));
         }
         Ok(())
     }
 
+    /// What the daemon stored since, newest first, or why it does not tell.
+    async fn missed(
+        &self,
+        client: &HardenWhyProxy<'static>,
+        seen: &mut Seen,
+    ) -> anyhow::Result<Result<Vec<Stored>, BusError>> {
+        let mut missed: Vec<Stored> = Vec::new();
+        let mut offset = 0;
+        loop {
+            let page = match seen.during(client.list_incidents("", "", self.since, offset, MAX_INCIDENTS)).await? {
+                Ok(page) => page,
+                // A daemon that has stored nothing yet has nothing to tell.
+                Err(error) if source::is_nothing_yet(&error) => return Ok(Ok(missed)),
+                // It or the bus has left meanwhile: all of this is done again.
+                Err(BusError::ZBus(error)) => return Err(source::explained(error.into())),
+                Err(error) => return Ok(Err(error)),
+            };
+            let last = page.len() < MAX_INCIDENTS as usize;
+            offset += MAX_INCIDENTS;
+            for dict in page {
+                missed.push(dict.try_into()?);
+            }
+            if last {
+                return Ok(Ok(missed));
+            }
+            if missed.len() >= MOST_MISSED {
+                let count = missed.len();
+                self.complain(&format!("more than {count} denials were missed: 'harden-why' lists those before"));
+                return Ok(Ok(missed));
+            }
+        }
+    }
+
     async fn show(&mut self, stored: &Stored) -> anyhow::Result<()> {
         let incident = &stored.incident;
+        if let Moment::At(millis) = incident.last
+            && !self.behind
+        {
+            let late = i64::try_from(LATE.as_millis()).unwrap_or_default();
+            self.since = self.since.max(millis.saturating_sub(late));
+        }
         let unit = incident.key.unit.as_ref();
         let named = self.names.is_empty() || unit.is_some_and(|unit| self.names.contains(&unit.name));
         if !named || !self.scope.include(unit.map(|unit| unit.manager)) {
             return Ok(());
         }
-        if let Moment::At(millis) = incident.last {
-            self.latest = self.latest.max(millis);
-        }
-        if self.shown.len() >= MOST {
-            self.shown.clear();
-        }
-        let text = match self.shown.insert(stored.id, incident.count) {
-            Some(count) if count == incident.count => return Ok(()),
-            Some(_) => self.again(stored)?,
-            None => self.first(stored).await?,
+        let text = match self.shown.note(incident) {
+            News::None => return Ok(()),
+            News::Again => self.again(stored)?,
+            News::First => self.first(stored).await?,
         };
         self.out.write_all(text.as_bytes())?;
         self.out.flush()?;
         Ok(())
+    }
+
+    fn complain(&self, what: &str) {
+        complain(self.out.current_choice(), what);
     }
 
     /// One that was not shown before.
@@ -207,17 +272,13 @@ impl Follower {
     }
 }
 
-/// Says what is wrong beside what is followed.
+/// Says what is wrong beside what is followed. Words of others are escaped by who took them.
 fn complain(color: ColorChoice, what: &str) {
     let mut out = AutoStream::new(io::stderr(), color);
     // There is nobody left to tell that it cannot be told.
-    let _ = writeln!(out, "{} {}", styled(WARN, "harden-why:"), escape(what.as_bytes()));
+    let _ = writeln!(out, "{} {}", styled(WARN, "harden-why:"), what);
 }
 
 fn now(clock: &Clock) -> i64 {
     clock.now.map_or(0, Timestamp::as_millisecond)
-}
-
-async fn next<S: Stream>(stream: &mut Pin<Box<S>>) -> Option<S::Item> {
-    poll_fn(|context| stream.as_mut().poll_next(context)).await
 }

@@ -4,7 +4,7 @@ use super::answer::{Clock, SCHEMA, moment, plural};
 use super::args::Cli;
 use super::page::{BOLD, DIM, Page, styled};
 use super::source::Source;
-use super::units::{hearing_notes, scope};
+use super::units::{scope, unheard};
 use super::{Reply, render};
 use crate::incidents::UnitSummary;
 use serde::Serialize;
@@ -46,9 +46,7 @@ struct Line {
 pub(super) async fn overview(cli: &Cli, clock: &Clock) -> anyhow::Result<Overview> {
     let scope = scope(&cli.units, clock)?;
     let (source, mut notes) = Source::open(&cli.common).await?;
-    if let Some(status) = source.status().await {
-        notes.extend(hearing_notes(&status, clock));
-    }
+    notes.extend(unheard(&source, clock).await);
     let lines = source.units(scope).await?.iter().map(|summary| Line::new(summary, clock)).collect();
     Ok(Overview { schema: SCHEMA, lines, notes })
 }

@@ -8,11 +8,11 @@ use crate::outlet::client::HardenWhyProxy;
 use crate::outlet::wire::{BusError, MAX_INCIDENTS, NO_MANAGER, Status};
 use crate::units::{Manager, UnitName};
 use anyhow::Context as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long the daemon is waited for; the bus may have to start it.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The most incidents of one unit that are answered for.
 const MOST_INCIDENTS: usize = 5_000;
@@ -178,6 +178,13 @@ pub(super) async fn daemon(bus: &BusAddress) -> anyhow::Result<HardenWhyProxy<'s
         Ok(daemon)
     };
     tokio::time::timeout(PATIENCE, connect).await.context("no answer in time")?
+}
+
+/// Whether the daemon says that it has stored nothing yet.
+pub(super) fn is_nothing_yet(error: &BusError) -> bool {
+    // Over the bus go the words alone, which begin with the path of its store.
+    let words = StoreError::Missing { path: PathBuf::new() }.to_string();
+    matches!(error, BusError::Store(why) if why.ends_with(&words))
 }
 
 /// A D-Bus error as a person reads it; text in it is another process's.

@@ -29,9 +29,7 @@ pub(super) async fn answer(cli: &Cli, clock: &Clock) -> anyhow::Result<Report> {
     let (source, mut notes) = Source::open(&cli.common).await?;
     let loaded = groups::load();
     notes.extend(groups_note(&loaded));
-    if let Some(status) = source.status().await {
-        notes.extend(hearing_notes(&status, clock));
-    }
+    notes.extend(unheard(&source, clock).await);
     if cli.units.unknown {
         let units = vec![unknown(scope, &source, &loaded.groups, clock).await?];
         return Ok(Report { schema: SCHEMA, demo: None, units, log: None, notes });
@@ -132,11 +130,7 @@ async fn none_known(name: &UnitName, scope: Scope, managers: &Managers, groups: 
 /// The one unit of the name that has denials, and those.
 pub(super) async fn one_unit(source: &Source, chosen: &Chosen) -> anyhow::Result<(Unit, Vec<Incident>)> {
     let name = unit_name(&chosen.unit)?;
-    let managers = match (chosen.system, chosen.user) {
-        (true, _) => source::Managers::System,
-        (_, true) => source::Managers::Users,
-        _ => source::Managers::All,
-    };
+    let managers = source::Managers::of(chosen.system, chosen.user);
     let (incidents, _) = source.incidents(Some(&name), Scope { managers, since: None }).await?;
     let mut units: Vec<(Unit, Vec<Incident>)> =
         by_unit(incidents).into_iter().filter_map(|(unit, incidents)| Some((unit?, incidents))).collect();
@@ -157,6 +151,11 @@ pub(super) async fn one_unit(source: &Source, chosen: &Chosen) -> anyhow::Result
 pub(super) fn scope(units: &Units, clock: &Clock) -> anyhow::Result<Scope> {
     let managers = source::Managers::of(units.system, units.user);
     Ok(Scope { managers, since: super::since(units.since.as_deref(), clock)? })
+}
+
+/// What keeps the source from knowing everything.
+pub(super) async fn unheard(source: &Source, clock: &Clock) -> Vec<String> {
+    source.status().await.map_or_else(Vec::new, |status| hearing_notes(&status, clock))
 }
 
 /// What keeps the daemon from having seen everything.

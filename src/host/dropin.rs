@@ -133,12 +133,17 @@ impl Undo {
         Ok(())
     }
 
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The directories made for the file go with it; one that holds more stays, and those above it.
     fn remove_dirs(&self) {
         for dir in &self.made {
-            if fs::remove_dir(dir).is_err() {
-                break;
-            }
+            // The innermost may never have been made.
+            let _ = fs::remove_dir(dir);
         }
     }
 }
@@ -238,5 +243,16 @@ mod tests {
     fn what_cannot_be_written_says_why() {
         let error = write(Path::new("/proc/x.service.d/zz.conf"), b"x").unwrap_err().to_string();
         assert!(error.contains("/proc/x.service.d"), "{error}");
+    }
+
+    #[test]
+    fn directories_that_were_made_in_vain_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("systemd")).unwrap();
+        // Its parents can be made, and it cannot.
+        let too_long = format!("systemd/user/{}.service.d/zz.conf", "x".repeat(255));
+        write(&dir.path().join(too_long), ours("").as_bytes()).unwrap_err();
+        assert_eq!(fs::read_dir(dir.path().join("systemd")).unwrap().count(), 0, "user was made for the drop-in");
+        assert!(dir.path().join("systemd").exists(), "this was not");
     }
 }

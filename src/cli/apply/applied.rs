@@ -16,11 +16,11 @@ pub(in crate::cli) struct Applied {
     manager: String,
     /// `applied`, `declined`, `dry-run`, `reverted` or `nothing`.
     pub(super) outcome: &'static str,
-    /// The drop-in.
+    /// The drop-in; where two were removed, the one that was in force.
     path: Option<String>,
     /// Its lines that come (`+`), stay (a space) and go (`-`).
     diff: Vec<String>,
-    /// What systemd holds now was read back, and is as predicted.
+    /// What systemd holds now was read back, and is as predicted: of what was reverted, that it is gone.
     pub(super) confirmed: bool,
     /// The unit's state after it was restarted.
     pub(super) restarted: Option<Restarted>,
@@ -82,11 +82,12 @@ impl Reply for Applied {
     fn page(&self) -> String {
         let mut page = Page::default();
         page.line(self.plan());
-        page.line(match self.outcome {
-            "applied" => "Written. systemd has read it, and holds what was predicted.",
-            "declined" => "Nothing was changed.",
-            "dry-run" => "Nothing was written: this is what apply would write.",
-            "reverted" => "Removed. systemd has read its files again.",
+        page.line(match (self.outcome, self.confirmed) {
+            ("applied", _) => "Written. systemd has read it, and holds what was predicted.",
+            ("declined", _) => "Nothing was changed.",
+            ("dry-run", _) => "Nothing was written: this is what apply would write.",
+            ("reverted", true) => "Removed. systemd has read its files again, and this is not among them.",
+            ("reverted", false) => "Removed. systemd has read its files again, but is not seen to be rid of it.",
             _ => "There is no drop-in of harden-why's to remove.",
         });
         if let Some(Restarted { active_state, result }) = &self.restarted {

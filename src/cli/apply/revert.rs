@@ -1,5 +1,6 @@
-//! `revert`: the drop-in that `apply` wrote is taken away.
+//! `revert`: the drop-ins that `apply` wrote are taken away.
 
+use super::super::answer::shown_path;
 use super::super::args::{Chosen, Common};
 use super::super::situation::{self, DROP_IN};
 use super::super::units::{managers, unit_name};
@@ -7,12 +8,13 @@ use super::applied::{Applied, diff};
 use super::trial::taken_back;
 use super::{Interruption, runs_on};
 use crate::host::dropin::{self, DropInError};
-use crate::host::systemd::SystemdManager;
+use crate::host::systemd::{SystemdError, SystemdManager, UnitFacts};
 use crate::host::unit_files;
 use crate::units::{Manager, Unit};
 use std::path::{Path, PathBuf};
 
-/// Removes the drop-in that apply wrote, be it below /etc, the home or /run.
+/// Removes the drop-in that apply wrote, be it below /etc, the home or /run. Below both, both go: the one below /etc or
+/// the home hides the other, which would come into force in its place.
 ///
 /// # Errors
 /// It is somebody else's, cannot be removed, or systemd does not read its files again: it is there as before then.
@@ -28,13 +30,19 @@ pub(in crate::cli) async fn revert(common: &Common, asked: &Chosen) -> anyhow::R
     let mut refused = None;
     for &manager in &candidates {
         let unit = Unit { manager, name: name.clone() };
+        let mut ours = Vec::new();
         for path in places(&unit) {
             match dropin::read(&path) {
                 Ok(None) => {}
-                Ok(Some(old)) => return taken_away(&unit, &path, &old, &managers.of(manager).await?).await,
-                // Another manager's may be ours to remove.
+                Ok(Some(old)) => ours.push((path, old)),
+                // Another place's or manager's may be ours to remove.
                 Err(error) => refused = refused.or(Some(error)),
             }
+        }
+        if !ours.is_empty() {
+            let mut applied = taken_away(&unit, &ours, &managers.of(manager).await?).await?;
+            applied.notes.extend(refused.map(|error| format!("not removed: {error}")));
+            return Ok(applied);
         }
     }
     if let Some(error) = refused {
@@ -44,23 +52,60 @@ pub(in crate::cli) async fn revert(common: &Common, asked: &Chosen) -> anyhow::R
     Ok(Applied::new(&unit, "nothing", None, Vec::new(), Vec::new()))
 }
 
-/// Where a drop-in of ours can be.
+/// Where a drop-in of ours can be, the one that hides the other first.
 fn places(unit: &Unit) -> [PathBuf; 2] {
     let persistent = unit_files::dropin_path(unit, &situation::home_of(unit.manager), DROP_IN);
     [persistent, unit_files::runtime_dropin_path(unit, DROP_IN)]
 }
 
-async fn taken_away(unit: &Unit, path: &Path, old: &[u8], manager: &SystemdManager) -> anyhow::Result<Applied> {
+/// Removes files of ours, all or none, and asks the manager whether it is rid of them.
+async fn taken_away(unit: &Unit, ours: &[(PathBuf, Vec<u8>)], manager: &SystemdManager) -> anyhow::Result<Applied> {
     let mut interruption = Interruption::heard()?;
-    let mut applied = Applied::new(unit, "reverted", Some(path), diff(old, b""), vec![runs_on(unit)]);
-    let Some(undo) = dropin::remove(path)? else {
-        return Err(DropInError::Gone(path.to_owned()).into());
+    let mut undo = Vec::new();
+    for (path, _) in ours {
+        match dropin::remove(path) {
+            Ok(removed) => undo.extend(removed),
+            // systemd has read nothing of it yet.
+            Err(error) if undo.is_empty() => return Err(error.into()),
+            Err(error) => return Err(taken_back(undo, manager, error.into(), &mut interruption).await),
+        }
+    }
+    let paths: Vec<PathBuf> = undo.iter().map(|change| change.path().to_owned()).collect();
+    let Some((first, more)) = paths.split_first() else {
+        return Err(DropInError::Gone(ours.first().map(|(path, _)| path.clone()).unwrap_or_default()).into());
     };
-    match interruption.or(async { Ok(manager.reload().await?) }).await {
-        Ok(()) => {
-            applied.confirmed = true;
+    let lines = ours.iter().filter(|(path, _)| paths.contains(path)).flat_map(|(_, old)| diff(old, b"")).collect();
+    let mut applied = Applied::new(unit, "reverted", Some(first), lines, Vec::new());
+    applied.notes.extend(more.iter().map(|path| format!("{} was removed as well", shown_path(path))));
+    let asked = async {
+        manager.reload().await?;
+        Ok(manager.unit_facts(&unit.name).await)
+    };
+    match interruption.or(asked).await {
+        Ok(facts) => {
+            let still = still_held(facts, &paths);
+            applied.confirmed = still.is_none();
+            applied.notes.extend(still);
+            applied.notes.push(runs_on(unit));
             Ok(applied)
         }
-        Err(error) => Err(taken_back(undo, path, manager, error, &mut interruption).await),
+        Err(error) => Err(taken_back(undo, manager, error, &mut interruption).await),
     }
+}
+
+/// What speaks against the manager's being rid of the removed files.
+fn still_held(facts: Result<UnitFacts, SystemdError>, removed: &[PathBuf]) -> Option<String> {
+    let facts = match facts {
+        Ok(facts) => facts,
+        // Where there is no unit any more, nothing is in force.
+        Err(SystemdError::NoSuchUnit(_)) => return None,
+        Err(error) => return Some(format!("what systemd holds now could not be read back: {error}")),
+    };
+    // It may spell the path otherwise.
+    let is_gone = |path: &Path| path.ends_with(DROP_IN) && !path.exists();
+    let held = facts.dropins.iter().find(|path| removed.contains(path) || is_gone(path))?;
+    Some(format!(
+        "systemd still lists {}: it does not look where the file was removed, or another was put there",
+        shown_path(held)
+    ))
 }

@@ -1,7 +1,7 @@
 //! A drop-in on trial: systemd reads it, and what it holds then is held against what was predicted. What does not
 //! stand is taken back.
 
-use super::super::answer::shown_path;
+use super::super::answer::{join, shown_path};
 use super::super::situation;
 use super::Interruption;
 use crate::diagnosis::{Diagnosis, Situation, denied};
@@ -63,16 +63,19 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
     one == other || identity(one).is_some_and(|one| Some(one) == identity(other))
 }
 
-/// Takes a change back for a reason, which is the error unless that fails as well. The file is put back at once; a
+/// Takes changes back for a reason, which is the error unless that fails as well. The files are put back at once; a
 /// further interruption keeps from waiting until systemd has read its files again.
 pub(super) async fn taken_back(
-    undo: Undo,
-    path: &Path,
+    changes: Vec<Undo>,
     manager: &SystemdManager,
     why: anyhow::Error,
     interruption: &mut Interruption,
 ) -> anyhow::Error {
-    if let Err(error) = undo.undo() {
+    let files = join(changes.iter().map(|change| shown_path(change.path())));
+    let words = if changes.len() == 1 { "was put back as it was" } else { "were put back as they were" };
+    let back = format!("{files} {words}");
+    let undone: Vec<_> = changes.into_iter().map(Undo::undo).collect();
+    if let Some(error) = undone.into_iter().find_map(Result::err) {
         return anyhow::Error::from(error).context(format!("{why:#}; and the change could not be taken back"));
     }
     // What it refused to read it need not read again.
@@ -82,11 +85,10 @@ pub(super) async fn taken_back(
     );
     let read = if refused { Ok(()) } else { interruption.or(async { Ok(manager.reload().await?) }).await };
     match read {
-        Ok(()) => why.context(format!("{} was put back as it was", shown_path(path))),
+        Ok(()) => why.context(back),
         Err(error) => error.context(format!(
-            "{why:#}; {} was put back as it was, but whether systemd has read its files again is not known: systemctl \
-             daemon-reload makes sure",
-            shown_path(path)
+            "{why:#}; {back}, but whether systemd has read its files again is not known: systemctl daemon-reload makes \
+             sure"
         )),
     }
 }
