@@ -80,7 +80,8 @@ fn texts(dir: &Path, license: &str) -> Result<Vec<String>> {
 }
 
 /// The SPDX expression of the programs: our licence, and those of all crates.
-pub(crate) fn expression(own: &str, crates: &[Linked]) -> String {
+pub(crate) fn expression(crates: &[Linked]) -> String {
+    let own = env!("CARGO_PKG_LICENSE");
     let mut parts = BTreeSet::new();
     for license in crates.iter().map(|one| one.license.as_str()) {
         for part in license.split(" AND ") {
@@ -105,11 +106,12 @@ pub(crate) fn notices(own: &str, crates: &[Linked]) -> Result<String> {
     let mut by_crate: Vec<(Vec<String>, String)> = by_text.into_iter().map(|(text, names)| (names, text)).collect();
     by_crate.sort();
     let mut out = format!(
-        "harden-why is under this licence:\n\n{}\n\nThe programs have linked into them, beside the crates below:\n\n\
-         SQLite, which is in the public domain; and the Rust standard library, under MIT or Apache-2.0\n\
+        "harden-why is under this licence:\n\n{}\n\nThe programs, with all that is linked into them, are under:\n\n\
+         {}\n\nBeside the crates below they have linked into them SQLite, which is in the public domain; and the Rust standard library, under MIT or Apache-2.0\n\
          (https://www.rust-lang.org/policies/licenses), copyright the Rust Project contributors.\n\n\
          Where a licence below leaves the choice, MIT was taken.\n",
-        own.trim()
+        own.trim(),
+        expression(crates)
     );
     for (names, text) in by_crate {
         write!(out, "\n{}\n\n{}\n\n{text}\n", "-".repeat(80), names.join(",\n"))?;
