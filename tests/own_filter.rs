@@ -8,6 +8,9 @@ mod support {
 
 use harden_why::incidents::{Incident, Query, Store};
 use harden_why::outlet::client::HardenWhyProxy;
+use harden_why::policy::{Policy, Settings, UnitFile};
+use harden_why::syscalls::{Abi, Groups};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -198,6 +201,28 @@ fn a_daemon_that_stands_still_is_replaced() {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(service.show("NRestarts"), "1");
+}
+
+#[test]
+fn what_it_may_call_it_may_call_by_its_other_names() {
+    let path = Path::new("harden-whyd.service");
+    let file = UnitFile::parse(path, shipped("harden-whyd.service").as_bytes());
+    let settings = Settings::new(&"harden-whyd.service".parse().unwrap(), Some(file), vec![]);
+    let filter = Policy::new(settings, Abi::from_name("x86_64").unwrap(), &Groups::embedded()).filter.unwrap();
+    let known: BTreeSet<&str> = Abi::all().flat_map(Abi::calls).map(|(_, name)| name).collect();
+    let mut others = 0;
+    for call in known.iter().filter(|call| filter.permits(call)) {
+        // Of what 32-bit machines call, and with time of 64 bits there.
+        for suffix in ["64", "_time64", "32"] {
+            let other = format!("{call}{suffix}");
+            if known.contains(other.as_str()) {
+                others += 1;
+                assert!(filter.permits(&other), "{call} is allowed, and {other} is not");
+            }
+        }
+    }
+    assert!(others > 20, "{others}");
+    assert!(!filter.permits("execveat") && !filter.permits("ptrace"));
 }
 
 #[test]

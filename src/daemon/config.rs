@@ -162,15 +162,20 @@ impl Config {
             complain(error.span().map(|span| span.start), None, what);
         }
         for (section, keys) in tables.get_ref() {
-            let known = KEYS.iter().any(|(name, ..)| name == section.get_ref());
+            let name = section.get_ref();
+            let known = KEYS.iter().any(|(known, ..)| known == name);
             let (Some(keys), true) = (keys.get_ref().as_table(), known) else {
-                let what = format!("there is no such section; there are {}", listing(KEYS.map(|(name, ..)| name)));
-                complain(Some(section.span().start), Some(section.get_ref().to_string()), what);
+                let what = if known {
+                    format!("has to be a section: write [{name}], and its keys below; it has no effect")
+                } else {
+                    format!("there is no such section; there are {}", listing(KEYS.map(|(name, ..)| name)))
+                };
+                complain(Some(section.span().start), Some(name.to_string()), what);
                 continue;
             };
             for (key, value) in keys {
-                let full = format!("{}.{}", section.get_ref(), key.get_ref());
-                if let Err(what) = self.set(section.get_ref(), key.get_ref(), value) {
+                let full = format!("{name}.{}", key.get_ref());
+                if let Err(what) = self.set(name, key.get_ref(), value) {
                     complain(Some(key.span().start), Some(full), what);
                 }
             }
@@ -269,6 +274,15 @@ mod tests {
     }
 
     #[test]
+    fn a_section_that_is_none_is_said() {
+        let none = "has to be a section: write [store], and its keys below; it has no effect";
+        let said = [format!("/etc/x.conf:1: store: {none}")];
+        assert_eq!(of("store = 5\n"), (Config::default(), said.to_vec()));
+        assert_eq!(of("[[store]]\nkeep-days = 5\n").0, Config::default());
+        assert!(of("[[store]]\nkeep-days = 5\n").1[0].ends_with(none));
+    }
+
+    #[test]
     fn what_is_shipped_shows_every_default_and_sets_none() {
         let text = include_str!("../../packaging/harden-why.conf");
         assert_eq!(of(text), (Config::default(), vec![]));
@@ -307,5 +321,35 @@ mod tests {
         let (config, complaints) = Config::load(root.path());
         assert_eq!((config.alerts.burst, complaints.len()), (4, 1), "{complaints:?}");
         assert!(complaints[0].to_string().ends_with("etc/harden-why/harden-why.conf: is not UTF-8"));
+    }
+
+    #[test]
+    fn a_directory_is_no_file_and_a_device_masks() {
+        let root = tempfile::tempdir().unwrap();
+        let [etc, usr] = ["etc", "usr/local/lib"].map(|place| root.path().join(place).join("harden-why"));
+        for place in [&etc, &usr] {
+            fs::create_dir_all(place.join("harden-why.conf.d")).unwrap();
+        }
+        fs::write(usr.join("harden-why.conf"), "[alerts]\nburst = 2\n").unwrap();
+        fs::write(usr.join("harden-why.conf.d/x.conf"), "[alerts]\nwindow-seconds = 3\n").unwrap();
+        let set = || {
+            let (config, complaints) = Config::load(root.path());
+            let complaints: Vec<String> = complaints.iter().map(ToString::to_string).collect();
+            (config.alerts.burst, config.alerts.window.as_secs(), complaints)
+        };
+        assert_eq!(set(), (2, 3, vec![]));
+        for name in ["harden-why.conf", "harden-why.conf.d/x.conf"] {
+            fs::create_dir(etc.join(name)).unwrap();
+        }
+        let (burst, window, complaints) = set();
+        assert_eq!((burst, window), (2, 3), "they take no file's place");
+        for name in ["harden-why.conf", "harden-why.conf.d/x.conf"] {
+            let path = etc.join(name).display().to_string();
+            let said = format!("{path}: has to be a file, and is a directory; it has no effect");
+            assert!(complaints.contains(&said), "{said} is not in {complaints:?}");
+            fs::remove_dir(etc.join(name)).unwrap();
+            std::os::unix::fs::symlink("/dev/null", etc.join(name)).unwrap();
+        }
+        assert_eq!((complaints.len(), set()), (2, (20, 10, vec![])), "/dev/null masks");
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 /// Highest priority first.
@@ -15,26 +16,51 @@ const DROP_INS: &str = "harden-why/harden-why.conf.d";
 const MOST: u64 = 64 << 10;
 
 /// The files below a root in the order in which they hold, each over those before: one main file, and one drop-in of each
-/// name, those of the place with the highest priority.
+/// name, those of the place with the highest priority. First come those that are none, which take no other's place.
 pub(super) fn all(root: &Path) -> Vec<PathBuf> {
-    let places = || PLACES.iter().map(|place| root.join(place));
-    let main = places().map(|place| place.join(MAIN)).find(|file| file.exists());
+    let (mut none, mut main) = (Vec::new(), None);
     let mut drop_ins: BTreeMap<OsString, PathBuf> = BTreeMap::new();
-    for place in places() {
+    for place in PLACES.map(|place| root.join(place)) {
+        let file = place.join(MAIN);
+        if is_something_else(&file) {
+            none.push(file);
+        } else if main.is_none() && file.exists() {
+            main = Some(file);
+        }
         for entry in std::fs::read_dir(place.join(DROP_INS)).into_iter().flatten().flatten() {
-            if entry.path().extension().is_some_and(|extension| extension == "conf") {
-                drop_ins.entry(entry.file_name()).or_insert_with(|| entry.path());
+            let file = entry.path();
+            if file.extension().is_none_or(|extension| extension != "conf") {
+                continue;
+            }
+            if is_something_else(&file) {
+                none.push(file);
+            } else {
+                drop_ins.entry(entry.file_name()).or_insert(file);
             }
         }
     }
-    main.into_iter().chain(drop_ins.into_values()).collect()
+    none.into_iter().chain(main).chain(drop_ins.into_values()).collect()
 }
 
-/// What a file says. One that is a device says nothing: that is how systemd's drop-ins are masked.
+/// Whether it is there, and neither a file nor a device: a directory, say.
+fn is_something_else(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !is_mask(&metadata))
+}
+
+/// One that is a device says nothing: that is how systemd's drop-ins are masked.
+fn is_mask(metadata: &Metadata) -> bool {
+    metadata.file_type().is_char_device() || metadata.file_type().is_block_device()
+}
+
+/// What a file says.
 pub(super) fn read(file: &Path) -> Result<String, String> {
     let metadata = std::fs::metadata(file).map_err(|error| error.to_string())?;
-    if !metadata.is_file() {
+    if is_mask(&metadata) {
         return Ok(String::new());
+    }
+    if !metadata.is_file() {
+        let what = if metadata.is_dir() { "a directory" } else { "something else" };
+        return Err(format!("has to be a file, and is {what}; it has no effect"));
     }
     let mut bytes = Vec::new();
     let read = File::open(file).and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes));

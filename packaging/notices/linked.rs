@@ -1,0 +1,120 @@
+//! The crates that are linked into the programs, and what their licences ask to be passed on.
+//!
+//! Of crates that leave the choice, MIT is taken. Which they are is what cargo builds for this machine, without what
+//! only builds or tests take.
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+/// What is linked in.
+#[derive(Debug)]
+pub(crate) struct Linked {
+    /// Its name and version.
+    pub(crate) name: String,
+    /// The SPDX expression of its licence.
+    pub(crate) license: String,
+    /// The texts that come with it.
+    pub(crate) texts: Vec<String>,
+}
+
+/// Every crate that is linked in, but our own.
+pub(crate) fn crates() -> Result<Vec<Linked>> {
+    let tree = cargo(&["tree", "--edges=normal,no-proc-macro", "--prefix=none", "--format={p}"])?;
+    // `NAME vVERSION`, and `(*)` behind what was said before; our own has a path there.
+    let linked: BTreeSet<(&str, &str)> = tree
+        .lines()
+        .filter(|line| !line.starts_with("harden-why "))
+        .filter_map(|line| line.trim_end_matches(" (*)").split_once(" v"))
+        .collect();
+    let metadata: Value = serde_json::from_str(&cargo(&["metadata", "--format-version=1"])?)?;
+    let mut crates = Vec::new();
+    for package in metadata["packages"].as_array().context("cargo metadata tells of no packages")? {
+        let text = |key: &str| package[key].as_str().unwrap_or_default();
+        if linked.contains(&(text("name"), text("version"))) {
+            let name = format!("{} {}", text("name"), text("version"));
+            let dir = Path::new(text("manifest_path")).parent().unwrap_or(Path::new(""));
+            let license = text("license").replace('/', " OR ");
+            let texts = texts(dir, &license).with_context(|| format!("the licence of {name}, in {}", dir.display()))?;
+            crates.push(Linked { name, license, texts });
+        }
+    }
+    if crates.len() != linked.len() {
+        bail!("cargo tree tells of {} crates, and cargo metadata of {} of them", linked.len(), crates.len());
+    }
+    crates.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(crates)
+}
+
+fn cargo(arguments: &[&str]) -> Result<String> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo).args(arguments).arg("--locked").output().context("cargo cannot be run")?;
+    if !output.status.success() {
+        bail!("cargo {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The texts of a licence: with a choice that of MIT, and otherwise all.
+fn texts(dir: &Path, license: &str) -> Result<Vec<String>> {
+    let mut files: Vec<(String, PathBuf)> = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_uppercase();
+        if path.is_file() && ["LICEN", "NOTICE"].iter().any(|start| name.starts_with(start)) {
+            files.push((name, path));
+        }
+    }
+    files.sort();
+    if license.contains("MIT") && files.iter().any(|(name, _)| name.contains("MIT")) {
+        files.retain(|(name, _)| !["APACHE", "UNLICENSE", "LGPL"].iter().any(|other| name.contains(other)));
+    }
+    if files.is_empty() {
+        bail!("there is none");
+    }
+    files.into_iter().map(|(_, path)| Ok(fs::read_to_string(path)?)).collect()
+}
+
+/// The SPDX expression of the programs: our licence, and those of all crates.
+pub(crate) fn expression(crates: &[Linked]) -> String {
+    let own = env!("CARGO_PKG_LICENSE");
+    let mut parts = BTreeSet::new();
+    for license in crates.iter().map(|one| one.license.as_str()) {
+        for part in license.split(" AND ") {
+            let mut choices: Vec<&str> = part.trim_matches(['(', ')']).split(" OR ").collect();
+            choices.sort_unstable();
+            parts.insert(if choices.len() > 1 { format!("({})", choices.join(" OR ")) } else { part.to_owned() });
+        }
+    }
+    parts.remove(own);
+    [own.to_owned()].into_iter().chain(parts).collect::<Vec<_>>().join(" AND ")
+}
+
+/// All licences: ours, and each text once, with the crates it came with.
+pub(crate) fn notices(own: &str, crates: &[Linked]) -> Result<String> {
+    let mut by_text: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for one in crates {
+        for text in &one.texts {
+            let lines: Vec<&str> = text.trim().lines().map(str::trim_end).collect();
+            by_text.entry(lines.join("\n")).or_default().push(format!("{} ({})", one.name, one.license));
+        }
+    }
+    let mut by_crate: Vec<(Vec<String>, String)> = by_text.into_iter().map(|(text, names)| (names, text)).collect();
+    by_crate.sort();
+    let mut out = format!(
+        "harden-why is under this licence:\n\n{}\n\nThe programs, with all that is linked into them, are under:\n\n\
+         {}\n\nBeside the crates below they have linked into them SQLite, which is in the public domain; and the Rust standard library, under MIT or Apache-2.0\n\
+         (https://www.rust-lang.org/policies/licenses), copyright the Rust Project contributors.\n\n\
+         Where a licence below leaves the choice, MIT was taken.\n",
+        own.trim(),
+        expression(crates)
+    );
+    for (names, text) in by_crate {
+        write!(out, "\n{}\n\n{}\n\n{text}\n", "-".repeat(80), names.join(",\n"))?;
+    }
+    Ok(out)
+}
