@@ -106,12 +106,12 @@ pub(crate) fn notices(own: &str, crates: &[Linked]) -> Result<String> {
     let mut by_crate: Vec<(Vec<String>, String)> = by_text.into_iter().map(|(text, names)| (names, text)).collect();
     by_crate.sort();
     let mut out = format!(
-        "harden-why is under this licence:\n\n{}\n\nThe programs, with all that is linked into them, are under:\n\n\
-         {}\n\nBeside the crates below they have linked into them SQLite, which is in the public domain; and the Rust standard library, under MIT or Apache-2.0\n\
-         (https://www.rust-lang.org/policies/licenses), copyright the Rust Project contributors.\n\n\
+        "License: {}\n\nThat is of the programs with all that is linked into them. harden-why itself:\n\n{}\n\nBeside the crates below, SQLite is linked in, which is in the public domain, and Rust's standard\n\
+         library (copyright the Rust Project contributors, https://www.rust-lang.org/policies/licenses), under\n\
+         MIT or Apache-2.0.\n\n\
          Where a licence below leaves the choice, MIT was taken.\n",
-        own.trim(),
-        expression(crates)
+        expression(crates),
+        own.trim()
     );
     for (names, text) in by_crate {
         write!(out, "\n{}\n\n{}\n\n{text}\n", "-".repeat(80), names.join(",\n"))?;
