@@ -109,7 +109,8 @@ pub(crate) fn notices(own: &str, crates: &[Linked]) -> Result<String> {
         "License: {}\n\nThat is of the programs with all that is linked into them. harden-why itself:\n\n{}\n\nBeside the crates below, SQLite is linked in, which is in the public domain, and Rust's standard\n\
          library (copyright the Rust Project contributors, https://www.rust-lang.org/policies/licenses), under\n\
          MIT or Apache-2.0.\n\n\
-         Where a licence below leaves the choice, MIT was taken.\n",
+         Where a licence leaves the choice, MIT was taken; on Debian the other is in\n\
+         /usr/share/common-licenses/Apache-2.0.\n",
         expression(crates),
         own.trim()
     );
