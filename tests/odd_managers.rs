@@ -123,8 +123,10 @@ impl Machine {
     /// Starts the client, whose pid is the child's.
     fn client(&self, before: &[&str], arguments: &[&str]) -> Child {
         const SCRIPT: &str = r#"mount --bind "$0" /etc/systemd/system && exec "$@""#;
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", SCRIPT]).arg(self.etc()).args(before);
+        // Whoever runs the tests may ignore signals (nohup, a shell's background jobs), and children inherit that.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP,INT,TERM", "unshare", "--mount", "sh", "-c", SCRIPT]);
+        command.arg(self.etc()).args(before);
         command.arg(env!("CARGO_BIN_EXE_harden-why"));
         command.arg("--bus").arg(format!("unix:path={}/bus", self.dir.path().display()));
         command.arg("--state-dir").arg(self.store()).args(arguments);
