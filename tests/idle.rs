@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 mod support {
+    #[expect(dead_code, reason = "its daemon is not asked")]
+    pub(crate) mod bus;
     #[expect(dead_code, reason = "nothing is denied here")]
     pub(crate) mod child;
     #[expect(dead_code, reason = "nothing is stored here")]
@@ -11,12 +13,12 @@ mod support {
 }
 
 use std::fs;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
+use support::bus::Bus;
 use support::child::listen;
 use support::daemon::{Daemon, PROGRAM, wait_for};
-use support::manager::skip;
 
 /// Longer than any period that could matter.
 const WINDOW: Duration = Duration::from_secs(5);
@@ -34,15 +36,6 @@ fn switches(pid: u32) -> u64 {
     threads.map(|thread| of(fs::read_to_string(thread.unwrap().path().join("status")).unwrap())).sum()
 }
 
-struct Bus(Child);
-
-impl Drop for Bus {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
 #[test]
 fn nothing_wakes_it_while_nothing_happens() {
     if listen().is_none() {
@@ -51,12 +44,7 @@ fn nothing_wakes_it_while_nothing_happens() {
     let temp = tempfile::tempdir().unwrap();
     let socket = temp.path().join("bus");
     let address = format!("unix:path={}", socket.display());
-    let arguments = ["--session", "--nofork", "--nopidfile", "--nosyslog"];
-    let bus = Command::new("dbus-daemon").args(arguments).arg(format!("--address={address}")).spawn();
-    let _bus = match bus {
-        Ok(bus) => Bus(bus),
-        Err(error) => return skip(&format!("no dbus-daemon: {error}")),
-    };
+    let Some(_bus) = Bus::start(&address) else { return };
     wait_for(|| socket.exists().then_some(()), || "no bus".to_owned());
     let daemon = Daemon::start(Command::new(PROGRAM), &address, &temp.path().join("daemon"));
     let mut seen = Vec::new();

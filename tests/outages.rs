@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 mod support {
+    pub(crate) mod bus;
     pub(crate) mod child;
     #[expect(dead_code, reason = "other tests ask more of it")]
     pub(crate) mod daemon;
@@ -10,19 +11,17 @@ mod support {
 }
 
 use harden_why::audit::Action;
-use harden_why::daemon::FLUSH;
 use harden_why::host::seccomp::{ALLOW, Filter, returned};
 use harden_why::incidents::store::{FILE, SCHEMA};
 use harden_why::incidents::{Denial, Event, Incident};
 use harden_why::intake::netlink::AuditSocket;
-use harden_why::outlet::client::HardenWhyProxy;
-use harden_why::outlet::wire::Status;
 use harden_why::syscalls::{Arch, Call};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use support::bus::{Bus, asked};
 use support::child::{call, listen, payload_of, violate};
 use support::daemon::{Daemon, Journal, PROGRAM, incidents, wait_for};
 use support::manager::skip;
@@ -255,55 +254,6 @@ fn a_journal_that_is_away_is_said_and_told_later() {
     daemon.stop();
 }
 
-/// More than the receive buffer holds: 64 MiB are 160,000 such records, as the kernel counts them.
-const FLOOD: u64 = 400_000;
-
-#[test]
-fn what_the_buffer_could_not_hold_is_counted_exactly_and_shown() {
-    if listen().is_none() {
-        return;
-    }
-    let temp = tempfile::tempdir().unwrap();
-    let bus_socket = temp.path().join("bus");
-    let address = format!("unix:path={}", bus_socket.display());
-    let Some(_bus) = Bus::start(&address) else { return };
-    wait_for(|| bus_socket.exists().then_some(()), || "no bus".to_owned());
-    let daemon = Daemon::start(Command::new(PROGRAM), &address, &temp.path().join("daemon"));
-    let mut tried = Vec::new();
-    // Records of others that are lost meanwhile count, too: now and then nobody else makes any.
-    let exact = (0..6).any(|_| {
-        let before = asked(&address).unwrap();
-        let number = Denials::begin().unwrap().number;
-        daemon.signal(Signal::SIGSTOP);
-        let logged = returned(Action::Log, 0);
-        let storm = move || (0..FLOOD).for_each(|_| call(number)());
-        violate(Filter::new(Arch::native(), &[(number, logged)], ALLOW), c"flood", storm);
-        daemon.signal(Signal::SIGCONT);
-        let call = Call::numbered(Arch::native(), number);
-        let ours = |action| Event::Denial(Denial { call: call.clone(), action });
-        let logged = || daemon.wait_for_incident(|incident| incident.key.event == ours(Action::Log)).count;
-        // The kernel drops records until all that it holds are read.
-        let mut heard = logged();
-        let all_heard = || {
-            let before = std::mem::replace(&mut heard, logged());
-            std::thread::sleep(FLUSH + FLUSH);
-            (before == heard && logged() == heard).then_some(())
-        };
-        wait_for(all_heard, || daemon.log());
-        // The next one shows how many are missing before it.
-        Denials { audit: listen().unwrap(), number }.one_more();
-        daemon.wait_for_incident(|incident| incident.key.event == ours(Action::KillProcess));
-        let after = asked(&address).unwrap();
-        assert!(heard < FLOOD && after.overruns > before.overruns, "{heard} of {FLOOD} heard: nothing was lost");
-        let lost = after.lost - before.lost;
-        assert!(lost >= FLOOD - heard, "{lost} lost, {heard} of {FLOOD} heard");
-        tried.push((lost, FLOOD - heard));
-        lost == FLOOD - heard
-    });
-    assert!(exact, "said to be lost, lost of ours: {tried:?}");
-    daemon.stop();
-}
-
 #[test]
 fn two_daemons_do_not_share_a_store() {
     let Some(mut denials) = Denials::begin() else { return };
@@ -315,37 +265,6 @@ fn two_daemons_do_not_share_a_store() {
     denials.one_more();
     denials.wait_for(1, &state, &daemon);
     daemon.stop();
-}
-
-/// A bus, gone with this.
-struct Bus(Child);
-
-impl Bus {
-    fn start(address: &str) -> Option<Self> {
-        let arguments = ["--session", "--nofork", "--nopidfile", "--nosyslog"];
-        match Command::new("dbus-daemon").args(arguments).arg(format!("--address={address}")).spawn() {
-            Ok(child) => Some(Self(child)),
-            Err(error) => {
-                skip(&format!("no dbus-daemon: {error}"));
-                None
-            }
-        }
-    }
-}
-
-impl Drop for Bus {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
-/// The status that the daemon tells on a bus, if it does.
-fn asked(address: &str) -> Option<Status> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-        let connection = zbus::connection::Builder::address(address).build().await.ok()?;
-        HardenWhyProxy::new(&connection).await.ok()?.status().await.ok()
-    })
 }
 
 #[test]

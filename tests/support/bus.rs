@@ -1,0 +1,37 @@
+//! A bus of the tests' own, and what the daemon tells there.
+
+use super::manager::skip;
+use harden_why::outlet::client::HardenWhyProxy;
+use harden_why::outlet::wire::Status;
+use std::process::{Child, Command};
+
+/// A bus, gone with this.
+pub(crate) struct Bus(Child);
+
+impl Bus {
+    pub(crate) fn start(address: &str) -> Option<Self> {
+        let arguments = ["--session", "--nofork", "--nopidfile", "--nosyslog"];
+        match Command::new("dbus-daemon").args(arguments).arg(format!("--address={address}")).spawn() {
+            Ok(child) => Some(Self(child)),
+            Err(error) => {
+                skip(&format!("no dbus-daemon: {error}"));
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+/// The status that the daemon tells on a bus, if it does.
+pub(crate) fn asked(address: &str) -> Option<Status> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let connection = zbus::connection::Builder::address(address).build().await.ok()?;
+        HardenWhyProxy::new(&connection).await.ok()?.status().await.ok()
+    })
+}
