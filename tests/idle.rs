@@ -18,7 +18,7 @@ use std::thread::sleep;
 use std::time::Duration;
 use support::bus::Bus;
 use support::child::listen;
-use support::daemon::{Daemon, PROGRAM, wait_for};
+use support::daemon::{Daemon, PROGRAM};
 
 /// Longer than any period that could matter.
 const WINDOW: Duration = Duration::from_secs(5);
@@ -42,10 +42,7 @@ fn nothing_wakes_it_while_nothing_happens() {
         return;
     }
     let temp = tempfile::tempdir().unwrap();
-    let socket = temp.path().join("bus");
-    let address = format!("unix:path={}", socket.display());
-    let Some(_bus) = Bus::start(&address) else { return };
-    wait_for(|| socket.exists().then_some(()), || "no bus".to_owned());
+    let Some((_bus, address)) = Bus::within(temp.path()) else { return };
     let daemon = Daemon::start(Command::new(PROGRAM), &address, &temp.path().join("daemon"));
     let mut seen = Vec::new();
     let quiet = (0..WINDOWS).any(|_| {

@@ -30,10 +30,7 @@ fn what_the_buffer_could_not_hold_is_counted_exactly_and_shown() {
         return;
     }
     let temp = tempfile::tempdir().unwrap();
-    let bus_socket = temp.path().join("bus");
-    let address = format!("unix:path={}", bus_socket.display());
-    let Some(_bus) = Bus::start(&address) else { return };
-    wait_for(|| bus_socket.exists().then_some(()), || "no bus".to_owned());
+    let Some((_bus, address)) = Bus::within(temp.path()) else { return };
     let daemon = Daemon::start(Command::new(PROGRAM), &address, &temp.path().join("daemon"));
     let mut tried = Vec::new();
     // Records of others that are lost meanwhile count, too: now and then nobody else makes any.

@@ -204,10 +204,7 @@ fn what_a_locked_store_does_not_take_is_stored_later() {
 fn a_store_damaged_at_work_is_kept_and_a_new_one_begun() {
     let Some(mut denials) = Denials::begin() else { return };
     let temp = tempfile::tempdir().unwrap();
-    let bus_socket = temp.path().join("bus");
-    let address = format!("unix:path={}", bus_socket.display());
-    let Some(_bus) = Bus::start(&address) else { return };
-    wait_for(|| bus_socket.exists().then_some(()), || "no bus".to_owned());
+    let Some((_bus, address)) = Bus::within(temp.path()) else { return };
     let state = temp.path().join("state");
     let daemon = Daemon::start(Command::new(PROGRAM), &address, temp.path());
     denials.one_more();
@@ -236,10 +233,7 @@ fn a_store_damaged_at_work_is_kept_and_a_new_one_begun() {
 fn a_journal_that_is_away_is_said_and_told_later() {
     let Some(mut denials) = Denials::begin() else { return };
     let temp = tempfile::tempdir().unwrap();
-    let bus_socket = temp.path().join("bus");
-    let address = format!("unix:path={}", bus_socket.display());
-    let Some(_bus) = Bus::start(&address) else { return };
-    wait_for(|| bus_socket.exists().then_some(()), || "no bus".to_owned());
+    let Some((_bus, address)) = Bus::within(temp.path()) else { return };
     let Some(command) = on_own_disk("size=1m", Path::new("/run/systemd")) else { return };
     let daemon = Daemon::start(command, &address, temp.path());
     denials.one_more();

@@ -34,13 +34,14 @@ pub(super) struct Hearing {
     shown: Option<String>,
 }
 
-/// Counted since the daemon's start.
+/// Counted since the daemon's start, but for what was forgotten.
 #[derive(Debug, Serialize)]
 struct Counters {
     records: u64,
     lost: u64,
     overruns: u64,
     given_way: u64,
+    /// Since the store was begun.
     forgotten: u64,
     ignored: u64,
     malformed: u64,

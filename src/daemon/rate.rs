@@ -97,13 +97,13 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::incidents::{Event, Incident, Key, Moment, Sample};
     use crate::units::{Manager, Unit};
     use std::time::Duration;
 
     const QUIET: Duration = Duration::from_hours(1);
     const BURST: u32 = 20;
     const WINDOW: Duration = Duration::from_secs(10);
-    use crate::incidents::{Event, Incident, Key, Moment, Sample};
 
     fn stored(id: RowId) -> Stored {
         let key = Key { unit: None, event: Event::SilentDeath, exe: Vec::new() };

@@ -1,14 +1,26 @@
 //! A bus of the tests' own, and what the daemon tells there.
 
+use super::daemon::wait_for;
 use super::manager::skip;
 use harden_why::outlet::client::HardenWhyProxy;
 use harden_why::outlet::wire::Status;
+use std::path::Path;
 use std::process::{Child, Command};
 
 /// A bus, gone with this.
 pub(crate) struct Bus(Child);
 
 impl Bus {
+    /// One that answers at a socket in a directory, and its address.
+    pub(crate) fn within(dir: &Path) -> Option<(Self, String)> {
+        let socket = dir.join("bus");
+        let address = format!("unix:path={}", socket.display());
+        let bus = Self::start(&address)?;
+        wait_for(|| socket.exists().then_some(()), || "no bus".to_owned());
+        Some((bus, address))
+    }
+
+    /// One that will answer at an address.
     pub(crate) fn start(address: &str) -> Option<Self> {
         let arguments = ["--session", "--nofork", "--nopidfile", "--nosyslog"];
         match Command::new("dbus-daemon").args(arguments).arg(format!("--address={address}")).spawn() {
