@@ -4,7 +4,7 @@
 #![expect(clippy::cast_precision_loss, reason = "of figures for people to read")]
 
 use harden_why::audit::Action;
-use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Store};
+use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Source, Store};
 use harden_why::syscalls::{Arch, Call};
 use harden_why::units::{Manager, Rung, Unit};
 use std::fs::File;
@@ -132,6 +132,7 @@ fn unit_among_many(dir: &Path) {
                 action: Action::KillProcess,
             }),
             exe: b"/usr/bin/bench".to_vec(),
+            source: Source::Audit,
         },
         rung: Some(Rung::OwnCgroup),
         count: 1,

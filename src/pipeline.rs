@@ -4,15 +4,17 @@
 //! asked for comes later ([`Host::ask`]), and only for what a glance did not settle.
 
 mod recent;
+mod rehearsals;
 
 use crate::audit::text::escape;
 use crate::audit::{ArchField, CallField, Id, Record, Stamp};
 use crate::host::Host;
 use crate::host::live::Told;
-use crate::incidents::{Denial, Event, Fold, Folded, Glimpse, Key, Moment, Sample, Sighting};
+use crate::incidents::{Denial, Event, Fold, Folded, Glimpse, Incident, Key, Moment, Sample, Sighting, Source};
 use crate::syscalls::{Arch, Call};
 use crate::units::{Attribution, Evidence, Rung, Unit, attribution};
 use recent::{Found, Known, Others, Recent};
+use rehearsals::Rehearsals;
 use std::borrow::Cow;
 
 /// The longest path the kernel writes into `exe=` (`PATH_MAX`), and room for any LSM label.
@@ -46,13 +48,14 @@ pub struct Pipeline<H> {
     /// The incidents so far.
     pub fold: Fold,
     recent: Recent,
+    rehearsals: Rehearsals,
 }
 
 impl<H: Host> Pipeline<H> {
     /// With a host to ask, and room for so many incidents.
     #[must_use]
     pub fn new(host: H, most_incidents: usize) -> Self {
-        Self { host, fold: Fold::new(most_incidents), recent: Recent::default() }
+        Self { host, fold: Fold::new(most_incidents), recent: Recent::default(), rehearsals: Rehearsals::default() }
     }
 
     /// Takes one record, and the unit that its source names for the process, if it does.
@@ -81,8 +84,10 @@ impl<H: Host> Pipeline<H> {
             open.sighting.sample.parent = self.host.parent(record);
         }
         if is_known || !H::ANSWERS {
-            let folded = self.fold.add(open.close_anyway());
-            if context.is_some() {
+            let mut sighting = open.close_anyway();
+            let lasts = self.rehearsals.mark(&mut sighting);
+            let folded = self.fold.add(sighting);
+            if context.is_some() && lasts {
                 self.recent.remember(Known::Counted(folded.slot()));
             }
             return Sighted::Folded(folded);
@@ -94,13 +99,37 @@ impl<H: Host> Pipeline<H> {
     /// Counts a sighting that was open, and those like it that came meanwhile, with or without a unit.
     pub fn settle(&mut self, open: Open) -> Folded {
         let key = open.key.clone();
-        let folded = self.fold.add(open.close_anyway());
-        if let Some(others) = key.and_then(|key| self.recent.settle(key, folded.slot()))
+        let mut sighting = open.close_anyway();
+        let lasts = self.rehearsals.mark(&mut sighting);
+        let folded = self.fold.add(sighting);
+        if let Some(others) = key.and_then(|key| self.recent.settle(key, folded.slot(), lasts))
             && let Some(glimpse) = others.latest()
         {
             // The slot was made just now.
             let _ = self.fold.count(folded.slot(), others.count, &glimpse);
         }
+        folded
+    }
+
+    /// Takes what is logged of a unit from now on, in milliseconds since the epoch, for its rehearsal's.
+    pub fn rehearse(&mut self, unit: Unit, now: i64) {
+        self.recent.forget_counted();
+        self.rehearsals.begin(unit, now);
+    }
+
+    /// Takes what is logged of a unit from now on for what it is again.
+    pub fn end_rehearsal(&mut self, unit: &Unit, now: i64) {
+        self.recent.forget_counted();
+        self.rehearsals.end(unit, now);
+    }
+
+    /// Counts what somebody else counted.
+    pub fn count(&mut self, incident: Incident) -> Folded {
+        let Incident { key, rung, count, first, last, sample } = incident;
+        let folded = self.fold.add(Sighting { key, rung, at: first, sample: sample.clone() });
+        let glimpse = Glimpse { at: last, pid: sample.pid, comm: &sample.comm, ip: sample.ip };
+        // The slot was made just now.
+        let _ = self.fold.count(folded.slot(), count.saturating_sub(1), &glimpse);
         folded
     }
 
@@ -120,7 +149,7 @@ impl Open {
     /// What is known of a process that died without a record.
     #[must_use]
     pub fn silent_death(pid: u32, at: Moment, evidence: Vec<Evidence>) -> Self {
-        let key = Key { unit: None, event: Event::SilentDeath, exe: Vec::new() };
+        let key = Key { unit: None, event: Event::SilentDeath, exe: Vec::new(), source: Source::Audit };
         Self {
             sighting: Sighting { key, rung: None, at, sample: Sample { pid, ..Sample::default() } },
             evidence,
@@ -178,7 +207,7 @@ fn sighting(record: &Record<'_>) -> Sighting {
     let exe = record.exe.map_or(Vec::new(), |exe| bounded(exe.decode()));
     let event = Event::Denial(Denial { call: call(record), action: record.action });
     Sighting {
-        key: Key { unit: None, event, exe },
+        key: Key { unit: None, event, exe, source: Source::Audit },
         rung: None,
         at: moment(record.stamp),
         sample: Sample {

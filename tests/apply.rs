@@ -7,7 +7,7 @@ mod support {
 }
 
 use harden_why::audit::Action;
-use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Query, Sample, Store};
+use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Query, Sample, Source, Store};
 use harden_why::syscalls::{Abi, Call};
 use harden_why::units::{Manager, Rung, Unit};
 use nix::sys::signal::{Signal, kill};
@@ -46,6 +46,7 @@ impl Machine {
                     action: Action::KillProcess,
                 }),
                 exe: b"/bin/uname".to_vec(),
+                source: Source::Audit,
             },
             rung: Some(Rung::OwnCgroup),
             count: 1,

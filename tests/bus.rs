@@ -15,14 +15,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use harden_why::audit::Action;
-use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Parent, Query, Sample, Store, Stored, UnitSummary};
+use harden_why::incidents::{
+    Denial, Event, Incident, Key, Moment, Parent, Query, Sample, Source, Store, Stored, UnitSummary,
+};
 use harden_why::outlet::address::BusAddress;
 use harden_why::outlet::bus::{Bus, serve};
 use harden_why::outlet::client::HardenWhyProxy;
+use harden_why::outlet::orders::{self, Order, Ordered};
 use harden_why::outlet::wire::{BusError, IncidentDict, MAX_INCIDENTS, Status};
 use harden_why::syscalls::{Arch, Call, CallId};
 use harden_why::units::{Manager, Rung, Unit};
 use proptest::prelude::*;
+use tokio::sync::mpsc::Receiver;
 use zbus::export::futures_core::Stream;
 
 /// `nobody` and `daemon`: dbus-daemon turns away uids without an account.
@@ -36,6 +40,7 @@ fn denied(manager: Option<Manager>, number: u32) -> Incident {
             unit: manager.map(|manager| Unit { manager, name: "a.service".parse().unwrap() }),
             event: Event::Denial(Denial { call, action: Action::Errno }),
             exe: b"/tmp/\0\xff\"\x1b".to_vec(),
+            source: Source::Audit,
         },
         rung: manager.map(|_| Rung::OwnCgroup),
         count: 2,
@@ -126,8 +131,14 @@ impl OwnBus {
     }
 
     async fn serve(&self) -> Bus {
+        self.serve_with_orders().await.0
+    }
+
+    /// The orders go to the caller.
+    async fn serve_with_orders(&self) -> (Bus, Receiver<Ordered>) {
+        let (orders, ordered) = orders::channel();
         let status = || Status { listening: true, lost: 3, limitations: vec!["deaf".to_owned()], ..Status::default() };
-        serve(&self.address(), &self.state(), Arc::new(status)).await.unwrap()
+        (serve(&self.address(), &self.state(), Arc::new(status), orders).await.unwrap(), ordered)
     }
 
     async fn client(&self) -> HardenWhyProxy<'static> {
@@ -258,7 +269,7 @@ async fn nonsense_and_an_absent_store_are_errors_by_name() {
 async fn nobody_else_gets_the_name() {
     let Some(bus) = OwnBus::start() else { return };
     let _service = bus.serve().await;
-    let error = serve(&bus.address(), &bus.state(), Arc::new(Status::default)).await.unwrap_err();
+    let error = serve(&bus.address(), &bus.state(), Arc::new(Status::default), orders::channel().0).await.unwrap_err();
     assert!(error.to_string().contains("cannot offer org.hardenwhy1"), "{error}");
 }
 
@@ -513,11 +524,14 @@ fn any_stored() -> impl Strategy<Value = Stored> {
         .prop_map(|(pid, comm, uid, ip, subject)| Sample { pid, comm, uid: uid.into(), ip, subject, parent: None });
     let manager =
         prop_oneof![Just(None), Just(Some(Manager::System)), any::<u32>().prop_map(|u| Some(Manager::User(u)))];
-    (any::<i64>(), manager, event, any::<Vec<u8>>(), any::<u64>(), moment(), moment(), sample).prop_map(
-        |(id, manager, event, exe, count, first, last, sample)| {
+    (any::<i64>(), manager, event, any::<Vec<u8>>(), any::<u64>(), moment(), moment(), sample, any_source()).prop_map(
+        |(id, manager, event, exe, count, first, last, sample, source)| {
             let unit = manager.map(|manager| Unit { manager, name: "a@\\x2d.service".parse().unwrap() });
             let rung = unit.as_ref().map(|_| Rung::Executable);
-            Stored { id, incident: Incident { key: Key { unit, event, exe }, rung, count, first, last, sample } }
+            Stored {
+                id,
+                incident: Incident { key: Key { unit, event, exe, source }, rung, count, first, last, sample },
+            }
         },
     )
 }
@@ -530,4 +544,87 @@ proptest! {
         let (decoded, _): (IncidentDict, _) = encoded.deserialize().unwrap();
         prop_assert_eq!(Stored::try_from(decoded).unwrap(), stored);
     }
+}
+
+fn any_source() -> impl Strategy<Value = Source> {
+    prop_oneof![Just(Source::Audit), Just(Source::Rehearsal), any::<i32>().prop_map(|errno| Source::Tap { errno })]
+}
+
+/// The next order, which is carried out.
+async fn obeyed(ordered: &mut Receiver<Ordered>) -> String {
+    let ordered = tokio::time::timeout(Duration::from_secs(5), ordered.recv()).await.unwrap().unwrap();
+    let words = match &ordered.order {
+        Order::Rehearse(unit) => format!("rehearse {} of {}", unit.name, unit.manager),
+        Order::EndRehearsal(unit) => format!("end {} of {}", unit.name, unit.manager),
+        Order::Count(incidents) => format!("count {}", incidents.len()),
+    };
+    ordered.done();
+    words
+}
+
+#[tokio::test]
+async fn a_unit_is_rehearsed_by_one_at_a_time_until_told_or_left() {
+    let Some(bus) = OwnBus::start() else { return };
+    let (_service, mut ordered) = bus.serve_with_orders().await;
+    let (first, second) = (bus.client().await, bus.client().await);
+    let (begun, order) = tokio::join!(first.begin_rehearsal("a.service", "system"), obeyed(&mut ordered));
+    begun.unwrap();
+    assert_eq!(order, "rehearse a.service of system");
+    let error = second.begin_rehearsal("a.service", "system").await.unwrap_err();
+    assert!(matches!(&error, BusError::Busy(why) if why.contains("a.service")), "{error:?}");
+    let error = second.end_rehearsal("a.service", "system").await.unwrap_err();
+    assert!(matches!(error, BusError::InvalidArgument(_)), "{error:?}");
+    let (ended, order) = tokio::join!(first.end_rehearsal("a.service", "system"), obeyed(&mut ordered));
+    ended.unwrap();
+    assert_eq!(order, "end a.service of system");
+
+    let (begun, _) = tokio::join!(second.begin_rehearsal("a.service", "user:7"), obeyed(&mut ordered));
+    begun.unwrap();
+    second.inner().connection().clone().close().await.unwrap();
+    assert_eq!(obeyed(&mut ordered).await, "end a.service of user:7", "it left the bus");
+    let (begun, _) = tokio::join!(first.begin_rehearsal("a.service", "user:7"), obeyed(&mut ordered));
+    begun.unwrap();
+}
+
+#[tokio::test]
+async fn who_may_rehearse_and_report() {
+    let Some(bus) = OwnBus::start() else { return };
+    let (_service, mut ordered) = bus.serve_with_orders().await;
+    let own = format!("user:{OTHER}");
+    for manager in ["system", "user:0"] {
+        let refused = bus.call_as(OTHER, "", "BeginRehearsal", &["ss", "a.service", manager]).await;
+        let error = String::from_utf8(refused.stderr).unwrap();
+        assert!(error.contains("only root and its own user"), "{error}");
+    }
+    let arguments = ["ss", "a.service", &own];
+    let (allowed, order) = tokio::join!(bus.call_as(OTHER, "", "BeginRehearsal", &arguments), obeyed(&mut ordered));
+    assert!(allowed.status.success(), "{allowed:?}");
+    assert_eq!(order, format!("rehearse a.service of {own}"));
+    assert_eq!(obeyed(&mut ordered).await, format!("end a.service of {own}"), "busctl has left");
+    let refused = bus.call_as(OTHER, "", "Report", &["aa{sv}", "0"]).await;
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(error.contains("only root may report"), "{error}");
+}
+
+#[tokio::test]
+async fn a_report_holds_what_a_tap_saw_and_nothing_else() {
+    let Some(bus) = OwnBus::start() else { return };
+    let (_service, mut ordered) = bus.serve_with_orders().await;
+    let client = bus.client().await;
+    let of = |source, count| {
+        let mut incident = denied(Some(Manager::System), 1);
+        (incident.key.source, incident.count) = (source, count);
+        IncidentDict::from(&Stored { id: 0, incident })
+    };
+    let tapped = of(Source::Tap { errno: 1 }, 3);
+    for bad in [of(Source::Audit, 1), of(Source::Rehearsal, 1), of(Source::Tap { errno: 1 }, 0)] {
+        let error = client.report(&[tapped.clone(), bad]).await.unwrap_err();
+        assert!(matches!(error, BusError::InvalidArgument(_)), "{error:?}");
+    }
+    let many = vec![tapped.clone(); MAX_INCIDENTS as usize + 1];
+    assert!(matches!(client.report(&many).await.unwrap_err(), BusError::InvalidArgument(_)));
+    let two = [tapped.clone(), tapped];
+    let (reported, order) = tokio::join!(client.report(&two), obeyed(&mut ordered));
+    reported.unwrap();
+    assert_eq!(order, "count 2");
 }

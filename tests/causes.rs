@@ -8,10 +8,9 @@ mod support {
 
 use harden_why::audit::Action;
 use harden_why::diagnosis::{Cause, Elsewhere, Runtime, Situation, diagnose};
-use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Store};
+use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Source, Store};
 use harden_why::policy::{Effect, Policy, Settings, UnitFile};
-use harden_why::syscalls::groups::Source;
-use harden_why::syscalls::{Abi, Arch, Call, Groups};
+use harden_why::syscalls::{self, Abi, Arch, Call, Groups};
 use harden_why::units::{Manager, Rung, Unit};
 use std::fs;
 use std::path::Path;
@@ -22,7 +21,7 @@ fn incident(unit: &str, arch: Arch, call: &str, action: Action, last: Moment) ->
     let event = Event::Denial(Denial { call: Call::named(arch, call), action });
     let unit = Unit { manager: Manager::System, name: unit.parse().unwrap() };
     Incident {
-        key: Key { unit: Some(unit), event, exe: b"/bin/x".to_vec() },
+        key: Key { unit: Some(unit), event, exe: b"/bin/x".to_vec(), source: Source::Audit },
         rung: Some(Rung::OwnCgroup),
         count: 1,
         first: last.clone(),
@@ -33,7 +32,7 @@ fn incident(unit: &str, arch: Arch, call: &str, action: Action, last: Moment) ->
 
 fn groups() -> Groups {
     let listing = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/systemd-252.syscalls"));
-    Groups::parse(&listing.unwrap(), Source::Host("252".into())).unwrap()
+    Groups::parse(&listing.unwrap(), syscalls::groups::Source::Host("252".into())).unwrap()
 }
 
 fn situation(unit: &str, lines: &str) -> Situation {
@@ -52,17 +51,63 @@ fn cause(unit: &str, lines: Option<&str>, arch: Arch, call: &str, action: Action
 
 /// In a word or two.
 fn said(lines: &str, arch: Arch, call: &str, action: Action) -> String {
+    words(&cause("x.service", Some(lines), arch, call, action))
+}
+
+fn words(cause: &Cause) -> String {
     let directives = |by: &[harden_why::policy::Cause]| {
         by.iter().map(|cause| [" ", cause.directive.key()].concat()).collect::<String>()
     };
-    match cause("x.service", Some(lines), arch, call, action) {
+    match cause {
         Cause::Unit { effect, by, changed } => {
-            format!("{effect}{}{}", directives(&by), if changed { ", changed" } else { "" })
+            format!("{effect}{}{}", directives(by), if *changed { ", changed" } else { "" })
         }
-        Cause::Perhaps { by } => format!("perhaps{}", directives(&by)),
+        Cause::Perhaps { by } => format!("perhaps{}", directives(by)),
         Cause::Elsewhere(Elsewhere::Permitted { unchanged: false }) => "Permitted".to_owned(),
         Cause::Elsewhere(elsewhere) => format!("{elsewhere:?}"),
         other => format!("{other:?}"),
+    }
+}
+
+/// What was let through in a rehearsal, or refused before a tap, of a unit with these lines.
+fn seen(lines: &str, call: &str, source: Source) -> (String, usize) {
+    let situation = situation("x.service", lines);
+    let action = if source == Source::Rehearsal { Action::Log } else { Action::Errno };
+    let mut seen = incident("x.service", Arch::X86_64, call, action, Moment::Unknown);
+    seen.key.source = source;
+    let diagnosis = diagnose(vec![seen], Some(&situation), &groups());
+    (words(&diagnosis.findings[0].cause), diagnosis.remedies.len())
+}
+
+#[test]
+fn what_a_rehearsal_let_through_is_judged_by_what_would_have_been_done() {
+    for (lines, call, expected, remedies) in [
+        ("SystemCallFilter=~mount", "mount", "kill SystemCallFilter", true),
+        ("SystemCallFilter=~mount\nSystemCallErrorNumber=EPERM", "mount", "EPERM SystemCallFilter", true),
+        ("ProtectClock=yes", "settimeofday", "EPERM ProtectClock", true),
+        // Of the arguments nothing is known, and it may well be one of those that pass.
+        ("RestrictAddressFamilies=AF_UNIX", "socket", "perhaps RestrictAddressFamilies", false),
+        ("SystemCallFilter=~mount", "umount2", "Permitted", false),
+    ] {
+        let (cause, found) = seen(lines, call, Source::Rehearsal);
+        assert_eq!((cause.as_str(), found > 0), (expected, remedies), "{lines} {call}");
+    }
+}
+
+#[test]
+fn a_refusal_is_the_units_where_its_error_is() {
+    let (eperm, enosys, eafnosupport) = (1, 38, 97);
+    let filter = "SystemCallFilter=~mount\nSystemCallErrorNumber=EPERM";
+    for (lines, call, errno, expected) in [
+        (filter, "mount", eperm, "EPERM SystemCallFilter"),
+        (filter, "mount", enosys, "Otherwise"),
+        (filter, "umount2", eperm, "Permitted"),
+        ("SystemCallFilter=~mount:ENOSYS umount2:EPERM", "mount", enosys, "ENOSYS SystemCallFilter"),
+        ("SystemCallFilter=~mount", "mount", eperm, "Otherwise"),
+        ("RestrictAddressFamilies=AF_UNIX", "socket", eafnosupport, "perhaps RestrictAddressFamilies"),
+        ("RestrictAddressFamilies=AF_UNIX", "socket", eperm, "Otherwise"),
+    ] {
+        assert_eq!(seen(lines, call, Source::Tap { errno }).0, expected, "{lines} {call} {errno}");
     }
 }
 

@@ -7,7 +7,7 @@ mod support {
 }
 
 use harden_why::audit::Action;
-use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Parent, Sample, Store};
+use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Parent, Sample, Source, Store};
 use harden_why::syscalls::{Arch, Call};
 use harden_why::units::{Manager, Rung, Unit};
 use std::fs;
@@ -63,6 +63,7 @@ fn incident(unit: Option<(Manager, &str)>, number: u32, at: i64) -> Incident {
             unit,
             event: Event::Denial(Denial { call, action: Action::KillProcess }),
             exe: b"/bin/x\x1b[2J".to_vec(),
+            source: Source::Audit,
         },
         count: 3,
         first: Moment::At(at - 1_000),

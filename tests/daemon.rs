@@ -9,10 +9,11 @@ mod support {
 }
 
 use harden_why::audit::Action;
-use harden_why::incidents::{Denial, Event, Incident, Stored};
+use harden_why::incidents::{Denial, Event, Incident, Source, Stored};
 use harden_why::outlet::alert::{DENIAL, SILENT_DEATH};
 use harden_why::outlet::client::HardenWhyProxy;
-use harden_why::syscalls::Arch;
+use harden_why::outlet::wire::IncidentDict;
+use harden_why::syscalls::{Arch, Call};
 use harden_why::units::{Confidence, Manager, Rung, Unit};
 use std::fs;
 use std::future::poll_fn;
@@ -52,6 +53,47 @@ async fn client(bus: &str) -> zbus::Result<HardenWhyProxy<'static>> {
 async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     let next = poll_fn(|context| Pin::new(&mut *stream).poll_next(context));
     tokio::time::timeout(Duration::from_secs(20), next).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_logged_in_a_rehearsal_is_its_own_incident_and_no_alert() {
+    let Some(manager) = TestManager::start() else { return };
+    let daemon = start(&manager);
+    let journal = Journal::of(&daemon);
+    let rehearsing = client(&manager.bus()).await.unwrap();
+    rehearsing.subscribe().await.unwrap();
+    let mut signals = rehearsing.receive_incident_seen().await.unwrap();
+    manager.write(
+        "logs.service",
+        "[Service]\nType=oneshot\nSlice=system.slice\nSystemCallLog=uname\nExecStart=/bin/uname\n",
+    );
+    manager.reload();
+    let mut seen = Vec::new();
+    for rehearsed in [true, false] {
+        if rehearsed {
+            rehearsing.begin_rehearsal("logs.service", "system").await.unwrap();
+        } else {
+            rehearsing.end_rehearsal("logs.service", "system").await.unwrap();
+        }
+        manager.start_unit("logs.service");
+        let signal = next(&mut signals).await.unwrap();
+        let stored: Stored = signal.args().unwrap().incident().clone().try_into().unwrap();
+        assert!(is_of(&stored.incident, "logs.service"));
+        seen.push(stored.incident.key.source);
+    }
+    assert_eq!(seen, [Source::Rehearsal, Source::Audit]);
+    let alert = journal.next("OBJECT_SYSTEMD_UNIT=logs.service");
+    let sources: Vec<Source> = alert.stored.iter().map(|incident| incident.key.source).collect();
+    assert_eq!(sources.len(), 2, "the first alert is of the second: {sources:?}");
+
+    let mut tapped = Stored { id: 0, incident: alert.stored[0].clone() };
+    let denial = Denial { call: Call::named(Arch::native(), "mount"), action: Action::Errno };
+    tapped.incident.key.event = Event::Denial(denial);
+    (tapped.incident.key.source, tapped.incident.count) = (Source::Tap { errno: 1 }, 1_000);
+    rehearsing.report(&[IncidentDict::from(&tapped)]).await.unwrap();
+    let signal = next(&mut signals).await.unwrap();
+    let stored: Stored = signal.args().unwrap().incident().clone().try_into().unwrap();
+    assert_eq!((stored.incident.key, stored.incident.count), (tapped.incident.key, 1_000));
 }
 
 #[tokio::test]

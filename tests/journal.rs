@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use harden_why::audit::Action;
-use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample};
+use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Source};
 use harden_why::outlet::alert;
 use harden_why::outlet::journal::{Entry, Journal, JournalError};
 use harden_why::syscalls::{Arch, Call, CallId};
@@ -25,6 +25,7 @@ fn denied(manager: Manager, name: &str) -> Incident {
             unit: Some(Unit { manager, name: name.parse().unwrap() }),
             event: Event::Denial(Denial { call, action: Action::KillProcess }),
             exe: b"/tmp/\nOBJECT_SYSTEMD_UNIT=sshd.service".to_vec(),
+            source: Source::Audit,
         },
         rung: Some(Rung::OwnCgroup),
         count: 1,

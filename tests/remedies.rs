@@ -4,7 +4,7 @@
 
 use harden_why::audit::Action;
 use harden_why::diagnosis::{Diagnosis, Kind, Remedy, Situation, diagnose, sensitive, siblings};
-use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample};
+use harden_why::incidents::{self, Denial, Event, Incident, Key, Moment, Sample};
 use harden_why::policy::{Effect, Mode, Policy, Settings, SyscallFilter, UnitFile, Verdict};
 use harden_why::syscalls::groups::Source;
 use harden_why::syscalls::{Abi, Call, Groups};
@@ -33,7 +33,7 @@ fn incident(abi: Abi, call: &str, action: Action) -> Incident {
     let number = abi.call_number(call).unwrap_or_else(|| panic!("{call}"));
     let event = Event::Denial(Denial { call: Call::numbered(abi.arch(), number), action });
     Incident {
-        key: Key { unit: None, event, exe: b"/usr/bin/x".to_vec() },
+        key: Key { unit: None, event, exe: b"/usr/bin/x".to_vec(), source: incidents::Source::Audit },
         rung: None,
         count: 1,
         first: Moment::Unknown,

@@ -12,7 +12,8 @@ use std::time::Instant;
 use harden_why::audit::Action;
 use harden_why::incidents::store::{FILE, MAX_COMM, MAX_EXE, MAX_SUBJECT, MAX_WORD, SCHEMA};
 use harden_why::incidents::{
-    Denial, Event, Forgotten, Incident, Key, Moment, Parent, Query, Sample, Store, StoreError, Stored, UnitSummary,
+    Denial, Event, Forgotten, Incident, Key, Moment, Parent, Query, Sample, Source, Store, StoreError, Stored,
+    UnitSummary,
 };
 use harden_why::syscalls::{Arch, Call, CallId};
 use harden_why::units::{Manager, Rung, Unit};
@@ -28,7 +29,12 @@ fn denial(unit: Option<Unit>, number: u32) -> Incident {
     let call = Call { arch: Arch(0xc000_003e), id: CallId::Number(number) };
     Incident {
         rung: unit.as_ref().map(|_| Rung::OwnCgroup),
-        key: Key { unit, event: Event::Denial(Denial { call, action: Action::KillProcess }), exe: b"/bin/x".to_vec() },
+        key: Key {
+            unit,
+            event: Event::Denial(Denial { call, action: Action::KillProcess }),
+            exe: b"/bin/x".to_vec(),
+            source: Source::Audit,
+        },
         count: 1,
         first: Moment::At(1_000),
         last: Moment::At(1_000),
@@ -297,6 +303,33 @@ fn an_earlier_format_is_brought_up_to_date_with_all_it_holds() {
     assert_eq!(store.record(std::slice::from_ref(&kept)).unwrap()[0].id, 7);
     drop(store);
     assert_eq!(all(&Store::open_read_only(&dir).unwrap()), [Incident { count: 10, ..kept }]);
+}
+
+/// From format 1 to 2, as it was then.
+const FORMAT_2: &str = "
+    ALTER TABLE incident ADD COLUMN parent_pid INTEGER;
+    ALTER TABLE incident ADD COLUMN parent_comm BLOB;
+    CREATE TABLE forgotten (
+        only INTEGER PRIMARY KEY CHECK (only = 0), incidents INTEGER NOT NULL, sightings INTEGER NOT NULL,
+        last_ms INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO forgotten VALUES (0, 3, 4, 5);
+    PRAGMA user_version = 2";
+
+#[test]
+fn the_format_before_is_brought_up_to_date_as_well() {
+    let (_temp, dir) = temp();
+    fs::create_dir(&dir).unwrap();
+    let earlier = rusqlite::Connection::open(dir.join(FILE)).unwrap();
+    earlier.execute_batch(FORMAT_1).unwrap();
+    earlier.execute_batch(FORMAT_2).unwrap();
+    drop(earlier);
+    let mut store = Store::open(&dir).unwrap();
+    assert_eq!(store.forgotten().unwrap().incidents, 3);
+    let kept = Incident { count: 5, ..denial(Some(unit(Manager::System, "a.service")), 41) };
+    let tapped = Incident { key: Key { source: Source::Tap { errno: 1 }, ..kept.key.clone() }, ..kept.clone() };
+    let ids: Vec<_> = store.record(&[kept, tapped]).unwrap().into_iter().map(|recorded| recorded.id).collect();
+    assert_eq!(ids, [7, 8], "the same call seen another way is another incident");
 }
 
 #[test]
@@ -654,10 +687,12 @@ fn any_incident() -> impl Strategy<Value = Incident> {
     let bytes = |most| proptest::collection::vec(any::<u8>(), 0..most);
     let sample = (any::<u32>(), bytes(MAX_COMM), "\\PC{0,20}", any::<u64>(), bytes(300))
         .prop_map(|(pid, comm, uid, ip, subject)| Sample { pid, comm, uid: uid.into(), ip, subject, parent: None });
-    (unit, event, bytes(300), 0..=i64::MAX, any_moment(), any_moment(), sample).prop_map(
-        |(unit, event, exe, count, first, last, sample)| Incident {
+    let source =
+        prop_oneof![Just(Source::Audit), Just(Source::Rehearsal), (0..4096).prop_map(|errno| Source::Tap { errno })];
+    (unit, event, bytes(300), 0..=i64::MAX, any_moment(), any_moment(), sample, source).prop_map(
+        |(unit, event, exe, count, first, last, sample, source)| Incident {
             rung: unit.as_ref().map(|_| Rung::JournalEntry),
-            key: Key { unit, event, exe },
+            key: Key { unit, event, exe, source },
             count: count.unsigned_abs(),
             first,
             last,

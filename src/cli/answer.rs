@@ -10,6 +10,7 @@ pub use remedy::{BecauseView, ExposureView, GroupHelp, RemedyView, SensitiveView
 use crate::audit::text::escape;
 use crate::diagnosis::{Diagnosis, Finding, Situation, denied, outcome};
 use crate::incidents::{Incident, Moment};
+use crate::policy::Effect;
 use crate::syscalls::Groups;
 use crate::units::{Confidence, Manager, Rung, Unit};
 use jiff::{Timestamp, tz::TimeZone};
@@ -101,6 +102,10 @@ pub struct DenialView {
     pub groups: Vec<String>,
     /// The filter's decision in the kernel's word, e.g. `kill_process`.
     pub action: Option<String>,
+    /// Which way it was seen: `audit`, `rehearsal` or `tap`.
+    pub source: &'static str,
+    /// The error that a tap saw the caller get.
+    pub errno: Option<String>,
     /// The same in plain words.
     pub outcome: String,
     /// How often.
@@ -252,7 +257,9 @@ impl DenialView {
             }),
             groups: finding.groups.iter().map(ToString::to_string).collect(),
             action: denial.map(|denial| denial.action.to_string()),
-            outcome: denial.map_or("was killed by SIGSYS", |denial| outcome(denial.action)).to_owned(),
+            source: key.source.as_str(),
+            errno: key.source.errno().map(|errno| Effect::Errno(errno).to_string()),
+            outcome: outcome(&finding.incident).into_owned(),
             count: *count,
             first: moment(first),
             last: moment(last),

@@ -30,7 +30,7 @@ fn alike(one: &DenialView, other: &DenialView) -> bool {
 
 fn show_kind(page: &mut Page, kind: &[&DenialView]) {
     let Some(first) = kind.first() else { return };
-    let style = if first.action.as_deref() == Some("log") { WARN } else { BAD };
+    let style = if first.action.as_deref() == Some("log") && first.source == "audit" { WARN } else { BAD };
     let title = match kind {
         [only] => only.call.clone().unwrap_or_else(|| "SIGSYS".to_owned()),
         several => format!("{} calls", several.len()),

@@ -150,12 +150,12 @@ impl Alerts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incidents::{Event, Incident, Key, Moment, Sample};
+    use crate::incidents::{Event, Incident, Key, Moment, Sample, Source};
     use std::os::unix::net::UnixDatagram;
 
     fn incident(id: i64) -> Alert {
         let incident = Incident {
-            key: Key { unit: None, event: Event::SilentDeath, exe: Vec::new() },
+            key: Key { unit: None, event: Event::SilentDeath, exe: Vec::new(), source: Source::Audit },
             rung: None,
             count: 1,
             first: Moment::Unknown,

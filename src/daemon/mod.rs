@@ -33,6 +33,7 @@ use crate::intake::netlink::{AuditSocket, RECEIVE_BUFFER};
 use crate::outlet::address::BusAddress;
 use crate::outlet::bus::StatusSource;
 use crate::outlet::journal;
+use crate::outlet::orders::{self, Ordered};
 use crate::outlet::wire::Status;
 use alerts::Alerts;
 use config::Config;
@@ -44,6 +45,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::unix::{AsyncFd, AsyncFdReadyMutGuard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::Receiver;
 use watch::{Watch, now_millis};
 use writer::{Retention, Writer};
 
@@ -113,14 +115,15 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
             None
         }
     };
-    let presence = Presence::start(options.bus.clone(), options.state_dir.clone(), source(&status));
+    let (orders, mut ordered) = orders::channel();
+    let presence = Presence::start(options.bus.clone(), options.state_dir.clone(), source(&status), orders);
     let hindsight = Hindsight::new(managers(&options.bus), Path::new(RUNTIME));
     let host = LiveHost::new(hindsight).with_departed(departed);
     let writer =
         Writer::start(store, options.state_dir.clone(), Retention { keep: config.keep, most: config.most_stored })?;
     let alerts = Alerts::to(journal::SOCKET, config.alerts);
     let mut watch = Watch::new(host, config.most_in_memory, writer, alerts, status);
-    let outcome = serve(&mut watch, audit.into_async()?, exits, presence, &mut stop).await;
+    let outcome = serve(&mut watch, audit.into_async()?, exits, presence, &mut ordered, &mut stop).await;
     watch.finish().await;
     outcome
 }
@@ -131,6 +134,7 @@ async fn serve(
     mut audit: AsyncFd<AuditSocket>,
     mut exits: Option<AsyncFd<ExitListener>>,
     mut presence: Presence,
+    ordered: &mut Receiver<Ordered>,
     stop: &mut Stop,
 ) -> anyhow::Result<()> {
     let mut ready_said = false;
@@ -184,6 +188,12 @@ async fn serve(
                 for stored in watch.stored(done) {
                     presence.tell(stored);
                 }
+            }
+            Some(ordered) = ordered.recv() => {
+                // What the kernel sent until now was before.
+                let latest = Instant::now() + GRACE;
+                while !watch.hear(audit.get_mut())? && watch.holds_until().is_none() && Instant::now() < latest {}
+                watch.obey(ordered);
             }
             () = until(wake) => {}
         }

@@ -4,6 +4,7 @@
 use crate::incidents::Stored;
 use crate::outlet::address::BusAddress;
 use crate::outlet::bus::{Bus, StatusSource, serve};
+use crate::outlet::orders::Orders;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc::{self, Receiver, Sender, error::TrySendError};
@@ -34,10 +35,10 @@ pub(super) struct Presence {
 
 impl Presence {
     /// Goes to a bus, and again whenever it was away.
-    pub(super) fn start(address: BusAddress, state_dir: PathBuf, status: StatusSource) -> Self {
+    pub(super) fn start(address: BusAddress, state_dir: PathBuf, status: StatusSource, orders: Orders) -> Self {
         let (news, heard) = mpsc::channel(MOST);
         let (trying, tried) = oneshot::channel();
-        Self { news, task: tokio::spawn(stay(address, state_dir, status, heard, trying)), tried, untold: 0 }
+        Self { news, task: tokio::spawn(stay(address, state_dir, status, orders, heard, trying)), tried, untold: 0 }
     }
 
     /// Returns once the bus let us in, or did not.
@@ -74,6 +75,7 @@ async fn stay(
     address: BusAddress,
     state_dir: PathBuf,
     status: StatusSource,
+    orders: Orders,
     mut news: Receiver<Stored>,
     trying: oneshot::Sender<()>,
 ) {
@@ -81,7 +83,7 @@ async fn stay(
     let mut said = None;
     let mut wait = SOON;
     loop {
-        let outcome = arrive(&address, &state_dir, &status).await;
+        let outcome = arrive(&address, &state_dir, &status, &orders).await;
         if let Some(trying) = trying.take() {
             _ = trying.send(());
         }
@@ -104,8 +106,8 @@ async fn stay(
     }
 }
 
-async fn arrive(address: &BusAddress, state_dir: &Path, status: &StatusSource) -> Result<Bus, String> {
-    match timeout(PATIENCE, serve(address, state_dir, StatusSource::clone(status))).await {
+async fn arrive(address: &BusAddress, state_dir: &Path, status: &StatusSource, orders: &Orders) -> Result<Bus, String> {
+    match timeout(PATIENCE, serve(address, state_dir, StatusSource::clone(status), orders.clone())).await {
         Ok(outcome) => outcome.map_err(|error| error.to_string()),
         Err(_) => Err(format!("the {address} bus does not answer")),
     }

@@ -97,7 +97,7 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incidents::{Event, Incident, Key, Moment, Sample};
+    use crate::incidents::{Event, Incident, Key, Moment, Sample, Source};
     use crate::units::{Manager, Unit};
     use std::time::Duration;
 
@@ -106,7 +106,7 @@ mod tests {
     const WINDOW: Duration = Duration::from_secs(10);
 
     fn stored(id: RowId) -> Stored {
-        let key = Key { unit: None, event: Event::SilentDeath, exe: Vec::new() };
+        let key = Key { unit: None, event: Event::SilentDeath, exe: Vec::new(), source: Source::Audit };
         let (first, last) = (Moment::At(1), Moment::At(1));
         Stored { id, incident: Incident { key, rung: None, count: 1, first, last, sample: Sample::default() } }
     }

@@ -9,8 +9,9 @@ use crate::audit::text::Escaped;
 use crate::audit::{Action, parse};
 use crate::host::exits::{ExitListener, Notice};
 use crate::host::live::{LiveHost, Told};
-use crate::incidents::{Change, Event, Folded, Incident, Recorded, Stored};
+use crate::incidents::{Change, Event, Folded, Incident, Recorded, Source, Stored};
 use crate::intake::netlink::{AuditSocket, Message, ReceiveError};
+use crate::outlet::orders::{Order, Ordered};
 use crate::outlet::wire::Status;
 use crate::pipeline::{Open, Pipeline, Sighted};
 use std::io;
@@ -297,6 +298,27 @@ impl Watch {
         flush.into_iter().chain(self.holds_until()).chain(self.alerts.next_wake()).min()
     }
 
+    /// Does what a client wants.
+    pub(super) fn obey(&mut self, ordered: Ordered) {
+        match &ordered.order {
+            Order::Rehearse(unit) => {
+                tracing::info!("{} is rehearsed: what is logged of it is no alert", unit.name);
+                self.pipeline.rehearse(unit.clone(), now_millis());
+            }
+            Order::EndRehearsal(unit) => {
+                tracing::info!("{} is no longer rehearsed", unit.name);
+                self.pipeline.end_rehearsal(unit, now_millis());
+            }
+            Order::Count(incidents) => {
+                for incident in incidents {
+                    let folded = self.pipeline.count(incident.clone());
+                    self.changed(folded, Instant::now());
+                }
+            }
+        }
+        ordered.done();
+    }
+
     fn store(&mut self) {
         if self.writer.is_busy() {
             return;
@@ -337,7 +359,10 @@ impl Watch {
                     if is_first || again <= TOLD_AGAIN {
                         told.push(stored.clone());
                     }
-                    self.alerts.consider(stored, new, now);
+                    // Whoever rehearses or taps is looking.
+                    if stored.incident.key.source == Source::Audit {
+                        self.alerts.consider(stored, new, now);
+                    }
                 }
                 told
             }
@@ -440,8 +465,9 @@ mod tests {
         writer.write_all(b"x").unwrap();
         let audit = AuditSocket::over(reader.into()).into_async().unwrap();
         let bus = format!("unix:path={NOWHERE}").parse().unwrap();
-        let presence = Presence::start(bus, temp.path().into(), source(&watch.status));
-        let outcome = serve(&mut watch, audit, None, presence, &mut Stop::new().unwrap()).await;
+        let (orders, mut ordered) = crate::outlet::orders::channel();
+        let presence = Presence::start(bus, temp.path().into(), source(&watch.status), orders);
+        let outcome = serve(&mut watch, audit, None, presence, &mut ordered, &mut Stop::new().unwrap()).await;
         assert!(outcome.unwrap_err().to_string().contains("cannot be read"));
         watch.finish().await;
         let stored = Store::open_read_only(temp.path()).unwrap().incidents(&Query::default()).unwrap();

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::audit::Action;
     use crate::incidents::store::{FILE, MAX_FILE, MAX_LOG};
-    use crate::incidents::{Denial, Event, Incident, Key, Moment, Query, Sample};
+    use crate::incidents::{Denial, Event, Incident, Key, Moment, Query, Sample, Source};
     use crate::syscalls::{Arch, Call};
     use std::path::Path;
 
@@ -188,8 +188,12 @@ mod tests {
         let day = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
         let at = Moment::At(day - (24 * 60 - minute) * MINUTE);
         let call = Call::numbered(Arch::native(), number);
-        let key =
-            Key { unit: None, event: Event::Denial(Denial { call, action: Action::Errno }), exe: vec![b'x'; 200] };
+        let key = Key {
+            unit: None,
+            event: Event::Denial(Denial { call, action: Action::Errno }),
+            exe: vec![b'x'; 200],
+            source: Source::Audit,
+        };
         let incident = Incident { key, rung: None, count, first: at.clone(), last: at, sample: Sample::default() };
         Change { incident, first: count == 1 }
     }

@@ -7,7 +7,7 @@ use super::Situation;
 use super::fixed::{self, Fixed, History, Since};
 use super::runtime::{self, Runtime};
 use crate::audit::Action;
-use crate::incidents::{Denial, Event, Incident, Moment};
+use crate::incidents::{Denial, Event, Incident, Moment, Source};
 use crate::policy::{self, Effect, Policy, Verdict};
 use crate::syscalls::{Abi, Groups};
 use crate::units::UnitName;
@@ -77,7 +77,8 @@ pub enum Elsewhere {
 #[must_use]
 pub fn of(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -> Cause {
     let Event::Denial(denial) = &incident.key.event else { return Cause::Silent };
-    let cause = of_denial(denial, situation.map(|situation| &situation.policy));
+    let source = incident.key.source;
+    let cause = of_seen(denial, source, situation.map(|situation| &situation.policy));
     let unit = incident.key.unit.as_ref().map(|unit| &unit.name);
     match cause {
         Cause::Elsewhere(elsewhere @ (Elsewhere::Permitted { .. } | Elsewhere::Otherwise)) => {
@@ -87,7 +88,7 @@ pub fn of(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -
             let since = || match (known, &incident.last) {
                 (Some((situation, history)), Moment::At(last)) => {
                     let first = if let Moment::At(first) = incident.first { first } else { *last };
-                    since((first, *last), denial, situation, history, groups)
+                    since((first, *last), (denial, source), situation, history, groups)
                 }
                 _ => Since::Untold,
             };
@@ -112,12 +113,46 @@ fn others(unit: Option<&UnitName>) -> Option<Elsewhere> {
 }
 
 /// Whether the unit's settings were changed since, and without which drop-in they would do it still.
-fn since(seen: (i64, i64), denial: &Denial, situation: &Situation, history: &History, groups: &Groups) -> Since {
+fn since(
+    times: (i64, i64),
+    (denial, source): (&Denial, Source),
+    situation: &Situation,
+    history: &History,
+    groups: &Groups,
+) -> Since {
     let still = |policy: &Policy| {
-        matches!(of_denial(denial, Some(policy)), Cause::Unit { changed: false, .. } | Cause::Perhaps { .. })
+        matches!(of_seen(denial, source, Some(policy)), Cause::Unit { changed: false, .. } | Cause::Perhaps { .. })
     };
     let without = |path: &PathBuf| situation.policy.without_dropins(|other| other == path, groups);
-    fixed::since(seen, history, without, still)
+    fixed::since(times, history, without, still)
+}
+
+/// The cause of a denial by the way it was seen.
+fn of_seen(denial: &Denial, source: Source, policy: Option<&Policy>) -> Cause {
+    match source {
+        Source::Audit => of_denial(denial, policy),
+        Source::Rehearsal => of_verdict(denial, policy, |_| true),
+        // A refusal with another error was somebody else's.
+        Source::Tap { errno } => of_verdict(denial, policy, |effect| effect == Effect::Errno(errno)),
+    }
+}
+
+/// The cause of a call that was not denied, but would have been, or was with an effect that is known: what the policy
+/// does to it, if that has such an effect.
+fn of_verdict(denial: &Denial, policy: Option<&Policy>, fits: impl Fn(Effect) -> bool) -> Cause {
+    let Some(policy) = policy else { return Cause::Unread };
+    let (Some(abi), Some(name)) = (denial.call.abi(), denial.call.name()) else { return nameless(denial, policy) };
+    let fitting = |cause: &policy::Cause| cause.effect.is_some_and(&fits);
+    match policy.verdict(abi, name) {
+        Verdict::Permitted | Verdict::LogOnly { .. } => Cause::Elsewhere(Elsewhere::Permitted { unchanged: false }),
+        Verdict::Denied { effect, by, possible } if fits(effect) || by.iter().chain(&possible).any(fitting) => {
+            Cause::Unit { effect, by, changed: false }
+        }
+        Verdict::Possible { by } if by.iter().any(fitting) => {
+            Cause::Perhaps { by: by.into_iter().filter(fitting).collect() }
+        }
+        Verdict::Denied { .. } | Verdict::Possible { .. } => Cause::Elsewhere(Elsewhere::Otherwise),
+    }
 }
 
 fn of_denial(denial: &Denial, policy: Option<&Policy>) -> Cause {

@@ -23,9 +23,10 @@ pub use remedy::{Because, Kind, Remedy};
 pub use runtime::Runtime;
 
 use crate::audit::Action;
-use crate::incidents::{Denial, Event, Incident};
-use crate::policy::Policy;
+use crate::incidents::{Denial, Event, Incident, Source};
+use crate::policy::{Effect, Policy};
 use crate::syscalls::Groups;
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// What is known of a unit's settings.
@@ -112,8 +113,15 @@ fn is_before_exec(incident: &Incident) -> bool {
 
 /// What happened to the caller, in words that complete "the process …".
 #[must_use]
-pub fn outcome(action: Action) -> &'static str {
-    match action {
+pub fn outcome(incident: &Incident) -> Cow<'static, str> {
+    let Some(denial) = denied(incident) else { return "was killed by SIGSYS".into() };
+    match incident.key.source {
+        Source::Tap { errno: 0 } => return "was told that the call succeeded, and it was not made".into(),
+        Source::Tap { errno } => return format!("got {} from the call", Effect::Errno(errno)).into(),
+        Source::Rehearsal => return "was let through, as its unit was rehearsed".into(),
+        Source::Audit => {}
+    }
+    let words = match denial.action {
         Action::KillProcess | Action::Kill => "was killed by SIGSYS",
         Action::KillThread => "lost a thread to SIGSYS",
         Action::Trap => "was sent SIGSYS",
@@ -122,5 +130,6 @@ pub fn outcome(action: Action) -> &'static str {
         Action::Trace => "was stopped for its tracer",
         Action::Log => "was logged, and the call was made",
         Action::Other(_) => "met an action this version does not know",
-    }
+    };
+    words.into()
 }

@@ -313,7 +313,7 @@ fn surer(one: Option<Rung>, other: Option<Rung>) -> Option<Rung> {
 mod tests {
     use super::*;
     use crate::audit::Action;
-    use crate::incidents::{Denial, Event};
+    use crate::incidents::{Denial, Event, Source};
     use crate::syscalls::{Arch, Call, CallId};
 
     const ALL: usize = usize::MAX;
@@ -322,7 +322,7 @@ mod tests {
         let call = Call { arch: Arch(0xc000_003e), id: CallId::Number(number) };
         let event = Event::Denial(Denial { call, action: Action::Errno });
         Sighting {
-            key: Key { unit: None, event, exe: b"/a".to_vec() },
+            key: Key { unit: None, event, exe: b"/a".to_vec(), source: Source::Audit },
             rung: None,
             at: Moment::At(at),
             sample: Sample { pid: 7, ..Sample::default() },

@@ -14,6 +14,56 @@ pub struct Key {
     pub event: Event,
     /// The executable as the kernel gave it; empty where it gave none.
     pub exe: Vec<u8>,
+    /// Which way it was seen.
+    pub source: Source,
+}
+
+/// Which way something was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Source {
+    /// The kernel sent a record of it, or announced the death.
+    #[default]
+    Audit,
+    /// The kernel sent a record of a call that was let through, since its unit was rehearsed: under the unit's own
+    /// settings it would have been denied, or may have been.
+    Rehearsal,
+    /// A tap saw the call return without having been made.
+    Tap {
+        /// The error that the caller got; 0 looks like success.
+        errno: i32,
+    },
+}
+
+impl Source {
+    /// Its word in the store, on D-Bus and in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Audit => "audit",
+            Self::Rehearsal => "rehearsal",
+            Self::Tap { .. } => "tap",
+        }
+    }
+
+    /// The error that the caller got, where that was seen.
+    #[must_use]
+    pub fn errno(self) -> Option<i32> {
+        match self {
+            Self::Tap { errno } => Some(errno),
+            Self::Audit | Self::Rehearsal => None,
+        }
+    }
+
+    /// The source of a word, and the error that goes with it; `None` where they do not go together.
+    #[must_use]
+    pub fn of(word: &str, errno: Option<i32>) -> Option<Self> {
+        match (word, errno) {
+            ("audit", None) => Some(Self::Audit),
+            ("rehearsal", None) => Some(Self::Rehearsal),
+            ("tap", Some(errno)) => Some(Self::Tap { errno }),
+            _ => None,
+        }
+    }
 }
 
 /// What happened to a process.

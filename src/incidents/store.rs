@@ -297,13 +297,13 @@ fn record<'a>(
 ) -> rusqlite::Result<Vec<Recorded>> {
     let columns = row::COLUMNS;
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // ?22 lists the rungs at least as sure as the new one.
+    // ?24 lists the rungs at least as sure as the new one.
     let mut upsert = transaction.prepare(&format!(
         "INSERT INTO incident ({columns})
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
-         ON CONFLICT (unit, manager, event, arch, call_number, call_name, action, exe) DO UPDATE SET
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
+         ON CONFLICT (unit, manager, event, arch, call_number, call_name, action, exe, source, errno) DO UPDATE SET
             count = CASE WHEN count > {max} - excluded.count THEN {max} ELSE count + excluded.count END,
-            rung = CASE WHEN instr(?22, ',' || rung || ',') THEN rung ELSE excluded.rung END,
+            rung = CASE WHEN instr(?24, ',' || rung || ',') THEN rung ELSE excluded.rung END,
             first_ms = min(first_ms, coalesce(excluded.first_ms, first_ms)),
             last_ms = excluded.last_ms, last_said = excluded.last_said, pid = excluded.pid,
             comm = excluded.comm, uid = excluded.uid, ip = excluded.ip, subject = excluded.subject,
@@ -402,11 +402,16 @@ fn immutable_uri(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incidents::{Event, Key, Sample};
+    use crate::incidents::{Event, Key, Sample, Source};
 
     fn death(number: i64) -> Incident {
         Incident {
-            key: Key { unit: None, event: Event::SilentDeath, exe: format!("/bin/{number}").into_bytes() },
+            key: Key {
+                unit: None,
+                event: Event::SilentDeath,
+                exe: format!("/bin/{number}").into_bytes(),
+                source: Source::Audit,
+            },
             rung: None,
             count: 1,
             first: Moment::At(number),

@@ -219,7 +219,7 @@ fn shorten_front(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incidents::{Key, Moment, Sample};
+    use crate::incidents::{Key, Moment, Sample, Source};
     use crate::syscalls::{Arch, CallId};
     use crate::units::Rung;
     use proptest::prelude::*;
@@ -231,6 +231,7 @@ mod tests {
                 unit: Some(Unit { manager, name: name.parse().unwrap() }),
                 event: Event::Denial(Denial { call, action }),
                 exe: b"/usr/bin/ncat".to_vec(),
+                source: Source::Audit,
             },
             rung: Some(Rung::OwnCgroup),
             count: 3,

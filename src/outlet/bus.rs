@@ -17,9 +17,11 @@ use zbus::object_server::SignalEmitter;
 
 use super::access::{Access, Caller, TRUSTED_GROUPS, Trust};
 use super::address::BusAddress;
+use super::orders::{Order, Orders};
+use super::rehearsals::Rehearsals;
 use super::wire::{BusError, IncidentDict, MAX_INCIDENTS, MAX_UNITS, NAME, NO_MANAGER, PATH, Status, UnitDict};
-use crate::incidents::{Query, Store, StoreError, Stored};
-use crate::units::{BadManager, Manager};
+use crate::incidents::{Incident, Query, Source, Store, StoreError, Stored};
+use crate::units::{BadManager, Manager, Unit};
 
 /// Questions answered at once; the store is read by so many threads.
 const READERS: usize = 2;
@@ -51,7 +53,7 @@ pub struct Bus {
 ///
 /// # Errors
 /// There is no such bus, or it does not give us the name.
-pub async fn serve(address: &BusAddress, dir: &Path, status: StatusSource) -> Result<Bus, ServeError> {
+pub async fn serve(address: &BusAddress, dir: &Path, status: StatusSource, orders: Orders) -> Result<Bus, ServeError> {
     // The name service can be slow, and zbus must not wait for it later.
     let trust = spawn_blocking(trust).await.unwrap_or_else(|_| Trust { daemon: geteuid().as_raw(), groups: vec![] });
     let subscribers = Subscribers::default();
@@ -62,6 +64,8 @@ pub async fn serve(address: &BusAddress, dir: &Path, status: StatusSource) -> Re
         subscribers: Arc::clone(&subscribers),
         readers: Arc::new(Semaphore::new(READERS)),
         waiting: Semaphore::new(MAX_WAITING),
+        rehearsals: Rehearsals::new(orders.clone()),
+        orders,
     };
     // zbus's defaults would take the name from an owner, and give it up to the next who asks.
     let builder = address.builder().allow_name_replacements(false).replace_existing_names(false);
@@ -117,6 +121,8 @@ struct Service {
     subscribers: Subscribers,
     readers: Arc<Semaphore>,
     waiting: Semaphore,
+    rehearsals: Rehearsals,
+    orders: Orders,
 }
 
 #[zbus::interface(name = "org.hardenwhy1.Manager")]
@@ -203,6 +209,61 @@ impl Service {
         Ok(())
     }
 
+    /// Takes what is logged of a unit from now on for its rehearsal's, until `EndRehearsal` or until the caller leaves
+    /// the bus: root's of any unit, others' of units of their own manager. No alerts are raised of it.
+    async fn begin_rehearsal(
+        &self,
+        unit: &str,
+        manager: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(), BusError> {
+        let _place = self.waiting.try_acquire().map_err(|_| busy())?;
+        let unit = unit_of(unit, manager)?;
+        let (uid, _) = self.caller(&header, connection).await?;
+        if uid != 0 && unit.manager != Manager::User(uid) {
+            return Err(BusError::AccessDenied("only root and its own user may rehearse a unit".to_owned()));
+        }
+        self.rehearsals.begin(unit, sender(&header)?, connection).await
+    }
+
+    /// Ends a rehearsal of the caller's.
+    async fn end_rehearsal(
+        &self,
+        unit: &str,
+        manager: &str,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), BusError> {
+        let _place = self.waiting.try_acquire().map_err(|_| busy())?;
+        self.rehearsals.end(unit_of(unit, manager)?, &sender(&header)?).await
+    }
+
+    /// Takes incidents that a tap saw, at most 500 at a time, from root alone. No alerts are raised of them.
+    async fn report(
+        &self,
+        incidents: Vec<IncidentDict>,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(), BusError> {
+        let _place = self.waiting.try_acquire().map_err(|_| busy())?;
+        let (uid, _) = self.caller(&header, connection).await?;
+        if uid != 0 {
+            return Err(BusError::AccessDenied("only root may report what a tap saw".to_owned()));
+        }
+        if incidents.len() > MAX_INCIDENTS as usize {
+            return Err(BusError::InvalidArgument(format!("at most {MAX_INCIDENTS} incidents are taken at a time")));
+        }
+        let read = |dict: IncidentDict| match Stored::try_from(dict) {
+            Ok(Stored { incident, .. }) if matches!(incident.key.source, Source::Tap { .. }) && incident.count > 0 => {
+                Ok(incident)
+            }
+            Ok(_) => Err(BusError::InvalidArgument("an incident is none that a tap saw".to_owned())),
+            Err(strange) => Err(BusError::InvalidArgument(strange.to_string())),
+        };
+        let incidents = incidents.into_iter().map(read).collect::<Result<Vec<Incident>, _>>()?;
+        self.orders.give(Order::Count(incidents)).await
+    }
+
     /// The version of harden-whyd.
     #[zbus(property(emits_changed_signal = "const"))]
     #[expect(clippy::unused_self, reason = "a D-Bus property is a method")]
@@ -261,6 +322,13 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// The unit of two arguments.
+fn unit_of(unit: &str, manager: &str) -> Result<Unit, BusError> {
+    let name = unit.parse().map_err(|bad| BusError::InvalidArgument(format!("{bad}")))?;
+    let manager = manager.parse().map_err(|bad: BadManager| BusError::InvalidArgument(bad.to_string()))?;
+    Ok(Unit { manager, name })
 }
 
 /// Who sent a message. The bus vouches for it; without one we do not know whom we talk to.

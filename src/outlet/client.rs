@@ -31,6 +31,15 @@ pub trait HardenWhy {
     /// Asks for no more.
     async fn unsubscribe(&self) -> Result<(), BusError>;
 
+    /// Takes what is logged of a unit from now on for its rehearsal's, until the end or until we leave the bus.
+    async fn begin_rehearsal(&self, unit: &str, manager: &str) -> Result<(), BusError>;
+
+    /// Ends a rehearsal of ours.
+    async fn end_rehearsal(&self, unit: &str, manager: &str) -> Result<(), BusError>;
+
+    /// Takes incidents that a tap saw, at most 500 at a time.
+    async fn report(&self, incidents: &[IncidentDict]) -> Result<(), BusError>;
+
     /// The version of harden-whyd.
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> zbus::Result<String>;

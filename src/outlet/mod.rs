@@ -6,4 +6,6 @@ pub mod alert;
 pub mod bus;
 pub mod client;
 pub mod journal;
+pub mod orders;
+mod rehearsals;
 pub mod wire;

@@ -3,7 +3,7 @@
 
 use zbus::{DBusError, DeserializeDict, SerializeDict, Type};
 
-use crate::incidents::{Denial, Event, Forgotten, Incident, Key, Moment, Parent, Sample, Stored, UnitSummary};
+use crate::incidents::{Denial, Event, Forgotten, Incident, Key, Moment, Parent, Sample, Source, Stored, UnitSummary};
 use crate::syscalls::{Arch, Call, CallId};
 use crate::units::{Manager, Unit};
 
@@ -64,6 +64,10 @@ pub struct IncidentDict {
     pub parent_pid: Option<u32>,
     /// The parent's name.
     pub parent_comm: Option<Vec<u8>>,
+    /// Which way it was seen, `rehearsal` or `tap`; absent for what the kernel told.
+    pub source: Option<String>,
+    /// The error that a tap saw the caller get.
+    pub errno: Option<i32>,
 }
 
 /// A unit with incidents.
@@ -164,6 +168,8 @@ impl From<&Stored> for IncidentDict {
             subject: sample.subject.clone(),
             parent_pid: sample.parent.as_ref().map(|parent| parent.pid),
             parent_comm: sample.parent.as_ref().map(|parent| parent.comm.clone()),
+            source: (key.source != Source::Audit).then(|| key.source.as_str().to_owned()),
+            errno: key.source.errno(),
             ..Self::default()
         };
         (dict.first, dict.first_said) = said(first);
@@ -198,8 +204,10 @@ impl TryFrom<IncidentDict> for Stored {
             (Some(_), None) => return Err(Strange("architecture")),
         };
         let rung = dict.rung.map(|rung| rung.parse().map_err(|_| Strange("rung"))).transpose()?;
+        let source = dict.source.as_deref().unwrap_or(Source::Audit.as_str());
+        let source = Source::of(source, dict.errno).ok_or(Strange("source"))?;
         let incident = Incident {
-            key: Key { unit: unit(dict.unit, dict.manager)?, event, exe: dict.exe },
+            key: Key { unit: unit(dict.unit, dict.manager)?, event, exe: dict.exe, source },
             rung,
             count: dict.count,
             first: moment(dict.first, dict.first_said)?,

@@ -91,12 +91,26 @@ impl Recent {
         self.latest[place_of(key)].1 = None;
     }
 
-    /// Says where records of a kind are counted from now on, and gives what waited until it was known.
-    pub(super) fn settle(&mut self, key: Box<[u8]>, slot: Slot) -> Option<Others> {
+    /// Says where records of a kind are counted from now on, if that `lasts`, and gives what waited until it was known.
+    pub(super) fn settle(&mut self, key: Box<[u8]>, slot: Slot, lasts: bool) -> Option<Others> {
         self.forget_latest(&key);
-        match self.known.insert(key, Known::Counted(slot)) {
+        let length = key.len();
+        let known = if lasts { self.known.insert(key, Known::Counted(slot)) } else { self.known.remove(&key) };
+        if !lasts && known.is_some() {
+            self.text -= length;
+        }
+        match known {
             Some(Known::Pending(others)) => Some(others),
             _ => None,
+        }
+    }
+
+    /// Forgets where records are counted; those that wait still do.
+    pub(super) fn forget_counted(&mut self) {
+        self.known.retain(|_, known| matches!(known, Known::Pending(_)));
+        self.text = self.known.keys().map(|key| key.len()).sum();
+        for (_, slot) in &mut *self.latest {
+            *slot = None;
         }
     }
 
@@ -108,8 +122,7 @@ impl Recent {
         self.until_sweep = self.until_sweep.saturating_sub(1);
         if is_full(self) && self.until_sweep == 0 {
             self.until_sweep = MOST_RECENT / 4;
-            self.known.retain(|_, known| matches!(known, Known::Pending(_)));
-            self.text = self.known.keys().map(|key| key.len()).sum();
+            self.forget_counted();
         }
         if is_full(self) && !self.known.contains_key(&key) {
             // So many wait that there is no room: this one is looked at each time.
@@ -190,14 +203,14 @@ fn text(key: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
 mod tests {
     use super::*;
     use crate::audit::parse;
-    use crate::incidents::{Denial, Event, Fold, Key, Sample, Sighting};
+    use crate::incidents::{Denial, Event, Fold, Key, Sample, Sighting, Source};
     use crate::pipeline;
 
     /// A record of a call, and where its incident is counted.
     fn counted(fold: &mut Fold, line: &str) -> Slot {
         let record = parse::event(line.as_bytes()).unwrap();
         let event = Event::Denial(Denial { call: pipeline::call(&record), action: record.action });
-        let key = Key { unit: None, event, exe: record.exe.unwrap().decode().into_owned() };
+        let key = Key { unit: None, event, exe: record.exe.unwrap().decode().into_owned(), source: Source::Audit };
         fold.add(Sighting { key, rung: None, at: Moment::Unknown, sample: Sample::default() }).slot()
     }
 
@@ -242,7 +255,7 @@ mod tests {
         assert_eq!(found(&mut recent, &asked), Some(first));
         let key = recent.remember(Known::Pending(Others::default()));
         assert_eq!(found(&mut recent, &asked), None);
-        assert!(recent.settle(key, second).is_some());
+        assert!(recent.settle(key, second, true).is_some());
         assert_eq!(found(&mut recent, &asked), Some(second));
     }
 }

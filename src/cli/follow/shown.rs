@@ -50,11 +50,16 @@ impl Shown {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incidents::{Event, Sample};
+    use crate::incidents::{Event, Sample, Source};
 
     fn incident(exe: usize, count: u64, last: i64) -> Incident {
         Incident {
-            key: Key { unit: None, event: Event::SilentDeath, exe: exe.to_string().into_bytes() },
+            key: Key {
+                unit: None,
+                event: Event::SilentDeath,
+                exe: exe.to_string().into_bytes(),
+                source: Source::Audit,
+            },
             rung: None,
             count,
             first: Moment::At(0),

@@ -3,7 +3,7 @@
 use rusqlite::types::Type;
 use rusqlite::{Row, ToSql};
 
-use super::super::incident::{Denial, Event, Incident, Key, Moment, Parent, Sample};
+use super::super::incident::{Denial, Event, Incident, Key, Moment, Parent, Sample, Source};
 use crate::syscalls::{Arch, Call, CallId};
 use crate::units::{Manager, Rung, Unit};
 
@@ -18,10 +18,13 @@ pub const MAX_WORD: usize = 256;
 
 /// The columns in the order [`Columns::bind`] and [`read`] take them.
 pub(super) const COLUMNS: &str = "manager, unit, event, arch, call_number, call_name, action, exe, rung, count, \
-    first_ms, first_said, last_ms, last_said, pid, comm, uid, ip, subject, parent_pid, parent_comm";
+    first_ms, first_said, last_ms, last_said, pid, comm, uid, ip, subject, parent_pid, parent_comm, source, errno";
+
+/// What stands for no error in the key: no error is negative.
+const NO_ERRNO: i32 = -1;
 
 /// How many they are.
-pub(super) const WIDTH: usize = 21;
+pub(super) const WIDTH: usize = 23;
 
 /// An incident within the bounds, borrowed.
 pub(super) struct Columns<'a> {
@@ -43,6 +46,8 @@ pub(super) struct Columns<'a> {
     ip: i64,
     subject: &'a [u8],
     parent: (Option<u32>, Option<&'a [u8]>),
+    source: &'static str,
+    errno: i32,
 }
 
 impl<'a> Columns<'a> {
@@ -68,6 +73,8 @@ impl<'a> Columns<'a> {
             ip: sample.ip.cast_signed(),
             subject: cut(&sample.subject, MAX_SUBJECT),
             parent: sample.parent.as_ref().map(|parent| (parent.pid, cut(&parent.comm, MAX_COMM))).unzip(),
+            source: key.source.as_str(),
+            errno: key.source.errno().unwrap_or(NO_ERRNO),
         };
         if let Event::Denial(Denial { call, action }) = &key.event {
             columns.event = "denial";
@@ -105,6 +112,8 @@ impl<'a> Columns<'a> {
             &self.subject,
             &self.parent.0,
             &self.parent.1,
+            &self.source,
+            &self.errno,
         ]
     }
 }
@@ -147,8 +156,10 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Incident> {
         word => Some(word.parse().map_err(|_| strange(8))?),
     };
     let count: i64 = row.get(9)?;
+    let errno = Some(row.get(22)?).filter(|errno| *errno != NO_ERRNO);
+    let source = Source::of(&text(row, 21)?, errno).ok_or_else(|| strange(21))?;
     Ok(Incident {
-        key: Key { unit: unit(row, 0, 1)?, event, exe: row.get(7)? },
+        key: Key { unit: unit(row, 0, 1)?, event, exe: row.get(7)?, source },
         rung,
         count: u64::try_from(count).map_err(|_| strange(9))?,
         first: read_moment(row, 10)?,

@@ -7,7 +7,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::error::StoreError;
 
 /// The format this program writes (`PRAGMA user_version`).
-pub const SCHEMA: i64 = 2;
+pub const SCHEMA: i64 = 3;
 
 /// `PRAGMA application_id`: "hdwy", so that `file(1)` and we can tell our files from others'.
 const APPLICATION_ID: i64 = 0x6864_7779;
@@ -37,9 +37,12 @@ CREATE TABLE incident (
     ip          INTEGER NOT NULL,
     subject     BLOB    NOT NULL,
     parent_pid  INTEGER,
-    parent_comm BLOB
+    parent_comm BLOB,
+    source      TEXT    NOT NULL DEFAULT 'audit',
+    errno       INTEGER NOT NULL DEFAULT -1
 ) STRICT;
-CREATE UNIQUE INDEX incident_key ON incident (unit, manager, event, arch, call_number, call_name, action, exe);
+CREATE UNIQUE INDEX incident_key
+    ON incident (unit, manager, event, arch, call_number, call_name, action, exe, source, errno);
 CREATE INDEX incident_newest ON incident (last_ms, id);
 CREATE INDEX incident_unit ON incident (unit, manager, last_ms, count);
 ";
@@ -60,13 +63,22 @@ ALTER TABLE incident ADD COLUMN parent_pid INTEGER;
 ALTER TABLE incident ADD COLUMN parent_comm BLOB;
 ";
 
+/// From format 2 to 3.
+const SOURCES: &str = "
+ALTER TABLE incident ADD COLUMN source TEXT NOT NULL DEFAULT 'audit';
+ALTER TABLE incident ADD COLUMN errno INTEGER NOT NULL DEFAULT -1;
+DROP INDEX incident_key;
+CREATE UNIQUE INDEX incident_key
+    ON incident (unit, manager, event, arch, call_number, call_name, action, exe, source, errno);
+";
+
 /// Whose file it is.
 #[derive(Debug, PartialEq, Eq)]
 enum Header {
     /// Nobody's yet.
     Fresh,
     /// Ours, of an earlier format.
-    Older,
+    Older(i64),
     /// Ours, of [`SCHEMA`].
     Ours,
 }
@@ -84,7 +96,7 @@ fn header(conn: &Connection, path: &Path) -> Result<Header, StoreError> {
     match read().map_err(|source| StoreError::of(path, source))? {
         (0, 0, 0) => Ok(Header::Fresh),
         (APPLICATION_ID, SCHEMA, _) => Ok(Header::Ours),
-        (APPLICATION_ID, 1, _) => Ok(Header::Older),
+        (APPLICATION_ID, older @ 1..SCHEMA, _) => Ok(Header::Older(older)),
         (APPLICATION_ID, found, _) if found > SCHEMA => {
             Err(StoreError::Newer { path: path.to_owned(), found, known: SCHEMA })
         }
@@ -99,7 +111,7 @@ fn header(conn: &Connection, path: &Path) -> Result<Header, StoreError> {
 pub(super) fn check(conn: &Connection, path: &Path) -> Result<(), StoreError> {
     match header(conn, path)? {
         Header::Ours => Ok(()),
-        Header::Older => Err(StoreError::Older { path: path.to_owned() }),
+        Header::Older(_) => Err(StoreError::Older { path: path.to_owned() }),
         Header::Fresh => Err(StoreError::Missing { path: path.to_owned() }),
     }
 }
@@ -114,15 +126,16 @@ pub(super) fn prepare(conn: &mut Connection, path: &Path) -> Result<(), StoreErr
         conn.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(of)?;
     }
     conn.execute_batch("PRAGMA journal_mode = WAL").map_err(of)?;
-    let tables = match found {
-        Header::Fresh => TABLES,
-        Header::Older => PARENTS,
-        Header::Ours => "",
+    let tables: &[&str] = match found {
+        Header::Fresh => &[TABLES, FORGOTTEN],
+        Header::Older(1) => &[PARENTS, FORGOTTEN, SOURCES],
+        Header::Older(_) => &[SOURCES],
+        Header::Ours => &[],
     };
     if found != Header::Ours {
         let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(of)?;
         let ours = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA};");
-        transaction.execute_batch(&format!("{tables} {FORGOTTEN} {ours}")).map_err(of)?;
+        transaction.execute_batch(&format!("{} {ours}", tables.concat())).map_err(of)?;
         transaction.commit().map_err(of)?;
     }
     let verdict: String = conn.query_row("PRAGMA quick_check(1)", (), |row| row.get(0)).map_err(of)?;
