@@ -412,13 +412,18 @@ async fn what_happens_is_followed_across_a_restart_of_the_daemon() {
     let mut other = stored.clone();
     other.id = 1_001;
     other.incident.key.unit = Some(Unit { manager: Manager::System, name: "b.service".parse().unwrap() });
-    // Until it has subscribed.
-    let (first, page) = loop {
+    // Each until it has subscribed.
+    let short = Duration::from_millis(100);
+    let page = loop {
         service.announce(&other).await.unwrap();
+        if let Some(page) = read.next(short).await {
+            break page;
+        }
+    };
+    let first = loop {
         service.announce(&stored).await.unwrap();
-        let short = Duration::from_millis(100);
-        if let (Some(first), Some(page)) = (following.next(short).await, read.next(short).await) {
-            break (first, page);
+        if let Some(first) = following.next(short).await {
+            break first;
         }
     };
     let first: serde_json::Value = serde_json::from_str(&first).unwrap();
