@@ -38,6 +38,7 @@ impl<'a> Service<'a> {
     fn install(manager: &'a TestManager) -> Self {
         const OURS: [&str; 5] = ["ExecStart=", "StateDirectory=", "StateDirectoryMode=", "BusName=", "Alias="];
         let (base, program) = (manager.base().display(), env!("CARGO_BIN_EXE_harden-whyd"));
+        let client = format!("{} --bus {}", env!("CARGO_BIN_EXE_harden-why"), manager.bus());
         let state = manager.base().join("state");
         let kept: Vec<String> = shipped("harden-whyd.service")
             .lines()
@@ -51,7 +52,7 @@ impl<'a> Service<'a> {
                     state.display(),
                     state.display()
                 ),
-                line => line.to_owned(),
+                line => line.replace("/usr/bin/harden-why ", &format!("{client} ")),
             })
             .collect();
         fs::create_dir(&state).unwrap();
@@ -201,6 +202,32 @@ fn a_daemon_that_stands_still_is_replaced() {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(service.show("NRestarts"), "1");
+}
+
+#[test]
+fn its_start_mends_what_a_killed_client_left() {
+    const LEFT: &str = "/run/systemd/system/x.service.d/zzzz-harden-why-rehearsal.conf";
+    let Some(manager) = TestManager::start() else { return };
+    let service = Service::install(&manager);
+    manager.write("x.service", "[Service]\nExecStart=/bin/sleep 1000\nSystemCallFilter=~uname\n");
+    // Of pid 1 at another time, and started since.
+    let text = "# Written by harden-why\n# Owner: 1 0\n# Before: running -\n[Service]\nSystemCallFilter=\n";
+    let put = format!("mkdir -p $(dirname {LEFT}) && printf '{text}' >{LEFT}");
+    assert!(manager.command(&["sh", "-c", &put]).status().unwrap().success());
+    manager.reload();
+    assert!(manager.start_unit("x.service"));
+    let show = |property: &str| {
+        let shown = manager.systemctl(&["show", "-P", property, "x.service"]);
+        String::from_utf8(shown.stdout).unwrap().trim().to_owned()
+    };
+    let (filter, pid) = (show("SystemCallFilter"), show("MainPID"));
+    assert_eq!(filter, "~", "what was left is in force");
+    service.start();
+    assert_eq!(show("SystemCallFilter"), "~uname");
+    assert!(show("ActiveState") == "active" && ![pid.as_str(), "0"].contains(&show("MainPID").as_str()));
+    let left = manager.command(&["ls", "-A", "/run/systemd/system"]).output().unwrap();
+    assert_eq!(String::from_utf8(left.stdout).unwrap(), "", "nothing is left");
+    service.is_sound();
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! `apply` and `revert`: a remedy in its drop-in, confirmed by systemd itself, or nothing changed at all.
 
 mod applied;
-mod interruption;
 mod revert;
 mod trial;
 
@@ -9,6 +8,7 @@ pub(super) use revert::revert;
 
 use super::answer::{Clock, shown_path};
 use super::args::{Apply, Common};
+use super::interruption::Interruption;
 use super::page::Page;
 use super::render;
 use super::situation::{self, DROP_IN, Known};
@@ -21,7 +21,6 @@ use crate::host::{groups, unit_files};
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::{Context as _, bail, ensure};
 use applied::{Applied, Restarted, diff};
-use interruption::Interruption;
 use std::io::{IsTerminal as _, Write as _};
 use trial::{confirm, taken_back, wanted};
 

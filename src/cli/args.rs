@@ -218,6 +218,10 @@ pub enum Command {
     /// Tell whether the daemon listens, what it has seen, and what makes it deaf here
     Status,
 
+    /// Mend what a killed harden-why left behind, as every verb does first, and nothing else.
+    #[command(hide = true)]
+    Restore,
+
     /// The child of demo: puts itself under the demo's filter and asks for a socket.
     #[command(hide = true)]
     DemoVictim {

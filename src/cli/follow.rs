@@ -5,9 +5,9 @@ mod shown;
 
 use super::answer::{Answer, Clock, SCHEMA, moment, plural};
 use super::args::{Common, Follow};
-use super::page::{DIM, WARN, styled};
+use super::page::{DIM, styled};
 use super::situation::{self, Known};
-use super::{clock, render, source, units};
+use super::{clock, complain, render, source, units};
 use crate::daemon::FLUSH;
 use crate::diagnosis::{denied, diagnose};
 use crate::host::groups::{self, LoadedGroups};
@@ -270,13 +270,6 @@ impl Follower {
         let at = clock().show(&incident.last).unwrap_or_default();
         Ok(format!("{} {}\n", styled(DIM, at), alert::message(incident)))
     }
-}
-
-/// Says what is wrong beside what is followed. Words of others are escaped by who took them.
-fn complain(color: ColorChoice, what: &str) {
-    let mut out = AutoStream::new(io::stderr(), color);
-    // There is nobody left to tell that it cannot be told.
-    let _ = writeln!(out, "{} {}", styled(WARN, "harden-why:"), what);
 }
 
 fn now(clock: &Clock) -> i64 {

@@ -10,9 +10,12 @@ mod demo;
 mod denials;
 mod explain;
 mod follow;
+mod interruption;
+mod leftovers;
 mod overview;
 mod page;
 mod progress;
+mod rehearse;
 mod render;
 mod since;
 mod situation;
@@ -48,15 +51,17 @@ pub fn run(cli: &Cli) -> ExitCode {
         When::Always => ColorChoice::Always,
         When::Never => ColorChoice::Never,
     };
+    // Its child is under a filter already, and asks for one call.
+    if !matches!(cli.command, Some(Command::DemoVictim { .. })) {
+        leftovers::mend(&cli.common, color);
+    }
     match answer(cli, color) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         // Who reads us has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut out = AutoStream::new(io::stderr(), color);
-            // There is nobody left to tell that it cannot be told.
-            let _ = writeln!(out, "{} {error:#}", page::styled(page::BAD, "harden-why:"));
+            tell(color, page::BAD, &format!("{error:#}"));
             ExitCode::from(2)
         }
     }
@@ -87,8 +92,21 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
         Some(Command::Syscall { call, arch }) => say(common, color, &syscall::look_up(call, arch.as_deref())?),
         Some(Command::Status) => say(common, color, &waiting(async { Ok(status::ask(common, &clock()).await) })?),
         Some(Command::Demo) => say(common, color, &demo::run(&clock())?),
+        // What there was to mend is mended before every verb.
+        Some(Command::Restore) => Ok(true),
         Some(Command::DemoVictim { unit_file }) => Err(demo::be_victim(unit_file)),
     }
+}
+
+/// Says what is wrong beside the answer. Words of others are escaped by who took them.
+fn complain(color: ColorChoice, what: &str) {
+    tell(color, page::WARN, what);
+}
+
+fn tell(color: ColorChoice, style: anstyle::Style, what: &str) {
+    let mut out = AutoStream::new(io::stderr(), color);
+    // There is nobody left to tell that it cannot be told.
+    let _ = writeln!(out, "{} {what}", page::styled(style, "harden-why:"));
 }
 
 /// Prints a reply; whether there was anything to report.

@@ -135,7 +135,7 @@ fn history(facts: &UnitFacts, changes: Vec<Change>) -> History {
         pending: facts.need_daemon_reload,
         started: facts.exec_main_start_us.and_then(|micros| i64::try_from(micros / 1000).ok()),
         booted: booted(),
-        running: !matches!(facts.active_state.as_str(), "inactive" | "failed"),
+        running: facts.is_running(),
     }
 }
 

@@ -32,7 +32,7 @@ pub enum DropInError {
     #[error("{} is on a read-only file system: apply --runtime puts the drop-in below /run instead, until the next boot", shown(.0))]
     ReadOnly(PathBuf),
     /// Somebody took it away in between.
-    #[error("{} went away just now: there is nothing left to remove", shown(.0))]
+    #[error("{} went away just now: there is nothing left of it", shown(.0))]
     Gone(PathBuf),
     /// Anything else.
     #[error("cannot change {}: {source}", shown(.path))]
@@ -115,6 +115,17 @@ pub fn remove(path: &Path) -> Result<Option<Undo>, DropInError> {
     Ok(Some(undo))
 }
 
+/// Gives our drop-in another name beside it, under which systemd may take no notice of it.
+///
+/// # Errors
+/// The file is somebody else's, is not there any more, or cannot be renamed.
+pub fn rename(path: &Path, to: &Path) -> Result<(), DropInError> {
+    if read(path)?.is_none() {
+        return Err(DropInError::Gone(path.to_owned()));
+    }
+    fs::rename(path, to).map_err(|source| explained(path, source))
+}
+
 impl Undo {
     /// Puts back what was there before.
     ///
@@ -130,6 +141,16 @@ impl Undo {
         if self.before.is_none() {
             self.remove_dirs();
         }
+        Ok(())
+    }
+
+    /// Gives the file another name beside it, as [`rename`] does, under which it is then removed.
+    ///
+    /// # Errors
+    /// Those of [`rename`].
+    pub fn set_aside(&mut self, to: &Path) -> Result<(), DropInError> {
+        rename(&self.path, to)?;
+        to.clone_into(&mut self.path);
         Ok(())
     }
 
@@ -230,6 +251,21 @@ mod tests {
         symlink(&elsewhere, &path).unwrap();
         assert!(matches!(write(&path, b"x"), Err(DropInError::Foreign(_))), "not even through a link");
         assert_eq!(fs::read_to_string(&elsewhere).unwrap(), ours(""));
+    }
+
+    #[test]
+    fn what_was_set_aside_is_removed_from_there() {
+        let (dir, path) = place();
+        let aside = path.with_extension("over");
+        let mut change = write(&path, ours("").as_bytes()).unwrap();
+        change.set_aside(&aside).unwrap();
+        assert!(!path.exists() && aside.exists());
+        assert!(matches!(rename(&path, &aside), Err(DropInError::Gone(_))));
+        change.undo().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "[Service]\n").unwrap();
+        assert!(matches!(rename(&path, &aside), Err(DropInError::Foreign(_))));
     }
 
     #[test]

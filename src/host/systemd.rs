@@ -10,7 +10,7 @@ mod facts;
 mod memory;
 mod private;
 
-pub use control::Outcome;
+pub use control::{Order, Outcome, State};
 pub use facts::{NameList, UnitFacts};
 pub use memory::{Remembered, Wanted};
 

@@ -177,11 +177,16 @@ pub fn dropin_path(unit: &Unit, home: &Path, file_name: &str) -> PathBuf {
 /// Where a new drop-in belongs that is gone after the next boot.
 #[must_use]
 pub fn runtime_dropin_path(unit: &Unit, file_name: &str) -> PathBuf {
-    let dir = match unit.manager {
+    below(&runtime_dir(unit.manager), unit, file_name)
+}
+
+/// Where a manager looks for units and drop-ins that are gone after the next boot.
+#[must_use]
+pub fn runtime_dir(manager: Manager) -> PathBuf {
+    match manager {
         Manager::System => PathBuf::from("/run/systemd/system"),
         Manager::User(uid) => PathBuf::from(format!("/run/user/{uid}/systemd/user")),
-    };
-    below(&dir, unit, file_name)
+    }
 }
 
 fn below(dir: &Path, unit: &Unit, file_name: &str) -> PathBuf {

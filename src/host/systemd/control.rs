@@ -1,4 +1,4 @@
-//! What the client has a manager do: read its files again, start a unit anew.
+//! What the client has a manager do: read its files again, start a unit anew, stop it.
 
 use super::{MANAGER, PATH, PATIENCE, SystemdError, SystemdManager, UNIT, explain};
 use crate::units::UnitName;
@@ -20,6 +20,28 @@ pub struct Outcome {
     pub result: Option<String>,
 }
 
+/// What can be done with a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Start it, also where it runs.
+    Restart,
+    /// Stop it.
+    Stop,
+}
+
+/// How a unit is at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// As of an outcome.
+    pub outcome: Outcome,
+    /// `running`, `exited`, `auto-restart`, …
+    pub sub_state: String,
+    /// Whether it is being started or stopped, or waits for that.
+    pub busy: bool,
+    /// Whether the conditions of its latest start were met.
+    pub conditions: bool,
+}
+
 impl SystemdManager {
     /// Has it read all unit files again (`systemctl daemon-reload`). Its answer comes when it has.
     ///
@@ -34,22 +56,65 @@ impl SystemdManager {
     /// # Errors
     /// It refuses, or the job takes over 90 seconds.
     pub async fn restart(&self, name: &UnitName) -> Result<Outcome, SystemdError> {
+        self.begin(name, Order::Restart).await?;
+        self.at_rest(name, LONG).await
+    }
+
+    /// Has it begin to start or stop a unit.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub async fn begin(&self, name: &UnitName, order: Order) -> Result<(), SystemdError> {
+        let method = match order {
+            Order::Restart => "RestartUnit",
+            Order::Stop => "StopUnit",
+        };
+        let _: OwnedObjectPath = self.ask(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
+        let _job: OwnedObjectPath = self.order(method, &(name.as_str(), "replace")).await?;
+        Ok(())
+    }
+
+    /// Waits until nothing is being done with a unit.
+    ///
+    /// # Errors
+    /// It does not answer, or that takes longer.
+    pub async fn at_rest(&self, name: &UnitName, longest: Duration) -> Result<Outcome, SystemdError> {
         let path: OwnedObjectPath = self.ask(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
-        let _job: OwnedObjectPath = self.order("RestartUnit", &(name.as_str(), "replace")).await?;
-        let deadline = Instant::now() + LONG;
-        loop {
-            let (job, _): (u32, OwnedObjectPath) = self.get(&path, UNIT, "Job").await?;
-            if job == 0 {
-                break;
-            }
+        let deadline = Instant::now() + longest;
+        while self.is_busy(&path).await? {
             if Instant::now() > deadline {
                 return Err(SystemdError::TimedOut);
             }
             tokio::time::sleep(STEP).await;
         }
-        let active_state = self.get(&path, UNIT, "ActiveState").await?;
+        self.outcome(name, &path).await
+    }
+
+    /// How a unit is now.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn state(&self, name: &UnitName) -> Result<State, SystemdError> {
+        let path: OwnedObjectPath = self.ask(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
+        // A job that ends between the two questions has left the state that it led to.
+        let busy = self.is_busy(&path).await?;
+        Ok(State {
+            busy,
+            outcome: self.outcome(name, &path).await?,
+            sub_state: self.get(&path, UNIT, "SubState").await?,
+            conditions: self.get(&path, UNIT, "ConditionResult").await?,
+        })
+    }
+
+    async fn is_busy(&self, path: &OwnedObjectPath) -> Result<bool, SystemdError> {
+        let (job, _): (u32, OwnedObjectPath) = self.get(path, UNIT, "Job").await?;
+        Ok(job != 0)
+    }
+
+    async fn outcome(&self, name: &UnitName, path: &OwnedObjectPath) -> Result<Outcome, SystemdError> {
+        let active_state = self.get(path, UNIT, "ActiveState").await?;
         let result = match super::interface(name.suffix()) {
-            Some(interface) => self.get(&path, interface, "Result").await.ok(),
+            Some(interface) => self.get(path, interface, "Result").await.ok(),
             None => None,
         };
         Ok(Outcome { active_state, result })

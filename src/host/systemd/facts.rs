@@ -74,6 +74,12 @@ impl UnitFacts {
         "RestrictSUIDSGID",
     ];
 
+    /// Whether it runs, or is about to: an automatic restart is waited for.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !matches!(self.active_state.as_str(), "inactive" | "failed")
+    }
+
     /// Reads them from the properties of the unit and its type.
     pub(super) fn read(asked: &UnitName, properties: &Properties) -> Self {
         let mut told = Told { properties, odd: BTreeSet::new() };

@@ -10,11 +10,11 @@ const SIGNALS: [(libc::c_int, &str); 3] =
     [(libc::SIGINT, "SIGINT"), (libc::SIGTERM, "SIGTERM"), (libc::SIGHUP, "SIGHUP")];
 
 /// Signals that no longer end the program by themselves.
-pub(super) struct Interruption(Vec<(Signal, &'static str)>);
+pub(in crate::cli) struct Interruption(Vec<(Signal, &'static str)>);
 
 impl Interruption {
     /// Hears them from now on, but for those that whoever started us had us ignore (`nohup`).
-    pub(super) fn heard() -> io::Result<Self> {
+    pub(in crate::cli) fn heard() -> io::Result<Self> {
         let ignored = ignored(&fs::read_to_string("/proc/self/status").unwrap_or_default());
         let heard = SIGNALS.into_iter().filter(|(number, _)| ignored >> (number - 1) & 1 == 0);
         heard
@@ -24,7 +24,7 @@ impl Interruption {
     }
 
     /// The result of some work, or an error that names the signal which came before it.
-    pub(super) async fn or<T>(&mut self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    pub(in crate::cli) async fn or<T>(&mut self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         tokio::select! {
             biased;
             name = self.next() => Err(anyhow::anyhow!("interrupted by {name}")),
@@ -33,7 +33,7 @@ impl Interruption {
     }
 
     /// The next of them.
-    async fn next(&mut self) -> &'static str {
+    pub(in crate::cli) async fn next(&mut self) -> &'static str {
         std::future::poll_fn(|context| {
             let mut came =
                 self.0.iter_mut().filter_map(|(signal, name)| signal.poll_recv(context).is_ready().then_some(*name));

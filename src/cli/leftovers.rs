@@ -1,0 +1,31 @@
+//! What a client that was killed left behind, found by the next one, whatever it is asked, and by the daemon's start
+//! (`harden-why restore`): it is mended, or said how to.
+
+use super::args::Common;
+use super::{complain, rehearse, waiting};
+use anstream::ColorChoice;
+use std::pin::Pin;
+
+/// Mends one thing, and says what was done, or what is left to do. Nothing happens before it is awaited. The daemon's
+/// start waits for it, so it waits for nobody for long.
+pub(super) type Leftover<'a> = Pin<Box<dyn Future<Output = String> + 'a>>;
+
+/// Every kind. Each looks where its own can be: at once, since every verb does.
+const KINDS: [for<'a> fn(&'a Common) -> Vec<Leftover<'a>>; 1] = [rehearse::left];
+
+/// Mends what there is, and says so.
+pub(super) fn mend(common: &Common, color: ColorChoice) {
+    let found: Vec<Leftover<'_>> = KINDS.into_iter().flat_map(|kind| kind(common)).collect();
+    if found.is_empty() {
+        return;
+    }
+    let mended = waiting(async {
+        for leftover in found {
+            complain(color, &leftover.await);
+        }
+        Ok(())
+    });
+    if let Err(error) = mended {
+        complain(color, &format!("what a killed harden-why left behind cannot be looked at: {error:#}"));
+    }
+}
