@@ -97,6 +97,17 @@ pub fn escape_lines(bytes: &[u8]) -> Vec<String> {
     if whole.is_empty() { Vec::new() } else { whole.split(|&byte| byte == b'\n').map(escape).collect() }
 }
 
+/// `a`, `a and b`, `a, b and c`.
+#[must_use]
+pub fn join(words: impl Iterator<Item = String>) -> String {
+    let words: Vec<String> = words.collect();
+    match words.split_last() {
+        None => String::new(),
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

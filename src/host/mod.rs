@@ -16,6 +16,7 @@ pub mod log;
 pub mod procfs;
 mod regular;
 pub mod seccomp;
+pub mod situation;
 pub mod systemd;
 pub mod unit_files;
 

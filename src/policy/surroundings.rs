@@ -31,10 +31,7 @@ impl Surroundings {
 
     /// Who carries out `MemoryDenyWriteExecute=`.
     pub(crate) fn mdwe(&self, groups: &Groups) -> Mdwe {
-        let systemd = match groups.source() {
-            Source::Host(version) => major(version),
-            Source::Embedded(_) => None,
-        };
+        let systemd = groups.running().and_then(major);
         match (systemd.map(|systemd| systemd >= MDWE_BY_KERNEL_SINCE), self.kernel.map(|k| k >= PR_SET_MDWE_SINCE)) {
             (Some(false), _) | (_, Some(false)) => Mdwe::Filter,
             (Some(true), Some(true)) => Mdwe::Kernel,
@@ -61,10 +58,10 @@ pub(crate) fn filters_blocked_abis(groups: &Groups) -> bool {
     systemd(groups).is_some_and(|systemd| systemd >= SINCE)
 }
 
-/// The systemd whose groups these are.
+/// The systemd that runs here or, where that is not known, the one whose groups these are.
 pub(crate) fn systemd(groups: &Groups) -> Option<u32> {
     let (Source::Host(version) | Source::Embedded(version)) = groups.source();
-    major(version)
+    major(groups.running().unwrap_or(version))
 }
 
 /// The number a version begins with: `257` of `257.13-1`.
@@ -105,6 +102,9 @@ mod tests {
         assert_eq!(mdwe("257.13-1~deb13u1", Some((7, 0))), Mdwe::Kernel);
         assert_eq!(mdwe("257.13-1~deb13u1", None), Mdwe::Either);
         let foreign = groups(Source::Embedded("262.1-1".into()));
+        assert_eq!(systemd(&foreign), Some(262));
+        let known = foreign.clone().standing_in_for("252.38-1~deb12u1");
+        assert_eq!((systemd(&known), Surroundings::default().mdwe(&known)), (Some(252), Mdwe::Filter));
         assert_eq!(Surroundings { kernel: Some((6, 18)), ..Surroundings::default() }.mdwe(&foreign), Mdwe::Either);
     }
 

@@ -23,6 +23,8 @@ pub struct Groups {
     source: Source,
     named: BTreeMap<Box<str>, Group>,
     unresolved: Calls,
+    /// Of the systemd that they stand in for, where it is another.
+    stands_for: Option<Box<str>>,
 }
 
 /// One `@group`.
@@ -99,7 +101,7 @@ impl Groups {
         for (group, calls) in groups.values_mut().zip(resolved) {
             group.calls = calls;
         }
-        Self { source, named: groups, unresolved: Calls::new() }
+        Self { source, named: groups, unresolved: Calls::new(), stands_for: None }
     }
 
     /// These groups on a machine whose libseccomp does not know some calls.
@@ -107,6 +109,22 @@ impl Groups {
     pub fn with_unresolved(mut self, calls: Calls) -> Self {
         self.unresolved = calls;
         self
+    }
+
+    /// These groups in place of those of a systemd that tells its version and could not be asked for more.
+    #[must_use]
+    pub fn standing_in_for(mut self, version: &str) -> Self {
+        self.stands_for = Some(version.into());
+        self
+    }
+
+    /// The version of the systemd that runs here, where that is known.
+    #[must_use]
+    pub fn running(&self) -> Option<&str> {
+        match (&self.stands_for, &self.source) {
+            (Some(version), _) | (None, Source::Host(version)) => Some(version),
+            (None, Source::Embedded(_)) => None,
+        }
     }
 
     /// Whether libseccomp knows a call, as far as is known: of a group, systemd leaves out the others.

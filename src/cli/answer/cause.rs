@@ -1,7 +1,8 @@
 //! Why, in words.
 
-use super::{CauseView, Clock, DirectiveView, join, moment, shown_path};
-use crate::audit::{Action, text::escape};
+use super::{CauseView, Clock, DirectiveView, moment, shown_path};
+use crate::audit::Action;
+use crate::audit::text::{escape, join};
 use crate::diagnosis::{Cause, Elsewhere, Finding, Fixed, Runtime, Takes, denied};
 use crate::incidents::Moment;
 use crate::policy;

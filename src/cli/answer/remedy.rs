@@ -1,7 +1,8 @@
 //! What to change, as data.
 
-use super::{calls, join, shown_path};
+use super::{calls, shown_path};
 use crate::audit::text::escape;
+use crate::audit::text::join;
 use crate::diagnosis::{Cause, Diagnosis, Finding, Kind, Remedy, Situation, denied};
 use crate::syscalls::Groups;
 use crate::units::Unit;

@@ -1,9 +1,10 @@
 //! A drop-in on trial: systemd reads it, and what it holds then is held against what was predicted. What does not
 //! stand is taken back.
 
-use super::super::answer::{join, shown_path};
+use super::super::answer::shown_path;
 use super::super::situation;
 use super::Interruption;
+use crate::audit::text::join;
 use crate::diagnosis::{Diagnosis, Situation, denied};
 use crate::host::dropin::Undo;
 use crate::host::systemd::{Managers, SystemdError, SystemdManager};

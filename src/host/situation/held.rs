@@ -1,5 +1,6 @@
 //! What a manager holds of a unit, beside what the unit's files say.
 
+use crate::audit::text::join;
 use crate::host::systemd::UnitFacts;
 use crate::policy::lists::Namespaces;
 use crate::policy::{Directive, Mode, Policy, SyscallFilter};
@@ -18,8 +19,9 @@ const NAMESPACES: [(&str, u64); 7] = [
 ];
 
 /// What a manager told of a unit and is not to be understood.
-pub(in crate::cli) fn not_understood(facts: &UnitFacts) -> String {
-    let names = crate::cli::answer::join(facts.odd.iter().map(ToString::to_string));
+#[must_use]
+pub fn not_understood(facts: &UnitFacts) -> String {
+    let names = join(facts.odd.iter().map(ToString::to_string));
     format!("systemd tells {names} of {} in a form that this harden-why does not understand", facts.id)
 }
 
@@ -43,14 +45,14 @@ pub(super) fn reconcile(policy: Policy, facts: &UnitFacts, groups: &Groups) -> (
 }
 
 /// The settings, but for the filter, of which systemd holds something else than the files say.
-pub(super) fn differing(policy: &Policy, facts: &UnitFacts) -> Vec<String> {
+pub(super) fn differing(policy: &Policy, facts: &UnitFacts) -> Vec<Directive> {
     let settings = &policy.settings;
     let differs = |(name, held): (&&'static str, &bool)| {
         let directive = Directive::from_key(name)?;
         let said = settings.switch(directive).is_some_and(|switch| switch.on);
         // What others imply, systemd holds as if it had been said; the files say less, and the policy knows.
         let implied = *held && !said && settings.switch(Directive::DynamicUser).is_some_and(|switch| switch.on);
-        (said != *held && !implied).then(|| format!("{name}="))
+        (said != *held && !implied).then_some(directive)
     };
     let lists = [
         (
@@ -85,10 +87,7 @@ pub(super) fn differing(policy: &Policy, facts: &UnitFacts) -> Vec<String> {
             }),
         ),
     ];
-    let lists = lists
-        .into_iter()
-        .filter(|(_, same)| *same == Some(false))
-        .map(|(directive, _)| format!("{}=", directive.key()));
+    let lists = lists.into_iter().filter(|(_, same)| *same == Some(false)).map(|(directive, _)| directive);
     facts.switches.iter().filter_map(differs).chain(lists).collect()
 }
 
