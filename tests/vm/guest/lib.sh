@@ -5,15 +5,27 @@ set -uo pipefail
 checks=0 failures=0
 output=$(mktemp)
 
-# ok WHAT COMMAND...: one check. What the command said is shown if it failed.
+# Sets up to the seconds since boot. The shell's own go by the clock, which a scenario sets.
+uptime() {
+    read -r up _ </proc/uptime
+    up=${up%.*}
+}
+uptime
+told=$up
+
+# ok WHAT COMMAND...: one check. What the command said is shown if it failed, and how long it has been since the check
+# before if that was long.
 ok() {
-    local what=$1
+    local what=$1 code=0 up
     shift
     checks=$((checks + 1))
-    if "$@" >"$output" 2>&1; then
+    "$@" >"$output" 2>&1 || code=$?
+    uptime
+    ((up - told < 3)) || what+=" # $((up - told)) s"
+    told=$up
+    if ((code == 0)); then
         printf 'ok %s - %s\n' "$checks" "$what"
     else
-        local code=$?
         failures=$((failures + 1))
         printf 'not ok %s - %s\n' "$checks" "$what"
         printf '# %s: exit code %s\n' "$*" "$code"
@@ -27,10 +39,13 @@ not() { ! "$@"; }
 
 # within SECONDS COMMAND...: until it succeeds, or time is up. What it said the last time is shown.
 within() {
-    local deadline=$((SECONDS + $1)) said
+    local deadline said up
+    uptime
+    deadline=$((up + $1))
     shift
     until said=$("$@" 2>&1); do
-        if ((SECONDS >= deadline)); then
+        uptime
+        if ((up >= deadline)); then
             printf '%s\n' "$said"
             return 1
         fi

@@ -13,6 +13,7 @@ times() {
 systemctl start steady.service
 ok "a denial" within 20 denied steady
 noon=$(date +%s)
+ok "with its time" times steady "$noon" "$noon"
 
 date -s "-1 hour" >/dev/null
 ok "the clock is an hour behind, and the daemon listens" harden-why status
@@ -25,8 +26,7 @@ ok "an age is no nonsense" says "when .*(just now|[0-9]+ seconds? ago)" harden-w
 ok "what now lies ahead is not said to be long ago" not says "when .* ago" harden-why steady.service
 systemctl start steady.service
 ok "a second one is counted" within 20 denied steady 2
-steady=$(harden-why --json steady.service | jq -c '.units[0].denials[0] | [.first, .last]')
-note "first and last of one seen on both sides: $steady"
+ok "and is its first, as the clock has it, and its last" times steady "$back" "$back"
 ok "the list of units holds both" says "past.service" harden-why
 ok "since a while ago, there is the new one" harden-why --since "10 minutes ago" past.service
 
@@ -37,7 +37,7 @@ now=$(date +%s)
 ok "from the hour before until now" times past "$back" "$now"
 systemctl start steady.service
 ok "and the other one" within 20 denied steady 3
-ok "whose times are of today" times steady "$noon" "$now"
+ok "from its earliest until now" times steady "$back" "$now"
 ok "it is still the same daemon" test "$(systemctl show -P MainPID harden-whyd)" = "$pid"
 ok "which lost nothing" says '"lost": 0' harden-why --json status
 finish
