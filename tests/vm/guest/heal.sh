@@ -10,24 +10,31 @@ port() {
         "$number" "$@"
 }
 
-# heal UNIT WORKS LINE < DROP-IN: WORKS is a function that succeeds while the service does its work; LINE is the part
-# of the drop-in that is too tight.
+# Whether a web server has a page.
+serves() { says "^HTTP/1.1 200" port 80 "GET / HTTP/1.0" "Host: localhost" ""; }
+
+# heal UNIT WORKS LINE...: WORKS is a function that succeeds while the service does its work. The drop-in that hardens
+# it is what every guide begins with and these lines, the last of which is too tight.
 heal() {
-    local unit=$1 works=$2 line=$3 path rounds=0 number current distinct
+    local unit=$1 works=$2 path rounds=0 number current distinct answer
+    shift 2
+    answer=$(mktemp)
     systemctl start "$unit"
     ok "$unit works without hardening" within 20 "$works"
     systemctl stop "$unit"
 
     path=/etc/systemd/system/$unit.d/50-hardening.conf
-    unit "$unit.d/50-hardening.conf"
-    number=$(grep -n -x -F -e "$line" "$path" | tail -n1 | cut -d: -f1)
+    printf '%s\n' '[Service]' LockPersonality=yes PrivateDevices=yes ProtectControlGroups=yes ProtectKernelModules=yes \
+        RestrictNamespaces=yes RestrictRealtime=yes SystemCallArchitectures=native "$@" | unit "$unit.d/50-hardening.conf"
+    number=$(wc -l <"$path")
     systemctl daemon-reload
     timeout 60 systemctl restart "$unit" 2>/dev/null
     ok "$unit is too tight to work" not up "$unit" "$works"
     ok "since a call was denied" within 20 answers '.units[0].denials | any(.action == "kill_process")' "$unit"
 
     until up "$unit" "$works" >/dev/null; do
-        current=$(harden-why --json "$unit" | jq -r "[$newest | .call + \" of \" + .exe] | join(\", \")")
+        harden-why --json "$unit" >"$answer"
+        current=$(jq -r "[$newest | .call + \" of \" + .exe] | join(\", \")" "$answer")
         if [[ -z $current ]]; then
             ok "$unit works, now that nothing is denied any more" within 30 "$works"
             break
@@ -35,20 +42,31 @@ heal() {
         rounds=$((rounds + 1))
         note "round $rounds: $current"
         if ((rounds > 25)); then break; fi
-        ok "round $rounds: the line that is too tight is named, and nothing else" answers "[$newest
-            | .cause.directives[] | [.directive, .file, .line]] | unique == [[\"SystemCallFilter\", \"$path\", $number]]" "$unit"
+        ok "round $rounds: the line that is too tight is named, and nothing else" judged "($told_so) and ([$newest
+            | .cause.directives[] | [.directive, .file, .line]] | unique == [[\"SystemCallFilter\", \"$path\", $number]])"
         systemctl reset-failed "$unit"
         ok "round $rounds: apply" timeout 120 harden-why apply --yes --restart "$unit" || break
     done
-    distinct=$(harden-why --json "$unit" | jq '[.units[0].denials[].call] | unique | length')
+    harden-why --json "$unit" >"$answer"
+    distinct=$(jq '[.units[0].denials[].call] | unique | length' "$answer")
     note "$unit: $rounds rounds, $distinct distinct calls"
     ok "$unit works after at most as many rounds as there were distinct calls" test "$rounds" -ge 1 -a "$rounds" -le "$distinct"
     ok "and is active" systemctl is-active "$unit"
+    ok "what was denied is told to be fixed" judged "($told_so) and any(.units[0].denials[]; .cause.kind | startswith(\"fixed\"))"
     systemctl stop "$unit"
+    rm "$answer"
 }
 
 # What is denied as the settings are now.
 newest='.units[0].denials[] | select(.cause.kind == "unit")'
+# The settings deny a call, or did when it was made: nothing else has killed.
+told_so='.units[0].denials | all(.cause.kind | . == "unit" or startswith("fixed"))'
+
+# judged FILTER: the last answer fulfils a condition of jq.
+judged() {
+    cat "$answer"
+    jq -e "$1" "$answer" >/dev/null
+}
 
 # up UNIT WORKS: it is active and comes to work; one that is dead will not.
 up() { systemctl is-active "$1" >/dev/null && within 5 "$2"; }

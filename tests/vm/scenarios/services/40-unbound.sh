@@ -8,22 +8,7 @@ works() {
         $s->recv(my $answer, 512) // exit 1;
         exit(substr($answer, -4) eq "\x7f\0\0\1" ? 0 : 1);'
 }
-heal unbound.service works "SystemCallFilter=~@setuid" <<'CONF'
-[Service]
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-PrivateDevices=yes
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHome=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
-RestrictNamespaces=yes
-RestrictRealtime=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service chroot
-SystemCallFilter=~@setuid
-CONF
+heal unbound.service works MemoryDenyWriteExecute=yes ProtectClock=yes ProtectHome=yes ProtectHostname=yes \
+    ProtectKernelLogs=yes "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK" \
+    "SystemCallFilter=@system-service chroot" "SystemCallFilter=~@setuid"
 finish

@@ -6,21 +6,6 @@ if systemctl cat postfix.service | grep -q '^ExecStart=/bin/true'; then unit=pos
 postconf -e inet_interfaces=loopback-only mydestination=localhost myhostname=harden.localdomain \
     "local_recipient_maps=" "maillog_file=" minimal_backoff_time=2s queue_run_delay=2s
 . "$PAYLOAD/guest/mail.sh"
-heal "$unit" delivers "SystemCallFilter=~@chown" <<'CONF'
-[Service]
-PrivateDevices=yes
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-RestrictNamespaces=yes
-RestrictRealtime=yes
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service chroot
-SystemCallFilter=~@chown
-CONF
+heal "$unit" delivers ProtectClock=yes ProtectHostname=yes ProtectKernelLogs=yes ProtectKernelTunables=yes \
+    MemoryDenyWriteExecute=yes "SystemCallFilter=@system-service chroot" "SystemCallFilter=~@chown"
 finish

@@ -2,20 +2,6 @@
 . "$PAYLOAD/guest/heal.sh"
 ok "exim4 is installed" apt-get -q -y install "$PAYLOAD_DEBS"/exim4-daemon-light/*.deb
 . "$PAYLOAD/guest/mail.sh"
-heal exim4.service delivers "SystemCallFilter=~@setuid" <<'CONF'
-[Service]
-PrivateDevices=yes
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-RestrictNamespaces=yes
-RestrictRealtime=yes
-LockPersonality=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-SystemCallFilter=~@setuid
-CONF
+heal exim4.service delivers ProtectClock=yes ProtectHostname=yes ProtectKernelLogs=yes ProtectKernelTunables=yes \
+    SystemCallFilter=@system-service "SystemCallFilter=~@setuid"
 finish
