@@ -11,7 +11,7 @@ uptime() {
     up=${up%.*}
 }
 uptime
-told=$up
+checked=$up
 
 # ok WHAT COMMAND...: one check. What the command said is shown if it failed, and how long it has been since the check
 # before if that was long.
@@ -21,8 +21,8 @@ ok() {
     checks=$((checks + 1))
     "$@" >"$output" 2>&1 || code=$?
     uptime
-    ((up - told < 3)) || what+=" # $((up - told)) s"
-    told=$up
+    ((up - checked < 3)) || what+=" # $((up - checked)) s"
+    checked=$up
     if ((code == 0)); then
         printf 'ok %s - %s\n' "$checks" "$what"
     else
