@@ -259,7 +259,7 @@ fn other_directives_are_loosened_as_narrowly_as_they_go() {
     assert_eq!(words(&forbidden.remedies[0].conditional), [""; 0], "only one was forbidden");
     for (line, call, remedy) in [
         ("RestrictNamespaces=yes", "unshare", "RestrictNamespaces=no"),
-        ("RestrictNamespaces=net", "clone3", "RestrictNamespaces=no"),
+        ("RestrictNamespaces=net", "clone", "RestrictNamespaces=no"),
         ("RestrictSUIDSGID=yes", "chmod", "RestrictSUIDSGID=no"),
         ("LockPersonality=yes", "personality", "LockPersonality=no"),
         ("RestrictRealtime=yes", "sched_setscheduler", "RestrictRealtime=no"),
@@ -271,12 +271,36 @@ fn other_directives_are_loosened_as_narrowly_as_they_go() {
         let diagnosis = refused(line, &[call]);
         assert_eq!(contents(&diagnosis), [remedy], "{line}");
         assert_eq!(words(&diagnosis.remedies[0].conditional), [""; 0]);
+        assert!(!diagnosis.findings[0].is_done_without(), "{line}");
     }
     let foreign =
         of(policy("SystemCallArchitectures=native", &[]), vec![incident(Abi::I386, "read", Action::KillThread)]);
     assert_eq!(contents(&foreign), ["SystemCallArchitectures=x86"]);
-    let implied = refused("DynamicUser=yes", &["openat2"]);
-    assert_eq!((contents(&implied).len(), words(&implied.beyond)), (0, vec!["openat2"]));
+    let implied = refused("DynamicUser=yes", &["chmod"]);
+    assert_eq!((contents(&implied).len(), words(&implied.beyond)), (0, vec!["chmod"]));
+}
+
+#[test]
+fn what_callers_do_without_needs_no_remedy() {
+    for (line, call) in
+        [("RestrictNamespaces=yes", "clone3"), ("RestrictSUIDSGID=yes", "openat2"), ("DynamicUser=yes", "openat2")]
+    {
+        let diagnosis = refused(line, &[call]);
+        assert!(diagnosis.findings[0].is_done_without(), "{line}");
+        assert_eq!(contents(&diagnosis), [""; 0], "{line}");
+    }
+    // What is made instead is a denial of its own.
+    let both = refused("RestrictNamespaces=yes", &["clone3", "clone"]);
+    assert_eq!(contents(&both), ["RestrictNamespaces=no"]);
+    assert_eq!(words(&both.remedies[0].opens), ["clone3", "setns"]);
+    // Who is killed for it does not go on, and a filter that answers so may refuse the older call alike.
+    for diagnosis in [
+        killed("RestrictNamespaces=yes\nSystemCallFilter=@basic-io", &["clone3"]),
+        refused("SystemCallErrorNumber=ENOSYS\nSystemCallFilter=@basic-io", &["clone3"]),
+    ] {
+        assert!(!diagnosis.findings[0].is_done_without());
+        assert!(!diagnosis.remedies.is_empty());
+    }
 }
 
 #[test]
@@ -416,6 +440,9 @@ proptest! {
         let diagnosis = of(before.clone(), denied.collect());
         let findings = diagnosis.findings.iter().filter_map(|finding| {
             let Event::Denial(denial) = &finding.incident.key.event else { return None };
+            if finding.is_done_without() {
+                return None;
+            }
             Some((denial.call.name()?.to_owned(), finding.cause.clone()))
         });
         let units: BTreeSet<String> = findings

@@ -75,6 +75,14 @@ pub struct Finding {
     pub before_exec: bool,
 }
 
+impl Finding {
+    /// Whether callers do without the call as they do on a kernel that lacks it, so that nothing has to change.
+    #[must_use]
+    pub fn is_done_without(&self) -> bool {
+        remedy::is_done_without(self)
+    }
+}
+
 /// Explains a unit's incidents and looks for remedies that solve all of them together.
 #[must_use]
 pub fn diagnose(incidents: Vec<Incident>, situation: Option<&Situation>, groups: &Groups) -> Diagnosis {

@@ -5,6 +5,7 @@ use super::cause::Cause;
 use super::foresight::{Evidence, Outlook, Scope, foretold};
 use super::loosen::Lift;
 use super::proof::{Proof, Wanted, own_lines, passes};
+use super::softening::Softly;
 use super::{Finding, Situation, covering, denied, sensitive, siblings, softening};
 use crate::incidents::Source;
 use crate::policy::{self, Directive, Effect, Policy, Verdict, Why};
@@ -89,17 +90,32 @@ impl Denied<'_> {
     }
 }
 
+/// Whether callers do without the call as they do on a kernel that lacks it. That is how a directive answers a new call
+/// whose arguments it cannot see, so that an older one is made, of which it can: should that be denied as well, that is
+/// a denial of its own. What a `SystemCallFilter=` has to do with is not so: it refuses whatever is made instead, too.
+pub(super) fn is_done_without(finding: &Finding) -> bool {
+    let unchanged = matches!(finding.cause, Cause::Unit { changed: false, .. });
+    let call = denied_by_unit(finding).filter(|_| unchanged);
+    call.is_some_and(|call| {
+        call.effect == Some(Effect::Errno(libc::ENOSYS))
+            && softening::of(call.name) == Some(Softly::Enosys)
+            && !call.is_by_filter()
+    })
+}
+
 /// The denied calls that no setting of the unit can let pass: its systemd or libseccomp does not know
 /// them, `DynamicUser=` implies it, or its manager forbids their architecture to all units.
 pub(super) fn beyond(findings: &[Finding]) -> Vec<Box<str>> {
-    let lost = findings.iter().filter_map(denied_by_unit).filter(|call| !call.can_be_lifted());
+    let missed = findings.iter().filter(|finding| !finding.is_done_without());
+    let lost = missed.filter_map(denied_by_unit).filter(|call| !call.can_be_lifted());
     let names: BTreeSet<&str> = lost.map(|call| call.name).collect();
     names.into_iter().map(Into::into).collect()
 }
 
 /// Every remedy for the findings together, least privilege first.
 pub(super) fn find(findings: &[Finding], situation: &Situation, groups: &Groups) -> Vec<Remedy> {
-    let all: Vec<Denied<'_>> = findings.iter().filter_map(denied_by_unit).filter(Denied::can_be_lifted).collect();
+    let missed = findings.iter().filter(|finding| !finding.is_done_without());
+    let all: Vec<Denied<'_>> = missed.filter_map(denied_by_unit).filter(Denied::can_be_lifted).collect();
     let mut lift = Lift::default();
     let lifted = all.iter().all(|call| call.by.iter().all(|cause| lift.add(cause, call.abi, &situation.policy)));
     if all.is_empty() || !lifted {

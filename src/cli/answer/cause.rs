@@ -10,6 +10,15 @@ use crate::policy;
 impl CauseView {
     pub(super) fn new(finding: &Finding, clock: &Clock) -> Self {
         let (kind, words, directives): (_, _, &[policy::Cause]) = match &finding.cause {
+            Cause::Unit { by, changed: false, .. } if finding.is_done_without() => (
+                "unit",
+                format!(
+                    "the unit's {} it, as a kernel that does not know it would; callers then make an older call, so \
+                     nothing has to change",
+                    verb(by)
+                ),
+                by,
+            ),
             Cause::Unit { by, changed: false, .. } => ("unit", format!("the unit's {} it", verb(by)), by),
             Cause::Unit { by, changed: true, .. } => (
                 "settings-changed",

@@ -144,7 +144,8 @@ pub(super) fn hopeless(diagnosis: &Diagnosis, situation: &Situation) -> Option<S
              DynamicUser= or the manager's own SystemCallArchitectures= rules it out"
         ));
     }
-    let denied = diagnosis.findings.iter().any(|finding| matches!(finding.cause, Cause::Unit { .. }));
+    let missed = |finding: &Finding| matches!(finding.cause, Cause::Unit { .. }) && !finding.is_done_without();
+    let denied = diagnosis.findings.iter().any(missed);
     if !denied || !diagnosis.remedies.is_empty() {
         return None;
     }
