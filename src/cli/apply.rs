@@ -1,8 +1,8 @@
 //! `apply` and `revert`: a remedy in its drop-in, confirmed by systemd itself, or nothing changed at all.
 
-mod applied;
+pub(super) mod applied;
 mod revert;
-mod trial;
+pub(super) mod trial;
 
 pub(super) use revert::revert;
 
@@ -38,7 +38,7 @@ pub(super) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
     let loaded = groups::load();
     notes.extend(super::units::groups_note(&loaded));
     let (unit, incidents) = one_unit(&source, &asked.chosen).await?;
-    may_change(&unit)?;
+    may_change(&unit, "apply")?;
     let managers = managers(&common.bus);
     let manager = managers.of(unit.manager).await?;
     let known = situation::live(&managers, &unit, &loaded.groups).await;
@@ -95,16 +95,17 @@ pub(super) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
 
 /// A user's files are that user's to change: what root leaves in a home is in its owner's way, and may be led astray
 /// by links.
-fn may_change(unit: &Unit) -> anyhow::Result<()> {
+pub(super) fn may_change(unit: &Unit, verb: &str) -> anyhow::Result<()> {
     match unit.manager {
         Manager::User(uid) if uid != nix::unistd::geteuid().as_raw() => {
-            bail!("{} is run by the manager of uid {uid}: run harden-why apply --user as that user", unit.name)
+            bail!("{} is run by the manager of uid {uid}: run harden-why {verb} --user as that user", unit.name)
         }
         _ => Ok(()),
     }
 }
 
-fn can_take_drop_ins(name: &UnitName, known: &Known) -> anyhow::Result<()> {
+/// Whether what a unit takes can be confirmed, and lasts.
+pub(super) fn can_take_drop_ins(name: &UnitName, known: &Known) -> anyhow::Result<()> {
     let Some(facts) = &known.facts else {
         bail!(
             "the manager of {name} does not tell its settings, so nothing it takes could be confirmed: {}",
@@ -167,6 +168,6 @@ fn runs_on(unit: &Unit) -> String {
     format!("processes that run already keep the filter of their start: systemctl {}restart {}", flag(unit), unit.name)
 }
 
-fn flag(unit: &Unit) -> &'static str {
+pub(super) fn flag(unit: &Unit) -> &'static str {
     if unit.manager == Manager::System { "" } else { "--user " }
 }

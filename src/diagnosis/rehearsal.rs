@@ -290,7 +290,8 @@ mod tests {
         let (_, rehearsal) = of(&["SystemCallFilter=@system-service", "SystemCallFilter=~uname"], &[]);
         let rehearsal = rehearsal.unwrap();
         assert!(rehearsal.told_unknown && told(&rehearsal).contains(&"uname") && told(&rehearsal).contains(&"mount"));
-        assert!(rehearsal.content.contains("\nSystemCallLog=~") && !rehearsal.content.contains("mount"));
+        assert!(rehearsal.content.contains("\nSystemCallLog=~"));
+        assert!(!rehearsal.content.split([' ', '~', '\n']).any(|word| word == "mount" || word == "uname"));
         assert!(rehearsal.content.lines().all(|line| line.len() <= WIDTH), "{}", rehearsal.content);
     }
 

@@ -6,12 +6,10 @@
 
 use crate::host::procfs::Procfs;
 use crate::host::systemd::UnitFacts;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// In force. Sorts behind nearly everything, apply's drop-in included.
-pub(in crate::cli) const FILE: &str = "zzzz-harden-why-rehearsal.conf";
-
-/// Over. systemd reads `.conf` alone.
+/// The second name: over. systemd reads `.conf` alone.
 const OVER: &str = "zzzz-harden-why-rehearsal.over";
 
 /// How a line begins that tells whose it is.
@@ -37,10 +35,18 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
+    /// Of a rehearsal by this process.
+    pub(super) fn ours(before: &UnitFacts) -> Self {
+        let pid = std::process::id();
+        Self {
+            owner: Procfs::live().start_time(pid).map(|started| (pid, started)),
+            ran: before.is_running(),
+            invocation: before.invocation_id,
+        }
+    }
+
     /// The lines, to stand before the settings.
-    #[cfg(test)]
     pub(super) fn lines(&self) -> String {
-        use std::fmt::Write as _;
         let mut lines = String::new();
         // Writing to a String cannot fail.
         if let Some((pid, started)) = self.owner {
