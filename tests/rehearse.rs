@@ -7,6 +7,7 @@ mod support {
     pub(crate) mod daemon;
     #[expect(dead_code, reason = "other tests use the rest")]
     pub(crate) mod manager;
+    pub(crate) mod program;
 }
 
 use nix::sys::signal::{Signal, kill};
@@ -461,6 +462,110 @@ fn killed_at_any_moment_it_is_put_right_by_the_next() {
     }
     println!("{outcomes:?}");
     assert!(outcomes.get("left and mended").is_some_and(|count| *count >= ROUNDS / 2), "{outcomes:?}");
+}
+
+/// Where a user's manager is started: what the system's does for `user@UID.service`, with a runtime directory.
+const USER_MANAGER: &str = r#"
+cgroup=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)
+chown 65534 "$cgroup" "$cgroup"/cgroup.procs "$cgroup"/cgroup.subtree_control "$cgroup"/cgroup.threads
+exec setpriv --reuid=65534 --regid=65534 --clear-groups /lib/systemd/systemd --user --unit=basic.target
+"#;
+
+/// A bus that lets everybody in.
+const OPEN_BUS: &str = r#"<busconfig><listen>unix:path=DIR/bus</listen><auth>EXTERNAL</auth><policy context="default">
+<allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/></policy></busconfig>"#;
+
+#[test]
+fn a_users_own_unit_takes_no_root() {
+    let Some(manager) = TestManager::start() else { return };
+    let open = tempfile::tempdir().unwrap();
+    let dir = open.path().to_str().unwrap();
+    fs::set_permissions(open.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let config = open.path().join("bus.conf");
+    fs::write(&config, OPEN_BUS.replace("DIR", dir)).unwrap();
+    let mut bus =
+        manager.command(&["dbus-daemon", "--nofork", "--config-file", config.to_str().unwrap()]).spawn().unwrap();
+    let address = format!("unix:path={dir}/bus");
+    wait_for(|| open.path().join("bus").exists().then_some(()), || "no bus".to_owned());
+    let daemon = Daemon::start(manager.command(&[PROGRAM]), &address, &manager.base().join("daemon"));
+
+    let client = open.path().join("harden-why");
+    support::program::copy(env!("CARGO_BIN_EXE_harden-why"), &client);
+    let runtime = "mount -t tmpfs -o mode=755 tmpfs /run/user && mkdir /run/user/65534 && chown 65534 /run/user/65534";
+    assert!(manager.command(&["sh", "-c", runtime]).status().unwrap().success());
+    let units = open.path().join("units");
+    fs::create_dir(&units).unwrap();
+    fs::write(units.join("basic.target"), "[Unit]\n").unwrap();
+    fs::write(units.join("x.service"), RUNS.replace("Slice=system.slice\n", "")).unwrap();
+    let script = open.path().join("user-manager");
+    fs::write(&script, USER_MANAGER).unwrap();
+    let lines = [
+        "Slice=user-65534.slice".to_owned(),
+        "Delegate=yes".to_owned(),
+        format!("ExecStart=/bin/sh -e {}", script.display()),
+        format!(
+            "Environment=XDG_RUNTIME_DIR=/run/user/65534 HOME={dir} DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent"
+        ),
+        format!("StandardError=append:{dir}/user-manager.log"),
+        format!("Environment=SYSTEMD_UNIT_PATH={}:/run/user/65534/systemd/user", units.display()),
+    ];
+    manager.write("user@65534.service", &format!("[Service]\n{}\n", lines.join("\n")));
+    manager.reload();
+    assert!(manager.start_unit("user@65534.service"));
+    let as_user = |command: &[&str]| {
+        let user =
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "-u", "DBUS_SESSION_BUS_ADDRESS"];
+        let variables = ["XDG_RUNTIME_DIR=/run/user/65534"];
+        manager.command(&[&user[..], &variables, command].concat())
+    };
+    let systemctl = |arguments: &[&str]| {
+        let output = as_user(&[&["systemctl", "--user"], arguments].concat()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    wait_for(
+        || (systemctl(&["is-active", "basic.target"]) == "active").then_some(()),
+        || fs::read_to_string(open.path().join("user-manager.log")).unwrap(),
+    );
+    let files = || {
+        let found = manager.command(&["find", "/run/user/65534/systemd", "-name", "*harden-why*"]).output().unwrap();
+        String::from_utf8(found.stdout).unwrap()
+    };
+    let (program, show) = (client.to_str().unwrap(), |what: &str| systemctl(&["show", "-P", what, "x.service"]));
+    let ask = |arguments: &[&str]| as_user(&[&[program, "--bus", &address], arguments].concat());
+
+    systemctl(&["start", "x.service"]);
+    let rehearsed = read(&ask(&["--json", "rehearse", "x", "--user", "--yes", "--for", "2s"]).output().unwrap());
+    assert_eq!(calls(&rehearsed), ["uname"], "{rehearsed} {}", daemon.log());
+    let rehearsal = &rehearsed["rehearsal"];
+    assert_eq!((&rehearsal["manager"], &rehearsal["then"]), (&"user:65534".into(), &"restarted".into()), "{rehearsal}");
+    assert_eq!(rehearsed["units"][0]["remedies"][0]["content"], "[Service]\nSystemCallFilter=uname\n");
+    assert_eq!(
+        (files().as_str(), show("SystemCallFilter").as_str(), show("ActiveState").as_str()),
+        ("", "~uname", "active")
+    );
+
+    let said = error(&ask(&["rehearse", "x", "--system", "--yes"]).output().unwrap());
+    assert!(said.contains("a unit of the system is rehearsed by root alone"), "{said}");
+
+    // Killed: its user's next harden-why mends it, and nobody else's.
+    let mut killed = ask(&["--json", "rehearse", "x", "--user", "--yes"]);
+    let mut killed = killed.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(|| (show("SystemCallFilter") == "~").then_some(()), || show("SystemCallFilter"));
+    sleep(Duration::from_secs(1));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let others = manager.command(&[program, "--bus", &address, "syscall", "read"]).output().unwrap();
+    assert!(others.stderr.is_empty() && files().contains("x.service.d"), "{others:?}");
+    let own = ask(&["restore"]).output().unwrap();
+    let said = String::from_utf8(own.stderr).unwrap();
+    assert!(said.contains("its own settings are in force again, under which it was restarted (active)"), "{said}");
+    assert_eq!(
+        (files().as_str(), show("SystemCallFilter").as_str(), show("ActiveState").as_str()),
+        ("", "~uname", "active")
+    );
+    daemon.stop();
+    bus.kill().unwrap();
+    bus.wait().unwrap();
 }
 
 fn send_kill(client: &mut Child) {

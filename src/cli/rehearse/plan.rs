@@ -1,7 +1,7 @@
 //! Everything that can fail, looked at before anything is changed.
 
 use super::ledger::{self, Ledger};
-use crate::audit::text::join;
+use crate::audit::text::{escape, join};
 use crate::cli::answer::{Clock, shown_path};
 use crate::cli::apply::{can_take_drop_ins, may_change};
 use crate::cli::args::{self, Common};
@@ -83,12 +83,16 @@ impl Plan {
 
         let managers = managers(&common.bus);
         let loaded = groups::load();
+        ensure!(
+            !asked.chosen.system || nix::unistd::geteuid().is_root(),
+            "a unit of the system is rehearsed by root alone"
+        );
         let (unit, manager) = found(&name, &asked.chosen, &managers).await?;
         ensure!(!NEEDED.contains(&unit.name.as_str()), "without {} nothing of a rehearsal would be heard", unit.name);
         may_change(&unit, "rehearse")?;
         ensure!(
             unit.manager != Manager::System || nix::unistd::geteuid().is_root(),
-            "{} is the system's: rehearse it as root",
+            "{} is a unit of the system, which is rehearsed by root alone; say --user for one of your own",
             unit.name
         );
         let known = situation::as_it_is(&managers, &unit, &loaded.groups).await;
@@ -99,9 +103,9 @@ impl Plan {
         let section = situation.policy.settings.section();
         ensure!(!section.is_empty(), "{} runs no processes, so there is nothing to rehearse", unit.name);
         if facts.system_call_log.is_none() {
-            let version = manager.version().await.unwrap_or_default();
-            let version = crate::audit::text::escape(version.as_bytes());
-            bail!("the systemd that runs {} ({version}) has no SystemCallLog=, which came with 247", unit.name);
+            let version = manager.version().await.map(|version| format!(" ({})", escape(version.as_bytes())));
+            let version = version.unwrap_or_default();
+            bail!("the systemd that runs {}{version} has no SystemCallLog=, which came with 247", unit.name);
         }
         ensure!(facts.can_start != Some(false), "{} may be started by other units alone, so not for this", unit.name);
         let is_held = facts.refuse_manual_stop == Some(true) && facts.is_running();
