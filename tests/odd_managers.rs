@@ -2,7 +2,7 @@
 //! who loses patience: each time the change is made whole or is not there at all, and it is said which.
 //!
 //! The manager is the test's own, on a bus of its own; the client's `/etc/systemd/system` is a directory of the test's.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support {

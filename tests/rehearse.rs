@@ -1,6 +1,6 @@
 //! `rehearse` with the running kernel, a real systemd and the real daemon: what a unit's settings would have denied is
 //! found in one run, and whatever happens, the unit's own settings come back and nothing else stays.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 mod support {
     #[expect(dead_code, reason = "other tests look closer at the daemon")]
@@ -293,13 +293,21 @@ fn on_the_screen_it_says_what_it_does() {
     for words in ["less protected", "SystemCallLog=uname", "Nothing was changed", "on Ctrl-C or when it ends"] {
         assert!(out.contains(words), "{words}: {out}");
     }
-    // On a terminal it asks.
-    let script = format!("{} --bus {} rehearse x", env!("CARGO_BIN_EXE_harden-why"), machine.manager.bus());
-    let mut asked = machine.manager.command(&["script", "-qec", &script, "/dev/null"]);
-    let mut asked = asked.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    std::io::Write::write_all(&mut asked.stdin.take().unwrap(), b"n\n").unwrap();
-    let said = String::from_utf8(asked.wait_with_output().unwrap().stdout).unwrap();
+    // On a terminal it asks, and shows a table with the time meanwhile.
+    let client = format!("{} --bus {}", env!("CARGO_BIN_EXE_harden-why"), machine.manager.bus());
+    let on_terminal = |verb: &str, typed: &[u8]| {
+        let mut script = machine.manager.command(&["script", "-qec", &format!("{client} {verb}"), "/dev/null"]);
+        let mut script = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(script.stdin.as_mut().unwrap(), typed).unwrap();
+        String::from_utf8(script.wait_with_output().unwrap().stdout).unwrap()
+    };
+    let said = on_terminal("rehearse x", b"n\n");
     assert!(said.contains("Rehearse it? [y/N]") && said.contains("Nothing was changed"), "{said}");
+    let said = on_terminal("rehearse x --for 3s", b"y\n");
+    for words in ["00:00:02", "Ctrl-C ends it", "1 call, ", "uname", "would have answered EPERM"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    println!("{said}");
     machine.is_as_before("~uname");
 }
 
@@ -414,6 +422,30 @@ fn a_unit_that_does_not_start_has_its_own_settings_back() {
 }
 
 #[test]
+fn interrupted_at_any_moment_it_puts_everything_back_itself() {
+    const ROUNDS: u32 = 6;
+    let Some(machine) = Machine::with(RUNS) else { return };
+    assert!(machine.manager.start_unit("x.service"));
+    for round in 0..ROUNDS {
+        let client = machine.client(&["--json", "rehearse", "x", "--yes", "--for", "1s"]).spawn().unwrap();
+        wait_for(|| machine.files().contains("zzzz").then_some(()), || "it does not begin".to_owned());
+        sleep(Duration::from_millis(1_500) * round / ROUNDS);
+        send(&client, Signal::SIGINT);
+        let output = client.wait_with_output().unwrap();
+        // A second signal, or one that comes while it puts things back, may keep it from waiting; it says so then.
+        let said = String::from_utf8(output.stderr.clone()).unwrap();
+        assert!(
+            output.status.code().is_some_and(|code| code < 2) || said.contains("interrupted by SIGINT"),
+            "{output:?}"
+        );
+        assert_eq!(said.contains("harden-why restore"), machine.files().contains("zzzz"), "{said}");
+        machine.run(&["restore"]);
+        machine.is_as_before("~uname");
+        assert_eq!(machine.show("ActiveState"), "active", "{round}: {output:?}");
+    }
+}
+
+#[test]
 fn killed_at_any_moment_it_is_put_right_by_the_next() {
     const ROUNDS: u32 = 20;
     let Some(machine) = Machine::with(RUNS) else { return };
@@ -443,7 +475,7 @@ fn killed_at_any_moment_it_is_put_right_by_the_next() {
         assert_eq!(said.lines().count(), usize::from(was_left), "{said}");
         machine.is_as_before("~uname");
         let now = machine.show("InvocationID");
-        wait_for(|| (machine.show("Job") == "" || machine.show("Job") == "0").then_some(()), || machine.show("Job"));
+        wait_for(|| ["", "0"].contains(&machine.show("Job").as_str()).then_some(()), || machine.show("Job"));
         assert_eq!(machine.show("ActiveState"), if runs { "active" } else { "inactive" }, "{round}: {left}: {said}");
         if runs {
             // Nobody runs under the filter of another time: what it asks for is refused.
@@ -483,8 +515,8 @@ fn a_users_own_unit_takes_no_root() {
     fs::set_permissions(open.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let config = open.path().join("bus.conf");
     fs::write(&config, OPEN_BUS.replace("DIR", dir)).unwrap();
-    let mut bus =
-        manager.command(&["dbus-daemon", "--nofork", "--config-file", config.to_str().unwrap()]).spawn().unwrap();
+    let mut bus = manager.command(&["dbus-daemon", "--nofork", "--config-file", config.to_str().unwrap()]);
+    let mut bus = bus.stderr(Stdio::null()).spawn().unwrap();
     let address = format!("unix:path={dir}/bus");
     wait_for(|| open.path().join("bus").exists().then_some(()), || "no bus".to_owned());
     let daemon = Daemon::start(manager.command(&[PROGRAM]), &address, &manager.base().join("daemon"));

@@ -9,10 +9,10 @@ use crate::diagnosis::denied;
 use crate::incidents::Incident;
 use crate::policy::Policy;
 use crate::policy::Verdict;
-use anstream::{AutoStream, ColorChoice};
+use anstream::ColorChoice;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 
 /// How many calls have a row of their own.
 const ROWS: usize = 20;
@@ -94,14 +94,8 @@ impl Show {
     /// Ends it: the calls stay to be read.
     pub(super) fn finish(self) {
         let Some(table) = self.table else { return };
-        let rows: Vec<String> = table.rows.values().map(ProgressBar::message).collect();
-        // The answer follows, which shows them better.
-        let _ = table.bars.clear();
-        let mut out = AutoStream::new(io::stderr(), self.color);
-        for row in rows {
-            // There is nobody left to tell that it cannot be told.
-            let _ = writeln!(out, "{row}");
-        }
+        table.rows.values().for_each(ProgressBar::finish);
+        table.time.finish_and_clear();
     }
 }
 
