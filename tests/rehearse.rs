@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -267,6 +268,13 @@ fn it_ends_when_it_should_and_the_unit_runs_on_under_its_own_settings() {
         machine.is_as_before("~uname");
         assert_eq!(machine.show("ActiveState"), "active");
     }
+    // Somebody takes the drop-in away.
+    let before = machine.show("InvocationID");
+    let client = machine.client(&["--json", "rehearse", "x", "--yes", "--for", "3s"]).spawn().unwrap();
+    machine.wait_until_rehearsed(&before);
+    assert!(machine.manager.command(&["rm", "-r", "/run/systemd/system/x.service.d"]).status().unwrap().success());
+    assert_eq!(read(&client.wait_with_output().unwrap())["rehearsal"]["then"], "restarted");
+    machine.is_as_before("~uname");
     // What did not run before does not run afterwards.
     machine.manager.systemctl(&["stop", "x.service"]);
     let rehearsed = machine.json(&["rehearse", "x", "--yes", "--for", "2s"]);
@@ -298,11 +306,18 @@ fn on_the_screen_it_says_what_it_does() {
     let on_terminal = |verb: &str, typed: &[u8]| {
         let mut script = machine.manager.command(&["script", "-qec", &format!("{client} {verb}"), "/dev/null"]);
         let mut script = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        std::io::Write::write_all(script.stdin.as_mut().unwrap(), typed).unwrap();
-        String::from_utf8(script.wait_with_output().unwrap().stdout).unwrap()
+        let (mut said, mut byte) = (Vec::new(), [0]);
+        while !said.ends_with(b"[y/N] ") && script.stdout.as_mut().unwrap().read(&mut byte).unwrap() == 1 {
+            said.extend(byte);
+        }
+        script.stdin.as_mut().unwrap().write_all(typed).unwrap();
+        said.extend(script.wait_with_output().unwrap().stdout);
+        String::from_utf8(said).unwrap()
     };
     let said = on_terminal("rehearse x", b"n\n");
     assert!(said.contains("Rehearse it? [y/N]") && said.contains("Nothing was changed"), "{said}");
+    let said = on_terminal("rehearse x", b"\x03");
+    assert!(said.contains("nothing was changed: interrupted by SIGINT"), "{said}");
     let said = on_terminal("rehearse x --for 3s", b"y\n");
     for words in ["00:00:02", "Ctrl-C ends it", "1 call, ", "uname", "would have answered EPERM"] {
         assert!(said.contains(words), "{words}: {said}");

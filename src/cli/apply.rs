@@ -10,10 +10,10 @@ use super::answer::{Clock, shown_path};
 use super::args::{Apply, Common};
 use super::interruption::Interruption;
 use super::page::Page;
-use super::render;
 use super::situation::{self, DROP_IN, Known};
 use super::source::Source;
 use super::units::{managers, one_unit, unheard};
+use super::{ask, render};
 use crate::diagnosis::{Diagnosis, Remedy, diagnose};
 use crate::host::dropin;
 use crate::host::systemd::Outcome;
@@ -21,7 +21,7 @@ use crate::host::{groups, unit_files};
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::{Context as _, bail, ensure};
 use applied::{Applied, Restarted, diff};
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use trial::{confirm, taken_back, wanted};
 
 /// Applies a remedy for what was seen of a unit.
@@ -69,11 +69,11 @@ pub(super) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
     if asked.dry_run {
         return Ok(applied);
     }
-    if !asked.yes && !agreed(&applied)? {
+    let mut interruption = Interruption::heard()?;
+    if !asked.yes && !ask::agreed(&question(&applied), &mut interruption).await.context("nothing was changed")? {
         applied.outcome = "declined";
         return Ok(applied);
     }
-    let mut interruption = Interruption::heard()?;
     let undo = dropin::write(&situation.drop_in, new.as_bytes())?;
     let confirmed = confirm(&managers, &manager, &unit, &situation, &diagnosis, new.as_bytes(), &loaded.groups);
     if let Err(error) = interruption.or(confirmed).await {
@@ -151,16 +151,10 @@ fn cautions(remedy: &Remedy) -> Vec<String> {
     notes
 }
 
-/// Asks on the terminal.
-fn agreed(applied: &Applied) -> anyhow::Result<bool> {
-    let mut out = anstream::stderr();
+fn question(applied: &Applied) -> String {
     let mut notes = Page::default();
     render::notes(&mut notes, &applied.notes);
-    write!(out, "{}{}\nWrite it? [y/N] ", applied.plan(), notes.finish())?;
-    out.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    format!("{}{}\nWrite it?", applied.plan(), notes.finish())
 }
 
 /// What a change does not reach.

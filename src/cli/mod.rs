@@ -5,6 +5,7 @@
 pub mod answer;
 mod apply;
 pub mod args;
+mod ask;
 mod check;
 mod demo;
 mod denials;

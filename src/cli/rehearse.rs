@@ -20,7 +20,7 @@ use super::args::{self, Chosen, Common};
 use super::interruption::Interruption;
 use super::page::Page;
 use super::source::{self, Source};
-use super::{apply, clock, render, say, units};
+use super::{apply, ask, clock, render, say, units};
 use crate::daemon::FLUSH;
 use crate::incidents::Incident;
 use crate::units::Manager;
@@ -50,9 +50,10 @@ pub(super) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
     );
     let clock = clock();
     let plan = Plan::of(common, asked, &clock).await?;
+    let mut interruption = Interruption::heard()?;
     let refused = if asked.dry_run {
         Some("dry-run")
-    } else if asked.yes || agreed(&plan)? {
+    } else if asked.yes || ask::agreed(&question(&plan), &mut interruption).await.context("nothing was changed")? {
         None
     } else {
         Some("declined")
@@ -65,7 +66,7 @@ pub(super) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
         let rehearsal = RehearsalView::planned(&plan, outcome);
         return say(common, color, &Rehearsed { report, rehearsal, applied: None });
     }
-    let Over { heard, ended, took, after, calls } = perform(common, &plan, color).await?;
+    let Over { heard, ended, took, after, calls } = perform(common, &plan, &mut interruption, color).await?;
     if let Ended::Unit(state) = &ended
         && state.outcome.active_state == "failed"
         && calls.is_empty()
@@ -127,19 +128,23 @@ struct Over {
 }
 
 /// From the first change to the last of them taken back.
-async fn perform(common: &Common, plan: &Plan, color: ColorChoice) -> anyhow::Result<Over> {
-    let mut interruption = Interruption::heard()?;
+async fn perform(
+    common: &Common,
+    plan: &Plan,
+    interruption: &mut Interruption,
+    color: ColorChoice,
+) -> anyhow::Result<Over> {
     let since = Timestamp::now().as_millisecond();
     let mut heard = Heard::begin(plan.client.clone(), common.bus.clone(), plan.unit.clone(), since).await?;
     let begun = Instant::now();
     let mut stage = Stage::set(plan)?;
     let mut show = Show::of(plan, color, common.json);
     let ended = match interruption.or(stage.begin()).await {
-        Ok(()) => watch::watch(plan, &mut heard, &mut show, &mut interruption).await,
+        Ok(()) => watch::watch(plan, &mut heard, &mut show, interruption).await,
         Err(error) => Err(error),
     };
     let took = begun.elapsed();
-    let restored = stage.end(&mut interruption).await;
+    let restored = stage.end(interruption).await;
     heard.end().await;
     let (ended, after) = match (ended, restored) {
         (Ok(ended), Ok(after)) => (ended, after),
@@ -192,14 +197,8 @@ fn to_apply(plan: &Plan, yes: bool) -> args::Apply {
     args::Apply { chosen, remedy: None, runtime: false, restart: true, dry_run: false, yes }
 }
 
-/// Asks on the terminal.
-fn agreed(plan: &Plan) -> anyhow::Result<bool> {
-    let mut out = anstream::stderr();
+fn question(plan: &Plan) -> String {
     let mut notes = Page::default();
     render::notes(&mut notes, &plan.notes);
-    write!(out, "{}{}\nRehearse it? [y/N] ", said::plan(plan), notes.finish())?;
-    out.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    format!("{}{}\nRehearse it?", said::plan(plan), notes.finish())
 }

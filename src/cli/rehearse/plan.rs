@@ -88,7 +88,8 @@ impl Plan {
             "a unit of the system is rehearsed by root alone"
         );
         let (unit, manager) = found(&name, &asked.chosen, &managers).await?;
-        ensure!(!NEEDED.contains(&unit.name.as_str()), "without {} nothing of a rehearsal would be heard", unit.name);
+        let is_needed = unit.manager == Manager::System && NEEDED.contains(&unit.name.as_str());
+        ensure!(!is_needed, "without {} nothing of a rehearsal would be heard", unit.name);
         may_change(&unit, "rehearse")?;
         ensure!(
             unit.manager != Manager::System || nix::unistd::geteuid().is_root(),
@@ -116,11 +117,7 @@ impl Plan {
         ensure!(agrees, "systemd holds other settings of {} than its files say: {}", unit.name, notes.join("; "));
 
         let Some(rehearsal) = Rehearsal::of(&situation.policy, &keep, &loaded.groups) else {
-            bail!(
-                "{}: the settings of {} deny nothing that would be seen then",
-                "there is nothing to rehearse",
-                unit.name
-            )
+            bail!("there is nothing to rehearse: the settings of {} deny nothing that would be seen then", unit.name)
         };
         let rehearsed = situation.policy.with_dropin(&path, rehearsal.content.as_bytes(), &loaded.groups);
         if let Err(call) = rehearsal.holds(&rehearsed, &loaded.groups) {

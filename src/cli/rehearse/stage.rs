@@ -7,7 +7,7 @@ use crate::cli::answer::shown_path;
 use crate::cli::apply::trial::is_same_file;
 use crate::cli::interruption::Interruption;
 use crate::cli::situation;
-use crate::host::dropin::{self, Undo};
+use crate::host::dropin::{self, DropInError, Undo};
 use crate::host::systemd::{Order, Outcome, SystemdError};
 use anyhow::{Context as _, ensure};
 use std::time::Duration;
@@ -66,10 +66,22 @@ impl<'a> Stage<'a> {
     /// Brings the unit's own settings back into force, and the unit to run or not as before. What is left to do where
     /// that fails is found by the next harden-why.
     pub(super) async fn end(mut self, interruption: &mut Interruption) -> anyhow::Result<After> {
-        let Plan { unit, manager, path, ledger, .. } = self.plan;
+        let Plan { unit, managers, path, ledger, .. } = self.plan;
         let name = &unit.name;
-        self.undo.set_aside(&ledger::over(path))?;
+        let is_ours = match self.undo.set_aside(&ledger::over(path)) {
+            Ok(()) => true,
+            // Somebody removed it, of which systemd need not know.
+            Err(DropInError::Gone(_)) => false,
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                return Err(
+                    error.context(format!("{name} still runs without its own settings: remove that file yourself"))
+                );
+            }
+        };
         let back = async {
+            // The way to it may have been lost meanwhile.
+            let manager = managers.of(unit.manager).await?;
             manager.reload().await?;
             let order = match manager.unit_facts(name).await {
                 Err(SystemdError::NoSuchUnit(_)) => None,
@@ -96,7 +108,9 @@ impl<'a> Stage<'a> {
         };
         match interruption.or(back).await {
             Ok(after) => {
-                self.undo.undo()?;
+                if is_ours {
+                    self.undo.undo()?;
+                }
                 Ok(after)
             }
             Err(error) => Err(error.context(format!(
