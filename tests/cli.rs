@@ -86,12 +86,22 @@ fn text(path: &Path) -> &str {
 #[test]
 fn help_tells_every_verb_and_option() {
     let help = out(&run(&["--help"]));
-    for word in
-        ["explain", "syscall", "demo", "status", "--bus", "--state-dir", "--json", "--color", "--since", "--user"]
-    {
+    for word in [
+        "explain",
+        "syscall",
+        "rehearse",
+        "demo",
+        "status",
+        "--bus",
+        "--state-dir",
+        "--json",
+        "--color",
+        "--since",
+        "--user",
+    ] {
         assert!(help.contains(word), "{word}");
     }
-    assert!(!help.contains("demo-victim"));
+    assert!(!help.contains("demo-victim") && !help.contains("restore"));
     assert_eq!(out(&run(&["--version"])), format!("harden-why {}\n", env!("CARGO_PKG_VERSION")));
 }
 

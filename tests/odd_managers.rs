@@ -2,10 +2,11 @@
 //! who loses patience: each time the change is made whole or is not there at all, and it is said which.
 //!
 //! The manager is the test's own, on a bus of its own; the client's `/etc/systemd/system` is a directory of the test's.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support {
+    pub(crate) mod daemon;
     pub(crate) mod manager;
 }
 
@@ -23,6 +24,7 @@ use std::pin::Pin;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use support::daemon::{Daemon, PROGRAM};
 use support::manager::skip;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use zbus::export::futures_core::Stream;
@@ -39,6 +41,8 @@ const MINE: &str =
 struct Manners {
     /// Properties that it tells otherwise than systemd does.
     odd: Vec<(&'static str, Variant<'static>)>,
+    /// One that it does not have.
+    lacks: Option<&'static str>,
     /// After how many reloads the unit is gone.
     gone_after: Option<usize>,
     /// Who decides what becomes of calls that take their time; otherwise they are answered at once.
@@ -120,8 +124,13 @@ impl Machine {
         fs::write(self.drop_in(), MINE).unwrap();
     }
 
-    /// Starts the client, whose pid is the child's.
+    /// Starts the client, whose pid is the child's, with the store that is known.
     fn client(&self, before: &[&str], arguments: &[&str]) -> Child {
+        let store = self.store().display().to_string();
+        self.client_of(before, &["--state-dir", &store], arguments).spawn().unwrap()
+    }
+
+    fn client_of(&self, before: &[&str], source: &[&str], arguments: &[&str]) -> Command {
         const SCRIPT: &str = r#"mount --bind "$0" /etc/systemd/system && exec "$@""#;
         // Whoever runs the tests may ignore signals (nohup, a shell's background jobs), and children inherit that.
         let mut command = Command::new("env");
@@ -129,8 +138,9 @@ impl Machine {
         command.arg(self.etc()).args(before);
         command.arg(env!("CARGO_BIN_EXE_harden-why"));
         command.arg("--bus").arg(format!("unix:path={}/bus", self.dir.path().display()));
-        command.arg("--state-dir").arg(self.store()).args(arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        command.args(source).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
     }
 
     /// The one paragraph of an error, without the program's name.
@@ -256,7 +266,11 @@ fn properties(
             ("LockPersonality", false.into()),
         ])
     };
-    for (name, value) in &manners.lock().unwrap().odd {
+    let manners = manners.lock().unwrap();
+    if let Some(name) = manners.lacks {
+        properties.remove(name);
+    }
+    for (name, value) in &manners.odd {
         if properties.contains_key(name) {
             properties.insert(name, value.try_clone().unwrap());
         }
@@ -394,6 +408,21 @@ async fn a_unit_that_vanishes_between_two_calls() {
     let why = "systemd does not tell the unit's settings any more: x.service does not exist any more";
     assert!(said.starts_with(&format!("{DROP_IN} was put back as it was: {why}")), "{said}");
     assert_eq!((machine.files(), machine.reloads()), (vec!["x.service".to_owned()], 2));
+}
+
+#[tokio::test]
+async fn a_systemd_that_cannot_log_calls_cannot_rehearse() {
+    let manners = Manners { lacks: Some("SystemCallLog"), ..Manners::default() };
+    let Some(machine) = Machine::start(manners).await else { return };
+    let bus = format!("unix:path={}/bus", machine.dir.path().display());
+    let dir = machine.dir.path().join("daemon");
+    let started = tokio::task::spawn_blocking(move || Daemon::start(Command::new(PROGRAM), &bus, &dir));
+    let daemon = started.await.unwrap();
+    let mut client = machine.client_of(&[], &[], &["rehearse", "x", "--yes", "--system"]);
+    let said = error(ended(client.spawn().unwrap()).await);
+    assert_eq!(said, "the systemd that runs x.service has no SystemCallLog=, which came with 247");
+    assert_eq!((machine.files(), machine.reloads()), (vec!["x.service".to_owned()], 0));
+    drop(daemon);
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! `apply` and `revert`: a remedy in its drop-in, confirmed by systemd itself, or nothing changed at all.
 
-mod applied;
+pub(super) mod applied;
 mod revert;
-mod trial;
+pub(super) mod trial;
 
 pub(super) use revert::revert;
 
@@ -10,10 +10,10 @@ use super::answer::{Clock, shown_path};
 use super::args::{Apply, Common};
 use super::interruption::Interruption;
 use super::page::Page;
-use super::render;
 use super::situation::{self, DROP_IN, Known};
 use super::source::Source;
 use super::units::{managers, one_unit, unheard};
+use super::{ask, render};
 use crate::diagnosis::{Diagnosis, Remedy, diagnose};
 use crate::host::dropin;
 use crate::host::systemd::Outcome;
@@ -21,7 +21,7 @@ use crate::host::{groups, unit_files};
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::{Context as _, bail, ensure};
 use applied::{Applied, Restarted, diff};
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use trial::{confirm, taken_back, wanted};
 
 /// Applies a remedy for what was seen of a unit.
@@ -38,7 +38,7 @@ pub(super) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
     let loaded = groups::load();
     notes.extend(super::units::groups_note(&loaded));
     let (unit, incidents) = one_unit(&source, &asked.chosen).await?;
-    may_change(&unit)?;
+    may_change(&unit, "apply")?;
     let managers = managers(&common.bus);
     let manager = managers.of(unit.manager).await?;
     let known = situation::live(&managers, &unit, &loaded.groups).await;
@@ -69,11 +69,11 @@ pub(super) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
     if asked.dry_run {
         return Ok(applied);
     }
-    if !asked.yes && !agreed(&applied)? {
+    let mut interruption = Interruption::heard()?;
+    if !asked.yes && !ask::agreed(&question(&applied), &mut interruption).await.context("nothing was changed")? {
         applied.outcome = "declined";
         return Ok(applied);
     }
-    let mut interruption = Interruption::heard()?;
     let undo = dropin::write(&situation.drop_in, new.as_bytes())?;
     let confirmed = confirm(&managers, &manager, &unit, &situation, &diagnosis, new.as_bytes(), &loaded.groups);
     if let Err(error) = interruption.or(confirmed).await {
@@ -95,16 +95,17 @@ pub(super) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
 
 /// A user's files are that user's to change: what root leaves in a home is in its owner's way, and may be led astray
 /// by links.
-fn may_change(unit: &Unit) -> anyhow::Result<()> {
+pub(super) fn may_change(unit: &Unit, verb: &str) -> anyhow::Result<()> {
     match unit.manager {
         Manager::User(uid) if uid != nix::unistd::geteuid().as_raw() => {
-            bail!("{} is run by the manager of uid {uid}: run harden-why apply --user as that user", unit.name)
+            bail!("{} is run by the manager of uid {uid}: run harden-why {verb} --user as that user", unit.name)
         }
         _ => Ok(()),
     }
 }
 
-fn can_take_drop_ins(name: &UnitName, known: &Known) -> anyhow::Result<()> {
+/// Whether what a unit takes can be confirmed, and lasts.
+pub(super) fn can_take_drop_ins(name: &UnitName, known: &Known) -> anyhow::Result<()> {
     let Some(facts) = &known.facts else {
         bail!(
             "the manager of {name} does not tell its settings, so nothing it takes could be confirmed: {}",
@@ -150,16 +151,10 @@ fn cautions(remedy: &Remedy) -> Vec<String> {
     notes
 }
 
-/// Asks on the terminal.
-fn agreed(applied: &Applied) -> anyhow::Result<bool> {
-    let mut out = anstream::stderr();
+fn question(applied: &Applied) -> String {
     let mut notes = Page::default();
     render::notes(&mut notes, &applied.notes);
-    write!(out, "{}{}\nWrite it? [y/N] ", applied.plan(), notes.finish())?;
-    out.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    format!("{}{}\nWrite it?", applied.plan(), notes.finish())
 }
 
 /// What a change does not reach.
@@ -167,6 +162,6 @@ fn runs_on(unit: &Unit) -> String {
     format!("processes that run already keep the filter of their start: systemctl {}restart {}", flag(unit), unit.name)
 }
 
-fn flag(unit: &Unit) -> &'static str {
+pub(super) fn flag(unit: &Unit) -> &'static str {
     if unit.manager == Manager::System { "" } else { "--user " }
 }

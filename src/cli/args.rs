@@ -135,6 +135,38 @@ pub struct Apply {
     pub yes: bool,
 }
 
+/// What to rehearse, and until when.
+#[derive(Debug, Args)]
+pub struct Rehearse {
+    /// Which unit.
+    #[command(flatten)]
+    pub chosen: Chosen,
+
+    /// Leave this directive on; may be given several times
+    #[arg(long, value_name = "DIRECTIVE")]
+    pub keep: Vec<String>,
+
+    /// End after this time: 90s, 5min, 2h
+    #[arg(long = "for", value_name = "DURATION")]
+    pub duration: Option<String>,
+
+    /// End once no call was seen for the first time for so long [30s]
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s")]
+    pub until_idle: Option<String>,
+
+    /// Then go on to apply the remedy, and restart the unit under it
+    #[arg(long)]
+    pub apply: bool,
+
+    /// Show what would be lifted and written, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
 /// What to check.
 #[derive(Debug, Args)]
 pub struct Check {
@@ -194,6 +226,9 @@ pub enum Command {
 
     /// Write a remedy into a drop-in, have systemd read it, and confirm that it does what it should
     Apply(Apply),
+
+    /// Run a unit unblocked for once, and tell all calls that its settings would have denied
+    Rehearse(Rehearse),
 
     /// Remove the drop-in that apply wrote
     Revert(Chosen),

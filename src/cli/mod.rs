@@ -5,6 +5,7 @@
 pub mod answer;
 mod apply;
 pub mod args;
+mod ask;
 mod check;
 mod demo;
 mod denials;
@@ -87,6 +88,7 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
         }
         Some(Command::Follow(asked)) => waiting(follow::follow(common, asked, color)),
         Some(Command::Apply(asked)) => say(common, color, &waiting(apply::apply(common, asked, &clock()))?),
+        Some(Command::Rehearse(asked)) => waiting(rehearse::rehearse(common, asked, color)),
         Some(Command::Revert(asked)) => say(common, color, &waiting(apply::revert(common, asked))?),
         Some(Command::Check(asked)) => say(common, color, &waiting(check::check(common, asked, &clock()))?),
         Some(Command::Syscall { call, arch }) => say(common, color, &syscall::look_up(call, arch.as_deref())?),

@@ -70,17 +70,30 @@ async fn of_name(
     let mut answers = Vec::new();
     for (unit, incidents) in by_unit(incidents) {
         let Some(unit) = unit else { continue };
-        let Known { situation, mut notes, facts, .. } = situation::live(managers, &unit, groups).await;
-        notes.extend(more(all));
-        notes.extend(situation.as_ref().and_then(situation::silence));
-        let diagnosis = diagnose(incidents, situation.as_ref(), groups);
-        let mut answer = Answer::new(Some(&unit), &diagnosis, situation.as_ref(), groups, clock, notes);
-        if let (Some(facts), Some(situation)) = (facts, situation) {
-            expose(&mut answer.remedies, &facts, &situation);
-        }
-        answers.push(answer);
+        answers.push(of_unit(&unit, (incidents, all), true, managers, groups, clock).await);
     }
     Ok(answers)
+}
+
+/// The answer for a unit whose incidents these are, and whether those are all; of what leaves no record there can be
+/// others, unless the unit was rehearsed.
+pub(super) async fn of_unit(
+    unit: &Unit,
+    (incidents, all): (Vec<Incident>, bool),
+    can_be_silent: bool,
+    managers: &Managers,
+    groups: &Groups,
+    clock: &Clock,
+) -> Answer {
+    let Known { situation, mut notes, facts, .. } = situation::live(managers, unit, groups).await;
+    notes.extend(more(all));
+    notes.extend(situation.as_ref().filter(|_| can_be_silent).and_then(situation::silence));
+    let diagnosis = diagnose(incidents, situation.as_ref(), groups);
+    let mut answer = Answer::new(Some(unit), &diagnosis, situation.as_ref(), groups, clock, notes);
+    if let (Some(facts), Some(situation)) = (facts, situation) {
+        expose(&mut answer.remedies, &facts, &situation);
+    }
+    answer
 }
 
 /// Adds what each remedy does to the unit's exposure, where it can be had of the files that the manager holds.

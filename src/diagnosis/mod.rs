@@ -11,6 +11,7 @@ pub mod habits;
 mod lines;
 mod loosen;
 mod proof;
+pub mod rehearsal;
 pub mod remedy;
 pub mod runtime;
 pub mod sensitive;
@@ -19,6 +20,7 @@ pub mod softening;
 
 pub use cause::{Cause, Elsewhere};
 pub use fixed::{Change, Fixed, History, Takes};
+pub use rehearsal::Rehearsal;
 pub use remedy::{Because, Kind, Remedy};
 pub use runtime::Runtime;
 

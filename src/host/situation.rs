@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 /// The drop-in a remedy goes into: sorts behind nearly everything, and says whose it is.
 pub const DROP_IN: &str = "zz-harden-why.conf";
 
+/// The drop-in of a rehearsal: behind nearly everything, that of a remedy included.
+pub const REHEARSAL: &str = "zzzz-harden-why-rehearsal.conf";
+
 /// How many notes about files are shown.
 const MOST_NOTES: usize = 8;
 
@@ -65,15 +68,20 @@ pub fn from_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: &Groups
 }
 
 /// From the unit's running manager and the files it names; from this machine's files where it does
-/// not answer.
+/// not answer. Of a unit that is being rehearsed, what it is told otherwise.
 pub async fn live(managers: &Managers, unit: &Unit, groups: &Groups) -> Known {
+    own(unit, as_it_is(managers, unit, groups).await, groups)
+}
+
+/// As [`live`], but of a unit that is being rehearsed what it is told meanwhile.
+pub async fn as_it_is(managers: &Managers, unit: &Unit, groups: &Groups) -> Known {
     let home = home_of(unit.manager);
     let facts = match managers.of(unit.manager).await {
         Ok(manager) => manager.unit_facts(&unit.name).await,
         Err(error) => Err(error),
     };
     match facts {
-        Ok(facts) => as_told(unit, facts, &home, groups),
+        Ok(facts) => as_held(unit, facts, &home, groups),
         Err(SystemdError::NoSuchUnit(_)) => {
             let notes = vec![format!("{} does not exist any more, so its settings are not known", unit.name)];
             Known::nothing(notes)
@@ -89,6 +97,21 @@ pub async fn live(managers: &Managers, unit: &Unit, groups: &Groups) -> Known {
 /// From what the unit's running manager told, and the files it named: those of this machine are read here.
 #[must_use]
 pub fn as_told(unit: &Unit, facts: UnitFacts, home: &Path, groups: &Groups) -> Known {
+    own(unit, as_held(unit, facts, home, groups), groups)
+}
+
+/// What a unit is told when it is not rehearsed.
+fn own(unit: &Unit, mut known: Known, groups: &Groups) -> Known {
+    let is_rehearsal = |path: &Path| path.ends_with(REHEARSAL);
+    let rehearsed = known.facts.as_ref().is_some_and(|facts| facts.dropins.iter().any(|path| is_rehearsal(path)));
+    if let Some(situation) = known.situation.as_mut().filter(|_| rehearsed) {
+        situation.policy = situation.policy.without_dropins(is_rehearsal, groups);
+        known.notes.push(format!("{} is being rehearsed; the answer is about its own settings", unit.name));
+    }
+    known
+}
+
+fn as_held(unit: &Unit, facts: UnitFacts, home: &Path, groups: &Groups) -> Known {
     let (root, fragment) = (Path::new("/"), facts.fragment.as_deref());
     let listed = || unit_files::load_listed(root, &unit.name, fragment, &facts.dropins);
     // Drop-ins may have come since that it does not list, or it lists them in a way that is not understood.

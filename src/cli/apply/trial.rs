@@ -59,7 +59,7 @@ pub(super) async fn confirm(
 }
 
 /// The same file, however its path is spelt.
-fn is_same_file(one: &Path, other: &Path) -> bool {
+pub(in crate::cli) fn is_same_file(one: &Path, other: &Path) -> bool {
     let identity = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
     one == other || identity(one).is_some_and(|one| Some(one) == identity(other))
 }

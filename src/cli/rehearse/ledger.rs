@@ -6,12 +6,13 @@
 
 use crate::host::procfs::Procfs;
 use crate::host::systemd::UnitFacts;
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// In force. Sorts behind nearly everything, apply's drop-in included.
-pub(in crate::cli) const FILE: &str = "zzzz-harden-why-rehearsal.conf";
-
-/// Over. systemd reads `.conf` alone.
+/// The second name: over. systemd reads `.conf` alone.
 const OVER: &str = "zzzz-harden-why-rehearsal.over";
 
 /// How a line begins that tells whose it is.
@@ -37,10 +38,18 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
+    /// Of a rehearsal by this process.
+    pub(super) fn ours(before: &UnitFacts) -> Self {
+        let pid = std::process::id();
+        Self {
+            owner: Procfs::live().start_time(pid).map(|started| (pid, started)),
+            ran: before.is_running(),
+            invocation: before.invocation_id,
+        }
+    }
+
     /// The lines, to stand before the settings.
-    #[cfg(test)]
     pub(super) fn lines(&self) -> String {
-        use std::fmt::Write as _;
         let mut lines = String::new();
         // Writing to a String cannot fail.
         if let Some((pid, started)) = self.owner {
@@ -67,7 +76,12 @@ impl Ledger {
     /// The pid of the client, if it still lives.
     pub(super) fn living_owner(&self) -> Option<u32> {
         let (pid, started) = self.owner?;
-        (Procfs::live().start_time(pid) == Some(started)).then_some(pid)
+        let lives = match Procfs::live().start_time(pid) {
+            Some(now) => now == started,
+            // Where /proc hides others' processes, their pids are told apart from those that nobody has all the same.
+            None => kill(Pid::from_raw(pid.try_into().ok()?), None) == Err(Errno::EPERM),
+        };
+        lives.then_some(pid)
     }
 
     /// Whether what runs of the unit can have been started without its own settings.

@@ -1,9 +1,10 @@
 //! Rehearsals whose client was killed: the unit's own settings come back into force.
 
-use super::ledger::{self, FILE, Ledger};
+use super::ledger::{self, Ledger};
 use crate::cli::answer::shown_path;
 use crate::cli::args::Common;
 use crate::cli::leftovers::Leftover;
+use crate::cli::situation::REHEARSAL;
 use crate::cli::units::managers;
 use crate::host::dropin::{self, DropInError};
 use crate::host::systemd::{Order, SystemdError};
@@ -37,7 +38,7 @@ fn of(manager: Manager, dir: &Path) -> Vec<Left> {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_str().and_then(|name| name.strip_suffix(".d")?.parse::<UnitName>().ok());
-        let path = entry.path().join(FILE);
+        let path = entry.path().join(REHEARSAL);
         // Somebody else's is none of ours, and what cannot be read cannot be mended.
         let read = [path.clone(), ledger::over(&path)].iter().find_map(|path| dropin::read(path).ok().flatten());
         let (Some(name), Some(drop_in)) = (name, read) else { continue };

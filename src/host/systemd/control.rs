@@ -38,8 +38,8 @@ pub struct State {
     pub sub_state: String,
     /// Whether it is being started or stopped, or waits for that.
     pub busy: bool,
-    /// Whether the conditions of its latest start were met.
-    pub conditions: bool,
+    /// Whether it was not started at last, since its conditions were not met.
+    pub unmet: bool,
 }
 
 impl SystemdManager {
@@ -102,8 +102,22 @@ impl SystemdManager {
             busy,
             outcome: self.outcome(name, &path).await?,
             sub_state: self.get(&path, UNIT, "SubState").await?,
-            conditions: self.get(&path, UNIT, "ConditionResult").await?,
+            unmet: self.is_unmet(&path).await?,
         })
+    }
+
+    /// Keeps what it knows of a unit, also where that has ended, for as long as we are connected to its bus.
+    ///
+    /// # Errors
+    /// It refuses, or cannot tell when we leave.
+    pub async fn hold(&self, name: &UnitName) -> Result<(), SystemdError> {
+        self.order("RefUnit", &(name.as_str(),)).await
+    }
+
+    async fn is_unmet(&self, path: &OwnedObjectPath) -> Result<bool, SystemdError> {
+        let when: u64 = self.get(path, UNIT, "ConditionTimestamp").await?;
+        let met: bool = self.get(path, UNIT, "ConditionResult").await?;
+        Ok(when != 0 && !met)
     }
 
     async fn is_busy(&self, path: &OwnedObjectPath) -> Result<bool, SystemdError> {

@@ -34,6 +34,10 @@ pub struct UnitFacts {
     pub need_daemon_reload: bool,
     /// Whether it was made at run time (`systemd-run(1)`) and is gone once it stops.
     pub transient: bool,
+    /// Whether somebody may start it, or only other units.
+    pub can_start: Option<bool>,
+    /// Whether somebody may stop it.
+    pub refuse_manual_stop: Option<bool>,
     /// Of the latest start.
     pub invocation_id: Option<[u8; 16]>,
     /// When its latest main process started, in microseconds since the epoch.
@@ -96,6 +100,8 @@ impl UnitFacts {
                 .collect(),
             need_daemon_reload: told.get("NeedDaemonReload").unwrap_or_default(),
             transient: told.get("Transient").unwrap_or_default(),
+            can_start: told.get("CanStart"),
+            refuse_manual_stop: told.get("RefuseManualStop"),
             invocation_id: told.get::<Vec<u8>>("InvocationID").and_then(|id| id.try_into().ok()),
             exec_main_start_us: told.get("ExecMainStartTimestamp").filter(|&start| start != 0),
             system_call_filter: told.list("SystemCallFilter"),

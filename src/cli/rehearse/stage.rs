@@ -1,0 +1,142 @@
+//! The unit on stage: its drop-in put on, confirmed, and taken off again whatever happens in between.
+
+use super::ledger;
+use super::plan::Plan;
+use crate::audit::text::escape;
+use crate::cli::answer::shown_path;
+use crate::cli::apply::trial::is_same_file;
+use crate::cli::interruption::Interruption;
+use crate::cli::situation;
+use crate::host::dropin::{self, DropInError, Undo};
+use crate::host::systemd::{Order, Outcome, SystemdError};
+use anyhow::{Context as _, ensure};
+use std::time::Duration;
+
+/// How long the unit may take to start under its own settings.
+const LONG: Duration = Duration::from_secs(90);
+
+/// A unit for which a drop-in was written.
+#[must_use = "the unit's own settings have to come back"]
+pub(super) struct Stage<'a> {
+    plan: &'a Plan,
+    undo: Undo,
+    /// It was told to start anew.
+    pub(super) restarted: bool,
+}
+
+/// What became of the unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct After {
+    /// `restarted`, `stopped` or `left` as it was.
+    pub(super) what: &'static str,
+    /// Its state then; `None` where it takes longer than anybody waits.
+    pub(super) outcome: Option<Outcome>,
+}
+
+impl<'a> Stage<'a> {
+    /// Writes the drop-in; systemd has not read it yet.
+    pub(super) fn set(plan: &'a Plan) -> anyhow::Result<Self> {
+        let undo = dropin::write(&plan.path, plan.text.as_bytes())?;
+        Ok(Self { plan, undo, restarted: false })
+    }
+
+    /// Has systemd read it, confirms that it holds that and nothing else, and begins to start the unit anew.
+    pub(super) async fn begin(&mut self) -> anyhow::Result<()> {
+        let Plan { unit, manager, managers, rehearsal, loaded, path, .. } = self.plan;
+        manager.reload().await.context("systemd does not read its files again")?;
+        let known = situation::as_it_is(managers, unit, &loaded.groups).await;
+        let said = known.notes.join("; ");
+        let facts =
+            known.facts.with_context(|| format!("systemd does not tell the unit's settings any more: {said}"))?;
+        ensure!(facts.odd.is_empty(), situation::not_understood(&facts));
+        let listed = facts.dropins.iter().any(|other| is_same_file(other, path));
+        ensure!(listed, "systemd does not look for drop-ins in {}", shown_path(path));
+        let policy = known.situation.context("the unit's settings cannot be read any more")?.policy;
+        ensure!(known.agrees, "systemd holds other settings than its files say: {said}");
+        rehearsal
+            .holds(&policy, &loaded.groups)
+            .map_err(|call| anyhow::anyhow!("systemd does not do with {call} what a rehearsal needs"))?;
+        // How it ends is told all the same, but for a unit that leaves nothing behind.
+        let _ = manager.hold(&unit.name).await;
+        // An order whose answer is lost may be carried out all the same.
+        self.restarted = true;
+        manager.begin(&unit.name, Order::Restart).await.with_context(|| format!("{} does not start anew", unit.name))
+    }
+
+    /// Brings the unit's own settings back into force, and the unit to run or not as before. What is left to do where
+    /// that fails is found by the next harden-why.
+    pub(super) async fn end(mut self, interruption: &mut Interruption) -> anyhow::Result<After> {
+        let Plan { unit, managers, path, ledger, .. } = self.plan;
+        let name = &unit.name;
+        let is_ours = match self.undo.set_aside(&ledger::over(path)) {
+            Ok(()) => true,
+            // Somebody removed it, of which systemd need not know.
+            Err(DropInError::Gone(_)) => false,
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                return Err(
+                    error.context(format!("{name} still runs without its own settings: remove that file yourself"))
+                );
+            }
+        };
+        let back = async {
+            // The way to it may have been lost meanwhile.
+            let manager = managers.of(unit.manager).await?;
+            manager.reload().await?;
+            let order = match manager.unit_facts(name).await {
+                Err(SystemdError::NoSuchUnit(_)) => None,
+                Err(error) => return Err(error.into()),
+                Ok(facts) if ledger.was_started_since(&facts) => {
+                    Some(if ledger.ran { Order::Restart } else { Order::Stop })
+                }
+                Ok(facts) => (self.restarted && ledger.ran && !facts.is_running()).then_some(Order::Restart),
+            };
+            if let Some(order) = order {
+                manager.begin(name, order).await?;
+            }
+            let outcome = match manager.at_rest(name, LONG).await {
+                Ok(outcome) => Some(outcome),
+                Err(SystemdError::TimedOut | SystemdError::NoSuchUnit(_)) => None,
+                Err(error) => return Err(error.into()),
+            };
+            let what = match order {
+                Some(Order::Restart) => "restarted",
+                Some(Order::Stop) => "stopped",
+                None => "left",
+            };
+            Ok(After { what, outcome })
+        };
+        match interruption.or(back).await {
+            Ok(after) => {
+                if is_ours {
+                    self.undo.undo()?;
+                }
+                Ok(after)
+            }
+            Err(error) => Err(error.context(format!(
+                "{name} may still run without its own settings: harden-why restore brings them back"
+            ))),
+        }
+    }
+}
+
+impl After {
+    /// In words, of a unit.
+    pub(super) fn words(&self, name: &str) -> String {
+        let state = self.outcome.as_ref().map_or_else(|| "not done with it yet".to_owned(), said);
+        match self.what {
+            "restarted" => format!("{name} was started anew under its own settings, and is {state}."),
+            "stopped" => format!("{name} was stopped, since it did not run before, and is {state}."),
+            _ => format!("{name} has its own settings again, and is {state}."),
+        }
+    }
+}
+
+/// A state and its reason.
+pub(super) fn said(outcome: &Outcome) -> String {
+    let state = escape(outcome.active_state.as_bytes());
+    match outcome.result.as_deref().filter(|result| *result != "success" && outcome.active_state == "failed") {
+        Some(result) => format!("{state} ({})", escape(result.as_bytes())),
+        None => state,
+    }
+}

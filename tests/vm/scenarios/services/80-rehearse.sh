@@ -1,0 +1,79 @@
+# Services whose filter refuses with an error, of which the kernel tells nothing: one rehearsal finds all that it lacks.
+. "$PAYLOAD/guest/heal.sh"
+
+# perform UNIT WORKS < DROP-IN: WORKS is a function that succeeds while the service does its work, and gives it some.
+perform() {
+    local unit=$1 works=$2 said work calls
+    said=$(mktemp)
+    systemctl start "$unit"
+    ok "$unit works without hardening" within 20 "$works"
+    systemctl stop "$unit"
+    unit "$unit.d/50-hardening.conf"
+    systemctl daemon-reload
+    timeout 60 systemctl restart "$unit" 2>/dev/null
+    ok "$unit is too tight to work" not up "$unit" "$works"
+    ok "and the kernel tells nothing of it" not harden-why "$unit"
+
+    while sleep 1; do "$works"; done >/dev/null 2>&1 &
+    work=$!
+    ok "$unit is rehearsed, and the remedy applied" timeout 400 \
+        sh -c 'harden-why --json rehearse "$0" --yes --until-idle 20s --for 200s --apply >"$1"' "$unit" "$said"
+    kill "$work"
+    wait "$work" 2>/dev/null
+    calls=$(jq -r '[.rehearsal.calls[].call] | join(" ")' "$said")
+    note "$unit: $(jq -r '"\(.rehearsal.seconds) s, \(.rehearsal.ended)"' "$said"): $calls"
+    ok "what it called is told by its name" test -n "$calls"
+    ok "systemd holds the remedy" jq -e '.applied.outcome == "applied" and .applied.confirmed' "$said"
+    ok "each call that was denied is the filter's" jq -e '[.units[0].denials[] | select(.cause.kind == "unit")
+        | .source, .cause.directives[0].directive] | unique == ["SystemCallFilter", "rehearsal"]' "$said"
+    ok "$unit works after one rehearsal" within 30 "$works"
+    ok "and is active" systemctl is-active "$unit"
+    ok "under its own filter" says "^~?[a-z]" systemctl show -P SystemCallFilter "$unit"
+    ok "nothing is left below /run" not ls "/run/systemd/system/$unit.d"
+    rm "$said"
+}
+
+# killed UNIT: what is left is mended by the start of the daemon.
+killed() {
+    local unit=$1 client
+    systemctl start "$unit"
+    harden-why rehearse "$unit" --yes >/dev/null 2>&1 &
+    client=$!
+    ok "$unit is rehearsed" within 30 says "^~?$" systemctl show -P SystemCallFilter "$unit"
+    sleep 2
+    kill -KILL "$client"
+    wait "$client" 2>/dev/null
+    ok "its client leaves a drop-in when it is killed" ls "/run/systemd/system/$unit.d/zzzz-harden-why-rehearsal.conf"
+    systemctl restart harden-whyd.service
+    ok "the daemon's start takes it away" not ls "/run/systemd/system/$unit.d"
+    ok "says so" says "$unit was left less protected" journalctl --no-pager -o cat -u harden-whyd.service
+    ok "and the unit runs under its own filter" says "^~?[a-z]" systemctl show -P SystemCallFilter "$unit"
+    ok "as it did before" within 20 systemctl is-active "$unit"
+}
+
+web() { says "^HTTP/1.1 200" port 80 "GET / HTTP/1.0" "Host: localhost" ""; }
+perform nginx.service web <<'CONF'
+[Service]
+NoNewPrivileges=yes
+ProtectSystem=full
+RestrictNamespaces=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+CONF
+killed nginx.service
+systemctl stop nginx.service
+
+store() { [[ $(redis-cli set answer 42) == OK && $(redis-cli get answer) == 42 ]]; }
+perform redis-server.service store <<'CONF'
+[Service]
+SystemCallArchitectures=native
+RestrictNamespaces=yes
+LockPersonality=yes
+SystemCallFilter=
+SystemCallFilter=@basic-io @file-system @io-event @signal @process
+SystemCallErrorNumber=EPERM
+CONF
+systemctl stop redis-server.service
+finish
