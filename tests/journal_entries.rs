@@ -69,7 +69,8 @@ impl Journald {
 
     /// Logs, as this process or, since root may, as another that lives.
     fn log(&self, as_pid: u32, fields: &[(&str, &str)]) {
-        let entry: String = fields.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        let lines: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        let entry = lines.concat();
         let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).unwrap();
         let by = libc::ucred { pid: as_pid.try_into().unwrap(), uid: 0, gid: 0 };
         let by = UnixCredentials::from(by);
@@ -153,8 +154,8 @@ fn the_journal_is_believed_where_pid_1_or_systemd_coredump_wrote_it() {
     }
     let coredump = manager.cgroup().join("system.slice/systemd-coredump@0-1-0.service");
     fs::create_dir_all(&coredump).unwrap();
-    let mut dumper = within(&manager, "system.slice/systemd-coredump@0-1-0.service", sleeper(), false);
     let Some(daemon) = Daemon::start_under(&manager, &WITHOUT_NOTES) else { return };
+    let mut helper = within(&manager, "system.slice/systemd-coredump@0-1-0.service", sleeper(), false);
     let myself = std::process::id();
     let case = |number: u32, tell: &dyn Fn(u32, i64)| {
         daemon.signal(Signal::SIGSTOP);
@@ -175,10 +176,10 @@ fn the_journal_is_believed_where_pid_1_or_systemd_coredump_wrote_it() {
     };
     assert_eq!(case(2, &two), nobody, "two candidates are none");
     assert_eq!(case(3, &|_, _| journald.exited(1, "told3.service")), unit("told3.service", Rung::ExitEntry));
-    let dumped = |pid, at| journald.dumped(dumper.id(), pid, "real.service", at);
+    let dumped = |pid, at| journald.dumped(helper.id(), pid, "real.service", at);
     assert_eq!(case(4, &dumped), unit("real.service", Rung::JournalEntry), "{}", daemon.log());
-    dumper.kill().unwrap();
-    dumper.wait().unwrap();
+    helper.kill().unwrap();
+    helper.wait().unwrap();
 }
 
 fn sleeper() -> Command {

@@ -167,8 +167,8 @@ mod tests {
     }
 
     fn told(entries: &[Entry]) -> Vec<(Rung, String)> {
-        let runs = |unit: &Unit, exe: &[u8]| unit.name.as_str() == "a.service" && exe == b"/bin/a";
-        let evidence = evidence(entries, &killed(Action::KillProcess), runs);
+        let starts = |unit: &Unit, exe: &[u8]| unit.name.as_str() == "a.service" && exe == b"/bin/a";
+        let evidence = evidence(entries, &killed(Action::KillProcess), starts);
         evidence
             .into_iter()
             .map(|one| match one {

@@ -94,6 +94,14 @@ struct Home {
     moves: bool,
 }
 
+impl Home {
+    fn lend(&mut self, whose: Whose) {
+        if self.lends.len() < MOST_LENT && !self.lends.contains(&whose) {
+            self.lends.push(whose);
+        }
+    }
+}
+
 impl Kin {
     /// A process was started by another.
     pub fn born(&mut self, pid: u32, parent: u32, at: i64) {
@@ -127,11 +135,7 @@ impl Kin {
         for _ in 0..MOST_GENERATIONS {
             let Some(birth) = self.parent_of(pid, at) else { return };
             match self.home(birth, &mut look) {
-                Some(home) if home.seen.unit.as_ref() == Some(unit) => {
-                    if home.lends.len() < MOST_LENT && !home.lends.contains(&whose) {
-                        home.lends.push(whose);
-                    }
-                }
+                Some(home) if home.seen.unit.as_ref() == Some(unit) => home.lend(whose),
                 Some(home) => {
                     home.moves = true;
                     return;

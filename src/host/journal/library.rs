@@ -12,17 +12,27 @@ const LOCAL_ONLY: c_int = 1;
 
 type Handle = *mut c_void;
 
-/// The functions, with the types of `systemd/sd-journal.h`.
+// The types of `systemd/sd-journal.h`.
+type Open = unsafe extern "C" fn(*mut Handle, c_int) -> c_int;
+type OpenDirectory = unsafe extern "C" fn(*mut Handle, *const c_char, c_int) -> c_int;
+type Close = unsafe extern "C" fn(Handle);
+type AddMatch = unsafe extern "C" fn(Handle, *const c_void, usize) -> c_int;
+type Seek = unsafe extern "C" fn(Handle, u64) -> c_int;
+type Next = unsafe extern "C" fn(Handle) -> c_int;
+type Time = unsafe extern "C" fn(Handle, *mut u64) -> c_int;
+type Get = unsafe extern "C" fn(Handle, *const c_char, *mut *const c_void, *mut usize) -> c_int;
+
+/// The functions.
 #[derive(Debug)]
 pub(super) struct Library {
-    open: unsafe extern "C" fn(*mut Handle, c_int) -> c_int,
-    open_directory: unsafe extern "C" fn(*mut Handle, *const c_char, c_int) -> c_int,
-    close: unsafe extern "C" fn(Handle),
-    add_match: unsafe extern "C" fn(Handle, *const c_void, usize) -> c_int,
-    seek: unsafe extern "C" fn(Handle, u64) -> c_int,
-    next: unsafe extern "C" fn(Handle) -> c_int,
-    time: unsafe extern "C" fn(Handle, *mut u64) -> c_int,
-    get: unsafe extern "C" fn(Handle, *const c_char, *mut *const c_void, *mut usize) -> c_int,
+    open: Open,
+    open_directory: OpenDirectory,
+    close: Close,
+    add_match: AddMatch,
+    seek: Seek,
+    next: Next,
+    time: Time,
+    get: Get,
 }
 
 impl Library {
@@ -33,27 +43,26 @@ impl Library {
         if library.is_null() {
             return Err(said());
         }
-        /// The address of a function; its type is what the caller's field says.
         macro_rules! function {
-            ($name:literal) => {{
+            ($name:literal, $kind:ty) => {{
                 // SAFETY: the library stays loaded.
                 let address = unsafe { libc::dlsym(library, $name.as_ptr()) };
                 if address.is_null() {
                     return Err(said());
                 }
-                // SAFETY: the header gives this function the type of the field, and it is stable.
-                unsafe { std::mem::transmute::<*mut c_void, _>(address) }
+                // SAFETY: the header gives this function this type, and it is stable.
+                unsafe { std::mem::transmute::<*mut c_void, $kind>(address) }
             }};
         }
         Ok(Self {
-            open: function!(c"sd_journal_open"),
-            open_directory: function!(c"sd_journal_open_directory"),
-            close: function!(c"sd_journal_close"),
-            add_match: function!(c"sd_journal_add_match"),
-            seek: function!(c"sd_journal_seek_realtime_usec"),
-            next: function!(c"sd_journal_next"),
-            time: function!(c"sd_journal_get_realtime_usec"),
-            get: function!(c"sd_journal_get_data"),
+            open: function!(c"sd_journal_open", Open),
+            open_directory: function!(c"sd_journal_open_directory", OpenDirectory),
+            close: function!(c"sd_journal_close", Close),
+            add_match: function!(c"sd_journal_add_match", AddMatch),
+            seek: function!(c"sd_journal_seek_realtime_usec", Seek),
+            next: function!(c"sd_journal_next", Next),
+            time: function!(c"sd_journal_get_realtime_usec", Time),
+            get: function!(c"sd_journal_get_data", Get),
         })
     }
 
