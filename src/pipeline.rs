@@ -8,11 +8,12 @@ mod rehearsals;
 
 use crate::audit::text::escape;
 use crate::audit::{ArchField, CallField, Id, Record, Stamp};
-use crate::host::Host;
 use crate::host::live::Told;
+use crate::host::{Descendant, Host};
 use crate::incidents::{Denial, Event, Fold, Folded, Glimpse, Incident, Key, Moment, Sample, Sighting, Source};
 use crate::syscalls::{Arch, Call};
-use crate::units::{Attribution, Evidence, Rung, Unit, attribution};
+use crate::units::kin::Whose;
+use crate::units::{Attribution, Confidence, Evidence, Rung, Unit, attribution};
 use recent::{Found, Known, Others, Recent};
 use rehearsals::Rehearsals;
 use std::borrow::Cow;
@@ -37,6 +38,8 @@ pub enum Sighted {
 pub struct Open {
     sighting: Sighting,
     evidence: Vec<Evidence>,
+    /// Whose it was, as far as a record tells.
+    whose: Option<Whose>,
     /// What others like it wait under.
     key: Option<Box<[u8]>>,
 }
@@ -77,7 +80,7 @@ impl<H: Host> Pipeline<H> {
         }
         let mut evidence = self.host.glance(record);
         evidence.extend(named.map(|unit| Evidence::Named(Rung::JournalEntry, unit.clone())));
-        let mut open = Open { sighting: sighting(record), evidence, key: None };
+        let mut open = Open { sighting: sighting(record), evidence, whose: Whose::of(record), key: None };
         let is_attributed = open.attribution().is_some();
         let is_known = is_attributed || open.is_settled();
         if !is_attributed {
@@ -153,6 +156,7 @@ impl Open {
         Self {
             sighting: Sighting { key, rung: None, at, sample: Sample { pid, ..Sample::default() } },
             evidence,
+            whose: None,
             key: None,
         }
     }
@@ -161,6 +165,20 @@ impl Open {
     #[must_use]
     pub fn sighting(&self) -> &Sighting {
         &self.sighting
+    }
+
+    /// Its process, for its ancestors to tell of; `None` without a record.
+    #[must_use]
+    pub fn descendant(&self) -> Option<Descendant> {
+        let Moment::At(at) = self.sighting.at else { return None };
+        Some(Descendant { pid: self.sighting.sample.pid, at, whose: self.whose? })
+    }
+
+    /// Whether more may be learned: nothing is known for certain, and at most a guess of the unit.
+    #[must_use]
+    pub fn wants_more(&self) -> bool {
+        let guessed = |found: Attribution| found.confidence() == Confidence::Guess;
+        !self.is_settled() && self.attribution().is_none_or(guessed)
     }
 
     /// Adds what was learned meanwhile.

@@ -178,6 +178,32 @@ fn a_shorter_ladder_knows_less_and_nothing_wrong() {
     assert!(daemon.log().contains("CAP_BPF"), "what is missing is said: {}", daemon.log());
 }
 
+#[test]
+fn without_notes_ancestors_speak_for_those_whose_parents_are_gone() {
+    let Some(manager) = TestManager::start() else { return };
+    let times = if std::env::var_os("HARDEN_WHY_FULL").is_some() { 500 } else { 100 };
+    let orphaned: Vec<&Case> =
+        CASES.iter().filter(|case| ["child-of-the-dying", "orphan", "lives-a-moment"].contains(&case.name)).collect();
+    // The first that cannot be told makes it listen to births.
+    let first = case("first", "child-of-the-dying", KILL, 0);
+    write_units(&manager, &first, 20);
+    for case in &orphaned {
+        write_units(&manager, case, times);
+    }
+    manager.reload();
+    // As its unit has it run: those that it looks for are only there for a moment.
+    let limits = [&["nice", "-n", "-10"][..], &WITHOUT_NOTES].concat();
+    let Some(daemon) = Daemon::start_under(&manager, &limits) else { return };
+    play(&manager, &first, 20);
+    let mut rows = vec![outcome(&daemon, "first", "first", 0, u64::from(UNITS * 20))];
+    for case in orphaned {
+        play(&manager, case, times);
+        rows.push(outcome(&daemon, case.name, case.name, 9_900, u64::from(UNITS * times)));
+    }
+    println!("{}", table(&rows));
+    assert!(rows.iter().all(Row::is_good), "{}", daemon.log());
+}
+
 /// How many of 10,000 must be found at least. The clock that stamps records stands still while an emulated machine's
 /// processor waits for the real one, so that a record can seem older there than its process, and is then nobody's.
 fn at_least(manager: &TestManager, case: &Case) -> u32 {

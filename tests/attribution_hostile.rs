@@ -5,23 +5,22 @@ mod support {
     pub(crate) mod actor;
     pub(crate) mod listener;
     pub(crate) mod manager;
+    pub(crate) mod placed;
     pub(crate) mod program;
 }
 
-use harden_why::audit::Action;
 use harden_why::host::procfs::Procfs;
-use harden_why::host::seccomp::{ALLOW, Filter, returned};
-use harden_why::syscalls::Arch;
 use harden_why::units::{Manager, Unit};
 use nix::sys::signal::Signal;
 use std::fs;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use support::actor::{ROLE, TIMES};
 use support::listener::{Daemon, PATIENCE, WITHOUT_NOTES, program};
 use support::manager::{TestManager, skip};
+use support::placed::within;
 
 #[test]
 fn a_pid_that_is_used_again_blames_nobody_else() {
@@ -113,20 +112,3 @@ fn no_name_fools_anybody() {
         }
     }
 }
-
-/// Starts a program in a cgroup, under the deadly filter or not.
-fn within(manager: &TestManager, cgroup: &str, mut command: Command, filtered: bool) -> Child {
-    let procs = manager.cgroup().join(cgroup).join("cgroup.procs");
-    let number = libc::SYS_acct.try_into().unwrap();
-    let filter = Filter::new(Arch::native(), &[(number, returned(Action::KillProcess, 0))], ALLOW);
-    let enter = move || {
-        fs::write(&procs, "0")?;
-        // SAFETY: sets a limit.
-        unsafe { libc::setrlimit(libc::RLIMIT_CORE, &NO_CORE) };
-        if filtered { filter.load(false) } else { Ok(()) }
-    };
-    // SAFETY: it makes a few system calls; no lock is held in the child.
-    unsafe { command.pre_exec(enter) }.spawn().unwrap()
-}
-
-const NO_CORE: libc::rlimit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -4,12 +4,13 @@
 //! audit socket ─► pipeline ─► fold ─► writer thread ─► journal alert, D-Bus signal
 //!                  ▲ │ open       ▲
 //! notes of the dead  ▼            │
-//! exit events ─► reconciler ─► asks systemd
+//! exit events ─► reconciler ─► asks systemd ─► asks the journal
 //! ```
 //!
 //! Whatever is not the kernel can be away for a while: the disk, the journal, the bus. What they
 //! should have had waits for them, within bounds.
 
+mod again;
 mod alerts;
 mod asks;
 pub mod config;
@@ -26,6 +27,7 @@ use crate::host::departed::Departed;
 use crate::host::exits::ExitListener;
 use crate::host::hearing::Limitation;
 use crate::host::hindsight::Hindsight;
+use crate::host::journal as journal_entries;
 use crate::host::live::LiveHost;
 use crate::host::{hearing, systemd::Managers};
 use crate::incidents::{SetAside, Store};
@@ -103,6 +105,9 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
             None
         }
     };
+    if let Err(error) = journal_entries::is_there(Path::new("/")) {
+        status.limitations.push(hearing::without_journal(&error).to_string());
+    }
     status.forgot(store.forgotten()?);
     let status = Arc::new(Mutex::new(status));
     if let Some(aside) = set_aside {
@@ -184,6 +189,7 @@ async fn serve(
                 }
             }
             Some(answered) = watch.asks.next(), if watch.holds_until().is_none() => watch.settle(answered),
+            Some(seen) = watch.again.next(), if watch.holds_until().is_none() => watch.looked(seen),
             done = watch.writer.done() => {
                 for stored in watch.stored(done) {
                     presence.tell(stored);

@@ -1,5 +1,6 @@
 //! What the loop holds, and what it does with each thing that arrives.
 
+use super::again::{Again, Looked};
 use super::alerts::{Alerts, News};
 use super::asks::Asks;
 use super::reconcile::Reconciler;
@@ -8,6 +9,7 @@ use crate::audit::serials::Serials;
 use crate::audit::text::Escaped;
 use crate::audit::{Action, parse};
 use crate::host::exits::{ExitListener, Notice};
+use crate::host::hearing;
 use crate::host::live::{LiveHost, Told};
 use crate::incidents::{Change, Event, Folded, Incident, Recorded, Source, Stored};
 use crate::intake::netlink::{AuditSocket, Message, ReceiveError};
@@ -18,7 +20,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How far the store's counts are behind at most. First sightings do not wait.
+/// How far the store's counts are behind at most, of incidents whose unit is known. First sightings of these do not wait.
 pub const FLUSH: Duration = Duration::from_secs(1);
 
 /// How often a full memory is stored at most.
@@ -53,6 +55,9 @@ pub(super) struct Watch {
     serials: Serials,
     status: Arc<Mutex<Status>>,
     pub(super) asks: Asks,
+    pub(super) again: Again,
+    /// Whether it was told that the journal tells nothing.
+    silence_told: bool,
     pub(super) writer: Writer,
     pub(super) alerts: Alerts,
     /// When changes are to be stored.
@@ -78,6 +83,8 @@ impl Watch {
             serials: Serials::default(),
             status,
             asks: Asks::default(),
+            again: Again::default(),
+            silence_told: false,
             writer,
             alerts,
             flush_at: None,
@@ -155,11 +162,11 @@ impl Watch {
             match exits.receive() {
                 Ok(None) => return Ok(true),
                 Ok(Some(Notice::Dying(dying))) => {
-                    let told = self.pipeline.host().on_dying(&dying);
+                    let told = self.pipeline.host_mut().on_dying(&dying);
                     self.learn(dying.pid, told, now);
                 }
                 Ok(Some(Notice::Exit(exit))) => {
-                    let told = self.pipeline.host().on_exit(&exit);
+                    let told = self.pipeline.host_mut().on_exit(&exit);
                     let at = told.at;
                     self.learn(exit.pid, told, now);
                     self.reconciler.died(exit.pid, at, now);
@@ -223,15 +230,52 @@ impl Watch {
     }
 
     /// Folds what the evidence settles, and asks systemd about the rest.
-    fn ask(&mut self, open: Open) {
+    fn ask(&mut self, mut open: Open) {
+        self.ask_ancestors(&mut open);
         let is_known = open.attribution().is_some() || open.is_settled();
         if !is_known && self.asks.has_room() { self.asks.push(open) } else { self.fold(open) }
     }
 
-    /// Folds what can be learned no more about.
+    /// Takes what systemd was asked about: folds it, or has the journal looked at.
     pub(super) fn settle(&mut self, answered: Vec<Open>) {
-        for open in answered {
-            self.fold(open);
+        for mut open in answered {
+            self.ask_ancestors(&mut open);
+            if let Some(open) = if open.wants_more() { self.again.push(open) } else { Some(open) } {
+                self.fold(open);
+            }
+        }
+    }
+
+    /// Takes what the journal was asked about: folds it, unless it is worth another look.
+    pub(super) fn looked(&mut self, (looked, seen): (Looked, Vec<Open>)) {
+        let hindsight = self.pipeline.host().hindsight();
+        if let Some(why) = hindsight.silence().filter(|_| !self.silence_told) {
+            let (mut status, limitation) = (lock(&self.status), hearing::without_journal(why).to_string());
+            // That there is none was seen at the start.
+            if !status.limitations.contains(&limitation) {
+                status.limitations.push(limitation);
+            }
+            self.silence_told = true;
+        }
+        let now = Instant::now();
+        let worthwhile = hindsight.silence().is_none() || self.pipeline.host().is_learning();
+        for mut open in seen {
+            self.ask_ancestors(&mut open);
+            let again = looked == Looked::Once && worthwhile && open.wants_more();
+            if let Some(open) = if again { self.again.wait(open, now) } else { Some(open) } {
+                self.fold(open);
+            }
+        }
+    }
+
+    /// Looks at a sighting's kin: for its unit, or, where that is known, for others' sake.
+    fn ask_ancestors(&mut self, open: &mut Open) {
+        let Some(who) = open.descendant() else { return };
+        let host = self.pipeline.host_mut();
+        if open.wants_more() {
+            open.learn(host.ask_ancestors(who));
+        } else if let Some(found) = open.attribution() {
+            host.witness(who, &found.unit);
         }
     }
 
@@ -269,6 +313,7 @@ impl Watch {
     /// What has to be done at this moment, whatever arrived.
     pub(super) fn tend(&mut self) {
         let now = Instant::now();
+        self.pipeline.host_mut().tend(now);
         self.alerts.send(now);
         if let Some(news) = self.alerts.news() {
             lock(&self.status).journal_error = match news {
@@ -280,6 +325,10 @@ impl Watch {
         self.asks.begin(|sightings| {
             let hindsight = hindsight();
             async move { hindsight.of(&sightings).await }
+        });
+        self.again.begin(now, |sightings| {
+            let hindsight = hindsight();
+            async move { hindsight.from_journal(sightings).await }
         });
         lock(&self.status).given_way = self.pipeline.fold.given_way();
         let free = self.retry.is_none_or(|(at, _)| at <= now);
@@ -295,7 +344,8 @@ impl Watch {
             .flush_at
             .filter(|_| !self.writer.is_busy())
             .map(|at| self.retry.map_or(at, |(retry, _)| at.max(retry)));
-        flush.into_iter().chain(self.holds_until()).chain(self.alerts.next_wake()).min()
+        let later = self.again.next_wake().into_iter().chain(self.pipeline.host().next_wake());
+        flush.into_iter().chain(self.holds_until()).chain(self.alerts.next_wake()).chain(later).min()
     }
 
     /// Does what a client wants.
@@ -388,8 +438,11 @@ impl Watch {
 
     /// Stores what is left.
     pub(super) async fn finish(mut self) {
-        let unsettled = self.asks.give_up().into_iter().chain(self.reconciler.give_up()).collect();
-        self.settle(unsettled);
+        let asked = self.asks.give_up().into_iter().chain(self.again.give_up());
+        for mut open in asked.chain(self.reconciler.give_up()).collect::<Vec<_>>() {
+            self.ask_ancestors(&mut open);
+            self.fold(open);
+        }
         // What is under way, and then what came meanwhile, unless it cannot be stored.
         let mut failed = false;
         while !failed {
@@ -482,6 +535,10 @@ mod tests {
         watch.tend();
         let answered = watch.asks.next().await.unwrap();
         watch.settle(answered);
+        // The journal may tell of it, or others of its kin.
+        for open in watch.again.give_up() {
+            watch.fold(open);
+        }
         watch.store();
         let done = watch.writer.done().await;
         let full = crate::incidents::StoreError::Full { path: NOWHERE.into() };

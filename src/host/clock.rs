@@ -49,6 +49,17 @@ impl Clocks {
         (self.real / 1_000_000).saturating_sub(millis)
     }
 
+    /// A moment of `CLOCK_MONOTONIC`, in nanoseconds since boot.
+    pub(super) fn boot_ns_of_monotonic(&self, ns: u64) -> i64 {
+        let since = self.monotonic.saturating_sub(i64::try_from(ns).unwrap_or(i64::MAX));
+        self.boot.saturating_sub(since)
+    }
+
+    /// When they were read, in nanoseconds since boot.
+    pub(super) fn boot(&self) -> i64 {
+        self.boot
+    }
+
     /// A moment of `CLOCK_MONOTONIC`, in milliseconds since the epoch.
     pub(super) fn millis_of_monotonic(&self, ns: u64) -> i64 {
         let since = self.monotonic.saturating_sub(i64::try_from(ns).unwrap_or(i64::MAX));
@@ -86,6 +97,7 @@ mod tests {
         let clocks = Clocks { real: 1_000_000_000_000, boot: 50_000_000_000, monotonic: 40_000_000_000 };
         assert_eq!(clocks.boot_ns_of_millis(999_000), 49_000_000_000);
         assert_eq!(clocks.millis_of_monotonic(39_000_000_000), 999_000);
+        assert_eq!((clocks.boot_ns_of_monotonic(39_000_000_000), clocks.boot()), (49_000_000_000, 50_000_000_000));
         assert_eq!((clocks.millis_since(999_000), clocks.millis_since(1_000_001)), (1_000, -1));
         assert_eq!(clocks.boot_ns_of_millis(i64::MIN), i64::MIN);
         assert_eq!(clocks.millis_of_monotonic(u64::MAX), i64::MAX / 1_000_000, "and nothing overflows");

@@ -10,11 +10,14 @@
 //! served, and other network namespaces have no connector at all. Needs `CAP_NET_ADMIN`
 //! before Linux 6.6.
 
+mod births;
 mod filter;
 mod message;
 
-pub use message::{Dying, Exit, Notice};
+pub use births::BirthListener;
+pub use message::{Birth, Dying, Exit, Notice};
 
+use filter::Wanted;
 use message::{ACK, COREDUMP, PROC, at, event, parse, word};
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
@@ -53,28 +56,8 @@ impl ExitListener {
     /// than the initial one, or a kernel without `CONFIG_PROC_EVENTS`. `PermissionDenied`
     /// without `CAP_NET_ADMIN` where the kernel wants it.
     pub fn open() -> io::Result<Self> {
-        // Without a connector in the kernel there is no protocol, or nobody at its other end.
-        let no_connector = |err: io::Error| match err.raw_os_error() {
-            Some(libc::EPROTONOSUPPORT | libc::ECONNREFUSED) => {
-                unsupported("the kernel has no proc connector in this network namespace")
-            }
-            _ => err,
-        };
-        let mut socket = Socket::new(CONNECTOR).map_err(no_connector)?;
-        socket.set_non_blocking(true)?;
-        filter::attach(socket.as_fd())?;
-        // Beyond net.core.rmem_max only CAP_NET_ADMIN may go; without it the kernel grants what it may.
-        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-            socket.set_rx_buf_sz(i32::try_from(RECEIVE_BUFFER).unwrap_or(i32::MAX))?;
-        }
-        socket.bind(&SocketAddr::new(0, PROC))?;
-        let token = std::process::id();
-        ask(&socket, token, &[LISTEN]).map_err(no_connector)?;
-        wait_for_ack(&socket, token.wrapping_add(1))?;
-        // Since Linux 6.6: other events are not even copied for us. Older kernels ignore a
-        // request of this length, and the socket filter alone decides.
-        ask(&socket, token, &[LISTEN, NONZERO_EXIT | COREDUMP])?;
-        Ok(Self { socket })
+        // Since Linux 6.6 other events are not even copied for us.
+        Ok(Self { socket: open(Wanted::Deaths, NONZERO_EXIT | COREDUMP)? })
     }
 
     /// Joins tokio's event loop.
@@ -110,6 +93,32 @@ impl AsRawFd for ExitListener {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
+}
+
+/// Asks the kernel for events: those that the socket filter lets through, and of these, since Linux 6.6, those that are
+/// wished for.
+fn open(wanted: Wanted, wish: u32) -> io::Result<Socket> {
+    // Without a connector in the kernel there is no protocol, or nobody at its other end.
+    let no_connector = |err: io::Error| match err.raw_os_error() {
+        Some(libc::EPROTONOSUPPORT | libc::ECONNREFUSED) => {
+            unsupported("the kernel has no proc connector in this network namespace")
+        }
+        _ => err,
+    };
+    let mut socket = Socket::new(CONNECTOR).map_err(no_connector)?;
+    socket.set_non_blocking(true)?;
+    filter::attach(socket.as_fd(), wanted)?;
+    // Beyond net.core.rmem_max only CAP_NET_ADMIN may go; without it the kernel grants what it may.
+    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        socket.set_rx_buf_sz(i32::try_from(RECEIVE_BUFFER).unwrap_or(i32::MAX))?;
+    }
+    socket.bind(&SocketAddr::new(0, PROC))?;
+    let token = std::process::id();
+    ask(&socket, token, &[LISTEN]).map_err(no_connector)?;
+    wait_for_ack(&socket, token.wrapping_add(1))?;
+    // Older kernels ignore a request of this length.
+    ask(&socket, token, &[LISTEN, wish])?;
+    Ok(socket)
 }
 
 /// One message of the kernel's.

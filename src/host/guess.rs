@@ -25,17 +25,28 @@ impl Guesses {
     /// The one unit, of the system's or a user's manager, whose commands run an executable, by the files
     /// below a root. `enough` is what must at least speak for it.
     pub(super) fn unit(&mut self, root: &Path, user: Option<u32>, exe: &[u8], enough: Match) -> Option<Unit> {
+        let mut all: Vec<(Manager, Candidate)> = Vec::new();
+        for manager in std::iter::once(Manager::System).chain(user.map(Manager::User)) {
+            all.extend(self.candidates(root, manager, exe).into_iter().map(|candidate| (manager, candidate)));
+        }
+        only_unit(&all, enough)
+    }
+
+    /// Whether a unit's commands run an executable as a program; of an instance its template's.
+    pub(super) fn runs(&mut self, root: &Path, unit: &Unit, exe: &[u8]) -> bool {
+        let template = unit.name.template();
+        let is_its = |name: &str| name == unit.name.as_str() || template.as_deref() == Some(name);
+        let candidates = self.candidates(root, unit.manager, exe);
+        candidates.iter().any(|candidate| candidate.kind == Match::Program && is_its(candidate.unit.as_str()))
+    }
+
+    fn candidates(&mut self, root: &Path, manager: Manager, exe: &[u8]) -> Vec<Candidate> {
         if self.known.len() > MOST_USERS || self.since.is_none_or(|since| since.elapsed() > GOOD_FOR) {
             self.known.clear();
             self.since = Some(Instant::now());
         }
-        let exe = Path::new(OsStr::from_bytes(exe));
-        let mut all: Vec<(Manager, Candidate)> = Vec::new();
-        for manager in std::iter::once(Manager::System).chain(user.map(Manager::User)) {
-            let executables = self.known.entry(manager).or_insert_with(|| Executables::read(root, manager, None));
-            all.extend(executables.of(exe).into_iter().map(|candidate| (manager, candidate)));
-        }
-        only_unit(&all, enough)
+        let executables = self.known.entry(manager).or_insert_with(|| Executables::read(root, manager, None));
+        executables.of(Path::new(OsStr::from_bytes(exe)))
     }
 }
 
@@ -81,6 +92,18 @@ mod tests {
         assert_eq!(guess(&root, "/usr/bin/a", Match::Program).as_deref(), Some("a.service"));
         assert_eq!(guess(&root, "/bin/b", Match::Program), None);
         assert_eq!(guess(&root, "/bin/d", Match::Program), None);
+    }
+
+    #[test]
+    fn a_unit_runs_what_its_commands_name() {
+        let root =
+            machine(&[("a.service", "/usr/bin/a -x"), ("t@.service", "/bin/t"), ("b.service", "/bin/sh /bin/b")]);
+        let runs = |unit: &str, exe: &str| {
+            let unit = Unit { manager: Manager::System, name: unit.parse().unwrap() };
+            Guesses::default().runs(root.path(), &unit, exe.as_bytes())
+        };
+        assert!(runs("a.service", "/usr/bin/a") && runs("t@1.service", "/bin/t"));
+        assert!(!runs("b.service", "/usr/bin/a") && !runs("a.service", "/bin/t") && !runs("b.service", "/bin/b"));
     }
 
     #[test]

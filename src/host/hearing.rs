@@ -1,6 +1,7 @@
 //! What makes this machine deaf or half-blind to denials: silence is never "no denials".
 
 use super::departed::DepartedError;
+use super::journal::JournalError;
 use super::procfs::status_value;
 use std::fmt;
 use std::path::Path;
@@ -162,6 +163,22 @@ pub fn without_notes(why: &DepartedError) -> Limitation {
             DepartedError::Kernel(_) => {
                 "use a 64-bit Linux 5.14 or later, with CONFIG_BPF_SYSCALL and CONFIG_BPF_EVENTS"
             }
+        }
+        .to_owned(),
+    }
+}
+
+/// What it costs that the journal tells nothing.
+#[must_use]
+pub fn without_journal(why: &JournalError) -> Limitation {
+    Limitation {
+        id: "no-journal",
+        what: why.to_string(),
+        cost: "the unit of a process that nothing else tells of stays unknown".to_owned(),
+        remedy: match why {
+            JournalError::None => "enable systemd-journald, if entries are to be read",
+            JournalError::Library(_) => "install libsystemd.so.0, and what it needs",
+            JournalError::Io(_) => "look whether root may read what is below /run/log/journal and /var/log/journal",
         }
         .to_owned(),
     }

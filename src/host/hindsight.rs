@@ -1,14 +1,15 @@
-//! What can still be learned of processes that are gone: from the service managers that ran them, and as a
-//! last guess from unit files.
+//! What can still be learned of processes that are gone: from the service managers that ran them, as a guess from
+//! unit files, and from the journal.
 
 use super::guess::Guesses;
+use super::journal::{self, Journal, JournalError};
 use super::systemd::{Managers, Remembered, SystemdError, Wanted};
 use super::unit_files::Match;
 use crate::incidents::{Moment, Sample, Sighting};
-use crate::units::{Evidence, Manager, Rung};
+use crate::units::{Evidence, Manager, Rung, Unit};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::task::JoinSet;
 
 /// How many user managers are asked about a process whose user is not known.
@@ -20,13 +21,18 @@ pub struct Hindsight {
     managers: Arc<Managers>,
     runtime: PathBuf,
     guesses: Arc<Mutex<Guesses>>,
+    journal: Arc<Journal>,
+    /// Why the journal tells nothing, said once.
+    silence: OnceLock<JournalError>,
 }
 
 impl Hindsight {
     /// With the managers to ask; `runtime` holds the users' runtime directories, usually `/run/user`.
     #[must_use]
     pub fn new(managers: Managers, runtime: &Path) -> Self {
-        Self { managers: Arc::new(managers), runtime: runtime.to_owned(), guesses: Arc::default() }
+        let managers = Arc::new(managers);
+        let (guesses, journal) = (Arc::default(), Arc::default());
+        Self { managers, runtime: runtime.to_owned(), guesses, journal, silence: OnceLock::new() }
     }
 
     /// What is learned of each sighting's process, in order.
@@ -50,6 +56,40 @@ impl Hindsight {
             answers.push(evidence);
         }
         answers
+    }
+
+    /// What the journal tells of each sighting's process, in order.
+    pub async fn from_journal(&self, sightings: Vec<Sighting>) -> Vec<Vec<Evidence>> {
+        let nothing = vec![Vec::new(); sightings.len()];
+        let (Some(since), Some(boot)) = (journal::earliest(&sightings), journal::boot()) else { return nothing };
+        let (journal, guesses) = (Arc::clone(&self.journal), Arc::clone(&self.guesses));
+        let look = move || {
+            let entries = journal.entries(&boot, since)?;
+            let runs = |unit: &Unit, exe: &[u8]| {
+                guesses.lock().unwrap_or_else(PoisonError::into_inner).runs(Path::new("/"), unit, exe)
+            };
+            Ok(sightings.iter().map(|sighting| journal::evidence(&entries, sighting, runs)).collect())
+        };
+        match tokio::task::spawn_blocking(look).await {
+            Ok(Ok(told)) => told,
+            Ok(Err(error)) => {
+                if self.silence.get().is_none() {
+                    tracing::warn!("{error}");
+                }
+                let _ = self.silence.set(error);
+                nothing
+            }
+            Err(error) => {
+                tracing::error!("a look into the journal broke off: {error}");
+                nothing
+            }
+        }
+    }
+
+    /// Why the journal told nothing when it was first asked, if it did not.
+    #[must_use]
+    pub fn silence(&self) -> Option<&JournalError> {
+        self.silence.get()
     }
 
     /// The users whose managers may have run a process of this uid.

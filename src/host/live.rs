@@ -1,6 +1,7 @@
 //! This machine as it runs.
 
 use super::Host;
+use super::ancestors::{Ancestors, Descendant};
 use super::clock::{Clocks, ns_of_ticks};
 use super::departed::Departed;
 use super::exits::{Dying, Exit};
@@ -9,8 +10,10 @@ use super::living::Living;
 use super::procfs::Procfs;
 use crate::audit::{Action, Record, Stamp};
 use crate::incidents::Parent;
-use crate::units::Evidence;
+use crate::units::kin::Whose;
+use crate::units::{Evidence, Unit, weigh};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// How far apart a process's start and a record can place the same moment, in nanoseconds: both clocks
 /// tick every 10 ms at worst.
@@ -36,6 +39,8 @@ pub struct Told {
 pub struct LiveHost {
     procfs: Procfs,
     departed: Option<Departed>,
+    /// Where there are no notes.
+    ancestors: Option<Ancestors>,
     living: Living,
     hindsight: Arc<Hindsight>,
 }
@@ -44,13 +49,52 @@ impl LiveHost {
     /// With whom to ask later.
     #[must_use]
     pub fn new(hindsight: Hindsight) -> Self {
-        Self { procfs: Procfs::live(), departed: None, living: Living::new(), hindsight: Arc::new(hindsight) }
+        Self {
+            procfs: Procfs::live(),
+            departed: None,
+            ancestors: Some(Ancestors::default()),
+            living: Living::new(),
+            hindsight: Arc::new(hindsight),
+        }
     }
 
-    /// And with the notes of the dead, where the kernel makes them.
+    /// And with the notes of the dead, where the kernel makes them; without, ancestors are asked.
     #[must_use]
     pub fn with_departed(self, departed: Option<Departed>) -> Self {
-        Self { departed, ..self }
+        let ancestors = departed.is_none().then(Ancestors::default);
+        Self { departed, ancestors, ..self }
+    }
+
+    /// What its ancestors tell of a process of which nothing else did. It can be more a little later, as long as
+    /// [`is_learning`](Self::is_learning).
+    pub fn ask_ancestors(&mut self, who: Descendant) -> Option<Evidence> {
+        self.ancestors.as_mut()?.of(&self.procfs, who)
+    }
+
+    /// A process was found in a unit, which may help to tell others of its kin.
+    pub fn witness(&mut self, who: Descendant, unit: &Unit) {
+        if let Some(ancestors) = &mut self.ancestors {
+            ancestors.witness(&self.procfs, who, unit);
+        }
+    }
+
+    /// Whether births are listened to.
+    #[must_use]
+    pub fn is_learning(&self) -> bool {
+        self.ancestors.as_ref().is_some_and(Ancestors::is_learning)
+    }
+
+    /// Does what is due.
+    pub fn tend(&mut self, now: Instant) {
+        if let Some(ancestors) = &mut self.ancestors {
+            ancestors.tend(now);
+        }
+    }
+
+    /// When something is due.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Instant> {
+        self.ancestors.as_ref()?.next_wake()
     }
 
     /// All records of the next batch have arrived.
@@ -66,9 +110,10 @@ impl LiveHost {
 
     /// What is known of a process that is about to die, and of its parent.
     #[must_use]
-    pub fn on_dying(&self, dying: &Dying) -> Told {
+    pub fn on_dying(&mut self, dying: &Dying) -> Told {
         let clocks = Clocks::now();
         let at = clocks.millis_of_monotonic(dying.timestamp_ns);
+        self.parent_told(dying.pid, dying.parent, dying.timestamp_ns, clocks);
         let own = self.own(dying.pid, at, clocks);
         // What the process says itself overrules what its parent does.
         self.told(own, dying.parent, at, clocks)
@@ -76,10 +121,17 @@ impl LiveHost {
 
     /// What is known of a process that just died.
     #[must_use]
-    pub fn on_exit(&self, exit: &Exit) -> Told {
+    pub fn on_exit(&mut self, exit: &Exit) -> Told {
         let clocks = Clocks::now();
         let at = clocks.millis_of_monotonic(exit.timestamp_ns);
+        self.parent_told(exit.pid, exit.parent, exit.timestamp_ns, clocks);
         self.told(self.noted(exit.pid, at), exit.parent, at, clocks)
+    }
+
+    fn parent_told(&mut self, pid: u32, parent: Option<u32>, at: u64, clocks: Clocks) {
+        if let (Some(ancestors), Some(parent)) = (&mut self.ancestors, parent) {
+            ancestors.died(pid, parent, clocks.boot_ns_of_monotonic(at));
+        }
     }
 
     /// What a process told of itself, or else what its parent tells.
@@ -147,6 +199,11 @@ impl Host for LiveHost {
         } else {
             self.own(pid, at, clocks).or_else(|| self.noted(pid, at))
         };
+        if self.is_learning()
+            && let (Some(who), Some(unit)) = (descendant(record), found.as_ref().and_then(named))
+        {
+            self.witness(who, &unit);
+        }
         found.into_iter().collect()
     }
 
@@ -157,6 +214,17 @@ impl Host for LiveHost {
         // One that had the pid since could have another parent.
         self.was_there(record.pid, at, clocks).then(|| self.named(parent, at, clocks)).flatten()
     }
+}
+
+/// A record's process, for its ancestors to tell of.
+fn descendant(record: &Record<'_>) -> Option<Descendant> {
+    let Stamp::Millis(at) = record.stamp else { return None };
+    Some(Descendant { pid: record.pid, at, whose: Whose::of(record)? })
+}
+
+/// The unit that one thing learned names.
+fn named(evidence: &Evidence) -> Option<Unit> {
+    weigh(std::slice::from_ref(evidence)).map(|found| found.unit)
 }
 
 #[cfg(test)]
@@ -225,7 +293,7 @@ mod tests {
     #[test]
     fn a_parent_speaks_for_a_child_that_is_gone() {
         let rungs = |told: &Told| told.evidence.iter().map(Evidence::rung).collect::<Vec<_>>();
-        let (root, host) = machine(10_000, 10_000);
+        let (root, mut host) = machine(10_000, 10_000);
         let now = u64::try_from(Clocks::now().monotonic).unwrap();
         let dying = Dying { pid: 7, parent: Some(3), timestamp_ns: now };
         assert_eq!(rungs(&host.on_dying(&dying)), [Rung::OwnCgroup]);
@@ -233,7 +301,7 @@ mod tests {
         assert_eq!(rungs(&host.on_dying(&dying)), [Rung::ParentCgroup]);
         let exit = Exit { pid: 7, parent: Some(3), timestamp_ns: now, core_dumped: false };
         assert_eq!(rungs(&host.on_exit(&exit)), [Rung::ParentCgroup]);
-        let (_root, host) = machine(0, 0);
+        let (_root, mut host) = machine(0, 0);
         let before = Exit { timestamp_ns: now - 5_000_000_000, ..exit };
         assert_eq!(rungs(&host.on_exit(&before)), [], "that parent is another's");
         assert!((host.on_exit(&exit).at - now_millis()).abs() < 1_000);

@@ -1,5 +1,6 @@
 //! What one can ask this machine. Every reader takes its root, so that a test is a directory.
 
+mod ancestors;
 mod clock;
 pub mod departed;
 pub mod dropin;
@@ -9,6 +10,7 @@ pub mod groups;
 mod guess;
 pub mod hearing;
 pub mod hindsight;
+pub mod journal;
 pub mod libseccomp;
 pub mod live;
 mod living;
@@ -20,6 +22,7 @@ pub mod situation;
 pub mod systemd;
 pub mod unit_files;
 
+pub use ancestors::Descendant;
 pub use clock::booted;
 
 use crate::audit::Record;

@@ -23,8 +23,12 @@ pub enum Rung {
     ControlProcess,
     /// The cgroup of its parent, read at its exit event.
     ParentCgroup,
+    /// The cgroup of an ancestor, below which another like it was seen there as well.
+    Ancestor,
     /// A journal entry of the same pid and boot names the unit.
     JournalEntry,
+    /// Its manager told the journal that a process of this unit, and of no other, ended so just then: a guess.
+    ExitEntry,
     /// The executable is the one of exactly one unit's `ExecStart=`: a guess.
     Executable,
 }
@@ -64,14 +68,16 @@ pub struct Attribution {
 
 impl Rung {
     /// Every rung, surest first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Told,
         Self::OwnCgroup,
         Self::ExitCgroup,
         Self::MainProcess,
         Self::ControlProcess,
         Self::ParentCgroup,
+        Self::Ancestor,
         Self::JournalEntry,
+        Self::ExitEntry,
         Self::Executable,
     ];
 
@@ -82,8 +88,8 @@ impl Rung {
             Self::Told | Self::OwnCgroup | Self::ExitCgroup | Self::MainProcess | Self::ControlProcess => {
                 Confidence::Certain
             }
-            Self::ParentCgroup | Self::JournalEntry => Confidence::Likely,
-            Self::Executable => Confidence::Guess,
+            Self::ParentCgroup | Self::Ancestor | Self::JournalEntry => Confidence::Likely,
+            Self::ExitEntry | Self::Executable => Confidence::Guess,
         }
     }
 
@@ -97,7 +103,9 @@ impl Rung {
             Self::MainProcess => "main-process",
             Self::ControlProcess => "control-process",
             Self::ParentCgroup => "parent-cgroup",
+            Self::Ancestor => "ancestor",
             Self::JournalEntry => "journal-entry",
+            Self::ExitEntry => "exit-entry",
             Self::Executable => "executable",
         }
     }
@@ -112,7 +120,9 @@ impl Rung {
             Self::MainProcess => "its pid, which systemd remembers as the unit's main process",
             Self::ControlProcess => "its pid, which systemd remembers as one of the unit's commands",
             Self::ParentCgroup => "the cgroup of its parent process",
+            Self::Ancestor => "the cgroup of an ancestor, in which others like it were seen",
             Self::JournalEntry => "a journal entry of the same pid",
+            Self::ExitEntry => "a journal entry of a process of its program that ended so just then: a guess",
             Self::Executable => "its executable, which only this unit starts: a guess",
         }
     }

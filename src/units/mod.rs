@@ -4,6 +4,7 @@
 
 pub mod attribution;
 pub mod cgroup;
+pub mod kin;
 pub mod name;
 
 pub use attribution::{Attribution, Confidence, Evidence, Rung, weigh};

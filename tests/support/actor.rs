@@ -16,6 +16,8 @@ pub(crate) const TIMES: &CStr = c"HARDEN_WHY_TIMES";
 /// How many processes live on at a time, and how long after the deed.
 const TOGETHER: u32 = 50;
 const LIVES_ON: Duration = Duration::from_millis(100);
+/// How long the ancestor of processes whose parents are gone does, for a daemon that shares the machine with them.
+const OUTLIVES: Duration = Duration::from_secs(1);
 
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -33,14 +35,20 @@ extern "C" fn play() {
             unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
             children(times, || {});
         }
-        "child-of-the-dying" => repeat(times, || {
-            if fork() == 0 {
-                deed();
-                exit();
-            }
-            wait();
-        }),
-        "orphan" => orphans(times),
+        "child-of-the-dying" => {
+            repeat(times, || {
+                if fork() == 0 {
+                    deed();
+                    exit();
+                }
+                wait();
+            });
+            std::thread::sleep(OUTLIVES);
+        }
+        "orphan" => {
+            orphans(times);
+            std::thread::sleep(OUTLIVES);
+        }
         "lives-on" => lives_on(times),
         "lives-on-errno" => {
             let filter = Filter::new(

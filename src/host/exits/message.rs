@@ -6,6 +6,8 @@ use crate::audit::record::SIGSYS;
 pub(super) const PROC: u32 = 1;
 /// `PROC_EVENT_NONE`: the answer to a request.
 pub(super) const ACK: u32 = 0;
+/// `PROC_EVENT_FORK`.
+pub(super) const FORK: u32 = 0x0000_0001;
 /// `PROC_EVENT_EXIT`.
 pub(super) const EXIT: u32 = 0x8000_0000;
 /// `PROC_EVENT_COREDUMP`.
@@ -21,6 +23,8 @@ pub(super) mod at {
     pub(in super::super) const ERROR: usize = 52;
     pub(in super::super) const TGID: usize = 56;
     pub(in super::super) const CODE: usize = 60;
+    pub(in super::super) const CHILD_PID: usize = 60;
+    pub(in super::super) const CHILD_TGID: usize = 64;
     pub(in super::super) const DYING_PARENT_TGID: usize = 64;
     pub(in super::super) const EXIT_PARENT_TGID: usize = 72;
 }
@@ -58,6 +62,17 @@ pub struct Exit {
     pub core_dumped: bool,
 }
 
+/// A process was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Birth {
+    /// Its thread group id in the initial PID namespace.
+    pub pid: u32,
+    /// The thread group of its parent.
+    pub parent: u32,
+    /// When, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub timestamp_ns: u64,
+}
+
 /// Reads a native-endian number.
 pub(super) fn word(message: &[u8], at: usize) -> Option<u32> {
     message.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
@@ -67,6 +82,14 @@ pub(super) fn word(message: &[u8], at: usize) -> Option<u32> {
 pub(super) fn event(message: &[u8]) -> Option<u32> {
     let ours = word(message, at::CN_INDEX)? == PROC && word(message, at::CN_VALUE)? == PROC;
     word(message, at::WHAT).filter(|_| ours)
+}
+
+/// Reads a birth, without trust in what the socket filter let through.
+pub(super) fn parse_birth(message: &[u8]) -> Option<Birth> {
+    let (parent, pid) = (word(message, at::TGID)?, word(message, at::CHILD_TGID)?);
+    let is_process = event(message)? == FORK && word(message, at::CHILD_PID)? == pid;
+    let timestamp_ns = u64::from_ne_bytes(*message.get(at::TIME..)?.first_chunk()?);
+    (is_process && parent != 0).then_some(Birth { pid, parent, timestamp_ns })
 }
 
 /// Reads a notice, without trust in what the socket filter let through.
@@ -137,7 +160,20 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_birth_is_read() {
+        // The child's thread group stands where an exit has the signal to the parent.
+        let birth = parse_birth(&message(FORK, 4, 3, 17, 0)).unwrap();
+        assert_eq!((birth.pid, birth.parent), (17, 3));
+        assert_eq!(birth.timestamp_ns.to_ne_bytes(), [5_u32.to_ne_bytes(), [0; 4]].concat()[..]);
+        for other in [message(FORK, 4, 3, 18, 0), message(FORK, 0, 0, 17, 0), message(EXIT, 4, 3, 17, 0)] {
+            assert_eq!(parse_birth(&other), None);
+        }
+    }
+
+    #[test]
     fn a_short_message_is_nothing() {
+        let whole = message(FORK, 4, 3, 17, 0);
+        assert!((0..at::CHILD_TGID + 4).all(|length| parse_birth(&whole[..length]).is_none()));
         for what in [EXIT, COREDUMP] {
             let whole = message(what, 7, 7, 31, 3);
             let shortest = if what == EXIT { whole.len() } else { at::DYING_PARENT_TGID + 4 };

@@ -1,0 +1,43 @@
+//! Births of processes, for the while in which it matters who started whom.
+//!
+//! Nobody is woken by a birth: the kernel keeps them in the socket's buffer until somebody looks. Still each costs the
+//! machine a microsecond, so this is opened only where processes could not be told otherwise, and not for long.
+
+use super::filter::Wanted;
+use super::message::{Birth, FORK, parse_birth};
+use netlink_sys::Socket;
+use std::io;
+
+/// Hears of every process that is started.
+pub struct BirthListener {
+    socket: Socket,
+}
+
+impl BirthListener {
+    /// Asks the kernel for births.
+    ///
+    /// # Errors
+    /// As of [`ExitListener::open`](super::ExitListener::open).
+    pub fn open() -> io::Result<Self> {
+        Ok(Self { socket: super::open(Wanted::Births, FORK)? })
+    }
+
+    /// The next birth; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// Raw error `ENOBUFS` means that births were lost.
+    pub fn receive(&mut self) -> io::Result<Option<Birth>> {
+        while let Some(message) = super::receive(&self.socket)? {
+            if let Some(birth) = parse_birth(message.bytes()) {
+                return Ok(Some(birth));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl std::fmt::Debug for BirthListener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BirthListener").finish_non_exhaustive()
+    }
+}
