@@ -169,9 +169,9 @@ impl Open {
 
     /// Its process, for its ancestors to tell of; `None` without a record.
     #[must_use]
-    pub fn descendant(&self) -> Option<Descendant> {
-        let Moment::At(at) = self.sighting.at else { return None };
-        Some(Descendant { pid: self.sighting.sample.pid, at, whose: self.whose? })
+    pub fn descendant(&self) -> Option<Descendant<'_>> {
+        let (Moment::At(at), sample) = (&self.sighting.at, &self.sighting.sample) else { return None };
+        Some(Descendant { pid: sample.pid, at: *at, whose: self.whose?, comm: &sample.comm })
     }
 
     /// Whether more may be learned: nothing is known for certain, and at most a guess of the unit.

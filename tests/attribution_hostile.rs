@@ -17,7 +17,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use support::actor::{ROLE, TIMES};
+use support::actor::{ELSEWHERE, ROLE, TIMES};
 use support::listener::{Daemon, PATIENCE, WITHOUT_NOTES, program};
 use support::manager::{TestManager, skip};
 use support::placed::within;
@@ -110,5 +110,41 @@ fn no_name_fools_anybody() {
             let expected = expected.map(|(manager, name)| Unit { manager, name: name.parse().unwrap() });
             assert_eq!(incident.key.unit, expected, "{cgroup}, gone: {gone}");
         }
+    }
+}
+
+#[test]
+fn who_moves_its_children_elsewhere_is_not_blamed_for_theirs() {
+    const TIMES_EACH: u64 = 100;
+    let Some(manager) = TestManager::start() else { return };
+    let elsewhere = manager.cgroup().join("system.slice/elsewhere.service");
+    fs::create_dir_all(&elsewhere).unwrap();
+    let Some(daemon) = Daemon::start_under(&manager, &WITHOUT_NOTES) else { return };
+    for number in 0..2 {
+        let actor = program(&manager, "moved", number);
+        support::program::copy(std::env::current_exe().unwrap(), &actor);
+        let mut mover = Command::new(actor);
+        mover.env(ROLE.to_str().unwrap(), "mover").env(TIMES.to_str().unwrap(), TIMES_EACH.to_string());
+        mover.env(ELSEWHERE.to_str().unwrap(), elsewhere.join("cgroup.procs"));
+        let cgroup = format!("system.slice/mover{number}.service");
+        fs::create_dir_all(manager.cgroup().join(&cgroup)).unwrap();
+        // The second time all are gone before it looks; only births, which it listens to by then, tell who they were.
+        if number == 1 {
+            daemon.signal(Signal::SIGSTOP);
+        }
+        let mut mover = within(&manager, &cgroup, mover, true);
+        std::thread::sleep(Duration::from_millis(700));
+        daemon.signal(Signal::SIGCONT);
+        assert!(mover.wait().unwrap().success());
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let count = || daemon.incidents().iter().map(|incident| incident.count).sum::<u64>();
+    while count() < 2 * TIMES_EACH {
+        assert!(Instant::now() < deadline, "{} of {}: {}", count(), 2 * TIMES_EACH, daemon.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for incident in daemon.incidents() {
+        let blamed = incident.key.unit.map(|unit| unit.name.to_string());
+        assert!(blamed.as_deref().is_none_or(|name| name == "elsewhere.service"), "{blamed:?}: {:?}", incident.rung);
     }
 }

@@ -273,7 +273,8 @@ impl Watch {
         let Some(who) = open.descendant() else { return };
         let host = self.pipeline.host_mut();
         if open.wants_more() {
-            open.learn(host.ask_ancestors(who));
+            let told = host.ask_ancestors(who);
+            open.learn(told);
         } else if let Some(found) = open.attribution() {
             host.witness(who, &found.unit);
         }

@@ -34,29 +34,31 @@ struct Watch {
 
 /// A process that had a pid at a moment, in milliseconds since the epoch, and whose it was.
 #[derive(Debug, Clone, Copy)]
-pub struct Descendant {
+pub struct Descendant<'a> {
     /// The pid.
     pub pid: u32,
     /// When.
     pub at: i64,
     /// Whose.
     pub whose: Whose,
+    /// Its name.
+    pub comm: &'a [u8],
 }
 
 impl Ancestors {
     /// What its ancestors tell of a process. Listens to births from now on, if it did not.
-    pub(super) fn of(&mut self, procfs: &Procfs, who: Descendant) -> Option<Evidence> {
+    pub(super) fn of(&mut self, procfs: &Procfs, who: Descendant<'_>) -> Option<Evidence> {
         let now = Instant::now();
         self.listen(now);
         self.fetch(now);
         let clocks = Clocks::now();
         let then = (who.pid, clocks.boot_ns_of_millis(who.at));
-        let (rung, unit) = self.kin.unit(then, who.whose, |pid| look(procfs, pid, clocks))?;
+        let (rung, unit) = self.kin.unit(then, who.whose, who.comm, |pid| look(procfs, pid, clocks))?;
         Some(Evidence::Named(rung, unit))
     }
 
     /// A process was found in a unit; of use only while it may be asked for others.
-    pub(super) fn witness(&mut self, procfs: &Procfs, who: Descendant, unit: &Unit) {
+    pub(super) fn witness(&mut self, procfs: &Procfs, who: Descendant<'_>, unit: &Unit) {
         if self.watch.is_some() {
             self.fetch(Instant::now());
             let clocks = Clocks::now();
@@ -133,7 +135,7 @@ impl Ancestors {
 /// A process that lives, or waits to be reaped.
 fn look(procfs: &Procfs, pid: u32, clocks: Clocks) -> Option<Glimpse> {
     let cgroup = procfs.cgroup(pid)?;
-    let session = procfs.session(pid);
+    let (session, comm) = (procfs.session(pid), procfs.comm(pid)?);
     // One that is still there after the rest was read had it when it was.
     let (started, parent) = procfs.descent(pid)?;
     let unit = match cgroup::place(&cgroup) {
@@ -142,5 +144,5 @@ fn look(procfs: &Procfs, pid: u32, clocks: Clocks) -> Option<Glimpse> {
         Placement::None(Unplaced::Root | Unplaced::Unreadable) => return None,
         Placement::None(_) => None,
     };
-    Some(Glimpse { at: clocks.boot(), started: ns_of_ticks(started), parent, unit, session })
+    Some(Glimpse { at: clocks.boot(), started: ns_of_ticks(started), parent, unit, session, comm })
 }

@@ -67,12 +67,12 @@ impl LiveHost {
 
     /// What its ancestors tell of a process of which nothing else did. It can be more a little later, as long as
     /// [`is_learning`](Self::is_learning).
-    pub fn ask_ancestors(&mut self, who: Descendant) -> Option<Evidence> {
+    pub fn ask_ancestors(&mut self, who: Descendant<'_>) -> Option<Evidence> {
         self.ancestors.as_mut()?.of(&self.procfs, who)
     }
 
     /// A process was found in a unit, which may help to tell others of its kin.
-    pub fn witness(&mut self, who: Descendant, unit: &Unit) {
+    pub fn witness(&mut self, who: Descendant<'_>, unit: &Unit) {
         if let Some(ancestors) = &mut self.ancestors {
             ancestors.witness(&self.procfs, who, unit);
         }
@@ -200,9 +200,9 @@ impl Host for LiveHost {
             self.own(pid, at, clocks).or_else(|| self.noted(pid, at))
         };
         if self.is_learning()
-            && let (Some(who), Some(unit)) = (descendant(record), found.as_ref().and_then(named))
+            && let (Some(whose), Some(unit)) = (Whose::of(record), found.as_ref().and_then(named))
         {
-            self.witness(who, &unit);
+            self.witness(Descendant { pid, at, whose, comm: &record.comm.decode() }, &unit);
         }
         found.into_iter().collect()
     }
@@ -214,12 +214,6 @@ impl Host for LiveHost {
         // One that had the pid since could have another parent.
         self.was_there(record.pid, at, clocks).then(|| self.named(parent, at, clocks)).flatten()
     }
-}
-
-/// A record's process, for its ancestors to tell of.
-fn descendant(record: &Record<'_>) -> Option<Descendant> {
-    let Stamp::Millis(at) = record.stamp else { return None };
-    Some(Descendant { pid: record.pid, at, whose: Whose::of(record)? })
 }
 
 /// The unit that one thing learned names.

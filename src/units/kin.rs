@@ -3,8 +3,8 @@
 //!
 //! A child is born into its parent's cgroup and stays there until somebody moves it, and some ancestors do just that, or
 //! have it done: `sshd`, a container's runtime, a desktop's shell. So an ancestor's unit counts only
-//! - where there was no time for that: each of those between had its child within milliseconds of its own birth, and
-//!   what takes part in a move (`systemd-run`, PAM, a runtime) takes longer; or
+//! - where there was no time for that: each of those between had its child within milliseconds of its own birth, and they
+//!   have the ancestor's name still, so that nobody executed what takes part in a move (`systemd-run`, a runtime); or
 //! - where a witness was seen in it: another of its descendants, of the same user, that was denied something as well.
 //!
 //! It never counts where a descendant was seen elsewhere, nor for somebody of another login session. What is no unit
@@ -20,8 +20,8 @@ const SLACK_NS: i64 = 20_000_000;
 /// How long a process is believed to have its pid after it was last seen, in nanoseconds: no other can have it before all
 /// other pids are used up.
 const BELIEVED_NS: i64 = 1_000_000_000;
-/// Who has a child so soon after its birth was not moved before, in nanoseconds. A move by a service manager takes a
-/// program to be executed, which calls it, and an answer.
+/// Who has a child so soon after its birth was not moved by a service manager before, in nanoseconds: that takes a call
+/// to it, and an answer.
 const PROMPT_NS: i64 = 5_000_000;
 /// How long after its own birth a process is taken to be where it was born, in nanoseconds.
 const YOUNG_NS: i64 = 1_000_000_000;
@@ -68,6 +68,8 @@ pub struct Glimpse {
     pub unit: Option<Unit>,
     /// Its audit session, where it has one.
     pub session: Option<u32>,
+    /// The name of its main thread. It can be changed at will, so it is never all that speaks for anything.
+    pub comm: Vec<u8>,
 }
 
 /// The table.
@@ -146,11 +148,12 @@ impl Kin {
         }
     }
 
-    /// The unit that the nearest ancestor that is known tells of a process that had a pid at a moment.
+    /// The unit that the nearest ancestor that is known tells of a process that had a pid, and this name, at a moment.
     pub fn unit(
         &mut self,
         (mut pid, mut at): (u32, i64),
         whose: Whose,
+        comm: &[u8],
         mut look: impl FnMut(u32) -> Option<Glimpse>,
     ) -> Option<(Rung, Unit)> {
         // The births below the one that is looked at, of which each has to have followed the one before at once.
@@ -167,7 +170,7 @@ impl Kin {
                 let (rung, knows) = match below {
                     // As at an exit event.
                     None => (Rung::ParentCgroup, true),
-                    Some(_) => (Rung::Ancestor, prompt || home.lends.contains(&whose)),
+                    Some(_) => (Rung::Ancestor, prompt && home.seen.comm == comm || home.lends.contains(&whose)),
                 };
                 return home.seen.unit.clone().filter(|_| speaks && knows).map(|unit| (rung, unit));
             }
@@ -257,7 +260,14 @@ mod tests {
 
     /// PID 1, and 10, which it started long ago in a.service.
     fn look(pid: u32) -> Option<Glimpse> {
-        let glimpse = |parent, unit| Glimpse { at: 100 * SECOND, started: SECOND, parent, unit, session: None };
+        let glimpse = |parent, unit| Glimpse {
+            at: 100 * SECOND,
+            started: SECOND,
+            parent,
+            unit,
+            session: None,
+            comm: b"a".into(),
+        };
         match pid {
             1 => Some(glimpse(None, None)),
             10 => Some(glimpse(Some(1), Some(unit("a.service")))),
@@ -283,23 +293,23 @@ mod tests {
     fn an_ancestor_speaks_for_those_like_one_that_was_seen_in_its_unit() {
         let mut kin = witnessed();
         family(&mut kin, 30, 31, 101 * SECOND);
-        let found = |kin: &mut Kin, whose| kin.unit((31, 101 * SECOND), whose, look);
+        let found = |kin: &mut Kin, whose| kin.unit((31, 101 * SECOND), whose, b"a", look);
         assert_eq!(found(&mut kin, ROOT), Some((Rung::Ancestor, unit("a.service"))));
         assert_eq!(found(&mut kin, Whose { uid: 7, ..ROOT }), None, "somebody else");
         assert_eq!(found(&mut kin, Whose { session: Some(3), ..ROOT }), None, "somebody who logged in");
-        assert_eq!(kin.unit((99, 101 * SECOND), ROOT, look), None, "nobody knows where it comes from");
+        assert_eq!(kin.unit((99, 101 * SECOND), ROOT, b"a", look), None, "nobody knows where it comes from");
     }
 
     #[test]
     fn without_a_witness_no_ancestor_counts() {
         let mut kin = Kin::default();
         family(&mut kin, 30, 31, 101 * SECOND);
-        assert_eq!(kin.unit((31, 101 * SECOND), ROOT, look), None);
+        assert_eq!(kin.unit((31, 101 * SECOND), ROOT, b"a", look), None);
         // The parent itself does.
         kin.born(32, 10, 101 * SECOND);
-        assert_eq!(kin.unit((32, 101 * SECOND), ROOT, look), Some((Rung::ParentCgroup, unit("a.service"))));
+        assert_eq!(kin.unit((32, 101 * SECOND), ROOT, b"a", look), Some((Rung::ParentCgroup, unit("a.service"))));
         let logged_in = Whose { session: Some(3), ..ROOT };
-        assert_eq!(kin.unit((32, 101 * SECOND), logged_in, look), None, "not for who logged in");
+        assert_eq!(kin.unit((32, 101 * SECOND), logged_in, b"a", look), None, "not for who logged in");
     }
 
     #[test]
@@ -309,16 +319,17 @@ mod tests {
         kin.born(30, 10, at - PROMPT_NS);
         kin.born(31, 30, at);
         let found = Some((Rung::Ancestor, unit("a.service")));
-        assert_eq!(kin.unit((31, at), ROOT, look), found);
-        assert_eq!(kin.unit((31, at + YOUNG_NS), ROOT, look), found);
-        assert_eq!(kin.unit((31, at + YOUNG_NS + 1), ROOT, look), None, "it may itself have been moved since");
-        assert_eq!(kin.unit((31, at), Whose { session: Some(3), ..ROOT }, look), None, "who logged in was moved");
+        assert_eq!(kin.unit((31, at), ROOT, b"b", look), None, "it executed something, or gave itself another name");
+        assert_eq!(kin.unit((31, at), ROOT, b"a", look), found);
+        assert_eq!(kin.unit((31, at + YOUNG_NS), ROOT, b"a", look), found);
+        assert_eq!(kin.unit((31, at + YOUNG_NS + 1), ROOT, b"a", look), None, "it may itself have been moved since");
+        assert_eq!(kin.unit((31, at), Whose { session: Some(3), ..ROOT }, b"a", look), None, "who logged in was moved");
         kin.born(32, 31, at + PROMPT_NS);
-        assert_eq!(kin.unit((32, at + PROMPT_NS), ROOT, look), found, "a generation more");
+        assert_eq!(kin.unit((32, at + PROMPT_NS), ROOT, b"a", look), found, "a generation more");
         kin.born(33, 31, at + PROMPT_NS + 1);
-        assert_eq!(kin.unit((33, at + PROMPT_NS + 1), ROOT, look), None, "a moment later");
+        assert_eq!(kin.unit((33, at + PROMPT_NS + 1), ROOT, b"a", look), None, "a moment later");
         kin.died(41, 31, at);
-        assert_eq!(kin.unit((41, at), ROOT, look), None, "its birth is not known to the moment");
+        assert_eq!(kin.unit((41, at), ROOT, b"a", look), None, "its birth is not known to the moment");
     }
 
     #[test]
@@ -327,9 +338,9 @@ mod tests {
         family(&mut kin, 30, 31, 101 * SECOND);
         kin.witness((31, 101 * SECOND), ROOT, &unit("run-r1.scope"), look);
         family(&mut kin, 40, 41, 102 * SECOND);
-        assert_eq!(kin.unit((41, 102 * SECOND), ROOT, look), None);
+        assert_eq!(kin.unit((41, 102 * SECOND), ROOT, b"a", look), None);
         kin.born(42, 10, 102 * SECOND);
-        assert_eq!(kin.unit((42, 102 * SECOND), ROOT, look), None, "not even for its child");
+        assert_eq!(kin.unit((42, 102 * SECOND), ROOT, b"a", look), None, "not even for its child");
     }
 
     #[test]
@@ -340,8 +351,8 @@ mod tests {
         kin.witness((31, 101 * SECOND), ROOT, &unit("a.service"), look);
         kin.born(40, 1, 102 * SECOND);
         kin.born(41, 40, 102 * SECOND);
-        assert_eq!(kin.unit((41, 102 * SECOND), ROOT, look), None);
-        assert_eq!(kin.unit((40, 102 * SECOND), ROOT, look), None);
+        assert_eq!(kin.unit((41, 102 * SECOND), ROOT, b"a", look), None);
+        assert_eq!(kin.unit((40, 102 * SECOND), ROOT, b"a", look), None);
     }
 
     #[test]
@@ -349,9 +360,9 @@ mod tests {
         let mut kin = witnessed();
         let gone = |_| None;
         family(&mut kin, 30, 31, 100 * SECOND + 900 * MS);
-        assert_eq!(kin.unit((31, 101 * SECOND), ROOT, gone), Some((Rung::Ancestor, unit("a.service"))));
+        assert_eq!(kin.unit((31, 101 * SECOND), ROOT, b"a", gone), Some((Rung::Ancestor, unit("a.service"))));
         family(&mut kin, 40, 41, 102 * SECOND);
-        assert_eq!(kin.unit((41, 102 * SECOND), ROOT, gone), None, "the pid may be another's by then");
+        assert_eq!(kin.unit((41, 102 * SECOND), ROOT, b"a", gone), None, "the pid may be another's by then");
     }
 
     #[test]
@@ -359,23 +370,27 @@ mod tests {
         let mut kin = witnessed();
         let later = |pid| look(pid).map(|seen| Glimpse { started: 200 * SECOND, at: 200 * SECOND, ..seen });
         family(&mut kin, 30, 31, 150 * SECOND);
-        assert_eq!(kin.unit((31, 150 * SECOND), ROOT, later), None, "this one started after the birth");
+        assert_eq!(kin.unit((31, 150 * SECOND), ROOT, b"a", later), None, "this one started after the birth");
         family(&mut kin, 30, 31, 160 * SECOND);
-        assert_eq!(kin.unit((31, 150 * SECOND), ROOT, look), None, "a later birth is another's");
+        assert_eq!(kin.unit((31, 150 * SECOND), ROOT, b"a", look), None, "a later birth is another's");
         family(&mut kin, 50, 51, 201 * SECOND);
-        assert_eq!(kin.unit((51, 201 * SECOND), ROOT, later), None, "what was seen below the other is not its own");
+        assert_eq!(
+            kin.unit((51, 201 * SECOND), ROOT, b"a", later),
+            None,
+            "what was seen below the other is not its own"
+        );
         kin.forget_births();
-        assert_eq!(kin.unit((31, 160 * SECOND), ROOT, look), None);
+        assert_eq!(kin.unit((31, 160 * SECOND), ROOT, b"a", look), None);
     }
 
     #[test]
     fn a_death_tells_the_parent_where_no_birth_did() {
         let mut kin = witnessed();
         kin.died(31, 10, 101 * SECOND);
-        assert!(kin.unit((31, 101 * SECOND), ROOT, look).is_some());
+        assert!(kin.unit((31, 101 * SECOND), ROOT, b"a", look).is_some());
         family(&mut kin, 40, 41, 101 * SECOND);
         kin.died(41, 1, 101 * SECOND + MS);
-        assert!(kin.unit((41, 101 * SECOND), ROOT, look).is_some(), "an orphan is adopted before it dies");
+        assert!(kin.unit((41, 101 * SECOND), ROOT, b"a", look).is_some(), "an orphan is adopted before it dies");
     }
 
     #[test]
@@ -395,7 +410,7 @@ mod tests {
         let mut kin = Kin::default();
         kin.born(30, 31, SECOND);
         kin.born(31, 30, SECOND);
-        assert_eq!(kin.unit((30, SECOND), ROOT, |_| None), None);
+        assert_eq!(kin.unit((30, SECOND), ROOT, b"a", |_| None), None);
         kin.witness((30, SECOND), ROOT, &unit("a.service"), |_| None);
     }
 

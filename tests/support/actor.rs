@@ -12,6 +12,8 @@ use std::time::Duration;
 pub(crate) const ROLE: &CStr = c"HARDEN_WHY_ROLE";
 /// How often the deed is done.
 pub(crate) const TIMES: &CStr = c"HARDEN_WHY_TIMES";
+/// The `cgroup.procs` of another cgroup.
+pub(crate) const ELSEWHERE: &CStr = c"HARDEN_WHY_ELSEWHERE";
 
 /// How many processes live on at a time, and how long after the deed.
 const TOGETHER: u32 = 50;
@@ -49,6 +51,7 @@ extern "C" fn play() {
             orphans(times);
             std::thread::sleep(OUTLIVES);
         }
+        "mover" => movers(times),
         "lives-on" => lives_on(times),
         "lives-on-errno" => {
             let filter = Filter::new(
@@ -129,6 +132,19 @@ fn orphans(times: u32) {
             libc::close(read);
         }
     }
+}
+
+/// Has children go to another cgroup, which [`ELSEWHERE`] names, and have children there that do the deed.
+fn movers(times: u32) {
+    let elsewhere = variable(ELSEWHERE).unwrap_or_default();
+    repeat(times, || {
+        // SAFETY: gives this process another name, as what it would execute would have.
+        unsafe { libc::prctl(libc::PR_SET_NAME, c"mover".as_ptr()) };
+        if std::fs::write(elsewhere, "0").is_ok() && fork() == 0 {
+            deed();
+        }
+    });
+    std::thread::sleep(OUTLIVES);
 }
 
 /// Has children do the deed, and live on a while.
