@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! audit socket ─► pipeline ─► fold ─► writer thread ─► journal alert, D-Bus signal
-//!                  ▲ │ open       ▲
-//! notes of the dead  ▼            │
-//! exit events ─► reconciler ─► asks systemd
+//!                  ▲ │ open       ▲                      ▲
+//! notes of the dead  ▼            │                  explainer
+//! exit events ─► reconciler ─► asks systemd              │
+//!                                                    asks systemd
 //! ```
 //!
 //! Whatever is not the kernel can be away for a while: the disk, the journal, the bus. What they
@@ -13,6 +14,7 @@
 mod alerts;
 mod asks;
 pub mod config;
+mod explainer;
 mod presence;
 mod rate;
 mod reconcile;
@@ -37,6 +39,7 @@ use crate::outlet::orders::{self, Ordered};
 use crate::outlet::wire::Status;
 use alerts::Alerts;
 use config::Config;
+use explainer::Explainer;
 use presence::Presence;
 use sd_notify::NotifyState;
 use std::os::fd::AsRawFd;
@@ -121,7 +124,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let host = LiveHost::new(hindsight).with_departed(departed);
     let writer =
         Writer::start(store, options.state_dir.clone(), Retention { keep: config.keep, most: config.most_stored })?;
-    let alerts = Alerts::to(journal::SOCKET, config.alerts);
+    let alerts = Alerts::to(journal::SOCKET, config.alerts, Explainer::new(host.hindsight().managers()));
     let mut watch = Watch::new(host, config.most_in_memory, writer, alerts, status);
     let outcome = serve(&mut watch, audit.into_async()?, exits, presence, &mut ordered, &mut stop).await;
     watch.finish().await;
@@ -183,6 +186,7 @@ async fn serve(
                     watch.give_up_waiting();
                 }
             }
+            answers = watch.alerts.learned() => watch.alerts.explain(answers),
             Some(answered) = watch.asks.next(), if watch.holds_until().is_none() => watch.settle(answered),
             done = watch.writer.done() => {
                 for stored in watch.stored(done) {

@@ -423,6 +423,7 @@ pub(super) fn now_millis() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::super::config::Config;
+    use super::super::explainer::Explainer;
     use super::super::presence::Presence;
     use super::super::writer::Retention;
     use super::super::{Stop, serve, source};
@@ -441,7 +442,8 @@ mod tests {
         let config = Config::default();
         let retention = Retention { keep: config.keep, most: config.most_stored };
         let writer = Writer::start(Store::open(dir).unwrap(), dir.into(), retention).unwrap();
-        Watch::new(host, config.most_in_memory, writer, Alerts::to(NOWHERE, config.alerts), Arc::default())
+        let alerts = Alerts::to(NOWHERE, config.alerts, Explainer::new(host.hindsight().managers()));
+        Watch::new(host, config.most_in_memory, writer, alerts, Arc::default())
     }
 
     fn record(pid: u32, code: u32) -> Vec<u8> {
