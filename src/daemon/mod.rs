@@ -75,14 +75,18 @@ pub struct Options {
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// The store cannot be opened, or the audit stream cannot be heard or breaks.
+/// The store is no store for this daemon, or the audit stream cannot be heard or breaks.
 pub async fn run(options: &Options) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let (config, complaints) = options.config.as_deref().map_or_else(|| Config::load(Path::new("/")), Config::of_file);
     for complaint in complaints {
         tracing::warn!("{complaint}");
     }
-    let (store, set_aside) = Store::open_or_set_aside(&options.state_dir)?;
+    let (store, set_aside, failure) = match Store::open_or_set_aside(&options.state_dir) {
+        Ok((store, set_aside)) => (Some(store), set_aside, None),
+        Err(error) if error.may_pass() => (None, None, Some(error)),
+        Err(error) => return Err(error.into()),
+    };
     let (audit, inherited) = match supervisor::inherited() {
         Some(audit) => (audit, true),
         None => (AuditSocket::open()?, false),
@@ -106,7 +110,9 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
             None
         }
     };
-    status.forgot(store.forgotten()?);
+    if let Some(forgotten) = store.as_ref().and_then(|store| store.forgotten().ok()) {
+        status.forgot(forgotten);
+    }
     let status = Arc::new(Mutex::new(status));
     if let Some(aside) = set_aside {
         was_set_aside(&status, &aside);
@@ -126,6 +132,9 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         Writer::start(store, options.state_dir.clone(), Retention { keep: config.keep, most: config.most_stored })?;
     let alerts = Alerts::to(journal::SOCKET, config.alerts, Explainer::new(host.hindsight().managers()));
     let mut watch = Watch::new(host, config.most_in_memory, writer, alerts, status);
+    if let Some(failure) = failure {
+        watch.miss_store(&failure);
+    }
     let outcome = serve(&mut watch, audit.into_async()?, exits, presence, &mut ordered, &mut stop).await;
     watch.finish().await;
     outcome

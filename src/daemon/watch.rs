@@ -9,7 +9,7 @@ use crate::audit::text::Escaped;
 use crate::audit::{Action, parse};
 use crate::host::exits::{ExitListener, Notice};
 use crate::host::live::{LiveHost, Told};
-use crate::incidents::{Change, Event, Folded, Incident, Recorded, Source, Stored};
+use crate::incidents::{Change, Event, Folded, Incident, Recorded, Source, StoreError, Stored};
 use crate::intake::netlink::{AuditSocket, Message, ReceiveError};
 use crate::outlet::orders::{Order, Ordered};
 use crate::outlet::wire::Status;
@@ -326,7 +326,8 @@ impl Watch {
         let changes = self.pipeline.fold.take_changes(MOST_CHANGES);
         // There may be more.
         self.flush_at = (changes.len() == MOST_CHANGES).then(Instant::now);
-        if !changes.is_empty() {
+        // One that failed is tried also with nothing to store: then it is known that it works again.
+        if !changes.is_empty() || self.retry.is_some() {
             self.sent_at = Some(Instant::now());
             self.writer.send(changes);
         }
@@ -367,18 +368,23 @@ impl Watch {
                 told
             }
             Err(error) => {
-                if self.retry.is_none() {
-                    tracing::error!("{error}; incidents are kept in memory and stored as soon as possible");
-                }
-                lock(&self.status).store_error = Some(error.to_string());
-                let now = Instant::now();
-                let wait = self.retry.map_or(RETRY, |(_, wait)| (2 * wait).min(RETRY_LATE));
-                self.retry = Some((now + wait, wait));
-                self.flush_at = Some(now);
+                self.miss_store(&error);
                 self.pipeline.fold.put_back(changes);
                 Vec::new()
             }
         }
+    }
+
+    /// Takes note that the store failed, and is to be tried again.
+    pub(super) fn miss_store(&mut self, error: &StoreError) {
+        if self.retry.is_none() {
+            tracing::error!("{error}; incidents are kept in memory and stored as soon as possible");
+        }
+        lock(&self.status).store_error = Some(error.to_string());
+        let now = Instant::now();
+        let wait = self.retry.map_or(RETRY, |(_, wait)| (2 * wait).min(RETRY_LATE));
+        self.retry = Some((now + wait, wait));
+        self.flush_at = Some(now);
     }
 
     /// Whether every sighting is folded.
@@ -441,7 +447,7 @@ mod tests {
         let host = LiveHost::new(Hindsight::new(managers, Path::new(NOWHERE)));
         let config = Config::default();
         let retention = Retention { keep: config.keep, most: config.most_stored };
-        let writer = Writer::start(Store::open(dir).unwrap(), dir.into(), retention).unwrap();
+        let writer = Writer::start(Some(Store::open(dir).unwrap()), dir.into(), retention).unwrap();
         let alerts = Alerts::to(NOWHERE, config.alerts, Explainer::new(host.hindsight().managers()));
         Watch::new(host, config.most_in_memory, writer, alerts, Arc::default())
     }

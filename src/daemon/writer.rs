@@ -43,12 +43,12 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread, which owns the store of this directory from here on.
+    /// Starts the thread, which owns the store of this directory from here on; without one, it is opened once it can be.
     ///
     /// # Errors
     /// No thread could be started.
-    pub(super) fn start(store: Store, dir: PathBuf, retention: Retention) -> std::io::Result<Self> {
-        let keeper = Keeper { dir, retention, store: Some(store), forgotten: None, set_aside: None };
+    pub(super) fn start(store: Option<Store>, dir: PathBuf, retention: Retention) -> std::io::Result<Self> {
+        let keeper = Keeper { dir, retention, store, forgotten: None, set_aside: None };
         let (jobs, inbox) = mpsc::channel();
         let (outbox, done) = unbounded_channel();
         let thread =
@@ -96,6 +96,10 @@ fn write_all(mut keeper: Keeper, inbox: &mpsc::Receiver<Vec<Change>>, outbox: &U
     keeper.prune();
     let (mut written, mut pruned) = (0, Instant::now());
     while let Ok(changes) = inbox.recv() {
+        if keeper.store.is_none() {
+            // What is too old in it was not looked for yet.
+            written = every;
+        }
         let rows = keeper.record(&changes);
         if rows.is_ok() {
             written += changes.len();
@@ -105,7 +109,7 @@ fn write_all(mut keeper: Keeper, inbox: &mpsc::Receiver<Vec<Change>>, outbox: &U
             return;
         }
         // After the answer, so that an alert never waits for it.
-        if written >= every || pruned.elapsed() >= PRUNE_AFTER {
+        if keeper.store.is_some() && (written >= every || pruned.elapsed() >= PRUNE_AFTER) {
             (written, pruned) = (0, Instant::now());
             keeper.prune();
         }
@@ -130,6 +134,7 @@ impl Keeper {
         } else {
             let (store, aside) = Store::open_or_set_aside(&self.dir)?;
             self.set_aside = aside;
+            self.forgotten = store.forgotten().ok();
             store
         };
         let store = self.store.insert(store);
