@@ -233,6 +233,39 @@ fn a_muted_unit_is_stored_and_not_told() {
 }
 
 #[test]
+fn a_hangup_has_the_configuration_read_again() {
+    let Some(manager) = TestManager::start() else { return };
+    let config = manager.base().join("harden-why.conf");
+    fs::write(&config, "[alerts]\nmute = [\"muted\"]\n").unwrap();
+    let command = manager.command(&[PROGRAM, "--config", config.to_str().unwrap()]);
+    let daemon = Daemon::start(command, &manager.bus(), &manager.base().join("daemon"));
+    let journal = Journal::of(&daemon);
+    for unit in ["muted", "other", "third", "fourth"] {
+        write(&manager, &format!("{unit}.service"), "ExecStart=/bin/uname");
+    }
+    manager.reload();
+    let reload = |text: &str| {
+        fs::write(&config, text).unwrap();
+        daemon.signal(Signal::SIGHUP);
+        daemon.wait_for_state("RELOADING=1");
+        daemon.wait_for_state("READY=1");
+    };
+    let first_told = |silent: &str, told: &str| {
+        manager.start_unit(&format!("{silent}.service"));
+        daemon.wait_for_incident(|incident| is_of(incident, &format!("{silent}.service")));
+        manager.start_unit(&format!("{told}.service"));
+        let alert = journal.next("SYSLOG_IDENTIFIER=harden-whyd");
+        assert!(alert.has(&format!("OBJECT_SYSTEMD_UNIT={told}.service")), "{:?}", alert.fields);
+    };
+    reload("[store]\nkeep-days = 30\n[alerts]\nmute = 7\n");
+    daemon.wait_for_log("harden-why.conf:4: alerts.mute: has to be a list of unit names");
+    first_told("muted", "other");
+    reload("[memory]\nmost-incidents = 256\n[alerts]\nmute = [\"other.service\", \"third.service\"]\n");
+    first_told("third", "fourth");
+    daemon.stop();
+}
+
+#[test]
 fn a_command_before_the_main_one_is_the_units_own() {
     let Some(manager) = TestManager::start() else { return };
     let daemon = start(&manager);

@@ -188,7 +188,7 @@ fn begins_without(
     daemon.stop();
 }
 
-/// A copy of a store where only the daemon has it: SQLite does not find its way through another process's root.
+/// A copy of a store where only the daemon has it: `SQLite` does not find its way through another process's root.
 fn copied(daemon: &Daemon, temp: &Path, state: &str) -> PathBuf {
     let copy = temp.join("copy");
     fs::create_dir_all(&copy).unwrap();

@@ -166,6 +166,11 @@ fn the_daemon_lives_under_what_it_ships_with() {
     assert!(answers.0 >= 7 && answers.1 >= 7, "{answers:?}");
     service.is_sound();
 
+    // Its configuration is read anew, by a command that the filter does not hold.
+    assert!(manager.systemctl(&["reload", "harden-whyd.service"]).status.success(), "{}", service.log());
+    assert!(service.log().contains("SIGHUP: the configuration was read again"), "{}", service.log());
+    service.is_sound();
+
     // A restart loses nothing: what comes meanwhile waits in the socket that systemd holds.
     manager.systemctl(&["kill", "-s", "STOP", "harden-whyd.service"]);
     manager.start_unit("between.service");

@@ -117,6 +117,11 @@ impl Alerts {
         }
     }
 
+    /// Other limits hold from now on.
+    pub(super) fn limit(&mut self, limits: Alerting) {
+        self.rate.limit(limits);
+    }
+
     /// Numbers of incidents told so far mean others from now on.
     pub(super) fn forget_told(&mut self) {
         self.rate.forget_told();

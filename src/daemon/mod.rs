@@ -78,10 +78,8 @@ pub struct Options {
 /// The store is no store for this daemon, or the audit stream cannot be heard or breaks.
 pub async fn run(options: &Options) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
-    let (config, complaints) = options.config.as_deref().map_or_else(|| Config::load(Path::new("/")), Config::of_file);
-    for complaint in complaints {
-        tracing::warn!("{complaint}");
-    }
+    let mut settings = Settings::read(options)?;
+    let config = settings.config.clone();
     let (store, set_aside, failure) = match Store::open_or_set_aside(&options.state_dir) {
         Ok((store, set_aside)) => (Some(store), set_aside, None),
         Err(error) if error.may_pass() => (None, None, Some(error)),
@@ -135,7 +133,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     if let Some(failure) = failure {
         watch.miss_store(&failure);
     }
-    let outcome = serve(&mut watch, audit.into_async()?, exits, presence, &mut ordered, &mut stop).await;
+    let outcome = serve(&mut watch, audit.into_async()?, exits, presence, &mut ordered, &mut settings, &mut stop).await;
     watch.finish().await;
     outcome
 }
@@ -147,6 +145,7 @@ async fn serve(
     mut exits: Option<AsyncFd<ExitListener>>,
     mut presence: Presence,
     ordered: &mut Receiver<Ordered>,
+    settings: &mut Settings<'_>,
     stop: &mut Stop,
 ) -> anyhow::Result<()> {
     let mut ready_said = false;
@@ -163,6 +162,11 @@ async fn serve(
                 // What the kernel has sent until now is ours to take.
                 watch.in_haste = true;
                 while !watch.hear(audit.get_mut())? && Instant::now() < latest {}
+            }
+            () = settings.asked(), if ready_said && deadline.is_none() => {
+                supervisor::reloading();
+                watch.configure(settings.again());
+                supervisor::tell(&[NotifyState::Ready]);
             }
             () = presence.tried(), if !ready_said && deadline.is_none() => {
                 supervisor::tell(&[NotifyState::Ready, NotifyState::Status("listening to the kernel")]);
@@ -229,6 +233,43 @@ fn miss_exits(status: &Mutex<Status>, error: &std::io::Error) {
     tracing::warn!("exit events cannot be heard: {error}");
     let limitation = format!("deaths by SIGSYS without a record go unnoticed: {error}");
     status.lock().unwrap_or_else(PoisonError::into_inner).limitations.push(limitation);
+}
+
+/// What holds, and SIGHUP, which asks for it to be read again.
+struct Settings<'a> {
+    options: &'a Options,
+    config: Config,
+    hangup: Signal,
+}
+
+impl<'a> Settings<'a> {
+    fn read(options: &'a Options) -> std::io::Result<Self> {
+        let hangup = signal(SignalKind::hangup())?;
+        let mut settings = Self { options, config: Config::default(), hangup };
+        settings.take();
+        Ok(settings)
+    }
+
+    fn take(&mut self) {
+        let (config, complaints) = match self.options.config.as_deref() {
+            Some(file) => Config::of_file(file, &self.config),
+            None => Config::load(Path::new("/"), &self.config),
+        };
+        for complaint in complaints {
+            tracing::warn!("{complaint}");
+        }
+        self.config = config;
+    }
+
+    async fn asked(&mut self) {
+        self.hangup.recv().await;
+    }
+
+    fn again(&mut self) -> &Config {
+        self.take();
+        tracing::info!("SIGHUP: the configuration was read again");
+        &self.config
+    }
 }
 
 /// SIGTERM and SIGINT.

@@ -2,8 +2,9 @@
 
 use super::alerts::{Alerts, News};
 use super::asks::Asks;
+use super::config::Config;
 use super::reconcile::Reconciler;
-use super::writer::{Done, Writer};
+use super::writer::{Done, Retention, Writer};
 use crate::audit::serials::Serials;
 use crate::audit::text::Escaped;
 use crate::audit::{Action, parse};
@@ -87,6 +88,13 @@ impl Watch {
             sent_at: None,
             in_haste: false,
         }
+    }
+
+    /// Another configuration holds from now on.
+    pub(super) fn configure(&mut self, config: &Config) {
+        self.pipeline.fold.limit(config.most_in_memory);
+        self.writer.keep(Retention { keep: config.keep, most: config.most_stored });
+        self.alerts.limit(config.alerts.clone());
     }
 
     /// Takes what the audit socket has; true when it has no more.
@@ -428,11 +436,9 @@ pub(super) fn now_millis() -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::Config;
     use super::super::explainer::Explainer;
     use super::super::presence::Presence;
-    use super::super::writer::Retention;
-    use super::super::{Stop, serve, source};
+    use super::super::{Options, Settings, Stop, serve, source};
     use super::*;
     use crate::host::hindsight::Hindsight;
     use crate::host::systemd::Managers;
@@ -474,8 +480,15 @@ mod tests {
         let audit = AuditSocket::over(reader.into()).into_async().unwrap();
         let bus = format!("unix:path={NOWHERE}").parse().unwrap();
         let (orders, mut ordered) = crate::outlet::orders::channel();
+        let options = Options {
+            state_dir: temp.path().into(),
+            bus: format!("unix:path={NOWHERE}").parse().unwrap(),
+            config: None,
+        };
+        let mut settings = Settings::read(&options).unwrap();
         let presence = Presence::start(bus, temp.path().into(), source(&watch.status), orders);
-        let outcome = serve(&mut watch, audit, None, presence, &mut ordered, &mut Stop::new().unwrap()).await;
+        let outcome =
+            serve(&mut watch, audit, None, presence, &mut ordered, &mut settings, &mut Stop::new().unwrap()).await;
         assert!(outcome.unwrap_err().to_string().contains("cannot be read"));
         watch.finish().await;
         let stored = Store::open_read_only(temp.path()).unwrap().incidents(&Query::default()).unwrap();
