@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use harden_why::audit::Action;
-use harden_why::diagnosis::{Situation, diagnose};
+use harden_why::diagnosis::{Situation, diagnose_one};
 use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Source};
 use harden_why::outlet::journal::{Entry, Journal, JournalError};
 use harden_why::outlet::{Explanation, alert};
@@ -48,8 +48,8 @@ fn refused_by_two(name: &str) -> Entry {
     let mut incident = denied(Manager::System, name);
     let call = Call::numbered(Arch::X86_64, Abi::X86_64.call_number("clock_settime").unwrap());
     incident.key.event = Event::Denial(Denial { call, action: Action::Errno });
-    let diagnosis = diagnose(vec![incident.clone()], Some(&situation), &groups);
-    alert::entry(&incident, Some(5), Explanation::of(&diagnosis, |_| true, true).as_ref())
+    let (finding, remedy) = diagnose_one(incident.clone(), &situation, &groups);
+    alert::entry(&incident, Some(5), Explanation::of(&finding, remedy.as_ref(), |_| true, true).as_ref())
 }
 
 /// The fields of an encoded entry, read as systemd's document describes them.

@@ -5,12 +5,13 @@
 //! managers are not asked: what they say of files would have root open them.
 
 use crate::audit::Action;
-use crate::diagnosis::{denied, diagnose};
+use crate::diagnosis::{denied, diagnose_one};
 use crate::host::libseccomp;
 use crate::host::situation;
 use crate::host::systemd::Managers;
 use crate::incidents::Incident;
 use crate::outlet::Explanation;
+use crate::policy;
 use crate::syscalls::Groups;
 use crate::units::{Manager, Unit};
 use std::collections::VecDeque;
@@ -22,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// How long an alert waits at most.
-pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How many questions are under way at a time, and how many threads read files: one that hangs keeps its thread.
 const AT_ONCE: usize = 4;
@@ -190,8 +191,9 @@ impl Source {
             let groups = self.groups(version);
             let known = situation::as_told(&unit, facts, Path::new(""), &groups);
             let explain = |incident: Incident| {
-                let diagnosis = diagnose(vec![incident], known.situation.as_ref(), &groups);
-                Explanation::of(&diagnosis, |cause| known.is_certain_of(cause.directive), known.agrees)
+                let (finding, remedy) = diagnose_one(incident, known.situation.as_ref()?, &groups);
+                let certain = |cause: &policy::Cause| known.is_certain_of(cause.directive);
+                Explanation::of(&finding, remedy.as_ref(), certain, known.agrees)
             };
             incidents.into_iter().map(|(ticket, incident)| (ticket, explain(incident))).collect()
         };

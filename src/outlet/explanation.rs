@@ -3,7 +3,7 @@
 
 use super::journal::Entry;
 use crate::audit::text::{escape, join};
-use crate::diagnosis::{Cause, Diagnosis};
+use crate::diagnosis::{Cause, Finding, Remedy};
 use crate::policy::{self, Why};
 use std::collections::BTreeSet;
 
@@ -42,15 +42,16 @@ impl Part {
 }
 
 impl Explanation {
-    /// Of the diagnosis of one incident: with those directives that are `certain`, and the first remedy if all are and
-    /// the policy it was proven on is. `None` where the unit's settings had no part in it, or may have changed since.
+    /// With those directives that are `certain`, and the remedy if all are and the policy it was proven on is. `None`
+    /// where the unit's settings had no part in it, or may have changed since.
     #[must_use]
     pub fn of(
-        diagnosis: &Diagnosis,
+        finding: &Finding,
+        remedy: Option<&Remedy>,
         certain: impl Fn(&policy::Cause) -> bool,
         policy_is_certain: bool,
     ) -> Option<Self> {
-        let (part, by): (_, &[policy::Cause]) = match &diagnosis.findings.first()?.cause {
+        let (part, by): (_, &[policy::Cause]) = match &finding.cause {
             Cause::Unit { by, changed: false, .. } => (Part::Denied, by),
             Cause::Perhaps { by } => (Part::Perhaps, by),
             Cause::Logged { by: Some(by) } => (Part::Logged, std::slice::from_ref(by)),
@@ -62,7 +63,7 @@ impl Explanation {
             .filter(|cause| certain(cause) && said.insert(cause.directive.key()))
             .map(|cause| (cause.directive.key(), origin(cause)))
             .collect();
-        let remedy = diagnosis.remedies.first().filter(|_| policy_is_certain && by.iter().all(&certain));
+        let remedy = remedy.filter(|_| policy_is_certain && by.iter().all(&certain));
         let remedy = remedy.map_or(&[][..], |remedy| &remedy.lines);
         // What would have to be escaped could not be copied.
         let plain = remedy.iter().all(|line| escape(line.as_bytes()) == *line);
@@ -112,7 +113,7 @@ fn origin(cause: &policy::Cause) -> Option<String> {
 mod tests {
     use super::*;
     use crate::audit::Action;
-    use crate::diagnosis::{Situation, diagnose};
+    use crate::diagnosis::{Situation, diagnose, diagnose_one};
     use crate::incidents::{Denial, Event, Incident, Key, Moment, Sample, Source};
     use crate::outlet::alert::{MAX_MESSAGE, message};
     use crate::policy::{Directive, Policy, Settings, UnitFile};
@@ -147,9 +148,12 @@ mod tests {
 
     /// What is said where these directives are certain, as fields without their common beginning, and as words.
     fn said(lines: &str, incident: &Incident, doubtful: &[Directive]) -> (Vec<String>, String) {
-        let diagnosis = diagnose(vec![incident.clone()], Some(&situation(lines, "")), &Groups::embedded());
+        let (situation, groups) = (situation(lines, ""), Groups::embedded());
+        let (finding, remedy) = diagnose_one(incident.clone(), &situation, &groups);
+        let all = diagnose(vec![incident.clone()], Some(&situation), &groups).remedies;
+        assert_eq!(all.first().map(|first| &first.lines), remedy.as_ref().map(|remedy| &remedy.lines));
         let certain = |cause: &policy::Cause| !doubtful.contains(&cause.directive);
-        let why = Explanation::of(&diagnosis, certain, doubtful.is_empty());
+        let why = Explanation::of(&finding, remedy.as_ref(), certain, doubtful.is_empty());
         let mut entry = Entry::default();
         if let Some(why) = &why {
             why.push(&mut entry);
@@ -213,8 +217,8 @@ mod tests {
         let denied = incident("socket", Action::KillProcess);
         let of = |drop_in: &str| {
             let situation = situation("SystemCallFilter=@basic-io", drop_in);
-            let diagnosis = diagnose(vec![denied.clone()], Some(&situation), &Groups::embedded());
-            Explanation::of(&diagnosis, |_| true, true).unwrap().remedy
+            let (finding, remedy) = diagnose_one(denied.clone(), &situation, &Groups::embedded());
+            Explanation::of(&finding, remedy.as_ref(), |_| true, true).unwrap().remedy
         };
         assert_eq!(of("SystemCallFilter=bind"), ["SystemCallFilter=bind socket"]);
         assert_eq!(of("SystemCallFilter=bind\nLockPersonality=\\\\no"), [""; 0], "a backslash is shown as two");
