@@ -5,7 +5,8 @@
 //! each and the process lives on. First a bare loop hears them, on a socket with the same settings, then the real
 //! harden-whyd; the figures are processor time per record, and their ratio. Every count is held against the truth.
 //! Another unit violates for the first time meanwhile, again and again: that measures from when a bare listener has
-//! the record to when the alert is at the journal's socket. And ever new denials show how much memory the daemon takes
+//! the record to when the alert is at the journal's socket, with the directive that systemd was asked for in between.
+//! And ever new denials show how much memory the daemon takes
 //! when nothing repeats.
 //!
 //! Both listeners get the share of the processors that the unit file gives harden-whyd: 50 processes that do nothing
@@ -28,15 +29,15 @@ mod support {
 
 use harden_why::audit::{Action, CallField, parse};
 use harden_why::host::procfs::status_value;
-use harden_why::host::seccomp::{Filter, returned};
+use harden_why::host::seccomp::{ALLOW, Filter, returned};
 use harden_why::intake::netlink::{AuditSocket, Message, ReceiveError};
-use harden_why::syscalls::Arch;
+use harden_why::syscalls::{Abi, Arch, Groups};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_AUDIT};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeValLike as _;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixDatagram;
@@ -53,8 +54,9 @@ const CALLS: &str = "HARDEN_WHY_BENCH_CALLS";
 const BARE: &str = "HARDEN_WHY_BENCH_BARE";
 /// Tells it to make so many different calls, from [`NO_CALL`] on.
 const DIFFERENT: &str = "HARDEN_WHY_BENCH_DIFFERENT";
-/// And how long to wait before each, in milliseconds.
-const PAUSE: &str = "HARDEN_WHY_BENCH_PAUSE";
+/// Tells it to make each of [`refused`] once, which the unit's filter refuses, and how long to wait before each, in
+/// milliseconds.
+const REFUSED: &str = "HARDEN_WHY_BENCH_REFUSED";
 
 /// Makes a listener a group of its own for the scheduler, as the cgroup of a service is; see [`favour`].
 const ALONE: [&str; 4] = ["setsid", "nice", "-n", NICE];
@@ -80,6 +82,9 @@ fn main() {
     }
     if let Some(calls) = number(DIFFERENT) {
         return violate_differently(calls);
+    }
+    if let Some(millis) = number(REFUSED) {
+        return be_refused(Duration::from_millis(millis));
     }
     // `cargo test --benches` only wants to know that it starts.
     if std::env::args().any(|argument| argument == "--test") {
@@ -118,11 +123,49 @@ fn violate(calls: u64) {
 /// Makes calls that a filter of its own lets the kernel log, each but once.
 fn violate_differently(calls: u64) {
     Filter::new(Arch::native(), &[], returned(Action::Log, 0)).load(true).unwrap();
-    let pause = Duration::from_millis(number(PAUSE).unwrap_or_default());
     for number in 0..i64::try_from(calls).unwrap() {
-        std::thread::sleep(pause);
         // SAFETY: no call has such a number.
         unsafe { libc::syscall(i64::from(NO_CALL) + number) };
+    }
+}
+
+/// Calls that no program here needs, by name and number.
+fn refused() -> Vec<(Box<str>, u32)> {
+    const OF: [&str; 14] = [
+        "@aio",
+        "@clock",
+        "@cpu-emulation",
+        "@debug",
+        "@ipc",
+        "@keyring",
+        "@module",
+        "@mount",
+        "@obsolete",
+        "@pkey",
+        "@privileged",
+        "@sync",
+        "@swap",
+        "@timer",
+    ];
+    let groups = Groups::embedded();
+    let names: BTreeSet<&Box<str>> = OF.iter().filter_map(|name| groups.calls(name)).flatten().collect();
+    // Its output goes through a pipe.
+    let needless = names.into_iter().filter(|name| !name.starts_with("pipe"));
+    let numbered = needless.filter_map(|name| Some((name.clone(), Abi::native().call_number(name)?)));
+    numbered.take(FIRSTS).collect()
+}
+
+/// Makes each of them once. The unit's filter refuses them without a record, so another one says the same and has the
+/// kernel write it.
+fn be_refused(pause: Duration) {
+    let refused = refused();
+    let rules: Vec<_> =
+        refused.iter().map(|(_, number)| (*number, returned(Action::Errno, libc::EPERM as u16))).collect();
+    Filter::new(Arch::native(), &rules, ALLOW).load(true).unwrap();
+    for (_, number) in refused {
+        std::thread::sleep(pause);
+        // SAFETY: it is refused.
+        unsafe { libc::syscall(i64::from(number)) };
     }
 }
 
@@ -271,10 +314,15 @@ fn first_sightings(manager: &TestManager) {
     let program = manager.base().join("firsts");
     let me = std::env::current_exe().unwrap();
     fs::hard_link(&me, &program).or_else(|_| fs::copy(&me, &program).map(drop)).unwrap();
+    let refused = refused();
+    assert_eq!(refused.len(), FIRSTS);
+    let listed: Vec<&str> = refused.iter().map(|(name, _)| &**name).collect();
     let text = format!(
-        "[Service]\nSlice=system.slice\nExecStart={}\nEnvironment={DIFFERENT}={FIRSTS} {PAUSE}={}\n",
+        "[Service]\nSlice=system.slice\nExecStart={}\nEnvironment={REFUSED}={}\nSystemCallErrorNumber=EPERM\n\
+         SystemCallFilter=~{}\n",
         program.display(),
-        BETWEEN.as_millis()
+        BETWEEN.as_millis(),
+        listed.join(" ")
     );
     manager.write("firsts.service", &text);
     manager.reload();
@@ -284,7 +332,7 @@ fn first_sightings(manager: &TestManager) {
     let alerts = alerts_of(&daemon, &exe);
     let mut bare = AuditSocket::open().unwrap();
     let over = AtomicBool::new(false);
-    let mut waits = Vec::new();
+    let (mut waits, mut explained) = (Vec::new(), 0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
@@ -292,11 +340,14 @@ fn first_sightings(manager: &TestManager) {
             }
         });
         scope.spawn(|| start(manager, &["firsts.service".to_owned()]));
-        for call in (NO_CALL..).take(FIRSTS) {
+        for (_, call) in refused {
             let heard = hear(&mut bare, exe.as_bytes(), call);
             let told = alerts.recv_timeout(TOLD_WITHIN);
-            let Ok((told, at)) = told else { panic!("call {call} was not told\n{}", daemon.log()) };
+            let Ok(Told { call: told, at, directive }) = told else {
+                panic!("call {call} was not told\n{}", daemon.log())
+            };
             assert_eq!(told, call);
+            explained += usize::from(directive);
             waits.push(at.saturating_duration_since(heard).as_secs_f64() * 1_000.0);
         }
         over.store(true, Ordering::Relaxed);
@@ -306,16 +357,25 @@ fn first_sightings(manager: &TestManager) {
     waits.sort_by(f64::total_cmp);
     let at = |part: f64| waits[((waits.len() - 1) as f64 * part).round() as usize];
     println!(
-        "first sighting stored and told, in a storm: median {:.1} ms, 99th percentile {:.1} ms, of {}",
+        "first sighting stored and told, in a storm: median {:.1} ms, 99th percentile {:.1} ms, most {:.1} ms, of {}, \
+         {explained} of them with the directive",
         at(0.5),
         at(0.99),
+        at(1.0),
         waits.len()
     );
     daemon.stop();
 }
 
-/// The alerts about an executable, by call number, with when each was at the journal's socket.
-fn alerts_of(daemon: &Daemon, exe: &str) -> mpsc::Receiver<(u32, Instant)> {
+/// An alert: of which call, when it was at the journal's socket, and whether it says why.
+struct Told {
+    call: u32,
+    at: Instant,
+    directive: bool,
+}
+
+/// The alerts about an executable.
+fn alerts_of(daemon: &Daemon, exe: &str) -> mpsc::Receiver<Told> {
     let journal = daemon.root().join("run/systemd/journal");
     fs::create_dir_all(&journal).unwrap();
     let journal = UnixDatagram::bind(journal.join("socket")).unwrap();
@@ -326,13 +386,11 @@ fn alerts_of(daemon: &Daemon, exe: &str) -> mpsc::Receiver<(u32, Instant)> {
         while let Ok(length) = journal.recv(&mut buffer) {
             let at = Instant::now();
             let text = String::from_utf8_lossy(&buffer[..length]);
+            let has = |field: &str| text.lines().any(|line| line == field);
             let call = text.lines().find_map(|line| line.strip_prefix("HARDEN_WHY_CALL_NUMBER="));
-            let call: Option<u32> =
-                call.filter(|_| text.lines().any(|line| line == exe)).map(|call| call.parse().unwrap());
-            // What it does between those is logged as well.
-            if let Some(call) = call.filter(|call| *call >= NO_CALL)
-                && sender.send((call, at)).is_err()
-            {
+            let Some(call) = call.filter(|_| has(&exe)) else { continue };
+            let directive = has("HARDEN_WHY_DIRECTIVE=SystemCallFilter=");
+            if sender.send(Told { call: call.parse().unwrap(), at, directive }).is_err() {
                 return;
             }
         }

@@ -15,6 +15,8 @@ use harden_why::outlet::client::HardenWhyProxy;
 use harden_why::outlet::wire::IncidentDict;
 use harden_why::syscalls::{Arch, Call};
 use harden_why::units::{Confidence, Manager, Rung, Unit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -120,7 +122,16 @@ async fn a_denial_in_a_unit_is_stored_and_then_told() {
     assert_eq!((field("HARDEN_WHY_CALL"), field("HARDEN_WHY_ARCH")), ("uname".into(), Arch::native().to_string()));
     assert_eq!((field("HARDEN_WHY_ACTION"), field("HARDEN_WHY_MANAGER")), ("kill_process".into(), "system".into()));
     assert_eq!(field("HARDEN_WHY_PID"), stored.sample.pid.to_string());
-    assert!(field("MESSAGE").contains("was killed by SIGSYS for calling uname; see 'harden-why dies.service'"));
+    let origin = format!("{}:3", manager.base().join("units/dies.service").display());
+    assert_eq!((field("HARDEN_WHY_CAUSE"), field("HARDEN_WHY_DIRECTIVE")), ("unit".into(), "SystemCallFilter=".into()));
+    assert_eq!(
+        (field("HARDEN_WHY_ORIGIN"), field("HARDEN_WHY_REMEDY")),
+        (origin.clone(), "SystemCallFilter=uname".into())
+    );
+    let message = format!(
+        "was killed by SIGSYS for calling uname, denied by SystemCallFilter= in {origin}; see 'harden-why dies.service'"
+    );
+    assert!(field("MESSAGE").contains(&message), "{}", field("MESSAGE"));
 
     let Event::Denial(Denial { call, action }) = &stored.key.event else { panic!("{stored:?}") };
     assert_eq!((call.arch, call.name(), *action), (Arch::native(), Some("uname"), Action::KillProcess));
@@ -144,6 +155,64 @@ async fn a_denial_in_a_unit_is_stored_and_then_told() {
 }
 
 #[test]
+fn an_alert_says_what_is_certain_and_waits_for_no_manager() {
+    let Some(manager) = TestManager::start() else { return };
+    let daemon = start(&manager);
+    let journal = Journal::of(&daemon);
+    let why = |unit: &str| {
+        let alert = journal.next(&format!("OBJECT_SYSTEMD_UNIT={unit}"));
+        let field = |line: &&String| {
+            ["CAUSE", "DIRECTIVE", "ORIGIN", "REMEDY"]
+                .iter()
+                .any(|name| line.starts_with(&format!("HARDEN_WHY_{name}=")))
+        };
+        alert.fields.iter().filter(field).cloned().collect::<Vec<_>>()
+    };
+    // Two drop-ins, one of them ours: what a remedy writes takes its place.
+    write(&manager, "two.service", "SystemCallFilter=~personality\nExecStart=/bin/uname");
+    manager.write("two.service.d/50-tight.conf", "[Service]\nSystemCallFilter=~uname sync\n");
+    manager.write("two.service.d/zz-harden-why.conf", "[Service]\nSystemCallFilter=sync\n");
+    // Its own sandbox: the unit's settings have no part in it.
+    let own = "import ctypes; ctypes.CDLL(None).prctl(22, 1, 0, 0, 0); open(\"/dev/null\")";
+    manager.write("own.service", &format!("[Service]\nSlice=system.slice\nExecStart=/usr/bin/python3 -c '{own}'\n"));
+    for unit in ["stale.service", "hangs.service"] {
+        write(&manager, unit, "ExecStart=/bin/sh -c 'sleep 1; exec /bin/uname'");
+    }
+    manager.write("log.service", "[Service]\nSlice=system.slice\nSystemCallLog=uname\nExecStart=/bin/uname\n");
+    manager.reload();
+
+    manager.start_unit("two.service");
+    let origin = |path: &str| format!("HARDEN_WHY_ORIGIN={}", manager.base().join("units").join(path).display());
+    let unit_denies = ["HARDEN_WHY_CAUSE=unit".to_owned(), "HARDEN_WHY_DIRECTIVE=SystemCallFilter=".to_owned()];
+    let mut expected = unit_denies.to_vec();
+    expected.push(origin("two.service.d/50-tight.conf:2"));
+    expected.push("HARDEN_WHY_REMEDY=SystemCallFilter=sync uname".to_owned());
+    assert_eq!(why("two.service"), expected);
+
+    manager.start_unit("own.service");
+    assert_eq!(why("own.service"), [""; 0]);
+
+    manager.start_unit("log.service");
+    let logged = ["HARDEN_WHY_CAUSE=logged", "HARDEN_WHY_DIRECTIVE=SystemCallLog=", &origin("log.service:3")];
+    assert_eq!(why("log.service"), logged);
+
+    // What systemd holds is not what its file says any more.
+    manager.start_unit("stale.service");
+    write(&manager, "stale.service", "SystemCallFilter=\nExecStart=/bin/uname");
+    assert_eq!(why("stale.service"), [""; 0]);
+
+    // A manager that stands still holds no alert up.
+    manager.start_unit("hangs.service");
+    let scope = fs::read_to_string(manager.cgroup().join("init.scope/cgroup.procs")).unwrap();
+    let systemd = Pid::from_raw(scope.lines().next().unwrap().parse().unwrap());
+    kill(systemd, Signal::SIGSTOP).unwrap();
+    assert_eq!(why("hangs.service"), [""; 0]);
+    daemon.wait_for_log("does not tell a unit's settings in time");
+    kill(systemd, Signal::SIGCONT).unwrap();
+    daemon.stop();
+}
+
+#[test]
 fn a_muted_unit_is_stored_and_not_told() {
     let Some(manager) = TestManager::start() else { return };
     let config = manager.base().join("harden-why.conf");
@@ -160,6 +229,39 @@ fn a_muted_unit_is_stored_and_not_told() {
     manager.start_unit("dies.service");
     let first = journal.next("SYSLOG_IDENTIFIER=harden-whyd");
     assert!(first.has("OBJECT_SYSTEMD_UNIT=dies.service"), "{:?}", first.fields);
+    daemon.stop();
+}
+
+#[test]
+fn a_hangup_has_the_configuration_read_again() {
+    let Some(manager) = TestManager::start() else { return };
+    let config = manager.base().join("harden-why.conf");
+    fs::write(&config, "[alerts]\nmute = [\"muted\"]\n").unwrap();
+    let command = manager.command(&[PROGRAM, "--config", config.to_str().unwrap()]);
+    let daemon = Daemon::start(command, &manager.bus(), &manager.base().join("daemon"));
+    let journal = Journal::of(&daemon);
+    for unit in ["muted", "other", "third", "fourth"] {
+        write(&manager, &format!("{unit}.service"), "ExecStart=/bin/uname");
+    }
+    manager.reload();
+    let reload = |text: &str| {
+        fs::write(&config, text).unwrap();
+        daemon.signal(Signal::SIGHUP);
+        daemon.wait_for_state("RELOADING=1");
+        daemon.wait_for_state("READY=1");
+    };
+    let first_told = |silent: &str, told: &str| {
+        manager.start_unit(&format!("{silent}.service"));
+        daemon.wait_for_incident(|incident| is_of(incident, &format!("{silent}.service")));
+        manager.start_unit(&format!("{told}.service"));
+        let alert = journal.next("SYSLOG_IDENTIFIER=harden-whyd");
+        assert!(alert.has(&format!("OBJECT_SYSTEMD_UNIT={told}.service")), "{:?}", alert.fields);
+    };
+    reload("[store]\nkeep-days = 30\n[alerts]\nmute = 7\n");
+    daemon.wait_for_log("harden-why.conf:4: alerts.mute: has to be a list of unit names");
+    first_told("muted", "other");
+    reload("[memory]\nmost-incidents = 256\n[alerts]\nmute = [\"other.service\", \"third.service\"]\n");
+    first_told("third", "fourth");
     daemon.stop();
 }
 

@@ -10,10 +10,12 @@ use std::path::Path;
 use std::process::Command;
 
 use harden_why::audit::Action;
+use harden_why::diagnosis::{Situation, diagnose_one};
 use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Source};
-use harden_why::outlet::alert;
 use harden_why::outlet::journal::{Entry, Journal, JournalError};
-use harden_why::syscalls::{Arch, Call, CallId};
+use harden_why::outlet::{Explanation, alert};
+use harden_why::policy::{Policy, Settings, UnitFile};
+use harden_why::syscalls::{Abi, Arch, Call, CallId, Groups};
 use harden_why::units::{Manager, Rung, Unit};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
@@ -33,6 +35,21 @@ fn denied(manager: Manager, name: &str) -> Incident {
         last: Moment::At(2),
         sample: Sample { pid: 41343, comm: b"\x1b[2J".to_vec(), ..Sample::default() },
     }
+}
+
+/// Two settings refuse the call, and are known.
+fn refused_by_two(name: &str) -> Entry {
+    let lines = b"[Service]\nSystemCallFilter=~@clock:EPERM\nProtectClock=yes\n";
+    let file = UnitFile::parse(Path::new("/etc/systemd/system/x.service"), lines);
+    let settings = Settings::new(&name.parse().unwrap(), Some(file), Vec::new());
+    let groups = Groups::embedded();
+    let policy = Policy::new(settings, Abi::X86_64, &groups);
+    let situation = Situation { policy, drop_in: "/x/zz-harden-why.conf".into(), history: None };
+    let mut incident = denied(Manager::System, name);
+    let call = Call::numbered(Arch::X86_64, Abi::X86_64.call_number("clock_settime").unwrap());
+    incident.key.event = Event::Denial(Denial { call, action: Action::Errno });
+    let (finding, remedy) = diagnose_one(incident.clone(), &situation, &groups);
+    alert::entry(&incident, Some(5), Explanation::of(&finding, remedy.as_ref(), |_| true, true).as_ref())
 }
 
 /// The fields of an encoded entry, read as systemd's document describes them.
@@ -74,7 +91,7 @@ fn what_is_sent_is_what_the_protocol_says() {
     let path = temp.path().join("socket");
     let listener = UnixDatagram::bind(&path).unwrap();
     let journal = Journal::connect(&path).unwrap();
-    let mut entry = alert::entry(&denied(Manager::System, "a.service"), Some(1));
+    let mut entry = alert::entry(&denied(Manager::System, "a.service"), Some(1), None);
     entry.push("BINARY", b"a\nMESSAGE_ID=00\n\0=".to_vec());
     journal.send(&entry).unwrap();
     let received = decode(&receive(&listener));
@@ -114,7 +131,7 @@ fn a_restarted_journal_is_found_again_and_an_absent_one_is_an_error() {
     let path = temp.path().join("socket");
     let listener = UnixDatagram::bind(&path).unwrap();
     let journal = Journal::connect(&path).unwrap();
-    let entry = alert::entry(&denied(Manager::System, "a.service"), None);
+    let entry = alert::entry(&denied(Manager::System, "a.service"), None, None);
     drop(listener);
     fs::remove_file(&path).unwrap();
     assert!(matches!(journal.send(&entry), Err(JournalError::Io { .. })));
@@ -129,7 +146,7 @@ fn a_journal_that_does_not_read_never_makes_us_wait() {
     let path = temp.path().join("socket");
     let _listener = UnixDatagram::bind(&path).unwrap();
     let journal = Journal::connect(&path).unwrap();
-    let entry = alert::entry(&denied(Manager::System, "a.service"), None);
+    let entry = alert::entry(&denied(Manager::System, "a.service"), None, None);
     let error = (0..100_000).find_map(|_| journal.send(&entry).err()).unwrap();
     assert!(matches!(error, JournalError::Behind(_)), "{error}");
 }
@@ -196,24 +213,25 @@ fn shown(arguments: &[&str]) -> Vec<String> {
 
 fn in_real_journal() {
     let journal = Journal::connect(Path::new("/run/systemd/journal/socket")).unwrap();
-    let system = alert::entry(&denied(Manager::System, "hw-foo.service"), Some(1));
-    let mut large = alert::entry(&denied(Manager::System, "hw-large.service"), Some(2));
+    let system = alert::entry(&denied(Manager::System, "hw-foo.service"), Some(1), None);
+    let mut large = alert::entry(&denied(Manager::System, "hw-large.service"), Some(2), None);
     large.push("HARDEN_WHY_TEST", vec![b'x'; 1 << 20]);
     // `journalctl --user-unit` asks for the uid of whoever runs it: root here.
-    let user = alert::entry(&denied(Manager::User(0), "hw-bar.service"), Some(3));
+    let user = alert::entry(&denied(Manager::User(0), "hw-bar.service"), Some(3), None);
     // Alive, so journald looks the process up; it must not show up under another unit.
     let mut alive = denied(Manager::System, "hw-alive.service");
     alive.sample.pid = std::process::id();
     let Event::Denial(denial) = &mut alive.key.event else { unreachable!() };
     denial.action = Action::Log;
-    let alive = alert::entry(&alive, Some(4));
-    for entry in [&system, &large, &user, &alive] {
+    let alive = alert::entry(&alive, Some(4), None);
+    let two = refused_by_two("hw-two.service");
+    for entry in [&system, &large, &user, &alive, &two] {
         journal.send(entry).unwrap();
     }
     Command::new("journalctl").arg("--sync").status().unwrap();
     let message = |entry: &Entry| String::from_utf8(entry.get("MESSAGE").unwrap().to_vec()).unwrap();
     for _ in 0..100 {
-        if !shown(&["-u", "hw-alive.service"]).is_empty() {
+        if !shown(&["-u", "hw-two.service"]).is_empty() {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
@@ -224,7 +242,23 @@ fn in_real_journal() {
     assert_eq!(shown(&["-u", "hw-alive.service"]), [message(&alive)]);
     assert_eq!(shown(&["-u", "sshd.service"]), Vec::<String>::new());
     let id = format!("MESSAGE_ID={}", alert::DENIAL);
-    assert_eq!(shown(&[&id]).len(), 3);
+    assert_eq!(shown(&[&id]).len(), 4);
+    // One field can have several values, and each finds the entry.
+    for directive in ["SystemCallFilter=", "ProtectClock="] {
+        assert_eq!(shown(&[&format!("HARDEN_WHY_DIRECTIVE={directive}")]), [message(&two)]);
+    }
+    let output = Command::new("journalctl").args(["-o", "export", "-u", "hw-two.service"]).output().unwrap();
+    let export = String::from_utf8_lossy(&output.stdout);
+    let fields: Vec<&str> = export.lines().filter_map(|line| line.strip_prefix("HARDEN_WHY_")).collect();
+    for field in [
+        "CAUSE=unit",
+        "ORIGIN=/etc/systemd/system/x.service:2",
+        "ORIGIN=/etc/systemd/system/x.service:3",
+        "REMEDY=SystemCallFilter=clock_settime",
+        "REMEDY=ProtectClock=no",
+    ] {
+        assert!(fields.contains(&field), "{field} in {fields:?}");
+    }
     let export = Command::new("journalctl").args(["-o", "export", "-u", "hw-alive.service"]).output().unwrap();
     println!("{}", String::from_utf8_lossy(&export.stdout));
 }

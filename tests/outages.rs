@@ -117,13 +117,9 @@ fn database(state: &Path, pragma: &str) {
 }
 
 #[test]
-fn a_store_that_cannot_be_used_is_said_in_one_line() {
+fn a_store_that_is_none_for_it_is_said_in_one_line() {
     let temp = tempfile::tempdir().unwrap();
     let at = |name: &str| temp.path().join(name);
-    fs::write(at("file"), "").unwrap();
-    let said = refused(Command::new(PROGRAM), &at("file"));
-    assert!(said.contains("file"), "{said}");
-
     database(&at("newer"), &format!("PRAGMA application_id = 0x68647779; PRAGMA user_version = {}", SCHEMA + 1));
     let said = refused(Command::new(PROGRAM), &at("newer"));
     assert!(said.contains("upgrade harden-why"), "{said}");
@@ -131,14 +127,6 @@ fn a_store_that_cannot_be_used_is_said_in_one_line() {
     database(&at("foreign"), "PRAGMA application_id = 7");
     let said = refused(Command::new(PROGRAM), &at("foreign"));
     assert!(said.contains("belongs to another program"), "{said}");
-
-    let Some(command) = on_own_disk("ro", &at("read-only")) else { return };
-    let said = refused(command, &at("read-only/state"));
-    assert!(said.contains("cannot be written"), "{said}");
-
-    let Some(command) = on_own_disk("size=4k", &at("full")) else { return };
-    let said = refused(command, &at("full"));
-    assert!(said.contains("cannot grow"), "{said}");
 }
 
 #[test]
@@ -170,15 +158,92 @@ fn what_a_full_disk_does_not_take_is_stored_later() {
     daemon.wait_for_log("cannot grow");
     fs::remove_file(&ballast).unwrap();
     daemon.wait_for_log("can be written again");
-    // SQLite does not find its way through another process's root.
-    let copy = temp.path().join("copy");
-    fs::create_dir(&copy).unwrap();
+    assert_eq!(denials.counted(&incidents(&copied(&daemon, temp.path(), "state"))), 1, "{}", daemon.log());
+    daemon.stop();
+}
+
+/// A daemon that starts without a store says so, hears all the same, and stores what it heard once it can.
+fn begins_without(
+    command: Command,
+    temp: &Path,
+    why: &str,
+    mend: impl FnOnce(&Daemon),
+    stored: impl Fn(&Daemon) -> PathBuf,
+) {
+    let Some(mut denials) = Denials::begin() else { return };
+    let Some((_bus, address)) = Bus::within(temp) else { return };
+    let daemon = Daemon::start(command, &address, temp);
+    daemon.wait_for_log("incidents are kept in memory and stored as soon as possible");
+    let status = wait_for(|| asked(&address), || daemon.log());
+    assert!(status.listening && status.store_error.as_ref().is_some_and(|error| error.contains(why)), "{status:?}");
+    for _ in 0..3 {
+        denials.one_more();
+    }
+    wait_for(|| asked(&address).filter(|status| status.records >= 3), || daemon.log());
+    mend(&daemon);
+    daemon.wait_for_log("the store can be written again");
+    let counted = || denials.counted(&incidents(&stored(&daemon)));
+    wait_for(|| (counted() == 3).then_some(()), || format!("{}: {}", counted(), daemon.log()));
+    wait_for(|| asked(&address).filter(|status| status.store_error.is_none()), || daemon.log());
+    daemon.stop();
+}
+
+/// A copy of a store where only the daemon has it: `SQLite` does not find its way through another process's root.
+fn copied(daemon: &Daemon, temp: &Path, state: &str) -> PathBuf {
+    let copy = temp.join("copy");
+    fs::create_dir_all(&copy).unwrap();
+    let state = daemon.root().join(temp.strip_prefix("/").unwrap()).join(state);
     for suffix in ["", "-wal"] {
         let name = format!("{FILE}{suffix}");
-        fs::copy(state.join(&name), copy.join(&name)).unwrap();
+        _ = fs::copy(state.join(&name), copy.join(&name));
     }
-    assert_eq!(denials.counted(&incidents(&copy)), 1, "{}", daemon.log());
-    daemon.stop();
+    copy
+}
+
+#[test]
+fn a_disk_that_is_full_at_the_start_is_waited_for() {
+    let temp = tempfile::tempdir().unwrap();
+    let Some(command) = on_own_disk("size=8k", &temp.path().join("state")) else { return };
+    let larger = |daemon: &Daemon| {
+        let state = temp.path().join("state");
+        let target = daemon.pid().to_string();
+        let mut remount = Command::new("nsenter");
+        remount.args(["--target", &target, "--mount", "mount", "-o", "remount,size=1m"]).arg(&state);
+        assert!(remount.status().unwrap().success());
+    };
+    begins_without(command, temp.path(), "cannot grow", larger, |daemon| copied(daemon, temp.path(), "state"));
+}
+
+#[test]
+fn a_disk_that_is_read_only_at_the_start_is_waited_for() {
+    let temp = tempfile::tempdir().unwrap();
+    let Some(command) = on_own_disk("ro", &temp.path().join("state")) else { return };
+    let writable = |daemon: &Daemon| {
+        let target = daemon.pid().to_string();
+        let mut remount = Command::new("nsenter");
+        remount.args(["--target", &target, "--mount", "mount", "-o", "remount,rw"]).arg(temp.path().join("state"));
+        assert!(remount.status().unwrap().success());
+    };
+    begins_without(command, temp.path(), "cannot be written", writable, |daemon| copied(daemon, temp.path(), "state"));
+}
+
+#[test]
+fn a_store_that_is_locked_at_the_start_is_waited_for() {
+    let temp = tempfile::tempdir().unwrap();
+    let state = temp.path().join("state");
+    drop(harden_why::incidents::Store::open(&state).unwrap());
+    let other = rusqlite::Connection::open(state.join(FILE)).unwrap();
+    other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT").unwrap();
+    begins_without(Command::new(PROGRAM), temp.path(), "is busy", |_| drop(other), |_| state.clone());
+}
+
+#[test]
+fn a_state_directory_that_is_none_at_the_start_is_waited_for() {
+    let temp = tempfile::tempdir().unwrap();
+    let state = temp.path().join("state");
+    fs::write(&state, "").unwrap();
+    let remove = |_: &Daemon| fs::remove_file(&state).unwrap();
+    begins_without(Command::new(PROGRAM), temp.path(), "state", remove, |_| state.clone());
 }
 
 #[test]

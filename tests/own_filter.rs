@@ -101,7 +101,7 @@ impl<'a> Service<'a> {
         let state = ["ActiveState", "NRestarts", "Result"].map(|property| self.show(property));
         assert_eq!(state, ["active", "0", "success"], "{}", self.log());
         assert_eq!(self.incidents("harden-whyd.service"), [], "it was denied something");
-        for word in ["not noted", "cannot be heard", "panicked", "ERROR", "overran"] {
+        for word in ["not noted", "cannot be heard", "panicked", "ERROR", "overran", "are not known", "in time"] {
             assert!(!self.log().contains(word), "{}", self.log());
         }
     }
@@ -164,6 +164,11 @@ fn the_daemon_lives_under_what_it_ships_with() {
         (client.list_units(0).await.unwrap().len(), client.list_incidents("", "", 0, 0, 500).await.unwrap().len())
     });
     assert!(answers.0 >= 7 && answers.1 >= 7, "{answers:?}");
+    service.is_sound();
+
+    // Its configuration is read anew, by a command that the filter does not hold.
+    assert!(manager.systemctl(&["reload", "harden-whyd.service"]).status.success(), "{}", service.log());
+    assert!(service.log().contains("SIGHUP: the configuration was read again"), "{}", service.log());
     service.is_sound();
 
     // A restart loses nothing: what comes meanwhile waits in the socket that systemd holds.

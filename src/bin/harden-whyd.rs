@@ -33,5 +33,8 @@ fn run(options: &Options) -> anyhow::Result<()> {
         .enable_time()
         .build()
         .context("the event loop cannot be started")?;
-    runtime.block_on(daemon::run(options))
+    let outcome = runtime.block_on(daemon::run(options));
+    // A file that cannot be read for hours, as of a server that is away, keeps nobody from stopping.
+    runtime.shutdown_background();
+    outcome
 }

@@ -268,7 +268,7 @@ impl Follower {
             return Ok(serde_json::to_string(&again)? + "\n");
         }
         let at = clock().show(&incident.last).unwrap_or_default();
-        Ok(format!("{} {}\n", styled(DIM, at), alert::message(incident)))
+        Ok(format!("{} {}\n", styled(DIM, at), alert::message(incident, None)))
     }
 }
 

@@ -1,8 +1,10 @@
-//! Alerts on their way to the journal, which can be behind or away for a while.
+//! Alerts on their way to the journal, which can be behind or away for a while. Each waits a moment to learn why.
 
 use super::config::Alerting;
+use super::explainer::{Answers, Explainer, PATIENCE, Ticket};
 use super::rate::Rate;
 use crate::incidents::Stored;
+use crate::outlet::Explanation;
 use crate::outlet::alert::{self, Summary};
 use crate::outlet::journal::{Journal, JournalError};
 use std::collections::VecDeque;
@@ -19,14 +21,33 @@ const LATE: Duration = Duration::from_mins(1);
 /// Something to tell the journal.
 #[derive(Debug)]
 enum Alert {
-    Incident(Box<Stored>),
+    Incident { stored: Box<Stored>, why: Why },
     Summary(Summary),
 }
 
-/// The alerts, in order.
+/// What there is to say of the reason.
 #[derive(Debug)]
+enum Why {
+    /// It is asked for, and waited for until then.
+    Asked(Ticket, Instant),
+    /// That is all.
+    Known(Option<Explanation>),
+}
+
+impl Alert {
+    /// Until when it waits.
+    fn waits_until(&self) -> Option<Instant> {
+        match self {
+            Self::Incident { why: Why::Asked(_, until), .. } => Some(*until),
+            Self::Incident { .. } | Self::Summary(_) => None,
+        }
+    }
+}
+
+/// The alerts, in order.
 pub(super) struct Alerts {
     path: PathBuf,
+    explainer: Explainer,
     journal: Option<Journal>,
     rate: Rate,
     unsent: VecDeque<Alert>,
@@ -48,9 +69,10 @@ pub(super) enum News {
 
 impl Alerts {
     /// To the journal at a socket.
-    pub(super) fn to(path: impl Into<PathBuf>, limits: Alerting) -> Self {
+    pub(super) fn to(path: impl Into<PathBuf>, limits: Alerting, explainer: Explainer) -> Self {
         Self {
             path: path.into(),
+            explainer,
             journal: None,
             rate: Rate::new(limits),
             unsent: VecDeque::new(),
@@ -68,8 +90,36 @@ impl Alerts {
     /// Takes an incident that was just stored; `new` if it was not in the store before.
     pub(super) fn consider(&mut self, stored: Stored, new: bool, now: Instant) {
         if self.rate.admits(&stored, new, now) {
-            self.push(Alert::Incident(Box::new(stored)));
+            let asked = self.explainer.ask(&stored.incident, now);
+            let why = asked.map_or(Why::Known(None), |ticket| Why::Asked(ticket, now + PATIENCE));
+            self.push(Alert::Incident { stored: Box::new(stored), why });
         }
+    }
+
+    /// What was learned of the reasons; never, while nothing is asked.
+    pub(super) async fn learned(&mut self) -> Answers {
+        self.explainer.next().await
+    }
+
+    /// Takes what was learned.
+    pub(super) fn explain(&mut self, answers: Answers) {
+        for (answered, explanation) in answers {
+            let waiting = self.unsent.iter_mut().find_map(|alert| match alert {
+                Alert::Incident { why: why @ Why::Asked(..), .. } => {
+                    matches!(why, Why::Asked(ticket, _) if *ticket == answered).then_some(why)
+                }
+                _ => None,
+            });
+            // It may be told already.
+            if let Some(why) = waiting {
+                *why = Why::Known(explanation);
+            }
+        }
+    }
+
+    /// Other limits hold from now on.
+    pub(super) fn limit(&mut self, limits: Alerting) {
+        self.rate.limit(limits);
     }
 
     /// Numbers of incidents told so far mean others from now on.
@@ -90,12 +140,17 @@ impl Alerts {
         if let Some(summary) = self.rate.summary(now) {
             self.push(Alert::Summary(summary));
         }
+        self.explainer.begin();
         if self.retry.is_some_and(|(at, _)| now < at) {
             return;
         }
-        while let Some(alert) = self.unsent.front() {
+        while let Some(alert) = self.unsent.front().filter(|alert| alert.waits_until().is_none_or(|until| until <= now))
+        {
             let entry = match alert {
-                Alert::Incident(stored) => alert::entry(&stored.incident, Some(stored.id)),
+                Alert::Incident { stored, why } => {
+                    let why = if let Why::Known(why) = why { why.as_ref() } else { None };
+                    alert::entry(&stored.incident, Some(stored.id), why)
+                }
                 Alert::Summary(summary) => summary.entry(),
             };
             let journal = match self.journal.take() {
@@ -133,12 +188,19 @@ impl Alerts {
 
     /// When there is something to send.
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        self.retry.map(|(at, _)| at).into_iter().chain(self.rate.next_wake()).min()
+        let retry = self.retry.map(|(at, _)| at);
+        let first = self.unsent.front().and_then(Alert::waits_until);
+        retry.max(first).into_iter().chain(self.rate.next_wake()).min()
     }
 
-    /// Sends what can still be sent.
+    /// Sends what can still be sent, and waits no more.
     pub(super) fn finish(mut self) {
         self.retry = None;
+        for alert in &mut self.unsent {
+            if let Alert::Incident { why: why @ Why::Asked(..), .. } = alert {
+                *why = Why::Known(None);
+            }
+        }
         let now = Instant::now();
         self.send(self.rate.next_wake().map_or(now, |end| end.max(now)));
         if !self.unsent.is_empty() {
@@ -150,8 +212,16 @@ impl Alerts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::systemd::Managers;
     use crate::incidents::{Event, Incident, Key, Moment, Sample, Source};
     use std::os::unix::net::UnixDatagram;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    fn alerts(path: &Path) -> Alerts {
+        let managers = Managers::at("unix:path=/nonexistent", "/nonexistent");
+        Alerts::to(path, Alerting::default(), Explainer::new(Arc::new(managers)))
+    }
 
     fn incident(id: i64) -> Alert {
         let incident = Incident {
@@ -162,7 +232,7 @@ mod tests {
             last: Moment::Unknown,
             sample: Sample::default(),
         };
-        Alert::Incident(Box::new(Stored { id, incident }))
+        Alert::Incident { stored: Box::new(Stored { id, incident }), why: Why::Known(None) }
     }
 
     /// The ids of what arrived.
@@ -182,7 +252,7 @@ mod tests {
     fn a_journal_that_comes_back_is_told_what_it_missed() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("socket");
-        let (mut alerts, mut now) = (Alerts::to(&path, Alerting::default()), Instant::now());
+        let (mut alerts, mut now) = (alerts(&path), Instant::now());
         alerts.push(incident(1));
         alerts.send(now);
         let journal = UnixDatagram::bind(&path).unwrap();
@@ -203,11 +273,35 @@ mod tests {
     }
 
     #[test]
+    fn an_alert_waits_for_its_reason_and_not_for_long() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("socket");
+        let journal = UnixDatagram::bind(&path).unwrap();
+        let (mut alerts, now) = (alerts(&path), Instant::now());
+        for ticket in 1..4 {
+            let mut alert = incident(i64::try_from(ticket).unwrap());
+            let Alert::Incident { why, .. } = &mut alert else { unreachable!() };
+            *why = Why::Asked(ticket, now + PATIENCE);
+            alerts.push(alert);
+        }
+        alerts.push(incident(4));
+        alerts.explain(vec![(2, None), (9, None)]);
+        alerts.send(now);
+        assert_eq!((arrived(&journal), alerts.next_wake()), (vec![], Some(now + PATIENCE)), "they keep their order");
+        alerts.explain(vec![(1, None)]);
+        alerts.send(now);
+        assert_eq!(arrived(&journal), [1, 2], "what is learned is not waited for");
+        alerts.send(now + PATIENCE);
+        assert_eq!((arrived(&journal), alerts.next_wake()), (vec![3, 4], None));
+        alerts.explain(vec![(3, None)]);
+    }
+
+    #[test]
     fn a_journal_that_is_behind_is_given_time() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("socket");
         let journal = UnixDatagram::bind(&path).unwrap();
-        let mut alerts = Alerts::to(&path, Alerting::default());
+        let mut alerts = alerts(&path);
         let mut now = Instant::now();
         // More than a socket's queue holds (net.unix.max_dgram_qlen).
         for id in 0..1000 {
@@ -227,7 +321,7 @@ mod tests {
 
     #[test]
     fn without_a_journal_it_is_tried_ever_more_rarely_and_what_waits_is_bounded() {
-        let (mut alerts, start) = (Alerts::to("/nonexistent", Alerting::default()), Instant::now());
+        let (mut alerts, start) = (alerts(Path::new("/nonexistent")), Instant::now());
         for id in 0..5000 {
             alerts.push(incident(id));
         }

@@ -1,7 +1,7 @@
 //! What an administrator may set: TOML in `harden-why/harden-why.conf` and `harden-why/harden-why.conf.d/*.conf`, below
 //! `/etc`, `/run` and `/usr/lib` in systemd's order.
 //!
-//! What is wrong is said with file, line and key, and changes nothing.
+//! What is wrong is said with file, line and key, and changes nothing: what held before holds on.
 
 mod files;
 
@@ -94,101 +94,181 @@ impl fmt::Display for Complaint {
 /// How a key is understood: takes a value over, or says what it has to be.
 type Setter = fn(&mut Config, &DeValue<'_>) -> Result<(), String>;
 
+/// How what held of a key before is taken over.
+type Keeper = fn(&mut Config, &Config);
+
 /// Every key, by section.
-const KEYS: [(&str, &str, Setter); 7] = [
-    ("store", "keep-days", |config, value| {
-        config.keep = Duration::from_hours(24 * number(value, 1, 36_500)?);
-        Ok(())
-    }),
-    ("store", "most-incidents", |config, value| {
-        config.most_stored = small(number(value, 100, 10_000_000)?);
-        Ok(())
-    }),
-    ("memory", "most-incidents", |config, value| {
-        config.most_in_memory = usize::try_from(number(value, 256, 1_000_000)?).unwrap_or(usize::MAX);
-        Ok(())
-    }),
-    ("alerts", "again-after-minutes", |config, value| {
-        config.alerts.quiet = Duration::from_mins(number(value, 1, 10_080)?);
-        Ok(())
-    }),
-    ("alerts", "burst", |config, value| {
-        config.alerts.burst = small(number(value, 1, 10_000)?);
-        Ok(())
-    }),
-    ("alerts", "window-seconds", |config, value| {
-        config.alerts.window = Duration::from_secs(number(value, 1, 3_600)?);
-        Ok(())
-    }),
-    ("alerts", "mute", |config, value| {
-        config.alerts.mute = units(value)?;
-        Ok(())
-    }),
+const KEYS: [(&str, &str, Setter, Keeper); 7] = [
+    (
+        "store",
+        "keep-days",
+        |config, value| {
+            config.keep = Duration::from_hours(24 * number(value, 1, 36_500)?);
+            Ok(())
+        },
+        |config, before| config.keep = before.keep,
+    ),
+    (
+        "store",
+        "most-incidents",
+        |config, value| {
+            config.most_stored = small(number(value, 100, 10_000_000)?);
+            Ok(())
+        },
+        |config, before| config.most_stored = before.most_stored,
+    ),
+    (
+        "memory",
+        "most-incidents",
+        |config, value| {
+            config.most_in_memory = usize::try_from(number(value, 256, 1_000_000)?).unwrap_or(usize::MAX);
+            Ok(())
+        },
+        |config, before| config.most_in_memory = before.most_in_memory,
+    ),
+    (
+        "alerts",
+        "again-after-minutes",
+        |config, value| {
+            config.alerts.quiet = Duration::from_mins(number(value, 1, 10_080)?);
+            Ok(())
+        },
+        |config, before| config.alerts.quiet = before.alerts.quiet,
+    ),
+    (
+        "alerts",
+        "burst",
+        |config, value| {
+            config.alerts.burst = small(number(value, 1, 10_000)?);
+            Ok(())
+        },
+        |config, before| config.alerts.burst = before.alerts.burst,
+    ),
+    (
+        "alerts",
+        "window-seconds",
+        |config, value| {
+            config.alerts.window = Duration::from_secs(number(value, 1, 3_600)?);
+            Ok(())
+        },
+        |config, before| config.alerts.window = before.alerts.window,
+    ),
+    (
+        "alerts",
+        "mute",
+        |config, value| {
+            config.alerts.mute = units(value)?;
+            Ok(())
+        },
+        |config, before| config.alerts.mute.clone_from(&before.alerts.mute),
+    ),
 ];
 
 impl Config {
-    /// What the files below a root say, usually `/`, and what is wrong with them.
+    /// What the files below a root say, usually `/`, and what is wrong with them, where `before` held until now.
     #[must_use]
-    pub fn load(root: &Path) -> (Self, Vec<Complaint>) {
-        Self::of(files::all(root))
+    pub fn load(root: &Path, before: &Self) -> (Self, Vec<Complaint>) {
+        Self::of(files::all(root), before)
     }
 
     /// What one file says.
     #[must_use]
-    pub fn of_file(file: &Path) -> (Self, Vec<Complaint>) {
-        Self::of(vec![file.to_owned()])
+    pub fn of_file(file: &Path, before: &Self) -> (Self, Vec<Complaint>) {
+        Self::of(vec![file.to_owned()], before)
     }
 
-    fn of(files: Vec<PathBuf>) -> (Self, Vec<Complaint>) {
-        let (mut config, mut complaints) = (Self::default(), Vec::new());
+    fn of(files: Vec<PathBuf>, before: &Self) -> (Self, Vec<Complaint>) {
+        let mut reading = Reading::default();
         for file in files {
             match files::read(&file) {
-                Ok(text) => config.take(&file, &text, &mut complaints),
-                Err(what) => complaints.push(Complaint { file, line: None, key: None, what }),
+                Ok(text) => reading.take(&file, &text),
+                Err(what) => {
+                    reading.unread = true;
+                    reading.complaints.push(Complaint { file, line: None, key: None, what });
+                }
             }
         }
-        (config, complaints)
+        reading.finish(before)
     }
+}
 
+/// What was read so far.
+#[derive(Debug, Default)]
+struct Reading {
+    config: Config,
+    complaints: Vec<Complaint>,
+    /// The keys, by place in [`KEYS`], that were set, and those that were set to what they cannot be.
+    set: BTreeSet<usize>,
+    wrong: BTreeSet<usize>,
+    /// There are files or lines of which nothing is known.
+    unread: bool,
+}
+
+impl Reading {
     /// Takes over what a file sets.
-    fn take(&mut self, file: &Path, text: &str, complaints: &mut Vec<Complaint>) {
+    fn take(&mut self, file: &Path, text: &str) {
         let line_at = |at: usize| 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
-        let mut complain = |at: Option<usize>, key: Option<String>, what: String| {
-            complaints.push(Complaint { file: file.to_owned(), line: at.map(line_at), key, what });
+        let complaint = |at: Option<usize>, key: Option<String>, what: String| Complaint {
+            file: file.to_owned(),
+            line: at.map(line_at),
+            key,
+            what,
         };
         let (tables, errors) = DeTable::parse_recoverable(text);
         for error in errors {
+            self.unread = true;
             let what = format!("{}; what the line says has no effect", error.message());
-            complain(error.span().map(|span| span.start), None, what);
+            self.complaints.push(complaint(error.span().map(|span| span.start), None, what));
         }
         for (section, keys) in tables.get_ref() {
             let name = section.get_ref();
             let known = KEYS.iter().any(|(known, ..)| known == name);
             let (Some(keys), true) = (keys.get_ref().as_table(), known) else {
                 let what = if known {
+                    self.unread = true;
                     format!("has to be a section: write [{name}], and its keys below; it has no effect")
                 } else {
                     format!("there is no such section; there are {}", listing(KEYS.map(|(name, ..)| name)))
                 };
-                complain(Some(section.span().start), Some(name.to_string()), what);
+                self.complaints.push(complaint(Some(section.span().start), Some(name.to_string()), what));
                 continue;
             };
             for (key, value) in keys {
                 let full = format!("{name}.{}", key.get_ref());
                 if let Err(what) = self.set(name, key.get_ref(), value) {
-                    complain(Some(key.span().start), Some(full), what);
+                    self.complaints.push(complaint(Some(key.span().start), Some(full), what));
                 }
             }
         }
     }
 
     fn set(&mut self, section: &str, key: &str, value: &Spanned<DeValue<'_>>) -> Result<(), String> {
-        let of_section = || KEYS.into_iter().filter(|(name, ..)| *name == section);
-        let Some((.., set)) = of_section().find(|(_, name, _)| *name == key) else {
-            let names = listing(of_section().map(|(_, name, _)| name));
+        let mut of_section = KEYS.iter().enumerate().filter(|(_, (name, ..))| *name == section);
+        let Some((place, (_, _, set, _))) = of_section.clone().find(|(_, (_, name, ..))| *name == key) else {
+            let names = listing(of_section.by_ref().map(|(_, (_, name, ..))| *name));
             return Err(format!("there is no such key; there are {names}"));
         };
-        set(self, value.get_ref()).map_err(|what| format!("has to be {what}; it has no effect"))
+        match set(&mut self.config, value.get_ref()) {
+            Ok(()) => {
+                self.set.insert(place);
+                Ok(())
+            }
+            Err(what) => {
+                self.wrong.insert(place);
+                Err(format!("has to be {what}; it has no effect"))
+            }
+        }
+    }
+
+    /// What holds from now on: of keys that are set to nothing they can be, or perhaps are where nothing could be read,
+    /// what held before.
+    fn finish(mut self, before: &Config) -> (Config, Vec<Complaint>) {
+        for (place, (.., keep)) in KEYS.iter().enumerate() {
+            if !self.set.contains(&place) && (self.unread || self.wrong.contains(&place)) {
+                keep(&mut self.config, before);
+            }
+        }
+        (self.config, self.complaints)
     }
 }
 
@@ -223,9 +303,37 @@ mod tests {
     use std::fs;
 
     fn of(text: &str) -> (Config, Vec<String>) {
-        let (mut config, mut complaints) = (Config::default(), Vec::new());
-        config.take(Path::new("/etc/x.conf"), text, &mut complaints);
+        after(&Config::default(), text)
+    }
+
+    fn after(before: &Config, text: &str) -> (Config, Vec<String>) {
+        let mut reading = Reading::default();
+        reading.take(Path::new("/etc/x.conf"), text);
+        let (config, complaints) = reading.finish(before);
         (config, complaints.iter().map(ToString::to_string).collect())
+    }
+
+    fn load(root: &Path) -> (Config, Vec<Complaint>) {
+        Config::load(root, &Config::default())
+    }
+
+    #[test]
+    fn what_is_wrong_leaves_what_held_before() {
+        let (before, _) = of("[store]\nkeep-days = 7\n[alerts]\nburst = 3\nwindow-seconds = 60\nmute = [\"a\"]\n");
+        let (config, complaints) = after(&before, "[store]\nkeep-days = 0\n[alerts]\nburst = 4\n");
+        assert_eq!(complaints.len(), 1);
+        let alerts = Alerting { burst: 4, ..Alerting::default() };
+        assert_eq!(config, Config { keep: before.keep, alerts, ..Config::default() }, "what is gone is at its default");
+        // Nobody knows which key it was.
+        let (config, complaints) = after(&before, "[alerts]\nburst = 4\n= 3\n");
+        assert!(!complaints.is_empty());
+        assert_eq!(config.keep, before.keep);
+        assert_eq!((config.alerts.window, config.alerts.mute.len()), (before.alerts.window, 1));
+        // Of several files each says something, and one is wrong.
+        let mut reading = Reading::default();
+        reading.take(Path::new("/etc/a.conf"), "[alerts]\nburst = 5\n");
+        reading.take(Path::new("/etc/b.conf"), "[alerts]\nburst = 0\n");
+        assert_eq!(reading.finish(&before).0.alerts.burst, 5);
     }
 
     #[test]
@@ -292,7 +400,7 @@ mod tests {
             .filter(|line| line.starts_with('[') || line.contains(" = "))
             .flat_map(|line| [line, "\n"])
             .collect();
-        for (_, key, _) in KEYS {
+        for (_, key, ..) in KEYS {
             assert!(shown.contains(&format!("{key} = ")), "{key} in {shown}");
         }
         assert_eq!(of(&shown), (Config::default(), vec![]));
@@ -308,17 +416,17 @@ mod tests {
         };
         write("usr/lib/harden-why/harden-why.conf", "[alerts]\nburst = 1\nwindow-seconds = 1\n");
         write("etc/harden-why/harden-why.conf", "[alerts]\nburst = 2\n");
-        let (config, complaints) = Config::load(root.path());
+        let (config, complaints) = load(root.path());
         assert_eq!((config.alerts.burst, config.alerts.window.as_secs(), complaints.len()), (2, 10, 0));
         write("usr/lib/harden-why/harden-why.conf.d/50-a.conf", "[alerts]\nburst = 3\n");
         write("run/harden-why/harden-why.conf.d/10-b.conf", "[alerts]\nburst = 4\nwindow-seconds = 4\n");
-        let (config, _) = Config::load(root.path());
+        let (config, _) = load(root.path());
         assert_eq!((config.alerts.burst, config.alerts.window.as_secs()), (3, 4), "the later name wins");
         write("etc/harden-why/harden-why.conf.d/50-a.conf", "");
         write("etc/harden-why/harden-why.conf.d/60-c.txt", "[alerts]\nburst = 9\n");
-        assert_eq!(Config::load(root.path()).0.alerts.burst, 4, "a file of the same name takes its place");
+        assert_eq!(load(root.path()).0.alerts.burst, 4, "a file of the same name takes its place");
         fs::write(root.path().join("etc/harden-why/harden-why.conf"), [0xff]).unwrap();
-        let (config, complaints) = Config::load(root.path());
+        let (config, complaints) = load(root.path());
         assert_eq!((config.alerts.burst, complaints.len()), (4, 1), "{complaints:?}");
         assert!(complaints[0].to_string().ends_with("etc/harden-why/harden-why.conf: is not UTF-8"));
     }
@@ -333,7 +441,7 @@ mod tests {
         fs::write(usr.join("harden-why.conf"), "[alerts]\nburst = 2\n").unwrap();
         fs::write(usr.join("harden-why.conf.d/x.conf"), "[alerts]\nwindow-seconds = 3\n").unwrap();
         let set = || {
-            let (config, complaints) = Config::load(root.path());
+            let (config, complaints) = load(root.path());
             let complaints: Vec<String> = complaints.iter().map(ToString::to_string).collect();
             (config.alerts.burst, config.alerts.window.as_secs(), complaints)
         };

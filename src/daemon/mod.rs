@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! audit socket ─► pipeline ─► fold ─► writer thread ─► journal alert, D-Bus signal
-//!                  ▲ │ open       ▲
-//! notes of the dead  ▼            │
-//! exit events ─► reconciler ─► asks systemd ─► asks the journal
+//!                  ▲ │ open       ▲                      ▲
+//! notes of the dead  ▼            │                  explainer
+//! exit events ─► reconciler ─► asks systemd,             │
+//!                              then the journal     asks systemd
 //! ```
 //!
 //! Whatever is not the kernel can be away for a while: the disk, the journal, the bus. What they
@@ -14,6 +15,7 @@ mod again;
 mod alerts;
 mod asks;
 pub mod config;
+mod explainer;
 mod presence;
 mod rate;
 mod reconcile;
@@ -39,6 +41,7 @@ use crate::outlet::orders::{self, Ordered};
 use crate::outlet::wire::Status;
 use alerts::Alerts;
 use config::Config;
+use explainer::Explainer;
 use presence::Presence;
 use sd_notify::NotifyState;
 use std::os::fd::AsRawFd;
@@ -74,14 +77,16 @@ pub struct Options {
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// The store cannot be opened, or the audit stream cannot be heard or breaks.
+/// The store is no store for this daemon, or the audit stream cannot be heard or breaks.
 pub async fn run(options: &Options) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
-    let (config, complaints) = options.config.as_deref().map_or_else(|| Config::load(Path::new("/")), Config::of_file);
-    for complaint in complaints {
-        tracing::warn!("{complaint}");
-    }
-    let (store, set_aside) = Store::open_or_set_aside(&options.state_dir)?;
+    let mut settings = Settings::read(options)?;
+    let config = settings.config.clone();
+    let (store, set_aside, failure) = match Store::open_or_set_aside(&options.state_dir) {
+        Ok((store, set_aside)) => (Some(store), set_aside, None),
+        Err(error) if error.may_pass() => (None, None, Some(error)),
+        Err(error) => return Err(error.into()),
+    };
     let (audit, inherited) = match supervisor::inherited() {
         Some(audit) => (audit, true),
         None => (AuditSocket::open()?, false),
@@ -108,7 +113,9 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     if let Err(error) = journal_entries::is_there(Path::new("/")) {
         status.limitations.push(hearing::without_journal(&error).to_string());
     }
-    status.forgot(store.forgotten()?);
+    if let Some(forgotten) = store.as_ref().and_then(|store| store.forgotten().ok()) {
+        status.forgot(forgotten);
+    }
     let status = Arc::new(Mutex::new(status));
     if let Some(aside) = set_aside {
         was_set_aside(&status, &aside);
@@ -126,9 +133,12 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let host = LiveHost::new(hindsight).with_departed(departed);
     let writer =
         Writer::start(store, options.state_dir.clone(), Retention { keep: config.keep, most: config.most_stored })?;
-    let alerts = Alerts::to(journal::SOCKET, config.alerts);
+    let alerts = Alerts::to(journal::SOCKET, config.alerts, Explainer::new(host.hindsight().managers()));
     let mut watch = Watch::new(host, config.most_in_memory, writer, alerts, status);
-    let outcome = serve(&mut watch, audit.into_async()?, exits, presence, &mut ordered, &mut stop).await;
+    if let Some(failure) = failure {
+        watch.miss_store(&failure);
+    }
+    let outcome = serve(&mut watch, audit.into_async()?, exits, presence, &mut ordered, &mut settings, &mut stop).await;
     watch.finish().await;
     outcome
 }
@@ -140,6 +150,7 @@ async fn serve(
     mut exits: Option<AsyncFd<ExitListener>>,
     mut presence: Presence,
     ordered: &mut Receiver<Ordered>,
+    settings: &mut Settings<'_>,
     stop: &mut Stop,
 ) -> anyhow::Result<()> {
     let mut ready_said = false;
@@ -156,6 +167,11 @@ async fn serve(
                 // What the kernel has sent until now is ours to take.
                 watch.in_haste = true;
                 while !watch.hear(audit.get_mut())? && Instant::now() < latest {}
+            }
+            () = settings.asked(), if ready_said && deadline.is_none() => {
+                supervisor::reloading();
+                watch.configure(settings.again());
+                supervisor::tell(&[NotifyState::Ready]);
             }
             () = presence.tried(), if !ready_said && deadline.is_none() => {
                 supervisor::tell(&[NotifyState::Ready, NotifyState::Status("listening to the kernel")]);
@@ -188,6 +204,7 @@ async fn serve(
                     watch.give_up_waiting();
                 }
             }
+            answers = watch.alerts.learned() => watch.alerts.explain(answers),
             Some(answered) = watch.asks.next(), if watch.holds_until().is_none() => watch.settle(answered),
             Some(seen) = watch.again.next(), if watch.holds_until().is_none() => watch.looked(seen),
             done = watch.writer.done() => {
@@ -222,6 +239,43 @@ fn miss_exits(status: &Mutex<Status>, error: &std::io::Error) {
     tracing::warn!("exit events cannot be heard: {error}");
     let limitation = format!("deaths by SIGSYS without a record go unnoticed: {error}");
     status.lock().unwrap_or_else(PoisonError::into_inner).limitations.push(limitation);
+}
+
+/// What holds, and SIGHUP, which asks for it to be read again.
+struct Settings<'a> {
+    options: &'a Options,
+    config: Config,
+    hangup: Signal,
+}
+
+impl<'a> Settings<'a> {
+    fn read(options: &'a Options) -> std::io::Result<Self> {
+        let hangup = signal(SignalKind::hangup())?;
+        let mut settings = Self { options, config: Config::default(), hangup };
+        settings.take();
+        Ok(settings)
+    }
+
+    fn take(&mut self) {
+        let (config, complaints) = match self.options.config.as_deref() {
+            Some(file) => Config::of_file(file, &self.config),
+            None => Config::load(Path::new("/"), &self.config),
+        };
+        for complaint in complaints {
+            tracing::warn!("{complaint}");
+        }
+        self.config = config;
+    }
+
+    async fn asked(&mut self) {
+        self.hangup.recv().await;
+    }
+
+    fn again(&mut self) -> &Config {
+        self.take();
+        tracing::info!("SIGHUP: the configuration was read again");
+        &self.config
+    }
 }
 
 /// SIGTERM and SIGINT.

@@ -31,6 +31,11 @@ impl Rate {
         Self { limits, ..Self::default() }
     }
 
+    /// Other limits hold from now on.
+    pub(super) fn limit(&mut self, limits: Alerting) {
+        self.limits = limits;
+    }
+
     /// Whether an incident that was just stored is to be told of; `new` if it was not in the store before.
     pub(super) fn admits(&mut self, stored: &Stored, new: bool, now: Instant) -> bool {
         if stored.incident.key.unit.as_ref().is_some_and(|unit| self.limits.mutes(&unit.name)) {

@@ -12,6 +12,14 @@ pub(super) fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
+/// Tells systemd that the configuration is read again; that it is done, readiness tells.
+pub(super) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(_) => tell(&[NotifyState::Reloading]),
+    }
+}
+
 /// The audit stream that systemd opened for us (`harden-whyd.socket`). To be called once.
 pub(super) fn inherited() -> Option<AuditSocket> {
     let handed = match sd_notify::listen_fds() {

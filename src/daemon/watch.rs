@@ -3,15 +3,16 @@
 use super::again::{Again, Looked};
 use super::alerts::{Alerts, News};
 use super::asks::Asks;
+use super::config::Config;
 use super::reconcile::Reconciler;
-use super::writer::{Done, Writer};
+use super::writer::{Done, Retention, Writer};
 use crate::audit::serials::Serials;
 use crate::audit::text::Escaped;
 use crate::audit::{Action, parse};
 use crate::host::exits::{ExitListener, Notice};
 use crate::host::hearing;
 use crate::host::live::{LiveHost, Told};
-use crate::incidents::{Change, Event, Folded, Incident, Recorded, Source, Stored};
+use crate::incidents::{Change, Event, Folded, Incident, Recorded, Source, StoreError, Stored};
 use crate::intake::netlink::{AuditSocket, Message, ReceiveError};
 use crate::outlet::orders::{Order, Ordered};
 use crate::outlet::wire::Status;
@@ -94,6 +95,13 @@ impl Watch {
             sent_at: None,
             in_haste: false,
         }
+    }
+
+    /// Another configuration holds from now on.
+    pub(super) fn configure(&mut self, config: &Config) {
+        self.pipeline.fold.limit(config.most_in_memory);
+        self.writer.keep(Retention { keep: config.keep, most: config.most_stored });
+        self.alerts.limit(config.alerts.clone());
     }
 
     /// Takes what the audit socket has; true when it has no more.
@@ -377,7 +385,8 @@ impl Watch {
         let changes = self.pipeline.fold.take_changes(MOST_CHANGES);
         // There may be more.
         self.flush_at = (changes.len() == MOST_CHANGES).then(Instant::now);
-        if !changes.is_empty() {
+        // One that failed is tried also with nothing to store: then it is known that it works again.
+        if !changes.is_empty() || self.retry.is_some() {
             self.sent_at = Some(Instant::now());
             self.writer.send(changes);
         }
@@ -418,18 +427,23 @@ impl Watch {
                 told
             }
             Err(error) => {
-                if self.retry.is_none() {
-                    tracing::error!("{error}; incidents are kept in memory and stored as soon as possible");
-                }
-                lock(&self.status).store_error = Some(error.to_string());
-                let now = Instant::now();
-                let wait = self.retry.map_or(RETRY, |(_, wait)| (2 * wait).min(RETRY_LATE));
-                self.retry = Some((now + wait, wait));
-                self.flush_at = Some(now);
+                self.miss_store(&error);
                 self.pipeline.fold.put_back(changes);
                 Vec::new()
             }
         }
+    }
+
+    /// Takes note that the store failed, and is to be tried again.
+    pub(super) fn miss_store(&mut self, error: &StoreError) {
+        if self.retry.is_none() {
+            tracing::error!("{error}; incidents are kept in memory and stored as soon as possible");
+        }
+        lock(&self.status).store_error = Some(error.to_string());
+        let now = Instant::now();
+        let wait = self.retry.map_or(RETRY, |(_, wait)| (2 * wait).min(RETRY_LATE));
+        self.retry = Some((now + wait, wait));
+        self.flush_at = Some(now);
     }
 
     /// Whether every sighting is folded.
@@ -476,10 +490,9 @@ pub(super) fn now_millis() -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::Config;
+    use super::super::explainer::Explainer;
     use super::super::presence::Presence;
-    use super::super::writer::Retention;
-    use super::super::{Stop, serve, source};
+    use super::super::{Options, Settings, Stop, serve, source};
     use super::*;
     use crate::host::hindsight::Hindsight;
     use crate::host::systemd::Managers;
@@ -494,8 +507,9 @@ mod tests {
         let host = LiveHost::new(Hindsight::new(managers, Path::new(NOWHERE)));
         let config = Config::default();
         let retention = Retention { keep: config.keep, most: config.most_stored };
-        let writer = Writer::start(Store::open(dir).unwrap(), dir.into(), retention).unwrap();
-        Watch::new(host, config.most_in_memory, writer, Alerts::to(NOWHERE, config.alerts), Arc::default())
+        let writer = Writer::start(Some(Store::open(dir).unwrap()), dir.into(), retention).unwrap();
+        let alerts = Alerts::to(NOWHERE, config.alerts, Explainer::new(host.hindsight().managers()));
+        Watch::new(host, config.most_in_memory, writer, alerts, Arc::default())
     }
 
     fn record(pid: u32, code: u32) -> Vec<u8> {
@@ -520,8 +534,15 @@ mod tests {
         let audit = AuditSocket::over(reader.into()).into_async().unwrap();
         let bus = format!("unix:path={NOWHERE}").parse().unwrap();
         let (orders, mut ordered) = crate::outlet::orders::channel();
+        let options = Options {
+            state_dir: temp.path().into(),
+            bus: format!("unix:path={NOWHERE}").parse().unwrap(),
+            config: None,
+        };
+        let mut settings = Settings::read(&options).unwrap();
         let presence = Presence::start(bus, temp.path().into(), source(&watch.status), orders);
-        let outcome = serve(&mut watch, audit, None, presence, &mut ordered, &mut Stop::new().unwrap()).await;
+        let outcome =
+            serve(&mut watch, audit, None, presence, &mut ordered, &mut settings, &mut Stop::new().unwrap()).await;
         assert!(outcome.unwrap_err().to_string().contains("cannot be read"));
         watch.finish().await;
         let stored = Store::open_read_only(temp.path()).unwrap().incidents(&Query::default()).unwrap();

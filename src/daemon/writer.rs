@@ -33,22 +33,29 @@ pub(super) struct Done {
     pub(super) set_aside: Option<SetAside>,
 }
 
-/// The sending end. One job is under way at a time; what comes meanwhile stays folded.
+/// What the writer is told to do.
+#[derive(Debug)]
+enum Job {
+    Record(Vec<Change>),
+    Keep(Retention),
+}
+
+/// The sending end. One record of changes is under way at a time; what comes meanwhile stays folded.
 #[derive(Debug)]
 pub(super) struct Writer {
-    jobs: Option<mpsc::Sender<Vec<Change>>>,
+    jobs: Option<mpsc::Sender<Job>>,
     done: UnboundedReceiver<Done>,
     thread: Option<std::thread::JoinHandle<()>>,
     busy: bool,
 }
 
 impl Writer {
-    /// Starts the thread, which owns the store of this directory from here on.
+    /// Starts the thread, which owns the store of this directory from here on; without one, it is opened once it can be.
     ///
     /// # Errors
     /// No thread could be started.
-    pub(super) fn start(store: Store, dir: PathBuf, retention: Retention) -> std::io::Result<Self> {
-        let keeper = Keeper { dir, retention, store: Some(store), forgotten: None, set_aside: None };
+    pub(super) fn start(store: Option<Store>, dir: PathBuf, retention: Retention) -> std::io::Result<Self> {
+        let keeper = Keeper { dir, retention, store, forgotten: None, set_aside: None };
         let (jobs, inbox) = mpsc::channel();
         let (outbox, done) = unbounded_channel();
         let thread =
@@ -64,7 +71,15 @@ impl Writer {
     /// Sends changes to be stored. The caller waits until the writer is not busy.
     pub(super) fn send(&mut self, changes: Vec<Change>) {
         if let Some(jobs) = &self.jobs {
-            self.busy = jobs.send(changes).is_ok();
+            self.busy = jobs.send(Job::Record(changes)).is_ok();
+        }
+    }
+
+    /// Something else is kept from now on.
+    pub(super) fn keep(&mut self, retention: Retention) {
+        if let Some(jobs) = &self.jobs {
+            // It fails when the thread is gone, which shows with the next changes.
+            _ = jobs.send(Job::Keep(retention));
         }
     }
 
@@ -90,22 +105,32 @@ impl Writer {
     }
 }
 
-fn write_all(mut keeper: Keeper, inbox: &mpsc::Receiver<Vec<Change>>, outbox: &UnboundedSender<Done>) {
-    // Few are kept where few are wanted.
-    let every = PRUNE_EVERY.min(usize::try_from(keeper.retention.most / 4).unwrap_or(PRUNE_EVERY));
+fn write_all(mut keeper: Keeper, inbox: &mpsc::Receiver<Job>, outbox: &UnboundedSender<Done>) {
     keeper.prune();
     let (mut written, mut pruned) = (0, Instant::now());
-    while let Ok(changes) = inbox.recv() {
+    while let Ok(job) = inbox.recv() {
+        let changes = match job {
+            Job::Record(changes) => changes,
+            Job::Keep(retention) => {
+                keeper.retention = retention;
+                keeper.prune();
+                continue;
+            }
+        };
+        // Few are kept where few are wanted. In one that could not be opened before, what is old was not looked for.
+        let every = PRUNE_EVERY.min(usize::try_from(keeper.retention.most / 4).unwrap_or(PRUNE_EVERY));
+        let begins = keeper.store.is_none();
         let rows = keeper.record(&changes);
         if rows.is_ok() {
             written += changes.len();
         }
+        let due = begins || written >= every || pruned.elapsed() >= PRUNE_AFTER;
         let (forgotten, set_aside) = (keeper.forgotten.take(), keeper.set_aside.take());
         if outbox.send(Done { changes, rows, forgotten, set_aside }).is_err() {
             return;
         }
         // After the answer, so that an alert never waits for it.
-        if written >= every || pruned.elapsed() >= PRUNE_AFTER {
+        if due && keeper.store.is_some() {
             (written, pruned) = (0, Instant::now());
             keeper.prune();
         }
@@ -130,6 +155,7 @@ impl Keeper {
         } else {
             let (store, aside) = Store::open_or_set_aside(&self.dir)?;
             self.set_aside = aside;
+            self.forgotten = store.forgotten().ok();
             store
         };
         let store = self.store.insert(store);

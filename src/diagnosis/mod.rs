@@ -88,20 +88,33 @@ impl Finding {
 /// Explains a unit's incidents and looks for remedies that solve all of them together.
 #[must_use]
 pub fn diagnose(incidents: Vec<Incident>, situation: Option<&Situation>, groups: &Groups) -> Diagnosis {
-    let findings: Vec<Finding> = incidents
-        .into_iter()
-        .map(|incident| Finding {
+    let findings: Vec<Finding> =
+        incidents.into_iter().map(|incident| Finding::new(incident, situation, groups)).collect();
+    let remedies = situation.map_or_else(Vec::new, |situation| remedy::find(&findings, situation, groups));
+    let beyond = remedy::beyond(&findings);
+    Diagnosis { findings, remedies, beyond }
+}
+
+/// Explains one incident, with the first of the remedies that [`diagnose`] finds for it alone: quicker where the others
+/// are not asked for.
+#[must_use]
+pub fn diagnose_one(incident: Incident, situation: &Situation, groups: &Groups) -> (Finding, Option<Remedy>) {
+    let finding = Finding::new(incident, Some(situation), groups);
+    let remedy = remedy::first(std::slice::from_ref(&finding), situation, groups);
+    (finding, remedy)
+}
+
+impl Finding {
+    fn new(incident: Incident, situation: Option<&Situation>, groups: &Groups) -> Self {
+        Self {
             cause: cause::of(&incident, situation, groups),
             groups: denied(&incident)
                 .and_then(|denial| denial.call.name())
                 .map_or_else(Vec::new, |call| groups.containing(call).into_iter().map(Into::into).collect()),
             before_exec: is_before_exec(&incident),
             incident,
-        })
-        .collect();
-    let remedies = situation.map_or_else(Vec::new, |situation| remedy::find(&findings, situation, groups));
-    let beyond = remedy::beyond(&findings);
-    Diagnosis { findings, remedies, beyond }
+        }
+    }
 }
 
 /// The denial of an incident that is one.

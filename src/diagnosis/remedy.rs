@@ -114,17 +114,8 @@ pub(super) fn beyond(findings: &[Finding]) -> Vec<Box<str>> {
 
 /// Every remedy for the findings together, least privilege first.
 pub(super) fn find(findings: &[Finding], situation: &Situation, groups: &Groups) -> Vec<Remedy> {
-    let missed = findings.iter().filter(|finding| !finding.is_done_without());
-    let all: Vec<Denied<'_>> = missed.filter_map(denied_by_unit).filter(Denied::can_be_lifted).collect();
-    let mut lift = Lift::default();
-    let lifted = all.iter().all(|call| call.by.iter().all(|cause| lift.add(cause, call.abi, &situation.policy)));
-    if all.is_empty() || !lifted {
-        return Vec::new();
-    }
-    let wanted = all.iter().map(|call| Wanted { abi: call.abi, name: call.name }).collect();
-    let search = Search { findings, situation, groups, proof: Proof::new(wanted, situation, groups), lift, all };
     let mut found: Vec<Remedy> = Vec::new();
-    for remedy in search.remedies() {
+    for remedy in Search::new(findings, situation, groups).iter().flat_map(Search::remedies) {
         match found.iter_mut().find(|other| other.content == remedy.content) {
             // The same drop-in under two names is one; what it foresees is the better name.
             Some(other) if remedy.kind == Kind::Companions => *other = remedy,
@@ -133,6 +124,12 @@ pub(super) fn find(findings: &[Finding], situation: &Situation, groups: &Groups)
         }
     }
     found
+}
+
+/// The first of them, without a search for the others where it can be had so.
+pub(super) fn first(findings: &[Finding], situation: &Situation, groups: &Groups) -> Option<Remedy> {
+    let search = Search::new(findings, situation, groups)?;
+    search.narrowest().or_else(|| search.remedies().into_iter().next())
 }
 
 fn denied_by_unit(finding: &Finding) -> Option<Denied<'_>> {
@@ -157,27 +154,52 @@ struct Search<'a> {
     all: Vec<Denied<'a>>,
 }
 
-impl Search<'_> {
-    fn remedies(&self) -> Vec<Remedy> {
+impl<'a> Search<'a> {
+    /// `None` where nothing was denied that can be lifted, or not all of it can.
+    fn new(findings: &'a [Finding], situation: &'a Situation, groups: &'a Groups) -> Option<Self> {
+        let missed = findings.iter().filter(|finding| !finding.is_done_without());
+        let all: Vec<Denied<'_>> = missed.filter_map(denied_by_unit).filter(Denied::can_be_lifted).collect();
+        let mut lift = Lift::default();
+        let lifted = all.iter().all(|call| call.by.iter().all(|cause| lift.add(cause, call.abi, &situation.policy)));
+        if all.is_empty() || !lifted {
+            return None;
+        }
+        let wanted = all.iter().map(|call| Wanted { abi: call.abi, name: call.name }).collect();
+        Some(Self { findings, situation, groups, proof: Proof::new(wanted, situation, groups), lift, all })
+    }
+
+    /// What opens the least.
+    fn narrowest(&self) -> Option<Remedy> {
         let names = self.filtered();
         if names.is_empty() {
-            let narrow = self.proof.of(Kind::Loosen, &self.narrow(), &[]);
-            let whole: Vec<String> = self.lift.whole.iter().cloned().collect();
-            return narrow.into_iter().chain(self.proof.of(Kind::Loosen, &whole, &[])).collect();
+            self.proof.of(Kind::Loosen, &self.narrow(), &[])
+        } else {
+            self.allowing(&names, Kind::Calls, &[])
         }
-        let allow = |kind, more: &[Because]| {
-            let all: BTreeSet<&str> = names.iter().copied().chain(more.iter().map(|because| &*because.call)).collect();
-            self.proof.of(kind, &self.with(format!("SystemCallFilter={}", joined(all.into_iter()))), more)
-        };
-        let mut found: Vec<Remedy> = allow(Kind::Calls, &[]).into_iter().collect();
+    }
+
+    /// That allows these calls, and more.
+    fn allowing(&self, names: &BTreeSet<&str>, kind: Kind, more: &[Because]) -> Option<Remedy> {
+        let all: BTreeSet<&str> = names.iter().copied().chain(more.iter().map(|because| &*because.call)).collect();
+        self.proof.of(kind, &self.with(format!("SystemCallFilter={}", joined(all.into_iter()))), more)
+    }
+
+    fn remedies(&self) -> Vec<Remedy> {
+        let names = self.filtered();
+        let mut found: Vec<Remedy> = self.narrowest().into_iter().collect();
+        if names.is_empty() {
+            let whole: Vec<String> = self.lift.whole.iter().cloned().collect();
+            found.extend(self.proof.of(Kind::Loosen, &whole, &[]));
+            return found;
+        }
         let siblings = self.siblings();
         if !siblings.is_empty() {
             let because: Vec<Because> = siblings.iter().map(|(call, reason)| because(call, reason)).collect();
-            found.extend(allow(Kind::Siblings, &because));
+            found.extend(self.allowing(&names, Kind::Siblings, &because));
         }
         let companions = self.companions(siblings);
         if !companions.is_empty() {
-            found.extend(allow(Kind::Companions, &companions));
+            found.extend(self.allowing(&names, Kind::Companions, &companions));
         }
         found.extend(self.wider(&names));
         found.extend(self.softer(&names));

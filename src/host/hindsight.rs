@@ -35,6 +35,12 @@ impl Hindsight {
         Self { managers, runtime: runtime.to_owned(), guesses, journal, silence: OnceLock::new() }
     }
 
+    /// The managers that are asked.
+    #[must_use]
+    pub fn managers(&self) -> Arc<Managers> {
+        Arc::clone(&self.managers)
+    }
+
     /// What is learned of each sighting's process, in order.
     pub async fn of(&self, sightings: &[Sighting]) -> Vec<Vec<Evidence>> {
         let remembered = self.remembered(sightings).await;

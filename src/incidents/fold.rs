@@ -118,9 +118,9 @@ impl Fold {
             index: HashMap::new(),
             counters: Vec::new(),
             free: Vec::new(),
-            most: most.max(4),
+            most: least(most),
             text: 0,
-            most_text: MOST_TEXT.max(most.saturating_mul(USUAL_TEXT)),
+            most_text: text_for(most),
             changed: 0,
             now: 0,
             given_way: 0,
@@ -194,6 +194,11 @@ impl Fold {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.index.len() >= self.most || (self.text >= self.most_text && self.index.len() >= 4)
+    }
+
+    /// There is room for so many from now on. Where there are more, those that give way do so as new ones come.
+    pub fn limit(&mut self, most: usize) {
+        (self.most, self.most_text) = (least(most), text_for(most));
     }
 
     /// Whether the next new incident may cost sightings that were not taken yet.
@@ -294,6 +299,16 @@ impl Fold {
             }
         }
     }
+}
+
+/// A quarter of fewer would be none.
+fn least(most: usize) -> usize {
+    most.max(4)
+}
+
+/// How much text that many incidents may hold.
+fn text_for(most: usize) -> usize {
+    MOST_TEXT.max(most.saturating_mul(USUAL_TEXT))
 }
 
 /// How much of an incident is as long as someone else chose.

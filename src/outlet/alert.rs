@@ -3,6 +3,7 @@
 //! Journald believes `OBJECT_SYSTEMD_UNIT=` and its kind only from uid 0 (`src/shared/logs-show.c`:
 //! `add_matches_for_unit`, `add_matches_for_user_unit`).
 
+use super::explanation::Explanation;
 use super::journal::Entry;
 use crate::audit::{Action, text};
 use crate::incidents::{Denial, Event, Incident, RowId};
@@ -21,7 +22,7 @@ pub const LOGGED: &str = "ad655bb054d74639843e17b6cc99dc4c";
 pub const SUMMARY: &str = "b20ca02b8ba24516a125c9461842fb57";
 
 /// Longest message, in characters.
-pub const MAX_MESSAGE: usize = 200;
+pub const MAX_MESSAGE: usize = 280;
 
 /// `PRIORITY=` of `syslog(3)`.
 const ERROR: &str = "3";
@@ -77,9 +78,10 @@ impl Summary {
     }
 }
 
-/// The journal entry of an incident as it was last seen; `id` is its row in the store.
+/// The journal entry of an incident as it was last seen; `id` is its row in the store, `why` what is known of the
+/// unit's part in it.
 #[must_use]
-pub fn entry(incident: &Incident, id: Option<RowId>) -> Entry {
+pub fn entry(incident: &Incident, id: Option<RowId>, why: Option<&Explanation>) -> Entry {
     let Incident { key, rung, count, sample, .. } = incident;
     let mut entry = Entry::default();
     let (message_id, priority) = match &key.event {
@@ -87,7 +89,7 @@ pub fn entry(incident: &Incident, id: Option<RowId>) -> Entry {
         Event::Denial(_) => (LOGGED, WARNING),
         Event::SilentDeath => (SILENT_DEATH, ERROR),
     };
-    entry.push("MESSAGE", message(incident));
+    entry.push("MESSAGE", message(incident, why));
     entry.push("MESSAGE_ID", message_id);
     entry.push("PRIORITY", priority);
     entry.push("SYSLOG_IDENTIFIER", "harden-whyd");
@@ -99,6 +101,9 @@ pub fn entry(incident: &Incident, id: Option<RowId>) -> Entry {
     }
     if let Event::Denial(denial) = &key.event {
         push_denial(&mut entry, denial);
+    }
+    if let Some(why) = why {
+        why.push(&mut entry);
     }
     entry.push("HARDEN_WHY_PID", sample.pid.to_string());
     if !died(&key.event) {
@@ -145,10 +150,10 @@ fn died(event: &Event) -> bool {
     }
 }
 
-/// One line of at most [`MAX_MESSAGE`] characters that says whose process met what, and where to
-/// read on.
+/// One line of at most [`MAX_MESSAGE`] characters that says whose process met what, by which setting where that is
+/// known, and where to read on.
 #[must_use]
-pub fn message(incident: &Incident) -> String {
+pub fn message(incident: &Incident, why: Option<&Explanation>) -> String {
     let key = &incident.key;
     let whose = match &key.unit {
         Some(Unit { manager: Manager::System, name }) => shorten(name.as_str(), 80),
@@ -163,13 +168,15 @@ pub fn message(incident: &Incident) -> String {
     let what = what(&key.event);
     let often = if incident.count > 1 { format!(", {} times so far", incident.count) } else { String::new() };
     let facts = format!("{whose}: {program} (pid {}) {what}{often}", incident.sample.pid);
-    let hint = key.unit.as_ref().map(|unit| format!("; see 'harden-why {}'", unit.name));
-    match hint {
-        Some(hint) if facts.chars().count() + hint.chars().count() <= MAX_MESSAGE => facts + &hint,
-        _ => {
-            let hint = "; see 'harden-why'";
-            shorten(&facts, MAX_MESSAGE - hint.len()) + hint
-        }
+    let hints = key.unit.iter().map(|unit| format!("; see 'harden-why {}'", unit.name));
+    let shortest = "; see 'harden-why'";
+    let hints: Vec<String> = hints.chain([shortest.to_owned()]).collect();
+    let clauses = why.into_iter().flat_map(Explanation::clauses).chain([String::new()]);
+    let longest_first = clauses.flat_map(|clause| hints.iter().map(move |hint| format!("{clause}{hint}")));
+    let left = MAX_MESSAGE.saturating_sub(facts.chars().count());
+    match longest_first.into_iter().find(|end| end.chars().count() <= left) {
+        Some(end) => facts + &end,
+        None => shorten(&facts, MAX_MESSAGE - shortest.len()) + shortest,
     }
 }
 
@@ -249,7 +256,7 @@ mod tests {
     fn a_kill_in_a_system_unit() {
         let incident = denied(Manager::System, "remote-ssh-agent.service", Action::KillProcess);
         assert_eq!(
-            fields(&entry(&incident, Some(7))),
+            fields(&entry(&incident, Some(7), None)),
             [
                 "MESSAGE=remote-ssh-agent.service: /usr/bin/ncat (pid 41343) was killed by SIGSYS for calling socket, 3 times so far; \
                  see 'harden-why remote-ssh-agent.service'",
@@ -276,7 +283,7 @@ mod tests {
     #[test]
     fn a_logged_call_in_a_user_unit_is_only_a_warning() {
         let incident = denied(Manager::User(1000), "a.service", Action::Log);
-        let entry = entry(&incident, None);
+        let entry = entry(&incident, None, None);
         let get = |name| entry.get(name).map(|value| str::from_utf8(value).unwrap());
         assert_eq!((get("MESSAGE_ID"), get("PRIORITY")), (Some(LOGGED), Some("4")));
         assert_eq!(get("OBJECT_SYSTEMD_USER_UNIT"), Some("a.service"));
@@ -294,7 +301,7 @@ mod tests {
             let mut incident = denied(Manager::System, "a.service", Action::KillProcess);
             let Event::Denial(denial) = &mut incident.key.event else { unreachable!() };
             denial.call = Call::numbered(arch, number);
-            let entry = entry(&incident, None);
+            let entry = entry(&incident, None, None);
             ["HARDEN_WHY_CALL", "HARDEN_WHY_ARCH"]
                 .map(|name| String::from_utf8(entry.get(name).unwrap().into()).unwrap())
         };
@@ -309,7 +316,7 @@ mod tests {
     fn a_silent_death_names_no_call() {
         let mut incident = denied(Manager::System, "a.service", Action::Log);
         incident.key.event = Event::SilentDeath;
-        let entry = entry(&incident, None);
+        let entry = entry(&incident, None, None);
         assert_eq!(entry.get("MESSAGE_ID"), Some(SILENT_DEATH.as_bytes()));
         assert_eq!(entry.get("HARDEN_WHY_CALL"), None);
         assert_eq!(entry.get("OBJECT_PID"), None);
@@ -318,7 +325,7 @@ mod tests {
     #[test]
     fn a_pid_that_may_be_anothers_by_now_is_not_looked_up() {
         for (action, alive) in [(Action::KillProcess, false), (Action::Trap, false), (Action::Errno, true)] {
-            let entry = entry(&denied(Manager::System, "a.service", action), None);
+            let entry = entry(&denied(Manager::System, "a.service", action), None, None);
             assert_eq!(entry.get("OBJECT_PID").is_some(), alive, "{action}");
             assert!(entry.get("HARDEN_WHY_PID").is_some());
         }
@@ -331,7 +338,7 @@ mod tests {
         incident.sample.pid = u32::MAX;
         let Event::Denial(denial) = &mut incident.key.event else { unreachable!() };
         denial.call.id = CallId::Name("c".repeat(300).into());
-        let message = message(&incident);
+        let message = message(&incident, None);
         assert_eq!(message.chars().count(), MAX_MESSAGE);
         assert!(message.ends_with("; see 'harden-why'"), "{message}");
         assert!(message.contains("/tail (pid"), "{message}");
@@ -358,7 +365,7 @@ mod tests {
             silent,
         ];
         for incident in incidents {
-            let entry = entry(&incident, None);
+            let entry = entry(&incident, None, None);
             let id = str::from_utf8(entry.get("MESSAGE_ID").unwrap()).unwrap();
             let text = catalog.split("\n-- ").find(|text| text.starts_with(id)).unwrap();
             let named: Vec<_> = text.split('@').skip(1).step_by(2).collect();
@@ -399,7 +406,7 @@ mod tests {
             incident.sample.pid = pid;
             let Event::Denial(denial) = &mut incident.key.event else { unreachable!() };
             denial.call.id = CallId::Name(call.into());
-            let entry = entry(&incident, None);
+            let entry = entry(&incident, None, None);
             for (name, value) in entry.fields() {
                 let value = str::from_utf8(value).unwrap();
                 prop_assert!(!value.chars().any(char::is_control), "{} {:?}", name, value);

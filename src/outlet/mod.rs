@@ -5,7 +5,10 @@ pub mod address;
 pub mod alert;
 pub mod bus;
 pub mod client;
+mod explanation;
 pub mod journal;
 pub mod orders;
 mod rehearsals;
 pub mod wire;
+
+pub use explanation::Explanation;

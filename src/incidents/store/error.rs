@@ -110,6 +110,13 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether it can pass while a daemon waits: the disk has room again, or whoever held the store lets go. What another
+    /// program or a newer version wrote, or another daemon writes, is no store for this one at all.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        !matches!(self, Self::InUse { .. } | Self::Foreign { .. } | Self::Newer { .. })
+    }
+
     /// What an error of `SQLite` means for this file.
     pub(super) fn of(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
