@@ -43,7 +43,8 @@ pub struct Rehearsal {
     pub kept: Vec<Directive>,
     /// The calls that are logged.
     pub told: BTreeSet<Box<str>>,
-    /// And those that this systemd has no name for.
+    /// And those that this systemd has no name for, if an allow-list lacks them: all but what passes is logged then. Of
+    /// one that lets nothing pass there is nothing to leave out, and only calls with a name are told.
     pub told_unknown: bool,
     /// What is lifted of which calls, and not logged, since every program makes them. No calls: none of it is.
     pub untold: BTreeMap<Directive, Vec<Box<str>>>,
@@ -399,8 +400,12 @@ mod tests {
             prop_assert_eq!(rehearsed.notes().filter(|note| note.to_string().contains(DROP_IN)).count(), 0);
             prop_assert_eq!(rehearsal.holds(&rehearsed, &groups), Ok(()));
             let kept = |causes: &[Cause]| causes.iter().any(|cause| !rehearsal.lifted.contains(&cause.directive));
+            let lifts_list = rehearsal.lifted.contains(&Directive::SystemCallFilter)
+                && real.filter.as_ref().is_some_and(|filter| filter.mode() == Mode::Allow);
+            let passes = |call: &&str| !matches!(real.verdict(real.native(), call), Verdict::Denied { .. });
+            prop_assert!(rehearsal.told_unknown || !lifts_list || !known(&groups).iter().any(passes));
             // One that no systemd knows stands for those without a name.
-            for call in known(&groups).into_iter().chain(["no_such_call"]) {
+            for call in known(&groups).into_iter().chain(rehearsal.told_unknown.then_some("no_such_call")) {
                 let (is, was) = (rehearsed.verdict(real.native(), call), real.verdict(real.native(), call));
                 let is_logged = matches!(is, Verdict::LogOnly { .. });
                 match was {
