@@ -219,6 +219,7 @@ fn a_filter_that_lacks_nearly_everything_takes_one_run_as_well() {
         assert_eq!(applied["applied"]["restarted"]["result"], "success", "{applied}");
         assert!(machine.manager.start_unit("x.service"), "{applied}");
         let lines = applied["applied"]["diff"].to_string();
+        assert!(!lines.contains("seccomp"), "only systemd calls it, and only for the rehearsal: {lines}");
         assert!(!lines.contains("Restrict"), "programs do without what is answered as missing: {lines}");
     }
 }

@@ -5,6 +5,7 @@
 
 use super::Situation;
 use super::fixed::{self, Fixed, History, Since};
+use super::rehearsal;
 use super::runtime::{self, Runtime};
 use crate::audit::Action;
 use crate::incidents::{Denial, Event, Incident, Moment, Source};
@@ -78,6 +79,9 @@ pub enum Elsewhere {
 pub fn of(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -> Cause {
     let Event::Denial(denial) = &incident.key.event else { return Cause::Silent };
     let source = incident.key.source;
+    if rehearsal::is_its_own(incident) {
+        return Cause::Logged { by: None };
+    }
     let cause = of_seen(denial, source, situation.map(|situation| &situation.policy));
     let unit = incident.key.unit.as_ref().map(|unit| &unit.name);
     match cause {

@@ -4,6 +4,8 @@
 //! they deny are on the list as well. Some of them do more than filter calls, and all of that is lifted with them:
 //! systemd has no way to lift the filter alone.
 
+use super::{denied, is_before_exec};
+use crate::incidents::{Incident, Source};
 use crate::policy::{Cause, Directive, Effect, Mode, Policy, Verdict};
 use crate::syscalls::Groups;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +31,10 @@ const EVERYDAY: [&str; 15] = [
     "openat",
 ];
 
+/// What systemd calls to load a filter. Where it loads one more behind that which logs, this is among what is logged;
+/// with the unit's own settings, whose last filter is the one that denies, it is not made any more.
+const LOADING: &str = "seccomp";
+
 /// How long a line is at most.
 const WIDTH: usize = 100;
 
@@ -43,7 +49,8 @@ pub struct Rehearsal {
     pub kept: Vec<Directive>,
     /// The calls that are logged.
     pub told: BTreeSet<Box<str>>,
-    /// And those that this systemd has no name for.
+    /// And those that this systemd has no name for, if an allow-list lacks them: all but what passes is logged then. Of
+    /// one that lets nothing pass there is nothing to leave out, and only calls with a name are told.
     pub told_unknown: bool,
     /// What is lifted of which calls, and not logged, since every program makes them. No calls: none of it is.
     pub untold: BTreeMap<Directive, Vec<Box<str>>>,
@@ -218,6 +225,13 @@ impl Rehearsal {
         let _ = writeln!(text, "{line}");
         text
     }
+}
+
+/// Whether what was seen in a rehearsal was made by that itself, and not by the unit.
+#[must_use]
+pub fn is_its_own(incident: &Incident) -> bool {
+    let loads = denied(incident).is_some_and(|denial| denial.call.name() == Some(LOADING));
+    loads && incident.key.source == Source::Rehearsal && is_before_exec(incident)
 }
 
 /// Whether a directive that can be lifted is set, and not by another that implies it.
@@ -399,8 +413,12 @@ mod tests {
             prop_assert_eq!(rehearsed.notes().filter(|note| note.to_string().contains(DROP_IN)).count(), 0);
             prop_assert_eq!(rehearsal.holds(&rehearsed, &groups), Ok(()));
             let kept = |causes: &[Cause]| causes.iter().any(|cause| !rehearsal.lifted.contains(&cause.directive));
+            let lifts_list = rehearsal.lifted.contains(&Directive::SystemCallFilter)
+                && real.filter.as_ref().is_some_and(|filter| filter.mode() == Mode::Allow);
+            let passes = |call: &&str| !matches!(real.verdict(real.native(), call), Verdict::Denied { .. });
+            prop_assert!(rehearsal.told_unknown || !lifts_list || !known(&groups).iter().any(passes));
             // One that no systemd knows stands for those without a name.
-            for call in known(&groups).into_iter().chain(["no_such_call"]) {
+            for call in known(&groups).into_iter().chain(rehearsal.told_unknown.then_some("no_such_call")) {
                 let (is, was) = (rehearsed.verdict(real.native(), call), real.verdict(real.native(), call));
                 let is_logged = matches!(is, Verdict::LogOnly { .. });
                 match was {

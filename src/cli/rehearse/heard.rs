@@ -1,6 +1,7 @@
 //! What the daemon hears of a rehearsal, while it goes on.
 
 use crate::cli::source;
+use crate::diagnosis::rehearsal::is_its_own;
 use crate::incidents::{Incident, Key, Source, Stored};
 use crate::outlet::address::BusAddress;
 use crate::outlet::client::HardenWhyProxy;
@@ -65,7 +66,7 @@ impl Heard {
             }
         };
         let before = &self.before;
-        let since = incidents.into_iter().filter_map(|mut one| {
+        let since = incidents.into_iter().filter(|one| !is_its_own(one)).filter_map(|mut one| {
             // A store begun anew counts from nothing.
             one.count -= before.get(&one.key).copied().filter(|before| *before <= one.count).unwrap_or_default();
             (one.count > 0).then_some(one)
