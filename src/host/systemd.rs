@@ -196,6 +196,14 @@ impl SystemdManager {
         self.get(&OwnedObjectPath::try_from(PATH).map_err(explain)?, MANAGER, "Environment").await
     }
 
+    /// When it last read its files, in microseconds since the epoch.
+    ///
+    /// # Errors
+    /// Where it does not answer, or is too old to tell.
+    pub async fn read_files(&self) -> Result<u64, SystemdError> {
+        self.get(&OwnedObjectPath::try_from(PATH).map_err(explain)?, MANAGER, "UnitsLoadTimestamp").await
+    }
+
     /// When it was started, in microseconds since the epoch: that of another one is another time.
     ///
     /// # Errors

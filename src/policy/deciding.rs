@@ -66,9 +66,8 @@ impl Policy {
     /// filter.
     #[must_use]
     pub fn exposable(&self) -> Vec<Directive> {
-        let kernels = |directive: &Directive| {
-            *directive == Directive::MemoryDenyWriteExecute && self.mdwe == Mdwe::Kernel
-        };
+        let kernels =
+            |directive: &Directive| *directive == Directive::MemoryDenyWriteExecute && self.mdwe == Mdwe::Kernel;
         let mut refusing = self.refusing();
         refusing.retain(|directive| !kernels(directive));
         refusing

@@ -270,13 +270,18 @@ mod tests {
             ("RestrictNamespaces", 0x0002_0000_u64.into()),
             ("ProtectClock", true.into()),
         ];
-        let (found, mount): (Vec<Directive>, _) = (refusing("a.service", all), refusing("a.mount", vec![
-            ("SystemCallFilter", (false, vec!["chown:EPERM"]).into()),
-            ("SystemCallErrorNumber", 2_147_483_646_i32.into()),
-        ]));
+        let (found, mount): (Vec<Directive>, _) = (
+            refusing("a.service", all),
+            refusing(
+                "a.mount",
+                vec![
+                    ("SystemCallFilter", (false, vec!["chown:EPERM"]).into()),
+                    ("SystemCallErrorNumber", 2_147_483_646_i32.into()),
+                ],
+            ),
+        );
         let names: BTreeSet<&str> = found.iter().map(|directive| directive.key()).collect();
-        let expected =
-            ["ProtectClock", "RestrictAddressFamilies", "RestrictNamespaces", "SystemCallFilter"];
+        let expected = ["ProtectClock", "RestrictAddressFamilies", "RestrictNamespaces", "SystemCallFilter"];
         assert_eq!(names, BTreeSet::from(expected));
         assert_eq!(mount, [Directive::SystemCallFilter]);
         // Killing leaves a record.

@@ -16,7 +16,7 @@ const AT_A_TIME: usize = 16;
 const MOST: usize = 10_000;
 
 /// How long all of it may take.
-const LONGEST: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// A unit in the manager's list (`ListUnits`): name, description, load state, active state, sub state, followed, path,
 /// job's id, type and path.
@@ -27,7 +27,7 @@ impl SystemdManager {
     /// comes from nothing is asked. `told` hears of how many units how many were asked about.
     ///
     /// # Errors
-    /// It does not list its units. A unit that is gone, or not answered for within five seconds in all, is left out.
+    /// It does not list its units. A unit that is gone, or not answered for within ten seconds in all, is left out.
     pub async fn loaded(&self, mut told: impl FnMut(usize, usize)) -> Result<(Vec<UnitFacts>, bool), SystemdError> {
         let listed: Vec<Listed> = self.ask(PATH, MANAGER, "ListUnits", &()).await?;
         let units: Vec<(UnitName, String, OwnedObjectPath, &'static str)> = listed
@@ -45,10 +45,11 @@ impl SystemdManager {
         for (name, active_state, path, interface) in units.into_iter().take(MOST) {
             let (manager, places) = (self.clone(), Arc::clone(&places));
             asked.spawn(async move {
-                let _place = places.acquire().await.ok()?;
-                let properties = manager.get_all(&path, interface).await.ok()?;
+                // Nobody closes it.
+                let _place = places.acquire().await;
+                let properties = manager.get_all(&path, interface).await?;
                 let facts = UnitFacts::read(&name, &properties);
-                Some(UnitFacts { load_state: "loaded".to_owned(), active_state, ..facts })
+                Ok(UnitFacts { load_state: "loaded".to_owned(), active_state, ..facts })
             });
         }
         let deadline = Instant::now() + LONGEST;
@@ -57,10 +58,10 @@ impl SystemdManager {
             told(done, count);
             match timeout_at(deadline, asked.join_next()).await {
                 Ok(None) => break,
-                Ok(Some(Ok(Some(facts)))) => known.push(facts),
+                Ok(Some(Ok(Ok(facts)))) => known.push(facts),
+                // One that does not answer will not answer the rest, either; what is under way ends with the set.
+                Ok(Some(Ok(Err(SystemdError::TimedOut)))) | Err(_) => return Ok((known, false)),
                 Ok(Some(_)) => complete = false,
-                // What is still under way ends with the set.
-                Err(_) => return Ok((known, false)),
             }
         }
         Ok((known, complete))

@@ -34,11 +34,17 @@ pub fn surroundings(root: &Path, manager: Manager, home: Option<&Path>) -> (Surr
 }
 
 /// The last line of a manager's configuration that bears on its `SYSTEMD_LOG_SECCOMP`. `config` is the directory of a
-/// user's own files (`~/.config/systemd`).
+/// user's own files (`~/.config/systemd`); the file `without` is passed over.
 #[must_use]
-pub fn seccomp_logging(root: &Path, manager: Manager, config: Option<&Path>) -> Option<LogSwitch> {
+pub fn seccomp_logging(
+    root: &Path,
+    manager: Manager,
+    config: Option<&Path>,
+    without: Option<&Path>,
+) -> Option<LogSwitch> {
     let name = if manager == Manager::System { "system.conf" } else { "user.conf" };
-    log_switch(&files(Tree::new(root), name, config, &mut Vec::new()))
+    let files = files(Tree::new(root), name, config, &mut Vec::new());
+    log_switch(files.iter().filter(|file| without != Some(&file.path)))
 }
 
 fn read(tree: Tree<'_>, name: &str, home: Option<&Path>, notes: &mut Vec<Note>) -> Architectures {
@@ -50,8 +56,7 @@ fn read(tree: Tree<'_>, name: &str, home: Option<&Path>, notes: &mut Vec<Note>) 
 
 /// The first main file that is there, then all drop-ins by file name.
 fn files(tree: Tree<'_>, name: &str, config: Option<&Path>, notes: &mut Vec<Note>) -> Vec<UnitFile> {
-    let dirs: Vec<PathBuf> =
-        config.map(Path::to_owned).into_iter().chain(CONFIG.iter().map(PathBuf::from)).collect();
+    let dirs: Vec<PathBuf> = config.map(Path::to_owned).into_iter().chain(CONFIG.iter().map(PathBuf::from)).collect();
     let mut parse = |path: &Path| match tree.read(path) {
         Ok(bytes) => Some(UnitFile::parse(path, &bytes)),
         Err(error) => {
@@ -88,6 +93,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::log_switch::Sets;
     use std::fs;
 
     /// The architectures of each manager, each with where it was listed.
@@ -141,17 +147,20 @@ mod tests {
         };
         let config = Path::new("/home/a/.config/systemd");
         let said = |manager| {
-            let switch = seccomp_logging(dir.path(), manager, Some(config).filter(|_| manager != Manager::System))?;
-            Some((switch.on, switch.origin.to_string()))
+            let config = Some(config).filter(|_| manager != Manager::System);
+            let switch =
+                seccomp_logging(dir.path(), manager, config, Some(Path::new("/run/systemd/system.conf.d/z.conf")));
+            switch.map(|switch| (switch.sets, switch.origin.to_string()))
         };
         assert_eq!((said(Manager::System), said(Manager::User(7))), (None, None));
         put("etc/systemd/system.conf", "ManagerEnvironment=SYSTEMD_LOG_SECCOMP=yes");
-        assert_eq!(said(Manager::System), Some((Some(true), "/etc/systemd/system.conf:2".to_owned())));
+        put("run/systemd/system.conf.d/z.conf", "ManagerEnvironment=SYSTEMD_LOG_SECCOMP=0");
+        assert_eq!(said(Manager::System), Some((Sets::On, "/etc/systemd/system.conf:2".to_owned())));
         put("run/systemd/system.conf.d/zz.conf", "ManagerEnvironment=A=1 SYSTEMD_LOG_SECCOMP=0");
-        assert_eq!(said(Manager::System), Some((Some(false), "/run/systemd/system.conf.d/zz.conf:2".to_owned())));
+        assert_eq!(said(Manager::System), Some((Sets::Off, "/run/systemd/system.conf.d/zz.conf:2".to_owned())));
         put("home/a/.config/systemd/user.conf.d/a.conf", "ManagerEnvironment=SYSTEMD_LOG_SECCOMP=1");
         put("usr/lib/systemd/user.conf.d/b.conf", "ManagerEnvironment=");
-        assert_eq!(said(Manager::User(7)), Some((None, "/usr/lib/systemd/user.conf.d/b.conf:2".to_owned())));
+        assert_eq!(said(Manager::User(7)), Some((Sets::Nothing, "/usr/lib/systemd/user.conf.d/b.conf:2".to_owned())));
     }
 
     #[test]
