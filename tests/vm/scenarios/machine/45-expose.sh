@@ -25,9 +25,9 @@ nothing_left() { [[ -z $(find /run/systemd /etc/systemd -name '*harden-why-expos
 ok "the unit is refused its call" systemctl start quiet.service
 ok "and nothing is known of that" not harden-why quiet
 ok "which the answer says, with what to do" says "harden-why expose quiet.service" harden-why quiet
-listed() { harden-why --json | jq -e '.silent | map(.unit) | index("quiet.service")' >/dev/null; }
+listed() { [[ $(harden-why --json | jq '.silent | any(.unit == "quiet.service")') == true ]]; }
 ok "and the overview" says "Units whose refusals leave no record" harden-why
-ok "which has it" within 60 listed
+ok "which has it" listed
 seconds() { TIMEFORMAT=%R; time harden-why >/dev/null; }
 note "the overview took $(seconds 2>&1) s for $(systemctl list-units --all --no-legend -t service,socket,mount,swap | wc -l) units"
 
