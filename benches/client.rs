@@ -1,7 +1,14 @@
 //! How fast the client answers, beside ausearch in the same run: `cargo bench --bench client`. Without ausearch its
-//! columns stay empty.
+//! columns stay empty. `cargo bench --bench client -- overview` measures the overview alone, on a manager of its own
+//! with 300 units loaded.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
 #![expect(clippy::cast_precision_loss, reason = "of figures for people to read")]
+
+#[expect(dead_code, reason = "tests use the rest")]
+#[path = "../tests/support"]
+mod support {
+    pub(crate) mod manager;
+}
 
 use harden_why::audit::Action;
 use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Source, Store};
@@ -13,7 +20,10 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+use support::manager::TestManager;
 
+/// As many as a full system has.
+const UNITS: usize = 300;
 const RECORDS: u32 = 1_000_000;
 const MIXED_RECORDS: u32 = 20_000;
 const OTHERS: u32 = 50;
@@ -26,6 +36,10 @@ fn main() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
+    overview(dir.path());
+    if std::env::args().any(|argument| argument == "overview") {
+        return;
+    }
     let (records, mixed) = (dir.path().join("records.log"), dir.path().join("mixed.log"));
     write_log(&records, RECORDS, 0);
     write_log(&mixed, MIXED_RECORDS, OTHERS);
@@ -52,6 +66,42 @@ fn main() {
     }
     // Last, since a child begins with its parent's peak (`exec` keeps it), and this takes memory here.
     unit_among_many(dir.path());
+}
+
+/// `harden-why` on a manager that has a full system's units loaded, a third of them with a filter that refuses, a third
+/// with other settings that do.
+fn overview(dir: &Path) {
+    let Some(manager) = TestManager::start() else { return };
+    let filter = "SystemCallFilter=@system-service\nSystemCallErrorNumber=EPERM\nRestrictAddressFamilies=AF_UNIX AF_INET\n\
+                  RestrictNamespaces=yes\nMemoryDenyWriteExecute=yes\nLockPersonality=yes\n";
+    let settings = ["", "ProtectClock=yes\nProtectKernelLogs=yes\n", filter];
+    let names: Vec<String> = (0..UNITS).map(|number| format!("bench-{number}.service")).collect();
+    for (name, settings) in names.iter().zip(settings.iter().cycle()) {
+        let unit = format!("[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n{settings}");
+        manager.write(name, &unit);
+    }
+    manager.write("bench.target", &format!("[Unit]\nWants={}\n", names.join(" ")));
+    manager.reload();
+    assert!(manager.start_unit("bench.target"));
+    let store = dir.join("overview");
+    Store::open(&store).unwrap();
+    let (bus, store) = (manager.bus(), store.to_str().unwrap().to_owned());
+    let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "--state-dir", &store, "--system", "--json"];
+    let mut took = Vec::new();
+    for _ in 0..RUNS {
+        let mut command = manager.command(&client);
+        let began = Instant::now();
+        let output = command.output().unwrap();
+        took.push(began.elapsed());
+        let silent = String::from_utf8(output.stdout).unwrap().matches("bench-").count();
+        assert_eq!(silent, UNITS / 3 * 2, "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    took.sort_unstable();
+    println!(
+        "harden-why with {UNITS} units loaded: {:.0} to {:.0} ms of {RUNS} runs",
+        took[0].as_secs_f64() * 1_000.0,
+        took[RUNS - 1].as_secs_f64() * 1_000.0
+    );
 }
 
 /// The shortest of some runs, and the most memory that one of them had resident, in bytes.

@@ -83,8 +83,23 @@ pub struct Answer {
     pub unproven: Option<Unproven>,
     /// The commands that put a remedy into force.
     pub then: Vec<String>,
+    /// Its directives that can refuse calls with an error, of which systemd has the kernel write no record.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub silent: Vec<&'static str>,
     /// What was odd, or limits the answer.
     pub notes: Vec<String>,
+    /// What the screen says of that where there are no denials.
+    #[serde(skip)]
+    pub silence: Option<Silence>,
+}
+
+/// Why no denials of a unit need not mean that nothing was denied.
+#[derive(Debug)]
+pub struct Silence {
+    /// In a sentence.
+    pub words: String,
+    /// The commands that show what it is denied, and what each does.
+    pub ways: [(String, &'static str); 3],
 }
 
 /// One incident, explained.
@@ -239,7 +254,9 @@ impl Answer {
             then: unit.filter(|_| !remedies.is_empty()).map_or_else(Vec::new, commands),
             remedies,
             unproven: remedy::unproven(&diagnosis.findings, unit, groups),
+            silent: Vec::new(),
             notes,
+            silence: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 use crate::outlet::address::BusAddress;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where the daemon keeps its incidents.
 pub const STATE_DIR: &str = "/var/lib/harden-why";
@@ -60,6 +61,7 @@ pub enum When {
 
 /// Which units to answer for.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Units {
     /// Units to answer for; a name without suffix means .service
     #[arg(value_name = "UNIT")]
@@ -77,6 +79,10 @@ pub struct Units {
     #[arg(long)]
     pub user: bool,
 
+    /// Name every unit whose refusals leave no record
+    #[arg(long, conflicts_with_all = ["units", "unknown"])]
+    pub all: bool,
+
     /// Only denials since TIME: "2026-11-23 14:00", "today", "2h ago"
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
@@ -86,7 +92,7 @@ impl Units {
     /// Whether nothing of it was given.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.units.is_empty() && !self.unknown && !self.system && !self.user && self.since.is_none()
+        self.units.is_empty() && !self.unknown && !self.system && !self.user && !self.all && self.since.is_none()
     }
 }
 
@@ -167,6 +173,55 @@ pub struct Rehearse {
     pub yes: bool,
 }
 
+/// What to expose, and for how long.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["units", "all", "off"])))]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct Expose {
+    /// The units; a name without suffix means .service
+    #[arg(value_name = "UNIT")]
+    pub units: Vec<String>,
+
+    /// Every loaded unit that can refuse calls without a record
+    #[arg(long)]
+    pub all: bool,
+
+    /// End it: what is refused from now on leaves no record again
+    #[arg(long, conflicts_with_all = ["duration", "no_restart", "yes"])]
+    pub off: bool,
+
+    /// How long it lasts before it ends by itself, at most a week: "30min", "2h", "1 day"
+    #[arg(long = "for", value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub duration: Duration,
+
+    /// Leave units running; their processes are recorded once they start anew
+    #[arg(long)]
+    pub no_restart: bool,
+
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+
+    /// Units of the system manager, as root [the default for root]
+    #[arg(long, conflicts_with = "user")]
+    pub system: bool,
+
+    /// Units of your own user manager [the default for others]
+    #[arg(long)]
+    pub user: bool,
+}
+
+/// A length of time, as a person writes it.
+fn duration(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_hours(7 * 24);
+    let span: jiff::Span = text.trim().parse().map_err(|_| "write it as 90s, 30min, 2h or \"1 day\"".to_owned())?;
+    let length = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok();
+    let length = length.and_then(|length| Duration::try_from(length).ok());
+    length
+        .filter(|length| (Duration::from_secs(1)..=LONGEST).contains(length))
+        .ok_or_else(|| "it must be between a second and a week".to_owned())
+}
+
 /// What to check.
 #[derive(Debug, Args)]
 pub struct Check {
@@ -233,6 +288,9 @@ pub enum Command {
     /// Remove the drop-in that apply wrote
     Revert(Chosen),
 
+    /// Have calls that units are refused with an error recorded for a time; restarts the units
+    Expose(Expose),
+
     /// Tell whether the calls seen so far would pass, now or with other settings: exit 0 if so, else 1
     Check(Check),
 
@@ -280,4 +338,18 @@ pub struct Daemon {
     /// Read FILE alone [/etc/harden-why/harden-why.conf and its drop-ins]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_bounded() {
+        let seconds = |text: &str| duration(text).map(|length| length.as_secs());
+        assert_eq!(["1s", "90 s", "30min", "2h", "7 d"].map(seconds), [1, 90, 1_800, 7_200, 604_800].map(Ok));
+        for text in ["", "soon", "0s", "-1h", "8d", "5", "1 month"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ mod check;
 mod demo;
 mod denials;
 mod explain;
+mod expose;
 mod follow;
 mod interruption;
 mod leftovers;
@@ -18,6 +19,7 @@ mod page;
 mod progress;
 mod rehearse;
 mod render;
+mod silence;
 mod since;
 mod situation;
 mod source;
@@ -90,6 +92,7 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
         Some(Command::Apply(asked)) => say(common, color, &waiting(apply::apply(common, asked, &clock()))?),
         Some(Command::Rehearse(asked)) => waiting(rehearse::rehearse(common, asked, color)),
         Some(Command::Revert(asked)) => say(common, color, &waiting(apply::revert(common, asked))?),
+        Some(Command::Expose(asked)) => say(common, color, &waiting(expose::expose(common, asked, &clock()))?),
         Some(Command::Check(asked)) => say(common, color, &waiting(check::check(common, asked, &clock()))?),
         Some(Command::Syscall { call, arch }) => say(common, color, &syscall::look_up(call, arch.as_deref())?),
         Some(Command::Status) => say(common, color, &waiting(async { Ok(status::ask(common, &clock()).await) })?),

@@ -1,13 +1,16 @@
-//! `harden-why`: the units with denials, newest first.
+//! `harden-why`: the units with denials, newest first, and those that can be denied calls without a record.
+
+mod silent;
 
 use super::answer::{Clock, SCHEMA, moment, plural};
 use super::args::Cli;
-use super::page::{BOLD, DIM, Page, styled};
+use super::page::{BOLD, DIM, Page, WARN, styled};
 use super::source::Source;
-use super::units::{scope, unheard};
+use super::units::{managers, scope, unheard};
 use super::{Reply, render};
 use crate::incidents::UnitSummary;
 use serde::Serialize;
+use silent::{Silent, SilentUnit};
 
 /// The units with denials.
 #[derive(Debug, Serialize)]
@@ -16,8 +19,18 @@ pub(super) struct Overview {
     /// Newest first.
     #[serde(rename = "overview")]
     lines: Vec<Line>,
+    /// The units that can be refused calls without a record, those with a filter first.
+    #[serde(serialize_with = "units")]
+    silent: Silent,
     /// What limits the answer.
     notes: Vec<String>,
+    /// All units are to be named.
+    #[serde(skip)]
+    all: bool,
+}
+
+fn units<S: serde::Serializer>(silent: &Silent, serializer: S) -> Result<S::Ok, S::Error> {
+    silent.units.serialize(serializer)
 }
 
 /// A unit with denials.
@@ -33,6 +46,12 @@ struct Line {
     count: u64,
     /// The latest, RFC 3339.
     last: Option<String>,
+    /// Its directives by which it can be refused calls without a record, as far as its manager tells.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    silent: Vec<&'static str>,
+    /// Its filter is one of them.
+    #[serde(skip)]
+    marked: bool,
     #[serde(skip)]
     shown: Option<String>,
     #[serde(skip)]
@@ -47,8 +66,15 @@ pub(super) async fn overview(cli: &Cli, clock: &Clock) -> anyhow::Result<Overvie
     let scope = scope(&cli.units, clock)?;
     let (source, mut notes) = Source::open(&cli.common).await?;
     notes.extend(unheard(&source, clock).await);
-    let lines = source.units(scope).await?.iter().map(|summary| Line::new(summary, clock)).collect();
-    Ok(Overview { schema: SCHEMA, lines, notes })
+    let mut lines: Vec<Line> = source.units(scope).await?.iter().map(|summary| Line::new(summary, clock)).collect();
+    let managers = managers(&cli.common.bus);
+    let silent = Silent::look(&managers, scope.managers, clock).await;
+    for line in &mut lines {
+        let found = line.unit.as_deref().zip(line.manager.as_deref());
+        line.mark(found.and_then(|(unit, manager)| silent.find(unit, manager)));
+    }
+    notes.extend(silent.notes.iter().cloned());
+    Ok(Overview { schema: SCHEMA, lines, silent, notes, all: cli.units.all })
 }
 
 impl Line {
@@ -59,9 +85,16 @@ impl Line {
             incidents: *incidents,
             count: *count,
             last: moment(last),
+            silent: Vec::new(),
+            marked: false,
             shown: clock.show(last),
             ago: clock.ago(last),
         }
+    }
+
+    fn mark(&mut self, silent: Option<&SilentUnit>) {
+        self.silent = silent.map_or_else(Vec::new, |silent| silent.directives.clone());
+        self.marked = silent.is_some_and(|silent| silent.is_filtered() && !silent.recorded);
     }
 }
 
@@ -79,7 +112,9 @@ impl Reply for Overview {
                     .manager
                     .as_deref()
                     .map_or_else(String::new, |manager| format!(" ({})", render::whose(manager)));
-                page.line(format_args!("{}{}", styled(BOLD, unit), styled(DIM, whose)));
+                let mark =
+                    if line.marked { styled(WARN, ", and refused more without a record") } else { String::new() };
+                page.line(format_args!("{}{}{mark}", styled(BOLD, unit), styled(DIM, whose)));
                 let last = line.shown.as_ref().map_or_else(String::new, |last| format!(", last {last}"));
                 let ago = line.ago.as_ref().map_or_else(String::new, |ago| format!(", {ago}"));
                 let what =
@@ -92,6 +127,7 @@ impl Reply for Overview {
                 page.line("'harden-why --unknown' tells what is known of processes whose unit is not.");
             }
         }
+        self.silent.show(&mut page, self.all);
         render::notes(&mut page, &self.notes);
         page.finish()
     }

@@ -1,4 +1,4 @@
-//! A long read shows how far it is: on a terminal, and only once it has taken a moment.
+//! A long read, or a long list of questions, shows how far it is: on a terminal, and only once it has taken a moment.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal as _, Read};
@@ -58,6 +58,46 @@ impl<R> Drop for Progress<R> {
     }
 }
 
+/// Steps of several works at once, shown the same way.
+#[derive(Debug)]
+pub(super) struct Steps {
+    bar: ProgressBar,
+    /// Of each work how many are done, of how many.
+    works: [(usize, usize); 2],
+    show_at: Option<Instant>,
+}
+
+impl Steps {
+    /// Of things of a name.
+    pub(super) fn new(name: &'static str) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
+        if let Ok(style) = ProgressStyle::with_template("{pos} of {len} {msg}, {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.set_message(name);
+        Self { bar, works: [(0, 0); 2], show_at: io::stderr().is_terminal().then(|| Instant::now() + MOMENT) }
+    }
+
+    /// How far one of the works is.
+    pub(super) fn set(&mut self, work: usize, done: usize, of: usize) {
+        if let Some(counts) = self.works.get_mut(work) {
+            *counts = (done, of);
+        }
+        if self.show_at.take_if(|at| *at <= Instant::now()).is_some() {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        let (done, of) = self.works.iter().fold((0, 0), |(done, of), work| (done + work.0, of + work.1));
+        self.bar.set_length(of as u64);
+        self.bar.set_position(done as u64);
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +110,14 @@ mod tests {
         progress.read_to_end(&mut read).unwrap();
         assert_eq!(read, bytes);
         assert_eq!(progress.bar.position(), bytes.len() as u64);
+    }
+
+    #[test]
+    fn steps_of_several_works_add_up() {
+        let mut steps = Steps::new("units");
+        steps.set(0, 3, 10);
+        steps.set(1, 4, 5);
+        steps.set(0, 10, 10);
+        assert_eq!((steps.bar.position(), steps.bar.length()), (14, Some(15)));
     }
 }

@@ -1,7 +1,9 @@
 //! The answer as a screen: what, who, why, what to do.
 
 use super::Reply;
-use super::answer::{Answer, ExposureView, GroupHelp, LogTally, RemedyView, Report, SensitiveView, Unproven, plural};
+use super::answer::{
+    Answer, ExposureView, GroupHelp, LogTally, RemedyView, Report, SensitiveView, Silence, Unproven, plural,
+};
 use super::denials;
 use super::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
 use crate::audit::text::escape;
@@ -62,8 +64,10 @@ fn render_answer(page: &mut Page, answer: &Answer) {
             styled(DIM, "(nothing told whose process it was)")
         )),
     }
-    if answer.denials.is_empty() {
-        page.line("  No denials of it are known.");
+    match (&answer.silence, answer.denials.is_empty()) {
+        (Some(silence), true) => render_silence(page, silence),
+        (None, true) => page.line("  No denials of it are known."),
+        _ => {}
     }
     denials::show(page, &answer.denials);
     if !answer.remedies.is_empty() {
@@ -84,6 +88,16 @@ fn render_answer(page: &mut Page, answer: &Answer) {
         render_unproven(page, unproven);
     }
     notes(page, &answer.notes);
+}
+
+/// No denials, of a unit that can be denied calls without a record.
+fn render_silence(page: &mut Page, Silence { words, ways }: &Silence) {
+    page.paragraph(2, &format!("No denials of it are known, {words}"));
+    page.gap();
+    let width = ways.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
+    for (command, what) in ways {
+        page.line(format_args!("  {}  {what}", styled(GOOD, format_args!("{command:<width$}"))));
+    }
 }
 
 /// The manager of a unit, in words.

@@ -1,14 +1,17 @@
 //! `status`: whether the daemon listens, what it has seen, and what makes it deaf here.
 
-use super::Reply;
 use super::answer::{Clock, SCHEMA, moment, plural};
 use super::args::Common;
+use super::expose::{Recording, RecordingView};
 use super::page::{BAD, BOLD, GOOD, Page, WARN, styled};
-use super::source;
+use super::units::managers;
+use super::{Reply, render, source};
 use crate::audit::text::escape;
 use crate::host::hearing;
+use crate::host::systemd::SystemdError;
 use crate::incidents::Moment;
 use crate::outlet::wire::Status;
+use crate::units::Manager;
 use serde::Serialize;
 use std::path::Path;
 
@@ -28,8 +31,12 @@ pub(super) struct Hearing {
     journal_error: Option<String>,
     /// Why the daemon does not answer.
     absent: Option<String>,
+    /// Whether the system's and one's own manager have refusals recorded.
+    recording: Vec<RecordingView>,
     /// What cannot be heard here, a sentence each.
     limitations: Vec<String>,
+    #[serde(skip)]
+    recorded: Vec<String>,
     #[serde(skip)]
     shown: Option<String>,
 }
@@ -50,6 +57,30 @@ struct Counters {
 
 /// Asks the daemon; of a machine without one, what would limit it.
 pub(super) async fn ask(common: &Common, clock: &Clock) -> Hearing {
+    let mut hearing = of_daemon(common, clock).await;
+    let managers = managers(&common.bus);
+    for manager in [Manager::System, Manager::User(nix::unistd::geteuid().as_raw())] {
+        let whose = render::whose(&manager.to_string());
+        let (words, view) = match managers.of(manager).await {
+            Ok(_) => {
+                let recording = Recording::of(&managers, manager).await;
+                let words = recording.as_ref().map_or_else(
+                    || "they leave no record".to_owned(),
+                    |recording| format!("recorded, of processes started {}", recording.when(clock)),
+                );
+                (words, RecordingView::new(manager, recording.as_ref()))
+            }
+            // Most users of the system have no manager of their own, root above all.
+            Err(SystemdError::Absent { .. }) if manager != Manager::System => continue,
+            Err(error) => (format!("not known: {error}"), RecordingView::unknown(manager)),
+        };
+        hearing.recorded.push(format!("{whose}: {words}"));
+        hearing.recording.push(view);
+    }
+    hearing
+}
+
+async fn of_daemon(common: &Common, clock: &Clock) -> Hearing {
     let status = async { source::daemon(&common.bus).await?.status().await.map_err(source::explained) };
     match status.await {
         Ok(status) => Hearing::of(status, clock),
@@ -61,7 +92,9 @@ pub(super) async fn ask(common: &Common, clock: &Clock) -> Hearing {
             store_error: None,
             journal_error: None,
             absent: Some(format!("{error:#}")),
+            recording: Vec::new(),
             limitations: hearing::limitations(Path::new("/")).iter().map(ToString::to_string).collect(),
+            recorded: Vec::new(),
             shown: None,
         },
     }
@@ -88,7 +121,9 @@ impl Hearing {
             store_error: status.store_error.map(|error| escape(error.as_bytes())),
             journal_error: status.journal_error.map(|error| escape(error.as_bytes())),
             absent: None,
+            recording: Vec::new(),
             limitations: status.limitations.iter().map(|text| escape(text.as_bytes())).collect(),
+            recorded: Vec::new(),
         }
     }
 }
@@ -132,6 +167,11 @@ impl Reply for Hearing {
         }
         if let Some(error) = &self.journal_error {
             page.field("alerts", &styled(BAD, format!("wait for the journal: {error}")));
+        }
+        page.gap();
+        page.line(styled(BOLD, "Calls refused with an error"));
+        for recorded in &self.recorded {
+            page.paragraph(2, recorded);
         }
         page.gap();
         page.line(styled(BOLD, "What cannot be heard here"));

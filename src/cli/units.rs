@@ -3,6 +3,8 @@
 use super::answer::{Answer, Clock, ExposureView, RemedyView, Report, SCHEMA, plural};
 use super::args::{Chosen, Cli, Units};
 use super::explain::by_unit;
+use super::expose::Recording;
+use super::silence;
 use super::situation::{self, Known};
 use super::source::{self, Scope, Source};
 use crate::diagnosis::{Situation, diagnose};
@@ -87,17 +89,20 @@ pub(super) async fn of_unit(
 ) -> Answer {
     let Known { situation, mut notes, facts, .. } = situation::live(managers, unit, groups).await;
     notes.extend(more(all));
-    notes.extend(situation.as_ref().filter(|_| can_be_silent).and_then(situation::silence));
     let diagnosis = diagnose(incidents, situation.as_ref(), groups);
     let mut answer = Answer::new(Some(unit), &diagnosis, situation.as_ref(), groups, clock, notes);
+    if let Some(situation) = situation.as_ref().filter(|_| can_be_silent) {
+        let recording = Recording::of(managers, unit.manager).await;
+        silence::tell(&mut answer, unit, situation, recording.as_ref(), clock);
+    }
     if let (Some(facts), Some(situation)) = (facts, situation) {
-        expose(&mut answer.remedies, &facts, &situation);
+        add_exposure(&mut answer.remedies, &facts, &situation);
     }
     answer
 }
 
 /// Adds what each remedy does to the unit's exposure, where it can be had of the files that the manager holds.
-fn expose(remedies: &mut [RemedyView], facts: &UnitFacts, situation: &Situation) {
+fn add_exposure(remedies: &mut [RemedyView], facts: &UnitFacts, situation: &Situation) {
     let Some(fragment) = facts.fragment.as_ref().filter(|_| !facts.need_daemon_reload && !remedies.is_empty()) else {
         return;
     };
@@ -127,7 +132,7 @@ async fn none_known(name: &UnitName, scope: Scope, managers: &Managers, groups: 
             break;
         }
     }
-    let Some((unit, Known { situation, mut notes, .. })) = found else {
+    let Some((unit, Known { situation, notes, .. })) = found else {
         let notes =
             vec![format!("no manager asked knows a unit {name}: is the name right? 'harden-why' lists what was seen")];
         let unit = Unit { manager: Manager::System, name: name.clone() };
@@ -136,8 +141,12 @@ async fn none_known(name: &UnitName, scope: Scope, managers: &Managers, groups: 
             ..Answer::new(Some(&unit), &diagnose(Vec::new(), None, groups), None, groups, clock, notes)
         };
     };
-    notes.extend(situation.as_ref().and_then(situation::silence));
-    Answer::new(Some(&unit), &diagnose(Vec::new(), None, groups), None, groups, clock, notes)
+    let mut answer = Answer::new(Some(&unit), &diagnose(Vec::new(), None, groups), None, groups, clock, notes);
+    if let Some(situation) = &situation {
+        let recording = Recording::of(managers, unit.manager).await;
+        silence::tell(&mut answer, &unit, situation, recording.as_ref(), clock);
+    }
+    answer
 }
 
 /// The one unit of the name that has denials, and those.

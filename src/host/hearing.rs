@@ -138,11 +138,10 @@ pub fn limitations(root: &Path) -> Vec<Limitation> {
     }
     found.push(limitation(
         "errno-silent",
-        "systemd does not ask the kernel to log calls that it refuses with an error",
+        "unless it is told to, systemd does not ask the kernel to log calls that it refuses with an error",
         "denials of a unit with SystemCallErrorNumber=, Restrict*=, Protect*= and their like leave no record; \
          only kills do",
-        "set ManagerEnvironment=SYSTEMD_LOG_SECCOMP=1 in a drop-in for system.conf, reload systemd, and restart \
-         the unit while you look for its denials",
+        "'harden-why rehearse UNIT', 'harden-why tap UNIT' and 'harden-why expose UNIT' show them",
     ));
     found
 }

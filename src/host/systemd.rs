@@ -7,8 +7,10 @@
 
 mod control;
 mod facts;
+mod loaded;
 mod memory;
 mod private;
+mod timer;
 
 pub use control::{Order, Outcome, State};
 pub use facts::{NameList, UnitFacts};
@@ -54,6 +56,9 @@ pub enum SystemdError {
     /// It knows no such unit, and finds no file for one.
     #[error("there is no unit {0}")]
     NoSuchUnit(UnitName),
+    /// It has units of that name already.
+    #[error("the service manager has a {0} already")]
+    Taken(String),
     /// It answered with an error.
     #[error("the service manager refuses: {0}")]
     Refused(String),
@@ -181,6 +186,30 @@ impl SystemdManager {
     pub async fn version(&self) -> Result<String, SystemdError> {
         let version: String = self.get(&OwnedObjectPath::try_from(PATH).map_err(explain)?, MANAGER, "Version").await?;
         Ok(version)
+    }
+
+    /// The variables that its units get, of which a user's manager got most itself: where that user's files are.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub async fn environment(&self) -> Result<Vec<String>, SystemdError> {
+        self.get(&OwnedObjectPath::try_from(PATH).map_err(explain)?, MANAGER, "Environment").await
+    }
+
+    /// When it last read its files, in microseconds since the epoch.
+    ///
+    /// # Errors
+    /// Where it does not answer, or is too old to tell.
+    pub async fn read_files(&self) -> Result<u64, SystemdError> {
+        self.get(&OwnedObjectPath::try_from(PATH).map_err(explain)?, MANAGER, "UnitsLoadTimestamp").await
+    }
+
+    /// When it was started, in microseconds since the epoch: that of another one is another time.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub async fn started(&self) -> Result<u64, SystemdError> {
+        self.get(&OwnedObjectPath::try_from(PATH).map_err(explain)?, MANAGER, "UserspaceTimestamp").await
     }
 
     /// What it holds of a unit now, which is loaded for that if it is not. A running process

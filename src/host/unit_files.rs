@@ -12,7 +12,7 @@ mod tree;
 
 pub use changes::changes;
 pub use executables::{Candidate, Executables, Match};
-pub use manager_conf::surroundings;
+pub use manager_conf::{seccomp_logging, surroundings};
 
 use crate::audit::text::escape;
 use crate::policy::{Note, Settings, UnitFile};

@@ -62,6 +62,17 @@ impl Policy {
         found.into_iter().collect()
     }
 
+    /// Those of them of which a manager that logs refusals leaves a record: not of what the kernel refuses without a
+    /// filter.
+    #[must_use]
+    pub fn exposable(&self) -> Vec<Directive> {
+        let kernels =
+            |directive: &Directive| *directive == Directive::MemoryDenyWriteExecute && self.mdwe == Mdwe::Kernel;
+        let mut refusing = self.refusing();
+        refusing.retain(|directive| !kernels(directive));
+        refusing
+    }
+
     /// Every directive that denies the call, and whether it does so whatever the arguments.
     fn causes(&self, abi: Abi, call: &str) -> Vec<(Cause, bool)> {
         let by_filter = |rule: &&Rule| rule.directive != Directive::MemoryDenyWriteExecute || self.mdwe != Mdwe::Kernel;

@@ -51,6 +51,18 @@ impl Namespaces {
     /// Every name the directive takes.
     pub const KNOWN: [&'static str; 8] = NAMESPACES;
 
+    /// Their flags, in which a manager tells what stays allowed (`CLONE_NEW*`); `time` is newer than some systemds, and
+    /// not compared.
+    pub const FLAGS: [(&'static str, u64); 7] = [
+        ("cgroup", 0x0200_0000),
+        ("ipc", 0x0800_0000),
+        ("mnt", 0x0002_0000),
+        ("net", 0x4000_0000),
+        ("pid", 0x2000_0000),
+        ("user", 0x1000_0000),
+        ("uts", 0x0400_0000),
+    ];
+
     /// Whether any namespace is refused.
     #[must_use]
     pub fn restricts(&self) -> bool {

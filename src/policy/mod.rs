@@ -14,6 +14,7 @@ pub mod effect;
 pub mod errno;
 pub mod families;
 pub mod lists;
+pub mod log_switch;
 pub mod settings;
 pub mod surroundings;
 pub mod syscall_filter;

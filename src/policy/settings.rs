@@ -201,7 +201,7 @@ impl Settings {
 }
 
 /// Where a unit's process settings stand.
-fn section(name: &UnitName) -> &'static str {
+pub(crate) fn section(name: &UnitName) -> &'static str {
     match name.suffix() {
         "service" => "Service",
         "socket" => "Socket",

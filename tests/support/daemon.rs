@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -190,6 +190,17 @@ impl<'a> Journal<'a> {
             }
         });
         Self { daemon, alerts }
+    }
+
+    /// The next alert with this field, if it comes in time.
+    pub(crate) fn within(&self, time: Duration, field: &str) -> Result<Alert, RecvTimeoutError> {
+        let deadline = Instant::now() + time;
+        loop {
+            let alert = self.alerts.recv_timeout(deadline.saturating_duration_since(Instant::now()))?;
+            if alert.has(field) {
+                return Ok(alert);
+            }
+        }
     }
 
     /// The next alert with this field.

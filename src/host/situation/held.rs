@@ -7,17 +7,6 @@ use crate::policy::{Directive, Mode, Policy, SyscallFilter};
 use crate::syscalls::Groups;
 use std::collections::BTreeSet;
 
-/// The flags of the namespaces in `RestrictNamespaces (t)`; `time` is newer than some systemds, and not compared.
-const NAMESPACES: [(&str, u64); 7] = [
-    ("cgroup", 0x0200_0000),
-    ("ipc", 0x0800_0000),
-    ("mnt", 0x0002_0000),
-    ("net", 0x4000_0000),
-    ("pid", 0x2000_0000),
-    ("user", 0x1000_0000),
-    ("uts", 0x0400_0000),
-];
-
 /// What a manager told of a unit and is not to be understood.
 #[must_use]
 pub fn not_understood(facts: &UnitFacts) -> String {
@@ -67,7 +56,7 @@ pub(super) fn differing(policy: &Policy, facts: &UnitFacts) -> Vec<Directive> {
             Directive::RestrictNamespaces,
             facts.restrict_namespaces.map(|held| {
                 let retained = settings.namespaces().map_or(Namespaces::KNOWN.as_slice(), |said| &said.retained);
-                NAMESPACES.into_iter().all(|(name, flag)| (held & flag != 0) == retained.contains(&name))
+                Namespaces::FLAGS.into_iter().all(|(name, flag)| (held & flag != 0) == retained.contains(&name))
             }),
         ),
         (

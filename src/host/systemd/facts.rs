@@ -1,9 +1,14 @@
 //! What a manager holds of a unit: where it comes from, its state, its seccomp-bearing settings.
 
 use super::Properties;
+use crate::policy::lists::Namespaces;
+use crate::policy::settings::section;
+use crate::policy::{Policy, Settings, Surroundings, SyscallFilter, UnitFile};
+use crate::syscalls::{Abi, Groups};
 use crate::units::UnitName;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use zbus::OwnedVariant;
 
 /// A list that allows or denies, as D-Bus carries it (`bas`).
@@ -116,6 +121,56 @@ impl UnitFacts {
     }
 }
 
+impl UnitFacts {
+    /// What the manager holds the unit to, without a look at its files: what it does not tell is not in it
+    /// (`~X:ERRNO` of an allow list).
+    #[must_use]
+    pub fn policy(&self, surroundings: Surroundings, groups: &Groups) -> Policy {
+        let file = UnitFile::parse(Path::new("as systemd holds it"), self.lines().as_bytes());
+        let settings = Settings::new(&self.id, Some(file), Vec::new());
+        let errno = self.system_call_error_number.unwrap_or_default();
+        let held = |list: &NameList| SyscallFilter::from_manager(list.allow, &list.names, errno, groups);
+        let filter = self.system_call_filter.as_ref().and_then(held);
+        Policy::new(settings, Abi::native(), groups).amid(surroundings, groups).in_force(filter)
+    }
+
+    /// All but the filter and what is logged, as a unit file would say it.
+    fn lines(&self) -> String {
+        let words = |names: &[String]| {
+            let plain = |name: &&String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+            names.iter().filter(plain).map(String::as_str).collect::<Vec<_>>().join(" ")
+        };
+        let mut lines = format!("[{}]\n", section(&self.id));
+        let mut line = |key: &str, value: &str| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(lines, "{key}={value}");
+        };
+        for (name, _) in self.switches.iter().filter(|(_, on)| **on) {
+            line(name, "yes");
+        }
+        match &self.restrict_address_families {
+            Some(NameList { allow: true, names }) if names.is_empty() => line("RestrictAddressFamilies", "none"),
+            Some(NameList { allow: true, names }) => line("RestrictAddressFamilies", &words(names)),
+            Some(NameList { names, .. }) if !names.is_empty() => {
+                line("RestrictAddressFamilies", &format!("~{}", words(names)));
+            }
+            _ => {}
+        }
+        let retained = self.restrict_namespaces.unwrap_or(u64::MAX);
+        let kept: Vec<&str> =
+            Namespaces::FLAGS.iter().filter(|(_, flag)| retained & flag != 0).map(|(name, _)| *name).collect();
+        match kept.len() {
+            0 => line("RestrictNamespaces", "yes"),
+            all if all == Namespaces::FLAGS.len() => {}
+            _ => line("RestrictNamespaces", &kept.join(" ")),
+        }
+        if let Some(listed) = self.system_call_architectures.as_ref().filter(|listed| !listed.is_empty()) {
+            line("SystemCallArchitectures", &words(listed));
+        }
+        lines
+    }
+}
+
 /// What a manager told, and what of it was not to be understood.
 struct Told<'a> {
     properties: &'a Properties,
@@ -148,6 +203,7 @@ pub(super) fn take<T: TryFrom<OwnedVariant>>(properties: &Properties, name: &str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Directive;
     use zbus::Variant;
 
     fn properties(list: Vec<(&str, Variant<'static>)>) -> Properties {
@@ -188,6 +244,56 @@ mod tests {
         assert_eq!(facts.system_call_architectures, Some(vec!["native".to_owned()]));
         assert_eq!(facts.restrict_namespaces, Some(0));
         assert_eq!(facts.switches, BTreeMap::from([("LockPersonality", true), ("ProtectClock", false)]));
+    }
+
+    #[test]
+    fn facts_make_a_policy() {
+        let groups = Groups::embedded();
+        let refusing = |name: &str, list: Vec<(&str, Variant<'static>)>| {
+            let facts = UnitFacts::read(&name.parse().unwrap(), &properties(list));
+            facts.policy(Surroundings::default(), &groups).refusing()
+        };
+        assert_eq!(refusing("a.service", vec![]), []);
+        let no_list = || (false, Vec::<&str>::new()).into();
+        let nothing = [
+            ("SystemCallFilter", no_list()),
+            ("SystemCallErrorNumber", 0_i32.into()),
+            ("RestrictAddressFamilies", no_list()),
+            ("RestrictNamespaces", 0x7e02_0080_u64.into()),
+            ("ProtectClock", false.into()),
+        ];
+        assert_eq!(refusing("a.service", nothing.into()), []);
+        let all: Vec<(&str, Variant<'static>)> = vec![
+            ("SystemCallFilter", (true, vec!["read", "write"]).into()),
+            ("SystemCallErrorNumber", 1_i32.into()),
+            ("RestrictAddressFamilies", (true, vec!["AF_UNIX"]).into()),
+            ("RestrictNamespaces", 0x0002_0000_u64.into()),
+            ("ProtectClock", true.into()),
+        ];
+        let (found, mount): (Vec<Directive>, _) = (
+            refusing("a.service", all),
+            refusing(
+                "a.mount",
+                vec![
+                    ("SystemCallFilter", (false, vec!["chown:EPERM"]).into()),
+                    ("SystemCallErrorNumber", 2_147_483_646_i32.into()),
+                ],
+            ),
+        );
+        let names: BTreeSet<&str> = found.iter().map(|directive| directive.key()).collect();
+        let expected = ["ProtectClock", "RestrictAddressFamilies", "RestrictNamespaces", "SystemCallFilter"];
+        assert_eq!(names, BTreeSet::from(expected));
+        assert_eq!(mount, [Directive::SystemCallFilter]);
+        // Killing leaves a record.
+        let kills = [("SystemCallFilter", (true, vec!["read"]).into()), ("SystemCallErrorNumber", 0_i32.into())];
+        assert_eq!(refusing("a.service", kills.into()), []);
+    }
+
+    #[test]
+    fn what_a_manager_says_adds_no_line() {
+        let odd = (true, vec!["AF_UNIX\nProtectClock=yes"]).into();
+        let facts = UnitFacts::read(&"a.service".parse().unwrap(), &properties(vec![("RestrictAddressFamilies", odd)]));
+        assert_eq!(facts.lines(), "[Service]\nRestrictAddressFamilies=\n");
     }
 
     #[test]

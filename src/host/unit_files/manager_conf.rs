@@ -3,6 +3,7 @@
 use super::tree::Tree;
 use super::{is_dropin, search, unreadable};
 use crate::policy::lists::Architectures;
+use crate::policy::log_switch::{LogSwitch, log_switch};
 use crate::policy::surroundings::manager_architectures;
 use crate::policy::{Note, Surroundings, UnitFile};
 use crate::units::Manager;
@@ -32,10 +33,30 @@ pub fn surroundings(root: &Path, manager: Manager, home: Option<&Path>) -> (Surr
     (Surroundings { own, above, kernel: kernel(tree) }, notes)
 }
 
-/// The first main file that is there, then all drop-ins by file name.
+/// The last line of a manager's configuration that bears on its `SYSTEMD_LOG_SECCOMP`. `config` is the directory of a
+/// user's own files (`~/.config/systemd`); the file `without` is passed over.
+#[must_use]
+pub fn seccomp_logging(
+    root: &Path,
+    manager: Manager,
+    config: Option<&Path>,
+    without: Option<&Path>,
+) -> Option<LogSwitch> {
+    let name = if manager == Manager::System { "system.conf" } else { "user.conf" };
+    let files = files(Tree::new(root), name, config, &mut Vec::new());
+    log_switch(files.iter().filter(|file| without != Some(&file.path)))
+}
+
 fn read(tree: Tree<'_>, name: &str, home: Option<&Path>, notes: &mut Vec<Note>) -> Architectures {
-    let own = home.map(|home| home.join(".config/systemd"));
-    let dirs: Vec<PathBuf> = own.into_iter().chain(CONFIG.iter().map(PathBuf::from)).collect();
+    let config = home.map(|home| home.join(".config/systemd"));
+    let (architectures, more) = manager_architectures(&files(tree, name, config.as_deref(), notes));
+    notes.extend(more);
+    architectures
+}
+
+/// The first main file that is there, then all drop-ins by file name.
+fn files(tree: Tree<'_>, name: &str, config: Option<&Path>, notes: &mut Vec<Note>) -> Vec<UnitFile> {
+    let dirs: Vec<PathBuf> = config.map(Path::to_owned).into_iter().chain(CONFIG.iter().map(PathBuf::from)).collect();
     let mut parse = |path: &Path| match tree.read(path) {
         Ok(bytes) => Some(UnitFile::parse(path, &bytes)),
         Err(error) => {
@@ -53,9 +74,7 @@ fn read(tree: Tree<'_>, name: &str, home: Option<&Path>, notes: &mut Vec<Note>) 
         }
     }
     files.extend(dropins.values().take(super::MOST_DROPINS).filter_map(|path| parse(path)));
-    let (architectures, more) = manager_architectures(&files);
-    notes.extend(more);
-    architectures
+    files
 }
 
 /// The running kernel's version.
@@ -74,6 +93,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::log_switch::Sets;
     use std::fs;
 
     /// The architectures of each manager, each with where it was listed.
@@ -115,6 +135,32 @@ mod tests {
         let [own, above] = listed(&files, Manager::User(1000));
         assert_eq!(own, ["native /home/a/.config/systemd/user.conf:2"]);
         assert_eq!(above, ["native /etc/systemd/system.conf:2", "x86 /etc/systemd/system.conf:2"]);
+    }
+
+    #[test]
+    fn the_last_line_on_logging_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("[Manager]\n{text}\n")).unwrap();
+        };
+        let config = Path::new("/home/a/.config/systemd");
+        let said = |manager| {
+            let config = Some(config).filter(|_| manager != Manager::System);
+            let switch =
+                seccomp_logging(dir.path(), manager, config, Some(Path::new("/run/systemd/system.conf.d/z.conf")));
+            switch.map(|switch| (switch.sets, switch.origin.to_string()))
+        };
+        assert_eq!((said(Manager::System), said(Manager::User(7))), (None, None));
+        put("etc/systemd/system.conf", "ManagerEnvironment=SYSTEMD_LOG_SECCOMP=yes");
+        put("run/systemd/system.conf.d/z.conf", "ManagerEnvironment=SYSTEMD_LOG_SECCOMP=0");
+        assert_eq!(said(Manager::System), Some((Sets::On, "/etc/systemd/system.conf:2".to_owned())));
+        put("run/systemd/system.conf.d/zz.conf", "ManagerEnvironment=A=1 SYSTEMD_LOG_SECCOMP=0");
+        assert_eq!(said(Manager::System), Some((Sets::Off, "/run/systemd/system.conf.d/zz.conf:2".to_owned())));
+        put("home/a/.config/systemd/user.conf.d/a.conf", "ManagerEnvironment=SYSTEMD_LOG_SECCOMP=1");
+        put("usr/lib/systemd/user.conf.d/b.conf", "ManagerEnvironment=");
+        assert_eq!(said(Manager::User(7)), Some((Sets::Nothing, "/usr/lib/systemd/user.conf.d/b.conf:2".to_owned())));
     }
 
     #[test]

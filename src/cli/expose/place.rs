@@ -1,0 +1,164 @@
+//! Where the switch of a manager is, and how it is thrown.
+//!
+//! The system's has a drop-in below `/run` for as long as it is on. A user's manager reads nothing that its user may
+//! write but `~/.config/systemd/user.conf.d`, where a file would outlive the manager, and be another machine's as well
+//! where the home is shared. So its drop-in is there for the moment of the reload only: a variable stays set once the
+//! file is gone. What tells of it is in the runtime directory, which goes with the manager.
+
+use super::super::answer::Clock;
+use super::super::interruption::Interruption;
+use super::record::Record;
+use crate::host::dropin::{self, DropInError};
+use crate::host::procfs::Procfs;
+use crate::host::systemd::SystemdManager;
+use crate::units::Manager;
+use anyhow::Context as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Its file name: behind nearly every other.
+pub(super) const FILE: &str = "zz-harden-why-expose.conf";
+
+/// How a file is called that is being written (`dropin`), before the writer's pid.
+const UNFINISHED: &str = ".harden-why.";
+
+/// The place of a manager's switch.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) manager: Manager,
+    /// What tells of it; the system manager's reads it.
+    pub(super) record: PathBuf,
+    /// Where a user's manager reads it.
+    pub(super) lent: Option<PathBuf>,
+}
+
+impl Place {
+    /// Of a manager, of a user's with the directory of its own configuration (`~/.config/systemd`).
+    pub(super) fn of(manager: Manager, config: Option<&Path>) -> Self {
+        let record = match manager {
+            Manager::System => PathBuf::from("/run/systemd/system.conf.d"),
+            Manager::User(uid) => PathBuf::from(format!("/run/user/{uid}/harden-why")),
+        };
+        let lent = config.filter(|_| manager != Manager::System).map(|dir| dir.join("user.conf.d").join(FILE));
+        Self { manager, record: record.join(FILE), lent }
+    }
+
+    /// The file that the manager reads.
+    pub(super) fn read_by_manager(&self) -> &Path {
+        self.lent.as_deref().unwrap_or(&self.record)
+    }
+
+    /// What stands there.
+    ///
+    /// # Errors
+    /// The file is somebody else's, or cannot be read.
+    pub(super) fn look(&self) -> Result<Option<Record>, DropInError> {
+        Ok(dropin::read(&self.record)?.and_then(|bytes| Record::parse(&bytes)))
+    }
+
+    /// Whether a file of ours is where the manager reads it, and nothing tells of it.
+    pub(super) fn is_astray(&self) -> bool {
+        let there = |path: &Path| matches!(dropin::read(path), Ok(Some(_)));
+        self.lent.as_deref().is_some_and(there) || (there(&self.record) && matches!(self.look(), Ok(None)))
+    }
+
+    /// Notes down an exposure, which the manager reads next time.
+    ///
+    /// # Errors
+    /// The place is somebody else's, or cannot be written; nothing was changed then.
+    pub(super) fn note(&self, record: &Record, clock: &Clock) -> Result<(), DropInError> {
+        // The record is what is undone by, not what is undone.
+        let _undo = dropin::write(&self.record, &record.compose(clock, &self.undo()))?;
+        Ok(())
+    }
+
+    /// Has the manager read what a record says.
+    ///
+    /// # Errors
+    /// A file cannot be written, which is a [`DropInError`]; or the manager does not read it. A user's file is gone again
+    /// in any case.
+    pub(super) async fn throw(
+        &self,
+        record: &Record,
+        manager: &SystemdManager,
+        clock: &Clock,
+        interruption: Option<&mut Interruption>,
+    ) -> anyhow::Result<()> {
+        self.note(record, clock)?;
+        let lent = match &self.lent {
+            Some(path) => {
+                // What a killed one left there is not to be put back.
+                let _gone = dropin::remove(path)?;
+                Some(dropin::write(path, &record.compose(clock, &self.undo()))?)
+            }
+            None => None,
+        };
+        let reload = async { Ok(manager.reload().await?) };
+        let read = match interruption {
+            Some(interruption) => interruption.or(reload).await,
+            None => reload.await,
+        };
+        if let Some(lent) = lent {
+            // By then the manager has read it: this is another error than one of writing.
+            lent.undo().map_err(|error| anyhow::anyhow!("{error}"))?;
+        }
+        read.context("systemd does not read its files again")
+    }
+
+    /// Removes what tells of it, and what a killed one left unfinished.
+    ///
+    /// # Errors
+    /// A file is somebody else's, or cannot be removed.
+    pub(super) fn clear(&self) -> Result<(), DropInError> {
+        for path in self.lent.iter().chain([&self.record]) {
+            path.parent().into_iter().for_each(sweep);
+            let _gone = dropin::remove(path)?;
+        }
+        Ok(())
+    }
+
+    /// The command that undoes it.
+    pub(super) fn undo(&self) -> String {
+        let user = if self.manager == Manager::System { "" } else { " --user" };
+        format!("harden-why expose --off{user}")
+    }
+}
+
+/// Removes files that one which is gone was writing.
+fn sweep(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid: Option<u32> = name.to_str().and_then(|name| name.strip_prefix(UNFINISHED)?.parse().ok());
+        if pid.is_some_and(|pid| Procfs::live().start_time(pid).is_none()) {
+            // What cannot be removed is not read by anybody, either.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// The directory of a user's own configuration, by the variables of that user's manager.
+pub(super) fn config_dir(environment: &[String], home: &Path) -> PathBuf {
+    let variable = |name: &str| {
+        let value = environment.iter().find_map(|variable| variable.strip_prefix(name)?.strip_prefix('='));
+        value.map(PathBuf::from).filter(|path| path.is_absolute())
+    };
+    let config = variable("XDG_CONFIG_HOME");
+    config.unwrap_or_else(|| variable("HOME").unwrap_or_else(|| home.to_owned()).join(".config")).join("systemd")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_users_configuration_is_where_the_manager_looks() {
+        let of = |environment: &[&str]| {
+            let environment: Vec<String> = environment.iter().map(ToString::to_string).collect();
+            config_dir(&environment, Path::new("/home/a"))
+        };
+        assert_eq!(of(&[]), Path::new("/home/a/.config/systemd"));
+        assert_eq!(of(&["PATH=/bin", "HOME=/b"]), Path::new("/b/.config/systemd"));
+        assert_eq!(of(&["HOME=/b", "XDG_CONFIG_HOME=/c"]), Path::new("/c/systemd"));
+        assert_eq!(of(&["XDG_CONFIG_HOME=c"]), Path::new("/home/a/.config/systemd"));
+    }
+}

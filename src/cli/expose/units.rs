@@ -1,0 +1,146 @@
+//! The units to be exposed: those whose policy can refuse a call without a record; and their new start.
+
+use super::super::interruption::Interruption;
+use super::super::situation;
+use super::super::units::unit_name;
+use super::surroundings;
+use crate::host::groups;
+use crate::host::procfs::Procfs;
+use crate::host::systemd::{Managers, Outcome, SystemdError, SystemdManager, UnitFacts};
+use crate::policy::Directive;
+use crate::units::cgroup::{Placement, place};
+use crate::units::{Manager, Unit, UnitName};
+use anyhow::{Context as _, bail, ensure};
+
+/// How the names of units begin that people's sessions hang on.
+const SESSIONS: [&str; 9] =
+    ["user@", "getty@", "serial-getty@", "console-getty.", "display-manager.", "gdm", "sddm", "lightdm", "greetd"];
+
+/// A unit to be exposed.
+#[derive(Debug, Clone)]
+pub(super) struct Chosen {
+    pub(super) name: UnitName,
+    /// What of it can refuse a call.
+    pub(super) directives: Vec<Directive>,
+    /// Whether it has processes that began before.
+    pub(super) running: bool,
+    /// Why it is not started anew, though it runs.
+    pub(super) left_alone: Option<&'static str>,
+    /// What became of that.
+    pub(super) restarted: Option<Result<Outcome, String>>,
+}
+
+impl Chosen {
+    fn new(facts: &UnitFacts, directives: Vec<Directive>) -> Self {
+        let running = !matches!(facts.active_state.as_str(), "inactive" | "failed");
+        Self { name: facts.id.clone(), directives, running, left_alone: None, restarted: None }
+    }
+}
+
+/// Those that were named.
+///
+/// # Errors
+/// One is none, or refuses nothing without a record.
+pub(super) async fn named(managers: &Managers, manager: Manager, names: &[String]) -> anyhow::Result<Vec<Chosen>> {
+    let groups = groups::load().groups;
+    let mut chosen: Vec<Chosen> = Vec::new();
+    for name in names {
+        let unit = Unit { manager, name: unit_name(name)? };
+        let known = situation::live(managers, &unit, &groups).await;
+        let facts = known.facts.with_context(|| known.notes.join("; "))?;
+        ensure!(facts.load_state == "loaded", "{} is not loaded ({})", unit.name, facts.load_state);
+        let policy = known.situation.with_context(|| format!("the settings of {} cannot be read", unit.name))?.policy;
+        let directives = policy.exposable();
+        ensure!(
+            !directives.is_empty(),
+            "{} refuses no call without a record: there is nothing to expose ('harden-why {}' tells what is known)",
+            unit.name,
+            unit.name
+        );
+        if chosen.iter().all(|other| other.name != facts.id) {
+            chosen.push(Chosen::new(&facts, directives));
+        }
+    }
+    Ok(chosen)
+}
+
+/// All that are loaded.
+///
+/// # Errors
+/// There are none, or the manager does not answer.
+pub(super) async fn all(manager: &SystemdManager) -> anyhow::Result<Vec<Chosen>> {
+    let (facts, complete) = manager.loaded(|_, _| ()).await?;
+    ensure!(complete, "systemd does not answer for all its units, so which ones to expose is not known: name them");
+    let (groups, surroundings) = (groups::load().groups, surroundings(manager.manager()));
+    let refusing = |facts: &UnitFacts| {
+        let directives = facts.policy(surroundings.clone(), &groups).exposable();
+        (!directives.is_empty()).then(|| Chosen::new(facts, directives))
+    };
+    let mut chosen: Vec<Chosen> = facts.iter().filter_map(refusing).collect();
+    if chosen.is_empty() {
+        bail!("no unit that is loaded refuses a call without a record: there is nothing to expose");
+    }
+    chosen.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    Ok(chosen)
+}
+
+/// Decides which of them not to start anew.
+pub(super) fn decide(units: &mut [Chosen], none: bool) {
+    let own = Procfs::live().cgroup(std::process::id()).and_then(|cgroup| match place(&cgroup) {
+        Placement::Unit(unit) => Some(unit.name),
+        Placement::None(_) => None,
+    });
+    for unit in units.iter_mut().filter(|unit| unit.running) {
+        unit.left_alone = if none {
+            Some("--no-restart")
+        } else {
+            spared(&unit.name).or_else(|| (own.as_ref() == Some(&unit.name)).then_some("this program runs in it"))
+        };
+    }
+}
+
+/// Why a unit is never started anew by us.
+fn spared(name: &UnitName) -> Option<&'static str> {
+    match name.as_str() {
+        "dbus.service" | "dbus-broker.service" => return Some("the whole system is connected to it"),
+        "harden-whyd.service" => return Some("it is what listens"),
+        _ => {}
+    }
+    let begins = |prefix: &&str| name.as_str().starts_with(prefix);
+    match name.suffix() {
+        "service" if SESSIONS.iter().any(begins) => Some("a session would end"),
+        "service" => None,
+        _ => Some("only services are started anew"),
+    }
+}
+
+/// Starts them anew, one after the other; what comes after an interruption is left alone.
+pub(super) async fn restart(manager: &SystemdManager, units: &mut [Chosen], interruption: &mut Interruption) {
+    let mut interrupted = false;
+    for unit in units.iter_mut().filter(|unit| unit.running && unit.left_alone.is_none()) {
+        if interrupted {
+            unit.left_alone = Some("interrupted before");
+            continue;
+        }
+        let restarted = interruption.or(async { Ok(manager.restart(&unit.name).await) }).await;
+        interrupted = restarted.is_err();
+        unit.restarted = Some(match restarted {
+            Ok(outcome) => outcome.map_err(|error: SystemdError| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_everybody_hangs_on_is_spared() {
+        let spared = |name: &str| spared(&name.parse().unwrap()).is_some();
+        assert!(
+            ["dbus.service", "user@1000.service", "gdm3.service", "srv.mount", "a.socket"].map(spared) == [true; 5]
+        );
+        assert!(["nginx.service", "user.service", "systemd-journald.service"].map(spared) == [false; 3]);
+    }
+}

@@ -1,0 +1,69 @@
+//! Has a manager run a command when a time is over: a transient timer and its service, which outlive whoever asked.
+
+use super::{MANAGER, PATH, SystemdError, SystemdManager};
+use std::time::Duration;
+use zbus::{OwnedObjectPath, Variant};
+
+/// When a command that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// Named values, as units are made of on D-Bus.
+type Settings<'a> = Vec<(&'a str, Variant<'a>)>;
+
+impl SystemdManager {
+    /// Has it run a command once a time is over, and again while that fails with anything but exit status 1. The name
+    /// is the timer's and the service's.
+    ///
+    /// # Errors
+    /// [`SystemdError::Taken`] where there are such units already; it refuses, or does not answer.
+    pub async fn run_after(
+        &self,
+        name: &str,
+        description: &str,
+        delay: Duration,
+        command: &[String],
+    ) -> Result<(), SystemdError> {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let timer: Settings<'_> = vec![
+            ("Description", description.into()),
+            ("TimersMonotonic", vec![("OnActiveSec", micros(delay))].into()),
+            ("AccuracyUSec", micros(Duration::from_secs(1)).into()),
+            ("RemainAfterElapse", false.into()),
+        ];
+        let program = command.first().map(String::as_str).unwrap_or_default();
+        let words: Vec<&str> = command.iter().map(String::as_str).collect();
+        let service: Settings<'_> = vec![
+            ("Description", description.into()),
+            ("ExecStart", vec![(program, words, false)].into()),
+            ("CollectMode", "inactive-or-failed".into()),
+            ("Restart", "on-failure".into()),
+            ("RestartUSec", micros(AGAIN).into()),
+            ("SuccessExitStatus", (vec![1_i32], Vec::<i32>::new()).into()),
+        ];
+        let (timer_name, service_name) = (format!("{name}.timer"), format!("{name}.service"));
+        let others = vec![(service_name.as_str(), service)];
+        let body = (timer_name.as_str(), "fail", timer, others);
+        let job: Result<OwnedObjectPath, _> = self.ask(PATH, MANAGER, "StartTransientUnit", &body).await;
+        match job {
+            Ok(_) => Ok(()),
+            Err(SystemdError::Refused(why)) if why.starts_with("org.freedesktop.systemd1.UnitExists") => {
+                Err(SystemdError::Taken(timer_name))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes such a timer back; whether there was one.
+    ///
+    /// # Errors
+    /// It refuses, or does not answer.
+    pub async fn forget(&self, name: &str) -> Result<bool, SystemdError> {
+        let stopped: Result<OwnedObjectPath, _> =
+            self.ask(PATH, MANAGER, "StopUnit", &(format!("{name}.timer"), "replace")).await;
+        match stopped {
+            Ok(_) => Ok(true),
+            Err(SystemdError::Refused(why)) if why.starts_with("org.freedesktop.systemd1.NoSuchUnit") => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+# What PID 1 and a user's manager refuse with an error is recorded while they are exposed, and at no other time.
+. "$PAYLOAD/guest/lib.sh"
+
+# quiet FILE: a unit that is refused a call, and lives.
+quiet() {
+    cat >"$1" <<UNIT
+[Unit]
+StartLimitIntervalSec=0
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/perl -e "exit(syscall(163, 0) == -1 ? 0 : 1)"
+SystemCallFilter=~acct
+SystemCallErrorNumber=EPERM
+UNIT
+}
+quiet /etc/systemd/system/quiet.service
+systemctl daemon-reload
+denied() {
+    answers ".units[0].denials | length == 1 and .[0].call == \"acct\" and .[0].count == $1" --system quiet
+}
+on() { [[ $(harden-why --json status | jq -r '.recording[] | select(.manager == "system") | .on') == "$1" ]]; }
+nothing_left() { [[ -z $(find /run/systemd /etc/systemd -name '*harden-why-expose*' ! -path '*/units/*') ]]; }
+
+ok "the unit is refused its call" systemctl start quiet.service
+ok "and nothing is known of that" not harden-why quiet
+ok "which the answer says, with what to do" says "harden-why expose quiet.service" harden-why quiet
+listed() { [[ $(harden-why --json | jq '.silent | any(.unit == "quiet.service")') == true ]]; }
+ok "and the overview" says "Units whose refusals leave no record" harden-why
+ok "which has it" listed
+seconds() { TIMEFORMAT=%R; time harden-why >/dev/null; }
+note "the overview took $(seconds 2>&1) s for $(systemctl list-units --all --no-legend -t service,socket,mount,swap | wc -l) units"
+
+ok "it is off" on false
+ok "exposed, the unit starts anew" says "quiet.service +restarted: active" harden-why expose --yes quiet
+ok "it is on" on true
+ok "the call is recorded" within 20 denied 1
+ok "systemd has the timer" says harden-why-expose.timer systemctl list-timers
+systemctl daemon-reexec
+systemctl restart quiet.service
+ok "executed anew, it still is" within 20 denied 2
+ok "ended" says "^Ended for the system manager" harden-why expose --off
+ok "it is off again" on false
+systemctl restart quiet.service
+sleep 2
+ok "and the call is not recorded" denied 2
+ok "nothing is left" nothing_left
+
+ok "for some seconds" harden-why expose --yes --for 5s quiet
+ok "the call is recorded once more" within 20 denied 3
+ok "until it ends by itself" within 60 nothing_left
+systemctl restart quiet.service
+sleep 2
+ok "for good" denied 3
+
+# A user's manager, without root.
+useradd -m -s /bin/bash exposer
+mkdir -p /home/exposer/.config/systemd/user
+quiet /home/exposer/.config/systemd/user/quiet.service
+chown -R exposer: /home/exposer/.config
+loginctl enable-linger exposer
+ok "the user's manager is up" within 30 as exposer systemctl --user is-active basic.target
+ok "the user exposes a unit" says "quiet.service +does not run" as exposer harden-why expose --yes quiet
+ok "and starts it" as exposer systemctl --user start quiet.service
+theirs() { as exposer harden-why --json --user quiet | jq -e '.units[0].denials[0].count == '"$1" >/dev/null; }
+ok "its call is recorded" within 20 theirs 1
+ok "the home holds nothing of it" [ ! -e /home/exposer/.config/systemd/user.conf.d ]
+ok "it ends" says "^Ended for the user manager" as exposer harden-why expose --off
+as exposer systemctl --user restart quiet.service
+sleep 2
+ok "and the call is not recorded any more" theirs 1
+ok "nothing is left there" [ ! -e "/run/user/$(id -u exposer)/harden-why" ]
+finish
