@@ -9,6 +9,7 @@ mod control;
 mod facts;
 mod memory;
 mod private;
+mod processes;
 
 pub use control::{Order, Outcome, State};
 pub use facts::{NameList, UnitFacts};
