@@ -254,6 +254,39 @@ pub struct Follow {
     pub user: bool,
 }
 
+/// What to tap, and how long.
+#[derive(Debug, Args)]
+pub struct Tap {
+    /// Running units (a name without suffix means .service) or PIDs, with all children they make meanwhile
+    #[arg(value_name = "UNIT|PID", required = true)]
+    pub targets: Vec<String>,
+
+    /// How long to watch: 10s, 5min, 1h
+    #[arg(long = "for", value_name = "DURATION", default_value = "30s")]
+    pub duration: String,
+
+    /// Units of the system manager
+    #[arg(long, conflicts_with = "user")]
+    pub system: bool,
+
+    /// Units of user managers
+    #[arg(long)]
+    pub user: bool,
+
+    /// How to look into the kernel [bpf, and tracefs where that cannot be had]
+    #[arg(long, value_name = "WAY")]
+    pub through: Option<Through>,
+}
+
+/// How to look into the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Through {
+    /// A BPF program that counts there.
+    Bpf,
+    /// A private instance of tracefs, which sends every call our way.
+    Tracefs,
+}
+
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -278,6 +311,9 @@ pub enum Command {
 
     /// Show denials as they happen, each new one with its diagnosis, until interrupted
     Follow(Follow),
+
+    /// Watch running units or processes for calls that are refused without a record; takes root
+    Tap(Tap),
 
     /// Write a remedy into a drop-in, have systemd read it, and confirm that it does what it should
     Apply(Apply),

@@ -2,7 +2,7 @@
 //! (`harden-why restore`): it is mended, or said how to.
 
 use super::args::Common;
-use super::{complain, expose, rehearse, waiting};
+use super::{complain, expose, rehearse, tap, waiting};
 use anstream::ColorChoice;
 use std::pin::Pin;
 
@@ -11,7 +11,7 @@ use std::pin::Pin;
 pub(super) type Leftover<'a> = Pin<Box<dyn Future<Output = String> + 'a>>;
 
 /// Every kind. Each looks where its own can be: at once, since every verb does.
-const KINDS: [for<'a> fn(&'a Common) -> Vec<Leftover<'a>>; 2] = [rehearse::left, expose::left];
+const KINDS: [for<'a> fn(&'a Common) -> Vec<Leftover<'a>>; 3] = [rehearse::left, expose::left, tap::left];
 
 /// Mends what there is, and says so.
 pub(super) fn mend(common: &Common, color: ColorChoice) {

@@ -25,6 +25,7 @@ mod situation;
 mod source;
 mod status;
 mod syscall;
+mod tap;
 mod units;
 
 use anstream::{AutoStream, ColorChoice};
@@ -89,6 +90,7 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
             say(common, color, &explain::run(root.as_deref(), unit.as_deref(), groups.as_deref(), file)?)
         }
         Some(Command::Follow(asked)) => waiting(follow::follow(common, asked, color)),
+        Some(Command::Tap(asked)) => say(common, color, &waiting(tap::tap(common, asked))?),
         Some(Command::Apply(asked)) => say(common, color, &waiting(apply::apply(common, asked, &clock()))?),
         Some(Command::Rehearse(asked)) => waiting(rehearse::rehearse(common, asked, color)),
         Some(Command::Revert(asked)) => say(common, color, &waiting(apply::revert(common, asked))?),

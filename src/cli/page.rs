@@ -68,6 +68,11 @@ impl Page {
         self.line(format_args!("{:INDENT$}{line}", ""));
     }
 
+    /// Whether there is nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
     /// All of it.
     pub(super) fn finish(self) -> String {
         self.text

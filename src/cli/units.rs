@@ -19,7 +19,7 @@ use crate::units::{Manager, Unit, UnitName};
 use anyhow::{Context as _, bail};
 
 /// Where the users' runtime directories are.
-const RUNTIME: &str = "/run/user";
+pub(super) const RUNTIME: &str = "/run/user";
 
 /// Answers for each of the units.
 ///
@@ -102,7 +102,7 @@ pub(super) async fn of_unit(
 }
 
 /// Adds what each remedy does to the unit's exposure, where it can be had of the files that the manager holds.
-fn add_exposure(remedies: &mut [RemedyView], facts: &UnitFacts, situation: &Situation) {
+pub(super) fn add_exposure(remedies: &mut [RemedyView], facts: &UnitFacts, situation: &Situation) {
     let Some(fragment) = facts.fragment.as_ref().filter(|_| !facts.need_daemon_reload && !remedies.is_empty()) else {
         return;
     };

@@ -13,15 +13,13 @@
 //! Needs `CAP_BPF` and `CAP_PERFMON`, Linux 5.14 (a program's view of its ancestors' ids) on a 64-bit
 //! machine, the unified hierarchy, and the kernel's own type information.
 
-mod btf;
-mod instruction;
-mod kernel;
 mod program;
 mod tree;
 
+pub(super) use tree::unified_mount;
+
+use super::bpf::{self, Btf, Map};
 use super::clock::Clocks;
-use btf::Btf;
-use kernel::Map;
 use program::{CgroupOffsets, NAME, TaskOffsets, WORDS};
 use std::ffi::CStr;
 use std::io;
@@ -39,6 +37,9 @@ const NAMES: u32 = 1024;
 /// How far apart a record and a note can place the same moment, in nanoseconds: records are stamped by
 /// a clock that ticks every 10 ms at worst, and in whole milliseconds.
 const SLACK_NS: i64 = 20_000_000;
+
+/// What others see the programs called.
+const PROGRAM: &[u8; 16] = b"harden_why\0\0\0\0\0\0";
 
 /// The tables of the dead. The programs are in the kernel as long as this lives.
 #[derive(Debug)]
@@ -83,14 +84,14 @@ impl Departed {
             Some(libc::EPERM | libc::EACCES) => DepartedError::NotAllowed,
             _ => DepartedError::Kernel(error),
         };
-        let killed = Map::new(REMEMBERED).map_err(refused)?;
-        let other = Map::new(REMEMBERED).map_err(refused)?;
-        let cgroups = Map::new(NAMES).map_err(refused)?;
+        let killed = Map::recent(REMEMBERED).map_err(refused)?;
+        let other = Map::recent(REMEMBERED).map_err(refused)?;
+        let cgroups = Map::recent(NAMES).map_err(refused)?;
         let process = program::note_process(killed.number(), other.number(), task).ok_or(DepartedError::NoTypes)?;
         let cgroup = program::note_cgroup(cgroups.number(), cgroup).ok_or(DepartedError::NoTypes)?;
         // Names first: what is removed before its processes are noted needs none.
-        let cgroup = kernel::attach(&cgroup, c"cgroup_rmdir").map_err(refused)?;
-        let process = kernel::attach(&process, c"sched_process_exit").map_err(refused)?;
+        let cgroup = bpf::attach(PROGRAM, &cgroup, c"cgroup_rmdir").map_err(refused)?;
+        let process = bpf::attach(PROGRAM, &process, c"sched_process_exit").map_err(refused)?;
         Ok(Self { processes: [killed, other], cgroups, _programs: [process, cgroup], tree: Mutex::new(tree) })
     }
 

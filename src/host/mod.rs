@@ -1,6 +1,7 @@
 //! What one can ask this machine. Every reader takes its root, so that a test is a directory.
 
 mod ancestors;
+mod bpf;
 mod clock;
 pub mod departed;
 pub mod dropin;
@@ -20,6 +21,7 @@ mod regular;
 pub mod seccomp;
 pub mod situation;
 pub mod systemd;
+pub mod tap;
 pub mod unit_files;
 
 pub use ancestors::Descendant;

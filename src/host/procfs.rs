@@ -62,6 +62,12 @@ impl Procfs {
         std::str::from_utf8(&bytes).ok()?.trim_end().parse().ok().filter(|&session| session != u32::MAX)
     }
 
+    /// The process that a thread is of; itself for a process.
+    #[must_use]
+    pub fn thread_group(&self, tid: u32) -> Option<u32> {
+        status_value(&self.bytes(tid, "status")?, "Tgid")?.parse().ok()
+    }
+
     /// The name of its main thread.
     #[must_use]
     pub fn comm(&self, pid: u32) -> Option<Vec<u8>> {

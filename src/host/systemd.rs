@@ -10,6 +10,7 @@ mod facts;
 mod loaded;
 mod memory;
 mod private;
+mod processes;
 mod timer;
 
 pub use control::{Order, Outcome, State};

@@ -1,8 +1,13 @@
 //! The two BPF programs, instruction by instruction: one notes a process's cgroup as it dies, the other
 //! a cgroup's name as it is removed.
 
-use super::instruction::{
-    Instruction, add, and, call, copy, exit, load, map_address, set, shift_right, skip_if, skip_unless_zero, store,
+use super::super::bpf::helper::{
+    GET_CURRENT_ANCESTOR_CGROUP_ID, GET_CURRENT_PID_TGID, KTIME_GET_BOOT_NS, MAP_UPDATE_ELEM, PROBE_READ_KERNEL,
+    PROBE_READ_KERNEL_STR,
+};
+use super::super::bpf::{
+    Instruction, R0, R1, R2, R3, R4, R6, R7, STACK, add, and, call, copy, exit, load, map_address, read, set,
+    shift_right, skip_if, skip_unless_zero, store,
 };
 use crate::audit::record::SIGSYS;
 
@@ -44,24 +49,10 @@ pub(super) struct CgroupOffsets {
     pub(super) name: u32,
 }
 
-/// Registers: the result, the arguments, two that calls keep, the stack's end.
-const R0: u8 = 0;
-const R1: u8 = 1;
-const R2: u8 = 2;
-const R3: u8 = 3;
-const R4: u8 = 4;
-const KEPT: u8 = 6;
-const NODE: u8 = 7;
-const CODE: u8 = 7;
-const STACK: u8 = 10;
-
-/// Helper functions (`enum bpf_func_id`).
-const MAP_UPDATE_ELEM: i32 = 2;
-const GET_CURRENT_PID_TGID: i32 = 14;
-const PROBE_READ_KERNEL: i32 = 113;
-const PROBE_READ_KERNEL_STR: i32 = 115;
-const GET_CURRENT_ANCESTOR_CGROUP_ID: i32 = 123;
-const KTIME_GET_BOOT_NS: i32 = 125;
+/// Registers that calls keep.
+const KEPT: u8 = R6;
+const NODE: u8 = R7;
+const CODE: u8 = R7;
 
 /// Where things are on the stack: a scratch word, the key, and what goes into the map.
 const SCRATCH: i16 = -8;
@@ -115,18 +106,6 @@ pub(super) fn note_cgroup(map: i32, at: CgroupOffsets) -> Option<Vec<Instruction
     code.extend(read(PROBE_READ_KERNEL_STR, TEXT, i32::try_from(NAME).ok()?, NODE, 0)?);
     code.extend(keep(map, TEXT));
     Some(code)
-}
-
-/// Reads kernel memory at a register and an offset onto the stack; zeros where that fails.
-fn read(helper: i32, to: i16, size: i32, base: u8, offset: u32) -> Option<[Instruction; 6]> {
-    Some([
-        copy(R1, STACK),
-        add(R1, to.into()),
-        set(R2, size),
-        copy(R3, base),
-        add(R3, i32::try_from(offset).ok()?),
-        call(helper),
-    ])
 }
 
 /// Puts what is on the stack under its key into a map, and ends.

@@ -25,9 +25,7 @@ pub(super) struct Tree {
 impl Tree {
     /// Where it is mounted, by `proc/self/mountinfo` below a root; the names of what runs are learned.
     pub(super) fn find(root: &Path) -> Option<Self> {
-        let mounts = fs::read(root.join("proc/self/mountinfo")).ok()?;
-        let mount = mounts.split(|&byte| byte == b'\n').find_map(mounted)?;
-        Self::at(root.join(mount.strip_prefix("/").ok()?))
+        Self::at(unified_mount(root)?)
     }
 
     fn at(mount: PathBuf) -> Option<Self> {
@@ -104,6 +102,13 @@ impl Tree {
 /// Whether whatever is below belongs to the same unit: something that is no unit's name would not change it.
 fn is_told(path: &[u8]) -> bool {
     matches!(cgroup::place_path(&[path, b"/."].concat()), Placement::Unit(_))
+}
+
+/// Where the unified hierarchy is mounted from its root on, by `proc/self/mountinfo` below a root.
+pub(in super::super) fn unified_mount(root: &Path) -> Option<PathBuf> {
+    let mounts = fs::read(root.join("proc/self/mountinfo")).ok()?;
+    let mount = mounts.split(|&byte| byte == b'\n').find_map(mounted)?;
+    Some(root.join(mount.strip_prefix("/").ok()?))
 }
 
 /// Where a line of mountinfo (`proc_pid_mountinfo(5)`) mounts the unified hierarchy from its root on.

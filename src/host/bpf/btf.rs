@@ -11,14 +11,14 @@ const MEMBER: usize = 12;
 
 /// Type information, read but not understood yet.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Btf<'a> {
+pub(crate) struct Btf<'a> {
     types: &'a [u8],
     strings: &'a [u8],
 }
 
 impl<'a> Btf<'a> {
     /// Finds the two sections of a file in this machine's byte order.
-    pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         if u16::from_ne_bytes(*bytes.first_chunk()?) != MAGIC {
             return None;
         }
@@ -29,7 +29,7 @@ impl<'a> Btf<'a> {
     }
 
     /// The offsets in bytes of named members of a named structure; `None` unless all are there.
-    pub(super) fn offsets<const N: usize>(&self, structure: &str, members: [&str; N]) -> Option<[u32; N]> {
+    pub(crate) fn offsets<const N: usize>(&self, structure: &str, members: [&str; N]) -> Option<[u32; N]> {
         let mut rest = self.types;
         while let Some((head, body)) = rest.split_at_checked(TYPE) {
             let info = word(head, 4)?;

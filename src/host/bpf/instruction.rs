@@ -1,9 +1,11 @@
 //! BPF instructions (`Documentation/bpf/standardization/instruction-set.rst`), as many as are needed.
 
+use super::assembly::Test;
+
 /// `struct bpf_insn`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Instruction {
+pub(crate) struct Instruction {
     code: u8,
     registers: u8,
     offset: i16,
@@ -17,55 +19,87 @@ fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instr
 }
 
 /// Loads from memory: `to = *(from + offset)`.
-pub(super) fn load(bits: u8, to: u8, from: u8, offset: i16) -> Instruction {
+pub(crate) fn load(bits: u8, to: u8, from: u8, offset: i16) -> Instruction {
     instruction(if bits == 64 { 0x79 } else { 0x61 }, to, from, offset, 0)
 }
 
 /// Stores to memory: `*(to + offset) = from`.
-pub(super) fn store(bits: u8, to: u8, offset: i16, from: u8) -> Instruction {
+pub(crate) fn store(bits: u8, to: u8, offset: i16, from: u8) -> Instruction {
     instruction(if bits == 64 { 0x7b } else { 0x63 }, to, from, offset, 0)
 }
 
-pub(super) fn set(to: u8, value: i32) -> Instruction {
+pub(crate) fn set(to: u8, value: i32) -> Instruction {
     instruction(0xb7, to, 0, 0, value)
 }
 
-pub(super) fn copy(to: u8, from: u8) -> Instruction {
+pub(crate) fn copy(to: u8, from: u8) -> Instruction {
     instruction(0xbf, to, from, 0, 0)
 }
 
-pub(super) fn add(to: u8, value: i32) -> Instruction {
+pub(crate) fn add(to: u8, value: i32) -> Instruction {
     instruction(0x07, to, 0, 0, value)
 }
 
-pub(super) fn shift_right(to: u8, bits: i32) -> Instruction {
+pub(crate) fn shift_right(to: u8, bits: i32) -> Instruction {
     instruction(0x77, to, 0, 0, bits)
 }
 
 /// Goes on with the next instruction only if the register is zero.
-pub(super) fn skip_unless_zero(register: u8, skipped: i16) -> Instruction {
+pub(crate) fn skip_unless_zero(register: u8, skipped: i16) -> Instruction {
     instruction(0x55, register, 0, skipped, 0)
 }
 
 /// Goes on with the next instruction only if the register is not this value.
-pub(super) fn skip_if(register: u8, value: i32, skipped: i16) -> Instruction {
+pub(crate) fn skip_if(register: u8, value: i32, skipped: i16) -> Instruction {
     instruction(0x15, register, 0, skipped, value)
 }
 
-pub(super) fn and(to: u8, value: i32) -> Instruction {
+pub(crate) fn and(to: u8, value: i32) -> Instruction {
     instruction(0x57, to, 0, 0, value)
 }
 
-pub(super) fn call(helper: i32) -> Instruction {
+pub(crate) fn call(helper: i32) -> Instruction {
     instruction(0x85, 0, 0, 0, helper)
 }
 
-pub(super) fn exit() -> Instruction {
+pub(crate) fn exit() -> Instruction {
     instruction(0x95, 0, 0, 0, 0)
 }
 
+/// Adds to memory, in one step whoever else does (`BPF_ATOMIC`, `BPF_ADD`): `*(to + offset) += from`.
+pub(crate) fn add_to_memory(to: u8, offset: i16, from: u8) -> Instruction {
+    instruction(0xdb, to, from, offset, 0)
+}
+
+pub(crate) fn or(to: u8, value: i32) -> Instruction {
+    instruction(0x47, to, 0, 0, value)
+}
+
+/// A jump, which leads nowhere yet.
+pub(super) fn jump() -> Instruction {
+    instruction(0x05, 0, 0, 0, 0)
+}
+
+/// A jump if a register passes a test, which leads nowhere yet.
+pub(super) fn jump_if(test: Test, register: u8, number: i32) -> Instruction {
+    let code = match test {
+        Test::Is => 0x15,
+        Test::IsNot => 0x55,
+        Test::Above => 0x65,
+        Test::Below => 0xc5,
+    };
+    instruction(code, register, 0, 0, number)
+}
+
+impl Instruction {
+    /// Says how far a jump goes.
+    pub(super) fn leads(&mut self, distance: i16) {
+        self.offset = distance;
+    }
+}
+
 /// The address of a map, by its descriptor (`BPF_PSEUDO_MAP_FD`): two instructions long.
-pub(super) fn map_address(to: u8, map: i32) -> [Instruction; 2] {
+pub(crate) fn map_address(to: u8, map: i32) -> [Instruction; 2] {
     [instruction(0x18, to, 1, 0, map), instruction(0, 0, 0, 0, 0)]
 }
 

@@ -1,0 +1,256 @@
+//! What a tap costs whom it watches, and everybody else: `cargo bench --bench tap`. A loop of the cheapest call, and real
+//! servers under load (redis-server with redis-benchmark, nginx with ab), each without a tap, by BPF, and by tracefs, in
+//! turns. The watched ones have a filter, as services have that are watched. What is told is processor time, of the loop
+//! or of the server, and for the servers also what their clients got. Takes root, and tracefs if mounted.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
+#![expect(clippy::cast_precision_loss, reason = "of figures for people to read")]
+
+use harden_why::audit::Action;
+use harden_why::host::seccomp::{ALLOW, Filter, returned};
+use harden_why::host::tap::{Lost, Tap, Target, Way};
+use harden_why::syscalls::Arch;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const ROUNDS: usize = 5;
+/// How long a loop is measured.
+const SPELL: Duration = Duration::from_secs(1);
+const WAYS: [Option<Way>; 3] = [None, Some(Way::Bpf), Some(Way::Tracefs)];
+/// Names the process that makes calls.
+const LOOP: &str = "HARDEN_WHY_LOOP";
+
+fn main() {
+    // `cargo test --benches` only wants to know that it starts.
+    if std::env::args().any(|argument| argument == "--test") {
+        return;
+    }
+    if std::env::var_os(LOOP).is_some() {
+        return make_calls();
+    }
+    println!("{:<44} {:>12} {:>8} {:>8}", "", "without", "BPF", "tracefs");
+    for (what, filtered, watched) in [
+        ("getppid in a loop, watched", true, true),
+        ("the same, beside another that is watched", true, false),
+        ("the same without a filter", false, false),
+    ] {
+        let caller = Caller::start(filtered);
+        let idle = Caller::start(true);
+        let target = if watched { caller.0.id() } else { idle.0.id() };
+        report(what, "ns a call", &rounds(target, || caller.nanoseconds()));
+    }
+    redis();
+    nginx();
+}
+
+/// The median of some rounds by each way, and what was lost.
+fn rounds(target: u32, measure: impl Fn() -> f64) -> [Option<(f64, Lost)>; 3] {
+    let mut found = [const { Vec::new() }; 3];
+    let mut lost = [Lost::default(); 3];
+    for _ in 0..ROUNDS {
+        for (place, way) in WAYS.into_iter().enumerate() {
+            if let Some((value, missed)) = measured(target, way, &measure) {
+                found[place].push(value);
+                lost[place].events += missed.events;
+            }
+        }
+    }
+    let median = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied()
+    };
+    let mut places = found.map(median).into_iter().zip(lost);
+    [(); 3].map(|()| places.next().and_then(|(value, lost)| Some((value?, lost))))
+}
+
+/// Measures once while a tap watches.
+fn measured(target: u32, way: Option<Way>, measure: &impl Fn() -> f64) -> Option<(f64, Lost)> {
+    let Some(way) = way else { return Some((measure(), Lost::default())) };
+    let mut tap = match Tap::open(&[Target::Process(target)], Some(way)) {
+        Ok(tap) => tap,
+        Err(error) => {
+            println!("no tap: {error}");
+            return None;
+        }
+    };
+    let over = AtomicBool::new(false);
+    let value = std::thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                tap.look().unwrap();
+                std::thread::sleep(tap.step());
+            }
+            tap.stop().unwrap();
+        });
+        let value = measure();
+        over.store(true, Ordering::Relaxed);
+        looking.join().unwrap();
+        value
+    });
+    Some((value, tap.lost()))
+}
+
+/// Prints a row: the figure without a tap, and how many times as much with one.
+fn report(what: &str, unit: &str, found: &[Option<(f64, Lost)>; 3]) {
+    let [without, bpf, tracefs] = found;
+    let Some((without, _)) = without else { return };
+    let ratio =
+        |found: &Option<(f64, Lost)>| found.map_or_else(String::new, |(value, _)| format!("{:.2} ×", value / without));
+    let lost = tracefs.map_or(0, |(_, lost)| lost.events);
+    let lost = if lost > 0 { format!("  ({lost} events lost)") } else { String::new() };
+    println!("{what:<44} {without:>8.0} {unit:<9} {:>8} {:>8}{lost}", ratio(bpf), ratio(tracefs));
+}
+
+/// A process that makes calls, and says how long each took.
+struct Caller(Child, std::cell::RefCell<BufReader<std::process::ChildStdout>>);
+
+impl Caller {
+    fn start(filtered: bool) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.env(LOOP, "1").stdin(Stdio::piped()).stdout(Stdio::piped());
+        if filtered {
+            under_filter(&mut command);
+        }
+        let mut child = command.spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        Self(child, out.into())
+    }
+
+    fn nanoseconds(&self) -> f64 {
+        let mut line = String::new();
+        self.0.stdin.as_ref().unwrap().write_all(b"go\n").unwrap();
+        self.1.borrow_mut().read_line(&mut line).unwrap();
+        line.trim().parse().unwrap()
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+/// Makes calls for a while whenever it is told to.
+fn make_calls() {
+    for line in std::io::stdin().lines() {
+        line.unwrap();
+        let (began, mut calls) = (Instant::now(), 0_u64);
+        let before = processor_time(std::process::id());
+        while began.elapsed() < SPELL {
+            for _ in 0..1_000 {
+                // SAFETY: asks for a number.
+                unsafe { libc::syscall(libc::SYS_getppid) };
+            }
+            calls += 1_000;
+        }
+        println!("{}", (processor_time(std::process::id()) - before) / calls as f64);
+    }
+}
+
+/// What a process has used, in nanoseconds (`/proc/PID/schedstat`).
+fn processor_time(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    stat.split_ascii_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// Gives it a filter that is asked for every call, and refuses one.
+fn under_filter(command: &mut Command) {
+    let number = u32::try_from(libc::SYS_acct).unwrap();
+    let filter = Filter::new(Arch::native(), &[(number, returned(Action::Errno, 1))], ALLOW);
+    // SAFETY: calls prctl and seccomp; nobody else runs in the child.
+    unsafe { command.pre_exec(move || filter.load(false)) };
+}
+
+/// A server, gone with this.
+struct Server(Child);
+
+impl Server {
+    fn start(command: &mut Command, port: u16) -> Option<Self> {
+        under_filter(command);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+        let server = Self(child);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "no server on {port}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(server)
+    }
+}
+
+impl Server {
+    /// Measures what so many requests cost it, and how long one takes its clients, who tell how many they had a second.
+    fn load(&self, what: &str, requests: u32, load: impl Fn() -> f64) {
+        let clients = std::cell::RefCell::new(Vec::new());
+        let cost = rounds(self.0.id(), || {
+            let before = processor_time(self.0.id());
+            clients.borrow_mut().push(1e9 / load());
+            (processor_time(self.0.id()) - before) / f64::from(requests)
+        });
+        report(what, "ns each", &cost);
+        // In the order in which the ways took turns.
+        let clients = clients.into_inner();
+        if clients.len() == ROUNDS * WAYS.len() {
+            let of = |way: usize| {
+                let mut values: Vec<f64> = clients.iter().skip(way).step_by(WAYS.len()).copied().collect();
+                values.sort_by(f64::total_cmp);
+                Some((values[values.len() / 2], Lost::default()))
+            };
+            report("  the same, as its clients see it", "ns each", &[of(0), of(1), of(2)]);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+const REDIS: u32 = 100_000;
+const NGINX: u32 = 20_000;
+
+fn redis() {
+    let arguments = ["--port", "16379", "--save", "", "--appendonly", "no"];
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(Command::new("redis-server").args(arguments).current_dir(dir.path()), 16379);
+    let Some(server) = server else { return println!("no redis-server") };
+    let count = REDIS.to_string();
+    server.load("redis-server, GET by 20 clients", REDIS, || {
+        let load = ["-p", "16379", "-n", &count, "-c", "20", "-t", "get", "--csv"];
+        let text = said(Command::new("redis-benchmark").args(load));
+        let row = text.lines().find(|line| line.starts_with("\"GET\"")).unwrap();
+        row.split(',').nth(1).unwrap().trim_matches('"').parse().unwrap()
+    });
+}
+
+fn nginx() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = format!(
+        "daemon off; master_process off; pid {0}/pid; error_log /dev/null; events {{}} http {{ access_log {0}/log; \
+         client_body_temp_path {0}/b; proxy_temp_path {0}/p; fastcgi_temp_path {0}/f; uwsgi_temp_path {0}/u; \
+         scgi_temp_path {0}/s; server {{ listen 127.0.0.1:16380; root {0}; }} }}",
+        dir.path().display()
+    );
+    let conf = dir.path().join("conf");
+    std::fs::write(&conf, config).unwrap();
+    std::fs::write(dir.path().join("index.html"), "x".repeat(10_000)).unwrap();
+    let server = Server::start(Command::new("nginx").arg("-c").arg(conf), 16380);
+    let Some(server) = server else { return println!("no nginx") };
+    let count = NGINX.to_string();
+    server.load("nginx, a file of 10 kB to 20 clients", NGINX, || {
+        let load = ["-q", "-n", &count, "-c", "20", "http://127.0.0.1:16380/index.html"];
+        let text = said(Command::new("ab").args(load));
+        let row = text.lines().find_map(|line| line.strip_prefix("Requests per second:")).unwrap();
+        row.split_ascii_whitespace().next().unwrap().parse().unwrap()
+    });
+}
+
+fn said(command: &mut Command) -> String {
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
+}

@@ -1,0 +1,259 @@
+//! `tap`: watches running units and processes for calls that seccomp refuses them without a record, for a while, and
+//! answers for what was seen.
+
+mod live;
+mod tapped;
+mod watched;
+
+use super::answer::{Answer, Clock, SCHEMA, shown_path};
+use super::args::{Common, Tap as Asked, Through};
+use super::interruption::Interruption;
+use super::leftovers::Leftover;
+use super::situation::{self, Known};
+use super::{clock, source, units};
+use crate::audit::Action;
+use crate::diagnosis::{Situation, diagnose};
+use crate::host::groups;
+use crate::host::procfs::Procfs;
+use crate::host::tap::{self, End, Group, Kind, Lost, Tally, Tap, TapError, Target, Way};
+use crate::incidents::{Denial, Event, Incident, Key, Moment, Sample, Source, Stored};
+use crate::outlet::address::BusAddress;
+use crate::outlet::wire::{IncidentDict, MAX_INCIDENTS};
+use crate::policy::{Effect, Verdict};
+use crate::syscalls::{Call, Groups};
+use crate::units::{Rung, Unit};
+use anyhow::{Context as _, ensure};
+use live::Live;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tapped::{RefusalView, Tapped};
+use watched::{Watched, find};
+
+/// The longest that may be asked for.
+const LONGEST: Duration = Duration::from_hours(24);
+
+/// Watches, and answers.
+///
+/// # Errors
+/// Somebody may not, or there is nobody to watch, or no way: nothing was changed then.
+pub(super) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped> {
+    let most = duration(&asked.duration)?;
+    // Before anything is asked: what comes after would blame others.
+    ensure!(nix::unistd::geteuid().is_root(), TapError::NotAllowed);
+    let loaded = groups::load();
+    let managers = units::managers(&common.bus);
+    let watched = find(asked, &managers).await?;
+    let mut cases: Vec<Case> = Vec::new();
+    for Watched { unit, .. } in &watched {
+        if cases.iter().all(|case| case.unit != *unit) {
+            let known = match unit {
+                Some(unit) => Some(situation::live(&managers, unit, &loaded.groups).await),
+                None => None,
+            };
+            cases.push(Case { unit: unit.clone(), known });
+        }
+    }
+    let way = asked.through.map(|through| match through {
+        Through::Bpf => Way::Bpf,
+        Through::Tracefs => Way::Tracefs,
+    });
+    let targets: Vec<Target> = watched.iter().map(|watched| watched.target.clone()).collect();
+    let of_target = |target: usize| watched.get(target).and_then(|watched| watched.unit.as_ref());
+    let refused = |tally: &Tally| tally.refused(|kind| causes(&cases, of_target(kind.target), kind));
+
+    let mut interruption = Interruption::heard()?;
+    let mut tap = Tap::open(&targets, way)?;
+    let (began, procfs, mut tally) = (Instant::now(), Procfs::live(), Tally::default());
+    let live = Live::new(!common.json);
+    loop {
+        let left = most.saturating_sub(began.elapsed());
+        let waited = async {
+            tokio::time::sleep(tap.step().min(left)).await;
+            Ok(())
+        };
+        let ended = interruption.or(waited).await.is_err();
+        tally.add(tap.look()?, &procfs);
+        live.show(began.elapsed(), most, || views(&refused(&tally), &of_target));
+        if ended || began.elapsed() >= most || tap.is_over() {
+            break;
+        }
+    }
+    tally.add(tap.stop()?, &procfs);
+    let seconds = began.elapsed().as_secs_f64();
+    drop(live);
+
+    let refusals = refused(&tally);
+    let mut notes = left_out(tap.lost(), tally.forgotten());
+    notes.extend(units::groups_note(&loaded));
+    let incidents: Vec<Incident> =
+        refusals.iter().filter_map(|(kind, group)| incident(of_target(kind.target), kind, group)).collect();
+    notes.extend(stored(&common.bus, &incidents).await);
+    let answered = refusals.iter().filter(|(kind, _)| kind.end == End::Answered).count();
+    if answered > 0 {
+        notes.push(
+            "calls that were answered without an error were answered by another than systemd's filters: a supervisor, \
+             a tracer, or the program's own handler of SIGSYS"
+                .to_owned(),
+        );
+    }
+    let mut answers = Vec::new();
+    for case in &cases {
+        answers.push(case.answer(&incidents, &loaded.groups, &clock()));
+    }
+    let way = match tap.way() {
+        Way::Bpf => "bpf",
+        Way::Tracefs => "tracefs",
+    };
+    Ok(Tapped { schema: SCHEMA, way, seconds, units: answers, refusals: views(&refusals, &of_target), notes })
+}
+
+/// What taps that were killed left behind: they trace on, and slow down all calls.
+pub(super) fn left(_: &Common) -> Vec<Leftover<'_>> {
+    let mend = |instance: PathBuf| -> Leftover<'_> {
+        Box::pin(async move {
+            let path = shown_path(&instance);
+            match tap::remove(&instance) {
+                Ok(()) => format!("a tap that was killed had left {path} tracing: it is removed"),
+                Err(error) => format!("a tap that was killed left {path} tracing, which slows down all calls: {error}"),
+            }
+        })
+    };
+    tap::leftovers().into_iter().map(mend).collect()
+}
+
+/// A unit that is watched, or what is of none.
+struct Case {
+    unit: Option<Unit>,
+    known: Option<Known>,
+}
+
+impl Case {
+    fn situation(&self) -> Option<&Situation> {
+        self.known.as_ref()?.situation.as_ref()
+    }
+
+    /// The answer for what was seen of it.
+    fn answer(&self, incidents: &[Incident], groups: &Groups, clock: &Clock) -> Answer {
+        let own = incidents.iter().filter(|incident| incident.key.unit == self.unit).cloned().collect();
+        let situation = self.situation();
+        let notes = self.known.as_ref().map_or_else(Vec::new, |known| known.notes.clone());
+        let diagnosis = diagnose(own, situation, groups);
+        let mut answer = Answer::new(self.unit.as_ref(), &diagnosis, situation, groups, clock, notes);
+        if self.unit.is_none() {
+            // There are no settings that a line could help in.
+            answer.unproven = None;
+        }
+        let facts = self.known.as_ref().and_then(|known| known.facts.as_ref());
+        if let (Some(facts), Some(situation)) = (facts, situation) {
+            units::add_exposure(&mut answer.remedies, facts, situation);
+        }
+        answer
+    }
+}
+
+/// Whether the policy of a unit answers a call in that way, whatever its arguments. A call that was let through, and
+/// came back with that error by itself, is then none.
+fn causes(cases: &[Case], unit: Option<&Unit>, kind: &Kind) -> bool {
+    let case = cases.iter().find(|case| case.unit.as_ref() == unit);
+    let Some(situation) = case.and_then(Case::situation) else { return false };
+    let call = Call::numbered(kind.arch, kind.number);
+    let (Some(abi), Some(name), End::Errno(errno)) = (call.abi(), call.name(), kind.end) else { return false };
+    let verdict = situation.policy.verdict(abi, name);
+    matches!(verdict, Verdict::Denied { effect: Effect::Errno(denied), .. } if denied == errno)
+}
+
+fn views<'a>(refused: &[(Kind, Group)], of_target: &impl Fn(usize) -> Option<&'a Unit>) -> Vec<RefusalView> {
+    let mut views: Vec<RefusalView> =
+        refused.iter().map(|(kind, group)| RefusalView::new(of_target(kind.target), kind, group)).collect();
+    views.sort_by_key(|view| std::cmp::Reverse(view.count));
+    views
+}
+
+/// The fact that is kept of a refusal; an answer without an error is none of systemd's.
+fn incident(unit: Option<&Unit>, kind: &Kind, group: &Group) -> Option<Incident> {
+    let End::Errno(errno) = kind.end else { return None };
+    let caller = group.callers.last();
+    Some(Incident {
+        key: Key {
+            unit: unit.cloned(),
+            event: Event::Denial(Denial { call: Call::numbered(kind.arch, kind.number), action: Action::Errno }),
+            exe: kind.exe.clone(),
+            source: Source::Tap { errno },
+        },
+        rung: unit.map(|_| Rung::OwnCgroup),
+        count: group.count,
+        first: Moment::At(group.first),
+        last: Moment::At(group.last),
+        sample: Sample {
+            pid: caller.map_or(0, |caller| caller.pid),
+            comm: caller.map_or_else(Vec::new, |caller| caller.comm.clone()),
+            uid: group.uid.map_or_else(String::new, |uid| uid.to_string()).into(),
+            ip: group.ip,
+            ..Sample::default()
+        },
+    })
+}
+
+/// Has the daemon store what was seen; says so where it does not.
+async fn stored(bus: &BusAddress, incidents: &[Incident]) -> Option<String> {
+    let dicts: Vec<IncidentDict> =
+        incidents.iter().map(|incident| IncidentDict::from(&Stored { id: 0, incident: incident.clone() })).collect();
+    if dicts.is_empty() {
+        return None;
+    }
+    let report = async {
+        let daemon = source::daemon(bus).await?;
+        for dicts in dicts.chunks(MAX_INCIDENTS as usize) {
+            daemon.report(dicts).await.map_err(source::explained)?;
+        }
+        anyhow::Ok(())
+    };
+    let error = report.await.err()?;
+    Some(format!("what was seen is not stored, since harden-whyd does not take it: {error:#}"))
+}
+
+/// What the count leaves out.
+fn left_out(lost: Lost, forgotten: u64) -> Vec<String> {
+    let mut notes = Vec::new();
+    let refusals = lost.refusals.saturating_add(forgotten);
+    if refusals > 0 {
+        notes.push(format!("{refusals} refusals more were of too many different calls or threads to be told apart"));
+    }
+    if lost.threads > 0 {
+        notes.push(
+            "more threads ran than can be followed at a time: some of what they were refused was not seen".into(),
+        );
+    }
+    if lost.events > 0 {
+        notes.push(format!(
+            "{} calls came faster than could be read: what was refused among them was not seen; units with fewer calls, \
+             or --through bpf, help",
+            lost.events
+        ));
+    }
+    notes
+}
+
+/// How long.
+fn duration(text: &str) -> anyhow::Result<Duration> {
+    let parsed: Option<jiff::SignedDuration> = text.parse().ok();
+    let duration = parsed.and_then(|parsed| Duration::try_from(parsed).ok()).filter(|duration| !duration.is_zero());
+    let duration = duration.with_context(|| format!("{text:?} is no duration: write 10s, 5min or 1h"))?;
+    ensure!(duration <= LONGEST, "a tap slows the machine down, so it lasts 24h at most");
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_people_do() {
+        for (text, seconds) in [("30s", 30), ("5min", 300), ("1h", 3600), ("1h 30m", 5400), ("2 minutes", 120)] {
+            assert_eq!(duration(text).unwrap(), Duration::from_secs(seconds), "{text}");
+        }
+        for text in ["", "0s", "-5s", "soon", "25h"] {
+            duration(text).unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The calls of `bpf(2)` that are needed: a map, a program, a tracepoint, a look.
+
+use super::instruction::Instruction;
+use std::ffi::CStr;
+use std::io;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Commands (`enum bpf_cmd`).
+const MAP_CREATE: libc::c_int = 0;
+const MAP_LOOKUP_ELEM: libc::c_int = 1;
+const MAP_UPDATE_ELEM: libc::c_int = 2;
+const MAP_DELETE_ELEM: libc::c_int = 3;
+const MAP_GET_NEXT_KEY: libc::c_int = 4;
+const PROG_LOAD: libc::c_int = 5;
+const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
+
+/// `BPF_MAP_TYPE_HASH`: what does not fit is refused.
+const HASH: u32 = 1;
+/// `BPF_MAP_TYPE_ARRAY`: all places are there from the beginning, with zeros.
+const ARRAY: u32 = 2;
+/// `BPF_MAP_TYPE_CGROUP_ARRAY`: cgroups of the unified hierarchy.
+const CGROUP_ARRAY: u32 = 8;
+/// `BPF_MAP_TYPE_LRU_HASH`: the entry not used for longest gives way.
+const LRU_HASH: u32 = 9;
+/// `BPF_PROG_TYPE_RAW_TRACEPOINT`.
+const RAW_TRACEPOINT: u32 = 17;
+
+/// The helpers that read the kernel's memory are for programs under its licence; ours is under both.
+const LICENSE: &CStr = c"Dual MIT/GPL";
+
+/// `BPF_OBJ_NAME_LEN`.
+const NAME: usize = 16;
+
+/// Parts of `union bpf_attr`, each up to the last field that is needed; the kernel takes the rest as zero.
+#[repr(C)]
+struct MapAttr {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+}
+
+#[repr(C)]
+struct ElementAttr {
+    map: u32,
+    padding: u32,
+    key: u64,
+    /// Or the next key.
+    value: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+struct ProgramAttr {
+    kind: u32,
+    length: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; NAME],
+}
+
+#[repr(C)]
+struct TracepointAttr {
+    name: u64,
+    program: u32,
+    padding: u32,
+}
+
+/// A table from one plain value to another.
+#[derive(Debug)]
+pub(crate) struct Map<K, V> {
+    fd: OwnedFd,
+    of: PhantomData<(K, V)>,
+}
+
+/// Numbered places, zeros at first.
+pub(crate) type Array = Map<u32, u64>;
+
+/// Types of which any bytes are a value, without padding.
+pub(crate) trait Plain: Copy {}
+impl Plain for u32 {}
+impl Plain for u64 {}
+impl<const N: usize> Plain for [u8; N] {}
+impl<const N: usize> Plain for [u32; N] {}
+impl<const N: usize> Plain for [u64; N] {}
+
+impl Array {
+    /// So many places.
+    pub(crate) fn places(count: u32) -> io::Result<Self> {
+        Self::new(ARRAY, count)
+    }
+}
+
+impl<K: Plain, V: Plain> Map<K, V> {
+    /// One that refuses what does not fit.
+    pub(crate) fn bounded(entries: u32) -> io::Result<Self> {
+        Self::new(HASH, entries)
+    }
+
+    /// One in which the entry not used for longest gives way.
+    pub(crate) fn recent(entries: u32) -> io::Result<Self> {
+        Self::new(LRU_HASH, entries)
+    }
+
+    fn new(kind: u32, entries: u32) -> io::Result<Self> {
+        Ok(Self { fd: make(kind, size_of::<K>(), size_of::<V>(), entries)?, of: PhantomData })
+    }
+
+    /// The number by which programs know it.
+    pub(crate) fn number(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
+
+    /// What it has for a key.
+    pub(crate) fn get(&self, key: K) -> Option<V> {
+        let mut value = MaybeUninit::<V>::uninit();
+        let attr = self.element(Some(&raw const key), value.as_mut_ptr()).ok()?;
+        // SAFETY: key and value are as large as the map was made for, and outlive the call.
+        unsafe { bpf(MAP_LOOKUP_ELEM, &attr) }.ok()?;
+        // SAFETY: the kernel filled it, and any bytes are a value.
+        Some(unsafe { value.assume_init() })
+    }
+
+    /// Gives it a value for a key.
+    pub(crate) fn put(&self, key: K, mut value: V) -> io::Result<()> {
+        let attr = self.element(Some(&raw const key), &raw mut value)?;
+        // SAFETY: as above.
+        unsafe { bpf(MAP_UPDATE_ELEM, &attr) }.map(drop)
+    }
+
+    /// Takes a key out, if it is there.
+    pub(crate) fn remove(&self, key: K) {
+        if let Ok(attr) = self.element::<V>(Some(&raw const key), std::ptr::null_mut()) {
+            // SAFETY: the key is as large as the map was made for, and outlives the call. Where it is not there,
+            // nothing is to be done.
+            _ = unsafe { bpf(MAP_DELETE_ELEM, &attr) };
+        }
+    }
+
+    /// All keys of a table from which nobody else takes any; those that are added meanwhile may be among them.
+    pub(crate) fn keys(&self) -> Vec<K> {
+        let mut keys = Vec::new();
+        while let Some(next) = self.after(keys.last()) {
+            keys.push(next);
+        }
+        keys
+    }
+
+    /// Whether it has no key.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.after(None).is_none()
+    }
+
+    /// The key that comes after one, or the first.
+    fn after(&self, key: Option<&K>) -> Option<K> {
+        let mut next = MaybeUninit::<K>::uninit();
+        let attr = self.element(key.map(std::ptr::from_ref), next.as_mut_ptr()).ok()?;
+        // SAFETY: both keys are as large as the map was made for, and outlive the call.
+        unsafe { bpf(MAP_GET_NEXT_KEY, &attr) }.ok()?;
+        // SAFETY: the kernel filled it, and any bytes are a key.
+        Some(unsafe { next.assume_init() })
+    }
+
+    fn element<T>(&self, key: Option<*const K>, value: *mut T) -> io::Result<ElementAttr> {
+        Ok(ElementAttr {
+            map: number(self.fd.as_fd())?,
+            padding: 0,
+            key: key.map_or(0, |key| key.expose_provenance() as u64),
+            value: value.expose_provenance() as u64,
+            flags: 0,
+        })
+    }
+}
+
+/// Cgroups, by which a program asks whether the current process is in one of them.
+#[derive(Debug)]
+pub(crate) struct CgroupArray(OwnedFd);
+
+impl CgroupArray {
+    /// So many places.
+    pub(crate) fn places(count: u32) -> io::Result<Self> {
+        make(CGROUP_ARRAY, size_of::<u32>(), size_of::<u32>(), count).map(Self)
+    }
+
+    /// The number by which programs know it.
+    pub(crate) fn number(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+
+    /// Puts the cgroup of a directory into a place.
+    pub(crate) fn put(&self, place: u32, cgroup: BorrowedFd<'_>) -> io::Result<()> {
+        let mut fd = number(cgroup)?;
+        let attr = ElementAttr {
+            map: number(self.0.as_fd())?,
+            padding: 0,
+            key: (&raw const place).expose_provenance() as u64,
+            value: (&raw mut fd).expose_provenance() as u64,
+            flags: 0,
+        };
+        // SAFETY: place and descriptor are numbers of 32 bits, as the map was made for, and outlive the call.
+        unsafe { bpf(MAP_UPDATE_ELEM, &attr) }.map(drop)
+    }
+}
+
+fn make(kind: u32, key: usize, value: usize, entries: u32) -> io::Result<OwnedFd> {
+    let size = |size| u32::try_from(size).map_err(io::Error::other);
+    let attr = MapAttr { kind, key_size: size(key)?, value_size: size(value)?, max_entries: entries };
+    // SAFETY: a map needs no memory of ours.
+    unsafe { bpf_fd(MAP_CREATE, &attr) }
+}
+
+/// Has the kernel check and take a program.
+fn load(name: &[u8; NAME], instructions: &[Instruction]) -> io::Result<OwnedFd> {
+    let attr = ProgramAttr {
+        kind: RAW_TRACEPOINT,
+        length: u32::try_from(instructions.len()).map_err(io::Error::other)?,
+        instructions: instructions.as_ptr().expose_provenance() as u64,
+        license: LICENSE.as_ptr().expose_provenance() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: 0,
+        name: *name,
+    };
+    // SAFETY: the instructions, as many as told, and the string outlive the call, which copies them.
+    unsafe { bpf_fd(PROG_LOAD, &attr) }
+}
+
+/// Has the kernel run a program, which others see under its name, whenever it passes a tracepoint, until the descriptor is closed.
+pub(crate) fn attach(name: &[u8; NAME], instructions: &[Instruction], tracepoint: &CStr) -> io::Result<OwnedFd> {
+    let program = load(name, instructions)?;
+    let program = program.as_fd();
+    let attr =
+        TracepointAttr { name: tracepoint.as_ptr().expose_provenance() as u64, program: number(program)?, padding: 0 };
+    // SAFETY: the string outlives the call, which copies it.
+    unsafe { bpf_fd(RAW_TRACEPOINT_OPEN, &attr) }
+}
+
+fn number(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    u32::try_from(fd.as_raw_fd()).map_err(io::Error::other)
+}
+
+/// A command that gives a descriptor.
+///
+/// # Safety
+/// As [`bpf`].
+unsafe fn bpf_fd<T>(command: libc::c_int, attr: &T) -> io::Result<OwnedFd> {
+    // SAFETY: the caller's promise.
+    let fd: RawFd = unsafe { bpf(command, attr) }?.try_into().map_err(io::Error::other)?;
+    // SAFETY: the kernel made it for us; nobody else knows it. It is closed on exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Makes the call.
+///
+/// # Safety
+/// All addresses in `attr` must be good for what the command does with them.
+unsafe fn bpf<T>(command: libc::c_int, attr: &T) -> io::Result<libc::c_long> {
+    // SAFETY: `attr` is as large as told; the rest is the caller's promise.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

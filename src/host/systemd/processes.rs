@@ -1,0 +1,35 @@
+//! Where a unit's processes are.
+
+use super::{MANAGER, PATH, SystemdError, SystemdManager, in_time};
+use crate::units::UnitName;
+use zbus::OwnedObjectPath;
+
+impl SystemdManager {
+    /// The cgroup of a unit's processes, as its manager calls it; `None` while it has none.
+    ///
+    /// # Errors
+    /// [`SystemdError::NoSuchUnit`] where none of that name is loaded, and where it does not answer.
+    pub async fn control_group(&self, name: &UnitName) -> Result<Option<String>, SystemdError> {
+        let Some(interface) = interface(name.suffix()) else { return Ok(None) };
+        in_time(async {
+            let path: OwnedObjectPath = match self.ask(PATH, MANAGER, "GetUnit", &(name.as_str(),)).await {
+                Err(SystemdError::Refused(why)) if why.starts_with("org.freedesktop.systemd1.NoSuchUnit") => {
+                    return Err(SystemdError::NoSuchUnit(name.clone()));
+                }
+                path => path?,
+            };
+            let cgroup: String = self.get(&path, interface, "ControlGroup").await?;
+            Ok(Some(cgroup).filter(|cgroup| !cgroup.is_empty()))
+        })
+        .await
+    }
+}
+
+/// The interface of a unit type that has processes, of its own or below it.
+fn interface(suffix: &str) -> Option<&'static str> {
+    match suffix {
+        "scope" => Some("org.freedesktop.systemd1.Scope"),
+        "slice" => Some("org.freedesktop.systemd1.Slice"),
+        suffix => super::interface(suffix),
+    }
+}
