@@ -101,6 +101,11 @@ impl Alerts {
         self.explainer.next().await
     }
 
+    /// Whether something is asked.
+    pub(super) fn is_asking(&self) -> bool {
+        self.explainer.is_asking()
+    }
+
     /// Takes what was learned.
     pub(super) fn explain(&mut self, answers: Answers) {
         for (answered, explanation) in answers {

@@ -116,6 +116,11 @@ impl Explainer {
         }
     }
 
+    /// Whether something is asked.
+    pub(super) fn is_asking(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
     /// What was learned; never, while nothing is asked.
     pub(super) async fn next(&mut self) -> Answers {
         match self.asked.join_next().await {

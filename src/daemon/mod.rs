@@ -222,6 +222,10 @@ async fn serve(
         }
         watch.tend();
         watchdog.turned(Instant::now());
+        // In a storm there is always more to hear, and whoever brings the answers would never get a turn.
+        if watch.is_asking() {
+            tokio::task::yield_now().await;
+        }
     }
     Ok(())
 }

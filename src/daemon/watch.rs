@@ -446,6 +446,11 @@ impl Watch {
         self.flush_at = Some(now);
     }
 
+    /// Whether systemd is being asked.
+    pub(super) fn is_asking(&self) -> bool {
+        !self.asks.is_empty() || self.alerts.is_asking()
+    }
+
     /// Whether every sighting is folded.
     pub(super) fn is_settled(&self) -> bool {
         self.asks.is_empty() && self.reconciler.next_due().is_none()
