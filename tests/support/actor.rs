@@ -143,6 +143,7 @@ fn movers(times: u32) {
         if std::fs::write(elsewhere, "0").is_ok() && fork() == 0 {
             deed();
         }
+        wait();
     });
     std::thread::sleep(OUTLIVES);
 }
