@@ -162,6 +162,19 @@ fn a_remedy_is_applied_confirmed_and_reverted() {
 }
 
 #[test]
+fn one_that_has_died_too_often_is_restarted_all_the_same() {
+    let often = format!("[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=1\n{UNIT}");
+    let Some(machine) = Machine::start(false, &often, &["uname"]) else { return };
+    let process = || machine.manager.systemctl(&["show", "-P", "ExecMainPID", "x.service"]).stdout;
+    assert!(!machine.manager.start_unit("x.service"));
+    let first = process();
+    assert!(!machine.manager.start_unit("x.service"));
+    assert_eq!(process(), first, "it is not even tried");
+    let applied = machine.json(&["apply", "x", "--yes", "--restart"]);
+    assert_eq!(applied["restarted"]["result"], "success", "{applied}");
+}
+
+#[test]
 fn a_users_own_unit_is_changed_below_the_home() {
     let Some(machine) = Machine::start(true, UNIT, &["uname"]) else { return };
     assert!(!machine.manager.start_unit("x.service"));

@@ -60,7 +60,7 @@ impl SystemdManager {
         self.at_rest(name, LONG).await
     }
 
-    /// Has it begin to start or stop a unit.
+    /// Has it begin to start or stop a unit; a start does not count how often it has failed before.
     ///
     /// # Errors
     /// It refuses.
@@ -69,7 +69,12 @@ impl SystemdManager {
             Order::Restart => "RestartUnit",
             Order::Stop => "StopUnit",
         };
-        let _: OwnedObjectPath = self.ask(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
+        let path: OwnedObjectPath = self.ask(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
+        if order == Order::Restart && self.get::<String>(&path, UNIT, "ActiveState").await? != "active" {
+            // One that has died too often in a while is not started otherwise, whatever was mended. Where that is
+            // refused, a start is still worth a try.
+            let _: Result<(), SystemdError> = self.order("ResetFailedUnit", &(name.as_str(),)).await;
+        }
         let _job: OwnedObjectPath = self.order(method, &(name.as_str(), "replace")).await?;
         Ok(())
     }

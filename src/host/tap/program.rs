@@ -227,9 +227,10 @@ pub(super) fn ended(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
     end(code, out)
 }
 
-/// Keeps the arguments and who runs this.
+/// Keeps the first argument and who runs this.
 fn begin_unasked(code: &mut Assembly) {
-    code.then([load(64, FIRST_ARGUMENT, R1, 0), load(64, SECOND_ARGUMENT, R1, 8)]);
+    // The second argument came in Linux 6.16, and a program that reads more than there are is not taken.
+    code.then([load(64, FIRST_ARGUMENT, R1, 0)]);
     code.then([call(GET_CURRENT_PID_TGID), copy(WHO, R0), store(32, STACK, TID, R0)]);
     code.then([shift_right(R0, 32), store(32, STACK, TGID, R0)]);
 }

@@ -57,6 +57,19 @@ heal() {
     rm "$answer"
 }
 
+# afresh UNIT...: as if none of the scenarios before had touched them.
+afresh() {
+    local unit
+    for unit; do
+        systemctl stop "$unit"
+        rm -rf "/etc/systemd/system/$unit.d"
+    done
+    systemctl daemon-reload
+    systemctl stop harden-whyd.service
+    rm -f /var/lib/harden-why/*
+    systemctl start harden-whyd.service
+}
+
 # What is denied as the settings are now.
 newest='.units[0].denials[] | select(.cause.kind == "unit")'
 # The settings deny a call, or did when it was made: nothing else has killed.

@@ -1,5 +1,6 @@
 # Services whose filter refuses with an error, of which the kernel tells nothing: one rehearsal finds all that it lacks.
 . "$PAYLOAD/guest/heal.sh"
+afresh nginx.service redis-server.service
 
 # perform UNIT WORKS < DROP-IN: WORKS is a function that succeeds while the service does its work, and gives it some.
 perform() {

@@ -1,0 +1,56 @@
+# A service that runs, but is refused some calls with an error, of which the kernel writes no record: a tap finds which.
+. "$PAYLOAD/guest/heal.sh"
+afresh redis-server.service
+unit=redis-server.service
+path=/etc/systemd/system/$unit.d/50-hardening.conf
+unit "$unit.d/50-hardening.conf" <<'CONF'
+[Service]
+SystemCallFilter=@system-service
+SystemCallFilter=~@sync
+SystemCallErrorNumber=EPERM
+CONF
+systemctl daemon-reload
+saves() { says "^OK" redis-cli save; }
+
+# tap WAY: what is refused while redis saves now and then. Into the answer.
+tap() {
+    local saving
+    while sleep 0.2; do saves; done >/dev/null 2>&1 &
+    saving=$!
+    harden-why --json tap --for 5s --through "$1" "$unit" | tee "$answer"
+    kill "$saving"
+    wait "$saving" 2>/dev/null
+    [[ -s $answer ]]
+}
+counted() { jq '[.refusals[] | select(.errno == "EPERM" and (.call | test("^(f|fdata)sync$"))) | .count] | add // 0' "$answer"; }
+answer=$(mktemp)
+
+systemctl start "$unit"
+ok "redis answers" within 20 says PONG redis-cli ping
+ok "but cannot save" not saves
+# Or it would not stop before it has.
+redis-cli config set save "" >/dev/null
+ok "of which the kernel tells nothing" not harden-why "$unit"
+mount -t tracefs tracefs /sys/kernel/tracing
+seen=0
+for way in bpf tracefs; do
+    ok "$way: redis is watched" tap "$way"
+    note "$way: $(jq -c '[.refusals[] | "\(.call) \(.errno) \(.count)"]' "$answer")"
+    ok "$way: a call is refused again and again" test "$(counted)" -ge 3
+    ok "$way: no other, and by nothing but the line that does" judged ".way == \"$way\" and ([.units[0].denials[]
+        | .source, .cause.kind, (.cause.directives[] | .directive, .file, .line, .effect)] | unique
+        == [3, \"$path\", \"EPERM\", \"SystemCallFilter\", \"tap\", \"unit\"])"
+    ok "$way: nothing is lost" judged '.notes == []'
+    seen=$((seen + $(counted)))
+done
+ok "nothing stays" test -z "$(ls /sys/kernel/tracing/instances)"
+umount /sys/kernel/tracing
+ok "the daemon has both" within 10 answers "[.units[0].denials[] | select(.source == \"tap\" and .errno == \"EPERM\")
+    | .count] | add == $seen" "$unit"
+ok "the remedy is applied" timeout 120 harden-why apply --yes --restart "$unit"
+ok "redis saves" within 20 saves
+ok "which is watched once more" tap bpf
+ok "and is refused nothing" judged '.refusals == []'
+systemctl stop "$unit"
+rm "$answer"
+finish
