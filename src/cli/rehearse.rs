@@ -39,6 +39,9 @@ use watch::Ended;
 /// How long after a sighting it can be stored: the daemon's interval, and as much for what it does meanwhile.
 const LATE: Duration = FLUSH.saturating_mul(2);
 
+/// How often a daemon that does not answer is asked again for what it heard.
+const TRIES: usize = 5;
+
 /// Rehearses a unit, and tells what it found; whether that is anything.
 ///
 /// # Errors
@@ -163,12 +166,18 @@ async fn perform(
     };
     // What it heard last is not stored yet.
     tokio::time::sleep(LATE).await;
-    let calls = heard.calls().await.with_context(|| {
-        format!(
-            "{} what was seen cannot be asked for; 'harden-why {}' tells",
-            after.words(plan.unit.name.as_str()),
-            plan.unit.name
-        )
+    let mut calls = heard.calls().await;
+    for _ in 0..TRIES {
+        if calls.is_ok() {
+            break;
+        }
+        // It may be about to come back.
+        tokio::time::sleep(LATE).await;
+        calls = heard.calls().await;
+    }
+    let name = plan.unit.name.as_str();
+    let calls = calls.with_context(|| {
+        format!("{} What was seen cannot be asked for now; 'harden-why {name}' tells it later", after.words(name))
     });
     if let Ok(calls) = &calls {
         show.calls(calls);

@@ -81,7 +81,7 @@ async fn mend(common: &Common, left: &Left) -> anyhow::Result<String> {
     };
     let manager = managers(&common.bus).of(*manager).await?;
     manager.reload().await?;
-    let done = match manager.unit_facts(name).await {
+    let done = match manager.patient_facts(name, WAIT).await {
         Err(SystemdError::NoSuchUnit(_)) => "it is gone by now".to_owned(),
         Err(error) => return Err(error.into()),
         Ok(facts) if !ledger.was_started_since(&facts) => "its own settings are in force again".to_owned(),

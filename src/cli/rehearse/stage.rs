@@ -44,6 +44,7 @@ impl<'a> Stage<'a> {
     pub(super) async fn begin(&mut self) -> anyhow::Result<()> {
         let Plan { unit, manager, managers, rehearsal, loaded, path, .. } = self.plan;
         manager.reload().await.context("systemd does not read its files again")?;
+        manager.patient_facts(&unit.name, LONG).await.context("systemd does not tell the unit's settings any more")?;
         let known = situation::as_it_is(managers, unit, &loaded.groups).await;
         let said = known.notes.join("; ");
         let facts =
@@ -83,7 +84,7 @@ impl<'a> Stage<'a> {
             // The way to it may have been lost meanwhile.
             let manager = managers.of(unit.manager).await?;
             manager.reload().await?;
-            let order = match manager.unit_facts(name).await {
+            let order = match manager.patient_facts(name, LONG).await {
                 Err(SystemdError::NoSuchUnit(_)) => None,
                 Err(error) => return Err(error.into()),
                 Ok(facts) if ledger.was_started_since(&facts) => {

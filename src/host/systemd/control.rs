@@ -1,6 +1,6 @@
 //! What the client has a manager do: read its files again, start a unit anew, stop it.
 
-use super::{MANAGER, PATH, PATIENCE, SystemdError, SystemdManager, UNIT, explain};
+use super::{MANAGER, PATH, PATIENCE, SystemdError, SystemdManager, UNIT, UnitFacts, explain};
 use crate::units::UnitName;
 use std::time::{Duration, Instant};
 use zbus::OwnedObjectPath;
@@ -109,6 +109,20 @@ impl SystemdManager {
             sub_state: self.get(&path, UNIT, "SubState").await?,
             unmet: self.is_unmet(&path).await?,
         })
+    }
+
+    /// What it holds of a unit, once it answers: where it has just read all its files, that can take a while.
+    ///
+    /// # Errors
+    /// Those of [`unit_facts`](Self::unit_facts); it does not answer for so long.
+    pub async fn patient_facts(&self, name: &UnitName, longest: Duration) -> Result<UnitFacts, SystemdError> {
+        let deadline = Instant::now() + longest;
+        loop {
+            match self.unit_facts(name).await {
+                Err(SystemdError::TimedOut) if Instant::now() < deadline => {}
+                facts => return facts,
+            }
+        }
     }
 
     /// Keeps what it knows of a unit, also where that has ended, for as long as we are connected to its bus.
