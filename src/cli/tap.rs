@@ -98,7 +98,11 @@ pub(super) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     }
     let mut answers = Vec::new();
     for case in &cases {
-        answers.push(case.answer(&incidents, &loaded.groups, &clock()));
+        let answer = case.answer(&incidents, &loaded.groups, &clock());
+        // Of processes without a unit there is nothing to tell but what was seen.
+        if case.unit.is_some() || !answer.denials.is_empty() {
+            answers.push(answer);
+        }
     }
     let way = match tap.way() {
         Way::Bpf => "bpf",
