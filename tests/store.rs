@@ -329,7 +329,8 @@ fn the_format_before_is_brought_up_to_date_as_well() {
     let kept = Incident { count: 5, ..denial(Some(unit(Manager::System, "a.service")), 41) };
     let tapped = Incident { key: Key { source: Source::Tap { errno: 1 }, ..kept.key.clone() }, ..kept.clone() };
     let ids: Vec<_> = store.record(&[kept, tapped]).unwrap().into_iter().map(|recorded| recorded.id).collect();
-    assert_eq!(ids, [7, 8], "the same call seen another way is another incident");
+    assert_eq!(ids[0], 7);
+    assert_ne!(ids[1], 7, "the same call seen another way is another incident");
 }
 
 #[test]
@@ -358,7 +359,7 @@ fn a_newer_format_is_refused_and_left_alone() {
         Store::open_or_set_aside(&dir).unwrap_err(),
         Store::open_read_only(&dir).unwrap_err(),
     ] {
-        assert!(matches!(error, StoreError::Newer { found: 3, .. }), "{error}");
+        assert!(matches!(error, StoreError::Newer { found, .. } if found == SCHEMA + 1), "{error}");
         assert!(error.to_string().contains("upgrade harden-why or move the file away"), "{error}");
     }
     assert_eq!(fs::read(&path).unwrap(), before);

@@ -19,6 +19,7 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::thread::sleep;
 use std::time::Duration;
 use support::daemon::{Daemon, wait_for};
@@ -34,18 +35,27 @@ const ERRNOS: [&str; 5] = ["ENOSPC", "EACCES", "EPERM", "EPERM", "EAFNOSUPPORT"]
 /// Has tracefs where it usually is, in a mount namespace of the command's own.
 const TRACEFS: &str = r#"mount -t tracefs tracefs /sys/kernel/tracing && exec "$@""#;
 
+/// Whoever looks for programs that stay has no others beside him.
+static BESIDE: RwLock<()> = RwLock::new(());
+
 /// A unit that plays a role.
 struct Unit {
     manager: TestManager,
     dir: PathBuf,
+    _beside: Option<RwLockReadGuard<'static, ()>>,
 }
 
 impl Unit {
     fn start(role: &str, policy: &str) -> Option<Self> {
+        let beside = BESIDE.read().unwrap_or_else(PoisonError::into_inner);
+        Some(Self { _beside: Some(beside), ..Self::start_alone(role, policy)? })
+    }
+
+    fn start_alone(role: &str, policy: &str) -> Option<Self> {
         let manager = TestManager::start()?;
         let dir = manager.base().join("play");
         fs::create_dir(&dir).unwrap();
-        let unit = Self { manager, dir };
+        let unit = Self { manager, dir, _beside: None };
         let program = std::env::current_exe().unwrap();
         let text = format!(
             "[Service]\nSlice=system.slice\nTimeoutStopSec=1\nEnvironment={ROLE}={role}:{}\nExecStart={}\n{policy}",
@@ -79,8 +89,10 @@ impl Unit {
             more,
         ]
         .concat();
+        // Whoever runs the tests may ignore signals.
+        let signals: &[&str] = &["env", "--default-signal=HUP,INT,TERM"];
         let before: &[&str] = if way == "tracefs" { &["unshare", "--mount", "sh", "-c", TRACEFS, "sh"] } else { &[] };
-        self.manager.command(&[before, &client].concat())
+        self.manager.command(&[signals, before, &client].concat())
     }
 
     fn pid(&self) -> String {
@@ -296,7 +308,8 @@ fn a_32_bit_call_is_told_as_one() {
 /// Killed at any time, the one way leaves nothing, the other what the next call removes.
 #[test]
 fn a_killed_tap_leaves_nothing_for_long() {
-    let Some(unit) = Unit::start("loop", POLICY) else { return };
+    let _alone = BESIDE.write().unwrap_or_else(PoisonError::into_inner);
+    let Some(unit) = Unit::start_alone("loop", POLICY) else { return };
     let bus = unit.manager.bus();
     for way in ways() {
         let mut left = 0;
