@@ -153,12 +153,12 @@ pub struct Rehearse {
     pub keep: Vec<String>,
 
     /// End after this time: 90s, 5min, 2h
-    #[arg(long = "for", value_name = "DURATION")]
-    pub duration: Option<String>,
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub duration: Option<Duration>,
 
     /// End once no call was seen for the first time for so long [30s]
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s")]
-    pub until_idle: Option<String>,
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", value_parser = duration)]
+    pub until_idle: Option<Duration>,
 
     /// Then go on to apply the remedy, and restart the unit under it
     #[arg(long)]
@@ -262,8 +262,8 @@ pub struct Tap {
     pub targets: Vec<String>,
 
     /// How long to watch: 10s, 5min, 1h
-    #[arg(long = "for", value_name = "DURATION", default_value = "30s")]
-    pub duration: String,
+    #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub duration: Duration,
 
     /// Units of the system manager
     #[arg(long, conflicts_with = "user")]

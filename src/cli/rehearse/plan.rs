@@ -20,7 +20,6 @@ use crate::policy::unit_file::shown;
 use crate::units::cgroup::{Placement, place};
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::{Context as _, bail, ensure};
-use jiff::SignedDuration;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -71,8 +70,7 @@ impl Plan {
             "what a rehearsal shows is heard by harden-whyd: leave out --state-dir, and start it if it does not run"
         );
         let name = unit_name(&asked.chosen.unit)?;
-        let limits =
-            Limits { time: duration(asked.duration.as_deref())?, idle: duration(asked.until_idle.as_deref())? };
+        let limits = Limits { time: asked.duration, idle: asked.until_idle };
         let keep = kept(&asked.keep)?;
         let client = source::daemon(&common.bus).await.context(
             "harden-whyd, which hears what a rehearsal shows, does not answer (systemctl start harden-whyd)",
@@ -150,14 +148,6 @@ impl Plan {
     }
 }
 
-fn duration(text: Option<&str>) -> anyhow::Result<Option<Duration>> {
-    let Some(text) = text else { return Ok(None) };
-    let read = text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
-    let read = read.filter(|duration| !duration.is_zero());
-    let read = read.with_context(|| format!("{} is no duration: write 90s, 5min or 2h", shown(text)))?;
-    Ok(Some(read))
-}
-
 fn kept(names: &[String]) -> anyhow::Result<BTreeSet<Directive>> {
     let known = |name: &String| {
         let directive = Directive::from_key(name.strip_suffix('=').unwrap_or(name));
@@ -233,18 +223,6 @@ fn is_free(path: &Path, facts: &UnitFacts) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_are_a_persons() {
-        for (text, seconds) in [("90s", 90), ("5min", 300), ("2h", 7200), ("1h 30m", 5400), ("2 minutes", 120)] {
-            assert_eq!(duration(Some(text)).unwrap(), Some(Duration::from_secs(seconds)), "{text}");
-        }
-        assert_eq!(duration(None).unwrap(), None);
-        for text in ["", "x.service", "0s", "-5s", "5", "\u{1b}[2J"] {
-            let error = duration(Some(text)).unwrap_err().to_string();
-            assert!(error.contains("is no duration") && !error.contains('\u{1b}'), "{error}");
-        }
-    }
 
     #[test]
     fn only_what_is_lifted_can_be_kept() {
