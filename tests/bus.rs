@@ -8,6 +8,7 @@ mod support {
 
 use std::future::poll_fn;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::{Child, Command, Output};
@@ -114,7 +115,8 @@ impl OwnBus {
             println!("skipped: a bus for several users needs root and dbus-daemon");
         }
         for _ in 0..500 {
-            if bus.as_ref().is_none_or(|bus| bus.temp.path().join("bus").exists()) {
+            // A socket that is there may not be listened at yet.
+            if bus.as_ref().is_none_or(|bus| UnixStream::connect(bus.temp.path().join("bus")).is_ok()) {
                 break;
             }
             std::thread::sleep(Duration::from_millis(20));

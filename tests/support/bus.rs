@@ -4,6 +4,7 @@ use super::daemon::wait_for;
 use super::manager::skip;
 use harden_why::outlet::client::HardenWhyProxy;
 use harden_why::outlet::wire::Status;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command};
 
@@ -16,7 +17,7 @@ impl Bus {
         let socket = dir.join("bus");
         let address = format!("unix:path={}", socket.display());
         let bus = Self::start(&address)?;
-        wait_for(|| socket.exists().then_some(()), || "no bus".to_owned());
+        wait_for(|| UnixStream::connect(&socket).ok(), || "no bus".to_owned());
         Some((bus, address))
     }
 
