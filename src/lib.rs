@@ -22,7 +22,7 @@
 //! | [`incidents`] | what happened so far: sightings folded into bounded incidents, and their store | all but `store` |
 //! | [`diagnosis`] | why, and what to change | yes |
 //! | [`intake`] | where records come from: netlink, logs, journal exports; each strips its own envelope | no |
-//! | [`host`] | what one can ask this machine: `/proc`, exit events, systemd, unit files, a unit's settings from both, groups | no |
+//! | [`host`] | what one can ask this machine: `/proc`, exit events, systemd, unit files, a unit's settings from both, groups; refusals that leave no record | no |
 //! | [`outlet`] | what we tell others: journal alerts, `org.hardenwhy1` on D-Bus | no |
 //! | [`pipeline`] | record → attribution → fold, the same live and offline | drives |
 //! | [`daemon`] | `harden-whyd`: one loop that owns everything but the disk | no |
