@@ -355,8 +355,6 @@ fn what_cannot_be_is_said_before_anything_is_done() {
         (&["nowhere.service"], "nowhere.service does not run"),
         (&["../x"], "is no unit"),
         (&["4194305"], "there is no process 4194305"),
-        (&["x", "--for", "soon"], "write it as 90s, 30min"),
-        (&["x", "--for", "25h"], "24h at most"),
     ] {
         assert!(error(&[], arguments).contains(expected), "{arguments:?}: {}", error(&[], arguments));
     }

@@ -70,7 +70,8 @@ impl SystemdManager {
             Order::Stop => "StopUnit",
         };
         let path: OwnedObjectPath = self.ask(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
-        if order == Order::Restart && self.get::<String>(&path, UNIT, "ActiveState").await? != "active" {
+        let state: Result<String, SystemdError> = self.get(&path, UNIT, "ActiveState").await;
+        if order == Order::Restart && state.is_ok_and(|state| state != "active") {
             // One that has died too often in a while is not started otherwise, whatever was mended. Where that is
             // refused, a start is still worth a try.
             let _: Result<(), SystemdError> = self.order("ResetFailedUnit", &(name.as_str(),)).await;
