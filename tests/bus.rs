@@ -614,6 +614,22 @@ async fn who_may_rehearse_and_report() {
 }
 
 #[tokio::test]
+async fn an_order_that_was_given_up_is_told_from_others() {
+    let Some(bus) = OwnBus::start() else { return };
+    let (_service, mut ordered) = bus.serve_with_orders().await;
+    let client = bus.client().await;
+    let (begun, ordered) = tokio::join!(client.begin_rehearsal("a.service", "system"), async {
+        let ordered = ordered.recv().await.unwrap();
+        assert!(!ordered.is_given_up());
+        // Longer than anybody waits.
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        ordered
+    });
+    assert!(matches!(begun.unwrap_err(), BusError::Busy(_)));
+    assert!(ordered.is_given_up());
+}
+
+#[tokio::test]
 async fn a_report_holds_what_a_tap_saw_and_nothing_else() {
     let Some(bus) = OwnBus::start() else { return };
     let (_service, mut ordered) = bus.serve_with_orders().await;

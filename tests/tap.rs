@@ -246,6 +246,52 @@ fn what_the_policy_cannot_have_caused_is_told_apart() {
     }
 }
 
+/// Watched by an alias, by the slice around it, and by its PID before it goes to another unit's cgroup.
+#[test]
+fn a_refusal_is_of_the_unit_that_its_process_is_in() {
+    let Some(unit) = Unit::start("loop", POLICY) else { return };
+    let units =
+        if unit.manager.is_pid1() { PathBuf::from("/run/systemd/system") } else { unit.manager.base().join("units") };
+    _ = fs::remove_file(units.join("y.service"));
+    std::os::unix::fs::symlink("x.service", units.join("y.service")).unwrap();
+    unit.manager.write("z.service", "[Service]\nSlice=system.slice\nExecStart=/bin/sleep infinity\n");
+    unit.manager.reload();
+    assert!(unit.manager.start_unit("z.service"));
+    let watched = |way: &str, asked: &str, meanwhile: &dyn Fn()| {
+        let tapping = unit.tap(way, &[asked]);
+        meanwhile();
+        sleep(Duration::from_millis(500));
+        tapping.json()
+    };
+    let of = |json: &Value, name: &str| {
+        let answers = json["units"].as_array().unwrap().iter().filter(|one| one["unit"] == name).cloned();
+        answers.flat_map(|one| one["denials"].as_array().unwrap().clone()).collect::<Vec<_>>()
+    };
+    for way in ways() {
+        for asked in ["y", "system.slice"] {
+            let json = watched(way, asked, &|| ());
+            let denials = of(&json, "x.service");
+            assert_eq!(denials.len(), 1, "{way} {asked}: {json:#}");
+            let (rung, cause) = (&denials[0]["attribution"]["rung"], &denials[0]["cause"]["kind"]);
+            assert_eq!((rung, cause), (&"own-cgroup".into(), &"unit".into()), "{way} {asked}: {json:#}");
+            assert!(of(&json, asked).is_empty(), "{way} {asked}: {json:#}");
+        }
+    }
+    let control_group = |name: &str| {
+        let output = unit.manager.systemctl(&["show", "-P", "ControlGroup", name]).stdout;
+        let path = String::from_utf8(output).unwrap();
+        unit.manager.cgroup().join(path.trim().trim_start_matches('/')).join("cgroup.procs")
+    };
+    let (from, to, pid) = (control_group("x.service"), control_group("z.service"), unit.pid());
+    for way in ways() {
+        let json = watched(way, &pid, &|| fs::write(&to, &pid).unwrap());
+        let denials = of(&json, "z.service");
+        assert_eq!(denials.len(), 1, "{way}: {json:#}");
+        assert_eq!(denials[0]["cause"]["kind"], "elsewhere", "not by that unit's policy, {way}: {json:#}");
+        fs::write(&from, &pid).unwrap();
+    }
+}
+
 #[test]
 fn children_that_are_gone_at_once_are_counted_too() {
     for way in ways() {

@@ -4,11 +4,17 @@
 use super::args::Common;
 use super::{complain, expose, rehearse, tap, waiting};
 use anstream::ColorChoice;
+use anyhow::Context as _;
 use std::pin::Pin;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// Mends one thing, and says what was done, or what is left to do. Nothing happens before it is awaited. The daemon's
 /// start waits for it, so it waits for nobody for long.
 pub(super) type Leftover<'a> = Pin<Box<dyn Future<Output = String> + 'a>>;
+
+/// How long all of it may take: less than a daemon's start may, which fails otherwise.
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// Every kind. Each looks where its own can be: at once, since every verb does.
 const KINDS: [for<'a> fn(&'a Common) -> Vec<Leftover<'a>>; 3] = [rehearse::left, expose::left, tap::left];
@@ -20,12 +26,14 @@ pub(super) fn mend(common: &Common, color: ColorChoice) {
         return;
     }
     let mended = waiting(async {
-        for leftover in found {
-            complain(color, &leftover.await);
-        }
-        Ok(())
+        let all = async {
+            for leftover in found {
+                complain(color, &leftover.await);
+            }
+        };
+        timeout(LONGEST, all).await.context("not all of it within a minute; harden-why restore goes on with it")
     });
     if let Err(error) = mended {
-        complain(color, &format!("what a killed harden-why left behind cannot be looked at: {error:#}"));
+        complain(color, &format!("what a killed harden-why left behind is not put right: {error:#}"));
     }
 }

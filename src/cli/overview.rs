@@ -112,8 +112,11 @@ impl Reply for Overview {
                     .manager
                     .as_deref()
                     .map_or_else(String::new, |manager| format!(" ({})", render::whose(manager)));
-                let mark =
-                    if line.marked { styled(WARN, ", and refused more without a record") } else { String::new() };
+                let mark = if line.marked {
+                    styled(WARN, ", and can be refused more without a record")
+                } else {
+                    String::new()
+                };
                 page.line(format_args!("{}{}{mark}", styled(BOLD, unit), styled(DIM, whose)));
                 let last = line.shown.as_ref().map_or_else(String::new, |last| format!(", last {last}"));
                 let ago = line.ago.as_ref().map_or_else(String::new, |ago| format!(", {ago}"));

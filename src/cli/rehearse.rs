@@ -52,7 +52,7 @@ pub(super) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
         "rehearse asks before it lifts anything, and there is nobody to ask: say --yes or --dry-run"
     );
     let clock = clock();
-    let plan = Plan::of(common, asked, &clock).await?;
+    let mut plan = Plan::of(common, asked, &clock).await?;
     let mut interruption = Interruption::heard()?;
     let refused = if asked.dry_run {
         Some("dry-run")
@@ -69,6 +69,7 @@ pub(super) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
         let rehearsal = RehearsalView::planned(&plan, outcome);
         return say(common, color, &Rehearsed { report, rehearsal, applied: None });
     }
+    plan.renew().await?;
     let Over { heard, ended, took, after, calls } = perform(common, &plan, &mut interruption, color).await?;
     if let Ended::Unit(state) = &ended
         && state.outcome.active_state == "failed"

@@ -15,7 +15,8 @@ use crate::audit::Action;
 use crate::diagnosis::{Situation, diagnose};
 use crate::host::groups;
 use crate::host::procfs::Procfs;
-use crate::host::tap::{self, End, Group, Kind, Lost, Tally, Tap, TapError, Target, Way};
+use crate::host::systemd::Managers;
+use crate::host::tap::{self, End, Group, Kind, Lost, Owner, Tally, Tap, TapError, Target, Way};
 use crate::incidents::{Denial, Event, Incident, Key, Moment, Sample, Source, Stored};
 use crate::outlet::address::BusAddress;
 use crate::outlet::wire::{IncidentDict, MAX_INCIDENTS};
@@ -24,10 +25,15 @@ use crate::syscalls::{Call, Groups};
 use crate::units::{Rung, Unit};
 use anyhow::ensure;
 use live::Live;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::time::Instant;
 use tapped::{RefusalView, Tapped};
 use watched::{Watched, find};
+
+/// How many units are asked for their settings, beside those that were asked for.
+const MOST_ASKED: usize = 256;
 
 /// Watches, and answers.
 ///
@@ -42,11 +48,7 @@ pub(super) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     let mut cases: Vec<Case> = Vec::new();
     for Watched { unit, .. } in &watched {
         if cases.iter().all(|case| case.unit != *unit) {
-            let known = match unit {
-                Some(unit) => Some(situation::live(&managers, unit, &loaded.groups).await),
-                None => None,
-            };
-            cases.push(Case { unit: unit.clone(), known });
+            cases.push(Case::of(unit.as_ref(), &managers, &loaded.groups).await);
         }
     }
     let way = asked.through.map(|through| match through {
@@ -54,11 +56,16 @@ pub(super) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
         Through::Tracefs => Way::Tracefs,
     });
     let targets: Vec<Target> = watched.iter().map(|watched| watched.target.clone()).collect();
-    let of_target = |target: usize| watched.get(target).and_then(|watched| watched.unit.as_ref());
-    let refused = |tally: &Tally| tally.refused(|kind| causes(&cases, of_target(kind.target), kind));
 
     let mut interruption = Interruption::heard()?;
     let mut tap = Tap::open(&targets, way)?;
+    let way = tap.way();
+    // The other way, and processes that were asked for, have all children followed wherever they go.
+    let by_cgroups = way == Way::Bpf && targets.iter().all(|target| matches!(target, Target::Cgroup(_)));
+    let whose = |target: usize, owner: &Owner| {
+        let whose = watched.get(target)?.whose(owner, by_cgroups)?;
+        Some((whose.0.clone(), whose.1))
+    };
     let (began, procfs, mut tally) = (Instant::now(), Procfs::live(), Tally::default());
     let live = Live::new(!common.json);
     loop {
@@ -69,7 +76,7 @@ pub(super) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
         };
         let ended = interruption.or(waited).await.is_err();
         tally.add(tap.look()?, &procfs);
-        live.show(began.elapsed(), asked.duration, || views(&refused(&tally), &of_target));
+        live.show(began.elapsed(), asked.duration, || views(&refused(&tally, &cases, whose)));
         if ended || began.elapsed() >= asked.duration || tap.is_over() {
             break;
         }
@@ -78,13 +85,25 @@ pub(super) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     let seconds = began.elapsed().as_secs_f64();
     drop(live);
 
-    let refusals = refused(&tally);
+    // Others turned up meanwhile, to be asked now that no event waits to be read.
+    let mut units: Vec<Option<Unit>> =
+        tally.owners().map(|(target, owner)| whose(target, owner).map(|(unit, _)| unit)).collect();
+    units.sort();
+    units.dedup();
+    units.retain(|unit| cases.iter().all(|case| case.unit != *unit));
+    for (place, unit) in units.into_iter().enumerate() {
+        cases.push(if place < MOST_ASKED {
+            Case::of(unit.as_ref(), &managers, &loaded.groups).await
+        } else {
+            Case { unit, known: None }
+        });
+    }
+    let refusals = refused(&tally, &cases, whose);
     let mut notes = left_out(tap.lost(), tally.forgotten());
     notes.extend(units::groups_note(&loaded));
-    let incidents: Vec<Incident> =
-        refusals.iter().filter_map(|(kind, group)| incident(of_target(kind.target), kind, group)).collect();
+    let incidents: Vec<Incident> = refusals.iter().filter_map(incident).collect();
     notes.extend(stored(&common.bus, &incidents).await);
-    let answered = refusals.iter().filter(|(kind, _)| kind.end == End::Answered).count();
+    let answered = refusals.iter().filter(|refused| refused.kind.end == End::Answered).count();
     if answered > 0 {
         notes.push(
             "calls that were answered without an error were answered by another than systemd's filters: a supervisor, \
@@ -95,16 +114,17 @@ pub(super) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     let mut answers = Vec::new();
     for case in &cases {
         let answer = case.answer(&incidents, &loaded.groups, &clock());
-        // Of processes without a unit there is nothing to tell but what was seen.
-        if case.unit.is_some() || !answer.denials.is_empty() {
+        // Of processes without a unit, or of one that nobody asked for, there is nothing to tell but what was seen.
+        let is_asked = case.unit.is_some() && watched.iter().any(|watched| watched.unit == case.unit);
+        if is_asked || !answer.denials.is_empty() {
             answers.push(answer);
         }
     }
-    let way = match tap.way() {
+    let way = match way {
         Way::Bpf => "bpf",
         Way::Tracefs => "tracefs",
     };
-    Ok(Tapped { schema: SCHEMA, way, seconds, units: answers, refusals: views(&refusals, &of_target), notes })
+    Ok(Tapped { schema: SCHEMA, way, seconds, units: answers, refusals: views(&refusals), notes })
 }
 
 /// What taps that were killed left behind: they trace on, and slow down all calls.
@@ -128,6 +148,14 @@ struct Case {
 }
 
 impl Case {
+    async fn of(unit: Option<&Unit>, managers: &Managers, groups: &Groups) -> Self {
+        let known = match unit {
+            Some(unit) => Some(situation::live(managers, unit, groups).await),
+            None => None,
+        };
+        Self { unit: unit.cloned(), known }
+    }
+
     fn situation(&self) -> Option<&Situation> {
         self.known.as_ref()?.situation.as_ref()
     }
@@ -162,25 +190,53 @@ fn causes(cases: &[Case], unit: Option<&Unit>, kind: &Kind) -> bool {
     matches!(verdict, Verdict::Denied { effect: Effect::Errno(denied), .. } if denied == errno)
 }
 
-fn views<'a>(refused: &[(Kind, Group)], of_target: &impl Fn(usize) -> Option<&'a Unit>) -> Vec<RefusalView> {
-    let mut views: Vec<RefusalView> =
-        refused.iter().map(|(kind, group)| RefusalView::new(of_target(kind.target), kind, group)).collect();
+/// What was refused a unit's processes, or those of none.
+struct Refused {
+    unit: Option<Unit>,
+    rung: Option<Rung>,
+    kind: Kind,
+    group: Group,
+}
+
+/// What was refused, by whose processes they are, however those were met.
+fn refused(tally: &Tally, cases: &[Case], whose: impl Fn(usize, &Owner) -> Option<(Unit, Rung)>) -> Vec<Refused> {
+    let mut all: BTreeMap<(Option<Unit>, Kind), Refused> = BTreeMap::new();
+    let of = |kind: &Kind| whose(kind.target, &kind.owner).unzip();
+    for (kind, group) in tally.refused(|kind| causes(cases, of(kind).0.as_ref(), kind)) {
+        let (unit, rung) = of(&kind);
+        let kind = Kind { target: 0, owner: Owner::Unknown, ..kind };
+        match all.entry((unit.clone(), kind.clone())) {
+            Entry::Vacant(vacant) => drop(vacant.insert(Refused { unit, rung, kind, group })),
+            Entry::Occupied(mut occupied) => {
+                let known = occupied.get_mut();
+                // Not surer of all than of each.
+                known.rung = known.rung.max(rung);
+                known.group.merge(&group);
+            }
+        }
+    }
+    all.into_values().collect()
+}
+
+fn views(refused: &[Refused]) -> Vec<RefusalView> {
+    let view = |one: &Refused| RefusalView::new(one.unit.as_ref(), &one.kind, &one.group);
+    let mut views: Vec<RefusalView> = refused.iter().map(view).collect();
     views.sort_by_key(|view| std::cmp::Reverse(view.count));
     views
 }
 
 /// The fact that is kept of a refusal; an answer without an error is none of systemd's.
-fn incident(unit: Option<&Unit>, kind: &Kind, group: &Group) -> Option<Incident> {
+fn incident(Refused { unit, rung, kind, group }: &Refused) -> Option<Incident> {
     let End::Errno(errno) = kind.end else { return None };
     let caller = group.callers.last();
     Some(Incident {
         key: Key {
-            unit: unit.cloned(),
+            unit: unit.clone(),
             event: Event::Denial(Denial { call: Call::numbered(kind.arch, kind.number), action: Action::Errno }),
             exe: kind.exe.clone(),
             source: Source::Tap { errno },
         },
-        rung: unit.map(|_| Rung::OwnCgroup),
+        rung: *rung,
         count: group.count,
         first: Moment::At(group.first),
         last: Moment::At(group.last),

@@ -359,6 +359,10 @@ impl Watch {
 
     /// Does what a client wants.
     pub(super) fn obey(&mut self, ordered: Ordered) {
+        // Whoever was told that we are too busy counts on its not being done.
+        if ordered.is_given_up() && !matches!(ordered.order, Order::EndRehearsal(_)) {
+            return;
+        }
         match &ordered.order {
             Order::Rehearse(unit) => {
                 tracing::info!("{} is rehearsed: what is logged of it is no alert", unit.name);

@@ -1,6 +1,7 @@
 //! The one file that harden-why writes: a unit's drop-in of ours. Written whole or not at all, and never over
 //! anybody else's.
 
+use super::procfs::Procfs;
 use crate::audit::text::escape;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -10,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 /// How every file begins that we wrote.
 const MARK: &str = "# Written by harden-why";
+
+/// How a file is called that is not whole yet; the pid of whoever writes it follows.
+const UNFINISHED: &str = ".harden-why.";
 
 /// A larger file is not ours.
 const MOST: u64 = 1 << 20;
@@ -169,10 +173,27 @@ impl Undo {
     }
 }
 
+/// Removes files that one which is gone was writing, and the directory, if they were all that it held.
+pub fn sweep(dir: &Path) {
+    let mut swept = false;
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid: Option<u32> = name.to_str().and_then(|name| name.strip_prefix(UNFINISHED)?.parse().ok());
+        if pid.is_some_and(|pid| !Procfs::live().is_taken(pid)) {
+            // What cannot be removed is not read by anybody, either.
+            swept |= fs::remove_file(entry.path()).is_ok();
+        }
+    }
+    if swept {
+        // One that holds more stays.
+        let _ = fs::remove_dir(dir);
+    }
+}
+
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     // Hidden, and without the suffix: systemd takes no notice of it.
-    let temporary = dir.join(format!(".harden-why.{}", std::process::id()));
+    let temporary = dir.join(format!("{UNFINISHED}{}", std::process::id()));
     // One that was killed may have had our number.
     let _ = fs::remove_file(&temporary);
     let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));

@@ -1,5 +1,8 @@
 //! What `/proc` knows of a process (`proc(5)`), read from any root.
 
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -39,6 +42,19 @@ impl Procfs {
     #[must_use]
     pub fn start_time(&self, pid: u32) -> Option<u64> {
         stat_field(&self.bytes(pid, "stat")?, 22)?.parse().ok()
+    }
+
+    /// Whether a process that started at a moment, as [`start_time`](Self::start_time), still runs.
+    #[must_use]
+    pub fn lives(&self, pid: u32, started: u64) -> bool {
+        self.start_time(pid).map_or_else(|| self.is_taken(pid), |now| now == started)
+    }
+
+    /// Whether some process has the pid, be it that `/proc` hides others' (`hidepid=`).
+    #[must_use]
+    pub fn is_taken(&self, pid: u32) -> bool {
+        let hidden = || pid.try_into().is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::EPERM));
+        self.start_time(pid).is_some() || hidden()
     }
 
     /// The thread group of its parent; `None` for one without, such as PID 1.

@@ -18,7 +18,7 @@ mod tally;
 mod targets;
 mod traced;
 
-pub use tally::{Caller, Group, Kind, Tally};
+pub use tally::{Caller, Group, Kind, Owner, Tally};
 pub use targets::Target;
 
 use super::clock::Clocks;

@@ -224,7 +224,7 @@ impl Service {
         if uid != 0 && unit.manager != Manager::User(uid) {
             return Err(BusError::AccessDenied("only root and its own user may rehearse a unit".to_owned()));
         }
-        self.rehearsals.begin(unit, sender(&header)?, connection).await
+        self.rehearsals.begin(unit, (sender(&header)?, uid), connection).await
     }
 
     /// Ends a rehearsal of the caller's.

@@ -44,6 +44,12 @@ pub fn channel() -> (Orders, mpsc::Receiver<Ordered>) {
 }
 
 impl Ordered {
+    /// Whether who gave it waits no more.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        self.done.is_closed()
+    }
+
     /// Tells who waits that it was done.
     pub fn done(self) {
         // Nobody may wait any more.

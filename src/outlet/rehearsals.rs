@@ -7,18 +7,26 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::task::AbortHandle;
+use tokio::time::sleep;
 use zbus::Connection;
 use zbus::export::futures_core::Stream;
 use zbus::fdo::DBusProxy;
 use zbus::names::{BusName, OwnedUniqueName};
 
-/// How many units are rehearsed at once.
+/// How many units are rehearsed at once, root's aside, and how many by one user.
 const MOST: usize = 64;
+const MOST_OF_ONE: usize = 8;
+
+/// How often, and when, a loop that is too busy is told again of an end. One that stops needs no telling.
+const TRIES: u32 = 60;
+const AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Rehearsal {
     by: OwnedUniqueName,
+    uid: u32,
     /// Waits until that one leaves the bus.
     watch: AbortHandle,
 }
@@ -41,7 +49,12 @@ impl Rehearsals {
     ///
     /// # Errors
     /// Somebody rehearses the unit already, or there are too many.
-    pub(super) async fn begin(&self, unit: Unit, by: OwnedUniqueName, connection: &Connection) -> Result<(), BusError> {
+    pub(super) async fn begin(
+        &self,
+        unit: Unit,
+        (by, uid): (OwnedUniqueName, u32),
+        connection: &Connection,
+    ) -> Result<(), BusError> {
         let bus = DBusProxy::new(connection).await?;
         // Heard before it is looked whether they are still there, so that no leaving is missed.
         let leaving = bus.receive_name_owner_changed_with_args(&[(0, by.as_str())]).await?;
@@ -53,8 +66,9 @@ impl Rehearsals {
             if held.contains_key(&unit) {
                 return Err(BusError::Busy(format!("{} is being rehearsed already", unit.name)));
             }
-            if held.len() >= MOST {
-                return Err(BusError::Busy(format!("{MOST} units are being rehearsed already")));
+            let own = held.values().filter(|rehearsal| rehearsal.uid == uid).count();
+            if uid != 0 && (own >= MOST_OF_ONE || held.len() >= MOST) {
+                return Err(BusError::Busy("too many units are being rehearsed already".to_owned()));
             }
             let (kept, orders, left) = (Arc::clone(&self.held), self.orders.clone(), unit.clone());
             let watch = tokio::spawn(async move {
@@ -63,12 +77,15 @@ impl Rehearsals {
                     // A change of its owner is the end of a unique name; without a bus there are no names.
                     let _ = poll_fn(|context| leaving.as_mut().poll_next(context)).await;
                 }
-                if lock(&kept).remove(&left).is_some() {
-                    // A loop that stops needs no order.
-                    let _ = orders.give(Order::EndRehearsal(left)).await;
+                for _ in 0..TRIES {
+                    if orders.give(Order::EndRehearsal(left.clone())).await.is_ok() {
+                        break;
+                    }
+                    sleep(AGAIN).await;
                 }
+                lock(&kept).remove(&left);
             });
-            held.insert(unit.clone(), Rehearsal { by, watch: watch.abort_handle() });
+            held.insert(unit.clone(), Rehearsal { by, uid, watch: watch.abort_handle() });
         }
         let begun = self.orders.give(Order::Rehearse(unit.clone())).await;
         if begun.is_err() {

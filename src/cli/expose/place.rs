@@ -9,18 +9,13 @@ use super::super::answer::Clock;
 use super::super::interruption::Interruption;
 use super::record::Record;
 use crate::host::dropin::{self, DropInError};
-use crate::host::procfs::Procfs;
 use crate::host::systemd::SystemdManager;
 use crate::units::Manager;
 use anyhow::Context as _;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Its file name: behind nearly every other.
 pub(super) const FILE: &str = "zz-harden-why-expose.conf";
-
-/// How a file is called that is being written (`dropin`), before the writer's pid.
-const UNFINISHED: &str = ".harden-why.";
 
 /// The place of a manager's switch.
 #[derive(Debug, Clone)]
@@ -111,7 +106,7 @@ impl Place {
     /// A file is somebody else's, or cannot be removed.
     pub(super) fn clear(&self) -> Result<(), DropInError> {
         for path in self.lent.iter().chain([&self.record]) {
-            path.parent().into_iter().for_each(sweep);
+            path.parent().into_iter().for_each(dropin::sweep);
             let _gone = dropin::remove(path)?;
         }
         Ok(())
@@ -121,18 +116,6 @@ impl Place {
     pub(super) fn undo(&self) -> String {
         let user = if self.manager == Manager::System { "" } else { " --user" };
         format!("harden-why expose --off{user}")
-    }
-}
-
-/// Removes files that one which is gone was writing.
-fn sweep(dir: &Path) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let pid: Option<u32> = name.to_str().and_then(|name| name.strip_prefix(UNFINISHED)?.parse().ok());
-        if pid.is_some_and(|pid| Procfs::live().start_time(pid).is_none()) {
-            // What cannot be removed is not read by anybody, either.
-            let _ = fs::remove_file(entry.path());
-        }
     }
 }
 

@@ -28,7 +28,7 @@ impl Switcher {
 
     /// Whether it still runs.
     pub(super) fn lives(self) -> bool {
-        Procfs::live().start_time(self.pid) == Some(self.started)
+        Procfs::live().lives(self.pid, self.started)
     }
 }
 

@@ -13,8 +13,23 @@ use crate::units::{Manager, Unit, UnitName};
 use anyhow::{Context as _, bail, ensure};
 
 /// How the names of units begin that people's sessions hang on.
-const SESSIONS: [&str; 9] =
-    ["user@", "getty@", "serial-getty@", "console-getty.", "display-manager.", "gdm", "sddm", "lightdm", "greetd"];
+const SESSIONS: [&str; 15] = [
+    "systemd-logind.",
+    "user@",
+    "getty@",
+    "serial-getty@",
+    "console-getty.",
+    "display-manager.",
+    "gdm",
+    "sddm",
+    "lightdm",
+    "lxdm.",
+    "xdm.",
+    "slim.",
+    "ly.",
+    "ly@",
+    "greetd",
+];
 
 /// A unit to be exposed.
 #[derive(Debug, Clone)]

@@ -6,9 +6,6 @@
 
 use crate::host::procfs::Procfs;
 use crate::host::systemd::UnitFacts;
-use nix::errno::Errno;
-use nix::sys::signal::kill;
-use nix::unistd::Pid;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -76,12 +73,7 @@ impl Ledger {
     /// The pid of the client, if it still lives.
     pub(super) fn living_owner(&self) -> Option<u32> {
         let (pid, started) = self.owner?;
-        let lives = match Procfs::live().start_time(pid) {
-            Some(now) => now == started,
-            // Where /proc hides others' processes, their pids are told apart from those that nobody has all the same.
-            None => kill(Pid::from_raw(pid.try_into().ok()?), None) == Err(Errno::EPERM),
-        };
-        lives.then_some(pid)
+        Procfs::live().lives(pid, started).then_some(pid)
     }
 
     /// Whether what runs of the unit can have been started without its own settings.

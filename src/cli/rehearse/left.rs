@@ -39,15 +39,21 @@ fn of(manager: Manager, dir: &Path) -> Vec<Left> {
         let name = entry.file_name();
         let name = name.to_str().and_then(|name| name.strip_suffix(".d")?.parse::<UnitName>().ok());
         let path = entry.path().join(REHEARSAL);
-        // Somebody else's is none of ours, and what cannot be read cannot be mended.
-        let read = [path.clone(), ledger::over(&path)].iter().find_map(|path| dropin::read(path).ok().flatten());
-        let (Some(name), Some(drop_in)) = (name, read) else { continue };
+        if name.is_some() {
+            dropin::sweep(&entry.path());
+        }
+        let (Some(name), Some(drop_in)) = (name, read(&path)) else { continue };
         let ledger = Ledger::read(&drop_in);
         if ledger.living_owner().is_none() {
             left.push(Left { unit: Unit { manager, name }, path, ledger });
         }
     }
     left
+}
+
+/// The drop-in under either of its names. Somebody else's is none of ours, and what cannot be read cannot be mended.
+fn read(path: &Path) -> Option<Vec<u8>> {
+    [path.to_owned(), ledger::over(path)].iter().find_map(|path| dropin::read(path).ok().flatten())
 }
 
 /// Mends it, and says what was done.
@@ -70,6 +76,12 @@ async fn mended(common: &Common, left: Left) -> String {
 async fn mend(common: &Common, left: &Left) -> anyhow::Result<String> {
     let Left { unit: Unit { manager, name }, path, ledger } = left;
     let over = ledger::over(path);
+    // Others were mended before this one, and that takes its time.
+    if let Some(drop_in) = read(path)
+        && Ledger::read(&drop_in).living_owner().is_some()
+    {
+        return Ok("it is rehearsed anew by now".to_owned());
+    }
     match dropin::rename(path, &over) {
         // Another gave it the other name before us, and may have been killed as well.
         Ok(()) | Err(DropInError::Gone(_)) => {}

@@ -48,9 +48,10 @@ pub(super) struct Plan {
     pub(super) situation: Situation,
     pub(super) rehearsal: Rehearsal,
     pub(super) limits: Limits,
-    /// The drop-in: where, and its bytes.
+    /// Where its drop-in goes.
     pub(super) path: PathBuf,
-    pub(super) text: String,
+    /// The day.
+    today: String,
     pub(super) ledger: Ledger,
     pub(super) managers: Managers,
     pub(super) manager: SystemdManager,
@@ -127,9 +128,6 @@ impl Plan {
         notes.extend(groups_note(&loaded));
         notes.extend(hearing_notes(&status, clock));
         let ledger = Ledger::ours(&facts);
-        let why = format!("a rehearsal of {}, which is less protected meanwhile", unit.name);
-        let content = format!("{}{}", ledger.lines(), rehearsal.content);
-        let text = dropin::compose(&content, &clock.today(), &why, "harden-why restore");
         Ok(Self {
             unit,
             facts,
@@ -137,7 +135,7 @@ impl Plan {
             rehearsal,
             limits,
             path,
-            text,
+            today: clock.today(),
             ledger,
             managers,
             manager,
@@ -145,6 +143,25 @@ impl Plan {
             loaded,
             notes,
         })
+    }
+}
+
+impl Plan {
+    /// Goes by how the unit is now: a person takes time to answer.
+    ///
+    /// # Errors
+    /// Its manager does not tell.
+    pub(super) async fn renew(&mut self) -> anyhow::Result<()> {
+        self.facts = self.manager.unit_facts(&self.unit.name).await.context("nothing was changed")?;
+        self.ledger = Ledger::ours(&self.facts);
+        Ok(())
+    }
+
+    /// The drop-in.
+    pub(super) fn text(&self) -> String {
+        let why = format!("a rehearsal of {}, which is less protected meanwhile", self.unit.name);
+        let content = format!("{}{}", self.ledger.lines(), self.rehearsal.content);
+        dropin::compose(&content, &self.today, &why, "harden-why restore")
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) struct After {
 impl<'a> Stage<'a> {
     /// Writes the drop-in; systemd has not read it yet.
     pub(super) fn set(plan: &'a Plan) -> anyhow::Result<Self> {
-        let undo = dropin::write(&plan.path, plan.text.as_bytes())?;
+        let undo = dropin::write(&plan.path, plan.text().as_bytes())?;
         Ok(Self { plan, undo, restarted: false })
     }
 
@@ -64,8 +64,9 @@ impl<'a> Stage<'a> {
         manager.begin(&unit.name, Order::Restart).await.with_context(|| format!("{} does not start anew", unit.name))
     }
 
-    /// Brings the unit's own settings back into force, and the unit to run or not as before. What is left to do where
-    /// that fails is found by the next harden-why.
+    /// Brings the unit's own settings back into force, and the unit to run or not as before. No signal keeps it from
+    /// that, since signals come in pairs when a session ends; one keeps from waiting for the unit's start alone. What is
+    /// left to do where it fails is found by the next harden-why.
     pub(super) async fn end(mut self, interruption: &mut Interruption) -> anyhow::Result<After> {
         let Plan { unit, managers, path, ledger, .. } = self.plan;
         let name = &unit.name;
@@ -95,29 +96,21 @@ impl<'a> Stage<'a> {
             if let Some(order) = order {
                 manager.begin(name, order).await?;
             }
-            let outcome = match manager.at_rest(name, LONG).await {
-                Ok(outcome) => Some(outcome),
-                Err(SystemdError::TimedOut | SystemdError::NoSuchUnit(_)) => None,
-                Err(error) => return Err(error.into()),
-            };
-            let what = match order {
-                Some(Order::Restart) => "restarted",
-                Some(Order::Stop) => "stopped",
-                None => "left",
-            };
-            Ok(After { what, outcome })
+            Ok::<_, anyhow::Error>((manager, order))
         };
-        match interruption.or(back).await {
-            Ok(after) => {
-                if is_ours {
-                    self.undo.undo()?;
-                }
-                Ok(after)
-            }
-            Err(error) => Err(error.context(format!(
-                "{name} may still run without its own settings: harden-why restore brings them back"
-            ))),
+        let (manager, order) = back.await.with_context(|| {
+            format!("{name} may still run without its own settings: harden-why restore brings them back")
+        })?;
+        if is_ours {
+            self.undo.undo()?;
         }
+        let what = match order {
+            Some(Order::Restart) => "restarted",
+            Some(Order::Stop) => "stopped",
+            None => "left",
+        };
+        let outcome = interruption.or(async { Ok(manager.at_rest(name, LONG).await?) }).await.ok();
+        Ok(After { what, outcome })
     }
 }
 

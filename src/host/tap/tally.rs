@@ -3,6 +3,8 @@
 use super::super::procfs::Procfs;
 use super::{End, Refusal};
 use crate::syscalls::Arch;
+use crate::units::Unit;
+use crate::units::cgroup::{Placement, Unplaced, place};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStringExt as _;
@@ -11,8 +13,8 @@ use std::os::unix::ffi::OsStringExt as _;
 const MOST_GROUPS: usize = 4096;
 /// How many threads of each are told.
 const MOST_CALLERS: usize = 64;
-/// How many processes' executables are remembered.
-const MOST_EXES: usize = 4096;
+/// How many processes' executables and owners are remembered.
+const MOST_PROCESSES: usize = 4096;
 
 /// Refusals that are one fact.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,6 +31,33 @@ pub struct Kind {
     pub uncertain: bool,
     /// The executable; empty where the process was gone before it could be asked.
     pub exe: Vec<u8>,
+    /// Whose the process is, which can be another's than what was asked for: children go elsewhere, and a slice or a
+    /// user's manager has units below it.
+    pub owner: Owner,
+}
+
+/// Whose a process is, by its own cgroup.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Owner {
+    /// A unit's.
+    Unit(Unit),
+    /// A manager's own, or of a service that it is about to execute.
+    Manager,
+    /// No unit's, such as a login session's.
+    Nobody,
+    /// It was gone before it could be asked, or its cgroup tells nothing.
+    Unknown,
+}
+
+impl Owner {
+    fn of(cgroup: &[u8]) -> Self {
+        match place(cgroup) {
+            Placement::Unit(unit) => Self::Unit(unit),
+            Placement::None(Unplaced::Manager) => Self::Manager,
+            Placement::None(why) if why.is_certain() => Self::Nobody,
+            Placement::None(_) => Self::Unknown,
+        }
+    }
 }
 
 /// One fact, with its count.
@@ -67,25 +96,29 @@ pub struct Caller {
 #[derive(Debug, Default)]
 pub struct Tally {
     groups: BTreeMap<Kind, Group>,
-    exes: HashMap<u32, Vec<u8>>,
+    processes: HashMap<u32, (Vec<u8>, Owner)>,
     forgotten: u64,
 }
 
 impl Tally {
     /// Takes what was seen since.
     pub fn add(&mut self, refusals: Vec<Refusal>, procfs: &Procfs) {
-        if self.exes.len() > MOST_EXES {
-            self.exes.clear();
+        if self.processes.len() > MOST_PROCESSES {
+            self.processes.clear();
         }
-        let mut asked: HashMap<u32, Vec<u8>> = HashMap::new();
+        let mut asked: HashMap<u32, (Vec<u8>, Owner)> = HashMap::new();
         for refusal in refusals {
-            let exe = asked.entry(refusal.pid).or_insert_with(|| match procfs.exe(refusal.pid) {
-                Some(exe) => {
-                    let exe = exe.into_os_string().into_vec();
-                    self.exes.insert(refusal.pid, exe.clone());
-                    exe
+            let (exe, owner) = asked.entry(refusal.pid).or_insert_with(|| {
+                // First, since a process that ends is moved away before it is gone.
+                let owner = procfs.cgroup(refusal.pid).map_or(Owner::Unknown, |cgroup| Owner::of(&cgroup));
+                match procfs.exe(refusal.pid) {
+                    Some(exe) => {
+                        let known = (exe.into_os_string().into_vec(), owner);
+                        self.processes.insert(refusal.pid, known.clone());
+                        known
+                    }
+                    None => self.processes.get(&refusal.pid).cloned().unwrap_or((Vec::new(), owner)),
                 }
-                None => self.exes.get(&refusal.pid).cloned().unwrap_or_default(),
             });
             let kind = Kind {
                 target: refusal.target,
@@ -94,6 +127,7 @@ impl Tally {
                 end: refusal.end,
                 uncertain: refusal.uncertain,
                 exe: exe.clone(),
+                owner: owner.clone(),
             };
             if self.groups.len() >= MOST_GROUPS && !self.groups.contains_key(&kind) {
                 self.forgotten = self.forgotten.saturating_add(refusal.count);
@@ -101,6 +135,11 @@ impl Tally {
             }
             self.groups.entry(kind).or_insert_with(|| Group::of(&refusal)).add(refusal);
         }
+    }
+
+    /// Whose all of it is, for certain or not: the place of the target, and the owner.
+    pub fn owners(&self) -> impl Iterator<Item = (usize, &Owner)> {
+        self.groups.keys().map(|kind| (kind.target, &kind.owner))
     }
 
     /// What was refused for certain, and of what is uncertain that which the policy causes.
@@ -129,7 +168,8 @@ impl Group {
         Self { count: 0, first, last, uid, ip, callers: Vec::new(), others: 0 }
     }
 
-    fn merge(&mut self, other: &Self) {
+    /// Takes in another, of the same fact.
+    pub fn merge(&mut self, other: &Self) {
         self.count = self.count.saturating_add(other.count);
         self.others = self.others.saturating_add(other.others);
         self.first = self.first.min(other.first);
@@ -201,6 +241,33 @@ mod tests {
         let (_, group) = &tally.refused(|_| false)[0];
         assert_eq!(group.callers.iter().map(|caller| (caller.tid, caller.count)).collect::<Vec<_>>(), [(1, 5), (2, 4)]);
         assert_eq!((group.first, group.last, group.ip), (1, 7, 2), "the latest");
+    }
+
+    #[test]
+    fn a_process_is_its_own_cgroups_and_nobodys_once_it_is_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let process = root.path().join("4000000");
+        std::fs::create_dir(&process).unwrap();
+        std::os::unix::fs::symlink("/bin/true", process.join("exe")).unwrap();
+        let procfs = Procfs::at(root.path());
+        let unit = Unit { manager: crate::units::Manager::User(1000), name: "a.service".parse().unwrap() };
+        let user = "/user.slice/user-1000.slice/user@1000.service";
+        for (cgroup, owner) in [
+            (format!("{user}/app.slice/a.service/below"), Owner::Unit(unit)),
+            (format!("{user}/init.scope"), Owner::Manager),
+            ("/user.slice/user-1000.slice/session-3.scope".to_owned(), Owner::Nobody),
+            ("/".to_owned(), Owner::Unknown),
+        ] {
+            std::fs::write(process.join("cgroup"), format!("0::{cgroup}\n")).unwrap();
+            let mut tally = Tally::default();
+            tally.add(vec![refusal(1, 39, 1)], &procfs);
+            // What is seen of it later, when it is gone, is not another's.
+            tally.add(vec![refusal(1, 39, 1)], &nobody());
+            assert_eq!(tally.owners().collect::<Vec<_>>(), [(0, &owner)], "{cgroup}");
+            let mut tally = Tally::default();
+            tally.add(vec![refusal(1, 39, 1)], &nobody());
+            assert_eq!(tally.owners().collect::<Vec<_>>(), [(0, &Owner::Unknown)]);
+        }
     }
 
     #[test]

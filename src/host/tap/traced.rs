@@ -8,6 +8,7 @@ use super::pairing::{Orphan, Pairing, Step};
 use super::ring::{Field, Page};
 use super::targets::Target;
 use super::{Lost, Refusal, TapError};
+use crate::audit::text::join;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -24,6 +25,9 @@ const EVENTS: [&str; 4] = [
 
 /// How often new processes of a cgroup are looked for.
 const AGAIN: Duration = Duration::from_millis(200);
+
+/// How far up the parents of a thread are looked for one that is watched.
+const MOST_ANCESTORS: usize = 64;
 
 /// How much of one processor's events is read at a time, in bytes.
 const MOST_READ: usize = 16 << 20;
@@ -83,13 +87,15 @@ impl Traced {
         if cfg!(not(target_pointer_width = "64")) {
             return Err(TapError::Tracefs("not on a 32-bit machine".to_owned()));
         }
-        Self::begin(targets).map_err(|error| match error.raw_os_error() {
+        let begun = Self::begin(targets).map_err(|error| match error.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => TapError::NotAllowed,
             _ => TapError::Tracefs(error.to_string()),
-        })
+        })?;
+        begun.ok_or_else(|| TapError::Empty(join(targets.iter().map(ToString::to_string))))
     }
 
-    fn begin(targets: &[Target]) -> io::Result<Self> {
+    /// Nothing where nobody is left to be traced.
+    fn begin(targets: &[Target]) -> io::Result<Option<Self>> {
         let instance = Instance::make()?;
         let layout = Layout::of(&instance)?;
         let told = vec![0; instance.pipes.len()];
@@ -105,12 +111,16 @@ impl Traced {
         };
         // A child that is made between a look and the next is found by the next.
         while traced.follow()? > 0 {}
+        // As long as no thread was named, the kernel takes all of the machine's.
+        if traced.threads.is_empty() {
+            return Ok(None);
+        }
         for event in EVENTS {
             traced.instance.set(&format!("{event}/enable"), "1")?;
         }
         traced.instance.set("tracing_on", "1")?;
         traced.looked = None;
-        Ok(traced)
+        Ok(Some(traced))
     }
 
     /// Traces the threads of processes that came from elsewhere; how many.
@@ -152,31 +162,42 @@ impl Traced {
         }
         self.pending.sort_by_key(|event| event.at);
         let later = self.pending.split_off(self.pending.partition_point(|event| event.at < until));
+        let procfs = Procfs::live();
         let mut found: BTreeMap<(u32, Orphan), Count> = BTreeMap::new();
         for Event { at, by, tid, step } in std::mem::replace(&mut self.pending, later) {
             if let Some(orphan) = self.pairing.step(tid, at, step)
-                && let Some((target, pid)) = self.whose(tid)
+                && let Some((target, pid)) = self.whose(tid, &procfs)
             {
                 let seen = found.entry((tid, orphan));
                 let seen = seen.or_insert(Count { target, pid, times: 0, first: at, last: at });
                 (seen.times, seen.last) = (seen.times + 1, at);
             }
-            match (step, self.whose(by)) {
-                (Step::Begin, Some((target, _))) => drop(self.threads.insert(tid, (target, None))),
-                (Step::End, _) => drop(self.threads.remove(&tid)),
+            match step {
+                Step::Begin => {
+                    if let Some((target, _)) = self.whose(by, &procfs) {
+                        self.threads.insert(tid, (target, None));
+                    }
+                }
+                Step::End => drop(self.threads.remove(&tid)),
                 _ => {}
             }
         }
         self.pairing.until(until);
-        let procfs = Procfs::live();
         Ok(found.into_iter().map(|((tid, orphan), count)| self.refusal(tid, orphan, count, clocks, &procfs)).collect())
     }
 
     /// The target and, where it is known, the process of a thread.
-    fn whose(&self, tid: u32) -> Option<(usize, Option<u32>)> {
-        // How it began may have been lost.
-        let only = (self.targets.len() == 1).then_some((0, None));
-        self.threads.get(&tid).copied().or(only)
+    fn whose(&mut self, tid: u32, procfs: &Procfs) -> Option<(usize, Option<u32>)> {
+        if let Some(known) = self.threads.get(&tid) {
+            return Some(*known);
+        }
+        // How it began may have been lost, or was before the events: its ancestors tell.
+        let own = procfs.thread_group(tid)?;
+        let line = std::iter::successors(Some(own), |pid| procfs.parent(*pid)).take(MOST_ANCESTORS);
+        let (target, _) = line.into_iter().find_map(|pid| self.threads.get(&pid))?;
+        let known = (*target, Some(own));
+        self.threads.insert(tid, known);
+        Some(known)
     }
 
     /// Reads what a processor has; the last time of it where that is not all.
