@@ -16,7 +16,7 @@ near() {
     local systemd ours
     show -u shot.service | tee /dev/stderr >"$output.lines"
     systemd=$(grep -n 'status=31/SYS' "$output.lines" | cut -d: -f1 | head -n1)
-    ours=$(grep -n 'acct' "$output.lines" | grep -v systemd | cut -d: -f1 | head -n1)
+    ours=$(grep -n 'for calling acct' "$output.lines" | cut -d: -f1 | head -n1)
     rm "$output.lines"
     [[ -n $ours ]] && ((ours - systemd <= 3 && systemd - ours <= 3))
 }
