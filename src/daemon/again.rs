@@ -89,20 +89,8 @@ impl Again {
 
 #[cfg(test)]
 mod tests {
+    use super::super::asks::tests::{nothing, open, pids};
     use super::*;
-    use crate::incidents::Moment;
-
-    fn open(pid: u32) -> Open {
-        Open::silent_death(pid, Moment::At(1), Vec::new())
-    }
-
-    fn pids(opens: &[Open]) -> Vec<u32> {
-        opens.iter().map(|open| open.sighting().sample.pid).collect()
-    }
-
-    async fn nothing(sightings: Vec<Sighting>) -> Vec<Vec<Evidence>> {
-        vec![Vec::new(); sightings.len()]
-    }
 
     #[tokio::test]
     async fn each_is_looked_at_twice_at_most() {

@@ -70,20 +70,20 @@ impl Asks {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::incidents::Moment;
     use crate::units::{Manager, Rung, Unit};
 
-    fn open(pid: u32) -> Open {
+    pub(in crate::daemon) fn open(pid: u32) -> Open {
         Open::silent_death(pid, Moment::At(1), Vec::new())
     }
 
-    fn pids(opens: &[Open]) -> Vec<u32> {
+    pub(in crate::daemon) fn pids(opens: &[Open]) -> Vec<u32> {
         opens.iter().map(|open| open.sighting().sample.pid).collect()
     }
 
-    async fn nothing(sightings: Vec<Sighting>) -> Vec<Vec<Evidence>> {
+    pub(in crate::daemon) async fn nothing(sightings: Vec<Sighting>) -> Vec<Vec<Evidence>> {
         vec![Vec::new(); sightings.len()]
     }
 
