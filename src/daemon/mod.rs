@@ -33,7 +33,7 @@ use crate::host::journal as journal_entries;
 use crate::host::live::LiveHost;
 use crate::host::{hearing, systemd::Managers};
 use crate::incidents::{SetAside, Store};
-use crate::intake::netlink::{AuditSocket, RECEIVE_BUFFER};
+use crate::intake::netlink::{AuditSocket, AuditStream, RECEIVE_BUFFER};
 use crate::outlet::address::BusAddress;
 use crate::outlet::bus::StatusSource;
 use crate::outlet::journal;
@@ -138,7 +138,8 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     if let Some(failure) = failure {
         watch.miss_store(&failure);
     }
-    let outcome = serve(&mut watch, audit.into_async()?, exits, presence, &mut ordered, &mut settings, &mut stop).await;
+    let outcome =
+        serve(&mut watch, AuditStream::new(audit)?, exits, presence, &mut ordered, &mut settings, &mut stop).await;
     watch.finish().await;
     outcome
 }
@@ -146,7 +147,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
 /// The loop.
 async fn serve(
     watch: &mut Watch,
-    mut audit: AsyncFd<AuditSocket>,
+    mut audit: AuditStream,
     mut exits: Option<AsyncFd<ExitListener>>,
     mut presence: Presence,
     ordered: &mut Receiver<Ordered>,
@@ -166,7 +167,7 @@ async fn serve(
                 deadline = Some(latest);
                 // What the kernel has sent until now is ours to take.
                 watch.in_haste = true;
-                while !watch.hear(audit.get_mut())? && Instant::now() < latest {}
+                while !watch.hear(audit.socket())? && Instant::now() < latest {}
             }
             () = settings.asked(), if ready_said && deadline.is_none() => {
                 supervisor::reloading();
@@ -178,10 +179,8 @@ async fn serve(
                 ready_said = true;
             }
             ready = heard_again(&mut audit, watch.rests_until()), if watch.holds_until().is_none() => {
-                let mut ready = ready?;
-                if watch.hear(ready.get_inner_mut())? {
-                    ready.clear_ready();
-                }
+                ready?;
+                watch.hear(audit.socket())?;
             }
             ready = readable(exits.as_mut()), if watch.holds_until().is_none() => {
                 let mut ready = ready?;
@@ -196,7 +195,7 @@ async fn serve(
             }
             () = until(watch.next_due()), if watch.holds_until().is_none() => {
                 // We may be late, and what is waited for may long be there.
-                let all_heard = watch.hear(audit.get_mut())?;
+                let all_heard = watch.hear(audit.socket())?;
                 let all_told = exits.as_mut().is_none_or(|exits| watch.hear_exits(exits.get_mut()).unwrap_or(true));
                 // In a flood that never ends there is always more to hear.
                 let overdue = watch.next_due().is_some_and(|due| due + PATIENCE < Instant::now());
@@ -215,7 +214,7 @@ async fn serve(
             Some(ordered) = ordered.recv() => {
                 // What the kernel sent until now was before.
                 let latest = Instant::now() + GRACE;
-                while !watch.hear(audit.get_mut())? && watch.holds_until().is_none() && Instant::now() < latest {}
+                while !watch.hear(audit.socket())? && watch.holds_until().is_none() && Instant::now() < latest {}
                 watch.obey(ordered);
             }
             () = until(wake) => {}
@@ -310,14 +309,11 @@ async fn readable<T: AsRawFd>(fd: Option<&mut AsyncFd<T>>) -> std::io::Result<As
 }
 
 /// Readiness of the audit socket, not before a moment.
-async fn heard_again(
-    audit: &mut AsyncFd<AuditSocket>,
-    not_before: Option<Instant>,
-) -> std::io::Result<AsyncFdReadyMutGuard<'_, AuditSocket>> {
+async fn heard_again(audit: &mut AuditStream, not_before: Option<Instant>) -> std::io::Result<()> {
     if let Some(moment) = not_before {
         tokio::time::sleep_until(moment.into()).await;
     }
-    audit.readable_mut().await
+    audit.readable().await
 }
 
 async fn until(moment: Option<Instant>) {

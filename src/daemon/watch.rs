@@ -506,6 +506,7 @@ mod tests {
     use crate::host::hindsight::Hindsight;
     use crate::host::systemd::Managers;
     use crate::incidents::{Query, Store};
+    use crate::intake::netlink::AuditStream;
     use std::io::Write as _;
     use std::path::Path;
 
@@ -540,7 +541,7 @@ mod tests {
         assert!(!watch.is_settled());
         let (reader, mut writer) = std::io::pipe().unwrap();
         writer.write_all(b"x").unwrap();
-        let audit = AuditSocket::over(reader.into()).into_async().unwrap();
+        let audit = AuditStream::new(AuditSocket::over(reader.into())).unwrap();
         let bus = format!("unix:path={NOWHERE}").parse().unwrap();
         let (orders, mut ordered) = crate::outlet::orders::channel();
         let options = Options {

@@ -4,6 +4,9 @@
 //! it, and with `audit_enabled=0` (`kernel/audit.c`, `kauditd_send_multicast_skb`).
 
 mod batch;
+mod stream;
+
+pub use stream::AuditStream;
 
 use crate::audit::record::SECCOMP;
 use batch::Batch;
@@ -11,7 +14,6 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_AUDIT};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
-use tokio::io::{Interest, unix::AsyncFd};
 
 /// `AUDIT_NLGRP_READLOG` (`linux/audit.h`).
 const READLOG: u32 = 1;
@@ -113,15 +115,6 @@ impl AuditSocket {
         socket.set_non_blocking(true)?;
         let receive_buffer = socket.get_rx_buf_sz()?;
         Ok(Some(Self { socket, batch: Batch::new(), receive_buffer }))
-    }
-
-    /// Joins tokio's event loop.
-    ///
-    /// # Errors
-    /// The event loop has no room.
-    pub fn into_async(self) -> io::Result<AsyncFd<Self>> {
-        // SAFETY: the socket owns its descriptor, and nothing here replaces or closes it before it is dropped.
-        Ok(unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }?)
     }
 
     /// The receive buffer the kernel granted, in bytes of its own accounting (`SO_RCVBUF`, `socket(7)`:
