@@ -28,9 +28,11 @@ use support::child::{call, listen, violate, wait};
 use support::manager::TestManager;
 
 const FILE: &str = "zz-harden-why-expose.conf";
-/// Refused what it asks, and lives.
-const QUIET: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=-/bin/uname\nSystemCallFilter=~uname\n\
-                     SystemCallErrorNumber=EPERM\nLockPersonality=yes\n";
+/// Refused what it asks, and runs on.
+const QUIET: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStartPre=-/bin/uname\nExecStart=/bin/sleep 1000\n\
+                     SystemCallFilter=~uname\nSystemCallErrorNumber=EPERM\nLockPersonality=yes\n";
+/// Did its work, and counts as active ever since.
+const DONE: &str = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\nLockPersonality=yes\n";
 const LOUD: &str = "[Service]\nExecStart=/bin/sleep 1000\nSystemCallFilter=~uname\n";
 
 /// What becomes of the namespaces of the test's manager: it reads as a user's manager what the system's would.
@@ -78,6 +80,7 @@ impl Machine {
             wait_until(up, || format!("{:?}", machine.manager.systemctl(&["status", "user@65534"])));
         }
         machine.write("quiet.service", QUIET);
+        machine.write("done.service", DONE);
         machine.write("loud.service", LOUD);
         machine.reload();
         Some(machine)
@@ -181,9 +184,13 @@ impl Machine {
         seen(audit, |_| false);
         let restarted = self.systemctl(&["restart", "quiet.service"]);
         assert!(restarted.status.success(), "{restarted:?}");
-        let show = |what| text(&self.systemctl(&["show", "-P", what, "quiet.service"]));
-        assert_eq!(show("ExecMainStatus"), "1\n", "it was refused what it asked");
-        let pid: u32 = show("ExecMainPID").trim().parse().unwrap();
+        let shown = text(&self.systemctl(&["show", "-P", "ExecStartPreEx", "quiet.service"]));
+        let field = |name: &str| {
+            let value = shown.split("; ").find_map(|field| field.strip_prefix(name)).unwrap();
+            value.split([' ', '/']).next().unwrap().to_owned()
+        };
+        assert_eq!(field("status="), "1", "it was refused what it asked: {shown}");
+        let pid: u32 = field("pid=").parse().unwrap();
         seen(audit, |record| *record == (pid, Action::Errno)).len()
     }
 
@@ -260,8 +267,13 @@ fn recorded_while_it_is_on(user: bool) {
     let on = |machine: &Machine| machine.recording()["on"].as_bool();
     assert_eq!((machine.refusals(&mut audit), on(&machine)), (0, Some(false)), "silent before");
 
-    let exposed = machine.json(&["expose", "quiet", "--yes"]);
+    // What runs is started anew; what did its work is not made to do it again.
+    let done = || text(&machine.systemctl(&["show", "-P", "InvocationID", "done.service"]));
+    assert!(machine.systemctl(&["start", "done.service"]).status.success());
+    let invocation = done();
+    let exposed = machine.json(&["expose", "quiet", "done", "--yes"]);
     assert_eq!((&exposed["outcome"], &exposed["units"][0]["active_state"]), (&"exposed".into(), &"active".into()));
+    assert_eq!((&exposed["units"][1]["running"], done()), (&false.into(), invocation), "{exposed}");
     let directives = exposed["units"][0]["directives"].as_array().unwrap();
     assert!(
         directives.contains(&"SystemCallFilter".into()) && directives.contains(&"LockPersonality".into()),

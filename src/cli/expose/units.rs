@@ -47,7 +47,7 @@ pub(super) struct Chosen {
 
 impl Chosen {
     fn new(facts: &UnitFacts, directives: Vec<Directive>) -> Self {
-        let running = !matches!(facts.active_state.as_str(), "inactive" | "failed");
+        let running = facts.has_processes();
         Self { name: facts.id.clone(), directives, running, left_alone: None, restarted: None }
     }
 }

@@ -31,6 +31,8 @@ pub struct UnitFacts {
     pub load_state: String,
     /// `active`, `failed`, `inactive`, …
     pub active_state: String,
+    /// `running`, `exited`, `dead`, …: what its type makes of that.
+    pub sub_state: String,
     /// The unit file.
     pub fragment: Option<PathBuf>,
     /// Its drop-ins, in the order they apply.
@@ -89,6 +91,13 @@ impl UnitFacts {
         !matches!(self.active_state.as_str(), "inactive" | "failed")
     }
 
+    /// Whether that takes processes: one that did its work and counts as active ever since (`RemainAfterExit=`,
+    /// `systemd.service(5)`) has none.
+    #[must_use]
+    pub fn has_processes(&self) -> bool {
+        self.is_running() && self.sub_state != "exited"
+    }
+
     /// Reads them from the properties of the unit and its type.
     pub(super) fn read(asked: &UnitName, properties: &Properties) -> Self {
         let mut told = Told { properties, odd: BTreeSet::new() };
@@ -96,6 +105,7 @@ impl UnitFacts {
             id: told.text("Id").and_then(|id| id.parse().ok()).unwrap_or_else(|| asked.clone()),
             load_state: told.text("LoadState").unwrap_or_default(),
             active_state: told.text("ActiveState").unwrap_or_default(),
+            sub_state: told.text("SubState").unwrap_or_default(),
             fragment: told.text("FragmentPath").filter(|path| !path.is_empty()).map(PathBuf::from),
             dropins: told
                 .get::<Vec<String>>("DropInPaths")
