@@ -19,6 +19,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use support::actor::{ROLE, TIMES};
 
@@ -30,6 +31,12 @@ const MOST: f64 = 0.01;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How many processes are started between two looks at the clock.
 const BATCH: u32 = 100;
+
+/// What all children of this program spend is measured, so one measurement runs at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn full() -> bool {
     std::env::var_os("HARDEN_WHY_FULL").is_some()
@@ -100,6 +107,7 @@ impl Drop for Daemon {
 
 #[test]
 fn the_daemon_sleeps_while_nothing_violates() {
+    let _turn = alone();
     let Some(daemon) = Daemon::start() else { return };
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -137,6 +145,7 @@ fn spent() -> i64 {
 
 #[test]
 fn the_dying_hardly_notice() {
+    let _turn = alone();
     let (Ok(_), Ok(_)) = (ExitListener::open(), Departed::open()) else {
         println!("skipped: not all of the ladder is to be had here");
         return;
@@ -169,6 +178,7 @@ fn the_dying_hardly_notice() {
 
 #[test]
 fn births_cost_little_while_they_are_listened_to() {
+    let _turn = alone();
     let Ok(exits) = ExitListener::open() else {
         println!("skipped: there is no proc connector here");
         return;
