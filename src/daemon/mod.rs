@@ -19,11 +19,12 @@ mod explainer;
 mod presence;
 mod rate;
 mod reconcile;
+mod storing;
 mod supervisor;
 mod watch;
 mod writer;
 
-pub use watch::FLUSH;
+pub use storing::FLUSH;
 
 use crate::host::departed::Departed;
 use crate::host::exits::ExitListener;
@@ -206,7 +207,7 @@ async fn serve(
             answers = watch.alerts.learned() => watch.alerts.explain(answers),
             Some(answered) = watch.asks.next(), if watch.holds_until().is_none() => watch.settle(answered),
             Some(seen) = watch.again.next(), if watch.holds_until().is_none() => watch.looked(seen),
-            done = watch.writer.done() => {
+            done = watch.storing.done() => {
                 for stored in watch.stored(done) {
                     presence.tell(stored);
                 }

@@ -5,6 +5,7 @@ use super::alerts::{Alerts, News};
 use super::asks::Asks;
 use super::config::Config;
 use super::reconcile::Reconciler;
+use super::storing::{JustStored, Outcome, Storing};
 use super::writer::{Done, Retention, Writer};
 use crate::audit::serials::Serials;
 use crate::audit::text::Escaped;
@@ -12,7 +13,7 @@ use crate::audit::{Action, parse};
 use crate::host::exits::{ExitListener, Notice};
 use crate::host::hearing;
 use crate::host::live::{LiveHost, Told};
-use crate::incidents::{Change, Event, Folded, Incident, Recorded, Source, StoreError, Stored};
+use crate::incidents::{Event, Source, StoreError, Stored};
 use crate::intake::netlink::{AuditSocket, Message, ReceiveError};
 use crate::outlet::orders::{Order, Ordered};
 use crate::outlet::wire::Status;
@@ -20,23 +21,6 @@ use crate::pipeline::{Open, Pipeline, Sighted};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// How far the store's counts are behind at most, of incidents whose unit is known. First sightings of these do not wait.
-pub const FLUSH: Duration = Duration::from_secs(1);
-
-/// How often a full memory is stored at most.
-const FULL_FLUSH: Duration = Duration::from_millis(20);
-
-/// How long records are left to the kernel's buffer at most, while memory is full of what the writer has not stored.
-/// The buffer holds some 160,000 records (832 bytes each, as the kernel counts them), half a second of a storm.
-const HOLD: Duration = Duration::from_millis(100);
-
-/// When what could not be stored is tried again at first, and at last.
-const RETRY: Duration = Duration::from_secs(2);
-const RETRY_LATE: Duration = Duration::from_mins(1);
-
-/// How many changes are stored at once: what is new must not wait long for what came before.
-const MOST_CHANGES: usize = 2 << 10;
 
 /// Of how many incidents that go on others are told at once.
 const TOLD_AGAIN: usize = 64;
@@ -59,18 +43,10 @@ pub(super) struct Watch {
     pub(super) again: Again,
     /// Whether it was told that the journal tells nothing.
     silence_told: bool,
-    pub(super) writer: Writer,
+    pub(super) storing: Storing,
     pub(super) alerts: Alerts,
-    /// When changes are to be stored.
-    flush_at: Option<Instant>,
-    /// Not before, and how long until the time after that: the store failed.
-    retry: Option<(Instant, Duration)>,
     /// Until when records may gather.
     rests_until: Option<Instant>,
-    /// Not before: what was in a full memory was just stored.
-    full_flush_at: Option<Instant>,
-    /// When the writer got its latest job.
-    sent_at: Option<Instant>,
     /// What the kernel has sent is to be taken now.
     pub(super) in_haste: bool,
 }
@@ -86,13 +62,9 @@ impl Watch {
             asks: Asks::default(),
             again: Again::default(),
             silence_told: false,
-            writer,
+            storing: Storing::by(writer),
             alerts,
-            flush_at: None,
-            retry: None,
             rests_until: None,
-            full_flush_at: None,
-            sent_at: None,
             in_haste: false,
         }
     }
@@ -100,7 +72,7 @@ impl Watch {
     /// Another configuration holds from now on.
     pub(super) fn configure(&mut self, config: &Config) {
         self.pipeline.fold.limit(config.most_in_memory);
-        self.writer.keep(Retention { keep: config.keep, most: config.most_stored });
+        self.storing.keep(Retention { keep: config.keep, most: config.most_stored });
         self.alerts.limit(config.alerts.clone());
     }
 
@@ -151,11 +123,9 @@ impl Watch {
         Ok(false)
     }
 
-    /// Until when records are better off in the kernel's buffer: memory is full of what is not stored yet, and the
-    /// writer is at it.
+    /// Until when records are better off in the kernel's buffer.
     pub(super) fn holds_until(&self) -> Option<Instant> {
-        let until = self.sent_at.filter(|_| self.writer.is_busy()).map(|at| at + HOLD)?;
-        (!self.in_haste && self.pipeline.fold.may_lose() && Instant::now() < until).then_some(until)
+        self.storing.holds_until(&self.pipeline.fold).filter(|_| !self.in_haste)
     }
 
     /// Until when records may gather.
@@ -218,14 +188,9 @@ impl Watch {
         if may_die {
             self.reconciler.recorded(record.pid, now);
         }
-        // A new incident would make an old one give way: what that has to tell is stored before, if that is possible.
-        let ready = self.full_flush_at.is_none_or(|at| at <= now) && self.retry.is_none_or(|(at, _)| at <= now);
-        if ready && self.pipeline.fold.is_full() {
-            self.full_flush_at = Some(now + FULL_FLUSH);
-            self.store();
-        }
+        self.storing.make_room(&mut self.pipeline.fold, now);
         match self.pipeline.sight(&record, None) {
-            Sighted::Folded(folded) => self.changed(folded, now),
+            Sighted::Folded(folded) => self.storing.changed(folded, now),
             Sighted::Open(open) if may_die => {
                 if let Some(open) = self.reconciler.wait_for_exit(*open, now) {
                     self.ask(open);
@@ -296,15 +261,7 @@ impl Watch {
             return;
         }
         let folded = self.pipeline.settle(open);
-        self.changed(folded, Instant::now());
-    }
-
-    fn changed(&mut self, folded: Folded, now: Instant) {
-        let by = match folded {
-            Folded::First(_) => now,
-            Folded::Again(_) => now + FLUSH,
-        };
-        self.flush_at = Some(self.flush_at.map_or(by, |at| at.min(by)));
+        self.storing.changed(folded, Instant::now());
     }
 
     /// Takes what waited long enough as it is: what it waited for is not there.
@@ -340,21 +297,13 @@ impl Watch {
             async move { hindsight.from_journal(sightings).await }
         });
         lock(&self.status).given_way = self.pipeline.fold.given_way();
-        let free = self.retry.is_none_or(|(at, _)| at <= now);
-        if free && self.flush_at.is_some_and(|at| at <= now) {
-            self.store();
-        }
+        self.storing.tend(&mut self.pipeline.fold, now);
     }
 
     /// When there is something to do next, whatever arrives.
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        // While the writer is busy, its answer wakes the loop.
-        let flush = self
-            .flush_at
-            .filter(|_| !self.writer.is_busy())
-            .map(|at| self.retry.map_or(at, |(retry, _)| at.max(retry)));
         let later = self.again.next_wake().into_iter().chain(self.pipeline.host().next_wake());
-        flush.into_iter().chain(self.holds_until()).chain(self.alerts.next_wake()).chain(later).min()
+        self.storing.next_wake().into_iter().chain(self.holds_until()).chain(self.alerts.next_wake()).chain(later).min()
     }
 
     /// Does what a client wants.
@@ -375,25 +324,11 @@ impl Watch {
             Order::Count(incidents) => {
                 for incident in incidents {
                     let folded = self.pipeline.count(incident.clone());
-                    self.changed(folded, Instant::now());
+                    self.storing.changed(folded, Instant::now());
                 }
             }
         }
         ordered.done();
-    }
-
-    fn store(&mut self) {
-        if self.writer.is_busy() {
-            return;
-        }
-        let changes = self.pipeline.fold.take_changes(MOST_CHANGES);
-        // There may be more.
-        self.flush_at = (changes.len() == MOST_CHANGES).then(Instant::now);
-        // One that failed is tried also with nothing to store: then it is known that it works again.
-        if !changes.is_empty() || self.retry.is_some() {
-            self.sent_at = Some(Instant::now());
-            self.writer.send(changes);
-        }
     }
 
     /// Takes note of what the writer did, and sees to the alerts. Gives the incidents that others are to be told of: those
@@ -408,46 +343,36 @@ impl Watch {
             // The new one numbers its incidents anew.
             self.alerts.forget_told();
         }
-        match rows {
-            Ok(rows) => {
-                if self.retry.take().is_some() {
-                    tracing::info!("the store can be written again");
-                    lock(&self.status).store_error = None;
-                }
-                let now = Instant::now();
-                let (mut told, mut again) = (Vec::new(), 0);
-                for (Change { incident, first: is_first }, Recorded { id, count, new }) in changes.into_iter().zip(rows)
-                {
-                    let stored = Stored { id, incident: Incident { count, ..incident } };
-                    again += usize::from(!is_first);
-                    if is_first || again <= TOLD_AGAIN {
-                        told.push(stored.clone());
-                    }
-                    // Whoever rehearses or taps is looking.
-                    if stored.incident.key.source == Source::Audit {
-                        self.alerts.consider(stored, new, now);
-                    }
-                }
-                told
+        let (incidents, works_again) = match self.storing.took(&mut self.pipeline.fold, changes, rows) {
+            Outcome::Stored { incidents, again } => (incidents, again),
+            Outcome::Failed(error) => {
+                lock(&self.status).store_error = Some(error.to_string());
+                return Vec::new();
             }
-            Err(error) => {
-                self.miss_store(&error);
-                self.pipeline.fold.put_back(changes);
-                Vec::new()
+        };
+        if works_again {
+            tracing::info!("the store can be written again");
+            lock(&self.status).store_error = None;
+        }
+        let now = Instant::now();
+        let (mut told, mut again) = (Vec::new(), 0);
+        for JustStored { stored, is_first, is_new } in incidents {
+            again += usize::from(!is_first);
+            if is_first || again <= TOLD_AGAIN {
+                told.push(stored.clone());
+            }
+            // Whoever rehearses or taps is looking.
+            if stored.incident.key.source == Source::Audit {
+                self.alerts.consider(stored, is_new, now);
             }
         }
+        told
     }
 
     /// Takes note that the store failed, and is to be tried again.
     pub(super) fn miss_store(&mut self, error: &StoreError) {
-        if self.retry.is_none() {
-            tracing::error!("{error}; incidents are kept in memory and stored as soon as possible");
-        }
+        self.storing.failed(error);
         lock(&self.status).store_error = Some(error.to_string());
-        let now = Instant::now();
-        let wait = self.retry.map_or(RETRY, |(_, wait)| (2 * wait).min(RETRY_LATE));
-        self.retry = Some((now + wait, wait));
-        self.flush_at = Some(now);
     }
 
     /// Whether systemd is being asked.
@@ -470,11 +395,11 @@ impl Watch {
         // What is under way, and then what came meanwhile, unless it cannot be stored.
         let mut failed = false;
         while !failed {
-            self.store();
-            if !self.writer.is_busy() {
+            self.storing.store(&mut self.pipeline.fold);
+            if !self.storing.is_busy() {
                 break;
             }
-            let done = self.writer.done().await;
+            let done = self.storing.done().await;
             failed = done.rows.is_err();
             let _ = self.stored(done);
         }
@@ -483,7 +408,7 @@ impl Watch {
             tracing::error!("{lost} sightings could not be stored and are lost");
         }
         self.alerts.finish();
-        self.writer.finish();
+        self.storing.finish();
     }
 }
 
@@ -571,14 +496,14 @@ mod tests {
         for open in watch.again.give_up() {
             watch.fold(open);
         }
-        watch.store();
-        let done = watch.writer.done().await;
+        watch.storing.store(&mut watch.pipeline.fold);
+        let done = watch.storing.done().await;
         let full = crate::incidents::StoreError::Full { path: NOWHERE.into() };
         assert!(watch.stored(Done { rows: Err(full), ..done }).is_empty());
         assert!(lock(&watch.status).store_error.is_some());
         assert!(watch.next_wake().is_some_and(|at| at > Instant::now()), "it is tried again, later");
-        watch.store();
-        let done = watch.writer.done().await;
+        watch.storing.store(&mut watch.pipeline.fold);
+        let done = watch.storing.done().await;
         assert_eq!(watch.stored(done).len(), 1, "and only then told");
         assert_eq!(lock(&watch.status).store_error, None);
         watch.finish().await;
