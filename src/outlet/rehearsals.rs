@@ -66,8 +66,7 @@ impl Rehearsals {
             if held.contains_key(&unit) {
                 return Err(BusError::Busy(format!("{} is being rehearsed already", unit.name)));
             }
-            let own = held.values().filter(|rehearsal| rehearsal.uid == uid).count();
-            if uid != 0 && (own >= MOST_OF_ONE || held.len() >= MOST) {
+            if !has_room(held.values().map(|rehearsal| rehearsal.uid), uid) {
                 return Err(BusError::Busy("too many units are being rehearsed already".to_owned()));
             }
             let (kept, orders, left) = (Arc::clone(&self.held), self.orders.clone(), unit.clone());
@@ -114,6 +113,26 @@ impl Rehearsals {
     }
 }
 
+/// Whether a user may begin one beside those of these users.
+fn has_room(held: impl ExactSizeIterator<Item = u32> + Clone, uid: u32) -> bool {
+    uid == 0 || (held.len() < MOST && held.filter(|by| *by == uid).count() < MOST_OF_ONE)
+}
+
 fn lock(held: &Held) -> MutexGuard<'_, BTreeMap<Unit, Rehearsal>> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_does_not_keep_others_from_it() {
+        let by = |uid, count| std::iter::repeat_n(uid, count);
+        assert!(has_room(by(1000, MOST_OF_ONE - 1), 1000));
+        assert!(!has_room(by(1000, MOST_OF_ONE), 1000));
+        assert!(has_room(by(1000, MOST_OF_ONE), 1001));
+        assert!(!has_room(by(1000, MOST), 1001), "all users together");
+        assert!(has_room(by(1000, MOST), 0) && has_room(by(0, MOST_OF_ONE), 0), "root always may");
+    }
 }
