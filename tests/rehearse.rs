@@ -246,9 +246,9 @@ fn what_is_kept_is_kept() {
 fn it_ends_when_it_should_and_the_unit_runs_on_under_its_own_settings() {
     let Some(machine) = Machine::with(RUNS) else { return };
     assert!(machine.manager.start_unit("x.service"));
-    for (limit, ended) in [(["--for", "2s"], "time"), (["--until-idle", "3s"], "idle")] {
+    for (limit, ended) in [(&["--for", "2s"][..], "time"), (&["--until-idle=3s"], "idle")] {
         let (pid, start) = (machine.show("MainPID"), Instant::now());
-        let rehearsed = machine.json(&[&["rehearse", "x", "--yes"][..], &limit].concat());
+        let rehearsed = machine.json(&[&["rehearse", "x", "--yes"][..], limit].concat());
         let rehearsal = &rehearsed["rehearsal"];
         assert_eq!((&rehearsal["ended"], calls(&rehearsed)), (&ended.into(), vec!["uname"]), "{rehearsed}");
         assert_eq!((&rehearsal["then"], &rehearsal["state"]), (&"restarted".into(), &"active".into()), "{rehearsal}");

@@ -157,7 +157,14 @@ pub struct Rehearse {
     pub duration: Option<Duration>,
 
     /// End once no call was seen for the first time for so long [30s]
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s", value_parser = duration)]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "30s",
+        value_parser = duration
+    )]
     pub until_idle: Option<Duration>,
 
     /// Then go on to apply the remedy, and restart the unit under it
@@ -387,5 +394,17 @@ mod tests {
         for text in ["", "soon", "0s", "-1h", "8d", "5", "1 month"] {
             assert!(seconds(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_flag_with_or_without_a_duration_takes_no_unit_for_one() {
+        let idle = |flag: &str| match Cli::try_parse_from(["harden-why", "rehearse", flag, "a"]).unwrap().command {
+            Some(Command::Rehearse(Rehearse { chosen, until_idle, .. })) => {
+                (chosen.unit, until_idle.unwrap().as_secs())
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(idle("--until-idle"), ("a".to_owned(), 30));
+        assert_eq!(idle("--until-idle=5s"), ("a".to_owned(), 5));
     }
 }

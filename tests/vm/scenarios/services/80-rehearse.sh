@@ -18,7 +18,7 @@ perform() {
     while sleep 1; do "$works"; done >/dev/null 2>&1 &
     work=$!
     ok "$unit is rehearsed, and the remedy applied" timeout 400 \
-        sh -c 'harden-why --json rehearse "$0" --yes --until-idle 20s --for 200s --apply >"$1"' "$unit" "$said"
+        sh -c 'harden-why --json rehearse "$0" --yes --until-idle=20s --for 200s --apply >"$1"' "$unit" "$said"
     kill "$work"
     wait "$work" 2>/dev/null
     calls=$(jq -r '[.rehearsal.calls[].call] | join(" ")' "$said")
