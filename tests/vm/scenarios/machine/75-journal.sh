@@ -1,0 +1,54 @@
+# A daemon that comes late finds processes of which systemd remembers nothing: the journal alone tells whose they were.
+. "$PAYLOAD/guest/lib.sh"
+
+# The socket holds the records until the daemon takes it, and has systemd start that with the first of them.
+late=/run/systemd/system/harden-whyd.service.d/late.conf
+mkdir -p "${late%/*}"
+printf '[Service]\nExecStartPre=+/bin/sh -c "while test -e %s; do sleep 0.1; done"\n' "$late" >"$late"
+systemctl daemon-reload
+systemctl stop harden-whyd.service
+
+# found NAME RUNG: the denial is this unit's, by that evidence.
+found() {
+    answers '.units | length == 1 and (.[0].denials | length == 1 and (.[0] | .call == "acct" and .count == 1
+        and .attribution.rung == "'"$2"'"))' --system "$1.service"
+}
+
+# A child that systemd never knew, of a shell that is gone, too. Its core is taken by systemd-coredump.
+unit dumped.service <<UNIT
+[Service]
+ExecStart=/bin/sh -c '/usr/bin/perl -e "syscall 163, 0"; true'
+SystemCallFilter=~acct
+UNIT
+systemctl daemon-reload
+systemctl start dumped.service
+ok "systemd-coredump told the journal" within 30 \
+    says dumped.service journalctl --no-pager -o json MESSAGE_ID=fc2e22bc6ee647b6b90729ab34a250b1
+over() { [[ $(systemctl show -P ActiveState "$1") == "${2:-inactive}" ]]; }
+ok "the unit is over" within 20 over dumped.service
+
+# A main process that was killed before the one that systemd remembers, without a core.
+sysctl -q kernel.core_pattern=core
+unit again.service <<UNIT
+[Service]
+ExecStart=/usr/bin/perl -e "sleep 1000 if -e '/run/again'; open F, '>/run/again'; syscall 163, 0"
+SystemCallFilter=~acct
+Restart=on-failure
+LimitCORE=0
+UNIT
+systemctl daemon-reload
+systemctl start again.service
+restarted() { [[ $(systemctl show -P NRestarts,SubState again.service | sort | tr '\n' ' ') == '1 running ' ]]; }
+ok "another main process runs" within 20 restarted
+
+ok "the daemon has been waiting to start" over harden-whyd.service activating
+rm "$late"
+ok "what dumped core is told by systemd-coredump's entry" within 30 found dumped journal-entry
+ok "what was killed before is told by PID 1's" within 30 found again exit-entry
+ok "and as the guess that it is" says "a guess" harden-why again.service
+ok "nothing is left unknown" not harden-why --unknown
+systemctl stop again.service
+sysctl -q --system
+systemctl daemon-reload
+ok "cores are taken again" says systemd-coredump sysctl kernel.core_pattern
+finish
