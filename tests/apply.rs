@@ -3,13 +3,12 @@
 
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support {
+    pub(crate) mod denied;
     pub(crate) mod manager;
 }
 
-use harden_why::audit::Action;
-use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Query, Sample, Source, Store};
-use harden_why::syscalls::{Abi, Call};
-use harden_why::units::{Manager, Rung, Unit};
+use harden_why::incidents::{Incident, Key, Query, Store};
+use harden_why::units::Manager;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
@@ -18,6 +17,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Instant;
+use support::denied::denied;
 use support::manager::TestManager;
 
 const DROP_IN: &str = "zz-harden-why.conf";
@@ -38,23 +38,7 @@ impl Machine {
         machine.manager.write("x.service", unit);
         machine.manager.reload();
         let manager = if user { Manager::User(0) } else { Manager::System };
-        let denied = |call: &&str| Incident {
-            key: Key {
-                unit: Some(Unit { manager, name: "x.service".parse().unwrap() }),
-                event: Event::Denial(Denial {
-                    call: Call::named(Abi::native().arch(), call),
-                    action: Action::KillProcess,
-                }),
-                exe: b"/bin/uname".to_vec(),
-                source: Source::Audit,
-            },
-            rung: Some(Rung::OwnCgroup),
-            count: 1,
-            first: Moment::At(1_795_456_064_000),
-            last: Moment::At(1_795_456_064_000),
-            sample: Sample::default(),
-        };
-        let incidents: Vec<Incident> = calls.iter().map(denied).collect();
+        let incidents: Vec<Incident> = calls.iter().map(|call| denied(manager, call)).collect();
         Store::open(&machine.store()).unwrap().record(&incidents).unwrap();
         Some(machine)
     }

@@ -7,13 +7,12 @@
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support {
     pub(crate) mod daemon;
+    pub(crate) mod denied;
     pub(crate) mod manager;
 }
 
-use harden_why::audit::Action;
-use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Source, Store};
-use harden_why::syscalls::{Abi, Call};
-use harden_why::units::{Manager, Rung, Unit};
+use harden_why::incidents::Store;
+use harden_why::units::Manager;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::HashMap;
@@ -25,6 +24,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::daemon::{Daemon, PROGRAM};
+use support::denied::denied;
 use support::manager::skip;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use zbus::export::futures_core::Stream;
@@ -92,7 +92,7 @@ impl Machine {
         let machine = Self { dir, bus, connection, manners: Arc::new(Mutex::new(manners)) };
         fs::create_dir(machine.etc()).unwrap();
         fs::write(machine.etc().join("x.service"), UNIT).unwrap();
-        Store::open(&machine.store()).unwrap().record(&[denied()]).unwrap();
+        Store::open(&machine.store()).unwrap().record(&[denied(Manager::System, "uname")]).unwrap();
         let stream = MessageStream::from(&machine.connection);
         let (connection, manners, etc) = (machine.connection.clone(), Arc::clone(&machine.manners), machine.etc());
         tokio::spawn(serve(connection, stream, manners, etc));
@@ -167,25 +167,6 @@ impl Machine {
         }
         files.sort();
         files
-    }
-}
-
-fn denied() -> Incident {
-    Incident {
-        key: Key {
-            unit: Some(Unit { manager: Manager::System, name: "x.service".parse().unwrap() }),
-            event: Event::Denial(Denial {
-                call: Call::named(Abi::native().arch(), "uname"),
-                action: Action::KillProcess,
-            }),
-            exe: b"/bin/uname".to_vec(),
-            source: Source::Audit,
-        },
-        rung: Some(Rung::OwnCgroup),
-        count: 1,
-        first: Moment::At(1_795_456_064_000),
-        last: Moment::At(1_795_456_064_000),
-        sample: Sample::default(),
     }
 }
 
