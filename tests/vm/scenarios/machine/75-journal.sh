@@ -46,6 +46,10 @@ rm "$late"
 ok "what dumped core is told by systemd-coredump's entry" within 30 found dumped journal-entry
 ok "what was killed before is told by PID 1's" within 30 found again exit-entry
 ok "and as the guess that it is" says "a guess" harden-why again.service
+resident() { awk '$1 == "VmRSS:" { print $2 }' "/proc/$(systemctl show -P MainPID harden-whyd)/status"; }
+small() { (($(resident) <= 16384)); }
+note "it has $(resident) KiB resident, with the library that reads the journal"
+ok "it is small still" small
 ok "nothing is left unknown" not harden-why --unknown
 systemctl stop again.service
 sysctl -q --system
