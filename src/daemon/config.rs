@@ -228,6 +228,7 @@ impl Reading {
                     self.unread = true;
                     format!("has to be a section: write [{name}], and its keys below; it has no effect")
                 } else {
+                    self.unread = true;
                     format!("there is no such section; there are {}", listing(KEYS.map(|(name, ..)| name)))
                 };
                 self.complaints.push(complaint(Some(section.span().start), Some(name.to_string()), what));
@@ -245,6 +246,7 @@ impl Reading {
     fn set(&mut self, section: &str, key: &str, value: &Spanned<DeValue<'_>>) -> Result<(), String> {
         let mut of_section = KEYS.iter().enumerate().filter(|(_, (name, ..))| *name == section);
         let Some((place, (_, _, set, _))) = of_section.clone().find(|(_, (_, name, ..))| *name == key) else {
+            self.unread = true;
             let names = listing(of_section.by_ref().map(|(_, (_, name, ..))| *name));
             return Err(format!("there is no such key; there are {names}"));
         };

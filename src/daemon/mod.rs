@@ -160,6 +160,9 @@ async fn serve(
     // Set once we are to stop.
     let mut deadline = None;
     while deadline.is_none_or(|deadline| Instant::now() < deadline && !watch.is_settled()) {
+        if watch.rests_until().or(watch.holds_until()).is_some() {
+            audit.rest()?;
+        }
         let wake = watch.next_wake().into_iter().chain(deadline).chain(watchdog.next_wake()).min();
         tokio::select! {
             () = stop.asked(), if deadline.is_none() => {
@@ -241,8 +244,15 @@ fn was_set_aside(status: &Mutex<Status>, SetAside { path, error }: &SetAside) {
 /// Takes note that exit events cannot be heard, or no longer.
 fn miss_exits(status: &Mutex<Status>, error: &std::io::Error) {
     tracing::warn!("exit events cannot be heard: {error}");
-    let limitation = format!("deaths by SIGSYS without a record go unnoticed: {error}");
-    status.lock().unwrap_or_else(PoisonError::into_inner).limitations.push(limitation);
+    limit(status, &format!("deaths by SIGSYS without a record go unnoticed: {error}"));
+}
+
+/// Takes note of something that it cannot do, once.
+fn limit(status: &Mutex<Status>, limitation: &str) {
+    let mut status = status.lock().unwrap_or_else(PoisonError::into_inner);
+    if !status.limitations.iter().any(|known| known == limitation) {
+        status.limitations.push(limitation.to_owned());
+    }
 }
 
 /// What holds, and SIGHUP, which asks for it to be read again.

@@ -41,8 +41,6 @@ pub(super) struct Watch {
     status: Arc<Mutex<Status>>,
     pub(super) asks: Asks,
     pub(super) again: Again,
-    /// Whether it was told that the journal tells nothing.
-    silence_told: bool,
     pub(super) storing: Storing,
     pub(super) alerts: Alerts,
     /// Until when records may gather.
@@ -61,7 +59,6 @@ impl Watch {
             status,
             asks: Asks::default(),
             again: Again::default(),
-            silence_told: false,
             storing: Storing::by(writer),
             alerts,
             rests_until: None,
@@ -130,7 +127,7 @@ impl Watch {
 
     /// Until when records may gather.
     pub(super) fn rests_until(&self) -> Option<Instant> {
-        self.rests_until
+        self.rests_until.filter(|until| *until > Instant::now())
     }
 
     /// Takes what the exit listener has; true when it has no more.
@@ -150,7 +147,11 @@ impl Watch {
                     self.reconciler.died(exit.pid, at, now);
                 }
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    tracing::warn!("exit events were lost; some deaths without a record go unnoticed");
+                    tracing::warn!("exit events were lost");
+                    super::limit(
+                        &self.status,
+                        "exit events were lost: some deaths by SIGSYS without a record went unnoticed",
+                    );
                 }
                 Err(error) => return Err(error),
             }
@@ -222,13 +223,8 @@ impl Watch {
     /// Takes what the journal was asked about: folds it, unless it is worth another look.
     pub(super) fn looked(&mut self, (looked, seen): (Looked, Vec<Open>)) {
         let hindsight = self.pipeline.host().hindsight();
-        if let Some(why) = hindsight.silence().filter(|_| !self.silence_told) {
-            let (mut status, limitation) = (lock(&self.status), hearing::without_journal(why).to_string());
-            // That there is none was seen at the start.
-            if !status.limitations.contains(&limitation) {
-                status.limitations.push(limitation);
-            }
-            self.silence_told = true;
+        if let Some(why) = hindsight.silence() {
+            super::limit(&self.status, &hearing::without_journal(why).to_string());
         }
         let now = Instant::now();
         let worthwhile = hindsight.silence().is_none() || self.pipeline.host().is_learning();

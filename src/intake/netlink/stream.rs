@@ -68,6 +68,19 @@ impl AuditStream {
         }
     }
 
+    /// Is not to say anything until it is asked again.
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub fn rest(&mut self) -> io::Result<()> {
+        if self.is_armed {
+            // What it has said meanwhile is either known to the event loop, or withdrawn.
+            self.gate.get_ref().0.modify(&self.socket, &mut EpollEvent::new(EpollFlags::EPOLLONESHOT, 0))?;
+            self.is_armed = false;
+        }
+        Ok(())
+    }
+
     /// The socket.
     pub fn socket(&mut self) -> &mut AuditSocket {
         &mut self.socket
@@ -106,6 +119,27 @@ mod tests {
             take();
         }
         assert!(!says(&mut stream).await, "all was taken");
+        // At rest nothing is said, and what was said before is not lost, whether the event loop has heard it or not.
+        for heard in [false, true] {
+            writer.write_all(b"r").unwrap();
+            if heard {
+                assert!(stream.gate.readable().await.is_ok());
+            }
+            stream.rest().unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            writer.write_all(b"s").unwrap();
+            for _ in 0..2 {
+                assert!(says(&mut stream).await, "some is left");
+                take();
+            }
+            assert!(!says(&mut stream).await, "all was taken");
+        }
+        stream.rest().unwrap();
+        writer.write_all(b"t").unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(100), stream.gate.readable()).await.is_err());
+        assert!(says(&mut stream).await);
+        take();
+        assert!(!says(&mut stream).await);
         // Taken without being waited for, while it is armed.
         writer.write_all(b"d").unwrap();
         take();
