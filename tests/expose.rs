@@ -273,7 +273,9 @@ fn recorded_while_it_is_on(user: bool) {
     let invocation = done();
     let exposed = machine.json(&["expose", "quiet", "done", "--yes"]);
     assert_eq!((&exposed["outcome"], &exposed["units"][0]["active_state"]), (&"exposed".into(), &"active".into()));
-    assert_eq!((&exposed["units"][1]["running"], done()), (&false.into(), invocation), "{exposed}");
+    let why = "it did its work, and would do it again";
+    assert_eq!((&exposed["units"][1]["error"], done()), (&why.into(), invocation.clone()), "{exposed}");
+    assert_eq!(exposed["notes"], Value::Array(Vec::new()), "nobody is told to have it done again");
     let directives = exposed["units"][0]["directives"].as_array().unwrap();
     assert!(
         directives.contains(&"SystemCallFilter".into()) && directives.contains(&"LockPersonality".into()),
@@ -292,6 +294,11 @@ fn recorded_while_it_is_on(user: bool) {
     machine.reload();
     let longer = machine.json(&["expose", "quiet", "--yes", "--for", "2h", "--no-restart"]);
     assert_eq!((&longer["outcome"], &longer["since"]), (&"extended".into(), &exposed["since"]));
+    assert!(longer["notes"].to_string().contains("restart quiet.service\""), "{longer}");
+    let all = machine.json(&["expose", "--all", "--yes", "--for", "2h"]);
+    let names: Vec<&str> = all["units"].as_array().unwrap().iter().filter_map(|unit| unit["unit"].as_str()).collect();
+    assert!(["done.service", "quiet.service"].iter().all(|unit| names.contains(unit)), "{all}");
+    assert_eq!(done(), invocation, "{all}");
     assert!(longer["until"].as_str() > exposed["until"].as_str());
     assert_eq!(machine.refusals(&mut audit), 1, "still recorded");
 

@@ -86,10 +86,8 @@ pub(super) async fn expose(common: &Common, asked: &Expose, clock: &Clock) -> an
         if asked.all { units::all(&running).await? } else { units::named(&managers, manager, &asked.units).await? };
     if before.is_none() {
         if let Some(by) = others(&place, config.as_deref(), Some(&running)).await {
-            notes.push(format!(
-                "{by} has refusals recorded already: nothing was changed. {}",
-                runs_on(manager, &chosen)
-            ));
+            notes.push(format!("{by} has refusals recorded already: nothing was changed."));
+            notes.extend(runs_on(manager, &chosen));
             return Ok(Exposed::new(manager, "others", clock, None, chosen, notes));
         }
         would_hold(&place, config.as_deref())?;
@@ -126,7 +124,7 @@ pub(super) async fn expose(common: &Common, asked: &Expose, clock: &Clock) -> an
         });
     }
     units::restart(&running, &mut exposed.units, &mut interruption).await;
-    exposed.notes.extend(not_restarted(manager, &exposed.units));
+    exposed.notes.extend(runs_on(manager, &exposed.units));
     Ok(exposed)
 }
 
@@ -259,17 +257,15 @@ fn question(exposed: &Exposed) -> String {
     format!("{}{}\nDo it?", exposed.plan(), notes.finish())
 }
 
-/// How to have processes that run already recorded.
-fn runs_on(manager: Manager, units: &[Chosen]) -> String {
+/// How to have what runs already and was not started anew recorded, as far as it is well to.
+fn runs_on(manager: Manager, units: &[Chosen]) -> Option<String> {
     let flag = if manager == Manager::System { "" } else { "--user " };
-    let names: Vec<&str> = units.iter().map(|unit| unit.name.as_str()).collect();
-    format!("What runs since before is not recorded until it starts anew: systemctl {flag}restart {}", names.join(" "))
-}
-
-/// What of the units that run did not start anew.
-fn not_restarted(manager: Manager, units: &[Chosen]) -> Option<String> {
-    let left: Vec<Chosen> = units.iter().filter(|unit| unit.running && unit.restarted.is_none()).cloned().collect();
-    (!left.is_empty()).then(|| runs_on(manager, &left))
+    let left = units.iter().filter(|unit| unit.may_start_anew() && unit.restarted.is_none());
+    let names: Vec<&str> = left.map(|unit| unit.name.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        let names = names.join(" ");
+        format!("What runs since before is not recorded until it starts anew: systemctl {flag}restart {names}")
+    })
 }
 
 /// Now, in milliseconds since the epoch.

@@ -97,7 +97,8 @@ pub(super) async fn still_recorded(manager: &SystemdManager, since: i64) -> Opti
     let (groups, surroundings) = (crate::host::groups::load().groups, super::surroundings(manager.manager()));
     let mut names: Vec<String> = facts
         .iter()
-        .filter(|facts| facts.active_state == "active" && facts.exec_main_start_us.is_some_and(started))
+        .filter(|facts| facts.is_running() && super::units::spared(facts).is_none())
+        .filter(|facts| facts.exec_main_start_us.is_some_and(started))
         .filter(|facts| !facts.policy(surroundings.clone(), &groups).exposable().is_empty())
         .map(|facts| facts.id.to_string())
         .collect();

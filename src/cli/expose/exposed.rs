@@ -187,7 +187,11 @@ fn started(page: &mut Page, unit: &Chosen) {
             let state = escape(outcome.active_state.as_bytes());
             let result = outcome.result.as_ref().filter(|result| *result != "success");
             let result = result.map_or_else(String::new, |result| format!(" ({})", escape(result.as_bytes())));
-            format!("restarted: {}{result}", styled(if state == "failed" { BAD } else { GOOD }, &state))
+            match state.as_str() {
+                "inactive" => format!("has ended meanwhile{result}: recorded once it starts"),
+                "failed" => format!("restarted: {}{result}", styled(BAD, &state)),
+                _ => format!("restarted: {}{result}", styled(GOOD, &state)),
+            }
         }
         (Some(Err(error)), _) => styled(BAD, format_args!("not seen to start anew: {error}")),
         (None, Some(why)) => format!("not restarted ({why})"),

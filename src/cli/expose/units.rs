@@ -39,6 +39,8 @@ pub(super) struct Chosen {
     pub(super) directives: Vec<Directive>,
     /// Whether it has processes that began before.
     pub(super) running: bool,
+    /// Why it is never started anew by us.
+    spared: Option<&'static str>,
     /// Why it is not started anew, though it runs.
     pub(super) left_alone: Option<&'static str>,
     /// What became of that.
@@ -46,9 +48,16 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
-    fn new(facts: &UnitFacts, directives: Vec<Directive>) -> Self {
-        let running = facts.has_processes();
-        Self { name: facts.id.clone(), directives, running, left_alone: None, restarted: None }
+    /// `own` is the unit that this program runs in.
+    fn new(facts: &UnitFacts, directives: Vec<Directive>, own: Option<&UnitName>) -> Self {
+        let spared = spared(facts).or_else(|| (own == Some(&facts.id)).then_some("this program runs in it"));
+        let (name, running) = (facts.id.clone(), facts.is_running());
+        Self { name, directives, running, spared, left_alone: None, restarted: None }
+    }
+
+    /// Whether somebody else may be told to start it anew.
+    pub(super) fn may_start_anew(&self) -> bool {
+        self.running && self.spared.is_none()
     }
 }
 
@@ -57,7 +66,7 @@ impl Chosen {
 /// # Errors
 /// One is none, or refuses nothing without a record.
 pub(super) async fn named(managers: &Managers, manager: Manager, names: &[String]) -> anyhow::Result<Vec<Chosen>> {
-    let groups = groups::load().groups;
+    let (groups, own) = (groups::load().groups, own());
     let mut chosen: Vec<Chosen> = Vec::new();
     for name in names {
         let unit = Unit { manager, name: unit_name(name)? };
@@ -73,7 +82,7 @@ pub(super) async fn named(managers: &Managers, manager: Manager, names: &[String
             unit.name
         );
         if chosen.iter().all(|other| other.name != facts.id) {
-            chosen.push(Chosen::new(&facts, directives));
+            chosen.push(Chosen::new(&facts, directives, own.as_ref()));
         }
     }
     Ok(chosen)
@@ -86,10 +95,10 @@ pub(super) async fn named(managers: &Managers, manager: Manager, names: &[String
 pub(super) async fn all(manager: &SystemdManager) -> anyhow::Result<Vec<Chosen>> {
     let (facts, complete) = manager.loaded(|_, _| ()).await?;
     ensure!(complete, "systemd does not answer for all its units, so which ones to expose is not known: name them");
-    let (groups, surroundings) = (groups::load().groups, surroundings(manager.manager()));
+    let (groups, surroundings, own) = (groups::load().groups, surroundings(manager.manager()), own());
     let refusing = |facts: &UnitFacts| {
         let directives = facts.policy(surroundings.clone(), &groups).exposable();
-        (!directives.is_empty()).then(|| Chosen::new(facts, directives))
+        (!directives.is_empty()).then(|| Chosen::new(facts, directives, own.as_ref()))
     };
     let mut chosen: Vec<Chosen> = facts.iter().filter_map(refusing).collect();
     if chosen.is_empty() {
@@ -101,21 +110,25 @@ pub(super) async fn all(manager: &SystemdManager) -> anyhow::Result<Vec<Chosen>>
 
 /// Decides which of them not to start anew.
 pub(super) fn decide(units: &mut [Chosen], none: bool) {
-    let own = Procfs::live().cgroup(std::process::id()).and_then(|cgroup| match place(&cgroup) {
+    for unit in units.iter_mut().filter(|unit| unit.running) {
+        unit.left_alone = unit.spared.or(none.then_some("--no-restart"));
+    }
+}
+
+/// The unit that this program runs in.
+fn own() -> Option<UnitName> {
+    match place(&Procfs::live().cgroup(std::process::id())?) {
         Placement::Unit(unit) => Some(unit.name),
         Placement::None(_) => None,
-    });
-    for unit in units.iter_mut().filter(|unit| unit.running) {
-        unit.left_alone = if none {
-            Some("--no-restart")
-        } else {
-            spared(&unit.name).or_else(|| (own.as_ref() == Some(&unit.name)).then_some("this program runs in it"))
-        };
     }
 }
 
 /// Why a unit is never started anew by us.
-fn spared(name: &UnitName) -> Option<&'static str> {
+pub(super) fn spared(facts: &UnitFacts) -> Option<&'static str> {
+    if facts.is_finished() { Some("it did its work, and would do it again") } else { spared_by_name(&facts.id) }
+}
+
+fn spared_by_name(name: &UnitName) -> Option<&'static str> {
     match name.as_str() {
         "dbus.service" | "dbus-broker.service" => return Some("the whole system is connected to it"),
         "harden-whyd.service" => return Some("it is what listens"),
@@ -137,7 +150,7 @@ pub(super) async fn restart(manager: &SystemdManager, units: &mut [Chosen], inte
             unit.left_alone = Some("interrupted before");
             continue;
         }
-        let restarted = interruption.or(async { Ok(manager.restart(&unit.name).await) }).await;
+        let restarted = interruption.or(async { Ok(manager.try_restart(&unit.name).await) }).await;
         interrupted = restarted.is_err();
         unit.restarted = Some(match restarted {
             Ok(outcome) => outcome.map_err(|error: SystemdError| error.to_string()),
@@ -152,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_everybody_hangs_on_is_spared() {
-        let spared = |name: &str| spared(&name.parse().unwrap()).is_some();
+        let spared = |name: &str| spared_by_name(&name.parse().unwrap()).is_some();
         assert!(
             ["dbus.service", "user@1000.service", "gdm3.service", "srv.mount", "a.socket"].map(spared) == [true; 5]
         );

@@ -105,6 +105,7 @@ impl RehearsalView {
             Ended::Signal(signal) => format!("until {signal}"),
             Ended::Time => "for the time that was asked for".to_owned(),
             Ended::Idle => "until no new call came".to_owned(),
+            Ended::Unit(state) if state.sub_state == "exited" => "until it had done its work".to_owned(),
             Ended::Unit(state) => format!("until it ended by itself, {}", said(&state.outcome)),
         };
         let seen = match counts.len() {

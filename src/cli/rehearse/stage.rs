@@ -105,7 +105,7 @@ impl<'a> Stage<'a> {
             self.undo.undo()?;
         }
         let what = match order {
-            Some(Order::Restart) => "restarted",
+            Some(Order::Restart | Order::TryRestart) => "restarted",
             Some(Order::Stop) => "stopped",
             None => "left",
         };

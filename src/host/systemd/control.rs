@@ -25,6 +25,8 @@ pub struct Outcome {
 pub enum Order {
     /// Start it, also where it runs.
     Restart,
+    /// Start it anew where it runs.
+    TryRestart,
     /// Stop it.
     Stop,
 }
@@ -60,6 +62,15 @@ impl SystemdManager {
         self.at_rest(name, LONG).await
     }
 
+    /// Starts a unit anew that runs; one that does not is left alone.
+    ///
+    /// # Errors
+    /// It refuses, or the job takes over 90 seconds.
+    pub async fn try_restart(&self, name: &UnitName) -> Result<Outcome, SystemdError> {
+        self.begin(name, Order::TryRestart).await?;
+        self.at_rest(name, LONG).await
+    }
+
     /// Has it begin to start or stop a unit; a start does not count how often it has failed before.
     ///
     /// # Errors
@@ -67,6 +78,7 @@ impl SystemdManager {
     pub async fn begin(&self, name: &UnitName, order: Order) -> Result<(), SystemdError> {
         let method = match order {
             Order::Restart => "RestartUnit",
+            Order::TryRestart => "TryRestartUnit",
             Order::Stop => "StopUnit",
         };
         let path: OwnedObjectPath = self.ask(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;

@@ -91,11 +91,11 @@ impl UnitFacts {
         !matches!(self.active_state.as_str(), "inactive" | "failed")
     }
 
-    /// Whether that takes processes: one that did its work and counts as active ever since (`RemainAfterExit=`,
-    /// `systemd.service(5)`) has none.
+    /// Whether it did its work and counts as active ever since (`RemainAfterExit=`, `systemd.service(5)`). What its main
+    /// process left behind may still be there.
     #[must_use]
-    pub fn has_processes(&self) -> bool {
-        self.is_running() && self.sub_state != "exited"
+    pub fn is_finished(&self) -> bool {
+        self.sub_state == "exited"
     }
 
     /// Reads them from the properties of the unit and its type.

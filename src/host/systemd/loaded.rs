@@ -30,26 +30,26 @@ impl SystemdManager {
     /// It does not list its units. A unit that is gone, or not answered for within ten seconds in all, is left out.
     pub async fn loaded(&self, mut told: impl FnMut(usize, usize)) -> Result<(Vec<UnitFacts>, bool), SystemdError> {
         let listed: Vec<Listed> = self.ask(PATH, MANAGER, "ListUnits", &()).await?;
-        let units: Vec<(UnitName, String, OwnedObjectPath, &'static str)> = listed
+        let units: Vec<(UnitName, [String; 2], OwnedObjectPath, &'static str)> = listed
             .into_iter()
             .filter(|(_, _, load_state, ..)| load_state == "loaded")
-            .filter_map(|(name, _, _, active_state, _, _, path, ..)| {
+            .filter_map(|(name, _, _, active_state, sub_state, _, path, ..)| {
                 let name: UnitName = name.parse().ok()?;
                 let interface = interface(name.suffix())?;
-                Some((name, active_state, path, interface))
+                Some((name, [active_state, sub_state], path, interface))
             })
             .collect();
         let mut complete = units.len() <= MOST;
         let count = units.len().min(MOST);
         let (places, mut asked) = (Arc::new(Semaphore::new(AT_A_TIME)), JoinSet::new());
-        for (name, active_state, path, interface) in units.into_iter().take(MOST) {
+        for (name, [active_state, sub_state], path, interface) in units.into_iter().take(MOST) {
             let (manager, places) = (self.clone(), Arc::clone(&places));
             asked.spawn(async move {
                 // Nobody closes it.
                 let _place = places.acquire().await;
                 let properties = manager.get_all(&path, interface).await?;
                 let facts = UnitFacts::read(&name, &properties);
-                Ok(UnitFacts { load_state: "loaded".to_owned(), active_state, ..facts })
+                Ok(UnitFacts { load_state: "loaded".to_owned(), active_state, sub_state, ..facts })
             });
         }
         let deadline = Instant::now() + LONGEST;
