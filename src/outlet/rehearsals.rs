@@ -15,7 +15,7 @@ use zbus::export::futures_core::Stream;
 use zbus::fdo::DBusProxy;
 use zbus::names::{BusName, OwnedUniqueName};
 
-/// How many units are rehearsed at once, root's aside, and how many by one user.
+/// How many units are rehearsed at once by users, and how many by one of them; root always may.
 const MOST: usize = 64;
 const MOST_OF_ONE: usize = 8;
 
@@ -114,8 +114,9 @@ impl Rehearsals {
 }
 
 /// Whether a user may begin one beside those of these users.
-fn has_room(held: impl ExactSizeIterator<Item = u32> + Clone, uid: u32) -> bool {
-    uid == 0 || (held.len() < MOST && held.filter(|by| *by == uid).count() < MOST_OF_ONE)
+fn has_room(held: impl Iterator<Item = u32>, uid: u32) -> bool {
+    let users: Vec<u32> = held.filter(|by| *by != 0).collect();
+    uid == 0 || (users.len() < MOST && users.iter().filter(|by| **by == uid).count() < MOST_OF_ONE)
 }
 
 fn lock(held: &Held) -> MutexGuard<'_, BTreeMap<Unit, Rehearsal>> {
@@ -134,5 +135,6 @@ mod tests {
         assert!(has_room(by(1000, MOST_OF_ONE), 1001));
         assert!(!has_room(by(1000, MOST), 1001), "all users together");
         assert!(has_room(by(1000, MOST), 0) && has_room(by(0, MOST_OF_ONE), 0), "root always may");
+        assert!(has_room(by(0, MOST), 1000), "and takes no room from others");
     }
 }
