@@ -30,8 +30,9 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 /// `NETLINK_CONNECTOR` (`linux/netlink.h`).
 const CONNECTOR: isize = 11;
-/// `PROC_CN_MCAST_LISTEN`.
+/// `PROC_CN_MCAST_LISTEN` and `PROC_CN_MCAST_IGNORE`.
 const LISTEN: u32 = 1;
+const IGNORE: u32 = 2;
 /// `PROC_EVENT_NONZERO_EXIT`, a wish that Linux 6.6 and later understand.
 const NONZERO_EXIT: u32 = 0x2000_0000;
 
@@ -45,7 +46,20 @@ const PATIENCE: Duration = Duration::from_millis(500);
 ///
 /// Nonblocking; readable when there is something to receive.
 pub struct ExitListener {
+    connector: Connector,
+}
+
+/// The way to the kernel's other end, which is told when it is not listened to any more: before Linux 6.6 it goes on for
+/// all that was not told, whoever has gone.
+struct Connector {
     socket: Socket,
+}
+
+impl Drop for Connector {
+    fn drop(&mut self) {
+        // Who goes has nobody to tell of it.
+        _ = ask(&self.socket, std::process::id(), &[IGNORE]);
+    }
 }
 
 impl ExitListener {
@@ -57,7 +71,7 @@ impl ExitListener {
     /// without `CAP_NET_ADMIN` where the kernel wants it.
     pub fn open() -> io::Result<Self> {
         // Since Linux 6.6 other events are not even copied for us.
-        Ok(Self { socket: open(Wanted::Deaths, NONZERO_EXIT | COREDUMP)? })
+        Ok(Self { connector: open(Wanted::Deaths, NONZERO_EXIT | COREDUMP)? })
     }
 
     /// Joins tokio's event loop.
@@ -74,7 +88,7 @@ impl ExitListener {
     /// # Errors
     /// Raw error `ENOBUFS` means that events were lost: count it and go on.
     pub fn receive(&mut self) -> io::Result<Option<Notice>> {
-        while let Some(message) = receive(&self.socket)? {
+        while let Some(message) = receive(&self.connector.socket)? {
             if let Some(notice) = parse(message.bytes()) {
                 return Ok(Some(notice));
             }
@@ -85,19 +99,19 @@ impl ExitListener {
 
 impl AsFd for ExitListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.connector.socket.as_fd()
     }
 }
 
 impl AsRawFd for ExitListener {
     fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+        self.connector.socket.as_raw_fd()
     }
 }
 
 /// Asks the kernel for events: those that the socket filter lets through, and of these, since Linux 6.6, those that are
 /// wished for.
-fn open(wanted: Wanted, wish: u32) -> io::Result<Socket> {
+fn open(wanted: Wanted, wish: u32) -> io::Result<Connector> {
     // Without a connector in the kernel there is no protocol, or nobody at its other end.
     let no_connector = |err: io::Error| match err.raw_os_error() {
         Some(libc::EPROTONOSUPPORT | libc::ECONNREFUSED) => {
@@ -116,9 +130,10 @@ fn open(wanted: Wanted, wish: u32) -> io::Result<Socket> {
     let token = std::process::id();
     ask(&socket, token, &[LISTEN]).map_err(no_connector)?;
     wait_for_ack(&socket, token.wrapping_add(1))?;
+    let connector = Connector { socket };
     // Older kernels ignore a request of this length.
-    ask(&socket, token, &[LISTEN, wish])?;
-    Ok(socket)
+    ask(&connector.socket, token, &[LISTEN, wish])?;
+    Ok(connector)
 }
 
 /// One message of the kernel's.

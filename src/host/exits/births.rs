@@ -3,14 +3,14 @@
 //! Nobody is woken by a birth: the kernel keeps them in the socket's buffer until somebody looks. Still each costs the
 //! machine a microsecond, so this is opened only where processes could not be told otherwise, and not for long.
 
+use super::Connector;
 use super::filter::Wanted;
 use super::message::{Birth, FORK, parse_birth};
-use netlink_sys::Socket;
 use std::io;
 
 /// Hears of every process that is started.
 pub struct BirthListener {
-    socket: Socket,
+    connector: Connector,
 }
 
 impl BirthListener {
@@ -19,7 +19,7 @@ impl BirthListener {
     /// # Errors
     /// As of [`ExitListener::open`](super::ExitListener::open).
     pub fn open() -> io::Result<Self> {
-        Ok(Self { socket: super::open(Wanted::Births, FORK)? })
+        Ok(Self { connector: super::open(Wanted::Births, FORK)? })
     }
 
     /// The next birth; `None` where there is none yet.
@@ -27,7 +27,7 @@ impl BirthListener {
     /// # Errors
     /// Raw error `ENOBUFS` means that births were lost.
     pub fn receive(&mut self) -> io::Result<Option<Birth>> {
-        while let Some(message) = super::receive(&self.socket)? {
+        while let Some(message) = super::receive(&self.connector.socket)? {
             if let Some(birth) = parse_birth(message.bytes()) {
                 return Ok(Some(birth));
             }
