@@ -33,7 +33,8 @@ const POLICY: &str = "SystemCallFilter=~acct:ENOSPC swapon:EACCES swapoff\nSyste
 const ERRNOS: [&str; 5] = ["ENOSPC", "EACCES", "EPERM", "EPERM", "EAFNOSUPPORT"];
 
 /// Has tracefs where it usually is, in a mount namespace of the command's own.
-const TRACEFS: &str = r#"mount -t tracefs tracefs /sys/kernel/tracing && exec "$@""#;
+const TRACEFS: &str =
+    r#"mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing && exec "$@""#;
 
 /// Whoever looks for programs that stay has no others beside him.
 static BESIDE: RwLock<()> = RwLock::new(());
@@ -366,8 +367,9 @@ fn a_killed_tap_leaves_nothing_for_long() {
             child.kill().unwrap();
             child.wait().unwrap();
             let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "syscall", "acct"];
-            let script = r#"mount -t tracefs tracefs /sys/kernel/tracing && "$@" >/dev/null && ls /sys/kernel/tracing/instances"#;
-            let next = [&["unshare", "--mount", "sh", "-c", script, "sh"], &client[..]].concat();
+            let script = r#""$@" >/dev/null && ls /sys/kernel/tracing/instances"#;
+            let traced = ["unshare", "--mount", "sh", "-c", TRACEFS, "sh", "sh", "-c", script, "sh"];
+            let next = [&traced, &client[..]].concat();
             let output = unit.manager.command(&next).output().unwrap();
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{said}");
@@ -412,7 +414,20 @@ fn what_cannot_be_is_said_before_anything_is_done() {
     let output = support::nobody::harden_why(nobody.path()).args(["tap", "1"]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("not allowed: a tap takes root"), "{output:?}");
     let pid = unit.pid();
-    let bare = ["setpriv", "--bounding-set", "-bpf,-perfmon,-sys_admin", "--inh-caps", "-bpf,-perfmon,-sys_admin"];
+    let untraced = r#"for place in tracing debug; do umount -qR "/sys/kernel/$place"; done; exec "$@""#;
+    let bare = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        untraced,
+        "sh",
+        "setpriv",
+        "--bounding-set",
+        "-bpf,-perfmon,-sys_admin",
+        "--inh-caps",
+        "-bpf,-perfmon,-sys_admin",
+    ];
     let without = error(&bare, &[&pid]);
     assert!(without.contains("not allowed") && without.contains("tracefs is not mounted"), "{without}");
     let locked = r#"mount -t tmpfs tmpfs /sys/kernel/security && echo "none integrity [confidentiality]"         >/sys/kernel/security/lockdown && exec "$@""#;
