@@ -160,6 +160,7 @@ async fn serve(
     // Set once we are to stop.
     let mut deadline = None;
     while deadline.is_none_or(|deadline| Instant::now() < deadline && !watch.is_settled()) {
+        // Until then nobody is to be woken by what comes.
         if watch.rests_until().or(watch.holds_until()).is_some() {
             audit.rest()?;
         }
