@@ -1,21 +1,28 @@
 # What PID 1 and a user's manager refuse with an error is recorded while they are exposed, and at no other time.
 . "$PAYLOAD/guest/lib.sh"
 
-# quiet FILE: a unit that is refused a call, and lives.
+# quiet FILE: a unit that is refused a call, and runs on.
 quiet() {
     cat >"$1" <<UNIT
 [Unit]
 StartLimitIntervalSec=0
 [Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/usr/bin/perl -e "exit(syscall(163, 0) == -1 ? 0 : 1)"
+ExecStartPre=/usr/bin/perl -e "exit(syscall(163, 0) == -1 ? 0 : 1)"
+ExecStart=/bin/sleep 10000
 SystemCallFilter=~acct
 SystemCallErrorNumber=EPERM
 UNIT
 }
 quiet /etc/systemd/system/quiet.service
+unit finished.service <<UNIT
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+LockPersonality=yes
+UNIT
 systemctl daemon-reload
+systemctl start finished.service
 denied() {
     answers ".units[0].denials | length == 1 and .[0].call == \"acct\" and .[0].count == $1" --system quiet
 }
@@ -33,6 +40,8 @@ note "the overview took $(seconds 2>&1) s for $(systemctl list-units --all --no-
 
 ok "it is off" on false
 ok "exposed, the unit starts anew" says "quiet.service +restarted: active" harden-why expose --yes quiet
+ok "what did its work is left alone" says "finished.service +not restarted .it did its work" \
+    harden-why expose --yes finished
 ok "it is on" on true
 ok "the call is recorded" within 20 denied 1
 ok "systemd has the timer" says harden-why-expose.timer systemctl list-timers
