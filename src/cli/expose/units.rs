@@ -37,7 +37,7 @@ pub(super) struct Chosen {
     pub(super) name: UnitName,
     /// What of it can refuse a call.
     pub(super) directives: Vec<Directive>,
-    /// Whether it has processes that began before.
+    /// Whether it is up since before; one that did its work counts as up.
     pub(super) running: bool,
     /// Why it is never started anew by us.
     spared: Option<&'static str>,
