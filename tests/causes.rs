@@ -207,6 +207,23 @@ impl Machine {
         Some(machine)
     }
 
+    /// Waits until a file that is written has a later time than now. The kernel's clock for them is late by up to a tick,
+    /// and by more on a busy machine.
+    fn until_files_are_younger(&self) {
+        let now = SystemTime::now() + Duration::from_millis(1);
+        // Each in a new file: one that was looked at has a more precise time (Linux 6.13).
+        let written = |nth: u32| {
+            let path = self.manager.base().join(format!("written-{nth}"));
+            std::fs::write(&path, "").unwrap();
+            std::fs::metadata(&path).unwrap().modified().unwrap()
+        };
+        let younger = (0..10_000).any(|nth| {
+            std::thread::sleep(Duration::from_millis(1));
+            written(nth) > now
+        });
+        assert!(younger);
+    }
+
     /// What the client prints.
     fn says(&self, arguments: &[&str]) -> String {
         let (bus, store) = (self.manager.bus(), self.manager.base().join("store").display().to_string());
@@ -236,8 +253,7 @@ fn a_denial_that_a_drop_in_lifted_since_is_fixed_once_it_counts() {
     let Some(machine) = Machine::start(KILLS, -5) else { return };
     assert_eq!(machine.cause()["kind"], "unit");
     assert!(machine.manager.start_unit("x.service"));
-    // Later than the start, in milliseconds.
-    std::thread::sleep(Duration::from_millis(5));
+    machine.until_files_are_younger();
     machine.manager.write("x.service.d/10.conf", ALLOW);
     assert_eq!(machine.cause()["kind"], "fixed-after-reload");
     machine.manager.reload();
