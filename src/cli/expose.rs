@@ -21,6 +21,7 @@ use super::units::managers;
 use super::{ask, render, situation};
 use crate::host::dropin::DropInError;
 use crate::host::hearing::{self, Limitation};
+use crate::host::now_millis;
 use crate::host::systemd::{Managers, SystemdError, SystemdManager};
 use crate::host::unit_files;
 use crate::incidents::Moment;
@@ -31,7 +32,6 @@ use crate::units::Manager;
 use anyhow::{Context as _, bail, ensure};
 use end::{end, of, still_recorded};
 use exposed::Exposed;
-use jiff::Timestamp;
 use place::{FILE, Place};
 use record::{Record, Switcher};
 use recording::{config_of, is_same, others, others_say};
@@ -95,8 +95,8 @@ pub(super) async fn expose(common: &Common, asked: &Expose, clock: &Clock) -> an
     units::decide(&mut chosen, asked.no_restart);
     let started = running.started().await?;
     let plan = || {
-        let since = before.as_ref().map_or_else(now, |before| before.since);
-        let until = now().saturating_add(i64::try_from(asked.duration.as_millis()).unwrap_or(i64::MAX));
+        let since = before.as_ref().map_or_else(now_millis, |before| before.since);
+        let until = now_millis().saturating_add(i64::try_from(asked.duration.as_millis()).unwrap_or(i64::MAX));
         Record { since, until, manager: started, switcher: Switcher::me(), on: true }
     };
     let outcome = if before.is_some() { "extended" } else { "exposed" };
@@ -266,11 +266,6 @@ fn runs_on(manager: Manager, units: &[Chosen]) -> Option<String> {
         let names = names.join(" ");
         format!("What runs since before is not recorded until it starts anew: systemctl {flag}restart {names}")
     })
-}
-
-/// Now, in milliseconds since the epoch.
-fn now() -> i64 {
-    Timestamp::now().as_millisecond()
 }
 
 /// A time in milliseconds since the epoch, as the screen shows it.

@@ -32,7 +32,7 @@ use crate::host::hearing::Limitation;
 use crate::host::hindsight::Hindsight;
 use crate::host::journal as journal_entries;
 use crate::host::live::LiveHost;
-use crate::host::{hearing, systemd::Managers};
+use crate::host::{hearing, now_millis, systemd::Managers};
 use crate::incidents::{SetAside, Store};
 use crate::intake::netlink::{AuditSocket, AuditStream, RECEIVE_BUFFER};
 use crate::outlet::address::BusAddress;
@@ -52,7 +52,7 @@ use std::time::{Duration, Instant};
 use tokio::io::unix::{AsyncFd, AsyncFdReadyMutGuard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
-use watch::{Watch, now_millis};
+use watch::Watch;
 use writer::{Retention, Writer};
 
 /// Where the users' runtime directories are.

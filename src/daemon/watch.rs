@@ -13,6 +13,7 @@ use crate::audit::{Action, parse};
 use crate::host::exits::{ExitListener, Notice};
 use crate::host::hearing;
 use crate::host::live::{LiveHost, Told};
+use crate::host::now_millis;
 use crate::incidents::{Event, Source, StoreError, Stored};
 use crate::intake::netlink::{AuditSocket, Message, ReceiveError};
 use crate::outlet::orders::{Order, Ordered};
@@ -20,7 +21,7 @@ use crate::outlet::wire::Status;
 use crate::pipeline::{Open, Pipeline, Sighted};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Of how many incidents that go on others are told at once.
 const TOLD_AGAIN: usize = 64;
@@ -342,7 +343,7 @@ impl Watch {
         let (incidents, works_again) = match self.storing.took(&mut self.pipeline.fold, changes, rows) {
             Outcome::Stored { incidents, again } => (incidents, again),
             Outcome::Failed(error) => {
-                lock(&self.status).store_error = Some(error.to_string());
+                self.cannot_store(&error);
                 return Vec::new();
             }
         };
@@ -368,6 +369,10 @@ impl Watch {
     /// Takes note that the store failed, and is to be tried again.
     pub(super) fn miss_store(&mut self, error: &StoreError) {
         self.storing.failed(error);
+        self.cannot_store(error);
+    }
+
+    fn cannot_store(&self, error: &StoreError) {
         lock(&self.status).store_error = Some(error.to_string());
     }
 
@@ -410,12 +415,6 @@ impl Watch {
 
 fn lock(status: &Mutex<Status>) -> MutexGuard<'_, Status> {
     status.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The clock, in milliseconds since the epoch.
-pub(super) fn now_millis() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

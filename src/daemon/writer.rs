@@ -1,10 +1,11 @@
 //! The one writer of the store, on a thread of its own: a disk that is slow or full keeps nobody
 //! from listening.
 
+use crate::host::now_millis;
 use crate::incidents::{Change, Forgotten, Recorded, SetAside, Store, StoreError};
 use std::path::PathBuf;
 use std::sync::mpsc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// What is kept.
@@ -184,8 +185,8 @@ impl Keeper {
 
     fn prune(&mut self) {
         let Some(store) = &mut self.store else { return };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let oldest = i64::try_from(now.saturating_sub(self.retention.keep).as_millis()).unwrap_or_default();
+        let keep = i64::try_from(self.retention.keep.as_millis()).unwrap_or(i64::MAX);
+        let oldest = now_millis().saturating_sub(keep).max(0);
         match store.prune(oldest, self.retention.most) {
             Ok(0) => {}
             Ok(gone) => {
@@ -211,8 +212,7 @@ mod tests {
 
     /// A change for an incident seen in a minute of a day long ago enough for all of it to be past, and not too old.
     fn change(number: u32, minute: i64, count: u64) -> Change {
-        let day = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
-        let at = Moment::At(day - (24 * 60 - minute) * MINUTE);
+        let at = Moment::At(now_millis() - (24 * 60 - minute) * MINUTE);
         let call = Call::numbered(Arch::native(), number);
         let key = Key {
             unit: None,

@@ -225,6 +225,7 @@ fn named(evidence: &Evidence) -> Option<Unit> {
 mod tests {
     use super::*;
     use crate::audit::parse;
+    use crate::host::now_millis;
     use crate::host::systemd::Managers;
     use crate::units::Rung;
     use std::fs;
@@ -244,10 +245,6 @@ mod tests {
         let hindsight = Hindsight::new(Managers::at("unix:path=/nonexistent", root.path()), root.path());
         let host = LiveHost { procfs: Procfs::at(root.path()), ..LiveHost::new(hindsight) };
         (root, host)
-    }
-
-    fn now_millis() -> i64 {
-        Clocks::now().millis_since(0)
     }
 
     /// Which units the host sees in a record of process 7, made so many milliseconds ago.

@@ -129,11 +129,8 @@ fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::now_millis;
     use std::process::{Command, Stdio};
-
-    fn now_millis() -> i64 {
-        Clocks::now().millis_since(0)
-    }
 
     #[test]
     fn a_process_keeps_its_number_while_it_lives() {

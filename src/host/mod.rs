@@ -25,7 +25,7 @@ pub mod tap;
 pub mod unit_files;
 
 pub use ancestors::Descendant;
-pub use clock::booted;
+pub use clock::{booted, now_millis};
 
 use crate::audit::Record;
 use crate::incidents::Parent;

@@ -6,10 +6,11 @@ use super::super::interruption::Interruption;
 use super::super::leftovers::Leftover;
 use super::super::situation;
 use super::super::units::managers;
+use super::TIMER;
 use super::place::{Place, config_dir};
 use super::record::{Record, Switcher};
 use super::recording::{config_of, is_same, others_say};
-use super::{TIMER, now};
+use crate::host::now_millis;
 use crate::host::systemd::SystemdManager;
 use crate::policy::log_switch::Sets;
 use crate::units::Manager;
@@ -30,7 +31,7 @@ pub(super) async fn end(
 ) -> anyhow::Result<()> {
     let started = manager.started().await?;
     // Without a file the variable would stay as it is.
-    let (since, until) = was.map_or_else(|| (now(), now()), |was| (was.since, was.until));
+    let (since, until) = was.map_or_else(|| (now_millis(), now_millis()), |was| (was.since, was.until));
     let off = Record { since, until, manager: started, switcher: Switcher::me(), on: false };
     place.throw(&off, manager, clock, interruption).await?;
     manager.forget(TIMER).await?;
@@ -54,7 +55,7 @@ pub(in crate::cli) fn left(common: &Common) -> Vec<Leftover<'_>> {
         let record = place.look().ok().flatten();
         let why = match &record {
             Some(record) if record.switcher.is_some_and(|switcher| !switcher.lives()) => KILLED,
-            Some(Record { switcher: None, until, .. }) if *until <= now() => "was over",
+            Some(Record { switcher: None, until, .. }) if *until <= now_millis() => "was over",
             None if place.is_astray() => KILLED,
             _ => continue,
         };
