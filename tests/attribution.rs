@@ -20,6 +20,7 @@ use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::sync::RwLock;
 use std::time::{Duration, Instant};
 use support::actor::{ROLE, TIMES};
 use support::listener::{Daemon, PATIENCE, WITHOUT_NOTES, program};
@@ -79,8 +80,12 @@ impl Row {
     }
 }
 
+/// Held by whoever needs the kernel's notes to themselves: they are of the whole machine, and the latest are kept.
+static NOTES: RwLock<()> = RwLock::new(());
+
 #[test]
 fn every_record_finds_its_unit() {
+    let _beside_others = NOTES.read();
     let Some(manager) = TestManager::start() else { return };
     let times = match std::env::var_os("HARDEN_WHY_FULL") {
         Some(_) => 500,
@@ -119,6 +124,7 @@ fn every_record_finds_its_unit() {
 
 #[test]
 fn a_daemon_that_is_late_still_tells() {
+    let _alone = NOTES.write();
     let Some(manager) = TestManager::start() else { return };
     let late: Vec<&Case> =
         CASES.iter().filter(|case| ["orphan", "child-of-the-dying", "main"].contains(&case.name)).collect();
@@ -156,6 +162,7 @@ fn a_daemon_that_is_late_still_tells() {
 
 #[test]
 fn a_shorter_ladder_knows_less_and_nothing_wrong() {
+    let _beside_others = NOTES.read();
     let Some(manager) = TestManager::start() else { return };
     for case in &CASES {
         write_units(&manager, case, 10);
@@ -180,6 +187,7 @@ fn a_shorter_ladder_knows_less_and_nothing_wrong() {
 
 #[test]
 fn without_notes_ancestors_speak_for_those_whose_parents_are_gone() {
+    let _beside_others = NOTES.read();
     let Some(manager) = TestManager::start() else { return };
     let times = if std::env::var_os("HARDEN_WHY_FULL").is_some() { 500 } else { 100 };
     let orphaned: Vec<&Case> =
