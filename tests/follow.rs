@@ -23,7 +23,7 @@ use zbus::message::Header;
 use zbus::names::BusName;
 use zbus::object_server::SignalEmitter;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Many times as many signals as zbus keeps for whoever does not take them.
 const STORM: i64 = 500;

@@ -28,7 +28,7 @@ const RATE: f64 = 2_000.0;
 const MOST: f64 = 0.01;
 
 /// How long the daemon may take to be ready, and the machine to be quiet.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How many processes are started between two looks at the clock.
 const BATCH: u32 = 100;
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use support::manager::TestManager;
 
 /// How long anything may take here.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How often the storm's processes violate their filter: each of eight, in four units.
 const VIOLATIONS: u64 = 5_000;

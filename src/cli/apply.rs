@@ -37,9 +37,9 @@ pub(super) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
     notes.extend(unheard(&source, clock).await);
     let loaded = groups::load();
     notes.extend(super::units::groups_note(&loaded));
-    let (unit, incidents) = one_unit(&source, &asked.chosen).await?;
-    may_change(&unit, "apply")?;
     let managers = managers(&common.bus);
+    let (unit, incidents) = one_unit(&source, &asked.chosen, &managers).await?;
+    may_change(&unit, "apply")?;
     let manager = managers.of(unit.manager).await?;
     let known = situation::live(&managers, &unit, &loaded.groups).await;
     can_take_drop_ins(&unit.name, &known)?;

@@ -56,13 +56,14 @@ pub(super) async fn check(common: &Common, asked: &Check, clock: &Clock) -> anyh
     notes.extend(unheard(&source, clock).await);
     let loaded = groups::load();
     notes.extend(super::units::groups_note(&loaded));
-    let (unit, incidents) = one_unit(&source, &asked.chosen).await?;
+    let managers = managers(&common.bus);
+    let (unit, incidents) = one_unit(&source, &asked.chosen, &managers).await?;
     let known = match &asked.root {
         Some(root) => {
             ensure!(root.is_dir(), "{} is no directory to read unit files below", shown_path(root));
             situation::from_files(root, &unit, None, &loaded.groups)
         }
-        None => situation::live(&managers(&common.bus), &unit, &loaded.groups).await,
+        None => situation::live(&managers, &unit, &loaded.groups).await,
     };
     let Known { situation, notes: more, .. } = known;
     notes.extend(more);

@@ -40,7 +40,7 @@ pub(super) fn run(
     listing: Option<&Path>,
     file: &Path,
 ) -> anyhow::Result<Report> {
-    let unit = unit.map(super::units::unit_name);
+    let unit = unit.map(super::meant::one_name);
     let question = Question { root: root.map(Path::to_owned), unit: unit.transpose()? };
     let mut log = open(file)?;
     let loaded = match listing {

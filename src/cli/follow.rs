@@ -5,6 +5,7 @@ mod shown;
 
 use super::answer::{Answer, Clock, SCHEMA, moment, plural};
 use super::args::{Common, Follow};
+use super::meant::{is_meant, own_name, unit_name};
 use super::page::{DIM, styled};
 use super::situation::{self, Known};
 use super::{clock, complain, render, source, units};
@@ -71,14 +72,21 @@ pub(super) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
         common.state_dir.is_none(),
         "a store is written by its daemon, which is to be followed: leave out --state-dir"
     );
-    let names = asked.units.iter().map(|name| units::unit_name(name)).collect::<Result<_, _>>()?;
+    let mut names = asked.units.iter().map(|name| unit_name(name)).collect::<Result<Vec<_>, _>>()?;
+    let scope = source::Managers::of(asked.system, asked.user);
+    let managers = units::managers(&common.bus);
+    let mut own = Vec::new();
+    for name in &names {
+        own.extend(own_name(name, scope, &managers).await);
+    }
+    names.append(&mut own);
     let mut client = source::daemon(&common.bus).await.context("harden-whyd does not answer")?;
     let mut follower = Follower {
         out: AutoStream::new(io::stdout(), color),
         json: common.json,
         names,
-        scope: source::Managers::of(asked.system, asked.user),
-        managers: units::managers(&common.bus),
+        scope,
+        managers,
         loaded: groups::load(),
         shown: Shown::default(),
         since: now(&clock()),
@@ -215,7 +223,8 @@ impl Follower {
             self.since = self.since.max(millis.saturating_sub(late));
         }
         let unit = incident.key.unit.as_ref();
-        let named = self.names.is_empty() || unit.is_some_and(|unit| self.names.contains(&unit.name));
+        let named =
+            self.names.is_empty() || unit.is_some_and(|unit| self.names.iter().any(|name| is_meant(name, &unit.name)));
         if !named || !self.scope.include(unit.map(|unit| unit.manager)) {
             return Ok(());
         }

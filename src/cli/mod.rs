@@ -14,6 +14,7 @@ mod expose;
 mod follow;
 mod interruption;
 mod leftovers;
+mod meant;
 mod overview;
 mod page;
 mod progress;

@@ -4,6 +4,7 @@ use super::answer::{Answer, Clock, ExposureView, RemedyView, Report, SCHEMA, plu
 use super::args::{Chosen, Cli, Units};
 use super::explain::by_unit;
 use super::expose::Recording;
+use super::meant::{alias_note, instances, one_name, own_name, unit_name};
 use super::silence;
 use super::situation::{self, Known};
 use super::source::{self, Scope, Source};
@@ -13,10 +14,9 @@ use crate::host::{exposure, groups};
 use crate::incidents::{Incident, Moment};
 use crate::outlet::address::BusAddress;
 use crate::outlet::wire::Status;
-use crate::policy::unit_file::shown;
 use crate::syscalls::Groups;
 use crate::units::{Manager, Unit, UnitName};
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
 /// Where the users' runtime directories are.
 pub(super) const RUNTIME: &str = "/run/user";
@@ -39,7 +39,13 @@ pub(super) async fn answer(cli: &Cli, clock: &Clock) -> anyhow::Result<Report> {
     let managers = managers(&cli.common.bus);
     let mut units = Vec::new();
     for name in &names {
-        units.extend(of_name(name, scope, &source, &managers, &loaded.groups, clock).await?);
+        let meant = instances(name, &source, scope).await?;
+        if meant.is_empty() {
+            units.push(none_known(name, scope, &managers, &loaded.groups, clock).await);
+        }
+        for name in &meant {
+            units.extend(of_name(name, scope, &source, &managers, &loaded.groups, clock).await?);
+        }
     }
     Ok(Report { schema: SCHEMA, demo: None, units, log: None, notes })
 }
@@ -65,14 +71,26 @@ async fn of_name(
     groups: &Groups,
     clock: &Clock,
 ) -> anyhow::Result<Vec<Answer>> {
-    let (incidents, all) = source.incidents(Some(name), scope).await?;
-    if incidents.is_empty() {
-        return Ok(vec![none_known(name, scope, managers, groups, clock).await]);
+    let (mut incidents, mut all) = source.incidents(Some(name), scope).await?;
+    let mut alias = None;
+    if incidents.is_empty()
+        && let Some(own) = own_name(name, scope.managers, managers).await
+    {
+        (incidents, all) = source.incidents(Some(&own), scope).await?;
+        alias = Some(own);
     }
     let mut answers = Vec::new();
+    if incidents.is_empty() {
+        answers.push(none_known(alias.as_ref().unwrap_or(name), scope, managers, groups, clock).await);
+    }
     for (unit, incidents) in by_unit(incidents) {
         let Some(unit) = unit else { continue };
         answers.push(of_unit(&unit, (incidents, all), true, managers, groups, clock).await);
+    }
+    if let Some(own) = &alias {
+        for answer in &mut answers {
+            answer.notes.insert(0, alias_note(name, own));
+        }
     }
     Ok(answers)
 }
@@ -116,15 +134,8 @@ pub(super) fn add_exposure(remedies: &mut [RemedyView], facts: &UnitFacts, situa
 
 /// The answer where nothing was seen: why that need not mean that nothing was denied.
 async fn none_known(name: &UnitName, scope: Scope, managers: &Managers, groups: &Groups, clock: &Clock) -> Answer {
-    let me = nix::unistd::geteuid();
-    let own = Manager::User(me.as_raw());
-    let candidates = match scope.managers {
-        source::Managers::System => vec![Manager::System],
-        source::Managers::Users => vec![own],
-        source::Managers::All => vec![Manager::System, own],
-    };
     let mut found = None;
-    for manager in candidates {
+    for manager in managers_of(scope.managers) {
         let unit = Unit { manager, name: name.clone() };
         let known = situation::live(managers, &unit, groups).await;
         if known.situation.is_some() {
@@ -133,8 +144,12 @@ async fn none_known(name: &UnitName, scope: Scope, managers: &Managers, groups: 
         }
     }
     let Some((unit, Known { situation, notes, .. })) = found else {
-        let notes =
-            vec![format!("no manager asked knows a unit {name}: is the name right? 'harden-why' lists what was seen")];
+        let note = if name.is_template() {
+            format!("no instance of {name} has denials that are known; 'harden-why' lists what was seen")
+        } else {
+            format!("no manager asked knows a unit {name}: is the name right? 'harden-why' lists what was seen")
+        };
+        let notes = vec![note];
         let unit = Unit { manager: Manager::System, name: name.clone() };
         return Answer {
             manager: None,
@@ -149,11 +164,30 @@ async fn none_known(name: &UnitName, scope: Scope, managers: &Managers, groups: 
     answer
 }
 
+/// The managers that are asked of a unit without denials, of those that may be.
+pub(super) fn managers_of(asked: source::Managers) -> Vec<Manager> {
+    let own = Manager::User(nix::unistd::geteuid().as_raw());
+    match asked {
+        source::Managers::System => vec![Manager::System],
+        source::Managers::Users => vec![own],
+        source::Managers::All => vec![Manager::System, own],
+    }
+}
+
 /// The one unit of the name that has denials, and those.
-pub(super) async fn one_unit(source: &Source, chosen: &Chosen) -> anyhow::Result<(Unit, Vec<Incident>)> {
-    let name = unit_name(&chosen.unit)?;
-    let managers = source::Managers::of(chosen.system, chosen.user);
-    let (incidents, _) = source.incidents(Some(&name), Scope { managers, since: None }).await?;
+pub(super) async fn one_unit(
+    source: &Source,
+    chosen: &Chosen,
+    managers: &Managers,
+) -> anyhow::Result<(Unit, Vec<Incident>)> {
+    let name = one_name(&chosen.unit)?;
+    let scope = Scope { managers: source::Managers::of(chosen.system, chosen.user), since: None };
+    let (mut incidents, _) = source.incidents(Some(&name), scope).await?;
+    if incidents.is_empty()
+        && let Some(own) = own_name(&name, scope.managers, managers).await
+    {
+        (incidents, _) = source.incidents(Some(&own), scope).await?;
+    }
     let mut units: Vec<(Unit, Vec<Incident>)> =
         by_unit(incidents).into_iter().filter_map(|(unit, incidents)| Some((unit?, incidents))).collect();
     let me = Manager::User(nix::unistd::geteuid().as_raw());
@@ -214,14 +248,6 @@ pub(super) fn groups_note(loaded: &groups::LoadedGroups) -> Option<String> {
     let why = loaded.note.as_ref()?;
     let crate::syscalls::groups::Source::Embedded(version) = loaded.groups.source() else { return None };
     Some(format!("the groups of system calls are systemd {version}'s, not this machine's: {why}"))
-}
-
-/// A unit's name as a person writes it.
-///
-/// # Errors
-/// It is none.
-pub(super) fn unit_name(name: &str) -> anyhow::Result<UnitName> {
-    UnitName::from_user(name).with_context(|| format!("{} is no unit", shown(name)))
 }
 
 /// The managers of the machine whose bus was named.

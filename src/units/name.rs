@@ -42,6 +42,12 @@ impl UnitName {
         self.0.rsplit_once('.').map_or("", |(_, suffix)| suffix)
     }
 
+    /// Whether it is a template, of which only instances run.
+    #[must_use]
+    pub fn is_template(&self) -> bool {
+        self.0.rsplit_once('.').is_some_and(|(stem, _)| stem.ends_with('@'))
+    }
+
     /// The template this is an instance of, e.g. `getty@.service` for `getty@tty1.service`.
     #[must_use]
     pub fn template(&self) -> Option<String> {
@@ -174,6 +180,7 @@ mod tests {
     fn an_instance_knows_its_template() {
         let name: UnitName = "postfix@-.service".parse().unwrap();
         assert_eq!(name.template().as_deref(), Some("postfix@.service"));
+        assert!(!name.is_template() && "postfix@.service".parse::<UnitName>().unwrap().is_template());
         assert_eq!("ssh.service".parse::<UnitName>().unwrap().template(), None);
     }
 }

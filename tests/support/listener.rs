@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long the daemon may take for what is under way: an exit event, a question, a flush.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Without the right to load BPF programs, as on a kernel that has none.
 pub(crate) const WITHOUT_NOTES: [&str; 5] =

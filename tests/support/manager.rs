@@ -19,7 +19,7 @@ const CGROUP: &str = "harden-why-test-";
 /// Of the next manager of this process.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 /// How long anything may take here.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What happens in the new namespaces, with `$B` as base directory and `$S` as systemd.
 const SCRIPT: &str = r#"

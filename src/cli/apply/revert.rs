@@ -2,8 +2,10 @@
 
 use super::super::answer::shown_path;
 use super::super::args::{Chosen, Common};
+use super::super::meant::{one_name, own_name_of};
 use super::super::situation::{self, DROP_IN};
-use super::super::units::{managers, unit_name};
+use super::super::source;
+use super::super::units::{managers, managers_of};
 use super::applied::{Applied, diff};
 use super::trial::taken_back;
 use super::{Interruption, runs_on};
@@ -19,17 +21,13 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// It is somebody else's, cannot be removed, or systemd does not read its files again: it is there as before then.
 pub(in crate::cli) async fn revert(common: &Common, asked: &Chosen) -> anyhow::Result<Applied> {
-    let name = unit_name(&asked.unit)?;
-    let own = Manager::User(nix::unistd::geteuid().as_raw());
-    let candidates = match (asked.system, asked.user) {
-        (true, _) => vec![Manager::System],
-        (_, true) => vec![own],
-        _ => vec![Manager::System, own],
-    };
+    let name = one_name(&asked.unit)?;
+    let candidates = managers_of(source::Managers::of(asked.system, asked.user));
     let managers = managers(&common.bus);
     let mut refused = None;
     for &manager in &candidates {
-        let unit = Unit { manager, name: name.clone() };
+        let own = own_name_of(&name, manager, &managers).await;
+        let unit = Unit { manager, name: own.unwrap_or_else(|| name.clone()) };
         let mut ours = Vec::new();
         for path in places(&unit) {
             match dropin::read(&path) {
@@ -48,7 +46,7 @@ pub(in crate::cli) async fn revert(common: &Common, asked: &Chosen) -> anyhow::R
     if let Some(error) = refused {
         return Err(error.into());
     }
-    let unit = Unit { manager: candidates.first().copied().unwrap_or(own), name };
+    let unit = Unit { manager: candidates.first().copied().unwrap_or(Manager::System), name };
     Ok(Applied::new(&unit, "nothing", None, Vec::new(), Vec::new()))
 }
 

@@ -1,8 +1,8 @@
 //! The units to be exposed: those whose policy can refuse a call without a record; and their new start.
 
 use super::super::interruption::Interruption;
+use super::super::meant::one_name;
 use super::super::situation;
-use super::super::units::unit_name;
 use super::surroundings;
 use crate::host::groups;
 use crate::host::procfs::Procfs;
@@ -69,7 +69,7 @@ pub(super) async fn named(managers: &Managers, manager: Manager, names: &[String
     let (groups, own) = (groups::load().groups, own());
     let mut chosen: Vec<Chosen> = Vec::new();
     for name in names {
-        let unit = Unit { manager, name: unit_name(name)? };
+        let unit = Unit { manager, name: one_name(name)? };
         let known = situation::live(managers, &unit, &groups).await;
         let facts = known.facts.with_context(|| known.notes.join("; "))?;
         ensure!(facts.load_state == "loaded", "{} is not loaded ({})", unit.name, facts.load_state);

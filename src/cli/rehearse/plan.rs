@@ -5,9 +5,10 @@ use crate::audit::text::{escape, join};
 use crate::cli::answer::{Clock, shown_path};
 use crate::cli::apply::{can_take_drop_ins, may_change};
 use crate::cli::args::{self, Common};
+use crate::cli::meant::one_name;
 use crate::cli::situation::{self, REHEARSAL};
 use crate::cli::source;
-use crate::cli::units::{groups_note, hearing_notes, managers, unit_name};
+use crate::cli::units::{groups_note, hearing_notes, managers};
 use crate::diagnosis::{Rehearsal, Situation};
 use crate::host::dropin;
 use crate::host::groups::{self, LoadedGroups};
@@ -70,7 +71,7 @@ impl Plan {
             common.state_dir.is_none(),
             "what a rehearsal shows is heard by harden-whyd: leave out --state-dir, and start it if it does not run"
         );
-        let name = unit_name(&asked.chosen.unit)?;
+        let name = one_name(&asked.chosen.unit)?;
         let limits = Limits { time: asked.duration, idle: asked.until_idle };
         let keep = kept(&asked.keep)?;
         let client = source::daemon(&common.bus).await.context(

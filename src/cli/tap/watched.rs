@@ -1,8 +1,9 @@
 //! Whom to tap: the units and processes that were asked for, found where they run.
 
 use super::super::args::Tap;
+use super::super::meant::one_name;
 use super::super::source;
-use super::super::units::{RUNTIME, unit_name};
+use super::super::units::RUNTIME;
 use crate::host::procfs::Procfs;
 use crate::host::systemd::{Managers, SystemdError, SystemdManager};
 use crate::host::tap::{Owner, Target};
@@ -71,7 +72,7 @@ pub(super) async fn find(asked: &Tap, managers: &Managers) -> anyhow::Result<Vec
     for name in &asked.targets {
         found.push(match name.parse() {
             Ok(pid) => process(pid, &Procfs::live())?,
-            Err(_) => unit(&unit_name(name)?, source::Managers::of(asked.system, asked.user), managers).await?,
+            Err(_) => unit(&one_name(name)?, source::Managers::of(asked.system, asked.user), managers).await?,
         });
     }
     Ok(found)
