@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 mod support {
-    #[expect(dead_code, reason = "other tests ask more of it")]
     pub(crate) mod denied;
     #[expect(dead_code, reason = "other tests need a reload, or its cgroup")]
     pub(crate) mod manager;
@@ -92,9 +91,9 @@ fn an_alias_is_answered_for_the_unit_it_names() {
 fn a_template_stands_for_its_instances() {
     let Some(machine) = Machine::start() else { return };
     assert_eq!(machine.units("t@"), [one("t@one.service"), one("t@two.service")].concat());
-    let none = machine.json(&["nobody@.service"]);
-    assert_eq!(none["units"][0]["denials"], serde_json::json!([]));
-    let note = none["units"][0]["notes"][0].as_str().unwrap();
+    let nobody = machine.json(&["nobody@.service"]);
+    assert_eq!(nobody["units"][0]["denials"], serde_json::json!([]));
+    let note = nobody["units"][0]["notes"][0].as_str().unwrap();
     assert!(note.starts_with("no instance of nobody@.service has denials"), "{note}");
     for verb in ["revert", "tap"] {
         let error = machine.error(&[verb, "t@"]);
