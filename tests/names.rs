@@ -8,7 +8,7 @@ mod support {
 }
 
 use harden_why::incidents::{Incident, Store};
-use harden_why::units::{Manager, Unit};
+use harden_why::units::{Manager, Rung, Unit};
 use std::path::Path;
 use std::process::Output;
 use support::denied::denied;
@@ -99,6 +99,23 @@ fn a_template_stands_for_its_instances() {
         let error = machine.error(&[verb, "t@"]);
         assert!(error.contains("t@.service is a template: name an instance, as t@NAME.service"), "{verb}: {error}");
     }
+}
+
+#[test]
+fn what_is_a_units_by_a_guess_is_not_applied_unasked() {
+    let Some(machine) = Machine::start() else { return };
+    machine.manager.write("guessed.service", UNIT);
+    machine.manager.reload();
+    let guess = Incident { rung: Some(Rung::Executable), ..of("guessed.service") };
+    Store::open(&machine.manager.base().join("store")).unwrap().record(&[guess]).unwrap();
+    let store = machine.manager.base().join("store").display().to_string();
+    let apply = ["--state-dir", &store, "apply", "guessed", "--dry-run"];
+    let error = machine.error(&apply);
+    assert!(error.contains("that it was guessed.service is a guess"), "{error}");
+    assert_eq!(machine.asked(&[&apply[..], &["--remedy", "1"]].concat()).status.code(), Some(0));
+    let answer = machine.json(&["guessed"]);
+    let remedies = answer["units"][0]["remedies"].as_array().unwrap();
+    assert!(!remedies.is_empty() && remedies.iter().all(|remedy| remedy["default"] != true), "{answer}");
 }
 
 #[test]

@@ -131,6 +131,7 @@ fn sightings_add_up() {
     let mut third = second.clone();
     third.rung = Some(Rung::Executable);
     third.count = u64::MAX;
+    third.sample = Sample { pid: 9, comm: b"guess".to_vec(), ..Sample::default() };
     let other = denial(Some(unit(Manager::User(0), "a.service")), 41);
 
     let ids = store.record(&[first.clone(), other.clone(), second.clone()]).unwrap();

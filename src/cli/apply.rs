@@ -127,6 +127,9 @@ fn chosen_remedy<'a>(diagnosis: &'a Diagnosis, asked: Option<usize>, name: &Unit
     };
     match index.and_then(|index| diagnosis.remedies.get(index)) {
         Some(remedy) => Ok(remedy),
+        None if asked.is_none() && diagnosis.is_guessed() => bail!(
+            "that it was {name} is a guess, so none is applied unasked: look at 'harden-why {name}', then say --remedy N"
+        ),
         None if count == 0 => bail!("there is no remedy for the denials of {name}; 'harden-why {name}' tells why"),
         None => bail!("the remedies for {name} are numbered 1 to {count}; 'harden-why {name}' shows them"),
     }

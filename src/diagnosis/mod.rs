@@ -28,6 +28,7 @@ use crate::audit::Action;
 use crate::incidents::{Denial, Event, Incident, Source};
 use crate::policy::{Effect, Policy};
 use crate::syscalls::Groups;
+use crate::units::{Confidence, Rung};
 use std::borrow::Cow;
 use std::path::PathBuf;
 
@@ -56,11 +57,22 @@ pub struct Diagnosis {
 impl Diagnosis {
     /// The remedy to apply where nobody chose one, by its place among [`remedies`](Self::remedies): the one
     /// that spares the unit its next denials, where there is one, and else the narrowest. It opens no
-    /// [sensitive](sensitive::GROUPS) call that was not denied, but for what a loosened directive opens.
+    /// [sensitive](sensitive::GROUPS) call that was not denied, but for what a loosened directive opens. None is where
+    /// the unit is a [guess](Self::is_guessed): a person has to look first.
     #[must_use]
     pub fn default_remedy(&self) -> Option<usize> {
+        if self.is_guessed() {
+            return None;
+        }
         let foreseeing = self.remedies.iter().position(|remedy| remedy.kind == Kind::Companions);
         foreseeing.or_else(|| self.remedies.iter().position(|remedy| remedy.kind != Kind::Soften))
+    }
+
+    /// Whether it is no more than a guess of every denial that it was the unit's.
+    #[must_use]
+    pub fn is_guessed(&self) -> bool {
+        let is_guess = |rung: Rung| rung.confidence() == Confidence::Guess;
+        !self.findings.is_empty() && self.findings.iter().all(|finding| finding.incident.rung.is_some_and(is_guess))
     }
 }
 

@@ -136,24 +136,26 @@ impl LiveHost {
 
     /// What a process told of itself, or else what its parent tells.
     fn told(&self, own: Option<Evidence>, parent: Option<u32>, at: i64, clocks: Clocks) -> Told {
-        if own.is_some() {
-            return Told { at, evidence: own.into_iter().collect(), parent: None };
+        let mut evidence: Vec<Evidence> = own.into_iter().collect();
+        if evidence.iter().any(Evidence::is_telling) {
+            return Told { at, evidence, parent: None };
         }
         let parents = parent.and_then(|parent| self.cgroup_of(parent, at, clocks)).map(Evidence::ParentCgroup);
-        let evidence: Vec<Evidence> = parents.into_iter().filter(Evidence::is_telling).collect();
-        let parent = parent.filter(|_| evidence.is_empty()).and_then(|pid| self.named(pid, at, clocks));
+        let parents = parents.filter(Evidence::is_telling);
+        let parent = parent.filter(|_| parents.is_none()).and_then(|pid| self.named(pid, at, clocks));
+        evidence.extend(parents);
         Told { at, evidence, parent }
     }
 
     /// What its own cgroup tells, if it lives and is the process that had the pid at a moment, in
     /// milliseconds since the epoch.
     fn own(&self, pid: u32, at: i64, clocks: Clocks) -> Option<Evidence> {
-        self.cgroup_of(pid, at, clocks).map(Evidence::OwnCgroup).filter(Evidence::is_telling)
+        self.cgroup_of(pid, at, clocks).map(Evidence::OwnCgroup).filter(Evidence::is_of_use)
     }
 
     /// What was noted as it died.
     fn noted(&self, pid: u32, at: i64) -> Option<Evidence> {
-        self.departed.as_ref()?.cgroup(pid, at).map(Evidence::ExitCgroup).filter(Evidence::is_telling)
+        self.departed.as_ref()?.cgroup(pid, at).map(Evidence::ExitCgroup).filter(Evidence::is_of_use)
     }
 
     /// The cgroup of the process that had a pid at a moment. One that started later is another, and one
@@ -190,21 +192,31 @@ impl Host for LiveHost {
         let pid = record.pid;
         let Stamp::Millis(at) = record.stamp else { return Vec::new() };
         let clocks = Clocks::now();
-        let found = if record.action.kills() || record.action == Action::Trap {
+        let looks: &[Look] = if record.action.kills() || record.action == Action::Trap {
             // Dead already, most likely; what is gone after all has been noted meanwhile.
-            self.noted(pid, at).or_else(|| self.own(pid, at, clocks)).or_else(|| self.noted(pid, at))
+            &[Look::Noted, Look::Own, Look::Noted]
         } else if clocks.millis_since(at) <= LATELY_MS {
-            let living = self.procfs.cgroup(pid).map(Evidence::OwnCgroup).filter(Evidence::is_telling);
-            living.or_else(|| self.noted(pid, at))
+            &[Look::Living, Look::Noted]
         } else {
-            self.own(pid, at, clocks).or_else(|| self.noted(pid, at))
+            &[Look::Own, Look::Noted]
         };
-        if self.is_learning()
-            && let (Some(whose), Some(unit)) = (Whose::of(record), found.as_ref().and_then(named))
-        {
-            self.witness(Descendant { pid, at, whose, comm: &record.comm.decode() }, &unit);
+        let mut found: Vec<Evidence> = Vec::new();
+        for look in looks {
+            found.extend(match look {
+                Look::Living => self.procfs.cgroup(pid).map(Evidence::OwnCgroup).filter(Evidence::is_of_use),
+                Look::Own => self.own(pid, at, clocks),
+                Look::Noted => self.noted(pid, at),
+            });
+            if found.last().is_some_and(Evidence::is_telling) {
+                break;
+            }
         }
-        found.into_iter().collect()
+        if self.is_learning()
+            && let (Some(whose), Some(found)) = (Whose::of(record), weigh(&found))
+        {
+            self.witness(Descendant { pid, at, whose, comm: &record.comm.decode() }, &found.unit);
+        }
+        found
     }
 
     fn parent(&mut self, record: &Record<'_>) -> Option<Parent> {
@@ -216,9 +228,15 @@ impl Host for LiveHost {
     }
 }
 
-/// The unit that one thing learned names.
-fn named(evidence: &Evidence) -> Option<Unit> {
-    weigh(std::slice::from_ref(evidence)).map(|found| found.unit)
+/// Where a process's own cgroup is looked for.
+#[derive(Debug, Clone, Copy)]
+enum Look {
+    /// In `/proc`, of a process that lives.
+    Living,
+    /// In `/proc`, if it is the one that had the pid.
+    Own,
+    /// In the kernel's notes of the dead.
+    Noted,
 }
 
 #[cfg(test)]
@@ -279,6 +297,19 @@ mod tests {
         assert_eq!(seen(&mut host, LOGGED, 5), [Rung::OwnCgroup]);
         assert_eq!(seen(&mut host, LOGGED, 9_000), []);
         assert_eq!(seen(&mut host, KILLED, 5), [], "it may be another by now");
+    }
+
+    #[test]
+    fn whose_manager_a_process_is_below_is_kept() {
+        let (root, mut host) = machine(10_000, 10_000);
+        let scope = "0::/user.slice/user-1000.slice/user@1000.service/init.scope\n";
+        fs::write(root.path().join("7/cgroup"), scope).unwrap();
+        assert_eq!(seen(&mut host, KILLED, 5), [Rung::OwnCgroup]);
+        assert_eq!(seen(&mut host, LOGGED, 5), [Rung::OwnCgroup]);
+        let now = u64::try_from(Clocks::now().monotonic).unwrap();
+        let told = host.on_dying(&Dying { pid: 7, parent: Some(3), timestamp_ns: now });
+        assert_eq!(told.evidence.iter().map(Evidence::rung).collect::<Vec<_>>(), [Rung::OwnCgroup, Rung::ParentCgroup]);
+        assert_eq!(weigh(&told.evidence), None, "its parent is in a unit of the system's");
     }
 
     #[test]

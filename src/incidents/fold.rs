@@ -1,7 +1,7 @@
 //! Sightings folded into incidents: a storm costs counters, not rows.
 
 use super::incident::{Incident, Key, Moment, Sample};
-use crate::units::Rung;
+use crate::units::{Confidence, Rung};
 use std::collections::HashMap;
 
 /// One record, or one silent death, attributed.
@@ -142,9 +142,13 @@ impl Fold {
                 self.changed += 1;
             }
             change.first.at_latest(&at);
-            change.rung = surer(change.rung, rung);
             change.count += 1;
             change.last = at;
+            if is_guess(rung) && !is_guess(change.rung) {
+                // What is known to be the unit's shows what it looked like, not what is taken for it.
+                return Folded::Again(Slot { index, number: counter.number });
+            }
+            change.rung = surer(change.rung, rung);
             let earlier = std::mem::replace(&mut change.sample, sample);
             if self.text >= self.most_text && earlier.subject.len() < change.sample.subject.len() {
                 // There is no room for a label that grew.
@@ -317,6 +321,10 @@ fn text_of(incident: &Incident) -> usize {
     key.unit.as_ref().map_or(0, |unit| unit.name.as_str().len()) + key.exe.len() + sample.subject.len()
 }
 
+fn is_guess(rung: Option<Rung>) -> bool {
+    rung.is_some_and(|rung| rung.confidence() == Confidence::Guess)
+}
+
 fn surer(one: Option<Rung>, other: Option<Rung>) -> Option<Rung> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
@@ -379,6 +387,25 @@ mod tests {
             let _ = fold.add(sighting(number, 40));
         }
         assert!(!fold.count(slot, 1, &glimpse(50)), "its place is another's by now");
+    }
+
+    #[test]
+    fn a_guess_shows_nothing_in_the_place_of_what_is_known() {
+        let of = |rung, pid, at| Sighting {
+            rung: Some(rung),
+            sample: Sample { pid, ..Sample::default() },
+            ..sighting(41, at)
+        };
+        let mut fold = Fold::new(8);
+        let _ = fold.add(of(Rung::ExitEntry, 1, 10));
+        let _ = fold.add(of(Rung::ParentCgroup, 2, 20));
+        let _ = fold.add(of(Rung::Executable, 3, 30));
+        let changes = fold.take_changes(ALL);
+        let told = |change: &Change| (change.incident.rung, change.incident.sample.pid, change.incident.count);
+        assert_eq!(told(&changes[0]), (Some(Rung::ParentCgroup), 2, 3));
+        assert_eq!(changes[0].incident.last, Moment::At(30));
+        let _ = fold.add(of(Rung::ExitEntry, 4, 40));
+        assert_eq!(told(&fold.take_changes(ALL)[0]), (Some(Rung::ParentCgroup), 2, 1), "taken or not");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use nix::fcntl::{Flock, FlockArg};
 use rusqlite::{Connection, OpenFlags, ToSql, TransactionBehavior};
 
 use super::incident::{Incident, Moment};
-use crate::units::{Manager, Rung, Unit, UnitName};
+use crate::units::{Confidence, Manager, Rung, Unit, UnitName};
 
 pub use error::StoreError;
 pub use room::Forgotten;
@@ -228,7 +228,7 @@ impl Store {
 
     /// Adds sightings, all or none: a new incident is a new row; of a known one the count is added
     /// (up to `i64::MAX`), the first moment kept (or, of a clock that was set back, the earlier), the last and the sample replaced, and the rung
-    /// replaced by a surer one. What became of each is told in the order given.
+    /// replaced by a surer one. A guess does not replace the sample of what was more than one. What became of each is told in the order given.
     ///
     /// # Errors
     /// The disk is full, read-only, or something is wrong with the file. Nothing was recorded then.
@@ -297,7 +297,7 @@ fn record<'a>(
 ) -> rusqlite::Result<Vec<Recorded>> {
     let columns = row::COLUMNS;
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // ?24 lists the rungs at least as sure as the new one.
+    // ?24 lists the rungs at least as sure as the new one; ?25 those whose sample it does not replace.
     let mut upsert = transaction.prepare(&format!(
         "INSERT INTO incident ({columns})
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
@@ -305,17 +305,21 @@ fn record<'a>(
             count = CASE WHEN count > {max} - excluded.count THEN {max} ELSE count + excluded.count END,
             rung = CASE WHEN instr(?24, ',' || rung || ',') THEN rung ELSE excluded.rung END,
             first_ms = min(first_ms, coalesce(excluded.first_ms, first_ms)),
-            last_ms = excluded.last_ms, last_said = excluded.last_said, pid = excluded.pid,
-            comm = excluded.comm, uid = excluded.uid, ip = excluded.ip, subject = excluded.subject,
-            parent_pid = excluded.parent_pid, parent_comm = excluded.parent_comm
+            last_ms = excluded.last_ms, last_said = excluded.last_said,
+            (pid, comm, uid, ip, subject, parent_pid, parent_comm) = (
+                SELECT pid, comm, uid, ip, subject, parent_pid, parent_comm WHERE instr(?25, ',' || rung || ',')
+                UNION ALL
+                SELECT excluded.pid, excluded.comm, excluded.uid, excluded.ip, excluded.subject, excluded.parent_pid,
+                    excluded.parent_comm
+                LIMIT 1)
          RETURNING id, count",
         max = i64::MAX,
     ))?;
     let mut recorded = Vec::new();
     for incident in incidents {
         let columns = row::Columns::of(incident);
-        let surer = as_sure_as(incident);
-        let values = columns.values().into_iter().chain([&surer as &dyn ToSql]);
+        let (surer, kept) = (as_sure_as(incident), kept_beside(incident));
+        let values = columns.values().into_iter().chain([&surer as &dyn ToSql, &kept]);
         let (id, count): (RowId, i64) =
             upsert.query_row(rusqlite::params_from_iter(values), |row| Ok((row.get(0)?, row.get(1)?)))?;
         let count = count.unsigned_abs();
@@ -327,10 +331,21 @@ fn record<'a>(
     Ok(recorded)
 }
 
-/// The rungs at least as sure as the incident's, each between commas.
+/// The rungs at least as sure as the incident's.
 fn as_sure_as(incident: &Incident) -> String {
-    let sure = Rung::ALL.into_iter().filter(|rung| incident.rung.is_none_or(|new| *rung <= new));
-    sure.fold(",".to_owned(), |list, rung| list + rung.as_str() + ",")
+    listed(|rung| incident.rung.is_none_or(|new| rung <= new))
+}
+
+/// The rungs of what keeps its sample: if the incident's is a guess, all others.
+fn kept_beside(incident: &Incident) -> String {
+    let is_guess = |rung: Rung| rung.confidence() == Confidence::Guess;
+    listed(|rung| incident.rung.is_some_and(is_guess) && !is_guess(rung))
+}
+
+/// Rungs, each between commas.
+fn listed(such: impl Fn(Rung) -> bool) -> String {
+    let rungs = Rung::ALL.into_iter().filter(|rung| such(*rung));
+    rungs.fold(",".to_owned(), |list, rung| list + rung.as_str() + ",")
 }
 
 /// Locks the state directory, as long as the result lives.

@@ -3,8 +3,8 @@
 //! A wrong unit is worse than none: where the surest evidence contradicts itself, or says
 //! that no unit owns the process, there is no attribution, whatever weaker evidence says.
 
-use super::cgroup::{self, Placement};
-use super::name::Unit;
+use super::cgroup::{self, Placement, Unplaced};
+use super::name::{Manager, Unit};
 use std::fmt;
 use std::str::FromStr;
 
@@ -159,6 +159,12 @@ impl Evidence {
     /// Whether it tells a unit, or that there is none: whether asking on is of any use.
     #[must_use]
     pub fn is_telling(&self) -> bool {
+        matches!(self.claim(), Claim::Unit(_) | Claim::NoUnit)
+    }
+
+    /// Whether it tells anything.
+    #[must_use]
+    pub fn is_of_use(&self) -> bool {
         self.claim() != Claim::Nothing
     }
 
@@ -191,6 +197,8 @@ impl Evidence {
 fn own(placement: Placement) -> Claim {
     match placement {
         Placement::Unit(unit) => Claim::Unit(unit),
+        // Anybody can be in their own manager's scope, and look there like a program of the system's.
+        Placement::None(Unplaced::Manager(manager @ Manager::User(_))) => Claim::UnitOf(manager),
         Placement::None(why) if why.is_certain() => Claim::NoUnit,
         Placement::None(_) => Claim::Nothing,
     }
@@ -201,6 +209,8 @@ fn own(placement: Placement) -> Claim {
 enum Claim {
     /// This unit owns the process.
     Unit(Unit),
+    /// A unit of this manager does, or none.
+    UnitOf(Manager),
     /// No unit does.
     NoUnit,
     /// It is of no use.
@@ -210,18 +220,27 @@ enum Claim {
 /// Weighs what is known, in any order.
 ///
 /// What the person said stands. Otherwise the surest evidence decides, and only if all of it
-/// agrees; the attribution then names the highest rung among it.
+/// agrees; the attribution then names the highest rung among it. Of a process below a user's manager
+/// nothing counts that names another's unit.
 #[must_use]
 pub fn weigh(evidence: &[Evidence]) -> Option<Attribution> {
-    let claims = evidence.iter().map(|one| (one.rung(), one.claim())).filter(|(_, claim)| *claim != Claim::Nothing);
-    let claims: Vec<_> = claims.collect();
+    let mut claims: Vec<_> = evidence.iter().map(|one| (one.rung(), one.claim())).collect();
+    let bounds: Vec<Manager> = claims
+        .iter()
+        .filter_map(|(_, claim)| if let Claim::UnitOf(manager) = claim { Some(*manager) } else { None })
+        .collect();
+    claims.retain(|(rung, claim)| match claim {
+        Claim::Unit(unit) => *rung == Rung::Told || bounds.iter().all(|manager| unit.manager == *manager),
+        Claim::NoUnit => true,
+        Claim::UnitOf(_) | Claim::Nothing => false,
+    });
     let surest = claims.iter().map(|(rung, _)| rank(*rung)).min()?;
     let mut deciding = claims.into_iter().filter(|(rung, _)| rank(*rung) == surest);
     let (first_rung, claim) = deciding.next()?;
     let rung = deciding.try_fold(first_rung, |best, (rung, other)| (other == claim).then_some(best.min(rung)))?;
     match claim {
         Claim::Unit(unit) => Some(Attribution { unit, rung }),
-        Claim::NoUnit | Claim::Nothing => None,
+        Claim::NoUnit | Claim::UnitOf(_) | Claim::Nothing => None,
     }
 }
 
@@ -266,6 +285,24 @@ mod tests {
     #[expect(clippy::unnecessary_wraps, reason = "compared with the option that weigh() returns")]
     fn found(name: &str, rung: Rung) -> Option<(String, Rung)> {
         Some((name.to_owned(), rung))
+    }
+
+    #[test]
+    fn who_is_below_a_users_manager_is_of_none_of_the_systems_units() {
+        let below = |path: &str| Evidence::OwnCgroup(format!("0::{path}\n").into_bytes());
+        let dying = Evidence::ExitCgroup(b"/user.slice/user-1000.slice/user@1000.service".to_vec());
+        let scope = below("/user.slice/user-1000.slice/user@1000.service/init.scope");
+        let users = Unit { manager: Manager::User(1000), name: "a.service".parse().unwrap() };
+        for own in [scope, dying] {
+            assert!(own.is_of_use() && !own.is_telling());
+            for rung in Rung::ALL.into_iter().filter(|rung| *rung != Rung::Told) {
+                let weighed = |unit: Unit| weigh(&[own.clone(), Evidence::Named(rung, unit)]).map(|found| found.unit);
+                assert_eq!(weighed(unit("logind.service")), None, "{rung}");
+                assert_eq!(weighed(users.clone()), Some(users.clone()), "{rung}");
+            }
+            assert!(weigh(&[own, named(Rung::Told, "logind.service")]).is_some());
+        }
+        assert!(!below("/init.scope").is_of_use(), "the system's own, whose services begin there");
     }
 
     #[test]

@@ -21,9 +21,9 @@ pub enum Placement {
 pub enum Unplaced {
     /// The root: the kernel no longer knew (a task on its way out), or nobody manages it.
     Root,
-    /// A manager's own `init.scope`. Between fork and exec a service's main process sits
-    /// there as well, so it proves nothing.
-    Manager,
+    /// A manager's own `init.scope`. Between fork and exec a service's main process sits there as well, so it does not
+    /// tell the unit; but a user's processes stay below that user's manager.
+    Manager(Manager),
     /// A login session: started by a person, not by a unit.
     Session,
     /// A slice and nothing below it: somebody put it there by hand.
@@ -89,29 +89,32 @@ pub fn place_path(path: &[u8]) -> Placement {
         return Placement::None(Unplaced::Outside);
     }
     let mut levels = below.split(|&b| b == b'/');
-    let own = match level_unit(&mut levels) {
+    let own = match level_unit(&mut levels, Manager::System) {
         Ok(name) => name,
         Err(why) => return Placement::None(why),
     };
     let unit = match user_manager(&own) {
         // Nothing further down: the user manager before it moved to its init.scope, or moved back by the
         // system's, which attaches a process it started late on a busy machine; or a child about to exec.
-        Some(_) if levels.clone().next().is_none() => Err(Unplaced::Manager),
-        Some(uid) => level_unit(&mut levels).map(|name| Unit { manager: Manager::User(uid), name }),
+        Some(uid) if levels.clone().next().is_none() => Err(Unplaced::Manager(Manager::User(uid))),
+        Some(uid) => {
+            let manager = Manager::User(uid);
+            level_unit(&mut levels, manager).map(|name| Unit { manager, name })
+        }
         None => Ok(Unit { manager: Manager::System, name: own }),
     };
     unit.map_or_else(Placement::None, Placement::Unit)
 }
 
 /// Takes one manager's own levels: slices, then a unit.
-fn level_unit<'a>(levels: &mut impl Iterator<Item = &'a [u8]>) -> Result<UnitName, Unplaced> {
+fn level_unit<'a>(levels: &mut impl Iterator<Item = &'a [u8]>, manager: Manager) -> Result<UnitName, Unplaced> {
     let mut slice: Option<UnitName> = None;
     for level in levels {
         let name = decode(level).ok_or(Unplaced::Foreign)?;
         match name.suffix() {
             "slice" if name.as_str().contains('@') => return Err(Unplaced::Foreign),
             "slice" => slice = Some(name),
-            _ if name.as_str() == "init.scope" => return Err(Unplaced::Manager),
+            _ if name.as_str() == "init.scope" => return Err(Unplaced::Manager(manager)),
             _ if is_session(&name, slice.as_ref()) => return Err(Unplaced::Session),
             suffix if WITH_PROCESSES.contains(&suffix) => return Ok(name),
             _ => return Err(Unplaced::Foreign),
@@ -216,7 +219,7 @@ mod tests {
                 "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-0a.scope/container",
                 user(1000, "libpod-0a.scope"),
             ),
-            ("/user.slice/user-1000.slice/user@1000.service", Placement::None(Unplaced::Manager)),
+            ("/user.slice/user-1000.slice/user@1000.service", Placement::None(Unplaced::Manager(Manager::User(1000)))),
         ]);
     }
 
@@ -259,8 +262,11 @@ mod tests {
     fn what_belongs_to_no_unit_says_why() {
         check(&[
             ("/", Placement::None(Unplaced::Root)),
-            ("/init.scope", Placement::None(Unplaced::Manager)),
-            ("/user.slice/user-1000.slice/user@1000.service/init.scope", Placement::None(Unplaced::Manager)),
+            ("/init.scope", Placement::None(Unplaced::Manager(Manager::System))),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/init.scope",
+                Placement::None(Unplaced::Manager(Manager::User(1000))),
+            ),
             ("/user.slice/user-1000.slice/session-3.scope", Placement::None(Unplaced::Session)),
             ("/user.slice/user-1000.slice/session-c1.scope/sshd.service", Placement::None(Unplaced::Session)),
             ("/system.slice", Placement::None(Unplaced::Slice)),

@@ -53,7 +53,7 @@ impl Owner {
     fn of(cgroup: &[u8]) -> Self {
         match place(cgroup) {
             Placement::Unit(unit) => Self::Unit(unit),
-            Placement::None(Unplaced::Manager) => Self::Manager,
+            Placement::None(Unplaced::Manager(_)) => Self::Manager,
             Placement::None(why) if why.is_certain() => Self::Nobody,
             Placement::None(_) => Self::Unknown,
         }
