@@ -100,8 +100,19 @@ impl Machine {
     /// The one line of an error.
     #[track_caller]
     fn error(&self, arguments: &[&str]) -> String {
+        self.refused(2, arguments)
+    }
+
+    /// The one line that says why there is nothing to do.
+    #[track_caller]
+    fn nothing_to_do(&self, arguments: &[&str]) -> String {
+        self.refused(1, arguments)
+    }
+
+    #[track_caller]
+    fn refused(&self, status: i32, arguments: &[&str]) -> String {
         let output = self.harden_why(arguments);
-        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
         text
@@ -182,7 +193,7 @@ fn applying_again_adds_to_what_was_applied() {
     assert_eq!(machine.json(&["apply", "x", "--yes", "--remedy", "1"])["outcome"], "applied");
     assert!(!machine.held().contains("uname") && !machine.held().contains("sysinfo"), "{}", machine.held());
     assert_eq!(fs::read_dir(machine.drop_ins()).unwrap().count(), 1);
-    let nothing = machine.error(&["apply", "x", "--yes"]);
+    let nothing = machine.nothing_to_do(&["apply", "x", "--yes"]);
     assert!(nothing.contains("there is no remedy"), "{nothing}");
 }
 
@@ -269,7 +280,7 @@ fn what_cannot_be_applied_says_why_and_changes_nothing() {
     assert!(machine.error(&["apply", "x"]).contains("say --yes or --dry-run"));
     assert!(machine.error(&["apply", "x", "--yes", "--remedy", "9"]).contains("are numbered 1 to"));
     assert!(machine.error(&["apply", "x", "--yes", "--remedy", "0"]).contains("are numbered 1 to"));
-    assert!(machine.error(&["apply", "y", "--yes"]).contains("no denials of y.service are known"));
+    assert!(machine.nothing_to_do(&["apply", "y", "--yes"]).contains("no denials of y.service are known"));
     assert!(machine.error(&["check", "x", "--with", "ExecStart=/bin/sh"]).contains("is no setting that decides"));
 
     fs::create_dir_all(machine.drop_ins()).unwrap();
@@ -283,7 +294,7 @@ fn what_cannot_be_applied_says_why_and_changes_nothing() {
     // Somebody else's later drop-in has the last word.
     fs::write(machine.drop_ins().join("zzz.conf"), "[Service]\nSystemCallFilter=~uname\n").unwrap();
     machine.manager.reload();
-    assert!(machine.error(&["apply", "x", "--yes"]).contains("there is no remedy"));
+    assert!(machine.nothing_to_do(&["apply", "x", "--yes"]).contains("there is no remedy"));
     assert!(!foreign.exists());
     fs::remove_file(machine.drop_ins().join("zzz.conf")).unwrap();
 
@@ -426,6 +437,10 @@ fn other_settings_are_tried_without_being_written() {
     let with = machine.json(&["check", "x", "--with", "SystemCallFilter=mount", "--with", "RestrictAddressFamilies="]);
     assert_eq!(verdicts(&with), ["mount pass", "socket pass"]);
     assert_eq!(with["pass"], true);
+    let still = machine.json(&["check", "x", "--with", "SystemCallFilter=~socket"]);
+    assert_eq!(still["calls"][1]["by"], serde_json::json!(["--with 'SystemCallFilter=~socket'"]), "{still}");
+    let error = machine.error(&["check", "x", "--with", "SystemCallFilter=~@netwrk-io"]);
+    assert!(error.contains("of --with: ") && error.contains("@netwrk-io"), "{error}");
     assert!(!machine.drop_ins().exists());
 }
 

@@ -162,9 +162,20 @@ impl Machine {
     /// The one line of an error.
     #[track_caller]
     fn error(&self, arguments: &[&str]) -> String {
+        self.refused(2, arguments)
+    }
+
+    /// The one line that says why there is nothing to do.
+    #[track_caller]
+    fn nothing_to_do(&self, arguments: &[&str]) -> String {
+        self.refused(1, arguments)
+    }
+
+    #[track_caller]
+    fn refused(&self, status: i32, arguments: &[&str]) -> String {
         let output = self.harden_why(arguments);
         let error = String::from_utf8(output.stderr).unwrap();
-        assert_eq!((output.status.code(), error.lines().count()), (Some(2), 1), "{error}");
+        assert_eq!((output.status.code(), error.lines().count()), (Some(status), 1), "{error}");
         error
     }
 
@@ -432,7 +443,7 @@ fn what_somebody_else_switched_on_is_left_alone() {
 #[test]
 fn what_cannot_be_is_said_before_anything_is_done() {
     let Some(machine) = Machine::start(true) else { return };
-    let none = machine.error(&["expose", "loud", "--yes"]);
+    let none = machine.nothing_to_do(&["expose", "loud", "--yes"]);
     assert!(none.contains("loud.service refuses no call without a record: there is nothing to expose"), "{none}");
     let missing = machine.error(&["expose", "missing", "--yes"]);
     assert!(missing.contains("missing.service does not exist"), "{missing}");
@@ -455,7 +466,7 @@ fn what_cannot_be_is_said_before_anything_is_done() {
     // The one unit that would be.
     machine.shell("rm /run/user/home/.config/systemd/user/quiet.service");
     machine.reload();
-    let all = machine.error(&["expose", "--all", "--yes"]);
+    let all = machine.nothing_to_do(&["expose", "--all", "--yes"]);
     assert!(all.contains("there is nothing to expose"), "{all}");
 
     // Another is at it: one that lives, as we do.

@@ -81,8 +81,11 @@ pub struct Answer {
     /// What would allow the calls if the unit's `SystemCallFilter=` denied them; where that could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unproven: Option<Unproven>,
-    /// The commands that put a remedy into force.
+    /// The commands that put a remedy into force once its file is written.
     pub then: Vec<String>,
+    /// The command that writes it and does them, where the unit is one that the caller may change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub apply: Option<String>,
     /// Its directives that can refuse calls with an error, of which systemd has the kernel write no record.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub silent: Vec<&'static str>,
@@ -91,6 +94,9 @@ pub struct Answer {
     /// What the screen says of that where there are no denials.
     #[serde(skip)]
     pub silence: Option<Silence>,
+    /// What there is to say where there are no denials.
+    #[serde(skip)]
+    pub nothing: &'static str,
 }
 
 /// Why no denials of a unit need not mean that nothing was denied.
@@ -257,6 +263,8 @@ impl Answer {
             silent: Vec::new(),
             notes,
             silence: None,
+            apply: None,
+            nothing: "No denials of it are known.",
         }
     }
 }

@@ -6,21 +6,21 @@ pub(super) mod trial;
 
 pub(super) use revert::revert;
 
-use super::answer::{Clock, shown_path};
+use super::answer::{Clock, RemedyView, shown_path};
 use super::args::{Apply, Common};
 use super::interruption::Interruption;
 use super::page::Page;
 use super::situation::{self, DROP_IN, Known};
 use super::source::Source;
 use super::units::{managers, one_unit, unheard};
-use super::{ask, render};
-use crate::diagnosis::{Diagnosis, Remedy, diagnose};
+use super::{NothingToDo, ask, render};
+use crate::diagnosis::{Diagnosis, Kind, Remedy, diagnose};
 use crate::host::dropin;
 use crate::host::systemd::Outcome;
 use crate::host::{groups, unit_files};
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::{Context as _, bail, ensure};
-use applied::{Applied, Restarted, diff};
+use applied::{Applied, Applying, Restarted, diff};
 use std::io::IsTerminal as _;
 use trial::{confirm, taken_back, wanted};
 
@@ -54,18 +54,23 @@ pub(super) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
         );
     }
     let diagnosis = diagnose(incidents, Some(&situation), &loaded.groups);
-    let remedy = chosen_remedy(&diagnosis, asked.remedy, &unit.name)?;
+    let (number, remedy) = chosen_remedy(&diagnosis, asked.remedy, &unit.name)?;
+    let view = RemedyView::new(remedy, &situation.drop_in, asked.remedy.is_none(), &loaded.groups);
     let old = dropin::read(&situation.drop_in)?;
-    let why = format!(
-        "for denials of {}",
-        wanted(&diagnosis).into_iter().map(|(_, call)| call).collect::<Vec<_>>().join(" ")
-    );
+    let denied = wanted(&diagnosis).into_iter().map(|(_, call)| call).collect::<Vec<_>>().join(" ");
+    let why = match remedy.kind {
+        Kind::Companions | Kind::Siblings | Kind::Groups(_) => {
+            format!("for denials of {denied}; the rest was not denied. {}", view.title)
+        }
+        Kind::Calls | Kind::Loosen | Kind::Soften => format!("for denials of {denied}"),
+    };
     let undo = format!("harden-why revert {}{}", flag(&unit), unit.name);
     let new = dropin::compose(&remedy.content, &clock.today(), &why, &undo);
 
     let diff = diff(old.as_deref().unwrap_or_default(), new.as_bytes());
     notes.extend(cautions(remedy));
     let mut applied = Applied::new(&unit, "dry-run", Some(&situation.drop_in), diff, notes);
+    applied.remedy = Some(Applying { number, of: diagnosis.remedies.len(), title: view.title, opens: view.opens });
     if asked.dry_run {
         return Ok(applied);
     }
@@ -119,18 +124,25 @@ pub(super) fn can_take_drop_ins(name: &UnitName, known: &Known) -> anyhow::Resul
     Ok(())
 }
 
-fn chosen_remedy<'a>(diagnosis: &'a Diagnosis, asked: Option<usize>, name: &UnitName) -> anyhow::Result<&'a Remedy> {
+/// The remedy to apply, with its number.
+fn chosen_remedy<'a>(
+    diagnosis: &'a Diagnosis,
+    asked: Option<usize>,
+    name: &UnitName,
+) -> anyhow::Result<(usize, &'a Remedy)> {
     let count = diagnosis.remedies.len();
     let index = match asked {
-        Some(number) => Some(number.wrapping_sub(1)),
+        Some(number) => number.checked_sub(1),
         None => diagnosis.default_remedy(),
     };
-    match index.and_then(|index| diagnosis.remedies.get(index)) {
+    match index.and_then(|index| Some((index + 1, diagnosis.remedies.get(index)?))) {
         Some(remedy) => Ok(remedy),
         None if asked.is_none() && diagnosis.is_guessed() => bail!(
             "that it was {name} is a guess, so none is applied unasked: look at 'harden-why {name}', then say --remedy N"
         ),
-        None if count == 0 => bail!("there is no remedy for the denials of {name}; 'harden-why {name}' tells why"),
+        None if count == 0 => bail!(NothingToDo(format!(
+            "there is no remedy to apply for the denials of {name}; 'harden-why {name}' tells why"
+        ))),
         None => bail!("the remedies for {name} are numbered 1 to {count}; 'harden-why {name}' shows them"),
     }
 }

@@ -14,7 +14,7 @@ use crate::policy::unit_file::shown;
 use crate::policy::{self, Policy, Verdict};
 use crate::syscalls::{Abi, Groups};
 use crate::units::Unit;
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -68,9 +68,10 @@ pub(super) async fn check(common: &Common, asked: &Check, clock: &Clock) -> anyh
     let Known { situation, notes: more, .. } = known;
     notes.extend(more);
     let Some(situation) = situation else {
-        anyhow::bail!("the settings of {} cannot be read: {}", unit.name, notes.join("; "));
+        bail!("the settings of {} cannot be read: {}", unit.name, notes.join("; "));
     };
     let policy = with_lines(&situation.policy, &asked.with, &loaded.groups)?;
+    let by = |cause: &policy::Cause| place(cause, &asked.with);
     let mut named: BTreeSet<(Abi, &str)> = BTreeSet::new();
     let mut unknown: BTreeSet<String> = BTreeSet::new();
     for incident in &incidents {
@@ -82,7 +83,7 @@ pub(super) async fn check(common: &Common, asked: &Check, clock: &Clock) -> anyh
             None => _ = unknown.insert("a death by SIGSYS of which the kernel sent no record".to_owned()),
         }
     }
-    let named = named.into_iter().map(|(abi, call)| CallView::new(&policy, abi, call));
+    let named = named.into_iter().map(|(abi, call)| CallView::new(&policy, abi, call, by));
     Ok(Checked::new(&unit, named.chain(unknown.into_iter().map(CallView::unknown)).collect(), notes))
 }
 
@@ -101,12 +102,22 @@ fn with_lines(policy: &Policy, lines: &[String], groups: &Groups) -> anyhow::Res
         );
     }
     let content = format!("[{}]\n{}\n", policy.settings.section(), lines.join("\n"));
-    Ok(policy.with_dropin(Path::new(LAST), content.as_bytes(), groups))
+    let with = policy.with_dropin(Path::new(LAST), content.as_bytes(), groups);
+    // systemd would start the unit all the same, without what it does not know: whoever asks means it.
+    let ignored = with.notes().find(|note| note.origin.as_ref().is_some_and(|origin| is_option(&origin.path)));
+    if let Some(note) = ignored {
+        bail!("of --with: {}", note.text);
+    }
+    Ok(with)
+}
+
+fn is_option(path: &Path) -> bool {
+    path == Path::new(LAST)
 }
 
 impl CallView {
-    fn new(policy: &Policy, abi: Abi, call: &str) -> Self {
-        let listed = |by: &[policy::Cause]| by.iter().map(place).collect::<Vec<_>>();
+    fn new(policy: &Policy, abi: Abi, call: &str, place: impl Fn(&policy::Cause) -> String) -> Self {
+        let listed = |by: &[policy::Cause]| by.iter().map(&place).collect::<Vec<_>>();
         let (verdict, effect, by) = match policy.verdict(abi, call) {
             Verdict::Permitted | Verdict::LogOnly { .. } => ("pass", None, Vec::new()),
             Verdict::Possible { by } => ("depends", None, listed(&by)),
@@ -120,8 +131,14 @@ impl CallView {
     }
 }
 
-fn place(cause: &policy::Cause) -> String {
+/// Where the directive stands that does it: in a file, or among the lines that were given.
+fn place(cause: &policy::Cause, with: &[String]) -> String {
     match &cause.origin {
+        Some(origin) if is_option(&origin.path) => {
+            // The first line is the section's.
+            let line = (origin.line as usize).checked_sub(2).and_then(|at| with.get(at));
+            format!("--with '{}'", line.map_or_else(|| format!("{}=…", cause.directive.key()), |line| shown(line)))
+        }
         Some(origin) => format!("{}= at {origin}", cause.directive.key()),
         None => format!("{}=, as systemd holds it", cause.directive.key()),
     }

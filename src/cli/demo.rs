@@ -47,6 +47,8 @@ pub(super) fn run(clock: &Clock) -> anyhow::Result<Report> {
         Ok(audit) => live(audit, &root.path, &loaded.groups, clock)?,
         Err(why) => bundled(&why.to_string(), &root.path, &loaded.groups)?,
     };
+    // No manager of this machine has the unit.
+    report.units.iter_mut().for_each(|answer| answer.then.clear());
     report.notes.extend(super::units::groups_note(&loaded));
     Ok(report)
 }

@@ -67,10 +67,15 @@ pub fn run(cli: &Cli) -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             tell(color, page::BAD, &format!("{error:#}"));
-            ExitCode::from(2)
+            ExitCode::from(if error.is::<NothingToDo>() { 1 } else { 2 })
         }
     }
 }
+
+/// There is nothing to do, which is no failure.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NothingToDo(String);
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)

@@ -66,7 +66,7 @@ fn render_answer(page: &mut Page, answer: &Answer) {
     }
     match (&answer.silence, answer.denials.is_empty()) {
         (Some(silence), true) => render_silence(page, silence),
-        (None, true) => page.line("  No denials of it are known."),
+        (None, true) => page.line(format_args!("  {}", answer.nothing)),
         _ => {}
     }
     denials::show(page, &answer.denials);
@@ -77,17 +77,28 @@ fn render_answer(page: &mut Page, answer: &Answer) {
             page.gap();
             render_remedy(page, number + 1, remedy);
         }
-        page.gap();
-        page.line("Then:");
-        for command in &answer.then {
-            page.line(format_args!("  {command}"));
-        }
+        render_way(page, answer);
     }
     if let Some(unproven) = &answer.unproven {
         page.gap();
         render_unproven(page, unproven);
     }
     notes(page, &answer.notes);
+}
+
+/// How to do it: by one command where there is one, and by hand.
+fn render_way(page: &mut Page, answer: &Answer) {
+    if let Some(apply) = &answer.apply {
+        page.gap();
+        page.line(format_args!("To do it: {}", styled(GOOD, apply)));
+    }
+    if !answer.then.is_empty() {
+        page.gap();
+        page.line("By hand: write the file, and then");
+        for command in &answer.then {
+            page.line(format_args!("  {command}"));
+        }
+    }
 }
 
 /// No denials, of a unit that can be denied calls without a record.

@@ -171,6 +171,7 @@ impl Case {
             // There are no settings that a line could help in.
             answer.unproven = None;
         }
+        answer.nothing = "None of its calls was refused meanwhile.";
         let facts = self.known.as_ref().and_then(|known| known.facts.as_ref());
         if let (Some(facts), Some(situation)) = (facts, situation) {
             units::add_exposure(&mut answer.remedies, facts, situation);

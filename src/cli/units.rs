@@ -1,6 +1,8 @@
 //! `harden-why UNIT…`: the answer for units of this machine.
 
+use super::NothingToDo;
 use super::answer::{Answer, Clock, ExposureView, RemedyView, Report, SCHEMA, plural};
+use super::apply::{flag, may_change};
 use super::args::{Chosen, Cli, Units};
 use super::explain::by_unit;
 use super::expose::Recording;
@@ -116,7 +118,15 @@ pub(super) async fn of_unit(
     if let (Some(facts), Some(situation)) = (facts, situation) {
         add_exposure(&mut answer.remedies, &facts, &situation);
     }
+    answer.apply = apply_command(unit, &answer.remedies);
     answer
+}
+
+/// The command that does what an answer proposes, for whom it would do it.
+fn apply_command(unit: &Unit, remedies: &[RemedyView]) -> Option<String> {
+    let may = may_change(unit, "apply").is_ok() && !remedies.is_empty();
+    let which = if remedies.iter().any(|remedy| remedy.default) { "" } else { "--remedy N " };
+    may.then(|| format!("harden-why apply {which}--restart {}{}", flag(unit), unit.name))
 }
 
 /// Adds what each remedy does to the unit's exposure, where it can be had of the files that the manager holds.
@@ -195,7 +205,10 @@ pub(super) async fn one_unit(
         units.retain(|(unit, _)| unit.manager == me);
     }
     match (units.pop(), units.is_empty()) {
-        (None, _) => bail!("no denials of {name} are known, so there is nothing to go by"),
+        (None, _) => bail!(NothingToDo(format!(
+            "no denials of {name} are known, so there is nothing to go by; 'harden-why {name}' tells whether it can be \
+             denied calls without a record"
+        ))),
         (Some(one), true) => Ok(one),
         (Some(_), false) => {
             bail!("several managers run a unit of the name {name}: say --system, or --user for your own")

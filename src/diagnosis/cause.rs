@@ -166,9 +166,7 @@ fn of_denial(denial: &Denial, policy: Option<&Policy>) -> Cause {
     if never || matches!(denial.action, Action::Trap | Action::UserNotif | Action::Trace) {
         return Cause::Elsewhere(Elsewhere::NotSystemdsAction);
     }
-    let Some(policy) = policy else {
-        return if denial.action == Action::Log { Cause::Logged { by: None } } else { Cause::Unread };
-    };
+    let Some(policy) = policy else { return Cause::Unread };
     let (Some(abi), Some(name)) = (denial.call.abi(), denial.call.name()) else { return nameless(denial, policy) };
     let verdict = policy.verdict(abi, name);
     if denial.action == Action::Log {

@@ -189,6 +189,7 @@ fn fixed_words(fixed: &Fixed, clock: &Clock) -> (&'static str, String) {
 fn likely(finding: &Finding) -> &'static str {
     match denied(&finding.incident).map(|denial| denial.action) {
         Some(Action::KillProcess | Action::Kill) => "SystemCallFilter= kills like this",
+        Some(Action::Log) => "SystemCallLog= logs like this",
         Some(Action::KillThread) => "SystemCallArchitectures= kills calls of another architecture like this",
         _ => "several directives refuse calls like this",
     }

@@ -1,8 +1,8 @@
 //! What to change, as data.
 
 use super::{calls, shown_path};
-use crate::audit::text::escape;
-use crate::audit::text::join;
+use crate::audit::Action;
+use crate::audit::text::{escape, join};
 use crate::diagnosis::{Cause, Diagnosis, Finding, Kind, Remedy, Situation, denied};
 use crate::syscalls::Groups;
 use crate::units::Unit;
@@ -85,7 +85,7 @@ pub struct Unproven {
 }
 
 impl RemedyView {
-    pub(super) fn new(remedy: &Remedy, path: &Path, default: bool, groups: &Groups) -> Self {
+    pub(in crate::cli) fn new(remedy: &Remedy, path: &Path, default: bool, groups: &Groups) -> Self {
         let (kind, title) = match &remedy.kind {
             Kind::Calls => ("calls", "Allow what was denied, and nothing else.".to_owned()),
             Kind::Siblings => (
@@ -164,7 +164,7 @@ pub(super) fn unproven(findings: &[Finding], unit: Option<&Unit>, groups: &Group
     let mut names: Vec<&str> = findings
         .iter()
         .filter(|finding| finding.cause == Cause::Unread)
-        .filter_map(|finding| denied(&finding.incident)?.call.name())
+        .filter_map(|finding| denied(&finding.incident).filter(|denial| denial.action != Action::Log)?.call.name())
         .filter(|name| groups.knows(name))
         .collect();
     names.sort_unstable();

@@ -16,6 +16,9 @@ pub(in crate::cli) struct Applied {
     manager: String,
     /// `applied`, `declined`, `dry-run`, `reverted` or `nothing`.
     pub(super) outcome: &'static str,
+    /// What is applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) remedy: Option<Applying>,
     /// The drop-in; where two were removed, the one that was in force.
     path: Option<String>,
     /// Its lines that come (`+`), stay (a space) and go (`-`).
@@ -25,6 +28,20 @@ pub(in crate::cli) struct Applied {
     /// The unit's state after it was restarted.
     pub(super) restarted: Option<Restarted>,
     pub(super) notes: Vec<String>,
+}
+
+/// A remedy that is applied.
+#[derive(Debug, Serialize)]
+pub(super) struct Applying {
+    /// Its number in the answer.
+    pub(super) number: usize,
+    /// How many there are.
+    #[serde(skip)]
+    pub(super) of: usize,
+    /// What it does, in a sentence.
+    pub(super) title: String,
+    /// The calls it opens beyond the denied ones.
+    pub(super) opens: Vec<String>,
 }
 
 /// A unit after it was restarted.
@@ -47,6 +64,7 @@ impl Applied {
             unit: unit.name.to_string(),
             manager: unit.manager.to_string(),
             outcome,
+            remedy: None,
             path: path.map(shown_path),
             diff,
             confirmed: false,
@@ -63,6 +81,12 @@ impl Applied {
             styled(BOLD, &self.unit),
             styled(DIM, format_args!("({})", render::whose(&self.manager)))
         ));
+        if let Some(Applying { number, of, title, .. }) = &self.remedy {
+            page.item(&format!("  remedy {number} of {of}: "), title);
+            if *number > 1 {
+                page.line("  (--remedy 1 does no more than what was denied takes)");
+            }
+        }
         if let Some(path) = &self.path {
             page.line(format_args!("  {}", styled(PLACE, path)));
         }

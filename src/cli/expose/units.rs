@@ -1,5 +1,6 @@
 //! The units to be exposed: those whose policy can refuse a call without a record; and their new start.
 
+use super::super::NothingToDo;
 use super::super::interruption::Interruption;
 use super::super::meant::one_name;
 use super::super::situation;
@@ -75,12 +76,13 @@ pub(super) async fn named(managers: &Managers, manager: Manager, names: &[String
         ensure!(facts.load_state == "loaded", "{} is not loaded ({})", unit.name, facts.load_state);
         let policy = known.situation.with_context(|| format!("the settings of {} cannot be read", unit.name))?.policy;
         let directives = policy.exposable();
-        ensure!(
-            !directives.is_empty(),
-            "{} refuses no call without a record: there is nothing to expose ('harden-why {}' tells what is known)",
-            unit.name,
-            unit.name
-        );
+        if directives.is_empty() {
+            let name = &unit.name;
+            bail!(NothingToDo(format!(
+                "{name} refuses no call without a record: there is nothing to expose ('harden-why {name}' tells what is \
+                 known)"
+            )));
+        }
         if chosen.iter().all(|other| other.name != facts.id) {
             chosen.push(Chosen::new(&facts, directives, own.as_ref()));
         }
@@ -102,7 +104,9 @@ pub(super) async fn all(manager: &SystemdManager) -> anyhow::Result<Vec<Chosen>>
     };
     let mut chosen: Vec<Chosen> = facts.iter().filter_map(refusing).collect();
     if chosen.is_empty() {
-        bail!("no unit that is loaded refuses a call without a record: there is nothing to expose");
+        bail!(NothingToDo(
+            "no unit that is loaded refuses a call without a record: there is nothing to expose".to_owned()
+        ));
     }
     chosen.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     Ok(chosen)
