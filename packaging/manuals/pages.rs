@@ -3,8 +3,10 @@
 //! What only a person can write stands in the templates beside this file; a line `@NAME@` in one stands for what is
 //! generated.
 
+#[path = "completions.rs"]
+mod completions;
+
 use clap::{Command, CommandFactory as _};
-use clap_complete::Shell;
 use clap_mangen::Man;
 use harden_why::cli::args::{Cli, Daemon};
 use std::io;
@@ -41,15 +43,7 @@ pub(crate) fn files() -> io::Result<Vec<File>> {
         });
     }
     for (name, program) in programs() {
-        for (shell, file) in [
-            (Shell::Bash, format!("bash/{name}")),
-            (Shell::Zsh, format!("zsh/_{name}")),
-            (Shell::Fish, format!("fish/{name}.fish")),
-        ] {
-            let mut content = Vec::new();
-            clap_complete::generate(shell, &mut without_hidden(name, &program), name, &mut content);
-            files.push(File { path: file, content: utf8(content)? });
-        }
+        files.extend(completions::files(name, &program)?);
     }
     Ok(files)
 }
@@ -94,16 +88,6 @@ fn commands(program: &Command) -> io::Result<String> {
         all += &options(&verb)?;
     }
     Ok(all)
-}
-
-/// The program without the verbs that are none of a person's business.
-fn without_hidden(name: &'static str, program: &Command) -> Command {
-    let shown: Vec<Command> = program.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned().collect();
-    let mut bare = Command::new(name).args(program.get_arguments().cloned());
-    if let Some(about) = program.get_about() {
-        bare = bare.about(about.clone());
-    }
-    bare.version(env!("CARGO_PKG_VERSION")).subcommands(shown)
 }
 
 fn utf8(bytes: Vec<u8>) -> io::Result<String> {

@@ -1,8 +1,13 @@
 //! What one can ask: arguments of both programs, the one definition that help, man pages and
 //! completions come from.
 
+use crate::diagnosis::Rehearsal;
 use crate::outlet::address::BusAddress;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use crate::policy::Directive;
+use crate::syscalls::Abi;
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -149,7 +154,7 @@ pub struct Rehearse {
     pub chosen: Chosen,
 
     /// Leave this directive on; may be given several times
-    #[arg(long, value_name = "DIRECTIVE")]
+    #[arg(long, value_name = "DIRECTIVE", value_parser = Offered(|| Rehearsal::LIFTABLE.map(Directive::key).into()))]
     pub keep: Vec<String>,
 
     /// End after this time: 90s, 5min, 2h
@@ -216,6 +221,23 @@ pub struct Expose {
     /// Units of your own user manager [the default for others]
     #[arg(long)]
     pub user: bool,
+}
+
+/// A word that help and completions offer values for; whether it is one that is understood, which can be more, is
+/// found where it is used.
+#[derive(Debug, Clone, Copy)]
+struct Offered(fn() -> Vec<&'static str>);
+
+impl TypedValueParser for Offered {
+    type Value = String;
+
+    fn parse_ref(&self, command: &clap::Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0().into_iter().map(PossibleValue::new)))
+    }
 }
 
 /// A length of time, as a person writes it.
@@ -344,7 +366,7 @@ pub enum Command {
         call: String,
 
         /// Architecture of the number [this machine's]
-        #[arg(long, value_name = "ARCH")]
+        #[arg(long, value_name = "ARCH", value_parser = Offered(|| Abi::all().map(Abi::name).collect()))]
         arch: Option<String>,
     },
 

@@ -1,0 +1,47 @@
+
+# The function above knows no units; they are added where a word can be one.
+_harden_why_and_units() {
+    local cur=$2 prev=$3 word verb= name
+    local -a managers=()
+    # '--option=value' is three words here.
+    if [[ $cur == = ]]; then
+        cur=
+    elif [[ $prev == = ]]; then
+        prev=${COMP_WORDS[COMP_CWORD-2]}
+    fi
+    @generated@ "$1" "$cur" "$prev"
+    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+        case $word in
+            --system | --user) managers+=("$word") ;;
+            @verbs@) verb=${verb:-$word} ;;
+        esac
+    done
+    case $prev in
+        @options_of_units@) ;;
+        @options_of_others@) return 0 ;;
+        *)
+            [[ $cur == -* ]] && return 0
+            case $verb in
+                @verbs_of_units@) ;;
+                # Where there is nothing yet, the verbs are enough.
+                '') [[ $cur || $COMP_CWORD -gt 1 ]] || return 0 ;;
+                *) return 0 ;;
+            esac
+            ;;
+    esac
+    [[ $verb ]] && COMPREPLY=()
+    # No file is a unit.
+    compopt +o bashdefault +o default
+    [[ ${managers[*]} ]] || managers=(--system --user)
+    while read -r name _; do
+        # Of what a name can hold, the backslash alone means something to the shell.
+        [[ $name == "$cur"* ]] && COMPREPLY+=("${name//\\/\\\\}")
+    done < <(for word in "${managers[@]}"; do systemctl "$word" @list@ 2>/dev/null; done)
+    return 0
+}
+
+if [[ ${BASH_VERSINFO[0]} -eq 4 && ${BASH_VERSINFO[1]} -ge 4 || ${BASH_VERSINFO[0]} -gt 4 ]]; then
+    complete -F _harden_why_and_units -o nosort -o bashdefault -o default harden-why
+else
+    complete -F _harden_why_and_units -o bashdefault -o default harden-why
+fi

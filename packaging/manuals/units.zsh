@@ -1,0 +1,19 @@
+
+# The units of the system's and one's own manager, or of the one that was named.
+_harden_why_units() {
+    local manager
+    local -a managers units
+    # Of the words, what stands before the verb is cut off here.
+    managers=(${(M)${(z)BUFFER}:#--(system|user)})
+    (( $#managers )) || managers=(--system --user)
+    for manager in $managers; do
+        units+=(${${(f)"$(systemctl $manager @list@ 2>/dev/null)"}%% *})
+    done
+    compadd -a units
+}
+
+_harden_why_verbs_and_units() {
+    _alternative 'commands:command:_harden-why_commands' 'units:unit:_harden_why_units'
+}
+
+if [
