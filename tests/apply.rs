@@ -65,8 +65,10 @@ impl Machine {
     /// The client behind another command.
     fn client(&self, before: &[&str], arguments: &[&str]) -> Command {
         let (bus, store) = (self.manager.bus(), self.store().display().to_string());
-        let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "--state-dir", &store];
-        self.manager.command(&[before, &client, arguments].concat())
+        let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus];
+        // What is taken back is a file, whatever the store says.
+        let source: &[&str] = if arguments.contains(&"revert") { &[] } else { &["--state-dir", &store] };
+        self.manager.command(&[before, &client, source, arguments].concat())
     }
 
     /// Runs the client where some file systems are others, and lists `/etc/systemd/system` there after a line `left`.

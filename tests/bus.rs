@@ -459,7 +459,7 @@ async fn what_happens_is_followed_across_a_restart_of_the_daemon() {
 fn there_has_to_be_a_daemon_to_follow() {
     for (arguments, why) in [
         (["--bus", "unix:path=/nonexistent"], "harden-whyd does not answer"),
-        (["--state-dir", "/nonexistent"], "leave out --state-dir"),
+        (["--state-dir", "/nonexistent"], "unexpected argument '--state-dir'"),
         (["--bus=system", "not a unit"], "is no unit"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_harden-why")).arg("follow").args(arguments).output().unwrap();

@@ -144,9 +144,13 @@ impl Machine {
             (env!("CARGO_BIN_EXE_harden-why"), store.as_str())
         };
         let flag: &[&str] = if self.user { &["--user"] } else { &[] };
-        let words = [&[client, "--bus", &bus, "--state-dir", store], arguments];
-        let verb = arguments.contains(&"expose");
-        self.command(&[&words.concat()[..], if verb { flag } else { &[] }].concat())
+        // Verbs that answer from no incidents have no store to be told.
+        let source: &[&str] = match arguments {
+            arguments if ["expose", "status", "restore"].iter().any(|verb| arguments.contains(verb)) => &[],
+            _ => &["--state-dir", store],
+        };
+        let flag = if arguments.contains(&"expose") { flag } else { &[] };
+        self.command(&[&[client, "--bus", &bus], source, arguments, flag].concat())
     }
 
     fn harden_why(&self, arguments: &[&str]) -> Output {

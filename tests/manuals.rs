@@ -202,7 +202,7 @@ fn the_readme_tells_every_verb_and_no_option_that_is_not_there() {
     let table = readme.split("## Use").nth(1).unwrap().split("\n## ").next().unwrap();
     let rows = table.lines().filter(|line| line.starts_with("| `harden-why"));
     let mut named = 0;
-    for word in rows.flat_map(|row| row.split(['`', ' '])).filter_map(|word| word.strip_prefix("--")) {
+    for word in rows.flat_map(|row| row.split(['`', ' ', '='])).filter_map(|word| word.strip_prefix("--")) {
         named += 1;
         assert!(known.iter().any(|option| option == word), "the README tells of --{word}");
     }

@@ -127,7 +127,9 @@ impl Machine {
     /// Starts the client, whose pid is the child's, with the store that is known.
     fn client(&self, before: &[&str], arguments: &[&str]) -> Child {
         let store = self.store().display().to_string();
-        self.client_of(before, &["--state-dir", &store], arguments).spawn().unwrap()
+        // What is taken back is a file, whatever the store says.
+        let source: &[&str] = if arguments.contains(&"revert") { &[] } else { &["--state-dir", &store] };
+        self.client_of(before, source, arguments).spawn().unwrap()
     }
 
     fn client_of(&self, before: &[&str], source: &[&str], arguments: &[&str]) -> Command {

@@ -356,8 +356,6 @@ fn what_cannot_be_rehearsed_is_refused_before_anything_is_changed() {
     let Some(mut machine) = Machine::with(RUNS) else { return };
     let said = machine.error(&["rehearse", "x"]);
     assert!(said.contains("there is nobody to ask: say --yes or --dry-run"), "{said}");
-    let store = machine.manager.base().join("daemon/state").display().to_string();
-    machine.refuses(&["x", "--state-dir", &store], "leave out --state-dir");
     machine.refuses(&["nowhere"], "there is no unit nowhere.service");
     machine.refuses(&["basic.target"], "basic.target runs no processes");
     machine.manager.write("harden-whyd.service", "[Service]\nExecStart=/bin/sleep 60\nSystemCallFilter=~uname\n");

@@ -68,11 +68,25 @@ fn page(template: &str, program: Option<&Command>) -> io::Result<String> {
 fn options(command: &Command) -> io::Result<String> {
     let mut section = Vec::new();
     Man::new(command.clone()).render_options_section(&mut section)?;
-    // The headings are the template's.
+    // The first heading is the template's.
     let section = utf8(section)?;
     let list = section.lines().skip_while(|line| !line.starts_with(".TP"));
-    // The string is defined in the preamble of a whole page, which this is not.
-    Ok(list.map(|line| line.replace(r"\*(Aq", r"\(aq") + "\n").collect())
+    let set = |line: &str| match line.strip_prefix(".SH ") {
+        Some(heading) => format!(".SS {}\n", sentence(heading)),
+        // The string is defined in the preamble of a whole page, which this is not.
+        None => line.replace(r"\*(Aq", r"\(aq") + "\n",
+    };
+    Ok(list.map(set).collect())
+}
+
+/// A heading in capitals as a sentence begins.
+fn sentence(heading: &str) -> String {
+    let mut first = true;
+    let lower = |letter: char| {
+        let is_first = letter.is_alphabetic() && std::mem::take(&mut first);
+        if is_first { letter } else { letter.to_ascii_lowercase() }
+    };
+    heading.chars().map(lower).collect()
 }
 
 /// The verbs, each with its arguments.

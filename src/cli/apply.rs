@@ -33,7 +33,7 @@ pub(super) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
         asked.yes || asked.dry_run || (std::io::stdin().is_terminal() && !common.json),
         "apply asks before it writes, and there is nobody to ask: say --yes or --dry-run"
     );
-    let (source, mut notes) = Source::open(common).await?;
+    let (source, mut notes) = Source::open(common, &asked.source).await?;
     notes.extend(unheard(&source, clock).await);
     let loaded = groups::load();
     notes.extend(super::units::groups_note(&loaded));

@@ -5,14 +5,19 @@ use crate::diagnosis::Rehearsal;
 use crate::outlet::address::BusAddress;
 use crate::policy::Directive;
 use crate::syscalls::Abi;
-use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
-use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
-use std::ffi::OsStr;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
+use values::{Offered, duration};
+
+mod given;
+mod values;
 
 /// Where the daemon keeps its incidents.
 pub const STATE_DIR: &str = "/var/lib/harden-why";
+
+/// What stands above the options of every verb, apart from its own.
+const COMMON: &str = "Common options";
 
 /// Why did systemd's hardening deny my service a system call, and what to change?
 #[derive(Debug, Parser)]
@@ -37,20 +42,24 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub struct Common {
     /// Bus on which harden-whyd answers: system, session, or a D-Bus address
-    #[arg(long, global = true, value_name = "BUS", default_value = "system")]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "BUS", default_value = "system")]
     pub bus: BusAddress,
 
-    /// Read the store in DIR, without a daemon [the daemon's own is /var/lib/harden-why]
-    #[arg(long, global = true, value_name = "DIR")]
-    pub state_dir: Option<PathBuf>,
-
     /// Print JSON (schema 1) instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = COMMON)]
     pub json: bool,
 
     /// Colour the answer
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "WHEN", default_value = "auto")]
     pub color: When,
+}
+
+/// Of what answers from incidents.
+#[derive(Debug, Default, Args)]
+pub struct StateDir {
+    /// Read the store in DIR, without a daemon [the daemon's own is /var/lib/harden-why]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
 }
 
 /// Whether to colour.
@@ -91,14 +100,10 @@ pub struct Units {
     /// Only denials since TIME: "2026-11-23 14:00", "today", "2h ago"
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
-}
 
-impl Units {
-    /// Whether nothing of it was given.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.units.is_empty() && !self.unknown && !self.system && !self.user && !self.all && self.since.is_none()
-    }
+    /// Where the incidents are.
+    #[command(flatten)]
+    pub source: StateDir,
 }
 
 /// One unit.
@@ -142,6 +147,22 @@ pub struct Apply {
     pub dry_run: bool,
 
     /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+
+    /// Where the incidents are.
+    #[command(flatten)]
+    pub source: StateDir,
+}
+
+/// What to take back.
+#[derive(Debug, Args)]
+pub struct Revert {
+    /// Which unit.
+    #[command(flatten)]
+    pub chosen: Chosen,
+
+    /// Nothing is asked: taken as other verbs take it
     #[arg(long, short)]
     pub yes: bool,
 }
@@ -223,34 +244,6 @@ pub struct Expose {
     pub user: bool,
 }
 
-/// A word that help and completions offer values for; whether it is one that is understood, which can be more, is
-/// found where it is used.
-#[derive(Debug, Clone, Copy)]
-struct Offered(fn() -> Vec<&'static str>);
-
-impl TypedValueParser for Offered {
-    type Value = String;
-
-    fn parse_ref(&self, command: &clap::Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
-        StringValueParser::new().parse_ref(command, arg, value)
-    }
-
-    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(self.0().into_iter().map(PossibleValue::new)))
-    }
-}
-
-/// A length of time, as a person writes it.
-fn duration(text: &str) -> Result<Duration, String> {
-    const LONGEST: Duration = Duration::from_hours(7 * 24);
-    let span: jiff::Span = text.trim().parse().map_err(|_| "write it as 90s, 30min, 2h or \"1 day\"".to_owned())?;
-    let length = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok();
-    let length = length.and_then(|length| Duration::try_from(length).ok());
-    length
-        .filter(|length| (Duration::from_secs(1)..=LONGEST).contains(length))
-        .ok_or_else(|| "it must be between a second and a week".to_owned())
-}
-
 /// What to check.
 #[derive(Debug, Args)]
 pub struct Check {
@@ -265,6 +258,10 @@ pub struct Check {
     /// Read the unit's files below DIR instead of asking its manager
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
+
+    /// Where the incidents are.
+    #[command(flatten)]
+    pub source: StateDir,
 }
 
 /// What to follow.
@@ -351,7 +348,7 @@ pub enum Command {
     Rehearse(Rehearse),
 
     /// Remove the drop-in that apply wrote
-    Revert(Chosen),
+    Revert(Revert),
 
     /// Have calls that units are refused with an error recorded for a time; restarts the units
     Expose(Expose),
@@ -403,30 +400,4 @@ pub struct Daemon {
     /// Read FILE alone [/etc/harden-why/harden-why.conf and its drop-ins]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_duration_is_bounded() {
-        let seconds = |text: &str| duration(text).map(|length| length.as_secs());
-        assert_eq!(["1s", "90 s", "30min", "2h", "7 d"].map(seconds), [1, 90, 1_800, 7_200, 604_800].map(Ok));
-        for text in ["", "soon", "0s", "-1h", "8d", "5", "1 month"] {
-            assert!(seconds(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_flag_with_or_without_a_duration_takes_no_unit_for_one() {
-        let idle = |flag: &str| match Cli::try_parse_from(["harden-why", "rehearse", flag, "a"]).unwrap().command {
-            Some(Command::Rehearse(Rehearse { chosen, until_idle, .. })) => {
-                (chosen.unit, until_idle.unwrap().as_secs())
-            }
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(idle("--until-idle"), ("a".to_owned(), 30));
-        assert_eq!(idle("--until-idle=5s"), ("a".to_owned(), 5));
-    }
 }

@@ -52,7 +52,7 @@ struct CallView {
 /// # Errors
 /// Nothing is known of the unit, its settings cannot be read, or a line is none.
 pub(super) async fn check(common: &Common, asked: &Check, clock: &Clock) -> anyhow::Result<Checked> {
-    let (source, mut notes) = Source::open(common).await?;
+    let (source, mut notes) = Source::open(common, &asked.source).await?;
     notes.extend(unheard(&source, clock).await);
     let loaded = groups::load();
     notes.extend(super::units::groups_note(&loaded));

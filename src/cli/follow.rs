@@ -19,7 +19,7 @@ use crate::outlet::client::HardenWhyProxy;
 use crate::outlet::wire::{BusError, MAX_INCIDENTS};
 use crate::units::UnitName;
 use anstream::{AutoStream, ColorChoice};
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use jiff::Timestamp;
 use seen::{Seen, next};
 use serde::Serialize;
@@ -68,10 +68,6 @@ struct Again {
 /// # Errors
 /// A name is none, the daemon does not answer, or nobody reads any more.
 pub(super) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) -> anyhow::Result<bool> {
-    ensure!(
-        common.state_dir.is_none(),
-        "a store is written by its daemon, which is to be followed: leave out --state-dir"
-    );
     let mut names = asked.units.iter().map(|name| unit_name(name)).collect::<Result<Vec<_>, _>>()?;
     let scope = source::Managers::of(asked.system, asked.user);
     let managers = units::managers(&common.bus);

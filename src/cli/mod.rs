@@ -83,10 +83,6 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
     let common = &cli.common;
-    anyhow::ensure!(
-        cli.command.is_none() || cli.units.is_empty(),
-        "units and their options do not go with a command; a unit of a command's name needs its suffix (status.service)"
-    );
     match &cli.command {
         None if cli.units.units.is_empty() && !cli.units.unknown => {
             say(common, color, &waiting(overview::overview(cli, &clock()))?)
@@ -99,7 +95,7 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
         Some(Command::Tap(asked)) => say(common, color, &waiting(tap::tap(common, asked))?),
         Some(Command::Apply(asked)) => say(common, color, &waiting(apply::apply(common, asked, &clock()))?),
         Some(Command::Rehearse(asked)) => waiting(rehearse::rehearse(common, asked, color)),
-        Some(Command::Revert(asked)) => say(common, color, &waiting(apply::revert(common, asked))?),
+        Some(Command::Revert(asked)) => say(common, color, &waiting(apply::revert(common, &asked.chosen))?),
         Some(Command::Expose(asked)) => say(common, color, &waiting(expose::expose(common, asked, &clock()))?),
         Some(Command::Check(asked)) => say(common, color, &waiting(check::check(common, asked, &clock()))?),
         Some(Command::Syscall { call, arch }) => say(common, color, &syscall::look_up(call, arch.as_deref())?),

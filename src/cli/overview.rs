@@ -64,7 +64,7 @@ struct Line {
 /// A time is none, or there is nobody to ask.
 pub(super) async fn overview(cli: &Cli, clock: &Clock) -> anyhow::Result<Overview> {
     let scope = scope(&cli.units, clock)?;
-    let (source, mut notes) = Source::open(&cli.common).await?;
+    let (source, mut notes) = Source::open(&cli.common, &cli.units.source).await?;
     notes.extend(unheard(&source, clock).await);
     let mut lines: Vec<Line> = source.units(scope).await?.iter().map(|summary| Line::new(summary, clock)).collect();
     let managers = managers(&cli.common.bus);

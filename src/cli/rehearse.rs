@@ -204,7 +204,8 @@ async fn answer(plan: &Plan, heard: Heard, clock: &Clock) -> anyhow::Result<Repo
 fn to_apply(plan: &Plan, yes: bool) -> args::Apply {
     let is_systems = plan.unit.manager == Manager::System;
     let chosen = Chosen { unit: plan.unit.name.to_string(), system: is_systems, user: !is_systems };
-    args::Apply { chosen, remedy: None, runtime: false, restart: true, dry_run: false, yes }
+    let source = args::StateDir::default();
+    args::Apply { chosen, remedy: None, runtime: false, restart: true, dry_run: false, yes, source }
 }
 
 fn question(plan: &Plan) -> String {

@@ -1,6 +1,6 @@
 //! Where the incidents of this machine are asked for: the daemon, or its store.
 
-use super::args::{Common, STATE_DIR};
+use super::args::{Common, STATE_DIR, StateDir};
 use crate::audit::text::escape;
 use crate::incidents::{Incident, Query, Store, StoreError, Stored, UnitSummary};
 use crate::outlet::address::BusAddress;
@@ -72,8 +72,8 @@ impl Source {
     ///
     /// # Errors
     /// There is neither; says what to do.
-    pub(super) async fn open(common: &Common) -> anyhow::Result<(Self, Vec<String>)> {
-        if let Some(dir) = &common.state_dir {
+    pub(super) async fn open(common: &Common, asked: &StateDir) -> anyhow::Result<(Self, Vec<String>)> {
+        if let Some(dir) = &asked.state_dir {
             return Ok((Self::Store(Store::open_read_only(dir)?), Vec::new()));
         }
         let error = match daemon(&common.bus).await {

@@ -30,7 +30,7 @@ pub(super) const RUNTIME: &str = "/run/user";
 pub(super) async fn answer(cli: &Cli, clock: &Clock) -> anyhow::Result<Report> {
     let names: Vec<UnitName> = cli.units.units.iter().map(|name| unit_name(name)).collect::<Result<_, _>>()?;
     let scope = scope(&cli.units, clock)?;
-    let (source, mut notes) = Source::open(&cli.common).await?;
+    let (source, mut notes) = Source::open(&cli.common, &cli.units.source).await?;
     let loaded = groups::load();
     notes.extend(groups_note(&loaded));
     notes.extend(unheard(&source, clock).await);

@@ -67,10 +67,6 @@ impl Plan {
     /// # Errors
     /// Says what is in the way. Nothing was changed.
     pub(super) async fn of(common: &Common, asked: &args::Rehearse, clock: &Clock) -> anyhow::Result<Self> {
-        ensure!(
-            common.state_dir.is_none(),
-            "what a rehearsal shows is heard by harden-whyd: leave out --state-dir, and start it if it does not run"
-        );
         let name = one_name(&asked.chosen.unit)?;
         let limits = Limits { time: asked.duration, idle: asked.until_idle };
         let keep = kept(&asked.keep)?;
