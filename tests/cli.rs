@@ -257,6 +257,19 @@ fn a_daemon_that_does_not_answer_is_said_with_what_to_do() {
 }
 
 #[test]
+fn a_cause_is_said_once() {
+    // Nobody may read it as this user.
+    let (dir, store) = (tempfile::tempdir_in("/tmp").unwrap(), store(&[]));
+    fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(store.path(), std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+    let mut command = support::nobody::harden_why(dir.path());
+    let output = command.args(["--state-dir", text(store.path()), "a"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("cannot be read (Permission denied"), "{said}");
+    assert_eq!(said.matches("Permission denied").count(), 1, "{said}");
+}
+
+#[test]
 fn a_store_that_cannot_be_read_says_why() {
     assert!(error(&["--state-dir", "/nonexistent"]).contains("/nonexistent/incidents.sqlite3 does not exist"));
     let dir = tempfile::tempdir().unwrap();

@@ -102,3 +102,30 @@ fn a_pure_room_does_no_io() {
         }
     }
 }
+
+/// Whoever prints an error prints what caused it, too (`{error:#}`); what the message names itself is no cause besides.
+#[test]
+fn an_error_says_its_cause_once() {
+    let mut paths = Vec::new();
+    files(&source(), &mut paths);
+    let mut seen = 0;
+    for path in paths {
+        let code = fs::read_to_string(&path).unwrap();
+        for variant in code.split("#[error(").skip(1) {
+            seen += 1;
+            let (message, rest) = variant.split_once(")]\n").unwrap();
+            let body = rest.split("\n}").next().unwrap();
+            let words: String = body.split_whitespace().collect::<Vec<_>>().join(" ");
+            // thiserror takes a field of that name for the cause, and those that are marked.
+            let named = words.split_once(" source: ").is_some();
+            let marked = words.split(['(', '{']).nth(1).is_some_and(|field| {
+                let field = field.trim_start();
+                field.starts_with("#[source]") || field.starts_with("#[from]")
+            });
+            let says = |name: &str| message.contains(&format!("{{{name}")) || message.contains(&format!(".{name}"));
+            let twice = (named && says("source")) || (marked && says("0"));
+            assert!(!twice, "{}: {message} says what its cause says as well", path.display());
+        }
+    }
+    assert!(seen > 40, "{seen}");
+}

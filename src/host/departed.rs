@@ -65,7 +65,7 @@ pub enum DepartedError {
     NotAllowed,
     /// Anything else.
     #[error("the kernel does not take the BPF program: {0}")]
-    Kernel(#[source] io::Error),
+    Kernel(io::Error),
 }
 
 impl Departed {

@@ -25,12 +25,12 @@ pub enum DropInError {
     #[error("{} was not written by harden-why: move it away, or put the lines into it yourself", shown(.0))]
     Foreign(PathBuf),
     /// The rights are missing.
-    #[error("not allowed to change {} ({source}): for a unit of the system's run harden-why as root, for a user's as that user", shown(.path))]
+    #[error("not allowed to change {} ({why}): for a unit of the system's run harden-why as root, for a user's as that user", shown(.path))]
     NotAllowed {
         /// The file or directory.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        why: io::Error,
     },
     /// The file system is read-only.
     #[error("{} is on a read-only file system: apply --runtime puts the drop-in below /run instead, until the next boot", shown(.0))]
@@ -39,12 +39,12 @@ pub enum DropInError {
     #[error("{} went away just now: there is nothing left of it", shown(.0))]
     Gone(PathBuf),
     /// Anything else.
-    #[error("cannot change {}: {source}", shown(.path))]
+    #[error("cannot change {}: {why}", shown(.path))]
     Io {
         /// The file or directory.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        why: io::Error,
     },
 }
 
@@ -213,12 +213,12 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn explained(path: &Path, source: io::Error) -> DropInError {
+fn explained(path: &Path, why: io::Error) -> DropInError {
     let path = path.to_owned();
-    match source.kind() {
-        ErrorKind::PermissionDenied => DropInError::NotAllowed { path, source },
+    match why.kind() {
+        ErrorKind::PermissionDenied => DropInError::NotAllowed { path, why },
         ErrorKind::ReadOnlyFilesystem => DropInError::ReadOnly(path),
-        _ => DropInError::Io { path, source },
+        _ => DropInError::Io { path, why },
     }
 }
 

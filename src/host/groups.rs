@@ -37,7 +37,7 @@ pub(super) enum LoadError {
     #[error("systemd-analyze is not installed")]
     Absent,
     #[error("systemd-analyze cannot be run: {0}")]
-    Run(#[from] io::Error),
+    Run(io::Error),
     #[error("systemd-analyze did not finish within {} s", .0.as_secs_f32())]
     Slow(Duration),
     #[error("systemd-analyze printed more than {MOST} bytes")]
@@ -48,6 +48,12 @@ pub(super) enum LoadError {
     Version,
     #[error(transparent)]
     Listing(#[from] NoGroups),
+}
+
+impl From<io::Error> for LoadError {
+    fn from(error: io::Error) -> Self {
+        Self::Run(error)
+    }
 }
 
 /// The groups of the systemd that runs here, or else the embedded ones.

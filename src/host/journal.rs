@@ -47,7 +47,13 @@ pub enum JournalError {
     Library(String),
     /// It cannot be read.
     #[error("the journal cannot be read: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+impl From<io::Error> for JournalError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 impl Journal {

@@ -190,8 +190,8 @@ impl Store {
         if let Err(source) = File::open(&path) {
             return Err(match source.kind() {
                 io::ErrorKind::NotFound => StoreError::Missing { path },
-                io::ErrorKind::PermissionDenied => StoreError::Unreadable { path, source },
-                _ => StoreError::Io { path, source },
+                io::ErrorKind::PermissionDenied => StoreError::Unreadable { path, why: source },
+                _ => StoreError::Io { path, why: source },
             });
         }
         match Self::open_to_read(&path, false) {
@@ -390,7 +390,7 @@ fn page(query: &Query, values: &mut Vec<Box<dyn ToSql>>) -> &'static str {
 
 /// The file, absolute so that no directory can be taken for a `file:` URI.
 fn absolute(dir: &Path) -> Result<PathBuf, StoreError> {
-    std::path::absolute(dir.join(FILE)).map_err(|source| StoreError::Io { path: dir.to_owned(), source })
+    std::path::absolute(dir.join(FILE)).map_err(|why| StoreError::Io { path: dir.to_owned(), why })
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

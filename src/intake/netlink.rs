@@ -58,7 +58,7 @@ pub enum OpenError {
     NotAllowed,
     /// Anything else.
     #[error("the kernel's audit stream cannot be opened: {0}")]
-    Io(#[source] io::Error),
+    Io(io::Error),
 }
 
 /// Why nothing was received.
@@ -69,7 +69,7 @@ pub enum ReceiveError {
     Overrun,
     /// The socket is of no more use.
     #[error("the kernel's audit stream cannot be read: {0}")]
-    Io(#[source] io::Error),
+    Io(io::Error),
 }
 
 impl AuditSocket {

@@ -36,10 +36,10 @@ pub type StatusSource = Arc<dyn Fn() -> Status + Send + Sync>;
 
 /// Why the service could not be offered.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot offer {NAME} on the {address} bus: {source}")]
+#[error("cannot offer {NAME} on the {address} bus: {why}")]
 pub struct ServeError {
     address: BusAddress,
-    source: zbus::Error,
+    why: zbus::Error,
 }
 
 /// The service, for as long as this lives.
@@ -70,7 +70,7 @@ pub async fn serve(address: &BusAddress, dir: &Path, status: StatusSource, order
     // zbus's defaults would take the name from an owner, and give it up to the next who asks.
     let builder = address.builder().allow_name_replacements(false).replace_existing_names(false);
     let built = builder.serve_at(PATH, service).name(NAME).build().await;
-    let connection = built.map_err(|source| ServeError { address: address.clone(), source })?;
+    let connection = built.map_err(|why| ServeError { address: address.clone(), why })?;
     Ok(Bus { connection, subscribers })
 }
 

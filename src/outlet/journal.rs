@@ -65,12 +65,12 @@ pub enum JournalError {
     #[error("{}: the journal is behind, an entry was not taken", .0.display())]
     Behind(PathBuf),
     /// Anything else.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {why}", .path.display())]
     Io {
         /// The socket.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        why: io::Error,
     },
 }
 
@@ -87,7 +87,7 @@ impl Journal {
     /// # Errors
     /// Nobody listens there.
     pub fn connect(path: &Path) -> Result<Self, JournalError> {
-        let io = |source| JournalError::Io { path: path.to_owned(), source };
+        let io = |why| JournalError::Io { path: path.to_owned(), why };
         UnixDatagram::unbound().and_then(|probe| probe.connect(path)).map_err(io)?;
         let socket = UnixDatagram::unbound().map_err(io)?;
         socket.set_nonblocking(true).map_err(io)?;
@@ -107,7 +107,7 @@ impl Journal {
         };
         sent.map_err(|source| match source.kind() {
             io::ErrorKind::WouldBlock => JournalError::Behind(self.path.clone()),
-            _ => JournalError::Io { path: self.path.clone(), source },
+            _ => JournalError::Io { path: self.path.clone(), why: source },
         })
     }
 

@@ -63,12 +63,12 @@ pub enum StoreError {
         detail: String,
     },
     /// The permissions do not let us read.
-    #[error("{} cannot be read ({source}): ask as root, or through harden-whyd", .path.display())]
+    #[error("{} cannot be read ({why}): ask as root, or through harden-whyd", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        why: io::Error,
     },
     /// No space left, or the store's own bound reached.
     #[error("{} cannot grow: free space on its file system, or let harden-whyd forget old incidents", .path.display())]
@@ -92,20 +92,20 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// A file or directory could not be made, renamed or asked about.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {why}", .path.display())]
     Io {
         /// Which.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        why: io::Error,
     },
     /// Anything else `SQLite` may say.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {why}", .path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
         /// What `SQLite` said.
-        source: rusqlite::Error,
+        why: rusqlite::Error,
     },
 }
 
@@ -132,7 +132,7 @@ impl StoreError {
             }
             Some(ErrorCode::DiskFull) => Self::Full { path },
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path },
-            _ => Self::Sqlite { path, source },
+            _ => Self::Sqlite { path, why: source },
         }
     }
 
@@ -144,7 +144,7 @@ impl StoreError {
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
                 Self::ReadOnly { path, detail: source.to_string() }
             }
-            _ => Self::Io { path, source },
+            _ => Self::Io { path, why: source },
         }
     }
 }
