@@ -373,8 +373,7 @@ pub enum Command {
     /// Tell whether the daemon listens, what it has seen, and what makes it deaf here
     Status,
 
-    /// Mend what a killed harden-why left behind, as every verb does first, and nothing else.
-    #[command(hide = true)]
+    /// Mend what a killed harden-why left behind, as every other command does first
     Restore,
 
     /// The child of demo: puts itself under the demo's filter and asks for a socket.
