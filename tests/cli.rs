@@ -437,6 +437,28 @@ fn the_demo_falls_back_on_the_case_that_is_built_in() {
 }
 
 #[test]
+fn text_fits_the_terminal_it_goes_to() {
+    let dir = store(&[incident(Some((Manager::System, "not-here-a.service")), 41, 1_795_456_064_000)]);
+    let program = env!("CARGO_BIN_EXE_harden-why");
+    // The widest line that is more than one word.
+    let widest = |columns: u16| {
+        let command = format!(
+            "stty rows 24 cols {columns}; {program} --bus {NO_BUS} --state-dir {} not-here-a",
+            text(dir.path())
+        );
+        let mut script = Command::new("script");
+        script.args(["-q", "-c", &command, "/dev/null"]).env("NO_COLOR", "1").stdin(Stdio::null());
+        let shown = out(&script.output().unwrap());
+        assert!(shown.contains("killed by SIGSYS"), "{shown}");
+        let lines = shown.lines().filter(|line| line.split_whitespace().count() > 1);
+        lines.map(|line| line.trim_end().chars().count()).max().unwrap()
+    };
+    let widths = [1, 55, 70, 500].map(widest);
+    assert!(widths[0] <= 55 && widths[1] <= 55 && (56..=70).contains(&widths[2]), "{widths:?}");
+    assert!((81..=100).contains(&widths[3]), "{widths:?}");
+}
+
+#[test]
 fn a_long_read_shows_on_a_terminal_how_far_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let fifo = dir.path().join("log");

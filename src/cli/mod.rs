@@ -56,6 +56,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         When::Always => ColorChoice::Always,
         When::Never => ColorChoice::Never,
     };
+    page::fit_terminal();
     // Its child is under a filter already, and asks for one call.
     if !matches!(cli.command, Some(Command::DemoVictim { .. })) {
         leftovers::mend(&cli.common, color);

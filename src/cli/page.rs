@@ -1,10 +1,16 @@
-//! Laying out text for a terminal of 80 columns, with colours that a pipe leaves out.
+//! Laying out text for the columns of a terminal, with colours that a pipe leaves out.
 
 use anstyle::{AnsiColor, Style};
 use std::fmt::Display;
+use std::io;
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The columns an answer fits in. A path or a line to be copied is never broken.
-const WIDTH: usize = 80;
+/// The columns an answer fits in: these unless it goes to a terminal. A path or a line to be copied is never broken.
+static WIDTH: AtomicUsize = AtomicUsize::new(80);
+
+/// Below, nothing of use fits beside a label; beyond, lines are hard to read.
+const WIDTHS: RangeInclusive<usize> = 40..=100;
 
 /// Where the text of a field begins.
 const INDENT: usize = 9;
@@ -15,6 +21,14 @@ pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
 pub(super) const WARN: Style = AnsiColor::Yellow.on_default();
 pub(super) const GOOD: Style = AnsiColor::Green.on_default();
 pub(super) const PLACE: Style = AnsiColor::Cyan.on_default();
+
+/// Has text laid out for the terminal that it goes to, if it does.
+pub(super) fn fit_terminal() {
+    if let Some((columns, _)) = terminal_size::terminal_size_of(io::stdout()) {
+        let columns = usize::from(columns.0).clamp(*WIDTHS.start(), *WIDTHS.end());
+        WIDTH.store(columns, Ordering::Relaxed);
+    }
+}
 
 /// Text being laid out.
 #[derive(Debug, Default)]
@@ -85,7 +99,7 @@ pub(super) fn styled(style: Style, text: impl Display) -> String {
 }
 
 fn wrapped(text: &str, first: &str, rest: &str) -> Vec<String> {
-    let options = textwrap::Options::new(WIDTH)
+    let options = textwrap::Options::new(WIDTH.load(Ordering::Relaxed))
         .initial_indent(first)
         .subsequent_indent(rest)
         .break_words(false)
@@ -108,7 +122,7 @@ mod tests {
         let mut page = Page::default();
         page.field("why", &"word ".repeat(30));
         let text = plain(page);
-        assert!(text.lines().all(|line| line.len() <= WIDTH));
+        assert!(text.lines().all(|line| line.len() <= 80));
         let mut lines = text.lines();
         assert!(lines.next().unwrap().starts_with("  why    word"));
         assert!(lines.next().unwrap().starts_with("         word"));
