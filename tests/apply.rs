@@ -156,6 +156,8 @@ fn a_remedy_is_applied_confirmed_and_reverted() {
     assert_eq!(machine.held(), before);
     let nothing = machine.harden_why(&["revert", "x"]);
     assert_eq!(nothing.status.code(), Some(1), "{nothing:?}");
+    let nowhere = machine.error(&["revert", "nowhere"]);
+    assert!(nowhere.contains("no manager asked knows a unit nowhere.service: is the name right?"), "{nowhere}");
 }
 
 #[test]

@@ -450,7 +450,7 @@ fn what_cannot_be_is_said_before_anything_is_done() {
     let none = machine.nothing_to_do(&["expose", "loud", "--yes"]);
     assert!(none.contains("loud.service refuses no call without a record: there is nothing to expose"), "{none}");
     let missing = machine.error(&["expose", "missing", "--yes"]);
-    assert!(missing.contains("missing.service does not exist"), "{missing}");
+    assert!(missing.contains("knows a unit missing.service: is the name right?"), "{missing}");
     let nobody = machine.error(&["expose", "quiet"]);
     assert!(nobody.contains("there is nobody to ask: say --yes"), "{nobody}");
     let long = machine.harden_why(&["expose", "quiet", "--yes", "--for", "8d"]);

@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -349,6 +349,19 @@ fn two_at_once_are_one_too_many() {
     assert_eq!(calls(&read(&client.wait_with_output().unwrap())), ["uname"]);
     machine.is_as_before("~uname");
     daemon.stop();
+}
+
+#[test]
+fn of_units_to_follow_those_that_nobody_knows_are_said() {
+    let Some(mut machine) = Machine::with(RUNS) else { return };
+    let mut client = machine.client(&["follow", "nowhere", "x"]).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(client.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
+    send(&client, Signal::SIGTERM);
+    let rest = client.wait_with_output().unwrap();
+    assert!(said.contains("no manager asked knows a unit nowhere.service: is the name right?"), "{said}");
+    assert!(!String::from_utf8_lossy(&rest.stderr).contains("x.service"), "{rest:?}");
+    machine.daemon.take().unwrap().stop();
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::args::{Common, Follow};
 use super::meant::{is_meant, own_name, unit_name};
 use super::page::{DIM, styled};
 use super::situation::{self, Known};
+use super::whose::{self, Whose};
 use super::{clock, complain, render, source, units};
 use crate::daemon::FLUSH;
 use crate::diagnosis::{denied, diagnose};
@@ -90,6 +91,7 @@ pub(super) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
         subscribed: false,
         said: Vec::new(),
     };
+    follower.say_who_is_unknown().await;
     loop {
         match follower.attend(&client).await {
             Ok(()) => complain(color, "the bus is gone; it is tried again"),
@@ -125,6 +127,16 @@ struct Follower {
 }
 
 impl Follower {
+    /// Of a unit that nobody knows nothing may ever come.
+    async fn say_who_is_unknown(&self) {
+        for name in self.names.iter().filter(|name| !name.is_template()) {
+            let asked = whose::everybody().filter(|manager| self.scope.include(Some(*manager)));
+            if whose::whose(&self.managers, asked, name).await == Whose::Unknown {
+                self.complain(&format!("{} It is waited for", whose::nobody_knows(name)));
+            }
+        }
+    }
+
     /// Listens to a bus until it is gone. The daemon may come and go.
     async fn attend(&mut self, client: &HardenWhyProxy<'static>) -> anyhow::Result<()> {
         let gone = |error: zbus::Error| source::explained(error.into());

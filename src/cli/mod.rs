@@ -28,6 +28,7 @@ mod status;
 mod syscall;
 mod tap;
 mod units;
+mod whose;
 
 use anstream::{AutoStream, ColorChoice};
 use answer::Clock;

@@ -6,6 +6,7 @@ use super::super::meant::{one_name, own_name_of};
 use super::super::situation::{self, DROP_IN};
 use super::super::source;
 use super::super::units::{managers, managers_of};
+use super::super::whose::{Whose, nobody_knows, whose};
 use super::applied::{Applied, diff};
 use super::trial::taken_back;
 use super::{Interruption, runs_on};
@@ -13,13 +14,15 @@ use crate::host::dropin::{self, DropInError};
 use crate::host::systemd::{SystemdError, SystemdManager, UnitFacts};
 use crate::host::unit_files;
 use crate::units::{Manager, Unit};
+use anyhow::bail;
 use std::path::{Path, PathBuf};
 
 /// Removes the drop-in that apply wrote, be it below /etc, the home or /run. Below both, both go: the one below /etc or
 /// the home hides the other, which would come into force in its place.
 ///
 /// # Errors
-/// It is somebody else's, cannot be removed, or systemd does not read its files again: it is there as before then.
+/// There is none, and no manager knows the unit; or it is somebody else's, cannot be removed, or systemd does not read
+/// its files again: it is there as before then.
 pub(in crate::cli) async fn revert(common: &Common, asked: &Chosen) -> anyhow::Result<Applied> {
     let name = one_name(&asked.unit)?;
     let candidates = managers_of(source::Managers::of(asked.system, asked.user));
@@ -46,7 +49,12 @@ pub(in crate::cli) async fn revert(common: &Common, asked: &Chosen) -> anyhow::R
     if let Some(error) = refused {
         return Err(error.into());
     }
-    let unit = Unit { manager: candidates.first().copied().unwrap_or(Manager::System), name };
+    let manager = match whose(&managers, candidates.iter().copied(), &name).await {
+        Whose::Known(manager) => manager,
+        Whose::Unknown => bail!(nobody_knows(&name)),
+        Whose::Untold => candidates.first().copied().unwrap_or(Manager::System),
+    };
+    let unit = Unit { manager, name };
     Ok(Applied::new(&unit, "nothing", None, Vec::new(), Vec::new()))
 }
 

@@ -4,6 +4,7 @@ use super::super::NothingToDo;
 use super::super::interruption::Interruption;
 use super::super::meant::one_name;
 use super::super::situation;
+use super::super::whose::{Whose, nobody_knows, whose};
 use super::surroundings;
 use crate::host::groups;
 use crate::host::procfs::Procfs;
@@ -71,6 +72,9 @@ pub(super) async fn named(managers: &Managers, manager: Manager, names: &[String
     let mut chosen: Vec<Chosen> = Vec::new();
     for name in names {
         let unit = Unit { manager, name: one_name(name)? };
+        if whose(managers, [manager], &unit.name).await == Whose::Unknown {
+            bail!(nobody_knows(&unit.name));
+        }
         let known = situation::live(managers, &unit, &groups).await;
         let facts = known.facts.with_context(|| known.notes.join("; "))?;
         ensure!(facts.load_state == "loaded", "{} is not loaded ({})", unit.name, facts.load_state);

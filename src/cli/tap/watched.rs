@@ -3,16 +3,12 @@
 use super::super::args::Tap;
 use super::super::meant::one_name;
 use super::super::source;
-use super::super::units::RUNTIME;
+use super::super::whose::everybody;
 use crate::host::procfs::Procfs;
 use crate::host::systemd::{Managers, SystemdError, SystemdManager};
 use crate::host::tap::{Owner, Target};
 use crate::units::{Manager, Placement, Rung, Unit, UnitName, cgroup};
 use anyhow::{bail, ensure};
-use std::fs;
-
-/// How many users' managers are asked for a unit.
-const MOST_USERS: usize = 256;
 
 /// One that was asked for.
 #[derive(Debug)]
@@ -91,8 +87,7 @@ fn process(pid: u32, procfs: &Procfs) -> anyhow::Result<Watched> {
 /// A unit's processes, by the one manager that runs it.
 async fn unit(name: &UnitName, scope: source::Managers, managers: &Managers) -> anyhow::Result<Watched> {
     let (mut running, mut errors, mut known) = (Vec::new(), Vec::new(), false);
-    let everybody = std::iter::once(Manager::System).chain(users());
-    for manager in everybody.filter(|manager| scope.include(Some(*manager))) {
+    for manager in everybody().filter(|manager| scope.include(Some(*manager))) {
         let asked = match managers.of(manager).await {
             Ok(connected) => running_as(&connected, name).await,
             Err(error) => Err(error),
@@ -121,12 +116,6 @@ async fn unit(name: &UnitName, scope: source::Managers, managers: &Managers) -> 
 async fn running_as(manager: &SystemdManager, name: &UnitName) -> Result<Option<(UnitName, String)>, SystemdError> {
     let Some(cgroup) = manager.control_group(name).await? else { return Ok(None) };
     Ok(Some((manager.unit_facts(name).await?.id, cgroup)))
-}
-
-/// Who has a manager of their own, as it seems.
-fn users() -> impl Iterator<Item = Manager> {
-    let entries = fs::read_dir(RUNTIME).into_iter().flatten().flatten().take(MOST_USERS);
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Manager::User))
 }
 
 #[cfg(test)]
