@@ -12,7 +12,7 @@ use crate::host::live::Told;
 use crate::host::{Descendant, Host};
 use crate::incidents::{Denial, Event, Fold, Folded, Glimpse, Incident, Key, Moment, Sample, Sighting, Source};
 use crate::syscalls::{Arch, Call};
-use crate::units::kin::Whose;
+use crate::units::kin::{Login, Whose};
 use crate::units::{Attribution, Confidence, Evidence, Rung, Unit, attribution};
 use recent::{Found, Known, Others, Recent};
 use rehearsals::Rehearsals;
@@ -40,6 +40,7 @@ pub struct Open {
     evidence: Vec<Evidence>,
     /// Whose it was, as far as a record tells.
     whose: Option<Whose>,
+    login: Option<Login>,
     /// What others like it wait under.
     key: Option<Box<[u8]>>,
 }
@@ -80,7 +81,10 @@ impl<H: Host> Pipeline<H> {
         }
         let mut evidence = self.host.glance(record);
         evidence.extend(named.map(|unit| Evidence::Named(Rung::JournalEntry, unit.clone())));
-        let mut open = Open { sighting: sighting(record), evidence, whose: Whose::of(record), key: None };
+        let login = Login::of(record);
+        let mut open =
+            Open { sighting: sighting(record), evidence: Vec::new(), whose: Whose::of(record), login, key: None };
+        open.learn(evidence);
         let is_attributed = open.attribution().is_some();
         let is_known = is_attributed || open.is_settled();
         if !is_attributed {
@@ -157,6 +161,7 @@ impl Open {
             sighting: Sighting { key, rung: None, at, sample: Sample { pid, ..Sample::default() } },
             evidence,
             whose: None,
+            login: None,
             key: None,
         }
     }
@@ -181,9 +186,14 @@ impl Open {
         !self.is_settled() && self.attribution().is_none_or(guessed)
     }
 
-    /// Adds what was learned meanwhile.
+    /// Adds what was learned meanwhile, but for a guess that contradicts who had logged in.
     pub fn learn(&mut self, evidence: impl IntoIterator<Item = Evidence>) {
-        self.evidence.extend(evidence);
+        let login = self.login;
+        let may = |one: &Evidence| match (login, one) {
+            (Some(login), Evidence::Named(Rung::Executable, unit)) => login.may_be_of(unit.manager),
+            _ => true,
+        };
+        self.evidence.extend(evidence.into_iter().filter(may));
     }
 
     /// Adds what its death told.
@@ -308,6 +318,30 @@ mod tests {
         // The thread's name is the one thing that differs, besides what always does.
         let line = line.replace(&format!("\"c{second}\""), "\"c\"");
         pipeline.sight(&parse::event(line.as_bytes()).unwrap(), None)
+    }
+
+    #[test]
+    fn a_guess_does_not_give_a_service_what_somebody_logged_in_ran() {
+        let user = Unit { manager: Manager::User(1000), ..unit() };
+        for (ids, guess, expected) in [
+            ("auid=4294967295 uid=1000 gid=0 ses=4294967295", unit(), true),
+            ("auid=1000 uid=1000 gid=0 ses=3", unit(), false),
+            ("auid=1000 uid=0 gid=0 ses=3", unit(), false),
+            ("auid=1000 uid=1000 gid=0 ses=3", user.clone(), true),
+            ("auid=1001 uid=1000 gid=0 ses=3", user, false),
+        ] {
+            let line = format!(
+                "audit(1.000:1): {ids} pid=7 comm=\"c\" exe=\"/a\" sig=31 arch=c000003e syscall=41 compat=0 ip=0x7 \
+                 code=0x80000000"
+            );
+            let record = parse::event(line.as_bytes()).unwrap();
+            let mut pipeline = machine(Some(1), vec![Evidence::Named(Rung::Executable, guess.clone())]);
+            assert_eq!(matches!(pipeline.sight(&record, None), Sighted::Folded(_)), expected, "{ids} {guess:?}");
+            let mut pipeline = machine(Some(1), Vec::new());
+            let Sighted::Open(mut open) = pipeline.sight(&record, None) else { panic!("nothing is known") };
+            open.learn([Evidence::Named(Rung::Executable, guess)]);
+            assert_eq!(open.attribution().is_some(), expected, "{ids}");
+        }
     }
 
     fn machine(context: Option<u64>, evidence: Vec<Evidence>) -> Pipeline<Machine> {

@@ -1,6 +1,7 @@
 //! The last guess at a process's unit: the only one whose commands run its executable.
 
 use super::unit_files::{Candidate, Executables, Match};
+use crate::policy::launched::is_shell;
 use crate::units::{Manager, Unit};
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -23,13 +24,21 @@ pub(super) struct Guesses {
 
 impl Guesses {
     /// The one unit, of the system's or a user's manager, whose commands run an executable, by the files
-    /// below a root. `enough` is what must at least speak for it.
+    /// below a root. `user` is whose process it was; `enough` is what must at least speak for the unit.
+    ///
+    /// Never by a shell: anything starts one.
     pub(super) fn unit(&mut self, root: &Path, user: Option<u32>, exe: &[u8], enough: Match) -> Option<Unit> {
+        if str::from_utf8(exe).is_ok_and(is_shell) {
+            return None;
+        }
         let mut all: Vec<(Manager, Candidate)> = Vec::new();
         for manager in std::iter::once(Manager::System).chain(user.map(Manager::User)) {
             all.extend(self.candidates(root, manager, exe).into_iter().map(|candidate| (manager, candidate)));
         }
-        only_unit(&all, enough)
+        let unit = only_unit(&all, enough)?;
+        let uid = user.filter(|uid| *uid != Manager::SOME_USER);
+        let may_be = |uid| self.known.get(&unit.manager).is_none_or(|known| known.may_be(&unit.name, uid));
+        (unit.manager != Manager::System || uid.is_none_or(may_be)).then_some(unit)
     }
 
     /// Whether a unit's commands run an executable as a program; of an instance its template's.
@@ -50,21 +59,13 @@ impl Guesses {
     }
 }
 
-/// The only unit that runs an executable as a program; failing that, and if that is enough, the only one
-/// that names it in its arguments. Several are none: a wrong unit is worse.
+/// The only unit whose commands name an executable, if what speaks for it is enough. Several are none: a wrong
+/// unit is worse.
 fn only_unit(all: &[(Manager, Candidate)], enough: Match) -> Option<Unit> {
-    let only = |kind: Match| {
-        let mut fitting = all.iter().filter(|(_, candidate)| candidate.kind == kind);
-        match (fitting.next(), fitting.next()) {
-            (Some(one), None) => Some(one),
-            _ => None,
-        }
-    };
-    let named = all.iter().any(|(_, candidate)| candidate.kind == Match::Program);
-    let (manager, candidate) = only(if named { Match::Program } else { enough })?;
+    let [(manager, candidate)] = all else { return None };
     // Which instance of a template it was, nothing tells.
     let is_template = candidate.unit.as_str().contains("@.");
-    (!is_template).then(|| Unit { manager: *manager, name: candidate.unit.clone() })
+    (candidate.kind <= enough && !is_template).then(|| Unit { manager: *manager, name: candidate.unit.clone() })
 }
 
 #[cfg(test)]
@@ -107,11 +108,40 @@ mod tests {
     }
 
     #[test]
-    fn a_word_among_the_arguments_is_a_weaker_one() {
+    fn what_is_launched_is_a_weaker_one() {
         let root = machine(&[("a.service", "/bin/sh -c 'exec a'"), ("t@.service", "/bin/t")]);
         assert_eq!(guess(&root, "/usr/bin/a", Match::Program), None);
-        assert_eq!(guess(&root, "/usr/bin/a", Match::Argument).as_deref(), Some("a.service"));
-        assert_eq!(guess(&root, "/bin/t", Match::Argument), None, "which instance, nobody knows");
+        assert_eq!(guess(&root, "/usr/bin/a", Match::Launched).as_deref(), Some("a.service"));
+        assert_eq!(guess(&root, "/bin/t", Match::Launched), None, "which instance, nobody knows");
+        assert_eq!(guess(&root, "/opt/a", Match::Launched), None, "it is not where programs are looked for");
+        assert_eq!(guess(&root, "/bin/sh", Match::Launched), None, "anything starts a shell");
+    }
+
+    #[test]
+    fn a_word_that_is_data_is_none() {
+        let root = machine(&[
+            ("man-db.service", "+install -d -o man -g man -m 0755 /var/cache/man\nExecStart=find /x -type f"),
+            ("apt-daily.service", "/usr/lib/apt/apt.systemd.daily update /usr/bin/path"),
+        ]);
+        for exe in ["/usr/bin/man", "/usr/bin/update", "/usr/bin/f", "/usr/bin/path"] {
+            assert_eq!(guess(&root, exe, Match::Launched), None, "{exe}");
+        }
+    }
+
+    #[test]
+    fn another_unit_that_launches_it_makes_two() {
+        let root = machine(&[("a.service", "/bin/a"), ("b.service", "/bin/sh -c 'a; b'")]);
+        assert_eq!(guess(&root, "/bin/a", Match::Program), None);
+        assert_eq!(guess(&root, "/bin/b", Match::Launched).as_deref(), Some("b.service"));
+    }
+
+    #[test]
+    fn a_process_of_another_user_is_not_the_units() {
+        let root = machine(&[("a.service", "/bin/a\nUser=7"), ("b.service", "+/bin/b\nUser=7")]);
+        let of = |exe: &str, uid| Guesses::default().unit(root.path(), uid, exe.as_bytes(), Match::Program).is_some();
+        assert!(of("/bin/a", Some(7)) && !of("/bin/a", Some(0)) && !of("/bin/a", Some(1000)) && of("/bin/a", None));
+        assert!(of("/bin/b", Some(7)) && of("/bin/b", Some(0)) && !of("/bin/b", Some(1000)));
+        assert!(of("/bin/a", Some(Manager::SOME_USER)), "a name that is not known");
     }
 
     #[test]

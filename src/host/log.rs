@@ -46,7 +46,7 @@ impl Host for LogHost {
             return vec![Evidence::Named(Rung::Told, unit)];
         }
         let (Some(exe), Some(root)) = (record.exe, &self.root) else { return Vec::new() };
-        let guess = self.guesses.unit(root, user, &exe.decode(), Match::Argument);
+        let guess = self.guesses.unit(root, user, &exe.decode(), Match::Launched);
         guess.map(|unit| Evidence::Named(Rung::Executable, unit)).into_iter().collect()
     }
 }

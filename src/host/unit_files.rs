@@ -3,6 +3,7 @@
 //! Every function takes a root: `/` for this machine, a directory for a scenario. Paths given and
 //! returned are those inside the root.
 
+mod account;
 mod changes;
 mod executables;
 mod manager_conf;
@@ -150,6 +151,12 @@ pub fn load_listed(root: &Path, name: &UnitName, fragment: Option<&Path>, dropin
 }
 
 fn read(tree: Tree<'_>, name: &UnitName, mut files: UnitFiles) -> Loaded {
+    let (fragment, dropins) = parse(tree, &mut files);
+    Loaded { settings: Settings::new(name, fragment, dropins), files }
+}
+
+/// The unit file and the drop-ins, those of them that can be read.
+fn parse(tree: Tree<'_>, files: &mut UnitFiles) -> (Option<UnitFile>, Vec<UnitFile>) {
     let mut notes = Vec::new();
     let mut parse = |path: &PathBuf| match tree.read(path) {
         Ok(bytes) => Some(UnitFile::parse(path, &bytes)),
@@ -161,7 +168,7 @@ fn read(tree: Tree<'_>, name: &UnitName, mut files: UnitFiles) -> Loaded {
     let fragment = files.fragment.as_ref().and_then(&mut parse);
     let dropins = files.dropins.iter().filter_map(&mut parse).collect();
     files.notes.append(&mut notes);
-    Loaded { settings: Settings::new(name, fragment, dropins), files }
+    (fragment, dropins)
 }
 
 /// Where a new drop-in that survives a reboot belongs; for a user's unit below the home.
@@ -385,6 +392,8 @@ mod tests {
             "/usr/lib/systemd/system/c.service: x\nExecStart=foo",
             "/usr/lib/systemd/system/d@.service: x\nExecStart=/usr/bin/%i",
             "/usr/lib/systemd/system/e.service: x\nExecStart=/usr/bin/foobar food",
+            "/usr/lib/systemd/system/f.service: x\nExecStart=install -d -o foo /usr/bin/foo",
+            "/usr/lib/systemd/system/g.service: x\nExecStart=/bin/sh -c 'echo foo'",
             "/etc/systemd/system/alias.service -> /usr/lib/systemd/system/a.service",
         ]);
         let found: Vec<String> = Executables::read(dir.path(), Manager::System, None)
@@ -392,6 +401,6 @@ mod tests {
             .into_iter()
             .map(|candidate| format!("{} {:?}", candidate.unit, candidate.kind))
             .collect();
-        assert_eq!(found, ["a.service Program", "c.service Program", "b.service Argument"]);
+        assert_eq!(found, ["a.service Program", "c.service Program", "b.service Launched"]);
     }
 }

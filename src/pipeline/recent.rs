@@ -3,6 +3,7 @@
 
 use crate::audit::{ArchField, CallField, Id, Record, Text};
 use crate::incidents::{Glimpse, Moment, Slot};
+use crate::units::kin::Login;
 use crate::units::{Manager, Unit};
 use std::collections::HashMap;
 
@@ -41,6 +42,12 @@ impl Recent {
         let key = &mut self.asked;
         key.clear();
         key.extend_from_slice(&context.to_ne_bytes());
+        // What a guess may not contradict.
+        key.push(match Login::of(record) {
+            None => b'-',
+            Some(Login { own: true }) => b'o',
+            Some(Login { own: false }) => b'l',
+        });
         match record.uid {
             Id::Number(uid) => number(key, b'u', uid),
             Id::Name(name) => text(key, b'U', name),

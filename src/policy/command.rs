@@ -30,6 +30,8 @@ pub struct Command {
     pub arguments: Vec<Box<str>>,
     /// Prefixed with `+`: exempt from all sandboxing, so no denial of its is the unit's.
     pub privileged: bool,
+    /// Prefixed with `+` or `!`: not run as the unit's `User=`, or not from its start.
+    pub elevated: bool,
     /// Where.
     pub origin: Origin,
 }
@@ -51,6 +53,7 @@ impl Command {
             program: program.into(),
             arguments: arguments.iter().map(|word| word.as_str().into()).collect(),
             privileged: prefix.contains('+'),
+            elevated: prefix.contains(['+', '!']),
             origin: line.origin.clone(),
         })
     }
@@ -75,6 +78,7 @@ mod tests {
         assert_eq!(command.arguments, ["b".into(), "c d".into()]);
         assert!(!command.privileged);
         assert!(commands("+!/bin/x")[0].privileged);
+        assert!(!command.elevated && commands("-!/bin/x")[0].elevated && commands("+/bin/x")[0].elevated);
         assert_eq!(&*commands("!!/bin/x")[0].program, "/bin/x");
     }
 

@@ -13,6 +13,7 @@ pub mod directive;
 pub mod effect;
 pub mod errno;
 pub mod families;
+pub mod launched;
 pub mod lists;
 pub mod log_switch;
 pub mod settings;

@@ -11,7 +11,7 @@
 //! (a manager's `init.scope`, a session) speaks for nobody, and nobody above it does.
 
 use super::attribution::Rung;
-use super::name::Unit;
+use super::name::{Manager, Unit};
 use crate::audit::{Id, Record};
 use std::collections::HashMap;
 
@@ -52,6 +52,29 @@ impl Whose {
             Id::Name(_) => return None,
         };
         Some(Self { uid, session })
+    }
+}
+
+/// That somebody had logged in before a process came to be. Services begin without (`systemd-user`'s PAM makes a user's
+/// manager, and so all of its units, such a login of that user).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Login {
+    /// Whether the process runs as who logged in.
+    pub own: bool,
+}
+
+impl Login {
+    /// What a record tells.
+    #[must_use]
+    pub fn of(record: &Record<'_>) -> Option<Self> {
+        let is_set = record.session != Id::Unset && record.auid != Id::Unset;
+        is_set.then(|| Self { own: record.auid == record.uid })
+    }
+
+    /// Whether it can be a process of one of a manager's units.
+    #[must_use]
+    pub fn may_be_of(self, manager: Manager) -> bool {
+        self.own && manager != Manager::System
     }
 }
 

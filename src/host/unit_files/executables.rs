@@ -1,13 +1,14 @@
 //! Which units run a program: a last resort where nothing else says whose process it was.
 
+use super::account::Account;
 use super::names::Names;
 use super::tree::Tree;
-use super::{find_among, read, search};
+use super::{find_among, parse, search};
+use crate::policy::Settings;
 use crate::policy::command::Command;
+use crate::policy::launched::launched;
 use crate::units::{Manager, UnitName};
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// Where systemd looks for a program given without a path (`systemd-path search-binaries-default`).
@@ -18,8 +19,8 @@ const BINARIES: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "
 pub enum Match {
     /// It is the program of a command.
     Program,
-    /// It is, by path or bare name, a word of a command's arguments, as in `sh -c 'exec foo'`.
-    Argument,
+    /// A shell or a launcher is told to execute it, as in `sh -c 'exec foo'` or `nice foo`.
+    Launched,
 }
 
 /// A unit that may have run a program.
@@ -37,8 +38,7 @@ pub struct Executables {
     root: PathBuf,
     /// By path: as written, and without links.
     paths: BTreeMap<PathBuf, Vec<Candidate>>,
-    /// By a word of the arguments that is no path.
-    words: BTreeMap<Box<str>, Vec<Candidate>>,
+    accounts: BTreeMap<UnitName, Account>,
 }
 
 impl Executables {
@@ -50,47 +50,43 @@ impl Executables {
             Manager::System => vec![None],
             Manager::User(uid) => search::homes(tree, uid, home).into_iter().map(Some).collect(),
         };
-        let mut found = Self { root: root.to_owned(), paths: BTreeMap::new(), words: BTreeMap::new() };
-        let mut seen: Vec<UnitName> = Vec::new();
+        let mut found = Self { root: root.to_owned(), paths: BTreeMap::new(), accounts: BTreeMap::new() };
         for home in homes {
             let mut search = search::path(manager, home.as_deref());
             let names = Names::read(tree, &mut search, &mut Vec::new());
             for name in names.all().filter_map(|name| name.parse::<UnitName>().ok()) {
-                let files = find_among(tree, &names, &search, name.as_str(), Vec::new());
+                let mut files = find_among(tree, &names, &search, name.as_str(), Vec::new());
                 // Its other names are found too; one is enough.
                 let main =
                     files.fragment.as_ref().and_then(|path| path.file_name()).is_some_and(|file| file == name.as_str());
-                if !main || seen.contains(&name) {
+                if !main || found.accounts.contains_key(&name) {
                     continue;
                 }
-                for command in read(tree, &name, files).settings.commands() {
+                let (fragment, dropins) = parse(tree, &mut files);
+                let settings = Settings::new(&name, fragment.clone(), dropins.clone());
+                for command in settings.commands() {
                     found.add(tree, &name, command);
                 }
-                seen.push(name);
+                found.accounts.insert(name, Account::new(tree, fragment.iter().chain(&dropins), &settings));
             }
         }
         found
     }
 
     fn add(&mut self, tree: Tree<'_>, unit: &UnitName, command: &Command) {
-        let program = Candidate { kind: Match::Program, unit: unit.clone() };
-        if command.program.starts_with('/') {
-            self.add_path(tree, Path::new(&*command.program), &program);
-        } else if !command.program.contains('%') {
-            for dir in BINARIES {
-                self.add_path(tree, &Path::new(dir).join(&*command.program), &program);
-            }
+        self.add_program(tree, &command.program, &Candidate { kind: Match::Program, unit: unit.clone() });
+        let launches = Candidate { kind: Match::Launched, unit: unit.clone() };
+        for program in launched(&command.program, &command.arguments) {
+            self.add_program(tree, &program, &launches);
         }
-        let argument = Candidate { kind: Match::Argument, unit: unit.clone() };
-        // The words of `sh -c '…'` are words too.
-        let parts = |word: &'_ str| -> Vec<String> {
-            word.split(|c: char| c.is_whitespace() || ";&|()\"'".contains(c)).map(str::to_owned).collect()
-        };
-        for word in command.arguments.iter().flat_map(|word| parts(word)).filter(|word| !word.is_empty()) {
-            if word.starts_with('/') {
-                self.add_path(tree, Path::new(&word), &argument);
-            } else {
-                self.words.entry(word.into()).or_default().push(argument.clone());
+    }
+
+    fn add_program(&mut self, tree: Tree<'_>, program: &str, candidate: &Candidate) {
+        if program.starts_with('/') {
+            self.add_path(tree, Path::new(program), candidate);
+        } else if !program.contains('%') {
+            for dir in BINARIES {
+                self.add_path(tree, &Path::new(dir).join(program), candidate);
             }
         }
     }
@@ -108,10 +104,8 @@ impl Executables {
     #[must_use]
     pub fn of(&self, exe: &Path) -> Vec<Candidate> {
         let real = Tree::new(&self.root).chase(exe).unwrap_or_else(|_| exe.to_owned());
-        let base = exe.file_name().map(OsStr::as_bytes).and_then(|base| str::from_utf8(base).ok());
-        let by_path = [exe, &real].into_iter().filter_map(|path| self.paths.get(path));
-        let by_word = base.and_then(|base| self.words.get(base));
-        let mut found: Vec<Candidate> = by_path.chain(by_word).flatten().cloned().collect();
+        let mut found: Vec<Candidate> =
+            [exe, &real].into_iter().filter_map(|path| self.paths.get(path)).flatten().cloned().collect();
         found.sort_unstable();
         let mut units: Vec<UnitName> = Vec::new();
         found.retain(|candidate| {
@@ -120,5 +114,11 @@ impl Executables {
             new
         });
         found
+    }
+
+    /// Whether a process of this uid can be a unit's, by its `User=`.
+    #[must_use]
+    pub fn may_be(&self, unit: &UnitName, uid: u32) -> bool {
+        self.accounts.get(unit).is_none_or(|account| account.may_be(uid))
     }
 }

@@ -1,0 +1,106 @@
+//! As whom a unit's processes run, as far as its files say: what a guess must not contradict.
+
+use super::tree::Tree;
+use crate::policy::lists::boolean;
+use crate::policy::{Settings, UnitFile};
+use std::path::Path;
+
+/// The uids that systemd gives to `DynamicUser=` (`DYNAMIC_UID_MIN` and `_MAX`).
+const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
+
+/// A unit's account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Account {
+    user: User,
+    /// A command of it runs as root all the same.
+    elevated: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum User {
+    /// Root at first, and then whoever it makes itself: anybody.
+    Any,
+    Uid(u32),
+    Dynamic,
+}
+
+impl Account {
+    /// From a unit's files, in the order in which they merge, and its settings.
+    pub(super) fn new<'a>(tree: Tree<'_>, files: impl Iterator<Item = &'a UnitFile>, settings: &Settings) -> Self {
+        let (mut user, mut dynamic) = ("", false);
+        let lines = files.flat_map(|file| &file.assignments).filter(|line| *line.section == *settings.section());
+        for line in lines {
+            match &*line.key {
+                "User" => user = &line.value,
+                "DynamicUser" => dynamic = boolean(&line.value).unwrap_or(dynamic),
+                _ => {}
+            }
+        }
+        let user = match (user, dynamic) {
+            ("", true) => User::Dynamic,
+            ("", false) => User::Any,
+            (user, _) => match uid_of(tree, user) {
+                Some(uid) => User::Uid(uid),
+                None if dynamic => User::Dynamic,
+                // It may be known elsewhere, or stand for something (`%i`).
+                None => User::Any,
+            },
+        };
+        Self { user, elevated: settings.commands().iter().any(|command| command.elevated) }
+    }
+
+    /// Whether a process of this uid can be one of the unit's.
+    pub(super) fn may_be(&self, uid: u32) -> bool {
+        let fits = match self.user {
+            User::Any => true,
+            User::Uid(own) => own == uid,
+            User::Dynamic => DYNAMIC.contains(&uid),
+        };
+        fits || (self.elevated && uid == 0)
+    }
+}
+
+/// The uid that the root's `/etc/passwd` gives a user.
+fn uid_of(tree: Tree<'_>, user: &str) -> Option<u32> {
+    if let Ok(uid) = user.parse() {
+        return Some(uid);
+    }
+    if user == "root" {
+        return Some(0);
+    }
+    let passwd = tree.read(Path::new("/etc/passwd")).ok()?;
+    let mut lines = passwd.split(|&byte| byte == b'\n');
+    let line = lines.find(|line| line.strip_prefix(user.as_bytes()).is_some_and(|rest| rest.starts_with(b":")))?;
+    str::from_utf8(line.split(|&byte| byte == b':').nth(2)?).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which of these uids a unit's processes may have: root, man, a person, a dynamic one.
+    fn may_be(lines: &str) -> Vec<u32> {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("etc")).unwrap();
+        std::fs::write(root.path().join("etc/passwd"), "root:x:0:0::/:\nman:x:6:12::/:\n").unwrap();
+        let file =
+            UnitFile::parse(Path::new("x.service"), format!("[Service]\n{lines}\n[Socket]\nUser=9\n").as_bytes());
+        let settings = Settings::new(&"x.service".parse().unwrap(), Some(file.clone()), Vec::new());
+        let account = Account::new(Tree::new(root.path()), [&file].into_iter(), &settings);
+        [0, 6, 1000, 65_000].into_iter().filter(|uid| account.may_be(*uid)).collect()
+    }
+
+    #[test]
+    fn a_unit_runs_as_its_user() {
+        assert_eq!(may_be("User=man"), [6]);
+        assert_eq!(may_be("User=man\nExecStart=+/bin/a"), [0, 6]);
+        assert_eq!(may_be("User=man\nUser=1000"), [1000]);
+        assert_eq!(may_be("User=root"), [0]);
+        assert_eq!(may_be("DynamicUser=yes"), [65_000]);
+        assert_eq!(may_be("DynamicUser=yes\nUser=new"), [65_000]);
+        assert_eq!(may_be("DynamicUser=yes\nUser=man"), [6]);
+        for anybody in ["", "User=man\nUser=", "User=%i", "User=elsewhere"] {
+            assert_eq!(may_be(anybody), [0, 6, 1000, 65_000], "{anybody}");
+        }
+    }
+}

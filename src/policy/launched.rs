@@ -1,0 +1,429 @@
+//! What a command line has executed by another program: by a launcher (`nice`, `env`, …), or by a shell's script.
+//!
+//! Only the word at which a command begins is a program; any other may be data, as in `install -o man`. What follows
+//! an option that is not known here is not looked at: it could be that option's value.
+
+/// How deep launchers are followed in launchers.
+const DEEPEST: usize = 4;
+
+/// Shells that take a script with `-c`.
+const SHELLS: [&str; 8] = ["sh", "bash", "dash", "ash", "rbash", "ksh", "mksh", "zsh"];
+
+/// What a shell does itself, though there are programs of some of these names, and what ends its blocks.
+const BUILTINS: [&str; 27] = [
+    ":", ".", "[", "[[", "alias", "cd", "declare", "echo", "eval", "exit", "export", "false", "kill", "local",
+    "printf", "pwd", "read", "return", "set", "shift", "test", "true", "umask", "wait", "fi", "done", "}",
+];
+
+/// Words of a shell that stand before a command.
+const BEFORE_COMMANDS: [&str; 14] =
+    ["if", "then", "elif", "else", "while", "until", "do", "!", "{", "time", "exec", "command", "builtin", "nohup"];
+
+/// A program that executes another, and how its own words end.
+struct Launcher {
+    names: &'static [&'static str],
+    /// Options that take the next word as their value.
+    valued: &'static [&'static str],
+    flags: &'static [&'static str],
+    /// How many words stand between its options and the command.
+    before: usize,
+    /// The option that makes its value a shell's script.
+    script: Option<&'static str>,
+    /// Whether `NAME=value` may stand before the command.
+    assigns: bool,
+}
+
+const PLAIN: Launcher = Launcher { names: &[], valued: &[], flags: &[], before: 0, script: None, assigns: false };
+
+/// `env(1)` and its kin in coreutils and util-linux, `sudo(8)`, `systemd-cat(1)`, `systemd-inhibit(1)` and
+/// `dbus-run-session(1)`.
+const LAUNCHERS: [Launcher; 13] = [
+    Launcher {
+        names: &["env"],
+        valued: &["-u", "--unset", "-C", "--chdir"],
+        flags: &["-", "-i", "--ignore-environment", "-v", "--debug"],
+        assigns: true,
+        ..PLAIN
+    },
+    Launcher { names: &["nice"], valued: &["-n", "--adjustment"], ..PLAIN },
+    Launcher { names: &["nohup"], ..PLAIN },
+    Launcher {
+        names: &["ionice"],
+        valued: &["-c", "--class", "-n", "--classdata"],
+        flags: &["-t", "--ignore"],
+        ..PLAIN
+    },
+    Launcher {
+        names: &["chrt"],
+        flags: &["-b", "--batch", "-f", "--fifo", "-i", "--idle", "-o", "--other", "-r", "--rr", "-R", "-v"],
+        before: 1,
+        ..PLAIN
+    },
+    Launcher { names: &["taskset"], flags: &["-c", "--cpu-list"], before: 1, ..PLAIN },
+    Launcher { names: &["setsid"], flags: &["-c", "--ctty", "-f", "--fork", "-w", "--wait"], ..PLAIN },
+    Launcher { names: &["stdbuf"], valued: &["-i", "--input", "-o", "--output", "-e", "--error"], ..PLAIN },
+    Launcher {
+        names: &["timeout"],
+        valued: &["-k", "--kill-after", "-s", "--signal"],
+        flags: &["--foreground", "--preserve-status", "-v", "--verbose"],
+        before: 1,
+        ..PLAIN
+    },
+    Launcher {
+        names: &["setpriv"],
+        valued: &[
+            "--reuid",
+            "--ruid",
+            "--euid",
+            "--regid",
+            "--rgid",
+            "--egid",
+            "--groups",
+            "--inh-caps",
+            "--ambient-caps",
+            "--bounding-set",
+            "--securebits",
+            "--pdeathsig",
+            "--selinux-label",
+            "--apparmor-profile",
+        ],
+        flags: &["--clear-groups", "--keep-groups", "--init-groups", "--no-new-privs", "--nnp", "--reset-env"],
+        ..PLAIN
+    },
+    Launcher {
+        names: &["flock"],
+        valued: &["-w", "--wait", "--timeout", "-E", "--conflict-exit-code"],
+        flags: &["-s", "--shared", "-x", "-e", "--exclusive", "-n", "--nonblock", "--nb", "-o", "--close", "-F"],
+        before: 1,
+        script: Some("-c"),
+        ..PLAIN
+    },
+    Launcher {
+        names: &["sudo"],
+        valued: &["-u", "--user", "-g", "--group"],
+        flags: &["-E", "--preserve-env", "-H", "--set-home", "-n", "--non-interactive"],
+        assigns: true,
+        ..PLAIN
+    },
+    Launcher {
+        names: &["systemd-cat", "systemd-inhibit", "dbus-run-session"],
+        valued: &["-t", "--identifier", "-p", "--priority", "--config-file", "--dbus-daemon"],
+        ..PLAIN
+    },
+];
+
+/// Whether a path or name is a shell's.
+#[must_use]
+pub fn is_shell(program: &str) -> bool {
+    SHELLS.contains(&base(program))
+}
+
+/// The programs that a command line has executed besides its own, by path or bare name.
+#[must_use]
+pub fn launched(program: &str, arguments: &[Box<str>]) -> Vec<String> {
+    let words: Vec<String> = arguments.iter().map(|word| String::from(&**word)).collect();
+    let mut found = Vec::new();
+    of(program, &words, 0, &mut found);
+    found
+}
+
+fn of(program: &str, words: &[String], depth: usize, found: &mut Vec<String>) {
+    if depth >= DEEPEST {
+        return;
+    }
+    if is_shell(program) {
+        if let Some(script) = script_of(words) {
+            of_script(script, depth, found);
+        }
+        return;
+    }
+    let name = base(program);
+    if let Some(launcher) = LAUNCHERS.iter().find(|launcher| launcher.names.contains(&name)) {
+        match launcher.command(words) {
+            Some(Launches::Command(words)) => command(words, depth, found),
+            Some(Launches::Script(script)) => of_script(script, depth, found),
+            None => {}
+        }
+    }
+}
+
+/// A command: its program, and what that has executed.
+fn command(words: &[String], depth: usize, found: &mut Vec<String>) {
+    let Some((program, rest)) = words.split_first() else { return };
+    let is_name = !program.contains('/') || program.starts_with('/');
+    // What is substituted is not known here.
+    if program.is_empty() || !is_name || program.contains(['$', '%', '*', '?', '[', '~', '=']) {
+        return;
+    }
+    found.push(program.clone());
+    of(program, rest, depth + 1, found);
+}
+
+fn of_script(script: &str, depth: usize, found: &mut Vec<String>) {
+    for words in simple_commands(script) {
+        let mut words = &words[..];
+        while let [first, rest @ ..] = words
+            && (BEFORE_COMMANDS.contains(&first.as_str()) || is_assignment(first))
+        {
+            words = rest;
+        }
+        if words.first().is_some_and(|first| !BUILTINS.contains(&first.as_str()) && !first.starts_with('-')) {
+            command(words, depth, found);
+        }
+    }
+}
+
+enum Launches<'a> {
+    Command(&'a [String]),
+    Script(&'a str),
+}
+
+impl Launcher {
+    fn command<'a>(&self, words: &'a [String]) -> Option<Launches<'a>> {
+        let mut rest = words;
+        let mut before = self.before;
+        loop {
+            let (word, after) = rest.split_first()?;
+            if Some(word.as_str()) == self.script {
+                return after.first().map(|script| Launches::Script(script));
+            }
+            if word == "--" {
+                return Some(Launches::Command(after.get(before..)?));
+            }
+            if self.valued.contains(&word.as_str()) {
+                rest = after.get(1..)?;
+            } else if self.flags.contains(&word.as_str()) || self.holds_its_value(word) {
+                rest = after;
+            } else if word.starts_with('-') {
+                return None;
+            } else if before > 0 {
+                before -= 1;
+                rest = after;
+            } else if self.assigns && is_assignment(word) {
+                rest = after;
+            } else {
+                return Some(Launches::Command(rest));
+            }
+        }
+    }
+
+    /// `--option=value` or `-n10`.
+    fn holds_its_value(&self, word: &str) -> bool {
+        let long = word.starts_with("--") && word.contains('=');
+        let short = |option: &&str| option.len() == 2 && word.len() > 2 && word.starts_with(*option);
+        long || (!word.starts_with("--") && self.valued.iter().any(short))
+    }
+}
+
+/// The script that a shell is given with `-c`; `None` if it is not, or an option is not known.
+fn script_of(words: &[String]) -> Option<&str> {
+    let mut is_script = false;
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        if matches!(word.as_str(), "--login" | "--noprofile" | "--norc" | "--posix" | "--restricted") {
+            continue;
+        }
+        let Some(letters) = word.strip_prefix(['-', '+']).filter(|letters| !letters.is_empty() && *letters != "-")
+        else {
+            let script = if word == "--" { words.next()? } else { word };
+            return is_script.then_some(script);
+        };
+        if letters.starts_with('-') {
+            return None;
+        }
+        is_script |= word.starts_with('-') && letters.contains('c');
+        if letters.contains(['o', 'O']) {
+            words.next()?;
+        }
+    }
+    None
+}
+
+/// The words of each simple command of a script. A script with a `case`, a function or a document in it is left alone.
+fn simple_commands(script: &str) -> Vec<Vec<String>> {
+    let mut parts = Parts::default();
+    let mut chars = script.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some('\n') | None => {}
+                Some(next) => parts.push(next),
+            },
+            '\'' | '"' => {
+                parts.begin();
+                let mut closed = false;
+                while let Some(inner) = chars.next() {
+                    if inner == c {
+                        closed = true;
+                        break;
+                    }
+                    let escaped = inner == '\\' && c == '"';
+                    match if escaped { chars.next() } else { Some(inner) } {
+                        Some(inner) => parts.push(inner),
+                        None => break,
+                    }
+                }
+                if !closed {
+                    return Vec::new();
+                }
+            }
+            '#' if parts.word.is_none() => while chars.next_if(|&c| c != '\n').is_some() {},
+            '>' | '<' => {
+                if c == '<' && chars.peek() == Some(&'<') {
+                    return Vec::new();
+                }
+                parts.redirect();
+                while chars.next_if(|c| ">&|".contains(*c)).is_some() {}
+            }
+            '&' if chars.peek() == Some(&'>') => parts.end_word(),
+            ';' | '&' | '|' | '\n' | '(' | ')' | '`' => parts.end_command(),
+            c if c.is_whitespace() => parts.end_word(),
+            c => parts.push(c),
+        }
+    }
+    parts.end_command();
+    let unclear = |words: &Vec<String>| words.iter().any(|word| matches!(word.as_str(), "case" | "esac" | "function"));
+    if script.contains("()") || parts.commands.iter().any(unclear) {
+        return Vec::new();
+    }
+    parts.commands.retain(|words| !matches!(words.first().map(String::as_str), Some("for" | "select")));
+    parts.commands
+}
+
+#[derive(Default)]
+struct Parts {
+    commands: Vec<Vec<String>>,
+    words: Vec<String>,
+    word: Option<String>,
+    /// The next word is where something is redirected to.
+    is_target: bool,
+}
+
+impl Parts {
+    fn begin(&mut self) {
+        self.word.get_or_insert_default();
+    }
+
+    fn push(&mut self, c: char) {
+        self.word.get_or_insert_default().push(c);
+    }
+
+    fn end_word(&mut self) {
+        if let Some(word) = self.word.take()
+            && !std::mem::take(&mut self.is_target)
+        {
+            self.words.push(word);
+        }
+    }
+
+    /// The number in front of it is no word.
+    fn redirect(&mut self) {
+        if self.word.as_ref().is_some_and(|word| word.chars().all(|c| c.is_ascii_digit())) {
+            self.word = None;
+        }
+        self.end_word();
+        self.is_target = true;
+    }
+
+    fn end_command(&mut self) {
+        self.end_word();
+        self.is_target = false;
+        if !self.words.is_empty() {
+            self.commands.push(std::mem::take(&mut self.words));
+        }
+    }
+}
+
+fn is_assignment(word: &str) -> bool {
+    word.split_once('=').is_some_and(|(name, _)| {
+        !name.is_empty()
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    })
+}
+
+fn base(program: &str) -> &str {
+    program.rsplit('/').next().unwrap_or(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::command::Command;
+    use crate::policy::unit_file::UnitFile;
+    use proptest::prelude::*;
+    use std::path::Path;
+
+    fn found(line: &str) -> Vec<String> {
+        let text = format!("[Service]\nExecStart={line}\n");
+        let file = UnitFile::parse(Path::new("x"), text.as_bytes());
+        let commands: Vec<Command> = file.assignments.iter().flat_map(Command::parse).collect();
+        commands.iter().flat_map(|command| launched(&command.program, &command.arguments)).collect()
+    }
+
+    #[test]
+    fn words_that_are_data_are_no_programs() {
+        for line in [
+            "install -d -o man -g man -m 0755 /var/cache/man",
+            "/usr/bin/find /var/cache/man -type f -name *.gz",
+            "/usr/lib/apt/apt.systemd.daily update",
+            "/bin/sh /usr/lib/x/script foo",
+            "/bin/sh -x script",
+            "/bin/sh -c 'echo foo; cd /usr/bin/bar; [ -x baz ]'",
+            "/bin/sh -c '# foo'",
+            "/bin/sh -c '$FOO bar'",
+            "/bin/sh -c 'case $1 in foo) ;; bar) ;; esac'",
+            "/bin/sh -c 'foo() { :; }'",
+            "/bin/sh -c 'for x in foo bar'",
+            "/usr/bin/env --unknown foo bar",
+            "/usr/bin/env FOO=bar",
+            "/usr/bin/nice -n 5",
+            "/usr/bin/timeout 5",
+            "/usr/bin/setpriv --odd foo",
+            "/usr/bin/nice ./foo",
+        ] {
+            assert_eq!(found(line), [""; 0], "{line}");
+        }
+    }
+
+    #[test]
+    fn a_shell_executes_what_begins_a_command() {
+        for (line, expected) in [
+            ("/bin/sh -c 'exec foo'", &["foo"][..]),
+            ("/bin/bash -euo pipefail -c 'foo bar'", &["foo"]),
+            (
+                "/bin/sh -ec \"A=1 foo a && ! /bin/bar | baz >out 2>&1; if qux; then quux; fi\"",
+                &["foo", "/bin/bar", "baz", "qux", "quux"],
+            ),
+            ("/bin/sh -c 'foo >/dev/null & bar'", &["foo", "bar"]),
+            ("/bin/sh -c 'foo \"a; b\" # c'", &["foo"]),
+            ("/bin/sh -c '/usr/bin/nice -n 5 foo bar' arg", &["/usr/bin/nice", "foo"]),
+            ("/bin/sh -c 'foo' bar", &["foo"]),
+        ] {
+            assert_eq!(found(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_launcher_executes_what_follows_its_own_words() {
+        for (line, expected) in [
+            ("/usr/bin/env -u X FOO=1 foo bar", &["foo"][..]),
+            ("/usr/bin/nice -n10 -- foo man", &["foo"]),
+            ("/usr/bin/ionice -c 3 nice --adjustment=5 foo", &["nice", "foo"]),
+            ("/usr/bin/timeout -k 5 30 foo bar", &["foo"]),
+            ("/usr/bin/setpriv --reuid man --regid=man --clear-groups foo bar", &["foo"]),
+            ("/usr/bin/flock -n /run/man foo bar", &["foo"]),
+            ("/usr/bin/flock -n /run/man -c 'foo | bar'", &["foo", "bar"]),
+            ("/usr/bin/env sh -c 'exec foo'", &["sh", "foo"]),
+        ] {
+            assert_eq!(found(line), expected, "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_script_is_too_strange(script in ".{0,80}", letters in "-[a-z]{0,3}") {
+            let _ = launched("/bin/sh", &[letters.into(), "-c".into(), script.into()]);
+        }
+    }
+}
