@@ -103,6 +103,14 @@ impl<H: Host> Pipeline<H> {
         Sighted::Open(Box::new(open))
     }
 
+    /// Takes the precise time of a record that was counted when less of it was told.
+    pub fn date(&mut self, record: &Record<'_>, named: Option<&Unit>) {
+        let (Some(context), Stamp::Millis(at)) = (self.host.context(record), record.stamp) else { return };
+        if let Some(Found::Counted(slot)) = self.recent.find(record, named, context) {
+            self.fold.date(slot, at);
+        }
+    }
+
     /// Counts a sighting that was open, and those like it that came meanwhile, with or without a unit.
     pub fn settle(&mut self, open: Open) -> Folded {
         let key = open.key.clone();

@@ -55,6 +55,8 @@ pub struct LogTally {
     pub lines: u64,
     /// SECCOMP records among them.
     pub records: u64,
+    /// Records that the log holds once more: not counted again.
+    pub repeats: u64,
     /// Lines about something else.
     pub foreign: u64,
     /// Lines that begin as a record and are none.

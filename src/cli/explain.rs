@@ -7,7 +7,7 @@ use crate::diagnosis::diagnose;
 use crate::host::groups::{self, LoadedGroups};
 use crate::host::log::LogHost;
 use crate::incidents::{Change, Incident, Moment};
-use crate::intake::log_file::{self, Tally};
+use crate::intake::log_file::{self, Seen, Tally};
 use crate::pipeline::Pipeline;
 use crate::syscalls::Groups;
 use crate::units::{Unit, UnitName};
@@ -94,8 +94,11 @@ pub(super) fn explain(
     }
     let host = LogHost::new(question.root.clone(), question.unit.clone());
     let mut pipeline = Pipeline::new(host, MOST_INCIDENTS);
-    let tally = log_file::read(log, &mut |record, named| {
-        let _ = pipeline.sight(record, named);
+    let tally = log_file::read(log, &mut |record, named, seen| match seen {
+        Seen::First => {
+            let _ = pipeline.sight(record, named);
+        }
+        Seen::Undated => pipeline.date(record, named),
     })
     .context("cannot read the log to its end")?;
     let given_way = pipeline.fold.given_way();
@@ -149,6 +152,7 @@ fn counted(tally: &Tally, given_way: u64) -> LogTally {
     LogTally {
         lines: tally.lines,
         records: tally.records,
+        repeats: tally.repeats,
         foreign: tally.foreign,
         malformed: tally.malformed,
         overlong: tally.overlong,

@@ -195,11 +195,16 @@ fn render_unproven(page: &mut Page, unproven: &Unproven) {
 }
 
 fn tally(page: &mut Page, log: &LogTally) {
-    let skipped = [(log.foreign, "about something else"), (log.malformed, "malformed"), (log.overlong, "too long")]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{count} {what}"))
-        .collect::<Vec<_>>();
+    let skipped = [
+        (log.repeats, "told once more"),
+        (log.foreign, "about something else"),
+        (log.malformed, "malformed"),
+        (log.overlong, "too long"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("{count} {what}"))
+    .collect::<Vec<_>>();
     let skipped = if skipped.is_empty() { String::new() } else { format!("; skipped {}", skipped.join(", ")) };
     page.paragraph(
         0,

@@ -188,6 +188,15 @@ impl Fold {
         true
     }
 
+    /// Says when a sighting of a slot was, of which only a date was told before.
+    pub fn date(&mut self, slot: Slot, at: i64) {
+        let counter = self.counters.get_mut(slot.index).and_then(Option::as_mut);
+        let Some(counter) = counter.filter(|counter| counter.number == slot.number) else { return };
+        let change = &mut counter.change;
+        change.first = Moment::At(if let Moment::At(first) = change.first { first.min(at) } else { at });
+        change.last = Moment::At(if let Moment::At(last) = change.last { last.max(at) } else { at });
+    }
+
     /// Whether nothing was seen.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -476,6 +485,18 @@ mod tests {
         }
         assert!(fold.may_lose() || !fold.is_full());
         assert!(!is_first(fold.add(sighting(1_000, 2))), "it was seen longest ago, and most often");
+    }
+
+    #[test]
+    fn a_precise_time_takes_the_place_of_a_date() {
+        let mut fold = Fold::new(8);
+        let said = |date: &str| Sighting { at: Moment::Said(date.into()), ..sighting(1, 0) };
+        let slot = fold.add(said("Nov 23 17:12:17")).slot();
+        fold.date(slot, 5_000);
+        let _ = fold.add(said("Nov 23 17:12:18"));
+        fold.date(slot, 6_000);
+        let incident = fold.take_changes(ALL).remove(0).incident;
+        assert_eq!((incident.count, incident.first, incident.last), (2, Moment::At(5_000), Moment::At(6_000)));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! (`systemd.journal-fields(7)`), so only those decide what an entry is and whose it was.
 
 use super::lines::{Line, Lines};
-use super::log_file::{Each, Outcome, hand_on, kernel_line};
+use super::log_file::{Outcome, Taker, kernel_line};
 use crate::audit::{Record, Stamp, parse};
 use crate::units::{Manager, Unit};
 use std::collections::HashMap;
@@ -65,7 +65,7 @@ impl Export {
     }
 
     /// Hands the entry on if it is a record; otherwise learns whose process wrote it.
-    pub(super) fn finish(&mut self, each: &mut Each<'_>) -> Outcome {
+    pub(super) fn finish(&mut self, taker: &mut Taker<'_, '_>) -> Outcome {
         self.notice_boot();
         let message = self.get("MESSAGE");
         match self.get("_TRANSPORT") {
@@ -76,10 +76,10 @@ impl Export {
                     .map_or(Stamp::Unknown, |micros| Stamp::Millis(micros / 1000));
                 let body = message.strip_prefix(b"SECCOMP ").unwrap_or(message);
                 let parsed = parse::fields(body, stamp, self.number("_AUDIT_ID").unwrap_or_default());
-                self.with_unit(parsed, each)
+                self.with_unit(parsed, taker)
             }
             b"kernel" => match kernel_line(message) {
-                Some(event) => self.with_unit(parse::event(event), each),
+                Some(event) => self.with_unit(parse::event(event), taker),
                 None => Outcome::Foreign,
             },
             _ => {
@@ -89,9 +89,9 @@ impl Export {
         }
     }
 
-    fn with_unit(&self, parsed: Result<Record<'_>, parse::Malformed>, each: &mut Each<'_>) -> Outcome {
+    fn with_unit(&self, parsed: Result<Record<'_>, parse::Malformed>, taker: &mut Taker<'_, '_>) -> Outcome {
         let unit = parsed.as_ref().ok().and_then(|record| self.units.get(&record.pid));
-        hand_on(parsed, unit, each)
+        taker.take(parsed, unit)
     }
 
     /// A pid means nothing in another boot.
@@ -156,7 +156,7 @@ mod tests {
 
     fn units(text: impl AsRef<[u8]>) -> (Vec<Option<String>>, u64) {
         let mut units = Vec::new();
-        let tally = read(&mut text.as_ref(), &mut |record, unit| {
+        let tally = read(&mut text.as_ref(), &mut |record, unit, _| {
             assert_eq!(record.pid, 7);
             units.push(unit.map(|unit| format!("{} {}", unit.manager, unit.name)));
         })
@@ -213,7 +213,7 @@ mod tests {
         bytes.extend_from_slice(b"\n\n");
         assert_eq!(units(&bytes), (vec![None], 1));
         for cut in 0..bytes.len() {
-            read(&mut &bytes[..cut], &mut |_, _| ()).unwrap();
+            read(&mut &bytes[..cut], &mut |_, _, _| ()).unwrap();
         }
     }
 

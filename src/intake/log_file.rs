@@ -1,12 +1,15 @@
 //! Text in any dialect, mixed, with foreign lines between: audit logs, `ausearch` output, kernel logs,
 //! `journalctl` output and journal exports.
 
+mod repeats;
+
 use super::journal::{self, Export};
 pub use super::lines::LONGEST_LINE;
 use super::lines::{Line, Lines};
 use crate::audit::{Record, Stamp, parse};
 use crate::units::Unit;
 use memchr::{memchr, memchr_iter, memmem, memrchr};
+use repeats::{Judged, Repeats};
 use std::io::{self, Read};
 
 /// How many skipped lines are described; all are counted.
@@ -19,6 +22,8 @@ pub struct Tally {
     pub lines: u64,
     /// SECCOMP records among them.
     pub records: u64,
+    /// Records that are among these already: the log holds them more than once.
+    pub repeats: u64,
     /// Lines about something else.
     pub foreign: u64,
     /// Lines that begin as a record and are none.
@@ -40,6 +45,7 @@ impl Tally {
     fn count(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Record => self.records += 1,
+            Outcome::Repeat => self.repeats += 1,
             Outcome::Foreign => self.foreign += 1,
             Outcome::Malformed(why) => {
                 self.malformed += 1;
@@ -53,12 +59,48 @@ impl Tally {
 #[derive(Clone, Copy)]
 pub(super) enum Outcome {
     Record,
+    Repeat,
     Foreign,
     Malformed(parse::Malformed),
 }
 
 /// Takes a record, and the unit that its source names for the process, if it does.
-pub type Each<'a> = dyn FnMut(&Record<'_>, Option<&Unit>) + 'a;
+pub type Each<'a> = dyn FnMut(&Record<'_>, Option<&Unit>, Seen) + 'a;
+
+/// Whether a record was handed on before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// It was not.
+    First,
+    /// It was, without the precise time that it has now: it is not to be counted again.
+    Undated,
+}
+
+/// Hands records on, each once.
+pub(super) struct Taker<'a, 'b> {
+    each: &'a mut Each<'b>,
+    repeats: Repeats,
+}
+
+impl Taker<'_, '_> {
+    pub(super) fn take(&mut self, parsed: Result<Record<'_>, parse::Malformed>, unit: Option<&Unit>) -> Outcome {
+        let record = match parsed {
+            Ok(record) => record,
+            Err(why) => return Outcome::Malformed(why),
+        };
+        match self.repeats.judge(&record) {
+            Judged::New => {
+                (self.each)(&record, unit, Seen::First);
+                Outcome::Record
+            }
+            Judged::Dates => {
+                (self.each)(&record, unit, Seen::Undated);
+                Outcome::Repeat
+            }
+            Judged::Repeat => Outcome::Repeat,
+        }
+    }
+}
 
 /// Reads all of `input` and hands each record on, with the unit that a journal export named for
 /// its process before, if any.
@@ -66,7 +108,8 @@ pub type Each<'a> = dyn FnMut(&Record<'_>, Option<&Unit>) + 'a;
 /// # Errors
 /// Only those of reading. Whatever the bytes are, they are counted, not fatal.
 pub fn read(input: &mut dyn Read, each: &mut Each<'_>) -> io::Result<Tally> {
-    let mut reader = Reader { tally: Tally::default(), needles: Needles::new(), each };
+    let taker = Taker { each, repeats: Repeats::default() };
+    let mut reader = Reader { tally: Tally::default(), needles: Needles::new(), taker };
     let mut export = Export::default();
     let mut lines = Lines::new(input);
     loop {
@@ -83,7 +126,7 @@ pub fn read(input: &mut dyn Read, each: &mut Each<'_>) -> io::Result<Tally> {
             Line::Whole(line) if journal::begins_entry(line) => {
                 reader.tally.lines += 1;
                 export.read_entry(&mut lines)?;
-                let outcome = export.finish(reader.each);
+                let outcome = export.finish(&mut reader.taker);
                 reader.tally.count(outcome);
             }
             Line::Whole(line) => reader.line(line),
@@ -100,13 +143,13 @@ pub fn read(input: &mut dyn Read, each: &mut Each<'_>) -> io::Result<Tally> {
 struct Reader<'a, 'b> {
     tally: Tally,
     needles: Needles,
-    each: &'a mut Each<'b>,
+    taker: Taker<'a, 'b>,
 }
 
 impl Reader<'_, '_> {
     fn line(&mut self, line: &[u8]) {
         self.tally.lines += 1;
-        let outcome = outcome(line, self.each);
+        let outcome = outcome(line, &mut self.taker);
         self.tally.count(outcome);
     }
 
@@ -133,10 +176,10 @@ fn count_lines(lines: &[u8]) -> u64 {
     memchr_iter(b'\n', lines).count() as u64
 }
 
-fn outcome(line: &[u8], each: &mut Each<'_>) -> Outcome {
+fn outcome(line: &[u8], taker: &mut Taker<'_, '_>) -> Outcome {
     match strip(line) {
-        Some(Stripped { event: Some(event), .. }) => hand_on(parse::event(event), None, each),
-        Some(Stripped { fields, stamp, .. }) => hand_on(parse::fields(fields, stamp, 0), None, each),
+        Some(Stripped { event: Some(event), .. }) => taker.take(parse::event(event), None),
+        Some(Stripped { fields, stamp, .. }) => taker.take(parse::fields(fields, stamp, 0), None),
         None => Outcome::Foreign,
     }
 }
@@ -184,20 +227,6 @@ impl Candidates {
             }
         }
         self.hits.iter().flatten().min().copied()
-    }
-}
-
-pub(super) fn hand_on(
-    parsed: Result<Record<'_>, parse::Malformed>,
-    unit: Option<&Unit>,
-    each: &mut Each<'_>,
-) -> Outcome {
-    match parsed {
-        Ok(record) => {
-            each(&record, unit);
-            Outcome::Record
-        }
-        Err(why) => Outcome::Malformed(why),
     }
 }
 
@@ -330,7 +359,7 @@ mod tests {
     /// (records, foreign, malformed, overlong) and the stamp of each record.
     fn read_all(text: impl AsRef<[u8]>) -> ((u64, u64, u64, u64), Vec<String>) {
         let mut stamps = Vec::new();
-        let tally = read(&mut text.as_ref(), &mut |record, _| {
+        let tally = read(&mut text.as_ref(), &mut |record, _, _| {
             assert_eq!(record.call, CallField::Number(41));
             stamps.push(match record.stamp {
                 Stamp::Millis(millis) => millis.to_string(),
@@ -339,7 +368,7 @@ mod tests {
             });
         })
         .unwrap();
-        assert_eq!(tally.lines, tally.records + tally.foreign + tally.malformed + tally.overlong);
+        assert_eq!(tally.lines, tally.records + tally.repeats + tally.foreign + tally.malformed + tally.overlong);
         ((tally.records, tally.foreign, tally.malformed, tally.overlong), stamps)
     }
 
@@ -374,6 +403,29 @@ mod tests {
     fn what_journalctl_prints_keeps_its_date_as_said() {
         let text = format!("Nov 23 22:01:02 web audit[7]: SECCOMP {FIELDS}\n");
         assert_eq!(read_all(text), ((1, 0, 0, 0), vec!["Nov 23 22:01:02".into()]));
+    }
+
+    #[test]
+    fn what_journalctl_prints_twice_is_one_record() {
+        let forms = [
+            format!("Nov 23 22:01:02 web kernel: audit: type=1326 audit(1795456862.002:3): {FIELDS}"),
+            format!("Nov 23 22:01:02 web audit[7]: SECCOMP {FIELDS}"),
+        ];
+        let log = |order: [usize; 2]| order.map(|form| forms[form].as_str()).join("\n");
+        let read = |log: &str| {
+            let mut seen = Vec::new();
+            let tally = read(&mut log.as_bytes(), &mut |_, _, again| seen.push(again)).unwrap();
+            (tally.lines, tally.records, tally.repeats, seen)
+        };
+        assert_eq!(read(&log([0, 1])), (2, 1, 1, vec![Seen::First]));
+        assert_eq!(read(&log([1, 0])), (2, 1, 1, vec![Seen::First, Seen::Undated]));
+        let audit = format!("type=SECCOMP msg=audit(1795456862.002:3): {FIELDS}");
+        let export = format!(
+            "__CURSOR=s=1\n_TRANSPORT=audit\n_AUDIT_TYPE=1326\n_AUDIT_ID=3\n\
+             _SOURCE_REALTIME_TIMESTAMP=1795456862002000\nMESSAGE=SECCOMP {FIELDS}\n"
+        );
+        let all = [&audit, &log([1, 0]), &export, &audit, &forms[1]].map(String::as_str).join("\n");
+        assert_eq!(read(&all), (6, 1, 5, vec![Seen::First]));
     }
 
     #[test]
@@ -454,14 +506,14 @@ mod tests {
             let text = text.join("\n");
             let whole = read_all(&text);
             let mut stamps = 0;
-            let trickled = read(&mut Trickle(text.as_bytes(), step), &mut |_, _| stamps += 1).unwrap();
+            let trickled = read(&mut Trickle(text.as_bytes(), step), &mut |_, _, _| stamps += 1).unwrap();
             prop_assert_eq!(whole.0, (trickled.records, trickled.foreign, trickled.malformed, trickled.overlong));
             prop_assert_eq!(whole.1.len(), stamps);
         }
 
         #[test]
         fn no_file_is_too_strange(bytes: Vec<u8>) {
-            read(&mut &bytes[..], &mut |_, _| ()).unwrap();
+            read(&mut &bytes[..], &mut |_, _, _| ()).unwrap();
         }
     }
 }
