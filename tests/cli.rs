@@ -311,6 +311,110 @@ fn a_log_that_cannot_be_explained_says_why() {
 }
 
 #[test]
+fn what_is_no_text_is_said_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, first, what) in [
+        (
+            "kern.log.1.gz",
+            &b"\x1f\x8b\x08\0rest of it"[..],
+            "is compressed by gzip; run: zcat FILE | harden-why explain -",
+        ),
+        ("kern.log.xz", b"\xfd7zXZ\0rest of it", "is compressed by xz; run: xzcat FILE | harden-why explain -"),
+        (
+            "kern.log.zst",
+            b"\x28\xb5\x2f\xfdrest of it",
+            "is compressed by zstd; run: zstdcat FILE | harden-why explain -",
+        ),
+        ("kern.log.bz2", b"BZh91AY&SYrest", "is compressed by bzip2; run: bzcat FILE | harden-why explain -"),
+        (
+            "system.journal",
+            b"LPKSHHRHrest of it",
+            "is a journal file; run: journalctl --file FILE -o export | harden-why explain -",
+        ),
+    ] {
+        let log = dir.path().join(name);
+        fs::write(&log, first).unwrap();
+        let said = error(&["explain", text(&log)]);
+        assert!(said.contains(&format!("{} {}", log.display(), what.replace("FILE", text(&log)))), "{said}");
+        let mut child = harden_why(&["explain", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(first).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("what comes on standard input") && said.contains(what), "{said}");
+    }
+    let odd = dir.path().join("a;b \x1b.gz");
+    fs::write(&odd, b"\x1f\x8b").unwrap();
+    let said = error(&["explain", text(&odd)]);
+    assert!(said.contains("zcat FILE |") && !said.contains('\x1b'), "{said}");
+}
+
+#[test]
+fn a_death_without_a_record_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let exit = "Nov 23 17:47:44 web systemd[1]: a.service: Main process exited, code=killed, status=31/SYS\n";
+    fs::write(&log, format!("{exit}{exit}")).unwrap();
+    let output = run(&["explain", text(&log)]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = out(&output).replace('\n', " ");
+    assert!(said.contains("a.service died of SIGSYS (status=31/SYS) 2 times, but the kernel's record"), "{said}");
+    assert!(said.contains("'journalctl -k' or 'dmesg'"), "{said}");
+    fs::write(&log, format!("{RECORD}\n{exit}")).unwrap();
+    let answer = json(&run(&["--json", "explain", text(&log)]));
+    assert!(answer["notes"][0].as_str().unwrap().contains("once; which record of an unknown unit"), "{answer}");
+    let answer = json(&run(&["--json", "explain", "--unit", "a", text(&log)]));
+    assert_eq!(answer["notes"].as_array().map(Vec::len), Some(0), "{answer}");
+}
+
+#[test]
+fn a_record_that_journalctl_prints_twice_counts_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let (stamp, fields) = RECORD.strip_prefix("type=SECCOMP msg=").unwrap().split_once(": ").unwrap();
+    let kernel = format!("Nov 23 17:47:44 web kernel: audit: type=1326 {stamp}: {fields}\n");
+    let pid = fields.split_once(" pid=").unwrap().1.split_once(' ').unwrap().0;
+    let audit = format!("Nov 23 17:47:44 web audit[{pid}]: SECCOMP {fields}\n");
+    for both in [format!("{kernel}{audit}"), format!("{audit}{kernel}")] {
+        fs::write(&log, both).unwrap();
+        let output = harden_why(&["explain", text(&log)]).env("TZ", "UTC").output().unwrap();
+        let said = out(&output);
+        assert!(said.contains("killed by SIGSYS, once"), "{said}");
+        assert!(said.contains("when   2026-11-23 17:47:44\n"), "one moment, one spelling: {said}");
+        assert!(said.contains("Read 2 lines: 1 SECCOMP record; skipped 1 told once more."), "{said}");
+    }
+}
+
+#[test]
+fn what_somebody_ran_is_no_units() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, units) = (dir.path().join("log"), dir.path().join("root/etc/systemd/system"));
+    fs::create_dir_all(&units).unwrap();
+    let man = "[Service]\nExecStart=+/usr/bin/install -d -o man -g man -m 0755 /var/cache/man\nExecStart=/usr/bin/mandb\nUser=6\n";
+    fs::write(units.join("man-db.service"), man).unwrap();
+    let root = dir.path().join("root");
+    let unit_of = |exe: &str, ids: &str| {
+        let record = format!(
+            "type=SECCOMP msg=audit(1795456064.827:2): {ids} pid=7 comm=\"x\" exe=\"{exe}\" sig=31 arch=c000003e \
+             syscall=41 compat=0 ip=0x7 code=0x80000000\n"
+        );
+        fs::write(&log, record).unwrap();
+        let answer = json(&run(&["--json", "explain", "--root", text(&root), text(&log)]));
+        answer["units"][0]["unit"].as_str().map(str::to_owned)
+    };
+    let service = "auid=4294967295 uid=6 gid=12 ses=4294967295";
+    assert_eq!(unit_of("/usr/bin/mandb", service).as_deref(), Some("man-db.service"));
+    assert_eq!(unit_of("/usr/bin/mandb", "auid=1000 uid=6 gid=12 ses=3"), None, "somebody had logged in");
+    assert_eq!(unit_of("/usr/bin/mandb", &service.replace("uid=6", "uid=33")), None, "another user");
+    assert_eq!(unit_of("/usr/bin/man", service), None, "it is data");
+}
+
+#[test]
 fn the_unit_a_log_is_about_can_be_told() {
     let dir = tempfile::tempdir().unwrap();
     let (log, units) = (dir.path().join("log"), dir.path().join("root/etc/systemd/system"));

@@ -317,6 +317,11 @@ pub enum Through {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Answer from a log: audit.log, ausearch, dmesg, journalctl, journal export; no daemon needed
+    ///
+    /// A record that the log holds more than once, as what journalctl prints does, counts once. A unit is told where the
+    /// log or --unit tells it, or, with --root, as a guess where one unit alone names the program as what it executes. A
+    /// compressed log is read with 'zcat FILE | harden-why explain -', a journal file with 'journalctl --file FILE -o
+    /// export | harden-why explain -'.
     Explain {
         /// Read unit files below DIR, and name directive, file and line ["/" for this machine's]
         #[arg(long, value_name = "DIR")]

@@ -2,20 +2,24 @@
 
 use super::answer::{Answer, Clock, LogTally, Report, SCHEMA, shown_path};
 use super::progress::Progress;
+use super::render::times;
 use super::situation;
+use crate::audit::Action;
 use crate::diagnosis::diagnose;
 use crate::host::groups::{self, LoadedGroups};
 use crate::host::log::LogHost;
-use crate::incidents::{Change, Incident, Moment};
+use crate::incidents::{Change, Event, Incident, Moment};
+use crate::intake::death::Deaths;
 use crate::intake::log_file::{self, Seen, Tally};
+use crate::intake::packed::Packed;
 use crate::pipeline::Pipeline;
 use crate::syscalls::Groups;
-use crate::units::{Unit, UnitName};
+use crate::units::{Manager, Unit, UnitName};
 use anyhow::Context as _;
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
 /// How many different denials of a log are told apart.
@@ -63,10 +67,10 @@ pub(super) fn clock() -> Clock {
 /// Opens a log, or standard input for `-`.
 ///
 /// # Errors
-/// Names the file.
+/// Names the file, and says what to do with one that is not text.
 fn open(file: &Path) -> anyhow::Result<Box<dyn Read>> {
     if file == Path::new("-") {
-        return Ok(Box::new(Progress::new(std::io::stdin().lock(), None)));
+        return text(Progress::new(std::io::stdin().lock(), None), None);
     }
     let opened = File::open(file).with_context(|| format!("cannot read {}", shown_path(file)))?;
     let metadata = opened.metadata().ok();
@@ -76,7 +80,33 @@ fn open(file: &Path) -> anyhow::Result<Box<dyn Read>> {
         shown_path(file)
     );
     let length = metadata.filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
-    Ok(Box::new(Progress::new(opened, length)))
+    text(Progress::new(opened, length), Some(file))
+}
+
+/// A log, if it is text.
+fn text(mut log: impl Read + 'static, file: Option<&Path>) -> anyhow::Result<Box<dyn Read>> {
+    let mut first = Vec::new();
+    log.by_ref().take(Packed::TELLING as u64).read_to_end(&mut first).context("cannot read the log")?;
+    if let Some(packed) = Packed::of(&first) {
+        anyhow::bail!(what_to_do(packed, file));
+    }
+    Ok(Box::new(Cursor::new(first).chain(log)))
+}
+
+fn what_to_do(packed: Packed, file: Option<&Path>) -> String {
+    let what = file.map_or_else(|| "what comes on standard input".to_owned(), shown_path);
+    // What a shell would take for something else is not put into a command.
+    let is_plain =
+        |path: &&String| path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+@:,".contains(&byte));
+    let name = Some(&what).filter(|_| file.is_some()).filter(is_plain).map_or("FILE", String::as_str);
+    match packed {
+        Packed::By { name: by, unpack } => {
+            format!("{what} is compressed by {by}; run: {unpack} {name} | harden-why explain -")
+        }
+        Packed::Journal => {
+            format!("{what} is a journal file; run: journalctl --file {name} -o export | harden-why explain -")
+        }
+    }
 }
 
 /// The answer for every unit of a log.
@@ -102,13 +132,45 @@ pub(super) fn explain(
     })
     .context("cannot read the log to its end")?;
     let given_way = pipeline.fold.given_way();
-    let incidents =
+    let incidents: Vec<Incident> =
         pipeline.fold.take_changes(usize::MAX).into_iter().map(|Change { incident, .. }| incident).collect();
+    let notes = deaths(&tally.deaths, &incidents);
     let units = by_unit(incidents)
         .into_iter()
         .map(|(unit, incidents)| answer(unit.as_ref(), incidents, question, groups, clock))
         .collect();
-    Ok(Report { schema: SCHEMA, demo: None, units, log: Some(counted(&tally, given_way)), notes: Vec::new() })
+    Ok(Report { schema: SCHEMA, demo: None, units, log: Some(counted(&tally, given_way)), notes })
+}
+
+/// Deaths of SIGSYS of which the log has no record that is known to be the unit's.
+fn deaths(deaths: &Deaths, incidents: &[Incident]) -> Vec<String> {
+    let kills = |incident: &Incident| match &incident.key.event {
+        Event::Denial(denial) => denial.action.kills() || denial.action == Action::Trap,
+        Event::SilentDeath => false,
+    };
+    let is_told = |of: &Unit| {
+        let same = |unit: &Unit| {
+            let some_user = of.manager == Manager::User(Manager::SOME_USER) && unit.manager != Manager::System;
+            unit.name == of.name && (unit.manager == of.manager || some_user)
+        };
+        incidents.iter().any(|incident| kills(incident) && incident.key.unit.as_ref().is_some_and(same))
+    };
+    let unknown = incidents.iter().any(|incident| kills(incident) && incident.key.unit.is_none());
+    let advice = if unknown {
+        "; which record of an unknown unit is of that, the log does not tell: if you know, say so with --unit"
+    } else {
+        ", but the kernel's record of that is not in this log: add the output of 'journalctl -k' or 'dmesg', or audit.log"
+    };
+    let mut notes: Vec<String> = deaths
+        .units
+        .iter()
+        .filter(|(unit, _)| !is_told(unit))
+        .map(|(unit, count)| format!("{} died of SIGSYS (status=31/SYS) {}{advice}", unit.name, times(*count)))
+        .collect();
+    if deaths.others > 0 {
+        notes.push(format!("further units died of SIGSYS, {} in all", times(deaths.others)));
+    }
+    notes
 }
 
 fn answer(

@@ -3,12 +3,12 @@
 //! systemd-coredump tells the pid and the cgroup of what dumped core. PID 1 and the users' managers tell which unit's
 //! process ended, and how, but not its pid: that is a guess, made only where one unit alone fits.
 
-mod entry;
 mod library;
 
-pub use entry::Entry;
+pub use crate::intake::entry::Entry;
 
 use crate::incidents::{Event, Moment, Sighting};
+use crate::intake::entry;
 use crate::units::{Evidence, Manager, Rung, Unit};
 use library::Library;
 use std::io;

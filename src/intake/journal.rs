@@ -3,6 +3,7 @@
 //! Fields that begin with an underscore are journald's own and cannot be set by a client
 //! (`systemd.journal-fields(7)`), so only those decide what an entry is and whose it was.
 
+use super::entry;
 use super::lines::{Line, Lines};
 use super::log_file::{Outcome, Taker, kernel_line};
 use crate::audit::{Record, Stamp, parse};
@@ -22,7 +23,7 @@ pub(super) struct Export {
 }
 
 /// The fields that are kept.
-const KEPT: [&str; 11] = [
+const KEPT: [&str; 17] = [
     "MESSAGE",
     "_TRANSPORT",
     "_AUDIT_TYPE",
@@ -34,6 +35,13 @@ const KEPT: [&str; 11] = [
     "_SYSTEMD_UNIT",
     "_SYSTEMD_USER_UNIT",
     "_SYSTEMD_OWNER_UID",
+    // What a manager tells of a process that ended.
+    "MESSAGE_ID",
+    "_UID",
+    "UNIT",
+    "USER_UNIT",
+    "EXIT_CODE",
+    "EXIT_STATUS",
 ];
 
 impl Export {
@@ -92,6 +100,14 @@ impl Export {
     fn with_unit(&self, parsed: Result<Record<'_>, parse::Malformed>, taker: &mut Taker<'_, '_>) -> Outcome {
         let unit = parsed.as_ref().ok().and_then(|record| self.units.get(&record.pid));
         taker.take(parsed, unit)
+    }
+
+    /// The unit of which a process died of SIGSYS, if its manager says so in this entry.
+    pub(super) fn death(&self) -> Option<Unit> {
+        if self.get("MESSAGE_ID") != entry::EXIT.as_bytes() {
+            return None;
+        }
+        entry::read(0, |name| self.fields.get(name.to_str().ok()?).cloned()).map(|entry| entry.unit)
     }
 
     /// A pid means nothing in another boot.
@@ -198,6 +214,28 @@ mod tests {
         let hello = record("hello", "_PID=7\n_SYSTEMD_UNIT=a.service\n").replace("_BOOT_ID=b", "_BOOT_ID=c");
         let denial = record(&format!("SECCOMP {FIELDS}"), "_TRANSPORT=audit\n_AUDIT_TYPE=1326\n");
         assert_eq!(units(format!("{hello}{denial}")).0, [None]);
+    }
+
+    #[test]
+    fn a_manager_tells_of_a_death() {
+        let told = |more: &str| {
+            let id = "98e322203f7a4ed290d09fe03c09fe15";
+            let text = format!(
+                "__CURSOR=s=1\n_BOOT_ID=b\n_TRANSPORT=journal\nMESSAGE_ID={id}\nEXIT_CODE=killed\nEXIT_STATUS=31\n{more}\n"
+            );
+            let tally = read(&mut text.as_bytes(), &mut |_, _, _| ()).unwrap();
+            assert_eq!((tally.lines, tally.foreign), (1, 1));
+            tally
+                .deaths
+                .units
+                .iter()
+                .map(|(unit, count)| format!("{} {} {count}", unit.manager, unit.name))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(told("_PID=1\n_UID=0\nUNIT=a.service\n"), ["system a.service 1"]);
+        let user = "_PID=9\n_UID=1000\n_SYSTEMD_UNIT=user@1000.service\nUSER_UNIT=a.service\n";
+        assert_eq!(told(user), ["user:1000 a.service 1"]);
+        assert_eq!(told("_PID=9\n_UID=0\nUNIT=a.service\n"), [""; 0], "not PID 1");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod repeats;
 
+use super::death::{self, Deaths};
 use super::journal::{self, Export};
 pub use super::lines::LONGEST_LINE;
 use super::lines::{Line, Lines};
@@ -30,6 +31,8 @@ pub struct Tally {
     pub malformed: u64,
     /// Lines over [`LONGEST_LINE`].
     pub overlong: u64,
+    /// What the lines about something else tell of deaths of SIGSYS.
+    pub deaths: Deaths,
     /// The first few malformed or over-long lines, by number, with what is wrong.
     pub complaints: Vec<(u64, String)>,
 }
@@ -128,6 +131,9 @@ pub fn read(input: &mut dyn Read, each: &mut Each<'_>) -> io::Result<Tally> {
                 export.read_entry(&mut lines)?;
                 let outcome = export.finish(&mut reader.taker);
                 reader.tally.count(outcome);
+                if let Some(unit) = export.death() {
+                    reader.tally.deaths.add(unit);
+                }
             }
             Line::Whole(line) => reader.line(line),
             Line::TooLong => {
@@ -150,6 +156,11 @@ impl Reader<'_, '_> {
     fn line(&mut self, line: &[u8]) {
         self.tally.lines += 1;
         let outcome = outcome(line, &mut self.taker);
+        if matches!(outcome, Outcome::Foreign)
+            && let Some(unit) = death::unit_of(line)
+        {
+            self.tally.deaths.add(unit);
+        }
         self.tally.count(outcome);
     }
 
@@ -184,10 +195,11 @@ fn outcome(line: &[u8], taker: &mut Taker<'_, '_>) -> Outcome {
     }
 }
 
-/// The words of which every record has one, in whatever dialect.
+/// The words of which every record has one, in whatever dialect, and every line about a death of SIGSYS.
 struct Needles {
     name: memmem::Finder<'static>,
     number: memmem::Finder<'static>,
+    death: memmem::Finder<'static>,
     export: memmem::Finder<'static>,
 }
 
@@ -196,6 +208,7 @@ impl Needles {
         Self {
             name: memmem::Finder::new(b"SECCOMP"),
             number: memmem::Finder::new(b"1326"),
+            death: memmem::Finder::new(death::WORDS),
             export: memmem::Finder::new(journal::FIRST_FIELD),
         }
     }
@@ -207,15 +220,15 @@ impl Needles {
     }
 
     fn candidates(&self) -> Candidates {
-        Candidates { needles: [self.name.clone(), self.number.clone()], hits: [Some(0); 2] }
+        Candidates { needles: [self.name.clone(), self.number.clone(), self.death.clone()], hits: [Some(0); 3] }
     }
 }
 
-/// Places that may be a record's, in order.
+/// Places that may be a record's or tell of a death, in order.
 struct Candidates {
-    needles: [memmem::Finder<'static>; 2],
+    needles: [memmem::Finder<'static>; 3],
     /// The next of each word, or where to look for it from.
-    hits: [Option<usize>; 2],
+    hits: [Option<usize>; 3],
 }
 
 impl Candidates {

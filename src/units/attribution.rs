@@ -123,7 +123,7 @@ impl Rung {
             Self::Ancestor => "the cgroup of an ancestor, in which others like it were seen",
             Self::JournalEntry => "a journal entry of the same pid",
             Self::ExitEntry => "a journal entry of a process of its program that ended so just then: a guess",
-            Self::Executable => "its executable, which only this unit's commands name: a guess",
+            Self::Executable => "its executable, which only this unit names: a guess",
         }
     }
 }

@@ -8,9 +8,9 @@ use crate::units::{Manager, Placement, Unit, cgroup};
 use std::ffi::CStr;
 
 /// A process of a unit exited (`SD_MESSAGE_UNIT_PROCESS_EXIT`).
-pub(super) const EXIT: &str = "98e322203f7a4ed290d09fe03c09fe15";
+pub(crate) const EXIT: &str = "98e322203f7a4ed290d09fe03c09fe15";
 /// A process dumped core (`SD_MESSAGE_COREDUMP`).
-pub(super) const COREDUMP: &str = "fc2e22bc6ee647b6b90729ab34a250b1";
+pub(crate) const COREDUMP: &str = "fc2e22bc6ee647b6b90729ab34a250b1";
 
 /// What is told, with its time in milliseconds since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Entry {
 
 /// Reads an entry that journald received at a time (microseconds since the epoch), unless it is of no use, or written by
 /// somebody who may not say so.
-pub(super) fn read(received: u64, get: impl Fn(&CStr) -> Option<Vec<u8>>) -> Option<Entry> {
+pub(crate) fn read(received: u64, get: impl Fn(&CStr) -> Option<Vec<u8>>) -> Option<Entry> {
     let text = |name: &CStr| String::from_utf8(get(name)?).ok();
     let id = text(c"MESSAGE_ID")?;
     if id == COREDUMP {
