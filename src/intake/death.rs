@@ -34,8 +34,8 @@ impl Deaths {
 ///
 /// Whoever can write to a log can write such a line: nothing but a hint may be made of it.
 pub(super) fn unit_of(line: &[u8]) -> Option<Unit> {
-    memmem::find(line, WORDS)?;
     const TAG: &[u8] = b" systemd[";
+    memmem::find(line, WORDS)?;
     let at = memmem::find(line, TAG)?;
     // A message that merely contains the words has a tag of its own in front.
     if memmem::find(&line[..=at], b": ").is_some() {

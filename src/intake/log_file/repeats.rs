@@ -100,7 +100,7 @@ impl Repeats {
         let at = if self.ordered.back().is_none_or(|last| last.key() < key) {
             self.ordered.len()
         } else {
-            match self.ordered.binary_search_by_key(&key, |known| known.key()) {
+            match self.ordered.binary_search_by_key(&key, Stamped::key) {
                 Ok(_) => return true,
                 Err(at) => at,
             }
