@@ -35,10 +35,11 @@ impl Guesses {
         for manager in std::iter::once(Manager::System).chain(user.map(Manager::User)) {
             all.extend(self.candidates(root, manager, exe).into_iter().map(|candidate| (manager, candidate)));
         }
-        let unit = only_unit(&all, enough)?;
+        let (manager, candidate) = only_one(&all, enough)?;
         let uid = user.filter(|uid| *uid != Manager::SOME_USER);
-        let may_be = |uid| self.known.get(&unit.manager).is_none_or(|known| known.may_be(&unit.name, uid));
-        (unit.manager != Manager::System || uid.is_none_or(may_be)).then_some(unit)
+        let may_be = |uid| self.known.get(manager).is_none_or(|known| known.may_be(candidate, uid));
+        let may = *manager != Manager::System || uid.is_none_or(may_be);
+        may.then(|| Unit { manager: *manager, name: candidate.unit.clone() })
     }
 
     /// Whether a unit's commands run an executable as a program; of an instance its template's.
@@ -61,11 +62,11 @@ impl Guesses {
 
 /// The only unit whose commands name an executable, if what speaks for it is enough. Several are none: a wrong
 /// unit is worse.
-fn only_unit(all: &[(Manager, Candidate)], enough: Match) -> Option<Unit> {
-    let [(manager, candidate)] = all else { return None };
+fn only_one(all: &[(Manager, Candidate)], enough: Match) -> Option<&(Manager, Candidate)> {
+    let [only] = all else { return None };
     // Which instance of a template it was, nothing tells.
-    let is_template = candidate.unit.as_str().contains("@.");
-    (candidate.kind <= enough && !is_template).then(|| Unit { manager: *manager, name: candidate.unit.clone() })
+    let is_template = only.1.unit.as_str().contains("@.");
+    (only.1.kind <= enough && !is_template).then_some(only)
 }
 
 #[cfg(test)]
@@ -137,9 +138,10 @@ mod tests {
 
     #[test]
     fn a_process_of_another_user_is_not_the_units() {
-        let root = machine(&[("a.service", "/bin/a\nUser=7"), ("b.service", "+/bin/b\nUser=7")]);
+        let root = machine(&[("a.service", "/bin/a\nUser=7"), ("b.service", "+/bin/b\nExecStop=/bin/c\nUser=7")]);
         let of = |exe: &str, uid| Guesses::default().unit(root.path(), uid, exe.as_bytes(), Match::Program).is_some();
         assert!(of("/bin/a", Some(7)) && !of("/bin/a", Some(0)) && !of("/bin/a", Some(1000)) && of("/bin/a", None));
+        assert!(of("/bin/c", Some(7)) && !of("/bin/c", Some(0)), "it is not run as root");
         assert!(of("/bin/b", Some(7)) && of("/bin/b", Some(0)) && !of("/bin/b", Some(1000)));
         assert!(of("/bin/a", Some(Manager::SOME_USER)), "a name that is not known");
     }

@@ -1,23 +1,16 @@
 //! As whom a unit's processes run, as far as its files say: what a guess must not contradict.
 
 use super::tree::Tree;
+use crate::policy::UnitFile;
 use crate::policy::lists::boolean;
-use crate::policy::{Settings, UnitFile};
 use std::path::Path;
 
 /// The uids that systemd gives to `DynamicUser=` (`DYNAMIC_UID_MIN` and `_MAX`).
 const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
 
 /// A unit's account.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Account {
-    user: User,
-    /// A command of it runs as root all the same.
-    elevated: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum User {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Account {
     /// Root at first, and then whoever it makes itself: anybody.
     Any,
     Uid(u32),
@@ -25,38 +18,35 @@ enum User {
 }
 
 impl Account {
-    /// From a unit's files, in the order in which they merge, and its settings.
-    pub(super) fn new<'a>(tree: Tree<'_>, files: impl Iterator<Item = &'a UnitFile>, settings: &Settings) -> Self {
+    /// From the section that counts of a unit's files, in the order in which they merge.
+    pub(super) fn new<'a>(tree: Tree<'_>, files: impl Iterator<Item = &'a UnitFile>, section: &str) -> Self {
         let (mut user, mut dynamic) = ("", false);
-        let lines = files.flat_map(|file| &file.assignments).filter(|line| *line.section == *settings.section());
-        for line in lines {
+        for line in files.flat_map(|file| &file.assignments).filter(|line| &*line.section == section) {
             match &*line.key {
                 "User" => user = &line.value,
                 "DynamicUser" => dynamic = boolean(&line.value).unwrap_or(dynamic),
                 _ => {}
             }
         }
-        let user = match (user, dynamic) {
-            ("", true) => User::Dynamic,
-            ("", false) => User::Any,
+        match (user, dynamic) {
+            ("", true) => Self::Dynamic,
+            ("", false) => Self::Any,
             (user, _) => match uid_of(tree, user) {
-                Some(uid) => User::Uid(uid),
-                None if dynamic => User::Dynamic,
+                Some(uid) => Self::Uid(uid),
+                None if dynamic => Self::Dynamic,
                 // It may be known elsewhere, or stand for something (`%i`).
-                None => User::Any,
+                None => Self::Any,
             },
-        };
-        Self { user, elevated: settings.commands().iter().any(|command| command.elevated) }
+        }
     }
 
     /// Whether a process of this uid can be one of the unit's.
-    pub(super) fn may_be(&self, uid: u32) -> bool {
-        let fits = match self.user {
-            User::Any => true,
-            User::Uid(own) => own == uid,
-            User::Dynamic => DYNAMIC.contains(&uid),
-        };
-        fits || (self.elevated && uid == 0)
+    pub(super) fn may_be(self, uid: u32) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Uid(own) => own == uid,
+            Self::Dynamic => DYNAMIC.contains(&uid),
+        }
     }
 }
 
@@ -85,15 +75,13 @@ mod tests {
         std::fs::write(root.path().join("etc/passwd"), "root:x:0:0::/:\nman:x:6:12::/:\n").unwrap();
         let file =
             UnitFile::parse(Path::new("x.service"), format!("[Service]\n{lines}\n[Socket]\nUser=9\n").as_bytes());
-        let settings = Settings::new(&"x.service".parse().unwrap(), Some(file.clone()), Vec::new());
-        let account = Account::new(Tree::new(root.path()), [&file].into_iter(), &settings);
+        let account = Account::new(Tree::new(root.path()), [&file].into_iter(), "Service");
         [0, 6, 1000, 65_000].into_iter().filter(|uid| account.may_be(*uid)).collect()
     }
 
     #[test]
     fn a_unit_runs_as_its_user() {
         assert_eq!(may_be("User=man"), [6]);
-        assert_eq!(may_be("User=man\nExecStart=+/bin/a"), [0, 6]);
         assert_eq!(may_be("User=man\nUser=1000"), [1000]);
         assert_eq!(may_be("User=root"), [0]);
         assert_eq!(may_be("DynamicUser=yes"), [65_000]);

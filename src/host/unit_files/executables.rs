@@ -30,6 +30,8 @@ pub struct Candidate {
     pub kind: Match,
     /// Its name; of a template the template's (`foo@.service`), since any instance may have run it.
     pub unit: UnitName,
+    /// Whether it runs it as root whatever its `User=` is.
+    pub elevated: bool,
 }
 
 /// What the command lines of a manager's units name, read once and asked often.
@@ -67,15 +69,16 @@ impl Executables {
                 for command in settings.commands() {
                     found.add(tree, &name, command);
                 }
-                found.accounts.insert(name, Account::new(tree, fragment.iter().chain(&dropins), &settings));
+                found.accounts.insert(name, Account::new(tree, fragment.iter().chain(&dropins), settings.section()));
             }
         }
         found
     }
 
     fn add(&mut self, tree: Tree<'_>, unit: &UnitName, command: &Command) {
-        self.add_program(tree, &command.program, &Candidate { kind: Match::Program, unit: unit.clone() });
-        let launches = Candidate { kind: Match::Launched, unit: unit.clone() };
+        let is = |kind| Candidate { kind, unit: unit.clone(), elevated: command.elevated };
+        self.add_program(tree, &command.program, &is(Match::Program));
+        let launches = is(Match::Launched);
         for program in launched(&command.program, &command.arguments) {
             self.add_program(tree, &program, &launches);
         }
@@ -106,19 +109,20 @@ impl Executables {
         let real = Tree::new(&self.root).chase(exe).unwrap_or_else(|_| exe.to_owned());
         let mut found: Vec<Candidate> =
             [exe, &real].into_iter().filter_map(|path| self.paths.get(path)).flatten().cloned().collect();
-        found.sort_unstable();
-        let mut units: Vec<UnitName> = Vec::new();
-        found.retain(|candidate| {
-            let new = !units.contains(&candidate.unit);
-            units.extend(new.then(|| candidate.unit.clone()));
-            new
-        });
-        found
+        found.sort_unstable_by(|one, other| (one.kind, &one.unit).cmp(&(other.kind, &other.unit)));
+        let mut units: Vec<Candidate> = Vec::new();
+        for candidate in found {
+            match units.iter_mut().find(|known| known.unit == candidate.unit) {
+                Some(known) => known.elevated |= candidate.elevated,
+                None => units.push(candidate),
+            }
+        }
+        units
     }
 
     /// Whether a process of this uid can be a unit's, by its `User=`.
     #[must_use]
-    pub fn may_be(&self, unit: &UnitName, uid: u32) -> bool {
-        self.accounts.get(unit).is_none_or(|account| account.may_be(uid))
+    pub fn may_be(&self, candidate: &Candidate, uid: u32) -> bool {
+        (candidate.elevated && uid == 0) || self.accounts.get(&candidate.unit).is_none_or(|account| account.may_be(uid))
     }
 }
