@@ -108,6 +108,29 @@ fn a_cgroup_that_is_gone_too_keeps_its_name() {
 }
 
 #[test]
+fn thousands_of_siblings_hide_nobody() {
+    let Some(departed) = departed() else { return };
+    let (crowded, other) = (Cgroup::new("g.slice/h.service"), Cgroup::new("i.slice/j.service"));
+    let siblings: Vec<PathBuf> = (0..4_000).map(|number| crowded.0.join(format!("g.slice/{number}.service"))).collect();
+    for sibling in &siblings {
+        fs::create_dir(sibling).unwrap();
+    }
+    let found: Vec<_> = (0..50)
+        .flat_map(|_| [&crowded, &other])
+        .map(|cgroup| {
+            let pid = cgroup.run(&["true"], true);
+            (noted(&departed, pid, now()), cgroup.path())
+        })
+        .collect();
+    for sibling in &siblings {
+        fs::remove_dir(sibling).unwrap();
+    }
+    for (found, path) in found {
+        assert_eq!(found, Some(path));
+    }
+}
+
+#[test]
 fn who_has_no_filter_is_not_noted() {
     let Some(departed) = departed() else { return };
     let cgroup = Cgroup::new("e.service");

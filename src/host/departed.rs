@@ -14,6 +14,7 @@
 //! machine, the unified hierarchy, and the kernel's own type information.
 
 mod program;
+mod share;
 mod tree;
 
 pub(super) use tree::unified_mount;
@@ -26,6 +27,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 use tree::Tree;
 
 /// How many of the dead are remembered, of those that SIGSYS killed and of the others each: at 2,000 deaths
@@ -103,7 +105,7 @@ impl Departed {
         let note = self.processes.iter().filter_map(|notes| notes.get(pid)).find(|note| lived_at(note, moment))?;
         let [_, _, ids @ ..] = &note;
         let removed = |id| self.cgroups.get(id).and_then(|name| Some(CStr::from_bytes_until_nul(&name).ok()?.into()));
-        self.tree.lock().unwrap_or_else(PoisonError::into_inner).path(ids, removed)
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner).path(ids, removed, Instant::now())
     }
 }
 

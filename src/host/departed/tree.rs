@@ -1,25 +1,31 @@
 //! The names of cgroups by their ids, which on a unified hierarchy are the inodes of their directories.
+//!
+//! The kernel would turn an id into its directory at once (`open_by_handle_at(2)`), but for that it wants
+//! `CAP_DAC_READ_SEARCH`, which opens every file. So directories are read, within bounds that nobody can move.
 
 use super::program::LEVELS;
+use super::share::{Name, OTHER, SYSTEM, Share, children};
 use crate::units::{Placement, cgroup};
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
 use std::fs;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-/// How many names are remembered. An id is not used again, and what it names is not renamed.
-const REMEMBERED: usize = 4096;
-/// How many entries of a directory are looked at: anybody with a delegated cgroup can make any number.
-const MOST_ENTRIES: usize = 10_000;
+/// How many owners have a share, besides the system's manager.
+const OWNERS: usize = 32;
 
 /// The unified hierarchy, as far as this process's namespace shows it.
 #[derive(Debug)]
 pub(super) struct Tree {
     mount: PathBuf,
     root: u64,
-    names: HashMap<u64, Box<[u8]>>,
+    /// Of the slices at the top, which the system's manager alone makes, and of what is in them.
+    system: Share,
+    /// Of what is below other cgroups, by the id of the topmost of these.
+    others: HashMap<u64, Share>,
 }
 
 impl Tree {
@@ -30,41 +36,49 @@ impl Tree {
 
     fn at(mount: PathBuf) -> Option<Self> {
         let root = fs::metadata(&mount).ok()?.ino();
-        let mut tree = Self { mount, root, names: HashMap::new() };
+        let mut tree = Self { mount, root, system: Share::new(&SYSTEM, Instant::now()), others: HashMap::new() };
         tree.learn_slices();
         Some(tree)
     }
 
-    /// Learns the names of all units that have a cgroup now: it may be gone when their processes are.
+    /// Learns the names of all units of the system's manager that have a cgroup now: it may be gone when their processes
+    /// are.
     fn learn_slices(&mut self) {
         let mut slices = vec![Vec::new()];
         while let Some(path) = slices.pop() {
-            for (id, name) in self.children(&path) {
-                if self.names.len() >= REMEMBERED / 2 {
+            let Ok((found, _)) = children(&self.directory(&path)) else { continue };
+            for (id, name) in found {
+                if self.system.len() >= SYSTEM.names / 2 {
                     return;
                 }
-                if name.ends_with(b".slice") {
+                if is_systems(&name) {
                     slices.push([&path[..], b"/", &name].concat());
                 }
-                self.names.insert(id, name);
+                self.system.insert(id, Some(name));
             }
         }
     }
 
     /// The path of a cgroup from its ancestors' ids, the topmost first, and its own; zeros follow. It ends
     /// where the unit is told. What is not there any more may have been noted as it was removed. `None` if
-    /// it was not, or is not to be seen here.
-    pub(super) fn path(&mut self, ids: &[u64], removed: impl Fn(u64) -> Option<CString>) -> Option<Vec<u8>> {
+    /// it was not, or is not to be seen here, or would cost too much to look for.
+    pub(super) fn path(
+        &mut self,
+        ids: &[u64],
+        removed: impl Fn(u64) -> Option<CString>,
+        now: Instant,
+    ) -> Option<Vec<u8>> {
         let own = ids.iter().position(|&id| id == self.root)?;
         let below = ids.get(own + 1..)?;
         let mut path = Vec::new();
+        let mut owner = None;
         for &id in below.iter().take_while(|&&id| id != 0) {
-            if !self.names.contains_key(&id) {
-                self.look(&path, id, &removed);
+            let name = self.name(owner, &path, id, &removed, now)?;
+            if owner.is_none() && !is_systems(&name) {
+                owner = Some(id);
             }
-            let name = self.names.get(&id)?;
             path.push(b'/');
-            path.extend_from_slice(name);
+            path.extend_from_slice(&name);
             if is_told(&path) {
                 return Some(path);
             }
@@ -77,26 +91,54 @@ impl Tree {
         whole.then_some(path)
     }
 
-    /// Looks for an id in a directory, and remembers all that are there.
-    fn look(&mut self, path: &[u8], wanted: u64, removed: impl Fn(u64) -> Option<CString>) {
-        let mut found = self.children(path);
-        if found.iter().all(|(id, _)| *id != wanted) {
-            let name = removed(wanted).map(CString::into_bytes).filter(|name| !name.is_empty());
-            found.extend(name.map(|name| (wanted, name.into())));
+    /// The name of a cgroup in another, at the owner's cost.
+    fn name(
+        &mut self,
+        owner: Option<u64>,
+        parent: &[u8],
+        id: u64,
+        removed: impl Fn(u64) -> Option<CString>,
+        now: Instant,
+    ) -> Option<Name> {
+        let removed = || removed(id).filter(|name| !name.is_empty()).map(|name| Name::from(name.into_bytes()));
+        let directory = self.directory(parent);
+        let share = self.share(owner, now);
+        let known = share.get(id);
+        if let Some(Some(name)) = known {
+            return Some(name.clone());
         }
-        if self.names.len() + found.len() > REMEMBERED {
-            self.names.clear();
-        }
-        self.names.extend(found);
+        let unknown = known.is_none();
+        // Where it is noted, nothing has to be read. It can be removed while we look for it.
+        let noted = removed().or_else(|| {
+            if unknown {
+                share.look(&directory, id, now);
+            }
+            share.get(id).cloned().flatten().or_else(removed)
+        });
+        let name = noted?;
+        share.insert(id, Some(name.clone()));
+        Some(name)
     }
 
-    /// The cgroups in a cgroup.
-    fn children(&self, path: &[u8]) -> Vec<(u64, Box<[u8]>)> {
-        let path = self.mount.join(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
-        let entries = fs::read_dir(path).into_iter().flatten().take(MOST_ENTRIES).flatten();
-        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        directories.map(|entry| (entry.ino(), entry.file_name().into_vec().into())).collect()
+    fn share(&mut self, owner: Option<u64>, now: Instant) -> &mut Share {
+        let Some(owner) = owner else { return &mut self.system };
+        if self.others.len() >= OWNERS && !self.others.contains_key(&owner) {
+            // One that could read much begins anew with little more.
+            let richest = self.others.iter().max_by_key(|(_, share)| share.left(now)).map(|(id, _)| *id);
+            richest.and_then(|id| self.others.remove(&id));
+        }
+        self.others.entry(owner).or_insert_with(|| Share::new(&OTHER, now))
     }
+
+    fn directory(&self, path: &[u8]) -> PathBuf {
+        self.mount.join(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)))
+    }
+}
+
+/// Whether the system's manager alone makes what is in there: its slices, but not users' (`user@.service(5)`), who can log
+/// in any number of times.
+fn is_systems(name: &[u8]) -> bool {
+    name.ends_with(b".slice") && !name.starts_with(b"user-")
 }
 
 /// Whether whatever is below belongs to the same unit: something that is no unit's name would not change it.
@@ -124,6 +166,7 @@ fn mounted(line: &[u8]) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     /// A hierarchy of directories, with the ids along a path.
     fn hierarchy(paths: &[&str]) -> (tempfile::TempDir, Tree) {
@@ -146,6 +189,19 @@ mod tests {
         ids
     }
 
+    /// Makes directories, and gives the ids along each path.
+    fn make(root: &Path, paths: &[String]) -> Vec<Vec<u64>> {
+        let all = paths.iter().map(|path| {
+            fs::create_dir(root.join(path)).unwrap();
+            ids(root, path)
+        });
+        all.collect()
+    }
+
+    fn look(tree: &mut Tree, ids: &[u64], removed: impl Fn(u64) -> Option<CString>) -> Option<Vec<u8>> {
+        tree.path(ids, removed, Instant::now())
+    }
+
     fn nothing(_: u64) -> Option<CString> {
         None
     }
@@ -162,7 +218,11 @@ mod tests {
             ("lxc/y", "/lxc/y"),
             ("", "/"),
         ] {
-            assert_eq!(tree.path(&ids(root.path(), path), nothing).as_deref(), Some(expected.as_bytes()), "{path}");
+            assert_eq!(
+                look(&mut tree, &ids(root.path(), path), nothing).as_deref(),
+                Some(expected.as_bytes()),
+                "{path}"
+            );
         }
     }
 
@@ -171,9 +231,9 @@ mod tests {
         let (root, mut tree) = hierarchy(&["system.slice/a.service"]);
         let mut inside = ids(root.path(), "system.slice/a.service");
         inside.splice(0..0, [u64::MAX, u64::MAX - 1]);
-        assert_eq!(tree.path(&inside, nothing).as_deref(), Some(&b"/system.slice/a.service"[..]));
-        assert_eq!(tree.path(&[u64::MAX; LEVELS], nothing), None, "another's");
-        assert_eq!(tree.path(&[0; LEVELS], nothing), None);
+        assert_eq!(look(&mut tree, &inside, nothing).as_deref(), Some(&b"/system.slice/a.service"[..]));
+        assert_eq!(look(&mut tree, &[u64::MAX; LEVELS], nothing), None, "another's");
+        assert_eq!(look(&mut tree, &[0; LEVELS], nothing), None);
     }
 
     #[test]
@@ -185,11 +245,11 @@ mod tests {
             fs::remove_dir(root.path().join(path)).unwrap();
             ids
         });
-        assert_eq!(tree.path(&early, nothing).as_deref(), Some(&b"/system.slice/a.service"[..]));
-        assert_eq!(tree.path(&late, nothing), None, "and nothing is made up");
-        assert_eq!(tree.path(&late, |_| Some(c"".into())), None);
+        assert_eq!(look(&mut tree, &early, nothing).as_deref(), Some(&b"/system.slice/a.service"[..]));
+        assert_eq!(look(&mut tree, &late, nothing), None, "and nothing is made up");
+        assert_eq!(look(&mut tree, &late, |_| Some(c"".into())), None);
         let noted = |id| late.contains(&id).then(|| c"late.service".into());
-        assert_eq!(tree.path(&late, noted).as_deref(), Some(&b"/system.slice/late.service"[..]));
+        assert_eq!(look(&mut tree, &late, noted).as_deref(), Some(&b"/system.slice/late.service"[..]));
     }
 
     #[test]
@@ -197,22 +257,95 @@ mod tests {
         let deep: Vec<String> = (0..LEVELS).map(|level| format!("{level}.slice")).collect();
         let deep = format!("{}/a.service", deep.join("/"));
         let (root, mut tree) = hierarchy(&[&deep]);
-        assert_eq!(tree.path(&ids(root.path(), &deep)[..LEVELS], nothing), None);
+        assert_eq!(look(&mut tree, &ids(root.path(), &deep)[..LEVELS], nothing), None);
         let below = format!("a.service/{}", "x/".repeat(2 * LEVELS));
         let (root, mut tree) = hierarchy(&[&below]);
-        assert_eq!(tree.path(&ids(root.path(), &below)[..LEVELS], nothing).as_deref(), Some(&b"/a.service"[..]));
+        assert_eq!(look(&mut tree, &ids(root.path(), &below)[..LEVELS], nothing).as_deref(), Some(&b"/a.service"[..]));
+    }
+
+    #[test]
+    fn all_of_a_few_thousand_units_are_told() {
+        let (root, mut tree) = hierarchy(&["system.slice"]);
+        let now = Instant::now();
+        let names: Vec<String> = (0..5_000).map(|number| format!("system.slice/{number}.service")).collect();
+        let all = make(root.path(), &names);
+        let before = tree.system.left(now);
+        for (ids, name) in all.iter().zip(&names) {
+            assert_eq!(tree.path(ids, nothing, now), Some(format!("/{name}").into_bytes()));
+        }
+        assert!(before - tree.system.left(now) < 6_000, "they are read once");
+    }
+
+    #[test]
+    fn any_number_of_siblings_costs_no_more_than_their_owners_share() {
+        let user = "user.slice/user-7.slice/user@7.service/app.slice";
+        let (root, mut tree) = hierarchy(&["system.slice/early.service", user]);
+        let now = Instant::now();
+        let early = ids(root.path(), "system.slice/early.service");
+        fs::remove_dir(root.path().join("system.slice/early.service")).unwrap();
+        let names: Vec<String> = (0..OTHER.names + 500).map(|number| format!("{user}/{number}.service")).collect();
+        let siblings = make(root.path(), &names);
+        let mut found = 0;
+        for (ids, name) in siblings.iter().zip(&names) {
+            let path = tree.path(ids, nothing, now);
+            assert!(path.as_ref().is_none_or(|path| path[1..] == *name.as_bytes()), "never another's");
+            found += usize::from(path.is_some());
+        }
+        // As many readings as fit into the share.
+        assert!((20..60).contains(&found), "{found}");
+        assert_eq!(tree.path(&siblings[0], nothing, now).as_deref(), Some(format!("/{}", names[0]).as_bytes()), "kept");
+        let last = siblings.last().unwrap();
+        assert_eq!(tree.path(last, nothing, now), None);
+        let noted = |id| last.contains(&id).then(|| c"noted.service".into());
+        assert!(tree.path(last, noted, now).is_some(), "which costs nothing");
+        let other = &siblings[siblings.len() - 2];
+        assert!(tree.path(other, nothing, now + Duration::from_secs(1)).is_some(), "and a little later the next");
+        // Nobody else loses anything by it.
+        assert_eq!(tree.path(&early, nothing, now).as_deref(), Some(&b"/system.slice/early.service"[..]));
+        for path in ["system.slice/new.service", "user.slice/user-8.slice/user@8.service/app.slice/a.service"] {
+            fs::create_dir_all(root.path().join(path)).unwrap();
+            let found = tree.path(&ids(root.path(), path), nothing, now);
+            assert_eq!(found, Some(format!("/{path}").into_bytes()));
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_looked_for_once() {
+        let (root, mut tree) = hierarchy(&["lxc/x", "lxc/y"]);
+        let (gone, now) = (ids(root.path(), "lxc/x"), Instant::now());
+        fs::remove_dir(root.path().join("lxc/x")).unwrap();
+        let mut left = || {
+            assert_eq!(tree.path(&gone, nothing, now), None);
+            tree.others.values().map(|share| share.left(now)).sum::<u64>()
+        };
+        let first = left();
+        assert_eq!(left(), first);
+    }
+
+    #[test]
+    fn what_is_noted_is_not_looked_for() {
+        let (root, mut tree) = hierarchy(&["system.slice"]);
+        let (ids, now) = (make(root.path(), &["system.slice/a.service".into()]).remove(0), Instant::now());
+        let before = tree.system.left(now);
+        let noted = |id| ids.contains(&id).then(|| c"a.service".into());
+        assert!(tree.path(&ids, noted, now).is_some());
+        assert_eq!(tree.system.left(now), before);
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
         let (root, mut tree) = hierarchy(&[]);
-        for number in 0..REMEMBERED + 100 {
-            fs::create_dir(root.path().join(format!("{number}.slice"))).unwrap();
-            if number % 1000 == 0 {
-                let path = tree.path(&ids(root.path(), &format!("{number}.slice")), nothing);
-                assert_eq!(path, Some(format!("/{number}.slice").into_bytes()));
-                assert!(tree.names.len() <= REMEMBERED);
-            }
+        for owner in 0..2 * OWNERS {
+            let path = format!("{owner}.scope.d/x");
+            fs::create_dir_all(root.path().join(&path)).unwrap();
+            assert!(look(&mut tree, &ids(root.path(), &path), nothing).is_some());
+        }
+        assert!(tree.others.len() <= OWNERS);
+        let mut share = Share::new(&OTHER, Instant::now());
+        for id in 0..3 * u64::try_from(OTHER.names).unwrap() {
+            share.insert(id, None);
+            assert!(share.get(0).is_some(), "what is used is kept");
+            assert!(share.len() <= OTHER.names);
         }
     }
 
