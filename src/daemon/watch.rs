@@ -30,9 +30,11 @@ const TOLD_AGAIN: usize = 64;
 const STORM: u64 = 16;
 const GATHER: Duration = Duration::from_millis(1);
 
-/// How many batches of records are taken before others get their turn, and how many exit events.
+/// How many batches of records are taken before others get their turn, and how many exit events; and for how long, since
+/// nobody knows what they cost.
 const BATCHES: usize = 64;
 const EVENTS: usize = 4096;
+const TURN: Duration = Duration::from_millis(50);
 
 /// The state of the loop.
 pub(super) struct Watch {
@@ -76,6 +78,11 @@ impl Watch {
 
     /// Takes what the audit socket has; true when it has no more.
     pub(super) fn hear(&mut self, audit: &mut AuditSocket) -> Result<bool, ReceiveError> {
+        self.hear_until(audit, Instant::now() + TURN)
+    }
+
+    /// The same until a moment, or for a batch.
+    fn hear_until(&mut self, audit: &mut AuditSocket, until: Instant) -> Result<bool, ReceiveError> {
         let status = Arc::clone(&self.status);
         let mut status = lock(&status);
         let before = status.records;
@@ -117,6 +124,9 @@ impl Watch {
                 }
             }
             status.lost = self.serials.missing();
+            if Instant::now() >= until {
+                break;
+            }
         }
         Ok(false)
     }
@@ -135,6 +145,9 @@ impl Watch {
     pub(super) fn hear_exits(&mut self, exits: &mut ExitListener) -> io::Result<bool> {
         let now = Instant::now();
         for _ in 0..EVENTS {
+            if now.elapsed() >= TURN {
+                break;
+            }
             match exits.receive() {
                 Ok(None) => return Ok(true),
                 Ok(Some(Notice::Dying(dying))) => {
@@ -427,7 +440,9 @@ mod tests {
     use crate::host::systemd::Managers;
     use crate::incidents::{Query, Store};
     use crate::intake::netlink::AuditStream;
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
     use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
     use std::path::Path;
 
     const NOWHERE: &str = "/nonexistent";
@@ -477,6 +492,27 @@ mod tests {
         watch.finish().await;
         let stored = Store::open_read_only(temp.path()).unwrap().incidents(&Query::default()).unwrap();
         assert_eq!(stored.len(), 2, "{stored:?}");
+    }
+
+    #[tokio::test]
+    async fn a_turn_ends_when_its_time_is_over() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut watch = watch(temp.path());
+        let (reader, writer) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_NONBLOCK).unwrap();
+        let sent = 130;
+        for _ in 0..sent {
+            send(writer.as_raw_fd(), b"x", MsgFlags::empty()).unwrap();
+        }
+        let mut audit = AuditSocket::over(reader);
+        let mut turns = 0;
+        while !watch.hear_until(&mut audit, Instant::now()).unwrap() {
+            turns += 1;
+            assert!(lock(&watch.status).ignored <= 64 * turns, "{turns}");
+        }
+        assert_eq!(lock(&watch.status).ignored, sent);
+        assert_eq!(turns, 3);
+        watch.finish().await;
     }
 
     #[tokio::test]
