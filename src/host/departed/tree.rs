@@ -5,7 +5,7 @@
 
 use super::program::LEVELS;
 use super::share::{Name, OTHER, SYSTEM, Share, children};
-use crate::units::{Placement, cgroup};
+use crate::units::{Manager, Placement, Unplaced, cgroup};
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
 use std::fs;
@@ -61,7 +61,8 @@ impl Tree {
 
     /// The path of a cgroup from its ancestors' ids, the topmost first, and its own; zeros follow. It ends
     /// where the unit is told. What is not there any more may have been noted as it was removed. `None` if
-    /// it was not, or is not to be seen here, or would cost too much to look for.
+    /// it was not, or is not to be seen here, or would cost too much to look for; below a user's manager the path
+    /// ends with that instead.
     pub(super) fn path(
         &mut self,
         ids: &[u64],
@@ -70,10 +71,14 @@ impl Tree {
     ) -> Option<Vec<u8>> {
         let own = ids.iter().position(|&id| id == self.root)?;
         let below = ids.get(own + 1..)?;
-        let mut path = Vec::new();
-        let mut owner = None;
+        let (mut path, mut owner, mut users) = (Vec::new(), None, None);
+        // Of whose user's manager it is is told all the same.
+        let cut = |mut path: Vec<u8>, users: Option<usize>| {
+            path.truncate(users?);
+            Some(path)
+        };
         for &id in below.iter().take_while(|&&id| id != 0) {
-            let name = self.name(owner, &path, id, &removed, now)?;
+            let Some(name) = self.name(owner, &path, id, &removed, now) else { return cut(path, users) };
             if owner.is_none() && !is_systems(&name) {
                 owner = Some(id);
             }
@@ -82,13 +87,18 @@ impl Tree {
             if is_told(&path) {
                 return Some(path);
             }
+            if is_users(&path) {
+                users = Some(path.len());
+            }
         }
         // A path cut short would be another.
-        let whole = ids.len() < LEVELS || ids.last() == Some(&0);
+        if ids.len() >= LEVELS && ids.last() != Some(&0) {
+            return cut(path, users);
+        }
         if path.is_empty() {
             path.push(b'/');
         }
-        whole.then_some(path)
+        Some(path)
     }
 
     /// The name of a cgroup in another, at the owner's cost.
@@ -144,6 +154,11 @@ fn is_systems(name: &[u8]) -> bool {
 /// Whether whatever is below belongs to the same unit: something that is no unit's name would not change it.
 fn is_told(path: &[u8]) -> bool {
     matches!(cgroup::place_path(&[path, b"/."].concat()), Placement::Unit(_))
+}
+
+/// Whether it is the cgroup of a user's manager.
+fn is_users(path: &[u8]) -> bool {
+    matches!(cgroup::place_path(path), Placement::None(Unplaced::Manager(Manager::User(_))))
 }
 
 /// Where the unified hierarchy is mounted from its root on, by `proc/self/mountinfo` below a root.
@@ -285,21 +300,23 @@ mod tests {
         fs::remove_dir(root.path().join("system.slice/early.service")).unwrap();
         let names: Vec<String> = (0..OTHER.names + 500).map(|number| format!("{user}/{number}.service")).collect();
         let siblings = make(root.path(), &names);
-        let mut found = 0;
+        let (mut found, manager) = (0, "/user.slice/user-7.slice/user@7.service");
         for (ids, name) in siblings.iter().zip(&names) {
-            let path = tree.path(ids, nothing, now);
-            assert!(path.as_ref().is_none_or(|path| path[1..] == *name.as_bytes()), "never another's");
-            found += usize::from(path.is_some());
+            let path = String::from_utf8(tree.path(ids, nothing, now).unwrap()).unwrap();
+            found += usize::from(path[1..] == **name);
+            assert!(path[1..] == **name || path == manager, "{path}: never another's");
         }
         // As many readings as fit into the share.
         assert!((20..60).contains(&found), "{found}");
         assert_eq!(tree.path(&siblings[0], nothing, now).as_deref(), Some(format!("/{}", names[0]).as_bytes()), "kept");
         let last = siblings.last().unwrap();
-        assert_eq!(tree.path(last, nothing, now), None);
+        assert_eq!(tree.path(last, nothing, now).as_deref(), Some(manager.as_bytes()));
         let noted = |id| last.contains(&id).then(|| c"noted.service".into());
-        assert!(tree.path(last, noted, now).is_some(), "which costs nothing");
-        let other = &siblings[siblings.len() - 2];
-        assert!(tree.path(other, nothing, now + Duration::from_secs(1)).is_some(), "and a little later the next");
+        let noted = tree.path(last, noted, now).unwrap();
+        assert!(noted.ends_with(b"/noted.service"), "which costs nothing");
+        let (other, later) = (siblings.len() - 2, now + Duration::from_secs(1));
+        let found = tree.path(&siblings[other], nothing, later);
+        assert_eq!(found.as_deref(), Some(format!("/{}", names[other]).as_bytes()), "and a little later the next");
         // Nobody else loses anything by it.
         assert_eq!(tree.path(&early, nothing, now).as_deref(), Some(&b"/system.slice/early.service"[..]));
         for path in ["system.slice/new.service", "user.slice/user-8.slice/user@8.service/app.slice/a.service"] {
