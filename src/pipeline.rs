@@ -204,6 +204,11 @@ impl Open {
         self.evidence.extend(evidence.into_iter().filter(may));
     }
 
+    /// Takes back what was learned from somewhere that is to be asked again, and may say otherwise.
+    pub fn forget(&mut self, rung: Rung) {
+        self.evidence.retain(|one| one.rung() != rung);
+    }
+
     /// Adds what its death told.
     pub fn learn_of_death(&mut self, told: &Told) {
         self.evidence.extend(told.evidence.iter().cloned());

@@ -4,7 +4,7 @@
 use super::asks::Asks;
 use crate::incidents::Sighting;
 use crate::pipeline::Open;
-use crate::units::Evidence;
+use crate::units::{Evidence, Rung};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -58,8 +58,10 @@ impl Again {
         F: Future<Output = Vec<Vec<Evidence>>> + Send + 'static,
     {
         while self.waiting.front().is_some_and(|(at, _)| *at <= now)
-            && let Some((_, open)) = self.waiting.pop_front()
+            && let Some((_, mut open)) = self.waiting.pop_front()
         {
+            // It stood on what was not there as much as on what was.
+            open.forget(Rung::ExitEntry);
             self.last.push(open);
         }
         self.first.begin(&ask);
@@ -91,6 +93,7 @@ impl Again {
 mod tests {
     use super::super::asks::tests::{nothing, open, pids};
     use super::*;
+    use crate::units::{Manager, Unit};
 
     #[tokio::test]
     async fn each_is_looked_at_twice_at_most() {
@@ -107,6 +110,25 @@ mod tests {
         let (looked, seen) = again.next().await.unwrap();
         assert_eq!((looked, pids(&seen)), (Looked::Twice, vec![7]));
         assert_eq!(again.next_wake(), None);
+    }
+
+    #[tokio::test]
+    async fn the_second_look_takes_back_the_guess_of_the_first() {
+        let unit = |name: &str| Unit { manager: Manager::System, name: name.parse().unwrap() };
+        let guess = |name: &str| Evidence::Named(Rung::ExitEntry, unit(name));
+        for (second, found) in [(vec![], None), (vec![guess("b.service")], Some(unit("b.service")))] {
+            let (mut again, now) = (Again::default(), Instant::now());
+            assert!(again.push(open(7)).is_none());
+            let first = vec![vec![guess("a.service")]];
+            again.begin(now, |_| std::future::ready(first.clone()));
+            let (_, mut seen) = again.next().await.unwrap();
+            assert_eq!(seen[0].attribution().map(|found| found.unit), Some(unit("a.service")));
+            assert!(again.wait(seen.remove(0), now).is_none());
+            let second = vec![second];
+            again.begin(now + AFTER, |_| std::future::ready(second.clone()));
+            let (_, seen) = again.next().await.unwrap();
+            assert_eq!(seen[0].attribution().map(|found| found.unit), found);
+        }
     }
 
     #[tokio::test]

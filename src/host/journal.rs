@@ -7,11 +7,13 @@ mod library;
 
 pub use crate::intake::entry::Entry;
 
+use super::now_millis;
 use crate::incidents::{Event, Moment, Sighting};
 use crate::intake::entry;
 use crate::units::{Evidence, Manager, Rung, Unit};
 use library::Library;
 use std::io;
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -63,34 +65,56 @@ impl Journal {
         Self { directory: Some(directory.into()), ..Self::default() }
     }
 
-    /// What managers and systemd-coredump told in a boot since a moment, in milliseconds since the epoch.
+    /// What managers and systemd-coredump told in a boot since a moment, in milliseconds since the epoch, until now.
     ///
     /// Reads files, so it can take a moment.
     ///
     /// # Errors
     /// Says what is missing.
-    pub fn entries(&self, boot: &str, since: i64) -> Result<Vec<Entry>, JournalError> {
+    pub fn entries(&self, boot: &str, since: i64) -> Result<Entries, JournalError> {
         if self.directory.is_none() {
             is_there(Path::new("/"))?;
         }
         let library = self.library.get_or_init(Library::load);
         let library = library.as_ref().map_err(|why| JournalError::Library(why.clone()))?;
+        let looked = now_millis();
         let mut reader = library.open(self.directory.as_deref())?;
         for id in [entry::EXIT, entry::COREDUMP] {
             reader.only(&format!("MESSAGE_ID={id}"))?;
         }
         reader.only(&format!("_BOOT_ID={boot}"))?;
         reader.seek(u64::try_from(since).unwrap_or_default().saturating_mul(1_000))?;
-        let (mut found, until) = (Vec::new(), Instant::now() + LONGEST);
-        for _ in 0..MOST_ENTRIES {
-            let Some(received) = reader.next()? else { break };
-            found.extend(entry::read(received, |name| reader.get(name)));
-            if Instant::now() > until {
-                break;
-            }
-        }
-        Ok(found)
+        let next = || {
+            let received = reader.next()?;
+            Ok(received.map_or(Break(()), |at| Continue(entry::read(at, |name| reader.get(name)))))
+        };
+        Ok(gather(looked, next)?)
     }
+}
+
+/// All that comes next, unless it is too much, of a journal that was opened at a moment.
+fn gather(looked: i64, mut next: impl FnMut() -> io::Result<ControlFlow<(), Option<Entry>>>) -> io::Result<Entries> {
+    let (mut entries, until) = (Entries { found: Vec::new(), whole_until: None }, Instant::now() + LONGEST);
+    for _ in 0..MOST_ENTRIES {
+        let Continue(found) = next()? else {
+            entries.whole_until = Some(looked);
+            break;
+        };
+        entries.found.extend(found);
+        if Instant::now() > until {
+            break;
+        }
+    }
+    Ok(entries)
+}
+
+/// What was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entries {
+    /// What was found of it.
+    pub found: Vec<Entry>,
+    /// Until when that is all there is, in milliseconds since the epoch; `None` where it was too much to read.
+    pub whole_until: Option<i64>,
 }
 
 /// Whether there is a journal on the machine whose file system is at a root.
@@ -120,8 +144,9 @@ pub fn earliest(sightings: &[Sighting]) -> Option<i64> {
 }
 
 /// What entries tell of a sighting. `runs` says whether a unit's commands run an executable.
-pub fn evidence(entries: &[Entry], sighting: &Sighting, runs: impl FnOnce(&Unit, &[u8]) -> bool) -> Vec<Evidence> {
+pub fn evidence(entries: &Entries, sighting: &Sighting, runs: impl FnOnce(&Unit, &[u8]) -> bool) -> Vec<Evidence> {
     let Moment::At(at) = sighting.at else { return Vec::new() };
+    let Entries { found: entries, whole_until } = entries;
     let within =
         |entry: &&Entry, before, after| (at.saturating_sub(before)..=at.saturating_add(after)).contains(&entry.at);
     let of_pid = entries.iter().filter(|entry| entry.pid == Some(sighting.sample.pid));
@@ -136,6 +161,11 @@ pub fn evidence(entries: &[Entry], sighting: &Sighting, runs: impl FnOnce(&Unit,
         Event::Denial(denial) => denial.action.kills(),
         Event::SilentDeath => false,
     };
+    // Of another unit's process it may not be told yet that it ended.
+    let is_all_told = whole_until.is_some_and(|until| until >= at.saturating_add(EXIT_AFTER_MS));
+    if !kills || !is_all_told {
+        return Vec::new();
+    }
     // A user's manager can say what it likes of its units, but not that others' processes were theirs.
     let may = |entry: &&Entry| match entry.unit.manager {
         Manager::System => true,
@@ -144,7 +174,7 @@ pub fn evidence(entries: &[Entry], sighting: &Sighting, runs: impl FnOnce(&Unit,
     let ended = entries.iter().filter(|entry| entry.pid.is_none() && within(entry, EXIT_BEFORE_MS, EXIT_AFTER_MS));
     let mut units = ended.filter(may).map(|entry| &entry.unit);
     match units.next() {
-        Some(unit) if kills && units.all(|other| other == unit) && runs(unit, &sighting.key.exe) => {
+        Some(unit) if units.all(|other| other == unit) && runs(unit, &sighting.key.exe) => {
             vec![Evidence::Named(Rung::ExitEntry, unit.clone())]
         }
         _ => Vec::new(),
@@ -157,6 +187,7 @@ mod tests {
     use crate::audit::Action;
     use crate::incidents::{Denial, Key, Sample, Source};
     use crate::syscalls::{Arch, Call};
+    use std::slice;
 
     fn entry(at: i64, name: &str, pid: Option<u32>) -> Entry {
         Entry { at, unit: Unit { manager: Manager::System, name: name.parse().unwrap() }, pid }
@@ -173,8 +204,13 @@ mod tests {
     }
 
     fn told(entries: &[Entry]) -> Vec<(Rung, String)> {
+        told_until(entries, Some(102_000))
+    }
+
+    fn told_until(entries: &[Entry], whole_until: Option<i64>) -> Vec<(Rung, String)> {
+        let entries = Entries { found: entries.to_vec(), whole_until };
         let starts = |unit: &Unit, exe: &[u8]| unit.name.as_str() == "a.service" && exe == b"/bin/a";
-        let evidence = evidence(entries, &killed(Action::KillProcess), starts);
+        let evidence = evidence(&entries, &killed(Action::KillProcess), starts);
         evidence
             .into_iter()
             .map(|one| match one {
@@ -203,7 +239,42 @@ mod tests {
         assert_eq!(told(&[entry(100_100, "b.service", None)]), [], "another program's");
         assert_eq!(told(&[a(100_100), entry(100_200, "b.service", None)]), [], "two are none");
         let lives = killed(Action::Errno);
-        assert_eq!(evidence(&[a(100_100)], &lives, |_, _| true), []);
+        let entries = Entries { found: vec![a(100_100)], whole_until: Some(102_000) };
+        assert_eq!(evidence(&entries, &lives, |_, _| true), []);
+    }
+
+    #[test]
+    fn there_is_no_guess_before_all_can_be_told_and_read() {
+        let (a, core) = (entry(100_100, "a.service", None), entry(100_500, "b.service", Some(7)));
+        assert_eq!(told_until(slice::from_ref(&a), Some(100_200)), [], "another may be told to have ended so");
+        assert_eq!(told_until(slice::from_ref(&a), Some(101_999)), []);
+        assert_eq!(told_until(slice::from_ref(&a), None), [], "there was more than was read");
+        assert_eq!(told_until(slice::from_ref(&a), Some(102_000)).len(), 1);
+        for whole_until in [Some(100_600), None] {
+            assert_eq!(told_until(&[a.clone(), core.clone()], whole_until).len(), 1, "a pid is no guess");
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_to_read_is_not_all() {
+        let some = |count: usize| {
+            let mut left = count;
+            gather(7, || {
+                let more = left > 0;
+                left = left.saturating_sub(1);
+                Ok(if more { Continue(Some(entry(1, "a.service", None))) } else { Break(()) })
+            })
+            .unwrap()
+        };
+        assert_eq!(some(0), Entries { found: Vec::new(), whole_until: Some(7) });
+        assert_eq!((some(2).found.len(), some(2).whole_until), (2, Some(7)));
+        assert_eq!((some(MOST_ENTRIES).found.len(), some(MOST_ENTRIES).whole_until), (MOST_ENTRIES, None));
+        let slow = || {
+            std::thread::sleep(LONGEST + Duration::from_millis(10));
+            Ok(Continue(None))
+        };
+        assert_eq!(gather(7, slow).unwrap().whole_until, None);
+        assert!(gather(7, || Err(io::ErrorKind::Other.into())).is_err());
     }
 
     #[test]
