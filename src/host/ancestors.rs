@@ -52,6 +52,9 @@ impl Ancestors {
         self.listen(now);
         self.fetch(now);
         let clocks = Clocks::now();
+        if clocks.is_to_come(who.at) {
+            return None;
+        }
         let then = (who.pid, clocks.boot_ns_of_millis(who.at));
         let (rung, unit) = self.kin.unit(then, who.whose, who.comm, |pid| look(procfs, pid, clocks))?;
         Some(Evidence::Named(rung, unit))
@@ -62,6 +65,9 @@ impl Ancestors {
         if self.watch.is_some() {
             self.fetch(Instant::now());
             let clocks = Clocks::now();
+            if clocks.is_to_come(who.at) {
+                return;
+            }
             let then = (who.pid, clocks.boot_ns_of_millis(who.at));
             self.kin.witness(then, who.whose, unit, |pid| look(procfs, pid, clocks));
         }

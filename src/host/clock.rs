@@ -9,6 +9,9 @@ const TICK_NS: u64 = 10_000_000;
 const ONE_MOMENT_NS: i64 = 1_000_000;
 const MOST_TRIES: u32 = 16;
 
+/// How far ahead of us another reading of the same clock can be, in milliseconds.
+const SLACK_MS: i64 = 20;
+
 /// The clocks, read at one moment, in nanoseconds, so that times of one can be told in another.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clocks {
@@ -47,6 +50,12 @@ impl Clocks {
     /// How long ago a moment in milliseconds since the epoch was.
     pub(super) fn millis_since(&self, millis: i64) -> i64 {
         (self.real / 1_000_000).saturating_sub(millis)
+    }
+
+    /// Whether a moment in milliseconds since the epoch is still to come: whoever noted it had another clock, since set
+    /// back, and when it was is not known.
+    pub(super) fn is_to_come(&self, millis: i64) -> bool {
+        self.millis_since(millis) < -SLACK_MS
     }
 
     /// A moment of `CLOCK_MONOTONIC`, in nanoseconds since boot.
@@ -110,6 +119,10 @@ mod tests {
         assert_eq!(clocks.millis_of_monotonic(39_000_000_000), 999_000);
         assert_eq!((clocks.boot_ns_of_monotonic(39_000_000_000), clocks.boot()), (49_000_000_000, 50_000_000_000));
         assert_eq!((clocks.millis_since(999_000), clocks.millis_since(1_000_001)), (1_000, -1));
+        assert_eq!(
+            [999_000, 1_000_020, 1_000_021, i64::MAX].map(|at| clocks.is_to_come(at)),
+            [false, false, true, true]
+        );
         assert_eq!(clocks.boot_ns_of_millis(i64::MIN), i64::MIN);
         assert_eq!(clocks.millis_of_monotonic(u64::MAX), i64::MAX / 1_000_000, "and nothing overflows");
         assert_eq!((ns_of_ticks(3), ns_of_ticks(u64::MAX)), (30_000_000, i64::MAX));

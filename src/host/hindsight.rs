@@ -1,6 +1,7 @@
 //! What can still be learned of processes that are gone: from the service managers that ran them, as a guess from
 //! unit files, and from the journal.
 
+use super::clock::Clocks;
 use super::guess::Guesses;
 use super::journal::{self, Journal, JournalError};
 use super::systemd::{Managers, Remembered, SystemdError, Wanted};
@@ -44,6 +45,7 @@ impl Hindsight {
     /// What is learned of each sighting's process, in order.
     pub async fn of(&self, sightings: &[Sighting]) -> Vec<Vec<Evidence>> {
         let remembered = self.remembered(sightings).await;
+        let clocks = Clocks::now();
         let mut answers = Vec::new();
         for sighting in sightings {
             let (pid, at) = (sighting.sample.pid, &sighting.at);
@@ -53,7 +55,8 @@ impl Hindsight {
                     Manager::System => true,
                     Manager::User(uid) => self.users(&sighting.sample.uid).contains(&uid),
                 };
-                may && matches!(at, Moment::At(around) if process.had(pid, *around))
+                let had = |around: i64| !clocks.is_to_come(around) && process.had(pid, around);
+                may && matches!(at, Moment::At(around) if had(*around))
             };
             let mut evidence: Vec<Evidence> = remembered.iter().filter(fits).cloned().map(Into::into).collect();
             if evidence.is_empty() && !sighting.key.exe.is_empty() {

@@ -173,6 +173,9 @@ impl LiveHost {
 
     /// Whether the process that has a pid now had it at a moment.
     fn was_there(&self, pid: u32, at: i64, clocks: Clocks) -> bool {
+        if clocks.is_to_come(at) {
+            return false;
+        }
         let started = self.procfs.start_time(pid).map(ns_of_ticks);
         started.is_some_and(|started| started <= clocks.boot_ns_of_millis(at).saturating_add(SLACK_NS))
     }
@@ -195,7 +198,7 @@ impl Host for LiveHost {
         let looks: &[Look] = if record.action.kills() || record.action == Action::Trap {
             // Dead already, most likely; what is gone after all has been noted meanwhile.
             &[Look::Noted, Look::Own, Look::Noted]
-        } else if clocks.millis_since(at) <= LATELY_MS {
+        } else if clocks.millis_since(at) <= LATELY_MS && !clocks.is_to_come(at) {
             &[Look::Living, Look::Noted]
         } else {
             &[Look::Own, Look::Noted]
@@ -288,6 +291,15 @@ mod tests {
         assert_eq!(seen(&mut host, KILLED, 11_000), [], "this one started after the record was made");
         assert_eq!(seen(&mut host, LOGGED, 9_000), [Rung::OwnCgroup]);
         assert_eq!(seen(&mut host, LOGGED, 11_000), []);
+    }
+
+    #[test]
+    fn a_record_of_a_clock_since_set_back_is_nobodys() {
+        let (_root, mut host) = machine(10_000, 10_000);
+        for code in [KILLED, LOGGED] {
+            assert_eq!(seen(&mut host, code, -10), [Rung::OwnCgroup]);
+            assert_eq!(seen(&mut host, code, -3_000), [], "the pid may have been another's then");
+        }
     }
 
     #[test]

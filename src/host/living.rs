@@ -80,6 +80,10 @@ impl Living {
     /// A number for the process that made a record at a moment (in milliseconds since the epoch), as long as it
     /// lives and its cgroup is the same.
     pub(super) fn number(&mut self, procfs: &Procfs, pid: u32, at: i64) -> Option<u64> {
+        // Only who started before it can have made it; of a time that is still to come nothing is known.
+        if self.clocks.is_to_come(at) {
+            return None;
+        }
         let made = self.clocks.boot_ns_of_millis(at).saturating_add(SLACK_NS);
         if let Some(held) = self.held.get_mut(&pid) {
             let fresh = self.now.duration_since(held.looked) < FRESH;
@@ -136,16 +140,17 @@ mod tests {
     fn a_process_keeps_its_number_while_it_lives() {
         let procfs = Procfs::live();
         let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let mut living = Living::new();
-        let first = living.number(&procfs, child.id(), now_millis()).unwrap();
+        let (at, mut living) = (now_millis(), Living::new());
+        let first = living.number(&procfs, child.id(), at).unwrap();
         living.begin_batch();
-        assert_eq!(living.number(&procfs, child.id(), now_millis()), Some(first));
-        assert_ne!(living.number(&procfs, std::process::id(), now_millis()), Some(first));
-        assert_eq!(living.number(&procfs, child.id(), now_millis() - 60_000), None, "before it started");
+        assert_eq!(living.number(&procfs, child.id(), at), Some(first));
+        assert_ne!(living.number(&procfs, std::process::id(), at), Some(first));
+        assert_eq!(living.number(&procfs, child.id(), at - 60_000), None, "before it started");
+        assert_eq!(living.number(&procfs, child.id(), at + 60_000), None, "of a clock that was set back");
         drop(child.stdin.take());
         child.wait().unwrap();
         living.begin_batch();
-        assert_eq!(living.number(&procfs, child.id(), now_millis()), None);
+        assert_eq!(living.number(&procfs, child.id(), at), None);
     }
 
     #[test]
@@ -155,14 +160,15 @@ mod tests {
         std::fs::create_dir(&own).unwrap();
         std::fs::write(own.join("stat"), format!("7 (x) S 3{} 1", " 0".repeat(17))).unwrap();
         std::fs::write(own.join("cgroup"), "0::/a.service\n").unwrap();
+        let at = now_millis();
         let (procfs, mut living, pid) = (Procfs::at(root.path()), Living::new(), std::process::id());
-        let first = living.number(&procfs, pid, now_millis()).unwrap();
+        let first = living.number(&procfs, pid, at).unwrap();
         std::fs::write(own.join("cgroup"), "0::/b.service\n").unwrap();
         living.now += FRESH;
-        let second = living.number(&procfs, pid, now_millis()).unwrap();
+        let second = living.number(&procfs, pid, at).unwrap();
         assert_ne!(first, second);
         living.now += FRESH;
-        assert_eq!(living.number(&procfs, pid, now_millis()), Some(second));
+        assert_eq!(living.number(&procfs, pid, at), Some(second));
     }
 
     #[test]
