@@ -105,12 +105,9 @@ pub fn entry(incident: &Incident, id: Option<RowId>, why: Option<&Explanation>) 
     if let Some(why) = why {
         why.push(&mut entry);
     }
+    // Not as `OBJECT_PID=`: journald would look the process up and add its unit, too. When it does is not for us to say,
+    // and by then the pid can be another's.
     entry.push("HARDEN_WHY_PID", sample.pid.to_string());
-    if !died(&key.event) {
-        // Journald looks the process up and adds its unit, too: of a dead process's pid, that
-        // could by now be another's.
-        entry.push("OBJECT_PID", sample.pid.to_string());
-    }
     entry.push("HARDEN_WHY_EXE", text::escape(&key.exe));
     entry.push("HARDEN_WHY_COMM", text::escape(&sample.comm));
     entry.push("HARDEN_WHY_COUNT", count.to_string());
@@ -140,14 +137,6 @@ fn push_denial(entry: &mut Entry, Denial { call, action }: &Denial) {
     let token = || format!("{:x}", call.arch.0);
     entry.push("HARDEN_WHY_ARCH", call.abi().map(Abi::name).map_or_else(token, str::to_owned));
     entry.push("HARDEN_WHY_ACTION", action.to_string());
-}
-
-/// Whether there is no such process any more.
-fn died(event: &Event) -> bool {
-    match event {
-        Event::Denial(Denial { action, .. }) => action.kills() || *action == Action::Trap,
-        Event::SilentDeath => true,
-    }
 }
 
 /// One line of at most [`MAX_MESSAGE`] characters that says whose process met what, by which setting where that is
@@ -289,7 +278,7 @@ mod tests {
         assert_eq!(get("OBJECT_SYSTEMD_USER_UNIT"), Some("a.service"));
         assert_eq!(get("OBJECT_SYSTEMD_OWNER_UID"), Some("1000"));
         assert_eq!(get("OBJECT_SYSTEMD_UNIT"), None);
-        assert_eq!(get("OBJECT_PID"), Some("41343"));
+        assert_eq!(get("HARDEN_WHY_PID"), Some("41343"));
         assert_eq!(get("HARDEN_WHY_ARCH"), Some("x86_64"));
         let message = get("MESSAGE").unwrap();
         assert!(message.starts_with("a.service of user 1000: /usr/bin/ncat (pid 41343) made the call socket"));
@@ -319,14 +308,13 @@ mod tests {
         let entry = entry(&incident, None, None);
         assert_eq!(entry.get("MESSAGE_ID"), Some(SILENT_DEATH.as_bytes()));
         assert_eq!(entry.get("HARDEN_WHY_CALL"), None);
-        assert_eq!(entry.get("OBJECT_PID"), None);
     }
 
     #[test]
     fn a_pid_that_may_be_anothers_by_now_is_not_looked_up() {
-        for (action, alive) in [(Action::KillProcess, false), (Action::Trap, false), (Action::Errno, true)] {
+        for action in [Action::KillProcess, Action::Trap, Action::Errno, Action::Log] {
             let entry = entry(&denied(Manager::System, "a.service", action), None, None);
-            assert_eq!(entry.get("OBJECT_PID").is_some(), alive, "{action}");
+            assert_eq!(entry.get("OBJECT_PID"), None, "{action}");
             assert!(entry.get("HARDEN_WHY_PID").is_some());
         }
     }
