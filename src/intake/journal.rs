@@ -14,16 +14,44 @@ use std::io;
 /// How many processes are remembered with their unit; then it starts over.
 const MOST_PROCESSES: usize = 16 << 10;
 
+/// How long an executable's path is at most to be remembered, in bytes.
+const MOST_EXE: usize = 256;
+
+/// Within what time nobody uses up all other pids, in milliseconds.
+const ONE_MOMENT_MS: u64 = 5_000;
+
+/// What the kernel appends to the path of an executable that was removed or replaced.
+const DELETED: &[u8] = b" (deleted)";
+
 /// Reads entries, and remembers which unit journald saw a process in.
 #[derive(Default)]
 pub(super) struct Export {
     fields: HashMap<&'static str, Vec<u8>>,
     boot: Vec<u8>,
-    units: HashMap<u32, Unit>,
+    writers: HashMap<u32, Writer>,
+}
+
+/// Whoever wrote an entry.
+struct Writer {
+    unit: Unit,
+    /// Its executable; `None` where that is too long to be kept, or not told.
+    exe: Option<Box<[u8]>>,
+    /// When, in milliseconds since the epoch.
+    at: Option<i64>,
+}
+
+impl Writer {
+    /// Whether a record is of the same process, and not of a later one with its pid: of the same program, or of the same
+    /// moment, in which it can have executed another.
+    fn made(&self, record: &Record<'_>) -> bool {
+        let is_same = self.exe.as_deref().zip(record.exe).is_some_and(|(own, exe)| *own == *exe.decode());
+        let is_near = |at: i64| matches!(record.stamp, Stamp::Millis(made) if made.abs_diff(at) <= ONE_MOMENT_MS);
+        is_same || self.at.is_some_and(is_near)
+    }
 }
 
 /// The fields that are kept.
-const KEPT: [&str; 17] = [
+const KEPT: [&str; 18] = [
     "MESSAGE",
     "_TRANSPORT",
     "_AUDIT_TYPE",
@@ -31,6 +59,7 @@ const KEPT: [&str; 17] = [
     "_SOURCE_REALTIME_TIMESTAMP",
     "__REALTIME_TIMESTAMP",
     "_PID",
+    "_EXE",
     "_BOOT_ID",
     "_SYSTEMD_UNIT",
     "_SYSTEMD_USER_UNIT",
@@ -98,8 +127,11 @@ impl Export {
     }
 
     fn with_unit(&self, parsed: Result<Record<'_>, parse::Malformed>, taker: &mut Taker<'_, '_>) -> Outcome {
-        let unit = parsed.as_ref().ok().and_then(|record| self.units.get(&record.pid));
-        taker.take(parsed, unit)
+        let writer = parsed.as_ref().ok().and_then(|record| {
+            let writer = self.writers.get(&record.pid)?;
+            writer.made(record).then_some(&writer.unit)
+        });
+        taker.take(parsed, writer)
     }
 
     /// The unit of which a process died of SIGSYS, if its manager says so in this entry.
@@ -116,7 +148,7 @@ impl Export {
             && boot != self.boot
         {
             self.boot = boot;
-            self.units.clear();
+            self.writers.clear();
         }
     }
 
@@ -133,10 +165,14 @@ impl Export {
                 .map(|name| Unit { manager: Manager::System, name }),
         };
         let Some(unit) = unit else { return };
-        if self.units.len() >= MOST_PROCESSES {
-            self.units.clear();
+        if self.writers.len() >= MOST_PROCESSES {
+            self.writers.clear();
         }
-        self.units.insert(pid, unit);
+        let exe = self.get("_EXE");
+        let exe = exe.strip_suffix(DELETED).unwrap_or(exe);
+        let exe = (1..=MOST_EXE).contains(&exe.len()).then(|| exe.into());
+        let at = self.number::<i64>("__REALTIME_TIMESTAMP").map(|micros| micros / 1000);
+        self.writers.insert(pid, Writer { unit, exe, at });
     }
 
     fn get(&self, name: &str) -> &[u8] {
@@ -207,6 +243,19 @@ mod tests {
         let user = "_PID=7\n_SYSTEMD_UNIT=user@1000.service\n_SYSTEMD_USER_UNIT=a.service\n_SYSTEMD_OWNER_UID=1000\n";
         let hello = record("hello", user);
         assert_eq!(units(format!("{hello}{denial}")).0, [Some("user:1000 a.service".into())]);
+    }
+
+    #[test]
+    fn who_has_the_pid_later_and_runs_another_program_is_not_taken_for_it() {
+        let denial = record(&format!("SECCOMP {FIELDS}"), "_TRANSPORT=audit\n_AUDIT_TYPE=1326\n");
+        let days_later = denial.replace("__REALTIME_TIMESTAMP=5000", "__REALTIME_TIMESTAMP=432000000000");
+        let wrote = |exe: &str| record("hello", &format!("_PID=7\n_EXE={exe}\n_SYSTEMD_UNIT=a.service\n"));
+        let told = |exe: &str, denial: &str| units(format!("{}{denial}", wrote(exe))).0.remove(0);
+        assert_eq!(told("/b", &days_later), None);
+        assert_eq!(told("/a", &days_later), Some("system a.service".into()));
+        assert_eq!(told("/a (deleted)", &days_later), Some("system a.service".into()));
+        assert_eq!(told("/b", &denial), Some("system a.service".into()), "it may have executed another since");
+        assert_eq!(told(&format!("/{}", "a".repeat(300)), &days_later), None, "too long to be remembered");
     }
 
     #[test]
