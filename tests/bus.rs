@@ -74,6 +74,11 @@ impl Drop for OwnBus {
 impl OwnBus {
     /// Starts one that lets everybody in as the system bus does, under our own policy file.
     fn start() -> Option<Self> {
+        Self::with_policy("")
+    }
+
+    /// Starts one with a line more in its policy.
+    fn with_policy(more: &str) -> Option<Self> {
         let temp = tempfile::tempdir().unwrap();
         std::fs::set_permissions(temp.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/org.hardenwhy1.conf");
@@ -97,6 +102,7 @@ impl OwnBus {
                 <allow send_destination="org.freedesktop.DBus"/>
               </policy>
               <include>{}</include>
+              <policy context="mandatory">{more}</policy>
             </busconfig>"#,
             temp.path().display(),
             policy.display()
@@ -608,9 +614,133 @@ async fn who_may_rehearse_and_report() {
     assert!(allowed.status.success(), "{allowed:?}");
     assert_eq!(order, format!("rehearse a.service of {own}"));
     assert_eq!(obeyed(&mut ordered).await, format!("end a.service of {own}"), "busctl has left");
+}
+
+#[tokio::test]
+async fn what_is_for_root_alone_does_not_get_to_the_daemon_from_others() {
+    let Some(bus) = OwnBus::start() else { return };
+    let (_service, mut ordered) = bus.serve_with_orders().await;
     let refused = bus.call_as(OTHER, "", "Report", &["aa{sv}", "0"]).await;
     let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && !error.contains("only root may report"), "{error}");
+    let (taken, order) = tokio::join!(bus.call_as(0, "", "Report", &["aa{sv}", "0"]), obeyed(&mut ordered));
+    assert!(taken.status.success() && order == "count 0", "{taken:?}");
+
+    let set = async |uid: u32| {
+        let mut command = Command::new("setpriv");
+        command.args([format!("--reuid={uid}"), "--clear-groups".to_owned(), "busctl".to_owned()]);
+        command.arg(format!("--address={}", bus.address()));
+        command.args(["set-property", "org.hardenwhy1", "/org/hardenwhy1", "org.hardenwhy1.Manager"]);
+        command.args(["Version", "s", "x"]);
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    for uid in [OTHER, 0] {
+        let error = set(uid).await;
+        assert!(error.contains("Access denied") || error.contains("not authorized"), "{error}");
+    }
+    let version = bus.client().await.version().await.unwrap();
+    assert_eq!(version, env!("CARGO_PKG_VERSION"), "which all may get");
+}
+
+#[tokio::test]
+async fn what_is_for_root_alone_is_refused_where_the_bus_lets_it_through() {
+    let Some(bus) = OwnBus::with_policy(r#"<allow send_destination="org.hardenwhy1"/>"#) else { return };
+    let _service = bus.serve().await;
+    // Were its arguments read before, they would be complained of.
+    let refused = bus.call_as(OTHER, "", "Report", &["s", "no incidents"]).await;
+    let error = String::from_utf8(refused.stderr).unwrap();
     assert!(error.contains("only root may report"), "{error}");
+}
+
+#[tokio::test]
+async fn arguments_have_a_most() {
+    let Some(bus) = OwnBus::start() else { return };
+    let _service = bus.serve().await;
+    let client = bus.client().await;
+    let long = "x".repeat(1 << 20);
+    let large = IncidentDict { exe: vec![0; 5 << 20], ..IncidentDict::default() };
+    for error in [
+        client.list_incidents(&long, "", 0, 0, 1).await.unwrap_err(),
+        client.list_incidents("", &long, 0, 0, 1).await.unwrap_err(),
+        client.begin_rehearsal("a.service", &long).await.unwrap_err(),
+        client.report(&[large]).await.unwrap_err(),
+    ] {
+        assert!(matches!(&error, BusError::InvalidArgument(why) if why.contains("bytes of arguments")), "{error:?}");
+    }
+    // Also where none are expected.
+    let call = |method| {
+        let connection = client.inner().connection().clone();
+        let long = long.clone();
+        async move {
+            let interface = Some("org.hardenwhy1.Manager");
+            connection.call_method(Some("org.hardenwhy1"), "/org/hardenwhy1", interface, method, &long).await
+        }
+    };
+    for method in ["Status", "Subscribe", "Nothing"] {
+        let error = call(method).await.unwrap_err().to_string();
+        assert!(error.contains("bytes of arguments"), "{error}");
+    }
+    let error = client.list_incidents(&long[..4_000], "", 0, 0, 1).await.unwrap_err();
+    assert!(matches!(&error, BusError::InvalidArgument(why) if !why.contains("bytes of arguments")), "{error:?}");
+}
+
+/// The user who asks all the time, in a process of its own: over several connections, many questions at once on each.
+#[tokio::test]
+async fn one_user_keeps_nobody_from_asking() {
+    let name = "one_user_keeps_nobody_from_asking";
+    if let Ok(address) = std::env::var("HW_BUS") {
+        let address: BusAddress = address.parse().unwrap();
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let client = HardenWhyProxy::new(&address.builder().build().await.unwrap()).await.unwrap();
+            for _ in 0..32 {
+                let client = client.clone();
+                asking.spawn(async move {
+                    while !matches!(client.list_incidents("", "", 0, 0, 500).await, Err(BusError::ZBus(_))) {}
+                });
+            }
+        }
+        println!("\nasking");
+        while asking.join_next().await.is_some() {}
+        return;
+    }
+    let Some(bus) = OwnBus::start() else { return };
+    let many: Vec<_> = (0..400).map(|number| denied(Some(Manager::User(OTHER)), number)).collect();
+    Store::open(&bus.state()).unwrap().record(&many).unwrap();
+    // Its answers must not wait for the test's.
+    let (address, state) = (bus.address(), bus.state());
+    let service = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let status = || Status { listening: true, ..Status::default() };
+            let service = serve(&address, &state, Arc::new(status), orders::channel().0).await.unwrap();
+            service.closed().await;
+        });
+    });
+    while bus.client().await.status().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let copy = bus.temp.path().join("client");
+    support::program::copy(std::env::current_exe().unwrap(), &copy);
+    let mut child = Command::new("setpriv");
+    child.args([format!("--reuid={OTHER}"), format!("--regid={OTHER}"), "--clear-groups".to_owned()]);
+    child.arg(copy).args(["--exact", name, "--nocapture"]).current_dir("/");
+    child.env("HW_BUS", bus.address().to_string()).stdout(std::process::Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    assert!(lines.map_while(Result::ok).any(|line| line == "asking"));
+
+    let client = bus.client().await;
+    for _ in 0..50 {
+        client.list_units(0).await.unwrap();
+        client.status().await.unwrap();
+    }
+    let third = bus.list_as(THIRD, "", "", "").await;
+    assert_eq!(third, Ok(vec![]), "another user");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(bus);
+    service.join().unwrap();
 }
 
 #[tokio::test]

@@ -14,6 +14,10 @@ use std::time::Duration;
 /// How long the daemon is waited for; the bus may have to start it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often, and when, a daemon that has too many questions at once is asked again.
+const TRIES: u32 = 20;
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// The most incidents of one unit that are answered for.
 const MOST_INCIDENTS: usize = 5_000;
 
@@ -104,7 +108,8 @@ impl Source {
     pub(super) async fn units(&self, scope: Scope) -> anyhow::Result<Vec<UnitSummary>> {
         let units: Vec<UnitSummary> = match self {
             Self::Daemon(daemon) => {
-                let units = daemon.list_units(scope.since.unwrap_or_default()).await.map_err(explained)?;
+                let since = scope.since.unwrap_or_default();
+                let units = patiently(|| daemon.list_units(since)).await.map_err(explained)?;
                 units.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?
             }
             Self::Store(store) => store.units(&Query { since: scope.since, ..Query::default() })?,
@@ -143,7 +148,7 @@ impl Source {
             Self::Daemon(daemon) => {
                 let since = since.unwrap_or_default();
                 let (unit, manager) = name.map_or(("", NO_MANAGER), |name| (name.as_str(), ""));
-                let page = daemon.list_incidents(unit, manager, since, offset, MAX_INCIDENTS).await;
+                let page = patiently(|| daemon.list_incidents(unit, manager, since, offset, MAX_INCIDENTS)).await;
                 Ok(page.map_err(explained)?.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
             }
             Self::Store(store) => {
@@ -156,7 +161,7 @@ impl Source {
     /// How well the daemon hears; of a store that is read without it, what had to give way.
     pub(super) async fn status(&self) -> Option<Status> {
         match self {
-            Self::Daemon(daemon) => daemon.status().await.ok(),
+            Self::Daemon(daemon) => patiently(|| daemon.status()).await.ok(),
             Self::Store(store) => {
                 let mut status = Status::default();
                 status.forgot(store.forgotten().ok()?);
@@ -174,10 +179,27 @@ pub(super) async fn daemon(bus: &BusAddress) -> anyhow::Result<HardenWhyProxy<'s
     let connect = async {
         let connection = bus.builder().build().await.map_err(|error| explained(error.into()))?;
         let daemon = HardenWhyProxy::new(&connection).await.map_err(|error| explained(error.into()))?;
-        daemon.status().await.map_err(explained)?;
+        patiently(|| daemon.status()).await.map_err(explained)?;
         Ok(daemon)
     };
     tokio::time::timeout(PATIENCE, connect).await.context("no answer in time")?
+}
+
+/// Asks again for a while where there are too many questions at once.
+///
+/// # Errors
+/// Those of the question.
+pub(super) async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, BusError>
+where
+    F: Future<Output = Result<T, BusError>>,
+{
+    for _ in 1..TRIES {
+        match ask().await {
+            Err(BusError::Busy(_)) => tokio::time::sleep(AGAIN).await,
+            answer => return answer,
+        }
+    }
+    ask().await
 }
 
 /// Whether the daemon says that it has stored nothing yet.
@@ -199,4 +221,26 @@ pub(super) fn explained(error: BusError) -> anyhow::Error {
         BusError::ZBus(error) => error.to_string(),
     };
     anyhow::anyhow!(escape(why.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[tokio::test]
+    async fn a_busy_daemon_is_asked_again_and_others_are_not() {
+        let asked = Cell::new(0);
+        let answer = |busy_until, error: fn(String) -> BusError| {
+            asked.set(0);
+            let asked = &asked;
+            patiently(move || async move {
+                asked.set(asked.get() + 1);
+                if asked.get() < busy_until { Err(error("no".to_owned())) } else { Ok(7) }
+            })
+        };
+        assert_eq!((answer(3, BusError::Busy).await.unwrap(), asked.get()), (7, 3));
+        assert!(answer(3, BusError::Store).await.is_err() && asked.get() == 1);
+        assert!(answer(u32::MAX, BusError::Busy).await.is_err() && asked.get() == TRIES);
+    }
 }

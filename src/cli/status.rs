@@ -81,7 +81,10 @@ pub(super) async fn ask(common: &Common, clock: &Clock) -> Hearing {
 }
 
 async fn of_daemon(common: &Common, clock: &Clock) -> Hearing {
-    let status = async { source::daemon(&common.bus).await?.status().await.map_err(source::explained) };
+    let status = async {
+        let daemon = source::daemon(&common.bus).await?;
+        source::patiently(|| daemon.status()).await.map_err(source::explained)
+    };
     match status.await {
         Ok(status) => Hearing::of(status, clock),
         Err(error) => Hearing {

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nix::unistd::{Gid, Group, Uid, User, geteuid, getgrouplist};
+use nix::unistd::{Group, geteuid};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use zbus::Connection;
@@ -15,18 +15,20 @@ use zbus::message::Header;
 use zbus::names::{BusName, OwnedUniqueName};
 use zbus::object_server::SignalEmitter;
 
-use super::access::{Access, Caller, TRUSTED_GROUPS, Trust};
+use super::access::{Access, TRUSTED_GROUPS, Trust};
 use super::address::BusAddress;
+use super::gate::{Gate, busy, denied, sender};
+use super::guarded::Guarded;
 use super::orders::{Order, Orders};
 use super::rehearsals::Rehearsals;
-use super::wire::{BusError, IncidentDict, MAX_INCIDENTS, MAX_UNITS, NAME, NO_MANAGER, PATH, Status, UnitDict};
+use super::wire::{
+    BusError, IncidentDict, MAX_INCIDENTS, MAX_UNITS, NAME, NO_MANAGER, PATH, Reported, Status, UnitDict,
+};
 use crate::incidents::{Incident, Query, Source, Store, StoreError, Stored};
 use crate::units::{BadManager, Manager, Unit};
 
 /// Questions answered at once; the store is read by so many threads.
 const READERS: usize = 2;
-/// Questions taken at once; the next is told to come back.
-const MAX_WAITING: usize = 64;
 /// Who may subscribe at once, and so many of one uid.
 const MAX_SUBSCRIBERS: usize = 256;
 const MAX_SUBSCRIBERS_PER_UID: usize = 16;
@@ -58,18 +60,17 @@ pub async fn serve(address: &BusAddress, dir: &Path, status: StatusSource, order
     let trust = spawn_blocking(trust).await.unwrap_or_else(|_| Trust { daemon: geteuid().as_raw(), groups: vec![] });
     let subscribers = Subscribers::default();
     let service = Service {
+        gate: Gate::new(trust),
         dir: dir.to_owned(),
         status,
-        trust,
         subscribers: Arc::clone(&subscribers),
         readers: Arc::new(Semaphore::new(READERS)),
-        waiting: Semaphore::new(MAX_WAITING),
         rehearsals: Rehearsals::new(orders.clone()),
         orders,
     };
     // zbus's defaults would take the name from an owner, and give it up to the next who asks.
     let builder = address.builder().allow_name_replacements(false).replace_existing_names(false);
-    let built = builder.serve_at(PATH, service).name(NAME).build().await;
+    let built = builder.serve_at(PATH, Guarded(service)).name(NAME).build().await;
     let connection = built.map_err(|why| ServeError { address: address.clone(), why })?;
     Ok(Bus { connection, subscribers })
 }
@@ -114,13 +115,13 @@ fn lock(subscribers: &Subscribers) -> MutexGuard<'_, Vec<Subscriber>> {
     subscribers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Service {
+/// What is asked for, by those who were let in.
+pub(super) struct Service {
+    pub(super) gate: Gate,
     dir: PathBuf,
     status: StatusSource,
-    trust: Trust,
     subscribers: Subscribers,
     readers: Arc<Semaphore>,
-    waiting: Semaphore,
     rehearsals: Rehearsals,
     orders: Orders,
 }
@@ -129,14 +130,8 @@ struct Service {
 impl Service {
     /// Units with incidents since a moment (milliseconds since the epoch, 0 for all), the one with
     /// the newest incident first.
-    async fn list_units(
-        &self,
-        since: i64,
-        #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<Vec<UnitDict>, BusError> {
-        let _place = self.waiting.try_acquire().map_err(|_| busy())?;
-        let (_, access) = self.caller(&header, connection).await?;
+    async fn list_units(&self, since: i64, #[zbus(header)] header: Header<'_>) -> Result<Vec<UnitDict>, BusError> {
+        let (_, access) = self.gate.caller(&sender(&header)?)?;
         let manager = access.narrow(None).ok_or_else(denied)?;
         let query = Query { manager, since: since_of(since), limit: Some(MAX_UNITS), ..Query::default() };
         self.read(move |store| Ok(store.units(&query)?.iter().map(UnitDict::from).collect())).await
@@ -145,7 +140,6 @@ impl Service {
     /// Incidents, newest first, at most 500 at a time: of one unit or (with an empty name) of all, of
     /// one manager (`system`, `user:1000`) or all that the caller may read, or (`none`) of processes whose unit is not
     /// known.
-    #[expect(clippy::too_many_arguments, reason = "five are the method's own, and zbus adds the caller's")]
     async fn list_incidents(
         &self,
         unit: &str,
@@ -154,9 +148,7 @@ impl Service {
         offset: u32,
         limit: u32,
         #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<IncidentDict>, BusError> {
-        let _place = self.waiting.try_acquire().map_err(|_| busy())?;
         let unit = match unit {
             "" => None,
             name => Some(name.parse().map_err(|bad| BusError::InvalidArgument(format!("{bad}")))?),
@@ -166,7 +158,7 @@ impl Service {
             "" | NO_MANAGER => None,
             word => Some(word.parse().map_err(|bad: BadManager| BusError::InvalidArgument(bad.to_string()))?),
         };
-        let (_, access) = self.caller(&header, connection).await?;
+        let (_, access) = self.gate.caller(&sender(&header)?)?;
         let manager: Option<Manager> = access.narrow(asked).ok_or_else(denied)?;
         if unknown && !access.permits(None) {
             return Err(denied());
@@ -187,9 +179,8 @@ impl Service {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(), BusError> {
-        let _place = self.waiting.try_acquire().map_err(|_| busy())?;
         let name = sender(&header)?;
-        let (uid, access) = self.caller(&header, connection).await?;
+        let (uid, access) = self.gate.caller(&sender(&header)?)?;
         self.forget_the_gone(connection).await?;
         let mut subscribers = lock(&self.subscribers);
         subscribers.retain(|subscriber| subscriber.name != name);
@@ -218,9 +209,8 @@ impl Service {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(), BusError> {
-        let _place = self.waiting.try_acquire().map_err(|_| busy())?;
         let unit = unit_of(unit, manager)?;
-        let (uid, _) = self.caller(&header, connection).await?;
+        let (uid, _) = self.gate.caller(&sender(&header)?)?;
         if uid != 0 && unit.manager != Manager::User(uid) {
             return Err(BusError::AccessDenied("only root and its own user may rehearse a unit".to_owned()));
         }
@@ -234,25 +224,14 @@ impl Service {
         manager: &str,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), BusError> {
-        let _place = self.waiting.try_acquire().map_err(|_| busy())?;
         self.rehearsals.end(unit_of(unit, manager)?, &sender(&header)?).await
     }
 
     /// Takes incidents that a tap saw, at most 500 at a time, from root alone. No alerts are raised of them.
-    async fn report(
-        &self,
-        incidents: Vec<IncidentDict>,
-        #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<(), BusError> {
-        let _place = self.waiting.try_acquire().map_err(|_| busy())?;
-        let (uid, _) = self.caller(&header, connection).await?;
-        if uid != 0 {
-            return Err(BusError::AccessDenied("only root may report what a tap saw".to_owned()));
-        }
-        if incidents.len() > MAX_INCIDENTS as usize {
+    async fn report(&self, incidents: Reported) -> Result<(), BusError> {
+        let Some(incidents) = incidents.0 else {
             return Err(BusError::InvalidArgument(format!("at most {MAX_INCIDENTS} incidents are taken at a time")));
-        }
+        };
         let read = |dict: IncidentDict| match Stored::try_from(dict) {
             Ok(Stored { incident, .. }) if matches!(incident.key.source, Source::Tap { .. }) && incident.count > 0 => {
                 Ok(incident)
@@ -277,20 +256,6 @@ impl Service {
 }
 
 impl Service {
-    /// The caller's uid and what it may read.
-    async fn caller(&self, header: &Header<'_>, connection: &Connection) -> Result<(u32, Access), BusError> {
-        let name = BusName::from(sender(header)?);
-        let bus = DBusProxy::new(connection).await?;
-        let credentials = bus.get_connection_credentials(name).await.map_err(zbus::Error::from)?;
-        let uid = credentials.unix_user_id().ok_or_else(denied)?;
-        let groups = match credentials.into_unix_group_ids() {
-            Some(groups) => groups,
-            // A bus too old to know them: the groups of its account.
-            None => spawn_blocking(move || account_groups(uid)).await.unwrap_or_default(),
-        };
-        Ok((uid, Access::of(&Caller { uid, groups }, &self.trust)))
-    }
-
     /// Asks the store, in a thread of its own.
     async fn read<T, F>(&self, ask: F) -> Result<T, BusError>
     where
@@ -331,42 +296,11 @@ fn unit_of(unit: &str, manager: &str) -> Result<Unit, BusError> {
     Ok(Unit { manager, name })
 }
 
-/// Who sent a message. The bus vouches for it; without one we do not know whom we talk to.
-fn sender(header: &Header<'_>) -> Result<OwnedUniqueName, BusError> {
-    header.sender().map(|name| name.to_owned().into()).ok_or_else(denied)
-}
-
 fn since_of(millis: i64) -> Option<i64> {
     (millis > 0).then_some(millis)
-}
-
-fn denied() -> BusError {
-    BusError::AccessDenied("only root and the members of adm, systemd-journal or wheel may read that".to_owned())
-}
-
-fn busy() -> BusError {
-    BusError::Busy("too many questions at once, try again".to_owned())
 }
 
 fn trust() -> Trust {
     let gid = |name| Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
     Trust { daemon: geteuid().as_raw(), groups: TRUSTED_GROUPS.into_iter().filter_map(gid).collect() }
-}
-
-/// The groups of a uid's account; none where there is no such account.
-fn account_groups(uid: u32) -> Vec<u32> {
-    let Ok(Some(user)) = User::from_uid(Uid::from_raw(uid)) else { return vec![] };
-    let Ok(name) = std::ffi::CString::new(user.name) else { return vec![] };
-    getgrouplist(&name, user.gid).unwrap_or_default().into_iter().map(Gid::as_raw).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_account_of_root_has_its_group() {
-        assert!(account_groups(0).contains(&0));
-        assert!(account_groups(u32::MAX - 1).is_empty());
-    }
 }

@@ -6,6 +6,8 @@ pub mod alert;
 pub mod bus;
 pub mod client;
 mod explanation;
+mod gate;
+mod guarded;
 pub mod journal;
 pub mod orders;
 mod rehearsals;

@@ -1,6 +1,8 @@
 //! What goes over D-Bus, the same for the server and its clients: dictionaries, so that a key more
 //! breaks nobody. Bytes that a process or a log chose are `ay`: a D-Bus string cannot hold them.
 
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
+use std::fmt;
 use zbus::{DBusError, DeserializeDict, SerializeDict, Type};
 
 use crate::incidents::{Denial, Event, Forgotten, Incident, Key, Moment, Parent, Sample, Source, Stored, UnitSummary};
@@ -68,6 +70,36 @@ pub struct IncidentDict {
     pub source: Option<String>,
     /// The error that a tap saw the caller get.
     pub errno: Option<i32>,
+}
+
+/// Incidents that a client sends: `None` where they are more than [`MAX_INCIDENTS`], of which no more are read.
+#[derive(Debug, Type)]
+#[zbus(signature = "aa{sv}")]
+pub(super) struct Reported(pub(super) Option<Vec<IncidentDict>>);
+
+impl<'de> Deserialize<'de> for Reported {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Few;
+        impl<'de> Visitor<'de> for Few {
+            type Value = Option<Vec<IncidentDict>>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("incidents")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+                let mut read = Vec::new();
+                while let Some(dict) = sequence.next_element()? {
+                    if read.len() == MAX_INCIDENTS as usize {
+                        return Ok(None);
+                    }
+                    read.push(dict);
+                }
+                Ok(Some(read))
+            }
+        }
+        deserializer.deserialize_seq(Few).map(Self)
+    }
 }
 
 /// A unit with incidents.
