@@ -15,11 +15,14 @@ use harden_why::host::seccomp::{ALLOW, Filter, returned};
 use harden_why::incidents::store::{FILE, SCHEMA};
 use harden_why::incidents::{Denial, Event, Incident};
 use harden_why::intake::netlink::AuditSocket;
+use harden_why::outlet::client::HardenWhyProxy;
+use harden_why::outlet::wire::{BusError, IncidentDict};
 use harden_why::syscalls::{Arch, Call};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use support::bus::{Bus, asked};
 use support::child::{call, listen, payload_of, violate};
@@ -291,6 +294,43 @@ fn a_store_damaged_at_work_is_kept_and_a_new_one_begun() {
     let told = |text: &String| text.contains("damaged-1") && text.contains("not among the answers");
     assert!(status.limitations.iter().any(told), "{status:?}");
     assert_eq!(status.store_error, None);
+    daemon.stop();
+}
+
+/// The most memory that a process had, in KiB.
+fn peak(daemon: &Daemon) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn whoever_sends_too_much_costs_no_memory() {
+    if listen().is_none() {
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let Some((_bus, address)) = Bus::within(temp.path()) else { return };
+    let daemon = Daemon::start(Command::new(PROGRAM), &address, temp.path());
+    wait_for(|| asked(&address), || daemon.log());
+    let before = peak(&daemon);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let refused = runtime.block_on(async {
+        let connection = zbus::connection::Builder::address(address.as_str()).build().await.unwrap();
+        let daemon = HardenWhyProxy::new(&connection).await.unwrap();
+        // Some 8 MB as a message, and six times that as dictionaries.
+        let dicts: Arc<Vec<IncidentDict>> = Arc::new(vec![IncidentDict::default(); 50_000]);
+        let mut sent = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let (daemon, dicts) = (daemon.clone(), Arc::clone(&dicts));
+            sent.spawn(async move { daemon.report(&dicts).await });
+        }
+        sent.join_all().await
+    });
+    assert!(refused.iter().all(|answer| matches!(answer, Err(BusError::InvalidArgument(_)))), "{refused:?}");
+    let after = peak(&daemon);
+    println!("at most {before} KiB before, {after} KiB after");
+    assert!(after < before + (64 << 10), "{before} KiB, then {after} KiB");
     daemon.stop();
 }
 
