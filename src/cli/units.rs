@@ -236,6 +236,27 @@ pub(super) fn hearing_notes(status: &Status, clock: &Clock) -> Vec<String> {
             status.lost
         ));
     }
+    if status.overruns > 0 {
+        let times = plural(status.overruns, "time");
+        notes.push(format!(
+            "the receive buffer overran {times} since harden-whyd started: there may have been more denials"
+        ));
+    }
+    if status.malformed > 0 {
+        let records = plural(status.malformed, "record");
+        notes
+            .push(format!("{records} since harden-whyd started were not understood: there may have been more denials"));
+    }
+    let always = crate::host::hearing::always().to_string();
+    let limits: Vec<String> = status
+        .limitations
+        .iter()
+        .filter(|limit| **limit != always)
+        .map(|limit| crate::audit::text::escape(limit.as_bytes()))
+        .collect();
+    if !limits.is_empty() {
+        notes.push(format!("harden-whyd cannot see or do everything here: {}", limits.join(". Also: ")));
+    }
     if status.given_way > 0 {
         notes.push(format!(
             "{} sightings were lost since harden-whyd started: more different denials came than could be stored",
@@ -268,5 +289,24 @@ pub(super) fn managers(bus: &BusAddress) -> Managers {
     match bus {
         BusAddress::Address(address) => Managers::at(address.clone(), RUNTIME),
         BusAddress::System | BusAddress::Session => Managers::live(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_limits_the_answer_is_said_and_what_is_so_everywhere_is_not() {
+        let clock = crate::cli::explain::clock();
+        let always = crate::host::hearing::always().to_string();
+        let sound = Status { limitations: vec![always.clone()], ..Status::default() };
+        assert!(hearing_notes(&sound, &clock).is_empty());
+        let limitations = vec!["deaf: \u{1b}; mend it".to_owned(), always, "blind: so; there".to_owned()];
+        let status = Status { overruns: 2, malformed: 1, limitations, ..Status::default() };
+        let notes = hearing_notes(&status, &clock);
+        assert_eq!(notes.len(), 3, "{notes:?}");
+        assert!(notes[0].contains("overran 2 times") && notes[1].starts_with("1 record since"), "{notes:?}");
+        assert!(notes[2].ends_with(": deaf: \\x1b; mend it. Also: blind: so; there"), "{notes:?}");
     }
 }

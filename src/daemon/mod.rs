@@ -16,6 +16,7 @@ mod alerts;
 mod asks;
 pub mod config;
 mod explainer;
+mod limits;
 mod presence;
 mod rate;
 mod reconcile;
@@ -28,26 +29,25 @@ pub use storing::FLUSH;
 
 use crate::host::departed::Departed;
 use crate::host::exits::ExitListener;
-use crate::host::hearing::Limitation;
 use crate::host::hindsight::Hindsight;
 use crate::host::journal as journal_entries;
 use crate::host::live::LiveHost;
 use crate::host::{hearing, now_millis, systemd::Managers};
-use crate::incidents::{SetAside, Store};
+use crate::incidents::Store;
 use crate::intake::netlink::{AuditSocket, AuditStream, RECEIVE_BUFFER};
 use crate::outlet::address::BusAddress;
-use crate::outlet::bus::StatusSource;
 use crate::outlet::journal;
 use crate::outlet::orders::{self, Ordered};
 use crate::outlet::wire::Status;
 use alerts::Alerts;
 use config::Config;
 use explainer::Explainer;
+use limits::{limit, miss_exits, was_set_aside};
 use presence::Presence;
 use sd_notify::NotifyState;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::unix::{AsyncFd, AsyncFdReadyMutGuard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -92,13 +92,10 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         Some(audit) => (audit, true),
         None => (AuditSocket::open()?, false),
     };
-    let limitations = hearing::limitations(Path::new("/"));
-    let concern = |limitation: &&Limitation| !(inherited && limitation.id == hearing::NO_AUDIT_READ);
     let mut status = Status {
         listening: true,
         since: now_millis(),
         receive_buffer: audit.receive_buffer() as u64,
-        limitations: limitations.iter().filter(concern).map(ToString::to_string).collect(),
         ..Status::default()
     };
     // The kernel doubles what is asked for, to account for its own overhead.
@@ -129,7 +126,8 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         }
     };
     let (orders, mut ordered) = orders::channel();
-    let presence = Presence::start(options.bus.clone(), options.state_dir.clone(), source(&status), orders);
+    let told = limits::source(&status, "/".into(), inherited);
+    let presence = Presence::start(options.bus.clone(), options.state_dir.clone(), told, orders);
     let hindsight = Hindsight::new(managers(&options.bus), Path::new(RUNTIME));
     let host = LiveHost::new(hindsight).with_departed(departed);
     let writer =
@@ -234,28 +232,6 @@ async fn serve(
     Ok(())
 }
 
-/// Takes note that a damaged store was replaced.
-fn was_set_aside(status: &Mutex<Status>, SetAside { path, error }: &SetAside) {
-    let kept = format!("it is kept as {}, and a new store was begun", path.display());
-    tracing::error!("{error}; {kept}");
-    let limitation = format!("what was seen before is not among the answers: {error}; {kept}");
-    status.lock().unwrap_or_else(PoisonError::into_inner).limitations.push(limitation);
-}
-
-/// Takes note that exit events cannot be heard, or no longer.
-fn miss_exits(status: &Mutex<Status>, error: &std::io::Error) {
-    tracing::warn!("exit events cannot be heard: {error}");
-    limit(status, &format!("deaths by SIGSYS without a record go unnoticed: {error}"));
-}
-
-/// Takes note of something that it cannot do, once.
-fn limit(status: &Mutex<Status>, limitation: &str) {
-    let mut status = status.lock().unwrap_or_else(PoisonError::into_inner);
-    if !status.limitations.iter().any(|known| known == limitation) {
-        status.limitations.push(limitation.to_owned());
-    }
-}
-
 /// What holds, and SIGHUP, which asks for it to be read again.
 struct Settings<'a> {
     options: &'a Options,
@@ -341,10 +317,4 @@ fn managers(bus: &BusAddress) -> Managers {
         BusAddress::Address(address) => Managers::at(address.clone(), RUNTIME),
         BusAddress::System | BusAddress::Session => Managers::live(),
     }
-}
-
-/// The status as the bus asks for it.
-fn source(status: &Arc<Mutex<Status>>) -> StatusSource {
-    let status = Arc::clone(status);
-    Arc::new(move || status.lock().unwrap_or_else(PoisonError::into_inner).clone())
 }

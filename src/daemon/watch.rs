@@ -434,7 +434,7 @@ fn lock(status: &Mutex<Status>) -> MutexGuard<'_, Status> {
 mod tests {
     use super::super::explainer::Explainer;
     use super::super::presence::Presence;
-    use super::super::{Options, Settings, Stop, serve, source};
+    use super::super::{Options, Settings, Stop, limits, serve};
     use super::*;
     use crate::host::hindsight::Hindsight;
     use crate::host::systemd::Managers;
@@ -485,7 +485,8 @@ mod tests {
             config: None,
         };
         let mut settings = Settings::read(&options).unwrap();
-        let presence = Presence::start(bus, temp.path().into(), source(&watch.status), orders);
+        let presence =
+            Presence::start(bus, temp.path().into(), limits::source(&watch.status, NOWHERE.into(), true), orders);
         let outcome =
             serve(&mut watch, audit, None, presence, &mut ordered, &mut settings, &mut Stop::new().unwrap()).await;
         assert!(outcome.unwrap_err().to_string().contains("cannot be read"));

@@ -136,14 +136,20 @@ pub fn limitations(root: &Path) -> Vec<Limitation> {
             });
         }
     }
-    found.push(limitation(
+    found.push(always());
+    found
+}
+
+/// What is so on every machine.
+#[must_use]
+pub fn always() -> Limitation {
+    limitation(
         "errno-silent",
         "unless it is told to, systemd does not ask the kernel to log calls that it refuses with an error",
         "denials of a unit with SystemCallErrorNumber=, Restrict*=, Protect*= and their like leave no record; \
          only kills do",
         "'harden-why rehearse UNIT', 'harden-why tap UNIT' and 'harden-why expose UNIT' show them",
-    ));
-    found
+    )
 }
 
 /// What it costs that the kernel does not note the cgroups of dying processes.
