@@ -297,6 +297,31 @@ fn a_store_damaged_at_work_is_kept_and_a_new_one_begun() {
     daemon.stop();
 }
 
+#[test]
+fn a_store_removed_at_work_is_begun_anew() {
+    let Some(mut denials) = Denials::begin() else { return };
+    let temp = tempfile::tempdir().unwrap();
+    let Some((_bus, address)) = Bus::within(temp.path()) else { return };
+    let state = temp.path().join("state");
+    let daemon = Daemon::start(Command::new(PROGRAM), &address, temp.path());
+    denials.one_more();
+    denials.wait_for(1, &state, &daemon);
+    for file in fs::read_dir(&state).unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    for _ in 0..2 {
+        denials.one_more();
+    }
+    daemon.wait_for_log("was removed while harden-whyd wrote it");
+    denials.wait_for(2, &state, &daemon);
+    let status = wait_for(|| asked(&address), || daemon.log());
+    let told = |text: &String| text.contains("was removed") && text.contains("not among the answers");
+    assert!(status.limitations.iter().any(told), "{status:?}");
+    assert_eq!(status.store_error, None);
+    daemon.stop();
+    assert_eq!(denials.counted(&incidents(&state)), 2, "also after it ended");
+}
+
 /// The most memory that a process had, in KiB.
 fn peak(daemon: &Daemon) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();

@@ -390,15 +390,35 @@ fn damaged_files_are_set_aside_and_kept() {
     assert!(matches!(Store::open(&dir), Err(StoreError::Damaged { .. })));
     let (store, aside) = Store::open_or_set_aside(&dir).unwrap();
     assert!(all(&store).is_empty());
-    let aside = aside.unwrap();
-    assert_eq!(fs::read(&aside.path).unwrap(), torn);
+    let aside = aside.unwrap().path.unwrap();
+    assert_eq!(fs::read(&aside).unwrap(), torn);
     drop(store);
 
     fs::write(&path, b"this is no database, but a file of text that is long enough").unwrap();
     let error = Store::open(&dir).unwrap_err();
     assert!(matches!(&error, StoreError::Damaged { .. }), "{error:?}");
     let (_, second) = Store::open_or_set_aside(&dir).unwrap();
-    assert_ne!(second.unwrap().path, aside.path);
+    assert_ne!(second.unwrap().path, Some(aside));
+}
+
+#[test]
+fn a_reader_in_the_same_process_leaves_the_writer_its_locks() {
+    let (_temp, dir) = temp();
+    let mut store = Store::open(&dir).unwrap();
+    store.record(&[denial(None, 1)]).unwrap();
+    drop(Store::open_read_only(&dir).unwrap());
+    // Where SQLite has its readers' locks; a writer has one as well, or others would take the log away when they leave.
+    let file = fs::OpenOptions::new().read(true).write(true).open(dir.join(FILE)).unwrap();
+    let mut lock = libc::flock {
+        l_type: i16::try_from(libc::F_WRLCK).unwrap(),
+        l_whence: i16::try_from(libc::SEEK_SET).unwrap(),
+        l_start: 0x4000_0002,
+        l_len: 510,
+        l_pid: 0,
+    };
+    nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_OFD_GETLK(&mut lock)).unwrap();
+    assert_eq!(i32::from(lock.l_type), libc::F_RDLCK);
+    drop(store);
 }
 
 #[test]

@@ -30,11 +30,14 @@ pub(super) fn source(status: &Arc<Mutex<Status>>, root: PathBuf, inherited: bool
     })
 }
 
-/// Takes note that a damaged store was replaced.
+/// Takes note that a store that was damaged or is gone was replaced.
 pub(super) fn was_set_aside(status: &Mutex<Status>, SetAside { path, error }: &SetAside) {
-    let kept = format!("it is kept as {}, and a new store was begun", path.display());
-    tracing::error!("{error}; {kept}");
-    limit(status, &format!("what was seen before is not among the answers: {error}; {kept}"));
+    let now = match path {
+        Some(path) => format!("it is kept as {}, and a new store was begun", path.display()),
+        None => "what is seen from now on is in the one that is there now".to_owned(),
+    };
+    tracing::error!("{error}; {now}");
+    limit(status, &format!("what was seen before is not among the answers: {error}; {now}"));
 }
 
 /// Takes note that exit events cannot be heard, or no longer.

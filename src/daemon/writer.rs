@@ -30,7 +30,7 @@ pub(super) struct Done {
     pub(super) rows: Result<Vec<Recorded>, StoreError>,
     /// What had to give way so far, where that is known.
     pub(super) forgotten: Option<Forgotten>,
-    /// A store that was found damaged and replaced meanwhile.
+    /// A store that was found damaged, or gone, and replaced meanwhile.
     pub(super) set_aside: Option<SetAside>,
 }
 
@@ -56,7 +56,7 @@ impl Writer {
     /// # Errors
     /// No thread could be started.
     pub(super) fn start(store: Option<Store>, dir: PathBuf, retention: Retention) -> std::io::Result<Self> {
-        let keeper = Keeper { dir, retention, store, forgotten: None, set_aside: None };
+        let keeper = Keeper { dir, retention, store, forgotten: None, gone: None, set_aside: None };
         let (jobs, inbox) = mpsc::channel();
         let (outbox, done) = unbounded_channel();
         let thread =
@@ -146,16 +146,22 @@ struct Keeper {
     /// None while no store can be opened.
     store: Option<Store>,
     forgotten: Option<Forgotten>,
+    /// A store that was taken away, until there is another.
+    gone: Option<SetAside>,
     set_aside: Option<SetAside>,
 }
 
 impl Keeper {
     fn record(&mut self, changes: &[Change]) -> Result<Vec<Recorded>, StoreError> {
+        // What is told must be where others find it.
+        if let Some(store) = self.store.take_if(Store::was_taken_away) {
+            self.gone = Some(store.give_up());
+        }
         let store = if let Some(store) = self.store.take() {
             store
         } else {
             let (store, aside) = Store::open_or_set_aside(&self.dir)?;
-            self.set_aside = aside;
+            self.set_aside = aside.or(self.gone.take());
             self.forgotten = store.forgotten().ok();
             store
         };
@@ -228,14 +234,68 @@ mod tests {
         std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
     }
 
+    fn keeper(dir: &Path) -> Keeper {
+        let config = Config::default();
+        let retention = Retention { keep: config.keep, most: config.most_stored };
+        let store = Some(Store::open(dir).unwrap());
+        Keeper { dir: dir.into(), retention, store, forgotten: None, gone: None, set_aside: None }
+    }
+
+    /// The calls that are stored, as anybody finds them.
+    fn stored(dir: &Path) -> Vec<Event> {
+        let stored = Store::open_read_only(dir).unwrap().incidents(&Query::default()).unwrap();
+        stored.into_iter().map(|stored| stored.incident.key.event).collect()
+    }
+
+    #[test]
+    fn a_store_that_is_taken_away_at_work_is_begun_anew() {
+        let temp = tempfile::tempdir().unwrap();
+        let (dir, other) = (temp.path().join("state"), temp.path().join("other"));
+        let mut keeper = keeper(&dir);
+        let changes: Vec<Change> = (0..4).map(|number| change(number, 1, 1)).collect();
+        let event = |number: usize| changes[number].incident.key.event.clone();
+        let log = dir.join(format!("{FILE}-wal"));
+        keeper.record(&changes[..1]).unwrap();
+        assert!(keeper.set_aside.is_none() && log.exists());
+
+        for file in std::fs::read_dir(&dir).unwrap() {
+            std::fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        assert!(keeper.record(&changes[1..2]).unwrap()[0].new);
+        let gone = keeper.set_aside.take().unwrap();
+        assert!(gone.path.is_none() && matches!(gone.error, StoreError::TakenAway { .. }), "{gone:?}");
+        assert_eq!(stored(&dir), [event(1)]);
+
+        // The log alone: nothing of it is lost.
+        std::fs::remove_file(&log).unwrap();
+        keeper.record(&changes[2..3]).unwrap();
+        assert!(keeper.set_aside.take().is_some());
+        assert_eq!(stored(&dir).len(), 2);
+
+        // Another one in its place, such as an older copy.
+        drop(Store::open(&other).unwrap());
+        std::fs::rename(other.join(FILE), dir.join(FILE)).unwrap();
+        keeper.record(&changes[3..]).unwrap();
+        assert!(keeper.set_aside.take().is_some());
+        assert_eq!(stored(&dir), [event(3)]);
+        keeper.record(&changes[3..]).unwrap();
+        assert!(keeper.set_aside.is_none());
+
+        // What cannot be begun anew yet is told once it can.
+        std::fs::remove_dir_all(&dir).unwrap();
+        std::fs::write(&dir, "").unwrap();
+        assert!(keeper.record(&changes[..1]).is_err() && keeper.set_aside.is_none());
+        std::fs::remove_file(&dir).unwrap();
+        keeper.record(&changes[..1]).unwrap();
+        assert!(keeper.set_aside.is_some());
+        assert_eq!(stored(&dir), [event(0)]);
+    }
+
     #[test]
     fn a_day_of_storm_stays_within_the_bounds() {
         let temp = tempfile::tempdir().unwrap();
-        let store = Store::open(temp.path()).unwrap();
         let config = Config::default();
-        let retention = Retention { keep: config.keep, most: config.most_stored };
-        let mut keeper =
-            Keeper { dir: temp.path().into(), retention, store: Some(store), forgotten: None, set_aside: None };
+        let mut keeper = keeper(temp.path());
         let (mut largest, mut number, mut written) = (0, 1_000, 0);
         // What the loop writes at most in a minute is more, but the bounds are reached all the same.
         for minute in 0..24 * 60 {

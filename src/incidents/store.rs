@@ -14,12 +14,13 @@ mod schema;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg};
+use nix::unistd::{AccessFlags, faccessat};
 use rusqlite::{Connection, OpenFlags, ToSql, TransactionBehavior};
 
 use super::incident::{Incident, Moment};
@@ -47,6 +48,9 @@ const MAX_SET_ASIDE: u32 = 9;
 
 const PAGE: u64 = 4096;
 
+/// What `SQLite` adds to the path for its log.
+const LOG: &str = "-wal";
+
 /// A row's number: never used twice in one file.
 pub type RowId = i64;
 
@@ -55,15 +59,21 @@ pub type RowId = i64;
 pub struct Store {
     conn: Connection,
     path: PathBuf,
+    /// Which files the path and its log were when they were opened.
+    file: Option<FileId>,
+    log: Option<FileId>,
     /// A lock on the directory: there is one writer.
     _only: Option<Flock<File>>,
 }
 
-/// A damaged file, kept under another name.
+/// A file's device and inode.
+type FileId = (u64, u64);
+
+/// A file that is no longer the store: damaged and kept under another name, or taken away.
 #[derive(Debug)]
 pub struct SetAside {
-    /// Where it is now.
-    pub path: PathBuf,
+    /// Where it is kept.
+    pub path: Option<PathBuf>,
     /// What was wrong with it.
     pub error: StoreError,
 }
@@ -146,7 +156,8 @@ impl Store {
             MAX_FILE / PAGE
         ))
         .map_err(of)?;
-        Ok(Self { conn, path, _only: Some(only) })
+        let (file, log) = (file_id(&path), file_id(&with_suffix(&path, LOG)));
+        Ok(Self { conn, path, file, log, _only: Some(only) })
     }
 
     /// Like [`open`](Self::open), but a damaged file is given another name and a new one begun.
@@ -172,13 +183,13 @@ impl Store {
             return Err(error);
         };
         // The log goes along, under the name SQLite would look for; the index is made anew from it.
-        for suffix in ["-wal", "-shm", ""] {
+        for suffix in [LOG, "-shm", ""] {
             match fs::rename(with_suffix(&path, suffix), with_suffix(&free, suffix)) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(StoreError::io(&path, source)),
                 _ => {}
             }
         }
-        Ok((Self::open(dir)?, SetAside { path: free, error }))
+        Ok((Self::open(dir)?, SetAside { path: Some(free), error }))
     }
 
     /// Opens the store for reading, beside its writer or without one, also on read-only media.
@@ -187,7 +198,9 @@ impl Store {
     /// There is none, it cannot be read, or [`open`](Self::open) would refuse it.
     pub fn open_read_only(dir: &Path) -> Result<Self, StoreError> {
         let path = absolute(dir)?;
-        if let Err(source) = File::open(&path) {
+        // Not by opening it: closing it again would take the locks off that this process's writer has on it.
+        if let Err(errno) = faccessat(AT_FDCWD, &path, AccessFlags::R_OK, AtFlags::AT_EACCESS) {
+            let source = io::Error::from(errno);
             return Err(match source.kind() {
                 io::ErrorKind::NotFound => StoreError::Missing { path },
                 io::ErrorKind::PermissionDenied => StoreError::Unreadable { path, why: source },
@@ -197,7 +210,7 @@ impl Store {
         match Self::open_to_read(&path, false) {
             // A reader takes part in the writer's log, for which it needs the -shm file and, where
             // that is absent, the right to make it. Without either there can be no writer here.
-            Err(StoreError::ReadOnly { .. }) => match fs::metadata(with_suffix(&path, "-wal")) {
+            Err(StoreError::ReadOnly { .. }) => match fs::metadata(with_suffix(&path, LOG)) {
                 Ok(log) if log.len() > 0 => Err(StoreError::Unfinished { path }),
                 _ => Self::open_to_read(&path, true),
             },
@@ -217,13 +230,36 @@ impl Store {
         conn.busy_timeout(PATIENCE).map_err(of)?;
         conn.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;").map_err(of)?;
         schema::check(&conn, path)?;
-        Ok(Self { conn, path: path.to_owned(), _only: None })
+        Ok(Self { conn, path: path.to_owned(), file: None, log: None, _only: None })
     }
 
     /// Where the file is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the file or its log was removed, or another is in its place: `SQLite` goes on with what it has open, which
+    /// nobody will find. Asked by the path alone, since closing a file would take its locks off.
+    pub fn was_taken_away(&mut self) -> bool {
+        let log = with_suffix(&self.path, LOG);
+        self.log = self.log.or_else(|| file_id(&log));
+        is_other(&self.path, self.file) || is_other(&log, self.log)
+    }
+
+    /// Closes a store that [was taken away](Self::was_taken_away), and tells of it. What its log holds is put into the
+    /// file, wherever that is; `SQLite` would take the log for that of whatever file is at the path now.
+    #[must_use]
+    pub fn give_up(self) -> SetAside {
+        let Self { conn, path, file, log, _only } = self;
+        // It cannot be helped where these fail.
+        _ = conn.execute_batch("PRAGMA wal_checkpoint(PASSIVE)");
+        drop(conn);
+        let at = with_suffix(&path, LOG);
+        if is_other(&path, file) && log.is_some() && file_id(&at) == log {
+            _ = fs::remove_file(&at);
+        }
+        SetAside { path: None, error: StoreError::TakenAway { path } }
     }
 
     /// Adds sightings, all or none: a new incident is a new row; of a known one the count is added
@@ -346,6 +382,20 @@ fn kept_beside(incident: &Incident) -> String {
 fn listed(such: impl Fn(Rung) -> bool) -> String {
     let rungs = Rung::ALL.into_iter().filter(|rung| such(*rung));
     rungs.fold(",".to_owned(), |list, rung| list + rung.as_str() + ",")
+}
+
+/// Which file is at a path, if there is one.
+fn file_id(path: &Path) -> Option<FileId> {
+    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// Whether a path is known to lead to another file than it did, or to none.
+fn is_other(path: &Path, was: Option<FileId>) -> bool {
+    let is = fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    was.is_some_and(|was| match is {
+        Ok(is) => is != was,
+        Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+    })
 }
 
 /// Locks the state directory, as long as the result lives.

@@ -54,6 +54,12 @@ pub enum StoreError {
         /// What was found.
         detail: String,
     },
+    /// Somebody removed the file while it was written, or put another in its place.
+    #[error("{} or its log was removed while harden-whyd wrote it, or another put in its place", .path.display())]
+    TakenAway {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// The file system or the permissions do not let us write.
     #[error("{} cannot be written ({detail}): check its permissions, and that its file system is not read-only", .path.display())]
     ReadOnly {
