@@ -6,10 +6,10 @@ use harden_why::host::departed::Departed;
 use harden_why::host::seccomp::{ALLOW, Filter, returned};
 use harden_why::syscalls::Arch;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, id};
+use std::process::{Command, Stdio, id};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The notes, or why there are none here; without them where they are required, a failure.
@@ -49,21 +49,27 @@ impl Cgroup {
         format!("/{}/{}", Self::top(self.1), self.1)
     }
 
-    /// Runs a program to its end in it, under a filter or not.
-    fn run(&self, program: &[&str], filtered: bool) -> u32 {
+    /// Has a process live and die in it, under a filter or not: its pid, and a moment at which it lived.
+    fn lived(&self, filtered: bool) -> (u32, i64) {
         let procs = self.0.join(self.1).join("cgroup.procs");
-        let mut command = Command::new(program[0]);
+        let mut command = Command::new("cat");
         let filter = Filter::new(Arch::native(), &[(u32::MAX, returned(Action::Errno, 1))], ALLOW);
         // SAFETY: writes a file and calls prctl and seccomp; nobody else runs in the child.
         unsafe {
-            command.args(&program[1..]).pre_exec(move || {
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).pre_exec(move || {
                 fs::OpenOptions::new().write(true).open(&procs)?.write_all(b"0")?;
                 if filtered { filter.load(false) } else { Ok(()) }
             })
         };
         let mut child = command.spawn().unwrap();
+        // What it was told it says again, and then it lives until there is no more.
+        let (mut told, mut said) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        told.write_all(b"x").unwrap();
+        said.read_exact(&mut [0]).unwrap();
+        let at = now();
+        drop(told);
         child.wait().unwrap();
-        child.id()
+        (child.id(), at)
     }
 
     fn remove(&self) {
@@ -90,8 +96,8 @@ fn the_cgroup_of_a_process_that_is_gone_is_known() {
     let Some(departed) = departed() else { return };
     let cgroup = Cgroup::new("a.slice/b.service");
     let before = now();
-    let pid = cgroup.run(&["true"], true);
-    assert_eq!(noted(&departed, pid, now()), Some(cgroup.path()));
+    let (pid, at) = cgroup.lived(true);
+    assert_eq!(noted(&departed, pid, at), Some(cgroup.path()));
     assert_eq!(noted(&departed, pid, before - 1_000), None, "the pid was somebody else's");
     assert_eq!(noted(&departed, pid, now() + 1_000), None, "and will be");
     assert_eq!(noted(&departed, id(), now()), None, "this process lives");
@@ -101,7 +107,7 @@ fn the_cgroup_of_a_process_that_is_gone_is_known() {
 fn a_cgroup_that_is_gone_too_keeps_its_name() {
     let Some(departed) = departed() else { return };
     let cgroup = Cgroup::new("c.slice/d.service");
-    let (pid, at) = (cgroup.run(&["true"], true), now());
+    let (pid, at) = cgroup.lived(true);
     cgroup.remove();
     assert!(!cgroup.0.exists());
     assert_eq!(noted(&departed, pid, at), Some(cgroup.path()));
@@ -118,8 +124,8 @@ fn thousands_of_siblings_hide_nobody() {
     let found: Vec<_> = (0..50)
         .flat_map(|_| [&crowded, &other])
         .map(|cgroup| {
-            let pid = cgroup.run(&["true"], true);
-            (noted(&departed, pid, now()), cgroup.path())
+            let (pid, at) = cgroup.lived(true);
+            (noted(&departed, pid, at), cgroup.path())
         })
         .collect();
     for sibling in &siblings {
@@ -134,6 +140,6 @@ fn thousands_of_siblings_hide_nobody() {
 fn who_has_no_filter_is_not_noted() {
     let Some(departed) = departed() else { return };
     let cgroup = Cgroup::new("e.service");
-    let pid = cgroup.run(&["true"], false);
-    assert_eq!(noted(&departed, pid, now()), None);
+    let (pid, at) = cgroup.lived(false);
+    assert_eq!(noted(&departed, pid, at), None);
 }
