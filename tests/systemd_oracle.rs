@@ -35,7 +35,8 @@ export HOME=$B/home XDG_RUNTIME_DIR=$B/run
 unset DBUS_SESSION_BUS_ADDRESS SYSTEMD_UNIT_PATH XDG_CONFIG_HOME XDG_DATA_HOME XDG_CONFIG_DIRS XDG_DATA_DIRS
 /lib/systemd/systemd --user --unit=basic.target >$B/log 2>&1 &
 manager=$!
-for i in $(seq 200); do [ -S $B/run/systemd/private ] && break; sleep 0.05; done
+for i in $(seq 1200); do [ -S $B/run/systemd/private ] && break; sleep 0.05; done
+[ -S $B/run/systemd/private ] || { kill $manager; wait $manager; echo 'no socket after a minute' >>$B/log; exit 70; }
 systemctl --user show --all $UNITS >$B/shown
 status=$?
 kill $manager; wait $manager
@@ -311,7 +312,7 @@ fn a_real_systemd_reads_unit_files_as_we_do() {
         cgroup.display()
     );
     let status = Command::new("timeout")
-        .args(["60", "sh", "-c", &enter])
+        .args(["600", "sh", "-c", &enter])
         .env("SCRIPT", SCRIPT)
         .env("B", dir.path())
         .env("UNITS", format!("known.service {}", names.join(" ")))
