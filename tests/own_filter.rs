@@ -194,11 +194,11 @@ fn the_daemon_lives_under_what_it_ships_with() {
 fn a_daemon_that_stands_still_is_replaced() {
     let Some(manager) = TestManager::start() else { return };
     let service = Service::install(&manager);
-    manager.write("harden-whyd.service.d/soon.conf", "[Service]\nWatchdogSec=1\n");
+    manager.write("harden-whyd.service.d/soon.conf", "[Service]\nWatchdogSec=5\n");
     manager.reload();
     service.start();
     let pid = service.show("MainPID");
-    std::thread::sleep(Duration::from_millis(2500));
+    std::thread::sleep(Duration::from_secs(7));
     assert_eq!(service.show("MainPID"), pid, "an idle loop turns: {}", service.log());
     manager.systemctl(&["kill", "-s", "STOP", "harden-whyd.service"]);
     let deadline = Instant::now() + PATIENCE;
