@@ -112,8 +112,6 @@ impl Tapping {
         let pid = tapping.0.id();
         let in_place = || if way == "tracefs" { traces(pid) } else { counts(pid) };
         wait_for(|| (in_place() || tapping.0.try_wait().unwrap().is_some()).then_some(()), || "no tap".to_owned());
-        // The last step, which does not show.
-        sleep(Duration::from_millis(50));
         tapping
     }
 
@@ -129,26 +127,29 @@ impl Tapping {
     }
 }
 
-/// Whether a process has programs on all tracepoints.
+/// Whether a process has programs on all tracepoints, and told them that they may count.
 fn counts(pid: u32) -> bool {
-    let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
-    let infos = entries.filter_map(|entry| fs::read_to_string(entry.path()).ok());
-    infos.filter(|info| info.contains("raw_tracepoint")).count() == 4
+    attached(pid) == 4 && programs::first_of_array(pid) == Some(1)
 }
 
-/// Where tracefs is seen by a process.
+fn attached(pid: u32) -> usize {
+    let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
+    let infos = entries.filter_map(|entry| fs::read_to_string(entry.path()).ok());
+    infos.filter(|info| info.contains("raw_tracepoint")).count()
+}
+
+/// A process's own, where tracefs is seen by it.
 fn instances(pid: u32) -> Vec<PathBuf> {
     let dir = format!("/proc/{pid}/root/sys/kernel/tracing/instances");
-    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    let all = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    all.filter(|path| path.to_string_lossy().contains(&format!("harden-why-{pid}-"))).collect()
 }
 
 fn traces(pid: u32) -> bool {
     instances(pid).iter().any(|instance| {
         let is_on = |file: &str| fs::read_to_string(instance.join(file)).is_ok_and(|on| on.trim() == "1");
         // It begins as one that traces no event.
-        instance.to_string_lossy().contains(&format!("harden-why-{pid}-"))
-            && is_on("events/sched/sched_process_exit/enable")
-            && is_on("tracing_on")
+        is_on("events/sched/sched_process_exit/enable") && is_on("tracing_on")
     })
 }
 
@@ -359,11 +360,19 @@ fn a_killed_tap_leaves_nothing_for_long() {
     let Some(unit) = Unit::start_alone("loop", POLICY) else { return };
     let bus = unit.manager.bus();
     for way in ways() {
-        let mut left = 0;
+        let (mut left, mut begun) = (0, 0);
         for step in 0..20 {
             let mut command = unit.tap_command(way, &["x"]);
             let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            sleep(Duration::from_millis(25 * step));
+            if step % 5 == 4 {
+                // Wherever that is on this machine now, some are killed once they have begun.
+                let pid = child.id();
+                let has_begun = || if way == "tracefs" { !instances(pid).is_empty() } else { attached(pid) > 0 };
+                wait_for(|| has_begun().then_some(()), || "it does not begin".to_owned());
+                begun += programs::named("harden_why_tap");
+            } else {
+                sleep(Duration::from_millis(25 * step));
+            }
             child.kill().unwrap();
             child.wait().unwrap();
             let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "syscall", "acct"];
@@ -382,6 +391,7 @@ fn a_killed_tap_leaves_nothing_for_long() {
             }
         }
         assert_eq!(left > 0, way == "tracefs", "{left} left something");
+        assert!(begun > 0 || way != "bpf", "no program was ever there");
     }
 }
 

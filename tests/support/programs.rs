@@ -1,11 +1,14 @@
-//! The BPF programs that the kernel has, by the name that their owner gave them.
+//! The BPF programs that the kernel has, by the name that their owner gave them, and what their maps hold.
 
 use std::ffi::CStr;
+use std::fs;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
-/// Commands (`enum bpf_cmd`), and how long what they take is.
+/// Commands (`enum bpf_cmd`).
+const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const PROG_GET_NEXT_ID: libc::c_int = 11;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
+const MAP_GET_FD_BY_ID: libc::c_int = 14;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 
 #[repr(C)]
@@ -13,6 +16,35 @@ struct InfoAttr {
     fd: u32,
     length: u32,
     address: u64,
+}
+
+#[repr(C)]
+struct ElementAttr {
+    fd: u64,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// What is in the first place of the array of numbers that a process has.
+pub(crate) fn first_of_array(pid: u32) -> Option<u64> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).ok()?.flatten();
+    let mut infos = entries.filter_map(|entry| fs::read_to_string(entry.path()).ok());
+    let field = |info: &str, name: &str| {
+        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse::<u32>().ok())
+    };
+    // `BPF_MAP_TYPE_ARRAY`, of 64 bits each.
+    let array = infos.find(|info| (field(info, "map_type"), field(info, "value_size")) == (Some(2), Some(8)))?;
+    let map = opened(MAP_GET_FD_BY_ID, field(&array, "map_id")?)?;
+    let (key, mut value) = (0_u32, 0_u64);
+    let mut attr = ElementAttr {
+        fd: map.as_raw_fd().cast_unsigned().into(),
+        key: (&raw const key).expose_provenance() as u64,
+        value: (&raw mut value).expose_provenance() as u64,
+        flags: 0,
+    };
+    bpf(MAP_LOOKUP_ELEM, &mut attr)?;
+    Some(value)
 }
 
 /// How many have this name.
@@ -31,9 +63,7 @@ fn next(id: u32) -> Option<u32> {
 }
 
 fn name_of(id: u32) -> Option<String> {
-    let fd = i32::try_from(bpf(PROG_GET_FD_BY_ID, &mut [id, 0, 0])?).ok()?;
-    // SAFETY: the kernel made it for us.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let fd = opened(PROG_GET_FD_BY_ID, id)?;
     // `struct bpf_prog_info`, as far as the name, which is at 64.
     let mut info = [0_u8; 80];
     let address = (&raw mut info).expose_provenance() as u64;
@@ -41,6 +71,13 @@ fn name_of(id: u32) -> Option<String> {
     let mut attr = InfoAttr { fd: fd.as_raw_fd().cast_unsigned(), length, address };
     bpf(OBJ_GET_INFO_BY_FD, &mut attr)?;
     Some(CStr::from_bytes_until_nul(&info[64..]).ok()?.to_str().ok()?.to_owned())
+}
+
+/// What has this id.
+fn opened(command: libc::c_int, id: u32) -> Option<OwnedFd> {
+    let fd = i32::try_from(bpf(command, &mut [id, 0, 0])?).ok()?;
+    // SAFETY: the kernel made it for us.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn bpf<T>(command: libc::c_int, attr: &mut T) -> Option<libc::c_long> {
