@@ -20,7 +20,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use support::bus::Bus;
@@ -28,6 +28,8 @@ use support::child::{call, listen, violate, wait};
 use support::manager::TestManager;
 
 const FILE: &str = "zz-harden-why-expose.conf";
+/// How long anything may take here.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Refused what it asks, and runs on.
 const QUIET: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStartPre=-/bin/uname\nExecStart=/bin/sleep 1000\n\
                      SystemCallFilter=~uname\nSystemCallErrorNumber=EPERM\nLockPersonality=yes\n";
@@ -242,7 +244,7 @@ fn seen(audit: &mut AuditSocket, such: impl Fn(&(u32, Action)) -> bool) -> Vec<(
         c"marker",
         call(number),
     );
-    let (deadline, mut found) = (Instant::now() + Duration::from_secs(20), Vec::new());
+    let (deadline, mut found) = (Instant::now() + PATIENCE, Vec::new());
     loop {
         match audit.receive() {
             Ok(Some(Message::Seccomp(payload))) => {
@@ -264,7 +266,7 @@ fn seen(audit: &mut AuditSocket, such: impl Fn(&(u32, Action)) -> bool) -> Vec<(
 
 #[track_caller]
 fn wait_until(mut is: impl FnMut() -> bool, otherwise: impl FnOnce() -> String) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     while !is() {
         assert!(Instant::now() < deadline, "{}", otherwise());
         sleep(Duration::from_millis(50));
@@ -329,10 +331,19 @@ fn recorded_while_it_is_on(user: bool) {
     let nothing = machine.harden_why(&["expose", "--off"]);
     assert_eq!(nothing.status.code(), Some(1), "{nothing:?}");
 
-    // A time that ends by itself, whoever has gone meanwhile.
-    assert_eq!(machine.json(&["expose", "quiet", "--yes", "--for", "3s"])["outcome"], "exposed");
-    assert_eq!(machine.refusals(&mut audit), 1);
-    wait_until(|| machine.left().is_empty() && !machine.has_timer(), || format!("{:?}", machine.left()));
+    // A time that ends by itself, whoever has gone meanwhile; a longer one where the machine is too slow for a short.
+    let over = |machine: &Machine| {
+        wait_until(|| machine.left().is_empty() && !machine.has_timer(), || format!("{:?}", machine.left()));
+    };
+    let in_time = [3, 10, 40].into_iter().any(|seconds| {
+        let (limit, begun) = (format!("{seconds}s"), Instant::now());
+        assert_eq!(machine.json(&["expose", "quiet", "--yes", "--for", &limit])["outcome"], "exposed");
+        let (recorded, took) = (machine.refusals(&mut audit), begun.elapsed());
+        assert!(recorded == 1 || took > Duration::from_secs(seconds), "{recorded} within {took:?} of {limit}");
+        over(&machine);
+        recorded == 1
+    });
+    assert!(in_time, "recorded while it is on");
     assert_eq!((machine.refusals(&mut audit), on(&machine)), (0, Some(false)), "it ended by itself");
 }
 
@@ -366,7 +377,13 @@ fn killed_at_any_point(user: bool) {
             machine.json(&on);
         }
         let mut client = machine.client(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        sleep(whole_time * number / TRIES);
+        // Wherever that is on this machine now, some are killed once they have begun.
+        if number % 4 == 0 {
+            let begun = |client: &mut Child| !machine.left().is_empty() || client.try_wait().unwrap().is_some();
+            wait_until(|| begun(&mut client), || "it does not begin".to_owned());
+        } else {
+            sleep(whole_time * number / TRIES);
+        }
         client.kill().unwrap();
         client.wait().unwrap();
         let said = machine.harden_why(&["status"]).stderr;
@@ -603,5 +620,5 @@ fn a_manager_that_hangs_holds_nobody_up() {
     let page = text(&output);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(page.contains("No denials are known.") && page.contains("did not answer in time"), "{page}");
-    assert!(took < Duration::from_secs(9), "{took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
 }
