@@ -11,17 +11,19 @@ mod support {
 use harden_why::audit::Action;
 use harden_why::incidents::{Denial, Event, Incident, Source, Stored};
 use harden_why::outlet::alert::{DENIAL, SILENT_DEATH};
-use harden_why::outlet::client::HardenWhyProxy;
+use harden_why::outlet::client::{HardenWhyProxy, IncidentSeen};
 use harden_why::outlet::wire::IncidentDict;
 use harden_why::syscalls::{Arch, Call};
 use harden_why::units::{Confidence, Manager, Rung, Unit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::fmt::Display;
 use std::fs;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::thread::sleep;
 use std::time::Duration;
-use support::daemon::{Daemon, Journal, PROGRAM, listing, wait_for};
+use support::daemon::{Alert, Daemon, Journal, PROGRAM, listing, wait_for};
 use support::manager::TestManager;
 use zbus::export::futures_core::Stream;
 
@@ -52,9 +54,62 @@ async fn client(bus: &str) -> zbus::Result<HardenWhyProxy<'static>> {
     HardenWhyProxy::new(&connection).await
 }
 
-async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
-    let next = poll_fn(|context| Pin::new(&mut *stream).poll_next(context));
-    tokio::time::timeout(Duration::from_secs(20), next).await.unwrap()
+/// The next incident of a unit that is told. Others' tell of theirs.
+async fn told_of(signals: &mut (impl Stream<Item = IncidentSeen> + Unpin), name: &str) -> Stored {
+    loop {
+        let next = poll_fn(|context| Pin::new(&mut *signals).poll_next(context));
+        let signal = tokio::time::timeout(Duration::from_mins(1), next).await.unwrap().unwrap();
+        let told = Stored::try_from(signal.args().unwrap().incident().clone()).unwrap();
+        if is_of(&told.incident, name) {
+            return told;
+        }
+    }
+}
+
+/// The first alert of any of these units.
+fn first_of(journal: &Journal<'_>, units: &[impl Display]) -> Alert {
+    loop {
+        let alert = journal.next("SYSLOG_IDENTIFIER=harden-whyd");
+        if units.iter().any(|unit| alert.has(&format!("OBJECT_SYSTEMD_UNIT={unit}"))) {
+            return alert;
+        }
+    }
+}
+
+/// How long a question about a unit's settings may take, and how long a manager that was too slow is left alone.
+const QUESTION: Duration = Duration::from_secs(1);
+const REST: Duration = Duration::from_secs(10);
+
+/// How often the daemon did without an answer, which came too late.
+fn late(daemon: &Daemon) -> usize {
+    daemon.log().matches("does not tell a unit's settings in time").count()
+}
+
+/// The alert of a unit that does something, with the reason that its settings are; without one where there shall be
+/// none. On a machine that is too slow for an answer in time, of another unit that does the same.
+fn explained(
+    daemon: &Daemon,
+    journal: &Journal<'_>,
+    prefix: &str,
+    reason: bool,
+    deed: impl Fn(&str),
+) -> (String, Alert) {
+    for number in 0..4 {
+        let (unit, before) = (format!("{prefix}{number}.service"), late(daemon));
+        deed(&unit);
+        let alert = journal.next(&format!("OBJECT_SYSTEMD_UNIT={unit}"));
+        if alert.fields.iter().any(|line| line.starts_with("HARDEN_WHY_CAUSE=")) {
+            return (unit, alert);
+        }
+        // The alert does not wait longer than the question does.
+        sleep(QUESTION + QUESTION);
+        let in_time = late(daemon) == before;
+        if in_time && !reason {
+            return (unit, alert);
+        }
+        sleep(if in_time { Duration::ZERO } else { REST });
+    }
+    panic!("{prefix}: no reason is told, or never in time: {}", daemon.log())
 }
 
 #[tokio::test]
@@ -78,23 +133,19 @@ async fn what_is_logged_in_a_rehearsal_is_its_own_incident_and_no_alert() {
             rehearsing.end_rehearsal("logs.service", "system").await.unwrap();
         }
         manager.start_unit("logs.service");
-        let signal = next(&mut signals).await.unwrap();
-        let stored: Stored = signal.args().unwrap().incident().clone().try_into().unwrap();
-        assert!(is_of(&stored.incident, "logs.service"));
-        seen.push(stored.incident.key.source);
+        seen.push(told_of(&mut signals, "logs.service").await.incident.key.source);
     }
     assert_eq!(seen, [Source::Rehearsal, Source::Audit]);
     let alert = journal.next("OBJECT_SYSTEMD_UNIT=logs.service");
-    let sources: Vec<Source> = alert.stored.iter().map(|incident| incident.key.source).collect();
-    assert_eq!(sources.len(), 2, "the first alert is of the second: {sources:?}");
+    let stored: Vec<_> = alert.stored.iter().filter(|incident| is_of(incident, "logs.service")).collect();
+    assert_eq!(stored.len(), 2, "the first alert is of the second: {stored:?}");
 
-    let mut tapped = Stored { id: 0, incident: alert.stored[0].clone() };
+    let mut tapped = Stored { id: 0, incident: stored[0].clone() };
     let denial = Denial { call: Call::named(Arch::native(), "mount"), action: Action::Errno };
     tapped.incident.key.event = Event::Denial(denial);
     (tapped.incident.key.source, tapped.incident.count) = (Source::Tap { errno: 1 }, 1_000);
     rehearsing.report(&[IncidentDict::from(&tapped)]).await.unwrap();
-    let signal = next(&mut signals).await.unwrap();
-    let stored: Stored = signal.args().unwrap().incident().clone().try_into().unwrap();
+    let stored = told_of(&mut signals, "logs.service").await;
     assert_eq!((stored.incident.key, stored.incident.count), (tapped.incident.key, 1_000));
 }
 
@@ -106,12 +157,13 @@ async fn a_denial_in_a_unit_is_stored_and_then_told() {
     let client = client(&manager.bus()).await.unwrap();
     let mut signals = client.receive_incident_seen().await.unwrap();
     client.subscribe().await.unwrap();
-    write(&manager, "dies.service", "ExecStart=/bin/uname");
-    manager.reload();
-    manager.start_unit("dies.service");
+    let (unit, alert) = explained(&daemon, &journal, "dies", true, |unit| {
+        write(&manager, unit, "ExecStart=/bin/uname");
+        manager.reload();
+        manager.start_unit(unit);
+    });
 
-    let alert = journal.next("OBJECT_SYSTEMD_UNIT=dies.service");
-    let stored = alert.stored.iter().find(|incident| is_of(incident, "dies.service"));
+    let stored = alert.stored.iter().find(|incident| is_of(incident, &unit));
     let stored = stored.expect("stored before it is told");
     let field = |name: &str| {
         let named: Vec<_> = alert.fields.iter().filter_map(|line| line.strip_prefix(name)?.strip_prefix('=')).collect();
@@ -122,14 +174,14 @@ async fn a_denial_in_a_unit_is_stored_and_then_told() {
     assert_eq!((field("HARDEN_WHY_CALL"), field("HARDEN_WHY_ARCH")), ("uname".into(), Arch::native().to_string()));
     assert_eq!((field("HARDEN_WHY_ACTION"), field("HARDEN_WHY_MANAGER")), ("kill_process".into(), "system".into()));
     assert_eq!(field("HARDEN_WHY_PID"), stored.sample.pid.to_string());
-    let origin = format!("{}:3", manager.base().join("units/dies.service").display());
+    let origin = format!("{}:3", manager.base().join("units").join(&unit).display());
     assert_eq!((field("HARDEN_WHY_CAUSE"), field("HARDEN_WHY_DIRECTIVE")), ("unit".into(), "SystemCallFilter=".into()));
     assert_eq!(
         (field("HARDEN_WHY_ORIGIN"), field("HARDEN_WHY_REMEDY")),
         (origin.clone(), "SystemCallFilter=uname".into())
     );
     let message = format!(
-        "was killed by SIGSYS for calling uname, denied by SystemCallFilter= in {origin}; see 'harden-why dies.service'"
+        "was killed by SIGSYS for calling uname, denied by SystemCallFilter= in {origin}; see 'harden-why {unit}'"
     );
     assert!(field("MESSAGE").contains(&message), "{}", field("MESSAGE"));
 
@@ -137,17 +189,10 @@ async fn a_denial_in_a_unit_is_stored_and_then_told() {
     assert_eq!((call.arch, call.name(), *action), (Arch::native(), Some("uname"), Action::KillProcess));
     assert_eq!((stored.key.exe.as_slice(), stored.count), (&b"/usr/bin/uname"[..], 1));
 
-    let listed = client.list_incidents("dies.service", "system", 0, 0, 9).await.unwrap();
+    let listed = client.list_incidents(&unit, "system", 0, 0, 9).await.unwrap();
     let listed: Vec<Stored> = listed.into_iter().map(|dict| dict.try_into().unwrap()).collect();
     assert_eq!(listed.iter().map(|stored| &stored.incident).collect::<Vec<_>>(), [stored]);
-    loop {
-        let signal = next(&mut signals).await.unwrap();
-        let told = Stored::try_from(signal.args().unwrap().incident().clone()).unwrap();
-        if is_of(&told.incident, "dies.service") {
-            assert_eq!(told, listed[0]);
-            break;
-        }
-    }
+    assert_eq!(told_of(&mut signals, &unit).await, listed[0]);
     let status = client.status().await.unwrap();
     assert!(status.listening && status.records > 0 && status.receive_buffer > 0 && status.store_error.is_none());
     assert_eq!(status.malformed, 0);
@@ -159,8 +204,8 @@ fn an_alert_says_what_is_certain_and_waits_for_no_manager() {
     let Some(manager) = TestManager::start() else { return };
     let daemon = start(&manager);
     let journal = Journal::of(&daemon);
-    let why = |unit: &str| {
-        let alert = journal.next(&format!("OBJECT_SYSTEMD_UNIT={unit}"));
+    // The fields that tell why.
+    let told = |alert: &Alert| {
         let field = |line: &&String| {
             ["CAUSE", "DIRECTIVE", "ORIGIN", "REMEDY"]
                 .iter()
@@ -168,46 +213,64 @@ fn an_alert_says_what_is_certain_and_waits_for_no_manager() {
         };
         alert.fields.iter().filter(field).cloned().collect::<Vec<_>>()
     };
-    // Two drop-ins, one of them ours: what a remedy writes takes its place.
-    write(&manager, "two.service", "SystemCallFilter=~personality\nExecStart=/bin/uname");
-    manager.write("two.service.d/50-tight.conf", "[Service]\nSystemCallFilter=~uname sync\n");
-    manager.write("two.service.d/zz-harden-why.conf", "[Service]\nSystemCallFilter=sync\n");
-    // Its own sandbox: the unit's settings have no part in it.
-    let own = "import ctypes; ctypes.CDLL(None).prctl(22, 1, 0, 0, 0); open(\"/dev/null\")";
-    manager.write("own.service", &format!("[Service]\nSlice=system.slice\nExecStart=/usr/bin/python3 -c '{own}'\n"));
-    for unit in ["stale.service", "hangs.service"] {
-        write(&manager, unit, "ExecStart=/bin/sh -c 'sleep 1; exec /bin/uname'");
-    }
-    manager.write("log.service", "[Service]\nSlice=system.slice\nSystemCallLog=uname\nExecStart=/bin/uname\n");
-    manager.reload();
-
-    manager.start_unit("two.service");
+    let start = |unit: &str| {
+        manager.reload();
+        manager.start_unit(unit);
+    };
     let origin = |path: &str| format!("HARDEN_WHY_ORIGIN={}", manager.base().join("units").join(path).display());
+
+    // Two drop-ins, one of them ours: what a remedy writes takes its place.
+    let (unit, alert) = explained(&daemon, &journal, "two", true, |unit| {
+        write(&manager, unit, "SystemCallFilter=~personality\nExecStart=/bin/uname");
+        manager.write(&format!("{unit}.d/50-tight.conf"), "[Service]\nSystemCallFilter=~uname sync\n");
+        manager.write(&format!("{unit}.d/zz-harden-why.conf"), "[Service]\nSystemCallFilter=sync\n");
+        start(unit);
+    });
     let unit_denies = ["HARDEN_WHY_CAUSE=unit".to_owned(), "HARDEN_WHY_DIRECTIVE=SystemCallFilter=".to_owned()];
     let mut expected = unit_denies.to_vec();
-    expected.push(origin("two.service.d/50-tight.conf:2"));
+    expected.push(origin(&format!("{unit}.d/50-tight.conf:2")));
     expected.push("HARDEN_WHY_REMEDY=SystemCallFilter=sync uname".to_owned());
-    assert_eq!(why("two.service"), expected);
+    assert_eq!(told(&alert), expected);
 
-    manager.start_unit("own.service");
-    assert_eq!(why("own.service"), [""; 0]);
+    // Its own sandbox: the unit's settings have no part in it.
+    let (_, alert) = explained(&daemon, &journal, "own", false, |unit| {
+        let own = "import ctypes; ctypes.CDLL(None).prctl(22, 1, 0, 0, 0); open(\"/dev/null\")";
+        manager.write(unit, &format!("[Service]\nSlice=system.slice\nExecStart=/usr/bin/python3 -c '{own}'\n"));
+        start(unit);
+    });
+    assert_eq!(told(&alert), [""; 0]);
 
-    manager.start_unit("log.service");
-    let logged = ["HARDEN_WHY_CAUSE=logged", "HARDEN_WHY_DIRECTIVE=SystemCallLog=", &origin("log.service:3")];
-    assert_eq!(why("log.service"), logged);
+    let (unit, alert) = explained(&daemon, &journal, "log", true, |unit| {
+        manager.write(unit, "[Service]\nSlice=system.slice\nSystemCallLog=uname\nExecStart=/bin/uname\n");
+        start(unit);
+    });
+    let logged = ["HARDEN_WHY_CAUSE=logged", "HARDEN_WHY_DIRECTIVE=SystemCallLog=", &origin(&format!("{unit}:3"))];
+    assert_eq!(told(&alert), logged);
 
+    // What they do they do once they may.
+    let go = |unit: &str| manager.base().join(unit).with_extension("go");
+    let start_waiting = |unit: &str| {
+        let waits = format!("until [ -e {} ]; do sleep 0.05; done", go(unit).display());
+        write(&manager, unit, &format!("ExecStart=/bin/sh -c '{waits}; exec /bin/uname'"));
+        start(unit);
+    };
     // What systemd holds is not what its file says any more.
-    manager.start_unit("stale.service");
-    write(&manager, "stale.service", "SystemCallFilter=\nExecStart=/bin/uname");
-    assert_eq!(why("stale.service"), [""; 0]);
+    let (_, alert) = explained(&daemon, &journal, "stale", false, |unit| {
+        start_waiting(unit);
+        write(&manager, unit, "SystemCallFilter=\nExecStart=/bin/uname");
+        fs::write(go(unit), "").unwrap();
+    });
+    assert_eq!(told(&alert), [""; 0]);
 
     // A manager that stands still holds no alert up.
-    manager.start_unit("hangs.service");
+    start_waiting("hangs.service");
     let scope = fs::read_to_string(manager.cgroup().join("init.scope/cgroup.procs")).unwrap();
     let systemd = Pid::from_raw(scope.lines().next().unwrap().parse().unwrap());
+    let before = late(&daemon);
     kill(systemd, Signal::SIGSTOP).unwrap();
-    assert_eq!(why("hangs.service"), [""; 0]);
-    daemon.wait_for_log("does not tell a unit's settings in time");
+    fs::write(go("hangs.service"), "").unwrap();
+    assert_eq!(told(&journal.next("OBJECT_SYSTEMD_UNIT=hangs.service")), [""; 0]);
+    wait_for(|| (late(&daemon) > before).then_some(()), || daemon.log());
     kill(systemd, Signal::SIGCONT).unwrap();
     daemon.stop();
 }
@@ -227,7 +290,7 @@ fn a_muted_unit_is_stored_and_not_told() {
     manager.start_unit("muted.service");
     daemon.wait_for_incident(|incident| is_of(incident, "muted.service"));
     manager.start_unit("dies.service");
-    let first = journal.next("SYSLOG_IDENTIFIER=harden-whyd");
+    let first = first_of(&journal, &["muted.service", "dies.service"]);
     assert!(first.has("OBJECT_SYSTEMD_UNIT=dies.service"), "{:?}", first.fields);
     daemon.stop();
 }
@@ -254,7 +317,7 @@ fn a_hangup_has_the_configuration_read_again() {
         manager.start_unit(&format!("{silent}.service"));
         daemon.wait_for_incident(|incident| is_of(incident, &format!("{silent}.service")));
         manager.start_unit(&format!("{told}.service"));
-        let alert = journal.next("SYSLOG_IDENTIFIER=harden-whyd");
+        let alert = first_of(&journal, &[silent, told].map(|unit| format!("{unit}.service")));
         assert!(alert.has(&format!("OBJECT_SYSTEMD_UNIT={told}.service")), "{:?}", alert.fields);
     };
     reload("[store]\nkeep-days = 30\n[alerts]\nmute = 7\n");
