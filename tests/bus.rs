@@ -176,10 +176,18 @@ impl OwnBus {
     }
 }
 
-/// The next item of a stream, or nothing within two seconds.
-async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+/// How long what has to come may take.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The next item of a stream, if it comes in time.
+async fn within<S: Stream + Unpin>(time: Duration, stream: &mut S) -> Option<S::Item> {
     let next = poll_fn(|context| Pin::new(&mut *stream).poll_next(context));
-    tokio::time::timeout(Duration::from_secs(2), next).await.ok().flatten()
+    tokio::time::timeout(time, next).await.ok().flatten()
+}
+
+/// The next item of a stream, if there is one soon.
+async fn soon<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    within(Duration::from_secs(2), stream).await
 }
 
 fn everything() -> [Incident; 4] {
@@ -292,15 +300,15 @@ async fn subscribers_are_told_and_nobody_else() {
     subscribed.subscribe().await.unwrap();
     let stored = Stored { id: 5, incident: denied(Some(Manager::System), 1) };
     service.announce(&stored).await.unwrap();
-    let signal = next(&mut told).await.unwrap();
+    let signal = within(PATIENCE, &mut told).await.unwrap();
     let received: Stored = signal.args().unwrap().incident().clone().try_into().unwrap();
     assert_eq!(received, stored);
-    assert!(next(&mut overheard).await.is_none());
-    assert!(next(&mut told).await.is_none(), "subscribed twice, told once");
+    assert!(soon(&mut overheard).await.is_none());
+    assert!(soon(&mut told).await.is_none(), "subscribed twice, told once");
 
     subscribed.unsubscribe().await.unwrap();
     service.announce(&stored).await.unwrap();
-    assert!(next(&mut told).await.is_none());
+    assert!(soon(&mut told).await.is_none());
 }
 
 #[tokio::test]
@@ -334,9 +342,11 @@ async fn a_subscriber_is_told_of_its_own_units_only() {
         let client = HardenWhyProxy::new(&address.builder().build().await.unwrap()).await.unwrap();
         let mut told = client.receive_incident_seen().await.unwrap();
         client.subscribe().await.unwrap();
-        while let Some(signal) = next(&mut told).await {
+        let mut next = within(PATIENCE, &mut told).await;
+        while let Some(signal) = next {
             let incident: IncidentDict = signal.args().unwrap().incident().clone();
             println!("\ntold of {:?}", incident.manager);
+            next = soon(&mut told).await;
         }
         return;
     }
@@ -349,18 +359,27 @@ async fn a_subscriber_is_told_of_its_own_units_only() {
     child.args([format!("--reuid={OTHER}"), format!("--regid={OTHER}"), "--clear-groups".to_owned()]);
     child.arg(copy).args(["--exact", name, "--nocapture"]).current_dir("/");
     child.env("HW_BUS", bus.address().to_string());
-    let child = tokio::task::spawn_blocking(move || child.output().unwrap());
-    for id in 0..60 {
+    let mut child = child.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let (says, heard) = tokio::sync::watch::channel(false);
+    let lines = tokio::task::spawn_blocking(move || {
+        let lines = std::io::BufRead::lines(out).map(Result::unwrap);
+        lines.inspect(|line| _ = line.starts_with("told of") && says.send(true).is_ok()).collect::<Vec<_>>()
+    });
+    // Until it has subscribed, and some more.
+    let (mut id, mut more) = (0, 20);
+    while more > 0 && !lines.is_finished() {
         tokio::time::sleep(Duration::from_millis(25)).await;
         for incident in everything() {
             service.announce(&Stored { id, incident }).await.unwrap();
         }
+        id += 1;
+        more -= i32::from(*heard.borrow());
     }
-    let output = child.await.unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    let told: Vec<_> = said.lines().filter(|line| line.starts_with("told of")).collect();
-    assert!(output.status.success() && !told.is_empty(), "{said} {}", String::from_utf8_lossy(&output.stderr));
-    assert!(told.iter().all(|line| *line == format!("told of Some(\"user:{OTHER}\")")), "{told:?}");
+    let said = lines.await.unwrap();
+    let told: Vec<_> = said.iter().filter(|line| line.starts_with("told of")).collect();
+    assert!(child.wait().unwrap().success() && !told.is_empty(), "{said:?}");
+    assert!(told.iter().all(|line| **line == format!("told of Some(\"user:{OTHER}\")")), "{told:?}");
 }
 
 /// What `harden-why follow` prints, line by line.
@@ -565,7 +584,7 @@ fn any_source() -> impl Strategy<Value = Source> {
 
 /// The next order, which is carried out.
 async fn obeyed(ordered: &mut Receiver<Ordered>) -> String {
-    let ordered = tokio::time::timeout(Duration::from_secs(5), ordered.recv()).await.unwrap().unwrap();
+    let ordered = tokio::time::timeout(PATIENCE, ordered.recv()).await.unwrap().unwrap();
     let words = match &ordered.order {
         Order::Rehearse(unit) => format!("rehearse {} of {}", unit.name, unit.manager),
         Order::EndRehearsal(unit) => format!("end {} of {}", unit.name, unit.manager),
