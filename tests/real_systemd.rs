@@ -16,6 +16,9 @@ use support::manager::{TestManager, skip};
 /// A filter that kills uname(1), and nothing a shell does before.
 const DEADLY: &str = "SystemCallFilter=~uname\n";
 
+/// How long anything may take here.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
@@ -37,12 +40,16 @@ fn leaves_pid(manager: &TestManager, file: &str, program: &str) -> String {
     format!("/bin/sh -c 'echo $$$$ > {}; exec {program}'", manager.base().join(file).display())
 }
 
-fn pid_left(manager: &TestManager, file: &str) -> u32 {
-    let deadline = Instant::now() + Duration::from_secs(10);
+/// The pid in a file, and when the process wrote it there.
+fn pid_left(manager: &TestManager, file: &str) -> Wanted {
+    let (file, deadline) = (manager.base().join(file), Instant::now() + PATIENCE);
     loop {
-        match fs::read_to_string(manager.base().join(file)).unwrap_or_default().trim().parse() {
-            Ok(pid) => return pid,
-            Err(err) => assert!(Instant::now() < deadline, "no pid in {file}: {err}"),
+        match fs::read_to_string(&file).unwrap_or_default().trim().parse() {
+            Ok(pid) => {
+                let written = fs::metadata(file).unwrap().modified().unwrap().duration_since(UNIX_EPOCH).unwrap();
+                return Wanted { pid, around: i64::try_from(written.as_millis()).unwrap() };
+            }
+            Err(err) => assert!(Instant::now() < deadline, "no pid in {}: {err}", file.display()),
         }
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -50,7 +57,7 @@ fn pid_left(manager: &TestManager, file: &str) -> u32 {
 
 /// Waits until the unit is in this state.
 fn settle(manager: &TestManager, name: &str, state: &str) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let output = manager.systemctl(&["is-active", name]).stdout;
         if output.trim_ascii() == state.as_bytes() {
@@ -69,20 +76,20 @@ fn a_main_process_killed_by_its_filter_is_remembered() {
     manager.reload();
     manager.start_unit("dies.service");
     settle(&manager, "dies.service", "failed");
-    let pid = pid_left(&manager, "pid");
+    let Wanted { pid, around } = pid_left(&manager, "pid");
     run(async {
         let systemd = ask(&manager).await;
-        let found = systemd.remembered(&[Wanted { pid, around: now() }]).await.unwrap();
+        let found = systemd.remembered(&[Wanted { pid, around }]).await.unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!((&found[0].unit, found[0].rung), (&unit("dies.service"), Rung::MainProcess));
         assert!(found[0].died_of_sigsys(), "{found:?}");
         assert_eq!(
-            systemd.remembered(&[Wanted { pid, around: now() - 3_600_000 }]).await,
+            systemd.remembered(&[Wanted { pid, around: around - 3_600_000 }]).await,
             Ok(vec![]),
             "an hour ago it was somebody else's"
         );
         assert_eq!(
-            systemd.remembered(&[Wanted { pid, around: now() + 3_600_000 }]).await,
+            systemd.remembered(&[Wanted { pid, around: around + 3_600_000 }]).await,
             Ok(vec![]),
             "in an hour it will be"
         );
@@ -106,13 +113,17 @@ fn a_death_by_a_filter_is_announced_and_heard() {
     manager.reload();
     manager.start_unit("dies.service");
     settle(&manager, "dies.service", "failed");
-    let pid = pid_left(&manager, "pid");
-    let mut heard = Vec::new();
-    while let Some(notice) = listener.receive().unwrap() {
-        match notice {
-            Notice::Dying(dying) if dying.pid == pid => heard.push("dying"),
-            Notice::Exit(exit) if exit.pid == pid => heard.push("exit"),
-            _ => {}
+    let Wanted { pid, .. } = pid_left(&manager, "pid");
+    let (mut heard, deadline) = (Vec::new(), Instant::now() + PATIENCE);
+    while heard.last() != Some(&"exit") {
+        match listener.receive().unwrap() {
+            Some(Notice::Dying(dying)) if dying.pid == pid => heard.push("dying"),
+            Some(Notice::Exit(exit)) if exit.pid == pid => heard.push("exit"),
+            Some(_) => {}
+            None => {
+                assert!(Instant::now() < deadline, "no exit event of {pid}: {heard:?}");
+                std::thread::sleep(Duration::from_millis(10));
+            }
         }
     }
     assert_eq!(heard, ["dying", "exit"]);
@@ -126,8 +137,7 @@ fn a_command_killed_by_the_filter_is_remembered() {
     manager.reload();
     assert!(!manager.start_unit("pre.service"));
     run(async {
-        let found =
-            ask(&manager).await.remembered(&[Wanted { pid: pid_left(&manager, "pid"), around: now() }]).await.unwrap();
+        let found = ask(&manager).await.remembered(&[pid_left(&manager, "pid")]).await.unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!((&found[0].unit, found[0].rung), (&unit("pre.service"), Rung::ControlProcess));
         assert!(found[0].died_of_sigsys(), "{found:?}");
@@ -144,15 +154,15 @@ fn a_unit_that_came_up_nevertheless_remembers_both() {
     let (pre, main) = (pid_left(&manager, "pre"), pid_left(&manager, "main"));
     run(async {
         let systemd = ask(&manager).await;
-        for (pid, rung, died) in [(pre, Rung::ControlProcess, true), (main, Rung::MainProcess, false)] {
-            let found = systemd.remembered(&[Wanted { pid, around: now() }]).await.unwrap();
+        for (wanted, rung, died) in [(pre, Rung::ControlProcess, true), (main, Rung::MainProcess, false)] {
+            let found = systemd.remembered(&[wanted]).await.unwrap();
             assert_eq!(found.len(), 1, "{found:?}");
             assert_eq!((&found[0].unit, found[0].rung), (&unit("up.service"), rung));
             assert_eq!((found[0].died_of_sigsys(), found[0].exited_us.is_none()), (died, !died), "{found:?}");
         }
         // Long settled: its main process is still found, without asking for everything.
         let later = now() + 3_600_000;
-        assert_eq!(systemd.remembered(&[Wanted { pid: main, around: later }]).await.unwrap().len(), 1);
+        assert_eq!(systemd.remembered(&[Wanted { around: later, ..main }]).await.unwrap().len(), 1);
     });
 }
 
@@ -219,7 +229,7 @@ fn the_same_manager_answers_as_a_users_on_its_private_socket() {
         let (user, system) =
             (managers.of(Manager::User(0)).await.unwrap(), managers.of(Manager::System).await.unwrap());
         assert_eq!(user.version().await, system.version().await);
-        let found = user.remembered(&[Wanted { pid: pid_left(&manager, "pid"), around: now() }]).await.unwrap();
+        let found = user.remembered(&[pid_left(&manager, "pid")]).await.unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(found[0].unit, Unit { manager: Manager::User(0), ..unit("dies.service") });
 
@@ -237,7 +247,7 @@ fn a_running_process_is_placed_by_its_cgroup() {
     manager.write("runs.service", &format!("[Service]\nSlice=system-a.slice\nDelegate=yes\nExecStart={start}\n"));
     manager.reload();
     assert!(manager.start_unit("runs.service"));
-    let pid = pid_left(&manager, "pid");
+    let Wanted { pid, .. } = pid_left(&manager, "pid");
     let place = || manager.inside(|| cgroup::place(&Procfs::live().cgroup(pid).unwrap()));
     assert_eq!(place(), Placement::Unit(unit("runs.service")));
 
