@@ -8,13 +8,18 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, id};
 use std::time::{Duration, Instant};
 
+/// Says why a test cannot run here, which is a failure where it is required.
+fn skip(why: &str) {
+    assert!(std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "required: {why}");
+    println!("skipped: {why}");
+}
+
 /// A listener, or why there is none here; without one where it is required, a failure.
 fn listener() -> Option<ExitListener> {
     match ExitListener::open() {
         Ok(listener) => Some(listener),
         Err(err) => {
-            assert!(std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "required: {err}");
-            println!("skipped: no exit events: {err}");
+            skip(&format!("no exit events: {err}"));
             None
         }
     }
@@ -26,9 +31,9 @@ fn shell(script: &str) -> (u32, std::process::ExitStatus) {
     (child.id(), child.wait().unwrap())
 }
 
-/// Everything received until a process's exit comes up, which must be within five seconds.
+/// Everything received until a process's exit comes up, which must be.
 fn until(listener: &mut ExitListener, pid: u32) -> Vec<Notice> {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_mins(1);
     let mut heard = Vec::new();
     while exits(&heard).last().is_none_or(|exit| exit.pid != pid) {
         if let Some(notice) = listener.receive().unwrap() {
@@ -90,8 +95,7 @@ fn a_process_of_many_threads_dies_once() {
                   for _ in range(20): threading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n\
                   os.kill(os.getpid(), signal.SIGSYS)";
     let Ok(mut child) = Command::new("python3").args(["-c", script]).spawn() else {
-        println!("skipped: no python3 to make threads with");
-        return;
+        return skip("no python3 to make threads with");
     };
     let pid = child.id();
     assert_eq!(child.wait().unwrap().signal(), Some(31));
@@ -107,5 +111,5 @@ fn silence_is_nothing_rather_than_a_wait() {
     let Some(mut listener) = listener() else { return };
     let before = Instant::now();
     while listener.receive().unwrap().is_some() {}
-    assert!(before.elapsed() < Duration::from_secs(1));
+    assert!(before.elapsed() < Duration::from_secs(10));
 }

@@ -20,8 +20,8 @@ use nix::sys::socket::{MsgFlags, NetlinkAddr, getsockname, sendto};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use support::child::{call, listen, payload_of, violate, wait};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use support::child::{PATIENCE, call, listen, payload_of, violate, wait};
 use support::manager::skip;
 
 /// A number that no table has.
@@ -183,7 +183,7 @@ fn what_is_not_the_kernels_is_ignored() {
     // A real one after it shows that the forged one was there to be taken.
     let filter = Filter::new(Arch::native(), &[(UNKNOWN, returned(Action::Errno, ERRNO))], ALLOW);
     let (real, _) = violate(filter, c"real", call(UNKNOWN));
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + PATIENCE;
     let mut foreign = 0;
     loop {
         match audit.receive() {

@@ -24,8 +24,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
-use support::child::{call, listen, violate, wait};
+use std::time::Instant;
+use support::child::{PATIENCE, call, listen, violate, wait};
 use support::manager::{TestManager, skip};
 use support::probe::{self, How, Outcome, Probe};
 
@@ -253,7 +253,7 @@ fn take_all(audit: &mut AuditSocket, records: &mut Records) {
     let number = u32::try_from(libc::SYS_getppid).unwrap();
     let filter = Filter::new(Arch::native(), &[(number, returned(Action::Errno, 1))], ALLOW);
     let (pid, _) = violate(filter, c"last", call(number));
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         take(audit, records);
         if records.contains_key(&pid) {
@@ -344,6 +344,7 @@ fn hold(
     };
     let (root, nobody) = (outcomes(&names[0]), outcomes(&names[1]));
     let probes = probe::all();
+    let dynamic = |case: &&Case| case.lines.contains("DynamicUser=");
     for (case, name) in cases.iter().zip(&names) {
         let policy = policy(case.lines, groups).amid(surroundings.clone(), groups);
         let outcomes = outcomes(name);
@@ -368,6 +369,7 @@ fn hold(
             assert!(probes.iter().any(|probe| probe.label == *label), "{label}");
         }
     }
+    assert!(held >= (cases.len() - cases.iter().filter(dynamic).count()) * probes.len() || !wrong.is_empty(), "{held}");
     (held, wrong)
 }
 

@@ -13,6 +13,9 @@ use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+/// How long a record may take.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
 /// The stream, where it can be heard and the kernel writes records of every action.
 pub(crate) fn listen() -> Option<AuditSocket> {
     let tolerable = ["errno-silent", "no-exit-events", "hidepid"];
@@ -62,9 +65,9 @@ pub(crate) fn call(number: u32) -> impl Fn() + Send + Sync + 'static {
     }
 }
 
-/// The payload of the next record of this process, which must come within five seconds.
+/// The payload of the next record of this process, which must come.
 pub(crate) fn payload_of(audit: &mut AuditSocket, pid: u32) -> Vec<u8> {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         match audit.receive() {
             Ok(Some(Message::Seccomp(payload))) => {
