@@ -120,29 +120,37 @@ fn who_moves_its_children_elsewhere_is_not_blamed_for_theirs() {
     let elsewhere = manager.cgroup().join("system.slice/elsewhere.service");
     fs::create_dir_all(&elsewhere).unwrap();
     let Some(daemon) = Daemon::start_under(&manager, &WITHOUT_NOTES) else { return };
-    for number in 0..2 {
+    // The last moves nobody: its children's children are its own.
+    for (number, role) in (0..).zip(["mover", "mover", "child-of-the-dying"]) {
         let actor = program(&manager, "moved", number);
         support::program::copy(std::env::current_exe().unwrap(), &actor);
         let mut mover = Command::new(actor);
-        mover.env(ROLE.to_str().unwrap(), "mover").env(TIMES.to_str().unwrap(), TIMES_EACH.to_string());
+        mover.env(ROLE.to_str().unwrap(), role).env(TIMES.to_str().unwrap(), TIMES_EACH.to_string());
         mover.env(ELSEWHERE.to_str().unwrap(), elsewhere.join("cgroup.procs"));
         let cgroup = format!("system.slice/mover{number}.service");
         fs::create_dir_all(manager.cgroup().join(&cgroup)).unwrap();
-        // All are gone before it looks. The second time births, which it listens to by then, tell who they were.
+        // All are gone before it looks. From the second time on births, which it listens to by then, tell who they were.
         daemon.signal(Signal::SIGSTOP);
         let mut mover = within(&manager, &cgroup, mover, true);
-        std::thread::sleep(Duration::from_millis(900));
+        // The last still lives a while for it to look at.
+        std::thread::sleep(Duration::from_millis(if number < 2 { 900 } else { 200 }));
         daemon.signal(Signal::SIGCONT);
         assert!(mover.wait().unwrap().success());
     }
     let deadline = Instant::now() + PATIENCE;
     let count = || daemon.incidents().iter().map(|incident| incident.count).sum::<u64>();
-    while count() < 2 * TIMES_EACH {
-        assert!(Instant::now() < deadline, "{} of {}: {}", count(), 2 * TIMES_EACH, daemon.log());
+    while count() < 3 * TIMES_EACH {
+        assert!(Instant::now() < deadline, "{} of {}: {}", count(), 3 * TIMES_EACH, daemon.log());
         std::thread::sleep(Duration::from_millis(50));
     }
+    let mut told = 0;
     for incident in daemon.incidents() {
         let blamed = incident.key.unit.map(|unit| unit.name.to_string());
-        assert!(blamed.as_deref().is_none_or(|name| name == "elsewhere.service"), "{blamed:?}: {:?}", incident.rung);
+        let moved = daemon.number(&incident.key.exe) != Some(("moved", 2));
+        let (own, other) = if moved { ("elsewhere.service", 0) } else { ("mover2.service", incident.count) };
+        assert!(blamed.as_deref().is_none_or(|name| name == own), "{blamed:?}: {:?}", incident.rung);
+        told += if blamed.is_some() { other } else { 0 };
     }
+    println!("{told} of {TIMES_EACH} that were not moved were told");
+    assert!(told > 0, "births tell nothing: {}", daemon.log());
 }
