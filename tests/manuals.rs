@@ -215,7 +215,14 @@ fn the_pages_are_set_without_complaint() {
     for file in pages::files().unwrap().iter().filter(|file| file.path.starts_with("man/")) {
         let path = dir.path().join(file.path.trim_start_matches("man/"));
         fs::write(&path, &file.content).unwrap();
-        let Ok(set) = Command::new("groff").args(["-man", "-Tutf8", "-ww"]).arg(&path).output() else { return };
+        let Ok(set) = Command::new("groff").args(["-man", "-Tutf8", "-ww"]).arg(&path).output() else {
+            assert!(
+                std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"),
+                "there is no groff"
+            );
+            println!("skipped: there is no groff");
+            return;
+        };
         let complaints = String::from_utf8(set.stderr).unwrap();
         assert!(set.status.success() && complaints.is_empty(), "{complaints}");
     }
