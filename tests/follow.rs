@@ -12,6 +12,7 @@ use harden_why::outlet::wire::{BusError, IncidentDict, MAX_INCIDENTS, NAME, PATH
 use harden_why::syscalls::{Arch, Call};
 use harden_why::units::{Manager, Rung, Unit};
 use std::io::{BufRead as _, BufReader, Read};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -151,7 +152,8 @@ impl Machine {
         };
         let machine = Self { bus, temp, state: Arc::new(Mutex::new(state)) };
         let deadline = Instant::now() + PATIENCE;
-        while !machine.socket().exists() && Instant::now() < deadline {
+        // A socket that is there may not be listened at yet.
+        while UnixStream::connect(machine.socket()).is_err() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
         }
         Some(machine)

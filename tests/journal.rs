@@ -174,7 +174,7 @@ const OWN_JOURNALD: &str = r#"
     mkdir -p /run/systemd/system /run/systemd/journal
     systemd_journald=$1; shift
     "$systemd_journald" & journald=$!
-    for i in $(seq 100); do [ -S /run/systemd/journal/socket ] && break; sleep 0.05; done
+    for i in $(seq 600); do [ -S /run/systemd/journal/socket ] && break; sleep 0.05; done
     "$@" && status=0 || status=$?
     kill $journald
     exit $status
@@ -230,7 +230,7 @@ fn in_real_journal() {
     }
     Command::new("journalctl").arg("--sync").status().unwrap();
     let message = |entry: &Entry| String::from_utf8(entry.get("MESSAGE").unwrap().to_vec()).unwrap();
-    for _ in 0..100 {
+    for _ in 0..600 {
         if !shown(&["-u", "hw-two.service"]).is_empty() {
             break;
         }

@@ -161,6 +161,9 @@ fn the_journal_is_believed_where_pid_1_or_systemd_coredump_wrote_it() {
         daemon.signal(Signal::SIGSTOP);
         let (pid, at) = gone(&manager, number);
         tell(pid, at);
+        // Until what was told is in the journal.
+        let synced = manager.command(&["journalctl", "--sync"]).output().unwrap();
+        assert!(synced.status.success(), "{synced:?}");
         daemon.signal(Signal::SIGCONT);
         let found = found(&daemon, number);
         std::thread::sleep(LATER);

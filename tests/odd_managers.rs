@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::fs;
 use std::future::poll_fn;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::{Child, Command, Output, Stdio};
@@ -82,8 +83,9 @@ impl Machine {
             skip("there is no dbus-daemon");
             return None;
         };
-        for _ in 0..500 {
-            if dir.path().join("bus").exists() {
+        for _ in 0..6_000 {
+            // A socket that is there may not be listened at yet.
+            if UnixStream::connect(dir.path().join("bus")).is_ok() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

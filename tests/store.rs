@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, which fail by panicking")]
 
+mod support {
+    pub(crate) mod program;
+}
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
@@ -599,7 +603,7 @@ fn read_rights_are_enough_to_read() {
     store = Store::open(&dir).unwrap();
     store.record(&[denial(None, 1)]).unwrap();
     let copy = temp.path().join("reader");
-    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    support::program::copy(std::env::current_exe().unwrap(), &copy);
     let rows = || {
         let mut reader = Command::new("setpriv");
         reader.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy);
