@@ -10,6 +10,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio, id};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The notes, or why there are none here; without them where they are required, a failure.
@@ -23,6 +24,9 @@ fn departed() -> Option<Departed> {
         }
     }
 }
+
+/// Who removes more cgroups than names are kept does it while nobody asks for a name.
+static NAMES: Mutex<()> = Mutex::new(());
 
 fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
@@ -105,6 +109,7 @@ fn the_cgroup_of_a_process_that_is_gone_is_known() {
 
 #[test]
 fn a_cgroup_that_is_gone_too_keeps_its_name() {
+    let _alone = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(departed) = departed() else { return };
     let cgroup = Cgroup::new("c.slice/d.service");
     let (pid, at) = cgroup.lived(true);
@@ -115,6 +120,7 @@ fn a_cgroup_that_is_gone_too_keeps_its_name() {
 
 #[test]
 fn thousands_of_siblings_hide_nobody() {
+    let _alone = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(departed) = departed() else { return };
     let (crowded, other) = (Cgroup::new("g.slice/h.service"), Cgroup::new("i.slice/j.service"));
     let siblings: Vec<PathBuf> = (0..4_000).map(|number| crowded.0.join(format!("g.slice/{number}.service"))).collect();
