@@ -16,7 +16,7 @@ use super::units::{managers, one_unit, unheard};
 use super::{NothingToDo, ask, render};
 use crate::diagnosis::{Diagnosis, Kind, Remedy, diagnose};
 use crate::host::dropin;
-use crate::host::systemd::Outcome;
+use crate::host::systemd::{Outcome, UnitFacts};
 use crate::host::{groups, unit_files};
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::{Context as _, bail, ensure};
@@ -43,6 +43,7 @@ pub(super) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
     let manager = managers.of(unit.manager).await?;
     let known = situation::live(&managers, &unit, &loaded.groups).await;
     can_take_drop_ins(&unit.name, &known)?;
+    let running = known.facts.as_ref().is_some_and(UnitFacts::is_running);
     notes.extend(known.notes);
     let mut situation = known.situation.with_context(|| format!("the settings of {} cannot be read", unit.name))?;
     if asked.runtime {
@@ -93,7 +94,7 @@ pub(super) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
         })?;
         applied.restarted = Some(Restarted { active_state, result });
     } else {
-        applied.notes.push(runs_on(&unit));
+        applied.notes.push(next(&unit, running));
     }
     Ok(applied)
 }
@@ -172,9 +173,14 @@ fn question(applied: &Applied) -> String {
     format!("{}{}\nWrite it?", applied.plan(), notes.finish())
 }
 
-/// What a change does not reach.
-fn runs_on(unit: &Unit) -> String {
-    format!("processes that run already keep the filter of their start: systemctl {}restart {}", flag(unit), unit.name)
+/// What is left to do for a change to reach the unit.
+fn next(unit: &Unit, running: bool) -> String {
+    let (flag, name) = (flag(unit), &unit.name);
+    if running {
+        format!("processes that run already keep the filter of their start: systemctl {flag}restart {name}")
+    } else {
+        format!("it does not run: systemctl {flag}start {name}")
+    }
 }
 
 pub(super) fn flag(unit: &Unit) -> &'static str {

@@ -76,7 +76,8 @@ pub(super) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
         && calls.is_empty()
     {
         bail!(
-            "{} was {} while nothing was denied to it, and made no call that would be: its settings are not the reason. {}",
+            "{} was {} while nothing was denied to it, and made no call that would be: none of its filters is the \
+             reason. {}",
             plan.unit.name,
             stage::said(&state.outcome),
             after.words(plan.unit.name.as_str())

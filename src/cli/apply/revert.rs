@@ -9,7 +9,7 @@ use super::super::units::{managers, managers_of};
 use super::super::whose::{Whose, nobody_knows, whose};
 use super::applied::{Applied, diff};
 use super::trial::taken_back;
-use super::{Interruption, runs_on};
+use super::{Interruption, next};
 use crate::host::dropin::{self, DropInError};
 use crate::host::systemd::{SystemdError, SystemdManager, UnitFacts};
 use crate::host::unit_files;
@@ -89,10 +89,12 @@ async fn taken_away(unit: &Unit, ours: &[(PathBuf, Vec<u8>)], manager: &SystemdM
     };
     match interruption.or(asked).await {
         Ok(facts) => {
+            // What does not run starts without it: there is nothing left to do.
+            let running = facts.as_ref().is_ok_and(UnitFacts::is_running);
             let still = still_held(facts, &paths);
             applied.confirmed = still.is_none();
             applied.notes.extend(still);
-            applied.notes.push(runs_on(unit));
+            applied.notes.extend(running.then(|| next(unit, running)));
             Ok(applied)
         }
         Err(error) => Err(taken_back(undo, manager, error, &mut interruption).await),
