@@ -8,10 +8,15 @@ use std::path::Path;
 /// The uids that systemd gives to `DynamicUser=` (`DYNAMIC_UID_MIN` and `_MAX`).
 const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
 
+/// The uids of people who log in (`UID_MIN` and `UID_MAX` of `login.defs(5)`). What they run can pose as anything.
+const PEOPLE: std::ops::RangeInclusive<u32> = 1_000..=60_000;
+
 /// A unit's account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Account {
-    /// Root at first, and then whoever it makes itself: anybody.
+    /// Root at first, and then whoever of the system's users it makes itself.
+    Root,
+    /// Anybody: nothing tells.
     Any,
     Uid(u32),
     Dynamic,
@@ -30,7 +35,7 @@ impl Account {
         }
         match (user, dynamic) {
             ("", true) => Self::Dynamic,
-            ("", false) => Self::Any,
+            ("", false) => Self::Root,
             (user, _) => match uid_of(tree, user) {
                 Some(uid) => Self::Uid(uid),
                 None if dynamic => Self::Dynamic,
@@ -43,6 +48,7 @@ impl Account {
     /// Whether a process of this uid can be one of the unit's.
     pub(super) fn may_be(self, uid: u32) -> bool {
         match self {
+            Self::Root => !PEOPLE.contains(&uid),
             Self::Any => true,
             Self::Uid(own) => own == uid,
             Self::Dynamic => DYNAMIC.contains(&uid),
@@ -87,7 +93,10 @@ mod tests {
         assert_eq!(may_be("DynamicUser=yes"), [65_000]);
         assert_eq!(may_be("DynamicUser=yes\nUser=new"), [65_000]);
         assert_eq!(may_be("DynamicUser=yes\nUser=man"), [6]);
-        for anybody in ["", "User=man\nUser=", "User=%i", "User=elsewhere"] {
+        for system in ["", "User=man\nUser="] {
+            assert_eq!(may_be(system), [0, 6, 65_000], "{system}");
+        }
+        for anybody in ["User=%i", "User=elsewhere"] {
             assert_eq!(may_be(anybody), [0, 6, 1000, 65_000], "{anybody}");
         }
     }
