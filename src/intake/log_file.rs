@@ -171,15 +171,27 @@ impl Reader<'_, '_> {
         while let Some(hit) = candidates.next(block, at) {
             let start = memrchr(b'\n', &block[at..hit]).map_or(at, |newline| at + newline + 1);
             let end = memchr(b'\n', &block[hit..]).map_or(block.len(), |newline| hit + newline);
-            let between = count_lines(&block[at..start]);
-            self.tally.lines += between;
-            self.tally.foreign += between;
+            self.foreign(&block[at..start]);
             self.line(&block[start..end]);
             at = block.len().min(end + 1);
         }
-        let rest = count_lines(&block[at..]);
-        self.tally.lines += rest;
-        self.tally.foreign += rest;
+        self.foreign(&block[at..]);
+    }
+
+    /// Whole lines that are no records.
+    fn foreign(&mut self, lines: &[u8]) {
+        let count = count_lines(lines);
+        self.tally.lines += count;
+        self.tally.foreign += count;
+        let mut at = 0;
+        while let Some(hit) = self.needles.death.find(&lines[at..]).map(|hit| at + hit) {
+            let start = memrchr(b'\n', &lines[at..hit]).map_or(at, |newline| at + newline + 1);
+            let end = memchr(b'\n', &lines[hit..]).map_or(lines.len(), |newline| hit + newline);
+            if let Some(unit) = death::unit_of(&lines[start..end]) {
+                self.tally.deaths.add(unit);
+            }
+            at = lines.len().min(end + 1);
+        }
     }
 }
 
@@ -195,7 +207,8 @@ fn outcome(line: &[u8], taker: &mut Taker<'_, '_>) -> Outcome {
     }
 }
 
-/// The words of which every record has one, in whatever dialect, and every line about a death of SIGSYS.
+/// The words of which every record has one, in whatever dialect; and those of every line about a death of SIGSYS, and of
+/// an export.
 struct Needles {
     name: memmem::Finder<'static>,
     number: memmem::Finder<'static>,
@@ -220,15 +233,15 @@ impl Needles {
     }
 
     fn candidates(&self) -> Candidates {
-        Candidates { needles: [self.name.clone(), self.number.clone(), self.death.clone()], hits: [Some(0); 3] }
+        Candidates { needles: [self.name.clone(), self.number.clone()], hits: [Some(0); 2] }
     }
 }
 
-/// Places that may be a record's or tell of a death, in order.
+/// Places that may be a record's, in order.
 struct Candidates {
-    needles: [memmem::Finder<'static>; 3],
+    needles: [memmem::Finder<'static>; 2],
     /// The next of each word, or where to look for it from.
-    hits: [Option<usize>; 3],
+    hits: [Option<usize>; 2],
 }
 
 impl Candidates {

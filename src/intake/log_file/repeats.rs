@@ -16,8 +16,8 @@ use crate::audit::{Action, CallField, Record, Stamp};
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// How many records are remembered: some 15 MB of `audit.log`.
-const MOST: usize = 64 << 10;
+/// How many records are remembered: some 4 MB of `audit.log`, and less than a processor's cache.
+const MOST: usize = 16 << 10;
 /// Records of several processors can be out of order by so many.
 const NEAR: usize = 64;
 /// Time zones differ by so many seconds, or a multiple.
