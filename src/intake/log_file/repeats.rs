@@ -97,14 +97,14 @@ impl Repeats {
     /// Whether a stamp was seen; it is from now on.
     fn is_known(&mut self, record: Stamped) -> bool {
         let key = record.key();
-        let at = if self.ordered.back().is_none_or(|last| last.key() < key) {
-            self.ordered.len()
-        } else {
-            match self.ordered.binary_search_by_key(&key, Stamped::key) {
-                Ok(_) => return true,
-                Err(at) => at,
+        if self.ordered.back().is_none_or(|last| last.key() < key) {
+            if self.ordered.len() == MOST {
+                self.ordered.pop_front();
             }
-        };
+            self.ordered.push_back(record);
+            return false;
+        }
+        let Err(at) = self.ordered.binary_search_by_key(&key, Stamped::key) else { return true };
         if self.ordered.len() - at > NEAR {
             return self.strays.knew(key);
         }
@@ -150,9 +150,9 @@ impl Looks {
     fn of(record: &Record<'_>) -> Option<Self> {
         let CallField::Number(call) = record.call else { return None };
         let mut comm = [0; 16];
-        let name = record.comm.decode();
-        let length = name.len().min(comm.len());
-        comm[..length].copy_from_slice(&name[..length]);
+        for (place, byte) in comm.iter_mut().zip(&*record.comm.decode()) {
+            *place = *byte;
+        }
         Some(Self { pid: record.pid, call, ip: record.ip, comm })
     }
 }
