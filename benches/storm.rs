@@ -28,11 +28,12 @@ mod support {
 }
 
 use harden_why::audit::{Action, CallField, parse};
-use harden_why::host::procfs::status_value;
-use harden_why::host::seccomp::{ALLOW, Filter, returned};
 use harden_why::intake::netlink::{AuditSocket, Message, ReceiveError};
+use harden_why::kernel::procfs::status_value;
+use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::syscalls::{Abi, Arch, Groups};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_AUDIT};
+use netlink_sys::protocols::NETLINK_AUDIT;
+use netlink_sys::{Socket, SocketAddr};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::socket::{setsockopt, sockopt};

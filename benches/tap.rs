@@ -6,8 +6,8 @@
 #![expect(clippy::cast_precision_loss, reason = "of figures for people to read")]
 
 use harden_why::audit::Action;
-use harden_why::host::seccomp::{ALLOW, Filter, returned};
-use harden_why::host::tap::{Lost, Tap, Target, Way};
+use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
+use harden_why::kernel::tap::{Lost, Tap, Target, Way};
 use harden_why::syscalls::Arch;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;

@@ -8,11 +8,12 @@ mod rehearsals;
 
 use crate::audit::text::escape;
 use crate::audit::{ArchField, CallField, Id, Record, Stamp};
-use crate::host::live::Told;
-use crate::host::{Descendant, Host};
+use crate::host::Host;
+use crate::host::live_host::Told;
 use crate::incidents::{Denial, Event, Fold, Folded, Glimpse, Incident, Key, Moment, Sample, Sighting, Source};
+use crate::kernel::ancestors::Descendant;
 use crate::syscalls::{Arch, Call};
-use crate::units::kin::{Login, Whose};
+use crate::units::process_ancestry::{Login, Whose};
 use crate::units::{Attribution, Confidence, Evidence, Rung, Unit, attribution};
 use recent::{Found, Known, Others, Recent};
 use rehearsals::Rehearsals;

@@ -9,7 +9,7 @@ mod support {
     pub(crate) mod program;
 }
 
-use harden_why::host::procfs::Procfs;
+use harden_why::kernel::procfs::Procfs;
 use harden_why::units::{Manager, Unit};
 use nix::sys::signal::Signal;
 use std::fs;

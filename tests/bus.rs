@@ -19,12 +19,13 @@ use harden_why::audit::Action;
 use harden_why::incidents::{
     Denial, Event, Incident, Key, Moment, Parent, Query, Sample, Source, Store, Stored, UnitSummary,
 };
-use harden_why::outlet::address::BusAddress;
 use harden_why::outlet::bus::{Bus, serve};
 use harden_why::outlet::client::HardenWhyProxy;
-use harden_why::outlet::orders::{self, Order, Ordered};
+use harden_why::outlet::client_requests;
+use harden_why::outlet::client_requests::{Order, Ordered};
 use harden_why::outlet::wire::{BusError, IncidentDict, MAX_INCIDENTS, Status};
 use harden_why::syscalls::{Arch, Call, CallId};
+use harden_why::systemd::bus_address::BusAddress;
 use harden_why::units::{Manager, Rung, Unit};
 use proptest::prelude::*;
 use tokio::sync::mpsc::Receiver;
@@ -144,7 +145,7 @@ impl OwnBus {
 
     /// The orders go to the caller.
     async fn serve_with_orders(&self) -> (Bus, Receiver<Ordered>) {
-        let (orders, ordered) = orders::channel();
+        let (orders, ordered) = client_requests::channel();
         let status = || Status { listening: true, lost: 3, limitations: vec!["deaf".to_owned()], ..Status::default() };
         (serve(&self.address(), &self.state(), Arc::new(status), orders).await.unwrap(), ordered)
     }
@@ -285,7 +286,8 @@ async fn nonsense_and_an_absent_store_are_errors_by_name() {
 async fn nobody_else_gets_the_name() {
     let Some(bus) = OwnBus::start() else { return };
     let _service = bus.serve().await;
-    let error = serve(&bus.address(), &bus.state(), Arc::new(Status::default), orders::channel().0).await.unwrap_err();
+    let error =
+        serve(&bus.address(), &bus.state(), Arc::new(Status::default), client_requests::channel().0).await.unwrap_err();
     assert!(error.to_string().contains("cannot offer org.hardenwhy1"), "{error}");
 }
 
@@ -732,7 +734,7 @@ async fn one_user_keeps_nobody_from_asking() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let status = || Status { listening: true, ..Status::default() };
-            let service = serve(&address, &state, Arc::new(status), orders::channel().0).await.unwrap();
+            let service = serve(&address, &state, Arc::new(status), client_requests::channel().0).await.unwrap();
             service.closed().await;
         });
     });

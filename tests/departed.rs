@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 use harden_why::audit::Action;
-use harden_why::host::departed::Departed;
-use harden_why::host::seccomp::{ALLOW, Filter, returned};
+use harden_why::kernel::exit_cgroups::Departed;
+use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::syscalls::Arch;
 use std::fs;
 use std::io::{Read as _, Write as _};

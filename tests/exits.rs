@@ -1,7 +1,7 @@
 //! The proc connector of the running kernel.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
-use harden_why::host::exits::{Exit, ExitListener, Notice};
+use harden_why::kernel::proc_events::{Exit, ExitListener, Notice};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;

@@ -11,10 +11,10 @@ mod support {
 }
 
 use harden_why::audit::{Action, parse};
-use harden_why::host::procfs::Procfs;
-use harden_why::host::seccomp::{ALLOW, Filter, returned};
 use harden_why::incidents::Store;
 use harden_why::intake::netlink::{AuditSocket, Message, ReceiveError};
+use harden_why::kernel::procfs::Procfs;
+use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::syscalls::Arch;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

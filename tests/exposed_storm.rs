@@ -15,8 +15,8 @@ mod support {
 
 use harden_why::audit::Action;
 use harden_why::daemon::FLUSH;
-use harden_why::host::seccomp::{ALLOW, Filter, returned};
 use harden_why::incidents::{Event, Incident};
+use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::syscalls::Arch;
 use std::fs;
 use std::sync::mpsc::RecvTimeoutError;

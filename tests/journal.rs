@@ -2,7 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, which fail by panicking")]
 
-use std::fs::{self, File};
+use std::fs;
+use std::fs::File;
 use std::io::{IoSliceMut, Read as _, Seek as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::os::unix::net::UnixDatagram;

@@ -14,8 +14,9 @@ mod support {
 use harden_why::incidents::Incident;
 use harden_why::units::Rung;
 use nix::sys::signal::Signal;
-use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials};
-use nix::sys::socket::{sendmsg, socket};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials, sendmsg, socket,
+};
 use std::fs;
 use std::io::IoSlice;
 use std::os::fd::AsRawFd as _;

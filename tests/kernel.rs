@@ -10,9 +10,9 @@ mod support {
 
 use harden_why::audit::{Action, ArchField, CallField, Record, parse};
 use harden_why::host::Host;
-use harden_why::host::seccomp::{ALLOW, Filter, returned};
 use harden_why::incidents::{Denial, Event, Moment, Sighting};
 use harden_why::intake::netlink::{Message, ReceiveError};
+use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::pipeline::{Pipeline, Sighted};
 use harden_why::syscalls::{Arch, Call};
 use harden_why::units::Evidence;

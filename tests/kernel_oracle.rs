@@ -14,11 +14,12 @@ mod support {
 }
 
 use harden_why::audit::{Action, ArchField, CallField, parse};
-use harden_why::host::seccomp::{ALLOW, Filter, returned};
-use harden_why::host::{groups, unit_files};
 use harden_why::intake::netlink::{AuditSocket, Message, ReceiveError};
+use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::policy::{Cause, Effect, Policy, Settings, Surroundings, UnitFile, Verdict};
 use harden_why::syscalls::{Abi, Arch, Groups};
+use harden_why::systemd::syscall_groups;
+use harden_why::unit_files;
 use harden_why::units::Manager;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -27,7 +28,8 @@ use std::path::Path;
 use std::time::Instant;
 use support::child::{PATIENCE, call, listen, violate, wait};
 use support::manager::{TestManager, skip};
-use support::probe::{self, How, Outcome, Probe};
+use support::probe;
+use support::probe::{How, Outcome, Probe};
 
 /// A unit's lines, and the probes whose arguments it refuses. Those that are refused whatever their arguments
 /// need no mention.
@@ -377,7 +379,7 @@ fn hold(
 fn start() -> Option<(TestManager, AuditSocket, Groups)> {
     let audit = listen()?;
     let manager = TestManager::start_with(&[("SYSTEMD_LOG_SECCOMP", "1")])?;
-    let loaded = groups::load();
+    let loaded = syscall_groups::load();
     if let Some(why) = loaded.note {
         skip(&why);
         return None;

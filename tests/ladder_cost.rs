@@ -13,9 +13,9 @@ mod support {
 }
 
 use harden_why::audit::Action;
-use harden_why::host::departed::Departed;
-use harden_why::host::exits::{BirthListener, ExitListener};
-use harden_why::host::seccomp::{ALLOW, Filter, returned};
+use harden_why::kernel::exit_cgroups::Departed;
+use harden_why::kernel::proc_events::{BirthListener, ExitListener};
+use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::syscalls::Arch;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;

@@ -12,8 +12,8 @@ mod support {
 
 use harden_why::audit::Action;
 use harden_why::daemon::FLUSH;
-use harden_why::host::seccomp::{ALLOW, Filter, returned};
 use harden_why::incidents::{Denial, Event};
+use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::syscalls::{Arch, Call};
 use nix::sys::signal::Signal;
 use std::process::Command;

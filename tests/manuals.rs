@@ -5,7 +5,8 @@
 mod pages;
 
 use clap::{Arg, Command as Program};
-use std::fs::{self, Permissions};
+use std::fs;
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
@@ -232,7 +233,7 @@ fn the_pages_are_set_without_complaint() {
 fn the_page_tells_every_key_of_the_answers() {
     let page = plain(&content("man/harden-why.1"));
     let json = page.split(".SH \"JSON OUTPUT\"").nth(1).unwrap().split("\n.SH ").next().unwrap();
-    let source = include_str!("../src/cli/answer.rs");
+    let source = include_str!("../src/cli/views/answer.rs");
     let structs = source.split("#[derive(").filter(|part| part.contains("Serialize)]"));
     let mut keys = 0;
     for part in structs {

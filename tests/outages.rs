@@ -11,10 +11,10 @@ mod support {
 }
 
 use harden_why::audit::Action;
-use harden_why::host::seccomp::{ALLOW, Filter, returned};
 use harden_why::incidents::store::{FILE, SCHEMA};
 use harden_why::incidents::{Denial, Event, Incident};
 use harden_why::intake::netlink::AuditSocket;
+use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::outlet::client::HardenWhyProxy;
 use harden_why::outlet::wire::{BusError, IncidentDict};
 use harden_why::syscalls::{Arch, Call};

@@ -5,9 +5,9 @@ mod support {
     pub(crate) mod manager;
 }
 
-use harden_why::host::exits::{ExitListener, Notice};
-use harden_why::host::procfs::Procfs;
-use harden_why::host::systemd::{Managers, SystemdError, SystemdManager, Wanted};
+use harden_why::kernel::proc_events::{ExitListener, Notice};
+use harden_why::kernel::procfs::Procfs;
+use harden_why::systemd::manager::{Managers, SystemdError, SystemdManager, Wanted};
 use harden_why::units::{Manager, Placement, Rung, Unit, cgroup};
 use std::fs;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -3,8 +3,9 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which fail by panicking")]
 
 use harden_why::audit::Action;
-use harden_why::diagnosis::{Diagnosis, Kind, Remedy, Situation, diagnose, sensitive, siblings};
-use harden_why::incidents::{self, Denial, Event, Incident, Key, Moment, Sample};
+use harden_why::diagnosis::{Diagnosis, Kind, Remedy, Situation, diagnose, equivalent_calls, privileged_calls};
+use harden_why::incidents;
+use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample};
 use harden_why::policy::{Effect, Mode, Policy, Settings, SyscallFilter, UnitFile, Verdict};
 use harden_why::syscalls::groups::Source;
 use harden_why::syscalls::{Abi, Call, Groups};
@@ -108,12 +109,13 @@ fn a_sensitive_call_is_opened_by_name_only_if_it_was_denied_and_said_to_be_one()
 
 #[test]
 fn siblings_of_a_sensitive_group_come_with_a_denied_one_alone() {
-    let siblings =
-        |call: &str| -> Vec<&str> { siblings::of(Abi::X86_64, call, &GROUPS).map(|found| found.call).collect() };
+    let siblings = |call: &str| -> Vec<&str> {
+        equivalent_calls::of(Abi::X86_64, call, &GROUPS).map(|found| found.call).collect()
+    };
     assert_eq!(siblings("setresuid"), ["setreuid"]);
     assert_eq!(siblings("nanosleep"), ["clock_nanosleep"]);
     assert!(!siblings("mknod").contains(&"mount"));
-    for family in siblings::FAMILIES {
+    for family in equivalent_calls::FAMILIES {
         for call in family.calls {
             let known = Abi::all().any(|abi| abi.call_number(call).is_some()) || GROUPS.knows(call);
             assert!(known, "{call} is no call of any ABI");
@@ -473,7 +475,7 @@ proptest! {
                 if is && !was {
                     let told = units.contains(&**call) || remedy.opens.iter().any(|opened| opened == call);
                     prop_assert!(told, "{} is opened unsaid by {:?}", call, remedy);
-                    let sensitive = sensitive::group(call, &GROUPS).is_some();
+                    let sensitive = privileged_calls::group(call, &GROUPS).is_some();
                     prop_assert_eq!(sensitive, remedy.sensitive.iter().any(|(_, said)| said == call), "{} by {:?}", call, remedy);
                 }
             }

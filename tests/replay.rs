@@ -6,8 +6,8 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, which fail by panicking")]
 
 use harden_why::audit::parse;
-use harden_why::diagnosis::{Remedy, Situation, diagnose, sensitive};
-use harden_why::host::log::LogHost;
+use harden_why::diagnosis::{Remedy, Situation, diagnose, privileged_calls};
+use harden_why::host::log_host::LogHost;
 use harden_why::incidents::Incident;
 use harden_why::pipeline::{Pipeline, Sighted};
 use harden_why::policy::{Policy, Settings, UnitFile, Verdict};
@@ -112,7 +112,7 @@ fn replay(case: &Case, groups: &Groups) -> Outcome {
         reasons: Vec::new(),
         ahead: 0,
         sensitive: Vec::new(),
-        unforeseeable: needed.iter().filter(|call| sensitive::group(call, groups).is_some()).count(),
+        unforeseeable: needed.iter().filter(|call| privileged_calls::group(call, groups).is_some()).count(),
     };
     while let Some(next) = needed.iter().find(|call| !passes(&policy, call)) {
         assert!(denied.insert(next), "{}: {next} was denied again after a remedy", case.name);
@@ -126,7 +126,7 @@ fn replay(case: &Case, groups: &Groups) -> Outcome {
             groups.calls("@known").unwrap().iter().filter(|call| passes(&policy, call) && !passes(&case.policy, call))
         {
             let said = outcome.sensitive.contains(&call.to_string());
-            if !said && sensitive::group(call, groups).is_some() && !denied.contains(&**call) {
+            if !said && privileged_calls::group(call, groups).is_some() && !denied.contains(&**call) {
                 outcome.sensitive.push(call.to_string());
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! Every disagreement is listed with its reason. One that is not listed fails, and so does a listed one that is gone.
 
-use harden_why::syscalls::Abi::{self, *};
+use harden_why::syscalls::Abi;
+use harden_why::syscalls::Abi::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ops::RangeInclusive;

@@ -3,11 +3,11 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
-use harden_why::host::groups;
-use harden_why::host::unit_files::{Loaded, load};
 use harden_why::policy::{Directive, Effect, Families, Mode, SyscallFilter, errno};
 use harden_why::syscalls::Groups;
 use harden_why::syscalls::groups::Source;
+use harden_why::systemd::syscall_groups;
+use harden_why::unit_files::{Loaded, load};
 use harden_why::units::{Manager, Unit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -290,7 +290,7 @@ fn cgroup2() -> Option<PathBuf> {
 
 #[test]
 fn a_real_systemd_reads_unit_files_as_we_do() {
-    let groups = groups::load().groups;
+    let groups = syscall_groups::load().groups;
     if !matches!(groups.source(), Source::Host(_)) {
         return skipped("no systemd-analyze");
     }

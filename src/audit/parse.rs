@@ -15,8 +15,7 @@
 
 use super::record::{Action, ArchField, CallField, Id, Record, Stamp};
 use super::text::{HEX_DIGITS, Text, hex_digit};
-use memchr::memchr;
-use memchr::memmem;
+use memchr::{memchr, memmem};
 
 /// Why bytes are no SECCOMP record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

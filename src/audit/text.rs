@@ -1,7 +1,8 @@
 //! Text that an untrusted process chose: bytes until escaped.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write as _};
+use std::fmt;
+use std::fmt::Write as _;
 
 /// A `comm=` or `exe=` value as it stands in the record, not yet decoded.
 ///

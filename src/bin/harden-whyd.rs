@@ -3,7 +3,8 @@
 use anyhow::Context as _;
 use clap::Parser as _;
 use harden_why::cli::args;
-use harden_why::daemon::{self, Options};
+use harden_why::daemon;
+use harden_why::daemon::Options;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;

@@ -1,17 +1,18 @@
 //! What one can ask: arguments of both programs, the one definition that help, man pages and
 //! completions come from.
 
+pub(crate) mod parse;
+pub(crate) mod since;
+pub(crate) mod values;
+
 use crate::diagnosis::Rehearsal;
-use crate::outlet::address::BusAddress;
 use crate::policy::Directive;
 use crate::syscalls::Abi;
+use crate::systemd::bus_address::BusAddress;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 use values::{Offered, duration};
-
-mod given;
-mod values;
 
 /// Where the daemon keeps its incidents.
 pub const STATE_DIR: &str = "/var/lib/harden-why";

@@ -2,42 +2,37 @@
 //!
 //! Each verb makes a value that holds all it has to say; that is printed as a page or as JSON.
 
-pub mod answer;
-mod apply;
 pub mod args;
-mod ask;
-mod check;
-mod demo;
-mod denials;
-mod explain;
-mod expose;
-mod follow;
-mod interruption;
-mod leftovers;
-mod meant;
-mod overview;
-mod page;
-mod progress;
-mod rehearse;
-mod render;
-mod silence;
-mod since;
-mod situation;
-mod source;
-mod status;
-mod syscall;
-mod tap;
-mod units;
-mod whose;
+pub mod lookup;
+pub mod terminal;
+pub mod verbs;
+pub mod views;
 
 use anstream::{AutoStream, ColorChoice};
-use answer::Clock;
+use args::since as since_argument;
 use args::{Cli, Command, Common, When};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
 use serde::Serialize;
-use std::io::{self, Write};
+use std::io;
+use std::io::Write;
 use std::process::ExitCode;
+use terminal::page;
+use verbs::apply;
+use verbs::check;
+use verbs::demo;
+use verbs::explain;
+use verbs::follow;
+use verbs::log_refusals;
+use verbs::overview;
+use verbs::rehearse;
+use verbs::restore;
+use verbs::revert;
+use verbs::status;
+use verbs::syscall;
+use verbs::tap;
+use verbs::units;
+use views::answer::Clock;
 
 /// What a verb has to say.
 trait Reply: Serialize {
@@ -60,7 +55,7 @@ pub fn run(cli: &Cli) -> ExitCode {
     page::fit_terminal();
     // Its child is under a filter already, and asks for one call.
     if !matches!(cli.command, Some(Command::DemoVictim { .. })) {
-        leftovers::mend(&cli.common, color);
+        restore::mend(&cli.common, color);
     }
     match answer(cli, color) {
         Ok(true) => ExitCode::SUCCESS,
@@ -77,7 +72,7 @@ pub fn run(cli: &Cli) -> ExitCode {
 /// There is nothing to do, which is no failure.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct NothingToDo(String);
+pub(crate) struct NothingToDo(pub(crate) String);
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
@@ -97,8 +92,8 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
         Some(Command::Tap(asked)) => say(common, color, &waiting(tap::tap(common, asked))?),
         Some(Command::Apply(asked)) => say(common, color, &waiting(apply::apply(common, asked, &clock()))?),
         Some(Command::Rehearse(asked)) => waiting(rehearse::rehearse(common, asked, color)),
-        Some(Command::Revert(asked)) => say(common, color, &waiting(apply::revert(common, &asked.chosen))?),
-        Some(Command::Expose(asked)) => say(common, color, &waiting(expose::expose(common, asked, &clock()))?),
+        Some(Command::Revert(asked)) => say(common, color, &waiting(revert::revert(common, &asked.chosen))?),
+        Some(Command::Expose(asked)) => say(common, color, &waiting(log_refusals::expose(common, asked, &clock()))?),
         Some(Command::Check(asked)) => say(common, color, &waiting(check::check(common, asked, &clock()))?),
         Some(Command::Syscall { call, arch }) => say(common, color, &syscall::look_up(call, arch.as_deref())?),
         Some(Command::Status) => say(common, color, &waiting(async { Ok(status::ask(common, &clock()).await) })?),
@@ -147,5 +142,5 @@ fn clock() -> Clock {
 /// The moment `--since` means.
 fn since(text: Option<&str>, clock: &Clock) -> anyhow::Result<Option<i64>> {
     let now: ZonedDateTime = clock.now.unwrap_or_else(Timestamp::now).to_zoned_datetime(clock.zone.clone());
-    Ok(text.map(|text| since::parse(text, &now)).transpose()?)
+    Ok(text.map(|text| since_argument::parse(text, &now)).transpose()?)
 }

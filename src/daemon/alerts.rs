@@ -4,9 +4,9 @@ use super::config::Alerting;
 use super::explainer::{Answers, Explainer, PATIENCE, Ticket};
 use super::rate::Rate;
 use crate::incidents::Stored;
-use crate::outlet::Explanation;
-use crate::outlet::alert::{self, Summary};
+use crate::outlet::alert::Summary;
 use crate::outlet::journal::{Journal, JournalError};
+use crate::outlet::{Explanation, alert};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -217,8 +217,8 @@ impl Alerts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::systemd::Managers;
     use crate::incidents::{Event, Incident, Key, Moment, Sample, Source};
+    use crate::systemd::manager::Managers;
     use std::os::unix::net::UnixDatagram;
     use std::path::Path;
     use std::sync::Arc;

@@ -6,13 +6,13 @@
 
 use crate::audit::Action;
 use crate::diagnosis::{denied, diagnose_one};
-use crate::host::libseccomp;
-use crate::host::situation;
-use crate::host::systemd::Managers;
+use crate::host::unit_settings;
 use crate::incidents::Incident;
 use crate::outlet::Explanation;
 use crate::policy;
 use crate::syscalls::Groups;
+use crate::systemd::libseccomp;
+use crate::systemd::manager::Managers;
 use crate::units::{Manager, Unit};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -194,7 +194,7 @@ impl Source {
         let read = move || {
             let _reader = reader;
             let groups = self.groups(version);
-            let known = situation::as_told(&unit, facts, Path::new(""), &groups);
+            let known = unit_settings::as_told(&unit, facts, Path::new(""), &groups);
             let explain = |incident: Incident| {
                 let (finding, remedy) = diagnose_one(incident, known.situation.as_ref()?, &groups);
                 let certain = |cause: &policy::Cause| known.is_certain_of(cause.directive);

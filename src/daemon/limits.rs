@@ -1,6 +1,6 @@
 //! What it cannot see or do, as the status tells: of the machine as that is when asked, and of the daemon itself.
 
-use crate::host::hearing;
+use crate::host::blind_spots;
 use crate::incidents::SetAside;
 use crate::outlet::bus::StatusSource;
 use crate::outlet::wire::Status;
@@ -19,8 +19,8 @@ pub(super) fn source(status: &Arc<Mutex<Status>>, root: PathBuf, inherited: bool
     Arc::new(move || {
         let mut found = lock(&found);
         if found.as_ref().is_none_or(|(at, _)| at.elapsed() >= FRESH) {
-            let limitations = hearing::limitations(&root).into_iter();
-            let concerning = limitations.filter(|found| !(inherited && found.id == hearing::NO_AUDIT_READ));
+            let limitations = blind_spots::limitations(&root).into_iter();
+            let concerning = limitations.filter(|found| !(inherited && found.id == blind_spots::NO_AUDIT_READ));
             *found = Some((Instant::now(), concerning.map(|limitation| limitation.to_string()).collect()));
         }
         let mut status = lock(&status).clone();
@@ -73,7 +73,7 @@ mod tests {
         limit(&status, "its own");
         limit(&status, "its own");
         let source = source(&status, root.path().to_owned(), false);
-        let always = hearing::always().to_string();
+        let always = blind_spots::always().to_string();
         assert_eq!(source().limitations, [always.clone(), "its own".to_owned()]);
 
         set("kill_process\n");

@@ -11,39 +11,42 @@
 //! Whatever is not the kernel can be away for a while: the disk, the journal, the bus. What they
 //! should have had waits for them, within bounds.
 
-mod again;
 mod alerts;
-mod asks;
+mod bus_connection;
 pub mod config;
+mod event_loop;
 mod explainer;
+mod flush_schedule;
+mod journal_lookup;
 mod limits;
-mod presence;
+mod query_batch;
 mod rate;
 mod reconcile;
-mod storing;
 mod supervisor;
-mod watch;
 mod writer;
 
-pub use storing::FLUSH;
+pub use flush_schedule::FLUSH;
 
-use crate::host::departed::Departed;
-use crate::host::exits::ExitListener;
-use crate::host::hindsight::Hindsight;
-use crate::host::journal as journal_entries;
-use crate::host::live::LiveHost;
-use crate::host::{hearing, now_millis, systemd::Managers};
+use crate::host::blind_spots;
+use crate::host::late_evidence::Hindsight;
+use crate::host::live_host::LiveHost;
 use crate::incidents::Store;
 use crate::intake::netlink::{AuditSocket, AuditStream, RECEIVE_BUFFER};
-use crate::outlet::address::BusAddress;
-use crate::outlet::journal;
-use crate::outlet::orders::{self, Ordered};
+use crate::kernel::clock::now_millis;
+use crate::kernel::exit_cgroups::Departed;
+use crate::kernel::proc_events::ExitListener;
+use crate::outlet::client_requests::Ordered;
 use crate::outlet::wire::Status;
+use crate::outlet::{client_requests, journal};
+use crate::systemd::bus_address::BusAddress;
+use crate::systemd::journal as journal_entries;
+use crate::systemd::manager::Managers;
 use alerts::Alerts;
+use bus_connection::Presence;
 use config::Config;
+use event_loop::Watch;
 use explainer::Explainer;
 use limits::{limit, miss_exits, was_set_aside};
-use presence::Presence;
 use sd_notify::NotifyState;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -52,7 +55,6 @@ use std::time::{Duration, Instant};
 use tokio::io::unix::{AsyncFd, AsyncFdReadyMutGuard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
-use watch::Watch;
 use writer::{Retention, Writer};
 
 /// Where the users' runtime directories are.
@@ -104,12 +106,12 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         Ok(departed) => Some(departed),
         Err(error) => {
             tracing::warn!("the cgroups of dying processes are not noted: {error}");
-            status.limitations.push(hearing::without_notes(&error).to_string());
+            status.limitations.push(blind_spots::without_notes(&error).to_string());
             None
         }
     };
     if let Err(error) = journal_entries::is_there(Path::new("/")) {
-        status.limitations.push(hearing::without_journal(&error).to_string());
+        status.limitations.push(blind_spots::without_journal(&error).to_string());
     }
     if let Some(forgotten) = store.as_ref().and_then(|store| store.forgotten().ok()) {
         status.forgot(forgotten);
@@ -125,7 +127,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
             None
         }
     };
-    let (orders, mut ordered) = orders::channel();
+    let (orders, mut ordered) = client_requests::channel();
     let told = limits::source(&status, "/".into(), inherited);
     let presence = Presence::start(options.bus.clone(), options.state_dir.clone(), told, orders);
     let hindsight = Hindsight::new(managers(&options.bus), Path::new(RUNTIME));

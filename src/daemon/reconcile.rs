@@ -4,7 +4,7 @@
 //! death on another socket: either can arrive first. A record whose unit is not known waits a moment
 //! for what the death tells; a death waits longer for a record, and is a silent death if none comes.
 
-use crate::host::live::Told;
+use crate::host::live_host::Told;
 use crate::incidents::Moment;
 use crate::pipeline::Open;
 use std::collections::{HashMap, VecDeque};

@@ -1,8 +1,8 @@
 //! The one writer of the store, on a thread of its own: a disk that is slow or full keeps nobody
 //! from listening.
 
-use crate::host::now_millis;
 use crate::incidents::{Change, Forgotten, Recorded, SetAside, Store, StoreError};
+use crate::kernel::clock::now_millis;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -206,9 +206,9 @@ impl Keeper {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::Config;
     use super::*;
     use crate::audit::Action;
+    use crate::daemon::config::Config;
     use crate::incidents::store::{FILE, MAX_FILE, MAX_LOG};
     use crate::incidents::{Denial, Event, Incident, Key, Moment, Query, Sample, Source};
     use crate::syscalls::{Arch, Call};

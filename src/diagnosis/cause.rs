@@ -3,13 +3,13 @@
 //! The record holds the action alone, so it is held against what the unit's policy does with the
 //! call. What systemd never does, or the policy permits, was somebody else's doing.
 
-use super::Situation;
-use super::fixed::{self, Fixed, History, Since};
-use super::rehearsal;
-use super::runtime::{self, Runtime};
+use super::fixed::{Fixed, History, Since};
+use super::runtime::Runtime;
+use super::{Situation, fixed, rehearsal, runtime};
 use crate::audit::Action;
 use crate::incidents::{Denial, Event, Incident, Moment, Source};
-use crate::policy::{self, Effect, Policy, Verdict};
+use crate::policy;
+use crate::policy::{Effect, Policy, Verdict};
 use crate::syscalls::{Abi, Groups};
 use crate::units::UnitName;
 use std::path::PathBuf;

@@ -101,7 +101,8 @@ pub(super) fn since(
 mod tests {
     use super::*;
     use crate::policy::{Settings, UnitFile};
-    use crate::syscalls::{Abi, Groups, groups::Source};
+    use crate::syscalls::groups::Source;
+    use crate::syscalls::{Abi, Groups};
     use std::path::Path;
 
     /// A policy whose drop-in `fix` allows what was denied.

@@ -3,20 +3,20 @@
 
 #![forbid(unsafe_code)]
 
+pub mod call_profiles;
 pub mod cause;
-mod covering;
+pub mod equivalent_calls;
+pub mod errno_fallback;
 pub mod fixed;
-mod foresight;
-pub mod habits;
+mod group_cover;
 mod lines;
-mod loosen;
+mod predicted_calls;
+pub mod privileged_calls;
 mod proof;
 pub mod rehearsal;
+mod relax_directive;
 pub mod remedy;
 pub mod runtime;
-pub mod sensitive;
-pub mod siblings;
-pub mod softening;
 
 pub use cause::{Cause, Elsewhere};
 pub use fixed::{Change, Fixed, History, Takes};
@@ -57,7 +57,7 @@ pub struct Diagnosis {
 impl Diagnosis {
     /// The remedy to apply where nobody chose one, by its place among [`remedies`](Self::remedies): the one
     /// that spares the unit its next denials, where there is one, and else the narrowest. It opens no
-    /// [sensitive](sensitive::GROUPS) call that was not denied, but for what a loosened directive opens. None is where
+    /// [sensitive](privileged_calls::GROUPS) call that was not denied, but for what a loosened directive opens. None is where
     /// the unit is a [guess](Self::is_guessed): a person has to look first.
     #[must_use]
     pub fn default_remedy(&self) -> Option<usize> {

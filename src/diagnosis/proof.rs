@@ -2,7 +2,7 @@
 
 use super::lines::{appended, broken, is_allowing, is_denying, is_filter, united};
 use super::remedy::{Because, Kind, Remedy};
-use super::{Situation, sensitive};
+use super::{Situation, privileged_calls};
 use crate::policy::{Directive, Effect, Policy, Verdict};
 use crate::syscalls::{Abi, Calls, Groups};
 use std::collections::BTreeSet;
@@ -73,7 +73,7 @@ impl<'a> Proof<'a> {
         Some(Remedy {
             sensitive: newly
                 .into_iter()
-                .filter_map(|call| Some((sensitive::group(call, self.groups)?.into(), call.into())))
+                .filter_map(|call| Some((privileged_calls::group(call, self.groups)?.into(), call.into())))
                 .collect(),
             because: because.to_vec(),
             content: self.content(&lines),

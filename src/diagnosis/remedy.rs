@@ -2,13 +2,14 @@
 //! every denied call then passes.
 
 use super::cause::Cause;
-use super::foresight::{Evidence, Outlook, Scope, foretold};
-use super::loosen::Lift;
+use super::errno_fallback::Softly;
+use super::predicted_calls::{Evidence, Outlook, Scope, foretold};
 use super::proof::{Proof, Wanted, own_lines, passes};
-use super::softening::Softly;
-use super::{Finding, Situation, covering, denied, sensitive, siblings, softening};
+use super::relax_directive::Lift;
+use super::{Finding, Situation, denied, equivalent_calls, errno_fallback, group_cover, privileged_calls};
 use crate::incidents::Source;
-use crate::policy::{self, Directive, Effect, Policy, Verdict, Why};
+use crate::policy;
+use crate::policy::{Directive, Effect, Policy, Verdict, Why};
 use crate::syscalls::{Abi, Groups};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +32,7 @@ pub struct Remedy {
     /// Denied calls that it lets pass only with some arguments: that it helps is not proven.
     pub conditional: Vec<Box<str>>,
     /// Calls among those it newly allows, the denied ones included, that administer the machine or get
-    /// around what keeps programs apart: `(group, call)`, as in [`sensitive::GROUPS`].
+    /// around what keeps programs apart: `(group, call)`, as in [`privileged_calls::GROUPS`].
     pub sensitive: Vec<(Box<str>, Box<str>)>,
 }
 
@@ -98,7 +99,7 @@ pub(super) fn is_done_without(finding: &Finding) -> bool {
     let call = denied_by_unit(finding).filter(|_| unchanged);
     call.is_some_and(|call| {
         call.effect == Some(Effect::Errno(libc::ENOSYS))
-            && softening::of(call.name) == Some(Softly::Enosys)
+            && errno_fallback::of(call.name) == Some(Softly::Enosys)
             && !call.is_by_filter()
     })
 }
@@ -225,7 +226,7 @@ impl<'a> Search<'a> {
         let policy = &self.situation.policy;
         let denied = self.all.iter().filter(|call| call.is_by_filter());
         let siblings: Vec<_> = denied
-            .flat_map(|call| siblings::of(call.abi, call.name, self.groups).map(|sibling| (call.abi, sibling)))
+            .flat_map(|call| equivalent_calls::of(call.abi, call.name, self.groups).map(|sibling| (call.abi, sibling)))
             .filter(|(abi, sibling)| !passes(policy, *abi, sibling.call))
             .collect();
         let after = self.with_all_allowed(siblings.iter().map(|(_, sibling)| sibling.call));
@@ -262,7 +263,7 @@ impl<'a> Search<'a> {
         let eligible = |call: &str| {
             refused.get(call).is_some_and(|abi| !self.is_deliberate(*abi, call) && passes(&after, *abi, call))
                 && self.groups.knows(call)
-                && sensitive::group(call, self.groups).is_none()
+                && privileged_calls::group(call, self.groups).is_none()
         };
         Outlook::new(&evidence)
             .choose(&scope, |call| refused.contains_key(call), eligible)
@@ -298,7 +299,7 @@ impl<'a> Search<'a> {
 
     /// Groups: the fewest calls that cover all, and the smallest groups that each hold all.
     fn wider(&self, names: &BTreeSet<&str>) -> Vec<Remedy> {
-        let mut wider: Vec<Remedy> = covering::choices(names, self.groups, &self.situation.policy)
+        let mut wider: Vec<Remedy> = group_cover::choices(names, self.groups, &self.situation.policy)
             .into_iter()
             .filter_map(|choice| {
                 let line = format!("SystemCallFilter={}", choice.join(" "));
@@ -318,7 +319,7 @@ impl<'a> Search<'a> {
             return None;
         }
         let words: Option<Vec<String>> =
-            names.iter().map(|name| Some(format!("{name}:{}", softening::of(name)?.errno()))).collect();
+            names.iter().map(|name| Some(format!("{name}:{}", errno_fallback::of(name)?.errno()))).collect();
         self.proof.of(Kind::Soften, &self.with(format!("SystemCallFilter=~{}", words?.join(" "))), &[])
     }
 }

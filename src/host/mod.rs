@@ -1,31 +1,14 @@
 //! What one can ask this machine. Every reader takes its root, so that a test is a directory.
 
-mod ancestors;
-mod bpf;
-mod clock;
-pub mod departed;
-pub mod dropin;
-pub mod exits;
-pub mod exposure;
-pub mod groups;
-mod guess;
-pub mod hearing;
-pub mod hindsight;
-pub mod journal;
-pub mod libseccomp;
-pub mod live;
-mod living;
-pub mod log;
-pub mod procfs;
-mod regular;
-pub mod seccomp;
-pub mod situation;
-pub mod systemd;
-pub mod tap;
-pub mod unit_files;
+pub mod blind_spots;
+pub(crate) mod executable_guess;
+pub mod late_evidence;
+pub mod live_host;
+pub mod log_host;
+pub mod unit_settings;
 
-pub use ancestors::Descendant;
-pub use clock::{booted, now_millis};
+pub use crate::kernel::ancestors::Descendant;
+pub use crate::kernel::clock::{booted, now_millis};
 
 use crate::audit::Record;
 use crate::incidents::Parent;

@@ -8,15 +8,15 @@
 //! Every commit is on the disk before [`Store::record`] returns (`synchronous=FULL`).
 
 mod error;
-mod room;
+mod retention;
 mod row;
 mod schema;
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg};
@@ -27,7 +27,7 @@ use super::incident::{Incident, Moment};
 use crate::units::{Confidence, Manager, Rung, Unit, UnitName};
 
 pub use error::StoreError;
-pub use room::Forgotten;
+pub use retention::Forgotten;
 pub use row::{MAX_COMM, MAX_EXE, MAX_SUBJECT, MAX_WORD};
 pub use schema::SCHEMA;
 

@@ -3,7 +3,7 @@
 //! Fields that begin with an underscore are journald's own and cannot be set by a client
 //! (`systemd.journal-fields(7)`), so only those decide what an entry is and whose it was.
 
-use super::entry;
+use super::journal_entry;
 use super::lines::{Line, Lines};
 use super::log_file::{Outcome, Taker, kernel_line};
 use crate::audit::{Record, Stamp, parse};
@@ -136,10 +136,10 @@ impl Export {
 
     /// The unit of which a process died of SIGSYS, if its manager says so in this entry.
     pub(super) fn death(&self) -> Option<Unit> {
-        if self.get("MESSAGE_ID") != entry::EXIT.as_bytes() {
+        if self.get("MESSAGE_ID") != journal_entry::EXIT.as_bytes() {
             return None;
         }
-        entry::read(0, |name| self.fields.get(name.to_str().ok()?).cloned()).map(|entry| entry.unit)
+        journal_entry::read(0, |name| self.fields.get(name.to_str().ok()?).cloned()).map(|entry| entry.unit)
     }
 
     /// A pid means nothing in another boot.
@@ -198,7 +198,7 @@ fn kept(name: &[u8]) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::log_file::read;
+    use crate::intake::log_file::read;
 
     const FIELDS: &str = r#"auid=4294967295 uid=0 gid=0 ses=4294967295 pid=7 comm="a" exe="/a" sig=31 arch=c000003e syscall=41 compat=0 ip=0x7f code=0x80000000"#;
 

@@ -1,7 +1,8 @@
 //! Lines of a reader, whatever their length, one by one or many at a time.
 
 use memchr::{memchr, memrchr};
-use std::io::{self, Read};
+use std::io;
+use std::io::Read;
 
 /// The longest line that is looked at, in bytes; no record comes near it.
 pub const LONGEST_LINE: usize = 64 << 10;

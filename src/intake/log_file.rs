@@ -3,15 +3,17 @@
 
 mod repeats;
 
-use super::death::{self, Deaths};
-use super::journal::{self, Export};
+use super::journal::Export;
 pub use super::lines::LONGEST_LINE;
 use super::lines::{Line, Lines};
+use super::sigsys_exit_line::Deaths;
+use super::{journal, sigsys_exit_line};
 use crate::audit::{Record, Stamp, parse};
 use crate::units::Unit;
 use memchr::{memchr, memchr_iter, memmem, memrchr};
 use repeats::{Judged, Repeats};
-use std::io::{self, Read};
+use std::io;
+use std::io::Read;
 
 /// How many skipped lines are described; all are counted.
 const COMPLAINTS: usize = 5;
@@ -157,7 +159,7 @@ impl Reader<'_, '_> {
         self.tally.lines += 1;
         let outcome = outcome(line, &mut self.taker);
         if matches!(outcome, Outcome::Foreign)
-            && let Some(unit) = death::unit_of(line)
+            && let Some(unit) = sigsys_exit_line::unit_of(line)
         {
             self.tally.deaths.add(unit);
         }
@@ -187,7 +189,7 @@ impl Reader<'_, '_> {
         while let Some(hit) = self.needles.death.find(&lines[at..]).map(|hit| at + hit) {
             let start = memrchr(b'\n', &lines[at..hit]).map_or(at, |newline| at + newline + 1);
             let end = memchr(b'\n', &lines[hit..]).map_or(lines.len(), |newline| hit + newline);
-            if let Some(unit) = death::unit_of(&lines[start..end]) {
+            if let Some(unit) = sigsys_exit_line::unit_of(&lines[start..end]) {
                 self.tally.deaths.add(unit);
             }
             at = lines.len().min(end + 1);
@@ -221,7 +223,7 @@ impl Needles {
         Self {
             name: memmem::Finder::new(b"SECCOMP"),
             number: memmem::Finder::new(b"1326"),
-            death: memmem::Finder::new(death::WORDS),
+            death: memmem::Finder::new(sigsys_exit_line::WORDS),
             export: memmem::Finder::new(journal::FIRST_FIELD),
         }
     }

@@ -10,7 +10,8 @@ pub use stream::AuditStream;
 
 use crate::audit::record::SECCOMP;
 use batch::Batch;
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_AUDIT};
+use netlink_sys::protocols::NETLINK_AUDIT;
+use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};

@@ -16,15 +16,15 @@ use zbus::names::{BusName, OwnedUniqueName};
 use zbus::object_server::SignalEmitter;
 
 use super::access::{Access, TRUSTED_GROUPS, Trust};
-use super::address::BusAddress;
-use super::gate::{Gate, busy, denied, sender};
-use super::guarded::Guarded;
-use super::orders::{Order, Orders};
+use super::admission::{Gate, busy, denied, sender};
+use super::admitted_interface::Guarded;
+use super::client_requests::{Order, Orders};
 use super::rehearsals::Rehearsals;
 use super::wire::{
     BusError, IncidentDict, MAX_INCIDENTS, MAX_UNITS, NAME, NO_MANAGER, PATH, Reported, Status, UnitDict,
 };
 use crate::incidents::{Incident, Query, Source, Store, StoreError, Stored};
+use crate::systemd::bus_address::BusAddress;
 use crate::units::{BadManager, Manager, Unit};
 
 /// Questions answered at once; the store is read by so many threads.

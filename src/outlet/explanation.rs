@@ -4,7 +4,8 @@
 use super::journal::Entry;
 use crate::audit::text::{escape, join};
 use crate::diagnosis::{Cause, Finding, Remedy};
-use crate::policy::{self, Why};
+use crate::policy;
+use crate::policy::Why;
 use std::collections::BTreeSet;
 
 /// A remedy of more lines or bytes is left to be asked for: half of it would be none.

@@ -1,6 +1,7 @@
 //! The journal's native protocol (systemd's "Native Journal Protocol"): one datagram an entry.
 
-use std::io::{self, IoSlice, Write as _};
+use std::io;
+use std::io::{IoSlice, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};

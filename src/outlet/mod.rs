@@ -1,15 +1,14 @@
 //! What we tell others: alerts in the journal, and `org.hardenwhy1` on D-Bus.
 
 pub mod access;
-pub mod address;
+mod admission;
+mod admitted_interface;
 pub mod alert;
 pub mod bus;
 pub mod client;
+pub mod client_requests;
 mod explanation;
-mod gate;
-mod guarded;
 pub mod journal;
-pub mod orders;
 mod rehearsals;
 pub mod wire;
 

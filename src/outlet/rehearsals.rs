@@ -1,6 +1,6 @@
 //! Who rehearses which unit: one at a time for each, until told otherwise or gone from the bus.
 
-use super::orders::{Order, Orders};
+use super::client_requests::{Order, Orders};
 use super::wire::BusError;
 use crate::units::Unit;
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 
 use crate::audit::{ArchField, CallField, Id, Record, Text};
 use crate::incidents::{Glimpse, Moment, Slot};
-use crate::units::kin::Login;
+use crate::units::process_ancestry::Login;
 use crate::units::{Manager, Unit};
 use std::collections::HashMap;
 

@@ -2,8 +2,8 @@
 
 use super::directive::Directive;
 use super::lists::{polarity, words};
+use super::manager_context::systemd;
 use super::settings::Settings;
-use super::surroundings::systemd;
 use super::unit_file::{Assignment, Note, Origin, shown};
 use super::words::Split;
 use crate::syscalls::Groups;

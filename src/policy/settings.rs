@@ -1,7 +1,8 @@
 //! Everything a unit's files say that bears on seccomp, in systemd's merge order.
 
 use super::call_list::{CallList, Dialect};
-use super::command::{self, Command};
+use super::command;
+use super::command::Command;
 use super::default_effect::DefaultEffect;
 use super::directive::Directive;
 use super::lists::{Architectures, Namespaces, boolean};

@@ -4,7 +4,7 @@ use super::call_list::{CallList, Dialect, Entry, Mode, Word};
 use super::default_effect::DefaultEffect;
 use super::directive::Directive;
 use super::effect::Effect;
-use super::surroundings::systemd;
+use super::manager_context::systemd;
 use super::unit_file::{Assignment, Note};
 use crate::syscalls::{Abi, Calls, Groups};
 use std::collections::BTreeMap;

@@ -3,8 +3,8 @@
 use super::call_list::{CallList, Mode};
 use super::directive::{RULES, Targets};
 use super::families::Families;
+use super::manager_context::{Mdwe, Surroundings, filters_blocked_abis, systemd};
 use super::settings::Settings;
-use super::surroundings::{Mdwe, Surroundings, filters_blocked_abis, systemd};
 use super::syscall_filter::SyscallFilter;
 use super::unit_file::Note;
 use crate::syscalls::{Abi, Calls, Groups};

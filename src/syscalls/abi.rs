@@ -1,7 +1,8 @@
 //! The ABI a call was made in: which numbering, and (ABI, number) ↔ name.
 
 use super::arch::Arch;
-use super::table::{self, Table};
+use super::table;
+use super::table::Table;
 
 /// `__X32_SYSCALL_BIT` (`asm/unistd.h`): set in the number of every x32 call.
 pub(super) const X32_BIT: u32 = 0x4000_0000;

@@ -3,7 +3,8 @@
 //! A wrong unit is worse than none: where the surest evidence contradicts itself, or says
 //! that no unit owns the process, there is no attribution, whatever weaker evidence says.
 
-use super::cgroup::{self, Placement, Unplaced};
+use super::cgroup;
+use super::cgroup::{Placement, Unplaced};
 use super::name::{Manager, Unit};
 use std::fmt;
 use std::str::FromStr;

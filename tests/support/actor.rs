@@ -3,7 +3,7 @@
 //! The role is played before `main`, so that a process is an actor within a millisecond.
 
 use harden_why::audit::Action;
-use harden_why::host::seccomp::{ALLOW, Filter, returned};
+use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::syscalls::Arch;
 use std::ffi::CStr;
 use std::time::Duration;

@@ -2,9 +2,9 @@
 
 use super::manager::skip;
 use harden_why::audit::parse;
-use harden_why::host::hearing::limitations;
-use harden_why::host::seccomp::Filter;
+use harden_why::host::blind_spots::limitations;
 use harden_why::intake::netlink::{AuditSocket, Message, ReceiveError};
+use harden_why::kernel::seccomp::Filter;
 use nix::poll::{PollFd, PollFlags, poll};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};

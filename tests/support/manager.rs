@@ -6,13 +6,13 @@
 //!
 //! On a machine that may be thrown away `HARDEN_WHY_MANAGER=pid1` takes the system manager itself.
 
-use std::fs;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio, id};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 /// The start of our cgroups' names; the test's pid and a number follow.
 const CGROUP: &str = "harden-why-test-";

@@ -2,7 +2,7 @@
 
 use super::manager::TestManager;
 use harden_why::audit::Action;
-use harden_why::host::seccomp::{ALLOW, Filter, returned};
+use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::syscalls::Arch;
 use std::fs;
 use std::os::unix::process::CommandExt as _;

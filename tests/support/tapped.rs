@@ -3,7 +3,7 @@
 //! The role is played before `main`. Files in a directory of the test's tell when.
 
 use harden_why::audit::Action;
-use harden_why::host::seccomp::{ALLOW, Filter, returned};
+use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::syscalls::Arch;
 use std::os::raw::c_long;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 use rusqlite::types::Type;
 use rusqlite::{Row, ToSql};
 
-use super::super::incident::{Denial, Event, Incident, Key, Moment, Parent, Sample, Source};
+use crate::incidents::incident::{Denial, Event, Incident, Key, Moment, Parent, Sample, Source};
 use crate::syscalls::{Arch, Call, CallId};
 use crate::units::{Manager, Rung, Unit};
 

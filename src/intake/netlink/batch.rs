@@ -1,7 +1,8 @@
 //! Many datagrams at one system call (`recvmmsg(2)`): in a storm the calls cost more than the records.
 
 use nix::sys::socket::{MsgFlags, MultiHeaders, NetlinkAddr, recvmmsg};
-use std::io::{self, IoSliceMut};
+use std::io;
+use std::io::IoSliceMut;
 use std::os::fd::RawFd;
 
 /// How many datagrams one call takes at most.

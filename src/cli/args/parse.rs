@@ -1,0 +1,179 @@
+//! What was given, from the words: what clap does not say by itself.
+//!
+//! Options stand before a verb or behind it, as people are used to from systemctl; those that a verb does not have are
+//! refused, rather than taken and not heeded.
+
+use super::{Cli, Command, StateDir, duration};
+use crate::policy::unit_file::shown;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, FromArgMatches as _};
+use std::ffi::OsString;
+
+impl Cli {
+    /// What this program was given; ends it where that is wrong.
+    #[must_use]
+    pub fn given() -> Self {
+        let words: Vec<OsString> = std::env::args_os().collect();
+        Self::of(&words).unwrap_or_else(|error| error.exit())
+    }
+
+    fn of(words: &[OsString]) -> Result<Self, clap::Error> {
+        let mut program = Self::command();
+        let matches = program.try_get_matches_from_mut(words).map_err(|error| with_hint(error, words))?;
+        let mut cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut program))?;
+        if let Some(verb) = matches.subcommand_name() {
+            cli.put_behind(verb).map_err(|why| program.error(ErrorKind::ArgumentConflict, why))?;
+        }
+        Ok(cli)
+    }
+
+    /// Gives the verb what stands before it.
+    fn put_behind(&mut self, verb: &str) -> Result<(), String> {
+        let Some(command) = &mut self.command else { return Ok(()) };
+        let before = &mut self.units;
+        if let Some(unit) = before.units.first() {
+            let unit = shown(unit);
+            return Err(format!(
+                "{unit} stands before the command '{verb}': units go behind it; if {verb} is a unit as well, write \
+                 '{verb}.service'"
+            ));
+        }
+        if let Some((system, user)) = command.managers() {
+            *system |= std::mem::take(&mut before.system);
+            *user |= std::mem::take(&mut before.user);
+            if *system && *user {
+                return Err("'--system' and '--user' exclude each other".to_owned());
+            }
+        }
+        if let Some(source) = command.source()
+            && let Some(dir) = before.source.state_dir.take()
+        {
+            source.state_dir = Some(dir);
+        }
+        let left = [
+            ("--system", before.system),
+            ("--user", before.user),
+            ("--state-dir", before.source.state_dir.is_some()),
+            ("--unknown", before.unknown),
+            ("--all", before.all),
+            ("--since", before.since.is_some()),
+        ];
+        match left.into_iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(format!(
+                "'{option}' does not go with the command '{verb}': leave it out, or see 'harden-why {verb} --help'"
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Command {
+    /// Its `--system` and `--user`, if it has them.
+    fn managers(&mut self) -> Option<(&mut bool, &mut bool)> {
+        match self {
+            Self::Apply(super::Apply { chosen, .. })
+            | Self::Rehearse(super::Rehearse { chosen, .. })
+            | Self::Revert(super::Revert { chosen, .. })
+            | Self::Check(super::Check { chosen, .. }) => Some((&mut chosen.system, &mut chosen.user)),
+            Self::Follow(super::Follow { system, user, .. })
+            | Self::Tap(super::Tap { system, user, .. })
+            | Self::Expose(super::Expose { system, user, .. }) => Some((system, user)),
+            Self::Explain { .. }
+            | Self::Syscall { .. }
+            | Self::Demo
+            | Self::Status
+            | Self::Restore
+            | Self::DemoVictim { .. } => None,
+        }
+    }
+
+    /// Its `--state-dir`, if it has one.
+    fn source(&mut self) -> Option<&mut StateDir> {
+        match self {
+            Self::Apply(super::Apply { source, .. }) | Self::Check(super::Check { source, .. }) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Says of a time that stands behind `--until-idle` as a word of its own where it belongs.
+fn with_hint(mut error: clap::Error, words: &[OsString]) -> clap::Error {
+    let behind = words.iter().position(|word| word == "--until-idle").and_then(|at| words.get(at + 1)?.to_str());
+    if error.kind() == ErrorKind::UnknownArgument
+        && let Some(time) = behind.filter(|time| duration(time).is_ok())
+    {
+        let hint = format!("a time is joined to it: '--until-idle={time}'");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::{Apply, Chosen, Expose, Rehearse, Revert};
+
+    fn given(words: &str) -> Result<Cli, String> {
+        let words: Vec<OsString> = ["harden-why"].into_iter().chain(words.split(' ')).map(Into::into).collect();
+        Cli::of(&words).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn options_before_a_verb_are_its_own() {
+        let Some(Command::Apply(Apply { chosen: Chosen { unit, system, user }, source, .. })) =
+            given("--user --state-dir /s apply p -y").unwrap().command
+        else {
+            panic!("another verb")
+        };
+        assert_eq!((unit.as_str(), system, user, source.state_dir), ("p", false, true, Some("/s".into())));
+        let Some(Command::Expose(Expose { system, .. })) = given("--system expose p").unwrap().command else {
+            panic!("another verb")
+        };
+        assert!(system);
+        let Some(Command::Revert(Revert { chosen, yes })) = given("--system revert --system -y p").unwrap().command
+        else {
+            panic!("another verb")
+        };
+        assert!(chosen.system && yes);
+    }
+
+    #[test]
+    fn what_a_verb_does_not_have_is_refused() {
+        for (words, why) in [
+            ("--user status", "'--user' does not go with the command 'status'"),
+            ("--state-dir /s status", "'--state-dir' does not go with the command 'status'"),
+            ("--state-dir /s revert p", "'--state-dir' does not go with the command 'revert'"),
+            ("--since 1h apply p", "'--since' does not go with the command 'apply'"),
+            ("--user apply --system p", "exclude each other"),
+            ("nginx status", "if status is a unit as well, write 'status.service'"),
+            ("\x1b[2J status", "\\x1b[2J stands before the command"),
+            ("follow --state-dir /s", "unexpected argument '--state-dir'"),
+            ("rehearse p --state-dir /s", "unexpected argument '--state-dir'"),
+        ] {
+            let said = given(words).unwrap_err();
+            assert!(said.contains(why), "{words}: {said}");
+        }
+        assert!(given("--since 1h nginx").is_ok() && given("--state-dir /s --unknown").is_ok());
+    }
+
+    #[test]
+    fn a_flag_with_or_without_a_duration_takes_no_unit_for_one() {
+        let idle = |flag: &str| match given(&format!("rehearse {flag} a")).unwrap().command {
+            Some(Command::Rehearse(Rehearse { chosen, until_idle, .. })) => {
+                (chosen.unit, until_idle.unwrap().as_secs())
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(idle("--until-idle"), ("a".to_owned(), 30));
+        assert_eq!(idle("--until-idle=5s"), ("a".to_owned(), 5));
+    }
+
+    #[test]
+    fn a_time_that_is_not_joined_to_its_flag_is_said_to_be() {
+        for words in ["rehearse p --until-idle 5s", "rehearse --until-idle 5s p"] {
+            let said = given(words).unwrap_err();
+            assert!(said.contains("tip: a time is joined to it: '--until-idle=5s'"), "{said}");
+        }
+        assert!(!given("rehearse p q").unwrap_err().contains("--until-idle="));
+    }
+}

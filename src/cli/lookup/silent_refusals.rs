@@ -1,0 +1,57 @@
+//! What a unit's settings keep from being seen: of calls that are refused with an error systemd has the kernel write no
+//! record, unless it is told to.
+
+use crate::audit::text::join;
+use crate::cli::verbs::log_refusals::Recording;
+use crate::cli::views::answer::{Answer, Clock, Silence};
+use crate::diagnosis::Situation;
+use crate::units::{Manager, Unit};
+
+/// Has an answer say which of the unit's directives are silent, or that refusals are recorded now.
+pub(crate) fn tell(
+    answer: &mut Answer,
+    unit: &Unit,
+    situation: &Situation,
+    recording: Option<&Recording>,
+    clock: &Clock,
+) {
+    let directives = situation.policy.refusing();
+    if directives.is_empty() {
+        return;
+    }
+    answer.silent = directives.iter().map(|directive| directive.key()).collect();
+    let names = join(answer.silent.iter().map(|name| format!("{name}=")));
+    let is_loud = situation.policy.exposable().len() == directives.len();
+    if let Some(recording) = recording.filter(|_| is_loud) {
+        let when = recording.when(clock);
+        answer.notes.push(format!(
+            "what is refused by the unit's {names} is recorded of processes started {when}, and not of others"
+        ));
+    } else if answer.denials.is_empty() {
+        answer.silence = Some(Silence {
+            words: format!(
+                "but its {names} can refuse calls with an error, and of those systemd lets the kernel write \
+                no record. To see them:"
+            ),
+            ways: ways(unit),
+        });
+    } else {
+        let commands = ways(unit).map(|(command, _)| format!("'{command}'"));
+        answer.notes.push(format!(
+            "the unit's {names} can refuse calls with an error, and of those systemd lets the kernel write no record: \
+             they are not seen here; {} show them",
+            join(commands.into_iter())
+        ));
+    }
+}
+
+/// The three ways to see what a unit is refused.
+fn ways(unit: &Unit) -> [(String, &'static str); 3] {
+    let flag = if unit.manager == Manager::System { "" } else { "--user " };
+    let command = |verb: &str| format!("harden-why {verb} {flag}{}", unit.name);
+    [
+        (command("rehearse"), "one run unblocked, one whole remedy"),
+        (command("tap"), "as it runs, without a restart"),
+        (command("expose"), "recorded for an hour, after a restart"),
+    ]
+}

@@ -1,0 +1,186 @@
+//! `apply` and `revert`: a remedy in its drop-in, confirmed by systemd itself, or nothing changed at all.
+
+use super::units::{managers, one_unit, unheard};
+use crate::cli::NothingToDo;
+use crate::cli::args::{Apply, Common};
+use crate::cli::lookup::incident_source::Source;
+use crate::cli::terminal::page::Page;
+use crate::cli::terminal::prompt;
+use crate::cli::views::answer::{Clock, RemedyView, shown_path};
+use crate::cli::views::answer_page;
+use crate::cli::views::applied::{Applied, Applying, Restarted, diff};
+use crate::diagnosis::{Diagnosis, Kind, Remedy, diagnose};
+use crate::host::unit_settings;
+use crate::host::unit_settings::{DROP_IN, Known};
+use crate::operations::confirm::{confirm, taken_back, wanted};
+use crate::operations::drop_in;
+use crate::operations::interruption::Interruption;
+use crate::systemd::manager::{Outcome, UnitFacts};
+use crate::systemd::syscall_groups;
+use crate::unit_files;
+use crate::units::{Manager, Unit, UnitName};
+use anyhow::{Context as _, bail, ensure};
+use std::io::IsTerminal as _;
+
+/// Applies a remedy for what was seen of a unit.
+///
+/// # Errors
+/// There is nothing to apply, it cannot be written, or systemd did not take it as predicted: nothing was changed then.
+pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyhow::Result<Applied> {
+    ensure!(
+        asked.yes || asked.dry_run || (std::io::stdin().is_terminal() && !common.json),
+        "apply asks before it writes, and there is nobody to ask: say --yes or --dry-run"
+    );
+    let (source, mut notes) = Source::open(common, &asked.source).await?;
+    notes.extend(unheard(&source, clock).await);
+    let loaded = syscall_groups::load();
+    notes.extend(super::units::groups_note(&loaded));
+    let managers = managers(&common.bus);
+    let (unit, incidents) = one_unit(&source, &asked.chosen, &managers).await?;
+    may_change(&unit, "apply")?;
+    let manager = managers.of(unit.manager).await?;
+    let known = unit_settings::live(&managers, &unit, &loaded.groups).await;
+    can_take_drop_ins(&unit.name, &known)?;
+    let running = known.facts.as_ref().is_some_and(UnitFacts::is_running);
+    notes.extend(known.notes);
+    let mut situation = known.situation.with_context(|| format!("the settings of {} cannot be read", unit.name))?;
+    if asked.runtime {
+        let persistent = std::mem::replace(&mut situation.drop_in, unit_files::runtime_dropin_path(&unit, DROP_IN));
+        ensure!(
+            !persistent.exists(),
+            "{} is there already and would hide one below /run: apply without --runtime, or revert first",
+            shown_path(&persistent)
+        );
+    }
+    let diagnosis = diagnose(incidents, Some(&situation), &loaded.groups);
+    let (number, remedy) = chosen_remedy(&diagnosis, asked.remedy, &unit.name)?;
+    let view = RemedyView::new(remedy, &situation.drop_in, asked.remedy.is_none(), &loaded.groups);
+    let old = drop_in::read(&situation.drop_in)?;
+    let denied = wanted(&diagnosis).into_iter().map(|(_, call)| call).collect::<Vec<_>>().join(" ");
+    let why = match remedy.kind {
+        Kind::Companions | Kind::Siblings | Kind::Groups(_) => {
+            format!("for denials of {denied}; the rest was not denied. {}", view.title)
+        }
+        Kind::Calls | Kind::Loosen | Kind::Soften => format!("for denials of {denied}"),
+    };
+    let undo = format!("harden-why revert {}{}", flag(&unit), unit.name);
+    let new = drop_in::compose(&remedy.content, &clock.today(), &why, &undo);
+
+    let diff = diff(old.as_deref().unwrap_or_default(), new.as_bytes());
+    notes.extend(cautions(remedy));
+    let mut applied = Applied::new(&unit, "dry-run", Some(&situation.drop_in), diff, notes);
+    applied.remedy = Some(Applying { number, of: diagnosis.remedies.len(), title: view.title, opens: view.opens });
+    if asked.dry_run {
+        return Ok(applied);
+    }
+    let mut interruption = Interruption::heard()?;
+    if !asked.yes && !prompt::agreed(&question(&applied), &mut interruption).await.context("nothing was changed")? {
+        applied.outcome = "declined";
+        return Ok(applied);
+    }
+    let undo = drop_in::write(&situation.drop_in, new.as_bytes())?;
+    let confirmed = confirm(&managers, &manager, &unit, &situation, &diagnosis, new.as_bytes(), &loaded.groups);
+    if let Err(error) = interruption.or(confirmed).await {
+        return Err(taken_back(vec![undo], &manager, error, &mut interruption).await);
+    }
+    (applied.outcome, applied.confirmed) = ("applied", true);
+    if asked.restart {
+        let restarted = interruption.or(async { Ok(manager.restart(&unit.name).await?) }).await;
+        let Outcome { active_state, result } = restarted.with_context(|| {
+            let path = shown_path(&situation.drop_in);
+            format!("{path} is in place and systemd holds what it says, but {} was not seen to start anew", unit.name)
+        })?;
+        applied.restarted = Some(Restarted { active_state, result });
+    } else {
+        applied.notes.push(next(&unit, running));
+    }
+    Ok(applied)
+}
+
+/// A user's files are that user's to change: what root leaves in a home is in its owner's way, and may be led astray
+/// by links.
+pub(crate) fn may_change(unit: &Unit, verb: &str) -> anyhow::Result<()> {
+    match unit.manager {
+        Manager::User(uid) if uid != nix::unistd::geteuid().as_raw() => {
+            bail!("{} is run by the manager of uid {uid}: run harden-why {verb} --user as that user", unit.name)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether what a unit takes can be confirmed, and lasts.
+pub(crate) fn can_take_drop_ins(name: &UnitName, known: &Known) -> anyhow::Result<()> {
+    let Some(facts) = &known.facts else {
+        bail!(
+            "the manager of {name} does not tell its settings, so nothing it takes could be confirmed: {}",
+            known.notes.join("; ")
+        )
+    };
+    ensure!(facts.odd.is_empty(), "{}, so nothing it takes could be confirmed", unit_settings::not_understood(facts));
+    ensure!(facts.load_state != "masked", "{name} is masked: systemctl unmask it first");
+    ensure!(!facts.transient, "{name} is transient and gone once it stops: change what starts it (systemd-run -p)");
+    ensure!(facts.load_state == "loaded", "{name} is not loaded ({}): mend its unit file first", facts.load_state);
+    Ok(())
+}
+
+/// The remedy to apply, with its number.
+fn chosen_remedy<'a>(
+    diagnosis: &'a Diagnosis,
+    asked: Option<usize>,
+    name: &UnitName,
+) -> anyhow::Result<(usize, &'a Remedy)> {
+    let count = diagnosis.remedies.len();
+    let index = match asked {
+        Some(number) => number.checked_sub(1),
+        None => diagnosis.default_remedy(),
+    };
+    match index.and_then(|index| Some((index + 1, diagnosis.remedies.get(index)?))) {
+        Some(remedy) => Ok(remedy),
+        None if asked.is_none() && diagnosis.is_guessed() => bail!(
+            "that it was {name} is a guess, so none is applied unasked: look at 'harden-why {name}', then say --remedy N"
+        ),
+        None if count == 0 => bail!(NothingToDo(format!(
+            "there is no remedy to apply for the denials of {name}; 'harden-why {name}' tells why"
+        ))),
+        None => bail!("the remedies for {name} are numbered 1 to {count}; 'harden-why {name}' shows them"),
+    }
+}
+
+/// What one should know of a remedy before it is written.
+fn cautions(remedy: &Remedy) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !remedy.sensitive.is_empty() {
+        let calls = remedy.sensitive.iter().map(|(group, call)| format!("{call} ({group})"));
+        notes.push(format!(
+            "among what it allows can reach beyond the program: {}",
+            calls.collect::<Vec<_>>().join(", ")
+        ));
+    }
+    if !remedy.conditional.is_empty() {
+        notes.push(format!(
+            "not proven for {}: other directives still look at the arguments",
+            remedy.conditional.join(", ")
+        ));
+    }
+    notes
+}
+
+fn question(applied: &Applied) -> String {
+    let mut notes = Page::default();
+    answer_page::notes(&mut notes, &applied.notes);
+    format!("{}{}\nWrite it?", applied.plan(), notes.finish())
+}
+
+/// What is left to do for a change to reach the unit.
+pub(crate) fn next(unit: &Unit, running: bool) -> String {
+    let (flag, name) = (flag(unit), &unit.name);
+    if running {
+        format!("processes that run already keep the filter of their start: systemctl {flag}restart {name}")
+    } else {
+        format!("it does not run: systemctl {flag}start {name}")
+    }
+}
+
+pub(crate) fn flag(unit: &Unit) -> &'static str {
+    if unit.manager == Manager::System { "" } else { "--user " }
+}

@@ -1,0 +1,185 @@
+//! `check`: would the calls seen so far pass, under the unit's settings or with others?
+
+use super::units::{managers, one_unit, unheard};
+use crate::cli::Reply;
+use crate::cli::args::{Check, Common};
+use crate::cli::lookup::incident_source::Source;
+use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
+use crate::cli::views::answer::{Clock, SCHEMA, shown_path};
+use crate::cli::views::answer_page;
+use crate::diagnosis::denied;
+use crate::host::unit_settings;
+use crate::host::unit_settings::Known;
+use crate::policy;
+use crate::policy::unit_file::shown;
+use crate::policy::{Policy, Verdict};
+use crate::syscalls::{Abi, Groups};
+use crate::systemd::syscall_groups;
+use crate::units::Unit;
+use anyhow::{bail, ensure};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Sorts behind any drop-in.
+const LAST: &str = "zzzz-check.conf";
+
+/// What would happen to the calls seen so far.
+#[derive(Debug, Serialize)]
+pub(crate) struct Checked {
+    schema: u32,
+    unit: String,
+    manager: String,
+    /// Whether every call passes, as far as that can be told without its arguments.
+    pass: bool,
+    calls: Vec<CallView>,
+    notes: Vec<String>,
+}
+
+/// What would happen to a call.
+#[derive(Debug, Serialize)]
+struct CallView {
+    call: String,
+    arch: Option<&'static str>,
+    /// `pass`, `depends` (on arguments), `denied`, or `unknown` where the call has no name that a setting could name.
+    verdict: &'static str,
+    /// What it would meet: `kill` or an errno.
+    effect: Option<String>,
+    /// The directives that deny it, with file and line where those are known.
+    by: Vec<String>,
+}
+
+/// Checks the calls that were seen of a unit.
+///
+/// # Errors
+/// Nothing is known of the unit, its settings cannot be read, or a line is none.
+pub(crate) async fn check(common: &Common, asked: &Check, clock: &Clock) -> anyhow::Result<Checked> {
+    let (source, mut notes) = Source::open(common, &asked.source).await?;
+    notes.extend(unheard(&source, clock).await);
+    let loaded = syscall_groups::load();
+    notes.extend(super::units::groups_note(&loaded));
+    let managers = managers(&common.bus);
+    let (unit, incidents) = one_unit(&source, &asked.chosen, &managers).await?;
+    let known = match &asked.root {
+        Some(root) => {
+            ensure!(root.is_dir(), "{} is no directory to read unit files below", shown_path(root));
+            unit_settings::from_files(root, &unit, None, &loaded.groups)
+        }
+        None => unit_settings::live(&managers, &unit, &loaded.groups).await,
+    };
+    let Known { situation, notes: more, .. } = known;
+    notes.extend(more);
+    let Some(situation) = situation else {
+        bail!("the settings of {} cannot be read: {}", unit.name, notes.join("; "));
+    };
+    let policy = with_lines(&situation.policy, &asked.with, &loaded.groups)?;
+    let by = |cause: &policy::Cause| place(cause, &asked.with);
+    let mut named: BTreeSet<(Abi, &str)> = BTreeSet::new();
+    let mut unknown: BTreeSet<String> = BTreeSet::new();
+    for incident in &incidents {
+        match denied(incident) {
+            Some(denial) => match (denial.call.abi(), denial.call.name()) {
+                (Some(abi), Some(name)) => _ = named.insert((abi, name)),
+                _ => _ = unknown.insert(denial.call.to_string()),
+            },
+            None => _ = unknown.insert("a death by SIGSYS of which the kernel sent no record".to_owned()),
+        }
+    }
+    let named = named.into_iter().map(|(abi, call)| CallView::new(&policy, abi, call, by));
+    Ok(Checked::new(&unit, named.chain(unknown.into_iter().map(CallView::unknown)).collect(), notes))
+}
+
+/// The policy with lines that come after all others.
+fn with_lines(policy: &Policy, lines: &[String], groups: &Groups) -> anyhow::Result<Policy> {
+    if lines.is_empty() {
+        return Ok(policy.clone());
+    }
+    for line in lines {
+        let key = line.split_once('=').map(|(key, _)| key.trim());
+        let known = key.and_then(policy::Directive::from_key).is_some();
+        ensure!(
+            known && !line.contains(['\n', '\r', '\0']),
+            "{} is no setting that decides on system calls; write --with 'SystemCallFilter=…'",
+            shown(line)
+        );
+    }
+    let content = format!("[{}]\n{}\n", policy.settings.section(), lines.join("\n"));
+    let with = policy.with_dropin(Path::new(LAST), content.as_bytes(), groups);
+    // systemd would start the unit all the same, without what it does not know: whoever asks means it.
+    let ignored = with.notes().find(|note| note.origin.as_ref().is_some_and(|origin| is_option(&origin.path)));
+    if let Some(note) = ignored {
+        bail!("of --with: {}", note.text);
+    }
+    Ok(with)
+}
+
+fn is_option(path: &Path) -> bool {
+    path == Path::new(LAST)
+}
+
+impl CallView {
+    fn new(policy: &Policy, abi: Abi, call: &str, place: impl Fn(&policy::Cause) -> String) -> Self {
+        let listed = |by: &[policy::Cause]| by.iter().map(&place).collect::<Vec<_>>();
+        let (verdict, effect, by) = match policy.verdict(abi, call) {
+            Verdict::Permitted | Verdict::LogOnly { .. } => ("pass", None, Vec::new()),
+            Verdict::Possible { by } => ("depends", None, listed(&by)),
+            Verdict::Denied { effect, by, .. } => ("denied", Some(effect.to_string()), listed(&by)),
+        };
+        Self { call: call.to_owned(), arch: Some(abi.name()), verdict, effect, by }
+    }
+
+    fn unknown(call: String) -> Self {
+        Self { call, arch: None, verdict: "unknown", effect: None, by: Vec::new() }
+    }
+}
+
+/// Where the directive stands that does it: in a file, or among the lines that were given.
+fn place(cause: &policy::Cause, with: &[String]) -> String {
+    match &cause.origin {
+        Some(origin) if is_option(&origin.path) => {
+            // The first line is the section's.
+            let line = (origin.line as usize).checked_sub(2).and_then(|at| with.get(at));
+            format!("--with '{}'", line.map_or_else(|| format!("{}=…", cause.directive.key()), |line| shown(line)))
+        }
+        Some(origin) => format!("{}= at {origin}", cause.directive.key()),
+        None => format!("{}=, as systemd holds it", cause.directive.key()),
+    }
+}
+
+impl Checked {
+    fn new(unit: &Unit, calls: Vec<CallView>, notes: Vec<String>) -> Self {
+        let pass = !calls.is_empty() && calls.iter().all(|call| matches!(call.verdict, "pass" | "depends"));
+        Self { schema: SCHEMA, unit: unit.name.to_string(), manager: unit.manager.to_string(), pass, calls, notes }
+    }
+}
+
+impl Reply for Checked {
+    fn page(&self) -> String {
+        let mut page = Page::default();
+        page.line(format_args!(
+            "{} {}",
+            styled(BOLD, &self.unit),
+            styled(DIM, format_args!("({})", answer_page::whose(&self.manager)))
+        ));
+        for call in &self.calls {
+            let (style, words) = match (call.verdict, &call.effect) {
+                ("pass", _) => (GOOD, "passes".to_owned()),
+                ("unknown", _) => (BAD, "cannot be told".to_owned()),
+                ("depends", _) => (WARN, "depends on its arguments".to_owned()),
+                (_, Some(effect)) => (BAD, format!("is denied ({effect})")),
+                _ => (BAD, "is denied".to_owned()),
+            };
+            let arch = call.arch.map_or_else(String::new, |arch| format!(" ({arch})"));
+            page.line(format_args!("  {}{arch} {}", call.call, styled(style, words)));
+            for by in &call.by {
+                page.line(format_args!("    {}", styled(PLACE, by)));
+            }
+        }
+        answer_page::notes(&mut page, &self.notes);
+        page.finish()
+    }
+
+    fn found(&self) -> bool {
+        self.pass
+    }
+}

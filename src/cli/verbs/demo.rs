@@ -1,0 +1,202 @@
+//! `demo`: the whole way, from a denial that the kernel reports to the answer.
+//!
+//! Where this process may listen, a child of its own puts itself under the filter of a unit file, as
+//! systemd would, and violates it. Elsewhere the case that is built in is explained.
+
+use super::explain;
+use super::explain::Question;
+use crate::audit::{Action, parse};
+use crate::cli::views::answer::{Clock, Demo, Report, SCHEMA};
+use crate::diagnosis::diagnose;
+use crate::host::log_host::LogHost;
+use crate::incidents::Change;
+use crate::intake::netlink::{AuditSocket, Message, ReceiveError};
+use crate::kernel::seccomp::{ALLOW, Filter, returned};
+use crate::pipeline::Pipeline;
+use crate::policy::{Effect, Policy, Settings, UnitFile, Verdict};
+use crate::syscalls::{Abi, Groups};
+use crate::systemd::syscall_groups;
+use crate::units::{Manager, Unit, UnitName};
+use anyhow::Context as _;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::resource::{Resource, setrlimit};
+use std::fs;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The unit that the child plays.
+const UNIT: &str = "harden-why-demo.service";
+
+/// How long the kernel's record is waited for; it takes microseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The case that is built in.
+const BUNDLED_UNIT: &str = "remote-ssh-agent.service";
+const BUNDLED_LOG: &str = include_str!("../../../tests/data/remote-ssh-agent/log");
+const BUNDLED_FILE: &str =
+    include_str!("../../../tests/data/remote-ssh-agent/root/home/user/.config/systemd/user/remote-ssh-agent.service");
+
+/// Shows it.
+///
+/// # Errors
+/// There is no room for a unit file, or the child does not start.
+pub(crate) fn run(clock: &Clock) -> anyhow::Result<Report> {
+    let loaded = syscall_groups::load();
+    let root = Scratch::new()?;
+    let mut report = match AuditSocket::open() {
+        Ok(audit) => live(audit, &root.path, &loaded.groups, clock)?,
+        Err(why) => bundled(&why.to_string(), &root.path, &loaded.groups)?,
+    };
+    // No manager of this machine has the unit.
+    report.units.iter_mut().for_each(|answer| answer.then.clear());
+    report.notes.extend(super::units::groups_note(&loaded));
+    Ok(report)
+}
+
+/// A denial made here and now.
+fn live(mut audit: AuditSocket, root: &Path, groups: &Groups, clock: &Clock) -> anyhow::Result<Report> {
+    let me = std::env::current_exe().context("cannot find this program's own file")?;
+    let text = format!(
+        "[Service]\nExecStart={}\nSystemCallFilter=@system-service\nSystemCallFilter=~@network-io\n",
+        me.display()
+    );
+    let unit = Unit { manager: Manager::System, name: UNIT.parse()? };
+    let file = write(root, "etc/systemd/system", UNIT, &text)?;
+    let mut child = Command::new(&me).arg("demo-victim").arg(&file).stdin(Stdio::null()).spawn()?;
+    let pid = child.id();
+    let status = child.wait()?;
+
+    let mut pipeline = Pipeline::new(LogHost::new(Some(root.to_owned()), Some(unit.name.clone())), 16);
+    let deadline = Instant::now() + PATIENCE;
+    while pipeline.fold.is_empty() {
+        match audit.receive() {
+            Ok(Some(Message::Seccomp(payload))) => {
+                let record = parse::event(payload)?;
+                if record.pid == pid {
+                    let _ = pipeline.sight(&record, None);
+                }
+            }
+            Ok(Some(_)) | Err(ReceiveError::Overrun) => {}
+            Ok(None) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                anyhow::ensure!(
+                    !left.is_zero(),
+                    "the child ended ({status}), but the kernel sent no record of it within {} s; 'harden-why status' \
+                     tells what can be in the way",
+                    PATIENCE.as_secs()
+                );
+                poll(&mut [PollFd::new(audit.as_fd(), PollFlags::POLLIN)], nix::poll::PollTimeout::try_from(left)?)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let incidents =
+        pipeline.fold.take_changes(usize::MAX).into_iter().map(|Change { incident, .. }| incident).collect();
+    let known = crate::host::unit_settings::from_files(root, &unit, None, groups);
+    let diagnosis = diagnose(incidents, known.situation.as_ref(), groups);
+    let answer = crate::cli::views::answer::Answer::new(
+        Some(&unit),
+        &diagnosis,
+        known.situation.as_ref(),
+        groups,
+        clock,
+        known.notes,
+    );
+    let words = format!(
+        "Live: a child of this process (pid {pid}) put itself under the filter of {UNIT}, as systemd would, and asked \
+         for a socket. The kernel killed it and reported so. Nothing was installed or changed."
+    );
+    let demo = Some(Demo { source: "kernel", words, unit_file: text });
+    Ok(Report { schema: SCHEMA, demo, units: vec![answer], log: None, notes: Vec::new() })
+}
+
+/// The case that is built in, and why it is that one.
+fn bundled(why: &str, root: &Path, groups: &Groups) -> anyhow::Result<Report> {
+    write(root, "home/user/.config/systemd/user", BUNDLED_UNIT, BUNDLED_FILE)?;
+    let question = Question { root: Some(root.to_owned()), unit: Some(BUNDLED_UNIT.parse()?) };
+    let mut report = explain::explain(&mut BUNDLED_LOG.as_bytes(), &question, groups, &explain::clock())?;
+    let words = format!(
+        "Recorded: this is the case that is built in, not this machine's, since {why}. As root, 'harden-why demo' has \
+         the kernel deny a call here and now."
+    );
+    report.demo = Some(Demo { source: "bundled", words, unit_file: BUNDLED_FILE.to_owned() });
+    Ok(report)
+}
+
+/// The child: comes under the filter of a unit file and violates it. Returns only if it survives.
+pub(crate) fn be_victim(file: &Path) -> anyhow::Error {
+    match violate(file) {
+        Ok(()) => {
+            anyhow::anyhow!("the filter of {} did not kill this process", crate::cli::views::answer::shown_path(file))
+        }
+        Err(error) => error,
+    }
+}
+
+fn violate(file: &Path) -> anyhow::Result<()> {
+    let name: UnitName = file.file_name().and_then(|name| name.to_str()).unwrap_or_default().parse()?;
+    let settings = Settings::new(&name, Some(UnitFile::parse(file, &fs::read(file)?)), Vec::new());
+    let groups = syscall_groups::load().groups;
+    let filter = filter(&Policy::new(settings, Abi::native(), &groups), &groups);
+    // Nobody needs a core of a process that was meant to die.
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    filter.load(false).context("the filter cannot be loaded")?;
+    let _ = std::os::unix::net::UnixDatagram::unbound();
+    Ok(())
+}
+
+/// What the policy does to every call of this machine's own ABI.
+fn filter(policy: &Policy, groups: &Groups) -> Filter {
+    let abi = Abi::native();
+    let calls = groups.names().filter_map(|group| groups.calls(group)).flatten();
+    let mut rules: Vec<(u32, u32)> = calls
+        .filter_map(|call| {
+            let number = abi.call_number(call)?;
+            let answer = match policy.verdict(abi, call) {
+                Verdict::Denied { effect: Effect::Errno(errno), .. } => {
+                    returned(Action::Errno, u16::try_from(errno).unwrap_or_default())
+                }
+                Verdict::Denied { effect: Effect::Kill, .. } => returned(Action::KillProcess, 0),
+                Verdict::Denied { effect: Effect::KillThread, .. } => returned(Action::KillThread, 0),
+                Verdict::Permitted | Verdict::LogOnly { .. } | Verdict::Possible { .. } => ALLOW,
+            };
+            Some((number, answer))
+        })
+        .collect();
+    rules.sort_unstable();
+    rules.dedup();
+    Filter::new(abi.arch(), &rules, returned(Action::KillProcess, 0))
+}
+
+/// Writes a unit file below a root; where it is on this machine.
+fn write(root: &Path, dir: &str, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+    let dir = root.join(dir);
+    fs::create_dir_all(&dir)?;
+    let file = dir.join(name);
+    fs::write(&file, text).with_context(|| format!("cannot write {}", crate::cli::views::answer::shown_path(&file)))?;
+    Ok(file)
+}
+
+/// A directory that is removed in the end.
+struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn new() -> anyhow::Result<Self> {
+        let template = std::env::temp_dir().join("harden-why-demo-XXXXXX");
+        let path = nix::unistd::mkdtemp(&template).with_context(|| {
+            format!("cannot make a directory in {}", crate::cli::views::answer::shown_path(&std::env::temp_dir()))
+        })?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is in the directory for temporary files, which is swept.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}

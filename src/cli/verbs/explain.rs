@@ -1,0 +1,227 @@
+//! `explain`: the answer from a log.
+
+use crate::audit::Action;
+use crate::cli::terminal::progress::Progress;
+use crate::cli::views::answer::{Answer, Clock, LogTally, Report, SCHEMA, shown_path};
+use crate::cli::views::answer_page::times;
+use crate::diagnosis::diagnose;
+use crate::host::log_host::LogHost;
+use crate::host::unit_settings;
+use crate::incidents::{Change, Event, Incident, Moment};
+use crate::intake::compressed::Packed;
+use crate::intake::log_file;
+use crate::intake::log_file::{Seen, Tally};
+use crate::intake::sigsys_exit_line::Deaths;
+use crate::pipeline::Pipeline;
+use crate::syscalls::Groups;
+use crate::systemd::syscall_groups;
+use crate::systemd::syscall_groups::LoadedGroups;
+use crate::units::{Manager, Unit, UnitName};
+use anyhow::Context as _;
+use jiff::tz::TimeZone;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Cursor, Read};
+use std::path::{Path, PathBuf};
+
+/// How many different denials of a log are told apart.
+const MOST_INCIDENTS: usize = 16 << 10;
+
+/// What is asked of a log.
+#[derive(Debug)]
+pub(crate) struct Question {
+    /// Where unit files are read.
+    pub(crate) root: Option<PathBuf>,
+    /// The unit, where the person knows it.
+    pub(crate) unit: Option<UnitName>,
+}
+
+/// The verb, from its arguments.
+///
+/// # Errors
+/// No unit's name, a log that cannot be read, or a root that is none.
+pub(crate) fn run(
+    root: Option<&Path>,
+    unit: Option<&str>,
+    listing: Option<&Path>,
+    file: &Path,
+) -> anyhow::Result<Report> {
+    let unit = unit.map(crate::cli::lookup::unit_names::one_name);
+    let question = Question { root: root.map(Path::to_owned), unit: unit.transpose()? };
+    let mut log = open(file)?;
+    let loaded = match listing {
+        Some(listing) => {
+            let cannot = || format!("cannot take groups from {}", shown_path(listing));
+            LoadedGroups { groups: syscall_groups::from_listing(listing).with_context(cannot)?, note: None }
+        }
+        None => syscall_groups::load(),
+    };
+    let mut report = explain(&mut *log, &question, &loaded.groups, &clock())?;
+    report.notes.extend(super::units::groups_note(&loaded));
+    Ok(report)
+}
+
+/// A log may be old and from elsewhere: ages mean nothing.
+pub(crate) fn clock() -> Clock {
+    Clock { now: None, zone: TimeZone::system() }
+}
+
+/// Opens a log, or standard input for `-`.
+///
+/// # Errors
+/// Names the file, and says what to do with one that is not text.
+fn open(file: &Path) -> anyhow::Result<Box<dyn Read>> {
+    if file == Path::new("-") {
+        return text(Progress::new(std::io::stdin().lock(), None), None);
+    }
+    let opened = File::open(file).with_context(|| format!("cannot read {}", shown_path(file)))?;
+    let metadata = opened.metadata().ok();
+    anyhow::ensure!(
+        !metadata.as_ref().is_some_and(std::fs::Metadata::is_dir),
+        "{} is a directory; name a log file",
+        shown_path(file)
+    );
+    let length = metadata.filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
+    text(Progress::new(opened, length), Some(file))
+}
+
+/// A log, if it is text.
+fn text(mut log: impl Read + 'static, file: Option<&Path>) -> anyhow::Result<Box<dyn Read>> {
+    let mut first = Vec::new();
+    log.by_ref().take(Packed::TELLING as u64).read_to_end(&mut first).context("cannot read the log")?;
+    if let Some(packed) = Packed::of(&first) {
+        anyhow::bail!(what_to_do(packed, file));
+    }
+    Ok(Box::new(Cursor::new(first).chain(log)))
+}
+
+fn what_to_do(packed: Packed, file: Option<&Path>) -> String {
+    let what = file.map_or_else(|| "what comes on standard input".to_owned(), shown_path);
+    // What a shell would take for something else is not put into a command.
+    let is_plain =
+        |path: &&String| path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+@:,".contains(&byte));
+    let name = Some(&what).filter(|_| file.is_some()).filter(is_plain).map_or("FILE", String::as_str);
+    match packed {
+        Packed::By { name: by, unpack } => {
+            format!("{what} is compressed by {by}; run: {unpack} {name} | harden-why explain -")
+        }
+        Packed::Journal => {
+            format!("{what} is a journal file; run: journalctl --file {name} -o export | harden-why explain -")
+        }
+    }
+}
+
+/// The answer for every unit of a log.
+///
+/// # Errors
+/// Those of reading the log, and a root that is none.
+pub(crate) fn explain(
+    log: &mut dyn Read,
+    question: &Question,
+    groups: &Groups,
+    clock: &Clock,
+) -> anyhow::Result<Report> {
+    if let Some(root) = &question.root {
+        anyhow::ensure!(root.is_dir(), "{} is no directory to read unit files below", shown_path(root));
+    }
+    let host = LogHost::new(question.root.clone(), question.unit.clone());
+    let mut pipeline = Pipeline::new(host, MOST_INCIDENTS);
+    let tally = log_file::read(log, &mut |record, named, seen| match seen {
+        Seen::First => {
+            let _ = pipeline.sight(record, named);
+        }
+        Seen::Undated => pipeline.date(record, named),
+    })
+    .context("cannot read the log to its end")?;
+    let given_way = pipeline.fold.given_way();
+    let incidents: Vec<Incident> =
+        pipeline.fold.take_changes(usize::MAX).into_iter().map(|Change { incident, .. }| incident).collect();
+    let notes = deaths(&tally.deaths, &incidents);
+    let units = by_unit(incidents)
+        .into_iter()
+        .map(|(unit, incidents)| answer(unit.as_ref(), incidents, question, groups, clock))
+        .collect();
+    Ok(Report { schema: SCHEMA, demo: None, units, log: Some(counted(&tally, given_way)), notes })
+}
+
+/// Deaths of SIGSYS of which the log has no record that is known to be the unit's.
+fn deaths(deaths: &Deaths, incidents: &[Incident]) -> Vec<String> {
+    let kills = |incident: &Incident| match &incident.key.event {
+        Event::Denial(denial) => denial.action.kills() || denial.action == Action::Trap,
+        Event::SilentDeath => false,
+    };
+    let is_told = |of: &Unit| {
+        let same = |unit: &Unit| {
+            let some_user = of.manager == Manager::User(Manager::SOME_USER) && unit.manager != Manager::System;
+            unit.name == of.name && (unit.manager == of.manager || some_user)
+        };
+        incidents.iter().any(|incident| kills(incident) && incident.key.unit.as_ref().is_some_and(same))
+    };
+    let unknown = incidents.iter().any(|incident| kills(incident) && incident.key.unit.is_none());
+    let advice = if unknown {
+        "; which record of an unknown unit is of that, the log does not tell: if you know, say so with --unit"
+    } else {
+        ", but the kernel's record of that is not in this log: add the output of 'journalctl -k' or 'dmesg', or audit.log"
+    };
+    let mut notes: Vec<String> = deaths
+        .units
+        .iter()
+        .filter(|(unit, _)| !is_told(unit))
+        .map(|(unit, count)| format!("{} died of SIGSYS (status=31/SYS) {}{advice}", unit.name, times(*count)))
+        .collect();
+    if deaths.others > 0 {
+        notes.push(format!("further units died of SIGSYS, {} in all", times(deaths.others)));
+    }
+    notes
+}
+
+fn answer(
+    unit: Option<&Unit>,
+    incidents: Vec<Incident>,
+    question: &Question,
+    groups: &Groups,
+    clock: &Clock,
+) -> Answer {
+    let known =
+        unit.zip(question.root.as_deref()).map(|(unit, root)| unit_settings::from_files(root, unit, None, groups));
+    let (situation, notes) = known.map_or((None, Vec::new()), |known| (known.situation, known.notes));
+    let diagnosis = diagnose(incidents, situation.as_ref(), groups);
+    Answer::new(unit, &diagnosis, situation.as_ref(), groups, clock, notes)
+}
+
+/// Incidents by unit, the one with the newest first, and newest first in each.
+#[must_use]
+pub(crate) fn by_unit(mut incidents: Vec<Incident>) -> Vec<(Option<Unit>, Vec<Incident>)> {
+    // The key settles what was seen at the same moment, or at none that can be compared.
+    incidents.sort_by(|one, other| newest(other).cmp(&newest(one)).then_with(|| one.key.cmp(&other.key)));
+    let mut order: Vec<Option<Unit>> = Vec::new();
+    let mut units: BTreeMap<Option<Unit>, Vec<Incident>> = BTreeMap::new();
+    for incident in incidents {
+        let unit = incident.key.unit.clone();
+        if !units.contains_key(&unit) {
+            order.push(unit.clone());
+        }
+        units.entry(unit).or_default().push(incident);
+    }
+    order.into_iter().filter_map(|unit| units.remove_entry(&unit)).collect()
+}
+
+fn newest(incident: &Incident) -> Option<i64> {
+    match incident.last {
+        Moment::At(millis) => Some(millis),
+        Moment::Said(_) | Moment::Unknown => None,
+    }
+}
+
+fn counted(tally: &Tally, given_way: u64) -> LogTally {
+    LogTally {
+        lines: tally.lines,
+        records: tally.records,
+        repeats: tally.repeats,
+        foreign: tally.foreign,
+        malformed: tally.malformed,
+        overlong: tally.overlong,
+        given_way,
+        complaints: tally.complaints.iter().map(|(line, why)| format!("line {line}: {why}")).collect(),
+    }
+}

@@ -1,0 +1,300 @@
+//! `follow`: denials as they happen, each new one with its diagnosis, until somebody has seen enough.
+
+pub(crate) mod inbox;
+pub(crate) mod shown;
+
+use super::units;
+use crate::cli::args::{Common, Follow};
+use crate::cli::lookup::incident_source;
+use crate::cli::lookup::unit_names::{is_meant, own_name, unit_name};
+use crate::cli::terminal::page::{DIM, styled};
+use crate::cli::views::answer::{Answer, Clock, SCHEMA, moment, plural};
+use crate::cli::views::answer_page;
+use crate::cli::{clock, complain};
+use crate::daemon::FLUSH;
+use crate::diagnosis::{denied, diagnose};
+use crate::host::unit_settings;
+use crate::host::unit_settings::Known;
+use crate::incidents::{Moment, RowId, Stored};
+use crate::outlet::alert;
+use crate::outlet::client::HardenWhyProxy;
+use crate::outlet::wire::{BusError, MAX_INCIDENTS};
+use crate::systemd::find_manager::Whose;
+use crate::systemd::manager::Managers;
+use crate::systemd::syscall_groups::LoadedGroups;
+use crate::systemd::{find_manager, syscall_groups};
+use crate::units::UnitName;
+use anstream::{AutoStream, ColorChoice};
+use anyhow::Context as _;
+use inbox::{Seen, next};
+use jiff::Timestamp;
+use serde::Serialize;
+use shown::{News, Shown};
+use std::io;
+use std::io::{Stdout, Write as _};
+use std::time::Duration;
+
+/// When a bus that is gone is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How long after a sighting it can be stored: the daemon's interval, and as much for what it does meanwhile.
+const LATE: Duration = FLUSH.saturating_mul(2);
+
+/// How many incidents that were missed are shown.
+const MOST_MISSED: usize = 16 << 10;
+
+/// A denial that was not shown before, on a line of JSON.
+#[derive(Debug, Serialize)]
+struct First<'a> {
+    schema: u32,
+    /// Its number in the store.
+    id: RowId,
+    /// True.
+    new: bool,
+    /// As `harden-why UNIT` answers, of this denial alone.
+    #[serde(flatten)]
+    answer: &'a Answer,
+}
+
+/// One that was shown, and goes on.
+#[derive(Debug, Serialize)]
+struct Again {
+    schema: u32,
+    id: RowId,
+    /// False.
+    new: bool,
+    unit: Option<String>,
+    manager: Option<String>,
+    call: Option<String>,
+    count: u64,
+    last: Option<String>,
+}
+
+/// Prints until the reader or the person has enough.
+///
+/// # Errors
+/// A name is none, the daemon does not answer, or nobody reads any more.
+pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) -> anyhow::Result<bool> {
+    let mut names = asked.units.iter().map(|name| unit_name(name)).collect::<Result<Vec<_>, _>>()?;
+    let scope = incident_source::Managers::of(asked.system, asked.user);
+    let managers = units::managers(&common.bus);
+    let mut own = Vec::new();
+    for name in &names {
+        own.extend(own_name(name, scope, &managers).await);
+    }
+    names.append(&mut own);
+    let mut client = incident_source::daemon(&common.bus).await.context("harden-whyd does not answer")?;
+    let mut follower = Follower {
+        out: AutoStream::new(io::stdout(), color),
+        json: common.json,
+        names,
+        scope,
+        managers,
+        loaded: syscall_groups::load(),
+        shown: Shown::default(),
+        since: now(&clock()),
+        behind: false,
+        subscribed: false,
+        said: Vec::new(),
+    };
+    follower.say_who_is_unknown().await;
+    loop {
+        match follower.attend(&client).await {
+            Ok(()) => complain(color, "the bus is gone; it is tried again"),
+            Err(error) if error.is::<io::Error>() || !follower.subscribed => return Err(error),
+            Err(error) => complain(color, &format!("{error:#}; it is tried again")),
+        }
+        client = loop {
+            tokio::time::sleep(AGAIN).await;
+            if let Ok(client) = incident_source::daemon(&common.bus).await {
+                break client;
+            }
+        };
+    }
+}
+
+struct Follower {
+    out: AutoStream<Stdout>,
+    json: bool,
+    /// The units; all if empty.
+    names: Vec<UnitName>,
+    scope: incident_source::Managers,
+    managers: Managers,
+    loaded: LoadedGroups,
+    shown: Shown,
+    /// What was stored of sightings before is known to us; in milliseconds since the epoch.
+    since: i64,
+    /// What was missed could not be asked for.
+    behind: bool,
+    /// The daemon took us on once.
+    subscribed: bool,
+    /// What was said of the daemon's hearing.
+    said: Vec<String>,
+}
+
+impl Follower {
+    /// Of a unit that nobody knows nothing may ever come.
+    async fn say_who_is_unknown(&self) {
+        for name in self.names.iter().filter(|name| !name.is_template()) {
+            let asked = find_manager::everybody().filter(|manager| self.scope.include(Some(*manager)));
+            if find_manager::whose(&self.managers, asked, name).await == Whose::Unknown {
+                self.complain(&format!("{} It is waited for", find_manager::nobody_knows(name)));
+            }
+        }
+    }
+
+    /// Listens to a bus until it is gone. The daemon may come and go.
+    async fn attend(&mut self, client: &HardenWhyProxy<'static>) -> anyhow::Result<()> {
+        let gone = |error: zbus::Error| incident_source::explained(error.into());
+        let mut seen = Seen::of(client).await.map_err(gone)?;
+        let mut owners = Box::pin(client.inner().receive_owner_changed().await.map_err(gone)?);
+        self.begin(client, &mut seen).await?;
+        loop {
+            tokio::select! {
+                stored = seen.next() => {
+                    let Some(stored) = stored else { return Ok(()) };
+                    self.show(&stored?).await?;
+                }
+                owner = next(&mut owners) => match owner {
+                    Some(Some(_)) => self.begin(client, &mut seen).await?,
+                    Some(None) => self.complain("harden-whyd has left; what it sees is shown once it is back"),
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    /// Subscribes with a daemon that is new to us, says what it did not hear, and shows what was missed meanwhile.
+    async fn begin(&mut self, client: &HardenWhyProxy<'static>, seen: &mut Seen) -> anyhow::Result<()> {
+        seen.during(client.subscribe()).await?.map_err(incident_source::explained)?;
+        self.subscribed = true;
+        let status = seen.during(client.status()).await?.map_err(incident_source::explained)?;
+        let notes = units::hearing_notes(&status, &clock());
+        for note in notes.iter().filter(|note| !self.said.contains(note)) {
+            self.complain(note);
+        }
+        self.said = notes;
+        match self.missed(client, seen).await? {
+            Ok(missed) => {
+                self.behind = false;
+                for stored in missed.iter().rev() {
+                    self.show(stored).await?;
+                }
+            }
+            Err(error) => {
+                self.behind = true;
+                let why = incident_source::explained(error);
+                self.complain(&format!("what was missed meanwhile cannot be shown ({why}): 'harden-why' lists it"));
+            }
+        }
+        let dropped = seen.dropped();
+        if dropped > 0 {
+            let sightings = plural(dropped, "sighting");
+            self.complain(&format!("{sightings} came faster than could be taken: 'harden-why' lists what was denied"));
+        }
+        Ok(())
+    }
+
+    /// What the daemon stored since, newest first, or why it does not tell.
+    async fn missed(
+        &self,
+        client: &HardenWhyProxy<'static>,
+        seen: &mut Seen,
+    ) -> anyhow::Result<Result<Vec<Stored>, BusError>> {
+        let mut missed: Vec<Stored> = Vec::new();
+        let mut offset = 0;
+        loop {
+            let page = match seen.during(client.list_incidents("", "", self.since, offset, MAX_INCIDENTS)).await? {
+                Ok(page) => page,
+                // A daemon that has stored nothing yet has nothing to tell.
+                Err(error) if incident_source::is_nothing_yet(&error) => return Ok(Ok(missed)),
+                // It or the bus has left meanwhile: all of this is done again.
+                Err(BusError::ZBus(error)) => return Err(incident_source::explained(error.into())),
+                Err(error) => return Ok(Err(error)),
+            };
+            let last = page.len() < MAX_INCIDENTS as usize;
+            offset += MAX_INCIDENTS;
+            for dict in page {
+                missed.push(dict.try_into()?);
+            }
+            if last {
+                return Ok(Ok(missed));
+            }
+            if missed.len() >= MOST_MISSED {
+                let count = missed.len();
+                self.complain(&format!("more than {count} denials were missed: 'harden-why' lists those before"));
+                return Ok(Ok(missed));
+            }
+        }
+    }
+
+    async fn show(&mut self, stored: &Stored) -> anyhow::Result<()> {
+        let incident = &stored.incident;
+        if let Moment::At(millis) = incident.last
+            && !self.behind
+        {
+            let late = i64::try_from(LATE.as_millis()).unwrap_or_default();
+            self.since = self.since.max(millis.saturating_sub(late));
+        }
+        let unit = incident.key.unit.as_ref();
+        let named =
+            self.names.is_empty() || unit.is_some_and(|unit| self.names.iter().any(|name| is_meant(name, &unit.name)));
+        if !named || !self.scope.include(unit.map(|unit| unit.manager)) {
+            return Ok(());
+        }
+        let text = match self.shown.note(incident) {
+            News::None => return Ok(()),
+            News::Again => self.again(stored)?,
+            News::First => self.first(stored).await?,
+        };
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()?;
+        Ok(())
+    }
+
+    fn complain(&self, what: &str) {
+        complain(self.out.current_choice(), what);
+    }
+
+    /// One that was not shown before.
+    async fn first(&self, Stored { id, incident }: &Stored) -> anyhow::Result<String> {
+        let groups = &self.loaded.groups;
+        let unit = incident.key.unit.as_ref();
+        let (mut situation, mut notes) = (None, Vec::new());
+        if let Some(unit) = unit {
+            let known = unit_settings::live(&self.managers, unit, groups).await;
+            Known { situation, notes, .. } = known;
+        }
+        let diagnosis = diagnose(vec![incident.clone()], situation.as_ref(), groups);
+        let answer = Answer::new(unit, &diagnosis, situation.as_ref(), groups, &clock(), notes);
+        Ok(if self.json {
+            serde_json::to_string(&First { schema: SCHEMA, id: *id, new: true, answer: &answer })? + "\n"
+        } else {
+            answer_page::answer(&answer) + "\n"
+        })
+    }
+
+    /// One that was shown, and goes on.
+    fn again(&self, Stored { id, incident }: &Stored) -> anyhow::Result<String> {
+        if self.json {
+            let unit = incident.key.unit.as_ref();
+            let again = Again {
+                schema: SCHEMA,
+                id: *id,
+                new: false,
+                unit: unit.map(|unit| unit.name.to_string()),
+                manager: unit.map(|unit| unit.manager.to_string()),
+                call: denied(incident).map(|denial| denial.call.to_string()),
+                count: incident.count,
+                last: moment(&incident.last),
+            };
+            return Ok(serde_json::to_string(&again)? + "\n");
+        }
+        let at = clock().show(&incident.last).unwrap_or_default();
+        Ok(format!("{} {}\n", styled(DIM, at), alert::message(incident, None)))
+    }
+}
+
+fn now(clock: &Clock) -> i64 {
+    clock.now.map_or(0, Timestamp::as_millisecond)
+}

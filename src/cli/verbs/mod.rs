@@ -1,0 +1,16 @@
+//! verbs.
+
+pub(crate) mod apply;
+pub(crate) mod check;
+pub(crate) mod demo;
+pub(crate) mod explain;
+pub(crate) mod follow;
+pub(crate) mod log_refusals;
+pub(crate) mod overview;
+pub(crate) mod rehearse;
+pub(crate) mod restore;
+pub(crate) mod revert;
+pub(crate) mod status;
+pub(crate) mod syscall;
+pub(crate) mod tap;
+pub(crate) mod units;

@@ -1,0 +1,142 @@
+//! `harden-why`: the units with denials, newest first, and those that can be denied calls without a record.
+
+pub(crate) mod silent;
+
+use super::units::{managers, scope, unheard};
+use crate::cli::Reply;
+use crate::cli::args::Cli;
+use crate::cli::lookup::incident_source::Source;
+use crate::cli::terminal::page::{BOLD, DIM, Page, WARN, styled};
+use crate::cli::views::answer::{Clock, SCHEMA, moment, plural};
+use crate::cli::views::answer_page;
+use crate::incidents::UnitSummary;
+use serde::Serialize;
+use silent::{Silent, SilentUnit};
+
+/// The units with denials.
+#[derive(Debug, Serialize)]
+pub(crate) struct Overview {
+    schema: u32,
+    /// Newest first.
+    #[serde(rename = "overview")]
+    lines: Vec<Line>,
+    /// The units that can be refused calls without a record, those with a filter first.
+    #[serde(serialize_with = "units")]
+    silent: Silent,
+    /// What limits the answer.
+    notes: Vec<String>,
+    /// All units are to be named.
+    #[serde(skip)]
+    all: bool,
+}
+
+fn units<S: serde::Serializer>(silent: &Silent, serializer: S) -> Result<S::Ok, S::Error> {
+    silent.units.serialize(serializer)
+}
+
+/// A unit with denials.
+#[derive(Debug, Serialize)]
+struct Line {
+    /// Its name; null for processes whose unit is not known.
+    unit: Option<String>,
+    /// `system`, or `user:UID`.
+    manager: Option<String>,
+    /// Different denials.
+    incidents: u64,
+    /// Sightings of them.
+    count: u64,
+    /// The latest, RFC 3339.
+    last: Option<String>,
+    /// Its directives by which it can be refused calls without a record, as far as its manager tells.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    silent: Vec<&'static str>,
+    /// Its filter is one of them.
+    #[serde(skip)]
+    marked: bool,
+    #[serde(skip)]
+    shown: Option<String>,
+    #[serde(skip)]
+    ago: Option<String>,
+}
+
+/// Asks for every unit with denials.
+///
+/// # Errors
+/// A time is none, or there is nobody to ask.
+pub(crate) async fn overview(cli: &Cli, clock: &Clock) -> anyhow::Result<Overview> {
+    let scope = scope(&cli.units, clock)?;
+    let (source, mut notes) = Source::open(&cli.common, &cli.units.source).await?;
+    notes.extend(unheard(&source, clock).await);
+    let mut lines: Vec<Line> = source.units(scope).await?.iter().map(|summary| Line::new(summary, clock)).collect();
+    let managers = managers(&cli.common.bus);
+    let silent = Silent::look(&managers, scope.managers, clock).await;
+    for line in &mut lines {
+        let found = line.unit.as_deref().zip(line.manager.as_deref());
+        line.mark(found.and_then(|(unit, manager)| silent.find(unit, manager)));
+    }
+    notes.extend(silent.notes.iter().cloned());
+    Ok(Overview { schema: SCHEMA, lines, silent, notes, all: cli.units.all })
+}
+
+impl Line {
+    fn new(UnitSummary { unit, incidents, count, last }: &UnitSummary, clock: &Clock) -> Self {
+        Self {
+            unit: unit.as_ref().map(|unit| unit.name.to_string()),
+            manager: unit.as_ref().map(|unit| unit.manager.to_string()),
+            incidents: *incidents,
+            count: *count,
+            last: moment(last),
+            silent: Vec::new(),
+            marked: false,
+            shown: clock.show(last),
+            ago: clock.ago(last),
+        }
+    }
+
+    fn mark(&mut self, silent: Option<&SilentUnit>) {
+        self.silent = silent.map_or_else(Vec::new, |silent| silent.directives.clone());
+        self.marked = silent.is_some_and(|silent| silent.is_filtered() && !silent.recorded);
+    }
+}
+
+impl Reply for Overview {
+    fn page(&self) -> String {
+        let mut page = Page::default();
+        if self.lines.is_empty() {
+            page.line("No denials are known.");
+        } else {
+            page.line(styled(BOLD, "Units with denials, newest first"));
+            for line in &self.lines {
+                page.gap();
+                let unit = line.unit.as_deref().unwrap_or("unit unknown");
+                let whose = line
+                    .manager
+                    .as_deref()
+                    .map_or_else(String::new, |manager| format!(" ({})", answer_page::whose(manager)));
+                let mark = if line.marked {
+                    styled(WARN, ", and can be refused more without a record")
+                } else {
+                    String::new()
+                };
+                page.line(format_args!("{}{}{mark}", styled(BOLD, unit), styled(DIM, whose)));
+                let last = line.shown.as_ref().map_or_else(String::new, |last| format!(", last {last}"));
+                let ago = line.ago.as_ref().map_or_else(String::new, |ago| format!(", {ago}"));
+                let what =
+                    format!("{}, seen {}{last}{ago}", plural(line.incidents, "denial"), answer_page::times(line.count));
+                page.paragraph(2, &what);
+            }
+            page.gap();
+            page.line("'harden-why UNIT' tells why, and what to change.");
+            if self.lines.iter().any(|line| line.unit.is_none()) {
+                page.line("'harden-why --unknown' tells what is known of processes whose unit is not.");
+            }
+        }
+        self.silent.show(&mut page, self.all);
+        answer_page::notes(&mut page, &self.notes);
+        page.finish()
+    }
+
+    fn found(&self) -> bool {
+        !self.lines.is_empty()
+    }
+}

@@ -1,0 +1,40 @@
+//! What a client that was killed left behind, found by the next one, whatever it is asked, and by the daemon's start
+//! (`harden-why restore`): it is mended, or said how to.
+
+use super::{log_refusals, rehearse, tap};
+use crate::cli::args::Common;
+use crate::cli::{complain, waiting};
+use anstream::ColorChoice;
+use anyhow::Context as _;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Mends one thing, and says what was done, or what is left to do. Nothing happens before it is awaited. The daemon's
+/// start waits for it, so it waits for nobody for long.
+pub(crate) type Leftover<'a> = Pin<Box<dyn Future<Output = String> + 'a>>;
+
+/// How long all of it may take: less than a daemon's start may, which fails otherwise.
+const LONGEST: Duration = Duration::from_mins(1);
+
+/// Every kind. Each looks where its own can be: at once, since every verb does.
+const KINDS: [for<'a> fn(&'a Common) -> Vec<Leftover<'a>>; 3] = [rehearse::left, log_refusals::left, tap::left];
+
+/// Mends what there is, and says so.
+pub(crate) fn mend(common: &Common, color: ColorChoice) {
+    let found: Vec<Leftover<'_>> = KINDS.into_iter().flat_map(|kind| kind(common)).collect();
+    if found.is_empty() {
+        return;
+    }
+    let mended = waiting(async {
+        let all = async {
+            for leftover in found {
+                complain(color, &leftover.await);
+            }
+        };
+        timeout(LONGEST, all).await.context("not all of it within a minute; harden-why restore goes on with it")
+    });
+    if let Err(error) = mended {
+        complain(color, &format!("what a killed harden-why left behind is not put right: {error:#}"));
+    }
+}

@@ -1,0 +1,193 @@
+//! `status`: whether the daemon listens, what it has seen, and what makes it deaf here.
+
+use super::log_refusals::{Recording, RecordingView};
+use super::units::managers;
+use crate::audit::text::escape;
+use crate::cli::Reply;
+use crate::cli::args::Common;
+use crate::cli::lookup::incident_source;
+use crate::cli::terminal::page::{BAD, BOLD, GOOD, Page, WARN, styled};
+use crate::cli::views::answer::{Clock, SCHEMA, moment, plural};
+use crate::cli::views::answer_page;
+use crate::host::blind_spots;
+use crate::incidents::Moment;
+use crate::outlet::wire::Status;
+use crate::systemd::manager::SystemdError;
+use crate::units::Manager;
+use serde::Serialize;
+use std::path::Path;
+
+/// How well this machine is heard.
+#[derive(Debug, Serialize)]
+pub(crate) struct Hearing {
+    schema: u32,
+    /// Whether the daemon runs and listens.
+    listening: bool,
+    /// Since when, RFC 3339.
+    since: Option<String>,
+    /// Its counters; null where it does not answer.
+    counters: Option<Counters>,
+    /// Why the store cannot be written, while it cannot.
+    store_error: Option<String>,
+    /// Why alerts do not reach the journal, while they do not.
+    journal_error: Option<String>,
+    /// Why the daemon does not answer.
+    absent: Option<String>,
+    /// Whether the system's and one's own manager have refusals recorded.
+    recording: Vec<RecordingView>,
+    /// What cannot be heard here, a sentence each.
+    limitations: Vec<String>,
+    #[serde(skip)]
+    recorded: Vec<String>,
+    #[serde(skip)]
+    shown: Option<String>,
+}
+
+/// Counted since the daemon's start, but for what was forgotten.
+#[derive(Debug, Serialize)]
+struct Counters {
+    records: u64,
+    lost: u64,
+    overruns: u64,
+    given_way: u64,
+    /// Since the store was begun.
+    forgotten: u64,
+    ignored: u64,
+    malformed: u64,
+    receive_buffer: u64,
+}
+
+/// Asks the daemon; of a machine without one, what would limit it.
+pub(crate) async fn ask(common: &Common, clock: &Clock) -> Hearing {
+    let mut hearing = of_daemon(common, clock).await;
+    let managers = managers(&common.bus);
+    for manager in [Manager::System, Manager::User(nix::unistd::geteuid().as_raw())] {
+        let whose = answer_page::whose(&manager.to_string());
+        let (words, view) = match managers.of(manager).await {
+            Ok(_) => {
+                let recording = Recording::of(&managers, manager).await;
+                let words = recording.as_ref().map_or_else(
+                    || "they leave no record".to_owned(),
+                    |recording| format!("recorded, of processes started {}", recording.when(clock)),
+                );
+                (words, RecordingView::new(manager, recording.as_ref()))
+            }
+            // Most users of the system have no manager of their own, root above all.
+            Err(SystemdError::Absent { .. }) if manager != Manager::System => continue,
+            Err(error) => (format!("not known: {error}"), RecordingView::unknown(manager)),
+        };
+        hearing.recorded.push(format!("{whose}: {words}"));
+        hearing.recording.push(view);
+    }
+    hearing
+}
+
+async fn of_daemon(common: &Common, clock: &Clock) -> Hearing {
+    let status = async {
+        let daemon = incident_source::daemon(&common.bus).await?;
+        incident_source::patiently(|| daemon.status()).await.map_err(incident_source::explained)
+    };
+    match status.await {
+        Ok(status) => Hearing::of(status, clock),
+        Err(error) => Hearing {
+            schema: SCHEMA,
+            listening: false,
+            since: None,
+            counters: None,
+            store_error: None,
+            journal_error: None,
+            absent: Some(format!("{error:#}")),
+            recording: Vec::new(),
+            limitations: blind_spots::limitations(Path::new("/")).iter().map(ToString::to_string).collect(),
+            recorded: Vec::new(),
+            shown: None,
+        },
+    }
+}
+
+impl Hearing {
+    fn of(status: Status, clock: &Clock) -> Self {
+        let since = Moment::At(status.since);
+        Self {
+            schema: SCHEMA,
+            listening: status.listening,
+            since: moment(&since),
+            shown: clock.show(&since),
+            counters: Some(Counters {
+                records: status.records,
+                lost: status.lost,
+                overruns: status.overruns,
+                given_way: status.given_way,
+                forgotten: status.forgotten,
+                ignored: status.ignored,
+                malformed: status.malformed,
+                receive_buffer: status.receive_buffer,
+            }),
+            store_error: status.store_error.map(|error| escape(error.as_bytes())),
+            journal_error: status.journal_error.map(|error| escape(error.as_bytes())),
+            absent: None,
+            recording: Vec::new(),
+            limitations: status.limitations.iter().map(|text| escape(text.as_bytes())).collect(),
+            recorded: Vec::new(),
+        }
+    }
+}
+
+impl Reply for Hearing {
+    fn page(&self) -> String {
+        let mut page = Page::default();
+        match (&self.absent, self.listening) {
+            (Some(why), _) => {
+                page.line(format_args!("{} does not answer.", styled(BAD, "harden-whyd")));
+                page.field("why", why);
+                page.field("do", "systemctl enable --now harden-whyd");
+            }
+            (None, true) => {
+                let since = self.shown.as_ref().map_or_else(String::new, |since| format!(" since {since}"));
+                page.line(format_args!("{} listens{since}.", styled(GOOD, "harden-whyd")));
+            }
+            (None, false) => page.line(format_args!("{} runs, but hears nothing.", styled(BAD, "harden-whyd"))),
+        }
+        if let Some(counters) = &self.counters {
+            let lost = plural(counters.lost, "audit event");
+            let lost = if counters.lost > 0 { styled(WARN, lost) } else { lost };
+            page.field("seen", &plural(counters.records, "record"));
+            page.field("lost", &format!("{lost}; the receive buffer overran {} times", counters.overruns));
+            page.field("passed", &format!("{} of other types or senders", plural(counters.ignored, "message")));
+            if counters.malformed > 0 {
+                page.field("odd", &format!("{} not understood", plural(counters.malformed, "record")));
+            }
+            if counters.given_way > 0 {
+                let sightings = plural(counters.given_way, "sighting");
+                page.field("gone", &format!("{sightings}: more different denials came than could be stored"));
+            }
+            if counters.forgotten > 0 {
+                let denials = plural(counters.forgotten, "denial");
+                page.field("forgot", &format!("{denials} since the store was begun: it was full"));
+            }
+            page.field("buffer", &format!("{} KiB", counters.receive_buffer / 1024));
+        }
+        if let Some(error) = &self.store_error {
+            page.field("store", &styled(BAD, error));
+        }
+        if let Some(error) = &self.journal_error {
+            page.field("alerts", &styled(BAD, format!("wait for the journal: {error}")));
+        }
+        page.gap();
+        page.line(styled(BOLD, "Calls refused with an error"));
+        for recorded in &self.recorded {
+            page.paragraph(2, recorded);
+        }
+        page.gap();
+        page.line(styled(BOLD, "What cannot be heard here"));
+        for limitation in &self.limitations {
+            page.gap();
+            page.paragraph(2, limitation);
+        }
+        page.finish()
+    }
+
+    fn found(&self) -> bool {
+        self.listening
+    }
+}

@@ -1,0 +1,138 @@
+//! `syscall`: number, name and groups of a call.
+
+use super::units::groups_note;
+use crate::cli::Reply;
+use crate::cli::terminal::page::{BAD, DIM, Page, styled};
+use crate::cli::views::answer::SCHEMA;
+use crate::cli::views::answer_page;
+use crate::policy::unit_file::shown;
+use crate::syscalls::groups::Source;
+use crate::syscalls::{Abi, Call, Groups};
+use crate::systemd::syscall_groups;
+use serde::Serialize;
+
+/// What is known of a call.
+#[derive(Debug, Serialize)]
+pub(crate) struct Reading {
+    schema: u32,
+    name: Option<String>,
+    /// Per ABI asked about; null where it has no such call.
+    numbers: Vec<Number>,
+    /// Smallest first.
+    groups: Vec<GroupView>,
+    /// Whether the systemd whose groups these are knows the call.
+    known_to_systemd: bool,
+    /// Whose groups these are.
+    groups_of: String,
+    notes: Vec<String>,
+}
+
+/// A call's number in one ABI.
+#[derive(Debug, Serialize)]
+struct Number {
+    arch: &'static str,
+    number: Option<u32>,
+}
+
+/// A group that holds the call.
+#[derive(Debug, Serialize)]
+struct GroupView {
+    name: String,
+    help: String,
+    calls: usize,
+}
+
+/// Looks a call up by name or number.
+///
+/// # Errors
+/// An architecture or a name that is in no table.
+pub(crate) fn look_up(call: &str, arch: Option<&str>) -> anyhow::Result<Reading> {
+    let abi = match arch {
+        None => Abi::native(),
+        Some(name) => abi_named(name)?,
+    };
+    let loaded = syscall_groups::load();
+    let notes = groups_note(&loaded).into_iter().collect();
+    let number = call.parse::<u32>().ok().or_else(|| call.parse::<i32>().ok().map(i32::cast_unsigned));
+    let call = match number {
+        Some(number) => Call::numbered(abi.arch(), number),
+        None => named(call, abi, arch.is_some(), &loaded.groups)?,
+    };
+    // A number can tell another ABI of the same architecture (x32).
+    let abi = if number.is_some() { call.abi().unwrap_or(abi) } else { abi };
+    let name = call.name();
+    let holding = name.map_or_else(Vec::new, |name| loaded.groups.containing(name));
+    let (Source::Host(version) | Source::Embedded(version)) = loaded.groups.source();
+    Ok(Reading {
+        schema: SCHEMA,
+        name: name.map(ToOwned::to_owned),
+        numbers: vec![Number { arch: abi.name(), number: call.number() }],
+        groups: holding.into_iter().map(|group| GroupView::new(group, &loaded.groups)).collect(),
+        known_to_systemd: name.is_some_and(|name| loaded.groups.knows(name)),
+        groups_of: format!("systemd {version}"),
+        notes,
+    })
+}
+
+fn abi_named(name: &str) -> anyhow::Result<Abi> {
+    Abi::from_name(name).ok_or_else(|| {
+        let known: Vec<&str> = Abi::all().map(Abi::name).collect();
+        anyhow::anyhow!("{} is no architecture known here; these are: {}", shown(name), known.join(" "))
+    })
+}
+
+/// A call by name: one of this ABI, or without `--arch` one that any ABI or systemd knows.
+fn named(name: &str, abi: Abi, strict: bool, groups: &Groups) -> anyhow::Result<Call> {
+    let call = Call::named(abi.arch(), name);
+    let elsewhere: Vec<&str> = Abi::all().filter(|abi| abi.call_number(name).is_some()).map(Abi::name).collect();
+    if abi.call_number(name).is_some() || (!strict && (groups.knows(name) || !elsewhere.is_empty())) {
+        return Ok(call);
+    }
+    if elsewhere.is_empty() && !groups.knows(name) {
+        anyhow::bail!("{} is no system call known here; names are as in 'systemd-analyze syscall-filter'", shown(name));
+    }
+    anyhow::bail!("{} has no call {}; these have: {}", abi.name(), shown(name), elsewhere.join(" "))
+}
+
+impl GroupView {
+    fn new(name: &str, groups: &Groups) -> Self {
+        Self {
+            name: name.to_owned(),
+            help: groups.help(name).unwrap_or_default().to_owned(),
+            calls: groups.calls(name).map_or(0, std::collections::BTreeSet::len),
+        }
+    }
+}
+
+impl Reply for Reading {
+    fn page(&self) -> String {
+        let mut page = Page::default();
+        page.line(styled(BAD, self.name.as_deref().unwrap_or("unknown call")));
+        for Number { arch, number } in &self.numbers {
+            let number =
+                number.map_or_else(|| "has no such call".to_owned(), |number| format!("call {}", number.cast_signed()));
+            page.field("what", &format!("{arch} {number}"));
+        }
+        for (index, group) in self.groups.iter().enumerate() {
+            let help = if group.help.is_empty() { String::new() } else { format!(": {}", group.help) };
+            let text = format!("{}, {} calls{help}", group.name, group.calls);
+            page.field(if index == 0 { "groups" } else { "" }, &text);
+        }
+        if self.groups.is_empty() {
+            page.field("groups", if self.known_to_systemd { "none but @known" } else { "none" });
+        }
+        if !self.known_to_systemd && self.name.is_some() {
+            page.paragraph(
+                2,
+                &format!("{} does not know it, so no SystemCallFilter= can allow it by name.", self.groups_of),
+            );
+        }
+        page.line(format_args!("  {}", styled(DIM, format_args!("Groups are those of {}.", self.groups_of))));
+        answer_page::notes(&mut page, &self.notes);
+        page.finish()
+    }
+
+    fn found(&self) -> bool {
+        self.name.is_some()
+    }
+}

@@ -1,0 +1,294 @@
+//! `tap`: watches running units and processes for calls that seccomp refuses them without a record, for a while, and
+//! answers for what was seen.
+
+pub(crate) mod targets;
+
+use super::restore::Leftover;
+use super::units;
+use crate::audit::Action;
+use crate::cli::args::{Common, Tap as Asked, Through};
+use crate::cli::clock;
+use crate::cli::lookup::incident_source;
+use crate::cli::views::answer::{Answer, Clock, SCHEMA, shown_path};
+use crate::cli::views::tap_progress::Live;
+use crate::cli::views::tapped::{RefusalView, Tapped};
+use crate::diagnosis::{Situation, diagnose};
+use crate::host::unit_settings;
+use crate::host::unit_settings::Known;
+use crate::incidents::{Denial, Event, Incident, Key, Moment, Sample, Source, Stored};
+use crate::kernel::procfs::Procfs;
+use crate::kernel::tap;
+use crate::kernel::tap::{End, Group, Kind, Lost, Owner, Tally, Tap, TapError, Target, Way};
+use crate::operations::interruption::Interruption;
+use crate::outlet::wire::{IncidentDict, MAX_INCIDENTS};
+use crate::policy::{Effect, Verdict};
+use crate::syscalls::{Call, Groups};
+use crate::systemd::bus_address::BusAddress;
+use crate::systemd::manager::Managers;
+use crate::systemd::syscall_groups;
+use crate::units::{Rung, Unit};
+use anyhow::ensure;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::PathBuf;
+use std::time::Instant;
+use targets::{Watched, find};
+
+/// How many units are asked for their settings, beside those that were asked for.
+const MOST_ASKED: usize = 256;
+
+/// Watches, and answers.
+///
+/// # Errors
+/// Somebody may not, or there is nobody to watch, or no way: nothing was changed then.
+pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped> {
+    // Before anything is asked: what comes after would blame others.
+    ensure!(nix::unistd::geteuid().is_root(), TapError::NotAllowed);
+    let loaded = syscall_groups::load();
+    let managers = units::managers(&common.bus);
+    let watched = find(asked, &managers).await?;
+    let mut cases: Vec<Case> = Vec::new();
+    for Watched { unit, .. } in &watched {
+        if cases.iter().all(|case| case.unit != *unit) {
+            cases.push(Case::of(unit.as_ref(), &managers, &loaded.groups).await);
+        }
+    }
+    let way = asked.through.map(|through| match through {
+        Through::Bpf => Way::Bpf,
+        Through::Tracefs => Way::Tracefs,
+    });
+    let targets: Vec<Target> = watched.iter().map(|watched| watched.target.clone()).collect();
+
+    let mut interruption = Interruption::heard()?;
+    let mut tap = Tap::open(&targets, way)?;
+    let way = tap.way();
+    // The other way, and processes that were asked for, have all children followed wherever they go.
+    let by_cgroups = way == Way::Bpf && targets.iter().all(|target| matches!(target, Target::Cgroup(_)));
+    let whose = |target: usize, owner: &Owner| {
+        let whose = watched.get(target)?.whose(owner, by_cgroups)?;
+        Some((whose.0.clone(), whose.1))
+    };
+    let (began, procfs, mut tally) = (Instant::now(), Procfs::live(), Tally::default());
+    let live = Live::new(!common.json);
+    loop {
+        let left = asked.duration.saturating_sub(began.elapsed());
+        let waited = async {
+            tokio::time::sleep(tap.step().min(left)).await;
+            Ok(())
+        };
+        let ended = interruption.or(waited).await.is_err();
+        tally.add(tap.look()?, &procfs);
+        live.show(began.elapsed(), asked.duration, || views(&refused(&tally, &cases, whose)));
+        if ended || began.elapsed() >= asked.duration || tap.is_over() {
+            break;
+        }
+    }
+    tally.add(tap.stop()?, &procfs);
+    let seconds = began.elapsed().as_secs_f64();
+    drop(live);
+
+    // Others turned up meanwhile, to be asked now that no event waits to be read.
+    let mut units: Vec<Option<Unit>> =
+        tally.owners().map(|(target, owner)| whose(target, owner).map(|(unit, _)| unit)).collect();
+    units.sort();
+    units.dedup();
+    units.retain(|unit| cases.iter().all(|case| case.unit != *unit));
+    for (place, unit) in units.into_iter().enumerate() {
+        cases.push(if place < MOST_ASKED {
+            Case::of(unit.as_ref(), &managers, &loaded.groups).await
+        } else {
+            Case { unit, known: None }
+        });
+    }
+    let refusals = refused(&tally, &cases, whose);
+    let mut notes = left_out(tap.lost(), tally.forgotten());
+    notes.extend(units::groups_note(&loaded));
+    let incidents: Vec<Incident> = refusals.iter().filter_map(incident).collect();
+    notes.extend(stored(&common.bus, &incidents).await);
+    let answered = refusals.iter().filter(|refused| refused.kind.end == End::Answered).count();
+    if answered > 0 {
+        notes.push(
+            "calls that were answered without an error were answered by another than systemd's filters: a supervisor, \
+             a tracer, or the program's own handler of SIGSYS"
+                .to_owned(),
+        );
+    }
+    let mut answers = Vec::new();
+    for case in &cases {
+        let answer = case.answer(&incidents, &loaded.groups, &clock());
+        // Of processes without a unit, or of one that nobody asked for, there is nothing to tell but what was seen.
+        let is_asked = case.unit.is_some() && watched.iter().any(|watched| watched.unit == case.unit);
+        if is_asked || !answer.denials.is_empty() {
+            answers.push(answer);
+        }
+    }
+    let way = match way {
+        Way::Bpf => "bpf",
+        Way::Tracefs => "tracefs",
+    };
+    Ok(Tapped { schema: SCHEMA, way, seconds, units: answers, refusals: views(&refusals), notes })
+}
+
+/// What taps that were killed left behind: they trace on, and slow down all calls.
+pub(crate) fn left(_: &Common) -> Vec<Leftover<'_>> {
+    let mend = |instance: PathBuf| -> Leftover<'_> {
+        Box::pin(async move {
+            let path = shown_path(&instance);
+            match tap::remove(&instance) {
+                Ok(()) => format!("a tap that was killed had left {path} tracing: it is removed"),
+                Err(error) => format!("a tap that was killed left {path} tracing, which slows down all calls: {error}"),
+            }
+        })
+    };
+    tap::leftovers().into_iter().map(mend).collect()
+}
+
+/// A unit that is watched, or what is of none.
+struct Case {
+    unit: Option<Unit>,
+    known: Option<Known>,
+}
+
+impl Case {
+    async fn of(unit: Option<&Unit>, managers: &Managers, groups: &Groups) -> Self {
+        let known = match unit {
+            Some(unit) => Some(unit_settings::live(managers, unit, groups).await),
+            None => None,
+        };
+        Self { unit: unit.cloned(), known }
+    }
+
+    fn situation(&self) -> Option<&Situation> {
+        self.known.as_ref()?.situation.as_ref()
+    }
+
+    /// The answer for what was seen of it.
+    fn answer(&self, incidents: &[Incident], groups: &Groups, clock: &Clock) -> Answer {
+        let own = incidents.iter().filter(|incident| incident.key.unit == self.unit).cloned().collect();
+        let situation = self.situation();
+        let notes = self.known.as_ref().map_or_else(Vec::new, |known| known.notes.clone());
+        let diagnosis = diagnose(own, situation, groups);
+        let mut answer = Answer::new(self.unit.as_ref(), &diagnosis, situation, groups, clock, notes);
+        if self.unit.is_none() {
+            // There are no settings that a line could help in.
+            answer.unproven = None;
+        }
+        answer.nothing = "None of its calls was refused meanwhile.";
+        let facts = self.known.as_ref().and_then(|known| known.facts.as_ref());
+        if let (Some(facts), Some(situation)) = (facts, situation) {
+            units::add_exposure(&mut answer.remedies, facts, situation);
+        }
+        answer
+    }
+}
+
+/// Whether the policy of a unit answers a call in that way, whatever its arguments. A call that was let through, and
+/// came back with that error by itself, is then none.
+fn causes(cases: &[Case], unit: Option<&Unit>, kind: &Kind) -> bool {
+    let case = cases.iter().find(|case| case.unit.as_ref() == unit);
+    let Some(situation) = case.and_then(Case::situation) else { return false };
+    let call = Call::numbered(kind.arch, kind.number);
+    let (Some(abi), Some(name), End::Errno(errno)) = (call.abi(), call.name(), kind.end) else { return false };
+    let verdict = situation.policy.verdict(abi, name);
+    matches!(verdict, Verdict::Denied { effect: Effect::Errno(denied), .. } if denied == errno)
+}
+
+/// What was refused a unit's processes, or those of none.
+struct Refused {
+    unit: Option<Unit>,
+    rung: Option<Rung>,
+    kind: Kind,
+    group: Group,
+}
+
+/// What was refused, by whose processes they are, however those were met.
+fn refused(tally: &Tally, cases: &[Case], whose: impl Fn(usize, &Owner) -> Option<(Unit, Rung)>) -> Vec<Refused> {
+    let mut all: BTreeMap<(Option<Unit>, Kind), Refused> = BTreeMap::new();
+    let of = |kind: &Kind| whose(kind.target, &kind.owner).unzip();
+    for (kind, group) in tally.refused(|kind| causes(cases, of(kind).0.as_ref(), kind)) {
+        let (unit, rung) = of(&kind);
+        let kind = Kind { target: 0, owner: Owner::Unknown, ..kind };
+        match all.entry((unit.clone(), kind.clone())) {
+            Entry::Vacant(vacant) => drop(vacant.insert(Refused { unit, rung, kind, group })),
+            Entry::Occupied(mut occupied) => {
+                let known = occupied.get_mut();
+                // Not surer of all than of each.
+                known.rung = known.rung.max(rung);
+                known.group.merge(&group);
+            }
+        }
+    }
+    all.into_values().collect()
+}
+
+fn views(refused: &[Refused]) -> Vec<RefusalView> {
+    let view = |one: &Refused| RefusalView::new(one.unit.as_ref(), &one.kind, &one.group);
+    let mut views: Vec<RefusalView> = refused.iter().map(view).collect();
+    views.sort_by_key(|view| std::cmp::Reverse(view.count));
+    views
+}
+
+/// The fact that is kept of a refusal; an answer without an error is none of systemd's.
+fn incident(Refused { unit, rung, kind, group }: &Refused) -> Option<Incident> {
+    let End::Errno(errno) = kind.end else { return None };
+    let caller = group.callers.last();
+    Some(Incident {
+        key: Key {
+            unit: unit.clone(),
+            event: Event::Denial(Denial { call: Call::numbered(kind.arch, kind.number), action: Action::Errno }),
+            exe: kind.exe.clone(),
+            source: Source::Tap { errno },
+        },
+        rung: *rung,
+        count: group.count,
+        first: Moment::At(group.first),
+        last: Moment::At(group.last),
+        sample: Sample {
+            pid: caller.map_or(0, |caller| caller.pid),
+            comm: caller.map_or_else(Vec::new, |caller| caller.comm.clone()),
+            uid: group.uid.map_or_else(String::new, |uid| uid.to_string()).into(),
+            ip: group.ip,
+            ..Sample::default()
+        },
+    })
+}
+
+/// Has the daemon store what was seen; says so where it does not.
+async fn stored(bus: &BusAddress, incidents: &[Incident]) -> Option<String> {
+    let dicts: Vec<IncidentDict> =
+        incidents.iter().map(|incident| IncidentDict::from(&Stored { id: 0, incident: incident.clone() })).collect();
+    if dicts.is_empty() {
+        return None;
+    }
+    let report = async {
+        let daemon = incident_source::daemon(bus).await?;
+        for dicts in dicts.chunks(MAX_INCIDENTS as usize) {
+            daemon.report(dicts).await.map_err(incident_source::explained)?;
+        }
+        anyhow::Ok(())
+    };
+    let error = report.await.err()?;
+    Some(format!("what was seen is not stored, since harden-whyd does not take it: {error:#}"))
+}
+
+/// What the count leaves out.
+fn left_out(lost: Lost, forgotten: u64) -> Vec<String> {
+    let mut notes = Vec::new();
+    let refusals = lost.refusals.saturating_add(forgotten);
+    if refusals > 0 {
+        notes.push(format!("{refusals} refusals more were of too many different calls or threads to be told apart"));
+    }
+    if lost.threads > 0 {
+        notes.push(
+            "more threads ran than can be followed at a time: some of what they were refused was not seen".into(),
+        );
+    }
+    if lost.events > 0 {
+        notes.push(format!(
+            "{} calls came faster than could be read: what was refused among them was not seen; units with fewer calls, \
+             or --through bpf, help",
+            lost.events
+        ));
+    }
+    notes
+}

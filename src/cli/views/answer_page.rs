@@ -1,0 +1,233 @@
+//! The answer as a screen: what, who, why, what to do.
+
+use super::answer::{
+    Answer, ExposureView, GroupHelp, LogTally, RemedyView, Report, SensitiveView, Silence, Unproven, plural,
+};
+use super::denials;
+use crate::audit::text::escape;
+use crate::cli::Reply;
+use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
+use crate::units::Manager;
+use std::collections::BTreeMap;
+
+/// How many opened calls are named.
+const NAMED: usize = 8;
+
+impl Reply for Report {
+    fn page(&self) -> String {
+        report(self)
+    }
+
+    fn found(&self) -> bool {
+        self.units.iter().any(|answer| !answer.denials.is_empty())
+    }
+}
+
+fn report(report: &Report) -> String {
+    let mut page = Page::default();
+    if let Some(demo) = &report.demo {
+        page.paragraph(0, &demo.words);
+        page.gap();
+        page.line("The unit file:");
+        for line in demo.unit_file.lines() {
+            page.line(format_args!("  {}", styled(DIM, line)));
+        }
+    }
+    for answer in &report.units {
+        page.gap();
+        render_answer(&mut page, answer);
+    }
+    if let Some(log) = &report.log {
+        page.gap();
+        tally(&mut page, log);
+    }
+    notes(&mut page, &report.notes);
+    page.finish()
+}
+
+/// The answer for one unit.
+pub(crate) fn answer(answer: &Answer) -> String {
+    let mut page = Page::default();
+    render_answer(&mut page, answer);
+    page.finish()
+}
+
+fn render_answer(page: &mut Page, answer: &Answer) {
+    match (&answer.unit, &answer.manager) {
+        (Some(unit), Some(manager)) => {
+            page.line(format_args!("{} {}", styled(BOLD, unit), styled(DIM, format_args!("({})", whose(manager)))));
+        }
+        (Some(unit), None) => page.line(styled(BOLD, unit)),
+        _ => page.line(format_args!(
+            "{} {}",
+            styled(BOLD, "unit unknown"),
+            styled(DIM, "(nothing told whose process it was)")
+        )),
+    }
+    match (&answer.silence, answer.denials.is_empty()) {
+        (Some(silence), true) => render_silence(page, silence),
+        (None, true) => page.line(format_args!("  {}", answer.nothing)),
+        _ => {}
+    }
+    denials::show(page, &answer.denials);
+    if !answer.remedies.is_empty() {
+        page.gap();
+        page.line(styled(BOLD, "What to do, least privilege first"));
+        for (number, remedy) in answer.remedies.iter().enumerate() {
+            page.gap();
+            render_remedy(page, number + 1, remedy);
+        }
+        render_way(page, answer);
+    }
+    if let Some(unproven) = &answer.unproven {
+        page.gap();
+        render_unproven(page, unproven);
+    }
+    notes(page, &answer.notes);
+}
+
+/// How to do it: by one command where there is one, and by hand.
+fn render_way(page: &mut Page, answer: &Answer) {
+    if let Some(apply) = &answer.apply {
+        page.gap();
+        page.line(format_args!("To do it: {}", styled(GOOD, apply)));
+    }
+    if !answer.then.is_empty() {
+        page.gap();
+        page.line("By hand: write the file, and then");
+        for command in &answer.then {
+            page.line(format_args!("  {command}"));
+        }
+    }
+}
+
+/// No denials, of a unit that can be denied calls without a record.
+fn render_silence(page: &mut Page, Silence { words, ways }: &Silence) {
+    page.paragraph(2, &format!("No denials of it are known, {words}"));
+    page.gap();
+    let width = ways.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
+    for (command, what) in ways {
+        page.line(format_args!("  {}  {what}", styled(GOOD, format_args!("{command:<width$}"))));
+    }
+}
+
+/// The manager of a unit, in words.
+pub(crate) fn whose(manager: &str) -> String {
+    match manager.strip_prefix("user:") {
+        Some(uid) if uid.parse() == Ok(Manager::SOME_USER) => "user manager".to_owned(),
+        Some(uid) => format!("user manager of uid {uid}"),
+        None => "system manager".to_owned(),
+    }
+}
+
+/// How often, in words.
+pub(crate) fn times(count: u64) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}
+
+fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
+    let mark = if remedy.default { " (apply takes this one)" } else { "" };
+    page.item(&format!("  {number}. "), &format!("{}{mark}", remedy.title));
+    page.line(format_args!("     {}", styled(PLACE, &remedy.path)));
+    for line in remedy.content.lines() {
+        let plain = line.chars().all(|c| !c.is_control());
+        let line = if plain { line.to_owned() } else { escape(line.as_bytes()) };
+        page.line(format_args!("       {}", styled(GOOD, line)));
+    }
+    for GroupHelp { group, help } in &remedy.groups {
+        page.paragraph(5, &format!("{group}: {help}"));
+    }
+    if let Some(opened) = named(&remedy.opens) {
+        page.paragraph(5, &format!("also opens {opened}"));
+    }
+    if !remedy.sensitive.is_empty() {
+        page.paragraph(
+            5,
+            &styled(WARN, format_args!("of these can reach beyond the program: {}", by_group(&remedy.sensitive))),
+        );
+    }
+    if let Some(exposure) = remedy.exposure {
+        page.paragraph(5, &exposure_words(exposure));
+    }
+    if !remedy.conditional.is_empty() {
+        let names = remedy.conditional.join(", ");
+        page.paragraph(5, &format!("not proven for {names}: other directives still look at the arguments"));
+    }
+}
+
+/// The change, as `systemd-analyze security` sees it.
+fn exposure_words(exposure: ExposureView) -> String {
+    let ExposureView { before, after } = exposure;
+    if (before - after).abs() < 0.05 {
+        format!("exposure stays {before:.1} (systemd-analyze security)")
+    } else {
+        format!("exposure {before:.1} becomes {after:.1} (systemd-analyze security)")
+    }
+}
+
+/// `chroot (@mount)`, or of many `12 of @clock`.
+fn by_group(calls: &[SensitiveView]) -> String {
+    if calls.len() <= NAMED {
+        return calls.iter().map(|one| format!("{} ({})", one.call, one.group)).collect::<Vec<_>>().join(", ");
+    }
+    let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
+    for one in calls {
+        *groups.entry(&one.group).or_default() += 1;
+    }
+    groups.into_iter().map(|(group, count)| format!("{count} of {group}")).collect::<Vec<_>>().join(", ")
+}
+
+fn named(opens: &[String]) -> Option<String> {
+    let (shown, rest) = opens.split_at(opens.len().min(NAMED));
+    match (shown, rest) {
+        ([], _) => None,
+        (shown, []) => Some(shown.join(", ")),
+        (shown, rest) => Some(format!("{} and {} more", shown.join(", "), rest.len())),
+    }
+}
+
+fn render_unproven(page: &mut Page, unproven: &Unproven) {
+    page.line(styled(BOLD, "What may help"));
+    for line in &unproven.lines {
+        page.line(format_args!("  {}", styled(WARN, line)));
+    }
+    page.paragraph(0, &unproven.why);
+}
+
+fn tally(page: &mut Page, log: &LogTally) {
+    let skipped = [
+        (log.repeats, "told once more"),
+        (log.foreign, "about something else"),
+        (log.malformed, "malformed"),
+        (log.overlong, "too long"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("{count} {what}"))
+    .collect::<Vec<_>>();
+    let skipped = if skipped.is_empty() { String::new() } else { format!("; skipped {}", skipped.join(", ")) };
+    page.paragraph(
+        0,
+        &format!("Read {}: {}{skipped}.", plural(log.lines, "line"), plural(log.records, "SECCOMP record")),
+    );
+    for complaint in &log.complaints {
+        page.paragraph(2, complaint);
+    }
+    if log.given_way > 0 {
+        page.paragraph(
+            0,
+            &format!("{} were forgotten: the log holds too many different denials.", plural(log.given_way, "record")),
+        );
+    }
+}
+
+/// Notes below an answer.
+pub(crate) fn notes(page: &mut Page, notes: &[String]) {
+    if notes.is_empty() {
+        return;
+    }
+    page.gap();
+    for note in notes {
+        page.paragraph(0, &format!("{} {note}", styled(WARN, "note:")));
+    }
+}

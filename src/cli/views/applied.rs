@@ -1,0 +1,141 @@
+//! What `apply` and `revert` have to say.
+
+use super::answer::{SCHEMA, shown_path};
+use super::answer_page;
+use crate::audit::text::escape_lines;
+use crate::cli::Reply;
+use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, styled};
+use crate::units::Unit;
+use serde::Serialize;
+use std::path::Path;
+
+/// What became of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Applied {
+    schema: u32,
+    unit: String,
+    manager: String,
+    /// `applied`, `declined`, `dry-run`, `reverted` or `nothing`.
+    pub(crate) outcome: &'static str,
+    /// What is applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) remedy: Option<Applying>,
+    /// The drop-in; where two were removed, the one that was in force.
+    path: Option<String>,
+    /// Its lines that come (`+`), stay (a space) and go (`-`).
+    diff: Vec<String>,
+    /// What systemd holds now was read back, and is as predicted: of what was reverted, that it is gone.
+    pub(crate) confirmed: bool,
+    /// The unit's state after it was restarted.
+    pub(crate) restarted: Option<Restarted>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// A remedy that is applied.
+#[derive(Debug, Serialize)]
+pub(crate) struct Applying {
+    /// Its number in the answer.
+    pub(crate) number: usize,
+    /// How many there are.
+    #[serde(skip)]
+    pub(crate) of: usize,
+    /// What it does, in a sentence.
+    pub(crate) title: String,
+    /// The calls it opens beyond the denied ones.
+    pub(crate) opens: Vec<String>,
+}
+
+/// A unit after it was restarted.
+#[derive(Debug, Serialize)]
+pub(crate) struct Restarted {
+    pub(crate) active_state: String,
+    pub(crate) result: Option<String>,
+}
+
+impl Applied {
+    pub(crate) fn new(
+        unit: &Unit,
+        outcome: &'static str,
+        path: Option<&Path>,
+        diff: Vec<String>,
+        notes: Vec<String>,
+    ) -> Self {
+        Self {
+            schema: SCHEMA,
+            unit: unit.name.to_string(),
+            manager: unit.manager.to_string(),
+            outcome,
+            remedy: None,
+            path: path.map(shown_path),
+            diff,
+            confirmed: false,
+            restarted: None,
+            notes,
+        }
+    }
+
+    /// The unit, the file and what changes in it.
+    pub(crate) fn plan(&self) -> String {
+        let mut page = Page::default();
+        page.line(format_args!(
+            "{} {}",
+            styled(BOLD, &self.unit),
+            styled(DIM, format_args!("({})", answer_page::whose(&self.manager)))
+        ));
+        if let Some(Applying { number, of, title, .. }) = &self.remedy {
+            page.item(&format!("  remedy {number} of {of}: "), title);
+            if *number > 1 {
+                page.line("  (--remedy 1 does no more than what was denied takes)");
+            }
+        }
+        if let Some(path) = &self.path {
+            page.line(format_args!("  {}", styled(PLACE, path)));
+        }
+        for line in &self.diff {
+            let style = match line.as_bytes().first() {
+                Some(b'+') => GOOD,
+                Some(b'-') => BAD,
+                _ => DIM,
+            };
+            page.line(format_args!("  {}", styled(style, line)));
+        }
+        page.finish()
+    }
+}
+
+impl Reply for Applied {
+    fn page(&self) -> String {
+        let mut page = Page::default();
+        page.line(self.plan());
+        page.line(match (self.outcome, self.confirmed) {
+            ("applied", _) => "Written. systemd has read it, and holds what was predicted.",
+            ("declined", _) => "Nothing was changed.",
+            ("dry-run", _) => "Nothing was written: this is what apply would write.",
+            ("reverted", true) => "Removed. systemd has read its files again, and this is not among them.",
+            ("reverted", false) => "Removed. systemd has read its files again, but is not seen to be rid of it.",
+            _ => "There is no drop-in of harden-why's to remove.",
+        });
+        if let Some(Restarted { active_state, result }) = &self.restarted {
+            let result = result
+                .as_ref()
+                .filter(|result| *result != "success")
+                .map_or_else(String::new, |result| format!(" ({result})"));
+            let style = if active_state == "failed" { BAD } else { GOOD };
+            page.line(format_args!("Restarted: it is {}{result}.", styled(style, active_state)));
+        }
+        answer_page::notes(&mut page, &self.notes);
+        page.finish()
+    }
+
+    fn found(&self) -> bool {
+        !matches!(self.outcome, "declined" | "nothing")
+    }
+}
+
+/// What goes, what stays and what comes, as lines that begin with `-`, a space or `+`; a drop-in is short.
+pub(crate) fn diff(old: &[u8], new: &[u8]) -> Vec<String> {
+    let (old, new) = (escape_lines(old), escape_lines(new));
+    let gone = old.iter().filter(|line| !new.contains(line)).map(|line| format!("-{line}"));
+    let rest = new.iter().map(|line| format!("{}{line}", if old.contains(line) { ' ' } else { '+' }));
+    gone.chain(rest).collect()
+}

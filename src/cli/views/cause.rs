@@ -1,0 +1,196 @@
+//! Why, in words.
+
+use super::answer::{CauseView, Clock, DirectiveView, moment, shown_path};
+use crate::audit::Action;
+use crate::audit::text::{escape, join};
+use crate::diagnosis::{Cause, Elsewhere, Finding, Fixed, Runtime, Takes, denied};
+use crate::incidents::Moment;
+use crate::policy;
+
+impl CauseView {
+    pub(crate) fn new(finding: &Finding, clock: &Clock) -> Self {
+        let (kind, words, directives): (_, _, &[policy::Cause]) = match &finding.cause {
+            Cause::Unit { by, changed: false, .. } if finding.is_done_without() => (
+                "unit",
+                format!(
+                    "the unit's {} it, as a kernel that does not know it would; callers then make an older call, so \
+                     nothing has to change",
+                    verb(by)
+                ),
+                by,
+            ),
+            Cause::Unit { by, changed: false, .. } => ("unit", format!("the unit's {} it", verb(by)), by),
+            Cause::Unit { by, changed: true, .. } => (
+                "settings-changed",
+                format!(
+                    "the unit's {} it, though more strictly than the record says: they were changed since",
+                    verb(by)
+                ),
+                by,
+            ),
+            Cause::Perhaps { by } => (
+                "perhaps-unit",
+                format!("possibly the unit's {}: that depends on arguments, which no record tells", names(by)),
+                by,
+            ),
+            Cause::Logged { by } => {
+                let words = match by {
+                    Some(_) => "the unit's SystemCallLog= lists it; the call was made",
+                    None => "a filter logs it, but the unit's SystemCallLog= does not list it; the call was made",
+                };
+                ("logged", words.to_owned(), by.as_slice())
+            }
+            Cause::Elsewhere(elsewhere) => {
+                let (kind, words) = elsewhere_words(elsewhere, clock);
+                (kind, words, &[])
+            }
+            Cause::Unread => (
+                "unread",
+                format!(
+                    "not known, since the unit's settings were not read; {}, and so do programs' own sandboxes",
+                    likely(finding)
+                ),
+                &[],
+            ),
+            Cause::Nameless => (
+                "nameless",
+                "no name is known for this number, so no setting of systemd can name it; an allow-list denies it"
+                    .to_owned(),
+                &[],
+            ),
+            Cause::Silent => (
+                "silent",
+                "not known, since the kernel sent no record: a filter that traps without logging, a signal sent by \
+                 another process (kill -SYS), or audit switched off, excluded by a rule or lost"
+                    .to_owned(),
+                &[],
+            ),
+        };
+        let since = match &finding.cause {
+            Cause::Elsewhere(Elsewhere::Fixed(fixed)) => moment(&Moment::At(fixed.at)),
+            _ => None,
+        };
+        Self { kind, since, words, directives: directives.iter().map(DirectiveView::new).collect() }
+    }
+}
+
+impl DirectiveView {
+    fn new(cause: &policy::Cause) -> Self {
+        Self {
+            directive: cause.directive.key(),
+            file: cause.origin.as_ref().map(|origin| shown_path(&origin.path)),
+            line: cause.origin.as_ref().map(|origin| origin.line),
+            effect: cause.effect.map(|effect| effect.to_string()),
+            why: escape(cause.why.to_string().as_bytes()),
+        }
+    }
+}
+
+fn names(by: &[policy::Cause]) -> String {
+    join(by.iter().map(|cause| format!("{}=", cause.directive.key())))
+}
+
+fn verb(by: &[policy::Cause]) -> String {
+    format!("{} {}", names(by), if by.len() > 1 { "deny" } else { "denies" })
+}
+
+fn elsewhere_words(elsewhere: &Elsewhere, clock: &Clock) -> (&'static str, String) {
+    let words = match elsewhere {
+        Elsewhere::NotSystemdsAction => {
+            "not the unit's settings: systemd never acts like this. It was the program's own sandbox, or a container \
+             runtime's; SystemCallFilter= has no part in it"
+        }
+        Elsewhere::Permitted { unchanged: true } => {
+            "not the unit's settings: they permit the call, and their files have not changed since. It was the program's \
+             own sandbox; more SystemCallFilter= would not help"
+        }
+        Elsewhere::Permitted { unchanged: false } => {
+            "not the unit's settings as they are now: they permit the call. Either they were changed since, and the next \
+             start is under the new ones, or it was the program's own sandbox; more SystemCallFilter= would not help"
+        }
+        Elsewhere::Otherwise => {
+            "not the unit's settings as they are now: they would do something else to the call. Either they were \
+             changed since, or it was the program's own sandbox"
+        }
+        Elsewhere::Scope => {
+            "not systemd: the unit is a scope, whose processes were started by something else, and no setting filters \
+             their calls. It was the sandbox of the program, or of what started it"
+        }
+        Elsewhere::Runtime(runtime) => {
+            let (whose, what) = runtime_words(*runtime);
+            return ("runtime", format!("not the unit's settings, but the filter that {whose} puts on it: {what}"));
+        }
+        Elsewhere::Fixed(fixed) => return fixed_words(fixed, clock),
+    };
+    ("elsewhere", words.to_owned())
+}
+
+/// Whose filter it was, and what to do there.
+fn runtime_words(runtime: Runtime) -> (&'static str, &'static str) {
+    match runtime {
+        Runtime::Docker => {
+            ("Docker", "start the container with a profile that allows the call, --security-opt seccomp=PROFILE.json")
+        }
+        Runtime::Podman => (
+            "Podman",
+            "start the container with a profile that allows the call, --security-opt seccomp=PROFILE.json, or \
+             SeccompProfile= in a Quadlet file",
+        ),
+        Runtime::Kubernetes => (
+            "the container runtime of Kubernetes",
+            "give the pod a profile that allows the call, securityContext.seccompProfile",
+        ),
+        Runtime::Nerdctl => (
+            "containerd",
+            "start the container with a profile that allows the call, --security-opt seccomp=PROFILE.json",
+        ),
+        Runtime::Nspawn => (
+            "systemd-nspawn",
+            "allow the call with --system-call-filter=CALL, or SystemCallFilter=CALL in the [Exec] section of its \
+             .nspawn file",
+        ),
+        Runtime::Qemu => ("QEMU", "its -sandbox option, which libvirt sets by seccomp_sandbox in qemu.conf, decides"),
+        Runtime::Machine => (
+            "what runs the machine",
+            "of systemd-nspawn, allow the call with --system-call-filter=CALL, or SystemCallFilter=CALL in the [Exec] \
+             section of its .nspawn file",
+        ),
+        Runtime::Flatpak => (
+            "Flatpak",
+            "it forbids what its permissions do not grant; flatpak run --allow=FEATURE lifts some of it (devel, \
+             multiarch, bluetooth, canbus)",
+        ),
+        Runtime::Snap => (
+            "snapd",
+            "it forbids what the snap's interfaces do not grant; see snap connections, and snappy-debug for which one",
+        ),
+    }
+}
+
+fn fixed_words(fixed: &Fixed, clock: &Clock) -> (&'static str, String) {
+    let when = clock.show(&Moment::At(fixed.at)).unwrap_or_default();
+    let what = match &fixed.by {
+        Some(path) => format!("{} of {when} changed that", shown_path(path)),
+        None => format!(
+            "as far as can be told: they were changed on {when}. If it is denied again, it is the program's own sandbox"
+        ),
+    };
+    let (kind, how) = match fixed.takes {
+        Takes::Effect => ("fixed", "fixed"),
+        Takes::Reload => ("fixed-after-reload", "fixed once systemd reads its files again (systemctl daemon-reload)"),
+        Takes::NextStart => {
+            ("fixed-next-start", "fixed for the next start, since a process keeps the filter of its own")
+        }
+    };
+    (kind, format!("{how}; the unit's settings would not do it any more, {what}"))
+}
+
+/// Who acts like this.
+fn likely(finding: &Finding) -> &'static str {
+    match denied(&finding.incident).map(|denial| denial.action) {
+        Some(Action::KillProcess | Action::Kill) => "SystemCallFilter= kills like this",
+        Some(Action::Log) => "SystemCallLog= logs like this",
+        Some(Action::KillThread) => "SystemCallArchitectures= kills calls of another architecture like this",
+        _ => "several directives refuse calls like this",
+    }
+}

@@ -1,0 +1,138 @@
+//! Denials on the screen: what they have in common but for the call is told once.
+
+use super::answer::{CauseView, DenialView, DirectiveView};
+use super::answer_page::times;
+use crate::cli::terminal::page::{BAD, DIM, PLACE, Page, WARN, styled};
+use crate::incidents::Source;
+
+/// How many calls of one kind are listed.
+const LISTED: usize = 40;
+
+/// Every denial, those of one kind together, in the order in which each kind is met first.
+pub(crate) fn show(page: &mut Page, denials: &[DenialView]) {
+    let mut kinds: Vec<Vec<&DenialView>> = Vec::new();
+    for denial in denials {
+        match kinds.iter_mut().find(|kind| kind.first().is_some_and(|first| alike(first, denial))) {
+            Some(kind) => kind.push(denial),
+            None => kinds.push(vec![denial]),
+        }
+    }
+    for kind in &kinds {
+        page.gap();
+        show_kind(page, kind);
+    }
+}
+
+fn alike(one: &DenialView, other: &DenialView) -> bool {
+    let facts = |denial: &DenialView| (denial.event, denial.outcome.clone(), denial.exe.clone(), denial.before_exec);
+    let found = |denial: &DenialView| denial.attribution.as_ref().map(|attribution| attribution.rung);
+    facts(one) == facts(other) && found(one) == found(other) && one.cause == other.cause
+}
+
+fn show_kind(page: &mut Page, kind: &[&DenialView]) {
+    let Some(first) = kind.first() else { return };
+    let style = if first.action.as_deref() == Some("log") && first.source == "audit" { WARN } else { BAD };
+    let title = match kind {
+        [only] => only.call.clone().unwrap_or_else(|| "SIGSYS".to_owned()),
+        several => format!("{} calls", several.len()),
+    };
+    let count = kind.iter().map(|denial| denial.count).fold(0, u64::saturating_add);
+    page.line(format_args!("  {}  {}, {}", styled(style, title), outcome(first), times(count)));
+
+    match kind {
+        [only] => {
+            if let Some(which) = which(only) {
+                page.field("what", &format!("{which}{}", in_groups(only)));
+            }
+        }
+        several => {
+            for (index, denial) in several.iter().take(LISTED).enumerate() {
+                let call = denial.call.as_deref().unwrap_or("SIGSYS");
+                let which = which(denial).map_or_else(String::new, |which| format!(", {which}"));
+                let text = format!("{call}{which}, {}{}", times(denial.count), in_groups(denial));
+                page.field(if index == 0 { "what" } else { "" }, &text);
+            }
+            if several.len() > LISTED {
+                page.below(format_args!("and {} more", several.len() - LISTED));
+            }
+        }
+    }
+    who(page, first);
+    when(page, kind);
+    why(page, &first.cause);
+    if first.before_exec {
+        page.below("It happened in systemd's own code, before the program was executed.");
+    }
+}
+
+fn outcome(denial: &DenialView) -> String {
+    match denial.action.as_deref() {
+        Some("log") if denial.source == Source::Audit.as_str() => "the call was logged, and made".to_owned(),
+        Some(_) => format!("the process {}", denial.outcome),
+        None => "killed the process, and the kernel sent no record".to_owned(),
+    }
+}
+
+/// The architecture and number of the call.
+fn which(denial: &DenialView) -> Option<String> {
+    let number = denial.number.map_or_else(String::new, |number| format!(" call {}", number.cast_signed()));
+    Some(format!("{}{number}", denial.arch.as_ref()?))
+}
+
+fn in_groups(denial: &DenialView) -> String {
+    if denial.groups.is_empty() { String::new() } else { format!(", in {}", denial.groups.join(" ")) }
+}
+
+fn who(page: &mut Page, denial: &DenialView) {
+    let program = denial.exe.as_deref().unwrap_or("unknown executable");
+    let pid = format!("pid {}", denial.pid);
+    let comm = (!denial.comm.is_empty()).then(|| format!("comm {}", denial.comm));
+    let uid = denial.uid.as_ref().map(|uid| format!("uid {uid}"));
+    let facts: Vec<String> = [Some(program.to_owned()), comm, Some(pid), uid].into_iter().flatten().collect();
+    page.field("who", &facts.join(", "));
+    if let Some(parent) = &denial.parent {
+        page.below(format_args!("started by {}, pid {}", parent.comm, parent.pid));
+    }
+    if let Some(attribution) = &denial.attribution {
+        let style = if attribution.confidence == "certain" { DIM } else { WARN };
+        page.below(styled(style, format_args!("unit found by {}", attribution.words)));
+    }
+}
+
+/// The latest time of the kind, and the first.
+fn when(page: &mut Page, kind: &[&DenialView]) {
+    // The newest stand first.
+    let Some((newest, last)) = kind.first().and_then(|denial| Some((denial, denial.times.last.as_ref()?))) else {
+        return;
+    };
+    let oldest = kind.iter().min_by_key(|denial| denial.times.first_millis);
+    let ago = newest.times.ago.as_ref().map_or_else(String::new, |ago| format!(", {ago}"));
+    let since = oldest.and_then(|denial| denial.times.first.as_ref()).filter(|first| *first != last);
+    let since = since.map_or_else(String::new, |first| format!(", first {first}"));
+    page.field("when", &format!("{last}{ago}{since}"));
+}
+
+fn why(page: &mut Page, cause: &CauseView) {
+    page.field("why", &cause.words);
+    for directive in &cause.directives {
+        page.below(where_it_stands(directive));
+        page.paragraph(11, &directive_words(directive));
+    }
+}
+
+fn where_it_stands(directive: &DirectiveView) -> String {
+    match (&directive.file, directive.line) {
+        (Some(file), Some(line)) => styled(PLACE, format_args!("{file}:{line}")),
+        _ => styled(PLACE, format_args!("{}=, as systemd holds it", directive.directive)),
+    }
+}
+
+fn directive_words(directive: &DirectiveView) -> String {
+    let effect = match directive.effect.as_deref() {
+        None => "logs".to_owned(),
+        Some("kill") => "kills".to_owned(),
+        Some("kill thread") => "kills the thread".to_owned(),
+        Some(errno) => format!("answers {errno}"),
+    };
+    format!("{}= {effect}: {}", directive.directive, directive.why)
+}

@@ -1,0 +1,13 @@
+//! views.
+
+pub mod answer;
+pub(crate) mod answer_page;
+pub(super) mod applied;
+pub(crate) mod cause;
+pub(crate) mod denials;
+pub(crate) mod refusal_logging;
+pub(crate) mod rehearsal_progress;
+pub(crate) mod rehearsed;
+pub(crate) mod remedy;
+pub(crate) mod tap_progress;
+pub(crate) mod tapped;

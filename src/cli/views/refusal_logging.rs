@@ -1,0 +1,203 @@
+//! What `expose` has to say.
+
+use super::answer::{Clock, SCHEMA, moment, plural};
+use super::answer_page;
+use crate::audit::text::escape;
+use crate::cli::Reply;
+use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, Page, WARN, styled};
+use crate::cli::verbs::log_refusals::shown;
+use crate::incidents::Moment;
+use crate::operations::refusal_logging::end::of;
+use crate::operations::refusal_logging::marker::Record;
+use crate::operations::refusal_logging::targets::Chosen;
+use crate::units::Manager;
+use serde::Serialize;
+
+/// How many units that do not run are named.
+const NAMED: usize = 8;
+
+/// What became of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Exposed {
+    schema: u32,
+    manager: String,
+    /// `exposed`, `extended`, `others` (somebody else has it switched on), `declined`, `ended` or `nothing`.
+    pub(crate) outcome: &'static str,
+    /// Of what is on: since when, RFC 3339.
+    since: Option<String>,
+    /// When it ends by itself.
+    until: Option<String>,
+    #[serde(serialize_with = "views")]
+    pub(crate) units: Vec<Chosen>,
+    pub(crate) notes: Vec<String>,
+    #[serde(skip)]
+    whose: String,
+    #[serde(skip)]
+    shown: String,
+}
+
+/// A unit that is exposed.
+#[derive(Debug, Serialize)]
+struct UnitView<'a> {
+    unit: &'a str,
+    /// Its directives that can refuse a call without a record.
+    directives: Vec<&'static str>,
+    /// It had processes, which began before.
+    running: bool,
+    /// Its state after it was started anew, where it was.
+    active_state: Option<String>,
+    result: Option<String>,
+    /// Why it was not started anew, or not seen to be.
+    error: Option<String>,
+}
+
+fn views<S: serde::Serializer>(units: &[Chosen], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(units.iter().map(|unit| {
+        let (outcome, error) = match &unit.restarted {
+            Some(Ok(outcome)) => (Some(outcome), None),
+            Some(Err(error)) => (None, Some(error.clone())),
+            None => (None, unit.left_alone.map(str::to_owned)),
+        };
+        UnitView {
+            unit: unit.name.as_str(),
+            directives: unit.directives.iter().map(|directive| directive.key()).collect(),
+            running: unit.running,
+            active_state: outcome.map(|outcome| escape(outcome.active_state.as_bytes())),
+            result: outcome.and_then(|outcome| outcome.result.as_ref()).map(|result| escape(result.as_bytes())),
+            error,
+        }
+    }))
+}
+
+impl Exposed {
+    pub(crate) fn new(
+        manager: Manager,
+        outcome: &'static str,
+        clock: &Clock,
+        record: Option<&Record>,
+        units: Vec<Chosen>,
+        notes: Vec<String>,
+    ) -> Self {
+        let mut exposed = Self {
+            schema: SCHEMA,
+            manager: manager.to_string(),
+            outcome,
+            since: None,
+            until: None,
+            units,
+            notes,
+            whose: of(manager),
+            shown: String::new(),
+        };
+        if let Some(record) = record {
+            exposed.set(record, clock);
+        }
+        exposed
+    }
+
+    /// Since when and until when.
+    pub(crate) fn set(&mut self, record: &Record, clock: &Clock) {
+        self.since = moment(&Moment::At(record.since));
+        self.until = moment(&Moment::At(record.until));
+        self.shown = shown(record.until, clock);
+    }
+
+    /// What will be done.
+    pub(crate) fn plan(&self) -> String {
+        let mut page = Page::default();
+        page.paragraph(
+            0,
+            &format!(
+                "What units of {} are refused with an error will be recorded until {}, of processes started from now on.",
+                self.whose,
+                styled(BOLD, &self.shown)
+            ),
+        );
+        let (anew, left): (Vec<&Chosen>, Vec<&Chosen>) =
+            self.units.iter().filter(|unit| unit.running).partition(|unit| unit.left_alone.is_none());
+        if !anew.is_empty() {
+            page.gap();
+            page.line(styled(WARN, "These are restarted for that:"));
+            for unit in anew {
+                unit_line(&mut page, unit, "");
+            }
+        }
+        if !left.is_empty() {
+            page.gap();
+            page.line("These are not restarted, and come under it when they start anew:");
+            for unit in left {
+                unit_line(&mut page, unit, unit.left_alone.unwrap_or_default());
+            }
+        }
+        page.finish()
+    }
+}
+
+fn unit_line(page: &mut Page, unit: &Chosen, more: &str) {
+    let more = if more.is_empty() { String::new() } else { format!(" ({more})") };
+    page.line(format_args!("  {}{}", styled(BOLD, &unit.name), styled(DIM, more)));
+}
+
+impl Reply for Exposed {
+    fn page(&self) -> String {
+        let mut page = Page::default();
+        let whose = &self.whose;
+        match self.outcome {
+            "exposed" | "extended" => {
+                page.paragraph(
+                    0,
+                    &format!(
+                        "Recorded until {}: what units of {whose} are refused with an error, of processes started from \
+                         now on. 'harden-why UNIT' tells; {} ends it sooner.",
+                        styled(BOLD, &self.shown),
+                        end_command(&self.manager)
+                    ),
+                );
+                page.gap();
+                let idle = self.units.iter().filter(|unit| !unit.running).count();
+                for unit in self.units.iter().filter(|unit| unit.running || idle <= NAMED) {
+                    started(&mut page, unit);
+                }
+                if idle > NAMED {
+                    page.line(format_args!("  {} do not run: recorded once they start", plural(idle as u64, "unit")));
+                }
+            }
+            "others" | "declined" => page.line("Nothing was changed."),
+            "ended" => page.paragraph(
+                0,
+                &format!("Ended for {whose}: what is refused with an error in processes started from now on leaves no record."),
+            ),
+            _ => page.line(format_args!("harden-why has nothing to end: it did not expose {whose}.")),
+        }
+        answer_page::notes(&mut page, &self.notes);
+        page.finish()
+    }
+
+    fn found(&self) -> bool {
+        !matches!(self.outcome, "declined" | "nothing")
+    }
+}
+
+fn end_command(manager: &str) -> &'static str {
+    if manager == "system" { "'harden-why expose --off'" } else { "'harden-why expose --off --user'" }
+}
+
+/// What became of a unit.
+fn started(page: &mut Page, unit: &Chosen) {
+    let what = match (&unit.restarted, unit.left_alone) {
+        (Some(Ok(outcome)), _) => {
+            let state = escape(outcome.active_state.as_bytes());
+            let result = outcome.result.as_ref().filter(|result| *result != "success");
+            let result = result.map_or_else(String::new, |result| format!(" ({})", escape(result.as_bytes())));
+            match state.as_str() {
+                "inactive" => format!("has ended meanwhile{result}: recorded once it starts"),
+                "failed" => format!("restarted: {}{result}", styled(BAD, &state)),
+                _ => format!("restarted: {}{result}", styled(GOOD, &state)),
+            }
+        }
+        (Some(Err(error)), _) => styled(BAD, format_args!("not seen to start anew: {error}")),
+        (None, Some(why)) => format!("not restarted ({why})"),
+        (None, None) => "does not run: recorded once it starts".to_owned(),
+    };
+    page.item(&format!("  {}  ", unit.name), &what);
+}

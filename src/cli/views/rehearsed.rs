@@ -1,0 +1,232 @@
+//! What a rehearsal has to say: before it, and in the end.
+
+use super::answer::{Report, plural, shown_path};
+use super::answer_page;
+use super::applied::Applied;
+use crate::audit::text::join;
+use crate::cli::Reply;
+use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
+use crate::diagnosis::{Rehearsal, denied};
+use crate::incidents::Incident;
+use crate::operations::rehearsal::preflight::{Limits, Plan};
+use crate::operations::rehearsal::session::{After, said};
+use crate::operations::rehearsal::watch::Ended;
+use crate::policy::Directive;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The whole answer.
+#[derive(Debug, Serialize)]
+pub(crate) struct Rehearsed {
+    #[serde(flatten)]
+    pub(crate) report: Report,
+    pub(crate) rehearsal: RehearsalView,
+    /// What `--apply` did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) applied: Option<Applied>,
+}
+
+/// A rehearsal.
+#[derive(Debug, Serialize)]
+pub(crate) struct RehearsalView {
+    pub(crate) unit: String,
+    manager: String,
+    /// `rehearsed`, `dry-run` or `declined`.
+    pub(crate) outcome: &'static str,
+    /// The directives that are not in force meanwhile.
+    lifted: Vec<&'static str>,
+    /// Those that could have been lifted, and stay.
+    kept: Vec<&'static str>,
+    /// Of what is lifted, the calls that are not told, since every program makes them; empty: all.
+    untold: BTreeMap<&'static str, Vec<String>>,
+    /// The lines of the drop-in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drop_in: Option<String>,
+    /// How long it took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<f64>,
+    /// What ended it: `interrupted`, `time`, `idle` or `unit-ended`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<&'static str>,
+    /// What became of the unit: `restarted`, `stopped` or `left`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    then: Option<&'static str>,
+    /// Its state afterwards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
+    /// Every call that was seen, whose count is this rehearsal's.
+    calls: Vec<CallView>,
+    #[serde(skip)]
+    words: Vec<String>,
+}
+
+/// A call that was seen.
+#[derive(Debug, Serialize)]
+struct CallView {
+    call: String,
+    count: u64,
+}
+
+impl RehearsalView {
+    /// Of one that is planned.
+    pub(crate) fn planned(plan: &Plan, outcome: &'static str) -> Self {
+        let Rehearsal { lifted, kept, untold, content, .. } = &plan.rehearsal;
+        let keys = |directives: &[Directive]| directives.iter().map(|directive| directive.key()).collect();
+        Self {
+            unit: plan.unit.name.to_string(),
+            manager: plan.unit.manager.to_string(),
+            outcome,
+            lifted: keys(lifted),
+            kept: keys(kept),
+            untold: untold
+                .iter()
+                .map(|(directive, calls)| (directive.key(), calls.iter().map(ToString::to_string).collect()))
+                .collect(),
+            drop_in: Some(content.clone()),
+            seconds: None,
+            ended: None,
+            then: None,
+            state: None,
+            calls: Vec::new(),
+            words: Vec::new(),
+        }
+    }
+
+    /// Of one that is over.
+    pub(crate) fn over(plan: &Plan, ended: &Ended, took: Duration, after: &After, incidents: &[Incident]) -> Self {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for incident in incidents {
+            if let Some(denial) = denied(incident) {
+                *counts.entry(denial.call.to_string()).or_default() += incident.count;
+            }
+        }
+        let name = plan.unit.name.as_str();
+        let why = match ended {
+            Ended::Signal(signal) => format!("until {signal}"),
+            Ended::Time => "for the time that was asked for".to_owned(),
+            Ended::Idle => "until no new call came".to_owned(),
+            Ended::Unit(state) if state.sub_state == "exited" => "until it had done its work".to_owned(),
+            Ended::Unit(state) => format!("until it ended by itself, {}", said(&state.outcome)),
+        };
+        let seen = match counts.len() {
+            0 => "made no call that its settings would have denied".to_owned(),
+            calls => format!("made {} that its settings would or might have denied", plural(calls as u64, "call")),
+        };
+        let seconds = (took.as_secs_f64() * 10.0).round() / 10.0;
+        Self {
+            drop_in: None,
+            seconds: Some(seconds),
+            ended: Some(ended.word()),
+            then: Some(after.what),
+            state: after.outcome.as_ref().map(|outcome| crate::audit::text::escape(outcome.active_state.as_bytes())),
+            calls: counts.into_iter().map(|(call, count)| CallView { call, count }).collect(),
+            words: vec![format!("{name} was rehearsed {why} ({seconds} s), and {seen}."), after.words(name)],
+            ..Self::planned(plan, "rehearsed")
+        }
+    }
+
+    pub(crate) fn found(&self) -> bool {
+        match self.outcome {
+            "rehearsed" => !self.calls.is_empty(),
+            outcome => outcome != "declined",
+        }
+    }
+}
+
+impl Reply for Rehearsed {
+    fn page(&self) -> String {
+        let mut page = Page::default();
+        match self.rehearsal.outcome {
+            "declined" => page.line("Nothing was changed."),
+            "dry-run" => {
+                for line in self.rehearsal.drop_in.iter().flat_map(|content| content.lines()) {
+                    page.line(format_args!("  {}", styled(GOOD, line)));
+                }
+                page.line("Nothing was changed: this is what a rehearsal would write.");
+            }
+            _ => {}
+        }
+        for words in &self.rehearsal.words {
+            page.paragraph(0, words);
+        }
+        page.gap();
+        page.line(self.report.page().trim_end());
+        page.finish()
+    }
+
+    fn found(&self) -> bool {
+        self.rehearsal.found()
+    }
+}
+
+/// What is about to be done, and what it costs.
+pub(crate) fn plan(plan: &Plan) -> String {
+    let Plan { unit, facts, rehearsal, limits, path, ledger, .. } = plan;
+    let mut page = Page::default();
+    let whose = answer_page::whose(&unit.manager.to_string());
+    page.line(format_args!("{} {}", styled(BOLD, &unit.name), styled(DIM, format_args!("({whose})"))));
+    page.line(format_args!("  {}", styled(PLACE, shown_path(path))));
+    let begin = if facts.is_running() { "started anew" } else { "started" };
+    page.paragraph(
+        2,
+        &styled(
+            WARN,
+            format_args!(
+                "It is {begin}, and runs less protected than its settings say until the end: what they would have \
+                 denied is done, and noted."
+            ),
+        ),
+    );
+    let keys = |directives: &mut dyn Iterator<Item = &Directive>| {
+        join(directives.map(|directive| format!("{}=", directive.key())))
+    };
+    page.field("lifted", &keys(&mut rehearsal.lifted.iter()));
+    let more = keys(&mut rehearsal.lifted.iter().filter(|one| Rehearsal::MORE_THAN_CALLS.contains(one)));
+    if !more.is_empty() {
+        page.field(
+            "more",
+            &format!("{more} also take devices, capabilities or files away, which it has meanwhile (--keep)"),
+        );
+    }
+    for (directive, calls) in &rehearsal.untold {
+        let calls = if calls.is_empty() {
+            "nothing of it is told"
+        } else {
+            &format!("not told are {}", join(calls.iter().map(ToString::to_string)))
+        };
+        page.field(
+            "untold",
+            &format!("{}= looks at the arguments of calls that every program makes: {calls}", directive.key()),
+        );
+    }
+    if !rehearsal.missing.is_empty() {
+        let calls = join(rehearsal.missing.iter().map(ToString::to_string));
+        page.field("as ever", &format!("{calls} answered as if the kernel had none, so that programs do without"));
+    }
+    if rehearsal.sets_log_aside {
+        page.field("aside", "its own SystemCallLog=, whose records there are none of meanwhile");
+    }
+    let stays = keys(&mut rehearsal.kept.iter());
+    if !stays.is_empty() {
+        page.field("stays", &stays);
+    }
+    page.field("ends", &ends(limits, ledger.ran));
+    page.finish()
+}
+
+fn ends(limits: &Limits, ran: bool) -> String {
+    let mut when = vec!["on Ctrl-C".to_owned(), "when it ends by itself".to_owned()];
+    if let Some(time) = limits.time {
+        when.push(format!("after {}", seconds(time)));
+    }
+    if let Some(idle) = limits.idle {
+        when.push(format!("once no new call came for {}", seconds(idle)));
+    }
+    let then = if ran { "started anew under its own settings" } else { "stopped, as it is now" };
+    format!("{}; then it is {then}", join(when.into_iter()).replace(" and ", " or "))
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:#}", jiff::SignedDuration::try_from(duration).unwrap_or(jiff::SignedDuration::MAX))
+}

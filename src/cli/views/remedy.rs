@@ -1,0 +1,185 @@
+//! What to change, as data.
+
+use super::answer::{calls, shown_path};
+use crate::audit::Action;
+use crate::audit::text::{escape, join};
+use crate::diagnosis::{Cause, Diagnosis, Finding, Kind, Remedy, Situation, denied};
+use crate::syscalls::Groups;
+use crate::units::Unit;
+use serde::Serialize;
+use std::path::Path;
+
+/// A proven drop-in.
+#[derive(Debug, Serialize)]
+pub struct RemedyView {
+    /// `calls`, `siblings`, `companions`, `groups`, `loosen` or `soften`.
+    pub kind: &'static str,
+    /// What it does, in a sentence.
+    pub title: String,
+    /// What the host's systemd says of each group that it allows, where it says anything.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupHelp>,
+    /// Where the drop-in goes.
+    pub path: String,
+    /// The whole drop-in.
+    pub content: String,
+    /// The calls it opens beyond the denied ones.
+    pub opens: Vec<String>,
+    /// Why it opens a call that was not denied yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub because: Vec<BecauseView>,
+    /// Calls among those it allows that administer the machine or reach into other programs.
+    pub sensitive: Vec<SensitiveView>,
+    /// Denied calls that pass only with some arguments.
+    pub conditional: Vec<String>,
+    /// The one that `apply` takes where nobody chose another.
+    pub default: bool,
+    /// The unit's exposure as `systemd-analyze security` sees it, of a service that runs here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<ExposureView>,
+}
+
+/// What systemd says of a group.
+#[derive(Debug, Serialize)]
+pub struct GroupHelp {
+    /// The group.
+    pub group: String,
+    /// Its help, as `systemd-analyze syscall-filter` prints it.
+    pub help: String,
+}
+
+/// How a remedy changes a unit's exposure.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct ExposureView {
+    /// Without it, from 0.0, the least, to 10.0.
+    pub before: f64,
+    /// With it.
+    pub after: f64,
+}
+
+/// Why a call is opened that was not denied yet.
+#[derive(Debug, Serialize)]
+pub struct BecauseView {
+    /// The call.
+    pub call: String,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// A call that is more than most to allow.
+#[derive(Debug, Serialize)]
+pub struct SensitiveView {
+    /// The call.
+    pub call: String,
+    /// The group that says so, e.g. `@privileged`.
+    pub group: String,
+}
+
+/// What could not be proven.
+#[derive(Debug, Serialize)]
+pub struct Unproven {
+    /// Lines that would allow the calls, least privilege first.
+    pub lines: Vec<String>,
+    /// Why they are not proven, and how to have them proven.
+    pub why: String,
+}
+
+impl RemedyView {
+    pub(crate) fn new(remedy: &Remedy, path: &Path, default: bool, groups: &Groups) -> Self {
+        let (kind, title) = match &remedy.kind {
+            Kind::Calls => ("calls", "Allow what was denied, and nothing else.".to_owned()),
+            Kind::Siblings => (
+                "siblings",
+                format!("Allow them with what may be called in their place: {} more.", calls(remedy.opens.len())),
+            ),
+            Kind::Companions => (
+                "companions",
+                format!("Allow them with what such programs usually need next: {} more.", calls(remedy.opens.len())),
+            ),
+            Kind::Groups(groups) => {
+                let names = join(groups.iter().map(ToString::to_string));
+                ("groups", format!("Allow {names}: {} more.", calls(remedy.opens.len())))
+            }
+            Kind::Loosen => ("loosen", "Loosen what denied it.".to_owned()),
+            Kind::Soften => (
+                "soften",
+                "Keep denying it, but with an error instead of death, for a program that can live without.".to_owned(),
+            ),
+        };
+        let helped = |name: &str| {
+            let help = groups.help(name).filter(|help| !help.is_empty())?;
+            Some(GroupHelp { group: name.to_owned(), help: escape(help.as_bytes()) })
+        };
+        let named: &[Box<str>] = if let Kind::Groups(named) = &remedy.kind { named } else { &[] };
+        Self {
+            kind,
+            title,
+            groups: named.iter().filter_map(|name| helped(name)).collect(),
+            path: shown_path(path),
+            content: remedy.content.clone(),
+            opens: remedy.opens.iter().map(ToString::to_string).collect(),
+            because: remedy
+                .because
+                .iter()
+                .map(|because| BecauseView { call: because.call.to_string(), reason: because.reason })
+                .collect(),
+            sensitive: remedy
+                .sensitive
+                .iter()
+                .map(|(group, call)| SensitiveView { call: call.to_string(), group: group.to_string() })
+                .collect(),
+            conditional: remedy.conditional.iter().map(ToString::to_string).collect(),
+            default,
+            exposure: None,
+        }
+    }
+}
+
+/// Why there is no remedy for what the unit's settings denied.
+pub(crate) fn hopeless(diagnosis: &Diagnosis, situation: &Situation) -> Option<String> {
+    if !diagnosis.beyond.is_empty() {
+        let names = join(diagnosis.beyond.iter().map(ToString::to_string));
+        return Some(format!(
+            "no setting of the unit can let {names} pass: this systemd or its libseccomp does not know the call, or \
+             DynamicUser= or the manager's own SystemCallArchitectures= rules it out"
+        ));
+    }
+    let missed = |finding: &Finding| matches!(finding.cause, Cause::Unit { .. }) && !finding.is_done_without();
+    let denied = diagnosis.findings.iter().any(missed);
+    if !denied || !diagnosis.remedies.is_empty() {
+        return None;
+    }
+    let later = join(situation.policy.settings.dropins_behind(&situation.drop_in).map(shown_path));
+    Some(if later.is_empty() {
+        "no drop-in was found that lifts all of it; change the lines above".to_owned()
+    } else {
+        format!(
+            "a drop-in of ours would not help, since {later} comes after it and denies the calls again: change it there"
+        )
+    })
+}
+
+/// What may help where the settings were not read: an offer with a condition, never a drop-in.
+pub(crate) fn unproven(findings: &[Finding], unit: Option<&Unit>, groups: &Groups) -> Option<Unproven> {
+    let mut names: Vec<&str> = findings
+        .iter()
+        .filter(|finding| finding.cause == Cause::Unread)
+        .filter_map(|finding| denied(&finding.incident).filter(|denial| denial.action != Action::Log)?.call.name())
+        .filter(|name| groups.knows(name))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    let first = names.first()?;
+    let mut lines = vec![format!("SystemCallFilter={}", names.join(" "))];
+    let wider = groups
+        .containing(first)
+        .into_iter()
+        .find(|group| groups.calls(group).is_some_and(|calls| names.iter().all(|name| calls.contains(*name))));
+    lines.extend(wider.map(|group| format!("SystemCallFilter={group}")));
+    let how = if unit.is_some() { "--root DIR, or / for this machine" } else { "--unit UNIT and --root DIR" };
+    let why = format!(
+        "The unit's settings were not read, so nothing is proven. If it has a SystemCallFilter= that denied this, one \
+         of these lines allows it. In a unit without one they would forbid everything else: have them checked with {how}."
+    );
+    Some(Unproven { lines, why })
+}

@@ -1,0 +1,157 @@
+//! What a tap has to say in the end: the answer for each unit, and the threads.
+
+use super::answer::{Answer, plural};
+use super::answer_page;
+use crate::audit::text::escape;
+use crate::cli::Reply;
+use crate::cli::terminal::page::{BAD, BOLD, Page, styled};
+use crate::kernel::tap::{End, Group, Kind};
+use crate::policy::Effect;
+use crate::syscalls::Call;
+use crate::units::Unit;
+use serde::Serialize;
+
+/// How many threads of a call the page names.
+const NAMED: usize = 6;
+
+/// The outcome.
+#[derive(Debug, Serialize)]
+pub(crate) struct Tapped {
+    pub(crate) schema: u32,
+    /// `bpf` or `tracefs`.
+    pub(crate) way: &'static str,
+    /// How long it watched.
+    pub(crate) seconds: f64,
+    /// As `harden-why UNIT` answers, of what was seen now alone.
+    pub(crate) units: Vec<Answer>,
+    /// The same by call, with the threads.
+    pub(crate) refusals: Vec<RefusalView>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// A call that was refused.
+#[derive(Debug, Serialize)]
+pub(crate) struct RefusalView {
+    /// The unit; null for a process of none.
+    pub(crate) unit: Option<String>,
+    /// Its manager: `system`, or `user:UID`.
+    manager: Option<String>,
+    /// The call's name, or what is said in its place.
+    pub(crate) call: String,
+    /// Its number.
+    number: u32,
+    /// The ABI.
+    arch: String,
+    /// The error that the program got; null where it got none.
+    pub(crate) errno: Option<String>,
+    /// Executable path, escaped; null where the process was gone before it could be asked.
+    exe: Option<String>,
+    /// How often.
+    pub(crate) count: u64,
+    /// The threads that made it.
+    pub(crate) threads: Vec<ThreadView>,
+    /// How many of the refusals were of others.
+    others: u64,
+}
+
+/// A thread.
+#[derive(Debug, Serialize)]
+pub(crate) struct ThreadView {
+    /// Its process.
+    pid: u32,
+    /// Itself.
+    tid: u32,
+    /// Its name, escaped.
+    comm: String,
+    /// How often it was refused the call.
+    count: u64,
+}
+
+impl RefusalView {
+    pub(crate) fn new(unit: Option<&Unit>, kind: &Kind, group: &Group) -> Self {
+        let call = Call::numbered(kind.arch, kind.number);
+        Self {
+            unit: unit.map(|unit| unit.name.to_string()),
+            manager: unit.map(|unit| unit.manager.to_string()),
+            arch: call.abi().map_or_else(|| call.arch.to_string(), |abi| abi.name().to_owned()),
+            call: call.to_string(),
+            number: kind.number,
+            errno: if let End::Errno(errno) = kind.end { Some(Effect::Errno(errno).to_string()) } else { None },
+            exe: (!kind.exe.is_empty()).then(|| escape(&kind.exe)),
+            count: group.count,
+            threads: group
+                .callers
+                .iter()
+                .map(|caller| ThreadView {
+                    pid: caller.pid,
+                    tid: caller.tid,
+                    comm: escape(&caller.comm),
+                    count: caller.count,
+                })
+                .collect(),
+            others: group.others,
+        }
+    }
+}
+
+/// What the program got.
+pub(crate) fn errno_words(refusal: &RefusalView) -> &str {
+    refusal.errno.as_deref().unwrap_or("answered")
+}
+
+impl Reply for Tapped {
+    fn page(&self) -> String {
+        let mut page = Page::default();
+        let count = self.refusals.iter().map(|refusal| refusal.count).fold(0, u64::saturating_add);
+        let seen = match count {
+            0 => "no call was refused".to_owned(),
+            count => format!("{} refused, {} in all", plural(self.refusals.len() as u64, "call"), times(count)),
+        };
+        let way = if self.way == "bpf" { "BPF" } else { self.way };
+        page.paragraph(0, &format!("Watched for {:.1} s by {way}: {seen}.", self.seconds));
+        let mut text = page.finish();
+        for answer in &self.units {
+            text.push('\n');
+            text += &answer_page::answer(answer);
+        }
+        let mut page = Page::default();
+        if !self.refusals.is_empty() {
+            page.gap();
+            page.line(styled(BOLD, "Threads"));
+        }
+        for refusal in &self.refusals {
+            let call = styled(BAD, &refusal.call);
+            let label = format!("  {call}  {}, {}: ", errno_words(refusal), times(refusal.count));
+            page.paragraph(2, format!("{label}{}", threads(refusal)).trim_start());
+        }
+        answer_page::notes(&mut page, &self.notes);
+        if !page.is_empty() {
+            text.push('\n');
+        }
+        text + &page.finish()
+    }
+
+    fn found(&self) -> bool {
+        !self.refusals.is_empty()
+    }
+}
+
+fn times(count: u64) -> String {
+    answer_page::times(count)
+}
+
+fn threads(refusal: &RefusalView) -> String {
+    let named = refusal.threads.iter().take(NAMED);
+    let mut words: Vec<String> = named
+        .map(|thread| {
+            let ThreadView { pid, tid, comm, count } = thread;
+            let process = if pid == tid { String::new() } else { format!(" of {pid}") };
+            format!("{comm} {tid}{process} ({count})")
+        })
+        .collect();
+    let more = refusal.threads.len().saturating_sub(NAMED);
+    if more > 0 || refusal.others > 0 {
+        words.push(format!("and {} more", if refusal.others > 0 { "many".to_owned() } else { more.to_string() }));
+    }
+    words.join(", ")
+}

@@ -1,0 +1,269 @@
+//! Calls that stand in for one another.
+//!
+//! A program asks its C library, and the library asks the kernel by whichever call both know: after an
+//! upgrade, on another architecture or with a 64-bit clock it is another one. Allowing a call together
+//! with its siblings keeps the next upgrade from breaking the unit again.
+
+use crate::syscalls::{Abi, Groups};
+
+/// Calls of which any can take another's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Family {
+    /// The calls, by the names of any ABI.
+    pub calls: &'static [&'static str],
+    /// Who swaps them, and why.
+    pub reason: &'static str,
+}
+
+/// A call that can take a denied one's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sibling {
+    /// The call.
+    pub call: &'static str,
+    /// Why it may be made instead.
+    pub reason: &'static str,
+}
+
+/// The siblings of a call that its ABI has and this systemd knows, without those of a [sensitive
+/// group](super::privileged_calls) unless the call is of one itself.
+pub fn of<'a>(abi: Abi, call: &'a str, groups: &'a Groups) -> impl Iterator<Item = Sibling> + 'a {
+    FAMILIES
+        .iter()
+        .filter(move |family| family.calls.contains(&call))
+        .flat_map(|family| family.calls.iter().map(|call| Sibling { call, reason: family.reason }))
+        .filter(move |sibling| sibling.call != call && abi.call_number(sibling.call).is_some())
+        .filter(move |sibling| groups.knows(sibling.call))
+        .filter(move |sibling| {
+            super::privileged_calls::group(sibling.call, groups).is_none()
+                || super::privileged_calls::group(call, groups).is_some()
+        })
+}
+
+const fn family(calls: &'static [&'static str], reason: &'static str) -> Family {
+    Family { calls, reason }
+}
+
+const WIDE_TIME: &str =
+    "32-bit libraries with a 64-bit clock make the _time64 call, and the old one where it is missing";
+const WIDE_FILE: &str = "32-bit libraries make the 64-bit call for large files; 64-bit ABIs have one alone";
+const WIDE_ID: &str = "32-bit ABIs have it for 16-bit ids under the old name, and for 32-bit ids as another call";
+const AT: &str = "newer libraries, and ABIs without the old call, make the one that takes a directory";
+const FLAGS: &str = "newer libraries, and ABIs without the old call, make the one that takes flags";
+const MULTIPLEXER: &str = "some 32-bit libraries reach it through the multiplexer, others directly";
+
+/// Every family.
+pub const FAMILIES: &[Family] = &[
+    family(
+        &["clone", "clone3", "fork", "vfork"],
+        "libc makes processes and threads by clone3 where the kernel has it, and by clone before; fork and vfork are older forms",
+    ),
+    family(&["execve", "execveat"], "fexecve(3) makes execveat, and execve by way of /proc where it is missing"),
+    family(
+        &["wait4", "waitpid", "waitid"],
+        "waitpid(3) is wait4 on most ABIs, waitid on new ones; runtimes that hold pidfds make waitid",
+    ),
+    family(&["exit", "exit_group"], "the last thread may end by either"),
+    family(&["tkill", "tgkill"], "raise(3) and pthread_kill(3) were tkill before tgkill existed"),
+    family(&["kill", "pidfd_send_signal"], "runtimes that hold a pidfd signal by it, and by kill on older kernels"),
+    family(&["getpgrp", "getpgid"], "getpgrp(3) is getpgid where the ABI has no other"),
+    // Files.
+    family(&["open", "openat", "creat"], AT),
+    family(&["openat", "openat2"], "programs that resolve paths carefully make openat2, and openat on older kernels"),
+    family(&["access", "faccessat"], AT),
+    family(
+        &["faccessat", "faccessat2"],
+        "libc makes faccessat2 for flags since glibc 2.33, and faccessat on older kernels",
+    ),
+    family(&["chmod", "fchmodat"], AT),
+    family(
+        &["fchmodat", "fchmodat2"],
+        "libc makes fchmodat2 for flags since glibc 2.39, and fchmodat on older kernels",
+    ),
+    family(&["chown", "lchown", "fchownat", "chown32", "lchown32"], AT),
+    family(&["fchown", "fchown32"], WIDE_ID),
+    family(
+        &["stat", "newfstatat", "stat64", "fstatat64", "statx", "oldstat"],
+        "stat(2) has been a new call four times; statx is what newer libraries and 32-bit ABIs make",
+    ),
+    family(
+        &["lstat", "newfstatat", "lstat64", "fstatat64", "statx", "oldlstat"],
+        "lstat(2) has been a new call four times; statx is what newer libraries and 32-bit ABIs make",
+    ),
+    family(
+        &["fstat", "newfstatat", "fstat64", "fstatat64", "statx", "oldfstat"],
+        "fstat(2) is newfstatat from glibc 2.33 to 2.38 and fstat again since; newer ABIs have statx alone",
+    ),
+    family(&["statfs", "statfs64"], WIDE_FILE),
+    family(&["fstatfs", "fstatfs64"], WIDE_FILE),
+    family(&["truncate", "truncate64"], WIDE_FILE),
+    family(&["ftruncate", "ftruncate64"], WIDE_FILE),
+    family(&["fcntl", "fcntl64"], WIDE_FILE),
+    family(&["lseek", "_llseek"], WIDE_FILE),
+    family(&["sendfile", "sendfile64"], WIDE_FILE),
+    family(&["fadvise64", "fadvise64_64", "arm_fadvise64_64"], "its 64-bit arguments are ordered anew on some ABIs"),
+    family(
+        &["sync_file_range", "sync_file_range2", "arm_sync_file_range"],
+        "its 64-bit arguments are ordered anew on some ABIs",
+    ),
+    family(&["mmap", "mmap2"], "32-bit ABIs count the offset in pages"),
+    family(&["link", "linkat"], AT),
+    family(&["symlink", "symlinkat"], AT),
+    family(&["readlink", "readlinkat"], AT),
+    family(&["unlink", "unlinkat"], AT),
+    family(&["rmdir", "unlinkat"], "rmdir(3) is unlinkat with a flag where the ABI has no other"),
+    family(
+        &["rename", "renameat", "renameat2"],
+        "new ABIs have renameat2 alone, and programs that must not overwrite make it",
+    ),
+    family(&["mkdir", "mkdirat"], AT),
+    family(&["mknod", "mknodat"], AT),
+    family(&["getdents", "getdents64", "readdir"], WIDE_FILE),
+    family(
+        &["utime", "utimes", "futimesat", "utimensat", "utimensat_time64"],
+        "libc sets all times by utimensat since it exists",
+    ),
+    family(&["preadv", "preadv2"], "libc makes preadv2 for flags, and preadv on older kernels"),
+    family(&["pwritev", "pwritev2"], "libc makes pwritev2 for flags, and pwritev on older kernels"),
+    family(&["setxattr", "setxattrat"], AT),
+    family(&["getxattr", "getxattrat"], AT),
+    family(&["listxattr", "listxattrat"], AT),
+    family(&["removexattr", "removexattrat"], AT),
+    family(&["dup2", "dup3"], FLAGS),
+    family(&["pipe", "pipe2"], FLAGS),
+    family(&["eventfd", "eventfd2"], FLAGS),
+    family(&["signalfd", "signalfd4"], FLAGS),
+    family(&["inotify_init", "inotify_init1"], FLAGS),
+    family(&["close", "close_range"], "closefrom(3) makes close_range, and many times close on older kernels"),
+    // Waiting.
+    family(&["epoll_create", "epoll_create1"], FLAGS),
+    family(
+        &["epoll_wait", "epoll_pwait", "epoll_pwait2"],
+        "epoll_wait(3) is epoll_pwait where the ABI has no other; epoll_pwait2 is made for finer timeouts",
+    ),
+    family(
+        &["select", "_newselect", "pselect6", "pselect6_time64"],
+        "select(3) is pselect6 on new ABIs and in newer libraries",
+    ),
+    family(&["poll", "ppoll", "ppoll_time64"], "poll(3) is ppoll on new ABIs and in newer libraries"),
+    family(&["io_pgetevents", "io_pgetevents_time64"], WIDE_TIME),
+    family(&["alarm", "setitimer"], "alarm(3) is setitimer where the ABI has no other"),
+    family(
+        &["futex", "futex_time64", "futex_waitv", "futex_wait", "futex_wake", "futex_requeue"],
+        "the newer calls each do a part of futex's work",
+    ),
+    family(&["nanosleep", "clock_nanosleep", "clock_nanosleep_time64"], "sleep(3) is clock_nanosleep since glibc 2.31"),
+    // Sockets.
+    family(&["accept", "accept4"], FLAGS),
+    family(&["recv", "recvfrom"], "recv(3) is recvfrom where the ABI has no other"),
+    family(&["send", "sendto"], "send(3) is sendto where the ABI has no other"),
+    family(&["recvmmsg", "recvmmsg_time64"], WIDE_TIME),
+    family(&["socketcall", "socket"], MULTIPLEXER),
+    family(&["socketcall", "connect"], MULTIPLEXER),
+    family(&["socketcall", "bind"], MULTIPLEXER),
+    family(&["socketcall", "listen"], MULTIPLEXER),
+    family(&["socketcall", "accept4"], MULTIPLEXER),
+    family(&["socketcall", "sendto"], MULTIPLEXER),
+    family(&["socketcall", "recvfrom"], MULTIPLEXER),
+    family(&["socketcall", "sendmsg"], MULTIPLEXER),
+    family(&["socketcall", "recvmsg"], MULTIPLEXER),
+    family(&["socketcall", "setsockopt"], MULTIPLEXER),
+    family(&["socketcall", "getsockopt"], MULTIPLEXER),
+    family(&["socketcall", "getsockname"], MULTIPLEXER),
+    family(&["socketcall", "getpeername"], MULTIPLEXER),
+    family(&["socketcall", "shutdown"], MULTIPLEXER),
+    family(&["socketcall", "socketpair"], MULTIPLEXER),
+    family(&["ipc", "shmget"], MULTIPLEXER),
+    family(&["ipc", "shmat"], MULTIPLEXER),
+    family(&["ipc", "shmdt"], MULTIPLEXER),
+    family(&["ipc", "shmctl"], MULTIPLEXER),
+    family(&["ipc", "semget"], MULTIPLEXER),
+    family(&["ipc", "semop"], MULTIPLEXER),
+    family(&["ipc", "semctl"], MULTIPLEXER),
+    family(&["ipc", "msgget"], MULTIPLEXER),
+    family(&["ipc", "msgsnd"], MULTIPLEXER),
+    family(&["ipc", "msgrcv"], MULTIPLEXER),
+    family(&["ipc", "msgctl"], MULTIPLEXER),
+    family(&["semop", "semtimedop", "semtimedop_time64"], "semop(3) is semtimedop without a timeout since glibc 2.31"),
+    family(&["mq_timedsend", "mq_timedsend_time64"], WIDE_TIME),
+    family(&["mq_timedreceive", "mq_timedreceive_time64"], WIDE_TIME),
+    // Signals.
+    family(&["signal", "sigaction", "rt_sigaction"], "libc makes the rt_ call; the others are older forms"),
+    family(
+        &["sigprocmask", "rt_sigprocmask", "sgetmask", "ssetmask"],
+        "libc makes the rt_ call; the others are older forms",
+    ),
+    family(&["sigpending", "rt_sigpending"], "libc makes the rt_ call; the other is an older form"),
+    family(&["sigsuspend", "rt_sigsuspend", "pause"], "libc makes the rt_ call; the others are older forms"),
+    family(&["sigreturn", "rt_sigreturn"], "which one ends a handler depends on how it was set up"),
+    family(&["rt_sigtimedwait", "rt_sigtimedwait_time64"], WIDE_TIME),
+    family(&["rt_sigqueueinfo", "rt_tgsigqueueinfo"], "sigqueue(3) aims at a process, pthread_sigqueue(3) at a thread"),
+    // Clocks and timers.
+    family(
+        &["time", "gettimeofday", "clock_gettime", "clock_gettime64"],
+        "each is made where the vDSO cannot answer, by which depends on the library",
+    ),
+    family(&["clock_getres", "clock_getres_time64"], WIDE_TIME),
+    family(
+        &["settimeofday", "clock_settime", "clock_settime64", "stime"],
+        "settimeofday(3) is clock_settime since glibc 2.31",
+    ),
+    family(&["adjtimex", "clock_adjtime", "clock_adjtime64"], "adjtimex(3) is clock_adjtime since glibc 2.31"),
+    family(&["timer_gettime", "timer_gettime64"], WIDE_TIME),
+    family(&["timer_settime", "timer_settime64"], WIDE_TIME),
+    family(&["timerfd_gettime", "timerfd_gettime64"], WIDE_TIME),
+    family(&["timerfd_settime", "timerfd_settime64"], WIDE_TIME),
+    family(&["sched_rr_get_interval", "sched_rr_get_interval_time64"], WIDE_TIME),
+    // Limits and scheduling.
+    family(&["getrlimit", "ugetrlimit", "prlimit64"], "getrlimit(3) is prlimit64 where libc can choose"),
+    family(&["setrlimit", "prlimit64"], "setrlimit(3) is prlimit64 where libc can choose"),
+    family(&["nice", "setpriority"], "nice(3) is setpriority where libc can choose"),
+    family(
+        &["sched_setscheduler", "sched_setattr"],
+        "newer programs make sched_setattr, and the other on older kernels",
+    ),
+    family(
+        &["sched_getscheduler", "sched_getattr"],
+        "newer programs make sched_getattr, and the other on older kernels",
+    ),
+    family(&["sched_setparam", "sched_setattr"], "newer programs make sched_setattr, and the other on older kernels"),
+    family(&["sched_getparam", "sched_getattr"], "newer programs make sched_getattr, and the other on older kernels"),
+    family(&["mlock", "mlock2"], FLAGS),
+    family(&["uname", "olduname", "oldolduname"], "uname(2) has been a new call twice"),
+    // Identities.
+    family(&["getuid", "getuid32"], WIDE_ID),
+    family(&["getgid", "getgid32"], WIDE_ID),
+    family(&["geteuid", "geteuid32"], WIDE_ID),
+    family(&["getegid", "getegid32"], WIDE_ID),
+    family(&["getresuid", "getresuid32"], WIDE_ID),
+    family(&["getresgid", "getresgid32"], WIDE_ID),
+    family(&["getgroups", "getgroups32"], WIDE_ID),
+    family(&["setuid", "setuid32"], WIDE_ID),
+    family(&["setgid", "setgid32"], WIDE_ID),
+    family(&["setfsuid", "setfsuid32"], WIDE_ID),
+    family(&["setfsgid", "setfsgid32"], WIDE_ID),
+    family(&["setgroups", "setgroups32"], WIDE_ID),
+    family(
+        &["setreuid", "setresuid", "setreuid32", "setresuid32"],
+        "seteuid(3) is either, depending on the library; 32-bit ABIs have both twice",
+    ),
+    family(
+        &["setregid", "setresgid", "setregid32", "setresgid32"],
+        "setegid(3) is either, depending on the library; 32-bit ABIs have both twice",
+    ),
+    family(
+        &["set_thread_area", "arch_prctl", "set_tls"],
+        "where a thread's own memory is, each ABI is told by its own call",
+    ),
+    // What only an administrator's program makes.
+    family(
+        &["mount", "fsopen", "fsconfig", "fsmount", "move_mount", "open_tree", "mount_setattr"],
+        "libmount mounts by the file descriptor calls since 2.39, and by mount on older kernels",
+    ),
+    family(&["umount", "umount2"], FLAGS),
+    family(
+        &["init_module", "finit_module"],
+        "kmod loads modules by file descriptor, and by memory where they are compressed",
+    ),
+    family(&["kexec_load", "kexec_file_load"], "kexec-tools makes the other where the kernel refuses the first"),
+    family(&["quotactl", "quotactl_fd"], "newer tools name the file system by descriptor"),
+];

@@ -1,0 +1,42 @@
+//! Which groups hold all of some calls.
+
+use super::proof::passes;
+use crate::policy::Policy;
+use crate::syscalls::{Abi, Groups};
+use std::collections::BTreeSet;
+
+/// Sets of groups that hold all of the calls: one chosen to open as little as possible, and each group
+/// that alone is enough.
+pub(crate) fn choices<'a>(names: &BTreeSet<&str>, groups: &'a Groups, policy: &Policy) -> Vec<Vec<&'a str>> {
+    let containing: Vec<Vec<&str>> = names.iter().map(|name| groups.containing(name)).collect();
+    let Some((first, rest)) = containing.split_first() else { return Vec::new() };
+    let alone = |group: &&&str| rest.iter().all(|others| others.contains(group));
+    let mut choices: Vec<Vec<&str>> = first.iter().filter(alone).map(|group| vec![*group]).collect();
+    choices.extend(cover(names, groups, policy).filter(|chosen| chosen.len() > 1));
+    choices
+}
+
+/// Groups that together hold all of the calls, each chosen for opening the fewest others per call.
+fn cover<'a>(names: &BTreeSet<&str>, groups: &'a Groups, policy: &Policy) -> Option<Vec<&'a str>> {
+    let mut left: BTreeSet<&str> = names.clone();
+    let mut opened: BTreeSet<&str> = BTreeSet::new();
+    let mut chosen = Vec::new();
+    let passing = |call: &str| passes(policy, Abi::native(), call);
+    while !left.is_empty() {
+        let price = |group: &str| {
+            let calls = groups.calls(group)?;
+            let covers = calls.iter().filter(|call| left.contains(&***call)).count();
+            let opens =
+                calls.iter().filter(|call| !names.contains(&***call) && !opened.contains(&***call) && !passing(call));
+            (covers > 0).then(|| (opens.count() * 1000 / covers, calls.len()))
+        };
+        let best =
+            groups.names().filter(|name| *name != "@known").filter_map(|name| Some((price(name)?, name))).min()?.1;
+        let calls = groups.calls(best)?;
+        left.retain(|call| !calls.contains(*call));
+        opened.extend(calls.iter().map(|call| &**call));
+        chosen.push(best);
+    }
+    chosen.sort_unstable();
+    Some(chosen)
+}

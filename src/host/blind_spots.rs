@@ -1,0 +1,380 @@
+//! What makes this machine deaf or half-blind to denials: silence is never "no denials".
+
+use crate::kernel::exit_cgroups::DepartedError;
+use crate::kernel::procfs::status_value;
+use crate::systemd::journal::JournalError;
+use std::fmt;
+use std::path::Path;
+
+/// Something that keeps denials, or whose they were, from us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limitation {
+    /// Its stable name, for JSON and D-Bus.
+    pub id: &'static str,
+    /// What it is.
+    pub what: String,
+    /// What it costs.
+    pub cost: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl fmt::Display for Limitation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.what, self.cost, self.remedy)
+    }
+}
+
+/// The [`id`](Limitation::id) of one that does not concern a process that was handed the stream.
+pub const NO_AUDIT_READ: &str = "no-audit-read";
+
+/// Capabilities as bits of `CapEff:` (`linux/capability.h`).
+const CAP_NET_ADMIN: u32 = 12;
+const CAP_SYS_PTRACE: u32 = 19;
+const CAP_AUDIT_READ: u32 = 37;
+
+/// The initial namespaces (`linux/proc_ns.h`, `linux/nsfs.h`), the network's since Linux 6.18.
+const INIT_NETWORK_NAMESPACE: &str = "net:[4026531833]";
+const INIT_PID_NAMESPACE: &str = "pid:[4026531836]";
+const INIT_USER_NAMESPACE: &str = "user:[4026531837]";
+
+/// The actions that the kernel can log (`seccomp(2)`), with what their silence hides.
+const ACTIONS: [(&str, &str); 7] = [
+    ("kill_process", "processes killed by SystemCallFilter="),
+    ("kill_thread", "processes killed by SystemCallArchitectures="),
+    ("errno", "calls that a filter refused with an error"),
+    ("log", "calls that SystemCallLog= lists"),
+    ("trap", "calls that a program's own sandbox traps"),
+    ("user_notif", "calls that a container runtime decides on"),
+    ("trace", "calls that a tracer decides on"),
+];
+
+/// What is known to limit what can be heard on the machine whose file system is at `root`,
+/// as seen by the process that `root/proc/self` is. What cannot be read is not held against it.
+///
+/// An audit rule that drops SECCOMP records (`auditctl -a never,exclude -F msgtype=SECCOMP`)
+/// cannot be seen without `CAP_AUDIT_CONTROL`, which nothing here asks for.
+#[must_use]
+pub fn limitations(root: &Path) -> Vec<Limitation> {
+    let status = std::fs::read(root.join("proc/self/status")).unwrap_or_default();
+    let capabilities = status_value(&status, "CapEff").and_then(|hex| u64::from_str_radix(hex, 16).ok());
+    let lacks = |capability: u32| capabilities.is_some_and(|set| set >> capability & 1 == 0);
+    let namespace = |process: &str, kind: &str| {
+        let link = std::fs::read_link(root.join("proc").join(process).join("ns").join(kind)).ok()?;
+        link.to_str().map(str::to_owned)
+    };
+    let mut found = Vec::new();
+
+    if text(root, "proc/cmdline").is_some_and(|line| audit_is_off(&line)) {
+        found.push(limitation(
+            "audit-off",
+            "the kernel was started with audit=0",
+            "the kernel makes no records: no denial is heard at all",
+            "remove audit=0 from the kernel command line and restart the machine",
+        ));
+    }
+    if lacks(CAP_AUDIT_READ) {
+        found.push(limitation(
+            NO_AUDIT_READ,
+            "this process lacks CAP_AUDIT_READ",
+            "it cannot listen to the kernel's audit records: no denial is heard as it happens",
+            "run it as root, with CAP_AUDIT_READ in the CapabilityBoundingSet= of its unit",
+        ));
+    }
+    let release = text(root, "proc/sys/kernel/osrelease").and_then(|release| version(&release));
+    if namespace("self", "net").is_some_and(|own| is_other_network(&own, namespace("1", "net").as_deref(), release)) {
+        found.push(limitation(
+            "network-namespace",
+            "this process has a network namespace of its own",
+            "audit records and exit events reach the initial network namespace only: nothing is heard",
+            "remove PrivateNetwork= and NetworkNamespacePath= from its unit, or run it outside the container",
+        ));
+    }
+    if namespace("self", "pid").is_some_and(|own| own != INIT_PID_NAMESPACE) {
+        found.push(limitation(
+            "pid-namespace",
+            "this process is not in the initial PID namespace",
+            "the pids in records are not the pids seen here: whose process it was cannot be told",
+            "run it outside the container",
+        ));
+    }
+    if namespace("self", "user").is_some_and(|own| own != INIT_USER_NAMESPACE) {
+        found.push(limitation(
+            "user-namespace",
+            "this process is not in the initial user namespace",
+            "the kernel refuses to let it listen: nothing is heard",
+            "remove PrivateUsers= from its unit, or run it outside the container",
+        ));
+    }
+    if lacks(CAP_NET_ADMIN) && release.is_some_and(|release| release < (6, 6)) {
+        found.push(limitation(
+            "no-exit-events",
+            "this process lacks CAP_NET_ADMIN, which exit events need before Linux 6.6",
+            "the unit of a short-lived process that is killed stays unknown more often",
+            "run it as root, with CAP_NET_ADMIN in the CapabilityBoundingSet= of its unit",
+        ));
+    }
+    if lacks(CAP_SYS_PTRACE) && text(root, "proc/self/mountinfo").is_some_and(|mounts| proc_is_hidden(&mounts, &status))
+    {
+        found.push(limitation(
+            "hidepid",
+            "/proc is mounted with hidepid= and this process lacks CAP_SYS_PTRACE",
+            "it cannot see other users' processes: whose process it was is known less often",
+            "remove ProtectProc= from its unit, or add CAP_SYS_PTRACE to its CapabilityBoundingSet=",
+        ));
+    }
+    if let Some(logged) = text(root, "proc/sys/kernel/seccomp/actions_logged") {
+        let missing = ACTIONS.iter().filter(|(action, _)| !logged.split_ascii_whitespace().any(|word| word == *action));
+        let (actions, hidden): (Vec<_>, Vec<_>) = missing.copied().unzip();
+        if !actions.is_empty() {
+            let remedy = format!("sysctl kernel.seccomp.actions_logged='{} {}'", logged.trim(), actions.join(" "));
+            found.push(Limitation {
+                id: "actions-not-logged",
+                what: format!("kernel.seccomp.actions_logged lacks {}", actions.join(", ")),
+                cost: format!("the kernel makes no record of {}", hidden.join("; of ")),
+                remedy,
+            });
+        }
+    }
+    found.push(always());
+    found
+}
+
+/// What is so on every machine.
+#[must_use]
+pub fn always() -> Limitation {
+    limitation(
+        "errno-silent",
+        "unless it is told to, systemd does not ask the kernel to log calls that it refuses with an error",
+        "denials of a unit with SystemCallErrorNumber=, Restrict*=, Protect*= and their like leave no record; \
+         only kills do",
+        "'harden-why rehearse UNIT', 'harden-why tap UNIT' and 'harden-why expose UNIT' show them",
+    )
+}
+
+/// What it costs that the kernel does not note the cgroups of dying processes.
+#[must_use]
+pub fn without_notes(why: &DepartedError) -> Limitation {
+    Limitation {
+        id: "no-exit-cgroups",
+        what: format!("the cgroups of dying processes are not noted ({why})"),
+        cost: "the unit of a short-lived process stays unknown more often, or is told by its parent's".to_owned(),
+        remedy: match why {
+            DepartedError::NotAllowed => {
+                "run it as root, with CAP_BPF and CAP_PERFMON in the CapabilityBoundingSet= of its unit"
+            }
+            DepartedError::NoHierarchy => "start the machine with systemd.unified_cgroup_hierarchy=1",
+            DepartedError::NoTypes => "use a kernel built with CONFIG_DEBUG_INFO_BTF",
+            DepartedError::Kernel(_) => {
+                "use a 64-bit Linux 5.14 or later, with CONFIG_BPF_SYSCALL and CONFIG_BPF_EVENTS"
+            }
+        }
+        .to_owned(),
+    }
+}
+
+/// What it costs that the journal tells nothing.
+#[must_use]
+pub fn without_journal(why: &JournalError) -> Limitation {
+    Limitation {
+        id: "no-journal",
+        what: why.to_string(),
+        cost: "the unit of a process that nothing else tells of stays unknown".to_owned(),
+        remedy: match why {
+            JournalError::None => "enable systemd-journald, if entries are to be read",
+            JournalError::Library(_) => "install libsystemd.so.0, and what it needs",
+            JournalError::Io(_) => "look whether root may read what is below /run/log/journal and /var/log/journal",
+        }
+        .to_owned(),
+    }
+}
+
+fn limitation(id: &'static str, what: &str, cost: &str, remedy: &str) -> Limitation {
+    Limitation { id, what: what.to_owned(), cost: cost.to_owned(), remedy: remedy.to_owned() }
+}
+
+fn text(root: &Path, path: &str) -> Option<String> {
+    std::fs::read(root.join(path)).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Whether the last `audit=` of a kernel command line says off (`audit_enable`, `kernel/audit.c`).
+fn audit_is_off(line: &str) -> bool {
+    let own = line.split_ascii_whitespace().take_while(|word| *word != "--");
+    own.filter_map(|word| word.strip_prefix("audit=")).last().is_some_and(|value| matches!(value, "0" | "off"))
+}
+
+/// Major and minor of a kernel release.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// Whether a network namespace is known not to be the initial one: since Linux 6.18 that has
+/// a number of its own, before it is PID 1's, which not everybody may look at.
+fn is_other_network(own: &str, first: Option<&str>, release: Option<(u32, u32)>) -> bool {
+    let numbered = release.is_some_and(|release| release >= (6, 18));
+    own != INIT_NETWORK_NAMESPACE && (numbered || first.is_some_and(|first| first != own))
+}
+
+/// Whether the last mount on `/proc` hides other users' processes (`hidepid=`, `proc(5)`). Members of its group, by
+/// default root's, see them all the same, unless they have to be ptraceable (`has_pid_permissions`, `fs/proc/base.c`).
+fn proc_is_hidden(mountinfo: &str, status: &[u8]) -> bool {
+    let on_proc = mountinfo.lines().rfind(|line| line.split(' ').nth(4) == Some("/proc"));
+    let options = on_proc.and_then(|line| line.rsplit(' ').next()).unwrap_or_default();
+    let option = |name: &str| options.split(',').find_map(|option| option.strip_prefix(name)?.strip_prefix('='));
+    let group = option("gid").unwrap_or("0");
+    let is_member = ["Gid", "Groups"]
+        .into_iter()
+        .filter_map(|key| status_value(status, key))
+        .any(|groups| groups.split_ascii_whitespace().any(|own| own == group));
+    match option("hidepid") {
+        None | Some("0" | "off") => false,
+        Some("4" | "ptraceable") => true,
+        Some(_) => !is_member,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// A machine on which everything is heard.
+    fn sound() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join("proc").join(path);
+        for directory in ["self/ns", "1/ns", "sys/kernel/seccomp"] {
+            std::fs::create_dir_all(at(directory)).unwrap();
+        }
+        for (path, text) in [
+            ("cmdline", "BOOT_IMAGE=/vmlinuz root=/dev/sda1 quiet\n"),
+            ("self/status", "Name:\tx\nCapEff:\t000001ffffffffff\n"),
+            ("self/mountinfo", "22 1 0:5 / /proc rw,nosuid - proc proc rw\n"),
+            ("sys/kernel/osrelease", "6.1.0-44-amd64\n"),
+            ("sys/kernel/seccomp/actions_logged", "kill_process kill_thread trap errno user_notif trace log\n"),
+        ] {
+            std::fs::write(at(path), text).unwrap();
+        }
+        for process in ["self", "1"] {
+            symlink("net:[4026531840]", at(process).join("ns/net")).unwrap();
+        }
+        symlink(INIT_PID_NAMESPACE, at("self/ns/pid")).unwrap();
+        symlink(INIT_USER_NAMESPACE, at("self/ns/user")).unwrap();
+        root
+    }
+
+    fn ids(root: &tempfile::TempDir) -> Vec<&'static str> {
+        limitations(root.path()).iter().map(|limitation| limitation.id).collect()
+    }
+
+    /// What a sound machine lacks once `path` under its /proc holds `text`.
+    fn with(path: &str, text: &str) -> Vec<&'static str> {
+        let root = sound();
+        std::fs::write(root.path().join("proc").join(path), text).unwrap();
+        ids(&root)
+    }
+
+    #[test]
+    fn systemds_silence_about_errors_is_said_always() {
+        assert_eq!(ids(&sound()), ["errno-silent"]);
+        assert_eq!(ids(&tempfile::tempdir().unwrap()), ["errno-silent"]);
+    }
+
+    #[test]
+    fn audit_switched_off_at_boot_is_deafness() {
+        for line in ["audit=0\n", "quiet audit=off ro", "audit=1 audit=0"] {
+            assert_eq!(with("cmdline", line), ["audit-off", "errno-silent"], "{line}");
+        }
+        for line in ["audit=1", "audit=0 audit=1", "xaudit=0", "audit_backlog_limit=0", "quiet -- audit=0"] {
+            assert_eq!(with("cmdline", line), ["errno-silent"], "{line}");
+        }
+    }
+
+    #[test]
+    fn capabilities_are_missed() {
+        let none = "CapEff:\t0000000000000000\n";
+        assert_eq!(with("self/status", none), ["no-audit-read", "no-exit-events", "errno-silent"]);
+        assert_eq!(with("self/status", "CapEff:\t0000002000001000\n"), ["errno-silent"]);
+        assert_eq!(with("self/status", "CapEff: nonsense\n"), ["errno-silent"]);
+    }
+
+    #[test]
+    fn exit_events_need_no_capability_on_a_newer_kernel() {
+        let root = sound();
+        std::fs::write(root.path().join("proc/self/status"), "CapEff:\t0000002000000000\n").unwrap();
+        assert_eq!(ids(&root), ["no-exit-events", "errno-silent"]);
+        std::fs::write(root.path().join("proc/sys/kernel/osrelease"), "6.12.43+deb13-amd64\n").unwrap();
+        assert_eq!(ids(&root), ["errno-silent"]);
+        assert_eq!(version("5.15.0-1-amd64"), Some((5, 15)));
+        assert_eq!(version("7.0-rc1"), Some((7, 0)));
+        assert_eq!((version(""), version("6"), version("x.y")), (None, None, None));
+    }
+
+    #[test]
+    fn a_hidden_proc_matters_without_the_capability() {
+        let hidden = "22 1 0:5 / /proc rw - proc proc rw,hidepid=invisible\n";
+        assert_eq!(with("self/mountinfo", hidden), ["errno-silent"]);
+        let root = sound();
+        std::fs::write(root.path().join("proc/self/mountinfo"), hidden).unwrap();
+        std::fs::write(root.path().join("proc/self/status"), "CapEff:\t0000002000001000\n").unwrap();
+        assert_eq!(ids(&root), ["hidepid", "errno-silent"]);
+        let hides =
+            |mount: &str, groups: &str| proc_is_hidden(mount, format!("Gid:\t7 7 7 7\nGroups:\t{groups}\n").as_bytes());
+        assert!(!hides("22 1 0:5 / /proc rw - proc proc rw,hidepid=off\n", ""));
+        assert!(!hides("22 1 0:5 / /mnt rw - proc proc rw,hidepid=2\n", ""));
+        assert!(hides(hidden, "4 24") && !hides(hidden, "4 0 24"), "root's group sees all");
+        let of_group = "22 1 0:5 / /proc rw - proc proc rw,gid=24,hidepid=invisible\n";
+        assert!(hides(of_group, "0") && !hides(of_group, "4 24"));
+        assert!(hides("22 1 0:5 / /proc rw - proc proc rw,hidepid=ptraceable\n", "0"));
+    }
+
+    #[test]
+    fn other_namespaces_are_deafness() {
+        for (kind, id) in [("net", "network-namespace"), ("pid", "pid-namespace"), ("user", "user-namespace")] {
+            let root = sound();
+            let link = root.path().join("proc/self/ns").join(kind);
+            std::fs::remove_file(&link).unwrap();
+            symlink(format!("{kind}:[4026539999]"), link).unwrap();
+            assert_eq!(ids(&root), [id, "errno-silent"]);
+        }
+    }
+
+    #[test]
+    fn the_initial_network_namespace_is_told_by_its_number_or_by_pid_1() {
+        let (init, other) = (INIT_NETWORK_NAMESPACE, "net:[4026532000]");
+        assert!(!is_other_network(init, None, Some((6, 18))) && !is_other_network(init, Some(init), None));
+        assert!(is_other_network(other, None, Some((6, 18))));
+        assert!(is_other_network(other, Some(other), Some((6, 18))), "PID 1 of a container");
+        assert!(!is_other_network(other, Some(other), Some((6, 1))) && !is_other_network(other, None, Some((6, 1))));
+        assert!(is_other_network(other, Some("net:[4026531840]"), Some((6, 1))));
+    }
+
+    #[test]
+    fn an_action_that_is_not_logged_is_named_with_what_it_hides() {
+        let root = sound();
+        let file = root.path().join("proc/sys/kernel/seccomp/actions_logged");
+        std::fs::write(file, "kill_process kill_thread trap user_notif trace\n").unwrap();
+        let found = limitations(root.path());
+        assert_eq!(found[0].id, "actions-not-logged");
+        assert!(found[0].what.ends_with("lacks errno, log"), "{}", found[0].what);
+        assert!(found[0].cost.contains("refused with an error"), "{}", found[0].cost);
+        assert!(found[0].remedy.contains("kill_process kill_thread trap user_notif trace errno log"));
+    }
+
+    #[test]
+    fn what_it_takes_to_note_the_dying_is_said() {
+        let text = without_notes(&DepartedError::NotAllowed).to_string();
+        assert!(text.contains("which takes CAP_BPF and CAP_PERFMON): the unit of a short-lived process"), "{text}");
+        let other = std::io::Error::from_raw_os_error(libc::ENOSYS);
+        for why in [DepartedError::NoHierarchy, DepartedError::NoTypes, DepartedError::Kernel(other)] {
+            let limitation = without_notes(&why);
+            assert_eq!(limitation.id, "no-exit-cgroups");
+            assert!(!limitation.remedy.is_empty() && !limitation.remedy.contains("CAP_"), "{limitation}");
+        }
+    }
+
+    #[test]
+    fn this_machine_can_be_asked() {
+        assert!(limitations(Path::new("/")).iter().any(|limitation| limitation.id == "errno-silent"));
+    }
+}

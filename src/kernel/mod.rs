@@ -1,0 +1,11 @@
+//! kernel.
+
+pub(crate) mod ancestors;
+pub(crate) mod bpf;
+pub(crate) mod clock;
+pub mod exit_cgroups;
+pub(crate) mod pid_cache;
+pub mod proc_events;
+pub mod procfs;
+pub mod seccomp;
+pub mod tap;

@@ -1,0 +1,88 @@
+//! Whom to watch: the processes of a cgroup, or a process, and their children.
+
+use super::TapError;
+use crate::audit::text::escape;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+/// `PROC_PID_INIT_INO` (`include/linux/proc_ns.h`).
+const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
+
+/// How deep a unit's own cgroups are looked into, and how many of them.
+const MOST_CGROUPS: usize = 4096;
+
+/// Whom to watch, with all children.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The processes in a cgroup, whose directory this is, and below.
+    Cgroup(PathBuf),
+    /// A process.
+    Process(u32),
+}
+
+impl Target {
+    /// The cgroup that a manager calls by its path (`ControlGroup=`).
+    ///
+    /// # Errors
+    /// There is no unified hierarchy.
+    pub fn control_group(path: &str) -> Result<Self, TapError> {
+        let mount = crate::kernel::exit_cgroups::unified_mount(Path::new("/")).ok_or(TapError::NoHierarchy)?;
+        Ok(Self::Cgroup(mount.join(path.trim_start_matches('/'))))
+    }
+
+    /// Whether there is anybody.
+    pub(crate) fn check(&self) -> Result<(), TapError> {
+        if self.processes().is_empty() { Err(TapError::Empty(self.to_string())) } else { Ok(()) }
+    }
+
+    /// Those that are there now.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        match self {
+            Self::Process(pid) => Some(*pid).filter(|pid| task_exists(*pid, *pid)).into_iter().collect(),
+            Self::Cgroup(directory) => {
+                let (mut found, mut rest, mut looked) = (Vec::new(), vec![directory.clone()], 0);
+                while let Some(directory) = rest.pop().filter(|_| looked < MOST_CGROUPS) {
+                    looked += 1;
+                    let listed = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+                    found.extend(listed.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0));
+                    let entries = fs::read_dir(&directory).into_iter().flatten().flatten().take(MOST_CGROUPS);
+                    let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+                    rest.extend(below.map(|entry| entry.path()));
+                }
+                found
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cgroup(directory) => write!(f, "the cgroup {}", escape(directory.as_os_str().as_bytes())),
+            Self::Process(pid) => write!(f, "process {pid}"),
+        }
+    }
+}
+
+/// A cgroup's directory, opened, and what tells it from one of the same name.
+pub(crate) fn opened(directory: &Path) -> io::Result<(File, u64)> {
+    let file = File::open(directory)?;
+    let id = file.metadata()?.ino();
+    Ok((file, id))
+}
+
+/// Whether a thread of a process is there.
+pub(crate) fn task_exists(pid: u32, tid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).join("task").join(tid.to_string()).exists()
+}
+
+/// PIDs here must be the kernel's.
+pub(crate) fn check_namespace() -> Result<(), TapError> {
+    match fs::metadata("/proc/self/ns/pid") {
+        Ok(namespace) if namespace.ino() != FIRST_PID_NAMESPACE => Err(TapError::PidNamespace),
+        _ => Ok(()),
+    }
+}

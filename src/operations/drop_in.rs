@@ -1,0 +1,316 @@
+//! The one file that harden-why writes: a unit's drop-in of ours. Written whole or not at all, and never over
+//! anybody else's.
+
+use crate::audit::text::escape;
+use crate::kernel::procfs::Procfs;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+/// How every file begins that we wrote.
+const MARK: &str = "# Written by harden-why";
+
+/// How a file is called that is not whole yet; the pid of whoever writes it follows.
+const UNFINISHED: &str = ".harden-why.";
+
+/// A larger file is not ours.
+const MOST: u64 = 1 << 20;
+
+/// Why a drop-in could not be changed. Nothing was.
+#[derive(Debug, thiserror::Error)]
+pub enum DropInError {
+    /// Somebody else's file has the name.
+    #[error("{} was not written by harden-why: move it away, or put the lines into it yourself", shown(.0))]
+    Foreign(PathBuf),
+    /// The rights are missing.
+    #[error("not allowed to change {} ({why}): for a unit of the system's run harden-why as root, for a user's as that user", shown(.path))]
+    NotAllowed {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the kernel said.
+        why: io::Error,
+    },
+    /// The file system is read-only.
+    #[error("{} is on a read-only file system: apply --runtime puts the drop-in below /run instead, until the next boot", shown(.0))]
+    ReadOnly(PathBuf),
+    /// Somebody took it away in between.
+    #[error("{} went away just now: there is nothing left of it", shown(.0))]
+    Gone(PathBuf),
+    /// Anything else.
+    #[error("cannot change {}: {why}", shown(.path))]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the kernel said.
+        why: io::Error,
+    },
+}
+
+/// A change that can be taken back.
+#[derive(Debug)]
+#[must_use = "a change that systemd does not take as predicted has to be taken back"]
+pub struct Undo {
+    path: PathBuf,
+    before: Option<Vec<u8>>,
+    /// The directories made for it, the innermost first.
+    made: Vec<PathBuf>,
+}
+
+/// What stands in our drop-in; `None` where there is none.
+///
+/// # Errors
+/// The file is somebody else's, or cannot be read.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>, DropInError> {
+    let of = |source| explained(path, source);
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) => return Err(of(error)),
+    };
+    // A link, a device or a pipe is nothing we made.
+    if !metadata.is_file() || metadata.len() > MOST {
+        return Err(DropInError::Foreign(path.to_owned()));
+    }
+    let mut bytes = Vec::new();
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    opened.and_then(|file| file.take(MOST).read_to_end(&mut bytes)).map_err(of)?;
+    if bytes.starts_with(MARK.as_bytes()) { Ok(Some(bytes)) } else { Err(DropInError::Foreign(path.to_owned())) }
+}
+
+/// The bytes of a drop-in that says whose it is, when and why, and how to be rid of it.
+#[must_use]
+pub fn compose(content: &str, when: &str, why: &str, undo: &str) -> String {
+    // A comment is one line, whatever was in the words.
+    let line = |text: &str| escape(text.as_bytes());
+    format!("{MARK} on {}: {}\n# Undo: {}\n{content}", line(when), line(why), line(undo))
+}
+
+/// Puts a drop-in of ours in place, in one step that survives a crash.
+///
+/// # Errors
+/// The place is somebody else's, or cannot be written; nothing was changed then.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> {
+    let before = read(path)?;
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let made = dir.ancestors().take_while(|dir| !dir.exists()).map(Path::to_owned).collect();
+    let undo = Undo { path: path.to_owned(), before, made };
+    let written = fs::create_dir_all(dir).map_err(|source| explained(dir, source));
+    match written.and_then(|()| replace(path, bytes).map_err(|source| explained(path, source))) {
+        Ok(()) => Ok(undo),
+        Err(error) => {
+            undo.remove_dirs();
+            Err(error)
+        }
+    }
+}
+
+/// Removes our drop-in; `None` where there is none.
+///
+/// # Errors
+/// The file is somebody else's, or cannot be removed.
+pub fn remove(path: &Path) -> Result<Option<Undo>, DropInError> {
+    let Some(before) = read(path)? else { return Ok(None) };
+    fs::remove_file(path).map_err(|source| explained(path, source))?;
+    let made = path.parent().map(Path::to_owned).into_iter().collect();
+    let undo = Undo { path: path.to_owned(), before: Some(before), made };
+    undo.remove_dirs();
+    Ok(Some(undo))
+}
+
+/// Gives our drop-in another name beside it, under which systemd may take no notice of it.
+///
+/// # Errors
+/// The file is somebody else's, is not there any more, or cannot be renamed.
+pub fn rename(path: &Path, to: &Path) -> Result<(), DropInError> {
+    if read(path)?.is_none() {
+        return Err(DropInError::Gone(path.to_owned()));
+    }
+    fs::rename(path, to).map_err(|source| explained(path, source))
+}
+
+impl Undo {
+    /// Puts back what was there before.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn undo(self) -> Result<(), DropInError> {
+        let undone = match &self.before {
+            Some(bytes) => fs::create_dir_all(self.path.parent().unwrap_or(Path::new("/")))
+                .and_then(|()| replace(&self.path, bytes)),
+            None => fs::remove_file(&self.path),
+        };
+        undone.map_err(|source| explained(&self.path, source))?;
+        if self.before.is_none() {
+            self.remove_dirs();
+        }
+        Ok(())
+    }
+
+    /// Gives the file another name beside it, as [`rename`] does, under which it is then removed.
+    ///
+    /// # Errors
+    /// Those of [`rename`].
+    pub fn set_aside(&mut self, to: &Path) -> Result<(), DropInError> {
+        rename(&self.path, to)?;
+        to.clone_into(&mut self.path);
+        Ok(())
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directories made for the file go with it; one that holds more stays, and those above it.
+    fn remove_dirs(&self) {
+        for dir in &self.made {
+            // The innermost may never have been made.
+            let _ = fs::remove_dir(dir);
+        }
+    }
+}
+
+/// Removes files that one which is gone was writing, and the directory, if they were all that it held.
+pub fn sweep(dir: &Path) {
+    let mut swept = false;
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid: Option<u32> = name.to_str().and_then(|name| name.strip_prefix(UNFINISHED)?.parse().ok());
+        if pid.is_some_and(|pid| !Procfs::live().is_taken(pid)) {
+            // What cannot be removed is not read by anybody, either.
+            swept |= fs::remove_file(entry.path()).is_ok();
+        }
+    }
+    if swept {
+        // One that holds more stays.
+        let _ = fs::remove_dir(dir);
+    }
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    // Hidden, and without the suffix: systemd takes no notice of it.
+    let temporary = dir.join(format!("{UNFINISHED}{}", std::process::id()));
+    // One that was killed may have had our number.
+    let _ = fs::remove_file(&temporary);
+    let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // Perhaps it was never made.
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    // The file is in place: a file system that cannot say when it is so for good does not take that back.
+    let _ = File::open(dir).and_then(|dir| dir.sync_all());
+    Ok(())
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn explained(path: &Path, why: io::Error) -> DropInError {
+    let path = path.to_owned();
+    match why.kind() {
+        ErrorKind::PermissionDenied => DropInError::NotAllowed { path, why },
+        ErrorKind::ReadOnlyFilesystem => DropInError::ReadOnly(path),
+        _ => DropInError::Io { path, why },
+    }
+}
+
+fn shown(path: &Path) -> String {
+    escape(path.as_os_str().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("systemd/user/x.service.d/zz-harden-why.conf");
+        (dir, path)
+    }
+
+    fn ours(text: &str) -> String {
+        compose(text, "2026-11-24", "a test", "harden-why revert x")
+    }
+
+    #[test]
+    fn a_change_can_be_taken_back() {
+        let (dir, path) = place();
+        let first = write(&path, ours("[Service]\nA=1\n").as_bytes()).unwrap();
+        let second = write(&path, ours("[Service]\nA=2\n").as_bytes()).unwrap();
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+        second.undo().unwrap();
+        assert!(fs::read_to_string(&path).unwrap().ends_with("A=1\n"));
+        let removed = remove(&path).unwrap().unwrap();
+        assert!(!path.parent().unwrap().exists());
+        removed.undo().unwrap();
+        assert!(fs::read_to_string(&path).unwrap().ends_with("A=1\n"));
+        first.undo().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "all directories were made for the drop-in");
+        assert!(remove(&path).unwrap().is_none());
+    }
+
+    #[test]
+    fn somebody_elses_file_is_never_touched() {
+        let (dir, path) = place();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "[Service]\nA=1\n").unwrap();
+        assert!(matches!(write(&path, b"x"), Err(DropInError::Foreign(_))));
+        assert!(matches!(remove(&path), Err(DropInError::Foreign(_))));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "[Service]\nA=1\n");
+        fs::remove_file(&path).unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        fs::write(&elsewhere, ours("")).unwrap();
+        symlink(&elsewhere, &path).unwrap();
+        assert!(matches!(write(&path, b"x"), Err(DropInError::Foreign(_))), "not even through a link");
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), ours(""));
+    }
+
+    #[test]
+    fn what_was_set_aside_is_removed_from_there() {
+        let (dir, path) = place();
+        let aside = path.with_extension("over");
+        let mut change = write(&path, ours("").as_bytes()).unwrap();
+        change.set_aside(&aside).unwrap();
+        assert!(!path.exists() && aside.exists());
+        assert!(matches!(rename(&path, &aside), Err(DropInError::Gone(_))));
+        change.undo().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "[Service]\n").unwrap();
+        assert!(matches!(rename(&path, &aside), Err(DropInError::Foreign(_))));
+    }
+
+    #[test]
+    fn no_word_can_add_a_line() {
+        let text = compose("[Service]\n", "now", "a\n[Service]\nExecStart=/bin/evil", "x\ny");
+        assert_eq!(text.lines().count(), 3);
+        assert!(text.starts_with(MARK));
+    }
+
+    #[test]
+    fn what_cannot_be_written_says_why() {
+        let error = write(Path::new("/proc/x.service.d/zz.conf"), b"x").unwrap_err().to_string();
+        assert!(error.contains("/proc/x.service.d"), "{error}");
+    }
+
+    #[test]
+    fn directories_that_were_made_in_vain_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("systemd")).unwrap();
+        // Its parents can be made, and it cannot.
+        let too_long = format!("systemd/user/{}.service.d/zz.conf", "x".repeat(255));
+        write(&dir.path().join(too_long), ours("").as_bytes()).unwrap_err();
+        assert_eq!(fs::read_dir(dir.path().join("systemd")).unwrap().count(), 0, "user was made for the drop-in");
+        assert!(dir.path().join("systemd").exists(), "this was not");
+    }
+}

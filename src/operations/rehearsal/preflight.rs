@@ -1,0 +1,253 @@
+//! Everything that can fail, looked at before anything is changed.
+
+use super::marker;
+use super::marker::Ledger;
+use crate::audit::text::{escape, join};
+use crate::cli::args;
+use crate::cli::args::Common;
+use crate::cli::lookup::incident_source;
+use crate::cli::lookup::unit_names::one_name;
+use crate::cli::verbs::apply::{can_take_drop_ins, may_change};
+use crate::cli::verbs::units::{groups_note, hearing_notes, managers};
+use crate::cli::views::answer::{Clock, shown_path};
+use crate::diagnosis::{Rehearsal, Situation};
+use crate::host::unit_settings;
+use crate::host::unit_settings::REHEARSAL;
+use crate::kernel::procfs::Procfs;
+use crate::operations::drop_in;
+use crate::outlet::client::HardenWhyProxy;
+use crate::policy::Directive;
+use crate::policy::unit_file::shown;
+use crate::systemd::manager::{Managers, SystemdError, SystemdManager, UnitFacts};
+use crate::systemd::syscall_groups;
+use crate::systemd::syscall_groups::LoadedGroups;
+use crate::unit_files::runtime_dropin_path;
+use crate::units::cgroup::{Placement, place};
+use crate::units::{Manager, Unit, UnitName};
+use anyhow::{Context as _, bail, ensure};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Units without which nobody would hear or be told anything.
+const NEEDED: [&str; 4] = ["harden-whyd.service", "harden-whyd.socket", "dbus.service", "dbus-broker.service"];
+
+/// Where the kernel says which decisions it makes records of.
+const ACTIONS_LOGGED: &str = "/proc/sys/kernel/seccomp/actions_logged";
+
+/// When it ends, other than by a person or the unit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// After so long.
+    pub(crate) time: Option<Duration>,
+    /// After so long without a call that is new.
+    pub(crate) idle: Option<Duration>,
+}
+
+/// A rehearsal that nothing known speaks against.
+pub(crate) struct Plan {
+    pub(crate) unit: Unit,
+    /// The unit before.
+    pub(crate) facts: UnitFacts,
+    /// Its own settings.
+    pub(crate) situation: Situation,
+    pub(crate) rehearsal: Rehearsal,
+    pub(crate) limits: Limits,
+    /// Where its drop-in goes.
+    pub(crate) path: PathBuf,
+    /// The day.
+    today: String,
+    pub(crate) ledger: Ledger,
+    pub(crate) managers: Managers,
+    pub(crate) manager: SystemdManager,
+    pub(crate) client: HardenWhyProxy<'static>,
+    pub(crate) loaded: LoadedGroups,
+    pub(crate) notes: Vec<String>,
+}
+
+impl Plan {
+    /// Of what is asked for.
+    ///
+    /// # Errors
+    /// Says what is in the way. Nothing was changed.
+    pub(crate) async fn of(common: &Common, asked: &args::Rehearse, clock: &Clock) -> anyhow::Result<Self> {
+        let name = one_name(&asked.chosen.unit)?;
+        let limits = Limits { time: asked.duration, idle: asked.until_idle };
+        let keep = kept(&asked.keep)?;
+        let client = incident_source::daemon(&common.bus).await.context(
+            "harden-whyd, which hears what a rehearsal shows, does not answer (systemctl start harden-whyd)",
+        )?;
+        let status = client.status().await.map_err(incident_source::explained)?;
+        ensure!(status.listening, "harden-whyd cannot hear the kernel's records, so a rehearsal would show nothing");
+        kernel_logs()?;
+
+        let managers = managers(&common.bus);
+        let loaded = syscall_groups::load();
+        ensure!(
+            !asked.chosen.system || nix::unistd::geteuid().is_root(),
+            "a unit of the system is rehearsed by root alone"
+        );
+        let (unit, manager) = found(&name, &asked.chosen, &managers).await?;
+        let is_needed = unit.manager == Manager::System && NEEDED.contains(&unit.name.as_str());
+        ensure!(!is_needed, "without {} nothing of a rehearsal would be heard", unit.name);
+        may_change(&unit, "rehearse")?;
+        ensure!(
+            unit.manager != Manager::System || nix::unistd::geteuid().is_root(),
+            "{} is a unit of the system, which is rehearsed by root alone; say --user for one of your own",
+            unit.name
+        );
+        let known = unit_settings::as_it_is(&managers, &unit, &loaded.groups).await;
+        can_take_drop_ins(&unit.name, &known)?;
+        let (agrees, mut notes) = (known.agrees, known.notes);
+        let facts = known.facts.context("systemd does not tell the unit's settings")?;
+        let situation = known.situation.with_context(|| format!("the settings of {} cannot be read", unit.name))?;
+        let section = situation.policy.settings.section();
+        ensure!(!section.is_empty(), "{} runs no processes, so there is nothing to rehearse", unit.name);
+        if facts.system_call_log.is_none() {
+            let version = manager.version().await.map(|version| format!(" ({})", escape(version.as_bytes())));
+            let version = version.unwrap_or_default();
+            bail!("the systemd that runs {}{version} has no SystemCallLog=, which came with 247", unit.name);
+        }
+        ensure!(facts.can_start != Some(false), "{} may be started by other units alone, so not for this", unit.name);
+        let is_held = facts.refuse_manual_stop == Some(true) && facts.is_running();
+        ensure!(!is_held, "{} may be stopped by other units alone, so not for this", unit.name);
+        runs_us(&unit)?;
+        let path = runtime_dropin_path(&unit, REHEARSAL);
+        is_free(&path, &facts)?;
+        ensure!(agrees, "systemd holds other settings of {} than its files say: {}", unit.name, notes.join("; "));
+
+        let Some(rehearsal) = Rehearsal::of(&situation.policy, &keep, &loaded.groups) else {
+            bail!("there is nothing to rehearse: the settings of {} deny nothing that would be seen then", unit.name)
+        };
+        let rehearsed = situation.policy.with_dropin(&path, rehearsal.content.as_bytes(), &loaded.groups);
+        if let Err(call) = rehearsal.holds(&rehearsed, &loaded.groups) {
+            let behind = join(situation.policy.settings.dropins_behind(&path).map(shown_path));
+            let behind = if behind.is_empty() { "another setting".to_owned() } else { behind };
+            bail!("{behind} has the last word on {call}, so {} cannot be rehearsed: give it a lower name", unit.name);
+        }
+        notes.clear();
+        notes.extend(groups_note(&loaded));
+        notes.extend(hearing_notes(&status, clock));
+        let ledger = Ledger::ours(&facts);
+        Ok(Self {
+            unit,
+            facts,
+            situation,
+            rehearsal,
+            limits,
+            path,
+            today: clock.today(),
+            ledger,
+            managers,
+            manager,
+            client,
+            loaded,
+            notes,
+        })
+    }
+}
+
+impl Plan {
+    /// Goes by how the unit is now: a person takes time to answer.
+    ///
+    /// # Errors
+    /// Its manager does not tell.
+    pub(crate) async fn renew(&mut self) -> anyhow::Result<()> {
+        self.facts = self.manager.unit_facts(&self.unit.name).await.context("nothing was changed")?;
+        self.ledger = Ledger::ours(&self.facts);
+        Ok(())
+    }
+
+    /// The drop-in.
+    pub(crate) fn text(&self) -> String {
+        let why = format!("a rehearsal of {}, which is less protected meanwhile", self.unit.name);
+        let content = format!("{}{}", self.ledger.lines(), self.rehearsal.content);
+        drop_in::compose(&content, &self.today, &why, "harden-why restore")
+    }
+}
+
+fn kept(names: &[String]) -> anyhow::Result<BTreeSet<Directive>> {
+    let known = |name: &String| {
+        let directive = Directive::from_key(name.strip_suffix('=').unwrap_or(name));
+        directive.filter(|directive| Rehearsal::LIFTABLE.contains(directive)).with_context(|| {
+            let all = join(Rehearsal::LIFTABLE.iter().map(|directive| directive.key().to_owned()));
+            format!("{} is nothing that a rehearsal lifts; that is {all}", shown(name))
+        })
+    };
+    names.iter().map(known).collect()
+}
+
+/// Whether the kernel makes records of what is logged.
+fn kernel_logs() -> anyhow::Result<()> {
+    let Ok(logged) = std::fs::read_to_string(ACTIONS_LOGGED) else { return Ok(()) };
+    ensure!(
+        logged.split_ascii_whitespace().any(|action| action == "log"),
+        "kernel.seccomp.actions_logged lacks log, so a rehearsal would show nothing: sysctl \
+         kernel.seccomp.actions_logged='{} log'",
+        logged.trim()
+    );
+    Ok(())
+}
+
+/// The unit of a name, by the name that its manager gives it, and that manager: of two the system's.
+async fn found(name: &UnitName, chosen: &args::Chosen, managers: &Managers) -> anyhow::Result<(Unit, SystemdManager)> {
+    let own = Manager::User(nix::unistd::geteuid().as_raw());
+    let candidates = match (chosen.system, chosen.user) {
+        (true, _) => vec![Manager::System],
+        (_, true) => vec![own],
+        _ => vec![Manager::System, own],
+    };
+    let mut why = None;
+    for whose in candidates {
+        let asked = async {
+            let manager = managers.of(whose).await?;
+            let facts = manager.unit_facts(name).await?;
+            Ok::<_, SystemdError>((Unit { manager: whose, name: facts.id }, manager))
+        };
+        match asked.await {
+            Ok(found) => return Ok(found),
+            // Another manager's silence says less than that there is no such unit.
+            Err(error @ SystemdError::NoSuchUnit(_)) => why = Some(error),
+            Err(error) => why = why.or(Some(error)),
+        }
+    }
+    Err(why.map_or_else(|| anyhow::anyhow!("there is no unit {name}"), Into::into))
+}
+
+/// Whether it would end whoever asks.
+fn runs_us(unit: &Unit) -> anyhow::Result<()> {
+    let own = Procfs::live().cgroup(std::process::id()).map(|cgroup| place(&cgroup));
+    let is_ours = matches!(own, Some(Placement::Unit(own)) if own == *unit);
+    ensure!(!is_ours, "this harden-why runs within {}, and would be ended with it", unit.name);
+    Ok(())
+}
+
+/// Whether nobody rehearses it, and nobody's file is in the way.
+fn is_free(path: &Path, facts: &UnitFacts) -> anyhow::Result<()> {
+    for path in [path, &marker::over(path)] {
+        let Some(drop_in) = drop_in::read(path)? else { continue };
+        match Ledger::read(&drop_in).living_owner() {
+            Some(pid) => bail!("{} is being rehearsed already, by process {pid}", facts.id),
+            None => bail!("an earlier rehearsal of {} left {}: harden-why restore", facts.id, shown_path(path)),
+        }
+    }
+    let hides = facts.dropins.iter().find(|other| other.file_name() == path.file_name());
+    if let Some(other) = hides {
+        bail!("{} would take the place of a rehearsal's drop-in: move it away", shown_path(other));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_lifted_can_be_kept() {
+        let names = ["ProtectClock=".to_owned(), "SystemCallFilter".to_owned()];
+        assert_eq!(kept(&names).unwrap(), BTreeSet::from([Directive::ProtectClock, Directive::SystemCallFilter]));
+        for name in ["SystemCallArchitectures", "protectclock", "", "ProtectKernelTunables"] {
+            assert!(kept(&[name.to_owned()]).unwrap_err().to_string().contains("nothing that a rehearsal lifts"));
+        }
+    }
+}

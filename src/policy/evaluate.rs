@@ -1,0 +1,220 @@
+//! How a policy comes to its verdict on a call: every directive is asked, and the strongest decides.
+
+use super::call_list::Mode;
+use super::directive::{Directive, RULES, Rule, Since, Targets};
+use super::effect::Effect;
+use super::manager_context::Mdwe;
+use super::syscall_filter::Reason;
+use super::unit_file::Origin;
+use super::unit_policy::Policy;
+use super::verdict::{Cause, Verdict, Why};
+use crate::syscalls::Abi;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+impl Policy {
+    /// What happens to a call of an ABI.
+    pub fn verdict(&self, abi: Abi, call: &str) -> Verdict {
+        let mut causes = self.causes(abi, call);
+        causes.sort_by_key(|(cause, _)| cause.directive);
+        // No filter is installed any more for an ABI that is blocked; those installed before stay.
+        if causes.iter().any(|(cause, _)| cause.why == Why::Abi) {
+            causes.retain(|(cause, _)| cause.directive <= Directive::SystemCallArchitectures);
+        }
+        if !self.filters_blocked_abis && self.surroundings.own.blocks(abi, self.native) {
+            causes.retain(|(cause, _)| cause.why == Why::ManagersAbi);
+        }
+        let mut effect: Option<Effect> = None;
+        for (cause, _) in causes.iter().filter(|(_, certain)| *certain) {
+            effect = match (effect, cause.effect) {
+                (Some(before), Some(this)) if !before.yields_to(this) => Some(before),
+                (before, this) => this.or(before),
+            };
+        }
+        let (certain, possible): (Vec<_>, Vec<_>) = causes.into_iter().partition(|(_, certain)| *certain);
+        // The strongest first, and of equals the newest: the one that decided leads.
+        let only = |causes: Vec<(Cause, bool)>| {
+            let mut causes: Vec<Cause> = causes.into_iter().rev().map(|(cause, _)| cause).collect();
+            causes.sort_by_key(|cause| std::cmp::Reverse(cause.effect.map(Effect::severity)));
+            causes
+        };
+        let (by, possible) = (only(certain), only(possible));
+        match effect {
+            Some(effect) => Verdict::Denied { effect, by, possible },
+            None if !possible.is_empty() => Verdict::Possible { by: possible },
+            None => self.logged(call).map_or(Verdict::Permitted, |by| Verdict::LogOnly { by }),
+        }
+    }
+
+    /// The directives that refuse some call with an error rather than kill, in order.
+    #[must_use]
+    pub fn refusing(&self) -> Vec<Directive> {
+        let is_errno = |effect: Option<Effect>| matches!(effect, Some(Effect::Errno(_)));
+        let rules =
+            RULES.iter().filter_map(|rule| Some(self.by_rule(rule, "")?.0)).filter(|cause| is_errno(cause.effect));
+        let families = self.families().filter(|families| families.restricts());
+        let filter = self.filter.as_ref().filter(|filter| filter.refuses());
+        let found: BTreeSet<Directive> = rules
+            .map(|cause| cause.directive)
+            .chain(families.map(|_| Directive::RestrictAddressFamilies))
+            .chain(filter.map(|_| Directive::SystemCallFilter))
+            .collect();
+        found.into_iter().collect()
+    }
+
+    /// Those of them of which a manager that logs refusals leaves a record: not of what the kernel refuses without a
+    /// filter.
+    #[must_use]
+    pub fn exposable(&self) -> Vec<Directive> {
+        let kernels =
+            |directive: &Directive| *directive == Directive::MemoryDenyWriteExecute && self.mdwe == Mdwe::Kernel;
+        let mut refusing = self.refusing();
+        refusing.retain(|directive| !kernels(directive));
+        refusing
+    }
+
+    /// Every directive that denies the call, and whether it does so whatever the arguments.
+    fn causes(&self, abi: Abi, call: &str) -> Vec<(Cause, bool)> {
+        let by_filter = |rule: &&Rule| rule.directive != Directive::MemoryDenyWriteExecute || self.mdwe != Mdwe::Kernel;
+        let rules = RULES.iter().filter(|rule| self.targets(rule, call)).filter(by_filter);
+        rules
+            .filter_map(|rule| self.by_rule(rule, call))
+            .chain(self.by_family(abi, call))
+            .chain(self.by_managers_abi(abi).map(|cause| (cause, true)))
+            .chain(self.by_abi(abi).map(|cause| (cause, true)))
+            .chain(self.by_filter(call).map(|cause| (cause, true)))
+            .collect()
+    }
+
+    fn targets(&self, rule: &Rule, call: &str) -> bool {
+        match rule.targets {
+            Targets::Calls(calls) => calls.contains(&call),
+            Targets::Group(group) => self.groups.get(group).is_some_and(|calls| calls.contains(call)),
+        }
+    }
+
+    fn by_rule(&self, rule: &Rule, call: &str) -> Option<(Cause, bool)> {
+        let unsure = match (rule.since, self.systemd) {
+            (Since::Ever, _) => None,
+            (Since::Between(not, _), Some(systemd)) if systemd <= not => return None,
+            (Since::Between(_, seen), Some(systemd)) if systemd >= seen => None,
+            (Since::Between(..), _) => Some("whether this systemd refuses it is not known"),
+        };
+        let (directive, origin, argument) = if rule.directive == Directive::RestrictNamespaces {
+            let namespaces = self.settings.namespaces().filter(|namespaces| namespaces.restricts())?;
+            let argument = match (rule.argument, namespaces.retained.is_empty()) {
+                (Some(_), true) if call == "setns" => None,
+                (Some(which), true) => Some(format!("{which}; none is allowed")),
+                (Some(which), false) => Some(format!("{which}; allowed are {}", namespaces.retained.join(" "))),
+                (None, _) => None,
+            };
+            (rule.directive, &namespaces.origin, argument)
+        } else {
+            let (directive, origin) = self.switched_on(rule.directive)?;
+            let perhaps = directive == Directive::MemoryDenyWriteExecute && self.mdwe == Mdwe::Either;
+            let perhaps = if perhaps {
+                "; with systemd 254 and Linux 6.3 the kernel refuses it with EACCES and no record"
+            } else {
+                ""
+            };
+            (directive, origin, rule.argument.or(unsure).map(|argument| format!("{argument}{perhaps}")))
+        };
+        let certain = argument.is_none();
+        let why = match argument {
+            Some(which) => Why::Argument { which, reason: rule.reason },
+            None => Why::Always(rule.reason),
+        };
+        Some((Cause { directive, origin: Some(origin.clone()), effect: Some(rule.effect), why }, certain))
+    }
+
+    /// The directive that switches a rule on, itself or another that implies it, and its line.
+    fn switched_on(&self, directive: Directive) -> Option<(Directive, &Origin)> {
+        let on = |directive| self.settings.switch(directive).filter(|s| s.on).map(|s| (directive, &s.origin));
+        // What is implied cannot be switched off, so it is what a remedy must deal with.
+        let implied = (directive == Directive::RestrictSUIDSGID).then(|| on(Directive::DynamicUser)).flatten();
+        implied.or_else(|| on(directive))
+    }
+
+    fn by_family(&self, abi: Abi, call: &str) -> Option<(Cause, bool)> {
+        let families = self.families().filter(|families| families.restricts())?;
+        if call != "socket" || !filters_socket(abi) {
+            return None;
+        }
+        let reason = "no sockets but of the families listed";
+        let listed: Vec<&str> = families.listed.keys().copied().collect();
+        let certain = families.refuses_all();
+        let why = match (certain, families.allow_list) {
+            (true, _) => Why::Always(reason),
+            (false, true) => Why::Argument { which: format!("a family other than {}", listed.join(" ")), reason },
+            (false, false) => Why::Argument { which: format!("one of {}", listed.join(" ")), reason },
+        };
+        let effect = Some(Effect::Errno(libc::EAFNOSUPPORT));
+        let origin = Some(families.opened.clone());
+        Some((Cause { directive: Directive::RestrictAddressFamilies, origin, effect, why }, certain))
+    }
+
+    fn by_abi(&self, abi: Abi) -> Option<Cause> {
+        let blocked = self.settings.architectures().blocks(abi, self.native);
+        blocked.then(|| Cause {
+            directive: Directive::SystemCallArchitectures,
+            origin: self.settings.architectures().origin().cloned(),
+            effect: Some(Effect::KillThread),
+            why: Why::Abi,
+        })
+    }
+
+    fn by_managers_abi(&self, abi: Abi) -> impl Iterator<Item = Cause> {
+        self.surroundings.blocking(abi, self.native).map(|architectures| Cause {
+            directive: Directive::SystemCallArchitectures,
+            origin: architectures.origin().cloned(),
+            effect: Some(Effect::KillThread),
+            why: Why::ManagersAbi,
+        })
+    }
+
+    fn by_filter(&self, call: &str) -> Option<Cause> {
+        let ruling = self.filter.as_ref()?.ruling(call);
+        let effect = ruling.denied?;
+        let origin = ruling.word.origin.clone();
+        let why = match ruling.reason {
+            Reason::Listed => Why::Listed(ruling.word),
+            Reason::Removed => Why::TakenOff(ruling.word),
+            Reason::NotListed => Why::NotAllowed(ruling.word),
+            Reason::Unknown => Why::UnknownToSystemd,
+            Reason::Unresolved => Why::UnknownToLibseccomp(ruling.word),
+        };
+        Some(Cause { directive: Directive::SystemCallFilter, origin, effect: Some(effect), why })
+    }
+
+    fn logged(&self, call: &str) -> Option<Cause> {
+        let list = self.log.as_ref()?;
+        let word = match (list.mode, list.entries.get(call)) {
+            (Mode::Allow, Some(entry)) => &entry.word,
+            (Mode::Deny, None) => list.removed.get(call).unwrap_or(&list.opened),
+            _ => return None,
+        };
+        let why = Why::Listed(Arc::clone(word));
+        Some(Cause { directive: Directive::SystemCallLog, origin: word.origin.clone(), effect: None, why })
+    }
+}
+
+/// Whether systemd filters `socket(2)` in this ABI: not where it can be reached through
+/// `socketcall(2)` as well (`seccomp_restrict_address_families`).
+fn filters_socket(abi: Abi) -> bool {
+    const FILTERED: [&str; 10] = [
+        "x86-64",
+        "x32",
+        "arm",
+        "arm64",
+        "loongarch64",
+        "mips64",
+        "mips64-le",
+        "mips64-n32",
+        "mips64-le-n32",
+        "riscv64",
+    ];
+    abi.systemd_name().is_some_and(|name| FILTERED.contains(&name))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! Every directive of the table, alone and with others.
+
+use super::*;
+use crate::policy::manager_context::{Surroundings, manager_architectures};
+use crate::policy::settings::Settings;
+use crate::policy::unit_file::UnitFile;
+use crate::syscalls::Groups;
+use crate::syscalls::groups::Source;
+use std::path::Path;
+
+const LISTING: &str = "\
+@default
+    exit
+
+@clock
+    settimeofday
+
+@module
+    init_module
+
+@raw-io
+    iopl
+
+@known
+    @default
+    @clock
+    @module
+    @raw-io
+    clone3
+    socket
+    personality
+    setns
+    chmod
+    openat2
+    read
+";
+
+fn policy(text: &str) -> Policy {
+    let groups = Groups::parse(LISTING, Source::Host("252".into())).unwrap();
+    let file = UnitFile::parse(Path::new("x"), format!("[Service]\n{text}").as_bytes());
+    Policy::new(Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new()), Abi::X86_64, &groups)
+}
+
+/// The verdict in one line.
+fn said(text: &str, call: &str) -> String {
+    let causes = |causes: &[Cause]| -> String {
+        let said = causes.iter().map(|cause| match &cause.origin {
+            Some(origin) => format!(" {}@{}", cause.directive.key(), origin.line),
+            None => format!(" {}", cause.directive.key()),
+        });
+        said.collect()
+    };
+    match policy(text).verdict(Abi::X86_64, call) {
+        Verdict::Permitted => "permitted".into(),
+        Verdict::LogOnly { by } => format!("logged{}", causes(&[by])),
+        Verdict::Possible { by } => format!("possible{}", causes(&by)),
+        Verdict::Denied { effect, by, possible } if possible.is_empty() => format!("{effect}{}", causes(&by)),
+        Verdict::Denied { effect, by, possible } => {
+            format!("{effect}{} and perhaps{}", causes(&by), causes(&possible))
+        }
+    }
+}
+
+#[test]
+fn every_directive_of_the_table_acts() {
+    for (line, call, verdict) in [
+        ("", "read", "permitted"),
+        ("ProtectHostname=yes", "sethostname", "EPERM ProtectHostname@2"),
+        ("RestrictAddressFamilies=AF_UNIX", "socket", "possible RestrictAddressFamilies@2"),
+        ("RestrictAddressFamilies=none", "socket", "EAFNOSUPPORT RestrictAddressFamilies@2"),
+        ("RestrictAddressFamilies=~AF_UNIX", "socket", "possible RestrictAddressFamilies@2"),
+        ("RestrictAddressFamilies=AF_UNIX", "read", "permitted"),
+        ("MemoryDenyWriteExecute=yes", "mprotect", "possible MemoryDenyWriteExecute@2"),
+        ("RestrictRealtime=yes", "sched_setscheduler", "possible RestrictRealtime@2"),
+        ("RestrictSUIDSGID=yes", "chmod", "possible RestrictSUIDSGID@2"),
+        ("RestrictSUIDSGID=yes", "openat2", "ENOSYS RestrictSUIDSGID@2"),
+        ("DynamicUser=yes\nRestrictSUIDSGID=no", "openat2", "ENOSYS DynamicUser@2"),
+        ("RestrictNamespaces=yes", "clone3", "ENOSYS RestrictNamespaces@2"),
+        ("RestrictNamespaces=net", "clone3", "ENOSYS RestrictNamespaces@2"),
+        ("RestrictNamespaces=no", "clone3", "permitted"),
+        ("RestrictNamespaces=yes", "setns", "EPERM RestrictNamespaces@2"),
+        ("RestrictNamespaces=net", "setns", "possible RestrictNamespaces@2"),
+        ("RestrictNamespaces=yes", "clone", "possible RestrictNamespaces@2"),
+        ("ProtectKernelTunables=yes", "_sysctl", "EPERM ProtectKernelTunables@2"),
+        ("ProtectKernelModules=yes", "init_module", "EPERM ProtectKernelModules@2"),
+        ("ProtectKernelLogs=yes", "syslog", "EPERM ProtectKernelLogs@2"),
+        ("ProtectClock=yes", "settimeofday", "EPERM ProtectClock@2"),
+        ("ProtectClock=no", "settimeofday", "permitted"),
+        ("PrivateDevices=yes", "iopl", "EPERM PrivateDevices@2"),
+        ("LockPersonality=yes", "personality", "possible LockPersonality@2"),
+        ("SystemCallLog=read", "read", "logged SystemCallLog@2"),
+        ("SystemCallLog=~read", "socket", "logged SystemCallLog@2"),
+        ("SystemCallLog=~read", "read", "permitted"),
+        ("SystemCallFilter=read", "socket", "kill SystemCallFilter@2"),
+        ("SystemCallFilter=~read", "read", "kill SystemCallFilter@2"),
+    ] {
+        assert_eq!(said(line, call), verdict, "{line}: {call}");
+    }
+}
+
+#[test]
+fn all_that_deny_are_named_and_the_strongest_decides() {
+    let text = "ProtectClock=yes\nSystemCallFilter=~settimeofday";
+    assert_eq!(said(text, "settimeofday"), "kill SystemCallFilter@3 ProtectClock@2");
+    let text = "SystemCallErrorNumber=ENOSYS\nProtectClock=yes\nSystemCallFilter=read";
+    assert_eq!(said(text, "settimeofday"), "ENOSYS SystemCallFilter@4 ProtectClock@3");
+    let text = "SystemCallFilter=read\nLockPersonality=yes";
+    assert_eq!(said(text, "personality"), "kill SystemCallFilter@2 and perhaps LockPersonality@3");
+}
+
+#[test]
+fn a_denied_call_is_not_merely_logged() {
+    assert_eq!(said("SystemCallLog=read\nSystemCallFilter=~read", "read"), "kill SystemCallFilter@3");
+}
+
+#[test]
+fn the_native_abi_is_never_blocked() {
+    assert_eq!(said("SystemCallArchitectures=x86", "read"), "permitted");
+}
+
+#[test]
+fn a_managers_own_architectures_are_all_its_units() {
+    let groups = Groups::parse(LISTING, Source::Host("252".into())).unwrap();
+    let conf = UnitFile::parse(Path::new("system.conf"), b"[Manager]\nSystemCallArchitectures=native\n");
+    let (architectures, _) = manager_architectures([&conf]);
+    let above = Surroundings { above: architectures.clone(), ..Surroundings::default() };
+    let own = Surroundings { own: architectures, ..Surroundings::default() };
+    let under = |surroundings: &Surroundings, groups: &Groups| {
+        let policy = policy("SystemCallFilter=~read");
+        Policy::new(policy.settings, Abi::X86_64, groups).amid(surroundings.clone(), groups)
+    };
+    assert_eq!(under(&own, &groups).verdict(Abi::X86_64, "socket"), Verdict::Permitted);
+    let denied = |policy: &Policy, call: &str| match policy.verdict(Abi::I386, call) {
+        Verdict::Denied { effect, by, .. } => {
+            format!("{effect} {} {:?}", by.len(), by[0].origin.as_ref().unwrap().line)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(denied(&under(&own, &groups), "socket"), "kill thread 1 2");
+    // The unit's own filter is not put on an ABI that its manager blocks, but on one that another blocks.
+    assert_eq!(denied(&under(&own, &groups), "read"), "kill thread 1 2");
+    assert_eq!(denied(&under(&above, &groups), "read"), "kill 2 2");
+    let newer = Groups::parse(LISTING, Source::Host("257.13".into())).unwrap();
+    assert_eq!(denied(&under(&own, &newer), "read"), "kill 2 2");
+    // No line of the unit lets the call pass.
+    let lines = b"[Service]\nSystemCallFilter=\nSystemCallArchitectures=x86\n";
+    let lifted = under(&above, &groups).with_dropin(Path::new("z.conf"), lines, &groups);
+    assert_eq!(denied(&lifted, "read"), "kill thread 1 2");
+}
+
+#[test]
+fn writable_code_is_no_filters_business_where_the_kernel_forbids_it() {
+    let on = |version: &str, kernel| {
+        let groups = Groups::parse(LISTING, Source::Host(version.into())).unwrap();
+        let policy =
+            policy("MemoryDenyWriteExecute=yes").amid(Surroundings { kernel, ..Surroundings::default() }, &groups);
+        assert_eq!(policy.refusing(), [Directive::MemoryDenyWriteExecute], "it is as silent there");
+        policy.verdict(Abi::X86_64, "mprotect")
+    };
+    assert_eq!(on("257.13", Some((6, 12))), Verdict::Permitted);
+    let which = |verdict: Verdict| match verdict {
+        Verdict::Possible { by } => by[0].why.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(which(on("252", Some((6, 12)))), "depends on the arguments: memory made executable");
+    assert!(which(on("257", None)).contains("EACCES"), "one or the other");
+}
+
+#[test]
+fn what_newer_systemds_refuse_depends_on_the_version() {
+    let on = |version: &str| {
+        let groups = Groups::parse(LISTING, Source::Host(version.into())).unwrap();
+        Policy::new(policy("RestrictRealtime=yes").settings, Abi::X86_64, &groups).verdict(Abi::X86_64, "sched_setattr")
+    };
+    assert_eq!(on("257.13"), Verdict::Permitted);
+    assert!(matches!(on("260"), Verdict::Possible { .. }));
+    assert!(matches!(on("262.1-1"), Verdict::Denied { effect: Effect::Errno(libc::EPERM), .. }));
+}
+
+#[test]
+fn a_policy_is_known_without_some_drop_ins() {
+    let groups = Groups::parse(LISTING, Source::Host("252".into())).unwrap();
+    let with = policy("SystemCallFilter=@clock").with_dropin(
+        Path::new("x.d/50.conf"),
+        b"[Service]\nSystemCallFilter=read\n",
+        &groups,
+    );
+    assert_eq!(with.verdict(Abi::X86_64, "read"), Verdict::Permitted);
+    let without = with.without_dropins(|path| path.ends_with("50.conf"), &groups);
+    assert!(matches!(without.verdict(Abi::X86_64, "read"), Verdict::Denied { .. }));
+}
+
+#[test]
+fn what_the_manager_holds_replaces_the_files_filter() {
+    let policy = policy("SystemCallFilter=read").in_force(None);
+    assert_eq!(policy.verdict(Abi::X86_64, "socket"), Verdict::Permitted);
+}
+
+#[test]
+fn a_dropin_is_tried_before_it_is_written() {
+    let groups = Groups::parse(LISTING, Source::Host("252".into())).unwrap();
+    let before = policy("SystemCallFilter=@clock\nProtectClock=yes");
+    let lifted = |text: &str, call: &str| {
+        let content = format!("[Service]\n{text}\n");
+        before.with_dropin(Path::new("x.d/50.conf"), content.as_bytes(), &groups).verdict(Abi::X86_64, call)
+            == Verdict::Permitted
+    };
+    assert!(lifted("SystemCallFilter=read", "read"));
+    assert!(!lifted("SystemCallFilter=socket", "read"));
+    assert!(lifted("ProtectClock=no", "settimeofday"));
+}
+
+#[test]
+fn what_refuses_with_an_error_is_named() {
+    let refusing = |text: &str| -> Vec<&str> { policy(text).refusing().into_iter().map(Directive::key).collect() };
+    assert!(refusing("SystemCallFilter=read\nSystemCallArchitectures=native\nSystemCallLog=read").is_empty());
+    assert_eq!(refusing("SystemCallFilter=read\nSystemCallErrorNumber=EPERM"), ["SystemCallFilter"]);
+    assert_eq!(refusing("SystemCallFilter=~read:EPERM socket"), ["SystemCallFilter"]);
+    assert_eq!(refusing("SystemCallErrorNumber=EPERM\nSystemCallFilter=~read:kill"), Vec::<&str>::new());
+    assert_eq!(refusing("DynamicUser=yes\nRestrictNamespaces=no"), ["DynamicUser"]);
+    assert_eq!(refusing("ProtectClock=yes\nRestrictAddressFamilies=AF_UNIX").len(), 2);
+}
+
+#[test]
+fn a_why_reads_as_a_sentence() {
+    let why = |text: &str, call: &str| match policy(text).verdict(Abi::X86_64, call) {
+        Verdict::Denied { by, .. } | Verdict::Possible { by } => by[0].why.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(why("SystemCallFilter=@clock", "read"), "the allow-list does not contain it");
+    assert_eq!(
+        why("SystemCallFilter=@clock\nSystemCallFilter=~@clock", "settimeofday"),
+        "~@clock takes it off the allow-list"
+    );
+    assert_eq!(why("SystemCallFilter=~@clock", "settimeofday"), "~@clock lists it");
+    assert_eq!(
+        why("RestrictNamespaces=net", "setns"),
+        "depends on the arguments: no type, or one of a namespace that is not allowed; allowed are net"
+    );
+}

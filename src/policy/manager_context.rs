@@ -1,0 +1,125 @@
+//! What decides on a unit's calls beside its own settings: the manager's, and the kernel.
+
+use super::lists::Architectures;
+use super::unit_file::{Assignment, Note, UnitFile};
+use crate::syscalls::groups::Source;
+use crate::syscalls::{Abi, Groups};
+
+/// The first systemd that leaves `MemoryDenyWriteExecute=` to the kernel where it can
+/// (`apply_memory_deny_write_execute`).
+const MDWE_BY_KERNEL_SINCE: u32 = 254;
+
+/// The first Linux with `PR_SET_MDWE` (`prctl(2)`).
+const PR_SET_MDWE_SINCE: (u32, u32) = (6, 3);
+
+/// What surrounds a unit. The default is a machine of which nothing is known.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// `SystemCallArchitectures=` of the unit's manager: it puts it on itself, so all that it starts has it
+    /// (`systemd-system.conf(5)`).
+    pub own: Architectures,
+    /// The system manager's, for a unit of a user's.
+    pub above: Architectures,
+    /// The running kernel's version.
+    pub kernel: Option<(u32, u32)>,
+}
+
+impl Surroundings {
+    /// The managers' settings that block an ABI, newest first.
+    pub(crate) fn blocking(&self, abi: Abi, native: Abi) -> impl Iterator<Item = &Architectures> {
+        [&self.own, &self.above].into_iter().filter(move |architectures| architectures.blocks(abi, native))
+    }
+
+    /// Who carries out `MemoryDenyWriteExecute=`.
+    pub(crate) fn mdwe(&self, groups: &Groups) -> Mdwe {
+        let systemd = groups.running().and_then(major);
+        match (systemd.map(|systemd| systemd >= MDWE_BY_KERNEL_SINCE), self.kernel.map(|k| k >= PR_SET_MDWE_SINCE)) {
+            (Some(false), _) | (_, Some(false)) => Mdwe::Filter,
+            (Some(true), Some(true)) => Mdwe::Kernel,
+            _ => Mdwe::Either,
+        }
+    }
+}
+
+/// Who carries out `MemoryDenyWriteExecute=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mdwe {
+    /// A seccomp filter.
+    Filter,
+    /// The kernel by itself (`PR_SET_MDWE`): with EACCES, and never a record.
+    Kernel,
+    /// One or the other.
+    Either,
+}
+
+/// Whether units get filters for an ABI that their manager blocks already. Until 255 a unit's filters were loaded by a
+/// child of the manager, which knew (seen with 252); since then systemd-executor begins anew.
+pub(crate) fn filters_blocked_abis(groups: &Groups) -> bool {
+    const SINCE: u32 = 255;
+    systemd(groups).is_some_and(|systemd| systemd >= SINCE)
+}
+
+/// The systemd that runs here or, where that is not known, the one whose groups these are.
+pub(crate) fn systemd(groups: &Groups) -> Option<u32> {
+    let (Source::Host(version) | Source::Embedded(version)) = groups.source();
+    major(groups.running().unwrap_or(version))
+}
+
+/// The number a version begins with: `257` of `257.13-1`.
+pub(crate) fn major(version: &str) -> Option<u32> {
+    let digits = version.find(|c: char| !c.is_ascii_digit()).map_or(version, |end| version.get(..end).unwrap_or(""));
+    digits.parse().ok()
+}
+
+/// `SystemCallArchitectures=` of a manager's own configuration files, in the order they are read.
+#[must_use]
+pub fn manager_architectures<'a>(files: impl IntoIterator<Item = &'a UnitFile>) -> (Architectures, Vec<Note>) {
+    let (mut architectures, mut notes) = (Architectures::default(), Vec::new());
+    let is_it = |line: &&Assignment| &*line.section == "Manager" && &*line.key == "SystemCallArchitectures";
+    for line in files.into_iter().flat_map(|file| &file.assignments).filter(is_it) {
+        architectures.apply(line, &mut notes);
+    }
+    (architectures, notes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn groups(source: Source) -> Groups {
+        Groups::parse("@known\n    read\n", source).unwrap()
+    }
+
+    #[test]
+    fn who_forbids_writable_code_depends_on_both_versions() {
+        let mdwe = |systemd: &str, kernel| {
+            Surroundings { kernel, ..Surroundings::default() }.mdwe(&groups(Source::Host(systemd.into())))
+        };
+        assert_eq!(mdwe("252.38-1~deb12u1", Some((6, 18))), Mdwe::Filter);
+        assert_eq!(mdwe("252", None), Mdwe::Filter);
+        assert_eq!(mdwe("254", Some((6, 2))), Mdwe::Filter);
+        assert_eq!(mdwe("254", Some((6, 3))), Mdwe::Kernel);
+        assert_eq!(mdwe("257.13-1~deb13u1", Some((7, 0))), Mdwe::Kernel);
+        assert_eq!(mdwe("257.13-1~deb13u1", None), Mdwe::Either);
+        let foreign = groups(Source::Embedded("262.1-1".into()));
+        assert_eq!(systemd(&foreign), Some(262));
+        let known = foreign.clone().standing_in_for("252.38-1~deb12u1");
+        assert_eq!((systemd(&known), Surroundings::default().mdwe(&known)), (Some(252), Mdwe::Filter));
+        assert_eq!(Surroundings { kernel: Some((6, 18)), ..Surroundings::default() }.mdwe(&foreign), Mdwe::Either);
+    }
+
+    #[test]
+    fn only_the_managers_own_section_counts() {
+        let file = |text: &str| UnitFile::parse(Path::new("system.conf"), text.as_bytes());
+        let files = [
+            file("[Manager]\nSystemCallArchitectures=native\n[Service]\nSystemCallArchitectures=x86\n"),
+            file("[Manager]\nSystemCallArchitectures=x32 bogus\n"),
+        ];
+        let (architectures, notes) = manager_architectures(&files);
+        assert_eq!(architectures.listed.keys().map(AsRef::as_ref).collect::<Vec<_>>(), ["native", "x32"]);
+        assert_eq!(notes.len(), 1);
+        assert!(architectures.blocks(Abi::I386, Abi::X86_64));
+        assert!(!architectures.blocks(Abi::X32, Abi::X86_64) && !architectures.blocks(Abi::X86_64, Abi::X86_64));
+    }
+}

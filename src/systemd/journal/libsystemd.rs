@@ -1,0 +1,152 @@
+//! `libsystemd.so.0`, as far as it reads journals (`sd-journal(3)`), looked for when it is first needed: a machine
+//! without it loses this one rung, and a program that links it would not even start there.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::ptr::null_mut;
+
+/// `SD_JOURNAL_LOCAL_ONLY`.
+const LOCAL_ONLY: c_int = 1;
+
+type Handle = *mut c_void;
+
+// The types of `systemd/sd-journal.h`.
+type Open = unsafe extern "C" fn(*mut Handle, c_int) -> c_int;
+type OpenDirectory = unsafe extern "C" fn(*mut Handle, *const c_char, c_int) -> c_int;
+type Close = unsafe extern "C" fn(Handle);
+type AddMatch = unsafe extern "C" fn(Handle, *const c_void, usize) -> c_int;
+type Seek = unsafe extern "C" fn(Handle, u64) -> c_int;
+type Next = unsafe extern "C" fn(Handle) -> c_int;
+type Time = unsafe extern "C" fn(Handle, *mut u64) -> c_int;
+type Get = unsafe extern "C" fn(Handle, *const c_char, *mut *const c_void, *mut usize) -> c_int;
+
+/// The functions.
+#[derive(Debug)]
+pub(crate) struct Library {
+    open: Open,
+    open_directory: OpenDirectory,
+    close: Close,
+    add_match: AddMatch,
+    seek: Seek,
+    next: Next,
+    time: Time,
+    get: Get,
+}
+
+impl Library {
+    /// Loads it, for as long as this process lives.
+    pub(crate) fn load() -> Result<Self, String> {
+        // SAFETY: its constructors, and those of what it needs, set up tables of their own.
+        let library = unsafe { libc::dlopen(c"libsystemd.so.0".as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+        if library.is_null() {
+            return Err(said());
+        }
+        macro_rules! function {
+            ($name:literal, $kind:ty) => {{
+                // SAFETY: the library stays loaded.
+                let address = unsafe { libc::dlsym(library, $name.as_ptr()) };
+                if address.is_null() {
+                    return Err(said());
+                }
+                // SAFETY: the header gives this function this type, and it is stable.
+                unsafe { std::mem::transmute::<*mut c_void, $kind>(address) }
+            }};
+        }
+        Ok(Self {
+            open: function!(c"sd_journal_open", Open),
+            open_directory: function!(c"sd_journal_open_directory", OpenDirectory),
+            close: function!(c"sd_journal_close", Close),
+            add_match: function!(c"sd_journal_add_match", AddMatch),
+            seek: function!(c"sd_journal_seek_realtime_usec", Seek),
+            next: function!(c"sd_journal_next", Next),
+            time: function!(c"sd_journal_get_realtime_usec", Time),
+            get: function!(c"sd_journal_get_data", Get),
+        })
+    }
+
+    /// Opens this machine's journals, or those in a directory.
+    pub(crate) fn open(&self, directory: Option<&Path>) -> io::Result<Reader<'_>> {
+        let mut handle = null_mut();
+        let result = match directory {
+            // SAFETY: the handle is there to be written to.
+            None => unsafe { (self.open)(&raw mut handle, LOCAL_ONLY) },
+            Some(directory) => {
+                let path = CString::new(directory.as_os_str().as_bytes())?;
+                // SAFETY: as above, and the path outlives the call.
+                unsafe { (self.open_directory)(&raw mut handle, path.as_ptr(), 0) }
+            }
+        };
+        done(result)?;
+        Ok(Reader { library: self, handle })
+    }
+}
+
+/// What `dlopen(3)` or `dlsym(3)` complained of last.
+fn said() -> String {
+    // SAFETY: gives a string that is good until the next such call of this thread, or nothing.
+    let error = unsafe { libc::dlerror() };
+    if error.is_null() {
+        return "libsystemd.so.0 cannot be loaded".to_owned();
+    }
+    // SAFETY: what is not null is a C string.
+    unsafe { CStr::from_ptr(error) }.to_string_lossy().into_owned()
+}
+
+/// A negative errno is an error.
+fn done(result: c_int) -> io::Result<c_int> {
+    if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result) }
+}
+
+/// Open journals. Theirs is one thread's at a time: this is neither `Send` nor `Sync`.
+pub(crate) struct Reader<'a> {
+    library: &'a Library,
+    handle: Handle,
+}
+
+impl Reader<'_> {
+    /// Only entries with this field, or another value of it that is asked for, too.
+    pub(crate) fn only(&mut self, field: &str) -> io::Result<()> {
+        // SAFETY: the handle is open, and the bytes outlive the call.
+        done(unsafe { (self.library.add_match)(self.handle, field.as_ptr().cast(), field.len()) }).map(drop)
+    }
+
+    /// The next entry is the first that is no older, in microseconds since the epoch.
+    pub(crate) fn seek(&mut self, since: u64) -> io::Result<()> {
+        // SAFETY: the handle is open.
+        done(unsafe { (self.library.seek)(self.handle, since) }).map(drop)
+    }
+
+    /// Goes to the next entry; false where there is none. Gives its time.
+    pub(crate) fn next(&mut self) -> io::Result<Option<u64>> {
+        // SAFETY: the handle is open.
+        if done(unsafe { (self.library.next)(self.handle) })? == 0 {
+            return Ok(None);
+        }
+        let mut time = 0;
+        // SAFETY: as above, and the time is there to be written to.
+        done(unsafe { (self.library.time)(self.handle, &raw mut time) })?;
+        Ok(Some(time))
+    }
+
+    /// The first value of a field of the entry, if it has one that can be read.
+    pub(crate) fn get(&self, name: &CStr) -> Option<Vec<u8>> {
+        let (mut data, mut length) = (std::ptr::null(), 0);
+        // SAFETY: the handle is open, the name outlives the call, and there is room for both results.
+        let result = unsafe { (self.library.get)(self.handle, name.as_ptr(), &raw mut data, &raw mut length) };
+        if result < 0 || data.is_null() {
+            return None;
+        }
+        // SAFETY: so many bytes are there until the next call, and they are copied before that.
+        let field = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), length) };
+        Some(field.strip_prefix(name.to_bytes())?.strip_prefix(b"=")?.to_vec())
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the handle is open, and not used any more.
+        unsafe { (self.library.close)(self.handle) }
+    }
+}

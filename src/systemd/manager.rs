@@ -1,0 +1,381 @@
+//! Asks service managers over D-Bus (`org.freedesktop.systemd1(5)`): the system's over the
+//! system bus, a user's over its private socket.
+//!
+//! Answers are read raw and never cached: systemd announces no change of a filter. Those of
+//! a user manager come from that user's process, so nothing in them is believed of anybody
+//! else's units, and everything is bounded in time.
+
+pub(crate) mod all_units;
+pub(crate) mod control;
+pub(crate) mod past_processes;
+pub(crate) mod private;
+pub(crate) mod processes;
+pub(crate) mod timer;
+pub(crate) mod unit_properties;
+
+pub use control::{Order, Outcome, State};
+pub use past_processes::{Remembered, Wanted};
+pub use unit_properties::{NameList, UnitFacts};
+
+use crate::audit::text::escape;
+use crate::units::{Manager, UnitName};
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+use zbus::{Connection, OwnedObjectPath, OwnedVariant, connection, fdo};
+
+/// How long one question may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+const SERVICE: &str = "org.freedesktop.systemd1";
+const PATH: &str = "/org/freedesktop/systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+
+/// Properties by name.
+type Properties = HashMap<String, OwnedVariant>;
+
+/// Why a manager gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SystemdError {
+    /// Nothing listens where the manager or its bus should be.
+    #[error("cannot reach the {manager} service manager: {why}")]
+    Absent {
+        /// Whose.
+        manager: Manager,
+        /// What the attempt ran into.
+        why: String,
+    },
+    /// It did not answer in time.
+    #[error("the service manager did not answer in time")]
+    TimedOut,
+    /// We may not ask.
+    #[error("the service manager or its bus denies access: {0}")]
+    AccessDenied(String),
+    /// It knows no such unit, and finds no file for one.
+    #[error("there is no unit {0}")]
+    NoSuchUnit(UnitName),
+    /// It has units of that name already.
+    #[error("the service manager has a {0} already")]
+    Taken(String),
+    /// It answered with an error.
+    #[error("the service manager refuses: {0}")]
+    Refused(String),
+    /// What it said makes no sense.
+    #[error("the service manager's answer makes no sense: {0}")]
+    Nonsense(String),
+}
+
+/// Which bus the system manager is on.
+#[derive(Debug, Clone)]
+enum Bus {
+    System,
+    Address(String),
+}
+
+/// The way to every service manager of a machine.
+#[derive(Debug)]
+pub struct Managers {
+    bus: Bus,
+    runtime: PathBuf,
+    system: tokio::sync::Mutex<Option<Connection>>,
+}
+
+impl Managers {
+    /// This machine's.
+    #[must_use]
+    pub fn live() -> Self {
+        Self { bus: Bus::System, ..Self::at(String::new(), "/run/user") }
+    }
+
+    /// Those of a machine whose system bus has this D-Bus address, and whose users' runtime
+    /// directories are in `runtime`.
+    #[must_use]
+    pub fn at(address: impl Into<String>, runtime: impl Into<PathBuf>) -> Self {
+        Self { bus: Bus::Address(address.into()), runtime: runtime.into(), system: tokio::sync::Mutex::default() }
+    }
+
+    /// A connection to one of them. The system bus is connected to once, and again if it went away.
+    ///
+    /// # Errors
+    /// Where the manager does not run or may not be asked.
+    pub async fn of(&self, manager: Manager) -> Result<SystemdManager, SystemdError> {
+        let connection = match manager {
+            Manager::System => {
+                let mut kept = self.system.lock().await;
+                match kept.as_ref().filter(|connection| !connection.is_closed()) {
+                    Some(connection) => connection.clone(),
+                    None => kept.insert(self.connect_system().await?).clone(),
+                }
+            }
+            Manager::User(uid) => self.connect_user(uid).await?,
+        };
+        Ok(SystemdManager::over(connection, manager))
+    }
+
+    async fn connect_system(&self) -> Result<Connection, SystemdError> {
+        let builder = match &self.bus {
+            Bus::System => connection::Builder::system(),
+            Bus::Address(address) => connection::Builder::address(address.as_str()),
+        };
+        connect(builder, Manager::System).await
+    }
+
+    /// A user's manager, over its private socket, which root can use as well. Our own user's
+    /// also over the session bus.
+    async fn connect_user(&self, uid: u32) -> Result<Connection, SystemdError> {
+        let manager = Manager::User(uid);
+        let directory = self.runtime.join(uid.to_string());
+        let socket = directory.join("systemd/private");
+        let stream = match tokio::net::UnixStream::connect(&socket).await {
+            Ok(stream) => stream,
+            Err(_) if uid == nix::unistd::geteuid().as_raw() && directory.join("bus").exists() => {
+                let address = format!("unix:path={}", directory.join("bus").display());
+                return connect(connection::Builder::address(address.as_str()), manager).await;
+            }
+            Err(err) if err.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(SystemdError::AccessDenied(format!("{}: {err}", socket.display())));
+            }
+            Err(err) => return Err(SystemdError::Absent { manager, why: format!("{}: {err}", socket.display()) }),
+        };
+        // A user can put a link to another's socket there, and would so speak for that other.
+        let owner = stream.peer_cred().map_err(|err| SystemdError::Absent { manager, why: err.to_string() })?.uid();
+        if owner != uid {
+            return Err(SystemdError::AccessDenied(format!("{} is uid {owner}'s", socket.display())));
+        }
+        connect(connection::Builder::socket(private::PrivateSocket(stream)).p2p(), manager).await
+    }
+}
+
+async fn connect(builder: connection::Builder<'_>, manager: Manager) -> Result<Connection, SystemdError> {
+    match tokio::time::timeout(PATIENCE, builder.build()).await {
+        Err(_) => Err(SystemdError::TimedOut),
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(err)) => Err(match explain(err) {
+            SystemdError::Nonsense(why) | SystemdError::Refused(why) => SystemdError::Absent { manager, why },
+            other => other,
+        }),
+    }
+}
+
+/// One service manager.
+#[derive(Debug, Clone)]
+pub struct SystemdManager {
+    connection: Connection,
+    manager: Manager,
+}
+
+impl SystemdManager {
+    /// The manager on the other end of a connection: a bus that it is on, or itself.
+    #[must_use]
+    pub fn over(connection: Connection, manager: Manager) -> Self {
+        Self { connection, manager }
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn manager(&self) -> Manager {
+        self.manager
+    }
+
+    /// Its version as it says it, e.g. `252.39-1~deb12u1`.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub async fn version(&self) -> Result<String, SystemdError> {
+        let version: String = self.get(&OwnedObjectPath::try_from(PATH).map_err(explain)?, MANAGER, "Version").await?;
+        Ok(version)
+    }
+
+    /// The variables that its units get, of which a user's manager got most itself: where that user's files are.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub async fn environment(&self) -> Result<Vec<String>, SystemdError> {
+        self.get(&OwnedObjectPath::try_from(PATH).map_err(explain)?, MANAGER, "Environment").await
+    }
+
+    /// When it last read its files, in microseconds since the epoch.
+    ///
+    /// # Errors
+    /// Where it does not answer, or is too old to tell.
+    pub async fn read_files(&self) -> Result<u64, SystemdError> {
+        self.get(&OwnedObjectPath::try_from(PATH).map_err(explain)?, MANAGER, "UnitsLoadTimestamp").await
+    }
+
+    /// When it was started, in microseconds since the epoch: that of another one is another time.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub async fn started(&self) -> Result<u64, SystemdError> {
+        self.get(&OwnedObjectPath::try_from(PATH).map_err(explain)?, MANAGER, "UserspaceTimestamp").await
+    }
+
+    /// What it holds of a unit now, which is loaded for that if it is not. A running process
+    /// can still have the filter of an earlier time.
+    ///
+    /// # Errors
+    /// [`SystemdError::NoSuchUnit`] where it finds none, and where it does not answer.
+    pub async fn unit_facts(&self, name: &UnitName) -> Result<UnitFacts, SystemdError> {
+        in_time(async {
+            let path: OwnedObjectPath = match self.ask(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await {
+                Err(SystemdError::Refused(why)) if why.starts_with("org.freedesktop.systemd1.NoSuchUnit") => {
+                    return Err(SystemdError::NoSuchUnit(name.clone()));
+                }
+                path => path?,
+            };
+            // It can be gone by the next call.
+            let gone = |err| match err {
+                SystemdError::Refused(why) if why.starts_with("org.freedesktop.DBus.Error.UnknownObject") => {
+                    SystemdError::NoSuchUnit(name.clone())
+                }
+                err => err,
+            };
+            let mut properties = self.get_all(&path, UNIT).await.map_err(gone)?;
+            if let Some(interface) = interface(name.suffix()) {
+                properties.extend(self.get_all(&path, interface).await.map_err(gone)?);
+            }
+            let facts = UnitFacts::read(name, &properties);
+            if facts.load_state == "not-found" { Err(SystemdError::NoSuchUnit(name.clone())) } else { Ok(facts) }
+        })
+        .await
+    }
+
+    async fn get_all(&self, path: &OwnedObjectPath, interface: &str) -> Result<Properties, SystemdError> {
+        self.ask(path.as_str(), PROPERTIES, "GetAll", &(interface,)).await
+    }
+
+    async fn get<T>(&self, path: &OwnedObjectPath, interface: &str, property: &str) -> Result<T, SystemdError>
+    where
+        T: TryFrom<OwnedVariant, Error = zbus::Error>,
+    {
+        let value: OwnedVariant = self.ask(path.as_str(), PROPERTIES, "Get", &(interface, property)).await?;
+        T::try_from(value).map_err(explain)
+    }
+
+    async fn ask<B, T>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<T, SystemdError>
+    where
+        B: serde::Serialize + zbus::DynamicType,
+        T: for<'a> zbus::wire::DynamicDeserialize<'a>,
+    {
+        let destination = self.connection.is_bus().then_some(SERVICE);
+        in_time(async {
+            let reply = self.connection.call_method(destination, path, Some(interface), method, body).await;
+            reply.map_err(explain)?.body().deserialize().map_err(explain)
+        })
+        .await
+    }
+}
+
+/// Gives an answer two seconds.
+async fn in_time<T>(answer: impl Future<Output = Result<T, SystemdError>>) -> Result<T, SystemdError> {
+    tokio::time::timeout(PATIENCE, answer).await.unwrap_or(Err(SystemdError::TimedOut))
+}
+
+/// The interface of a unit type that runs processes.
+fn interface(suffix: &str) -> Option<&'static str> {
+    Some(match suffix {
+        "service" => "org.freedesktop.systemd1.Service",
+        "socket" => "org.freedesktop.systemd1.Socket",
+        "mount" => "org.freedesktop.systemd1.Mount",
+        "swap" => "org.freedesktop.systemd1.Swap",
+        _ => return None,
+    })
+}
+
+/// Puts a D-Bus error in plain words. Text in it is another process's.
+fn explain(err: zbus::Error) -> SystemdError {
+    match err {
+        zbus::Error::MethodError(name, detail, _) => {
+            let detail = detail.unwrap_or_default();
+            SystemdError::Refused(escape(format!("{}: {detail}", name.as_str()).as_bytes()))
+        }
+        zbus::Error::FDO(err) => match *err {
+            fdo::Error::AccessDenied(why) | fdo::Error::AuthFailed(why) => {
+                SystemdError::AccessDenied(escape(why.as_bytes()))
+            }
+            fdo::Error::Timeout(_) | fdo::Error::TimedOut(_) | fdo::Error::NoReply(_) => SystemdError::TimedOut,
+            other => SystemdError::Refused(escape(other.to_string().as_bytes())),
+        },
+        zbus::Error::InputOutput(err) | zbus::Error::Connection(err, _)
+            if err.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            SystemdError::AccessDenied(err.to_string())
+        }
+        zbus::Error::InputOutput(err) if err.kind() == io::ErrorKind::TimedOut => SystemdError::TimedOut,
+        zbus::Error::Handshake(why) => SystemdError::AccessDenied(escape(why.as_bytes())),
+        other => SystemdError::Nonsense(escape(other.to_string().as_bytes())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn a_manager_that_is_not_there_is_absent() {
+        let root = tempfile::tempdir().unwrap();
+        let managers = Managers::at(format!("unix:path={}/bus", root.path().display()), root.path());
+        for manager in [Manager::System, Manager::User(4_242)] {
+            let err = run(managers.of(manager)).unwrap_err();
+            assert!(matches!(&err, SystemdError::Absent { manager: whose, .. } if *whose == manager), "{err}");
+        }
+    }
+
+    #[test]
+    fn a_socket_of_another_user_is_not_believed() {
+        let root = tempfile::tempdir().unwrap();
+        let other = nix::unistd::getuid().as_raw() + 1;
+        let directory = root.path().join(other.to_string()).join("systemd");
+        std::fs::create_dir_all(&directory).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(directory.join("private")).unwrap();
+        let managers = Managers::at(String::new(), root.path());
+        assert!(matches!(run(managers.of(Manager::User(other))), Err(SystemdError::AccessDenied(_))));
+    }
+
+    #[test]
+    fn a_manager_that_never_answers_times_out() {
+        let root = tempfile::tempdir().unwrap();
+        let bus = root.path().join("bus");
+        let _listener = std::os::unix::net::UnixListener::bind(&bus).unwrap();
+        let managers = Managers::at(format!("unix:path={}", bus.display()), root.path());
+        assert_eq!(run(managers.of(Manager::System)).unwrap_err(), SystemdError::TimedOut);
+    }
+
+    /// A manager whose units are gone before they are asked about.
+    struct Forgetful;
+
+    #[zbus::interface(name = "org.freedesktop.systemd1.Manager")]
+    impl Forgetful {
+        #[expect(clippy::unused_self, reason = "the macro wants it")]
+        fn load_unit(&self, name: &str) -> OwnedObjectPath {
+            assert_eq!(name, "gone.service");
+            "/org/freedesktop/systemd1/unit/gone".try_into().unwrap()
+        }
+    }
+
+    #[test]
+    fn a_unit_that_vanishes_between_two_calls_does_not_exist() {
+        run(async {
+            let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            let server = connection::Builder::unix_stream(theirs).server(zbus::Guid::generate()).p2p();
+            let server = server.serve_at(PATH, Forgetful).build();
+            let (server, client) = tokio::join!(server, connection::Builder::unix_stream(ours).p2p().build());
+            let (_server, manager) = (server.unwrap(), SystemdManager::over(client.unwrap(), Manager::System));
+            let gone = "gone.service".parse().unwrap();
+            assert_eq!(manager.unit_facts(&gone).await, Err(SystemdError::NoSuchUnit(gone)));
+        });
+    }
+
+    #[test]
+    fn what_another_process_said_is_escaped() {
+        let err = explain(zbus::Error::Handshake("\u{1b}[2J".to_owned()));
+        assert_eq!(err, SystemdError::AccessDenied("\\x1b[2J".to_owned()));
+    }
+}

@@ -1,0 +1,217 @@
+//! The private socket of a manager, on which it speaks D-Bus without a bus.
+//!
+//! It signs its messages with its well-known name, where D-Bus has a unique name, and zbus
+//! refuses that. So messages are read whole here and the name is made a unique one, `o` to `:`.
+//! The other end can be any user's process: what it can make us hold is limited.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use zbus::Message;
+use zbus::connection::socket::{ReadHalf, Socket, Split, WriteHalf};
+use zbus::export::async_trait::async_trait;
+
+/// Bytes of the fixed part of a message's header (D-Bus specification, "Message Format").
+const FIXED: usize = 16;
+/// The longest message taken: a thousand times a unit's properties.
+const LONGEST: usize = 16 * 1024 * 1024;
+/// The code of the header field SENDER.
+const SENDER: u8 = 7;
+
+/// A connected private socket.
+#[derive(Debug)]
+pub(crate) struct PrivateSocket(pub(crate) UnixStream);
+
+impl Socket for PrivateSocket {
+    type ReadHalf = Reader;
+    type WriteHalf = Writer;
+
+    fn split(self) -> Split<Reader, Writer> {
+        let (read, write) = self.0.into_split();
+        Split::new(Reader(read), Writer(write))
+    }
+}
+
+/// Reads messages.
+#[derive(Debug)]
+pub(crate) struct Reader(OwnedReadHalf);
+
+#[async_trait]
+impl ReadHalf for Reader {
+    async fn receive_message(
+        &mut self,
+        seq: u64,
+        received: &mut Vec<u8>,
+        _: &mut Vec<OwnedFd>,
+    ) -> zbus::Result<Message> {
+        let mut bytes = std::mem::take(received);
+        while bytes.len() < FIXED {
+            self.more(&mut bytes, FIXED).await?;
+        }
+        let length = length(&bytes).filter(|&length| length <= LONGEST).ok_or(zbus::Error::ExcessData)?;
+        while bytes.len() < length {
+            self.more(&mut bytes, length).await?;
+        }
+        *received = bytes.split_off(length);
+        make_sender_unique(&mut bytes);
+        Whole(io::Cursor::new(bytes)).receive_message(seq, &mut Vec::new(), &mut Vec::new()).await
+    }
+
+    async fn recvmsg(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+        Ok((self.0.read(buffer).await?, Vec::new()))
+    }
+}
+
+impl Reader {
+    /// Reads on, up to `length` bytes in all.
+    async fn more(&mut self, bytes: &mut Vec<u8>, length: usize) -> io::Result<()> {
+        let missing = u64::try_from(length.saturating_sub(bytes.len())).unwrap_or_default();
+        match (&mut self.0).take(missing).read_buf(bytes).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A message that is here already.
+#[derive(Debug)]
+struct Whole(io::Cursor<Vec<u8>>);
+
+#[async_trait]
+impl ReadHalf for Whole {
+    async fn recvmsg(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+        Ok((io::Read::read(&mut self.0, buffer)?, Vec::new()))
+    }
+}
+
+/// Writes messages, as they are.
+#[derive(Debug)]
+pub(crate) struct Writer(OwnedWriteHalf);
+
+#[async_trait]
+impl WriteHalf for Writer {
+    async fn sendmsg(&mut self, buffer: &[u8], _: &[BorrowedFd<'_>]) -> io::Result<usize> {
+        self.0.write(buffer).await
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        self.0.shutdown().await
+    }
+}
+
+/// A number of a message, in the byte order that its first byte tells.
+fn number(message: &[u8], at: usize) -> Option<usize> {
+    let bytes = *message.get(at..)?.first_chunk()?;
+    let number = if message.first() == Some(&b'B') { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) };
+    usize::try_from(number).ok()
+}
+
+/// The length of a message by its fixed header: that, the fields padded to eight, the body.
+fn length(message: &[u8]) -> Option<usize> {
+    let fields = number(message, 12)?.checked_next_multiple_of(8)?;
+    FIXED.checked_add(fields)?.checked_add(number(message, 4)?)
+}
+
+/// Makes the first letter of a sender's name a colon.
+fn make_sender_unique(message: &mut [u8]) {
+    let Some(end) = number(message, 12).and_then(|length| FIXED.checked_add(length)) else { return };
+    let mut at = FIXED;
+    while at < end {
+        // A field is its code, the signature of its value, the value.
+        let (Some([code, 1, kind, 0]), Some(value)) =
+            (message.get(at..).and_then(|field| field.first_chunk()), at.checked_add(4))
+        else {
+            return;
+        };
+        let next = match kind {
+            b's' | b'o' if *code == SENDER => {
+                if let Some(first) = value.checked_add(4).and_then(|text| message.get_mut(text)) {
+                    *first = b':';
+                }
+                return;
+            }
+            b's' | b'o' => number(message, value).and_then(|length| value.checked_add(5)?.checked_add(length)),
+            b'g' => message.get(value).and_then(|&length| value.checked_add(2)?.checked_add(length.into())),
+            b'u' => value.checked_add(4),
+            _ => None,
+        };
+        match next.and_then(|next| next.checked_next_multiple_of(8)) {
+            Some(next) => at = next,
+            None => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A reply with its reply serial, signature, sender and body.
+    fn message(sender: &str) -> Vec<u8> {
+        let mut fields = vec![5, 1, b'u', 0, 9, 0, 0, 0, 8, 1, b'g', 0, 1, b's', 0, 0, SENDER, 1, b's', 0];
+        fields.extend(u32::try_from(sender.len()).unwrap().to_le_bytes());
+        fields.extend(sender.bytes().chain([0]));
+        let mut message = vec![b'l', 2, 0, 1, 8, 0, 0, 0, 1, 0, 0, 0];
+        message.extend(u32::try_from(fields.len()).unwrap().to_le_bytes());
+        message.extend(fields);
+        message.resize(message.len().next_multiple_of(8), 0);
+        message.extend(b"\x03\0\0\0abc\0");
+        message
+    }
+
+    #[test]
+    fn a_sender_becomes_a_unique_name() {
+        let mut bytes = message("org.freedesktop.systemd1");
+        assert_eq!(length(&bytes), Some(bytes.len()));
+        make_sender_unique(&mut bytes);
+        assert_eq!(bytes, message(":rg.freedesktop.systemd1"));
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_not_waited_for() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let mut endless = message("a.b");
+            endless[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
+            theirs.write_all(&endless).await.unwrap();
+            let (mut reader, _writer) = PrivateSocket(ours).split().take();
+            let answer = reader.receive_message(0, &mut Vec::new(), &mut Vec::new()).await;
+            assert!(matches!(answer, Err(zbus::Error::ExcessData)), "{answer:?}");
+        });
+    }
+
+    #[test]
+    fn messages_are_told_apart_wherever_reads_end() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let one = message("org.freedesktop.systemd1");
+            let both = [&one[..], &one[..]].concat();
+            for early in [0, 1, 15, 16, 17, one.len(), one.len() + 1, both.len()] {
+                let (ours, mut theirs) = UnixStream::pair().unwrap();
+                theirs.write_all(&both[early..]).await.unwrap();
+                let (mut reader, _writer) = PrivateSocket(ours).split().take();
+                let mut received = both[..early].to_vec();
+                for _ in 0..2 {
+                    let reply = reader.receive_message(0, &mut received, &mut Vec::new()).await.unwrap();
+                    assert_eq!(reply.body().deserialize::<String>().unwrap(), "abc");
+                    assert_eq!(reply.header().sender().unwrap().as_str(), ":rg.freedesktop.systemd1");
+                }
+                assert_eq!(received, [0; 0]);
+            }
+        });
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(mut bytes: Vec<u8>) {
+            let before = bytes.len();
+            make_sender_unique(&mut bytes);
+            prop_assert_eq!(bytes.len(), before);
+            let _ = length(&bytes);
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! What a manager holds of a unit: where it comes from, its state, its seccomp-bearing settings.
+
+use super::Properties;
+use crate::policy::lists::Namespaces;
+use crate::policy::settings::section;
+use crate::policy::{Policy, Settings, Surroundings, SyscallFilter, UnitFile};
+use crate::syscalls::{Abi, Groups};
+use crate::units::UnitName;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use zbus::OwnedVariant;
+
+/// A list that allows or denies, as D-Bus carries it (`bas`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameList {
+    /// Whether all but the names are denied, rather than the names.
+    pub allow: bool,
+    /// The names, groups expanded; in a deny list perhaps with `:ERRNO`.
+    pub names: Vec<String>,
+}
+
+/// A unit as its manager holds it. What this systemd does not say is `None`, or missing.
+///
+/// Text is the manager's: bytes to escape when shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitFacts {
+    /// Its own name, where the one asked for is an alias.
+    pub id: UnitName,
+    /// `loaded`, `masked`, `bad-setting`, `error`, …
+    pub load_state: String,
+    /// `active`, `failed`, `inactive`, …
+    pub active_state: String,
+    /// `running`, `exited`, `dead`, …: what its type makes of that.
+    pub sub_state: String,
+    /// The unit file.
+    pub fragment: Option<PathBuf>,
+    /// Its drop-ins, in the order they apply.
+    pub dropins: Vec<PathBuf>,
+    /// Whether a file of it changed since it was loaded.
+    pub need_daemon_reload: bool,
+    /// Whether it was made at run time (`systemd-run(1)`) and is gone once it stops.
+    pub transient: bool,
+    /// Whether somebody may start it, or only other units.
+    pub can_start: Option<bool>,
+    /// Whether somebody may stop it.
+    pub refuse_manual_stop: Option<bool>,
+    /// Of the latest start.
+    pub invocation_id: Option<[u8; 16]>,
+    /// When its latest main process started, in microseconds since the epoch.
+    pub exec_main_start_us: Option<u64>,
+    /// `SystemCallFilter=`. `~X:ERRNO` entries of an allow list are left out by systemd.
+    pub system_call_filter: Option<NameList>,
+    /// `SystemCallErrorNumber=`: 0 or 2147483646 kill.
+    pub system_call_error_number: Option<i32>,
+    /// `SystemCallArchitectures=`, empty for all.
+    pub system_call_architectures: Option<Vec<String>>,
+    /// `SystemCallLog=`.
+    pub system_call_log: Option<NameList>,
+    /// `RestrictAddressFamilies=`.
+    pub restrict_address_families: Option<NameList>,
+    /// `RestrictNamespaces=`: the `CLONE_NEW*` flags that stay allowed.
+    pub restrict_namespaces: Option<u64>,
+    /// The [`SWITCHES`](UnitFacts::SWITCHES) that this systemd knows.
+    pub switches: BTreeMap<&'static str, bool>,
+    /// The properties that it tells as another type than `org.freedesktop.systemd1(5)` gives, so that nothing is known
+    /// of what they say.
+    pub odd: BTreeSet<&'static str>,
+}
+
+impl UnitFacts {
+    /// Yes-or-no settings that install filters or imply one that does (`systemd.exec(5)`).
+    pub const SWITCHES: [&'static str; 12] = [
+        "DynamicUser",
+        "LockPersonality",
+        "MemoryDenyWriteExecute",
+        "NoNewPrivileges",
+        "PrivateDevices",
+        "ProtectClock",
+        "ProtectHostname",
+        "ProtectKernelLogs",
+        "ProtectKernelModules",
+        "ProtectKernelTunables",
+        "RestrictRealtime",
+        "RestrictSUIDSGID",
+    ];
+
+    /// Whether it runs, or is about to: an automatic restart is waited for.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !matches!(self.active_state.as_str(), "inactive" | "failed")
+    }
+
+    /// Whether it did its work and counts as active ever since (`RemainAfterExit=`, `systemd.service(5)`). What its main
+    /// process left behind may still be there.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.sub_state == "exited"
+    }
+
+    /// Reads them from the properties of the unit and its type.
+    pub(crate) fn read(asked: &UnitName, properties: &Properties) -> Self {
+        let mut told = Told { properties, odd: BTreeSet::new() };
+        Self {
+            id: told.text("Id").and_then(|id| id.parse().ok()).unwrap_or_else(|| asked.clone()),
+            load_state: told.text("LoadState").unwrap_or_default(),
+            active_state: told.text("ActiveState").unwrap_or_default(),
+            sub_state: told.text("SubState").unwrap_or_default(),
+            fragment: told.text("FragmentPath").filter(|path| !path.is_empty()).map(PathBuf::from),
+            dropins: told
+                .get::<Vec<String>>("DropInPaths")
+                .unwrap_or_default()
+                .into_iter()
+                .map(PathBuf::from)
+                .collect(),
+            need_daemon_reload: told.get("NeedDaemonReload").unwrap_or_default(),
+            transient: told.get("Transient").unwrap_or_default(),
+            can_start: told.get("CanStart"),
+            refuse_manual_stop: told.get("RefuseManualStop"),
+            invocation_id: told.get::<Vec<u8>>("InvocationID").and_then(|id| id.try_into().ok()),
+            exec_main_start_us: told.get("ExecMainStartTimestamp").filter(|&start| start != 0),
+            system_call_filter: told.list("SystemCallFilter"),
+            system_call_error_number: told.get("SystemCallErrorNumber"),
+            system_call_architectures: told.get("SystemCallArchitectures"),
+            system_call_log: told.list("SystemCallLog"),
+            restrict_address_families: told.list("RestrictAddressFamilies"),
+            restrict_namespaces: told.get("RestrictNamespaces"),
+            switches: Self::SWITCHES.into_iter().filter_map(|name| Some((name, told.get(name)?))).collect(),
+            odd: told.odd,
+        }
+    }
+}
+
+impl UnitFacts {
+    /// What the manager holds the unit to, without a look at its files: what it does not tell is not in it
+    /// (`~X:ERRNO` of an allow list).
+    #[must_use]
+    pub fn policy(&self, surroundings: Surroundings, groups: &Groups) -> Policy {
+        let file = UnitFile::parse(Path::new("as systemd holds it"), self.lines().as_bytes());
+        let settings = Settings::new(&self.id, Some(file), Vec::new());
+        let errno = self.system_call_error_number.unwrap_or_default();
+        let held = |list: &NameList| SyscallFilter::from_manager(list.allow, &list.names, errno, groups);
+        let filter = self.system_call_filter.as_ref().and_then(held);
+        Policy::new(settings, Abi::native(), groups).amid(surroundings, groups).in_force(filter)
+    }
+
+    /// All but the filter and what is logged, as a unit file would say it.
+    fn lines(&self) -> String {
+        let words = |names: &[String]| {
+            let plain = |name: &&String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+            names.iter().filter(plain).map(String::as_str).collect::<Vec<_>>().join(" ")
+        };
+        let mut lines = format!("[{}]\n", section(&self.id));
+        let mut line = |key: &str, value: &str| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(lines, "{key}={value}");
+        };
+        for (name, _) in self.switches.iter().filter(|(_, on)| **on) {
+            line(name, "yes");
+        }
+        match &self.restrict_address_families {
+            Some(NameList { allow: true, names }) if names.is_empty() => line("RestrictAddressFamilies", "none"),
+            Some(NameList { allow: true, names }) => line("RestrictAddressFamilies", &words(names)),
+            Some(NameList { names, .. }) if !names.is_empty() => {
+                line("RestrictAddressFamilies", &format!("~{}", words(names)));
+            }
+            _ => {}
+        }
+        let retained = self.restrict_namespaces.unwrap_or(u64::MAX);
+        let kept: Vec<&str> =
+            Namespaces::FLAGS.iter().filter(|(_, flag)| retained & flag != 0).map(|(name, _)| *name).collect();
+        match kept.len() {
+            0 => line("RestrictNamespaces", "yes"),
+            all if all == Namespaces::FLAGS.len() => {}
+            _ => line("RestrictNamespaces", &kept.join(" ")),
+        }
+        if let Some(listed) = self.system_call_architectures.as_ref().filter(|listed| !listed.is_empty()) {
+            line("SystemCallArchitectures", &words(listed));
+        }
+        lines
+    }
+}
+
+/// What a manager told, and what of it was not to be understood.
+struct Told<'a> {
+    properties: &'a Properties,
+    odd: BTreeSet<&'static str>,
+}
+
+impl Told<'_> {
+    fn get<T: TryFrom<OwnedVariant>>(&mut self, name: &'static str) -> Option<T> {
+        let value = take(self.properties, name);
+        if value.is_none() && self.properties.contains_key(name) {
+            self.odd.insert(name);
+        }
+        value
+    }
+
+    fn text(&mut self, name: &'static str) -> Option<String> {
+        self.get(name)
+    }
+
+    fn list(&mut self, name: &'static str) -> Option<NameList> {
+        self.get(name).map(|(allow, names)| NameList { allow, names })
+    }
+}
+
+/// A property as a type; `None` if it is missing or of another.
+pub(crate) fn take<T: TryFrom<OwnedVariant>>(properties: &Properties, name: &str) -> Option<T> {
+    properties.get(name)?.try_clone().ok()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Directive;
+    use zbus::Variant;
+
+    fn properties(list: Vec<(&str, Variant<'static>)>) -> Properties {
+        list.into_iter().map(|(name, value)| (name.to_owned(), value.try_into().unwrap())).collect()
+    }
+
+    #[test]
+    fn facts_are_read_from_properties() {
+        let name = "alias.service".parse().unwrap();
+        let facts = UnitFacts::read(
+            &name,
+            &properties(vec![
+                ("Id", "real.service".into()),
+                ("LoadState", "loaded".into()),
+                ("ActiveState", "failed".into()),
+                ("FragmentPath", "/etc/systemd/system/real.service".into()),
+                ("DropInPaths", vec!["/etc/systemd/system/real.service.d/a.conf"].into()),
+                ("NeedDaemonReload", true.into()),
+                ("InvocationID", vec![7_u8; 16].into()),
+                ("ExecMainStartTimestamp", 5_u64.into()),
+                ("SystemCallFilter", (true, vec!["read", "write"]).into()),
+                ("SystemCallErrorNumber", 1_i32.into()),
+                ("SystemCallArchitectures", vec!["native"].into()),
+                ("RestrictNamespaces", 0_u64.into()),
+                ("LockPersonality", true.into()),
+                ("ProtectClock", false.into()),
+            ]),
+        );
+        assert_eq!(facts.id.as_str(), "real.service");
+        assert_eq!(facts.fragment.as_deref(), Some("/etc/systemd/system/real.service".as_ref()));
+        assert_eq!(facts.dropins, [PathBuf::from("/etc/systemd/system/real.service.d/a.conf")]);
+        assert!(facts.need_daemon_reload);
+        assert_eq!(facts.invocation_id, Some([7; 16]));
+        assert_eq!(facts.exec_main_start_us, Some(5));
+        let names = vec!["read".to_owned(), "write".to_owned()];
+        assert_eq!(facts.system_call_filter, Some(NameList { allow: true, names }));
+        assert_eq!(facts.system_call_error_number, Some(1));
+        assert_eq!(facts.system_call_architectures, Some(vec!["native".to_owned()]));
+        assert_eq!(facts.restrict_namespaces, Some(0));
+        assert_eq!(facts.switches, BTreeMap::from([("LockPersonality", true), ("ProtectClock", false)]));
+    }
+
+    #[test]
+    fn facts_make_a_policy() {
+        let groups = Groups::embedded();
+        let refusing = |name: &str, list: Vec<(&str, Variant<'static>)>| {
+            let facts = UnitFacts::read(&name.parse().unwrap(), &properties(list));
+            facts.policy(Surroundings::default(), &groups).refusing()
+        };
+        assert_eq!(refusing("a.service", vec![]), []);
+        let no_list = || (false, Vec::<&str>::new()).into();
+        let nothing = [
+            ("SystemCallFilter", no_list()),
+            ("SystemCallErrorNumber", 0_i32.into()),
+            ("RestrictAddressFamilies", no_list()),
+            ("RestrictNamespaces", 0x7e02_0080_u64.into()),
+            ("ProtectClock", false.into()),
+        ];
+        assert_eq!(refusing("a.service", nothing.into()), []);
+        let all: Vec<(&str, Variant<'static>)> = vec![
+            ("SystemCallFilter", (true, vec!["read", "write"]).into()),
+            ("SystemCallErrorNumber", 1_i32.into()),
+            ("RestrictAddressFamilies", (true, vec!["AF_UNIX"]).into()),
+            ("RestrictNamespaces", 0x0002_0000_u64.into()),
+            ("ProtectClock", true.into()),
+        ];
+        let (found, mount): (Vec<Directive>, _) = (
+            refusing("a.service", all),
+            refusing(
+                "a.mount",
+                vec![
+                    ("SystemCallFilter", (false, vec!["chown:EPERM"]).into()),
+                    ("SystemCallErrorNumber", 2_147_483_646_i32.into()),
+                ],
+            ),
+        );
+        let names: BTreeSet<&str> = found.iter().map(|directive| directive.key()).collect();
+        let expected = ["ProtectClock", "RestrictAddressFamilies", "RestrictNamespaces", "SystemCallFilter"];
+        assert_eq!(names, BTreeSet::from(expected));
+        assert_eq!(mount, [Directive::SystemCallFilter]);
+        // Killing leaves a record.
+        let kills = [("SystemCallFilter", (true, vec!["read"]).into()), ("SystemCallErrorNumber", 0_i32.into())];
+        assert_eq!(refusing("a.service", kills.into()), []);
+    }
+
+    #[test]
+    fn what_a_manager_says_adds_no_line() {
+        let odd = (true, vec!["AF_UNIX\nProtectClock=yes"]).into();
+        let facts = UnitFacts::read(&"a.service".parse().unwrap(), &properties(vec![("RestrictAddressFamilies", odd)]));
+        assert_eq!(facts.lines(), "[Service]\nRestrictAddressFamilies=\n");
+    }
+
+    #[test]
+    fn what_is_missing_or_of_another_type_is_not_known() {
+        let name: UnitName = "a.service".parse().unwrap();
+        let odd = properties(vec![
+            ("Id", "../etc".into()),
+            ("FragmentPath", "".into()),
+            ("DropInPaths", 1_u8.into()),
+            ("InvocationID", vec![7_u8; 3].into()),
+            ("SystemCallFilter", "read".into()),
+            ("SystemCallErrorNumber", 1_u64.into()),
+            ("LockPersonality", 1_u32.into()),
+        ]);
+        let facts = UnitFacts::read(&name, &odd);
+        assert_eq!(UnitFacts { odd: BTreeSet::new(), ..facts.clone() }, UnitFacts::read(&name, &Properties::new()));
+        let odd = ["DropInPaths", "LockPersonality", "SystemCallErrorNumber", "SystemCallFilter"];
+        assert_eq!(facts.odd, BTreeSet::from(odd));
+        assert_eq!(facts.id, name);
+        assert_eq!((facts.fragment, facts.system_call_filter, facts.switches.len()), (None, None, 0));
+    }
+}

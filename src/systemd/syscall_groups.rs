@@ -1,0 +1,274 @@
+//! The system call groups of the systemd that runs here: asked from `systemd-analyze`, which needs neither root nor
+//! a running manager.
+
+use super::libseccomp;
+use crate::syscalls::groups::{Groups, NoGroups, Source, version};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// Where distributions install it.
+const DIRECTORIES: [&str; 4] = ["/usr/bin", "/bin", "/usr/local/bin", "/run/current-system/sw/bin"];
+
+/// How long one run may take; it takes ten milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How much one run may print, in bytes; systemd 262 prints 18 kB.
+const MOST: usize = 1 << 20;
+
+/// The groups, and why they are not the host's if they are not.
+#[derive(Debug, Clone)]
+pub struct LoadedGroups {
+    /// [`Groups::source`] tells whose they are.
+    pub groups: Groups,
+    /// Why the host's could not be had, for the user to read.
+    pub note: Option<String>,
+}
+
+/// Why the host's groups could not be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    #[error("systemd-analyze is not installed")]
+    Absent,
+    #[error("systemd-analyze cannot be run: {0}")]
+    Run(io::Error),
+    #[error("systemd-analyze did not finish within {} s", .0.as_secs_f32())]
+    Slow(Duration),
+    #[error("systemd-analyze printed more than {MOST} bytes")]
+    Endless,
+    #[error("systemd-analyze failed: {0}")]
+    Failed(ExitStatus),
+    #[error("systemd-analyze does not state its version")]
+    Version,
+    #[error(transparent)]
+    Listing(#[from] NoGroups),
+}
+
+impl From<io::Error> for LoadError {
+    fn from(error: io::Error) -> Self {
+        Self::Run(error)
+    }
+}
+
+/// The groups of the systemd that runs here, or else the embedded ones.
+#[must_use]
+pub fn load() -> LoadedGroups {
+    let LoadedGroups { groups, note } =
+        or_embedded(program().ok_or(LoadError::Absent).and_then(|program| ask(&program, PATIENCE)));
+    let unresolved = libseccomp::unresolved(Path::new("/"), &groups);
+    LoadedGroups { groups: groups.with_unresolved(unresolved), note }
+}
+
+/// The `systemd-analyze` of this machine.
+pub(crate) fn program() -> Option<PathBuf> {
+    DIRECTORIES.iter().map(|directory| Path::new(directory).join("systemd-analyze")).find(|p| p.is_file())
+}
+
+/// The groups that a `systemd-analyze` prints, or else the embedded ones. Each of its two runs may take `patience`.
+#[must_use]
+pub fn load_from(program: &Path, patience: Duration) -> LoadedGroups {
+    or_embedded(ask(program, patience))
+}
+
+/// The groups in a file that holds what `systemd-analyze syscall-filter` printed. A first line like
+/// `# systemd 252 (252.39-1)` tells of which systemd.
+///
+/// # Errors
+/// The file cannot be read, is too large or holds no group.
+pub fn from_listing(file: &Path) -> io::Result<Groups> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(MOST as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > MOST {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than a listing can be"));
+    }
+    let listing = String::from_utf8_lossy(&bytes);
+    let stated = listing.strip_prefix("# ").and_then(version).unwrap_or("of unknown version");
+    Groups::parse(&listing, Source::Host(stated.into()))
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+fn or_embedded(asked: Result<Groups, LoadError>) -> LoadedGroups {
+    match asked {
+        Ok(groups) => LoadedGroups { groups, note: None },
+        Err(error) => LoadedGroups { groups: Groups::embedded(), note: Some(error.to_string()) },
+    }
+}
+
+fn ask(program: &Path, patience: Duration) -> Result<Groups, LoadError> {
+    let stated = run(program, &["--version"], patience)?;
+    let version = version(&stated).ok_or(LoadError::Version)?;
+    let listing = run(program, &["--no-pager", "syscall-filter"], patience)?;
+    Ok(Groups::parse(&listing, Source::Host(version.into()))?)
+}
+
+/// What a program prints on standard output, if it ends well, in time and within bounds.
+pub(crate) fn run(program: &Path, arguments: &[&str], patience: Duration) -> Result<String, LoadError> {
+    let start = Instant::now();
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().env("SYSTEMD_COLORS", "0").env("LC_ALL", "C");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+    let mut group = Group(Some(command.spawn()?));
+
+    let (sender, receiver) = mpsc::sync_channel(1);
+    if let Some(stdout) = group.0.as_mut().and_then(|child| child.stdout.take()) {
+        std::thread::spawn(move || {
+            let mut printed = Vec::new();
+            let read = stdout.take(MOST as u64 + 1).read_to_end(&mut printed).map(|_| printed);
+            // Nobody listens any more once the time is over.
+            _ = sender.send(read);
+        });
+    }
+    let printed =
+        receiver.recv_timeout(patience.saturating_sub(start.elapsed())).map_err(|_| LoadError::Slow(patience))??;
+    if printed.len() > MOST {
+        return Err(LoadError::Endless);
+    }
+    match group.ended(start, patience)? {
+        None => Err(LoadError::Slow(patience)),
+        Some(status) if status.success() => Ok(String::from_utf8_lossy(&printed).into_owned()),
+        Some(status) => Err(LoadError::Failed(status)),
+    }
+}
+
+/// A child that leads a process group of its own: dropped before it ended, the whole group is killed.
+struct Group(Option<Child>);
+
+impl Group {
+    /// Waits for the end of the child, which has closed its output: moments, unless it means to stay.
+    fn ended(&mut self, start: Instant, patience: Duration) -> io::Result<Option<ExitStatus>> {
+        while let Some(child) = self.0.as_mut() {
+            if let Some(status) = child.try_wait()? {
+                self.0 = None;
+                return Ok(Some(status));
+            }
+            if start.elapsed() >= patience {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let Some(child) = self.0.as_mut() else { return };
+        // Not yet reaped, so the number is still its own. It may have ended by itself.
+        if let Ok(leader) = i32::try_from(child.id()) {
+            _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
+        }
+        _ = child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::{Mutex, PoisonError};
+
+    const SHORT: Duration = Duration::from_millis(300);
+
+    /// A script just written cannot be run while another thread's child still holds it open.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+    /// Loads from a shell script in place of systemd-analyze.
+    fn load_from_script(script: &str, patience: Duration) -> LoadedGroups {
+        let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("systemd-analyze");
+        std::fs::write(&program, format!("#!/bin/sh\nPATH=/usr/bin:/bin\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        load_from(&program, patience)
+    }
+
+    /// Falls back, and says why.
+    #[track_caller]
+    fn assert_embedded(loaded: &LoadedGroups, why: &str) {
+        assert_eq!(loaded.groups, Groups::embedded());
+        assert!(loaded.note.as_deref().is_some_and(|note| note.contains(why)), "{:?}", loaded.note);
+    }
+
+    const VERSION: &str = "[ \"$1\" = --version ] && echo 'systemd 252 (252.38-1)' && exit";
+
+    #[test]
+    fn the_hosts_groups_carry_its_version() {
+        let script = format!(
+            "{VERSION}\n[ \"$*\" = '--no-pager syscall-filter' ] && [ $SYSTEMD_COLORS = 0 ] || exit 1\n\
+             echo @stray >&2; printf '@clock\\n    # help\\n    stime\\n'"
+        );
+        let loaded = load_from_script(&script, PATIENCE);
+        assert_eq!(loaded.note, None);
+        assert_eq!(loaded.groups.source(), &Source::Host("252.38-1".into()));
+        assert_eq!(loaded.groups.names().collect::<Vec<_>>(), ["@clock"]);
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_killed_with_its_children() {
+        let start = Instant::now();
+        let marker = tempfile::NamedTempFile::new().unwrap();
+        let script = format!("sleep 600 & echo $! >{}\nwait", marker.path().display());
+        // Long enough for a shell to get so far.
+        assert_embedded(&load_from_script(&script, Duration::from_millis(2_500)), "did not finish within 2.5 s");
+        let sleeper: u32 = std::fs::read_to_string(marker.path()).unwrap().trim().parse().unwrap();
+        let proc_stat = format!("/proc/{sleeper}/stat");
+        // Whoever adopts it may take a moment to reap it.
+        let dead = || std::fs::read_to_string(&proc_stat).map_or(true, |stat| stat.contains(") Z "));
+        while !dead() {
+            assert!(start.elapsed() < Duration::from_mins(1), "still alive");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn a_program_that_closes_its_output_and_stays_is_killed() {
+        assert_embedded(&load_from_script("exec >&-; sleep 600", SHORT), "did not finish");
+    }
+
+    #[test]
+    fn endless_output_is_cut_off() {
+        assert_embedded(&load_from_script("yes @x", PATIENCE), "more than 1048576 bytes");
+    }
+
+    #[test]
+    fn garbage_is_not_believed() {
+        assert_embedded(&load_from_script("head -c 9999 /dev/urandom", PATIENCE), "version");
+        assert_embedded(&load_from_script(&format!("{VERSION}; head -c 99999 /dev/zero"), PATIENCE), "no group");
+        assert_embedded(&load_from_script(&format!("{VERSION}; echo @clock; exit 3"), PATIENCE), "exit status: 3");
+    }
+
+    #[test]
+    fn groups_are_taken_from_a_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "# systemd 252 (252.39-1)\n@clock\n    stime\n").unwrap();
+        assert_eq!(from_listing(file.path()).unwrap().source(), &Source::Host("252.39-1".into()));
+        std::fs::write(file.path(), "nonsense\n").unwrap();
+        assert!(from_listing(file.path()).unwrap_err().to_string().contains("no group"));
+        assert!(from_listing(Path::new("/dev/zero")).is_err());
+    }
+
+    #[test]
+    fn a_missing_program_is_said() {
+        assert_embedded(&load_from(Path::new("/nonexistent/systemd-analyze"), SHORT), "cannot be run");
+    }
+
+    #[test]
+    fn the_systemd_that_runs_here_answers() {
+        let loaded = load();
+        if let Some(why) = loaded.note {
+            assert!(std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "{why}");
+            println!("skipped: {why}");
+            return;
+        }
+        assert!(matches!(loaded.groups.source(), Source::Host(_)));
+        assert!(loaded.groups.calls("@system-service").is_some_and(|calls| calls.len() > 300));
+        assert!(loaded.groups.knows("read") && !loaded.groups.containing("reboot").is_empty());
+    }
+}

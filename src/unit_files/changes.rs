@@ -1,0 +1,67 @@
+//! When the files changed that say what a unit's settings are.
+
+use super::rooted::Tree;
+use super::{UnitFiles, dropin_path, runtime_dropin_path};
+use crate::diagnosis::Change;
+use crate::units::Unit;
+use std::collections::BTreeSet;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// The unit's files with their latest change, and the directories of its drop-ins, which change when one comes or goes.
+#[must_use]
+pub fn changes(root: &Path, unit: &Unit, home: &Path, files: &UnitFiles) -> Vec<Change> {
+    let tree = Tree::new(root);
+    let parent = |path: &PathBuf| path.parent().map(Path::to_path_buf);
+    let ours = [dropin_path(unit, home, "x"), runtime_dropin_path(unit, "x")];
+    let dirs: BTreeSet<PathBuf> = files.dropins.iter().chain(&ours).filter_map(parent).collect();
+    let paths = files.fragment.iter().chain(&files.dropins).cloned().chain(dirs);
+    paths.filter_map(|path| Some(Change { at: changed(tree, &path)?, path })).collect()
+}
+
+/// When a file was written or put where it is, which a package leaves older; of a link also when what it leads to was.
+fn changed(tree: Tree<'_>, path: &Path) -> Option<i64> {
+    let link = tree.outside(path).symlink_metadata().ok()?;
+    let file = tree.chase(path).ok().and_then(|path| tree.outside(&path).symlink_metadata().ok());
+    let times =
+        |metadata: &Metadata| [(metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec())];
+    let newest = times(&link).into_iter().chain(file.iter().flat_map(times)).max()?;
+    Some(newest.0.saturating_mul(1000).saturating_add(newest.1 / 1_000_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Manager;
+    use std::fs;
+    use std::fs::{File, FileTimes};
+    use std::os::unix::fs::symlink;
+    use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn a_change_is_seen_in_a_file_its_link_and_its_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("etc/systemd/system/x.service.d");
+        fs::create_dir_all(&dir).unwrap();
+        fs::create_dir_all(root.path().join("opt")).unwrap();
+        fs::write(root.path().join("opt/x.service"), "").unwrap();
+        symlink("/opt/x.service", root.path().join("etc/systemd/system/x.service")).unwrap();
+        fs::write(dir.join("10.conf"), "").unwrap();
+        let later = SystemTime::now() + Duration::from_hours(1);
+        File::open(root.path().join("opt/x.service")).unwrap().set_times(FileTimes::new().set_modified(later)).unwrap();
+        let unit = Unit { manager: Manager::System, name: "x.service".parse().unwrap() };
+        let files = UnitFiles {
+            fragment: Some("/etc/systemd/system/x.service".into()),
+            dropins: vec!["/etc/systemd/system/x.service.d/10.conf".into(), "/run/gone.conf".into()],
+            ..UnitFiles::default()
+        };
+        let found = changes(root.path(), &unit, Path::new(""), &files);
+        let later = i64::try_from(later.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis()).unwrap();
+        let paths: Vec<String> = found.iter().map(|change| change.path.display().to_string()).collect();
+        let etc = "/etc/systemd/system/x.service";
+        assert_eq!(paths, [etc, &format!("{etc}.d/10.conf"), &format!("{etc}.d")]);
+        assert_eq!(found[0].at, later, "what the link leads to is newer");
+        assert!(found[1..].iter().all(|change| change.at < later && later - change.at < 3_700_000));
+    }
+}
