@@ -5,10 +5,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod note;
 pub mod parse;
 pub mod record;
 pub mod serials;
 pub mod text;
 
+pub use note::Note;
 pub use record::{Action, ArchField, CallField, Id, Record, Stamp};
 pub use text::Text;

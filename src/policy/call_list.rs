@@ -4,7 +4,7 @@
 //! systemd: the first line since the last reset sets the mode, later ones add or take away.
 
 use super::effect::Effect;
-use super::unit_file::{Assignment, Note, Origin, shown};
+use super::unit_file::{Assignment, FileNote, Origin, shown};
 use super::words::{Split, split};
 use crate::syscalls::Groups;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,7 +62,7 @@ pub struct CallList {
     pub(crate) opened: Arc<Word>,
     pub(crate) entries: BTreeMap<Box<str>, Entry>,
     pub(crate) removed: BTreeMap<Box<str>, Arc<Word>>,
-    pub(crate) notes: Vec<Note>,
+    pub(crate) notes: Vec<FileNote>,
 }
 
 impl CallList {
@@ -168,7 +168,7 @@ impl CallList {
 
     fn note(&mut self, origin: &Origin, word: &str, what: &str) {
         if self.notes.len() < MOST_NOTES {
-            self.notes.push(Note::at(origin, format!("{} {what}", shown(word))));
+            self.notes.push(FileNote::at(origin, format!("{} {what}", shown(word))));
         }
     }
 }

@@ -4,7 +4,7 @@ use super::directive::Directive;
 use super::lists::{polarity, words};
 use super::manager_context::systemd;
 use super::settings::Settings;
-use super::unit_file::{Assignment, Note, Origin, shown};
+use super::unit_file::{Assignment, FileNote, Origin, shown};
 use super::words::Split;
 use crate::syscalls::Groups;
 use std::collections::BTreeMap;
@@ -84,7 +84,7 @@ impl Families {
 
     /// What the lines of a unit come to for the systemd whose groups these are; `None` if they restrict nothing.
     #[must_use]
-    pub fn of(settings: &Settings, groups: &Groups) -> (Option<Self>, Vec<Note>) {
+    pub fn of(settings: &Settings, groups: &Groups) -> (Option<Self>, Vec<FileNote>) {
         let whole_line = systemd(groups).is_some_and(|systemd| systemd >= LINE_ENDS_AT_UNKNOWN_SINCE);
         let (mut families, mut notes) = (None, Vec::new());
         for line in settings.lines(Directive::RestrictAddressFamilies) {
@@ -106,7 +106,7 @@ impl Families {
     }
 
     /// Applies one line, which ends at a word that is no family if `whole_line`.
-    fn apply(families: &mut Option<Self>, line: &Assignment, whole_line: bool, notes: &mut Vec<Note>) {
+    fn apply(families: &mut Option<Self>, line: &Assignment, whole_line: bool, notes: &mut Vec<FileNote>) {
         let origin = &line.origin;
         if line.value.is_empty() {
             *families = None;
@@ -127,7 +127,7 @@ impl Families {
         for word in words(value, Split::Unquoted, line, notes) {
             let Some(family) = family(&word) else {
                 let ignored = if whole_line { "and the rest of the line is ignored with it" } else { "ignored" };
-                notes.push(Note::at(origin, format!("{} is no address family, {ignored}", shown(&word))));
+                notes.push(FileNote::at(origin, format!("{} is no address family, {ignored}", shown(&word))));
                 if whole_line {
                     break;
                 }

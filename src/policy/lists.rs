@@ -1,6 +1,6 @@
 //! The settings that list namespaces and ABIs.
 
-use super::unit_file::{Assignment, Note, Origin, shown};
+use super::unit_file::{Assignment, FileNote, Origin, shown};
 use super::words::{Split, Words, split};
 use crate::syscalls::Abi;
 use std::collections::BTreeMap;
@@ -69,7 +69,7 @@ impl Namespaces {
         self.retained.len() < NAMESPACES.len()
     }
 
-    pub(crate) fn apply(namespaces: &mut Option<Self>, line: &Assignment, notes: &mut Vec<Note>) {
+    pub(crate) fn apply(namespaces: &mut Option<Self>, line: &Assignment, notes: &mut Vec<FileNote>) {
         let origin = line.origin.clone();
         if line.value.is_empty() {
             *namespaces = None;
@@ -84,7 +84,7 @@ impl Namespaces {
         let Words { words, complete } = split(value, Split::Plain, MOST_WORDS);
         if !complete || words.iter().any(|word| !NAMESPACES.contains(&word.as_str())) {
             let text = format!("{} is no list of namespaces, ignored", shown(&line.value));
-            notes.push(Note::at(&origin, text));
+            notes.push(FileNote::at(&origin, text));
             return;
         }
         let before = namespaces.as_ref().map(|namespaces| namespaces.retained.as_slice());
@@ -107,7 +107,7 @@ pub struct Architectures {
 }
 
 impl Architectures {
-    pub(crate) fn apply(&mut self, line: &Assignment, notes: &mut Vec<Note>) {
+    pub(crate) fn apply(&mut self, line: &Assignment, notes: &mut Vec<FileNote>) {
         if line.value.is_empty() {
             self.listed.clear();
             return;
@@ -116,7 +116,7 @@ impl Architectures {
             if ARCHITECTURES.contains(&word.as_str()) {
                 self.listed.insert(word.into(), line.origin.clone());
             } else {
-                notes.push(Note::at(&line.origin, format!("{} is no architecture, ignored", shown(&word))));
+                notes.push(FileNote::at(&line.origin, format!("{} is no architecture, ignored", shown(&word))));
             }
         }
     }
@@ -152,10 +152,10 @@ pub(super) fn polarity(value: &str) -> (bool, &str) {
     value.strip_prefix('~').map_or((false, value), |value| (true, value))
 }
 
-pub(super) fn words(value: &str, how: Split, line: &Assignment, notes: &mut Vec<Note>) -> Vec<String> {
+pub(super) fn words(value: &str, how: Split, line: &Assignment, notes: &mut Vec<FileNote>) -> Vec<String> {
     let Words { words, complete } = split(value, how, MOST_WORDS);
     if !complete {
-        notes.push(Note::at(&line.origin, format!("syntax error, the rest of {} is ignored", shown(value))));
+        notes.push(FileNote::at(&line.origin, format!("syntax error, the rest of {} is ignored", shown(value))));
     }
     words
 }

@@ -1,7 +1,7 @@
 //! What decides on a unit's calls beside its own settings: the manager's, and the kernel.
 
 use super::lists::Architectures;
-use super::unit_file::{Assignment, Note, UnitFile};
+use super::unit_file::{Assignment, FileNote, UnitFile};
 use crate::syscalls::groups::Source;
 use crate::syscalls::{Abi, Groups};
 
@@ -73,7 +73,7 @@ pub(crate) fn major(version: &str) -> Option<u32> {
 
 /// `SystemCallArchitectures=` of a manager's own configuration files, in the order they are read.
 #[must_use]
-pub fn manager_architectures<'a>(files: impl IntoIterator<Item = &'a UnitFile>) -> (Architectures, Vec<Note>) {
+pub fn manager_architectures<'a>(files: impl IntoIterator<Item = &'a UnitFile>) -> (Architectures, Vec<FileNote>) {
     let (mut architectures, mut notes) = (Architectures::default(), Vec::new());
     let is_it = |line: &&Assignment| &*line.section == "Manager" && &*line.key == "SystemCallArchitectures";
     for line in files.into_iter().flat_map(|file| &file.assignments).filter(is_it) {

@@ -1,7 +1,7 @@
 //! What the unit forbids: its seccomp-bearing settings with file and line, systemd's merge order,
 //! and which directive decides a call.
 //!
-//! Analyses return values plus [`Note`]s and never fail: systemd itself ignores what it cannot read.
+//! Analyses return values plus [`FileNote`]s and never fail: systemd itself ignores what it cannot read.
 
 #![forbid(unsafe_code)]
 
@@ -32,6 +32,6 @@ pub use families::Families;
 pub use manager_context::Surroundings;
 pub use settings::Settings;
 pub use syscall_filter::{Reason, Ruling, SyscallFilter};
-pub use unit_file::{Assignment, Note, Origin, UnitFile};
+pub use unit_file::{Assignment, FileNote, Origin, UnitFile};
 pub use unit_policy::Policy;
 pub use verdict::{Cause, Verdict, Why};

@@ -6,7 +6,7 @@ use super::command::Command;
 use super::default_effect::DefaultEffect;
 use super::directive::Directive;
 use super::lists::{Architectures, Namespaces, boolean};
-use super::unit_file::{Assignment, Note, Origin, UnitFile, shown};
+use super::unit_file::{Assignment, FileNote, Origin, UnitFile, shown};
 use crate::syscalls::Groups;
 use crate::units::UnitName;
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ pub struct Settings {
     namespaces: Option<Namespaces>,
     architectures: Architectures,
     commands: Vec<Command>,
-    notes: Vec<Note>,
+    notes: Vec<FileNote>,
 }
 
 impl Settings {
@@ -98,7 +98,7 @@ impl Settings {
 
     fn work_out(&mut self) {
         let files = self.fragment.iter().chain(&self.dropins);
-        let mut notes: Vec<Note> = files.clone().flat_map(|file| file.notes.iter().cloned()).collect();
+        let mut notes: Vec<FileNote> = files.clone().flat_map(|file| file.notes.iter().cloned()).collect();
         let mut commands: BTreeMap<&str, Vec<Command>> = BTreeMap::new();
         for line in files.flat_map(|file| &file.assignments) {
             match Directive::from_key(&line.key) {
@@ -110,7 +110,7 @@ impl Settings {
                 Some(Directive::SystemCallFilter | Directive::SystemCallLog | Directive::RestrictAddressFamilies) => {}
                 Some(Directive::SystemCallErrorNumber) => {
                     if !self.default_effect.apply(line) {
-                        notes.push(Note::at(
+                        notes.push(FileNote::at(
                             &line.origin,
                             format!("{} is no error number, ignored", shown(&line.value)),
                         ));
@@ -123,7 +123,7 @@ impl Settings {
                         self.switches.insert(directive, Switch { on, origin: line.origin.clone() });
                     }
                     None => {
-                        notes.push(Note::at(
+                        notes.push(FileNote::at(
                             &line.origin,
                             format!("{} is neither yes nor no, ignored", shown(&line.value)),
                         ));
@@ -135,7 +135,7 @@ impl Settings {
         if notes.len() > MOST_NOTES {
             let text = format!("and {} notes more", notes.len() - MOST_NOTES);
             notes.truncate(MOST_NOTES);
-            notes.push(Note { origin: None, text });
+            notes.push(FileNote { origin: None, text });
         }
         self.notes = notes;
     }
@@ -188,7 +188,7 @@ impl Settings {
 
     /// What was odd.
     #[must_use]
-    pub fn notes(&self) -> &[Note] {
+    pub fn notes(&self) -> &[FileNote] {
         &self.notes
     }
 

@@ -5,7 +5,7 @@ use super::default_effect::DefaultEffect;
 use super::directive::Directive;
 use super::effect::Effect;
 use super::manager_context::systemd;
-use super::unit_file::{Assignment, Note};
+use super::unit_file::{Assignment, FileNote};
 use crate::syscalls::{Abi, Calls, Groups};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -127,7 +127,7 @@ impl SyscallFilter {
             };
             if !groups.knows(name) {
                 let text = format!("{} is in force, but in no group of this systemd", super::unit_file::shown(name));
-                list.notes.push(Note { origin: None, text });
+                list.notes.push(FileNote { origin: None, text });
             }
             list.entries.insert(name.into(), Entry { effect, word: Arc::clone(&word) });
         }
@@ -191,7 +191,7 @@ impl SyscallFilter {
 
     /// What systemd ignored.
     #[must_use]
-    pub fn notes(&self) -> &[Note] {
+    pub fn notes(&self) -> &[FileNote] {
         &self.list.notes
     }
 

@@ -35,14 +35,14 @@ impl fmt::Display for Origin {
 
 /// Something odd that did not stop the reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
+pub struct FileNote {
     /// Where, if it has a place.
     pub origin: Option<Origin>,
     /// What, escaped already.
     pub text: String,
 }
 
-impl Note {
+impl FileNote {
     /// A note about a place.
     #[must_use]
     pub fn at(origin: &Origin, text: impl Into<String>) -> Self {
@@ -50,7 +50,7 @@ impl Note {
     }
 }
 
-impl fmt::Display for Note {
+impl fmt::Display for FileNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
             Some(origin) => write!(f, "{origin}: {}", self.text),
@@ -80,7 +80,7 @@ pub struct UnitFile {
     /// In order.
     pub assignments: Vec<Assignment>,
     /// What systemd would have warned about.
-    pub notes: Vec<Note>,
+    pub notes: Vec<FileNote>,
 }
 
 impl UnitFile {
@@ -107,7 +107,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn read(&mut self, bytes: &[u8]) -> Result<(), Note> {
+    fn read(&mut self, bytes: &[u8]) -> Result<(), FileNote> {
         let mut rest = bytes;
         let mut line = 0_u32;
         let mut bom_seen = false;
@@ -117,7 +117,7 @@ impl Reader {
             line = line.saturating_add(1);
             let here = self.origin(line);
             if text.len() > LONGEST_LINE {
-                return Err(Note::at(&here, "line too long, the rest of the file is ignored"));
+                return Err(FileNote::at(&here, "line too long, the rest of the file is ignored"));
             }
             if matches!(text.trim_ascii_start().first(), Some(b'#' | b';')) {
                 continue;
@@ -129,7 +129,7 @@ impl Reader {
             let (start, mut joined) = match continued.take() {
                 Some((start, mut joined)) => {
                     if joined.len() + text.len() > LONGEST_LINE {
-                        return Err(Note::at(&here, "continued line too long, the rest of the file is ignored"));
+                        return Err(FileNote::at(&here, "continued line too long, the rest of the file is ignored"));
                     }
                     joined.extend_from_slice(text);
                     (start, Cow::Owned(joined))
@@ -152,10 +152,10 @@ impl Reader {
     }
 
     /// One logical line; an error ends the file.
-    fn line(&mut self, line: u32, bytes: &[u8]) -> Result<(), Note> {
+    fn line(&mut self, line: u32, bytes: &[u8]) -> Result<(), FileNote> {
         let origin = self.origin(line);
         let Ok(text) = std::str::from_utf8(bytes) else {
-            return Err(Note::at(&origin, "not valid UTF-8, the rest of the file is ignored"));
+            return Err(FileNote::at(&origin, "not valid UTF-8, the rest of the file is ignored"));
         };
         let text = text.trim_matches(WHITESPACE);
         if text.is_empty() {
@@ -165,7 +165,7 @@ impl Reader {
             let Some(section) = header.strip_suffix(']').filter(|name| !name.chars().any(|c| c.is_ascii_control()))
             else {
                 let text = format!("invalid section header {}, the rest of the file is ignored", shown(text));
-                return Err(Note::at(&origin, text));
+                return Err(FileNote::at(&origin, text));
             };
             self.section = Some(section.into());
             return Ok(());
@@ -173,13 +173,13 @@ impl Reader {
         let Some(section) = &self.section else {
             if !self.warned_outside {
                 self.warned_outside = true;
-                self.file.notes.push(Note::at(&origin, "assignment outside of a section, ignored"));
+                self.file.notes.push(FileNote::at(&origin, "assignment outside of a section, ignored"));
             }
             return Ok(());
         };
         match text.split_once('=') {
-            None => self.file.notes.push(Note::at(&origin, "no '=', line ignored")),
-            Some(("", _)) => self.file.notes.push(Note::at(&origin, "no key before '=', line ignored")),
+            None => self.file.notes.push(FileNote::at(&origin, "no '=', line ignored")),
+            Some(("", _)) => self.file.notes.push(FileNote::at(&origin, "no key before '=', line ignored")),
             Some((key, value)) => self.file.assignments.push(Assignment {
                 section: Arc::clone(section),
                 key: key.trim_matches(WHITESPACE).into(),

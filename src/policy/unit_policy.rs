@@ -6,7 +6,7 @@ use super::families::Families;
 use super::manager_context::{Mdwe, Surroundings, filters_blocked_abis, systemd};
 use super::settings::Settings;
 use super::syscall_filter::SyscallFilter;
-use super::unit_file::Note;
+use super::unit_file::FileNote;
 use crate::syscalls::{Abi, Calls, Groups};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub struct Policy {
     pub filter: Option<SyscallFilter>,
     pub(super) native: Abi,
     pub(super) families: Option<Families>,
-    pub(super) families_notes: Vec<Note>,
+    pub(super) families_notes: Vec<FileNote>,
     pub(super) log: Option<CallList>,
     /// The groups that [`RULES`] name.
     pub(super) groups: BTreeMap<&'static str, Calls>,
@@ -111,7 +111,7 @@ impl Policy {
     }
 
     /// Whatever was odd in the files.
-    pub fn notes(&self) -> impl Iterator<Item = &Note> {
+    pub fn notes(&self) -> impl Iterator<Item = &FileNote> {
         let filter = self.filter.iter().flat_map(SyscallFilter::notes);
         let log = self.log.iter().flat_map(|list| &list.notes);
         self.settings.notes().iter().chain(&self.families_notes).chain(filter).chain(log)

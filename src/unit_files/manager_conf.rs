@@ -5,7 +5,7 @@ use super::{is_dropin, search, unreadable};
 use crate::policy::lists::Architectures;
 use crate::policy::log_switch::{LogSwitch, log_switch};
 use crate::policy::manager_context::manager_architectures;
-use crate::policy::{Note, Surroundings, UnitFile};
+use crate::policy::{FileNote, Surroundings, UnitFile};
 use crate::units::Manager;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -17,7 +17,7 @@ const CONFIG: [&str; 4] = ["/etc/systemd", "/run/systemd", "/usr/local/lib/syste
 /// What the units of a manager are surrounded by: the settings of it and of the manager that started it, and the
 /// kernel below a root that has a `/proc`.
 #[must_use]
-pub fn surroundings(root: &Path, manager: Manager, home: Option<&Path>) -> (Surroundings, Vec<Note>) {
+pub fn surroundings(root: &Path, manager: Manager, home: Option<&Path>) -> (Surroundings, Vec<FileNote>) {
     let tree = Tree::new(root);
     let mut notes = Vec::new();
     let system = read(tree, "system.conf", None, &mut notes);
@@ -47,7 +47,7 @@ pub fn seccomp_logging(
     log_switch(files.iter().filter(|file| without != Some(&file.path)))
 }
 
-fn read(tree: Tree<'_>, name: &str, home: Option<&Path>, notes: &mut Vec<Note>) -> Architectures {
+fn read(tree: Tree<'_>, name: &str, home: Option<&Path>, notes: &mut Vec<FileNote>) -> Architectures {
     let config = home.map(|home| home.join(".config/systemd"));
     let (architectures, more) = manager_architectures(&files(tree, name, config.as_deref(), notes));
     notes.extend(more);
@@ -55,7 +55,7 @@ fn read(tree: Tree<'_>, name: &str, home: Option<&Path>, notes: &mut Vec<Note>) 
 }
 
 /// The first main file that is there, then all drop-ins by file name.
-fn files(tree: Tree<'_>, name: &str, config: Option<&Path>, notes: &mut Vec<Note>) -> Vec<UnitFile> {
+fn files(tree: Tree<'_>, name: &str, config: Option<&Path>, notes: &mut Vec<FileNote>) -> Vec<UnitFile> {
     let dirs: Vec<PathBuf> = config.map(Path::to_owned).into_iter().chain(CONFIG.iter().map(PathBuf::from)).collect();
     let mut parse = |path: &Path| match tree.read(path) {
         Ok(bytes) => Some(UnitFile::parse(path, &bytes)),

@@ -17,7 +17,7 @@ pub use executables::{Candidate, Executables, Match};
 pub use manager_conf::{seccomp_logging, surroundings};
 
 use crate::audit::text::escape;
-use crate::policy::{Note, Settings, UnitFile};
+use crate::policy::{FileNote, Settings, UnitFile};
 use crate::units::{Manager, Unit, UnitName};
 use names::{Names, dropin_dirs};
 use rooted::Tree;
@@ -40,7 +40,7 @@ pub struct UnitFiles {
     /// Whether the unit file is a link to `/dev/null` or empty: the unit cannot be started.
     pub masked: bool,
     /// What could not be read.
-    pub notes: Vec<Note>,
+    pub notes: Vec<FileNote>,
 }
 
 /// A unit's files and what they say.
@@ -54,7 +54,7 @@ pub struct Loaded {
 
 impl Loaded {
     /// Everything odd about the finding and the reading.
-    pub fn notes(&self) -> impl Iterator<Item = &Note> {
+    pub fn notes(&self) -> impl Iterator<Item = &FileNote> {
         self.files.notes.iter().chain(self.settings.notes())
     }
 }
@@ -87,7 +87,7 @@ fn find_in(tree: Tree<'_>, unit: &Unit, home: Option<&Path>) -> UnitFiles {
     find_among(tree, &names, &search, unit.name.as_str(), notes)
 }
 
-fn find_among(tree: Tree<'_>, names: &Names, search: &[PathBuf], name: &str, notes: Vec<Note>) -> UnitFiles {
+fn find_among(tree: Tree<'_>, names: &Names, search: &[PathBuf], name: &str, notes: Vec<FileNote>) -> UnitFiles {
     let mut files = UnitFiles { fragment: names.fragment(name).map(Path::to_path_buf), notes, ..UnitFiles::default() };
     files.masked = files.fragment.as_deref().is_some_and(|path| tree.read(path).is_ok_and(|bytes| bytes.is_empty()));
     let mut found: BTreeMap<OsString, PathBuf> = BTreeMap::new();
@@ -104,7 +104,7 @@ fn find_among(tree: Tree<'_>, names: &Names, search: &[PathBuf], name: &str, not
     }
     if found.len() > MOST_DROPINS {
         let text = format!("{} drop-ins, those after the first {MOST_DROPINS} are not read", found.len());
-        files.notes.push(Note { origin: None, text });
+        files.notes.push(FileNote { origin: None, text });
     }
     files.dropins = found.into_values().take(MOST_DROPINS).collect();
     files
@@ -201,8 +201,8 @@ fn below(dir: &Path, unit: &Unit, file_name: &str) -> PathBuf {
     dir.join(format!("{}.d", unit.name)).join(file_name)
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Note {
-    Note { origin: None, text: format!("cannot read {}: {error}", escape(path.as_os_str().as_bytes())) }
+fn unreadable(path: &Path, error: &io::Error) -> FileNote {
+    FileNote { origin: None, text: format!("cannot read {}: {error}", escape(path.as_os_str().as_bytes())) }
 }
 
 #[cfg(test)]

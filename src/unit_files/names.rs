@@ -2,7 +2,7 @@
 //! masks, and the directories drop-ins are looked for in.
 
 use super::rooted::{Kind, Tree};
-use crate::policy::Note;
+use crate::policy::FileNote;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ pub(crate) struct Names {
 impl Names {
     /// Reads the directories of a search path, highest priority first; those that cannot be read are
     /// noted and taken out of it.
-    pub(crate) fn read(tree: Tree<'_>, dirs: &mut Vec<PathBuf>, notes: &mut Vec<Note>) -> Self {
+    pub(crate) fn read(tree: Tree<'_>, dirs: &mut Vec<PathBuf>, notes: &mut Vec<FileNote>) -> Self {
         let real: Vec<PathBuf> = dirs.iter().filter_map(|dir| tree.chase(dir).ok()).collect();
         let mut targets = BTreeMap::new();
         dirs.retain(|dir| {
