@@ -366,7 +366,7 @@ mod tests {
         let text = without_notes(&DepartedError::NotAllowed).to_string();
         assert!(text.contains("which takes CAP_BPF and CAP_PERFMON): the unit of a short-lived process"), "{text}");
         let other = std::io::Error::from_raw_os_error(libc::ENOSYS);
-        for why in [DepartedError::NoHierarchy, DepartedError::NoTypes, DepartedError::Kernel(other)] {
+        for why in [DepartedError::NoHierarchy, DepartedError::NoTypes, DepartedError::Kernel(other.into())] {
             let limitation = without_notes(&why);
             assert_eq!(limitation.id, "no-exit-cgroups");
             assert!(!limitation.remedy.is_empty() && !limitation.remedy.contains("CAP_"), "{limitation}");

@@ -12,6 +12,7 @@ pub(crate) use instruction::{
     Instruction, add, add_to_memory, and, call, copy, exit, load, map_address, or, set, shift_right, skip_if,
     skip_unless_zero, store,
 };
+pub(crate) use kernel::BpfError;
 pub(crate) use kernel::{Array, CgroupArray, Map, attach};
 
 /// Registers: the result, the arguments, those that calls keep, the stack's end.

@@ -20,7 +20,7 @@ pub(crate) mod program;
 pub(crate) use cgroup_names::unified_mount;
 
 use super::bpf;
-use super::bpf::{Btf, Map};
+use super::bpf::{BpfError, Btf, Map};
 use super::clock::Clocks;
 use cgroup_names::Tree;
 use program::{CgroupOffsets, NAME, TaskOffsets, WORDS};
@@ -68,7 +68,27 @@ pub enum DepartedError {
     NotAllowed,
     /// Anything else.
     #[error("the kernel does not take the BPF program: {0}")]
-    Kernel(io::Error),
+    Kernel(BpfError),
+}
+
+impl From<BpfError> for DepartedError {
+    fn from(error: BpfError) -> Self {
+        if error.is_missing_right() { Self::NotAllowed } else { Self::Kernel(error) }
+    }
+}
+
+impl From<io::Error> for DepartedError {
+    fn from(error: io::Error) -> Self {
+        BpfError::from(error).into()
+    }
+}
+
+impl DepartedError {
+    /// Returns the end of the verifier's log, where the verifier refused a program. Escape it before you show it.
+    #[must_use]
+    pub fn verifier_log(&self) -> Option<&str> {
+        if let Self::Kernel(error) = self { error.verifier_log() } else { None }
+    }
 }
 
 impl Departed {
@@ -83,18 +103,14 @@ impl Departed {
         }
         let tree = Tree::find(Path::new("/")).ok_or(DepartedError::NoHierarchy)?;
         let (task, cgroup) = offsets().ok_or(DepartedError::NoTypes)?;
-        let refused = |error: io::Error| match error.raw_os_error() {
-            Some(libc::EPERM | libc::EACCES) => DepartedError::NotAllowed,
-            _ => DepartedError::Kernel(error),
-        };
-        let killed = Map::recent(REMEMBERED).map_err(refused)?;
-        let other = Map::recent(REMEMBERED).map_err(refused)?;
-        let cgroups = Map::recent(NAMES).map_err(refused)?;
+        let killed = Map::recent(REMEMBERED)?;
+        let other = Map::recent(REMEMBERED)?;
+        let cgroups = Map::recent(NAMES)?;
         let process = program::note_process(killed.number(), other.number(), task).ok_or(DepartedError::NoTypes)?;
         let cgroup = program::note_cgroup(cgroups.number(), cgroup).ok_or(DepartedError::NoTypes)?;
         // Names first: what is removed before its processes are noted needs none.
-        let cgroup = bpf::attach(PROGRAM, &cgroup, c"cgroup_rmdir").map_err(refused)?;
-        let process = bpf::attach(PROGRAM, &process, c"sched_process_exit").map_err(refused)?;
+        let cgroup = bpf::attach(PROGRAM, &cgroup, c"cgroup_rmdir")?;
+        let process = bpf::attach(PROGRAM, &process, c"sched_process_exit")?;
         Ok(Self { processes: [killed, other], cgroups, _programs: [process, cgroup], tree: Mutex::new(tree) })
     }
 

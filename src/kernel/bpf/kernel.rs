@@ -33,6 +33,11 @@ const LICENSE: &CStr = c"Dual MIT/GPL";
 /// `BPF_OBJ_NAME_LEN`.
 const NAME: usize = 16;
 
+/// The size of the buffer for the verifier's log, and how much of the log's end is kept, in bytes. The last lines say why
+/// the verifier refused the program.
+const LOG_BUFFER: usize = 1 << 20;
+const LOG_KEPT: usize = 8 << 10;
+
 /// Parts of `union bpf_attr`, each up to the last field that is needed; the kernel takes the rest as zero.
 #[repr(C)]
 struct MapAttr {
@@ -216,32 +221,88 @@ fn make(kind: u32, key: usize, value: usize, entries: u32) -> io::Result<OwnedFd
     unsafe { bpf_fd(MAP_CREATE, &attr) }
 }
 
-/// Has the kernel check and take a program.
-fn load(name: &[u8; NAME], instructions: &[Instruction]) -> io::Result<OwnedFd> {
+/// A program or map that the kernel refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct BpfError {
+    error: io::Error,
+    verifier_log: Option<String>,
+}
+
+impl BpfError {
+    /// Returns the end of the verifier's log, at most 8 KiB, where the verifier refused a program and said why.
+    ///
+    /// Escape it before you show it.
+    #[must_use]
+    pub fn verifier_log(&self) -> Option<&str> {
+        self.verifier_log.as_deref()
+    }
+
+    /// Whether the process lacks a right. The verifier answers `EACCES`, too, but with a log.
+    pub(crate) fn is_missing_right(&self) -> bool {
+        self.verifier_log.is_none() && matches!(self.error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+    }
+}
+
+impl From<io::Error> for BpfError {
+    fn from(error: io::Error) -> Self {
+        Self { error, verifier_log: None }
+    }
+}
+
+impl From<io::ErrorKind> for BpfError {
+    fn from(kind: io::ErrorKind) -> Self {
+        io::Error::from(kind).into()
+    }
+}
+
+/// Loads a program. Asks the verifier for its log only where the kernel refuses the program, since the log costs time
+/// and memory.
+fn load(name: &[u8; NAME], instructions: &[Instruction]) -> Result<OwnedFd, BpfError> {
+    load_with_log(name, instructions, &mut []).or_else(|error| {
+        let mut log = vec![0; LOG_BUFFER];
+        // The first error is the cause: a log that does not fit makes the second one ENOSPC.
+        load_with_log(name, instructions, &mut log).map_err(|_| BpfError { error, verifier_log: log_end(&log) })
+    })
+}
+
+/// Returns the last lines of a log that ends with a zero byte, as many as fit into [`LOG_KEPT`]; `None` for an empty log.
+fn log_end(buffer: &[u8]) -> Option<String> {
+    let log = buffer.split(|&byte| byte == 0).next()?.trim_ascii();
+    let mut start = log.len().saturating_sub(LOG_KEPT);
+    if start > 0 {
+        start += log.get(start..)?.iter().position(|&byte| byte == b'\n')? + 1;
+    }
+    Some(String::from_utf8_lossy(log.get(start..)?).into_owned()).filter(|log| !log.is_empty())
+}
+
+/// Has the kernel check and take a program. An empty log asks for none.
+fn load_with_log(name: &[u8; NAME], instructions: &[Instruction], log: &mut [u8]) -> io::Result<OwnedFd> {
     let attr = ProgramAttr {
         kind: RAW_TRACEPOINT,
         length: u32::try_from(instructions.len()).map_err(io::Error::other)?,
         instructions: instructions.as_ptr().expose_provenance() as u64,
         license: LICENSE.as_ptr().expose_provenance() as u64,
-        log_level: 0,
-        log_size: 0,
-        log: 0,
+        log_level: u32::from(!log.is_empty()),
+        log_size: u32::try_from(log.len()).map_err(io::Error::other)?,
+        log: if log.is_empty() { 0 } else { log.as_mut_ptr().expose_provenance() as u64 },
         kernel_version: 0,
         flags: 0,
         name: *name,
     };
-    // SAFETY: the instructions, as many as told, and the string outlive the call, which copies them.
+    // SAFETY: the instructions, as many as told, and the string outlive the call, which copies them. The log is ours to
+    // be written to, and as long as told.
     unsafe { bpf_fd(PROG_LOAD, &attr) }
 }
 
 /// Has the kernel run a program, which others see under its name, whenever it passes a tracepoint, until the descriptor is closed.
-pub(crate) fn attach(name: &[u8; NAME], instructions: &[Instruction], tracepoint: &CStr) -> io::Result<OwnedFd> {
+pub(crate) fn attach(name: &[u8; NAME], instructions: &[Instruction], tracepoint: &CStr) -> Result<OwnedFd, BpfError> {
     let program = load(name, instructions)?;
     let program = program.as_fd();
     let attr =
         TracepointAttr { name: tracepoint.as_ptr().expose_provenance() as u64, program: number(program)?, padding: 0 };
     // SAFETY: the string outlives the call, which copies it.
-    unsafe { bpf_fd(RAW_TRACEPOINT_OPEN, &attr) }
+    Ok(unsafe { bpf_fd(RAW_TRACEPOINT_OPEN, &attr) }?)
 }
 
 fn number(fd: BorrowedFd<'_>) -> io::Result<u32> {
@@ -267,4 +328,32 @@ unsafe fn bpf<T>(command: libc::c_int, attr: &T) -> io::Result<libc::c_long> {
     // SAFETY: `attr` is as large as told; the rest is the caller's promise.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::bpf::exit;
+
+    #[test]
+    fn log_end_of_long_log_starts_at_a_line() {
+        let lines = (0..2_000).map(|number| format!("{number}: r0 = 0\n")).collect::<String>();
+        let kept = log_end(format!("{lines}R0 !read_ok\n\0junk").as_bytes()).unwrap();
+        assert!(kept.len() <= LOG_KEPT && kept.ends_with("1999: r0 = 0\nR0 !read_ok"), "{kept}");
+        assert!(kept.lines().all(|line| line == "R0 !read_ok" || line.ends_with(": r0 = 0")), "{kept}");
+        assert_eq!(log_end(b"short\n\0").as_deref(), Some("short"));
+        assert_eq!((log_end(b"\0\0"), log_end(&[b'x'; 2 * LOG_KEPT])), (None, None));
+    }
+
+    #[test]
+    fn program_that_verifier_refuses_fails_with_its_log() {
+        let error = attach(b"harden_why_test\0", &[exit()], c"sched_process_exit").unwrap_err();
+        let Some(log) = error.verifier_log() else {
+            let required = std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_some_and(|value| value == "1");
+            assert!(error.is_missing_right() && !required, "required: a kernel that loads BPF programs: {error}");
+            return;
+        };
+        assert!(log.contains("R0 !read_ok"), "{log}");
+        assert!(!error.is_missing_right(), "{error}");
+    }
 }

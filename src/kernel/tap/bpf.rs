@@ -7,7 +7,7 @@ use super::program::{
 use super::targets::Target;
 use super::{End, Lost, Refusal, TapError, targets};
 use crate::kernel::bpf;
-use crate::kernel::bpf::{Array, Btf, CgroupArray, Map};
+use crate::kernel::bpf::{Array, BpfError, Btf, CgroupArray, Map};
 use crate::kernel::clock::Clocks;
 use crate::syscalls::{Abi, Arch};
 use std::collections::HashMap;
@@ -49,13 +49,12 @@ impl Counted {
         let types = std::fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
         let at = Btf::parse(&types).as_ref().and_then(Offsets::of);
         let at = at.ok_or_else(|| TapError::Bpf("the layout of its structures is not known".to_owned()))?;
-        Self::load(targets, at).map_err(|error| match error.raw_os_error() {
-            Some(libc::EPERM | libc::EACCES) => TapError::NotAllowed,
-            _ => TapError::Bpf(error.to_string()),
+        Self::load(targets, at).map_err(|error| {
+            if error.is_missing_right() { TapError::NotAllowed } else { TapError::Bpf(error.to_string()) }
         })
     }
 
-    fn load(targets: &[Target], at: Offsets) -> io::Result<Self> {
+    fn load(targets: &[Target], at: Offsets) -> Result<Self, BpfError> {
         let shared = Array::places(SHARED)?;
         let threads = Map::bounded(THREADS)?;
         let refusals = Map::bounded(REFUSALS)?;
