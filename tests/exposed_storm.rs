@@ -14,9 +14,9 @@ mod support {
 }
 
 use harden_why::audit::Action;
-use harden_why::daemon::FLUSH;
 use harden_why::incidents::{Event, Incident};
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
+use harden_why::outlet::wire::MAX_COUNT_LAG;
 use harden_why::syscalls::Arch;
 use std::fs;
 use std::sync::mpsc::RecvTimeoutError;
@@ -97,7 +97,7 @@ fn a_chatty_unit_that_is_exposed_is_one_incident_and_one_alert() {
     let deadline = Instant::now() + Duration::from_mins(2);
     let (heard, lost) = loop {
         violate(refusing(), c"another", call(another));
-        sleep(FLUSH);
+        sleep(MAX_COUNT_LAG);
         let (heard, lost) = (daemon.stored().into_iter().filter(is_ours).map(|one| one.count).sum::<u64>(), lost(&bus));
         if heard + lost >= CALLS {
             break (heard, lost);

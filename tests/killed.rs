@@ -8,8 +8,8 @@ mod support {
     pub(crate) mod manager;
 }
 
-use harden_why::daemon::FLUSH;
 use harden_why::incidents::{Incident, Moment, Store};
+use harden_why::outlet::wire::MAX_COUNT_LAG;
 use nix::sys::signal::Signal;
 use std::fs;
 use std::io::Write as _;
@@ -100,7 +100,7 @@ fn what_was_told_is_stored_whenever_the_daemon_is_killed() {
                     manager.start_unit(&format!("new-{number}.service"));
                 }
             });
-            std::thread::sleep(if long { FLUSH + SLACK + wait } else { wait });
+            std::thread::sleep(if long { MAX_COUNT_LAG + SLACK + wait } else { wait });
             let killed = now();
             daemon.signal(Signal::SIGKILL);
             stop.store(true, Ordering::Relaxed);
@@ -120,7 +120,10 @@ fn what_was_told_is_stored_whenever_the_daemon_is_killed() {
                 let behind = killed.saturating_sub(Duration::from_millis(last.unsigned_abs()));
                 let late = late.join().unwrap();
                 println!("round {round}: behind by {behind:?}, the machine by {late:?}");
-                assert!(behind < FLUSH + SLACK + late, "round {round}: behind by {behind:?}, the machine by {late:?}");
+                assert!(
+                    behind < MAX_COUNT_LAG + SLACK + late,
+                    "round {round}: behind by {behind:?}, the machine by {late:?}"
+                );
             }
         });
     }

@@ -11,9 +11,9 @@ mod support {
 }
 
 use harden_why::audit::Action;
-use harden_why::daemon::FLUSH;
 use harden_why::incidents::{Denial, Event};
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
+use harden_why::outlet::wire::MAX_COUNT_LAG;
 use harden_why::syscalls::{Arch, Call};
 use nix::sys::signal::Signal;
 use std::process::Command;
@@ -47,7 +47,7 @@ fn what_the_buffer_could_not_hold_is_counted_exactly_and_shown() {
         // The kernel drops records until all that it holds are read, which takes a slow machine as long as it takes.
         let (mut heard, mut still) = (logged(), 0);
         while still < 2 {
-            std::thread::sleep(FLUSH + FLUSH);
+            std::thread::sleep(MAX_COUNT_LAG + MAX_COUNT_LAG);
             let before = std::mem::replace(&mut heard, logged());
             still = if before == heard { still + 1 } else { 0 };
         }

@@ -2,10 +2,8 @@
 
 use super::writer::{Done, Retention, Writer};
 use crate::incidents::{Change, Fold, Folded, Incident, Recorded, StoreError, Stored};
+use crate::outlet::wire::MAX_COUNT_LAG;
 use std::time::{Duration, Instant};
-
-/// How far the store's counts are behind at most, of incidents whose unit is known. First sightings of these do not wait.
-pub const FLUSH: Duration = Duration::from_secs(1);
 
 /// How often a full memory is stored at most.
 const FULL_FLUSH: Duration = Duration::from_millis(20);
@@ -70,7 +68,7 @@ impl Storing {
     pub(crate) fn changed(&mut self, folded: Folded, now: Instant) {
         let by = match folded {
             Folded::First(_) => now,
-            Folded::Again(_) => now + FLUSH,
+            Folded::Again(_) => now + MAX_COUNT_LAG,
         };
         self.flush_at = Some(self.flush_at.map_or(by, |at| at.min(by)));
     }

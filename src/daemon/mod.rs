@@ -25,8 +25,6 @@ mod reconcile;
 mod supervisor;
 mod writer;
 
-pub use flush_schedule::FLUSH;
-
 use crate::host::blind_spots;
 use crate::host::late_evidence::Hindsight;
 use crate::host::live_host::LiveHost;

@@ -3,6 +3,7 @@
 
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use std::fmt;
+use std::time::Duration;
 use zbus::{DBusError, DeserializeDict, SerializeDict, Type};
 
 use crate::incidents::{Denial, Event, Forgotten, Incident, Key, Moment, Parent, Sample, Source, Stored, UnitSummary};
@@ -19,6 +20,8 @@ pub const NO_MANAGER: &str = "none";
 pub const MAX_INCIDENTS: u32 = 500;
 /// Most units in one answer.
 pub const MAX_UNITS: u32 = 5_000;
+/// How far the daemon's stored counts lag at most, for incidents whose unit is known. It stores first sightings at once.
+pub const MAX_COUNT_LAG: Duration = Duration::from_secs(1);
 
 /// An incident. Absent keys say "none" or "unknown".
 #[derive(Debug, Clone, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]

@@ -11,13 +11,13 @@ use crate::cli::terminal::page::{DIM, styled};
 use crate::cli::views::answer::{Answer, Clock, SCHEMA, moment, plural};
 use crate::cli::views::answer_page;
 use crate::cli::{clock, complain};
-use crate::daemon::FLUSH;
 use crate::diagnosis::{denied, diagnose};
 use crate::host::unit_settings;
 use crate::host::unit_settings::Known;
 use crate::incidents::{Moment, RowId, Stored};
 use crate::outlet::alert;
 use crate::outlet::client::HardenWhyProxy;
+use crate::outlet::wire::MAX_COUNT_LAG;
 use crate::outlet::wire::{BusError, MAX_INCIDENTS};
 use crate::systemd::find_manager::Whose;
 use crate::systemd::manager::Managers;
@@ -38,7 +38,7 @@ use std::time::Duration;
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// How long after a sighting it can be stored: the daemon's interval, and as much for what it does meanwhile.
-const LATE: Duration = FLUSH.saturating_mul(2);
+const LATE: Duration = MAX_COUNT_LAG.saturating_mul(2);
 
 /// How many incidents that were missed are shown.
 const MOST_MISSED: usize = 16 << 10;

@@ -18,7 +18,6 @@ use crate::cli::views::rehearsal_progress::Show;
 use crate::cli::views::rehearsed;
 use crate::cli::views::rehearsed::{RehearsalView, Rehearsed};
 use crate::cli::{args, clock, say};
-use crate::daemon::FLUSH;
 use crate::incidents::Incident;
 use crate::operations::interruption::Interruption;
 use crate::operations::rehearsal::daemon_feed::Heard;
@@ -27,6 +26,7 @@ use crate::operations::rehearsal::session;
 use crate::operations::rehearsal::session::{After, Stage};
 use crate::operations::rehearsal::watch;
 use crate::operations::rehearsal::watch::Ended;
+use crate::outlet::wire::MAX_COUNT_LAG;
 use crate::units::Manager;
 use anstream::ColorChoice;
 use anyhow::{Context as _, bail, ensure};
@@ -35,7 +35,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 /// How long after a sighting it can be stored: the daemon's interval, and as much for what it does meanwhile.
-const LATE: Duration = FLUSH.saturating_mul(2);
+const LATE: Duration = MAX_COUNT_LAG.saturating_mul(2);
 
 /// How often a daemon that does not answer is asked again for what it heard.
 const TRIES: usize = 5;
