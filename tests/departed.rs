@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 use harden_why::audit::Action;
-use harden_why::kernel::exit_cgroups::Departed;
+use harden_why::kernel::exit_cgroups::ExitCgroups;
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::syscalls::Arch;
 use std::fs;
@@ -14,8 +14,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The notes, or why there are none here; without them where they are required, a failure.
-fn departed() -> Option<Departed> {
-    match Departed::open() {
+fn departed() -> Option<ExitCgroups> {
+    match ExitCgroups::open() {
         Ok(departed) => Some(departed),
         Err(err) => {
             assert!(std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "required: {err}");
@@ -91,7 +91,7 @@ impl Drop for Cgroup {
     }
 }
 
-fn noted(departed: &Departed, pid: u32, at: i64) -> Option<String> {
+fn noted(departed: &ExitCgroups, pid: u32, at: i64) -> Option<String> {
     departed.cgroup(pid, at).map(|path| String::from_utf8(path).unwrap())
 }
 

@@ -13,7 +13,7 @@ mod support {
 }
 
 use harden_why::audit::Action;
-use harden_why::kernel::exit_cgroups::Departed;
+use harden_why::kernel::exit_cgroups::ExitCgroups;
 use harden_why::kernel::proc_events::{BirthListener, ExitListener};
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::syscalls::Arch;
@@ -153,7 +153,7 @@ fn spent() -> i64 {
 #[test]
 fn the_dying_hardly_notice() {
     let _turn = alone();
-    let (Ok(_), Ok(_)) = (ExitListener::open(), Departed::open()) else {
+    let (Ok(_), Ok(_)) = (ExitListener::open(), ExitCgroups::open()) else {
         return skip("not all of the ladder is to be had here");
     };
     std::thread::scope(|scope| {
@@ -172,7 +172,7 @@ fn the_dying_hardly_notice() {
             let (mut without, mut with) = (f64::MAX, f64::MAX);
             for _ in 0..if full() { 60 } else { 10 } {
                 without = without.min(cost());
-                let _ladder = (ExitListener::open().unwrap(), Departed::open().unwrap());
+                let _ladder = (ExitListener::open().unwrap(), ExitCgroups::open().unwrap());
                 with = with.min(cost());
             }
             println!("kernel: {without:.0} ns a process without, {with:.0} with: {}", told(with - without));

@@ -31,7 +31,7 @@ use crate::host::live_host::LiveHost;
 use crate::incidents::Store;
 use crate::intake::netlink::{AuditSocket, AuditStream, RECEIVE_BUFFER};
 use crate::kernel::clock::now_millis;
-use crate::kernel::exit_cgroups::Departed;
+use crate::kernel::exit_cgroups::ExitCgroups;
 use crate::kernel::proc_events::ExitListener;
 use crate::outlet::client_requests::Ordered;
 use crate::outlet::wire::Status;
@@ -100,7 +100,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     };
     // The kernel doubles what is asked for, to account for its own overhead.
     tracing::info!("listening, with a receive buffer of {} of {} bytes", audit.receive_buffer(), 2 * RECEIVE_BUFFER);
-    let departed = match Departed::open() {
+    let departed = match ExitCgroups::open() {
         Ok(departed) => Some(departed),
         Err(error) => {
             tracing::warn!("the cgroups of dying processes are not noted: {error}");

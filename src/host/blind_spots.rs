@@ -1,6 +1,6 @@
 //! What makes this machine deaf or half-blind to denials: silence is never "no denials".
 
-use crate::kernel::exit_cgroups::DepartedError;
+use crate::kernel::exit_cgroups::ExitCgroupsError;
 use crate::kernel::procfs::status_value;
 use crate::systemd::journal::JournalError;
 use std::fmt;
@@ -154,18 +154,18 @@ pub fn always() -> Limitation {
 
 /// What it costs that the kernel does not note the cgroups of dying processes.
 #[must_use]
-pub fn without_notes(why: &DepartedError) -> Limitation {
+pub fn without_notes(why: &ExitCgroupsError) -> Limitation {
     Limitation {
         id: "no-exit-cgroups",
         what: format!("the cgroups of dying processes are not noted ({why})"),
         cost: "the unit of a short-lived process stays unknown more often, or is told by its parent's".to_owned(),
         remedy: match why {
-            DepartedError::NotAllowed => {
+            ExitCgroupsError::NotAllowed => {
                 "run it as root, with CAP_BPF and CAP_PERFMON in the CapabilityBoundingSet= of its unit"
             }
-            DepartedError::NoHierarchy => "start the machine with systemd.unified_cgroup_hierarchy=1",
-            DepartedError::NoTypes => "use a kernel built with CONFIG_DEBUG_INFO_BTF",
-            DepartedError::Kernel(_) => {
+            ExitCgroupsError::NoHierarchy => "start the machine with systemd.unified_cgroup_hierarchy=1",
+            ExitCgroupsError::NoTypes => "use a kernel built with CONFIG_DEBUG_INFO_BTF",
+            ExitCgroupsError::Kernel(_) => {
                 "use a 64-bit Linux 5.14 or later, with CONFIG_BPF_SYSCALL and CONFIG_BPF_EVENTS"
             }
         }
@@ -363,10 +363,10 @@ mod tests {
 
     #[test]
     fn what_it_takes_to_note_the_dying_is_said() {
-        let text = without_notes(&DepartedError::NotAllowed).to_string();
+        let text = without_notes(&ExitCgroupsError::NotAllowed).to_string();
         assert!(text.contains("which takes CAP_BPF and CAP_PERFMON): the unit of a short-lived process"), "{text}");
         let other = std::io::Error::from_raw_os_error(libc::ENOSYS);
-        for why in [DepartedError::NoHierarchy, DepartedError::NoTypes, DepartedError::Kernel(other.into())] {
+        for why in [ExitCgroupsError::NoHierarchy, ExitCgroupsError::NoTypes, ExitCgroupsError::Kernel(other.into())] {
             let limitation = without_notes(&why);
             assert_eq!(limitation.id, "no-exit-cgroups");
             assert!(!limitation.remedy.is_empty() && !limitation.remedy.contains("CAP_"), "{limitation}");

@@ -6,7 +6,7 @@ use crate::audit::{Action, Record, Stamp};
 use crate::incidents::Parent;
 use crate::kernel::ancestors::{Ancestors, Descendant};
 use crate::kernel::clock::{Clocks, ns_of_ticks};
-use crate::kernel::exit_cgroups::Departed;
+use crate::kernel::exit_cgroups::ExitCgroups;
 use crate::kernel::pid_cache::Living;
 use crate::kernel::proc_events::{Dying, Exit};
 use crate::kernel::procfs::Procfs;
@@ -38,7 +38,7 @@ pub struct Told {
 #[derive(Debug)]
 pub struct LiveHost {
     procfs: Procfs,
-    departed: Option<Departed>,
+    departed: Option<ExitCgroups>,
     /// Where there are no notes.
     ancestors: Option<Ancestors>,
     living: Living,
@@ -60,7 +60,7 @@ impl LiveHost {
 
     /// And with the notes of the dead, where the kernel makes them; without, ancestors are asked.
     #[must_use]
-    pub fn with_departed(self, departed: Option<Departed>) -> Self {
+    pub fn with_departed(self, departed: Option<ExitCgroups>) -> Self {
         let ancestors = departed.is_none().then(Ancestors::default);
         Self { departed, ancestors, ..self }
     }

@@ -46,7 +46,7 @@ const PROGRAM: &[u8; 16] = b"harden_why\0\0\0\0\0\0";
 
 /// The tables of the dead. The programs are in the kernel as long as this lives.
 #[derive(Debug)]
-pub struct Departed {
+pub struct ExitCgroups {
     /// Notes of those that SIGSYS killed, and of the others.
     processes: [Map<u32, [u64; WORDS]>; 2],
     cgroups: Map<u64, [u8; NAME]>,
@@ -56,7 +56,7 @@ pub struct Departed {
 
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
-pub enum DepartedError {
+pub enum ExitCgroupsError {
     /// No unified hierarchy, whose ids the kernel tells.
     #[error("no cgroup version 2 hierarchy is mounted")]
     NoHierarchy,
@@ -71,19 +71,19 @@ pub enum DepartedError {
     Kernel(BpfError),
 }
 
-impl From<BpfError> for DepartedError {
+impl From<BpfError> for ExitCgroupsError {
     fn from(error: BpfError) -> Self {
         if error.is_missing_right() { Self::NotAllowed } else { Self::Kernel(error) }
     }
 }
 
-impl From<io::Error> for DepartedError {
+impl From<io::Error> for ExitCgroupsError {
     fn from(error: io::Error) -> Self {
         BpfError::from(error).into()
     }
 }
 
-impl DepartedError {
+impl ExitCgroupsError {
     /// Returns the end of the verifier's log, where the verifier refused a program. Escape it before you show it.
     #[must_use]
     pub fn verifier_log(&self) -> Option<&str> {
@@ -91,23 +91,23 @@ impl DepartedError {
     }
 }
 
-impl Departed {
+impl ExitCgroups {
     /// Loads the program.
     ///
     /// # Errors
     /// Says what is missing.
-    pub fn open() -> Result<Self, DepartedError> {
+    pub fn open() -> Result<Self, ExitCgroupsError> {
         // Pointers are read as 64 bits, and ids are no inodes on anything smaller.
         if cfg!(not(target_pointer_width = "64")) {
-            return Err(DepartedError::Kernel(io::ErrorKind::Unsupported.into()));
+            return Err(ExitCgroupsError::Kernel(io::ErrorKind::Unsupported.into()));
         }
-        let tree = Tree::find(Path::new("/")).ok_or(DepartedError::NoHierarchy)?;
-        let (task, cgroup) = offsets().ok_or(DepartedError::NoTypes)?;
+        let tree = Tree::find(Path::new("/")).ok_or(ExitCgroupsError::NoHierarchy)?;
+        let (task, cgroup) = offsets().ok_or(ExitCgroupsError::NoTypes)?;
         let killed = Map::recent(REMEMBERED)?;
         let other = Map::recent(REMEMBERED)?;
         let cgroups = Map::recent(NAMES)?;
-        let process = program::note_process(killed.number(), other.number(), task).ok_or(DepartedError::NoTypes)?;
-        let cgroup = program::note_cgroup(cgroups.number(), cgroup).ok_or(DepartedError::NoTypes)?;
+        let process = program::note_process(killed.number(), other.number(), task).ok_or(ExitCgroupsError::NoTypes)?;
+        let cgroup = program::note_cgroup(cgroups.number(), cgroup).ok_or(ExitCgroupsError::NoTypes)?;
         // Names first: what is removed before its processes are noted needs none.
         let cgroup = bpf::attach(PROGRAM, &cgroup, c"cgroup_rmdir")?;
         let process = bpf::attach(PROGRAM, &process, c"sched_process_exit")?;
