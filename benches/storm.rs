@@ -27,7 +27,7 @@ mod support {
     pub(crate) mod manager;
 }
 
-use harden_why::audit::{Action, CallField, parse};
+use harden_why::audit::{Action, CallField, parse_record};
 use harden_why::intake::netlink::{AuditSocket, Message, ReceiveError};
 use harden_why::kernel::procfs::status_value;
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
@@ -470,7 +470,7 @@ fn hear(bare: &mut AuditSocket, exe: &[u8], call: u32) -> Instant {
                 if memchr::memmem::find(payload, exe).is_none() {
                     continue;
                 }
-                let record = parse::event(payload).unwrap();
+                let record = parse_record(payload).unwrap();
                 if record.call == CallField::Number(call) && record.exe.is_some_and(|own| &*own.decode() == exe) {
                     return now;
                 }

@@ -7,7 +7,7 @@ mod recent;
 mod rehearsals;
 
 use crate::audit::text::escape;
-use crate::audit::{ArchField, CallField, Id, Record, Stamp};
+use crate::audit::{ArchField, CallField, IdField, Record, Stamp};
 use crate::host::Host;
 use crate::host::live_host::Told;
 use crate::incidents::{Denial, Event, Fold, Folded, Glimpse, Incident, Key, Moment, Sample, Sighting, Source};
@@ -256,9 +256,9 @@ fn sighting(record: &Record<'_>) -> Sighting {
             pid: record.pid,
             comm: bounded(record.comm.decode()),
             uid: match record.uid {
-                Id::Number(uid) => uid.to_string().into(),
-                Id::Name(name) => escape(name).into(),
-                Id::Unset => "".into(),
+                IdField::Number(uid) => uid.to_string().into(),
+                IdField::Name(name) => escape(name).into(),
+                IdField::Unset => "".into(),
             },
             ip: record.ip,
             subject: record.subject.map_or(Vec::new(), |label| bounded(label.into())),
@@ -270,7 +270,7 @@ fn sighting(record: &Record<'_>) -> Sighting {
 fn moment(stamp: Stamp<'_>) -> Moment {
     match stamp {
         Stamp::Millis(millis) => Moment::At(millis),
-        Stamp::Said(text) => Moment::Said(escape(text).into()),
+        Stamp::Printed(text) => Moment::Said(escape(text).into()),
         Stamp::Unknown => Moment::Unknown,
     }
 }
@@ -297,7 +297,7 @@ fn bounded(text: Cow<'_, [u8]>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::parse;
+    use crate::audit::parse_record;
     use crate::units::Manager;
 
     /// A machine on which one process lives, of a unit that is told late or never.
@@ -331,7 +331,7 @@ mod tests {
         );
         // The thread's name is the one thing that differs, besides what always does.
         let line = line.replace(&format!("\"c{second}\""), "\"c\"");
-        pipeline.sight(&parse::event(line.as_bytes()).unwrap(), None)
+        pipeline.sight(&parse_record(line.as_bytes()).unwrap(), None)
     }
 
     #[test]
@@ -348,7 +348,7 @@ mod tests {
                 "audit(1.000:1): {ids} pid=7 comm=\"c\" exe=\"/a\" sig=31 arch=c000003e syscall=41 compat=0 ip=0x7 \
                  code=0x80000000"
             );
-            let record = parse::event(line.as_bytes()).unwrap();
+            let record = parse_record(line.as_bytes()).unwrap();
             let mut pipeline = machine(Some(1), vec![Evidence::Named(Rung::Executable, guess.clone())]);
             assert_eq!(matches!(pipeline.sight(&record, None), Sighted::Folded(_)), expected, "{ids} {guess:?}");
             let mut pipeline = machine(Some(1), Vec::new());

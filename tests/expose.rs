@@ -10,7 +10,7 @@ mod support {
     pub(crate) mod manager;
 }
 
-use harden_why::audit::{Action, parse};
+use harden_why::audit::{Action, parse_record};
 use harden_why::incidents::Store;
 use harden_why::intake::netlink::{AuditSocket, Message, ReceiveError};
 use harden_why::kernel::procfs::Procfs;
@@ -248,7 +248,7 @@ fn seen(audit: &mut AuditSocket, such: impl Fn(&(u32, Action)) -> bool) -> Vec<(
     loop {
         match audit.receive() {
             Ok(Some(Message::Seccomp(payload))) => {
-                let record = parse::event(payload).unwrap();
+                let record = parse_record(payload).unwrap();
                 if record.pid == marker {
                     return found;
                 }

@@ -8,7 +8,7 @@ mod support {
     pub(crate) mod manager;
 }
 
-use harden_why::audit::{Action, ArchField, CallField, Record, parse};
+use harden_why::audit::{Action, ArchField, CallField, Record, parse_record};
 use harden_why::host::Host;
 use harden_why::incidents::{Denial, Event, Moment, Sighting};
 use harden_why::intake::netlink::{Message, ReceiveError};
@@ -48,7 +48,7 @@ impl Host for Nobody {
 
 /// What the pipeline makes of a payload.
 fn sighted(payload: &[u8]) -> Sighting {
-    let Sighted::Open(open) = Pipeline::new(Nobody, 4).sight(&parse::event(payload).unwrap(), None) else {
+    let Sighted::Open(open) = Pipeline::new(Nobody, 4).sight(&parse_record(payload).unwrap(), None) else {
         panic!("nobody told the unit");
     };
     open.close_anyway()
@@ -80,7 +80,7 @@ fn every_action_that_the_kernel_logs_is_heard() {
         assert!(dies || status.success(), "{action}: {status}");
 
         let payload = payload_of(&mut audit, pid);
-        let record = parse::event(&payload).unwrap();
+        let record = parse_record(&payload).unwrap();
         assert_eq!(record.action, action);
         assert_eq!((record.arch, record.call), (ArchField::Token(Arch::native().0), CallField::Number(number)));
         assert_eq!((record.signal, record.compat), (signal, false), "{action}");
@@ -156,7 +156,7 @@ fn a_32_bit_call_of_a_64_bit_process_is_told_by_its_architecture() {
     }
     assert_eq!(status.signal(), Some(libc::SIGSYS));
     let payload = payload_of(&mut audit, pid);
-    let record = parse::event(&payload).unwrap();
+    let record = parse_record(&payload).unwrap();
     assert_eq!((record.arch, record.compat), (ArchField::Token(Arch::I386.0), true));
     let Event::Denial(denial) = sighted(&payload).key.event else { unreachable!() };
     assert_eq!((denial.call.arch, denial.call.name()), (Arch::I386, Some("getppid")));
@@ -173,7 +173,7 @@ fn what_is_not_the_kernels_is_ignored() {
          syscall=41 compat=0 ip=0x1 code=0x80000000",
         now() / 1000
     );
-    parse::event(body.as_bytes()).unwrap();
+    parse_record(body.as_bytes()).unwrap();
     let length = u32::try_from(16 + body.len()).unwrap();
     let mut message = [length.to_ne_bytes(), 1326_u32.to_ne_bytes(), [0; 4], pid.to_ne_bytes()].concat();
     message.extend(body.as_bytes());
@@ -189,7 +189,7 @@ fn what_is_not_the_kernels_is_ignored() {
         match audit.receive() {
             Ok(Some(Message::Foreign)) => foreign += 1,
             Ok(Some(Message::Seccomp(payload))) => {
-                let seen = parse::event(payload).unwrap().pid;
+                let seen = parse_record(payload).unwrap().pid;
                 assert_ne!(seen, pid, "a forged record was believed");
                 if seen == real {
                     break;

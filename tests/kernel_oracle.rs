@@ -13,7 +13,7 @@ mod support {
     pub(crate) mod probe;
 }
 
-use harden_why::audit::{Action, ArchField, CallField, parse};
+use harden_why::audit::{Action, ArchField, CallField, parse_record};
 use harden_why::intake::netlink::{AuditSocket, Message, ReceiveError};
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::policy::{Cause, Effect, Policy, Settings, Surroundings, UnitFile, Verdict};
@@ -236,7 +236,7 @@ fn take(audit: &mut AuditSocket, records: &mut Records) {
     loop {
         match audit.receive() {
             Ok(Some(Message::Seccomp(payload))) => {
-                let record = parse::event(payload).unwrap();
+                let record = parse_record(payload).unwrap();
                 if let (ArchField::Token(arch), CallField::Number(number), Some(code)) =
                     (&record.arch, &record.call, record.action.code())
                 {

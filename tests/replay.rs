@@ -5,7 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, which fail by panicking")]
 
-use harden_why::audit::parse;
+use harden_why::audit::parse_record;
 use harden_why::diagnosis::{Remedy, Situation, diagnose, privileged_calls};
 use harden_why::host::log_host::LogHost;
 use harden_why::incidents::Incident;
@@ -84,7 +84,7 @@ fn passes(policy: &Policy, call: &str) -> bool {
 fn incidents(records: &[String]) -> Vec<Incident> {
     let mut pipeline = Pipeline::new(LogHost::new(None, Some("x.service".parse().unwrap())), 1000);
     for record in records {
-        let record = parse::event(record.as_bytes()).unwrap();
+        let record = parse_record(record.as_bytes()).unwrap();
         assert!(matches!(pipeline.sight(&record, None), Sighted::Folded(_)));
     }
     pipeline.fold.take_changes(usize::MAX).into_iter().map(|change| change.incident).collect()

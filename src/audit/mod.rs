@@ -6,11 +6,12 @@
 #![forbid(unsafe_code)]
 
 pub mod note;
-pub mod parse;
+mod parse;
 pub mod record;
 pub mod serials;
 pub mod text;
 
 pub use note::Note;
-pub use record::{Action, ArchField, CallField, Id, Record, Stamp};
-pub use text::Text;
+pub use parse::{Malformed, parse_fields, parse_record, parse_serial};
+pub use record::{Action, ArchField, CallField, IdField, Record, Stamp};
+pub use text::UntrustedText;

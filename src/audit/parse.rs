@@ -13,8 +13,8 @@
 //! So the fields before are read from the left and those after from the right, and no name
 //! can pose as another field.
 
-use super::record::{Action, ArchField, CallField, Id, Record, Stamp};
-use super::text::{HEX_DIGITS, Text, hex_digit};
+use super::record::{Action, ArchField, CallField, IdField, Record, Stamp};
+use super::text::{HEX_DIGITS, UntrustedText, hex_digit};
 use memchr::{memchr, memmem};
 
 /// Why bytes are no SECCOMP record.
@@ -35,14 +35,14 @@ pub enum Malformed {
 ///
 /// # Errors
 /// Says what is missing or wrong.
-pub fn event(bytes: &[u8]) -> Result<Record<'_>, Malformed> {
+pub fn parse_record(bytes: &[u8]) -> Result<Record<'_>, Malformed> {
     let (stamp, serial, body) = split_stamp(bytes).ok_or(Malformed::Stamp)?;
-    fields(body, stamp, serial)
+    parse_fields(body, stamp, serial)
 }
 
 /// The serial number of any audit message, whatever its type.
 #[must_use]
-pub fn serial(bytes: &[u8]) -> Option<u64> {
+pub fn parse_serial(bytes: &[u8]) -> Option<u64> {
     split_stamp(bytes).map(|(_, serial, _)| serial)
 }
 
@@ -50,7 +50,7 @@ pub fn serial(bytes: &[u8]) -> Option<u64> {
 ///
 /// # Errors
 /// Says what is missing or wrong.
-pub fn fields<'a>(body: &'a [u8], stamp: Stamp<'a>, serial: u64) -> Result<Record<'a>, Malformed> {
+pub fn parse_fields<'a>(body: &'a [u8], stamp: Stamp<'a>, serial: u64) -> Result<Record<'a>, Malformed> {
     if let Some(record) = Strict(body).record(stamp, serial) {
         return Ok(record);
     }
@@ -75,10 +75,10 @@ pub fn fields<'a>(body: &'a [u8], stamp: Stamp<'a>, serial: u64) -> Result<Recor
     let mut record = Record {
         stamp,
         serial,
-        auid: Id::Unset,
-        uid: Id::Unset,
-        gid: Id::Unset,
-        session: Id::Unset,
+        auid: IdField::Unset,
+        uid: IdField::Unset,
+        gid: IdField::Unset,
+        session: IdField::Unset,
         subject,
         pid,
         comm,
@@ -148,8 +148,8 @@ impl<'a> Strict<'a> {
             session,
             subject,
             pid,
-            comm: Text::Plain(comm),
-            exe: Some(Text::Plain(exe)),
+            comm: UntrustedText::Plain(comm),
+            exe: Some(UntrustedText::Plain(exe)),
             signal,
             arch: ArchField::Token(arch),
             call: CallField::Number(call),
@@ -159,10 +159,10 @@ impl<'a> Strict<'a> {
         })
     }
 
-    fn id<const N: usize>(&mut self, key: &[u8; N]) -> Option<Id<'a>> {
+    fn id<const N: usize>(&mut self, key: &[u8; N]) -> Option<IdField<'a>> {
         match self.decimal(key)? {
-            0xffff_ffff => Some(Id::Unset),
-            number => u32::try_from(number).ok().map(Id::Number),
+            0xffff_ffff => Some(IdField::Unset),
+            number => u32::try_from(number).ok().map(IdField::Number),
         }
     }
 
@@ -255,7 +255,7 @@ fn split_stamp(bytes: &[u8]) -> Option<(Stamp<'_>, u64, &[u8])> {
     let colon = stamp.iter().rposition(|&byte| byte == b':')?;
     let serial = decimal(&stamp[colon + 1..])?;
     let time = &stamp[..colon];
-    Some((millis(time).map_or(Stamp::Said(time), Stamp::Millis), serial, rest))
+    Some((millis(time).map_or(Stamp::Printed(time), Stamp::Millis), serial, rest))
 }
 
 /// `SECONDS.MILLISECONDS`.
@@ -271,40 +271,40 @@ fn millis(time: &[u8]) -> Option<i64> {
 }
 
 /// The values of `comm=` and `exe=`.
-fn split_names(names: &[u8], interpreted: bool) -> Result<(Text<'_>, Option<Text<'_>>), Malformed> {
+fn split_names(names: &[u8], interpreted: bool) -> Result<(UntrustedText<'_>, Option<UntrustedText<'_>>), Malformed> {
     const EXE: &[u8] = b" exe=";
     if let Some(quoted) = names.strip_prefix(b"\"") {
         let end = memchr(b'"', quoted).ok_or(Malformed::Value("comm"))?;
         let exe = quoted[end + 1..].strip_prefix(EXE).ok_or(Malformed::Missing("exe"))?;
-        return Ok((Text::Plain(&quoted[..end]), exe_text(exe, interpreted)?));
+        return Ok((UntrustedText::Plain(&quoted[..end]), exe_text(exe, interpreted)?));
     }
     let at = memmem::find(names, EXE).ok_or(Malformed::Missing("exe"))?;
     let (comm, exe) = (&names[..at], &names[at + EXE.len()..]);
     if interpreted {
         // Two candidates: nobody can tell where comm ends, so no executable is claimed.
         if memmem::find(exe, EXE).is_some() {
-            return Ok((Text::Plain(names), None));
+            return Ok((UntrustedText::Plain(names), None));
         }
-        return Ok((Text::Plain(comm), exe_text(exe, interpreted)?));
+        return Ok((UntrustedText::Plain(comm), exe_text(exe, interpreted)?));
     }
     Ok((hex_text(comm).ok_or(Malformed::Value("comm"))?, exe_text(exe, interpreted)?))
 }
 
-fn exe_text(value: &[u8], interpreted: bool) -> Result<Option<Text<'_>>, Malformed> {
+fn exe_text(value: &[u8], interpreted: bool) -> Result<Option<UntrustedText<'_>>, Malformed> {
     if value == b"(null)" {
         return Ok(None);
     }
     let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
     match quoted {
-        Some(plain) => Ok(Some(Text::Plain(plain))),
-        None if interpreted => Ok(Some(Text::Plain(value))),
+        Some(plain) => Ok(Some(UntrustedText::Plain(plain))),
+        None if interpreted => Ok(Some(UntrustedText::Plain(value))),
         None => hex_text(value).map(Some).ok_or(Malformed::Value("exe")),
     }
 }
 
-fn hex_text(value: &[u8]) -> Option<Text<'_>> {
+fn hex_text(value: &[u8]) -> Option<UntrustedText<'_>> {
     let whole = value.len().is_multiple_of(2) && value.iter().all(|&digit| hex_digit(digit).is_some());
-    whole.then_some(Text::Hex(value))
+    whole.then_some(UntrustedText::Hex(value))
 }
 
 /// `key=value` words; a word without `=` is passed over.
@@ -315,12 +315,12 @@ fn pairs(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-fn id(value: &[u8]) -> Id<'_> {
+fn id(value: &[u8]) -> IdField<'_> {
     match decimal(value) {
-        Some(u32::MAX) => Id::Unset,
-        Some(number) => Id::Number(number),
-        None if value == b"unset" || value == b"-1" || value.is_empty() => Id::Unset,
-        None => Id::Name(value),
+        Some(u32::MAX) => IdField::Unset,
+        Some(number) => IdField::Number(number),
+        None if value == b"unset" || value == b"-1" || value.is_empty() => IdField::Unset,
+        None => IdField::Name(value),
     }
 }
 
@@ -394,21 +394,27 @@ mod tests {
 
     #[test]
     fn the_kernels_own_words() {
-        let record = event(KERNEL).unwrap();
+        let record = parse_record(KERNEL).unwrap();
         assert_eq!((record.stamp, record.serial), (Stamp::Millis(1_795_456_064_827), 2));
-        assert_eq!((record.auid, record.uid, record.session), (Id::Unset, Id::Number(0), Id::Unset));
+        assert_eq!((record.auid, record.uid, record.session), (IdField::Unset, IdField::Number(0), IdField::Unset));
         assert_eq!((record.pid, record.signal, record.subject), (2294, 31, None));
-        assert_eq!((record.comm, record.exe), (Text::Plain(b"python3"), Some(Text::Plain(b"/usr/bin/python3.11"))));
+        assert_eq!(
+            (record.comm, record.exe),
+            (UntrustedText::Plain(b"python3"), Some(UntrustedText::Plain(b"/usr/bin/python3.11")))
+        );
         assert_eq!((record.arch, record.call), (ArchField::Token(0xc000_003e), CallField::Number(41)));
         assert_eq!((record.ip, record.compat, record.action), (0x7f61_3e11_f829, false, Action::KillProcess));
     }
 
     #[test]
     fn what_ausearch_made_of_it() {
-        let record = event(AUSEARCH).unwrap();
-        assert_eq!((record.stamp, record.serial), (Stamp::Said(b"01/08/2022 17:12:17.214"), 96));
-        assert_eq!((record.uid, record.subject), (Id::Name(b"user"), Some(&b"=unconfined"[..])));
-        assert_eq!((record.comm, record.exe), (Text::Plain(b"ncat"), Some(Text::Plain(b"/usr/bin/ncat"))));
+        let record = parse_record(AUSEARCH).unwrap();
+        assert_eq!((record.stamp, record.serial), (Stamp::Printed(b"01/08/2022 17:12:17.214"), 96));
+        assert_eq!((record.uid, record.subject), (IdField::Name(b"user"), Some(&b"=unconfined"[..])));
+        assert_eq!(
+            (record.comm, record.exe),
+            (UntrustedText::Plain(b"ncat"), Some(UntrustedText::Plain(b"/usr/bin/ncat")))
+        );
         assert_eq!((record.arch, record.call), (ArchField::Name(b"x86_64"), CallField::Name(b"socket")));
         assert_eq!((record.signal, record.action), (31, Action::Kill));
     }
@@ -417,46 +423,46 @@ mod tests {
     fn enriched_fields_repeat_and_are_cut() {
         let mut enriched = KERNEL.to_vec();
         enriched.extend_from_slice(b"\x1dAUID=\"unset\" UID=\"root\" ARCH=x86_64 SYSCALL=socket sig=0");
-        assert_eq!(event(&enriched), event(KERNEL));
+        assert_eq!(parse_record(&enriched), parse_record(KERNEL));
     }
 
     #[test]
     fn a_hostile_comm_is_hex_and_stays_bytes() {
         let bytes = with("\"python3\"", "61221B0A");
-        assert_eq!(&*event(&bytes).unwrap().comm.decode(), b"a\"\x1b\n");
-        assert_eq!(event(&with("\"python3\"", "612")), Err(Malformed::Value("comm")));
-        assert_eq!(event(&with("\"python3\"", "zz")), Err(Malformed::Value("comm")));
+        assert_eq!(&*parse_record(&bytes).unwrap().comm.decode(), b"a\"\x1b\n");
+        assert_eq!(parse_record(&with("\"python3\"", "612")), Err(Malformed::Value("comm")));
+        assert_eq!(parse_record(&with("\"python3\"", "zz")), Err(Malformed::Value("comm")));
     }
 
     #[test]
     fn a_bare_name_of_hex_digits_is_a_name_where_all_is_interpreted() {
         let bytes = String::from_utf8(AUSEARCH.to_vec()).unwrap().replace("comm=ncat", "comm=cafe");
-        assert_eq!(event(bytes.as_bytes()).unwrap().comm, Text::Plain(b"cafe"));
+        assert_eq!(parse_record(bytes.as_bytes()).unwrap().comm, UntrustedText::Plain(b"cafe"));
     }
 
     #[test]
     fn no_name_can_pose_as_another_field() {
         let bytes = String::from_utf8(AUSEARCH.to_vec()).unwrap().replace("comm=ncat", "comm=a pid=1 sig=0");
-        let record = event(bytes.as_bytes()).unwrap();
+        let record = parse_record(bytes.as_bytes()).unwrap();
         assert_eq!((record.pid, record.signal), (41343, 31));
-        assert_eq!(record.comm, Text::Plain(b"a pid=1 sig=0"));
+        assert_eq!(record.comm, UntrustedText::Plain(b"a pid=1 sig=0"));
 
         let bytes = String::from_utf8(AUSEARCH.to_vec()).unwrap().replace("comm=ncat", "comm=a exe=/bin/x");
-        let record = event(bytes.as_bytes()).unwrap();
+        let record = parse_record(bytes.as_bytes()).unwrap();
         assert_eq!(record.exe, None, "which of the two is not known");
     }
 
     #[test]
     fn a_label_may_hold_spaces() {
         let bytes = with(" pid=2294", " subj=snap.x.y (enforce) pid=2294");
-        let record = event(&bytes).unwrap();
+        let record = parse_record(&bytes).unwrap();
         assert_eq!((record.subject, record.pid), (Some(&b"snap.x.y (enforce)"[..]), 2294));
     }
 
     #[test]
     fn any_number_is_a_call() {
         let number = |text: &str| {
-            event(&with("syscall=41", &format!("syscall={text}"))).map(|record| match record.call {
+            parse_record(&with("syscall=41", &format!("syscall={text}"))).map(|record| match record.call {
                 CallField::Number(number) => number,
                 CallField::Name(_) => panic!("{text}"),
             })
@@ -469,18 +475,18 @@ mod tests {
 
     #[test]
     fn a_task_without_executable() {
-        assert_eq!(event(&with("\"/usr/bin/python3.11\"", "(null)")).unwrap().exe, None);
+        assert_eq!(parse_record(&with("\"/usr/bin/python3.11\"", "(null)")).unwrap().exe, None);
     }
 
     #[test]
     fn what_is_cut_off_says_what_is_missing() {
-        let cut = |at: &str| event(&KERNEL[..memmem::find(KERNEL, at.as_bytes()).unwrap()]);
+        let cut = |at: &str| parse_record(&KERNEL[..memmem::find(KERNEL, at.as_bytes()).unwrap()]);
         assert_eq!(cut(" code="), Err(Malformed::Missing("code")));
         assert_eq!(cut(" sig="), Err(Malformed::Missing("sig")));
         assert_eq!(cut(" comm="), Err(Malformed::Missing("comm")));
         assert_eq!(cut(": auid"), Err(Malformed::Stamp));
-        assert_eq!(event(&with(" pid=2294", "")), Err(Malformed::Missing("pid")));
-        assert_eq!(event(&with("pid=2294", "pid=99999999999")), Err(Malformed::Value("pid")));
+        assert_eq!(parse_record(&with(" pid=2294", "")), Err(Malformed::Missing("pid")));
+        assert_eq!(parse_record(&with("pid=2294", "pid=99999999999")), Err(Malformed::Value("pid")));
     }
 
     #[test]
@@ -492,7 +498,7 @@ mod tests {
             let (stamp, serial, fields) = split_stamp(&body).unwrap();
             let at_once = Strict(fields).record(stamp, serial).unwrap();
             let patient = [&body[..], b" more=1"].concat();
-            assert_eq!(event(&patient), Ok(at_once));
+            assert_eq!(parse_record(&patient), Ok(at_once));
             let (.., fields) = split_stamp(&patient).unwrap();
             assert_eq!(Strict(fields).record(stamp, serial), None);
         }
@@ -501,7 +507,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_are_too_strange(bytes: Vec<u8>) {
-            let _ = event(&bytes);
+            let _ = parse_record(&bytes);
         }
 
         #[test]
@@ -511,7 +517,7 @@ mod tests {
                 let mut bytes = line[..at].to_vec();
                 bytes.extend_from_slice(&with);
                 bytes.extend_from_slice(&line[(at + drop).min(line.len())..]);
-                let _ = event(&bytes);
+                let _ = parse_record(&bytes);
             }
         }
 
@@ -521,7 +527,7 @@ mod tests {
             let text = if plain { format!("\"{}\"", String::from_utf8_lossy(&comm)) }
                 else { comm.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02X}")) };
             let bytes = with("\"python3\"", &text);
-            prop_assert_eq!(&*event(&bytes).unwrap().comm.decode(), &comm[..]);
+            prop_assert_eq!(&*parse_record(&bytes).unwrap().comm.decode(), &comm[..]);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Fields and their order: `audit_seccomp` in the kernel's `kernel/auditsc.c`.
 
-use super::text::Text;
+use super::text::UntrustedText;
 use std::fmt;
 use std::str::FromStr;
 
@@ -19,22 +19,22 @@ pub struct Record<'a> {
     pub stamp: Stamp<'a>,
     /// The event's serial number; 0 where the dialect does not carry it.
     pub serial: u64,
-    /// Login uid, the one that survives `su`; [`Id::Unset`] for services.
-    pub auid: Id<'a>,
+    /// Login uid, the one that survives `su`; [`IdField::Unset`] for services.
+    pub auid: IdField<'a>,
     /// Real uid of the task.
-    pub uid: Id<'a>,
+    pub uid: IdField<'a>,
     /// Real gid of the task.
-    pub gid: Id<'a>,
-    /// Audit session; [`Id::Unset`] for services.
-    pub session: Id<'a>,
+    pub gid: IdField<'a>,
+    /// Audit session; [`IdField::Unset`] for services.
+    pub session: IdField<'a>,
     /// LSM label of the task (`subj=`), absent where no LSM is active.
     pub subject: Option<&'a [u8]>,
     /// Thread group id in the *initial* PID namespace.
     pub pid: u32,
     /// Name of the *thread* that made the call, up to 15 bytes.
-    pub comm: Text<'a>,
+    pub comm: UntrustedText<'a>,
     /// Path of the executable; `None` for `(null)`, a task without an mm.
-    pub exe: Option<Text<'a>>,
+    pub exe: Option<UntrustedText<'a>>,
     /// The signal the filter raised, 0 for actions that raise none.
     pub signal: i32,
     /// The ABI the call was made in.
@@ -55,14 +55,14 @@ pub enum Stamp<'a> {
     /// Milliseconds since the epoch.
     Millis(i64),
     /// A date in the locale of whoever ran `ausearch -i`: shown, never computed with.
-    Said(&'a [u8]),
+    Printed(&'a [u8]),
     /// The dialect carried none.
     Unknown,
 }
 
 /// A uid, gid or session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Id<'a> {
+pub enum IdField<'a> {
     /// As the kernel writes it.
     Number(u32),
     /// As `ausearch -i` writes it, resolved on the machine it ran on.
@@ -164,13 +164,13 @@ impl Action {
 
     /// Whether the process did not survive it.
     #[must_use]
-    pub fn kills(self) -> bool {
+    pub fn is_kill(self) -> bool {
         matches!(self, Self::KillProcess | Self::KillThread | Self::Kill)
     }
 
     /// Whether the call was refused rather than only logged.
     #[must_use]
-    pub fn denies(self) -> bool {
+    pub fn is_denial(self) -> bool {
         self != Self::Log
     }
 }

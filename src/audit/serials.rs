@@ -21,7 +21,7 @@ pub struct Serials {
 
 impl Serials {
     /// Takes note of one message. Records of one event share its serial and arrive together.
-    pub fn saw(&mut self, serial: u64) {
+    pub fn observe(&mut self, serial: u64) {
         match self.highest {
             None => self.highest = Some(serial),
             Some(highest) if serial > highest => {
@@ -73,7 +73,7 @@ mod tests {
     fn missing(serials: &[u64]) -> u64 {
         let mut seen = Serials::default();
         for &serial in serials {
-            seen.saw(serial);
+            seen.observe(serial);
         }
         seen.missing()
     }
@@ -110,10 +110,10 @@ mod tests {
     #[test]
     fn what_is_remembered_of_gaps_is_bounded() {
         let mut seen = Serials::default();
-        (0..10_000).for_each(|event| seen.saw(2 * event));
-        (1_000..2_000).for_each(|event| seen.saw(2 * event + 1));
+        (0..10_000).for_each(|event| seen.observe(2 * event));
+        (1_000..2_000).for_each(|event| seen.observe(2 * event + 1));
         assert_eq!(seen.missing(), 9_999, "too late to be told from what came before");
-        seen.saw(19_997);
+        seen.observe(19_997);
         assert_eq!(seen.missing(), 9_998);
         assert!(seen.gaps.len() <= MOST_GAPS);
     }

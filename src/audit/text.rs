@@ -10,14 +10,14 @@ use std::fmt::Write as _;
 /// them as bare upper-case hex when they contain a quote, a space or a byte outside
 /// printable ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Text<'a> {
+pub enum UntrustedText<'a> {
     /// Between double quotes, or unquoted in interpreted output: the bytes themselves.
     Plain(&'a [u8]),
     /// Pairs of hex digits, checked when parsed.
     Hex(&'a [u8]),
 }
 
-impl<'a> Text<'a> {
+impl<'a> UntrustedText<'a> {
     /// The bytes the process chose.
     #[must_use]
     pub fn decode(self) -> Cow<'a, [u8]> {
@@ -116,8 +116,8 @@ mod tests {
 
     #[test]
     fn hex_is_decoded_to_the_bytes_the_process_chose() {
-        assert_eq!(&*Text::Hex(b"612062").decode(), b"a b");
-        assert_eq!(&*Text::Plain(b"ncat").decode(), b"ncat");
+        assert_eq!(&*UntrustedText::Hex(b"612062").decode(), b"a b");
+        assert_eq!(&*UntrustedText::Plain(b"ncat").decode(), b"ncat");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::reconcile::Reconciler;
 use super::writer::{Done, Retention, Writer};
 use crate::audit::serials::Serials;
 use crate::audit::text::Escaped;
-use crate::audit::{Action, parse};
+use crate::audit::{Action, Malformed, parse_record, parse_serial};
 use crate::host::blind_spots;
 use crate::host::live_host::{LiveHost, Told};
 use crate::incidents::{Event, Source, StoreError, Stored};
@@ -185,21 +185,21 @@ impl Watch {
     }
 
     fn count_serial(&mut self, payload: &[u8]) {
-        if let Some(serial) = parse::serial(payload) {
-            self.serials.saw(serial);
+        if let Some(serial) = parse_serial(payload) {
+            self.serials.observe(serial);
         }
     }
 
-    fn take(&mut self, payload: &[u8], now: Instant) -> Result<(), parse::Malformed> {
-        let record = match parse::event(payload) {
+    fn take(&mut self, payload: &[u8], now: Instant) -> Result<(), Malformed> {
+        let record = match parse_record(payload) {
             Ok(record) => record,
             Err(why) => {
                 self.count_serial(payload);
                 return Err(why);
             }
         };
-        self.serials.saw(record.serial);
-        let may_die = record.action.kills() || record.action == Action::Trap;
+        self.serials.observe(record.serial);
+        let may_die = record.action.is_kill() || record.action == Action::Trap;
         if may_die {
             self.reconciler.recorded(record.pid, now);
         }

@@ -178,7 +178,7 @@ fn of_denial(denial: &Denial, policy: Option<&Policy>) -> Cause {
     match verdict {
         Verdict::Permitted | Verdict::LogOnly { .. } => Cause::Elsewhere(Elsewhere::Permitted { unchanged: false }),
         // A directive that looks at arguments refuses with an error and never kills.
-        Verdict::Possible { .. } if denial.action.kills() => Cause::Elsewhere(Elsewhere::Otherwise),
+        Verdict::Possible { .. } if denial.action.is_kill() => Cause::Elsewhere(Elsewhere::Otherwise),
         Verdict::Possible { by } => Cause::Perhaps { by },
         Verdict::Denied { effect, by, .. } => {
             let (does, did) = (effect.severity(), did(denial.action));

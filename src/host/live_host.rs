@@ -195,7 +195,7 @@ impl Host for LiveHost {
         let pid = record.pid;
         let Stamp::Millis(at) = record.stamp else { return Vec::new() };
         let clocks = Clocks::now();
-        let looks: &[Look] = if record.action.kills() || record.action == Action::Trap {
+        let looks: &[Look] = if record.action.is_kill() || record.action == Action::Trap {
             // Dead already, most likely; what is gone after all has been noted meanwhile.
             &[Look::Noted, Look::Own, Look::Noted]
         } else if clocks.millis_since(at) <= LATELY_MS && !clocks.is_to_come(at) {
@@ -245,7 +245,7 @@ enum Look {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::parse;
+    use crate::audit::parse_record;
     use crate::kernel::clock::now_millis;
     use crate::systemd::manager::Managers;
     use crate::units::Rung;
@@ -277,7 +277,7 @@ mod tests {
             at / 1_000,
             at % 1_000
         );
-        host.glance(&parse::event(line.as_bytes()).unwrap()).iter().map(Evidence::rung).collect()
+        host.glance(&parse_record(line.as_bytes()).unwrap()).iter().map(Evidence::rung).collect()
     }
 
     const KILLED: &str = "0x80000000";

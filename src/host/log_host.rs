@@ -2,7 +2,7 @@
 
 use super::Host;
 use super::executable_guess::Guesses;
-use crate::audit::{Id, Record};
+use crate::audit::{IdField, Record};
 use crate::unit_files;
 use crate::unit_files::Match;
 use crate::units::{Evidence, Manager, Rung, Unit, UnitName};
@@ -54,11 +54,11 @@ impl Host for LogHost {
 
 /// The uid of a record whose user may have a manager. A name stands for the uid that the root's
 /// `/etc/passwd` gives it; for one that is not there, [`Manager::SOME_USER`].
-fn user_of(root: &Path, id: Id<'_>) -> Option<u32> {
+fn user_of(root: &Path, id: IdField<'_>) -> Option<u32> {
     match id {
-        Id::Number(uid) => Some(uid),
-        Id::Unset => None,
-        Id::Name(name) => {
+        IdField::Number(uid) => Some(uid),
+        IdField::Unset => None,
+        IdField::Name(name) => {
             let passwd = std::fs::read(root.join("etc/passwd")).unwrap_or_default();
             let line = passwd
                 .split(|&byte| byte == b'\n')

@@ -6,7 +6,7 @@
 use super::journal_entry;
 use super::lines::{Line, Lines};
 use super::log_file::{Outcome, Taker, kernel_line};
-use crate::audit::{Record, Stamp, parse};
+use crate::audit::{Malformed, Record, Stamp, parse_fields, parse_record};
 use crate::units::{Manager, Unit};
 use std::collections::HashMap;
 use std::io;
@@ -112,11 +112,11 @@ impl Export {
                     .or_else(|| self.number("__REALTIME_TIMESTAMP"))
                     .map_or(Stamp::Unknown, |micros| Stamp::Millis(micros / 1000));
                 let body = message.strip_prefix(b"SECCOMP ").unwrap_or(message);
-                let parsed = parse::fields(body, stamp, self.number("_AUDIT_ID").unwrap_or_default());
+                let parsed = parse_fields(body, stamp, self.number("_AUDIT_ID").unwrap_or_default());
                 self.with_unit(parsed, taker)
             }
             b"kernel" => match kernel_line(message) {
-                Some(event) => self.with_unit(parse::event(event), taker),
+                Some(event) => self.with_unit(parse_record(event), taker),
                 None => Outcome::Foreign,
             },
             _ => {
@@ -126,7 +126,7 @@ impl Export {
         }
     }
 
-    fn with_unit(&self, parsed: Result<Record<'_>, parse::Malformed>, taker: &mut Taker<'_, '_>) -> Outcome {
+    fn with_unit(&self, parsed: Result<Record<'_>, Malformed>, taker: &mut Taker<'_, '_>) -> Outcome {
         let writer = parsed.as_ref().ok().and_then(|record| {
             let writer = self.writers.get(&record.pid)?;
             writer.made(record).then_some(&writer.unit)

@@ -8,7 +8,7 @@ pub use super::lines::LONGEST_LINE;
 use super::lines::{Line, Lines};
 use super::sigsys_exit_line::Deaths;
 use super::{journal, sigsys_exit_line};
-use crate::audit::{Record, Stamp, parse};
+use crate::audit::{Malformed, Record, Stamp, parse_fields, parse_record};
 use crate::units::Unit;
 use memchr::{memchr, memchr_iter, memmem, memrchr};
 use repeats::{Judged, Repeats};
@@ -66,7 +66,7 @@ pub(super) enum Outcome {
     Record,
     Repeat,
     Foreign,
-    Malformed(parse::Malformed),
+    Malformed(Malformed),
 }
 
 /// Takes a record, and the unit that its source names for the process, if it does.
@@ -88,7 +88,7 @@ pub(super) struct Taker<'a, 'b> {
 }
 
 impl Taker<'_, '_> {
-    pub(super) fn take(&mut self, parsed: Result<Record<'_>, parse::Malformed>, unit: Option<&Unit>) -> Outcome {
+    pub(super) fn take(&mut self, parsed: Result<Record<'_>, Malformed>, unit: Option<&Unit>) -> Outcome {
         let record = match parsed {
             Ok(record) => record,
             Err(why) => return Outcome::Malformed(why),
@@ -203,8 +203,8 @@ fn count_lines(lines: &[u8]) -> u64 {
 
 fn outcome(line: &[u8], taker: &mut Taker<'_, '_>) -> Outcome {
     match strip(line) {
-        Some(Stripped { event: Some(event), .. }) => taker.take(parse::event(event), None),
-        Some(Stripped { fields, stamp, .. }) => taker.take(parse::fields(fields, stamp, 0), None),
+        Some(Stripped { event: Some(event), .. }) => taker.take(parse_record(event), None),
+        Some(Stripped { fields, stamp, .. }) => taker.take(parse_fields(fields, stamp, 0), None),
         None => Outcome::Foreign,
     }
 }
@@ -345,7 +345,7 @@ fn journal_line(line: &[u8]) -> Option<(Stamp<'_>, &[u8])> {
     if memmem::find(&line[..tag_at], b": ").is_some() {
         return None;
     }
-    Some((Stamp::Said(&line[..host_at]), &line[at + NAME.len()..]))
+    Some((Stamp::Printed(&line[..host_at]), &line[at + NAME.len()..]))
 }
 
 /// What may stand before `type=SECCOMP`: nothing, `node=HOST `, or syslog's prefix with audisp's tag.
@@ -391,7 +391,7 @@ mod tests {
             assert_eq!(record.call, CallField::Number(41));
             stamps.push(match record.stamp {
                 Stamp::Millis(millis) => millis.to_string(),
-                Stamp::Said(text) => String::from_utf8_lossy(text).into_owned(),
+                Stamp::Printed(text) => String::from_utf8_lossy(text).into_owned(),
                 Stamp::Unknown => "unknown".into(),
             });
         })

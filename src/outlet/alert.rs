@@ -85,7 +85,7 @@ pub fn entry(incident: &Incident, id: Option<RowId>, why: Option<&Explanation>) 
     let Incident { key, rung, count, sample, .. } = incident;
     let mut entry = Entry::default();
     let (message_id, priority) = match &key.event {
-        Event::Denial(Denial { action, .. }) if action.denies() => (DENIAL, ERROR),
+        Event::Denial(Denial { action, .. }) if action.is_denial() => (DENIAL, ERROR),
         Event::Denial(_) => (LOGGED, WARNING),
         Event::SilentDeath => (SILENT_DEATH, ERROR),
     };

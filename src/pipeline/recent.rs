@@ -1,7 +1,7 @@
 //! Records that are like one before but for time and process: most are, and then nothing has to be worked out, looked
 //! up or allocated anew.
 
-use crate::audit::{ArchField, CallField, Id, Record, Text};
+use crate::audit::{ArchField, CallField, IdField, Record, UntrustedText};
 use crate::incidents::{Glimpse, Moment, Slot};
 use crate::units::process_ancestry::Login;
 use crate::units::{Manager, Unit};
@@ -49,9 +49,9 @@ impl Recent {
             Some(Login { own: false }) => b'l',
         });
         match record.uid {
-            Id::Number(uid) => number(key, b'u', uid),
-            Id::Name(name) => text(key, b'U', name),
-            Id::Unset => key.push(b'-'),
+            IdField::Number(uid) => number(key, b'u', uid),
+            IdField::Name(name) => text(key, b'U', name),
+            IdField::Unset => key.push(b'-'),
         }
         match record.arch {
             ArchField::Token(token) => number(key, b'a', token),
@@ -67,8 +67,8 @@ impl Recent {
         }
         for name in [Some(record.comm), record.exe] {
             match name {
-                Some(Text::Plain(bytes)) => text(key, b'p', bytes),
-                Some(Text::Hex(digits)) => text(key, b'h', digits),
+                Some(UntrustedText::Plain(bytes)) => text(key, b'p', bytes),
+                Some(UntrustedText::Hex(digits)) => text(key, b'h', digits),
                 None => key.push(b'-'),
             }
         }
@@ -209,13 +209,13 @@ fn text(key: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::parse;
+    use crate::audit::parse_record;
     use crate::incidents::{Denial, Event, Fold, Key, Sample, Sighting, Source};
     use crate::pipeline;
 
     /// A record of a call, and where its incident is counted.
     fn counted(fold: &mut Fold, line: &str) -> Slot {
-        let record = parse::event(line.as_bytes()).unwrap();
+        let record = parse_record(line.as_bytes()).unwrap();
         let event = Event::Denial(Denial { call: pipeline::call(&record), action: record.action });
         let key = Key { unit: None, event, exe: record.exe.unwrap().decode().into_owned(), source: Source::Audit };
         fold.add(Sighting { key, rung: None, at: Moment::Unknown, sample: Sample::default() }).slot()
@@ -229,7 +229,7 @@ mod tests {
     }
 
     fn found(recent: &mut Recent, line: &str) -> Option<Slot> {
-        match recent.find(&parse::event(line.as_bytes()).unwrap(), None, 1)? {
+        match recent.find(&parse_record(line.as_bytes()).unwrap(), None, 1)? {
             Found::Counted(slot) => Some(slot),
             Found::Pending(_) => None,
         }

@@ -159,7 +159,7 @@ pub fn evidence(entries: &Entries, sighting: &Sighting, runs: impl FnOnce(&Unit,
         return dumped;
     }
     let kills = match &sighting.key.event {
-        Event::Denial(denial) => denial.action.kills(),
+        Event::Denial(denial) => denial.action.is_kill(),
         Event::SilentDeath => false,
     };
     // Of another unit's process it may not be told yet that it ended.

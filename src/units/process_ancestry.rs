@@ -12,7 +12,7 @@
 
 use super::attribution::Rung;
 use super::name::{Manager, Unit};
-use crate::audit::{Id, Record};
+use crate::audit::{IdField, Record};
 use std::collections::HashMap;
 
 /// How far apart two clocks can place the same moment, in nanoseconds.
@@ -45,11 +45,11 @@ impl Whose {
     /// What a record of the running kernel tells.
     #[must_use]
     pub fn of(record: &Record<'_>) -> Option<Self> {
-        let Id::Number(uid) = record.uid else { return None };
+        let IdField::Number(uid) = record.uid else { return None };
         let session = match record.session {
-            Id::Number(session) => Some(session),
-            Id::Unset => None,
-            Id::Name(_) => return None,
+            IdField::Number(session) => Some(session),
+            IdField::Unset => None,
+            IdField::Name(_) => return None,
         };
         Some(Self { uid, session })
     }
@@ -67,7 +67,7 @@ impl Login {
     /// What a record tells.
     #[must_use]
     pub fn of(record: &Record<'_>) -> Option<Self> {
-        let is_set = record.session != Id::Unset && record.auid != Id::Unset;
+        let is_set = record.session != IdField::Unset && record.auid != IdField::Unset;
         is_set.then(|| Self { own: record.auid == record.uid })
     }
 

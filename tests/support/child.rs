@@ -1,7 +1,7 @@
 //! Children that really violate a filter, and the kernel's records of them.
 
 use super::manager::skip;
-use harden_why::audit::parse;
+use harden_why::audit::parse_record;
 use harden_why::host::blind_spots::limitations;
 use harden_why::intake::netlink::{AuditSocket, Message, ReceiveError};
 use harden_why::kernel::seccomp::Filter;
@@ -71,7 +71,7 @@ pub(crate) fn payload_of(audit: &mut AuditSocket, pid: u32) -> Vec<u8> {
     loop {
         match audit.receive() {
             Ok(Some(Message::Seccomp(payload))) => {
-                if parse::event(payload).unwrap().pid == pid {
+                if parse_record(payload).unwrap().pid == pid {
                     return payload.to_vec();
                 }
             }

@@ -5,7 +5,7 @@
 
 use super::explain;
 use super::explain::Question;
-use crate::audit::{Action, parse};
+use crate::audit::{Action, parse_record};
 use crate::cli::views::answer::{Clock, Demo, Report, SCHEMA};
 use crate::diagnosis::diagnose;
 use crate::host::log_host::LogHost;
@@ -73,7 +73,7 @@ fn live(mut audit: AuditSocket, root: &Path, groups: &Groups, clock: &Clock) -> 
     while pipeline.fold.is_empty() {
         match audit.receive() {
             Ok(Some(Message::Seccomp(payload))) => {
-                let record = parse::event(payload)?;
+                let record = parse_record(payload)?;
                 if record.pid == pid {
                     let _ = pipeline.sight(&record, None);
                 }

@@ -147,7 +147,7 @@ pub(crate) fn explain(
 /// Deaths of SIGSYS of which the log has no record that is known to be the unit's.
 fn deaths(deaths: &Deaths, incidents: &[Incident]) -> Vec<String> {
     let kills = |incident: &Incident| match &incident.key.event {
-        Event::Denial(denial) => denial.action.kills() || denial.action == Action::Trap,
+        Event::Denial(denial) => denial.action.is_kill() || denial.action == Action::Trap,
         Event::SilentDeath => false,
     };
     let is_told = |of: &Unit| {

@@ -76,7 +76,7 @@ impl Repeats {
         let Some(looks) = Looks::of(record) else { return Judged::New };
         match record.stamp {
             Stamp::Millis(at) if record.serial != 0 => self.stamped(Stamped { at, serial: record.serial, looks }),
-            Stamp::Said(date) if record.serial == 0 => match second_of(date) {
+            Stamp::Printed(date) if record.serial == 0 => match second_of(date) {
                 Some(second) => self.bare((looks, second), record.action == Action::KillProcess),
                 None => Judged::New,
             },
@@ -211,7 +211,7 @@ impl<K: Hash + Eq + Copy, V: Default> Lately<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::parse;
+    use crate::audit::{parse_fields, parse_record};
     use proptest::prelude::*;
     use std::collections::HashSet;
 
@@ -227,12 +227,12 @@ mod tests {
 
     fn stamped(repeats: &mut Repeats, at: (i64, u64), pid: u32, code: &str) -> Judged {
         let event = format!("audit({}.{:03}:{}): {}", at.0 / 1000, at.0 % 1000, at.1, fields(pid, code));
-        repeats.judge(&parse::event(event.as_bytes()).unwrap())
+        repeats.judge(&parse_record(event.as_bytes()).unwrap())
     }
 
     fn bare(repeats: &mut Repeats, date: &str, pid: u32, code: &str) -> Judged {
         let fields = fields(pid, code);
-        repeats.judge(&parse::fields(fields.as_bytes(), Stamp::Said(date.as_bytes()), 0).unwrap())
+        repeats.judge(&parse_fields(fields.as_bytes(), Stamp::Printed(date.as_bytes()), 0).unwrap())
     }
 
     /// 2026-11-23 17:47:44 UTC.
