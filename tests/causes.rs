@@ -33,7 +33,7 @@ fn incident(unit: &str, arch: Arch, call: &str, action: Action, last: Moment) ->
 
 fn groups() -> Groups {
     let listing = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/systemd-252.syscalls"));
-    Groups::parse(&listing.unwrap(), syscalls::groups::Source::Host("252".into())).unwrap()
+    Groups::parse(&listing.unwrap(), syscalls::groups::GroupSource::Host("252".into())).unwrap()
 }
 
 fn situation(unit: &str, lines: &str) -> Situation {

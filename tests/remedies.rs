@@ -7,7 +7,7 @@ use harden_why::diagnosis::{Diagnosis, Kind, Remedy, Situation, diagnose, equiva
 use harden_why::incidents;
 use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample};
 use harden_why::policy::{Effect, Mode, Policy, Settings, SyscallFilter, UnitFile, Verdict};
-use harden_why::syscalls::groups::Source;
+use harden_why::syscalls::groups::GroupSource;
 use harden_why::syscalls::{Abi, Call, Groups};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 
 static GROUPS: LazyLock<Groups> = LazyLock::new(|| {
     let listing = include_str!("data/groups-252.txt");
-    Groups::parse(listing, Source::Host("252.38-1~deb12u1".into())).unwrap()
+    Groups::parse(listing, GroupSource::Host("252.38-1~deb12u1".into())).unwrap()
 });
 
 fn drop_in() -> PathBuf {
@@ -117,7 +117,7 @@ fn siblings_of_a_sensitive_group_come_with_a_denied_one_alone() {
     assert!(!siblings("mknod").contains(&"mount"));
     for family in equivalent_calls::FAMILIES {
         for call in family.calls {
-            let known = Abi::all().any(|abi| abi.call_number(call).is_some()) || GROUPS.knows(call);
+            let known = Abi::all().any(|abi| abi.call_number(call).is_some()) || GROUPS.is_known(call);
             assert!(known, "{call} is no call of any ABI");
         }
     }
@@ -213,7 +213,7 @@ fn a_name_that_libseccomp_does_not_know_is_in_no_remedy() {
 #[test]
 fn a_call_that_systemd_does_not_know_is_not_offered() {
     let diagnosis = killed("SystemCallFilter=@basic-io", &["mseal"]);
-    assert!(!GROUPS.knows("mseal"));
+    assert!(!GROUPS.is_known("mseal"));
     assert_eq!(diagnosis.remedies, []);
 }
 

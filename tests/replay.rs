@@ -11,7 +11,7 @@ use harden_why::host::log_host::LogHost;
 use harden_why::incidents::Incident;
 use harden_why::pipeline::{Pipeline, Sighted};
 use harden_why::policy::{Policy, Settings, UnitFile, Verdict};
-use harden_why::syscalls::groups::Source;
+use harden_why::syscalls::groups::GroupSource;
 use harden_why::syscalls::{Abi, Groups};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,7 +74,7 @@ impl Outcome {
 
 fn groups() -> Groups {
     let listing = fs::read_to_string(Path::new(DATA).join("groups-252.txt")).unwrap();
-    Groups::parse(&listing, Source::Host("252.38-1~deb12u1".into())).unwrap()
+    Groups::parse(&listing, GroupSource::Host("252.38-1~deb12u1".into())).unwrap()
 }
 
 fn passes(policy: &Policy, call: &str) -> bool {

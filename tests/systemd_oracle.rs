@@ -5,7 +5,7 @@
 
 use harden_why::policy::{Directive, Effect, Families, Mode, SyscallFilter, errno};
 use harden_why::syscalls::Groups;
-use harden_why::syscalls::groups::Source;
+use harden_why::syscalls::groups::GroupSource;
 use harden_why::systemd::syscall_groups;
 use harden_why::unit_files::{Loaded, load};
 use harden_why::units::{Manager, Unit};
@@ -291,7 +291,7 @@ fn cgroup2() -> Option<PathBuf> {
 #[test]
 fn a_real_systemd_reads_unit_files_as_we_do() {
     let groups = syscall_groups::load().groups;
-    if !matches!(groups.source(), Source::Host(_)) {
+    if !matches!(groups.source(), GroupSource::Host(_)) {
         return skipped("no systemd-analyze");
     }
     if !nix::unistd::geteuid().is_root() || !Path::new("/lib/systemd/systemd").exists() {

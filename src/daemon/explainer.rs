@@ -210,7 +210,7 @@ impl Source {
         if let Some((_, groups)) = kept.as_ref().filter(|(of, _)| *of == version) {
             return Arc::clone(groups);
         }
-        let groups = Groups::embedded().standing_in_for(&version);
+        let groups = Groups::embedded().with_running_version(&version);
         let unresolved = libseccomp::unresolved(Path::new("/"), &groups);
         let groups = Arc::new(groups.with_unresolved(unresolved));
         *kept = Some((version, Arc::clone(&groups)));

@@ -32,7 +32,7 @@ pub fn of<'a>(abi: Abi, call: &'a str, groups: &'a Groups) -> impl Iterator<Item
         .filter(move |family| family.calls.contains(&call))
         .flat_map(|family| family.calls.iter().map(|call| Sibling { call, reason: family.reason }))
         .filter(move |sibling| sibling.call != call && abi.call_number(sibling.call).is_some())
-        .filter(move |sibling| groups.knows(sibling.call))
+        .filter(move |sibling| groups.is_known(sibling.call))
         .filter(move |sibling| {
             super::privileged_calls::group(sibling.call, groups).is_none()
                 || super::privileged_calls::group(call, groups).is_some()

@@ -101,13 +101,13 @@ pub(super) fn since(
 mod tests {
     use super::*;
     use crate::policy::{Settings, UnitFile};
-    use crate::syscalls::groups::Source;
+    use crate::syscalls::groups::GroupSource;
     use crate::syscalls::{Abi, Groups};
     use std::path::Path;
 
     /// A policy whose drop-in `fix` allows what was denied.
     fn policy(with: bool) -> Policy {
-        let groups = Groups::parse("@known\n    read\n    mount\n", Source::Host("252".into())).unwrap();
+        let groups = Groups::parse("@known\n    read\n    mount\n", GroupSource::Host("252".into())).unwrap();
         let file = |name: &str, value: &str| {
             UnitFile::parse(Path::new(name), format!("[Service]\nSystemCallFilter={value}\n").as_bytes())
         };

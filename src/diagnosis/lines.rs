@@ -56,14 +56,14 @@ mod tests {
     use super::*;
     use crate::policy::{Effect, SyscallFilter, UnitFile};
     use crate::syscalls::Groups;
-    use crate::syscalls::groups::Source;
+    use crate::syscalls::groups::GroupSource;
     use proptest::prelude::*;
     use std::path::Path;
 
     fn filter(lines: &[String]) -> Option<SyscallFilter> {
         let groups = Groups::parse(
             "@known\n    @io\n    mount\n    uname\n@io\n    read\n    write\n",
-            Source::Host("252".into()),
+            GroupSource::Host("252".into()),
         );
         let text = format!("[Service]\n{}\n", lines.join("\n"));
         let file = UnitFile::parse(Path::new("x"), text.as_bytes());

@@ -4,7 +4,7 @@ use super::lines::{appended, broken, is_allowing, is_denying, is_filter, united}
 use super::remedy::{Because, Kind, Remedy};
 use super::{Situation, privileged_calls};
 use crate::policy::{Directive, Effect, Policy, Verdict};
-use crate::syscalls::{Abi, Calls, Groups};
+use crate::syscalls::{Abi, CallNames, Groups};
 use std::collections::BTreeSet;
 
 /// A call that the unit's settings denied.
@@ -22,7 +22,7 @@ pub(super) struct Proof<'a> {
     /// The policy without the remedy, as the unit's files have it: what a drop-in changes.
     before: Policy,
     abis: BTreeSet<Abi>,
-    known: Calls,
+    known: CallNames,
 }
 
 impl<'a> Proof<'a> {

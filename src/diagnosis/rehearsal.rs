@@ -256,7 +256,7 @@ fn is_missing(effect: Effect, by: &[Cause]) -> bool {
 /// Every call that a line can name.
 fn known(groups: &Groups) -> BTreeSet<&str> {
     let all = groups.names().filter_map(|name| groups.calls(name)).flatten().map(AsRef::as_ref);
-    all.filter(|call| groups.knows(call)).collect()
+    all.filter(|call| groups.is_known(call)).collect()
 }
 
 fn joined(words: impl Iterator<Item = String>) -> String {

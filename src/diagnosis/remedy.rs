@@ -262,7 +262,7 @@ impl<'a> Search<'a> {
         let after = self.with_all_allowed(refused.keys().copied());
         let eligible = |call: &str| {
             refused.get(call).is_some_and(|abi| !self.is_deliberate(*abi, call) && passes(&after, *abi, call))
-                && self.groups.knows(call)
+                && self.groups.is_known(call)
                 && privileged_calls::group(call, self.groups).is_none()
         };
         Outlook::new(&evidence)

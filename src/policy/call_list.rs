@@ -150,7 +150,7 @@ impl CallList {
                 Some(calls) => calls.iter().for_each(|call| self.set(call, negated, effect, &word)),
                 None => self.note(origin, name, "is no group this systemd knows, ignored"),
             }
-        } else if groups.knows(name) {
+        } else if groups.is_known(name) {
             self.set(name, negated, effect, &word);
         } else {
             self.note(origin, name, "is no call this systemd knows, ignored");

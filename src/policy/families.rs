@@ -155,7 +155,7 @@ fn family(word: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
     use crate::policy::UnitFile;
-    use crate::syscalls::groups::Source;
+    use crate::syscalls::groups::GroupSource;
     use std::path::Path;
 
     /// Whether a list allows, and what is on it.
@@ -166,7 +166,7 @@ mod tests {
         let text = format!("[Service]\nRestrictAddressFamilies={}\n", values.join("\nRestrictAddressFamilies="));
         let file = UnitFile::parse(Path::new("x"), text.as_bytes());
         let settings = Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new());
-        let groups = Groups::parse("@known\n    read\n", Source::Host(version.into())).unwrap();
+        let groups = Groups::parse("@known\n    read\n", GroupSource::Host(version.into())).unwrap();
         let (families, notes) = Families::of(&settings, &groups);
         (families.map(|f| (f.allow_list, f.listed.into_keys().collect())), notes.len())
     }

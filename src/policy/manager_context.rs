@@ -2,7 +2,7 @@
 
 use super::lists::Architectures;
 use super::unit_file::{Assignment, FileNote, UnitFile};
-use crate::syscalls::groups::Source;
+use crate::syscalls::groups::GroupSource;
 use crate::syscalls::{Abi, Groups};
 
 /// The first systemd that leaves `MemoryDenyWriteExecute=` to the kernel where it can
@@ -32,7 +32,7 @@ impl Surroundings {
 
     /// Who carries out `MemoryDenyWriteExecute=`.
     pub(crate) fn mdwe(&self, groups: &Groups) -> Mdwe {
-        let systemd = groups.running().and_then(major);
+        let systemd = groups.running_version().and_then(major);
         match (systemd.map(|systemd| systemd >= MDWE_BY_KERNEL_SINCE), self.kernel.map(|k| k >= PR_SET_MDWE_SINCE)) {
             (Some(false), _) | (_, Some(false)) => Mdwe::Filter,
             (Some(true), Some(true)) => Mdwe::Kernel,
@@ -61,8 +61,8 @@ pub(crate) fn filters_blocked_abis(groups: &Groups) -> bool {
 
 /// The systemd that runs here or, where that is not known, the one whose groups these are.
 pub(crate) fn systemd(groups: &Groups) -> Option<u32> {
-    let (Source::Host(version) | Source::Embedded(version)) = groups.source();
-    major(groups.running().unwrap_or(version))
+    let (GroupSource::Host(version) | GroupSource::Embedded(version)) = groups.source();
+    major(groups.running_version().unwrap_or(version))
 }
 
 /// The number a version begins with: `257` of `257.13-1`.
@@ -87,14 +87,14 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    fn groups(source: Source) -> Groups {
+    fn groups(source: GroupSource) -> Groups {
         Groups::parse("@known\n    read\n", source).unwrap()
     }
 
     #[test]
     fn who_forbids_writable_code_depends_on_both_versions() {
         let mdwe = |systemd: &str, kernel| {
-            Surroundings { kernel, ..Surroundings::default() }.mdwe(&groups(Source::Host(systemd.into())))
+            Surroundings { kernel, ..Surroundings::default() }.mdwe(&groups(GroupSource::Host(systemd.into())))
         };
         assert_eq!(mdwe("252.38-1~deb12u1", Some((6, 18))), Mdwe::Filter);
         assert_eq!(mdwe("252", None), Mdwe::Filter);
@@ -102,9 +102,9 @@ mod tests {
         assert_eq!(mdwe("254", Some((6, 3))), Mdwe::Kernel);
         assert_eq!(mdwe("257.13-1~deb13u1", Some((7, 0))), Mdwe::Kernel);
         assert_eq!(mdwe("257.13-1~deb13u1", None), Mdwe::Either);
-        let foreign = groups(Source::Embedded("262.1-1".into()));
+        let foreign = groups(GroupSource::Embedded("262.1-1".into()));
         assert_eq!(systemd(&foreign), Some(262));
-        let known = foreign.clone().standing_in_for("252.38-1~deb12u1");
+        let known = foreign.clone().with_running_version("252.38-1~deb12u1");
         assert_eq!((systemd(&known), Surroundings::default().mdwe(&known)), (Some(252), Mdwe::Filter));
         assert_eq!(Surroundings { kernel: Some((6, 18)), ..Surroundings::default() }.mdwe(&foreign), Mdwe::Either);
     }

@@ -6,7 +6,7 @@ use super::directive::Directive;
 use super::effect::Effect;
 use super::manager_context::systemd;
 use super::unit_file::{Assignment, FileNote};
-use crate::syscalls::{Abi, Calls, Groups};
+use crate::syscalls::{Abi, CallNames, Groups};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -34,9 +34,9 @@ pub struct SyscallFilter {
 struct Known {
     /// Those that `@known` lists itself and that have a number in the native ABI (seen with 257: calls of
     /// `@obsolete`, and those of another ABI alone, are not among them).
-    refused: Arc<Calls>,
+    refused: Arc<CallNames>,
     /// Every call that a line can name.
-    named: Arc<Calls>,
+    named: Arc<CallNames>,
 }
 
 /// Why a call passes a filter or not.
@@ -102,7 +102,7 @@ impl SyscallFilter {
         });
         CallList::apply(&mut list, of_filter, Dialect::Filter, groups);
         let mut filter = Self { list: list?, default, known: known(groups), unresolved: BTreeMap::new() };
-        filter.leave_out(|call, _| !groups.resolves(call));
+        filter.leave_out(|call, _| !groups.is_resolvable(call));
         Some(filter)
     }
 
@@ -125,7 +125,7 @@ impl SyscallFilter {
                 Some((name, effect)) => (name, Effect::parse(effect)),
                 None => (entry.as_str(), None),
             };
-            if !groups.knows(name) {
+            if !groups.is_known(name) {
                 let text = format!("{} is in force, but in no group of this systemd", super::unit_file::shown(name));
                 list.notes.push(FileNote { origin: None, text });
             }

@@ -7,7 +7,7 @@ use super::manager_context::{Mdwe, Surroundings, filters_blocked_abis, systemd};
 use super::settings::Settings;
 use super::syscall_filter::SyscallFilter;
 use super::unit_file::FileNote;
-use crate::syscalls::{Abi, Calls, Groups};
+use crate::syscalls::{Abi, CallNames, Groups};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub struct Policy {
     pub(super) families_notes: Vec<FileNote>,
     pub(super) log: Option<CallList>,
     /// The groups that [`RULES`] name.
-    pub(super) groups: BTreeMap<&'static str, Calls>,
+    pub(super) groups: BTreeMap<&'static str, CallNames>,
     pub(super) surroundings: Surroundings,
     pub(super) mdwe: Mdwe,
     pub(super) filters_blocked_abis: bool,

@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A set of call names, sorted.
-pub type Calls = BTreeSet<Box<str>>;
+pub type CallNames = BTreeSet<Box<str>>;
 
 /// Where the groups were learned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum GroupSource {
     /// The systemd that runs here, by the version it states.
     Host(Box<str>),
     /// The snapshot built into this program, by the version it was taken from.
@@ -20,21 +20,21 @@ pub enum Source {
 /// Every `@group` of one systemd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Groups {
-    source: Source,
-    named: BTreeMap<Box<str>, Group>,
-    unresolved: Calls,
+    source: GroupSource,
+    named: BTreeMap<Box<str>, CallGroup>,
+    unresolved: CallNames,
     /// Of the systemd that they stand in for, where it is another.
     stands_for: Option<Box<str>>,
 }
 
 /// One `@group`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Group {
+struct CallGroup {
     help: Box<str>,
     /// As listed: calls and nested groups.
     members: Vec<Box<str>>,
     /// Nested groups resolved.
-    calls: Calls,
+    calls: CallNames,
 }
 
 /// The listing is not what `systemd-analyze syscall-filter` prints.
@@ -48,7 +48,7 @@ const SNAPSHOT: &str = include_str!("groups.txt");
 /// The version in the first line of `systemd-analyze --version`, `systemd 252 (252.38-1~deb12u1)`: the one in
 /// parentheses, which tells point releases apart; without it, the number alone.
 #[must_use]
-pub fn version(stated: &str) -> Option<&str> {
+pub fn parse_version(stated: &str) -> Option<&str> {
     let said = stated.lines().next()?.strip_prefix("systemd ")?;
     let (number, rest) = said.split_once(' ').unwrap_or((said, ""));
     let full = rest.strip_prefix('(').and_then(|rest| rest.split_once(')')).map(|(full, _)| full);
@@ -65,7 +65,7 @@ impl Groups {
     ///
     /// # Errors
     /// Where not one group is found.
-    pub fn parse(listing: &str, source: Source) -> Result<Self, NoGroups> {
+    pub fn parse(listing: &str, source: GroupSource) -> Result<Self, NoGroups> {
         let groups = Self::read(listing, source);
         if groups.named.is_empty() { Err(NoGroups) } else { Ok(groups) }
     }
@@ -73,13 +73,13 @@ impl Groups {
     /// The groups built into this program, for where there is no systemd to ask.
     #[must_use]
     pub fn embedded() -> Self {
-        let version = SNAPSHOT.strip_prefix("# ").and_then(version).unwrap_or_default();
-        Self::read(SNAPSHOT, Source::Embedded(version.into()))
+        let version = SNAPSHOT.strip_prefix("# ").and_then(parse_version).unwrap_or_default();
+        Self::read(SNAPSHOT, GroupSource::Embedded(version.into()))
     }
 
-    fn read(listing: &str, source: Source) -> Self {
-        let mut groups: BTreeMap<Box<str>, Group> = BTreeMap::new();
-        let mut current: Option<&mut Group> = None;
+    fn read(listing: &str, source: GroupSource) -> Self {
+        let mut groups: BTreeMap<Box<str>, CallGroup> = BTreeMap::new();
+        let mut current: Option<&mut CallGroup> = None;
         for line in listing.lines() {
             let word = line.trim();
             if line.starts_with([' ', '\t']) {
@@ -97,45 +97,45 @@ impl Groups {
                 current = None;
             }
         }
-        let resolved: Vec<Calls> = groups.keys().map(|name| flatten(&groups, name)).collect();
+        let resolved: Vec<CallNames> = groups.keys().map(|name| flatten(&groups, name)).collect();
         for (group, calls) in groups.values_mut().zip(resolved) {
             group.calls = calls;
         }
-        Self { source, named: groups, unresolved: Calls::new(), stands_for: None }
+        Self { source, named: groups, unresolved: CallNames::new(), stands_for: None }
     }
 
     /// These groups on a machine whose libseccomp does not know some calls.
     #[must_use]
-    pub fn with_unresolved(mut self, calls: Calls) -> Self {
+    pub fn with_unresolved(mut self, calls: CallNames) -> Self {
         self.unresolved = calls;
         self
     }
 
     /// These groups in place of those of a systemd that tells its version and could not be asked for more.
     #[must_use]
-    pub fn standing_in_for(mut self, version: &str) -> Self {
+    pub fn with_running_version(mut self, version: &str) -> Self {
         self.stands_for = Some(version.into());
         self
     }
 
     /// The version of the systemd that runs here, where that is known.
     #[must_use]
-    pub fn running(&self) -> Option<&str> {
+    pub fn running_version(&self) -> Option<&str> {
         match (&self.stands_for, &self.source) {
-            (Some(version), _) | (None, Source::Host(version)) => Some(version),
-            (None, Source::Embedded(_)) => None,
+            (Some(version), _) | (None, GroupSource::Host(version)) => Some(version),
+            (None, GroupSource::Embedded(_)) => None,
         }
     }
 
     /// Whether libseccomp knows a call, as far as is known: of a group, systemd leaves out the others.
     #[must_use]
-    pub fn resolves(&self, call: &str) -> bool {
+    pub fn is_resolvable(&self, call: &str) -> bool {
         !self.unresolved.contains(call)
     }
 
     /// Where these groups were learned.
     #[must_use]
-    pub fn source(&self) -> &Source {
+    pub fn source(&self) -> &GroupSource {
         &self.source
     }
 
@@ -146,7 +146,7 @@ impl Groups {
 
     /// Every call of a group, nested groups resolved; `None` for a group that is not there.
     #[must_use]
-    pub fn calls(&self, group: &str) -> Option<&Calls> {
+    pub fn calls(&self, group: &str) -> Option<&CallNames> {
         self.named.get(group).map(|group| &group.calls)
     }
 
@@ -165,7 +165,7 @@ impl Groups {
     /// The groups that hold a call, smallest first; `@known`, which holds every call, is left out.
     #[must_use]
     pub fn containing(&self, call: &str) -> Vec<&str> {
-        let mut found: Vec<(&str, &Calls)> = self
+        let mut found: Vec<(&str, &CallNames)> = self
             .named
             .iter()
             .filter(|(name, group)| name.as_ref() != "@known" && group.calls.contains(call))
@@ -180,8 +180,8 @@ impl Groups {
     /// A few names of other groups are not in `@known` and so not known: `nfsservctl` in 252 and 262, `set_tls`
     /// and `uretprobe` in 252, `fstatat` and `newfstat` in 262. One that libseccomp does not know is not known.
     #[must_use]
-    pub fn knows(&self, call: &str) -> bool {
-        if !self.resolves(call) {
+    pub fn is_known(&self, call: &str) -> bool {
+        if !self.is_resolvable(call) {
             return false;
         }
         match self.named.get("@known") {
@@ -198,8 +198,8 @@ fn is_name(word: &str) -> bool {
 }
 
 /// The calls of a group with its nested groups, each group entered once.
-fn flatten(groups: &BTreeMap<Box<str>, Group>, name: &str) -> Calls {
-    let mut calls = Calls::new();
+fn flatten(groups: &BTreeMap<Box<str>, CallGroup>, name: &str) -> CallNames {
+    let mut calls = CallNames::new();
     let mut entered = BTreeSet::new();
     let mut open = vec![name];
     while let Some(name) = open.pop() {
@@ -250,7 +250,7 @@ mod tests {
 ";
 
     fn listed(listing: &str) -> Groups {
-        Groups::parse(listing, Source::Host("252".into())).unwrap()
+        Groups::parse(listing, GroupSource::Host("252".into())).unwrap()
     }
 
     fn calls<'a>(groups: &'a Groups, group: &str) -> Vec<&'a str> {
@@ -277,13 +277,13 @@ mod tests {
     #[test]
     fn known_is_what_the_build_knows() {
         let groups = listed(LISTING);
-        assert!(groups.knows("afs_syscall") && groups.knows("seccomp"));
-        assert!(!groups.knows("brand_new"));
+        assert!(groups.is_known("afs_syscall") && groups.is_known("seccomp"));
+        assert!(!groups.is_known("brand_new"));
         let unresolved = groups.clone().with_unresolved(["seccomp".into()].into());
-        assert!(unresolved.knows("afs_syscall") && !unresolved.knows("seccomp"));
+        assert!(unresolved.is_known("afs_syscall") && !unresolved.is_known("seccomp"));
         assert!(unresolved.calls("@known").unwrap().contains("seccomp"), "the group is as systemd lists it");
         let old = listed("@clock\n    # Change the system time\n    settimeofday\n");
-        assert!(old.knows("settimeofday") && !old.knows("read"));
+        assert!(old.is_known("settimeofday") && !old.is_known("read"));
     }
 
     #[test]
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn the_snapshot_is_whole_and_says_whose_it_is() {
         let groups = Groups::embedded();
-        assert_eq!(groups.source(), &Source::Embedded("262.1-1".into()));
+        assert_eq!(groups.source(), &GroupSource::Embedded("262.1-1".into()));
         assert_eq!(groups.names().count(), 30);
         assert_eq!(groups.calls("@system-service").unwrap().len(), 395);
         assert_eq!(groups.calls("@known").unwrap().len(), 561);
@@ -306,15 +306,15 @@ mod tests {
 
     #[test]
     fn the_version_is_the_point_release() {
-        assert_eq!(version("systemd 252 (252.38-1~deb12u1)\n+PAM +AUDIT\n"), Some("252.38-1~deb12u1"));
-        assert_eq!(version("systemd 239\n+PAM\n"), Some("239"));
+        assert_eq!(parse_version("systemd 252 (252.38-1~deb12u1)\n+PAM +AUDIT\n"), Some("252.38-1~deb12u1"));
+        assert_eq!(parse_version("systemd 239\n+PAM\n"), Some("239"));
         for garbage in ["", "\n", "systemd", "systemd ", "busybox 1.2", "systemd 252 (\u{1b}[2J)"] {
-            assert_eq!(version(garbage), None);
+            assert_eq!(parse_version(garbage), None);
         }
     }
 
     #[test]
     fn a_listing_without_groups_is_refused() {
-        assert!(Groups::parse("Failed to connect\n", Source::Host("252".into())).is_err());
+        assert!(Groups::parse("Failed to connect\n", GroupSource::Host("252".into())).is_err());
     }
 }

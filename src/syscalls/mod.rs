@@ -11,5 +11,5 @@ mod table;
 
 pub use abi::Abi;
 pub use arch::Arch;
-pub use groups::{Calls, Groups};
+pub use groups::{CallNames, Groups};
 pub use names::{Call, CallId};

@@ -3,7 +3,7 @@
 //!
 //! The library is read, not loaded: its tables hold every name as a string of its own.
 
-use crate::syscalls::{Calls, Groups};
+use crate::syscalls::{CallNames, Groups};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read as _;
@@ -17,12 +17,12 @@ const CERTAIN: [&str; 4] = ["read", "openat", "socket", "accept4"];
 
 /// The calls of the groups that libseccomp, below a root, does not know. None where it cannot be read.
 #[must_use]
-pub fn unresolved(root: &Path, groups: &Groups) -> Calls {
-    let Some(library) = library(root) else { return Calls::new() };
+pub fn unresolved(root: &Path, groups: &Groups) -> CallNames {
+    let Some(library) = library(root) else { return CallNames::new() };
     let strings: HashSet<&[u8]> = library.split(|byte| *byte == 0).collect();
     let knows = |call: &str| strings.contains(call.as_bytes());
     if !CERTAIN.into_iter().all(knows) {
-        return Calls::new();
+        return CallNames::new();
     }
     let calls = groups.names().filter_map(|name| groups.calls(name)).flatten();
     calls.filter(|call| !knows(call)).cloned().collect()
@@ -46,7 +46,7 @@ fn library(root: &Path) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::syscalls::groups::Source;
+    use crate::syscalls::groups::GroupSource;
 
     fn of(library: Option<&[u8]>) -> Vec<String> {
         let root = tempfile::tempdir().unwrap();
@@ -55,7 +55,8 @@ mod tests {
         if let Some(library) = library {
             std::fs::write(directory.join("libseccomp.so.2"), library).unwrap();
         }
-        let groups = Groups::parse("@known\n    read\n    openat\n    mseal\n", Source::Host("257".into())).unwrap();
+        let groups =
+            Groups::parse("@known\n    read\n    openat\n    mseal\n", GroupSource::Host("257".into())).unwrap();
         unresolved(root.path(), &groups).iter().map(ToString::to_string).collect()
     }
 

@@ -2,7 +2,7 @@
 //! a running manager.
 
 use super::libseccomp;
-use crate::syscalls::groups::{Groups, NoGroups, Source, version};
+use crate::syscalls::groups::{GroupSource, Groups, NoGroups, parse_version};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::fs::File;
@@ -89,8 +89,8 @@ pub fn from_listing(file: &Path) -> io::Result<Groups> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than a listing can be"));
     }
     let listing = String::from_utf8_lossy(&bytes);
-    let stated = listing.strip_prefix("# ").and_then(version).unwrap_or("of unknown version");
-    Groups::parse(&listing, Source::Host(stated.into()))
+    let stated = listing.strip_prefix("# ").and_then(parse_version).unwrap_or("of unknown version");
+    Groups::parse(&listing, GroupSource::Host(stated.into()))
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
@@ -103,9 +103,9 @@ fn or_embedded(asked: Result<Groups, LoadError>) -> LoadedGroups {
 
 fn ask(program: &Path, patience: Duration) -> Result<Groups, LoadError> {
     let stated = run(program, &["--version"], patience)?;
-    let version = version(&stated).ok_or(LoadError::Version)?;
+    let version = parse_version(&stated).ok_or(LoadError::Version)?;
     let listing = run(program, &["--no-pager", "syscall-filter"], patience)?;
-    Ok(Groups::parse(&listing, Source::Host(version.into()))?)
+    Ok(Groups::parse(&listing, GroupSource::Host(version.into()))?)
 }
 
 /// What a program prints on standard output, if it ends well, in time and within bounds.
@@ -206,7 +206,7 @@ mod tests {
         );
         let loaded = load_from_script(&script, PATIENCE);
         assert_eq!(loaded.note, None);
-        assert_eq!(loaded.groups.source(), &Source::Host("252.38-1".into()));
+        assert_eq!(loaded.groups.source(), &GroupSource::Host("252.38-1".into()));
         assert_eq!(loaded.groups.names().collect::<Vec<_>>(), ["@clock"]);
     }
 
@@ -248,7 +248,7 @@ mod tests {
     fn groups_are_taken_from_a_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "# systemd 252 (252.39-1)\n@clock\n    stime\n").unwrap();
-        assert_eq!(from_listing(file.path()).unwrap().source(), &Source::Host("252.39-1".into()));
+        assert_eq!(from_listing(file.path()).unwrap().source(), &GroupSource::Host("252.39-1".into()));
         std::fs::write(file.path(), "nonsense\n").unwrap();
         assert!(from_listing(file.path()).unwrap_err().to_string().contains("no group"));
         assert!(from_listing(Path::new("/dev/zero")).is_err());
@@ -267,8 +267,8 @@ mod tests {
             println!("skipped: {why}");
             return;
         }
-        assert!(matches!(loaded.groups.source(), Source::Host(_)));
+        assert!(matches!(loaded.groups.source(), GroupSource::Host(_)));
         assert!(loaded.groups.calls("@system-service").is_some_and(|calls| calls.len() > 300));
-        assert!(loaded.groups.knows("read") && !loaded.groups.containing("reboot").is_empty());
+        assert!(loaded.groups.is_known("read") && !loaded.groups.containing("reboot").is_empty());
     }
 }

@@ -6,7 +6,7 @@ use crate::cli::terminal::page::{BAD, DIM, Page, styled};
 use crate::cli::views::answer::SCHEMA;
 use crate::cli::views::answer_page;
 use crate::policy::unit_file::shown;
-use crate::syscalls::groups::Source;
+use crate::syscalls::groups::GroupSource;
 use crate::syscalls::{Abi, Call, Groups};
 use crate::systemd::syscall_groups;
 use serde::Serialize;
@@ -62,13 +62,13 @@ pub(crate) fn look_up(call: &str, arch: Option<&str>) -> anyhow::Result<Reading>
     let abi = if number.is_some() { call.abi().unwrap_or(abi) } else { abi };
     let name = call.name();
     let holding = name.map_or_else(Vec::new, |name| loaded.groups.containing(name));
-    let (Source::Host(version) | Source::Embedded(version)) = loaded.groups.source();
+    let (GroupSource::Host(version) | GroupSource::Embedded(version)) = loaded.groups.source();
     Ok(Reading {
         schema: SCHEMA,
         name: name.map(ToOwned::to_owned),
         numbers: vec![Number { arch: abi.name(), number: call.number() }],
         groups: holding.into_iter().map(|group| GroupView::new(group, &loaded.groups)).collect(),
-        known_to_systemd: name.is_some_and(|name| loaded.groups.knows(name)),
+        known_to_systemd: name.is_some_and(|name| loaded.groups.is_known(name)),
         groups_of: format!("systemd {version}"),
         notes,
     })
@@ -85,10 +85,10 @@ fn abi_named(name: &str) -> anyhow::Result<Abi> {
 fn named(name: &str, abi: Abi, strict: bool, groups: &Groups) -> anyhow::Result<Call> {
     let call = Call::named(abi.arch(), name);
     let elsewhere: Vec<&str> = Abi::all().filter(|abi| abi.call_number(name).is_some()).map(Abi::name).collect();
-    if abi.call_number(name).is_some() || (!strict && (groups.knows(name) || !elsewhere.is_empty())) {
+    if abi.call_number(name).is_some() || (!strict && (groups.is_known(name) || !elsewhere.is_empty())) {
         return Ok(call);
     }
-    if elsewhere.is_empty() && !groups.knows(name) {
+    if elsewhere.is_empty() && !groups.is_known(name) {
         anyhow::bail!("{} is no system call known here; names are as in 'systemd-analyze syscall-filter'", shown(name));
     }
     anyhow::bail!("{} has no call {}; these have: {}", abi.name(), shown(name), elsewhere.join(" "))

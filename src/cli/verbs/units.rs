@@ -281,7 +281,7 @@ pub(crate) fn hearing_notes(status: &Status, clock: &Clock) -> Vec<String> {
 /// Whose groups these are, where they are not the host's.
 pub(crate) fn groups_note(loaded: &syscall_groups::LoadedGroups) -> Option<String> {
     let why = loaded.note.as_ref()?;
-    let crate::syscalls::groups::Source::Embedded(version) = loaded.groups.source() else { return None };
+    let crate::syscalls::groups::GroupSource::Embedded(version) = loaded.groups.source() else { return None };
     Some(format!("the groups of system calls are systemd {version}'s, not this machine's: {why}"))
 }
 

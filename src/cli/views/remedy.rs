@@ -165,7 +165,7 @@ pub(crate) fn unproven(findings: &[Finding], unit: Option<&Unit>, groups: &Group
         .iter()
         .filter(|finding| finding.cause == Cause::Unread)
         .filter_map(|finding| denied(&finding.incident).filter(|denial| denial.action != Action::Log)?.call.name())
-        .filter(|name| groups.knows(name))
+        .filter(|name| groups.is_known(name))
         .collect();
     names.sort_unstable();
     names.dedup();

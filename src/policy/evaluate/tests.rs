@@ -5,7 +5,7 @@ use crate::policy::manager_context::{Surroundings, manager_architectures};
 use crate::policy::settings::Settings;
 use crate::policy::unit_file::UnitFile;
 use crate::syscalls::Groups;
-use crate::syscalls::groups::Source;
+use crate::syscalls::groups::GroupSource;
 use std::path::Path;
 
 const LISTING: &str = "\
@@ -36,7 +36,7 @@ const LISTING: &str = "\
 ";
 
 fn policy(text: &str) -> Policy {
-    let groups = Groups::parse(LISTING, Source::Host("252".into())).unwrap();
+    let groups = Groups::parse(LISTING, GroupSource::Host("252".into())).unwrap();
     let file = UnitFile::parse(Path::new("x"), format!("[Service]\n{text}").as_bytes());
     Policy::new(Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new()), Abi::X86_64, &groups)
 }
@@ -120,7 +120,7 @@ fn the_native_abi_is_never_blocked() {
 
 #[test]
 fn a_managers_own_architectures_are_all_its_units() {
-    let groups = Groups::parse(LISTING, Source::Host("252".into())).unwrap();
+    let groups = Groups::parse(LISTING, GroupSource::Host("252".into())).unwrap();
     let conf = UnitFile::parse(Path::new("system.conf"), b"[Manager]\nSystemCallArchitectures=native\n");
     let (architectures, _) = manager_architectures([&conf]);
     let above = Surroundings { above: architectures.clone(), ..Surroundings::default() };
@@ -140,7 +140,7 @@ fn a_managers_own_architectures_are_all_its_units() {
     // The unit's own filter is not put on an ABI that its manager blocks, but on one that another blocks.
     assert_eq!(denied(&under(&own, &groups), "read"), "kill thread 1 2");
     assert_eq!(denied(&under(&above, &groups), "read"), "kill 2 2");
-    let newer = Groups::parse(LISTING, Source::Host("257.13".into())).unwrap();
+    let newer = Groups::parse(LISTING, GroupSource::Host("257.13".into())).unwrap();
     assert_eq!(denied(&under(&own, &newer), "read"), "kill 2 2");
     // No line of the unit lets the call pass.
     let lines = b"[Service]\nSystemCallFilter=\nSystemCallArchitectures=x86\n";
@@ -151,7 +151,7 @@ fn a_managers_own_architectures_are_all_its_units() {
 #[test]
 fn writable_code_is_no_filters_business_where_the_kernel_forbids_it() {
     let on = |version: &str, kernel| {
-        let groups = Groups::parse(LISTING, Source::Host(version.into())).unwrap();
+        let groups = Groups::parse(LISTING, GroupSource::Host(version.into())).unwrap();
         let policy =
             policy("MemoryDenyWriteExecute=yes").amid(Surroundings { kernel, ..Surroundings::default() }, &groups);
         assert_eq!(policy.refusing(), [Directive::MemoryDenyWriteExecute], "it is as silent there");
@@ -169,7 +169,7 @@ fn writable_code_is_no_filters_business_where_the_kernel_forbids_it() {
 #[test]
 fn what_newer_systemds_refuse_depends_on_the_version() {
     let on = |version: &str| {
-        let groups = Groups::parse(LISTING, Source::Host(version.into())).unwrap();
+        let groups = Groups::parse(LISTING, GroupSource::Host(version.into())).unwrap();
         Policy::new(policy("RestrictRealtime=yes").settings, Abi::X86_64, &groups).verdict(Abi::X86_64, "sched_setattr")
     };
     assert_eq!(on("257.13"), Verdict::Permitted);
@@ -179,7 +179,7 @@ fn what_newer_systemds_refuse_depends_on_the_version() {
 
 #[test]
 fn a_policy_is_known_without_some_drop_ins() {
-    let groups = Groups::parse(LISTING, Source::Host("252".into())).unwrap();
+    let groups = Groups::parse(LISTING, GroupSource::Host("252".into())).unwrap();
     let with = policy("SystemCallFilter=@clock").with_dropin(
         Path::new("x.d/50.conf"),
         b"[Service]\nSystemCallFilter=read\n",
@@ -198,7 +198,7 @@ fn what_the_manager_holds_replaces_the_files_filter() {
 
 #[test]
 fn a_dropin_is_tried_before_it_is_written() {
-    let groups = Groups::parse(LISTING, Source::Host("252".into())).unwrap();
+    let groups = Groups::parse(LISTING, GroupSource::Host("252".into())).unwrap();
     let before = policy("SystemCallFilter=@clock\nProtectClock=yes");
     let lifted = |text: &str, call: &str| {
         let content = format!("[Service]\n{text}\n");

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::policy::unit_file::UnitFile;
-use crate::syscalls::groups::Source;
+use crate::syscalls::groups::GroupSource;
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -31,7 +31,7 @@ const LISTING: &str = "\
 ";
 
 fn groups(version: &str) -> Groups {
-    Groups::parse(LISTING, Source::Host(version.into())).unwrap()
+    Groups::parse(LISTING, GroupSource::Host(version.into())).unwrap()
 }
 
 fn lines(lines: &[&str]) -> Vec<Assignment> {
@@ -181,7 +181,7 @@ fn since_255_an_allow_list_answers_unknown_calls_with_enosys() {
 #[test]
 fn what_known_does_not_list_itself_gets_enosys_but_can_be_listed() {
     let listing = "@default\n    exit\n@obsolete\n    _sysctl\n@known\n    @obsolete\n    read\n    stime\n    exit\n";
-    let groups = Groups::parse(listing, Source::Host("257.13".into())).unwrap();
+    let groups = Groups::parse(listing, GroupSource::Host("257.13".into())).unwrap();
     let ruling = |line: &str, call: &str| {
         let ruling = SyscallFilter::simulate(&lines(&[line]), &groups).unwrap().ruling(call);
         (ruling.denied, ruling.reason)
