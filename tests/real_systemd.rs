@@ -7,7 +7,7 @@ mod support {
 
 use harden_why::kernel::proc_events::{ExitListener, Notice};
 use harden_why::kernel::procfs::Procfs;
-use harden_why::systemd::manager::{Managers, SystemdError, SystemdManager, Wanted};
+use harden_why::systemd::manager::{Managers, PidAtTime, SystemdError, SystemdManager};
 use harden_why::units::{Manager, Placement, Rung, Unit, cgroup};
 use std::fs;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -32,7 +32,7 @@ fn unit(name: &str) -> Unit {
 }
 
 async fn ask(manager: &TestManager) -> SystemdManager {
-    Managers::at(manager.bus(), "/nonexistent").of(Manager::System).await.unwrap()
+    Managers::with_paths(manager.bus(), "/nonexistent").connect(Manager::System).await.unwrap()
 }
 
 /// A command line that leaves its pid behind in a file and becomes `program`.
@@ -41,13 +41,13 @@ fn leaves_pid(manager: &TestManager, file: &str, program: &str) -> String {
 }
 
 /// The pid in a file, and when the process wrote it there.
-fn pid_left(manager: &TestManager, file: &str) -> Wanted {
+fn pid_left(manager: &TestManager, file: &str) -> PidAtTime {
     let (file, deadline) = (manager.base().join(file), Instant::now() + PATIENCE);
     loop {
         match fs::read_to_string(&file).unwrap_or_default().trim().parse() {
             Ok(pid) => {
                 let written = fs::metadata(file).unwrap().modified().unwrap().duration_since(UNIX_EPOCH).unwrap();
-                return Wanted { pid, around: i64::try_from(written.as_millis()).unwrap() };
+                return PidAtTime { pid, at: i64::try_from(written.as_millis()).unwrap() };
             }
             Err(err) => assert!(Instant::now() < deadline, "no pid in {}: {err}", file.display()),
         }
@@ -76,25 +76,25 @@ fn a_main_process_killed_by_its_filter_is_remembered() {
     manager.reload();
     manager.start_unit("dies.service");
     settle(&manager, "dies.service", "failed");
-    let Wanted { pid, around } = pid_left(&manager, "pid");
+    let PidAtTime { pid, at } = pid_left(&manager, "pid");
     run(async {
         let systemd = ask(&manager).await;
-        let found = systemd.remembered(&[Wanted { pid, around }]).await.unwrap();
+        let found = systemd.past_processes(&[PidAtTime { pid, at }]).await.unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!((&found[0].unit, found[0].rung), (&unit("dies.service"), Rung::MainProcess));
         assert!(found[0].died_of_sigsys(), "{found:?}");
         assert_eq!(
-            systemd.remembered(&[Wanted { pid, around: around - 3_600_000 }]).await,
+            systemd.past_processes(&[PidAtTime { pid, at: at - 3_600_000 }]).await,
             Ok(vec![]),
             "an hour ago it was somebody else's"
         );
         assert_eq!(
-            systemd.remembered(&[Wanted { pid, around: around + 3_600_000 }]).await,
+            systemd.past_processes(&[PidAtTime { pid, at: at + 3_600_000 }]).await,
             Ok(vec![]),
             "in an hour it will be"
         );
         assert_eq!(
-            systemd.remembered(&[Wanted { pid: std::process::id(), around: now() }]).await,
+            systemd.past_processes(&[PidAtTime { pid: std::process::id(), at: now() }]).await,
             Ok(vec![]),
             "ours is no unit's"
         );
@@ -113,7 +113,7 @@ fn a_death_by_a_filter_is_announced_and_heard() {
     manager.reload();
     manager.start_unit("dies.service");
     settle(&manager, "dies.service", "failed");
-    let Wanted { pid, .. } = pid_left(&manager, "pid");
+    let PidAtTime { pid, .. } = pid_left(&manager, "pid");
     let (mut heard, deadline) = (Vec::new(), Instant::now() + PATIENCE);
     while heard.last() != Some(&"exit") {
         match listener.receive().unwrap() {
@@ -137,7 +137,7 @@ fn a_command_killed_by_the_filter_is_remembered() {
     manager.reload();
     assert!(!manager.start_unit("pre.service"));
     run(async {
-        let found = ask(&manager).await.remembered(&[pid_left(&manager, "pid")]).await.unwrap();
+        let found = ask(&manager).await.past_processes(&[pid_left(&manager, "pid")]).await.unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!((&found[0].unit, found[0].rung), (&unit("pre.service"), Rung::ControlProcess));
         assert!(found[0].died_of_sigsys(), "{found:?}");
@@ -155,14 +155,14 @@ fn a_unit_that_came_up_nevertheless_remembers_both() {
     run(async {
         let systemd = ask(&manager).await;
         for (wanted, rung, died) in [(pre, Rung::ControlProcess, true), (main, Rung::MainProcess, false)] {
-            let found = systemd.remembered(&[wanted]).await.unwrap();
+            let found = systemd.past_processes(&[wanted]).await.unwrap();
             assert_eq!(found.len(), 1, "{found:?}");
             assert_eq!((&found[0].unit, found[0].rung), (&unit("up.service"), rung));
             assert_eq!((found[0].died_of_sigsys(), found[0].exited_us.is_none()), (died, !died), "{found:?}");
         }
         // Long settled: its main process is still found, without asking for everything.
         let later = now() + 3_600_000;
-        assert_eq!(systemd.remembered(&[Wanted { around: later, ..main }]).await.unwrap().len(), 1);
+        assert_eq!(systemd.past_processes(&[PidAtTime { at: later, ..main }]).await.unwrap().len(), 1);
     });
 }
 
@@ -179,7 +179,7 @@ fn a_unit_is_known_by_its_facts() {
     let name = "facts.service".parse().unwrap();
     run(async {
         let systemd = ask(&manager).await;
-        let facts = systemd.unit_facts(&name).await.unwrap();
+        let facts = systemd.unit_properties(&name).await.unwrap();
         assert_eq!((facts.load_state.as_str(), facts.active_state.as_str()), ("loaded", "inactive"));
         assert_eq!(facts.fragment, Some(manager.base().join("units/facts.service")));
         assert_eq!(facts.dropins, [manager.base().join("units/facts.service.d/more.conf")]);
@@ -201,13 +201,13 @@ fn a_unit_is_known_by_its_facts() {
 
         assert!(manager.start_unit("facts.service"));
         manager.write("facts.service.d/more.conf", "[Service]\nSystemCallArchitectures=\n");
-        let facts = systemd.unit_facts(&name).await.unwrap();
+        let facts = systemd.unit_properties(&name).await.unwrap();
         assert!(facts.active_state == "active" && facts.invocation_id.is_some() && facts.exec_main_start_us.is_some());
         assert!(facts.need_daemon_reload, "a drop-in is newer than what was loaded");
 
         let missing = "missing.service".parse().unwrap();
-        assert_eq!(systemd.unit_facts(&missing).await, Err(SystemdError::NoSuchUnit(missing)));
-        let slice = systemd.unit_facts(&"system.slice".parse().unwrap()).await.unwrap();
+        assert_eq!(systemd.unit_properties(&missing).await, Err(SystemdError::NoSuchUnit(missing)));
+        let slice = systemd.unit_properties(&"system.slice".parse().unwrap()).await.unwrap();
         assert_eq!(slice.system_call_filter, None, "a slice has no filter");
         assert!(systemd.version().await.unwrap().starts_with(|c: char| c.is_ascii_digit()));
     });
@@ -225,17 +225,17 @@ fn the_same_manager_answers_as_a_users_on_its_private_socket() {
     manager.start_unit("dies.service");
     settle(&manager, "dies.service", "failed");
     run(async {
-        let managers = Managers::at(manager.bus(), &runtime);
+        let managers = Managers::with_paths(manager.bus(), &runtime);
         let (user, system) =
-            (managers.of(Manager::User(0)).await.unwrap(), managers.of(Manager::System).await.unwrap());
+            (managers.connect(Manager::User(0)).await.unwrap(), managers.connect(Manager::System).await.unwrap());
         assert_eq!(user.version().await, system.version().await);
-        let found = user.remembered(&[pid_left(&manager, "pid")]).await.unwrap();
+        let found = user.past_processes(&[pid_left(&manager, "pid")]).await.unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(found[0].unit, Unit { manager: Manager::User(0), ..unit("dies.service") });
 
         // Without the private socket, our own user's manager is asked over the session bus.
         fs::remove_file(manager.base().join("run/systemd/private")).unwrap();
-        let user = managers.of(Manager::User(0)).await.unwrap();
+        let user = managers.connect(Manager::User(0)).await.unwrap();
         assert_eq!(user.version().await, system.version().await);
     });
 }
@@ -247,7 +247,7 @@ fn a_running_process_is_placed_by_its_cgroup() {
     manager.write("runs.service", &format!("[Service]\nSlice=system-a.slice\nDelegate=yes\nExecStart={start}\n"));
     manager.reload();
     assert!(manager.start_unit("runs.service"));
-    let Wanted { pid, .. } = pid_left(&manager, "pid");
+    let PidAtTime { pid, .. } = pid_left(&manager, "pid");
     let place = || manager.inside(|| cgroup::place(&Procfs::live().cgroup(pid).unwrap()));
     assert_eq!(place(), Placement::Unit(unit("runs.service")));
 

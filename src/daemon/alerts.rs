@@ -224,7 +224,7 @@ mod tests {
     use std::sync::Arc;
 
     fn alerts(path: &Path) -> Alerts {
-        let managers = Managers::at("unix:path=/nonexistent", "/nonexistent");
+        let managers = Managers::with_paths("unix:path=/nonexistent", "/nonexistent");
         Alerts::to(path, Alerting::default(), Explainer::new(Arc::new(managers)))
     }
 

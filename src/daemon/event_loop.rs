@@ -448,8 +448,8 @@ mod tests {
     const NOWHERE: &str = "/nonexistent";
 
     fn watch(dir: &Path) -> Watch {
-        let managers = Managers::at(format!("unix:path={NOWHERE}"), NOWHERE);
-        let host = LiveHost::new(Hindsight::new(managers, Path::new(NOWHERE)));
+        let managers = Managers::with_paths(format!("unix:path={NOWHERE}"), NOWHERE);
+        let host = LiveHost::new(Hindsight::new(managers));
         let config = Config::default();
         let retention = Retention { keep: config.keep, most: config.most_stored };
         let writer = Writer::start(Some(Store::open(dir).unwrap()), dir.into(), retention).unwrap();

@@ -186,8 +186,8 @@ impl Source {
         unit: &Unit,
         incidents: Vec<(Ticket, Incident)>,
     ) -> Result<Answers, Box<dyn std::error::Error + Send + Sync>> {
-        let manager = self.managers.of(Manager::System).await?;
-        let (facts, version) = tokio::join!(manager.unit_facts(&unit.name), manager.version());
+        let manager = self.managers.connect(Manager::System).await?;
+        let (facts, version) = tokio::join!(manager.unit_properties(&unit.name), manager.version());
         let (facts, version) = (facts?, version?);
         let reader = Arc::clone(&self.readers).try_acquire_owned()?;
         let unit = unit.clone();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     fn explainer(address: &str) -> Explainer {
-        Explainer::new(Arc::new(Managers::at(address, "/nonexistent")))
+        Explainer::new(Arc::new(Managers::with_paths(address, "/nonexistent")))
     }
 
     #[test]

@@ -55,9 +55,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
 use writer::{Retention, Writer};
 
-/// Where the users' runtime directories are.
-const RUNTIME: &str = "/run/user";
-
 /// How long what waits may be overdue while there is always more to hear.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -128,7 +125,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let (orders, mut ordered) = client_requests::channel();
     let told = limits::source(&status, "/".into(), inherited);
     let presence = Presence::start(options.bus.clone(), options.state_dir.clone(), told, orders);
-    let hindsight = Hindsight::new(managers(&options.bus), Path::new(RUNTIME));
+    let hindsight = Hindsight::new(Managers::new(&options.bus));
     let host = LiveHost::new(hindsight).with_departed(departed);
     let writer =
         Writer::start(store, options.state_dir.clone(), Retention { keep: config.keep, most: config.most_stored })?;
@@ -308,13 +305,5 @@ async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// systemd's managers, found by the bus we answer on.
-fn managers(bus: &BusAddress) -> Managers {
-    match bus {
-        BusAddress::Address(address) => Managers::at(address.clone(), RUNTIME),
-        BusAddress::System | BusAddress::Session => Managers::live(),
     }
 }

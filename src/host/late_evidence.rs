@@ -6,11 +6,11 @@ use crate::incidents::{Moment, Sample, Sighting};
 use crate::kernel::clock::Clocks;
 use crate::systemd::journal;
 use crate::systemd::journal::{Journal, JournalError};
-use crate::systemd::manager::{Managers, Remembered, SystemdError, Wanted};
+use crate::systemd::manager::{Managers, PastProcess, PidAtTime, SystemdError};
 use crate::unit_files::Match;
 use crate::units::{Evidence, Manager, Rung, Unit};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::task::JoinSet;
 
@@ -21,7 +21,6 @@ const MOST_USERS: usize = 32;
 #[derive(Debug)]
 pub struct Hindsight {
     managers: Arc<Managers>,
-    runtime: PathBuf,
     guesses: Arc<Mutex<Guesses>>,
     journal: Arc<Journal>,
     /// Why the journal tells nothing, said once.
@@ -29,12 +28,12 @@ pub struct Hindsight {
 }
 
 impl Hindsight {
-    /// With the managers to ask; `runtime` holds the users' runtime directories, usually `/run/user`.
+    /// With the managers to ask.
     #[must_use]
-    pub fn new(managers: Managers, runtime: &Path) -> Self {
+    pub fn new(managers: Managers) -> Self {
         let managers = Arc::new(managers);
         let (guesses, journal) = (Arc::default(), Arc::default());
-        Self { managers, runtime: runtime.to_owned(), guesses, journal, silence: OnceLock::new() }
+        Self { managers, guesses, journal, silence: OnceLock::new() }
     }
 
     /// The managers that are asked.
@@ -45,18 +44,18 @@ impl Hindsight {
 
     /// What is learned of each sighting's process, in order.
     pub async fn of(&self, sightings: &[Sighting]) -> Vec<Vec<Evidence>> {
-        let remembered = self.remembered(sightings).await;
+        let remembered = self.past_processes(sightings).await;
         let clocks = Clocks::now();
         let mut answers = Vec::new();
         for sighting in sightings {
             let (pid, at) = (sighting.sample.pid, &sighting.at);
-            let fits = |process: &&Remembered| {
+            let fits = |process: &&PastProcess| {
                 // A user's manager can claim any pid: it is believed of that user's processes alone.
                 let may = match process.unit.manager {
                     Manager::System => true,
                     Manager::User(uid) => self.users(&sighting.sample.uid).contains(&uid),
                 };
-                let had = |around: i64| !clocks.is_to_come(around) && process.had(pid, around);
+                let had = |at: i64| !clocks.is_to_come(at) && process.had(pid, at);
                 may && matches!(at, Moment::At(around) if had(*around))
             };
             let mut evidence: Vec<Evidence> = remembered.iter().filter(fits).cloned().map(Into::into).collect();
@@ -107,19 +106,18 @@ impl Hindsight {
         if let Ok(uid) = uid.parse() {
             return vec![uid];
         }
-        let Ok(entries) = std::fs::read_dir(&self.runtime) else { return Vec::new() };
-        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).take(MOST_USERS).collect()
+        self.managers.users(MOST_USERS)
     }
 
     /// What each manager remembers of the processes that it may have run.
-    async fn remembered(&self, sightings: &[Sighting]) -> Vec<Remembered> {
-        let mut wanted: BTreeMap<Manager, Vec<Wanted>> = BTreeMap::new();
+    async fn past_processes(&self, sightings: &[Sighting]) -> Vec<PastProcess> {
+        let mut wanted: BTreeMap<Manager, Vec<PidAtTime>> = BTreeMap::new();
         for sighting in sightings {
             // A process is remembered with its times alone: without one, the pid proves nothing.
             let Moment::At(around) = sighting.at else { continue };
             let users = self.users(&sighting.sample.uid).into_iter().map(Manager::User);
             for manager in std::iter::once(Manager::System).chain(users) {
-                wanted.entry(manager).or_default().push(Wanted { pid: sighting.sample.pid, around });
+                wanted.entry(manager).or_default().push(PidAtTime { pid: sighting.sample.pid, at: around });
             }
         }
         let mut answers = JoinSet::new();
@@ -132,7 +130,7 @@ impl Hindsight {
             match answer {
                 Ok((_, Ok(processes))) => found.extend(processes),
                 // Most users have no manager.
-                Ok((Manager::User(_), Err(SystemdError::Absent { .. }))) => {}
+                Ok((Manager::User(_), Err(SystemdError::Unreachable { .. }))) => {}
                 Ok((manager, Err(error))) => tracing::debug!("{manager}: {error}"),
                 Err(error) => tracing::error!("a question to systemd broke off: {error}"),
             }
@@ -152,6 +150,10 @@ impl Hindsight {
     }
 }
 
-async fn ask_one(managers: &Managers, manager: Manager, wanted: &[Wanted]) -> Result<Vec<Remembered>, SystemdError> {
-    managers.of(manager).await?.remembered(wanted).await
+async fn ask_one(
+    managers: &Managers,
+    manager: Manager,
+    wanted: &[PidAtTime],
+) -> Result<Vec<PastProcess>, SystemdError> {
+    managers.connect(manager).await?.past_processes(wanted).await
 }

@@ -263,7 +263,7 @@ mod tests {
             let ticks = now.boot_ns_of_millis(now_millis() - ago) / 10_000_000;
             fs::write(directory.join("stat"), format!("{pid} (x) S 3{} {ticks}", " 0".repeat(17))).unwrap();
         }
-        let hindsight = Hindsight::new(Managers::at("unix:path=/nonexistent", root.path()), root.path());
+        let hindsight = Hindsight::new(Managers::with_paths("unix:path=/nonexistent", root.path()));
         let host = LiveHost { procfs: Procfs::at(root.path()), ..LiveHost::new(hindsight) };
         (root, host)
     }

@@ -9,7 +9,7 @@ use crate::diagnosis::{Change, History, Situation};
 use crate::kernel::clock::booted;
 use crate::policy::{Directive, Policy};
 use crate::syscalls::{Abi, Groups};
-use crate::systemd::manager::{Managers, SystemdError, UnitFacts};
+use crate::systemd::manager::{Managers, SystemdError, UnitProperties};
 use crate::unit_files;
 use crate::unit_files::Loaded;
 use crate::units::{Manager, Unit};
@@ -35,7 +35,7 @@ pub struct Known {
     /// What was odd.
     pub notes: Vec<String>,
     /// What its manager says of it, where that answered.
-    pub facts: Option<UnitFacts>,
+    pub facts: Option<UnitProperties>,
     /// The files say what the manager holds, as far as both can be told.
     pub agrees: bool,
     /// Of which directives the manager holds something else than the answer goes by; `None` where it holds nothing, or
@@ -77,8 +77,8 @@ pub async fn live(managers: &Managers, unit: &Unit, groups: &Groups) -> Known {
 /// As [`live`], but of a unit that is being rehearsed what it is told meanwhile.
 pub async fn as_it_is(managers: &Managers, unit: &Unit, groups: &Groups) -> Known {
     let home = home_of(unit.manager);
-    let facts = match managers.of(unit.manager).await {
-        Ok(manager) => manager.unit_facts(&unit.name).await,
+    let facts = match managers.connect(unit.manager).await {
+        Ok(manager) => manager.unit_properties(&unit.name).await,
         Err(error) => Err(error),
     };
     match facts {
@@ -97,7 +97,7 @@ pub async fn as_it_is(managers: &Managers, unit: &Unit, groups: &Groups) -> Know
 
 /// From what the unit's running manager told, and the files it named: those of this machine are read here.
 #[must_use]
-pub fn as_told(unit: &Unit, facts: UnitFacts, home: &Path, groups: &Groups) -> Known {
+pub fn as_told(unit: &Unit, facts: UnitProperties, home: &Path, groups: &Groups) -> Known {
     own(unit, as_held(unit, facts, home, groups), groups)
 }
 
@@ -112,7 +112,7 @@ fn own(unit: &Unit, mut known: Known, groups: &Groups) -> Known {
     known
 }
 
-fn as_held(unit: &Unit, facts: UnitFacts, home: &Path, groups: &Groups) -> Known {
+fn as_held(unit: &Unit, facts: UnitProperties, home: &Path, groups: &Groups) -> Known {
     let (root, fragment) = (Path::new("/"), facts.fragment.as_deref());
     let listed = || unit_files::load_listed(root, &unit.name, fragment, &facts.dropins);
     // Drop-ins may have come since that it does not list, or it lists them in a way that is not understood.
@@ -122,7 +122,14 @@ fn as_held(unit: &Unit, facts: UnitFacts, home: &Path, groups: &Groups) -> Known
     known(root, loaded, unit, home, groups, Some(facts))
 }
 
-fn known(root: &Path, loaded: Loaded, unit: &Unit, home: &Path, groups: &Groups, facts: Option<UnitFacts>) -> Known {
+fn known(
+    root: &Path,
+    loaded: Loaded,
+    unit: &Unit,
+    home: &Path,
+    groups: &Groups,
+    facts: Option<UnitProperties>,
+) -> Known {
     let (surroundings, odd) = unit_files::surroundings(root, unit.manager, Some(home));
     let mut policy = Policy::new(loaded.settings, Abi::native(), groups).amid(surroundings, groups);
     let all = loaded.files.notes.iter().chain(policy.notes()).chain(&odd).map(ToString::to_string).collect();
@@ -159,7 +166,7 @@ fn known(root: &Path, loaded: Loaded, unit: &Unit, home: &Path, groups: &Groups,
     Known { situation: Some(Situation { policy, drop_in, history }), notes, facts, agrees, doubtful }
 }
 
-fn history(facts: &UnitFacts, changes: Vec<Change>) -> History {
+fn history(facts: &UnitProperties, changes: Vec<Change>) -> History {
     History {
         changes,
         pending: facts.need_daemon_reload,

@@ -82,7 +82,7 @@ pub(crate) async fn taken_back(
     // What it refused to read it need not read again.
     let refused = matches!(
         why.downcast_ref::<SystemdError>(),
-        Some(SystemdError::Refused(_) | SystemdError::AccessDenied(_) | SystemdError::Absent { .. })
+        Some(SystemdError::Refused(_) | SystemdError::AccessDenied(_) | SystemdError::Unreachable { .. })
     );
     let read = if refused { Ok(()) } else { interruption.or(async { Ok(manager.reload().await?) }).await };
     match read {

@@ -13,10 +13,11 @@ pub(crate) mod processes;
 pub(crate) mod timer;
 pub(crate) mod unit_properties;
 
-pub use control::{Order, Outcome, State};
-pub use past_processes::{Remembered, Wanted};
-pub use unit_properties::{NameList, UnitFacts};
+pub use control::{UnitJob, UnitOutcome, UnitState};
+pub use past_processes::{PastProcess, PidAtTime};
+pub use unit_properties::{NameList, UnitProperties};
 
+use super::bus_address::BusAddress;
 use crate::audit::text::escape;
 use crate::units::{Manager, UnitName};
 use std::collections::HashMap;
@@ -32,17 +33,24 @@ const SERVICE: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
-const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+const PROPERTIES: &str = "org.freedesktop.DBus.PropertyMap";
 
-/// Properties by name.
-type Properties = HashMap<String, OwnedVariant>;
+/// The directories of users' sockets, one per uid (`XDG_RUNTIME_DIR`, `pam_systemd(8)`).
+const RUNTIME_ROOT: &str = "/run/user";
+
+/// PropertyMap by name.
+type PropertyMap = HashMap<String, OwnedVariant>;
+
+/// A unit in the reply of `ListUnits` and `ListUnitsByPatterns`: name, description, load state, active state, sub
+/// state, followed unit, object path, job id, job type, job path (`org.freedesktop.systemd1(5)`).
+type ListedUnit = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
 /// Why a manager gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SystemdError {
     /// Nothing listens where the manager or its bus should be.
     #[error("cannot reach the {manager} service manager: {why}")]
-    Absent {
+    Unreachable {
         /// Whose.
         manager: Manager,
         /// What the attempt ran into.
@@ -59,102 +67,97 @@ pub enum SystemdError {
     NoSuchUnit(UnitName),
     /// It has units of that name already.
     #[error("the service manager has a {0} already")]
-    Taken(String),
+    UnitExists(String),
     /// It answered with an error.
     #[error("the service manager refuses: {0}")]
     Refused(String),
     /// What it said makes no sense.
     #[error("the service manager's answer makes no sense: {0}")]
-    Nonsense(String),
+    BadReply(String),
 }
 
-/// Which bus the system manager is on.
-#[derive(Debug, Clone)]
-enum Bus {
-    System,
-    Address(String),
-}
-
-/// The way to every service manager of a machine.
+/// The service managers of a machine: the system manager and every user manager.
 #[derive(Debug)]
 pub struct Managers {
-    bus: Bus,
-    runtime: PathBuf,
+    bus: BusAddress,
+    runtime_root: PathBuf,
     system: tokio::sync::Mutex<Option<Connection>>,
 }
 
 impl Managers {
-    /// This machine's.
+    /// The managers of this machine. The system manager is on the given bus; it is on no session bus, so
+    /// [`BusAddress::Session`] stands for the system bus here.
     #[must_use]
-    pub fn live() -> Self {
-        Self { bus: Bus::System, ..Self::at(String::new(), "/run/user") }
+    pub fn new(bus: &BusAddress) -> Self {
+        let bus = if *bus == BusAddress::Session { BusAddress::System } else { bus.clone() };
+        Self { bus, runtime_root: RUNTIME_ROOT.into(), system: tokio::sync::Mutex::default() }
     }
 
-    /// Those of a machine whose system bus has this D-Bus address, and whose users' runtime
-    /// directories are in `runtime`.
+    /// The managers of a machine with this D-Bus address of the system bus and this directory in place of `/run/user`.
     #[must_use]
-    pub fn at(address: impl Into<String>, runtime: impl Into<PathBuf>) -> Self {
-        Self { bus: Bus::Address(address.into()), runtime: runtime.into(), system: tokio::sync::Mutex::default() }
+    pub fn with_paths(address: impl Into<String>, runtime_root: impl Into<PathBuf>) -> Self {
+        let bus = BusAddress::Address(address.into());
+        Self { bus, runtime_root: runtime_root.into(), system: tokio::sync::Mutex::default() }
     }
 
-    /// A connection to one of them. The system bus is connected to once, and again if it went away.
+    /// The uids that have a runtime directory, and so perhaps a manager; at most `most`.
+    #[must_use]
+    pub fn users(&self, most: usize) -> Vec<u32> {
+        let entries = std::fs::read_dir(&self.runtime_root).into_iter().flatten();
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).take(most).collect()
+    }
+
+    /// Connects to a manager. One connection to the system bus is kept, and replaced once it is closed.
     ///
     /// # Errors
-    /// Where the manager does not run or may not be asked.
-    pub async fn of(&self, manager: Manager) -> Result<SystemdManager, SystemdError> {
+    /// The manager does not run, denies access or does not answer.
+    pub async fn connect(&self, manager: Manager) -> Result<SystemdManager, SystemdError> {
         let connection = match manager {
             Manager::System => {
                 let mut kept = self.system.lock().await;
                 match kept.as_ref().filter(|connection| !connection.is_closed()) {
                     Some(connection) => connection.clone(),
-                    None => kept.insert(self.connect_system().await?).clone(),
+                    None => kept.insert(build_connection(self.bus.builder(), Manager::System).await?).clone(),
                 }
             }
             Manager::User(uid) => self.connect_user(uid).await?,
         };
-        Ok(SystemdManager::over(connection, manager))
-    }
-
-    async fn connect_system(&self) -> Result<Connection, SystemdError> {
-        let builder = match &self.bus {
-            Bus::System => connection::Builder::system(),
-            Bus::Address(address) => connection::Builder::address(address.as_str()),
-        };
-        connect(builder, Manager::System).await
+        Ok(SystemdManager::new(connection, manager))
     }
 
     /// A user's manager, over its private socket, which root can use as well. Our own user's
     /// also over the session bus.
     async fn connect_user(&self, uid: u32) -> Result<Connection, SystemdError> {
         let manager = Manager::User(uid);
-        let directory = self.runtime.join(uid.to_string());
+        let directory = self.runtime_root.join(uid.to_string());
         let socket = directory.join("systemd/private");
         let stream = match tokio::net::UnixStream::connect(&socket).await {
             Ok(stream) => stream,
             Err(_) if uid == nix::unistd::geteuid().as_raw() && directory.join("bus").exists() => {
                 let address = format!("unix:path={}", directory.join("bus").display());
-                return connect(connection::Builder::address(address.as_str()), manager).await;
+                return build_connection(connection::Builder::address(address.as_str()), manager).await;
             }
             Err(err) if err.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(SystemdError::AccessDenied(format!("{}: {err}", socket.display())));
             }
-            Err(err) => return Err(SystemdError::Absent { manager, why: format!("{}: {err}", socket.display()) }),
+            Err(err) => return Err(SystemdError::Unreachable { manager, why: format!("{}: {err}", socket.display()) }),
         };
         // A user can put a link to another's socket there, and would so speak for that other.
-        let owner = stream.peer_cred().map_err(|err| SystemdError::Absent { manager, why: err.to_string() })?.uid();
+        let owner =
+            stream.peer_cred().map_err(|err| SystemdError::Unreachable { manager, why: err.to_string() })?.uid();
         if owner != uid {
             return Err(SystemdError::AccessDenied(format!("{} is uid {owner}'s", socket.display())));
         }
-        connect(connection::Builder::socket(private::PrivateSocket(stream)).p2p(), manager).await
+        build_connection(connection::Builder::socket(private::PrivateSocket(stream)).p2p(), manager).await
     }
 }
 
-async fn connect(builder: connection::Builder<'_>, manager: Manager) -> Result<Connection, SystemdError> {
+async fn build_connection(builder: connection::Builder<'_>, manager: Manager) -> Result<Connection, SystemdError> {
     match tokio::time::timeout(PATIENCE, builder.build()).await {
         Err(_) => Err(SystemdError::TimedOut),
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(err)) => Err(match explain(err) {
-            SystemdError::Nonsense(why) | SystemdError::Refused(why) => SystemdError::Absent { manager, why },
+            SystemdError::BadReply(why) | SystemdError::Refused(why) => SystemdError::Unreachable { manager, why },
             other => other,
         }),
     }
@@ -170,7 +173,7 @@ pub struct SystemdManager {
 impl SystemdManager {
     /// The manager on the other end of a connection: a bus that it is on, or itself.
     #[must_use]
-    pub fn over(connection: Connection, manager: Manager) -> Self {
+    pub fn new(connection: Connection, manager: Manager) -> Self {
         Self { connection, manager }
     }
 
@@ -201,7 +204,7 @@ impl SystemdManager {
     ///
     /// # Errors
     /// Where it does not answer, or is too old to tell.
-    pub async fn read_files(&self) -> Result<u64, SystemdError> {
+    pub async fn units_loaded_at(&self) -> Result<u64, SystemdError> {
         self.get(&OwnedObjectPath::try_from(PATH).map_err(explain)?, MANAGER, "UnitsLoadTimestamp").await
     }
 
@@ -209,7 +212,7 @@ impl SystemdManager {
     ///
     /// # Errors
     /// Where it does not answer.
-    pub async fn started(&self) -> Result<u64, SystemdError> {
+    pub async fn started_at(&self) -> Result<u64, SystemdError> {
         self.get(&OwnedObjectPath::try_from(PATH).map_err(explain)?, MANAGER, "UserspaceTimestamp").await
     }
 
@@ -218,7 +221,7 @@ impl SystemdManager {
     ///
     /// # Errors
     /// [`SystemdError::NoSuchUnit`] where it finds none, and where it does not answer.
-    pub async fn unit_facts(&self, name: &UnitName) -> Result<UnitFacts, SystemdError> {
+    pub async fn unit_properties(&self, name: &UnitName) -> Result<UnitProperties, SystemdError> {
         in_time(async {
             let path: OwnedObjectPath = match self.ask(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await {
                 Err(SystemdError::Refused(why)) if why.starts_with("org.freedesktop.systemd1.NoSuchUnit") => {
@@ -237,13 +240,13 @@ impl SystemdManager {
             if let Some(interface) = interface(name.suffix()) {
                 properties.extend(self.get_all(&path, interface).await.map_err(gone)?);
             }
-            let facts = UnitFacts::read(name, &properties);
+            let facts = UnitProperties::read(name, &properties);
             if facts.load_state == "not-found" { Err(SystemdError::NoSuchUnit(name.clone())) } else { Ok(facts) }
         })
         .await
     }
 
-    async fn get_all(&self, path: &OwnedObjectPath, interface: &str) -> Result<Properties, SystemdError> {
+    async fn get_all(&self, path: &OwnedObjectPath, interface: &str) -> Result<PropertyMap, SystemdError> {
         self.ask(path.as_str(), PROPERTIES, "GetAll", &(interface,)).await
     }
 
@@ -306,7 +309,7 @@ fn explain(err: zbus::Error) -> SystemdError {
         }
         zbus::Error::InputOutput(err) if err.kind() == io::ErrorKind::TimedOut => SystemdError::TimedOut,
         zbus::Error::Handshake(why) => SystemdError::AccessDenied(escape(why.as_bytes())),
-        other => SystemdError::Nonsense(escape(other.to_string().as_bytes())),
+        other => SystemdError::BadReply(escape(other.to_string().as_bytes())),
     }
 }
 
@@ -321,10 +324,10 @@ mod tests {
     #[test]
     fn a_manager_that_is_not_there_is_absent() {
         let root = tempfile::tempdir().unwrap();
-        let managers = Managers::at(format!("unix:path={}/bus", root.path().display()), root.path());
+        let managers = Managers::with_paths(format!("unix:path={}/bus", root.path().display()), root.path());
         for manager in [Manager::System, Manager::User(4_242)] {
-            let err = run(managers.of(manager)).unwrap_err();
-            assert!(matches!(&err, SystemdError::Absent { manager: whose, .. } if *whose == manager), "{err}");
+            let err = run(managers.connect(manager)).unwrap_err();
+            assert!(matches!(&err, SystemdError::Unreachable { manager: whose, .. } if *whose == manager), "{err}");
         }
     }
 
@@ -335,8 +338,8 @@ mod tests {
         let directory = root.path().join(other.to_string()).join("systemd");
         std::fs::create_dir_all(&directory).unwrap();
         let _listener = std::os::unix::net::UnixListener::bind(directory.join("private")).unwrap();
-        let managers = Managers::at(String::new(), root.path());
-        assert!(matches!(run(managers.of(Manager::User(other))), Err(SystemdError::AccessDenied(_))));
+        let managers = Managers::with_paths(String::new(), root.path());
+        assert!(matches!(run(managers.connect(Manager::User(other))), Err(SystemdError::AccessDenied(_))));
     }
 
     #[test]
@@ -344,8 +347,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let bus = root.path().join("bus");
         let _listener = std::os::unix::net::UnixListener::bind(&bus).unwrap();
-        let managers = Managers::at(format!("unix:path={}", bus.display()), root.path());
-        assert_eq!(run(managers.of(Manager::System)).unwrap_err(), SystemdError::TimedOut);
+        let managers = Managers::with_paths(format!("unix:path={}", bus.display()), root.path());
+        assert_eq!(run(managers.connect(Manager::System)).unwrap_err(), SystemdError::TimedOut);
     }
 
     /// A manager whose units are gone before they are asked about.
@@ -367,9 +370,9 @@ mod tests {
             let server = connection::Builder::unix_stream(theirs).server(zbus::Guid::generate()).p2p();
             let server = server.serve_at(PATH, Forgetful).build();
             let (server, client) = tokio::join!(server, connection::Builder::unix_stream(ours).p2p().build());
-            let (_server, manager) = (server.unwrap(), SystemdManager::over(client.unwrap(), Manager::System));
+            let (_server, manager) = (server.unwrap(), SystemdManager::new(client.unwrap(), Manager::System));
             let gone = "gone.service".parse().unwrap();
-            assert_eq!(manager.unit_facts(&gone).await, Err(SystemdError::NoSuchUnit(gone)));
+            assert_eq!(manager.unit_properties(&gone).await, Err(SystemdError::NoSuchUnit(gone)));
         });
     }
 

@@ -76,8 +76,8 @@ pub(crate) async fn own_name(
 
 /// What a manager calls the unit of this name.
 pub(crate) async fn own_name_of(name: &UnitName, manager: Manager, managers: &Managers) -> Option<UnitName> {
-    let manager = managers.of(manager).await.ok()?;
-    Some(manager.unit_facts(name).await.ok()?.id)
+    let manager = managers.connect(manager).await.ok()?;
+    Some(manager.unit_properties(name).await.ok()?.id)
 }
 
 /// That a name is an alias.

@@ -15,7 +15,7 @@ use crate::host::unit_settings::{DROP_IN, Known};
 use crate::operations::confirm::{confirm, taken_back, wanted};
 use crate::operations::drop_in;
 use crate::operations::interruption::Interruption;
-use crate::systemd::manager::{Outcome, UnitFacts};
+use crate::systemd::manager::{UnitOutcome, UnitProperties};
 use crate::systemd::syscall_groups;
 use crate::unit_files;
 use crate::units::{Manager, Unit, UnitName};
@@ -38,10 +38,10 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
     let managers = managers(&common.bus);
     let (unit, incidents) = one_unit(&source, &asked.chosen, &managers).await?;
     may_change(&unit, "apply")?;
-    let manager = managers.of(unit.manager).await?;
+    let manager = managers.connect(unit.manager).await?;
     let known = unit_settings::live(&managers, &unit, &loaded.groups).await;
     can_take_drop_ins(&unit.name, &known)?;
-    let running = known.facts.as_ref().is_some_and(UnitFacts::is_running);
+    let running = known.facts.as_ref().is_some_and(UnitProperties::is_running);
     notes.extend(known.notes);
     let mut situation = known.situation.with_context(|| format!("the settings of {} cannot be read", unit.name))?;
     if asked.runtime {
@@ -86,7 +86,7 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
     (applied.outcome, applied.confirmed) = ("applied", true);
     if asked.restart {
         let restarted = interruption.or(async { Ok(manager.restart(&unit.name).await?) }).await;
-        let Outcome { active_state, result } = restarted.with_context(|| {
+        let UnitOutcome { active_state, result } = restarted.with_context(|| {
             let path = shown_path(&situation.drop_in);
             format!("{path} is in place and systemd holds what it says, but {} was not seen to start anew", unit.name)
         })?;

@@ -19,10 +19,10 @@ use crate::outlet::alert;
 use crate::outlet::client::HardenWhyProxy;
 use crate::outlet::wire::MAX_COUNT_LAG;
 use crate::outlet::wire::{BusError, MAX_INCIDENTS};
-use crate::systemd::find_manager::Whose;
 use crate::systemd::manager::Managers;
+use crate::systemd::manager_lookup::ManagerLookup;
 use crate::systemd::syscall_groups::LoadedGroups;
-use crate::systemd::{find_manager, syscall_groups};
+use crate::systemd::{manager_lookup, syscall_groups};
 use crate::units::UnitName;
 use anstream::{AutoStream, ColorChoice};
 use anyhow::Context as _;
@@ -136,9 +136,10 @@ impl Follower {
     /// Of a unit that nobody knows nothing may ever come.
     async fn say_who_is_unknown(&self) {
         for name in self.names.iter().filter(|name| !name.is_template()) {
-            let asked = find_manager::everybody().filter(|manager| self.scope.include(Some(*manager)));
-            if find_manager::whose(&self.managers, asked, name).await == Whose::Unknown {
-                self.complain(&format!("{} It is waited for", find_manager::nobody_knows(name)));
+            let asked =
+                manager_lookup::all_managers(&self.managers).filter(|manager| self.scope.include(Some(*manager)));
+            if manager_lookup::find_manager(&self.managers, asked, name).await == ManagerLookup::Unknown {
+                self.complain(&format!("{} It is waited for", manager_lookup::unknown_unit_text(name)));
             }
         }
     }

@@ -65,7 +65,7 @@ pub(crate) async fn expose(common: &Common, asked: &Expose, clock: &Clock) -> an
         asked.yes || (std::io::stdin().is_terminal() && !common.json),
         "expose asks before it changes anything, and there is nobody to ask: say --yes"
     );
-    let running = managers.of(manager).await?;
+    let running = managers.connect(manager).await?;
     can_be_logged(&running).await?;
     let mut notes = Vec::new();
     let config = config_of(manager, Some(&running)).await;
@@ -92,7 +92,7 @@ pub(crate) async fn expose(common: &Common, asked: &Expose, clock: &Clock) -> an
         would_hold(&place, config.as_deref())?;
     }
     targets::decide(&mut chosen, asked.no_restart);
-    let started = running.started().await?;
+    let started = running.started_at().await?;
     let plan = || {
         let since = before.as_ref().map_or_else(now_millis, |before| before.since);
         let until = now_millis().saturating_add(i64::try_from(asked.duration.as_millis()).unwrap_or(i64::MAX));
@@ -113,7 +113,7 @@ pub(crate) async fn expose(common: &Common, asked: &Expose, clock: &Clock) -> an
     if let Err(error) = switched.await {
         if before.is_none() && error.downcast_ref::<DropInError>().is_some() {
             // The manager has read nothing of it.
-            running.forget(TIMER).await?;
+            running.stop_timer(TIMER).await?;
             place.clear()?;
             return Err(error);
         }
@@ -156,9 +156,9 @@ async fn time(manager: &SystemdManager, duration: Duration, command: &[String]) 
     let deadline = Instant::now() + GOING;
     let words = "End of harden-why expose: refused calls are not recorded any more";
     loop {
-        manager.forget(TIMER).await?;
-        match manager.run_after(TIMER, words, duration, command).await {
-            Err(SystemdError::Taken(_)) if Instant::now() < deadline => {
+        manager.stop_timer(TIMER).await?;
+        match manager.start_timer(TIMER, words, duration, command).await {
+            Err(SystemdError::UnitExists(_)) if Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             set => return set,
@@ -178,7 +178,7 @@ fn ending(bus: &BusAddress, manager: Manager) -> anyhow::Result<Vec<String>> {
 
 /// Switches it off.
 async fn off(managers: &Managers, manager: Manager, clock: &Clock) -> anyhow::Result<Exposed> {
-    let running = managers.of(manager).await?;
+    let running = managers.connect(manager).await?;
     let config = config_of(manager, Some(&running)).await;
     let place = Place::of(manager, config.as_deref());
     let before = at_peace(&place)?;

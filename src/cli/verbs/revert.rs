@@ -13,8 +13,8 @@ use crate::operations::confirm::taken_back;
 use crate::operations::drop_in;
 use crate::operations::drop_in::DropInError;
 use crate::operations::interruption::Interruption;
-use crate::systemd::find_manager::{Whose, nobody_knows, whose};
-use crate::systemd::manager::{SystemdError, SystemdManager, UnitFacts};
+use crate::systemd::manager::{SystemdError, SystemdManager, UnitProperties};
+use crate::systemd::manager_lookup::{ManagerLookup, find_manager, unknown_unit_text};
 use crate::unit_files;
 use crate::units::{Manager, Unit};
 use anyhow::bail;
@@ -44,7 +44,7 @@ pub(crate) async fn revert(common: &Common, asked: &Chosen) -> anyhow::Result<Ap
             }
         }
         if !ours.is_empty() {
-            let mut applied = taken_away(&unit, &ours, &managers.of(manager).await?).await?;
+            let mut applied = taken_away(&unit, &ours, &managers.connect(manager).await?).await?;
             applied.notes.extend(refused.map(|error| format!("not removed: {error}")));
             return Ok(applied);
         }
@@ -52,10 +52,10 @@ pub(crate) async fn revert(common: &Common, asked: &Chosen) -> anyhow::Result<Ap
     if let Some(error) = refused {
         return Err(error.into());
     }
-    let manager = match whose(&managers, candidates.iter().copied(), &name).await {
-        Whose::Known(manager) => manager,
-        Whose::Unknown => bail!(nobody_knows(&name)),
-        Whose::Untold => candidates.first().copied().unwrap_or(Manager::System),
+    let manager = match find_manager(&managers, candidates.iter().copied(), &name).await {
+        ManagerLookup::KnownBy(manager) => manager,
+        ManagerLookup::Unknown => bail!(unknown_unit_text(&name)),
+        ManagerLookup::NoAnswer => candidates.first().copied().unwrap_or(Manager::System),
     };
     let unit = Unit { manager, name };
     Ok(Applied::new(&unit, "nothing", None, Vec::new(), Vec::new()))
@@ -88,12 +88,12 @@ async fn taken_away(unit: &Unit, ours: &[(PathBuf, Vec<u8>)], manager: &SystemdM
     applied.notes.extend(more.iter().map(|path| format!("{} was removed as well", shown_path(path))));
     let asked = async {
         manager.reload().await?;
-        Ok(manager.unit_facts(&unit.name).await)
+        Ok(manager.unit_properties(&unit.name).await)
     };
     match interruption.or(asked).await {
         Ok(facts) => {
             // What does not run starts without it: there is nothing left to do.
-            let running = facts.as_ref().is_ok_and(UnitFacts::is_running);
+            let running = facts.as_ref().is_ok_and(UnitProperties::is_running);
             let still = still_held(facts, &paths);
             applied.confirmed = still.is_none();
             applied.notes.extend(still);
@@ -105,7 +105,7 @@ async fn taken_away(unit: &Unit, ours: &[(PathBuf, Vec<u8>)], manager: &SystemdM
 }
 
 /// What speaks against the manager's being rid of the removed files.
-fn still_held(facts: Result<UnitFacts, SystemdError>, removed: &[PathBuf]) -> Option<String> {
+fn still_held(facts: Result<UnitProperties, SystemdError>, removed: &[PathBuf]) -> Option<String> {
     let facts = match facts {
         Ok(facts) => facts,
         // Where there is no unit any more, nothing is in force.

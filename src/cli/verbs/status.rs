@@ -63,7 +63,7 @@ pub(crate) async fn ask(common: &Common, clock: &Clock) -> Hearing {
     let managers = managers(&common.bus);
     for manager in [Manager::System, Manager::User(nix::unistd::geteuid().as_raw())] {
         let whose = answer_page::whose(&manager.to_string());
-        let (words, view) = match managers.of(manager).await {
+        let (words, view) = match managers.connect(manager).await {
             Ok(_) => {
                 let recording = Recording::of(&managers, manager).await;
                 let words = recording.as_ref().map_or_else(
@@ -73,7 +73,7 @@ pub(crate) async fn ask(common: &Common, clock: &Clock) -> Hearing {
                 (words, RecordingView::new(manager, recording.as_ref()))
             }
             // Most users of the system have no manager of their own, root above all.
-            Err(SystemdError::Absent { .. }) if manager != Manager::System => continue,
+            Err(SystemdError::Unreachable { .. }) if manager != Manager::System => continue,
             Err(error) => (format!("not known: {error}"), RecordingView::unknown(manager)),
         };
         hearing.recorded.push(format!("{whose}: {words}"));

@@ -16,13 +16,10 @@ use crate::incidents::{Incident, Moment};
 use crate::outlet::wire::Status;
 use crate::syscalls::Groups;
 use crate::systemd::bus_address::BusAddress;
-use crate::systemd::manager::{Managers, UnitFacts};
+use crate::systemd::manager::{Managers, UnitProperties};
 use crate::systemd::{exposure_score, syscall_groups};
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::bail;
-
-/// Where the users' runtime directories are.
-pub(crate) const RUNTIME: &str = "/run/user";
 
 /// Answers for each of the units.
 ///
@@ -131,7 +128,7 @@ fn apply_command(unit: &Unit, remedies: &[RemedyView]) -> Option<String> {
 }
 
 /// Adds what each remedy does to the unit's exposure, where it can be had of the files that the manager holds.
-pub(crate) fn add_exposure(remedies: &mut [RemedyView], facts: &UnitFacts, situation: &Situation) {
+pub(crate) fn add_exposure(remedies: &mut [RemedyView], facts: &UnitProperties, situation: &Situation) {
     let Some(fragment) = facts.fragment.as_ref().filter(|_| !facts.need_daemon_reload && !remedies.is_empty()) else {
         return;
     };
@@ -287,10 +284,7 @@ pub(crate) fn groups_note(loaded: &syscall_groups::LoadedGroups) -> Option<Strin
 
 /// The managers of the machine whose bus was named.
 pub(crate) fn managers(bus: &BusAddress) -> Managers {
-    match bus {
-        BusAddress::Address(address) => Managers::at(address.clone(), RUNTIME),
-        BusAddress::System | BusAddress::Session => Managers::live(),
-    }
+    Managers::new(bus)
 }
 
 #[cfg(test)]

@@ -4,18 +4,18 @@ use crate::audit::text::join;
 use crate::policy::lists::Namespaces;
 use crate::policy::{Directive, Mode, Policy, SyscallFilter};
 use crate::syscalls::Groups;
-use crate::systemd::manager::UnitFacts;
+use crate::systemd::manager::UnitProperties;
 use std::collections::BTreeSet;
 
 /// What a manager told of a unit and is not to be understood.
 #[must_use]
-pub fn not_understood(facts: &UnitFacts) -> String {
+pub fn not_understood(facts: &UnitProperties) -> String {
     let names = join(facts.odd.iter().map(ToString::to_string));
     format!("systemd tells {names} of {} in a form that this harden-why does not understand", facts.id)
 }
 
 /// The policy with the filter that systemd holds, and whether the files say the same.
-pub(crate) fn reconcile(policy: Policy, facts: &UnitFacts, groups: &Groups) -> (Policy, bool) {
+pub(crate) fn reconcile(policy: Policy, facts: &UnitProperties, groups: &Groups) -> (Policy, bool) {
     let errno = facts.system_call_error_number.unwrap_or_default();
     let held = facts
         .system_call_filter
@@ -34,7 +34,7 @@ pub(crate) fn reconcile(policy: Policy, facts: &UnitFacts, groups: &Groups) -> (
 }
 
 /// The settings, but for the filter, of which systemd holds something else than the files say.
-pub(crate) fn differing(policy: &Policy, facts: &UnitFacts) -> Vec<Directive> {
+pub(crate) fn differing(policy: &Policy, facts: &UnitProperties) -> Vec<Directive> {
     let settings = &policy.settings;
     let differs = |(name, held): (&&'static str, &bool)| {
         let directive = Directive::from_key(name)?;

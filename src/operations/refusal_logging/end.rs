@@ -29,12 +29,12 @@ pub(crate) async fn end(
     clock: &Clock,
     interruption: Option<&mut Interruption>,
 ) -> anyhow::Result<()> {
-    let started = manager.started().await?;
+    let started = manager.started_at().await?;
     // Without a file the variable would stay as it is.
     let (since, until) = was.map_or_else(|| (now_millis(), now_millis()), |was| (was.since, was.until));
     let off = Record { since, until, manager: started, switcher: Switcher::me(), on: false };
     place.throw(&off, manager, clock, interruption).await?;
-    manager.forget(TIMER).await?;
+    manager.stop_timer(TIMER).await?;
     place.clear()?;
     let config = config_of(place.manager, Some(manager)).await;
     if others_say(place, config.as_deref()).is_some_and(|line| line.sets == Sets::On) {
@@ -77,7 +77,7 @@ async fn mended(common: &Common, manager: Manager, record: Option<Record>, why: 
 }
 
 async fn mend(common: &Common, manager: Manager, record: Option<&Record>) -> anyhow::Result<&'static str> {
-    let running = managers(&common.bus).of(manager).await?;
+    let running = managers(&common.bus).connect(manager).await?;
     let place = Place::of(manager, config_of(manager, Some(&running)).await.as_deref());
     if let Some(record) = record
         && !is_same(Some(&running), record.manager).await
@@ -93,7 +93,7 @@ async fn mend(common: &Common, manager: Manager, record: Option<&Record>) -> any
 
 /// Units whose processes came under a filter that logs, and keep it until they start anew.
 pub(crate) async fn still_recorded(manager: &SystemdManager, since: i64) -> Option<String> {
-    let (facts, _) = manager.loaded(|_, _| ()).await.ok()?;
+    let (facts, _) = manager.list_loaded_units(|_, _| ()).await.ok()?;
     let started = |micros: u64| i64::try_from(micros / 1000).is_ok_and(|millis| millis >= since);
     let (groups, surroundings) = (
         crate::systemd::syscall_groups::load().groups,

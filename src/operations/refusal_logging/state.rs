@@ -46,7 +46,7 @@ pub(crate) struct RecordingView {
 impl Recording {
     /// Of a manager; `None` where refusals leave no record.
     pub(crate) async fn of(managers: &Managers, manager: Manager) -> Option<Self> {
-        let running = managers.of(manager).await.ok();
+        let running = managers.connect(manager).await.ok();
         let config = config_of(manager, running.as_ref()).await;
         let place = Place::of(manager, config.as_deref());
         if let Ok(Some(record)) = place.look()
@@ -92,7 +92,7 @@ impl RecordingView {
 /// Whether the manager is the one that a record is about; one that does not answer is taken for it.
 pub(crate) async fn is_same(running: Option<&SystemdManager>, started: u64) -> bool {
     match running {
-        Some(running) => running.started().await.is_ok_and(|now| now == started),
+        Some(running) => running.started_at().await.is_ok_and(|now| now == started),
         None => true,
     }
 }
@@ -120,7 +120,7 @@ pub(crate) async fn others(place: &Place, config: Option<&Path>, running: Option
         return (set_in(&line) == Some(Sets::On)).then(|| "the kernel command line".to_owned());
     };
     let read = match running {
-        Some(running) => running.read_files().await.ok(),
+        Some(running) => running.units_loaded_at().await.ok(),
         None => None,
     };
     let on = switch.sets == Sets::On && read.is_none_or(|read| is_older(&switch.origin.path, read));

@@ -7,8 +7,8 @@ use crate::host::unit_settings;
 use crate::kernel::procfs::Procfs;
 use crate::operations::interruption::Interruption;
 use crate::policy::Directive;
-use crate::systemd::find_manager::{Whose, nobody_knows, whose};
-use crate::systemd::manager::{Managers, Outcome, SystemdError, SystemdManager, UnitFacts};
+use crate::systemd::manager::{Managers, SystemdError, SystemdManager, UnitOutcome, UnitProperties};
+use crate::systemd::manager_lookup::{ManagerLookup, find_manager, unknown_unit_text};
 use crate::systemd::syscall_groups;
 use crate::units::cgroup::{Placement, place};
 use crate::units::{Manager, Unit, UnitName};
@@ -46,12 +46,12 @@ pub(crate) struct Chosen {
     /// Why it is not started anew, though it runs.
     pub(crate) left_alone: Option<&'static str>,
     /// What became of that.
-    pub(crate) restarted: Option<Result<Outcome, String>>,
+    pub(crate) restarted: Option<Result<UnitOutcome, String>>,
 }
 
 impl Chosen {
     /// `own` is the unit that this program runs in.
-    fn new(facts: &UnitFacts, directives: Vec<Directive>, own: Option<&UnitName>) -> Self {
+    fn new(facts: &UnitProperties, directives: Vec<Directive>, own: Option<&UnitName>) -> Self {
         let spared = spared(facts).or_else(|| (own == Some(&facts.id)).then_some("this program runs in it"));
         let (name, running) = (facts.id.clone(), facts.is_running());
         Self { name, directives, running, spared, left_alone: None, restarted: None }
@@ -72,8 +72,8 @@ pub(crate) async fn named(managers: &Managers, manager: Manager, names: &[String
     let mut chosen: Vec<Chosen> = Vec::new();
     for name in names {
         let unit = Unit { manager, name: one_name(name)? };
-        if whose(managers, [manager], &unit.name).await == Whose::Unknown {
-            bail!(nobody_knows(&unit.name));
+        if find_manager(managers, [manager], &unit.name).await == ManagerLookup::Unknown {
+            bail!(unknown_unit_text(&unit.name));
         }
         let known = unit_settings::live(managers, &unit, &groups).await;
         let facts = known.facts.with_context(|| known.notes.join("; "))?;
@@ -99,10 +99,10 @@ pub(crate) async fn named(managers: &Managers, manager: Manager, names: &[String
 /// # Errors
 /// There are none, or the manager does not answer.
 pub(crate) async fn all(manager: &SystemdManager) -> anyhow::Result<Vec<Chosen>> {
-    let (facts, complete) = manager.loaded(|_, _| ()).await?;
+    let (facts, complete) = manager.list_loaded_units(|_, _| ()).await?;
     ensure!(complete, "systemd does not answer for all its units, so which ones to expose is not known: name them");
     let (groups, surroundings, own) = (syscall_groups::load().groups, surroundings(manager.manager()), own());
-    let refusing = |facts: &UnitFacts| {
+    let refusing = |facts: &UnitProperties| {
         let directives = facts.policy(surroundings.clone(), &groups).exposable();
         (!directives.is_empty()).then(|| Chosen::new(facts, directives, own.as_ref()))
     };
@@ -132,7 +132,7 @@ fn own() -> Option<UnitName> {
 }
 
 /// Why a unit is never started anew by us.
-pub(crate) fn spared(facts: &UnitFacts) -> Option<&'static str> {
+pub(crate) fn spared(facts: &UnitProperties) -> Option<&'static str> {
     if facts.is_finished() { Some("it did its work, and would do it again") } else { spared_by_name(&facts.id) }
 }
 

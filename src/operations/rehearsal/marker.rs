@@ -5,7 +5,7 @@
 //! nothing that says so.
 
 use crate::kernel::procfs::Procfs;
-use crate::systemd::manager::UnitFacts;
+use crate::systemd::manager::UnitProperties;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,7 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Of a rehearsal by this process.
-    pub(crate) fn ours(before: &UnitFacts) -> Self {
+    pub(crate) fn ours(before: &UnitProperties) -> Self {
         let pid = std::process::id();
         Self {
             owner: Procfs::live().start_time(pid).map(|started| (pid, started)),
@@ -77,7 +77,7 @@ impl Ledger {
     }
 
     /// Whether what runs of the unit can have been started without its own settings.
-    pub(crate) fn was_started_since(&self, now: &UnitFacts) -> bool {
+    pub(crate) fn was_started_since(&self, now: &UnitProperties) -> bool {
         now.is_running() && (now.invocation_id.is_none() || now.invocation_id != self.invocation)
     }
 }

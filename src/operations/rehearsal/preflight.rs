@@ -18,7 +18,7 @@ use crate::operations::drop_in;
 use crate::outlet::client::HardenWhyProxy;
 use crate::policy::Directive;
 use crate::policy::unit_file::shown;
-use crate::systemd::manager::{Managers, SystemdError, SystemdManager, UnitFacts};
+use crate::systemd::manager::{Managers, SystemdError, SystemdManager, UnitProperties};
 use crate::systemd::syscall_groups;
 use crate::systemd::syscall_groups::LoadedGroups;
 use crate::unit_files::runtime_dropin_path;
@@ -48,7 +48,7 @@ pub(crate) struct Limits {
 pub(crate) struct Plan {
     pub(crate) unit: Unit,
     /// The unit before.
-    pub(crate) facts: UnitFacts,
+    pub(crate) facts: UnitProperties,
     /// Its own settings.
     pub(crate) situation: Situation,
     pub(crate) rehearsal: Rehearsal,
@@ -153,7 +153,7 @@ impl Plan {
     /// # Errors
     /// Its manager does not tell.
     pub(crate) async fn renew(&mut self) -> anyhow::Result<()> {
-        self.facts = self.manager.unit_facts(&self.unit.name).await.context("nothing was changed")?;
+        self.facts = self.manager.unit_properties(&self.unit.name).await.context("nothing was changed")?;
         self.ledger = Ledger::ours(&self.facts);
         Ok(())
     }
@@ -200,8 +200,8 @@ async fn found(name: &UnitName, chosen: &args::Chosen, managers: &Managers) -> a
     let mut why = None;
     for whose in candidates {
         let asked = async {
-            let manager = managers.of(whose).await?;
-            let facts = manager.unit_facts(name).await?;
+            let manager = managers.connect(whose).await?;
+            let facts = manager.unit_properties(name).await?;
             Ok::<_, SystemdError>((Unit { manager: whose, name: facts.id }, manager))
         };
         match asked.await {
@@ -223,7 +223,7 @@ fn runs_us(unit: &Unit) -> anyhow::Result<()> {
 }
 
 /// Whether nobody rehearses it, and nobody's file is in the way.
-fn is_free(path: &Path, facts: &UnitFacts) -> anyhow::Result<()> {
+fn is_free(path: &Path, facts: &UnitProperties) -> anyhow::Result<()> {
     for path in [path, &marker::over(path)] {
         let Some(drop_in) = drop_in::read(path)? else { continue };
         match Ledger::read(&drop_in).living_owner() {

@@ -9,7 +9,7 @@ use crate::cli::views::answer::shown_path;
 use crate::host::unit_settings::REHEARSAL;
 use crate::operations::drop_in;
 use crate::operations::drop_in::DropInError;
-use crate::systemd::manager::{Order, SystemdError};
+use crate::systemd::manager::{SystemdError, UnitJob};
 use crate::unit_files::runtime_dir;
 use crate::units::{Manager, Unit, UnitName};
 use nix::fcntl::{Flock, FlockArg};
@@ -94,16 +94,16 @@ async fn mend(common: &Common, left: &Left) -> anyhow::Result<String> {
     let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
         return Ok("another harden-why is mending it".to_owned());
     };
-    let manager = managers(&common.bus).of(*manager).await?;
+    let manager = managers(&common.bus).connect(*manager).await?;
     manager.reload().await?;
-    let done = match manager.patient_facts(name, WAIT).await {
+    let done = match manager.wait_for_unit_properties(name, WAIT).await {
         Err(SystemdError::NoSuchUnit(_)) => "it is gone by now".to_owned(),
         Err(error) => return Err(error.into()),
         Ok(facts) if !ledger.was_started_since(&facts) => "its own settings are in force again".to_owned(),
         Ok(_) => {
-            let (order, word) = if ledger.ran { (Order::Restart, "restarted") } else { (Order::Stop, "stopped") };
-            manager.begin(name, order).await?;
-            let state = match manager.at_rest(name, WAIT).await {
+            let (order, word) = if ledger.ran { (UnitJob::Restart, "restarted") } else { (UnitJob::Stop, "stopped") };
+            manager.start_job(name, order).await?;
+            let state = match manager.wait_for_job(name, WAIT).await {
                 Ok(outcome) => outcome.active_state,
                 Err(SystemdError::TimedOut) => "not done yet".to_owned(),
                 Err(error) => return Err(error.into()),

@@ -9,7 +9,7 @@ use crate::operations::confirm::is_same_file;
 use crate::operations::drop_in;
 use crate::operations::drop_in::{DropInError, Undo};
 use crate::operations::interruption::Interruption;
-use crate::systemd::manager::{Order, Outcome, SystemdError};
+use crate::systemd::manager::{SystemdError, UnitJob, UnitOutcome};
 use anyhow::{Context as _, ensure};
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub(crate) struct After {
     /// `restarted`, `stopped` or `left` as it was.
     pub(crate) what: &'static str,
     /// Its state then; `None` where it takes longer than anybody waits.
-    pub(crate) outcome: Option<Outcome>,
+    pub(crate) outcome: Option<UnitOutcome>,
 }
 
 impl<'a> Stage<'a> {
@@ -45,7 +45,10 @@ impl<'a> Stage<'a> {
     pub(crate) async fn begin(&mut self) -> anyhow::Result<()> {
         let Plan { unit, manager, managers, rehearsal, loaded, path, .. } = self.plan;
         manager.reload().await.context("systemd does not read its files again")?;
-        manager.patient_facts(&unit.name, LONG).await.context("systemd does not tell the unit's settings any more")?;
+        manager
+            .wait_for_unit_properties(&unit.name, LONG)
+            .await
+            .context("systemd does not tell the unit's settings any more")?;
         let known = unit_settings::as_it_is(managers, unit, &loaded.groups).await;
         let said = known.notes.join("; ");
         let facts =
@@ -59,10 +62,13 @@ impl<'a> Stage<'a> {
             .holds(&policy, &loaded.groups)
             .map_err(|call| anyhow::anyhow!("systemd does not do with {call} what a rehearsal needs"))?;
         // How it ends is told all the same, but for a unit that leaves nothing behind.
-        let _ = manager.hold(&unit.name).await;
+        let _ = manager.keep_loaded(&unit.name).await;
         // An order whose answer is lost may be carried out all the same.
         self.restarted = true;
-        manager.begin(&unit.name, Order::Restart).await.with_context(|| format!("{} does not start anew", unit.name))
+        manager
+            .start_job(&unit.name, UnitJob::Restart)
+            .await
+            .with_context(|| format!("{} does not start anew", unit.name))
     }
 
     /// Brings the unit's own settings back into force, and the unit to run or not as before. No signal keeps it from
@@ -84,18 +90,18 @@ impl<'a> Stage<'a> {
         };
         let back = async {
             // The way to it may have been lost meanwhile.
-            let manager = managers.of(unit.manager).await?;
+            let manager = managers.connect(unit.manager).await?;
             manager.reload().await?;
-            let order = match manager.patient_facts(name, LONG).await {
+            let order = match manager.wait_for_unit_properties(name, LONG).await {
                 Err(SystemdError::NoSuchUnit(_)) => None,
                 Err(error) => return Err(error.into()),
                 Ok(facts) if ledger.was_started_since(&facts) => {
-                    Some(if ledger.ran { Order::Restart } else { Order::Stop })
+                    Some(if ledger.ran { UnitJob::Restart } else { UnitJob::Stop })
                 }
-                Ok(facts) => (self.restarted && ledger.ran && !facts.is_running()).then_some(Order::Restart),
+                Ok(facts) => (self.restarted && ledger.ran && !facts.is_running()).then_some(UnitJob::Restart),
             };
             if let Some(order) = order {
-                manager.begin(name, order).await?;
+                manager.start_job(name, order).await?;
             }
             Ok::<_, anyhow::Error>((manager, order))
         };
@@ -106,11 +112,11 @@ impl<'a> Stage<'a> {
             self.undo.undo()?;
         }
         let what = match order {
-            Some(Order::Restart | Order::TryRestart) => "restarted",
-            Some(Order::Stop) => "stopped",
+            Some(UnitJob::Restart | UnitJob::TryRestart) => "restarted",
+            Some(UnitJob::Stop) => "stopped",
             None => "left",
         };
-        let outcome = interruption.or(async { Ok(manager.at_rest(name, LONG).await?) }).await.ok();
+        let outcome = interruption.or(async { Ok(manager.wait_for_job(name, LONG).await?) }).await.ok();
         Ok(After { what, outcome })
     }
 }
@@ -128,7 +134,7 @@ impl After {
 }
 
 /// A state and its reason.
-pub(crate) fn said(outcome: &Outcome) -> String {
+pub(crate) fn said(outcome: &UnitOutcome) -> String {
     let state = escape(outcome.active_state.as_bytes());
     match outcome.result.as_deref().filter(|result| *result != "success" && outcome.active_state == "failed") {
         Some(result) => format!("{state} ({})", escape(result.as_bytes())),

@@ -4,7 +4,7 @@ use super::daemon_feed::Heard;
 use super::preflight::Plan;
 use crate::cli::views::rehearsal_progress::Show;
 use crate::operations::interruption::Interruption;
-use crate::systemd::manager::{State, SystemdError};
+use crate::systemd::manager::{SystemdError, UnitState};
 use anyhow::{Context as _, ensure};
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ pub(crate) enum Ended {
     /// No new call came any more.
     Idle,
     /// The unit came to its end.
-    Unit(State),
+    Unit(UnitState),
 }
 
 impl Ended {
@@ -62,7 +62,7 @@ pub(crate) async fn watch(
             name = interruption.next() => return Ok(Ended::Signal(name)),
             () = tokio::time::sleep(LOOK) => {}
         }
-        match manager.state(&unit.name).await {
+        match manager.unit_state(&unit.name).await {
             Ok(state) if is_over(&state) => {
                 ensure!(!state.unmet, "{} was not started, since its conditions are not met", unit.name);
                 return Ok(Ended::Unit(state));
@@ -104,7 +104,7 @@ pub(crate) async fn watch(
 }
 
 /// Whether nothing of it runs any more, nor will by itself.
-fn is_over(state: &State) -> bool {
+fn is_over(state: &UnitState) -> bool {
     let ended = matches!(state.outcome.active_state.as_str(), "inactive" | "failed");
     !state.busy && (ended || state.sub_state == "exited")
 }

@@ -1,6 +1,6 @@
 //! What a manager holds of all its units that run processes, asked at once rather than one after the other.
 
-use super::{MANAGER, PATH, SystemdError, SystemdManager, UnitFacts, interface};
+use super::{ListedUnit, MANAGER, PATH, SystemdError, SystemdManager, UnitProperties, interface};
 use crate::units::UnitName;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,18 +18,17 @@ const MOST: usize = 10_000;
 /// How long all of it may take.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// A unit in the manager's list (`ListUnits`): name, description, load state, active state, sub state, followed, path,
-/// job's id, type and path.
-type Listed = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
-
 impl SystemdManager {
     /// The facts of every loaded unit that can run processes, in no order, and whether those are all. Of where a unit
     /// comes from nothing is asked. `told` hears of how many units how many were asked about.
     ///
     /// # Errors
     /// It does not list its units. A unit that is gone, or not answered for within ten seconds in all, is left out.
-    pub async fn loaded(&self, mut told: impl FnMut(usize, usize)) -> Result<(Vec<UnitFacts>, bool), SystemdError> {
-        let listed: Vec<Listed> = self.ask(PATH, MANAGER, "ListUnits", &()).await?;
+    pub async fn list_loaded_units(
+        &self,
+        mut told: impl FnMut(usize, usize),
+    ) -> Result<(Vec<UnitProperties>, bool), SystemdError> {
+        let listed: Vec<ListedUnit> = self.ask(PATH, MANAGER, "ListUnits", &()).await?;
         let units: Vec<(UnitName, [String; 2], OwnedObjectPath, &'static str)> = listed
             .into_iter()
             .filter(|(_, _, load_state, ..)| load_state == "loaded")
@@ -48,8 +47,8 @@ impl SystemdManager {
                 // Nobody closes it.
                 let _place = places.acquire().await;
                 let properties = manager.get_all(&path, interface).await?;
-                let facts = UnitFacts::read(&name, &properties);
-                Ok(UnitFacts { load_state: "loaded".to_owned(), active_state, sub_state, ..facts })
+                let facts = UnitProperties::read(&name, &properties);
+                Ok(UnitProperties { load_state: "loaded".to_owned(), active_state, sub_state, ..facts })
             });
         }
         let deadline = Instant::now() + LONGEST;

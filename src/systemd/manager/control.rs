@@ -1,6 +1,6 @@
 //! What the client has a manager do: read its files again, start a unit anew, stop it.
 
-use super::{MANAGER, PATH, PATIENCE, SystemdError, SystemdManager, UNIT, UnitFacts, explain};
+use super::{MANAGER, PATH, PATIENCE, SystemdError, SystemdManager, UNIT, UnitProperties, explain};
 use crate::units::UnitName;
 use std::time::{Duration, Instant};
 use zbus::OwnedObjectPath;
@@ -13,7 +13,7 @@ const STEP: Duration = Duration::from_millis(50);
 
 /// A unit after it was started anew.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub struct UnitOutcome {
     /// `active`, `failed`, `activating`, …
     pub active_state: String,
     /// Of a service: `success`, `core-dump`, `signal`, `exit-code`, …
@@ -22,7 +22,7 @@ pub struct Outcome {
 
 /// What can be done with a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub enum UnitJob {
     /// Start it, also where it runs.
     Restart,
     /// Start it anew where it runs.
@@ -33,9 +33,9 @@ pub enum Order {
 
 /// How a unit is at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
+pub struct UnitState {
     /// As of an outcome.
-    pub outcome: Outcome,
+    pub outcome: UnitOutcome,
     /// `running`, `exited`, `auto-restart`, …
     pub sub_state: String,
     /// Whether it is being started or stopped, or waits for that.
@@ -57,33 +57,33 @@ impl SystemdManager {
     ///
     /// # Errors
     /// It refuses, or the job takes over 90 seconds.
-    pub async fn restart(&self, name: &UnitName) -> Result<Outcome, SystemdError> {
-        self.begin(name, Order::Restart).await?;
-        self.at_rest(name, LONG).await
+    pub async fn restart(&self, name: &UnitName) -> Result<UnitOutcome, SystemdError> {
+        self.start_job(name, UnitJob::Restart).await?;
+        self.wait_for_job(name, LONG).await
     }
 
     /// Starts a unit anew that runs; one that does not is left alone.
     ///
     /// # Errors
     /// It refuses, or the job takes over 90 seconds.
-    pub async fn try_restart(&self, name: &UnitName) -> Result<Outcome, SystemdError> {
-        self.begin(name, Order::TryRestart).await?;
-        self.at_rest(name, LONG).await
+    pub async fn try_restart(&self, name: &UnitName) -> Result<UnitOutcome, SystemdError> {
+        self.start_job(name, UnitJob::TryRestart).await?;
+        self.wait_for_job(name, LONG).await
     }
 
     /// Has it begin to start or stop a unit; a start does not count how often it has failed before.
     ///
     /// # Errors
     /// It refuses.
-    pub async fn begin(&self, name: &UnitName, order: Order) -> Result<(), SystemdError> {
+    pub async fn start_job(&self, name: &UnitName, order: UnitJob) -> Result<(), SystemdError> {
         let method = match order {
-            Order::Restart => "RestartUnit",
-            Order::TryRestart => "TryRestartUnit",
-            Order::Stop => "StopUnit",
+            UnitJob::Restart => "RestartUnit",
+            UnitJob::TryRestart => "TryRestartUnit",
+            UnitJob::Stop => "StopUnit",
         };
         let path: OwnedObjectPath = self.ask(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
         let state: Result<String, SystemdError> = self.get(&path, UNIT, "ActiveState").await;
-        if order == Order::Restart && state.is_ok_and(|state| state != "active") {
+        if order == UnitJob::Restart && state.is_ok_and(|state| state != "active") {
             // One that has died too often in a while is not started otherwise, whatever was mended. Where that is
             // refused, a start is still worth a try.
             let _: Result<(), SystemdError> = self.order("ResetFailedUnit", &(name.as_str(),)).await;
@@ -96,7 +96,7 @@ impl SystemdManager {
     ///
     /// # Errors
     /// It does not answer, or that takes longer.
-    pub async fn at_rest(&self, name: &UnitName, longest: Duration) -> Result<Outcome, SystemdError> {
+    pub async fn wait_for_job(&self, name: &UnitName, longest: Duration) -> Result<UnitOutcome, SystemdError> {
         let path: OwnedObjectPath = self.ask(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
         let deadline = Instant::now() + longest;
         while self.is_busy(&path).await? {
@@ -112,11 +112,11 @@ impl SystemdManager {
     ///
     /// # Errors
     /// It does not answer.
-    pub async fn state(&self, name: &UnitName) -> Result<State, SystemdError> {
+    pub async fn unit_state(&self, name: &UnitName) -> Result<UnitState, SystemdError> {
         let path: OwnedObjectPath = self.ask(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
         // A job that ends between the two questions has left the state that it led to.
         let busy = self.is_busy(&path).await?;
-        Ok(State {
+        Ok(UnitState {
             busy,
             outcome: self.outcome(name, &path).await?,
             sub_state: self.get(&path, UNIT, "SubState").await?,
@@ -127,11 +127,15 @@ impl SystemdManager {
     /// What it holds of a unit, once it answers: where it has just read all its files, that can take a while.
     ///
     /// # Errors
-    /// Those of [`unit_facts`](Self::unit_facts); it does not answer for so long.
-    pub async fn patient_facts(&self, name: &UnitName, longest: Duration) -> Result<UnitFacts, SystemdError> {
+    /// Those of [`unit_properties`](Self::unit_properties); it does not answer for so long.
+    pub async fn wait_for_unit_properties(
+        &self,
+        name: &UnitName,
+        longest: Duration,
+    ) -> Result<UnitProperties, SystemdError> {
         let deadline = Instant::now() + longest;
         loop {
-            match self.unit_facts(name).await {
+            match self.unit_properties(name).await {
                 Err(SystemdError::TimedOut) if Instant::now() < deadline => {}
                 facts => return facts,
             }
@@ -142,7 +146,7 @@ impl SystemdManager {
     ///
     /// # Errors
     /// It refuses, or cannot tell when we leave.
-    pub async fn hold(&self, name: &UnitName) -> Result<(), SystemdError> {
+    pub async fn keep_loaded(&self, name: &UnitName) -> Result<(), SystemdError> {
         self.order("RefUnit", &(name.as_str(),)).await
     }
 
@@ -157,13 +161,13 @@ impl SystemdManager {
         Ok(job != 0)
     }
 
-    async fn outcome(&self, name: &UnitName, path: &OwnedObjectPath) -> Result<Outcome, SystemdError> {
+    async fn outcome(&self, name: &UnitName, path: &OwnedObjectPath) -> Result<UnitOutcome, SystemdError> {
         let active_state = self.get(path, UNIT, "ActiveState").await?;
         let result = match super::interface(name.suffix()) {
             Some(interface) => self.get(path, interface, "Result").await.ok(),
             None => None,
         };
-        Ok(Outcome { active_state, result })
+        Ok(UnitOutcome { active_state, result })
     }
 
     /// Calls a method of the manager that takes its time.

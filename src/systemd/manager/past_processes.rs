@@ -2,7 +2,7 @@
 //! commands (`ExecStartPre=`, …).
 
 use super::unit_properties::take;
-use super::{MANAGER, PATH, Properties, SystemdError, SystemdManager, UNIT, in_time, interface};
+use super::{ListedUnit, MANAGER, PATH, PropertyMap, SystemdError, SystemdManager, UNIT, in_time, interface};
 use crate::audit::record::SIGSYS;
 use crate::units::{Evidence, Rung, Unit};
 use std::sync::Arc;
@@ -26,24 +26,22 @@ const TROUBLED: [&str; 6] = ["failed", "activating", "deactivating", "reloading"
 /// The others.
 const SETTLED: [&str; 2] = ["active", "inactive"];
 
-/// A unit in `ListUnitsByPatterns`: name, description, states, followed, path, job.
-type Listed = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 /// A command: path, arguments, failure ignored, start and exit in real and monotonic time,
 /// pid, code, status.
-type Command = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
+type ExecStatus = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
 
 /// A process that a manager is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
+pub struct PidAtTime {
     /// The pid it had.
     pub pid: u32,
     /// When, in milliseconds since the epoch.
-    pub around: i64,
+    pub at: i64,
 }
 
 /// A process that a manager remembers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remembered {
+pub struct PastProcess {
     /// Whose process it was.
     pub unit: Unit,
     /// [`Rung::MainProcess`] or [`Rung::ControlProcess`].
@@ -60,7 +58,7 @@ pub struct Remembered {
     pub status: i32,
 }
 
-impl Remembered {
+impl PastProcess {
     /// Whether it died of SIGSYS.
     #[must_use]
     pub fn died_of_sigsys(&self) -> bool {
@@ -82,8 +80,8 @@ impl Remembered {
     }
 }
 
-impl From<Remembered> for Evidence {
-    fn from(process: Remembered) -> Self {
+impl From<PastProcess> for Evidence {
+    fn from(process: PastProcess) -> Self {
         Self::Named(process.rung, process.unit)
     }
 }
@@ -98,13 +96,13 @@ impl SystemdManager {
     /// # Errors
     /// Where it does not answer, or not within two seconds: then it is *not known* that no
     /// unit had it.
-    pub async fn remembered(&self, wanted: &[Wanted]) -> Result<Vec<Remembered>, SystemdError> {
+    pub async fn past_processes(&self, wanted: &[PidAtTime]) -> Result<Vec<PastProcess>, SystemdError> {
         in_time(async {
-            let fits = |process: &Remembered| wanted.iter().any(|one| process.had(one.pid, one.around));
+            let fits = |process: &PastProcess| wanted.iter().any(|one| process.had(one.pid, one.at));
             let troubled = self.each(self.list(&TROUBLED).await?, Self::processes).await;
             let mut found: Vec<_> = troubled.into_iter().filter(fits).collect();
-            let missing = |one: &&Wanted| !found.iter().any(|process| process.had(one.pid, one.around));
-            let missing: Arc<[Wanted]> = wanted.iter().filter(missing).copied().collect();
+            let missing = |one: &&PidAtTime| !found.iter().any(|process| process.had(one.pid, one.at));
+            let missing: Arc<[PidAtTime]> = wanted.iter().filter(missing).copied().collect();
             if !missing.is_empty() {
                 let ask = |this: Self, unit, path| this.settled(unit, path, Arc::clone(&missing));
                 let settled = self.each(self.list(&SETTLED).await?, ask).await;
@@ -117,8 +115,9 @@ impl SystemdManager {
 
     /// The units that start processes and are in one of these states.
     async fn list(&self, states: &[&str]) -> Result<Vec<(Unit, OwnedObjectPath)>, SystemdError> {
-        let listed: Vec<Listed> = self.ask(PATH, MANAGER, "ListUnitsByPatterns", &(states, &PATTERNS[..])).await?;
-        let unit = |listed: Listed| Some((Unit { manager: self.manager(), name: listed.0.parse().ok()? }, listed.6));
+        let listed: Vec<ListedUnit> = self.ask(PATH, MANAGER, "ListUnitsByPatterns", &(states, &PATTERNS[..])).await?;
+        let unit =
+            |listed: ListedUnit| Some((Unit { manager: self.manager(), name: listed.0.parse().ok()? }, listed.6));
         Ok(listed.into_iter().take(MOST_UNITS).filter_map(unit).collect())
     }
 
@@ -127,9 +126,9 @@ impl SystemdManager {
         &self,
         units: Vec<(Unit, OwnedObjectPath)>,
         ask: impl Fn(Self, Unit, OwnedObjectPath) -> F,
-    ) -> Vec<Remembered>
+    ) -> Vec<PastProcess>
     where
-        F: Future<Output = Vec<Remembered>> + Send + 'static,
+        F: Future<Output = Vec<PastProcess>> + Send + 'static,
     {
         let mut units = units.into_iter();
         let mut answers = JoinSet::new();
@@ -148,8 +147,8 @@ impl SystemdManager {
     }
 
     /// The processes of a settled unit, in detail only if something cheap speaks for it.
-    async fn settled(self, unit: Unit, path: OwnedObjectPath, wanted: Arc<[Wanted]>) -> Vec<Remembered> {
-        let Some(earliest) = wanted.iter().map(|one| one.around).min() else { return Vec::new() };
+    async fn settled(self, unit: Unit, path: OwnedObjectPath, wanted: Arc<[PidAtTime]>) -> Vec<PastProcess> {
+        let Some(earliest) = wanted.iter().map(|one| one.at).min() else { return Vec::new() };
         let changed = self.get::<u64>(&path, UNIT, "StateChangeTimestamp").await.unwrap_or_default();
         let recent = i64::try_from(changed / 1_000).is_ok_and(|ms| ms >= earliest.saturating_sub(RECENT_MS));
         let main = match interface(unit.name.suffix()) {
@@ -163,7 +162,7 @@ impl SystemdManager {
     }
 
     /// All processes that are remembered of a unit.
-    async fn processes(self, unit: Unit, path: OwnedObjectPath) -> Vec<Remembered> {
+    async fn processes(self, unit: Unit, path: OwnedObjectPath) -> Vec<PastProcess> {
         let Some(interface) = interface(unit.name.suffix()) else { return Vec::new() };
         let properties = self.get_all(&path, interface).await.unwrap_or_default();
         processes(&unit, &properties)
@@ -171,10 +170,10 @@ impl SystemdManager {
 }
 
 /// Reads the processes from the properties of a unit's type.
-fn processes(unit: &Unit, properties: &Properties) -> Vec<Remembered> {
+fn processes(unit: &Unit, properties: &PropertyMap) -> Vec<PastProcess> {
     let number = |name| take::<u64>(properties, name).unwrap_or_default();
     let signed = |name| take::<i32>(properties, name).unwrap_or_default();
-    let main = take::<u32>(properties, "ExecMainPID").filter(|&pid| pid != 0).map(|pid| Remembered {
+    let main = take::<u32>(properties, "ExecMainPID").filter(|&pid| pid != 0).map(|pid| PastProcess {
         unit: unit.clone(),
         rung: Rung::MainProcess,
         pid,
@@ -183,14 +182,14 @@ fn processes(unit: &Unit, properties: &Properties) -> Vec<Remembered> {
         code: signed("ExecMainCode"),
         status: signed("ExecMainStatus"),
     });
-    let mut found: Vec<Remembered> = main.into_iter().collect();
+    let mut found: Vec<PastProcess> = main.into_iter().collect();
     let mut lists: Vec<&String> = properties.keys().filter(|name| name.starts_with("Exec")).collect();
     lists.sort_unstable();
-    for command in lists.into_iter().filter_map(|name| take::<Vec<Command>>(properties, name)).flatten() {
+    for command in lists.into_iter().filter_map(|name| take::<Vec<ExecStatus>>(properties, name)).flatten() {
         let (_, _, _, started_us, _, exited_us, _, pid, code, status) = command;
         // The main process of most services is also the one of their ExecStart=.
         if pid != 0 && found.iter().all(|process| process.pid != pid) {
-            found.push(Remembered {
+            found.push(PastProcess {
                 unit: unit.clone(),
                 rung: Rung::ControlProcess,
                 pid,
@@ -216,11 +215,11 @@ mod tests {
 
     fn command(pid: u32, start_us: u64, exit_us: u64, code: i32, status: i32) -> Variant<'static> {
         let argv = vec!["/bin/x".to_owned()];
-        let command: Command = ("/bin/x".to_owned(), argv, false, start_us, 1, exit_us, 2, pid, code, status);
+        let command: ExecStatus = ("/bin/x".to_owned(), argv, false, start_us, 1, exit_us, 2, pid, code, status);
         Variant::new(vec![command])
     }
 
-    fn properties(list: Vec<(&str, Variant<'static>)>) -> Properties {
+    fn properties(list: Vec<(&str, Variant<'static>)>) -> PropertyMap {
         list.into_iter().map(|(name, value)| (name.to_owned(), value.try_into().unwrap())).collect()
     }
 
@@ -248,12 +247,12 @@ mod tests {
     #[test]
     fn a_unit_that_never_ran_remembers_nothing() {
         assert_eq!(processes(&unit(), &properties(vec![("ExecMainPID", 0_u32.into())])), []);
-        assert_eq!(processes(&unit(), &Properties::new()), []);
+        assert_eq!(processes(&unit(), &PropertyMap::new()), []);
     }
 
     #[test]
     fn a_pid_used_again_is_told_by_its_times() {
-        let process = |started_us, exited_us| Remembered {
+        let process = |started_us, exited_us| PastProcess {
             unit: unit(),
             rung: Rung::MainProcess,
             pid: 9,
@@ -276,7 +275,7 @@ mod tests {
     fn only_a_death_by_sigsys_is_one() {
         let died = |code, status| {
             let exec = properties(vec![("ExecStartPre", command(8, 1, 2, code, status))]);
-            processes(&unit(), &exec).iter().any(Remembered::died_of_sigsys)
+            processes(&unit(), &exec).iter().any(PastProcess::died_of_sigsys)
         };
         assert!(died(libc::CLD_KILLED, 31) && died(libc::CLD_DUMPED, 31));
         assert!(!died(libc::CLD_EXITED, 31) && !died(libc::CLD_KILLED, 9));

@@ -8,15 +8,15 @@ use zbus::{OwnedObjectPath, Variant};
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// Named values, as units are made of on D-Bus.
-type Settings<'a> = Vec<(&'a str, Variant<'a>)>;
+type TransientProperties<'a> = Vec<(&'a str, Variant<'a>)>;
 
 impl SystemdManager {
     /// Has it run a command once a time is over, and again while that fails with anything but exit status 1. The name
     /// is the timer's and the service's.
     ///
     /// # Errors
-    /// [`SystemdError::Taken`] where there are such units already; it refuses, or does not answer.
-    pub async fn run_after(
+    /// [`SystemdError::UnitExists`] where there are such units already; it refuses, or does not answer.
+    pub async fn start_timer(
         &self,
         name: &str,
         description: &str,
@@ -24,7 +24,7 @@ impl SystemdManager {
         command: &[String],
     ) -> Result<(), SystemdError> {
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let timer: Settings<'_> = vec![
+        let timer: TransientProperties<'_> = vec![
             ("Description", description.into()),
             ("TimersMonotonic", vec![("OnActiveSec", micros(delay))].into()),
             ("AccuracyUSec", micros(Duration::from_secs(1)).into()),
@@ -32,7 +32,7 @@ impl SystemdManager {
         ];
         let program = command.first().map(String::as_str).unwrap_or_default();
         let words: Vec<&str> = command.iter().map(String::as_str).collect();
-        let service: Settings<'_> = vec![
+        let service: TransientProperties<'_> = vec![
             ("Description", description.into()),
             ("ExecStart", vec![(program, words, false)].into()),
             ("CollectMode", "inactive-or-failed".into()),
@@ -47,7 +47,7 @@ impl SystemdManager {
         match job {
             Ok(_) => Ok(()),
             Err(SystemdError::Refused(why)) if why.starts_with("org.freedesktop.systemd1.UnitExists") => {
-                Err(SystemdError::Taken(timer_name))
+                Err(SystemdError::UnitExists(timer_name))
             }
             Err(error) => Err(error),
         }
@@ -57,7 +57,7 @@ impl SystemdManager {
     ///
     /// # Errors
     /// It refuses, or does not answer.
-    pub async fn forget(&self, name: &str) -> Result<bool, SystemdError> {
+    pub async fn stop_timer(&self, name: &str) -> Result<bool, SystemdError> {
         let stopped: Result<OwnedObjectPath, _> =
             self.ask(PATH, MANAGER, "StopUnit", &(format!("{name}.timer"), "replace")).await;
         match stopped {

@@ -1,6 +1,6 @@
 //! What a manager holds of a unit: where it comes from, its state, its seccomp-bearing settings.
 
-use super::Properties;
+use super::PropertyMap;
 use crate::policy::lists::Namespaces;
 use crate::policy::settings::section;
 use crate::policy::{Policy, Settings, Surroundings, SyscallFilter, UnitFile};
@@ -24,7 +24,7 @@ pub struct NameList {
 ///
 /// Text is the manager's: bytes to escape when shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnitFacts {
+pub struct UnitProperties {
     /// Its own name, where the one asked for is an alias.
     pub id: UnitName,
     /// `loaded`, `masked`, `bad-setting`, `error`, …
@@ -61,14 +61,14 @@ pub struct UnitFacts {
     pub restrict_address_families: Option<NameList>,
     /// `RestrictNamespaces=`: the `CLONE_NEW*` flags that stay allowed.
     pub restrict_namespaces: Option<u64>,
-    /// The [`SWITCHES`](UnitFacts::SWITCHES) that this systemd knows.
+    /// The [`SWITCHES`](UnitProperties::SWITCHES) that this systemd knows.
     pub switches: BTreeMap<&'static str, bool>,
     /// The properties that it tells as another type than `org.freedesktop.systemd1(5)` gives, so that nothing is known
     /// of what they say.
     pub odd: BTreeSet<&'static str>,
 }
 
-impl UnitFacts {
+impl UnitProperties {
     /// Yes-or-no settings that install filters or imply one that does (`systemd.exec(5)`).
     pub const SWITCHES: [&'static str; 12] = [
         "DynamicUser",
@@ -99,7 +99,7 @@ impl UnitFacts {
     }
 
     /// Reads them from the properties of the unit and its type.
-    pub(crate) fn read(asked: &UnitName, properties: &Properties) -> Self {
+    pub(crate) fn read(asked: &UnitName, properties: &PropertyMap) -> Self {
         let mut told = Told { properties, odd: BTreeSet::new() };
         Self {
             id: told.text("Id").and_then(|id| id.parse().ok()).unwrap_or_else(|| asked.clone()),
@@ -131,7 +131,7 @@ impl UnitFacts {
     }
 }
 
-impl UnitFacts {
+impl UnitProperties {
     /// What the manager holds the unit to, without a look at its files: what it does not tell is not in it
     /// (`~X:ERRNO` of an allow list).
     #[must_use]
@@ -183,7 +183,7 @@ impl UnitFacts {
 
 /// What a manager told, and what of it was not to be understood.
 struct Told<'a> {
-    properties: &'a Properties,
+    properties: &'a PropertyMap,
     odd: BTreeSet<&'static str>,
 }
 
@@ -206,7 +206,7 @@ impl Told<'_> {
 }
 
 /// A property as a type; `None` if it is missing or of another.
-pub(crate) fn take<T: TryFrom<OwnedVariant>>(properties: &Properties, name: &str) -> Option<T> {
+pub(crate) fn take<T: TryFrom<OwnedVariant>>(properties: &PropertyMap, name: &str) -> Option<T> {
     properties.get(name)?.try_clone().ok()?.try_into().ok()
 }
 
@@ -216,14 +216,14 @@ mod tests {
     use crate::policy::Directive;
     use zbus::Variant;
 
-    fn properties(list: Vec<(&str, Variant<'static>)>) -> Properties {
+    fn properties(list: Vec<(&str, Variant<'static>)>) -> PropertyMap {
         list.into_iter().map(|(name, value)| (name.to_owned(), value.try_into().unwrap())).collect()
     }
 
     #[test]
     fn facts_are_read_from_properties() {
         let name = "alias.service".parse().unwrap();
-        let facts = UnitFacts::read(
+        let facts = UnitProperties::read(
             &name,
             &properties(vec![
                 ("Id", "real.service".into()),
@@ -260,7 +260,7 @@ mod tests {
     fn facts_make_a_policy() {
         let groups = Groups::embedded();
         let refusing = |name: &str, list: Vec<(&str, Variant<'static>)>| {
-            let facts = UnitFacts::read(&name.parse().unwrap(), &properties(list));
+            let facts = UnitProperties::read(&name.parse().unwrap(), &properties(list));
             facts.policy(Surroundings::default(), &groups).refusing()
         };
         assert_eq!(refusing("a.service", vec![]), []);
@@ -302,7 +302,8 @@ mod tests {
     #[test]
     fn what_a_manager_says_adds_no_line() {
         let odd = (true, vec!["AF_UNIX\nProtectClock=yes"]).into();
-        let facts = UnitFacts::read(&"a.service".parse().unwrap(), &properties(vec![("RestrictAddressFamilies", odd)]));
+        let facts =
+            UnitProperties::read(&"a.service".parse().unwrap(), &properties(vec![("RestrictAddressFamilies", odd)]));
         assert_eq!(facts.lines(), "[Service]\nRestrictAddressFamilies=\n");
     }
 
@@ -318,8 +319,11 @@ mod tests {
             ("SystemCallErrorNumber", 1_u64.into()),
             ("LockPersonality", 1_u32.into()),
         ]);
-        let facts = UnitFacts::read(&name, &odd);
-        assert_eq!(UnitFacts { odd: BTreeSet::new(), ..facts.clone() }, UnitFacts::read(&name, &Properties::new()));
+        let facts = UnitProperties::read(&name, &odd);
+        assert_eq!(
+            UnitProperties { odd: BTreeSet::new(), ..facts.clone() },
+            UnitProperties::read(&name, &PropertyMap::new())
+        );
         let odd = ["DropInPaths", "LockPersonality", "SystemCallErrorNumber", "SystemCallFilter"];
         assert_eq!(facts.odd, BTreeSet::from(odd));
         assert_eq!(facts.id, name);

@@ -7,7 +7,7 @@ use crate::cli::verbs::log_refusals::{Recording, surroundings};
 use crate::cli::views::answer::{Clock, plural};
 use crate::cli::views::answer_page;
 use crate::policy::Directive;
-use crate::systemd::manager::{Managers, SystemdError, SystemdManager, UnitFacts};
+use crate::systemd::manager::{Managers, SystemdError, SystemdManager, UnitProperties};
 use crate::systemd::syscall_groups;
 use crate::units::Manager;
 use serde::Serialize;
@@ -57,10 +57,10 @@ impl Silent {
                 return Self::default();
             }
             let told = |done, of| steps.borrow_mut().set(at, done, of);
-            match managers.of(manager).await {
+            match managers.connect(manager).await {
                 Ok(running) => Self::of(managers, &running, told, clock).await,
                 // Most users of the system have no manager of their own, root above all.
-                Err(SystemdError::Absent { .. }) if manager == own => Self::default(),
+                Err(SystemdError::Unreachable { .. }) if manager == own => Self::default(),
                 Err(error) => Self::unknown(manager, &error),
             }
         };
@@ -77,13 +77,13 @@ impl Silent {
 
     async fn of(managers: &Managers, running: &SystemdManager, told: impl FnMut(usize, usize), clock: &Clock) -> Self {
         let manager = running.manager();
-        let (facts, complete) = match running.loaded(told).await {
+        let (facts, complete) = match running.list_loaded_units(told).await {
             Ok(loaded) => loaded,
             Err(error) => return Self::unknown(manager, &error),
         };
         let recording = Recording::of(managers, manager).await;
         let (groups, surroundings) = (syscall_groups::load().groups, surroundings(manager));
-        let refusing = |facts: &UnitFacts| {
+        let refusing = |facts: &UnitProperties| {
             let policy = facts.policy(surroundings.clone(), &groups);
             let mut directives = policy.refusing();
             directives.sort_by_key(|directive| *directive != Directive::SystemCallFilter);

@@ -5,8 +5,8 @@ use crate::cli::lookup::incident_source;
 use crate::cli::lookup::unit_names::one_name;
 use crate::kernel::procfs::Procfs;
 use crate::kernel::tap::{Owner, Target};
-use crate::systemd::find_manager::everybody;
 use crate::systemd::manager::{Managers, SystemdError, SystemdManager};
+use crate::systemd::manager_lookup::all_managers;
 use crate::units::{Manager, Placement, Rung, Unit, UnitName, cgroup};
 use anyhow::{bail, ensure};
 
@@ -15,7 +15,7 @@ use anyhow::{bail, ensure};
 pub(crate) struct Watched {
     /// Where its processes are.
     pub(crate) target: Target,
-    /// Whose they are, where a unit's.
+    /// ManagerLookup they are, where a unit's.
     pub(crate) unit: Option<Unit>,
     reach: Reach,
 }
@@ -87,8 +87,8 @@ fn process(pid: u32, procfs: &Procfs) -> anyhow::Result<Watched> {
 /// A unit's processes, by the one manager that runs it.
 async fn unit(name: &UnitName, scope: incident_source::Managers, managers: &Managers) -> anyhow::Result<Watched> {
     let (mut running, mut errors, mut known) = (Vec::new(), Vec::new(), false);
-    for manager in everybody().filter(|manager| scope.include(Some(*manager))) {
-        let asked = match managers.of(manager).await {
+    for manager in all_managers(managers).filter(|manager| scope.include(Some(*manager))) {
+        let asked = match managers.connect(manager).await {
             Ok(connected) => running_as(&connected, name).await,
             Err(error) => Err(error),
         };
@@ -115,7 +115,7 @@ async fn unit(name: &UnitName, scope: incident_source::Managers, managers: &Mana
 /// A unit's own name, where the one given is an alias, and its cgroup, where it has one.
 async fn running_as(manager: &SystemdManager, name: &UnitName) -> Result<Option<(UnitName, String)>, SystemdError> {
     let Some(cgroup) = manager.control_group(name).await? else { return Ok(None) };
-    Ok(Some((manager.unit_facts(name).await?.id, cgroup)))
+    Ok(Some((manager.unit_properties(name).await?.id, cgroup)))
 }
 
 #[cfg(test)]

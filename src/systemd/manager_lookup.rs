@@ -1,0 +1,47 @@
+//! Which service manager has a unit, for a unit of which no incident is stored.
+
+use super::manager::{Managers, SystemdError};
+use crate::units::{Manager, UnitName};
+
+/// User managers beyond this number are not asked.
+const MOST_USERS: usize = 256;
+
+/// Which manager knows a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum ManagerLookup {
+    /// The first of the managers asked that knows it.
+    KnownBy(Manager),
+    /// Managers answered, and none of them knows it.
+    Unknown,
+    /// No manager answered.
+    NoAnswer,
+}
+
+/// Asks managers for a unit, one after the other.
+pub(crate) async fn find_manager(
+    managers: &Managers,
+    candidates: impl IntoIterator<Item = Manager>,
+    name: &UnitName,
+) -> ManagerLookup {
+    let mut lookup = ManagerLookup::NoAnswer;
+    for candidate in candidates {
+        let properties = async { managers.connect(candidate).await?.unit_properties(name).await };
+        match properties.await {
+            Ok(_) => return ManagerLookup::KnownBy(candidate),
+            Err(SystemdError::NoSuchUnit(_)) => lookup = ManagerLookup::Unknown,
+            Err(_) => {}
+        }
+    }
+    lookup
+}
+
+/// The text for a name that no manager knows.
+pub(crate) fn unknown_unit_text(name: &UnitName) -> String {
+    format!("no manager asked knows a unit {name}: is the name right?")
+}
+
+/// The system manager, then the manager of each user who has a runtime directory.
+pub(crate) fn all_managers(managers: &Managers) -> impl Iterator<Item = Manager> {
+    std::iter::once(Manager::System).chain(managers.users(MOST_USERS).into_iter().map(Manager::User))
+}
