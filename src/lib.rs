@@ -10,23 +10,27 @@
 //!
 //! # The rooms
 //!
-//! Each is named for what it knows and imports only from those above it; `tests/house.rs` holds them to that. The
-//! pure ones do no IO, know no clock and wait for nothing.
+//! Each room is named for what it knows and imports only from rooms above it; no two files import each other, directly
+//! or through others. `tests/house.rs` checks both. The pure rooms do no IO, know no clock and wait for nothing.
 //!
 //! | room | knows | pure |
 //! |---|---|---|
-//! | [`audit`] | what the kernel said: one SECCOMP record, from bytes of any dialect; untrusted text | yes |
+//! | [`audit`] | what the kernel said: one record, from bytes of any dialect; untrusted text | yes |
 //! | [`syscalls`] | what the number means: architecture, (ABI, number) ↔ name, `@groups` | yes |
 //! | [`units`] | whose process it was: unit names, cgroup paths, evidence weighed into an attribution | yes |
 //! | [`policy`] | what the unit forbids: settings with file and line, systemd's merge order, a verdict for a call | yes |
-//! | [`incidents`] | what happened so far: sightings folded into bounded incidents, and their store | all but `store` |
-//! | [`diagnosis`] | why, and what to change | yes |
+//! | [`incidents`] | what happened so far: denials folded into bounded incidents, and their store | all but `store` |
 //! | [`intake`] | where records come from: netlink, logs, journal exports; each strips its own envelope | no |
-//! | [`host`] | what one can ask this machine: `/proc`, exit events, systemd, unit files, a unit's settings from both, groups; refusals that leave no record | no |
-//! | [`outlet`] | what we tell others: journal alerts, `org.hardenwhy1` on D-Bus | no |
+//! | [`diagnosis`] | why, and what to change | yes |
+//! | [`kernel`] | watching this kernel: BPF, exit notes, the proc connector, tap, procfs, the clock | no |
+//! | [`unit_files`] | unit files, drop-ins and the manager's configuration below a root | no |
+//! | [`systemd`] | asking managers, their journal, their groups, the exposure score | no |
+//! | [`host`] | this machine as a whole: the `Host` trait, late evidence, a unit's settings, blind spots | no |
+//! | [`outlet`] | what others get: journal alerts, `org.hardenwhy1` on D-Bus | no |
 //! | [`pipeline`] | record → attribution → fold, the same live and offline | drives |
+//! | [`operations`] | what changes a unit, below the terminal: drop-ins, rehearsals, logging of refusals, recovery | no |
 //! | [`daemon`] | `harden-whyd`: one loop that owns everything but the disk | no |
-//! | [`cli`] | `harden-why`: arguments, questions, answers as pages and JSON | no |
+//! | [`cli`] | `harden-why`: arguments, lookup, views, terminal, verbs | no |
 //!
 //! # Invariants
 //!
