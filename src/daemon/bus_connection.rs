@@ -2,7 +2,8 @@
 //! the loop from listening.
 
 use crate::incidents::Stored;
-use crate::outlet::bus::{Bus, StatusSource, serve};
+use crate::outlet::StatusSource;
+use crate::outlet::bus::{Bus, serve};
 use crate::outlet::client_requests::Orders;
 use crate::systemd::bus_address::BusAddress;
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@
 //! managers are not asked: what they say of files would have root open them.
 
 use crate::audit::Action;
-use crate::diagnosis::{denied, diagnose_one};
+use crate::diagnosis::diagnose_one;
 use crate::host::unit_settings;
 use crate::incidents::Incident;
 use crate::outlet::Explanation;
@@ -149,7 +149,7 @@ fn is_explicable(incident: &Incident) -> bool {
     let of_system = |unit: &Unit| {
         unit.manager == Manager::System && matches!(unit.name.suffix(), "service" | "socket" | "mount" | "swap")
     };
-    let Some(denial) = denied(incident).filter(|_| incident.key.unit.as_ref().is_some_and(of_system)) else {
+    let Some(denial) = incident.denial().filter(|_| incident.key.unit.as_ref().is_some_and(of_system)) else {
         return false;
     };
     match denial.action {

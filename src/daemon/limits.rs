@@ -2,7 +2,7 @@
 
 use crate::host::blind_spots;
 use crate::incidents::SetAside;
-use crate::outlet::bus::StatusSource;
+use crate::outlet::StatusSource;
 use crate::outlet::wire::Status;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

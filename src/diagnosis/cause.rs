@@ -3,9 +3,11 @@
 //! The record holds the action alone, so it is held against what the unit's policy does with the
 //! call. What systemd never does, or the policy permits, was somebody else's doing.
 
+use super::before_exec::is_rehearsal_filter_load;
 use super::fixed::{Fixed, History, Since};
 use super::runtime::Runtime;
-use super::{Situation, fixed, rehearsal, runtime};
+use super::situation::Situation;
+use super::{fixed, runtime};
 use crate::audit::Action;
 use crate::incidents::{Denial, Event, Incident, Moment, Source};
 use crate::policy;
@@ -79,7 +81,7 @@ pub enum Elsewhere {
 pub fn of(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -> Cause {
     let Event::Denial(denial) = &incident.key.event else { return Cause::Silent };
     let source = incident.key.source;
-    if rehearsal::is_its_own(incident) {
+    if is_rehearsal_filter_load(incident) {
         return Cause::Logged { by: None };
     }
     let cause = of_seen(denial, source, situation.map(|situation| &situation.policy));

@@ -1,8 +1,9 @@
 //! A remedy is put into the unit's policy in memory, and offered only if it keeps its promises there.
 
 use super::lines::{appended, broken, is_allowing, is_denying, is_filter, united};
+use super::privileged_calls;
 use super::remedy::{Because, Kind, Remedy};
-use super::{Situation, privileged_calls};
+use super::situation::Situation;
 use crate::policy::{Directive, Effect, Policy, Verdict};
 use crate::syscalls::{Abi, CallNames, Groups};
 use std::collections::BTreeSet;

@@ -4,8 +4,6 @@
 //! they deny are on the list as well. Some of them do more than filter calls, and all of that is lifted with them:
 //! systemd has no way to lift the filter alone.
 
-use super::{denied, is_before_exec};
-use crate::incidents::{Incident, Source};
 use crate::policy::{Cause, Directive, Effect, Mode, Policy, Verdict};
 use crate::syscalls::Groups;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,10 +28,6 @@ const EVERYDAY: [&str; 15] = [
     "open",
     "openat",
 ];
-
-/// What systemd calls to load a filter. Where it loads one more behind that which logs, this is among what is logged;
-/// with the unit's own settings, whose last filter is the one that denies, it is not made any more.
-const LOADING: &str = "seccomp";
 
 /// How long a line is at most.
 const WIDTH: usize = 100;
@@ -225,13 +219,6 @@ impl Rehearsal {
         let _ = writeln!(text, "{line}");
         text
     }
-}
-
-/// Whether what was seen in a rehearsal was made by that itself, and not by the unit.
-#[must_use]
-pub fn is_its_own(incident: &Incident) -> bool {
-    let loads = denied(incident).is_some_and(|denial| denial.call.name() == Some(LOADING));
-    loads && incident.key.source == Source::Rehearsal && is_before_exec(incident)
 }
 
 /// Whether a directive that can be lifted is set, and not by another that implies it.

@@ -138,6 +138,17 @@ pub struct Incident {
     pub sample: Sample,
 }
 
+impl Incident {
+    /// Returns the denial; `None` for a silent death.
+    #[must_use]
+    pub fn denial(&self) -> Option<&Denial> {
+        match &self.key.event {
+            Event::Denial(denial) => Some(denial),
+            Event::SilentDeath => None,
+        }
+    }
+}
+
 impl Moment {
     /// Makes it another that is earlier: clocks are set back.
     pub(super) fn at_latest(&mut self, other: &Self) {

@@ -4,7 +4,7 @@
 use super::drop_in::Undo;
 use crate::audit::text::join;
 use crate::cli::views::answer::shown_path;
-use crate::diagnosis::{Diagnosis, Situation, denied};
+use crate::diagnosis::{Diagnosis, Situation};
 use crate::host::unit_settings;
 use crate::operations::interruption::Interruption;
 use crate::syscalls::{Abi, Groups};
@@ -21,7 +21,7 @@ pub(crate) fn wanted(diagnosis: &Diagnosis) -> BTreeSet<(Abi, &str)> {
         .findings
         .iter()
         .filter(|finding| finding.cause.is_units())
-        .filter_map(|finding| denied(&finding.incident));
+        .filter_map(|finding| finding.incident.denial());
     denials.filter_map(|denial| Some((denial.call.abi()?, denial.call.name()?))).collect()
 }
 

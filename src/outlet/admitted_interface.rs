@@ -1,6 +1,6 @@
 //! The service behind its [`Gate`](super::admission::Gate): what zbus hands over goes through that first.
 
-use super::bus::Service;
+use super::service::Service;
 use std::collections::HashMap;
 use std::fmt::Write;
 use zbus::export::async_trait::async_trait;

@@ -1,40 +1,24 @@
-//! `org.hardenwhy1` on D-Bus: the server. Its clients use [`client`](super::client).
+//! The server of `org.hardenwhy1` on D-Bus. Its clients use [`client`](super::client).
 //!
-//! Everybody may ask; what the answer holds is decided here from the caller's credentials. A signal
-//! goes to each subscriber alone, since a broadcast would show everybody everything.
+//! Every user may call it; the caller's credentials decide what the answer holds. A signal goes to each subscriber
+//! alone, since a broadcast would show every incident to every user.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::Path;
 
 use nix::unistd::{Group, geteuid};
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use zbus::Connection;
-use zbus::fdo::DBusProxy;
-use zbus::message::Header;
-use zbus::names::{BusName, OwnedUniqueName};
+use zbus::names::BusName;
 use zbus::object_server::SignalEmitter;
 
-use super::access::{Access, TRUSTED_GROUPS, Trust};
-use super::admission::{Gate, busy, denied, sender};
+use super::access::{TRUSTED_GROUPS, Trust};
 use super::admitted_interface::Guarded;
-use super::client_requests::{Order, Orders};
-use super::rehearsals::Rehearsals;
-use super::wire::{
-    BusError, IncidentDict, MAX_INCIDENTS, MAX_UNITS, NAME, NO_MANAGER, PATH, Reported, Status, UnitDict,
-};
-use crate::incidents::{Incident, Query, Source, Store, StoreError, Stored};
+use super::client_requests::Orders;
+use super::service::{Service, StatusSource};
+use super::subscribers::Subscribers;
+use super::wire::{IncidentDict, NAME, PATH};
+use crate::incidents::Stored;
 use crate::systemd::bus_address::BusAddress;
-use crate::units::{BadManager, Manager, Unit};
-
-/// Questions answered at once; the store is read by so many threads.
-const READERS: usize = 2;
-/// Who may subscribe at once, and so many of one uid.
-const MAX_SUBSCRIBERS: usize = 256;
-const MAX_SUBSCRIBERS_PER_UID: usize = 16;
-
-/// How the daemon's status is asked for: called at any time, must not wait.
-pub type StatusSource = Arc<dyn Fn() -> Status + Send + Sync>;
 
 /// Why the service could not be offered.
 #[derive(Debug, thiserror::Error)]
@@ -58,16 +42,8 @@ pub struct Bus {
 pub async fn serve(address: &BusAddress, dir: &Path, status: StatusSource, orders: Orders) -> Result<Bus, ServeError> {
     // The name service can be slow, and zbus must not wait for it later.
     let trust = spawn_blocking(trust).await.unwrap_or_else(|_| Trust { daemon: geteuid().as_raw(), groups: vec![] });
-    let subscribers = Subscribers::default();
-    let service = Service {
-        gate: Gate::new(trust),
-        dir: dir.to_owned(),
-        status,
-        subscribers: Arc::clone(&subscribers),
-        readers: Arc::new(Semaphore::new(READERS)),
-        rehearsals: Rehearsals::new(orders.clone()),
-        orders,
-    };
+    let service = Service::new(trust, dir, status, orders);
+    let subscribers = service.subscribers();
     // zbus's defaults would take the name from an owner, and give it up to the next who asks.
     let builder = address.builder().allow_name_replacements(false).replace_existing_names(false);
     let built = builder.serve_at(PATH, Guarded(service)).name(NAME).build().await;
@@ -83,12 +59,7 @@ impl Bus {
     /// The bus is gone. Without subscribers nothing is sent.
     pub async fn announce(&self, stored: &Stored) -> zbus::Result<()> {
         let manager = stored.incident.key.unit.as_ref().map(|unit| unit.manager);
-        let told: Vec<_> = lock(&self.subscribers)
-            .iter()
-            .filter(|subscriber| subscriber.access.permits(manager))
-            .map(|subscriber| subscriber.name.clone())
-            .collect();
-        for name in told {
+        for name in self.subscribers.readers_of(manager) {
             let emitter = SignalEmitter::new(&self.connection, PATH)?.set_destination(BusName::from(name));
             Service::incident_seen(&emitter, IncidentDict::from(stored)).await?;
         }
@@ -99,205 +70,6 @@ impl Bus {
     pub async fn closed(&self) {
         self.connection.closed().await;
     }
-}
-
-/// Who asked to be told.
-#[derive(Debug)]
-struct Subscriber {
-    name: OwnedUniqueName,
-    uid: u32,
-    access: Access,
-}
-
-type Subscribers = Arc<Mutex<Vec<Subscriber>>>;
-
-fn lock(subscribers: &Subscribers) -> MutexGuard<'_, Vec<Subscriber>> {
-    subscribers.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What is asked for, by those who were let in.
-pub(super) struct Service {
-    pub(super) gate: Gate,
-    dir: PathBuf,
-    status: StatusSource,
-    subscribers: Subscribers,
-    readers: Arc<Semaphore>,
-    rehearsals: Rehearsals,
-    orders: Orders,
-}
-
-#[zbus::interface(name = "org.hardenwhy1.Manager")]
-impl Service {
-    /// Units with incidents since a moment (milliseconds since the epoch, 0 for all), the one with
-    /// the newest incident first.
-    async fn list_units(&self, since: i64, #[zbus(header)] header: Header<'_>) -> Result<Vec<UnitDict>, BusError> {
-        let (_, access) = self.gate.caller(&sender(&header)?)?;
-        let manager = access.narrow(None).ok_or_else(denied)?;
-        let query = Query { manager, since: since_of(since), limit: Some(MAX_UNITS), ..Query::default() };
-        self.read(move |store| Ok(store.units(&query)?.iter().map(UnitDict::from).collect())).await
-    }
-
-    /// Incidents, newest first, at most 500 at a time: of one unit or (with an empty name) of all, of
-    /// one manager (`system`, `user:1000`) or all that the caller may read, or (`none`) of processes whose unit is not
-    /// known.
-    async fn list_incidents(
-        &self,
-        unit: &str,
-        manager: &str,
-        since: i64,
-        offset: u32,
-        limit: u32,
-        #[zbus(header)] header: Header<'_>,
-    ) -> Result<Vec<IncidentDict>, BusError> {
-        let unit = match unit {
-            "" => None,
-            name => Some(name.parse().map_err(|bad| BusError::InvalidArgument(format!("{bad}")))?),
-        };
-        let unknown = manager == NO_MANAGER;
-        let asked = match manager {
-            "" | NO_MANAGER => None,
-            word => Some(word.parse().map_err(|bad: BadManager| BusError::InvalidArgument(bad.to_string()))?),
-        };
-        let (_, access) = self.gate.caller(&sender(&header)?)?;
-        let manager: Option<Manager> = access.narrow(asked).ok_or_else(denied)?;
-        if unknown && !access.permits(None) {
-            return Err(denied());
-        }
-        let limit = Some(limit.min(MAX_INCIDENTS));
-        let query = Query { unknown, unit, manager, since: since_of(since), limit, offset };
-        self.read(move |store| Ok(store.incidents(&query)?.iter().map(IncidentDict::from).collect())).await
-    }
-
-    /// How well the daemon hears.
-    fn status(&self) -> Status {
-        (self.status)()
-    }
-
-    /// Asks for `IncidentSeen` signals, of what the caller may read, until it leaves the bus.
-    async fn subscribe(
-        &self,
-        #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<(), BusError> {
-        let name = sender(&header)?;
-        let (uid, access) = self.gate.caller(&sender(&header)?)?;
-        self.forget_the_gone(connection).await?;
-        let mut subscribers = lock(&self.subscribers);
-        subscribers.retain(|subscriber| subscriber.name != name);
-        let own = subscribers.iter().filter(|subscriber| subscriber.uid == uid).count();
-        if subscribers.len() >= MAX_SUBSCRIBERS || own >= MAX_SUBSCRIBERS_PER_UID {
-            return Err(BusError::Busy("there are too many subscribers".to_owned()));
-        }
-        subscribers.push(Subscriber { name, uid, access });
-        Ok(())
-    }
-
-    /// Asks for no more signals.
-    #[expect(clippy::needless_pass_by_value, reason = "zbus hands the header over by value")]
-    fn unsubscribe(&self, #[zbus(header)] header: Header<'_>) -> Result<(), BusError> {
-        let name = sender(&header)?;
-        lock(&self.subscribers).retain(|subscriber| subscriber.name != name);
-        Ok(())
-    }
-
-    /// Takes what is logged of a unit from now on for its rehearsal's, until `EndRehearsal` or until the caller leaves
-    /// the bus: root's of any unit, others' of units of their own manager. No alerts are raised of it.
-    async fn begin_rehearsal(
-        &self,
-        unit: &str,
-        manager: &str,
-        #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<(), BusError> {
-        let unit = unit_of(unit, manager)?;
-        let (uid, _) = self.gate.caller(&sender(&header)?)?;
-        if uid != 0 && unit.manager != Manager::User(uid) {
-            return Err(BusError::AccessDenied("only root and its own user may rehearse a unit".to_owned()));
-        }
-        self.rehearsals.begin(unit, (sender(&header)?, uid), connection).await
-    }
-
-    /// Ends a rehearsal of the caller's.
-    async fn end_rehearsal(
-        &self,
-        unit: &str,
-        manager: &str,
-        #[zbus(header)] header: Header<'_>,
-    ) -> Result<(), BusError> {
-        self.rehearsals.end(unit_of(unit, manager)?, &sender(&header)?).await
-    }
-
-    /// Takes incidents that a tap saw, at most 500 at a time, from root alone. No alerts are raised of them.
-    async fn report(&self, incidents: Reported) -> Result<(), BusError> {
-        let Some(incidents) = incidents.0 else {
-            return Err(BusError::InvalidArgument(format!("at most {MAX_INCIDENTS} incidents are taken at a time")));
-        };
-        let read = |dict: IncidentDict| match Stored::try_from(dict) {
-            Ok(Stored { incident, .. }) if matches!(incident.key.source, Source::Tap { .. }) && incident.count > 0 => {
-                Ok(incident)
-            }
-            Ok(_) => Err(BusError::InvalidArgument("an incident is none that a tap saw".to_owned())),
-            Err(strange) => Err(BusError::InvalidArgument(strange.to_string())),
-        };
-        let incidents = incidents.into_iter().map(read).collect::<Result<Vec<Incident>, _>>()?;
-        self.orders.give(Order::Count(incidents)).await
-    }
-
-    /// The version of harden-whyd.
-    #[zbus(property(emits_changed_signal = "const"))]
-    #[expect(clippy::unused_self, reason = "a D-Bus property is a method")]
-    fn version(&self) -> &'static str {
-        env!("CARGO_PKG_VERSION")
-    }
-
-    /// An incident as it stands after a sighting; only to those who called Subscribe.
-    #[zbus(signal)]
-    async fn incident_seen(emitter: &SignalEmitter<'_>, incident: IncidentDict) -> zbus::Result<()>;
-}
-
-impl Service {
-    /// Asks the store, in a thread of its own.
-    async fn read<T, F>(&self, ask: F) -> Result<T, BusError>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
-    {
-        let permit = Arc::clone(&self.readers).acquire_owned().await.map_err(|_| busy())?;
-        let dir = self.dir.clone();
-        // Opened anew each time: the daemon may have set a damaged file aside meanwhile.
-        let answer = spawn_blocking(move || {
-            let answer = Store::open_read_only(&dir).and_then(|store| ask(&store));
-            drop(permit);
-            answer
-        });
-        match answer.await {
-            Ok(answer) => answer.map_err(|error| BusError::Store(error.to_string())),
-            Err(_) => Err(BusError::Store("the store's reader stopped".to_owned())),
-        }
-    }
-
-    /// Drops subscribers that have left the bus. A unique name is never given twice.
-    async fn forget_the_gone(&self, connection: &Connection) -> Result<(), BusError> {
-        let bus = DBusProxy::new(connection).await?;
-        let names: Vec<_> = lock(&self.subscribers).iter().map(|subscriber| subscriber.name.clone()).collect();
-        for name in names {
-            if !bus.name_has_owner(BusName::from(&name)).await.map_err(zbus::Error::from)? {
-                lock(&self.subscribers).retain(|subscriber| subscriber.name != name);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The unit of two arguments.
-fn unit_of(unit: &str, manager: &str) -> Result<Unit, BusError> {
-    let name = unit.parse().map_err(|bad| BusError::InvalidArgument(format!("{bad}")))?;
-    let manager = manager.parse().map_err(|bad: BadManager| BusError::InvalidArgument(bad.to_string()))?;
-    Ok(Unit { manager, name })
-}
-
-fn since_of(millis: i64) -> Option<i64> {
-    (millis > 0).then_some(millis)
 }
 
 fn trust() -> Trust {

@@ -10,6 +10,9 @@ pub mod client_requests;
 mod explanation;
 pub mod journal;
 mod rehearsals;
+mod service;
+mod subscribers;
 pub mod wire;
 
 pub use explanation::Explanation;
+pub use service::StatusSource;

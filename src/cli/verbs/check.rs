@@ -7,7 +7,6 @@ use crate::cli::lookup::incident_source::Source;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
 use crate::cli::views::answer::{Clock, SCHEMA, shown_path};
 use crate::cli::views::answer_page;
-use crate::diagnosis::denied;
 use crate::host::unit_settings;
 use crate::host::unit_settings::Known;
 use crate::policy;
@@ -77,7 +76,7 @@ pub(crate) async fn check(common: &Common, asked: &Check, clock: &Clock) -> anyh
     let mut named: BTreeSet<(Abi, &str)> = BTreeSet::new();
     let mut unknown: BTreeSet<String> = BTreeSet::new();
     for incident in &incidents {
-        match denied(incident) {
+        match incident.denial() {
             Some(denial) => match (denial.call.abi(), denial.call.name()) {
                 (Some(abi), Some(name)) => _ = named.insert((abi, name)),
                 _ => _ = unknown.insert(denial.call.to_string()),

@@ -11,7 +11,7 @@ use crate::cli::terminal::page::{DIM, styled};
 use crate::cli::views::answer::{Answer, Clock, SCHEMA, moment, plural};
 use crate::cli::views::answer_page;
 use crate::cli::{clock, complain};
-use crate::diagnosis::{denied, diagnose};
+use crate::diagnosis::diagnose;
 use crate::host::unit_settings;
 use crate::host::unit_settings::Known;
 use crate::incidents::{Moment, RowId, Stored};
@@ -285,7 +285,7 @@ impl Follower {
                 new: false,
                 unit: unit.map(|unit| unit.name.to_string()),
                 manager: unit.map(|unit| unit.manager.to_string()),
-                call: denied(incident).map(|denial| denial.call.to_string()),
+                call: incident.denial().map(|denial| denial.call.to_string()),
                 count: incident.count,
                 last: moment(&incident.last),
             };

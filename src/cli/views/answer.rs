@@ -6,7 +6,7 @@ pub use super::remedy::{BecauseView, ExposureView, GroupHelp, RemedyView, Sensit
 
 use super::remedy;
 use crate::audit::text::escape;
-use crate::diagnosis::{Diagnosis, Finding, Situation, denied, outcome};
+use crate::diagnosis::{Diagnosis, Finding, Situation, outcome};
 use crate::incidents::{Incident, Moment};
 use crate::policy::Effect;
 use crate::syscalls::Groups;
@@ -273,7 +273,7 @@ impl Answer {
 impl DenialView {
     fn new(finding: &Finding, clock: &Clock) -> Self {
         let Incident { key, rung, count, first, last, sample } = &finding.incident;
-        let denial = denied(&finding.incident);
+        let denial = finding.incident.denial();
         Self {
             event: if denial.is_some() { "denial" } else { "silent-death" },
             call: denial.map(|denial| denial.call.to_string()),

@@ -3,7 +3,7 @@
 use super::answer::{CauseView, Clock, DirectiveView, moment, shown_path};
 use crate::audit::Action;
 use crate::audit::text::{escape, join};
-use crate::diagnosis::{Cause, Elsewhere, Finding, Fixed, Runtime, Takes, denied};
+use crate::diagnosis::{Cause, Elsewhere, Finding, Fixed, Runtime, Takes};
 use crate::incidents::Moment;
 use crate::policy;
 
@@ -187,7 +187,7 @@ fn fixed_words(fixed: &Fixed, clock: &Clock) -> (&'static str, String) {
 
 /// Who acts like this.
 fn likely(finding: &Finding) -> &'static str {
-    match denied(&finding.incident).map(|denial| denial.action) {
+    match finding.incident.denial().map(|denial| denial.action) {
         Some(Action::KillProcess | Action::Kill) => "SystemCallFilter= kills like this",
         Some(Action::Log) => "SystemCallLog= logs like this",
         Some(Action::KillThread) => "SystemCallArchitectures= kills calls of another architecture like this",

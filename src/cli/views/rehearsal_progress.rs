@@ -4,7 +4,6 @@
 use super::answer::plural;
 use crate::cli::complain;
 use crate::cli::terminal::page::{BOLD, DIM, WARN, styled};
-use crate::diagnosis::denied;
 use crate::incidents::Incident;
 use crate::operations::rehearsal::preflight::Plan;
 use crate::policy::{Policy, Verdict};
@@ -50,7 +49,7 @@ impl Show {
     pub(crate) fn calls(&mut self, incidents: &[Incident]) -> bool {
         let mut counts: BTreeMap<String, (u64, String)> = BTreeMap::new();
         for incident in incidents {
-            let Some(denial) = denied(incident) else { continue };
+            let Some(denial) = incident.denial() else { continue };
             let (count, _) = counts
                 .entry(denial.call.to_string())
                 .or_insert_with(|| (0, why(&self.policy, denial.call.abi().zip(denial.call.name()))));

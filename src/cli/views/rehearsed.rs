@@ -6,7 +6,7 @@ use super::applied::Applied;
 use crate::audit::text::join;
 use crate::cli::Reply;
 use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
-use crate::diagnosis::{Rehearsal, denied};
+use crate::diagnosis::Rehearsal;
 use crate::incidents::Incident;
 use crate::operations::rehearsal::preflight::{Limits, Plan};
 use crate::operations::rehearsal::session::{After, said};
@@ -97,7 +97,7 @@ impl RehearsalView {
     pub(crate) fn over(plan: &Plan, ended: &Ended, took: Duration, after: &After, incidents: &[Incident]) -> Self {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         for incident in incidents {
-            if let Some(denial) = denied(incident) {
+            if let Some(denial) = incident.denial() {
                 *counts.entry(denial.call.to_string()).or_default() += incident.count;
             }
         }

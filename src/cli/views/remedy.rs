@@ -3,7 +3,7 @@
 use super::answer::{calls, shown_path};
 use crate::audit::Action;
 use crate::audit::text::{escape, join};
-use crate::diagnosis::{Cause, Diagnosis, Finding, Kind, Remedy, Situation, denied};
+use crate::diagnosis::{Cause, Diagnosis, Finding, Kind, Remedy, Situation};
 use crate::syscalls::Groups;
 use crate::units::Unit;
 use serde::Serialize;
@@ -164,7 +164,7 @@ pub(crate) fn unproven(findings: &[Finding], unit: Option<&Unit>, groups: &Group
     let mut names: Vec<&str> = findings
         .iter()
         .filter(|finding| finding.cause == Cause::Unread)
-        .filter_map(|finding| denied(&finding.incident).filter(|denial| denial.action != Action::Log)?.call.name())
+        .filter_map(|finding| finding.incident.denial().filter(|denial| denial.action != Action::Log)?.call.name())
         .filter(|name| groups.is_known(name))
         .collect();
     names.sort_unstable();

@@ -1,7 +1,7 @@
 //! What the daemon hears of a rehearsal, while it goes on.
 
 use crate::cli::lookup::incident_source;
-use crate::diagnosis::rehearsal::is_its_own;
+use crate::diagnosis::before_exec::is_rehearsal_filter_load;
 use crate::incidents::{Incident, Key, Source, Stored};
 use crate::outlet::client::HardenWhyProxy;
 use crate::outlet::wire::MAX_INCIDENTS;
@@ -69,7 +69,7 @@ impl Heard {
             }
         };
         let before = &self.before;
-        let since = incidents.into_iter().filter(|one| !is_its_own(one)).filter_map(|mut one| {
+        let since = incidents.into_iter().filter(|one| !is_rehearsal_filter_load(one)).filter_map(|mut one| {
             // A store begun anew counts from nothing.
             one.count -= before.get(&one.key).copied().filter(|before| *before <= one.count).unwrap_or_default();
             (one.count > 0).then_some(one)

@@ -1,0 +1,24 @@
+//! Calls that systemd's own code makes in a service process before it executes the program.
+
+use crate::incidents::{Incident, Source};
+
+/// The call by which systemd loads a filter. If systemd loads another filter after the one that logs, the record of
+/// this call is systemd's own. Under the unit's own settings the denying filter comes last, so this call never fails.
+const LOADING: &str = "seccomp";
+
+/// Whether the call was made after the filter was loaded and before the program was executed.
+///
+/// systemd names a task `(program)` between fork and exec; since systemd 255 it runs systemd-executor there.
+pub(super) fn is_before_exec(incident: &Incident) -> bool {
+    let comm = &incident.sample.comm;
+    let named = comm.first() == Some(&b'(');
+    let exe = incident.key.exe.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    named && matches!(exe, b"systemd" | b"systemd-executor")
+}
+
+/// Whether systemd made the call to load a rehearsal's filters, so that the unit had no part in it.
+#[must_use]
+pub fn is_rehearsal_filter_load(incident: &Incident) -> bool {
+    let loads = incident.denial().is_some_and(|denial| denial.call.name() == Some(LOADING));
+    loads && incident.key.source == Source::Rehearsal && is_before_exec(incident)
+}

@@ -1,0 +1,62 @@
+//! A call that the unit's settings denied, with the directives that did.
+
+use super::cause::Cause;
+use super::errno_fallback;
+use super::errno_fallback::Softly;
+use crate::incidents::{Incident, Source};
+use crate::policy;
+use crate::policy::{Directive, Effect, Why};
+use crate::syscalls::Abi;
+
+/// A call that the unit's settings denied.
+pub(super) struct DeniedCall<'a> {
+    pub(super) abi: Abi,
+    pub(super) name: &'a str,
+    /// `None` if a directive that looks at arguments may have denied it.
+    pub(super) effect: Option<Effect>,
+    pub(super) by: &'a [policy::Cause],
+}
+
+impl<'a> DeniedCall<'a> {
+    /// Returns the call of an incident if the unit's settings denied it.
+    pub(super) fn from_incident(incident: &'a Incident, cause: &'a Cause) -> Option<Self> {
+        let (effect, by) = match cause {
+            Cause::Unit { effect, by, .. } => (Some(*effect), by),
+            // The call would have passed without the rehearsal, too: a reason to look, but none to relax a setting.
+            Cause::Perhaps { .. } if incident.key.source == Source::Rehearsal => return None,
+            Cause::Perhaps { by } => (None, by),
+            _ => return None,
+        };
+        let call = &incident.denial()?.call;
+        Some(Self { abi: call.abi()?, name: call.name()?, effect, by })
+    }
+
+    /// Returns why `SystemCallFilter=` denies the call, once per line that does.
+    pub(super) fn by_filter(&self) -> impl Iterator<Item = &Why> {
+        self.by.iter().filter(|cause| cause.directive == Directive::SystemCallFilter).map(|cause| &cause.why)
+    }
+
+    pub(super) fn is_by_filter(&self) -> bool {
+        self.by_filter().next().is_some()
+    }
+
+    /// Whether any setting of the unit can let the call pass.
+    pub(super) fn can_be_lifted(&self) -> bool {
+        let lost = |cause: &policy::Cause| {
+            cause.directive == Directive::DynamicUser
+                || matches!(cause.why, Why::UnknownToSystemd | Why::UnknownToLibseccomp(_) | Why::ManagersAbi)
+        };
+        !self.by.iter().any(lost)
+    }
+
+    /// Whether programs handle the error as they do on a kernel without the call.
+    ///
+    /// A directive answers so a new call whose arguments it cannot see, and the program then makes an older call whose
+    /// arguments it can see. If that call is denied as well, it is a denial of its own. `SystemCallFilter=` does not
+    /// count here, because it refuses the older call, too.
+    pub(super) fn is_handled_as_missing(&self) -> bool {
+        self.effect == Some(Effect::Errno(libc::ENOSYS))
+            && errno_fallback::of(self.name) == Some(Softly::Enosys)
+            && !self.is_by_filter()
+    }
+}

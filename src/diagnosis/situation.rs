@@ -1,0 +1,16 @@
+//! The settings of a unit that a diagnosis works from.
+
+use super::fixed::History;
+use crate::policy::Policy;
+use std::path::PathBuf;
+
+/// A unit's settings, as far as they are known.
+#[derive(Debug)]
+pub struct Situation {
+    /// The unit's policy.
+    pub policy: Policy,
+    /// The path of the drop-in that a remedy writes.
+    pub drop_in: PathBuf,
+    /// When the settings changed. `None` for files copied from another machine: their times mean nothing here.
+    pub history: Option<History>,
+}
