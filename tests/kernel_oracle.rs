@@ -16,7 +16,7 @@ mod support {
 use harden_why::audit::{Action, ArchField, CallField, parse_record};
 use harden_why::intake::netlink::{AuditSocket, Message, ReceiveError};
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
-use harden_why::policy::{Cause, Effect, Policy, Settings, Surroundings, UnitFile, Verdict};
+use harden_why::policy::{Cause, Directive, Effect, Policy, Settings, Surroundings, UnitFile, Verdict};
 use harden_why::syscalls::{Abi, Arch, Groups};
 use harden_why::systemd::syscall_groups;
 use harden_why::unit_files;
@@ -394,6 +394,14 @@ fn the_kernel_does_with_every_call_what_the_verdict_says() {
     let (held, wrong) = hold(&manager, &mut audit, CASES, &surroundings, &groups);
     assert!(wrong.is_empty(), "{wrong}");
     println!("{held} calls under {} policies: the kernel and the verdict agree", CASES.len());
+}
+
+#[test]
+fn every_directive_has_a_case() {
+    for directive in Directive::ALL {
+        let line = format!("{}=", directive.key());
+        assert!(CASES.iter().any(|case| case.lines.contains(&line)), "{line}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod support {
 
 use harden_why::kernel::proc_events::{ExitListener, Notice};
 use harden_why::kernel::procfs::Procfs;
+use harden_why::policy::Directive;
 use harden_why::systemd::manager::{Managers, PidAtTime, SystemdError, SystemdManager};
 use harden_why::units::{Manager, Placement, Rung, Unit, cgroup};
 use std::fs;
@@ -195,8 +196,8 @@ fn a_unit_is_known_by_its_facts() {
         let retained = facts.restrict_namespaces.unwrap();
         let (net, user) = (u64::from(libc::CLONE_NEWNET.unsigned_abs()), u64::from(libc::CLONE_NEWUSER.unsigned_abs()));
         assert_eq!((retained & net, retained & user), (0, user), "the flags that stay allowed");
-        assert_eq!(facts.switches.get("LockPersonality"), Some(&true));
-        assert_eq!(facts.switches.get("ProtectClock"), Some(&false));
+        assert_eq!(facts.switches.get(&Directive::LockPersonality), Some(&true));
+        assert_eq!(facts.switches.get(&Directive::ProtectClock), Some(&false));
         assert_eq!((facts.invocation_id, facts.exec_main_start_us), (None, None));
 
         assert!(manager.start_unit("facts.service"));
@@ -210,6 +211,34 @@ fn a_unit_is_known_by_its_facts() {
         let slice = systemd.unit_properties(&"system.slice".parse().unwrap()).await.unwrap();
         assert_eq!(slice.system_call_filter, None, "a slice has no filter");
         assert!(systemd.version().await.unwrap().starts_with(|c: char| c.is_ascii_digit()));
+    });
+}
+
+#[test]
+fn every_directive_is_a_property_of_its_type() {
+    let Some(manager) = TestManager::start() else { return };
+    manager.write("all.service", "[Service]\nExecStart=/bin/true\n");
+    manager.reload();
+    let (bus, object) = (format!("--address={}", manager.bus()), "/org/freedesktop/systemd1/unit/all_2eservice");
+    let introspect = ["busctl", &bus, "introspect", "org.freedesktop.systemd1", object];
+    let output = manager.command(&introspect).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let properties: Vec<(&str, &str)> = words
+        .filter_map(|words| match words[..] {
+            [name, "property", signature, ..] => Some((name.strip_prefix('.')?, signature)),
+            _ => None,
+        })
+        .collect();
+    for directive in Directive::ALL {
+        let expected = (directive.key(), directive.spec().value.bus_signature());
+        assert!(properties.contains(&expected), "{expected:?} is not among {properties:?}");
+    }
+    run(async {
+        let facts = ask(&manager).await.unit_properties(&"all.service".parse().unwrap()).await.unwrap();
+        assert!(facts.odd.is_empty(), "{:?}", facts.odd);
+        assert!(facts.switches.keys().copied().eq(Directive::switches()), "{:?}", facts.switches);
     });
 }
 

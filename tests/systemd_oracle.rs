@@ -22,9 +22,6 @@ const UNITS: usize = 510;
 /// To libseccomp these are one call, outside of PowerPC.
 const SHARED_NUMBER: [&str; 2] = ["switch_endian", "sys_debug_setcontext"];
 
-const SWITCHES: [&str; 6] =
-    ["ProtectClock", "RestrictRealtime", "LockPersonality", "PrivateDevices", "RestrictSUIDSGID", "ProtectKernelLogs"];
-
 /// Runs a user manager on the files below `$B/home` and asks it about `$UNITS`. The cgroup2 mount
 /// must show the caller's cgroup as its root, or the manager would not start.
 const SCRIPT: &str = r"
@@ -70,6 +67,7 @@ fn skipped(why: &str) {
 
 /// Some lines of a `[Service]` section.
 fn lines(random: &mut Random, calls: &[&str], groups: &[&str]) -> String {
+    let switches: Vec<&str> = Directive::switches().map(Directive::key).collect();
     let mut text = String::from("[Service]\n");
     for number in 0..=random.below(5) {
         let line = match if number == 0 { usize::MAX } else { random.below(14) } {
@@ -92,7 +90,7 @@ fn lines(random: &mut Random, calls: &[&str], groups: &[&str]) -> String {
                 "SystemCallArchitectures={}",
                 random.words(&["native", "x86", "x32", "arm64", "bogus", "\"x86-64\""], 3)
             ),
-            6 => format!("{}={}", random.pick(&SWITCHES), random.pick(&["yes", "no", "On", "0", "t", "", "maybe"])),
+            6 => format!("{}={}", random.pick(&switches), random.pick(&["yes", "no", "On", "0", "t", "", "maybe"])),
             // A filter that begins anew.
             7 => "SystemCallFilter=".to_owned(),
             _ => {
@@ -274,9 +272,12 @@ fn differences(loaded: &Loaded, shown: &BTreeMap<String, String>, groups: &Group
         format!("{architectures:?}"),
         format!("{:?}", list(&shown["SystemCallArchitectures"]).1),
     );
-    for switch in SWITCHES {
-        let on = settings.switch(Directive::from_key(switch).unwrap()).is_some_and(|switch| switch.on);
-        compare(switch, if on { "yes" } else { "no" }.into(), shown[switch].clone());
+    let on = |directive| settings.switch(directive).is_some_and(|switch| switch.on);
+    for directive in Directive::switches() {
+        // systemd shows what `DynamicUser=` implies (`unit_patch_contexts`).
+        let implied = directive == Directive::RestrictSUIDSGID && on(Directive::DynamicUser);
+        let ours = if on(directive) || implied { "yes" } else { "no" };
+        compare(directive.key(), ours.into(), shown[directive.key()].clone());
     }
     found
 }

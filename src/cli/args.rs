@@ -5,7 +5,6 @@ pub(crate) mod parse;
 pub(crate) mod since;
 pub(crate) mod values;
 
-use crate::diagnosis::Rehearsal;
 use crate::policy::Directive;
 use crate::syscalls::Abi;
 use crate::systemd::bus_address::BusAddress;
@@ -176,7 +175,7 @@ pub struct Rehearse {
     pub chosen: Chosen,
 
     /// Leave this directive on; may be given several times
-    #[arg(long, value_name = "DIRECTIVE", value_parser = Offered(|| Rehearsal::LIFTABLE.map(Directive::key).into()))]
+    #[arg(long, value_name = "DIRECTIVE", value_parser = Offered(|| Directive::liftable().map(Directive::key).collect()))]
     pub keep: Vec<String>,
 
     /// End after this time: 90s, 5min, 2h

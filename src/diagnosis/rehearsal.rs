@@ -61,38 +61,12 @@ pub struct Rehearsal {
 pub struct Otherwise(Box<str>);
 
 impl Rehearsal {
-    /// What can be lifted. `SystemCallArchitectures=` kills, so nothing of it is silent; of `ProtectKernelTunables=` the
-    /// call is gone from Linux since 5.5.
-    pub const LIFTABLE: [Directive; 12] = [
-        Directive::ProtectHostname,
-        Directive::RestrictAddressFamilies,
-        Directive::MemoryDenyWriteExecute,
-        Directive::RestrictRealtime,
-        Directive::RestrictSUIDSGID,
-        Directive::RestrictNamespaces,
-        Directive::ProtectKernelModules,
-        Directive::ProtectKernelLogs,
-        Directive::ProtectClock,
-        Directive::PrivateDevices,
-        Directive::LockPersonality,
-        Directive::SystemCallFilter,
-    ];
-
-    /// Of those, the ones that also change what files, devices or capabilities a unit has.
-    pub const MORE_THAN_CALLS: [Directive; 5] = [
-        Directive::ProtectHostname,
-        Directive::ProtectKernelModules,
-        Directive::ProtectKernelLogs,
-        Directive::ProtectClock,
-        Directive::PrivateDevices,
-    ];
-
     /// Of a unit with this policy; `None` if there is nothing that it could tell.
     #[must_use]
     pub fn of(policy: &Policy, keep: &BTreeSet<Directive>, groups: &Groups) -> Option<Self> {
         let on = |directive: &Directive| is_on(policy, *directive);
         let (kept, lifted): (Vec<_>, Vec<_>) =
-            Self::LIFTABLE.into_iter().filter(on).partition(|directive| keep.contains(directive));
+            Directive::liftable().filter(on).partition(|directive| keep.contains(directive));
         let mut rehearsal = Self {
             content: String::new(),
             told_unknown: false,
@@ -185,11 +159,7 @@ impl Rehearsal {
         let mut text = format!("[{section}]\n");
         // Writing to a String cannot fail.
         for directive in &self.lifted {
-            let value = match directive {
-                Directive::SystemCallFilter | Directive::RestrictAddressFamilies => "",
-                _ => "no",
-            };
-            let _ = writeln!(text, "{}={value}", directive.key());
+            let _ = writeln!(text, "{}={}", directive.key(), directive.spec().value.lifting());
         }
         if !self.missing.is_empty() {
             let _ = writeln!(
@@ -442,7 +412,7 @@ mod tests {
         #[test]
         fn everything_passes_and_what_would_be_denied_is_logged(
             lines in prop::collection::vec(line(), 0..8),
-            keep in prop::collection::btree_set(prop::sample::select(Rehearsal::LIFTABLE.to_vec()), 0..3),
+            keep in prop::collection::btree_set(prop::sample::select(Directive::liftable().collect::<Vec<_>>()), 0..3),
         ) {
             is_sound(&lines, &keep)?;
         }

@@ -1,259 +1,312 @@
-//! The directives that install seccomp filters, and what each does to which calls.
+//! The one table of directives that install seccomp filters: what each is called, what its value looks like, what it
+//! does to which calls, and what a rehearsal does with it.
 //!
-//! Source of the table: `systemd.exec(5)`, and `seccomp-util.c` and `exec-invoke.c` of systemd 255,
-//! seen to act so on running systems with 252, 257 and 262 (`tests/kernel_oracle.rs`).
+//! Source of the table: `systemd.exec(5)`, `org.freedesktop.systemd1(5)`, and `seccomp-util.c` and `exec-invoke.c` of
+//! systemd 255, seen to act so on running systems with 252, 257 and 262 (`tests/kernel_oracle.rs`). Every systemd since
+//! 247 has every directive.
 
 use super::effect::Effect;
 
-/// A setting that bears on which calls pass, in the order systemd installs the filters: of equally
-/// strong actions the last one installed decides. Those that install none themselves come first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Directive {
-    /// Implies `RestrictSUIDSGID=`.
-    DynamicUser,
-    /// What happens to calls `SystemCallFilter=` denies.
-    SystemCallErrorNumber,
-    /// Host and domain name.
-    ProtectHostname,
-    /// Socket address families.
-    RestrictAddressFamilies,
-    /// Memory that is writable and executable.
-    MemoryDenyWriteExecute,
-    /// Realtime scheduling.
-    RestrictRealtime,
-    /// Set-uid and set-gid bits.
-    RestrictSUIDSGID,
-    /// Namespaces.
-    RestrictNamespaces,
-    /// `/proc/sys` and the obsolete call for it.
-    ProtectKernelTunables,
-    /// Kernel modules.
-    ProtectKernelModules,
-    /// The kernel log.
-    ProtectKernelLogs,
-    /// The clock.
-    ProtectClock,
-    /// Device nodes and raw I/O.
-    PrivateDevices,
-    /// Calls of other ABIs.
-    SystemCallArchitectures,
-    /// Execution domain.
-    LockPersonality,
-    /// Calls logged and allowed.
-    SystemCallLog,
-    /// Calls by name.
-    SystemCallFilter,
+const EPERM: Effect = Effect::Errno(libc::EPERM);
+const ENOSYS: Effect = Effect::Errno(libc::ENOSYS);
+
+/// Defines [`Directive`] and [`Directive::spec`] from one row for each directive, so that none lacks a field.
+macro_rules! directives {
+    ($($(#[$doc:meta])+ $name:ident { value: $value:ident, rehearsal: $rehearsal:ident, rules: $rules:expr })+) => {
+        /// A setting that bears on which calls pass, in the order systemd installs the filters: of equally
+        /// strong actions the last one installed decides. Those that install none themselves come first.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Directive {
+            $($(#[$doc])+ $name,)+
+        }
+
+        impl Directive {
+            /// Every directive, in order.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// The directive's row of the table.
+            #[must_use]
+            pub const fn spec(self) -> DirectiveSpec {
+                match self {
+                    $(Self::$name => DirectiveSpec {
+                        key: stringify!($name),
+                        value: ValueKind::$value,
+                        rehearsal: InRehearsal::$rehearsal,
+                        rules: const { $rules },
+                    },)+
+                }
+            }
+        }
+    };
 }
 
-impl Directive {
-    /// Every directive, in order.
-    pub const ALL: [Self; 17] = [
-        Self::DynamicUser,
-        Self::SystemCallErrorNumber,
-        Self::ProtectHostname,
-        Self::RestrictAddressFamilies,
-        Self::MemoryDenyWriteExecute,
-        Self::RestrictRealtime,
-        Self::RestrictSUIDSGID,
-        Self::RestrictNamespaces,
-        Self::ProtectKernelTunables,
-        Self::ProtectKernelModules,
-        Self::ProtectKernelLogs,
-        Self::ProtectClock,
-        Self::PrivateDevices,
-        Self::SystemCallArchitectures,
-        Self::LockPersonality,
-        Self::SystemCallLog,
-        Self::SystemCallFilter,
-    ];
+directives! {
+    /// Gives the unit a user for the time that it runs. Implies `RestrictSUIDSGID=`.
+    // The unit's files belong to that user, so it could not run without it.
+    DynamicUser { value: Switch, rehearsal: KeepsOn, rules: &[] }
 
-    /// The key in unit files, without `=`.
+    /// Says what happens to calls that `SystemCallFilter=` denies.
+    // It filters nothing by itself.
+    SystemCallErrorNumber { value: ErrorNumber, rehearsal: KeepsOn, rules: &[] }
+
+    /// Protects the host and domain name.
+    ProtectHostname { value: Switch, rehearsal: LiftsMoreThanCalls, rules: &[
+        Rule::calls(&["sethostname", "setdomainname"], EPERM, "the host name stays as it is"),
+    ] }
+
+    /// Lists socket address families.
+    RestrictAddressFamilies { value: AddressFamilies, rehearsal: Lifts, rules: &[] }
+
+    /// Forbids memory that is writable and executable.
+    MemoryDenyWriteExecute { value: Switch, rehearsal: Lifts, rules: &[
+        Rule::calls(&["mmap", "mmap2"], EPERM, "no code is made at run time")
+            .with("memory both writable and executable"),
+        Rule::calls(&["mprotect", "pkey_mprotect"], EPERM, "no code is made at run time")
+            .with("memory made executable"),
+        Rule::calls(&["shmat"], EPERM, "no code is made at run time").with("SHM_EXEC"),
+    ] }
+
+    /// Forbids realtime scheduling.
+    RestrictRealtime { value: Switch, rehearsal: Lifts, rules: &[
+        Rule::calls(&["sched_setscheduler"], EPERM, "realtime tasks can starve the system")
+            .with("a policy other than SCHED_OTHER, SCHED_BATCH and SCHED_IDLE"),
+        Rule::calls(&["sched_setattr"], EPERM, "its policy is in memory, where seccomp cannot look")
+            .since(Introduced::Between { absent: 257, present: 262 }),
+    ] }
+
+    /// Forbids set-uid and set-gid bits.
+    RestrictSUIDSGID { value: Switch, rehearsal: Lifts, rules: &[
+        Rule::calls(
+            &["chmod", "fchmod", "fchmodat", "mkdir", "mkdirat", "mknod", "mknodat", "creat"],
+            EPERM,
+            "no set-uid or set-gid files are made",
+        )
+        .with("a mode with the set-uid or set-gid bit"),
+        Rule::calls(&["fchmodat2"], EPERM, "no set-uid or set-gid files are made").with(
+            "a mode with the set-uid or set-gid bit; any mode, with ENOSYS, where libseccomp does not know the call",
+        ),
+        Rule::calls(&["open", "openat"], EPERM, "no set-uid or set-gid files are made")
+            .with("O_CREAT and a mode with the set-uid or set-gid bit"),
+        Rule::calls(&["openat2"], ENOSYS, "its mode is in memory, where seccomp cannot look"),
+    ] }
+
+    /// Lists namespaces.
+    // `Policy` completes `with` by the namespaces that the unit's own lines allow.
+    RestrictNamespaces { value: Namespaces, rehearsal: Lifts, rules: &[
+        Rule::calls(&["unshare", "clone"], EPERM, "no namespaces but those listed")
+            .with("flags of a namespace that is not allowed"),
+        Rule::calls(&["setns"], EPERM, "no namespaces but those listed")
+            .with("no type, or one of a namespace that is not allowed"),
+        Rule::calls(&["clone3"], ENOSYS, "its flags are in memory, where seccomp cannot look"),
+    ] }
+
+    /// Protects `/proc/sys`, and filters the obsolete call for it.
+    // Linux has no such call since 5.5.
+    ProtectKernelTunables { value: Switch, rehearsal: KeepsOn, rules: &[
+        Rule::calls(&["_sysctl"], EPERM, "kernel variables stay as they are"),
+    ] }
+
+    /// Forbids kernel modules.
+    ProtectKernelModules { value: Switch, rehearsal: LiftsMoreThanCalls, rules: &[
+        Rule::group("@module", "no kernel modules are loaded or unloaded"),
+    ] }
+
+    /// Hides the kernel log.
+    ProtectKernelLogs { value: Switch, rehearsal: LiftsMoreThanCalls, rules: &[
+        Rule::calls(&["syslog"], EPERM, "the kernel log is not read or cleared"),
+    ] }
+
+    /// Protects the clock.
+    ProtectClock { value: Switch, rehearsal: LiftsMoreThanCalls, rules: &[
+        Rule::group("@clock", "the clock is not set"),
+    ] }
+
+    /// Hides device nodes, and forbids raw I/O.
+    PrivateDevices { value: Switch, rehearsal: LiftsMoreThanCalls, rules: &[
+        Rule::group("@raw-io", "no I/O ports or PCI configuration space"),
+    ] }
+
+    /// Lists the ABIs whose calls pass.
+    // It kills, so each of its denials leaves a record without a rehearsal.
+    SystemCallArchitectures { value: Architectures, rehearsal: KeepsOn, rules: &[] }
+
+    /// Locks the execution domain.
+    LockPersonality { value: Switch, rehearsal: Lifts, rules: &[
+        Rule::calls(&["personality"], EPERM, "the execution domain stays as it is")
+            .with("an execution domain other than the unit's"),
+    ] }
+
+    /// Lists calls that are logged and pass.
+    SystemCallLog { value: Calls, rehearsal: Replaces, rules: &[] }
+
+    /// Lists calls that pass, or that do not.
+    SystemCallFilter { value: Calls, rehearsal: Lifts, rules: &[] }
+}
+
+/// What is the same for a directive in every unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirectiveSpec {
+    /// The key in unit files, without `=`, which is also the name of the D-Bus property.
+    pub key: &'static str,
+    /// How its value reads.
+    pub value: ValueKind,
+    /// What a rehearsal does with it.
+    pub rehearsal: InRehearsal,
+    /// What it does to which calls once it is switched on. None for a directive that lists its calls, families or ABIs
+    /// itself.
+    pub(crate) rules: &'static [Rule],
+}
+
+/// How the value of a directive reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueKind {
+    /// Yes or no.
+    Switch,
+    /// An error's name or number, or `kill`.
+    ErrorNumber,
+    /// Yes, no, or the namespaces that stay allowed; after `~` those that do not.
+    Namespaces,
+    /// The address families that pass; after `~` those that do not.
+    AddressFamilies,
+    /// ABIs.
+    Architectures,
+    /// Calls and groups of calls.
+    Calls,
+}
+
+impl ValueKind {
+    /// The type of the D-Bus property (`org.freedesktop.systemd1(5)`).
     #[must_use]
-    pub fn key(self) -> &'static str {
+    pub fn bus_signature(self) -> &'static str {
         match self {
-            Self::DynamicUser => "DynamicUser",
-            Self::SystemCallErrorNumber => "SystemCallErrorNumber",
-            Self::ProtectHostname => "ProtectHostname",
-            Self::RestrictAddressFamilies => "RestrictAddressFamilies",
-            Self::MemoryDenyWriteExecute => "MemoryDenyWriteExecute",
-            Self::RestrictRealtime => "RestrictRealtime",
-            Self::RestrictSUIDSGID => "RestrictSUIDSGID",
-            Self::RestrictNamespaces => "RestrictNamespaces",
-            Self::ProtectKernelTunables => "ProtectKernelTunables",
-            Self::ProtectKernelModules => "ProtectKernelModules",
-            Self::ProtectKernelLogs => "ProtectKernelLogs",
-            Self::ProtectClock => "ProtectClock",
-            Self::PrivateDevices => "PrivateDevices",
-            Self::SystemCallArchitectures => "SystemCallArchitectures",
-            Self::LockPersonality => "LockPersonality",
-            Self::SystemCallLog => "SystemCallLog",
-            Self::SystemCallFilter => "SystemCallFilter",
+            Self::Switch => "b",
+            Self::ErrorNumber => "i",
+            Self::Namespaces => "t",
+            Self::AddressFamilies | Self::Calls => "(bas)",
+            Self::Architectures => "as",
         }
     }
 
-    /// The directive of a key; keys are case-sensitive.
+    /// The value in a unit file that undoes what earlier lines said.
     #[must_use]
-    pub fn from_key(key: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|directive| directive.key() == key)
-    }
-
-    /// Whether its value is yes or no.
-    #[must_use]
-    pub fn is_switch(self) -> bool {
-        !matches!(
-            self,
-            Self::SystemCallErrorNumber
-                | Self::RestrictAddressFamilies
-                | Self::RestrictNamespaces
-                | Self::SystemCallArchitectures
-                | Self::SystemCallLog
-                | Self::SystemCallFilter
-        )
+    pub fn lifting(self) -> &'static str {
+        match self {
+            Self::Switch | Self::Namespaces => "no",
+            Self::ErrorNumber | Self::AddressFamilies | Self::Architectures | Self::Calls => "",
+        }
     }
 }
 
-/// The calls a rule is about.
+/// What a rehearsal, which lets everything pass and logs it, does with a directive that is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Targets {
-    /// By name.
+pub enum InRehearsal {
+    /// It lifts the directive, which only filters calls.
+    Lifts,
+    /// It lifts the directive, and with the filter what the directive does to files, devices or capabilities: systemd
+    /// cannot lift the filter alone.
+    LiftsMoreThanCalls,
+    /// It sets the unit's own lines aside and writes others.
+    Replaces,
+    /// It keeps the directive on; the table says why.
+    KeepsOn,
+}
+
+/// What a directive that is switched on does to some calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rule {
+    /// To which calls.
+    pub(crate) targets: Targets,
+    /// With what effect.
+    pub(crate) effect: Effect,
+    /// Which arguments are denied; `None` if the call is denied whatever its arguments.
+    pub(crate) argument: Option<&'static str>,
+    /// Why systemd does it.
+    pub(crate) reason: &'static str,
+    /// Which versions of systemd do it.
+    pub(crate) since: Introduced,
+}
+
+/// The calls that a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Targets {
+    /// Calls by name.
     Calls(&'static [&'static str]),
     /// A group of the systemd in question.
     Group(&'static str),
 }
 
-/// What a directive that is switched on does to some calls.
+/// The version of systemd that introduced a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rule {
-    /// Which directive.
-    pub directive: Directive,
-    /// To which calls.
-    pub targets: Targets,
-    /// With what effect.
-    pub effect: Effect,
-    /// Which arguments are denied; `None` if the call is denied whatever its arguments.
-    pub argument: Option<&'static str>,
-    /// Why systemd does it.
-    pub reason: &'static str,
-    /// Which systemds do it.
-    pub since: Since,
-}
-
-/// From which systemd on a rule holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Since {
-    /// All that have the directive.
-    Ever,
-    /// Not seen with the first version, seen with the second; of those between it is not known.
-    Between(u32, u32),
-}
-
-const EPERM: Effect = Effect::Errno(libc::EPERM);
-const ENOSYS: Effect = Effect::Errno(libc::ENOSYS);
-
-/// The switches' rules. Directives with a list of values are worked out from the list.
-pub const RULES: [Rule; 19] = [
-    rule(Directive::ProtectHostname, &["sethostname", "setdomainname"], EPERM, None, "the host name stays as it is"),
-    rule(
-        Directive::MemoryDenyWriteExecute,
-        &["mmap", "mmap2"],
-        EPERM,
-        Some("memory both writable and executable"),
-        "no code is made at run time",
-    ),
-    rule(
-        Directive::MemoryDenyWriteExecute,
-        &["mprotect", "pkey_mprotect"],
-        EPERM,
-        Some("memory made executable"),
-        "no code is made at run time",
-    ),
-    rule(Directive::MemoryDenyWriteExecute, &["shmat"], EPERM, Some("SHM_EXEC"), "no code is made at run time"),
-    rule(
-        Directive::RestrictRealtime,
-        &["sched_setscheduler"],
-        EPERM,
-        Some("a policy other than SCHED_OTHER, SCHED_BATCH and SCHED_IDLE"),
-        "realtime tasks can starve the system",
-    ),
-    Rule {
-        since: Since::Between(257, 262),
-        ..rule(
-            Directive::RestrictRealtime,
-            &["sched_setattr"],
-            EPERM,
-            None,
-            "its policy is in memory, where seccomp cannot look",
-        )
+pub(crate) enum Introduced {
+    /// The one that introduced the directive.
+    WithDirective,
+    /// One after `absent` and not after `present`; which one is unknown.
+    Between {
+        /// The newest version that was seen without the rule.
+        absent: u32,
+        /// The oldest version that was seen with it.
+        present: u32,
     },
-    rule(
-        Directive::RestrictSUIDSGID,
-        &["chmod", "fchmod", "fchmodat", "mkdir", "mkdirat", "mknod", "mknodat", "creat"],
-        EPERM,
-        Some("a mode with the set-uid or set-gid bit"),
-        "no set-uid or set-gid files are made",
-    ),
-    rule(
-        Directive::RestrictSUIDSGID,
-        &["fchmodat2"],
-        EPERM,
-        Some("a mode with the set-uid or set-gid bit; any mode, with ENOSYS, where libseccomp does not know the call"),
-        "no set-uid or set-gid files are made",
-    ),
-    rule(
-        Directive::RestrictSUIDSGID,
-        &["open", "openat"],
-        EPERM,
-        Some("O_CREAT and a mode with the set-uid or set-gid bit"),
-        "no set-uid or set-gid files are made",
-    ),
-    rule(Directive::RestrictSUIDSGID, &["openat2"], ENOSYS, None, "its mode is in memory, where seccomp cannot look"),
-    rule(Directive::ProtectKernelTunables, &["_sysctl"], EPERM, None, "kernel variables stay as they are"),
-    group(Directive::ProtectKernelModules, "@module", "no kernel modules are loaded or unloaded"),
-    rule(Directive::ProtectKernelLogs, &["syslog"], EPERM, None, "the kernel log is not read or cleared"),
-    group(Directive::ProtectClock, "@clock", "the clock is not set"),
-    group(Directive::PrivateDevices, "@raw-io", "no I/O ports or PCI configuration space"),
-    rule(
-        Directive::LockPersonality,
-        &["personality"],
-        EPERM,
-        Some("an execution domain other than the unit's"),
-        "the execution domain stays as it is",
-    ),
-    rule(
-        Directive::RestrictNamespaces,
-        &["unshare", "clone"],
-        EPERM,
-        Some("flags of a namespace that is not allowed"),
-        "no namespaces but those listed",
-    ),
-    rule(
-        Directive::RestrictNamespaces,
-        &["setns"],
-        EPERM,
-        Some("no type, or one of a namespace that is not allowed"),
-        "no namespaces but those listed",
-    ),
-    rule(
-        Directive::RestrictNamespaces,
-        &["clone3"],
-        ENOSYS,
-        None,
-        "its flags are in memory, where seccomp cannot look",
-    ),
-];
-
-const fn rule(
-    directive: Directive,
-    calls: &'static [&'static str],
-    effect: Effect,
-    argument: Option<&'static str>,
-    reason: &'static str,
-) -> Rule {
-    Rule { directive, targets: Targets::Calls(calls), effect, argument, reason, since: Since::Ever }
 }
 
-const fn group(directive: Directive, group: &'static str, reason: &'static str) -> Rule {
-    Rule { directive, targets: Targets::Group(group), effect: EPERM, argument: None, reason, since: Since::Ever }
+impl Rule {
+    const fn calls(calls: &'static [&'static str], effect: Effect, reason: &'static str) -> Self {
+        let since = Introduced::WithDirective;
+        Self { targets: Targets::Calls(calls), effect, argument: None, reason, since }
+    }
+
+    const fn group(group: &'static str, reason: &'static str) -> Self {
+        Self { targets: Targets::Group(group), ..Self::calls(&[], EPERM, reason) }
+    }
+
+    const fn with(self, argument: &'static str) -> Self {
+        Self { argument: Some(argument), ..self }
+    }
+
+    const fn since(self, since: Introduced) -> Self {
+        Self { since, ..self }
+    }
+}
+
+impl Directive {
+    /// The key in unit files, without `=`.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        self.spec().key
+    }
+
+    /// The directive of a key; keys are case-sensitive.
+    #[must_use]
+    pub fn from_key(key: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|directive| directive.key() == key)
+    }
+
+    /// Whether its value is yes or no.
+    #[must_use]
+    pub fn is_switch(self) -> bool {
+        self.spec().value == ValueKind::Switch
+    }
+
+    /// Whether a rehearsal can lift it.
+    #[must_use]
+    pub fn is_liftable(self) -> bool {
+        matches!(self.spec().rehearsal, InRehearsal::Lifts | InRehearsal::LiftsMoreThanCalls)
+    }
+
+    /// The directives that a rehearsal can lift, in order.
+    pub fn liftable() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|directive| directive.is_liftable())
+    }
+
+    /// The directives whose value is yes or no, in order.
+    pub fn switches() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|directive| directive.is_switch())
+    }
+
+    /// Every rule with its directive, in the directives' order.
+    pub(crate) fn rules() -> impl Iterator<Item = (Self, &'static Rule)> {
+        Self::ALL.iter().flat_map(|directive| directive.spec().rules.iter().map(move |rule| (*directive, rule)))
+    }
 }
 
 #[cfg(test)]
@@ -261,18 +314,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_and_directives_agree() {
+    fn directive_is_found_by_its_exact_key() {
         for directive in Directive::ALL {
-            assert_eq!(Directive::from_key(directive.key()), Some(directive));
+            assert_eq!(Directive::from_key(directive.key()), Some(*directive));
         }
         assert_eq!(Directive::from_key("systemcallfilter"), None);
-        assert!(Directive::ALL.is_sorted());
     }
 
     #[test]
-    fn every_switch_has_a_rule_or_implies_one() {
-        for directive in Directive::ALL.into_iter().filter(|d| d.is_switch() && *d != Directive::DynamicUser) {
-            assert!(RULES.iter().any(|rule| rule.directive == directive), "{directive:?}");
+    fn directives_are_listed_in_the_order_of_their_filters() {
+        assert!(Directive::ALL.is_sorted());
+        assert_eq!(Directive::ALL.last(), Some(&Directive::SystemCallFilter));
+    }
+
+    #[test]
+    fn every_switch_has_rules_or_implies_a_directive_that_has() {
+        for directive in Directive::switches().filter(|directive| *directive != Directive::DynamicUser) {
+            assert!(!directive.spec().rules.is_empty(), "{directive:?}");
         }
+        assert!(!Directive::RestrictSUIDSGID.spec().rules.is_empty());
+    }
+
+    #[test]
+    fn rehearsal_lifts_only_directives_that_filter_calls() {
+        let filters = |directive: &Directive| {
+            let lists = matches!(directive.spec().value, ValueKind::AddressFamilies | ValueKind::Calls);
+            lists || !directive.spec().rules.is_empty()
+        };
+        assert!(Directive::liftable().all(|directive| filters(&directive)));
+    }
+
+    #[test]
+    fn rehearsal_keeps_on_five_directives() {
+        let kept: Vec<&str> =
+            Directive::ALL.iter().filter(|directive| !directive.is_liftable()).map(|kept| kept.key()).collect();
+        let expected = [
+            "DynamicUser",
+            "SystemCallErrorNumber",
+            "ProtectKernelTunables",
+            "SystemCallArchitectures",
+            "SystemCallLog",
+        ];
+        assert_eq!(kept, expected);
     }
 }

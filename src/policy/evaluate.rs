@@ -1,7 +1,7 @@
 //! How a policy comes to its verdict on a call: every directive is asked, and the strongest decides.
 
 use super::call_list::Mode;
-use super::directive::{Directive, RULES, Rule, Since, Targets};
+use super::directive::{Directive, Introduced, Rule, Targets};
 use super::effect::Effect;
 use super::manager_context::Mdwe;
 use super::syscall_filter::Reason;
@@ -50,8 +50,9 @@ impl Policy {
     #[must_use]
     pub fn refusing(&self) -> Vec<Directive> {
         let is_errno = |effect: Option<Effect>| matches!(effect, Some(Effect::Errno(_)));
-        let rules =
-            RULES.iter().filter_map(|rule| Some(self.by_rule(rule, "")?.0)).filter(|cause| is_errno(cause.effect));
+        let rules = Directive::rules()
+            .filter_map(|(directive, rule)| Some(self.by_rule(directive, rule, "")?.0))
+            .filter(|cause| is_errno(cause.effect));
         let families = self.families().filter(|families| families.restricts());
         let filter = self.filter.as_ref().filter(|filter| filter.refuses());
         let found: BTreeSet<Directive> = rules
@@ -75,10 +76,10 @@ impl Policy {
 
     /// Every directive that denies the call, and whether it does so whatever the arguments.
     fn causes(&self, abi: Abi, call: &str) -> Vec<(Cause, bool)> {
-        let by_filter = |rule: &&Rule| rule.directive != Directive::MemoryDenyWriteExecute || self.mdwe != Mdwe::Kernel;
-        let rules = RULES.iter().filter(|rule| self.targets(rule, call)).filter(by_filter);
-        rules
-            .filter_map(|rule| self.by_rule(rule, call))
+        let by_kernel = |directive| directive == Directive::MemoryDenyWriteExecute && self.mdwe == Mdwe::Kernel;
+        Directive::rules()
+            .filter(|(directive, rule)| self.targets(rule, call) && !by_kernel(*directive))
+            .filter_map(|(directive, rule)| self.by_rule(directive, rule, call))
             .chain(self.by_family(abi, call))
             .chain(self.by_managers_abi(abi).map(|cause| (cause, true)))
             .chain(self.by_abi(abi).map(|cause| (cause, true)))
@@ -93,14 +94,15 @@ impl Policy {
         }
     }
 
-    fn by_rule(&self, rule: &Rule, call: &str) -> Option<(Cause, bool)> {
+    fn by_rule(&self, directive: Directive, rule: &Rule, call: &str) -> Option<(Cause, bool)> {
         let unsure = match (rule.since, self.systemd) {
-            (Since::Ever, _) => None,
-            (Since::Between(not, _), Some(systemd)) if systemd <= not => return None,
-            (Since::Between(_, seen), Some(systemd)) if systemd >= seen => None,
-            (Since::Between(..), _) => Some("whether this systemd refuses it is not known"),
+            (Introduced::Between { absent, .. }, Some(systemd)) if systemd <= absent => return None,
+            (Introduced::Between { present, .. }, systemd) if systemd.is_none_or(|systemd| systemd < present) => {
+                Some("whether this systemd refuses it is not known")
+            }
+            (Introduced::WithDirective | Introduced::Between { .. }, _) => None,
         };
-        let (directive, origin, argument) = if rule.directive == Directive::RestrictNamespaces {
+        let (directive, origin, argument) = if directive == Directive::RestrictNamespaces {
             let namespaces = self.settings.namespaces().filter(|namespaces| namespaces.restricts())?;
             let argument = match (rule.argument, namespaces.retained.is_empty()) {
                 (Some(_), true) if call == "setns" => None,
@@ -108,9 +110,9 @@ impl Policy {
                 (Some(which), false) => Some(format!("{which}; allowed are {}", namespaces.retained.join(" "))),
                 (None, _) => None,
             };
-            (rule.directive, &namespaces.origin, argument)
+            (directive, &namespaces.origin, argument)
         } else {
-            let (directive, origin) = self.switched_on(rule.directive)?;
+            let (directive, origin) = self.switched_on(directive)?;
             let perhaps = directive == Directive::MemoryDenyWriteExecute && self.mdwe == Mdwe::Either;
             let perhaps = if perhaps {
                 "; with systemd 254 and Linux 6.3 the kernel refuses it with EACCES and no record"

@@ -26,7 +26,7 @@ mod words;
 
 pub use call_list::{Mode, Word};
 pub use default_effect::DefaultEffect;
-pub use directive::Directive;
+pub use directive::{Directive, DirectiveSpec, InRehearsal, ValueKind};
 pub use effect::Effect;
 pub use families::Families;
 pub use manager_context::Surroundings;

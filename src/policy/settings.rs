@@ -4,7 +4,7 @@ use super::call_list::{CallList, Dialect};
 use super::command;
 use super::command::Command;
 use super::default_effect::DefaultEffect;
-use super::directive::Directive;
+use super::directive::{Directive, ValueKind};
 use super::lists::{Architectures, Namespaces, boolean};
 use super::unit_file::{Assignment, FileNote, Origin, UnitFile, shown};
 use crate::syscalls::Groups;
@@ -101,33 +101,28 @@ impl Settings {
         let mut notes: Vec<FileNote> = files.clone().flat_map(|file| file.notes.iter().cloned()).collect();
         let mut commands: BTreeMap<&str, Vec<Command>> = BTreeMap::new();
         for line in files.flat_map(|file| &file.assignments) {
-            match Directive::from_key(&line.key) {
-                None if line.value.is_empty() => {
+            let Some(directive) = Directive::from_key(&line.key) else {
+                if line.value.is_empty() {
                     commands.remove(&*line.key);
+                } else {
+                    commands.entry(&line.key).or_default().extend(Command::parse(line));
                 }
-                None => commands.entry(&line.key).or_default().extend(Command::parse(line)),
+                continue;
+            };
+            let mut ignored =
+                |why| notes.push(FileNote::at(&line.origin, format!("{} {why}, ignored", shown(&line.value))));
+            match directive.spec().value {
                 // What these come to depends on the systemd that reads them.
-                Some(Directive::SystemCallFilter | Directive::SystemCallLog | Directive::RestrictAddressFamilies) => {}
-                Some(Directive::SystemCallErrorNumber) => {
-                    if !self.default_effect.apply(line) {
-                        notes.push(FileNote::at(
-                            &line.origin,
-                            format!("{} is no error number, ignored", shown(&line.value)),
-                        ));
-                    }
-                }
-                Some(Directive::RestrictNamespaces) => Namespaces::apply(&mut self.namespaces, line, &mut notes),
-                Some(Directive::SystemCallArchitectures) => self.architectures.apply(line, &mut notes),
-                Some(directive) => match switch(directive, &line.value) {
+                ValueKind::Calls | ValueKind::AddressFamilies => {}
+                ValueKind::ErrorNumber if self.default_effect.apply(line) => {}
+                ValueKind::ErrorNumber => ignored("is no error number"),
+                ValueKind::Namespaces => Namespaces::apply(&mut self.namespaces, line, &mut notes),
+                ValueKind::Architectures => self.architectures.apply(line, &mut notes),
+                ValueKind::Switch => match switch(directive, &line.value) {
                     Some(on) => {
                         self.switches.insert(directive, Switch { on, origin: line.origin.clone() });
                     }
-                    None => {
-                        notes.push(FileNote::at(
-                            &line.origin,
-                            format!("{} is neither yes nor no, ignored", shown(&line.value)),
-                        ));
-                    }
+                    None => ignored("is neither yes nor no"),
                 },
             }
         }

@@ -1,7 +1,7 @@
 //! A unit's whole policy: what its files say, or its manager holds, amid what surrounds it.
 
 use super::call_list::{CallList, Mode};
-use super::directive::{RULES, Targets};
+use super::directive::{Directive, Targets};
 use super::families::Families;
 use super::manager_context::{Mdwe, Surroundings, filters_blocked_abis, systemd};
 use super::settings::Settings;
@@ -22,7 +22,7 @@ pub struct Policy {
     pub(super) families: Option<Families>,
     pub(super) families_notes: Vec<FileNote>,
     pub(super) log: Option<CallList>,
-    /// The groups that [`RULES`] name.
+    /// The groups that the rules of directives name.
     pub(super) groups: BTreeMap<&'static str, CallNames>,
     pub(super) surroundings: Surroundings,
     pub(super) mdwe: Mdwe,
@@ -34,7 +34,7 @@ impl Policy {
     /// The policy of a unit on a machine of the native ABI, which is never blocked as an ABI.
     #[must_use]
     pub fn new(settings: Settings, native: Abi, groups: &Groups) -> Self {
-        let named = RULES.iter().filter_map(|rule| match rule.targets {
+        let named = Directive::rules().filter_map(|(_, rule)| match rule.targets {
             Targets::Group(name) => Some((name, groups.calls(name)?.clone())),
             Targets::Calls(_) => None,
         });

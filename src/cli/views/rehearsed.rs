@@ -11,7 +11,7 @@ use crate::incidents::Incident;
 use crate::operations::rehearsal::preflight::{Limits, Plan};
 use crate::operations::rehearsal::session::{After, said};
 use crate::operations::rehearsal::watch::Ended;
-use crate::policy::Directive;
+use crate::policy::{Directive, InRehearsal};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -182,7 +182,7 @@ pub(crate) fn plan(plan: &Plan) -> String {
         join(directives.map(|directive| format!("{}=", directive.key())))
     };
     page.field("lifted", &keys(&mut rehearsal.lifted.iter()));
-    let more = keys(&mut rehearsal.lifted.iter().filter(|one| Rehearsal::MORE_THAN_CALLS.contains(one)));
+    let more = keys(&mut rehearsal.lifted.iter().filter(|one| one.spec().rehearsal == InRehearsal::LiftsMoreThanCalls));
     if !more.is_empty() {
         page.field(
             "more",

@@ -36,12 +36,11 @@ pub(crate) fn reconcile(policy: Policy, facts: &UnitProperties, groups: &Groups)
 /// The settings, but for the filter, of which systemd holds something else than the files say.
 pub(crate) fn differing(policy: &Policy, facts: &UnitProperties) -> Vec<Directive> {
     let settings = &policy.settings;
-    let differs = |(name, held): (&&'static str, &bool)| {
-        let directive = Directive::from_key(name)?;
-        let said = settings.switch(directive).is_some_and(|switch| switch.on);
+    let differs = |(directive, held): (&Directive, &bool)| {
+        let said = settings.switch(*directive).is_some_and(|switch| switch.on);
         // What others imply, systemd holds as if it had been said; the files say less, and the policy knows.
         let implied = *held && !said && settings.switch(Directive::DynamicUser).is_some_and(|switch| switch.on);
-        (said != *held && !implied).then_some(directive)
+        (said != *held && !implied).then_some(*directive)
     };
     let lists = [
         (

@@ -169,8 +169,8 @@ impl Plan {
 fn kept(names: &[String]) -> anyhow::Result<BTreeSet<Directive>> {
     let known = |name: &String| {
         let directive = Directive::from_key(name.strip_suffix('=').unwrap_or(name));
-        directive.filter(|directive| Rehearsal::LIFTABLE.contains(directive)).with_context(|| {
-            let all = join(Rehearsal::LIFTABLE.iter().map(|directive| directive.key().to_owned()));
+        directive.filter(|directive| directive.is_liftable()).with_context(|| {
+            let all = join(Directive::liftable().map(|directive| directive.key().to_owned()));
             format!("{} is nothing that a rehearsal lifts; that is {all}", shown(name))
         })
     };

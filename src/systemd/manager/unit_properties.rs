@@ -3,7 +3,7 @@
 use super::PropertyMap;
 use crate::policy::lists::Namespaces;
 use crate::policy::settings::section;
-use crate::policy::{Policy, Settings, Surroundings, SyscallFilter, UnitFile};
+use crate::policy::{Directive, Policy, Settings, Surroundings, SyscallFilter, UnitFile};
 use crate::syscalls::{Abi, Groups};
 use crate::units::UnitName;
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,30 +61,14 @@ pub struct UnitProperties {
     pub restrict_address_families: Option<NameList>,
     /// `RestrictNamespaces=`: the `CLONE_NEW*` flags that stay allowed.
     pub restrict_namespaces: Option<u64>,
-    /// The [`SWITCHES`](UnitProperties::SWITCHES) that this systemd knows.
-    pub switches: BTreeMap<&'static str, bool>,
+    /// The [switches](Directive::switches) that this systemd knows.
+    pub switches: BTreeMap<Directive, bool>,
     /// The properties that it tells as another type than `org.freedesktop.systemd1(5)` gives, so that nothing is known
     /// of what they say.
     pub odd: BTreeSet<&'static str>,
 }
 
 impl UnitProperties {
-    /// Yes-or-no settings that install filters or imply one that does (`systemd.exec(5)`).
-    pub const SWITCHES: [&'static str; 12] = [
-        "DynamicUser",
-        "LockPersonality",
-        "MemoryDenyWriteExecute",
-        "NoNewPrivileges",
-        "PrivateDevices",
-        "ProtectClock",
-        "ProtectHostname",
-        "ProtectKernelLogs",
-        "ProtectKernelModules",
-        "ProtectKernelTunables",
-        "RestrictRealtime",
-        "RestrictSUIDSGID",
-    ];
-
     /// Whether it runs, or is about to: an automatic restart is waited for.
     #[must_use]
     pub fn is_running(&self) -> bool {
@@ -125,7 +109,7 @@ impl UnitProperties {
             system_call_log: told.list("SystemCallLog"),
             restrict_address_families: told.list("RestrictAddressFamilies"),
             restrict_namespaces: told.get("RestrictNamespaces"),
-            switches: Self::SWITCHES.into_iter().filter_map(|name| Some((name, told.get(name)?))).collect(),
+            switches: Directive::switches().filter_map(|switch| Some((switch, told.get(switch.key())?))).collect(),
             odd: told.odd,
         }
     }
@@ -155,8 +139,8 @@ impl UnitProperties {
             // Writing to a String cannot fail.
             let _ = writeln!(lines, "{key}={value}");
         };
-        for (name, _) in self.switches.iter().filter(|(_, on)| **on) {
-            line(name, "yes");
+        for (directive, _) in self.switches.iter().filter(|(_, on)| **on) {
+            line(directive.key(), "yes");
         }
         match &self.restrict_address_families {
             Some(NameList { allow: true, names }) if names.is_empty() => line("RestrictAddressFamilies", "none"),
@@ -213,7 +197,6 @@ pub(crate) fn take<T: TryFrom<OwnedVariant>>(properties: &PropertyMap, name: &st
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Directive;
     use zbus::Variant;
 
     fn properties(list: Vec<(&str, Variant<'static>)>) -> PropertyMap {
@@ -253,7 +236,10 @@ mod tests {
         assert_eq!(facts.system_call_error_number, Some(1));
         assert_eq!(facts.system_call_architectures, Some(vec!["native".to_owned()]));
         assert_eq!(facts.restrict_namespaces, Some(0));
-        assert_eq!(facts.switches, BTreeMap::from([("LockPersonality", true), ("ProtectClock", false)]));
+        assert_eq!(
+            facts.switches,
+            BTreeMap::from([(Directive::LockPersonality, true), (Directive::ProtectClock, false)])
+        );
     }
 
     #[test]
@@ -297,6 +283,13 @@ mod tests {
         // Killing leaves a record.
         let kills = [("SystemCallFilter", (true, vec!["read"]).into()), ("SystemCallErrorNumber", 0_i32.into())];
         assert_eq!(refusing("a.service", kills.into()), []);
+    }
+
+    #[test]
+    fn property_of_wrong_type_is_noticed_for_every_directive() {
+        let odd = Directive::ALL.iter().map(|directive| (directive.key(), 1_u8.into())).collect();
+        let facts = UnitProperties::read(&"a.service".parse().unwrap(), &properties(odd));
+        assert_eq!(facts.odd, Directive::ALL.iter().map(|directive| directive.key()).collect());
     }
 
     #[test]
