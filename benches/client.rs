@@ -12,7 +12,7 @@ mod support {
 }
 
 use harden_why::audit::Action;
-use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Source, Store};
+use harden_why::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource, Store};
 use harden_why::syscalls::{Arch, Call};
 use harden_why::units::{Manager, Rung, Unit};
 use std::fs::File;
@@ -189,17 +189,17 @@ fn write_log(path: &Path, records: u32, others: u32) {
 /// `harden-why UNIT` with very many incidents of other units stored.
 fn unit_among_many(dir: &Path) {
     let incident = |number: u32| Incident {
-        key: Key {
+        key: IncidentKey {
             unit: Some(Unit {
                 manager: Manager::System,
                 name: format!("bench-{}.service", number / 10).parse().unwrap(),
             }),
-            event: Event::Denial(Denial {
+            event: IncidentEvent::Denial(Denial {
                 call: Call::numbered(Arch::X86_64, number % 10),
                 action: Action::KillProcess,
             }),
             exe: b"/usr/bin/bench".to_vec(),
-            source: Source::Audit,
+            source: SightingSource::Audit,
         },
         rung: Some(Rung::OwnCgroup),
         count: 1,

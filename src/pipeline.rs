@@ -10,7 +10,10 @@ use crate::audit::text::escape;
 use crate::audit::{ArchField, CallField, IdField, Record, Stamp};
 use crate::host::Host;
 use crate::host::live_host::Told;
-use crate::incidents::{Denial, Event, Fold, Folded, Glimpse, Incident, Key, Moment, Sample, Sighting, Source};
+use crate::incidents::{
+    Denial, Fold, Folded, Incident, IncidentEvent, IncidentKey, Moment, RepeatSighting, Sample, Sighting,
+    SightingSource,
+};
 use crate::kernel::ancestors::Descendant;
 use crate::syscalls::{Arch, Call};
 use crate::units::process_ancestry::{Login, Whose};
@@ -68,7 +71,7 @@ impl<H: Host> Pipeline<H> {
         let context = self.host.context(record);
         if let Some(context) = context {
             let comm = record.comm.decode();
-            let glimpse = Glimpse { at: moment(record.stamp), pid: record.pid, comm: &comm, ip: record.ip };
+            let glimpse = RepeatSighting { at: moment(record.stamp), pid: record.pid, comm: &comm, ip: record.ip };
             match self.recent.find(record, named, context) {
                 Some(Found::Counted(slot)) if self.fold.count(slot, 1, &glimpse) => {
                     return Sighted::Folded(Folded::Again(slot));
@@ -108,7 +111,7 @@ impl<H: Host> Pipeline<H> {
     pub fn date(&mut self, record: &Record<'_>, named: Option<&Unit>) {
         let (Some(context), Stamp::Millis(at)) = (self.host.context(record), record.stamp) else { return };
         if let Some(Found::Counted(slot)) = self.recent.find(record, named, context) {
-            self.fold.date(slot, at);
+            self.fold.set_time(slot, at);
         }
     }
 
@@ -143,7 +146,7 @@ impl<H: Host> Pipeline<H> {
     pub fn count(&mut self, incident: Incident) -> Folded {
         let Incident { key, rung, count, first, last, sample } = incident;
         let folded = self.fold.add(Sighting { key, rung, at: first, sample: sample.clone() });
-        let glimpse = Glimpse { at: last, pid: sample.pid, comm: &sample.comm, ip: sample.ip };
+        let glimpse = RepeatSighting { at: last, pid: sample.pid, comm: &sample.comm, ip: sample.ip };
         // The slot was made just now.
         let _ = self.fold.count(folded.slot(), count.saturating_sub(1), &glimpse);
         folded
@@ -165,7 +168,12 @@ impl Open {
     /// What is known of a process that died without a record.
     #[must_use]
     pub fn silent_death(pid: u32, at: Moment, evidence: Vec<Evidence>) -> Self {
-        let key = Key { unit: None, event: Event::SilentDeath, exe: Vec::new(), source: Source::Audit };
+        let key = IncidentKey {
+            unit: None,
+            event: IncidentEvent::SilentDeath,
+            exe: Vec::new(),
+            source: SightingSource::Audit,
+        };
         Self {
             sighting: Sighting { key, rung: None, at, sample: Sample { pid, ..Sample::default() } },
             evidence,
@@ -247,9 +255,9 @@ impl Open {
 /// A record as a sighting whose unit is not known.
 fn sighting(record: &Record<'_>) -> Sighting {
     let exe = record.exe.map_or(Vec::new(), |exe| bounded(exe.decode()));
-    let event = Event::Denial(Denial { call: call(record), action: record.action });
+    let event = IncidentEvent::Denial(Denial { call: call(record), action: record.action });
     Sighting {
-        key: Key { unit: None, event, exe, source: Source::Audit },
+        key: IncidentKey { unit: None, event, exe, source: SightingSource::Audit },
         rung: None,
         at: moment(record.stamp),
         sample: Sample {
@@ -270,7 +278,7 @@ fn sighting(record: &Record<'_>) -> Sighting {
 fn moment(stamp: Stamp<'_>) -> Moment {
     match stamp {
         Stamp::Millis(millis) => Moment::At(millis),
-        Stamp::Printed(text) => Moment::Said(escape(text).into()),
+        Stamp::Printed(text) => Moment::Text(escape(text).into()),
         Stamp::Unknown => Moment::Unknown,
     }
 }

@@ -7,7 +7,7 @@ mod support {
     pub(crate) mod manager;
 }
 
-use harden_why::incidents::{Incident, Key, Query, Store};
+use harden_why::incidents::{Incident, IncidentKey, Query, Store};
 use harden_why::units::Manager;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -216,7 +216,7 @@ fn what_the_store_had_to_forget_is_told() {
     let mut store = Store::open(&machine.store()).unwrap();
     let known = store.incidents(&Query::default()).unwrap().remove(0).incident;
     let another = |number: u32| Incident {
-        key: Key { exe: format!("/bin/{number}").into_bytes(), ..known.key.clone() },
+        key: IncidentKey { exe: format!("/bin/{number}").into_bytes(), ..known.key.clone() },
         ..known.clone()
     };
     store.record(&[another(1), another(2)]).unwrap();

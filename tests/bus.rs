@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use harden_why::audit::Action;
 use harden_why::incidents::{
-    Denial, Event, Incident, Key, Moment, Parent, Query, Sample, Source, Store, Stored, UnitSummary,
+    Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent, Query, Sample, SightingSource, Store, Stored,
+    UnitSummary,
 };
 use harden_why::outlet::bus::{Bus, serve};
 use harden_why::outlet::client::HardenWhyProxy;
@@ -38,11 +39,11 @@ const THIRD: u32 = 1;
 fn denied(manager: Option<Manager>, number: u32) -> Incident {
     let call = Call { arch: Arch(0xc000_003e), id: CallId::Number(number) };
     Incident {
-        key: Key {
+        key: IncidentKey {
             unit: manager.map(|manager| Unit { manager, name: "a.service".parse().unwrap() }),
-            event: Event::Denial(Denial { call, action: Action::Errno }),
+            event: IncidentEvent::Denial(Denial { call, action: Action::Errno }),
             exe: b"/tmp/\0\xff\"\x1b".to_vec(),
-            source: Source::Audit,
+            source: SightingSource::Audit,
         },
         rung: manager.map(|_| Rung::OwnCgroup),
         count: 2,
@@ -541,8 +542,8 @@ async fn the_interface_is_as_it_is_shipped_and_described() {
 fn any_stored() -> impl Strategy<Value = Stored> {
     let id = prop_oneof![any::<u32>().prop_map(CallId::Number), any::<String>().prop_map(|s| CallId::Name(s.into()))];
     let event = prop_oneof![
-        Just(Event::SilentDeath),
-        (any::<u32>(), id, any::<u32>()).prop_map(|(arch, id, code)| Event::Denial(Denial {
+        Just(IncidentEvent::SilentDeath),
+        (any::<u32>(), id, any::<u32>()).prop_map(|(arch, id, code)| IncidentEvent::Denial(Denial {
             call: Call { arch: Arch(arch), id },
             action: Action::from_code(code & 0x8fff_0000),
         }))
@@ -550,7 +551,7 @@ fn any_stored() -> impl Strategy<Value = Stored> {
     let moment = || {
         prop_oneof![
             any::<i64>().prop_map(Moment::At),
-            any::<String>().prop_map(|text| Moment::Said(text.into())),
+            any::<String>().prop_map(|text| Moment::Text(text.into())),
             Just(Moment::Unknown)
         ]
     };
@@ -564,7 +565,7 @@ fn any_stored() -> impl Strategy<Value = Stored> {
             let rung = unit.as_ref().map(|_| Rung::Executable);
             Stored {
                 id,
-                incident: Incident { key: Key { unit, event, exe, source }, rung, count, first, last, sample },
+                incident: Incident { key: IncidentKey { unit, event, exe, source }, rung, count, first, last, sample },
             }
         },
     )
@@ -580,8 +581,12 @@ proptest! {
     }
 }
 
-fn any_source() -> impl Strategy<Value = Source> {
-    prop_oneof![Just(Source::Audit), Just(Source::Rehearsal), any::<i32>().prop_map(|errno| Source::Tap { errno })]
+fn any_source() -> impl Strategy<Value = SightingSource> {
+    prop_oneof![
+        Just(SightingSource::Audit),
+        Just(SightingSource::Rehearsal),
+        any::<i32>().prop_map(|errno| SightingSource::Tap { errno })
+    ]
 }
 
 /// The next order, which is carried out.
@@ -790,8 +795,9 @@ async fn a_report_holds_what_a_tap_saw_and_nothing_else() {
         (incident.key.source, incident.count) = (source, count);
         IncidentDict::from(&Stored { id: 0, incident })
     };
-    let tapped = of(Source::Tap { errno: 1 }, 3);
-    for bad in [of(Source::Audit, 1), of(Source::Rehearsal, 1), of(Source::Tap { errno: 1 }, 0)] {
+    let tapped = of(SightingSource::Tap { errno: 1 }, 3);
+    for bad in [of(SightingSource::Audit, 1), of(SightingSource::Rehearsal, 1), of(SightingSource::Tap { errno: 1 }, 0)]
+    {
         let error = client.report(&[tapped.clone(), bad]).await.unwrap_err();
         assert!(matches!(error, BusError::InvalidArgument(_)), "{error:?}");
     }

@@ -8,7 +8,7 @@ mod support {
 
 use harden_why::audit::Action;
 use harden_why::diagnosis::{Cause, Elsewhere, Runtime, Situation, diagnose};
-use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Source, Store};
+use harden_why::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource, Store};
 use harden_why::policy::{Effect, Policy, Settings, UnitFile};
 use harden_why::syscalls;
 use harden_why::syscalls::{Abi, Arch, Call, Groups};
@@ -19,10 +19,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use support::manager::TestManager;
 
 fn incident(unit: &str, arch: Arch, call: &str, action: Action, last: Moment) -> Incident {
-    let event = Event::Denial(Denial { call: Call::named(arch, call), action });
+    let event = IncidentEvent::Denial(Denial { call: Call::named(arch, call), action });
     let unit = Unit { manager: Manager::System, name: unit.parse().unwrap() };
     Incident {
-        key: Key { unit: Some(unit), event, exe: b"/bin/x".to_vec(), source: Source::Audit },
+        key: IncidentKey { unit: Some(unit), event, exe: b"/bin/x".to_vec(), source: SightingSource::Audit },
         rung: Some(Rung::OwnCgroup),
         count: 1,
         first: last.clone(),
@@ -71,9 +71,9 @@ fn words(cause: &Cause) -> String {
 }
 
 /// What was let through in a rehearsal, or refused before a tap, of a unit with these lines.
-fn seen(lines: &str, call: &str, source: Source) -> (String, usize) {
+fn seen(lines: &str, call: &str, source: SightingSource) -> (String, usize) {
     let situation = situation("x.service", lines);
-    let action = if source == Source::Rehearsal { Action::Log } else { Action::Errno };
+    let action = if source == SightingSource::Rehearsal { Action::Log } else { Action::Errno };
     let mut seen = incident("x.service", Arch::X86_64, call, action, Moment::Unknown);
     seen.key.source = source;
     let diagnosis = diagnose(vec![seen], Some(&situation), &groups());
@@ -90,7 +90,7 @@ fn what_a_rehearsal_let_through_is_judged_by_what_would_have_been_done() {
         ("RestrictAddressFamilies=AF_UNIX", "socket", "perhaps RestrictAddressFamilies", false),
         ("SystemCallFilter=~mount", "umount2", "Permitted", false),
     ] {
-        let (cause, found) = seen(lines, call, Source::Rehearsal);
+        let (cause, found) = seen(lines, call, SightingSource::Rehearsal);
         assert_eq!((cause.as_str(), found > 0), (expected, remedies), "{lines} {call}");
     }
 }
@@ -108,7 +108,7 @@ fn a_refusal_is_the_units_where_its_error_is() {
         ("RestrictAddressFamilies=AF_UNIX", "socket", eafnosupport, "perhaps RestrictAddressFamilies"),
         ("RestrictAddressFamilies=AF_UNIX", "socket", eperm, "Otherwise"),
     ] {
-        assert_eq!(seen(lines, call, Source::Tap { errno }).0, expected, "{lines} {call} {errno}");
+        assert_eq!(seen(lines, call, SightingSource::Tap { errno }).0, expected, "{lines} {call} {errno}");
     }
 }
 
@@ -158,7 +158,7 @@ fn the_records_action_and_architecture_tell_who_it_can_have_been() {
 #[test]
 fn a_call_without_a_name_of_a_blocked_architecture_is_the_units() {
     let of = |lines: &str, action| {
-        let event = Event::Denial(Denial { call: Call::numbered(Arch::I386, 9999), action });
+        let event = IncidentEvent::Denial(Denial { call: Call::numbered(Arch::I386, 9999), action });
         let mut incident = incident("x.service", Arch::I386, "mount", action, Moment::Unknown);
         incident.key.event = event;
         diagnose(vec![incident], Some(&situation("x.service", lines)), &groups()).findings.remove(0).cause

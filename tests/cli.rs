@@ -7,7 +7,9 @@ mod support {
 }
 
 use harden_why::audit::Action;
-use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Parent, Sample, Source, Store};
+use harden_why::incidents::{
+    Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent, Sample, SightingSource, Store,
+};
 use harden_why::syscalls::{Arch, Call};
 use harden_why::units::{Manager, Rung, Unit};
 use std::fs;
@@ -59,11 +61,11 @@ fn incident(unit: Option<(Manager, &str)>, number: u32, at: i64) -> Incident {
     let call = Call::numbered(Arch::X86_64, number);
     Incident {
         rung: unit.as_ref().map(|_| Rung::OwnCgroup),
-        key: Key {
+        key: IncidentKey {
             unit,
-            event: Event::Denial(Denial { call, action: Action::KillProcess }),
+            event: IncidentEvent::Denial(Denial { call, action: Action::KillProcess }),
             exe: b"/bin/x\x1b[2J".to_vec(),
-            source: Source::Audit,
+            source: SightingSource::Audit,
         },
         count: 3,
         first: Moment::At(at - 1_000),

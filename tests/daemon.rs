@@ -9,7 +9,7 @@ mod support {
 }
 
 use harden_why::audit::Action;
-use harden_why::incidents::{Denial, Event, Incident, Source, Stored};
+use harden_why::incidents::{Denial, Incident, IncidentEvent, SightingSource, Stored};
 use harden_why::outlet::alert::{DENIAL, SILENT_DEATH};
 use harden_why::outlet::client::{HardenWhyProxy, IncidentSeen};
 use harden_why::outlet::wire::IncidentDict;
@@ -135,15 +135,15 @@ async fn what_is_logged_in_a_rehearsal_is_its_own_incident_and_no_alert() {
         manager.start_unit("logs.service");
         seen.push(told_of(&mut signals, "logs.service").await.incident.key.source);
     }
-    assert_eq!(seen, [Source::Rehearsal, Source::Audit]);
+    assert_eq!(seen, [SightingSource::Rehearsal, SightingSource::Audit]);
     let alert = journal.next("OBJECT_SYSTEMD_UNIT=logs.service");
     let stored: Vec<_> = alert.stored.iter().filter(|incident| is_of(incident, "logs.service")).collect();
     assert_eq!(stored.len(), 2, "the first alert is of the second: {stored:?}");
 
     let mut tapped = Stored { id: 0, incident: stored[0].clone() };
     let denial = Denial { call: Call::named(Arch::native(), "mount"), action: Action::Errno };
-    tapped.incident.key.event = Event::Denial(denial);
-    (tapped.incident.key.source, tapped.incident.count) = (Source::Tap { errno: 1 }, 1_000);
+    tapped.incident.key.event = IncidentEvent::Denial(denial);
+    (tapped.incident.key.source, tapped.incident.count) = (SightingSource::Tap { errno: 1 }, 1_000);
     rehearsing.report(&[IncidentDict::from(&tapped)]).await.unwrap();
     let stored = told_of(&mut signals, "logs.service").await;
     assert_eq!((stored.incident.key, stored.incident.count), (tapped.incident.key, 1_000));
@@ -185,7 +185,7 @@ async fn a_denial_in_a_unit_is_stored_and_then_told() {
     );
     assert!(field("MESSAGE").contains(&message), "{}", field("MESSAGE"));
 
-    let Event::Denial(Denial { call, action }) = &stored.key.event else { panic!("{stored:?}") };
+    let IncidentEvent::Denial(Denial { call, action }) = &stored.key.event else { panic!("{stored:?}") };
     assert_eq!((call.arch, call.name(), *action), (Arch::native(), Some("uname"), Action::KillProcess));
     assert_eq!((stored.key.exe.as_slice(), stored.count), (&b"/usr/bin/uname"[..], 1));
 
@@ -393,7 +393,7 @@ fn a_death_without_a_record_is_noticed_in_a_unit_only() {
     let stored = daemon.stored();
     let of = |name: &str| stored.iter().filter(|incident| is_of(incident, name)).collect::<Vec<_>>();
     let silent = of("silent.service");
-    assert_eq!((silent.len(), silent[0].count, &silent[0].key.event), (1, 1, &Event::SilentDeath));
+    assert_eq!((silent.len(), silent[0].count, &silent[0].key.event), (1, 1, &IncidentEvent::SilentDeath));
     // Both died before.
     assert_eq!(of("dies.service").len(), 1, "the record is all there is to say:\n{}", listing(&stored));
     assert!(stored.iter().all(|incident| incident.sample.pid != outside), "{}", listing(&stored));

@@ -14,7 +14,7 @@ mod support {
 }
 
 use harden_why::audit::Action;
-use harden_why::incidents::{Event, Incident};
+use harden_why::incidents::{Incident, IncidentEvent};
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::outlet::wire::MAX_COUNT_LAG;
 use harden_why::syscalls::Arch;
@@ -87,7 +87,7 @@ fn a_chatty_unit_that_is_exposed_is_one_incident_and_one_alert() {
 
     let is_ours = |incident: &Incident| {
         let name = incident.key.unit.as_ref().map(|unit| unit.name.as_str());
-        let refused = matches!(&incident.key.event, Event::Denial(denial) if denial.action == Action::Errno);
+        let refused = matches!(&incident.key.event, IncidentEvent::Denial(denial) if denial.action == Action::Errno);
         name == Some("chatty.service") && refused
     };
     let alert = journal.next("OBJECT_SYSTEMD_UNIT=chatty.service");

@@ -7,7 +7,9 @@
 )]
 
 use harden_why::audit::Action;
-use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Source, StoreError, Stored};
+use harden_why::incidents::{
+    Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource, StoreError, Stored,
+};
 use harden_why::outlet::wire::{BusError, IncidentDict, MAX_INCIDENTS, NAME, PATH, Status};
 use harden_why::syscalls::{Arch, Call};
 use harden_why::units::{Manager, Rung, Unit};
@@ -37,7 +39,12 @@ fn stored(id: i64, number: u32, last: i64) -> Stored {
     let denial = Denial { call: Call::numbered(Arch::X86_64, number), action: Action::KillProcess };
     let unit = Unit { manager: Manager::System, name: "not-here.service".parse().unwrap() };
     let incident = Incident {
-        key: Key { unit: Some(unit), event: Event::Denial(denial), exe: b"/bin/x".to_vec(), source: Source::Audit },
+        key: IncidentKey {
+            unit: Some(unit),
+            event: IncidentEvent::Denial(denial),
+            exe: b"/bin/x".to_vec(),
+            source: SightingSource::Audit,
+        },
         rung: Some(Rung::OwnCgroup),
         count: 1,
         first: Moment::At(last),

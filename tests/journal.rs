@@ -12,7 +12,7 @@ use std::process::Command;
 
 use harden_why::audit::Action;
 use harden_why::diagnosis::{Situation, diagnose_one};
-use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample, Source};
+use harden_why::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
 use harden_why::outlet::journal::{Entry, Journal, JournalError};
 use harden_why::outlet::{Explanation, alert};
 use harden_why::policy::{Policy, Settings, UnitFile};
@@ -24,11 +24,11 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 fn denied(manager: Manager, name: &str) -> Incident {
     let call = Call { arch: Arch(0xc000_003e), id: CallId::Number(41) };
     Incident {
-        key: Key {
+        key: IncidentKey {
             unit: Some(Unit { manager, name: name.parse().unwrap() }),
-            event: Event::Denial(Denial { call, action: Action::KillProcess }),
+            event: IncidentEvent::Denial(Denial { call, action: Action::KillProcess }),
             exe: b"/tmp/\nOBJECT_SYSTEMD_UNIT=sshd.service".to_vec(),
-            source: Source::Audit,
+            source: SightingSource::Audit,
         },
         rung: Some(Rung::OwnCgroup),
         count: 1,
@@ -48,7 +48,7 @@ fn refused_by_two(name: &str) -> Entry {
     let situation = Situation { policy, drop_in: "/x/zz-harden-why.conf".into(), history: None };
     let mut incident = denied(Manager::System, name);
     let call = Call::numbered(Arch::X86_64, Abi::X86_64.call_number("clock_settime").unwrap());
-    incident.key.event = Event::Denial(Denial { call, action: Action::Errno });
+    incident.key.event = IncidentEvent::Denial(Denial { call, action: Action::Errno });
     let (finding, remedy) = diagnose_one(incident.clone(), &situation, &groups);
     alert::entry(&incident, Some(5), Explanation::of(&finding, remedy.as_ref(), |_| true, true).as_ref())
 }
@@ -222,7 +222,7 @@ fn in_real_journal() {
     // Alive, so journald looks the process up; it must not show up under another unit.
     let mut alive = denied(Manager::System, "hw-alive.service");
     alive.sample.pid = std::process::id();
-    let Event::Denial(denial) = &mut alive.key.event else { unreachable!() };
+    let IncidentEvent::Denial(denial) = &mut alive.key.event else { unreachable!() };
     denial.action = Action::Log;
     let alive = alert::entry(&alive, Some(4), None);
     let two = refused_by_two("hw-two.service");

@@ -10,7 +10,7 @@ mod support {
 
 use harden_why::audit::{Action, ArchField, CallField, Record, parse_record};
 use harden_why::host::Host;
-use harden_why::incidents::{Denial, Event, Moment, Sighting};
+use harden_why::incidents::{Denial, IncidentEvent, Moment, Sighting};
 use harden_why::intake::netlink::{Message, ReceiveError};
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::pipeline::{Pipeline, Sighted};
@@ -89,7 +89,7 @@ fn every_action_that_the_kernel_logs_is_heard() {
         let sighting = sighted(&payload);
         let denial = Denial { call: Call::numbered(Arch::native(), number), action };
         assert_eq!(denial.call.name(), Some("getppid"));
-        assert_eq!(sighting.key.event, Event::Denial(denial));
+        assert_eq!(sighting.key.event, IncidentEvent::Denial(denial));
         assert_eq!(sighting.key.exe, std::env::current_exe().unwrap().as_os_str().as_bytes());
         assert_eq!((sighting.sample.pid, sighting.sample.comm.as_slice()), (pid, &b"plain"[..]));
         assert_eq!(*sighting.sample.uid, *nix::unistd::getuid().to_string());
@@ -109,7 +109,7 @@ fn a_name_that_a_process_chose_arrives_as_it_is() {
         let sighting = sighted(&payload_of(&mut audit, pid));
         assert_eq!(sighting.sample.comm, comm.to_bytes());
         assert_eq!(sighting.sample.pid, pid);
-        let Event::Denial(denial) = sighting.key.event else { unreachable!() };
+        let IncidentEvent::Denial(denial) = sighting.key.event else { unreachable!() };
         assert_eq!(denial.action, Action::Errno);
     }
 }
@@ -121,7 +121,7 @@ fn any_number_can_be_called() {
         let filter = Filter::new(Arch::native(), &[(number, returned(Action::KillProcess, 0))], ALLOW);
         let (pid, status) = violate(filter, c"any", call(number));
         assert_eq!(status.signal(), Some(libc::SIGSYS), "{number:#x}");
-        let Event::Denial(denial) = sighted(&payload_of(&mut audit, pid)).key.event else { unreachable!() };
+        let IncidentEvent::Denial(denial) = sighted(&payload_of(&mut audit, pid)).key.event else { unreachable!() };
         assert_eq!((denial.call.number(), denial.call.name()), (Some(number), None));
     }
 }
@@ -134,7 +134,7 @@ fn a_call_of_x32_is_one_of_x86_64_with_a_bit() {
     let filter = Filter::new(Arch::X86_64, &[(number, returned(Action::KillProcess, 0))], ALLOW);
     let (pid, status) = violate(filter, c"x32", call(number));
     assert_eq!(status.signal(), Some(libc::SIGSYS));
-    let Event::Denial(denial) = sighted(&payload_of(&mut audit, pid)).key.event else { unreachable!() };
+    let IncidentEvent::Denial(denial) = sighted(&payload_of(&mut audit, pid)).key.event else { unreachable!() };
     assert_eq!(denial.call.name(), Some("getpid"));
     assert_eq!(denial.call.abi().unwrap().name(), "x32");
 }
@@ -158,7 +158,7 @@ fn a_32_bit_call_of_a_64_bit_process_is_told_by_its_architecture() {
     let payload = payload_of(&mut audit, pid);
     let record = parse_record(&payload).unwrap();
     assert_eq!((record.arch, record.compat), (ArchField::Token(Arch::I386.0), true));
-    let Event::Denial(denial) = sighted(&payload).key.event else { unreachable!() };
+    let IncidentEvent::Denial(denial) = sighted(&payload).key.event else { unreachable!() };
     assert_eq!((denial.call.arch, denial.call.name()), (Arch::I386, Some("getppid")));
 }
 

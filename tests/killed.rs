@@ -128,7 +128,7 @@ fn what_was_told_is_stored_whenever_the_daemon_is_killed() {
         });
     }
     assert!(told > 0, "nothing was told at all");
-    let (_, set_aside) = Store::open_or_set_aside(&state).unwrap();
+    let (_, set_aside) = Store::open_or_replace(&state).unwrap();
     assert!(set_aside.is_none(), "{set_aside:?}");
     println!("{told} alerts in {times} lives, all of them stored");
 }

@@ -11,7 +11,7 @@ mod support {
 }
 
 use harden_why::audit::Action;
-use harden_why::incidents::{Denial, Event};
+use harden_why::incidents::{Denial, IncidentEvent};
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::outlet::wire::MAX_COUNT_LAG;
 use harden_why::syscalls::{Arch, Call};
@@ -42,7 +42,7 @@ fn what_the_buffer_could_not_hold_is_counted_exactly_and_shown() {
         let storm = move || (0..FLOOD).for_each(|_| call(number)());
         violate(Filter::new(Arch::native(), &[(number, logged)], ALLOW), c"flood", storm);
         daemon.signal(Signal::SIGCONT);
-        let ours = |action| Event::Denial(Denial { call: Call::numbered(Arch::native(), number), action });
+        let ours = |action| IncidentEvent::Denial(Denial { call: Call::numbered(Arch::native(), number), action });
         let logged = || daemon.wait_for_incident(|incident| incident.key.event == ours(Action::Log)).count;
         // The kernel drops records until all that it holds are read, which takes a slow machine as long as it takes.
         let (mut heard, mut still) = (logged(), 0);

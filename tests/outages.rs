@@ -12,7 +12,7 @@ mod support {
 
 use harden_why::audit::Action;
 use harden_why::incidents::store::{FILE, SCHEMA};
-use harden_why::incidents::{Denial, Event, Incident};
+use harden_why::incidents::{Denial, Incident, IncidentEvent};
 use harden_why::intake::netlink::AuditSocket;
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::outlet::client::HardenWhyProxy;
@@ -54,7 +54,7 @@ impl Denials {
     /// How many of them are among these incidents.
     fn counted(&self, incidents: &[Incident]) -> u64 {
         let call = Call::numbered(Arch::native(), self.number);
-        let ours = Event::Denial(Denial { call, action: Action::KillProcess });
+        let ours = IncidentEvent::Denial(Denial { call, action: Action::KillProcess });
         incidents.iter().filter(|incident| incident.key.event == ours).map(|incident| incident.count).sum()
     }
 

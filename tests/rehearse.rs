@@ -10,7 +10,7 @@ mod support {
     pub(crate) mod program;
 }
 
-use harden_why::incidents::{Incident, Source};
+use harden_why::incidents::{Incident, SightingSource};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
@@ -350,7 +350,7 @@ fn two_at_once_are_one_too_many() {
     let daemon = Daemon::start(machine.manager.command(&[PROGRAM]), &machine.manager.bus(), &state);
     machine.refuses(&["x"], "x.service is being rehearsed already, by process");
     daemon.wait_for_log("x.service is rehearsed");
-    let of_rehearsals = |one: &&Incident| one.key.source == Source::Rehearsal;
+    let of_rehearsals = |one: &&Incident| one.key.source == SightingSource::Rehearsal;
     let seen = || daemon.stored().iter().filter(of_rehearsals).map(|one| one.count).sum::<u64>();
     let before = seen();
     wait_for(|| (seen() > before).then_some(()), || format!("no more than {before}: {}", daemon.log()));

@@ -5,7 +5,7 @@
 use harden_why::audit::Action;
 use harden_why::diagnosis::{Diagnosis, Kind, Remedy, Situation, diagnose, equivalent_calls, privileged_calls};
 use harden_why::incidents;
-use harden_why::incidents::{Denial, Event, Incident, Key, Moment, Sample};
+use harden_why::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample};
 use harden_why::policy::{Effect, Mode, Policy, Settings, SyscallFilter, UnitFile, Verdict};
 use harden_why::syscalls::groups::GroupSource;
 use harden_why::syscalls::{Abi, Call, Groups};
@@ -32,9 +32,9 @@ fn policy(fragment: &str, dropins: &[(&str, &str)]) -> Policy {
 
 fn incident(abi: Abi, call: &str, action: Action) -> Incident {
     let number = abi.call_number(call).unwrap_or_else(|| panic!("{call}"));
-    let event = Event::Denial(Denial { call: Call::numbered(abi.arch(), number), action });
+    let event = IncidentEvent::Denial(Denial { call: Call::numbered(abi.arch(), number), action });
     Incident {
-        key: Key { unit: None, event, exe: b"/usr/bin/x".to_vec(), source: incidents::Source::Audit },
+        key: IncidentKey { unit: None, event, exe: b"/usr/bin/x".to_vec(), source: incidents::SightingSource::Audit },
         rung: None,
         count: 1,
         first: Moment::Unknown,
@@ -441,7 +441,7 @@ proptest! {
         });
         let diagnosis = of(before.clone(), denied.collect());
         let findings = diagnosis.findings.iter().filter_map(|finding| {
-            let Event::Denial(denial) = &finding.incident.key.event else { return None };
+            let IncidentEvent::Denial(denial) = &finding.incident.key.event else { return None };
             if finding.is_done_without() {
                 return None;
             }

@@ -16,8 +16,8 @@ use std::time::Instant;
 use harden_why::audit::Action;
 use harden_why::incidents::store::{FILE, MAX_COMM, MAX_EXE, MAX_SUBJECT, MAX_WORD, SCHEMA};
 use harden_why::incidents::{
-    Denial, Event, Forgotten, Incident, Key, Moment, Parent, Query, Sample, Source, Store, StoreError, Stored,
-    UnitSummary,
+    Denial, Evicted, Incident, IncidentEvent, IncidentKey, Moment, Parent, Query, Sample, SightingSource, Store,
+    StoreError, Stored, UnitSummary,
 };
 use harden_why::syscalls::{Arch, Call, CallId};
 use harden_why::units::{Manager, Rung, Unit};
@@ -33,11 +33,11 @@ fn denial(unit: Option<Unit>, number: u32) -> Incident {
     let call = Call { arch: Arch(0xc000_003e), id: CallId::Number(number) };
     Incident {
         rung: unit.as_ref().map(|_| Rung::OwnCgroup),
-        key: Key {
+        key: IncidentKey {
             unit,
-            event: Event::Denial(Denial { call, action: Action::KillProcess }),
+            event: IncidentEvent::Denial(Denial { call, action: Action::KillProcess }),
             exe: b"/bin/x".to_vec(),
-            source: Source::Audit,
+            source: SightingSource::Audit,
         },
         count: 1,
         first: Moment::At(1_000),
@@ -108,9 +108,9 @@ fn hostile_bytes_come_back_as_they_were() {
     hostile.sample.subject = HOSTILE.to_vec();
     hostile.sample.uid = "\0'x\"\u{202e}".into();
     hostile.sample.parent = Some(Parent { pid: u32::MAX, comm: HOSTILE[..MAX_COMM].to_vec() });
-    hostile.first = Moment::Said("\0 01/08/2022'".into());
+    hostile.first = Moment::Text("\0 01/08/2022'".into());
     hostile.last = Moment::Unknown;
-    let Event::Denial(denial) = &mut hostile.key.event else { unreachable!() };
+    let IncidentEvent::Denial(denial) = &mut hostile.key.event else { unreachable!() };
     denial.call.id = CallId::Name("'; --\0".into());
     denial.action = Action::Other(77);
     let mut store = Store::open(&dir).unwrap();
@@ -158,7 +158,7 @@ fn a_silent_death_and_an_unattributed_denial_are_rows_of_their_own() {
     let (_temp, dir) = temp();
     let mut store = Store::open(&dir).unwrap();
     let mut death = denial(Some(unit(Manager::System, "a.service")), 0);
-    death.key.event = Event::SilentDeath;
+    death.key.event = IncidentEvent::SilentDeath;
     let nobody = denial(None, 0);
     store.record(&[death.clone(), nobody.clone()]).unwrap();
     store.record(&[death.clone(), nobody.clone()]).unwrap();
@@ -199,7 +199,7 @@ fn queries_select_and_page_newest_first() {
     store.record(&incidents).unwrap();
     let calls = |query: &Query| -> Vec<u32> {
         let number = |stored: Stored| match stored.incident.key.event {
-            Event::Denial(Denial { call: Call { id: CallId::Number(number), .. }, .. }) => number,
+            IncidentEvent::Denial(Denial { call: Call { id: CallId::Number(number), .. }, .. }) => number,
             _ => unreachable!(),
         };
         store.incidents(query).unwrap().into_iter().map(number).collect()
@@ -249,25 +249,25 @@ fn what_is_frequent_outlasts_what_is_rare_and_the_rest_is_told() {
         ..denial(Some(unit(Manager::System, "a.service")), number)
     };
     store.record(&[at(1, 1_000), at(2, 2), at(3, 1), at(4, 1), at(5, 1), at(6, 1)]).unwrap();
-    assert_eq!(store.forgotten().unwrap(), Forgotten::default());
+    assert_eq!(store.evicted().unwrap(), Evicted::default());
     assert_eq!(store.prune(0, 4).unwrap(), 2);
     let left = |store: &Store| all(store).iter().map(|incident| incident.last.to_string()).collect::<Vec<_>>();
     assert_eq!(left(&store), ["6", "5", "2", "1"], "3 and 4 are as rare as 5 and 6, and older");
-    assert_eq!(store.forgotten().unwrap(), Forgotten { incidents: 2, sightings: 2, last: 4 });
+    assert_eq!(store.evicted().unwrap(), Evicted { incidents: 2, sightings: 2, last: 4 });
     store.prune(0, 3).unwrap();
-    let forgotten = Forgotten { incidents: 3, sightings: 3, last: 5 };
-    assert_eq!(store.forgotten().unwrap(), forgotten);
+    let forgotten = Evicted { incidents: 3, sightings: 3, last: 5 };
+    assert_eq!(store.evicted().unwrap(), forgotten);
     store.prune(3, 3).unwrap();
     assert_eq!(left(&store), ["6"], "older than was asked for");
     drop(store);
-    assert_eq!(Store::open_read_only(&dir).unwrap().forgotten().unwrap(), forgotten, "age is not among it");
+    assert_eq!(Store::open_read_only(&dir).unwrap().evicted().unwrap(), forgotten, "age is not among it");
 }
 
 #[test]
 fn there_is_one_writer() {
     let (_temp, dir) = temp();
     let store = Store::open(&dir).unwrap();
-    for refused in [Store::open(&dir).unwrap_err(), Store::open_or_set_aside(&dir).unwrap_err()] {
+    for refused in [Store::open(&dir).unwrap_err(), Store::open_or_replace(&dir).unwrap_err()] {
         assert!(matches!(refused, StoreError::InUse { .. }), "{refused:?}");
         assert!(refused.to_string().contains("another harden-whyd"), "{refused}");
     }
@@ -330,9 +330,10 @@ fn the_format_before_is_brought_up_to_date_as_well() {
     earlier.execute_batch(FORMAT_2).unwrap();
     drop(earlier);
     let mut store = Store::open(&dir).unwrap();
-    assert_eq!(store.forgotten().unwrap().incidents, 3);
+    assert_eq!(store.evicted().unwrap().incidents, 3);
     let kept = Incident { count: 5, ..denial(Some(unit(Manager::System, "a.service")), 41) };
-    let tapped = Incident { key: Key { source: Source::Tap { errno: 1 }, ..kept.key.clone() }, ..kept.clone() };
+    let tapped =
+        Incident { key: IncidentKey { source: SightingSource::Tap { errno: 1 }, ..kept.key.clone() }, ..kept.clone() };
     let ids: Vec<_> = store.record(&[kept, tapped]).unwrap().into_iter().map(|recorded| recorded.id).collect();
     assert_eq!(ids[0], 7);
     assert_ne!(ids[1], 7, "the same call seen another way is another incident");
@@ -361,7 +362,7 @@ fn a_newer_format_is_refused_and_left_alone() {
     let before = fs::read(&path).unwrap();
     for error in [
         Store::open(&dir).unwrap_err(),
-        Store::open_or_set_aside(&dir).unwrap_err(),
+        Store::open_or_replace(&dir).unwrap_err(),
         Store::open_read_only(&dir).unwrap_err(),
     ] {
         assert!(matches!(error, StoreError::Newer { found, .. } if found == SCHEMA + 1), "{error}");
@@ -379,7 +380,7 @@ fn another_programs_database_is_refused_and_left_alone() {
     foreign.execute_batch("CREATE TABLE recipe (name TEXT)").unwrap();
     drop(foreign);
     let before = fs::read(&path).unwrap();
-    assert!(matches!(Store::open_or_set_aside(&dir), Err(StoreError::Foreign { .. })));
+    assert!(matches!(Store::open_or_replace(&dir), Err(StoreError::Foreign { .. })));
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
@@ -392,7 +393,7 @@ fn damaged_files_are_set_aside_and_kept() {
     torn[8_192..40_960].fill(0xa5);
     fs::write(&path, &torn).unwrap();
     assert!(matches!(Store::open(&dir), Err(StoreError::Damaged { .. })));
-    let (store, aside) = Store::open_or_set_aside(&dir).unwrap();
+    let (store, aside) = Store::open_or_replace(&dir).unwrap();
     assert!(all(&store).is_empty());
     let aside = aside.unwrap().path.unwrap();
     assert_eq!(fs::read(&aside).unwrap(), torn);
@@ -401,7 +402,7 @@ fn damaged_files_are_set_aside_and_kept() {
     fs::write(&path, b"this is no database, but a file of text that is long enough").unwrap();
     let error = Store::open(&dir).unwrap_err();
     assert!(matches!(&error, StoreError::Damaged { .. }), "{error:?}");
-    let (_, second) = Store::open_or_set_aside(&dir).unwrap();
+    let (_, second) = Store::open_or_replace(&dir).unwrap();
     assert_ne!(second.unwrap().path, Some(aside));
 }
 
@@ -693,7 +694,7 @@ fn a_hundred_thousand_rows_are_asked_quickly() {
 fn any_moment() -> impl Strategy<Value = Moment> {
     prop_oneof![
         any::<i64>().prop_map(Moment::At),
-        "\\PC{0,40}".prop_map(|text| Moment::Said(text.into())),
+        "\\PC{0,40}".prop_map(|text| Moment::Text(text.into())),
         Just(Moment::Unknown)
     ]
 }
@@ -704,8 +705,8 @@ fn any_incident() -> impl Strategy<Value = Incident> {
         .prop_map(|unit| unit.map(|(manager, stem)| self::unit(manager, &format!("u{stem}.service"))));
     let id = prop_oneof![any::<u32>().prop_map(CallId::Number), any::<String>().prop_map(|s| CallId::Name(s.into()))];
     let event = prop_oneof![
-        Just(Event::SilentDeath),
-        (any::<u32>(), id, any::<u32>()).prop_map(|(arch, id, code)| Event::Denial(Denial {
+        Just(IncidentEvent::SilentDeath),
+        (any::<u32>(), id, any::<u32>()).prop_map(|(arch, id, code)| IncidentEvent::Denial(Denial {
             call: Call { arch: Arch(arch), id },
             action: Action::from_code(code & 0x8fff_0000),
         }))
@@ -713,12 +714,15 @@ fn any_incident() -> impl Strategy<Value = Incident> {
     let bytes = |most| proptest::collection::vec(any::<u8>(), 0..most);
     let sample = (any::<u32>(), bytes(MAX_COMM), "\\PC{0,20}", any::<u64>(), bytes(300))
         .prop_map(|(pid, comm, uid, ip, subject)| Sample { pid, comm, uid: uid.into(), ip, subject, parent: None });
-    let source =
-        prop_oneof![Just(Source::Audit), Just(Source::Rehearsal), (0..4096).prop_map(|errno| Source::Tap { errno })];
+    let source = prop_oneof![
+        Just(SightingSource::Audit),
+        Just(SightingSource::Rehearsal),
+        (0..4096).prop_map(|errno| SightingSource::Tap { errno })
+    ];
     (unit, event, bytes(300), 0..=i64::MAX, any_moment(), any_moment(), sample, source).prop_map(
         |(unit, event, exe, count, first, last, sample, source)| Incident {
             rung: unit.as_ref().map(|_| Rung::JournalEntry),
-            key: Key { unit, event, exe, source },
+            key: IncidentKey { unit, event, exe, source },
             count: count.unsigned_abs(),
             first,
             last,

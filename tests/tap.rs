@@ -12,7 +12,7 @@ mod support {
     pub(crate) mod tapped;
 }
 
-use harden_why::incidents::Source;
+use harden_why::incidents::SightingSource;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -330,7 +330,7 @@ fn a_unit_that_is_started_anew_stays_watched_and_what_is_seen_is_stored() {
         assert!(threads.len() >= 2, "{way}: {json:#}");
         assert!(json["notes"].as_array().unwrap().is_empty(), "{json:#}");
         count += refusals_of(&json, "acct");
-        let source = Source::Tap { errno: libc::ENOSPC };
+        let source = SightingSource::Tap { errno: libc::ENOSPC };
         // Of a process that is gone before it is asked for its executable, none is known.
         let total = || daemon.stored().iter().filter(|one| one.key.source == source).map(|one| one.count).sum::<u64>();
         wait_for(|| (total() == count).then_some(()), || format!("{} of {count}: {:?}", total(), daemon.stored()));

@@ -217,7 +217,7 @@ impl Alerts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incidents::{Event, Incident, Key, Moment, Sample, Source};
+    use crate::incidents::{Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
     use crate::systemd::manager::Managers;
     use std::os::unix::net::UnixDatagram;
     use std::path::Path;
@@ -230,7 +230,12 @@ mod tests {
 
     fn incident(id: i64) -> Alert {
         let incident = Incident {
-            key: Key { unit: None, event: Event::SilentDeath, exe: Vec::new(), source: Source::Audit },
+            key: IncidentKey {
+                unit: None,
+                event: IncidentEvent::SilentDeath,
+                exe: Vec::new(),
+                source: SightingSource::Audit,
+            },
             rung: None,
             count: 1,
             first: Moment::Unknown,

@@ -12,7 +12,7 @@ use crate::audit::text::Escaped;
 use crate::audit::{Action, Malformed, parse_record, parse_serial};
 use crate::host::blind_spots;
 use crate::host::live_host::{LiveHost, Told};
-use crate::incidents::{Event, Source, StoreError, Stored};
+use crate::incidents::{IncidentEvent, SightingSource, StoreError, Stored};
 use crate::intake::netlink::{AuditSocket, Message, ReceiveError};
 use crate::kernel::clock::now_millis;
 use crate::kernel::proc_events::{ExitListener, Notice};
@@ -71,7 +71,7 @@ impl Watch {
 
     /// Another configuration holds from now on.
     pub(crate) fn configure(&mut self, config: &Config) {
-        self.pipeline.fold.limit(config.most_in_memory);
+        self.pipeline.fold.set_limit(config.most_in_memory);
         self.storing.keep(Retention { keep: config.keep, most: config.most_stored });
         self.alerts.limit(config.alerts.clone());
     }
@@ -266,7 +266,7 @@ impl Watch {
     fn fold(&mut self, open: Open) {
         let sighting = open.sighting();
         // Any process may send itself SIGSYS; only what happens to a unit is our business.
-        if sighting.key.event == Event::SilentDeath && open.attribution().is_none() {
+        if sighting.key.event == IncidentEvent::SilentDeath && open.attribution().is_none() {
             tracing::debug!(pid = sighting.sample.pid, "a process of no unit died of SIGSYS without a record");
             return;
         }
@@ -306,7 +306,7 @@ impl Watch {
             let hindsight = hindsight();
             async move { hindsight.from_journal(sightings).await }
         });
-        lock(&self.status).given_way = self.pipeline.fold.given_way();
+        lock(&self.status).given_way = self.pipeline.fold.dropped();
         self.storing.tend(&mut self.pipeline.fold, now);
     }
 
@@ -346,7 +346,7 @@ impl Watch {
     pub(crate) fn stored(&mut self, done: Done) -> Vec<Stored> {
         let Done { changes, rows, forgotten, set_aside } = done;
         if let Some(forgotten) = forgotten {
-            lock(&self.status).forgot(forgotten);
+            lock(&self.status).set_evicted(forgotten);
         }
         if let Some(aside) = set_aside {
             super::was_set_aside(&self.status, &aside);
@@ -372,7 +372,7 @@ impl Watch {
                 told.push(stored.clone());
             }
             // Whoever rehearses or taps is looking.
-            if stored.incident.key.source == Source::Audit {
+            if stored.incident.key.source == SightingSource::Audit {
                 self.alerts.consider(stored, is_new, now);
             }
         }

@@ -221,7 +221,7 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incidents::{Denial, Event, Key, Moment, Sample, Source as Seen};
+    use crate::incidents::{Denial, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
     use crate::syscalls::{Arch, Call};
     use std::os::unix::net::UnixListener;
 
@@ -232,7 +232,12 @@ mod tests {
         let call = Call::numbered(Arch::X86_64, number);
         let unit = Some(Unit { manager, name: unit.parse().unwrap() });
         Incident {
-            key: Key { unit, event: Event::Denial(Denial { call, action }), exe: Vec::new(), source: Seen::Audit },
+            key: IncidentKey {
+                unit,
+                event: IncidentEvent::Denial(Denial { call, action }),
+                exe: Vec::new(),
+                source: SightingSource::Audit,
+            },
             rung: None,
             count: 1,
             first: Moment::Unknown,
@@ -260,7 +265,7 @@ mod tests {
         assert!(!asks(&denied_by(Manager::System, "a.service", 9999, Action::KillProcess)), "no setting can name it");
         assert!(asks(&denied_by(Manager::System, "a.service", 9999, Action::KillThread)));
         let mut silent = killed("a.service");
-        silent.key.event = Event::SilentDeath;
+        silent.key.event = IncidentEvent::SilentDeath;
         assert!(!asks(&silent));
     }
 

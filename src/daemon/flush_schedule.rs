@@ -1,7 +1,7 @@
 //! When what is folded is stored: what is new at once, counts once a second, and what could not be stored again later.
 
 use super::writer::{Done, Retention, Writer};
-use crate::incidents::{Change, Fold, Folded, Incident, Recorded, StoreError, Stored};
+use crate::incidents::{Fold, Folded, Incident, IncidentChange, Recorded, StoreError, Stored};
 use crate::outlet::wire::MAX_COUNT_LAG;
 use std::time::{Duration, Instant};
 
@@ -122,7 +122,7 @@ impl Storing {
     pub(crate) fn took(
         &mut self,
         fold: &mut Fold,
-        changes: Vec<Change>,
+        changes: Vec<IncidentChange>,
         rows: Result<Vec<Recorded>, StoreError>,
     ) -> Outcome {
         let rows = match rows {
@@ -157,7 +157,7 @@ impl Storing {
     /// writer is at it.
     pub(crate) fn holds_until(&self, fold: &Fold) -> Option<Instant> {
         let until = self.sent_at.filter(|_| self.writer.is_busy()).map(|at| at + HOLD)?;
-        (fold.may_lose() && Instant::now() < until).then_some(until)
+        (fold.can_lose_sightings() && Instant::now() < until).then_some(until)
     }
 
     /// When there is something to store. While the writer is busy, its answer wakes the loop.

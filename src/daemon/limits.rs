@@ -1,7 +1,7 @@
 //! What it cannot see or do, as the status tells: of the machine as that is when asked, and of the daemon itself.
 
 use crate::host::blind_spots;
-use crate::incidents::SetAside;
+use crate::incidents::ReplacedFile;
 use crate::outlet::StatusSource;
 use crate::outlet::wire::Status;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ pub(super) fn source(status: &Arc<Mutex<Status>>, root: PathBuf, inherited: bool
 }
 
 /// Takes note that a store that was damaged or is gone was replaced.
-pub(super) fn was_set_aside(status: &Mutex<Status>, SetAside { path, error }: &SetAside) {
+pub(super) fn was_set_aside(status: &Mutex<Status>, ReplacedFile { path, error }: &ReplacedFile) {
     let now = match path {
         Some(path) => format!("it is kept as {}, and a new store was begun", path.display()),
         None => "what is seen from now on is in the one that is there now".to_owned(),

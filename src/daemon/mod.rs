@@ -80,9 +80,9 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let mut settings = Settings::read(options)?;
     let config = settings.config.clone();
-    let (store, set_aside, failure) = match Store::open_or_set_aside(&options.state_dir) {
+    let (store, set_aside, failure) = match Store::open_or_replace(&options.state_dir) {
         Ok((store, set_aside)) => (Some(store), set_aside, None),
-        Err(error) if error.may_pass() => (None, None, Some(error)),
+        Err(error) if error.is_temporary() => (None, None, Some(error)),
         Err(error) => return Err(error.into()),
     };
     let (audit, inherited) = match supervisor::inherited() {
@@ -108,8 +108,8 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     if let Err(error) = journal_entries::is_there(Path::new("/")) {
         status.limitations.push(blind_spots::without_journal(&error).to_string());
     }
-    if let Some(forgotten) = store.as_ref().and_then(|store| store.forgotten().ok()) {
-        status.forgot(forgotten);
+    if let Some(forgotten) = store.as_ref().and_then(|store| store.evicted().ok()) {
+        status.set_evicted(forgotten);
     }
     let status = Arc::new(Mutex::new(status));
     if let Some(aside) = set_aside {

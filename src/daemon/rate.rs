@@ -102,7 +102,7 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incidents::{Event, Incident, Key, Moment, Sample, Source};
+    use crate::incidents::{Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
     use crate::units::{Manager, Unit};
     use std::time::Duration;
 
@@ -111,7 +111,12 @@ mod tests {
     const WINDOW: Duration = Duration::from_secs(10);
 
     fn stored(id: RowId) -> Stored {
-        let key = Key { unit: None, event: Event::SilentDeath, exe: Vec::new(), source: Source::Audit };
+        let key = IncidentKey {
+            unit: None,
+            event: IncidentEvent::SilentDeath,
+            exe: Vec::new(),
+            source: SightingSource::Audit,
+        };
         let (first, last) = (Moment::At(1), Moment::At(1));
         Stored { id, incident: Incident { key, rung: None, count: 1, first, last, sample: Sample::default() } }
     }

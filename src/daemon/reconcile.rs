@@ -184,7 +184,7 @@ fn pid_of(open: &Open) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incidents::Event;
+    use crate::incidents::IncidentEvent;
     use crate::units::Evidence;
 
     /// When everything here happens.
@@ -265,7 +265,7 @@ mod tests {
         both.died(7, AT, now);
         assert!(both.due(now + FOR_EXIT).is_empty());
         let silent = both.due(now + FOR_RECORD).into_iter().next().unwrap().close_anyway();
-        assert_eq!((silent.key.event, silent.at), (Event::SilentDeath, Moment::At(AT)));
+        assert_eq!((silent.key.event, silent.at), (IncidentEvent::SilentDeath, Moment::At(AT)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The one writer of the store, on a thread of its own: a disk that is slow or full keeps nobody
 //! from listening.
 
-use crate::incidents::{Change, Forgotten, Recorded, SetAside, Store, StoreError};
+use crate::incidents::{Evicted, IncidentChange, Recorded, ReplacedFile, Store, StoreError};
 use crate::kernel::clock::now_millis;
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -25,19 +25,19 @@ const PRUNE_AFTER: Duration = Duration::from_hours(12);
 #[derive(Debug)]
 pub(super) struct Done {
     /// As they were sent.
-    pub(super) changes: Vec<Change>,
+    pub(super) changes: Vec<IncidentChange>,
     /// The row of each, in order.
     pub(super) rows: Result<Vec<Recorded>, StoreError>,
     /// What had to give way so far, where that is known.
-    pub(super) forgotten: Option<Forgotten>,
+    pub(super) forgotten: Option<Evicted>,
     /// A store that was found damaged, or gone, and replaced meanwhile.
-    pub(super) set_aside: Option<SetAside>,
+    pub(super) set_aside: Option<ReplacedFile>,
 }
 
 /// What the writer is told to do.
 #[derive(Debug)]
 enum Job {
-    Record(Vec<Change>),
+    Record(Vec<IncidentChange>),
     Keep(Retention),
 }
 
@@ -70,7 +70,7 @@ impl Writer {
     }
 
     /// Sends changes to be stored. The caller waits until the writer is not busy.
-    pub(super) fn send(&mut self, changes: Vec<Change>) {
+    pub(super) fn send(&mut self, changes: Vec<IncidentChange>) {
         if let Some(jobs) = &self.jobs {
             self.busy = jobs.send(Job::Record(changes)).is_ok();
         }
@@ -145,24 +145,24 @@ struct Keeper {
     retention: Retention,
     /// None while no store can be opened.
     store: Option<Store>,
-    forgotten: Option<Forgotten>,
+    forgotten: Option<Evicted>,
     /// A store that was taken away, until there is another.
-    gone: Option<SetAside>,
-    set_aside: Option<SetAside>,
+    gone: Option<ReplacedFile>,
+    set_aside: Option<ReplacedFile>,
 }
 
 impl Keeper {
-    fn record(&mut self, changes: &[Change]) -> Result<Vec<Recorded>, StoreError> {
+    fn record(&mut self, changes: &[IncidentChange]) -> Result<Vec<Recorded>, StoreError> {
         // What is told must be where others find it.
-        if let Some(store) = self.store.take_if(Store::was_taken_away) {
-            self.gone = Some(store.give_up());
+        if let Some(store) = self.store.take_if(Store::was_removed) {
+            self.gone = Some(store.close_removed());
         }
         let store = if let Some(store) = self.store.take() {
             store
         } else {
-            let (store, aside) = Store::open_or_set_aside(&self.dir)?;
+            let (store, aside) = Store::open_or_replace(&self.dir)?;
             self.set_aside = aside.or(self.gone.take());
-            self.forgotten = store.forgotten().ok();
+            self.forgotten = store.evicted().ok();
             store
         };
         let store = self.store.insert(store);
@@ -174,14 +174,14 @@ impl Keeper {
                     return Err(full);
                 }
                 tracing::warn!("the store was at its bound: its oldest and rarest incidents were forgotten");
-                self.forgotten = store.forgotten().ok();
+                self.forgotten = store.evicted().ok();
                 store.record(incidents())
             }
             Err(error @ StoreError::Damaged { .. }) => {
                 // Closed, before it is renamed: it would take the new one's log for its own.
                 self.store = None;
-                let (anew, aside) = Store::begin_anew(&self.dir, error)?;
-                self.forgotten = Some(Forgotten::default());
+                let (anew, aside) = Store::replace_damaged(&self.dir, error)?;
+                self.forgotten = Some(Evicted::default());
                 self.set_aside = Some(aside);
                 self.store.insert(anew).record(incidents())
             }
@@ -197,7 +197,7 @@ impl Keeper {
             Ok(0) => {}
             Ok(gone) => {
                 tracing::info!(gone, "old incidents were forgotten");
-                self.forgotten = store.forgotten().ok();
+                self.forgotten = store.evicted().ok();
             }
             Err(error) => tracing::warn!("old incidents could not be forgotten: {error}"),
         }
@@ -210,24 +210,24 @@ mod tests {
     use crate::audit::Action;
     use crate::daemon::config::Config;
     use crate::incidents::store::{FILE, MAX_FILE, MAX_LOG};
-    use crate::incidents::{Denial, Event, Incident, Key, Moment, Query, Sample, Source};
+    use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Query, Sample, SightingSource};
     use crate::syscalls::{Arch, Call};
     use std::path::Path;
 
     const MINUTE: i64 = 60_000;
 
     /// A change for an incident seen in a minute of a day long ago enough for all of it to be past, and not too old.
-    fn change(number: u32, minute: i64, count: u64) -> Change {
+    fn change(number: u32, minute: i64, count: u64) -> IncidentChange {
         let at = Moment::At(now_millis() - (24 * 60 - minute) * MINUTE);
         let call = Call::numbered(Arch::native(), number);
-        let key = Key {
+        let key = IncidentKey {
             unit: None,
-            event: Event::Denial(Denial { call, action: Action::Errno }),
+            event: IncidentEvent::Denial(Denial { call, action: Action::Errno }),
             exe: vec![b'x'; 200],
-            source: Source::Audit,
+            source: SightingSource::Audit,
         };
         let incident = Incident { key, rung: None, count, first: at.clone(), last: at, sample: Sample::default() };
-        Change { incident, first: count == 1 }
+        IncidentChange { incident, first: count == 1 }
     }
 
     fn size(dir: &Path) -> u64 {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     /// The calls that are stored, as anybody finds them.
-    fn stored(dir: &Path) -> Vec<Event> {
+    fn stored(dir: &Path) -> Vec<IncidentEvent> {
         let stored = Store::open_read_only(dir).unwrap().incidents(&Query::default()).unwrap();
         stored.into_iter().map(|stored| stored.incident.key.event).collect()
     }
@@ -252,7 +252,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let (dir, other) = (temp.path().join("state"), temp.path().join("other"));
         let mut keeper = keeper(&dir);
-        let changes: Vec<Change> = (0..4).map(|number| change(number, 1, 1)).collect();
+        let changes: Vec<IncidentChange> = (0..4).map(|number| change(number, 1, 1)).collect();
         let event = |number: usize| changes[number].incident.key.event.clone();
         let log = dir.join(format!("{FILE}-wal"));
         keeper.record(&changes[..1]).unwrap();
@@ -263,7 +263,7 @@ mod tests {
         }
         assert!(keeper.record(&changes[1..2]).unwrap()[0].new);
         let gone = keeper.set_aside.take().unwrap();
-        assert!(gone.path.is_none() && matches!(gone.error, StoreError::TakenAway { .. }), "{gone:?}");
+        assert!(gone.path.is_none() && matches!(gone.error, StoreError::Removed { .. }), "{gone:?}");
         assert_eq!(stored(&dir), [event(1)]);
 
         // The log alone: nothing of it is lost.
@@ -301,7 +301,7 @@ mod tests {
         for minute in 0..24 * 60 {
             let new = (0..100).map(|offset| change(number + offset, minute, 1));
             let frequent = (0..50).map(|call| change(call, minute, 1_000_000));
-            let changes: Vec<Change> = new.chain(frequent).collect();
+            let changes: Vec<IncidentChange> = new.chain(frequent).collect();
             number += 100;
             keeper.record(&changes).unwrap();
             written += changes.len();

@@ -1,6 +1,6 @@
 //! Calls that systemd's own code makes in a service process before it executes the program.
 
-use crate::incidents::{Incident, Source};
+use crate::incidents::{Incident, SightingSource};
 
 /// The call by which systemd loads a filter. If systemd loads another filter after the one that logs, the record of
 /// this call is systemd's own. Under the unit's own settings the denying filter comes last, so this call never fails.
@@ -20,5 +20,5 @@ pub(super) fn is_before_exec(incident: &Incident) -> bool {
 #[must_use]
 pub fn is_rehearsal_filter_load(incident: &Incident) -> bool {
     let loads = incident.denial().is_some_and(|denial| denial.call.name() == Some(LOADING));
-    loads && incident.key.source == Source::Rehearsal && is_before_exec(incident)
+    loads && incident.key.source == SightingSource::Rehearsal && is_before_exec(incident)
 }

@@ -9,7 +9,7 @@ use super::runtime::Runtime;
 use super::situation::Situation;
 use super::{fixed, runtime};
 use crate::audit::Action;
-use crate::incidents::{Denial, Event, Incident, Moment, Source};
+use crate::incidents::{Denial, Incident, IncidentEvent, Moment, SightingSource};
 use crate::policy;
 use crate::policy::{Effect, Policy, Verdict};
 use crate::syscalls::{Abi, Groups};
@@ -79,7 +79,7 @@ pub enum Elsewhere {
 /// Why an incident happened.
 #[must_use]
 pub fn of(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -> Cause {
-    let Event::Denial(denial) = &incident.key.event else { return Cause::Silent };
+    let IncidentEvent::Denial(denial) = &incident.key.event else { return Cause::Silent };
     let source = incident.key.source;
     if is_rehearsal_filter_load(incident) {
         return Cause::Logged { by: None };
@@ -121,7 +121,7 @@ fn others(unit: Option<&UnitName>) -> Option<Elsewhere> {
 /// Whether the unit's settings were changed since, and without which drop-in they would do it still.
 fn since(
     times: (i64, i64),
-    (denial, source): (&Denial, Source),
+    (denial, source): (&Denial, SightingSource),
     situation: &Situation,
     history: &History,
     groups: &Groups,
@@ -134,12 +134,12 @@ fn since(
 }
 
 /// The cause of a denial by the way it was seen.
-fn of_seen(denial: &Denial, source: Source, policy: Option<&Policy>) -> Cause {
+fn of_seen(denial: &Denial, source: SightingSource, policy: Option<&Policy>) -> Cause {
     match source {
-        Source::Audit => of_denial(denial, policy),
-        Source::Rehearsal => of_verdict(denial, policy, |_| true),
+        SightingSource::Audit => of_denial(denial, policy),
+        SightingSource::Rehearsal => of_verdict(denial, policy, |_| true),
         // A refusal with another error was somebody else's.
-        Source::Tap { errno } => of_verdict(denial, policy, |effect| effect == Effect::Errno(errno)),
+        SightingSource::Tap { errno } => of_verdict(denial, policy, |effect| effect == Effect::Errno(errno)),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::cause::Cause;
 use super::errno_fallback;
 use super::errno_fallback::Softly;
-use crate::incidents::{Incident, Source};
+use crate::incidents::{Incident, SightingSource};
 use crate::policy;
 use crate::policy::{Directive, Effect, Why};
 use crate::syscalls::Abi;
@@ -23,7 +23,7 @@ impl<'a> DeniedCall<'a> {
         let (effect, by) = match cause {
             Cause::Unit { effect, by, .. } => (Some(*effect), by),
             // The call would have passed without the rehearsal, too: a reason to look, but none to relax a setting.
-            Cause::Perhaps { .. } if incident.key.source == Source::Rehearsal => return None,
+            Cause::Perhaps { .. } if incident.key.source == SightingSource::Rehearsal => return None,
             Cause::Perhaps { by } => (None, by),
             _ => return None,
         };

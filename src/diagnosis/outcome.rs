@@ -1,7 +1,7 @@
 //! What happened to the caller, in words.
 
 use crate::audit::Action;
-use crate::incidents::{Incident, Source};
+use crate::incidents::{Incident, SightingSource};
 use crate::policy::Effect;
 use std::borrow::Cow;
 
@@ -10,10 +10,10 @@ use std::borrow::Cow;
 pub fn outcome(incident: &Incident) -> Cow<'static, str> {
     let Some(denial) = incident.denial() else { return "was killed by SIGSYS".into() };
     match incident.key.source {
-        Source::Tap { errno: 0 } => return "was told that the call succeeded, and it was not made".into(),
-        Source::Tap { errno } => return format!("got {} from the call", Effect::Errno(errno)).into(),
-        Source::Rehearsal => return "was let through, as its unit was rehearsed".into(),
-        Source::Audit => {}
+        SightingSource::Tap { errno: 0 } => return "was told that the call succeeded, and it was not made".into(),
+        SightingSource::Tap { errno } => return format!("got {} from the call", Effect::Errno(errno)).into(),
+        SightingSource::Rehearsal => return "was let through, as its unit was rehearsed".into(),
+        SightingSource::Audit => {}
     }
     let words = match denial.action {
         Action::KillProcess | Action::Kill => "was killed by SIGSYS",

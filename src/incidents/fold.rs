@@ -1,6 +1,6 @@
 //! Sightings folded into incidents: a storm costs counters, not rows.
 
-use super::incident::{Incident, Key, Moment, Sample};
+use super::incident::{Incident, IncidentKey, Moment, Sample};
 use crate::units::{Confidence, Rung};
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting {
     /// What it is a sighting of.
-    pub key: Key,
+    pub key: IncidentKey,
     /// What the attribution to the unit stands on.
     pub rung: Option<Rung>,
     /// When.
@@ -37,7 +37,7 @@ pub struct Slot {
 
 /// A sighting of an incident whose slot is known: what differs from one to the next.
 #[derive(Debug, Clone)]
-pub struct Glimpse<'a> {
+pub struct RepeatSighting<'a> {
     /// When.
     pub at: Moment,
     /// The process.
@@ -59,10 +59,10 @@ const USUAL_TEXT: usize = 128;
 ///
 /// When it is full, a quarter gives way: first what was [taken](Fold::take_changes) since it was last seen, the
 /// longest ago first, which loses nothing; then, of the rarer half of the rest, what was seen longest ago. The
-/// sightings that are lost so are counted in [`Fold::given_way`].
+/// sightings that are lost so are counted in [`Fold::dropped`].
 #[derive(Debug)]
 pub struct Fold {
-    index: HashMap<Key, usize>,
+    index: HashMap<IncidentKey, usize>,
     counters: Vec<Option<Counter>>,
     /// Places in `counters` that are free.
     free: Vec<usize>,
@@ -74,7 +74,7 @@ pub struct Fold {
     changed: usize,
     /// Counts sightings, to tell old from new without a clock.
     now: u64,
-    given_way: u64,
+    dropped: u64,
 }
 
 #[derive(Debug)]
@@ -93,7 +93,7 @@ struct Counter {
 
 /// What became of an incident since its last change was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct IncidentChange {
     /// The incident, with the increase of its count alone.
     pub incident: Incident,
     /// It is new.
@@ -123,7 +123,7 @@ impl Fold {
             most_text: text_for(most),
             changed: 0,
             now: 0,
-            given_way: 0,
+            dropped: 0,
         }
     }
 
@@ -141,7 +141,7 @@ impl Fold {
                 change.first = at.clone();
                 self.changed += 1;
             }
-            change.first.at_latest(&at);
+            change.first.lower_to(&at);
             change.count += 1;
             change.last = at;
             if is_guess(rung) && !is_guess(change.rung) {
@@ -165,7 +165,7 @@ impl Fold {
 
     /// Counts more sightings in a slot, of which `glimpse` is the latest; false if its incident has given way.
     #[must_use]
-    pub fn count(&mut self, slot: Slot, sightings: u64, glimpse: &Glimpse<'_>) -> bool {
+    pub fn count(&mut self, slot: Slot, sightings: u64, glimpse: &RepeatSighting<'_>) -> bool {
         let counter = self.counters.get_mut(slot.index).and_then(Option::as_mut);
         let Some(counter) = counter.filter(|counter| counter.number == slot.number) else { return false };
         self.now += 1;
@@ -176,7 +176,7 @@ impl Fold {
             self.changed += 1;
             change.first = glimpse.at.clone();
         }
-        change.first.at_latest(&glimpse.at);
+        change.first.lower_to(&glimpse.at);
         change.count += sightings;
         change.last = glimpse.at.clone();
         let sample = &mut change.sample;
@@ -189,7 +189,7 @@ impl Fold {
     }
 
     /// Says when a sighting of a slot was, of which only a date was told before.
-    pub fn date(&mut self, slot: Slot, at: i64) {
+    pub fn set_time(&mut self, slot: Slot, at: i64) {
         let counter = self.counters.get_mut(slot.index).and_then(Option::as_mut);
         let Some(counter) = counter.filter(|counter| counter.number == slot.number) else { return };
         let change = &mut counter.change;
@@ -210,25 +210,25 @@ impl Fold {
     }
 
     /// There is room for so many from now on. Where there are more, those that give way do so as new ones come.
-    pub fn limit(&mut self, most: usize) {
+    pub fn set_limit(&mut self, most: usize) {
         (self.most, self.most_text) = (least(most), text_for(most));
     }
 
     /// Whether the next new incident may cost sightings that were not taken yet.
     #[must_use]
-    pub fn may_lose(&self) -> bool {
+    pub fn can_lose_sightings(&self) -> bool {
         self.is_full() && self.index.len() - self.changed < self.index.len() / 4
     }
 
     /// What was seen since the last call, at most so many changes, new incidents before others.
     #[must_use]
-    pub fn take_changes(&mut self, most: usize) -> Vec<Change> {
+    pub fn take_changes(&mut self, most: usize) -> Vec<IncidentChange> {
         let mut taken = Vec::new();
         for first in [true, false] {
             let changed = self.counters.iter_mut().flatten();
             let changed = changed.filter(|counter| counter.change.count > 0 && counter.first == first);
             taken.extend(changed.take(most - taken.len()).map(|counter| {
-                let change = Change { incident: counter.change.clone(), first };
+                let change = IncidentChange { incident: counter.change.clone(), first };
                 counter.change.count = 0;
                 counter.first = false;
                 change
@@ -239,8 +239,8 @@ impl Fold {
     }
 
     /// Takes back changes that could not be stored.
-    pub fn put_back(&mut self, changes: Vec<Change>) {
-        for Change { incident: old, first } in changes {
+    pub fn put_back(&mut self, changes: Vec<IncidentChange>) {
+        for IncidentChange { incident: old, first } in changes {
             let known = self.index.get(&old.key).and_then(|&index| self.counters[index].as_mut());
             let Some(counter) = known else {
                 self.now += 1;
@@ -262,8 +262,8 @@ impl Fold {
 
     /// How many sightings were lost because their incident had to give way.
     #[must_use]
-    pub fn given_way(&self) -> u64 {
-        self.given_way
+    pub fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     fn insert(&mut self, change: Incident, first: bool) -> Slot {
@@ -304,7 +304,7 @@ impl Fold {
         let leaving: Vec<usize> = leaving.into_iter().map(|(index, _)| index).collect();
         for index in leaving {
             if let Some(counter) = self.counters.get_mut(index).and_then(Option::take) {
-                self.given_way += counter.change.count;
+                self.dropped += counter.change.count;
                 self.text -= counter.text;
                 self.changed -= usize::from(counter.change.count > 0);
                 self.index.remove(&counter.change.key);
@@ -345,16 +345,16 @@ fn surer(one: Option<Rung>, other: Option<Rung>) -> Option<Rung> {
 mod tests {
     use super::*;
     use crate::audit::Action;
-    use crate::incidents::{Denial, Event, Source};
+    use crate::incidents::{Denial, IncidentEvent, SightingSource};
     use crate::syscalls::{Arch, Call, CallId};
 
     const ALL: usize = usize::MAX;
 
     fn sighting(number: u32, at: i64) -> Sighting {
         let call = Call { arch: Arch(0xc000_003e), id: CallId::Number(number) };
-        let event = Event::Denial(Denial { call, action: Action::Errno });
+        let event = IncidentEvent::Denial(Denial { call, action: Action::Errno });
         Sighting {
-            key: Key { unit: None, event, exe: b"/a".to_vec(), source: Source::Audit },
+            key: IncidentKey { unit: None, event, exe: b"/a".to_vec(), source: SightingSource::Audit },
             rung: None,
             at: Moment::At(at),
             sample: Sample { pid: 7, ..Sample::default() },
@@ -365,7 +365,7 @@ mod tests {
         matches!(folded, Folded::First(_))
     }
 
-    fn span(change: &Change) -> (u64, &Moment, &Moment) {
+    fn span(change: &IncidentChange) -> (u64, &Moment, &Moment) {
         (change.incident.count, &change.incident.first, &change.incident.last)
     }
 
@@ -384,7 +384,7 @@ mod tests {
     fn a_known_slot_counts_without_the_key() {
         let mut fold = Fold::new(8);
         let slot = fold.add(sighting(41, 10)).slot();
-        let glimpse = |at| Glimpse { at: Moment::At(at), pid: 9, comm: b"other", ip: 5 };
+        let glimpse = |at| RepeatSighting { at: Moment::At(at), pid: 9, comm: b"other", ip: 5 };
         assert!(fold.count(slot, 1, &glimpse(20)));
         let change = fold.take_changes(ALL).remove(0);
         assert_eq!(span(&change), (2, &Moment::At(10), &Moment::At(20)));
@@ -410,7 +410,7 @@ mod tests {
         let _ = fold.add(of(Rung::ParentCgroup, 2, 20));
         let _ = fold.add(of(Rung::Executable, 3, 30));
         let changes = fold.take_changes(ALL);
-        let told = |change: &Change| (change.incident.rung, change.incident.sample.pid, change.incident.count);
+        let told = |change: &IncidentChange| (change.incident.rung, change.incident.sample.pid, change.incident.count);
         assert_eq!(told(&changes[0]), (Some(Rung::ParentCgroup), 2, 3));
         assert_eq!(changes[0].incident.last, Moment::At(30));
         let _ = fold.add(of(Rung::ExitEntry, 4, 40));
@@ -422,7 +422,7 @@ mod tests {
         let mut fold = Fold::new(8);
         let slot = fold.add(sighting(41, 3_600_000)).slot();
         let _ = fold.add(sighting(41, 10));
-        assert!(fold.count(slot, 1, &Glimpse { at: Moment::At(5), pid: 9, comm: b"c", ip: 5 }));
+        assert!(fold.count(slot, 1, &RepeatSighting { at: Moment::At(5), pid: 9, comm: b"c", ip: 5 }));
         assert_eq!(span(&fold.take_changes(ALL)[0]), (3, &Moment::At(5), &Moment::At(5)));
     }
 
@@ -469,7 +469,7 @@ mod tests {
         }
         let _ = fold.add(sighting(0, 1));
         assert!(is_first(fold.add(sighting(99, 2))));
-        assert_eq!(fold.given_way(), 2, "1 and 2, since 0 was seen again");
+        assert_eq!(fold.dropped(), 2, "1 and 2, since 0 was seen again");
         assert!(!is_first(fold.add(sighting(0, 3))));
         assert!(is_first(fold.add(sighting(1, 3))));
     }
@@ -483,18 +483,18 @@ mod tests {
         for number in 0..500 {
             let _ = fold.add(sighting(number, 1));
         }
-        assert!(fold.may_lose() || !fold.is_full());
+        assert!(fold.can_lose_sightings() || !fold.is_full());
         assert!(!is_first(fold.add(sighting(1_000, 2))), "it was seen longest ago, and most often");
     }
 
     #[test]
     fn a_precise_time_takes_the_place_of_a_date() {
         let mut fold = Fold::new(8);
-        let said = |date: &str| Sighting { at: Moment::Said(date.into()), ..sighting(1, 0) };
+        let said = |date: &str| Sighting { at: Moment::Text(date.into()), ..sighting(1, 0) };
         let slot = fold.add(said("Nov 23 17:12:17")).slot();
-        fold.date(slot, 5_000);
+        fold.set_time(slot, 5_000);
         let _ = fold.add(said("Nov 23 17:12:18"));
-        fold.date(slot, 6_000);
+        fold.set_time(slot, 6_000);
         let incident = fold.take_changes(ALL).remove(0).incident;
         assert_eq!((incident.count, incident.first, incident.last), (2, Moment::At(5_000), Moment::At(6_000)));
     }
@@ -507,10 +507,10 @@ mod tests {
         }
         assert_eq!(fold.take_changes(ALL).len(), 4);
         for number in 4..10 {
-            assert!(!fold.may_lose());
+            assert!(!fold.can_lose_sightings());
             let _ = fold.add(sighting(number, 1));
         }
-        assert_eq!(fold.given_way(), 0);
+        assert_eq!(fold.dropped(), 0);
         assert!(!is_first(fold.add(sighting(3, 1))), "the longest ago went first");
     }
 
@@ -538,7 +538,7 @@ mod tests {
         }
         let kept = fold.take_changes(ALL);
         assert!(kept.iter().map(|change| change.incident.key.exe.len()).sum::<usize>() <= MOST_TEXT + 4096);
-        assert_eq!(kept.len() as u64 + fold.given_way(), 2_000);
+        assert_eq!(kept.len() as u64 + fold.dropped(), 2_000);
         // A label can grow later.
         let mut fold = Fold::new(8_000);
         for label in [0, 4096] {
@@ -560,6 +560,6 @@ mod tests {
         }
         let kept: u64 = fold.take_changes(ALL).iter().map(|change| change.incident.count).sum();
         assert!(kept <= 100 && fold.changed == 0);
-        assert_eq!(kept + fold.given_way(), 10_000);
+        assert_eq!(kept + fold.dropped(), 10_000);
     }
 }

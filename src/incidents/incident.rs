@@ -7,20 +7,20 @@ use std::fmt;
 
 /// Sightings that are one fact: the same event of the same executable in the same unit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub struct IncidentKey {
     /// Whose process; `None` where nothing said.
     pub unit: Option<Unit>,
     /// What happened.
-    pub event: Event,
+    pub event: IncidentEvent,
     /// The executable as the kernel gave it; empty where it gave none.
     pub exe: Vec<u8>,
     /// Which way it was seen.
-    pub source: Source,
+    pub source: SightingSource,
 }
 
 /// Which way something was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub enum Source {
+pub enum SightingSource {
     /// The kernel sent a record of it, or announced the death.
     #[default]
     Audit,
@@ -34,7 +34,7 @@ pub enum Source {
     },
 }
 
-impl Source {
+impl SightingSource {
     /// Its word in the store, on D-Bus and in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -56,7 +56,7 @@ impl Source {
 
     /// The source of a word, and the error that goes with it; `None` where they do not go together.
     #[must_use]
-    pub fn of(word: &str, errno: Option<i32>) -> Option<Self> {
+    pub fn from_word(word: &str, errno: Option<i32>) -> Option<Self> {
         match (word, errno) {
             ("audit", None) => Some(Self::Audit),
             ("rehearsal", None) => Some(Self::Rehearsal),
@@ -68,7 +68,7 @@ impl Source {
 
 /// What happened to a process.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Event {
+pub enum IncidentEvent {
     /// A filter decided on a call.
     Denial(Denial),
     /// It died of SIGSYS and the kernel sent no record of it.
@@ -90,7 +90,7 @@ pub enum Moment {
     /// Milliseconds since the epoch.
     At(i64),
     /// A date as a log wrote it in the locale of its machine.
-    Said(Box<str>),
+    Text(Box<str>),
     /// Nothing said.
     Unknown,
 }
@@ -125,7 +125,7 @@ pub struct Parent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incident {
     /// What was seen.
-    pub key: Key,
+    pub key: IncidentKey,
     /// What the attribution to the unit stands on; `None` where there is no unit.
     pub rung: Option<Rung>,
     /// How often.
@@ -143,15 +143,15 @@ impl Incident {
     #[must_use]
     pub fn denial(&self) -> Option<&Denial> {
         match &self.key.event {
-            Event::Denial(denial) => Some(denial),
-            Event::SilentDeath => None,
+            IncidentEvent::Denial(denial) => Some(denial),
+            IncidentEvent::SilentDeath => None,
         }
     }
 }
 
 impl Moment {
     /// Makes it another that is earlier: clocks are set back.
-    pub(super) fn at_latest(&mut self, other: &Self) {
+    pub(super) fn lower_to(&mut self, other: &Self) {
         if let (Self::At(own), Self::At(other)) = (self, other) {
             *own = (*own).min(*other);
         }
@@ -162,7 +162,7 @@ impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::At(millis) => write!(f, "{millis}"),
-            Self::Said(text) => f.write_str(text),
+            Self::Text(text) => f.write_str(text),
             Self::Unknown => f.write_str("unknown"),
         }
     }

@@ -4,6 +4,6 @@ pub mod fold;
 pub mod incident;
 pub mod store;
 
-pub use fold::{Change, Fold, Folded, Glimpse, Sighting, Slot};
-pub use incident::{Denial, Event, Incident, Key, Moment, Parent, Sample, Source};
-pub use store::{Forgotten, Query, Recorded, RowId, SetAside, Store, StoreError, Stored, UnitSummary};
+pub use fold::{Fold, Folded, IncidentChange, RepeatSighting, Sighting, Slot};
+pub use incident::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent, Sample, SightingSource};
+pub use store::{Evicted, Query, Recorded, ReplacedFile, RowId, Store, StoreError, Stored, UnitSummary};

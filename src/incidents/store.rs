@@ -27,7 +27,7 @@ use super::incident::{Incident, Moment};
 use crate::units::{Confidence, Manager, Rung, Unit, UnitName};
 
 pub use error::StoreError;
-pub use retention::Forgotten;
+pub use retention::Evicted;
 pub use row::{MAX_COMM, MAX_EXE, MAX_SUBJECT, MAX_WORD};
 pub use schema::SCHEMA;
 
@@ -71,7 +71,7 @@ type FileId = (u64, u64);
 
 /// A file that is no longer the store: damaged and kept under another name, or taken away.
 #[derive(Debug)]
-pub struct SetAside {
+pub struct ReplacedFile {
     /// Where it is kept.
     pub path: Option<PathBuf>,
     /// What was wrong with it.
@@ -134,7 +134,7 @@ impl Store {
     /// # Errors
     /// The file is damaged, another program's or a newer version's, or cannot be written; another process writes it.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| StoreError::io(dir, source))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| StoreError::from_io(dir, source))?;
         let only = lock(dir)?;
         let path = absolute(dir)?;
         // SQLite would take the umask's word for the mode; its -wal and -shm files take this one's.
@@ -143,11 +143,11 @@ impl Store {
             .create(true)
             .mode(0o600)
             .open(&path)
-            .map_err(|source| StoreError::io(&path, source))?;
-        let of = |source| StoreError::of(&path, source);
+            .map_err(|source| StoreError::from_io(&path, source))?;
+        let sqlite = |source| StoreError::from_sqlite(&path, source);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut conn = Connection::open_with_flags(&path, flags).map_err(of)?;
-        conn.busy_timeout(PATIENCE).map_err(of)?;
+        let mut conn = Connection::open_with_flags(&path, flags).map_err(sqlite)?;
+        conn.busy_timeout(PATIENCE).map_err(sqlite)?;
         schema::prepare(&mut conn, &path)?;
         conn.execute_batch(&format!(
             "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;
@@ -155,7 +155,7 @@ impl Store {
              PRAGMA max_page_count = {};",
             MAX_FILE / PAGE
         ))
-        .map_err(of)?;
+        .map_err(sqlite)?;
         let (file, log) = (file_id(&path), file_id(&with_suffix(&path, LOG)));
         Ok(Self { conn, path, file, log, _only: Some(only) })
     }
@@ -164,10 +164,12 @@ impl Store {
     ///
     /// # Errors
     /// Those of [`open`](Self::open) but for damage; also when nine damaged files are there already.
-    pub fn open_or_set_aside(dir: &Path) -> Result<(Self, Option<SetAside>), StoreError> {
+    pub fn open_or_replace(dir: &Path) -> Result<(Self, Option<ReplacedFile>), StoreError> {
         match Self::open(dir) {
             Ok(store) => Ok((store, None)),
-            Err(error @ StoreError::Damaged { .. }) => Self::begin_anew(dir, error).map(|(new, old)| (new, Some(old))),
+            Err(error @ StoreError::Damaged { .. }) => {
+                Self::replace_damaged(dir, error).map(|(new, old)| (new, Some(old)))
+            }
             Err(error) => Err(error),
         }
     }
@@ -176,7 +178,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of [`open`](Self::open); `error` itself when nine damaged files are there already.
-    pub fn begin_anew(dir: &Path, error: StoreError) -> Result<(Self, SetAside), StoreError> {
+    pub fn replace_damaged(dir: &Path, error: StoreError) -> Result<(Self, ReplacedFile), StoreError> {
         let path = absolute(dir)?;
         let aside = |number: u32| with_suffix(&path, &format!(".damaged-{number}"));
         let Some(free) = (1..=MAX_SET_ASIDE).map(aside).find(|free| !free.exists()) else {
@@ -185,11 +187,13 @@ impl Store {
         // The log goes along, under the name SQLite would look for; the index is made anew from it.
         for suffix in [LOG, "-shm", ""] {
             match fs::rename(with_suffix(&path, suffix), with_suffix(&free, suffix)) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(StoreError::io(&path, source)),
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::from_io(&path, source));
+                }
                 _ => {}
             }
         }
-        Ok((Self::open(dir)?, SetAside { path: Some(free), error }))
+        Ok((Self::open(dir)?, ReplacedFile { path: Some(free), error }))
     }
 
     /// Opens the store for reading, beside its writer or without one, also on read-only media.
@@ -219,16 +223,16 @@ impl Store {
     }
 
     fn open_to_read(path: &Path, immutable: bool) -> Result<Self, StoreError> {
-        let of = |source| StoreError::of(path, source);
+        let sqlite = |source| StoreError::from_sqlite(path, source);
         let read = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = if immutable {
             Connection::open_with_flags(immutable_uri(path), read | OpenFlags::SQLITE_OPEN_URI)
         } else {
             Connection::open_with_flags(path, read)
         }
-        .map_err(of)?;
-        conn.busy_timeout(PATIENCE).map_err(of)?;
-        conn.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;").map_err(of)?;
+        .map_err(sqlite)?;
+        conn.busy_timeout(PATIENCE).map_err(sqlite)?;
+        conn.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;").map_err(sqlite)?;
         schema::check(&conn, path)?;
         Ok(Self { conn, path: path.to_owned(), file: None, log: None, _only: None })
     }
@@ -241,16 +245,16 @@ impl Store {
 
     /// Whether the file or its log was removed, or another is in its place: `SQLite` goes on with what it has open, which
     /// nobody will find. Asked by the path alone, since closing a file would take its locks off.
-    pub fn was_taken_away(&mut self) -> bool {
+    pub fn was_removed(&mut self) -> bool {
         let log = with_suffix(&self.path, LOG);
         self.log = self.log.or_else(|| file_id(&log));
         is_other(&self.path, self.file) || is_other(&log, self.log)
     }
 
-    /// Closes a store that [was taken away](Self::was_taken_away), and tells of it. What its log holds is put into the
+    /// Closes a store that [was taken away](Self::was_removed), and tells of it. What its log holds is put into the
     /// file, wherever that is; `SQLite` would take the log for that of whatever file is at the path now.
     #[must_use]
-    pub fn give_up(self) -> SetAside {
+    pub fn close_removed(self) -> ReplacedFile {
         let Self { conn, path, file, log, _only } = self;
         // It cannot be helped where these fail.
         _ = conn.execute_batch("PRAGMA wal_checkpoint(PASSIVE)");
@@ -259,7 +263,7 @@ impl Store {
         if is_other(&path, file) && log.is_some() && file_id(&at) == log {
             _ = fs::remove_file(&at);
         }
-        SetAside { path: None, error: StoreError::TakenAway { path } }
+        ReplacedFile { path: None, error: StoreError::Removed { path } }
     }
 
     /// Adds sightings, all or none: a new incident is a new row; of a known one the count is added
@@ -272,7 +276,7 @@ impl Store {
         &mut self,
         incidents: impl IntoIterator<Item = &'a Incident>,
     ) -> Result<Vec<Recorded>, StoreError> {
-        record(&mut self.conn, incidents).map_err(|source| StoreError::of(&self.path, source))
+        record(&mut self.conn, incidents).map_err(|source| StoreError::from_sqlite(&self.path, source))
     }
 
     /// Incidents, newest first.
@@ -284,7 +288,7 @@ impl Store {
         let page = page(query, &mut values);
         let columns = row::COLUMNS;
         let sql = format!("SELECT {columns}, id FROM incident{conditions} ORDER BY last_ms DESC, id DESC{page}");
-        self.select(&sql, &values, |row| Ok(Stored { id: row.get(row::WIDTH)?, incident: row::read(row)? }))
+        self.select(&sql, &values, |row| Ok(Stored { id: row.get(row::WIDTH)?, incident: row::read_incident(row)? }))
     }
 
     /// Units with incidents, the one with the newest first.
@@ -301,7 +305,7 @@ impl Store {
         );
         self.select(&sql, &values, |row| {
             Ok(UnitSummary {
-                unit: row::unit(row, 0, 1)?,
+                unit: row::read_unit(row, 0, 1)?,
                 incidents: row.get::<_, i64>(2)?.unsigned_abs(),
                 count: row.get::<_, i64>(3)?.unsigned_abs(),
                 last: row.get::<_, Option<i64>>(4)?.map_or(Moment::Unknown, Moment::At),
@@ -322,7 +326,7 @@ impl Store {
             rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
                 StoreError::Damaged { path: self.path.clone(), detail: source.to_string() }
             }
-            source => StoreError::of(&self.path, source),
+            source => StoreError::from_sqlite(&self.path, source),
         })
     }
 }
@@ -353,7 +357,7 @@ fn record<'a>(
     ))?;
     let mut recorded = Vec::new();
     for incident in incidents {
-        let columns = row::Columns::of(incident);
+        let columns = row::Columns::from_incident(incident);
         let (surer, kept) = (as_sure_as(incident), kept_beside(incident));
         let values = columns.values().into_iter().chain([&surer as &dyn ToSql, &kept]);
         let (id, count): (RowId, i64) =
@@ -400,10 +404,10 @@ fn is_other(path: &Path, was: Option<FileId>) -> bool {
 
 /// Locks the state directory, as long as the result lives.
 fn lock(dir: &Path) -> Result<Flock<File>, StoreError> {
-    let directory = File::open(dir).map_err(|source| StoreError::io(dir, source))?;
+    let directory = File::open(dir).map_err(|source| StoreError::from_io(dir, source))?;
     Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         Errno::EWOULDBLOCK => StoreError::InUse { dir: dir.to_owned() },
-        errno => StoreError::io(dir, errno.into()),
+        errno => StoreError::from_io(dir, errno.into()),
     })
 }
 
@@ -467,15 +471,15 @@ fn immutable_uri(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incidents::{Event, Key, Sample, Source};
+    use crate::incidents::{IncidentEvent, IncidentKey, Sample, SightingSource};
 
     fn death(number: i64) -> Incident {
         Incident {
-            key: Key {
+            key: IncidentKey {
                 unit: None,
-                event: Event::SilentDeath,
+                event: IncidentEvent::SilentDeath,
                 exe: format!("/bin/{number}").into_bytes(),
-                source: Source::Audit,
+                source: SightingSource::Audit,
             },
             rung: None,
             count: 1,

@@ -6,7 +6,7 @@
 use super::explanation::Explanation;
 use super::journal::Entry;
 use crate::audit::{Action, text};
-use crate::incidents::{Denial, Event, Incident, RowId};
+use crate::incidents::{Denial, Incident, IncidentEvent, RowId};
 use crate::syscalls::{Abi, Call};
 use crate::units::{Manager, Unit};
 use std::collections::BTreeSet;
@@ -85,9 +85,9 @@ pub fn entry(incident: &Incident, id: Option<RowId>, why: Option<&Explanation>) 
     let Incident { key, rung, count, sample, .. } = incident;
     let mut entry = Entry::default();
     let (message_id, priority) = match &key.event {
-        Event::Denial(Denial { action, .. }) if action.is_denial() => (DENIAL, ERROR),
-        Event::Denial(_) => (LOGGED, WARNING),
-        Event::SilentDeath => (SILENT_DEATH, ERROR),
+        IncidentEvent::Denial(Denial { action, .. }) if action.is_denial() => (DENIAL, ERROR),
+        IncidentEvent::Denial(_) => (LOGGED, WARNING),
+        IncidentEvent::SilentDeath => (SILENT_DEATH, ERROR),
     };
     entry.push("MESSAGE", message(incident, why));
     entry.push("MESSAGE_ID", message_id);
@@ -99,7 +99,7 @@ pub fn entry(incident: &Incident, id: Option<RowId>, why: Option<&Explanation>) 
     if let Some(rung) = rung {
         entry.push("HARDEN_WHY_RUNG", rung.as_str());
     }
-    if let Event::Denial(denial) = &key.event {
+    if let IncidentEvent::Denial(denial) = &key.event {
         push_denial(&mut entry, denial);
     }
     if let Some(why) = why {
@@ -169,8 +169,8 @@ pub fn message(incident: &Incident, why: Option<&Explanation>) -> String {
     }
 }
 
-fn what(event: &Event) -> String {
-    let Event::Denial(Denial { call, action }) = event else {
+fn what(event: &IncidentEvent) -> String {
+    let IncidentEvent::Denial(Denial { call, action }) = event else {
         return "was killed by SIGSYS, of which the kernel sent no record".to_owned();
     };
     let call = shorten(&call_word(call), 40);
@@ -215,7 +215,7 @@ fn shorten_front(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incidents::{Key, Moment, Sample, Source};
+    use crate::incidents::{IncidentKey, Moment, Sample, SightingSource};
     use crate::syscalls::{Arch, CallId};
     use crate::units::Rung;
     use proptest::prelude::*;
@@ -223,11 +223,11 @@ mod tests {
     fn denied(manager: Manager, name: &str, action: Action) -> Incident {
         let call = Call::numbered(Arch::X86_64, 41);
         Incident {
-            key: Key {
+            key: IncidentKey {
                 unit: Some(Unit { manager, name: name.parse().unwrap() }),
-                event: Event::Denial(Denial { call, action }),
+                event: IncidentEvent::Denial(Denial { call, action }),
                 exe: b"/usr/bin/ncat".to_vec(),
-                source: Source::Audit,
+                source: SightingSource::Audit,
             },
             rung: Some(Rung::OwnCgroup),
             count: 3,
@@ -288,7 +288,7 @@ mod tests {
     fn a_call_is_named_in_its_own_abi_or_by_its_number() {
         let word = |arch, number| {
             let mut incident = denied(Manager::System, "a.service", Action::KillProcess);
-            let Event::Denial(denial) = &mut incident.key.event else { unreachable!() };
+            let IncidentEvent::Denial(denial) = &mut incident.key.event else { unreachable!() };
             denial.call = Call::numbered(arch, number);
             let entry = entry(&incident, None, None);
             ["HARDEN_WHY_CALL", "HARDEN_WHY_ARCH"]
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn a_silent_death_names_no_call() {
         let mut incident = denied(Manager::System, "a.service", Action::Log);
-        incident.key.event = Event::SilentDeath;
+        incident.key.event = IncidentEvent::SilentDeath;
         let entry = entry(&incident, None, None);
         assert_eq!(entry.get("MESSAGE_ID"), Some(SILENT_DEATH.as_bytes()));
         assert_eq!(entry.get("HARDEN_WHY_CALL"), None);
@@ -324,7 +324,7 @@ mod tests {
         let mut incident = denied(Manager::User(u32::MAX), &format!("{}.service", "u".repeat(240)), Action::Log);
         incident.key.exe = [b"/".repeat(4000), b"tail".to_vec()].concat();
         incident.sample.pid = u32::MAX;
-        let Event::Denial(denial) = &mut incident.key.event else { unreachable!() };
+        let IncidentEvent::Denial(denial) = &mut incident.key.event else { unreachable!() };
         denial.call.id = CallId::Name("c".repeat(300).into());
         let message = message(&incident, None);
         assert_eq!(message.chars().count(), MAX_MESSAGE);
@@ -346,7 +346,7 @@ mod tests {
     fn the_catalog_names_only_fields_that_its_entries_carry() {
         let catalog = include_str!("../../systemd/harden-why.catalog");
         let mut silent = denied(Manager::System, "a.service", Action::Errno);
-        silent.key.event = Event::SilentDeath;
+        silent.key.event = IncidentEvent::SilentDeath;
         let incidents = [
             denied(Manager::System, "a.service", Action::Errno),
             denied(Manager::User(1), "a.service", Action::Log),
@@ -392,7 +392,7 @@ mod tests {
             incident.key.exe = exe;
             incident.sample.comm = comm;
             incident.sample.pid = pid;
-            let Event::Denial(denial) = &mut incident.key.event else { unreachable!() };
+            let IncidentEvent::Denial(denial) = &mut incident.key.event else { unreachable!() };
             denial.call.id = CallId::Name(call.into());
             let entry = entry(&incident, None, None);
             for (name, value) in entry.fields() {

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::audit::Action;
     use crate::diagnosis::{Situation, diagnose, diagnose_one};
-    use crate::incidents::{Denial, Event, Incident, Key, Moment, Sample, Source};
+    use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
     use crate::outlet::alert::{MAX_MESSAGE, message};
     use crate::policy::{Directive, Policy, Settings, UnitFile};
     use crate::syscalls::{Abi, Call, Groups};
@@ -126,10 +126,11 @@ mod tests {
 
     fn incident(call: &str, action: Action) -> Incident {
         let number = Abi::X86_64.call_number(call).unwrap();
-        let event = Event::Denial(Denial { call: Call::numbered(crate::syscalls::Arch::X86_64, number), action });
+        let event =
+            IncidentEvent::Denial(Denial { call: Call::numbered(crate::syscalls::Arch::X86_64, number), action });
         let unit = Some(Unit { manager: Manager::System, name: "a.service".parse().unwrap() });
         Incident {
-            key: Key { unit, event, exe: b"/bin/a".to_vec(), source: Source::Audit },
+            key: IncidentKey { unit, event, exe: b"/bin/a".to_vec(), source: SightingSource::Audit },
             rung: None,
             count: 1,
             first: Moment::Unknown,

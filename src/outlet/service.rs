@@ -15,7 +15,7 @@ use super::client_requests::{Order, Orders};
 use super::rehearsals::Rehearsals;
 use super::subscribers::{Subscriber, Subscribers};
 use super::wire::{BusError, IncidentDict, MAX_INCIDENTS, MAX_UNITS, NO_MANAGER, Reported, Status, UnitDict};
-use crate::incidents::{Incident, Query, Source, Store, StoreError, Stored};
+use crate::incidents::{Incident, Query, SightingSource, Store, StoreError, Stored};
 use crate::units::{BadManager, Manager, Unit};
 
 /// Questions answered at once; the store is read by so many threads.
@@ -133,7 +133,9 @@ impl Service {
             return Err(BusError::InvalidArgument(format!("at most {MAX_INCIDENTS} incidents are taken at a time")));
         };
         let read = |dict: IncidentDict| match Stored::try_from(dict) {
-            Ok(Stored { incident, .. }) if matches!(incident.key.source, Source::Tap { .. }) && incident.count > 0 => {
+            Ok(Stored { incident, .. })
+                if matches!(incident.key.source, SightingSource::Tap { .. }) && incident.count > 0 =>
+            {
                 Ok(incident)
             }
             Ok(_) => Err(BusError::InvalidArgument("an incident is none that a tap saw".to_owned())),

@@ -6,7 +6,9 @@ use std::fmt;
 use std::time::Duration;
 use zbus::{DBusError, DeserializeDict, SerializeDict, Type};
 
-use crate::incidents::{Denial, Event, Forgotten, Incident, Key, Moment, Parent, Sample, Source, Stored, UnitSummary};
+use crate::incidents::{
+    Denial, Evicted, Incident, IncidentEvent, IncidentKey, Moment, Parent, Sample, SightingSource, Stored, UnitSummary,
+};
 use crate::syscalls::{Arch, Call, CallId};
 use crate::units::{Manager, Unit};
 
@@ -157,7 +159,7 @@ pub struct Status {
 
 impl Status {
     /// Takes note of what had to give way.
-    pub fn forgot(&mut self, forgotten: Forgotten) {
+    pub fn set_evicted(&mut self, forgotten: Evicted) {
         self.forgotten = forgotten.incidents;
         self.forgotten_last = (forgotten.incidents > 0).then_some(forgotten.last);
     }
@@ -203,13 +205,13 @@ impl From<&Stored> for IncidentDict {
             subject: sample.subject.clone(),
             parent_pid: sample.parent.as_ref().map(|parent| parent.pid),
             parent_comm: sample.parent.as_ref().map(|parent| parent.comm.clone()),
-            source: (key.source != Source::Audit).then(|| key.source.as_str().to_owned()),
+            source: (key.source != SightingSource::Audit).then(|| key.source.as_str().to_owned()),
             errno: key.source.errno(),
             ..Self::default()
         };
         (dict.first, dict.first_said) = said(first);
         (dict.last, dict.last_said) = said(last);
-        if let Event::Denial(Denial { call: Call { arch, id }, action }) = &key.event {
+        if let IncidentEvent::Denial(Denial { call: Call { arch, id }, action }) = &key.event {
             dict.arch = Some(arch.0);
             dict.action = Some(action.to_string());
             match id {
@@ -226,7 +228,7 @@ impl TryFrom<IncidentDict> for Stored {
 
     fn try_from(dict: IncidentDict) -> Result<Self, Strange> {
         let event = match (dict.action, dict.arch) {
-            (None, _) => Event::SilentDeath,
+            (None, _) => IncidentEvent::SilentDeath,
             (Some(action), Some(arch)) => {
                 let action = action.parse().map_err(|_| Strange("action"))?;
                 let id = match (dict.call_number, dict.call_name) {
@@ -234,15 +236,15 @@ impl TryFrom<IncidentDict> for Stored {
                     (None, Some(name)) => CallId::Name(text(name, "call")?),
                     (None, None) => return Err(Strange("call")),
                 };
-                Event::Denial(Denial { call: Call { arch: Arch(arch), id }, action })
+                IncidentEvent::Denial(Denial { call: Call { arch: Arch(arch), id }, action })
             }
             (Some(_), None) => return Err(Strange("architecture")),
         };
         let rung = dict.rung.map(|rung| rung.parse().map_err(|_| Strange("rung"))).transpose()?;
-        let source = dict.source.as_deref().unwrap_or(Source::Audit.as_str());
-        let source = Source::of(source, dict.errno).ok_or(Strange("source"))?;
+        let source = dict.source.as_deref().unwrap_or(SightingSource::Audit.as_str());
+        let source = SightingSource::from_word(source, dict.errno).ok_or(Strange("source"))?;
         let incident = Incident {
-            key: Key { unit: unit(dict.unit, dict.manager)?, event, exe: dict.exe, source },
+            key: IncidentKey { unit: unit(dict.unit, dict.manager)?, event, exe: dict.exe, source },
             rung,
             count: dict.count,
             first: moment(dict.first, dict.first_said)?,
@@ -293,7 +295,7 @@ fn unit(name: Option<String>, manager: Option<String>) -> Result<Option<Unit>, S
 fn said(moment: &Moment) -> (Option<i64>, Option<Vec<u8>>) {
     match moment {
         Moment::At(millis) => (Some(*millis), None),
-        Moment::Said(text) => (None, Some(text.as_bytes().to_vec())),
+        Moment::Text(text) => (None, Some(text.as_bytes().to_vec())),
         Moment::Unknown => (None, None),
     }
 }
@@ -301,7 +303,7 @@ fn said(moment: &Moment) -> (Option<i64>, Option<Vec<u8>>) {
 fn moment(at: Option<i64>, said: Option<Vec<u8>>) -> Result<Moment, Strange> {
     match (at, said) {
         (Some(millis), _) => Ok(Moment::At(millis)),
-        (None, Some(words)) => text(words, "date").map(Moment::Said),
+        (None, Some(words)) => text(words, "date").map(Moment::Text),
         (None, None) => Ok(Moment::Unknown),
     }
 }

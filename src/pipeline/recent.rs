@@ -2,7 +2,7 @@
 //! up or allocated anew.
 
 use crate::audit::{ArchField, CallField, IdField, Record, UntrustedText};
-use crate::incidents::{Glimpse, Moment, Slot};
+use crate::incidents::{Moment, RepeatSighting, Slot};
 use crate::units::process_ancestry::Login;
 use crate::units::{Manager, Unit};
 use std::collections::HashMap;
@@ -179,7 +179,7 @@ pub(super) struct Others {
 }
 
 impl Others {
-    pub(super) fn add(&mut self, glimpse: &Glimpse<'_>) {
+    pub(super) fn add(&mut self, glimpse: &RepeatSighting<'_>) {
         self.count += 1;
         self.at = Some(glimpse.at.clone());
         (self.pid, self.ip) = (glimpse.pid, glimpse.ip);
@@ -188,8 +188,8 @@ impl Others {
         }
     }
 
-    pub(super) fn latest(&self) -> Option<Glimpse<'_>> {
-        Some(Glimpse { at: self.at.clone()?, pid: self.pid, comm: &self.comm, ip: self.ip })
+    pub(super) fn latest(&self) -> Option<RepeatSighting<'_>> {
+        Some(RepeatSighting { at: self.at.clone()?, pid: self.pid, comm: &self.comm, ip: self.ip })
     }
 }
 
@@ -210,14 +210,19 @@ fn text(key: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
 mod tests {
     use super::*;
     use crate::audit::parse_record;
-    use crate::incidents::{Denial, Event, Fold, Key, Sample, Sighting, Source};
+    use crate::incidents::{Denial, Fold, IncidentEvent, IncidentKey, Sample, Sighting, SightingSource};
     use crate::pipeline;
 
     /// A record of a call, and where its incident is counted.
     fn counted(fold: &mut Fold, line: &str) -> Slot {
         let record = parse_record(line.as_bytes()).unwrap();
-        let event = Event::Denial(Denial { call: pipeline::call(&record), action: record.action });
-        let key = Key { unit: None, event, exe: record.exe.unwrap().decode().into_owned(), source: Source::Audit };
+        let event = IncidentEvent::Denial(Denial { call: pipeline::call(&record), action: record.action });
+        let key = IncidentKey {
+            unit: None,
+            event,
+            exe: record.exe.unwrap().decode().into_owned(),
+            source: SightingSource::Audit,
+        };
         fold.add(Sighting { key, rung: None, at: Moment::Unknown, sample: Sample::default() }).slot()
     }
 

@@ -1,7 +1,7 @@
 //! Units that are rehearsed: what is logged of them meanwhile was let through on purpose.
 
 use crate::audit::Action;
-use crate::incidents::{Event, Moment, Sighting, Source};
+use crate::incidents::{IncidentEvent, Moment, Sighting, SightingSource};
 use crate::units::Unit;
 use std::collections::BTreeMap;
 
@@ -42,9 +42,9 @@ impl Rehearsals {
         }
         let within = *at >= span.from && span.until.is_none_or(|until| *at <= until);
         let lasts = within && span.until.is_none();
-        let logged = matches!(&sighting.key.event, Event::Denial(denial) if denial.action == Action::Log);
+        let logged = matches!(&sighting.key.event, IncidentEvent::Denial(denial) if denial.action == Action::Log);
         if within && logged {
-            sighting.key.source = Source::Rehearsal;
+            sighting.key.source = SightingSource::Rehearsal;
         }
         lasts
     }
@@ -53,7 +53,7 @@ impl Rehearsals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incidents::{Denial, Key, Sample};
+    use crate::incidents::{Denial, IncidentKey, Sample};
     use crate::syscalls::{Abi, Call};
     use crate::units::Manager;
 
@@ -61,10 +61,10 @@ mod tests {
         Unit { manager: Manager::System, name: name.parse().unwrap() }
     }
 
-    fn seen(rehearsals: &mut Rehearsals, name: &str, action: Action, at: i64) -> (Source, bool) {
+    fn seen(rehearsals: &mut Rehearsals, name: &str, action: Action, at: i64) -> (SightingSource, bool) {
         let call = Call::named(Abi::native().arch(), "socket");
-        let event = Event::Denial(Denial { call, action });
-        let key = Key { unit: Some(unit(name)), event, exe: Vec::new(), source: Source::Audit };
+        let event = IncidentEvent::Denial(Denial { call, action });
+        let key = IncidentKey { unit: Some(unit(name)), event, exe: Vec::new(), source: SightingSource::Audit };
         let mut sighting = Sighting { key, rung: None, at: Moment::At(at), sample: Sample::default() };
         let lasts = rehearsals.mark(&mut sighting);
         (sighting.key.source, lasts)
@@ -74,10 +74,10 @@ mod tests {
     fn what_is_logged_of_a_unit_meanwhile_is_its_rehearsals() {
         let mut all = Rehearsals::default();
         all.begin(unit("a.service"), 1_000);
-        assert_eq!(seen(&mut all, "a.service", Action::Log, 1_000), (Source::Rehearsal, true));
-        assert_eq!(seen(&mut all, "a.service", Action::Log, 999), (Source::Audit, false));
-        assert_eq!(seen(&mut all, "b.service", Action::Log, 1_000), (Source::Audit, true));
-        assert_eq!(seen(&mut all, "a.service", Action::KillThread, 1_000), (Source::Audit, true));
+        assert_eq!(seen(&mut all, "a.service", Action::Log, 1_000), (SightingSource::Rehearsal, true));
+        assert_eq!(seen(&mut all, "a.service", Action::Log, 999), (SightingSource::Audit, false));
+        assert_eq!(seen(&mut all, "b.service", Action::Log, 1_000), (SightingSource::Audit, true));
+        assert_eq!(seen(&mut all, "a.service", Action::KillThread, 1_000), (SightingSource::Audit, true));
     }
 
     #[test]
@@ -85,10 +85,10 @@ mod tests {
         let mut all = Rehearsals::default();
         all.begin(unit("a.service"), 1_000);
         all.end(&unit("a.service"), 2_000);
-        assert_eq!(seen(&mut all, "a.service", Action::Log, 2_001), (Source::Audit, false));
-        assert_eq!(seen(&mut all, "a.service", Action::Log, 2_000), (Source::Rehearsal, false));
-        assert_eq!(seen(&mut all, "a.service", Action::Log, 2_001 + LATE), (Source::Audit, true));
-        assert_eq!(seen(&mut all, "a.service", Action::Log, 2_000), (Source::Audit, true), "it is forgotten");
+        assert_eq!(seen(&mut all, "a.service", Action::Log, 2_001), (SightingSource::Audit, false));
+        assert_eq!(seen(&mut all, "a.service", Action::Log, 2_000), (SightingSource::Rehearsal, false));
+        assert_eq!(seen(&mut all, "a.service", Action::Log, 2_001 + LATE), (SightingSource::Audit, true));
+        assert_eq!(seen(&mut all, "a.service", Action::Log, 2_000), (SightingSource::Audit, true), "it is forgotten");
         all.begin(unit("a.service"), 10_000);
         all.end(&unit("a.service"), 11_000);
         all.begin(unit("b.service"), 20_000);

@@ -7,7 +7,7 @@ pub(crate) mod libsystemd;
 
 pub use crate::intake::journal_entry::Entry;
 
-use crate::incidents::{Event, Moment, Sighting};
+use crate::incidents::{IncidentEvent, Moment, Sighting};
 use crate::intake::journal_entry;
 use crate::kernel::clock::now_millis;
 use crate::units::{Evidence, Manager, Rung, Unit};
@@ -159,8 +159,8 @@ pub fn evidence(entries: &Entries, sighting: &Sighting, runs: impl FnOnce(&Unit,
         return dumped;
     }
     let kills = match &sighting.key.event {
-        Event::Denial(denial) => denial.action.is_kill(),
-        Event::SilentDeath => false,
+        IncidentEvent::Denial(denial) => denial.action.is_kill(),
+        IncidentEvent::SilentDeath => false,
     };
     // Of another unit's process it may not be told yet that it ended.
     let is_all_told = whole_until.is_some_and(|until| until >= at.saturating_add(EXIT_AFTER_MS));
@@ -186,7 +186,7 @@ pub fn evidence(entries: &Entries, sighting: &Sighting, runs: impl FnOnce(&Unit,
 mod tests {
     use super::*;
     use crate::audit::Action;
-    use crate::incidents::{Denial, Key, Sample, Source};
+    use crate::incidents::{Denial, IncidentKey, Sample, SightingSource};
     use crate::syscalls::{Arch, Call};
     use std::slice;
 
@@ -195,9 +195,9 @@ mod tests {
     }
 
     fn killed(action: Action) -> Sighting {
-        let event = Event::Denial(Denial { call: Call::numbered(Arch::native(), 41), action });
+        let event = IncidentEvent::Denial(Denial { call: Call::numbered(Arch::native(), 41), action });
         Sighting {
-            key: Key { unit: None, event, exe: b"/bin/a".to_vec(), source: Source::default() },
+            key: IncidentKey { unit: None, event, exe: b"/bin/a".to_vec(), source: SightingSource::default() },
             rung: None,
             at: Moment::At(100_000),
             sample: Sample { pid: 7, uid: "1000".into(), ..Sample::default() },

@@ -164,7 +164,7 @@ impl Source {
             Self::Daemon(daemon) => patiently(|| daemon.status()).await.ok(),
             Self::Store(store) => {
                 let mut status = Status::default();
-                status.forgot(store.forgotten().ok()?);
+                status.set_evicted(store.evicted().ok()?);
                 Some(status)
             }
         }

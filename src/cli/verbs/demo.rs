@@ -9,7 +9,7 @@ use crate::audit::{Action, parse_record};
 use crate::cli::views::answer::{Clock, Demo, Report, SCHEMA};
 use crate::diagnosis::diagnose;
 use crate::host::log_host::LogHost;
-use crate::incidents::Change;
+use crate::incidents::IncidentChange;
 use crate::intake::netlink::{AuditSocket, Message, ReceiveError};
 use crate::kernel::seccomp::{ALLOW, Filter, returned};
 use crate::pipeline::Pipeline;
@@ -93,7 +93,7 @@ fn live(mut audit: AuditSocket, root: &Path, groups: &Groups, clock: &Clock) -> 
         }
     }
     let incidents =
-        pipeline.fold.take_changes(usize::MAX).into_iter().map(|Change { incident, .. }| incident).collect();
+        pipeline.fold.take_changes(usize::MAX).into_iter().map(|IncidentChange { incident, .. }| incident).collect();
     let known = crate::host::unit_settings::from_files(root, &unit, None, groups);
     let diagnosis = diagnose(incidents, known.situation.as_ref(), groups);
     let answer = crate::cli::views::answer::Answer::new(

@@ -7,7 +7,7 @@ use crate::cli::views::answer_page::times;
 use crate::diagnosis::diagnose;
 use crate::host::log_host::LogHost;
 use crate::host::unit_settings;
-use crate::incidents::{Change, Event, Incident, Moment};
+use crate::incidents::{Incident, IncidentChange, IncidentEvent, Moment};
 use crate::intake::compressed::Packed;
 use crate::intake::log_file;
 use crate::intake::log_file::{Seen, Tally};
@@ -133,9 +133,9 @@ pub(crate) fn explain(
         Seen::Undated => pipeline.date(record, named),
     })
     .context("cannot read the log to its end")?;
-    let given_way = pipeline.fold.given_way();
+    let given_way = pipeline.fold.dropped();
     let incidents: Vec<Incident> =
-        pipeline.fold.take_changes(usize::MAX).into_iter().map(|Change { incident, .. }| incident).collect();
+        pipeline.fold.take_changes(usize::MAX).into_iter().map(|IncidentChange { incident, .. }| incident).collect();
     let notes = deaths(&tally.deaths, &incidents);
     let units = by_unit(incidents)
         .into_iter()
@@ -147,8 +147,8 @@ pub(crate) fn explain(
 /// Deaths of SIGSYS of which the log has no record that is known to be the unit's.
 fn deaths(deaths: &Deaths, incidents: &[Incident]) -> Vec<String> {
     let kills = |incident: &Incident| match &incident.key.event {
-        Event::Denial(denial) => denial.action.is_kill() || denial.action == Action::Trap,
-        Event::SilentDeath => false,
+        IncidentEvent::Denial(denial) => denial.action.is_kill() || denial.action == Action::Trap,
+        IncidentEvent::SilentDeath => false,
     };
     let is_told = |of: &Unit| {
         let same = |unit: &Unit| {
@@ -209,7 +209,7 @@ pub(crate) fn by_unit(mut incidents: Vec<Incident>) -> Vec<(Option<Unit>, Vec<In
 fn newest(incident: &Incident) -> Option<i64> {
     match incident.last {
         Moment::At(millis) => Some(millis),
-        Moment::Said(_) | Moment::Unknown => None,
+        Moment::Text(_) | Moment::Unknown => None,
     }
 }
 

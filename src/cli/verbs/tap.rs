@@ -15,7 +15,7 @@ use crate::cli::views::tapped::{RefusalView, Tapped};
 use crate::diagnosis::{Situation, diagnose};
 use crate::host::unit_settings;
 use crate::host::unit_settings::Known;
-use crate::incidents::{Denial, Event, Incident, Key, Moment, Sample, Source, Stored};
+use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource, Stored};
 use crate::kernel::procfs::Procfs;
 use crate::kernel::tap;
 use crate::kernel::tap::{End, Group, Kind, Lost, Owner, Tally, Tap, TapError, Target, Way};
@@ -233,11 +233,14 @@ fn incident(Refused { unit, rung, kind, group }: &Refused) -> Option<Incident> {
     let End::Errno(errno) = kind.end else { return None };
     let caller = group.callers.last();
     Some(Incident {
-        key: Key {
+        key: IncidentKey {
             unit: unit.clone(),
-            event: Event::Denial(Denial { call: Call::numbered(kind.arch, kind.number), action: Action::Errno }),
+            event: IncidentEvent::Denial(Denial {
+                call: Call::numbered(kind.arch, kind.number),
+                action: Action::Errno,
+            }),
             exe: kind.exe.clone(),
-            source: Source::Tap { errno },
+            source: SightingSource::Tap { errno },
         },
         rung: *rung,
         count: group.count,

@@ -338,7 +338,7 @@ impl Clock {
                 let zoned = Timestamp::from_millisecond(*millis).ok()?.to_zoned_datetime(self.zone.clone());
                 Some(zoned.strftime("%Y-%m-%d %H:%M:%S").to_string())
             }
-            Moment::Said(text) => Some(escape(text.as_bytes())),
+            Moment::Text(text) => Some(escape(text.as_bytes())),
             Moment::Unknown => None,
         }
     }
@@ -363,7 +363,7 @@ impl Clock {
 pub(crate) fn moment(moment: &Moment) -> Option<String> {
     match moment {
         Moment::At(millis) => Some(Timestamp::from_millisecond(*millis).ok()?.to_string()),
-        Moment::Said(text) => Some(escape(text.as_bytes())),
+        Moment::Text(text) => Some(escape(text.as_bytes())),
         Moment::Unknown => None,
     }
 }

@@ -3,7 +3,7 @@
 use super::answer::{CauseView, DenialView, DirectiveView};
 use super::answer_page::times;
 use crate::cli::terminal::page::{BAD, DIM, PLACE, Page, WARN, styled};
-use crate::incidents::Source;
+use crate::incidents::SightingSource;
 
 /// How many calls of one kind are listed.
 const LISTED: usize = 40;
@@ -67,7 +67,7 @@ fn show_kind(page: &mut Page, kind: &[&DenialView]) {
 
 fn outcome(denial: &DenialView) -> String {
     match denial.action.as_deref() {
-        Some("log") if denial.source == Source::Audit.as_str() => "the call was logged, and made".to_owned(),
+        Some("log") if denial.source == SightingSource::Audit.as_str() => "the call was logged, and made".to_owned(),
         Some(_) => format!("the process {}", denial.outcome),
         None => "killed the process, and the kernel sent no record".to_owned(),
     }

@@ -56,7 +56,7 @@ pub enum StoreError {
     },
     /// Somebody removed the file while it was written, or put another in its place.
     #[error("{} or its log was removed while harden-whyd wrote it, or another put in its place", .path.display())]
-    TakenAway {
+    Removed {
         /// Where it was.
         path: PathBuf,
     },
@@ -119,12 +119,12 @@ impl StoreError {
     /// Whether it can pass while a daemon waits: the disk has room again, or whoever held the store lets go. What another
     /// program or a newer version wrote, or another daemon writes, is no store for this one at all.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub fn is_temporary(&self) -> bool {
         !matches!(self, Self::InUse { .. } | Self::Foreign { .. } | Self::Newer { .. })
     }
 
     /// What an error of `SQLite` means for this file.
-    pub(super) fn of(path: &Path, source: rusqlite::Error) -> Self {
+    pub(super) fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
         let detail = source.to_string();
         // A full disk met while the log's index grows has a code of its own.
@@ -143,7 +143,7 @@ impl StoreError {
     }
 
     /// What an error of the kernel means for this file or directory.
-    pub(super) fn io(path: &Path, source: io::Error) -> Self {
+    pub(super) fn from_io(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path },

@@ -6,7 +6,7 @@ use super::{Store, StoreError};
 
 /// What had to give way to others. What was kept for as long as it was to be is not among it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Forgotten {
+pub struct Evicted {
     /// How many incidents.
     pub incidents: u64,
     /// How many sightings of them.
@@ -23,21 +23,21 @@ impl Store {
     /// # Errors
     /// The file cannot be written.
     pub fn prune(&mut self, oldest: i64, most: u32) -> Result<u64, StoreError> {
-        prune(&mut self.conn, oldest, most).map_err(|source| StoreError::of(&self.path, source))
+        prune(&mut self.conn, oldest, most).map_err(|source| StoreError::from_sqlite(&self.path, source))
     }
 
     /// What had to give way so far.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn forgotten(&self) -> Result<Forgotten, StoreError> {
+    pub fn evicted(&self) -> Result<Evicted, StoreError> {
         let row = self.conn.query_row("SELECT incidents, sightings, last_ms FROM forgotten", (), |row| {
             let number = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
-            Ok(Forgotten { incidents: number(0)?, sightings: number(1)?, last: row.get(2)? })
+            Ok(Evicted { incidents: number(0)?, sightings: number(1)?, last: row.get(2)? })
         });
         match row {
-            Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Forgotten::default()),
-            row => row.map_err(|source| StoreError::of(&self.path, source)),
+            Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Evicted::default()),
+            row => row.map_err(|source| StoreError::from_sqlite(&self.path, source)),
         }
     }
 
@@ -52,7 +52,7 @@ impl Store {
             let (pages, most) = (number("PRAGMA page_count")?, number("PRAGMA max_page_count")?);
             Ok((pages, most, number("SELECT count(*) FROM incident")?))
         };
-        let (pages, most, rows) = read().map_err(|source| StoreError::of(&self.path, source))?;
+        let (pages, most, rows) = read().map_err(|source| StoreError::from_sqlite(&self.path, source))?;
         // What did not fit is not counted, and can be many rows of some pages each.
         if pages < most / 4 * 3 {
             return Ok(false);

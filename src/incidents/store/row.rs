@@ -3,7 +3,9 @@
 use rusqlite::types::Type;
 use rusqlite::{Row, ToSql};
 
-use crate::incidents::incident::{Denial, Event, Incident, Key, Moment, Parent, Sample, Source};
+use crate::incidents::incident::{
+    Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent, Sample, SightingSource,
+};
 use crate::syscalls::{Arch, Call, CallId};
 use crate::units::{Manager, Rung, Unit};
 
@@ -52,7 +54,7 @@ pub(super) struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     /// The columns of an incident, cut to the bounds.
-    pub(super) fn of(incident: &'a Incident) -> Self {
+    pub(super) fn from_incident(incident: &'a Incident) -> Self {
         let Incident { key, rung, count, first, last, sample } = incident;
         let mut columns = Self {
             manager: key.unit.as_ref().map(|unit| unit.manager.to_string()).unwrap_or_default(),
@@ -76,7 +78,7 @@ impl<'a> Columns<'a> {
             source: key.source.as_str(),
             errno: key.source.errno().unwrap_or(NO_ERRNO),
         };
-        if let Event::Denial(Denial { call, action }) = &key.event {
+        if let IncidentEvent::Denial(Denial { call, action }) = &key.event {
             columns.event = "denial";
             columns.arch = call.arch.0;
             columns.action = action.to_string();
@@ -131,13 +133,13 @@ fn word(text: &str) -> &[u8] {
 fn moment(moment: &Moment) -> (Option<i64>, Option<&[u8]>) {
     match moment {
         Moment::At(millis) => (Some(*millis), None),
-        Moment::Said(text) => (None, Some(word(text))),
+        Moment::Text(text) => (None, Some(word(text))),
         Moment::Unknown => (None, None),
     }
 }
 
 /// The incident of a row whose columns start with [`COLUMNS`].
-pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Incident> {
+pub(super) fn read_incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
     let event = match &*text(row, 2)? {
         "denial" => {
             let number: i64 = row.get(4)?;
@@ -146,9 +148,9 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Incident> {
                 Err(_) => CallId::Name(words(row, 5)?),
             };
             let action = text(row, 6)?.parse().map_err(|_| strange(6))?;
-            Event::Denial(Denial { call: Call { arch: Arch(row.get(3)?), id }, action })
+            IncidentEvent::Denial(Denial { call: Call { arch: Arch(row.get(3)?), id }, action })
         }
-        "silent-death" => Event::SilentDeath,
+        "silent-death" => IncidentEvent::SilentDeath,
         _ => return Err(strange(2)),
     };
     let rung = match &*text(row, 8)? {
@@ -157,9 +159,9 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Incident> {
     };
     let count: i64 = row.get(9)?;
     let errno = Some(row.get(22)?).filter(|errno| *errno != NO_ERRNO);
-    let source = Source::of(&text(row, 21)?, errno).ok_or_else(|| strange(21))?;
+    let source = SightingSource::from_word(&text(row, 21)?, errno).ok_or_else(|| strange(21))?;
     Ok(Incident {
-        key: Key { unit: unit(row, 0, 1)?, event, exe: row.get(7)?, source },
+        key: IncidentKey { unit: read_unit(row, 0, 1)?, event, exe: row.get(7)?, source },
         rung,
         count: u64::try_from(count).map_err(|_| strange(9))?,
         first: read_moment(row, 10)?,
@@ -179,7 +181,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Incident> {
 }
 
 /// The unit of two columns.
-pub(super) fn unit(row: &Row<'_>, manager: usize, name: usize) -> rusqlite::Result<Option<Unit>> {
+pub(super) fn read_unit(row: &Row<'_>, manager: usize, name: usize) -> rusqlite::Result<Option<Unit>> {
     let word = text(row, manager)?;
     if word.is_empty() {
         return Ok(None);
@@ -192,7 +194,7 @@ pub(super) fn unit(row: &Row<'_>, manager: usize, name: usize) -> rusqlite::Resu
 fn read_moment(row: &Row<'_>, column: usize) -> rusqlite::Result<Moment> {
     Ok(match (row.get(column)?, row.get::<_, Option<Vec<u8>>>(column + 1)?) {
         (Some(millis), _) => Moment::At(millis),
-        (None, Some(_)) => Moment::Said(words(row, column + 1)?),
+        (None, Some(_)) => Moment::Text(words(row, column + 1)?),
         (None, None) => Moment::Unknown,
     })
 }

@@ -93,7 +93,7 @@ fn header(conn: &Connection, path: &Path) -> Result<Header, StoreError> {
             number("SELECT count(*) FROM sqlite_schema")?,
         ))
     };
-    match read().map_err(|source| StoreError::of(path, source))? {
+    match read().map_err(|source| StoreError::from_sqlite(path, source))? {
         (0, 0, 0) => Ok(Header::Fresh),
         (APPLICATION_ID, SCHEMA, _) => Ok(Header::Ours),
         (APPLICATION_ID, older @ 1..SCHEMA, _) => Ok(Header::Older(older)),
@@ -120,12 +120,12 @@ pub(super) fn check(conn: &Connection, path: &Path) -> Result<(), StoreError> {
 pub(super) fn prepare(conn: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let found = header(conn, path)?;
     let fresh = found == Header::Fresh;
-    let of = |source| StoreError::of(path, source);
+    let sqlite = |source| StoreError::from_sqlite(path, source);
     if fresh {
         // Only possible before the first table.
-        conn.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(of)?;
+        conn.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(sqlite)?;
     }
-    conn.execute_batch("PRAGMA journal_mode = WAL").map_err(of)?;
+    conn.execute_batch("PRAGMA journal_mode = WAL").map_err(sqlite)?;
     let tables: &[&str] = match found {
         Header::Fresh => &[TABLES, FORGOTTEN],
         Header::Older(1) => &[PARENTS, FORGOTTEN, SOURCES],
@@ -133,11 +133,11 @@ pub(super) fn prepare(conn: &mut Connection, path: &Path) -> Result<(), StoreErr
         Header::Ours => &[],
     };
     if found != Header::Ours {
-        let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(of)?;
+        let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite)?;
         let ours = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA};");
-        transaction.execute_batch(&format!("{} {ours}", tables.concat())).map_err(of)?;
-        transaction.commit().map_err(of)?;
+        transaction.execute_batch(&format!("{} {ours}", tables.concat())).map_err(sqlite)?;
+        transaction.commit().map_err(sqlite)?;
     }
-    let verdict: String = conn.query_row("PRAGMA quick_check(1)", (), |row| row.get(0)).map_err(of)?;
+    let verdict: String = conn.query_row("PRAGMA quick_check(1)", (), |row| row.get(0)).map_err(sqlite)?;
     if verdict == "ok" { Ok(()) } else { Err(StoreError::Damaged { path: path.to_owned(), detail: verdict }) }
 }

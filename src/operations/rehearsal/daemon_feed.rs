@@ -2,7 +2,7 @@
 
 use crate::cli::lookup::incident_source;
 use crate::diagnosis::before_exec::is_rehearsal_filter_load;
-use crate::incidents::{Incident, Key, Source, Stored};
+use crate::incidents::{Incident, IncidentKey, SightingSource, Stored};
 use crate::outlet::client::HardenWhyProxy;
 use crate::outlet::wire::MAX_INCIDENTS;
 use crate::systemd::bus_address::BusAddress;
@@ -25,7 +25,7 @@ pub(crate) struct Heard {
     /// Since when, in milliseconds since the epoch.
     since: i64,
     /// What earlier rehearsals had counted by then.
-    before: HashMap<Key, u64>,
+    before: HashMap<IncidentKey, u64>,
     /// Since when the daemon listens: another start is another daemon, which knows of no rehearsal.
     daemon: i64,
     /// It, or what it was told, is gone.
@@ -116,7 +116,7 @@ impl Heard {
             offset += MAX_INCIDENTS;
             for dict in page {
                 let Stored { incident, .. } = dict.try_into()?;
-                if incident.key.source == Source::Rehearsal {
+                if incident.key.source == SightingSource::Rehearsal {
                     found.push(incident);
                 }
             }

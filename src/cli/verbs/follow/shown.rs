@@ -1,6 +1,6 @@
 //! What was shown: by what was seen and not by its number in the store, which a store begun anew gives to others.
 
-use crate::incidents::{Incident, Key, Moment};
+use crate::incidents::{Incident, IncidentKey, Moment};
 use std::collections::HashMap;
 
 /// How many incidents are remembered at least; at most twice as many.
@@ -23,9 +23,9 @@ type State = (u64, i64);
 /// The incidents that were shown last, as they were then.
 #[derive(Debug, Default)]
 pub(crate) struct Shown {
-    recent: HashMap<Key, State>,
+    recent: HashMap<IncidentKey, State>,
     /// Those before, until there are as many recent ones.
-    earlier: HashMap<Key, State>,
+    earlier: HashMap<IncidentKey, State>,
 }
 
 impl Shown {
@@ -50,15 +50,15 @@ impl Shown {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incidents::{Event, Sample, Source};
+    use crate::incidents::{IncidentEvent, Sample, SightingSource};
 
     fn incident(exe: usize, count: u64, last: i64) -> Incident {
         Incident {
-            key: Key {
+            key: IncidentKey {
                 unit: None,
-                event: Event::SilentDeath,
+                event: IncidentEvent::SilentDeath,
                 exe: exe.to_string().into_bytes(),
-                source: Source::Audit,
+                source: SightingSource::Audit,
             },
             rung: None,
             count,
