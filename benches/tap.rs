@@ -1,13 +1,13 @@
-//! What a tap costs whom it watches, and everybody else: `cargo bench --bench tap`. A loop of the cheapest call, and real
-//! servers under load (redis-server with redis-benchmark, nginx with ab), each without a tap, by BPF, and by tracefs, in
-//! turns. The watched ones have a filter, as services have that are watched. What is told is processor time, of the loop
-//! or of the server, and for the servers also what their clients got. Takes root, and tracefs if mounted.
+//! What a tap costs the processes that it watches, and all others: `cargo bench --bench tap`. A loop of the cheapest call
+//! and real servers under load (redis-server with redis-benchmark, nginx with ab) run without and with a tap, in turns.
+//! Each watched process has a seccomp filter, as hardened services have. The figures are processor time, of the loop or of
+//! the server; for the servers also the time that a request takes their clients. Requires root.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
 #![expect(clippy::cast_precision_loss, reason = "of figures for people to read")]
 
 use harden_why::audit::Action;
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
-use harden_why::kernel::tap::{Lost, Tap, Target, Way};
+use harden_why::kernel::tap::{Tap, Target};
 use harden_why::syscalls::Arch;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -19,92 +19,71 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 5;
 /// How long a loop is measured.
 const SPELL: Duration = Duration::from_secs(1);
-const WAYS: [Option<Way>; 3] = [None, Some(Way::Bpf), Some(Way::Tracefs)];
 /// Names the process that makes calls.
 const LOOP: &str = "HARDEN_WHY_LOOP";
 
 fn main() {
-    // `cargo test --benches` only wants to know that it starts.
+    // `cargo test --benches` only checks that it starts.
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
     if std::env::var_os(LOOP).is_some() {
         return make_calls();
     }
-    println!("{:<44} {:>12} {:>8} {:>8}", "", "without", "BPF", "tracefs");
+    println!("{:<44} {:>12} {:>14}", "", "without", "with a tap");
     for (what, filtered, watched) in [
         ("getppid in a loop, watched", true, true),
-        ("the same, beside another that is watched", true, false),
+        ("the same, while another is watched", true, false),
         ("the same without a filter", false, false),
     ] {
         let caller = Caller::start(filtered);
         let idle = Caller::start(true);
         let target = if watched { caller.0.id() } else { idle.0.id() };
-        report(what, "ns a call", &rounds(target, || caller.nanoseconds()));
+        report(what, "ns a call", measure_rounds(target, || caller.nanoseconds()));
     }
     redis();
     nginx();
 }
 
-/// The median of some rounds by each way, and what was lost.
-fn rounds(target: u32, measure: impl Fn() -> f64) -> [Option<(f64, Lost)>; 3] {
-    let mut found = [const { Vec::new() }; 3];
-    let mut lost = [Lost::default(); 3];
+/// Returns the medians of some rounds, without and with a tap.
+fn measure_rounds(target: u32, measure: impl Fn() -> f64) -> [f64; 2] {
+    let mut values = [const { Vec::new() }; 2];
     for _ in 0..ROUNDS {
-        for (place, way) in WAYS.into_iter().enumerate() {
-            if let Some((value, missed)) = measured(target, way, &measure) {
-                found[place].push(value);
-                lost[place].events += missed.events;
-            }
-        }
+        values[0].push(measure());
+        values[1].push(measure_tapped(target, &measure));
     }
-    let median = |mut values: Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied()
-    };
-    let mut places = found.map(median).into_iter().zip(lost);
-    [(); 3].map(|()| places.next().and_then(|(value, lost)| Some((value?, lost))))
+    values.map(median)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// Measures once while a tap watches.
-fn measured(target: u32, way: Option<Way>, measure: &impl Fn() -> f64) -> Option<(f64, Lost)> {
-    let Some(way) = way else { return Some((measure(), Lost::default())) };
-    let mut tap = match Tap::open(&[Target::Process(target)], Some(way)) {
-        Ok(tap) => tap,
-        Err(error) => {
-            println!("no tap: {error}");
-            return None;
-        }
-    };
+fn measure_tapped(target: u32, measure: &impl Fn() -> f64) -> f64 {
+    let mut tap = Tap::open(&[Target::Process(target)]).unwrap();
     let over = AtomicBool::new(false);
-    let value = std::thread::scope(|scope| {
-        let looking = scope.spawn(|| {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
-                tap.look().unwrap();
-                std::thread::sleep(tap.step());
+                tap.collect();
+                std::thread::sleep(Tap::INTERVAL);
             }
-            tap.stop().unwrap();
+            tap.stop();
         });
         let value = measure();
         over.store(true, Ordering::Relaxed);
-        looking.join().unwrap();
         value
-    });
-    Some((value, tap.lost()))
+    })
 }
 
-/// Prints a row: the figure without a tap, and how many times as much with one.
-fn report(what: &str, unit: &str, found: &[Option<(f64, Lost)>; 3]) {
-    let [without, bpf, tracefs] = found;
-    let Some((without, _)) = without else { return };
-    let ratio =
-        |found: &Option<(f64, Lost)>| found.map_or_else(String::new, |(value, _)| format!("{:.2} ×", value / without));
-    let lost = tracefs.map_or(0, |(_, lost)| lost.events);
-    let lost = if lost > 0 { format!("  ({lost} events lost)") } else { String::new() };
-    println!("{what:<44} {without:>8.0} {unit:<9} {:>8} {:>8}{lost}", ratio(bpf), ratio(tracefs));
+/// Prints a row: the figure without a tap, and how many times as much it is with one.
+fn report(what: &str, unit: &str, [without, tapped]: [f64; 2]) {
+    println!("{what:<44} {without:>8.0} {unit:<9} {:>8.2} ×", tapped / without);
 }
 
-/// A process that makes calls, and says how long each took.
+/// A process that makes calls, and prints how long each took.
 struct Caller(Child, std::cell::RefCell<BufReader<std::process::ChildStdout>>);
 
 impl Caller {
@@ -134,7 +113,7 @@ impl Drop for Caller {
     }
 }
 
-/// Makes calls for a while whenever it is told to.
+/// Makes calls for [`SPELL`] for each line of its input.
 fn make_calls() {
     for line in std::io::stdin().lines() {
         line.unwrap();
@@ -142,7 +121,7 @@ fn make_calls() {
         let before = processor_time(std::process::id());
         while began.elapsed() < SPELL {
             for _ in 0..1_000 {
-                // SAFETY: asks for a number.
+                // SAFETY: the call only returns a number.
                 unsafe { libc::syscall(libc::SYS_getppid) };
             }
             calls += 1_000;
@@ -151,21 +130,21 @@ fn make_calls() {
     }
 }
 
-/// What a process has used, in nanoseconds (`/proc/PID/schedstat`).
+/// Returns the processor time that a process has used, in nanoseconds (`/proc/PID/schedstat`).
 fn processor_time(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
     stat.split_ascii_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// Gives it a filter that is asked for every call, and refuses one.
+/// Puts it under a filter that runs for every call, and refuses one.
 fn under_filter(command: &mut Command) {
     let number = u32::try_from(libc::SYS_acct).unwrap();
     let filter = Filter::new(Arch::native(), &[(number, returned(Action::Errno, 1))], ALLOW);
-    // SAFETY: calls prctl and seccomp; nobody else runs in the child.
+    // SAFETY: it calls prctl and seccomp; the child has no other thread.
     unsafe { command.pre_exec(move || filter.load(false)) };
 }
 
-/// A server, gone with this.
+/// A running server, which dropping this ends.
 struct Server(Child);
 
 impl Server {
@@ -180,28 +159,21 @@ impl Server {
         }
         Some(server)
     }
-}
 
-impl Server {
-    /// Measures what so many requests cost it, and how long one takes its clients, who tell how many they had a second.
+    /// Measures the processor time that a request costs the server, and the time that it takes the clients. `load` returns
+    /// how many requests a second they got.
     fn load(&self, what: &str, requests: u32, load: impl Fn() -> f64) {
         let clients = std::cell::RefCell::new(Vec::new());
-        let cost = rounds(self.0.id(), || {
+        let cost = measure_rounds(self.0.id(), || {
             let before = processor_time(self.0.id());
             clients.borrow_mut().push(1e9 / load());
             (processor_time(self.0.id()) - before) / f64::from(requests)
         });
-        report(what, "ns each", &cost);
-        // In the order in which the ways took turns.
+        report(what, "ns each", cost);
+        // Rounds without and with a tap took turns.
         let clients = clients.into_inner();
-        if clients.len() == ROUNDS * WAYS.len() {
-            let of = |way: usize| {
-                let mut values: Vec<f64> = clients.iter().skip(way).step_by(WAYS.len()).copied().collect();
-                values.sort_by(f64::total_cmp);
-                Some((values[values.len() / 2], Lost::default()))
-            };
-            report("  the same, as its clients see it", "ns each", &[of(0), of(1), of(2)]);
-        }
+        let median_from = |first| median(clients.iter().skip(first).step_by(2).copied().collect());
+        report("  the same, as its clients see it", "ns each", [median_from(0), median_from(1)]);
     }
 }
 
@@ -223,7 +195,7 @@ fn redis() {
     let count = REDIS.to_string();
     server.load("redis-server, GET by 20 clients", REDIS, || {
         let load = ["-p", "16379", "-n", &count, "-c", "20", "-t", "get", "--csv"];
-        let text = said(Command::new("redis-benchmark").args(load));
+        let text = run(Command::new("redis-benchmark").args(load));
         let row = text.lines().find(|line| line.starts_with("\"GET\"")).unwrap();
         row.split(',').nth(1).unwrap().trim_matches('"').parse().unwrap()
     });
@@ -245,12 +217,12 @@ fn nginx() {
     let count = NGINX.to_string();
     server.load("nginx, a file of 10 kB to 20 clients", NGINX, || {
         let load = ["-q", "-n", &count, "-c", "20", "http://127.0.0.1:16380/index.html"];
-        let text = said(Command::new("ab").args(load));
+        let text = run(Command::new("ab").args(load));
         let row = text.lines().find_map(|line| line.strip_prefix("Requests per second:")).unwrap();
         row.split_ascii_whitespace().next().unwrap().parse().unwrap()
     });
 }
 
-fn said(command: &mut Command) -> String {
+fn run(command: &mut Command) -> String {
     String::from_utf8(command.output().unwrap().stdout).unwrap()
 }

@@ -136,7 +136,6 @@ fn bash_completes_options_behind_every_verb() {
         assert!(offered(&["help", ""]).unwrap().iter().any(|word| word == verb.get_name()));
     }
     for (words, value) in [
-        (["tap", "--through", ""], "tracefs"),
         (["syscall", "--arch", "aar"], "aarch64"),
         (["rehearse", "--keep", "ProtectC"], "ProtectClock"),
         (["apply", "--color", "n"], "never"),

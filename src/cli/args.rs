@@ -298,19 +298,6 @@ pub struct Tap {
     /// Units of user managers
     #[arg(long)]
     pub user: bool,
-
-    /// How to look into the kernel [bpf, and tracefs where that cannot be had]
-    #[arg(long, value_name = "WAY")]
-    pub through: Option<Through>,
-}
-
-/// How to look into the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Through {
-    /// A BPF program that counts there.
-    Bpf,
-    /// A private instance of tracefs, which sends every call our way.
-    Tracefs,
 }
 
 /// The verbs.

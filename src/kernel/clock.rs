@@ -76,11 +76,6 @@ impl Clocks {
     }
 }
 
-/// `CLOCK_MONOTONIC`, in nanoseconds.
-pub(crate) fn monotonic() -> u64 {
-    u64::try_from(read(libc::CLOCK_MONOTONIC)).unwrap_or_default()
-}
-
 /// When the machine was booted, in milliseconds since the epoch.
 #[must_use]
 pub fn booted() -> i64 {

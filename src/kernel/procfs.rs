@@ -93,14 +93,6 @@ impl Procfs {
         Some(comm)
     }
 
-    /// Its real uid.
-    #[must_use]
-    pub fn uid(&self, pid: u32) -> Option<u32> {
-        let status = self.bytes(pid, "status")?;
-        let value = status_value(&status, "Uid")?;
-        value.split_ascii_whitespace().next()?.parse().ok()
-    }
-
     /// Its executable as the kernel shows it, without the ` (deleted)` of a replaced file.
     #[must_use]
     pub fn exe(&self, pid: u32) -> Option<PathBuf> {
@@ -164,7 +156,7 @@ mod tests {
         let (root, procfs) = machine(&[
             ("cgroup", b"0::/system.slice/a.service\n"),
             ("stat", b"7 (a) S 1 7 7 0 -1 4194560 9 8 7 6 5 4 3 2 20 0 1 0 4242 1000 5 18446744073709551615"),
-            ("status", b"Name:\ta\nUid:\t1000\t0\t0\t0\nGid:\t5\t5\t5\t5\n"),
+            ("status", b"Name:\ta\nTgid:\t6\nGid:\t5\t5\t5\t5\n"),
             ("sessionid", b"3"),
         ]);
         std::os::unix::fs::symlink("/usr/bin/gone (deleted)", root.path().join("7/exe")).unwrap();
@@ -175,7 +167,7 @@ mod tests {
         assert_eq!(procfs.session(7), Some(3));
         std::fs::write(root.path().join("7/sessionid"), "4294967295").unwrap();
         assert_eq!(procfs.session(7), None);
-        assert_eq!(procfs.uid(7), Some(1000));
+        assert_eq!(procfs.thread_group(7), Some(6));
         assert_eq!(procfs.exe(7).as_deref(), Some(Path::new("/usr/bin/gone")));
     }
 
@@ -187,7 +179,6 @@ mod tests {
             assert_eq!(procfs.start_time(pid), None);
             assert_eq!(procfs.parent(pid), None);
             assert_eq!((procfs.descent(pid), procfs.session(pid)), (None, None));
-            assert_eq!(procfs.uid(pid), None);
             assert_eq!(procfs.exe(pid), None);
         }
     }
@@ -196,18 +187,17 @@ mod tests {
     fn a_name_cannot_pose_as_fields() {
         let (_root, procfs) = machine(&[
             ("stat", b"7 (a) S 99 (b) S 3 7 7 0 -1 0 9 8 7 6 5 4 3 2 20 0 1 0 4242 1000\n"),
-            ("status", b"Name:\tx\\nUid:\\t9\nUid:\t3\t3\t3\t3\n"),
+            ("status", b"Name:\tx\\nTgid:\\t9\nTgid:\t3\n"),
         ]);
         assert_eq!(procfs.parent(7), Some(3));
         assert_eq!(procfs.start_time(7), Some(4242));
-        assert_eq!(procfs.uid(7), Some(3));
+        assert_eq!(procfs.thread_group(7), Some(3));
     }
 
     #[test]
     fn damage_is_nothing() {
-        let (_root, procfs) = machine(&[("stat", b"7 (a"), ("status", b"Uid:\n"), ("cgroup", b"")]);
-        assert_eq!((procfs.parent(7), procfs.start_time(7)), (None, None));
-        assert_eq!(procfs.uid(7), None);
+        let (_root, procfs) = machine(&[("stat", b"7 (a"), ("status", b"Tgid:\n"), ("cgroup", b"")]);
+        assert_eq!((procfs.parent(7), procfs.start_time(7), procfs.thread_group(7)), (None, None, None));
         assert_eq!(procfs.cgroup(7), None);
         assert_eq!(stat_field(b"7 (a)", 22), None);
         assert_eq!(stat_field(b"7 (a) S 1", 0), None);
@@ -228,7 +218,6 @@ mod tests {
         let procfs = Procfs::live();
         let me = std::process::id();
         assert_eq!(procfs.parent(me), Some(std::os::unix::process::parent_id()));
-        assert_eq!(procfs.uid(me), Some(nix::unistd::getuid().as_raw()));
         assert_eq!(procfs.exe(me), std::env::current_exe().ok());
         assert!(procfs.cgroup(me).is_some_and(|bytes| bytes.ends_with(b"\n")));
         assert!(procfs.start_time(me).is_some_and(|ticks| ticks > 0));

@@ -1,154 +1,71 @@
-//! Calls that seccomp refuses in processes that run, as they come back to the program. Most such refusals leave no
-//! record; but each leaves the kernel without having entered it, and that shows in its tracepoints.
+//! Calls that seccomp refuses in running processes, with the error that the program gets. The kernel writes no record of
+//! most of these refusals. But a refused call leaves the kernel without having entered it, and tracepoints show that.
 //!
-//! Two ways lead there. A BPF program counts in the kernel, so no count is lost, however many calls there are, and only
-//! what is refused costs more than a look. Where there is no BPF, a private instance of tracefs sends every call of the
-//! watched threads our way. Both put every process of the machine on the kernel's slower way into calls while they last,
-//! and both are gone with us: the one by itself, the other also by [`leftovers`].
+//! BPF programs count the refusals in the kernel, so a burst of calls loses none, and calls that are not refused cost
+//! little. While a tap lasts, the kernel takes its slower path into calls, for every process of the machine. The programs
+//! end with the process that loaded them.
 //!
-//! A thread that was in a call when this began comes back without having been seen to enter it. So the first return of a
-//! thread that was there before is [uncertain](Refusal::uncertain): who knows the policy can tell.
+//! A thread that was in a call when the tap began returns from it without having been seen to enter it. So the first
+//! return of such a thread is [uncertain](Refusal::uncertain): the unit's policy tells whether it was a refusal.
 
-pub(crate) mod bpf;
-pub(crate) mod instance;
-pub(crate) mod pairing;
+pub(crate) mod error;
 pub(crate) mod program;
-pub(crate) mod ring;
+pub(crate) mod refusal;
 pub(crate) mod tally;
 pub(crate) mod targets;
-pub(crate) mod tracefs;
 
+pub use error::TapError;
+pub use refusal::{CallResult, Refusal, TapLosses};
 pub use tally::{Caller, Group, Kind, Owner, Tally};
 pub use targets::Target;
 
+use super::bpf::{self, Array, BpfError, Btf, CgroupArray, Map};
 use super::clock::Clocks;
-use crate::syscalls::Arch;
-use bpf::Counted;
-use std::path::{Path, PathBuf};
+use crate::syscalls::{Abi, Arch};
+use error::MOST_TARGETS;
+use program::{COMPAT, FIRST, Key, LIVE, Maps, NO_ERROR, Offsets, REFUSALS_LOST, SHARED, TARGET, THREADS_LOST, Value};
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 use std::{fs, io};
-use tracefs::Traced;
 
-/// The most targets of one tap: each costs every call of the machine a look.
-pub const MOST_TARGETS: usize = 16;
+/// How many threads are followed at a time, in 1.5 MB of the kernel's memory.
+const THREADS: u32 = 16 << 10;
+/// How many different refusals of living threads are counted, in 2 MB of the kernel's memory.
+const REFUSALS: u32 = 16 << 10;
+/// How many watched processes and children of theirs are followed.
+const PROCESSES: u32 = 8 << 10;
 
-/// A tap in place. It is gone when this is dropped.
+/// The name under which `bpftool prog` lists the programs.
+const PROGRAM: &[u8; 16] = b"harden_why_tap\0\0";
+
+/// A tap. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Tap {
-    back_end: BackEnd,
-}
-
-#[derive(Debug)]
-enum BackEnd {
-    Bpf(Counted),
-    Tracefs(Box<Traced>),
-}
-
-/// By which way to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    /// A BPF program.
-    Bpf,
-    /// A private instance of tracefs.
-    Tracefs,
-}
-
-/// What one thread was refused since it was asked last.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The place of the target among those asked for.
-    pub target: usize,
-    /// Process and thread.
-    pub pid: u32,
-    /// The thread.
-    pub tid: u32,
-    /// The call's architecture and number.
-    pub arch: Arch,
-    /// Its number.
-    pub number: u32,
-    /// What the program saw of it.
-    pub end: End,
-    /// It may be the end of a call that was let through, and began before the tap did.
-    pub uncertain: bool,
-    /// How often.
-    pub count: u64,
-    /// The first time, in milliseconds since the epoch.
-    pub first: i64,
-    /// The latest.
-    pub last: i64,
-    /// The thread's name.
-    pub comm: Vec<u8>,
-    /// Its real uid, where it is known.
-    pub uid: Option<u32>,
-    /// Where it called from the last time, where that is known.
-    pub ip: u64,
-}
-
-/// What the program saw of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum End {
-    /// An error; 0 looks like success.
-    Errno(i32),
-    /// Something else: a supervisor or a tracer answered, or a handler of SIGSYS did.
-    Answered,
-}
-
-/// What could not be seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Lost {
-    /// Refusals that there was no room for.
-    pub refusals: u64,
-    /// Returns of threads that there was no room for, refused or not.
-    pub threads: u64,
-    /// Events that were overwritten before they were read.
-    pub events: u64,
-}
-
-/// Why there is no tap.
-#[derive(Debug, thiserror::Error)]
-pub enum TapError {
-    /// Only root may.
-    #[error("not allowed: a tap takes root, with CAP_BPF and CAP_PERFMON or access to tracefs")]
-    NotAllowed,
-    /// The kernel is locked down.
-    #[error("the kernel is locked down ({0}), which forbids to look into it: boot without lockdown=confidentiality")]
-    LockedDown(String),
-    /// PIDs mean others here.
-    #[error(
-        "the tap sees the machine's own PIDs, and this is a PID namespace of its own: run it outside the container"
-    )]
-    PidNamespace,
-    /// No unified hierarchy.
-    #[error("no cgroup version 2 hierarchy is mounted, by which a unit's processes are known: give their PIDs")]
-    NoHierarchy,
-    /// Nothing runs there.
-    #[error("{0} has no processes")]
-    Empty(String),
-    /// Too many.
-    #[error("at most {MOST_TARGETS} units and processes can be watched at once")]
-    TooMany,
-    /// No BPF.
-    #[error("the kernel does not take the BPF program: {0}")]
-    Bpf(String),
-    /// No tracefs.
-    #[error("tracefs cannot be used: {0}")]
-    Tracefs(String),
-    /// Neither.
-    #[error("{bpf}; and {tracefs}")]
-    Neither {
-        /// Why not by BPF.
-        bpf: Box<TapError>,
-        /// Why not by tracefs.
-        tracefs: Box<TapError>,
-    },
+    shared: Array,
+    refusals: Map<Key, Value>,
+    cgroups: CgroupArray,
+    /// The watched cgroups: the target's index, the directory, and the id of the cgroup that is in the map.
+    watched: Vec<(u32, PathBuf, u64)>,
+    programs: Vec<OwnedFd>,
+    /// The counts of living threads that [`collect`](Self::collect) has returned.
+    reported: HashMap<Key, u64>,
+    /// The watched processes and their children, where a target is a process.
+    processes: Option<Map<u32, u64>>,
+    /// The state of each thread, which only the programs use.
+    _threads: Map<u32, u64>,
 }
 
 impl Tap {
+    /// How often to [`collect`](Self::collect) at least, so that the counts of threads that are gone make room.
+    pub const INTERVAL: Duration = Duration::from_millis(100);
+
     /// Begins to watch.
     ///
     /// # Errors
-    /// Says what is missing. Nothing was changed then.
-    pub fn open(targets: &[Target], way: Option<Way>) -> Result<Self, TapError> {
+    /// Says what is missing.
+    pub fn open(targets: &[Target]) -> Result<Self, TapError> {
         if targets.len() > MOST_TARGETS {
             return Err(TapError::TooMany);
         }
@@ -156,106 +73,172 @@ impl Tap {
         for target in targets {
             target.check()?;
         }
-        let bpf = || Counted::open(targets).map(BackEnd::Bpf);
-        let tracefs = || Traced::open(targets).map(|traced| BackEnd::Tracefs(Box::new(traced)));
-        let back_end = match way {
-            Some(Way::Bpf) => bpf(),
-            Some(Way::Tracefs) => tracefs(),
-            None => bpf().or_else(|no_bpf| {
-                tracefs().map_err(|no_tracefs| match (&no_bpf, &no_tracefs) {
-                    (TapError::NotAllowed, TapError::NotAllowed) => TapError::NotAllowed,
-                    _ => TapError::Neither { bpf: no_bpf.into(), tracefs: no_tracefs.into() },
-                })
-            }),
+        if cfg!(not(target_pointer_width = "64")) {
+            return Err(BpfError::unsupported("not on a 32-bit machine").into());
+        }
+        let types = fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
+        let types = Btf::parse(&types).ok_or(TapError::NoTypes)?;
+        let at =
+            Offsets::find(&types).ok_or_else(|| BpfError::unsupported("the layout of its structures is not known"))?;
+        // A lockdown refuses with the error of a missing right.
+        Self::load(targets, at).map_err(|error| locked_down().unwrap_or(error.into()))
+    }
+
+    fn load(targets: &[Target], at: Offsets) -> Result<Self, BpfError> {
+        let shared = Array::places(SHARED)?;
+        let threads = Map::bounded(THREADS)?;
+        let refusals = Map::bounded(REFUSALS)?;
+        let places = u32::try_from(targets.len().max(1)).map_err(io::Error::other)?;
+        let cgroups = CgroupArray::places(places)?;
+        let mut watched = Vec::new();
+        let mut processes: Option<Map<u32, u64>> = None;
+        for (index, target) in (0..).zip(targets) {
+            match target {
+                Target::Cgroup(directory) => {
+                    let (file, id) = targets::open_cgroup(directory)?;
+                    cgroups.put(index, file.as_fd())?;
+                    watched.push((index, directory.clone(), id));
+                }
+                Target::Process(pid) => {
+                    let map = match processes.take() {
+                        Some(map) => map,
+                        None => Map::bounded(PROCESSES)?,
+                    };
+                    map.put(*pid, index.into())?;
+                    processes = Some(map);
+                }
+            }
+        }
+        let maps = Maps {
+            shared: shared.number(),
+            threads: threads.number(),
+            refusals: refusals.number(),
+            // No process is in the cgroup of an empty place.
+            cgroups: (cgroups.number(), if watched.is_empty() { 0 } else { places }),
+            processes: processes.as_ref().map(Map::number),
         };
-        // What is then not allowed, is not for want of rights.
-        back_end.map(|back_end| Self { back_end }).map_err(|error| locked_down().unwrap_or(error))
+        let attach = |program: Option<Vec<_>>, tracepoint| {
+            bpf::attach(PROGRAM, &program.ok_or(io::ErrorKind::Unsupported)?, tracepoint)
+        };
+        let programs = vec![
+            attach(program::ended(maps, at), c"sched_process_exit")?,
+            attach(program::forked(maps, at), c"sched_process_fork")?,
+            attach(program::entered(maps), c"sys_enter")?,
+            attach(program::left(maps, at), c"sys_exit")?,
+        ];
+        // Starts all programs at once: a program that counts before the others sees half of a call.
+        shared.put(LIVE, 1)?;
+        Ok(Self {
+            shared,
+            refusals,
+            cgroups,
+            watched,
+            programs,
+            reported: HashMap::new(),
+            processes,
+            _threads: threads,
+        })
     }
 
-    /// By which way it looks.
-    #[must_use]
-    pub fn way(&self) -> Way {
-        match self.back_end {
-            BackEnd::Bpf(_) => Way::Bpf,
-            BackEnd::Tracefs(_) => Way::Tracefs,
-        }
+    /// Returns what was refused since the last call, and watches the new cgroups of units that were restarted.
+    pub fn collect(&mut self) -> Vec<Refusal> {
+        self.follow_restarts();
+        self.read_counts()
     }
 
-    /// How often to look at least, so that what the buffers hold is not overwritten.
-    #[must_use]
-    pub fn step(&self) -> Duration {
-        match self.back_end {
-            BackEnd::Bpf(_) => Duration::from_millis(100),
-            BackEnd::Tracefs(_) => Duration::from_millis(20),
-        }
+    /// Ends the tap, and returns what was refused since the last [`collect`](Self::collect).
+    pub fn stop(&mut self) -> Vec<Refusal> {
+        // Closing the programs ends them, too.
+        _ = self.shared.put(LIVE, 0);
+        self.programs.clear();
+        self.read_counts()
     }
 
-    /// What was refused since this was asked last, and follows units that were started anew.
-    ///
-    /// # Errors
-    /// Those of the kernel.
-    pub fn look(&mut self) -> io::Result<Vec<Refusal>> {
-        match &mut self.back_end {
-            BackEnd::Bpf(counted) => {
-                counted.follow();
-                Ok(counted.look(&Clocks::now()))
-            }
-            BackEnd::Tracefs(traced) => traced.look(&Clocks::now()),
-        }
-    }
-
-    /// Stops to watch, and tells what was refused since this was asked last.
-    ///
-    /// # Errors
-    /// Those of the kernel.
-    pub fn stop(&mut self) -> io::Result<Vec<Refusal>> {
-        match &mut self.back_end {
-            BackEnd::Bpf(counted) => {
-                counted.stop();
-                Ok(counted.look(&Clocks::now()))
-            }
-            BackEnd::Tracefs(traced) => {
-                traced.stop()?;
-                traced.look(&Clocks::now())
+    fn follow_restarts(&mut self) {
+        for (index, directory, known) in &mut self.watched {
+            if let Ok((file, id)) = targets::open_cgroup(directory)
+                && id != *known
+                && self.cgroups.put(*index, file.as_fd()).is_ok()
+            {
+                *known = id;
             }
         }
     }
 
-    /// Whether nobody is left to be watched, nor will be: all processes that were asked for are gone, and their
-    /// children.
+    fn read_counts(&mut self) -> Vec<Refusal> {
+        let clocks = Clocks::now();
+        let mut refusals = Vec::new();
+        for key in self.refusals.keys() {
+            let [tid, pid, ..] = key;
+            // Comes before the count is read: that of a thread that is gone is final.
+            let gone = !targets::task_exists(pid, tid);
+            let Some(value) = self.refusals.get(key) else { continue };
+            let [count, ..] = value;
+            let before = self.reported.get(&key).copied().unwrap_or_default();
+            if count > before {
+                refusals.push(refusal(key, value, count - before, &clocks));
+            }
+            if gone {
+                self.refusals.remove(key);
+                self.reported.remove(&key);
+            } else {
+                self.reported.insert(key, count);
+            }
+        }
+        refusals
+    }
+
+    /// Whether all watched processes and their children are gone. A cgroup can always get new processes.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        match &self.back_end {
-            BackEnd::Bpf(counted) => counted.is_over(),
-            BackEnd::Tracefs(traced) => traced.is_over(),
-        }
+        self.watched.is_empty() && self.processes.as_ref().is_none_or(Map::is_empty)
     }
 
-    /// What could not be seen so far.
+    /// Returns what the maps had no room for so far.
     #[must_use]
-    pub fn lost(&self) -> Lost {
-        match &self.back_end {
-            BackEnd::Bpf(counted) => counted.lost(),
-            BackEnd::Tracefs(traced) => traced.lost(),
-        }
+    pub fn losses(&self) -> TapLosses {
+        let count = |place| self.shared.get(place).unwrap_or_default();
+        TapLosses { refusals: count(REFUSALS_LOST), threads: count(THREADS_LOST) }
     }
 }
 
-/// What taps that were killed left behind: instances of tracefs, which still trace.
-#[must_use]
-pub fn leftovers() -> Vec<PathBuf> {
-    instance::leftovers()
+fn refusal(key: Key, value: Value, count: u64, clocks: &Clocks) -> Refusal {
+    let [tid, pid, number, flags, returned] = key;
+    let [_, first, last, ip, uid, comm @ ..] = value;
+    let comm = comm.map(u64::to_ne_bytes).concat();
+    let length = comm.iter().position(|&byte| byte == 0).unwrap_or(comm.len());
+    Refusal {
+        target: (flags & TARGET) as usize,
+        pid,
+        tid,
+        arch: arch(flags & COMPAT != 0),
+        number,
+        result: if returned == NO_ERROR {
+            CallResult::Answered
+        } else {
+            CallResult::Errno(returned.cast_signed().checked_neg().unwrap_or_default())
+        },
+        uncertain: flags & FIRST != 0,
+        count,
+        first: clocks.millis_of_monotonic(first),
+        last: clocks.millis_of_monotonic(last),
+        comm: comm.get(..length).unwrap_or_default().to_vec(),
+        uid: u32::try_from(uid).ok(),
+        ip,
+    }
 }
 
-/// Removes what a tap left behind.
-///
-/// # Errors
-/// It cannot be removed.
-pub fn remove(leftover: &Path) -> io::Result<()> {
-    instance::remove(leftover)
+/// Returns the machine's own architecture, or that of its 32-bit ABI.
+fn arch(compat: bool) -> Arch {
+    let narrow = match Abi::native() {
+        Abi::X86_64 => Abi::I386,
+        Abi::Aarch64 => Abi::Arm,
+        native => native,
+    };
+    if compat { narrow.arch() } else { Arch::native() }
 }
 
-/// Whether the kernel keeps even root from looking into it.
+/// Whether the kernel is locked down so far that not even root may read its memory.
 fn locked_down() -> Option<TapError> {
     let modes = fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
     let mode = modes.split_once('[')?.1.split_once(']')?.0;

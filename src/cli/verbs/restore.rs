@@ -1,7 +1,7 @@
 //! What a client that was killed left behind, found by the next one, whatever it is asked, and by the daemon's start
 //! (`harden-why restore`): it is mended, or said how to.
 
-use super::{log_refusals, rehearse, tap};
+use super::{log_refusals, rehearse};
 use crate::cli::args::Common;
 use crate::cli::{complain, waiting};
 use anstream::ColorChoice;
@@ -18,7 +18,7 @@ pub(crate) type Leftover<'a> = Pin<Box<dyn Future<Output = String> + 'a>>;
 const LONGEST: Duration = Duration::from_mins(1);
 
 /// Every kind. Each looks where its own can be: at once, since every verb does.
-const KINDS: [for<'a> fn(&'a Common) -> Vec<Leftover<'a>>; 3] = [rehearse::left, log_refusals::left, tap::left];
+const KINDS: [for<'a> fn(&'a Common) -> Vec<Leftover<'a>>; 2] = [rehearse::left, log_refusals::left];
 
 /// Mends what there is, and says so.
 pub(crate) fn mend(common: &Common, color: ColorChoice) {

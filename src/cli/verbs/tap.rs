@@ -3,13 +3,12 @@
 
 pub(crate) mod targets;
 
-use super::restore::Leftover;
 use super::units;
 use crate::audit::Action;
-use crate::cli::args::{Common, Tap as Asked, Through};
+use crate::cli::args::{Common, Tap as Asked};
 use crate::cli::clock;
 use crate::cli::lookup::incident_source;
-use crate::cli::views::answer::{Answer, Clock, SCHEMA, shown_path};
+use crate::cli::views::answer::{Answer, Clock, SCHEMA};
 use crate::cli::views::tap_progress::Live;
 use crate::cli::views::tapped::{RefusalView, Tapped};
 use crate::diagnosis::{Situation, diagnose};
@@ -17,8 +16,7 @@ use crate::host::unit_settings;
 use crate::host::unit_settings::Known;
 use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource, Stored};
 use crate::kernel::procfs::Procfs;
-use crate::kernel::tap;
-use crate::kernel::tap::{End, Group, Kind, Lost, Owner, Tally, Tap, TapError, Target, Way};
+use crate::kernel::tap::{CallResult, Group, Kind, Owner, Tally, Tap, TapError, TapLosses, Target};
 use crate::operations::interruption::Interruption;
 use crate::outlet::wire::{IncidentDict, MAX_INCIDENTS};
 use crate::policy::{Effect, Verdict};
@@ -30,7 +28,6 @@ use crate::units::{Rung, Unit};
 use anyhow::ensure;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::path::PathBuf;
 use std::time::Instant;
 use targets::{Watched, find};
 
@@ -53,17 +50,12 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
             cases.push(Case::of(unit.as_ref(), &managers, &loaded.groups).await);
         }
     }
-    let way = asked.through.map(|through| match through {
-        Through::Bpf => Way::Bpf,
-        Through::Tracefs => Way::Tracefs,
-    });
     let targets: Vec<Target> = watched.iter().map(|watched| watched.target.clone()).collect();
 
     let mut interruption = Interruption::heard()?;
-    let mut tap = Tap::open(&targets, way)?;
-    let way = tap.way();
-    // The other way, and processes that were asked for, have all children followed wherever they go.
-    let by_cgroups = way == Way::Bpf && targets.iter().all(|target| matches!(target, Target::Cgroup(_)));
+    let mut tap = Tap::open(&targets)?;
+    // Children of processes that were asked for are followed wherever they go.
+    let by_cgroups = targets.iter().all(|target| matches!(target, Target::Cgroup(_)));
     let whose = |target: usize, owner: &Owner| {
         let whose = watched.get(target)?.whose(owner, by_cgroups)?;
         Some((whose.0.clone(), whose.1))
@@ -73,17 +65,17 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     loop {
         let left = asked.duration.saturating_sub(began.elapsed());
         let waited = async {
-            tokio::time::sleep(tap.step().min(left)).await;
+            tokio::time::sleep(Tap::INTERVAL.min(left)).await;
             Ok(())
         };
         let ended = interruption.or(waited).await.is_err();
-        tally.add(tap.look()?, &procfs);
+        tally.add(tap.collect(), &procfs);
         live.show(began.elapsed(), asked.duration, || views(&refused(&tally, &cases, whose)));
         if ended || began.elapsed() >= asked.duration || tap.is_over() {
             break;
         }
     }
-    tally.add(tap.stop()?, &procfs);
+    tally.add(tap.stop(), &procfs);
     let seconds = began.elapsed().as_secs_f64();
     drop(live);
 
@@ -101,11 +93,11 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
         });
     }
     let refusals = refused(&tally, &cases, whose);
-    let mut notes = left_out(tap.lost(), tally.forgotten());
+    let mut notes = left_out(tap.losses(), tally.forgotten());
     notes.extend(units::groups_note(&loaded));
     let incidents: Vec<Incident> = refusals.iter().filter_map(incident).collect();
     notes.extend(stored(&common.bus, &incidents).await);
-    let answered = refusals.iter().filter(|refused| refused.kind.end == End::Answered).count();
+    let answered = refusals.iter().filter(|refused| refused.kind.result == CallResult::Answered).count();
     if answered > 0 {
         notes.push(
             "calls that were answered without an error were answered by another than systemd's filters: a supervisor, \
@@ -122,25 +114,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
             answers.push(answer);
         }
     }
-    let way = match way {
-        Way::Bpf => "bpf",
-        Way::Tracefs => "tracefs",
-    };
-    Ok(Tapped { schema: SCHEMA, way, seconds, units: answers, refusals: views(&refusals), notes })
-}
-
-/// What taps that were killed left behind: they trace on, and slow down all calls.
-pub(crate) fn left(_: &Common) -> Vec<Leftover<'_>> {
-    let mend = |instance: PathBuf| -> Leftover<'_> {
-        Box::pin(async move {
-            let path = shown_path(&instance);
-            match tap::remove(&instance) {
-                Ok(()) => format!("a tap that was killed had left {path} tracing: it is removed"),
-                Err(error) => format!("a tap that was killed left {path} tracing, which slows down all calls: {error}"),
-            }
-        })
-    };
-    tap::leftovers().into_iter().map(mend).collect()
+    Ok(Tapped { schema: SCHEMA, seconds, units: answers, refusals: views(&refusals), notes })
 }
 
 /// A unit that is watched, or what is of none.
@@ -188,7 +162,9 @@ fn causes(cases: &[Case], unit: Option<&Unit>, kind: &Kind) -> bool {
     let case = cases.iter().find(|case| case.unit.as_ref() == unit);
     let Some(situation) = case.and_then(Case::situation) else { return false };
     let call = Call::numbered(kind.arch, kind.number);
-    let (Some(abi), Some(name), End::Errno(errno)) = (call.abi(), call.name(), kind.end) else { return false };
+    let (Some(abi), Some(name), CallResult::Errno(errno)) = (call.abi(), call.name(), kind.result) else {
+        return false;
+    };
     let verdict = situation.policy.verdict(abi, name);
     matches!(verdict, Verdict::Denied { effect: Effect::Errno(denied), .. } if denied == errno)
 }
@@ -230,7 +206,7 @@ fn views(refused: &[Refused]) -> Vec<RefusalView> {
 
 /// The fact that is kept of a refusal; an answer without an error is none of systemd's.
 fn incident(Refused { unit, rung, kind, group }: &Refused) -> Option<Incident> {
-    let End::Errno(errno) = kind.end else { return None };
+    let CallResult::Errno(errno) = kind.result else { return None };
     let caller = group.callers.last();
     Some(Incident {
         key: IncidentKey {
@@ -275,7 +251,7 @@ async fn stored(bus: &BusAddress, incidents: &[Incident]) -> Option<String> {
 }
 
 /// What the count leaves out.
-fn left_out(lost: Lost, forgotten: u64) -> Vec<String> {
+fn left_out(lost: TapLosses, forgotten: u64) -> Vec<String> {
     let mut notes = Vec::new();
     let refusals = lost.refusals.saturating_add(forgotten);
     if refusals > 0 {
@@ -285,13 +261,6 @@ fn left_out(lost: Lost, forgotten: u64) -> Vec<String> {
         notes.push(
             "more threads ran than can be followed at a time: some of what they were refused was not seen".into(),
         );
-    }
-    if lost.events > 0 {
-        notes.push(format!(
-            "{} calls came faster than could be read: what was refused among them was not seen; units with fewer calls, \
-             or --through bpf, help",
-            lost.events
-        ));
     }
     notes
 }

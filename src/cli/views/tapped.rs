@@ -5,7 +5,7 @@ use super::answer_page;
 use crate::audit::text::escape;
 use crate::cli::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, Page, styled};
-use crate::kernel::tap::{End, Group, Kind};
+use crate::kernel::tap::{CallResult, Group, Kind};
 use crate::policy::Effect;
 use crate::syscalls::Call;
 use crate::units::Unit;
@@ -18,8 +18,6 @@ const NAMED: usize = 6;
 #[derive(Debug, Serialize)]
 pub(crate) struct Tapped {
     pub(crate) schema: u32,
-    /// `bpf` or `tracefs`.
-    pub(crate) way: &'static str,
     /// How long it watched.
     pub(crate) seconds: f64,
     /// As `harden-why UNIT` answers, of what was seen now alone.
@@ -76,7 +74,11 @@ impl RefusalView {
             arch: call.abi().map_or_else(|| call.arch.to_string(), |abi| abi.name().to_owned()),
             call: call.to_string(),
             number: kind.number,
-            errno: if let End::Errno(errno) = kind.end { Some(Effect::Errno(errno).to_string()) } else { None },
+            errno: if let CallResult::Errno(errno) = kind.result {
+                Some(Effect::Errno(errno).to_string())
+            } else {
+                None
+            },
             exe: (!kind.exe.is_empty()).then(|| escape(&kind.exe)),
             count: group.count,
             threads: group
@@ -107,8 +109,7 @@ impl Reply for Tapped {
             0 => "no call was refused".to_owned(),
             count => format!("{} refused, {} in all", plural(self.refusals.len() as u64, "call"), times(count)),
         };
-        let way = if self.way == "bpf" { "BPF" } else { self.way };
-        page.paragraph(0, &format!("Watched for {:.1} s by {way}: {seen}.", self.seconds));
+        page.paragraph(0, &format!("Watched for {:.1} s by BPF: {seen}.", self.seconds));
         let mut text = page.finish();
         for answer in &self.units {
             text.push('\n');

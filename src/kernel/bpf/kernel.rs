@@ -238,6 +238,10 @@ impl BpfError {
         self.verifier_log.as_deref()
     }
 
+    pub(crate) fn unsupported(why: &str) -> Self {
+        io::Error::new(io::ErrorKind::Unsupported, why).into()
+    }
+
     /// Whether the process lacks a right. The verifier answers `EACCES`, too, but with a log.
     pub(crate) fn is_missing_right(&self) -> bool {
         self.verifier_log.is_none() && matches!(self.error.raw_os_error(), Some(libc::EPERM | libc::EACCES))

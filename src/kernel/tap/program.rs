@@ -67,8 +67,8 @@ pub(crate) struct Offsets {
 }
 
 impl Offsets {
-    /// As the running kernel tells them, on architectures whose registers are known.
-    pub(crate) fn of(btf: &Btf<'_>) -> Option<Self> {
+    /// Finds them in the running kernel's type information, on architectures whose registers are known here.
+    pub(crate) fn find(btf: &Btf<'_>) -> Option<Self> {
         let [info, pid, tgid, signal] = btf.offsets("task_struct", ["thread_info", "pid", "tgid", "signal"])?;
         let [live] = btf.offsets("signal_struct", ["live"])?;
         let (number, ip, compat) = if cfg!(target_arch = "x86_64") {

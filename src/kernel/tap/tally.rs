@@ -1,6 +1,6 @@
 //! Refusals, folded: what is the same but for the thread is one, with its threads.
 
-use super::{End, Refusal};
+use super::refusal::{CallResult, Refusal};
 use crate::kernel::procfs::Procfs;
 use crate::syscalls::Arch;
 use crate::units::Unit;
@@ -26,7 +26,7 @@ pub struct Kind {
     /// Its number.
     pub number: u32,
     /// What the program saw of it.
-    pub end: End,
+    pub result: CallResult,
     /// It may be the end of a call that was let through.
     pub uncertain: bool,
     /// The executable; empty where the process was gone before it could be asked.
@@ -124,7 +124,7 @@ impl Tally {
                 target: refusal.target,
                 arch: refusal.arch,
                 number: refusal.number,
-                end: refusal.end,
+                result: refusal.result,
                 uncertain: refusal.uncertain,
                 exe: exe.clone(),
                 owner: owner.clone(),
@@ -212,7 +212,7 @@ mod tests {
             tid,
             arch: Arch::native(),
             number,
-            end: End::Errno(1),
+            result: CallResult::Errno(1),
             uncertain: false,
             count,
             first: i64::from(tid),

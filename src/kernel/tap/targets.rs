@@ -1,6 +1,6 @@
 //! Whom to watch: the processes of a cgroup, or a process, and their children.
 
-use super::TapError;
+use super::error::TapError;
 use crate::audit::text::escape;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,9 +10,6 @@ use std::{fs, io};
 
 /// `PROC_PID_INIT_INO` (`include/linux/proc_ns.h`).
 const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
-
-/// How deep a unit's own cgroups are looked into, and how many of them.
-const MOST_CGROUPS: usize = 4096;
 
 /// Whom to watch, with all children.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,28 +30,18 @@ impl Target {
         Ok(Self::Cgroup(mount.join(path.trim_start_matches('/'))))
     }
 
-    /// Whether there is anybody.
+    /// Checks that the target has a process.
     pub(crate) fn check(&self) -> Result<(), TapError> {
-        if self.processes().is_empty() { Err(TapError::Empty(self.to_string())) } else { Ok(()) }
-    }
-
-    /// Those that are there now.
-    pub(crate) fn processes(&self) -> Vec<u32> {
-        match self {
-            Self::Process(pid) => Some(*pid).filter(|pid| task_exists(*pid, *pid)).into_iter().collect(),
-            Self::Cgroup(directory) => {
-                let (mut found, mut rest, mut looked) = (Vec::new(), vec![directory.clone()], 0);
-                while let Some(directory) = rest.pop().filter(|_| looked < MOST_CGROUPS) {
-                    looked += 1;
-                    let listed = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-                    found.extend(listed.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0));
-                    let entries = fs::read_dir(&directory).into_iter().flatten().flatten().take(MOST_CGROUPS);
-                    let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-                    rest.extend(below.map(|entry| entry.path()));
-                }
-                found
-            }
-        }
+        let is_empty = match self {
+            Self::Process(pid) => !task_exists(*pid, *pid),
+            Self::Cgroup(directory) => match fs::read_to_string(directory.join("cgroup.events")) {
+                // It counts the cgroups below, too (`Documentation/admin-guide/cgroup-v2.rst`).
+                Ok(events) => events.lines().any(|line| line == "populated 0"),
+                // The root has no such file, and always processes.
+                Err(_) => !directory.is_dir(),
+            },
+        };
+        if is_empty { Err(TapError::Empty(self.to_string())) } else { Ok(()) }
     }
 }
 
@@ -68,7 +55,7 @@ impl std::fmt::Display for Target {
 }
 
 /// A cgroup's directory, opened, and what tells it from one of the same name.
-pub(crate) fn opened(directory: &Path) -> io::Result<(File, u64)> {
+pub(crate) fn open_cgroup(directory: &Path) -> io::Result<(File, u64)> {
     let file = File::open(directory)?;
     let id = file.metadata()?.ino();
     Ok((file, id))
