@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::fmt::Write as _;
+use std::path::Path;
 
 /// A `comm=` or `exe=` value as it stands in the record, not yet decoded.
 ///
@@ -107,6 +108,16 @@ pub fn join(words: impl Iterator<Item = String>) -> String {
         Some((last, [])) => last.clone(),
         Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
     }
+}
+
+pub(crate) fn shown_path(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt as _;
+    escape(path.as_os_str().as_bytes())
+}
+
+/// `1 call`, `2 calls`.
+pub(crate) fn plural(count: u64, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

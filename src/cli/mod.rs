@@ -8,40 +8,17 @@ pub mod terminal;
 pub mod verbs;
 pub mod views;
 
-use anstream::{AutoStream, ColorChoice};
-use args::since as since_argument;
-use args::{Cli, Command, Common, When};
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ZonedDateTime};
-use serde::Serialize;
+use crate::cli::terminal::clock::clock;
+use crate::cli::terminal::output::{say, tell, waiting};
+use crate::operations::outcome::NothingToDo;
+use anstream::ColorChoice;
+use args::{Cli, Command, When};
 use std::io;
-use std::io::Write;
 use std::process::ExitCode;
 use terminal::page;
-use verbs::apply;
-use verbs::check;
-use verbs::demo;
-use verbs::explain;
-use verbs::follow;
-use verbs::log_refusals;
-use verbs::overview;
-use verbs::rehearse;
-use verbs::restore;
-use verbs::revert;
-use verbs::status;
-use verbs::syscall;
-use verbs::tap;
-use verbs::units;
-use views::answer::Clock;
-
-/// What a verb has to say.
-trait Reply: Serialize {
-    /// As a screen, with colours that a pipe leaves out.
-    fn page(&self) -> String;
-
-    /// Whether there was anything to report: the exit status.
-    fn found(&self) -> bool;
-}
+use verbs::{
+    apply, check, demo, explain, follow, log_refusals, overview, rehearse, restore, revert, status, syscall, tap, units,
+};
 
 /// Answers, and says with which status to exit: 0 there was something to report, 1 there was nothing,
 /// 2 no answer was possible.
@@ -68,11 +45,6 @@ pub fn run(cli: &Cli) -> ExitCode {
         }
     }
 }
-
-/// There is nothing to do, which is no failure.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct NothingToDo(pub(crate) String);
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
@@ -102,45 +74,4 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
         Some(Command::Restore) => Ok(true),
         Some(Command::DemoVictim { unit_file }) => Err(demo::be_victim(unit_file)),
     }
-}
-
-/// Says what is wrong beside the answer. Words of others are escaped by who took them.
-fn complain(color: ColorChoice, what: &str) {
-    tell(color, page::WARN, what);
-}
-
-fn tell(color: ColorChoice, style: anstyle::Style, what: &str) {
-    let mut out = AutoStream::new(io::stderr(), color);
-    // There is nobody left to tell that it cannot be told.
-    let _ = writeln!(out, "{} {what}", page::styled(style, "harden-why:"));
-}
-
-/// Prints a reply; whether there was anything to report.
-fn say(common: &Common, color: ColorChoice, reply: &impl Reply) -> anyhow::Result<bool> {
-    let mut out = AutoStream::new(io::stdout(), color);
-    if common.json {
-        let mut json = serde_json::to_string_pretty(reply)?;
-        json.push('\n');
-        out.write_all(json.as_bytes())?;
-    } else {
-        out.write_all(reply.page().as_bytes())?;
-    }
-    out.flush()?;
-    Ok(reply.found())
-}
-
-/// Runs what has to wait for others.
-fn waiting<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?.block_on(future)
-}
-
-/// Here and now.
-fn clock() -> Clock {
-    Clock { now: Some(Timestamp::now()), zone: TimeZone::system() }
-}
-
-/// The moment `--since` means.
-fn since(text: Option<&str>, clock: &Clock) -> anyhow::Result<Option<i64>> {
-    let now: ZonedDateTime = clock.now.unwrap_or_else(Timestamp::now).to_zoned_datetime(clock.zone.clone());
-    Ok(text.map(|text| since_argument::parse(text, &now)).transpose()?)
 }

@@ -6,7 +6,9 @@ pub use compare_with_manager::not_understood;
 
 use crate::audit::text::{escape, join};
 use crate::diagnosis::{Change, History, Situation};
+use crate::host::unit_settings;
 use crate::kernel::clock::booted;
+use crate::policy::Surroundings;
 use crate::policy::{Directive, Policy};
 use crate::syscalls::{Abi, Groups};
 use crate::systemd::manager::{Managers, SystemdError, UnitProperties};
@@ -202,4 +204,9 @@ pub fn home_of(manager: Manager) -> PathBuf {
     let Manager::User(uid) = manager else { return PathBuf::new() };
     let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
     user.map_or_else(|| PathBuf::from("~"), |user| user.dir)
+}
+
+/// What surrounds the units of a manager.
+pub(crate) fn surroundings(manager: Manager) -> Surroundings {
+    unit_files::surroundings(Path::new("/"), manager, Some(&unit_settings::home_of(manager))).0
 }

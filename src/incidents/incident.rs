@@ -3,6 +3,7 @@
 use crate::audit::Action;
 use crate::syscalls::Call;
 use crate::units::{Rung, Unit};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Sightings that are one fact: the same event of the same executable in the same unit.
@@ -165,5 +166,29 @@ impl fmt::Display for Moment {
             Self::Text(text) => f.write_str(text),
             Self::Unknown => f.write_str("unknown"),
         }
+    }
+}
+
+/// Incidents by unit, the one with the newest first, and newest first in each.
+#[must_use]
+pub(crate) fn by_unit(mut incidents: Vec<Incident>) -> Vec<(Option<Unit>, Vec<Incident>)> {
+    // The key settles what was seen at the same moment, or at none that can be compared.
+    incidents.sort_by(|one, other| newest(other).cmp(&newest(one)).then_with(|| one.key.cmp(&other.key)));
+    let mut order: Vec<Option<Unit>> = Vec::new();
+    let mut units: BTreeMap<Option<Unit>, Vec<Incident>> = BTreeMap::new();
+    for incident in incidents {
+        let unit = incident.key.unit.clone();
+        if !units.contains_key(&unit) {
+            order.push(unit.clone());
+        }
+        units.entry(unit).or_default().push(incident);
+    }
+    order.into_iter().filter_map(|unit| units.remove_entry(&unit)).collect()
+}
+
+pub(crate) fn newest(incident: &Incident) -> Option<i64> {
+    match incident.last {
+        Moment::At(millis) => Some(millis),
+        Moment::Text(_) | Moment::Unknown => None,
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod fold;
 pub mod incident;
+pub(crate) mod local_time;
 pub mod store;
 
 pub use fold::{Fold, Folded, IncidentChange, RepeatSighting, Sighting, Slot};

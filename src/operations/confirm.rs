@@ -2,8 +2,7 @@
 //! stand is taken back.
 
 use super::drop_in::Undo;
-use crate::audit::text::join;
-use crate::cli::views::answer::shown_path;
+use crate::audit::text::{join, shown_path};
 use crate::diagnosis::{Diagnosis, Situation};
 use crate::host::unit_settings;
 use crate::operations::interruption::Interruption;

@@ -1,6 +1,12 @@
 //! The client's side of `org.hardenwhy1`.
 
 use super::wire::{BusError, IncidentDict, Status, UnitDict};
+use crate::audit::text::escape;
+use crate::incidents::StoreError;
+use crate::systemd::bus_address::BusAddress;
+use anyhow::Context as _;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// The daemon, as its clients see it.
 #[zbus::proxy(
@@ -47,4 +53,86 @@ pub trait HardenWhy {
     /// An incident as it stands after a sighting.
     #[zbus(signal)]
     fn incident_seen(&self, incident: IncidentDict) -> zbus::Result<()>;
+}
+
+/// The daemon, if it answers.
+///
+/// # Errors
+/// There is no such bus, or nobody of that name on it.
+pub(crate) async fn daemon(bus: &BusAddress) -> anyhow::Result<HardenWhyProxy<'static>> {
+    let connect = async {
+        let connection = bus.builder().build().await.map_err(|error| explained(error.into()))?;
+        let daemon = HardenWhyProxy::new(&connection).await.map_err(|error| explained(error.into()))?;
+        patiently(|| daemon.status()).await.map_err(explained)?;
+        Ok(daemon)
+    };
+    tokio::time::timeout(PATIENCE, connect).await.context("no answer in time")?
+}
+
+/// Asks again for a while where there are too many questions at once.
+///
+/// # Errors
+/// Those of the question.
+pub(crate) async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, BusError>
+where
+    F: Future<Output = Result<T, BusError>>,
+{
+    for _ in 1..TRIES {
+        match ask().await {
+            Err(BusError::Busy(_)) => tokio::time::sleep(AGAIN).await,
+            answer => return answer,
+        }
+    }
+    ask().await
+}
+
+/// A D-Bus error as a person reads it; text in it is another process's.
+pub(crate) fn explained(error: BusError) -> anyhow::Error {
+    let why = match error {
+        BusError::AccessDenied(why) | BusError::Busy(why) | BusError::InvalidArgument(why) | BusError::Store(why) => {
+            why
+        }
+        BusError::ZBus(zbus::Error::FDO(error)) if matches!(*error, zbus::fdo::Error::ServiceUnknown(_)) => {
+            "it is not running".to_owned()
+        }
+        BusError::ZBus(error) => error.to_string(),
+    };
+    anyhow::anyhow!(escape(why.as_bytes()))
+}
+
+/// Whether the daemon says that it has stored nothing yet.
+pub(crate) fn is_nothing_yet(error: &BusError) -> bool {
+    // Over the bus go the words alone, which begin with the path of its store.
+    let words = StoreError::Missing { path: PathBuf::new() }.to_string();
+    matches!(error, BusError::Store(why) if why.ends_with(&words))
+}
+
+/// How often, and when, a daemon that has too many questions at once is asked again.
+pub(crate) const TRIES: u32 = 20;
+
+pub(crate) const AGAIN: Duration = Duration::from_millis(100);
+
+/// How long the daemon is waited for; the bus may have to start it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[tokio::test]
+    async fn a_busy_daemon_is_asked_again_and_others_are_not() {
+        let asked = Cell::new(0);
+        let answer = |busy_until, error: fn(String) -> BusError| {
+            asked.set(0);
+            let asked = &asked;
+            patiently(move || async move {
+                asked.set(asked.get() + 1);
+                if asked.get() < busy_until { Err(error("no".to_owned())) } else { Ok(7) }
+            })
+        };
+        assert_eq!((answer(3, BusError::Busy).await.unwrap(), asked.get()), (7, 3));
+        assert!(answer(3, BusError::Store).await.is_err() && asked.get() == 1);
+        assert!(answer(u32::MAX, BusError::Busy).await.is_err() && asked.get() == TRIES);
+    }
 }

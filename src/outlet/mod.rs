@@ -5,6 +5,7 @@ mod admission;
 mod admitted_interface;
 pub mod alert;
 pub mod bus;
+pub(crate) mod caveats;
 pub mod client;
 pub mod client_requests;
 mod explanation;

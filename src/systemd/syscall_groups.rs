@@ -168,6 +168,13 @@ impl Drop for Group {
     }
 }
 
+/// Whose groups these are, where they are not the host's.
+pub(crate) fn groups_note(loaded: &LoadedGroups) -> Option<String> {
+    let why = loaded.note.as_ref()?;
+    let crate::syscalls::groups::GroupSource::Embedded(version) = loaded.groups.source() else { return None };
+    Some(format!("the groups of system calls are systemd {version}'s, not this machine's: {why}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -103,6 +103,13 @@ pub enum Manager {
 }
 
 impl Manager {
+    /// Returns the option of `systemctl` and `harden-why` that chooses this manager, with a space after it; empty for
+    /// the system manager.
+    #[must_use]
+    pub(crate) fn option(self) -> &'static str {
+        if self == Self::System { "" } else { "--user " }
+    }
+
     /// The uid of [`Manager::User`] where only a log's name for the user is known: the kernel's own
     /// "no uid", which no process has.
     pub const SOME_USER: u32 = u32::MAX;

@@ -3,9 +3,10 @@
 
 use crate::audit::text::join;
 use crate::cli::verbs::log_refusals::Recording;
-use crate::cli::views::answer::{Answer, Clock, Silence};
+use crate::cli::views::answer::{Answer, Silence};
 use crate::diagnosis::Situation;
-use crate::units::{Manager, Unit};
+use crate::incidents::local_time::Clock;
+use crate::units::Unit;
 
 /// Has an answer say which of the unit's directives are silent, or that refusals are recorded now.
 pub(crate) fn tell(
@@ -47,7 +48,7 @@ pub(crate) fn tell(
 
 /// The three ways to see what a unit is refused.
 fn ways(unit: &Unit) -> [(String, &'static str); 3] {
-    let flag = if unit.manager == Manager::System { "" } else { "--user " };
+    let flag = unit.manager.option();
     let command = |verb: &str| format!("harden-why {verb} {flag}{}", unit.name);
     [
         (command("rehearse"), "one run unblocked, one whole remedy"),

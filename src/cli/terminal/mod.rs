@@ -1,5 +1,8 @@
-//! terminal.
+//! The terminal itself: pages, colours, prompts, progress, local time.
 
+pub(crate) mod clock;
+pub(crate) mod output;
 pub(crate) mod page;
 pub(crate) mod progress;
 pub(crate) mod prompt;
+pub(crate) mod words;

@@ -109,6 +109,17 @@ fn wrapped(text: &str, first: &str, rest: &str) -> Vec<String> {
     textwrap::wrap(text, options).into_iter().map(std::borrow::Cow::into_owned).collect()
 }
 
+/// Notes below an answer.
+pub(crate) fn notes(page: &mut Page, notes: &[String]) {
+    if notes.is_empty() {
+        return;
+    }
+    page.gap();
+    for note in notes {
+        page.paragraph(0, &format!("{} {note}", styled(WARN, "note:")));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

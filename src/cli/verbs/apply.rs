@@ -1,24 +1,27 @@
 //! `apply` and `revert`: a remedy in its drop-in, confirmed by systemd itself, or nothing changed at all.
 
-use super::units::{managers, one_unit, unheard};
-use crate::cli::NothingToDo;
+use crate::audit::text::shown_path;
 use crate::cli::args::{Apply, Common};
+use crate::cli::lookup::caveats::unheard;
 use crate::cli::lookup::incident_source::Source;
+use crate::cli::lookup::unit_names::one_unit;
 use crate::cli::terminal::page::Page;
 use crate::cli::terminal::prompt;
-use crate::cli::views::answer::{Clock, RemedyView, shown_path};
-use crate::cli::views::answer_page;
-use crate::cli::views::applied::{Applied, Applying, Restarted, diff};
+use crate::cli::views::answer::RemedyView;
+use crate::cli::views::applied::{Applied, Applying, Restarted, diff, next};
 use crate::diagnosis::{Diagnosis, Kind, Remedy, diagnose};
 use crate::host::unit_settings;
-use crate::host::unit_settings::{DROP_IN, Known};
+use crate::host::unit_settings::DROP_IN;
+use crate::incidents::local_time::Clock;
 use crate::operations::confirm::{confirm, taken_back, wanted};
 use crate::operations::drop_in;
 use crate::operations::interruption::Interruption;
-use crate::systemd::manager::{UnitOutcome, UnitProperties};
+use crate::operations::outcome::NothingToDo;
+use crate::operations::permission::{can_take_drop_ins, may_change};
+use crate::systemd::manager::{Managers, UnitOutcome, UnitProperties};
 use crate::systemd::syscall_groups;
 use crate::unit_files;
-use crate::units::{Manager, Unit, UnitName};
+use crate::units::UnitName;
 use anyhow::{Context as _, bail, ensure};
 use std::io::IsTerminal as _;
 
@@ -34,8 +37,8 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
     let (source, mut notes) = Source::open(common, &asked.source).await?;
     notes.extend(unheard(&source, clock).await);
     let loaded = syscall_groups::load();
-    notes.extend(super::units::groups_note(&loaded));
-    let managers = managers(&common.bus);
+    notes.extend(crate::systemd::syscall_groups::groups_note(&loaded));
+    let managers = Managers::new(&common.bus);
     let (unit, incidents) = one_unit(&source, &asked.chosen, &managers).await?;
     may_change(&unit, "apply")?;
     let manager = managers.connect(unit.manager).await?;
@@ -63,7 +66,7 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
         }
         Kind::Calls | Kind::Loosen | Kind::Soften => format!("for denials of {denied}"),
     };
-    let undo = format!("harden-why revert {}{}", flag(&unit), unit.name);
+    let undo = format!("harden-why revert {}{}", unit.manager.option(), unit.name);
     let new = drop_in::compose(&remedy.content, &clock.today(), &why, &undo);
 
     let diff = diff(old.as_deref().unwrap_or_default(), new.as_bytes());
@@ -95,32 +98,6 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
         applied.notes.push(next(&unit, running));
     }
     Ok(applied)
-}
-
-/// A user's files are that user's to change: what root leaves in a home is in its owner's way, and may be led astray
-/// by links.
-pub(crate) fn may_change(unit: &Unit, verb: &str) -> anyhow::Result<()> {
-    match unit.manager {
-        Manager::User(uid) if uid != nix::unistd::geteuid().as_raw() => {
-            bail!("{} is run by the manager of uid {uid}: run harden-why {verb} --user as that user", unit.name)
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whether what a unit takes can be confirmed, and lasts.
-pub(crate) fn can_take_drop_ins(name: &UnitName, known: &Known) -> anyhow::Result<()> {
-    let Some(facts) = &known.facts else {
-        bail!(
-            "the manager of {name} does not tell its settings, so nothing it takes could be confirmed: {}",
-            known.notes.join("; ")
-        )
-    };
-    ensure!(facts.odd.is_empty(), "{}, so nothing it takes could be confirmed", unit_settings::not_understood(facts));
-    ensure!(facts.load_state != "masked", "{name} is masked: systemctl unmask it first");
-    ensure!(!facts.transient, "{name} is transient and gone once it stops: change what starts it (systemd-run -p)");
-    ensure!(facts.load_state == "loaded", "{name} is not loaded ({}): mend its unit file first", facts.load_state);
-    Ok(())
 }
 
 /// The remedy to apply, with its number.
@@ -167,20 +144,6 @@ fn cautions(remedy: &Remedy) -> Vec<String> {
 
 fn question(applied: &Applied) -> String {
     let mut notes = Page::default();
-    answer_page::notes(&mut notes, &applied.notes);
+    crate::cli::terminal::page::notes(&mut notes, &applied.notes);
     format!("{}{}\nWrite it?", applied.plan(), notes.finish())
-}
-
-/// What is left to do for a change to reach the unit.
-pub(crate) fn next(unit: &Unit, running: bool) -> String {
-    let (flag, name) = (flag(unit), &unit.name);
-    if running {
-        format!("processes that run already keep the filter of their start: systemctl {flag}restart {name}")
-    } else {
-        format!("it does not run: systemctl {flag}start {name}")
-    }
-}
-
-pub(crate) fn flag(unit: &Unit) -> &'static str {
-    if unit.manager == Manager::System { "" } else { "--user " }
 }

@@ -1,18 +1,21 @@
 //! `check`: would the calls seen so far pass, under the unit's settings or with others?
 
-use super::units::{managers, one_unit, unheard};
-use crate::cli::Reply;
+use crate::audit::text::shown_path;
 use crate::cli::args::{Check, Common};
+use crate::cli::lookup::caveats::unheard;
 use crate::cli::lookup::incident_source::Source;
+use crate::cli::lookup::unit_names::one_unit;
+use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
-use crate::cli::views::answer::{Clock, SCHEMA, shown_path};
-use crate::cli::views::answer_page;
+use crate::cli::views::answer::SCHEMA;
 use crate::host::unit_settings;
 use crate::host::unit_settings::Known;
+use crate::incidents::local_time::Clock;
 use crate::policy;
 use crate::policy::unit_file::shown;
 use crate::policy::{Policy, Verdict};
 use crate::syscalls::{Abi, Groups};
+use crate::systemd::manager::Managers;
 use crate::systemd::syscall_groups;
 use crate::units::Unit;
 use anyhow::{bail, ensure};
@@ -56,8 +59,8 @@ pub(crate) async fn check(common: &Common, asked: &Check, clock: &Clock) -> anyh
     let (source, mut notes) = Source::open(common, &asked.source).await?;
     notes.extend(unheard(&source, clock).await);
     let loaded = syscall_groups::load();
-    notes.extend(super::units::groups_note(&loaded));
-    let managers = managers(&common.bus);
+    notes.extend(crate::systemd::syscall_groups::groups_note(&loaded));
+    let managers = Managers::new(&common.bus);
     let (unit, incidents) = one_unit(&source, &asked.chosen, &managers).await?;
     let known = match &asked.root {
         Some(root) => {
@@ -158,7 +161,7 @@ impl Reply for Checked {
         page.line(format_args!(
             "{} {}",
             styled(BOLD, &self.unit),
-            styled(DIM, format_args!("({})", answer_page::whose(&self.manager)))
+            styled(DIM, format_args!("({})", crate::cli::terminal::words::whose(&self.manager)))
         ));
         for call in &self.calls {
             let (style, words) = match (call.verdict, &call.effect) {
@@ -174,7 +177,7 @@ impl Reply for Checked {
                 page.line(format_args!("    {}", styled(PLACE, by)));
             }
         }
-        answer_page::notes(&mut page, &self.notes);
+        crate::cli::terminal::page::notes(&mut page, &self.notes);
         page.finish()
     }
 

@@ -6,10 +6,11 @@
 use super::explain;
 use super::explain::Question;
 use crate::audit::{Action, parse_record};
-use crate::cli::views::answer::{Clock, Demo, Report, SCHEMA};
+use crate::cli::views::answer::{Demo, Report, SCHEMA};
 use crate::diagnosis::diagnose;
 use crate::host::log_host::LogHost;
 use crate::incidents::IncidentChange;
+use crate::incidents::local_time::Clock;
 use crate::intake::netlink::{AuditSocket, Message, ReceiveError};
 use crate::kernel::seccomp::{ALLOW, Filter, returned};
 use crate::pipeline::Pipeline;
@@ -51,7 +52,7 @@ pub(crate) fn run(clock: &Clock) -> anyhow::Result<Report> {
     };
     // No manager of this machine has the unit.
     report.units.iter_mut().for_each(|answer| answer.then.clear());
-    report.notes.extend(super::units::groups_note(&loaded));
+    report.notes.extend(crate::systemd::syscall_groups::groups_note(&loaded));
     Ok(report)
 }
 
@@ -129,7 +130,7 @@ fn bundled(why: &str, root: &Path, groups: &Groups) -> anyhow::Result<Report> {
 pub(crate) fn be_victim(file: &Path) -> anyhow::Error {
     match violate(file) {
         Ok(()) => {
-            anyhow::anyhow!("the filter of {} did not kill this process", crate::cli::views::answer::shown_path(file))
+            anyhow::anyhow!("the filter of {} did not kill this process", crate::audit::text::shown_path(file))
         }
         Err(error) => error,
     }
@@ -175,7 +176,7 @@ fn write(root: &Path, dir: &str, name: &str, text: &str) -> anyhow::Result<PathB
     let dir = root.join(dir);
     fs::create_dir_all(&dir)?;
     let file = dir.join(name);
-    fs::write(&file, text).with_context(|| format!("cannot write {}", crate::cli::views::answer::shown_path(&file)))?;
+    fs::write(&file, text).with_context(|| format!("cannot write {}", crate::audit::text::shown_path(&file)))?;
     Ok(file)
 }
 
@@ -188,7 +189,7 @@ impl Scratch {
     fn new() -> anyhow::Result<Self> {
         let template = std::env::temp_dir().join("harden-why-demo-XXXXXX");
         let path = nix::unistd::mkdtemp(&template).with_context(|| {
-            format!("cannot make a directory in {}", crate::cli::views::answer::shown_path(&std::env::temp_dir()))
+            format!("cannot make a directory in {}", crate::audit::text::shown_path(&std::env::temp_dir()))
         })?;
         Ok(Self { path })
     }

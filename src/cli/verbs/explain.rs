@@ -1,13 +1,16 @@
 //! `explain`: the answer from a log.
 
 use crate::audit::Action;
+use crate::audit::text::shown_path;
 use crate::cli::terminal::progress::Progress;
-use crate::cli::views::answer::{Answer, Clock, LogTally, Report, SCHEMA, shown_path};
-use crate::cli::views::answer_page::times;
+use crate::cli::terminal::words::times;
+use crate::cli::views::answer::{Answer, LogTally, Report, SCHEMA};
 use crate::diagnosis::diagnose;
 use crate::host::log_host::LogHost;
 use crate::host::unit_settings;
-use crate::incidents::{Incident, IncidentChange, IncidentEvent, Moment};
+use crate::incidents::incident::by_unit;
+use crate::incidents::local_time::Clock;
+use crate::incidents::{Incident, IncidentChange, IncidentEvent};
 use crate::intake::compressed::Packed;
 use crate::intake::log_file;
 use crate::intake::log_file::{Seen, Tally};
@@ -19,7 +22,6 @@ use crate::systemd::syscall_groups::LoadedGroups;
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::Context as _;
 use jiff::tz::TimeZone;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
@@ -57,7 +59,7 @@ pub(crate) fn run(
         None => syscall_groups::load(),
     };
     let mut report = explain(&mut *log, &question, &loaded.groups, &clock())?;
-    report.notes.extend(super::units::groups_note(&loaded));
+    report.notes.extend(crate::systemd::syscall_groups::groups_note(&loaded));
     Ok(report)
 }
 
@@ -187,30 +189,6 @@ fn answer(
     let (situation, notes) = known.map_or((None, Vec::new()), |known| (known.situation, known.notes));
     let diagnosis = diagnose(incidents, situation.as_ref(), groups);
     Answer::new(unit, &diagnosis, situation.as_ref(), groups, clock, notes)
-}
-
-/// Incidents by unit, the one with the newest first, and newest first in each.
-#[must_use]
-pub(crate) fn by_unit(mut incidents: Vec<Incident>) -> Vec<(Option<Unit>, Vec<Incident>)> {
-    // The key settles what was seen at the same moment, or at none that can be compared.
-    incidents.sort_by(|one, other| newest(other).cmp(&newest(one)).then_with(|| one.key.cmp(&other.key)));
-    let mut order: Vec<Option<Unit>> = Vec::new();
-    let mut units: BTreeMap<Option<Unit>, Vec<Incident>> = BTreeMap::new();
-    for incident in incidents {
-        let unit = incident.key.unit.clone();
-        if !units.contains_key(&unit) {
-            order.push(unit.clone());
-        }
-        units.entry(unit).or_default().push(incident);
-    }
-    order.into_iter().filter_map(|unit| units.remove_entry(&unit)).collect()
-}
-
-fn newest(incident: &Incident) -> Option<i64> {
-    match incident.last {
-        Moment::At(millis) => Some(millis),
-        Moment::Text(_) | Moment::Unknown => None,
-    }
 }
 
 fn counted(tally: &Tally, given_way: u64) -> LogTally {

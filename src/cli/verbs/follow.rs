@@ -3,17 +3,19 @@
 pub(crate) mod inbox;
 pub(crate) mod shown;
 
-use super::units;
+use crate::audit::text::plural;
 use crate::cli::args::{Common, Follow};
 use crate::cli::lookup::incident_source;
 use crate::cli::lookup::unit_names::{is_meant, own_name, unit_name};
+use crate::cli::terminal::clock::clock;
+use crate::cli::terminal::output::complain;
 use crate::cli::terminal::page::{DIM, styled};
-use crate::cli::views::answer::{Answer, Clock, SCHEMA, moment, plural};
+use crate::cli::views::answer::{Answer, SCHEMA};
 use crate::cli::views::answer_page;
-use crate::cli::{clock, complain};
 use crate::diagnosis::diagnose;
 use crate::host::unit_settings;
 use crate::host::unit_settings::Known;
+use crate::incidents::local_time::{Clock, moment};
 use crate::incidents::{Moment, RowId, Stored};
 use crate::outlet::alert;
 use crate::outlet::client::HardenWhyProxy;
@@ -77,13 +79,13 @@ struct Again {
 pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) -> anyhow::Result<bool> {
     let mut names = asked.units.iter().map(|name| unit_name(name)).collect::<Result<Vec<_>, _>>()?;
     let scope = incident_source::Managers::of(asked.system, asked.user);
-    let managers = units::managers(&common.bus);
+    let managers = crate::systemd::manager::Managers::new(&common.bus);
     let mut own = Vec::new();
     for name in &names {
         own.extend(own_name(name, scope, &managers).await);
     }
     names.append(&mut own);
-    let mut client = incident_source::daemon(&common.bus).await.context("harden-whyd does not answer")?;
+    let mut client = crate::outlet::client::daemon(&common.bus).await.context("harden-whyd does not answer")?;
     let mut follower = Follower {
         out: AutoStream::new(io::stdout(), color),
         json: common.json,
@@ -106,7 +108,7 @@ pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
         }
         client = loop {
             tokio::time::sleep(AGAIN).await;
-            if let Ok(client) = incident_source::daemon(&common.bus).await {
+            if let Ok(client) = crate::outlet::client::daemon(&common.bus).await {
                 break client;
             }
         };
@@ -146,7 +148,7 @@ impl Follower {
 
     /// Listens to a bus until it is gone. The daemon may come and go.
     async fn attend(&mut self, client: &HardenWhyProxy<'static>) -> anyhow::Result<()> {
-        let gone = |error: zbus::Error| incident_source::explained(error.into());
+        let gone = |error: zbus::Error| crate::outlet::client::explained(error.into());
         let mut seen = Seen::of(client).await.map_err(gone)?;
         let mut owners = Box::pin(client.inner().receive_owner_changed().await.map_err(gone)?);
         self.begin(client, &mut seen).await?;
@@ -167,10 +169,10 @@ impl Follower {
 
     /// Subscribes with a daemon that is new to us, says what it did not hear, and shows what was missed meanwhile.
     async fn begin(&mut self, client: &HardenWhyProxy<'static>, seen: &mut Seen) -> anyhow::Result<()> {
-        seen.during(client.subscribe()).await?.map_err(incident_source::explained)?;
+        seen.during(client.subscribe()).await?.map_err(crate::outlet::client::explained)?;
         self.subscribed = true;
-        let status = seen.during(client.status()).await?.map_err(incident_source::explained)?;
-        let notes = units::hearing_notes(&status, &clock());
+        let status = seen.during(client.status()).await?.map_err(crate::outlet::client::explained)?;
+        let notes = crate::outlet::caveats::hearing_notes(&status, &clock());
         for note in notes.iter().filter(|note| !self.said.contains(note)) {
             self.complain(note);
         }
@@ -184,7 +186,7 @@ impl Follower {
             }
             Err(error) => {
                 self.behind = true;
-                let why = incident_source::explained(error);
+                let why = crate::outlet::client::explained(error);
                 self.complain(&format!("what was missed meanwhile cannot be shown ({why}): 'harden-why' lists it"));
             }
         }
@@ -208,9 +210,9 @@ impl Follower {
             let page = match seen.during(client.list_incidents("", "", self.since, offset, MAX_INCIDENTS)).await? {
                 Ok(page) => page,
                 // A daemon that has stored nothing yet has nothing to tell.
-                Err(error) if incident_source::is_nothing_yet(&error) => return Ok(Ok(missed)),
+                Err(error) if crate::outlet::client::is_nothing_yet(&error) => return Ok(Ok(missed)),
                 // It or the bus has left meanwhile: all of this is done again.
-                Err(BusError::ZBus(error)) => return Err(incident_source::explained(error.into())),
+                Err(BusError::ZBus(error)) => return Err(crate::outlet::client::explained(error.into())),
                 Err(error) => return Ok(Err(error)),
             };
             let last = page.len() < MAX_INCIDENTS as usize;

@@ -2,14 +2,17 @@
 
 pub(crate) mod silent;
 
-use super::units::{managers, scope, unheard};
-use crate::cli::Reply;
+use crate::audit::text::plural;
 use crate::cli::args::Cli;
+use crate::cli::lookup::caveats::unheard;
 use crate::cli::lookup::incident_source::Source;
+use crate::cli::lookup::unit_names::scope;
+use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BOLD, DIM, Page, WARN, styled};
-use crate::cli::views::answer::{Clock, SCHEMA, moment, plural};
-use crate::cli::views::answer_page;
+use crate::cli::views::answer::SCHEMA;
 use crate::incidents::UnitSummary;
+use crate::incidents::local_time::{Clock, moment};
+use crate::systemd::manager::Managers;
 use serde::Serialize;
 use silent::{Silent, SilentUnit};
 
@@ -68,7 +71,7 @@ pub(crate) async fn overview(cli: &Cli, clock: &Clock) -> anyhow::Result<Overvie
     let (source, mut notes) = Source::open(&cli.common, &cli.units.source).await?;
     notes.extend(unheard(&source, clock).await);
     let mut lines: Vec<Line> = source.units(scope).await?.iter().map(|summary| Line::new(summary, clock)).collect();
-    let managers = managers(&cli.common.bus);
+    let managers = Managers::new(&cli.common.bus);
     let silent = Silent::look(&managers, scope.managers, clock).await;
     for line in &mut lines {
         let found = line.unit.as_deref().zip(line.manager.as_deref());
@@ -112,7 +115,7 @@ impl Reply for Overview {
                 let whose = line
                     .manager
                     .as_deref()
-                    .map_or_else(String::new, |manager| format!(" ({})", answer_page::whose(manager)));
+                    .map_or_else(String::new, |manager| format!(" ({})", crate::cli::terminal::words::whose(manager)));
                 let mark = if line.marked {
                     styled(WARN, ", and can be refused more without a record")
                 } else {
@@ -121,8 +124,11 @@ impl Reply for Overview {
                 page.line(format_args!("{}{}{mark}", styled(BOLD, unit), styled(DIM, whose)));
                 let last = line.shown.as_ref().map_or_else(String::new, |last| format!(", last {last}"));
                 let ago = line.ago.as_ref().map_or_else(String::new, |ago| format!(", {ago}"));
-                let what =
-                    format!("{}, seen {}{last}{ago}", plural(line.incidents, "denial"), answer_page::times(line.count));
+                let what = format!(
+                    "{}, seen {}{last}{ago}",
+                    plural(line.incidents, "denial"),
+                    crate::cli::terminal::words::times(line.count)
+                );
                 page.paragraph(2, &what);
             }
             page.gap();
@@ -132,7 +138,7 @@ impl Reply for Overview {
             }
         }
         self.silent.show(&mut page, self.all);
-        answer_page::notes(&mut page, &self.notes);
+        crate::cli::terminal::page::notes(&mut page, &self.notes);
         page.finish()
     }
 

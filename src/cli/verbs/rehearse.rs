@@ -6,26 +6,28 @@
 
 pub(crate) use crate::operations::rehearsal::recover::left;
 
-use super::{apply, units};
+use super::apply;
+use crate::cli::args;
 use crate::cli::args::{Chosen, Common};
 use crate::cli::lookup::incident_source;
 use crate::cli::lookup::incident_source::Source;
+use crate::cli::lookup::unit_names::one_name;
+use crate::cli::terminal::clock::clock;
+use crate::cli::terminal::output::say;
 use crate::cli::terminal::page::Page;
 use crate::cli::terminal::prompt;
-use crate::cli::views::answer::{Clock, Report, SCHEMA};
-use crate::cli::views::answer_page;
+use crate::cli::views::answer::{Report, SCHEMA};
 use crate::cli::views::rehearsal_progress::Show;
 use crate::cli::views::rehearsed;
 use crate::cli::views::rehearsed::{RehearsalView, Rehearsed};
-use crate::cli::{args, clock, say};
 use crate::incidents::Incident;
+use crate::incidents::local_time::Clock;
 use crate::operations::interruption::Interruption;
 use crate::operations::rehearsal::daemon_feed::Heard;
-use crate::operations::rehearsal::preflight::Plan;
-use crate::operations::rehearsal::session;
+use crate::operations::rehearsal::preflight::{Limits, Plan, RehearsalRequest};
 use crate::operations::rehearsal::session::{After, Stage};
-use crate::operations::rehearsal::watch;
-use crate::operations::rehearsal::watch::Ended;
+use crate::operations::rehearsal::watch::{Ended, Observer as _};
+use crate::operations::rehearsal::{session, watch};
 use crate::outlet::wire::MAX_COUNT_LAG;
 use crate::units::Manager;
 use anstream::ColorChoice;
@@ -50,7 +52,14 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
         "rehearse asks before it lifts anything, and there is nobody to ask: say --yes or --dry-run"
     );
     let clock = clock();
-    let mut plan = Plan::of(common, asked, &clock).await?;
+    let request = RehearsalRequest {
+        unit: one_name(&asked.chosen.unit)?,
+        system: asked.chosen.system,
+        user: asked.chosen.user,
+        limits: Limits { time: asked.duration, idle: asked.until_idle },
+        keep: asked.keep.clone(),
+    };
+    let mut plan = Plan::of(&common.bus, &request, &clock).await?;
     let mut interruption = Interruption::heard()?;
     let refused = if asked.dry_run {
         Some("dry-run")
@@ -194,9 +203,22 @@ async fn answer(plan: &Plan, heard: Heard, clock: &Clock) -> anyhow::Result<Repo
     let scope = incident_source::Scope { managers, since: None };
     let (mut incidents, all) = source.incidents(Some(&plan.unit.name), scope).await?;
     incidents.retain(|incident| incident.key.unit.as_ref() == Some(&plan.unit));
-    let unit = units::of_unit(&plan.unit, (incidents, all), false, &plan.managers, &plan.loaded.groups, clock).await;
+    let unit = crate::cli::lookup::unit_answer::of_unit(
+        &plan.unit,
+        (incidents, all),
+        false,
+        &plan.managers,
+        &plan.loaded.groups,
+        clock,
+    )
+    .await;
     let mut notes = plan.notes.clone();
-    notes.extend(units::unheard(&source, clock).await.into_iter().filter(|note| !plan.notes.contains(note)));
+    notes.extend(
+        crate::cli::lookup::caveats::unheard(&source, clock)
+            .await
+            .into_iter()
+            .filter(|note| !plan.notes.contains(note)),
+    );
     Ok(Report { schema: SCHEMA, demo: None, units: vec![unit], log: None, notes })
 }
 
@@ -210,6 +232,6 @@ fn to_apply(plan: &Plan, yes: bool) -> args::Apply {
 
 fn question(plan: &Plan) -> String {
     let mut notes = Page::default();
-    answer_page::notes(&mut notes, &plan.notes);
+    crate::cli::terminal::page::notes(&mut notes, &plan.notes);
     format!("{}{}\nRehearse it?", rehearsed::plan(plan), notes.finish())
 }

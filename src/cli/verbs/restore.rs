@@ -3,26 +3,23 @@
 
 use super::{log_refusals, rehearse};
 use crate::cli::args::Common;
-use crate::cli::{complain, waiting};
+use crate::cli::terminal::output::{complain, waiting};
+use crate::operations::leftover::Leftover;
+use crate::systemd::bus_address::BusAddress;
 use anstream::ColorChoice;
 use anyhow::Context as _;
-use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::timeout;
-
-/// Mends one thing, and says what was done, or what is left to do. Nothing happens before it is awaited. The daemon's
-/// start waits for it, so it waits for nobody for long.
-pub(crate) type Leftover<'a> = Pin<Box<dyn Future<Output = String> + 'a>>;
 
 /// How long all of it may take: less than a daemon's start may, which fails otherwise.
 const LONGEST: Duration = Duration::from_mins(1);
 
 /// Every kind. Each looks where its own can be: at once, since every verb does.
-const KINDS: [for<'a> fn(&'a Common) -> Vec<Leftover<'a>>; 2] = [rehearse::left, log_refusals::left];
+const KINDS: [for<'a> fn(&'a BusAddress) -> Vec<Leftover<'a>>; 2] = [rehearse::left, log_refusals::left];
 
 /// Mends what there is, and says so.
 pub(crate) fn mend(common: &Common, color: ColorChoice) {
-    let found: Vec<Leftover<'_>> = KINDS.into_iter().flat_map(|kind| kind(common)).collect();
+    let found: Vec<Leftover<'_>> = KINDS.into_iter().flat_map(|kind| kind(&common.bus)).collect();
     if found.is_empty() {
         return;
     }

@@ -1,19 +1,17 @@
 //! `revert`: the drop-ins that `apply` wrote are taken away.
 
-use super::apply::next;
-use super::units::{managers, managers_of};
+use crate::audit::text::shown_path;
 use crate::cli::args::{Chosen, Common};
 use crate::cli::lookup::incident_source;
-use crate::cli::lookup::unit_names::{one_name, own_name_of};
-use crate::cli::views::answer::shown_path;
-use crate::cli::views::applied::{Applied, diff};
+use crate::cli::lookup::unit_names::{managers_of, one_name, own_name_of};
+use crate::cli::views::applied::{Applied, diff, next};
 use crate::host::unit_settings;
 use crate::host::unit_settings::DROP_IN;
 use crate::operations::confirm::taken_back;
 use crate::operations::drop_in;
 use crate::operations::drop_in::DropInError;
 use crate::operations::interruption::Interruption;
-use crate::systemd::manager::{SystemdError, SystemdManager, UnitProperties};
+use crate::systemd::manager::{Managers, SystemdError, SystemdManager, UnitProperties};
 use crate::systemd::manager_lookup::{ManagerLookup, find_manager, unknown_unit_text};
 use crate::unit_files;
 use crate::units::{Manager, Unit};
@@ -29,7 +27,7 @@ use std::path::{Path, PathBuf};
 pub(crate) async fn revert(common: &Common, asked: &Chosen) -> anyhow::Result<Applied> {
     let name = one_name(&asked.unit)?;
     let candidates = managers_of(incident_source::Managers::of(asked.system, asked.user));
-    let managers = managers(&common.bus);
+    let managers = Managers::new(&common.bus);
     let mut refused = None;
     for &manager in &candidates {
         let own = own_name_of(&name, manager, &managers).await;

@@ -1,18 +1,16 @@
 //! `status`: whether the daemon listens, what it has seen, and what makes it deaf here.
 
 use super::log_refusals::{Recording, RecordingView};
-use super::units::managers;
-use crate::audit::text::escape;
-use crate::cli::Reply;
+use crate::audit::text::{escape, plural};
 use crate::cli::args::Common;
-use crate::cli::lookup::incident_source;
+use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, GOOD, Page, WARN, styled};
-use crate::cli::views::answer::{Clock, SCHEMA, moment, plural};
-use crate::cli::views::answer_page;
+use crate::cli::views::answer::SCHEMA;
 use crate::host::blind_spots;
 use crate::incidents::Moment;
+use crate::incidents::local_time::{Clock, moment};
 use crate::outlet::wire::Status;
-use crate::systemd::manager::SystemdError;
+use crate::systemd::manager::{Managers, SystemdError};
 use crate::units::Manager;
 use serde::Serialize;
 use std::path::Path;
@@ -60,9 +58,9 @@ struct Counters {
 /// Asks the daemon; of a machine without one, what would limit it.
 pub(crate) async fn ask(common: &Common, clock: &Clock) -> Hearing {
     let mut hearing = of_daemon(common, clock).await;
-    let managers = managers(&common.bus);
+    let managers = Managers::new(&common.bus);
     for manager in [Manager::System, Manager::User(nix::unistd::geteuid().as_raw())] {
-        let whose = answer_page::whose(&manager.to_string());
+        let whose = crate::cli::terminal::words::whose(&manager.to_string());
         let (words, view) = match managers.connect(manager).await {
             Ok(_) => {
                 let recording = Recording::of(&managers, manager).await;
@@ -84,8 +82,8 @@ pub(crate) async fn ask(common: &Common, clock: &Clock) -> Hearing {
 
 async fn of_daemon(common: &Common, clock: &Clock) -> Hearing {
     let status = async {
-        let daemon = incident_source::daemon(&common.bus).await?;
-        incident_source::patiently(|| daemon.status()).await.map_err(incident_source::explained)
+        let daemon = crate::outlet::client::daemon(&common.bus).await?;
+        crate::outlet::client::patiently(|| daemon.status()).await.map_err(crate::outlet::client::explained)
     };
     match status.await {
         Ok(status) => Hearing::of(status, clock),

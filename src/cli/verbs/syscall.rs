@@ -1,14 +1,13 @@
 //! `syscall`: number, name and groups of a call.
 
-use super::units::groups_note;
-use crate::cli::Reply;
+use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, DIM, Page, styled};
 use crate::cli::views::answer::SCHEMA;
-use crate::cli::views::answer_page;
 use crate::policy::unit_file::shown;
 use crate::syscalls::groups::GroupSource;
 use crate::syscalls::{Abi, Call, Groups};
 use crate::systemd::syscall_groups;
+use crate::systemd::syscall_groups::groups_note;
 use serde::Serialize;
 
 /// What is known of a call.
@@ -128,7 +127,7 @@ impl Reply for Reading {
             );
         }
         page.line(format_args!("  {}", styled(DIM, format_args!("Groups are those of {}.", self.groups_of))));
-        answer_page::notes(&mut page, &self.notes);
+        crate::cli::terminal::page::notes(&mut page, &self.notes);
         page.finish()
     }
 

@@ -3,17 +3,16 @@
 
 pub(crate) mod targets;
 
-use super::units;
 use crate::audit::Action;
 use crate::cli::args::{Common, Tap as Asked};
-use crate::cli::clock;
-use crate::cli::lookup::incident_source;
-use crate::cli::views::answer::{Answer, Clock, SCHEMA};
+use crate::cli::terminal::clock::clock;
+use crate::cli::views::answer::{Answer, SCHEMA};
 use crate::cli::views::tap_progress::Live;
 use crate::cli::views::tapped::{RefusalView, Tapped};
 use crate::diagnosis::{Situation, diagnose};
 use crate::host::unit_settings;
 use crate::host::unit_settings::Known;
+use crate::incidents::local_time::Clock;
 use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource, Stored};
 use crate::kernel::procfs::Procfs;
 use crate::kernel::tap::{CallResult, Group, Kind, Owner, Tally, Tap, TapError, TapLosses, Target};
@@ -21,7 +20,6 @@ use crate::operations::interruption::Interruption;
 use crate::outlet::wire::{IncidentDict, MAX_INCIDENTS};
 use crate::policy::{Effect, Verdict};
 use crate::syscalls::{Call, Groups};
-use crate::systemd::bus_address::BusAddress;
 use crate::systemd::manager::Managers;
 use crate::systemd::syscall_groups;
 use crate::units::{Rung, Unit};
@@ -42,7 +40,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     // Before anything is asked: what comes after would blame others.
     ensure!(nix::unistd::geteuid().is_root(), TapError::NotAllowed);
     let loaded = syscall_groups::load();
-    let managers = units::managers(&common.bus);
+    let managers = crate::systemd::manager::Managers::new(&common.bus);
     let watched = find(asked, &managers).await?;
     let mut cases: Vec<Case> = Vec::new();
     for Watched { unit, .. } in &watched {
@@ -94,7 +92,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     }
     let refusals = refused(&tally, &cases, whose);
     let mut notes = left_out(tap.losses(), tally.forgotten());
-    notes.extend(units::groups_note(&loaded));
+    notes.extend(syscall_groups::groups_note(&loaded));
     let incidents: Vec<Incident> = refusals.iter().filter_map(incident).collect();
     notes.extend(stored(&common.bus, &incidents).await);
     let answered = refusals.iter().filter(|refused| refused.kind.result == CallResult::Answered).count();
@@ -150,7 +148,7 @@ impl Case {
         answer.nothing = "None of its calls was refused meanwhile.";
         let facts = self.known.as_ref().and_then(|known| known.facts.as_ref());
         if let (Some(facts), Some(situation)) = (facts, situation) {
-            units::add_exposure(&mut answer.remedies, facts, situation);
+            crate::cli::views::remedy::add_exposure(&mut answer.remedies, facts, situation);
         }
         answer
     }
@@ -240,9 +238,9 @@ async fn stored(bus: &BusAddress, incidents: &[Incident]) -> Option<String> {
         return None;
     }
     let report = async {
-        let daemon = incident_source::daemon(bus).await?;
+        let daemon = crate::outlet::client::daemon(bus).await?;
         for dicts in dicts.chunks(MAX_INCIDENTS as usize) {
-            daemon.report(dicts).await.map_err(incident_source::explained)?;
+            daemon.report(dicts).await.map_err(crate::outlet::client::explained)?;
         }
         anyhow::Ok(())
     };

@@ -7,14 +7,12 @@ pub use super::remedy::{BecauseView, ExposureView, GroupHelp, RemedyView, Sensit
 use super::remedy;
 use crate::audit::text::escape;
 use crate::diagnosis::{Diagnosis, Finding, Situation, outcome};
+use crate::incidents::local_time::{Clock, moment};
 use crate::incidents::{Incident, Moment};
 use crate::policy::Effect;
 use crate::syscalls::Groups;
-use crate::units::{Confidence, Manager, Rung, Unit};
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use crate::units::{Confidence, Rung, Unit};
 use serde::Serialize;
-use std::path::Path;
 
 /// The version of the JSON schema. Keys are added within a version, never changed or removed.
 pub const SCHEMA: u32 = 1;
@@ -225,15 +223,6 @@ pub struct DirectiveView {
     pub why: String,
 }
 
-/// The clock and the place of the person who asks.
-#[derive(Debug, Clone)]
-pub struct Clock {
-    /// Now; `None` where ages would mean nothing, as in an old log.
-    pub now: Option<Timestamp>,
-    /// Where times are shown for.
-    pub zone: TimeZone,
-}
-
 impl Answer {
     /// The answer for a unit, from its diagnosis.
     #[must_use]
@@ -321,63 +310,6 @@ impl AttributionView {
 }
 
 fn commands(unit: &Unit) -> Vec<String> {
-    let user = if unit.manager == Manager::System { "" } else { "--user " };
+    let user = unit.manager.option();
     vec![format!("systemctl {user}daemon-reload"), format!("systemctl {user}restart {}", unit.name)]
-}
-
-impl Clock {
-    /// The day.
-    pub(crate) fn today(&self) -> String {
-        self.now.map_or_else(String::new, |now| now.to_zoned_datetime(self.zone.clone()).date().to_string())
-    }
-
-    /// Local time, as the screen shows it.
-    pub(crate) fn show(&self, moment: &Moment) -> Option<String> {
-        match moment {
-            Moment::At(millis) => {
-                let zoned = Timestamp::from_millisecond(*millis).ok()?.to_zoned_datetime(self.zone.clone());
-                Some(zoned.strftime("%Y-%m-%d %H:%M:%S").to_string())
-            }
-            Moment::Text(text) => Some(escape(text.as_bytes())),
-            Moment::Unknown => None,
-        }
-    }
-
-    /// How long ago.
-    pub(crate) fn ago(&self, moment: &Moment) -> Option<String> {
-        let Moment::At(millis) = moment else { return None };
-        let seconds = self.now?.as_second() - millis / 1000;
-        let (amount, unit) = match seconds {
-            ..-60 => return None,
-            -60..1 => return Some("just now".to_owned()),
-            1..60 => (seconds, "second"),
-            60..3600 => (seconds / 60, "minute"),
-            3600..86400 => (seconds / 3600, "hour"),
-            _ => (seconds / 86400, "day"),
-        };
-        Some(format!("{amount} {unit}{} ago", if amount == 1 { "" } else { "s" }))
-    }
-}
-
-/// For JSON: RFC 3339 in UTC, or what the log said.
-pub(crate) fn moment(moment: &Moment) -> Option<String> {
-    match moment {
-        Moment::At(millis) => Some(Timestamp::from_millisecond(*millis).ok()?.to_string()),
-        Moment::Text(text) => Some(escape(text.as_bytes())),
-        Moment::Unknown => None,
-    }
-}
-
-pub(crate) fn shown_path(path: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt as _;
-    escape(path.as_os_str().as_bytes())
-}
-
-pub(crate) fn calls(count: usize) -> String {
-    plural(count as u64, "call")
-}
-
-/// `1 call`, `2 calls`.
-pub(crate) fn plural(count: u64, word: &str) -> String {
-    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }

@@ -1,13 +1,11 @@
 //! The answer as a screen: what, who, why, what to do.
 
-use super::answer::{
-    Answer, ExposureView, GroupHelp, LogTally, RemedyView, Report, SensitiveView, Silence, Unproven, plural,
-};
+use super::answer::{Answer, ExposureView, GroupHelp, LogTally, RemedyView, Report, SensitiveView, Silence, Unproven};
 use super::denials;
-use crate::audit::text::escape;
-use crate::cli::Reply;
-use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
-use crate::units::Manager;
+use crate::audit::text::{escape, plural};
+use crate::cli::terminal::output::Reply;
+use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, notes, styled};
+use crate::cli::terminal::words::whose;
 use std::collections::BTreeMap;
 
 /// How many opened calls are named.
@@ -111,20 +109,6 @@ fn render_silence(page: &mut Page, Silence { words, ways }: &Silence) {
     }
 }
 
-/// The manager of a unit, in words.
-pub(crate) fn whose(manager: &str) -> String {
-    match manager.strip_prefix("user:") {
-        Some(uid) if uid.parse() == Ok(Manager::SOME_USER) => "user manager".to_owned(),
-        Some(uid) => format!("user manager of uid {uid}"),
-        None => "system manager".to_owned(),
-    }
-}
-
-/// How often, in words.
-pub(crate) fn times(count: u64) -> String {
-    if count == 1 { "once".to_owned() } else { format!("{count} times") }
-}
-
 fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
     let mark = if remedy.default { " (apply takes this one)" } else { "" };
     page.item(&format!("  {number}. "), &format!("{}{mark}", remedy.title));
@@ -218,16 +202,5 @@ fn tally(page: &mut Page, log: &LogTally) {
             0,
             &format!("{} were forgotten: the log holds too many different denials.", plural(log.given_way, "record")),
         );
-    }
-}
-
-/// Notes below an answer.
-pub(crate) fn notes(page: &mut Page, notes: &[String]) {
-    if notes.is_empty() {
-        return;
-    }
-    page.gap();
-    for note in notes {
-        page.paragraph(0, &format!("{} {note}", styled(WARN, "note:")));
     }
 }

@@ -1,9 +1,8 @@
 //! What `apply` and `revert` have to say.
 
-use super::answer::{SCHEMA, shown_path};
-use super::answer_page;
-use crate::audit::text::escape_lines;
-use crate::cli::Reply;
+use super::answer::SCHEMA;
+use crate::audit::text::{escape_lines, shown_path};
+use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, styled};
 use crate::units::Unit;
 use serde::Serialize;
@@ -80,7 +79,7 @@ impl Applied {
         page.line(format_args!(
             "{} {}",
             styled(BOLD, &self.unit),
-            styled(DIM, format_args!("({})", answer_page::whose(&self.manager)))
+            styled(DIM, format_args!("({})", crate::cli::terminal::words::whose(&self.manager)))
         ));
         if let Some(Applying { number, of, title, .. }) = &self.remedy {
             page.item(&format!("  remedy {number} of {of}: "), title);
@@ -123,7 +122,7 @@ impl Reply for Applied {
             let style = if active_state == "failed" { BAD } else { GOOD };
             page.line(format_args!("Restarted: it is {}{result}.", styled(style, active_state)));
         }
-        answer_page::notes(&mut page, &self.notes);
+        crate::cli::terminal::page::notes(&mut page, &self.notes);
         page.finish()
     }
 
@@ -138,4 +137,14 @@ pub(crate) fn diff(old: &[u8], new: &[u8]) -> Vec<String> {
     let gone = old.iter().filter(|line| !new.contains(line)).map(|line| format!("-{line}"));
     let rest = new.iter().map(|line| format!("{}{line}", if old.contains(line) { ' ' } else { '+' }));
     gone.chain(rest).collect()
+}
+
+/// What is left to do for a change to reach the unit.
+pub(crate) fn next(unit: &Unit, running: bool) -> String {
+    let (flag, name) = (unit.manager.option(), &unit.name);
+    if running {
+        format!("processes that run already keep the filter of their start: systemctl {flag}restart {name}")
+    } else {
+        format!("it does not run: systemctl {flag}start {name}")
+    }
 }

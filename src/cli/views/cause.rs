@@ -1,10 +1,11 @@
 //! Why, in words.
 
-use super::answer::{CauseView, Clock, DirectiveView, moment, shown_path};
+use super::answer::{CauseView, DirectiveView};
 use crate::audit::Action;
-use crate::audit::text::{escape, join};
+use crate::audit::text::{escape, join, shown_path};
 use crate::diagnosis::{Cause, Elsewhere, Finding, Fixed, Runtime, Takes};
 use crate::incidents::Moment;
+use crate::incidents::local_time::{Clock, moment};
 use crate::policy;
 
 impl CauseView {

@@ -1,8 +1,8 @@
 //! Denials on the screen: what they have in common but for the call is told once.
 
 use super::answer::{CauseView, DenialView, DirectiveView};
-use super::answer_page::times;
 use crate::cli::terminal::page::{BAD, DIM, PLACE, Page, WARN, styled};
+use crate::cli::terminal::words::times;
 use crate::incidents::SightingSource;
 
 /// How many calls of one kind are listed.

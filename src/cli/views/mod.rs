@@ -1,8 +1,8 @@
-//! views.
+//! Answers as data: each view serializes to JSON and lays itself out as a page.
 
 pub mod answer;
 pub(crate) mod answer_page;
-pub(super) mod applied;
+pub(crate) mod applied;
 pub(crate) mod cause;
 pub(crate) mod denials;
 pub(crate) mod refusal_logging;

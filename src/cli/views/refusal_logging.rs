@@ -1,12 +1,11 @@
 //! What `expose` has to say.
 
-use super::answer::{Clock, SCHEMA, moment, plural};
-use super::answer_page;
-use crate::audit::text::escape;
-use crate::cli::Reply;
+use super::answer::SCHEMA;
+use crate::audit::text::{escape, plural};
+use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, Page, WARN, styled};
-use crate::cli::verbs::log_refusals::shown;
 use crate::incidents::Moment;
+use crate::incidents::local_time::{Clock, moment};
 use crate::operations::refusal_logging::end::of;
 use crate::operations::refusal_logging::marker::Record;
 use crate::operations::refusal_logging::targets::Chosen;
@@ -99,7 +98,7 @@ impl Exposed {
     pub(crate) fn set(&mut self, record: &Record, clock: &Clock) {
         self.since = moment(&Moment::At(record.since));
         self.until = moment(&Moment::At(record.until));
-        self.shown = shown(record.until, clock);
+        self.shown = clock.show_millis(record.until);
     }
 
     /// What will be done.
@@ -169,7 +168,7 @@ impl Reply for Exposed {
             ),
             _ => page.line(format_args!("harden-why has nothing to end: it did not expose {whose}.")),
         }
-        answer_page::notes(&mut page, &self.notes);
+        crate::cli::terminal::page::notes(&mut page, &self.notes);
         page.finish()
     }
 

@@ -1,11 +1,12 @@
 //! Calls as they come: on a terminal a table with counts and a line that tells how long it takes, elsewhere a line for
 //! each new call.
 
-use super::answer::plural;
-use crate::cli::complain;
+use crate::audit::text::plural;
+use crate::cli::terminal::output::complain;
 use crate::cli::terminal::page::{BOLD, DIM, WARN, styled};
 use crate::incidents::Incident;
 use crate::operations::rehearsal::preflight::Plan;
+use crate::operations::rehearsal::watch::Observer;
 use crate::policy::{Policy, Verdict};
 use anstream::ColorChoice;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -45,8 +46,17 @@ impl Show {
         show
     }
 
+    /// Ends it: the calls stay to be read.
+    pub(crate) fn finish(self) {
+        let Some(table) = self.table else { return };
+        table.rows.values().for_each(ProgressBar::finish);
+        table.time.finish_and_clear();
+    }
+}
+
+impl Observer for Show {
     /// Takes note of the calls so far; whether one of them is new.
-    pub(crate) fn calls(&mut self, incidents: &[Incident]) -> bool {
+    fn calls(&mut self, incidents: &[Incident]) -> bool {
         let mut counts: BTreeMap<String, (u64, String)> = BTreeMap::new();
         for incident in incidents {
             let Some(denial) = incident.denial() else { continue };
@@ -76,25 +86,18 @@ impl Show {
     }
 
     /// Brings the time up to date.
-    pub(crate) fn tick(&self) {
+    fn tick(&self) {
         if let Some(table) = &self.table {
             table.time.tick();
         }
     }
 
     /// Says something beside.
-    pub(crate) fn say(&self, what: &str) {
+    fn say(&self, what: &str) {
         match &self.table {
             Some(table) => table.bars.suspend(|| complain(self.color, what)),
             None => complain(self.color, what),
         }
-    }
-
-    /// Ends it: the calls stay to be read.
-    pub(crate) fn finish(self) {
-        let Some(table) = self.table else { return };
-        table.rows.values().for_each(ProgressBar::finish);
-        table.time.finish_and_clear();
     }
 }
 

@@ -1,10 +1,9 @@
 //! What a rehearsal has to say: before it, and in the end.
 
-use super::answer::{Report, plural, shown_path};
-use super::answer_page;
+use super::answer::Report;
 use super::applied::Applied;
-use crate::audit::text::join;
-use crate::cli::Reply;
+use crate::audit::text::{join, plural, shown_path};
+use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
 use crate::diagnosis::Rehearsal;
 use crate::incidents::Incident;
@@ -164,7 +163,7 @@ impl Reply for Rehearsed {
 pub(crate) fn plan(plan: &Plan) -> String {
     let Plan { unit, facts, rehearsal, limits, path, ledger, .. } = plan;
     let mut page = Page::default();
-    let whose = answer_page::whose(&unit.manager.to_string());
+    let whose = crate::cli::terminal::words::whose(&unit.manager.to_string());
     page.line(format_args!("{} {}", styled(BOLD, &unit.name), styled(DIM, format_args!("({whose})"))));
     page.line(format_args!("  {}", styled(PLACE, shown_path(path))));
     let begin = if facts.is_running() { "started anew" } else { "started" };

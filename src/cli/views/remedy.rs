@@ -1,10 +1,12 @@
 //! What to change, as data.
 
-use super::answer::{calls, shown_path};
 use crate::audit::Action;
-use crate::audit::text::{escape, join};
+use crate::audit::text::{escape, join, shown_path};
+use crate::cli::terminal::words::calls;
 use crate::diagnosis::{Cause, Diagnosis, Finding, Kind, Remedy, Situation};
 use crate::syscalls::Groups;
+use crate::systemd::exposure_score;
+use crate::systemd::manager::UnitProperties;
 use crate::units::Unit;
 use serde::Serialize;
 use std::path::Path;
@@ -182,4 +184,17 @@ pub(crate) fn unproven(findings: &[Finding], unit: Option<&Unit>, groups: &Group
          of these lines allows it. In a unit without one they would forbid everything else: have them checked with {how}."
     );
     Some(Unproven { lines, why })
+}
+
+/// Adds what each remedy does to the unit's exposure, where it can be had of the files that the manager holds.
+pub(crate) fn add_exposure(remedies: &mut [RemedyView], facts: &UnitProperties, situation: &Situation) {
+    let Some(fragment) = facts.fragment.as_ref().filter(|_| !facts.need_daemon_reload && !remedies.is_empty()) else {
+        return;
+    };
+    let contents: Vec<&str> = remedies.iter().map(|remedy| remedy.content.as_str()).collect();
+    let levels = exposure_score::of(&facts.id, fragment, &facts.dropins, &situation.drop_in, &contents);
+    let Some((before, after)) = levels.as_deref().and_then(<[f64]>::split_first) else { return };
+    for (remedy, after) in remedies.iter_mut().zip(after) {
+        remedy.exposure = Some(ExposureView { before: *before, after: *after });
+    }
 }

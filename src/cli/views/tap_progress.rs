@@ -1,9 +1,9 @@
 //! What a tap has seen so far, on the terminal while it watches.
 
-use super::answer::plural;
-use super::answer_page::times;
 use super::tapped::{RefusalView, errno_words};
+use crate::audit::text::plural;
 use crate::cli::terminal::page::{BAD, DIM, styled};
+use crate::cli::terminal::words::times;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io;
 use std::io::IsTerminal as _;

@@ -1,9 +1,9 @@
 //! What a tap has to say in the end: the answer for each unit, and the threads.
 
-use super::answer::{Answer, plural};
+use super::answer::Answer;
 use super::answer_page;
-use crate::audit::text::escape;
-use crate::cli::Reply;
+use crate::audit::text::{escape, plural};
+use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, Page, styled};
 use crate::kernel::tap::{CallResult, Group, Kind};
 use crate::policy::Effect;
@@ -125,7 +125,7 @@ impl Reply for Tapped {
             let label = format!("  {call}  {}, {}: ", errno_words(refusal), times(refusal.count));
             page.paragraph(2, format!("{label}{}", threads(refusal)).trim_start());
         }
-        answer_page::notes(&mut page, &self.notes);
+        crate::cli::terminal::page::notes(&mut page, &self.notes);
         if !page.is_empty() {
             text.push('\n');
         }
@@ -138,7 +138,7 @@ impl Reply for Tapped {
 }
 
 fn times(count: u64) -> String {
-    answer_page::times(count)
+    crate::cli::terminal::words::times(count)
 }
 
 fn threads(refusal: &RefusalView) -> String {

@@ -3,16 +3,14 @@
 use super::marker::{Record, Switcher};
 use super::state::{config_of, is_same, others_say};
 use super::switch::{Place, config_dir};
-use crate::cli::args::Common;
-use crate::cli::verbs::log_refusals::TIMER;
-use crate::cli::verbs::restore::Leftover;
-use crate::cli::verbs::units::managers;
-use crate::cli::views::answer::Clock;
 use crate::host::unit_settings;
+use crate::incidents::local_time::Clock;
 use crate::kernel::clock::now_millis;
 use crate::operations::interruption::Interruption;
+use crate::operations::leftover::Leftover;
 use crate::policy::log_switch::Sets;
-use crate::systemd::manager::SystemdManager;
+use crate::systemd::bus_address::BusAddress;
+use crate::systemd::manager::{Managers, SystemdManager};
 use crate::units::Manager;
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -45,7 +43,7 @@ pub(crate) async fn end(
 }
 
 /// Exposures of the system's and one's own manager whose time is over, or whose `expose` did not live to finish it.
-pub(crate) fn left(common: &Common) -> Vec<Leftover<'_>> {
+pub(crate) fn left(bus: &BusAddress) -> Vec<Leftover<'_>> {
     let mut found: Vec<Leftover<'_>> = Vec::new();
     for manager in [Manager::System, Manager::User(nix::unistd::geteuid().as_raw())] {
         // Where its own files are without asking it: at once, since nearly always there is nothing.
@@ -59,25 +57,25 @@ pub(crate) fn left(common: &Common) -> Vec<Leftover<'_>> {
             None if place.is_astray() => KILLED,
             _ => continue,
         };
-        found.push(Box::pin(mended(common, manager, record, why)));
+        found.push(Box::pin(mended(bus, manager, record, why)));
     }
     found
 }
 
 /// Ends it, and says what was done.
-async fn mended(common: &Common, manager: Manager, record: Option<Record>, why: &'static str) -> String {
+async fn mended(bus: &BusAddress, manager: Manager, record: Option<Record>, why: &'static str) -> String {
     let what = format!("the exposure of {} {why}", of(manager));
     if manager == Manager::System && !nix::unistd::geteuid().is_root() {
         return format!("{what}: any harden-why that root runs ends it (harden-why restore)");
     }
-    match mend(common, manager, record.as_ref()).await {
+    match mend(bus, manager, record.as_ref()).await {
         Ok(done) => format!("{what}; {done}"),
         Err(error) => format!("{what}, and it could not be ended: {error:#}; try again: harden-why restore"),
     }
 }
 
-async fn mend(common: &Common, manager: Manager, record: Option<&Record>) -> anyhow::Result<&'static str> {
-    let running = managers(&common.bus).connect(manager).await?;
+async fn mend(bus: &BusAddress, manager: Manager, record: Option<&Record>) -> anyhow::Result<&'static str> {
+    let running = Managers::new(bus).connect(manager).await?;
     let place = Place::of(manager, config_of(manager, Some(&running)).await.as_deref());
     if let Some(record) = record
         && !is_same(Some(&running), record.manager).await
@@ -95,10 +93,8 @@ async fn mend(common: &Common, manager: Manager, record: Option<&Record>) -> any
 pub(crate) async fn still_recorded(manager: &SystemdManager, since: i64) -> Option<String> {
     let (facts, _) = manager.list_loaded_units(|_, _| ()).await.ok()?;
     let started = |micros: u64| i64::try_from(micros / 1000).is_ok_and(|millis| millis >= since);
-    let (groups, surroundings) = (
-        crate::systemd::syscall_groups::load().groups,
-        crate::cli::verbs::log_refusals::surroundings(manager.manager()),
-    );
+    let (groups, surroundings) =
+        (crate::systemd::syscall_groups::load().groups, crate::host::unit_settings::surroundings(manager.manager()));
     let mut names: Vec<String> = facts
         .iter()
         .filter(|facts| facts.is_running() && super::targets::spared(facts).is_none())
@@ -107,7 +103,7 @@ pub(crate) async fn still_recorded(manager: &SystemdManager, since: i64) -> Opti
         .map(|facts| facts.id.to_string())
         .collect();
     names.sort_unstable();
-    let flag = if manager.manager() == Manager::System { "" } else { "--user " };
+    let flag = manager.manager().option();
     (!names.is_empty()).then(|| {
         format!("what began meanwhile stays recorded until it starts anew: systemctl {flag}restart {}", names.join(" "))
     })
@@ -120,3 +116,6 @@ pub(crate) fn of(manager: Manager) -> String {
         Manager::User(uid) => format!("the user manager of uid {uid}"),
     }
 }
+
+/// The timer and the service that end it.
+pub(crate) const TIMER: &str = "harden-why-expose";

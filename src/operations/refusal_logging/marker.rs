@@ -1,6 +1,6 @@
 //! What an exposure is, as the comments of its drop-in tell it: since when, until when, and who is switching it.
 
-use crate::cli::views::answer::Clock;
+use crate::incidents::local_time::Clock;
 use crate::kernel::procfs::Procfs;
 use crate::operations::drop_in;
 use crate::policy::log_switch::VARIABLE;

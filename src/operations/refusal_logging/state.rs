@@ -1,9 +1,10 @@
 //! Whether calls that a manager's units are refused with an error are recorded now, and by whose doing.
 
 use super::switch::{Place, config_dir};
-use crate::cli::views::answer::{Clock, moment, shown_path};
+use crate::audit::text::shown_path;
 use crate::host::unit_settings;
 use crate::incidents::Moment;
+use crate::incidents::local_time::{Clock, moment};
 use crate::policy::log_switch::{LogSwitch, Sets, set_in};
 use crate::systemd::manager::{Managers, SystemdManager};
 use crate::unit_files;

@@ -6,7 +6,7 @@
 //! file is gone. What tells of it is in the runtime directory, which goes with the manager.
 
 use super::marker::Record;
-use crate::cli::views::answer::Clock;
+use crate::incidents::local_time::Clock;
 use crate::operations::drop_in;
 use crate::operations::drop_in::DropInError;
 use crate::operations::interruption::Interruption;

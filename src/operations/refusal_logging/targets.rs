@@ -1,11 +1,10 @@
 //! The units to be exposed: those whose policy can refuse a call without a record; and their new start.
 
-use crate::cli::NothingToDo;
-use crate::cli::lookup::unit_names::one_name;
-use crate::cli::verbs::log_refusals::surroundings;
 use crate::host::unit_settings;
+use crate::host::unit_settings::surroundings;
 use crate::kernel::procfs::Procfs;
 use crate::operations::interruption::Interruption;
+use crate::operations::outcome::NothingToDo;
 use crate::policy::Directive;
 use crate::systemd::manager::{Managers, SystemdError, SystemdManager, UnitOutcome, UnitProperties};
 use crate::systemd::manager_lookup::{ManagerLookup, find_manager, unknown_unit_text};
@@ -67,11 +66,11 @@ impl Chosen {
 ///
 /// # Errors
 /// One is none, or refuses nothing without a record.
-pub(crate) async fn named(managers: &Managers, manager: Manager, names: &[String]) -> anyhow::Result<Vec<Chosen>> {
+pub(crate) async fn named(managers: &Managers, manager: Manager, names: &[UnitName]) -> anyhow::Result<Vec<Chosen>> {
     let (groups, own) = (syscall_groups::load().groups, own());
     let mut chosen: Vec<Chosen> = Vec::new();
     for name in names {
-        let unit = Unit { manager, name: one_name(name)? };
+        let unit = Unit { manager, name: name.clone() };
         if find_manager(managers, [manager], &unit.name).await == ManagerLookup::Unknown {
             bail!(unknown_unit_text(&unit.name));
         }

@@ -1,6 +1,5 @@
 //! What the daemon hears of a rehearsal, while it goes on.
 
-use crate::cli::lookup::incident_source;
 use crate::diagnosis::before_exec::is_rehearsal_filter_load;
 use crate::incidents::{Incident, IncidentKey, SightingSource, Stored};
 use crate::outlet::client::HardenWhyProxy;
@@ -46,8 +45,8 @@ impl Heard {
         client
             .begin_rehearsal(unit.name.as_str(), &unit.manager.to_string())
             .await
-            .map_err(incident_source::explained)?;
-        let daemon = client.status().await.map_err(incident_source::explained)?.since;
+            .map_err(crate::outlet::client::explained)?;
+        let daemon = client.status().await.map_err(crate::outlet::client::explained)?.since;
         let mut heard = Self { client, bus, unit, since: 0, before: HashMap::new(), daemon, astray: false };
         heard.before = heard.incidents().await?.into_iter().map(|one| (one.key, one.count)).collect();
         heard.since = since;
@@ -90,9 +89,9 @@ impl Heard {
 
     async fn ask(&mut self) -> anyhow::Result<Vec<Incident>> {
         if self.astray {
-            self.client = incident_source::daemon(&self.bus).await?;
+            self.client = crate::outlet::client::daemon(&self.bus).await?;
         }
-        let status = self.client.status().await.map_err(incident_source::explained)?;
+        let status = self.client.status().await.map_err(crate::outlet::client::explained)?;
         if self.astray || status.since != self.daemon {
             let (name, manager) = (self.unit.name.as_str(), self.unit.manager.to_string());
             // It refuses only where it still knows.
@@ -109,8 +108,8 @@ impl Heard {
         loop {
             let page = match self.client.list_incidents(name, &manager, self.since, offset, MAX_INCIDENTS).await {
                 Ok(page) => page,
-                Err(error) if incident_source::is_nothing_yet(&error) => return Ok(found),
-                Err(error) => return Err(incident_source::explained(error)),
+                Err(error) if crate::outlet::client::is_nothing_yet(&error) => return Ok(found),
+                Err(error) => return Err(crate::outlet::client::explained(error)),
             };
             let last = page.len() < MAX_INCIDENTS as usize;
             offset += MAX_INCIDENTS;

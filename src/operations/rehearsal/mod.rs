@@ -1,4 +1,4 @@
-//! rehearsal.
+//! A rehearsal: one run of a unit in which nothing is blocked and every denied call is recorded.
 
 pub(crate) mod daemon_feed;
 pub(crate) mod marker;

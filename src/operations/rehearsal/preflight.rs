@@ -2,25 +2,22 @@
 
 use super::marker;
 use super::marker::Ledger;
-use crate::audit::text::{escape, join};
-use crate::cli::args;
-use crate::cli::args::Common;
-use crate::cli::lookup::incident_source;
-use crate::cli::lookup::unit_names::one_name;
-use crate::cli::verbs::apply::{can_take_drop_ins, may_change};
-use crate::cli::verbs::units::{groups_note, hearing_notes, managers};
-use crate::cli::views::answer::{Clock, shown_path};
+use crate::audit::text::{escape, join, shown_path};
 use crate::diagnosis::{Rehearsal, Situation};
 use crate::host::unit_settings;
 use crate::host::unit_settings::REHEARSAL;
+use crate::incidents::local_time::Clock;
 use crate::kernel::procfs::Procfs;
 use crate::operations::drop_in;
+use crate::operations::permission::{can_take_drop_ins, may_change};
+use crate::outlet::caveats::hearing_notes;
 use crate::outlet::client::HardenWhyProxy;
 use crate::policy::Directive;
 use crate::policy::unit_file::shown;
+use crate::systemd::bus_address::BusAddress;
 use crate::systemd::manager::{Managers, SystemdError, SystemdManager, UnitProperties};
 use crate::systemd::syscall_groups;
-use crate::systemd::syscall_groups::LoadedGroups;
+use crate::systemd::syscall_groups::{LoadedGroups, groups_note};
 use crate::unit_files::runtime_dropin_path;
 use crate::units::cgroup::{Placement, place};
 use crate::units::{Manager, Unit, UnitName};
@@ -42,6 +39,21 @@ pub(crate) struct Limits {
     pub(crate) time: Option<Duration>,
     /// After so long without a call that is new.
     pub(crate) idle: Option<Duration>,
+}
+
+/// What a person asks to be rehearsed.
+#[derive(Debug, Clone)]
+pub(crate) struct RehearsalRequest {
+    /// The unit's name, or an alias.
+    pub(crate) unit: UnitName,
+    /// Only a unit of the system manager.
+    pub(crate) system: bool,
+    /// Only a unit of the caller's own manager.
+    pub(crate) user: bool,
+    /// When it ends.
+    pub(crate) limits: Limits,
+    /// Directives that stay in force, by key; a `=` at the end is ignored.
+    pub(crate) keep: Vec<String>,
 }
 
 /// A rehearsal that nothing known speaks against.
@@ -70,24 +82,20 @@ impl Plan {
     ///
     /// # Errors
     /// Says what is in the way. Nothing was changed.
-    pub(crate) async fn of(common: &Common, asked: &args::Rehearse, clock: &Clock) -> anyhow::Result<Self> {
-        let name = one_name(&asked.chosen.unit)?;
-        let limits = Limits { time: asked.duration, idle: asked.until_idle };
+    pub(crate) async fn of(bus: &BusAddress, asked: &RehearsalRequest, clock: &Clock) -> anyhow::Result<Self> {
+        let limits = asked.limits;
         let keep = kept(&asked.keep)?;
-        let client = incident_source::daemon(&common.bus).await.context(
+        let client = crate::outlet::client::daemon(bus).await.context(
             "harden-whyd, which hears what a rehearsal shows, does not answer (systemctl start harden-whyd)",
         )?;
-        let status = client.status().await.map_err(incident_source::explained)?;
+        let status = client.status().await.map_err(crate::outlet::client::explained)?;
         ensure!(status.listening, "harden-whyd cannot hear the kernel's records, so a rehearsal would show nothing");
         kernel_logs()?;
 
-        let managers = managers(&common.bus);
+        let managers = Managers::new(bus);
         let loaded = syscall_groups::load();
-        ensure!(
-            !asked.chosen.system || nix::unistd::geteuid().is_root(),
-            "a unit of the system is rehearsed by root alone"
-        );
-        let (unit, manager) = found(&name, &asked.chosen, &managers).await?;
+        ensure!(!asked.system || nix::unistd::geteuid().is_root(), "a unit of the system is rehearsed by root alone");
+        let (unit, manager) = found(asked, &managers).await?;
         let is_needed = unit.manager == Manager::System && NEEDED.contains(&unit.name.as_str());
         ensure!(!is_needed, "without {} nothing of a rehearsal would be heard", unit.name);
         may_change(&unit, "rehearse")?;
@@ -190,9 +198,10 @@ fn kernel_logs() -> anyhow::Result<()> {
 }
 
 /// The unit of a name, by the name that its manager gives it, and that manager: of two the system's.
-async fn found(name: &UnitName, chosen: &args::Chosen, managers: &Managers) -> anyhow::Result<(Unit, SystemdManager)> {
+async fn found(asked: &RehearsalRequest, managers: &Managers) -> anyhow::Result<(Unit, SystemdManager)> {
+    let name = &asked.unit;
     let own = Manager::User(nix::unistd::geteuid().as_raw());
-    let candidates = match (chosen.system, chosen.user) {
+    let candidates = match (asked.system, asked.user) {
         (true, _) => vec![Manager::System],
         (_, true) => vec![own],
         _ => vec![Manager::System, own],

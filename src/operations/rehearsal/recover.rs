@@ -2,14 +2,13 @@
 
 use super::marker;
 use super::marker::Ledger;
-use crate::cli::args::Common;
-use crate::cli::verbs::restore::Leftover;
-use crate::cli::verbs::units::managers;
-use crate::cli::views::answer::shown_path;
+use crate::audit::text::shown_path;
 use crate::host::unit_settings::REHEARSAL;
 use crate::operations::drop_in;
 use crate::operations::drop_in::DropInError;
-use crate::systemd::manager::{SystemdError, UnitJob};
+use crate::operations::leftover::Leftover;
+use crate::systemd::bus_address::BusAddress;
+use crate::systemd::manager::{Managers, SystemdError, UnitJob};
 use crate::unit_files::runtime_dir;
 use crate::units::{Manager, Unit, UnitName};
 use nix::fcntl::{Flock, FlockArg};
@@ -30,10 +29,10 @@ struct Left {
 }
 
 /// Those of the system's units, and of our own user's.
-pub(crate) fn left(common: &Common) -> Vec<Leftover<'_>> {
+pub(crate) fn left(bus: &BusAddress) -> Vec<Leftover<'_>> {
     let own = Manager::User(nix::unistd::geteuid().as_raw());
     let left = [Manager::System, own].into_iter().flat_map(|manager| of(manager, &runtime_dir(manager)));
-    left.map(|left| Box::pin(mended(common, left)) as Leftover<'_>).collect()
+    left.map(|left| Box::pin(mended(bus, left)) as Leftover<'_>).collect()
 }
 
 fn of(manager: Manager, dir: &Path) -> Vec<Left> {
@@ -60,7 +59,7 @@ fn read(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// Mends it, and says what was done.
-async fn mended(common: &Common, left: Left) -> String {
+async fn mended(bus: &BusAddress, left: Left) -> String {
     let name = &left.unit.name;
     let what = format!("{name} was left less protected than its settings say, by a rehearsal that was killed");
     let (whom, how) = match left.unit.manager {
@@ -70,13 +69,13 @@ async fn mended(common: &Common, left: Left) -> String {
     if left.unit.manager == Manager::System && !nix::unistd::geteuid().is_root() {
         return format!("{what}: any harden-why that {whom} runs mends it (harden-why restore)");
     }
-    match mend(common, &left).await {
+    match mend(bus, &left).await {
         Ok(done) => format!("{what}; {done}"),
         Err(error) => format!("{what}, and that could not be mended: {error:#}; try again: harden-why restore, {how}"),
     }
 }
 
-async fn mend(common: &Common, left: &Left) -> anyhow::Result<String> {
+async fn mend(bus: &BusAddress, left: &Left) -> anyhow::Result<String> {
     let Left { unit: Unit { manager, name }, path, ledger } = left;
     let over = marker::over(path);
     // Others were mended before this one, and that takes its time.
@@ -94,7 +93,7 @@ async fn mend(common: &Common, left: &Left) -> anyhow::Result<String> {
     let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
         return Ok("another harden-why is mending it".to_owned());
     };
-    let manager = managers(&common.bus).connect(*manager).await?;
+    let manager = Managers::new(bus).connect(*manager).await?;
     manager.reload().await?;
     let done = match manager.wait_for_unit_properties(name, WAIT).await {
         Err(SystemdError::NoSuchUnit(_)) => "it is gone by now".to_owned(),

@@ -2,8 +2,7 @@
 
 use super::marker;
 use super::preflight::Plan;
-use crate::audit::text::escape;
-use crate::cli::views::answer::shown_path;
+use crate::audit::text::{escape, shown_path};
 use crate::host::unit_settings;
 use crate::operations::confirm::is_same_file;
 use crate::operations::drop_in;

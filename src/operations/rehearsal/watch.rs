@@ -2,7 +2,7 @@
 
 use super::daemon_feed::Heard;
 use super::preflight::Plan;
-use crate::cli::views::rehearsal_progress::Show;
+use crate::incidents::Incident;
 use crate::operations::interruption::Interruption;
 use crate::systemd::manager::{SystemdError, UnitState};
 use anyhow::{Context as _, ensure};
@@ -42,6 +42,18 @@ impl Ended {
     }
 }
 
+/// Shows a rehearsal's progress to whoever started it.
+pub(crate) trait Observer {
+    /// Shows the calls so far. Returns whether one of them is new.
+    fn calls(&mut self, calls: &[Incident]) -> bool;
+
+    /// Shows that time has passed.
+    fn tick(&self);
+
+    /// Shows a message.
+    fn say(&self, message: &str);
+}
+
 /// Watches until the end.
 ///
 /// # Errors
@@ -49,7 +61,7 @@ impl Ended {
 pub(crate) async fn watch(
     plan: &Plan,
     heard: &mut Heard,
-    show: &mut Show,
+    show: &mut impl Observer,
     interruption: &mut Interruption,
 ) -> anyhow::Result<Ended> {
     let Plan { unit, manager, limits, .. } = plan;

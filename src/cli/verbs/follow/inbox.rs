@@ -1,9 +1,8 @@
 //! What the daemon tells, put aside while something is asked of it: signals and answers come over one connection, which
 //! reads no answer while it has signals that nobody takes.
 
-use crate::cli::lookup::incident_source::PATIENCE;
 use crate::incidents::Stored;
-use crate::outlet::client::{HardenWhyProxy, IncidentSeen, IncidentSeenStream};
+use crate::outlet::client::{HardenWhyProxy, IncidentSeen, IncidentSeenStream, PATIENCE};
 use crate::outlet::wire::BusError;
 use anyhow::{Context as _, bail};
 use std::collections::VecDeque;

@@ -1,11 +1,12 @@
 //! The units that can be refused calls without a record, by what their managers hold of them.
 
+use crate::audit::text::plural;
 use crate::cli::lookup::incident_source;
 use crate::cli::terminal::page::{BOLD, Page, styled};
 use crate::cli::terminal::progress::Steps;
-use crate::cli::verbs::log_refusals::{Recording, surroundings};
-use crate::cli::views::answer::{Clock, plural};
-use crate::cli::views::answer_page;
+use crate::cli::verbs::log_refusals::Recording;
+use crate::host::unit_settings::surroundings;
+use crate::incidents::local_time::Clock;
 use crate::policy::Directive;
 use crate::systemd::manager::{Managers, SystemdError, SystemdManager, UnitProperties};
 use crate::systemd::syscall_groups;
@@ -96,7 +97,7 @@ impl Silent {
             })
         };
         let units = facts.iter().filter_map(refusing).collect();
-        let whose = answer_page::whose(&manager.to_string());
+        let whose = crate::cli::terminal::words::whose(&manager.to_string());
         let recorded = recording.map(|recording| (manager.to_string(), recording.when(clock)));
         let notes = (!complete).then(|| {
             format!("the {whose} did not tell of all its units in time: more of them may be refused calls silently")
@@ -105,7 +106,7 @@ impl Silent {
     }
 
     fn unknown(manager: Manager, error: &SystemdError) -> Self {
-        let whose = answer_page::whose(&manager.to_string());
+        let whose = crate::cli::terminal::words::whose(&manager.to_string());
         let note = format!("which units of the {whose} are refused calls without a record is not known: {error}");
         Self { notes: vec![note], ..Self::default() }
     }
@@ -133,7 +134,10 @@ impl Silent {
             page.gap();
             page.line(styled(BOLD, format_args!("Units whose refusals are recorded now: {}", recorded.len())));
             show_some(page, &recorded, all);
-            page.paragraph(2, &format!("Of the {}, of processes started {when}.", answer_page::whose(manager)));
+            page.paragraph(
+                2,
+                &format!("Of the {}, of processes started {when}.", crate::cli::terminal::words::whose(manager)),
+            );
         }
     }
 }

@@ -1,0 +1,63 @@
+//! local_time.
+
+use crate::audit::text::escape;
+use crate::incidents::Moment;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// The clock and the place of the person who asks.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    /// Now; `None` where ages would mean nothing, as in an old log.
+    pub now: Option<Timestamp>,
+    /// Where times are shown for.
+    pub zone: TimeZone,
+}
+
+impl Clock {
+    /// The day.
+    pub(crate) fn today(&self) -> String {
+        self.now.map_or_else(String::new, |now| now.to_zoned_datetime(self.zone.clone()).date().to_string())
+    }
+
+    /// Local time, as the screen shows it.
+    pub(crate) fn show(&self, moment: &Moment) -> Option<String> {
+        match moment {
+            Moment::At(millis) => {
+                let zoned = Timestamp::from_millisecond(*millis).ok()?.to_zoned_datetime(self.zone.clone());
+                Some(zoned.strftime("%Y-%m-%d %H:%M:%S").to_string())
+            }
+            Moment::Text(text) => Some(escape(text.as_bytes())),
+            Moment::Unknown => None,
+        }
+    }
+
+    /// Local time of a moment in milliseconds since the epoch; empty where there is none.
+    pub(crate) fn show_millis(&self, millis: i64) -> String {
+        self.show(&Moment::At(millis)).unwrap_or_default()
+    }
+
+    /// How long ago.
+    pub(crate) fn ago(&self, moment: &Moment) -> Option<String> {
+        let Moment::At(millis) = moment else { return None };
+        let seconds = self.now?.as_second() - millis / 1000;
+        let (amount, unit) = match seconds {
+            ..-60 => return None,
+            -60..1 => return Some("just now".to_owned()),
+            1..60 => (seconds, "second"),
+            60..3600 => (seconds / 60, "minute"),
+            3600..86400 => (seconds / 3600, "hour"),
+            _ => (seconds / 86400, "day"),
+        };
+        Some(format!("{amount} {unit}{} ago", if amount == 1 { "" } else { "s" }))
+    }
+}
+
+/// For JSON: RFC 3339 in UTC, or what the log said.
+pub(crate) fn moment(moment: &Moment) -> Option<String> {
+    match moment {
+        Moment::At(millis) => Some(Timestamp::from_millisecond(*millis).ok()?.to_string()),
+        Moment::Text(text) => Some(escape(text.as_bytes())),
+        Moment::Unknown => None,
+    }
+}
