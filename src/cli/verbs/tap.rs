@@ -20,6 +20,7 @@ use crate::operations::interruption::Interruption;
 use crate::outlet::wire::{IncidentDict, MAX_INCIDENTS};
 use crate::policy::{Effect, Verdict};
 use crate::syscalls::{Call, Groups};
+use crate::systemd::bus_address::BusAddress;
 use crate::systemd::manager::Managers;
 use crate::systemd::syscall_groups;
 use crate::units::{Rung, Unit};
