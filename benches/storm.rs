@@ -28,7 +28,7 @@ mod support {
 }
 
 use harden_why::audit::{Action, CallField, parse_record};
-use harden_why::intake::netlink::{AuditSocket, Message, ReceiveError};
+use harden_why::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
 use harden_why::kernel::procfs::status_value;
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::syscalls::{Abi, Arch, Groups};
@@ -464,7 +464,7 @@ fn resident(pid: u32, field: &str) -> u64 {
 fn hear(bare: &mut AuditSocket, exe: &[u8], call: u32) -> Instant {
     loop {
         match bare.receive() {
-            Ok(Some(Message::Seccomp(payload))) => {
+            Ok(Some(AuditMessage::Seccomp(payload))) => {
                 let now = Instant::now();
                 // It is not to lag behind for reading others' records.
                 if memchr::memmem::find(payload, exe).is_none() {

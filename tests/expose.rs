@@ -12,7 +12,7 @@ mod support {
 
 use harden_why::audit::{Action, parse_record};
 use harden_why::incidents::Store;
-use harden_why::intake::netlink::{AuditSocket, Message, ReceiveError};
+use harden_why::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
 use harden_why::kernel::procfs::Procfs;
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::syscalls::Arch;
@@ -247,7 +247,7 @@ fn seen(audit: &mut AuditSocket, such: impl Fn(&(u32, Action)) -> bool) -> Vec<(
     let (deadline, mut found) = (Instant::now() + PATIENCE, Vec::new());
     loop {
         match audit.receive() {
-            Ok(Some(Message::Seccomp(payload))) => {
+            Ok(Some(AuditMessage::Seccomp(payload))) => {
                 let record = parse_record(payload).unwrap();
                 if record.pid == marker {
                     return found;

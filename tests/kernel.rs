@@ -11,7 +11,7 @@ mod support {
 use harden_why::audit::{Action, ArchField, CallField, Record, parse_record};
 use harden_why::host::Host;
 use harden_why::incidents::{Denial, IncidentEvent, Moment, Sighting};
-use harden_why::intake::netlink::{Message, ReceiveError};
+use harden_why::intake::netlink::{AuditMessage, ReceiveError};
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::pipeline::{Pipeline, Sighted};
 use harden_why::syscalls::{Arch, Call};
@@ -187,15 +187,15 @@ fn what_is_not_the_kernels_is_ignored() {
     let mut foreign = 0;
     loop {
         match audit.receive() {
-            Ok(Some(Message::Foreign)) => foreign += 1,
-            Ok(Some(Message::Seccomp(payload))) => {
+            Ok(Some(AuditMessage::Foreign)) => foreign += 1,
+            Ok(Some(AuditMessage::Seccomp(payload))) => {
                 let seen = parse_record(payload).unwrap().pid;
                 assert_ne!(seen, pid, "a forged record was believed");
                 if seen == real {
                     break;
                 }
             }
-            Ok(Some(Message::Other(_))) | Err(ReceiveError::Overrun) => {}
+            Ok(Some(AuditMessage::Other(_))) | Err(ReceiveError::Overrun) => {}
             Ok(None) => {
                 assert!(Instant::now() < deadline, "no record of {real}");
                 wait(&audit);

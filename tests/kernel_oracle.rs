@@ -14,7 +14,7 @@ mod support {
 }
 
 use harden_why::audit::{Action, ArchField, CallField, parse_record};
-use harden_why::intake::netlink::{AuditSocket, Message, ReceiveError};
+use harden_why::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::policy::{Cause, Directive, Effect, Policy, Settings, Surroundings, UnitFile, Verdict};
 use harden_why::syscalls::{Abi, Arch, Groups};
@@ -235,7 +235,7 @@ type Records = BTreeMap<u32, BTreeSet<(u32, u32, u32)>>;
 fn take(audit: &mut AuditSocket, records: &mut Records) {
     loop {
         match audit.receive() {
-            Ok(Some(Message::Seccomp(payload))) => {
+            Ok(Some(AuditMessage::Seccomp(payload))) => {
                 let record = parse_record(payload).unwrap();
                 if let (ArchField::Token(arch), CallField::Number(number), Some(code)) =
                     (&record.arch, &record.call, record.action.code())

@@ -13,7 +13,7 @@ use crate::audit::{Action, Malformed, parse_record, parse_serial};
 use crate::host::blind_spots;
 use crate::host::live_host::{LiveHost, Told};
 use crate::incidents::{IncidentEvent, SightingSource, StoreError, Stored};
-use crate::intake::netlink::{AuditSocket, Message, ReceiveError};
+use crate::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
 use crate::kernel::clock::now_millis;
 use crate::kernel::proc_events::{ExitListener, Notice};
 use crate::outlet::client_requests::{Order, Ordered};
@@ -109,18 +109,18 @@ impl Watch {
             self.pipeline.host_mut().begin_batch();
             while let Some(message) = audit.take() {
                 match message {
-                    Message::Seccomp(payload) => match self.take(payload, now) {
+                    AuditMessage::Seccomp(payload) => match self.take(payload, now) {
                         Ok(()) => status.records += 1,
                         Err(why) => {
                             status.malformed += 1;
                             tracing::warn!("a SECCOMP record was not understood: {why}: {}", Escaped(payload));
                         }
                     },
-                    Message::Other(payload) => {
+                    AuditMessage::Other(payload) => {
                         self.count_serial(payload);
                         status.ignored += 1;
                     }
-                    Message::Foreign => status.ignored += 1,
+                    AuditMessage::Foreign => status.ignored += 1,
                 }
             }
             status.lost = self.serials.missing();
@@ -476,7 +476,7 @@ mod tests {
         assert!(!watch.is_settled());
         let (reader, mut writer) = std::io::pipe().unwrap();
         writer.write_all(b"x").unwrap();
-        let audit = AuditStream::new(AuditSocket::over(reader.into())).unwrap();
+        let audit = AuditStream::new(AuditSocket::from_fd(reader.into())).unwrap();
         let bus = format!("unix:path={NOWHERE}").parse().unwrap();
         let (orders, mut ordered) = crate::outlet::client_requests::channel();
         let options = Options {
@@ -505,7 +505,7 @@ mod tests {
         for _ in 0..sent {
             send(writer.as_raw_fd(), b"x", MsgFlags::empty()).unwrap();
         }
-        let mut audit = AuditSocket::over(reader);
+        let mut audit = AuditSocket::from_fd(reader);
         let mut turns = 0;
         while !watch.hear_until(&mut audit, Instant::now()).unwrap() {
             turns += 1;

@@ -157,7 +157,7 @@ async fn serve(
     while deadline.is_none_or(|deadline| Instant::now() < deadline && !watch.is_settled()) {
         // Until then nobody is to be woken by what comes.
         if watch.rests_until().or(watch.holds_until()).is_some() {
-            audit.rest()?;
+            audit.disarm()?;
         }
         let wake = watch.next_wake().into_iter().chain(deadline).chain(watchdog.next_wake()).min();
         tokio::select! {

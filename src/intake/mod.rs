@@ -1,10 +1,12 @@
-//! Where records come from. Each source strips its own envelope and hands on the bytes the
-//! kernel wrote.
+//! Where records come from. Each source strips its own envelope and hands on the bytes that the kernel wrote.
 
-pub mod compressed;
-pub mod journal;
-pub mod journal_entry;
+mod envelope;
+pub(crate) mod journal_entry;
+mod journal_export;
 mod lines;
-pub mod log_file;
+pub(crate) mod log_encoding;
+pub(crate) mod log_file;
 pub mod netlink;
-pub mod sigsys_exit_line;
+mod record_sink;
+mod repeats;
+pub(crate) mod sigsys_exit_line;

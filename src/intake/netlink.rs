@@ -1,7 +1,7 @@
 //! The kernel's audit stream: the read-only multicast group of `NETLINK_AUDIT`.
 //!
-//! It needs `CAP_AUDIT_READ` and the initial network namespace, and works beside auditd, without
-//! it, and with `audit_enabled=0` (`kernel/audit.c`, `kauditd_send_multicast_skb`).
+//! Joining it needs `CAP_AUDIT_READ` and the initial network namespace. It works with and without auditd, and with
+//! `audit_enabled=0` (`kernel/audit.c`, `kauditd_send_multicast_skb`).
 
 mod batch;
 mod stream;
@@ -19,14 +19,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, IntoRawFd as _, Own
 /// `AUDIT_NLGRP_READLOG` (`linux/audit.h`).
 const READLOG: u32 = 1;
 
-/// What is asked of the kernel as receive buffer, in bytes. The default of 208 KiB holds about
-/// 200 records, a millisecond of a storm.
+/// The receive buffer to request, in bytes. The default of 208 KiB holds about 200 records, a millisecond of a storm.
 pub const RECEIVE_BUFFER: usize = 64 << 20;
 
-/// `struct nlmsghdr`.
+/// The size of `struct nlmsghdr`, in bytes.
 const HEADER: usize = 16;
 
-/// The stream, non-blocking.
+/// A non-blocking socket in the multicast group.
 #[derive(Debug)]
 pub struct AuditSocket {
     socket: Socket,
@@ -34,14 +33,14 @@ pub struct AuditSocket {
     receive_buffer: usize,
 }
 
-/// One datagram.
+/// One datagram of the stream.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Message<'a> {
+pub enum AuditMessage<'a> {
     /// A SECCOMP record as the kernel wrote it: `audit(TIME:SERIAL): FIELDS`.
     Seccomp(&'a [u8]),
     /// An audit message of another type; its serial number still counts.
     Other(&'a [u8]),
-    /// Not sent by the kernel, or no netlink message: ignored.
+    /// No netlink message, or not from the kernel: ignored.
     Foreign,
 }
 
@@ -51,13 +50,13 @@ pub enum OpenError {
     /// The kernel has no audit.
     #[error("this kernel has no audit support (CONFIG_AUDIT), so it reports no denials")]
     NoAudit,
-    /// The right to listen is missing.
+    /// The right to join the group is missing.
     #[error(
         "not allowed to join the kernel's audit stream: it takes root, or CAP_AUDIT_READ, outside a user namespace \
          (PrivateUsers=, rootless container), or harden-whyd.socket, which joins it beforehand"
     )]
     NotAllowed,
-    /// Anything else.
+    /// Another error.
     #[error("the kernel's audit stream cannot be opened: {0}")]
     Io(io::Error),
 }
@@ -65,19 +64,19 @@ pub enum OpenError {
 /// Why nothing was received.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {
-    /// The receive buffer was full: messages were lost, the stream goes on (`ENOBUFS`, `netlink(7)`).
+    /// The receive buffer was full: messages were lost, but the stream continues (`ENOBUFS`, `netlink(7)`).
     #[error("the kernel's audit stream overran the receive buffer")]
     Overrun,
-    /// The socket is of no more use.
+    /// The socket is unusable.
     #[error("the kernel's audit stream cannot be read: {0}")]
     Io(io::Error),
 }
 
 impl AuditSocket {
-    /// Joins the group, with as large a receive buffer as permitted up to [`RECEIVE_BUFFER`].
+    /// Joins the group, with the largest permitted receive buffer up to [`RECEIVE_BUFFER`].
     ///
     /// # Errors
-    /// Says which right or feature is missing.
+    /// The missing right or kernel feature.
     pub fn open() -> Result<Self, OpenError> {
         let explain = |error: io::Error| match error.raw_os_error() {
             Some(libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT) => OpenError::NoAudit,
@@ -86,7 +85,7 @@ impl AuditSocket {
         };
         let mut socket = Socket::new(NETLINK_AUDIT).map_err(explain)?;
         socket.set_non_blocking(true).map_err(OpenError::Io)?;
-        // Beyond net.core.rmem_max only CAP_NET_ADMIN may go; without it the kernel grants what it may.
+        // Only CAP_NET_ADMIN may exceed net.core.rmem_max; without it the kernel grants less.
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             socket.set_rx_buf_sz(i32::try_from(RECEIVE_BUFFER).unwrap_or(i32::MAX)).map_err(OpenError::Io)?;
         }
@@ -96,17 +95,18 @@ impl AuditSocket {
         Ok(Self { socket, batch: Batch::new(), receive_buffer })
     }
 
-    /// Takes over a socket that systemd opened (`ListenNetlink=audit 1`): what came while nobody read is still in it,
-    /// and no right is needed. `None` where it is another kind of socket.
+    /// Takes over a socket that systemd opened (`ListenNetlink=audit 1`); `None` for any other kind of socket.
+    ///
+    /// The socket still holds the messages that arrived while no process read it. Taking it over needs no right.
     ///
     /// # Errors
-    /// It is no socket.
+    /// The descriptor is no socket.
     pub fn inherit(fd: OwnedFd) -> io::Result<Option<Self>> {
-        let domain = socket_option(&fd, libc::SO_DOMAIN)?;
-        if domain != libc::AF_NETLINK || socket_option(&fd, libc::SO_PROTOCOL)? != libc::NETLINK_AUDIT {
+        let domain = get_socket_option(&fd, libc::SO_DOMAIN)?;
+        if domain != libc::AF_NETLINK || get_socket_option(&fd, libc::SO_PROTOCOL)? != libc::NETLINK_AUDIT {
             return Ok(None);
         }
-        // SAFETY: the descriptor was owned, and is handed over.
+        // SAFETY: `fd` owned the descriptor and hands it over.
         let socket = unsafe { Socket::from_raw_fd(fd.into_raw_fd()) };
         let mut address = SocketAddr::new(0, 0);
         socket.get_address(&mut address)?;
@@ -118,20 +118,21 @@ impl AuditSocket {
         Ok(Some(Self { socket, batch: Batch::new(), receive_buffer }))
     }
 
-    /// The receive buffer the kernel granted, in bytes of its own accounting (`SO_RCVBUF`, `socket(7)`:
-    /// twice what was asked).
+    /// Returns the size of the granted receive buffer in bytes, as the kernel counts it: twice the request
+    /// (`SO_RCVBUF`, `socket(7)`).
     #[must_use]
     pub fn receive_buffer(&self) -> usize {
         self.receive_buffer
     }
 
-    /// Receives the next batch, once all of the latest was taken; false when there is none yet. All of a batch has
-    /// arrived before the first of it is handed out.
+    /// Receives the next batch once all of the current one was taken; false if no datagram is there yet.
+    ///
+    /// All datagrams of a batch have arrived before [`take`](Self::take) returns the first.
     ///
     /// # Errors
-    /// [`ReceiveError::Overrun`] is to be counted; after any other the stream is gone.
+    /// Callers count [`ReceiveError::Overrun`] and continue. After any other error the socket is unusable.
     pub fn refill(&mut self) -> Result<bool, ReceiveError> {
-        while self.batch.is_over() {
+        while self.batch.is_empty() {
             match self.batch.receive(self.socket.as_raw_fd()) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -143,16 +144,16 @@ impl AuditSocket {
         Ok(true)
     }
 
-    /// The next datagram of the batch; `None` when all were taken.
-    pub fn take(&mut self) -> Option<Message<'_>> {
-        (!self.batch.is_over()).then(|| open_envelope(self.batch.take()))
+    /// Returns the next datagram of the batch; `None` after the last.
+    pub fn take(&mut self) -> Option<AuditMessage<'_>> {
+        (!self.batch.is_empty()).then(|| parse_datagram(self.batch.take()))
     }
 
-    /// The next datagram, of whatever batch; `None` when there is none yet.
+    /// Returns the next datagram of this batch or the next; `None` if no datagram is there yet.
     ///
     /// # Errors
-    /// Those of [`refill`](Self::refill).
-    pub fn receive(&mut self) -> Result<Option<Message<'_>>, ReceiveError> {
+    /// As [`refill`](Self::refill).
+    pub fn receive(&mut self) -> Result<Option<AuditMessage<'_>>, ReceiveError> {
         Ok(if self.refill()? { self.take() } else { None })
     }
 }
@@ -169,30 +170,31 @@ impl AsRawFd for AuditSocket {
     }
 }
 
-fn socket_option(fd: &OwnedFd, option: libc::c_int) -> io::Result<libc::c_int> {
+fn get_socket_option(fd: &OwnedFd, option: libc::c_int) -> io::Result<libc::c_int> {
     let (mut value, mut length) = (0, libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or_default());
-    // SAFETY: value and length are ours, and the kernel writes at most as many bytes as length says.
+    // SAFETY: `value` and `length` outlive the call, and the kernel writes at most `length` bytes.
     let result =
         unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, (&raw mut value).cast(), &raw mut length) };
     if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Strips `struct nlmsghdr`. A datagram of this group is one message, and its `nlmsg_len` has been
-/// with and without the header in the kernel's history, so the datagram's own length counts.
-fn open_envelope(datagram: &[u8]) -> Message<'_> {
+/// Strips `struct nlmsghdr` off a datagram, which is one message in this group.
+///
+/// The length is the datagram's: kernel versions differ on whether `nlmsg_len` includes the header.
+fn parse_datagram(datagram: &[u8]) -> AuditMessage<'_> {
     let (Some(kind), Some(payload)) = (datagram.get(4..6), datagram.get(HEADER..)) else {
-        return Message::Foreign;
+        return AuditMessage::Foreign;
     };
     let padding = payload.iter().rev().take_while(|&&byte| byte == 0 || byte == b'\n').count();
     let payload = &payload[..payload.len() - padding];
-    if kind == SECCOMP.to_ne_bytes() { Message::Seccomp(payload) } else { Message::Other(payload) }
+    if kind == SECCOMP.to_ne_bytes() { AuditMessage::Seccomp(payload) } else { AuditMessage::Other(payload) }
 }
 
 #[cfg(test)]
 impl AuditSocket {
-    /// Over something else, which need not be a socket.
-    pub(crate) fn over(fd: OwnedFd) -> Self {
-        // SAFETY: the descriptor was owned, and is handed over.
+    /// Wraps any descriptor, even one that is no socket.
+    pub(crate) fn from_fd(fd: OwnedFd) -> Self {
+        // SAFETY: `fd` owned the descriptor and hands it over.
         let socket = unsafe { Socket::from_raw_fd(fd.into_raw_fd()) };
         Self { socket, batch: Batch::new(), receive_buffer: 0 }
     }
@@ -210,20 +212,23 @@ mod tests {
     }
 
     #[test]
-    fn only_type_1326_is_a_record() {
-        assert_eq!(open_envelope(&datagram(1326, b"audit(1.000:2): \n\0")), Message::Seccomp(b"audit(1.000:2): "));
-        assert_eq!(open_envelope(&datagram(1300, b"audit(1.000:2): ")), Message::Other(b"audit(1.000:2): "));
+    fn datagram_of_type_1326_is_seccomp_record() {
+        assert_eq!(
+            parse_datagram(&datagram(1326, b"audit(1.000:2): \n\0")),
+            AuditMessage::Seccomp(b"audit(1.000:2): ")
+        );
+        assert_eq!(parse_datagram(&datagram(1300, b"audit(1.000:2): ")), AuditMessage::Other(b"audit(1.000:2): "));
     }
 
-    /// What this machine has, or none; without it where it is required, a failure.
-    fn unless_required<T, E: std::fmt::Display>(had: Result<T, E>) -> Option<T> {
-        let required = std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_some_and(|value| value == "1");
-        had.map_err(|error| assert!(!required, "required: {error}")).ok()
+    /// Turns an error into `None`, unless the environment requires this kernel feature.
+    fn unless_required<T, E: std::fmt::Display>(result: Result<T, E>) -> Option<T> {
+        let is_required = std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_some_and(|value| value == "1");
+        result.map_err(|error| assert!(!is_required, "required: {error}")).ok()
     }
 
     #[test]
-    fn only_the_kernel_is_listened_to() {
-        // A bound netlink socket has a port that is not 0; one of this process can send to it.
+    fn datagram_of_other_process_is_foreign() {
+        // The kernel sends from port 0. A bound netlink socket has another port.
         let user_socket = || unless_required(Socket::new(netlink_sys::protocols::NETLINK_USERSOCK));
         let (Some(mut from), Some(mut to)) = (user_socket(), user_socket()) else { return };
         from.bind_auto().unwrap();
@@ -231,36 +236,35 @@ mod tests {
         let mut audit = AuditSocket { socket: to, batch: Batch::new(), receive_buffer: 0 };
         assert_eq!(audit.receive().unwrap(), None);
         from.send_to(&datagram(1326, b"audit(1.000:2): "), &address, 0).unwrap();
-        assert_eq!(audit.receive().unwrap(), Some(Message::Foreign));
+        assert_eq!(audit.receive().unwrap(), Some(AuditMessage::Foreign));
     }
 
     #[test]
-    fn only_an_audit_socket_is_taken_over() {
+    fn socket_outside_audit_group_is_not_inherited() {
         let other = std::os::unix::net::UnixDatagram::unbound().unwrap();
         assert!(AuditSocket::inherit(other.into()).unwrap().is_none());
         let (reader, _writer) = io::pipe().unwrap();
         assert!(AuditSocket::inherit(reader.into()).is_err());
-        // It hears nothing: it is in no group.
-        let Some(deaf) = unless_required(Socket::new(NETLINK_AUDIT)) else { return };
-        // SAFETY: the descriptor is owned, and is handed over.
-        let deaf = unsafe { OwnedFd::from_raw_fd(deaf.into_raw_fd()) };
-        assert!(AuditSocket::inherit(deaf).unwrap().is_none());
-        let Some(heard) = unless_required(AuditSocket::open()) else { return };
-        let buffer = heard.receive_buffer();
+        let Some(without_group) = unless_required(Socket::new(NETLINK_AUDIT)) else { return };
+        // SAFETY: the socket owned the descriptor and hands it over.
+        let without_group = unsafe { OwnedFd::from_raw_fd(without_group.into_raw_fd()) };
+        assert!(AuditSocket::inherit(without_group).unwrap().is_none());
+        let Some(in_group) = unless_required(AuditSocket::open()) else { return };
+        let buffer = in_group.receive_buffer();
         // SAFETY: as above.
-        let heard = unsafe { OwnedFd::from_raw_fd(heard.socket.into_raw_fd()) };
-        assert_eq!(AuditSocket::inherit(heard).unwrap().unwrap().receive_buffer(), buffer);
+        let in_group = unsafe { OwnedFd::from_raw_fd(in_group.socket.into_raw_fd()) };
+        assert_eq!(AuditSocket::inherit(in_group).unwrap().unwrap().receive_buffer(), buffer);
     }
 
     #[test]
-    fn what_is_no_socket_is_of_no_use() {
+    fn descriptor_that_is_no_socket_fails_to_receive() {
         let (reader, _writer) = io::pipe().unwrap();
-        assert!(matches!(AuditSocket::over(reader.into()).receive(), Err(ReceiveError::Io(_))));
+        assert!(matches!(AuditSocket::from_fd(reader.into()).receive(), Err(ReceiveError::Io(_))));
     }
 
     #[test]
-    fn what_is_shorter_than_a_header_is_nothing() {
-        assert_eq!(open_envelope(&datagram(1326, b"")[..15]), Message::Foreign);
-        assert_eq!(open_envelope(b""), Message::Foreign);
+    fn datagram_shorter_than_header_is_foreign() {
+        assert_eq!(parse_datagram(&datagram(1326, b"")[..15]), AuditMessage::Foreign);
+        assert_eq!(parse_datagram(b""), AuditMessage::Foreign);
     }
 }

@@ -1,28 +1,28 @@
-//! What a log tells of deaths of SIGSYS beside the kernel's records: a service manager's line of a process that ended so.
+//! A service manager's log line about a process that SIGSYS killed.
 
 use crate::units::{Manager, Unit};
 use memchr::memmem;
 
-/// What such a line has (`unit_log_process_exit` in systemd's `unit.c`; 31 is SIGSYS but on MIPS and the like).
+/// Words in each such line (`unit_log_process_exit` in systemd's `unit.c`; SIGSYS is 31 except on MIPS and a few others).
 pub(crate) const WORDS: &[u8] = b"status=31/SYS";
 
-/// How many units are told apart.
-const MOST_UNITS: usize = 16;
+/// How many units are counted by name.
+const MAX_UNITS: usize = 16;
 
-/// The units of which a process died of SIGSYS, by the word of their managers.
+/// Deaths by SIGSYS that service managers logged, by unit.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Deaths {
-    /// Each with how often. The manager is [`Manager::SOME_USER`]'s where the log does not tell whose it is.
-    pub units: Vec<(Unit, u64)>,
-    /// How often it was told of further units.
-    pub others: u64,
+pub(crate) struct SigsysExits {
+    /// Units and how often each was logged. The uid is [`Manager::SOME_USER`] if the log does not tell which user.
+    pub(crate) units: Vec<(Unit, u64)>,
+    /// How often further units were logged.
+    pub(crate) others: u64,
 }
 
-impl Deaths {
+impl SigsysExits {
     pub(crate) fn add(&mut self, unit: Unit) {
         if let Some((_, count)) = self.units.iter_mut().find(|(known, _)| *known == unit) {
             *count += 1;
-        } else if self.units.len() < MOST_UNITS {
+        } else if self.units.len() < MAX_UNITS {
             self.units.push((unit, 1));
         } else {
             self.others += 1;
@@ -30,21 +30,22 @@ impl Deaths {
     }
 }
 
-/// The unit of a line `DATE HOST systemd[PID]: UNIT: Main process exited, code=killed, status=31/SYS`.
+/// Returns the unit in a line `DATE HOST systemd[PID]: UNIT: Main process exited, code=killed, status=31/SYS`.
 ///
-/// Whoever can write to a log can write such a line: nothing but a hint may be made of it.
-pub(crate) fn unit_of(line: &[u8]) -> Option<Unit> {
+/// Any program that can write to the log can forge such a line, so it is only a hint.
+pub(crate) fn parse_unit(line: &[u8]) -> Option<Unit> {
     const TAG: &[u8] = b" systemd[";
     memmem::find(line, WORDS)?;
     let at = memmem::find(line, TAG)?;
-    // A message that merely contains the words has a tag of its own in front.
+    // Another program's message that contains these words has that program's tag in front.
     if memmem::find(&line[..=at], b": ").is_some() {
         return None;
     }
     let (pid, message) = str::from_utf8(&line[at + TAG.len()..]).ok()?.split_once("]: ")?;
-    let (name, what) = message.split_once(": ")?;
-    let (_, how) = what.split_once(" process exited, ")?;
-    let died = ["code=killed, status=31/SYS", "code=dumped, status=31/SYS"].iter().any(|words| how.starts_with(words));
+    let (name, event) = message.split_once(": ")?;
+    let (_, status) = event.split_once(" process exited, ")?;
+    let died =
+        ["code=killed, status=31/SYS", "code=dumped, status=31/SYS"].iter().any(|words| status.starts_with(words));
     let manager = if pid == "1" { Manager::System } else { Manager::User(Manager::SOME_USER) };
     let is_pid = !pid.is_empty() && pid.bytes().all(|digit| digit.is_ascii_digit());
     (died && is_pid).then(|| Some(Unit { manager, name: name.parse().ok()? }))?
@@ -54,25 +55,25 @@ pub(crate) fn unit_of(line: &[u8]) -> Option<Unit> {
 mod tests {
     use super::*;
 
-    fn told(line: &str) -> Option<String> {
-        unit_of(line.as_bytes()).map(|unit| format!("{} {}", unit.manager, unit.name))
+    fn unit(line: &str) -> Option<String> {
+        parse_unit(line.as_bytes()).map(|unit| format!("{} {}", unit.manager, unit.name))
     }
 
     #[test]
-    fn a_managers_line_names_the_unit() {
+    fn exit_line_of_manager_names_unit() {
         for line in [
             "Nov 23 22:01:02 web systemd[1]: a.service: Main process exited, code=killed, status=31/SYS",
             "2026-11-23T22:01:02+0000 web systemd[1]: a.service: Control process exited, code=dumped, status=31/SYS\r",
             "[   12.345678] web systemd[1]: a.service: Main process exited, code=dumped, status=31/SYS",
         ] {
-            assert_eq!(told(line).as_deref(), Some("system a.service"), "{line}");
+            assert_eq!(unit(line).as_deref(), Some("system a.service"), "{line}");
         }
         let user = "Nov 23 22:01:02 web systemd[812]: a.service: Main process exited, code=killed, status=31/SYS";
-        assert!(told(user).is_some_and(|unit| unit.starts_with("user") && unit.ends_with(" a.service")));
+        assert!(unit(user).is_some_and(|unit| unit.starts_with("user") && unit.ends_with(" a.service")));
     }
 
     #[test]
-    fn nobody_elses_line_does() {
+    fn line_of_other_program_or_exit_names_no_unit() {
         for line in [
             "Nov 23 22:01:02 web evil[9]: systemd[1]: a.service: Main process exited, code=killed, status=31/SYS",
             "Nov 23 22:01:02 web evil: x systemd[1]: a.service: Main process exited, code=killed, status=31/SYS",
@@ -82,18 +83,18 @@ mod tests {
             "Nov 23 22:01:02 web systemd[x]: a.service: Main process exited, code=killed, status=31/SYS",
             "status=31/SYS",
         ] {
-            assert_eq!(told(line), None, "{line}");
+            assert_eq!(unit(line), None, "{line}");
         }
     }
 
     #[test]
-    fn units_are_bounded() {
-        let mut deaths = Deaths::default();
+    fn exits_of_many_units_are_counted_within_bounds() {
+        let mut exits = SigsysExits::default();
         for number in 0..100 {
             let name = format!("u{}.service", number / 2);
-            deaths.add(Unit { manager: Manager::System, name: name.parse().unwrap() });
+            exits.add(Unit { manager: Manager::System, name: name.parse().unwrap() });
         }
-        assert_eq!((deaths.units.len(), deaths.others), (MOST_UNITS, 100 - 2 * MOST_UNITS as u64));
-        assert!(deaths.units.iter().all(|(_, count)| *count == 2));
+        assert_eq!((exits.units.len(), exits.others), (MAX_UNITS, 100 - 2 * MAX_UNITS as u64));
+        assert!(exits.units.iter().all(|(_, count)| *count == 2));
     }
 }

@@ -5,7 +5,7 @@
 
 pub(crate) mod libsystemd;
 
-pub use crate::intake::journal_entry::Entry;
+pub use crate::intake::journal_entry::DeathEntry;
 
 use crate::incidents::{IncidentEvent, Moment, Sighting};
 use crate::intake::journal_entry;
@@ -87,14 +87,17 @@ impl Journal {
         reader.seek(u64::try_from(since).unwrap_or_default().saturating_mul(1_000))?;
         let next = || {
             let received = reader.next()?;
-            Ok(received.map_or(Break(()), |at| Continue(journal_entry::read(at, |name| reader.get(name)))))
+            Ok(received.map_or(Break(()), |at| Continue(DeathEntry::parse(at, |name| reader.get(name)))))
         };
         Ok(gather(looked, next)?)
     }
 }
 
 /// All that comes next, unless it is too much, of a journal that was opened at a moment.
-fn gather(looked: i64, mut next: impl FnMut() -> io::Result<ControlFlow<(), Option<Entry>>>) -> io::Result<Entries> {
+fn gather(
+    looked: i64,
+    mut next: impl FnMut() -> io::Result<ControlFlow<(), Option<DeathEntry>>>,
+) -> io::Result<Entries> {
     let (mut entries, until) = (Entries { found: Vec::new(), whole_until: None }, Instant::now() + LONGEST);
     for _ in 0..MOST_ENTRIES {
         let Continue(found) = next()? else {
@@ -113,7 +116,7 @@ fn gather(looked: i64, mut next: impl FnMut() -> io::Result<ControlFlow<(), Opti
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entries {
     /// What was found of it.
-    pub found: Vec<Entry>,
+    pub found: Vec<DeathEntry>,
     /// Until when that is all there is, in milliseconds since the epoch; `None` where it was too much to read.
     pub whole_until: Option<i64>,
 }
@@ -149,7 +152,7 @@ pub fn evidence(entries: &Entries, sighting: &Sighting, runs: impl FnOnce(&Unit,
     let Moment::At(at) = sighting.at else { return Vec::new() };
     let Entries { found: entries, whole_until } = entries;
     let within =
-        |entry: &&Entry, before, after| (at.saturating_sub(before)..=at.saturating_add(after)).contains(&entry.at);
+        |entry: &&DeathEntry, before, after| (at.saturating_sub(before)..=at.saturating_add(after)).contains(&entry.at);
     let of_pid = entries.iter().filter(|entry| entry.pid == Some(sighting.sample.pid));
     let dumped: Vec<Evidence> = of_pid
         .filter(|entry| within(entry, CORE_BEFORE_MS, CORE_AFTER_MS))
@@ -168,7 +171,7 @@ pub fn evidence(entries: &Entries, sighting: &Sighting, runs: impl FnOnce(&Unit,
         return Vec::new();
     }
     // A user's manager can say what it likes of its units, but not that others' processes were theirs.
-    let may = |entry: &&Entry| match entry.unit.manager {
+    let may = |entry: &&DeathEntry| match entry.unit.manager {
         Manager::System => true,
         Manager::User(uid) => *sighting.sample.uid == *uid.to_string(),
     };
@@ -190,8 +193,8 @@ mod tests {
     use crate::syscalls::{Arch, Call};
     use std::slice;
 
-    fn entry(at: i64, name: &str, pid: Option<u32>) -> Entry {
-        Entry { at, unit: Unit { manager: Manager::System, name: name.parse().unwrap() }, pid }
+    fn entry(at: i64, name: &str, pid: Option<u32>) -> DeathEntry {
+        DeathEntry { at, unit: Unit { manager: Manager::System, name: name.parse().unwrap() }, pid }
     }
 
     fn killed(action: Action) -> Sighting {
@@ -204,11 +207,11 @@ mod tests {
         }
     }
 
-    fn told(entries: &[Entry]) -> Vec<(Rung, String)> {
+    fn told(entries: &[DeathEntry]) -> Vec<(Rung, String)> {
         told_until(entries, Some(102_000))
     }
 
-    fn told_until(entries: &[Entry], whole_until: Option<i64>) -> Vec<(Rung, String)> {
+    fn told_until(entries: &[DeathEntry], whole_until: Option<i64>) -> Vec<(Rung, String)> {
         let entries = Entries { found: entries.to_vec(), whole_until };
         let starts = |unit: &Unit, exe: &[u8]| unit.name.as_str() == "a.service" && exe == b"/bin/a";
         let evidence = evidence(&entries, &killed(Action::KillProcess), starts);
@@ -280,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_users_manager_speaks_of_that_users_processes() {
-        let of = |uid| Entry {
+        let of = |uid| DeathEntry {
             unit: Unit { manager: Manager::User(uid), ..entry(0, "a.service", None).unit },
             ..entry(100_100, "a.service", None)
         };

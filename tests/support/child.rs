@@ -3,7 +3,7 @@
 use super::manager::skip;
 use harden_why::audit::parse_record;
 use harden_why::host::blind_spots::limitations;
-use harden_why::intake::netlink::{AuditSocket, Message, ReceiveError};
+use harden_why::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
 use harden_why::kernel::seccomp::Filter;
 use nix::poll::{PollFd, PollFlags, poll};
 use std::ffi::CStr;
@@ -70,7 +70,7 @@ pub(crate) fn payload_of(audit: &mut AuditSocket, pid: u32) -> Vec<u8> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match audit.receive() {
-            Ok(Some(Message::Seccomp(payload))) => {
+            Ok(Some(AuditMessage::Seccomp(payload))) => {
                 if parse_record(payload).unwrap().pid == pid {
                     return payload.to_vec();
                 }

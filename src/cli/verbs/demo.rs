@@ -11,7 +11,7 @@ use crate::diagnosis::diagnose;
 use crate::host::log_host::LogHost;
 use crate::incidents::IncidentChange;
 use crate::incidents::local_time::Clock;
-use crate::intake::netlink::{AuditSocket, Message, ReceiveError};
+use crate::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
 use crate::kernel::seccomp::{ALLOW, Filter, returned};
 use crate::pipeline::Pipeline;
 use crate::policy::{Effect, Policy, Settings, UnitFile, Verdict};
@@ -73,7 +73,7 @@ fn live(mut audit: AuditSocket, root: &Path, groups: &Groups, clock: &Clock) -> 
     let deadline = Instant::now() + PATIENCE;
     while pipeline.fold.is_empty() {
         match audit.receive() {
-            Ok(Some(Message::Seccomp(payload))) => {
+            Ok(Some(AuditMessage::Seccomp(payload))) => {
                 let record = parse_record(payload)?;
                 if record.pid == pid {
                     let _ = pipeline.sight(&record, None);

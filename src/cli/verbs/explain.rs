@@ -11,10 +11,9 @@ use crate::host::unit_settings;
 use crate::incidents::incident::by_unit;
 use crate::incidents::local_time::Clock;
 use crate::incidents::{Incident, IncidentChange, IncidentEvent};
-use crate::intake::compressed::Packed;
-use crate::intake::log_file;
-use crate::intake::log_file::{Seen, Tally};
-use crate::intake::sigsys_exit_line::Deaths;
+use crate::intake::log_encoding::LogEncoding;
+use crate::intake::log_file::{LogSummary, Novelty, read_log};
+use crate::intake::sigsys_exit_line::SigsysExits;
 use crate::pipeline::Pipeline;
 use crate::syscalls::Groups;
 use crate::systemd::syscall_groups;
@@ -90,24 +89,24 @@ fn open(file: &Path) -> anyhow::Result<Box<dyn Read>> {
 /// A log, if it is text.
 fn text(mut log: impl Read + 'static, file: Option<&Path>) -> anyhow::Result<Box<dyn Read>> {
     let mut first = Vec::new();
-    log.by_ref().take(Packed::TELLING as u64).read_to_end(&mut first).context("cannot read the log")?;
-    if let Some(packed) = Packed::of(&first) {
+    log.by_ref().take(LogEncoding::MAGIC_LENGTH as u64).read_to_end(&mut first).context("cannot read the log")?;
+    if let Some(packed) = LogEncoding::detect(&first) {
         anyhow::bail!(what_to_do(packed, file));
     }
     Ok(Box::new(Cursor::new(first).chain(log)))
 }
 
-fn what_to_do(packed: Packed, file: Option<&Path>) -> String {
+fn what_to_do(packed: LogEncoding, file: Option<&Path>) -> String {
     let what = file.map_or_else(|| "what comes on standard input".to_owned(), shown_path);
     // What a shell would take for something else is not put into a command.
     let is_plain =
         |path: &&String| path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+@:,".contains(&byte));
     let name = Some(&what).filter(|_| file.is_some()).filter(is_plain).map_or("FILE", String::as_str);
     match packed {
-        Packed::By { name: by, unpack } => {
-            format!("{what} is compressed by {by}; run: {unpack} {name} | harden-why explain -")
+        LogEncoding::Compressed { format, unpack } => {
+            format!("{what} is compressed by {format}; run: {unpack} {name} | harden-why explain -")
         }
-        Packed::Journal => {
+        LogEncoding::Journal => {
             format!("{what} is a journal file; run: journalctl --file {name} -o export | harden-why explain -")
         }
     }
@@ -128,26 +127,26 @@ pub(crate) fn explain(
     }
     let host = LogHost::new(question.root.clone(), question.unit.clone());
     let mut pipeline = Pipeline::new(host, MOST_INCIDENTS);
-    let tally = log_file::read(log, &mut |record, named, seen| match seen {
-        Seen::First => {
+    let summary = read_log(log, &mut |record, named, novelty| match novelty {
+        Novelty::New => {
             let _ = pipeline.sight(record, named);
         }
-        Seen::Undated => pipeline.date(record, named),
+        Novelty::DatesEarlier => pipeline.date(record, named),
     })
     .context("cannot read the log to its end")?;
     let given_way = pipeline.fold.dropped();
     let incidents: Vec<Incident> =
         pipeline.fold.take_changes(usize::MAX).into_iter().map(|IncidentChange { incident, .. }| incident).collect();
-    let notes = deaths(&tally.deaths, &incidents);
+    let notes = deaths(&summary.sigsys_exits, &incidents);
     let units = by_unit(incidents)
         .into_iter()
         .map(|(unit, incidents)| answer(unit.as_ref(), incidents, question, groups, clock))
         .collect();
-    Ok(Report { schema: SCHEMA, demo: None, units, log: Some(counted(&tally, given_way)), notes })
+    Ok(Report { schema: SCHEMA, demo: None, units, log: Some(counted(&summary, given_way)), notes })
 }
 
 /// Deaths of SIGSYS of which the log has no record that is known to be the unit's.
-fn deaths(deaths: &Deaths, incidents: &[Incident]) -> Vec<String> {
+fn deaths(deaths: &SigsysExits, incidents: &[Incident]) -> Vec<String> {
     let kills = |incident: &Incident| match &incident.key.event {
         IncidentEvent::Denial(denial) => denial.action.is_kill() || denial.action == Action::Trap,
         IncidentEvent::SilentDeath => false,
@@ -191,15 +190,15 @@ fn answer(
     Answer::new(unit, &diagnosis, situation.as_ref(), groups, clock, notes)
 }
 
-fn counted(tally: &Tally, given_way: u64) -> LogTally {
+fn counted(summary: &LogSummary, given_way: u64) -> LogTally {
     LogTally {
-        lines: tally.lines,
-        records: tally.records,
-        repeats: tally.repeats,
-        foreign: tally.foreign,
-        malformed: tally.malformed,
-        overlong: tally.overlong,
+        lines: summary.lines,
+        records: summary.records,
+        repeats: summary.repeats,
+        foreign: summary.foreign,
+        malformed: summary.malformed,
+        overlong: summary.overlong,
         given_way,
-        complaints: tally.complaints.iter().map(|(line, why)| format!("line {line}: {why}")).collect(),
+        complaints: summary.complaints.iter().map(|(line, why)| format!("line {line}: {why}")).collect(),
     }
 }

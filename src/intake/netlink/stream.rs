@@ -1,9 +1,9 @@
-//! The audit socket on tokio's event loop, which hears of it only when asked to.
+//! The audit socket on tokio's event loop, without a wakeup for every record.
 //!
-//! tokio watches what is registered with it at all times (`EPOLLET`), so that every record wakes it, also while a
-//! storm's are left to gather: tens of thousands of times a second, and each costs more than the record. So the socket
-//! stands behind an epoll of its own, and that says once that there is something (`EPOLLONESHOT`, `epoll_ctl(2)`),
-//! and nothing more until it is asked anew.
+//! tokio watches its descriptors at all times (`EPOLLET`), so every record would wake the loop, even while the daemon
+//! lets a storm's records gather: tens of thousands of times a second, and each wakeup costs more than the record.
+//! So the socket is behind its own epoll, which reports once that it is readable (`EPOLLONESHOT`, `epoll_ctl(2)`) and
+//! stays silent until it is armed again.
 
 use super::AuditSocket;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -12,56 +12,56 @@ use std::os::fd::{AsRawFd, RawFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// What it says, and how often.
-fn once() -> EpollEvent {
+/// Reports readability once.
+fn readable_once() -> EpollEvent {
     EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, 0)
 }
 
-/// The socket, to be waited for.
+/// An [`AuditSocket`] that tasks can wait for.
 #[derive(Debug)]
 pub struct AuditStream {
     socket: AuditSocket,
-    gate: AsyncFd<Gate>,
-    /// Whether the gate has yet to say that there is something.
+    epoll: AsyncFd<OneShotEpoll>,
+    /// Whether the epoll has yet to report that the socket is readable.
     is_armed: bool,
 }
 
-/// An epoll that watches the socket alone.
+/// An epoll that watches only the audit socket.
 #[derive(Debug)]
-struct Gate(Epoll);
+struct OneShotEpoll(Epoll);
 
-impl AsRawFd for Gate {
+impl AsRawFd for OneShotEpoll {
     fn as_raw_fd(&self) -> RawFd {
         self.0.0.as_raw_fd()
     }
 }
 
 impl AuditStream {
-    /// On the event loop that this is called on.
+    /// Registers the socket with the event loop of the calling task.
     ///
     /// # Errors
-    /// It has no room.
+    /// Those of `epoll_create1(2)` and `epoll_ctl(2)`.
     pub fn new(socket: AuditSocket) -> io::Result<Self> {
-        let gate = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        gate.add(&socket, once())?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(&socket, readable_once())?;
         // SAFETY: the epoll owns its descriptor, and nothing here replaces or closes it before it is dropped.
-        let gate = unsafe { AsyncFd::register_with_interest(Gate(gate), Interest::READABLE) }?;
-        Ok(Self { socket, gate, is_armed: true })
+        let epoll = unsafe { AsyncFd::register_with_interest(OneShotEpoll(epoll), Interest::READABLE) }?;
+        Ok(Self { socket, epoll, is_armed: true })
     }
 
-    /// Waits until there is something to receive. Whoever does not receive all of it is told at once, the next time.
+    /// Waits until the socket is readable. If the caller leaves datagrams unread, the next call returns at once.
     ///
     /// # Errors
-    /// The event loop ends.
+    /// The event loop shuts down.
     pub async fn readable(&mut self) -> io::Result<()> {
         if !self.is_armed {
-            self.gate.get_ref().0.modify(&self.socket, &mut once())?;
+            self.epoll.get_ref().0.modify(&self.socket, &mut readable_once())?;
             self.is_armed = true;
         }
         loop {
-            let mut ready = self.gate.readable_mut().await?;
+            let mut ready = self.epoll.readable_mut().await?;
             ready.clear_ready();
-            // Taking the event is what disarms it. There is none if all was received without being waited for.
+            // Taking the event disarms the epoll. There is no event if the socket was emptied without waiting.
             if ready.get_inner().0.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO)? > 0 {
                 self.is_armed = false;
                 return Ok(());
@@ -69,20 +69,20 @@ impl AuditStream {
         }
     }
 
-    /// Is not to say anything until it is asked again.
+    /// Silences the epoll until the next [`readable`](Self::readable).
     ///
     /// # Errors
-    /// There is no memory.
-    pub fn rest(&mut self) -> io::Result<()> {
+    /// Those of `epoll_ctl(2)`.
+    pub fn disarm(&mut self) -> io::Result<()> {
         if self.is_armed {
-            // What it has said meanwhile is either known to the event loop, or withdrawn.
-            self.gate.get_ref().0.modify(&self.socket, &mut EpollEvent::new(EpollFlags::EPOLLONESHOT, 0))?;
+            // This withdraws an event that the loop has not taken yet; an event that it has taken stays valid.
+            self.epoll.get_ref().0.modify(&self.socket, &mut EpollEvent::new(EpollFlags::EPOLLONESHOT, 0))?;
             self.is_armed = false;
         }
         Ok(())
     }
 
-    /// The socket.
+    /// Returns the socket.
     pub fn socket(&mut self) -> &mut AuditSocket {
         &mut self.socket
     }
@@ -94,58 +94,58 @@ mod tests {
     use std::io::Write as _;
     use std::time::Duration;
 
-    /// Whether it says within a moment that there is something.
-    async fn says(stream: &mut AuditStream) -> bool {
-        tokio::time::timeout(Duration::from_millis(100), stream.readable()).await.is_ok_and(|said| said.is_ok())
+    /// Whether the stream becomes readable within 100 ms.
+    async fn becomes_readable(stream: &mut AuditStream) -> bool {
+        tokio::time::timeout(Duration::from_millis(100), stream.readable()).await.is_ok_and(|result| result.is_ok())
     }
 
     #[tokio::test]
-    async fn it_says_so_each_time_it_is_asked_and_only_then() {
+    async fn readable_socket_wakes_task_only_while_armed() {
         let (reader, mut writer) = std::io::pipe().unwrap();
         let mut byte = [0];
         let mut take = {
             let reader = reader.try_clone().unwrap();
             move || nix::unistd::read(&reader, &mut byte).unwrap()
         };
-        let mut stream = AuditStream::new(AuditSocket::over(reader.into())).unwrap();
-        assert!(!says(&mut stream).await, "there is nothing");
+        let mut stream = AuditStream::new(AuditSocket::from_fd(reader.into())).unwrap();
+        assert!(!becomes_readable(&mut stream).await, "nothing was written");
         writer.write_all(b"ab").unwrap();
-        assert!(says(&mut stream).await);
-        // What comes while nobody asks wakes nobody.
+        assert!(becomes_readable(&mut stream).await);
+        // Disarmed: a further byte causes no wakeup.
         writer.write_all(b"c").unwrap();
-        let woken = tokio::time::timeout(Duration::from_millis(100), stream.gate.readable());
+        let woken = tokio::time::timeout(Duration::from_millis(100), stream.epoll.readable());
         assert!(woken.await.is_err());
         for _ in 0..3 {
-            assert!(says(&mut stream).await, "some is left");
+            assert!(becomes_readable(&mut stream).await, "bytes are left");
             take();
         }
-        assert!(!says(&mut stream).await, "all was taken");
-        // At rest nothing is said, and what was said before is not lost, whether the event loop has heard it or not.
-        for heard in [false, true] {
+        assert!(!becomes_readable(&mut stream).await, "all was taken");
+        // Disarming loses no bytes, whether or not the event loop has taken the event.
+        for is_taken in [false, true] {
             writer.write_all(b"r").unwrap();
-            if heard {
-                assert!(stream.gate.readable().await.is_ok());
+            if is_taken {
+                assert!(stream.epoll.readable().await.is_ok());
             }
-            stream.rest().unwrap();
+            stream.disarm().unwrap();
             tokio::time::sleep(Duration::from_millis(20)).await;
             writer.write_all(b"s").unwrap();
             for _ in 0..2 {
-                assert!(says(&mut stream).await, "some is left");
+                assert!(becomes_readable(&mut stream).await, "bytes are left");
                 take();
             }
-            assert!(!says(&mut stream).await, "all was taken");
+            assert!(!becomes_readable(&mut stream).await, "all was taken");
         }
-        stream.rest().unwrap();
+        stream.disarm().unwrap();
         writer.write_all(b"t").unwrap();
-        assert!(tokio::time::timeout(Duration::from_millis(100), stream.gate.readable()).await.is_err());
-        assert!(says(&mut stream).await);
+        assert!(tokio::time::timeout(Duration::from_millis(100), stream.epoll.readable()).await.is_err());
+        assert!(becomes_readable(&mut stream).await);
         take();
-        assert!(!says(&mut stream).await);
-        // Taken without being waited for, while it is armed.
+        assert!(!becomes_readable(&mut stream).await);
+        // Emptied without waiting, while armed.
         writer.write_all(b"d").unwrap();
         take();
-        assert!(!says(&mut stream).await);
+        assert!(!becomes_readable(&mut stream).await);
         writer.write_all(b"e").unwrap();
-        assert!(says(&mut stream).await, "it is armed still");
+        assert!(becomes_readable(&mut stream).await, "the epoll is still armed");
     }
 }

@@ -1,0 +1,42 @@
+//! Hands each record of a log on once.
+
+use super::repeats::{Novelty, RepeatFilter};
+use crate::audit::{Malformed, Record};
+use crate::units::Unit;
+
+/// Receives a record, and the unit that the log names for its process, where it names one.
+pub(super) type OnRecord<'a> = dyn FnMut(&Record<'_>, Option<&Unit>, Novelty) + 'a;
+
+/// What a line or journal entry was.
+#[must_use]
+#[derive(Debug, Clone, Copy)]
+pub(super) enum LineKind {
+    Record,
+    Repeat,
+    Foreign,
+    Malformed(Malformed),
+}
+
+/// Drops the records that were handed on before.
+pub(super) struct RecordSink<'a, 'b> {
+    on_record: &'a mut OnRecord<'b>,
+    repeats: RepeatFilter,
+}
+
+impl<'a, 'b> RecordSink<'a, 'b> {
+    pub(super) fn new(on_record: &'a mut OnRecord<'b>) -> Self {
+        Self { on_record, repeats: RepeatFilter::default() }
+    }
+
+    pub(super) fn push(&mut self, parsed: Result<Record<'_>, Malformed>, unit: Option<&Unit>) -> LineKind {
+        let record = match parsed {
+            Ok(record) => record,
+            Err(why) => return LineKind::Malformed(why),
+        };
+        let novelty = self.repeats.check(&record);
+        if let Some(novelty) = novelty {
+            (self.on_record)(&record, unit, novelty);
+        }
+        if novelty == Some(Novelty::New) { LineKind::Record } else { LineKind::Repeat }
+    }
+}
