@@ -1,21 +1,21 @@
-//! As much BPF as is needed: programs put together instruction by instruction, maps, tracepoints, and where the running
-//! kernel keeps what they read.
+//! BPF programs put together instruction by instruction, maps, tracepoints, and the offsets of the kernel structures that
+//! the programs read.
 
 pub(crate) mod assembly;
 pub(crate) mod btf;
 pub(crate) mod instruction;
 pub(crate) mod kernel;
 
-pub(crate) use assembly::{Assembly, Place, Test};
+pub(crate) use assembly::{Assembly, Label};
 pub(crate) use btf::Btf;
 pub(crate) use instruction::{
-    Instruction, add, add_to_memory, and, call, copy, exit, load, map_address, or, set, shift_right, skip_if,
-    skip_unless_zero, store,
+    Condition, Instruction, add, add_to_memory, and, call, copy, exit, load, map_address, or, set, shift_right,
+    skip_if, skip_unless_zero, store,
 };
 pub(crate) use kernel::BpfError;
 pub(crate) use kernel::{Array, CgroupArray, Map, attach};
 
-/// Registers: the result, the arguments, those that calls keep, the stack's end.
+/// Registers: the result (0), arguments (1 to 5), those that calls preserve (6 to 9), and the end of the stack (10).
 pub(crate) const R0: u8 = 0;
 pub(crate) const R1: u8 = 1;
 pub(crate) const R2: u8 = 2;
@@ -44,7 +44,7 @@ pub(crate) mod helper {
     pub(crate) const KTIME_GET_BOOT_NS: i32 = 125;
 }
 
-/// Reads kernel memory at a register and an offset onto the stack; zeros where that fails.
+/// Copies kernel memory at a register plus an offset to the stack; zeros where that fails.
 pub(crate) fn read(helper: i32, to: i16, size: i32, base: u8, offset: u32) -> Option<[Instruction; 6]> {
     Some([
         copy(R1, STACK),

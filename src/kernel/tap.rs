@@ -16,7 +16,7 @@ pub(crate) mod targets;
 
 pub use error::TapError;
 pub use refusal::{CallResult, Refusal, TapLosses};
-pub use tally::{Caller, Group, Kind, Owner, Tally};
+pub use tally::{ProcessOwner, RefusalKind, RefusalTally, RefusalTotals, RefusedThread};
 pub use targets::Target;
 
 use super::bpf::{self, Array, BpfError, Btf, CgroupArray, Map};

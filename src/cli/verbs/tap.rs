@@ -15,7 +15,9 @@ use crate::host::unit_settings::Known;
 use crate::incidents::local_time::Clock;
 use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource, Stored};
 use crate::kernel::procfs::Procfs;
-use crate::kernel::tap::{CallResult, Group, Kind, Owner, Tally, Tap, TapError, TapLosses, Target};
+use crate::kernel::tap::{
+    CallResult, ProcessOwner, RefusalKind, RefusalTally, RefusalTotals, Tap, TapError, TapLosses, Target,
+};
 use crate::operations::interruption::Interruption;
 use crate::outlet::wire::{IncidentDict, MAX_INCIDENTS};
 use crate::policy::{Effect, Verdict};
@@ -55,11 +57,11 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     let mut tap = Tap::open(&targets)?;
     // Children of processes that were asked for are followed wherever they go.
     let by_cgroups = targets.iter().all(|target| matches!(target, Target::Cgroup(_)));
-    let whose = |target: usize, owner: &Owner| {
+    let whose = |target: usize, owner: &ProcessOwner| {
         let whose = watched.get(target)?.whose(owner, by_cgroups)?;
         Some((whose.0.clone(), whose.1))
     };
-    let (began, procfs, mut tally) = (Instant::now(), Procfs::live(), Tally::default());
+    let (began, procfs, mut tally) = (Instant::now(), Procfs::live(), RefusalTally::default());
     let live = Live::new(!common.json);
     loop {
         let left = asked.duration.saturating_sub(began.elapsed());
@@ -92,7 +94,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
         });
     }
     let refusals = refused(&tally, &cases, whose);
-    let mut notes = left_out(tap.losses(), tally.forgotten());
+    let mut notes = left_out(tap.losses(), tally.uncounted());
     notes.extend(syscall_groups::groups_note(&loaded));
     let incidents: Vec<Incident> = refusals.iter().filter_map(incident).collect();
     notes.extend(stored(&common.bus, &incidents).await);
@@ -157,7 +159,7 @@ impl Case {
 
 /// Whether the policy of a unit answers a call in that way, whatever its arguments. A call that was let through, and
 /// came back with that error by itself, is then none.
-fn causes(cases: &[Case], unit: Option<&Unit>, kind: &Kind) -> bool {
+fn causes(cases: &[Case], unit: Option<&Unit>, kind: &RefusalKind) -> bool {
     let case = cases.iter().find(|case| case.unit.as_ref() == unit);
     let Some(situation) = case.and_then(Case::situation) else { return false };
     let call = Call::numbered(kind.arch, kind.number);
@@ -172,17 +174,21 @@ fn causes(cases: &[Case], unit: Option<&Unit>, kind: &Kind) -> bool {
 struct Refused {
     unit: Option<Unit>,
     rung: Option<Rung>,
-    kind: Kind,
-    group: Group,
+    kind: RefusalKind,
+    group: RefusalTotals,
 }
 
 /// What was refused, by whose processes they are, however those were met.
-fn refused(tally: &Tally, cases: &[Case], whose: impl Fn(usize, &Owner) -> Option<(Unit, Rung)>) -> Vec<Refused> {
-    let mut all: BTreeMap<(Option<Unit>, Kind), Refused> = BTreeMap::new();
-    let of = |kind: &Kind| whose(kind.target, &kind.owner).unzip();
-    for (kind, group) in tally.refused(|kind| causes(cases, of(kind).0.as_ref(), kind)) {
+fn refused(
+    tally: &RefusalTally,
+    cases: &[Case],
+    whose: impl Fn(usize, &ProcessOwner) -> Option<(Unit, Rung)>,
+) -> Vec<Refused> {
+    let mut all: BTreeMap<(Option<Unit>, RefusalKind), Refused> = BTreeMap::new();
+    let of = |kind: &RefusalKind| whose(kind.target, &kind.owner).unzip();
+    for (kind, group) in tally.refusals(|kind| causes(cases, of(kind).0.as_ref(), kind)) {
         let (unit, rung) = of(&kind);
-        let kind = Kind { target: 0, owner: Owner::Unknown, ..kind };
+        let kind = RefusalKind { target: 0, owner: ProcessOwner::Unknown, ..kind };
         match all.entry((unit.clone(), kind.clone())) {
             Entry::Vacant(vacant) => drop(vacant.insert(Refused { unit, rung, kind, group })),
             Entry::Occupied(mut occupied) => {
@@ -206,7 +212,7 @@ fn views(refused: &[Refused]) -> Vec<RefusalView> {
 /// The fact that is kept of a refusal; an answer without an error is none of systemd's.
 fn incident(Refused { unit, rung, kind, group }: &Refused) -> Option<Incident> {
     let CallResult::Errno(errno) = kind.result else { return None };
-    let caller = group.callers.last();
+    let caller = group.threads.last();
     Some(Incident {
         key: IncidentKey {
             unit: unit.clone(),

@@ -5,7 +5,7 @@ use super::answer_page;
 use crate::audit::text::{escape, plural};
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, Page, styled};
-use crate::kernel::tap::{CallResult, Group, Kind};
+use crate::kernel::tap::{CallResult, RefusalKind, RefusalTotals};
 use crate::policy::Effect;
 use crate::syscalls::Call;
 use crate::units::Unit;
@@ -66,7 +66,7 @@ pub(crate) struct ThreadView {
 }
 
 impl RefusalView {
-    pub(crate) fn new(unit: Option<&Unit>, kind: &Kind, group: &Group) -> Self {
+    pub(crate) fn new(unit: Option<&Unit>, kind: &RefusalKind, group: &RefusalTotals) -> Self {
         let call = Call::numbered(kind.arch, kind.number);
         Self {
             unit: unit.map(|unit| unit.name.to_string()),
@@ -82,7 +82,7 @@ impl RefusalView {
             exe: (!kind.exe.is_empty()).then(|| escape(&kind.exe)),
             count: group.count,
             threads: group
-                .callers
+                .threads
                 .iter()
                 .map(|caller| ThreadView {
                     pid: caller.pid,

@@ -1,6 +1,4 @@
-//! BPF instructions (`Documentation/bpf/standardization/instruction-set.rst`), as many as are needed.
-
-use super::assembly::Test;
+//! The BPF instructions that the programs need (`Documentation/bpf/standardization/instruction-set.rst`).
 
 /// `struct bpf_insn`.
 #[repr(C)]
@@ -13,17 +11,17 @@ pub(crate) struct Instruction {
 }
 
 fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instruction {
-    // Two bit fields of four, in the order of the machine.
+    // Two fields of four bits, in the machine's bit order.
     let registers = if cfg!(target_endian = "little") { from << 4 | to } else { to << 4 | from };
     Instruction { code, registers, offset, immediate }
 }
 
-/// Loads from memory: `to = *(from + offset)`.
+/// Reads memory: `to = *(from + offset)`.
 pub(crate) fn load(bits: u8, to: u8, from: u8, offset: i16) -> Instruction {
     instruction(if bits == 64 { 0x79 } else { 0x61 }, to, from, offset, 0)
 }
 
-/// Stores to memory: `*(to + offset) = from`.
+/// Writes memory: `*(to + offset) = from`.
 pub(crate) fn store(bits: u8, to: u8, offset: i16, from: u8) -> Instruction {
     instruction(if bits == 64 { 0x7b } else { 0x63 }, to, from, offset, 0)
 }
@@ -44,12 +42,12 @@ pub(crate) fn shift_right(to: u8, bits: i32) -> Instruction {
     instruction(0x77, to, 0, 0, bits)
 }
 
-/// Goes on with the next instruction only if the register is zero.
+/// Skips instructions unless the register is zero.
 pub(crate) fn skip_unless_zero(register: u8, skipped: i16) -> Instruction {
     instruction(0x55, register, 0, skipped, 0)
 }
 
-/// Goes on with the next instruction only if the register is not this value.
+/// Skips instructions if the register has this value.
 pub(crate) fn skip_if(register: u8, value: i32, skipped: i16) -> Instruction {
     instruction(0x15, register, 0, skipped, value)
 }
@@ -66,7 +64,7 @@ pub(crate) fn exit() -> Instruction {
     instruction(0x95, 0, 0, 0, 0)
 }
 
-/// Adds to memory, in one step whoever else does (`BPF_ATOMIC`, `BPF_ADD`): `*(to + offset) += from`.
+/// Adds to memory atomically (`BPF_ATOMIC`, `BPF_ADD`): `*(to + offset) += from`.
 pub(crate) fn add_to_memory(to: u8, offset: i16, from: u8) -> Instruction {
     instruction(0xdb, to, from, offset, 0)
 }
@@ -75,30 +73,43 @@ pub(crate) fn or(to: u8, value: i32) -> Instruction {
     instruction(0x47, to, 0, 0, value)
 }
 
-/// A jump, which leads nowhere yet.
+/// A jump, without a distance yet.
 pub(crate) fn jump() -> Instruction {
     instruction(0x05, 0, 0, 0, 0)
 }
 
-/// A jump if a register passes a test, which leads nowhere yet.
-pub(crate) fn jump_if(test: Test, register: u8, number: i32) -> Instruction {
-    let code = match test {
-        Test::Is => 0x15,
-        Test::IsNot => 0x55,
-        Test::Above => 0x65,
-        Test::Below => 0xc5,
+/// A jump that is taken if the condition holds, without a distance yet.
+pub(crate) fn jump_if(condition: Condition, register: u8, number: i32) -> Instruction {
+    let code = match condition {
+        Condition::Is => 0x15,
+        Condition::IsNot => 0x55,
+        Condition::Above => 0x65,
+        Condition::Below => 0xc5,
     };
     instruction(code, register, 0, 0, number)
 }
 
+/// A condition on a register and a number, both taken as signed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Condition {
+    /// They are equal.
+    Is,
+    /// They differ.
+    IsNot,
+    /// The register is greater.
+    Above,
+    /// The register is less.
+    Below,
+}
+
 impl Instruction {
-    /// Says how far a jump goes.
-    pub(crate) fn leads(&mut self, distance: i16) {
+    /// Sets how many instructions a jump skips.
+    pub(crate) fn set_distance(&mut self, distance: i16) {
         self.offset = distance;
     }
 }
 
-/// The address of a map, by its descriptor (`BPF_PSEUDO_MAP_FD`): two instructions long.
+/// Loads the address of a map, by its descriptor (`BPF_PSEUDO_MAP_FD`). This takes two instructions.
 pub(crate) fn map_address(to: u8, map: i32) -> [Instruction; 2] {
     [instruction(0x18, to, 1, 0, map), instruction(0, 0, 0, 0, 0)]
 }
@@ -108,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instruction_is_eight_bytes_as_the_kernel_lays_them_out() {
+    fn instruction_has_the_layout_of_bpf_insn() {
         assert_eq!(size_of::<Instruction>(), 8);
         let Instruction { code, registers, offset, immediate } = load(64, 6, 1, 0);
         let expected = if cfg!(target_endian = "little") { 0x16 } else { 0x61 };

@@ -9,8 +9,8 @@ use crate::kernel::bpf::helper::{
     KTIME_GET_NS, MAP_DELETE_ELEM, MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM, PROBE_READ_KERNEL,
 };
 use crate::kernel::bpf::{
-    Assembly, Btf, Instruction, Place, R0, R1, R2, R3, R4, R6, R7, R8, R9, STACK, Test, add, add_to_memory, and, call,
-    copy, exit, load, map_address, or, read, set, shift_right, store,
+    Assembly, Btf, Condition, Instruction, Label, R0, R1, R2, R3, R4, R6, R7, R8, R9, STACK, add, add_to_memory, and,
+    call, copy, exit, load, map_address, or, read, set, shift_right, store,
 };
 use crate::policy::errno;
 
@@ -109,13 +109,13 @@ const WHO: u8 = R9;
 /// For `sys_enter`: the thread is in a call.
 pub(crate) fn entered(maps: Maps) -> Option<Vec<Instruction>> {
     let mut code = Assembly::default();
-    let (new, out) = (code.place(), code.place());
+    let (new, out) = (code.label(), code.label());
     begin(&mut code, maps, out);
     find(&mut code, maps.threads, TID);
-    code.jump_if(Test::Is, R0, 0, new);
-    code.then([set(R1, 1), store(64, R0, 0, R1)]);
+    code.jump_if(Condition::Is, R0, 0, new);
+    code.append([set(R1, 1), store(64, R0, 0, R1)]);
     code.jump(out);
-    code.here(new);
+    code.set_label(new);
     // Where there is no room, sys_exit tells.
     put(&mut code, maps.threads, TID, 1);
     end(code, out)
@@ -124,68 +124,68 @@ pub(crate) fn entered(maps: Maps) -> Option<Vec<Instruction>> {
 /// For `sys_exit`, with the registers and what the call returned: a call that was not entered was refused.
 pub(crate) fn left(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
     let mut code = Assembly::default();
-    let [new, lost, refused, seen, out] = [(); 5].map(|()| code.place());
+    let [new, lost, refused, seen, out] = [(); 5].map(|()| code.label());
     begin(&mut code, maps, out);
     find(&mut code, maps.threads, TID);
-    code.jump_if(Test::Is, R0, 0, new);
-    code.then([load(64, R1, R0, 0)]);
-    code.jump_if(Test::Is, R1, 0, refused);
-    code.then([set(R1, 0), store(64, R0, 0, R1)]);
+    code.jump_if(Condition::Is, R0, 0, new);
+    code.append([load(64, R1, R0, 0)]);
+    code.jump_if(Condition::Is, R1, 0, refused);
+    code.append([set(R1, 0), store(64, R0, 0, R1)]);
     code.jump(out);
 
-    code.here(new);
+    code.set_label(new);
     put(&mut code, maps.threads, TID, 0);
-    code.jump_if(Test::IsNot, R0, 0, lost);
+    code.jump_if(Condition::IsNot, R0, 0, lost);
     // Whatever it was in came to its usual end.
-    code.jump_if(Test::Above, SECOND_ARGUMENT, 0, out);
-    code.jump_if(Test::Below, SECOND_ARGUMENT, -errno::MAX, out);
-    code.then([or(WHOSE, FIRST.cast_signed())]);
+    code.jump_if(Condition::Above, SECOND_ARGUMENT, 0, out);
+    code.jump_if(Condition::Below, SECOND_ARGUMENT, -errno::MAX, out);
+    code.append([or(WHOSE, FIRST.cast_signed())]);
 
-    code.here(refused);
-    let (odd, fits) = (code.place(), code.place());
-    code.jump_if(Test::Above, SECOND_ARGUMENT, 0, odd);
-    code.jump_if(Test::Below, SECOND_ARGUMENT, -errno::MAX, odd);
+    code.set_label(refused);
+    let (odd, fits) = (code.label(), code.label());
+    code.jump_if(Condition::Above, SECOND_ARGUMENT, 0, odd);
+    code.jump_if(Condition::Below, SECOND_ARGUMENT, -errno::MAX, odd);
     code.jump(fits);
-    code.here(odd);
-    code.then([set(SECOND_ARGUMENT, NO_ERROR.cast_signed())]);
-    code.here(fits);
+    code.set_label(odd);
+    code.append([set(SECOND_ARGUMENT, NO_ERROR.cast_signed())]);
+    code.set_label(fits);
     if let Some((compat, mask)) = at.compat {
-        let native = code.place();
-        code.then([call(GET_CURRENT_TASK), copy(R3, R0)]);
-        code.then(read(PROBE_READ_KERNEL, SCRATCH, 4, R3, compat)?);
-        code.then([load(32, R1, STACK, SCRATCH), and(R1, mask)]);
-        code.jump_if(Test::Is, R1, 0, native);
-        code.then([or(WHOSE, COMPAT.cast_signed())]);
-        code.here(native);
+        let native = code.label();
+        code.append([call(GET_CURRENT_TASK), copy(R3, R0)]);
+        code.append(read(PROBE_READ_KERNEL, SCRATCH, 4, R3, compat)?);
+        code.append([load(32, R1, STACK, SCRATCH), and(R1, mask)]);
+        code.jump_if(Condition::Is, R1, 0, native);
+        code.append([or(WHOSE, COMPAT.cast_signed())]);
+        code.set_label(native);
     }
-    code.then(read(PROBE_READ_KERNEL, SCRATCH, at.number.1, FIRST_ARGUMENT, at.number.0)?);
-    code.then([load(32, R1, STACK, SCRATCH), store(32, STACK, KEY + 8, R1)]);
-    code.then([store(32, STACK, KEY, WHO), store(32, STACK, KEY + 12, WHOSE)]);
-    code.then([store(32, STACK, KEY + 16, SECOND_ARGUMENT), copy(R1, WHO), shift_right(R1, 32)]);
-    code.then([store(32, STACK, KEY + 4, R1)]);
-    code.then(read(PROBE_READ_KERNEL, VALUE + 24, 8, FIRST_ARGUMENT, at.ip)?);
-    code.then([call(KTIME_GET_NS), copy(SECOND_ARGUMENT, R0)]);
+    code.append(read(PROBE_READ_KERNEL, SCRATCH, at.number.1, FIRST_ARGUMENT, at.number.0)?);
+    code.append([load(32, R1, STACK, SCRATCH), store(32, STACK, KEY + 8, R1)]);
+    code.append([store(32, STACK, KEY, WHO), store(32, STACK, KEY + 12, WHOSE)]);
+    code.append([store(32, STACK, KEY + 16, SECOND_ARGUMENT), copy(R1, WHO), shift_right(R1, 32)]);
+    code.append([store(32, STACK, KEY + 4, R1)]);
+    code.append(read(PROBE_READ_KERNEL, VALUE + 24, 8, FIRST_ARGUMENT, at.ip)?);
+    code.append([call(KTIME_GET_NS), copy(SECOND_ARGUMENT, R0)]);
     find(&mut code, maps.refusals, KEY);
-    code.jump_if(Test::IsNot, R0, 0, seen);
-    code.then([set(R1, 1), store(64, STACK, VALUE, R1)]);
-    code.then([store(64, STACK, VALUE + 8, SECOND_ARGUMENT), store(64, STACK, VALUE + 16, SECOND_ARGUMENT)]);
-    code.then([call(GET_CURRENT_UID_GID), store(32, STACK, VALUE + 32, R0), set(R1, 0)]);
-    code.then([store(32, STACK, VALUE + 36, R1), copy(R1, STACK), add(R1, (VALUE + 40).into()), set(R2, 16)]);
-    code.then([call(GET_CURRENT_COMM)]);
-    code.then(map_address(R1, maps.refusals));
-    code.then([copy(R2, STACK), add(R2, KEY.into()), copy(R3, STACK), add(R3, VALUE.into()), set(R4, 0)]);
-    code.then([call(MAP_UPDATE_ELEM)]);
-    code.jump_if(Test::Is, R0, 0, out);
+    code.jump_if(Condition::IsNot, R0, 0, seen);
+    code.append([set(R1, 1), store(64, STACK, VALUE, R1)]);
+    code.append([store(64, STACK, VALUE + 8, SECOND_ARGUMENT), store(64, STACK, VALUE + 16, SECOND_ARGUMENT)]);
+    code.append([call(GET_CURRENT_UID_GID), store(32, STACK, VALUE + 32, R0), set(R1, 0)]);
+    code.append([store(32, STACK, VALUE + 36, R1), copy(R1, STACK), add(R1, (VALUE + 40).into()), set(R2, 16)]);
+    code.append([call(GET_CURRENT_COMM)]);
+    code.append(map_address(R1, maps.refusals));
+    code.append([copy(R2, STACK), add(R2, KEY.into()), copy(R3, STACK), add(R3, VALUE.into()), set(R4, 0)]);
+    code.append([call(MAP_UPDATE_ELEM)]);
+    code.jump_if(Condition::Is, R0, 0, out);
     count(&mut code, maps, REFUSALS_LOST, out);
     code.jump(out);
 
     // Nobody else writes there: a thread is on one processor at a time.
-    code.here(seen);
-    code.then([load(64, R1, R0, 0), add(R1, 1), store(64, R0, 0, R1), store(64, R0, 16, SECOND_ARGUMENT)]);
-    code.then([load(64, R1, STACK, VALUE + 24), store(64, R0, 24, R1)]);
+    code.set_label(seen);
+    code.append([load(64, R1, R0, 0), add(R1, 1), store(64, R0, 0, R1), store(64, R0, 16, SECOND_ARGUMENT)]);
+    code.append([load(64, R1, STACK, VALUE + 24), store(64, R0, 24, R1)]);
     code.jump(out);
 
-    code.here(lost);
+    code.set_label(lost);
     count(&mut code, maps, THREADS_LOST, out);
     end(code, out)
 }
@@ -194,18 +194,18 @@ pub(crate) fn left(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
 /// call that made it. It is watched as its parent is.
 pub(crate) fn forked(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
     let mut code = Assembly::default();
-    let out = code.place();
+    let out = code.label();
     begin(&mut code, maps, out);
-    code.then(read(PROBE_READ_KERNEL, TID, 4, SECOND_ARGUMENT, at.pid)?);
+    code.append(read(PROBE_READ_KERNEL, TID, 4, SECOND_ARGUMENT, at.pid)?);
     put(&mut code, maps.threads, TID, 1);
     if let Some(processes) = maps.processes {
-        code.then(read(PROBE_READ_KERNEL, TGID, 4, SECOND_ARGUMENT, at.tgid)?);
-        code.then([store(64, STACK, STATE, WHOSE)]);
+        code.append(read(PROBE_READ_KERNEL, TGID, 4, SECOND_ARGUMENT, at.tgid)?);
+        code.append([store(64, STACK, STATE, WHOSE)]);
         put_state(&mut code, processes, TGID);
-        let fits = code.place();
-        code.jump_if(Test::Is, R0, 0, fits);
+        let fits = code.label();
+        code.jump_if(Condition::Is, R0, 0, fits);
         count(&mut code, maps, THREADS_LOST, out);
-        code.here(fits);
+        code.set_label(fits);
     }
     end(code, out)
 }
@@ -213,15 +213,15 @@ pub(crate) fn forked(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
 /// For `sched_process_exit`, with the task that ends, which runs this: its numbers will be others'.
 pub(crate) fn ended(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
     let mut code = Assembly::default();
-    let out = code.place();
+    let out = code.label();
     begin_unasked(&mut code);
     delete(&mut code, maps.threads, TID);
     if let Some(processes) = maps.processes {
-        code.then(read(PROBE_READ_KERNEL, SCRATCH, 8, FIRST_ARGUMENT, at.signal)?);
-        code.then([load(64, R3, STACK, SCRATCH)]);
-        code.then(read(PROBE_READ_KERNEL, SCRATCH, 4, R3, at.live)?);
-        code.then([load(32, R1, STACK, SCRATCH)]);
-        code.jump_if(Test::IsNot, R1, 0, out);
+        code.append(read(PROBE_READ_KERNEL, SCRATCH, 8, FIRST_ARGUMENT, at.signal)?);
+        code.append([load(64, R3, STACK, SCRATCH)]);
+        code.append(read(PROBE_READ_KERNEL, SCRATCH, 4, R3, at.live)?);
+        code.append([load(32, R1, STACK, SCRATCH)]);
+        code.jump_if(Condition::IsNot, R1, 0, out);
         delete(&mut code, processes, TGID);
     }
     end(code, out)
@@ -230,71 +230,71 @@ pub(crate) fn ended(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
 /// Keeps the first argument and who runs this.
 fn begin_unasked(code: &mut Assembly) {
     // The second argument came in Linux 6.16, and a program that reads more than there are is not taken.
-    code.then([load(64, FIRST_ARGUMENT, R1, 0)]);
-    code.then([call(GET_CURRENT_PID_TGID), copy(WHO, R0), store(32, STACK, TID, R0)]);
-    code.then([shift_right(R0, 32), store(32, STACK, TGID, R0)]);
+    code.append([load(64, FIRST_ARGUMENT, R1, 0)]);
+    code.append([call(GET_CURRENT_PID_TGID), copy(WHO, R0), store(32, STACK, TID, R0)]);
+    code.append([shift_right(R0, 32), store(32, STACK, TGID, R0)]);
 }
 
 /// The same, and goes on only if the tap counts and this process is watched.
-fn begin(code: &mut Assembly, maps: Maps, out: Place) {
-    code.then([load(64, FIRST_ARGUMENT, R1, 0), load(64, SECOND_ARGUMENT, R1, 8)]);
-    code.then([set(R1, LIVE.cast_signed()), store(32, STACK, TID, R1)]);
+fn begin(code: &mut Assembly, maps: Maps, out: Label) {
+    code.append([load(64, FIRST_ARGUMENT, R1, 0), load(64, SECOND_ARGUMENT, R1, 8)]);
+    code.append([set(R1, LIVE.cast_signed()), store(32, STACK, TID, R1)]);
     find(code, maps.shared, TID);
-    code.jump_if(Test::Is, R0, 0, out);
-    code.then([load(64, R1, R0, 0)]);
-    code.jump_if(Test::Is, R1, 0, out);
-    let found = code.place();
+    code.jump_if(Condition::Is, R0, 0, out);
+    code.append([load(64, R1, R0, 0)]);
+    code.jump_if(Condition::Is, R1, 0, out);
+    let found = code.label();
     let (cgroups, count) = maps.cgroups;
     for place in 0..count {
         let place = place.cast_signed();
-        code.then([set(WHOSE, place)]);
-        code.then(map_address(R1, cgroups));
-        code.then([set(R2, place), call(CURRENT_TASK_UNDER_CGROUP)]);
-        code.jump_if(Test::Is, R0, 1, found);
+        code.append([set(WHOSE, place)]);
+        code.append(map_address(R1, cgroups));
+        code.append([set(R2, place), call(CURRENT_TASK_UNDER_CGROUP)]);
+        code.jump_if(Condition::Is, R0, 1, found);
     }
-    code.then([call(GET_CURRENT_PID_TGID), shift_right(R0, 32), store(32, STACK, TGID, R0)]);
+    code.append([call(GET_CURRENT_PID_TGID), shift_right(R0, 32), store(32, STACK, TGID, R0)]);
     if let Some(processes) = maps.processes {
         find(code, processes, TGID);
-        code.jump_if(Test::Is, R0, 0, out);
-        code.then([load(64, WHOSE, R0, 0)]);
+        code.jump_if(Condition::Is, R0, 0, out);
+        code.append([load(64, WHOSE, R0, 0)]);
     } else {
         code.jump(out);
     }
-    code.here(found);
-    code.then([call(GET_CURRENT_PID_TGID), copy(WHO, R0), store(32, STACK, TID, R0)]);
+    code.set_label(found);
+    code.append([call(GET_CURRENT_PID_TGID), copy(WHO, R0), store(32, STACK, TID, R0)]);
 }
 
 fn find(code: &mut Assembly, map: i32, key: i16) {
-    code.then(map_address(R1, map));
-    code.then([copy(R2, STACK), add(R2, key.into()), call(MAP_LOOKUP_ELEM)]);
+    code.append(map_address(R1, map));
+    code.append([copy(R2, STACK), add(R2, key.into()), call(MAP_LOOKUP_ELEM)]);
 }
 
 fn put(code: &mut Assembly, map: i32, key: i16, value: i32) {
-    code.then([set(R1, value), store(64, STACK, STATE, R1)]);
+    code.append([set(R1, value), store(64, STACK, STATE, R1)]);
     put_state(code, map, key);
 }
 
 fn put_state(code: &mut Assembly, map: i32, key: i16) {
-    code.then(map_address(R1, map));
-    code.then([copy(R2, STACK), add(R2, key.into()), copy(R3, STACK), add(R3, STATE.into()), set(R4, 0)]);
-    code.then([call(MAP_UPDATE_ELEM)]);
+    code.append(map_address(R1, map));
+    code.append([copy(R2, STACK), add(R2, key.into()), copy(R3, STACK), add(R3, STATE.into()), set(R4, 0)]);
+    code.append([call(MAP_UPDATE_ELEM)]);
 }
 
 fn delete(code: &mut Assembly, map: i32, key: i16) {
-    code.then(map_address(R1, map));
-    code.then([copy(R2, STACK), add(R2, key.into()), call(MAP_DELETE_ELEM)]);
+    code.append(map_address(R1, map));
+    code.append([copy(R2, STACK), add(R2, key.into()), call(MAP_DELETE_ELEM)]);
 }
 
 /// Counts in a shared number.
-fn count(code: &mut Assembly, maps: Maps, what: u32, out: Place) {
-    code.then([set(R1, what.cast_signed()), store(32, STACK, TID, R1)]);
+fn count(code: &mut Assembly, maps: Maps, what: u32, out: Label) {
+    code.append([set(R1, what.cast_signed()), store(32, STACK, TID, R1)]);
     find(code, maps.shared, TID);
-    code.jump_if(Test::Is, R0, 0, out);
-    code.then([set(R1, 1), add_to_memory(R0, 0, R1)]);
+    code.jump_if(Condition::Is, R0, 0, out);
+    code.append([set(R1, 1), add_to_memory(R0, 0, R1)]);
 }
 
-fn end(mut code: Assembly, out: Place) -> Option<Vec<Instruction>> {
-    code.here(out);
-    code.then([set(R0, 0), exit()]);
+fn end(mut code: Assembly, out: Label) -> Option<Vec<Instruction>> {
+    code.set_label(out);
+    code.append([set(R0, 0), exit()]);
     code.finish()
 }

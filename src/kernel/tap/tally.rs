@@ -1,4 +1,4 @@
-//! Refusals, folded: what is the same but for the thread is one, with its threads.
+//! Refusals counted by what they have in common, with the threads that each kind was refused to.
 
 use super::refusal::{CallResult, Refusal};
 use crate::kernel::procfs::Procfs;
@@ -9,48 +9,48 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStringExt as _;
 
-/// How many different refusals are kept; a process can make up any number.
-const MOST_GROUPS: usize = 4096;
-/// How many threads of each are told.
-const MOST_CALLERS: usize = 64;
+/// How many kinds of refusals are counted: a process can make up any number.
+const MOST_KINDS: usize = 4096;
+/// How many threads of each kind are listed.
+const MOST_THREADS: usize = 64;
 /// How many processes' executables and owners are remembered.
 const MOST_PROCESSES: usize = 4096;
 
-/// Refusals that are one fact.
+/// What refusals have in common that are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Kind {
-    /// The place of the target among those asked for.
+pub struct RefusalKind {
+    /// The index of the target among those of the tap.
     pub target: usize,
     /// The call's architecture.
     pub arch: Arch,
-    /// Its number.
+    /// The call's number.
     pub number: u32,
-    /// What the program saw of it.
+    /// What the call returned.
     pub result: CallResult,
-    /// It may be the end of a call that was let through.
+    /// Whether these may be the ends of permitted calls that began before the tap.
     pub uncertain: bool,
-    /// The executable; empty where the process was gone before it could be asked.
+    /// The executable; empty where the process was gone before it could be read.
     pub exe: Vec<u8>,
-    /// Whose the process is, which can be another's than what was asked for: children go elsewhere, and a slice or a
-    /// user's manager has units below it.
-    pub owner: Owner,
+    /// The owner of the process. It can differ from the target: children move to other cgroups, and a slice or a user
+    /// manager has units below it.
+    pub owner: ProcessOwner,
 }
 
-/// Whose a process is, by its own cgroup.
+/// Who owns a process, by the process's own cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Owner {
-    /// A unit's.
+pub enum ProcessOwner {
+    /// A unit.
     Unit(Unit),
-    /// A manager's own, or of a service that it is about to execute.
+    /// A manager: the process is its own, or of a service that it is about to execute.
     Manager,
-    /// No unit's, such as a login session's.
+    /// No unit: a login session, for example.
     Nobody,
-    /// It was gone before it could be asked, or its cgroup tells nothing.
+    /// The process was gone before its cgroup could be read, or the cgroup tells nothing.
     Unknown,
 }
 
-impl Owner {
-    fn of(cgroup: &[u8]) -> Self {
+impl ProcessOwner {
+    fn from_cgroup(cgroup: &[u8]) -> Self {
         match place(cgroup) {
             Placement::Unit(unit) => Self::Unit(unit),
             Placement::None(Unplaced::Manager(_)) => Self::Manager,
@@ -60,115 +60,115 @@ impl Owner {
     }
 }
 
-/// One fact, with its count.
+/// The refusals of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
-    /// How often.
+pub struct RefusalTotals {
+    /// The number of refusals.
     pub count: u64,
-    /// The first time, in milliseconds since the epoch.
+    /// When the first was, in milliseconds since the epoch.
     pub first: i64,
-    /// The latest.
+    /// When the latest was, in milliseconds since the epoch.
     pub last: i64,
-    /// The real uid of the latest, where it is known.
+    /// The real uid of the latest, if known.
     pub uid: Option<u32>,
-    /// Where the latest was called from.
+    /// The address of the latest call.
     pub ip: u64,
     /// The threads, in the order in which they were seen first.
-    pub callers: Vec<Caller>,
-    /// How many of the refusals were of threads for which there was no place among them.
+    pub threads: Vec<RefusedThread>,
+    /// The number of refusals to threads beyond those listed.
     pub others: u64,
 }
 
-/// A thread that was refused something.
+/// A thread that was refused a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// Its process.
+pub struct RefusedThread {
+    /// The thread's process.
     pub pid: u32,
     /// The thread.
     pub tid: u32,
-    /// Its name, as it chose it.
+    /// The name that the thread gave itself.
     pub comm: Vec<u8>,
-    /// How often.
+    /// The number of refusals.
     pub count: u64,
 }
 
-/// All that a tap saw.
+/// All refusals that a tap saw, by kind.
 #[derive(Debug, Default)]
-pub struct Tally {
-    groups: BTreeMap<Kind, Group>,
-    processes: HashMap<u32, (Vec<u8>, Owner)>,
-    forgotten: u64,
+pub struct RefusalTally {
+    kinds: BTreeMap<RefusalKind, RefusalTotals>,
+    /// Executables and owners of processes, for when they are gone.
+    processes: HashMap<u32, (Vec<u8>, ProcessOwner)>,
+    uncounted: u64,
 }
 
-impl Tally {
-    /// Takes what was seen since.
+impl RefusalTally {
+    /// Counts what the tap returned.
     pub fn add(&mut self, refusals: Vec<Refusal>, procfs: &Procfs) {
         if self.processes.len() > MOST_PROCESSES {
             self.processes.clear();
         }
-        let mut asked: HashMap<u32, (Vec<u8>, Owner)> = HashMap::new();
+        let mut read: HashMap<u32, (Vec<u8>, ProcessOwner)> = HashMap::new();
         for refusal in refusals {
-            let (exe, owner) = asked.entry(refusal.pid).or_insert_with(|| {
-                // First, since a process that ends is moved away before it is gone.
-                let owner = procfs.cgroup(refusal.pid).map_or(Owner::Unknown, |cgroup| Owner::of(&cgroup));
-                match procfs.exe(refusal.pid) {
-                    Some(exe) => {
-                        let known = (exe.into_os_string().into_vec(), owner);
-                        self.processes.insert(refusal.pid, known.clone());
-                        known
-                    }
-                    None => self.processes.get(&refusal.pid).cloned().unwrap_or((Vec::new(), owner)),
-                }
-            });
-            let kind = Kind {
-                target: refusal.target,
-                arch: refusal.arch,
-                number: refusal.number,
-                result: refusal.result,
-                uncertain: refusal.uncertain,
-                exe: exe.clone(),
-                owner: owner.clone(),
-            };
-            if self.groups.len() >= MOST_GROUPS && !self.groups.contains_key(&kind) {
-                self.forgotten = self.forgotten.saturating_add(refusal.count);
-                continue;
+            let (exe, owner) =
+                read.entry(refusal.pid).or_insert_with(|| self.read_process(refusal.pid, procfs)).clone();
+            let Refusal { target, arch, number, result, uncertain, .. } = refusal;
+            let kind = RefusalKind { target, arch, number, result, uncertain, exe, owner };
+            if self.kinds.len() >= MOST_KINDS && !self.kinds.contains_key(&kind) {
+                self.uncounted = self.uncounted.saturating_add(refusal.count);
+            } else {
+                let totals = RefusalTotals::from(refusal);
+                self.kinds.entry(kind).and_modify(|known| known.merge(&totals)).or_insert(totals);
             }
-            self.groups.entry(kind).or_insert_with(|| Group::of(&refusal)).add(refusal);
+        }
+    }
+
+    /// Returns a process's executable and owner: as they are, or as they were last seen once the process is gone.
+    fn read_process(&mut self, pid: u32, procfs: &Procfs) -> (Vec<u8>, ProcessOwner) {
+        // The cgroup first: systemd moves a process that ends before it is gone.
+        let owner = procfs.cgroup(pid).map_or(ProcessOwner::Unknown, |cgroup| ProcessOwner::from_cgroup(&cgroup));
+        match procfs.exe(pid) {
+            Some(exe) => {
+                let process = (exe.into_os_string().into_vec(), owner);
+                self.processes.insert(pid, process.clone());
+                process
+            }
+            None => self.processes.get(&pid).cloned().unwrap_or((Vec::new(), owner)),
         }
     }
 
-    /// Whose all of it is, for certain or not: the place of the target, and the owner.
-    pub fn owners(&self) -> impl Iterator<Item = (usize, &Owner)> {
-        self.groups.keys().map(|kind| (kind.target, &kind.owner))
+    /// Returns the target's index and the process's owner of all refusals, certain or not.
+    pub fn owners(&self) -> impl Iterator<Item = (usize, &ProcessOwner)> {
+        self.kinds.keys().map(|kind| (kind.target, &kind.owner))
     }
 
-    /// What was refused for certain, and of what is uncertain that which the policy causes.
-    pub fn refused(&self, causes: impl Fn(&Kind) -> bool) -> Vec<(Kind, Group)> {
-        let mut refused: BTreeMap<Kind, Group> = BTreeMap::new();
-        for (kind, group) in self.groups.iter().filter(|(kind, _)| !kind.uncertain || causes(kind)) {
-            let kind = Kind { uncertain: false, ..kind.clone() };
-            match refused.entry(kind) {
-                Entry::Vacant(vacant) => drop(vacant.insert(group.clone())),
-                Entry::Occupied(mut occupied) => occupied.get_mut().merge(group),
+    /// Returns the certain refusals, and those uncertain ones that the unit's policy causes.
+    pub fn refusals(&self, causes: impl Fn(&RefusalKind) -> bool) -> Vec<(RefusalKind, RefusalTotals)> {
+        let mut refusals: BTreeMap<RefusalKind, RefusalTotals> = BTreeMap::new();
+        for (kind, totals) in self.kinds.iter().filter(|(kind, _)| !kind.uncertain || causes(kind)) {
+            let kind = RefusalKind { uncertain: false, ..kind.clone() };
+            match refusals.entry(kind) {
+                Entry::Vacant(vacant) => drop(vacant.insert(totals.clone())),
+                Entry::Occupied(mut occupied) => occupied.get_mut().merge(totals),
             }
         }
-        refused.into_iter().collect()
+        refusals.into_iter().collect()
     }
 
-    /// How many refusals there was no place for, because too many were different.
+    /// Returns the number of refusals of kinds beyond those that are counted.
     #[must_use]
-    pub fn forgotten(&self) -> u64 {
-        self.forgotten
+    pub fn uncounted(&self) -> u64 {
+        self.uncounted
     }
 }
 
-impl Group {
-    fn of(refusal: &Refusal) -> Self {
-        let Refusal { first, last, uid, ip, .. } = *refusal;
-        Self { count: 0, first, last, uid, ip, callers: Vec::new(), others: 0 }
+impl From<Refusal> for RefusalTotals {
+    fn from(Refusal { first, last, uid, ip, pid, tid, comm, count, .. }: Refusal) -> Self {
+        Self { count, first, last, uid, ip, threads: vec![RefusedThread { pid, tid, comm, count }], others: 0 }
     }
+}
 
-    /// Takes in another, of the same fact.
+impl RefusalTotals {
+    /// Adds refusals of the same kind.
     pub fn merge(&mut self, other: &Self) {
         self.count = self.count.saturating_add(other.count);
         self.others = self.others.saturating_add(other.others);
@@ -176,27 +176,17 @@ impl Group {
         if other.last >= self.last {
             (self.last, self.uid, self.ip) = (other.last, other.uid.or(self.uid), other.ip);
         }
-        for caller in &other.callers {
-            self.add_caller(caller.clone());
+        for thread in &other.threads {
+            self.add_thread(thread);
         }
     }
 
-    fn add(&mut self, refusal: Refusal) {
-        self.count = self.count.saturating_add(refusal.count);
-        self.first = self.first.min(refusal.first);
-        if refusal.last >= self.last {
-            (self.last, self.uid, self.ip) = (refusal.last, refusal.uid.or(self.uid), refusal.ip);
-        }
-        let Refusal { pid, tid, comm, count, .. } = refusal;
-        self.add_caller(Caller { pid, tid, comm, count });
-    }
-
-    fn add_caller(&mut self, caller: Caller) {
-        let room = self.callers.len() < MOST_CALLERS;
-        match self.callers.iter_mut().find(|known| (known.pid, known.tid) == (caller.pid, caller.tid)) {
-            Some(known) => known.count = known.count.saturating_add(caller.count),
-            None if room => self.callers.push(caller),
-            None => self.others = self.others.saturating_add(caller.count),
+    fn add_thread(&mut self, thread: &RefusedThread) {
+        let has_room = self.threads.len() < MOST_THREADS;
+        match self.threads.iter_mut().find(|known| (known.pid, known.tid) == (thread.pid, thread.tid)) {
+            Some(known) => known.count = known.count.saturating_add(thread.count),
+            None if has_room => self.threads.push(thread.clone()),
+            None => self.others = self.others.saturating_add(thread.count),
         }
     }
 }
@@ -223,28 +213,31 @@ mod tests {
         }
     }
 
-    fn nobody() -> Procfs {
+    fn no_processes() -> Procfs {
         Procfs::at("/nonexistent")
     }
 
     #[test]
-    fn threads_of_one_refusal_are_counted_together_and_apart() {
-        let mut tally = Tally::default();
-        tally.add(vec![refusal(1, 39, 3), refusal(2, 39, 4), refusal(1, 40, 1)], &nobody());
-        tally.add(vec![refusal(1, 39, 2)], &nobody());
-        tally.add(vec![Refusal { uncertain: true, ..refusal(2, 39, 1) }], &nobody());
+    fn same_refusal_in_two_threads_is_one_kind_with_a_count_for_each() {
+        let mut tally = RefusalTally::default();
+        tally.add(vec![refusal(1, 39, 3), refusal(2, 39, 4), refusal(1, 40, 1)], &no_processes());
+        tally.add(vec![refusal(1, 39, 2)], &no_processes());
+        tally.add(vec![Refusal { uncertain: true, ..refusal(2, 39, 1) }], &no_processes());
         let counts = |causes: bool| -> Vec<_> {
-            tally.refused(|_| causes).into_iter().map(|(kind, group)| (kind.number, group.count)).collect()
+            tally.refusals(|_| causes).into_iter().map(|(kind, totals)| (kind.number, totals.count)).collect()
         };
-        assert_eq!(counts(false), [(39, 9), (40, 1)], "what is uncertain is not counted");
+        assert_eq!(counts(false), [(39, 9), (40, 1)], "uncertain refusals are left out");
         assert_eq!(counts(true), [(39, 10), (40, 1)], "unless the policy causes it");
-        let (_, group) = &tally.refused(|_| false)[0];
-        assert_eq!(group.callers.iter().map(|caller| (caller.tid, caller.count)).collect::<Vec<_>>(), [(1, 5), (2, 4)]);
-        assert_eq!((group.first, group.last, group.ip), (1, 7, 2), "the latest");
+        let (_, totals) = &tally.refusals(|_| false)[0];
+        assert_eq!(
+            totals.threads.iter().map(|caller| (caller.tid, caller.count)).collect::<Vec<_>>(),
+            [(1, 5), (2, 4)]
+        );
+        assert_eq!((totals.first, totals.last, totals.ip), (1, 7, 2), "the latest");
     }
 
     #[test]
-    fn a_process_is_its_own_cgroups_and_nobodys_once_it_is_gone() {
+    fn owner_is_read_from_cgroup_and_remembered_once_process_is_gone() {
         let root = tempfile::tempdir().unwrap();
         let process = root.path().join("4000000");
         std::fs::create_dir(&process).unwrap();
@@ -253,35 +246,34 @@ mod tests {
         let unit = Unit { manager: crate::units::Manager::User(1000), name: "a.service".parse().unwrap() };
         let user = "/user.slice/user-1000.slice/user@1000.service";
         for (cgroup, owner) in [
-            (format!("{user}/app.slice/a.service/below"), Owner::Unit(unit)),
-            (format!("{user}/init.scope"), Owner::Manager),
-            ("/user.slice/user-1000.slice/session-3.scope".to_owned(), Owner::Nobody),
-            ("/".to_owned(), Owner::Unknown),
+            (format!("{user}/app.slice/a.service/below"), ProcessOwner::Unit(unit)),
+            (format!("{user}/init.scope"), ProcessOwner::Manager),
+            ("/user.slice/user-1000.slice/session-3.scope".to_owned(), ProcessOwner::Nobody),
+            ("/".to_owned(), ProcessOwner::Unknown),
         ] {
             std::fs::write(process.join("cgroup"), format!("0::{cgroup}\n")).unwrap();
-            let mut tally = Tally::default();
+            let mut tally = RefusalTally::default();
             tally.add(vec![refusal(1, 39, 1)], &procfs);
-            // What is seen of it later, when it is gone, is not another's.
-            tally.add(vec![refusal(1, 39, 1)], &nobody());
+            tally.add(vec![refusal(1, 39, 1)], &no_processes());
             assert_eq!(tally.owners().collect::<Vec<_>>(), [(0, &owner)], "{cgroup}");
-            let mut tally = Tally::default();
-            tally.add(vec![refusal(1, 39, 1)], &nobody());
-            assert_eq!(tally.owners().collect::<Vec<_>>(), [(0, &Owner::Unknown)]);
+            let mut tally = RefusalTally::default();
+            tally.add(vec![refusal(1, 39, 1)], &no_processes());
+            assert_eq!(tally.owners().collect::<Vec<_>>(), [(0, &ProcessOwner::Unknown)]);
         }
     }
 
     #[test]
-    fn memory_is_bounded_and_what_is_left_out_is_counted() {
-        let mut tally = Tally::default();
-        for number in 0..u32::try_from(MOST_GROUPS).unwrap() + 3 {
-            tally.add(vec![refusal(1, number, 2)], &nobody());
+    fn kinds_and_threads_beyond_the_limit_are_counted_but_not_listed() {
+        let mut tally = RefusalTally::default();
+        for number in 0..u32::try_from(MOST_KINDS).unwrap() + 3 {
+            tally.add(vec![refusal(1, number, 2)], &no_processes());
         }
-        assert_eq!((tally.groups.len(), tally.forgotten()), (MOST_GROUPS, 6));
-        for tid in 0..u32::try_from(MOST_CALLERS).unwrap() + 5 {
-            tally.add(vec![refusal(tid, 0, 1)], &nobody());
+        assert_eq!((tally.kinds.len(), tally.uncounted()), (MOST_KINDS, 6));
+        for tid in 0..u32::try_from(MOST_THREADS).unwrap() + 5 {
+            tally.add(vec![refusal(tid, 0, 1)], &no_processes());
         }
-        let (_, group) = &tally.refused(|_| false)[0];
-        assert_eq!((group.callers.len(), group.others), (MOST_CALLERS, 5));
-        assert_eq!(group.count, 2 + 69);
+        let (_, totals) = &tally.refusals(|_| false)[0];
+        assert_eq!((totals.threads.len(), totals.others), (MOST_THREADS, 5));
+        assert_eq!(totals.count, 2 + 69);
     }
 }

@@ -1,4 +1,4 @@
-//! Whom to watch: the processes of a cgroup, or a process, and their children.
+//! What a tap watches: the processes of a cgroup, or a process, and their children.
 
 use super::error::TapError;
 use crate::audit::text::escape;
@@ -11,21 +11,21 @@ use std::{fs, io};
 /// `PROC_PID_INIT_INO` (`include/linux/proc_ns.h`).
 const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
-/// Whom to watch, with all children.
+/// What to watch. Children are watched, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// The processes in a cgroup, whose directory this is, and below.
+    /// The processes of the cgroup with this directory, and of the cgroups below.
     Cgroup(PathBuf),
     /// A process.
     Process(u32),
 }
 
 impl Target {
-    /// The cgroup that a manager calls by its path (`ControlGroup=`).
+    /// Returns the target for a unit's cgroup path, as its manager reports it (`ControlGroup=`).
     ///
     /// # Errors
-    /// There is no unified hierarchy.
-    pub fn control_group(path: &str) -> Result<Self, TapError> {
+    /// No unified hierarchy is mounted.
+    pub fn from_control_group(path: &str) -> Result<Self, TapError> {
         let mount = crate::kernel::exit_cgroups::unified_mount(Path::new("/")).ok_or(TapError::NoHierarchy)?;
         Ok(Self::Cgroup(mount.join(path.trim_start_matches('/'))))
     }
@@ -54,19 +54,19 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// A cgroup's directory, opened, and what tells it from one of the same name.
+/// Opens a cgroup's directory, and returns the cgroup's id, too: another cgroup of the same name has another id.
 pub(crate) fn open_cgroup(directory: &Path) -> io::Result<(File, u64)> {
     let file = File::open(directory)?;
     let id = file.metadata()?.ino();
     Ok((file, id))
 }
 
-/// Whether a thread of a process is there.
+/// Whether a process has a thread.
 pub(crate) fn task_exists(pid: u32, tid: u32) -> bool {
     Path::new("/proc").join(pid.to_string()).join("task").join(tid.to_string()).exists()
 }
 
-/// PIDs here must be the kernel's.
+/// Checks that PIDs mean the same here as in the kernel.
 pub(crate) fn check_namespace() -> Result<(), TapError> {
     match fs::metadata("/proc/self/ns/pid") {
         Ok(namespace) if namespace.ino() != FIRST_PID_NAMESPACE => Err(TapError::PidNamespace),

@@ -4,7 +4,7 @@ use crate::cli::args::Tap;
 use crate::cli::lookup::incident_source;
 use crate::cli::lookup::unit_names::one_name;
 use crate::kernel::procfs::Procfs;
-use crate::kernel::tap::{Owner, Target};
+use crate::kernel::tap::{ProcessOwner, Target};
 use crate::systemd::manager::{Managers, SystemdError, SystemdManager};
 use crate::systemd::manager_lookup::all_managers;
 use crate::units::{Manager, Placement, Rung, Unit, UnitName, cgroup};
@@ -46,15 +46,15 @@ impl Reach {
 impl Watched {
     /// The unit that a refusal was of, and what that stands on. Where a tap is by cgroups alone, no child is followed
     /// out of them.
-    pub(crate) fn whose<'a>(&'a self, owner: &'a Owner, by_cgroups: bool) -> Option<(&'a Unit, Rung)> {
+    pub(crate) fn whose<'a>(&'a self, owner: &'a ProcessOwner, by_cgroups: bool) -> Option<(&'a Unit, Rung)> {
         let own = |rung| self.unit.as_ref().map(|unit| (unit, rung));
         match (self.reach, owner) {
             // The kernel saw it in this very cgroup. It may have moved since, as who logs in does.
             (Reach::Unit, _) if by_cgroups => own(Rung::OwnCgroup),
-            (_, Owner::Unit(unit)) => Some((unit, Rung::OwnCgroup)),
+            (_, ProcessOwner::Unit(unit)) => Some((unit, Rung::OwnCgroup)),
             // Below a target with units of their own, it is not known which it was; a user's manager is itself one.
-            (_, Owner::Nobody) | (Reach::UserManager, Owner::Unknown) | (Reach::Slice, _) => None,
-            (_, Owner::Manager | Owner::Unknown) => own(Rung::ParentCgroup),
+            (_, ProcessOwner::Nobody) | (Reach::UserManager, ProcessOwner::Unknown) | (Reach::Slice, _) => None,
+            (_, ProcessOwner::Manager | ProcessOwner::Unknown) => own(Rung::ParentCgroup),
         }
     }
 }
@@ -102,7 +102,7 @@ async fn unit(name: &UnitName, scope: incident_source::Managers, managers: &Mana
     match (running.pop(), running.is_empty()) {
         (Some((unit, path)), true) => {
             let reach = Reach::of(&unit);
-            Ok(Watched { target: Target::control_group(&path)?, unit: Some(unit), reach })
+            Ok(Watched { target: Target::from_control_group(&path)?, unit: Some(unit), reach })
         }
         (Some(_), false) => bail!("several managers run a unit of the name {name}: say --system, or give its PIDs"),
         (None, _) if known || errors.is_empty() => {
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_its_process_own_units_and_less_sure_once_that_is_gone() {
-        let other = Owner::Unit(unit("other.service"));
+        let other = ProcessOwner::Unit(unit("other.service"));
         let parent = Some(Rung::ParentCgroup);
         for (name, by_cgroups, [of_other, of_manager, of_nobody, of_gone]) in [
             ("a.service", true, [Some(Rung::OwnCgroup); 4]),
@@ -143,16 +143,16 @@ mod tests {
                     &other,
                     of_other.map_or(Some((unit("other.service"), Rung::OwnCgroup)), |rung| Some((of.clone(), rung))),
                 ),
-                (&Owner::Manager, of_manager.map(|rung| (of.clone(), rung))),
-                (&Owner::Nobody, of_nobody.map(|rung| (of.clone(), rung))),
-                (&Owner::Unknown, of_gone.map(|rung| (of.clone(), rung))),
+                (&ProcessOwner::Manager, of_manager.map(|rung| (of.clone(), rung))),
+                (&ProcessOwner::Nobody, of_nobody.map(|rung| (of.clone(), rung))),
+                (&ProcessOwner::Unknown, of_gone.map(|rung| (of.clone(), rung))),
             ] {
                 let whose = watched.whose(owner, by_cgroups).map(|(unit, rung)| (unit.clone(), rung));
                 assert_eq!(whose, expected, "{name} {owner:?}");
             }
         }
         let watched = Watched { target: Target::Process(1), reach: Reach::Process, unit: Some(unit("a.service")) };
-        assert_eq!(watched.whose(&Owner::Unknown, false), Some((&unit("a.service"), Rung::ParentCgroup)));
-        assert_eq!(watched.whose(&Owner::Nobody, false), None, "a login session");
+        assert_eq!(watched.whose(&ProcessOwner::Unknown, false), Some((&unit("a.service"), Rung::ParentCgroup)));
+        assert_eq!(watched.whose(&ProcessOwner::Nobody, false), None, "a login session");
     }
 }
