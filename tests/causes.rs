@@ -56,7 +56,7 @@ fn said(lines: &str, arch: Arch, call: &str, action: Action) -> String {
 }
 
 fn words(cause: &Cause) -> String {
-    let directives = |by: &[harden_why::policy::Cause]| {
+    let directives = |by: &[harden_why::policy::DirectiveCause]| {
         by.iter().map(|cause| [" ", cause.directive.key()].concat()).collect::<String>()
     };
     match cause {

@@ -16,7 +16,7 @@ mod support {
 use harden_why::audit::{Action, ArchField, CallField, parse_record};
 use harden_why::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
-use harden_why::policy::{Cause, Directive, Effect, Policy, Settings, Surroundings, UnitFile, Verdict};
+use harden_why::policy::{Directive, DirectiveCause, Effect, ManagerContext, Policy, Settings, UnitFile, Verdict};
 use harden_why::syscalls::{Abi, Arch, Groups};
 use harden_why::systemd::syscall_groups;
 use harden_why::unit_files;
@@ -200,7 +200,7 @@ struct Expected {
 
 /// The verdict on a probe, once its arguments are known.
 fn expected(policy: &Policy, abi: Abi, call: &str, refused: bool) -> Expected {
-    let strongest = |causes: &[Cause]| {
+    let strongest = |causes: &[DirectiveCause]| {
         let decisive = causes.iter().max_by_key(|cause| (cause.effect.map(Effect::severity), cause.directive));
         decisive.and_then(|cause| cause.effect)
     };
@@ -313,7 +313,7 @@ fn hold(
     manager: &TestManager,
     audit: &mut AuditSocket,
     cases: &[Case],
-    surroundings: &Surroundings,
+    surroundings: &ManagerContext,
     groups: &Groups,
 ) -> (usize, String) {
     let program = std::env::current_exe().unwrap();
@@ -348,7 +348,7 @@ fn hold(
     let probes = probe::all();
     let dynamic = |case: &&Case| case.lines.contains("DynamicUser=");
     for (case, name) in cases.iter().zip(&names) {
-        let policy = policy(case.lines, groups).amid(surroundings.clone(), groups);
+        let policy = policy(case.lines, groups).with_context(surroundings.clone(), groups);
         let outcomes = outcomes(name);
         if outcomes.is_empty() && case.lines.contains("DynamicUser=") {
             println!("not held: {:?}, which does not start here", case.lines);

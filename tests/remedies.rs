@@ -183,7 +183,7 @@ fn what_libseccomp_does_not_know_is_not_offered_and_does_not_hide_the_rest() {
         .collect();
     let held = SyscallFilter::from_manager(true, &held, Effect::KILL_ON_BUS, &GROUPS).unwrap();
     let reconciled = files.filter.as_ref().unwrap().reconciled(&held);
-    let policy = files.in_force(reconciled);
+    let policy = files.with_filter(reconciled);
     let alone = of(policy.clone(), vec![incident(Abi::X86_64, "accept4", Action::KillProcess)]);
     assert_eq!((alone.remedies.len(), words(&alone.beyond)), (0, vec!["accept4"]));
     let both = ["accept4", "clone3"].map(|call| incident(Abi::X86_64, call, Action::KillProcess)).to_vec();
@@ -225,7 +225,7 @@ fn a_unit_without_a_filter_never_gets_one() {
     assert!(diagnosis.remedies[0].sensitive.iter().any(|(_, call)| &**call == "ioperm"));
     // The manager still holds a filter that the files no longer have: a line of ours would begin an allow-list.
     let held = SyscallFilter::from_manager(true, &["read".into()], Effect::KILL_ON_BUS, &GROUPS);
-    let diagnosis = of(policy("", &[]).in_force(held), vec![incident(Abi::X86_64, "socket", Action::KillProcess)]);
+    let diagnosis = of(policy("", &[]).with_filter(held), vec![incident(Abi::X86_64, "socket", Action::KillProcess)]);
     assert_eq!(diagnosis.remedies, []);
 }
 

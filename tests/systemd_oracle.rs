@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
-use harden_why::policy::{Directive, Effect, Families, Mode, SyscallFilter, errno};
+use harden_why::policy::{AddressFamilies, Directive, Effect, Mode, SyscallFilter, errno};
 use harden_why::syscalls::Groups;
 use harden_why::syscalls::groups::GroupSource;
 use harden_why::systemd::syscall_groups;
@@ -163,7 +163,7 @@ fn write_units(home: &Path, random: &mut Random, groups: &Groups) -> Vec<String>
         names.push(name);
     }
     // Every family, each on a line of its own, so that one which is not known does not take others with it.
-    let families = Families::KNOWN.map(|family| format!("RestrictAddressFamilies={family}\n")).concat();
+    let families = AddressFamilies::KNOWN.map(|family| format!("RestrictAddressFamilies={family}\n")).concat();
     fs::write(config.join("families.service"), format!("[Service]\nExecStart=/bin/true\n{families}")).unwrap();
     names.push("families.service".to_owned());
     // What libseccomp resolves; @known itself misses some calls that other groups have.
@@ -248,7 +248,8 @@ fn differences(loaded: &Loaded, shown: &BTreeMap<String, String>, groups: &Group
         _ => Effect::KILL_ON_BUS,
     };
     compare("SystemCallErrorNumber", default.to_string(), shown["SystemCallErrorNumber"].clone());
-    let families = Families::of(settings, groups).0.map(|f| (f.allow_list, owned(f.listed.into_keys())));
+    let families =
+        AddressFamilies::from_settings(settings, groups).0.map(|f| (f.allow_list, owned(f.listed.into_keys())));
     let families = families.unwrap_or_default();
     compare(
         "RestrictAddressFamilies",

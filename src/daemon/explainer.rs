@@ -197,7 +197,7 @@ impl Source {
             let known = unit_settings::as_told(&unit, facts, Path::new(""), &groups);
             let explain = |incident: Incident| {
                 let (finding, remedy) = diagnose_one(incident, known.situation.as_ref()?, &groups);
-                let certain = |cause: &policy::Cause| known.is_certain_of(cause.directive);
+                let certain = |cause: &policy::DirectiveCause| known.is_certain_of(cause.directive);
                 Explanation::of(&finding, remedy.as_ref(), certain, known.agrees)
             };
             incidents.into_iter().map(|(ticket, incident)| (ticket, explain(incident))).collect()

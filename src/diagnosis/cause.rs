@@ -24,19 +24,19 @@ pub enum Cause {
         /// What they do to it.
         effect: Effect,
         /// Each directive that denies it.
-        by: Vec<policy::Cause>,
+        by: Vec<policy::DirectiveCause>,
         /// They act otherwise than the record says: they changed since, or a process still ran under older ones.
         changed: bool,
     },
     /// The unit's settings deny the call for some arguments, which no record tells.
     Perhaps {
         /// The directives that may have.
-        by: Vec<policy::Cause>,
+        by: Vec<policy::DirectiveCause>,
     },
     /// It was logged and allowed.
     Logged {
         /// The unit's `SystemCallLog=`, if it lists the call.
-        by: Option<policy::Cause>,
+        by: Option<policy::DirectiveCause>,
     },
     /// Not by the unit's settings.
     Elsewhere(Elsewhere),
@@ -148,7 +148,7 @@ fn of_seen(denial: &Denial, source: SightingSource, policy: Option<&Policy>) -> 
 fn of_verdict(denial: &Denial, policy: Option<&Policy>, fits: impl Fn(Effect) -> bool) -> Cause {
     let Some(policy) = policy else { return Cause::Unread };
     let (Some(abi), Some(name)) = (denial.call.abi(), denial.call.name()) else { return nameless(denial, policy) };
-    let fitting = |cause: &policy::Cause| cause.effect.is_some_and(&fits);
+    let fitting = |cause: &policy::DirectiveCause| cause.effect.is_some_and(&fits);
     match policy.verdict(abi, name) {
         Verdict::Permitted | Verdict::LogOnly { .. } => Cause::Elsewhere(Elsewhere::Permitted { unchanged: false }),
         Verdict::Denied { effect, by, possible } if fits(effect) || by.iter().chain(&possible).any(fitting) => {

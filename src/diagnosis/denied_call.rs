@@ -5,7 +5,7 @@ use super::errno_fallback;
 use super::errno_fallback::Softly;
 use crate::incidents::{Incident, SightingSource};
 use crate::policy;
-use crate::policy::{Directive, Effect, Why};
+use crate::policy::{CauseReason, Directive, Effect};
 use crate::syscalls::Abi;
 
 /// A call that the unit's settings denied.
@@ -14,7 +14,7 @@ pub(super) struct DeniedCall<'a> {
     pub(super) name: &'a str,
     /// `None` if a directive that looks at arguments may have denied it.
     pub(super) effect: Option<Effect>,
-    pub(super) by: &'a [policy::Cause],
+    pub(super) by: &'a [policy::DirectiveCause],
 }
 
 impl<'a> DeniedCall<'a> {
@@ -32,7 +32,7 @@ impl<'a> DeniedCall<'a> {
     }
 
     /// Returns why `SystemCallFilter=` denies the call, once per line that does.
-    pub(super) fn by_filter(&self) -> impl Iterator<Item = &Why> {
+    pub(super) fn by_filter(&self) -> impl Iterator<Item = &CauseReason> {
         self.by.iter().filter(|cause| cause.directive == Directive::SystemCallFilter).map(|cause| &cause.why)
     }
 
@@ -42,9 +42,12 @@ impl<'a> DeniedCall<'a> {
 
     /// Whether any setting of the unit can let the call pass.
     pub(super) fn can_be_lifted(&self) -> bool {
-        let lost = |cause: &policy::Cause| {
+        let lost = |cause: &policy::DirectiveCause| {
             cause.directive == Directive::DynamicUser
-                || matches!(cause.why, Why::UnknownToSystemd | Why::UnknownToLibseccomp(_) | Why::ManagersAbi)
+                || matches!(
+                    cause.why,
+                    CauseReason::UnknownToSystemd | CauseReason::UnknownToLibseccomp(_) | CauseReason::ManagersAbi
+                )
         };
         !self.by.iter().any(lost)
     }

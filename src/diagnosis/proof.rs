@@ -30,7 +30,7 @@ impl<'a> Proof<'a> {
     pub(super) fn new(wanted: BTreeSet<Wanted<'a>>, situation: &'a Situation, groups: &'a Groups) -> Self {
         let abis = wanted.iter().map(|call| call.abi).chain([Abi::native()]).collect();
         let known = groups.names().filter_map(|name| groups.calls(name)).flatten().cloned().collect();
-        Self { wanted, situation, groups, before: situation.policy.as_files_say(groups), abis, known }
+        Self { wanted, situation, groups, before: situation.policy.after_reload(groups), abis, known }
     }
 
     /// The policy with a drop-in of these lines.

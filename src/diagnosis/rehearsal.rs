@@ -4,7 +4,7 @@
 //! they deny are on the list as well. Some of them do more than filter calls, and all of that is lifted with them:
 //! systemd has no way to lift the filter alone.
 
-use crate::policy::{Cause, Directive, Effect, Mode, Policy, Verdict};
+use crate::policy::{Directive, DirectiveCause, Effect, Mode, Policy, Verdict};
 use crate::syscalls::Groups;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -151,7 +151,7 @@ impl Rehearsal {
         Ok(())
     }
 
-    fn lifts(&self, cause: &Cause) -> bool {
+    fn lifts(&self, cause: &DirectiveCause) -> bool {
         self.lifted.contains(&cause.directive)
     }
 
@@ -197,7 +197,7 @@ fn is_on(policy: &Policy, directive: Directive) -> bool {
     let on = |directive| settings.switch(directive).is_some_and(|switch| switch.on);
     match directive {
         Directive::SystemCallFilter => policy.filter.is_some(),
-        Directive::RestrictAddressFamilies => policy.families().is_some_and(crate::policy::Families::restricts),
+        Directive::RestrictAddressFamilies => policy.families().is_some_and(crate::policy::AddressFamilies::restricts),
         Directive::RestrictNamespaces => settings.namespaces().is_some_and(crate::policy::lists::Namespaces::restricts),
         Directive::RestrictSUIDSGID => on(directive) && !on(Directive::DynamicUser),
         _ => on(directive),
@@ -205,7 +205,7 @@ fn is_on(policy: &Policy, directive: Directive) -> bool {
 }
 
 /// Whether the call is answered as if the kernel had none of the name, by a directive that cannot look into it.
-fn is_missing(effect: Effect, by: &[Cause]) -> bool {
+fn is_missing(effect: Effect, by: &[DirectiveCause]) -> bool {
     effect == Effect::Errno(libc::ENOSYS)
         && by.first().is_some_and(|cause| cause.directive != Directive::SystemCallFilter)
 }
@@ -364,7 +364,7 @@ mod tests {
         let rehearsed = real.with_dropin(Path::new(DROP_IN), rehearsal.content.as_bytes(), &groups);
         prop_assert_eq!(rehearsed.notes().filter(|note| note.to_string().contains(DROP_IN)).count(), 0);
         prop_assert_eq!(rehearsal.holds(&rehearsed, &groups), Ok(()));
-        let kept = |causes: &[Cause]| causes.iter().any(|cause| !rehearsal.lifted.contains(&cause.directive));
+        let kept = |causes: &[DirectiveCause]| causes.iter().any(|cause| !rehearsal.lifted.contains(&cause.directive));
         let lifts_list = rehearsal.lifted.contains(&Directive::SystemCallFilter)
             && real.filter.as_ref().is_some_and(|filter| filter.mode() == Mode::Allow);
         // What depends on arguments may be told, and is then none to be left out.

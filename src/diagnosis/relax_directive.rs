@@ -20,7 +20,7 @@ pub(crate) struct Lift {
 
 impl Lift {
     /// Adds what lifts one directive for a call of an ABI; false where no line can.
-    pub(crate) fn add(&mut self, cause: &policy::Cause, abi: Abi, policy: &Policy) -> bool {
+    pub(crate) fn add(&mut self, cause: &policy::DirectiveCause, abi: Abi, policy: &Policy) -> bool {
         let (narrow, whole) = match cause.directive {
             Directive::SystemCallFilter => return true,
             Directive::SystemCallArchitectures => {

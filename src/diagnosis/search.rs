@@ -8,7 +8,7 @@ use super::relax_directive::Lift;
 use super::remedy::{Because, Kind, Remedy};
 use super::situation::Situation;
 use super::{equivalent_calls, errno_fallback, group_cover, privileged_calls};
-use crate::policy::{Directive, Effect, Policy, Verdict, Why};
+use crate::policy::{CauseReason, Directive, Effect, Policy, Verdict};
 use crate::syscalls::{Abi, Groups};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -190,7 +190,7 @@ impl<'a> Search<'a> {
     fn is_deliberate(&self, abi: Abi, call: &str) -> bool {
         let Verdict::Denied { by, .. } = self.situation.policy.verdict(abi, call) else { return false };
         by.iter().any(|cause| match &cause.why {
-            why @ (Why::TakenOff(_) | Why::Listed(_)) => {
+            why @ (CauseReason::TakenOff(_) | CauseReason::Listed(_)) => {
                 !self.all.iter().any(|wrong| wrong.by_filter().any(|word| word == why))
             }
             _ => false,

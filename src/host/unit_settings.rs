@@ -8,7 +8,7 @@ use crate::audit::text::{escape, join};
 use crate::diagnosis::{Change, History, Situation};
 use crate::host::unit_settings;
 use crate::kernel::clock::booted;
-use crate::policy::Surroundings;
+use crate::policy::ManagerContext;
 use crate::policy::{Directive, Policy};
 use crate::syscalls::{Abi, Groups};
 use crate::systemd::manager::{Managers, SystemdError, UnitProperties};
@@ -133,7 +133,7 @@ fn known(
     facts: Option<UnitProperties>,
 ) -> Known {
     let (surroundings, odd) = unit_files::surroundings(root, unit.manager, Some(home));
-    let mut policy = Policy::new(loaded.settings, Abi::native(), groups).amid(surroundings, groups);
+    let mut policy = Policy::new(loaded.settings, Abi::native(), groups).with_context(surroundings, groups);
     let all = loaded.files.notes.iter().chain(policy.notes()).chain(&odd).map(ToString::to_string).collect();
     let mut notes = shown(all, loaded.files.masked);
     let mut agrees = facts.is_some();
@@ -207,6 +207,6 @@ pub fn home_of(manager: Manager) -> PathBuf {
 }
 
 /// What surrounds the units of a manager.
-pub(crate) fn surroundings(manager: Manager) -> Surroundings {
+pub(crate) fn surroundings(manager: Manager) -> ManagerContext {
     unit_files::surroundings(Path::new("/"), manager, Some(&unit_settings::home_of(manager))).0
 }

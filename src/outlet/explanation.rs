@@ -5,7 +5,7 @@ use super::journal::Entry;
 use crate::audit::text::{escape, join};
 use crate::diagnosis::{Cause, Finding, Remedy};
 use crate::policy;
-use crate::policy::Why;
+use crate::policy::CauseReason;
 use std::collections::BTreeSet;
 
 /// A remedy of more lines or bytes is left to be asked for: half of it would be none.
@@ -49,10 +49,10 @@ impl Explanation {
     pub fn of(
         finding: &Finding,
         remedy: Option<&Remedy>,
-        certain: impl Fn(&policy::Cause) -> bool,
+        certain: impl Fn(&policy::DirectiveCause) -> bool,
         policy_is_certain: bool,
     ) -> Option<Self> {
-        let (part, by): (_, &[policy::Cause]) = match &finding.cause {
+        let (part, by): (_, &[policy::DirectiveCause]) = match &finding.cause {
             Cause::Unit { by, changed: false, .. } => (Part::Denied, by),
             Cause::Perhaps { by } => (Part::Perhaps, by),
             Cause::Logged { by: Some(by) } => (Part::Logged, std::slice::from_ref(by)),
@@ -105,8 +105,8 @@ impl Explanation {
 
 /// Where a directive stands. Of a call that a group lists and systemd does not hold, that is not known: here groups are
 /// those of another systemd, and it may be in none of the unit's.
-fn origin(cause: &policy::Cause) -> Option<String> {
-    let known = !matches!(cause.why, Why::UnknownToLibseccomp(_));
+fn origin(cause: &policy::DirectiveCause) -> Option<String> {
+    let known = !matches!(cause.why, CauseReason::UnknownToLibseccomp(_));
     cause.origin.as_ref().filter(|_| known).map(ToString::to_string)
 }
 
@@ -154,7 +154,7 @@ mod tests {
         let (finding, remedy) = diagnose_one(incident.clone(), &situation, &groups);
         let all = diagnose(vec![incident.clone()], Some(&situation), &groups).remedies;
         assert_eq!(all.first().map(|first| &first.lines), remedy.as_ref().map(|remedy| &remedy.lines));
-        let certain = |cause: &policy::Cause| !doubtful.contains(&cause.directive);
+        let certain = |cause: &policy::DirectiveCause| !doubtful.contains(&cause.directive);
         let why = Explanation::of(&finding, remedy.as_ref(), certain, doubtful.is_empty());
         let mut entry = Entry::default();
         if let Some(why) = &why {
@@ -231,11 +231,11 @@ mod tests {
     #[test]
     fn a_file_with_a_hostile_name_is_shown_escaped_and_the_message_stays_short() {
         let path = format!("/etc/systemd/system/\n\x1b[2J{}", "x".repeat(240));
-        let cause = policy::Cause {
+        let cause = policy::DirectiveCause {
             directive: Directive::SystemCallFilter,
             origin: Some(policy::Origin { path: Path::new(&path).into(), line: 3 }),
             effect: None,
-            why: Why::Abi,
+            why: CauseReason::Abi,
         };
         let why = Explanation {
             part: Part::Denied,

@@ -48,7 +48,7 @@ pub struct Word {
 
 /// A call that is on the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct CallListEntry {
     /// An effect of its own (`~call:ERRNO`): such a call is denied in either mode.
     pub effect: Option<Effect>,
     /// The word that put it there last.
@@ -60,7 +60,7 @@ pub struct Entry {
 pub struct CallList {
     pub(crate) mode: Mode,
     pub(crate) opened: Arc<Word>,
-    pub(crate) entries: BTreeMap<Box<str>, Entry>,
+    pub(crate) entries: BTreeMap<Box<str>, CallListEntry>,
     pub(crate) removed: BTreeMap<Box<str>, Arc<Word>>,
     pub(crate) notes: Vec<FileNote>,
 }
@@ -160,7 +160,7 @@ impl CallList {
     fn set(&mut self, call: &str, negated: bool, effect: Option<Effect>, word: &Arc<Word>) {
         if negated == (self.mode == Mode::Deny) || effect.is_some() {
             self.removed.remove(call);
-            self.entries.insert(call.into(), Entry { effect, word: Arc::clone(word) });
+            self.entries.insert(call.into(), CallListEntry { effect, word: Arc::clone(word) });
         } else if self.entries.remove(call).is_some() {
             self.removed.insert(call.into(), Arc::clone(word));
         }

@@ -7,7 +7,7 @@ use super::manager_context::Mdwe;
 use super::syscall_filter::Reason;
 use super::unit_file::Origin;
 use super::unit_policy::Policy;
-use super::verdict::{Cause, Verdict, Why};
+use super::verdict::{CauseReason, DirectiveCause, Verdict};
 use crate::syscalls::Abi;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ impl Policy {
         let mut causes = self.causes(abi, call);
         causes.sort_by_key(|(cause, _)| cause.directive);
         // No filter is installed any more for an ABI that is blocked; those installed before stay.
-        if causes.iter().any(|(cause, _)| cause.why == Why::Abi) {
+        if causes.iter().any(|(cause, _)| cause.why == CauseReason::Abi) {
             causes.retain(|(cause, _)| cause.directive <= Directive::SystemCallArchitectures);
         }
         if !self.filters_blocked_abis && self.surroundings.own.blocks(abi, self.native) {
-            causes.retain(|(cause, _)| cause.why == Why::ManagersAbi);
+            causes.retain(|(cause, _)| cause.why == CauseReason::ManagersAbi);
         }
         let mut effect: Option<Effect> = None;
         for (cause, _) in causes.iter().filter(|(_, certain)| *certain) {
@@ -33,8 +33,8 @@ impl Policy {
         }
         let (certain, possible): (Vec<_>, Vec<_>) = causes.into_iter().partition(|(_, certain)| *certain);
         // The strongest first, and of equals the newest: the one that decided leads.
-        let only = |causes: Vec<(Cause, bool)>| {
-            let mut causes: Vec<Cause> = causes.into_iter().rev().map(|(cause, _)| cause).collect();
+        let only = |causes: Vec<(DirectiveCause, bool)>| {
+            let mut causes: Vec<DirectiveCause> = causes.into_iter().rev().map(|(cause, _)| cause).collect();
             causes.sort_by_key(|cause| std::cmp::Reverse(cause.effect.map(Effect::severity)));
             causes
         };
@@ -48,7 +48,7 @@ impl Policy {
 
     /// The directives that refuse some call with an error rather than kill, in order.
     #[must_use]
-    pub fn refusing(&self) -> Vec<Directive> {
+    pub fn refusing_directives(&self) -> Vec<Directive> {
         let is_errno = |effect: Option<Effect>| matches!(effect, Some(Effect::Errno(_)));
         let rules = Directive::rules()
             .filter_map(|(directive, rule)| Some(self.by_rule(directive, rule, "")?.0))
@@ -66,16 +66,16 @@ impl Policy {
     /// Those of them of which a manager that logs refusals leaves a record: not of what the kernel refuses without a
     /// filter.
     #[must_use]
-    pub fn exposable(&self) -> Vec<Directive> {
+    pub fn loggable_directives(&self) -> Vec<Directive> {
         let kernels =
             |directive: &Directive| *directive == Directive::MemoryDenyWriteExecute && self.mdwe == Mdwe::Kernel;
-        let mut refusing = self.refusing();
+        let mut refusing = self.refusing_directives();
         refusing.retain(|directive| !kernels(directive));
         refusing
     }
 
     /// Every directive that denies the call, and whether it does so whatever the arguments.
-    fn causes(&self, abi: Abi, call: &str) -> Vec<(Cause, bool)> {
+    fn causes(&self, abi: Abi, call: &str) -> Vec<(DirectiveCause, bool)> {
         let by_kernel = |directive| directive == Directive::MemoryDenyWriteExecute && self.mdwe == Mdwe::Kernel;
         Directive::rules()
             .filter(|(directive, rule)| self.targets(rule, call) && !by_kernel(*directive))
@@ -94,7 +94,7 @@ impl Policy {
         }
     }
 
-    fn by_rule(&self, directive: Directive, rule: &Rule, call: &str) -> Option<(Cause, bool)> {
+    fn by_rule(&self, directive: Directive, rule: &Rule, call: &str) -> Option<(DirectiveCause, bool)> {
         let unsure = match (rule.since, self.systemd) {
             (Introduced::Between { absent, .. }, Some(systemd)) if systemd <= absent => return None,
             (Introduced::Between { present, .. }, systemd) if systemd.is_none_or(|systemd| systemd < present) => {
@@ -123,10 +123,10 @@ impl Policy {
         };
         let certain = argument.is_none();
         let why = match argument {
-            Some(which) => Why::Argument { which, reason: rule.reason },
-            None => Why::Always(rule.reason),
+            Some(which) => CauseReason::Argument { which, reason: rule.reason },
+            None => CauseReason::Always(rule.reason),
         };
-        Some((Cause { directive, origin: Some(origin.clone()), effect: Some(rule.effect), why }, certain))
+        Some((DirectiveCause { directive, origin: Some(origin.clone()), effect: Some(rule.effect), why }, certain))
     }
 
     /// The directive that switches a rule on, itself or another that implies it, and its line.
@@ -137,7 +137,7 @@ impl Policy {
         implied.or_else(|| on(directive))
     }
 
-    fn by_family(&self, abi: Abi, call: &str) -> Option<(Cause, bool)> {
+    fn by_family(&self, abi: Abi, call: &str) -> Option<(DirectiveCause, bool)> {
         let families = self.families().filter(|families| families.restricts())?;
         if call != "socket" || !filters_socket(abi) {
             return None;
@@ -146,57 +146,59 @@ impl Policy {
         let listed: Vec<&str> = families.listed.keys().copied().collect();
         let certain = families.refuses_all();
         let why = match (certain, families.allow_list) {
-            (true, _) => Why::Always(reason),
-            (false, true) => Why::Argument { which: format!("a family other than {}", listed.join(" ")), reason },
-            (false, false) => Why::Argument { which: format!("one of {}", listed.join(" ")), reason },
+            (true, _) => CauseReason::Always(reason),
+            (false, true) => {
+                CauseReason::Argument { which: format!("a family other than {}", listed.join(" ")), reason }
+            }
+            (false, false) => CauseReason::Argument { which: format!("one of {}", listed.join(" ")), reason },
         };
         let effect = Some(Effect::Errno(libc::EAFNOSUPPORT));
         let origin = Some(families.opened.clone());
-        Some((Cause { directive: Directive::RestrictAddressFamilies, origin, effect, why }, certain))
+        Some((DirectiveCause { directive: Directive::RestrictAddressFamilies, origin, effect, why }, certain))
     }
 
-    fn by_abi(&self, abi: Abi) -> Option<Cause> {
+    fn by_abi(&self, abi: Abi) -> Option<DirectiveCause> {
         let blocked = self.settings.architectures().blocks(abi, self.native);
-        blocked.then(|| Cause {
+        blocked.then(|| DirectiveCause {
             directive: Directive::SystemCallArchitectures,
             origin: self.settings.architectures().origin().cloned(),
             effect: Some(Effect::KillThread),
-            why: Why::Abi,
+            why: CauseReason::Abi,
         })
     }
 
-    fn by_managers_abi(&self, abi: Abi) -> impl Iterator<Item = Cause> {
-        self.surroundings.blocking(abi, self.native).map(|architectures| Cause {
+    fn by_managers_abi(&self, abi: Abi) -> impl Iterator<Item = DirectiveCause> {
+        self.surroundings.blocking(abi, self.native).map(|architectures| DirectiveCause {
             directive: Directive::SystemCallArchitectures,
             origin: architectures.origin().cloned(),
             effect: Some(Effect::KillThread),
-            why: Why::ManagersAbi,
+            why: CauseReason::ManagersAbi,
         })
     }
 
-    fn by_filter(&self, call: &str) -> Option<Cause> {
+    fn by_filter(&self, call: &str) -> Option<DirectiveCause> {
         let ruling = self.filter.as_ref()?.ruling(call);
         let effect = ruling.denied?;
         let origin = ruling.word.origin.clone();
         let why = match ruling.reason {
-            Reason::Listed => Why::Listed(ruling.word),
-            Reason::Removed => Why::TakenOff(ruling.word),
-            Reason::NotListed => Why::NotAllowed(ruling.word),
-            Reason::Unknown => Why::UnknownToSystemd,
-            Reason::Unresolved => Why::UnknownToLibseccomp(ruling.word),
+            Reason::Listed => CauseReason::Listed(ruling.word),
+            Reason::Removed => CauseReason::TakenOff(ruling.word),
+            Reason::NotListed => CauseReason::NotAllowed(ruling.word),
+            Reason::Unknown => CauseReason::UnknownToSystemd,
+            Reason::Unresolved => CauseReason::UnknownToLibseccomp(ruling.word),
         };
-        Some(Cause { directive: Directive::SystemCallFilter, origin, effect: Some(effect), why })
+        Some(DirectiveCause { directive: Directive::SystemCallFilter, origin, effect: Some(effect), why })
     }
 
-    fn logged(&self, call: &str) -> Option<Cause> {
+    fn logged(&self, call: &str) -> Option<DirectiveCause> {
         let list = self.log.as_ref()?;
         let word = match (list.mode, list.entries.get(call)) {
             (Mode::Allow, Some(entry)) => &entry.word,
             (Mode::Deny, None) => list.removed.get(call).unwrap_or(&list.opened),
             _ => return None,
         };
-        let why = Why::Listed(Arc::clone(word));
-        Some(Cause { directive: Directive::SystemCallLog, origin: word.origin.clone(), effect: None, why })
+        let why = CauseReason::Listed(Arc::clone(word));
+        Some(DirectiveCause { directive: Directive::SystemCallLog, origin: word.origin.clone(), effect: None, why })
     }
 }
 

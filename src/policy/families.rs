@@ -67,7 +67,7 @@ const FAMILIES: [&str; 48] = [
 
 /// What `RestrictAddressFamilies=` comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Families {
+pub struct AddressFamilies {
     /// Whether `listed` pass, or all others.
     pub allow_list: bool,
     /// By the name that systemd gives each, e.g. `AF_UNIX` for `AF_LOCAL`, with the line that put it there.
@@ -78,13 +78,13 @@ pub struct Families {
     none: bool,
 }
 
-impl Families {
+impl AddressFamilies {
     /// Every name the directive takes, some of them for the same family.
     pub const KNOWN: [&'static str; FAMILIES.len()] = FAMILIES;
 
     /// What the lines of a unit come to for the systemd whose groups these are; `None` if they restrict nothing.
     #[must_use]
-    pub fn of(settings: &Settings, groups: &Groups) -> (Option<Self>, Vec<FileNote>) {
+    pub fn from_settings(settings: &Settings, groups: &Groups) -> (Option<Self>, Vec<FileNote>) {
         let whole_line = systemd(groups).is_some_and(|systemd| systemd >= LINE_ENDS_AT_UNKNOWN_SINCE);
         let (mut families, mut notes) = (None, Vec::new());
         for line in settings.lines(Directive::RestrictAddressFamilies) {
@@ -167,7 +167,7 @@ mod tests {
         let file = UnitFile::parse(Path::new("x"), text.as_bytes());
         let settings = Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new());
         let groups = Groups::parse("@known\n    read\n", GroupSource::Host(version.into())).unwrap();
-        let (families, notes) = Families::of(&settings, &groups);
+        let (families, notes) = AddressFamilies::from_settings(&settings, &groups);
         (families.map(|f| (f.allow_list, f.listed.into_keys().collect())), notes.len())
     }
 

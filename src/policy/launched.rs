@@ -241,7 +241,7 @@ fn script_of(words: &[String]) -> Option<&str> {
 
 /// The words of each simple command of a script. A script with a `case`, a function or a document in it is left alone.
 fn simple_commands(script: &str) -> Vec<Vec<String>> {
-    let mut parts = Parts::default();
+    let mut parts = ScriptWords::default();
     let mut chars = script.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
@@ -291,7 +291,7 @@ fn simple_commands(script: &str) -> Vec<Vec<String>> {
 }
 
 #[derive(Default)]
-struct Parts {
+struct ScriptWords {
     commands: Vec<Vec<String>>,
     words: Vec<String>,
     word: Option<String>,
@@ -299,7 +299,7 @@ struct Parts {
     is_target: bool,
 }
 
-impl Parts {
+impl ScriptWords {
     fn begin(&mut self) {
         self.word.get_or_insert_default();
     }
@@ -349,7 +349,7 @@ fn base(program: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::command::Command;
+    use crate::policy::exec_command::ExecCommand;
     use crate::policy::unit_file::UnitFile;
     use proptest::prelude::*;
     use std::path::Path;
@@ -357,7 +357,7 @@ mod tests {
     fn found(line: &str) -> Vec<String> {
         let text = format!("[Service]\nExecStart={line}\n");
         let file = UnitFile::parse(Path::new("x"), text.as_bytes());
-        let commands: Vec<Command> = file.assignments.iter().flat_map(Command::parse).collect();
+        let commands: Vec<ExecCommand> = file.assignments.iter().flat_map(ExecCommand::parse).collect();
         commands.iter().flat_map(|command| launched(&command.program, &command.arguments)).collect()
     }
 

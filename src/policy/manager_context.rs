@@ -14,7 +14,7 @@ const PR_SET_MDWE_SINCE: (u32, u32) = (6, 3);
 
 /// What surrounds a unit. The default is a machine of which nothing is known.
 #[derive(Debug, Clone, Default)]
-pub struct Surroundings {
+pub struct ManagerContext {
     /// `SystemCallArchitectures=` of the unit's manager: it puts it on itself, so all that it starts has it
     /// (`systemd-system.conf(5)`).
     pub own: Architectures,
@@ -24,7 +24,7 @@ pub struct Surroundings {
     pub kernel: Option<(u32, u32)>,
 }
 
-impl Surroundings {
+impl ManagerContext {
     /// The managers' settings that block an ABI, newest first.
     pub(crate) fn blocking(&self, abi: Abi, native: Abi) -> impl Iterator<Item = &Architectures> {
         [&self.own, &self.above].into_iter().filter(move |architectures| architectures.blocks(abi, native))
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn who_forbids_writable_code_depends_on_both_versions() {
         let mdwe = |systemd: &str, kernel| {
-            Surroundings { kernel, ..Surroundings::default() }.mdwe(&groups(GroupSource::Host(systemd.into())))
+            ManagerContext { kernel, ..ManagerContext::default() }.mdwe(&groups(GroupSource::Host(systemd.into())))
         };
         assert_eq!(mdwe("252.38-1~deb12u1", Some((6, 18))), Mdwe::Filter);
         assert_eq!(mdwe("252", None), Mdwe::Filter);
@@ -105,8 +105,8 @@ mod tests {
         let foreign = groups(GroupSource::Embedded("262.1-1".into()));
         assert_eq!(systemd(&foreign), Some(262));
         let known = foreign.clone().with_running_version("252.38-1~deb12u1");
-        assert_eq!((systemd(&known), Surroundings::default().mdwe(&known)), (Some(252), Mdwe::Filter));
-        assert_eq!(Surroundings { kernel: Some((6, 18)), ..Surroundings::default() }.mdwe(&foreign), Mdwe::Either);
+        assert_eq!((systemd(&known), ManagerContext::default().mdwe(&known)), (Some(252), Mdwe::Filter));
+        assert_eq!(ManagerContext { kernel: Some((6, 18)), ..ManagerContext::default() }.mdwe(&foreign), Mdwe::Either);
     }
 
     #[test]

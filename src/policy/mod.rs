@@ -6,17 +6,17 @@
 #![forbid(unsafe_code)]
 
 pub mod call_list;
-pub mod command;
 mod default_effect;
 pub mod directive;
 pub mod effect;
 pub mod errno;
 mod evaluate;
+pub mod exec_command;
 pub mod families;
 pub mod launched;
 pub mod lists;
-pub mod log_switch;
 pub mod manager_context;
+pub mod seccomp_logging;
 pub mod settings;
 pub mod syscall_filter;
 pub mod unit_file;
@@ -28,10 +28,10 @@ pub use call_list::{Mode, Word};
 pub use default_effect::DefaultEffect;
 pub use directive::{Directive, DirectiveSpec, InRehearsal, ValueKind};
 pub use effect::Effect;
-pub use families::Families;
-pub use manager_context::Surroundings;
+pub use families::AddressFamilies;
+pub use manager_context::ManagerContext;
 pub use settings::Settings;
 pub use syscall_filter::{Reason, Ruling, SyscallFilter};
 pub use unit_file::{Assignment, FileNote, Origin, UnitFile};
 pub use unit_policy::Policy;
-pub use verdict::{Cause, Verdict, Why};
+pub use verdict::{CauseReason, DirectiveCause, Verdict};

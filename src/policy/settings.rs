@@ -1,10 +1,10 @@
 //! Everything a unit's files say that bears on seccomp, in systemd's merge order.
 
 use super::call_list::{CallList, Dialect};
-use super::command;
-use super::command::Command;
 use super::default_effect::DefaultEffect;
 use super::directive::{Directive, ValueKind};
+use super::exec_command;
+use super::exec_command::ExecCommand;
 use super::lists::{Architectures, Namespaces, boolean};
 use super::unit_file::{Assignment, FileNote, Origin, UnitFile, shown};
 use crate::syscalls::Groups;
@@ -34,7 +34,7 @@ pub struct Settings {
     default_effect: DefaultEffect,
     namespaces: Option<Namespaces>,
     architectures: Architectures,
-    commands: Vec<Command>,
+    commands: Vec<ExecCommand>,
     notes: Vec<FileNote>,
 }
 
@@ -50,7 +50,7 @@ impl Settings {
         let relevant = |mut file: UnitFile| {
             file.assignments.retain(|line| {
                 &*line.section == section
-                    && (Directive::from_key(&line.key).is_some() || command::KEYS.contains(&&*line.key))
+                    && (Directive::from_key(&line.key).is_some() || exec_command::KEYS.contains(&&*line.key))
             });
             file
         };
@@ -99,13 +99,13 @@ impl Settings {
     fn work_out(&mut self) {
         let files = self.fragment.iter().chain(&self.dropins);
         let mut notes: Vec<FileNote> = files.clone().flat_map(|file| file.notes.iter().cloned()).collect();
-        let mut commands: BTreeMap<&str, Vec<Command>> = BTreeMap::new();
+        let mut commands: BTreeMap<&str, Vec<ExecCommand>> = BTreeMap::new();
         for line in files.flat_map(|file| &file.assignments) {
             let Some(directive) = Directive::from_key(&line.key) else {
                 if line.value.is_empty() {
                     commands.remove(&*line.key);
                 } else {
-                    commands.entry(&line.key).or_default().extend(Command::parse(line));
+                    commands.entry(&line.key).or_default().extend(ExecCommand::parse(line));
                 }
                 continue;
             };
@@ -177,7 +177,7 @@ impl Settings {
 
     /// The commands, grouped by key.
     #[must_use]
-    pub fn commands(&self) -> &[Command] {
+    pub fn commands(&self) -> &[ExecCommand] {
         &self.commands
     }
 

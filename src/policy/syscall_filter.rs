@@ -1,6 +1,6 @@
 //! What a unit's `SystemCallFilter=` lines come to (`systemd.exec(5)`).
 
-use super::call_list::{CallList, Dialect, Entry, Mode, Word};
+use super::call_list::{CallList, CallListEntry, Dialect, Mode, Word};
 use super::default_effect::DefaultEffect;
 use super::directive::Directive;
 use super::effect::Effect;
@@ -24,14 +24,14 @@ pub struct SyscallFilter {
     list: CallList,
     default: DefaultEffect,
     /// Where an allow-list answers some calls with ENOSYS.
-    known: Option<Known>,
+    known: Option<KnownCalls>,
     /// Listed in the files, but not in force.
     unresolved: BTreeMap<Box<str>, Arc<Word>>,
 }
 
 /// The calls that an allow-list since 255 refuses as it refuses by default; what else is not listed gets ENOSYS.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Known {
+struct KnownCalls {
     /// Those that `@known` lists itself and that have a number in the native ABI (seen with 257: calls of
     /// `@obsolete`, and those of another ABI alone, are not among them).
     refused: Arc<CallNames>,
@@ -129,7 +129,7 @@ impl SyscallFilter {
                 let text = format!("{} is in force, but in no group of this systemd", super::unit_file::shown(name));
                 list.notes.push(FileNote { origin: None, text });
             }
-            list.entries.insert(name.into(), Entry { effect, word: Arc::clone(&word) });
+            list.entries.insert(name.into(), CallListEntry { effect, word: Arc::clone(&word) });
         }
         let effect = if (1..=super::errno::MAX).contains(&errno) { Effect::Errno(errno) } else { Effect::Kill };
         let default = DefaultEffect { effect, origin: None };
@@ -154,13 +154,13 @@ impl SyscallFilter {
         }
         let mut filter = self.clone();
         // Of an allow-list the manager does not tell the entries with an effect.
-        let told = |entry: &Entry| self.mode() == Mode::Deny || entry.effect.is_none();
+        let told = |entry: &CallListEntry| self.mode() == Mode::Deny || entry.effect.is_none();
         filter.leave_out(|call, entry| told(entry) && !theirs.contains_key(call));
         Some(filter)
     }
 
     /// Takes calls off the list that libseccomp does not know.
-    fn leave_out(&mut self, unresolved: impl Fn(&str, &Entry) -> bool) {
+    fn leave_out(&mut self, unresolved: impl Fn(&str, &CallListEntry) -> bool) {
         self.list.entries.retain(|call, entry| {
             let gone = unresolved(call, entry);
             if gone {
@@ -185,7 +185,7 @@ impl SyscallFilter {
     /// The list itself: in an allow-list what passes (but for entries with an effect of their own),
     /// in a deny-list what does not.
     #[must_use]
-    pub fn effective(&self) -> &BTreeMap<Box<str>, Entry> {
+    pub fn effective(&self) -> &BTreeMap<Box<str>, CallListEntry> {
         &self.list.entries
     }
 
@@ -225,14 +225,14 @@ impl SyscallFilter {
             };
             return Ruling { denied, reason: Reason::Listed, word: Arc::clone(&entry.word) };
         }
-        let enosys = |known: &Known| !known.refused.contains(call);
+        let enosys = |known: &KnownCalls| !known.refused.contains(call);
         let effect = if self.known.as_ref().is_some_and(enosys) { Effect::Errno(libc::ENOSYS) } else { default };
         let denied = (list.mode == Mode::Allow).then_some(effect);
         if let Some(word) = self.unresolved.get(call) {
             let denied = denied.map(|effect| if self.known.is_some() { Effect::Errno(libc::ENOSYS) } else { effect });
             return Ruling { denied, reason: Reason::Unresolved, word: Arc::clone(word) };
         }
-        let nameless = |known: &Known| !known.named.contains(call);
+        let nameless = |known: &KnownCalls| !known.named.contains(call);
         let (reason, word) = match list.removed.get(call) {
             Some(word) => (Reason::Removed, word),
             None if denied.is_some() && self.known.as_ref().is_some_and(nameless) => (Reason::Unknown, &list.opened),
@@ -243,11 +243,11 @@ impl SyscallFilter {
 }
 
 /// The calls systemd's build knows, if it treats the others differently.
-fn known(groups: &Groups) -> Option<Known> {
+fn known(groups: &Groups) -> Option<KnownCalls> {
     let treats = systemd(groups).is_some_and(|systemd| systemd >= ENOSYS_FOR_UNKNOWN_SINCE);
     let named = groups.calls("@known").filter(|_| treats)?;
     let refused = groups.own_calls("@known").filter(|call| Abi::native().call_number(call).is_some());
-    Some(Known { refused: Arc::new(refused.map(Into::into).collect()), named: Arc::new(named.clone()) })
+    Some(KnownCalls { refused: Arc::new(refused.map(Into::into).collect()), named: Arc::new(named.clone()) })
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ impl UnitFile {
     /// Reads a whole file's bytes.
     #[must_use]
     pub fn parse(path: &Path, bytes: &[u8]) -> Self {
-        let mut reader = Reader {
+        let mut reader = UnitFileParser {
             file: Self { path: path.into(), assignments: Vec::new(), notes: Vec::new() },
             section: None,
             warned_outside: false,
@@ -100,13 +100,13 @@ impl UnitFile {
     }
 }
 
-struct Reader {
+struct UnitFileParser {
     file: UnitFile,
     section: Option<Arc<str>>,
     warned_outside: bool,
 }
 
-impl Reader {
+impl UnitFileParser {
     fn read(&mut self, bytes: &[u8]) -> Result<(), FileNote> {
         let mut rest = bytes;
         let mut line = 0_u32;

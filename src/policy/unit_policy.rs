@@ -2,8 +2,8 @@
 
 use super::call_list::{CallList, Mode};
 use super::directive::{Directive, Targets};
-use super::families::Families;
-use super::manager_context::{Mdwe, Surroundings, filters_blocked_abis, systemd};
+use super::families::AddressFamilies;
+use super::manager_context::{ManagerContext, Mdwe, filters_blocked_abis, systemd};
 use super::settings::Settings;
 use super::syscall_filter::SyscallFilter;
 use super::unit_file::FileNote;
@@ -19,12 +19,12 @@ pub struct Policy {
     /// Its `SystemCallFilter=`.
     pub filter: Option<SyscallFilter>,
     pub(super) native: Abi,
-    pub(super) families: Option<Families>,
+    pub(super) families: Option<AddressFamilies>,
     pub(super) families_notes: Vec<FileNote>,
     pub(super) log: Option<CallList>,
     /// The groups that the rules of directives name.
     pub(super) groups: BTreeMap<&'static str, CallNames>,
-    pub(super) surroundings: Surroundings,
+    pub(super) surroundings: ManagerContext,
     pub(super) mdwe: Mdwe,
     pub(super) filters_blocked_abis: bool,
     pub(super) systemd: Option<u32>,
@@ -38,17 +38,17 @@ impl Policy {
             Targets::Group(name) => Some((name, groups.calls(name)?.clone())),
             Targets::Calls(_) => None,
         });
-        let (families, families_notes) = Families::of(&settings, groups);
+        let (families, families_notes) = AddressFamilies::from_settings(&settings, groups);
         Self {
             filter: SyscallFilter::simulate(settings.assignments(), groups),
             families,
             families_notes,
             log: settings.log(groups),
             groups: named.collect(),
-            mdwe: Surroundings::default().mdwe(groups),
+            mdwe: ManagerContext::default().mdwe(groups),
             filters_blocked_abis: filters_blocked_abis(groups),
             systemd: systemd(groups),
-            surroundings: Surroundings::default(),
+            surroundings: ManagerContext::default(),
             native,
             settings,
         }
@@ -56,7 +56,7 @@ impl Policy {
 
     /// The policy where more is known than the unit's own settings.
     #[must_use]
-    pub fn amid(mut self, surroundings: Surroundings, groups: &Groups) -> Self {
+    pub fn with_context(mut self, surroundings: ManagerContext, groups: &Groups) -> Self {
         self.mdwe = surroundings.mdwe(groups);
         self.surroundings = surroundings;
         self
@@ -65,7 +65,7 @@ impl Policy {
     /// The policy with the filter the manager says is in force ([`SyscallFilter::from_manager`], or
     /// better [`SyscallFilter::reconciled`] with it), in place of the files'.
     #[must_use]
-    pub fn in_force(mut self, filter: Option<SyscallFilter>) -> Self {
+    pub fn with_filter(mut self, filter: Option<SyscallFilter>) -> Self {
         self.filter = filter;
         self
     }
@@ -85,12 +85,12 @@ impl Policy {
 
     /// The policy as the files have it, whatever is in force: what it will be at the next reload.
     #[must_use]
-    pub fn as_files_say(&self, groups: &Groups) -> Self {
+    pub fn after_reload(&self, groups: &Groups) -> Self {
         self.renewed(self.settings.clone(), groups)
     }
 
     fn renewed(&self, settings: Settings, groups: &Groups) -> Self {
-        let mut policy = Self::new(settings, self.native, groups).amid(self.surroundings.clone(), groups);
+        let mut policy = Self::new(settings, self.native, groups).with_context(self.surroundings.clone(), groups);
         if let (Some(after), Some(before)) = (&mut policy.filter, &self.filter) {
             after.inherit(before);
         }
@@ -119,7 +119,7 @@ impl Policy {
 
     /// What `RestrictAddressFamilies=` comes to, if set.
     #[must_use]
-    pub fn families(&self) -> Option<&Families> {
+    pub fn families(&self) -> Option<&AddressFamilies> {
         self.families.as_ref()
     }
 }

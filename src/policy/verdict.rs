@@ -16,27 +16,27 @@ pub enum Verdict {
     /// It passes and is logged.
     LogOnly {
         /// The word of `SystemCallLog=` that says so.
-        by: Cause,
+        by: DirectiveCause,
     },
     /// It depends on the arguments, which no record tells.
     Possible {
         /// What denies it for some arguments.
-        by: Vec<Cause>,
+        by: Vec<DirectiveCause>,
     },
     /// It is denied whatever its arguments.
     Denied {
         /// The strongest action; of several errors the one installed last.
         effect: Effect,
         /// Everything that denies it, the one that decides first: each must be lifted for the call to pass.
-        by: Vec<Cause>,
+        by: Vec<DirectiveCause>,
         /// What would then still deny it for some arguments.
-        possible: Vec<Cause>,
+        possible: Vec<DirectiveCause>,
     },
 }
 
 /// One directive's part in a verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cause {
+pub struct DirectiveCause {
     /// Which directive.
     pub directive: Directive,
     /// The line that made it so; `None` if the manager told it, or nothing did.
@@ -44,12 +44,12 @@ pub struct Cause {
     /// What it does to the call; `None` if it only logs it.
     pub effect: Option<Effect>,
     /// Why.
-    pub why: Why,
+    pub why: CauseReason,
 }
 
 /// Why a directive concerns a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
+pub enum CauseReason {
     /// An allow-list does not contain it; the word began the list.
     NotAllowed(Arc<Word>),
     /// The word took it off an allow-list.
@@ -75,7 +75,7 @@ pub enum Why {
     },
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for CauseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAllowed(_) => f.write_str("the allow-list does not contain it"),

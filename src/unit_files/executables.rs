@@ -5,7 +5,7 @@ use super::rooted::Tree;
 use super::service_user::Account;
 use super::{find_among, parse, search};
 use crate::policy::Settings;
-use crate::policy::command::Command;
+use crate::policy::exec_command::ExecCommand;
 use crate::policy::launched::launched;
 use crate::units::{Manager, UnitName};
 use std::collections::BTreeMap;
@@ -75,7 +75,7 @@ impl Executables {
         found
     }
 
-    fn add(&mut self, tree: Tree<'_>, unit: &UnitName, command: &Command) {
+    fn add(&mut self, tree: Tree<'_>, unit: &UnitName, command: &ExecCommand) {
         let is = |kind| Candidate { kind, unit: unit.clone(), elevated: command.elevated };
         self.add_program(tree, &command.program, &is(Match::Program));
         let launches = is(Match::Launched);

@@ -3,9 +3,9 @@
 use super::rooted::Tree;
 use super::{is_dropin, search, unreadable};
 use crate::policy::lists::Architectures;
-use crate::policy::log_switch::{LogSwitch, log_switch};
 use crate::policy::manager_context::manager_architectures;
-use crate::policy::{FileNote, Surroundings, UnitFile};
+use crate::policy::seccomp_logging::{SeccompLogLine, last_seccomp_log_line};
+use crate::policy::{FileNote, ManagerContext, UnitFile};
 use crate::units::Manager;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -17,7 +17,7 @@ const CONFIG: [&str; 4] = ["/etc/systemd", "/run/systemd", "/usr/local/lib/syste
 /// What the units of a manager are surrounded by: the settings of it and of the manager that started it, and the
 /// kernel below a root that has a `/proc`.
 #[must_use]
-pub fn surroundings(root: &Path, manager: Manager, home: Option<&Path>) -> (Surroundings, Vec<FileNote>) {
+pub fn surroundings(root: &Path, manager: Manager, home: Option<&Path>) -> (ManagerContext, Vec<FileNote>) {
     let tree = Tree::new(root);
     let mut notes = Vec::new();
     let system = read(tree, "system.conf", None, &mut notes);
@@ -30,7 +30,7 @@ pub fn surroundings(root: &Path, manager: Manager, home: Option<&Path>) -> (Surr
             (read(tree, "user.conf", home.as_deref(), &mut notes), system)
         }
     };
-    (Surroundings { own, above, kernel: kernel(tree) }, notes)
+    (ManagerContext { own, above, kernel: kernel(tree) }, notes)
 }
 
 /// The last line of a manager's configuration that bears on its `SYSTEMD_LOG_SECCOMP`. `config` is the directory of a
@@ -41,10 +41,10 @@ pub fn seccomp_logging(
     manager: Manager,
     config: Option<&Path>,
     without: Option<&Path>,
-) -> Option<LogSwitch> {
+) -> Option<SeccompLogLine> {
     let name = if manager == Manager::System { "system.conf" } else { "user.conf" };
     let files = files(Tree::new(root), name, config, &mut Vec::new());
-    log_switch(files.iter().filter(|file| without != Some(&file.path)))
+    last_seccomp_log_line(files.iter().filter(|file| without != Some(&file.path)))
 }
 
 fn read(tree: Tree<'_>, name: &str, home: Option<&Path>, notes: &mut Vec<FileNote>) -> Architectures {
@@ -93,7 +93,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::log_switch::Sets;
+    use crate::policy::seccomp_logging::SeccompLogging;
     use std::fs;
 
     /// The architectures of each manager, each with where it was listed.
@@ -155,12 +155,18 @@ mod tests {
         assert_eq!((said(Manager::System), said(Manager::User(7))), (None, None));
         put("etc/systemd/system.conf", "ManagerEnvironment=SYSTEMD_LOG_SECCOMP=yes");
         put("run/systemd/system.conf.d/z.conf", "ManagerEnvironment=SYSTEMD_LOG_SECCOMP=0");
-        assert_eq!(said(Manager::System), Some((Sets::On, "/etc/systemd/system.conf:2".to_owned())));
+        assert_eq!(said(Manager::System), Some((SeccompLogging::On, "/etc/systemd/system.conf:2".to_owned())));
         put("run/systemd/system.conf.d/zz.conf", "ManagerEnvironment=A=1 SYSTEMD_LOG_SECCOMP=0");
-        assert_eq!(said(Manager::System), Some((Sets::Off, "/run/systemd/system.conf.d/zz.conf:2".to_owned())));
+        assert_eq!(
+            said(Manager::System),
+            Some((SeccompLogging::Off, "/run/systemd/system.conf.d/zz.conf:2".to_owned()))
+        );
         put("home/a/.config/systemd/user.conf.d/a.conf", "ManagerEnvironment=SYSTEMD_LOG_SECCOMP=1");
         put("usr/lib/systemd/user.conf.d/b.conf", "ManagerEnvironment=");
-        assert_eq!(said(Manager::User(7)), Some((Sets::Nothing, "/usr/lib/systemd/user.conf.d/b.conf:2".to_owned())));
+        assert_eq!(
+            said(Manager::User(7)),
+            Some((SeccompLogging::Unchanged, "/usr/lib/systemd/user.conf.d/b.conf:2".to_owned()))
+        );
     }
 
     #[test]

@@ -16,13 +16,13 @@ pub(crate) fn tell(
     recording: Option<&Recording>,
     clock: &Clock,
 ) {
-    let directives = situation.policy.refusing();
+    let directives = situation.policy.refusing_directives();
     if directives.is_empty() {
         return;
     }
     answer.silent = directives.iter().map(|directive| directive.key()).collect();
     let names = join(answer.silent.iter().map(|name| format!("{name}=")));
-    let is_loud = situation.policy.exposable().len() == directives.len();
+    let is_loud = situation.policy.loggable_directives().len() == directives.len();
     if let Some(recording) = recording.filter(|_| is_loud) {
         let when = recording.when(clock);
         answer.notes.push(format!(

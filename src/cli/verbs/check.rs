@@ -75,7 +75,7 @@ pub(crate) async fn check(common: &Common, asked: &Check, clock: &Clock) -> anyh
         bail!("the settings of {} cannot be read: {}", unit.name, notes.join("; "));
     };
     let policy = with_lines(&situation.policy, &asked.with, &loaded.groups)?;
-    let by = |cause: &policy::Cause| place(cause, &asked.with);
+    let by = |cause: &policy::DirectiveCause| place(cause, &asked.with);
     let mut named: BTreeSet<(Abi, &str)> = BTreeSet::new();
     let mut unknown: BTreeSet<String> = BTreeSet::new();
     for incident in &incidents {
@@ -120,8 +120,8 @@ fn is_option(path: &Path) -> bool {
 }
 
 impl CallView {
-    fn new(policy: &Policy, abi: Abi, call: &str, place: impl Fn(&policy::Cause) -> String) -> Self {
-        let listed = |by: &[policy::Cause]| by.iter().map(&place).collect::<Vec<_>>();
+    fn new(policy: &Policy, abi: Abi, call: &str, place: impl Fn(&policy::DirectiveCause) -> String) -> Self {
+        let listed = |by: &[policy::DirectiveCause]| by.iter().map(&place).collect::<Vec<_>>();
         let (verdict, effect, by) = match policy.verdict(abi, call) {
             Verdict::Permitted | Verdict::LogOnly { .. } => ("pass", None, Vec::new()),
             Verdict::Possible { by } => ("depends", None, listed(&by)),
@@ -136,7 +136,7 @@ impl CallView {
 }
 
 /// Where the directive stands that does it: in a file, or among the lines that were given.
-fn place(cause: &policy::Cause, with: &[String]) -> String {
+fn place(cause: &policy::DirectiveCause, with: &[String]) -> String {
     match &cause.origin {
         Some(origin) if is_option(&origin.path) => {
             // The first line is the section's.

@@ -10,7 +10,7 @@ use crate::policy;
 
 impl CauseView {
     pub(crate) fn new(finding: &Finding, clock: &Clock) -> Self {
-        let (kind, words, directives): (_, _, &[policy::Cause]) = match &finding.cause {
+        let (kind, words, directives): (_, _, &[policy::DirectiveCause]) = match &finding.cause {
             Cause::Unit { by, changed: false, .. } if finding.is_done_without() => (
                 "unit",
                 format!(
@@ -76,7 +76,7 @@ impl CauseView {
 }
 
 impl DirectiveView {
-    fn new(cause: &policy::Cause) -> Self {
+    fn new(cause: &policy::DirectiveCause) -> Self {
         Self {
             directive: cause.directive.key(),
             file: cause.origin.as_ref().map(|origin| shown_path(&origin.path)),
@@ -87,11 +87,11 @@ impl DirectiveView {
     }
 }
 
-fn names(by: &[policy::Cause]) -> String {
+fn names(by: &[policy::DirectiveCause]) -> String {
     join(by.iter().map(|cause| format!("{}=", cause.directive.key())))
 }
 
-fn verb(by: &[policy::Cause]) -> String {
+fn verb(by: &[policy::DirectiveCause]) -> String {
     format!("{} {}", names(by), if by.len() > 1 { "deny" } else { "denies" })
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn reconcile(policy: Policy, facts: &UnitProperties, groups: &Groups)
         (ours, held) => {
             let both = ours.as_ref().zip(held.as_ref()).and_then(|(ours, held)| ours.reconciled(held));
             let same = both.is_some();
-            (policy.in_force(both.or(held)), same)
+            (policy.with_filter(both.or(held)), same)
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::incidents::local_time::Clock;
 use crate::kernel::clock::now_millis;
 use crate::operations::interruption::Interruption;
 use crate::operations::leftover::Leftover;
-use crate::policy::log_switch::Sets;
+use crate::policy::seccomp_logging::SeccompLogging;
 use crate::systemd::bus_address::BusAddress;
 use crate::systemd::manager::{Managers, SystemdManager};
 use crate::units::Manager;
@@ -35,7 +35,7 @@ pub(crate) async fn end(
     manager.stop_timer(TIMER).await?;
     place.clear()?;
     let config = config_of(place.manager, Some(manager)).await;
-    if others_say(place, config.as_deref()).is_some_and(|line| line.sets == Sets::On) {
+    if others_say(place, config.as_deref()).is_some_and(|line| line.sets == SeccompLogging::On) {
         // Somebody else's file has switched it on as well, and is in force again.
         manager.reload().await.context("systemd does not read its files again")?;
     }
@@ -99,7 +99,7 @@ pub(crate) async fn still_recorded(manager: &SystemdManager, since: i64) -> Opti
         .iter()
         .filter(|facts| facts.is_running() && super::targets::spared(facts).is_none())
         .filter(|facts| facts.exec_main_start_us.is_some_and(started))
-        .filter(|facts| !facts.policy(surroundings.clone(), &groups).exposable().is_empty())
+        .filter(|facts| !facts.policy(surroundings.clone(), &groups).loggable_directives().is_empty())
         .map(|facts| facts.id.to_string())
         .collect();
     names.sort_unstable();

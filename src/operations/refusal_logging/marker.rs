@@ -3,7 +3,7 @@
 use crate::incidents::local_time::Clock;
 use crate::kernel::procfs::Procfs;
 use crate::operations::drop_in;
-use crate::policy::log_switch::VARIABLE;
+use crate::policy::seccomp_logging::VARIABLE;
 
 /// How the comments begin.
 const SINCE: &str = "# Since: ";
@@ -86,7 +86,7 @@ impl Record {
 mod tests {
     use super::*;
     use crate::policy::UnitFile;
-    use crate::policy::log_switch::{Sets, log_switch};
+    use crate::policy::seccomp_logging::{SeccompLogging, last_seccomp_log_line};
     use jiff::tz::TimeZone;
     use std::path::Path;
 
@@ -100,8 +100,8 @@ mod tests {
             assert_eq!(Record::parse(&bytes), Some(record));
             // systemd reads the same.
             let file = UnitFile::parse(Path::new("/a.conf"), &bytes);
-            let sets = if on { Sets::On } else { Sets::Off };
-            assert_eq!((file.notes.len(), log_switch([&file]).map(|switch| switch.sets)), (0, Some(sets)));
+            let sets = if on { SeccompLogging::On } else { SeccompLogging::Off };
+            assert_eq!((file.notes.len(), last_seccomp_log_line([&file]).map(|switch| switch.sets)), (0, Some(sets)));
         }
     }
 

@@ -5,7 +5,7 @@ use crate::audit::text::shown_path;
 use crate::host::unit_settings;
 use crate::incidents::Moment;
 use crate::incidents::local_time::{Clock, moment};
-use crate::policy::log_switch::{LogSwitch, Sets, set_in};
+use crate::policy::seccomp_logging::{SeccompLogLine, SeccompLogging, parse_seccomp_logging};
 use crate::systemd::manager::{Managers, SystemdManager};
 use crate::unit_files;
 use crate::units::Manager;
@@ -109,7 +109,7 @@ pub(crate) async fn config_of(manager: Manager, running: Option<&SystemdManager>
 }
 
 /// What a line of somebody else's says of the switch, whether it is read yet or not.
-pub(crate) fn others_say(place: &Place, config: Option<&Path>) -> Option<LogSwitch> {
+pub(crate) fn others_say(place: &Place, config: Option<&Path>) -> Option<SeccompLogLine> {
     unit_files::seccomp_logging(Path::new("/"), place.manager, config, Some(place.read_by_manager()))
 }
 
@@ -118,13 +118,14 @@ pub(crate) async fn others(place: &Place, config: Option<&Path>, running: Option
     let Some(switch) = others_say(place, config) else {
         // What the kernel does not know it gives to PID 1.
         let line = fs::read_to_string("/proc/cmdline").ok().filter(|_| place.manager == Manager::System)?;
-        return (set_in(&line) == Some(Sets::On)).then(|| "the kernel command line".to_owned());
+        return (parse_seccomp_logging(&line) == Some(SeccompLogging::On))
+            .then(|| "the kernel command line".to_owned());
     };
     let read = match running {
         Some(running) => running.units_loaded_at().await.ok(),
         None => None,
     };
-    let on = switch.sets == Sets::On && read.is_none_or(|read| is_older(&switch.origin.path, read));
+    let on = switch.sets == SeccompLogging::On && read.is_none_or(|read| is_older(&switch.origin.path, read));
     on.then(|| format!("{}:{}", shown_path(&switch.origin.path), switch.origin.line))
 }
 

@@ -78,7 +78,7 @@ pub(crate) async fn named(managers: &Managers, manager: Manager, names: &[UnitNa
         let facts = known.facts.with_context(|| known.notes.join("; "))?;
         ensure!(facts.load_state == "loaded", "{} is not loaded ({})", unit.name, facts.load_state);
         let policy = known.situation.with_context(|| format!("the settings of {} cannot be read", unit.name))?.policy;
-        let directives = policy.exposable();
+        let directives = policy.loggable_directives();
         if directives.is_empty() {
             let name = &unit.name;
             bail!(NothingToDo(format!(
@@ -102,7 +102,7 @@ pub(crate) async fn all(manager: &SystemdManager) -> anyhow::Result<Vec<Chosen>>
     ensure!(complete, "systemd does not answer for all its units, so which ones to expose is not known: name them");
     let (groups, surroundings, own) = (syscall_groups::load().groups, surroundings(manager.manager()), own());
     let refusing = |facts: &UnitProperties| {
-        let directives = facts.policy(surroundings.clone(), &groups).exposable();
+        let directives = facts.policy(surroundings.clone(), &groups).loggable_directives();
         (!directives.is_empty()).then(|| Chosen::new(facts, directives, own.as_ref()))
     };
     let mut chosen: Vec<Chosen> = facts.iter().filter_map(refusing).collect();

@@ -1,7 +1,7 @@
 //! Every directive of the table, alone and with others.
 
 use super::*;
-use crate::policy::manager_context::{Surroundings, manager_architectures};
+use crate::policy::manager_context::{ManagerContext, manager_architectures};
 use crate::policy::settings::Settings;
 use crate::policy::unit_file::UnitFile;
 use crate::syscalls::Groups;
@@ -43,7 +43,7 @@ fn policy(text: &str) -> Policy {
 
 /// The verdict in one line.
 fn said(text: &str, call: &str) -> String {
-    let causes = |causes: &[Cause]| -> String {
+    let causes = |causes: &[DirectiveCause]| -> String {
         let said = causes.iter().map(|cause| match &cause.origin {
             Some(origin) => format!(" {}@{}", cause.directive.key(), origin.line),
             None => format!(" {}", cause.directive.key()),
@@ -123,11 +123,11 @@ fn a_managers_own_architectures_are_all_its_units() {
     let groups = Groups::parse(LISTING, GroupSource::Host("252".into())).unwrap();
     let conf = UnitFile::parse(Path::new("system.conf"), b"[Manager]\nSystemCallArchitectures=native\n");
     let (architectures, _) = manager_architectures([&conf]);
-    let above = Surroundings { above: architectures.clone(), ..Surroundings::default() };
-    let own = Surroundings { own: architectures, ..Surroundings::default() };
-    let under = |surroundings: &Surroundings, groups: &Groups| {
+    let above = ManagerContext { above: architectures.clone(), ..ManagerContext::default() };
+    let own = ManagerContext { own: architectures, ..ManagerContext::default() };
+    let under = |surroundings: &ManagerContext, groups: &Groups| {
         let policy = policy("SystemCallFilter=~read");
-        Policy::new(policy.settings, Abi::X86_64, groups).amid(surroundings.clone(), groups)
+        Policy::new(policy.settings, Abi::X86_64, groups).with_context(surroundings.clone(), groups)
     };
     assert_eq!(under(&own, &groups).verdict(Abi::X86_64, "socket"), Verdict::Permitted);
     let denied = |policy: &Policy, call: &str| match policy.verdict(Abi::I386, call) {
@@ -152,9 +152,9 @@ fn a_managers_own_architectures_are_all_its_units() {
 fn writable_code_is_no_filters_business_where_the_kernel_forbids_it() {
     let on = |version: &str, kernel| {
         let groups = Groups::parse(LISTING, GroupSource::Host(version.into())).unwrap();
-        let policy =
-            policy("MemoryDenyWriteExecute=yes").amid(Surroundings { kernel, ..Surroundings::default() }, &groups);
-        assert_eq!(policy.refusing(), [Directive::MemoryDenyWriteExecute], "it is as silent there");
+        let policy = policy("MemoryDenyWriteExecute=yes")
+            .with_context(ManagerContext { kernel, ..ManagerContext::default() }, &groups);
+        assert_eq!(policy.refusing_directives(), [Directive::MemoryDenyWriteExecute], "it is as silent there");
         policy.verdict(Abi::X86_64, "mprotect")
     };
     assert_eq!(on("257.13", Some((6, 12))), Verdict::Permitted);
@@ -192,7 +192,7 @@ fn a_policy_is_known_without_some_drop_ins() {
 
 #[test]
 fn what_the_manager_holds_replaces_the_files_filter() {
-    let policy = policy("SystemCallFilter=read").in_force(None);
+    let policy = policy("SystemCallFilter=read").with_filter(None);
     assert_eq!(policy.verdict(Abi::X86_64, "socket"), Verdict::Permitted);
 }
 
@@ -212,7 +212,8 @@ fn a_dropin_is_tried_before_it_is_written() {
 
 #[test]
 fn what_refuses_with_an_error_is_named() {
-    let refusing = |text: &str| -> Vec<&str> { policy(text).refusing().into_iter().map(Directive::key).collect() };
+    let refusing =
+        |text: &str| -> Vec<&str> { policy(text).refusing_directives().into_iter().map(Directive::key).collect() };
     assert!(refusing("SystemCallFilter=read\nSystemCallArchitectures=native\nSystemCallLog=read").is_empty());
     assert_eq!(refusing("SystemCallFilter=read\nSystemCallErrorNumber=EPERM"), ["SystemCallFilter"]);
     assert_eq!(refusing("SystemCallFilter=~read:EPERM socket"), ["SystemCallFilter"]);

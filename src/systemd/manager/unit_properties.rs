@@ -3,7 +3,7 @@
 use super::PropertyMap;
 use crate::policy::lists::Namespaces;
 use crate::policy::settings::section;
-use crate::policy::{Directive, Policy, Settings, Surroundings, SyscallFilter, UnitFile};
+use crate::policy::{Directive, ManagerContext, Policy, Settings, SyscallFilter, UnitFile};
 use crate::syscalls::{Abi, Groups};
 use crate::units::UnitName;
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,13 +119,13 @@ impl UnitProperties {
     /// What the manager holds the unit to, without a look at its files: what it does not tell is not in it
     /// (`~X:ERRNO` of an allow list).
     #[must_use]
-    pub fn policy(&self, surroundings: Surroundings, groups: &Groups) -> Policy {
+    pub fn policy(&self, surroundings: ManagerContext, groups: &Groups) -> Policy {
         let file = UnitFile::parse(Path::new("as systemd holds it"), self.lines().as_bytes());
         let settings = Settings::new(&self.id, Some(file), Vec::new());
         let errno = self.system_call_error_number.unwrap_or_default();
         let held = |list: &NameList| SyscallFilter::from_manager(list.allow, &list.names, errno, groups);
         let filter = self.system_call_filter.as_ref().and_then(held);
-        Policy::new(settings, Abi::native(), groups).amid(surroundings, groups).in_force(filter)
+        Policy::new(settings, Abi::native(), groups).with_context(surroundings, groups).with_filter(filter)
     }
 
     /// All but the filter and what is logged, as a unit file would say it.
@@ -247,7 +247,7 @@ mod tests {
         let groups = Groups::embedded();
         let refusing = |name: &str, list: Vec<(&str, Variant<'static>)>| {
             let facts = UnitProperties::read(&name.parse().unwrap(), &properties(list));
-            facts.policy(Surroundings::default(), &groups).refusing()
+            facts.policy(ManagerContext::default(), &groups).refusing_directives()
         };
         assert_eq!(refusing("a.service", vec![]), []);
         let no_list = || (false, Vec::<&str>::new()).into();

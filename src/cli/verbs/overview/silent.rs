@@ -86,14 +86,14 @@ impl Silent {
         let (groups, surroundings) = (syscall_groups::load().groups, surroundings(manager));
         let refusing = |facts: &UnitProperties| {
             let policy = facts.policy(surroundings.clone(), &groups);
-            let mut directives = policy.refusing();
+            let mut directives = policy.refusing_directives();
             directives.sort_by_key(|directive| *directive != Directive::SystemCallFilter);
             (!directives.is_empty()).then(|| SilentUnit {
                 unit: facts.id.to_string(),
                 manager: manager.to_string(),
                 directives: directives.into_iter().map(Directive::key).collect(),
                 state: crate::audit::text::escape(facts.active_state.as_bytes()),
-                recorded: recording.is_some() && !policy.exposable().is_empty(),
+                recorded: recording.is_some() && !policy.loggable_directives().is_empty(),
             })
         };
         let units = facts.iter().filter_map(refusing).collect();

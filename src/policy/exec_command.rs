@@ -21,7 +21,7 @@ pub const KEYS: [&str; 9] = [
 
 /// One command of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Command {
+pub struct ExecCommand {
     /// `ExecStart` and the like.
     pub key: Box<str>,
     /// The program without the prefix characters, specifiers (`%i`) left as they are.
@@ -36,7 +36,7 @@ pub struct Command {
     pub origin: Origin,
 }
 
-impl Command {
+impl ExecCommand {
     /// The commands of one line; a lone `;` separates several.
     #[must_use]
     pub fn parse(line: &Assignment) -> Vec<Self> {
@@ -65,10 +65,10 @@ mod tests {
     use crate::policy::unit_file::UnitFile;
     use std::path::Path;
 
-    fn commands(value: &str) -> Vec<Command> {
+    fn commands(value: &str) -> Vec<ExecCommand> {
         let text = format!("[Service]\nExecStart={value}\n");
         let file = UnitFile::parse(Path::new("x"), text.as_bytes());
-        file.assignments.iter().flat_map(Command::parse).collect()
+        file.assignments.iter().flat_map(ExecCommand::parse).collect()
     }
 
     #[test]
