@@ -33,7 +33,7 @@ const SERVICE: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
-const PROPERTIES: &str = "org.freedesktop.DBus.PropertyMap";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 /// The directories of users' sockets, one per uid (`XDG_RUNTIME_DIR`, `pam_systemd(8)`).
 const RUNTIME_ROOT: &str = "/run/user";
