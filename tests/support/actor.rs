@@ -1,5 +1,6 @@
 //! Processes that do what their seccomp filter denies: this test program itself, executed by a unit.
 //!
+
 //! The role is played before `main`, so that a process is an actor within a millisecond.
 
 use harden_why::audit::Action;

@@ -4,6 +4,7 @@
 //! units look like the system's: `0::/system.slice/x.service`. Its filters and the kernel's
 //! records are real, and PIDs are the machine's.
 //!
+
 //! On a machine that may be thrown away `HARDEN_WHY_MANAGER=pid1` takes the system manager itself.
 
 use std::io::Write as _;

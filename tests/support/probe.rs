@@ -1,6 +1,7 @@
 //! Calls that every directive's filter looks at, made so that nothing changes where they pass.
 //!
 //! A unit runs the test's own program with [`VARIABLE`] set. Before its `main` it makes each call in a child of
+
 //! its own, and writes `label pid outcome` lines: what the kernel made of it.
 
 use std::fmt;

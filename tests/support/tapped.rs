@@ -1,5 +1,6 @@
 //! Processes that are refused calls, and go on: this test program itself, executed by a unit or a test.
 //!
+
 //! The role is played before `main`. Files in a directory of the test's tell when.
 
 use harden_why::audit::Action;

@@ -1,0 +1,148 @@
+//! The kernel's notes of the dead: real processes, real cgroups.
+
+use harden_why::audit::Action;
+use harden_why::kernel::exit_cgroups::ExitCgroups;
+use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
+use harden_why::syscalls::Arch;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio, id};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The notes, or why there are none here; without them where they are required, a failure.
+fn departed() -> Option<ExitCgroups> {
+    match ExitCgroups::open() {
+        Ok(departed) => Some(departed),
+        Err(err) => {
+            assert!(std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "required: {err}");
+            println!("skipped: {err}");
+            None
+        }
+    }
+}
+
+fn now() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
+
+/// A cgroup of the unified hierarchy, removed with what is below.
+struct Cgroup(PathBuf, &'static str);
+
+impl Cgroup {
+    fn new(name: &'static str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let unified = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).unwrap();
+        // The tests of this process run beside each other.
+        let base = PathBuf::from(unified.split(' ').nth(1).unwrap()).join(Self::top(name));
+        fs::create_dir_all(base.join(name)).unwrap();
+        Self(base, name)
+    }
+
+    fn top(name: &str) -> String {
+        format!("harden-why-departed-{}-{}", id(), &name[..1])
+    }
+
+    fn path(&self) -> String {
+        format!("/{}/{}", Self::top(self.1), self.1)
+    }
+
+    /// Has a process live and die in it, under a filter or not: its pid, and a moment at which it lived.
+    fn lived(&self, filtered: bool) -> (u32, i64) {
+        let procs = self.0.join(self.1).join("cgroup.procs");
+        let mut command = Command::new("cat");
+        let filter = Filter::new(Arch::native(), &[(u32::MAX, returned(Action::Errno, 1))], ALLOW);
+        // SAFETY: writes a file and calls prctl and seccomp; nobody else runs in the child.
+        unsafe {
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).pre_exec(move || {
+                fs::OpenOptions::new().write(true).open(&procs)?.write_all(b"0")?;
+                if filtered { filter.load(false) } else { Ok(()) }
+            })
+        };
+        let mut child = command.spawn().unwrap();
+        // What it was told it says again, and then it lives until there is no more.
+        let (mut told, mut said) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        told.write_all(b"x").unwrap();
+        said.read_exact(&mut [0]).unwrap();
+        let at = now();
+        drop(told);
+        child.wait().unwrap();
+        (child.id(), at)
+    }
+
+    fn remove(&self) {
+        let mut path = self.0.join(self.1);
+        while path.starts_with(&self.0) {
+            let _ = fs::remove_dir(&path);
+            path.pop();
+        }
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+fn noted(departed: &ExitCgroups, pid: u32, at: i64) -> Option<String> {
+    departed.cgroup(pid, at).map(|path| String::from_utf8(path).unwrap())
+}
+
+#[test]
+fn the_cgroup_of_a_process_that_is_gone_is_known() {
+    let _turn = crate::take_turn();
+    let Some(departed) = departed() else { return };
+    let cgroup = Cgroup::new("a.slice/b.service");
+    let before = now();
+    let (pid, at) = cgroup.lived(true);
+    assert_eq!(noted(&departed, pid, at), Some(cgroup.path()));
+    assert_eq!(noted(&departed, pid, before - 1_000), None, "the pid was somebody else's");
+    assert_eq!(noted(&departed, pid, now() + 1_000), None, "and will be");
+    assert_eq!(noted(&departed, id(), now()), None, "this process lives");
+}
+
+#[test]
+fn a_cgroup_that_is_gone_too_keeps_its_name() {
+    let _turn = crate::take_turn();
+    let Some(departed) = departed() else { return };
+    let cgroup = Cgroup::new("c.slice/d.service");
+    let (pid, at) = cgroup.lived(true);
+    cgroup.remove();
+    assert!(!cgroup.0.exists());
+    assert_eq!(noted(&departed, pid, at), Some(cgroup.path()));
+}
+
+#[test]
+fn thousands_of_siblings_hide_nobody() {
+    let _turn = crate::take_turn();
+    let Some(departed) = departed() else { return };
+    let (crowded, other) = (Cgroup::new("g.slice/h.service"), Cgroup::new("i.slice/j.service"));
+    let siblings: Vec<PathBuf> = (0..4_000).map(|number| crowded.0.join(format!("g.slice/{number}.service"))).collect();
+    for sibling in &siblings {
+        fs::create_dir(sibling).unwrap();
+    }
+    let found: Vec<_> = (0..50)
+        .flat_map(|_| [&crowded, &other])
+        .map(|cgroup| {
+            let (pid, at) = cgroup.lived(true);
+            (noted(&departed, pid, at), cgroup.path())
+        })
+        .collect();
+    for sibling in &siblings {
+        fs::remove_dir(sibling).unwrap();
+    }
+    for (found, path) in found {
+        assert_eq!(found, Some(path));
+    }
+}
+
+#[test]
+fn who_has_no_filter_is_not_noted() {
+    let _turn = crate::take_turn();
+    let Some(departed) = departed() else { return };
+    let cgroup = Cgroup::new("e.service");
+    let (pid, at) = cgroup.lived(false);
+    assert_eq!(noted(&departed, pid, at), None);
+}

@@ -1,0 +1,60 @@
+//! Records that the real daemon could not take. Alone in its program: the flood would drown other tests' listeners.
+
+use crate::support::bus::{Bus, asked};
+use crate::support::child::{call, listen, payload_of, violate};
+use crate::support::daemon::{Daemon, PROGRAM};
+use harden_why::audit::Action;
+use harden_why::incidents::{Denial, IncidentEvent};
+use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
+use harden_why::outlet::wire::MAX_COUNT_LAG;
+use harden_why::syscalls::{Arch, Call};
+use nix::sys::signal::Signal;
+use std::process::Command;
+
+/// More than the receive buffer holds: 64 MiB are 160,000 such records, as the kernel counts them.
+const FLOOD: u64 = 400_000;
+
+#[test]
+fn what_the_buffer_could_not_hold_is_counted_exactly_and_shown() {
+    let _turn = crate::take_turn();
+    if listen().is_none() {
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let Some((_bus, address)) = Bus::within(temp.path()) else { return };
+    let daemon = Daemon::start(Command::new(PROGRAM), &address, &temp.path().join("daemon"));
+    let mut tried = Vec::new();
+    // Records of others that are lost meanwhile count, too: now and then nobody else makes any.
+    let exact = (0..6).any(|round| {
+        let before = asked(&address).unwrap();
+        let number = 3_000_000 + std::process::id() * 8 + round;
+        daemon.signal(Signal::SIGSTOP);
+        let logged = returned(Action::Log, 0);
+        let storm = move || (0..FLOOD).for_each(|_| call(number)());
+        violate(Filter::new(Arch::native(), &[(number, logged)], ALLOW), c"flood", storm);
+        daemon.signal(Signal::SIGCONT);
+        let ours = |action| IncidentEvent::Denial(Denial { call: Call::numbered(Arch::native(), number), action });
+        let logged = || daemon.wait_for_incident(|incident| incident.key.event == ours(Action::Log)).count;
+        // The kernel drops records until all that it holds are read, which takes a slow machine as long as it takes.
+        let (mut heard, mut still) = (logged(), 0);
+        while still < 2 {
+            std::thread::sleep(MAX_COUNT_LAG + MAX_COUNT_LAG);
+            let before = std::mem::replace(&mut heard, logged());
+            still = if before == heard { still + 1 } else { 0 };
+        }
+        // The next one shows how many are missing before it.
+        let mut audit = listen().unwrap();
+        let killing = Filter::new(Arch::native(), &[(number, returned(Action::KillProcess, 0))], ALLOW);
+        let (pid, _) = violate(killing, c"denied", call(number));
+        payload_of(&mut audit, pid);
+        daemon.wait_for_incident(|incident| incident.key.event == ours(Action::KillProcess));
+        let after = asked(&address).unwrap();
+        assert!(heard < FLOOD && after.overruns > before.overruns, "{heard} of {FLOOD} heard: nothing was lost");
+        let lost = after.lost - before.lost;
+        assert!(lost >= FLOOD - heard, "{lost} lost, {heard} of {FLOOD} heard");
+        tried.push((lost, FLOOD - heard));
+        lost == FLOOD - heard
+    });
+    assert!(exact, "said to be lost, lost of ours: {tried:?}");
+    daemon.stop();
+}

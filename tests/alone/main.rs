@@ -1,0 +1,30 @@
+//! Tests that disturb others or that others disturb: floods of records, measurements, thousands of cgroups. They run one
+//! after another, in a program of their own.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
+
+mod exit_cgroups;
+mod idle;
+mod killed;
+mod listening_cost;
+mod logged_storm;
+mod lost_records;
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod actor;
+    pub(crate) mod bus;
+    pub(crate) mod child;
+    #[expect(dead_code, reason = "other programs need more of it")]
+    pub(crate) mod daemon;
+    #[expect(dead_code, reason = "other programs need more of it")]
+    pub(crate) mod manager;
+}
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Waits until no other test of this program runs.
+fn take_turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,587 @@
+//! Every verb of harden-why and every way it can go wrong, as the person at the terminal meets them.
+
+use crate::support;
+use harden_why::audit::Action;
+use harden_why::incidents::{
+    Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent, Sample, SightingSource, Store,
+};
+use harden_why::syscalls::{Arch, Call};
+use harden_why::units::{Manager, Rung, Unit};
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// A bus that is not there.
+const NO_BUS: &str = "unix:path=/nonexistent/bus";
+
+const RECORD: &str = r#"type=SECCOMP msg=audit(1795456064.827:2): auid=4294967295 uid=0 gid=0 ses=4294967295 pid=7 comm="a" exe="/usr/bin/a" sig=31 arch=c000003e syscall=41 compat=0 ip=0x7f code=0x80000000"#;
+
+fn harden_why(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_harden-why"));
+    command.args(arguments).env("TZ", "UTC").env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    harden_why(arguments).output().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["schema"], 1);
+    value
+}
+
+/// The one line of an error, after checking that it is one.
+#[track_caller]
+fn error(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    let line = text.strip_suffix('\n').unwrap();
+    assert!(!line.contains('\n') && !line.chars().any(char::is_control), "{line:?}");
+    assert!(line.starts_with("harden-why: "), "{line}");
+    line.to_owned()
+}
+
+fn incident(unit: Option<(Manager, &str)>, number: u32, at: i64) -> Incident {
+    let unit = unit.map(|(manager, name)| Unit { manager, name: name.parse().unwrap() });
+    let call = Call::numbered(Arch::X86_64, number);
+    Incident {
+        rung: unit.as_ref().map(|_| Rung::OwnCgroup),
+        key: IncidentKey {
+            unit,
+            event: IncidentEvent::Denial(Denial { call, action: Action::KillProcess }),
+            exe: b"/bin/x\x1b[2J".to_vec(),
+            source: SightingSource::Audit,
+        },
+        count: 3,
+        first: Moment::At(at - 1_000),
+        last: Moment::At(at),
+        sample: Sample { pid: 7, comm: b"x\x1b]0;\x07".to_vec(), uid: "0".into(), ..Sample::default() },
+    }
+}
+
+/// A store that no daemon has open.
+fn store(incidents: &[Incident]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    Store::open(dir.path()).unwrap().record(incidents).unwrap();
+    dir
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn help_tells_every_verb_and_option() {
+    let help = out(&run(&["--help"]));
+    for word in [
+        "explain",
+        "syscall",
+        "rehearse",
+        "restore",
+        "demo",
+        "status",
+        "--bus",
+        "--state-dir",
+        "--json",
+        "--color",
+        "--since",
+        "--user",
+    ] {
+        assert!(help.contains(word), "{word}");
+    }
+    assert!(!help.contains("demo-victim"));
+    assert_eq!(out(&run(&["--version"])), format!("harden-why {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn what_had_to_give_way_is_told() {
+    let many: Vec<Incident> = (0..10)
+        .map(|number| {
+            incident(Some((Manager::System, "not-here-a.service")), number, 1_795_456_064_000 + i64::from(number))
+        })
+        .collect();
+    let dir = store(&many);
+    Store::open(dir.path()).unwrap().prune(0, 4).unwrap();
+    let note = "the store was full: of all units, 6 denials, last seen until 2026-11-23 17:47:44, had to give way";
+    for question in [&["not-here-a"][..], &["--unknown"], &[]] {
+        let asked = run(&[&["--bus", NO_BUS, "--state-dir", text(dir.path())], question].concat());
+        let unwrapped = out(&asked).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(unwrapped.contains(note), "{question:?}: {unwrapped}");
+    }
+    let root = tempfile::tempdir().unwrap();
+    let units = root.path().join("etc/systemd/system");
+    fs::create_dir_all(&units).unwrap();
+    fs::write(units.join("not-here-a.service"), "[Service]\nExecStart=/bin/x\n").unwrap();
+    let checked = run(&["--json", "--state-dir", text(dir.path()), "check", "not-here-a", "--root", text(root.path())]);
+    let notes = json(&checked)["notes"].to_string();
+    assert!(notes.contains(note), "{notes}");
+}
+
+#[test]
+fn a_store_is_read_without_a_daemon() {
+    let dir = store(&[
+        incident(Some((Manager::System, "not-here-a.service")), 41, 1_795_456_064_000),
+        incident(Some((Manager::User(4242), "not-here-b.service")), 42, 1_795_456_065_000),
+        incident(None, 43, 1_795_456_066_000),
+    ]);
+    let dir = text(dir.path());
+    let overview = run(&["--state-dir", dir]);
+    assert_eq!(overview.status.code(), Some(0));
+    let lines: Vec<String> = out(&overview).lines().map(ToOwned::to_owned).collect();
+    let at = |word: &str| lines.iter().position(|line| line.contains(word)).unwrap();
+    assert!(at("unit unknown") < at("not-here-b.service") && at("not-here-b.service") < at("not-here-a.service"));
+    assert!(out(&overview).contains("1 denial, seen 3 times, last 2026-11-23 17:47:46"));
+
+    let one = run(&["--bus", NO_BUS, "--state-dir", dir, "not-here-a"]);
+    assert_eq!(one.status.code(), Some(0), "{one:?}");
+    let shown = out(&one);
+    for part in
+        ["not-here-a.service (system manager)", "socket  the process was killed by SIGSYS, 3 times", "/bin/x\\x1b[2J"]
+    {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert!(!shown.contains('\x1b'));
+
+    let mut unattributed = incident(None, 44, 1_795_456_066_000);
+    unattributed.sample.parent = Some(Parent { pid: 33, comm: b"sh\x1b[2J".to_vec() });
+    let strange = store(&[unattributed]);
+    let unknown = run(&["--bus", NO_BUS, "--state-dir", text(strange.path()), "--unknown"]);
+    assert_eq!(unknown.status.code(), Some(0), "{unknown:?}");
+    for part in ["unit unknown", "sendto  the process was killed by SIGSYS", "started by sh\\x1b[2J, pid 33"] {
+        assert!(out(&unknown).contains(part), "{part}: {}", out(&unknown));
+    }
+    assert!(out(&run(&["--state-dir", text(strange.path())])).contains("'harden-why --unknown'"));
+
+    let both = json(&run(&["--json", "--bus", NO_BUS, "--state-dir", dir, "not-here-a", "not-here-b.service"]));
+    assert_eq!(both["units"][0]["denials"][0]["call"], "socket");
+    assert_eq!(both["units"][0]["denials"][0]["first"], "2026-11-23T17:47:43Z");
+    assert_eq!(both["units"][1]["manager"], "user:4242");
+    let list = json(&run(&["--json", "--state-dir", dir]));
+    assert_eq!(list["overview"].as_array().unwrap().len(), 3);
+    assert_eq!(list["overview"][1]["manager"], "user:4242");
+}
+
+#[test]
+fn the_question_can_be_narrowed() {
+    let dir = store(&[
+        incident(Some((Manager::System, "not-here.service")), 41, 1_795_456_064_000),
+        incident(Some((Manager::User(4242), "not-here.service")), 42, 1_795_456_165_000),
+    ]);
+    let managers = |more: &[&str]| -> Vec<String> {
+        let arguments = [&["--json", "--bus", NO_BUS, "--state-dir", text(dir.path()), "not-here"], more].concat();
+        let answer = json(&run(&arguments));
+        let units = answer["units"].as_array().unwrap().clone();
+        let known = units.iter().filter(|unit| !unit["denials"].as_array().unwrap().is_empty());
+        known.map(|unit| unit["manager"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(managers(&[]), ["user:4242", "system"]);
+    assert_eq!(managers(&["--system"]), ["system"]);
+    assert_eq!(managers(&["--user"]), ["user:4242"]);
+    assert_eq!(managers(&["--since", "2026-11-23 17:48:00"]), ["user:4242"]);
+    assert_eq!(managers(&["--since", "2026-11-23 17:50:00"]), Vec::<String>::new());
+    let none = run(&["--bus", NO_BUS, "--state-dir", text(dir.path()), "--since", "2026-11-23 17:50", "not-here"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(out(&none).contains("No denials of it are known."), "{none:?}");
+    assert_eq!(run(&["--state-dir", text(store(&[]).path())]).status.code(), Some(1));
+}
+
+#[test]
+fn a_unit_that_nobody_knows_is_said_to_be_unknown() {
+    let dir = store(&[]);
+    let output = run(&["--bus", NO_BUS, "--state-dir", text(dir.path()), "not-here"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(out(&output).contains("knows a unit not-here.service"), "{output:?}");
+}
+
+#[test]
+fn colour_is_for_terminals_unless_told_otherwise() {
+    let dir = store(&[incident(Some((Manager::System, "not-here.service")), 41, 1_795_456_064_000)]);
+    let shown = |more: &[&str]| out(&run(&[&["--state-dir", text(dir.path())], more].concat()));
+    assert!(!shown(&[]).contains('\x1b'));
+    assert!(!shown(&["--color", "never"]).contains('\x1b'));
+    assert!(shown(&["--color", "always"]).contains("\x1b[1m"));
+    assert!(!shown(&["--color", "always", "--json"]).contains('\x1b'));
+}
+
+#[test]
+fn a_wrong_question_says_what_is_wrong() {
+    let dir = store(&[]);
+    let dir = text(dir.path());
+    assert!(error(&["--state-dir", dir, "a b"]).contains("a b is no unit: a unit name holds only letters"));
+    assert!(error(&["--state-dir", dir, "\x1b[2J"]).contains("\\x1b[2J is no unit"));
+    assert!(
+        error(&["--state-dir", dir, "--since", "soon"]).contains("\"soon\" is no time: write \"2026-11-23 14:00\"")
+    );
+    for bad in [
+        &["--bus", "starter"][..],
+        &["--color", "pink"],
+        &["--frobnicate"],
+        &["explain"],
+        &["--system", "--user", "a"],
+        &["a", "status"],
+        &["--since", "today", "demo"],
+        &["--state-dir", dir, "status"],
+    ] {
+        let output = run(bad);
+        assert_eq!(output.status.code(), Some(2), "{bad:?}");
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{output:?}");
+    }
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_is_said_with_what_to_do() {
+    let said = error(&["--bus", NO_BUS, "a"]);
+    for part in [NO_BUS, "systemctl start harden-whyd", "--state-dir DIR", "explain FILE"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let status = run(&["--bus", NO_BUS, "status"]);
+    assert_eq!(status.status.code(), Some(1));
+    assert!(
+        out(&status).contains("harden-whyd does not answer.") && out(&status).contains("What cannot be heard here")
+    );
+    let status = json(&run(&["--bus", NO_BUS, "--json", "status"]));
+    assert_eq!(status["listening"], false);
+    assert!(!status["limitations"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn a_cause_is_said_once() {
+    // Nobody may read it as this user.
+    let (dir, store) = (tempfile::tempdir_in("/tmp").unwrap(), store(&[]));
+    fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(store.path(), std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+    let mut command = support::nobody::harden_why(dir.path());
+    let output = command.args(["--state-dir", text(store.path()), "a"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("cannot be read (Permission denied"), "{said}");
+    assert_eq!(said.matches("Permission denied").count(), 1, "{said}");
+}
+
+#[test]
+fn a_store_that_cannot_be_read_says_why() {
+    assert!(error(&["--state-dir", "/nonexistent"]).contains("/nonexistent/incidents.sqlite3 does not exist"));
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("incidents.sqlite3"), [7; 8192]).unwrap();
+    assert!(error(&["--state-dir", text(dir.path())]).contains("is damaged"));
+    let dir = store(&[]);
+    let newer = rusqlite::Connection::open(dir.path().join("incidents.sqlite3")).unwrap();
+    newer.execute_batch("PRAGMA user_version = 99").unwrap();
+    drop(newer);
+    let said = error(&["--state-dir", text(dir.path()), "a"]);
+    assert!(said.contains("has format 99") && said.contains("upgrade harden-why"), "{said}");
+}
+
+#[test]
+fn a_log_is_explained_from_a_file_or_standard_input() {
+    let mut child = harden_why(&["explain", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{RECORD}\n").as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(out(&output).contains("socket  the process was killed by SIGSYS, once"));
+    assert!(out(&output).contains("Read 1 line: 1 SECCOMP record."));
+    let empty = run(&["explain", "/dev/null"]);
+    assert_eq!((empty.status.code(), out(&empty).as_str()), (Some(1), "Read 0 lines: 0 SECCOMP records.\n"));
+}
+
+#[test]
+fn a_log_that_cannot_be_explained_says_why() {
+    assert!(error(&["explain", "/nonexistent/log"]).contains("cannot read /nonexistent/log: No such file"));
+    assert!(error(&["explain", "/etc"]).contains("/etc is a directory; name a log file"));
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    fs::write(&log, RECORD).unwrap();
+    let log = text(&log);
+    assert!(error(&["explain", "--root", "/nonexistent", log]).contains("/nonexistent is no directory"));
+    assert!(error(&["explain", "--unit", "a/b", log]).contains("a/b is no unit"));
+    assert!(error(&["explain", "--groups", log, log]).contains("holds no group"));
+    assert!(error(&["explain", "--groups", "/nonexistent", log]).contains("cannot take groups from /nonexistent"));
+}
+
+#[test]
+fn what_is_no_text_is_said_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, first, what) in [
+        (
+            "kern.log.1.gz",
+            &b"\x1f\x8b\x08\0rest of it"[..],
+            "is compressed by gzip; run: zcat FILE | harden-why explain -",
+        ),
+        ("kern.log.xz", b"\xfd7zXZ\0rest of it", "is compressed by xz; run: xzcat FILE | harden-why explain -"),
+        (
+            "kern.log.zst",
+            b"\x28\xb5\x2f\xfdrest of it",
+            "is compressed by zstd; run: zstdcat FILE | harden-why explain -",
+        ),
+        ("kern.log.bz2", b"BZh91AY&SYrest", "is compressed by bzip2; run: bzcat FILE | harden-why explain -"),
+        (
+            "system.journal",
+            b"LPKSHHRHrest of it",
+            "is a journal file; run: journalctl --file FILE -o export | harden-why explain -",
+        ),
+    ] {
+        let log = dir.path().join(name);
+        fs::write(&log, first).unwrap();
+        let said = error(&["explain", text(&log)]);
+        assert!(said.contains(&format!("{} {}", log.display(), what.replace("FILE", text(&log)))), "{said}");
+        let mut child = harden_why(&["explain", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(first).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("what comes on standard input") && said.contains(what), "{said}");
+    }
+    let odd = dir.path().join("a;b \x1b.gz");
+    fs::write(&odd, b"\x1f\x8b").unwrap();
+    let said = error(&["explain", text(&odd)]);
+    assert!(said.contains("zcat FILE |") && !said.contains('\x1b'), "{said}");
+}
+
+#[test]
+fn a_death_without_a_record_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let exit = "Nov 23 17:47:44 web systemd[1]: a.service: Main process exited, code=killed, status=31/SYS\n";
+    fs::write(&log, format!("{exit}{exit}")).unwrap();
+    let output = run(&["explain", text(&log)]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = out(&output).replace('\n', " ");
+    assert!(said.contains("a.service died of SIGSYS (status=31/SYS) 2 times, but the kernel's record"), "{said}");
+    assert!(said.contains("'journalctl -k' or 'dmesg'"), "{said}");
+    fs::write(&log, format!("{RECORD}\n{exit}")).unwrap();
+    let answer = json(&run(&["--json", "explain", text(&log)]));
+    assert!(answer["notes"][0].as_str().unwrap().contains("once; which record of an unknown unit"), "{answer}");
+    let answer = json(&run(&["--json", "explain", "--unit", "a", text(&log)]));
+    assert_eq!(answer["notes"].as_array().map(Vec::len), Some(0), "{answer}");
+}
+
+#[test]
+fn a_record_that_journalctl_prints_twice_counts_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let (stamp, fields) = RECORD.strip_prefix("type=SECCOMP msg=").unwrap().split_once(": ").unwrap();
+    let kernel = format!("Nov 23 17:47:44 web kernel: audit: type=1326 {stamp}: {fields}\n");
+    let pid = fields.split_once(" pid=").unwrap().1.split_once(' ').unwrap().0;
+    let audit = format!("Nov 23 17:47:44 web audit[{pid}]: SECCOMP {fields}\n");
+    for both in [format!("{kernel}{audit}"), format!("{audit}{kernel}")] {
+        fs::write(&log, both).unwrap();
+        let output = harden_why(&["explain", text(&log)]).env("TZ", "UTC").output().unwrap();
+        let said = out(&output);
+        assert!(said.contains("killed by SIGSYS, once"), "{said}");
+        assert!(said.contains("when   2026-11-23 17:47:44\n"), "one moment, one spelling: {said}");
+        assert!(said.contains("Read 2 lines: 1 SECCOMP record; skipped 1 told once more."), "{said}");
+    }
+}
+
+#[test]
+fn what_somebody_ran_is_no_units() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, units) = (dir.path().join("log"), dir.path().join("root/etc/systemd/system"));
+    fs::create_dir_all(&units).unwrap();
+    let man = "[Service]\nExecStart=+/usr/bin/install -d -o man -g man -m 0755 /var/cache/man\nExecStart=/usr/bin/mandb\nUser=6\n";
+    fs::write(units.join("man-db.service"), man).unwrap();
+    let root = dir.path().join("root");
+    let unit_of = |exe: &str, ids: &str| {
+        let record = format!(
+            "type=SECCOMP msg=audit(1795456064.827:2): {ids} pid=7 comm=\"x\" exe=\"{exe}\" sig=31 arch=c000003e \
+             syscall=41 compat=0 ip=0x7 code=0x80000000\n"
+        );
+        fs::write(&log, record).unwrap();
+        let answer = json(&run(&["--json", "explain", "--root", text(&root), text(&log)]));
+        answer["units"][0]["unit"].as_str().map(str::to_owned)
+    };
+    let service = "auid=4294967295 uid=6 gid=12 ses=4294967295";
+    assert_eq!(unit_of("/usr/bin/mandb", service).as_deref(), Some("man-db.service"));
+    assert_eq!(unit_of("/usr/bin/mandb", "auid=1000 uid=6 gid=12 ses=3"), None, "somebody had logged in");
+    assert_eq!(unit_of("/usr/bin/mandb", &service.replace("uid=6", "uid=33")), None, "another user");
+    assert_eq!(unit_of("/usr/bin/man", service), None, "it is data");
+}
+
+#[test]
+fn the_unit_a_log_is_about_can_be_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, units) = (dir.path().join("log"), dir.path().join("root/etc/systemd/system"));
+    fs::create_dir_all(&units).unwrap();
+    fs::write(units.join("b.service"), "[Service]\nExecStart=/usr/bin/b\nSystemCallFilter=@basic-io\n").unwrap();
+    fs::write(&log, RECORD).unwrap();
+    let root = dir.path().join("root");
+    let answer = json(&run(&["--json", "explain", "--unit", "b", "--root", text(&root), text(&log)]));
+    let unit = &answer["units"][0];
+    assert_eq!(unit["unit"], "b.service");
+    assert_eq!(unit["denials"][0]["attribution"]["rung"], "told");
+    assert_eq!(unit["denials"][0]["cause"]["directives"][0]["file"], "/etc/systemd/system/b.service");
+    assert_eq!(unit["denials"][0]["cause"]["directives"][0]["line"], 3);
+    assert_eq!(unit["remedies"][0]["content"], "[Service]\nSystemCallFilter=socket\n");
+    let answer = run(&["explain", "--unit", "c", "--root", text(&root), text(&log)]);
+    assert!(out(&answer).contains("no files of c.service are below"), "{answer:?}");
+}
+
+#[test]
+fn nothing_in_a_drop_in_acts_on_a_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, units) = (dir.path().join("log"), dir.path().join("root/etc/systemd/system"));
+    fs::create_dir_all(units.join("a.service.d")).unwrap();
+    fs::write(units.join("a.service"), "[Service]\nExecStart=/usr/bin/a\nSystemCallFilter=@basic-io\n").unwrap();
+    let ours = "[Service]\nSystemCallFilter=so\x1b[31mcket2 connect\nSystemCallFilter=\x1b]0;x\x07 bind\n";
+    fs::write(units.join("a.service.d/zz-harden-why.conf"), ours).unwrap();
+    fs::write(&log, RECORD).unwrap();
+    let root = dir.path().join("root");
+    let shown = out(&run(&["--color", "always", "explain", "--root", text(&root), text(&log)]));
+    assert!(shown.contains("connect") && shown.contains("bind") && shown.contains("socket"), "{shown}");
+    // Our own colours are all there is.
+    for (at, _) in shown.match_indices('\x1b') {
+        let code = shown[at..].strip_prefix("\x1b[").and_then(|rest| rest.split_once('m')).map(|(code, _)| code);
+        assert!(code.is_some_and(|code| code.bytes().all(|byte| byte.is_ascii_digit())), "{:?}", &shown[at..at + 20]);
+    }
+    assert!(!shown.contains('\x07') && !shown.contains("\x1b[31mcket2"), "{shown}");
+}
+
+#[test]
+fn a_check_of_what_cannot_be_told_does_not_pass() {
+    let dir = store(&[incident(Some((Manager::System, "a.service")), 9999, 1_795_456_064_000)]);
+    let root = tempfile::tempdir().unwrap();
+    let units = root.path().join("etc/systemd/system");
+    fs::create_dir_all(&units).unwrap();
+    fs::write(units.join("a.service"), "[Service]\nExecStart=/usr/bin/a\n").unwrap();
+    let (state, root) = (text(dir.path()), text(root.path()));
+    let checked = run(&["--state-dir", state, "check", "a", "--root", root]);
+    assert_eq!(checked.status.code(), Some(1), "{checked:?}");
+    assert!(out(&checked).contains("unknown call 9999 cannot be told"), "{checked:?}");
+}
+
+#[test]
+fn a_call_is_looked_up_by_name_and_number() {
+    let socket = json(&run(&["--json", "syscall", "socket", "--arch", "x86_64"]));
+    assert_eq!((&socket["name"], &socket["numbers"][0]["number"]), (&"socket".into(), &41.into()));
+    let groups: Vec<&str> =
+        socket["groups"].as_array().unwrap().iter().map(|group| group["name"].as_str().unwrap()).collect();
+    assert_eq!(groups, ["@network-io", "@system-service"]);
+    assert_eq!(json(&run(&["--json", "syscall", "41", "--arch", "i386"]))["name"], "dup");
+    assert_eq!(json(&run(&["--json", "syscall", "1073741865", "--arch", "x86_64"]))["numbers"][0]["arch"], "x32");
+    let unknown = run(&["syscall", "-1", "--arch", "x86_64"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(out(&unknown).contains("x86_64 call -1"), "{unknown:?}");
+    assert!(error(&["syscall", "no\x1bsuch"]).contains("no\\x1bsuch is no system call"));
+    assert!(
+        error(&["syscall", "41", "--arch", "pdp11"]).contains("pdp11 is no architecture known here; these are: x86_64")
+    );
+    assert!(error(&["syscall", "open", "--arch", "aarch64"]).contains("aarch64 has no call open; these have: x86_64"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    // Enough different denials to fill any pipe.
+    let lines: String =
+        (0..2_000).map(|number| RECORD.replace("/usr/bin/a", &format!("/usr/bin/{number}")) + "\n").collect();
+    fs::write(&log, lines).unwrap();
+    let mut child = harden_why(&["explain", text(&log)]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+/// Whether this process can hear the kernel, else why not.
+fn deaf() -> Option<String> {
+    harden_why::intake::netlink::AuditSocket::open().err().map(|error| error.to_string())
+}
+
+#[test]
+fn the_demo_has_the_kernel_deny_a_call() {
+    if let Some(why) = deaf() {
+        assert!(std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "required: {why}");
+        println!("skipped: {why}");
+        return;
+    }
+    let demo = json(&run(&["--json", "demo"]));
+    assert_eq!(demo["demo"]["source"], "kernel");
+    let denial = &demo["units"][0]["denials"][0];
+    assert_eq!((&denial["call"], &denial["action"]), (&"socket".into(), &"kill_process".into()));
+    assert_eq!(denial["cause"]["directives"][0]["line"], 4);
+    assert_eq!(demo["units"][0]["remedies"][0]["content"], "[Service]\nSystemCallFilter=socket\n");
+    let shown = out(&run(&["demo"]));
+    assert!(shown.starts_with("Live: ") && shown.contains("SystemCallFilter=socket"), "{shown}");
+}
+
+#[test]
+fn the_demo_falls_back_on_the_case_that_is_built_in() {
+    // Nobody may listen as this user.
+    let binary = tempfile::tempdir_in("/tmp").unwrap();
+    fs::set_permissions(binary.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = support::nobody::harden_why(binary.path());
+    let output = command.args(["--json", "demo"]).env("TZ", "UTC").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let demo = json(&output);
+    assert_eq!(demo["demo"]["source"], "bundled");
+    assert!(demo["demo"]["words"].as_str().unwrap().contains("CAP_AUDIT_READ"));
+    assert_eq!(demo["units"][0]["unit"], "remote-ssh-agent.service");
+    assert_eq!(demo["units"][0]["manager"], "user:4294967295");
+    let remedies: Vec<&str> =
+        demo["units"][0]["remedies"].as_array().unwrap().iter().map(|r| r["content"].as_str().unwrap()).collect();
+    assert_eq!(remedies[0], "[Service]\nSystemCallFilter=socket\n");
+    assert!(remedies.contains(&"[Service]\nSystemCallFilter=@network-io\n"), "{remedies:?}");
+}
+
+#[test]
+fn text_fits_the_terminal_it_goes_to() {
+    let dir = store(&[incident(Some((Manager::System, "not-here-a.service")), 41, 1_795_456_064_000)]);
+    let program = env!("CARGO_BIN_EXE_harden-why");
+    // The widest line that is more than one word.
+    let widest = |columns: u16| {
+        let command = format!(
+            "stty rows 24 cols {columns}; {program} --bus {NO_BUS} --state-dir {} not-here-a",
+            text(dir.path())
+        );
+        let mut script = Command::new("script");
+        script.args(["-q", "-c", &command, "/dev/null"]).env("NO_COLOR", "1").stdin(Stdio::null());
+        let shown = out(&script.output().unwrap());
+        assert!(shown.contains("killed by SIGSYS"), "{shown}");
+        let lines = shown.lines().filter(|line| line.split_whitespace().count() > 1);
+        lines.map(|line| line.trim_end().chars().count()).max().unwrap()
+    };
+    let widths = [1, 55, 70, 500].map(widest);
+    assert!(widths[0] <= 55 && widths[1] <= 55 && (56..=70).contains(&widths[2]), "{widths:?}");
+    assert!((81..=100).contains(&widths[3]), "{widths:?}");
+}
+
+#[test]
+fn a_long_read_shows_on_a_terminal_how_far_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("log");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // script(1) gives its command a terminal, and copies what appears there.
+    let command = format!("{} explain {}", env!("CARGO_BIN_EXE_harden-why"), fifo.display());
+    let reading = Command::new("script")
+        .args(["-q", "-c", &command, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+    let block = "a line of some other log\n".repeat(50_000);
+    for _ in 0..6 {
+        log.write_all(block.as_bytes()).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(150));
+    }
+    drop(log);
+    let output = reading.wait_with_output().unwrap();
+    let seen = String::from_utf8_lossy(&output.stdout);
+    assert!(seen.contains("MiB/s"), "{seen:?}");
+    assert!(seen.contains("300000 lines"), "{seen:?}");
+}

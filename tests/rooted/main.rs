@@ -1,0 +1,22 @@
+//! Tests that need neither root nor a manager: file trees, logs, the client's pages, the store, tables, documentation.
+//!
+//! A test that does more as root says which part it skips without.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
+
+mod bad_unit_files;
+mod cli;
+mod follow;
+mod manuals;
+mod notices;
+mod remedies;
+mod replay;
+mod scenarios;
+mod store;
+mod syscall_tables;
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod nobody;
+    pub(crate) mod program;
+}

@@ -1,0 +1,482 @@
+//! What a remedy must never do, and what it must say.
+
+use harden_why::audit::Action;
+use harden_why::diagnosis::{Diagnosis, Kind, Remedy, Situation, diagnose, equivalent_calls, privileged_calls};
+use harden_why::incidents;
+use harden_why::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample};
+use harden_why::policy::{Effect, Mode, Policy, Settings, SyscallFilter, UnitFile, Verdict};
+use harden_why::syscalls::groups::GroupSource;
+use harden_why::syscalls::{Abi, Call, Groups};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+static GROUPS: LazyLock<Groups> = LazyLock::new(|| {
+    let listing = include_str!("../data/groups-252.txt");
+    Groups::parse(listing, GroupSource::Host("252.38-1~deb12u1".into())).unwrap()
+});
+
+fn drop_in() -> PathBuf {
+    PathBuf::from("/etc/systemd/system/x.service.d/zz-harden-why.conf")
+}
+
+fn policy(fragment: &str, dropins: &[(&str, &str)]) -> Policy {
+    let file = |path: &str, text: &str| UnitFile::parse(Path::new(path), format!("[Service]\n{text}\n").as_bytes());
+    let dropins = dropins.iter().map(|(path, text)| file(path, text)).collect();
+    let settings = Settings::new(&"x.service".parse().unwrap(), Some(file("/lib/x.service", fragment)), dropins);
+    Policy::new(settings, Abi::X86_64, &GROUPS)
+}
+
+fn incident(abi: Abi, call: &str, action: Action) -> Incident {
+    let number = abi.call_number(call).unwrap_or_else(|| panic!("{call}"));
+    let event = IncidentEvent::Denial(Denial { call: Call::numbered(abi.arch(), number), action });
+    Incident {
+        key: IncidentKey { unit: None, event, exe: b"/usr/bin/x".to_vec(), source: incidents::SightingSource::Audit },
+        rung: None,
+        count: 1,
+        first: Moment::Unknown,
+        last: Moment::Unknown,
+        sample: Sample { uid: "0".into(), ..Sample::default() },
+    }
+}
+
+fn of(policy: Policy, incidents: Vec<Incident>) -> Diagnosis {
+    diagnose(incidents, Some(&Situation { policy, drop_in: drop_in(), history: None }), &GROUPS)
+}
+
+fn killed(fragment: &str, calls: &[&str]) -> Diagnosis {
+    let incidents = calls.iter().map(|call| incident(Abi::X86_64, call, Action::KillProcess)).collect();
+    of(policy(fragment, &[]), incidents)
+}
+
+fn refused(fragment: &str, calls: &[&str]) -> Diagnosis {
+    let incidents = calls.iter().map(|call| incident(Abi::X86_64, call, Action::Errno)).collect();
+    of(policy(fragment, &[]), incidents)
+}
+
+fn remedy<'a>(diagnosis: &'a Diagnosis, kind: &Kind) -> &'a Remedy {
+    diagnosis.remedies.iter().find(|remedy| remedy.kind == *kind).unwrap_or_else(|| panic!("{:?}", diagnosis.remedies))
+}
+
+fn contents(diagnosis: &Diagnosis) -> Vec<&str> {
+    diagnosis.remedies.iter().map(|remedy| remedy.content.trim_start_matches("[Service]\n").trim_end()).collect()
+}
+
+fn words(names: &[Box<str>]) -> Vec<&str> {
+    names.iter().map(AsRef::as_ref).collect()
+}
+
+#[test]
+fn all_denied_calls_are_solved_by_one_drop_in_least_privilege_first() {
+    let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["accept4", "clone3"]);
+    let kinds: Vec<&Kind> = diagnosis.remedies.iter().map(|remedy| &remedy.kind).collect();
+    assert_eq!(kinds[..3], [&Kind::Calls, &Kind::Siblings, &Kind::Companions]);
+    assert!(matches!(kinds[3], Kind::Groups(_)), "{kinds:?}");
+    assert_eq!(contents(&diagnosis)[0], "SystemCallFilter=accept4 clone3");
+    assert_eq!(words(&remedy(&diagnosis, &Kind::Siblings).opens), ["accept", "clone", "fork", "vfork"]);
+    let groups = diagnosis.remedies.iter().find(|remedy| matches!(remedy.kind, Kind::Groups(_))).unwrap();
+    assert_eq!(groups.lines, ["SystemCallFilter=@network-io @process"]);
+    assert_eq!(diagnosis.default_remedy(), Some(2));
+}
+
+#[test]
+fn every_call_opened_unasked_has_its_reason() {
+    let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["accept4", "socket"]);
+    for kind in [Kind::Siblings, Kind::Companions] {
+        let remedy = remedy(&diagnosis, &kind);
+        let explained: BTreeSet<&str> = remedy.because.iter().map(|because| &*because.call).collect();
+        assert!(remedy.because.iter().all(|because| !because.reason.is_empty()));
+        assert_eq!(explained, remedy.opens.iter().map(AsRef::as_ref).collect());
+    }
+}
+
+#[test]
+fn a_sensitive_call_is_opened_by_name_only_if_it_was_denied_and_said_to_be_one() {
+    let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["setgroups"]);
+    let calls = remedy(&diagnosis, &Kind::Calls);
+    assert_eq!(calls.sensitive, [("@privileged".into(), "setgroups".into())]);
+    let companions = remedy(&diagnosis, &Kind::Companions);
+    assert!(words(&companions.opens).contains(&"setgid"));
+    assert!(!words(&companions.opens).contains(&"setuid"), "it waits for its own denial");
+    assert_eq!(companions.sensitive.len(), 1);
+    let wide = killed("SystemCallFilter=@basic-io", &["chown"]);
+    let groups = wide.remedies.iter().find(|remedy| matches!(remedy.kind, Kind::Groups(_))).unwrap();
+    assert!(groups.sensitive.iter().any(|(_, call)| &**call == "lchown"), "{groups:?}");
+}
+
+#[test]
+fn siblings_of_a_sensitive_group_come_with_a_denied_one_alone() {
+    let siblings = |call: &str| -> Vec<&str> {
+        equivalent_calls::of(Abi::X86_64, call, &GROUPS).map(|found| found.call).collect()
+    };
+    assert_eq!(siblings("setresuid"), ["setreuid"]);
+    assert_eq!(siblings("nanosleep"), ["clock_nanosleep"]);
+    assert!(!siblings("mknod").contains(&"mount"));
+    for family in equivalent_calls::FAMILIES {
+        for call in family.calls {
+            let known = Abi::all().any(|abi| abi.call_number(call).is_some()) || GROUPS.is_known(call);
+            assert!(known, "{call} is no call of any ABI");
+        }
+    }
+}
+
+#[test]
+fn a_drop_in_is_offered_once_and_what_it_foresees_is_chosen() {
+    let diagnosis = killed("SystemCallFilter=~@timer", &["setitimer"]);
+    let kinds: Vec<&Kind> = diagnosis.remedies.iter().map(|remedy| &remedy.kind).collect();
+    assert_eq!(kinds[..2], [&Kind::Calls, &Kind::Companions]);
+    assert_eq!(diagnosis.default_remedy(), Some(1));
+}
+
+#[test]
+fn siblings_are_those_of_the_abi_that_was_denied() {
+    let fragment = "SystemCallFilter=@basic-io @file-system\nSystemCallArchitectures=native x86";
+    let denied = vec![
+        incident(Abi::I386, "setgid32", Action::KillProcess),
+        incident(Abi::I386, "clock_nanosleep", Action::KillProcess),
+    ];
+    let diagnosis = of(
+        policy(&format!("{fragment}\nSystemCallFilter=~clock_nanosleep clock_nanosleep_time64 nanosleep"), &[]),
+        denied,
+    );
+    assert_eq!(words(&remedy(&diagnosis, &Kind::Siblings).opens), ["clock_nanosleep_time64", "nanosleep", "setgid"]);
+    let native = killed("SystemCallFilter=@basic-io", &["setgid"]);
+    assert!(native.remedies.iter().all(|remedy| remedy.kind != Kind::Siblings), "64-bit x86 has no setgid32");
+}
+
+#[test]
+fn a_later_drop_in_that_takes_it_away_again_leaves_nothing_to_offer() {
+    let denied = || vec![incident(Abi::X86_64, "socket", Action::KillProcess)];
+    let undone =
+        policy("SystemCallFilter=@basic-io", &[("/etc/x.service.d/zzz-last.conf", "SystemCallFilter=~@network-io")]);
+    assert_eq!(of(undone, denied()).remedies, []);
+    let begun_anew = policy(
+        "SystemCallFilter=@basic-io",
+        &[("/etc/x.service.d/zzz-last.conf", "SystemCallFilter=\nSystemCallFilter=@io-event")],
+    );
+    assert_eq!(of(begun_anew, denied()).remedies, []);
+    // Of the companions only those are offered that stay open.
+    let in_part =
+        policy("SystemCallFilter=@basic-io", &[("/etc/x.service.d/zzz-last.conf", "SystemCallFilter=~bind listen")]);
+    let diagnosis = of(in_part, denied());
+    let companions = words(&remedy(&diagnosis, &Kind::Companions).opens);
+    assert!(companions.contains(&"connect") && !companions.contains(&"bind"), "{companions:?}");
+    let because = &remedy(&diagnosis, &Kind::Companions).because;
+    assert_eq!(because.len(), companions.len(), "nor does it name others: {because:?}");
+}
+
+#[test]
+fn what_libseccomp_does_not_know_is_not_offered_and_does_not_hide_the_rest() {
+    let fragment = "SystemCallFilter=@basic-io @network-io";
+    let files = policy(fragment, &[]);
+    let held: Vec<String> = files
+        .filter
+        .as_ref()
+        .unwrap()
+        .effective()
+        .keys()
+        .filter(|call| &***call != "accept4")
+        .map(ToString::to_string)
+        .collect();
+    let held = SyscallFilter::from_manager(true, &held, Effect::KILL_ON_BUS, &GROUPS).unwrap();
+    let reconciled = files.filter.as_ref().unwrap().reconciled(&held);
+    let policy = files.with_filter(reconciled);
+    let alone = of(policy.clone(), vec![incident(Abi::X86_64, "accept4", Action::KillProcess)]);
+    assert_eq!((alone.remedies.len(), words(&alone.beyond)), (0, vec!["accept4"]));
+    let both = ["accept4", "clone3"].map(|call| incident(Abi::X86_64, call, Action::KillProcess)).to_vec();
+    let both = of(policy, both);
+    assert_eq!(contents(&both)[0], "SystemCallFilter=clone3");
+    assert_eq!(words(&both.beyond), ["accept4"]);
+    assert!(both.remedies.iter().all(|remedy| !remedy.lines.concat().contains("accept4")));
+}
+
+#[test]
+fn a_name_that_libseccomp_does_not_know_is_in_no_remedy() {
+    let groups = GROUPS.clone().with_unresolved(["accept4".into(), "accept".into()].into());
+    let about = |call: &str| {
+        let situation =
+            Situation { policy: policy("SystemCallFilter=@basic-io", &[]), drop_in: drop_in(), history: None };
+        diagnose(vec![incident(Abi::X86_64, call, Action::KillProcess)], Some(&situation), &groups)
+    };
+    assert_eq!(about("accept4").remedies, [], "neither by its name nor by a group that lists it");
+    let listen = about("listen");
+    let companions = words(&remedy(&listen, &Kind::Companions).opens);
+    assert!(
+        companions.contains(&"bind") && !companions.iter().any(|call| call.starts_with("accept")),
+        "{companions:?}"
+    );
+}
+
+#[test]
+fn a_call_that_systemd_does_not_know_is_not_offered() {
+    let diagnosis = killed("SystemCallFilter=@basic-io", &["mseal"]);
+    assert!(!GROUPS.is_known("mseal"));
+    assert_eq!(diagnosis.remedies, []);
+}
+
+#[test]
+fn a_unit_without_a_filter_never_gets_one() {
+    let diagnosis = refused("ProtectClock=yes\nPrivateDevices=yes", &["settimeofday", "iopl"]);
+    assert_eq!(contents(&diagnosis), ["PrivateDevices=no\nProtectClock=no"]);
+    assert_eq!(diagnosis.remedies[0].kind, Kind::Loosen);
+    assert!(diagnosis.remedies[0].sensitive.iter().any(|(_, call)| &**call == "ioperm"));
+    // The manager still holds a filter that the files no longer have: a line of ours would begin an allow-list.
+    let held = SyscallFilter::from_manager(true, &["read".into()], Effect::KILL_ON_BUS, &GROUPS);
+    let diagnosis = of(policy("", &[]).with_filter(held), vec![incident(Abi::X86_64, "socket", Action::KillProcess)]);
+    assert_eq!(diagnosis.remedies, []);
+}
+
+#[test]
+fn a_deny_list_stays_one() {
+    let diagnosis = killed("SystemCallFilter=~@network-io", &["socket"]);
+    assert_eq!(contents(&diagnosis)[0], "SystemCallFilter=socket");
+    let companions = words(&remedy(&diagnosis, &Kind::Companions).opens);
+    assert!(
+        companions.contains(&"connect"),
+        "the word that denies socket was wrong, so the others it denies may be: {companions:?}"
+    );
+}
+
+#[test]
+fn what_somebody_took_off_the_list_is_not_given_back_on_a_guess() {
+    let fragment = "SystemCallFilter=@system-service\nSystemCallFilter=~@network-io\nSystemCallFilter=~@sync";
+    let companions = killed(fragment, &["fsync"]);
+    let opened = words(&remedy(&companions, &Kind::Companions).opens);
+    assert_eq!(opened, ["fdatasync"]);
+}
+
+#[test]
+fn other_directives_are_loosened_as_narrowly_as_they_go() {
+    let family = refused("RestrictAddressFamilies=AF_UNIX AF_INET", &["socket"]);
+    assert_eq!(contents(&family), ["RestrictAddressFamilies=AF_NETLINK", "RestrictAddressFamilies="]);
+    assert_eq!(words(&family.remedies[0].conditional), ["socket"], "which family it was no record tells");
+    assert_eq!(words(&family.remedies[1].conditional), [""; 0]);
+    let none = refused("RestrictAddressFamilies=none", &["socket"]);
+    assert_eq!(contents(&none)[0], "RestrictAddressFamilies=AF_NETLINK");
+    let forbidden = refused("RestrictAddressFamilies=~AF_PACKET", &["socket"]);
+    assert_eq!(contents(&forbidden), ["RestrictAddressFamilies=AF_PACKET", "RestrictAddressFamilies="]);
+    assert_eq!(words(&forbidden.remedies[0].conditional), [""; 0], "only one was forbidden");
+    for (line, call, remedy) in [
+        ("RestrictNamespaces=yes", "unshare", "RestrictNamespaces=no"),
+        ("RestrictNamespaces=net", "clone", "RestrictNamespaces=no"),
+        ("RestrictSUIDSGID=yes", "chmod", "RestrictSUIDSGID=no"),
+        ("LockPersonality=yes", "personality", "LockPersonality=no"),
+        ("RestrictRealtime=yes", "sched_setscheduler", "RestrictRealtime=no"),
+        ("MemoryDenyWriteExecute=yes", "mprotect", "MemoryDenyWriteExecute=no"),
+        ("ProtectHostname=yes", "sethostname", "ProtectHostname=no"),
+        ("ProtectKernelModules=yes", "init_module", "ProtectKernelModules=no"),
+        ("ProtectKernelLogs=yes", "syslog", "ProtectKernelLogs=no"),
+    ] {
+        let diagnosis = refused(line, &[call]);
+        assert_eq!(contents(&diagnosis), [remedy], "{line}");
+        assert_eq!(words(&diagnosis.remedies[0].conditional), [""; 0]);
+        assert!(!diagnosis.findings[0].is_done_without(), "{line}");
+    }
+    let foreign =
+        of(policy("SystemCallArchitectures=native", &[]), vec![incident(Abi::I386, "read", Action::KillThread)]);
+    assert_eq!(contents(&foreign), ["SystemCallArchitectures=x86"]);
+    let implied = refused("DynamicUser=yes", &["chmod"]);
+    assert_eq!((contents(&implied).len(), words(&implied.beyond)), (0, vec!["chmod"]));
+}
+
+#[test]
+fn what_callers_do_without_needs_no_remedy() {
+    for (line, call) in
+        [("RestrictNamespaces=yes", "clone3"), ("RestrictSUIDSGID=yes", "openat2"), ("DynamicUser=yes", "openat2")]
+    {
+        let diagnosis = refused(line, &[call]);
+        assert!(diagnosis.findings[0].is_done_without(), "{line}");
+        assert_eq!(contents(&diagnosis), [""; 0], "{line}");
+    }
+    // What is made instead is a denial of its own.
+    let both = refused("RestrictNamespaces=yes", &["clone3", "clone"]);
+    assert_eq!(contents(&both), ["RestrictNamespaces=no"]);
+    assert_eq!(words(&both.remedies[0].opens), ["clone3", "setns"]);
+    // Who is killed for it does not go on, and a filter that answers so may refuse the older call alike.
+    for diagnosis in [
+        killed("RestrictNamespaces=yes\nSystemCallFilter=@basic-io", &["clone3"]),
+        refused("SystemCallErrorNumber=ENOSYS\nSystemCallFilter=@basic-io", &["clone3"]),
+    ] {
+        assert!(!diagnosis.findings[0].is_done_without());
+        assert!(!diagnosis.remedies.is_empty());
+    }
+}
+
+#[test]
+fn a_filter_and_another_directive_are_lifted_together() {
+    let diagnosis = killed("SystemCallFilter=@basic-io\nProtectClock=yes", &["settimeofday"]);
+    assert_eq!(contents(&diagnosis)[0], "ProtectClock=no\nSystemCallFilter=settimeofday");
+}
+
+#[test]
+fn a_call_is_softened_only_where_programs_fall_back() {
+    let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["clone3", "setpriority"]);
+    assert_eq!(remedy(&diagnosis, &Kind::Soften).lines, ["SystemCallFilter=~clone3:ENOSYS setpriority:EPERM"]);
+    assert!(remedy(&diagnosis, &Kind::Soften).sensitive.is_empty());
+    let vital = killed("SystemCallFilter=@basic-io @file-system", &["clone3", "socket"]);
+    assert!(vital.remedies.iter().all(|remedy| remedy.kind != Kind::Soften));
+}
+
+#[test]
+fn what_our_drop_in_says_already_stays() {
+    let own = drop_in();
+    let before = policy(
+        "SystemCallFilter=@basic-io",
+        &[(own.to_str().unwrap(), "ProtectClock=no\nSystemCallFilter=socket setuid")],
+    );
+    let diagnosis = of(before, vec![incident(Abi::X86_64, "bind", Action::KillProcess)]);
+    assert_eq!(contents(&diagnosis)[0], "ProtectClock=no\nSystemCallFilter=bind setuid socket");
+    let softened =
+        policy("SystemCallFilter=@basic-io", &[(own.to_str().unwrap(), "SystemCallFilter=~setpriority:EPERM")]);
+    let diagnosis = of(softened, vec![incident(Abi::X86_64, "bind", Action::KillProcess)]);
+    assert_eq!(contents(&diagnosis)[0], "SystemCallFilter=~setpriority:EPERM\nSystemCallFilter=bind");
+    let lines = "SystemCallFilter=~setpriority:EPERM\nSystemCallFilter=~nice:EPERM\n\
+        SystemCallFilter=socket\nSystemCallFilter=listen";
+    let broken = policy("SystemCallFilter=@basic-io", &[(own.to_str().unwrap(), lines)]);
+    let diagnosis = of(broken, vec![incident(Abi::X86_64, "bind", Action::KillProcess)]);
+    let joined = "SystemCallFilter=~setpriority:EPERM nice:EPERM\nSystemCallFilter=bind listen socket";
+    assert_eq!(contents(&diagnosis)[0], joined);
+}
+
+#[test]
+fn a_drop_in_is_written_to_be_read() {
+    let calls =
+        ["epoll_create1", "getsockopt", "recvmsg", "sched_setaffinity", "setsockopt", "socketpair", "timerfd_settime"];
+    let diagnosis = killed("SystemCallFilter=@basic-io", &calls);
+    let calls = "SystemCallFilter=epoll_create1 getsockopt recvmsg sched_setaffinity\n\
+        SystemCallFilter=setsockopt socketpair timerfd_settime";
+    assert_eq!(contents(&diagnosis)[0], calls);
+    // Applied, it is as much one line as before.
+    let own = drop_in();
+    let applied = policy("SystemCallFilter=@basic-io", &[(own.to_str().unwrap(), calls)]);
+    let more = of(applied, vec![incident(Abi::X86_64, "accept4", Action::KillProcess)]);
+    assert_eq!(
+        more.remedies[0].lines,
+        [
+            "SystemCallFilter=accept4 epoll_create1 getsockopt recvmsg sched_setaffinity setsockopt socketpair timerfd_settime"
+        ]
+    );
+}
+
+const LINES: [&str; 22] = [
+    "SystemCallFilter=@basic-io",
+    "SystemCallFilter=@system-service",
+    "SystemCallFilter=~@privileged @resources",
+    "SystemCallFilter=~@network-io",
+    "SystemCallFilter=@network-io",
+    "SystemCallFilter=~clone3:ENOSYS setuid:EPERM",
+    "SystemCallFilter=~@default",
+    "SystemCallFilter=",
+    "SystemCallFilter=bogus",
+    "SystemCallErrorNumber=EPERM",
+    "RestrictAddressFamilies=AF_UNIX",
+    "RestrictAddressFamilies=~AF_INET",
+    "RestrictAddressFamilies=none",
+    "RestrictNamespaces=yes",
+    "RestrictNamespaces=net",
+    "RestrictSUIDSGID=yes",
+    "DynamicUser=yes",
+    "ProtectClock=yes",
+    "PrivateDevices=yes",
+    "LockPersonality=yes",
+    "SystemCallArchitectures=native",
+    "SystemCallLog=@network-io",
+];
+
+const CALLS: [&str; 18] = [
+    "read",
+    "socket",
+    "accept4",
+    "clone3",
+    "setuid",
+    "setresuid",
+    "settimeofday",
+    "iopl",
+    "personality",
+    "unshare",
+    "openat2",
+    "mount",
+    "setpriority",
+    "fsync",
+    "chmod",
+    "bind",
+    "mprotect",
+    "rt_sigaction",
+];
+
+fn file() -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(&LINES[..]), 0..5).prop_map(|lines| lines.join("\n"))
+}
+
+/// Whether a call passes, for some arguments or for all.
+fn passes(verdict: &Verdict) -> bool {
+    !matches!(verdict, Verdict::Denied { .. })
+}
+
+fn mode(policy: &Policy) -> Option<Mode> {
+    policy.filter.as_ref().map(SyscallFilter::mode)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(120))]
+
+    #[test]
+    fn a_remedy_keeps_its_promises(
+        fragment in file(),
+        early in file(),
+        own in prop::option::of(file()),
+        late in prop::option::of(file()),
+        calls in prop::collection::btree_set((prop::sample::select(&CALLS[..]), any::<bool>()), 1..6),
+    ) {
+        let path = drop_in();
+        let mut dropins = vec![("/etc/x.service.d/50.conf", &*early)];
+        dropins.extend(own.as_deref().map(|own| (path.to_str().unwrap(), own)));
+        dropins.extend(late.as_deref().map(|late| ("/etc/x.service.d/zzz.conf", late)));
+        let before = policy(&fragment, &dropins);
+        let denied = calls.iter().map(|(call, kill)| {
+            incident(Abi::X86_64, call, if *kill { Action::KillProcess } else { Action::Errno })
+        });
+        let diagnosis = of(before.clone(), denied.collect());
+        let findings = diagnosis.findings.iter().filter_map(|finding| {
+            let IncidentEvent::Denial(denial) = &finding.incident.key.event else { return None };
+            if finding.is_done_without() {
+                return None;
+            }
+            Some((denial.call.name()?.to_owned(), finding.cause.clone()))
+        });
+        let units: BTreeSet<String> = findings
+            .filter(|(name, cause)| {
+                let unit = matches!(cause, harden_why::diagnosis::Cause::Unit { .. } | harden_why::diagnosis::Cause::Perhaps { .. });
+                unit && !diagnosis.beyond.iter().any(|beyond| **beyond == **name)
+            })
+            .map(|(name, _)| name)
+            .collect();
+        if let Some(default) = diagnosis.default_remedy() {
+            prop_assert!(default < diagnosis.remedies.len());
+            prop_assert!(diagnosis.remedies[default].kind != Kind::Soften);
+        }
+        for remedy in &diagnosis.remedies {
+            let after = before.with_dropin(&path, remedy.content.as_bytes(), &GROUPS);
+            prop_assert_eq!(mode(&after), mode(&before), "{:?}", remedy);
+            prop_assert!(remedy.content.lines().all(|line| line.len() <= 72), "{}", remedy.content);
+            for call in &units {
+                let verdict = after.verdict(Abi::X86_64, call);
+                let conditional = remedy.conditional.iter().any(|other| **other == **call);
+                let softened = remedy.kind == Kind::Soften && matches!(verdict, Verdict::Denied { effect: Effect::Errno(_), .. });
+                prop_assert!(passes(&verdict) || softened, "{} after {:?}", call, remedy);
+                prop_assert_eq!(conditional, matches!(verdict, Verdict::Possible { .. }), "{} after {:?}", call, remedy);
+            }
+            for call in GROUPS.calls("@known").unwrap() {
+                let (was, is) = (passes(&before.verdict(Abi::X86_64, call)), passes(&after.verdict(Abi::X86_64, call)));
+                prop_assert!(is || !was, "{} is closed by {:?}", call, remedy);
+                if is && !was {
+                    let told = units.contains(&**call) || remedy.opens.iter().any(|opened| opened == call);
+                    prop_assert!(told, "{} is opened unsaid by {:?}", call, remedy);
+                    let sensitive = privileged_calls::group(call, &GROUPS).is_some();
+                    prop_assert_eq!(sensitive, remedy.sensitive.iter().any(|(_, said)| said == call), "{} by {:?}", call, remedy);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What would fool a listener that trusts a pid or a name: it names the right unit, or none.
+
+use crate::support;
+use crate::support::actor::{ELSEWHERE, ROLE, TIMES};
+use crate::support::listener::{Daemon, PATIENCE, WITHOUT_NOTES, program};
+use crate::support::manager::{TestManager, skip};
+use crate::support::placed::within;
+use harden_why::kernel::procfs::Procfs;
+use harden_why::units::{Manager, Unit};
+use nix::sys::signal::Signal;
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_pid_that_is_used_again_blames_nobody_else() {
+    for (limits, knows) in [(&[][..], true), (&WITHOUT_NOTES[..], false)] {
+        let Some(manager) = TestManager::start() else { return };
+        for name in ["guilty", "innocent"] {
+            manager.write(&format!("{name}.service"), "[Service]\nSlice=system.slice\nExecStart=sleep infinity\n");
+        }
+        manager.reload();
+        assert!(manager.start_unit("guilty.service") && manager.start_unit("innocent.service"));
+        let actor = program(&manager, "reused", 0);
+        support::program::copy(std::env::current_exe().unwrap(), &actor);
+        let Some(daemon) = Daemon::start_under(&manager, limits) else { return };
+        daemon.signal(Signal::SIGSTOP);
+        let mut dies = Command::new(&actor);
+        dies.env(ROLE.to_str().unwrap(), "self");
+        let mut dies = within(&manager, "system.slice/guilty.service", dies, true);
+        assert_eq!(dies.wait().unwrap().signal(), Some(31));
+        // Sooner than the clocks in records and /proc tick, only a privileged program like this one could.
+        std::thread::sleep(Duration::from_millis(50));
+        let mut second = Command::new(&actor);
+        second.env(ROLE.to_str().unwrap(), "take-pid").env(TIMES.to_str().unwrap(), dies.id().to_string());
+        let outcome = within(&manager, "system.slice/innocent.service", second, false).wait().unwrap();
+        if !outcome.success() {
+            return skip(&format!("a pid cannot be had again here: {outcome}"));
+        }
+        let now = manager.inside(|| Procfs::live().cgroup(dies.id())).unwrap();
+        assert_eq!(now.rsplit(|&byte| byte == b'/').next(), Some(&b"innocent.service\n"[..]));
+        daemon.signal(Signal::SIGCONT);
+        let deadline = Instant::now() + PATIENCE;
+        let found = loop {
+            if let Some(incident) = daemon.incidents().pop() {
+                break incident.key.unit.map(|unit| unit.name.to_string());
+            }
+            assert!(Instant::now() < deadline, "no incident: {}", daemon.log());
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert_eq!(found.as_deref(), knows.then_some("guilty.service"));
+    }
+}
+
+/// Cgroups that pose as something, and whose a process in them is.
+const POSES: [(&str, Option<(Manager, &str)>); 11] = [
+    ("system.slice/web.service/sshd.service", Some((Manager::System, "web.service"))),
+    ("system.slice/web.service/init.scope", Some((Manager::System, "web.service"))),
+    ("system.slice/web.service/1/2/3/4/5/6/7/8/9/10/11/12/13/14/sshd.service", Some((Manager::System, "web.service"))),
+    ("system.slice/run-u12.scope", Some((Manager::System, "run-u12.scope"))),
+    ("system.slice/_cpu.service", Some((Manager::System, "cpu.service"))),
+    ("system.slice/a\\x2db@x\\x20y.service", Some((Manager::System, "a\\x2db@x\\x20y.service"))),
+    ("machine.slice/machine-deb.scope/payload/system.slice/ssh.service", Some((Manager::System, "machine-deb.scope"))),
+    ("user.slice/user-7.slice/user@7.service/app.slice/ssh.service", Some((Manager::User(7), "ssh.service"))),
+    ("user.slice/user-7.slice/session-3.scope", None),
+    ("loose.slice", None),
+    ("docker/0a1b/system.slice/ssh.service", None),
+];
+
+#[test]
+fn no_name_fools_anybody() {
+    for gone in [false, true] {
+        let Some(manager) = TestManager::start() else { return };
+        let Some(daemon) = Daemon::start(&manager) else { return };
+        if gone {
+            daemon.signal(Signal::SIGSTOP);
+        }
+        for (number, (cgroup, _)) in (0..).zip(POSES) {
+            fs::create_dir_all(manager.cgroup().join(cgroup)).unwrap();
+            let actor = program(&manager, "pose", number);
+            support::program::copy(std::env::current_exe().unwrap(), &actor);
+            let mut dies = Command::new(&actor);
+            dies.env(ROLE.to_str().unwrap(), "self");
+            assert_eq!(within(&manager, cgroup, dies, true).wait().unwrap().signal(), Some(31), "{cgroup}");
+            let mut path = Path::new(cgroup);
+            while gone && fs::remove_dir(manager.cgroup().join(path)).is_ok() {
+                path = path.parent().unwrap();
+            }
+        }
+        if gone {
+            daemon.signal(Signal::SIGCONT);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while daemon.incidents().len() < POSES.len() {
+            assert!(Instant::now() < deadline, "{:?}", daemon.incidents());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        for incident in daemon.incidents() {
+            let (cgroup, expected) = POSES[daemon.number(&incident.key.exe).unwrap().1 as usize];
+            let expected = expected.map(|(manager, name)| Unit { manager, name: name.parse().unwrap() });
+            assert_eq!(incident.key.unit, expected, "{cgroup}, gone: {gone}");
+        }
+    }
+}
+
+#[test]
+fn who_moves_its_children_elsewhere_is_not_blamed_for_theirs() {
+    const TIMES_EACH: u64 = 20;
+    let Some(manager) = TestManager::start() else { return };
+    let elsewhere = manager.cgroup().join("system.slice/elsewhere.service");
+    fs::create_dir_all(&elsewhere).unwrap();
+    let Some(daemon) = Daemon::start_under(&manager, &WITHOUT_NOTES) else { return };
+    // The last moves nobody: its children's children are its own.
+    for (number, role) in (0..).zip(["mover", "mover", "child-of-the-dying"]) {
+        let actor = program(&manager, "moved", number);
+        support::program::copy(std::env::current_exe().unwrap(), &actor);
+        let mut mover = Command::new(actor);
+        mover.env(ROLE.to_str().unwrap(), role).env(TIMES.to_str().unwrap(), TIMES_EACH.to_string());
+        mover.env(ELSEWHERE.to_str().unwrap(), elsewhere.join("cgroup.procs"));
+        let cgroup = format!("system.slice/mover{number}.service");
+        fs::create_dir_all(manager.cgroup().join(&cgroup)).unwrap();
+        // All are gone before it looks. From the second time on births, which it listens to by then, tell who they were.
+        daemon.signal(Signal::SIGSTOP);
+        let mut mover = within(&manager, &cgroup, mover, true);
+        // The last still lives a while for it to look at.
+        std::thread::sleep(Duration::from_millis(if number < 2 { 900 } else { 200 }));
+        daemon.signal(Signal::SIGCONT);
+        assert!(mover.wait().unwrap().success());
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let count = || daemon.incidents().iter().map(|incident| incident.count).sum::<u64>();
+    while count() < 3 * TIMES_EACH {
+        assert!(Instant::now() < deadline, "{} of {}: {}", count(), 3 * TIMES_EACH, daemon.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let mut told = 0;
+    for incident in daemon.incidents() {
+        let blamed = incident.key.unit.map(|unit| unit.name.to_string());
+        let moved = daemon.number(&incident.key.exe) != Some(("moved", 2));
+        let (own, other) = if moved { ("elsewhere.service", 0) } else { ("mover2.service", incident.count) };
+        assert!(blamed.as_deref().is_none_or(|name| name == own), "{blamed:?}: {:?}", incident.rung);
+        told += if blamed.is_some() { other } else { 0 };
+    }
+    println!("{told} of {TIMES_EACH} that were not moved were told");
+    assert!(told > 0, "births tell nothing: {}", daemon.log());
+}

@@ -1,0 +1,126 @@
+//! The way of a denial from the kernel's record to "fixed", while a process lives on under the filter of its start.
+
+use crate::support::daemon::{Daemon, PROGRAM, wait_for};
+use crate::support::manager::TestManager;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::process::Output;
+
+/// A machine with a daemon, and a service that asks for the machine's name in a child whenever it is told to.
+struct Machine {
+    daemon: Daemon,
+    manager: TestManager,
+}
+
+impl Machine {
+    fn start() -> Option<Self> {
+        let manager = TestManager::start()?;
+        let command = manager.command(&[PROGRAM]);
+        let daemon = Daemon::start(command, &manager.bus(), &manager.base().join("daemon"));
+        let machine = Self { daemon, manager };
+        let script = format!(
+            "trap 'uname >>{}' USR1; >{}; while :; do sleep 0.05 & wait $!; done",
+            machine.said().display(),
+            machine.ready().display()
+        );
+        let unit =
+            format!("[Service]\nSlice=system.slice\nSystemCallFilter=~uname\nExecStart=/bin/sh -c \"{script}\"\n");
+        machine.manager.write("x.service", &unit.replace('$', "$$"));
+        machine.manager.reload();
+        machine.run("start");
+        Some(machine)
+    }
+
+    /// What the service's children said.
+    fn said(&self) -> PathBuf {
+        self.manager.base().join("said")
+    }
+
+    fn ready(&self) -> PathBuf {
+        self.manager.base().join("ready")
+    }
+
+    /// Starts the service, or starts it anew, and waits until it listens.
+    fn run(&self, verb: &str) {
+        _ = fs::remove_file(self.ready());
+        assert!(self.manager.systemctl(&[verb, "x.service"]).status.success());
+        wait_for(|| self.ready().exists().then_some(()), || "the service does not start".to_owned());
+    }
+
+    /// Has the service ask.
+    fn ask(&self) {
+        let kill = ["kill", "--kill-who=main", "--signal=USR1", "x.service"];
+        assert!(self.manager.systemctl(&kill).status.success());
+    }
+
+    /// Has the service ask, and waits until the daemon has seen it denied so often.
+    fn denied(&self, times: u64) {
+        self.ask();
+        self.daemon.wait_for_incident(|incident| {
+            incident.count == times && incident.key.unit.as_ref().is_some_and(|unit| unit.name.as_str() == "x.service")
+        });
+    }
+
+    fn harden_why(&self, arguments: &[&str]) -> Output {
+        let (bus, state) = (self.manager.bus(), self.manager.base().join("daemon/state").display().to_string());
+        let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "--state-dir", &state];
+        let output = self.manager.command(&[&client[..], arguments].concat()).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        output
+    }
+
+    /// The answer for the service: as JSON, and as one line of text.
+    fn answer(&self) -> (serde_json::Value, String) {
+        let json: serde_json::Value = serde_json::from_slice(&self.harden_why(&["--json", "x"]).stdout).unwrap();
+        let text = String::from_utf8(self.harden_why(&["x"]).stdout).unwrap();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        (json["units"][0].clone(), text)
+    }
+
+    /// The answer where the denial is fixed in this way.
+    #[track_caller]
+    fn is_fixed(&self, kind: &str, words: &str) {
+        let (json, text) = self.answer();
+        let cause = &json["denials"][0]["cause"];
+        assert_eq!(cause["kind"], kind, "{json}");
+        let since: jiff::Timestamp = cause["since"].as_str().unwrap().parse().unwrap();
+        let drop_in = "/etc/systemd/system/x.service.d/zz-harden-why.conf";
+        let written = fs::metadata(self.manager.base().join("etc/x.service.d/zz-harden-why.conf")).unwrap();
+        // The moment it got its name.
+        let written =
+            jiff::Timestamp::from_millisecond(written.ctime() * 1000 + written.ctime_nsec() / 1_000_000).unwrap();
+        assert_eq!(since, written);
+        let when = written.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string();
+        let fixed =
+            format!("why {words}; the unit's settings would not do it any more, {drop_in} of {when} changed that");
+        assert!(text.contains(&fixed), "{text}");
+        assert_eq!(json["remedies"], serde_json::json!([]), "{json}");
+        assert!(!text.contains("What to do"), "{text}");
+    }
+}
+
+#[test]
+fn what_was_applied_is_fixed_for_what_starts_from_then_on() {
+    const NEXT: &str = "fixed for the next start, since a process keeps the filter of its own";
+    let Some(machine) = Machine::start() else { return };
+    machine.denied(1);
+    let (json, text) = machine.answer();
+    assert_eq!(json["denials"][0]["cause"]["kind"], "unit", "{json}");
+    assert_eq!(json["denials"][0]["cause"].get("since"), None);
+    assert!(text.contains("SystemCallFilter= kills: ~uname lists it"), "{text}");
+
+    machine.harden_why(&["apply", "x", "--yes"]);
+    machine.is_fixed("fixed-next-start", NEXT);
+    // The manager permits the call, and the kernel kills for it: the service runs under the filter of its start.
+    machine.denied(2);
+    machine.is_fixed("fixed-next-start", NEXT);
+
+    machine.run("restart");
+    machine.is_fixed("fixed", "fixed");
+    assert!(!machine.said().exists() || fs::read(machine.said()).unwrap().is_empty());
+    machine.ask();
+    let said = || fs::read_to_string(machine.said()).ok().filter(|said| said == "Linux\n").map(|_| ());
+    wait_for(said, || "the service still gets no answer".to_owned());
+    assert_eq!(machine.daemon.stored().iter().map(|incident| incident.count).sum::<u64>(), 2);
+}

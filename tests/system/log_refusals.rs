@@ -1,0 +1,616 @@
+//! `expose` against a real systemd: what its units are refused is recorded while it is on, and at no other time,
+//! whatever becomes of the client. Once as the system's manager, once as a user's, without root.
+
+use crate::support;
+use crate::support::bus::Bus;
+use crate::support::child::{call, listen, violate, wait};
+use crate::support::manager::TestManager;
+use harden_why::audit::{Action, parse_record};
+use harden_why::incidents::Store;
+use harden_why::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
+use harden_why::kernel::procfs::Procfs;
+use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
+use harden_why::syscalls::Arch;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const FILE: &str = "zz-harden-why-expose.conf";
+/// How long anything may take here.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Refused what it asks, and runs on.
+const QUIET: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStartPre=-/bin/uname\nExecStart=/bin/sleep 1000\n\
+                     SystemCallFilter=~uname\nSystemCallErrorNumber=EPERM\nLockPersonality=yes\n";
+/// Did its work, and counts as active ever since.
+const DONE: &str = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\nLockPersonality=yes\n";
+const LOUD: &str = "[Service]\nExecStart=/bin/sleep 1000\nSystemCallFilter=~uname\n";
+
+/// What becomes of the namespaces of the test's manager: it reads as a user's manager what the system's would.
+const AS_SYSTEM: &str = "ln -s system.conf.d /run/systemd/user.conf.d && mount -t tmpfs tmpfs /run/user";
+
+/// A user's manager, without root, where the system's would start it.
+const AS_USER: &str = r#"[Service]
+Slice=user-65534.slice
+Delegate=yes
+Environment=HOME=/run/user/home XDG_RUNTIME_DIR=/run/user/65534 DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent
+UnsetEnvironment=XDG_CONFIG_HOME SYSTEMD_UNIT_PATH
+ExecStart=/bin/sh -c 'chown -R 65534 "/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)"; \
+    exec setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all /lib/systemd/systemd --user --unit=basic.target'
+"#;
+
+/// A machine on which the manager in question is the system's, or a user's.
+struct Machine {
+    manager: TestManager,
+    user: bool,
+}
+
+impl Machine {
+    fn start(user: bool) -> Option<Self> {
+        let manager = TestManager::start()?;
+        if manager.is_pid1() {
+            support::manager::skip("the machine's own manager is not to be exposed");
+            return None;
+        }
+        let machine = Self { manager, user };
+        machine.shell(AS_SYSTEM);
+        Store::open(&machine.store()).unwrap();
+        if user {
+            let client = env!("CARGO_BIN_EXE_harden-why");
+            machine.shell(&format!(
+                "mkdir -p /run/user/65534 /run/user/home/.config/systemd/user /run/user/store && \
+                 cp {client} /run/user/harden-why && cp -r {}/. /run/user/store && \
+                 printf '[Unit]\n' >/run/user/home/.config/systemd/user/basic.target && \
+                 chown -R 65534 /run/user/65534 /run/user/home /run/user/store",
+                machine.store().display()
+            ));
+            machine.manager.write("user@65534.service", AS_USER);
+            machine.manager.reload();
+            assert!(machine.manager.start_unit("user@65534.service"));
+            let up = || machine.systemctl(&["is-active", "basic.target"]).status.success();
+            wait_until(up, || format!("{:?}", machine.manager.systemctl(&["status", "user@65534"])));
+        }
+        machine.write("quiet.service", QUIET);
+        machine.write("done.service", DONE);
+        machine.write("loud.service", LOUD);
+        machine.reload();
+        Some(machine)
+    }
+
+    fn store(&self) -> PathBuf {
+        self.manager.base().join("store")
+    }
+
+    /// Runs a script as root where the managers are.
+    #[track_caller]
+    fn shell(&self, script: &str) -> String {
+        let output = self.manager.command(&["sh", "-c", script]).output().unwrap();
+        assert!(output.status.success(), "{script}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        if self.user {
+            let text = text.replace('\n', "\\n");
+            self.shell(&format!("printf '{text}' >/run/user/home/.config/systemd/user/{name}"));
+        } else {
+            self.manager.write(name, text);
+        }
+    }
+
+    /// A command as whoever is asking.
+    fn command(&self, command: &[&str]) -> Command {
+        const SETPRIV: [&str; 12] = [
+            "env",
+            "-u",
+            "XDG_CONFIG_HOME",
+            "-u",
+            "DBUS_SESSION_BUS_ADDRESS",
+            "HOME=/run/user/home",
+            "XDG_RUNTIME_DIR=/run/user/65534",
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--inh-caps=-all",
+        ];
+        let before: &[&str] = if self.user { &SETPRIV } else { &[] };
+        self.manager.command(&[before, command].concat())
+    }
+
+    fn systemctl(&self, arguments: &[&str]) -> Output {
+        self.command(&[&["systemctl", "--user"], arguments].concat()).output().unwrap()
+    }
+
+    fn reload(&self) {
+        let output = self.systemctl(&["daemon-reload"]);
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    fn client(&self, arguments: &[&str]) -> Command {
+        let (bus, store) = (self.manager.bus(), self.store().display().to_string());
+        let (client, store) = if self.user {
+            ("/run/user/harden-why", "/run/user/store")
+        } else {
+            (env!("CARGO_BIN_EXE_harden-why"), store.as_str())
+        };
+        let flag: &[&str] = if self.user { &["--user"] } else { &[] };
+        // Verbs that answer from no incidents have no store to be told.
+        let source: &[&str] = match arguments {
+            arguments if ["expose", "status", "restore"].iter().any(|verb| arguments.contains(verb)) => &[],
+            _ => &["--state-dir", store],
+        };
+        let flag = if arguments.contains(&"expose") { flag } else { &[] };
+        self.command(&[&[client, "--bus", &bus], source, arguments, flag].concat())
+    }
+
+    fn harden_why(&self, arguments: &[&str]) -> Output {
+        self.client(arguments).output().unwrap()
+    }
+
+    #[track_caller]
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.harden_why(&[&["--json"], arguments].concat());
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+    }
+
+    /// The one line of an error.
+    #[track_caller]
+    fn error(&self, arguments: &[&str]) -> String {
+        self.refused(2, arguments)
+    }
+
+    /// The one line that says why there is nothing to do.
+    #[track_caller]
+    fn nothing_to_do(&self, arguments: &[&str]) -> String {
+        self.refused(1, arguments)
+    }
+
+    #[track_caller]
+    fn refused(&self, status: i32, arguments: &[&str]) -> String {
+        let output = self.harden_why(arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), error.lines().count()), (Some(status), 1), "{error}");
+        error
+    }
+
+    /// What status says of the manager.
+    #[track_caller]
+    fn recording(&self) -> Value {
+        let of = if self.user { "user:65534" } else { "system" };
+        let status = self.json(&["status"]);
+        let found = status["recording"].as_array().unwrap().iter().find(|one| one["manager"] == of);
+        found.unwrap_or_else(|| panic!("{status}")).clone()
+    }
+
+    /// Starts the unit anew; how many of its refused calls were recorded.
+    #[track_caller]
+    fn refusals(&self, audit: &mut AuditSocket) -> usize {
+        // `uname` begins its records with what comes now.
+        seen(audit, |_| false);
+        let restarted = self.systemctl(&["restart", "quiet.service"]);
+        assert!(restarted.status.success(), "{restarted:?}");
+        let shown = text(&self.systemctl(&["show", "-P", "ExecStartPreEx", "quiet.service"]));
+        let field = |name: &str| {
+            let value = shown.split("; ").find_map(|field| field.strip_prefix(name)).unwrap();
+            value.split([' ', '/']).next().unwrap().to_owned()
+        };
+        assert_eq!(field("status="), "1", "it was refused what it asked: {shown}");
+        let pid: u32 = field("pid=").parse().unwrap();
+        seen(audit, |record| *record == (pid, Action::Errno)).len()
+    }
+
+    /// The manager's pid.
+    fn pid(&self) -> Pid {
+        const ASK: &str = "call org.freedesktop.DBus / org.freedesktop.DBus GetConnectionUnixProcessID s \
+                           org.freedesktop.systemd1";
+        let bus = self.manager.bus();
+        let words: Vec<&str> = ["busctl", "--address", &bus].into_iter().chain(ASK.split_whitespace()).collect();
+        let said = text(&self.manager.command(&words).output().unwrap());
+        Pid::from_raw(said.trim().strip_prefix("u ").unwrap().parse().unwrap())
+    }
+
+    /// The files of ours, wherever they could be.
+    fn left(&self) -> Vec<String> {
+        let script = "find /run/systemd /run/user /etc/systemd \\( -name '*harden-why*' -o -name '.harden-why*' \\) \
+                      ! -path /run/user/harden-why ! -path '*/transient/*' ! -path '/run/systemd/units/*'";
+        let mut left: Vec<String> = self.shell(script).lines().map(str::to_owned).collect();
+        left.sort();
+        left
+    }
+
+    fn has_timer(&self) -> bool {
+        let listed = self.systemctl(&["list-units", "--all", "--no-legend", "harden-why-expose.*"]);
+        !listed.stdout.is_empty()
+    }
+}
+
+/// Pid and action of every record until one that is made now.
+fn seen(audit: &mut AuditSocket, such: impl Fn(&(u32, Action)) -> bool) -> Vec<(u32, Action)> {
+    let number = 9_000_000 + std::process::id();
+    let (marker, _) = violate(
+        Filter::new(Arch::native(), &[(number, returned(Action::KillProcess, 0))], ALLOW),
+        c"marker",
+        call(number),
+    );
+    let (deadline, mut found) = (Instant::now() + PATIENCE, Vec::new());
+    loop {
+        match audit.receive() {
+            Ok(Some(AuditMessage::Seccomp(payload))) => {
+                let record = parse_record(payload).unwrap();
+                if record.pid == marker {
+                    return found;
+                }
+                found.extend(Some((record.pid, record.action)).filter(|record| such(record)));
+            }
+            Ok(Some(_)) | Err(ReceiveError::Overrun) => {}
+            Ok(None) => {
+                assert!(Instant::now() < deadline, "no record of the marker");
+                wait(audit);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[track_caller]
+fn wait_until(mut is: impl FnMut() -> bool, otherwise: impl FnOnce() -> String) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(Instant::now() < deadline, "{}", otherwise());
+        sleep(Duration::from_millis(50));
+    }
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// On, off, and nothing left: what was refused is recorded in between alone.
+fn recorded_while_it_is_on(user: bool) {
+    let Some(mut audit) = listen() else { return };
+    let Some(machine) = Machine::start(user) else { return };
+    let on = |machine: &Machine| machine.recording()["on"].as_bool();
+    assert_eq!((machine.refusals(&mut audit), on(&machine)), (0, Some(false)), "silent before");
+
+    // What runs is started anew; what did its work is not made to do it again.
+    let done = || text(&machine.systemctl(&["show", "-P", "InvocationID", "done.service"]));
+    assert!(machine.systemctl(&["start", "done.service"]).status.success());
+    let invocation = done();
+    let exposed = machine.json(&["expose", "quiet", "done", "--yes"]);
+    assert_eq!((&exposed["outcome"], &exposed["units"][0]["active_state"]), (&"exposed".into(), &"active".into()));
+    let why = "it did its work, and would do it again";
+    assert_eq!((&exposed["units"][1]["error"], done()), (&why.into(), invocation.clone()), "{exposed}");
+    assert_eq!(exposed["notes"], Value::Array(Vec::new()), "nobody is told to have it done again");
+    let directives = exposed["units"][0]["directives"].as_array().unwrap();
+    assert!(
+        directives.contains(&"SystemCallFilter".into()) && directives.contains(&"LockPersonality".into()),
+        "{exposed}"
+    );
+    let recording = machine.recording();
+    assert_eq!((&recording["by"], &recording["until"]), (&"harden-why".into(), &exposed["until"]), "{recording}");
+    assert_eq!(machine.refusals(&mut audit), 1, "recorded while it is on");
+    assert!(machine.has_timer());
+    let place = if user { "/run/user/65534/harden-why" } else { "/run/systemd/system.conf.d" };
+    let of_user = [place.to_owned(), format!("{place}/{FILE}")];
+    let left = if user { &of_user[..] } else { &of_user[1..] };
+    assert_eq!(machine.left(), left, "nothing is in the home");
+
+    // Somebody else's reload changes nothing, nor does a second call but its end.
+    machine.reload();
+    let longer = machine.json(&["expose", "quiet", "--yes", "--for", "2h", "--no-restart"]);
+    assert_eq!((&longer["outcome"], &longer["since"]), (&"extended".into(), &exposed["since"]));
+    assert!(longer["notes"].to_string().contains("restart quiet.service\""), "{longer}");
+    let all = machine.json(&["expose", "--all", "--yes", "--for", "2h"]);
+    let names: Vec<&str> = all["units"].as_array().unwrap().iter().filter_map(|unit| unit["unit"].as_str()).collect();
+    assert!(["done.service", "quiet.service"].iter().all(|unit| names.contains(unit)), "{all}");
+    assert_eq!(done(), invocation, "{all}");
+    assert!(longer["until"].as_str() > exposed["until"].as_str());
+    assert_eq!(machine.refusals(&mut audit), 1, "still recorded");
+
+    let ended = machine.json(&["expose", "--off"]);
+    assert_eq!(ended["outcome"], "ended");
+    let notes = ended["notes"].to_string();
+    assert!(
+        notes.contains("stays recorded until it starts anew") && notes.contains("restart quiet.service"),
+        "{notes}"
+    );
+    assert_eq!((machine.refusals(&mut audit), on(&machine)), (0, Some(false)), "silent again");
+    assert_eq!((machine.left(), machine.has_timer()), (vec![], false));
+    let nothing = machine.harden_why(&["expose", "--off"]);
+    assert_eq!(nothing.status.code(), Some(1), "{nothing:?}");
+
+    // A time that ends by itself, whoever has gone meanwhile; a longer one where the machine is too slow for a short.
+    let over = |machine: &Machine| {
+        wait_until(|| machine.left().is_empty() && !machine.has_timer(), || format!("{:?}", machine.left()));
+    };
+    let in_time = [3, 10, 40].into_iter().any(|seconds| {
+        let (limit, begun) = (format!("{seconds}s"), Instant::now());
+        assert_eq!(machine.json(&["expose", "quiet", "--yes", "--for", &limit])["outcome"], "exposed");
+        let (recorded, took) = (machine.refusals(&mut audit), begun.elapsed());
+        assert!(recorded == 1 || took > Duration::from_secs(seconds), "{recorded} within {took:?} of {limit}");
+        over(&machine);
+        recorded == 1
+    });
+    assert!(in_time, "recorded while it is on");
+    assert_eq!((machine.refusals(&mut audit), on(&machine)), (0, Some(false)), "it ended by itself");
+}
+
+#[test]
+fn refusals_of_the_systems_units_are_recorded_while_it_is_on() {
+    recorded_while_it_is_on(false);
+}
+
+#[test]
+fn refusals_of_a_users_units_are_recorded_while_it_is_on() {
+    recorded_while_it_is_on(true);
+}
+
+/// Killed anywhere, what it leaves is found and undone, or is whole.
+fn killed_at_any_point(user: bool) {
+    const TRIES: u32 = 20;
+    let Some(mut audit) = listen() else { return };
+    let Some(machine) = Machine::start(user) else { return };
+    let (on, off) = (["expose", "quiet", "--yes"], ["expose", "--off"]);
+    let timed = |arguments: &[&str]| {
+        let begun = Instant::now();
+        machine.json(arguments);
+        begun.elapsed()
+    };
+    let (whole_on, whole_off) = (timed(&on), timed(&off));
+    let (mut mended, mut whole) = (0, 0);
+    for number in 0..TRIES {
+        // The halves of the tries: killed while it is switched on, or off.
+        let (arguments, whole_time) = if number % 2 == 0 { (&on[..], whole_on) } else { (&off[..], whole_off) };
+        if number % 2 == 1 {
+            machine.json(&on);
+        }
+        let mut client = machine.client(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // Wherever that is on this machine now, some are killed once they have begun.
+        if number % 4 == 0 {
+            let begun = |client: &mut Child| !machine.left().is_empty() || client.try_wait().unwrap().is_some();
+            wait_until(|| begun(&mut client), || "it does not begin".to_owned());
+        } else {
+            sleep(whole_time * number / TRIES);
+        }
+        client.kill().unwrap();
+        client.wait().unwrap();
+        let said = machine.harden_why(&["status"]).stderr;
+        let said = String::from_utf8(said).unwrap();
+        if said.contains("was left by a harden-why that was killed; it has been ended now") {
+            mended += 1;
+        } else {
+            assert_eq!(said, "", "after try {number}");
+        }
+        if machine.recording()["on"] == true {
+            whole += 1;
+            assert_eq!(machine.json(&off)["outcome"], "ended");
+        }
+        assert_eq!(machine.left(), Vec::<String>::new(), "after try {number}");
+        // At the latest by its timer, which ends what is not there in peace.
+        let begun = machine.systemctl(&["start", "harden-why-expose.service"]);
+        assert!(begun.status.success() || !machine.has_timer(), "{begun:?}");
+        machine.systemctl(&["stop", "harden-why-expose.timer"]);
+    }
+    println!("of {TRIES} killed, {mended} were mended, {whole} were whole");
+    assert!(mended > 0, "none was hit");
+    assert_eq!(machine.refusals(&mut audit), 0, "silent as before");
+}
+
+#[test]
+fn killed_at_any_point_the_system_is_mended() {
+    killed_at_any_point(false);
+}
+
+#[test]
+fn killed_at_any_point_a_users_manager_is_mended() {
+    killed_at_any_point(true);
+}
+
+#[test]
+fn what_somebody_else_switched_on_is_left_alone() {
+    let Some(mut audit) = listen() else { return };
+    let Some(machine) = Machine::start(false) else { return };
+    let dir = "/run/systemd/system.conf.d";
+    let put = |name: &str, value: &str| {
+        machine.shell(&format!(
+            "mkdir -p {dir} && printf '[Manager]\\nManagerEnvironment=A=1 SYSTEMD_LOG_SECCOMP={value}\\n' >{dir}/{name}"
+        ));
+    };
+    // Not read yet, it is not in force.
+    put("50-admin.conf", "yes");
+    assert_eq!(machine.recording()["on"], false);
+    machine.reload();
+    let recording = machine.recording();
+    assert_eq!((&recording["on"], &recording["by"]), (&true.into(), &format!("{dir}/50-admin.conf:2").into()));
+
+    let exposed = machine.json(&["expose", "quiet", "--yes"]);
+    assert_eq!(exposed["outcome"], "others");
+    assert!(exposed["notes"].to_string().contains("50-admin.conf:2 has refusals recorded already"), "{exposed}");
+    assert_eq!((machine.left(), machine.has_timer()), (vec![], false));
+    let off = machine.json(&["expose", "--off"]);
+    assert_eq!(off["outcome"], "nothing");
+    assert!(off["notes"].to_string().contains("not harden-why's to switch off"), "{off}");
+    assert_eq!(machine.refusals(&mut audit), 1, "still theirs, and on");
+
+    // One that comes later than ours and says no would undo it: seen before anything is done.
+    put("50-admin.conf", "no");
+    put("zzz-last.conf", "no");
+    machine.reload();
+    let error = machine.error(&["expose", "quiet", "--yes"]);
+    assert!(error.contains("zzz-last.conf:2 comes after the drop-in that expose writes"), "{error}");
+    machine.shell(&format!("rm {dir}/zzz-last.conf && mkdir -p /etc/systemd/system.conf.d"));
+    assert_eq!((machine.left(), machine.refusals(&mut audit)), (vec![], 0));
+
+    // An earlier one is overruled, and in force again afterwards.
+    assert_eq!(machine.json(&["expose", "quiet", "--yes"])["outcome"], "exposed");
+    assert_eq!(machine.refusals(&mut audit), 1);
+    put("50-admin.conf", "yes");
+    assert_eq!(machine.json(&["expose", "--off"])["outcome"], "ended");
+    assert_eq!((machine.refusals(&mut audit), machine.left()), (1, vec![]), "as their file says");
+}
+
+#[test]
+fn what_cannot_be_is_said_before_anything_is_done() {
+    let Some(machine) = Machine::start(true) else { return };
+    let none = machine.nothing_to_do(&["expose", "loud", "--yes"]);
+    assert!(none.contains("loud.service refuses no call without a record: there is nothing to expose"), "{none}");
+    let missing = machine.error(&["expose", "missing", "--yes"]);
+    assert!(missing.contains("knows a unit missing.service: is the name right?"), "{missing}");
+    let nobody = machine.error(&["expose", "quiet"]);
+    assert!(nobody.contains("there is nobody to ask: say --yes"), "{nobody}");
+    let long = machine.harden_why(&["expose", "quiet", "--yes", "--for", "8d"]);
+    assert!(String::from_utf8_lossy(&long.stderr).contains("between a second and a week"), "{long:?}");
+    let nothing = machine.harden_why(&["expose"]);
+    assert_eq!(nothing.status.code(), Some(2), "{nothing:?}");
+    assert_eq!(machine.recording()["on"], false);
+    let rights = machine.command(&["/run/user/harden-why", "expose", "quiet", "--yes", "--system"]).output().unwrap();
+    let rights = String::from_utf8(rights.stderr).unwrap();
+    assert!(rights.contains("only root can switch the system manager") && rights.contains("--user"), "{rights}");
+    // A home that cannot be written.
+    machine.shell("chmod 0555 /run/user/home/.config/systemd");
+    let rights = machine.error(&["expose", "quiet", "--yes"]);
+    assert!(rights.contains("not allowed to change /run/user/home/.config/systemd"), "{rights}");
+    assert_eq!((machine.left(), machine.has_timer()), (vec![], false));
+    machine.shell("chmod 0755 /run/user/home/.config/systemd");
+    // The one unit that would be.
+    machine.shell("rm /run/user/home/.config/systemd/user/quiet.service");
+    machine.reload();
+    let all = machine.nothing_to_do(&["expose", "--all", "--yes"]);
+    assert!(all.contains("there is nothing to expose"), "{all}");
+
+    // Another is at it: one that lives, as we do.
+    machine.write("quiet.service", QUIET);
+    machine.reload();
+    let me = std::process::id();
+    let begun = Procfs::live().start_time(me).unwrap();
+    let record = format!("/run/user/65534/harden-why/{FILE}");
+    assert_eq!(machine.left(), Vec::<String>::new());
+    machine.json(&["expose", "quiet", "--yes"]);
+    machine.shell(&format!("sed -i '/^# Manager/a # Owner: {me} {begun}' {record}"));
+    for arguments in [&["expose", "quiet", "--yes"][..], &["expose", "--off"]] {
+        let error = machine.error(arguments);
+        assert!(error.contains(&format!("another harden-why (pid {me}) is switching the user manager")), "{error}");
+    }
+    // What another manager than this one was told does not count.
+    machine.shell(&format!("sed -i '/^# Owner/d; s/^# Manager: .*/# Manager: 3/' {record}"));
+    assert_eq!(machine.recording()["on"], false);
+    assert!(!machine.left().is_empty());
+    machine.shell(&format!("sed -i 's/^# Until: .*/# Until: 3/' {record}"));
+    let said = String::from_utf8(machine.harden_why(&["restore"]).stderr).unwrap();
+    assert!(said.contains("was over; a manager that was started since knows nothing of it"), "{said}");
+    assert_eq!(machine.left(), Vec::<String>::new());
+}
+
+/// A manager that is too old, on a bus of its own.
+struct Old;
+
+#[zbus::interface(name = "org.freedesktop.systemd1.Manager")]
+impl Old {
+    #[zbus(property)]
+    #[expect(clippy::unused_self, reason = "the macro wants it")]
+    fn version(&self) -> &'static str {
+        "247.3-7+deb11u7"
+    }
+}
+
+#[test]
+fn a_systemd_that_is_too_old_is_told_apart() {
+    if !nix::unistd::geteuid().is_root() {
+        support::manager::skip("only root may ask the system manager to be exposed");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let Some((_bus, address)) = Bus::within(dir.path()) else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let output = runtime.block_on(async {
+        let builder = zbus::connection::Builder::address(address.as_str()).name("org.freedesktop.systemd1");
+        let _old = builder.serve_at("/org/freedesktop/systemd1", Old).build().await.unwrap();
+        let mut client = Command::new(env!("CARGO_BIN_EXE_harden-why"));
+        client.args(["--bus", &address, "expose", "--all", "--yes", "--system"]);
+        tokio::task::spawn_blocking(move || client.output()).await.unwrap().unwrap()
+    });
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(
+        error.contains("systemd 247.3-7+deb11u7 cannot be told to have refusals recorded, which takes 248"),
+        "{error}"
+    );
+    assert!(error.contains("'harden-why rehearse UNIT'") && error.contains("'harden-why tap UNIT'"), "{error}");
+}
+
+#[test]
+fn silent_units_are_marked_and_counted() {
+    let Some(machine) = Machine::start(false) else { return };
+    let of = |machine: &Machine| machine.json(&[]);
+    let unloaded = of(&machine);
+    assert_eq!(unloaded["overview"], Value::Array(Vec::new()));
+    assert!(!unloaded["silent"].to_string().contains("quiet.service"), "it is not loaded: {unloaded}");
+
+    // Loaded are those that run, and those that were asked about.
+    let settings = "[Service]\nExecStart=/bin/sleep 1000\nProtectClock=yes\n";
+    machine.write("clock.service", settings);
+    machine.reload();
+    for unit in ["quiet.service", "loud.service", "clock.service"] {
+        assert!(machine.manager.start_unit(unit));
+    }
+    let silent = of(&machine)["silent"].as_array().unwrap().clone();
+    let found = |unit: &str| silent.iter().position(|one| one["unit"] == unit);
+    let (quiet, clock) = (found("quiet.service").unwrap(), found("clock.service").unwrap());
+    assert!(quiet < clock && found("loud.service").is_none(), "{silent:?}");
+    assert_eq!(silent[quiet]["directives"], serde_json::json!(["SystemCallFilter", "LockPersonality"]));
+    assert_eq!(silent[clock]["directives"], serde_json::json!(["ProtectClock"]));
+    assert_eq!((&silent[quiet]["state"], &silent[quiet]["recorded"]), (&"active".into(), &false.into()));
+
+    let page = text(&machine.harden_why(&[]));
+    let (_, part) = page.split_once("Units whose refusals leave no record: ").unwrap();
+    assert!(part.contains("  SystemCallFilter=  quiet.service\n"), "{page}");
+    assert!(part.contains("  other settings     1 unit ('harden-why --all' names them)\n"), "{page}");
+    assert!(text(&machine.harden_why(&["--all"])).contains("clock.service"));
+    let users = machine.json(&["--user"]);
+    assert_eq!(users["silent"], Value::Array(Vec::new()), "{users}");
+
+    // Asked about, it says so and what to do, rather than nothing.
+    let output = machine.harden_why(&["quiet"]);
+    let page = text(&output);
+    assert_eq!(output.status.code(), Some(1));
+    let flowing = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flowing.contains("SystemCallFilter= can refuse calls") && flowing.contains("write no record"), "{page}");
+    for verb in ["rehearse", "tap", "expose"] {
+        assert!(page.contains(&format!("  harden-why {verb} quiet.service ")), "{page}");
+    }
+    let answer = &machine.json(&["quiet"])["units"][0];
+    assert_eq!(answer["silent"], serde_json::json!(["LockPersonality", "SystemCallFilter"]));
+    assert!(machine.json(&["loud"])["units"][0].get("silent").is_none());
+
+    machine.json(&["expose", "quiet", "--yes"]);
+    let silent = of(&machine)["silent"].as_array().unwrap().clone();
+    assert!(silent.iter().all(|unit| unit["recorded"] == true), "{silent:?}");
+    let page = text(&machine.harden_why(&[]));
+    assert!(page.contains("Units whose refusals are recorded now: 2") && !page.contains("no record"), "{page}");
+    assert!(page.contains("  Of the system manager, of processes started since 2"), "{page}");
+    let page = text(&machine.harden_why(&["quiet"]));
+    let flowing = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(page.contains("No denials of it are known.") && !page.contains("no record"), "{page}");
+    assert!(flowing.contains("is recorded of processes started since 2"), "{page}");
+}
+
+#[test]
+fn a_manager_that_hangs_holds_nobody_up() {
+    let Some(machine) = Machine::start(false) else { return };
+    let systemd = machine.pid();
+    let mut client = machine.client(&[]);
+    kill(systemd, Signal::SIGSTOP).unwrap();
+    let begun = Instant::now();
+    let output = client.output();
+    let took = begun.elapsed();
+    kill(systemd, Signal::SIGCONT).unwrap();
+    let output = output.unwrap();
+    let page = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(page.contains("No denials are known.") && page.contains("did not answer in time"), "{page}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}

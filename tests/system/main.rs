@@ -1,0 +1,37 @@
+//! Tests against the running kernel, a real systemd, a real journald and real buses. Most require root.
+//!
+//! A test says why it is skipped; with `HARDEN_WHY_REQUIRE_KERNEL=1` that is a failure.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
+
+mod apply;
+mod attribution_hostile;
+mod bus;
+mod causes;
+mod daemon;
+mod fixed;
+mod journal;
+mod journal_entries;
+mod kernel;
+mod log_refusals;
+mod odd_managers;
+mod outages;
+mod own_filter;
+mod proc_events;
+mod real_systemd;
+mod rehearse;
+mod unit_names;
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod actor;
+    pub(crate) mod bus;
+    pub(crate) mod child;
+    #[expect(dead_code, reason = "other programs need more of it")]
+    pub(crate) mod daemon;
+    pub(crate) mod denied;
+    pub(crate) mod listener;
+    pub(crate) mod manager;
+    pub(crate) mod placed;
+    pub(crate) mod program;
+}

@@ -1,0 +1,114 @@
+//! The proc connector of the running kernel.
+
+use harden_why::kernel::proc_events::{Exit, ExitListener, Notice};
+use nix::poll::{PollFd, PollFlags, poll};
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, id};
+use std::time::{Duration, Instant};
+
+/// Says why a test cannot run here, which is a failure where it is required.
+fn skip(why: &str) {
+    assert!(std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "required: {why}");
+    println!("skipped: {why}");
+}
+
+/// A listener, or why there is none here; without one where it is required, a failure.
+fn listener() -> Option<ExitListener> {
+    match ExitListener::open() {
+        Ok(listener) => Some(listener),
+        Err(err) => {
+            skip(&format!("no exit events: {err}"));
+            None
+        }
+    }
+}
+
+/// Runs a shell script and returns its pid and status.
+fn shell(script: &str) -> (u32, std::process::ExitStatus) {
+    let mut child = Command::new("sh").args(["-c", &format!("ulimit -c 0; {script}")]).spawn().unwrap();
+    (child.id(), child.wait().unwrap())
+}
+
+/// Everything received until a process's exit comes up, which must be.
+fn until(listener: &mut ExitListener, pid: u32) -> Vec<Notice> {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    let mut heard = Vec::new();
+    while exits(&heard).last().is_none_or(|exit| exit.pid != pid) {
+        if let Some(notice) = listener.receive().unwrap() {
+            heard.push(notice);
+        } else {
+            assert!(Instant::now() < deadline, "no exit event of {pid}");
+            poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], 100_u16).unwrap();
+        }
+    }
+    heard
+}
+
+fn exits(heard: &[Notice]) -> Vec<Exit> {
+    let exit = |notice: &Notice| if let Notice::Exit(exit) = notice { Some(*exit) } else { None };
+    heard.iter().filter_map(exit).collect()
+}
+
+/// Where a process was announced to die, with its parent.
+fn announced(heard: &[Notice], pid: u32) -> Vec<(usize, Option<u32>)> {
+    let parent = |notice: &Notice| match notice {
+        Notice::Dying(dying) if dying.pid == pid => Some(dying.parent),
+        _ => None,
+    };
+    heard.iter().enumerate().filter_map(|(at, notice)| Some((at, parent(notice)?))).collect()
+}
+
+#[test]
+fn a_death_by_sigsys_is_announced_and_then_heard_with_its_parent() {
+    let Some(mut listener) = listener() else { return };
+    let (pid, status) = shell("kill -SYS $$");
+    assert_eq!(status.signal(), Some(31));
+    let heard = until(&mut listener, pid);
+    let [(at, parent)] = announced(&heard, pid)[..] else { panic!("announced once: {heard:?}") };
+    assert!(at + 1 < heard.len(), "before the exit");
+    assert_eq!(parent, Some(id()));
+    let exit = *exits(&heard).last().unwrap();
+    assert_eq!(exit.core_dumped, status.core_dumped());
+    assert!(exit.timestamp_ns > 0);
+    // A parent that waits reaps it before or after the event is made.
+    assert!(exit.parent.is_none_or(|parent| parent == id()), "{exit:?}");
+}
+
+#[test]
+fn other_ends_are_not() {
+    let Some(mut listener) = listener() else { return };
+    let others =
+        ["true", "exit 31", "exit 159", "kill -SEGV $$", "kill -KILL $$", "kill -TERM $$"].map(|end| shell(end).0);
+    let (last, _) = shell("kill -SYS $$");
+    let heard = until(&mut listener, last);
+    assert!(exits(&heard).iter().all(|exit| !others.contains(&exit.pid)), "{heard:?} {others:?}");
+    // Which signal dumps core is not told before the exit.
+    assert_eq!(others.map(|pid| announced(&heard, pid).len()), [0, 0, 0, 1, 0, 0]);
+}
+
+#[test]
+fn a_process_of_many_threads_dies_once() {
+    let Some(mut listener) = listener() else { return };
+    let script = "import threading,time,os,signal\n\
+                  for _ in range(20): threading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n\
+                  os.kill(os.getpid(), signal.SIGSYS)";
+    let Ok(mut child) = Command::new("python3").args(["-c", script]).spawn() else {
+        return skip("no python3 to make threads with");
+    };
+    let pid = child.id();
+    assert_eq!(child.wait().unwrap().signal(), Some(31));
+    let mut heard = until(&mut listener, pid);
+    let (last, _) = shell("kill -SYS $$");
+    heard.extend(until(&mut listener, last));
+    assert_eq!(exits(&heard).iter().filter(|exit| exit.pid == pid).count(), 1, "{heard:?}");
+    assert_eq!(announced(&heard, pid).len(), 1, "{heard:?}");
+}
+
+#[test]
+fn silence_is_nothing_rather_than_a_wait() {
+    let Some(mut listener) = listener() else { return };
+    let before = Instant::now();
+    while listener.receive().unwrap().is_some() {}
+    assert!(before.elapsed() < Duration::from_secs(10));
+}

@@ -1,0 +1,642 @@
+//! `rehearse` with the running kernel, a real systemd and the real daemon: what a unit's settings would have denied is
+//! found in one run, and whatever happens, the unit's own settings come back and nothing else stays.
+
+use crate::support;
+use crate::support::daemon::{Daemon, PROGRAM, wait_for};
+use crate::support::manager::TestManager;
+use harden_why::incidents::{Incident, SightingSource};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Makes six calls and gives up at the first that is refused.
+const NEEDY: &str = r"
+import ctypes, sys
+libc = ctypes.CDLL(None)
+for call in [
+    lambda: libc.getsid(0),
+    lambda: libc.getpgid(0),
+    lambda: libc.sched_getparam(0, ctypes.create_string_buffer(64)),
+    lambda: libc.munlockall(),
+    lambda: libc.klogctl(10, None, 0),
+    lambda: libc.adjtimex(ctypes.create_string_buffer(512)),
+]:
+    if call() < 0:
+        sys.exit(7)
+";
+
+/// What forbids it each of them in another way: by an error, death, an error of the call's own, and by directives.
+const FORBIDDING: &str = "SystemCallFilter=@system-service syslog clock_adjtime munlockall\nSystemCallErrorNumber=EPERM\n\
+    SystemCallFilter=~getsid getpgid sched_getparam:kill munlockall:EACCES\nProtectKernelLogs=yes\nProtectClock=yes\n";
+
+const SIX: [&str; 6] = ["clock_adjtime", "getpgid", "getsid", "munlockall", "sched_getparam", "syslog"];
+
+/// Runs on, and asks for the machine's name now and then, which is denied to it without a word.
+const RUNS: &str = "[Service]\nSlice=system.slice\nExecStart=/bin/sh -c 'while :; do uname; sleep 0.2; done'\n\
+    StandardOutput=null\nSystemCallFilter=~uname\nSystemCallErrorNumber=EPERM\n";
+
+/// A machine whose daemon listens.
+struct Machine {
+    manager: TestManager,
+    daemon: Option<Daemon>,
+}
+
+impl Machine {
+    fn start() -> Option<Self> {
+        let manager = TestManager::start()?;
+        let daemon = Daemon::start(manager.command(&[PROGRAM]), &manager.bus(), &manager.base().join("daemon"));
+        Some(Self { manager, daemon: Some(daemon) })
+    }
+
+    /// One with a unit `x.service`.
+    fn with(unit: &str) -> Option<Self> {
+        let machine = Self::start()?;
+        machine.write(unit);
+        Some(machine)
+    }
+
+    fn write(&self, unit: &str) {
+        self.manager.write("x.service", unit);
+        self.manager.reload();
+    }
+
+    /// The unit of the program with six calls.
+    fn needy() -> Option<Self> {
+        let machine = Self::start()?;
+        let program = machine.manager.base().join("needy.py");
+        fs::write(&program, NEEDY).unwrap();
+        machine.write(&format!(
+            "[Service]\nType=oneshot\nSlice=system.slice\nExecStart=/usr/bin/python3 -I {}\n{FORBIDDING}",
+            program.display()
+        ));
+        Some(machine)
+    }
+
+    fn client(&self, arguments: &[&str]) -> Command {
+        let bus = self.manager.bus();
+        // Whoever runs the tests may ignore signals, and children inherit that.
+        let before = ["env", "--default-signal=HUP,INT,TERM", env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus];
+        let mut command = self.manager.command(&[&before, arguments].concat());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.client(arguments).output().unwrap()
+    }
+
+    /// An answer, of a client that has nothing to complain of.
+    #[track_caller]
+    fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        read(&self.run(&[&["--json"], arguments].concat()))
+    }
+
+    /// The one line of an error.
+    #[track_caller]
+    fn error(&self, arguments: &[&str]) -> String {
+        error(&self.run(arguments))
+    }
+
+    /// That it is refused for this reason, before anything was changed.
+    #[track_caller]
+    fn refuses(&self, arguments: &[&str], why: &str) {
+        let before = (self.show("InvocationID"), self.show("SystemCallFilter"), self.files());
+        let said = self.error(&[&["rehearse"], arguments, &["--yes"]].concat());
+        assert!(said.contains(why), "{said}");
+        assert_eq!((self.show("InvocationID"), self.show("SystemCallFilter"), self.files()), before);
+    }
+
+    fn show(&self, property: &str) -> String {
+        let shown = self.manager.systemctl(&["show", "-P", property, "x.service"]);
+        String::from_utf8(shown.stdout).unwrap().trim().to_owned()
+    }
+
+    /// All that is below the directories of drop-ins.
+    fn files(&self) -> String {
+        let found = self.manager.command(&["find", "/run/systemd/system", "/etc/systemd/system", "-mindepth", "1"]);
+        String::from_utf8({ found }.output().unwrap().stdout).unwrap()
+    }
+
+    /// That the unit has its own settings, and nothing of a rehearsal is left.
+    #[track_caller]
+    fn is_as_before(&self, filter: &str) {
+        assert_eq!((self.show("SystemCallFilter").as_str(), self.files().as_str()), (filter, ""));
+        assert_eq!(self.show("NeedDaemonReload"), "no");
+    }
+
+    /// Waits until nothing more is to be done with the unit.
+    #[track_caller]
+    fn wait_until_settled(&self) {
+        wait_for(|| ["", "0"].contains(&self.show("Job").as_str()).then_some(()), || self.show("Job"));
+    }
+
+    /// Waits until the unit runs without its filter.
+    #[track_caller]
+    fn wait_until_rehearsed(&self, before: &str) {
+        wait_for(
+            || {
+                let [filter, invocation, pid] =
+                    ["SystemCallFilter", "InvocationID", "MainPID"].map(|what| self.show(what));
+                (filter == "~" && invocation != before && pid != "0").then_some(())
+            },
+            || format!("{} {}", self.show("SystemCallFilter"), self.files()),
+        );
+    }
+}
+
+#[track_caller]
+fn read(output: &Output) -> serde_json::Value {
+    assert!(output.stderr.is_empty(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[track_caller]
+fn error(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    text
+}
+
+fn calls(rehearsed: &serde_json::Value) -> Vec<&str> {
+    rehearsed["rehearsal"]["calls"].as_array().unwrap().iter().map(|call| call["call"].as_str().unwrap()).collect()
+}
+
+fn send(client: &Child, signal: Signal) {
+    // It is waited for only later, so the pid is its own.
+    kill(Pid::from_raw(client.id().cast_signed()), signal).unwrap();
+}
+
+#[test]
+fn six_calls_denied_in_four_ways_are_found_in_one_run() {
+    let Some(machine) = Machine::needy() else { return };
+    assert!(!machine.manager.start_unit("x.service"), "it cannot work yet");
+    let filter = machine.show("SystemCallFilter");
+
+    let dry = machine.json(&["rehearse", "x", "--dry-run"]);
+    assert_eq!(dry["rehearsal"]["outcome"], "dry-run");
+    assert_eq!(
+        dry["rehearsal"]["lifted"],
+        serde_json::json!(["ProtectKernelLogs", "ProtectClock", "SystemCallFilter"]),
+        "{dry}"
+    );
+    machine.is_as_before(&filter);
+
+    let rehearsed = machine.json(&["rehearse", "x", "--yes"]);
+    assert_eq!(calls(&rehearsed), SIX, "{rehearsed}");
+    let rehearsal = &rehearsed["rehearsal"];
+    assert_eq!((&rehearsal["outcome"], &rehearsal["ended"]), (&"rehearsed".into(), &"unit-ended".into()));
+    assert_eq!((&rehearsal["then"], &rehearsal["state"]), (&"left".into(), &"inactive".into()), "{rehearsal}");
+    assert!(rehearsal["calls"].as_array().unwrap().iter().all(|call| call["count"] == 1), "{rehearsal}");
+    machine.is_as_before(&filter);
+    assert!(!machine.manager.start_unit("x.service"), "its own filter is back");
+
+    // Once more, all the way; what was counted before is not counted again.
+    let applied = machine.json(&["rehearse", "x", "--yes", "--apply"]);
+    assert_eq!(calls(&applied), SIX, "{applied}");
+    assert!(applied["rehearsal"]["calls"].as_array().unwrap().iter().all(|call| call["count"] == 1), "{applied}");
+    assert_eq!((&applied["applied"]["outcome"], &applied["applied"]["confirmed"]), (&"applied".into(), &true.into()));
+    assert_eq!(applied["applied"]["restarted"]["result"], "success", "{applied}");
+    assert!(machine.manager.start_unit("x.service"), "one remedy was enough");
+    assert_eq!(machine.json(&["revert", "x"])["outcome"], "reverted");
+    machine.is_as_before(&filter);
+}
+
+#[test]
+fn a_filter_that_lacks_nearly_everything_takes_one_run_as_well() {
+    let unit = "[Service]\nType=oneshot\nSlice=system.slice\nExecStart=/usr/bin/id\nSystemCallFilter=@signal\n";
+    for effect in ["", "SystemCallErrorNumber=EPERM\nRestrictNamespaces=yes\nRestrictSUIDSGID=yes\n"] {
+        let Some(machine) = Machine::with(&format!("{unit}{effect}")) else { return };
+        assert!(!machine.manager.start_unit("x.service"));
+        let applied = machine.json(&["rehearse", "x", "--yes", "--apply"]);
+        assert!(calls(&applied).len() > 8, "{applied}");
+        assert_eq!(applied["applied"]["restarted"]["result"], "success", "{applied}");
+        assert!(machine.manager.start_unit("x.service"), "{applied}");
+        let lines = applied["applied"]["diff"].to_string();
+        assert!(!lines.contains("seccomp"), "only systemd calls it, and only for the rehearsal: {lines}");
+        assert!(!lines.contains("Restrict"), "programs do without what is answered as missing: {lines}");
+    }
+}
+
+#[test]
+fn what_is_kept_is_kept() {
+    let Some(machine) = Machine::needy() else { return };
+    let lines = "klogctl(10, None, 0),";
+    let program = machine.manager.base().join("needy.py");
+    // It puts up with this one.
+    fs::write(&program, NEEDY.replace(lines, "klogctl(10, None, 0) and 0,")).unwrap();
+    let rehearsed = machine.json(&["rehearse", "x", "--yes", "--keep", "ProtectKernelLogs", "--keep=ProtectClock="]);
+    assert_eq!(calls(&rehearsed), ["getpgid", "getsid", "munlockall", "sched_getparam"], "{rehearsed}");
+    let rehearsal = &rehearsed["rehearsal"];
+    assert_eq!(rehearsal["kept"], serde_json::json!(["ProtectKernelLogs", "ProtectClock"]));
+    // It failed for what was kept.
+    assert_eq!((&rehearsal["ended"], &rehearsal["state"]), (&"unit-ended".into(), &"failed".into()), "{rehearsal}");
+    assert!(rehearsed["notes"].to_string().contains("more than these calls is amiss"), "{rehearsed}");
+    let said = machine.error(&["rehearse", "x", "--yes", "--keep", "SystemCallArchitectures"]);
+    assert!(said.contains("SystemCallArchitectures is nothing that a rehearsal lifts"), "{said}");
+}
+
+#[test]
+fn it_ends_when_it_should_and_the_unit_runs_on_under_its_own_settings() {
+    let Some(machine) = Machine::with(RUNS) else { return };
+    assert!(machine.manager.start_unit("x.service"));
+    for (limit, ended) in [(&["--for", "5s"][..], "time"), (&["--until-idle=3s"], "idle")] {
+        let (pid, start) = (machine.show("MainPID"), Instant::now());
+        let rehearsed = machine.json(&[&["rehearse", "x", "--yes"][..], limit].concat());
+        let rehearsal = &rehearsed["rehearsal"];
+        assert_eq!((&rehearsal["ended"], calls(&rehearsed)), (&ended.into(), vec!["uname"]), "{rehearsed}");
+        assert_eq!((&rehearsal["then"], &rehearsal["state"]), (&"restarted".into(), &"active".into()), "{rehearsal}");
+        assert!(start.elapsed() < Duration::from_mins(1));
+        assert!(rehearsal["calls"][0]["count"].as_u64().unwrap() > 3, "{rehearsal}");
+        machine.is_as_before("~uname");
+        assert_ne!(machine.show("MainPID"), pid);
+    }
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let before = machine.show("InvocationID");
+        let client = machine.client(&["--json", "rehearse", "x", "--yes"]).spawn().unwrap();
+        machine.wait_until_rehearsed(&before);
+        sleep(Duration::from_millis(1500));
+        send(&client, signal);
+        let rehearsed = read(&client.wait_with_output().unwrap());
+        assert_eq!(rehearsed["rehearsal"]["ended"], "interrupted", "{rehearsed}");
+        assert_eq!(calls(&rehearsed), ["uname"], "{signal}");
+        machine.is_as_before("~uname");
+        assert_eq!(machine.show("ActiveState"), "active");
+    }
+    // Somebody takes the drop-in away.
+    let before = machine.show("InvocationID");
+    let client = machine.client(&["--json", "rehearse", "x", "--yes"]).spawn().unwrap();
+    machine.wait_until_rehearsed(&before);
+    assert!(machine.manager.command(&["rm", "-r", "/run/systemd/system/x.service.d"]).status().unwrap().success());
+    send(&client, Signal::SIGINT);
+    assert_eq!(read(&client.wait_with_output().unwrap())["rehearsal"]["then"], "restarted");
+    machine.is_as_before("~uname");
+    // What did not run before does not run afterwards.
+    machine.manager.systemctl(&["stop", "x.service"]);
+    let rehearsed = machine.json(&["rehearse", "x", "--yes", "--for", "2s"]);
+    assert_eq!(rehearsed["rehearsal"]["then"], "stopped", "{rehearsed}");
+    assert_eq!(machine.show("ActiveState"), "inactive");
+    machine.is_as_before("~uname");
+}
+
+#[test]
+fn on_the_screen_it_says_what_it_does() {
+    let Some(machine) = Machine::with(RUNS) else { return };
+    let output = machine.run(&["rehearse", "x", "--yes", "--for", "3s"]);
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(0), "{out}{err}");
+    assert!(err.contains("x.service is being rehearsed\n"), "{err}");
+    assert!(err.contains("uname: SystemCallFilter= would have answered EPERM"), "{err}");
+    assert!(out.starts_with("x.service was rehearsed for the time that was asked for ("), "{out}");
+    for words in ["made 1 call that", "x.service was stopped, since it did not run before", "What to do", "let through"]
+    {
+        assert!(out.replace('\n', " ").contains(words), "{words}: {out}");
+    }
+    let dry = machine.run(&["rehearse", "x", "--dry-run"]);
+    let out = String::from_utf8(dry.stdout).unwrap();
+    for words in ["less protected", "SystemCallLog=uname", "Nothing was changed", "on Ctrl-C or when it ends"] {
+        assert!(out.contains(words), "{words}: {out}");
+    }
+    // On a terminal it asks, and shows a table with the time meanwhile.
+    // Whoever runs the tests may ignore signals.
+    let client = format!("env --default-signal {} --bus {}", env!("CARGO_BIN_EXE_harden-why"), machine.manager.bus());
+    let on_terminal = |verb: &str, typed: &[u8]| {
+        let mut script = machine.manager.command(&["script", "-qec", &format!("{client} {verb}"), "/dev/null"]);
+        let mut script = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut said, mut byte) = (Vec::new(), [0]);
+        while !said.ends_with(b"[y/N] ") && script.stdout.as_mut().unwrap().read(&mut byte).unwrap() == 1 {
+            said.extend(byte);
+        }
+        script.stdin.as_mut().unwrap().write_all(typed).unwrap();
+        said.extend(script.wait_with_output().unwrap().stdout);
+        String::from_utf8(said).unwrap()
+    };
+    let said = on_terminal("rehearse x", b"n\n");
+    assert!(said.contains("Rehearse it? [y/N]") && said.contains("Nothing was changed"), "{said}");
+    let said = on_terminal("rehearse x", b"\x03");
+    assert!(said.contains("nothing was changed: interrupted by SIGINT"), "{said}");
+    let said = on_terminal("rehearse x --for 5s", b"y\n");
+    assert!((1..10).any(|second| said.contains(&format!("00:00:0{second}"))), "{said}");
+    for words in ["Ctrl-C ends it", "1 call, ", "uname", "would have answered EPERM"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    println!("{said}");
+    machine.is_as_before("~uname");
+}
+
+#[test]
+fn two_at_once_are_one_too_many() {
+    let Some(mut machine) = Machine::with(RUNS) else { return };
+    let client = machine.client(&["--json", "rehearse", "x", "--yes"]).spawn().unwrap();
+    machine.wait_until_rehearsed("");
+    machine.refuses(&["x"], "x.service is being rehearsed already, by process");
+    // Another daemon knows of no rehearsal, and is told again.
+    machine.daemon.take().unwrap().stop();
+    fs::remove_file(machine.manager.base().join("daemon/notify")).unwrap();
+    let state = machine.manager.base().join("daemon");
+    let daemon = Daemon::start(machine.manager.command(&[PROGRAM]), &machine.manager.bus(), &state);
+    machine.refuses(&["x"], "x.service is being rehearsed already, by process");
+    daemon.wait_for_log("x.service is rehearsed");
+    let of_rehearsals = |one: &&Incident| one.key.source == SightingSource::Rehearsal;
+    let seen = || daemon.stored().iter().filter(of_rehearsals).map(|one| one.count).sum::<u64>();
+    let before = seen();
+    wait_for(|| (seen() > before).then_some(()), || format!("no more than {before}: {}", daemon.log()));
+    let answer = machine.json(&["x"]);
+    assert!(answer["units"][0]["notes"].to_string().contains("is being rehearsed; the answer is about its own"));
+    assert_eq!(answer["units"][0]["denials"][0]["cause"]["kind"], "unit", "{answer}");
+    send(&client, Signal::SIGINT);
+    assert_eq!(calls(&read(&client.wait_with_output().unwrap())), ["uname"]);
+    machine.is_as_before("~uname");
+    daemon.stop();
+}
+
+#[test]
+fn of_units_to_follow_those_that_nobody_knows_are_said() {
+    let Some(mut machine) = Machine::with(RUNS) else { return };
+    let mut client = machine.client(&["follow", "nowhere", "x"]).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(client.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
+    send(&client, Signal::SIGTERM);
+    let rest = client.wait_with_output().unwrap();
+    assert!(said.contains("no manager asked knows a unit nowhere.service: is the name right?"), "{said}");
+    assert!(!String::from_utf8_lossy(&rest.stderr).contains("x.service"), "{rest:?}");
+    machine.daemon.take().unwrap().stop();
+}
+
+#[test]
+fn what_cannot_be_rehearsed_is_refused_before_anything_is_changed() {
+    let Some(mut machine) = Machine::with(RUNS) else { return };
+    let said = machine.error(&["rehearse", "x"]);
+    assert!(said.contains("there is nobody to ask: say --yes or --dry-run"), "{said}");
+    machine.refuses(&["nowhere"], "there is no unit nowhere.service");
+    machine.refuses(&["basic.target"], "basic.target runs no processes");
+    machine.manager.write("harden-whyd.service", "[Service]\nExecStart=/bin/sleep 60\nSystemCallFilter=~uname\n");
+    machine.manager.reload();
+    machine.refuses(&["harden-whyd"], "without harden-whyd.service nothing of a rehearsal would be heard");
+
+    let behind = "x.service.d/zzzzz.conf";
+    machine.manager.write(behind, "[Service]\nSystemCallFilter=~sysinfo\n");
+    machine.manager.reload();
+    machine.refuses(&["x"], "x.service.d/zzzzz.conf has the last word on sysinfo");
+    machine.manager.write(behind, "");
+    machine.manager.write("x.service.d/zzzz-harden-why-rehearsal.conf", "[Service]\nNice=1\n");
+    machine.manager.reload();
+    machine.refuses(&["x"], "x.service.d/zzzz-harden-why-rehearsal.conf would take the place of a rehearsal's");
+    fs::remove_dir_all(machine.manager.base().join("units/x.service.d")).unwrap();
+
+    machine.write(&format!("[Unit]\nRefuseManualStart=yes\n{RUNS}"));
+    machine.refuses(&["x"], "x.service may be started by other units alone");
+    machine.write(&format!("[Unit]\nRefuseManualStop=yes\n{RUNS}"));
+    assert!(machine.manager.start_unit("x.service"));
+    machine.refuses(&["x"], "x.service may be stopped by other units alone");
+    machine.write("[Service]\nExecStart=/bin/sleep 60\n");
+    machine.refuses(&["x"], "there is nothing to rehearse");
+    machine.manager.write("x.service", RUNS);
+    machine.refuses(&["x"], "its files changed since systemd read them");
+    machine.manager.reload();
+
+    // Where others may not write.
+    let bus = machine.manager.bus();
+    let client = ["--bus", &bus, "rehearse", "x", "--system", "--yes"];
+    let nobody = ["setpriv", "--reuid=65534", "--clear-groups", env!("CARGO_BIN_EXE_harden-why")];
+    let said = machine.manager.command(&[&nobody[..], &client].concat()).output().unwrap();
+    assert_ne!(said.status.code(), Some(0));
+    let readonly = "mount --bind /run/systemd/system /run/systemd/system &&
+        mount -o remount,ro,bind /run/systemd/system && exec \"$@\"";
+    let before = ["unshare", "--mount", "sh", "-c", readonly, "sh", env!("CARGO_BIN_EXE_harden-why")];
+    let said = machine.manager.command(&[&before[..], &client].concat()).output().unwrap();
+    assert!(error(&said).contains("is on a read-only file system"), "{said:?}");
+    machine.is_as_before("~uname");
+
+    fs::remove_file(machine.manager.base().join("units/x.service")).unwrap();
+    machine.manager.systemctl(&["stop", "x.service"]);
+    std::os::unix::fs::symlink("/dev/null", machine.manager.base().join("units/x.service")).unwrap();
+    machine.manager.reload();
+    machine.refuses(&["x"], "x.service is masked");
+    fs::remove_file(machine.manager.base().join("units/x.service")).unwrap();
+    machine.manager.reload();
+    let run = ["systemd-run", "--user", "--unit=x", "-p", "SystemCallFilter=~uname", "sleep", "600"];
+    assert!(machine.manager.command(&run).output().unwrap().status.success());
+    machine.refuses(&["x"], "x.service is transient");
+    machine.manager.systemctl(&["stop", "x.service"]);
+
+    machine.daemon.take().unwrap().stop();
+    machine.write(RUNS);
+    machine.refuses(&["x"], "harden-whyd, which hears what a rehearsal shows, does not answer");
+}
+
+#[test]
+fn a_unit_that_does_not_start_has_its_own_settings_back() {
+    let Some(machine) = Machine::with(RUNS) else { return };
+    let unit = "[Service]\nSlice=system.slice\nSystemCallFilter=~uname\n";
+    machine.write(&format!("{unit}ExecStart=/bin/false\n"));
+    let said = machine.error(&["--json", "rehearse", "x", "--yes"]);
+    assert!(said.contains("x.service was failed (exit-code) while nothing was denied to it"), "{said}");
+    machine.is_as_before("~uname");
+    machine.write(&format!("[Unit]\nConditionPathExists=/nonexistent\n{unit}ExecStart=/bin/sleep 60\n"));
+    let said = machine.error(&["--json", "rehearse", "x", "--yes"]);
+    assert!(said.contains("x.service was not started, since its conditions are not met"), "{said}");
+    machine.is_as_before("~uname");
+    machine.write(&format!("[Unit]\nRequires=missing.service\nAfter=missing.service\n{unit}ExecStart=/bin/sleep 60\n"));
+    let said = machine.error(&["--json", "rehearse", "x", "--yes"]);
+    assert!(said.contains("x.service does not start anew") && said.contains("has its own settings again"), "{said}");
+    machine.is_as_before("~uname");
+    // Nothing is found where nothing is denied.
+    machine.write(&format!("{unit}Type=oneshot\nExecStart=/bin/true\n"));
+    let output = machine.run(&["--json", "rehearse", "x", "--yes"]);
+    assert_eq!((output.status.code(), calls(&read(&output))), (Some(1), vec![]));
+}
+
+#[test]
+fn interrupted_at_any_moment_it_puts_everything_back_itself() {
+    const ROUNDS: u32 = 6;
+    let Some(machine) = Machine::with(RUNS) else { return };
+    assert!(machine.manager.start_unit("x.service"));
+    let mut hit = 0;
+    for round in 0..ROUNDS {
+        let client = machine.client(&["--json", "rehearse", "x", "--yes", "--for", "1s"]).spawn().unwrap();
+        wait_for(|| machine.files().contains("zzzz").then_some(()), || "it does not begin".to_owned());
+        sleep(Duration::from_millis(1_500) * round / ROUNDS);
+        send(&client, Signal::SIGINT);
+        let output = client.wait_with_output().unwrap();
+        // A second signal, or one that comes while it puts things back, may keep it from waiting; it says so then.
+        let said = String::from_utf8(output.stderr.clone()).unwrap();
+        assert!(
+            output.status.code().is_some_and(|code| code < 2) || said.contains("interrupted by SIGINT"),
+            "{output:?}"
+        );
+        hit +=
+            u32::from(String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).contains("interrupted"));
+        assert_eq!(said.contains("harden-why restore"), machine.files().contains("zzzz"), "{said}");
+        machine.run(&["restore"]);
+        machine.is_as_before("~uname");
+        machine.wait_until_settled();
+        assert_eq!(machine.show("ActiveState"), "active", "{round}: {output:?}");
+    }
+    assert!(hit > 0, "no signal came before the end");
+}
+
+#[test]
+fn killed_at_any_moment_it_is_put_right_by_the_next() {
+    const ROUNDS: u32 = 20;
+    let Some(machine) = Machine::with(RUNS) else { return };
+    let whole = Duration::from_millis(1_800);
+    let mut outcomes = BTreeMap::<&str, u32>::new();
+    for round in 0..ROUNDS {
+        let runs = round % 2 == 0;
+        machine.manager.systemctl(&[if runs { "start" } else { "stop" }, "x.service"]);
+        let before = machine.show("InvocationID");
+        let mut client = machine.client(&["--json", "rehearse", "x", "--yes", "--for", "1s"]).spawn().unwrap();
+        // Any moment of all, or of those after the first change.
+        if round % 4 > 0 {
+            wait_for(|| machine.files().contains("zzzz").then_some(()), || "it does not begin".to_owned());
+        }
+        sleep(whole * (round * 7 % ROUNDS) / ROUNDS);
+        let was_over = client.try_wait().unwrap().is_some();
+        send_kill(&mut client);
+        client.wait_with_output().unwrap();
+        let left = machine.files();
+        // A verb that has nothing to do with units.
+        let next = machine.run(&["syscall", "read"]);
+        let said = String::from_utf8(next.stderr).unwrap();
+        assert_eq!(next.status.code(), Some(0), "{said}");
+        let was_left = left.contains("zzzz-harden-why-rehearsal.");
+        let words = "x.service was left less protected than its settings say, by a rehearsal that was killed; ";
+        assert_eq!(said.contains(words), was_left, "{round}: {left}: {said}");
+        assert_eq!(said.lines().count(), usize::from(was_left), "{said}");
+        machine.is_as_before("~uname");
+        let now = machine.show("InvocationID");
+        machine.wait_until_settled();
+        assert_eq!(machine.show("ActiveState"), if runs { "active" } else { "inactive" }, "{round}: {left}: {said}");
+        if runs {
+            // Nobody runs under the filter of another time: what it asks for is refused.
+            let status = || fs::read_to_string(format!("/proc/{}/status", machine.show("MainPID"))).unwrap();
+            // It counts as active before it comes under its filter.
+            wait_for(|| status().contains("Seccomp:\t2").then_some(()), status);
+        }
+        let outcome = match (was_left, was_over, now == before) {
+            (true, ..) => "left and mended",
+            (false, true, _) => "over",
+            (false, false, true) => "not begun",
+            (false, false, false) => "done, not told",
+        };
+        *outcomes.entry(outcome).or_default() += 1;
+        assert_eq!(machine.run(&["restore"]).stderr, b"", "there is nothing left to mend");
+    }
+    println!("{outcomes:?}");
+    assert!(outcomes.get("left and mended").is_some_and(|count| *count >= ROUNDS / 2), "{outcomes:?}");
+}
+
+/// Where a user's manager is started: what the system's does for `user@UID.service`, with a runtime directory.
+const USER_MANAGER: &str = r#"
+cgroup=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)
+chown 65534 "$cgroup" "$cgroup"/cgroup.procs "$cgroup"/cgroup.subtree_control "$cgroup"/cgroup.threads
+exec setpriv --reuid=65534 --regid=65534 --clear-groups /lib/systemd/systemd --user --unit=basic.target
+"#;
+
+/// A bus that lets everybody in.
+const OPEN_BUS: &str = r#"<busconfig><listen>unix:path=DIR/bus</listen><auth>EXTERNAL</auth><policy context="default">
+<allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/></policy></busconfig>"#;
+
+#[test]
+fn a_users_own_unit_takes_no_root() {
+    let Some(manager) = TestManager::start() else { return };
+    let open = tempfile::tempdir().unwrap();
+    let dir = open.path().to_str().unwrap();
+    fs::set_permissions(open.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let config = open.path().join("bus.conf");
+    fs::write(&config, OPEN_BUS.replace("DIR", dir)).unwrap();
+    let mut bus = manager.command(&["dbus-daemon", "--nofork", "--config-file", config.to_str().unwrap()]);
+    let mut bus = bus.stderr(Stdio::null()).spawn().unwrap();
+    let address = format!("unix:path={dir}/bus");
+    wait_for(|| open.path().join("bus").exists().then_some(()), || "no bus".to_owned());
+    let daemon = Daemon::start(manager.command(&[PROGRAM]), &address, &manager.base().join("daemon"));
+
+    let client = open.path().join("harden-why");
+    support::program::copy(env!("CARGO_BIN_EXE_harden-why"), &client);
+    let runtime = "mount -t tmpfs -o mode=755 tmpfs /run/user && mkdir /run/user/65534 && chown 65534 /run/user/65534";
+    assert!(manager.command(&["sh", "-c", runtime]).status().unwrap().success());
+    let units = open.path().join("units");
+    fs::create_dir(&units).unwrap();
+    fs::write(units.join("basic.target"), "[Unit]\n").unwrap();
+    fs::write(units.join("x.service"), RUNS.replace("Slice=system.slice\n", "")).unwrap();
+    let script = open.path().join("user-manager");
+    fs::write(&script, USER_MANAGER).unwrap();
+    let lines = [
+        "Slice=user-65534.slice".to_owned(),
+        "Delegate=yes".to_owned(),
+        format!("ExecStart=/bin/sh -e {}", script.display()),
+        format!(
+            "Environment=XDG_RUNTIME_DIR=/run/user/65534 HOME={dir} DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent"
+        ),
+        format!("StandardError=append:{dir}/user-manager.log"),
+        format!("Environment=SYSTEMD_UNIT_PATH={}:/run/user/65534/systemd/user", units.display()),
+    ];
+    manager.write("user@65534.service", &format!("[Service]\n{}\n", lines.join("\n")));
+    manager.reload();
+    assert!(manager.start_unit("user@65534.service"));
+    let as_user = |command: &[&str]| {
+        let user =
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "-u", "DBUS_SESSION_BUS_ADDRESS"];
+        let variables = ["XDG_RUNTIME_DIR=/run/user/65534"];
+        manager.command(&[&user[..], &variables, command].concat())
+    };
+    let systemctl = |arguments: &[&str]| {
+        let output = as_user(&[&["systemctl", "--user"], arguments].concat()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    wait_for(
+        || (systemctl(&["is-active", "basic.target"]) == "active").then_some(()),
+        || fs::read_to_string(open.path().join("user-manager.log")).unwrap(),
+    );
+    let files = || {
+        let found = manager.command(&["find", "/run/user/65534/systemd", "-name", "*harden-why*"]).output().unwrap();
+        String::from_utf8(found.stdout).unwrap()
+    };
+    let (program, show) = (client.to_str().unwrap(), |what: &str| systemctl(&["show", "-P", what, "x.service"]));
+    let ask = |arguments: &[&str]| as_user(&[&[program, "--bus", &address], arguments].concat());
+
+    systemctl(&["start", "x.service"]);
+    let rehearsed = read(&ask(&["--json", "rehearse", "x", "--user", "--yes", "--for", "2s"]).output().unwrap());
+    assert_eq!(calls(&rehearsed), ["uname"], "{rehearsed} {}", daemon.log());
+    let rehearsal = &rehearsed["rehearsal"];
+    assert_eq!((&rehearsal["manager"], &rehearsal["then"]), (&"user:65534".into(), &"restarted".into()), "{rehearsal}");
+    assert_eq!(rehearsed["units"][0]["remedies"][0]["content"], "[Service]\nSystemCallFilter=uname\n");
+    assert_eq!(
+        (files().as_str(), show("SystemCallFilter").as_str(), show("ActiveState").as_str()),
+        ("", "~uname", "active")
+    );
+
+    let said = error(&ask(&["rehearse", "x", "--system", "--yes"]).output().unwrap());
+    assert!(said.contains("a unit of the system is rehearsed by root alone"), "{said}");
+
+    // Killed: its user's next harden-why mends it, and nobody else's.
+    let mut killed = ask(&["--json", "rehearse", "x", "--user", "--yes"]);
+    let mut killed = killed.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(|| (show("SystemCallFilter") == "~").then_some(()), || show("SystemCallFilter"));
+    sleep(Duration::from_secs(1));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let others = manager.command(&[program, "--bus", &address, "syscall", "read"]).output().unwrap();
+    assert!(others.stderr.is_empty() && files().contains("x.service.d"), "{others:?}");
+    let own = ask(&["restore"]).output().unwrap();
+    let said = String::from_utf8(own.stderr).unwrap();
+    assert!(said.contains("its own settings are in force again, under which it was restarted (active)"), "{said}");
+    assert_eq!(
+        (files().as_str(), show("SystemCallFilter").as_str(), show("ActiveState").as_str()),
+        ("", "~uname", "active")
+    );
+    daemon.stop();
+    bus.kill().unwrap();
+    bus.wait().unwrap();
+}
+
+fn send_kill(client: &mut Child) {
+    // It may be over by then.
+    let _ = client.kill();
+}
