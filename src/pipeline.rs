@@ -9,7 +9,7 @@ mod rehearsals;
 use crate::audit::text::escape;
 use crate::audit::{ArchField, CallField, IdField, Record, Stamp};
 use crate::host::Host;
-use crate::host::live_host::Told;
+use crate::host::live_host::DeathEvidence;
 use crate::incidents::{
     Denial, Fold, Folded, Incident, IncidentEvent, IncidentKey, Moment, RepeatSighting, Sample, Sighting,
     SightingSource,
@@ -219,7 +219,7 @@ impl Open {
     }
 
     /// Adds what its death told.
-    pub fn learn_of_death(&mut self, told: &Told) {
+    pub fn learn_of_death(&mut self, told: &DeathEvidence) {
         self.evidence.extend(told.evidence.iter().cloned());
         if let Some(parent) = &told.parent {
             self.sighting.sample.parent = Some(parent.clone());

@@ -24,3 +24,13 @@ impl fmt::Display for Note {
         f.write_str(&self.text)
     }
 }
+
+/// The texts of notes, for a place that has one line for all of them.
+pub(crate) fn join_texts(notes: &[Note]) -> String {
+    notes.iter().map(|note| note.text.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+/// The texts of notes, for a place that shows no ids.
+pub(crate) fn into_texts(notes: Vec<Note>) -> Vec<String> {
+    notes.into_iter().map(|note| note.text).collect()
+}

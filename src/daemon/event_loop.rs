@@ -11,7 +11,7 @@ use crate::audit::serials::Serials;
 use crate::audit::text::Escaped;
 use crate::audit::{Action, Malformed, parse_record, parse_serial};
 use crate::host::blind_spots;
-use crate::host::live_host::{LiveHost, Told};
+use crate::host::live_host::{DeathEvidence, LiveHost};
 use crate::incidents::{IncidentEvent, SightingSource, StoreError, Stored};
 use crate::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
 use crate::kernel::clock::now_millis;
@@ -178,7 +178,7 @@ impl Watch {
         super::miss_exits(&self.status, error);
     }
 
-    fn learn(&mut self, pid: u32, told: Told, now: Instant) {
+    fn learn(&mut self, pid: u32, told: DeathEvidence, now: Instant) {
         for open in self.reconciler.learn(pid, told, now) {
             self.ask(open);
         }
@@ -236,12 +236,12 @@ impl Watch {
 
     /// Takes what the journal was asked about: folds it, unless it is worth another look.
     pub(crate) fn looked(&mut self, (looked, seen): (Looked, Vec<Open>)) {
-        let hindsight = self.pipeline.host().hindsight();
-        if let Some(why) = hindsight.silence() {
-            super::limit(&self.status, &blind_spots::without_journal(why).to_string());
+        let late_evidence = self.pipeline.host().late_evidence();
+        if let Some(why) = late_evidence.journal_error() {
+            super::limit(&self.status, &blind_spots::no_journal(why).to_string());
         }
         let now = Instant::now();
-        let worthwhile = hindsight.silence().is_none() || self.pipeline.host().is_learning();
+        let worthwhile = late_evidence.journal_error().is_none() || self.pipeline.host().is_learning();
         for mut open in seen {
             self.ask_ancestors(&mut open);
             let again = looked == Looked::Once && worthwhile && open.wants_more();
@@ -297,14 +297,14 @@ impl Watch {
                 News::Failing(why) => Some(why),
             };
         }
-        let hindsight = || self.pipeline.host().hindsight();
+        let late_evidence = || self.pipeline.host().late_evidence();
         self.asks.begin(|sightings| {
-            let hindsight = hindsight();
-            async move { hindsight.of(&sightings).await }
+            let late_evidence = late_evidence();
+            async move { late_evidence.collect(&sightings).await }
         });
         self.again.begin(now, |sightings| {
-            let hindsight = hindsight();
-            async move { hindsight.from_journal(sightings).await }
+            let late_evidence = late_evidence();
+            async move { late_evidence.collect_from_journal(sightings).await }
         });
         lock(&self.status).given_way = self.pipeline.fold.dropped();
         self.storing.tend(&mut self.pipeline.fold, now);
@@ -436,7 +436,7 @@ mod tests {
     use crate::daemon::bus_connection::Presence;
     use crate::daemon::explainer::Explainer;
     use crate::daemon::{Options, Settings, Stop, limits, serve};
-    use crate::host::late_evidence::Hindsight;
+    use crate::host::late_evidence::LateEvidence;
     use crate::incidents::{Query, Store};
     use crate::intake::netlink::AuditStream;
     use crate::systemd::manager::Managers;
@@ -449,11 +449,11 @@ mod tests {
 
     fn watch(dir: &Path) -> Watch {
         let managers = Managers::with_paths(format!("unix:path={NOWHERE}"), NOWHERE);
-        let host = LiveHost::new(Hindsight::new(managers));
+        let host = LiveHost::new(LateEvidence::new(managers));
         let config = Config::default();
         let retention = Retention { keep: config.keep, most: config.most_stored };
         let writer = Writer::start(Some(Store::open(dir).unwrap()), dir.into(), retention).unwrap();
-        let alerts = Alerts::to(NOWHERE, config.alerts, Explainer::new(host.hindsight().managers()));
+        let alerts = Alerts::to(NOWHERE, config.alerts, Explainer::new(host.late_evidence().managers()));
         Watch::new(host, config.most_in_memory, writer, alerts, Arc::default())
     }
 

@@ -194,11 +194,11 @@ impl Source {
         let read = move || {
             let _reader = reader;
             let groups = self.groups(version);
-            let known = unit_settings::as_told(&unit, facts, Path::new(""), &groups);
+            let known = unit_settings::from_properties(&unit, facts, Path::new(""), &groups);
             let explain = |incident: Incident| {
                 let (finding, remedy) = diagnose_one(incident, known.situation.as_ref()?, &groups);
                 let certain = |cause: &policy::DirectiveCause| known.is_certain_of(cause.directive);
-                Explanation::of(&finding, remedy.as_ref(), certain, known.agrees)
+                Explanation::of(&finding, remedy.as_ref(), certain, known.matches_manager)
             };
             incidents.into_iter().map(|(ticket, incident)| (ticket, explain(incident))).collect()
         };

@@ -19,7 +19,7 @@ pub(super) fn source(status: &Arc<Mutex<Status>>, root: PathBuf, inherited: bool
     Arc::new(move || {
         let mut found = lock(&found);
         if found.as_ref().is_none_or(|(at, _)| at.elapsed() >= FRESH) {
-            let limitations = blind_spots::limitations(&root).into_iter();
+            let limitations = blind_spots::find_blind_spots(&root).into_iter();
             let concerning = limitations.filter(|found| !(inherited && found.id == blind_spots::NO_AUDIT_READ));
             *found = Some((Instant::now(), concerning.map(|limitation| limitation.to_string()).collect()));
         }
@@ -73,7 +73,7 @@ mod tests {
         limit(&status, "its own");
         limit(&status, "its own");
         let source = source(&status, root.path().to_owned(), false);
-        let always = blind_spots::always().to_string();
+        let always = blind_spots::silent_errno().to_string();
         assert_eq!(source().limitations, [always.clone(), "its own".to_owned()]);
 
         set("kill_process\n");

@@ -26,7 +26,7 @@ mod supervisor;
 mod writer;
 
 use crate::host::blind_spots;
-use crate::host::late_evidence::Hindsight;
+use crate::host::late_evidence::LateEvidence;
 use crate::host::live_host::LiveHost;
 use crate::incidents::Store;
 use crate::intake::netlink::{AuditSocket, AuditStream, RECEIVE_BUFFER};
@@ -101,12 +101,12 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         Ok(departed) => Some(departed),
         Err(error) => {
             tracing::warn!("the cgroups of dying processes are not noted: {error}");
-            status.limitations.push(blind_spots::without_notes(&error).to_string());
+            status.limitations.push(blind_spots::no_exit_cgroups(&error).to_string());
             None
         }
     };
     if let Err(error) = journal_entries::is_there(Path::new("/")) {
-        status.limitations.push(blind_spots::without_journal(&error).to_string());
+        status.limitations.push(blind_spots::no_journal(&error).to_string());
     }
     if let Some(forgotten) = store.as_ref().and_then(|store| store.evicted().ok()) {
         status.set_evicted(forgotten);
@@ -125,11 +125,11 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let (orders, mut ordered) = client_requests::channel();
     let told = limits::source(&status, "/".into(), inherited);
     let presence = Presence::start(options.bus.clone(), options.state_dir.clone(), told, orders);
-    let hindsight = Hindsight::new(Managers::new(&options.bus));
-    let host = LiveHost::new(hindsight).with_departed(departed);
+    let late_evidence = LateEvidence::new(Managers::new(&options.bus));
+    let host = LiveHost::new(late_evidence).with_departed(departed);
     let writer =
         Writer::start(store, options.state_dir.clone(), Retention { keep: config.keep, most: config.most_stored })?;
-    let alerts = Alerts::to(journal::SOCKET, config.alerts, Explainer::new(host.hindsight().managers()));
+    let alerts = Alerts::to(journal::SOCKET, config.alerts, Explainer::new(host.late_evidence().managers()));
     let mut watch = Watch::new(host, config.most_in_memory, writer, alerts, status);
     if let Some(failure) = failure {
         watch.miss_store(&failure);

@@ -4,7 +4,7 @@
 //! death on another socket: either can arrive first. A record whose unit is not known waits a moment
 //! for what the death tells; a death waits longer for a record, and is a silent death if none comes.
 
-use crate::host::live_host::Told;
+use crate::host::live_host::DeathEvidence;
 use crate::incidents::Moment;
 use crate::pipeline::Open;
 use std::collections::{HashMap, VecDeque};
@@ -36,7 +36,7 @@ pub(super) struct Reconciler {
     /// Processes of which a record came.
     recorded: Recent<()>,
     /// What the deaths of processes told.
-    told: Recent<Told>,
+    told: Recent<DeathEvidence>,
     /// Records that wait, by process.
     open: HashMap<u32, Vec<Open>>,
     /// When each of them gives up, in order; the process may have been met before.
@@ -71,7 +71,7 @@ impl Reconciler {
 
     /// What the death of a process tells. Gives the records that waited for it.
     #[must_use]
-    pub(super) fn learn(&mut self, pid: u32, told: Told, now: Instant) -> Vec<Open> {
+    pub(super) fn learn(&mut self, pid: u32, told: DeathEvidence, now: Instant) -> Vec<Open> {
         let waiting = self.open.remove(&pid).unwrap_or_default();
         let (mut met, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|open| belong(open, &told));
         if !others.is_empty() {
@@ -172,7 +172,7 @@ fn pop_due<T>(queue: &mut VecDeque<(Instant, T)>, now: Instant) -> Option<T> {
 }
 
 /// Whether a notice is of the death that a record came with.
-fn belong(open: &Open, told: &Told) -> bool {
+fn belong(open: &Open, told: &DeathEvidence) -> bool {
     let Moment::At(recorded) = open.sighting().at else { return false };
     (recorded.saturating_sub(EARLIER_MS)..=recorded.saturating_add(LATER_MS)).contains(&told.at)
 }
@@ -195,12 +195,12 @@ mod tests {
         Open::silent_death(pid, Moment::At(AT), Vec::new())
     }
 
-    fn parent_at(at: i64, name: &str) -> Told {
+    fn parent_at(at: i64, name: &str) -> DeathEvidence {
         let evidence = vec![Evidence::ParentCgroup(format!("0::/system.slice/{name}\n").into_bytes())];
-        Told { at, evidence, parent: None }
+        DeathEvidence { at, evidence, parent: None }
     }
 
-    fn parent(name: &str) -> Told {
+    fn parent(name: &str) -> DeathEvidence {
         parent_at(AT, name)
     }
 
@@ -244,7 +244,7 @@ mod tests {
     fn what_two_notices_of_one_death_tell_is_kept() {
         let (mut both, now) = (Reconciler::default(), Instant::now());
         assert!(both.learn(7, parent_at(AT, "a.service"), now).is_empty());
-        assert!(both.learn(7, Told { at: AT + 5, ..Told::default() }, now).is_empty());
+        assert!(both.learn(7, DeathEvidence { at: AT + 5, ..DeathEvidence::default() }, now).is_empty());
         assert!(both.wait_for_exit(open(7), now).unwrap().attribution().is_some());
     }
 
@@ -296,7 +296,7 @@ mod tests {
         let (mut both, now) = (Reconciler::default(), Instant::now());
         for pid in 0..3 * u32::try_from(MOST).unwrap() {
             both.recorded(pid, now);
-            let _ = both.learn(pid + 1_000_000, Told { at: AT, ..Told::default() }, now);
+            let _ = both.learn(pid + 1_000_000, DeathEvidence { at: AT, ..DeathEvidence::default() }, now);
             both.died(pid + 1_000_000, AT, now);
             let _ = both.wait_for_exit(open(pid), now);
         }

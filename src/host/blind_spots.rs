@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// Something that keeps denials, or whose they were, from us.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limitation {
+pub struct BlindSpot {
     /// Its stable name, for JSON and D-Bus.
     pub id: &'static str,
     /// What it is.
@@ -19,13 +19,13 @@ pub struct Limitation {
     pub remedy: String,
 }
 
-impl fmt::Display for Limitation {
+impl fmt::Display for BlindSpot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}; {}", self.what, self.cost, self.remedy)
     }
 }
 
-/// The [`id`](Limitation::id) of one that does not concern a process that was handed the stream.
+/// The [`id`](BlindSpot::id) of one that does not concern a process that was handed the stream.
 pub const NO_AUDIT_READ: &str = "no-audit-read";
 
 /// Capabilities as bits of `CapEff:` (`linux/capability.h`).
@@ -55,7 +55,7 @@ const ACTIONS: [(&str, &str); 7] = [
 /// An audit rule that drops SECCOMP records (`auditctl -a never,exclude -F msgtype=SECCOMP`)
 /// cannot be seen without `CAP_AUDIT_CONTROL`, which nothing here asks for.
 #[must_use]
-pub fn limitations(root: &Path) -> Vec<Limitation> {
+pub fn find_blind_spots(root: &Path) -> Vec<BlindSpot> {
     let status = std::fs::read(root.join("proc/self/status")).unwrap_or_default();
     let capabilities = status_value(&status, "CapEff").and_then(|hex| u64::from_str_radix(hex, 16).ok());
     let lacks = |capability: u32| capabilities.is_some_and(|set| set >> capability & 1 == 0);
@@ -66,7 +66,7 @@ pub fn limitations(root: &Path) -> Vec<Limitation> {
     let mut found = Vec::new();
 
     if text(root, "proc/cmdline").is_some_and(|line| audit_is_off(&line)) {
-        found.push(limitation(
+        found.push(blind_spot(
             "audit-off",
             "the kernel was started with audit=0",
             "the kernel makes no records: no denial is heard at all",
@@ -74,7 +74,7 @@ pub fn limitations(root: &Path) -> Vec<Limitation> {
         ));
     }
     if lacks(CAP_AUDIT_READ) {
-        found.push(limitation(
+        found.push(blind_spot(
             NO_AUDIT_READ,
             "this process lacks CAP_AUDIT_READ",
             "it cannot listen to the kernel's audit records: no denial is heard as it happens",
@@ -83,7 +83,7 @@ pub fn limitations(root: &Path) -> Vec<Limitation> {
     }
     let release = text(root, "proc/sys/kernel/osrelease").and_then(|release| version(&release));
     if namespace("self", "net").is_some_and(|own| is_other_network(&own, namespace("1", "net").as_deref(), release)) {
-        found.push(limitation(
+        found.push(blind_spot(
             "network-namespace",
             "this process has a network namespace of its own",
             "audit records and exit events reach the initial network namespace only: nothing is heard",
@@ -91,7 +91,7 @@ pub fn limitations(root: &Path) -> Vec<Limitation> {
         ));
     }
     if namespace("self", "pid").is_some_and(|own| own != INIT_PID_NAMESPACE) {
-        found.push(limitation(
+        found.push(blind_spot(
             "pid-namespace",
             "this process is not in the initial PID namespace",
             "the pids in records are not the pids seen here: whose process it was cannot be told",
@@ -99,7 +99,7 @@ pub fn limitations(root: &Path) -> Vec<Limitation> {
         ));
     }
     if namespace("self", "user").is_some_and(|own| own != INIT_USER_NAMESPACE) {
-        found.push(limitation(
+        found.push(blind_spot(
             "user-namespace",
             "this process is not in the initial user namespace",
             "the kernel refuses to let it listen: nothing is heard",
@@ -107,7 +107,7 @@ pub fn limitations(root: &Path) -> Vec<Limitation> {
         ));
     }
     if lacks(CAP_NET_ADMIN) && release.is_some_and(|release| release < (6, 6)) {
-        found.push(limitation(
+        found.push(blind_spot(
             "no-exit-events",
             "this process lacks CAP_NET_ADMIN, which exit events need before Linux 6.6",
             "the unit of a short-lived process that is killed stays unknown more often",
@@ -116,7 +116,7 @@ pub fn limitations(root: &Path) -> Vec<Limitation> {
     }
     if lacks(CAP_SYS_PTRACE) && text(root, "proc/self/mountinfo").is_some_and(|mounts| proc_is_hidden(&mounts, &status))
     {
-        found.push(limitation(
+        found.push(blind_spot(
             "hidepid",
             "/proc is mounted with hidepid= and this process lacks CAP_SYS_PTRACE",
             "it cannot see other users' processes: whose process it was is known less often",
@@ -128,7 +128,7 @@ pub fn limitations(root: &Path) -> Vec<Limitation> {
         let (actions, hidden): (Vec<_>, Vec<_>) = missing.copied().unzip();
         if !actions.is_empty() {
             let remedy = format!("sysctl kernel.seccomp.actions_logged='{} {}'", logged.trim(), actions.join(" "));
-            found.push(Limitation {
+            found.push(BlindSpot {
                 id: "actions-not-logged",
                 what: format!("kernel.seccomp.actions_logged lacks {}", actions.join(", ")),
                 cost: format!("the kernel makes no record of {}", hidden.join("; of ")),
@@ -136,14 +136,14 @@ pub fn limitations(root: &Path) -> Vec<Limitation> {
             });
         }
     }
-    found.push(always());
+    found.push(silent_errno());
     found
 }
 
 /// What is so on every machine.
 #[must_use]
-pub fn always() -> Limitation {
-    limitation(
+pub fn silent_errno() -> BlindSpot {
+    blind_spot(
         "errno-silent",
         "unless it is told to, systemd does not ask the kernel to log calls that it refuses with an error",
         "denials of a unit with SystemCallErrorNumber=, Restrict*=, Protect*= and their like leave no record; \
@@ -154,8 +154,8 @@ pub fn always() -> Limitation {
 
 /// What it costs that the kernel does not note the cgroups of dying processes.
 #[must_use]
-pub fn without_notes(why: &ExitCgroupsError) -> Limitation {
-    Limitation {
+pub fn no_exit_cgroups(why: &ExitCgroupsError) -> BlindSpot {
+    BlindSpot {
         id: "no-exit-cgroups",
         what: format!("the cgroups of dying processes are not noted ({why})"),
         cost: "the unit of a short-lived process stays unknown more often, or is told by its parent's".to_owned(),
@@ -175,8 +175,8 @@ pub fn without_notes(why: &ExitCgroupsError) -> Limitation {
 
 /// What it costs that the journal tells nothing.
 #[must_use]
-pub fn without_journal(why: &JournalError) -> Limitation {
-    Limitation {
+pub fn no_journal(why: &JournalError) -> BlindSpot {
+    BlindSpot {
         id: "no-journal",
         what: why.to_string(),
         cost: "the unit of a process that nothing else tells of stays unknown".to_owned(),
@@ -189,8 +189,8 @@ pub fn without_journal(why: &JournalError) -> Limitation {
     }
 }
 
-fn limitation(id: &'static str, what: &str, cost: &str, remedy: &str) -> Limitation {
-    Limitation { id, what: what.to_owned(), cost: cost.to_owned(), remedy: remedy.to_owned() }
+fn blind_spot(id: &'static str, what: &str, cost: &str, remedy: &str) -> BlindSpot {
+    BlindSpot { id, what: what.to_owned(), cost: cost.to_owned(), remedy: remedy.to_owned() }
 }
 
 fn text(root: &Path, path: &str) -> Option<String> {
@@ -264,7 +264,7 @@ mod tests {
     }
 
     fn ids(root: &tempfile::TempDir) -> Vec<&'static str> {
-        limitations(root.path()).iter().map(|limitation| limitation.id).collect()
+        find_blind_spots(root.path()).iter().map(|limitation| limitation.id).collect()
     }
 
     /// What a sound machine lacks once `path` under its /proc holds `text`.
@@ -354,7 +354,7 @@ mod tests {
         let root = sound();
         let file = root.path().join("proc/sys/kernel/seccomp/actions_logged");
         std::fs::write(file, "kill_process kill_thread trap user_notif trace\n").unwrap();
-        let found = limitations(root.path());
+        let found = find_blind_spots(root.path());
         assert_eq!(found[0].id, "actions-not-logged");
         assert!(found[0].what.ends_with("lacks errno, log"), "{}", found[0].what);
         assert!(found[0].cost.contains("refused with an error"), "{}", found[0].cost);
@@ -363,11 +363,11 @@ mod tests {
 
     #[test]
     fn what_it_takes_to_note_the_dying_is_said() {
-        let text = without_notes(&ExitCgroupsError::NotAllowed).to_string();
+        let text = no_exit_cgroups(&ExitCgroupsError::NotAllowed).to_string();
         assert!(text.contains("which takes CAP_BPF and CAP_PERFMON): the unit of a short-lived process"), "{text}");
         let other = std::io::Error::from_raw_os_error(libc::ENOSYS);
         for why in [ExitCgroupsError::NoHierarchy, ExitCgroupsError::NoTypes, ExitCgroupsError::Kernel(other.into())] {
-            let limitation = without_notes(&why);
+            let limitation = no_exit_cgroups(&why);
             assert_eq!(limitation.id, "no-exit-cgroups");
             assert!(!limitation.remedy.is_empty() && !limitation.remedy.contains("CAP_"), "{limitation}");
         }
@@ -375,6 +375,6 @@ mod tests {
 
     #[test]
     fn this_machine_can_be_asked() {
-        assert!(limitations(Path::new("/")).iter().any(|limitation| limitation.id == "errno-silent"));
+        assert!(find_blind_spots(Path::new("/")).iter().any(|limitation| limitation.id == "errno-silent"));
     }
 }

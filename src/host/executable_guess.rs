@@ -17,12 +17,12 @@ const GOOD_FOR: Duration = Duration::from_mins(1);
 
 /// What the unit files say, which takes reading all of them.
 #[derive(Debug, Default)]
-pub(crate) struct Guesses {
+pub(crate) struct ExecutableGuesser {
     known: HashMap<Manager, Executables>,
     since: Option<Instant>,
 }
 
-impl Guesses {
+impl ExecutableGuesser {
     /// The one unit, of the system's or a user's manager, whose commands run an executable, by the files
     /// below a root. `user` is whose process it was; `enough` is what must at least speak for the unit.
     ///
@@ -85,7 +85,7 @@ mod tests {
     }
 
     fn guess(root: &tempfile::TempDir, exe: &str, enough: Match) -> Option<String> {
-        Some(Guesses::default().unit(root.path(), None, exe.as_bytes(), enough)?.name.to_string())
+        Some(ExecutableGuesser::default().unit(root.path(), None, exe.as_bytes(), enough)?.name.to_string())
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
             machine(&[("a.service", "/usr/bin/a -x"), ("t@.service", "/bin/t"), ("b.service", "/bin/sh /bin/b")]);
         let runs = |unit: &str, exe: &str| {
             let unit = Unit { manager: Manager::System, name: unit.parse().unwrap() };
-            Guesses::default().runs(root.path(), &unit, exe.as_bytes())
+            ExecutableGuesser::default().runs(root.path(), &unit, exe.as_bytes())
         };
         assert!(runs("a.service", "/usr/bin/a") && runs("t@1.service", "/bin/t"));
         assert!(!runs("b.service", "/usr/bin/a") && !runs("a.service", "/bin/t") && !runs("b.service", "/bin/b"));
@@ -139,7 +139,9 @@ mod tests {
     #[test]
     fn a_process_of_another_user_is_not_the_units() {
         let root = machine(&[("a.service", "/bin/a\nUser=7"), ("b.service", "+/bin/b\nExecStop=/bin/c\nUser=7")]);
-        let of = |exe: &str, uid| Guesses::default().unit(root.path(), uid, exe.as_bytes(), Match::Program).is_some();
+        let of = |exe: &str, uid| {
+            ExecutableGuesser::default().unit(root.path(), uid, exe.as_bytes(), Match::Program).is_some()
+        };
         assert!(of("/bin/a", Some(7)) && !of("/bin/a", Some(0)) && !of("/bin/a", Some(1000)) && of("/bin/a", None));
         assert!(of("/bin/c", Some(7)) && !of("/bin/c", Some(0)), "it is not run as root");
         assert!(of("/bin/b", Some(7)) && of("/bin/b", Some(0)) && !of("/bin/b", Some(1000)));
@@ -149,7 +151,7 @@ mod tests {
     #[test]
     fn unit_files_are_not_read_for_every_question() {
         let root = machine(&[("a.service", "/usr/bin/a")]);
-        let mut guesses = Guesses::default();
+        let mut guesses = ExecutableGuesser::default();
         let mut ask = |exe: &str| guesses.unit(root.path(), None, exe.as_bytes(), Match::Program).is_some();
         assert!(ask("/usr/bin/a"));
         fs::remove_file(root.path().join("etc/systemd/system/a.service")).unwrap();

@@ -1,7 +1,7 @@
 //! What can still be learned of processes that are gone: from the service managers that ran them, as a guess from
 //! unit files, and from the journal.
 
-use super::executable_guess::Guesses;
+use super::executable_guess::ExecutableGuesser;
 use crate::incidents::{Moment, Sample, Sighting};
 use crate::kernel::clock::Clocks;
 use crate::systemd::journal;
@@ -19,21 +19,21 @@ const MOST_USERS: usize = 32;
 
 /// Whom to ask.
 #[derive(Debug)]
-pub struct Hindsight {
+pub struct LateEvidence {
     managers: Arc<Managers>,
-    guesses: Arc<Mutex<Guesses>>,
+    guesses: Arc<Mutex<ExecutableGuesser>>,
     journal: Arc<Journal>,
     /// Why the journal tells nothing, said once.
-    silence: OnceLock<JournalError>,
+    journal_error: OnceLock<JournalError>,
 }
 
-impl Hindsight {
+impl LateEvidence {
     /// With the managers to ask.
     #[must_use]
     pub fn new(managers: Managers) -> Self {
         let managers = Arc::new(managers);
         let (guesses, journal) = (Arc::default(), Arc::default());
-        Self { managers, guesses, journal, silence: OnceLock::new() }
+        Self { managers, guesses, journal, journal_error: OnceLock::new() }
     }
 
     /// The managers that are asked.
@@ -43,7 +43,7 @@ impl Hindsight {
     }
 
     /// What is learned of each sighting's process, in order.
-    pub async fn of(&self, sightings: &[Sighting]) -> Vec<Vec<Evidence>> {
+    pub async fn collect(&self, sightings: &[Sighting]) -> Vec<Vec<Evidence>> {
         let remembered = self.past_processes(sightings).await;
         let clocks = Clocks::now();
         let mut answers = Vec::new();
@@ -68,7 +68,7 @@ impl Hindsight {
     }
 
     /// What the journal tells of each sighting's process, in order.
-    pub async fn from_journal(&self, sightings: Vec<Sighting>) -> Vec<Vec<Evidence>> {
+    pub async fn collect_from_journal(&self, sightings: Vec<Sighting>) -> Vec<Vec<Evidence>> {
         let nothing = vec![Vec::new(); sightings.len()];
         let (Some(since), Some(boot)) = (journal::earliest(&sightings), journal::boot()) else { return nothing };
         let (journal, guesses) = (Arc::clone(&self.journal), Arc::clone(&self.guesses));
@@ -82,10 +82,10 @@ impl Hindsight {
         match tokio::task::spawn_blocking(look).await {
             Ok(Ok(told)) => told,
             Ok(Err(error)) => {
-                if self.silence.get().is_none() {
+                if self.journal_error.get().is_none() {
                     tracing::warn!("{error}");
                 }
-                let _ = self.silence.set(error);
+                let _ = self.journal_error.set(error);
                 nothing
             }
             Err(error) => {
@@ -97,8 +97,8 @@ impl Hindsight {
 
     /// Why the journal told nothing when it was first asked, if it did not.
     #[must_use]
-    pub fn silence(&self) -> Option<&JournalError> {
-        self.silence.get()
+    pub fn journal_error(&self) -> Option<&JournalError> {
+        self.journal_error.get()
     }
 
     /// The users whose managers may have run a process of this uid.

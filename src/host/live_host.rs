@@ -1,7 +1,7 @@
 //! This machine as it runs.
 
 use super::Host;
-use super::late_evidence::Hindsight;
+use super::late_evidence::LateEvidence;
 use crate::audit::{Action, Record, Stamp};
 use crate::incidents::Parent;
 use crate::kernel::ancestors::{Ancestors, Descendant};
@@ -25,7 +25,7 @@ const LATELY_MS: i64 = 100;
 
 /// What the kernel's notice of a death led to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Told {
+pub struct DeathEvidence {
     /// When the process died, or was about to, in milliseconds since the epoch.
     pub at: i64,
     /// Whose it was.
@@ -42,19 +42,19 @@ pub struct LiveHost {
     /// Where there are no notes.
     ancestors: Option<Ancestors>,
     living: Living,
-    hindsight: Arc<Hindsight>,
+    late_evidence: Arc<LateEvidence>,
 }
 
 impl LiveHost {
     /// With whom to ask later.
     #[must_use]
-    pub fn new(hindsight: Hindsight) -> Self {
+    pub fn new(late_evidence: LateEvidence) -> Self {
         Self {
             procfs: Procfs::live(),
             departed: None,
             ancestors: Some(Ancestors::default()),
             living: Living::new(),
-            hindsight: Arc::new(hindsight),
+            late_evidence: Arc::new(late_evidence),
         }
     }
 
@@ -104,13 +104,13 @@ impl LiveHost {
 
     /// Whom to ask about what the host could not tell at once.
     #[must_use]
-    pub fn hindsight(&self) -> Arc<Hindsight> {
-        Arc::clone(&self.hindsight)
+    pub fn late_evidence(&self) -> Arc<LateEvidence> {
+        Arc::clone(&self.late_evidence)
     }
 
     /// What is known of a process that is about to die, and of its parent.
     #[must_use]
-    pub fn on_dying(&mut self, dying: &Dying) -> Told {
+    pub fn on_dying(&mut self, dying: &Dying) -> DeathEvidence {
         let clocks = Clocks::now();
         let at = clocks.millis_of_monotonic(dying.timestamp_ns);
         self.parent_told(dying.pid, dying.parent, dying.timestamp_ns, clocks);
@@ -121,7 +121,7 @@ impl LiveHost {
 
     /// What is known of a process that just died.
     #[must_use]
-    pub fn on_exit(&mut self, exit: &Exit) -> Told {
+    pub fn on_exit(&mut self, exit: &Exit) -> DeathEvidence {
         let clocks = Clocks::now();
         let at = clocks.millis_of_monotonic(exit.timestamp_ns);
         self.parent_told(exit.pid, exit.parent, exit.timestamp_ns, clocks);
@@ -135,16 +135,16 @@ impl LiveHost {
     }
 
     /// What a process told of itself, or else what its parent tells.
-    fn told(&self, own: Option<Evidence>, parent: Option<u32>, at: i64, clocks: Clocks) -> Told {
+    fn told(&self, own: Option<Evidence>, parent: Option<u32>, at: i64, clocks: Clocks) -> DeathEvidence {
         let mut evidence: Vec<Evidence> = own.into_iter().collect();
         if evidence.iter().any(Evidence::is_telling) {
-            return Told { at, evidence, parent: None };
+            return DeathEvidence { at, evidence, parent: None };
         }
         let parents = parent.and_then(|parent| self.cgroup_of(parent, at, clocks)).map(Evidence::ParentCgroup);
         let parents = parents.filter(Evidence::is_telling);
         let parent = parent.filter(|_| parents.is_none()).and_then(|pid| self.named(pid, at, clocks));
         evidence.extend(parents);
-        Told { at, evidence, parent }
+        DeathEvidence { at, evidence, parent }
     }
 
     /// What its own cgroup tells, if it lives and is the process that had the pid at a moment, in
@@ -263,8 +263,8 @@ mod tests {
             let ticks = now.boot_ns_of_millis(now_millis() - ago) / 10_000_000;
             fs::write(directory.join("stat"), format!("{pid} (x) S 3{} {ticks}", " 0".repeat(17))).unwrap();
         }
-        let hindsight = Hindsight::new(Managers::with_paths("unix:path=/nonexistent", root.path()));
-        let host = LiveHost { procfs: Procfs::at(root.path()), ..LiveHost::new(hindsight) };
+        let late_evidence = LateEvidence::new(Managers::with_paths("unix:path=/nonexistent", root.path()));
+        let host = LiveHost { procfs: Procfs::at(root.path()), ..LiveHost::new(late_evidence) };
         (root, host)
     }
 
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_parent_speaks_for_a_child_that_is_gone() {
-        let rungs = |told: &Told| told.evidence.iter().map(Evidence::rung).collect::<Vec<_>>();
+        let rungs = |told: &DeathEvidence| told.evidence.iter().map(Evidence::rung).collect::<Vec<_>>();
         let (root, mut host) = machine(10_000, 10_000);
         let now = u64::try_from(Clocks::now().monotonic).unwrap();
         let dying = Dying { pid: 7, parent: Some(3), timestamp_ns: now };

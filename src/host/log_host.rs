@@ -1,7 +1,7 @@
 //! The machine a log came from: known by the log itself, by what the person says, and by its unit files.
 
 use super::Host;
-use super::executable_guess::Guesses;
+use super::executable_guess::ExecutableGuesser;
 use crate::audit::{IdField, Record};
 use crate::unit_files;
 use crate::unit_files::Match;
@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 pub struct LogHost {
     root: Option<PathBuf>,
     told: Option<UnitName>,
-    guesses: Guesses,
+    guesses: ExecutableGuesser,
 }
 
 impl LogHost {
     /// With the unit the person named, and the root below which its unit files are.
     #[must_use]
     pub fn new(root: Option<PathBuf>, told: Option<UnitName>) -> Self {
-        Self { root, told, guesses: Guesses::default() }
+        Self { root, told, guesses: ExecutableGuesser::default() }
     }
 
     /// The unit the person named, of the manager that has files of it.

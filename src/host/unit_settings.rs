@@ -1,196 +1,181 @@
-//! A unit's settings, from its manager and its files.
+//! A unit's settings, read from its service manager and from its files.
 
 pub(crate) mod compare_with_manager;
 
-pub use compare_with_manager::not_understood;
+pub use compare_with_manager::unparsed_text;
 
-use crate::audit::text::{escape, join};
+use crate::audit::Note;
+use crate::audit::text::escape;
 use crate::diagnosis::{Change, History, Situation};
-use crate::host::unit_settings;
 use crate::kernel::clock::booted;
-use crate::policy::ManagerContext;
-use crate::policy::{Directive, Policy};
+use crate::policy::{Directive, FileNote, ManagerContext, Policy};
 use crate::syscalls::{Abi, Groups};
 use crate::systemd::manager::{Managers, SystemdError, UnitProperties};
 use crate::unit_files;
 use crate::unit_files::Loaded;
 use crate::units::{Manager, Unit};
-use compare_with_manager::{differing, reconcile};
+use compare_with_manager::{Comparison, compare};
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// The drop-in a remedy goes into: sorts behind nearly everything, and says whose it is.
-pub const DROP_IN: &str = "zz-harden-why.conf";
+/// The file name of a remedy's drop-in. `zz` sorts it behind nearly every other drop-in.
+pub const REMEDY_DROP_IN: &str = "zz-harden-why.conf";
 
-/// The drop-in of a rehearsal: behind nearly everything, that of a remedy included.
-pub const REHEARSAL: &str = "zzzz-harden-why-rehearsal.conf";
+/// The file name of a rehearsal's drop-in. It sorts behind a remedy's.
+pub const REHEARSAL_DROP_IN: &str = "zzzz-harden-why-rehearsal.conf";
 
-/// How many notes about files are shown.
+/// Notes about files beyond this number are only counted.
 const MOST_NOTES: usize = 8;
 
-/// What could be learned of a unit.
+/// A unit's settings, and how far they can be relied on.
 #[derive(Debug)]
-pub struct Known {
-    /// Its settings, where there are any to be read.
+pub struct LoadedSettings {
+    /// The settings as a diagnosis takes them; `None` where nothing could be read.
     pub situation: Option<Situation>,
-    /// What was odd.
-    pub notes: Vec<String>,
-    /// What its manager says of it, where that answered.
-    pub facts: Option<UnitProperties>,
-    /// The files say what the manager holds, as far as both can be told.
-    pub agrees: bool,
-    /// Of which directives the manager holds something else than the answer goes by; `None` where it holds nothing, or
-    /// nothing that can be compared.
-    doubtful: Option<BTreeSet<Directive>>,
+    /// Caveats for the reader.
+    pub notes: Vec<Note>,
+    /// The unit as its manager holds it, where the manager answered.
+    pub properties: Option<UnitProperties>,
+    /// Whether the manager holds the settings that the files state, as far as the two can be compared.
+    pub matches_manager: bool,
+    /// The directives of which the manager holds another value than the answer uses; `None` where nothing could be
+    /// compared.
+    uncertain: Option<BTreeSet<Directive>>,
 }
 
-impl Known {
-    fn nothing(notes: Vec<String>) -> Self {
-        Self { situation: None, notes, facts: None, agrees: false, doubtful: None }
+impl LoadedSettings {
+    fn empty(notes: Vec<Note>) -> Self {
+        Self { situation: None, notes, properties: None, matches_manager: false, uncertain: None }
     }
 
-    /// Whether the answer goes by what the manager holds of a directive.
+    /// Whether the manager holds the value of a directive that the answer uses.
     #[must_use]
     pub fn is_certain_of(&self, directive: Directive) -> bool {
-        self.doubtful.as_ref().is_some_and(|doubtful| !doubtful.contains(&directive))
+        self.uncertain.as_ref().is_some_and(|uncertain| !uncertain.contains(&directive))
     }
 }
 
-/// From the files below a root alone.
+/// Reads the settings from the files below a root alone.
 #[must_use]
-pub fn from_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: &Groups) -> Known {
+pub fn from_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: &Groups) -> LoadedSettings {
     let loaded = unit_files::load(root, unit, home);
     if loaded.files.fragment.is_none() && loaded.files.dropins.is_empty() {
-        let mut notes = shown(loaded.notes().map(ToString::to_string).collect(), loaded.files.masked);
-        notes.push(format!("no files of {} are below {}", unit.name, escape(root.as_os_str().as_bytes())));
-        return Known::nothing(notes);
+        let mut notes = file_notes(loaded.notes(), loaded.files.masked);
+        let text = format!("no files of {} are below {}", unit.name, escape(root.as_os_str().as_bytes()));
+        notes.push(Note::new("no-unit-files", text));
+        return LoadedSettings::empty(notes);
     }
     let home = home.map_or_else(|| home_of_files(&loaded), Path::to_owned);
-    known(root, loaded, unit, &home, groups, None)
+    from_loaded_files(root, loaded, unit, &home, groups, None)
 }
 
-/// From the unit's running manager and the files it names; from this machine's files where it does
-/// not answer. Of a unit that is being rehearsed, what it is told otherwise.
-pub async fn live(managers: &Managers, unit: &Unit, groups: &Groups) -> Known {
-    own(unit, as_it_is(managers, unit, groups).await, groups)
+/// Asks the unit's manager, and reads the files that it names; if the manager does not answer, reads this machine's
+/// files. The drop-in of a running rehearsal is left out.
+pub async fn load(managers: &Managers, unit: &Unit, groups: &Groups) -> LoadedSettings {
+    without_rehearsal(unit, load_in_force(managers, unit, groups).await, groups)
 }
 
-/// As [`live`], but of a unit that is being rehearsed what it is told meanwhile.
-pub async fn as_it_is(managers: &Managers, unit: &Unit, groups: &Groups) -> Known {
-    let home = home_of(unit.manager);
-    let facts = match managers.connect(unit.manager).await {
+/// Like [`load`], with the drop-in of a running rehearsal.
+pub async fn load_in_force(managers: &Managers, unit: &Unit, groups: &Groups) -> LoadedSettings {
+    let home = home_dir(unit.manager);
+    let properties = match managers.connect(unit.manager).await {
         Ok(manager) => manager.unit_properties(&unit.name).await,
         Err(error) => Err(error),
     };
-    match facts {
-        Ok(facts) => as_held(unit, facts, &home, groups),
+    match properties {
+        Ok(properties) => with_properties(unit, properties, &home, groups),
         Err(SystemdError::NoSuchUnit(_)) => {
-            let notes = vec![format!("{} does not exist any more, so its settings are not known", unit.name)];
-            Known::nothing(notes)
+            let text = format!("{} does not exist any more, so its settings are not known", unit.name);
+            LoadedSettings::empty(vec![Note::new("unit-gone", text)])
         }
         Err(error) => {
-            let mut known = from_files(Path::new("/"), unit, Some(&home), groups);
-            known.notes.push(format!("{error}; the answer rests on the unit's files alone"));
-            known
+            let mut settings = from_files(Path::new("/"), unit, Some(&home), groups);
+            let text = format!("{error}; the answer rests on the unit's files alone");
+            settings.notes.push(Note::new("manager-unavailable", text));
+            settings
         }
     }
 }
 
-/// From what the unit's running manager told, and the files it named: those of this machine are read here.
+/// Reads the files that the manager's properties name, on this machine. The drop-in of a running rehearsal is left out.
 #[must_use]
-pub fn as_told(unit: &Unit, facts: UnitProperties, home: &Path, groups: &Groups) -> Known {
-    own(unit, as_held(unit, facts, home, groups), groups)
+pub fn from_properties(unit: &Unit, properties: UnitProperties, home: &Path, groups: &Groups) -> LoadedSettings {
+    without_rehearsal(unit, with_properties(unit, properties, home, groups), groups)
 }
 
-/// What a unit is told when it is not rehearsed.
-fn own(unit: &Unit, mut known: Known, groups: &Groups) -> Known {
-    let is_rehearsal = |path: &Path| path.ends_with(REHEARSAL);
-    let rehearsed = known.facts.as_ref().is_some_and(|facts| facts.dropins.iter().any(|path| is_rehearsal(path)));
-    if let Some(situation) = known.situation.as_mut().filter(|_| rehearsed) {
+fn without_rehearsal(unit: &Unit, mut settings: LoadedSettings, groups: &Groups) -> LoadedSettings {
+    let is_rehearsal = |path: &Path| path.ends_with(REHEARSAL_DROP_IN);
+    let dropins = settings.properties.iter().flat_map(|properties| &properties.dropins);
+    let is_rehearsed = dropins.into_iter().any(|path| is_rehearsal(path));
+    if let Some(situation) = settings.situation.as_mut().filter(|_| is_rehearsed) {
         situation.policy = situation.policy.without_dropins(is_rehearsal, groups);
-        known.notes.push(format!("{} is being rehearsed; the answer is about its own settings", unit.name));
+        let text = format!("{} is being rehearsed; the answer is about its own settings", unit.name);
+        settings.notes.push(Note::new("unit-rehearsed", text));
     }
-    known
+    settings
 }
 
-fn as_held(unit: &Unit, facts: UnitProperties, home: &Path, groups: &Groups) -> Known {
-    let (root, fragment) = (Path::new("/"), facts.fragment.as_deref());
-    let listed = || unit_files::load_listed(root, &unit.name, fragment, &facts.dropins);
-    // Drop-ins may have come since that it does not list, or it lists them in a way that is not understood.
-    let unlisted = facts.need_daemon_reload || !facts.odd.is_empty();
-    let anew = unlisted.then(|| unit_files::load_anew(root, unit, home, fragment));
-    let loaded = anew.filter(|anew| anew.files.fragment.is_some()).unwrap_or_else(listed);
-    known(root, loaded, unit, home, groups, Some(facts))
+fn with_properties(unit: &Unit, properties: UnitProperties, home: &Path, groups: &Groups) -> LoadedSettings {
+    let (root, fragment) = (Path::new("/"), properties.fragment.as_deref());
+    let from_list = || unit_files::load_listed(root, &unit.name, fragment, &properties.dropins);
+    // The manager does not list drop-ins that came after it read the files, and the list may not be parsed.
+    let is_list_stale = properties.need_daemon_reload || !properties.unparsed.is_empty();
+    let searched = is_list_stale.then(|| unit_files::load_changed(root, unit, home, fragment));
+    let loaded = searched.filter(|searched| searched.files.fragment.is_some()).unwrap_or_else(from_list);
+    from_loaded_files(root, loaded, unit, home, groups, Some(properties))
 }
 
-fn known(
+fn from_loaded_files(
     root: &Path,
     loaded: Loaded,
     unit: &Unit,
     home: &Path,
     groups: &Groups,
-    facts: Option<UnitProperties>,
-) -> Known {
-    let (surroundings, odd) = unit_files::surroundings(root, unit.manager, Some(home));
-    let mut policy = Policy::new(loaded.settings, Abi::native(), groups).with_context(surroundings, groups);
-    let all = loaded.files.notes.iter().chain(policy.notes()).chain(&odd).map(ToString::to_string).collect();
-    let mut notes = shown(all, loaded.files.masked);
-    let mut agrees = facts.is_some();
-    let mut doubtful = None;
-    if let Some(facts) = &facts {
-        if !facts.odd.is_empty() {
-            agrees = false;
-            notes.push(format!("{}; the answer goes by the files", not_understood(facts)));
-        } else if facts.need_daemon_reload {
-            agrees = false;
-            notes.push(
-                "its files changed since systemd read them; the answer is about the files (systemctl daemon-reload)"
-                    .to_owned(),
-            );
-        } else {
-            let others = differing(&policy, facts);
-            let (in_force, same) = reconcile(policy, facts, groups);
-            policy = in_force;
-            let names = (!same).then_some(Directive::SystemCallFilter).into_iter().chain(others.iter().copied());
-            let names = join(names.map(|directive| format!("{}=", directive.key())));
-            if !names.is_empty() {
-                agrees = false;
-                let whose =
-                    if same { "the answer goes by the files" } else { "of its filter the answer is what it holds" };
-                notes.push(format!("systemd holds another {names} than the unit's files say; {whose}"));
-            }
-            doubtful = Some(others.into_iter().collect());
-        }
-    }
-    let drop_in = unit_files::dropin_path(unit, home, DROP_IN);
-    let history = facts.as_ref().map(|facts| history(facts, unit_files::changes(root, unit, home, &loaded.files)));
-    Known { situation: Some(Situation { policy, drop_in, history }), notes, facts, agrees, doubtful }
+    properties: Option<UnitProperties>,
+) -> LoadedSettings {
+    let (surroundings, manager_notes) = unit_files::surroundings(root, unit.manager, Some(home));
+    let policy = Policy::new(loaded.settings, Abi::native(), groups).with_context(surroundings, groups);
+    let all_notes = loaded.files.notes.iter().chain(policy.notes()).chain(&manager_notes);
+    let mut notes = file_notes(all_notes, loaded.files.masked);
+    let comparison = match &properties {
+        Some(properties) => compare(policy, properties, groups),
+        None => Comparison { policy, note: None, uncertain: None },
+    };
+    let matches_manager = properties.is_some() && comparison.note.is_none();
+    notes.extend(comparison.note);
+    let drop_in = unit_files::dropin_path(unit, home, REMEDY_DROP_IN);
+    let changes = || unit_files::changes(root, unit, home, &loaded.files);
+    let history = properties.as_ref().map(|properties| history(properties, changes()));
+    let situation = Situation { policy: comparison.policy, drop_in, history };
+    LoadedSettings { situation: Some(situation), notes, properties, matches_manager, uncertain: comparison.uncertain }
 }
 
-fn history(facts: &UnitProperties, changes: Vec<Change>) -> History {
+fn history(properties: &UnitProperties, changes: Vec<Change>) -> History {
     History {
         changes,
-        pending: facts.need_daemon_reload,
-        started: facts.exec_main_start_us.and_then(|micros| i64::try_from(micros / 1000).ok()),
+        pending: properties.need_daemon_reload,
+        started: properties.exec_main_start_us.and_then(|micros| i64::try_from(micros / 1000).ok()),
         booted: booted(),
-        running: facts.is_running(),
+        running: properties.is_running(),
     }
 }
 
-fn shown(mut notes: Vec<String>, masked: bool) -> Vec<String> {
-    if masked {
-        notes.push("the unit is masked".to_owned());
+/// Notes about a unit's files, of which the first few are given in full.
+fn file_notes<'a>(notes: impl Iterator<Item = &'a FileNote>, is_masked: bool) -> Vec<Note> {
+    let mut notes: Vec<Note> = notes.map(|note| Note::new("unit-file", note.to_string())).collect();
+    if is_masked {
+        notes.push(Note::new("unit-masked", "the unit is masked"));
     }
     if notes.len() > MOST_NOTES {
         let more = notes.len() - MOST_NOTES;
         notes.truncate(MOST_NOTES);
-        notes.push(format!("and {more} notes more"));
+        notes.push(Note::new("more-notes", format!("and {more} notes more")));
     }
     notes
 }
 
-/// The home a user's unit was found below.
+/// The home directory that a user's unit files are below.
 fn home_of_files(loaded: &Loaded) -> PathBuf {
     let first = loaded.files.fragment.iter().chain(&loaded.files.dropins).next();
     let home =
@@ -198,9 +183,9 @@ fn home_of_files(loaded: &Loaded) -> PathBuf {
     home.and_then(Path::parent).map_or_else(|| PathBuf::from("~"), Path::to_owned)
 }
 
-/// The home below which a manager's own files are; empty for the system's.
+/// The home directory of a manager's user; empty for the system manager.
 #[must_use]
-pub fn home_of(manager: Manager) -> PathBuf {
+pub fn home_dir(manager: Manager) -> PathBuf {
     let Manager::User(uid) = manager else { return PathBuf::new() };
     let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
     user.map_or_else(|| PathBuf::from("~"), |user| user.dir)
@@ -208,5 +193,5 @@ pub fn home_of(manager: Manager) -> PathBuf {
 
 /// What surrounds the units of a manager.
 pub(crate) fn surroundings(manager: Manager) -> ManagerContext {
-    unit_files::surroundings(Path::new("/"), manager, Some(&unit_settings::home_of(manager))).0
+    unit_files::surroundings(Path::new("/"), manager, Some(&home_dir(manager))).0
 }

@@ -2,6 +2,7 @@
 //! stand is taken back.
 
 use super::drop_in::Undo;
+use crate::audit::note;
 use crate::audit::text::{join, shown_path};
 use crate::diagnosis::{Diagnosis, Situation};
 use crate::host::unit_settings;
@@ -35,11 +36,11 @@ pub(crate) async fn confirm(
     groups: &Groups,
 ) -> anyhow::Result<()> {
     manager.reload().await.context("systemd does not read its files again")?;
-    let known = unit_settings::live(managers, unit, groups).await;
-    let facts = known
-        .facts
-        .with_context(|| format!("systemd does not tell the unit's settings any more: {}", known.notes.join("; ")))?;
-    ensure!(facts.odd.is_empty(), unit_settings::not_understood(&facts));
+    let known = unit_settings::load(managers, unit, groups).await;
+    let facts = known.properties.with_context(|| {
+        format!("systemd does not tell the unit's settings any more: {}", note::join_texts(&known.notes))
+    })?;
+    ensure!(facts.unparsed.is_empty(), unit_settings::unparsed_text(&facts));
     ensure!(
         facts.dropins.iter().any(|path| is_same_file(path, &before.drop_in)),
         "systemd does not look for drop-ins in {}",
@@ -47,7 +48,11 @@ pub(crate) async fn confirm(
     );
     let predicted = before.policy.with_dropin(&before.drop_in, written, groups);
     let now = known.situation.context("the unit's settings cannot be read any more")?.policy;
-    ensure!(known.agrees, "systemd holds other settings than its files say: {}", known.notes.join("; "));
+    ensure!(
+        known.matches_manager,
+        "systemd holds other settings than its files say: {}",
+        note::join_texts(&known.notes)
+    );
     for (abi, call) in wanted(diagnosis) {
         ensure!(
             now.verdict(abi, call) == predicted.verdict(abi, call),

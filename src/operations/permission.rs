@@ -1,7 +1,8 @@
 //! permission.
 
+use crate::audit::note;
 use crate::host::unit_settings;
-use crate::host::unit_settings::Known;
+use crate::host::unit_settings::LoadedSettings;
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::{bail, ensure};
 
@@ -17,14 +18,18 @@ pub(crate) fn may_change(unit: &Unit, verb: &str) -> anyhow::Result<()> {
 }
 
 /// Whether what a unit takes can be confirmed, and lasts.
-pub(crate) fn can_take_drop_ins(name: &UnitName, known: &Known) -> anyhow::Result<()> {
-    let Some(facts) = &known.facts else {
+pub(crate) fn can_take_drop_ins(name: &UnitName, known: &LoadedSettings) -> anyhow::Result<()> {
+    let Some(facts) = &known.properties else {
         bail!(
             "the manager of {name} does not tell its settings, so nothing it takes could be confirmed: {}",
-            known.notes.join("; ")
+            note::join_texts(&known.notes)
         )
     };
-    ensure!(facts.odd.is_empty(), "{}, so nothing it takes could be confirmed", unit_settings::not_understood(facts));
+    ensure!(
+        facts.unparsed.is_empty(),
+        "{}, so nothing it takes could be confirmed",
+        unit_settings::unparsed_text(facts)
+    );
     ensure!(facts.load_state != "masked", "{name} is masked: systemctl unmask it first");
     ensure!(!facts.transient, "{name} is transient and gone once it stops: change what starts it (systemd-run -p)");
     ensure!(facts.load_state == "loaded", "{name} is not loaded ({}): mend its unit file first", facts.load_state);

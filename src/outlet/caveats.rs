@@ -25,7 +25,7 @@ pub(crate) fn hearing_notes(status: &Status, clock: &Clock) -> Vec<String> {
         notes
             .push(format!("{records} since harden-whyd started were not understood: there may have been more denials"));
     }
-    let always = crate::host::blind_spots::always().to_string();
+    let always = crate::host::blind_spots::silent_errno().to_string();
     let limits: Vec<String> = status
         .limitations
         .iter()
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn what_limits_the_answer_is_said_and_what_is_so_everywhere_is_not() {
         let clock = crate::cli::verbs::explain::clock();
-        let always = crate::host::blind_spots::always().to_string();
+        let always = crate::host::blind_spots::silent_errno().to_string();
         let sound = Status { limitations: vec![always.clone()], ..Status::default() };
         assert!(hearing_notes(&sound, &clock).is_empty());
         let limitations = vec!["deaf: \u{1b}; mend it".to_owned(), always, "blind: so; there".to_owned()];

@@ -38,7 +38,7 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// The directories of users' sockets, one per uid (`XDG_RUNTIME_DIR`, `pam_systemd(8)`).
 const RUNTIME_ROOT: &str = "/run/user";
 
-/// PropertyMap by name.
+/// Properties by name.
 type PropertyMap = HashMap<String, OwnedVariant>;
 
 /// A unit in the reply of `ListUnits` and `ListUnitsByPatterns`: name, description, load state, active state, sub

@@ -124,7 +124,7 @@ pub fn load(root: &Path, unit: &Unit, home: Option<&Path>) -> Loaded {
 /// Finds and reads a unit's files anew where the manager says that they are not what it read. The directory of the
 /// unit file it did read is searched first, if it is none of the usual ones (`SYSTEMD_UNIT_PATH`).
 #[must_use]
-pub fn load_anew(root: &Path, unit: &Unit, home: &Path, read_before: Option<&Path>) -> Loaded {
+pub fn load_changed(root: &Path, unit: &Unit, home: &Path, read_before: Option<&Path>) -> Loaded {
     let tree = Tree::new(root);
     let home = matches!(unit.manager, Manager::User(_)).then_some(home);
     let mut search = search::path(unit.manager, home);
@@ -364,10 +364,10 @@ mod tests {
             "/etc/systemd/system/x.service.d/a.conf: a",
         ]);
         let loaded =
-            load_anew(dir.path(), &system("x.service"), Path::new(""), Some(Path::new("/opt/units/x.service")));
+            load_changed(dir.path(), &system("x.service"), Path::new(""), Some(Path::new("/opt/units/x.service")));
         let values: Vec<&str> = loaded.settings.lines(Directive::SystemCallFilter).map(|line| &*line.value).collect();
         assert_eq!(values, ["main", "a", "b"]);
-        assert_eq!(load_anew(dir.path(), &system("x.service"), Path::new(""), None).files.fragment, None);
+        assert_eq!(load_changed(dir.path(), &system("x.service"), Path::new(""), None).files.fragment, None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::manager::skip;
 use harden_why::audit::parse_record;
-use harden_why::host::blind_spots::limitations;
+use harden_why::host::blind_spots::find_blind_spots;
 use harden_why::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
 use harden_why::kernel::seccomp::Filter;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -19,7 +19,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// The stream, where it can be heard and the kernel writes records of every action.
 pub(crate) fn listen() -> Option<AuditSocket> {
     let tolerable = ["errno-silent", "no-exit-events", "hidepid"];
-    if let Some(deaf) = limitations(Path::new("/")).iter().find(|limitation| !tolerable.contains(&limitation.id)) {
+    if let Some(deaf) = find_blind_spots(Path::new("/")).iter().find(|limitation| !tolerable.contains(&limitation.id)) {
         skip(&deaf.to_string());
         return None;
     }

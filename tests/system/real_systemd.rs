@@ -232,7 +232,7 @@ fn every_directive_is_a_property_of_its_type() {
     }
     run(async {
         let facts = ask(&manager).await.unit_properties(&"all.service".parse().unwrap()).await.unwrap();
-        assert!(facts.odd.is_empty(), "{:?}", facts.odd);
+        assert!(facts.unparsed.is_empty(), "{:?}", facts.unparsed);
         assert!(facts.switches.keys().copied().eq(Directive::switches()), "{:?}", facts.switches);
     });
 }

@@ -1,5 +1,6 @@
 //! unit_answer.
 
+use crate::audit::note;
 use crate::cli::lookup::caveats::more;
 use crate::cli::lookup::incident_source::{Scope, Source};
 use crate::cli::lookup::silent_refusals;
@@ -9,7 +10,7 @@ use crate::cli::views::answer::{Answer, RemedyView};
 use crate::cli::views::remedy::add_exposure;
 use crate::diagnosis::diagnose;
 use crate::host::unit_settings;
-use crate::host::unit_settings::Known;
+use crate::host::unit_settings::LoadedSettings;
 use crate::incidents::Incident;
 use crate::incidents::incident::by_unit;
 use crate::incidents::local_time::Clock;
@@ -28,7 +29,8 @@ pub(crate) async fn of_unit(
     groups: &Groups,
     clock: &Clock,
 ) -> Answer {
-    let Known { situation, mut notes, facts, .. } = unit_settings::live(managers, unit, groups).await;
+    let LoadedSettings { situation, notes, properties: facts, .. } = unit_settings::load(managers, unit, groups).await;
+    let mut notes = note::into_texts(notes);
     notes.extend(more(all));
     let diagnosis = diagnose(incidents, situation.as_ref(), groups);
     let mut answer = Answer::new(Some(unit), &diagnosis, situation.as_ref(), groups, clock, notes);
@@ -54,13 +56,13 @@ pub(crate) async fn none_known(
     let mut found = None;
     for manager in managers_of(scope.managers) {
         let unit = Unit { manager, name: name.clone() };
-        let known = unit_settings::live(managers, &unit, groups).await;
+        let known = unit_settings::load(managers, &unit, groups).await;
         if known.situation.is_some() {
             found = Some((unit, known));
             break;
         }
     }
-    let Some((unit, Known { situation, notes, .. })) = found else {
+    let Some((unit, LoadedSettings { situation, notes, .. })) = found else {
         let note = if name.is_template() {
             format!("no instance of {name} has denials that are known; 'harden-why' lists what was seen")
         } else {
@@ -73,7 +75,8 @@ pub(crate) async fn none_known(
             ..Answer::new(Some(&unit), &diagnose(Vec::new(), None, groups), None, groups, clock, notes)
         };
     };
-    let mut answer = Answer::new(Some(&unit), &diagnose(Vec::new(), None, groups), None, groups, clock, notes);
+    let mut answer =
+        Answer::new(Some(&unit), &diagnose(Vec::new(), None, groups), None, groups, clock, note::into_texts(notes));
     if let Some(situation) = &situation {
         let recording = Recording::of(managers, unit.manager).await;
         silent_refusals::tell(&mut answer, &unit, situation, recording.as_ref(), clock);

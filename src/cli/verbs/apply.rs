@@ -1,5 +1,6 @@
 //! `apply` and `revert`: a remedy in its drop-in, confirmed by systemd itself, or nothing changed at all.
 
+use crate::audit::note;
 use crate::audit::text::shown_path;
 use crate::cli::args::{Apply, Common};
 use crate::cli::lookup::caveats::unheard;
@@ -11,7 +12,7 @@ use crate::cli::views::answer::RemedyView;
 use crate::cli::views::applied::{Applied, Applying, Restarted, diff, next};
 use crate::diagnosis::{Diagnosis, Kind, Remedy, diagnose};
 use crate::host::unit_settings;
-use crate::host::unit_settings::DROP_IN;
+use crate::host::unit_settings::REMEDY_DROP_IN;
 use crate::incidents::local_time::Clock;
 use crate::operations::confirm::{confirm, taken_back, wanted};
 use crate::operations::drop_in;
@@ -42,13 +43,14 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
     let (unit, incidents) = one_unit(&source, &asked.chosen, &managers).await?;
     may_change(&unit, "apply")?;
     let manager = managers.connect(unit.manager).await?;
-    let known = unit_settings::live(&managers, &unit, &loaded.groups).await;
+    let known = unit_settings::load(&managers, &unit, &loaded.groups).await;
     can_take_drop_ins(&unit.name, &known)?;
-    let running = known.facts.as_ref().is_some_and(UnitProperties::is_running);
-    notes.extend(known.notes);
+    let running = known.properties.as_ref().is_some_and(UnitProperties::is_running);
+    notes.extend(note::into_texts(known.notes));
     let mut situation = known.situation.with_context(|| format!("the settings of {} cannot be read", unit.name))?;
     if asked.runtime {
-        let persistent = std::mem::replace(&mut situation.drop_in, unit_files::runtime_dropin_path(&unit, DROP_IN));
+        let persistent =
+            std::mem::replace(&mut situation.drop_in, unit_files::runtime_dropin_path(&unit, REMEDY_DROP_IN));
         ensure!(
             !persistent.exists(),
             "{} is there already and would hide one below /run: apply without --runtime, or revert first",

@@ -1,5 +1,6 @@
 //! `check`: would the calls seen so far pass, under the unit's settings or with others?
 
+use crate::audit::note;
 use crate::audit::text::shown_path;
 use crate::cli::args::{Check, Common};
 use crate::cli::lookup::caveats::unheard;
@@ -9,7 +10,7 @@ use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
 use crate::cli::views::answer::SCHEMA;
 use crate::host::unit_settings;
-use crate::host::unit_settings::Known;
+use crate::host::unit_settings::LoadedSettings;
 use crate::incidents::local_time::Clock;
 use crate::policy;
 use crate::policy::unit_file::shown;
@@ -67,10 +68,10 @@ pub(crate) async fn check(common: &Common, asked: &Check, clock: &Clock) -> anyh
             ensure!(root.is_dir(), "{} is no directory to read unit files below", shown_path(root));
             unit_settings::from_files(root, &unit, None, &loaded.groups)
         }
-        None => unit_settings::live(&managers, &unit, &loaded.groups).await,
+        None => unit_settings::load(&managers, &unit, &loaded.groups).await,
     };
-    let Known { situation, notes: more, .. } = known;
-    notes.extend(more);
+    let LoadedSettings { situation, notes: more, .. } = known;
+    notes.extend(note::into_texts(more));
     let Some(situation) = situation else {
         bail!("the settings of {} cannot be read: {}", unit.name, notes.join("; "));
     };

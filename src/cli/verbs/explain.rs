@@ -1,6 +1,7 @@
 //! `explain`: the answer from a log.
 
 use crate::audit::Action;
+use crate::audit::note;
 use crate::audit::text::shown_path;
 use crate::cli::terminal::progress::Progress;
 use crate::cli::terminal::words::times;
@@ -185,7 +186,7 @@ fn answer(
 ) -> Answer {
     let known =
         unit.zip(question.root.as_deref()).map(|(unit, root)| unit_settings::from_files(root, unit, None, groups));
-    let (situation, notes) = known.map_or((None, Vec::new()), |known| (known.situation, known.notes));
+    let (situation, notes) = known.map_or((None, Vec::new()), |known| (known.situation, note::into_texts(known.notes)));
     let diagnosis = diagnose(incidents, situation.as_ref(), groups);
     Answer::new(unit, &diagnosis, situation.as_ref(), groups, clock, notes)
 }

@@ -3,6 +3,7 @@
 pub(crate) mod inbox;
 pub(crate) mod shown;
 
+use crate::audit::note;
 use crate::audit::text::plural;
 use crate::cli::args::{Common, Follow};
 use crate::cli::lookup::incident_source;
@@ -14,7 +15,7 @@ use crate::cli::views::answer::{Answer, SCHEMA};
 use crate::cli::views::answer_page;
 use crate::diagnosis::diagnose;
 use crate::host::unit_settings;
-use crate::host::unit_settings::Known;
+use crate::host::unit_settings::LoadedSettings;
 use crate::incidents::local_time::{Clock, moment};
 use crate::incidents::{Moment, RowId, Stored};
 use crate::outlet::alert;
@@ -265,11 +266,11 @@ impl Follower {
         let unit = incident.key.unit.as_ref();
         let (mut situation, mut notes) = (None, Vec::new());
         if let Some(unit) = unit {
-            let known = unit_settings::live(&self.managers, unit, groups).await;
-            Known { situation, notes, .. } = known;
+            let known = unit_settings::load(&self.managers, unit, groups).await;
+            LoadedSettings { situation, notes, .. } = known;
         }
         let diagnosis = diagnose(vec![incident.clone()], situation.as_ref(), groups);
-        let answer = Answer::new(unit, &diagnosis, situation.as_ref(), groups, &clock(), notes);
+        let answer = Answer::new(unit, &diagnosis, situation.as_ref(), groups, &clock(), note::into_texts(notes));
         Ok(if self.json {
             serde_json::to_string(&First { schema: SCHEMA, id: *id, new: true, answer: &answer })? + "\n"
         } else {

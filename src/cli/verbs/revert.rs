@@ -6,7 +6,7 @@ use crate::cli::lookup::incident_source;
 use crate::cli::lookup::unit_names::{managers_of, one_name, own_name_of};
 use crate::cli::views::applied::{Applied, diff, next};
 use crate::host::unit_settings;
-use crate::host::unit_settings::DROP_IN;
+use crate::host::unit_settings::REMEDY_DROP_IN;
 use crate::operations::confirm::taken_back;
 use crate::operations::drop_in;
 use crate::operations::drop_in::DropInError;
@@ -61,8 +61,8 @@ pub(crate) async fn revert(common: &Common, asked: &Chosen) -> anyhow::Result<Ap
 
 /// Where a drop-in of ours can be, the one that hides the other first.
 fn places(unit: &Unit) -> [PathBuf; 2] {
-    let persistent = unit_files::dropin_path(unit, &unit_settings::home_of(unit.manager), DROP_IN);
-    [persistent, unit_files::runtime_dropin_path(unit, DROP_IN)]
+    let persistent = unit_files::dropin_path(unit, &unit_settings::home_dir(unit.manager), REMEDY_DROP_IN);
+    [persistent, unit_files::runtime_dropin_path(unit, REMEDY_DROP_IN)]
 }
 
 /// Removes files of ours, all or none, and asks the manager whether it is rid of them.
@@ -111,7 +111,7 @@ fn still_held(facts: Result<UnitProperties, SystemdError>, removed: &[PathBuf]) 
         Err(error) => return Some(format!("what systemd holds now could not be read back: {error}")),
     };
     // It may spell the path otherwise.
-    let is_gone = |path: &Path| path.ends_with(DROP_IN) && !path.exists();
+    let is_gone = |path: &Path| path.ends_with(REMEDY_DROP_IN) && !path.exists();
     let held = facts.dropins.iter().find(|path| removed.contains(path) || is_gone(path))?;
     Some(format!(
         "systemd still lists {}: it does not look where the file was removed, or another was put there",

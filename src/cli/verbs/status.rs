@@ -96,7 +96,7 @@ async fn of_daemon(common: &Common, clock: &Clock) -> Hearing {
             journal_error: None,
             absent: Some(format!("{error:#}")),
             recording: Vec::new(),
-            limitations: blind_spots::limitations(Path::new("/")).iter().map(ToString::to_string).collect(),
+            limitations: blind_spots::find_blind_spots(Path::new("/")).iter().map(ToString::to_string).collect(),
             recorded: Vec::new(),
             shown: None,
         },

@@ -4,6 +4,7 @@
 pub(crate) mod targets;
 
 use crate::audit::Action;
+use crate::audit::note;
 use crate::cli::args::{Common, Tap as Asked};
 use crate::cli::terminal::clock::clock;
 use crate::cli::views::answer::{Answer, SCHEMA};
@@ -11,7 +12,7 @@ use crate::cli::views::tap_progress::Live;
 use crate::cli::views::tapped::{RefusalView, Tapped};
 use crate::diagnosis::{Situation, diagnose};
 use crate::host::unit_settings;
-use crate::host::unit_settings::Known;
+use crate::host::unit_settings::LoadedSettings;
 use crate::incidents::local_time::Clock;
 use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource, Stored};
 use crate::kernel::procfs::Procfs;
@@ -121,13 +122,13 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
 /// A unit that is watched, or what is of none.
 struct Case {
     unit: Option<Unit>,
-    known: Option<Known>,
+    known: Option<LoadedSettings>,
 }
 
 impl Case {
     async fn of(unit: Option<&Unit>, managers: &Managers, groups: &Groups) -> Self {
         let known = match unit {
-            Some(unit) => Some(unit_settings::live(managers, unit, groups).await),
+            Some(unit) => Some(unit_settings::load(managers, unit, groups).await),
             None => None,
         };
         Self { unit: unit.cloned(), known }
@@ -141,7 +142,7 @@ impl Case {
     fn answer(&self, incidents: &[Incident], groups: &Groups, clock: &Clock) -> Answer {
         let own = incidents.iter().filter(|incident| incident.key.unit == self.unit).cloned().collect();
         let situation = self.situation();
-        let notes = self.known.as_ref().map_or_else(Vec::new, |known| known.notes.clone());
+        let notes = self.known.as_ref().map_or_else(Vec::new, |known| note::into_texts(known.notes.clone()));
         let diagnosis = diagnose(own, situation, groups);
         let mut answer = Answer::new(self.unit.as_ref(), &diagnosis, situation, groups, clock, notes);
         if self.unit.is_none() {
@@ -149,7 +150,7 @@ impl Case {
             answer.unproven = None;
         }
         answer.nothing = "None of its calls was refused meanwhile.";
-        let facts = self.known.as_ref().and_then(|known| known.facts.as_ref());
+        let facts = self.known.as_ref().and_then(|known| known.properties.as_ref());
         if let (Some(facts), Some(situation)) = (facts, situation) {
             crate::cli::views::remedy::add_exposure(&mut answer.remedies, facts, situation);
         }

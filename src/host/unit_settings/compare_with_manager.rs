@@ -1,5 +1,6 @@
-//! What a manager holds of a unit, beside what the unit's files say.
+//! Compares what a manager holds of a unit with what the unit's files state.
 
+use crate::audit::Note;
 use crate::audit::text::join;
 use crate::policy::lists::Namespaces;
 use crate::policy::{Directive, Mode, Policy, SyscallFilter};
@@ -7,79 +8,111 @@ use crate::syscalls::Groups;
 use crate::systemd::manager::UnitProperties;
 use std::collections::BTreeSet;
 
-/// What a manager told of a unit and is not to be understood.
-#[must_use]
-pub fn not_understood(facts: &UnitProperties) -> String {
-    let names = join(facts.odd.iter().map(ToString::to_string));
-    format!("systemd tells {names} of {} in a form that this harden-why does not understand", facts.id)
+/// The policy to answer from, and where the manager holds something else.
+pub(crate) struct Comparison {
+    /// The files' policy, with the system call filter that the manager holds.
+    pub(crate) policy: Policy,
+    /// Says why the files are not what the manager holds; `None` where they are.
+    pub(crate) note: Option<Note>,
+    /// The directives of which the manager holds another value than the policy has; `None` where the two cannot be
+    /// compared.
+    pub(crate) uncertain: Option<BTreeSet<Directive>>,
 }
 
-/// The policy with the filter that systemd holds, and whether the files say the same.
-pub(crate) fn reconcile(policy: Policy, facts: &UnitProperties, groups: &Groups) -> (Policy, bool) {
-    let errno = facts.system_call_error_number.unwrap_or_default();
-    let held = facts
+/// Compares the policy of a unit's files with its manager's properties.
+pub(crate) fn compare(policy: Policy, properties: &UnitProperties, groups: &Groups) -> Comparison {
+    if !properties.unparsed.is_empty() {
+        let text = format!("{}; the answer goes by the files", unparsed_text(properties));
+        return Comparison { policy, note: Some(Note::new("unparsed-properties", text)), uncertain: None };
+    }
+    if properties.need_daemon_reload {
+        let text = "its files changed since systemd read them; the answer is about the files (systemctl daemon-reload)";
+        return Comparison { policy, note: Some(Note::new("daemon-reload-needed", text)), uncertain: None };
+    }
+    let others = differing_directives(&policy, properties);
+    let (policy, is_same_filter) = with_held_filter(policy, properties, groups);
+    let filter = (!is_same_filter).then_some(Directive::SystemCallFilter);
+    let names = join(filter.into_iter().chain(others.iter().copied()).map(|directive| format!("{}=", directive.key())));
+    let note = (!names.is_empty()).then(|| {
+        let basis =
+            if is_same_filter { "the answer goes by the files" } else { "of its filter the answer is what it holds" };
+        Note::new("manager-differs", format!("systemd holds another {names} than the unit's files say; {basis}"))
+    });
+    Comparison { policy, note, uncertain: Some(others.into_iter().collect()) }
+}
+
+/// The text that names the properties whose type harden-why does not know.
+#[must_use]
+pub fn unparsed_text(properties: &UnitProperties) -> String {
+    let names = join(properties.unparsed.iter().map(ToString::to_string));
+    format!("systemd tells {names} of {} in a form that this harden-why does not understand", properties.id)
+}
+
+/// The policy with the filter that systemd holds, and whether the files state the same filter.
+fn with_held_filter(policy: Policy, properties: &UnitProperties, groups: &Groups) -> (Policy, bool) {
+    let errno = properties.system_call_error_number.unwrap_or_default();
+    let held = properties
         .system_call_filter
         .as_ref()
         .and_then(|list| SyscallFilter::from_manager(list.allow, &list.names, errno, groups));
     match (policy.filter.clone(), held) {
         (None, None) => (policy, true),
-        // systemd does not tell a deny-list of nothing from no list.
+        // systemd reports an empty deny-list and no list alike.
         (Some(ours), None) if ours.mode() == Mode::Deny && ours.effective().is_empty() => (policy, true),
         (ours, held) => {
             let both = ours.as_ref().zip(held.as_ref()).and_then(|(ours, held)| ours.reconciled(held));
-            let same = both.is_some();
-            (policy.with_filter(both.or(held)), same)
+            let is_same = both.is_some();
+            (policy.with_filter(both.or(held)), is_same)
         }
     }
 }
 
-/// The settings, but for the filter, of which systemd holds something else than the files say.
-pub(crate) fn differing(policy: &Policy, facts: &UnitProperties) -> Vec<Directive> {
+/// The directives, except the filter, of which systemd holds another value than the files state.
+fn differing_directives(policy: &Policy, properties: &UnitProperties) -> Vec<Directive> {
     let settings = &policy.settings;
     let differs = |(directive, held): (&Directive, &bool)| {
-        let said = settings.switch(*directive).is_some_and(|switch| switch.on);
-        // What others imply, systemd holds as if it had been said; the files say less, and the policy knows.
-        let implied = *held && !said && settings.switch(Directive::DynamicUser).is_some_and(|switch| switch.on);
-        (said != *held && !implied).then_some(*directive)
+        let stated = settings.switch(*directive).is_some_and(|switch| switch.on);
+        // systemd turns on what DynamicUser= implies as if it were stated; the policy knows the implication too.
+        let is_implied = *held && !stated && settings.switch(Directive::DynamicUser).is_some_and(|switch| switch.on);
+        (stated != *held && !is_implied).then_some(*directive)
     };
     let lists = [
         (
             Directive::RestrictAddressFamilies,
-            facts.restrict_address_families.as_ref().map(|held| {
-                let said = policy.families();
-                let listed = said.iter().flat_map(|families| families.listed.keys().copied());
-                held.allow == said.is_some_and(|families| families.allow_list) && same(listed, &held.names)
+            properties.restrict_address_families.as_ref().map(|held| {
+                let stated = policy.families();
+                let listed = stated.iter().flat_map(|families| families.listed.keys().copied());
+                held.allow == stated.is_some_and(|families| families.allow_list) && is_same_set(listed, &held.names)
             }),
         ),
         (
             Directive::RestrictNamespaces,
-            facts.restrict_namespaces.map(|held| {
-                let retained = settings.namespaces().map_or(Namespaces::KNOWN.as_slice(), |said| &said.retained);
+            properties.restrict_namespaces.map(|held| {
+                let retained = settings.namespaces().map_or(Namespaces::KNOWN.as_slice(), |stated| &stated.retained);
                 Namespaces::FLAGS.into_iter().all(|(name, flag)| (held & flag != 0) == retained.contains(&name))
             }),
         ),
         (
             Directive::SystemCallArchitectures,
-            facts
+            properties
                 .system_call_architectures
                 .as_ref()
-                .map(|held| same(settings.architectures().listed.keys().map(AsRef::as_ref), held)),
+                .map(|held| is_same_set(settings.architectures().listed.keys().map(AsRef::as_ref), held)),
         ),
         (
             Directive::SystemCallLog,
-            facts.system_call_log.as_ref().map(|held| {
-                let (mode, said) = policy.logging();
-                // Calls that libseccomp does not know are in the files alone.
-                let all = held.names.iter().all(|name| said.contains(&name.as_str()));
-                held.allow == (mode == Mode::Allow) && all && held.names.is_empty() == said.is_empty()
+            properties.system_call_log.as_ref().map(|held| {
+                let (mode, stated) = policy.logging();
+                // systemd drops the calls that libseccomp does not know, so it holds fewer than the files state.
+                let all = held.names.iter().all(|name| stated.contains(&name.as_str()));
+                held.allow == (mode == Mode::Allow) && all && held.names.is_empty() == stated.is_empty()
             }),
         ),
     ];
-    let lists = lists.into_iter().filter(|(_, same)| *same == Some(false)).map(|(directive, _)| directive);
-    facts.switches.iter().filter_map(differs).chain(lists).collect()
+    let lists = lists.into_iter().filter(|(_, is_same)| *is_same == Some(false)).map(|(directive, _)| directive);
+    properties.switches.iter().filter_map(differs).chain(lists).collect()
 }
 
-/// Whether two lists name the same.
-fn same<'a>(said: impl Iterator<Item = &'a str>, held: &'a [String]) -> bool {
-    said.collect::<BTreeSet<_>>() == held.iter().map(String::as_str).collect()
+fn is_same_set<'a>(stated: impl Iterator<Item = &'a str>, held: &'a [String]) -> bool {
+    stated.collect::<BTreeSet<_>>() == held.iter().map(String::as_str).collect()
 }

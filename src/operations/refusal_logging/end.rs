@@ -49,7 +49,7 @@ pub(crate) fn left(bus: &BusAddress) -> Vec<Leftover<'_>> {
         // Where its own files are without asking it: at once, since nearly always there is nothing.
         let variable = |name: &&str| Some(format!("{name}={}", std::env::var(name).ok()?));
         let environment: Vec<String> = ["XDG_CONFIG_HOME", "HOME"].iter().filter_map(variable).collect();
-        let place = Place::of(manager, Some(&config_dir(&environment, &unit_settings::home_of(manager))));
+        let place = Place::of(manager, Some(&config_dir(&environment, &unit_settings::home_dir(manager))));
         let record = place.look().ok().flatten();
         let why = match &record {
             Some(record) if record.switcher.is_some_and(|switcher| !switcher.lives()) => KILLED,

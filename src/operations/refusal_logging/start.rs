@@ -2,7 +2,7 @@
 
 use crate::audit::text::shown_path;
 use crate::host::blind_spots;
-use crate::host::blind_spots::Limitation;
+use crate::host::blind_spots::BlindSpot;
 use crate::incidents::local_time::Clock;
 use crate::operations::interruption::Interruption;
 use crate::operations::refusal_logging::end::{TIMER, of};
@@ -84,10 +84,10 @@ pub(crate) async fn can_be_logged(manager: &SystemdManager) -> anyhow::Result<()
          'harden-why tap UNIT' show them otherwise",
         crate::audit::text::escape(version.as_bytes())
     );
-    let deafens = |limit: &Limitation| {
+    let deafens = |limit: &BlindSpot| {
         limit.id == "audit-off" || (limit.id == "actions-not-logged" && limit.what.contains("errno"))
     };
-    if let Some(limit) = blind_spots::limitations(Path::new("/")).into_iter().find(deafens) {
+    if let Some(limit) = blind_spots::find_blind_spots(Path::new("/")).into_iter().find(deafens) {
         bail!("no refusal would be recorded: {limit}");
     }
     Ok(())

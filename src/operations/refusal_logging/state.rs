@@ -105,7 +105,7 @@ pub(crate) async fn config_of(manager: Manager, running: Option<&SystemdManager>
         Some(running) => running.environment().await.unwrap_or_default(),
         None => Vec::new(),
     };
-    Some(config_dir(&environment, &unit_settings::home_of(manager)))
+    Some(config_dir(&environment, &unit_settings::home_dir(manager)))
 }
 
 /// What a line of somebody else's says of the switch, whether it is read yet or not.

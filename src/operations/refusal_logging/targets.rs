@@ -1,5 +1,6 @@
 //! The units to be exposed: those whose policy can refuse a call without a record; and their new start.
 
+use crate::audit::note;
 use crate::host::unit_settings;
 use crate::host::unit_settings::surroundings;
 use crate::kernel::procfs::Procfs;
@@ -74,8 +75,8 @@ pub(crate) async fn named(managers: &Managers, manager: Manager, names: &[UnitNa
         if find_manager(managers, [manager], &unit.name).await == ManagerLookup::Unknown {
             bail!(unknown_unit_text(&unit.name));
         }
-        let known = unit_settings::live(managers, &unit, &groups).await;
-        let facts = known.facts.with_context(|| known.notes.join("; "))?;
+        let known = unit_settings::load(managers, &unit, &groups).await;
+        let facts = known.properties.with_context(|| note::join_texts(&known.notes))?;
         ensure!(facts.load_state == "loaded", "{} is not loaded ({})", unit.name, facts.load_state);
         let policy = known.situation.with_context(|| format!("the settings of {} cannot be read", unit.name))?.policy;
         let directives = policy.loggable_directives();

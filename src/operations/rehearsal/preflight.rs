@@ -2,10 +2,11 @@
 
 use super::marker;
 use super::marker::Ledger;
+use crate::audit::note;
 use crate::audit::text::{escape, join, shown_path};
 use crate::diagnosis::{Rehearsal, Situation};
 use crate::host::unit_settings;
-use crate::host::unit_settings::REHEARSAL;
+use crate::host::unit_settings::REHEARSAL_DROP_IN;
 use crate::incidents::local_time::Clock;
 use crate::kernel::procfs::Procfs;
 use crate::operations::drop_in;
@@ -104,10 +105,9 @@ impl Plan {
             "{} is a unit of the system, which is rehearsed by root alone; say --user for one of your own",
             unit.name
         );
-        let known = unit_settings::as_it_is(&managers, &unit, &loaded.groups).await;
+        let known = unit_settings::load_in_force(&managers, &unit, &loaded.groups).await;
         can_take_drop_ins(&unit.name, &known)?;
-        let (agrees, mut notes) = (known.agrees, known.notes);
-        let facts = known.facts.context("systemd does not tell the unit's settings")?;
+        let facts = known.properties.context("systemd does not tell the unit's settings")?;
         let situation = known.situation.with_context(|| format!("the settings of {} cannot be read", unit.name))?;
         let section = situation.policy.settings.section();
         ensure!(!section.is_empty(), "{} runs no processes, so there is nothing to rehearse", unit.name);
@@ -120,9 +120,14 @@ impl Plan {
         let is_held = facts.refuse_manual_stop == Some(true) && facts.is_running();
         ensure!(!is_held, "{} may be stopped by other units alone, so not for this", unit.name);
         runs_us(&unit)?;
-        let path = runtime_dropin_path(&unit, REHEARSAL);
+        let path = runtime_dropin_path(&unit, REHEARSAL_DROP_IN);
         is_free(&path, &facts)?;
-        ensure!(agrees, "systemd holds other settings of {} than its files say: {}", unit.name, notes.join("; "));
+        ensure!(
+            known.matches_manager,
+            "systemd holds other settings of {} than its files say: {}",
+            unit.name,
+            note::join_texts(&known.notes)
+        );
 
         let Some(rehearsal) = Rehearsal::of(&situation.policy, &keep, &loaded.groups) else {
             bail!("there is nothing to rehearse: the settings of {} deny nothing that would be seen then", unit.name)
@@ -133,7 +138,7 @@ impl Plan {
             let behind = if behind.is_empty() { "another setting".to_owned() } else { behind };
             bail!("{behind} has the last word on {call}, so {} cannot be rehearsed: give it a lower name", unit.name);
         }
-        notes.clear();
+        let mut notes = Vec::new();
         notes.extend(groups_note(&loaded));
         notes.extend(hearing_notes(&status, clock));
         let ledger = Ledger::ours(&facts);

@@ -3,7 +3,7 @@
 use super::marker;
 use super::marker::Ledger;
 use crate::audit::text::shown_path;
-use crate::host::unit_settings::REHEARSAL;
+use crate::host::unit_settings::REHEARSAL_DROP_IN;
 use crate::operations::drop_in;
 use crate::operations::drop_in::DropInError;
 use crate::operations::leftover::Leftover;
@@ -40,7 +40,7 @@ fn of(manager: Manager, dir: &Path) -> Vec<Left> {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_str().and_then(|name| name.strip_suffix(".d")?.parse::<UnitName>().ok());
-        let path = entry.path().join(REHEARSAL);
+        let path = entry.path().join(REHEARSAL_DROP_IN);
         if name.is_some() {
             drop_in::sweep(&entry.path());
         }

@@ -2,6 +2,7 @@
 
 use super::marker;
 use super::preflight::Plan;
+use crate::audit::note;
 use crate::audit::text::{escape, shown_path};
 use crate::host::unit_settings;
 use crate::operations::confirm::is_same_file;
@@ -48,15 +49,15 @@ impl<'a> Stage<'a> {
             .wait_for_unit_properties(&unit.name, LONG)
             .await
             .context("systemd does not tell the unit's settings any more")?;
-        let known = unit_settings::as_it_is(managers, unit, &loaded.groups).await;
-        let said = known.notes.join("; ");
+        let known = unit_settings::load_in_force(managers, unit, &loaded.groups).await;
+        let said = note::join_texts(&known.notes);
         let facts =
-            known.facts.with_context(|| format!("systemd does not tell the unit's settings any more: {said}"))?;
-        ensure!(facts.odd.is_empty(), unit_settings::not_understood(&facts));
+            known.properties.with_context(|| format!("systemd does not tell the unit's settings any more: {said}"))?;
+        ensure!(facts.unparsed.is_empty(), unit_settings::unparsed_text(&facts));
         let listed = facts.dropins.iter().any(|other| is_same_file(other, path));
         ensure!(listed, "systemd does not look for drop-ins in {}", shown_path(path));
         let policy = known.situation.context("the unit's settings cannot be read any more")?.policy;
-        ensure!(known.agrees, "systemd holds other settings than its files say: {said}");
+        ensure!(known.matches_manager, "systemd holds other settings than its files say: {said}");
         rehearsal
             .holds(&policy, &loaded.groups)
             .map_err(|call| anyhow::anyhow!("systemd does not do with {call} what a rehearsal needs"))?;

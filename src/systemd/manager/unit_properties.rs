@@ -65,7 +65,7 @@ pub struct UnitProperties {
     pub switches: BTreeMap<Directive, bool>,
     /// The properties that it tells as another type than `org.freedesktop.systemd1(5)` gives, so that nothing is known
     /// of what they say.
-    pub odd: BTreeSet<&'static str>,
+    pub unparsed: BTreeSet<&'static str>,
 }
 
 impl UnitProperties {
@@ -84,7 +84,7 @@ impl UnitProperties {
 
     /// Reads them from the properties of the unit and its type.
     pub(crate) fn read(asked: &UnitName, properties: &PropertyMap) -> Self {
-        let mut told = Told { properties, odd: BTreeSet::new() };
+        let mut told = Told { properties, unparsed: BTreeSet::new() };
         Self {
             id: told.text("Id").and_then(|id| id.parse().ok()).unwrap_or_else(|| asked.clone()),
             load_state: told.text("LoadState").unwrap_or_default(),
@@ -110,7 +110,7 @@ impl UnitProperties {
             restrict_address_families: told.list("RestrictAddressFamilies"),
             restrict_namespaces: told.get("RestrictNamespaces"),
             switches: Directive::switches().filter_map(|switch| Some((switch, told.get(switch.key())?))).collect(),
-            odd: told.odd,
+            unparsed: told.unparsed,
         }
     }
 }
@@ -168,14 +168,14 @@ impl UnitProperties {
 /// What a manager told, and what of it was not to be understood.
 struct Told<'a> {
     properties: &'a PropertyMap,
-    odd: BTreeSet<&'static str>,
+    unparsed: BTreeSet<&'static str>,
 }
 
 impl Told<'_> {
     fn get<T: TryFrom<OwnedVariant>>(&mut self, name: &'static str) -> Option<T> {
         let value = take(self.properties, name);
         if value.is_none() && self.properties.contains_key(name) {
-            self.odd.insert(name);
+            self.unparsed.insert(name);
         }
         value
     }
@@ -289,21 +289,23 @@ mod tests {
     fn property_of_wrong_type_is_noticed_for_every_directive() {
         let odd = Directive::ALL.iter().map(|directive| (directive.key(), 1_u8.into())).collect();
         let facts = UnitProperties::read(&"a.service".parse().unwrap(), &properties(odd));
-        assert_eq!(facts.odd, Directive::ALL.iter().map(|directive| directive.key()).collect());
+        assert_eq!(facts.unparsed, Directive::ALL.iter().map(|directive| directive.key()).collect());
     }
 
     #[test]
     fn what_a_manager_says_adds_no_line() {
-        let odd = (true, vec!["AF_UNIX\nProtectClock=yes"]).into();
-        let facts =
-            UnitProperties::read(&"a.service".parse().unwrap(), &properties(vec![("RestrictAddressFamilies", odd)]));
+        let unparsed = (true, vec!["AF_UNIX\nProtectClock=yes"]).into();
+        let facts = UnitProperties::read(
+            &"a.service".parse().unwrap(),
+            &properties(vec![("RestrictAddressFamilies", unparsed)]),
+        );
         assert_eq!(facts.lines(), "[Service]\nRestrictAddressFamilies=\n");
     }
 
     #[test]
     fn what_is_missing_or_of_another_type_is_not_known() {
         let name: UnitName = "a.service".parse().unwrap();
-        let odd = properties(vec![
+        let unparsed = properties(vec![
             ("Id", "../etc".into()),
             ("FragmentPath", "".into()),
             ("DropInPaths", 1_u8.into()),
@@ -312,13 +314,13 @@ mod tests {
             ("SystemCallErrorNumber", 1_u64.into()),
             ("LockPersonality", 1_u32.into()),
         ]);
-        let facts = UnitProperties::read(&name, &odd);
+        let facts = UnitProperties::read(&name, &unparsed);
         assert_eq!(
-            UnitProperties { odd: BTreeSet::new(), ..facts.clone() },
+            UnitProperties { unparsed: BTreeSet::new(), ..facts.clone() },
             UnitProperties::read(&name, &PropertyMap::new())
         );
-        let odd = ["DropInPaths", "LockPersonality", "SystemCallErrorNumber", "SystemCallFilter"];
-        assert_eq!(facts.odd, BTreeSet::from(odd));
+        let unparsed = ["DropInPaths", "LockPersonality", "SystemCallErrorNumber", "SystemCallFilter"];
+        assert_eq!(facts.unparsed, BTreeSet::from(unparsed));
         assert_eq!(facts.id, name);
         assert_eq!((facts.fragment, facts.system_call_filter, facts.switches.len()), (None, None, 0));
     }

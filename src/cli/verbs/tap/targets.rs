@@ -15,7 +15,7 @@ use anyhow::{bail, ensure};
 pub(crate) struct Watched {
     /// Where its processes are.
     pub(crate) target: Target,
-    /// ManagerLookup they are, where a unit's.
+    /// Whose they are, where a unit's.
     pub(crate) unit: Option<Unit>,
     reach: Reach,
 }
