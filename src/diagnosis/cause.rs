@@ -4,7 +4,7 @@
 //! call. What systemd never does, or the policy permits, was somebody else's doing.
 
 use super::before_exec::is_rehearsal_filter_load;
-use super::fixed::{Fixed, History, Since};
+use super::fixed::{Fixed, History, SettingsChange};
 use super::runtime::Runtime;
 use super::situation::Situation;
 use super::{fixed, runtime};
@@ -16,78 +16,80 @@ use crate::syscalls::{Abi, Groups};
 use crate::units::UnitName;
 use std::path::PathBuf;
 
-/// Why.
+/// Why a call was denied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
-    /// The unit's settings deny the call, whatever its arguments.
+pub enum DenialCause {
+    /// The unit's settings deny the call with any arguments.
     Unit {
-        /// What they do to it.
+        /// What the settings do to the call.
         effect: Effect,
-        /// Each directive that denies it.
+        /// Each directive that denies the call.
         by: Vec<policy::DirectiveCause>,
-        /// They act otherwise than the record says: they changed since, or a process still ran under older ones.
+        /// The settings now do something else than the record says: they were changed since, or the process still
+        /// ran with older ones.
         changed: bool,
     },
-    /// The unit's settings deny the call for some arguments, which no record tells.
-    Perhaps {
-        /// The directives that may have.
+    /// The unit's settings deny the call with some arguments, and no record holds arguments.
+    Possible {
+        /// The directives that may have denied the call.
         by: Vec<policy::DirectiveCause>,
     },
-    /// It was logged and allowed.
+    /// The call was logged and allowed.
     Logged {
         /// The unit's `SystemCallLog=`, if it lists the call.
         by: Option<policy::DirectiveCause>,
     },
-    /// Not by the unit's settings.
+    /// Something other than the unit's settings denied the call.
     Elsewhere(Elsewhere),
     /// The unit's settings could not be read.
-    Unread,
-    /// No name is known for the number, so no setting can name it.
-    Nameless,
+    SettingsUnread,
+    /// The number has no known name, so no setting can name the call.
+    UnknownCall,
     /// The process died of SIGSYS and the kernel sent no record.
-    Silent,
+    SilentDeath,
 }
 
-impl Cause {
+impl DenialCause {
     /// Whether the unit's settings denied the call, or may have.
     #[must_use]
-    pub fn is_units(&self) -> bool {
-        matches!(self, Self::Unit { .. } | Self::Perhaps { .. })
+    pub fn is_by_unit(&self) -> bool {
+        matches!(self, Self::Unit { .. } | Self::Possible { .. })
     }
 }
 
-/// Who else denies calls.
+/// What else denies calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Elsewhere {
-    /// systemd never uses this action for such a call: the program's own sandbox, or a container runtime.
-    NotSystemdsAction,
+    /// systemd never uses this action for such a call: the program's own sandbox does, or a container runtime.
+    ForeignAction,
     /// The unit's settings permit the call as they are now.
     Permitted {
-        /// As far as their files tell, they did when it was denied: it was the program's own sandbox.
+        /// The file times show that the settings also permitted the call when it was denied, so the program's own
+        /// sandbox denied it.
         unchanged: bool,
     },
     /// The unit's settings would have done something else to the call.
-    Otherwise,
-    /// The unit's settings were changed since, and would not do it any more.
+    OtherEffect,
+    /// The unit's settings were changed since, and now let the call pass.
     Fixed(Fixed),
-    /// Whoever runs the unit's processes puts filters of its own on them.
+    /// A container runtime, or another program that starts the unit's processes, gives them filters of its own.
     Runtime(Runtime),
-    /// The unit is a scope: systemd starts none of its processes, so it puts no filter on them.
+    /// The unit is a scope: systemd starts none of its processes, so it gives them no filter.
     Scope,
 }
 
 /// Why an incident happened.
 #[must_use]
-pub fn of(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -> Cause {
-    let IncidentEvent::Denial(denial) = &incident.key.event else { return Cause::Silent };
+pub fn of(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -> DenialCause {
+    let IncidentEvent::Denial(denial) = &incident.key.event else { return DenialCause::SilentDeath };
     let source = incident.key.source;
     if is_rehearsal_filter_load(incident) {
-        return Cause::Logged { by: None };
+        return DenialCause::Logged { by: None };
     }
     let cause = of_seen(denial, source, situation.map(|situation| &situation.policy));
     let unit = incident.key.unit.as_ref().map(|unit| &unit.name);
     match cause {
-        Cause::Elsewhere(elsewhere @ (Elsewhere::Permitted { .. } | Elsewhere::Otherwise)) => {
+        DenialCause::Elsewhere(elsewhere @ (Elsewhere::Permitted { .. } | Elsewhere::OtherEffect)) => {
             let known = situation.and_then(|situation| {
                 Some((situation, situation.history.as_ref().filter(|history| !history.changes.is_empty())?))
             });
@@ -96,17 +98,17 @@ pub fn of(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -
                     let first = if let Moment::At(first) = incident.first { first } else { *last };
                     since((first, *last), (denial, source), situation, history, groups)
                 }
-                _ => Since::Untold,
+                _ => SettingsChange::Unknown,
             };
             let elsewhere = others(unit).unwrap_or_else(|| match (since(), elsewhere) {
-                (Since::Changed(fixed), _) => Elsewhere::Fixed(fixed),
-                (Since::Unchanged, Elsewhere::Permitted { .. }) => Elsewhere::Permitted { unchanged: true },
+                (SettingsChange::Changed(fixed), _) => Elsewhere::Fixed(fixed),
+                (SettingsChange::Unchanged, Elsewhere::Permitted { .. }) => Elsewhere::Permitted { unchanged: true },
                 (_, elsewhere) => elsewhere,
             });
-            Cause::Elsewhere(elsewhere)
+            DenialCause::Elsewhere(elsewhere)
         }
-        Cause::Elsewhere(elsewhere) => Cause::Elsewhere(others(unit).unwrap_or(elsewhere)),
-        Cause::Unread => others(unit).map_or(Cause::Unread, Cause::Elsewhere),
+        DenialCause::Elsewhere(elsewhere) => DenialCause::Elsewhere(others(unit).unwrap_or(elsewhere)),
+        DenialCause::SettingsUnread => others(unit).map_or(DenialCause::SettingsUnread, DenialCause::Elsewhere),
         cause => cause,
     }
 }
@@ -125,16 +127,19 @@ fn since(
     situation: &Situation,
     history: &History,
     groups: &Groups,
-) -> Since {
+) -> SettingsChange {
     let still = |policy: &Policy| {
-        matches!(of_seen(denial, source, Some(policy)), Cause::Unit { changed: false, .. } | Cause::Perhaps { .. })
+        matches!(
+            of_seen(denial, source, Some(policy)),
+            DenialCause::Unit { changed: false, .. } | DenialCause::Possible { .. }
+        )
     };
     let without = |path: &PathBuf| situation.policy.without_dropins(|other| other == path, groups);
     fixed::since(times, history, without, still)
 }
 
 /// The cause of a denial by the way it was seen.
-fn of_seen(denial: &Denial, source: SightingSource, policy: Option<&Policy>) -> Cause {
+fn of_seen(denial: &Denial, source: SightingSource, policy: Option<&Policy>) -> DenialCause {
     match source {
         SightingSource::Audit => of_denial(denial, policy),
         SightingSource::Rehearsal => of_verdict(denial, policy, |_| true),
@@ -145,66 +150,70 @@ fn of_seen(denial: &Denial, source: SightingSource, policy: Option<&Policy>) -> 
 
 /// The cause of a call that was not denied, but would have been, or was with an effect that is known: what the policy
 /// does to it, if that has such an effect.
-fn of_verdict(denial: &Denial, policy: Option<&Policy>, fits: impl Fn(Effect) -> bool) -> Cause {
-    let Some(policy) = policy else { return Cause::Unread };
+fn of_verdict(denial: &Denial, policy: Option<&Policy>, fits: impl Fn(Effect) -> bool) -> DenialCause {
+    let Some(policy) = policy else { return DenialCause::SettingsUnread };
     let (Some(abi), Some(name)) = (denial.call.abi(), denial.call.name()) else { return nameless(denial, policy) };
     let fitting = |cause: &policy::DirectiveCause| cause.effect.is_some_and(&fits);
     match policy.verdict(abi, name) {
-        Verdict::Permitted | Verdict::LogOnly { .. } => Cause::Elsewhere(Elsewhere::Permitted { unchanged: false }),
+        Verdict::Permitted | Verdict::LogOnly { .. } => {
+            DenialCause::Elsewhere(Elsewhere::Permitted { unchanged: false })
+        }
         Verdict::Denied { effect, by, possible } if fits(effect) || by.iter().chain(&possible).any(fitting) => {
-            Cause::Unit { effect, by, changed: false }
+            DenialCause::Unit { effect, by, changed: false }
         }
         Verdict::Possible { by } if by.iter().any(fitting) => {
-            Cause::Perhaps { by: by.into_iter().filter(fitting).collect() }
+            DenialCause::Possible { by: by.into_iter().filter(fitting).collect() }
         }
-        Verdict::Denied { .. } | Verdict::Possible { .. } => Cause::Elsewhere(Elsewhere::Otherwise),
+        Verdict::Denied { .. } | Verdict::Possible { .. } => DenialCause::Elsewhere(Elsewhere::OtherEffect),
     }
 }
 
-fn of_denial(denial: &Denial, policy: Option<&Policy>) -> Cause {
+fn of_denial(denial: &Denial, policy: Option<&Policy>) -> DenialCause {
     let native = policy.map_or_else(Abi::native, Policy::native);
     // SystemCallArchitectures= alone kills threads, and never those of the native ABI.
     let never = denial.action == Action::KillThread && denial.call.abi() == Some(native);
     if never || matches!(denial.action, Action::Trap | Action::UserNotif | Action::Trace) {
-        return Cause::Elsewhere(Elsewhere::NotSystemdsAction);
+        return DenialCause::Elsewhere(Elsewhere::ForeignAction);
     }
-    let Some(policy) = policy else { return Cause::Unread };
+    let Some(policy) = policy else { return DenialCause::SettingsUnread };
     let (Some(abi), Some(name)) = (denial.call.abi(), denial.call.name()) else { return nameless(denial, policy) };
     let verdict = policy.verdict(abi, name);
     if denial.action == Action::Log {
         return match verdict {
-            Verdict::LogOnly { by } => Cause::Logged { by: Some(by) },
-            _ => Cause::Logged { by: None },
+            Verdict::LogOnly { by } => DenialCause::Logged { by: Some(by) },
+            _ => DenialCause::Logged { by: None },
         };
     }
     match verdict {
-        Verdict::Permitted | Verdict::LogOnly { .. } => Cause::Elsewhere(Elsewhere::Permitted { unchanged: false }),
+        Verdict::Permitted | Verdict::LogOnly { .. } => {
+            DenialCause::Elsewhere(Elsewhere::Permitted { unchanged: false })
+        }
         // A directive that looks at arguments refuses with an error and never kills.
-        Verdict::Possible { .. } if denial.action.is_kill() => Cause::Elsewhere(Elsewhere::Otherwise),
-        Verdict::Possible { by } => Cause::Perhaps { by },
+        Verdict::Possible { .. } if denial.action.is_kill() => DenialCause::Elsewhere(Elsewhere::OtherEffect),
+        Verdict::Possible { by } => DenialCause::Possible { by },
         Verdict::Denied { effect, by, .. } => {
             let (does, did) = (effect.severity(), did(denial.action));
             let threads = by.iter().any(|cause| cause.effect == Some(Effect::KillThread));
             if did.is_some_and(|did| did > does) {
-                Cause::Elsewhere(Elsewhere::Otherwise)
+                DenialCause::Elsewhere(Elsewhere::OtherEffect)
             } else if denial.action == Action::KillThread && !threads {
                 // Of an ABI that the unit does not block: its filters kill processes.
-                Cause::Elsewhere(Elsewhere::Otherwise)
+                DenialCause::Elsewhere(Elsewhere::OtherEffect)
             } else {
-                Cause::Unit { effect, by, changed: did.is_some_and(|did| did < does) }
+                DenialCause::Unit { effect, by, changed: did.is_some_and(|did| did < does) }
             }
         }
     }
 }
 
 /// A call without a name can be denied as one of its ABI, or by an allow-list.
-fn nameless(denial: &Denial, policy: &Policy) -> Cause {
-    let Some(abi) = denial.call.abi() else { return Cause::Nameless };
+fn nameless(denial: &Denial, policy: &Policy) -> DenialCause {
+    let Some(abi) = denial.call.abi() else { return DenialCause::UnknownCall };
     match policy.verdict(abi, "") {
         Verdict::Denied { effect: effect @ Effect::KillThread, by, .. } if denial.action == Action::KillThread => {
-            Cause::Unit { effect, by, changed: false }
+            DenialCause::Unit { effect, by, changed: false }
         }
-        _ => Cause::Nameless,
+        _ => DenialCause::UnknownCall,
     }
 }
 

@@ -1,6 +1,6 @@
 //! A call that the unit's settings denied, with the directives that did.
 
-use super::cause::Cause;
+use super::cause::DenialCause;
 use super::errno_fallback;
 use super::errno_fallback::Softly;
 use crate::incidents::{Incident, SightingSource};
@@ -19,12 +19,12 @@ pub(super) struct DeniedCall<'a> {
 
 impl<'a> DeniedCall<'a> {
     /// Returns the call of an incident if the unit's settings denied it.
-    pub(super) fn from_incident(incident: &'a Incident, cause: &'a Cause) -> Option<Self> {
+    pub(super) fn from_incident(incident: &'a Incident, cause: &'a DenialCause) -> Option<Self> {
         let (effect, by) = match cause {
-            Cause::Unit { effect, by, .. } => (Some(*effect), by),
+            DenialCause::Unit { effect, by, .. } => (Some(*effect), by),
             // The call would have passed without the rehearsal, too: a reason to look, but none to relax a setting.
-            Cause::Perhaps { .. } if incident.key.source == SightingSource::Rehearsal => return None,
-            Cause::Perhaps { by } => (None, by),
+            DenialCause::Possible { .. } if incident.key.source == SightingSource::Rehearsal => return None,
+            DenialCause::Possible { by } => (None, by),
             _ => return None,
         };
         let call = &incident.denial()?.call;

@@ -2,7 +2,7 @@
 
 use super::before_exec::is_before_exec;
 use super::cause;
-use super::cause::Cause;
+use super::cause::DenialCause;
 use super::denied_call::DeniedCall;
 use super::situation::Situation;
 use crate::incidents::Incident;
@@ -14,7 +14,7 @@ pub struct Finding {
     /// The incident.
     pub incident: Incident,
     /// Why it happened.
-    pub cause: Cause,
+    pub cause: DenialCause,
     /// The groups that hold the call, smallest first.
     pub groups: Vec<Box<str>>,
     /// The call was made in systemd's own code, after the filter was loaded and before the program was executed.
@@ -36,8 +36,8 @@ impl Finding {
 
     /// Whether the program handles the error as it does on a kernel without the call, so that nothing has to change.
     #[must_use]
-    pub fn is_done_without(&self) -> bool {
-        let unchanged = matches!(self.cause, Cause::Unit { changed: false, .. });
+    pub fn needs_no_change(&self) -> bool {
+        let unchanged = matches!(self.cause, DenialCause::Unit { changed: false, .. });
         unchanged && self.denied_call().is_some_and(|call| call.is_handled_as_missing())
     }
 

@@ -25,12 +25,12 @@ mod search;
 mod situation;
 mod unit_diagnosis;
 
-pub use cause::{Cause, Elsewhere};
+pub use cause::{DenialCause, Elsewhere};
 pub use finding::Finding;
-pub use fixed::{Change, Fixed, History, Takes};
+pub use fixed::{FileChange, Fixed, History, TakesEffect};
 pub use outcome::outcome;
 pub use rehearsal::Rehearsal;
-pub use remedy::{Because, Kind, Remedy};
+pub use remedy::{OpenedCall, Remedy, RemedyKind};
 pub use runtime::Runtime;
 pub use situation::Situation;
 pub use unit_diagnosis::{Diagnosis, diagnose, diagnose_one};

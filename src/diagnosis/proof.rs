@@ -2,7 +2,7 @@
 
 use super::lines::{appended, broken, is_allowing, is_denying, is_filter, united};
 use super::privileged_calls;
-use super::remedy::{Because, Kind, Remedy};
+use super::remedy::{OpenedCall, Remedy, RemedyKind};
 use super::situation::Situation;
 use crate::policy::{Directive, Effect, Policy, Verdict};
 use crate::syscalls::{Abi, CallNames, Groups};
@@ -45,7 +45,7 @@ impl<'a> Proof<'a> {
 
     /// The remedy, if the policy with it does what it promises for every denied call, and nothing else
     /// is the worse for it. What our drop-in says already stays in it.
-    pub(super) fn of(&self, kind: Kind, lines: &[String], because: &[Because]) -> Option<Remedy> {
+    pub(super) fn of(&self, kind: RemedyKind, lines: &[String], because: &[OpenedCall]) -> Option<Remedy> {
         let lines = self.merged(lines);
         let after = self.with(&lines);
         if !same_mode(&self.before, &after) || self.closes(&after) {
@@ -61,7 +61,7 @@ impl<'a> Proof<'a> {
                 Verdict::Possible { .. } => {
                     conditional.insert(call.name);
                 }
-                Verdict::Denied { effect: Effect::Errno(_), .. } if kind == Kind::Soften => {}
+                Verdict::Denied { effect: Effect::Errno(_), .. } if kind == RemedyKind::FailWithError => {}
                 Verdict::Denied { .. } => return None,
             }
         }
@@ -70,13 +70,13 @@ impl<'a> Proof<'a> {
         }
         let opens = self.opened(&after);
         let newly = opens.iter().map(AsRef::as_ref).chain(self.wanted.iter().map(|call| call.name));
-        let newly: BTreeSet<&str> = if kind == Kind::Soften { BTreeSet::new() } else { newly.collect() };
+        let newly: BTreeSet<&str> = if kind == RemedyKind::FailWithError { BTreeSet::new() } else { newly.collect() };
         Some(Remedy {
             sensitive: newly
                 .into_iter()
                 .filter_map(|call| Some((privileged_calls::group(call, self.groups)?.into(), call.into())))
                 .collect(),
-            because: because.to_vec(),
+            reasons: because.to_vec(),
             content: self.content(&lines),
             conditional: conditional.into_iter().map(Into::into).collect(),
             kind,

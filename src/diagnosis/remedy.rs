@@ -1,48 +1,48 @@
 //! A remedy: a drop-in that was put into the unit's policy in memory and lets every denied call pass there.
 
-/// A drop-in that was proven on the policy.
+/// A drop-in that was proven on the unit's policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remedy {
-    /// What it does.
-    pub kind: Kind,
-    /// Its lines below the section header: those that our drop-in has already, and what is new.
+    /// How it lets the denied calls pass.
+    pub kind: RemedyKind,
+    /// The lines below the section header: those that the drop-in has already, and the new ones.
     pub lines: Vec<String>,
     /// The whole file.
     pub content: String,
-    /// The calls it opens beyond the denied ones.
+    /// The calls that it opens in addition to the denied ones.
     pub opens: Vec<Box<str>>,
-    /// Why it opens them, where there is a reason for each.
-    pub because: Vec<Because>,
-    /// Denied calls that it lets pass only with some arguments: that it helps is not proven.
+    /// Why it opens those calls, where each has a reason of its own.
+    pub reasons: Vec<OpenedCall>,
+    /// Denied calls that pass only with some arguments: that it helps them is not proven.
     pub conditional: Vec<Box<str>>,
-    /// Calls among those it newly allows, the denied ones included, that administer the machine or get
-    /// around what keeps programs apart: `(group, call)`, as in [`privileged_calls::GROUPS`].
+    /// Newly allowed calls, the denied ones included, that administer the machine or weaken the isolation of
+    /// programs: `(group, call)`, as in [`privileged_calls::GROUPS`](super::privileged_calls::GROUPS).
     pub sensitive: Vec<(Box<str>, Box<str>)>,
 }
 
-/// Why a call is opened that was not denied yet.
+/// A call that a remedy opens before it was denied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Because {
+pub struct OpenedCall {
     /// The call.
     pub call: Box<str>,
-    /// Why.
+    /// Why the remedy opens it.
     pub reason: &'static str,
 }
 
-/// What a remedy does.
+/// How a remedy lets the denied calls pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
-    /// Allows the denied calls alone.
+pub enum RemedyKind {
+    /// It allows the denied calls alone.
     Calls,
-    /// And the calls that libc or the kernel may swap them for.
-    Siblings,
-    /// And the calls that programs which make those usually need as well, so that the unit does not fail
-    /// of the next one at the next start.
-    Companions,
-    /// Allows whole groups that contain them.
+    /// It also allows the calls that libc or the kernel may use in their place.
+    Equivalents,
+    /// It also allows the calls that such programs usually need as well, so that the unit does not fail at the next
+    /// one.
+    Predicted,
+    /// It allows whole groups that contain the denied calls.
     Groups(Vec<Box<str>>),
-    /// Loosens other directives; no `SystemCallFilter=` stands in the way.
-    Loosen,
-    /// Lets the calls fail with an error that programs are prepared for, instead of killing.
-    Soften,
+    /// It relaxes other directives; no `SystemCallFilter=` denies the calls.
+    RelaxDirectives,
+    /// It lets the calls fail with an error that programs handle, in place of killing the process.
+    FailWithError,
 }

@@ -5,7 +5,7 @@ use super::finding::Finding;
 use super::predicted_calls::{Evidence, Outlook, Scope, foretold};
 use super::proof::{Proof, Wanted, own_lines, passes};
 use super::relax_directive::Lift;
-use super::remedy::{Because, Kind, Remedy};
+use super::remedy::{OpenedCall, Remedy, RemedyKind};
 use super::situation::Situation;
 use super::{equivalent_calls, errno_fallback, group_cover, privileged_calls};
 use crate::policy::{CauseReason, Directive, Effect, Policy, Verdict};
@@ -17,8 +17,8 @@ const MOST_GROUPS: usize = 3;
 
 /// The denied calls that no setting of the unit can let pass: its systemd or libseccomp does not know
 /// them, `DynamicUser=` implies it, or its manager forbids their architecture to all units.
-pub(super) fn beyond(findings: &[Finding]) -> Vec<Box<str>> {
-    let missed = findings.iter().filter(|finding| !finding.is_done_without());
+pub(super) fn unsolvable(findings: &[Finding]) -> Vec<Box<str>> {
+    let missed = findings.iter().filter(|finding| !finding.needs_no_change());
     let lost = missed.filter_map(Finding::denied_call).filter(|call| !call.can_be_lifted());
     let names: BTreeSet<&str> = lost.map(|call| call.name).collect();
     names.into_iter().map(Into::into).collect()
@@ -30,7 +30,7 @@ pub(super) fn find(findings: &[Finding], situation: &Situation, groups: &Groups)
     for remedy in Search::new(findings, situation, groups).iter().flat_map(Search::remedies) {
         match found.iter_mut().find(|other| other.content == remedy.content) {
             // The same drop-in under two names is one; what it foresees is the better name.
-            Some(other) if remedy.kind == Kind::Companions => *other = remedy,
+            Some(other) if remedy.kind == RemedyKind::Predicted => *other = remedy,
             Some(_) => {}
             None => found.push(remedy),
         }
@@ -57,7 +57,7 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     /// `None` where nothing was denied that can be lifted, or not all of it can.
     fn new(findings: &'a [Finding], situation: &'a Situation, groups: &'a Groups) -> Option<Self> {
-        let missed = findings.iter().filter(|finding| !finding.is_done_without());
+        let missed = findings.iter().filter(|finding| !finding.needs_no_change());
         let all: Vec<DeniedCall<'_>> =
             missed.filter_map(Finding::denied_call).filter(DeniedCall::can_be_lifted).collect();
         let mut lift = Lift::default();
@@ -73,14 +73,14 @@ impl<'a> Search<'a> {
     fn narrowest(&self) -> Option<Remedy> {
         let names = self.filtered();
         if names.is_empty() {
-            self.proof.of(Kind::Loosen, &self.narrow(), &[])
+            self.proof.of(RemedyKind::RelaxDirectives, &self.narrow(), &[])
         } else {
-            self.allowing(&names, Kind::Calls, &[])
+            self.allowing(&names, RemedyKind::Calls, &[])
         }
     }
 
     /// That allows these calls, and more.
-    fn allowing(&self, names: &BTreeSet<&str>, kind: Kind, more: &[Because]) -> Option<Remedy> {
+    fn allowing(&self, names: &BTreeSet<&str>, kind: RemedyKind, more: &[OpenedCall]) -> Option<Remedy> {
         let all: BTreeSet<&str> = names.iter().copied().chain(more.iter().map(|because| &*because.call)).collect();
         self.proof.of(kind, &self.with(format!("SystemCallFilter={}", joined(all.into_iter()))), more)
     }
@@ -90,17 +90,17 @@ impl<'a> Search<'a> {
         let mut found: Vec<Remedy> = self.narrowest().into_iter().collect();
         if names.is_empty() {
             let whole: Vec<String> = self.lift.whole.iter().cloned().collect();
-            found.extend(self.proof.of(Kind::Loosen, &whole, &[]));
+            found.extend(self.proof.of(RemedyKind::RelaxDirectives, &whole, &[]));
             return found;
         }
         let siblings = self.siblings();
         if !siblings.is_empty() {
-            let because: Vec<Because> = siblings.iter().map(|(call, reason)| because(call, reason)).collect();
-            found.extend(self.allowing(&names, Kind::Siblings, &because));
+            let because: Vec<OpenedCall> = siblings.iter().map(|(call, reason)| because(call, reason)).collect();
+            found.extend(self.allowing(&names, RemedyKind::Equivalents, &because));
         }
         let companions = self.companions(siblings);
         if !companions.is_empty() {
-            found.extend(self.allowing(&names, Kind::Companions, &companions));
+            found.extend(self.allowing(&names, RemedyKind::Predicted, &companions));
         }
         found.extend(self.wider(&names));
         found.extend(self.softer(&names));
@@ -142,7 +142,7 @@ impl<'a> Search<'a> {
     }
 
     /// The calls that the unit will probably be denied next.
-    fn companions(&self, siblings: BTreeMap<&'static str, &'static str>) -> Vec<Because> {
+    fn companions(&self, siblings: BTreeMap<&'static str, &'static str>) -> Vec<OpenedCall> {
         let policy = &self.situation.policy;
         let evidence = self.evidence();
         let ours = own_calls(self.situation);
@@ -203,7 +203,7 @@ impl<'a> Search<'a> {
             .into_iter()
             .filter_map(|choice| {
                 let line = format!("SystemCallFilter={}", choice.join(" "));
-                self.proof.of(Kind::Groups(choice.into_iter().map(Into::into).collect()), &self.with(line), &[])
+                self.proof.of(RemedyKind::Groups(choice.into_iter().map(Into::into).collect()), &self.with(line), &[])
             })
             .collect();
         wider.sort_by_key(|remedy| remedy.opens.len());
@@ -220,7 +220,7 @@ impl<'a> Search<'a> {
         }
         let words: Option<Vec<String>> =
             names.iter().map(|name| Some(format!("{name}:{}", errno_fallback::of(name)?.errno()))).collect();
-        self.proof.of(Kind::Soften, &self.with(format!("SystemCallFilter=~{}", words?.join(" "))), &[])
+        self.proof.of(RemedyKind::FailWithError, &self.with(format!("SystemCallFilter=~{}", words?.join(" "))), &[])
     }
 }
 
@@ -228,8 +228,8 @@ fn joined<'a>(words: impl Iterator<Item = &'a str>) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-fn because(call: &str, reason: &'static str) -> Because {
-    Because { call: call.into(), reason }
+fn because(call: &str, reason: &'static str) -> OpenedCall {
+    OpenedCall { call: call.into(), reason }
 }
 
 /// The calls that the drop-in of ours allows by name.

@@ -1,7 +1,7 @@
 //! The answer for one unit: its incidents with their causes, and the remedies.
 
 use super::finding::Finding;
-use super::remedy::{Kind, Remedy};
+use super::remedy::{Remedy, RemedyKind};
 use super::search;
 use super::situation::Situation;
 use crate::incidents::Incident;
@@ -16,7 +16,7 @@ pub struct Diagnosis {
     /// What would let every denied call pass, least privilege first. Empty where nothing could be proven.
     pub remedies: Vec<Remedy>,
     /// Denied calls that no setting of the unit can let pass; the remedies solve the others.
-    pub beyond: Vec<Box<str>>,
+    pub unsolvable: Vec<Box<str>>,
 }
 
 impl Diagnosis {
@@ -29,8 +29,8 @@ impl Diagnosis {
         if self.is_guessed() {
             return None;
         }
-        let foreseeing = self.remedies.iter().position(|remedy| remedy.kind == Kind::Companions);
-        foreseeing.or_else(|| self.remedies.iter().position(|remedy| remedy.kind != Kind::Soften))
+        let foreseeing = self.remedies.iter().position(|remedy| remedy.kind == RemedyKind::Predicted);
+        foreseeing.or_else(|| self.remedies.iter().position(|remedy| remedy.kind != RemedyKind::FailWithError))
     }
 
     /// Whether it is no more than a guess of every denial that it was the unit's.
@@ -47,8 +47,8 @@ pub fn diagnose(incidents: Vec<Incident>, situation: Option<&Situation>, groups:
     let findings: Vec<Finding> =
         incidents.into_iter().map(|incident| Finding::new(incident, situation, groups)).collect();
     let remedies = situation.map_or_else(Vec::new, |situation| search::find(&findings, situation, groups));
-    let beyond = search::beyond(&findings);
-    Diagnosis { findings, remedies, beyond }
+    let unsolvable = search::unsolvable(&findings);
+    Diagnosis { findings, remedies, unsolvable }
 }
 
 /// Explains one incident, with the first of the remedies that [`diagnose`] finds for it alone: quicker where the others

@@ -6,7 +6,7 @@ pub use compare_with_manager::unparsed_text;
 
 use crate::audit::Note;
 use crate::audit::text::escape;
-use crate::diagnosis::{Change, History, Situation};
+use crate::diagnosis::{FileChange, History, Situation};
 use crate::kernel::clock::booted;
 use crate::policy::{Directive, FileNote, ManagerContext, Policy};
 use crate::syscalls::{Abi, Groups};
@@ -151,7 +151,7 @@ fn from_loaded_files(
     LoadedSettings { situation: Some(situation), notes, properties, matches_manager, uncertain: comparison.uncertain }
 }
 
-fn history(properties: &UnitProperties, changes: Vec<Change>) -> History {
+fn history(properties: &UnitProperties, changes: Vec<FileChange>) -> History {
     History {
         changes,
         pending: properties.need_daemon_reload,

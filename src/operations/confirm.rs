@@ -20,7 +20,7 @@ pub(crate) fn wanted(diagnosis: &Diagnosis) -> BTreeSet<(Abi, &str)> {
     let denials = diagnosis
         .findings
         .iter()
-        .filter(|finding| finding.cause.is_units())
+        .filter(|finding| finding.cause.is_by_unit())
         .filter_map(|finding| finding.incident.denial());
     denials.filter_map(|denial| Some((denial.call.abi()?, denial.call.name()?))).collect()
 }

@@ -3,7 +3,7 @@
 
 use super::journal::Entry;
 use crate::audit::text::{escape, join};
-use crate::diagnosis::{Cause, Finding, Remedy};
+use crate::diagnosis::{DenialCause, Finding, Remedy};
 use crate::policy;
 use crate::policy::CauseReason;
 use std::collections::BTreeSet;
@@ -53,9 +53,9 @@ impl Explanation {
         policy_is_certain: bool,
     ) -> Option<Self> {
         let (part, by): (_, &[policy::DirectiveCause]) = match &finding.cause {
-            Cause::Unit { by, changed: false, .. } => (Part::Denied, by),
-            Cause::Perhaps { by } => (Part::Perhaps, by),
-            Cause::Logged { by: Some(by) } => (Part::Logged, std::slice::from_ref(by)),
+            DenialCause::Unit { by, changed: false, .. } => (Part::Denied, by),
+            DenialCause::Possible { by } => (Part::Perhaps, by),
+            DenialCause::Logged { by: Some(by) } => (Part::Logged, std::slice::from_ref(by)),
             _ => return None,
         };
         let mut said = BTreeSet::new();

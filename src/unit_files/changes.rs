@@ -2,7 +2,7 @@
 
 use super::rooted::Tree;
 use super::{UnitFiles, dropin_path, runtime_dropin_path};
-use crate::diagnosis::Change;
+use crate::diagnosis::FileChange;
 use crate::units::Unit;
 use std::collections::BTreeSet;
 use std::fs::Metadata;
@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 
 /// The unit's files with their latest change, and the directories of its drop-ins, which change when one comes or goes.
 #[must_use]
-pub fn changes(root: &Path, unit: &Unit, home: &Path, files: &UnitFiles) -> Vec<Change> {
+pub fn changes(root: &Path, unit: &Unit, home: &Path, files: &UnitFiles) -> Vec<FileChange> {
     let tree = Tree::new(root);
     let parent = |path: &PathBuf| path.parent().map(Path::to_path_buf);
     let ours = [dropin_path(unit, home, "x"), runtime_dropin_path(unit, "x")];
     let dirs: BTreeSet<PathBuf> = files.dropins.iter().chain(&ours).filter_map(parent).collect();
     let paths = files.fragment.iter().chain(&files.dropins).cloned().chain(dirs);
-    paths.filter_map(|path| Some(Change { at: changed(tree, &path)?, path })).collect()
+    paths.filter_map(|path| Some(FileChange { at: changed(tree, &path)?, path })).collect()
 }
 
 /// When a file was written or put where it is, which a package leaves older; of a link also when what it leads to was.

@@ -1,7 +1,7 @@
 //! What a remedy must never do, and what it must say.
 
 use harden_why::audit::Action;
-use harden_why::diagnosis::{Diagnosis, Kind, Remedy, Situation, diagnose, equivalent_calls, privileged_calls};
+use harden_why::diagnosis::{Diagnosis, Remedy, RemedyKind, Situation, diagnose, equivalent_calls, privileged_calls};
 use harden_why::incidents;
 use harden_why::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample};
 use harden_why::policy::{Effect, Mode, Policy, Settings, SyscallFilter, UnitFile, Verdict};
@@ -55,7 +55,7 @@ fn refused(fragment: &str, calls: &[&str]) -> Diagnosis {
     of(policy(fragment, &[]), incidents)
 }
 
-fn remedy<'a>(diagnosis: &'a Diagnosis, kind: &Kind) -> &'a Remedy {
+fn remedy<'a>(diagnosis: &'a Diagnosis, kind: &RemedyKind) -> &'a Remedy {
     diagnosis.remedies.iter().find(|remedy| remedy.kind == *kind).unwrap_or_else(|| panic!("{:?}", diagnosis.remedies))
 }
 
@@ -70,12 +70,12 @@ fn words(names: &[Box<str>]) -> Vec<&str> {
 #[test]
 fn all_denied_calls_are_solved_by_one_drop_in_least_privilege_first() {
     let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["accept4", "clone3"]);
-    let kinds: Vec<&Kind> = diagnosis.remedies.iter().map(|remedy| &remedy.kind).collect();
-    assert_eq!(kinds[..3], [&Kind::Calls, &Kind::Siblings, &Kind::Companions]);
-    assert!(matches!(kinds[3], Kind::Groups(_)), "{kinds:?}");
+    let kinds: Vec<&RemedyKind> = diagnosis.remedies.iter().map(|remedy| &remedy.kind).collect();
+    assert_eq!(kinds[..3], [&RemedyKind::Calls, &RemedyKind::Equivalents, &RemedyKind::Predicted]);
+    assert!(matches!(kinds[3], RemedyKind::Groups(_)), "{kinds:?}");
     assert_eq!(contents(&diagnosis)[0], "SystemCallFilter=accept4 clone3");
-    assert_eq!(words(&remedy(&diagnosis, &Kind::Siblings).opens), ["accept", "clone", "fork", "vfork"]);
-    let groups = diagnosis.remedies.iter().find(|remedy| matches!(remedy.kind, Kind::Groups(_))).unwrap();
+    assert_eq!(words(&remedy(&diagnosis, &RemedyKind::Equivalents).opens), ["accept", "clone", "fork", "vfork"]);
+    let groups = diagnosis.remedies.iter().find(|remedy| matches!(remedy.kind, RemedyKind::Groups(_))).unwrap();
     assert_eq!(groups.lines, ["SystemCallFilter=@network-io @process"]);
     assert_eq!(diagnosis.default_remedy(), Some(2));
 }
@@ -83,10 +83,10 @@ fn all_denied_calls_are_solved_by_one_drop_in_least_privilege_first() {
 #[test]
 fn every_call_opened_unasked_has_its_reason() {
     let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["accept4", "socket"]);
-    for kind in [Kind::Siblings, Kind::Companions] {
+    for kind in [RemedyKind::Equivalents, RemedyKind::Predicted] {
         let remedy = remedy(&diagnosis, &kind);
-        let explained: BTreeSet<&str> = remedy.because.iter().map(|because| &*because.call).collect();
-        assert!(remedy.because.iter().all(|because| !because.reason.is_empty()));
+        let explained: BTreeSet<&str> = remedy.reasons.iter().map(|because| &*because.call).collect();
+        assert!(remedy.reasons.iter().all(|because| !because.reason.is_empty()));
         assert_eq!(explained, remedy.opens.iter().map(AsRef::as_ref).collect());
     }
 }
@@ -94,14 +94,14 @@ fn every_call_opened_unasked_has_its_reason() {
 #[test]
 fn a_sensitive_call_is_opened_by_name_only_if_it_was_denied_and_said_to_be_one() {
     let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["setgroups"]);
-    let calls = remedy(&diagnosis, &Kind::Calls);
+    let calls = remedy(&diagnosis, &RemedyKind::Calls);
     assert_eq!(calls.sensitive, [("@privileged".into(), "setgroups".into())]);
-    let companions = remedy(&diagnosis, &Kind::Companions);
+    let companions = remedy(&diagnosis, &RemedyKind::Predicted);
     assert!(words(&companions.opens).contains(&"setgid"));
     assert!(!words(&companions.opens).contains(&"setuid"), "it waits for its own denial");
     assert_eq!(companions.sensitive.len(), 1);
     let wide = killed("SystemCallFilter=@basic-io", &["chown"]);
-    let groups = wide.remedies.iter().find(|remedy| matches!(remedy.kind, Kind::Groups(_))).unwrap();
+    let groups = wide.remedies.iter().find(|remedy| matches!(remedy.kind, RemedyKind::Groups(_))).unwrap();
     assert!(groups.sensitive.iter().any(|(_, call)| &**call == "lchown"), "{groups:?}");
 }
 
@@ -124,8 +124,8 @@ fn siblings_of_a_sensitive_group_come_with_a_denied_one_alone() {
 #[test]
 fn a_drop_in_is_offered_once_and_what_it_foresees_is_chosen() {
     let diagnosis = killed("SystemCallFilter=~@timer", &["setitimer"]);
-    let kinds: Vec<&Kind> = diagnosis.remedies.iter().map(|remedy| &remedy.kind).collect();
-    assert_eq!(kinds[..2], [&Kind::Calls, &Kind::Companions]);
+    let kinds: Vec<&RemedyKind> = diagnosis.remedies.iter().map(|remedy| &remedy.kind).collect();
+    assert_eq!(kinds[..2], [&RemedyKind::Calls, &RemedyKind::Predicted]);
     assert_eq!(diagnosis.default_remedy(), Some(1));
 }
 
@@ -140,9 +140,12 @@ fn siblings_are_those_of_the_abi_that_was_denied() {
         policy(&format!("{fragment}\nSystemCallFilter=~clock_nanosleep clock_nanosleep_time64 nanosleep"), &[]),
         denied,
     );
-    assert_eq!(words(&remedy(&diagnosis, &Kind::Siblings).opens), ["clock_nanosleep_time64", "nanosleep", "setgid"]);
+    assert_eq!(
+        words(&remedy(&diagnosis, &RemedyKind::Equivalents).opens),
+        ["clock_nanosleep_time64", "nanosleep", "setgid"]
+    );
     let native = killed("SystemCallFilter=@basic-io", &["setgid"]);
-    assert!(native.remedies.iter().all(|remedy| remedy.kind != Kind::Siblings), "64-bit x86 has no setgid32");
+    assert!(native.remedies.iter().all(|remedy| remedy.kind != RemedyKind::Equivalents), "64-bit x86 has no setgid32");
 }
 
 #[test]
@@ -160,9 +163,9 @@ fn a_later_drop_in_that_takes_it_away_again_leaves_nothing_to_offer() {
     let in_part =
         policy("SystemCallFilter=@basic-io", &[("/etc/x.service.d/zzz-last.conf", "SystemCallFilter=~bind listen")]);
     let diagnosis = of(in_part, denied());
-    let companions = words(&remedy(&diagnosis, &Kind::Companions).opens);
+    let companions = words(&remedy(&diagnosis, &RemedyKind::Predicted).opens);
     assert!(companions.contains(&"connect") && !companions.contains(&"bind"), "{companions:?}");
-    let because = &remedy(&diagnosis, &Kind::Companions).because;
+    let because = &remedy(&diagnosis, &RemedyKind::Predicted).reasons;
     assert_eq!(because.len(), companions.len(), "nor does it name others: {because:?}");
 }
 
@@ -183,11 +186,11 @@ fn what_libseccomp_does_not_know_is_not_offered_and_does_not_hide_the_rest() {
     let reconciled = files.filter.as_ref().unwrap().reconciled(&held);
     let policy = files.with_filter(reconciled);
     let alone = of(policy.clone(), vec![incident(Abi::X86_64, "accept4", Action::KillProcess)]);
-    assert_eq!((alone.remedies.len(), words(&alone.beyond)), (0, vec!["accept4"]));
+    assert_eq!((alone.remedies.len(), words(&alone.unsolvable)), (0, vec!["accept4"]));
     let both = ["accept4", "clone3"].map(|call| incident(Abi::X86_64, call, Action::KillProcess)).to_vec();
     let both = of(policy, both);
     assert_eq!(contents(&both)[0], "SystemCallFilter=clone3");
-    assert_eq!(words(&both.beyond), ["accept4"]);
+    assert_eq!(words(&both.unsolvable), ["accept4"]);
     assert!(both.remedies.iter().all(|remedy| !remedy.lines.concat().contains("accept4")));
 }
 
@@ -201,7 +204,7 @@ fn a_name_that_libseccomp_does_not_know_is_in_no_remedy() {
     };
     assert_eq!(about("accept4").remedies, [], "neither by its name nor by a group that lists it");
     let listen = about("listen");
-    let companions = words(&remedy(&listen, &Kind::Companions).opens);
+    let companions = words(&remedy(&listen, &RemedyKind::Predicted).opens);
     assert!(
         companions.contains(&"bind") && !companions.iter().any(|call| call.starts_with("accept")),
         "{companions:?}"
@@ -219,7 +222,7 @@ fn a_call_that_systemd_does_not_know_is_not_offered() {
 fn a_unit_without_a_filter_never_gets_one() {
     let diagnosis = refused("ProtectClock=yes\nPrivateDevices=yes", &["settimeofday", "iopl"]);
     assert_eq!(contents(&diagnosis), ["PrivateDevices=no\nProtectClock=no"]);
-    assert_eq!(diagnosis.remedies[0].kind, Kind::Loosen);
+    assert_eq!(diagnosis.remedies[0].kind, RemedyKind::RelaxDirectives);
     assert!(diagnosis.remedies[0].sensitive.iter().any(|(_, call)| &**call == "ioperm"));
     // The manager still holds a filter that the files no longer have: a line of ours would begin an allow-list.
     let held = SyscallFilter::from_manager(true, &["read".into()], Effect::KILL_ON_BUS, &GROUPS);
@@ -231,7 +234,7 @@ fn a_unit_without_a_filter_never_gets_one() {
 fn a_deny_list_stays_one() {
     let diagnosis = killed("SystemCallFilter=~@network-io", &["socket"]);
     assert_eq!(contents(&diagnosis)[0], "SystemCallFilter=socket");
-    let companions = words(&remedy(&diagnosis, &Kind::Companions).opens);
+    let companions = words(&remedy(&diagnosis, &RemedyKind::Predicted).opens);
     assert!(
         companions.contains(&"connect"),
         "the word that denies socket was wrong, so the others it denies may be: {companions:?}"
@@ -242,7 +245,7 @@ fn a_deny_list_stays_one() {
 fn what_somebody_took_off_the_list_is_not_given_back_on_a_guess() {
     let fragment = "SystemCallFilter=@system-service\nSystemCallFilter=~@network-io\nSystemCallFilter=~@sync";
     let companions = killed(fragment, &["fsync"]);
-    let opened = words(&remedy(&companions, &Kind::Companions).opens);
+    let opened = words(&remedy(&companions, &RemedyKind::Predicted).opens);
     assert_eq!(opened, ["fdatasync"]);
 }
 
@@ -271,13 +274,13 @@ fn other_directives_are_loosened_as_narrowly_as_they_go() {
         let diagnosis = refused(line, &[call]);
         assert_eq!(contents(&diagnosis), [remedy], "{line}");
         assert_eq!(words(&diagnosis.remedies[0].conditional), [""; 0]);
-        assert!(!diagnosis.findings[0].is_done_without(), "{line}");
+        assert!(!diagnosis.findings[0].needs_no_change(), "{line}");
     }
     let foreign =
         of(policy("SystemCallArchitectures=native", &[]), vec![incident(Abi::I386, "read", Action::KillThread)]);
     assert_eq!(contents(&foreign), ["SystemCallArchitectures=x86"]);
     let implied = refused("DynamicUser=yes", &["chmod"]);
-    assert_eq!((contents(&implied).len(), words(&implied.beyond)), (0, vec!["chmod"]));
+    assert_eq!((contents(&implied).len(), words(&implied.unsolvable)), (0, vec!["chmod"]));
 }
 
 #[test]
@@ -286,7 +289,7 @@ fn what_callers_do_without_needs_no_remedy() {
         [("RestrictNamespaces=yes", "clone3"), ("RestrictSUIDSGID=yes", "openat2"), ("DynamicUser=yes", "openat2")]
     {
         let diagnosis = refused(line, &[call]);
-        assert!(diagnosis.findings[0].is_done_without(), "{line}");
+        assert!(diagnosis.findings[0].needs_no_change(), "{line}");
         assert_eq!(contents(&diagnosis), [""; 0], "{line}");
     }
     // What is made instead is a denial of its own.
@@ -298,7 +301,7 @@ fn what_callers_do_without_needs_no_remedy() {
         killed("RestrictNamespaces=yes\nSystemCallFilter=@basic-io", &["clone3"]),
         refused("SystemCallErrorNumber=ENOSYS\nSystemCallFilter=@basic-io", &["clone3"]),
     ] {
-        assert!(!diagnosis.findings[0].is_done_without());
+        assert!(!diagnosis.findings[0].needs_no_change());
         assert!(!diagnosis.remedies.is_empty());
     }
 }
@@ -312,10 +315,13 @@ fn a_filter_and_another_directive_are_lifted_together() {
 #[test]
 fn a_call_is_softened_only_where_programs_fall_back() {
     let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["clone3", "setpriority"]);
-    assert_eq!(remedy(&diagnosis, &Kind::Soften).lines, ["SystemCallFilter=~clone3:ENOSYS setpriority:EPERM"]);
-    assert!(remedy(&diagnosis, &Kind::Soften).sensitive.is_empty());
+    assert_eq!(
+        remedy(&diagnosis, &RemedyKind::FailWithError).lines,
+        ["SystemCallFilter=~clone3:ENOSYS setpriority:EPERM"]
+    );
+    assert!(remedy(&diagnosis, &RemedyKind::FailWithError).sensitive.is_empty());
     let vital = killed("SystemCallFilter=@basic-io @file-system", &["clone3", "socket"]);
-    assert!(vital.remedies.iter().all(|remedy| remedy.kind != Kind::Soften));
+    assert!(vital.remedies.iter().all(|remedy| remedy.kind != RemedyKind::FailWithError));
 }
 
 #[test]
@@ -440,21 +446,21 @@ proptest! {
         let diagnosis = of(before.clone(), denied.collect());
         let findings = diagnosis.findings.iter().filter_map(|finding| {
             let IncidentEvent::Denial(denial) = &finding.incident.key.event else { return None };
-            if finding.is_done_without() {
+            if finding.needs_no_change() {
                 return None;
             }
             Some((denial.call.name()?.to_owned(), finding.cause.clone()))
         });
         let units: BTreeSet<String> = findings
             .filter(|(name, cause)| {
-                let unit = matches!(cause, harden_why::diagnosis::Cause::Unit { .. } | harden_why::diagnosis::Cause::Perhaps { .. });
-                unit && !diagnosis.beyond.iter().any(|beyond| **beyond == **name)
+                let unit = matches!(cause, harden_why::diagnosis::DenialCause::Unit { .. } | harden_why::diagnosis::DenialCause::Possible { .. });
+                unit && !diagnosis.unsolvable.iter().any(|beyond| **beyond == **name)
             })
             .map(|(name, _)| name)
             .collect();
         if let Some(default) = diagnosis.default_remedy() {
             prop_assert!(default < diagnosis.remedies.len());
-            prop_assert!(diagnosis.remedies[default].kind != Kind::Soften);
+            prop_assert!(diagnosis.remedies[default].kind != RemedyKind::FailWithError);
         }
         for remedy in &diagnosis.remedies {
             let after = before.with_dropin(&path, remedy.content.as_bytes(), &GROUPS);
@@ -463,7 +469,7 @@ proptest! {
             for call in &units {
                 let verdict = after.verdict(Abi::X86_64, call);
                 let conditional = remedy.conditional.iter().any(|other| **other == **call);
-                let softened = remedy.kind == Kind::Soften && matches!(verdict, Verdict::Denied { effect: Effect::Errno(_), .. });
+                let softened = remedy.kind == RemedyKind::FailWithError && matches!(verdict, Verdict::Denied { effect: Effect::Errno(_), .. });
                 prop_assert!(passes(&verdict) || softened, "{} after {:?}", call, remedy);
                 prop_assert_eq!(conditional, matches!(verdict, Verdict::Possible { .. }), "{} after {:?}", call, remedy);
             }

@@ -120,7 +120,7 @@ fn replay(case: &Case, groups: &Groups) -> Outcome {
         let remedy = remedy(&records, &policy, &drop_in, groups);
         policy = policy.with_dropin(&drop_in, remedy.content.as_bytes(), groups);
         let was_needed = |call: &str| needed.iter().any(|needed| **needed == *call);
-        outcome.reasons.extend(remedy.because.iter().map(|because| (because.reason, was_needed(&because.call))));
+        outcome.reasons.extend(remedy.reasons.iter().map(|because| (because.reason, was_needed(&because.call))));
         for call in
             groups.calls("@known").unwrap().iter().filter(|call| passes(&policy, call) && !passes(&case.policy, call))
         {

@@ -2,7 +2,7 @@
 
 use crate::support::manager::TestManager;
 use harden_why::audit::Action;
-use harden_why::diagnosis::{Cause, Elsewhere, Runtime, Situation, diagnose};
+use harden_why::diagnosis::{DenialCause, Elsewhere, Runtime, Situation, diagnose};
 use harden_why::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource, Store};
 use harden_why::policy::{Effect, Policy, Settings, UnitFile};
 use harden_why::syscalls;
@@ -38,7 +38,7 @@ fn situation(unit: &str, lines: &str) -> Situation {
 }
 
 /// The cause of one denial, of a unit with these lines, or of one that was not read.
-fn cause(unit: &str, lines: Option<&str>, arch: Arch, call: &str, action: Action) -> Cause {
+fn cause(unit: &str, lines: Option<&str>, arch: Arch, call: &str, action: Action) -> DenialCause {
     let situation = lines.map(|lines| situation(unit, lines));
     let incidents = vec![incident(unit, arch, call, action, Moment::Unknown)];
     diagnose(incidents, situation.as_ref(), &groups()).findings.remove(0).cause
@@ -49,17 +49,17 @@ fn said(lines: &str, arch: Arch, call: &str, action: Action) -> String {
     words(&cause("x.service", Some(lines), arch, call, action))
 }
 
-fn words(cause: &Cause) -> String {
+fn words(cause: &DenialCause) -> String {
     let directives = |by: &[harden_why::policy::DirectiveCause]| {
         by.iter().map(|cause| [" ", cause.directive.key()].concat()).collect::<String>()
     };
     match cause {
-        Cause::Unit { effect, by, changed } => {
+        DenialCause::Unit { effect, by, changed } => {
             format!("{effect}{}{}", directives(by), if *changed { ", changed" } else { "" })
         }
-        Cause::Perhaps { by } => format!("perhaps{}", directives(by)),
-        Cause::Elsewhere(Elsewhere::Permitted { unchanged: false }) => "Permitted".to_owned(),
-        Cause::Elsewhere(elsewhere) => format!("{elsewhere:?}"),
+        DenialCause::Possible { by } => format!("perhaps{}", directives(by)),
+        DenialCause::Elsewhere(Elsewhere::Permitted { unchanged: false }) => "Permitted".to_owned(),
+        DenialCause::Elsewhere(elsewhere) => format!("{elsewhere:?}"),
         other => format!("{other:?}"),
     }
 }
@@ -95,12 +95,12 @@ fn a_refusal_is_the_units_where_its_error_is() {
     let filter = "SystemCallFilter=~mount\nSystemCallErrorNumber=EPERM";
     for (lines, call, errno, expected) in [
         (filter, "mount", eperm, "EPERM SystemCallFilter"),
-        (filter, "mount", enosys, "Otherwise"),
+        (filter, "mount", enosys, "OtherEffect"),
         (filter, "umount2", eperm, "Permitted"),
         ("SystemCallFilter=~mount:ENOSYS umount2:EPERM", "mount", enosys, "ENOSYS SystemCallFilter"),
-        ("SystemCallFilter=~mount", "mount", eperm, "Otherwise"),
+        ("SystemCallFilter=~mount", "mount", eperm, "OtherEffect"),
         ("RestrictAddressFamilies=AF_UNIX", "socket", eafnosupport, "perhaps RestrictAddressFamilies"),
-        ("RestrictAddressFamilies=AF_UNIX", "socket", eperm, "Otherwise"),
+        ("RestrictAddressFamilies=AF_UNIX", "socket", eperm, "OtherEffect"),
     ] {
         assert_eq!(seen(lines, call, SightingSource::Tap { errno }).0, expected, "{lines} {call} {errno}");
     }
@@ -113,17 +113,17 @@ fn the_records_action_and_architecture_tell_who_it_can_have_been() {
     for (lines, arch, call, action, expected) in [
         // A filter of systemd's kills processes; threads it kills for their architecture alone.
         ("SystemCallFilter=~mount", native, "mount", KillProcess, "kill SystemCallFilter"),
-        ("SystemCallFilter=~mount", native, "mount", KillThread, "NotSystemdsAction"),
-        ("SystemCallArchitectures=native", native, "mount", KillThread, "NotSystemdsAction"),
+        ("SystemCallFilter=~mount", native, "mount", KillThread, "ForeignAction"),
+        ("SystemCallArchitectures=native", native, "mount", KillThread, "ForeignAction"),
         ("SystemCallArchitectures=native", old, "mount", KillThread, "kill thread SystemCallArchitectures"),
-        ("SystemCallArchitectures=native", old, "mount", KillProcess, "Otherwise"),
+        ("SystemCallArchitectures=native", old, "mount", KillProcess, "OtherEffect"),
         ("SystemCallFilter=~mount", old, "mount", KillProcess, "kill SystemCallFilter"),
-        ("SystemCallFilter=~mount", old, "mount", KillThread, "Otherwise"),
+        ("SystemCallFilter=~mount", old, "mount", KillThread, "OtherEffect"),
         ("", old, "mount", KillThread, "Permitted"),
         // Actions that systemd never uses.
-        ("SystemCallFilter=~mount", native, "mount", Trap, "NotSystemdsAction"),
-        ("SystemCallFilter=~mount", native, "mount", UserNotif, "NotSystemdsAction"),
-        ("SystemCallFilter=~mount", native, "mount", Trace, "NotSystemdsAction"),
+        ("SystemCallFilter=~mount", native, "mount", Trap, "ForeignAction"),
+        ("SystemCallFilter=~mount", native, "mount", UserNotif, "ForeignAction"),
+        ("SystemCallFilter=~mount", native, "mount", Trace, "ForeignAction"),
         // The one that decides comes first.
         (
             "ProtectClock=yes\nSystemCallFilter=~settimeofday",
@@ -140,9 +140,9 @@ fn the_records_action_and_architecture_tell_who_it_can_have_been() {
             "EPERM SystemCallFilter ProtectClock",
         ),
         ("SystemCallFilter=~mount", native, "mount", Errno, "kill SystemCallFilter, changed"),
-        ("SystemCallFilter=~mount:EPERM", native, "mount", KillProcess, "Otherwise"),
+        ("SystemCallFilter=~mount:EPERM", native, "mount", KillProcess, "OtherEffect"),
         ("MemoryDenyWriteExecute=yes", native, "mmap", Errno, "perhaps MemoryDenyWriteExecute"),
-        ("MemoryDenyWriteExecute=yes", native, "mmap", KillProcess, "Otherwise"),
+        ("MemoryDenyWriteExecute=yes", native, "mmap", KillProcess, "OtherEffect"),
         ("SystemCallFilter=~mount", native, "uname", KillProcess, "Permitted"),
     ] {
         assert_eq!(said(lines, arch, call, action), expected, "{lines}: {call} of {arch:?}, {action}");
@@ -158,23 +158,23 @@ fn a_call_without_a_name_of_a_blocked_architecture_is_the_units() {
         diagnose(vec![incident], Some(&situation("x.service", lines)), &groups()).findings.remove(0).cause
     };
     let blocked = of("SystemCallArchitectures=native", Action::KillThread);
-    assert!(matches!(blocked, Cause::Unit { effect: Effect::KillThread, .. }), "{blocked:?}");
-    assert_eq!(of("SystemCallFilter=read", Action::KillProcess), Cause::Nameless);
+    assert!(matches!(blocked, DenialCause::Unit { effect: Effect::KillThread, .. }), "{blocked:?}");
+    assert_eq!(of("SystemCallFilter=read", Action::KillProcess), DenialCause::UnknownCall);
 }
 
 #[test]
 fn what_runs_a_unit_is_known_by_the_units_name() {
     let of = |unit, lines, action| cause(unit, lines, Arch::X86_64, "mount", action);
-    let runtime = |runtime| Cause::Elsewhere(Elsewhere::Runtime(runtime));
+    let runtime = |runtime| DenialCause::Elsewhere(Elsewhere::Runtime(runtime));
     for action in [Action::KillProcess, Action::Trap, Action::Errno] {
         assert_eq!(of("docker-0a1b.scope", Some(""), action), runtime(Runtime::Docker));
         assert_eq!(of("libpod-0a1b.scope", None, action), runtime(Runtime::Podman));
         assert_eq!(of("systemd-nspawn@web.service", Some(""), action), runtime(Runtime::Nspawn));
-        assert_eq!(of("run-u7.scope", Some(""), action), Cause::Elsewhere(Elsewhere::Scope));
+        assert_eq!(of("run-u7.scope", Some(""), action), DenialCause::Elsewhere(Elsewhere::Scope));
     }
     let own = of("systemd-nspawn@web.service", Some("SystemCallFilter=~mount"), Action::KillProcess);
-    assert!(matches!(own, Cause::Unit { .. }), "a unit's own settings come first: {own:?}");
-    assert_eq!(of("x.service", None, Action::KillProcess), Cause::Unread);
+    assert!(matches!(own, DenialCause::Unit { .. }), "a unit's own settings come first: {own:?}");
+    assert_eq!(of("x.service", None, Action::KillProcess), DenialCause::SettingsUnread);
 }
 
 /// A manager with a unit and one denial of it, seen so many seconds from now.

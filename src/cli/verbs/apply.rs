@@ -10,7 +10,7 @@ use crate::cli::terminal::page::Page;
 use crate::cli::terminal::prompt;
 use crate::cli::views::answer::RemedyView;
 use crate::cli::views::applied::{Applied, Applying, Restarted, diff, next};
-use crate::diagnosis::{Diagnosis, Kind, Remedy, diagnose};
+use crate::diagnosis::{Diagnosis, Remedy, RemedyKind, diagnose};
 use crate::host::unit_settings;
 use crate::host::unit_settings::REMEDY_DROP_IN;
 use crate::incidents::local_time::Clock;
@@ -63,10 +63,12 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
     let old = drop_in::read(&situation.drop_in)?;
     let denied = wanted(&diagnosis).into_iter().map(|(_, call)| call).collect::<Vec<_>>().join(" ");
     let why = match remedy.kind {
-        Kind::Companions | Kind::Siblings | Kind::Groups(_) => {
+        RemedyKind::Predicted | RemedyKind::Equivalents | RemedyKind::Groups(_) => {
             format!("for denials of {denied}; the rest was not denied. {}", view.title)
         }
-        Kind::Calls | Kind::Loosen | Kind::Soften => format!("for denials of {denied}"),
+        RemedyKind::Calls | RemedyKind::RelaxDirectives | RemedyKind::FailWithError => {
+            format!("for denials of {denied}")
+        }
     };
     let undo = format!("harden-why revert {}{}", unit.manager.option(), unit.name);
     let new = drop_in::compose(&remedy.content, &clock.today(), &why, &undo);

@@ -3,7 +3,7 @@
 use super::answer::{CauseView, DirectiveView};
 use crate::audit::Action;
 use crate::audit::text::{escape, join, shown_path};
-use crate::diagnosis::{Cause, Elsewhere, Finding, Fixed, Runtime, Takes};
+use crate::diagnosis::{DenialCause, Elsewhere, Finding, Fixed, Runtime, TakesEffect};
 use crate::incidents::Moment;
 use crate::incidents::local_time::{Clock, moment};
 use crate::policy;
@@ -11,7 +11,7 @@ use crate::policy;
 impl CauseView {
     pub(crate) fn new(finding: &Finding, clock: &Clock) -> Self {
         let (kind, words, directives): (_, _, &[policy::DirectiveCause]) = match &finding.cause {
-            Cause::Unit { by, changed: false, .. } if finding.is_done_without() => (
+            DenialCause::Unit { by, changed: false, .. } if finding.needs_no_change() => (
                 "unit",
                 format!(
                     "the unit's {} it, as a kernel that does not know it would; callers then make an older call, so \
@@ -20,8 +20,8 @@ impl CauseView {
                 ),
                 by,
             ),
-            Cause::Unit { by, changed: false, .. } => ("unit", format!("the unit's {} it", verb(by)), by),
-            Cause::Unit { by, changed: true, .. } => (
+            DenialCause::Unit { by, changed: false, .. } => ("unit", format!("the unit's {} it", verb(by)), by),
+            DenialCause::Unit { by, changed: true, .. } => (
                 "settings-changed",
                 format!(
                     "the unit's {} it, though more strictly than the record says: they were changed since",
@@ -29,23 +29,23 @@ impl CauseView {
                 ),
                 by,
             ),
-            Cause::Perhaps { by } => (
+            DenialCause::Possible { by } => (
                 "perhaps-unit",
                 format!("possibly the unit's {}: that depends on arguments, which no record tells", names(by)),
                 by,
             ),
-            Cause::Logged { by } => {
+            DenialCause::Logged { by } => {
                 let words = match by {
                     Some(_) => "the unit's SystemCallLog= lists it; the call was made",
                     None => "a filter logs it, but the unit's SystemCallLog= does not list it; the call was made",
                 };
                 ("logged", words.to_owned(), by.as_slice())
             }
-            Cause::Elsewhere(elsewhere) => {
+            DenialCause::Elsewhere(elsewhere) => {
                 let (kind, words) = elsewhere_words(elsewhere, clock);
                 (kind, words, &[])
             }
-            Cause::Unread => (
+            DenialCause::SettingsUnread => (
                 "unread",
                 format!(
                     "not known, since the unit's settings were not read; {}, and so do programs' own sandboxes",
@@ -53,13 +53,13 @@ impl CauseView {
                 ),
                 &[],
             ),
-            Cause::Nameless => (
+            DenialCause::UnknownCall => (
                 "nameless",
                 "no name is known for this number, so no setting of systemd can name it; an allow-list denies it"
                     .to_owned(),
                 &[],
             ),
-            Cause::Silent => (
+            DenialCause::SilentDeath => (
                 "silent",
                 "not known, since the kernel sent no record: a filter that traps without logging, a signal sent by \
                  another process (kill -SYS), or audit switched off, excluded by a rule or lost"
@@ -68,7 +68,7 @@ impl CauseView {
             ),
         };
         let since = match &finding.cause {
-            Cause::Elsewhere(Elsewhere::Fixed(fixed)) => moment(&Moment::At(fixed.at)),
+            DenialCause::Elsewhere(Elsewhere::Fixed(fixed)) => moment(&Moment::At(fixed.at)),
             _ => None,
         };
         Self { kind, since, words, directives: directives.iter().map(DirectiveView::new).collect() }
@@ -97,7 +97,7 @@ fn verb(by: &[policy::DirectiveCause]) -> String {
 
 fn elsewhere_words(elsewhere: &Elsewhere, clock: &Clock) -> (&'static str, String) {
     let words = match elsewhere {
-        Elsewhere::NotSystemdsAction => {
+        Elsewhere::ForeignAction => {
             "not the unit's settings: systemd never acts like this. It was the program's own sandbox, or a container \
              runtime's; SystemCallFilter= has no part in it"
         }
@@ -109,7 +109,7 @@ fn elsewhere_words(elsewhere: &Elsewhere, clock: &Clock) -> (&'static str, Strin
             "not the unit's settings as they are now: they permit the call. Either they were changed since, and the next \
              start is under the new ones, or it was the program's own sandbox; more SystemCallFilter= would not help"
         }
-        Elsewhere::Otherwise => {
+        Elsewhere::OtherEffect => {
             "not the unit's settings as they are now: they would do something else to the call. Either they were \
              changed since, or it was the program's own sandbox"
         }
@@ -177,9 +177,11 @@ fn fixed_words(fixed: &Fixed, clock: &Clock) -> (&'static str, String) {
         ),
     };
     let (kind, how) = match fixed.takes {
-        Takes::Effect => ("fixed", "fixed"),
-        Takes::Reload => ("fixed-after-reload", "fixed once systemd reads its files again (systemctl daemon-reload)"),
-        Takes::NextStart => {
+        TakesEffect::Now => ("fixed", "fixed"),
+        TakesEffect::AfterReload => {
+            ("fixed-after-reload", "fixed once systemd reads its files again (systemctl daemon-reload)")
+        }
+        TakesEffect::AtNextStart => {
             ("fixed-next-start", "fixed for the next start, since a process keeps the filter of its own")
         }
     };

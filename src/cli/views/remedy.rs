@@ -3,7 +3,7 @@
 use crate::audit::Action;
 use crate::audit::text::{escape, join, shown_path};
 use crate::cli::terminal::words::calls;
-use crate::diagnosis::{Cause, Diagnosis, Finding, Kind, Remedy, Situation};
+use crate::diagnosis::{DenialCause, Diagnosis, Finding, Remedy, RemedyKind, Situation};
 use crate::syscalls::Groups;
 use crate::systemd::exposure_score;
 use crate::systemd::manager::UnitProperties;
@@ -89,21 +89,21 @@ pub struct Unproven {
 impl RemedyView {
     pub(crate) fn new(remedy: &Remedy, path: &Path, default: bool, groups: &Groups) -> Self {
         let (kind, title) = match &remedy.kind {
-            Kind::Calls => ("calls", "Allow what was denied, and nothing else.".to_owned()),
-            Kind::Siblings => (
+            RemedyKind::Calls => ("calls", "Allow what was denied, and nothing else.".to_owned()),
+            RemedyKind::Equivalents => (
                 "siblings",
                 format!("Allow them with what may be called in their place: {} more.", calls(remedy.opens.len())),
             ),
-            Kind::Companions => (
+            RemedyKind::Predicted => (
                 "companions",
                 format!("Allow them with what such programs usually need next: {} more.", calls(remedy.opens.len())),
             ),
-            Kind::Groups(groups) => {
+            RemedyKind::Groups(groups) => {
                 let names = join(groups.iter().map(ToString::to_string));
                 ("groups", format!("Allow {names}: {} more.", calls(remedy.opens.len())))
             }
-            Kind::Loosen => ("loosen", "Loosen what denied it.".to_owned()),
-            Kind::Soften => (
+            RemedyKind::RelaxDirectives => ("loosen", "Loosen what denied it.".to_owned()),
+            RemedyKind::FailWithError => (
                 "soften",
                 "Keep denying it, but with an error instead of death, for a program that can live without.".to_owned(),
             ),
@@ -112,7 +112,7 @@ impl RemedyView {
             let help = groups.help(name).filter(|help| !help.is_empty())?;
             Some(GroupHelp { group: name.to_owned(), help: escape(help.as_bytes()) })
         };
-        let named: &[Box<str>] = if let Kind::Groups(named) = &remedy.kind { named } else { &[] };
+        let named: &[Box<str>] = if let RemedyKind::Groups(named) = &remedy.kind { named } else { &[] };
         Self {
             kind,
             title,
@@ -121,7 +121,7 @@ impl RemedyView {
             content: remedy.content.clone(),
             opens: remedy.opens.iter().map(ToString::to_string).collect(),
             because: remedy
-                .because
+                .reasons
                 .iter()
                 .map(|because| BecauseView { call: because.call.to_string(), reason: because.reason })
                 .collect(),
@@ -139,14 +139,14 @@ impl RemedyView {
 
 /// Why there is no remedy for what the unit's settings denied.
 pub(crate) fn hopeless(diagnosis: &Diagnosis, situation: &Situation) -> Option<String> {
-    if !diagnosis.beyond.is_empty() {
-        let names = join(diagnosis.beyond.iter().map(ToString::to_string));
+    if !diagnosis.unsolvable.is_empty() {
+        let names = join(diagnosis.unsolvable.iter().map(ToString::to_string));
         return Some(format!(
             "no setting of the unit can let {names} pass: this systemd or its libseccomp does not know the call, or \
              DynamicUser= or the manager's own SystemCallArchitectures= rules it out"
         ));
     }
-    let missed = |finding: &Finding| matches!(finding.cause, Cause::Unit { .. }) && !finding.is_done_without();
+    let missed = |finding: &Finding| matches!(finding.cause, DenialCause::Unit { .. }) && !finding.needs_no_change();
     let denied = diagnosis.findings.iter().any(missed);
     if !denied || !diagnosis.remedies.is_empty() {
         return None;
@@ -165,7 +165,7 @@ pub(crate) fn hopeless(diagnosis: &Diagnosis, situation: &Situation) -> Option<S
 pub(crate) fn unproven(findings: &[Finding], unit: Option<&Unit>, groups: &Groups) -> Option<Unproven> {
     let mut names: Vec<&str> = findings
         .iter()
-        .filter(|finding| finding.cause == Cause::Unread)
+        .filter(|finding| finding.cause == DenialCause::SettingsUnread)
         .filter_map(|finding| finding.incident.denial().filter(|denial| denial.action != Action::Log)?.call.name())
         .filter(|name| groups.is_known(name))
         .collect();
