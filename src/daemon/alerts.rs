@@ -1,8 +1,9 @@
-//! Alerts on their way to the journal, which can be behind or away for a while. Each waits a moment to learn why.
+//! Alerts on their way to the journal, which can be behind or away for a time. Each waits a moment for the cause of its
+//! denial.
 
-use super::config::Alerting;
-use super::explainer::{Answers, Explainer, PATIENCE, Ticket};
-use super::rate::Rate;
+use super::alert_rate::AlertRate;
+use super::config::AlertLimits;
+use super::explainer::{Answers, Explainer, MAX_WAIT, Ticket};
 use crate::incidents::Stored;
 use crate::outlet::alert::Summary;
 use crate::outlet::journal::{Journal, JournalError};
@@ -11,34 +12,34 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How many alerts wait for the journal at most; what they tell is stored in any case.
-const MOST: usize = 1024;
+/// How many alerts wait for the journal. The store has their incidents in any case.
+const MAX_WAITING: usize = 1024;
 
-/// When the journal is tried again at first, and at last.
-const SOON: Duration = Duration::from_millis(50);
-const LATE: Duration = Duration::from_mins(1);
+/// The first and the longest wait between attempts to reach the journal.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const MAX_RETRY: Duration = Duration::from_mins(1);
 
-/// Something to tell the journal.
+/// A message for the journal.
 #[derive(Debug)]
 enum Alert {
-    Incident { stored: Box<Stored>, why: Why },
+    Incident { stored: Box<Stored>, cause: AlertCause },
     Summary(Summary),
 }
 
-/// What there is to say of the reason.
+/// The cause that an alert gives.
 #[derive(Debug)]
-enum Why {
-    /// It is asked for, and waited for until then.
+enum AlertCause {
+    /// The alert waits for it until a moment.
     Asked(Ticket, Instant),
-    /// That is all.
+    /// This is all that is known.
     Known(Option<Explanation>),
 }
 
 impl Alert {
-    /// Until when it waits.
+    /// Returns until when the alert waits for its cause.
     fn waits_until(&self) -> Option<Instant> {
         match self {
-            Self::Incident { why: Why::Asked(_, until), .. } => Some(*until),
+            Self::Incident { cause: AlertCause::Asked(_, until), .. } => Some(*until),
             Self::Incident { .. } | Self::Summary(_) => None,
         }
     }
@@ -49,112 +50,111 @@ pub(super) struct Alerts {
     path: PathBuf,
     explainer: Explainer,
     journal: Option<Journal>,
-    rate: Rate,
+    rate: AlertRate,
     unsent: VecDeque<Alert>,
     dropped: u64,
-    /// Not before, and how long until the time after that: the journal failed.
+    /// After a failure: when to try again, and the wait before that attempt.
     retry: Option<(Instant, Duration)>,
-    /// As long as nobody was told.
-    news: Option<News>,
+    /// A change that [`take_change`](Self::take_change) has not returned yet.
+    change: Option<JournalChange>,
 }
 
-/// Whether alerts reach the journal.
+/// A change in whether alerts reach the journal.
 #[derive(Debug)]
-pub(super) enum News {
-    /// They do again.
-    Again,
-    /// They do not, and this is why.
-    Failing(String),
+pub(super) enum JournalChange {
+    /// They reach it again.
+    Recovered,
+    /// They do not, for this reason.
+    Failed(String),
 }
 
 impl Alerts {
-    /// To the journal at a socket.
-    pub(super) fn to(path: impl Into<PathBuf>, limits: Alerting, explainer: Explainer) -> Self {
+    /// Sends alerts to the journal's socket.
+    pub(super) fn new(path: impl Into<PathBuf>, limits: AlertLimits, explainer: Explainer) -> Self {
         Self {
             path: path.into(),
             explainer,
             journal: None,
-            rate: Rate::new(limits),
+            rate: AlertRate::new(limits),
             unsent: VecDeque::new(),
             dropped: 0,
             retry: None,
-            news: None,
+            change: None,
         }
     }
 
-    /// What changed since the last call.
-    pub(super) fn news(&mut self) -> Option<News> {
-        self.news.take()
+    /// Returns whether the journal failed or recovered since the last call.
+    pub(super) fn take_change(&mut self) -> Option<JournalChange> {
+        self.change.take()
     }
 
-    /// Takes an incident that was just stored; `new` if it was not in the store before.
-    pub(super) fn consider(&mut self, stored: Stored, new: bool, now: Instant) {
-        if self.rate.admits(&stored, new, now) {
+    /// Queues an alert for an incident that was just stored, if it deserves one. `is_new` says that it was not in the store
+    /// before.
+    pub(super) fn consider(&mut self, stored: Stored, is_new: bool, now: Instant) {
+        if self.rate.admits(&stored, is_new, now) {
             let asked = self.explainer.ask(&stored.incident, now);
-            let why = asked.map_or(Why::Known(None), |ticket| Why::Asked(ticket, now + PATIENCE));
-            self.push(Alert::Incident { stored: Box::new(stored), why });
+            let cause = asked.map_or(AlertCause::Known(None), |ticket| AlertCause::Asked(ticket, now + MAX_WAIT));
+            self.push(Alert::Incident { stored: Box::new(stored), cause });
         }
     }
 
-    /// What was learned of the reasons; never, while nothing is asked.
-    pub(super) async fn learned(&mut self) -> Answers {
-        self.explainer.next().await
+    /// Waits for explanations; for ever while none is asked for.
+    pub(super) async fn next_explanations(&mut self) -> Answers {
+        self.explainer.next_answers().await
     }
 
-    /// Whether something is asked.
+    /// Whether an explanation is asked for.
     pub(super) fn is_asking(&self) -> bool {
         self.explainer.is_asking()
     }
 
-    /// Takes what was learned.
-    pub(super) fn explain(&mut self, answers: Answers) {
+    /// Adds explanations to the alerts that wait for them. An alert may have been sent without.
+    pub(super) fn add_explanations(&mut self, answers: Answers) {
         for (answered, explanation) in answers {
             let waiting = self.unsent.iter_mut().find_map(|alert| match alert {
-                Alert::Incident { why: why @ Why::Asked(..), .. } => {
-                    matches!(why, Why::Asked(ticket, _) if *ticket == answered).then_some(why)
+                Alert::Incident { cause: cause @ AlertCause::Asked(..), .. } => {
+                    matches!(cause, AlertCause::Asked(ticket, _) if *ticket == answered).then_some(cause)
                 }
                 _ => None,
             });
-            // It may be told already.
-            if let Some(why) = waiting {
-                *why = Why::Known(explanation);
+            if let Some(cause) = waiting {
+                *cause = AlertCause::Known(explanation);
             }
         }
     }
 
-    /// Other limits hold from now on.
-    pub(super) fn limit(&mut self, limits: Alerting) {
-        self.rate.limit(limits);
+    pub(super) fn set_limits(&mut self, limits: AlertLimits) {
+        self.rate.set_limits(limits);
     }
 
-    /// Numbers of incidents told so far mean others from now on.
-    pub(super) fn forget_told(&mut self) {
-        self.rate.forget_told();
+    /// Forgets which incidents had alerts, for row numbers have another meaning.
+    pub(super) fn forget_rows(&mut self) {
+        self.rate.forget_rows();
     }
 
     fn push(&mut self, alert: Alert) {
-        if self.unsent.len() < MOST {
+        if self.unsent.len() < MAX_WAITING {
             self.unsent.push_back(alert);
         } else {
             self.dropped += 1;
         }
     }
 
-    /// Sends what can be sent now.
+    /// Sends the alerts that wait for nothing, and asks for the causes of the others.
     pub(super) fn send(&mut self, now: Instant) {
-        if let Some(summary) = self.rate.summary(now) {
+        if let Some(summary) = self.rate.take_summary(now) {
             self.push(Alert::Summary(summary));
         }
-        self.explainer.begin();
+        self.explainer.start_questions();
         if self.retry.is_some_and(|(at, _)| now < at) {
             return;
         }
         while let Some(alert) = self.unsent.front().filter(|alert| alert.waits_until().is_none_or(|until| until <= now))
         {
             let entry = match alert {
-                Alert::Incident { stored, why } => {
-                    let why = if let Why::Known(why) = why { why.as_ref() } else { None };
-                    alert::entry(&stored.incident, Some(stored.id), why)
+                Alert::Incident { stored, cause } => {
+                    let cause = if let AlertCause::Known(cause) = cause { cause.as_ref() } else { None };
+                    alert::entry(&stored.incident, Some(stored.id), cause)
                 }
                 Alert::Summary(summary) => summary.entry(),
             };
@@ -168,10 +168,10 @@ impl Alerts {
                     self.unsent.pop_front();
                     if self.retry.take().is_some() {
                         tracing::info!("the journal takes alerts again");
-                        self.news = Some(News::Again);
+                        self.change = Some(JournalChange::Recovered);
                     }
                 }
-                Err(error) => return self.put_off(&error, now),
+                Err(error) => return self.schedule_retry(&error, now),
             }
         }
         if self.dropped > 0 {
@@ -180,30 +180,30 @@ impl Alerts {
         }
     }
 
-    fn put_off(&mut self, error: &JournalError, now: Instant) {
+    fn schedule_retry(&mut self, error: &JournalError, now: Instant) {
         let wait = if let Some((_, wait)) = self.retry {
-            (2 * wait).min(LATE)
+            (2 * wait).min(MAX_RETRY)
         } else {
             tracing::warn!("{error}; alerts wait until the journal takes them");
-            self.news = Some(News::Failing(error.to_string()));
-            SOON
+            self.change = Some(JournalChange::Failed(error.to_string()));
+            FIRST_RETRY
         };
         self.retry = Some((now + wait, wait));
     }
 
-    /// When there is something to send.
+    /// Returns when the next alert can be sent.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         let retry = self.retry.map(|(at, _)| at);
         let first = self.unsent.front().and_then(Alert::waits_until);
         retry.max(first).into_iter().chain(self.rate.next_wake()).min()
     }
 
-    /// Sends what can still be sent, and waits no more.
+    /// Sends all alerts that the journal takes now, without waiting for causes.
     pub(super) fn finish(mut self) {
         self.retry = None;
         for alert in &mut self.unsent {
-            if let Alert::Incident { why: why @ Why::Asked(..), .. } = alert {
-                *why = Why::Known(None);
+            if let Alert::Incident { cause: cause @ AlertCause::Asked(..), .. } = alert {
+                *cause = AlertCause::Known(None);
             }
         }
         let now = Instant::now();
@@ -225,7 +225,7 @@ mod tests {
 
     fn alerts(path: &Path) -> Alerts {
         let managers = Managers::with_paths("unix:path=/nonexistent", "/nonexistent");
-        Alerts::to(path, Alerting::default(), Explainer::new(Arc::new(managers)))
+        Alerts::new(path, AlertLimits::default(), Explainer::new(Arc::new(managers)))
     }
 
     fn incident(id: i64) -> Alert {
@@ -242,10 +242,10 @@ mod tests {
             last: Moment::Unknown,
             sample: Sample::default(),
         };
-        Alert::Incident { stored: Box::new(Stored { id, incident }), why: Why::Known(None) }
+        Alert::Incident { stored: Box::new(Stored { id, incident }), cause: AlertCause::Known(None) }
     }
 
-    /// The ids of what arrived.
+    /// The incident numbers of the entries that arrived.
     fn arrived(socket: &UnixDatagram) -> Vec<i64> {
         socket.set_nonblocking(true).unwrap();
         let mut buffer = [0; 4096];
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_that_comes_back_is_told_what_it_missed() {
+    fn journal_that_comes_back_gets_missed_alerts() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("socket");
         let (mut alerts, mut now) = (alerts(&path), Instant::now());
@@ -268,7 +268,7 @@ mod tests {
         let journal = UnixDatagram::bind(&path).unwrap();
         alerts.push(incident(2));
         alerts.send(now);
-        assert!(arrived(&journal).is_empty(), "not before its time");
+        assert!(arrived(&journal).is_empty(), "the retry is not due");
         now = alerts.next_wake().unwrap();
         alerts.send(now);
         assert_eq!((arrived(&journal), alerts.next_wake()), (vec![1, 2], None));
@@ -283,31 +283,31 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_waits_for_its_reason_and_not_for_long() {
+    fn alert_waits_for_its_cause_for_a_limited_time() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("socket");
         let journal = UnixDatagram::bind(&path).unwrap();
         let (mut alerts, now) = (alerts(&path), Instant::now());
         for ticket in 1..4 {
             let mut alert = incident(i64::try_from(ticket).unwrap());
-            let Alert::Incident { why, .. } = &mut alert else { unreachable!() };
-            *why = Why::Asked(ticket, now + PATIENCE);
+            let Alert::Incident { cause, .. } = &mut alert else { unreachable!() };
+            *cause = AlertCause::Asked(ticket, now + MAX_WAIT);
             alerts.push(alert);
         }
         alerts.push(incident(4));
-        alerts.explain(vec![(2, None), (9, None)]);
+        alerts.add_explanations(vec![(2, None), (9, None)]);
         alerts.send(now);
-        assert_eq!((arrived(&journal), alerts.next_wake()), (vec![], Some(now + PATIENCE)), "they keep their order");
-        alerts.explain(vec![(1, None)]);
+        assert_eq!((arrived(&journal), alerts.next_wake()), (vec![], Some(now + MAX_WAIT)), "alerts keep their order");
+        alerts.add_explanations(vec![(1, None)]);
         alerts.send(now);
-        assert_eq!(arrived(&journal), [1, 2], "what is learned is not waited for");
-        alerts.send(now + PATIENCE);
+        assert_eq!(arrived(&journal), [1, 2], "these have their causes");
+        alerts.send(now + MAX_WAIT);
         assert_eq!((arrived(&journal), alerts.next_wake()), (vec![3, 4], None));
-        alerts.explain(vec![(3, None)]);
+        alerts.add_explanations(vec![(3, None)]);
     }
 
     #[test]
-    fn a_journal_that_is_behind_is_given_time() {
+    fn journal_that_is_behind_gets_alerts_later() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("socket");
         let journal = UnixDatagram::bind(&path).unwrap();
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_journal_it_is_tried_ever_more_rarely_and_what_waits_is_bounded() {
+    fn missing_journal_is_tried_ever_more_rarely_and_waiting_alerts_are_bounded() {
         let (mut alerts, start) = (alerts(Path::new("/nonexistent")), Instant::now());
         for id in 0..5000 {
             alerts.push(incident(id));
@@ -340,7 +340,7 @@ mod tests {
             alerts.send(now);
             now = alerts.next_wake().unwrap();
         }
-        assert!(now - start > 5 * LATE);
-        assert_eq!((alerts.unsent.len(), alerts.dropped), (MOST, 5000 - MOST as u64));
+        assert!(now - start > 5 * MAX_RETRY);
+        assert_eq!((alerts.unsent.len(), alerts.dropped), (MAX_WAITING, 5000 - MAX_WAITING as u64));
     }
 }

@@ -1,12 +1,12 @@
-//! Our presence on the bus, which can be away for a while: a task of its own, so that no bus keeps
-//! the loop from listening.
+//! The daemon's connection to the bus, which can be away for a time. A task of its own keeps it, so that a slow bus never
+//! delays the loop.
 
 use crate::incidents::Stored;
 use crate::outlet::StatusSource;
 use crate::outlet::bus::{Bus, serve};
 use crate::outlet::client_requests::Orders;
 use crate::systemd::bus_address::BusAddress;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender};
@@ -14,113 +14,127 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-/// How many incidents wait to be told; subscribers can ask for what they missed.
-const MOST: usize = 1024;
+/// How many incidents wait to be announced. Subscribers can query those that they missed.
+const MAX_WAITING: usize = 1024;
 
-/// How long a bus may take to let us in.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the bus may take to accept the daemon.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// When the bus is tried again at first, and at last.
-const SOON: Duration = Duration::from_millis(250);
-const LATE: Duration = Duration::from_mins(1);
+/// The first and the longest wait between attempts to connect.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const MAX_RETRY: Duration = Duration::from_mins(1);
 
-/// The loop's end of it. Dropping it leaves the bus.
+/// The loop's handle of the connection. Dropping it leaves the bus.
 #[derive(Debug)]
-pub(crate) struct Presence {
-    news: Sender<Stored>,
+pub(super) struct BusConnection {
+    announcements: Sender<Stored>,
     task: JoinHandle<()>,
-    /// Says that the bus was tried once.
-    tried: oneshot::Receiver<()>,
-    /// How many incidents the bus was too far behind to be told of.
-    untold: u64,
+    /// Fires after the first attempt to connect.
+    first_attempt: oneshot::Receiver<()>,
+    /// How many incidents were not announced because the bus was too far behind.
+    missed: u64,
 }
 
-impl Presence {
-    /// Goes to a bus, and again whenever it was away.
-    pub(crate) fn start(address: BusAddress, state_dir: PathBuf, status: StatusSource, orders: Orders) -> Self {
-        let (news, heard) = mpsc::channel(MOST);
-        let (trying, tried) = oneshot::channel();
-        Self { news, task: tokio::spawn(stay(address, state_dir, status, orders, heard, trying)), tried, untold: 0 }
+impl BusConnection {
+    /// Connects to a bus, and again whenever the connection is lost.
+    pub(super) fn start(address: BusAddress, state_dir: PathBuf, status: StatusSource, orders: Orders) -> Self {
+        let (announcements, waiting) = mpsc::channel(MAX_WAITING);
+        let (attempted, first_attempt) = oneshot::channel();
+        let server = Server { address, state_dir, status, orders };
+        Self { announcements, task: tokio::spawn(server.run(waiting, attempted)), first_attempt, missed: 0 }
     }
 
-    /// Returns once the bus let us in, or did not.
-    pub(crate) async fn tried(&mut self) {
-        // It cannot fail before it was sent: the task ends with us.
-        _ = (&mut self.tried).await;
+    /// Waits until the first attempt to connect succeeded or failed.
+    pub(super) async fn first_attempt(&mut self) {
+        // It cannot fail: the task lives until this handle is dropped.
+        _ = (&mut self.first_attempt).await;
     }
 
-    /// Tells the subscribers of an incident.
-    pub(crate) fn tell(&mut self, stored: Stored) {
-        match self.news.try_send(stored) {
+    /// Announces an incident to the subscribers.
+    pub(super) fn announce(&mut self, stored: Stored) {
+        match self.announcements.try_send(stored) {
             Err(TrySendError::Full(stored)) => {
-                if self.untold == 0 {
+                if self.missed == 0 {
                     tracing::warn!("the bus is behind: subscribers are not told of incident {}", stored.id);
                 }
-                self.untold += 1;
+                self.missed += 1;
             }
-            _ if self.untold > 0 => {
-                tracing::warn!("the bus has caught up: subscribers were not told of {} incidents", self.untold);
-                self.untold = 0;
+            _ if self.missed > 0 => {
+                tracing::warn!("the bus has caught up: subscribers were not told of {} incidents", self.missed);
+                self.missed = 0;
             }
             _ => {}
         }
     }
-}
 
-impl Drop for Presence {
-    fn drop(&mut self) {
+    /// Leaves the bus.
+    pub(super) fn leave(&self) {
         self.task.abort();
     }
 }
 
-async fn stay(
+impl Drop for BusConnection {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// The task's end: what the daemon serves, and where.
+struct Server {
     address: BusAddress,
     state_dir: PathBuf,
     status: StatusSource,
     orders: Orders,
-    mut news: Receiver<Stored>,
-    trying: oneshot::Sender<()>,
-) {
-    let mut trying = Some(trying);
-    let mut said = None;
-    let mut wait = SOON;
-    loop {
-        let outcome = arrive(&address, &state_dir, &status, &orders).await;
-        if let Some(trying) = trying.take() {
-            _ = trying.send(());
-        }
-        match outcome {
-            Ok(bus) => {
-                tracing::info!("answering on the {address} bus");
-                (said, wait) = (None, SOON);
-                attend(&bus, &mut news).await;
-                tracing::warn!("the {address} bus is gone; it is tried again");
+}
+
+impl Server {
+    async fn run(self, mut waiting: Receiver<Stored>, attempted: oneshot::Sender<()>) {
+        let Self { address, state_dir, .. } = &self;
+        let mut attempted = Some(attempted);
+        let mut reported = None;
+        let mut wait = FIRST_RETRY;
+        loop {
+            let outcome = self.connect().await;
+            if let Some(attempted) = attempted.take() {
+                _ = attempted.send(());
             }
-            // The same is not said twice.
-            Err(why) if said.as_ref() == Some(&why) => {}
-            Err(why) => {
-                tracing::error!("{why}; meanwhile 'harden-why --state-dir {}' reads the store", state_dir.display());
-                said = Some(why);
+            match outcome {
+                Ok(bus) => {
+                    tracing::info!("answering on the {address} bus");
+                    (reported, wait) = (None, FIRST_RETRY);
+                    announce_all(&bus, &mut waiting).await;
+                    tracing::warn!("the {address} bus is gone; it is tried again");
+                }
+                // The same error is logged once.
+                Err(why) if reported.as_ref() == Some(&why) => {}
+                Err(why) => {
+                    tracing::error!(
+                        "{why}; meanwhile 'harden-why --state-dir {}' reads the store",
+                        state_dir.display()
+                    );
+                    reported = Some(why);
+                }
             }
+            sleep(wait).await;
+            wait = (2 * wait).min(MAX_RETRY);
         }
-        sleep(wait).await;
-        wait = (2 * wait).min(LATE);
+    }
+
+    async fn connect(&self) -> Result<Bus, String> {
+        let Self { address, state_dir, status, orders } = self;
+        match timeout(CONNECT_TIMEOUT, serve(address, state_dir, StatusSource::clone(status), orders.clone())).await {
+            Ok(outcome) => outcome.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("the {address} bus does not answer")),
+        }
     }
 }
 
-async fn arrive(address: &BusAddress, state_dir: &Path, status: &StatusSource, orders: &Orders) -> Result<Bus, String> {
-    match timeout(PATIENCE, serve(address, state_dir, StatusSource::clone(status), orders.clone())).await {
-        Ok(outcome) => outcome.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("the {address} bus does not answer")),
-    }
-}
-
-/// Passes the news on until the bus is gone.
-async fn attend(bus: &Bus, news: &mut Receiver<Stored>) {
+/// Announces incidents until the bus is gone.
+async fn announce_all(bus: &Bus, waiting: &mut Receiver<Stored>) {
     loop {
         tokio::select! {
             () = bus.closed() => return,
-            Some(stored) = news.recv() => {
+            Some(stored) = waiting.recv() => {
                 if let Err(error) = bus.announce(&stored).await {
                     tracing::warn!("subscribers on the bus were not told of incident {}: {error}", stored.id);
                 }

@@ -1,9 +1,9 @@
-//! What an administrator may set: TOML in `harden-why/harden-why.conf` and `harden-why/harden-why.conf.d/*.conf`, below
-//! `/etc`, `/run` and `/usr/lib` in systemd's order.
+//! The configuration: TOML in `harden-why/harden-why.conf` and `harden-why/harden-why.conf.d/*.conf`, below `/etc`, `/run`
+//! and `/usr/lib` in systemd's order.
 //!
-//! What is wrong is said with file, line and key, and changes nothing: what held before holds on.
+//! A wrong setting is reported with file, line and key. The previous value stays in force.
 
-mod files;
+mod config_files;
 
 use crate::audit::text::escape;
 use crate::units::UnitName;
@@ -14,67 +14,67 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// What holds.
+/// The settings in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// How long an incident that is not seen again is kept.
-    pub keep: Duration,
-    /// How many incidents are kept at most.
-    pub most_stored: u32,
-    /// How many incidents are held in memory.
-    pub most_in_memory: usize,
-    /// When to alert.
-    pub alerts: Alerting,
+    /// How long the store keeps an incident that is not seen again.
+    pub max_age: Duration,
+    /// How many incidents the store keeps.
+    pub max_stored: u32,
+    /// How many incidents the daemon holds in memory.
+    pub max_in_memory: usize,
+    /// Which incidents get an alert.
+    pub alerts: AlertLimits,
 }
 
-/// When to alert.
+/// Which incidents get an alert.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Alerting {
-    /// How long an incident is not told of again.
+pub struct AlertLimits {
+    /// How long an incident gets no second alert.
     pub quiet: Duration,
-    /// So many alerts in a window are a storm.
+    /// How many alerts in a window make a storm.
     pub burst: u32,
-    /// How long the window is.
+    /// The length of the window.
     pub window: Duration,
-    /// Units whose incidents are stored, but not told of.
+    /// Units whose incidents are stored without an alert.
     pub mute: BTreeSet<String>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            keep: Duration::from_hours(90 * 24),
-            most_stored: 100_000,
-            most_in_memory: 8 << 10,
-            alerts: Alerting::default(),
+            max_age: Duration::from_hours(90 * 24),
+            max_stored: 100_000,
+            max_in_memory: 8 << 10,
+            alerts: AlertLimits::default(),
         }
     }
 }
 
-impl Default for Alerting {
+impl Default for AlertLimits {
     fn default() -> Self {
         Self { quiet: Duration::from_hours(1), burst: 20, window: Duration::from_secs(10), mute: BTreeSet::new() }
     }
 }
 
-impl Alerting {
-    /// Whether nobody wants to be told of a unit; a template stands for all its instances.
+impl AlertLimits {
+    /// Whether a unit gets no alerts. A template stands for all its instances.
     #[must_use]
     pub fn mutes(&self, unit: &UnitName) -> bool {
         self.mute.contains(unit.as_str()) || unit.template().is_some_and(|template| self.mute.contains(&template))
     }
 }
 
-/// Something that was wrong, and had no effect.
+/// A setting that was wrong and had no effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complaint {
-    /// Where.
+    /// The file.
     pub file: PathBuf,
-    /// In which line, where it is in one.
+    /// The line, if the complaint concerns one.
     pub line: Option<usize>,
-    /// Of which key, `section.key`, where it is of one.
+    /// The key as `section.key`, if the complaint concerns one.
     pub key: Option<String>,
-    /// What.
+    /// What is wrong.
     pub what: String,
 }
 
@@ -91,40 +91,40 @@ impl fmt::Display for Complaint {
     }
 }
 
-/// How a key is understood: takes a value over, or says what it has to be.
+/// Sets a key to a value, or returns what the value has to be.
 type Setter = fn(&mut Config, &DeValue<'_>) -> Result<(), String>;
 
-/// How what held of a key before is taken over.
-type Keeper = fn(&mut Config, &Config);
+/// Copies a key from the configuration before.
+type Restorer = fn(&mut Config, &Config);
 
-/// Every key, by section.
-const KEYS: [(&str, &str, Setter, Keeper); 7] = [
+/// Every key, with its section.
+const KEYS: [(&str, &str, Setter, Restorer); 7] = [
     (
         "store",
         "keep-days",
         |config, value| {
-            config.keep = Duration::from_hours(24 * number(value, 1, 36_500)?);
+            config.max_age = Duration::from_hours(24 * number(value, 1, 36_500)?);
             Ok(())
         },
-        |config, before| config.keep = before.keep,
+        |config, before| config.max_age = before.max_age,
     ),
     (
         "store",
         "most-incidents",
         |config, value| {
-            config.most_stored = small(number(value, 100, 10_000_000)?);
+            config.max_stored = small(number(value, 100, 10_000_000)?);
             Ok(())
         },
-        |config, before| config.most_stored = before.most_stored,
+        |config, before| config.max_stored = before.max_stored,
     ),
     (
         "memory",
         "most-incidents",
         |config, value| {
-            config.most_in_memory = usize::try_from(number(value, 256, 1_000_000)?).unwrap_or(usize::MAX);
+            config.max_in_memory = usize::try_from(number(value, 256, 1_000_000)?).unwrap_or(usize::MAX);
             Ok(())
         },
-        |config, before| config.most_in_memory = before.most_in_memory,
+        |config, before| config.max_in_memory = before.max_in_memory,
     ),
     (
         "alerts",
@@ -165,48 +165,50 @@ const KEYS: [(&str, &str, Setter, Keeper); 7] = [
 ];
 
 impl Config {
-    /// What the files below a root say, usually `/`, and what is wrong with them, where `before` held until now.
+    /// Reads the files below a root, usually `/`. Returns the settings and what is wrong with the files. `before` is the
+    /// configuration in force until now.
     #[must_use]
     pub fn load(root: &Path, before: &Self) -> (Self, Vec<Complaint>) {
-        Self::of(files::all(root), before)
+        Self::read_files(config_files::find(root), before)
     }
 
-    /// What one file says.
+    /// Reads one file in place of the machine's, as [`load`](Self::load) does.
     #[must_use]
-    pub fn of_file(file: &Path, before: &Self) -> (Self, Vec<Complaint>) {
-        Self::of(vec![file.to_owned()], before)
+    pub fn load_file(file: &Path, before: &Self) -> (Self, Vec<Complaint>) {
+        Self::read_files(vec![file.to_owned()], before)
     }
 
-    fn of(files: Vec<PathBuf>, before: &Self) -> (Self, Vec<Complaint>) {
-        let mut reading = Reading::default();
+    fn read_files(files: Vec<PathBuf>, before: &Self) -> (Self, Vec<Complaint>) {
+        let mut reader = ConfigReader::default();
         for file in files {
-            match files::read(&file) {
-                Ok(text) => reading.take(&file, &text),
+            match config_files::read(&file) {
+                Ok(text) => reader.read_file(&file, &text),
                 Err(what) => {
-                    reading.unread = true;
-                    reading.complaints.push(Complaint { file, line: None, key: None, what });
+                    reader.has_gaps = true;
+                    reader.complaints.push(Complaint { file, line: None, key: None, what });
                 }
             }
         }
-        reading.finish(before)
+        reader.finish(before)
     }
 }
 
-/// What was read so far.
+/// The settings read so far.
 #[derive(Debug, Default)]
-struct Reading {
+struct ConfigReader {
     config: Config,
     complaints: Vec<Complaint>,
-    /// The keys, by place in [`KEYS`], that were set, and those that were set to what they cannot be.
+    /// The keys that were set to a valid value, by index in [`KEYS`].
     set: BTreeSet<usize>,
+    /// The keys that were set to a wrong value, by index in [`KEYS`].
     wrong: BTreeSet<usize>,
-    /// There are files or lines of which nothing is known.
-    unread: bool,
+    /// Whether files or lines could not be understood, which may have set any key.
+    has_gaps: bool,
 }
 
-impl Reading {
-    /// Takes over what a file sets.
-    fn take(&mut self, file: &Path, text: &str) {
+impl ConfigReader {
+    /// Takes the settings of a file.
+    fn read_file(&mut self, file: &Path, text: &str) {
         let line_at = |at: usize| 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
         let complaint = |at: Option<usize>, key: Option<String>, what: String| Complaint {
             file: file.to_owned(),
@@ -216,7 +218,7 @@ impl Reading {
         };
         let (tables, errors) = DeTable::parse_recoverable(text);
         for error in errors {
-            self.unread = true;
+            self.has_gaps = true;
             let what = format!("{}; what the line says has no effect", error.message());
             self.complaints.push(complaint(error.span().map(|span| span.start), None, what));
         }
@@ -225,10 +227,10 @@ impl Reading {
             let known = KEYS.iter().any(|(known, ..)| known == name);
             let (Some(keys), true) = (keys.get_ref().as_table(), known) else {
                 let what = if known {
-                    self.unread = true;
+                    self.has_gaps = true;
                     format!("has to be a section: write [{name}], and its keys below; it has no effect")
                 } else {
-                    self.unread = true;
+                    self.has_gaps = true;
                     format!("there is no such section; there are {}", listing(KEYS.map(|(name, ..)| name)))
                 };
                 self.complaints.push(complaint(Some(section.span().start), Some(name.to_string()), what));
@@ -244,10 +246,10 @@ impl Reading {
     }
 
     fn set(&mut self, section: &str, key: &str, value: &Spanned<DeValue<'_>>) -> Result<(), String> {
-        let mut of_section = KEYS.iter().enumerate().filter(|(_, (name, ..))| *name == section);
-        let Some((place, (_, _, set, _))) = of_section.clone().find(|(_, (_, name, ..))| *name == key) else {
-            self.unread = true;
-            let names = listing(of_section.by_ref().map(|(_, (_, name, ..))| *name));
+        let mut in_section = KEYS.iter().enumerate().filter(|(_, (name, ..))| *name == section);
+        let Some((place, (_, _, set, _))) = in_section.clone().find(|(_, (_, name, ..))| *name == key) else {
+            self.has_gaps = true;
+            let names = listing(in_section.by_ref().map(|(_, (_, name, ..))| *name));
             return Err(format!("there is no such key; there are {names}"));
         };
         match set(&mut self.config, value.get_ref()) {
@@ -262,12 +264,12 @@ impl Reading {
         }
     }
 
-    /// What holds from now on: of keys that are set to nothing they can be, or perhaps are where nothing could be read,
-    /// what held before.
+    /// Returns the settings. A key that has only wrong values, or may be set in a part that could not be read, has its value
+    /// from before.
     fn finish(mut self, before: &Config) -> (Config, Vec<Complaint>) {
-        for (place, (.., keep)) in KEYS.iter().enumerate() {
-            if !self.set.contains(&place) && (self.unread || self.wrong.contains(&place)) {
-                keep(&mut self.config, before);
+        for (place, (.., restore)) in KEYS.iter().enumerate() {
+            if !self.set.contains(&place) && (self.has_gaps || self.wrong.contains(&place)) {
+                restore(&mut self.config, before);
             }
         }
         (self.config, self.complaints)
@@ -280,7 +282,7 @@ fn number(value: &DeValue<'_>, least: u64, most: u64) -> Result<u64, String> {
     number.filter(|number| (least..=most).contains(number)).ok_or_else(what)
 }
 
-/// A number whose range was checked.
+/// Converts a number whose range was checked.
 fn small(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
@@ -304,14 +306,14 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn of(text: &str) -> (Config, Vec<String>) {
-        after(&Config::default(), text)
+    fn read(text: &str) -> (Config, Vec<String>) {
+        read_after(&Config::default(), text)
     }
 
-    fn after(before: &Config, text: &str) -> (Config, Vec<String>) {
-        let mut reading = Reading::default();
-        reading.take(Path::new("/etc/x.conf"), text);
-        let (config, complaints) = reading.finish(before);
+    fn read_after(before: &Config, text: &str) -> (Config, Vec<String>) {
+        let mut reader = ConfigReader::default();
+        reader.read_file(Path::new("/etc/x.conf"), text);
+        let (config, complaints) = reader.finish(before);
         (config, complaints.iter().map(ToString::to_string).collect())
     }
 
@@ -320,35 +322,40 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_leaves_what_held_before() {
-        let (before, _) = of("[store]\nkeep-days = 7\n[alerts]\nburst = 3\nwindow-seconds = 60\nmute = [\"a\"]\n");
-        let (config, complaints) = after(&before, "[store]\nkeep-days = 0\n[alerts]\nburst = 4\n");
+    fn wrong_setting_keeps_the_value_before() {
+        let (before, _) = read("[store]\nkeep-days = 7\n[alerts]\nburst = 3\nwindow-seconds = 60\nmute = [\"a\"]\n");
+        let (config, complaints) = read_after(&before, "[store]\nkeep-days = 0\n[alerts]\nburst = 4\n");
         assert_eq!(complaints.len(), 1);
-        let alerts = Alerting { burst: 4, ..Alerting::default() };
-        assert_eq!(config, Config { keep: before.keep, alerts, ..Config::default() }, "what is gone is at its default");
-        // Nobody knows which key it was.
-        let (config, complaints) = after(&before, "[alerts]\nburst = 4\n= 3\n");
+        let alerts = AlertLimits { burst: 4, ..AlertLimits::default() };
+        assert_eq!(
+            config,
+            Config { max_age: before.max_age, alerts, ..Config::default() },
+            "a removed setting has its default"
+        );
+        // The line that cannot be read may have set any key.
+        let (config, complaints) = read_after(&before, "[alerts]\nburst = 4\n= 3\n");
         assert!(!complaints.is_empty());
-        assert_eq!(config.keep, before.keep);
+        assert_eq!(config.max_age, before.max_age);
         assert_eq!((config.alerts.window, config.alerts.mute.len()), (before.alerts.window, 1));
-        // Of several files each says something, and one is wrong.
-        let mut reading = Reading::default();
-        reading.take(Path::new("/etc/a.conf"), "[alerts]\nburst = 5\n");
-        reading.take(Path::new("/etc/b.conf"), "[alerts]\nburst = 0\n");
-        assert_eq!(reading.finish(&before).0.alerts.burst, 5);
+        // One of two files sets the key to a wrong value.
+        let mut reader = ConfigReader::default();
+        reader.read_file(Path::new("/etc/a.conf"), "[alerts]\nburst = 5\n");
+        reader.read_file(Path::new("/etc/b.conf"), "[alerts]\nburst = 0\n");
+        assert_eq!(reader.finish(&before).0.alerts.burst, 5);
     }
 
     #[test]
-    fn every_key_is_taken() {
-        let (config, complaints) =
-            of("[store]\nkeep-days = 7\nmost-incidents = 1_000\n[memory]\nmost-incidents = 512\n\
-             [alerts]\nagain-after-minutes = 5\nburst = 3\nwindow-seconds = 60\nmute = [\"a\", \"b@.socket\"]\n");
+    fn every_key_can_be_set() {
+        let (config, complaints) = read(
+            "[store]\nkeep-days = 7\nmost-incidents = 1_000\n[memory]\nmost-incidents = 512\n\
+             [alerts]\nagain-after-minutes = 5\nburst = 3\nwindow-seconds = 60\nmute = [\"a\", \"b@.socket\"]\n",
+        );
         assert_eq!(complaints, [""; 0]);
         let expected = Config {
-            keep: Duration::from_hours(7 * 24),
-            most_stored: 1_000,
-            most_in_memory: 512,
-            alerts: Alerting {
+            max_age: Duration::from_hours(7 * 24),
+            max_stored: 1_000,
+            max_in_memory: 512,
+            alerts: AlertLimits {
                 quiet: Duration::from_mins(5),
                 burst: 3,
                 window: Duration::from_mins(1),
@@ -361,10 +368,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_file_line_and_key_and_changes_nothing() {
-        let (config, complaints) = of("# all wrong\n[store]\nkeep-days = 0\nmost-incidents = \"many\"\nfor = 1\n\n\
-             [alerts]\nmute = [\"../x\"]\nburst = 4 4\nwindow-seconds = 30\n[\"\\u001b[2J\"]\nx = 1\n");
-        let last = Alerting { window: Duration::from_secs(30), ..Alerting::default() };
+    fn wrong_setting_is_reported_with_file_line_and_key() {
+        let (config, complaints) = read(
+            "# all wrong\n[store]\nkeep-days = 0\nmost-incidents = \"many\"\nfor = 1\n\n\
+             [alerts]\nmute = [\"../x\"]\nburst = 4 4\nwindow-seconds = 30\n[\"\\u001b[2J\"]\nx = 1\n",
+        );
+        let last = AlertLimits { window: Duration::from_secs(30), ..AlertLimits::default() };
         assert_eq!(config, Config { alerts: last, ..Config::default() });
         let mut expected = [
             "/etc/x.conf:3: store.keep-days: has to be a whole number from 1 to 36500; it has no effect",
@@ -375,27 +384,27 @@ mod tests {
             "/etc/x.conf:11: \\x1b[2J: there is no such section; there are alerts, memory, store",
         ]
         .to_vec();
-        let mut said: Vec<&str> = complaints.iter().map(String::as_str).collect();
-        said.retain(|text| !text.starts_with("/etc/x.conf:9: "));
-        assert!(complaints.len() > said.len(), "the line that is none is said, too: {complaints:#?}");
-        said.sort_unstable();
+        let mut reported: Vec<&str> = complaints.iter().map(String::as_str).collect();
+        reported.retain(|text| !text.starts_with("/etc/x.conf:9: "));
+        assert!(complaints.len() > reported.len(), "the malformed line is reported, too: {complaints:#?}");
+        reported.sort_unstable();
         expected.sort_unstable();
-        assert_eq!(said, expected);
+        assert_eq!(reported, expected);
     }
 
     #[test]
-    fn a_section_that_is_none_is_said() {
-        let none = "has to be a section: write [store], and its keys below; it has no effect";
-        let said = [format!("/etc/x.conf:1: store: {none}")];
-        assert_eq!(of("store = 5\n"), (Config::default(), said.to_vec()));
-        assert_eq!(of("[[store]]\nkeep-days = 5\n").0, Config::default());
-        assert!(of("[[store]]\nkeep-days = 5\n").1[0].ends_with(none));
+    fn key_in_place_of_section_is_reported() {
+        let complaint = "has to be a section: write [store], and its keys below; it has no effect";
+        let reported = [format!("/etc/x.conf:1: store: {complaint}")];
+        assert_eq!(read("store = 5\n"), (Config::default(), reported.to_vec()));
+        assert_eq!(read("[[store]]\nkeep-days = 5\n").0, Config::default());
+        assert!(read("[[store]]\nkeep-days = 5\n").1[0].ends_with(complaint));
     }
 
     #[test]
-    fn what_is_shipped_shows_every_default_and_sets_none() {
+    fn shipped_file_shows_every_default_and_sets_none() {
         let text = include_str!("../../packaging/harden-why.conf");
-        assert_eq!(of(text), (Config::default(), vec![]));
+        assert_eq!(read(text), (Config::default(), vec![]));
         let shown: String = text
             .lines()
             .filter_map(|line| line.strip_prefix('#'))
@@ -405,11 +414,11 @@ mod tests {
         for (_, key, ..) in KEYS {
             assert!(shown.contains(&format!("{key} = ")), "{key} in {shown}");
         }
-        assert_eq!(of(&shown), (Config::default(), vec![]));
+        assert_eq!(read(&shown), (Config::default(), vec![]));
     }
 
     #[test]
-    fn drop_ins_come_in_the_order_of_their_names_and_etc_wins() {
+    fn drop_ins_apply_in_order_of_names_and_etc_wins() {
         let root = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
             let path = root.path().join(path);
@@ -426,7 +435,7 @@ mod tests {
         assert_eq!((config.alerts.burst, config.alerts.window.as_secs()), (3, 4), "the later name wins");
         write("etc/harden-why/harden-why.conf.d/50-a.conf", "");
         write("etc/harden-why/harden-why.conf.d/60-c.txt", "[alerts]\nburst = 9\n");
-        assert_eq!(load(root.path()).0.alerts.burst, 4, "a file of the same name takes its place");
+        assert_eq!(load(root.path()).0.alerts.burst, 4, "the file in /etc replaces the one of the same name");
         fs::write(root.path().join("etc/harden-why/harden-why.conf"), [0xff]).unwrap();
         let (config, complaints) = load(root.path());
         assert_eq!((config.alerts.burst, complaints.len()), (4, 1), "{complaints:?}");
@@ -434,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_no_file_and_a_device_masks() {
+    fn directory_overrides_nothing_and_device_masks() {
         let root = tempfile::tempdir().unwrap();
         let [etc, usr] = ["etc", "usr/local/lib"].map(|place| root.path().join(place).join("harden-why"));
         for place in [&etc, &usr] {
@@ -452,11 +461,11 @@ mod tests {
             fs::create_dir(etc.join(name)).unwrap();
         }
         let (burst, window, complaints) = set();
-        assert_eq!((burst, window), (2, 3), "they take no file's place");
+        assert_eq!((burst, window), (2, 3), "directories override no file");
         for name in ["harden-why.conf", "harden-why.conf.d/x.conf"] {
             let path = etc.join(name).display().to_string();
-            let said = format!("{path}: has to be a file, and is a directory; it has no effect");
-            assert!(complaints.contains(&said), "{said} is not in {complaints:?}");
+            let complaint = format!("{path}: has to be a file, and is a directory; it has no effect");
+            assert!(complaints.contains(&complaint), "{complaint} is not in {complaints:?}");
             fs::remove_dir(etc.join(name)).unwrap();
             std::os::unix::fs::symlink("/dev/null", etc.join(name)).unwrap();
         }

@@ -1,543 +1,358 @@
-//! What the loop holds, and what it does with each thing that arrives.
+//! The loop: it gives each thing that arrives a turn, and passes it to the part of the daemon that handles it.
 
-use super::alerts::{Alerts, News};
+use super::alerts::{Alerts, JournalChange};
+use super::attributor::{Answer, Attributor};
+use super::bus_connection::BusConnection;
 use super::config::Config;
-use super::flush_schedule::{JustStored, Outcome, Storing};
-use super::journal_lookup::{Again, Looked};
-use super::query_batch::Asks;
-use super::reconcile::Reconciler;
-use super::writer::{Done, Retention, Writer};
-use crate::audit::serials::Serials;
+use super::exit_events::ExitEvents;
+use super::reloadable_config::ReloadableConfig;
+use super::request_handler::handle_request;
+use super::status::{SharedStatus, TurnCounts};
+use super::stop_signals::StopSignals;
+use super::storage::{Storage, StoredIncident, WriteResult};
+use super::store_writer::Written;
+use super::supervisor;
 use crate::audit::text::Escaped;
-use crate::audit::{Action, Malformed, parse_record, parse_serial};
-use crate::host::blind_spots;
-use crate::host::live_host::{DeathEvidence, LiveHost};
-use crate::incidents::{IncidentEvent, SightingSource, StoreError, Stored};
-use crate::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
-use crate::kernel::clock::now_millis;
-use crate::kernel::proc_events::{ExitListener, Notice};
-use crate::outlet::client_requests::{Order, Ordered};
-use crate::outlet::wire::Status;
-use crate::pipeline::{Open, Pipeline, Sighted};
+use crate::incidents::{Folded, SightingSource, Stored};
+use crate::intake::record_source::{Received, RecordSources, SourceEnd, SourceMessage};
+use crate::outlet::client_requests::Ordered;
+use sd_notify::NotifyState;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::Receiver;
 
-/// Of how many incidents that go on others are told at once.
-const TOLD_AGAIN: usize = 64;
+/// How long deadlines may be overdue while there is always more to receive.
+const MAX_OVERDUE: Duration = Duration::from_secs(2);
 
-/// So many records at once are a storm, and then we let some gather: waking for each costs more than the records.
+/// How long stopping waits at most for evidence about the last processes. A request waits as long for earlier records.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How many incidents that go on are announced per write.
+const MAX_ANNOUNCED_AGAIN: usize = 64;
+
+/// So many records in one turn are a storm. The loop then lets some gather: a wake-up for each costs more than the records.
 const STORM: u64 = 16;
 const GATHER: Duration = Duration::from_millis(1);
 
-/// How many batches of records are taken before others get their turn, and how many exit events; and for how long, since
-/// nobody knows what they cost.
-const BATCHES: usize = 64;
-const EVENTS: usize = 4096;
-const TURN: Duration = Duration::from_millis(50);
+/// How many batches of records one turn takes at most, and how many exit events. Their cost varies, so time bounds a
+/// turn, too.
+const MAX_BATCHES: usize = 64;
+const MAX_EXITS: usize = 4096;
+const MAX_TURN: Duration = Duration::from_millis(50);
 
-/// The state of the loop.
-pub(crate) struct Watch {
-    pipeline: Pipeline<LiveHost>,
-    reconciler: Reconciler,
-    serials: Serials,
-    status: Arc<Mutex<Status>>,
-    pub(crate) asks: Asks,
-    pub(crate) again: Again,
-    pub(crate) storing: Storing,
-    pub(crate) alerts: Alerts,
-    /// Until when records may gather.
-    rests_until: Option<Instant>,
-    /// What the kernel has sent is to be taken now.
-    pub(crate) in_haste: bool,
+/// The daemon's parts, and what arrives at them.
+pub(super) struct EventLoop {
+    pub(super) sources: RecordSources,
+    pub(super) exits: ExitEvents,
+    pub(super) bus: BusConnection,
+    pub(super) requests: Receiver<Ordered>,
+    pub(super) config: ReloadableConfig,
+    pub(super) stop: StopSignals,
+    pub(super) attributor: Attributor,
+    pub(super) storage: Storage,
+    pub(super) alerts: Alerts,
+    pub(super) status: SharedStatus,
+    pub(super) turn: TurnState,
 }
 
-impl Watch {
-    /// `most` incidents are held in memory.
-    pub(crate) fn new(host: LiveHost, most: usize, writer: Writer, alerts: Alerts, status: Arc<Mutex<Status>>) -> Self {
-        Self {
-            pipeline: Pipeline::new(host, most),
-            reconciler: Reconciler::default(),
-            serials: Serials::default(),
-            status,
-            asks: Asks::default(),
-            again: Again::default(),
-            storing: Storing::by(writer),
-            alerts,
-            rests_until: None,
-            in_haste: false,
-        }
-    }
-
-    /// Another configuration holds from now on.
-    pub(crate) fn configure(&mut self, config: &Config) {
-        self.pipeline.fold.set_limit(config.most_in_memory);
-        self.storing.keep(Retention { keep: config.keep, most: config.most_stored });
-        self.alerts.limit(config.alerts.clone());
-    }
-
-    /// Takes what the audit socket has; true when it has no more.
-    pub(crate) fn hear(&mut self, audit: &mut AuditSocket) -> Result<bool, ReceiveError> {
-        self.hear_until(audit, Instant::now() + TURN)
-    }
-
-    /// The same until a moment, or for a batch.
-    fn hear_until(&mut self, audit: &mut AuditSocket, until: Instant) -> Result<bool, ReceiveError> {
-        let status = Arc::clone(&self.status);
-        let mut status = lock(&status);
-        let before = status.records;
-        self.rests_until = None;
-        for _ in 0..BATCHES {
-            if self.holds_until().is_some() {
-                return Ok(false);
-            }
-            match audit.refill() {
-                Ok(true) => {}
-                Ok(false) => {
-                    let storm = status.records - before >= STORM;
-                    self.rests_until = storm.then(|| Instant::now() + GATHER);
-                    return Ok(true);
-                }
-                Err(ReceiveError::Overrun) => {
-                    status.overruns += 1;
-                    tracing::warn!("the receive buffer overran: records were lost");
-                    continue;
-                }
-                Err(error) => return Err(error),
-            }
-            let now = Instant::now();
-            self.pipeline.host_mut().begin_batch();
-            while let Some(message) = audit.take() {
-                match message {
-                    AuditMessage::Seccomp(payload) => match self.take(payload, now) {
-                        Ok(()) => status.records += 1,
-                        Err(why) => {
-                            status.malformed += 1;
-                            tracing::warn!("a SECCOMP record was not understood: {why}: {}", Escaped(payload));
-                        }
-                    },
-                    AuditMessage::Other(payload) => {
-                        self.count_serial(payload);
-                        status.ignored += 1;
-                    }
-                    AuditMessage::Foreign => status.ignored += 1,
-                }
-            }
-            status.lost = self.serials.missing();
-            if Instant::now() >= until {
-                break;
-            }
-        }
-        Ok(false)
-    }
-
-    /// Until when records are better off in the kernel's buffer.
-    pub(crate) fn holds_until(&self) -> Option<Instant> {
-        self.storing.holds_until(&self.pipeline.fold).filter(|_| !self.in_haste)
-    }
-
+/// What one turn of the loop leaves to the next.
+#[derive(Debug, Default)]
+pub(super) struct TurnState {
     /// Until when records may gather.
-    pub(crate) fn rests_until(&self) -> Option<Instant> {
-        self.rests_until.filter(|until| *until > Instant::now())
+    gather_until: Option<Instant>,
+    /// When to stop at the latest, after a signal to stop.
+    stop_by: Option<Instant>,
+    /// Whether systemd knows that the daemon is ready.
+    is_ready: bool,
+}
+
+/// Whether a turn left nothing to receive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+enum Drained {
+    Yes,
+    No,
+}
+
+impl EventLoop {
+    /// Runs until a signal to stop, or until a source ends. Stores everything in either case.
+    pub(super) async fn run(mut self) -> anyhow::Result<()> {
+        let outcome = self.serve().await;
+        self.finish().await;
+        outcome
     }
 
-    /// Takes what the exit listener has; true when it has no more.
-    pub(crate) fn hear_exits(&mut self, exits: &mut ExitListener) -> io::Result<bool> {
-        let now = Instant::now();
-        for _ in 0..EVENTS {
-            if now.elapsed() >= TURN {
-                break;
+    async fn serve(&mut self) -> anyhow::Result<()> {
+        let mut watchdog = supervisor::Watchdog::from_environment();
+        while self.is_to_go_on() {
+            let (gather_until, is_holding) = (self.gather_until(), self.holds_until().is_some());
+            if gather_until.is_some() || is_holding {
+                self.sources.pause()?;
             }
-            match exits.receive() {
-                Ok(None) => return Ok(true),
-                Ok(Some(Notice::Dying(dying))) => {
-                    let told = self.pipeline.host_mut().on_dying(&dying);
-                    self.learn(dying.pid, told, now);
+            let (is_ready, is_stopping) = (self.turn.is_ready, self.turn.stop_by.is_some());
+            let deadline = self.attributor.next_deadline();
+            let wake = self.next_wake().into_iter().chain(watchdog.next_wake()).min();
+            tokio::select! {
+                () = self.stop.received(), if !is_stopping => self.begin_stop()?,
+                () = self.config.reload_requested(), if is_ready && !is_stopping => self.reload_config(),
+                () = self.bus.first_attempt(), if !is_ready && !is_stopping => self.report_ready(),
+                ready = readable_after(&mut self.sources, gather_until), if !is_holding => {
+                    ready?;
+                    let _ = self.receive_records()?;
                 }
-                Ok(Some(Notice::Exit(exit))) => {
-                    let told = self.pipeline.host_mut().on_exit(&exit);
-                    let at = told.at;
-                    self.learn(exit.pid, told, now);
-                    self.reconciler.died(exit.pid, at, now);
+                ready = self.exits.readable(), if !is_holding => {
+                    ready?;
+                    let _ = self.receive_exits();
                 }
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    tracing::warn!("exit events were lost");
-                    super::limit(
-                        &self.status,
-                        "exit events were lost: some deaths by SIGSYS without a record went unnoticed",
-                    );
+                () = sleep_until(deadline), if !is_holding => self.on_deadline()?,
+                Some(answer) = self.attributor.next_answer(), if !is_holding => self.on_answer(answer),
+                written = self.storage.written() => {
+                    for stored in self.on_written(written) {
+                        self.bus.announce(stored);
+                    }
                 }
-                Err(error) => return Err(error),
+                explanations = self.alerts.next_explanations() => self.alerts.add_explanations(explanations),
+                Some(request) = self.requests.recv() => self.on_request(request)?,
+                () = sleep_until(wake) => {}
             }
-        }
-        Ok(false)
-    }
-
-    /// Takes note that there will be no exit events any more.
-    pub(crate) fn miss_exits(&self, error: &io::Error) {
-        super::miss_exits(&self.status, error);
-    }
-
-    fn learn(&mut self, pid: u32, told: DeathEvidence, now: Instant) {
-        for open in self.reconciler.learn(pid, told, now) {
-            self.ask(open);
-        }
-    }
-
-    fn count_serial(&mut self, payload: &[u8]) {
-        if let Some(serial) = parse_serial(payload) {
-            self.serials.observe(serial);
-        }
-    }
-
-    fn take(&mut self, payload: &[u8], now: Instant) -> Result<(), Malformed> {
-        let record = match parse_record(payload) {
-            Ok(record) => record,
-            Err(why) => {
-                self.count_serial(payload);
-                return Err(why);
+            self.poll();
+            watchdog.beat(Instant::now());
+            // In a storm there is always more to receive. The tasks that fetch answers need a turn, too.
+            if self.attributor.is_asking() || self.alerts.is_asking() {
+                tokio::task::yield_now().await;
             }
-        };
-        self.serials.observe(record.serial);
-        let may_die = record.action.is_kill() || record.action == Action::Trap;
-        if may_die {
-            self.reconciler.recorded(record.pid, now);
-        }
-        self.storing.make_room(&mut self.pipeline.fold, now);
-        match self.pipeline.sight(&record, None) {
-            Sighted::Folded(folded) => self.storing.changed(folded, now),
-            Sighted::Open(open) if may_die => {
-                if let Some(open) = self.reconciler.wait_for_exit(*open, now) {
-                    self.ask(open);
-                }
-            }
-            Sighted::Open(open) => self.ask(*open),
-            Sighted::Pending => {}
         }
         Ok(())
     }
 
-    /// Folds what the evidence settles, and asks systemd about the rest.
-    fn ask(&mut self, mut open: Open) {
-        self.ask_ancestors(&mut open);
-        let is_known = open.attribution().is_some() || open.is_settled();
-        if !is_known && self.asks.has_room() { self.asks.push(open) } else { self.fold(open) }
+    fn is_to_go_on(&self) -> bool {
+        self.turn.stop_by.is_none_or(|by| Instant::now() < by && self.attributor.awaits_soon())
     }
 
-    /// Takes what systemd was asked about: folds it, or has the journal looked at.
-    pub(crate) fn settle(&mut self, answered: Vec<Open>) {
-        for mut open in answered {
-            self.ask_ancestors(&mut open);
-            if let Some(open) = if open.wants_more() { self.again.push(open) } else { Some(open) } {
-                self.fold(open);
+    /// Returns when there is something to do, whatever arrives.
+    fn next_wake(&self) -> Option<Instant> {
+        let wakes = [
+            self.turn.stop_by,
+            self.holds_until(),
+            self.storage.next_wake(),
+            self.alerts.next_wake(),
+            self.attributor.next_wake(),
+        ];
+        wakes.into_iter().flatten().min()
+    }
+
+    /// Returns until when records are better left in the kernel's buffer.
+    fn holds_until(&self) -> Option<Instant> {
+        self.storage.holds_until(self.attributor.fold()).filter(|_| self.turn.stop_by.is_none())
+    }
+
+    /// Returns until when records may gather.
+    fn gather_until(&self) -> Option<Instant> {
+        self.turn.gather_until.filter(|until| *until > Instant::now())
+    }
+
+    /// Receives records for one turn.
+    fn receive_records(&mut self) -> Result<Drained, SourceEnd> {
+        self.receive_records_until(Instant::now() + MAX_TURN)
+    }
+
+    /// Receives records until a moment, one batch at least.
+    fn receive_records_until(&mut self, until: Instant) -> Result<Drained, SourceEnd> {
+        let mut counts = TurnCounts::default();
+        let drained = self.receive_batches(until, &mut counts);
+        self.status.count(counts, self.sources.lost());
+        let is_storm = matches!(drained, Ok(Drained::Yes)) && counts.records >= STORM;
+        self.turn.gather_until = is_storm.then(|| Instant::now() + GATHER);
+        drained
+    }
+
+    fn receive_batches(&mut self, until: Instant, counts: &mut TurnCounts) -> Result<Drained, SourceEnd> {
+        for _ in 0..MAX_BATCHES {
+            if self.holds_until().is_some() {
+                return Ok(Drained::No);
             }
-        }
-    }
-
-    /// Takes what the journal was asked about: folds it, unless it is worth another look.
-    pub(crate) fn looked(&mut self, (looked, seen): (Looked, Vec<Open>)) {
-        let late_evidence = self.pipeline.host().late_evidence();
-        if let Some(why) = late_evidence.journal_error() {
-            super::limit(&self.status, &blind_spots::no_journal(why).to_string());
-        }
-        let now = Instant::now();
-        let worthwhile = late_evidence.journal_error().is_none() || self.pipeline.host().is_learning();
-        for mut open in seen {
-            self.ask_ancestors(&mut open);
-            let again = looked == Looked::Once && worthwhile && open.wants_more();
-            if let Some(open) = if again { self.again.wait(open, now) } else { Some(open) } {
-                self.fold(open);
-            }
-        }
-    }
-
-    /// Looks at a sighting's kin: for its unit, or, where that is known, for others' sake.
-    fn ask_ancestors(&mut self, open: &mut Open) {
-        let Some(who) = open.descendant() else { return };
-        let host = self.pipeline.host_mut();
-        if open.wants_more() {
-            let told = host.ask_ancestors(who);
-            open.learn(told);
-        } else if let Some(found) = open.attribution() {
-            host.witness(who, &found.unit);
-        }
-    }
-
-    fn fold(&mut self, open: Open) {
-        let sighting = open.sighting();
-        // Any process may send itself SIGSYS; only what happens to a unit is our business.
-        if sighting.key.event == IncidentEvent::SilentDeath && open.attribution().is_none() {
-            tracing::debug!(pid = sighting.sample.pid, "a process of no unit died of SIGSYS without a record");
-            return;
-        }
-        let folded = self.pipeline.settle(open);
-        self.storing.changed(folded, Instant::now());
-    }
-
-    /// Takes what waited long enough as it is: what it waited for is not there.
-    pub(crate) fn give_up_waiting(&mut self) {
-        for open in self.reconciler.due(Instant::now()) {
-            self.ask(open);
-        }
-    }
-
-    /// When something waited long enough.
-    pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.reconciler.next_due()
-    }
-
-    /// What has to be done at this moment, whatever arrived.
-    pub(crate) fn tend(&mut self) {
-        let now = Instant::now();
-        self.pipeline.host_mut().tend(now);
-        self.alerts.send(now);
-        if let Some(news) = self.alerts.news() {
-            lock(&self.status).journal_error = match news {
-                News::Again => None,
-                News::Failing(why) => Some(why),
-            };
-        }
-        let late_evidence = || self.pipeline.host().late_evidence();
-        self.asks.begin(|sightings| {
-            let late_evidence = late_evidence();
-            async move { late_evidence.collect(&sightings).await }
-        });
-        self.again.begin(now, |sightings| {
-            let late_evidence = late_evidence();
-            async move { late_evidence.collect_from_journal(sightings).await }
-        });
-        lock(&self.status).given_way = self.pipeline.fold.dropped();
-        self.storing.tend(&mut self.pipeline.fold, now);
-    }
-
-    /// When there is something to do next, whatever arrives.
-    pub(crate) fn next_wake(&self) -> Option<Instant> {
-        let later = self.again.next_wake().into_iter().chain(self.pipeline.host().next_wake());
-        self.storing.next_wake().into_iter().chain(self.holds_until()).chain(self.alerts.next_wake()).chain(later).min()
-    }
-
-    /// Does what a client wants.
-    pub(crate) fn obey(&mut self, ordered: Ordered) {
-        // Whoever was told that we are too busy counts on its not being done.
-        if ordered.is_given_up() && !matches!(ordered.order, Order::EndRehearsal(_)) {
-            return;
-        }
-        match &ordered.order {
-            Order::Rehearse(unit) => {
-                tracing::info!("{} is rehearsed: what is logged of it is no alert", unit.name);
-                self.pipeline.rehearse(unit.clone(), now_millis());
-            }
-            Order::EndRehearsal(unit) => {
-                tracing::info!("{} is no longer rehearsed", unit.name);
-                self.pipeline.end_rehearsal(unit, now_millis());
-            }
-            Order::Count(incidents) => {
-                for incident in incidents {
-                    let folded = self.pipeline.count(incident.clone());
-                    self.storing.changed(folded, Instant::now());
+            match self.sources.receive()? {
+                Received::Batch => {}
+                Received::Nothing => return Ok(Drained::Yes),
+                Received::Overrun => {
+                    counts.overruns += 1;
+                    tracing::warn!("the receive buffer overran: records were lost");
+                    continue;
                 }
             }
+            let now = Instant::now();
+            self.attributor.begin_batch();
+            while let Some(message) = self.sources.next_message() {
+                match message {
+                    SourceMessage::Record(record) => {
+                        counts.records += 1;
+                        self.storage.make_room(self.attributor.fold_mut(), now);
+                        if let Some(folded) = self.attributor.on_record(&record, now) {
+                            self.storage.schedule(folded, now);
+                        }
+                    }
+                    SourceMessage::Malformed { payload, error } => {
+                        counts.malformed += 1;
+                        tracing::warn!("a SECCOMP record was not understood: {error}: {}", Escaped(payload));
+                    }
+                    SourceMessage::Ignored => counts.ignored += 1,
+                }
+            }
+            if Instant::now() >= until {
+                break;
+            }
         }
-        ordered.done();
+        Ok(Drained::No)
     }
 
-    /// Takes note of what the writer did, and sees to the alerts. Gives the incidents that others are to be told of: those
-    /// that are new since our start, and some of those that go on.
-    pub(crate) fn stored(&mut self, done: Done) -> Vec<Stored> {
-        let Done { changes, rows, forgotten, set_aside } = done;
-        if let Some(forgotten) = forgotten {
-            lock(&self.status).set_evicted(forgotten);
-        }
-        if let Some(aside) = set_aside {
-            super::was_set_aside(&self.status, &aside);
-            // The new one numbers its incidents anew.
-            self.alerts.forget_told();
-        }
-        let (incidents, works_again) = match self.storing.took(&mut self.pipeline.fold, changes, rows) {
-            Outcome::Stored { incidents, again } => (incidents, again),
-            Outcome::Failed(error) => {
-                self.cannot_store(&error);
-                return Vec::new();
+    /// Receives exit events for one turn.
+    fn receive_exits(&mut self) -> Drained {
+        let now = Instant::now();
+        for _ in 0..MAX_EXITS {
+            if now.elapsed() >= MAX_TURN {
+                break;
             }
-        };
-        if works_again {
-            tracing::info!("the store can be written again");
-            lock(&self.status).store_error = None;
+            let Some(notice) = self.exits.receive() else { return Drained::Yes };
+            let counted = self.attributor.on_notice(&notice, now);
+            self.schedule(counted);
+        }
+        Drained::No
+    }
+
+    /// Takes what the kernel sent until now, for a time.
+    fn catch_up(&mut self) -> Result<(), SourceEnd> {
+        let latest = Instant::now() + GRACE;
+        while self.receive_records()? == Drained::No && self.holds_until().is_none() && Instant::now() < latest {}
+        Ok(())
+    }
+
+    /// Moves on what waited long enough. The loop may be late, so it first receives what has arrived.
+    fn on_deadline(&mut self) -> Result<(), SourceEnd> {
+        let (records, exits) = (self.receive_records()?, self.receive_exits());
+        // In an endless flood there is always more to receive.
+        let is_overdue = self.attributor.next_deadline().is_some_and(|due| due + MAX_OVERDUE < Instant::now());
+        if (records, exits) == (Drained::Yes, Drained::Yes) || is_overdue {
+            let counted = self.attributor.on_deadline(Instant::now());
+            self.schedule(counted);
+        }
+        Ok(())
+    }
+
+    fn on_answer(&mut self, answer: Answer) {
+        let counted = self.attributor.on_answer(answer, Instant::now());
+        self.schedule(counted);
+    }
+
+    /// Handles a request after the records that the kernel sent before it.
+    fn on_request(&mut self, request: Ordered) -> Result<(), SourceEnd> {
+        self.catch_up()?;
+        let changed = handle_request(request, &mut self.attributor);
+        self.schedule(changed);
+        Ok(())
+    }
+
+    /// Passes stored incidents to the alerts. Returns those to announce on the bus: the first ones since the start, and
+    /// some that go on.
+    fn on_written(&mut self, written: Written) -> Vec<Stored> {
+        let result = self.storage.on_written(self.attributor.fold_mut(), written);
+        self.alert(result)
+    }
+
+    fn alert(&mut self, result: WriteResult) -> Vec<Stored> {
+        let WriteResult::Stored { incidents, is_new_store } = result else { return Vec::new() };
+        if is_new_store {
+            self.alerts.forget_rows();
         }
         let now = Instant::now();
-        let (mut told, mut again) = (Vec::new(), 0);
-        for JustStored { stored, is_first, is_new } in incidents {
+        let (mut announced, mut again) = (Vec::new(), 0);
+        for StoredIncident { stored, is_first, is_new } in incidents {
             again += usize::from(!is_first);
-            if is_first || again <= TOLD_AGAIN {
-                told.push(stored.clone());
+            if is_first || again <= MAX_ANNOUNCED_AGAIN {
+                announced.push(stored.clone());
             }
-            // Whoever rehearses or taps is looking.
+            // During a rehearsal or a tap its user sees the incident anyway.
             if stored.incident.key.source == SightingSource::Audit {
                 self.alerts.consider(stored, is_new, now);
             }
         }
-        told
+        announced
     }
 
-    /// Takes note that the store failed, and is to be tried again.
-    pub(crate) fn miss_store(&mut self, error: &StoreError) {
-        self.storing.failed(error);
-        self.cannot_store(error);
+    fn begin_stop(&mut self) -> Result<(), SourceEnd> {
+        supervisor::notify(&[NotifyState::Stopping]);
+        self.turn.stop_by = Some(Instant::now() + GRACE);
+        self.catch_up()
     }
 
-    fn cannot_store(&self, error: &StoreError) {
-        lock(&self.status).store_error = Some(error.to_string());
+    fn report_ready(&mut self) {
+        supervisor::notify(&[NotifyState::Ready, NotifyState::Status("listening to the kernel")]);
+        self.turn.is_ready = true;
     }
 
-    /// Whether systemd is being asked.
-    pub(crate) fn is_asking(&self) -> bool {
-        !self.asks.is_empty() || self.alerts.is_asking()
+    fn reload_config(&mut self) {
+        supervisor::notify_reloading();
+        let config: &Config = self.config.reload();
+        self.attributor.fold_mut().set_limit(config.max_in_memory);
+        self.storage.configure(config);
+        self.alerts.set_limits(config.alerts.clone());
+        supervisor::notify(&[NotifyState::Ready]);
     }
 
-    /// Whether every sighting is folded.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.asks.is_empty() && self.reconciler.next_due().is_none()
-    }
-
-    /// Stores what is left.
-    pub(crate) async fn finish(mut self) {
-        let asked = self.asks.give_up().into_iter().chain(self.again.give_up());
-        for mut open in asked.chain(self.reconciler.give_up()).collect::<Vec<_>>() {
-            self.ask_ancestors(&mut open);
-            self.fold(open);
+    /// Does what is due, whatever arrived.
+    fn poll(&mut self) {
+        let now = Instant::now();
+        self.alerts.send(now);
+        if let Some(change) = self.alerts.take_change() {
+            self.status.lock().journal_error = match change {
+                JournalChange::Recovered => None,
+                JournalChange::Failed(why) => Some(why),
+            };
         }
-        // What is under way, and then what came meanwhile, unless it cannot be stored.
-        let mut failed = false;
-        while !failed {
-            self.storing.store(&mut self.pipeline.fold);
-            if !self.storing.is_busy() {
-                break;
-            }
-            let done = self.storing.done().await;
-            failed = done.rows.is_err();
-            let _ = self.stored(done);
+        self.attributor.start_queries(now);
+        self.status.lock().given_way = self.attributor.fold().dropped();
+        self.storage.poll(self.attributor.fold_mut(), now);
+    }
+
+    fn schedule(&mut self, counted: Vec<Folded>) {
+        let now = Instant::now();
+        for folded in counted {
+            self.storage.schedule(folded, now);
         }
-        let lost: u64 = self.pipeline.fold.take_changes(usize::MAX).iter().map(|change| change.incident.count).sum();
+    }
+
+    /// Leaves the bus, and stores and sends everything.
+    async fn finish(mut self) {
+        self.bus.leave();
+        let counted = self.attributor.give_up();
+        self.schedule(counted);
+        for result in self.storage.flush_all(self.attributor.fold_mut()).await {
+            let _ = self.alert(result);
+        }
+        let lost: u64 =
+            self.attributor.fold_mut().take_changes(usize::MAX).iter().map(|change| change.incident.count).sum();
         if lost > 0 {
             tracing::error!("{lost} sightings could not be stored and are lost");
         }
         self.alerts.finish();
-        self.storing.finish();
+        self.storage.finish();
     }
 }
 
-fn lock(status: &Mutex<Status>) -> MutexGuard<'_, Status> {
-    status.lock().unwrap_or_else(PoisonError::into_inner)
+/// Waits until the sources are readable, not before a moment.
+async fn readable_after(sources: &mut RecordSources, moment: Option<Instant>) -> io::Result<()> {
+    if let Some(moment) = moment {
+        tokio::time::sleep_until(moment.into()).await;
+    }
+    sources.readable().await
+}
+
+/// Waits until a moment, for ever without one.
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::daemon::bus_connection::Presence;
-    use crate::daemon::explainer::Explainer;
-    use crate::daemon::{Options, Settings, Stop, limits, serve};
-    use crate::host::late_evidence::LateEvidence;
-    use crate::incidents::{Query, Store};
-    use crate::intake::netlink::AuditStream;
-    use crate::systemd::manager::Managers;
-    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
-    use std::io::Write as _;
-    use std::os::fd::AsRawFd as _;
-    use std::path::Path;
-
-    const NOWHERE: &str = "/nonexistent";
-
-    fn watch(dir: &Path) -> Watch {
-        let managers = Managers::with_paths(format!("unix:path={NOWHERE}"), NOWHERE);
-        let host = LiveHost::new(LateEvidence::new(managers));
-        let config = Config::default();
-        let retention = Retention { keep: config.keep, most: config.most_stored };
-        let writer = Writer::start(Some(Store::open(dir).unwrap()), dir.into(), retention).unwrap();
-        let alerts = Alerts::to(NOWHERE, config.alerts, Explainer::new(host.late_evidence().managers()));
-        Watch::new(host, config.most_in_memory, writer, alerts, Arc::default())
-    }
-
-    fn record(pid: u32, code: u32) -> Vec<u8> {
-        format!(
-            "audit({}.000:7): auid=0 uid=0 gid=0 ses=1 pid={pid} comm=\"a\" exe=\"/a\" sig=0 arch=c000003e \
-             syscall=41 compat=0 ip=0x1 code={code:#x}",
-            now_millis() / 1000
-        )
-        .into()
-    }
-
-    #[tokio::test]
-    async fn a_stream_that_breaks_ends_it_with_everything_stored() {
-        let temp = tempfile::tempdir().unwrap();
-        let mut watch = watch(temp.path());
-        // Pids that no process has: one record waits for an exit event, the other for an answer.
-        watch.take(&record(4_194_400, 0x8000_0000), Instant::now()).unwrap();
-        watch.take(&record(4_194_401, 0x0005_0000), Instant::now()).unwrap();
-        assert!(!watch.is_settled());
-        let (reader, mut writer) = std::io::pipe().unwrap();
-        writer.write_all(b"x").unwrap();
-        let audit = AuditStream::new(AuditSocket::from_fd(reader.into())).unwrap();
-        let bus = format!("unix:path={NOWHERE}").parse().unwrap();
-        let (orders, mut ordered) = crate::outlet::client_requests::channel();
-        let options = Options {
-            state_dir: temp.path().into(),
-            bus: format!("unix:path={NOWHERE}").parse().unwrap(),
-            config: None,
-        };
-        let mut settings = Settings::read(&options).unwrap();
-        let presence =
-            Presence::start(bus, temp.path().into(), limits::source(&watch.status, NOWHERE.into(), true), orders);
-        let outcome =
-            serve(&mut watch, audit, None, presence, &mut ordered, &mut settings, &mut Stop::new().unwrap()).await;
-        assert!(outcome.unwrap_err().to_string().contains("cannot be read"));
-        watch.finish().await;
-        let stored = Store::open_read_only(temp.path()).unwrap().incidents(&Query::default()).unwrap();
-        assert_eq!(stored.len(), 2, "{stored:?}");
-    }
-
-    #[tokio::test]
-    async fn a_turn_ends_when_its_time_is_over() {
-        let temp = tempfile::tempdir().unwrap();
-        let mut watch = watch(temp.path());
-        let (reader, writer) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_NONBLOCK).unwrap();
-        let sent = 130;
-        for _ in 0..sent {
-            send(writer.as_raw_fd(), b"x", MsgFlags::empty()).unwrap();
-        }
-        let mut audit = AuditSocket::from_fd(reader);
-        let mut turns = 0;
-        while !watch.hear_until(&mut audit, Instant::now()).unwrap() {
-            turns += 1;
-            assert!(lock(&watch.status).ignored <= 64 * turns, "{turns}");
-        }
-        assert_eq!(lock(&watch.status).ignored, sent);
-        assert_eq!(turns, 3);
-        watch.finish().await;
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_stored_yet_is_kept() {
-        let temp = tempfile::tempdir().unwrap();
-        let mut watch = watch(temp.path());
-        watch.take(&record(4_194_400, 0x0005_0000), Instant::now()).unwrap();
-        watch.tend();
-        let answered = watch.asks.next().await.unwrap();
-        watch.settle(answered);
-        // The journal may tell of it, or others of its kin.
-        for open in watch.again.give_up() {
-            watch.fold(open);
-        }
-        watch.storing.store(&mut watch.pipeline.fold);
-        let done = watch.storing.done().await;
-        let full = crate::incidents::StoreError::Full { path: NOWHERE.into() };
-        assert!(watch.stored(Done { rows: Err(full), ..done }).is_empty());
-        assert!(lock(&watch.status).store_error.is_some());
-        assert!(watch.next_wake().is_some_and(|at| at > Instant::now()), "it is tried again, later");
-        watch.storing.store(&mut watch.pipeline.fold);
-        let done = watch.storing.done().await;
-        assert_eq!(watch.stored(done).len(), 1, "and only then told");
-        assert_eq!(lock(&watch.status).store_error, None);
-        watch.finish().await;
-    }
-}
+mod tests;

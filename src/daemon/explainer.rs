@@ -1,8 +1,8 @@
-//! Why: asked of the system manager while an alert waits, which it does not do for long.
+//! The cause of a denial, from the unit's settings. The explainer asks the system manager while an alert waits a moment.
 //!
-//! An answer is good for what was seen before its question went out: the settings can be others a moment later, and
-//! then it would be the wrong line. So nothing is kept, and what waits for the same unit shares a question. Users'
-//! managers are not asked: what they say of files would have root open them.
+//! An answer holds for denials from before its question. The settings can change a moment later, and the answer would
+//! then name the wrong line. So nothing is cached, and incidents that wait for the same unit share a question. The
+//! explainer does not ask users' managers: root would have to open files that a user names.
 
 use crate::audit::Action;
 use crate::diagnosis::diagnose_one;
@@ -22,129 +22,130 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// How long an alert waits at most.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// How long an alert waits for its cause.
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// How many questions are under way at a time, and how many threads read files: one that hangs keeps its thread.
-const AT_ONCE: usize = 4;
+/// How many questions are under way at a time, and how many threads read files. A read that hangs keeps its thread.
+const MAX_QUESTIONS: usize = 4;
 
-/// How many questions are asked in a window: a storm of new incidents is no storm of questions.
-const MOST: u32 = 32;
+/// How many questions the explainer asks per window, whatever the number of new incidents.
+const MAX_PER_WINDOW: u32 = 32;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// How many incidents share a question.
-const MOST_SHARING: usize = 64;
+const MAX_SHARING: usize = 64;
 
-/// How long a manager that was too slow is left alone.
-const REST: Duration = Duration::from_secs(10);
+/// How long the explainer asks nothing after an answer came too late.
+const PAUSE: Duration = Duration::from_secs(10);
 
-/// Stands for an incident that is asked about.
+/// Identifies an incident in a question.
 pub(super) type Ticket = u64;
 
-/// What was learned of the incident of each ticket.
+/// The explanation of each incident of a question; `None` where there is none.
 pub(super) type Answers = Vec<(Ticket, Option<Explanation>)>;
 
-/// What is being asked.
+/// The questions, waiting and under way.
 pub(super) struct Explainer {
-    source: Arc<Source>,
-    waiting: VecDeque<Question>,
-    asked: JoinSet<Result<Answers, TooSlow>>,
+    system: Arc<SystemSettings>,
+    waiting: VecDeque<UnitQuestion>,
+    asked: JoinSet<Result<Answers, TooLate>>,
     next_ticket: Ticket,
-    /// When the window began, and how many questions were asked in it.
+    /// When the window began, and how many questions it had.
     window: Option<(Instant, u32)>,
-    rests_until: Option<Instant>,
+    paused_until: Option<Instant>,
 }
 
-/// About one unit.
+/// A question about the settings of one unit.
 #[derive(Debug)]
-struct Question {
+struct UnitQuestion {
     unit: Unit,
     incidents: Vec<(Ticket, Incident)>,
 }
 
-/// There was no answer in time; the incidents asked about stay without.
+/// The answer came too late for these incidents.
 #[derive(Debug)]
-struct TooSlow(Vec<Ticket>);
+struct TooLate(Vec<Ticket>);
 
 impl Explainer {
-    /// Asks the system manager of these.
+    /// Creates an explainer that asks the system manager of `managers`.
     pub(super) fn new(managers: Arc<Managers>) -> Self {
-        let source = Source { managers, groups: Mutex::default(), readers: Arc::new(Semaphore::new(AT_ONCE)) };
+        let readers = Arc::new(Semaphore::new(MAX_QUESTIONS));
+        let system = SystemSettings { managers, groups: Mutex::default(), readers };
         Self {
-            source: Arc::new(source),
+            system: Arc::new(system),
             waiting: VecDeque::new(),
             asked: JoinSet::new(),
             next_ticket: 0,
             window: None,
-            rests_until: None,
+            paused_until: None,
         }
     }
 
-    /// Takes an incident to ask about; `None` if there is nothing to learn, or it is not the time to ask.
+    /// Queues a question about an incident. `None` if settings cannot explain it, or too many questions were asked.
     pub(super) fn ask(&mut self, incident: &Incident, now: Instant) -> Option<Ticket> {
         let unit = incident.key.unit.as_ref().filter(|_| is_explicable(incident))?;
-        if self.rests_until.is_some_and(|until| now < until) {
+        if self.paused_until.is_some_and(|until| now < until) {
             return None;
         }
         self.next_ticket += 1;
         let asked = (self.next_ticket, incident.clone());
-        let shared = self.waiting.iter_mut().find(|one| one.unit == *unit && one.incidents.len() < MOST_SHARING);
+        let shared = self.waiting.iter_mut().find(|one| one.unit == *unit && one.incidents.len() < MAX_SHARING);
         if let Some(question) = shared {
             question.incidents.push(asked);
         } else {
             let open = self.window.filter(|(began, _)| now.duration_since(*began) < WINDOW);
             let (began, count) = open.unwrap_or((now, 0));
-            if count >= MOST {
+            if count >= MAX_PER_WINDOW {
                 return None;
             }
             self.window = Some((began, count + 1));
-            self.waiting.push_back(Question { unit: unit.clone(), incidents: vec![asked] });
+            self.waiting.push_back(UnitQuestion { unit: unit.clone(), incidents: vec![asked] });
         }
         Some(self.next_ticket)
     }
 
-    /// Asks what there is to ask.
-    pub(super) fn begin(&mut self) {
-        while self.asked.len() < AT_ONCE
-            && let Some(Question { unit, incidents }) = self.waiting.pop_front()
+    /// Starts the questions that wait, as many as may be under way.
+    pub(super) fn start_questions(&mut self) {
+        while self.asked.len() < MAX_QUESTIONS
+            && let Some(UnitQuestion { unit, incidents }) = self.waiting.pop_front()
         {
-            let source = Arc::clone(&self.source);
+            let system = Arc::clone(&self.system);
             let tickets = incidents.iter().map(|(ticket, _)| *ticket).collect();
             self.asked.spawn(async move {
-                timeout(PATIENCE, source.explain(unit, incidents)).await.map_err(|_| TooSlow(tickets))
+                timeout(MAX_WAIT, system.explain(unit, incidents)).await.map_err(|_| TooLate(tickets))
             });
         }
     }
 
-    /// Whether something is asked.
+    /// Whether a question is under way.
     pub(super) fn is_asking(&self) -> bool {
         !self.asked.is_empty()
     }
 
-    /// What was learned; never, while nothing is asked.
-    pub(super) async fn next(&mut self) -> Answers {
+    /// Waits for the answers of a question; for ever while none is under way.
+    pub(super) async fn next_answers(&mut self) -> Answers {
         match self.asked.join_next().await {
             None => std::future::pending().await,
             Some(Ok(Ok(answers))) => answers,
-            Some(Ok(Err(TooSlow(tickets)))) => {
-                if self.rests_until.is_none_or(|until| until < Instant::now()) {
+            Some(Ok(Err(TooLate(tickets)))) => {
+                if self.paused_until.is_none_or(|until| until < Instant::now()) {
                     tracing::warn!("the system manager does not tell a unit's settings in time; alerts go without");
                 }
-                self.rests_until = Some(Instant::now() + REST);
-                let left = self.waiting.drain(..).flat_map(|question| question.incidents);
-                let left = left.map(|(ticket, _)| ticket).collect::<Vec<_>>();
-                tickets.into_iter().chain(left).map(|ticket| (ticket, None)).collect()
+                self.paused_until = Some(Instant::now() + PAUSE);
+                let waiting = self.waiting.drain(..).flat_map(|question| question.incidents);
+                let waiting = waiting.map(|(ticket, _)| ticket).collect::<Vec<_>>();
+                tickets.into_iter().chain(waiting).map(|ticket| (ticket, None)).collect()
             }
             Some(Err(error)) => {
                 tracing::error!("a question about a unit's settings broke off: {error}");
-                // What it was about is told when its time is over.
+                // Its alerts are sent when their wait is over.
                 Vec::new()
             }
         }
     }
 }
 
-/// Whether settings of a unit that the system manager runs can have had a part in it.
+/// Whether the settings of a system unit can have caused an incident.
 fn is_explicable(incident: &Incident) -> bool {
     let of_system = |unit: &Unit| {
         unit.manager == Manager::System && matches!(unit.name.suffix(), "service" | "socket" | "mount" | "swap")
@@ -153,35 +154,36 @@ fn is_explicable(incident: &Incident) -> bool {
         return false;
     };
     match denial.action {
-        // Without a name, only the architecture can be to blame.
+        // Only SystemCallArchitectures= denies calls without a name.
         Action::KillThread => true,
         Action::KillProcess | Action::Errno | Action::Log => denial.call.name().is_some(),
         _ => false,
     }
 }
 
-/// Where answers come from.
+/// The settings of the system manager's units.
 #[derive(Debug)]
-struct Source {
+struct SystemSettings {
     managers: Arc<Managers>,
-    /// Those built in, in place of those of the systemd of this version: the daemon may run no program to ask for its.
+    /// The embedded groups, which stand in for those of the running systemd version. The daemon may run no program, so it
+    /// cannot ask `systemd-analyze` for these.
     groups: Mutex<Option<(String, Arc<Groups>)>>,
     readers: Arc<Semaphore>,
 }
 
-impl Source {
+impl SystemSettings {
     async fn explain(self: Arc<Self>, unit: Unit, incidents: Vec<(Ticket, Incident)>) -> Answers {
-        let none = incidents.iter().map(|(ticket, _)| (*ticket, None)).collect();
-        match self.learn(&unit, incidents).await {
+        let no_answers = incidents.iter().map(|(ticket, _)| (*ticket, None)).collect();
+        match self.diagnose(&unit, incidents).await {
             Ok(answers) => answers,
             Err(error) => {
                 tracing::debug!("the settings of {} are not known: {error}", unit.name);
-                none
+                no_answers
             }
         }
     }
 
-    async fn learn(
+    async fn diagnose(
         self: Arc<Self>,
         unit: &Unit,
         incidents: Vec<(Ticket, Incident)>,
@@ -206,14 +208,14 @@ impl Source {
     }
 
     fn groups(&self, version: String) -> Arc<Groups> {
-        let mut kept = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, groups)) = kept.as_ref().filter(|(of, _)| *of == version) {
+        let mut cached = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, groups)) = cached.as_ref().filter(|(known, _)| *known == version) {
             return Arc::clone(groups);
         }
         let groups = Groups::embedded().with_running_version(&version);
         let unresolved = libseccomp::unresolved(Path::new("/"), &groups);
         let groups = Arc::new(groups.with_unresolved(unresolved));
-        *kept = Some((version, Arc::clone(&groups)));
+        *cached = Some((version, Arc::clone(&groups)));
         groups
     }
 }
@@ -225,7 +227,7 @@ mod tests {
     use crate::syscalls::{Arch, Call};
     use std::os::unix::net::UnixListener;
 
-    /// How long what has to come may take on a busy machine.
+    /// How long an answer may take on a busy machine.
     const LONG: Duration = Duration::from_secs(20);
 
     fn denied_by(manager: Manager, unit: &str, number: u32, action: Action) -> Incident {
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_settings_can_explain_is_asked_about() {
+    fn question_is_asked_only_if_settings_can_explain_the_incident() {
         let mut explainer = explainer("unix:path=/nonexistent");
         let mut asks = |incident: &Incident| explainer.ask(incident, Instant::now()).is_some();
         assert!(asks(&killed("a.service")));
@@ -270,26 +272,26 @@ mod tests {
     }
 
     #[test]
-    fn a_storm_of_incidents_is_no_storm_of_questions() {
+    fn number_of_questions_per_window_is_bounded() {
         let (mut explainer, now) = (explainer("unix:path=/nonexistent"), Instant::now());
         let mut asked = |unit: u32, now| explainer.ask(&killed(&format!("u{unit}.service")), now).is_some();
-        assert!((0..MOST).all(|unit| asked(unit, now)));
-        assert!(asked(0, now), "those that wait share a question");
-        assert!(!asked(MOST, now) && asked(MOST, now + WINDOW));
+        assert!((0..MAX_PER_WINDOW).all(|unit| asked(unit, now)));
+        assert!(asked(0, now), "waiting incidents of a unit share a question");
+        assert!(!asked(MAX_PER_WINDOW, now) && asked(MAX_PER_WINDOW, now + WINDOW));
     }
 
     #[tokio::test]
-    async fn a_manager_that_is_not_there_is_no_wait() {
+    async fn missing_manager_gives_no_answer_at_once() {
         let mut explainer = explainer("unix:path=/nonexistent");
         let ticket = explainer.ask(&killed("a.service"), Instant::now()).unwrap();
-        explainer.begin();
-        let answers = timeout(LONG, explainer.next()).await.unwrap();
+        explainer.start_questions();
+        let answers = timeout(LONG, explainer.next_answers()).await.unwrap();
         assert_eq!(answers, [(ticket, None)]);
-        assert_eq!(explainer.rests_until, None, "it did not take too long");
+        assert_eq!(explainer.paused_until, None, "the answer was not late");
     }
 
     #[tokio::test]
-    async fn a_manager_that_hangs_is_left_alone_for_a_while() {
+    async fn manager_that_hangs_is_not_asked_for_a_time() {
         let temp = tempfile::tempdir().unwrap();
         let bus = temp.path().join("bus");
         let _listener = UnixListener::bind(&bus).unwrap();
@@ -297,16 +299,16 @@ mod tests {
         let now = Instant::now();
         let tickets: Vec<_> =
             (0..9).filter_map(|unit| explainer.ask(&killed(&format!("u{unit}.service")), now)).collect();
-        explainer.begin();
-        assert_eq!(explainer.asked.len(), AT_ONCE);
-        let mut given_up = 0;
-        while given_up < tickets.len() {
-            let answers = timeout(LONG, explainer.next()).await.unwrap();
+        explainer.start_questions();
+        assert_eq!(explainer.asked.len(), MAX_QUESTIONS);
+        let mut answered = 0;
+        while answered < tickets.len() {
+            let answers = timeout(LONG, explainer.next_answers()).await.unwrap();
             assert!(answers.iter().all(|(_, explanation)| explanation.is_none()));
-            given_up += answers.len();
+            answered += answers.len();
         }
-        assert!(now.elapsed() >= PATIENCE);
+        assert!(now.elapsed() >= MAX_WAIT);
         assert_eq!(explainer.ask(&killed("u0.service"), Instant::now()), None);
-        assert!(explainer.ask(&killed("u0.service"), Instant::now() + REST).is_some());
+        assert!(explainer.ask(&killed("u0.service"), Instant::now() + PAUSE).is_some());
     }
 }

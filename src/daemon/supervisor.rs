@@ -1,37 +1,37 @@
-//! What we and systemd, as the one that runs us, have to tell each other.
+//! Messages between the daemon and systemd, which supervises it (`sd_notify(3)`, `sd_listen_fds(3)`).
 
 use crate::intake::netlink::AuditSocket;
 use sd_notify::NotifyState;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// Tells systemd; without `NOTIFY_SOCKET=` there is nobody to tell.
-pub(super) fn tell(states: &[NotifyState<'_>]) {
+/// Sends systemd states; does nothing without `NOTIFY_SOCKET=`.
+pub(super) fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!("systemd could not be told the state: {error}");
     }
 }
 
-/// Tells systemd that the configuration is read again; that it is done, readiness tells.
-pub(super) fn reloading() {
+/// Tells systemd that the daemon rereads its configuration. [`NotifyState::Ready`] then ends the reload.
+pub(super) fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(_) => tell(&[NotifyState::Reloading]),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(_) => notify(&[NotifyState::Reloading]),
     }
 }
 
-/// The audit stream that systemd opened for us (`harden-whyd.socket`). To be called once.
-pub(super) fn inherited() -> Option<AuditSocket> {
-    let handed = match sd_notify::listen_fds() {
-        Ok(handed) => handed,
+/// Takes the audit socket that systemd opened (`harden-whyd.socket`). May be called once.
+pub(super) fn take_audit_socket() -> Option<AuditSocket> {
+    let fds = match sd_notify::listen_fds() {
+        Ok(fds) => fds,
         Err(error) => {
             tracing::warn!("the sockets that systemd hands over cannot be told: {error}");
             return None;
         }
     };
     let mut audit = None;
-    for fd in handed {
-        // SAFETY: descriptors from systemd are ours, and this is called once.
+    for fd in fds {
+        // SAFETY: systemd passed the descriptor to this process, and the caller calls this once, so nothing else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         match AuditSocket::inherit(fd) {
             Ok(Some(socket)) => audit = Some(socket),
@@ -42,31 +42,31 @@ pub(super) fn inherited() -> Option<AuditSocket> {
     audit
 }
 
-/// `WatchdogSec=`: systemd is told that the loop turns, by the loop itself.
+/// systemd's watchdog (`WatchdogSec=`). The loop itself sends the keep-alives, so they prove that it runs.
 #[derive(Debug)]
 pub(super) struct Watchdog {
-    /// How often, and when next; `None` where systemd does not ask for it.
+    /// The interval and the time of the next keep-alive; `None` where systemd expects none.
     beat: Option<(Duration, Instant)>,
 }
 
 impl Watchdog {
-    /// As systemd asks for it: twice as often as it has to be.
-    pub(super) fn of_environment() -> Self {
-        Self { beat: sd_notify::watchdog_enabled().map(|most| (most / 2, Instant::now())) }
+    /// Reads the interval from the environment. The watchdog beats twice as often as systemd requires.
+    pub(super) fn from_environment() -> Self {
+        Self { beat: sd_notify::watchdog_enabled().map(|timeout| (timeout / 2, Instant::now())) }
     }
 
-    /// When the loop has to turn next, whatever arrives.
+    /// Returns when the next keep-alive is due.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         self.beat.map(|(_, at)| at)
     }
 
-    /// The loop turned.
-    pub(super) fn turned(&mut self, now: Instant) {
-        if let Some((every, at)) = &mut self.beat
+    /// Sends a keep-alive if one is due.
+    pub(super) fn beat(&mut self, now: Instant) {
+        if let Some((interval, at)) = &mut self.beat
             && *at <= now
         {
-            tell(&[NotifyState::Watchdog]);
-            *at = now + *every;
+            notify(&[NotifyState::Watchdog]);
+            *at = now + *interval;
         }
     }
 }

@@ -8,5 +8,6 @@ pub(crate) mod log_encoding;
 pub(crate) mod log_file;
 pub mod netlink;
 mod record_sink;
+pub(crate) mod record_source;
 mod repeats;
 pub(crate) mod sigsys_exit_line;

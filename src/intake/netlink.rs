@@ -6,7 +6,7 @@
 mod batch;
 mod stream;
 
-pub use stream::AuditStream;
+pub(crate) use stream::AuditStream;
 
 use crate::audit::record::SECCOMP;
 use batch::Batch;

@@ -84,7 +84,7 @@ fn incidents(records: &[String]) -> Vec<Incident> {
     let mut pipeline = Pipeline::new(LogHost::new(None, Some("x.service".parse().unwrap())), 1000);
     for record in records {
         let record = parse_record(record.as_bytes()).unwrap();
-        assert!(matches!(pipeline.sight(&record, None), Sighted::Folded(_)));
+        assert!(matches!(pipeline.add_record(&record, None), Sighted::Counted(_)));
     }
     pipeline.fold.take_changes(usize::MAX).into_iter().map(|change| change.incident).collect()
 }

@@ -41,10 +41,11 @@ impl Host for Nobody {
 
 /// What the pipeline makes of a payload.
 fn sighted(payload: &[u8]) -> Sighting {
-    let Sighted::Open(open) = Pipeline::new(Nobody, 4).sight(&parse_record(payload).unwrap(), None) else {
+    let Sighted::Unattributed(sighting) = Pipeline::new(Nobody, 4).add_record(&parse_record(payload).unwrap(), None)
+    else {
         panic!("nobody told the unit");
     };
-    open.close_anyway()
+    sighting.into_sighting()
 }
 
 fn now() -> i64 {

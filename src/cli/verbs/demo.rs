@@ -76,7 +76,7 @@ fn live(mut audit: AuditSocket, root: &Path, groups: &Groups, clock: &Clock) -> 
             Ok(Some(AuditMessage::Seccomp(payload))) => {
                 let record = parse_record(payload)?;
                 if record.pid == pid {
-                    let _ = pipeline.sight(&record, None);
+                    let _ = pipeline.add_record(&record, None);
                 }
             }
             Ok(Some(_)) | Err(ReceiveError::Overrun) => {}

@@ -130,9 +130,9 @@ pub(crate) fn explain(
     let mut pipeline = Pipeline::new(host, MOST_INCIDENTS);
     let summary = read_log(log, &mut |record, named, novelty| match novelty {
         Novelty::New => {
-            let _ = pipeline.sight(record, named);
+            let _ = pipeline.add_record(record, named);
         }
-        Novelty::DatesEarlier => pipeline.date(record, named),
+        Novelty::DatesEarlier => pipeline.set_time(record, named),
     })
     .context("cannot read the log to its end")?;
     let given_way = pipeline.fold.dropped();

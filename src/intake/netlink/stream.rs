@@ -1,14 +1,18 @@
-//! The audit socket on tokio's event loop, without a wakeup for every record.
+//! The audit socket as a [`RecordSource`] on tokio's event loop, without a wakeup for every record.
 //!
 //! tokio watches its descriptors at all times (`EPOLLET`), so every record would wake the loop, even while the daemon
 //! lets a storm's records gather: tens of thousands of times a second, and each wakeup costs more than the record.
 //! So the socket is behind its own epoll, which reports once that it is readable (`EPOLLONESHOT`, `epoll_ctl(2)`) and
 //! stays silent until it is armed again.
 
-use super::AuditSocket;
+use super::{AuditMessage, AuditSocket, ReceiveError};
+use crate::audit::serials::Serials;
+use crate::audit::{parse_record, parse_serial};
+use crate::intake::record_source::{Received, RecordSource, SourceEnd, SourceMessage};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -17,13 +21,14 @@ fn readable_once() -> EpollEvent {
     EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, 0)
 }
 
-/// An [`AuditSocket`] that tasks can wait for.
+/// An [`AuditSocket`] that tasks can wait for, and the serial numbers of its messages.
 #[derive(Debug)]
-pub struct AuditStream {
+pub(crate) struct AuditStream {
     socket: AuditSocket,
     epoll: AsyncFd<OneShotEpoll>,
     /// Whether the epoll has yet to report that the socket is readable.
     is_armed: bool,
+    serials: Serials,
 }
 
 /// An epoll that watches only the audit socket.
@@ -41,39 +46,34 @@ impl AuditStream {
     ///
     /// # Errors
     /// Those of `epoll_create1(2)` and `epoll_ctl(2)`.
-    pub fn new(socket: AuditSocket) -> io::Result<Self> {
+    pub(crate) fn new(socket: AuditSocket) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&socket, readable_once())?;
         // SAFETY: the epoll owns its descriptor, and nothing here replaces or closes it before it is dropped.
         let epoll = unsafe { AsyncFd::register_with_interest(OneShotEpoll(epoll), Interest::READABLE) }?;
-        Ok(Self { socket, epoll, is_armed: true })
+        Ok(Self { socket, epoll, is_armed: true, serials: Serials::default() })
     }
+}
 
-    /// Waits until the socket is readable. If the caller leaves datagrams unread, the next call returns at once.
-    ///
-    /// # Errors
-    /// The event loop shuts down.
-    pub async fn readable(&mut self) -> io::Result<()> {
+impl RecordSource for AuditStream {
+    /// If the caller leaves datagrams unread, the next call returns at once.
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.is_armed {
             self.epoll.get_ref().0.modify(&self.socket, &mut readable_once())?;
             self.is_armed = true;
         }
         loop {
-            let mut ready = self.epoll.readable_mut().await?;
+            let mut ready = ready!(self.epoll.poll_read_ready_mut(context))?;
             ready.clear_ready();
             // Taking the event disarms the epoll. There is no event if the socket was emptied without waiting.
             if ready.get_inner().0.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO)? > 0 {
                 self.is_armed = false;
-                return Ok(());
+                return Poll::Ready(Ok(()));
             }
         }
     }
 
-    /// Silences the epoll until the next [`readable`](Self::readable).
-    ///
-    /// # Errors
-    /// Those of `epoll_ctl(2)`.
-    pub fn disarm(&mut self) -> io::Result<()> {
+    fn pause(&mut self) -> io::Result<()> {
         if self.is_armed {
             // This withdraws an event that the loop has not taken yet; an event that it has taken stays valid.
             self.epoll.get_ref().0.modify(&self.socket, &mut EpollEvent::new(EpollFlags::EPOLLONESHOT, 0))?;
@@ -82,21 +82,58 @@ impl AuditStream {
         Ok(())
     }
 
-    /// Returns the socket.
-    pub fn socket(&mut self) -> &mut AuditSocket {
-        &mut self.socket
+    fn receive(&mut self) -> Result<Received, SourceEnd> {
+        match self.socket.refill() {
+            Ok(true) => Ok(Received::Batch),
+            Ok(false) => Ok(Received::Nothing),
+            Err(ReceiveError::Overrun) => Ok(Received::Overrun),
+            Err(error @ ReceiveError::Io(_)) => Err(SourceEnd { reason: error.to_string() }),
+        }
+    }
+
+    fn next_message(&mut self) -> Option<SourceMessage<'_>> {
+        let Self { socket, serials, .. } = self;
+        Some(match socket.take()? {
+            AuditMessage::Seccomp(payload) => match parse_record(payload) {
+                Ok(record) => {
+                    serials.observe(record.serial);
+                    SourceMessage::Record(record)
+                }
+                Err(error) => {
+                    observe_serial(serials, payload);
+                    SourceMessage::Malformed { payload, error }
+                }
+            },
+            AuditMessage::Other(payload) => {
+                observe_serial(serials, payload);
+                SourceMessage::Ignored
+            }
+            AuditMessage::Foreign => SourceMessage::Ignored,
+        })
+    }
+
+    fn lost(&self) -> u64 {
+        self.serials.missing()
+    }
+}
+
+fn observe_serial(serials: &mut Serials, payload: &[u8]) {
+    if let Some(serial) = parse_serial(payload) {
+        serials.observe(serial);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::poll_fn;
     use std::io::Write as _;
     use std::time::Duration;
 
     /// Whether the stream becomes readable within 100 ms.
     async fn becomes_readable(stream: &mut AuditStream) -> bool {
-        tokio::time::timeout(Duration::from_millis(100), stream.readable()).await.is_ok_and(|result| result.is_ok())
+        let readable = poll_fn(|context| stream.poll_readable(context));
+        tokio::time::timeout(Duration::from_millis(100), readable).await.is_ok_and(|result| result.is_ok())
     }
 
     #[tokio::test]
@@ -126,7 +163,7 @@ mod tests {
             if is_taken {
                 assert!(stream.epoll.readable().await.is_ok());
             }
-            stream.disarm().unwrap();
+            stream.pause().unwrap();
             tokio::time::sleep(Duration::from_millis(20)).await;
             writer.write_all(b"s").unwrap();
             for _ in 0..2 {
@@ -135,7 +172,7 @@ mod tests {
             }
             assert!(!becomes_readable(&mut stream).await, "all was taken");
         }
-        stream.disarm().unwrap();
+        stream.pause().unwrap();
         writer.write_all(b"t").unwrap();
         assert!(tokio::time::timeout(Duration::from_millis(100), stream.epoll.readable()).await.is_err());
         assert!(becomes_readable(&mut stream).await);

@@ -1,6 +1,6 @@
-//! The one writer of the store, on a thread of its own: a disk that is slow or full keeps nobody
-//! from listening.
+//! The only writer of the store, on a thread of its own: a slow or full disk never delays the loop.
 
+use super::config::Config;
 use crate::incidents::{Evicted, IncidentChange, Recorded, ReplacedFile, Store, StoreError};
 use crate::kernel::clock::now_millis;
 use std::path::PathBuf;
@@ -8,94 +8,100 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// What is kept.
+/// Which incidents the store keeps.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Retention {
-    /// How long an incident that is not seen again is kept.
-    pub(super) keep: Duration,
-    /// How many incidents are kept at most.
-    pub(super) most: u32,
+    /// How long the store keeps an incident that is not seen again.
+    max_age: Duration,
+    /// How many incidents the store keeps.
+    max_incidents: u32,
 }
 
-/// After how many written rows old ones are looked for, and after how long at the next write.
-const PRUNE_EVERY: usize = 10_000;
-const PRUNE_AFTER: Duration = Duration::from_hours(12);
+impl From<&Config> for Retention {
+    fn from(config: &Config) -> Self {
+        Self { max_age: config.max_age, max_incidents: config.max_stored }
+    }
+}
 
-/// Changes come back.
+/// The writer prunes the store after so many rows, and at the first write after so long.
+const PRUNE_ROWS: usize = 10_000;
+const PRUNE_INTERVAL: Duration = Duration::from_hours(12);
+
+/// The result of a job.
 #[derive(Debug)]
-pub(super) struct Done {
-    /// As they were sent.
+pub(super) struct Written {
+    /// The changes of the job.
     pub(super) changes: Vec<IncidentChange>,
-    /// The row of each, in order.
+    /// The row of each change, in order.
     pub(super) rows: Result<Vec<Recorded>, StoreError>,
-    /// What had to give way so far, where that is known.
+    /// What the store dropped so far, if that changed.
     pub(super) forgotten: Option<Evicted>,
-    /// A store that was found damaged, or gone, and replaced meanwhile.
-    pub(super) set_aside: Option<ReplacedFile>,
+    /// A damaged or deleted store that was replaced for this job.
+    pub(super) replaced: Option<ReplacedFile>,
 }
 
-/// What the writer is told to do.
+/// A message to the thread.
 #[derive(Debug)]
 enum Job {
     Record(Vec<IncidentChange>),
-    Keep(Retention),
+    SetRetention(Retention),
 }
 
-/// The sending end. One record of changes is under way at a time; what comes meanwhile stays folded.
+/// The loop's end. One job is under way at a time. Changes during that time stay in memory.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(super) struct StoreWriter {
     jobs: Option<mpsc::Sender<Job>>,
-    done: UnboundedReceiver<Done>,
+    results: UnboundedReceiver<Written>,
     thread: Option<std::thread::JoinHandle<()>>,
-    busy: bool,
+    is_busy: bool,
 }
 
-impl Writer {
-    /// Starts the thread, which owns the store of this directory from here on; without one, it is opened once it can be.
+impl StoreWriter {
+    /// Starts the thread, which owns the store of a directory from here on. Without a store, the thread opens it later.
     ///
     /// # Errors
-    /// No thread could be started.
+    /// The thread cannot be started.
     pub(super) fn start(store: Option<Store>, dir: PathBuf, retention: Retention) -> std::io::Result<Self> {
-        let keeper = Keeper { dir, retention, store, forgotten: None, gone: None, set_aside: None };
+        let owner = StoreOwner { dir, retention, store, forgotten: None, deleted: None, replaced: None };
         let (jobs, inbox) = mpsc::channel();
-        let (outbox, done) = unbounded_channel();
+        let (outbox, results) = unbounded_channel();
         let thread =
-            std::thread::Builder::new().name("store".into()).spawn(move || write_all(keeper, &inbox, &outbox))?;
-        Ok(Self { jobs: Some(jobs), done, thread: Some(thread), busy: false })
+            std::thread::Builder::new().name("store".into()).spawn(move || write_all(owner, &inbox, &outbox))?;
+        Ok(Self { jobs: Some(jobs), results, thread: Some(thread), is_busy: false })
     }
 
     /// Whether a job is under way.
     pub(super) fn is_busy(&self) -> bool {
-        self.busy
+        self.is_busy
     }
 
-    /// Sends changes to be stored. The caller waits until the writer is not busy.
+    /// Sends changes to the thread. The writer must not be busy.
     pub(super) fn send(&mut self, changes: Vec<IncidentChange>) {
         if let Some(jobs) = &self.jobs {
-            self.busy = jobs.send(Job::Record(changes)).is_ok();
+            self.is_busy = jobs.send(Job::Record(changes)).is_ok();
         }
     }
 
-    /// Something else is kept from now on.
-    pub(super) fn keep(&mut self, retention: Retention) {
+    /// Sets which incidents the store keeps.
+    pub(super) fn set_retention(&mut self, retention: Retention) {
         if let Some(jobs) = &self.jobs {
-            // It fails when the thread is gone, which shows with the next changes.
-            _ = jobs.send(Job::Keep(retention));
+            // It fails when the thread has ended, which the next changes show.
+            _ = jobs.send(Job::SetRetention(retention));
         }
     }
 
-    /// The changes under way, stored or not; never, while there are none.
-    pub(super) async fn done(&mut self) -> Done {
-        match self.done.recv().await {
-            Some(done) => {
-                self.busy = false;
-                done
+    /// Waits for the result of the job under way; for ever while there is none.
+    pub(super) async fn written(&mut self) -> Written {
+        match self.results.recv().await {
+            Some(written) => {
+                self.is_busy = false;
+                written
             }
             None => std::future::pending().await,
         }
     }
 
-    /// Lets the thread end and waits for it.
+    /// Ends the thread.
     pub(super) fn finish(mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take()
@@ -106,69 +112,69 @@ impl Writer {
     }
 }
 
-fn write_all(mut keeper: Keeper, inbox: &mpsc::Receiver<Job>, outbox: &UnboundedSender<Done>) {
-    keeper.prune();
+fn write_all(mut owner: StoreOwner, inbox: &mpsc::Receiver<Job>, outbox: &UnboundedSender<Written>) {
+    owner.prune();
     let (mut written, mut pruned) = (0, Instant::now());
     while let Ok(job) = inbox.recv() {
         let changes = match job {
             Job::Record(changes) => changes,
-            Job::Keep(retention) => {
-                keeper.retention = retention;
-                keeper.prune();
+            Job::SetRetention(retention) => {
+                owner.retention = retention;
+                owner.prune();
                 continue;
             }
         };
-        // Few are kept where few are wanted. In one that could not be opened before, what is old was not looked for.
-        let every = PRUNE_EVERY.min(usize::try_from(keeper.retention.most / 4).unwrap_or(PRUNE_EVERY));
-        let begins = keeper.store.is_none();
-        let rows = keeper.record(&changes);
+        // A small store is pruned more often, so that it stays small.
+        let max_rows = PRUNE_ROWS.min(usize::try_from(owner.retention.max_incidents / 4).unwrap_or(PRUNE_ROWS));
+        let is_just_opened = owner.store.is_none();
+        let rows = owner.record(&changes);
         if rows.is_ok() {
             written += changes.len();
         }
-        let due = begins || written >= every || pruned.elapsed() >= PRUNE_AFTER;
-        let (forgotten, set_aside) = (keeper.forgotten.take(), keeper.set_aside.take());
-        if outbox.send(Done { changes, rows, forgotten, set_aside }).is_err() {
+        let is_due = is_just_opened || written >= max_rows || pruned.elapsed() >= PRUNE_INTERVAL;
+        let (forgotten, replaced) = (owner.forgotten.take(), owner.replaced.take());
+        if outbox.send(Written { changes, rows, forgotten, replaced }).is_err() {
             return;
         }
-        // After the answer, so that an alert never waits for it.
-        if due && keeper.store.is_some() {
+        // Pruning follows the answer, so that no alert waits for it.
+        if is_due && owner.store.is_some() {
             (written, pruned) = (0, Instant::now());
-            keeper.prune();
+            owner.prune();
         }
     }
 }
 
-/// The thread's end: the store, and what is to be told with the next answer.
+/// The thread's end: the store, and news for the next answer.
 #[derive(Debug)]
-struct Keeper {
+struct StoreOwner {
     dir: PathBuf,
     retention: Retention,
-    /// None while no store can be opened.
+    /// `None` while no store can be opened.
     store: Option<Store>,
     forgotten: Option<Evicted>,
-    /// A store that was taken away, until there is another.
-    gone: Option<ReplacedFile>,
-    set_aside: Option<ReplacedFile>,
+    /// A store that was deleted, until another replaces it.
+    deleted: Option<ReplacedFile>,
+    replaced: Option<ReplacedFile>,
 }
 
-impl Keeper {
+impl StoreOwner {
     fn record(&mut self, changes: &[IncidentChange]) -> Result<Vec<Recorded>, StoreError> {
-        // What is told must be where others find it.
+        // Other programs must find an incident before its alert.
         if let Some(store) = self.store.take_if(Store::was_removed) {
-            self.gone = Some(store.close_removed());
+            self.deleted = Some(store.close_removed());
         }
         let store = if let Some(store) = self.store.take() {
             store
         } else {
             let (store, aside) = Store::open_or_replace(&self.dir)?;
-            self.set_aside = aside.or(self.gone.take());
+            self.replaced = aside.or(self.deleted.take());
             self.forgotten = store.evicted().ok();
             store
         };
         let store = self.store.insert(store);
         let incidents = || changes.iter().map(|change| &change.incident);
         match store.record(incidents()) {
-            // What is new matters more than what is oldest.
+            // New incidents matter more than the oldest.
             Err(full @ StoreError::Full { .. }) => {
                 if !store.make_room()? {
                     return Err(full);
@@ -178,12 +184,12 @@ impl Keeper {
                 store.record(incidents())
             }
             Err(error @ StoreError::Damaged { .. }) => {
-                // Closed, before it is renamed: it would take the new one's log for its own.
+                // It is closed before it is renamed: it would use the log of the new store as its own.
                 self.store = None;
-                let (anew, aside) = Store::replace_damaged(&self.dir, error)?;
+                let (new, aside) = Store::replace_damaged(&self.dir, error)?;
                 self.forgotten = Some(Evicted::default());
-                self.set_aside = Some(aside);
-                self.store.insert(anew).record(incidents())
+                self.replaced = Some(aside);
+                self.store.insert(new).record(incidents())
             }
             rows => rows,
         }
@@ -191,9 +197,9 @@ impl Keeper {
 
     fn prune(&mut self) {
         let Some(store) = &mut self.store else { return };
-        let keep = i64::try_from(self.retention.keep.as_millis()).unwrap_or(i64::MAX);
-        let oldest = now_millis().saturating_sub(keep).max(0);
-        match store.prune(oldest, self.retention.most) {
+        let max_age = i64::try_from(self.retention.max_age.as_millis()).unwrap_or(i64::MAX);
+        let oldest = now_millis().saturating_sub(max_age).max(0);
+        match store.prune(oldest, self.retention.max_incidents) {
             Ok(0) => {}
             Ok(gone) => {
                 tracing::info!(gone, "old incidents were forgotten");
@@ -208,7 +214,6 @@ impl Keeper {
 mod tests {
     use super::*;
     use crate::audit::Action;
-    use crate::daemon::config::Config;
     use crate::incidents::store::{FILE, MAX_FILE, MAX_LOG};
     use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Query, Sample, SightingSource};
     use crate::syscalls::{Arch, Call};
@@ -216,7 +221,7 @@ mod tests {
 
     const MINUTE: i64 = 60_000;
 
-    /// A change for an incident seen in a minute of a day long ago enough for all of it to be past, and not too old.
+    /// A change of an incident seen in a minute of the last 24 hours.
     fn change(number: u32, minute: i64, count: u64) -> IncidentChange {
         let at = Moment::At(now_millis() - (24 * 60 - minute) * MINUTE);
         let call = Call::numbered(Arch::native(), number);
@@ -234,91 +239,90 @@ mod tests {
         std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
     }
 
-    fn keeper(dir: &Path) -> Keeper {
-        let config = Config::default();
-        let retention = Retention { keep: config.keep, most: config.most_stored };
+    fn owner(dir: &Path) -> StoreOwner {
+        let retention = Retention::from(&Config::default());
         let store = Some(Store::open(dir).unwrap());
-        Keeper { dir: dir.into(), retention, store, forgotten: None, gone: None, set_aside: None }
+        StoreOwner { dir: dir.into(), retention, store, forgotten: None, deleted: None, replaced: None }
     }
 
-    /// The calls that are stored, as anybody finds them.
+    /// The stored events, as another program reads them.
     fn stored(dir: &Path) -> Vec<IncidentEvent> {
         let stored = Store::open_read_only(dir).unwrap().incidents(&Query::default()).unwrap();
         stored.into_iter().map(|stored| stored.incident.key.event).collect()
     }
 
     #[test]
-    fn a_store_that_is_taken_away_at_work_is_begun_anew() {
+    fn store_deleted_in_use_is_replaced() {
         let temp = tempfile::tempdir().unwrap();
         let (dir, other) = (temp.path().join("state"), temp.path().join("other"));
-        let mut keeper = keeper(&dir);
+        let mut owner = owner(&dir);
         let changes: Vec<IncidentChange> = (0..4).map(|number| change(number, 1, 1)).collect();
         let event = |number: usize| changes[number].incident.key.event.clone();
         let log = dir.join(format!("{FILE}-wal"));
-        keeper.record(&changes[..1]).unwrap();
-        assert!(keeper.set_aside.is_none() && log.exists());
+        owner.record(&changes[..1]).unwrap();
+        assert!(owner.replaced.is_none() && log.exists());
 
         for file in std::fs::read_dir(&dir).unwrap() {
             std::fs::remove_file(file.unwrap().path()).unwrap();
         }
-        assert!(keeper.record(&changes[1..2]).unwrap()[0].new);
-        let gone = keeper.set_aside.take().unwrap();
+        assert!(owner.record(&changes[1..2]).unwrap()[0].new);
+        let gone = owner.replaced.take().unwrap();
         assert!(gone.path.is_none() && matches!(gone.error, StoreError::Removed { .. }), "{gone:?}");
         assert_eq!(stored(&dir), [event(1)]);
 
         // The log alone: nothing of it is lost.
         std::fs::remove_file(&log).unwrap();
-        keeper.record(&changes[2..3]).unwrap();
-        assert!(keeper.set_aside.take().is_some());
+        owner.record(&changes[2..3]).unwrap();
+        assert!(owner.replaced.take().is_some());
         assert_eq!(stored(&dir).len(), 2);
 
         // Another one in its place, such as an older copy.
         drop(Store::open(&other).unwrap());
         std::fs::rename(other.join(FILE), dir.join(FILE)).unwrap();
-        keeper.record(&changes[3..]).unwrap();
-        assert!(keeper.set_aside.take().is_some());
+        owner.record(&changes[3..]).unwrap();
+        assert!(owner.replaced.take().is_some());
         assert_eq!(stored(&dir), [event(3)]);
-        keeper.record(&changes[3..]).unwrap();
-        assert!(keeper.set_aside.is_none());
+        owner.record(&changes[3..]).unwrap();
+        assert!(owner.replaced.is_none());
 
-        // What cannot be begun anew yet is told once it can.
+        // A store that cannot be replaced yet is reported once it can.
         std::fs::remove_dir_all(&dir).unwrap();
         std::fs::write(&dir, "").unwrap();
-        assert!(keeper.record(&changes[..1]).is_err() && keeper.set_aside.is_none());
+        assert!(owner.record(&changes[..1]).is_err() && owner.replaced.is_none());
         std::fs::remove_file(&dir).unwrap();
-        keeper.record(&changes[..1]).unwrap();
-        assert!(keeper.set_aside.is_some());
+        owner.record(&changes[..1]).unwrap();
+        assert!(owner.replaced.is_some());
         assert_eq!(stored(&dir), [event(0)]);
     }
 
     #[test]
-    fn a_day_of_storm_stays_within_the_bounds() {
+    fn store_stays_within_bounds_during_a_day_of_storm() {
         let temp = tempfile::tempdir().unwrap();
         let config = Config::default();
-        let mut keeper = keeper(temp.path());
+        let mut owner = owner(temp.path());
         let (mut largest, mut number, mut written) = (0, 1_000, 0);
-        // What the loop writes at most in a minute is more, but the bounds are reached all the same.
+        // The loop may write more in a minute, but this reaches the bounds, too.
         for minute in 0..24 * 60 {
             let new = (0..100).map(|offset| change(number + offset, minute, 1));
             let frequent = (0..50).map(|call| change(call, minute, 1_000_000));
             let changes: Vec<IncidentChange> = new.chain(frequent).collect();
             number += 100;
-            keeper.record(&changes).unwrap();
+            owner.record(&changes).unwrap();
             written += changes.len();
-            if written >= PRUNE_EVERY {
+            if written >= PRUNE_ROWS {
                 written = 0;
-                keeper.prune();
+                owner.prune();
             }
             largest = largest.max(size(temp.path()));
         }
-        keeper.prune();
+        owner.prune();
         assert!(largest < MAX_FILE + 2 * MAX_LOG, "{largest} bytes");
-        let store = keeper.store.unwrap();
+        let store = owner.store.unwrap();
         let stored = store.incidents(&Query::default()).unwrap();
-        assert_eq!(stored.len(), usize::try_from(config.most_stored).unwrap());
+        assert_eq!(stored.len(), usize::try_from(config.max_stored).unwrap());
         let frequent = stored.iter().filter(|stored| stored.incident.count == 24 * 60 * 1_000_000).count();
         assert_eq!(frequent, 50, "what goes on all day is not crowded out, and every count of it is exact");
-        let forgotten = keeper.forgotten.unwrap().incidents;
+        let forgotten = owner.forgotten.unwrap().incidents;
         assert_eq!(stored.len() as u64 + forgotten, u64::from(number - 1_000) + 50, "all are accounted for");
         println!("{} MB at most in {FILE} and its log", largest / 1_000_000);
     }

@@ -1,5 +1,6 @@
-//! Records that are like one before but for time and process: most are, and then nothing has to be worked out, looked
-//! up or allocated anew.
+//! A cache of records that differ only in time, pid and instruction pointer.
+//!
+//! Most records repeat an earlier one. The cache says where to count those without an allocation or a look at `/proc`.
 
 use crate::audit::{ArchField, CallField, IdField, Record, UntrustedText};
 use crate::incidents::{Moment, RepeatSighting, Slot};
@@ -7,42 +8,41 @@ use crate::units::process_ancestry::Login;
 use crate::units::{Manager, Unit};
 use std::collections::HashMap;
 
-/// Where lately seen records are counted.
+/// The slots of cache records, by what the records have in common.
 #[derive(Debug)]
-pub(super) struct Recent {
-    known: HashMap<Box<[u8]>, Known>,
-    /// What the latest record is known by.
-    asked: Vec<u8>,
-    /// How long the keys of `known` are together.
-    text: usize,
-    /// How many more are to come before those that are counted make room again.
+pub(super) struct RecordCache {
+    records: HashMap<Box<[u8]>, CachedRecord>,
+    /// The key of the record that [`find`](Self::find) last looked up.
+    key: Vec<u8>,
+    /// The length of all keys of `records` together.
+    key_bytes: usize,
+    /// How many insertions into a full cache remain before the next sweep.
     until_sweep: usize,
-    /// The latest that were found counted, each in a place of its own, if no other took that since. Comparing a key
-    /// is quicker than hashing it, which has to withstand those who choose what is hashed.
+    /// A direct-mapped cache of the latest counted hits. Comparing one key is faster than the hash, which has to resist
+    /// chosen keys.
     latest: Box<[(Vec<u8>, Option<Slot>); PLACES]>,
 }
 
-/// How many kinds of records are recent, and how many bytes their keys may take; then it starts over.
-const MOST_RECENT: usize = 4 << 10;
-const MOST_TEXT: usize = 1 << 20;
+/// How many entries the cache holds, and how many bytes their keys take. A sweep then drops the counted ones.
+const MAX_RECORDS: usize = 4 << 10;
+const MAX_KEY_BYTES: usize = 1 << 20;
 
 const PLACES: usize = 256;
 
-impl Default for Recent {
+impl Default for RecordCache {
     fn default() -> Self {
         let latest = Box::new(std::array::from_fn(|_| (Vec::new(), None)));
-        Self { known: HashMap::new(), asked: Vec::new(), text: 0, until_sweep: 0, latest }
+        Self { records: HashMap::new(), key: Vec::new(), key_bytes: 0, until_sweep: 0, latest }
     }
 }
 
-impl Recent {
-    /// Where a record is counted that has everything in common with an earlier one but stamp, pid and instruction
-    /// pointer.
-    pub(super) fn find(&mut self, record: &Record<'_>, named: Option<&Unit>, context: u64) -> Option<Found<'_>> {
-        let key = &mut self.asked;
+impl RecordCache {
+    /// Finds the entry of an earlier record that differs only in stamp, pid and instruction pointer.
+    pub(super) fn find(&mut self, record: &Record<'_>, named: Option<&Unit>, context: u64) -> Option<CacheHit<'_>> {
+        let key = &mut self.key;
         key.clear();
         key.extend_from_slice(&context.to_ne_bytes());
-        // What a guess may not contradict.
+        // Executable guesses depend on who logged in.
         key.push(match Login::of(record) {
             None => b'-',
             Some(Login { own: true }) => b'o',
@@ -82,15 +82,15 @@ impl Recent {
         let place = place_of(key);
         let (latest, slot) = &mut self.latest[place];
         if let Some(slot) = slot.filter(|_| latest == key) {
-            return Some(Found::Counted(slot));
+            return Some(CacheHit::Counted(slot));
         }
-        match self.known.get_mut(key.as_slice())? {
-            Known::Counted(counted) => {
+        match self.records.get_mut(key.as_slice())? {
+            CachedRecord::Counted(counted) => {
                 latest.clone_from(key);
                 *slot = Some(*counted);
-                Some(Found::Counted(*counted))
+                Some(CacheHit::Counted(*counted))
             }
-            Known::Pending(others) => Some(Found::Pending(others)),
+            CachedRecord::Waiting(repetitions) => Some(CacheHit::Waiting(repetitions)),
         }
     }
 
@@ -98,79 +98,81 @@ impl Recent {
         self.latest[place_of(key)].1 = None;
     }
 
-    /// Says where records of a kind are counted from now on, if that `lasts`, and gives what waited until it was known.
-    pub(super) fn settle(&mut self, key: Box<[u8]>, slot: Slot, lasts: bool) -> Option<Others> {
+    /// Sets the slot of a waiting record and returns its repetitions. Later repetitions hit the slot if `is_lasting`.
+    pub(super) fn resolve(&mut self, key: Box<[u8]>, slot: Slot, is_lasting: bool) -> Option<Repetitions> {
         self.forget_latest(&key);
         let length = key.len();
-        let known = if lasts { self.known.insert(key, Known::Counted(slot)) } else { self.known.remove(&key) };
-        if !lasts && known.is_some() {
-            self.text -= length;
-        }
-        match known {
-            Some(Known::Pending(others)) => Some(others),
+        let before = if is_lasting {
+            self.records.insert(key, CachedRecord::Counted(slot))
+        } else {
+            let removed = self.records.remove(&key);
+            self.key_bytes -= removed.as_ref().map_or(0, |_| length);
+            removed
+        };
+        match before {
+            Some(CachedRecord::Waiting(repetitions)) => Some(repetitions),
             _ => None,
         }
     }
 
-    /// Forgets where records are counted; those that wait still do.
+    /// Drops the counted records and keeps the waiting ones.
     pub(super) fn forget_counted(&mut self) {
-        self.known.retain(|_, known| matches!(known, Known::Pending(_)));
-        self.text = self.known.keys().map(|key| key.len()).sum();
+        self.records.retain(|_, record| matches!(record, CachedRecord::Waiting(_)));
+        self.key_bytes = self.records.keys().map(|key| key.len()).sum();
         for (_, slot) in &mut *self.latest {
             *slot = None;
         }
     }
 
-    /// Where the record that was asked about last is counted. Gives what it is known by.
-    pub(super) fn remember(&mut self, known: Known) -> Box<[u8]> {
-        let key: Box<[u8]> = self.asked.as_slice().into();
+    /// Stores the record that [`find`](Self::find) last looked up, unless waiting records fill the cache. Returns its key.
+    pub(super) fn remember(&mut self, record: CachedRecord) -> Box<[u8]> {
+        let key: Box<[u8]> = self.key.as_slice().into();
         self.forget_latest(&key);
-        let is_full = |recent: &Self| recent.known.len() >= MOST_RECENT || recent.text >= MOST_TEXT;
+        let is_full = |cache: &Self| cache.records.len() >= MAX_RECORDS || cache.key_bytes >= MAX_KEY_BYTES;
         self.until_sweep = self.until_sweep.saturating_sub(1);
         if is_full(self) && self.until_sweep == 0 {
-            self.until_sweep = MOST_RECENT / 4;
+            self.until_sweep = MAX_RECORDS / 4;
             self.forget_counted();
         }
-        if is_full(self) && !self.known.contains_key(&key) {
-            // So many wait that there is no room: this one is looked at each time.
+        if is_full(self) && !self.records.contains_key(&key) {
             return key;
         }
-        if self.known.insert(key.clone(), known).is_none() {
-            self.text += key.len();
+        if self.records.insert(key.clone(), record).is_none() {
+            self.key_bytes += key.len();
         }
         key
     }
 }
 
-/// Where a key is looked for among the latest.
+/// Returns the only place in `latest` that can hold a key.
 fn place_of(key: &[u8]) -> usize {
-    // What tells most of those that come one after the other apart: the process, the call, the end of the path.
+    // Successive records mostly differ in the process, the call or the end of the path.
     let mix = |sum: usize, byte: &u8| sum.wrapping_mul(31).wrapping_add((*byte).into());
     let (front, back) = (key.len().min(24), key.len().saturating_sub(12));
     key[back..].iter().fold(key[..front].iter().fold(key.len(), mix), mix) % PLACES
 }
 
-/// What is known of a record.
-pub(super) enum Found<'a> {
-    /// It is counted here.
+/// A cached record, as found.
+pub(super) enum CacheHit<'a> {
+    /// Its incident has this slot.
     Counted(Slot),
-    /// It waits until the unit of the first is known.
-    Pending(&'a mut Others),
+    /// It waits for its unit. These are the records that repeated it since.
+    Waiting(&'a mut Repetitions),
 }
 
-/// What is known of records of a kind.
+/// A cached record.
 #[derive(Debug)]
-pub(super) enum Known {
-    /// They are counted here.
+pub(super) enum CachedRecord {
+    /// Its incident has this slot.
     Counted(Slot),
-    /// They wait until the unit of the first is known.
-    Pending(Others),
+    /// It waits for its unit. These are the records that repeated it since.
+    Waiting(Repetitions),
 }
 
-/// Sightings that wait.
+/// The records that repeat a waiting one: their number, and the latest.
 #[derive(Debug, Default)]
-pub(super) struct Others {
-    /// How many.
+pub(super) struct Repetitions {
+    /// The number of records.
     pub(super) count: u64,
     at: Option<Moment>,
     pid: u32,
@@ -178,7 +180,7 @@ pub(super) struct Others {
     ip: u64,
 }
 
-impl Others {
+impl Repetitions {
     pub(super) fn add(&mut self, glimpse: &RepeatSighting<'_>) {
         self.count += 1;
         self.at = Some(glimpse.at.clone());
@@ -193,13 +195,13 @@ impl Others {
     }
 }
 
-/// A number, behind what it is.
+/// Appends a number behind a tag.
 fn number(key: &mut Vec<u8>, tag: u8, value: u32) {
     key.push(tag);
     key.extend_from_slice(&value.to_ne_bytes());
 }
 
-/// Text of any bytes, behind what it is and its length, so that none can pose as two.
+/// Appends text behind a tag and its length, so that no text can look like two fields.
 fn text(key: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     key.push(tag);
     key.extend_from_slice(&bytes.len().to_ne_bytes());
@@ -211,12 +213,12 @@ mod tests {
     use super::*;
     use crate::audit::parse_record;
     use crate::incidents::{Denial, Fold, IncidentEvent, IncidentKey, Sample, Sighting, SightingSource};
-    use crate::pipeline;
+    use crate::pipeline::unattributed::call_of_record;
 
-    /// A record of a call, and where its incident is counted.
+    /// Counts the record of a line and returns the slot of its incident.
     fn counted(fold: &mut Fold, line: &str) -> Slot {
         let record = parse_record(line.as_bytes()).unwrap();
-        let event = IncidentEvent::Denial(Denial { call: pipeline::call(&record), action: record.action });
+        let event = IncidentEvent::Denial(Denial { call: call_of_record(&record), action: record.action });
         let key = IncidentKey {
             unit: None,
             event,
@@ -233,41 +235,41 @@ mod tests {
         )
     }
 
-    fn found(recent: &mut Recent, line: &str) -> Option<Slot> {
-        match recent.find(&parse_record(line.as_bytes()).unwrap(), None, 1)? {
-            Found::Counted(slot) => Some(slot),
-            Found::Pending(_) => None,
+    fn found(cache: &mut RecordCache, line: &str) -> Option<Slot> {
+        match cache.find(&parse_record(line.as_bytes()).unwrap(), None, 1)? {
+            CacheHit::Counted(slot) => Some(slot),
+            CacheHit::Waiting(_) => None,
         }
     }
 
     #[test]
-    fn none_is_taken_for_another_that_has_the_same_place() {
-        let (mut recent, mut fold) = (Recent::default(), Fold::new(10_000));
+    fn records_sharing_a_place_are_told_apart() {
+        let (mut cache, mut fold) = (RecordCache::default(), Fold::new(10_000));
         let lines: Vec<String> = (0..40).flat_map(|call| (0..40).map(move |exe| line(call, exe))).collect();
         assert!(lines.len() > 4 * PLACES);
         let slots: Vec<Slot> = lines.iter().map(|line| counted(&mut fold, line)).collect();
         for (line, slot) in lines.iter().zip(&slots) {
-            assert_eq!(found(&mut recent, line), None);
-            recent.remember(Known::Counted(*slot));
+            assert_eq!(found(&mut cache, line), None);
+            cache.remember(CachedRecord::Counted(*slot));
         }
         for _ in 0..2 {
             for (line, slot) in lines.iter().zip(&slots) {
-                assert_eq!((found(&mut recent, line), found(&mut recent, line)), (Some(*slot), Some(*slot)));
+                assert_eq!((found(&mut cache, line), found(&mut cache, line)), (Some(*slot), Some(*slot)));
             }
         }
     }
 
     #[test]
-    fn the_latest_word_on_a_record_counts() {
-        let (mut recent, mut fold) = (Recent::default(), Fold::new(10));
+    fn record_remembered_twice_has_latest_slot() {
+        let (mut cache, mut fold) = (RecordCache::default(), Fold::new(10));
         let (first, second) = (counted(&mut fold, &line(1, 1)), counted(&mut fold, &line(2, 2)));
-        let asked = line(1, 1);
-        assert_eq!(found(&mut recent, &asked), None);
-        recent.remember(Known::Counted(first));
-        assert_eq!(found(&mut recent, &asked), Some(first));
-        let key = recent.remember(Known::Pending(Others::default()));
-        assert_eq!(found(&mut recent, &asked), None);
-        assert!(recent.settle(key, second, true).is_some());
-        assert_eq!(found(&mut recent, &asked), Some(second));
+        let first_line = line(1, 1);
+        assert_eq!(found(&mut cache, &first_line), None);
+        cache.remember(CachedRecord::Counted(first));
+        assert_eq!(found(&mut cache, &first_line), Some(first));
+        let key = cache.remember(CachedRecord::Waiting(Repetitions::default()));
+        assert_eq!(found(&mut cache, &first_line), None);
+        assert!(cache.resolve(key, second, true).is_some());
+        assert_eq!(found(&mut cache, &first_line), Some(second));
     }
 }

@@ -1,0 +1,191 @@
+//! Which stored incidents get an alert: a new one at once, one that goes on once an hour. Of a storm of new incidents the
+//! first few get one, and then a summary says how many followed.
+
+use super::config::AlertLimits;
+use crate::incidents::{RowId, Stored};
+use crate::outlet::alert::Summary;
+use crate::units::Unit;
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+/// How many units get one alert each even in a storm.
+const MAX_UNITS: usize = 200;
+
+/// How many incidents with an alert are remembered.
+const MAX_REMEMBERED: usize = 16 << 10;
+
+/// Limits the rate of alerts.
+#[derive(Debug, Default)]
+pub(super) struct AlertRate {
+    limits: AlertLimits,
+    /// When each incident last had an alert.
+    alerted: HashMap<RowId, Instant>,
+    /// When the window began, and how many alerts it had; and the units of these.
+    window: Option<(Instant, u32)>,
+    units: HashSet<Option<Unit>>,
+    /// The incidents of the window without an alert.
+    summary: Summary,
+}
+
+impl AlertRate {
+    pub(super) fn new(limits: AlertLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    pub(super) fn set_limits(&mut self, limits: AlertLimits) {
+        self.limits = limits;
+    }
+
+    /// Whether an incident that was just stored gets an alert. `is_new` says that it was not in the store before.
+    pub(super) fn admits(&mut self, stored: &Stored, is_new: bool, now: Instant) -> bool {
+        if stored.incident.key.unit.as_ref().is_some_and(|unit| self.limits.mutes(&unit.name)) {
+            return false;
+        }
+        let alerted = self.alerted.get(&stored.id);
+        if alerted.is_some_and(|at| now.duration_since(*at) < self.limits.quiet) {
+            return false;
+        }
+        // An incident from before the daemon's start may have had an alert a moment ago.
+        let is_known = alerted.is_some();
+        self.remember(stored.id, now);
+        if !is_new && !is_known {
+            return false;
+        }
+        let open = self.window.filter(|(began, _)| now.duration_since(*began) < self.limits.window);
+        if open.is_none() {
+            self.units.clear();
+        }
+        let (began, count) = open.unwrap_or((now, 0));
+        self.window = Some((began, count.saturating_add(1)));
+        // One unit's storm must not hide another's first denial.
+        let is_first = self.units.len() < MAX_UNITS && self.units.insert(stored.incident.key.unit.clone());
+        if count < self.limits.burst || is_first {
+            return true;
+        }
+        self.summary.add(&stored.incident);
+        false
+    }
+
+    /// Forgets which incidents had alerts, for row numbers have another meaning.
+    pub(super) fn forget_rows(&mut self) {
+        self.alerted.clear();
+    }
+
+    /// Returns the summary of a window that is over, if it has one.
+    pub(super) fn take_summary(&mut self, now: Instant) -> Option<Summary> {
+        let is_over = self.next_wake().is_some_and(|end| end <= now);
+        is_over.then(|| {
+            self.window = None;
+            std::mem::take(&mut self.summary)
+        })
+    }
+
+    /// Returns when the next summary is due.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        let (began, _) = self.window.filter(|_| self.summary.incidents > 0)?;
+        Some(began + self.limits.window)
+    }
+
+    fn remember(&mut self, id: RowId, now: Instant) {
+        if self.alerted.len() >= MAX_REMEMBERED {
+            let quiet = self.limits.quiet;
+            self.alerted.retain(|_, at| now.duration_since(*at) < quiet);
+        }
+        if self.alerted.len() >= MAX_REMEMBERED {
+            // Only a storm of new incidents gets here, and its summary counts them.
+            self.alerted.clear();
+        }
+        self.alerted.insert(id, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::incidents::{Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
+    use crate::units::{Manager, Unit};
+    use std::time::Duration;
+
+    const QUIET: Duration = Duration::from_hours(1);
+    const BURST: u32 = 20;
+    const WINDOW: Duration = Duration::from_secs(10);
+
+    fn stored(id: RowId) -> Stored {
+        let key = IncidentKey {
+            unit: None,
+            event: IncidentEvent::SilentDeath,
+            exe: Vec::new(),
+            source: SightingSource::Audit,
+        };
+        let (first, last) = (Moment::At(1), Moment::At(1));
+        Stored { id, incident: Incident { key, rung: None, count: 1, first, last, sample: Sample::default() } }
+    }
+
+    #[test]
+    fn new_incident_gets_alert_at_once_and_then_hourly() {
+        let (mut rate, start) = (AlertRate::default(), Instant::now());
+        assert!(rate.admits(&stored(1), true, start));
+        let alerted: Vec<u64> =
+            (1..=7_300).filter(|second| rate.admits(&stored(1), false, start + Duration::from_secs(*second))).collect();
+        assert_eq!(alerted, [3_600, 7_200]);
+    }
+
+    #[test]
+    fn incident_stored_before_start_gets_alert_after_an_hour() {
+        let (mut rate, start) = (AlertRate::default(), Instant::now());
+        assert!(!rate.admits(&stored(1), false, start));
+        assert!(!rate.admits(&stored(1), false, start + QUIET / 2));
+        assert!(rate.admits(&stored(1), false, start + QUIET));
+    }
+
+    #[test]
+    fn storm_of_new_incidents_gets_summary() {
+        let (mut rate, start) = (AlertRate::default(), Instant::now());
+        let alerted = (0..1_000).filter(|id| rate.admits(&stored(*id), true, start)).count();
+        assert_eq!(alerted, BURST as usize);
+        assert_eq!(rate.take_summary(start), None, "the window is not over");
+        let end = rate.next_wake().unwrap();
+        assert_eq!(end, start + WINDOW);
+        assert_eq!(rate.take_summary(end).map(|summary| summary.incidents), Some(1_000 - u64::from(BURST)));
+        assert_eq!((rate.take_summary(end), rate.next_wake()), (None, None));
+        assert!(rate.admits(&stored(5_000), true, end), "a new window begins");
+        assert!(!rate.admits(&stored(500), false, end), "the summary counted it");
+    }
+
+    #[test]
+    fn storm_of_one_unit_leaves_alert_of_another() {
+        let (mut rate, start) = (AlertRate::default(), Instant::now());
+        for id in 0..1_000 {
+            let _ = rate.admits(&stored(id), true, start);
+        }
+        let mut other = stored(1_000);
+        other.incident.key.unit = Some(Unit { manager: Manager::System, name: "nginx.service".parse().unwrap() });
+        assert!(rate.admits(&other, true, start));
+        other.id += 1;
+        assert!(!rate.admits(&other, true, start), "each unit has one");
+    }
+
+    #[test]
+    fn muted_unit_gets_no_alert() {
+        let limits = AlertLimits { mute: ["noisy@.service".to_owned()].into(), ..AlertLimits::default() };
+        let (mut rate, start) = (AlertRate::new(limits), Instant::now());
+        let mut admits = |id, name: &str| {
+            let mut stored = stored(id);
+            stored.incident.key.unit = Some(Unit { manager: Manager::System, name: name.parse().unwrap() });
+            rate.admits(&stored, true, start)
+        };
+        let alerted: Vec<_> = (0..50).filter(|id| admits(*id, "noisy@1.service")).collect();
+        assert_eq!(alerted, [] as [RowId; 0]);
+        assert!(admits(50, "quiet.service"), "muted incidents make no storm");
+        assert_eq!(rate.next_wake(), None);
+    }
+
+    #[test]
+    fn remembered_incidents_are_bounded() {
+        let (mut rate, start) = (AlertRate::default(), Instant::now());
+        for id in 0..3 * RowId::try_from(MAX_REMEMBERED).unwrap() {
+            let _ = rate.admits(&stored(id), true, start);
+        }
+        assert!(rate.alerted.len() <= MAX_REMEMBERED);
+    }
+}

@@ -1,0 +1,232 @@
+//! Records, death notices and late evidence go in; counted incidents come out.
+
+use super::status::SharedStatus;
+use crate::audit::{Action, Record};
+use crate::host::blind_spots;
+use crate::host::live_host::LiveHost;
+use crate::incidents::{Fold, Folded, IncidentEvent, Sighting};
+use crate::kernel::ancestors::Descendant;
+use crate::kernel::proc_events::Notice;
+use crate::pipeline::attribution_queue::{
+    AncestorLookup, Attempt, AttributionQueue, FinishedSightings, JournalAccess, Progress, Query,
+};
+use crate::pipeline::{Pipeline, Sighted};
+use crate::units::{Evidence, Unit};
+use std::collections::HashMap;
+use std::time::Instant;
+use tokio::task::{Id, JoinSet};
+
+/// Attributes records and deaths to units, and counts them as incidents.
+pub(super) struct Attributor {
+    pipeline: Pipeline<LiveHost>,
+    queue: AttributionQueue,
+    queries: Queries,
+    status: SharedStatus,
+}
+
+/// The answers to a query: evidence for each sighting, in order; none if the query failed.
+pub(super) struct Answer {
+    query: Query,
+    evidence: Vec<Vec<Evidence>>,
+}
+
+impl Attributor {
+    /// Creates an attributor that holds at most `max_incidents` in memory.
+    pub(super) fn new(host: LiveHost, max_incidents: usize, status: SharedStatus) -> Self {
+        let pipeline = Pipeline::new(host, max_incidents);
+        Self { pipeline, queue: AttributionQueue::default(), queries: Queries::default(), status }
+    }
+
+    pub(super) fn pipeline_mut(&mut self) -> &mut Pipeline<LiveHost> {
+        &mut self.pipeline
+    }
+
+    /// The incidents so far.
+    pub(super) fn fold(&self) -> &Fold {
+        &self.pipeline.fold
+    }
+
+    /// The incidents so far.
+    pub(super) fn fold_mut(&mut self) -> &mut Fold {
+        &mut self.pipeline.fold
+    }
+
+    /// Begins a batch, all records of which have arrived.
+    pub(super) fn begin_batch(&mut self) {
+        self.pipeline.host_mut().begin_batch();
+    }
+
+    /// Takes a record. Returns its incident if its unit is known.
+    #[must_use]
+    pub(super) fn on_record(&mut self, record: &Record<'_>, now: Instant) -> Option<Folded> {
+        let may_die = record.action.is_kill() || record.action == Action::Trap;
+        if may_die {
+            self.queue.note_record(record.pid, now);
+        }
+        let sighting = match self.pipeline.add_record(record, None) {
+            Sighted::Counted(folded) => return Some(folded),
+            Sighted::Repeated => return None,
+            Sighted::Unattributed(sighting) => sighting,
+        };
+        match self.queue.add_record(sighting, may_die, self.pipeline.host_mut(), now) {
+            Progress::Waits => None,
+            Progress::Finished(sighting) => Some(self.pipeline.add_sighting(*sighting)),
+        }
+    }
+
+    /// Takes a death notice. Returns the incidents of the records that waited for it.
+    #[must_use]
+    pub(super) fn on_notice(&mut self, notice: &Notice, now: Instant) -> Vec<Folded> {
+        let host = self.pipeline.host_mut();
+        let (pid, death) = match notice {
+            Notice::Dying(dying) => (dying.pid, host.on_dying(dying)),
+            Notice::Exit(exit) => (exit.pid, host.on_exit(exit)),
+        };
+        let at = death.at;
+        let finished = self.queue.add_death_notice(pid, death, host, now);
+        if matches!(notice, Notice::Exit(_)) {
+            self.queue.add_sigsys_exit(pid, at, now);
+        }
+        self.count(finished)
+    }
+
+    /// Moves on the sightings that waited long enough for a death or a record.
+    #[must_use]
+    pub(super) fn on_deadline(&mut self, now: Instant) -> Vec<Folded> {
+        let finished = self.queue.poll(self.pipeline.host_mut(), now);
+        self.count(finished)
+    }
+
+    /// Takes an answer of systemd or the journal. Returns the incidents that need no more evidence.
+    #[must_use]
+    pub(super) fn on_answer(&mut self, Answer { query, evidence }: Answer, now: Instant) -> Vec<Folded> {
+        let finished = match query {
+            Query::Managers => self.queue.on_systemd_answer(evidence, self.pipeline.host_mut()),
+            Query::Journal(attempt) => {
+                let access = self.journal_access();
+                self.queue.on_journal_answer(attempt, evidence, access, self.pipeline.host_mut(), now)
+            }
+        };
+        self.count(finished)
+    }
+
+    /// Starts the queries that are due.
+    pub(super) fn start_queries(&mut self, now: Instant) {
+        self.pipeline.host_mut().tend(now);
+        for query in [Query::Managers, Query::Journal(Attempt::First), Query::Journal(Attempt::Last)] {
+            if let Some(sightings) = self.queue.begin_round(query, now) {
+                self.queries.start(query, sightings, self.pipeline.host());
+            }
+        }
+    }
+
+    /// Waits for the next answer. `None` while there is no query.
+    pub(super) async fn next_answer(&mut self) -> Option<Answer> {
+        self.queries.next_answer().await
+    }
+
+    /// Counts all sightings that wait, with the evidence that they have.
+    #[must_use]
+    pub(super) fn give_up(&mut self) -> Vec<Folded> {
+        self.queries.abort();
+        let finished = self.queue.give_up(self.pipeline.host_mut());
+        self.count(finished)
+    }
+
+    /// Returns when [`on_deadline`](Self::on_deadline) has something to do.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.queue.next_deadline()
+    }
+
+    /// Returns when [`start_queries`](Self::start_queries) has something to do, whatever arrives.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        self.queue.next_retry().into_iter().chain(self.pipeline.host().next_wake()).min()
+    }
+
+    /// Whether systemd is being asked.
+    pub(super) fn is_asking(&self) -> bool {
+        self.queue.awaits_managers()
+    }
+
+    /// Whether evidence other than the journal's is to come.
+    pub(super) fn awaits_soon(&self) -> bool {
+        self.queue.awaits_soon()
+    }
+
+    fn journal_access(&self) -> JournalAccess {
+        match self.pipeline.host().late_evidence().journal_error() {
+            None => JournalAccess::Readable,
+            Some(error) => {
+                self.status.add_limitation(&blind_spots::no_journal(error).to_string());
+                JournalAccess::Unreadable
+            }
+        }
+    }
+
+    fn count(&mut self, finished: FinishedSightings) -> Vec<Folded> {
+        let mut counted = Vec::new();
+        for sighting in finished {
+            let Sighting { key, sample, .. } = sighting.sighting();
+            // Any process may send itself SIGSYS. Without a unit that is no denial.
+            if key.event == IncidentEvent::SilentDeath && sighting.attribution().is_none() {
+                tracing::debug!(pid = sample.pid, "a process of no unit died of SIGSYS without a record");
+                continue;
+            }
+            counted.push(self.pipeline.add_sighting(*sighting));
+        }
+        counted
+    }
+}
+
+impl AncestorLookup for LiveHost {
+    fn find_unit(&mut self, process: Descendant<'_>) -> Option<Evidence> {
+        self.ask_ancestors(process)
+    }
+
+    fn note_unit(&mut self, process: Descendant<'_>, unit: &Unit) {
+        self.witness(process, unit);
+    }
+
+    fn is_learning(&self) -> bool {
+        LiveHost::is_learning(self)
+    }
+}
+
+/// The queries under way.
+#[derive(Default)]
+struct Queries {
+    tasks: JoinSet<Vec<Vec<Evidence>>>,
+    /// What each task asks.
+    asked: HashMap<Id, Query>,
+}
+
+impl Queries {
+    fn start(&mut self, query: Query, sightings: Vec<Sighting>, host: &LiveHost) {
+        let late_evidence = host.late_evidence();
+        let task = match query {
+            Query::Managers => self.tasks.spawn(async move { late_evidence.collect(&sightings).await }),
+            Query::Journal(_) => self.tasks.spawn(async move { late_evidence.collect_from_journal(sightings).await }),
+        };
+        self.asked.insert(task.id(), query);
+    }
+
+    async fn next_answer(&mut self) -> Option<Answer> {
+        loop {
+            let (id, evidence) = match self.tasks.join_next_with_id().await? {
+                Ok((id, evidence)) => (id, evidence),
+                Err(error) => {
+                    tracing::error!("a question to systemd broke off: {error}");
+                    (error.id(), Vec::new())
+                }
+            };
+            if let Some(query) = self.asked.remove(&id) {
+                return Some(Answer { query, evidence });
+            }
+        }
+    }
+
+    fn abort(&mut self) {
+        self.tasks.abort_all();
+        self.asked.clear();
+    }
+}

@@ -1,0 +1,130 @@
+//! The daemon's status, shared with the bus: counters, errors, and what the daemon cannot see or do.
+
+use crate::host::blind_spots;
+use crate::incidents::ReplacedFile;
+use crate::outlet::StatusSource;
+use crate::outlet::wire::Status;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How old the machine's limitations in an answer may be. They take some reads of `/proc`, and anybody may ask.
+const MAX_AGE: Duration = Duration::from_secs(1);
+
+/// The status. Its limitations are the daemon's own; [`source`](Self::source) adds the machine's.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SharedStatus(Arc<Mutex<Status>>);
+
+/// What the daemon received during one turn of its loop.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct TurnCounts {
+    pub(super) records: u64,
+    pub(super) overruns: u64,
+    pub(super) ignored: u64,
+    pub(super) malformed: u64,
+}
+
+impl SharedStatus {
+    pub(super) fn new(status: Status) -> Self {
+        Self(Arc::new(Mutex::new(status)))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Status> {
+        lock(&self.0)
+    }
+
+    /// Returns the status as the bus asks for it, on the machine whose file system is at `root`. `is_inherited` says that
+    /// systemd handed the audit stream over.
+    pub(super) fn source(&self, root: PathBuf, is_inherited: bool) -> StatusSource {
+        let status = self.clone();
+        let machine: Mutex<Option<(Instant, Vec<String>)>> = Mutex::default();
+        Arc::new(move || {
+            let mut machine = lock(&machine);
+            if machine.as_ref().is_none_or(|(at, _)| at.elapsed() >= MAX_AGE) {
+                let limitations = blind_spots::find_blind_spots(&root).into_iter();
+                let relevant = limitations.filter(|one| !(is_inherited && one.id == blind_spots::NO_AUDIT_READ));
+                *machine = Some((Instant::now(), relevant.map(|limitation| limitation.to_string()).collect()));
+            }
+            let mut status = status.lock().clone();
+            let of_machine = machine.iter().flat_map(|(_, sentences)| sentences.iter().cloned());
+            status.limitations.splice(0..0, of_machine);
+            status
+        })
+    }
+
+    /// Adds what was received during a turn. `lost` is the number of lost events since the start.
+    pub(super) fn count(&self, turn: TurnCounts, lost: u64) {
+        let mut status = self.lock();
+        status.records += turn.records;
+        status.overruns += turn.overruns;
+        status.ignored += turn.ignored;
+        status.malformed += turn.malformed;
+        status.lost = lost;
+    }
+
+    /// Adds a limitation of the daemon, once.
+    pub(super) fn add_limitation(&self, limitation: &str) {
+        let mut status = self.lock();
+        if !status.limitations.iter().any(|known| known == limitation) {
+            status.limitations.push(limitation.to_owned());
+        }
+    }
+
+    /// Reports that a damaged or deleted store was replaced.
+    pub(super) fn on_store_replaced(&self, ReplacedFile { path, error }: &ReplacedFile) {
+        let now = match path {
+            Some(path) => format!("it is kept as {}, and a new store was begun", path.display()),
+            None => "what is seen from now on is in the one that is there now".to_owned(),
+        };
+        tracing::error!("{error}; {now}");
+        self.add_limitation(&format!("what was seen before is not among the answers: {error}; {now}"));
+    }
+
+    /// Reports that there are no exit events, or no more.
+    pub(super) fn on_exit_events_unavailable(&self, error: &std::io::Error) {
+        tracing::warn!("exit events cannot be heard: {error}");
+        self.add_limitation(&format!("deaths by SIGSYS without a record go unnoticed: {error}"));
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machine_limitations_are_read_when_the_status_is_asked_for() {
+        let root = tempfile::tempdir().unwrap();
+        let logged = root.path().join("proc/sys/kernel/seccomp/actions_logged");
+        std::fs::create_dir_all(logged.parent().unwrap()).unwrap();
+        let set = |actions: &str| std::fs::write(&logged, actions).unwrap();
+        set("kill_process kill_thread trap errno user_notif trace log\n");
+        let status = SharedStatus::default();
+        status.add_limitation("its own");
+        status.add_limitation("its own");
+        let source = status.source(root.path().to_owned(), false);
+        let always = blind_spots::silent_errno().to_string();
+        assert_eq!(source().limitations, [always.clone(), "its own".to_owned()]);
+
+        set("kill_process\n");
+        std::thread::sleep(MAX_AGE);
+        let limited = source().limitations;
+        assert!(limited.len() == 3 && limited[0].contains("actions_logged lacks kill_thread"), "{limited:?}");
+        set("kill_process kill_thread trap errno user_notif trace log\n");
+        std::thread::sleep(MAX_AGE);
+        assert_eq!(source().limitations, [always, "its own".to_owned()]);
+    }
+
+    #[test]
+    fn missing_audit_right_is_no_limitation_of_an_inherited_stream() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("proc/self")).unwrap();
+        std::fs::write(root.path().join("proc/self/status"), "CapEff:\t0000000000001000\n").unwrap();
+        let status = SharedStatus::default();
+        let limitations = |is_inherited| status.source(root.path().to_owned(), is_inherited)().limitations;
+        assert_eq!((limitations(false).len(), limitations(true).len()), (2, 1));
+    }
+}

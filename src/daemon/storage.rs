@@ -1,0 +1,202 @@
+//! When incidents are stored: new ones at once, counts once a second, and after a failure again later.
+
+use super::config::Config;
+use super::status::SharedStatus;
+use super::store_writer::{Retention, StoreWriter, Written};
+use crate::incidents::{Fold, Folded, Incident, Recorded, StoreError, Stored};
+use crate::outlet::wire::MAX_COUNT_LAG;
+use std::time::{Duration, Instant};
+
+/// How often a full memory is stored at most.
+const FULL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long records stay in the kernel's buffer at most, while memory is full of changes that the writer has not stored.
+/// The buffer holds some 160,000 records (832 bytes each, as the kernel counts them), half a second of a storm.
+const MAX_HOLD: Duration = Duration::from_millis(100);
+
+/// The first and the longest wait between attempts to write a store that failed.
+const FIRST_RETRY: Duration = Duration::from_secs(2);
+const MAX_RETRY: Duration = Duration::from_mins(1);
+
+/// How many changes are stored at once. A new incident must not wait long for earlier changes.
+const MAX_CHANGES: usize = 2 << 10;
+
+/// The writer, and when it gets its next job.
+pub(super) struct Storage {
+    writer: StoreWriter,
+    status: SharedStatus,
+    /// When changes are to be stored.
+    flush_at: Option<Instant>,
+    /// After a failure: when to try again, and the wait before that attempt.
+    retry: Option<(Instant, Duration)>,
+    /// The earliest time at which a full memory is stored again.
+    full_flush_at: Option<Instant>,
+    /// When the writer got its latest job.
+    sent_at: Option<Instant>,
+}
+
+/// The result of a job.
+#[must_use]
+pub(super) enum WriteResult {
+    /// The changes are stored.
+    Stored {
+        /// The incident of each change, in order.
+        incidents: Vec<StoredIncident>,
+        /// The store replaced one that was damaged or deleted, so row numbers have another meaning.
+        is_new_store: bool,
+    },
+    /// No change is stored. They are tried again later.
+    Failed,
+}
+
+/// An incident that was stored.
+pub(super) struct StoredIncident {
+    pub(super) stored: Stored,
+    /// Whether the daemon had not stored it since its start.
+    pub(super) is_first: bool,
+    /// Whether it was not in the store before.
+    pub(super) is_new: bool,
+}
+
+impl Storage {
+    pub(super) fn new(writer: StoreWriter, status: SharedStatus) -> Self {
+        Self { writer, status, flush_at: None, retry: None, full_flush_at: None, sent_at: None }
+    }
+
+    /// Applies another configuration.
+    pub(super) fn configure(&mut self, config: &Config) {
+        self.writer.set_retention(Retention::from(config));
+    }
+
+    /// Schedules a change: a first sighting now, others within [`MAX_COUNT_LAG`].
+    pub(super) fn schedule(&mut self, folded: Folded, now: Instant) {
+        let by = match folded {
+            Folded::First(_) => now,
+            Folded::Again(_) => now + MAX_COUNT_LAG,
+        };
+        self.flush_at = Some(self.flush_at.map_or(by, |at| at.min(by)));
+    }
+
+    /// Stores the changes that are due.
+    pub(super) fn poll(&mut self, fold: &mut Fold, now: Instant) {
+        if self.may_try(now) && self.flush_at.is_some_and(|at| at <= now) {
+            self.flush(fold);
+        }
+    }
+
+    /// Stores changes if memory is full, so that the next incident replaces one that is stored.
+    pub(super) fn make_room(&mut self, fold: &mut Fold, now: Instant) {
+        let has_rested = self.full_flush_at.is_none_or(|at| at <= now);
+        if has_rested && self.may_try(now) && fold.is_full() {
+            self.full_flush_at = Some(now + FULL_INTERVAL);
+            self.flush(fold);
+        }
+    }
+
+    fn may_try(&self, now: Instant) -> bool {
+        self.retry.is_none_or(|(at, _)| at <= now)
+    }
+
+    /// Sends changes to the writer, unless it is busy.
+    pub(super) fn flush(&mut self, fold: &mut Fold) {
+        if self.writer.is_busy() {
+            return;
+        }
+        let changes = fold.take_changes(MAX_CHANGES);
+        // There may be more.
+        self.flush_at = (changes.len() == MAX_CHANGES).then(Instant::now);
+        // After a failure an empty job shows whether the store works again.
+        if !changes.is_empty() || self.retry.is_some() {
+            self.sent_at = Some(Instant::now());
+            self.writer.send(changes);
+        }
+    }
+
+    /// Whether the writer has a job.
+    pub(super) fn is_busy(&self) -> bool {
+        self.writer.is_busy()
+    }
+
+    /// Waits for the writer's job, for ever while it has none.
+    pub(super) async fn written(&mut self) -> Written {
+        self.writer.written().await
+    }
+
+    /// Takes the result of a job into the status and the schedule. Puts changes that failed back into memory.
+    pub(super) fn on_written(&mut self, fold: &mut Fold, written: Written) -> WriteResult {
+        let Written { changes, rows, forgotten, replaced } = written;
+        if let Some(forgotten) = forgotten {
+            self.status.lock().set_evicted(forgotten);
+        }
+        let is_new_store = replaced.is_some();
+        if let Some(replaced) = replaced {
+            self.status.on_store_replaced(&replaced);
+        }
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => {
+                self.on_failure(&error);
+                fold.put_back(changes);
+                return WriteResult::Failed;
+            }
+        };
+        if self.retry.take().is_some() {
+            tracing::info!("the store can be written again");
+            self.status.lock().store_error = None;
+        }
+        let incidents = changes.into_iter().zip(rows).map(|(change, Recorded { id, count, new })| StoredIncident {
+            stored: Stored { id, incident: Incident { count, ..change.incident } },
+            is_first: change.first,
+            is_new: new,
+        });
+        WriteResult::Stored { incidents: incidents.collect(), is_new_store }
+    }
+
+    /// Reports that the store failed, and schedules the next attempt.
+    pub(super) fn on_failure(&mut self, error: &StoreError) {
+        if self.retry.is_none() {
+            tracing::error!("{error}; incidents are kept in memory and stored as soon as possible");
+        }
+        let now = Instant::now();
+        let wait = self.retry.map_or(FIRST_RETRY, |(_, wait)| (2 * wait).min(MAX_RETRY));
+        self.retry = Some((now + wait, wait));
+        self.flush_at = Some(now);
+        self.status.lock().store_error = Some(error.to_string());
+    }
+
+    /// Returns until when records are better left in the kernel's buffer: memory is full of changes that are not stored,
+    /// and the writer is busy.
+    pub(super) fn holds_until(&self, fold: &Fold) -> Option<Instant> {
+        let until = self.sent_at.filter(|_| self.writer.is_busy()).map(|at| at + MAX_HOLD)?;
+        (fold.can_lose_sightings() && Instant::now() < until).then_some(until)
+    }
+
+    /// Returns when there are changes to store. While the writer is busy, its answer wakes the loop.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        let at = self.flush_at.filter(|_| !self.writer.is_busy())?;
+        Some(self.retry.map_or(at, |(retry, _)| at.max(retry)))
+    }
+
+    /// Stores all changes, and waits until they are stored. Returns the results, the last of which may be a failure.
+    pub(super) async fn flush_all(&mut self, fold: &mut Fold) -> Vec<WriteResult> {
+        let mut results = Vec::new();
+        loop {
+            self.flush(fold);
+            if !self.is_busy() {
+                return results;
+            }
+            let written = self.written().await;
+            let result = self.on_written(fold, written);
+            let has_failed = matches!(result, WriteResult::Failed);
+            results.push(result);
+            if has_failed {
+                return results;
+            }
+        }
+    }
+
+    /// Ends the writer.
+    pub(super) fn finish(self) {
+        self.writer.finish();
+    }
+}

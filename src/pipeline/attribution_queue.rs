@@ -1,0 +1,500 @@
+//! The queue of sightings that wait for late evidence of their unit.
+//!
+//! The queue does no IO: its owner passes it records, death notices, answers and the time. A sighting takes these steps
+//! and leaves the queue as soon as its unit is known, or when the last step gave no unit:
+//!
+//! ```text
+//! record of a process that may die ──► AwaitsDeath ─┐
+//! other record ─────────────────────────────────────┼─► Queued, Asked (Managers) ─► Queued, Asked (Journal, First)
+//! death by SIGSYS ──► AwaitsRecord ─────────────────┘                                           │
+//!                                     Queued, Asked (Journal, Last) ◄── AwaitsRetry ◄───────────┘
+//! ```
+//!
+//! | evidence | collected from | when | bounded by |
+//! |---|---|---|---|
+//! | cgroup of the process, in life or noted at its exit | `/proc`, exit cgroups ([`Host::glance`](crate::host::Host::glance)) | before this queue, as the record arrives | no wait |
+//! | cgroup of the process or its parent at its death | the kernel's death notice ([`add_death_notice`](AttributionQueue::add_death_notice)) | up to [`DEATH_WAIT`] after the record; a notice that came before it is remembered for seconds | [`MAX_PROCESSES`] waiting, as many remembered |
+//! | a record, without which the death was silent | the audit stream ([`note_record`](AttributionQueue::note_record)) | up to [`RECORD_WAIT`] after the exit | [`MAX_PROCESSES`] waiting, as many remembered |
+//! | cgroups of ancestors | [`AncestorLookup`] | at the end of each step | no wait |
+//! | main and control processes; which unit runs the executable | service managers, unit files ([`on_systemd_answer`](AttributionQueue::on_systemd_answer)) | in rounds: sightings that arrive during a round form the next | [`MAX_QUERIES`] queued and asked |
+//! | entries of the process and of its manager | the journal ([`on_journal_answer`](AttributionQueue::on_journal_answer)) | in rounds, after an inconclusive answer of the managers | [`MAX_QUERIES`] queued and asked |
+//! | the same, once more: others write about a death a little later | the journal | [`JOURNAL_RETRY`] after an inconclusive first answer | [`MAX_RETRIES`] waiting |
+//!
+//! A sighting that finds a step full skips it, or leaves the queue with the evidence that it has.
+
+use super::process_memory::ProcessMemory;
+use super::unattributed::UnattributedSighting;
+use crate::host::live_host::DeathEvidence;
+use crate::incidents::{Moment, Sighting};
+use crate::kernel::ancestors::Descendant;
+use crate::units::{Evidence, Rung, Unit};
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// How long a record waits for the death notice of its process.
+const DEATH_WAIT: Duration = Duration::from_millis(250);
+
+/// How long a death waits for a record before it counts as silent. A kernel thread sends the records, and can be late on
+/// a busy machine.
+const RECORD_WAIT: Duration = Duration::from_secs(1);
+
+/// How long after its first answer the journal is read again.
+const JOURNAL_RETRY: Duration = Duration::from_secs(2);
+
+/// How far a death notice can be from the record of the same death, in milliseconds: a record's clock is behind by a
+/// tick, and the death follows at once. Another process cannot have the pid in between: the kernel would first have to
+/// use up all other pids.
+const NOTICE_EARLIER_MS: i64 = 20;
+const NOTICE_LATER_MS: i64 = 1_000;
+
+/// How many processes are remembered, and how many sightings wait for a death or a record.
+const MAX_PROCESSES: usize = 8192;
+
+/// How many sightings wait for the managers or for the journal's first answer.
+const MAX_QUERIES: usize = 4096;
+
+/// How many sightings wait to have the journal read again.
+const MAX_RETRIES: usize = 1024;
+
+/// Evidence that the queue asks for itself, since it takes no waiting.
+pub(crate) trait AncestorLookup {
+    /// Returns evidence from the ancestors of a process that nothing else attributes.
+    fn find_unit(&mut self, process: Descendant<'_>) -> Option<Evidence>;
+
+    /// Takes note of the unit of a process, which may be evidence for its relatives.
+    fn note_unit(&mut self, process: Descendant<'_>, unit: &Unit);
+
+    /// Whether ancestors may give more evidence later.
+    fn is_learning(&self) -> bool;
+}
+
+/// A question that the queue's owner has to ask, for all sightings of a round at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Query {
+    /// The service managers, and the unit files.
+    Managers,
+    /// The journal.
+    Journal(Attempt),
+}
+
+/// Which time the journal is asked about a sighting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Attempt {
+    /// The first; there may be another.
+    First,
+    /// The last.
+    Last,
+}
+
+/// What the queue did with a sighting.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Progress {
+    /// It waits for evidence.
+    Waits,
+    /// It has all the evidence that it gets.
+    Finished(Box<UnattributedSighting>),
+}
+
+/// Sightings that left the queue with all the evidence that they get.
+pub(crate) type FinishedSightings = Vec<Box<UnattributedSighting>>;
+
+/// What a sighting waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The death notice of its process.
+    AwaitsDeath,
+    /// A record of the death that it is.
+    AwaitsRecord,
+    /// The next round of a query.
+    Queued(Query),
+    /// The answer of a query under way.
+    Asked(Query),
+    /// The time to read the journal again.
+    AwaitsRetry,
+}
+
+/// Identifies a waiting sighting.
+type Ticket = u64;
+
+#[derive(Debug)]
+struct Waiting {
+    sighting: Box<UnattributedSighting>,
+    state: State,
+}
+
+/// The sightings of one query: those that wait for a round, and those of the round under way.
+#[derive(Debug, Default)]
+struct Rounds {
+    queued: Vec<Ticket>,
+    asked: Vec<Ticket>,
+}
+
+impl Rounds {
+    fn len(&self) -> usize {
+        self.queued.len() + self.asked.len()
+    }
+}
+
+/// The sightings that wait, each with its state.
+#[derive(Debug)]
+pub(crate) struct AttributionQueue {
+    waiting: HashMap<Ticket, Waiting>,
+    next_ticket: Ticket,
+    /// Processes that a record came from.
+    recorded: ProcessMemory<()>,
+    /// What the death notices of processes said.
+    deaths: ProcessMemory<DeathEvidence>,
+    /// The sightings that await the death of a process.
+    await_death: HashMap<u32, Vec<Ticket>>,
+    /// Deadlines in order. A sighting may have left before its deadline.
+    death_deadlines: VecDeque<(Instant, Ticket)>,
+    record_deadlines: VecDeque<(Instant, Ticket)>,
+    retry_times: VecDeque<(Instant, Ticket)>,
+    managers: Rounds,
+    journal_first: Rounds,
+    journal_last: Rounds,
+}
+
+impl Default for AttributionQueue {
+    fn default() -> Self {
+        Self {
+            waiting: HashMap::new(),
+            next_ticket: 0,
+            recorded: ProcessMemory::new(MAX_PROCESSES),
+            deaths: ProcessMemory::new(MAX_PROCESSES),
+            await_death: HashMap::new(),
+            death_deadlines: VecDeque::new(),
+            record_deadlines: VecDeque::new(),
+            retry_times: VecDeque::new(),
+            managers: Rounds::default(),
+            journal_first: Rounds::default(),
+            journal_last: Rounds::default(),
+        }
+    }
+}
+
+impl AttributionQueue {
+    /// Takes note of a record of a process that may die of it: the death is not silent.
+    pub(crate) fn note_record(&mut self, pid: u32, now: Instant) {
+        self.recorded.entry(pid, now);
+    }
+
+    /// Adds a record's sighting. One of a process that may die of it first awaits the death notice.
+    pub(crate) fn add_record(
+        &mut self,
+        mut sighting: Box<UnattributedSighting>,
+        may_die: bool,
+        ancestors: &mut impl AncestorLookup,
+        now: Instant,
+    ) -> Progress {
+        if may_die {
+            match self.deaths.get(sighting.pid()) {
+                Some(death) if is_same_death(&sighting, death) => sighting.add_death(death),
+                _ if self.death_deadlines.len() < MAX_PROCESSES => {
+                    let pid = sighting.pid();
+                    let ticket = self.insert(sighting, State::AwaitsDeath);
+                    self.death_deadlines.push_back((now + DEATH_WAIT, ticket));
+                    self.await_death.entry(pid).or_default().push(ticket);
+                    return Progress::Waits;
+                }
+                _ => {}
+            }
+        }
+        self.queue_for_managers(sighting, ancestors)
+    }
+
+    /// Adds the evidence of a death notice to the sightings that await it, and keeps it for records to come.
+    #[must_use]
+    pub(crate) fn add_death_notice(
+        &mut self,
+        pid: u32,
+        death: DeathEvidence,
+        ancestors: &mut impl AncestorLookup,
+        now: Instant,
+    ) -> FinishedSightings {
+        let mut finished = Vec::new();
+        for ticket in self.await_death.remove(&pid).unwrap_or_default() {
+            let Some(waiting) = self.waiting.get_mut(&ticket) else { continue };
+            if is_same_death(&waiting.sighting, &death) {
+                waiting.sighting.add_death(&death);
+                let sighting = self.remove(ticket, State::AwaitsDeath);
+                finished.extend(sighting.and_then(|sighting| self.queue_for_managers(sighting, ancestors).finished()));
+            } else {
+                self.await_death.entry(pid).or_default().push(ticket);
+            }
+        }
+        self.drop_stale_deadlines();
+        let known = self.deaths.entry(pid, now);
+        if known.at.abs_diff(death.at) <= NOTICE_LATER_MS.unsigned_abs() {
+            known.evidence.extend(death.evidence);
+            known.parent = death.parent.or(known.parent.take());
+        } else {
+            // Another process had the pid before.
+            *known = death;
+        }
+        finished
+    }
+
+    /// Adds the exit of a process by SIGSYS, at a time in milliseconds since the epoch. Its notice was
+    /// [added](Self::add_death_notice) before.
+    pub(crate) fn add_sigsys_exit(&mut self, pid: u32, at: i64, now: Instant) {
+        if self.recorded.get(pid).is_none() && self.record_deadlines.len() < MAX_PROCESSES {
+            let mut sighting = Box::new(UnattributedSighting::from_silent_death(pid, Moment::At(at)));
+            if let Some(death) = self.deaths.get(pid) {
+                sighting.add_death(death);
+            }
+            let ticket = self.insert(sighting, State::AwaitsRecord);
+            self.record_deadlines.push_back((now + RECORD_WAIT, ticket));
+        }
+    }
+
+    /// Moves on the sightings that waited long enough: records without a death notice, and deaths without a record.
+    #[must_use]
+    pub(crate) fn poll(&mut self, ancestors: &mut impl AncestorLookup, now: Instant) -> FinishedSightings {
+        let mut finished = Vec::new();
+        while let Some(ticket) = pop_due(&mut self.death_deadlines, now) {
+            if let Some(sighting) = self.remove(ticket, State::AwaitsDeath) {
+                if let Some(tickets) = self.await_death.get_mut(&sighting.pid()) {
+                    tickets.retain(|other| *other != ticket);
+                    if tickets.is_empty() {
+                        self.await_death.remove(&sighting.pid());
+                    }
+                }
+                finished.extend(self.queue_for_managers(sighting, ancestors).finished());
+            }
+        }
+        while let Some(ticket) = pop_due(&mut self.record_deadlines, now) {
+            if let Some(death) = self.remove(ticket, State::AwaitsRecord)
+                && self.recorded.get(death.pid()).is_none()
+            {
+                finished.extend(self.queue_for_managers(death, ancestors).finished());
+            }
+        }
+        self.drop_stale_deadlines();
+        finished
+    }
+
+    /// Begins the next round of a query and returns its sightings, in the order that the answers have to have. `None`
+    /// while a round is under way, or if no sighting waits for one.
+    #[must_use]
+    pub(crate) fn begin_round(&mut self, query: Query, now: Instant) -> Option<Vec<Sighting>> {
+        if query == Query::Journal(Attempt::Last) {
+            self.queue_retries(now);
+        }
+        let rounds = self.rounds_mut(query);
+        if !rounds.asked.is_empty() || rounds.queued.is_empty() {
+            return None;
+        }
+        rounds.asked = std::mem::take(&mut rounds.queued);
+        let tickets = rounds.asked.clone();
+        let mut sightings = Vec::with_capacity(tickets.len());
+        for ticket in tickets {
+            if let Some(waiting) = self.waiting.get_mut(&ticket) {
+                waiting.state = State::Asked(query);
+                sightings.push(waiting.sighting.sighting().clone());
+            }
+        }
+        Some(sightings)
+    }
+
+    /// Takes the answers of a round to the managers, one per sighting; none if the round failed. Sightings without a
+    /// conclusive answer are queued for the journal.
+    #[must_use]
+    pub(crate) fn on_systemd_answer(
+        &mut self,
+        answers: Vec<Vec<Evidence>>,
+        ancestors: &mut impl AncestorLookup,
+    ) -> FinishedSightings {
+        let query = Query::Journal(Attempt::First);
+        let mut finished = Vec::new();
+        for mut sighting in self.end_round(Query::Managers, answers) {
+            consult(ancestors, &mut sighting);
+            if sighting.is_inconclusive() && self.rounds_mut(query).len() < MAX_QUERIES {
+                self.queue(sighting, query);
+            } else {
+                finished.push(sighting);
+            }
+        }
+        finished
+    }
+
+    /// Takes the answers of a round to the journal, one per sighting; none if the round failed. Sightings without a
+    /// conclusive first answer wait for another, if the journal [can be read](JournalAccess).
+    #[must_use]
+    pub(crate) fn on_journal_answer(
+        &mut self,
+        attempt: Attempt,
+        answers: Vec<Vec<Evidence>>,
+        access: JournalAccess,
+        ancestors: &mut impl AncestorLookup,
+        now: Instant,
+    ) -> FinishedSightings {
+        let is_worthwhile = access == JournalAccess::Readable || ancestors.is_learning();
+        let mut finished = Vec::new();
+        for mut sighting in self.end_round(Query::Journal(attempt), answers) {
+            consult(ancestors, &mut sighting);
+            let may_retry = attempt == Attempt::First && is_worthwhile && self.retry_times.len() < MAX_RETRIES;
+            if may_retry && sighting.is_inconclusive() {
+                let ticket = self.insert(sighting, State::AwaitsRetry);
+                self.retry_times.push_back((now + JOURNAL_RETRY, ticket));
+            } else {
+                finished.push(sighting);
+            }
+        }
+        finished
+    }
+
+    /// Empties the queue. Deaths that have a record are dropped: the record stands for them.
+    #[must_use]
+    pub(crate) fn give_up(&mut self, ancestors: &mut impl AncestorLookup) -> FinishedSightings {
+        let queue = std::mem::take(self);
+        let mut left: Vec<_> = queue.waiting.into_iter().collect();
+        left.sort_unstable_by_key(|(ticket, _)| *ticket);
+        left.retain(|(_, waiting)| {
+            waiting.state != State::AwaitsRecord || queue.recorded.get(waiting.sighting.pid()).is_none()
+        });
+        let mut finished: Vec<_> = left.into_iter().map(|(_, waiting)| waiting.sighting).collect();
+        for sighting in &mut finished {
+            consult(ancestors, sighting);
+        }
+        finished
+    }
+
+    /// Returns when [`poll`](Self::poll) next has sightings to move on.
+    #[must_use]
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let [death, record] = [&self.death_deadlines, &self.record_deadlines].map(VecDeque::front);
+        death.into_iter().chain(record).map(|(deadline, _)| *deadline).min()
+    }
+
+    /// Returns when [`begin_round`](Self::begin_round) next has sightings whose turn it is to have the journal read again.
+    #[must_use]
+    pub(crate) fn next_retry(&self) -> Option<Instant> {
+        self.retry_times.front().map(|(at, _)| *at)
+    }
+
+    /// Whether sightings wait for the managers.
+    #[must_use]
+    pub(crate) fn awaits_managers(&self) -> bool {
+        self.managers.len() > 0
+    }
+
+    /// Whether sightings wait for evidence other than the journal's. Stopping waits a moment for it.
+    #[must_use]
+    pub(crate) fn awaits_soon(&self) -> bool {
+        self.awaits_managers() || self.next_deadline().is_some()
+    }
+
+    fn queue_for_managers(
+        &mut self,
+        mut sighting: Box<UnattributedSighting>,
+        ancestors: &mut impl AncestorLookup,
+    ) -> Progress {
+        consult(ancestors, &mut sighting);
+        let is_known = sighting.attribution().is_some() || sighting.is_settled();
+        if is_known || self.managers.len() >= MAX_QUERIES {
+            return Progress::Finished(sighting);
+        }
+        self.queue(sighting, Query::Managers);
+        Progress::Waits
+    }
+
+    fn queue_retries(&mut self, now: Instant) {
+        while let Some(ticket) = pop_due(&mut self.retry_times, now) {
+            if let Some(mut sighting) = self.remove(ticket, State::AwaitsRetry) {
+                // An exit entry is evidence only as long as no other fits, so the next answer replaces it.
+                sighting.drop_evidence(Rung::ExitEntry);
+                self.queue(sighting, Query::Journal(Attempt::Last));
+            }
+        }
+    }
+
+    fn queue(&mut self, sighting: Box<UnattributedSighting>, query: Query) {
+        let ticket = self.insert(sighting, State::Queued(query));
+        self.rounds_mut(query).queued.push(ticket);
+    }
+
+    /// Ends the round of a query. Returns its sightings with the answers.
+    fn end_round(&mut self, query: Query, answers: Vec<Vec<Evidence>>) -> FinishedSightings {
+        let asked = std::mem::take(&mut self.rounds_mut(query).asked);
+        let mut sightings: Vec<_> =
+            asked.into_iter().filter_map(|ticket| self.remove(ticket, State::Asked(query))).collect();
+        for (sighting, answer) in sightings.iter_mut().zip(answers) {
+            sighting.add_evidence(answer);
+        }
+        sightings
+    }
+
+    fn rounds_mut(&mut self, query: Query) -> &mut Rounds {
+        match query {
+            Query::Managers => &mut self.managers,
+            Query::Journal(Attempt::First) => &mut self.journal_first,
+            Query::Journal(Attempt::Last) => &mut self.journal_last,
+        }
+    }
+
+    fn insert(&mut self, sighting: Box<UnattributedSighting>, state: State) -> Ticket {
+        self.next_ticket += 1;
+        self.waiting.insert(self.next_ticket, Waiting { sighting, state });
+        self.next_ticket
+    }
+
+    /// Removes a sighting that is in a state.
+    fn remove(&mut self, ticket: Ticket, state: State) -> Option<Box<UnattributedSighting>> {
+        self.waiting.get(&ticket).filter(|waiting| waiting.state == state)?;
+        self.waiting.remove(&ticket).map(|waiting| waiting.sighting)
+    }
+
+    /// Drops leading deadlines of sightings that left.
+    fn drop_stale_deadlines(&mut self) {
+        while self.death_deadlines.front().is_some_and(|(_, ticket)| !self.waiting.contains_key(ticket)) {
+            self.death_deadlines.pop_front();
+        }
+    }
+}
+
+/// Whether the journal can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JournalAccess {
+    /// It can: entries that are missing may come.
+    Readable,
+    /// It cannot.
+    Unreadable,
+}
+
+impl Progress {
+    /// The sighting, if it is finished.
+    pub(crate) fn finished(self) -> Option<Box<UnattributedSighting>> {
+        match self {
+            Self::Waits => None,
+            Self::Finished(sighting) => Some(sighting),
+        }
+    }
+}
+
+/// Asks the ancestors of a sighting's process for its unit, or tells them the unit if it is known.
+fn consult(ancestors: &mut impl AncestorLookup, sighting: &mut UnattributedSighting) {
+    let Some(process) = sighting.descendant() else { return };
+    if sighting.is_inconclusive() {
+        let evidence = ancestors.find_unit(process);
+        sighting.add_evidence(evidence);
+    } else if let Some(found) = sighting.attribution() {
+        ancestors.note_unit(process, &found.unit);
+    }
+}
+
+/// Removes the first of a queue in order of time, if its time has come.
+fn pop_due(queue: &mut VecDeque<(Instant, Ticket)>, now: Instant) -> Option<Ticket> {
+    queue.front().filter(|(due, _)| *due <= now)?;
+    queue.pop_front().map(|(_, ticket)| ticket)
+}
+
+/// Whether a notice is of the death that a record came with.
+fn is_same_death(sighting: &UnattributedSighting, death: &DeathEvidence) -> bool {
+    let Moment::At(recorded) = sighting.sighting().at else { return false };
+    (recorded.saturating_sub(NOTICE_EARLIER_MS)..=recorded.saturating_add(NOTICE_LATER_MS)).contains(&death.at)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,374 @@
+//! Each transition and each bound of the queue.
+
+use super::*;
+use crate::audit::parse_record;
+use crate::incidents::IncidentEvent;
+use crate::units::Manager;
+
+/// The time of every record here, in milliseconds since the epoch.
+const AT: i64 = 1_000_000;
+
+/// Ancestors with a fixed answer. They keep the units that they are told.
+#[derive(Default)]
+struct FakeAncestors {
+    evidence: Option<Evidence>,
+    is_learning: bool,
+    noted: Vec<(u32, Unit)>,
+}
+
+impl AncestorLookup for FakeAncestors {
+    fn find_unit(&mut self, _: Descendant<'_>) -> Option<Evidence> {
+        self.evidence.clone()
+    }
+
+    fn note_unit(&mut self, process: Descendant<'_>, unit: &Unit) {
+        self.noted.push((process.pid, unit.clone()));
+    }
+
+    fn is_learning(&self) -> bool {
+        self.is_learning
+    }
+}
+
+/// A queue without ancestors, at its current time.
+struct Fixture {
+    queue: AttributionQueue,
+    ancestors: FakeAncestors,
+    now: Instant,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self { queue: AttributionQueue::default(), ancestors: FakeAncestors::default(), now: Instant::now() }
+    }
+
+    fn add(&mut self, pid: u32, may_die: bool) -> Progress {
+        if may_die {
+            self.queue.note_record(pid, self.now);
+        }
+        self.queue.add_record(Box::new(sighting(pid)), may_die, &mut self.ancestors, self.now)
+    }
+
+    fn notice(&mut self, pid: u32, at: i64, unit: Option<&str>) -> FinishedSightings {
+        let cgroup = |name| Evidence::ParentCgroup(format!("0::/system.slice/{name}\n").into_bytes());
+        let death = DeathEvidence { at, evidence: unit.map(cgroup).into_iter().collect(), parent: None };
+        self.queue.add_death_notice(pid, death, &mut self.ancestors, self.now)
+    }
+
+    fn exit(&mut self, pid: u32) {
+        self.queue.add_sigsys_exit(pid, AT, self.now);
+    }
+
+    fn poll(&mut self) -> FinishedSightings {
+        self.queue.poll(&mut self.ancestors, self.now)
+    }
+
+    fn round(&mut self, query: Query) -> Option<Vec<u32>> {
+        let sightings = self.queue.begin_round(query, self.now)?;
+        Some(sightings.iter().map(|sighting| sighting.sample.pid).collect())
+    }
+
+    fn managers_answer(&mut self, answers: Vec<Vec<Evidence>>) -> FinishedSightings {
+        self.queue.on_systemd_answer(answers, &mut self.ancestors)
+    }
+
+    fn journal_answers(&mut self, attempt: Attempt, answers: Vec<Vec<Evidence>>) -> FinishedSightings {
+        self.queue.on_journal_answer(attempt, answers, JournalAccess::Readable, &mut self.ancestors, self.now)
+    }
+
+    /// Adds sightings and takes them to the journal's first answer.
+    fn reach_first_journal_round(&mut self, pids: impl IntoIterator<Item = u32>) {
+        for pid in pids {
+            assert!(matches!(self.add(pid, false), Progress::Waits));
+        }
+        assert!(self.round(Query::Managers).is_some());
+        assert!(self.managers_answer(Vec::new()).is_empty());
+        assert!(self.round(FIRST).is_some());
+    }
+}
+
+const FIRST: Query = Query::Journal(Attempt::First);
+const LAST: Query = Query::Journal(Attempt::Last);
+
+fn sighting(pid: u32) -> UnattributedSighting {
+    let line = format!(
+        "audit({}.000:7): auid=0 uid=0 gid=0 ses=1 pid={pid} comm=\"a\" exe=\"/a\" sig=0 arch=c000003e syscall=41 \
+         compat=0 ip=0x1 code=0x50000",
+        AT / 1000
+    );
+    UnattributedSighting::from_record(&parse_record(line.as_bytes()).unwrap())
+}
+
+fn unit(name: &str) -> Unit {
+    Unit { manager: Manager::System, name: name.parse().unwrap() }
+}
+
+fn named(rung: Rung, name: &str) -> Vec<Evidence> {
+    vec![Evidence::Named(rung, unit(name))]
+}
+
+/// The pids of sightings, each with the unit that it was attributed to.
+fn units(sightings: &FinishedSightings) -> Vec<(u32, Option<String>)> {
+    let name = |sighting: &UnattributedSighting| sighting.attribution().map(|found| found.unit.name.to_string());
+    sightings.iter().map(|sighting| (sighting.pid(), name(sighting))).collect()
+}
+
+fn attributed(pid: u32, unit: &str) -> (u32, Option<String>) {
+    (pid, Some(unit.to_owned()))
+}
+
+#[test]
+fn record_awaiting_death_is_finished_by_its_notice() {
+    let mut f = Fixture::new();
+    assert!(matches!(f.add(7, true), Progress::Waits));
+    let finished = f.notice(7, AT, Some("a.service"));
+    assert_eq!(units(&finished), [attributed(7, "a.service")]);
+    f.exit(7);
+    assert_eq!(f.queue.next_deadline(), None, "neither the record nor the death waits");
+}
+
+#[test]
+fn record_after_notice_is_finished_at_once() {
+    let mut f = Fixture::new();
+    assert!(f.notice(7, AT, Some("a.service")).is_empty());
+    f.exit(7);
+    let finished = f.add(7, true).finished().into_iter().collect();
+    assert_eq!(units(&finished), [attributed(7, "a.service")]);
+    f.now += RECORD_WAIT;
+    assert!(f.poll().is_empty() && !f.queue.awaits_soon(), "the death has a record");
+}
+
+#[test]
+fn notice_of_other_process_with_same_pid_is_ignored() {
+    let mut f = Fixture::new();
+    assert!(f.notice(7, AT - 500, Some("before.service")).is_empty());
+    assert!(matches!(f.add(7, true), Progress::Waits));
+    assert!(f.notice(7, AT + 2_000, Some("after.service")).is_empty());
+    assert_eq!(units(&f.notice(7, AT + 3, Some("a.service"))), [attributed(7, "a.service")]);
+}
+
+#[test]
+fn notices_of_one_death_are_merged() {
+    let mut f = Fixture::new();
+    assert!(f.notice(7, AT, Some("a.service")).is_empty());
+    assert!(f.notice(7, AT + 5, None).is_empty());
+    assert!(f.add(7, true).finished().is_some_and(|sighting| sighting.attribution().is_some()));
+}
+
+#[test]
+fn notice_without_evidence_queues_record_for_managers() {
+    let mut f = Fixture::new();
+    assert!(matches!(f.add(7, true), Progress::Waits));
+    assert!(f.notice(7, AT, None).is_empty());
+    assert_eq!((f.queue.next_deadline(), f.round(Query::Managers)), (None, Some(vec![7])));
+}
+
+#[test]
+fn record_without_notice_is_queued_for_managers_after_death_wait() {
+    let mut f = Fixture::new();
+    assert!(matches!(f.add(7, true), Progress::Waits));
+    assert!(f.poll().is_empty());
+    assert_eq!((f.queue.next_deadline(), f.round(Query::Managers)), (Some(f.now + DEATH_WAIT), None));
+    f.now += DEATH_WAIT;
+    assert!(f.poll().is_empty());
+    assert_eq!((f.queue.next_deadline(), f.round(Query::Managers)), (None, Some(vec![7])));
+    assert!(f.notice(7, AT, Some("a.service")).is_empty(), "the notice is too late");
+}
+
+#[test]
+fn death_without_record_is_silent_after_record_wait() {
+    let mut f = Fixture::new();
+    assert!(f.notice(7, AT, Some("a.service")).is_empty());
+    f.exit(7);
+    f.now += DEATH_WAIT;
+    assert!(f.poll().is_empty());
+    f.now += RECORD_WAIT - DEATH_WAIT;
+    let finished = f.poll();
+    assert_eq!(units(&finished), [attributed(7, "a.service")]);
+    assert_eq!(finished[0].sighting().key.event, IncidentEvent::SilentDeath);
+    assert_eq!(finished[0].sighting().at, Moment::At(AT));
+}
+
+#[test]
+fn silent_death_without_evidence_is_queued_for_managers() {
+    let mut f = Fixture::new();
+    f.exit(7);
+    f.now += RECORD_WAIT;
+    assert!(f.poll().is_empty());
+    assert_eq!(f.round(Query::Managers), Some(vec![7]));
+}
+
+#[test]
+fn record_of_live_process_is_queued_for_managers_at_once() {
+    let mut f = Fixture::new();
+    assert!(matches!(f.add(7, false), Progress::Waits));
+    assert!(f.queue.awaits_managers() && f.queue.awaits_soon());
+    assert_eq!(f.round(Query::Managers), Some(vec![7]));
+}
+
+#[test]
+fn sightings_during_a_round_form_the_next() {
+    let mut f = Fixture::new();
+    assert!(matches!(f.add(7, false), Progress::Waits));
+    assert_eq!(f.round(Query::Managers), Some(vec![7]));
+    for pid in 8..11 {
+        assert!(matches!(f.add(pid, false), Progress::Waits));
+        assert_eq!(f.round(Query::Managers), None, "one is under way");
+    }
+    assert!(f.managers_answer(vec![Vec::new()]).is_empty());
+    assert_eq!(f.round(Query::Managers), Some(vec![8, 9, 10]));
+}
+
+#[test]
+fn conclusive_manager_answer_finishes_and_inconclusive_one_queues_for_journal() {
+    let mut f = Fixture::new();
+    for pid in [7, 8, 9] {
+        assert!(matches!(f.add(pid, false), Progress::Waits));
+    }
+    assert!(f.round(Query::Managers).is_some());
+    let guess = vec![Evidence::OwnCgroup(Vec::new())];
+    let finished = f.managers_answer(vec![Vec::new(), named(Rung::MainProcess, "a.service"), guess]);
+    assert_eq!(units(&finished), [attributed(8, "a.service")]);
+    assert_eq!(f.round(FIRST), Some(vec![7, 9]));
+    assert!(!f.queue.awaits_managers() && !f.queue.awaits_soon(), "stopping does not wait for the journal");
+}
+
+#[test]
+fn failed_round_loses_no_sighting() {
+    let mut f = Fixture::new();
+    assert!(matches!(f.add(7, false), Progress::Waits));
+    assert!(f.round(Query::Managers).is_some());
+    assert!(f.managers_answer(Vec::new()).is_empty());
+    assert_eq!(f.round(FIRST), Some(vec![7]));
+}
+
+#[test]
+fn inconclusive_journal_answer_is_retried_once_after_a_time() {
+    let mut f = Fixture::new();
+    f.reach_first_journal_round([7, 8]);
+    let finished = f.journal_answers(Attempt::First, vec![named(Rung::JournalEntry, "a.service"), Vec::new()]);
+    assert_eq!(units(&finished), [attributed(7, "a.service")]);
+    assert_eq!((f.queue.next_retry(), f.round(LAST)), (Some(f.now + JOURNAL_RETRY), None));
+    f.now += JOURNAL_RETRY;
+    assert_eq!((f.round(LAST), f.queue.next_retry()), (Some(vec![8]), None));
+    assert_eq!(units(&f.journal_answers(Attempt::Last, vec![Vec::new()])), [(8, None)]);
+}
+
+#[test]
+fn retry_replaces_the_exit_entry_of_the_first_answer() {
+    for (second, expected) in [(Vec::new(), None), (named(Rung::ExitEntry, "b.service"), Some("b.service".to_owned()))]
+    {
+        let mut f = Fixture::new();
+        f.reach_first_journal_round([7]);
+        assert!(f.journal_answers(Attempt::First, vec![named(Rung::ExitEntry, "a.service")]).is_empty(), "a guess");
+        f.now += JOURNAL_RETRY;
+        assert!(f.round(LAST).is_some());
+        assert_eq!(units(&f.journal_answers(Attempt::Last, vec![second])), [(7, expected)]);
+    }
+}
+
+#[test]
+fn unreadable_journal_is_retried_only_while_ancestors_learn() {
+    for is_learning in [false, true] {
+        let mut f = Fixture::new();
+        f.ancestors.is_learning = is_learning;
+        f.reach_first_journal_round([7]);
+        let access = JournalAccess::Unreadable;
+        let finished = f.queue.on_journal_answer(Attempt::First, Vec::new(), access, &mut f.ancestors, f.now);
+        assert_eq!((finished.is_empty(), f.queue.next_retry().is_some()), (is_learning, is_learning));
+    }
+}
+
+#[test]
+fn evidence_of_ancestors_finishes_a_record() {
+    let mut f = Fixture::new();
+    f.ancestors.evidence = Some(Evidence::Named(Rung::Ancestor, unit("a.service")));
+    let finished = f.add(7, false).finished().into_iter().collect();
+    assert_eq!(units(&finished), [attributed(7, "a.service")]);
+    assert_eq!(f.ancestors.noted, []);
+}
+
+#[test]
+fn attributed_record_is_noted_for_its_relatives() {
+    let mut f = Fixture::new();
+    assert!(matches!(f.add(7, true), Progress::Waits));
+    assert_eq!(f.notice(7, AT, Some("a.service")).len(), 1);
+    assert_eq!(f.ancestors.noted, [(7, unit("a.service"))]);
+}
+
+#[test]
+fn record_beyond_the_bound_does_not_await_its_death() {
+    let mut f = Fixture::new();
+    let most = u32::try_from(MAX_PROCESSES).unwrap();
+    for pid in 0..most + 2 {
+        assert!(matches!(f.add(pid, true), Progress::Waits));
+    }
+    assert_eq!((f.queue.death_deadlines.len(), f.queue.await_death.len()), (MAX_PROCESSES, MAX_PROCESSES));
+    assert_eq!(f.round(Query::Managers), Some(vec![most, most + 1]));
+}
+
+#[test]
+fn death_beyond_the_bound_is_not_reported_silent() {
+    let mut f = Fixture::new();
+    for pid in 0..2 * u32::try_from(MAX_PROCESSES).unwrap() {
+        f.exit(pid);
+    }
+    assert_eq!((f.queue.record_deadlines.len(), f.queue.waiting.len()), (MAX_PROCESSES, MAX_PROCESSES));
+}
+
+#[test]
+fn record_beyond_the_bound_is_finished_without_managers() {
+    let mut f = Fixture::new();
+    let most = u32::try_from(MAX_QUERIES).unwrap();
+    for pid in 0..most {
+        assert!(matches!(f.add(pid, false), Progress::Waits));
+    }
+    assert!(f.round(Query::Managers).is_some());
+    assert!(matches!(f.add(most, false), Progress::Finished(_)), "those that are asked about count");
+}
+
+#[test]
+fn sighting_beyond_the_bound_is_finished_without_the_journal() {
+    let mut f = Fixture::new();
+    let most = u32::try_from(MAX_QUERIES).unwrap();
+    f.reach_first_journal_round(0..most);
+    assert!(matches!(f.add(most, false), Progress::Waits));
+    assert!(f.round(Query::Managers).is_some());
+    assert_eq!(units(&f.managers_answer(vec![Vec::new()])), [(most, None)]);
+}
+
+#[test]
+fn sighting_beyond_the_bound_is_finished_without_a_retry() {
+    let mut f = Fixture::new();
+    f.reach_first_journal_round(0..2 + u32::try_from(MAX_RETRIES).unwrap());
+    assert_eq!(f.journal_answers(Attempt::First, Vec::new()).len(), 2);
+}
+
+#[test]
+fn remembered_processes_are_bounded() {
+    let mut f = Fixture::new();
+    for pid in 0..3 * u32::try_from(MAX_PROCESSES).unwrap() {
+        f.queue.note_record(pid, f.now);
+        assert!(f.notice(pid, AT, None).is_empty());
+    }
+    assert!(f.queue.recorded.get(0).is_none() && f.queue.deaths.get(0).is_none());
+}
+
+#[test]
+fn giving_up_returns_every_sighting_once() {
+    let mut f = Fixture::new();
+    f.reach_first_journal_round([1, 2]);
+    assert!(f.journal_answers(Attempt::First, Vec::new()).is_empty());
+    f.reach_first_journal_round([3]);
+    assert!(matches!(f.add(4, false), Progress::Waits));
+    assert!(f.round(Query::Managers).is_some());
+    assert!(matches!(f.add(5, false), Progress::Waits));
+    assert!(matches!(f.add(6, true), Progress::Waits));
+    f.exit(7);
+    f.exit(8);
+    f.queue.note_record(8, f.now);
+    let finished = f.queue.give_up(&mut f.ancestors);
+    assert_eq!(units(&finished).iter().map(|(pid, _)| *pid).collect::<Vec<_>>(), (1..=7).collect::<Vec<_>>());
+    assert!(!f.queue.awaits_soon() && f.queue.next_retry().is_none());
+    assert_eq!((f.round(Query::Managers), f.round(FIRST), f.round(LAST)), (None, None, None));
+}

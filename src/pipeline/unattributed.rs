@@ -1,0 +1,191 @@
+//! A sighting whose unit is not known yet, with the evidence so far.
+
+use crate::audit::text::escape;
+use crate::audit::{ArchField, CallField, IdField, Record, Stamp};
+use crate::host::live_host::DeathEvidence;
+use crate::incidents::{Denial, IncidentEvent, IncidentKey, Moment, Sample, Sighting, SightingSource};
+use crate::kernel::ancestors::Descendant;
+use crate::syscalls::{Arch, Call};
+use crate::units::process_ancestry::{Login, Whose};
+use crate::units::{Attribution, Confidence, Evidence, Rung, attribution};
+use std::borrow::Cow;
+
+/// The longest path the kernel writes into `exe=` (`PATH_MAX`). Every LSM label fits, too.
+const MAX_TEXT: usize = 4096;
+
+/// A sighting whose unit is not known yet, with the evidence so far.
+#[derive(Debug, Clone)]
+pub struct UnattributedSighting {
+    sighting: Sighting,
+    evidence: Vec<Evidence>,
+    /// Whose process the record says it was; `None` without a record.
+    whose: Option<Whose>,
+    login: Option<Login>,
+    /// The key under which [`RecordCache`](super::record_cache::KnownRecords) holds the records that repeat this one.
+    key: Option<Box<[u8]>>,
+}
+
+impl UnattributedSighting {
+    /// The sighting that a record stands for, without evidence.
+    pub(super) fn from_record(record: &Record<'_>) -> Self {
+        Self {
+            sighting: sighting_of_record(record),
+            evidence: Vec::new(),
+            whose: Whose::of(record),
+            login: Login::of(record),
+            key: None,
+        }
+    }
+
+    /// The death of a process by SIGSYS that left no record.
+    #[must_use]
+    pub fn from_silent_death(pid: u32, at: Moment) -> Self {
+        let key = IncidentKey {
+            unit: None,
+            event: IncidentEvent::SilentDeath,
+            exe: Vec::new(),
+            source: SightingSource::Audit,
+        };
+        Self {
+            sighting: Sighting { key, rung: None, at, sample: Sample { pid, ..Sample::default() } },
+            evidence: Vec::new(),
+            whose: None,
+            login: None,
+            key: None,
+        }
+    }
+
+    /// The sighting, without a unit.
+    #[must_use]
+    pub fn sighting(&self) -> &Sighting {
+        &self.sighting
+    }
+
+    /// The sighting, to complete its sample.
+    pub(super) fn sighting_mut(&mut self) -> &mut Sighting {
+        &mut self.sighting
+    }
+
+    /// The pid of its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.sighting.sample.pid
+    }
+
+    /// The key of the records that repeat this one.
+    pub(super) fn key(&self) -> Option<&[u8]> {
+        self.key.as_deref()
+    }
+
+    pub(super) fn set_key(&mut self, key: Option<Box<[u8]>>) {
+        self.key = key;
+    }
+
+    /// The process whose ancestors may give evidence; `None` without a record.
+    pub(super) fn descendant(&self) -> Option<Descendant<'_>> {
+        let (Moment::At(at), sample) = (&self.sighting.at, &self.sighting.sample) else { return None };
+        Some(Descendant { pid: sample.pid, at: *at, whose: self.whose?, comm: &sample.comm })
+    }
+
+    /// Adds evidence, but for an executable guess that contradicts who had logged in.
+    pub fn add_evidence(&mut self, evidence: impl IntoIterator<Item = Evidence>) {
+        let login = self.login;
+        let is_possible = |one: &Evidence| match (login, one) {
+            (Some(login), Evidence::Named(Rung::Executable, unit)) => login.may_be_of(unit.manager),
+            _ => true,
+        };
+        self.evidence.extend(evidence.into_iter().filter(is_possible));
+    }
+
+    /// Adds the evidence that the notice of its death gave.
+    pub(super) fn add_death(&mut self, death: &DeathEvidence) {
+        self.evidence.extend(death.evidence.iter().cloned());
+        if let Some(parent) = &death.parent {
+            self.sighting.sample.parent = Some(parent.clone());
+        }
+    }
+
+    /// Drops the evidence of one kind.
+    pub(super) fn drop_evidence(&mut self, rung: Rung) {
+        self.evidence.retain(|one| one.rung() != rung);
+    }
+
+    /// Whether no later evidence can change the verdict. It may be that no unit can be named.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        attribution::is_settled(&self.evidence)
+    }
+
+    /// Whether later evidence may name a unit, or a surer one than the guess so far.
+    #[must_use]
+    pub fn is_inconclusive(&self) -> bool {
+        let is_guess = |found: Attribution| found.confidence() == Confidence::Guess;
+        !self.is_settled() && self.attribution().is_none_or(is_guess)
+    }
+
+    /// The unit that the evidence names, if it names one.
+    #[must_use]
+    pub fn attribution(&self) -> Option<Attribution> {
+        attribution::weigh(&self.evidence)
+    }
+
+    /// The sighting, with the unit that the evidence names, if it names one.
+    #[must_use]
+    pub fn into_sighting(self) -> Sighting {
+        let found = self.attribution();
+        let mut sighting = self.sighting;
+        if let Some(found) = found {
+            sighting.key.unit = Some(found.unit);
+            sighting.rung = Some(found.rung);
+            sighting.sample.parent = None;
+        }
+        sighting
+    }
+}
+
+fn sighting_of_record(record: &Record<'_>) -> Sighting {
+    let exe = record.exe.map_or(Vec::new(), |exe| shortened(exe.decode()));
+    let event = IncidentEvent::Denial(Denial { call: call_of_record(record), action: record.action });
+    Sighting {
+        key: IncidentKey { unit: None, event, exe, source: SightingSource::Audit },
+        rung: None,
+        at: moment_of_stamp(record.stamp),
+        sample: Sample {
+            pid: record.pid,
+            comm: shortened(record.comm.decode()),
+            uid: match record.uid {
+                IdField::Number(uid) => uid.to_string().into(),
+                IdField::Name(name) => escape(name).into(),
+                IdField::Unset => "".into(),
+            },
+            ip: record.ip,
+            subject: record.subject.map_or(Vec::new(), |label| shortened(label.into())),
+            parent: None,
+        },
+    }
+}
+
+pub(super) fn moment_of_stamp(stamp: Stamp<'_>) -> Moment {
+    match stamp {
+        Stamp::Millis(millis) => Moment::At(millis),
+        Stamp::Printed(text) => Moment::Text(escape(text).into()),
+        Stamp::Unknown => Moment::Unknown,
+    }
+}
+
+/// Returns the call of a record, by number wherever its architecture has one for the name.
+pub(super) fn call_of_record(record: &Record<'_>) -> Call {
+    match (record.arch, record.call) {
+        (ArchField::Token(token), CallField::Number(number)) => Call::numbered(Arch(token), number),
+        (ArchField::Token(token), CallField::Name(name)) => Call::named(Arch(token), &String::from_utf8_lossy(name)),
+        (ArchField::Name(arch), CallField::Number(number)) => {
+            Call::numbered(Arch::from_name(arch).unwrap_or(Arch(0)), number)
+        }
+        (ArchField::Name(arch), CallField::Name(name)) => Call::interpreted(arch, name),
+    }
+}
+
+fn shortened(text: Cow<'_, [u8]>) -> Vec<u8> {
+    let mut text = text.into_owned();
+    text.truncate(MAX_TEXT);
+    text
+}
