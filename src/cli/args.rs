@@ -206,11 +206,11 @@ pub struct Rehearse {
     pub yes: bool,
 }
 
-/// What to expose, and for how long.
+/// Which units to log refusals of, and for how long.
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["units", "all", "off"])))]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
-pub struct Expose {
+pub struct LogRefusals {
     /// The units; a name without suffix means .service
     #[arg(value_name = "UNIT")]
     pub units: Vec<String>,
@@ -342,8 +342,8 @@ pub enum Command {
     /// Remove the drop-in that apply wrote
     Revert(Revert),
 
-    /// Have calls that units are refused with an error recorded for a time; restarts the units
-    Expose(Expose),
+    /// Log calls that fail with an error, for a limited time; restarts the units
+    LogRefusals(LogRefusals),
 
     /// Tell whether the calls seen so far would pass, now or with other settings: exit 0 if so, else 1
     Check(Check),

@@ -65,7 +65,9 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
         Some(Command::Apply(asked)) => say(common, color, &waiting(apply::apply(common, asked, &clock()))?),
         Some(Command::Rehearse(asked)) => waiting(rehearse::rehearse(common, asked, color)),
         Some(Command::Revert(asked)) => say(common, color, &waiting(revert::revert(common, &asked.chosen))?),
-        Some(Command::Expose(asked)) => say(common, color, &waiting(log_refusals::expose(common, asked, &clock()))?),
+        Some(Command::LogRefusals(asked)) => {
+            say(common, color, &waiting(log_refusals::log_refusals(common, asked, &clock()))?)
+        }
         Some(Command::Check(asked)) => say(common, color, &waiting(check::check(common, asked, &clock()))?),
         Some(Command::Syscall { call, arch }) => say(common, color, &syscall::look_up(call, arch.as_deref())?),
         Some(Command::Status) => say(common, color, &waiting(async { Ok(status::ask(common, &clock()).await) })?),

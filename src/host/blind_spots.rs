@@ -148,7 +148,7 @@ pub fn silent_errno() -> BlindSpot {
         "unless it is told to, systemd does not ask the kernel to log calls that it refuses with an error",
         "denials of a unit with SystemCallErrorNumber=, Restrict*=, Protect*= and their like leave no record; \
          only kills do",
-        "'harden-why rehearse UNIT', 'harden-why tap UNIT' and 'harden-why expose UNIT' show them",
+        "'harden-why rehearse UNIT', 'harden-why tap UNIT' and 'harden-why log-refusals UNIT' show them",
     )
 }
 

@@ -40,14 +40,13 @@ extern "C" fn play() {
 }
 
 #[test]
-fn a_chatty_unit_that_is_exposed_is_one_incident_and_one_alert() {
-    let _turn = crate::take_turn();
+fn logged_refusals_of_a_chatty_unit_are_one_incident_and_one_alert() {
     if listen().is_none() {
         return;
     }
     let Some(manager) = TestManager::start() else { return };
     if manager.is_pid1() {
-        support::manager::skip("the machine's own manager is not to be exposed");
+        support::manager::skip("no refusals are logged for the machine's own manager");
         return;
     }
     let link = "ln -s system.conf.d /run/systemd/user.conf.d";
@@ -72,7 +71,7 @@ fn a_chatty_unit_that_is_exposed_is_one_incident_and_one_alert() {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    client(&["expose", "chatty", "--yes", "--for", "10min"]);
+    client(&["log-refusals", "chatty", "--yes", "--for", "10min"]);
     assert!(manager.start_unit("chatty.service"));
 
     let is_ours = |incident: &Incident| {
@@ -112,7 +111,7 @@ fn a_chatty_unit_that_is_exposed_is_one_incident_and_one_alert() {
     // The page tells it, and that more may come.
     let page = client(&["chatty"]).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(page.contains(&format!("{heard} times")) && page.contains("is recorded of processes started"), "{page}");
-    client(&["expose", "--off"]);
+    client(&["log-refusals", "--off"]);
     daemon.stop();
 }
 

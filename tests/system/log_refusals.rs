@@ -1,4 +1,4 @@
-//! `expose` against a real systemd: what its units are refused is recorded while it is on, and at no other time,
+//! `log-refusals` against a real systemd: what its units are refused is recorded while it is on, and at no other time,
 //! whatever becomes of the client. Once as the system's manager, once as a user's, without root.
 
 use crate::support;
@@ -19,7 +19,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-const FILE: &str = "zz-harden-why-expose.conf";
+const FILE: &str = "zz-harden-why-log-refusals.conf";
 /// How long anything may take here.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Refused what it asks, and runs on.
@@ -52,7 +52,7 @@ impl Machine {
     fn start(user: bool) -> Option<Self> {
         let manager = TestManager::start()?;
         if manager.is_pid1() {
-            support::manager::skip("the machine's own manager is not to be exposed");
+            support::manager::skip("no refusals are logged for the machine's own manager");
             return None;
         }
         let machine = Self { manager, user };
@@ -140,10 +140,10 @@ impl Machine {
         let flag: &[&str] = if self.user { &["--user"] } else { &[] };
         // Verbs that answer from no incidents have no store to be told.
         let source: &[&str] = match arguments {
-            arguments if ["expose", "status", "restore"].iter().any(|verb| arguments.contains(verb)) => &[],
+            arguments if ["log-refusals", "status", "restore"].iter().any(|verb| arguments.contains(verb)) => &[],
             _ => &["--state-dir", store],
         };
-        let flag = if arguments.contains(&"expose") { flag } else { &[] };
+        let flag = if arguments.contains(&"log-refusals") { flag } else { &[] };
         self.command(&[&[client, "--bus", &bus], source, arguments, flag].concat())
     }
 
@@ -223,7 +223,7 @@ impl Machine {
     }
 
     fn has_timer(&self) -> bool {
-        let listed = self.systemctl(&["list-units", "--all", "--no-legend", "harden-why-expose.*"]);
+        let listed = self.systemctl(&["list-units", "--all", "--no-legend", "harden-why-log-refusals.*"]);
         !listed.stdout.is_empty()
     }
 }
@@ -280,8 +280,8 @@ fn recorded_while_it_is_on(user: bool) {
     let done = || text(&machine.systemctl(&["show", "-P", "InvocationID", "done.service"]));
     assert!(machine.systemctl(&["start", "done.service"]).status.success());
     let invocation = done();
-    let exposed = machine.json(&["expose", "quiet", "done", "--yes"]);
-    assert_eq!((&exposed["outcome"], &exposed["units"][0]["active_state"]), (&"exposed".into(), &"active".into()));
+    let exposed = machine.json(&["log-refusals", "quiet", "done", "--yes"]);
+    assert_eq!((&exposed["outcome"], &exposed["units"][0]["active_state"]), (&"started".into(), &"active".into()));
     let why = "it did its work, and would do it again";
     assert_eq!((&exposed["units"][1]["error"], done()), (&why.into(), invocation.clone()), "{exposed}");
     assert_eq!(exposed["notes"], Value::Array(Vec::new()), "nobody is told to have it done again");
@@ -301,17 +301,17 @@ fn recorded_while_it_is_on(user: bool) {
 
     // Somebody else's reload changes nothing, nor does a second call but its end.
     machine.reload();
-    let longer = machine.json(&["expose", "quiet", "--yes", "--for", "2h", "--no-restart"]);
+    let longer = machine.json(&["log-refusals", "quiet", "--yes", "--for", "2h", "--no-restart"]);
     assert_eq!((&longer["outcome"], &longer["since"]), (&"extended".into(), &exposed["since"]));
     assert!(longer["notes"].to_string().contains("restart quiet.service\""), "{longer}");
-    let all = machine.json(&["expose", "--all", "--yes", "--for", "2h"]);
+    let all = machine.json(&["log-refusals", "--all", "--yes", "--for", "2h"]);
     let names: Vec<&str> = all["units"].as_array().unwrap().iter().filter_map(|unit| unit["unit"].as_str()).collect();
     assert!(["done.service", "quiet.service"].iter().all(|unit| names.contains(unit)), "{all}");
     assert_eq!(done(), invocation, "{all}");
     assert!(longer["until"].as_str() > exposed["until"].as_str());
     assert_eq!(machine.refusals(&mut audit), 1, "still recorded");
 
-    let ended = machine.json(&["expose", "--off"]);
+    let ended = machine.json(&["log-refusals", "--off"]);
     assert_eq!(ended["outcome"], "ended");
     let notes = ended["notes"].to_string();
     assert!(
@@ -320,7 +320,7 @@ fn recorded_while_it_is_on(user: bool) {
     );
     assert_eq!((machine.refusals(&mut audit), on(&machine)), (0, Some(false)), "silent again");
     assert_eq!((machine.left(), machine.has_timer()), (vec![], false));
-    let nothing = machine.harden_why(&["expose", "--off"]);
+    let nothing = machine.harden_why(&["log-refusals", "--off"]);
     assert_eq!(nothing.status.code(), Some(1), "{nothing:?}");
 
     // A time that ends by itself, whoever has gone meanwhile; a longer one where the machine is too slow for a short.
@@ -329,7 +329,7 @@ fn recorded_while_it_is_on(user: bool) {
     };
     let in_time = [3, 10, 40].into_iter().any(|seconds| {
         let (limit, begun) = (format!("{seconds}s"), Instant::now());
-        assert_eq!(machine.json(&["expose", "quiet", "--yes", "--for", &limit])["outcome"], "exposed");
+        assert_eq!(machine.json(&["log-refusals", "quiet", "--yes", "--for", &limit])["outcome"], "started");
         let (recorded, took) = (machine.refusals(&mut audit), begun.elapsed());
         assert!(recorded == 1 || took > Duration::from_secs(seconds), "{recorded} within {took:?} of {limit}");
         over(&machine);
@@ -354,7 +354,7 @@ fn killed_at_any_point(user: bool) {
     const TRIES: u32 = 20;
     let Some(mut audit) = listen() else { return };
     let Some(machine) = Machine::start(user) else { return };
-    let (on, off) = (["expose", "quiet", "--yes"], ["expose", "--off"]);
+    let (on, off) = (["log-refusals", "quiet", "--yes"], ["log-refusals", "--off"]);
     let timed = |arguments: &[&str]| {
         let begun = Instant::now();
         machine.json(arguments);
@@ -391,9 +391,9 @@ fn killed_at_any_point(user: bool) {
         }
         assert_eq!(machine.left(), Vec::<String>::new(), "after try {number}");
         // At the latest by its timer, which ends what is not there in peace.
-        let begun = machine.systemctl(&["start", "harden-why-expose.service"]);
+        let begun = machine.systemctl(&["start", "harden-why-log-refusals.service"]);
         assert!(begun.status.success() || !machine.has_timer(), "{begun:?}");
-        machine.systemctl(&["stop", "harden-why-expose.timer"]);
+        machine.systemctl(&["stop", "harden-why-log-refusals.timer"]);
     }
     println!("of {TRIES} killed, {mended} were mended, {whole} were whole");
     assert!(mended > 0, "none was hit");
@@ -427,11 +427,11 @@ fn what_somebody_else_switched_on_is_left_alone() {
     let recording = machine.recording();
     assert_eq!((&recording["on"], &recording["by"]), (&true.into(), &format!("{dir}/50-admin.conf:2").into()));
 
-    let exposed = machine.json(&["expose", "quiet", "--yes"]);
+    let exposed = machine.json(&["log-refusals", "quiet", "--yes"]);
     assert_eq!(exposed["outcome"], "others");
     assert!(exposed["notes"].to_string().contains("50-admin.conf:2 has refusals recorded already"), "{exposed}");
     assert_eq!((machine.left(), machine.has_timer()), (vec![], false));
-    let off = machine.json(&["expose", "--off"]);
+    let off = machine.json(&["log-refusals", "--off"]);
     assert_eq!(off["outcome"], "nothing");
     assert!(off["notes"].to_string().contains("not harden-why's to switch off"), "{off}");
     assert_eq!(machine.refusals(&mut audit), 1, "still theirs, and on");
@@ -440,47 +440,48 @@ fn what_somebody_else_switched_on_is_left_alone() {
     put("50-admin.conf", "no");
     put("zzz-last.conf", "no");
     machine.reload();
-    let error = machine.error(&["expose", "quiet", "--yes"]);
-    assert!(error.contains("zzz-last.conf:2 comes after the drop-in that expose writes"), "{error}");
+    let error = machine.error(&["log-refusals", "quiet", "--yes"]);
+    assert!(error.contains("zzz-last.conf:2 comes after the drop-in that log-refusals writes"), "{error}");
     machine.shell(&format!("rm {dir}/zzz-last.conf && mkdir -p /etc/systemd/system.conf.d"));
     assert_eq!((machine.left(), machine.refusals(&mut audit)), (vec![], 0));
 
     // An earlier one is overruled, and in force again afterwards.
-    assert_eq!(machine.json(&["expose", "quiet", "--yes"])["outcome"], "exposed");
+    assert_eq!(machine.json(&["log-refusals", "quiet", "--yes"])["outcome"], "started");
     assert_eq!(machine.refusals(&mut audit), 1);
     put("50-admin.conf", "yes");
-    assert_eq!(machine.json(&["expose", "--off"])["outcome"], "ended");
+    assert_eq!(machine.json(&["log-refusals", "--off"])["outcome"], "ended");
     assert_eq!((machine.refusals(&mut audit), machine.left()), (1, vec![]), "as their file says");
 }
 
 #[test]
 fn what_cannot_be_is_said_before_anything_is_done() {
     let Some(machine) = Machine::start(true) else { return };
-    let none = machine.nothing_to_do(&["expose", "loud", "--yes"]);
-    assert!(none.contains("loud.service refuses no call without a record: there is nothing to expose"), "{none}");
-    let missing = machine.error(&["expose", "missing", "--yes"]);
+    let none = machine.nothing_to_do(&["log-refusals", "loud", "--yes"]);
+    assert!(none.contains("loud.service refuses no call without a record: there is nothing to log"), "{none}");
+    let missing = machine.error(&["log-refusals", "missing", "--yes"]);
     assert!(missing.contains("knows a unit missing.service: is the name right?"), "{missing}");
-    let nobody = machine.error(&["expose", "quiet"]);
+    let nobody = machine.error(&["log-refusals", "quiet"]);
     assert!(nobody.contains("there is nobody to ask: say --yes"), "{nobody}");
-    let long = machine.harden_why(&["expose", "quiet", "--yes", "--for", "8d"]);
+    let long = machine.harden_why(&["log-refusals", "quiet", "--yes", "--for", "8d"]);
     assert!(String::from_utf8_lossy(&long.stderr).contains("between a second and a week"), "{long:?}");
-    let nothing = machine.harden_why(&["expose"]);
+    let nothing = machine.harden_why(&["log-refusals"]);
     assert_eq!(nothing.status.code(), Some(2), "{nothing:?}");
     assert_eq!(machine.recording()["on"], false);
-    let rights = machine.command(&["/run/user/harden-why", "expose", "quiet", "--yes", "--system"]).output().unwrap();
+    let rights =
+        machine.command(&["/run/user/harden-why", "log-refusals", "quiet", "--yes", "--system"]).output().unwrap();
     let rights = String::from_utf8(rights.stderr).unwrap();
     assert!(rights.contains("only root can switch the system manager") && rights.contains("--user"), "{rights}");
     // A home that cannot be written.
     machine.shell("chmod 0555 /run/user/home/.config/systemd");
-    let rights = machine.error(&["expose", "quiet", "--yes"]);
+    let rights = machine.error(&["log-refusals", "quiet", "--yes"]);
     assert!(rights.contains("not allowed to change /run/user/home/.config/systemd"), "{rights}");
     assert_eq!((machine.left(), machine.has_timer()), (vec![], false));
     machine.shell("chmod 0755 /run/user/home/.config/systemd");
     // The one unit that would be.
     machine.shell("rm /run/user/home/.config/systemd/user/quiet.service");
     machine.reload();
-    let all = machine.nothing_to_do(&["expose", "--all", "--yes"]);
-    assert!(all.contains("there is nothing to expose"), "{all}");
+    let all = machine.nothing_to_do(&["log-refusals", "--all", "--yes"]);
+    assert!(all.contains("there is nothing to log"), "{all}");
 
     // Another is at it: one that lives, as we do.
     machine.write("quiet.service", QUIET);
@@ -489,9 +490,9 @@ fn what_cannot_be_is_said_before_anything_is_done() {
     let begun = Procfs::live().start_time(me).unwrap();
     let record = format!("/run/user/65534/harden-why/{FILE}");
     assert_eq!(machine.left(), Vec::<String>::new());
-    machine.json(&["expose", "quiet", "--yes"]);
+    machine.json(&["log-refusals", "quiet", "--yes"]);
     machine.shell(&format!("sed -i '/^# Manager/a # Owner: {me} {begun}' {record}"));
-    for arguments in [&["expose", "quiet", "--yes"][..], &["expose", "--off"]] {
+    for arguments in [&["log-refusals", "quiet", "--yes"][..], &["log-refusals", "--off"]] {
         let error = machine.error(arguments);
         assert!(error.contains(&format!("another harden-why (pid {me}) is switching the user manager")), "{error}");
     }
@@ -520,7 +521,7 @@ impl Old {
 #[test]
 fn a_systemd_that_is_too_old_is_told_apart() {
     if !nix::unistd::geteuid().is_root() {
-        support::manager::skip("only root may ask the system manager to be exposed");
+        support::manager::skip("only root may have refusals logged for the system manager");
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -530,7 +531,7 @@ fn a_systemd_that_is_too_old_is_told_apart() {
         let builder = zbus::connection::Builder::address(address.as_str()).name("org.freedesktop.systemd1");
         let _old = builder.serve_at("/org/freedesktop/systemd1", Old).build().await.unwrap();
         let mut client = Command::new(env!("CARGO_BIN_EXE_harden-why"));
-        client.args(["--bus", &address, "expose", "--all", "--yes", "--system"]);
+        client.args(["--bus", &address, "log-refusals", "--all", "--yes", "--system"]);
         tokio::task::spawn_blocking(move || client.output()).await.unwrap().unwrap()
     });
     let error = String::from_utf8(output.stderr).unwrap();
@@ -579,14 +580,14 @@ fn silent_units_are_marked_and_counted() {
     assert_eq!(output.status.code(), Some(1));
     let flowing = page.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(flowing.contains("SystemCallFilter= can refuse calls") && flowing.contains("write no record"), "{page}");
-    for verb in ["rehearse", "tap", "expose"] {
+    for verb in ["rehearse", "tap", "log-refusals"] {
         assert!(page.contains(&format!("  harden-why {verb} quiet.service ")), "{page}");
     }
     let answer = &machine.json(&["quiet"])["units"][0];
     assert_eq!(answer["silent"], serde_json::json!(["LockPersonality", "SystemCallFilter"]));
     assert!(machine.json(&["loud"])["units"][0].get("silent").is_none());
 
-    machine.json(&["expose", "quiet", "--yes"]);
+    machine.json(&["log-refusals", "quiet", "--yes"]);
     let silent = of(&machine)["silent"].as_array().unwrap().clone();
     assert!(silent.iter().all(|unit| unit["recorded"] == true), "{silent:?}");
     let page = text(&machine.harden_why(&[]));

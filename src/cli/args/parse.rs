@@ -77,7 +77,7 @@ impl Command {
             | Self::Check(super::Check { chosen, .. }) => Some((&mut chosen.system, &mut chosen.user)),
             Self::Follow(super::Follow { system, user, .. })
             | Self::Tap(super::Tap { system, user, .. })
-            | Self::Expose(super::Expose { system, user, .. }) => Some((system, user)),
+            | Self::LogRefusals(super::LogRefusals { system, user, .. }) => Some((system, user)),
             Self::Explain { .. }
             | Self::Syscall { .. }
             | Self::Demo
@@ -111,7 +111,7 @@ fn with_hint(mut error: clap::Error, words: &[OsString]) -> clap::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::{Apply, Chosen, Expose, Rehearse, Revert};
+    use crate::cli::args::{Apply, Chosen, LogRefusals, Rehearse, Revert};
 
     fn given(words: &str) -> Result<Cli, String> {
         let words: Vec<OsString> = ["harden-why"].into_iter().chain(words.split(' ')).map(Into::into).collect();
@@ -126,7 +126,8 @@ mod tests {
             panic!("another verb")
         };
         assert_eq!((unit.as_str(), system, user, source.state_dir), ("p", false, true, Some("/s".into())));
-        let Some(Command::Expose(Expose { system, .. })) = given("--system expose p").unwrap().command else {
+        let Some(Command::LogRefusals(LogRefusals { system, .. })) = given("--system log-refusals p").unwrap().command
+        else {
             panic!("another verb")
         };
         assert!(system);

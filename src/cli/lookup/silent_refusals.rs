@@ -53,6 +53,6 @@ fn ways(unit: &Unit) -> [(String, &'static str); 3] {
     [
         (command("rehearse"), "one run unblocked, one whole remedy"),
         (command("tap"), "as it runs, without a restart"),
-        (command("expose"), "recorded for an hour, after a restart"),
+        (command("log-refusals"), "recorded for an hour, after a restart"),
     ]
 }

@@ -1,4 +1,4 @@
-//! `expose`: calls that filters refuse with an error are recorded for a time, and so reach the daemon.
+//! `log-refusals`: calls that filters refuse with an error are recorded for a time, and so reach the daemon.
 //!
 //! systemd asks the kernel for that where its own environment says `SYSTEMD_LOG_SECCOMP=1`; processes that start then
 //! are recorded for as long as they live. A timer of the manager's ends it, whatever becomes of us.
@@ -6,11 +6,11 @@
 pub(crate) use crate::operations::refusal_logging::end::left;
 pub(crate) use crate::operations::refusal_logging::state::{Recording, RecordingView};
 
-use crate::cli::args::{Common, Expose};
+use crate::cli::args::{Common, LogRefusals};
 use crate::cli::lookup::unit_names::one_names;
 use crate::cli::terminal::page::Page;
 use crate::cli::terminal::prompt;
-use crate::cli::views::refusal_logging::Exposed;
+use crate::cli::views::refusal_logging::RefusalLogging;
 use crate::incidents::local_time::Clock;
 use crate::kernel::clock::now_millis;
 use crate::operations::drop_in::DropInError;
@@ -31,7 +31,11 @@ use std::io::IsTerminal as _;
 ///
 /// # Errors
 /// It cannot be, and nothing was changed; or it is said what was.
-pub(crate) async fn expose(common: &Common, asked: &Expose, clock: &Clock) -> anyhow::Result<Exposed> {
+pub(crate) async fn log_refusals(
+    common: &Common,
+    asked: &LogRefusals,
+    clock: &Clock,
+) -> anyhow::Result<RefusalLogging> {
     let me = nix::unistd::geteuid();
     let own = Manager::User(me.as_raw());
     let manager = if asked.user || (!asked.system && !me.is_root()) { own } else { Manager::System };
@@ -45,7 +49,7 @@ pub(crate) async fn expose(common: &Common, asked: &Expose, clock: &Clock) -> an
     }
     ensure!(
         asked.yes || (std::io::stdin().is_terminal() && !common.json),
-        "expose asks before it changes anything, and there is nobody to ask: say --yes"
+        "log-refusals asks before it changes anything, and there is nobody to ask: say --yes"
     );
     let running = managers.connect(manager).await?;
     can_be_logged(&running).await?;
@@ -69,7 +73,7 @@ pub(crate) async fn expose(common: &Common, asked: &Expose, clock: &Clock) -> an
         if let Some(by) = others(&place, config.as_deref(), Some(&running)).await {
             notes.push(format!("{by} has refusals recorded already: nothing was changed."));
             notes.extend(runs_on(manager, &chosen));
-            return Ok(Exposed::new(manager, "others", clock, None, chosen, notes));
+            return Ok(RefusalLogging::new(manager, "others", clock, None, chosen, notes));
         }
         would_hold(&place, config.as_deref())?;
     }
@@ -80,17 +84,17 @@ pub(crate) async fn expose(common: &Common, asked: &Expose, clock: &Clock) -> an
         let until = now_millis().saturating_add(i64::try_from(asked.duration.as_millis()).unwrap_or(i64::MAX));
         Record { since, until, manager: started, switcher: Switcher::me(), on: true }
     };
-    let outcome = if before.is_some() { "extended" } else { "exposed" };
-    let mut exposed = Exposed::new(manager, outcome, clock, Some(&plan()), chosen, notes);
+    let outcome = if before.is_some() { "extended" } else { "started" };
+    let mut logging = RefusalLogging::new(manager, outcome, clock, Some(&plan()), chosen, notes);
     let mut interruption = Interruption::heard()?;
-    if !asked.yes && !prompt::agreed(&question(&exposed), &mut interruption).await.context("nothing was changed")? {
-        exposed.outcome = "declined";
-        return Ok(exposed);
+    if !asked.yes && !prompt::agreed(&question(&logging), &mut interruption).await.context("nothing was changed")? {
+        logging.outcome = "declined";
+        return Ok(logging);
     }
     // While it was thought about, time has passed, and another may have come.
     ensure!(at_peace(&place)? == before, "another harden-why has switched {} meanwhile: ask again", of(manager));
     let planned = plan();
-    exposed.set(&planned, clock);
+    logging.set(&planned, clock);
     let switched = switch(&common.bus, &place, &running, &planned, asked.duration, clock, &mut interruption);
     if let Err(error) = switched.await {
         if before.is_none() && error.downcast_ref::<DropInError>().is_some() {
@@ -104,38 +108,38 @@ pub(crate) async fn expose(common: &Common, asked: &Expose, clock: &Clock) -> an
             Err(more) => error.context(format!("and it could not be switched off again ({more:#}): {}", place.undo())),
         });
     }
-    targets::restart(&running, &mut exposed.units, &mut interruption).await;
-    exposed.notes.extend(runs_on(manager, &exposed.units));
-    Ok(exposed)
+    targets::restart(&running, &mut logging.units, &mut interruption).await;
+    logging.notes.extend(runs_on(manager, &logging.units));
+    Ok(logging)
 }
 
 /// Switches it off.
-async fn off(managers: &Managers, manager: Manager, clock: &Clock) -> anyhow::Result<Exposed> {
+async fn off(managers: &Managers, manager: Manager, clock: &Clock) -> anyhow::Result<RefusalLogging> {
     let running = managers.connect(manager).await?;
     let config = config_of(manager, Some(&running)).await;
     let place = Place::of(manager, config.as_deref());
     let before = at_peace(&place)?;
-    let mut exposed = Exposed::new(manager, "nothing", clock, None, Vec::new(), Vec::new());
+    let mut logging = RefusalLogging::new(manager, "nothing", clock, None, Vec::new(), Vec::new());
     if before.is_none() && !place.is_astray() {
         let others = others(&place, config.as_deref(), Some(&running)).await;
-        exposed
+        logging
             .notes
             .extend(others.map(|by| format!("{by} has refusals recorded, which is not harden-why's to switch off")));
-        return Ok(exposed);
+        return Ok(logging);
     }
     end(&place, &running, before.as_ref(), clock, Some(&mut Interruption::heard()?)).await?;
-    exposed.outcome = "ended";
+    logging.outcome = "ended";
     if let Some(before) = before {
-        exposed.notes.extend(still_recorded(&running, before.since).await);
+        logging.notes.extend(still_recorded(&running, before.since).await);
     }
-    Ok(exposed)
+    Ok(logging)
 }
 
 /// What is asked on the terminal.
-fn question(exposed: &Exposed) -> String {
+fn question(logging: &RefusalLogging) -> String {
     let mut notes = Page::default();
-    crate::cli::terminal::page::notes(&mut notes, &exposed.notes);
-    format!("{}{}\nDo it?", exposed.plan(), notes.finish())
+    crate::cli::terminal::page::notes(&mut notes, &logging.notes);
+    format!("{}{}\nDo it?", logging.plan(), notes.finish())
 }
 
 /// How to have what runs already and was not started anew recorded, as far as it is well to.

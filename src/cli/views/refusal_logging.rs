@@ -1,4 +1,4 @@
-//! What `expose` has to say.
+//! What `log-refusals` has to say.
 
 use super::answer::SCHEMA;
 use crate::audit::text::{escape, plural};
@@ -17,10 +17,10 @@ const NAMED: usize = 8;
 
 /// What became of it.
 #[derive(Debug, Serialize)]
-pub(crate) struct Exposed {
+pub(crate) struct RefusalLogging {
     schema: u32,
     manager: String,
-    /// `exposed`, `extended`, `others` (somebody else has it switched on), `declined`, `ended` or `nothing`.
+    /// `started`, `extended`, `others` (somebody else has it switched on), `declined`, `ended` or `nothing`.
     pub(crate) outcome: &'static str,
     /// Of what is on: since when, RFC 3339.
     since: Option<String>,
@@ -35,7 +35,7 @@ pub(crate) struct Exposed {
     shown: String,
 }
 
-/// A unit that is exposed.
+/// A unit that is logging.
 #[derive(Debug, Serialize)]
 struct UnitView<'a> {
     unit: &'a str,
@@ -68,7 +68,7 @@ fn views<S: serde::Serializer>(units: &[Chosen], serializer: S) -> Result<S::Ok,
     }))
 }
 
-impl Exposed {
+impl RefusalLogging {
     pub(crate) fn new(
         manager: Manager,
         outcome: &'static str,
@@ -77,7 +77,7 @@ impl Exposed {
         units: Vec<Chosen>,
         notes: Vec<String>,
     ) -> Self {
-        let mut exposed = Self {
+        let mut logging = Self {
             schema: SCHEMA,
             manager: manager.to_string(),
             outcome,
@@ -89,9 +89,9 @@ impl Exposed {
             shown: String::new(),
         };
         if let Some(record) = record {
-            exposed.set(record, clock);
+            logging.set(record, clock);
         }
-        exposed
+        logging
     }
 
     /// Since when and until when.
@@ -137,12 +137,12 @@ fn unit_line(page: &mut Page, unit: &Chosen, more: &str) {
     page.line(format_args!("  {}{}", styled(BOLD, &unit.name), styled(DIM, more)));
 }
 
-impl Reply for Exposed {
+impl Reply for RefusalLogging {
     fn page(&self) -> String {
         let mut page = Page::default();
         let whose = &self.whose;
         match self.outcome {
-            "exposed" | "extended" => {
+            "started" | "extended" => {
                 page.paragraph(
                     0,
                     &format!(
@@ -166,7 +166,7 @@ impl Reply for Exposed {
                 0,
                 &format!("Ended for {whose}: what is refused with an error in processes started from now on leaves no record."),
             ),
-            _ => page.line(format_args!("harden-why has nothing to end: it did not expose {whose}.")),
+            _ => page.line(format_args!("harden-why has nothing to end: it logs no refusals for {whose}.")),
         }
         crate::cli::terminal::page::notes(&mut page, &self.notes);
         page.finish()
@@ -178,7 +178,7 @@ impl Reply for Exposed {
 }
 
 fn end_command(manager: &str) -> &'static str {
-    if manager == "system" { "'harden-why expose --off'" } else { "'harden-why expose --off --user'" }
+    if manager == "system" { "'harden-why log-refusals --off'" } else { "'harden-why log-refusals --off --user'" }
 }
 
 /// What became of a unit.

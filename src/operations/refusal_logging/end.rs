@@ -42,7 +42,7 @@ pub(crate) async fn end(
     Ok(())
 }
 
-/// Exposures of the system's and one's own manager whose time is over, or whose `expose` did not live to finish it.
+/// Exposures of the system's and one's own manager whose time is over, or whose `log-refusals` did not live to finish it.
 pub(crate) fn left(bus: &BusAddress) -> Vec<Leftover<'_>> {
     let mut found: Vec<Leftover<'_>> = Vec::new();
     for manager in [Manager::System, Manager::User(nix::unistd::geteuid().as_raw())] {
@@ -64,7 +64,7 @@ pub(crate) fn left(bus: &BusAddress) -> Vec<Leftover<'_>> {
 
 /// Ends it, and says what was done.
 async fn mended(bus: &BusAddress, manager: Manager, record: Option<Record>, why: &'static str) -> String {
-    let what = format!("the exposure of {} {why}", of(manager));
+    let what = format!("the logging of refusals for {} {why}", of(manager));
     if manager == Manager::System && !nix::unistd::geteuid().is_root() {
         return format!("{what}: any harden-why that root runs ends it (harden-why restore)");
     }
@@ -118,4 +118,4 @@ pub(crate) fn of(manager: Manager) -> String {
 }
 
 /// The timer and the service that end it.
-pub(crate) const TIMER: &str = "harden-why-expose";
+pub(crate) const TIMER: &str = "harden-why-log-refusals";

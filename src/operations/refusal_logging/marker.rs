@@ -96,7 +96,7 @@ mod tests {
         let switcher = Switcher::me();
         for (on, switcher) in [(true, None), (true, switcher), (false, switcher)] {
             let record = Record { since: 1_795_456_064_000, until: 1_795_459_664_000, manager: 7, switcher, on };
-            let bytes = record.compose(&clock, "harden-why expose --off");
+            let bytes = record.compose(&clock, "harden-why log-refusals --off");
             assert_eq!(Record::parse(&bytes), Some(record));
             // systemd reads the same.
             let file = UnitFile::parse(Path::new("/a.conf"), &bytes);

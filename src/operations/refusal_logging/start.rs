@@ -44,7 +44,7 @@ pub(crate) async fn switch(
 /// Sets the timer, in the place of one that is there.
 pub(crate) async fn time(manager: &SystemdManager, duration: Duration, command: &[String]) -> Result<(), SystemdError> {
     let deadline = Instant::now() + GOING;
-    let words = "End of harden-why expose: refused calls are not recorded any more";
+    let words = "End of harden-why log-refusals: refused calls are not recorded any more";
     loop {
         manager.stop_timer(TIMER).await?;
         match manager.start_timer(TIMER, words, duration, command).await {
@@ -63,7 +63,14 @@ pub(crate) fn ending(bus: &BusAddress, manager: Manager) -> anyhow::Result<Vec<S
     // What an upgrade put in its place.
     let program = program.strip_suffix(" (deleted)").unwrap_or(&program).to_owned();
     let which = if manager == Manager::System { "--system" } else { "--user" };
-    Ok(vec![program, "--bus".to_owned(), bus.to_string(), "expose".to_owned(), "--off".to_owned(), which.to_owned()])
+    Ok(vec![
+        program,
+        "--bus".to_owned(),
+        bus.to_string(),
+        "log-refusals".to_owned(),
+        "--off".to_owned(),
+        which.to_owned(),
+    ])
 }
 
 /// What is on by our doing, if nobody is at it.
@@ -98,7 +105,7 @@ pub(crate) fn would_hold(place: &Place, config: Option<&Path>) -> anyhow::Result
     let hiding = Path::new("/etc/systemd/system.conf.d").join(FILE);
     ensure!(
         place.manager != Manager::System || hiding.symlink_metadata().is_err(),
-        "{} hides the drop-in that expose writes below /run: move it away first",
+        "{} hides the drop-in that log-refusals writes below /run: move it away first",
         shown_path(&hiding)
     );
     let Some(line) = others_say(place, config) else { return Ok(()) };
@@ -106,7 +113,7 @@ pub(crate) fn would_hold(place: &Place, config: Option<&Path>) -> anyhow::Result
     ensure!(
         // A drop-in's name decides, and none of the main file's is a drop-in.
         line.origin.path.parent().is_none_or(|dir| dir.extension() != Some("d".as_ref())) || name < FILE,
-        "{} comes after the drop-in that expose writes and would undo it: take that line away first",
+        "{} comes after the drop-in that log-refusals writes and would undo it: take that line away first",
         line.origin
     );
     Ok(())

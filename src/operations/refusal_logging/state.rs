@@ -17,7 +17,7 @@ use std::time::UNIX_EPOCH;
 /// Whose doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum By {
-    /// `expose`, in milliseconds since the epoch.
+    /// `log-refusals`, in milliseconds since the epoch.
     HardenWhy { since: i64, until: i64 },
     /// A line of a configuration file, or the kernel's command line.
     Others(String),

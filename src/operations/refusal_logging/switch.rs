@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use std::path::{Path, PathBuf};
 
 /// Its file name: behind nearly every other.
-pub(crate) const FILE: &str = "zz-harden-why-expose.conf";
+pub(crate) const FILE: &str = "zz-harden-why-log-refusals.conf";
 
 /// The place of a manager's switch.
 #[derive(Debug, Clone)]
@@ -116,7 +116,7 @@ impl Place {
     /// The command that undoes it.
     pub(crate) fn undo(&self) -> String {
         let user = if self.manager == Manager::System { "" } else { " --user" };
-        format!("harden-why expose --off{user}")
+        format!("harden-why log-refusals --off{user}")
     }
 }
 

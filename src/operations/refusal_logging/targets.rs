@@ -83,7 +83,7 @@ pub(crate) async fn named(managers: &Managers, manager: Manager, names: &[UnitNa
         if directives.is_empty() {
             let name = &unit.name;
             bail!(NothingToDo(format!(
-                "{name} refuses no call without a record: there is nothing to expose ('harden-why {name}' tells what is \
+                "{name} refuses no call without a record: there is nothing to log ('harden-why {name}' tells what is \
                  known)"
             )));
         }
@@ -100,7 +100,7 @@ pub(crate) async fn named(managers: &Managers, manager: Manager, names: &[UnitNa
 /// There are none, or the manager does not answer.
 pub(crate) async fn all(manager: &SystemdManager) -> anyhow::Result<Vec<Chosen>> {
     let (facts, complete) = manager.list_loaded_units(|_, _| ()).await?;
-    ensure!(complete, "systemd does not answer for all its units, so which ones to expose is not known: name them");
+    ensure!(complete, "systemd does not answer for all its units, so which units to log is not known: name them");
     let (groups, surroundings, own) = (syscall_groups::load().groups, surroundings(manager.manager()), own());
     let refusing = |facts: &UnitProperties| {
         let directives = facts.policy(surroundings.clone(), &groups).loggable_directives();
@@ -109,7 +109,7 @@ pub(crate) async fn all(manager: &SystemdManager) -> anyhow::Result<Vec<Chosen>>
     let mut chosen: Vec<Chosen> = facts.iter().filter_map(refusing).collect();
     if chosen.is_empty() {
         bail!(NothingToDo(
-            "no unit that is loaded refuses a call without a record: there is nothing to expose".to_owned()
+            "no unit that is loaded refuses a call without a record: there is nothing to log".to_owned()
         ));
     }
     chosen.sort_unstable_by(|one, other| one.name.cmp(&other.name));

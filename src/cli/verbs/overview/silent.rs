@@ -125,7 +125,7 @@ impl Silent {
             show_some(page, &unrecorded, all);
             page.paragraph(
                 2,
-                "To see them: 'harden-why rehearse UNIT', 'harden-why tap UNIT' or 'harden-why expose UNIT'.",
+                "To see them: 'harden-why rehearse UNIT', 'harden-why tap UNIT' or 'harden-why log-refusals UNIT'.",
             );
         }
         for (manager, when) in &self.recorded {
