@@ -4,7 +4,7 @@
 pub(crate) mod assembly;
 pub(crate) mod btf;
 pub(crate) mod instruction;
-pub(crate) mod kernel;
+pub(crate) mod syscall;
 
 pub(crate) use assembly::{Assembly, Label};
 pub(crate) use btf::Btf;
@@ -12,8 +12,7 @@ pub(crate) use instruction::{
     Condition, Instruction, add, add_to_memory, and, call, copy, exit, load, map_address, or, set, shift_right,
     skip_if, skip_unless_zero, store,
 };
-pub(crate) use kernel::BpfError;
-pub(crate) use kernel::{Array, CgroupArray, Map, attach};
+pub(crate) use syscall::{Array, BpfError, CgroupArray, Map, attach};
 
 /// Registers: the result (0), arguments (1 to 5), those that calls preserve (6 to 9), and the end of the stack (10).
 pub(crate) const R0: u8 = 0;

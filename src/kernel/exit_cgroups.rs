@@ -103,11 +103,12 @@ impl ExitCgroups {
         }
         let tree = Tree::find(Path::new("/")).ok_or(ExitCgroupsError::NoHierarchy)?;
         let (task, cgroup) = offsets().ok_or(ExitCgroupsError::NoTypes)?;
-        let killed = Map::recent(REMEMBERED)?;
-        let other = Map::recent(REMEMBERED)?;
-        let cgroups = Map::recent(NAMES)?;
-        let process = program::note_process(killed.number(), other.number(), task).ok_or(ExitCgroupsError::NoTypes)?;
-        let cgroup = program::note_cgroup(cgroups.number(), cgroup).ok_or(ExitCgroupsError::NoTypes)?;
+        let killed = Map::new_lru(REMEMBERED)?;
+        let other = Map::new_lru(REMEMBERED)?;
+        let cgroups = Map::new_lru(NAMES)?;
+        let process =
+            program::note_process(killed.fd_number(), other.fd_number(), task).ok_or(ExitCgroupsError::NoTypes)?;
+        let cgroup = program::note_cgroup(cgroups.fd_number(), cgroup).ok_or(ExitCgroupsError::NoTypes)?;
         // Names first: what is removed before its processes are noted needs none.
         let cgroup = bpf::attach(PROGRAM, &cgroup, c"cgroup_rmdir")?;
         let process = bpf::attach(PROGRAM, &process, c"sched_process_exit")?;

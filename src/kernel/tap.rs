@@ -85,37 +85,37 @@ impl Tap {
     }
 
     fn load(targets: &[Target], at: Offsets) -> Result<Self, BpfError> {
-        let shared = Array::places(SHARED)?;
-        let threads = Map::bounded(THREADS)?;
-        let refusals = Map::bounded(REFUSALS)?;
+        let shared = Array::new_array(SHARED)?;
+        let threads = Map::new_hash(THREADS)?;
+        let refusals = Map::new_hash(REFUSALS)?;
         let places = u32::try_from(targets.len().max(1)).map_err(io::Error::other)?;
-        let cgroups = CgroupArray::places(places)?;
+        let cgroups = CgroupArray::new(places)?;
         let mut watched = Vec::new();
         let mut processes: Option<Map<u32, u64>> = None;
         for (index, target) in (0..).zip(targets) {
             match target {
                 Target::Cgroup(directory) => {
                     let (file, id) = targets::open_cgroup(directory)?;
-                    cgroups.put(index, file.as_fd())?;
+                    cgroups.insert(index, file.as_fd())?;
                     watched.push((index, directory.clone(), id));
                 }
                 Target::Process(pid) => {
                     let map = match processes.take() {
                         Some(map) => map,
-                        None => Map::bounded(PROCESSES)?,
+                        None => Map::new_hash(PROCESSES)?,
                     };
-                    map.put(*pid, index.into())?;
+                    map.insert(*pid, index.into())?;
                     processes = Some(map);
                 }
             }
         }
         let maps = Maps {
-            shared: shared.number(),
-            threads: threads.number(),
-            refusals: refusals.number(),
+            shared: shared.fd_number(),
+            threads: threads.fd_number(),
+            refusals: refusals.fd_number(),
             // No process is in the cgroup of an empty place.
-            cgroups: (cgroups.number(), if watched.is_empty() { 0 } else { places }),
-            processes: processes.as_ref().map(Map::number),
+            cgroups: (cgroups.fd_number(), if watched.is_empty() { 0 } else { places }),
+            processes: processes.as_ref().map(Map::fd_number),
         };
         let attach = |program: Option<Vec<_>>, tracepoint| {
             bpf::attach(PROGRAM, &program.ok_or(io::ErrorKind::Unsupported)?, tracepoint)
@@ -127,7 +127,7 @@ impl Tap {
             attach(program::left(maps, at), c"sys_exit")?,
         ];
         // Starts all programs at once: a program that counts before the others sees half of a call.
-        shared.put(LIVE, 1)?;
+        shared.insert(LIVE, 1)?;
         Ok(Self {
             shared,
             refusals,
@@ -149,7 +149,7 @@ impl Tap {
     /// Ends the tap, and returns what was refused since the last [`collect`](Self::collect).
     pub fn stop(&mut self) -> Vec<Refusal> {
         // Closing the programs ends them, too.
-        _ = self.shared.put(LIVE, 0);
+        _ = self.shared.insert(LIVE, 0);
         self.programs.clear();
         self.read_counts()
     }
@@ -158,7 +158,7 @@ impl Tap {
         for (index, directory, known) in &mut self.watched {
             if let Ok((file, id)) = targets::open_cgroup(directory)
                 && id != *known
-                && self.cgroups.put(*index, file.as_fd()).is_ok()
+                && self.cgroups.insert(*index, file.as_fd()).is_ok()
             {
                 *known = id;
             }

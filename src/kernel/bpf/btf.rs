@@ -1,15 +1,15 @@
-//! Where the running kernel keeps the fields of its structures: `/sys/kernel/btf/vmlinux`
+//! The offsets of members in the running kernel's structures, from its type information: `/sys/kernel/btf/vmlinux`
 //! (`Documentation/bpf/btf.rst`).
 
 /// `BTF_MAGIC`.
 const MAGIC: u16 = 0xeb9f;
 /// `BTF_KIND_STRUCT`.
 const STRUCT: u32 = 4;
-/// `struct btf_type` and `struct btf_member`.
-const TYPE: usize = 12;
-const MEMBER: usize = 12;
+/// The sizes of `struct btf_type` and `struct btf_member`.
+const TYPE_SIZE: usize = 12;
+const MEMBER_SIZE: usize = 12;
 
-/// Type information, read but not understood yet.
+/// The two sections of a file with type information.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Btf<'a> {
     types: &'a [u8],
@@ -17,7 +17,7 @@ pub(crate) struct Btf<'a> {
 }
 
 impl<'a> Btf<'a> {
-    /// Finds the two sections of a file in this machine's byte order.
+    /// Finds the sections of a file in this machine's byte order.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         if u16::from_ne_bytes(*bytes.first_chunk()?) != MAGIC {
             return None;
@@ -28,20 +28,20 @@ impl<'a> Btf<'a> {
         Some(Self { types: section(8)?, strings: section(16)? })
     }
 
-    /// The offsets in bytes of named members of a named structure; `None` unless all are there.
+    /// Returns the offsets in bytes of members of a structure; `None` unless the structure has all of them.
     pub(crate) fn offsets<const N: usize>(&self, structure: &str, members: [&str; N]) -> Option<[u32; N]> {
         let mut rest = self.types;
-        while let Some((head, body)) = rest.split_at_checked(TYPE) {
+        while let Some((head, body)) = rest.split_at_checked(TYPE_SIZE) {
             let info = word(head, 4)?;
             let (kind, count) = (info >> 24 & 0x1f, usize::try_from(info & 0xffff).ok()?);
-            let (body, after) = body.split_at_checked(size(kind, count)?)?;
-            // A structure can be known under its name more than once; what lacks a member is another.
+            let (body, after) = body.split_at_checked(body_size(kind, count)?)?;
+            // Different structures can have the same name: skip those that lack a member.
             if kind == STRUCT && self.is_called(head, structure) {
                 let bits = info >> 31 == 0;
                 let found = members.map(|name| {
-                    let member = body.chunks_exact(MEMBER).find(|member| self.is_called(member, name))?;
+                    let member = body.chunks_exact(MEMBER_SIZE).find(|member| self.is_called(member, name))?;
                     let offset = word(member, 8)?;
-                    // With bit fields among the members the upper byte is a size.
+                    // Where the structure has bit fields, the upper byte is a size.
                     Some(if bits { offset } else { offset & 0x00ff_ffff } / 8)
                 });
                 if found.iter().all(Option::is_some) {
@@ -53,15 +53,15 @@ impl<'a> Btf<'a> {
         None
     }
 
-    /// Whether the name of a type or member, its first word, is this one.
+    /// Whether a type or member has this name. Its first word is the name's position among the strings.
     fn is_called(&self, what: &[u8], name: &str) -> bool {
         let text = word(what, 0).and_then(|at| self.strings.get(usize::try_from(at).ok()?..));
         text.and_then(|text| text.strip_prefix(name.as_bytes())).is_some_and(|rest| rest.first() == Some(&0))
     }
 }
 
-/// How much follows the head of a type of this kind with so many members; `None` for kinds of the future.
-fn size(kind: u32, count: usize) -> Option<usize> {
+/// Returns how many bytes follow the head of a type of this kind with so many members; `None` for an unknown kind.
+fn body_size(kind: u32, count: usize) -> Option<usize> {
     Some(match kind {
         // Pointer, forward, typedef, volatile, const, restrict, function, float, type tag.
         2 | 7..=12 | 16 | 18 => 0,
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A file with an integer, two structures called `s`, the second with members `a` and `b`, and a last type.
+    /// A file with an integer, two structures named `s`, the second with members `a` and `b`, and a last type.
     fn file(last_kind: u32, bit_fields: bool) -> Vec<u8> {
         let strings = b"\0s\0a\0b\0ab\0";
         let types: Vec<u32> = [
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_found_by_name() {
+    fn members_have_the_offsets_of_the_structure_that_has_all() {
         let bytes = file(2, true);
         let btf = Btf::parse(&bytes).unwrap();
         assert_eq!(btf.offsets("s", ["a", "b"]), Some([8, 12]));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_does_not_know_ends_the_search() {
+    fn type_of_unknown_kind_ends_the_search() {
         let bytes = file(31, true);
         let btf = Btf::parse(&bytes).unwrap();
         assert_eq!(btf.offsets("s", ["a"]), Some([8]), "before it");
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_nothing() {
+    fn truncated_file_has_no_offsets() {
         let whole = file(2, false);
         for length in 0..whole.len() {
             assert!(Btf::parse(&whole[..length]).and_then(|btf| btf.offsets("t", ["x"])).is_none());
@@ -134,7 +134,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read(mut bytes: Vec<u8>) {
+        fn any_bytes_parse_without_panic(mut bytes: Vec<u8>) {
             let _ = Btf::parse(&bytes).map(|btf| btf.offsets("s", ["a"]));
             if let Some(head) = bytes.first_chunk_mut() {
                 *head = MAGIC.to_ne_bytes();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_running_kernel_has_what_we_read() {
+    fn running_kernel_has_the_members_that_programs_read() {
         let Ok(bytes) = std::fs::read("/sys/kernel/btf/vmlinux") else {
             let required = std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_some_and(|value| value == "1");
             assert!(!required, "required: the kernel's own type information");

@@ -1,4 +1,4 @@
-//! The calls of `bpf(2)` that are needed: a map, a program, a tracepoint, a look.
+//! Maps, programs and raw tracepoints, by the commands of `bpf(2)`.
 
 use super::instruction::Instruction;
 use std::ffi::CStr;
@@ -16,18 +16,18 @@ const MAP_GET_NEXT_KEY: libc::c_int = 4;
 const PROG_LOAD: libc::c_int = 5;
 const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 
-/// `BPF_MAP_TYPE_HASH`: what does not fit is refused.
+/// `BPF_MAP_TYPE_HASH`: refuses entries beyond its size.
 const HASH: u32 = 1;
-/// `BPF_MAP_TYPE_ARRAY`: all places are there from the beginning, with zeros.
+/// `BPF_MAP_TYPE_ARRAY`: has all its entries from the start, as zeros.
 const ARRAY: u32 = 2;
 /// `BPF_MAP_TYPE_CGROUP_ARRAY`: cgroups of the unified hierarchy.
 const CGROUP_ARRAY: u32 = 8;
-/// `BPF_MAP_TYPE_LRU_HASH`: the entry not used for longest gives way.
+/// `BPF_MAP_TYPE_LRU_HASH`: drops the entry that was unused for longest.
 const LRU_HASH: u32 = 9;
 /// `BPF_PROG_TYPE_RAW_TRACEPOINT`.
 const RAW_TRACEPOINT: u32 = 17;
 
-/// The helpers that read the kernel's memory are for programs under its licence; ours is under both.
+/// The kernel's licence and another: helpers that read its memory are for programs under the GPL alone.
 const LICENSE: &CStr = c"Dual MIT/GPL";
 
 /// `BPF_OBJ_NAME_LEN`.
@@ -38,7 +38,7 @@ const NAME: usize = 16;
 const LOG_BUFFER: usize = 1 << 20;
 const LOG_KEPT: usize = 8 << 10;
 
-/// Parts of `union bpf_attr`, each up to the last field that is needed; the kernel takes the rest as zero.
+/// Variants of `union bpf_attr`, each up to the last field that is used. The kernel takes the rest as zero.
 #[repr(C)]
 struct MapAttr {
     kind: u32,
@@ -52,7 +52,7 @@ struct ElementAttr {
     map: u32,
     padding: u32,
     key: u64,
-    /// Or the next key.
+    /// The value, or the next key.
     value: u64,
     flags: u64,
 }
@@ -78,17 +78,17 @@ struct TracepointAttr {
     padding: u32,
 }
 
-/// A table from one plain value to another.
+/// A map of the kernel's from one plain type to another. Dropping it frees it, unless a program uses it.
 #[derive(Debug)]
 pub(crate) struct Map<K, V> {
     fd: OwnedFd,
-    of: PhantomData<(K, V)>,
+    types: PhantomData<(K, V)>,
 }
 
-/// Numbered places, zeros at first.
+/// An array of numbers.
 pub(crate) type Array = Map<u32, u64>;
 
-/// Types of which any bytes are a value, without padding.
+/// A type without padding for which any bytes are a value.
 pub(crate) trait Plain: Copy {}
 impl Plain for u32 {}
 impl Plain for u64 {}
@@ -97,79 +97,77 @@ impl<const N: usize> Plain for [u32; N] {}
 impl<const N: usize> Plain for [u64; N] {}
 
 impl Array {
-    /// So many places.
-    pub(crate) fn places(count: u32) -> io::Result<Self> {
+    /// Makes an array of `count` zeros.
+    pub(crate) fn new_array(count: u32) -> io::Result<Self> {
         Self::new(ARRAY, count)
     }
 }
 
 impl<K: Plain, V: Plain> Map<K, V> {
-    /// One that refuses what does not fit.
-    pub(crate) fn bounded(entries: u32) -> io::Result<Self> {
+    /// Makes a map that refuses entries beyond its size.
+    pub(crate) fn new_hash(entries: u32) -> io::Result<Self> {
         Self::new(HASH, entries)
     }
 
-    /// One in which the entry not used for longest gives way.
-    pub(crate) fn recent(entries: u32) -> io::Result<Self> {
+    /// Makes a map that drops the entry that was unused for longest where it is full.
+    pub(crate) fn new_lru(entries: u32) -> io::Result<Self> {
         Self::new(LRU_HASH, entries)
     }
 
     fn new(kind: u32, entries: u32) -> io::Result<Self> {
-        Ok(Self { fd: make(kind, size_of::<K>(), size_of::<V>(), entries)?, of: PhantomData })
+        Ok(Self { fd: make_map(kind, size_of::<K>(), size_of::<V>(), entries)?, types: PhantomData })
     }
 
-    /// The number by which programs know it.
-    pub(crate) fn number(&self) -> i32 {
+    /// Returns the descriptor's number, by which a program that is loaded names the map.
+    pub(crate) fn fd_number(&self) -> i32 {
         self.fd.as_raw_fd()
     }
 
-    /// What it has for a key.
+    /// Returns the value of a key.
     pub(crate) fn get(&self, key: K) -> Option<V> {
         let mut value = MaybeUninit::<V>::uninit();
         let attr = self.element(Some(&raw const key), value.as_mut_ptr()).ok()?;
         // SAFETY: key and value are as large as the map was made for, and outlive the call.
         unsafe { bpf(MAP_LOOKUP_ELEM, &attr) }.ok()?;
-        // SAFETY: the kernel filled it, and any bytes are a value.
+        // SAFETY: the kernel filled it, and any bytes are a value of a plain type.
         Some(unsafe { value.assume_init() })
     }
 
-    /// Gives it a value for a key.
-    pub(crate) fn put(&self, key: K, mut value: V) -> io::Result<()> {
+    /// Sets the value of a key.
+    pub(crate) fn insert(&self, key: K, mut value: V) -> io::Result<()> {
         let attr = self.element(Some(&raw const key), &raw mut value)?;
-        // SAFETY: as above.
+        // SAFETY: key and value are as large as the map was made for, and outlive the call.
         unsafe { bpf(MAP_UPDATE_ELEM, &attr) }.map(drop)
     }
 
-    /// Takes a key out, if it is there.
+    /// Removes a key, if the map has it.
     pub(crate) fn remove(&self, key: K) {
         if let Ok(attr) = self.element::<V>(Some(&raw const key), std::ptr::null_mut()) {
-            // SAFETY: the key is as large as the map was made for, and outlives the call. Where it is not there,
-            // nothing is to be done.
+            // SAFETY: the key is as large as the map was made for, and outlives the call.
             _ = unsafe { bpf(MAP_DELETE_ELEM, &attr) };
         }
     }
 
-    /// All keys of a table from which nobody else takes any; those that are added meanwhile may be among them.
+    /// Returns all keys of a map from which no program removes any. Keys that a program adds during the call may be missing.
     pub(crate) fn keys(&self) -> Vec<K> {
         let mut keys = Vec::new();
-        while let Some(next) = self.after(keys.last()) {
+        while let Some(next) = self.key_after(keys.last()) {
             keys.push(next);
         }
         keys
     }
 
-    /// Whether it has no key.
     pub(crate) fn is_empty(&self) -> bool {
-        self.after(None).is_none()
+        self.key_after(None).is_none()
     }
 
-    /// The key that comes after one, or the first.
-    fn after(&self, key: Option<&K>) -> Option<K> {
+    /// Returns the key after another, or the first key.
+    fn key_after(&self, key: Option<&K>) -> Option<K> {
         let mut next = MaybeUninit::<K>::uninit();
         let attr = self.element(key.map(std::ptr::from_ref), next.as_mut_ptr()).ok()?;
         // SAFETY: both keys are as large as the map was made for, and outlive the call.
         unsafe { bpf(MAP_GET_NEXT_KEY, &attr) }.ok()?;
-        // SAFETY: the kernel filled it, and any bytes are a key.
+        // SAFETY: the kernel filled it, and any bytes are a value of a plain type.
         Some(unsafe { next.assume_init() })
     }
 
@@ -184,40 +182,40 @@ impl<K: Plain, V: Plain> Map<K, V> {
     }
 }
 
-/// Cgroups, by which a program asks whether the current process is in one of them.
+/// Cgroups of the unified hierarchy. A program can check whether the current process is below one of them.
 #[derive(Debug)]
 pub(crate) struct CgroupArray(OwnedFd);
 
 impl CgroupArray {
-    /// So many places.
-    pub(crate) fn places(count: u32) -> io::Result<Self> {
-        make(CGROUP_ARRAY, size_of::<u32>(), size_of::<u32>(), count).map(Self)
+    /// Makes an array with room for `count` cgroups.
+    pub(crate) fn new(count: u32) -> io::Result<Self> {
+        make_map(CGROUP_ARRAY, size_of::<u32>(), size_of::<u32>(), count).map(Self)
     }
 
-    /// The number by which programs know it.
-    pub(crate) fn number(&self) -> i32 {
+    /// Returns the descriptor's number, by which a program that is loaded names the map.
+    pub(crate) fn fd_number(&self) -> i32 {
         self.0.as_raw_fd()
     }
 
-    /// Puts the cgroup of a directory into a place.
-    pub(crate) fn put(&self, place: u32, cgroup: BorrowedFd<'_>) -> io::Result<()> {
+    /// Sets the cgroup at an index, by its open directory.
+    pub(crate) fn insert(&self, index: u32, cgroup: BorrowedFd<'_>) -> io::Result<()> {
         let mut fd = number(cgroup)?;
         let attr = ElementAttr {
             map: number(self.0.as_fd())?,
             padding: 0,
-            key: (&raw const place).expose_provenance() as u64,
+            key: (&raw const index).expose_provenance() as u64,
             value: (&raw mut fd).expose_provenance() as u64,
             flags: 0,
         };
-        // SAFETY: place and descriptor are numbers of 32 bits, as the map was made for, and outlive the call.
+        // SAFETY: index and descriptor are numbers of 32 bits, as the map was made for, and outlive the call.
         unsafe { bpf(MAP_UPDATE_ELEM, &attr) }.map(drop)
     }
 }
 
-fn make(kind: u32, key: usize, value: usize, entries: u32) -> io::Result<OwnedFd> {
+fn make_map(kind: u32, key: usize, value: usize, entries: u32) -> io::Result<OwnedFd> {
     let size = |size| u32::try_from(size).map_err(io::Error::other);
     let attr = MapAttr { kind, key_size: size(key)?, value_size: size(value)?, max_entries: entries };
-    // SAFETY: a map needs no memory of ours.
+    // SAFETY: the command reads no memory but `attr`.
     unsafe { bpf_fd(MAP_CREATE, &attr) }
 }
 
@@ -280,7 +278,7 @@ fn log_end(buffer: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(log.get(start..)?).into_owned()).filter(|log| !log.is_empty())
 }
 
-/// Has the kernel check and take a program. An empty log asks for none.
+/// Loads a program. The verifier writes its log to `log`, unless that is empty.
 fn load_with_log(name: &[u8; NAME], instructions: &[Instruction], log: &mut [u8]) -> io::Result<OwnedFd> {
     let attr = ProgramAttr {
         kind: RAW_TRACEPOINT,
@@ -294,12 +292,12 @@ fn load_with_log(name: &[u8; NAME], instructions: &[Instruction], log: &mut [u8]
         flags: 0,
         name: *name,
     };
-    // SAFETY: the instructions, as many as told, and the string outlive the call, which copies them. The log is ours to
-    // be written to, and as long as told.
+    // SAFETY: the instructions, as many as `length` says, and the string outlive the call, which copies them. The log is
+    // writable memory of `log_size` bytes.
     unsafe { bpf_fd(PROG_LOAD, &attr) }
 }
 
-/// Has the kernel run a program, which others see under its name, whenever it passes a tracepoint, until the descriptor is closed.
+/// Loads a program, and attaches it to a raw tracepoint until the descriptor is closed. `bpftool prog` shows the name.
 pub(crate) fn attach(name: &[u8; NAME], instructions: &[Instruction], tracepoint: &CStr) -> Result<OwnedFd, BpfError> {
     let program = load(name, instructions)?;
     let program = program.as_fd();
@@ -313,23 +311,23 @@ fn number(fd: BorrowedFd<'_>) -> io::Result<u32> {
     u32::try_from(fd.as_raw_fd()).map_err(io::Error::other)
 }
 
-/// A command that gives a descriptor.
+/// Runs a command that returns a descriptor.
 ///
 /// # Safety
 /// As [`bpf`].
 unsafe fn bpf_fd<T>(command: libc::c_int, attr: &T) -> io::Result<OwnedFd> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller keeps the contract of `bpf`.
     let fd: RawFd = unsafe { bpf(command, attr) }?.try_into().map_err(io::Error::other)?;
-    // SAFETY: the kernel made it for us; nobody else knows it. It is closed on exec.
+    // SAFETY: the kernel made this descriptor for this call, so nothing else owns it. It is closed on exec.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Makes the call.
+/// Runs a command of `bpf(2)`.
 ///
 /// # Safety
-/// All addresses in `attr` must be good for what the command does with them.
+/// All addresses in `attr` must be valid for what the command does with them.
 unsafe fn bpf<T>(command: libc::c_int, attr: &T) -> io::Result<libc::c_long> {
-    // SAFETY: `attr` is as large as told; the rest is the caller's promise.
+    // SAFETY: `attr` has the size that is passed; the caller vouches for the addresses in it.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
