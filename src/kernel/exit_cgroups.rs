@@ -23,7 +23,7 @@ use super::bpf;
 use super::bpf::{BpfError, Btf, Map};
 use super::clock::Clocks;
 use cgroup_names::Tree;
-use program::{CgroupOffsets, NAME, TaskOffsets, WORDS};
+use program::{CgroupOffsets, NAME_SIZE, TaskOffsets, WORDS};
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -49,7 +49,7 @@ const PROGRAM: &[u8; 16] = b"harden_why\0\0\0\0\0\0";
 pub struct ExitCgroups {
     /// Notes of those that SIGSYS killed, and of the others.
     processes: [Map<u32, [u64; WORDS]>; 2],
-    cgroups: Map<u64, [u8; NAME]>,
+    cgroups: Map<u64, [u8; NAME_SIZE]>,
     _programs: [OwnedFd; 2],
     tree: Mutex<Tree>,
 }
@@ -106,9 +106,9 @@ impl ExitCgroups {
         let killed = Map::new_lru(REMEMBERED)?;
         let other = Map::new_lru(REMEMBERED)?;
         let cgroups = Map::new_lru(NAMES)?;
-        let process =
-            program::note_process(killed.fd_number(), other.fd_number(), task).ok_or(ExitCgroupsError::NoTypes)?;
-        let cgroup = program::note_cgroup(cgroups.fd_number(), cgroup).ok_or(ExitCgroupsError::NoTypes)?;
+        let process = program::build_process_note(killed.fd_number(), other.fd_number(), task)
+            .ok_or(ExitCgroupsError::NoTypes)?;
+        let cgroup = program::build_cgroup_note(cgroups.fd_number(), cgroup).ok_or(ExitCgroupsError::NoTypes)?;
         // Names first: what is removed before its processes are noted needs none.
         let cgroup = bpf::attach(PROGRAM, &cgroup, c"cgroup_rmdir")?;
         let process = bpf::attach(PROGRAM, &process, c"sched_process_exit")?;

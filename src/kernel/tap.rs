@@ -23,7 +23,9 @@ use super::bpf::{self, Array, BpfError, Btf, CgroupArray, Map};
 use super::clock::Clocks;
 use crate::syscalls::{Abi, Arch};
 use error::MOST_TARGETS;
-use program::{COMPAT, FIRST, Key, LIVE, Maps, NO_ERROR, Offsets, REFUSALS_LOST, SHARED, TARGET, THREADS_LOST, Value};
+use program::{
+    COMPAT, Count, CountKey, FIRST, LIVE, Maps, NO_ERROR, Offsets, REFUSALS_LOST, SHARED, TARGET, THREADS_LOST,
+};
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -44,13 +46,13 @@ const PROGRAM: &[u8; 16] = b"harden_why_tap\0\0";
 #[derive(Debug)]
 pub struct Tap {
     shared: Array,
-    refusals: Map<Key, Value>,
+    refusals: Map<CountKey, Count>,
     cgroups: CgroupArray,
     /// The watched cgroups: the target's index, the directory, and the id of the cgroup that is in the map.
     watched: Vec<(u32, PathBuf, u64)>,
     programs: Vec<OwnedFd>,
     /// The counts of living threads that [`collect`](Self::collect) has returned.
-    reported: HashMap<Key, u64>,
+    reported: HashMap<CountKey, u64>,
     /// The watched processes and their children, where a target is a process.
     processes: Option<Map<u32, u64>>,
     /// The state of each thread, which only the programs use.
@@ -121,10 +123,10 @@ impl Tap {
             bpf::attach(PROGRAM, &program.ok_or(io::ErrorKind::Unsupported)?, tracepoint)
         };
         let programs = vec![
-            attach(program::ended(maps, at), c"sched_process_exit")?,
-            attach(program::forked(maps, at), c"sched_process_fork")?,
-            attach(program::entered(maps), c"sys_enter")?,
-            attach(program::left(maps, at), c"sys_exit")?,
+            attach(program::build_exit(maps, at), c"sched_process_exit")?,
+            attach(program::build_fork(maps, at), c"sched_process_fork")?,
+            attach(program::build_sys_enter(maps), c"sys_enter")?,
+            attach(program::build_sys_exit(maps, at), c"sys_exit")?,
         ];
         // Starts all programs at once: a program that counts before the others sees half of a call.
         shared.insert(LIVE, 1)?;
@@ -202,7 +204,7 @@ impl Tap {
     }
 }
 
-fn refusal(key: Key, value: Value, count: u64, clocks: &Clocks) -> Refusal {
+fn refusal(key: CountKey, value: Count, count: u64, clocks: &Clocks) -> Refusal {
     let [tid, pid, number, flags, returned] = key;
     let [_, first, last, ip, uid, comm @ ..] = value;
     let comm = comm.map(u64::to_ne_bytes).concat();

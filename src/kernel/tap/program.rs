@@ -1,8 +1,8 @@
 //! The BPF programs of a tap, instruction by instruction.
 //!
-//! A call that a filter refuses leaves the kernel (`sys_exit`) without having entered it (`sys_enter`), so the first
-//! program notes for each thread that it entered, and the second counts whoever leaves without. All is counted in the
-//! kernel, so no burst is too fast. The other two keep the notes of threads right that begin and end.
+//! A call that a filter refuses leaves the kernel (`sys_exit`) without having entered it (`sys_enter`). So the first
+//! program notes for each thread that it entered a call, and the second counts threads that leave without this note. The
+//! other two keep the notes right when threads begin and end.
 
 use crate::kernel::bpf::helper::{
     CURRENT_TASK_UNDER_CGROUP, GET_CURRENT_COMM, GET_CURRENT_PID_TGID, GET_CURRENT_TASK, GET_CURRENT_UID_GID,
@@ -14,49 +14,51 @@ use crate::kernel::bpf::{
 };
 use crate::policy::errno;
 
-/// A refusal: thread, process, number of the call, whose process and [flags](FIRST), what the call returned.
-pub(crate) type Key = [u32; 5];
-/// How often, when first and last (`CLOCK_MONOTONIC`), from where last, the uid, the name of the thread.
-pub(crate) type Value = [u64; 7];
+/// What identifies a count: the thread, the process, the call's number, the target's index with [flags](FIRST), and what
+/// the call returned.
+pub(crate) type CountKey = [u32; 5];
+/// A count: the number of refusals, the times of the first and the latest (`CLOCK_MONOTONIC`), the latest call's address,
+/// the uid, and the thread's name in two words.
+pub(crate) type Count = [u64; 7];
 
-/// The place of whose process it is in its word of a [`Key`].
+/// The bits of the target's index in its word of a [`CountKey`].
 pub(crate) const TARGET: u32 = 0xffff;
-/// The thread was not known before: it may have been in this call when the tap began.
+/// Flag: the thread was unknown, so it may have been in this call when the tap began.
 pub(crate) const FIRST: u32 = 1 << 16;
-/// A call of the machine's 32-bit ABI.
+/// Flag: a call of the machine's 32-bit ABI.
 pub(crate) const COMPAT: u32 = 1 << 17;
-/// In the place of what a call returned: no error, so a filter of systemd's did not answer it.
+/// Stands for every returned value that is no error: no filter of systemd's answered the call.
 pub(crate) const NO_ERROR: u32 = 1;
 
-/// The places of the numbers that programs and we share: whether to count; what there was no room for.
+/// The indexes of the numbers that the programs and this process share: whether to count, and what had no room.
 pub(crate) const LIVE: u32 = 0;
 pub(crate) const REFUSALS_LOST: u32 = 1;
 pub(crate) const THREADS_LOST: u32 = 2;
 pub(crate) const SHARED: u32 = 3;
 
-/// The maps by number.
+/// The maps, by descriptor.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Maps {
     /// The shared numbers.
     pub(crate) shared: i32,
-    /// Whether a thread is in a call.
+    /// By thread, whether it is in a call.
     pub(crate) threads: i32,
-    /// What was refused.
+    /// The counts of refusals.
     pub(crate) refusals: i32,
-    /// The cgroups that are watched, and how many.
+    /// The watched cgroups, and their number.
     pub(crate) cgroups: (i32, u32),
-    /// The processes that are watched, where any are, with their target.
+    /// The watched processes with their targets' indexes, if a target is a process.
     pub(crate) processes: Option<i32>,
 }
 
-/// Where the kernel has what is read, in bytes.
+/// The offsets in bytes of what the programs read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Offsets {
-    /// The number of the call among the registers, and how long it is.
+    /// The call's number among the registers, and its size.
     number: (u32, i32),
-    /// The instruction among them.
+    /// The instruction pointer among the registers.
     ip: u32,
-    /// In the task, what tells a call of the 32-bit ABI: where, and which bits.
+    /// The word of `task_struct` that marks a call of the 32-bit ABI, and its bits.
     compat: Option<(u32, i32)>,
     /// `task_struct.pid` and `.tgid`.
     pid: u32,
@@ -67,7 +69,7 @@ pub(crate) struct Offsets {
 }
 
 impl Offsets {
-    /// Finds them in the running kernel's type information, on architectures whose registers are known here.
+    /// Finds the offsets in the running kernel's type information; `None` on architectures whose registers are unknown here.
     pub(crate) fn find(btf: &Btf<'_>) -> Option<Self> {
         let [info, pid, tgid, signal] = btf.offsets("task_struct", ["thread_info", "pid", "tgid", "signal"])?;
         let [live] = btf.offsets("signal_struct", ["live"])?;
@@ -80,7 +82,7 @@ impl Offsets {
             let [number] = btf.offsets("pt_regs", ["syscallno"])?;
             let [user] = btf.offsets("user_pt_regs", ["pc"])?;
             let [flags] = btf.offsets("thread_info", ["flags"])?;
-            // TIF_32BIT. What user space sees of the registers comes first.
+            // TIF_32BIT. `pt_regs` begins with `user_pt_regs`.
             ((number, 4), user, Some((info.checked_add(flags)?, 1 << 22)))
         } else if cfg!(target_arch = "riscv64") {
             let [number, ip] = btf.offsets("pt_regs", ["a7", "epc"])?;
@@ -92,7 +94,7 @@ impl Offsets {
     }
 }
 
-/// Where things are on the stack.
+/// Offsets on the stack.
 const TID: i16 = -8;
 const STATE: i16 = -16;
 const SCRATCH: i16 = -24;
@@ -100,33 +102,34 @@ const KEY: i16 = -48;
 const TGID: i16 = -56;
 const VALUE: i16 = TGID - 56;
 
-/// What calls keep: the first argument, the second, whose process, and process and thread.
+/// Registers that calls preserve: the first and the second argument, the target's index with flags, process and thread.
 const FIRST_ARGUMENT: u8 = R6;
 const SECOND_ARGUMENT: u8 = R7;
-const WHOSE: u8 = R8;
-const WHO: u8 = R9;
+const TARGET_AND_FLAGS: u8 = R8;
+const PID_AND_TID: u8 = R9;
 
-/// For `sys_enter`: the thread is in a call.
-pub(crate) fn entered(maps: Maps) -> Option<Vec<Instruction>> {
+/// Builds the program for `sys_enter`: notes that the thread is in a call.
+pub(crate) fn build_sys_enter(maps: Maps) -> Option<Vec<Instruction>> {
     let mut code = Assembly::default();
     let (new, out) = (code.label(), code.label());
-    begin(&mut code, maps, out);
-    find(&mut code, maps.threads, TID);
+    begin_if_watched(&mut code, maps, out);
+    look_up(&mut code, maps.threads, TID);
     code.jump_if(Condition::Is, R0, 0, new);
     code.append([set(R1, 1), store(64, R0, 0, R1)]);
     code.jump(out);
     code.set_label(new);
-    // Where there is no room, sys_exit tells.
+    // `sys_exit` counts the threads that the map has no room for.
     put(&mut code, maps.threads, TID, 1);
     end(code, out)
 }
 
-/// For `sys_exit`, with the registers and what the call returned: a call that was not entered was refused.
-pub(crate) fn left(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
+/// Builds the program for `sys_exit`, whose arguments are the registers and the returned value: counts calls that were not
+/// entered.
+pub(crate) fn build_sys_exit(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
     let mut code = Assembly::default();
     let [new, lost, refused, seen, out] = [(); 5].map(|()| code.label());
-    begin(&mut code, maps, out);
-    find(&mut code, maps.threads, TID);
+    begin_if_watched(&mut code, maps, out);
+    look_up(&mut code, maps.threads, TID);
     code.jump_if(Condition::Is, R0, 0, new);
     code.append([load(64, R1, R0, 0)]);
     code.jump_if(Condition::Is, R1, 0, refused);
@@ -136,10 +139,10 @@ pub(crate) fn left(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
     code.set_label(new);
     put(&mut code, maps.threads, TID, 0);
     code.jump_if(Condition::IsNot, R0, 0, lost);
-    // Whatever it was in came to its usual end.
+    // Without an error, a call from before the tap came to its usual end.
     code.jump_if(Condition::Above, SECOND_ARGUMENT, 0, out);
     code.jump_if(Condition::Below, SECOND_ARGUMENT, -errno::MAX, out);
-    code.append([or(WHOSE, FIRST.cast_signed())]);
+    code.append([or(TARGET_AND_FLAGS, FIRST.cast_signed())]);
 
     code.set_label(refused);
     let (odd, fits) = (code.label(), code.label());
@@ -155,17 +158,17 @@ pub(crate) fn left(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
         code.append(read(PROBE_READ_KERNEL, SCRATCH, 4, R3, compat)?);
         code.append([load(32, R1, STACK, SCRATCH), and(R1, mask)]);
         code.jump_if(Condition::Is, R1, 0, native);
-        code.append([or(WHOSE, COMPAT.cast_signed())]);
+        code.append([or(TARGET_AND_FLAGS, COMPAT.cast_signed())]);
         code.set_label(native);
     }
     code.append(read(PROBE_READ_KERNEL, SCRATCH, at.number.1, FIRST_ARGUMENT, at.number.0)?);
     code.append([load(32, R1, STACK, SCRATCH), store(32, STACK, KEY + 8, R1)]);
-    code.append([store(32, STACK, KEY, WHO), store(32, STACK, KEY + 12, WHOSE)]);
-    code.append([store(32, STACK, KEY + 16, SECOND_ARGUMENT), copy(R1, WHO), shift_right(R1, 32)]);
+    code.append([store(32, STACK, KEY, PID_AND_TID), store(32, STACK, KEY + 12, TARGET_AND_FLAGS)]);
+    code.append([store(32, STACK, KEY + 16, SECOND_ARGUMENT), copy(R1, PID_AND_TID), shift_right(R1, 32)]);
     code.append([store(32, STACK, KEY + 4, R1)]);
     code.append(read(PROBE_READ_KERNEL, VALUE + 24, 8, FIRST_ARGUMENT, at.ip)?);
     code.append([call(KTIME_GET_NS), copy(SECOND_ARGUMENT, R0)]);
-    find(&mut code, maps.refusals, KEY);
+    look_up(&mut code, maps.refusals, KEY);
     code.jump_if(Condition::IsNot, R0, 0, seen);
     code.append([set(R1, 1), store(64, STACK, VALUE, R1)]);
     code.append([store(64, STACK, VALUE + 8, SECOND_ARGUMENT), store(64, STACK, VALUE + 16, SECOND_ARGUMENT)]);
@@ -176,45 +179,46 @@ pub(crate) fn left(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
     code.append([copy(R2, STACK), add(R2, KEY.into()), copy(R3, STACK), add(R3, VALUE.into()), set(R4, 0)]);
     code.append([call(MAP_UPDATE_ELEM)]);
     code.jump_if(Condition::Is, R0, 0, out);
-    count(&mut code, maps, REFUSALS_LOST, out);
+    count_loss(&mut code, maps, REFUSALS_LOST, out);
     code.jump(out);
 
-    // Nobody else writes there: a thread is on one processor at a time.
+    // The count is the thread's own, and a thread runs on one processor at a time: no atomic addition is needed.
     code.set_label(seen);
     code.append([load(64, R1, R0, 0), add(R1, 1), store(64, R0, 0, R1), store(64, R0, 16, SECOND_ARGUMENT)]);
     code.append([load(64, R1, STACK, VALUE + 24), store(64, R0, 24, R1)]);
     code.jump(out);
 
     code.set_label(lost);
-    count(&mut code, maps, THREADS_LOST, out);
+    count_loss(&mut code, maps, THREADS_LOST, out);
     end(code, out)
 }
 
-/// For `sched_process_fork`, with the parent, which runs this, and the child: what the child does first is leave the
-/// call that made it. It is watched as its parent is.
-pub(crate) fn forked(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
+/// Builds the program for `sched_process_fork`, whose arguments are the parent, which runs it, and the child. The child
+/// begins in the call that made it, and has its parent's target.
+pub(crate) fn build_fork(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
     let mut code = Assembly::default();
     let out = code.label();
-    begin(&mut code, maps, out);
+    begin_if_watched(&mut code, maps, out);
     code.append(read(PROBE_READ_KERNEL, TID, 4, SECOND_ARGUMENT, at.pid)?);
     put(&mut code, maps.threads, TID, 1);
     if let Some(processes) = maps.processes {
         code.append(read(PROBE_READ_KERNEL, TGID, 4, SECOND_ARGUMENT, at.tgid)?);
-        code.append([store(64, STACK, STATE, WHOSE)]);
+        code.append([store(64, STACK, STATE, TARGET_AND_FLAGS)]);
         put_state(&mut code, processes, TGID);
         let fits = code.label();
         code.jump_if(Condition::Is, R0, 0, fits);
-        count(&mut code, maps, THREADS_LOST, out);
+        count_loss(&mut code, maps, THREADS_LOST, out);
         code.set_label(fits);
     }
     end(code, out)
 }
 
-/// For `sched_process_exit`, with the task that ends, which runs this: its numbers will be others'.
-pub(crate) fn ended(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
+/// Builds the program for `sched_process_exit`, whose argument is the task that ends, which runs it: forgets the task, since
+/// the kernel reuses its numbers.
+pub(crate) fn build_exit(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
     let mut code = Assembly::default();
     let out = code.label();
-    begin_unasked(&mut code);
+    begin_always(&mut code);
     delete(&mut code, maps.threads, TID);
     if let Some(processes) = maps.processes {
         code.append(read(PROBE_READ_KERNEL, SCRATCH, 8, FIRST_ARGUMENT, at.signal)?);
@@ -227,19 +231,20 @@ pub(crate) fn ended(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
     end(code, out)
 }
 
-/// Keeps the first argument and who runs this.
-fn begin_unasked(code: &mut Assembly) {
-    // The second argument came in Linux 6.16, and a program that reads more than there are is not taken.
+/// Saves the first argument, and the current process and thread.
+fn begin_always(code: &mut Assembly) {
+    // The tracepoint has a second argument since Linux 6.16. The verifier refuses a program that reads a missing one.
     code.append([load(64, FIRST_ARGUMENT, R1, 0)]);
-    code.append([call(GET_CURRENT_PID_TGID), copy(WHO, R0), store(32, STACK, TID, R0)]);
+    code.append([call(GET_CURRENT_PID_TGID), copy(PID_AND_TID, R0), store(32, STACK, TID, R0)]);
     code.append([shift_right(R0, 32), store(32, STACK, TGID, R0)]);
 }
 
-/// The same, and goes on only if the tap counts and this process is watched.
-fn begin(code: &mut Assembly, maps: Maps, out: Label) {
+/// Saves both arguments, and the current process and thread; jumps to `out` unless the tap counts and a target covers the
+/// process.
+fn begin_if_watched(code: &mut Assembly, maps: Maps, out: Label) {
     code.append([load(64, FIRST_ARGUMENT, R1, 0), load(64, SECOND_ARGUMENT, R1, 8)]);
     code.append([set(R1, LIVE.cast_signed()), store(32, STACK, TID, R1)]);
-    find(code, maps.shared, TID);
+    look_up(code, maps.shared, TID);
     code.jump_if(Condition::Is, R0, 0, out);
     code.append([load(64, R1, R0, 0)]);
     code.jump_if(Condition::Is, R1, 0, out);
@@ -247,24 +252,24 @@ fn begin(code: &mut Assembly, maps: Maps, out: Label) {
     let (cgroups, count) = maps.cgroups;
     for place in 0..count {
         let place = place.cast_signed();
-        code.append([set(WHOSE, place)]);
+        code.append([set(TARGET_AND_FLAGS, place)]);
         code.append(map_address(R1, cgroups));
         code.append([set(R2, place), call(CURRENT_TASK_UNDER_CGROUP)]);
         code.jump_if(Condition::Is, R0, 1, found);
     }
     code.append([call(GET_CURRENT_PID_TGID), shift_right(R0, 32), store(32, STACK, TGID, R0)]);
     if let Some(processes) = maps.processes {
-        find(code, processes, TGID);
+        look_up(code, processes, TGID);
         code.jump_if(Condition::Is, R0, 0, out);
-        code.append([load(64, WHOSE, R0, 0)]);
+        code.append([load(64, TARGET_AND_FLAGS, R0, 0)]);
     } else {
         code.jump(out);
     }
     code.set_label(found);
-    code.append([call(GET_CURRENT_PID_TGID), copy(WHO, R0), store(32, STACK, TID, R0)]);
+    code.append([call(GET_CURRENT_PID_TGID), copy(PID_AND_TID, R0), store(32, STACK, TID, R0)]);
 }
 
-fn find(code: &mut Assembly, map: i32, key: i16) {
+fn look_up(code: &mut Assembly, map: i32, key: i16) {
     code.append(map_address(R1, map));
     code.append([copy(R2, STACK), add(R2, key.into()), call(MAP_LOOKUP_ELEM)]);
 }
@@ -285,10 +290,10 @@ fn delete(code: &mut Assembly, map: i32, key: i16) {
     code.append([copy(R2, STACK), add(R2, key.into()), call(MAP_DELETE_ELEM)]);
 }
 
-/// Counts in a shared number.
-fn count(code: &mut Assembly, maps: Maps, what: u32, out: Label) {
+/// Adds 1 to a shared number.
+fn count_loss(code: &mut Assembly, maps: Maps, what: u32, out: Label) {
     code.append([set(R1, what.cast_signed()), store(32, STACK, TID, R1)]);
-    find(code, maps.shared, TID);
+    look_up(code, maps.shared, TID);
     code.jump_if(Condition::Is, R0, 0, out);
     code.append([set(R1, 1), add_to_memory(R0, 0, R1)]);
 }
