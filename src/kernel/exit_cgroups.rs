@@ -1,17 +1,17 @@
-//! Whose a process was that is gone: a BPF program notes the cgroup of each process under a seccomp filter
-//! as it dies, and keeps the latest notes.
+//! The cgroups of processes that are gone. A BPF program notes the cgroup of each process under a seccomp filter when the
+//! process exits, and a map keeps the latest notes.
 //!
-//! Reading `/proc/PID/cgroup` races with death; this does not. Nothing wakes us: a note costs the dying
-//! process a microsecond or two, and the table is looked at only when a record's process is gone. The
-//! program runs at the exit rather than at the signal, because that also covers a process that was refused
-//! a call and ended by itself, and because older kernels kill for seccomp without a signal.
+//! Reading `/proc/PID/cgroup` races with the exit; these notes do not. No note wakes this process: a note costs the exiting
+//! process a microsecond or two, and is read only once a record's process is gone. The program runs at the exit rather
+//! than at the signal. So it also covers a process that was refused a call and ended by itself, and kernels that kill for
+//! seccomp without a signal.
 //!
-//! A note holds the ids of the cgroup and its ancestors; their names are found in the mounted hierarchy,
-//! or, where a cgroup is gone too, in the notes of a second program, which runs when one is removed. It also
-//! holds when the process started and died, so a pid that is used again misleads nobody.
+//! A note holds the ids of the cgroup and its ancestors. Their names come from the mounted hierarchy or, where a cgroup is
+//! gone too, from the notes of a second program, which runs when a cgroup is removed. A note also holds when the process
+//! started and exited, which tells it from others that had its pid.
 //!
-//! Needs `CAP_BPF` and `CAP_PERFMON`, Linux 5.14 (a program's view of its ancestors' ids) on a 64-bit
-//! machine, the unified hierarchy, and the kernel's own type information.
+//! Requires `CAP_BPF` and `CAP_PERFMON`, a 64-bit machine with Linux 5.14 (for `bpf_get_current_ancestor_cgroup_id` in
+//! tracepoints), the unified hierarchy, and the kernel's type information.
 
 pub(crate) mod cgroup_names;
 pub(crate) mod name_cache;
@@ -22,7 +22,7 @@ pub(crate) use cgroup_names::unified_mount;
 use super::bpf;
 use super::bpf::{BpfError, Btf, Map};
 use super::clock::Clocks;
-use cgroup_names::Tree;
+use cgroup_names::CgroupNames;
 use program::{CgroupOffsets, NAME_SIZE, TaskOffsets, WORDS};
 use std::ffi::CStr;
 use std::io;
@@ -31,42 +31,42 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// How many of the dead are remembered, of those that SIGSYS killed and of the others each: at 2,000 deaths
-/// a second under filters, four seconds' worth, in a megabyte and a half of the kernel's memory.
-const REMEMBERED: u32 = 8192;
-/// And how many names of cgroups that were removed, in half a megabyte.
-const NAMES: u32 = 1024;
+/// How many notes are kept of processes that SIGSYS killed, and of others: four seconds' worth at 2,000 exits a second under
+/// filters, in 1.5 MB of the kernel's memory.
+const PROCESSES: u32 = 8192;
+/// How many names of removed cgroups are kept, in 0.5 MB of the kernel's memory.
+const CGROUPS: u32 = 1024;
 
-/// How far apart a record and a note can place the same moment, in nanoseconds: records are stamped by
-/// a clock that ticks every 10 ms at worst, and in whole milliseconds.
+/// How far the times of a record and a note of the same moment can differ, in nanoseconds. The clock for records can tick
+/// every 10 ms only, and a record has whole milliseconds.
 const SLACK_NS: i64 = 20_000_000;
 
-/// What others see the programs called.
+/// The name under which `bpftool prog` lists the programs.
 const PROGRAM: &[u8; 16] = b"harden_why\0\0\0\0\0\0";
 
-/// The tables of the dead. The programs are in the kernel as long as this lives.
+/// The notes, and the programs that write them. Dropping this ends the programs.
 #[derive(Debug)]
 pub struct ExitCgroups {
-    /// Notes of those that SIGSYS killed, and of the others.
+    /// The notes of processes that SIGSYS killed, and of others.
     processes: [Map<u32, [u64; WORDS]>; 2],
     cgroups: Map<u64, [u8; NAME_SIZE]>,
     _programs: [OwnedFd; 2],
-    tree: Mutex<Tree>,
+    names: Mutex<CgroupNames>,
 }
 
-/// Why there is none.
+/// Why the kernel makes no notes.
 #[derive(Debug, thiserror::Error)]
 pub enum ExitCgroupsError {
-    /// No unified hierarchy, whose ids the kernel tells.
+    /// No unified hierarchy is mounted.
     #[error("no cgroup version 2 hierarchy is mounted")]
     NoHierarchy,
-    /// No type information, or not of this kind.
+    /// The kernel has no type information, or lacks a member that is read.
     #[error("the kernel does not tell the layout of its structures")]
     NoTypes,
     /// The right to load a program is missing.
     #[error("not allowed to load a BPF program, which takes CAP_BPF and CAP_PERFMON")]
     NotAllowed,
-    /// Anything else.
+    /// The kernel refuses a program or map.
     #[error("the kernel does not take the BPF program: {0}")]
     Kernel(BpfError),
 }
@@ -92,46 +92,46 @@ impl ExitCgroupsError {
 }
 
 impl ExitCgroups {
-    /// Loads the program.
+    /// Loads the programs.
     ///
     /// # Errors
     /// Says what is missing.
     pub fn open() -> Result<Self, ExitCgroupsError> {
-        // Pointers are read as 64 bits, and ids are no inodes on anything smaller.
+        // The programs read pointers of 64 bits, and inodes of 32 bits would not be ids.
         if cfg!(not(target_pointer_width = "64")) {
             return Err(ExitCgroupsError::Kernel(io::ErrorKind::Unsupported.into()));
         }
-        let tree = Tree::find(Path::new("/")).ok_or(ExitCgroupsError::NoHierarchy)?;
+        let names = CgroupNames::open(Path::new("/")).ok_or(ExitCgroupsError::NoHierarchy)?;
         let (task, cgroup) = offsets().ok_or(ExitCgroupsError::NoTypes)?;
-        let killed = Map::new_lru(REMEMBERED)?;
-        let other = Map::new_lru(REMEMBERED)?;
-        let cgroups = Map::new_lru(NAMES)?;
+        let killed = Map::new_lru(PROCESSES)?;
+        let other = Map::new_lru(PROCESSES)?;
+        let cgroups = Map::new_lru(CGROUPS)?;
         let process = program::build_process_note(killed.fd_number(), other.fd_number(), task)
             .ok_or(ExitCgroupsError::NoTypes)?;
         let cgroup = program::build_cgroup_note(cgroups.fd_number(), cgroup).ok_or(ExitCgroupsError::NoTypes)?;
-        // Names first: what is removed before its processes are noted needs none.
+        // The names first: a cgroup is removed only after the exits of its processes.
         let cgroup = bpf::attach(PROGRAM, &cgroup, c"cgroup_rmdir")?;
         let process = bpf::attach(PROGRAM, &process, c"sched_process_exit")?;
-        Ok(Self { processes: [killed, other], cgroups, _programs: [process, cgroup], tree: Mutex::new(tree) })
+        Ok(Self { processes: [killed, other], cgroups, _programs: [process, cgroup], names: Mutex::new(names) })
     }
 
-    /// The cgroup of the process that had this pid at a moment (milliseconds since the epoch) and is gone
-    /// now, as `/proc/PID/cgroup` would show its path. Only as deep as it takes to tell the unit.
+    /// Returns the cgroup of a process that is gone, which had this pid at a moment, in milliseconds since the epoch. The path
+    /// has the form of `/proc/PID/cgroup`, and ends where it names the unit.
     #[must_use]
     pub fn cgroup(&self, pid: u32, at: i64) -> Option<Vec<u8>> {
         let moment = Clocks::now().boot_ns_of_millis(at);
-        let note = self.processes.iter().filter_map(|notes| notes.get(pid)).find(|note| lived_at(note, moment))?;
+        let note = self.processes.iter().filter_map(|notes| notes.get(pid)).find(|note| existed_at(note, moment))?;
         let [_, _, ids @ ..] = &note;
         let removed = |id| self.cgroups.get(id).and_then(|name| Some(CStr::from_bytes_until_nul(&name).ok()?.into()));
-        self.tree.lock().unwrap_or_else(PoisonError::into_inner).path(ids, removed, Instant::now())
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).path(ids, removed, Instant::now())
     }
 }
 
-/// Whether the process of a note lived at a moment.
-fn lived_at(note: &[u64; WORDS], boot_ns: i64) -> bool {
-    let [started, died, ..] = note;
+/// Whether the process of a note existed at a moment.
+fn existed_at(note: &[u64; WORDS], boot_ns: i64) -> bool {
+    let [started, exited, ..] = note;
     let ns = |time: &u64| i64::try_from(*time).unwrap_or(i64::MAX);
-    ns(started) <= boot_ns.saturating_add(SLACK_NS) && ns(died) >= boot_ns.saturating_sub(SLACK_NS)
+    ns(started) <= boot_ns.saturating_add(SLACK_NS) && ns(exited) >= boot_ns.saturating_sub(SLACK_NS)
 }
 
 fn offsets() -> Option<(TaskOffsets, CgroupOffsets)> {
@@ -154,21 +154,21 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     #[test]
-    fn only_the_process_of_that_time_is_meant() {
+    fn note_matches_only_moments_of_its_process() {
         let mut note = [0; WORDS];
         (note[0], note[1], note[2]) = (5 * SECOND, 9 * SECOND, 1);
-        let fits = |millis: i64| lived_at(&note, millis * 1_000_000);
-        assert!(fits(5_000) && fits(7_000) && fits(9_000));
-        assert!(fits(4_990) && fits(9_010), "clocks tick");
-        assert!(!fits(4_900), "another had the pid before");
-        assert!(!fits(9_100), "and another has it since");
+        let matches = |millis: i64| existed_at(&note, millis * 1_000_000);
+        assert!(matches(5_000) && matches(7_000) && matches(9_000));
+        assert!(matches(4_990) && matches(9_010), "within the clock's tick");
+        assert!(!matches(4_900), "before the process");
+        assert!(!matches(9_100), "after the process");
     }
 
     #[test]
-    fn strange_times_are_nobodys() {
+    fn note_that_ends_before_it_starts_matches_no_moment() {
         let mut note = [0; WORDS];
         (note[0], note[1]) = (u64::MAX, 0);
-        assert!(!lived_at(&note, 0));
-        assert!(!lived_at(&note, i64::MIN));
+        assert!(!existed_at(&note, 0));
+        assert!(!existed_at(&note, i64::MIN));
     }
 }

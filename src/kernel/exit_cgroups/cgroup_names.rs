@@ -1,9 +1,9 @@
-//! The names of cgroups by their ids, which on a unified hierarchy are the inodes of their directories.
+//! The paths of cgroups by their ids. On a unified hierarchy an id is the inode of the cgroup's directory.
 //!
-//! The kernel would turn an id into its directory at once (`open_by_handle_at(2)`), but for that it wants
-//! `CAP_DAC_READ_SEARCH`, which opens every file. So directories are read, within bounds that nobody can move.
+//! The kernel could turn an id into a directory at once (`open_by_handle_at(2)`), but that requires
+//! `CAP_DAC_READ_SEARCH`, which permits to read every file. So directories are read, within a quota for each owner.
 
-use super::name_cache::{Name, OTHER, SYSTEM, Share, children};
+use super::name_cache::{Name, OTHER, OwnerCache, SYSTEM, children};
 use super::program::LEVELS;
 use crate::units::{Manager, Placement, Unplaced, cgroup};
 use std::collections::HashMap;
@@ -14,44 +14,43 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// How many owners have a share, besides the system's manager.
+/// How many owners have a cache, in addition to the system manager.
 const OWNERS: usize = 32;
 
-/// The unified hierarchy, as far as this process's namespace shows it.
+/// The names of cgroups on the unified hierarchy, as far as this process's cgroup namespace shows it.
 #[derive(Debug)]
-pub(crate) struct Tree {
+pub(crate) struct CgroupNames {
     mount: PathBuf,
     root: u64,
-    /// Of the slices at the top, which the system's manager alone makes, and of what is in them.
-    system: Share,
-    /// Of what is below other cgroups, by the id of the topmost of these.
-    others: HashMap<u64, Share>,
+    /// The topmost slices, which only the system manager makes, and the cgroups in them.
+    system: OwnerCache,
+    /// The cgroups below other cgroups, by the id of the topmost of those.
+    others: HashMap<u64, OwnerCache>,
 }
 
-impl Tree {
-    /// Where it is mounted, by `proc/self/mountinfo` below a root; the names of what runs are learned.
-    pub(crate) fn find(root: &Path) -> Option<Self> {
-        Self::at(unified_mount(root)?)
+impl CgroupNames {
+    /// Finds the mount by `proc/self/mountinfo` below a root, and reads the names of the cgroups that exist now.
+    pub(crate) fn open(root: &Path) -> Option<Self> {
+        Self::at_mount(unified_mount(root)?)
     }
 
-    fn at(mount: PathBuf) -> Option<Self> {
+    fn at_mount(mount: PathBuf) -> Option<Self> {
         let root = fs::metadata(&mount).ok()?.ino();
-        let mut tree = Self { mount, root, system: Share::new(&SYSTEM, Instant::now()), others: HashMap::new() };
-        tree.learn_slices();
-        Some(tree)
+        let mut names = Self { mount, root, system: OwnerCache::new(&SYSTEM, Instant::now()), others: HashMap::new() };
+        names.read_slices();
+        Some(names)
     }
 
-    /// Learns the names of all units of the system's manager that have a cgroup now: it may be gone when their processes
-    /// are.
-    fn learn_slices(&mut self) {
+    /// Reads the names of all cgroups of the system manager's units: they can be gone when their processes are.
+    fn read_slices(&mut self) {
         let mut slices = vec![Vec::new()];
         while let Some(path) = slices.pop() {
-            let Ok((found, _)) = children(&self.directory(&path)) else { continue };
-            for (id, name) in found {
+            let Ok((children, _)) = children(&self.directory(&path)) else { continue };
+            for (id, name) in children {
                 if self.system.len() >= SYSTEM.names / 2 {
                     return;
                 }
-                if is_systems(&name) {
+                if is_system_slice(&name) {
                     slices.push([&path[..], b"/", &name].concat());
                 }
                 self.system.insert(id, Some(name));
@@ -59,41 +58,43 @@ impl Tree {
         }
     }
 
-    /// The path of a cgroup from its ancestors' ids, the topmost first, and its own; zeros follow. It ends
-    /// where the unit is told. What is not there any more may have been noted as it was removed. `None` if
-    /// it was not, or is not to be seen here, or would cost too much to look for; below a user's manager the path
-    /// ends with that instead.
+    /// Returns a cgroup's path from the ids of its ancestors, the topmost first, and its own id; zeros follow. The path ends
+    /// where it names the unit. `removed` returns the name that was noted when a cgroup was removed.
+    ///
+    /// `None` where a name is unknown, outside this namespace, or beyond the owner's quota. Below a user manager the path
+    /// then ends with that manager instead.
     pub(crate) fn path(
         &mut self,
         ids: &[u64],
         removed: impl Fn(u64) -> Option<CString>,
         now: Instant,
     ) -> Option<Vec<u8>> {
-        let own = ids.iter().position(|&id| id == self.root)?;
-        let below = ids.get(own + 1..)?;
-        let (mut path, mut owner, mut users) = (Vec::new(), None, None);
-        // Of whose user's manager it is is told all the same.
-        let cut = |mut path: Vec<u8>, users: Option<usize>| {
-            path.truncate(users?);
+        let own_root = ids.iter().position(|&id| id == self.root)?;
+        let below = ids.get(own_root + 1..)?;
+        let (mut path, mut owner, mut user_manager) = (Vec::new(), None, None);
+        let cut_to_manager = |mut path: Vec<u8>, end: Option<usize>| {
+            path.truncate(end?);
             Some(path)
         };
         for &id in below.iter().take_while(|&&id| id != 0) {
-            let Some(name) = self.name(owner, &path, id, &removed, now) else { return cut(path, users) };
-            if owner.is_none() && !is_systems(&name) {
+            let Some(name) = self.name(owner, &path, id, &removed, now) else {
+                return cut_to_manager(path, user_manager);
+            };
+            if owner.is_none() && !is_system_slice(&name) {
                 owner = Some(id);
             }
             path.push(b'/');
             path.extend_from_slice(&name);
-            if is_told(&path) {
+            if names_unit(&path) {
                 return Some(path);
             }
-            if is_users(&path) {
-                users = Some(path.len());
+            if is_user_manager(&path) {
+                user_manager = Some(path.len());
             }
         }
-        // A path cut short would be another.
+        // The note has no room for deeper levels, and without them the path would be another cgroup's.
         if ids.len() >= LEVELS && ids.last() != Some(&0) {
-            return cut(path, users);
+            return cut_to_manager(path, user_manager);
         }
         if path.is_empty() {
             path.push(b'/');
@@ -101,7 +102,7 @@ impl Tree {
         Some(path)
     }
 
-    /// The name of a cgroup in another, at the owner's cost.
+    /// Returns the name of a cgroup in another, within the owner's quota.
     fn name(
         &mut self,
         owner: Option<u64>,
@@ -112,32 +113,31 @@ impl Tree {
     ) -> Option<Name> {
         let removed = || removed(id).filter(|name| !name.is_empty()).map(|name| Name::from(name.into_bytes()));
         let directory = self.directory(parent);
-        let share = self.share(owner, now);
-        let known = share.get(id);
-        if let Some(Some(name)) = known {
+        let cache = self.cache(owner, now);
+        let cached = cache.get(id);
+        if let Some(Some(name)) = cached {
             return Some(name.clone());
         }
-        let unknown = known.is_none();
-        // Where it is noted, nothing has to be read. It can be removed while we look for it.
-        let noted = removed().or_else(|| {
-            if unknown {
-                share.look(&directory, id, now);
+        let is_unknown = cached.is_none();
+        // A note costs no reading. The cgroup can be removed during the reading, so look for a note after it, too.
+        let name = removed().or_else(|| {
+            if is_unknown {
+                cache.read_directory(&directory, id, now);
             }
-            share.get(id).cloned().flatten().or_else(removed)
-        });
-        let name = noted?;
-        share.insert(id, Some(name.clone()));
+            cache.get(id).cloned().flatten().or_else(removed)
+        })?;
+        cache.insert(id, Some(name.clone()));
         Some(name)
     }
 
-    fn share(&mut self, owner: Option<u64>, now: Instant) -> &mut Share {
+    fn cache(&mut self, owner: Option<u64>, now: Instant) -> &mut OwnerCache {
         let Some(owner) = owner else { return &mut self.system };
         if self.others.len() >= OWNERS && !self.others.contains_key(&owner) {
-            // One that could read much begins anew with little more.
-            let richest = self.others.iter().max_by_key(|(_, share)| share.left(now)).map(|(id, _)| *id);
+            // An owner whose cache is dropped starts with a full budget, so drop the one that gains least by it.
+            let richest = self.others.iter().max_by_key(|(_, cache)| cache.budget(now)).map(|(id, _)| *id);
             richest.and_then(|id| self.others.remove(&id));
         }
-        self.others.entry(owner).or_insert_with(|| Share::new(&OTHER, now))
+        self.others.entry(owner).or_insert_with(|| OwnerCache::new(&OTHER, now))
     }
 
     fn directory(&self, path: &[u8]) -> PathBuf {
@@ -145,36 +145,36 @@ impl Tree {
     }
 }
 
-/// Whether the system's manager alone makes what is in there: its slices, but not users' (`user@.service(5)`), who can log
-/// in any number of times.
-fn is_systems(name: &[u8]) -> bool {
+/// Whether only the system manager makes cgroups in the cgroup of this name: in its slices, except those of users
+/// (`user@.service(5)`), who can log in any number of times.
+fn is_system_slice(name: &[u8]) -> bool {
     name.ends_with(b".slice") && !name.starts_with(b"user-")
 }
 
-/// Whether whatever is below belongs to the same unit: something that is no unit's name would not change it.
-fn is_told(path: &[u8]) -> bool {
+/// Whether the path names a unit, so that all cgroups below belong to it. A level that is no unit's name changes nothing.
+fn names_unit(path: &[u8]) -> bool {
     matches!(cgroup::place_path(&[path, b"/."].concat()), Placement::Unit(_))
 }
 
-/// Whether it is the cgroup of a user's manager.
-fn is_users(path: &[u8]) -> bool {
+/// Whether this is the path of a user manager's cgroup.
+fn is_user_manager(path: &[u8]) -> bool {
     matches!(cgroup::place_path(path), Placement::None(Unplaced::Manager(Manager::User(_))))
 }
 
-/// Where the unified hierarchy is mounted from its root on, by `proc/self/mountinfo` below a root.
+/// Returns where the whole unified hierarchy is mounted, by `proc/self/mountinfo` below a root.
 pub(crate) fn unified_mount(root: &Path) -> Option<PathBuf> {
     let mounts = fs::read(root.join("proc/self/mountinfo")).ok()?;
-    let mount = mounts.split(|&byte| byte == b'\n').find_map(mounted)?;
+    let mount = mounts.split(|&byte| byte == b'\n').find_map(parse_unified_mount)?;
     Some(root.join(mount.strip_prefix("/").ok()?))
 }
 
-/// Where a line of mountinfo (`proc_pid_mountinfo(5)`) mounts the unified hierarchy from its root on.
-fn mounted(line: &[u8]) -> Option<PathBuf> {
+/// Returns the mount point if a line of mountinfo (`proc_pid_mountinfo(5)`) mounts the whole unified hierarchy.
+fn parse_unified_mount(line: &[u8]) -> Option<PathBuf> {
     let text = std::str::from_utf8(line).ok()?;
     let (mount, source) = text.split_once(" - ")?;
     let mut fields = mount.split(' ').skip(3);
     let (root, target) = (fields.next()?, fields.next()?);
-    // Where a blank or a backslash is escaped, it is nobody's usual place.
+    // A backslash escapes a blank or itself, which no usual mount point has.
     (source.starts_with("cgroup2 ") && root == "/" && !target.contains('\\')).then(|| target.into())
 }
 
@@ -183,16 +183,17 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// A hierarchy of directories, with the ids along a path.
-    fn hierarchy(paths: &[&str]) -> (tempfile::TempDir, Tree) {
+    /// A hierarchy of directories.
+    fn hierarchy(paths: &[&str]) -> (tempfile::TempDir, CgroupNames) {
         let root = tempfile::tempdir().unwrap();
         for path in paths {
             fs::create_dir_all(root.path().join(path)).unwrap();
         }
-        let tree = Tree::at(root.path().to_owned()).unwrap();
-        (root, tree)
+        let cgroups = CgroupNames::at_mount(root.path().to_owned()).unwrap();
+        (root, cgroups)
     }
 
+    /// Returns the ids along a path, with zeros after them.
     fn ids(root: &Path, path: &str) -> Vec<u64> {
         let mut at = root.to_owned();
         let mut ids = vec![fs::metadata(&at).unwrap().ino()];
@@ -204,7 +205,7 @@ mod tests {
         ids
     }
 
-    /// Makes directories, and gives the ids along each path.
+    /// Makes directories, and returns the ids along each path.
     fn make(root: &Path, paths: &[String]) -> Vec<Vec<u64>> {
         let all = paths.iter().map(|path| {
             fs::create_dir(root.join(path)).unwrap();
@@ -213,18 +214,18 @@ mod tests {
         all.collect()
     }
 
-    fn look(tree: &mut Tree, ids: &[u64], removed: impl Fn(u64) -> Option<CString>) -> Option<Vec<u8>> {
-        tree.path(ids, removed, Instant::now())
+    fn look_up(cgroups: &mut CgroupNames, ids: &[u64], removed: impl Fn(u64) -> Option<CString>) -> Option<Vec<u8>> {
+        cgroups.path(ids, removed, Instant::now())
     }
 
-    fn nothing(_: u64) -> Option<CString> {
+    fn no_note(_: u64) -> Option<CString> {
         None
     }
 
     #[test]
-    fn ids_are_a_path_down_to_the_unit() {
+    fn ids_give_the_path_down_to_the_unit() {
         let user = "user.slice/user-7.slice/user@7.service/app.slice/b.service";
-        let (root, mut tree) = hierarchy(&["system.slice/a.service/sshd.service/x", user, "lxc/y"]);
+        let (root, mut cgroups) = hierarchy(&["system.slice/a.service/sshd.service/x", user, "lxc/y"]);
         for (path, expected) in [
             ("system.slice/a.service", "/system.slice/a.service"),
             ("system.slice/a.service/sshd.service/x", "/system.slice/a.service"),
@@ -234,7 +235,7 @@ mod tests {
             ("", "/"),
         ] {
             assert_eq!(
-                look(&mut tree, &ids(root.path(), path), nothing).as_deref(),
+                look_up(&mut cgroups, &ids(root.path(), path), no_note).as_deref(),
                 Some(expected.as_bytes()),
                 "{path}"
             );
@@ -242,59 +243,62 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_begins_at_its_root() {
-        let (root, mut tree) = hierarchy(&["system.slice/a.service"]);
+    fn path_begins_at_the_root_of_the_namespace() {
+        let (root, mut cgroups) = hierarchy(&["system.slice/a.service"]);
         let mut inside = ids(root.path(), "system.slice/a.service");
         inside.splice(0..0, [u64::MAX, u64::MAX - 1]);
-        assert_eq!(look(&mut tree, &inside, nothing).as_deref(), Some(&b"/system.slice/a.service"[..]));
-        assert_eq!(look(&mut tree, &[u64::MAX; LEVELS], nothing), None, "another's");
-        assert_eq!(look(&mut tree, &[0; LEVELS], nothing), None);
+        assert_eq!(look_up(&mut cgroups, &inside, no_note).as_deref(), Some(&b"/system.slice/a.service"[..]));
+        assert_eq!(look_up(&mut cgroups, &[u64::MAX; LEVELS], no_note), None, "another namespace");
+        assert_eq!(look_up(&mut cgroups, &[0; LEVELS], no_note), None);
     }
 
     #[test]
-    fn a_cgroup_that_is_gone_is_known_if_it_was_seen() {
-        let (root, mut tree) = hierarchy(&["system.slice/a.service"]);
+    fn removed_cgroup_has_a_path_only_if_it_was_cached_or_noted() {
+        let (root, mut cgroups) = hierarchy(&["system.slice/a.service"]);
         fs::create_dir(root.path().join("system.slice/late.service")).unwrap();
         let [early, late] = ["system.slice/a.service", "system.slice/late.service"].map(|path| {
             let ids = ids(root.path(), path);
             fs::remove_dir(root.path().join(path)).unwrap();
             ids
         });
-        assert_eq!(look(&mut tree, &early, nothing).as_deref(), Some(&b"/system.slice/a.service"[..]));
-        assert_eq!(look(&mut tree, &late, nothing), None, "and nothing is made up");
-        assert_eq!(look(&mut tree, &late, |_| Some(c"".into())), None);
+        assert_eq!(look_up(&mut cgroups, &early, no_note).as_deref(), Some(&b"/system.slice/a.service"[..]));
+        assert_eq!(look_up(&mut cgroups, &late, no_note), None);
+        assert_eq!(look_up(&mut cgroups, &late, |_| Some(c"".into())), None);
         let noted = |id| late.contains(&id).then(|| c"late.service".into());
-        assert_eq!(look(&mut tree, &late, noted).as_deref(), Some(&b"/system.slice/late.service"[..]));
+        assert_eq!(look_up(&mut cgroups, &late, noted).as_deref(), Some(&b"/system.slice/late.service"[..]));
     }
 
     #[test]
-    fn a_path_too_deep_to_be_noted_is_not_cut_short() {
+    fn path_deeper_than_a_note_is_none_unless_it_names_a_unit() {
         let deep: Vec<String> = (0..LEVELS).map(|level| format!("{level}.slice")).collect();
         let deep = format!("{}/a.service", deep.join("/"));
-        let (root, mut tree) = hierarchy(&[&deep]);
-        assert_eq!(look(&mut tree, &ids(root.path(), &deep)[..LEVELS], nothing), None);
+        let (root, mut cgroups) = hierarchy(&[&deep]);
+        assert_eq!(look_up(&mut cgroups, &ids(root.path(), &deep)[..LEVELS], no_note), None);
         let below = format!("a.service/{}", "x/".repeat(2 * LEVELS));
-        let (root, mut tree) = hierarchy(&[&below]);
-        assert_eq!(look(&mut tree, &ids(root.path(), &below)[..LEVELS], nothing).as_deref(), Some(&b"/a.service"[..]));
+        let (root, mut cgroups) = hierarchy(&[&below]);
+        assert_eq!(
+            look_up(&mut cgroups, &ids(root.path(), &below)[..LEVELS], no_note).as_deref(),
+            Some(&b"/a.service"[..])
+        );
     }
 
     #[test]
-    fn all_of_a_few_thousand_units_are_told() {
-        let (root, mut tree) = hierarchy(&["system.slice"]);
+    fn names_of_5000_units_are_read_once() {
+        let (root, mut cgroups) = hierarchy(&["system.slice"]);
         let now = Instant::now();
         let names: Vec<String> = (0..5_000).map(|number| format!("system.slice/{number}.service")).collect();
         let all = make(root.path(), &names);
-        let before = tree.system.left(now);
+        let before = cgroups.system.budget(now);
         for (ids, name) in all.iter().zip(&names) {
-            assert_eq!(tree.path(ids, nothing, now), Some(format!("/{name}").into_bytes()));
+            assert_eq!(cgroups.path(ids, no_note, now), Some(format!("/{name}").into_bytes()));
         }
-        assert!(before - tree.system.left(now) < 6_000, "they are read once");
+        assert!(before - cgroups.system.budget(now) < 6_000, "each directory entry is read once");
     }
 
     #[test]
-    fn any_number_of_siblings_costs_no_more_than_their_owners_share() {
+    fn owner_of_many_cgroups_cannot_exceed_its_quota() {
         let user = "user.slice/user-7.slice/user@7.service/app.slice";
-        let (root, mut tree) = hierarchy(&["system.slice/early.service", user]);
+        let (root, mut cgroups) = hierarchy(&["system.slice/early.service", user]);
         let now = Instant::now();
         let early = ids(root.path(), "system.slice/early.service");
         fs::remove_dir(root.path().join("system.slice/early.service")).unwrap();
@@ -302,76 +306,80 @@ mod tests {
         let siblings = make(root.path(), &names);
         let (mut found, manager) = (0, "/user.slice/user-7.slice/user@7.service");
         for (ids, name) in siblings.iter().zip(&names) {
-            let path = String::from_utf8(tree.path(ids, nothing, now).unwrap()).unwrap();
+            let path = String::from_utf8(cgroups.path(ids, no_note, now).unwrap()).unwrap();
             found += usize::from(path[1..] == **name);
-            assert!(path[1..] == **name || path == manager, "{path}: never another's");
+            assert!(path[1..] == **name || path == manager, "{path}: another unit");
         }
-        // As many readings as fit into the share.
+        // As many readings as fit into the quota.
         assert!((20..60).contains(&found), "{found}");
-        assert_eq!(tree.path(&siblings[0], nothing, now).as_deref(), Some(format!("/{}", names[0]).as_bytes()), "kept");
+        assert_eq!(
+            cgroups.path(&siblings[0], no_note, now).as_deref(),
+            Some(format!("/{}", names[0]).as_bytes()),
+            "kept"
+        );
         let last = siblings.last().unwrap();
-        assert_eq!(tree.path(last, nothing, now).as_deref(), Some(manager.as_bytes()));
+        assert_eq!(cgroups.path(last, no_note, now).as_deref(), Some(manager.as_bytes()));
         let noted = |id| last.contains(&id).then(|| c"noted.service".into());
-        let noted = tree.path(last, noted, now).unwrap();
-        assert!(noted.ends_with(b"/noted.service"), "which costs nothing");
+        let noted = cgroups.path(last, noted, now).unwrap();
+        assert!(noted.ends_with(b"/noted.service"), "a note costs nothing");
         let (other, later) = (siblings.len() - 2, now + Duration::from_secs(1));
-        let found = tree.path(&siblings[other], nothing, later);
-        assert_eq!(found.as_deref(), Some(format!("/{}", names[other]).as_bytes()), "and a little later the next");
-        // Nobody else loses anything by it.
-        assert_eq!(tree.path(&early, nothing, now).as_deref(), Some(&b"/system.slice/early.service"[..]));
+        let found = cgroups.path(&siblings[other], no_note, later);
+        assert_eq!(found.as_deref(), Some(format!("/{}", names[other]).as_bytes()), "the quota grows with time");
+        // Other owners lose nothing.
+        assert_eq!(cgroups.path(&early, no_note, now).as_deref(), Some(&b"/system.slice/early.service"[..]));
         for path in ["system.slice/new.service", "user.slice/user-8.slice/user@8.service/app.slice/a.service"] {
             fs::create_dir_all(root.path().join(path)).unwrap();
-            let found = tree.path(&ids(root.path(), path), nothing, now);
+            let found = cgroups.path(&ids(root.path(), path), no_note, now);
             assert_eq!(found, Some(format!("/{path}").into_bytes()));
         }
     }
 
     #[test]
-    fn what_is_not_there_is_looked_for_once() {
-        let (root, mut tree) = hierarchy(&["lxc/x", "lxc/y"]);
+    fn missing_cgroup_is_looked_for_once() {
+        let (root, mut cgroups) = hierarchy(&["lxc/x", "lxc/y"]);
         let (gone, now) = (ids(root.path(), "lxc/x"), Instant::now());
         fs::remove_dir(root.path().join("lxc/x")).unwrap();
-        let mut left = || {
-            assert_eq!(tree.path(&gone, nothing, now), None);
-            tree.others.values().map(|share| share.left(now)).sum::<u64>()
+        let mut budget = || {
+            assert_eq!(cgroups.path(&gone, no_note, now), None);
+            cgroups.others.values().map(|cache| cache.budget(now)).sum::<u64>()
         };
-        let first = left();
-        assert_eq!(left(), first);
+        let first = budget();
+        assert_eq!(budget(), first);
     }
 
     #[test]
-    fn what_is_noted_is_not_looked_for() {
-        let (root, mut tree) = hierarchy(&["system.slice"]);
+    fn noted_cgroup_costs_no_reading() {
+        let (root, mut cgroups) = hierarchy(&["system.slice"]);
         let (ids, now) = (make(root.path(), &["system.slice/a.service".into()]).remove(0), Instant::now());
-        let before = tree.system.left(now);
+        let before = cgroups.system.budget(now);
         let noted = |id| ids.contains(&id).then(|| c"a.service".into());
-        assert!(tree.path(&ids, noted, now).is_some());
-        assert_eq!(tree.system.left(now), before);
+        assert!(cgroups.path(&ids, noted, now).is_some());
+        assert_eq!(cgroups.system.budget(now), before);
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
-        let (root, mut tree) = hierarchy(&[]);
+    fn caches_and_their_names_are_bounded() {
+        let (root, mut cgroups) = hierarchy(&[]);
         for owner in 0..2 * OWNERS {
             let path = format!("{owner}.scope.d/x");
             fs::create_dir_all(root.path().join(&path)).unwrap();
-            assert!(look(&mut tree, &ids(root.path(), &path), nothing).is_some());
+            assert!(look_up(&mut cgroups, &ids(root.path(), &path), no_note).is_some());
         }
-        assert!(tree.others.len() <= OWNERS);
-        let mut share = Share::new(&OTHER, Instant::now());
+        assert!(cgroups.others.len() <= OWNERS);
+        let mut cache = OwnerCache::new(&OTHER, Instant::now());
         for id in 0..3 * u64::try_from(OTHER.names).unwrap() {
-            share.insert(id, None);
-            assert!(share.get(0).is_some(), "what is used is kept");
-            assert!(share.len() <= OTHER.names);
+            cache.insert(id, None);
+            assert!(cache.get(0).is_some(), "a name in use is kept");
+            assert!(cache.len() <= OTHER.names);
         }
     }
 
     #[test]
-    fn the_mount_is_found_wherever_it_is() {
+    fn unified_mount_is_parsed_from_mountinfo() {
         let v2 = b"25 24 0:22 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate";
-        assert_eq!(mounted(v2), Some("/sys/fs/cgroup".into()));
+        assert_eq!(parse_unified_mount(v2), Some("/sys/fs/cgroup".into()));
         let hybrid = b"30 29 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw";
-        assert_eq!(mounted(hybrid), Some("/sys/fs/cgroup/unified".into()));
+        assert_eq!(parse_unified_mount(hybrid), Some("/sys/fs/cgroup/unified".into()));
         for other in [
             &b"31 29 0:27 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids"[..],
             b"25 24 0:22 /system.slice/a.service /mnt rw - cgroup2 cgroup2 rw",
@@ -379,7 +387,7 @@ mod tests {
             b"",
             b"\xff",
         ] {
-            assert_eq!(mounted(other), None);
+            assert_eq!(parse_unified_mount(other), None);
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What is known of the cgroups that one owner made, and how much may still be read to know more.
+//! A cache of cgroup names for one owner, with a quota for reading directories to find more.
 //!
-//! Whoever has a delegated cgroup can make any number below it, and let a process die in each. So everybody has a
-//! share of their own: nobody's names are forgotten for another's, and nobody's cost more than that share.
+//! The owner of a delegated cgroup can make any number of cgroups below it, and let a process die in each. So each owner has
+//! a cache and a quota: no owner's names are dropped for another's, and no owner causes more reading than its quota.
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStringExt as _;
@@ -10,104 +10,105 @@ use std::path::Path;
 use std::time::Instant;
 use std::{fs, io};
 
-/// How many entries of a directory are looked at.
+/// How many entries of a directory are read at most.
 pub(crate) const MOST_ENTRIES: u64 = 10_000;
 
-/// How large a share is.
+/// The limits of an owner.
 #[derive(Debug)]
-pub(crate) struct Size {
-    /// How many names are remembered, at least the latest half of them.
+pub(crate) struct Quota {
+    /// How many names are kept; the latest half of them for certain.
     pub(crate) names: usize,
-    /// How many entries of directories can be read at once, after a rest.
+    /// How many directory entries can be read at once, after a pause.
     burst: u64,
-    /// And in a second, in the long run.
+    /// How many directory entries can be read in a second, in the long run.
     per_second: u64,
 }
 
-/// What the system's manager made.
-pub(crate) const SYSTEM: Size = Size { names: 16_384, burst: 1_000_000, per_second: 200_000 };
-/// What anybody else made.
-pub(crate) const OTHER: Size = Size { names: 2048, burst: 100_000, per_second: 20_000 };
+/// The quota of the system manager.
+pub(crate) const SYSTEM: Quota = Quota { names: 16_384, burst: 1_000_000, per_second: 200_000 };
+/// The quota of any other owner.
+pub(crate) const OTHER: Quota = Quota { names: 2048, burst: 100_000, per_second: 20_000 };
 
 /// The name of a cgroup.
 pub(crate) type Name = Box<[u8]>;
 
-/// It, or `None` where it is not to be had: an id is not used again, and what it names is not renamed.
-type Known = Option<Name>;
+/// A name, or `None` for an id that was looked for and is not there. That lasts: the kernel does not reuse an id, and
+/// cgroups are not renamed.
+type CachedName = Option<Name>;
 
-/// The share of an owner.
+/// The names of one owner's cgroups, by id.
 #[derive(Debug)]
-pub(crate) struct Share {
-    size: &'static Size,
-    /// Names in two generations, so that forgetting costs nothing. What is used is of the new one.
-    new: HashMap<u64, Known>,
-    old: HashMap<u64, Known>,
-    /// How many entries can be read, as of a moment.
-    left: u64,
+pub(crate) struct OwnerCache {
+    quota: &'static Quota,
+    /// The names in two generations, so that dropping the old ones is cheap. A name that is used moves to the new one.
+    new: HashMap<u64, CachedName>,
+    old: HashMap<u64, CachedName>,
+    /// How many directory entries could be read at `since`.
+    budget: u64,
     since: Instant,
 }
 
-impl Share {
-    pub(crate) fn new(size: &'static Size, now: Instant) -> Self {
-        Self { size, new: HashMap::new(), old: HashMap::new(), left: size.burst, since: now }
+impl OwnerCache {
+    pub(crate) fn new(quota: &'static Quota, now: Instant) -> Self {
+        Self { quota, new: HashMap::new(), old: HashMap::new(), budget: quota.burst, since: now }
     }
 
-    /// What is known of an id, if it is.
-    pub(crate) fn get(&mut self, id: u64) -> Option<&Known> {
+    /// Returns what is known of an id; `None` where it was never looked for.
+    pub(crate) fn get(&mut self, id: u64) -> Option<&CachedName> {
         if !self.new.contains_key(&id)
-            && let Some(known) = self.old.remove(&id)
+            && let Some(name) = self.old.remove(&id)
         {
-            self.insert(id, known);
+            self.insert(id, name);
         }
         self.new.get(&id)
     }
 
-    /// Remembers what an id names.
-    pub(crate) fn insert(&mut self, id: u64, known: Known) {
-        if self.new.len() >= self.size.names / 2 && !self.new.contains_key(&id) {
+    /// Keeps an id's name, or that there is none.
+    pub(crate) fn insert(&mut self, id: u64, name: CachedName) {
+        if self.new.len() >= self.quota.names / 2 && !self.new.contains_key(&id) {
             self.old = std::mem::take(&mut self.new);
         }
-        self.new.insert(id, known);
+        self.new.insert(id, name);
     }
 
-    /// How many names it remembers.
+    /// Returns the number of names.
     pub(crate) fn len(&self) -> usize {
         self.new.len() + self.old.len()
     }
 
-    /// How many entries can be read at a moment.
-    pub(crate) fn left(&self, now: Instant) -> u64 {
+    /// Returns how many directory entries can be read now.
+    pub(crate) fn budget(&self, now: Instant) -> u64 {
         let passed = u64::try_from(now.saturating_duration_since(self.since).as_millis()).unwrap_or(u64::MAX);
-        let more = passed.saturating_mul(self.size.per_second) / 1_000;
-        self.left.saturating_add(more).min(self.size.burst)
+        let more = passed.saturating_mul(self.quota.per_second) / 1_000;
+        self.budget.saturating_add(more).min(self.quota.burst)
     }
 
-    /// Looks for an id in a directory, and remembers its name, and those of all others there if they are not too many.
-    /// What is not there will never be. Does nothing if that cannot be afforded at this moment.
-    pub(crate) fn look(&mut self, directory: &Path, wanted: u64, now: Instant) {
-        let left = self.left(now);
-        if left < MOST_ENTRIES {
+    /// Reads a directory for the name of an id. Keeps the other names there, too, unless they are too many. Does nothing if
+    /// the budget is too small now.
+    pub(crate) fn read_directory(&mut self, directory: &Path, id: u64, now: Instant) {
+        let budget = self.budget(now);
+        if budget < MOST_ENTRIES {
             return;
         }
-        // Where it is gone, or cannot be opened now, nothing was spent.
-        let Ok((found, read)) = children(directory) else { return };
-        (self.left, self.since) = (left.saturating_sub(read), now.max(self.since));
-        let all = found.len() <= self.size.names / 2;
-        let mut name = None;
-        for (id, found) in found {
-            if id == wanted {
-                name = Some(found);
-            } else if all {
-                self.insert(id, Some(found));
+        // A directory that cannot be opened costs nothing, and can be tried again.
+        let Ok((children, read)) = children(directory) else { return };
+        (self.budget, self.since) = (budget.saturating_sub(read), now.max(self.since));
+        let keep_all = children.len() <= self.quota.names / 2;
+        let mut own = None;
+        for (child, name) in children {
+            if child == id {
+                own = Some(name);
+            } else if keep_all {
+                self.insert(child, Some(name));
             }
         }
-        self.insert(wanted, name);
+        self.insert(id, own);
     }
 }
 
-/// The cgroups in a cgroup, and how many entries were read for them, as one of which counts that it was opened.
+/// Returns the ids and names of the cgroups in a cgroup, and how many directory entries that cost. Opening counts as one.
 pub(crate) fn children(directory: &Path) -> io::Result<(Vec<(u64, Name)>, u64)> {
-    let (mut found, mut read) = (Vec::new(), 1);
+    let (mut children, mut read) = (Vec::new(), 1);
     for entry in fs::read_dir(directory)? {
         if read >= MOST_ENTRIES {
             break;
@@ -116,8 +117,8 @@ pub(crate) fn children(directory: &Path) -> io::Result<(Vec<(u64, Name)>, u64)> 
         if let Ok(entry) = entry
             && entry.file_type().is_ok_and(|kind| kind.is_dir())
         {
-            found.push((entry.ino(), entry.file_name().into_vec().into()));
+            children.push((entry.ino(), entry.file_name().into_vec().into()));
         }
     }
-    Ok((found, read))
+    Ok((children, read))
 }
