@@ -141,6 +141,9 @@ fn open_exit_cgroups(status: &SharedStatus) -> Option<ExitCgroups> {
         Err(error) => {
             tracing::warn!("the cgroups of dying processes are not noted: {error}");
             status.add_limitation(&blind_spots::no_exit_cgroups(&error).to_string());
+            if let Some(log) = error.verifier_log() {
+                status.set_verifier_log(log);
+            }
             None
         }
     }

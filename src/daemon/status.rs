@@ -1,5 +1,6 @@
 //! The daemon's status, shared with the bus: counters, errors, and what the daemon cannot see or do.
 
+use crate::audit::text::Escaped;
 use crate::host::blind_spots;
 use crate::incidents::ReplacedFile;
 use crate::outlet::StatusSource;
@@ -70,6 +71,14 @@ impl SharedStatus {
         }
     }
 
+    /// Reports why the kernel's verifier refused a BPF program.
+    pub(super) fn set_verifier_log(&self, log: &str) {
+        for line in log.lines() {
+            tracing::debug!("verifier: {}", Escaped(line.as_bytes()));
+        }
+        self.lock().verifier_log = Some(log.to_owned());
+    }
+
     /// Reports that a damaged or deleted store was replaced.
     pub(super) fn on_store_replaced(&self, ReplacedFile { path, error }: &ReplacedFile) {
         let now = match path {
@@ -116,6 +125,14 @@ mod tests {
         set("kill_process kill_thread trap errno user_notif trace log\n");
         std::thread::sleep(MAX_AGE);
         assert_eq!(source().limitations, [always, "its own".to_owned()]);
+    }
+
+    #[test]
+    fn verifier_log_is_part_of_the_status() {
+        let status = SharedStatus::default();
+        status.set_verifier_log("0: (b7) r0 = 0\nR1 invalid mem access");
+        let shown = status.source("/nonexistent".into(), true)().verifier_log;
+        assert_eq!(shown.as_deref(), Some("0: (b7) r0 = 0\nR1 invalid mem access"));
     }
 
     #[test]

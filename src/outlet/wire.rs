@@ -153,6 +153,8 @@ pub struct Status {
     pub store_error: Option<String>,
     /// Why alerts do not reach the journal, while they do not.
     pub journal_error: Option<String>,
+    /// The end of the verifier's log, if the kernel refused the BPF program that notes the cgroups of dying processes.
+    pub verifier_log: Option<String>,
     /// What the daemon cannot see or do, a sentence each.
     pub limitations: Vec<String>,
 }

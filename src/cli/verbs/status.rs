@@ -29,6 +29,8 @@ pub(crate) struct Hearing {
     store_error: Option<String>,
     /// Why alerts do not reach the journal, while they do not.
     journal_error: Option<String>,
+    /// The end of the verifier's log, if the kernel refused a BPF program.
+    verifier_log: Option<String>,
     /// Why the daemon does not answer.
     absent: Option<String>,
     /// Whether the system's and one's own manager have refusals recorded.
@@ -94,6 +96,7 @@ async fn of_daemon(common: &Common, clock: &Clock) -> Hearing {
             counters: None,
             store_error: None,
             journal_error: None,
+            verifier_log: None,
             absent: Some(format!("{error:#}")),
             recording: Vec::new(),
             limitations: blind_spots::find_blind_spots(Path::new("/")).iter().map(ToString::to_string).collect(),
@@ -101,6 +104,11 @@ async fn of_daemon(common: &Common, clock: &Clock) -> Hearing {
             shown: None,
         },
     }
+}
+
+/// Escapes each line of a text.
+fn escape_lines(text: &str) -> String {
+    text.lines().map(|line| escape(line.as_bytes())).collect::<Vec<_>>().join("\n")
 }
 
 impl Hearing {
@@ -123,6 +131,7 @@ impl Hearing {
             }),
             store_error: status.store_error.map(|error| escape(error.as_bytes())),
             journal_error: status.journal_error.map(|error| escape(error.as_bytes())),
+            verifier_log: status.verifier_log.as_deref().map(escape_lines),
             absent: None,
             recording: Vec::new(),
             limitations: status.limitations.iter().map(|text| escape(text.as_bytes())).collect(),
