@@ -1,7 +1,7 @@
 
 # The function above knows no units; they are added where a word can be one.
 _harden_why_and_units() {
-    local cur=$2 prev=$3 word verb= name
+    local cur=$2 prev=$3 word verb='' name
     local -a managers=()
     # '--option=value' is three words here.
     if [[ $cur == = ]]; then

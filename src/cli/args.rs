@@ -182,8 +182,9 @@ pub struct Rehearse {
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub duration: Option<Duration>,
 
-    /// End once no call was seen for the first time for so long [30s]
+    /// End after this long without a new call.
     #[arg(
+        help = "End once no call was seen for the first time for so long [30s]",
         long,
         value_name = "DURATION",
         num_args = 0..=1,
@@ -267,8 +268,8 @@ pub struct Check {
 /// What to follow.
 #[derive(Debug, Args)]
 pub struct Follow {
-    /// The units to follow [all]; a name without suffix means .service
-    #[arg(value_name = "UNIT")]
+    /// The units to follow.
+    #[arg(value_name = "UNIT", help = "The units to follow [all]; a name without suffix means .service")]
     pub units: Vec<String>,
 
     /// Only units of the system manager

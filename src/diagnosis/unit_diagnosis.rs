@@ -22,7 +22,7 @@ pub struct Diagnosis {
 impl Diagnosis {
     /// The remedy to apply where nobody chose one, by its place among [`remedies`](Self::remedies): the one
     /// that spares the unit its next denials, where there is one, and else the narrowest. It opens no
-    /// [sensitive](privileged_calls::GROUPS) call that was not denied, but for what a loosened directive opens. None is where
+    /// [sensitive](super::privileged_calls::GROUPS) call that was not denied, but for what a loosened directive opens. None is where
     /// the unit is a [guess](Self::is_guessed): a person has to look first.
     #[must_use]
     pub fn default_remedy(&self) -> Option<usize> {

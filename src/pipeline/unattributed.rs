@@ -21,7 +21,7 @@ pub struct UnattributedSighting {
     /// Whose process the record says it was; `None` without a record.
     whose: Option<Whose>,
     login: Option<Login>,
-    /// The key under which [`RecordCache`](super::record_cache::KnownRecords) holds the records that repeat this one.
+    /// The key under which [`RecordCache`](super::record_cache::RecordCache) holds the records that repeat this one.
     key: Option<Box<[u8]>>,
 }
 

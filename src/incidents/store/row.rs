@@ -18,7 +18,7 @@ pub const MAX_SUBJECT: usize = 4096;
 /// Longest call name, uid or date kept; only logs have them as words.
 pub const MAX_WORD: usize = 256;
 
-/// The columns in the order [`Columns::bind`] and [`read`] take them.
+/// The columns in the order [`Columns`] and [`read_incident`] take them.
 pub(super) const COLUMNS: &str = "manager, unit, event, arch, call_number, call_name, action, exe, rung, count, \
     first_ms, first_said, last_ms, last_said, pid, comm, uid, ip, subject, parent_pid, parent_comm, source, errno";
 
