@@ -10,7 +10,7 @@ use crate::kernel::exit_cgroups::ExitCgroups;
 use crate::kernel::pid_cache::Living;
 use crate::kernel::proc_events::{Dying, Exit};
 use crate::kernel::procfs::Procfs;
-use crate::units::process_ancestry::Whose;
+use crate::units::process_ancestry::ProcessOwner;
 use crate::units::{Evidence, Unit, weigh};
 use std::sync::Arc;
 use std::time::Instant;
@@ -137,11 +137,11 @@ impl LiveHost {
     /// What a process told of itself, or else what its parent tells.
     fn told(&self, own: Option<Evidence>, parent: Option<u32>, at: i64, clocks: Clocks) -> DeathEvidence {
         let mut evidence: Vec<Evidence> = own.into_iter().collect();
-        if evidence.iter().any(Evidence::is_telling) {
+        if evidence.iter().any(Evidence::is_conclusive) {
             return DeathEvidence { at, evidence, parent: None };
         }
         let parents = parent.and_then(|parent| self.cgroup_of(parent, at, clocks)).map(Evidence::ParentCgroup);
-        let parents = parents.filter(Evidence::is_telling);
+        let parents = parents.filter(Evidence::is_conclusive);
         let parent = parent.filter(|_| parents.is_none()).and_then(|pid| self.named(pid, at, clocks));
         evidence.extend(parents);
         DeathEvidence { at, evidence, parent }
@@ -150,12 +150,12 @@ impl LiveHost {
     /// What its own cgroup tells, if it lives and is the process that had the pid at a moment, in
     /// milliseconds since the epoch.
     fn own(&self, pid: u32, at: i64, clocks: Clocks) -> Option<Evidence> {
-        self.cgroup_of(pid, at, clocks).map(Evidence::OwnCgroup).filter(Evidence::is_of_use)
+        self.cgroup_of(pid, at, clocks).map(Evidence::OwnCgroup).filter(Evidence::is_usable)
     }
 
     /// What was noted as it died.
     fn noted(&self, pid: u32, at: i64) -> Option<Evidence> {
-        self.departed.as_ref()?.cgroup(pid, at).map(Evidence::ExitCgroup).filter(Evidence::is_of_use)
+        self.departed.as_ref()?.cgroup(pid, at).map(Evidence::ExitCgroup).filter(Evidence::is_usable)
     }
 
     /// The cgroup of the process that had a pid at a moment. One that started later is another, and one
@@ -206,18 +206,18 @@ impl Host for LiveHost {
         let mut found: Vec<Evidence> = Vec::new();
         for look in looks {
             found.extend(match look {
-                Look::Living => self.procfs.cgroup(pid).map(Evidence::OwnCgroup).filter(Evidence::is_of_use),
+                Look::Living => self.procfs.cgroup(pid).map(Evidence::OwnCgroup).filter(Evidence::is_usable),
                 Look::Own => self.own(pid, at, clocks),
                 Look::Noted => self.noted(pid, at),
             });
-            if found.last().is_some_and(Evidence::is_telling) {
+            if found.last().is_some_and(Evidence::is_conclusive) {
                 break;
             }
         }
         if self.is_learning()
-            && let (Some(whose), Some(found)) = (Whose::of(record), weigh(&found))
+            && let (Some(owner), Some(found)) = (ProcessOwner::from_record(record), weigh(&found))
         {
-            self.witness(Descendant { pid, at, whose, comm: &record.comm.decode() }, &found.unit);
+            self.witness(Descendant { pid, at, owner, comm: &record.comm.decode() }, &found.unit);
         }
         found
     }

@@ -7,7 +7,7 @@
 use super::clock::{Clocks, ns_of_ticks};
 use super::proc_events::BirthListener;
 use super::procfs::Procfs;
-use crate::units::process_ancestry::{Glimpse, Kin, Whose};
+use crate::units::process_ancestry::{ProcessAncestry, ProcessOwner, ProcessSnapshot};
 use crate::units::{Evidence, Placement, Unit, Unplaced, cgroup};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// The ancestors that are known.
 #[derive(Debug, Default)]
 pub(crate) struct Ancestors {
-    kin: Kin,
+    ancestry: ProcessAncestry,
     watch: Option<Watch>,
     /// Births could not be heard; that is not tried again before.
     deaf_until: Option<Instant>,
@@ -40,7 +40,7 @@ pub struct Descendant<'a> {
     /// When.
     pub at: i64,
     /// Whose.
-    pub whose: Whose,
+    pub owner: ProcessOwner,
     /// Its name.
     pub comm: &'a [u8],
 }
@@ -56,7 +56,7 @@ impl Ancestors {
             return None;
         }
         let then = (who.pid, clocks.boot_ns_of_millis(who.at));
-        let (rung, unit) = self.kin.unit(then, who.whose, who.comm, |pid| look(procfs, pid, clocks))?;
+        let (rung, unit) = self.ancestry.infer_unit(then, who.owner, who.comm, |pid| look(procfs, pid, clocks))?;
         Some(Evidence::Named(rung, unit))
     }
 
@@ -69,7 +69,7 @@ impl Ancestors {
                 return;
             }
             let then = (who.pid, clocks.boot_ns_of_millis(who.at));
-            self.kin.witness(then, who.whose, unit, |pid| look(procfs, pid, clocks));
+            self.ancestry.vouch(then, who.owner, unit, |pid| look(procfs, pid, clocks));
         }
     }
 
@@ -77,7 +77,7 @@ impl Ancestors {
     pub(crate) fn died(&mut self, pid: u32, parent: u32, at: i64) {
         if self.watch.is_some() {
             self.fetch(Instant::now());
-            self.kin.died(pid, parent, at);
+            self.ancestry.record_death(pid, parent, at);
         }
     }
 
@@ -124,10 +124,14 @@ impl Ancestors {
         loop {
             match watch.births.receive() {
                 Ok(Some(birth)) => {
-                    self.kin.born(birth.pid, birth.parent, clocks.boot_ns_of_monotonic(birth.timestamp_ns));
+                    self.ancestry.record_birth(
+                        birth.pid,
+                        birth.parent,
+                        clocks.boot_ns_of_monotonic(birth.timestamp_ns),
+                    );
                 }
                 Ok(None) => return,
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.kin.forget_births(),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.ancestry.forget_births(),
                 Err(error) => {
                     tracing::warn!("births cannot be heard any more: {error}");
                     *self = Self { deaf_until: Some(now + FOR), ..Self::default() };
@@ -139,7 +143,7 @@ impl Ancestors {
 }
 
 /// A process that lives, or waits to be reaped.
-fn look(procfs: &Procfs, pid: u32, clocks: Clocks) -> Option<Glimpse> {
+fn look(procfs: &Procfs, pid: u32, clocks: Clocks) -> Option<ProcessSnapshot> {
     let cgroup = procfs.cgroup(pid)?;
     let (session, comm) = (procfs.session(pid), procfs.comm(pid)?);
     // One that is still there after the rest was read had it when it was.
@@ -150,5 +154,5 @@ fn look(procfs: &Procfs, pid: u32, clocks: Clocks) -> Option<Glimpse> {
         Placement::None(Unplaced::Root | Unplaced::Unreadable) => return None,
         Placement::None(_) => None,
     };
-    Some(Glimpse { at: clocks.boot(), started: ns_of_ticks(started), parent, unit, session, comm })
+    Some(ProcessSnapshot { at: clocks.boot(), started: ns_of_ticks(started), parent, unit, session, comm })
 }

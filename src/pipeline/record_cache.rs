@@ -43,7 +43,7 @@ impl RecordCache {
         key.clear();
         key.extend_from_slice(&context.to_ne_bytes());
         // Executable guesses depend on who logged in.
-        key.push(match Login::of(record) {
+        key.push(match Login::from_record(record) {
             None => b'-',
             Some(Login { own: true }) => b'o',
             Some(Login { own: false }) => b'l',

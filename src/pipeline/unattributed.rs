@@ -6,7 +6,7 @@ use crate::host::live_host::DeathEvidence;
 use crate::incidents::{Denial, IncidentEvent, IncidentKey, Moment, Sample, Sighting, SightingSource};
 use crate::kernel::ancestors::Descendant;
 use crate::syscalls::{Arch, Call};
-use crate::units::process_ancestry::{Login, Whose};
+use crate::units::process_ancestry::{Login, ProcessOwner};
 use crate::units::{Attribution, Confidence, Evidence, Rung, attribution};
 use std::borrow::Cow;
 
@@ -18,8 +18,8 @@ const MAX_TEXT: usize = 4096;
 pub struct UnattributedSighting {
     sighting: Sighting,
     evidence: Vec<Evidence>,
-    /// Whose process the record says it was; `None` without a record.
-    whose: Option<Whose>,
+    /// The owner of the process; `None` without a record.
+    owner: Option<ProcessOwner>,
     login: Option<Login>,
     /// The key under which [`RecordCache`](super::record_cache::RecordCache) holds the records that repeat this one.
     key: Option<Box<[u8]>>,
@@ -31,8 +31,8 @@ impl UnattributedSighting {
         Self {
             sighting: sighting_of_record(record),
             evidence: Vec::new(),
-            whose: Whose::of(record),
-            login: Login::of(record),
+            owner: ProcessOwner::from_record(record),
+            login: Login::from_record(record),
             key: None,
         }
     }
@@ -49,7 +49,7 @@ impl UnattributedSighting {
         Self {
             sighting: Sighting { key, rung: None, at, sample: Sample { pid, ..Sample::default() } },
             evidence: Vec::new(),
-            whose: None,
+            owner: None,
             login: None,
             key: None,
         }
@@ -83,14 +83,14 @@ impl UnattributedSighting {
     /// The process whose ancestors may give evidence; `None` without a record.
     pub(super) fn descendant(&self) -> Option<Descendant<'_>> {
         let (Moment::At(at), sample) = (&self.sighting.at, &self.sighting.sample) else { return None };
-        Some(Descendant { pid: sample.pid, at: *at, whose: self.whose?, comm: &sample.comm })
+        Some(Descendant { pid: sample.pid, at: *at, owner: self.owner?, comm: &sample.comm })
     }
 
     /// Adds evidence, but for an executable guess that contradicts who had logged in.
     pub fn add_evidence(&mut self, evidence: impl IntoIterator<Item = Evidence>) {
         let login = self.login;
         let is_possible = |one: &Evidence| match (login, one) {
-            (Some(login), Evidence::Named(Rung::Executable, unit)) => login.may_be_of(unit.manager),
+            (Some(login), Evidence::Named(Rung::Executable, unit)) => login.can_belong_to(unit.manager),
             _ => true,
         };
         self.evidence.extend(evidence.into_iter().filter(is_possible));

@@ -159,13 +159,13 @@ impl Attribution {
 impl Evidence {
     /// Whether it tells a unit, or that there is none: whether asking on is of any use.
     #[must_use]
-    pub fn is_telling(&self) -> bool {
+    pub fn is_conclusive(&self) -> bool {
         matches!(self.claim(), Claim::Unit(_) | Claim::NoUnit)
     }
 
     /// Whether it tells anything.
     #[must_use]
-    pub fn is_of_use(&self) -> bool {
+    pub fn is_usable(&self) -> bool {
         self.claim() != Claim::Nothing
     }
 
@@ -249,7 +249,7 @@ pub fn weigh(evidence: &[Evidence]) -> Option<Attribution> {
 /// or a contradiction, needs no more questions than one whose unit is certain.
 #[must_use]
 pub fn is_settled(evidence: &[Evidence]) -> bool {
-    evidence.iter().any(|one| one.rung().confidence() == Confidence::Certain && one.is_telling())
+    evidence.iter().any(|one| one.rung().confidence() == Confidence::Certain && one.is_conclusive())
 }
 
 /// Orders evidence by what overrules what.
@@ -295,7 +295,7 @@ mod tests {
         let scope = below("/user.slice/user-1000.slice/user@1000.service/init.scope");
         let users = Unit { manager: Manager::User(1000), name: "a.service".parse().unwrap() };
         for own in [scope, dying] {
-            assert!(own.is_of_use() && !own.is_telling());
+            assert!(own.is_usable() && !own.is_conclusive());
             for rung in Rung::ALL.into_iter().filter(|rung| *rung != Rung::Told) {
                 let weighed = |unit: Unit| weigh(&[own.clone(), Evidence::Named(rung, unit)]).map(|found| found.unit);
                 assert_eq!(weighed(unit("logind.service")), None, "{rung}");
@@ -303,7 +303,7 @@ mod tests {
             }
             assert!(weigh(&[own, named(Rung::Told, "logind.service")]).is_some());
         }
-        assert!(!below("/init.scope").is_of_use(), "the system's own, whose services begin there");
+        assert!(!below("/init.scope").is_usable(), "the system's own, whose services begin there");
     }
 
     #[test]
