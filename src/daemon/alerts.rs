@@ -6,7 +6,7 @@ use super::config::AlertLimits;
 use super::explainer::{Answers, Explainer, MAX_WAIT, Ticket};
 use crate::incidents::Stored;
 use crate::outlet::alert::Summary;
-use crate::outlet::journal::{Journal, JournalError};
+use crate::outlet::journal::{JournalSendError, JournalSocket};
 use crate::outlet::{Explanation, alert};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ impl Alert {
 pub(super) struct Alerts {
     path: PathBuf,
     explainer: Explainer,
-    journal: Option<Journal>,
+    journal: Option<JournalSocket>,
     rate: AlertRate,
     unsent: VecDeque<Alert>,
     dropped: u64,
@@ -160,7 +160,7 @@ impl Alerts {
             };
             let journal = match self.journal.take() {
                 Some(journal) => Ok(journal),
-                None => Journal::connect(&self.path),
+                None => JournalSocket::connect(&self.path),
             };
             match journal.and_then(|journal| journal.send(&entry).map(|()| journal)) {
                 Ok(journal) => {
@@ -180,7 +180,7 @@ impl Alerts {
         }
     }
 
-    fn schedule_retry(&mut self, error: &JournalError, now: Instant) {
+    fn schedule_retry(&mut self, error: &JournalSendError, now: Instant) {
         let wait = if let Some((_, wait)) = self.retry {
             (2 * wait).min(MAX_RETRY)
         } else {

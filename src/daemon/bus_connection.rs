@@ -3,8 +3,8 @@
 
 use crate::incidents::Stored;
 use crate::outlet::StatusSource;
-use crate::outlet::bus::{Bus, serve};
-use crate::outlet::client_requests::Orders;
+use crate::outlet::bus::{BusServer, serve};
+use crate::outlet::client_requests::RequestQueue;
 use crate::systemd::bus_address::BusAddress;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub(super) struct BusConnection {
 
 impl BusConnection {
     /// Connects to a bus, and again whenever the connection is lost.
-    pub(super) fn start(address: BusAddress, state_dir: PathBuf, status: StatusSource, orders: Orders) -> Self {
+    pub(super) fn start(address: BusAddress, state_dir: PathBuf, status: StatusSource, orders: RequestQueue) -> Self {
         let (announcements, waiting) = mpsc::channel(MAX_WAITING);
         let (attempted, first_attempt) = oneshot::channel();
         let server = Server { address, state_dir, status, orders };
@@ -84,7 +84,7 @@ struct Server {
     address: BusAddress,
     state_dir: PathBuf,
     status: StatusSource,
-    orders: Orders,
+    orders: RequestQueue,
 }
 
 impl Server {
@@ -120,7 +120,7 @@ impl Server {
         }
     }
 
-    async fn connect(&self) -> Result<Bus, String> {
+    async fn connect(&self) -> Result<BusServer, String> {
         let Self { address, state_dir, status, orders } = self;
         match timeout(CONNECT_TIMEOUT, serve(address, state_dir, StatusSource::clone(status), orders.clone())).await {
             Ok(outcome) => outcome.map_err(|error| error.to_string()),
@@ -130,7 +130,7 @@ impl Server {
 }
 
 /// Announces incidents until the bus is gone.
-async fn announce_all(bus: &Bus, waiting: &mut Receiver<Stored>) {
+async fn announce_all(bus: &BusServer, waiting: &mut Receiver<Stored>) {
     loop {
         tokio::select! {
             () = bus.closed() => return,

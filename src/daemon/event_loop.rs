@@ -15,7 +15,7 @@ use super::supervisor;
 use crate::audit::text::Escaped;
 use crate::incidents::{Folded, SightingSource, Stored};
 use crate::intake::record_source::{Received, RecordSources, SourceEnd, SourceMessage};
-use crate::outlet::client_requests::Ordered;
+use crate::outlet::client_requests::PendingRequest;
 use sd_notify::NotifyState;
 use std::io;
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ pub(super) struct EventLoop {
     pub(super) sources: RecordSources,
     pub(super) exits: ExitEvents,
     pub(super) bus: BusConnection,
-    pub(super) requests: Receiver<Ordered>,
+    pub(super) requests: Receiver<PendingRequest>,
     pub(super) config: ReloadableConfig,
     pub(super) stop: StopSignals,
     pub(super) attributor: Attributor,
@@ -244,7 +244,7 @@ impl EventLoop {
     }
 
     /// Handles a request after the records that the kernel sent before it.
-    fn on_request(&mut self, request: Ordered) -> Result<(), SourceEnd> {
+    fn on_request(&mut self, request: PendingRequest) -> Result<(), SourceEnd> {
         self.catch_up()?;
         let changed = handle_request(request, &mut self.attributor);
         self.schedule(changed);

@@ -200,7 +200,7 @@ impl SystemSettings {
             let explain = |incident: Incident| {
                 let (finding, remedy) = diagnose_one(incident, known.situation.as_ref()?, &groups);
                 let certain = |cause: &policy::DirectiveCause| known.is_certain_of(cause.directive);
-                Explanation::of(&finding, remedy.as_ref(), certain, known.matches_manager)
+                Explanation::from_finding(&finding, remedy.as_ref(), certain, known.matches_manager)
             };
             incidents.into_iter().map(|(ticket, incident)| (ticket, explain(incident))).collect()
         };

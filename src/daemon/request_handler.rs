@@ -3,29 +3,31 @@
 use super::attributor::Attributor;
 use crate::incidents::Folded;
 use crate::kernel::clock::now_millis;
-use crate::outlet::client_requests::{Order, Ordered};
+use crate::outlet::client_requests::{ClientRequest, PendingRequest};
 
 /// Handles a request and answers its client. Returns the incidents that the request changed.
 #[must_use]
-pub(super) fn handle_request(request: Ordered, attributor: &mut Attributor) -> Vec<Folded> {
+pub(super) fn handle_request(request: PendingRequest, attributor: &mut Attributor) -> Vec<Folded> {
     // A client that was answered "too busy" relies on it. The end of a rehearsal has to take effect in any case.
-    if request.is_given_up() && !matches!(request.order, Order::EndRehearsal(_)) {
+    if request.is_abandoned() && !matches!(request.request, ClientRequest::EndRehearsal(_)) {
         return Vec::new();
     }
     let pipeline = attributor.pipeline_mut();
-    let changed = match &request.order {
-        Order::Rehearse(unit) => {
+    let changed = match &request.request {
+        ClientRequest::BeginRehearsal(unit) => {
             tracing::info!("{} is rehearsed: what is logged of it is no alert", unit.name);
             pipeline.begin_rehearsal(unit.clone(), now_millis());
             Vec::new()
         }
-        Order::EndRehearsal(unit) => {
+        ClientRequest::EndRehearsal(unit) => {
             tracing::info!("{} is no longer rehearsed", unit.name);
             pipeline.end_rehearsal(unit, now_millis());
             Vec::new()
         }
-        Order::Count(incidents) => incidents.iter().map(|incident| pipeline.add_incident(incident.clone())).collect(),
+        ClientRequest::AddIncidents(incidents) => {
+            incidents.iter().map(|incident| pipeline.add_incident(incident.clone())).collect()
+        }
     };
-    request.done();
+    request.finish();
     changed
 }

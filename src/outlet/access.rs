@@ -7,7 +7,7 @@ pub const TRUSTED_GROUPS: [&str; 3] = ["adm", "systemd-journal", "wheel"];
 
 /// Who asks, as the kernel or the bus vouches for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
+pub struct BusCaller {
     /// Its effective uid.
     pub uid: u32,
     /// Its primary and supplementary groups.
@@ -35,7 +35,7 @@ pub enum Access {
 impl Access {
     /// What a caller may read.
     #[must_use]
-    pub fn of(caller: &Caller, trust: &Trust) -> Self {
+    pub fn from_caller(caller: &BusCaller, trust: &Trust) -> Self {
         let member = caller.groups.iter().any(|group| trust.groups.contains(group));
         if caller.uid == 0 || caller.uid == trust.daemon || member { Self::Everything } else { Self::Own(caller.uid) }
     }
@@ -66,7 +66,7 @@ mod tests {
 
     fn access(uid: u32, groups: &[u32]) -> Access {
         let trust = Trust { daemon: 990, groups: vec![4, 101] };
-        Access::of(&Caller { uid, groups: groups.to_vec() }, &trust)
+        Access::from_caller(&BusCaller { uid, groups: groups.to_vec() }, &trust)
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! zbus reads arguments before a method runs, and reads them on the thread that hears the kernel; whatever somebody
 //! sends must be small by then, and of one whom the method is for.
 
-use super::access::{Access, Caller, Trust};
+use super::access::{Access, BusCaller, Trust};
 use super::wire::BusError;
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 use std::collections::HashMap;
@@ -28,14 +28,14 @@ const REPORT: &str = "Report";
 
 /// Who asks just now.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub(crate) struct Admission {
     trust: Trust,
-    inside: Mutex<HashMap<OwnedUniqueName, Inside>>,
+    inside: Mutex<HashMap<OwnedUniqueName, ConnectionCalls>>,
 }
 
 /// The calls of one connection.
 #[derive(Debug, Default)]
-struct Inside {
+struct ConnectionCalls {
     calls: usize,
     /// So many of them were let in; of the others it is not known yet whose they are.
     admitted: usize,
@@ -45,13 +45,13 @@ struct Inside {
 
 /// A call that was let in, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Pass<'a> {
-    gate: &'a Gate,
+pub(crate) struct CallPermit<'a> {
+    gate: &'a Admission,
     name: OwnedUniqueName,
     admitted: bool,
 }
 
-impl Gate {
+impl Admission {
     pub(crate) fn new(trust: Trust) -> Self {
         Self { trust, inside: Mutex::default() }
     }
@@ -66,7 +66,7 @@ impl Gate {
         bytes: usize,
         header: &Header<'_>,
         connection: &Connection,
-    ) -> Result<Pass<'_>, BusError> {
+    ) -> Result<CallPermit<'_>, BusError> {
         let most = if method == REPORT { MOST_BYTES_REPORTED } else { MOST_BYTES };
         if bytes > most {
             return Err(BusError::InvalidArgument(format!("{method} takes at most {most} bytes of arguments")));
@@ -92,17 +92,17 @@ impl Gate {
         self.lock().get(name).and_then(|inside| inside.caller).ok_or_else(denied)
     }
 
-    fn begin(&self, name: OwnedUniqueName) -> Result<Pass<'_>, BusError> {
+    fn begin(&self, name: OwnedUniqueName) -> Result<CallPermit<'_>, BusError> {
         let mut all = self.lock();
         let inside = all.entry(name.clone()).or_default();
         if inside.calls >= MOST_OF_ONE {
             return Err(busy());
         }
         inside.calls += 1;
-        Ok(Pass { gate: self, name, admitted: false })
+        Ok(CallPermit { gate: self, name, admitted: false })
     }
 
-    fn admit(&self, pass: &mut Pass<'_>, caller: (u32, Access)) -> Result<(), BusError> {
+    fn admit(&self, pass: &mut CallPermit<'_>, caller: (u32, Access)) -> Result<(), BusError> {
         let mut all = self.lock();
         let admitted = all.values().filter_map(|inside| Some((inside.caller?.0, inside.admitted)));
         let room = has_room(admitted, caller.0);
@@ -127,15 +127,15 @@ impl Gate {
             // A bus too old to know them: the groups of its account.
             None => spawn_blocking(move || account_groups(uid)).await.unwrap_or_default(),
         };
-        Ok((uid, Access::of(&Caller { uid, groups }, &self.trust)))
+        Ok((uid, Access::from_caller(&BusCaller { uid, groups }, &self.trust)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<OwnedUniqueName, Inside>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<OwnedUniqueName, ConnectionCalls>> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for CallPermit<'_> {
     fn drop(&mut self) {
         let mut all = self.gate.lock();
         if let Some(inside) = all.get_mut(&self.name) {
@@ -182,8 +182,8 @@ fn account_groups(uid: u32) -> Vec<u32> {
 mod tests {
     use super::*;
 
-    fn gate() -> Gate {
-        Gate::new(Trust { daemon: 0, groups: vec![] })
+    fn gate() -> Admission {
+        Admission::new(Trust { daemon: 0, groups: vec![] })
     }
 
     fn name(number: usize) -> OwnedUniqueName {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     /// A call of a user's connection, let in if there is room.
-    fn call(gate: &Gate, number: usize, uid: u32) -> Option<Pass<'_>> {
+    fn call(gate: &Admission, number: usize, uid: u32) -> Option<CallPermit<'_>> {
         let mut pass = gate.begin(name(number)).ok()?;
         gate.admit(&mut pass, (uid, Access::Own(uid))).ok()?;
         Some(pass)

@@ -1,4 +1,4 @@
-//! The service behind its [`Gate`](super::admission::Gate): what zbus hands over goes through that first.
+//! The service behind its [`Admission`](super::admission::Admission): what zbus hands over goes through that first.
 
 use super::service::Service;
 use std::collections::HashMap;
@@ -10,12 +10,12 @@ use zbus::object_server::{DispatchResult, Interface, SignalEmitter};
 use zbus::{BoxDBusError, Connection, ObjectServer, OwnedVariant, Variant, fdo};
 
 /// The service, which nobody gets to without a pass.
-pub(crate) struct Guarded(pub(crate) Service);
+pub(crate) struct AdmittedInterface(pub(crate) Service);
 
 // zbus has no other place between a message and the reading of its arguments. Whatever it changes here in a later
 // version, the compiler tells.
 #[async_trait]
-impl Interface for Guarded {
+impl Interface for AdmittedInterface {
     fn name() -> InterfaceName<'static> {
         Service::name()
     }

@@ -4,7 +4,7 @@
 //! `add_matches_for_unit`, `add_matches_for_user_unit`).
 
 use super::explanation::Explanation;
-use super::journal::Entry;
+use super::journal::AlertEntry;
 use crate::audit::{Action, text};
 use crate::incidents::{Denial, Incident, IncidentEvent, RowId};
 use crate::syscalls::{Abi, Call};
@@ -56,8 +56,8 @@ impl Summary {
 
     /// Its journal entry.
     #[must_use]
-    pub fn entry(&self) -> Entry {
-        let mut entry = Entry::default();
+    pub fn entry(&self) -> AlertEntry {
+        let mut entry = AlertEntry::default();
         let names: Vec<String> = self.units.iter().map(|unit| shorten(unit.name.as_str(), 40)).collect();
         let whose = match (names.is_empty(), self.more_units) {
             (true, _) => String::new(),
@@ -81,9 +81,9 @@ impl Summary {
 /// The journal entry of an incident as it was last seen; `id` is its row in the store, `why` what is known of the
 /// unit's part in it.
 #[must_use]
-pub fn entry(incident: &Incident, id: Option<RowId>, why: Option<&Explanation>) -> Entry {
+pub fn entry(incident: &Incident, id: Option<RowId>, why: Option<&Explanation>) -> AlertEntry {
     let Incident { key, rung, count, sample, .. } = incident;
-    let mut entry = Entry::default();
+    let mut entry = AlertEntry::default();
     let (message_id, priority) = match &key.event {
         IncidentEvent::Denial(Denial { action, .. }) if action.is_denial() => (DENIAL, ERROR),
         IncidentEvent::Denial(_) => (LOGGED, WARNING),
@@ -117,7 +117,7 @@ pub fn entry(incident: &Incident, id: Option<RowId>, why: Option<&Explanation>) 
     entry
 }
 
-fn push_unit(entry: &mut Entry, unit: &Unit) {
+fn push_unit(entry: &mut AlertEntry, unit: &Unit) {
     match unit.manager {
         Manager::System => entry.push("OBJECT_SYSTEMD_UNIT", unit.name.as_str()),
         Manager::User(uid) => {
@@ -129,7 +129,7 @@ fn push_unit(entry: &mut Entry, unit: &Unit) {
     entry.push("HARDEN_WHY_MANAGER", unit.manager.to_string());
 }
 
-fn push_denial(entry: &mut Entry, Denial { call, action }: &Denial) {
+fn push_denial(entry: &mut AlertEntry, Denial { call, action }: &Denial) {
     entry.push("HARDEN_WHY_CALL", call_word(call));
     if let Some(number) = call.number() {
         entry.push("HARDEN_WHY_CALL_NUMBER", number.to_string());
@@ -237,7 +237,7 @@ mod tests {
         }
     }
 
-    fn fields(entry: &Entry) -> Vec<String> {
+    fn fields(entry: &AlertEntry) -> Vec<String> {
         entry.fields().map(|(name, value)| format!("{name}={}", str::from_utf8(value).unwrap())).collect()
     }
 

@@ -12,8 +12,8 @@ use zbus::names::BusName;
 use zbus::object_server::SignalEmitter;
 
 use super::access::{TRUSTED_GROUPS, Trust};
-use super::admitted_interface::Guarded;
-use super::client_requests::Orders;
+use super::admitted_interface::AdmittedInterface;
+use super::client_requests::RequestQueue;
 use super::service::{Service, StatusSource};
 use super::subscribers::Subscribers;
 use super::wire::{IncidentDict, NAME, PATH};
@@ -30,7 +30,7 @@ pub struct ServeError {
 
 /// The service, for as long as this lives.
 #[derive(Debug)]
-pub struct Bus {
+pub struct BusServer {
     connection: Connection,
     subscribers: Subscribers,
 }
@@ -39,19 +39,24 @@ pub struct Bus {
 ///
 /// # Errors
 /// There is no such bus, or it does not give us the name.
-pub async fn serve(address: &BusAddress, dir: &Path, status: StatusSource, orders: Orders) -> Result<Bus, ServeError> {
+pub async fn serve(
+    address: &BusAddress,
+    dir: &Path,
+    status: StatusSource,
+    requests: RequestQueue,
+) -> Result<BusServer, ServeError> {
     // The name service can be slow, and zbus must not wait for it later.
     let trust = spawn_blocking(trust).await.unwrap_or_else(|_| Trust { daemon: geteuid().as_raw(), groups: vec![] });
-    let service = Service::new(trust, dir, status, orders);
+    let service = Service::new(trust, dir, status, requests);
     let subscribers = service.subscribers();
     // zbus's defaults would take the name from an owner, and give it up to the next who asks.
     let builder = address.builder().allow_name_replacements(false).replace_existing_names(false);
-    let built = builder.serve_at(PATH, Guarded(service)).name(NAME).build().await;
+    let built = builder.serve_at(PATH, AdmittedInterface(service)).name(NAME).build().await;
     let connection = built.map_err(|why| ServeError { address: address.clone(), why })?;
-    Ok(Bus { connection, subscribers })
+    Ok(BusServer { connection, subscribers })
 }
 
-impl Bus {
+impl BusServer {
     /// Tells the subscribers who may know it of an incident. Waits for the bus to take it: not for
     /// the path that receives records.
     ///

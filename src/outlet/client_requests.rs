@@ -1,4 +1,4 @@
-//! What clients have the daemon's loop do, on its way there.
+//! Requests of D-Bus clients on their way to the daemon's loop.
 
 use super::wire::BusError;
 use crate::incidents::Incident;
@@ -7,68 +7,68 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-/// How many wait for the loop at most.
+/// The most requests that wait for the loop.
 const MOST: usize = 64;
 
-/// How long the loop may take to get to one: it may be busy with a storm.
+/// How long a request waits for the loop, which may be busy with a storm.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is to be done.
+/// What a client asks the daemon's loop to do.
 #[derive(Debug)]
-pub enum Order {
-    /// A unit is rehearsed from now on.
-    Rehearse(Unit),
-    /// It is not any more.
+pub enum ClientRequest {
+    /// Treat what is logged of the unit as its rehearsal's.
+    BeginRehearsal(Unit),
+    /// Stop that.
     EndRehearsal(Unit),
-    /// Somebody else saw these.
-    Count(Vec<Incident>),
+    /// Add incidents that a client saw.
+    AddIncidents(Vec<Incident>),
 }
 
-/// An order, and who waits for it.
+/// A request whose client waits for it.
 #[derive(Debug)]
-pub struct Ordered {
-    /// What is to be done.
-    pub order: Order,
+pub struct PendingRequest {
+    /// What the client asks for.
+    pub request: ClientRequest,
     done: oneshot::Sender<()>,
 }
 
-/// Where orders go in.
+/// The sending end of the queue of requests.
 #[derive(Debug, Clone)]
-pub struct Orders(mpsc::Sender<Ordered>);
+pub struct RequestQueue(mpsc::Sender<PendingRequest>);
 
-/// A way for orders to the loop.
+/// Makes a queue and its receiving end, for the loop.
 #[must_use]
-pub fn channel() -> (Orders, mpsc::Receiver<Ordered>) {
+pub fn channel() -> (RequestQueue, mpsc::Receiver<PendingRequest>) {
     let (sender, receiver) = mpsc::channel(MOST);
-    (Orders(sender), receiver)
+    (RequestQueue(sender), receiver)
 }
 
-impl Ordered {
-    /// Whether who gave it waits no more.
+impl PendingRequest {
+    /// Whether the client no longer waits.
     #[must_use]
-    pub fn is_given_up(&self) -> bool {
+    pub fn is_abandoned(&self) -> bool {
         self.done.is_closed()
     }
 
-    /// Tells who waits that it was done.
-    pub fn done(self) {
-        // Nobody may wait any more.
+    /// Reports to the client that the request was carried out.
+    pub fn finish(self) {
+        // The client may no longer wait.
         let _ = self.done.send(());
     }
 }
 
-impl Orders {
-    /// Gives an order and waits until it was done.
+impl RequestQueue {
+    /// Sends a request and waits until the loop has carried it out.
     ///
     /// # Errors
     /// The loop is too busy, or stops.
-    pub(crate) async fn give(&self, order: Order) -> Result<(), BusError> {
+    pub(crate) async fn send(&self, request: ClientRequest) -> Result<(), BusError> {
         let busy = || BusError::Busy("harden-whyd is too busy to do that, try again".to_owned());
         let (done, was_done) = oneshot::channel();
-        let give = async {
-            self.0.send(Ordered { order, done }).await.map_err(|_| busy())?;
+        let send = async {
+            self.0.send(PendingRequest { request, done }).await.map_err(|_| busy())?;
             was_done.await.map_err(|_| busy())
         };
-        timeout(PATIENCE, give).await.map_err(|_| busy())?
+        timeout(PATIENCE, send).await.map_err(|_| busy())?
     }
 }

@@ -1,7 +1,7 @@
 //! Why, as an alert says it: which settings of the unit denied the call, and what would let it pass. Only what is certain
 //! is said, since nobody asked.
 
-use super::journal::Entry;
+use super::journal::AlertEntry;
 use crate::audit::text::{escape, join};
 use crate::diagnosis::{DenialCause, Finding, Remedy};
 use crate::policy;
@@ -46,7 +46,7 @@ impl Explanation {
     /// With those directives that are `certain`, and the remedy if all are and the policy it was proven on is. `None`
     /// where the unit's settings had no part in it, or may have changed since.
     #[must_use]
-    pub fn of(
+    pub fn from_finding(
         finding: &Finding,
         remedy: Option<&Remedy>,
         certain: impl Fn(&policy::DirectiveCause) -> bool,
@@ -74,7 +74,7 @@ impl Explanation {
     }
 
     /// Its fields.
-    pub(super) fn push(&self, entry: &mut Entry) {
+    pub(super) fn push(&self, entry: &mut AlertEntry) {
         entry.push("HARDEN_WHY_CAUSE", self.part.word());
         for (directive, origin) in &self.directives {
             entry.push("HARDEN_WHY_DIRECTIVE", format!("{directive}="));
@@ -155,8 +155,8 @@ mod tests {
         let all = diagnose(vec![incident.clone()], Some(&situation), &groups).remedies;
         assert_eq!(all.first().map(|first| &first.lines), remedy.as_ref().map(|remedy| &remedy.lines));
         let certain = |cause: &policy::DirectiveCause| !doubtful.contains(&cause.directive);
-        let why = Explanation::of(&finding, remedy.as_ref(), certain, doubtful.is_empty());
-        let mut entry = Entry::default();
+        let why = Explanation::from_finding(&finding, remedy.as_ref(), certain, doubtful.is_empty());
+        let mut entry = AlertEntry::default();
         if let Some(why) = &why {
             why.push(&mut entry);
         }
@@ -220,7 +220,7 @@ mod tests {
         let of = |drop_in: &str| {
             let situation = situation("SystemCallFilter=@basic-io", drop_in);
             let (finding, remedy) = diagnose_one(denied.clone(), &situation, &Groups::embedded());
-            Explanation::of(&finding, remedy.as_ref(), |_| true, true).unwrap().remedy
+            Explanation::from_finding(&finding, remedy.as_ref(), |_| true, true).unwrap().remedy
         };
         assert_eq!(of("SystemCallFilter=bind"), ["SystemCallFilter=bind socket"]);
         assert_eq!(of("SystemCallFilter=bind\nLockPersonality=\\\\no"), [""; 0], "a backslash is shown as two");
@@ -242,7 +242,7 @@ mod tests {
             directives: vec![(cause.directive.key(), origin(&cause))],
             remedy: Vec::new(),
         };
-        let mut entry = Entry::default();
+        let mut entry = AlertEntry::default();
         why.push(&mut entry);
         let shown = str::from_utf8(entry.get("HARDEN_WHY_ORIGIN").unwrap()).unwrap();
         assert!(shown.starts_with("/etc/systemd/system/\\x0a\\x1b[2J") && shown.ends_with(":3"), "{shown}");

@@ -16,11 +16,11 @@ pub const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// Fields and their values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Entry {
+pub struct AlertEntry {
     fields: Vec<(&'static str, Vec<u8>)>,
 }
 
-impl Entry {
+impl AlertEntry {
     /// Adds a field. Journald drops fields whose names are not upper-case ASCII letters, digits and
     /// underscores, at most 64 of them, beginning with a letter.
     pub fn push(&mut self, name: &'static str, value: impl Into<Vec<u8>>) {
@@ -61,7 +61,7 @@ impl Entry {
 
 /// Why an entry did not reach the journal.
 #[derive(Debug, thiserror::Error)]
-pub enum JournalError {
+pub enum JournalSendError {
     /// Journald has more to read than it can take now: try again later.
     #[error("{}: the journal is behind, an entry was not taken", .0.display())]
     Behind(PathBuf),
@@ -77,18 +77,18 @@ pub enum JournalError {
 
 /// A way to the journal, which survives a restart of journald.
 #[derive(Debug)]
-pub struct Journal {
+pub struct JournalSocket {
     socket: UnixDatagram,
     path: PathBuf,
 }
 
-impl Journal {
+impl JournalSocket {
     /// Finds the journal at a socket, usually [`SOCKET`].
     ///
     /// # Errors
     /// Nobody listens there.
-    pub fn connect(path: &Path) -> Result<Self, JournalError> {
-        let io = |why| JournalError::Io { path: path.to_owned(), why };
+    pub fn connect(path: &Path) -> Result<Self, JournalSendError> {
+        let io = |why| JournalSendError::Io { path: path.to_owned(), why };
         UnixDatagram::unbound().and_then(|probe| probe.connect(path)).map_err(io)?;
         let socket = UnixDatagram::unbound().map_err(io)?;
         socket.set_nonblocking(true).map_err(io)?;
@@ -99,7 +99,7 @@ impl Journal {
     ///
     /// # Errors
     /// It was not taken: journald is gone, behind, or out of reach.
-    pub fn send(&self, entry: &Entry) -> Result<(), JournalError> {
+    pub fn send(&self, entry: &AlertEntry) -> Result<(), JournalSendError> {
         let bytes = entry.encode();
         // The address each time: a restarted journald listens on a new socket of the same name.
         let sent = match self.socket.send_to(&bytes, &self.path) {
@@ -107,8 +107,8 @@ impl Journal {
             sent => sent.map(drop),
         };
         sent.map_err(|source| match source.kind() {
-            io::ErrorKind::WouldBlock => JournalError::Behind(self.path.clone()),
-            _ => JournalError::Io { path: self.path.clone(), why: source },
+            io::ErrorKind::WouldBlock => JournalSendError::Behind(self.path.clone()),
+            _ => JournalSendError::Io { path: self.path.clone(), why: source },
         })
     }
 
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_newline_cannot_begin_another_field() {
-        let mut entry = Entry::default();
+        let mut entry = AlertEntry::default();
         entry.push("A", "plain=\0");
         entry.push("B", "x\nMESSAGE_ID=forged");
         let expected = b"A=plain=\0\nB\n\x13\0\0\0\0\0\0\0x\nMESSAGE_ID=forged\n";
@@ -146,6 +146,6 @@ mod tests {
 
     #[test]
     fn nobody_listening_is_an_error() {
-        assert!(matches!(Journal::connect(Path::new("/nonexistent")), Err(JournalError::Io { .. })));
+        assert!(matches!(JournalSocket::connect(Path::new("/nonexistent")), Err(JournalSendError::Io { .. })));
     }
 }

@@ -1,6 +1,6 @@
-//! Who rehearses which unit: one at a time for each, until told otherwise or gone from the bus.
+//! The rehearsals under way: one client at a time for each unit, until the client ends it or leaves the bus.
 
-use super::client_requests::{Order, Orders};
+use super::client_requests::{ClientRequest, RequestQueue};
 use super::wire::BusError;
 use crate::units::Unit;
 use std::collections::BTreeMap;
@@ -15,112 +15,114 @@ use zbus::export::futures_core::Stream;
 use zbus::fdo::DBusProxy;
 use zbus::names::{BusName, OwnedUniqueName};
 
-/// How many units are rehearsed at once by users, and how many by one of them; root always may.
+/// The most units that users other than root rehearse at once, and the most of one user.
 const MOST: usize = 64;
 const MOST_OF_ONE: usize = 8;
 
-/// How often, and when, a loop that is too busy is told again of an end. One that stops needs no telling.
+/// How often and at what interval the end of a rehearsal is sent to a loop that is too busy.
 const TRIES: u32 = 60;
-const AGAIN: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(1);
 
+/// A rehearsal under way.
 #[derive(Debug)]
-struct Rehearsal {
-    by: OwnedUniqueName,
+struct ActiveRehearsal {
+    client: OwnedUniqueName,
     uid: u32,
-    /// Waits until that one leaves the bus.
+    /// The task that waits for the client to leave the bus.
     watch: AbortHandle,
 }
 
-type Held = Arc<Mutex<BTreeMap<Unit, Rehearsal>>>;
+type SharedRehearsals = Arc<Mutex<BTreeMap<Unit, ActiveRehearsal>>>;
 
-/// The rehearsals under way.
+/// The rehearsals under way, by unit.
 #[derive(Debug)]
-pub(super) struct Rehearsals {
-    held: Held,
-    orders: Orders,
+pub(super) struct RehearsalRegistry {
+    active: SharedRehearsals,
+    requests: RequestQueue,
 }
 
-impl Rehearsals {
-    pub(super) fn new(orders: Orders) -> Self {
-        Self { held: Held::default(), orders }
+impl RehearsalRegistry {
+    pub(super) fn new(requests: RequestQueue) -> Self {
+        Self { active: SharedRehearsals::default(), requests }
     }
 
-    /// Begins one.
+    /// Begins a rehearsal for a client.
     ///
     /// # Errors
-    /// Somebody rehearses the unit already, or there are too many.
+    /// Another client rehearses the unit, or there are too many rehearsals.
     pub(super) async fn begin(
         &self,
         unit: Unit,
-        (by, uid): (OwnedUniqueName, u32),
+        (client, uid): (OwnedUniqueName, u32),
         connection: &Connection,
     ) -> Result<(), BusError> {
         let bus = DBusProxy::new(connection).await?;
-        // Heard before it is looked whether they are still there, so that no leaving is missed.
-        let leaving = bus.receive_name_owner_changed_with_args(&[(0, by.as_str())]).await?;
-        if !bus.name_has_owner(BusName::from(&by)).await.map_err(zbus::Error::from)? {
+        // Subscribing comes before asking whether the client is there, so that its departure is not missed.
+        let departure = bus.receive_name_owner_changed_with_args(&[(0, client.as_str())]).await?;
+        if !bus.name_has_owner(BusName::from(&client)).await.map_err(zbus::Error::from)? {
             return Ok(());
         }
         {
-            let mut held = lock(&self.held);
-            if held.contains_key(&unit) {
+            let mut active = lock(&self.active);
+            if active.contains_key(&unit) {
                 return Err(BusError::Busy(format!("{} is being rehearsed already", unit.name)));
             }
-            if !has_room(held.values().map(|rehearsal| rehearsal.uid), uid) {
+            if !has_room(active.values().map(|rehearsal| rehearsal.uid), uid) {
                 return Err(BusError::Busy("too many units are being rehearsed already".to_owned()));
             }
-            let (kept, orders, left) = (Arc::clone(&self.held), self.orders.clone(), unit.clone());
+            let (shared, requests, ended) = (Arc::clone(&self.active), self.requests.clone(), unit.clone());
             let watch = tokio::spawn(async move {
                 {
-                    let mut leaving = pin!(leaving);
-                    // A change of its owner is the end of a unique name; without a bus there are no names.
-                    let _ = poll_fn(|context| leaving.as_mut().poll_next(context)).await;
+                    let mut departure = pin!(departure);
+                    // A unique name never gets another owner; without a bus there are no names.
+                    let _ = poll_fn(|context| departure.as_mut().poll_next(context)).await;
                 }
                 for _ in 0..TRIES {
-                    if orders.give(Order::EndRehearsal(left.clone())).await.is_ok() {
+                    // A loop that stops needs no request.
+                    if requests.send(ClientRequest::EndRehearsal(ended.clone())).await.is_ok() {
                         break;
                     }
-                    sleep(AGAIN).await;
+                    sleep(INTERVAL).await;
                 }
-                lock(&kept).remove(&left);
+                lock(&shared).remove(&ended);
             });
-            held.insert(unit.clone(), Rehearsal { by, uid, watch: watch.abort_handle() });
+            active.insert(unit.clone(), ActiveRehearsal { client, uid, watch: watch.abort_handle() });
         }
-        let begun = self.orders.give(Order::Rehearse(unit.clone())).await;
+        let begun = self.requests.send(ClientRequest::BeginRehearsal(unit.clone())).await;
         if begun.is_err() {
-            self.forget(&unit);
+            self.remove(&unit);
         }
         begun
     }
 
-    /// Ends one.
+    /// Ends a client's rehearsal of a unit.
     ///
     /// # Errors
-    /// It is not the caller's.
-    pub(super) async fn end(&self, unit: Unit, by: &OwnedUniqueName) -> Result<(), BusError> {
-        if lock(&self.held).get(&unit).is_none_or(|rehearsal| rehearsal.by != *by) {
+    /// The client does not rehearse the unit.
+    pub(super) async fn end(&self, unit: Unit, client: &OwnedUniqueName) -> Result<(), BusError> {
+        if lock(&self.active).get(&unit).is_none_or(|rehearsal| rehearsal.client != *client) {
             return Err(BusError::InvalidArgument(format!("you do not rehearse {}", unit.name)));
         }
-        self.orders.give(Order::EndRehearsal(unit.clone())).await?;
-        self.forget(&unit);
+        self.requests.send(ClientRequest::EndRehearsal(unit.clone())).await?;
+        self.remove(&unit);
         Ok(())
     }
 
-    fn forget(&self, unit: &Unit) {
-        if let Some(rehearsal) = lock(&self.held).remove(unit) {
+    fn remove(&self, unit: &Unit) {
+        if let Some(rehearsal) = lock(&self.active).remove(unit) {
             rehearsal.watch.abort();
         }
     }
 }
 
-/// Whether a user may begin one beside those of these users.
-fn has_room(held: impl Iterator<Item = u32>, uid: u32) -> bool {
-    let users: Vec<u32> = held.filter(|by| *by != 0).collect();
-    uid == 0 || (users.len() < MOST && users.iter().filter(|by| **by == uid).count() < MOST_OF_ONE)
+/// Whether a user may begin a rehearsal, given the users of those under way. Root always may.
+fn has_room(active: impl Iterator<Item = u32>, uid: u32) -> bool {
+    let users: Vec<u32> = active.filter(|other| *other != 0).collect();
+    uid == 0 || (users.len() < MOST && users.iter().filter(|other| **other == uid).count() < MOST_OF_ONE)
 }
 
-fn lock(held: &Held) -> MutexGuard<'_, BTreeMap<Unit, Rehearsal>> {
-    held.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(active: &SharedRehearsals) -> MutexGuard<'_, BTreeMap<Unit, ActiveRehearsal>> {
+    active.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -128,13 +130,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_user_does_not_keep_others_from_it() {
+    fn user_at_limit_leaves_room_for_other_users_and_root() {
         let by = |uid, count| std::iter::repeat_n(uid, count);
         assert!(has_room(by(1000, MOST_OF_ONE - 1), 1000));
         assert!(!has_room(by(1000, MOST_OF_ONE), 1000));
         assert!(has_room(by(1000, MOST_OF_ONE), 1001));
         assert!(!has_room(by(1000, MOST), 1001), "all users together");
         assert!(has_room(by(1000, MOST), 0) && has_room(by(0, MOST_OF_ONE), 0), "root always may");
-        assert!(has_room(by(0, MOST), 1000), "and takes no room from others");
+        assert!(has_room(by(0, MOST), 1000), "root's do not count");
     }
 }

@@ -10,9 +10,9 @@ use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 
 use super::access::Trust;
-use super::admission::{Gate, busy, denied, sender};
-use super::client_requests::{Order, Orders};
-use super::rehearsals::Rehearsals;
+use super::admission::{Admission, busy, denied, sender};
+use super::client_requests::{ClientRequest, RequestQueue};
+use super::rehearsals::RehearsalRegistry;
 use super::subscribers::{Subscriber, Subscribers};
 use super::wire::{BusError, IncidentDict, MAX_INCIDENTS, MAX_UNITS, NO_MANAGER, Reported, Status, UnitDict};
 use crate::incidents::{Incident, Query, SightingSource, Store, StoreError, Stored};
@@ -25,13 +25,13 @@ pub type StatusSource = Arc<dyn Fn() -> Status + Send + Sync>;
 
 /// What is asked for, by those who were let in.
 pub(super) struct Service {
-    pub(super) gate: Gate,
+    pub(super) gate: Admission,
     dir: PathBuf,
     status: StatusSource,
     subscribers: Subscribers,
     readers: Arc<Semaphore>,
-    rehearsals: Rehearsals,
-    orders: Orders,
+    rehearsals: RehearsalRegistry,
+    requests: RequestQueue,
 }
 
 #[zbus::interface(name = "org.hardenwhy1.Manager")]
@@ -142,7 +142,7 @@ impl Service {
             Err(strange) => Err(BusError::InvalidArgument(strange.to_string())),
         };
         let incidents = incidents.into_iter().map(read).collect::<Result<Vec<Incident>, _>>()?;
-        self.orders.give(Order::Count(incidents)).await
+        self.requests.send(ClientRequest::AddIncidents(incidents)).await
     }
 
     /// The version of harden-whyd.
@@ -159,15 +159,15 @@ impl Service {
 
 impl Service {
     /// A service for the store in `dir`.
-    pub(super) fn new(trust: Trust, dir: &Path, status: StatusSource, orders: Orders) -> Self {
+    pub(super) fn new(trust: Trust, dir: &Path, status: StatusSource, requests: RequestQueue) -> Self {
         Self {
-            gate: Gate::new(trust),
+            gate: Admission::new(trust),
             dir: dir.to_owned(),
             status,
             subscribers: Subscribers::default(),
             readers: Arc::new(Semaphore::new(READERS)),
-            rehearsals: Rehearsals::new(orders.clone()),
-            orders,
+            rehearsals: RehearsalRegistry::new(requests.clone()),
+            requests,
         }
     }
 

@@ -187,7 +187,7 @@ pub enum BusError {
 /// An answer that this version does not understand.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("harden-whyd's answer has a strange {0}")]
-pub struct Strange(&'static str);
+pub struct UnexpectedValue(&'static str);
 
 impl From<&Stored> for IncidentDict {
     fn from(Stored { id, incident }: &Stored) -> Self {
@@ -226,25 +226,25 @@ impl From<&Stored> for IncidentDict {
 }
 
 impl TryFrom<IncidentDict> for Stored {
-    type Error = Strange;
+    type Error = UnexpectedValue;
 
-    fn try_from(dict: IncidentDict) -> Result<Self, Strange> {
+    fn try_from(dict: IncidentDict) -> Result<Self, UnexpectedValue> {
         let event = match (dict.action, dict.arch) {
             (None, _) => IncidentEvent::SilentDeath,
             (Some(action), Some(arch)) => {
-                let action = action.parse().map_err(|_| Strange("action"))?;
+                let action = action.parse().map_err(|_| UnexpectedValue("action"))?;
                 let id = match (dict.call_number, dict.call_name) {
                     (Some(number), _) => CallId::Number(number),
                     (None, Some(name)) => CallId::Name(text(name, "call")?),
-                    (None, None) => return Err(Strange("call")),
+                    (None, None) => return Err(UnexpectedValue("call")),
                 };
                 IncidentEvent::Denial(Denial { call: Call { arch: Arch(arch), id }, action })
             }
-            (Some(_), None) => return Err(Strange("architecture")),
+            (Some(_), None) => return Err(UnexpectedValue("architecture")),
         };
-        let rung = dict.rung.map(|rung| rung.parse().map_err(|_| Strange("rung"))).transpose()?;
+        let rung = dict.rung.map(|rung| rung.parse().map_err(|_| UnexpectedValue("rung"))).transpose()?;
         let source = dict.source.as_deref().unwrap_or(SightingSource::Audit.as_str());
-        let source = SightingSource::from_word(source, dict.errno).ok_or(Strange("source"))?;
+        let source = SightingSource::from_word(source, dict.errno).ok_or(UnexpectedValue("source"))?;
         let incident = Incident {
             key: IncidentKey { unit: unit(dict.unit, dict.manager)?, event, exe: dict.exe, source },
             rung,
@@ -272,9 +272,9 @@ impl From<&UnitSummary> for UnitDict {
 }
 
 impl TryFrom<UnitDict> for UnitSummary {
-    type Error = Strange;
+    type Error = UnexpectedValue;
 
-    fn try_from(dict: UnitDict) -> Result<Self, Strange> {
+    fn try_from(dict: UnitDict) -> Result<Self, UnexpectedValue> {
         let unit = unit(dict.unit, dict.manager)?;
         Ok(Self { unit, incidents: dict.incidents, count: dict.count, last: moment(dict.last, None)? })
     }
@@ -284,14 +284,14 @@ fn names(unit: Option<&Unit>) -> (Option<String>, Option<String>) {
     unit.map(|unit| (unit.name.to_string(), unit.manager.to_string())).unzip()
 }
 
-fn unit(name: Option<String>, manager: Option<String>) -> Result<Option<Unit>, Strange> {
+fn unit(name: Option<String>, manager: Option<String>) -> Result<Option<Unit>, UnexpectedValue> {
     let (name, manager) = match (name, manager) {
         (None, None) => return Ok(None),
         (Some(name), Some(manager)) => (name, manager),
-        _ => return Err(Strange("unit")),
+        _ => return Err(UnexpectedValue("unit")),
     };
-    let manager: Manager = manager.parse().map_err(|_| Strange("manager"))?;
-    Ok(Some(Unit { manager, name: name.parse().map_err(|_| Strange("unit"))? }))
+    let manager: Manager = manager.parse().map_err(|_| UnexpectedValue("manager"))?;
+    Ok(Some(Unit { manager, name: name.parse().map_err(|_| UnexpectedValue("unit"))? }))
 }
 
 fn said(moment: &Moment) -> (Option<i64>, Option<Vec<u8>>) {
@@ -302,7 +302,7 @@ fn said(moment: &Moment) -> (Option<i64>, Option<Vec<u8>>) {
     }
 }
 
-fn moment(at: Option<i64>, said: Option<Vec<u8>>) -> Result<Moment, Strange> {
+fn moment(at: Option<i64>, said: Option<Vec<u8>>) -> Result<Moment, UnexpectedValue> {
     match (at, said) {
         (Some(millis), _) => Ok(Moment::At(millis)),
         (None, Some(words)) => text(words, "date").map(Moment::Text),
@@ -310,6 +310,6 @@ fn moment(at: Option<i64>, said: Option<Vec<u8>>) -> Result<Moment, Strange> {
     }
 }
 
-fn text(bytes: Vec<u8>, what: &'static str) -> Result<Box<str>, Strange> {
-    String::from_utf8(bytes).map(Into::into).map_err(|_| Strange(what))
+fn text(bytes: Vec<u8>, what: &'static str) -> Result<Box<str>, UnexpectedValue> {
+    String::from_utf8(bytes).map(Into::into).map_err(|_| UnexpectedValue(what))
 }

@@ -1,4 +1,4 @@
-//! The D-Bus service on a bus of the test's own, asked as root and as others.
+//! The D-BusServer service on a bus of the test's own, asked as root and as others.
 
 use crate::support;
 use std::future::poll_fn;
@@ -15,10 +15,10 @@ use harden_why::incidents::{
     Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent, Query, Sample, SightingSource, Store, Stored,
     UnitSummary,
 };
-use harden_why::outlet::bus::{Bus, serve};
+use harden_why::outlet::bus::{BusServer, serve};
 use harden_why::outlet::client::HardenWhyProxy;
 use harden_why::outlet::client_requests;
-use harden_why::outlet::client_requests::{Order, Ordered};
+use harden_why::outlet::client_requests::{ClientRequest, PendingRequest};
 use harden_why::outlet::wire::{BusError, IncidentDict, MAX_INCIDENTS, Status};
 use harden_why::syscalls::{Arch, Call, CallId};
 use harden_why::systemd::bus_address::BusAddress;
@@ -80,7 +80,7 @@ impl OwnBus {
         std::fs::set_permissions(temp.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/org.hardenwhy1.conf");
         let config = format!(
-            r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+            r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BusServer BusServer Configuration 1.0//EN"
                 "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
             <busconfig>
               <listen>unix:path={}/bus</listen>
@@ -135,12 +135,12 @@ impl OwnBus {
         self.temp.path().join("state")
     }
 
-    async fn serve(&self) -> Bus {
+    async fn serve(&self) -> BusServer {
         self.serve_with_orders().await.0
     }
 
     /// The orders go to the caller.
-    async fn serve_with_orders(&self) -> (Bus, Receiver<Ordered>) {
+    async fn serve_with_orders(&self) -> (BusServer, Receiver<PendingRequest>) {
         let (orders, ordered) = client_requests::channel();
         let status = || Status { listening: true, lost: 3, limitations: vec!["deaf".to_owned()], ..Status::default() };
         (serve(&self.address(), &self.state(), Arc::new(status), orders).await.unwrap(), ordered)
@@ -585,14 +585,14 @@ fn any_source() -> impl Strategy<Value = SightingSource> {
 }
 
 /// The next order, which is carried out.
-async fn obeyed(ordered: &mut Receiver<Ordered>) -> String {
+async fn obeyed(ordered: &mut Receiver<PendingRequest>) -> String {
     let ordered = tokio::time::timeout(PATIENCE, ordered.recv()).await.unwrap().unwrap();
-    let words = match &ordered.order {
-        Order::Rehearse(unit) => format!("rehearse {} of {}", unit.name, unit.manager),
-        Order::EndRehearsal(unit) => format!("end {} of {}", unit.name, unit.manager),
-        Order::Count(incidents) => format!("count {}", incidents.len()),
+    let words = match &ordered.request {
+        ClientRequest::BeginRehearsal(unit) => format!("rehearse {} of {}", unit.name, unit.manager),
+        ClientRequest::EndRehearsal(unit) => format!("end {} of {}", unit.name, unit.manager),
+        ClientRequest::AddIncidents(incidents) => format!("count {}", incidents.len()),
     };
-    ordered.done();
+    ordered.finish();
     words
 }
 
@@ -771,13 +771,13 @@ async fn an_order_that_was_given_up_is_told_from_others() {
     let client = bus.client().await;
     let (begun, ordered) = tokio::join!(client.begin_rehearsal("a.service", "system"), async {
         let ordered = ordered.recv().await.unwrap();
-        assert!(!ordered.is_given_up());
+        assert!(!ordered.is_abandoned());
         // Longer than anybody waits.
         tokio::time::sleep(Duration::from_secs(11)).await;
         ordered
     });
     assert!(matches!(begun.unwrap_err(), BusError::Busy(_)));
-    assert!(ordered.is_given_up());
+    assert!(ordered.is_abandoned());
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::process::Command;
 use harden_why::audit::Action;
 use harden_why::diagnosis::{Situation, diagnose_one};
 use harden_why::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
-use harden_why::outlet::journal::{Entry, Journal, JournalError};
+use harden_why::outlet::journal::{AlertEntry, JournalSendError, JournalSocket};
 use harden_why::outlet::{Explanation, alert};
 use harden_why::policy::{Policy, Settings, UnitFile};
 use harden_why::syscalls::{Abi, Arch, Call, CallId, Groups};
@@ -37,7 +37,7 @@ fn denied(manager: Manager, name: &str) -> Incident {
 }
 
 /// Two settings refuse the call, and are known.
-fn refused_by_two(name: &str) -> Entry {
+fn refused_by_two(name: &str) -> AlertEntry {
     let lines = b"[Service]\nSystemCallFilter=~@clock:EPERM\nProtectClock=yes\n";
     let file = UnitFile::parse(Path::new("/etc/systemd/system/x.service"), lines);
     let settings = Settings::new(&name.parse().unwrap(), Some(file), Vec::new());
@@ -48,7 +48,7 @@ fn refused_by_two(name: &str) -> Entry {
     let call = Call::numbered(Arch::X86_64, Abi::X86_64.call_number("clock_settime").unwrap());
     incident.key.event = IncidentEvent::Denial(Denial { call, action: Action::Errno });
     let (finding, remedy) = diagnose_one(incident.clone(), &situation, &groups);
-    alert::entry(&incident, Some(5), Explanation::of(&finding, remedy.as_ref(), |_| true, true).as_ref())
+    alert::entry(&incident, Some(5), Explanation::from_finding(&finding, remedy.as_ref(), |_| true, true).as_ref())
 }
 
 /// The fields of an encoded entry, read as systemd's document describes them.
@@ -73,7 +73,7 @@ fn decode(mut bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
     fields
 }
 
-fn as_sent(entry: &Entry) -> Vec<(String, Vec<u8>)> {
+fn as_sent(entry: &AlertEntry) -> Vec<(String, Vec<u8>)> {
     entry.fields().map(|(name, value)| (name.to_owned(), value.to_vec())).collect()
 }
 
@@ -89,7 +89,7 @@ fn what_is_sent_is_what_the_protocol_says() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("socket");
     let listener = UnixDatagram::bind(&path).unwrap();
-    let journal = Journal::connect(&path).unwrap();
+    let journal = JournalSocket::connect(&path).unwrap();
     let mut entry = alert::entry(&denied(Manager::System, "a.service"), Some(1), None);
     entry.push("BINARY", b"a\nMESSAGE_ID=00\n\0=".to_vec());
     journal.send(&entry).unwrap();
@@ -104,9 +104,9 @@ fn what_is_too_large_for_a_datagram_goes_in_a_sealed_memfd() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("socket");
     let listener = UnixDatagram::bind(&path).unwrap();
-    let mut entry = Entry::default();
+    let mut entry = AlertEntry::default();
     entry.push("MESSAGE", vec![b'x'; 8 << 20]);
-    Journal::connect(&path).unwrap().send(&entry).unwrap();
+    JournalSocket::connect(&path).unwrap().send(&entry).unwrap();
 
     let mut buffer = [0; 64];
     let mut iov = [IoSliceMut::new(&mut buffer)];
@@ -129,11 +129,11 @@ fn a_restarted_journal_is_found_again_and_an_absent_one_is_an_error() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("socket");
     let listener = UnixDatagram::bind(&path).unwrap();
-    let journal = Journal::connect(&path).unwrap();
+    let journal = JournalSocket::connect(&path).unwrap();
     let entry = alert::entry(&denied(Manager::System, "a.service"), None, None);
     drop(listener);
     fs::remove_file(&path).unwrap();
-    assert!(matches!(journal.send(&entry), Err(JournalError::Io { .. })));
+    assert!(matches!(journal.send(&entry), Err(JournalSendError::Io { .. })));
     let listener = UnixDatagram::bind(&path).unwrap();
     journal.send(&entry).unwrap();
     assert_eq!(decode(&receive(&listener)), as_sent(&entry));
@@ -144,10 +144,10 @@ fn a_journal_that_does_not_read_never_makes_us_wait() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("socket");
     let _listener = UnixDatagram::bind(&path).unwrap();
-    let journal = Journal::connect(&path).unwrap();
+    let journal = JournalSocket::connect(&path).unwrap();
     let entry = alert::entry(&denied(Manager::System, "a.service"), None, None);
     let error = (0..100_000).find_map(|_| journal.send(&entry).err()).unwrap();
-    assert!(matches!(error, JournalError::Behind(_)), "{error}");
+    assert!(matches!(error, JournalSendError::Behind(_)), "{error}");
 }
 
 /// Whether the test has to be left out, which is said, or is an error where everything must run.
@@ -211,7 +211,7 @@ fn shown(arguments: &[&str]) -> Vec<String> {
 }
 
 fn in_real_journal() {
-    let journal = Journal::connect(Path::new("/run/systemd/journal/socket")).unwrap();
+    let journal = JournalSocket::connect(Path::new("/run/systemd/journal/socket")).unwrap();
     let system = alert::entry(&denied(Manager::System, "hw-foo.service"), Some(1), None);
     let mut large = alert::entry(&denied(Manager::System, "hw-large.service"), Some(2), None);
     large.push("HARDEN_WHY_TEST", vec![b'x'; 1 << 20]);
@@ -228,7 +228,7 @@ fn in_real_journal() {
         journal.send(entry).unwrap();
     }
     Command::new("journalctl").arg("--sync").status().unwrap();
-    let message = |entry: &Entry| String::from_utf8(entry.get("MESSAGE").unwrap().to_vec()).unwrap();
+    let message = |entry: &AlertEntry| String::from_utf8(entry.get("MESSAGE").unwrap().to_vec()).unwrap();
     for _ in 0..600 {
         if !shown(&["-u", "hw-two.service"]).is_empty() {
             break;

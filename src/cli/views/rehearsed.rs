@@ -5,7 +5,7 @@ use super::applied::Applied;
 use crate::audit::text::{join, plural, shown_path};
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
-use crate::diagnosis::Rehearsal;
+use crate::diagnosis::RehearsalDropIn;
 use crate::incidents::Incident;
 use crate::operations::rehearsal::preflight::{Limits, Plan};
 use crate::operations::rehearsal::session::{After, said};
@@ -70,7 +70,7 @@ struct CallView {
 impl RehearsalView {
     /// Of one that is planned.
     pub(crate) fn planned(plan: &Plan, outcome: &'static str) -> Self {
-        let Rehearsal { lifted, kept, untold, content, .. } = &plan.rehearsal;
+        let RehearsalDropIn { lifted, kept, unlogged, content, .. } = &plan.rehearsal;
         let keys = |directives: &[Directive]| directives.iter().map(|directive| directive.key()).collect();
         Self {
             unit: plan.unit.name.to_string(),
@@ -78,7 +78,7 @@ impl RehearsalView {
             outcome,
             lifted: keys(lifted),
             kept: keys(kept),
-            untold: untold
+            untold: unlogged
                 .iter()
                 .map(|(directive, calls)| (directive.key(), calls.iter().map(ToString::to_string).collect()))
                 .collect(),
@@ -188,7 +188,7 @@ pub(crate) fn plan(plan: &Plan) -> String {
             &format!("{more} also take devices, capabilities or files away, which it has meanwhile (--keep)"),
         );
     }
-    for (directive, calls) in &rehearsal.untold {
+    for (directive, calls) in &rehearsal.unlogged {
         let calls = if calls.is_empty() {
             "nothing of it is told"
         } else {
@@ -199,11 +199,11 @@ pub(crate) fn plan(plan: &Plan) -> String {
             &format!("{}= looks at the arguments of calls that every program makes: {calls}", directive.key()),
         );
     }
-    if !rehearsal.missing.is_empty() {
-        let calls = join(rehearsal.missing.iter().map(ToString::to_string));
+    if !rehearsal.enosys.is_empty() {
+        let calls = join(rehearsal.enosys.iter().map(ToString::to_string));
         page.field("as ever", &format!("{calls} answered as if the kernel had none, so that programs do without"));
     }
-    if rehearsal.sets_log_aside {
+    if rehearsal.replaces_log {
         page.field("aside", "its own SystemCallLog=, whose records there are none of meanwhile");
     }
     let stays = keys(&mut rehearsal.kept.iter());

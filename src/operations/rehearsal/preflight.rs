@@ -4,7 +4,7 @@ use super::marker;
 use super::marker::Ledger;
 use crate::audit::note;
 use crate::audit::text::{escape, join, shown_path};
-use crate::diagnosis::{Rehearsal, Situation};
+use crate::diagnosis::{RehearsalDropIn, Situation};
 use crate::host::unit_settings;
 use crate::host::unit_settings::REHEARSAL_DROP_IN;
 use crate::incidents::local_time::Clock;
@@ -64,7 +64,7 @@ pub(crate) struct Plan {
     pub(crate) facts: UnitProperties,
     /// Its own settings.
     pub(crate) situation: Situation,
-    pub(crate) rehearsal: Rehearsal,
+    pub(crate) rehearsal: RehearsalDropIn,
     pub(crate) limits: Limits,
     /// Where its drop-in goes.
     pub(crate) path: PathBuf,
@@ -129,11 +129,11 @@ impl Plan {
             note::join_texts(&known.notes)
         );
 
-        let Some(rehearsal) = Rehearsal::of(&situation.policy, &keep, &loaded.groups) else {
+        let Some(rehearsal) = RehearsalDropIn::new(&situation.policy, &keep, &loaded.groups) else {
             bail!("there is nothing to rehearse: the settings of {} deny nothing that would be seen then", unit.name)
         };
         let rehearsed = situation.policy.with_dropin(&path, rehearsal.content.as_bytes(), &loaded.groups);
-        if let Err(call) = rehearsal.holds(&rehearsed, &loaded.groups) {
+        if let Err(call) = rehearsal.verify(&rehearsed, &loaded.groups) {
             let behind = join(situation.policy.settings.dropins_behind(&path).map(shown_path));
             let behind = if behind.is_empty() { "another setting".to_owned() } else { behind };
             bail!("{behind} has the last word on {call}, so {} cannot be rehearsed: give it a lower name", unit.name);

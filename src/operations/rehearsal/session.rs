@@ -59,7 +59,7 @@ impl<'a> Stage<'a> {
         let policy = known.situation.context("the unit's settings cannot be read any more")?.policy;
         ensure!(known.matches_manager, "systemd holds other settings than its files say: {said}");
         rehearsal
-            .holds(&policy, &loaded.groups)
+            .verify(&policy, &loaded.groups)
             .map_err(|call| anyhow::anyhow!("systemd does not do with {call} what a rehearsal needs"))?;
         // How it ends is told all the same, but for a unit that leaves nothing behind.
         let _ = manager.keep_loaded(&unit.name).await;

@@ -1,16 +1,16 @@
-//! What a unit is told for a rehearsal: nothing is denied, and what would have been is logged.
+//! The drop-in of a rehearsal: it denies nothing, and logs what the unit's own settings would have denied.
 //!
-//! A filter that logs needs a list, so the directives other than `SystemCallFilter=` are lifted, and the calls that
-//! they deny are on the list as well. Some of them do more than filter calls, and all of that is lifted with them:
-//! systemd has no way to lift the filter alone.
+//! A filter that logs needs a list of calls. So the drop-in lifts the directives other than `SystemCallFilter=`, and
+//! lists the calls that they deny. Some of these directives do more than filter calls, and lifting them lifts that as
+//! well: systemd cannot lift the filter alone.
 
 use crate::policy::{Directive, DirectiveCause, Effect, Mode, Policy, Verdict};
 use crate::syscalls::Groups;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// Calls that every program makes. Where a directive looks at their arguments, which no record tells, their records would
-/// say nothing.
+/// Calls that every program makes. Where a directive looks at their arguments, their records would mean nothing, since
+/// no record holds arguments.
 const EVERYDAY: [&str; 15] = [
     "chmod",
     "clone",
@@ -29,51 +29,51 @@ const EVERYDAY: [&str; 15] = [
     "openat",
 ];
 
-/// How long a line is at most.
+/// The longest line, in bytes.
 const WIDTH: usize = 100;
 
-/// A rehearsal of a unit.
+/// The drop-in of a rehearsal, and what it changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rehearsal {
-    /// The lines of its drop-in.
+pub struct RehearsalDropIn {
+    /// The file's text.
     pub content: String,
-    /// What is lifted.
+    /// The directives that it lifts.
     pub lifted: Vec<Directive>,
-    /// What could be lifted, and stays on.
+    /// The directives that it could lift, and keeps.
     pub kept: Vec<Directive>,
-    /// The calls that are logged.
-    pub told: BTreeSet<Box<str>>,
-    /// And those that this systemd has no name for, if an allow-list lacks them: all but what passes is logged then. Of
-    /// one that lets nothing pass there is nothing to leave out, and only calls with a name are told.
-    pub told_unknown: bool,
-    /// What is lifted of which calls, and not logged, since every program makes them. No calls: none of it is.
-    pub untold: BTreeMap<Directive, Vec<Box<str>>>,
-    /// Calls that are answered as before, by an error that says that there is no such call: programs take another then,
-    /// and to let them pass would hide that one.
-    pub missing: BTreeSet<Box<str>>,
-    /// The unit has a `SystemCallLog=` of its own, which is set aside.
-    pub sets_log_aside: bool,
+    /// The calls that it logs.
+    pub logged: BTreeSet<Box<str>>,
+    /// Whether it also logs calls without a name in this systemd, because an allow-list lacks them. The drop-in then
+    /// logs all calls but those that pass. If the allow-list lets no call pass, the drop-in can only list names.
+    pub logs_unknown: bool,
+    /// Calls of lifted directives that it does not log, since every program makes them. An empty list means that it
+    /// logs no call of the directive.
+    pub unlogged: BTreeMap<Directive, Vec<Box<str>>>,
+    /// Calls that still fail with ENOSYS. Programs then make another call, which would never be seen if these passed.
+    pub enosys: BTreeSet<Box<str>>,
+    /// Whether it replaces the unit's own `SystemCallLog=`.
+    pub replaces_log: bool,
 }
 
-/// A call with which a rehearsal would do something else than it should.
+/// A call for which the rehearsed policy has another verdict than the drop-in intends.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Otherwise(Box<str>);
+pub struct UnexpectedVerdict(Box<str>);
 
-impl Rehearsal {
-    /// Of a unit with this policy; `None` if there is nothing that it could tell.
+impl RehearsalDropIn {
+    /// Makes the drop-in for a unit with this policy. Returns `None` if the policy denies nothing that can be lifted.
     #[must_use]
-    pub fn of(policy: &Policy, keep: &BTreeSet<Directive>, groups: &Groups) -> Option<Self> {
+    pub fn new(policy: &Policy, keep: &BTreeSet<Directive>, groups: &Groups) -> Option<Self> {
         let on = |directive: &Directive| is_on(policy, *directive);
         let (kept, lifted): (Vec<_>, Vec<_>) =
             Directive::liftable().filter(on).partition(|directive| keep.contains(directive));
         let mut rehearsal = Self {
             content: String::new(),
-            told_unknown: false,
-            told: BTreeSet::new(),
-            untold: BTreeMap::new(),
-            missing: BTreeSet::new(),
-            sets_log_aside: !policy.logging().1.is_empty(),
+            logs_unknown: false,
+            logged: BTreeSet::new(),
+            unlogged: BTreeMap::new(),
+            enosys: BTreeSet::new(),
+            replaces_log: !policy.logging().1.is_empty(),
             lifted,
             kept,
         };
@@ -85,11 +85,11 @@ impl Rehearsal {
                     seen.extend(by.iter().chain(&possible).map(|cause| cause.directive));
                     if by.iter().any(|cause| !rehearsal.lifts(cause)) {
                         passing.push(call);
-                    } else if is_missing(effect, &by) {
+                    } else if fails_as_missing(effect, &by) {
                         passing.push(call);
-                        rehearsal.missing.insert(call.into());
+                        rehearsal.enosys.insert(call.into());
                     } else {
-                        rehearsal.told.insert(call.into());
+                        rehearsal.logged.insert(call.into());
                     }
                 }
                 Verdict::Possible { by } => {
@@ -99,36 +99,36 @@ impl Rehearsal {
                     if EVERYDAY.contains(&call) || by.is_empty() {
                         passing.push(call);
                         for directive in by {
-                            rehearsal.untold.entry(directive).or_default().push(call.into());
+                            rehearsal.unlogged.entry(directive).or_default().push(call.into());
                         }
                     } else {
-                        rehearsal.told.insert(call.into());
+                        rehearsal.logged.insert(call.into());
                     }
                 }
                 Verdict::Permitted | Verdict::LogOnly { .. } => passing.push(call),
             }
         }
-        // Some do not work by a filter here.
+        // Some directives filter no call on this machine.
         let silent = rehearsal.lifted.iter().filter(|directive| !seen.contains(directive));
-        rehearsal.untold.extend(silent.map(|directive| (*directive, Vec::new())));
+        rehearsal.unlogged.extend(silent.map(|directive| (*directive, Vec::new())));
         let allows = policy.filter.as_ref().is_some_and(|filter| filter.mode() == Mode::Allow);
-        rehearsal.told_unknown =
+        rehearsal.logs_unknown =
             allows && rehearsal.lifted.contains(&Directive::SystemCallFilter) && !passing.is_empty();
-        if rehearsal.told.is_empty() && !rehearsal.told_unknown {
+        if rehearsal.logged.is_empty() && !rehearsal.logs_unknown {
             return None;
         }
         rehearsal.content = rehearsal.lines(policy.settings.section(), &passing);
         Some(rehearsal)
     }
 
-    /// Whether a policy with the drop-in does with each call what it should.
+    /// Checks that a policy with the drop-in has the intended verdict for each call.
     ///
     /// # Errors
-    /// A call with which it does something else: what comes after the drop-in has the last word.
-    pub fn holds(&self, rehearsed: &Policy, groups: &Groups) -> Result<(), Otherwise> {
+    /// A call has another verdict: a drop-in that is read later overrides this one.
+    pub fn verify(&self, rehearsed: &Policy, groups: &Groups) -> Result<(), UnexpectedVerdict> {
         for call in known(groups) {
             let verdict = rehearsed.verdict(rehearsed.native(), call);
-            let as_it_should = if self.told.contains(call) {
+            let as_intended = if self.logged.contains(call) {
                 match &verdict {
                     Verdict::LogOnly { .. } => true,
                     Verdict::Possible { by } => !by.iter().any(|cause| self.lifts(cause)),
@@ -140,12 +140,12 @@ impl Rehearsal {
                     Verdict::LogOnly { .. } => false,
                     Verdict::Possible { by } => !by.iter().any(|cause| self.lifts(cause)),
                     Verdict::Denied { by, .. } => {
-                        self.missing.contains(call) || !by.iter().any(|cause| self.lifts(cause))
+                        self.enosys.contains(call) || !by.iter().any(|cause| self.lifts(cause))
                     }
                 }
             };
-            if !as_it_should {
-                return Err(Otherwise(call.into()));
+            if !as_intended {
+                return Err(UnexpectedVerdict(call.into()));
             }
         }
         Ok(())
@@ -161,18 +161,15 @@ impl Rehearsal {
         for directive in &self.lifted {
             let _ = writeln!(text, "{}={}", directive.key(), directive.spec().value.lifting());
         }
-        if !self.missing.is_empty() {
-            let _ = writeln!(
-                text,
-                "SystemCallFilter=~{}",
-                joined(self.missing.iter().map(|call| format!("{call}:ENOSYS")))
-            );
+        if !self.enosys.is_empty() {
+            let _ =
+                writeln!(text, "SystemCallFilter=~{}", joined(self.enosys.iter().map(|call| format!("{call}:ENOSYS"))));
         }
         let _ = writeln!(text, "SystemCallLog=");
-        let (sign, calls): (&str, Vec<&str>) = if self.told_unknown {
+        let (sign, calls): (&str, Vec<&str>) = if self.logs_unknown {
             ("~", passing.to_vec())
         } else {
-            ("", self.told.iter().map(AsRef::as_ref).collect())
+            ("", self.logged.iter().map(AsRef::as_ref).collect())
         };
         let mut line = String::new();
         for call in calls {
@@ -191,7 +188,7 @@ impl Rehearsal {
     }
 }
 
-/// Whether a directive that can be lifted is set, and not by another that implies it.
+/// Whether a directive that can be lifted is set by the unit itself, not by another directive that implies it.
 fn is_on(policy: &Policy, directive: Directive) -> bool {
     let settings = &policy.settings;
     let on = |directive| settings.switch(directive).is_some_and(|switch| switch.on);
@@ -204,13 +201,13 @@ fn is_on(policy: &Policy, directive: Directive) -> bool {
     }
 }
 
-/// Whether the call is answered as if the kernel had none of the name, by a directive that cannot look into it.
-fn is_missing(effect: Effect, by: &[DirectiveCause]) -> bool {
+/// Whether a directive that cannot look at the call's arguments makes it fail with ENOSYS.
+fn fails_as_missing(effect: Effect, by: &[DirectiveCause]) -> bool {
     effect == Effect::Errno(libc::ENOSYS)
         && by.first().is_some_and(|cause| cause.directive != Directive::SystemCallFilter)
 }
 
-/// Every call that a line can name.
+/// Returns every call that a `SystemCallFilter=` line can name.
 fn known(groups: &Groups) -> BTreeSet<&str> {
     let all = groups.names().filter_map(|name| groups.calls(name)).flatten().map(AsRef::as_ref);
     all.filter(|call| groups.is_known(call)).collect()
@@ -237,15 +234,15 @@ mod tests {
         Policy::new(settings, Abi::from_name("x86_64").unwrap(), &Groups::embedded())
     }
 
-    fn of(lines: &[&str], keep: &[Directive]) -> (Policy, Option<Rehearsal>) {
+    fn of(lines: &[&str], keep: &[Directive]) -> (Policy, Option<RehearsalDropIn>) {
         let policy = policy(&lines.iter().map(ToString::to_string).collect::<Vec<_>>());
         let keep = keep.iter().copied().collect();
-        let rehearsal = Rehearsal::of(&policy, &keep, &Groups::embedded());
+        let rehearsal = RehearsalDropIn::new(&policy, &keep, &Groups::embedded());
         (policy, rehearsal)
     }
 
-    fn told(rehearsal: &Rehearsal) -> Vec<&str> {
-        rehearsal.told.iter().map(AsRef::as_ref).collect()
+    fn told(rehearsal: &RehearsalDropIn) -> Vec<&str> {
+        rehearsal.logged.iter().map(AsRef::as_ref).collect()
     }
 
     #[test]
@@ -253,14 +250,14 @@ mod tests {
         let (_, rehearsal) = of(&["SystemCallFilter=~uname sysinfo:EPERM", "SystemCallErrorNumber=EACCES"], &[]);
         let rehearsal = rehearsal.unwrap();
         assert_eq!(rehearsal.content, "[Service]\nSystemCallFilter=\nSystemCallLog=\nSystemCallLog=sysinfo uname\n");
-        assert_eq!((told(&rehearsal), rehearsal.told_unknown), (vec!["sysinfo", "uname"], false));
+        assert_eq!((told(&rehearsal), rehearsal.logs_unknown), (vec!["sysinfo", "uname"], false));
     }
 
     #[test]
     fn of_an_allow_list_what_passes_is_left_out_so_that_calls_without_a_name_are_logged() {
         let (_, rehearsal) = of(&["SystemCallFilter=@system-service", "SystemCallFilter=~uname"], &[]);
         let rehearsal = rehearsal.unwrap();
-        assert!(rehearsal.told_unknown && told(&rehearsal).contains(&"uname") && told(&rehearsal).contains(&"mount"));
+        assert!(rehearsal.logs_unknown && told(&rehearsal).contains(&"uname") && told(&rehearsal).contains(&"mount"));
         assert!(rehearsal.content.contains("\nSystemCallLog=~"));
         assert!(!rehearsal.content.split([' ', '~', '\n']).any(|word| word == "mount" || word == "uname"));
         assert!(rehearsal.content.lines().all(|line| line.len() <= WIDTH), "{}", rehearsal.content);
@@ -285,11 +282,11 @@ mod tests {
         let (_, rehearsal) = of(&lines, &[]);
         let rehearsal = rehearsal.unwrap();
         assert_eq!(told(&rehearsal), ["setns", "socket", "unshare"]);
-        assert_eq!(rehearsal.missing.iter().map(AsRef::as_ref).collect::<Vec<_>>(), ["clone3", "openat2"]);
+        assert_eq!(rehearsal.enosys.iter().map(AsRef::as_ref).collect::<Vec<_>>(), ["clone3", "openat2"]);
         assert!(rehearsal.content.contains("SystemCallFilter=~clone3:ENOSYS openat2:ENOSYS\n"));
-        assert_eq!(rehearsal.untold[&Directive::RestrictNamespaces], [Box::from("clone")]);
-        assert!(rehearsal.untold[&Directive::RestrictSUIDSGID].contains(&"openat".into()));
-        assert!(!rehearsal.untold.contains_key(&Directive::RestrictAddressFamilies));
+        assert_eq!(rehearsal.unlogged[&Directive::RestrictNamespaces], [Box::from("clone")]);
+        assert!(rehearsal.unlogged[&Directive::RestrictSUIDSGID].contains(&"openat".into()));
+        assert!(!rehearsal.unlogged.contains_key(&Directive::RestrictAddressFamilies));
     }
 
     #[test]
@@ -314,11 +311,11 @@ mod tests {
         let rehearsal = rehearsal.unwrap();
         let groups = Groups::embedded();
         let rehearsed = policy.with_dropin(Path::new(DROP_IN), rehearsal.content.as_bytes(), &groups);
-        assert_eq!(rehearsal.holds(&rehearsed, &groups), Ok(()));
-        assert_eq!(rehearsal.holds(&policy, &groups), Err(Otherwise("uname".into())));
+        assert_eq!(rehearsal.verify(&rehearsed, &groups), Ok(()));
+        assert_eq!(rehearsal.verify(&policy, &groups), Err(UnexpectedVerdict("uname".into())));
         let behind = Path::new("/etc/systemd/system/x.service.d/zzzzz.conf");
         let behind = rehearsed.with_dropin(behind, b"[Service]\nSystemCallFilter=~sysinfo\n", &groups);
-        assert_eq!(rehearsal.holds(&behind, &groups), Err(Otherwise("sysinfo".into())));
+        assert_eq!(rehearsal.verify(&behind, &groups), Err(UnexpectedVerdict("sysinfo".into())));
     }
 
     /// Lines of every directive that bears on calls.
@@ -360,22 +357,22 @@ mod tests {
     /// Everything passes, and what would be denied is logged.
     fn is_sound(lines: &[String], keep: &BTreeSet<Directive>) -> Result<(), TestCaseError> {
         let (groups, real) = (Groups::embedded(), policy(lines));
-        let Some(rehearsal) = Rehearsal::of(&real, keep, &groups) else { return Ok(()) };
+        let Some(rehearsal) = RehearsalDropIn::new(&real, keep, &groups) else { return Ok(()) };
         let rehearsed = real.with_dropin(Path::new(DROP_IN), rehearsal.content.as_bytes(), &groups);
         prop_assert_eq!(rehearsed.notes().filter(|note| note.to_string().contains(DROP_IN)).count(), 0);
-        prop_assert_eq!(rehearsal.holds(&rehearsed, &groups), Ok(()));
+        prop_assert_eq!(rehearsal.verify(&rehearsed, &groups), Ok(()));
         let kept = |causes: &[DirectiveCause]| causes.iter().any(|cause| !rehearsal.lifted.contains(&cause.directive));
         let lifts_list = rehearsal.lifted.contains(&Directive::SystemCallFilter)
             && real.filter.as_ref().is_some_and(|filter| filter.mode() == Mode::Allow);
         // What depends on arguments may be told, and is then none to be left out.
         let passes = |call: &&str| match real.verdict(real.native(), call) {
             Verdict::Denied { .. } => false,
-            Verdict::Possible { .. } => !rehearsal.told.contains(*call),
+            Verdict::Possible { .. } => !rehearsal.logged.contains(*call),
             Verdict::Permitted | Verdict::LogOnly { .. } => true,
         };
-        prop_assert!(rehearsal.told_unknown || !lifts_list || !known(&groups).iter().any(passes));
+        prop_assert!(rehearsal.logs_unknown || !lifts_list || !known(&groups).iter().any(passes));
         // One that no systemd knows stands for those without a name.
-        for call in known(&groups).into_iter().chain(rehearsal.told_unknown.then_some("no_such_call")) {
+        for call in known(&groups).into_iter().chain(rehearsal.logs_unknown.then_some("no_such_call")) {
             let (is, was) = (rehearsed.verdict(real.native(), call), real.verdict(real.native(), call));
             let is_logged = matches!(is, Verdict::LogOnly { .. });
             match was {
