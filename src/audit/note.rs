@@ -29,8 +29,3 @@ impl fmt::Display for Note {
 pub(crate) fn join_texts(notes: &[Note]) -> String {
     notes.iter().map(|note| note.text.as_str()).collect::<Vec<_>>().join("; ")
 }
-
-/// The texts of notes, for a place that shows no ids.
-pub(crate) fn into_texts(notes: Vec<Note>) -> Vec<String> {
-    notes.into_iter().map(|note| note.text).collect()
-}

@@ -1,29 +1,36 @@
 //! caveats.
 
+use crate::audit::Note;
 use crate::audit::text::plural;
 use crate::incidents::Moment;
 use crate::incidents::local_time::Clock;
 use crate::outlet::wire::Status;
 
 /// What keeps the daemon from having seen everything.
-pub(crate) fn hearing_notes(status: &Status, clock: &Clock) -> Vec<String> {
+pub(crate) fn hearing_notes(status: &Status, clock: &Clock) -> Vec<Note> {
     let mut notes = Vec::new();
     if status.lost > 0 {
-        notes.push(format!(
-            "{} audit events were lost since harden-whyd started: there may have been more denials",
-            status.lost
+        notes.push(Note::new(
+            "records-lost",
+            format!(
+                "{} audit events were lost since harden-whyd started: there may have been more denials",
+                status.lost
+            ),
         ));
     }
     if status.overruns > 0 {
         let times = plural(status.overruns, "time");
-        notes.push(format!(
-            "the receive buffer overran {times} since harden-whyd started: there may have been more denials"
+        notes.push(Note::new(
+            "receive-buffer-overrun",
+            format!("the receive buffer overran {times} since harden-whyd started: there may have been more denials"),
         ));
     }
     if status.malformed > 0 {
         let records = plural(status.malformed, "record");
-        notes
-            .push(format!("{records} since harden-whyd started were not understood: there may have been more denials"));
+        notes.push(Note::new(
+            "records-malformed",
+            format!("{records} since harden-whyd started were not understood: there may have been more denials"),
+        ));
     }
     let always = crate::host::blind_spots::silent_errno().to_string();
     let limits: Vec<String> = status
@@ -33,24 +40,36 @@ pub(crate) fn hearing_notes(status: &Status, clock: &Clock) -> Vec<String> {
         .map(|limit| crate::audit::text::escape(limit.as_bytes()))
         .collect();
     if !limits.is_empty() {
-        notes.push(format!("harden-whyd cannot see or do everything here: {}", limits.join(". Also: ")));
+        notes.push(Note::new(
+            "daemon-limited",
+            format!("harden-whyd cannot see or do everything here: {}", limits.join(". Also: ")),
+        ));
     }
     if status.given_way > 0 {
-        notes.push(format!(
-            "{} sightings were lost since harden-whyd started: more different denials came than could be stored",
-            status.given_way
+        notes.push(Note::new(
+            "sightings-lost",
+            format!(
+                "{} sightings were lost since harden-whyd started: more different denials came than could be stored",
+                status.given_way
+            ),
         ));
     }
     if status.forgotten > 0 {
         let last = status.forgotten_last.and_then(|last| clock.show(&Moment::At(last)));
         let last = last.map_or_else(String::new, |last| format!(", last seen until {last}"));
-        notes.push(format!(
-            "the store was full: of all units, {}{last}, had to give way, the oldest and rarest first",
-            plural(status.forgotten, "denial")
+        notes.push(Note::new(
+            "store-full",
+            format!(
+                "the store was full: of all units, {}{last}, had to give way, the oldest and rarest first",
+                plural(status.forgotten, "denial")
+            ),
         ));
     }
     if let Some(error) = &status.store_error {
-        notes.push(format!("harden-whyd cannot write its store: {}", crate::audit::text::escape(error.as_bytes())));
+        notes.push(Note::new(
+            "store-unwritable",
+            format!("harden-whyd cannot write its store: {}", crate::audit::text::escape(error.as_bytes())),
+        ));
     }
     notes
 }
@@ -67,7 +86,7 @@ mod tests {
         assert!(hearing_notes(&sound, &clock).is_empty());
         let limitations = vec!["deaf: \u{1b}; mend it".to_owned(), always, "blind: so; there".to_owned()];
         let status = Status { overruns: 2, malformed: 1, limitations, ..Status::default() };
-        let notes = hearing_notes(&status, &clock);
+        let notes: Vec<String> = hearing_notes(&status, &clock).into_iter().map(|note| note.text).collect();
         assert_eq!(notes.len(), 3, "{notes:?}");
         assert!(notes[0].contains("overran 2 times") && notes[1].starts_with("1 record since"), "{notes:?}");
         assert!(notes[2].ends_with(": deaf: \\x1b; mend it. Also: blind: so; there"), "{notes:?}");

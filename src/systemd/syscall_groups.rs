@@ -2,6 +2,7 @@
 //! a running manager.
 
 use super::libseccomp;
+use crate::audit::Note;
 use crate::syscalls::groups::{GroupSource, Groups, NoGroups, parse_version};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -169,10 +170,13 @@ impl Drop for Group {
 }
 
 /// Whose groups these are, where they are not the host's.
-pub(crate) fn groups_note(loaded: &LoadedGroups) -> Option<String> {
+pub(crate) fn groups_note(loaded: &LoadedGroups) -> Option<Note> {
     let why = loaded.note.as_ref()?;
     let crate::syscalls::groups::GroupSource::Embedded(version) = loaded.groups.source() else { return None };
-    Some(format!("the groups of system calls are systemd {version}'s, not this machine's: {why}"))
+    Some(Note::new(
+        "groups-not-of-this-machine",
+        format!("the groups of system calls are systemd {version}'s, not this machine's: {why}"),
+    ))
 }
 
 #[cfg(test)]

@@ -45,7 +45,8 @@ impl Machine {
         assert!(output.stderr.is_empty(), "{output:?}");
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let unit = &report["units"][0];
-        let notes = unit["notes"].as_array().unwrap().iter().map(|note| note.as_str().unwrap().to_owned()).collect();
+        let notes =
+            unit["notes"].as_array().unwrap().iter().map(|note| note["text"].as_str().unwrap().to_owned()).collect();
         (notes, unit["denials"][0]["cause"]["kind"].as_str().unwrap().to_owned())
     }
 

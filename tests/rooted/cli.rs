@@ -364,7 +364,7 @@ fn a_death_without_a_record_is_told() {
     assert!(said.contains("'journalctl -k' or 'dmesg'"), "{said}");
     fs::write(&log, format!("{RECORD}\n{exit}")).unwrap();
     let answer = json(&run(&["--json", "explain", text(&log)]));
-    assert!(answer["notes"][0].as_str().unwrap().contains("once; which record of an unknown unit"), "{answer}");
+    assert!(answer["notes"][0]["text"].as_str().unwrap().contains("once; which record of an unknown unit"), "{answer}");
     let answer = json(&run(&["--json", "explain", "--unit", "a", text(&log)]));
     assert_eq!(answer["notes"].as_array().map(Vec::len), Some(0), "{answer}");
 }

@@ -1,5 +1,6 @@
 //! Where the incidents of this machine are asked for: the daemon, or its store.
 
+use crate::audit::Note;
 use crate::cli::args::{Common, STATE_DIR, StateDir};
 use crate::incidents::{Incident, Query, Store, StoreError, Stored, UnitSummary};
 use crate::outlet::client::{HardenWhyProxy, daemon, explained, patiently};
@@ -66,7 +67,7 @@ impl Source {
     ///
     /// # Errors
     /// There is neither; says what to do.
-    pub(crate) async fn open(common: &Common, asked: &StateDir) -> anyhow::Result<(Self, Vec<String>)> {
+    pub(crate) async fn open(common: &Common, asked: &StateDir) -> anyhow::Result<(Self, Vec<Note>)> {
         if let Some(dir) = &asked.state_dir {
             return Ok((Self::Store(Store::open_read_only(dir)?), Vec::new()));
         }
@@ -78,7 +79,7 @@ impl Source {
             match Store::open_read_only(Path::new(STATE_DIR)) {
                 Ok(store) => {
                     let note = format!("harden-whyd does not run ({error}): this is what it stored before");
-                    return Ok((Self::Store(store), vec![note]));
+                    return Ok((Self::Store(store), vec![Note::new("daemon-not-running", note)]));
                 }
                 Err(StoreError::Missing { .. } | StoreError::Unreadable { .. }) => {}
                 Err(error) => return Err(error.into()),

@@ -1,6 +1,7 @@
 //! What a unit's settings keep from being seen: of calls that are refused with an error systemd has the kernel write no
 //! record, unless it is told to.
 
+use crate::audit::Note;
 use crate::audit::text::join;
 use crate::cli::verbs::log_refusals::Recording;
 use crate::cli::views::answer::{Answer, Silence};
@@ -25,8 +26,9 @@ pub(crate) fn tell(
     let is_loud = situation.policy.loggable_directives().len() == directives.len();
     if let Some(recording) = recording.filter(|_| is_loud) {
         let when = recording.when(clock);
-        answer.notes.push(format!(
-            "what is refused by the unit's {names} is recorded of processes started {when}, and not of others"
+        answer.notes.push(Note::new(
+            "refusals-logged",
+            format!("what is refused by the unit's {names} is recorded of processes started {when}, and not of others"),
         ));
     } else if answer.denials.is_empty() {
         answer.silence = Some(Silence {
@@ -38,11 +40,11 @@ pub(crate) fn tell(
         });
     } else {
         let commands = ways(unit).map(|(command, _)| format!("'{command}'"));
-        answer.notes.push(format!(
+        answer.notes.push(Note::new("refusals-silent", format!(
             "the unit's {names} can refuse calls with an error, and of those systemd lets the kernel write no record: \
              they are not seen here; {} show them",
             join(commands.into_iter())
-        ));
+        )));
     }
 }
 

@@ -1,6 +1,6 @@
 //! unit_answer.
 
-use crate::audit::note;
+use crate::audit::Note;
 use crate::cli::lookup::caveats::more;
 use crate::cli::lookup::incident_source::{Scope, Source};
 use crate::cli::lookup::silent_refusals;
@@ -29,8 +29,8 @@ pub(crate) async fn of_unit(
     groups: &Groups,
     clock: &Clock,
 ) -> Answer {
-    let LoadedSettings { situation, notes, properties: facts, .. } = unit_settings::load(managers, unit, groups).await;
-    let mut notes = note::into_texts(notes);
+    let LoadedSettings { situation, mut notes, properties: facts, .. } =
+        unit_settings::load(managers, unit, groups).await;
     notes.extend(more(all));
     let diagnosis = diagnose(incidents, situation.as_ref(), groups);
     let mut answer = Answer::new(Some(unit), &diagnosis, situation.as_ref(), groups, clock, notes);
@@ -68,15 +68,14 @@ pub(crate) async fn none_known(
         } else {
             format!("no manager asked knows a unit {name}: is the name right? 'harden-why' lists what was seen")
         };
-        let notes = vec![note];
+        let notes = vec![Note::new("unit-unknown", note)];
         let unit = Unit { manager: Manager::System, name: name.clone() };
         return Answer {
             manager: None,
             ..Answer::new(Some(&unit), &diagnose(Vec::new(), None, groups), None, groups, clock, notes)
         };
     };
-    let mut answer =
-        Answer::new(Some(&unit), &diagnose(Vec::new(), None, groups), None, groups, clock, note::into_texts(notes));
+    let mut answer = Answer::new(Some(&unit), &diagnose(Vec::new(), None, groups), None, groups, clock, notes);
     if let Some(situation) = &situation {
         let recording = Recording::of(managers, unit.manager).await;
         silent_refusals::tell(&mut answer, &unit, situation, recording.as_ref(), clock);

@@ -2,6 +2,7 @@
 
 use super::incident_source;
 use super::incident_source::{Scope, Source};
+use crate::audit::Note;
 use crate::cli::args::{Chosen, Units};
 use crate::incidents::Incident;
 use crate::incidents::incident::by_unit;
@@ -93,8 +94,8 @@ pub(crate) async fn own_name_of(name: &UnitName, manager: Manager, managers: &Ma
 }
 
 /// That a name is an alias.
-pub(crate) fn alias_note(name: &UnitName, own: &UnitName) -> String {
-    format!("{name} is an alias of {own}")
+pub(crate) fn alias_note(name: &UnitName, own: &UnitName) -> Note {
+    Note::new("alias", format!("{name} is an alias of {own}"))
 }
 
 /// The managers that are asked of a unit without denials, of those that may be.

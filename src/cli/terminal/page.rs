@@ -1,5 +1,6 @@
 //! Laying out text for the columns of a terminal, with colours that a pipe leaves out.
 
+use crate::audit::Note;
 use anstyle::{AnsiColor, Style};
 use std::fmt::Display;
 use std::io;
@@ -110,7 +111,7 @@ fn wrapped(text: &str, first: &str, rest: &str) -> Vec<String> {
 }
 
 /// Notes below an answer.
-pub(crate) fn notes(page: &mut Page, notes: &[String]) {
+pub(crate) fn notes(page: &mut Page, notes: &[Note]) {
     if notes.is_empty() {
         return;
     }

@@ -1,6 +1,6 @@
 //! `apply` and `revert`: a remedy in its drop-in, confirmed by systemd itself, or nothing changed at all.
 
-use crate::audit::note;
+use crate::audit::Note;
 use crate::audit::text::shown_path;
 use crate::cli::args::{Apply, Common};
 use crate::cli::lookup::caveats::unheard;
@@ -46,7 +46,7 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyh
     let known = unit_settings::load(&managers, &unit, &loaded.groups).await;
     can_take_drop_ins(&unit.name, &known)?;
     let running = known.properties.as_ref().is_some_and(UnitProperties::is_running);
-    notes.extend(note::into_texts(known.notes));
+    notes.extend(known.notes);
     let mut situation = known.situation.with_context(|| format!("the settings of {} cannot be read", unit.name))?;
     if asked.runtime {
         let persistent =
@@ -128,19 +128,19 @@ fn chosen_remedy<'a>(
 }
 
 /// What one should know of a remedy before it is written.
-fn cautions(remedy: &Remedy) -> Vec<String> {
+fn cautions(remedy: &Remedy) -> Vec<Note> {
     let mut notes = Vec::new();
     if !remedy.sensitive.is_empty() {
         let calls = remedy.sensitive.iter().map(|(group, call)| format!("{call} ({group})"));
-        notes.push(format!(
-            "among what it allows can reach beyond the program: {}",
-            calls.collect::<Vec<_>>().join(", ")
+        notes.push(Note::new(
+            "opens-privileged-calls",
+            format!("among what it allows can reach beyond the program: {}", calls.collect::<Vec<_>>().join(", ")),
         ));
     }
     if !remedy.conditional.is_empty() {
-        notes.push(format!(
-            "not proven for {}: other directives still look at the arguments",
-            remedy.conditional.join(", ")
+        notes.push(Note::new(
+            "remedy-not-proven",
+            format!("not proven for {}: other directives still look at the arguments", remedy.conditional.join(", ")),
         ));
     }
     notes

@@ -1,6 +1,6 @@
 //! `check`: would the calls seen so far pass, under the unit's settings or with others?
 
-use crate::audit::note;
+use crate::audit::Note;
 use crate::audit::text::shown_path;
 use crate::cli::args::{Check, Common};
 use crate::cli::lookup::caveats::unheard;
@@ -36,7 +36,7 @@ pub(crate) struct Checked {
     /// Whether every call passes, as far as that can be told without its arguments.
     pass: bool,
     calls: Vec<CallView>,
-    notes: Vec<String>,
+    notes: Vec<Note>,
 }
 
 /// What would happen to a call.
@@ -71,9 +71,9 @@ pub(crate) async fn check(common: &Common, asked: &Check, clock: &Clock) -> anyh
         None => unit_settings::load(&managers, &unit, &loaded.groups).await,
     };
     let LoadedSettings { situation, notes: more, .. } = known;
-    notes.extend(note::into_texts(more));
+    notes.extend(more);
     let Some(situation) = situation else {
-        bail!("the settings of {} cannot be read: {}", unit.name, notes.join("; "));
+        bail!("the settings of {} cannot be read: {}", unit.name, crate::audit::note::join_texts(&notes));
     };
     let policy = with_lines(&situation.policy, &asked.with, &loaded.groups)?;
     let by = |cause: &policy::DirectiveCause| place(cause, &asked.with);
@@ -150,7 +150,7 @@ fn place(cause: &policy::DirectiveCause, with: &[String]) -> String {
 }
 
 impl Checked {
-    fn new(unit: &Unit, calls: Vec<CallView>, notes: Vec<String>) -> Self {
+    fn new(unit: &Unit, calls: Vec<CallView>, notes: Vec<Note>) -> Self {
         let pass = !calls.is_empty() && calls.iter().all(|call| matches!(call.verdict, "pass" | "depends"));
         Self { schema: SCHEMA, unit: unit.name.to_string(), manager: unit.manager.to_string(), pass, calls, notes }
     }

@@ -103,7 +103,7 @@ fn live(mut audit: AuditSocket, root: &Path, groups: &Groups, clock: &Clock) -> 
         known.situation.as_ref(),
         groups,
         clock,
-        crate::audit::note::into_texts(known.notes),
+        known.notes,
     );
     let words = format!(
         "Live: a child of this process (pid {pid}) put itself under the filter of {UNIT}, as systemd would, and asked \

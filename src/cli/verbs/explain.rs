@@ -1,7 +1,7 @@
 //! `explain`: the answer from a log.
 
 use crate::audit::Action;
-use crate::audit::note;
+use crate::audit::Note;
 use crate::audit::text::shown_path;
 use crate::cli::terminal::progress::Progress;
 use crate::cli::terminal::words::times;
@@ -147,7 +147,7 @@ pub(crate) fn explain(
 }
 
 /// Deaths of SIGSYS of which the log has no record that is known to be the unit's.
-fn deaths(deaths: &SigsysExits, incidents: &[Incident]) -> Vec<String> {
+fn deaths(deaths: &SigsysExits, incidents: &[Incident]) -> Vec<Note> {
     let kills = |incident: &Incident| match &incident.key.event {
         IncidentEvent::Denial(denial) => denial.action.is_kill() || denial.action == Action::Trap,
         IncidentEvent::SilentDeath => false,
@@ -165,14 +165,22 @@ fn deaths(deaths: &SigsysExits, incidents: &[Incident]) -> Vec<String> {
     } else {
         ", but the kernel's record of that is not in this log: add the output of 'journalctl -k' or 'dmesg', or audit.log"
     };
-    let mut notes: Vec<String> = deaths
+    let mut notes: Vec<Note> = deaths
         .units
         .iter()
         .filter(|(unit, _)| !is_told(unit))
-        .map(|(unit, count)| format!("{} died of SIGSYS (status=31/SYS) {}{advice}", unit.name, times(*count)))
+        .map(|(unit, count)| {
+            Note::new(
+                "death-without-record",
+                format!("{} died of SIGSYS (status=31/SYS) {}{advice}", unit.name, times(*count)),
+            )
+        })
         .collect();
     if deaths.others > 0 {
-        notes.push(format!("further units died of SIGSYS, {} in all", times(deaths.others)));
+        notes.push(Note::new(
+            "deaths-not-shown",
+            format!("further units died of SIGSYS, {} in all", times(deaths.others)),
+        ));
     }
     notes
 }
@@ -186,7 +194,7 @@ fn answer(
 ) -> Answer {
     let known =
         unit.zip(question.root.as_deref()).map(|(unit, root)| unit_settings::from_files(root, unit, None, groups));
-    let (situation, notes) = known.map_or((None, Vec::new()), |known| (known.situation, note::into_texts(known.notes)));
+    let (situation, notes) = known.map_or((None, Vec::new()), |known| (known.situation, known.notes));
     let diagnosis = diagnose(incidents, situation.as_ref(), groups);
     Answer::new(unit, &diagnosis, situation.as_ref(), groups, clock, notes)
 }

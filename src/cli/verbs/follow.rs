@@ -3,7 +3,7 @@
 pub(crate) mod inbox;
 pub(crate) mod shown;
 
-use crate::audit::note;
+use crate::audit::Note;
 use crate::audit::text::plural;
 use crate::cli::args::{Common, Follow};
 use crate::cli::lookup::incident_source;
@@ -132,7 +132,7 @@ struct Follower {
     /// The daemon took us on once.
     subscribed: bool,
     /// What was said of the daemon's hearing.
-    said: Vec<String>,
+    said: Vec<Note>,
 }
 
 impl Follower {
@@ -175,7 +175,7 @@ impl Follower {
         let status = seen.during(client.status()).await?.map_err(crate::outlet::client::explained)?;
         let notes = crate::outlet::caveats::hearing_notes(&status, &clock());
         for note in notes.iter().filter(|note| !self.said.contains(note)) {
-            self.complain(note);
+            self.complain(&note.text);
         }
         self.said = notes;
         match self.missed(client, seen).await? {
@@ -270,7 +270,7 @@ impl Follower {
             LoadedSettings { situation, notes, .. } = known;
         }
         let diagnosis = diagnose(vec![incident.clone()], situation.as_ref(), groups);
-        let answer = Answer::new(unit, &diagnosis, situation.as_ref(), groups, &clock(), note::into_texts(notes));
+        let answer = Answer::new(unit, &diagnosis, situation.as_ref(), groups, &clock(), notes);
         Ok(if self.json {
             serde_json::to_string(&First { schema: SCHEMA, id: *id, new: true, answer: &answer })? + "\n"
         } else {

@@ -6,6 +6,7 @@
 pub(crate) use crate::operations::refusal_logging::end::left;
 pub(crate) use crate::operations::refusal_logging::state::{Recording, RecordingView};
 
+use crate::audit::Note;
 use crate::cli::args::{Common, LogRefusals};
 use crate::cli::lookup::unit_names::one_names;
 use crate::cli::terminal::page::Page;
@@ -71,7 +72,10 @@ pub(crate) async fn log_refusals(
     };
     if before.is_none() {
         if let Some(by) = others(&place, config.as_deref(), Some(&running)).await {
-            notes.push(format!("{by} has refusals recorded already: nothing was changed."));
+            notes.push(Note::new(
+                "logged-by-others",
+                format!("{by} has refusals recorded already: nothing was changed."),
+            ));
             notes.extend(runs_on(manager, &chosen));
             return Ok(RefusalLogging::new(manager, "others", clock, None, chosen, notes));
         }
@@ -122,9 +126,12 @@ async fn off(managers: &Managers, manager: Manager, clock: &Clock) -> anyhow::Re
     let mut logging = RefusalLogging::new(manager, "nothing", clock, None, Vec::new(), Vec::new());
     if before.is_none() && !place.is_astray() {
         let others = others(&place, config.as_deref(), Some(&running)).await;
-        logging
-            .notes
-            .extend(others.map(|by| format!("{by} has refusals recorded, which is not harden-why's to switch off")));
+        logging.notes.extend(others.map(|by| {
+            Note::new(
+                "logged-by-others",
+                format!("{by} has refusals recorded, which is not harden-why's to switch off"),
+            )
+        }));
         return Ok(logging);
     }
     end(&place, &running, before.as_ref(), clock, Some(&mut Interruption::heard()?)).await?;
@@ -143,12 +150,15 @@ fn question(logging: &RefusalLogging) -> String {
 }
 
 /// How to have what runs already and was not started anew recorded, as far as it is well to.
-fn runs_on(manager: Manager, units: &[Chosen]) -> Option<String> {
+fn runs_on(manager: Manager, units: &[Chosen]) -> Option<Note> {
     let flag = manager.option();
     let left = units.iter().filter(|unit| unit.may_start_anew() && unit.restarted.is_none());
     let names: Vec<&str> = left.map(|unit| unit.name.as_str()).collect();
     (!names.is_empty()).then(|| {
         let names = names.join(" ");
-        format!("What runs since before is not recorded until it starts anew: systemctl {flag}restart {names}")
+        Note::new(
+            "restart-to-log",
+            format!("What runs since before is not recorded until it starts anew: systemctl {flag}restart {names}"),
+        )
     })
 }

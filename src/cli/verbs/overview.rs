@@ -2,6 +2,7 @@
 
 pub(crate) mod silent;
 
+use crate::audit::Note;
 use crate::audit::text::plural;
 use crate::cli::args::Cli;
 use crate::cli::lookup::caveats::unheard;
@@ -27,7 +28,7 @@ pub(crate) struct Overview {
     #[serde(serialize_with = "units")]
     silent: Silent,
     /// What limits the answer.
-    notes: Vec<String>,
+    notes: Vec<Note>,
     /// All units are to be named.
     #[serde(skip)]
     all: bool,

@@ -7,6 +7,7 @@
 pub(crate) use crate::operations::rehearsal::recover::left;
 
 use super::apply;
+use crate::audit::Note;
 use crate::cli::args;
 use crate::cli::args::{Chosen, Common};
 use crate::cli::lookup::incident_source;
@@ -95,14 +96,17 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
     if let Ended::Unit(state) = &ended
         && state.outcome.active_state == "failed"
     {
-        rehearsed.report.notes.push(format!(
-            "it was {} while nothing was denied to it: more than these calls is amiss",
-            session::said(&state.outcome)
+        rehearsed.report.notes.push(Note::new(
+            "failed-otherwise",
+            format!(
+                "it was {} while nothing was denied to it: more than these calls is amiss",
+                session::said(&state.outcome)
+            ),
         ));
     }
     let has_remedy = rehearsed.report.units.iter().any(|unit| unit.remedies.iter().any(|remedy| remedy.default));
     if asked.apply && !has_remedy {
-        rehearsed.report.notes.push("there is no remedy to apply".to_owned());
+        rehearsed.report.notes.push(Note::new("no-remedy", "there is no remedy to apply".to_owned()));
     }
     if !asked.apply || !has_remedy {
         return say(common, color, &rehearsed);
@@ -122,7 +126,10 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
         }
         Err(error) => {
             if common.json {
-                rehearsed.report.notes.push(format!("the remedy was not applied: {error:#}"));
+                rehearsed
+                    .report
+                    .notes
+                    .push(Note::new("remedy-not-applied", format!("the remedy was not applied: {error:#}")));
                 say(common, color, &rehearsed)?;
             }
             Err(error)

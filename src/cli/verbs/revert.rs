@@ -1,5 +1,6 @@
 //! `revert`: the drop-ins that `apply` wrote are taken away.
 
+use crate::audit::Note;
 use crate::audit::text::shown_path;
 use crate::cli::args::{Chosen, Common};
 use crate::cli::lookup::incident_source;
@@ -43,7 +44,7 @@ pub(crate) async fn revert(common: &Common, asked: &Chosen) -> anyhow::Result<Ap
         }
         if !ours.is_empty() {
             let mut applied = taken_away(&unit, &ours, &managers.connect(manager).await?).await?;
-            applied.notes.extend(refused.map(|error| format!("not removed: {error}")));
+            applied.notes.extend(refused.map(|error| Note::new("drop-in-kept", format!("not removed: {error}"))));
             return Ok(applied);
         }
     }
@@ -83,7 +84,9 @@ async fn taken_away(unit: &Unit, ours: &[(PathBuf, Vec<u8>)], manager: &SystemdM
     };
     let lines = ours.iter().filter(|(path, _)| paths.contains(path)).flat_map(|(_, old)| diff(old, b"")).collect();
     let mut applied = Applied::new(unit, "reverted", Some(first), lines, Vec::new());
-    applied.notes.extend(more.iter().map(|path| format!("{} was removed as well", shown_path(path))));
+    applied.notes.extend(
+        more.iter().map(|path| Note::new("drop-in-removed", format!("{} was removed as well", shown_path(path)))),
+    );
     let asked = async {
         manager.reload().await?;
         Ok(manager.unit_properties(&unit.name).await)
@@ -103,18 +106,23 @@ async fn taken_away(unit: &Unit, ours: &[(PathBuf, Vec<u8>)], manager: &SystemdM
 }
 
 /// What speaks against the manager's being rid of the removed files.
-fn still_held(facts: Result<UnitProperties, SystemdError>, removed: &[PathBuf]) -> Option<String> {
+fn still_held(facts: Result<UnitProperties, SystemdError>, removed: &[PathBuf]) -> Option<Note> {
     let facts = match facts {
         Ok(facts) => facts,
         // Where there is no unit any more, nothing is in force.
         Err(SystemdError::NoSuchUnit(_)) => return None,
-        Err(error) => return Some(format!("what systemd holds now could not be read back: {error}")),
+        Err(error) => {
+            return Some(Note::new("unconfirmed", format!("what systemd holds now could not be read back: {error}")));
+        }
     };
     // It may spell the path otherwise.
     let is_gone = |path: &Path| path.ends_with(REMEDY_DROP_IN) && !path.exists();
     let held = facts.dropins.iter().find(|path| removed.contains(path) || is_gone(path))?;
-    Some(format!(
-        "systemd still lists {}: it does not look where the file was removed, or another was put there",
-        shown_path(held)
+    Some(Note::new(
+        "drop-in-still-listed",
+        format!(
+            "systemd still lists {}: it does not look where the file was removed, or another was put there",
+            shown_path(held)
+        ),
     ))
 }

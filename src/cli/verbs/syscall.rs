@@ -1,5 +1,6 @@
 //! `syscall`: number, name and groups of a call.
 
+use crate::audit::Note;
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, DIM, Page, styled};
 use crate::cli::views::answer::SCHEMA;
@@ -23,7 +24,7 @@ pub(crate) struct Reading {
     known_to_systemd: bool,
     /// Whose groups these are.
     groups_of: String,
-    notes: Vec<String>,
+    notes: Vec<Note>,
 }
 
 /// A call's number in one ABI.

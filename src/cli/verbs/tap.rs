@@ -4,7 +4,7 @@
 pub(crate) mod targets;
 
 use crate::audit::Action;
-use crate::audit::note;
+use crate::audit::Note;
 use crate::cli::args::{Common, Tap as Asked};
 use crate::cli::terminal::clock::clock;
 use crate::cli::views::answer::{Answer, SCHEMA};
@@ -101,11 +101,11 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     notes.extend(stored(&common.bus, &incidents).await);
     let answered = refusals.iter().filter(|refused| refused.kind.result == CallResult::Answered).count();
     if answered > 0 {
-        notes.push(
+        notes.push(Note::new(
+            "answered-by-others",
             "calls that were answered without an error were answered by another than systemd's filters: a supervisor, \
-             a tracer, or the program's own handler of SIGSYS"
-                .to_owned(),
-        );
+             a tracer, or the program's own handler of SIGSYS",
+        ));
     }
     let mut answers = Vec::new();
     for case in &cases {
@@ -142,7 +142,7 @@ impl Case {
     fn answer(&self, incidents: &[Incident], groups: &Groups, clock: &Clock) -> Answer {
         let own = incidents.iter().filter(|incident| incident.key.unit == self.unit).cloned().collect();
         let situation = self.situation();
-        let notes = self.known.as_ref().map_or_else(Vec::new, |known| note::into_texts(known.notes.clone()));
+        let notes = self.known.as_ref().map_or_else(Vec::new, |known| known.notes.clone());
         let diagnosis = diagnose(own, situation, groups);
         let mut answer = Answer::new(self.unit.as_ref(), &diagnosis, situation, groups, clock, notes);
         if self.unit.is_none() {
@@ -239,7 +239,7 @@ fn incident(Refused { unit, rung, kind, group }: &Refused) -> Option<Incident> {
 }
 
 /// Has the daemon store what was seen; says so where it does not.
-async fn stored(bus: &BusAddress, incidents: &[Incident]) -> Option<String> {
+async fn stored(bus: &BusAddress, incidents: &[Incident]) -> Option<Note> {
     let dicts: Vec<IncidentDict> =
         incidents.iter().map(|incident| IncidentDict::from(&Stored { id: 0, incident: incident.clone() })).collect();
     if dicts.is_empty() {
@@ -253,20 +253,24 @@ async fn stored(bus: &BusAddress, incidents: &[Incident]) -> Option<String> {
         anyhow::Ok(())
     };
     let error = report.await.err()?;
-    Some(format!("what was seen is not stored, since harden-whyd does not take it: {error:#}"))
+    Some(Note::new("not-stored", format!("what was seen is not stored, since harden-whyd does not take it: {error:#}")))
 }
 
 /// What the count leaves out.
-fn left_out(lost: TapLosses, forgotten: u64) -> Vec<String> {
+fn left_out(lost: TapLosses, forgotten: u64) -> Vec<Note> {
     let mut notes = Vec::new();
     let refusals = lost.refusals.saturating_add(forgotten);
     if refusals > 0 {
-        notes.push(format!("{refusals} refusals more were of too many different calls or threads to be told apart"));
+        notes.push(Note::new(
+            "refusals-not-told-apart",
+            format!("{refusals} refusals more were of too many different calls or threads to be told apart"),
+        ));
     }
     if lost.threads > 0 {
-        notes.push(
-            "more threads ran than can be followed at a time: some of what they were refused was not seen".into(),
-        );
+        notes.push(Note::new(
+            "threads-not-followed",
+            "more threads ran than can be followed at a time: some of what they were refused was not seen",
+        ));
     }
     notes
 }

@@ -5,6 +5,7 @@
 pub use super::remedy::{BecauseView, ExposureView, GroupHelp, RemedyView, SensitiveView, Unproven};
 
 use super::remedy;
+use crate::audit::Note;
 use crate::audit::text::escape;
 use crate::diagnosis::{Diagnosis, Finding, Situation, outcome};
 use crate::incidents::local_time::{Clock, moment};
@@ -31,7 +32,7 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<LogTally>,
     /// What limits the answer as a whole.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
 }
 
 /// Where a demonstration's record came from.
@@ -89,7 +90,7 @@ pub struct Answer {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub silent: Vec<&'static str>,
     /// What was odd, or limits the answer.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
     /// What the screen says of that where there are no denials.
     #[serde(skip)]
     pub silence: Option<Silence>,
@@ -232,7 +233,7 @@ impl Answer {
         situation: Option<&Situation>,
         groups: &Groups,
         clock: &Clock,
-        notes: Vec<String>,
+        notes: Vec<Note>,
     ) -> Self {
         let remedies: Vec<RemedyView> = situation.map_or_else(Vec::new, |situation| {
             let default = diagnosis.default_remedy();

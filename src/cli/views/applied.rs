@@ -1,6 +1,7 @@
 //! What `apply` and `revert` have to say.
 
 use super::answer::SCHEMA;
+use crate::audit::Note;
 use crate::audit::text::{escape_lines, shown_path};
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, styled};
@@ -27,7 +28,7 @@ pub(crate) struct Applied {
     pub(crate) confirmed: bool,
     /// The unit's state after it was restarted.
     pub(crate) restarted: Option<Restarted>,
-    pub(crate) notes: Vec<String>,
+    pub(crate) notes: Vec<Note>,
 }
 
 /// A remedy that is applied.
@@ -57,7 +58,7 @@ impl Applied {
         outcome: &'static str,
         path: Option<&Path>,
         diff: Vec<String>,
-        notes: Vec<String>,
+        notes: Vec<Note>,
     ) -> Self {
         Self {
             schema: SCHEMA,
@@ -140,11 +141,12 @@ pub(crate) fn diff(old: &[u8], new: &[u8]) -> Vec<String> {
 }
 
 /// What is left to do for a change to reach the unit.
-pub(crate) fn next(unit: &Unit, running: bool) -> String {
+pub(crate) fn next(unit: &Unit, running: bool) -> Note {
     let (flag, name) = (unit.manager.option(), &unit.name);
     if running {
-        format!("processes that run already keep the filter of their start: systemctl {flag}restart {name}")
+        let text = format!("processes that run already keep the filter of their start: systemctl {flag}restart {name}");
+        Note::new("restart-to-apply", text)
     } else {
-        format!("it does not run: systemctl {flag}start {name}")
+        Note::new("start-to-apply", format!("it does not run: systemctl {flag}start {name}"))
     }
 }

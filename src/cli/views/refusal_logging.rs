@@ -1,6 +1,7 @@
 //! What `log-refusals` has to say.
 
 use super::answer::SCHEMA;
+use crate::audit::Note;
 use crate::audit::text::{escape, plural};
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, Page, WARN, styled};
@@ -28,7 +29,7 @@ pub(crate) struct RefusalLogging {
     until: Option<String>,
     #[serde(serialize_with = "views")]
     pub(crate) units: Vec<Chosen>,
-    pub(crate) notes: Vec<String>,
+    pub(crate) notes: Vec<Note>,
     #[serde(skip)]
     whose: String,
     #[serde(skip)]
@@ -75,7 +76,7 @@ impl RefusalLogging {
         clock: &Clock,
         record: Option<&Record>,
         units: Vec<Chosen>,
-        notes: Vec<String>,
+        notes: Vec<Note>,
     ) -> Self {
         let mut logging = Self {
             schema: SCHEMA,

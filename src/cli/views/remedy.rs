@@ -1,6 +1,7 @@
 //! What to change, as data.
 
 use crate::audit::Action;
+use crate::audit::Note;
 use crate::audit::text::{escape, join, shown_path};
 use crate::cli::terminal::words::calls;
 use crate::diagnosis::{DenialCause, Diagnosis, Finding, Remedy, RemedyKind, Situation};
@@ -138,12 +139,15 @@ impl RemedyView {
 }
 
 /// Why there is no remedy for what the unit's settings denied.
-pub(crate) fn hopeless(diagnosis: &Diagnosis, situation: &Situation) -> Option<String> {
+pub(crate) fn hopeless(diagnosis: &Diagnosis, situation: &Situation) -> Option<Note> {
     if !diagnosis.unsolvable.is_empty() {
         let names = join(diagnosis.unsolvable.iter().map(ToString::to_string));
-        return Some(format!(
-            "no setting of the unit can let {names} pass: this systemd or its libseccomp does not know the call, or \
+        return Some(Note::new(
+            "unsolvable",
+            format!(
+                "no setting of the unit can let {names} pass: this systemd or its libseccomp does not know the call, or \
              DynamicUser= or the manager's own SystemCallArchitectures= rules it out"
+            ),
         ));
     }
     let missed = |finding: &Finding| matches!(finding.cause, DenialCause::Unit { .. }) && !finding.needs_no_change();
@@ -152,13 +156,14 @@ pub(crate) fn hopeless(diagnosis: &Diagnosis, situation: &Situation) -> Option<S
         return None;
     }
     let later = join(situation.policy.settings.dropins_behind(&situation.drop_in).map(shown_path));
-    Some(if later.is_empty() {
+    let text = if later.is_empty() {
         "no drop-in was found that lifts all of it; change the lines above".to_owned()
     } else {
         format!(
             "a drop-in of ours would not help, since {later} comes after it and denies the calls again: change it there"
         )
-    })
+    };
+    Some(Note::new("no-remedy", text))
 }
 
 /// What may help where the settings were not read: an offer with a condition, never a drop-in.

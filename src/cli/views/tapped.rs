@@ -2,6 +2,7 @@
 
 use super::answer::Answer;
 use super::answer_page;
+use crate::audit::Note;
 use crate::audit::text::{escape, plural};
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, Page, styled};
@@ -24,7 +25,7 @@ pub(crate) struct Tapped {
     pub(crate) units: Vec<Answer>,
     /// The same by call, with the threads.
     pub(crate) refusals: Vec<RefusalView>,
-    pub(crate) notes: Vec<String>,
+    pub(crate) notes: Vec<Note>,
 }
 
 /// A call that was refused.

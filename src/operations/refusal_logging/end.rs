@@ -3,6 +3,7 @@
 use super::marker::{Record, Switcher};
 use super::state::{config_of, is_same, others_say};
 use super::switch::{Place, config_dir};
+use crate::audit::Note;
 use crate::host::unit_settings;
 use crate::incidents::local_time::Clock;
 use crate::kernel::clock::now_millis;
@@ -90,7 +91,7 @@ async fn mend(bus: &BusAddress, manager: Manager, record: Option<&Record>) -> an
 }
 
 /// Units whose processes came under a filter that logs, and keep it until they start anew.
-pub(crate) async fn still_recorded(manager: &SystemdManager, since: i64) -> Option<String> {
+pub(crate) async fn still_recorded(manager: &SystemdManager, since: i64) -> Option<Note> {
     let (facts, _) = manager.list_loaded_units(|_, _| ()).await.ok()?;
     let started = |micros: u64| i64::try_from(micros / 1000).is_ok_and(|millis| millis >= since);
     let (groups, surroundings) =
@@ -105,7 +106,13 @@ pub(crate) async fn still_recorded(manager: &SystemdManager, since: i64) -> Opti
     names.sort_unstable();
     let flag = manager.manager().option();
     (!names.is_empty()).then(|| {
-        format!("what began meanwhile stays recorded until it starts anew: systemctl {flag}restart {}", names.join(" "))
+        Note::new(
+            "still-logged",
+            format!(
+                "what began meanwhile stays recorded until it starts anew: systemctl {flag}restart {}",
+                names.join(" ")
+            ),
+        )
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::marker;
 use super::marker::Ledger;
-use crate::audit::note;
+use crate::audit::Note;
 use crate::audit::text::{escape, join, shown_path};
 use crate::diagnosis::{RehearsalDropIn, Situation};
 use crate::host::unit_settings;
@@ -75,7 +75,7 @@ pub(crate) struct Plan {
     pub(crate) manager: SystemdManager,
     pub(crate) client: HardenWhyProxy<'static>,
     pub(crate) loaded: LoadedGroups,
-    pub(crate) notes: Vec<String>,
+    pub(crate) notes: Vec<Note>,
 }
 
 impl Plan {
@@ -126,7 +126,7 @@ impl Plan {
             known.matches_manager,
             "systemd holds other settings of {} than its files say: {}",
             unit.name,
-            note::join_texts(&known.notes)
+            crate::audit::note::join_texts(&known.notes)
         );
 
         let Some(rehearsal) = RehearsalDropIn::new(&situation.policy, &keep, &loaded.groups) else {

@@ -1,5 +1,6 @@
 //! The units that can be refused calls without a record, by what their managers hold of them.
 
+use crate::audit::Note;
 use crate::audit::text::plural;
 use crate::cli::lookup::incident_source;
 use crate::cli::terminal::page::{BOLD, Page, styled};
@@ -45,7 +46,7 @@ pub(crate) struct Silent {
     pub(crate) units: Vec<SilentUnit>,
     /// Managers that have refusals recorded, and since when.
     recorded: Vec<(String, String)>,
-    pub(crate) notes: Vec<String>,
+    pub(crate) notes: Vec<Note>,
 }
 
 impl Silent {
@@ -100,7 +101,12 @@ impl Silent {
         let whose = crate::cli::terminal::words::whose(&manager.to_string());
         let recorded = recording.map(|recording| (manager.to_string(), recording.when(clock)));
         let notes = (!complete).then(|| {
-            format!("the {whose} did not tell of all its units in time: more of them may be refused calls silently")
+            Note::new(
+                "units-incomplete",
+                format!(
+                    "the {whose} did not tell of all its units in time: more of them may be refused calls silently"
+                ),
+            )
         });
         Self { units, recorded: recorded.into_iter().collect(), notes: notes.into_iter().collect() }
     }
@@ -108,7 +114,7 @@ impl Silent {
     fn unknown(manager: Manager, error: &SystemdError) -> Self {
         let whose = crate::cli::terminal::words::whose(&manager.to_string());
         let note = format!("which units of the {whose} are refused calls without a record is not known: {error}");
-        Self { notes: vec![note], ..Self::default() }
+        Self { notes: vec![Note::new("units-unknown", note)], ..Self::default() }
     }
 
     /// The unit of a line, if it is one of them.
