@@ -1,7 +1,7 @@
-//! Record → attribution → fold, the same for live records and for logs; generic over the [`Host`] to ask.
+//! Record → attribution → fold. Live records and logs take the same way; the [`Host`] is what differs.
 //!
-//! The pipeline collects evidence that vanishes as soon as a record arrives ([`Host::glance`]). Only a sighting that
-//! this evidence does not settle waits for later evidence, in the [`attribution_queue`].
+//! Some evidence vanishes soon. The pipeline collects it as the record arrives ([`Host::glance`]). A sighting that this
+//! evidence does not settle waits for later evidence in the [`attribution_queue`].
 
 pub(crate) mod attribution_queue;
 mod process_memory;
@@ -22,7 +22,7 @@ use unattributed::moment_of_stamp;
 /// What the pipeline did with a record.
 #[derive(Debug)]
 #[must_use]
-pub enum Sighted {
+pub enum RecordOutcome {
     /// It counted the record.
     Counted(Folded),
     /// The unit is not known yet.
@@ -50,7 +50,7 @@ impl<H: Host> Pipeline<H> {
     }
 
     /// Counts a record if its unit is known. `named` is the unit that the record's source names, if it names one.
-    pub fn add_record(&mut self, record: &Record<'_>, named: Option<&Unit>) -> Sighted {
+    pub fn add_record(&mut self, record: &Record<'_>, named: Option<&Unit>) -> RecordOutcome {
         let context = self.host.context(record);
         if let Some(context) = context {
             let comm = record.comm.decode();
@@ -58,11 +58,11 @@ impl<H: Host> Pipeline<H> {
                 RepeatSighting { at: moment_of_stamp(record.stamp), pid: record.pid, comm: &comm, ip: record.ip };
             match self.cache.find(record, named, context) {
                 Some(CacheHit::Counted(slot)) if self.fold.count(slot, 1, &glimpse) => {
-                    return Sighted::Counted(Folded::Again(slot));
+                    return RecordOutcome::Counted(Folded::Again(slot));
                 }
                 Some(CacheHit::Waiting(repetitions)) => {
                     repetitions.add(&glimpse);
-                    return Sighted::Repeated;
+                    return RecordOutcome::Repeated;
                 }
                 Some(CacheHit::Counted(_)) | None => {}
             }
@@ -80,10 +80,10 @@ impl<H: Host> Pipeline<H> {
             if context.is_some() && is_lasting {
                 self.cache.remember(CachedRecord::Counted(folded.slot()));
             }
-            return Sighted::Counted(folded);
+            return RecordOutcome::Counted(folded);
         }
         sighting.set_key(context.map(|_| self.cache.remember(CachedRecord::Waiting(Repetitions::default()))));
-        Sighted::Unattributed(Box::new(sighting))
+        RecordOutcome::Unattributed(Box::new(sighting))
     }
 
     /// Counts a sighting that waited for evidence, with or without a unit, and the records that repeated it.
@@ -117,13 +117,13 @@ impl<H: Host> Pipeline<H> {
         }
     }
 
-    /// Counts what is logged of a unit as its rehearsal's from `now` on, in milliseconds since the epoch.
+    /// Attributes the logged calls of a unit to its rehearsal from `now` on, in milliseconds since the epoch.
     pub fn begin_rehearsal(&mut self, unit: Unit, now: i64) {
         self.cache.forget_counted();
         self.rehearsed.begin(unit, now);
     }
 
-    /// Counts what is logged of a unit as its own again.
+    /// Ends that at `now`.
     pub fn end_rehearsal(&mut self, unit: &Unit, now: i64) {
         self.cache.forget_counted();
         self.rehearsed.end(unit, now);
@@ -178,7 +178,7 @@ mod tests {
         Unit { manager: Manager::System, name: "a.service".parse().unwrap() }
     }
 
-    fn add_record(pipeline: &mut Pipeline<Machine>, second: u32, call: u32) -> Sighted {
+    fn add_record(pipeline: &mut Pipeline<Machine>, second: u32, call: u32) -> RecordOutcome {
         let line = format!(
             "audit({second}.000:{second}): auid=0 uid=0 gid=0 ses=1 pid={second} comm=\"c\" exe=\"/a\" sig=0 \
              arch=c000003e syscall={call} compat=0 ip=0x7 code=0x50000"
@@ -202,9 +202,13 @@ mod tests {
             );
             let record = parse_record(line.as_bytes()).unwrap();
             let mut pipeline = machine(Some(1), vec![Evidence::Named(Rung::Executable, guess.clone())]);
-            assert_eq!(matches!(pipeline.add_record(&record, None), Sighted::Counted(_)), expected, "{ids} {guess:?}");
+            assert_eq!(
+                matches!(pipeline.add_record(&record, None), RecordOutcome::Counted(_)),
+                expected,
+                "{ids} {guess:?}"
+            );
             let mut pipeline = machine(Some(1), Vec::new());
-            let Sighted::Unattributed(mut sighting) = pipeline.add_record(&record, None) else {
+            let RecordOutcome::Unattributed(mut sighting) = pipeline.add_record(&record, None) else {
                 panic!("nothing is known")
             };
             sighting.add_evidence([Evidence::Named(Rung::Executable, guess)]);
@@ -220,12 +224,15 @@ mod tests {
     fn evidence_of_unchanged_process_is_collected_once() {
         let mut pipeline = machine(Some(1), vec![Evidence::Named(Rung::MainProcess, unit())]);
         for second in 1..=5 {
-            assert!(matches!(add_record(&mut pipeline, second, 41), Sighted::Counted(_)));
+            assert!(matches!(add_record(&mut pipeline, second, 41), RecordOutcome::Counted(_)));
         }
         assert_eq!(pipeline.host.glances, 1);
-        assert!(matches!(add_record(&mut pipeline, 6, 42), Sighted::Counted(Folded::First(_))), "another call");
+        assert!(matches!(add_record(&mut pipeline, 6, 42), RecordOutcome::Counted(Folded::First(_))), "another call");
         pipeline.host.context = Some(2);
-        assert!(matches!(add_record(&mut pipeline, 7, 41), Sighted::Counted(Folded::Again(_))), "another process");
+        assert!(
+            matches!(add_record(&mut pipeline, 7, 41), RecordOutcome::Counted(Folded::Again(_))),
+            "another process"
+        );
         assert_eq!(pipeline.host.glances, 3);
         let changes = pipeline.fold.take_changes(usize::MAX);
         let socket = changes.iter().find(|change| change.incident.count == 6).unwrap();
@@ -237,7 +244,7 @@ mod tests {
     fn evidence_without_context_is_collected_per_record() {
         let mut pipeline = machine(None, vec![Evidence::Named(Rung::MainProcess, unit())]);
         for second in 1..=3 {
-            assert!(matches!(add_record(&mut pipeline, second, 41), Sighted::Counted(_)));
+            assert!(matches!(add_record(&mut pipeline, second, 41), RecordOutcome::Counted(_)));
         }
         assert_eq!(pipeline.host.glances, 3);
     }
@@ -245,13 +252,15 @@ mod tests {
     #[test]
     fn record_repeating_unattributed_one_is_counted_with_it() {
         let mut pipeline = machine(Some(1), Vec::new());
-        let Sighted::Unattributed(mut sighting) = add_record(&mut pipeline, 1, 41) else { panic!("nothing is known") };
+        let RecordOutcome::Unattributed(mut sighting) = add_record(&mut pipeline, 1, 41) else {
+            panic!("nothing is known")
+        };
         for second in 2..=9 {
-            assert!(matches!(add_record(&mut pipeline, second, 41), Sighted::Repeated));
+            assert!(matches!(add_record(&mut pipeline, second, 41), RecordOutcome::Repeated));
         }
         sighting.add_evidence([Evidence::Named(Rung::MainProcess, unit())]);
         let _ = pipeline.add_sighting(*sighting);
-        assert!(matches!(add_record(&mut pipeline, 10, 41), Sighted::Counted(Folded::Again(_))));
+        assert!(matches!(add_record(&mut pipeline, 10, 41), RecordOutcome::Counted(Folded::Again(_))));
         let incident = pipeline.fold.take_changes(usize::MAX).remove(0).incident;
         assert_eq!((incident.key.unit, incident.count, incident.last), (Some(unit()), 10, Moment::At(10_000)));
     }

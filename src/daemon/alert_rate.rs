@@ -20,8 +20,9 @@ pub(super) struct AlertRate {
     limits: AlertLimits,
     /// When each incident last had an alert.
     alerted: HashMap<RowId, Instant>,
-    /// When the window began, and how many alerts it had; and the units of these.
+    /// When the window began, and how many alerts were due in it.
     window: Option<(Instant, u32)>,
+    /// The units of these alerts.
     units: HashSet<Option<Unit>>,
     /// The incidents of the window without an alert.
     summary: Summary,
@@ -66,7 +67,7 @@ impl AlertRate {
         false
     }
 
-    /// Forgets which incidents had alerts, for row numbers have another meaning.
+    /// Forgets which incidents had alerts, because a new store reuses row numbers.
     pub(super) fn forget_rows(&mut self) {
         self.alerted.clear();
     }

@@ -1,5 +1,5 @@
-//! Alerts on their way to the journal, which can be behind or away for a time. Each waits a moment for the cause of its
-//! denial.
+//! Alerts on their way to the journal. The journal can be behind or away for a time. Each alert waits a moment for the
+//! cause of its denial.
 
 use super::alert_rate::AlertRate;
 use super::config::AlertLimits;
@@ -29,9 +29,9 @@ enum Alert {
 /// The cause that an alert gives.
 #[derive(Debug)]
 enum AlertCause {
-    /// The alert waits for it until a moment.
+    /// The alert waits for it until this moment.
     Asked(Ticket, Instant),
-    /// This is all that is known.
+    /// The alert can be sent.
     Known(Option<Explanation>),
 }
 
@@ -88,8 +88,8 @@ impl Alerts {
         self.change.take()
     }
 
-    /// Queues an alert for an incident that was just stored, if it deserves one. `is_new` says that it was not in the store
-    /// before.
+    /// Queues an alert for an incident that was just stored, unless the rate forbids it. `is_new` says that it was not in
+    /// the store before.
     pub(super) fn consider(&mut self, stored: Stored, is_new: bool, now: Instant) {
         if self.rate.admits(&stored, is_new, now) {
             let asked = self.explainer.ask(&stored.incident, now);
@@ -98,12 +98,12 @@ impl Alerts {
         }
     }
 
-    /// Waits for explanations; for ever while none is asked for.
+    /// Waits for explanations. Never returns while no question is under way.
     pub(super) async fn next_explanations(&mut self) -> Answers {
         self.explainer.next_answers().await
     }
 
-    /// Whether an explanation is asked for.
+    /// Whether a question is under way.
     pub(super) fn is_asking(&self) -> bool {
         self.explainer.is_asking()
     }
@@ -127,7 +127,7 @@ impl Alerts {
         self.rate.set_limits(limits);
     }
 
-    /// Forgets which incidents had alerts, for row numbers have another meaning.
+    /// Forgets which incidents had alerts, because a new store reuses row numbers.
     pub(super) fn forget_rows(&mut self) {
         self.rate.forget_rows();
     }

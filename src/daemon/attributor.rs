@@ -1,4 +1,4 @@
-//! Records, death notices and late evidence go in; counted incidents come out.
+//! The daemon's attribution: records, death notices and late evidence go in, and counted incidents come out.
 
 use super::status::SharedStatus;
 use crate::audit::{Action, Record};
@@ -8,9 +8,9 @@ use crate::incidents::{Fold, Folded, IncidentEvent, Sighting};
 use crate::kernel::ancestors::Descendant;
 use crate::kernel::proc_events::Notice;
 use crate::pipeline::attribution_queue::{
-    AncestorLookup, Attempt, AttributionQueue, FinishedSightings, JournalAccess, Progress, Query,
+    AncestorLookup, Attempt, AttributionQueue, EvidenceQuery, FinishedSightings, JournalAccess, QueueStep,
 };
-use crate::pipeline::{Pipeline, Sighted};
+use crate::pipeline::{Pipeline, RecordOutcome};
 use crate::units::{Evidence, Unit};
 use std::collections::HashMap;
 use std::time::Instant;
@@ -20,13 +20,13 @@ use tokio::task::{Id, JoinSet};
 pub(super) struct Attributor {
     pipeline: Pipeline<LiveHost>,
     queue: AttributionQueue,
-    queries: Queries,
+    queries: EvidenceQueries,
     status: SharedStatus,
 }
 
 /// The answers to a query: evidence for each sighting, in order; none if the query failed.
-pub(super) struct Answer {
-    query: Query,
+pub(super) struct EvidenceAnswer {
+    query: EvidenceQuery,
     evidence: Vec<Vec<Evidence>>,
 }
 
@@ -34,7 +34,7 @@ impl Attributor {
     /// Creates an attributor that holds at most `max_incidents` in memory.
     pub(super) fn new(host: LiveHost, max_incidents: usize, status: SharedStatus) -> Self {
         let pipeline = Pipeline::new(host, max_incidents);
-        Self { pipeline, queue: AttributionQueue::default(), queries: Queries::default(), status }
+        Self { pipeline, queue: AttributionQueue::default(), queries: EvidenceQueries::default(), status }
     }
 
     pub(super) fn pipeline_mut(&mut self) -> &mut Pipeline<LiveHost> {
@@ -64,13 +64,13 @@ impl Attributor {
             self.queue.note_record(record.pid, now);
         }
         let sighting = match self.pipeline.add_record(record, None) {
-            Sighted::Counted(folded) => return Some(folded),
-            Sighted::Repeated => return None,
-            Sighted::Unattributed(sighting) => sighting,
+            RecordOutcome::Counted(folded) => return Some(folded),
+            RecordOutcome::Repeated => return None,
+            RecordOutcome::Unattributed(sighting) => sighting,
         };
         match self.queue.add_record(sighting, may_die, self.pipeline.host_mut(), now) {
-            Progress::Waits => None,
-            Progress::Finished(sighting) => Some(self.pipeline.add_sighting(*sighting)),
+            QueueStep::Waits => None,
+            QueueStep::Finished(sighting) => Some(self.pipeline.add_sighting(*sighting)),
         }
     }
 
@@ -90,7 +90,7 @@ impl Attributor {
         self.count(finished)
     }
 
-    /// Moves on the sightings that waited long enough for a death or a record.
+    /// Queries systemd about the sightings that waited long enough for a death or a record.
     #[must_use]
     pub(super) fn on_deadline(&mut self, now: Instant) -> Vec<Folded> {
         let finished = self.queue.poll(self.pipeline.host_mut(), now);
@@ -99,10 +99,14 @@ impl Attributor {
 
     /// Takes an answer of systemd or the journal. Returns the incidents that need no more evidence.
     #[must_use]
-    pub(super) fn on_answer(&mut self, Answer { query, evidence }: Answer, now: Instant) -> Vec<Folded> {
+    pub(super) fn on_answer(
+        &mut self,
+        EvidenceAnswer { query, evidence }: EvidenceAnswer,
+        now: Instant,
+    ) -> Vec<Folded> {
         let finished = match query {
-            Query::Managers => self.queue.on_systemd_answer(evidence, self.pipeline.host_mut()),
-            Query::Journal(attempt) => {
+            EvidenceQuery::Managers => self.queue.on_systemd_answer(evidence, self.pipeline.host_mut()),
+            EvidenceQuery::Journal(attempt) => {
                 let access = self.journal_access();
                 self.queue.on_journal_answer(attempt, evidence, access, self.pipeline.host_mut(), now)
             }
@@ -113,7 +117,9 @@ impl Attributor {
     /// Starts the queries that are due.
     pub(super) fn start_queries(&mut self, now: Instant) {
         self.pipeline.host_mut().tend(now);
-        for query in [Query::Managers, Query::Journal(Attempt::First), Query::Journal(Attempt::Last)] {
+        for query in
+            [EvidenceQuery::Managers, EvidenceQuery::Journal(Attempt::First), EvidenceQuery::Journal(Attempt::Last)]
+        {
             if let Some(sightings) = self.queue.begin_round(query, now) {
                 self.queries.start(query, sightings, self.pipeline.host());
             }
@@ -121,7 +127,7 @@ impl Attributor {
     }
 
     /// Waits for the next answer. `None` while there is no query.
-    pub(super) async fn next_answer(&mut self) -> Option<Answer> {
+    pub(super) async fn next_answer(&mut self) -> Option<EvidenceAnswer> {
         self.queries.next_answer().await
     }
 
@@ -138,7 +144,7 @@ impl Attributor {
         self.queue.next_deadline()
     }
 
-    /// Returns when [`start_queries`](Self::start_queries) has something to do, whatever arrives.
+    /// Returns when [`start_queries`](Self::start_queries) has something to do, even if nothing arrives.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         self.queue.next_retry().into_iter().chain(self.pipeline.host().next_wake()).min()
     }
@@ -194,23 +200,25 @@ impl AncestorLookup for LiveHost {
 
 /// The queries under way.
 #[derive(Default)]
-struct Queries {
+struct EvidenceQueries {
     tasks: JoinSet<Vec<Vec<Evidence>>>,
-    /// What each task asks.
-    asked: HashMap<Id, Query>,
+    /// The query of each task.
+    asked: HashMap<Id, EvidenceQuery>,
 }
 
-impl Queries {
-    fn start(&mut self, query: Query, sightings: Vec<Sighting>, host: &LiveHost) {
+impl EvidenceQueries {
+    fn start(&mut self, query: EvidenceQuery, sightings: Vec<Sighting>, host: &LiveHost) {
         let late_evidence = host.late_evidence();
         let task = match query {
-            Query::Managers => self.tasks.spawn(async move { late_evidence.collect(&sightings).await }),
-            Query::Journal(_) => self.tasks.spawn(async move { late_evidence.collect_from_journal(sightings).await }),
+            EvidenceQuery::Managers => self.tasks.spawn(async move { late_evidence.collect(&sightings).await }),
+            EvidenceQuery::Journal(_) => {
+                self.tasks.spawn(async move { late_evidence.collect_from_journal(sightings).await })
+            }
         };
         self.asked.insert(task.id(), query);
     }
 
-    async fn next_answer(&mut self) -> Option<Answer> {
+    async fn next_answer(&mut self) -> Option<EvidenceAnswer> {
         loop {
             let (id, evidence) = match self.tasks.join_next_with_id().await? {
                 Ok((id, evidence)) => (id, evidence),
@@ -220,7 +228,7 @@ impl Queries {
                 }
             };
             if let Some(query) = self.asked.remove(&id) {
-                return Some(Answer { query, evidence });
+                return Some(EvidenceAnswer { query, evidence });
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The daemon's connection to the bus, which can be away for a time. A task of its own keeps it, so that a slow bus never
+//! The daemon's connection to the bus, which can be away for a time. A separate task keeps it, so that a slow bus never
 //! delays the loop.
 
 use crate::incidents::Stored;
@@ -79,7 +79,7 @@ impl Drop for BusConnection {
     }
 }
 
-/// The task's end: what the daemon serves, and where.
+/// The task's end of the connection.
 struct Server {
     address: BusAddress,
     state_dir: PathBuf,

@@ -94,7 +94,7 @@ impl fmt::Display for Complaint {
 /// Sets a key to a value, or returns what the value has to be.
 type Setter = fn(&mut Config, &DeValue<'_>) -> Result<(), String>;
 
-/// Copies a key from the configuration before.
+/// Copies a key from the previous configuration.
 type Restorer = fn(&mut Config, &Config);
 
 /// Every key, with its section.
@@ -264,8 +264,8 @@ impl ConfigReader {
         }
     }
 
-    /// Returns the settings. A key that has only wrong values, or may be set in a part that could not be read, has its value
-    /// from before.
+    /// Returns the settings. A key keeps its previous value if all its values are wrong, or if it has none and some lines
+    /// could not be read.
     fn finish(mut self, before: &Config) -> (Config, Vec<Complaint>) {
         for (place, (.., restore)) in KEYS.iter().enumerate() {
             if !self.set.contains(&place) && (self.has_gaps || self.wrong.contains(&place)) {

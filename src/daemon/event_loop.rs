@@ -1,7 +1,7 @@
-//! The loop: it gives each thing that arrives a turn, and passes it to the part of the daemon that handles it.
+//! The event loop. It waits for all inputs of the daemon and passes each to the part that handles it.
 
 use super::alerts::{Alerts, JournalChange};
-use super::attributor::{Answer, Attributor};
+use super::attributor::{Attributor, EvidenceAnswer};
 use super::bus_connection::BusConnection;
 use super::config::Config;
 use super::exit_events::ExitEvents;
@@ -21,26 +21,27 @@ use std::io;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 
-/// How long deadlines may be overdue while there is always more to receive.
+/// How long deadlines may be overdue while more records arrive than one turn receives.
 const MAX_OVERDUE: Duration = Duration::from_secs(2);
 
-/// How long stopping waits at most for evidence about the last processes. A request waits as long for earlier records.
+/// How long the daemon waits for evidence about the last processes before it stops. A request waits as long for earlier
+/// records.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// How many incidents that go on are announced per write.
+/// How many known incidents the daemon announces per write. It announces all first ones.
 const MAX_ANNOUNCED_AGAIN: usize = 64;
 
-/// So many records in one turn are a storm. The loop then lets some gather: a wake-up for each costs more than the records.
+/// This many records in one turn are a storm. The loop then lets records gather: a wakeup for each costs more than the
+/// record.
 const STORM: u64 = 16;
 const GATHER: Duration = Duration::from_millis(1);
 
-/// How many batches of records one turn takes at most, and how many exit events. Their cost varies, so time bounds a
-/// turn, too.
+/// The limits of one turn: batches of records, exit events, and time, since their cost varies.
 const MAX_BATCHES: usize = 64;
 const MAX_EXITS: usize = 4096;
 const MAX_TURN: Duration = Duration::from_millis(50);
 
-/// The daemon's parts, and what arrives at them.
+/// The inputs of the daemon, and the parts that handle them.
 pub(super) struct EventLoop {
     pub(super) sources: RecordSources,
     pub(super) exits: ExitEvents,
@@ -55,18 +56,18 @@ pub(super) struct EventLoop {
     pub(super) turn: TurnState,
 }
 
-/// What one turn of the loop leaves to the next.
+/// What the loop keeps from one turn to the next.
 #[derive(Debug, Default)]
 pub(super) struct TurnState {
     /// Until when records may gather.
     gather_until: Option<Instant>,
-    /// When to stop at the latest, after a signal to stop.
+    /// The latest time to stop, after a signal.
     stop_by: Option<Instant>,
     /// Whether systemd knows that the daemon is ready.
     is_ready: bool,
 }
 
-/// Whether a turn left nothing to receive.
+/// Whether a turn received everything that has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 enum Drained {
@@ -84,7 +85,7 @@ impl EventLoop {
 
     async fn serve(&mut self) -> anyhow::Result<()> {
         let mut watchdog = supervisor::Watchdog::from_environment();
-        while self.is_to_go_on() {
+        while self.has_to_continue() {
             let (gather_until, is_holding) = (self.gather_until(), self.holds_until().is_some());
             if gather_until.is_some() || is_holding {
                 self.sources.pause()?;
@@ -117,7 +118,7 @@ impl EventLoop {
             }
             self.poll();
             watchdog.beat(Instant::now());
-            // In a storm there is always more to receive. The tasks that fetch answers need a turn, too.
+            // In a storm this task never waits, so it gives way to the tasks that fetch answers.
             if self.attributor.is_asking() || self.alerts.is_asking() {
                 tokio::task::yield_now().await;
             }
@@ -125,11 +126,11 @@ impl EventLoop {
         Ok(())
     }
 
-    fn is_to_go_on(&self) -> bool {
+    fn has_to_continue(&self) -> bool {
         self.turn.stop_by.is_none_or(|by| Instant::now() < by && self.attributor.awaits_soon())
     }
 
-    /// Returns when there is something to do, whatever arrives.
+    /// Returns when there is something to do, even if nothing arrives.
     fn next_wake(&self) -> Option<Instant> {
         let wakes = [
             self.turn.stop_by,
@@ -219,17 +220,17 @@ impl EventLoop {
         Drained::No
     }
 
-    /// Takes what the kernel sent until now, for a time.
+    /// Receives the records that the kernel sent until now, within [`GRACE`].
     fn catch_up(&mut self) -> Result<(), SourceEnd> {
         let latest = Instant::now() + GRACE;
         while self.receive_records()? == Drained::No && self.holds_until().is_none() && Instant::now() < latest {}
         Ok(())
     }
 
-    /// Moves on what waited long enough. The loop may be late, so it first receives what has arrived.
+    /// Ends the wait of sightings whose deadline is over. The loop may be late, so it receives everything first.
     fn on_deadline(&mut self) -> Result<(), SourceEnd> {
         let (records, exits) = (self.receive_records()?, self.receive_exits());
-        // In an endless flood there is always more to receive.
+        // In an endless flood a turn never receives everything.
         let is_overdue = self.attributor.next_deadline().is_some_and(|due| due + MAX_OVERDUE < Instant::now());
         if (records, exits) == (Drained::Yes, Drained::Yes) || is_overdue {
             let counted = self.attributor.on_deadline(Instant::now());
@@ -238,7 +239,7 @@ impl EventLoop {
         Ok(())
     }
 
-    fn on_answer(&mut self, answer: Answer) {
+    fn on_answer(&mut self, answer: EvidenceAnswer) {
         let counted = self.attributor.on_answer(answer, Instant::now());
         self.schedule(counted);
     }
@@ -270,7 +271,7 @@ impl EventLoop {
             if is_first || again <= MAX_ANNOUNCED_AGAIN {
                 announced.push(stored.clone());
             }
-            // During a rehearsal or a tap its user sees the incident anyway.
+            // The user of a rehearsal or a tap sees its incidents anyway.
             if stored.incident.key.source == SightingSource::Audit {
                 self.alerts.consider(stored, is_new, now);
             }
@@ -298,7 +299,7 @@ impl EventLoop {
         supervisor::notify(&[NotifyState::Ready]);
     }
 
-    /// Does what is due, whatever arrived.
+    /// Does everything that is due after an input.
     fn poll(&mut self) {
         let now = Instant::now();
         self.alerts.send(now);
@@ -338,7 +339,7 @@ impl EventLoop {
     }
 }
 
-/// Waits until the sources are readable, not before a moment.
+/// Waits until the sources are readable, but at least until `moment`.
 async fn readable_after(sources: &mut RecordSources, moment: Option<Instant>) -> io::Result<()> {
     if let Some(moment) = moment {
         tokio::time::sleep_until(moment.into()).await;
@@ -346,7 +347,7 @@ async fn readable_after(sources: &mut RecordSources, moment: Option<Instant>) ->
     sources.readable().await
 }
 
-/// Waits until a moment, for ever without one.
+/// Waits until `moment`. Never returns without one.
 async fn sleep_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment.into()).await,

@@ -1,4 +1,4 @@
-//! The kernel's exit events on the event loop. The daemon works without them, with less evidence.
+//! The kernel's exit events on the event loop. Without them the daemon works with less evidence.
 
 use super::status::SharedStatus;
 use crate::kernel::proc_events::{ExitListener, Notice};
@@ -14,7 +14,7 @@ pub(super) struct ExitEvents {
 }
 
 impl ExitEvents {
-    /// Asks the kernel for exit events. Reports in the status if it refuses.
+    /// Asks the kernel for exit events. If the kernel refuses, the status says so.
     pub(super) fn open(status: &SharedStatus) -> Self {
         let listener = match ExitListener::open().and_then(ExitListener::into_async) {
             Ok(listener) => Some(listener),
@@ -26,7 +26,7 @@ impl ExitEvents {
         Self { listener, is_drained: true, status: status.clone() }
     }
 
-    /// Waits until there is something to [receive](Self::receive); for ever without a listener.
+    /// Waits until there is something to [receive](Self::receive). Never returns without a listener.
     ///
     /// # Errors
     /// The async runtime fails.

@@ -1,8 +1,8 @@
 //! The cause of a denial, from the unit's settings. The explainer asks the system manager while an alert waits a moment.
 //!
-//! An answer holds for denials from before its question. The settings can change a moment later, and the answer would
-//! then name the wrong line. So nothing is cached, and incidents that wait for the same unit share a question. The
-//! explainer does not ask users' managers: root would have to open files that a user names.
+//! An answer holds only for denials from before its question: the settings can change a moment later. So the explainer
+//! caches nothing, and incidents that wait for the same unit share a question. It does not ask users' managers, since
+//! root would then open files that a user names.
 
 use crate::audit::Action;
 use crate::diagnosis::diagnose_one;
@@ -122,7 +122,7 @@ impl Explainer {
         !self.asked.is_empty()
     }
 
-    /// Waits for the answers of a question; for ever while none is under way.
+    /// Waits for the answers of a question. Never returns while none is under way.
     pub(super) async fn next_answers(&mut self) -> Answers {
         match self.asked.join_next().await {
             None => std::future::pending().await,

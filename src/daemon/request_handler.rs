@@ -1,4 +1,4 @@
-//! What the daemon does on request of a client.
+//! The requests of clients to the daemon.
 
 use super::attributor::Attributor;
 use crate::incidents::Folded;
@@ -8,7 +8,7 @@ use crate::outlet::client_requests::{ClientRequest, PendingRequest};
 /// Handles a request and answers its client. Returns the incidents that the request changed.
 #[must_use]
 pub(super) fn handle_request(request: PendingRequest, attributor: &mut Attributor) -> Vec<Folded> {
-    // A client that was answered "too busy" relies on it. The end of a rehearsal has to take effect in any case.
+    // A client that got the answer "too busy" relies on it. The end of a rehearsal has to take effect in any case.
     if request.is_abandoned() && !matches!(request.request, ClientRequest::EndRehearsal(_)) {
         return Vec::new();
     }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How old the machine's limitations in an answer may be. They take some reads of `/proc`, and anybody may ask.
+/// How old the machine's limitations in an answer may be. They take some reads of `/proc`, and any user may ask.
 const MAX_AGE: Duration = Duration::from_secs(1);
 
 /// The status. Its limitations are the daemon's own; [`source`](Self::source) adds the machine's.

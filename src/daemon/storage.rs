@@ -1,4 +1,4 @@
-//! When incidents are stored: new ones at once, counts once a second, and after a failure again later.
+//! When the daemon stores incidents: new ones at once, counts once a second, and all again some time after a failure.
 
 use super::config::Config;
 use super::status::SharedStatus;
@@ -7,7 +7,7 @@ use crate::incidents::{Fold, Folded, Incident, Recorded, StoreError, Stored};
 use crate::outlet::wire::MAX_COUNT_LAG;
 use std::time::{Duration, Instant};
 
-/// How often a full memory is stored at most.
+/// The least time between two writes that only a full memory causes.
 const FULL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long records stay in the kernel's buffer at most, while memory is full of changes that the writer has not stored.
@@ -42,7 +42,7 @@ pub(super) enum WriteResult {
     Stored {
         /// The incident of each change, in order.
         incidents: Vec<StoredIncident>,
-        /// The store replaced one that was damaged or deleted, so row numbers have another meaning.
+        /// Whether a new store replaced one that was damaged or deleted. It reuses row numbers.
         is_new_store: bool,
     },
     /// No change is stored. They are tried again later.
@@ -117,7 +117,7 @@ impl Storage {
         self.writer.is_busy()
     }
 
-    /// Waits for the writer's job, for ever while it has none.
+    /// Waits for the result of the writer's job. Never returns while it has none.
     pub(super) async fn written(&mut self) -> Written {
         self.writer.written().await
     }

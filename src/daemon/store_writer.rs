@@ -1,4 +1,4 @@
-//! The only writer of the store, on a thread of its own: a slow or full disk never delays the loop.
+//! The only writer of the store, on a separate thread: a slow or full disk never delays the loop.
 
 use super::config::Config;
 use crate::incidents::{Evicted, IncidentChange, Recorded, ReplacedFile, Store, StoreError};
@@ -90,7 +90,7 @@ impl StoreWriter {
         }
     }
 
-    /// Waits for the result of the job under way; for ever while there is none.
+    /// Waits for the result of the job under way. Never returns while there is none.
     pub(super) async fn written(&mut self) -> Written {
         match self.results.recv().await {
             Some(written) => {
@@ -270,13 +270,13 @@ mod tests {
         assert!(gone.path.is_none() && matches!(gone.error, StoreError::Removed { .. }), "{gone:?}");
         assert_eq!(stored(&dir), [event(1)]);
 
-        // The log alone: nothing of it is lost.
+        // Only the log is deleted: no incident is lost.
         std::fs::remove_file(&log).unwrap();
         owner.record(&changes[2..3]).unwrap();
         assert!(owner.replaced.take().is_some());
         assert_eq!(stored(&dir).len(), 2);
 
-        // Another one in its place, such as an older copy.
+        // Another store takes its place, such as an older copy.
         drop(Store::open(&other).unwrap());
         std::fs::rename(other.join(FILE), dir.join(FILE)).unwrap();
         owner.record(&changes[3..]).unwrap();

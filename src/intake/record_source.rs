@@ -1,4 +1,4 @@
-//! Live sources of audit records: what each gives the daemon's loop.
+//! The interface between live sources of audit records and the daemon's loop.
 
 use crate::audit::Malformed;
 use crate::audit::Record;
@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
 
-/// A live source of audit records: it gives records, says how many were lost, and may end.
+/// A live source of audit records. It gives records, counts lost ones, and may end.
 ///
 /// Records come in batches. All records of a batch have arrived before the source hands out the first.
 pub(crate) trait RecordSource: std::fmt::Debug {
@@ -16,7 +16,7 @@ pub(crate) trait RecordSource: std::fmt::Debug {
     /// The async runtime fails.
     fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Wakes nobody until the next [`poll_readable`](Self::poll_readable).
+    /// Causes no wakeup until the next [`poll_readable`](Self::poll_readable).
     ///
     /// # Errors
     /// The kernel has no memory.
@@ -98,7 +98,7 @@ impl RecordSources {
         .await
     }
 
-    /// Wakes nobody until the next [`readable`](Self::readable).
+    /// Causes no wakeup until the next [`readable`](Self::readable).
     ///
     /// # Errors
     /// The kernel has no memory.
@@ -137,7 +137,7 @@ impl RecordSources {
 mod tests {
     use super::*;
 
-    /// A source with so many batches of one message each.
+    /// A source with a number of batches, of one message each; and whether the message is still to be taken.
     #[derive(Debug)]
     struct Batches(usize, bool);
 

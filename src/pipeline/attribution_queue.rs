@@ -1,7 +1,7 @@
 //! The queue of sightings that wait for late evidence of their unit.
 //!
-//! The queue does no IO: its owner passes it records, death notices, answers and the time. A sighting takes these steps
-//! and leaves the queue as soon as its unit is known, or when the last step gave no unit:
+//! The queue does no IO: its owner passes it records, death notices, answers and the time. A sighting takes these steps.
+//! It leaves the queue as soon as its unit is known, or after the last step:
 //!
 //! ```text
 //! record of a process that may die ──► AwaitsDeath ─┐
@@ -18,9 +18,10 @@
 //! | cgroups of ancestors | [`AncestorLookup`] | at the end of each step | no wait |
 //! | main and control processes; which unit runs the executable | service managers, unit files ([`on_systemd_answer`](AttributionQueue::on_systemd_answer)) | in rounds: sightings that arrive during a round form the next | [`MAX_QUERIES`] queued and asked |
 //! | entries of the process and of its manager | the journal ([`on_journal_answer`](AttributionQueue::on_journal_answer)) | in rounds, after an inconclusive answer of the managers | [`MAX_QUERIES`] queued and asked |
-//! | the same, once more: others write about a death a little later | the journal | [`JOURNAL_RETRY`] after an inconclusive first answer | [`MAX_RETRIES`] waiting |
+//! | the same again, since other programs write about a death a little later | the journal | [`JOURNAL_RETRY`] after an inconclusive first answer | [`MAX_RETRIES`] waiting |
 //!
-//! A sighting that finds a step full skips it, or leaves the queue with the evidence that it has.
+//! A record skips the wait for its death if that step is full. A sighting for which a later step is full leaves the queue
+//! with the evidence that it has.
 
 use super::process_memory::ProcessMemory;
 use super::unattributed::UnattributedSighting;
@@ -38,7 +39,7 @@ const DEATH_WAIT: Duration = Duration::from_millis(250);
 /// a busy machine.
 const RECORD_WAIT: Duration = Duration::from_secs(1);
 
-/// How long after its first answer the journal is read again.
+/// How long after the first answer of the journal the second attempt follows.
 const JOURNAL_RETRY: Duration = Duration::from_secs(2);
 
 /// How far a death notice can be from the record of the same death, in milliseconds: a record's clock is behind by a
@@ -53,34 +54,34 @@ const MAX_PROCESSES: usize = 8192;
 /// How many sightings wait for the managers or for the journal's first answer.
 const MAX_QUERIES: usize = 4096;
 
-/// How many sightings wait to have the journal read again.
+/// How many sightings wait for the second attempt to find them in the journal.
 const MAX_RETRIES: usize = 1024;
 
-/// Evidence that the queue asks for itself, since it takes no waiting.
+/// The ancestors of processes. The queue asks them itself, because they answer at once.
 pub(crate) trait AncestorLookup {
     /// Returns evidence from the ancestors of a process that nothing else attributes.
     fn find_unit(&mut self, process: Descendant<'_>) -> Option<Evidence>;
 
-    /// Takes note of the unit of a process, which may be evidence for its relatives.
+    /// Notes the unit of a process, which may be evidence for its relatives.
     fn note_unit(&mut self, process: Descendant<'_>, unit: &Unit);
 
     /// Whether ancestors may give more evidence later.
     fn is_learning(&self) -> bool;
 }
 
-/// A question that the queue's owner has to ask, for all sightings of a round at once.
+/// A query that the queue's owner makes for all sightings of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Query {
+pub(crate) enum EvidenceQuery {
     /// The service managers, and the unit files.
     Managers,
     /// The journal.
     Journal(Attempt),
 }
 
-/// Which time the journal is asked about a sighting.
+/// Which attempt to find a sighting in the journal it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Attempt {
-    /// The first; there may be another.
+    /// The first, which another may follow.
     First,
     /// The last.
     Last,
@@ -89,45 +90,45 @@ pub(crate) enum Attempt {
 /// What the queue did with a sighting.
 #[derive(Debug)]
 #[must_use]
-pub(crate) enum Progress {
+pub(crate) enum QueueStep {
     /// It waits for evidence.
     Waits,
-    /// It has all the evidence that it gets.
+    /// It left the queue: there is no more evidence.
     Finished(Box<UnattributedSighting>),
 }
 
-/// Sightings that left the queue with all the evidence that they get.
+/// Sightings that left the queue, with all their evidence.
 pub(crate) type FinishedSightings = Vec<Box<UnattributedSighting>>;
 
 /// What a sighting waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum WaitState {
     /// The death notice of its process.
     AwaitsDeath,
-    /// A record of the death that it is.
+    /// A record of the same death, without which it is silent.
     AwaitsRecord,
-    /// The next round of a query.
-    Queued(Query),
+    /// Its turn: the next round of a query.
+    Queued(EvidenceQuery),
     /// The answer of a query under way.
-    Asked(Query),
-    /// The time to read the journal again.
+    Asked(EvidenceQuery),
+    /// The time of the second attempt to find it in the journal.
     AwaitsRetry,
 }
 
 /// Identifies a waiting sighting.
-type Ticket = u64;
+type SightingId = u64;
 
 #[derive(Debug)]
 struct Waiting {
     sighting: Box<UnattributedSighting>,
-    state: State,
+    state: WaitState,
 }
 
 /// The sightings of one query: those that wait for a round, and those of the round under way.
 #[derive(Debug, Default)]
 struct Rounds {
-    queued: Vec<Ticket>,
-    asked: Vec<Ticket>,
+    queued: Vec<SightingId>,
+    asked: Vec<SightingId>,
 }
 
 impl Rounds {
@@ -139,18 +140,18 @@ impl Rounds {
 /// The sightings that wait, each with its state.
 #[derive(Debug)]
 pub(crate) struct AttributionQueue {
-    waiting: HashMap<Ticket, Waiting>,
-    next_ticket: Ticket,
+    waiting: HashMap<SightingId, Waiting>,
+    next_id: SightingId,
     /// Processes that a record came from.
     recorded: ProcessMemory<()>,
     /// What the death notices of processes said.
     deaths: ProcessMemory<DeathEvidence>,
     /// The sightings that await the death of a process.
-    await_death: HashMap<u32, Vec<Ticket>>,
+    await_death: HashMap<u32, Vec<SightingId>>,
     /// Deadlines in order. A sighting may have left before its deadline.
-    death_deadlines: VecDeque<(Instant, Ticket)>,
-    record_deadlines: VecDeque<(Instant, Ticket)>,
-    retry_times: VecDeque<(Instant, Ticket)>,
+    death_deadlines: VecDeque<(Instant, SightingId)>,
+    record_deadlines: VecDeque<(Instant, SightingId)>,
+    retry_times: VecDeque<(Instant, SightingId)>,
     managers: Rounds,
     journal_first: Rounds,
     journal_last: Rounds,
@@ -160,7 +161,7 @@ impl Default for AttributionQueue {
     fn default() -> Self {
         Self {
             waiting: HashMap::new(),
-            next_ticket: 0,
+            next_id: 0,
             recorded: ProcessMemory::new(MAX_PROCESSES),
             deaths: ProcessMemory::new(MAX_PROCESSES),
             await_death: HashMap::new(),
@@ -175,28 +176,28 @@ impl Default for AttributionQueue {
 }
 
 impl AttributionQueue {
-    /// Takes note of a record of a process that may die of it: the death is not silent.
+    /// Notes the record of a process that may die of the denial. Its death is then not silent.
     pub(crate) fn note_record(&mut self, pid: u32, now: Instant) {
         self.recorded.entry(pid, now);
     }
 
-    /// Adds a record's sighting. One of a process that may die of it first awaits the death notice.
+    /// Adds the sighting of a record. If the process may die of the denial, the sighting awaits the death notice first.
     pub(crate) fn add_record(
         &mut self,
         mut sighting: Box<UnattributedSighting>,
         may_die: bool,
         ancestors: &mut impl AncestorLookup,
         now: Instant,
-    ) -> Progress {
+    ) -> QueueStep {
         if may_die {
             match self.deaths.get(sighting.pid()) {
                 Some(death) if is_same_death(&sighting, death) => sighting.add_death(death),
                 _ if self.death_deadlines.len() < MAX_PROCESSES => {
                     let pid = sighting.pid();
-                    let ticket = self.insert(sighting, State::AwaitsDeath);
-                    self.death_deadlines.push_back((now + DEATH_WAIT, ticket));
-                    self.await_death.entry(pid).or_default().push(ticket);
-                    return Progress::Waits;
+                    let id = self.insert(sighting, WaitState::AwaitsDeath);
+                    self.death_deadlines.push_back((now + DEATH_WAIT, id));
+                    self.await_death.entry(pid).or_default().push(id);
+                    return QueueStep::Waits;
                 }
                 _ => {}
             }
@@ -204,7 +205,7 @@ impl AttributionQueue {
         self.queue_for_managers(sighting, ancestors)
     }
 
-    /// Adds the evidence of a death notice to the sightings that await it, and keeps it for records to come.
+    /// Adds the evidence of a death notice to the sightings that await it, and keeps it for later records.
     #[must_use]
     pub(crate) fn add_death_notice(
         &mut self,
@@ -214,14 +215,14 @@ impl AttributionQueue {
         now: Instant,
     ) -> FinishedSightings {
         let mut finished = Vec::new();
-        for ticket in self.await_death.remove(&pid).unwrap_or_default() {
-            let Some(waiting) = self.waiting.get_mut(&ticket) else { continue };
+        for id in self.await_death.remove(&pid).unwrap_or_default() {
+            let Some(waiting) = self.waiting.get_mut(&id) else { continue };
             if is_same_death(&waiting.sighting, &death) {
                 waiting.sighting.add_death(&death);
-                let sighting = self.remove(ticket, State::AwaitsDeath);
+                let sighting = self.remove(id, WaitState::AwaitsDeath);
                 finished.extend(sighting.and_then(|sighting| self.queue_for_managers(sighting, ancestors).finished()));
             } else {
-                self.await_death.entry(pid).or_default().push(ticket);
+                self.await_death.entry(pid).or_default().push(id);
             }
         }
         self.drop_stale_deadlines();
@@ -244,28 +245,28 @@ impl AttributionQueue {
             if let Some(death) = self.deaths.get(pid) {
                 sighting.add_death(death);
             }
-            let ticket = self.insert(sighting, State::AwaitsRecord);
-            self.record_deadlines.push_back((now + RECORD_WAIT, ticket));
+            let id = self.insert(sighting, WaitState::AwaitsRecord);
+            self.record_deadlines.push_back((now + RECORD_WAIT, id));
         }
     }
 
-    /// Moves on the sightings that waited long enough: records without a death notice, and deaths without a record.
+    /// Queues the sightings for the managers whose wait is over: records without a death notice, deaths without a record.
     #[must_use]
     pub(crate) fn poll(&mut self, ancestors: &mut impl AncestorLookup, now: Instant) -> FinishedSightings {
         let mut finished = Vec::new();
-        while let Some(ticket) = pop_due(&mut self.death_deadlines, now) {
-            if let Some(sighting) = self.remove(ticket, State::AwaitsDeath) {
-                if let Some(tickets) = self.await_death.get_mut(&sighting.pid()) {
-                    tickets.retain(|other| *other != ticket);
-                    if tickets.is_empty() {
+        while let Some(id) = pop_due(&mut self.death_deadlines, now) {
+            if let Some(sighting) = self.remove(id, WaitState::AwaitsDeath) {
+                if let Some(ids) = self.await_death.get_mut(&sighting.pid()) {
+                    ids.retain(|other| *other != id);
+                    if ids.is_empty() {
                         self.await_death.remove(&sighting.pid());
                     }
                 }
                 finished.extend(self.queue_for_managers(sighting, ancestors).finished());
             }
         }
-        while let Some(ticket) = pop_due(&mut self.record_deadlines, now) {
-            if let Some(death) = self.remove(ticket, State::AwaitsRecord)
+        while let Some(id) = pop_due(&mut self.record_deadlines, now) {
+            if let Some(death) = self.remove(id, WaitState::AwaitsRecord)
                 && self.recorded.get(death.pid()).is_none()
             {
                 finished.extend(self.queue_for_managers(death, ancestors).finished());
@@ -275,11 +276,11 @@ impl AttributionQueue {
         finished
     }
 
-    /// Begins the next round of a query and returns its sightings, in the order that the answers have to have. `None`
-    /// while a round is under way, or if no sighting waits for one.
+    /// Begins the next round of a query and returns its sightings. The answers must have the same order. `None` while a
+    /// round is under way, or if no sighting waits for one.
     #[must_use]
-    pub(crate) fn begin_round(&mut self, query: Query, now: Instant) -> Option<Vec<Sighting>> {
-        if query == Query::Journal(Attempt::Last) {
+    pub(crate) fn begin_round(&mut self, query: EvidenceQuery, now: Instant) -> Option<Vec<Sighting>> {
+        if query == EvidenceQuery::Journal(Attempt::Last) {
             self.queue_retries(now);
         }
         let rounds = self.rounds_mut(query);
@@ -287,11 +288,11 @@ impl AttributionQueue {
             return None;
         }
         rounds.asked = std::mem::take(&mut rounds.queued);
-        let tickets = rounds.asked.clone();
-        let mut sightings = Vec::with_capacity(tickets.len());
-        for ticket in tickets {
-            if let Some(waiting) = self.waiting.get_mut(&ticket) {
-                waiting.state = State::Asked(query);
+        let ids = rounds.asked.clone();
+        let mut sightings = Vec::with_capacity(ids.len());
+        for id in ids {
+            if let Some(waiting) = self.waiting.get_mut(&id) {
+                waiting.state = WaitState::Asked(query);
                 sightings.push(waiting.sighting.sighting().clone());
             }
         }
@@ -306,9 +307,9 @@ impl AttributionQueue {
         answers: Vec<Vec<Evidence>>,
         ancestors: &mut impl AncestorLookup,
     ) -> FinishedSightings {
-        let query = Query::Journal(Attempt::First);
+        let query = EvidenceQuery::Journal(Attempt::First);
         let mut finished = Vec::new();
-        for mut sighting in self.end_round(Query::Managers, answers) {
+        for mut sighting in self.end_round(EvidenceQuery::Managers, answers) {
             consult(ancestors, &mut sighting);
             if sighting.is_inconclusive() && self.rounds_mut(query).len() < MAX_QUERIES {
                 self.queue(sighting, query);
@@ -332,12 +333,12 @@ impl AttributionQueue {
     ) -> FinishedSightings {
         let is_worthwhile = access == JournalAccess::Readable || ancestors.is_learning();
         let mut finished = Vec::new();
-        for mut sighting in self.end_round(Query::Journal(attempt), answers) {
+        for mut sighting in self.end_round(EvidenceQuery::Journal(attempt), answers) {
             consult(ancestors, &mut sighting);
             let may_retry = attempt == Attempt::First && is_worthwhile && self.retry_times.len() < MAX_RETRIES;
             if may_retry && sighting.is_inconclusive() {
-                let ticket = self.insert(sighting, State::AwaitsRetry);
-                self.retry_times.push_back((now + JOURNAL_RETRY, ticket));
+                let id = self.insert(sighting, WaitState::AwaitsRetry);
+                self.retry_times.push_back((now + JOURNAL_RETRY, id));
             } else {
                 finished.push(sighting);
             }
@@ -350,9 +351,9 @@ impl AttributionQueue {
     pub(crate) fn give_up(&mut self, ancestors: &mut impl AncestorLookup) -> FinishedSightings {
         let queue = std::mem::take(self);
         let mut left: Vec<_> = queue.waiting.into_iter().collect();
-        left.sort_unstable_by_key(|(ticket, _)| *ticket);
+        left.sort_unstable_by_key(|(id, _)| *id);
         left.retain(|(_, waiting)| {
-            waiting.state != State::AwaitsRecord || queue.recorded.get(waiting.sighting.pid()).is_none()
+            waiting.state != WaitState::AwaitsRecord || queue.recorded.get(waiting.sighting.pid()).is_none()
         });
         let mut finished: Vec<_> = left.into_iter().map(|(_, waiting)| waiting.sighting).collect();
         for sighting in &mut finished {
@@ -361,14 +362,14 @@ impl AttributionQueue {
         finished
     }
 
-    /// Returns when [`poll`](Self::poll) next has sightings to move on.
+    /// Returns when [`poll`](Self::poll) next has something to do.
     #[must_use]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let [death, record] = [&self.death_deadlines, &self.record_deadlines].map(VecDeque::front);
         death.into_iter().chain(record).map(|(deadline, _)| *deadline).min()
     }
 
-    /// Returns when [`begin_round`](Self::begin_round) next has sightings whose turn it is to have the journal read again.
+    /// Returns when [`begin_round`](Self::begin_round) next has a second attempt for the journal.
     #[must_use]
     pub(crate) fn next_retry(&self) -> Option<Instant> {
         self.retry_times.front().map(|(at, _)| *at)
@@ -380,7 +381,7 @@ impl AttributionQueue {
         self.managers.len() > 0
     }
 
-    /// Whether sightings wait for evidence other than the journal's. Stopping waits a moment for it.
+    /// Whether sightings wait for other evidence than the journal's. The daemon waits a moment for it before it stops.
     #[must_use]
     pub(crate) fn awaits_soon(&self) -> bool {
         self.awaits_managers() || self.next_deadline().is_some()
@@ -390,65 +391,65 @@ impl AttributionQueue {
         &mut self,
         mut sighting: Box<UnattributedSighting>,
         ancestors: &mut impl AncestorLookup,
-    ) -> Progress {
+    ) -> QueueStep {
         consult(ancestors, &mut sighting);
         let is_known = sighting.attribution().is_some() || sighting.is_settled();
         if is_known || self.managers.len() >= MAX_QUERIES {
-            return Progress::Finished(sighting);
+            return QueueStep::Finished(sighting);
         }
-        self.queue(sighting, Query::Managers);
-        Progress::Waits
+        self.queue(sighting, EvidenceQuery::Managers);
+        QueueStep::Waits
     }
 
     fn queue_retries(&mut self, now: Instant) {
-        while let Some(ticket) = pop_due(&mut self.retry_times, now) {
-            if let Some(mut sighting) = self.remove(ticket, State::AwaitsRetry) {
-                // An exit entry is evidence only as long as no other fits, so the next answer replaces it.
+        while let Some(id) = pop_due(&mut self.retry_times, now) {
+            if let Some(mut sighting) = self.remove(id, WaitState::AwaitsRetry) {
+                // An exit entry counts only if no other entry fits. The next answer knows more entries, so it replaces it.
                 sighting.drop_evidence(Rung::ExitEntry);
-                self.queue(sighting, Query::Journal(Attempt::Last));
+                self.queue(sighting, EvidenceQuery::Journal(Attempt::Last));
             }
         }
     }
 
-    fn queue(&mut self, sighting: Box<UnattributedSighting>, query: Query) {
-        let ticket = self.insert(sighting, State::Queued(query));
-        self.rounds_mut(query).queued.push(ticket);
+    fn queue(&mut self, sighting: Box<UnattributedSighting>, query: EvidenceQuery) {
+        let id = self.insert(sighting, WaitState::Queued(query));
+        self.rounds_mut(query).queued.push(id);
     }
 
     /// Ends the round of a query. Returns its sightings with the answers.
-    fn end_round(&mut self, query: Query, answers: Vec<Vec<Evidence>>) -> FinishedSightings {
+    fn end_round(&mut self, query: EvidenceQuery, answers: Vec<Vec<Evidence>>) -> FinishedSightings {
         let asked = std::mem::take(&mut self.rounds_mut(query).asked);
         let mut sightings: Vec<_> =
-            asked.into_iter().filter_map(|ticket| self.remove(ticket, State::Asked(query))).collect();
+            asked.into_iter().filter_map(|id| self.remove(id, WaitState::Asked(query))).collect();
         for (sighting, answer) in sightings.iter_mut().zip(answers) {
             sighting.add_evidence(answer);
         }
         sightings
     }
 
-    fn rounds_mut(&mut self, query: Query) -> &mut Rounds {
+    fn rounds_mut(&mut self, query: EvidenceQuery) -> &mut Rounds {
         match query {
-            Query::Managers => &mut self.managers,
-            Query::Journal(Attempt::First) => &mut self.journal_first,
-            Query::Journal(Attempt::Last) => &mut self.journal_last,
+            EvidenceQuery::Managers => &mut self.managers,
+            EvidenceQuery::Journal(Attempt::First) => &mut self.journal_first,
+            EvidenceQuery::Journal(Attempt::Last) => &mut self.journal_last,
         }
     }
 
-    fn insert(&mut self, sighting: Box<UnattributedSighting>, state: State) -> Ticket {
-        self.next_ticket += 1;
-        self.waiting.insert(self.next_ticket, Waiting { sighting, state });
-        self.next_ticket
+    fn insert(&mut self, sighting: Box<UnattributedSighting>, state: WaitState) -> SightingId {
+        self.next_id += 1;
+        self.waiting.insert(self.next_id, Waiting { sighting, state });
+        self.next_id
     }
 
     /// Removes a sighting that is in a state.
-    fn remove(&mut self, ticket: Ticket, state: State) -> Option<Box<UnattributedSighting>> {
-        self.waiting.get(&ticket).filter(|waiting| waiting.state == state)?;
-        self.waiting.remove(&ticket).map(|waiting| waiting.sighting)
+    fn remove(&mut self, id: SightingId, state: WaitState) -> Option<Box<UnattributedSighting>> {
+        self.waiting.get(&id).filter(|waiting| waiting.state == state)?;
+        self.waiting.remove(&id).map(|waiting| waiting.sighting)
     }
 
     /// Drops leading deadlines of sightings that left.
     fn drop_stale_deadlines(&mut self) {
-        while self.death_deadlines.front().is_some_and(|(_, ticket)| !self.waiting.contains_key(ticket)) {
+        while self.death_deadlines.front().is_some_and(|(_, id)| !self.waiting.contains_key(id)) {
             self.death_deadlines.pop_front();
         }
     }
@@ -457,14 +458,14 @@ impl AttributionQueue {
 /// Whether the journal can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JournalAccess {
-    /// It can: entries that are missing may come.
+    /// It can, and missing entries may follow.
     Readable,
     /// It cannot.
     Unreadable,
 }
 
-impl Progress {
-    /// The sighting, if it is finished.
+impl QueueStep {
+    /// Returns the sighting if it left the queue.
     pub(crate) fn finished(self) -> Option<Box<UnattributedSighting>> {
         match self {
             Self::Waits => None,
@@ -473,7 +474,7 @@ impl Progress {
     }
 }
 
-/// Asks the ancestors of a sighting's process for its unit, or tells them the unit if it is known.
+/// Asks the ancestors of a process for its unit, or tells them the unit if it is known.
 fn consult(ancestors: &mut impl AncestorLookup, sighting: &mut UnattributedSighting) {
     let Some(process) = sighting.descendant() else { return };
     if sighting.is_inconclusive() {
@@ -484,10 +485,10 @@ fn consult(ancestors: &mut impl AncestorLookup, sighting: &mut UnattributedSight
     }
 }
 
-/// Removes the first of a queue in order of time, if its time has come.
-fn pop_due(queue: &mut VecDeque<(Instant, Ticket)>, now: Instant) -> Option<Ticket> {
+/// Removes the first entry of a queue in order of time, if its time has come.
+fn pop_due(queue: &mut VecDeque<(Instant, SightingId)>, now: Instant) -> Option<SightingId> {
     queue.front().filter(|(due, _)| *due <= now)?;
-    queue.pop_front().map(|(_, ticket)| ticket)
+    queue.pop_front().map(|(_, id)| id)
 }
 
 /// Whether a notice is of the death that a record came with.

@@ -1,6 +1,6 @@
 //! A cache of records that differ only in time, pid and instruction pointer.
 //!
-//! Most records repeat an earlier one. The cache says where to count those without an allocation or a look at `/proc`.
+//! Most records repeat an earlier one. The cache finds their incident without an allocation or a look at `/proc`.
 
 use crate::audit::{ArchField, CallField, IdField, Record, UntrustedText};
 use crate::incidents::{Moment, RepeatSighting, Slot};
@@ -8,7 +8,7 @@ use crate::units::process_ancestry::Login;
 use crate::units::{Manager, Unit};
 use std::collections::HashMap;
 
-/// The slots of cache records, by what the records have in common.
+/// The slots of recent records, by the fields that repetitions share.
 #[derive(Debug)]
 pub(super) struct RecordCache {
     records: HashMap<Box<[u8]>, CachedRecord>,

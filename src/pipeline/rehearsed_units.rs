@@ -1,4 +1,4 @@
-//! The units under rehearsal. The kernel logs and allows their denials on purpose during that time.
+//! The units under rehearsal. During a rehearsal the kernel logs and allows the calls that it would deny otherwise.
 
 use crate::audit::Action;
 use crate::incidents::{IncidentEvent, Moment, Sighting, SightingSource};

@@ -18,7 +18,7 @@ const MAX_TEXT: usize = 4096;
 pub struct UnattributedSighting {
     sighting: Sighting,
     evidence: Vec<Evidence>,
-    /// The owner of the process; `None` without a record.
+    /// The owner of the process according to its record; `None` without a record.
     owner: Option<ProcessOwner>,
     login: Option<Login>,
     /// The key under which [`RecordCache`](super::record_cache::RecordCache) holds the records that repeat this one.
@@ -26,7 +26,7 @@ pub struct UnattributedSighting {
 }
 
 impl UnattributedSighting {
-    /// The sighting that a record stands for, without evidence.
+    /// The sighting of a record, without evidence.
     pub(super) fn from_record(record: &Record<'_>) -> Self {
         Self {
             sighting: sighting_of_record(record),
@@ -86,7 +86,7 @@ impl UnattributedSighting {
         Some(Descendant { pid: sample.pid, at: *at, owner: self.owner?, comm: &sample.comm })
     }
 
-    /// Adds evidence, but for an executable guess that contradicts who had logged in.
+    /// Adds evidence. Drops an executable guess that contradicts the login of the process.
     pub fn add_evidence(&mut self, evidence: impl IntoIterator<Item = Evidence>) {
         let login = self.login;
         let is_possible = |one: &Evidence| match (login, one) {
@@ -96,7 +96,7 @@ impl UnattributedSighting {
         self.evidence.extend(evidence.into_iter().filter(is_possible));
     }
 
-    /// Adds the evidence that the notice of its death gave.
+    /// Adds the evidence from the death notice of its process.
     pub(super) fn add_death(&mut self, death: &DeathEvidence) {
         self.evidence.extend(death.evidence.iter().cloned());
         if let Some(parent) = &death.parent {
@@ -109,7 +109,7 @@ impl UnattributedSighting {
         self.evidence.retain(|one| one.rung() != rung);
     }
 
-    /// Whether no later evidence can change the verdict. It may be that no unit can be named.
+    /// Whether later evidence cannot change the verdict. The verdict may be that no unit owns the process.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         attribution::is_settled(&self.evidence)

@@ -8,7 +8,7 @@ use harden_why::audit::parse_record;
 use harden_why::diagnosis::{Remedy, Situation, diagnose, privileged_calls};
 use harden_why::host::log_host::LogHost;
 use harden_why::incidents::Incident;
-use harden_why::pipeline::{Pipeline, Sighted};
+use harden_why::pipeline::{Pipeline, RecordOutcome};
 use harden_why::policy::{Policy, Settings, UnitFile, Verdict};
 use harden_why::syscalls::groups::GroupSource;
 use harden_why::syscalls::{Abi, Groups};
@@ -84,7 +84,7 @@ fn incidents(records: &[String]) -> Vec<Incident> {
     let mut pipeline = Pipeline::new(LogHost::new(None, Some("x.service".parse().unwrap())), 1000);
     for record in records {
         let record = parse_record(record.as_bytes()).unwrap();
-        assert!(matches!(pipeline.add_record(&record, None), Sighted::Counted(_)));
+        assert!(matches!(pipeline.add_record(&record, None), RecordOutcome::Counted(_)));
     }
     pipeline.fold.take_changes(usize::MAX).into_iter().map(|change| change.incident).collect()
 }

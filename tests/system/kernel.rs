@@ -8,7 +8,7 @@ use harden_why::host::Host;
 use harden_why::incidents::{Denial, IncidentEvent, Moment, Sighting};
 use harden_why::intake::netlink::{AuditMessage, ReceiveError};
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
-use harden_why::pipeline::{Pipeline, Sighted};
+use harden_why::pipeline::{Pipeline, RecordOutcome};
 use harden_why::syscalls::{Arch, Call};
 use harden_why::units::Evidence;
 use nix::sys::socket::{MsgFlags, NetlinkAddr, getsockname, sendto};
@@ -41,7 +41,8 @@ impl Host for Nobody {
 
 /// What the pipeline makes of a payload.
 fn sighted(payload: &[u8]) -> Sighting {
-    let Sighted::Unattributed(sighting) = Pipeline::new(Nobody, 4).add_record(&parse_record(payload).unwrap(), None)
+    let RecordOutcome::Unattributed(sighting) =
+        Pipeline::new(Nobody, 4).add_record(&parse_record(payload).unwrap(), None)
     else {
         panic!("nobody told the unit");
     };

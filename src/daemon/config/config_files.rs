@@ -42,12 +42,12 @@ pub(super) fn find(root: &Path) -> Vec<PathBuf> {
     non_files.into_iter().chain(main).chain(drop_ins.into_values()).collect()
 }
 
-/// Whether a path exists and is neither a file nor a device, but a directory, for example.
+/// Whether a path exists, but is neither a file nor a device.
 fn is_non_file(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !is_mask(&metadata))
 }
 
-/// Whether a file is a device, which masks others, as a link to /dev/null masks a drop-in of systemd's.
+/// Whether a file is a device. It masks others, as a link to /dev/null masks a drop-in for systemd.
 fn is_mask(metadata: &Metadata) -> bool {
     metadata.file_type().is_char_device() || metadata.file_type().is_block_device()
 }

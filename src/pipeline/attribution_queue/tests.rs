@@ -8,7 +8,7 @@ use crate::units::Manager;
 /// The time of every record here, in milliseconds since the epoch.
 const AT: i64 = 1_000_000;
 
-/// Ancestors with a fixed answer. They keep the units that they are told.
+/// Ancestors with a fixed answer. They keep the noted units.
 #[derive(Default)]
 struct FakeAncestors {
     evidence: Option<Evidence>,
@@ -42,7 +42,7 @@ impl Fixture {
         Self { queue: AttributionQueue::default(), ancestors: FakeAncestors::default(), now: Instant::now() }
     }
 
-    fn add(&mut self, pid: u32, may_die: bool) -> Progress {
+    fn add(&mut self, pid: u32, may_die: bool) -> QueueStep {
         if may_die {
             self.queue.note_record(pid, self.now);
         }
@@ -63,7 +63,7 @@ impl Fixture {
         self.queue.poll(&mut self.ancestors, self.now)
     }
 
-    fn round(&mut self, query: Query) -> Option<Vec<u32>> {
+    fn round(&mut self, query: EvidenceQuery) -> Option<Vec<u32>> {
         let sightings = self.queue.begin_round(query, self.now)?;
         Some(sightings.iter().map(|sighting| sighting.sample.pid).collect())
     }
@@ -79,16 +79,16 @@ impl Fixture {
     /// Adds sightings and takes them to the journal's first answer.
     fn reach_first_journal_round(&mut self, pids: impl IntoIterator<Item = u32>) {
         for pid in pids {
-            assert!(matches!(self.add(pid, false), Progress::Waits));
+            assert!(matches!(self.add(pid, false), QueueStep::Waits));
         }
-        assert!(self.round(Query::Managers).is_some());
+        assert!(self.round(EvidenceQuery::Managers).is_some());
         assert!(self.managers_answer(Vec::new()).is_empty());
         assert!(self.round(FIRST).is_some());
     }
 }
 
-const FIRST: Query = Query::Journal(Attempt::First);
-const LAST: Query = Query::Journal(Attempt::Last);
+const FIRST: EvidenceQuery = EvidenceQuery::Journal(Attempt::First);
+const LAST: EvidenceQuery = EvidenceQuery::Journal(Attempt::Last);
 
 fn sighting(pid: u32) -> UnattributedSighting {
     let line = format!(
@@ -120,7 +120,7 @@ fn attributed(pid: u32, unit: &str) -> (u32, Option<String>) {
 #[test]
 fn record_awaiting_death_is_finished_by_its_notice() {
     let mut f = Fixture::new();
-    assert!(matches!(f.add(7, true), Progress::Waits));
+    assert!(matches!(f.add(7, true), QueueStep::Waits));
     let finished = f.notice(7, AT, Some("a.service"));
     assert_eq!(units(&finished), [attributed(7, "a.service")]);
     f.exit(7);
@@ -142,7 +142,7 @@ fn record_after_notice_is_finished_at_once() {
 fn notice_of_other_process_with_same_pid_is_ignored() {
     let mut f = Fixture::new();
     assert!(f.notice(7, AT - 500, Some("before.service")).is_empty());
-    assert!(matches!(f.add(7, true), Progress::Waits));
+    assert!(matches!(f.add(7, true), QueueStep::Waits));
     assert!(f.notice(7, AT + 2_000, Some("after.service")).is_empty());
     assert_eq!(units(&f.notice(7, AT + 3, Some("a.service"))), [attributed(7, "a.service")]);
 }
@@ -158,20 +158,20 @@ fn notices_of_one_death_are_merged() {
 #[test]
 fn notice_without_evidence_queues_record_for_managers() {
     let mut f = Fixture::new();
-    assert!(matches!(f.add(7, true), Progress::Waits));
+    assert!(matches!(f.add(7, true), QueueStep::Waits));
     assert!(f.notice(7, AT, None).is_empty());
-    assert_eq!((f.queue.next_deadline(), f.round(Query::Managers)), (None, Some(vec![7])));
+    assert_eq!((f.queue.next_deadline(), f.round(EvidenceQuery::Managers)), (None, Some(vec![7])));
 }
 
 #[test]
 fn record_without_notice_is_queued_for_managers_after_death_wait() {
     let mut f = Fixture::new();
-    assert!(matches!(f.add(7, true), Progress::Waits));
+    assert!(matches!(f.add(7, true), QueueStep::Waits));
     assert!(f.poll().is_empty());
-    assert_eq!((f.queue.next_deadline(), f.round(Query::Managers)), (Some(f.now + DEATH_WAIT), None));
+    assert_eq!((f.queue.next_deadline(), f.round(EvidenceQuery::Managers)), (Some(f.now + DEATH_WAIT), None));
     f.now += DEATH_WAIT;
     assert!(f.poll().is_empty());
-    assert_eq!((f.queue.next_deadline(), f.round(Query::Managers)), (None, Some(vec![7])));
+    assert_eq!((f.queue.next_deadline(), f.round(EvidenceQuery::Managers)), (None, Some(vec![7])));
     assert!(f.notice(7, AT, Some("a.service")).is_empty(), "the notice is too late");
 }
 
@@ -195,37 +195,37 @@ fn silent_death_without_evidence_is_queued_for_managers() {
     f.exit(7);
     f.now += RECORD_WAIT;
     assert!(f.poll().is_empty());
-    assert_eq!(f.round(Query::Managers), Some(vec![7]));
+    assert_eq!(f.round(EvidenceQuery::Managers), Some(vec![7]));
 }
 
 #[test]
 fn record_of_live_process_is_queued_for_managers_at_once() {
     let mut f = Fixture::new();
-    assert!(matches!(f.add(7, false), Progress::Waits));
+    assert!(matches!(f.add(7, false), QueueStep::Waits));
     assert!(f.queue.awaits_managers() && f.queue.awaits_soon());
-    assert_eq!(f.round(Query::Managers), Some(vec![7]));
+    assert_eq!(f.round(EvidenceQuery::Managers), Some(vec![7]));
 }
 
 #[test]
 fn sightings_during_a_round_form_the_next() {
     let mut f = Fixture::new();
-    assert!(matches!(f.add(7, false), Progress::Waits));
-    assert_eq!(f.round(Query::Managers), Some(vec![7]));
+    assert!(matches!(f.add(7, false), QueueStep::Waits));
+    assert_eq!(f.round(EvidenceQuery::Managers), Some(vec![7]));
     for pid in 8..11 {
-        assert!(matches!(f.add(pid, false), Progress::Waits));
-        assert_eq!(f.round(Query::Managers), None, "one is under way");
+        assert!(matches!(f.add(pid, false), QueueStep::Waits));
+        assert_eq!(f.round(EvidenceQuery::Managers), None, "one is under way");
     }
     assert!(f.managers_answer(vec![Vec::new()]).is_empty());
-    assert_eq!(f.round(Query::Managers), Some(vec![8, 9, 10]));
+    assert_eq!(f.round(EvidenceQuery::Managers), Some(vec![8, 9, 10]));
 }
 
 #[test]
 fn conclusive_manager_answer_finishes_and_inconclusive_one_queues_for_journal() {
     let mut f = Fixture::new();
     for pid in [7, 8, 9] {
-        assert!(matches!(f.add(pid, false), Progress::Waits));
+        assert!(matches!(f.add(pid, false), QueueStep::Waits));
     }
-    assert!(f.round(Query::Managers).is_some());
+    assert!(f.round(EvidenceQuery::Managers).is_some());
     let guess = vec![Evidence::OwnCgroup(Vec::new())];
     let finished = f.managers_answer(vec![Vec::new(), named(Rung::MainProcess, "a.service"), guess]);
     assert_eq!(units(&finished), [attributed(8, "a.service")]);
@@ -236,8 +236,8 @@ fn conclusive_manager_answer_finishes_and_inconclusive_one_queues_for_journal() 
 #[test]
 fn failed_round_loses_no_sighting() {
     let mut f = Fixture::new();
-    assert!(matches!(f.add(7, false), Progress::Waits));
-    assert!(f.round(Query::Managers).is_some());
+    assert!(matches!(f.add(7, false), QueueStep::Waits));
+    assert!(f.round(EvidenceQuery::Managers).is_some());
     assert!(f.managers_answer(Vec::new()).is_empty());
     assert_eq!(f.round(FIRST), Some(vec![7]));
 }
@@ -291,7 +291,7 @@ fn evidence_of_ancestors_finishes_a_record() {
 #[test]
 fn attributed_record_is_noted_for_its_relatives() {
     let mut f = Fixture::new();
-    assert!(matches!(f.add(7, true), Progress::Waits));
+    assert!(matches!(f.add(7, true), QueueStep::Waits));
     assert_eq!(f.notice(7, AT, Some("a.service")).len(), 1);
     assert_eq!(f.ancestors.noted, [(7, unit("a.service"))]);
 }
@@ -301,10 +301,10 @@ fn record_beyond_the_bound_does_not_await_its_death() {
     let mut f = Fixture::new();
     let most = u32::try_from(MAX_PROCESSES).unwrap();
     for pid in 0..most + 2 {
-        assert!(matches!(f.add(pid, true), Progress::Waits));
+        assert!(matches!(f.add(pid, true), QueueStep::Waits));
     }
     assert_eq!((f.queue.death_deadlines.len(), f.queue.await_death.len()), (MAX_PROCESSES, MAX_PROCESSES));
-    assert_eq!(f.round(Query::Managers), Some(vec![most, most + 1]));
+    assert_eq!(f.round(EvidenceQuery::Managers), Some(vec![most, most + 1]));
 }
 
 #[test]
@@ -321,10 +321,10 @@ fn record_beyond_the_bound_is_finished_without_managers() {
     let mut f = Fixture::new();
     let most = u32::try_from(MAX_QUERIES).unwrap();
     for pid in 0..most {
-        assert!(matches!(f.add(pid, false), Progress::Waits));
+        assert!(matches!(f.add(pid, false), QueueStep::Waits));
     }
-    assert!(f.round(Query::Managers).is_some());
-    assert!(matches!(f.add(most, false), Progress::Finished(_)), "those that are asked about count");
+    assert!(f.round(EvidenceQuery::Managers).is_some());
+    assert!(matches!(f.add(most, false), QueueStep::Finished(_)), "those that are asked about count");
 }
 
 #[test]
@@ -332,8 +332,8 @@ fn sighting_beyond_the_bound_is_finished_without_the_journal() {
     let mut f = Fixture::new();
     let most = u32::try_from(MAX_QUERIES).unwrap();
     f.reach_first_journal_round(0..most);
-    assert!(matches!(f.add(most, false), Progress::Waits));
-    assert!(f.round(Query::Managers).is_some());
+    assert!(matches!(f.add(most, false), QueueStep::Waits));
+    assert!(f.round(EvidenceQuery::Managers).is_some());
     assert_eq!(units(&f.managers_answer(vec![Vec::new()])), [(most, None)]);
 }
 
@@ -360,15 +360,15 @@ fn giving_up_returns_every_sighting_once() {
     f.reach_first_journal_round([1, 2]);
     assert!(f.journal_answers(Attempt::First, Vec::new()).is_empty());
     f.reach_first_journal_round([3]);
-    assert!(matches!(f.add(4, false), Progress::Waits));
-    assert!(f.round(Query::Managers).is_some());
-    assert!(matches!(f.add(5, false), Progress::Waits));
-    assert!(matches!(f.add(6, true), Progress::Waits));
+    assert!(matches!(f.add(4, false), QueueStep::Waits));
+    assert!(f.round(EvidenceQuery::Managers).is_some());
+    assert!(matches!(f.add(5, false), QueueStep::Waits));
+    assert!(matches!(f.add(6, true), QueueStep::Waits));
     f.exit(7);
     f.exit(8);
     f.queue.note_record(8, f.now);
     let finished = f.queue.give_up(&mut f.ancestors);
     assert_eq!(units(&finished).iter().map(|(pid, _)| *pid).collect::<Vec<_>>(), (1..=7).collect::<Vec<_>>());
     assert!(!f.queue.awaits_soon() && f.queue.next_retry().is_none());
-    assert_eq!((f.round(Query::Managers), f.round(FIRST), f.round(LAST)), (None, None, None));
+    assert_eq!((f.round(EvidenceQuery::Managers), f.round(FIRST), f.round(LAST)), (None, None, None));
 }
