@@ -1,7 +1,7 @@
-//! How fast the client answers, beside ausearch in the same run: `cargo bench --bench client`. Without ausearch its
-//! columns stay empty. `cargo bench --bench client -- overview` measures the overview alone, on a manager of its own
-//! with 300 units loaded, and `-- explain` all but that; `-- mixed` a log that has 1,000,000 records among 50 times as
-//! many others, which takes 15 GB and some minutes.
+//! How fast the client answers, compared with ausearch in the same run: `cargo bench --bench client`. Without ausearch
+//! its columns stay empty. `cargo bench --bench client -- overview` measures only the overview, on a manager of its own
+//! with 300 loaded units; `-- explain` everything else; `-- mixed` a log with 1,000,000 records among 50 times as
+//! many other lines, which takes 15 GB and some minutes.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
 #![expect(clippy::cast_precision_loss, reason = "of figures for people to read")]
 
@@ -28,13 +28,13 @@ const UNITS: usize = 300;
 const RECORDS: u32 = 1_000_000;
 const MIXED_RECORDS: u32 = 20_000;
 const OTHERS: u32 = 50;
-/// How many events there are in a second of a log: ausearch holds those of two, and looks through them for each record.
+/// How many events a second of a log has: ausearch keeps those of two seconds, and searches them for each record.
 const EVENTS_A_SECOND: u64 = 500;
 const STORED: u32 = 100_000;
 const RUNS: usize = 5;
 
 fn main() {
-    // `cargo test --benches` only wants to know that it starts.
+    // `cargo test --benches` only checks that it starts.
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
@@ -59,7 +59,7 @@ fn main() {
     explain("1,000,000 records", &log);
     write_log(&log, MIXED_RECORDS, OTHERS);
     explain("20,000 records among 1,020,000", &log);
-    // Last, since a child begins with its parent's peak (`exec` keeps it), and this takes memory here.
+    // Last, since a child starts with its parent's peak (`exec` keeps it), and this takes memory here.
     unit_among_many(dir.path());
 }
 
@@ -82,8 +82,8 @@ fn explain(what: &str, log: &Path) {
     );
 }
 
-/// `harden-why` on a manager that has a full system's units loaded, a third of them with a filter that refuses, a third
-/// with other settings that do.
+/// `harden-why` on a manager with a full system's units loaded: a third have a filter that refuses, a third
+/// other settings that refuse.
 fn overview(dir: &Path) {
     let Some(manager) = TestManager::start() else { return };
     let filter = "SystemCallFilter=@system-service\nSystemCallErrorNumber=EPERM\nRestrictAddressFamilies=AF_UNIX AF_INET\n\
@@ -118,7 +118,7 @@ fn overview(dir: &Path) {
     );
 }
 
-/// The shortest of some runs, and the most memory that one of them had resident, in bytes.
+/// The shortest of some runs, and the greatest resident size of one of them, in bytes.
 #[expect(clippy::zombie_processes, reason = "wait4 reaps it, and tells what it used")]
 fn best(program: &str, arguments: &[&str], runs: usize) -> (Duration, u64) {
     let run = |_| {
@@ -132,11 +132,11 @@ fn best(program: &str, arguments: &[&str], runs: usize) -> (Duration, u64) {
     (all.iter().map(|run| run.0).min().unwrap(), all.iter().map(|run| run.1).max().unwrap())
 }
 
-/// Waits for a child, and takes what memory it had at most.
+/// Waits for a child and returns its greatest resident size.
 fn wait(child: &Child) -> (ExitStatus, u64) {
     let (mut status, pid) = (0, i32::try_from(child.id()).unwrap());
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: both places are there to be written, and a `rusage` of zeros is one.
+    // SAFETY: both places can be written, and a `rusage` of zeros is valid.
     let usage = unsafe {
         assert_eq!(libc::wait4(pid, &raw mut status, 0, usage.as_mut_ptr()), pid);
         usage.assume_init()

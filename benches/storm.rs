@@ -1,16 +1,15 @@
-//! What a storm of denials costs, beside a bare receive loop in the same run: `cargo bench --bench storm`, or parts of
-//! it: `cargo bench --bench storm -- one many first keys`.
+//! What a storm of denials costs, compared with a bare receive loop in the same run: `cargo bench --bench storm`, or
+//! parts of it: `cargo bench --bench storm -- one many first keys`.
 //!
 //! Real units under a real systemd make calls that `SystemCallLog=` lists, so that the kernel writes a record for
-//! each and the process lives on. First a bare loop hears them, on a socket with the same settings, then the real
-//! harden-whyd; the figures are processor time per record, and their ratio. Every count is held against the truth.
-//! Another unit violates for the first time meanwhile, again and again: that measures from when a bare listener has
-//! the record to when the alert is at the journal's socket, with the directive that systemd was asked for in between.
-//! And ever new denials show how much memory the daemon takes
-//! when nothing repeats.
+//! each and the process lives on. First a bare loop receives them, on a socket with the same settings, then the real
+//! harden-whyd. The figures are processor time for each record, and their ratio. Every count is checked.
+//! During the storm another unit makes first violations, again and again. That measures the time from the record at
+//! a bare listener to the alert at the journal's socket, including the query to systemd for the directive.
+//! Denials that never repeat show how much memory the daemon takes.
 //!
-//! Both listeners get the share of the processors that the unit file gives harden-whyd: 50 processes that do nothing
-//! but violate are most of what runs.
+//! Both listeners get the share of the processors that the unit file gives harden-whyd, since most of the load is 50
+//! processes that only violate.
 #![expect(clippy::unwrap_used, clippy::print_stdout, clippy::panic, reason = "a benchmark")]
 #![expect(
     clippy::cast_precision_loss,
@@ -49,27 +48,27 @@ use std::time::{Duration, Instant};
 use support::daemon::Daemon;
 use support::manager::TestManager;
 
-/// Tells this program, run by a unit, how many calls to make.
+/// A unit runs this program with it: how many calls to make.
 const CALLS: &str = "HARDEN_WHY_BENCH_CALLS";
-/// Tells it to be the bare loop, until so many records were heard.
+/// Makes it the bare loop, until it has received so many records.
 const BARE: &str = "HARDEN_WHY_BENCH_BARE";
-/// Tells it to make so many different calls, from [`NO_CALL`] on.
+/// Makes it call so many different numbers, from [`NO_CALL`] on.
 const DIFFERENT: &str = "HARDEN_WHY_BENCH_DIFFERENT";
-/// Tells it to make each of [`refused`] once, which the unit's filter refuses, and how long to wait before each, in
-/// milliseconds.
+/// Makes it call each of [`refused`] once, which the unit's filter refuses, after a wait of so many
+/// milliseconds each.
 const REFUSED: &str = "HARDEN_WHY_BENCH_REFUSED";
 
-/// Makes a listener a group of its own for the scheduler, as the cgroup of a service is; see [`favour`].
+/// Puts a listener into a group of its own for the scheduler, as the cgroup of a service does; see [`favour`].
 const ALONE: [&str; 4] = ["setsid", "nice", "-n", NICE];
 /// The `Nice=` of harden-whyd.service.
 const NICE: &str = "-10";
-/// No call has this number, nor any above.
+/// No call has this number or a greater one.
 const NO_CALL: u32 = 1_000_000;
 
 const RECORDS: u64 = 1_000_000;
 const ROUNDS: usize = 3;
 const FIRSTS: usize = 100;
-/// Not more at once than are told one by one.
+/// At most as many at once as get an alert each.
 const BETWEEN: Duration = Duration::from_millis(600);
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -87,7 +86,7 @@ fn main() {
     if let Some(millis) = number(REFUSED) {
         return be_refused(Duration::from_millis(millis));
     }
-    // `cargo test --benches` only wants to know that it starts.
+    // `cargo test --benches` only checks that it starts.
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
@@ -116,12 +115,12 @@ fn number(name: &str) -> Option<u64> {
 
 fn violate(calls: u64) {
     for _ in 0..calls {
-        // SAFETY: it takes nothing.
+        // SAFETY: it takes no argument.
         unsafe { libc::syscall(libc::SYS_getppid) };
     }
 }
 
-/// Makes calls that a filter of its own lets the kernel log, each but once.
+/// Makes calls that a filter of its own lets the kernel log, each once.
 fn violate_differently(calls: u64) {
     Filter::new(Arch::native(), &[], returned(Action::Log, 0)).load(true).unwrap();
     for number in 0..i64::try_from(calls).unwrap() {
@@ -156,8 +155,8 @@ fn refused() -> Vec<(Box<str>, u32)> {
     numbered.take(FIRSTS).collect()
 }
 
-/// Makes each of them once. The unit's filter refuses them without a record, so another one says the same and has the
-/// kernel write it.
+/// Makes each of them once. The unit's filter refuses them without a record, so a second filter does the same and
+/// makes the kernel write it.
 fn be_refused(pause: Duration) {
     let refused = refused();
     let rules: Vec<_> =
@@ -165,12 +164,12 @@ fn be_refused(pause: Duration) {
     Filter::new(Arch::native(), &rules, ALLOW).load(true).unwrap();
     for (_, number) in refused {
         std::thread::sleep(pause);
-        // SAFETY: it is refused.
+        // SAFETY: the filter refuses it.
         unsafe { libc::syscall(i64::from(number)) };
     }
 }
 
-/// A receive loop and nothing else, on a socket with the daemon's settings. Prints its processor time.
+/// Receives and does nothing else, on a socket with the daemon's settings. Prints its processor time.
 fn listen_barely(records: u64) {
     let mut socket = Socket::new(NETLINK_AUDIT).unwrap();
     setsockopt(&socket, sockopt::RcvBufForce, &(64 << 20)).unwrap();
@@ -200,7 +199,7 @@ fn time_of(pid: u32) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Writes units whose processes make calls, `processes` each; tells their names and executables.
+/// Writes units with `processes` processes each that make calls; returns their names and executables.
 fn write_units(manager: &TestManager, tag: &str, units: u64, processes: u64) -> Vec<String> {
     let me = std::env::current_exe().unwrap();
     let calls = RECORDS / units / processes;
@@ -262,7 +261,7 @@ fn favour(pid: u32) {
     _ = fs::write(format!("/proc/{pid}/autogroup"), NICE);
 }
 
-/// Nanoseconds a record of the bare loop.
+/// Nanoseconds for each record of the bare loop.
 fn barely(manager: &TestManager, names: &[String]) -> f64 {
     use std::io::{BufRead as _, BufReader};
     let mut child = Command::new(ALONE[0])
@@ -281,7 +280,7 @@ fn barely(manager: &TestManager, names: &[String]) -> f64 {
     nanos / RECORDS as f64
 }
 
-/// Nanoseconds a record of the real daemon, and how long the storm took; its counts are checked.
+/// Nanoseconds for each record of the real daemon, and how long the storm took; checks its counts.
 fn heard_by_daemon(manager: &TestManager, names: &[String], dir: &str) -> (f64, Duration) {
     let daemon = start_daemon(manager, &manager.base().join(dir));
     let before = time_of(daemon.pid());
@@ -293,7 +292,7 @@ fn heard_by_daemon(manager: &TestManager, names: &[String], dir: &str) -> (f64, 
         let counts: HashMap<String, u64> = daemon
             .stored()
             .into_iter()
-            // The shell makes the call, too.
+            // The shell makes the call as well.
             .filter(|incident| incident.key.exe.starts_with(own.as_bytes()))
             .filter_map(|incident| Some((incident.key.unit?.name.to_string(), incident.count)))
             .collect();
@@ -309,7 +308,7 @@ fn heard_by_daemon(manager: &TestManager, names: &[String], dir: &str) -> (f64, 
     (time.as_nanos() as f64 / RECORDS as f64, took)
 }
 
-/// How long after a bare listener has the record a first sighting is committed and its alert sent, in a storm.
+/// The time in a storm from a bare listener's record to the alert of a first sighting, after its commit.
 fn first_sightings(manager: &TestManager) {
     let names = write_units(manager, "noise", 1, 1);
     let program = manager.base().join("firsts");
@@ -368,7 +367,7 @@ fn first_sightings(manager: &TestManager) {
     daemon.stop();
 }
 
-/// An alert: of which call, when it was at the journal's socket, and whether it says why.
+/// An alert: its call, its time at the journal's socket, and whether it contains the reason.
 struct Told {
     call: u32,
     at: Instant,
@@ -399,7 +398,7 @@ fn alerts_of(daemon: &Daemon, exe: &str) -> mpsc::Receiver<Told> {
     alerts
 }
 
-/// How much memory the daemon takes when nothing repeats: 100,000 denials by ten units, no two alike.
+/// The daemon's memory when nothing repeats: 100,000 different denials of ten units.
 fn different_denials(manager: &TestManager, what: &str, directory: &std::path::Path) {
     const UNITS: u64 = 10;
     const CALLS: u64 = 10_000;
@@ -422,7 +421,7 @@ fn different_denials(manager: &TestManager, what: &str, directory: &std::path::P
     manager.reload();
     start(manager, &names);
     let most = resident(daemon.pid(), "VmHWM");
-    // Until nothing more comes.
+    // Until no more records come.
     let mut told = None;
     let (stored, gone) = loop {
         std::thread::sleep(Duration::from_secs(1));
@@ -445,7 +444,7 @@ fn different_denials(manager: &TestManager, what: &str, directory: &std::path::P
     daemon.stop();
 }
 
-/// How many sightings the daemon says it had to forget.
+/// The number of sightings that the daemon reports as forgotten.
 fn given_way(manager: &TestManager) -> u64 {
     let mut client = Command::new(env!("CARGO_BIN_EXE_harden-why"));
     let output = client.args(["--bus", &manager.bus(), "status", "--json"]).output().unwrap();
@@ -460,13 +459,13 @@ fn resident(pid: u32, field: &str) -> u64 {
     kib.parse::<u64>().unwrap() * 1024
 }
 
-/// When a listener that does nothing else has the record of an executable's call.
+/// The time at which a listener that does nothing else has the record of an executable's call.
 fn hear(bare: &mut AuditSocket, exe: &[u8], call: u32) -> Instant {
     loop {
         match bare.receive() {
             Ok(Some(AuditMessage::Seccomp(payload))) => {
                 let now = Instant::now();
-                // It is not to lag behind for reading others' records.
+                // It must not lag behind because of others' records.
                 if memchr::memmem::find(payload, exe).is_none() {
                     continue;
                 }

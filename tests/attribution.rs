@@ -1,10 +1,10 @@
-//! Whose process was it? The daemon's answer for real processes under a real systemd, held to the truth.
+//! Compares the daemon's attributions with the truth, for real processes under a real systemd.
 //!
-//! Each case has its violations committed by ten units at once, each with an executable of its own name,
-//! so that an incident tells by itself whether its unit is the right one. By default 30 violations a unit;
-//! `HARDEN_WHY_FULL=1 cargo nextest run --test attribution every --no-capture` commits 500 a unit,
-//! 5,000 a case. Either prints the table. With PID 1 as the manager (see `support::manager`), in an emulated
-//! machine, 20 a unit have to do.
+//! Ten units at once violate their filters in each case. Each has an executable with a name of its own, so an incident
+//! shows whether its unit is right. Each unit violates 30 times by default;
+//! `HARDEN_WHY_FULL=1 cargo test --test attribution each_kind -- --nocapture` makes it 500 times, 5,000 a case. Both
+//! print the table. With PID 1 as the manager (see `support::manager`), in an emulated machine, each unit violates
+//! 20 times.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 mod support {
@@ -26,21 +26,21 @@ use support::actor::{ROLE, TIMES};
 use support::listener::{Daemon, PATIENCE, WITHOUT_NOTES, program};
 use support::manager::TestManager;
 
-/// Units that play a case at a time.
+/// How many units play a case at a time.
 const UNITS: u32 = 10;
 
-/// What the units' filters do.
+/// What the units' filters answer.
 const KILL: &str = "SystemCallFilter=~acct";
 const LOG: &str = "SystemCallLog=acct";
 
-/// A way to violate.
+/// A way to violate a filter.
 struct Case {
     name: &'static str,
-    /// What the actor does, or nothing if each violation is a start of the unit.
+    /// The actor's role. Empty where each start of the unit is one violation.
     role: &'static str,
     /// The settings of its units.
     settings: &'static str,
-    /// How many of 10,000 must be found at least.
+    /// How many violations of 10,000 must be attributed at least.
     at_least: u32,
 }
 
@@ -56,9 +56,9 @@ const CASES: [Case; 9] = [
     case("orphan", "orphan", KILL, 9_900),
     case("lives-on", "lives-on", LOG, 10_000),
     case("lives-on-errno", "lives-on-errno", "", 10_000),
-    // Denied without being killed, and gone at once all the same.
+    // Denied without being killed, and the process ends at once.
     case("lives-a-moment", "child", LOG, 9_990),
-    // The main process and a control process, once a start.
+    // The main process and a control process, once for each start.
     case("main", "self", KILL, 10_000),
 ];
 
@@ -80,11 +80,11 @@ impl Row {
     }
 }
 
-/// Held by whoever needs the kernel's notes to themselves: they are of the whole machine, and the latest are kept.
+/// A test that needs the exit notes for itself holds it: they cover the whole machine and keep the latest only.
 static NOTES: RwLock<()> = RwLock::new(());
 
 #[test]
-fn every_record_finds_its_unit() {
+fn violation_of_each_kind_is_attributed_to_its_unit() {
     let _beside_others = NOTES.read();
     let Some(manager) = TestManager::start() else { return };
     let times = match std::env::var_os("HARDEN_WHY_FULL") {
@@ -123,7 +123,7 @@ fn every_record_finds_its_unit() {
 }
 
 #[test]
-fn a_daemon_that_is_late_still_tells() {
+fn late_daemon_attributes_by_what_is_left() {
     let _alone = NOTES.write();
     let Some(manager) = TestManager::start() else { return };
     let late: Vec<&Case> =
@@ -137,7 +137,7 @@ fn a_daemon_that_is_late_still_tells() {
     for case in &late {
         play(&manager, case, 10);
     }
-    // The units are over, and with them their cgroups.
+    // The units have ended and their cgroups are gone.
     manager.systemctl(&["reset-failed"]);
     let slice = manager.cgroup().join("system.slice");
     let deadline = Instant::now() + PATIENCE;
@@ -161,7 +161,7 @@ fn a_daemon_that_is_late_still_tells() {
 }
 
 #[test]
-fn a_shorter_ladder_knows_less_and_nothing_wrong() {
+fn daemon_with_fewer_sources_attributes_fewer_and_none_wrongly() {
     let _beside_others = NOTES.read();
     let Some(manager) = TestManager::start() else { return };
     for case in &CASES {
@@ -186,20 +186,20 @@ fn a_shorter_ladder_knows_less_and_nothing_wrong() {
 }
 
 #[test]
-fn without_notes_ancestors_speak_for_those_whose_parents_are_gone() {
+fn orphan_without_exit_notes_is_attributed_by_its_ancestors() {
     let _beside_others = NOTES.read();
     let Some(manager) = TestManager::start() else { return };
     let times = if std::env::var_os("HARDEN_WHY_FULL").is_some() { 500 } else { 100 };
     let orphaned: Vec<&Case> =
         CASES.iter().filter(|case| ["child-of-the-dying", "orphan", "lives-a-moment"].contains(&case.name)).collect();
-    // The first that cannot be told makes it listen to births.
+    // The first violation that cannot be attributed makes the daemon listen to births.
     let first = case("first", "child-of-the-dying", KILL, 0);
     write_units(&manager, &first, 20);
     for case in &orphaned {
         write_units(&manager, case, times);
     }
     manager.reload();
-    // As its unit has it run: those that it looks for are only there for a moment.
+    // As its unit runs it: the processes that it looks for live for a moment only.
     let limits = [&["nice", "-n", "-10"][..], &WITHOUT_NOTES].concat();
     let Some(daemon) = Daemon::start_under(&manager, &limits) else { return };
     play(&manager, &first, 20);
@@ -212,13 +212,13 @@ fn without_notes_ancestors_speak_for_those_whose_parents_are_gone() {
     assert!(rows.iter().all(Row::is_good), "{}", daemon.log());
 }
 
-/// How many of 10,000 must be found at least. The clock that stamps records stands still while an emulated machine's
-/// processor waits for the real one, so that a record can seem older there than its process, and is then nobody's.
+/// How many violations of 10,000 must be attributed at least. The clock that stamps records stops while an emulated
+/// processor waits for the real one. A record then seems older than its process and stays unattributed.
 fn at_least(manager: &TestManager, case: &Case) -> u32 {
     if manager.is_pid1() { case.at_least.min(9_900) } else { case.at_least }
 }
 
-/// What a case is called, and how the executables that do the deed start.
+/// The name of a case, and the start of its executables' names.
 fn names(case: &Case) -> Vec<(&'static str, &'static str)> {
     match case.name {
         "main" => vec![("main", "main"), ("control", "pre")],
@@ -250,7 +250,7 @@ fn write_units(manager: &TestManager, case: &Case, times: u32) {
     manager.write(&format!("{}@.service", case.name), &text);
 }
 
-/// Lets the units of a case do what they do.
+/// Runs the units of a case.
 fn play(manager: &TestManager, case: &Case, times: u32) {
     let units: Vec<String> = (0..UNITS).map(|number| format!("{}@{number}.service", case.name)).collect();
     let start: Vec<&str> = std::iter::once("start").chain(units.iter().map(String::as_str)).collect();

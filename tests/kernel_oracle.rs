@@ -1,8 +1,8 @@
-//! Every directive that installs a filter, held against the kernel: a real systemd starts units whose program makes
-//! each affected call, with arguments that are refused and others that are not, and what came of each call, and
-//! the record of it, must be what [`Policy::verdict`] says.
+//! Compares each directive that installs a filter with the kernel. A real systemd starts units whose program makes each
+//! affected call, with arguments that the filter refuses and with others. The outcome of each call and its record must
+//! be what [`Policy::verdict`] says.
 //!
-//! Not to be had: ABIs other than those of the machine, and calls that its kernel does not have.
+//! Left out: ABIs other than those of the machine, and calls that its kernel does not have.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 mod support {
@@ -31,7 +31,7 @@ use support::manager::{TestManager, skip};
 use support::probe;
 use support::probe::{How, Outcome, Probe};
 
-/// A unit's lines, and the probes whose arguments it refuses. Those that are refused whatever their arguments
+/// A unit's lines, and the probes whose arguments it refuses. Probes that it refuses whatever their arguments
 /// need no mention.
 struct Case {
     lines: &'static str,
@@ -73,7 +73,7 @@ const PERSONALITY: &[&str] = &["personality query", "personality other", "i386:p
 
 const CASES: &[Case] = &[
     case("", &[]),
-    // The same as somebody else, to whom the kernel refuses more by itself.
+    // The same as another user, to whom the kernel itself refuses more.
     case("User=nobody", &[]),
     case("DynamicUser=yes", SUID),
     case("DynamicUser=yes\nRestrictSUIDSGID=no", SUID),
@@ -122,7 +122,7 @@ const CASES: &[Case] = &[
     case("SystemCallFilter=@system-service mseal @bogus\nSystemCallErrorNumber=ENOANO", &[]),
     case("SystemCallFilter=~@known\nSystemCallFilter=\nSystemCallFilter=~getppid", &[]),
     case("SystemCallFilter=@system-service\nSystemCallFilter=~@resources\nSystemCallErrorNumber=ENOANO", &[]),
-    // Of two errors the newest filter's.
+    // Of two errors, the newest filter's wins.
     case(
         "SystemCallFilter=~sethostname settimeofday\nSystemCallErrorNumber=ENOANO\nProtectHostname=yes\nProtectClock=yes",
         &[],
@@ -135,17 +135,17 @@ const CASES: &[Case] = &[
     case("RestrictNamespaces=yes\nSystemCallFilter=~clone3:ENOANO unshare:ENOANO", NAMESPACES),
     case("RestrictSUIDSGID=yes\nSystemCallFilter=~openat2:ENOANO mkdirat:ENOANO", SUID),
     case("ProtectKernelModules=yes\nProtectKernelLogs=yes\nSystemCallFilter=~@module:ENOANO", &[]),
-    // Death before errors.
+    // Death wins over errors.
     case("ProtectHostname=yes\nProtectClock=yes\nSystemCallFilter=~sethostname settimeofday", &[]),
     case(
         "RestrictAddressFamilies=AF_UNIX\nSystemCallFilter=~socket",
         &["socket inet", "socket netlink", "socket none"],
     ),
     case("LockPersonality=yes\nSystemCallFilter=~personality", PERSONALITY),
-    // No filter is put on an ABI that is blocked, but for those that were there already.
+    // systemd puts no filter on a blocked ABI; filters that were there before stay.
     case("SystemCallArchitectures=native\nProtectHostname=yes\nSystemCallFilter=~getppid sethostname", &[]),
     case("SystemCallArchitectures=native\nLockPersonality=yes", PERSONALITY),
-    // Logged, and refused.
+    // Logged and refused.
     case("SystemCallLog=mount getppid\nSystemCallFilter=~mount:ENOANO", &[]),
     case("SystemCallLog=sethostname\nProtectHostname=yes", &[]),
     // The guide's own settings.
@@ -191,7 +191,7 @@ const CASES: &[Case] = &[
     ),
 ];
 
-/// What the policy expects of a call.
+/// The outcome of a call that the policy predicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Expected {
     effect: Option<Effect>,
@@ -231,7 +231,7 @@ fn abi(probe: &Probe) -> Abi {
 /// The records of some processes: action, token of the architecture, number.
 type Records = BTreeMap<u32, BTreeSet<(u32, u32, u32)>>;
 
-/// Takes what is there.
+/// Receives the records that are there.
 fn take(audit: &mut AuditSocket, records: &mut Records) {
     loop {
         match audit.receive() {
@@ -250,7 +250,7 @@ fn take(audit: &mut AuditSocket, records: &mut Records) {
     }
 }
 
-/// Takes everything that was sent until now: up to the record of a child of ours.
+/// Receives all records sent until now: up to the record of a child of this test.
 fn take_all(audit: &mut AuditSocket, records: &mut Records) {
     let number = u32::try_from(libc::SYS_getppid).unwrap();
     let filter = Filter::new(Arch::native(), &[(number, returned(Action::Errno, 1))], ALLOW);
@@ -266,7 +266,7 @@ fn take_all(audit: &mut AuditSocket, records: &mut Records) {
     }
 }
 
-/// What the kernel did against what the policy says; empty if they agree.
+/// Compares the kernel's outcome with the policy's; empty if they agree.
 fn difference(
     probe: &Probe,
     expected: Expected,
@@ -295,8 +295,8 @@ fn difference(
         .map(|(code, ..)| *code)
         .collect();
     let mut text = String::new();
-    // Without a filter's record it is the kernel itself that refuses more: capabilities that the directive takes
-    // away, or its own MemoryDenyWriteExecute= (EACCES).
+    // Without a filter's record the kernel itself refused more: by capabilities that the directive removes,
+    // or by its own MemoryDenyWriteExecute= (EACCES).
     let by_kernel = expected.effect.is_none() && [libc::EPERM, libc::EACCES].map(Outcome::Returned).contains(&outcome);
     if outcome != as_expected && !by_kernel {
         let _ = write!(text, " {outcome}, not {as_expected};");
@@ -307,8 +307,8 @@ fn difference(
     text
 }
 
-/// Starts a unit for each case and holds what the kernel did against the verdict: how many calls were held, and
-/// every difference. The first two cases say what calls come to that no filter denies.
+/// Starts a unit for each case and compares each outcome with the verdict. Returns the number of compared calls, and
+/// every difference. The first two cases show how calls end that no filter denies.
 fn hold(
     manager: &TestManager,
     audit: &mut AuditSocket,
@@ -332,7 +332,7 @@ fn hold(
     manager.reload();
     let (mut records, mut wrong, mut held) = (Records::new(), String::new(), 0);
     for (name, case) in names.iter().zip(cases) {
-        // Not every machine has what allocates the user.
+        // Not every machine can allocate the user.
         if !manager.start_unit(name) && !case.lines.contains("DynamicUser=") {
             let _ = write!(wrong, "\n{name} does not start");
         }
@@ -375,7 +375,7 @@ fn hold(
     (held, wrong)
 }
 
-/// A manager that has denials logged, somebody to hear them, and the groups of this systemd.
+/// A manager that logs denials, a listener for them, and the groups of this systemd.
 fn start() -> Option<(TestManager, AuditSocket, Groups)> {
     let audit = listen()?;
     let manager = TestManager::start_with(&[("SYSTEMD_LOG_SECCOMP", "1")])?;
@@ -388,7 +388,7 @@ fn start() -> Option<(TestManager, AuditSocket, Groups)> {
 }
 
 #[test]
-fn the_kernel_does_with_every_call_what_the_verdict_says() {
+fn call_outcome_in_the_kernel_equals_the_verdict() {
     let Some((manager, mut audit, groups)) = start() else { return };
     let (surroundings, _) = unit_files::surroundings(Path::new("/"), Manager::User(0), Some(manager.base()));
     let (held, wrong) = hold(&manager, &mut audit, CASES, &surroundings, &groups);
@@ -397,7 +397,7 @@ fn the_kernel_does_with_every_call_what_the_verdict_says() {
 }
 
 #[test]
-fn every_directive_has_a_case() {
+fn every_filter_directive_has_a_case() {
     for directive in Directive::ALL {
         let line = format!("{}=", directive.key());
         assert!(CASES.iter().any(|case| case.lines.contains(&line)), "{line}");
@@ -405,7 +405,7 @@ fn every_directive_has_a_case() {
 }
 
 #[test]
-fn a_managers_own_architectures_are_on_all_that_it_starts() {
+fn architectures_of_a_manager_apply_to_all_its_units() {
     let Some((manager, mut audit, groups)) = start() else { return };
     let cases = [
         case("", &[]),
@@ -418,7 +418,7 @@ fn a_managers_own_architectures_are_on_all_that_it_starts() {
     let dir = home.join(".config/systemd/user.conf.d");
     fs::create_dir_all(&dir).unwrap();
     fs::write(dir.join("10.conf"), "[Manager]\nSystemCallArchitectures=native\n").unwrap();
-    // A filter once on the manager stays, and it puts it on itself when it starts.
+    // A filter on the manager stays, and the manager installs it when it starts.
     let output = manager.systemctl(&["daemon-reexec"]);
     assert!(output.status.success(), "{output:?}");
     let (surroundings, notes) = unit_files::surroundings(Path::new("/"), Manager::User(0), Some(&home));

@@ -1,5 +1,5 @@
-//! Random unit files and drop-ins, once read by us and once by a real systemd: both must find the
-//! same files and come to the same settings. One user manager in namespaces of its own, no unit started.
+//! Random unit files and drop-ins, read by harden-why and by a real systemd: both must find the same files and the same
+//! settings. One user manager runs in namespaces of its own and starts no unit.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
@@ -16,10 +16,10 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Each has at least one line of `SystemCallFilter=`.
+/// Lines of `SystemCallFilter=`; each has at least one.
 const UNITS: usize = 510;
 
-/// To libseccomp these are one call, outside of PowerPC.
+/// libseccomp treats these as one call, except on PowerPC.
 const SHARED_NUMBER: [&str; 2] = ["switch_endian", "sys_debug_setcontext"];
 
 /// Runs a user manager on the files below `$B/home` and asks it about `$UNITS`. The cgroup2 mount
@@ -91,7 +91,7 @@ fn lines(random: &mut Random, calls: &[&str], groups: &[&str]) -> String {
                 random.words(&["native", "x86", "x32", "arm64", "bogus", "\"x86-64\""], 3)
             ),
             6 => format!("{}={}", random.pick(&switches), random.pick(&["yes", "no", "On", "0", "t", "", "maybe"])),
-            // A filter that begins anew.
+            // A filter that starts again from nothing.
             7 => "SystemCallFilter=".to_owned(),
             _ => {
                 let negated = random.below(2) == 1;
@@ -118,7 +118,7 @@ fn lines(random: &mut Random, calls: &[&str], groups: &[&str]) -> String {
 /// Writes the files; returns the names to ask for.
 fn write_units(home: &Path, random: &mut Random, groups: &Groups) -> Vec<String> {
     let known: Vec<&str> = groups.calls("@known").unwrap().iter().map(AsRef::as_ref).collect();
-    // Few calls, so that lines meet.
+    // Few calls, so that lines affect the same ones.
     let mut calls: Vec<&str> = (0..12).map(|_| random.pick(&known)).collect();
     calls.extend(["read", "mount", "exit", "bogus", "@bogus", "a\\x", "%i", "%%"]);
     let group_names: Vec<&str> = groups.names().collect();
@@ -162,14 +162,14 @@ fn write_units(home: &Path, random: &mut Random, groups: &Groups) -> Vec<String>
         }
         names.push(name);
     }
-    // Every family, each on a line of its own, so that one which is not known does not take others with it.
+    // Each family on a line of its own, so that an unknown one does not invalidate others.
     let families = AddressFamilies::KNOWN.map(|family| format!("RestrictAddressFamilies={family}\n")).concat();
     fs::write(config.join("families.service"), format!("[Service]\nExecStart=/bin/true\n{families}")).unwrap();
     names.push("families.service".to_owned());
-    // What libseccomp resolves; @known itself misses some calls that other groups have.
+    // What libseccomp resolves; @known itself lacks some calls that other groups have.
     let all = format!("[Service]\nExecStart=/bin/true\nSystemCallFilter=~{}\n", group_names.join(" "));
     fs::write(config.join("known.service"), all).unwrap();
-    // What all of the manager's units get.
+    // Settings of the manager that apply to all its units.
     fs::create_dir_all(data.join("service.d")).unwrap();
     fs::write(data.join("service.d/10.conf"), "[Service]\nProtectKernelLogs=yes\n").unwrap();
     names
@@ -183,7 +183,7 @@ fn shown(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
     units.map(|unit: BTreeMap<String, String>| (unit["Id"].clone(), unit)).collect()
 }
 
-/// The filter as `systemctl show` writes it, of calls that libseccomp knows.
+/// The filter as `systemctl show` prints it, of calls that libseccomp knows.
 fn as_shown(filter: Option<&SyscallFilter>, known: &BTreeSet<String>) -> (bool, BTreeSet<String>) {
     let Some(filter) = filter else { return (false, BTreeSet::new()) };
     let allow = filter.mode() == Mode::Allow;
@@ -209,7 +209,7 @@ fn owned<'a>(words: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
     words.into_iter().map(ToOwned::to_owned).collect()
 }
 
-/// Every difference between what we read and what systemd shows.
+/// Every difference between harden-why's reading and systemd's.
 fn differences(loaded: &Loaded, shown: &BTreeMap<String, String>, groups: &Groups, known: &BTreeSet<String>) -> String {
     let mut found = String::new();
     let mut compare = |what: &str, ours: String, systemds: String| {
@@ -237,7 +237,7 @@ fn differences(loaded: &Loaded, shown: &BTreeMap<String, String>, groups: &Group
         compare("reconciled", format!("{}", reconciled.is_none_or(|r| r.is_some())), "true".into());
         for call in told.iter().flat_map(|_| known) {
             let (ours, told) = (filter.ruling(call).denied, told.as_ref().and_then(|told| told.ruling(call).denied));
-            // systemd does not tell which errno an allow-list gives a call.
+            // systemd does not show which errno an allow-list gives a call.
             if filter.mode() == Mode::Deny || !filter.effective().contains_key(call.as_str()) || ours.is_none() {
                 compare(call, format!("{ours:?}"), format!("{told:?}"));
             }
@@ -256,7 +256,7 @@ fn differences(loaded: &Loaded, shown: &BTreeMap<String, String>, groups: &Group
         format!("{families:?}"),
         format!("{:?}", list(&shown["RestrictAddressFamilies"])),
     );
-    // `time` is newer than some systemds: it does not count here.
+    // `time` is newer than some systemds, so it does not count here.
     let without_time =
         |names: BTreeSet<String>| names.into_iter().filter(|name| name != "time").collect::<BTreeSet<_>>();
     let all = owned(harden_why::policy::lists::Namespaces::KNOWN);
@@ -291,7 +291,7 @@ fn cgroup2() -> Option<PathBuf> {
 }
 
 #[test]
-fn a_real_systemd_reads_unit_files_as_we_do() {
+fn random_unit_file_is_read_as_systemd_reads_it() {
     let groups = syscall_groups::load().groups;
     if !matches!(groups.source(), GroupSource::Host(_)) {
         return skipped("no systemd-analyze");

@@ -5,16 +5,16 @@ use clap::{Arg, Command, ValueHint};
 use clap_complete::Shell;
 use std::io;
 
-/// How the units are listed that can have been denied something, in every shell.
+/// How every shell lists the units that can have denials.
 const LIST: &str = "list-units --all --full --plain --no-legend --no-pager --type=service,socket,mount,swap,scope";
 
-/// Stands for units, of which clap has no hint, until the generated text is at hand; no argument is a host.
+/// Stands for units until the generated text is available, since clap has no hint for them. No argument is a host.
 const UNITS: ValueHint = ValueHint::Hostname;
 
 /// The completions of a program for every shell.
 ///
 /// # Errors
-/// Never, as long as memory can be written to.
+/// Never, as long as memory can be written.
 pub(super) fn files(name: &'static str, program: &Command) -> io::Result<[File; 3]> {
     let program = hinted(without_hidden(name, program));
     let generated = |shell: Shell| {
@@ -39,15 +39,15 @@ pub(super) fn files(name: &'static str, program: &Command) -> io::Result<[File; 
     ])
 }
 
-/// The zsh completion with the first word a verb or a unit; clap has it that the verb comes behind an optional unit, so
-/// that a verb is taken for one.
+/// The zsh completion, with a verb or a unit as the first word. clap puts the verb after an optional unit, so that
+/// a verb would be completed as a unit.
 fn of_verbs(zsh: &str) -> String {
     let lines: Vec<&str> = zsh.lines().filter(|line| !line.starts_with("'::units -- ")).collect();
     let text = lines.join("\n") + "\n";
     text.replace("$line[2]", "$line[1]").replace("\":: :_harden-why_commands\"", "\":: :_harden_why_verbs_and_units\"")
 }
 
-/// The program without the verbs that are none of a person's business.
+/// The program without the verbs that are not for people.
 fn without_hidden(name: &'static str, program: &Command) -> Command {
     let shown: Vec<Command> = program.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned().collect();
     let mut bare = Command::new(name).args(program.get_arguments().cloned());
@@ -57,7 +57,7 @@ fn without_hidden(name: &'static str, program: &Command) -> Command {
     bare.version(env!("CARGO_PKG_VERSION")).subcommands(shown)
 }
 
-/// The program with what the names of its values say of them.
+/// The program with the help of its arguments on their values.
 fn hinted(program: Command) -> Command {
     let hint = |argument: Arg| {
         let hint = match value(&argument) {
@@ -71,7 +71,7 @@ fn hinted(program: Command) -> Command {
     program.mut_args(hint).mut_subcommands(|verb| verb.mut_args(hint))
 }
 
-/// What a value of it is called.
+/// The name of an argument's value.
 fn value(argument: &Arg) -> &str {
     argument.get_value_names().and_then(|names| names.first()).map_or("", |name| name.as_str())
 }
@@ -80,12 +80,12 @@ fn is_unit(argument: &Arg) -> bool {
     value(argument).split('|').any(|word| word == "UNIT")
 }
 
-/// A script with its placeholders filled.
+/// A script with its placeholders replaced.
 fn filled(script: &str, program: &Command, separator: &str) -> String {
     let verbs = || program.get_subcommands();
     let of_units = verbs().filter(|verb| verb.get_positionals().any(is_unit));
     let options = verbs().chain([program]).flat_map(Command::get_arguments);
-    // What takes its value behind '=' alone is followed by another word.
+    // An argument that takes its value only after '=' is followed by another word.
     let (units, others): (Vec<&Arg>, Vec<&Arg>) = options
         .filter(|option| option.get_action().takes_values() && !option.is_require_equals_set())
         .filter(|option| option.get_long().is_some())

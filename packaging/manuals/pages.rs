@@ -1,7 +1,7 @@
-//! Manual pages and completions, from the definition that the programs parse their arguments with.
+//! Manual pages and completions, generated from the definitions that parse the programs' arguments.
 //!
-//! What only a person can write stands in the templates beside this file; a line `@NAME@` in one stands for what is
-//! generated.
+//! Text written by people is in the templates next to this file; a line `@NAME@` in one stands for
+//! generated text.
 
 #[path = "completions.rs"]
 mod completions;
@@ -11,11 +11,11 @@ use clap_mangen::Man;
 use harden_why::cli::args::{Cli, Daemon};
 use std::io;
 
-/// A file and where it goes below the directory asked for.
+/// A file, and its place below the output directory.
 pub(crate) struct File {
     /// Its place.
     pub(crate) path: String,
-    /// What is in it.
+    /// Its content.
     pub(crate) content: String,
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn programs() -> [(&'static str, Command); 2] {
 /// Every manual page and every completion.
 ///
 /// # Errors
-/// Never, as long as memory can be written to.
+/// Never, as long as memory can be written.
 pub(crate) fn files() -> io::Result<Vec<File>> {
     let pages = [
         ("harden-why.1", include_str!("harden-why.1")),
@@ -48,7 +48,7 @@ pub(crate) fn files() -> io::Result<Vec<File>> {
     Ok(files)
 }
 
-/// A template with its placeholders filled.
+/// A template with its placeholders replaced.
 fn page(template: &str, program: Option<&Command>) -> io::Result<String> {
     let mut page = String::new();
     for line in template.lines() {
@@ -79,7 +79,7 @@ fn options(command: &Command) -> io::Result<String> {
     Ok(list.map(set).collect())
 }
 
-/// A heading in capitals as a sentence begins.
+/// Turns a heading in capitals into the start of a sentence.
 fn sentence(heading: &str) -> String {
     let mut first = true;
     let lower = |letter: char| {
@@ -93,7 +93,7 @@ fn sentence(heading: &str) -> String {
 fn commands(program: &Command) -> io::Result<String> {
     let mut all = String::new();
     for verb in program.get_subcommands().filter(|verb| !verb.is_hide_set()) {
-        // By itself it has only its own options, not those of every verb.
+        // Alone it has only its own options, not those of every verb.
         let verb = verb.clone().disable_help_flag(true);
         let usage = verb.clone().render_usage().to_string();
         let about = verb.get_about().map(ToString::to_string).unwrap_or_default();

@@ -1,9 +1,9 @@
 
-# The function above knows no units; they are added where a word can be one.
+# The function above knows no units; this one adds them where a word can be one.
 _harden_why_and_units() {
     local cur=$2 prev=$3 word verb='' name
     local -a managers=()
-    # '--option=value' is three words here.
+    # bash passes '--option=value' as three words.
     if [[ $cur == = ]]; then
         cur=
     elif [[ $prev == = ]]; then
@@ -23,18 +23,18 @@ _harden_why_and_units() {
             [[ $cur == -* ]] && return 0
             case $verb in
                 @verbs_of_units@) ;;
-                # Where there is nothing yet, the verbs are enough.
+                # For an empty word, the verbs are enough.
                 '') [[ $cur || $COMP_CWORD -gt 1 ]] || return 0 ;;
                 *) return 0 ;;
             esac
             ;;
     esac
     [[ $verb ]] && COMPREPLY=()
-    # No file is a unit.
+    # Files are no units.
     compopt +o bashdefault +o default
     [[ ${managers[*]} ]] || managers=(--system --user)
     while read -r name _; do
-        # Of what a name can hold, the backslash alone means something to the shell.
+        # Of the characters in a name, only the backslash means something to the shell.
         [[ $name == "$cur"* ]] && COMPREPLY+=("${name//\\/\\\\}")
     done < <(for word in "${managers[@]}"; do systemctl "$word" @list@ 2>/dev/null; done)
     return 0

@@ -1,5 +1,5 @@
 
-# The units of the system's and one's own manager, or of the one that was named.
+# The units of the system's and the user's manager, or of the one that the command line names.
 function __harden_why_units
     set -l managers (string match -- --system (commandline -opc); string match -- --user (commandline -opc))
     set -q managers[1]; or set managers --system --user

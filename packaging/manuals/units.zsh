@@ -1,9 +1,9 @@
 
-# The units of the system's and one's own manager, or of the one that was named.
+# The units of the system's and the user's manager, or of the one that the command line names.
 _harden_why_units() {
     local manager
     local -a managers units
-    # Of the words, what stands before the verb is cut off here.
+    # zsh cuts off the words before the verb here.
     managers=(${(M)${(z)BUFFER}:#--(system|user)})
     (( $#managers )) || managers=(--system --user)
     for manager in $managers; do

@@ -1,7 +1,7 @@
-//! The crates that are linked into the programs, and what their licences ask to be passed on.
+//! The crates that are linked into the programs, and the notices that their licences require.
 //!
-//! Of crates that leave the choice, MIT is taken. Which they are is what cargo builds for this machine, without what
-//! only builds or tests take.
+//! Where a crate offers a choice, MIT is taken. The list is what cargo builds for this machine, without build and test
+//! dependencies.
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -11,21 +11,21 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-/// What is linked in.
+/// A linked crate.
 #[derive(Debug)]
 pub(crate) struct Linked {
     /// Its name and version.
     pub(crate) name: String,
     /// The SPDX expression of its licence.
     pub(crate) license: String,
-    /// The texts that come with it.
+    /// The texts of its licence.
     pub(crate) texts: Vec<String>,
 }
 
-/// Every crate that is linked in, but our own.
+/// Every linked crate other than this one.
 pub(crate) fn crates() -> Result<Vec<Linked>> {
     let tree = cargo(&["tree", "--edges=normal,no-proc-macro", "--prefix=none", "--format={p}"])?;
-    // `NAME vVERSION`, and `(*)` behind what was said before; our own has a path there.
+    // `NAME vVERSION`, and `(*)` after a crate listed before; this crate has a path there.
     let linked: BTreeSet<(&str, &str)> = tree
         .lines()
         .filter(|line| !line.starts_with("harden-why "))
@@ -59,7 +59,7 @@ fn cargo(arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// The texts of a licence: with a choice that of MIT, and otherwise all.
+/// The texts of a licence: of MIT where there is a choice, otherwise all.
 fn texts(dir: &Path, license: &str) -> Result<Vec<String>> {
     let mut files: Vec<(String, PathBuf)> = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -79,7 +79,7 @@ fn texts(dir: &Path, license: &str) -> Result<Vec<String>> {
     files.into_iter().map(|(_, path)| Ok(fs::read_to_string(path)?)).collect()
 }
 
-/// The SPDX expression of the programs: our licence, and those of all crates.
+/// The SPDX expression of the programs: this crate's licence, and those of all linked crates.
 pub(crate) fn expression(crates: &[Linked]) -> String {
     let own = env!("CARGO_PKG_LICENSE");
     let mut parts = BTreeSet::new();
@@ -94,7 +94,7 @@ pub(crate) fn expression(crates: &[Linked]) -> String {
     [own.to_owned()].into_iter().chain(parts).collect::<Vec<_>>().join(" AND ")
 }
 
-/// All licences: ours, and each text once, with the crates it came with.
+/// All notices: this project's, and each text once, with the crates that it belongs to.
 pub(crate) fn notices(own: &str, crates: &[Linked]) -> Result<String> {
     let mut by_text: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for one in crates {

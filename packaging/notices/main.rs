@@ -1,4 +1,4 @@
-//! Writes the licences of all that is linked into the programs into a file: `cargo run --example notices -- FILE`.
+//! Writes the licences of all crates that are linked into the programs: `cargo run --example notices -- FILE`.
 
 mod linked;
 

@@ -1,4 +1,4 @@
-//! The kernel's notes of the dead: real processes, real cgroups.
+//! The cgroups that the kernel program notes of dying processes: real processes, real cgroups.
 
 use harden_why::audit::Action;
 use harden_why::kernel::exit_cgroups::ExitCgroups;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio, id};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The notes, or why there are none here; without them where they are required, a failure.
+/// Opens the notes. Skips where the kernel has none, and fails where they are required.
 fn departed() -> Option<ExitCgroups> {
     match ExitCgroups::open() {
         Ok(departed) => Some(departed),
@@ -27,14 +27,14 @@ fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
-/// A cgroup of the unified hierarchy, removed with what is below.
+/// A cgroup of the unified hierarchy. Dropping it removes it with all below it.
 struct Cgroup(PathBuf, &'static str);
 
 impl Cgroup {
     fn new(name: &'static str) -> Self {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let unified = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).unwrap();
-        // The tests of this process run beside each other.
+        // Tests of other processes may run at the same time.
         let base = PathBuf::from(unified.split(' ').nth(1).unwrap()).join(Self::top(name));
         fs::create_dir_all(base.join(name)).unwrap();
         Self(base, name)
@@ -48,12 +48,12 @@ impl Cgroup {
         format!("/{}/{}", Self::top(self.1), self.1)
     }
 
-    /// Has a process live and die in it, under a filter or not: its pid, and a moment at which it lived.
+    /// Runs a process in the cgroup until it ends, under a filter or not. Returns its PID and a time at which it lived.
     fn lived(&self, filtered: bool) -> (u32, i64) {
         let procs = self.0.join(self.1).join("cgroup.procs");
         let mut command = Command::new("cat");
         let filter = Filter::new(Arch::native(), &[(u32::MAX, returned(Action::Errno, 1))], ALLOW);
-        // SAFETY: writes a file and calls prctl and seccomp; nobody else runs in the child.
+        // SAFETY: writes a file and calls prctl and seccomp; the child has no other thread.
         unsafe {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).pre_exec(move || {
                 fs::OpenOptions::new().write(true).open(&procs)?.write_all(b"0")?;
@@ -61,7 +61,7 @@ impl Cgroup {
             })
         };
         let mut child = command.spawn().unwrap();
-        // What it was told it says again, and then it lives until there is no more.
+        // It echoes its input, and lives until its input ends.
         let (mut told, mut said) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         told.write_all(b"x").unwrap();
         said.read_exact(&mut [0]).unwrap();
@@ -91,7 +91,7 @@ fn noted(departed: &ExitCgroups, pid: u32, at: i64) -> Option<String> {
 }
 
 #[test]
-fn the_cgroup_of_a_process_that_is_gone_is_known() {
+fn cgroup_of_a_dead_process_is_known() {
     let _turn = crate::take_turn();
     let Some(departed) = departed() else { return };
     let cgroup = Cgroup::new("a.slice/b.service");
@@ -104,7 +104,7 @@ fn the_cgroup_of_a_process_that_is_gone_is_known() {
 }
 
 #[test]
-fn a_cgroup_that_is_gone_too_keeps_its_name() {
+fn cgroup_that_was_removed_keeps_its_name() {
     let _turn = crate::take_turn();
     let Some(departed) = departed() else { return };
     let cgroup = Cgroup::new("c.slice/d.service");
@@ -115,7 +115,7 @@ fn a_cgroup_that_is_gone_too_keeps_its_name() {
 }
 
 #[test]
-fn thousands_of_siblings_hide_nobody() {
+fn cgroup_among_thousands_of_siblings_is_found() {
     let _turn = crate::take_turn();
     let Some(departed) = departed() else { return };
     let (crowded, other) = (Cgroup::new("g.slice/h.service"), Cgroup::new("i.slice/j.service"));
@@ -139,7 +139,7 @@ fn thousands_of_siblings_hide_nobody() {
 }
 
 #[test]
-fn who_has_no_filter_is_not_noted() {
+fn process_without_a_filter_is_not_noted() {
     let _turn = crate::take_turn();
     let Some(departed) = departed() else { return };
     let cgroup = Cgroup::new("e.service");

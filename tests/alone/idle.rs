@@ -1,4 +1,4 @@
-//! The real daemon while nothing happens: nothing wakes it.
+//! The real daemon while nothing happens: nothing wakes it up.
 
 use crate::support::bus::Bus;
 use crate::support::child::listen;
@@ -8,10 +8,10 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-/// Longer than any period that could matter.
+/// Longer than any relevant period.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// Other processes of the machine may cause audit messages, and those are to wake it.
+/// Other processes of the machine may cause audit messages, which wake the daemon.
 const WINDOWS: usize = 12;
 
 /// How often its threads were put to sleep or displaced.
@@ -25,7 +25,7 @@ fn switches(pid: u32) -> u64 {
 }
 
 #[test]
-fn nothing_wakes_it_while_nothing_happens() {
+fn idle_daemon_is_not_woken_up() {
     let _turn = crate::take_turn();
     if listen().is_none() {
         return;
@@ -37,7 +37,7 @@ fn nothing_wakes_it_while_nothing_happens() {
     let quiet = (0..WINDOWS).any(|_| {
         let before = switches(daemon.pid());
         sleep(WINDOW);
-        // A thread that ended takes its own along.
+        // A thread that ended takes its count with it.
         seen.push(switches(daemon.pid()).wrapping_sub(before));
         seen.last() == Some(&0)
     });

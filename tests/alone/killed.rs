@@ -1,5 +1,5 @@
-//! Killed at any moment of a storm: what was told is stored, the store opens as it is, and counts are behind by no
-//! more than the flush interval. Ten times by default, fifty with `HARDEN_WHY_FULL=1`.
+//! The daemon is killed at random moments of a storm: every alerted incident is stored, the store opens without repair,
+//! and counts lag by no more than the flush interval. Ten times by default, fifty with `HARDEN_WHY_FULL=1`.
 
 use crate::support::daemon::{Daemon, PROGRAM, incidents};
 use crate::support::manager::TestManager;
@@ -13,10 +13,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// What a machine adds to the flush interval, beside what it adds to everything: that is measured.
+/// What a machine adds to the flush interval, in addition to what the test measures.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// How late the machine is at worst until told to stop: a thread that slept runs, and a file is on the disk. The
+/// Measures how late the machine is at worst, until `stop`: for a thread that wakes up and a file that is synced. The
 /// daemon waits for both several times.
 fn lateness(dir: &Path, stop: &AtomicBool) -> Duration {
     let mut file = fs::File::create(dir.join("late")).unwrap();
@@ -31,7 +31,7 @@ fn lateness(dir: &Path, stop: &AtomicBool) -> Duration {
     3 * worst
 }
 
-/// A small xorshift generator, another one each time.
+/// A small xorshift generator with a new seed for each run.
 struct Random(u64);
 
 impl Random {
@@ -52,7 +52,7 @@ fn of<'a>(incidents: &'a [Incident], unit: &str) -> Option<&'a Incident> {
 }
 
 #[test]
-fn what_was_told_is_stored_whenever_the_daemon_is_killed() {
+fn alerted_incident_is_stored_whenever_the_daemon_is_killed() {
     let _turn = crate::take_turn();
     let times = if std::env::var_os("HARDEN_WHY_FULL").is_some() { 50 } else { 10 };
     let Some(manager) = TestManager::start() else { return };
@@ -83,7 +83,7 @@ fn what_was_told_is_stored_whenever_the_daemon_is_killed() {
             socket.set_nonblocking(true).unwrap();
             socket
         });
-        // Long enough for a flush now and then.
+        // Sometimes long enough for a flush.
         let life = if round % 5 == 4 { 2_000 } else { 300 };
         let (wait, long) = (Duration::from_millis(random.below(life)), life > 1_000);
         let stop = AtomicBool::new(false);

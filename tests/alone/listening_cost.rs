@@ -1,8 +1,8 @@
-//! What it costs a machine to be listened to while nothing violates: 2,000 fork+exec a second.
+//! What the daemon costs a machine that violates nothing: 2,000 fork+exec a second.
 //!
-//! Two costs add up: the daemon's own time, and what each dying process pays in the kernel, where the
-//! proc connector and the BPF program look at it. Both are told as parts of one core at that rate, whatever
-//! rate this machine reaches. `HARDEN_WHY_FULL=1` measures longer.
+//! Two costs add up: the daemon's own time, and what each dying process pays in the kernel for the proc connector and
+//! the BPF program. Both are printed as parts of one core at that rate, whatever rate this machine reaches.
+//! `HARDEN_WHY_FULL=1` measures longer.
 
 use crate::support::actor::{ROLE, TIMES};
 use crate::support::manager::skip;
@@ -17,38 +17,38 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The rate that counts, and what it may cost of a core.
+/// The reference rate, and what it may cost of a core.
 const RATE: f64 = 2_000.0;
 const MOST: f64 = 0.01;
 
-/// How long the daemon may take to be ready, and the machine to be quiet.
+/// How long the daemon may take to be ready, and the machine to become quiet.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How many processes are started between two looks at the clock.
+/// How many processes are started between two readings of the clock.
 const BATCH: u32 = 100;
 
 fn full() -> bool {
     std::env::var_os("HARDEN_WHY_FULL").is_some()
 }
 
-/// What the kernel's part may cost. A hundredth of a core is 5 µs, which only a long measurement can tell: a short one
-/// tells whether it is a wholly other amount.
+/// What the kernel's part may cost. A hundredth of a core is 5 µs, which only a long measurement resolves; a short one
+/// detects a different order of magnitude.
 fn most() -> f64 {
     if full() { MOST } else { 20.0 * MOST }
 }
 
-/// Starts and reaps processes that do nothing, under a filter, as a service's would be.
+/// Starts and reaps processes that do nothing, under a filter, as a service would.
 fn load(times: u32) {
     for _ in 0..times {
         assert!(Command::new("/bin/true").status().unwrap().success());
     }
 }
 
-/// Puts this thread, and all it starts, under a filter that denies nothing.
+/// Puts this thread, and all that it starts, under a filter that denies nothing.
 fn under_a_filter() {
     Filter::new(Arch::native(), &[(u32::MAX, returned(Action::Errno, 1))], ALLOW).load(false).unwrap();
 }
 
-/// The daemon, which runs without a bus.
+/// The daemon, without a bus.
 struct Daemon {
     process: Child,
     _base: tempfile::TempDir,
@@ -77,12 +77,12 @@ impl Daemon {
         }
     }
 
-    /// The time that it spent on a processor, with all its threads, also those that ended, in nanoseconds.
+    /// Returns the processor time of all its threads, ended ones too, in nanoseconds.
     fn nanoseconds(&self) -> u64 {
         let pid = self.process.id().try_into().unwrap();
         let mut clock = 0;
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: both write to what is there to be written to.
+        // SAFETY: both write to places that exist.
         let results =
             unsafe { (libc::clock_getcpuclockid(pid, &raw mut clock), libc::clock_gettime(clock, &raw mut time)) };
         assert_eq!(results, (0, 0));
@@ -98,7 +98,7 @@ impl Drop for Daemon {
 }
 
 #[test]
-fn the_daemon_sleeps_while_nothing_violates() {
+fn daemon_sleeps_while_nothing_violates() {
     let _turn = crate::take_turn();
     let Some(daemon) = Daemon::start() else { return };
     std::thread::scope(|scope| {
@@ -106,7 +106,7 @@ fn the_daemon_sleeps_while_nothing_violates() {
             under_a_filter();
             let (began, mut least, mut processes) = (Instant::now(), f64::MAX, 0);
             let batches = if full() { 40 } else { 8 };
-            // What others on this machine are denied costs as well: a quiet moment is waited for.
+            // Denials of others on this machine cost time as well: wait for a quiet moment.
             while processes < batches * BATCH || part(least) > MOST / 2.0 && began.elapsed() < PATIENCE {
                 let before = daemon.nanoseconds();
                 load(BATCH);
@@ -120,7 +120,7 @@ fn the_daemon_sleeps_while_nothing_violates() {
     });
 }
 
-/// The part of a core that so many nanoseconds a process are.
+/// Converts nanoseconds for each process into a part of a core.
 fn part(each: f64) -> f64 {
     each * RATE / 1e9
 }
@@ -129,14 +129,14 @@ fn told(each: f64) -> String {
     format!("{:.3} % of a core at {RATE} a second", 100.0 * part(each))
 }
 
-/// The processor time of our children so far, in nanoseconds.
+/// Returns the processor time of this program's children so far, in nanoseconds.
 fn spent() -> i64 {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
     (usage.user_time() + usage.system_time()).num_microseconds() * 1_000
 }
 
 #[test]
-fn the_dying_hardly_notice() {
+fn death_of_a_process_costs_little_while_the_daemon_listens() {
     let _turn = crate::take_turn();
     let (Ok(_), Ok(_)) = (ExitListener::open(), ExitCgroups::open()) else {
         return skip("not all of the ladder is to be had here");
@@ -144,7 +144,7 @@ fn the_dying_hardly_notice() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             under_a_filter();
-            // Forks that end at once: the less else they do, the more shows.
+            // Forks that end at once: the less they do otherwise, the more the cost shows.
             let times = 1_000;
             let cost = || {
                 let before = spent();
@@ -153,7 +153,7 @@ fn the_dying_hardly_notice() {
                 assert!(actor.status().unwrap().success());
                 (spent() - before) as f64 / f64::from(times)
             };
-            // By turns, and the least of each: what else runs here only ever adds.
+            // In turns, and the minimum of each: other load only adds.
             let (mut without, mut with) = (f64::MAX, f64::MAX);
             for _ in 0..if full() { 60 } else { 10 } {
                 without = without.min(cost());
@@ -167,14 +167,14 @@ fn the_dying_hardly_notice() {
 }
 
 #[test]
-fn births_cost_little_while_they_are_listened_to() {
+fn births_cost_little_while_the_daemon_listens() {
     let _turn = crate::take_turn();
     let Ok(exits) = ExitListener::open() else {
         return skip("there is no proc connector here");
     };
     drop(exits);
     let times = 1_000;
-    // Both what each process pays, and what it costs to fetch them from the buffer, as the daemon does once a second.
+    // What each process pays, and what it costs to read births from the buffer, as the daemon does once a second.
     let mut born = 0;
     let mut cost = |births: Option<BirthListener>| {
         let before = spent();
@@ -201,7 +201,7 @@ fn births_cost_little_while_they_are_listened_to() {
     assert!(part(with - without) <= most());
 }
 
-/// The processor time of this thread so far, in nanoseconds.
+/// Returns the processor time of this thread so far, in nanoseconds.
 fn own_time() -> i64 {
     let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
     (usage.user_time() + usage.system_time()).num_microseconds() * 1_000

@@ -1,5 +1,5 @@
-//! A chatty unit that is exposed: what it is refused 200,000 times is one incident with its count, one alert, and no
-//! more memory. Alone in its program: the flood would drown other tests' listeners.
+//! A unit makes 200,000 refused calls while its refusals are logged: one incident with its count, one alert, and no
+//! more memory.
 
 use crate::support;
 use crate::support::bus::asked;
@@ -18,20 +18,20 @@ use std::time::{Duration, Instant};
 
 const ROLE: &str = "HARDEN_WHY_CHATTY";
 const CALLS: u64 = 200_000;
-/// What the daemon may have resident at most, in KiB: a build without optimization has 14 MB when idle.
+/// The daemon's greatest resident size, in KiB: a build without optimization has 14 MB when idle.
 const MEMORY: u64 = 48 << 10;
 
 #[used]
 #[unsafe(link_section = ".init_array")]
 static PLAY: extern "C" fn() = play;
 
-/// This program as the unit's: played before `main`.
+/// Plays the unit's program before `main`.
 extern "C" fn play() {
     if std::env::var_os(ROLE).is_none() {
         return;
     }
     let refused = (0..CALLS).all(|_| {
-        // SAFETY: a file that is not there changes nothing, should it not be refused.
+        // SAFETY: the path does not exist, so the call changes nothing even if no filter refuses it.
         unsafe {
             libc::syscall(libc::SYS_acct, c"/nonexistent".as_ptr()) == -1 && *libc::__errno_location() == libc::EACCES
         }
@@ -62,7 +62,7 @@ fn logged_refusals_of_a_chatty_unit_are_one_incident_and_one_alert() {
     manager.write("chatty.service", &lines);
     manager.reload();
 
-    // Not exposed, it is not heard.
+    // Without logging, the daemon receives nothing of it.
     assert!(manager.start_unit("chatty.service"));
     let bus = manager.bus();
     let client = |arguments: &[&str]| {
@@ -80,7 +80,7 @@ fn logged_refusals_of_a_chatty_unit_are_one_incident_and_one_alert() {
         name == Some("chatty.service") && refused
     };
     let alert = journal.next("OBJECT_SYSTEMD_UNIT=chatty.service");
-    // What was lost last shows only in the next record.
+    // Losses show only in the next record.
     let another = u32::try_from(libc::SYS_getppid).unwrap();
     let refusing = || Filter::new(Arch::native(), &[(another, returned(Action::Errno, 1))], ALLOW);
     let deadline = Instant::now() + Duration::from_mins(2);
@@ -108,14 +108,14 @@ fn logged_refusals_of_a_chatty_unit_are_one_incident_and_one_alert() {
     println!("{heard} of {CALLS} heard, {lost} said to be lost, {most} KiB resident at most");
     assert!(most < MEMORY, "{most} KiB resident");
 
-    // The page tells it, and that more may come.
+    // The page reports the losses, and that there may be more.
     let page = client(&["chatty"]).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(page.contains(&format!("{heard} times")) && page.contains("is recorded of processes started"), "{page}");
     client(&["log-refusals", "--off"]);
     daemon.stop();
 }
 
-/// What the daemon says was lost.
+/// The number of lost records that the daemon reports.
 fn lost(bus: &str) -> u64 {
     asked(bus).map_or(0, |status| status.lost)
 }

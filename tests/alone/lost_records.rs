@@ -1,4 +1,4 @@
-//! Records that the real daemon could not take. Alone in its program: the flood would drown other tests' listeners.
+//! Records that the real daemon could not receive.
 
 use crate::support::bus::{Bus, asked};
 use crate::support::child::{call, listen, payload_of, violate};
@@ -15,7 +15,7 @@ use std::process::Command;
 const FLOOD: u64 = 400_000;
 
 #[test]
-fn what_the_buffer_could_not_hold_is_counted_exactly_and_shown() {
+fn records_beyond_the_buffer_are_counted_exactly() {
     let _turn = crate::take_turn();
     if listen().is_none() {
         return;
@@ -24,7 +24,7 @@ fn what_the_buffer_could_not_hold_is_counted_exactly_and_shown() {
     let Some((_bus, address)) = Bus::within(temp.path()) else { return };
     let daemon = Daemon::start(Command::new(PROGRAM), &address, &temp.path().join("daemon"));
     let mut tried = Vec::new();
-    // Records of others that are lost meanwhile count, too: now and then nobody else makes any.
+    // Lost records of other processes count as well: try until no other process makes any.
     let exact = (0..6).any(|round| {
         let before = asked(&address).unwrap();
         let number = 3_000_000 + std::process::id() * 8 + round;
@@ -35,14 +35,14 @@ fn what_the_buffer_could_not_hold_is_counted_exactly_and_shown() {
         daemon.signal(Signal::SIGCONT);
         let ours = |action| IncidentEvent::Denial(Denial { call: Call::numbered(Arch::native(), number), action });
         let logged = || daemon.wait_for_incident(|incident| incident.key.event == ours(Action::Log)).count;
-        // The kernel drops records until all that it holds are read, which takes a slow machine as long as it takes.
+        // The kernel drops records until its queue is read to the end, which takes a slow machine long.
         let (mut heard, mut still) = (logged(), 0);
         while still < 2 {
             std::thread::sleep(MAX_COUNT_LAG + MAX_COUNT_LAG);
             let before = std::mem::replace(&mut heard, logged());
             still = if before == heard { still + 1 } else { 0 };
         }
-        // The next one shows how many are missing before it.
+        // The next record shows how many are missing before it.
         let mut audit = listen().unwrap();
         let killing = Filter::new(Arch::native(), &[(number, returned(Action::KillProcess, 0))], ALLOW);
         let (pid, _) = violate(killing, c"denied", call(number));

@@ -1,5 +1,4 @@
-//! Unit files as nobody should write them: each is read as far as it goes, with a note that says what is wrong, in
-//! moments, and the answer is still there.
+//! Malformed unit files: harden-why reads each as far as possible, within moments, answers, and notes what is wrong.
 
 use crate::support;
 use std::fs;
@@ -12,7 +11,7 @@ const LOG: &str = "type=SECCOMP msg=audit(1795456064.827:201): auid=4294967295 u
     comm=\"x\" exe=\"/usr/bin/x\" sig=31 arch=c000003e syscall=99 compat=0 ip=0x7f613e11f829 code=0x80000000\n";
 const UNIT: &str = "[Service]\nExecStart=/usr/bin/x\nSystemCallFilter=@basic-io\n";
 
-/// A machine with a unit of which a call was denied.
+/// A machine with one unit, and one denied call of it.
 struct Machine(tempfile::TempDir);
 
 impl Machine {
@@ -33,7 +32,7 @@ impl Machine {
         self.units().join("x.service.d/50.conf")
     }
 
-    /// What the client says of the unit: its notes, and the kind of the cause.
+    /// The client's notes on the unit, and the kind of the cause.
     fn answer(&self, mut command: Command) -> (Vec<String>, String) {
         let start = Instant::now();
         let groups = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/systemd-252.syscalls");
@@ -59,14 +58,14 @@ impl Machine {
 }
 
 #[test]
-fn bytes_that_are_no_text_end_a_file() {
+fn file_with_bytes_that_are_no_text_ends_there() {
     let machine = Machine::new();
     fs::write(machine.drop_in(), b"[Service]\nSystemCallFilter=\xff\xfe\nSystemCallFilter=sysinfo\n").unwrap();
     machine.says("/etc/systemd/system/x.service.d/50.conf:2: not valid UTF-8, the rest of the file is ignored", "unit");
 }
 
 #[test]
-fn a_continuation_without_end_is_one_long_line() {
+fn continuation_without_end_is_one_long_line() {
     let machine = Machine::new();
     fs::write(machine.drop_in(), format!("[Service]\nSystemCallFilter={}", "sysinfo \\\n".repeat(100_000))).unwrap();
     machine.says("goes beyond what is simulated", "elsewhere");
@@ -77,7 +76,7 @@ fn a_continuation_without_end_is_one_long_line() {
 }
 
 #[test]
-fn a_line_or_file_of_a_megabyte_is_not_read() {
+fn line_or_file_of_a_megabyte_is_not_read() {
     let machine = Machine::new();
     fs::write(machine.drop_in(), format!("[Service]\nSystemCallFilter={}\n", "y".repeat(1024 * 1024 - 50))).unwrap();
     machine.says("is no call this systemd knows, ignored", "unit");
@@ -86,7 +85,7 @@ fn a_line_or_file_of_a_megabyte_is_not_read() {
 }
 
 #[test]
-fn links_that_lead_nowhere_or_in_a_circle_are_said() {
+fn broken_and_circular_links_are_noted() {
     let machine = Machine::new();
     symlink("50.conf", machine.drop_in()).unwrap();
     machine.says("cannot read /etc/systemd/system/x.service.d/50.conf: Too many levels of symbolic links", "unit");
@@ -99,7 +98,7 @@ fn links_that_lead_nowhere_or_in_a_circle_are_said() {
 }
 
 #[test]
-fn what_is_no_file_is_not_waited_for() {
+fn fifo_in_place_of_a_file_is_not_waited_for() {
     let machine = Machine::new();
     nix::unistd::mkfifo(&machine.drop_in(), nix::sys::stat::Mode::S_IRWXU).unwrap();
     machine.says("cannot read /etc/systemd/system/x.service.d/50.conf: not a regular file", "unit");
@@ -109,7 +108,7 @@ fn what_is_no_file_is_not_waited_for() {
 }
 
 #[test]
-fn what_one_may_not_read_is_said() {
+fn unreadable_file_is_noted() {
     let machine = Machine::new();
     fs::write(machine.drop_in(), "[Service]\nSystemCallFilter=sysinfo\n").unwrap();
     fs::set_permissions(machine.drop_in(), fs::Permissions::from_mode(0o0)).unwrap();

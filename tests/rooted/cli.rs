@@ -1,4 +1,4 @@
-//! Every verb of harden-why and every way it can go wrong, as the person at the terminal meets them.
+//! Every verb of harden-why, and every way in which it can fail, as seen at the terminal.
 
 use crate::support;
 use harden_why::audit::Action;
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
-/// A bus that is not there.
+/// A bus that does not exist.
 const NO_BUS: &str = "unix:path=/nonexistent/bus";
 
 const RECORD: &str = r#"type=SECCOMP msg=audit(1795456064.827:2): auid=4294967295 uid=0 gid=0 ses=4294967295 pid=7 comm="a" exe="/usr/bin/a" sig=31 arch=c000003e syscall=41 compat=0 ip=0x7f code=0x80000000"#;
@@ -38,7 +38,7 @@ fn json(output: &Output) -> serde_json::Value {
     value
 }
 
-/// The one line of an error, after checking that it is one.
+/// Returns the one line of an error, and checks that it is one.
 #[track_caller]
 fn error(arguments: &[&str]) -> String {
     let output = run(arguments);
@@ -81,7 +81,7 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
-fn help_tells_every_verb_and_option() {
+fn help_lists_every_verb_and_option() {
     let help = out(&run(&["--help"]));
     for word in [
         "explain",
@@ -104,7 +104,7 @@ fn help_tells_every_verb_and_option() {
 }
 
 #[test]
-fn what_had_to_give_way_is_told() {
+fn forgotten_incidents_are_reported() {
     let many: Vec<Incident> = (0..10)
         .map(|number| {
             incident(Some((Manager::System, "not-here-a.service")), number, 1_795_456_064_000 + i64::from(number))
@@ -128,7 +128,7 @@ fn what_had_to_give_way_is_told() {
 }
 
 #[test]
-fn a_store_is_read_without_a_daemon() {
+fn store_is_read_without_a_daemon() {
     let dir = store(&[
         incident(Some((Manager::System, "not-here-a.service")), 41, 1_795_456_064_000),
         incident(Some((Manager::User(4242), "not-here-b.service")), 42, 1_795_456_065_000),
@@ -172,7 +172,7 @@ fn a_store_is_read_without_a_daemon() {
 }
 
 #[test]
-fn the_question_can_be_narrowed() {
+fn query_is_narrowed_by_options() {
     let dir = store(&[
         incident(Some((Manager::System, "not-here.service")), 41, 1_795_456_064_000),
         incident(Some((Manager::User(4242), "not-here.service")), 42, 1_795_456_165_000),
@@ -196,7 +196,7 @@ fn the_question_can_be_narrowed() {
 }
 
 #[test]
-fn a_unit_that_nobody_knows_is_said_to_be_unknown() {
+fn unit_unknown_to_the_manager_is_reported() {
     let dir = store(&[]);
     let output = run(&["--bus", NO_BUS, "--state-dir", text(dir.path()), "not-here"]);
     assert_eq!(output.status.code(), Some(1));
@@ -204,7 +204,7 @@ fn a_unit_that_nobody_knows_is_said_to_be_unknown() {
 }
 
 #[test]
-fn colour_is_for_terminals_unless_told_otherwise() {
+fn colour_is_for_terminals_unless_asked_for() {
     let dir = store(&[incident(Some((Manager::System, "not-here.service")), 41, 1_795_456_064_000)]);
     let shown = |more: &[&str]| out(&run(&[&["--state-dir", text(dir.path())], more].concat()));
     assert!(!shown(&[]).contains('\x1b'));
@@ -214,7 +214,7 @@ fn colour_is_for_terminals_unless_told_otherwise() {
 }
 
 #[test]
-fn a_wrong_question_says_what_is_wrong() {
+fn invalid_arguments_are_reported() {
     let dir = store(&[]);
     let dir = text(dir.path());
     assert!(error(&["--state-dir", dir, "a b"]).contains("a b is no unit: a unit name holds only letters"));
@@ -239,7 +239,7 @@ fn a_wrong_question_says_what_is_wrong() {
 }
 
 #[test]
-fn a_daemon_that_does_not_answer_is_said_with_what_to_do() {
+fn daemon_that_does_not_answer_is_reported_with_advice() {
     let said = error(&["--bus", NO_BUS, "a"]);
     for part in [NO_BUS, "systemctl start harden-whyd", "--state-dir DIR", "explain FILE"] {
         assert!(said.contains(part), "{part}: {said}");
@@ -255,8 +255,8 @@ fn a_daemon_that_does_not_answer_is_said_with_what_to_do() {
 }
 
 #[test]
-fn a_cause_is_said_once() {
-    // Nobody may read it as this user.
+fn cause_of_an_error_is_printed_once() {
+    // This user may not read it.
     let (dir, store) = (tempfile::tempdir_in("/tmp").unwrap(), store(&[]));
     fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     fs::set_permissions(store.path(), std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
@@ -268,7 +268,7 @@ fn a_cause_is_said_once() {
 }
 
 #[test]
-fn a_store_that_cannot_be_read_says_why() {
+fn unreadable_store_is_reported_with_the_reason() {
     assert!(error(&["--state-dir", "/nonexistent"]).contains("/nonexistent/incidents.sqlite3 does not exist"));
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("incidents.sqlite3"), [7; 8192]).unwrap();
@@ -282,7 +282,7 @@ fn a_store_that_cannot_be_read_says_why() {
 }
 
 #[test]
-fn a_log_is_explained_from_a_file_or_standard_input() {
+fn log_is_explained_from_a_file_or_standard_input() {
     let mut child = harden_why(&["explain", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(format!("{RECORD}\n").as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -294,7 +294,7 @@ fn a_log_is_explained_from_a_file_or_standard_input() {
 }
 
 #[test]
-fn a_log_that_cannot_be_explained_says_why() {
+fn log_that_cannot_be_explained_is_reported_with_the_reason() {
     assert!(error(&["explain", "/nonexistent/log"]).contains("cannot read /nonexistent/log: No such file"));
     assert!(error(&["explain", "/etc"]).contains("/etc is a directory; name a log file"));
     let dir = tempfile::tempdir().unwrap();
@@ -308,7 +308,7 @@ fn a_log_that_cannot_be_explained_says_why() {
 }
 
 #[test]
-fn what_is_no_text_is_said_with_what_to_do() {
+fn binary_log_is_reported_with_advice() {
     let dir = tempfile::tempdir().unwrap();
     for (name, first, what) in [
         (
@@ -352,7 +352,7 @@ fn what_is_no_text_is_said_with_what_to_do() {
 }
 
 #[test]
-fn a_death_without_a_record_is_told() {
+fn death_without_a_record_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let exit = "Nov 23 17:47:44 web systemd[1]: a.service: Main process exited, code=killed, status=31/SYS\n";
@@ -370,7 +370,7 @@ fn a_death_without_a_record_is_told() {
 }
 
 #[test]
-fn a_record_that_journalctl_prints_twice_counts_once() {
+fn record_that_journalctl_prints_twice_counts_once() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let (stamp, fields) = RECORD.strip_prefix("type=SECCOMP msg=").unwrap().split_once(": ").unwrap();
@@ -388,7 +388,7 @@ fn a_record_that_journalctl_prints_twice_counts_once() {
 }
 
 #[test]
-fn what_somebody_ran_is_no_units() {
+fn call_of_a_login_session_is_attributed_to_no_unit() {
     let dir = tempfile::tempdir().unwrap();
     let (log, units) = (dir.path().join("log"), dir.path().join("root/etc/systemd/system"));
     fs::create_dir_all(&units).unwrap();
@@ -412,7 +412,7 @@ fn what_somebody_ran_is_no_units() {
 }
 
 #[test]
-fn the_unit_a_log_is_about_can_be_told() {
+fn unit_of_a_log_can_be_given() {
     let dir = tempfile::tempdir().unwrap();
     let (log, units) = (dir.path().join("log"), dir.path().join("root/etc/systemd/system"));
     fs::create_dir_all(&units).unwrap();
@@ -431,7 +431,7 @@ fn the_unit_a_log_is_about_can_be_told() {
 }
 
 #[test]
-fn nothing_in_a_drop_in_acts_on_a_terminal() {
+fn escape_sequences_in_a_drop_in_do_not_reach_the_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let (log, units) = (dir.path().join("log"), dir.path().join("root/etc/systemd/system"));
     fs::create_dir_all(units.join("a.service.d")).unwrap();
@@ -442,7 +442,7 @@ fn nothing_in_a_drop_in_acts_on_a_terminal() {
     let root = dir.path().join("root");
     let shown = out(&run(&["--color", "always", "explain", "--root", text(&root), text(&log)]));
     assert!(shown.contains("connect") && shown.contains("bind") && shown.contains("socket"), "{shown}");
-    // Our own colours are all there is.
+    // The only escape sequences are our own colours.
     for (at, _) in shown.match_indices('\x1b') {
         let code = shown[at..].strip_prefix("\x1b[").and_then(|rest| rest.split_once('m')).map(|(code, _)| code);
         assert!(code.is_some_and(|code| code.bytes().all(|byte| byte.is_ascii_digit())), "{:?}", &shown[at..at + 20]);
@@ -451,7 +451,7 @@ fn nothing_in_a_drop_in_acts_on_a_terminal() {
 }
 
 #[test]
-fn a_check_of_what_cannot_be_told_does_not_pass() {
+fn check_with_an_unknown_verdict_does_not_pass() {
     let dir = store(&[incident(Some((Manager::System, "a.service")), 9999, 1_795_456_064_000)]);
     let root = tempfile::tempdir().unwrap();
     let units = root.path().join("etc/systemd/system");
@@ -464,7 +464,7 @@ fn a_check_of_what_cannot_be_told_does_not_pass() {
 }
 
 #[test]
-fn a_call_is_looked_up_by_name_and_number() {
+fn call_is_looked_up_by_name_and_number() {
     let socket = json(&run(&["--json", "syscall", "socket", "--arch", "x86_64"]));
     assert_eq!((&socket["name"], &socket["numbers"][0]["number"]), (&"socket".into(), &41.into()));
     let groups: Vec<&str> =
@@ -483,7 +483,7 @@ fn a_call_is_looked_up_by_name_and_number() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn reader_that_closes_the_pipe_is_no_error() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     // Enough different denials to fill any pipe.
@@ -496,13 +496,13 @@ fn a_reader_that_goes_away_is_no_error() {
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
-/// Whether this process can hear the kernel, else why not.
+/// Returns whether this process can receive the kernel's records, or else why not.
 fn deaf() -> Option<String> {
     harden_why::intake::netlink::AuditSocket::open().err().map(|error| error.to_string())
 }
 
 #[test]
-fn the_demo_has_the_kernel_deny_a_call() {
+fn demo_shows_a_call_that_the_kernel_denied() {
     if let Some(why) = deaf() {
         assert!(std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "required: {why}");
         println!("skipped: {why}");
@@ -519,8 +519,8 @@ fn the_demo_has_the_kernel_deny_a_call() {
 }
 
 #[test]
-fn the_demo_falls_back_on_the_case_that_is_built_in() {
-    // Nobody may listen as this user.
+fn demo_without_rights_shows_the_built_in_case() {
+    // This user may not listen.
     let binary = tempfile::tempdir_in("/tmp").unwrap();
     fs::set_permissions(binary.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let mut command = support::nobody::harden_why(binary.path());
@@ -538,10 +538,10 @@ fn the_demo_falls_back_on_the_case_that_is_built_in() {
 }
 
 #[test]
-fn text_fits_the_terminal_it_goes_to() {
+fn text_fits_the_width_of_the_terminal() {
     let dir = store(&[incident(Some((Manager::System, "not-here-a.service")), 41, 1_795_456_064_000)]);
     let program = env!("CARGO_BIN_EXE_harden-why");
-    // The widest line that is more than one word.
+    // The widest line of more than one word.
     let widest = |columns: u16| {
         let command = format!(
             "stty rows 24 cols {columns}; {program} --bus {NO_BUS} --state-dir {} not-here-a",
@@ -560,11 +560,11 @@ fn text_fits_the_terminal_it_goes_to() {
 }
 
 #[test]
-fn a_long_read_shows_on_a_terminal_how_far_it_is() {
+fn progress_shows_on_a_terminal_while_a_long_log_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let fifo = dir.path().join("log");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    // script(1) gives its command a terminal, and copies what appears there.
+    // script(1) gives its command a terminal and copies its output.
     let command = format!("{} explain {}", env!("CARGO_BIN_EXE_harden-why"), fifo.display());
     let reading = Command::new("script")
         .args(["-q", "-c", &command, "/dev/null"])

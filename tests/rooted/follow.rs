@@ -1,4 +1,4 @@
-//! `follow` against a daemon that does the worst of what one could do: storms, full pages, errors, a store begun anew.
+//! `follow` against a daemon at its worst: storms, full pages, errors, a store that was replaced.
 
 use harden_why::audit::Action;
 use harden_why::incidents::{
@@ -22,7 +22,7 @@ use zbus::object_server::SignalEmitter;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Many times as many signals as zbus keeps for whoever does not take them.
+/// Many times as many signals as zbus queues for a client that does not read them.
 const STORM: i64 = 500;
 
 fn now() -> i64 {
@@ -48,16 +48,16 @@ fn stored(id: i64, number: u32, last: i64) -> Stored {
     Stored { id, incident }
 }
 
-/// What the daemon holds, does, and was asked.
+/// The daemon's incidents, its behaviour, and the calls that it received.
 #[derive(Default)]
 struct State {
     stored: Vec<Stored>,
-    /// Told to each who subscribes, before it is answered.
+    /// Incidents that each new subscriber receives before the answer to its call.
     storm: Vec<Stored>,
-    /// Why nothing is listed.
+    /// The error that listing returns.
     refusal: Option<fn() -> BusError>,
     status: Status,
-    /// Who subscribed last, and how often somebody did.
+    /// The latest subscriber, and the number of subscriptions.
     subscriber: Option<String>,
     subscriptions: usize,
     asked: Vec<(i64, u32)>,
@@ -134,7 +134,7 @@ impl Drop for Machine {
 impl Machine {
     fn start(state: State) -> Option<Self> {
         let temp = tempfile::tempdir().unwrap();
-        // A session's own would start what is installed.
+        // A session bus of the machine would start the installed daemon.
         let config = format!(
             r#"<busconfig>
               <listen>unix:path={}/bus</listen>
@@ -153,7 +153,7 @@ impl Machine {
         };
         let machine = Self { bus, temp, state: Arc::new(Mutex::new(state)) };
         let deadline = Instant::now() + PATIENCE;
-        // A socket that is there may not be listened at yet.
+        // The socket may exist before dbus-daemon listens on it.
         while UnixStream::connect(machine.socket()).is_err() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -168,7 +168,7 @@ impl Machine {
         format!("unix:path={}", self.socket().display())
     }
 
-    /// The daemon, until the connection is closed.
+    /// Plays the daemon until the connection is closed.
     async fn serve(&self) -> Connection {
         let address = self.address();
         let builder = zbus::connection::Builder::address(address.as_str());
@@ -180,7 +180,7 @@ impl Machine {
         self.state.lock().unwrap()
     }
 
-    /// Waits until it has been so.
+    /// Waits until a condition holds.
     async fn until(&self, such: impl Fn(&State) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !such(&self.state()) {
@@ -195,7 +195,7 @@ impl Machine {
     }
 }
 
-/// `harden-why follow --json`.
+/// Starts `harden-why follow --json`.
 struct Following {
     child: Child,
     out: UnboundedReceiver<String>,
@@ -247,7 +247,7 @@ impl Following {
 }
 
 #[tokio::test]
-async fn a_storm_while_it_begins_keeps_no_answer_from_it() {
+async fn storm_at_the_start_delays_no_answer() {
     let storm = (1..=STORM).map(|id| stored(id, u32::try_from(id).unwrap(), now())).collect();
     let Some(machine) = Machine::start(State { storm, ..State::default() }) else { return };
     let _daemon = machine.serve().await;
@@ -260,7 +260,7 @@ async fn a_storm_while_it_begins_keeps_no_answer_from_it() {
 }
 
 #[tokio::test]
-async fn everything_missed_is_shown_once() {
+async fn missed_incidents_are_shown_once() {
     let Some(machine) = Machine::start(State::default()) else { return };
     let daemon = machine.serve().await;
     let mut following = Following::start(&machine);
@@ -271,7 +271,7 @@ async fn everything_missed_is_shown_once() {
 
     daemon.close().await.unwrap();
     {
-        // One that was seen before the last that was told, and stored after it; and more than a page.
+        // One that was seen before the last announced one and stored after it, and more than a page.
         let mut state = machine.state();
         let many = (0..i64::from(MAX_INCIDENTS) + 100)
             .map(|n| stored(1_000 + n, 10_000 + u32::try_from(n).unwrap(), latest + 10));
@@ -291,7 +291,7 @@ async fn everything_missed_is_shown_once() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_caught_up_with_is_said_and_asked_again() {
+async fn failed_catching_up_is_reported_and_repeated() {
     let nothing_yet = || {
         let path = PathBuf::from("/var/lib/harden-why/incidents.sqlite3");
         BusError::Store(StoreError::Missing { path }.to_string())
@@ -316,7 +316,7 @@ async fn what_cannot_be_caught_up_with_is_said_and_asked_again() {
     let daemon = machine.serve().await;
     let error = following.error().await;
     assert!(error.contains("what was missed meanwhile cannot be shown (\\x1bit is locked)"), "{error}");
-    // The signal is later than what was missed.
+    // The signal arrives later than the missed incidents.
     machine.tell(&daemon, &stored(3, 3, missed + 60_000)).await;
     assert_eq!(following.object().await.0, 3);
 
@@ -331,17 +331,17 @@ async fn what_cannot_be_caught_up_with_is_said_and_asked_again() {
 }
 
 #[tokio::test]
-async fn a_store_begun_anew_gives_old_numbers_to_others() {
+async fn replaced_store_gives_old_numbers_to_new_incidents() {
     let Some(machine) = Machine::start(State::default()) else { return };
     let daemon = machine.serve().await;
     let mut following = Following::start(&machine);
     machine.until(|state| !state.asked.is_empty()).await;
     machine.tell(&daemon, &stored(1, 1, now())).await;
     assert_eq!(following.object().await, (1, true, "write".to_owned()));
-    // The same number and count, of something else.
+    // The same number and count for another incident.
     machine.tell(&daemon, &stored(1, 2, now() + 1)).await;
     assert_eq!(following.object().await, (1, true, "open".to_owned()));
-    // The same again as it was, but later.
+    // The same incident as before, but later.
     machine.tell(&daemon, &stored(2, 1, now() + 2)).await;
     assert_eq!(following.object().await, (2, false, "write".to_owned()));
 }

@@ -1,4 +1,4 @@
-//! Manual pages and completions leave nothing out that the programs understand.
+//! Manual pages and completions cover everything that the programs understand.
 
 #[path = "../../packaging/manuals/pages.rs"]
 mod pages;
@@ -9,13 +9,13 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-/// Every file that is generated, by name.
+/// Returns a generated file by its name.
 fn content(path: &str) -> String {
     let files = pages::files().unwrap();
     files.into_iter().find(|file| file.path == path).unwrap_or_else(|| panic!("no {path}")).content
 }
 
-/// What a page says, without its typesetting.
+/// Returns a page's text without its typesetting.
 fn plain(page: &str) -> String {
     page.replace("\\-", "-").replace("\\(aq", "'").replace("\\fB", "").replace("\\fI", "").replace("\\fR", "")
 }
@@ -29,7 +29,7 @@ fn verbs(program: &Program) -> impl Iterator<Item = &Program> {
     program.get_subcommands().filter(|verb| !verb.is_hide_set())
 }
 
-/// The part of a page that is about a verb.
+/// Returns the part of a page that is about a verb.
 fn about<'a>(page: &'a str, verb: &str) -> &'a str {
     let start = page.find(&format!(".SS \"{verb}")).unwrap_or_else(|| panic!("{verb} is not in the page"));
     let rest = &page[start + 3..];
@@ -37,7 +37,7 @@ fn about<'a>(page: &'a str, verb: &str) -> &'a str {
 }
 
 #[test]
-fn a_page_tells_every_option_and_verb_with_its_help() {
+fn page_describes_every_option_and_verb() {
     for (name, section) in [("harden-why", 1), ("harden-whyd", 8)] {
         let (_, program) = pages::programs().into_iter().find(|(program, _)| *program == name).unwrap();
         let page = plain(&content(&format!("man/{name}.{section}")));
@@ -62,7 +62,7 @@ fn a_page_tells_every_option_and_verb_with_its_help() {
 }
 
 #[test]
-fn completions_know_every_option_and_verb() {
+fn completions_offer_every_option_and_verb() {
     for (name, program) in pages::programs() {
         for path in [format!("bash/{name}"), format!("zsh/_{name}"), format!("fish/{name}.fish")] {
             let completion = content(&path);
@@ -82,9 +82,9 @@ fn completions_know_every_option_and_verb() {
     }
 }
 
-/// What bash offers for the last of these words, with a unit of the system and one of a user; none without a bash.
+/// What bash offers for the last of these words, with a unit of the system and one of a user. `None` without bash.
 fn offered(words: &[&str]) -> Option<Vec<String>> {
-    // The function that is registered is called as bash calls it.
+    // Calls the registered function as bash calls it.
     const ASKS: &str = r#"
         # Of a shell that does complete alone.
         compopt() { :; }
@@ -125,7 +125,7 @@ fn offered(words: &[&str]) -> Option<Vec<String>> {
 }
 
 #[test]
-fn bash_completes_options_behind_every_verb() {
+fn bash_completes_options_after_every_verb() {
     let (_, program) = pages::programs().into_iter().next().unwrap();
     for verb in verbs(&program) {
         let Some(words) = offered(&[verb.get_name(), "--"]) else { return };
@@ -166,7 +166,7 @@ fn bash_completes_units_where_a_word_can_be_one() {
 }
 
 #[test]
-fn the_shells_that_are_here_can_read_their_completions() {
+fn installed_shells_can_read_their_completions() {
     let dir = tempfile::tempdir().unwrap();
     for file in pages::files().unwrap().iter().filter(|file| !file.path.starts_with("man/")) {
         let (shell, name) = file.path.split_once('/').unwrap();
@@ -180,9 +180,9 @@ fn the_shells_that_are_here_can_read_their_completions() {
 }
 
 #[test]
-fn zsh_takes_the_first_word_for_a_verb_or_a_unit() {
+fn zsh_completes_the_first_word_as_verb_or_unit() {
     let zsh = content("zsh/_harden-why");
-    // What clap generates has a unit come before the verb.
+    // What clap generates expects a unit before the verb.
     assert!(!zsh.contains("'::units --") && !zsh.contains("$line[2]") && !zsh.contains("_hosts"));
     let used = zsh.matches("_harden_why_units'").count();
     assert!(used > 5 && zsh.contains("_harden_why_units() {"), "{used}");
@@ -190,7 +190,7 @@ fn zsh_takes_the_first_word_for_a_verb_or_a_unit() {
 }
 
 #[test]
-fn the_readme_tells_every_verb_and_no_option_that_is_not_there() {
+fn readme_describes_every_verb_and_only_existing_options() {
     let readme = include_str!("../../README.md");
     let (name, program) = pages::programs().into_iter().next().unwrap();
     for verb in verbs(&program) {
@@ -209,7 +209,7 @@ fn the_readme_tells_every_verb_and_no_option_that_is_not_there() {
 }
 
 #[test]
-fn the_pages_are_set_without_complaint() {
+fn pages_are_typeset_without_warnings() {
     let dir = tempfile::tempdir().unwrap();
     for file in pages::files().unwrap().iter().filter(|file| file.path.starts_with("man/")) {
         let path = dir.path().join(file.path.trim_start_matches("man/"));
@@ -228,7 +228,7 @@ fn the_pages_are_set_without_complaint() {
 }
 
 #[test]
-fn the_page_tells_every_key_of_the_answers() {
+fn page_describes_every_key_of_the_answers() {
     let page = plain(&content("man/harden-why.1"));
     let json = page.split(".SH \"JSON OUTPUT\"").nth(1).unwrap().split("\n.SH ").next().unwrap();
     let source = include_str!("../../src/cli/views/answer.rs");

@@ -1,10 +1,10 @@
-//! Whoever gets the packages gets the licences of what is linked into them.
+//! The packages contain the licences of everything that is linked into the programs.
 
 #[path = "../../packaging/notices/linked.rs"]
 mod linked;
 
 #[test]
-fn every_linked_crate_is_told_with_its_licence() {
+fn notices_name_every_linked_crate_with_its_licence() {
     let crates = linked::crates().unwrap();
     let notices = linked::notices("our own", &crates).unwrap();
     for name in ["libsqlite3-sys ", "syscalls ", "tokio ", "zbus "] {
@@ -17,12 +17,12 @@ fn every_linked_crate_is_told_with_its_licence() {
         assert!(notices.contains(&format!("{} ({})", one.name, one.license)), "{}", one.name);
         assert!(one.texts.iter().all(|text| text.to_lowercase().contains("copyright")), "{}", one.name);
     }
-    // Otherwise cargo-deb would put its own head before it.
+    // Otherwise cargo-deb would put its own header before it.
     assert!(notices.starts_with("License: ") && notices.contains("our own") && notices.contains("SQLite"));
 }
 
 #[test]
-fn the_packages_state_the_licences_of_all_that_is_linked_in() {
+fn packages_state_the_licences_of_all_linked_crates() {
     let expression = linked::expression(&linked::crates().unwrap());
     let manifest = include_str!("../../Cargo.toml");
     assert!(manifest.contains(&format!("\nlicense = \"{expression}\"\n")), "{expression}");

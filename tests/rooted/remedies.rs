@@ -1,4 +1,4 @@
-//! What a remedy must never do, and what it must say.
+//! What a remedy must never do, and what it must report.
 
 use harden_why::audit::Action;
 use harden_why::diagnosis::{Diagnosis, Remedy, RemedyKind, Situation, diagnose, equivalent_calls, privileged_calls};
@@ -68,7 +68,7 @@ fn words(names: &[Box<str>]) -> Vec<&str> {
 }
 
 #[test]
-fn all_denied_calls_are_solved_by_one_drop_in_least_privilege_first() {
+fn all_denied_calls_are_solved_by_one_drop_in() {
     let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["accept4", "clone3"]);
     let kinds: Vec<&RemedyKind> = diagnosis.remedies.iter().map(|remedy| &remedy.kind).collect();
     assert_eq!(kinds[..3], [&RemedyKind::Calls, &RemedyKind::Equivalents, &RemedyKind::Predicted]);
@@ -81,7 +81,7 @@ fn all_denied_calls_are_solved_by_one_drop_in_least_privilege_first() {
 }
 
 #[test]
-fn every_call_opened_unasked_has_its_reason() {
+fn call_opened_unasked_has_a_reason() {
     let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["accept4", "socket"]);
     for kind in [RemedyKind::Equivalents, RemedyKind::Predicted] {
         let remedy = remedy(&diagnosis, &kind);
@@ -92,7 +92,7 @@ fn every_call_opened_unasked_has_its_reason() {
 }
 
 #[test]
-fn a_sensitive_call_is_opened_by_name_only_if_it_was_denied_and_said_to_be_one() {
+fn sensitive_call_is_opened_by_name_only_if_it_was_denied() {
     let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["setgroups"]);
     let calls = remedy(&diagnosis, &RemedyKind::Calls);
     assert_eq!(calls.sensitive, [("@privileged".into(), "setgroups".into())]);
@@ -106,7 +106,7 @@ fn a_sensitive_call_is_opened_by_name_only_if_it_was_denied_and_said_to_be_one()
 }
 
 #[test]
-fn siblings_of_a_sensitive_group_come_with_a_denied_one_alone() {
+fn equivalents_of_a_sensitive_group_are_opened_with_a_denied_one_only() {
     let siblings = |call: &str| -> Vec<&str> {
         equivalent_calls::of(Abi::X86_64, call, &GROUPS).map(|found| found.call).collect()
     };
@@ -122,7 +122,7 @@ fn siblings_of_a_sensitive_group_come_with_a_denied_one_alone() {
 }
 
 #[test]
-fn a_drop_in_is_offered_once_and_what_it_foresees_is_chosen() {
+fn drop_in_is_offered_once_and_the_one_with_predictions_is_chosen() {
     let diagnosis = killed("SystemCallFilter=~@timer", &["setitimer"]);
     let kinds: Vec<&RemedyKind> = diagnosis.remedies.iter().map(|remedy| &remedy.kind).collect();
     assert_eq!(kinds[..2], [&RemedyKind::Calls, &RemedyKind::Predicted]);
@@ -130,7 +130,7 @@ fn a_drop_in_is_offered_once_and_what_it_foresees_is_chosen() {
 }
 
 #[test]
-fn siblings_are_those_of_the_abi_that_was_denied() {
+fn equivalents_are_those_of_the_denied_abi() {
     let fragment = "SystemCallFilter=@basic-io @file-system\nSystemCallArchitectures=native x86";
     let denied = vec![
         incident(Abi::I386, "setgid32", Action::KillProcess),
@@ -149,7 +149,7 @@ fn siblings_are_those_of_the_abi_that_was_denied() {
 }
 
 #[test]
-fn a_later_drop_in_that_takes_it_away_again_leaves_nothing_to_offer() {
+fn remedy_undone_by_a_later_drop_in_is_not_offered() {
     let denied = || vec![incident(Abi::X86_64, "socket", Action::KillProcess)];
     let undone =
         policy("SystemCallFilter=@basic-io", &[("/etc/x.service.d/zzz-last.conf", "SystemCallFilter=~@network-io")]);
@@ -159,7 +159,7 @@ fn a_later_drop_in_that_takes_it_away_again_leaves_nothing_to_offer() {
         &[("/etc/x.service.d/zzz-last.conf", "SystemCallFilter=\nSystemCallFilter=@io-event")],
     );
     assert_eq!(of(begun_anew, denied()).remedies, []);
-    // Of the companions only those are offered that stay open.
+    // Of the companion calls, only those that stay open are offered.
     let in_part =
         policy("SystemCallFilter=@basic-io", &[("/etc/x.service.d/zzz-last.conf", "SystemCallFilter=~bind listen")]);
     let diagnosis = of(in_part, denied());
@@ -170,7 +170,7 @@ fn a_later_drop_in_that_takes_it_away_again_leaves_nothing_to_offer() {
 }
 
 #[test]
-fn what_libseccomp_does_not_know_is_not_offered_and_does_not_hide_the_rest() {
+fn call_unknown_to_libseccomp_is_not_offered_and_hides_no_other() {
     let fragment = "SystemCallFilter=@basic-io @network-io";
     let files = policy(fragment, &[]);
     let held: Vec<String> = files
@@ -195,7 +195,7 @@ fn what_libseccomp_does_not_know_is_not_offered_and_does_not_hide_the_rest() {
 }
 
 #[test]
-fn a_name_that_libseccomp_does_not_know_is_in_no_remedy() {
+fn name_unknown_to_libseccomp_is_in_no_remedy() {
     let groups = GROUPS.clone().with_unresolved(["accept4".into(), "accept".into()].into());
     let about = |call: &str| {
         let situation =
@@ -212,26 +212,26 @@ fn a_name_that_libseccomp_does_not_know_is_in_no_remedy() {
 }
 
 #[test]
-fn a_call_that_systemd_does_not_know_is_not_offered() {
+fn call_unknown_to_systemd_is_not_offered() {
     let diagnosis = killed("SystemCallFilter=@basic-io", &["mseal"]);
     assert!(!GROUPS.is_known("mseal"));
     assert_eq!(diagnosis.remedies, []);
 }
 
 #[test]
-fn a_unit_without_a_filter_never_gets_one() {
+fn unit_without_a_filter_never_gets_one() {
     let diagnosis = refused("ProtectClock=yes\nPrivateDevices=yes", &["settimeofday", "iopl"]);
     assert_eq!(contents(&diagnosis), ["PrivateDevices=no\nProtectClock=no"]);
     assert_eq!(diagnosis.remedies[0].kind, RemedyKind::RelaxDirectives);
     assert!(diagnosis.remedies[0].sensitive.iter().any(|(_, call)| &**call == "ioperm"));
-    // The manager still holds a filter that the files no longer have: a line of ours would begin an allow-list.
+    // The manager still has a filter that the files no longer have: a line of ours would start an allow-list.
     let held = SyscallFilter::from_manager(true, &["read".into()], Effect::KILL_ON_BUS, &GROUPS);
     let diagnosis = of(policy("", &[]).with_filter(held), vec![incident(Abi::X86_64, "socket", Action::KillProcess)]);
     assert_eq!(diagnosis.remedies, []);
 }
 
 #[test]
-fn a_deny_list_stays_one() {
+fn deny_list_stays_a_deny_list() {
     let diagnosis = killed("SystemCallFilter=~@network-io", &["socket"]);
     assert_eq!(contents(&diagnosis)[0], "SystemCallFilter=socket");
     let companions = words(&remedy(&diagnosis, &RemedyKind::Predicted).opens);
@@ -242,7 +242,7 @@ fn a_deny_list_stays_one() {
 }
 
 #[test]
-fn what_somebody_took_off_the_list_is_not_given_back_on_a_guess() {
+fn call_taken_off_the_list_is_not_opened_on_a_guess() {
     let fragment = "SystemCallFilter=@system-service\nSystemCallFilter=~@network-io\nSystemCallFilter=~@sync";
     let companions = killed(fragment, &["fsync"]);
     let opened = words(&remedy(&companions, &RemedyKind::Predicted).opens);
@@ -250,7 +250,7 @@ fn what_somebody_took_off_the_list_is_not_given_back_on_a_guess() {
 }
 
 #[test]
-fn other_directives_are_loosened_as_narrowly_as_they_go() {
+fn other_directives_are_relaxed_as_narrowly_as_possible() {
     let family = refused("RestrictAddressFamilies=AF_UNIX AF_INET", &["socket"]);
     assert_eq!(contents(&family), ["RestrictAddressFamilies=AF_NETLINK", "RestrictAddressFamilies="]);
     assert_eq!(words(&family.remedies[0].conditional), ["socket"], "which family it was no record tells");
@@ -284,7 +284,7 @@ fn other_directives_are_loosened_as_narrowly_as_they_go() {
 }
 
 #[test]
-fn what_callers_do_without_needs_no_remedy() {
+fn call_that_callers_can_do_without_needs_no_remedy() {
     for (line, call) in
         [("RestrictNamespaces=yes", "clone3"), ("RestrictSUIDSGID=yes", "openat2"), ("DynamicUser=yes", "openat2")]
     {
@@ -292,11 +292,11 @@ fn what_callers_do_without_needs_no_remedy() {
         assert!(diagnosis.findings[0].needs_no_change(), "{line}");
         assert_eq!(contents(&diagnosis), [""; 0], "{line}");
     }
-    // What is made instead is a denial of its own.
+    // The call made instead is a denial of its own.
     let both = refused("RestrictNamespaces=yes", &["clone3", "clone"]);
     assert_eq!(contents(&both), ["RestrictNamespaces=no"]);
     assert_eq!(words(&both.remedies[0].opens), ["clone3", "setns"]);
-    // Who is killed for it does not go on, and a filter that answers so may refuse the older call alike.
+    // A killed caller does not go on, and a filter that answers so may refuse the older call as well.
     for diagnosis in [
         killed("RestrictNamespaces=yes\nSystemCallFilter=@basic-io", &["clone3"]),
         refused("SystemCallErrorNumber=ENOSYS\nSystemCallFilter=@basic-io", &["clone3"]),
@@ -307,13 +307,13 @@ fn what_callers_do_without_needs_no_remedy() {
 }
 
 #[test]
-fn a_filter_and_another_directive_are_lifted_together() {
+fn filter_and_other_directive_are_relaxed_together() {
     let diagnosis = killed("SystemCallFilter=@basic-io\nProtectClock=yes", &["settimeofday"]);
     assert_eq!(contents(&diagnosis)[0], "ProtectClock=no\nSystemCallFilter=settimeofday");
 }
 
 #[test]
-fn a_call_is_softened_only_where_programs_fall_back() {
+fn call_gets_an_errno_only_where_programs_fall_back() {
     let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["clone3", "setpriority"]);
     assert_eq!(
         remedy(&diagnosis, &RemedyKind::FailWithError).lines,
@@ -325,7 +325,7 @@ fn a_call_is_softened_only_where_programs_fall_back() {
 }
 
 #[test]
-fn what_our_drop_in_says_already_stays() {
+fn lines_of_the_own_drop_in_stay() {
     let own = drop_in();
     let before = policy(
         "SystemCallFilter=@basic-io",
@@ -346,14 +346,14 @@ fn what_our_drop_in_says_already_stays() {
 }
 
 #[test]
-fn a_drop_in_is_written_to_be_read() {
+fn drop_in_is_readable() {
     let calls =
         ["epoll_create1", "getsockopt", "recvmsg", "sched_setaffinity", "setsockopt", "socketpair", "timerfd_settime"];
     let diagnosis = killed("SystemCallFilter=@basic-io", &calls);
     let calls = "SystemCallFilter=epoll_create1 getsockopt recvmsg sched_setaffinity\n\
         SystemCallFilter=setsockopt socketpair timerfd_settime";
     assert_eq!(contents(&diagnosis)[0], calls);
-    // Applied, it is as much one line as before.
+    // Applied, it is one line as before.
     let own = drop_in();
     let applied = policy("SystemCallFilter=@basic-io", &[(own.to_str().unwrap(), calls)]);
     let more = of(applied, vec![incident(Abi::X86_64, "accept4", Action::KillProcess)]);
@@ -415,7 +415,7 @@ fn file() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(&LINES[..]), 0..5).prop_map(|lines| lines.join("\n"))
 }
 
-/// Whether a call passes, for some arguments or for all.
+/// Returns whether a call passes, for some arguments or for all.
 fn passes(verdict: &Verdict) -> bool {
     !matches!(verdict, Verdict::Denied { .. })
 }
@@ -428,7 +428,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(120))]
 
     #[test]
-    fn a_remedy_keeps_its_promises(
+    fn remedy_keeps_its_promises(
         fragment in file(),
         early in file(),
         own in prop::option::of(file()),

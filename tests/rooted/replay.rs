@@ -1,8 +1,8 @@
-//! Restarts until a service works again: two real cases and recorded programs, replayed call by call.
+//! Restarts until a service works: two real cases and recorded programs, replayed call by call.
 //!
-//! Each round the next needed call that is still denied is recorded, the remedy chosen by default is applied to the
+//! Each round records the next needed call that is still denied, applies the default remedy to the policy in memory,
 
-//! policy in memory, and the program starts anew. By hand that is one restart for each call. `--no-capture` shows the tables.
+//! and restarts the program. By hand that is one restart for each call. `--nocapture` shows the tables.
 
 use harden_why::audit::parse_record;
 use harden_why::diagnosis::{Remedy, Situation, diagnose, privileged_calls};
@@ -19,17 +19,17 @@ use std::path::{Path, PathBuf};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
 
-/// The filter of the field notes' whack-a-mole.
+/// The filter that took a user one restart for each call.
 const STRICT: &str = "@basic-io @file-system @io-event @signal @process";
 
-/// The settings beside the filter under which the cases were recorded.
+/// The settings, in addition to the filter, under which the cases were recorded.
 const HARDENED: &str =
     "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK\nRestrictSUIDSGID=yes\nLockPersonality=yes\n";
 
 /// The records of a call.
 type Records = Box<dyn Fn(&str) -> Vec<String>>;
 
-/// A service that died of its filter.
+/// A service that its filter killed.
 struct Case {
     name: String,
     policy: Policy,
@@ -39,21 +39,21 @@ struct Case {
     record: Records,
 }
 
-/// How a replay went.
+/// The result of a replay.
 struct Outcome {
     name: String,
-    /// Restarts by hand: the calls that were needed beyond the filter.
+    /// Restarts by hand: the needed calls that the filter denies.
     needed: usize,
     restarts: usize,
     /// Calls opened that were not needed.
     in_vain: usize,
-    /// Calls opened for a reason that was given: whether each was needed.
+    /// Calls opened for a stated reason: whether each was needed.
     reasons: Vec<(&'static str, bool)>,
     /// Calls opened before they were denied.
     ahead: usize,
     /// Sensitive calls opened that were not denied.
     sensitive: Vec<String>,
-    /// Sensitive calls needed: no remedy may open one before it is denied, so that each is a restart.
+    /// Sensitive calls needed: no remedy may open one before it is denied, so each costs a restart.
     unforeseeable: usize,
 }
 
@@ -89,7 +89,7 @@ fn incidents(records: &[String]) -> Vec<Incident> {
     pipeline.fold.take_changes(usize::MAX).into_iter().map(|change| change.incident).collect()
 }
 
-/// The remedy that `apply` chooses by default, for what is known so far.
+/// The remedy that `apply` chooses by default for the denials so far.
 fn remedy(records: &[String], policy: &Policy, drop_in: &Path, groups: &Groups) -> Remedy {
     let situation = Situation { policy: policy.clone(), drop_in: drop_in.to_owned(), history: None };
     let diagnosis = diagnose(incidents(records), Some(&situation), groups);
@@ -208,7 +208,7 @@ fn print(title: &str, outcomes: &[Outcome]) {
     }
 }
 
-/// Median and worst ratio, how many reached a quarter, and how many of them could have: each unforeseeable call costs a restart.
+/// Median and worst ratio, how many reached a quarter, and how many could: each unpredictable call costs a restart.
 fn summary(outcomes: &[Outcome]) -> (f64, f64) {
     let mut ratios: Vec<f64> = outcomes.iter().map(Outcome::ratio).collect();
     ratios.sort_by(f64::total_cmp);
@@ -241,8 +241,8 @@ fn print_reasons(outcomes: &[Outcome]) {
 }
 
 #[test]
-fn the_recorded_services_work_after_a_quarter_of_the_restarts() {
-    // As recorded, and under the groups of a newer systemd.
+fn recorded_service_works_after_a_quarter_of_the_restarts() {
+    // As recorded, and with the groups of a newer systemd.
     for groups in [groups(), Groups::embedded()] {
         let outcomes: Vec<Outcome> =
             ["redis-server", "memcached"].iter().map(|name| replay(&real_case(name, &groups), &groups)).collect();
@@ -257,11 +257,11 @@ fn the_recorded_services_work_after_a_quarter_of_the_restarts() {
 }
 
 #[test]
-fn other_programs_fare_alike() {
+fn other_programs_need_a_quarter_of_the_restarts() {
     let groups = groups();
     for (directory, least) in [("programs", 50), ("held-out", 15)] {
         let programs = programs(directory, &format!("SystemCallFilter={STRICT}\n"), &groups);
-        // Where a handful is missing nothing is to be foreseen.
+        // Where a handful of calls is missing, there is nothing to predict.
         let outcomes: Vec<Outcome> =
             programs.iter().map(|case| replay(case, &groups)).filter(|outcome| outcome.needed >= 8).collect();
         print(directory, &outcomes);
@@ -277,7 +277,7 @@ fn other_programs_fare_alike() {
 }
 
 #[test]
-fn under_other_filters_it_is_never_worse_than_by_hand() {
+fn default_remedy_is_never_worse_than_by_hand() {
     let groups = groups();
     for filter in [
         "SystemCallFilter=@system-service\nSystemCallFilter=~@privileged @resources\n",

@@ -1,5 +1,5 @@
-//! Every directory of `tests/data` that holds a `log` is a case: `harden-why explain` is run there, and has to print
-//! `expected.txt`, and with `--json` `expected.json`. A file `args` holds further arguments, one a line.
+//! Golden cases: in every directory of `tests/data` that has a `log`, `harden-why explain` must print `expected.txt`,
+//! and with `--json` `expected.json`. A file `args` holds further arguments, one a line.
 //!
 //! `UPDATE=1 cargo test --test rooted scenarios` rewrites the expected files. Read the difference before you commit it.
 
@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The groups are those of one systemd, whatever runs here.
+/// The groups of one systemd, whatever version runs here.
 const GROUPS: &str = "../systemd-252.syscalls";
 
 fn cases() -> Vec<PathBuf> {
@@ -35,7 +35,7 @@ fn explain(case: &Path, json: bool) -> String {
 }
 
 #[test]
-fn every_case_is_explained_as_expected() {
+fn golden_case_is_explained_as_expected() {
     let update = std::env::var_os("UPDATE").is_some_and(|value| value == "1");
     let mut wrong = Vec::new();
     let cases = cases();
@@ -54,11 +54,11 @@ fn every_case_is_explained_as_expected() {
 }
 
 #[test]
-fn every_answer_fits_the_terminal_and_holds_no_control_byte() {
+fn answer_fits_the_terminal_and_holds_no_control_byte() {
     for case in cases() {
         for line in explain(&case, false).lines() {
             assert!(!line.chars().any(char::is_control), "{}: {line:?}", case.display());
-            // A path, or a line to be copied but for the list of a filter, is never broken.
+            // Paths and lines to copy, other than the list of a filter, are never broken.
             let filter = line.trim_start().starts_with("SystemCallFilter=");
             let breakable = line.trim_start().contains(' ') && (filter || !line.contains('='));
             assert!(!breakable || line.chars().count() <= 80, "{}: {line:?}", case.display());

@@ -1,4 +1,4 @@
-//! The store on a real file system: what is written comes back, and nothing is lost silently.
+//! The store on a real file system: it returns what was written and loses nothing silently.
 
 use crate::support;
 use std::fs;
@@ -52,7 +52,7 @@ fn temp() -> (tempfile::TempDir, std::path::PathBuf) {
     (temp, dir)
 }
 
-/// Runs one test of this file again, alone, as a child with `HW_DIR` set.
+/// Runs one test of this program again as a child, alone, with `HW_DIR` set.
 fn myself(wrapper: &[&str], test: &str, dir: &Path) -> Command {
     let me = std::env::current_exe().unwrap();
     let mut command = match wrapper {
@@ -67,7 +67,7 @@ fn myself(wrapper: &[&str], test: &str, dir: &Path) -> Command {
     command
 }
 
-/// Whether the test has to be left out, which is said, or is an error where everything must run.
+/// Prints that the test is skipped, or fails where everything must run.
 fn skip_unless(able: bool, why: &str) -> bool {
     assert!(able || std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none(), "{why}");
     if !able {
@@ -80,7 +80,7 @@ fn may_mount() -> bool {
     Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success())
 }
 
-/// Where a child made by [`in_own_mounts`] finds its directory.
+/// The directory of a child that [`in_own_mounts`] started.
 fn child_dir() -> Option<std::path::PathBuf> {
     std::env::var_os("HW_DIR").map(Into::into)
 }
@@ -95,7 +95,7 @@ fn in_own_mounts(line: &str, test: &str, dir: &Path) {
 }
 
 #[test]
-fn hostile_bytes_come_back_as_they_were() {
+fn hostile_bytes_are_returned_as_written() {
     let (_temp, dir) = temp();
     let mut hostile = denial(Some(unit(Manager::User(1000), "a@b\\x2d.service")), 1);
     hostile.key.exe = HOSTILE.to_vec();
@@ -149,7 +149,7 @@ fn sightings_add_up() {
 }
 
 #[test]
-fn a_silent_death_and_an_unattributed_denial_are_rows_of_their_own() {
+fn silent_death_and_unattributed_denial_are_separate_rows() {
     let (_temp, dir) = temp();
     let mut store = Store::open(&dir).unwrap();
     let mut death = denial(Some(unit(Manager::System, "a.service")), 0);
@@ -221,7 +221,7 @@ fn queries_select_and_page_newest_first() {
 }
 
 #[test]
-fn old_and_surplus_incidents_are_forgotten_and_their_space_given_back() {
+fn old_and_surplus_incidents_are_forgotten_and_free_their_space() {
     let (_temp, dir) = temp();
     let mut store = Store::open(&dir).unwrap();
     let many: Vec<_> = (0..5_000).map(|n| Incident { last: Moment::At(n.into()), ..denial(None, n) }).collect();
@@ -235,7 +235,7 @@ fn old_and_surplus_incidents_are_forgotten_and_their_space_given_back() {
 }
 
 #[test]
-fn what_is_frequent_outlasts_what_is_rare_and_the_rest_is_told() {
+fn frequent_incident_outlasts_rare_ones_and_losses_are_reported() {
     let (_temp, dir) = temp();
     let mut store = Store::open(&dir).unwrap();
     let at = |number: u32, count| Incident {
@@ -259,7 +259,7 @@ fn what_is_frequent_outlasts_what_is_rare_and_the_rest_is_told() {
 }
 
 #[test]
-fn there_is_one_writer() {
+fn store_has_one_writer() {
     let (_temp, dir) = temp();
     let store = Store::open(&dir).unwrap();
     for refused in [Store::open(&dir).unwrap_err(), Store::open_or_replace(&dir).unwrap_err()] {
@@ -271,7 +271,7 @@ fn there_is_one_writer() {
     Store::open(&dir).unwrap();
 }
 
-/// The tables as format 1 had them.
+/// The tables of format 1.
 const FORMAT_1: &str = "
     PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;
     CREATE TABLE incident (
@@ -289,7 +289,7 @@ const FORMAT_1: &str = "
         'own-cgroup', 5, 1000, NULL, 1000, NULL, 7, x'78', x'30', -1, x'')";
 
 #[test]
-fn an_earlier_format_is_brought_up_to_date_with_all_it_holds() {
+fn format_1_is_migrated_with_all_its_content() {
     let (_temp, dir) = temp();
     fs::create_dir(&dir).unwrap();
     let earlier = rusqlite::Connection::open(dir.join(FILE)).unwrap();
@@ -305,7 +305,7 @@ fn an_earlier_format_is_brought_up_to_date_with_all_it_holds() {
     assert_eq!(all(&Store::open_read_only(&dir).unwrap()), [Incident { count: 10, ..kept }]);
 }
 
-/// From format 1 to 2, as it was then.
+/// Migrates from format 1 to 2, as that version did.
 const FORMAT_2: &str = "
     ALTER TABLE incident ADD COLUMN parent_pid INTEGER;
     ALTER TABLE incident ADD COLUMN parent_comm BLOB;
@@ -317,7 +317,7 @@ const FORMAT_2: &str = "
     PRAGMA user_version = 2";
 
 #[test]
-fn the_format_before_is_brought_up_to_date_as_well() {
+fn previous_format_is_migrated() {
     let (_temp, dir) = temp();
     fs::create_dir(&dir).unwrap();
     let earlier = rusqlite::Connection::open(dir.join(FILE)).unwrap();
@@ -335,7 +335,7 @@ fn the_format_before_is_brought_up_to_date_as_well() {
 }
 
 #[test]
-fn the_file_is_private_to_its_owner() {
+fn file_is_private_to_its_owner() {
     let (_temp, dir) = temp();
     let mut store = Store::open(&dir).unwrap();
     store.record(&[denial(None, 1)]).unwrap();
@@ -347,7 +347,7 @@ fn the_file_is_private_to_its_owner() {
 }
 
 #[test]
-fn a_newer_format_is_refused_and_left_alone() {
+fn newer_format_is_refused_and_left_alone() {
     let (_temp, dir) = temp();
     Store::open(&dir).unwrap().record(&[denial(None, 1)]).unwrap();
     let path = dir.join(FILE);
@@ -367,7 +367,7 @@ fn a_newer_format_is_refused_and_left_alone() {
 }
 
 #[test]
-fn another_programs_database_is_refused_and_left_alone() {
+fn database_of_another_program_is_refused_and_left_alone() {
     let (_temp, dir) = temp();
     fs::create_dir(&dir).unwrap();
     let path = dir.join(FILE);
@@ -402,12 +402,12 @@ fn damaged_files_are_set_aside_and_kept() {
 }
 
 #[test]
-fn a_reader_in_the_same_process_leaves_the_writer_its_locks() {
+fn reader_in_the_same_process_leaves_the_writer_its_locks() {
     let (_temp, dir) = temp();
     let mut store = Store::open(&dir).unwrap();
     store.record(&[denial(None, 1)]).unwrap();
     drop(Store::open_read_only(&dir).unwrap());
-    // Where SQLite has its readers' locks; a writer has one as well, or others would take the log away when they leave.
+    // SQLite keeps its readers' locks there. A writer has one as well, or others would remove the log on closing.
     let file = fs::OpenOptions::new().read(true).write(true).open(dir.join(FILE)).unwrap();
     let mut lock = libc::flock {
         l_type: i16::try_from(libc::F_WRLCK).unwrap(),
@@ -422,7 +422,7 @@ fn a_reader_in_the_same_process_leaves_the_writer_its_locks() {
 }
 
 #[test]
-fn a_reader_without_a_store_says_that_there_is_none() {
+fn reader_without_a_store_reports_that_there_is_none() {
     let (_temp, dir) = temp();
     let error = Store::open_read_only(&dir).unwrap_err();
     assert!(error.to_string().contains("nothing has been recorded"), "{error}");
@@ -430,7 +430,7 @@ fn a_reader_without_a_store_says_that_there_is_none() {
 }
 
 #[test]
-fn a_reader_sees_what_the_writer_beside_it_commits() {
+fn reader_sees_what_the_writer_commits() {
     let (_temp, dir) = temp();
     let mut writer = Store::open(&dir).unwrap();
     let reader = Store::open_read_only(&dir).unwrap();
@@ -443,7 +443,7 @@ fn a_reader_sees_what_the_writer_beside_it_commits() {
 }
 
 #[test]
-fn a_reader_outlives_and_precedes_the_writer() {
+fn reader_outlives_and_precedes_the_writer() {
     let (_temp, dir) = temp();
     Store::open(&dir).unwrap().record(&[denial(None, 1)]).unwrap();
     let alone = Store::open_read_only(&dir).unwrap();
@@ -453,8 +453,8 @@ fn a_reader_outlives_and_precedes_the_writer() {
 }
 
 #[test]
-fn read_only_media_can_be_read_and_refuse_a_writer() {
-    let name = "store::read_only_media_can_be_read_and_refuse_a_writer";
+fn read_only_medium_can_be_read_and_refuses_a_writer() {
+    let name = "store::read_only_medium_can_be_read_and_refuses_a_writer";
     if let Some(dir) = child_dir() {
         assert_eq!(all(&Store::open_read_only(&dir).unwrap()).len(), 1);
         let error = Store::open(&dir).unwrap_err();
@@ -472,8 +472,8 @@ fn read_only_media_can_be_read_and_refuse_a_writer() {
 }
 
 #[test]
-fn a_killed_writers_log_on_read_only_media_is_read_or_said_to_be_unreadable() {
-    let name = "store::a_killed_writers_log_on_read_only_media_is_read_or_said_to_be_unreadable";
+fn log_of_a_killed_writer_on_a_read_only_medium_is_read_or_reported() {
+    let name = "store::log_of_a_killed_writer_on_a_read_only_medium_is_read_or_reported";
     if let Some(dir) = child_dir() {
         assert_eq!(all(&Store::open_read_only(&dir.join("whole")).unwrap()).len(), 1);
         let error = Store::open_read_only(&dir.join("torn")).unwrap_err();
@@ -497,8 +497,8 @@ fn a_killed_writers_log_on_read_only_media_is_read_or_said_to_be_unreadable() {
 }
 
 #[test]
-fn a_full_disk_is_said_and_loses_nothing() {
-    let name = "store::a_full_disk_is_said_and_loses_nothing";
+fn full_disk_is_reported_and_loses_nothing() {
+    let name = "store::full_disk_is_reported_and_loses_nothing";
     if let Some(dir) = child_dir() {
         let mut store = Store::open(&dir).unwrap();
         let mut recorded = 0;
@@ -537,8 +537,8 @@ fn a_full_disk_is_said_and_loses_nothing() {
 }
 
 #[test]
-fn a_disk_that_was_full_before_is_said_too() {
-    let name = "store::a_disk_that_was_full_before_is_said_too";
+fn disk_that_was_full_before_is_reported() {
+    let name = "store::disk_that_was_full_before_is_reported";
     if let Some(dir) = child_dir() {
         for (fill, what) in [(0, "nothing left"), (8_192, "two pages left"), (40_960, "ten pages left")] {
             let state = dir.join(format!("state-{fill}"));
@@ -568,7 +568,7 @@ fn a_disk_that_was_full_before_is_said_too() {
     in_own_mounts("mount -t tmpfs -o size=2m tmpfs \"$HW_DIR\"", name, &dir);
 }
 
-/// Writes until only so many bytes are left.
+/// Writes until only this many bytes are left.
 fn fill_up(dir: &Path, left: u64) {
     use std::io::Write as _;
     let mut ballast = fs::File::create(dir.join("ballast")).unwrap();
@@ -578,8 +578,8 @@ fn fill_up(dir: &Path, left: u64) {
 }
 
 #[test]
-fn read_rights_are_enough_to_read() {
-    let name = "store::read_rights_are_enough_to_read";
+fn read_rights_suffice_to_read() {
+    let name = "store::read_rights_suffice_to_read";
     if let Some(dir) = child_dir() {
         assert!(Store::open(&dir).is_err(), "this is to run without the right to write");
         println!("\nrows {}", all(&Store::open_read_only(&dir).unwrap()).len());
@@ -617,8 +617,8 @@ fn read_rights_are_enough_to_read() {
 }
 
 #[test]
-fn what_a_killed_writer_acknowledged_is_there() {
-    let name = "store::what_a_killed_writer_acknowledged_is_there";
+fn commits_that_a_killed_writer_acknowledged_are_there() {
+    let name = "store::commits_that_a_killed_writer_acknowledged_are_there";
     if let Some(dir) = child_dir() {
         let mut store = Store::open(&dir).unwrap();
         for n in 0.. {
@@ -646,7 +646,7 @@ fn what_a_killed_writer_acknowledged_is_there() {
 }
 
 #[test]
-fn a_hundred_thousand_rows_are_asked_quickly() {
+fn query_of_a_hundred_thousand_rows_is_fast() {
     let (_temp, dir) = temp();
     let mut store = Store::open(&dir).unwrap();
     let started = Instant::now();
@@ -669,7 +669,7 @@ fn a_hundred_thousand_rows_are_asked_quickly() {
         let found = ask();
         let took = started.elapsed();
         println!("{what}: {found} in {took:?}");
-        // Generous: a loaded machine, an unoptimized build. Without the indexes it is far more.
+        // Generous: a loaded machine, an unoptimized build. Without the indexes it takes far longer.
         assert!(took.as_millis() < 2_000, "{what} took {took:?}");
     };
     timed("open for writing", &|| Store::open(&dir).map(|_| 1).unwrap());
@@ -729,7 +729,7 @@ fn any_incident() -> impl Strategy<Value = Incident> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn any_incident_comes_back_as_it_was(incident in any_incident()) {
+    fn any_incident_is_returned_as_written(incident in any_incident()) {
         let (_temp, dir) = temp();
         let mut store = Store::open(&dir).unwrap();
         store.record(std::slice::from_ref(&incident)).unwrap();

@@ -1,7 +1,7 @@
 //! The system call tables, number by number, against two others: the `syscalls` crate and libseccomp.
 //!
 
-//! Every disagreement is listed with its reason. One that is not listed fails, and so does a listed one that is gone.
+//! Every disagreement is listed with its reason. An unlisted one fails, and so does a listed one that no longer exists.
 
 use harden_why::syscalls::Abi;
 use harden_why::syscalls::Abi::*;
@@ -12,15 +12,15 @@ use std::process::Command;
 
 type Names = BTreeMap<u32, String>;
 
-/// Entries that another source sees in another way.
+/// Entries on which another source disagrees.
 struct Disagreement<'a> {
     abis: &'a [Abi],
-    /// Without the ABI's base.
+    /// Numbers without the ABI's base.
     numbers: RangeInclusive<u32>,
-    /// Of those, the ones that agree.
+    /// Those of them that agree.
     but: &'static [u32],
     theirs: Theirs,
-    /// The generations of the other source in which it was seen, all where empty. In others it may be there.
+    /// The generations of the other source that have the disagreement; all where empty. Others may have it.
     seen_in: &'static [u32],
     reason: &'static str,
 }
@@ -28,16 +28,16 @@ struct Disagreement<'a> {
 /// What the other source says.
 #[derive(Clone, Copy)]
 enum Theirs {
-    /// It knows no such number, and we do.
+    /// It has no such number, and our table does.
     Nothing,
-    /// It has another name than we do.
+    /// It has another name than our table.
     Another(&'static str),
-    /// It has a name, and we know no such number.
+    /// It has a name, and our table has no such number.
     OneTooMany,
 }
 use Theirs::{Another, Nothing, OneTooMany};
 
-/// What MIPS adds to its numbers, x32's bit 30.
+/// What MIPS adds to its numbers; x32's bit 30.
 fn base(abi: Abi) -> u32 {
     match abi {
         X32 => 0x4000_0000,
@@ -48,12 +48,12 @@ fn base(abi: Abi) -> u32 {
     }
 }
 
-/// Every number worth asking about: the common ones and ARM's private ones.
+/// The numbers to compare: the common ones and ARM's private ones.
 fn numbers(abi: Abi) -> impl Iterator<Item = u32> {
     (0..1000).chain(0x000f_0000..0x000f_0010).map(move |number| base(abi) + number)
 }
 
-/// What differs without being listed, and what is listed without differing.
+/// Returns unlisted differences, and listed entries without a difference.
 fn unexpected(theirs: &BTreeMap<Abi, Names>, generation: u32, listed: &[Disagreement<'_>]) -> Vec<String> {
     let mut found = BTreeSet::new();
     let mut wrong = Vec::new();
@@ -115,7 +115,7 @@ const IN_THE_CRATE: &[Abi] =
     &[X86_64, I386, Aarch64, Arm, Ppc, Ppc64, S390X, Riscv32, Riscv64, Loongarch64, Mips, Mips64, Sparc, Sparc64];
 
 #[test]
-fn the_tables_agree_with_the_syscalls_crate() {
+fn tables_agree_with_the_syscalls_crate() {
     macro_rules! names {
         ($($abi:ident: $module:ident),+) => {
             BTreeMap::from([$(($abi, numbers($abi)
@@ -162,7 +162,7 @@ fn the_tables_agree_with_the_syscalls_crate() {
 }
 
 #[test]
-fn the_tables_agree_with_libseccomp() {
+fn tables_agree_with_libseccomp() {
     let Some(libseccomp) = Libseccomp::open() else {
         let why = "libseccomp.so.2 cannot be loaded";
         assert!(std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "{why}");
@@ -173,7 +173,7 @@ fn the_tables_agree_with_libseccomp() {
         Abi::all().map(|abi| (abi, libseccomp.names(abi))).filter(|(_, names)| !names.is_empty()).collect();
     assert!(theirs.contains_key(&X86_64) && theirs.len() >= 19, "libseccomp knows {} ABIs", theirs.len());
 
-    // Distributions add calls to a version, so what tells one libseccomp from another is the newest call it knows.
+    // Distributions add calls to a version, so the newest known call identifies a libseccomp.
     // Measured: 456 (Debian's 2.5.4), 466 (2.6.0), 471 (2.6.1).
     let known = newest(theirs[&X86_64].keys().copied());
     let ours = newest(X86_64.calls().map(|(number, _)| number));
@@ -194,7 +194,7 @@ fn the_tables_agree_with_libseccomp() {
 }
 
 #[test]
-fn the_library_says_what_its_own_program_does() {
+fn library_answers_as_its_own_program() {
     let program = "scmp_sys_resolver";
     let (Some(libseccomp), true) = (Libseccomp::open(), Command::new(program).arg("-h").output().is_ok()) else {
         let why = "libseccomp.so.2 or scmp_sys_resolver is missing";
@@ -211,7 +211,7 @@ fn the_library_says_what_its_own_program_does() {
             abi => abi.name(),
         };
         let names = libseccomp.names(abi);
-        // A process each: some of every ABI, others of the next.
+        // One process for each number: some of every ABI, others of the next.
         for number in numbers(abi).skip(index % 7).step_by(7).take(80) {
             let output = Command::new(program).args(["-a", name, &number.to_string()]).output().unwrap();
             let said = String::from_utf8(output.stdout).unwrap();
@@ -225,7 +225,7 @@ fn the_library_says_what_its_own_program_does() {
     assert!(asked.len() >= 18, "{asked:?}");
 }
 
-/// libseccomp, loaded if it is there: what `scmp_sys_resolver` asks, without a process per call.
+/// libseccomp, loaded if it is there: answers as `scmp_sys_resolver` does, without a process for each call.
 struct Libseccomp {
     /// `seccomp_syscall_resolve_num_arch(3)`.
     resolve: unsafe extern "C" fn(u32, c_int) -> *mut c_char,
@@ -257,12 +257,12 @@ impl Libseccomp {
     }
 
     fn name(&self, token: u32, number: u32) -> Option<String> {
-        // SAFETY: any two numbers may be asked about.
+        // SAFETY: the function takes any two numbers.
         let name = unsafe { (self.resolve)(token, number.cast_signed()) };
         if name.is_null() {
             return None;
         }
-        // SAFETY: not null, so a C string, which the caller is to free.
+        // SAFETY: not null, so a C string, which the caller frees.
         unsafe {
             let owned = CStr::from_ptr(name).to_string_lossy().into_owned();
             libc::free(name.cast());

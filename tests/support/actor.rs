@@ -1,4 +1,4 @@
-//! Processes that do what their seccomp filter denies: this test program itself, executed by a unit.
+//! Processes that make calls which their seccomp filter denies: this test program itself, started by a unit.
 //!
 
 //! The role is played before `main`, so that a process is an actor within a millisecond.
@@ -11,15 +11,15 @@ use std::time::Duration;
 
 /// Names the role.
 pub(crate) const ROLE: &CStr = c"HARDEN_WHY_ROLE";
-/// How often the deed is done.
+/// How often it violates the filter.
 pub(crate) const TIMES: &CStr = c"HARDEN_WHY_TIMES";
 /// The `cgroup.procs` of another cgroup.
 pub(crate) const ELSEWHERE: &CStr = c"HARDEN_WHY_ELSEWHERE";
 
-/// How many processes live on at a time, and how long after the deed.
+/// How many processes live on at a time, and for how long after the violation.
 const TOGETHER: u32 = 50;
 const LIVES_ON: Duration = Duration::from_millis(100);
-/// How long the ancestor of processes whose parents are gone does, for a daemon that shares the machine with them.
+/// How long the ancestor of orphans lives on, for a daemon that shares the machine with them.
 const OUTLIVES: Duration = Duration::from_secs(1);
 
 #[used]
@@ -30,11 +30,11 @@ extern "C" fn play() {
     let Some(role) = variable(ROLE) else { return };
     let times = variable(TIMES).and_then(|times| times.parse().ok()).unwrap_or(1);
     match role {
-        // Itself; twice never happens.
+        // Itself, once: no filter lets it do it twice.
         "self" => deed(),
         "child" => children(times, || {}),
         "ignored-child" => {
-            // SAFETY: no handler is installed; children are reaped by the kernel at once.
+            // SAFETY: installs no handler; the kernel reaps children at once.
             unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
             children(times, || {});
         }
@@ -64,22 +64,22 @@ extern "C" fn play() {
                 lives_on(times);
             }
         }
-        // Leaves a process behind that has the pid of one that is gone.
+        // Leaves a process behind that has the PID of a dead one.
         "take-pid" => take_pid(times),
-        // Nothing is denied, again and again: for what it costs to listen.
+        // Nothing is denied, again and again: measures the cost of listening.
         "innocent" => repeat(times, || {}),
         _ => {}
     }
     exit();
 }
 
-/// The call that the units' filters deny. It does nothing: its argument is no file.
+/// The call that the units' filters deny. It does nothing, since its argument is no file.
 fn deed() {
-    // SAFETY: `acct(2)` reads a path; the empty one is refused.
+    // SAFETY: `acct(2)` reads a path and refuses the empty one.
     unsafe { libc::syscall(libc::SYS_acct, c"".as_ptr()) };
 }
 
-/// Forks a child for each deed and reaps it at once; the parent lives on.
+/// Forks a child for each violation and reaps it at once; the parent lives on.
 fn children(times: u32, before: impl Fn()) {
     for _ in 0..times {
         if fork() == 0 {
@@ -92,7 +92,7 @@ fn children(times: u32, before: impl Fn()) {
     std::thread::sleep(LIVES_ON);
 }
 
-/// Has a child do something and die, again and again.
+/// Forks children that run a function and die, again and again.
 fn repeat(times: u32, child: impl Fn()) {
     for _ in 0..times {
         if fork() == 0 {
@@ -103,7 +103,7 @@ fn repeat(times: u32, child: impl Fn()) {
     }
 }
 
-/// Has grandchildren do the deed once their parent is gone; the end of a pipe tells when they are too.
+/// Forks grandchildren that violate the filter after their parent has died. The end of a pipe shows when they have too.
 fn orphans(times: u32) {
     for _ in 0..times {
         let mut ends = [0; 2];
@@ -135,11 +135,11 @@ fn orphans(times: u32) {
     }
 }
 
-/// Has children go to another cgroup, which [`ELSEWHERE`] names, and have children there that do the deed.
+/// Forks children that move to another cgroup, which [`ELSEWHERE`] names, and whose children there violate the filter.
 fn movers(times: u32) {
     let elsewhere = variable(ELSEWHERE).unwrap_or_default();
     repeat(times, || {
-        // SAFETY: gives this process another name, as what it would execute would have.
+        // SAFETY: gives this process another name, as the executable that it stands for would.
         unsafe { libc::prctl(libc::PR_SET_NAME, c"mover".as_ptr()) };
         if std::fs::write(elsewhere, "0").is_ok() && fork() == 0 {
             deed();
@@ -149,7 +149,7 @@ fn movers(times: u32) {
     std::thread::sleep(OUTLIVES);
 }
 
-/// Has children do the deed, and live on a while.
+/// Forks children that violate the filter and live on for a while.
 fn lives_on(times: u32) {
     let mut left = times;
     while left > 0 {
@@ -168,9 +168,9 @@ fn lives_on(times: u32) {
     }
 }
 
-/// Starts a process with a pid that is free, or ends with the reason.
+/// Starts a process with a given PID, or ends with the reason.
 fn take_pid(pid: u32) {
-    // SAFETY: all zeros are a valid request: nothing is asked for.
+    // SAFETY: a request of zeros is valid and requests nothing.
     let mut request: libc::clone_args = unsafe { std::mem::zeroed() };
     request.exit_signal = u64::try_from(libc::SIGCHLD).unwrap_or_default();
     request.set_tid = (&raw const pid).expose_provenance() as u64;
@@ -186,12 +186,12 @@ fn take_pid(pid: u32) {
 }
 
 fn fork() -> libc::pid_t {
-    // SAFETY: nothing else runs before `main`, so the child finds everything as it was.
+    // SAFETY: nothing else runs before `main`, so the child finds everything unchanged.
     unsafe { libc::fork() }
 }
 
 fn wait() {
-    // SAFETY: nobody asks for the status. Where children are reaped by the kernel, this waits for all of them.
+    // SAFETY: passes no place for the status. Where the kernel reaps children, this waits for all of them.
     unsafe { libc::wait(std::ptr::null_mut()) };
 }
 

@@ -1,4 +1,4 @@
-//! A bus of the tests' own, and what the daemon tells there.
+//! A bus for one test, and the daemon's answers on it.
 
 use super::daemon::wait_for;
 use super::manager::skip;
@@ -8,11 +8,11 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command};
 
-/// A bus, gone with this.
+/// A bus. Dropping it ends it.
 pub(crate) struct Bus(Child);
 
 impl Bus {
-    /// One that answers at a socket in a directory, and its address.
+    /// Starts one that listens at a socket in a directory, and returns its address.
     pub(crate) fn within(dir: &Path) -> Option<(Self, String)> {
         let socket = dir.join("bus");
         let address = format!("unix:path={}", socket.display());
@@ -21,7 +21,7 @@ impl Bus {
         Some((bus, address))
     }
 
-    /// One that will answer at an address.
+    /// Starts one that will listen at an address.
     pub(crate) fn start(address: &str) -> Option<Self> {
         let arguments = ["--session", "--nofork", "--nopidfile", "--nosyslog"];
         match Command::new("dbus-daemon").args(arguments).arg(format!("--address={address}")).spawn() {
@@ -41,7 +41,7 @@ impl Drop for Bus {
     }
 }
 
-/// The status that the daemon tells on a bus, if it does.
+/// The status that the daemon reports on a bus, if it does.
 pub(crate) fn asked(address: &str) -> Option<Status> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let connection = zbus::connection::Builder::address(address).build().await.ok()?;

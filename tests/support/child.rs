@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// How long a record may take.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The stream, where it can be heard and the kernel writes records of every action.
+/// Opens the audit stream, where this process may and the kernel writes records of every action.
 pub(crate) fn listen() -> Option<AuditSocket> {
     let tolerable = ["errno-silent", "no-exit-events", "hidepid"];
     if let Some(deaf) = find_blind_spots(Path::new("/")).iter().find(|limitation| !tolerable.contains(&limitation.id)) {
@@ -39,7 +39,7 @@ pub(crate) fn violate(
     call: impl Fn() + Send + Sync + 'static,
 ) -> (u32, ExitStatus) {
     let mut command = Command::new("/nonexistent");
-    // SAFETY: between fork and exec, this makes nothing but system calls: it takes no lock and no
+    // SAFETY: between fork and exec, this makes system calls only: it takes no lock and allocates no
     // memory. It does not return.
     unsafe {
         command.pre_exec(move || {
@@ -60,12 +60,12 @@ pub(crate) fn violate(
 /// Makes a call without arguments.
 pub(crate) fn call(number: u32) -> impl Fn() + Send + Sync + 'static {
     move || {
-        // SAFETY: the numbers used here read and write no memory of ours.
+        // SAFETY: these numbers read and write no memory of this program.
         unsafe { libc::syscall(number.cast_signed().into()) };
     }
 }
 
-/// The payload of the next record of this process, which must come.
+/// Waits for the next record of a process and returns its payload.
 pub(crate) fn payload_of(audit: &mut AuditSocket, pid: u32) -> Vec<u8> {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -1,4 +1,4 @@
-//! The real harden-whyd, as a child that tells of its state as it would tell systemd.
+//! The real harden-whyd, as a child that reports its state as it would to systemd.
 
 use harden_why::audit::text::escape;
 use harden_why::incidents::{Incident, Query, Store};
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// The program.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_harden-whyd");
 
-/// Waits until there is something.
+/// Waits until a function returns something.
 #[track_caller]
 pub(crate) fn wait_for<T>(mut look: impl FnMut() -> Option<T>, otherwise: impl FnOnce() -> String) -> T {
     let deadline = Instant::now() + PATIENCE;
@@ -40,8 +40,8 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts one with its state, log and notify socket in an own directory; `command` becomes it
-    /// once the arguments are added.
+    /// Starts one with its state, log and notify socket in a directory of its own. `command` becomes the daemon
+    /// with these arguments.
     pub(crate) fn spawn(mut command: Command, bus: &str, dir: &Path) -> Self {
         fs::create_dir_all(dir).unwrap();
         let socket = dir.join("notify");
@@ -54,14 +54,14 @@ impl Daemon {
         Self { child: command.spawn().unwrap(), notify, dir: dir.to_owned() }
     }
 
-    /// Starts one that hears the kernel, and waits until it is ready.
+    /// Starts one that receives the kernel's records, and waits until it is ready.
     pub(crate) fn start(command: Command, bus: &str, dir: &Path) -> Self {
         let daemon = Self::spawn(command, bus, dir);
         daemon.wait_for_state("READY=1");
         daemon
     }
 
-    /// Waits until it told systemd so.
+    /// Waits until it has reported that to systemd.
     pub(crate) fn wait_for_state(&self, state: &str) {
         let mut buffer = [0; 512];
         let told = || {
@@ -71,28 +71,28 @@ impl Daemon {
         wait_for(told, || format!("no {state}: {}", self.log()));
     }
 
-    /// Its pid.
+    /// Its PID.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its file system, in whatever namespace it is.
+    /// Its root directory, whatever namespace it is in.
     pub(crate) fn root(&self) -> PathBuf {
         format!("/proc/{}/root", self.child.id()).into()
     }
 
-    /// What it said so far.
+    /// Its log so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap()
     }
 
-    /// Waits until it said so.
+    /// Waits until its log contains a text.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, text: &str) {
         wait_for(|| self.log().contains(text).then_some(()), || format!("no {text:?} in: {}", self.log()));
     }
 
-    /// What it stored so far.
+    /// The incidents that it has stored so far.
     pub(crate) fn stored(&self) -> Vec<Incident> {
         incidents(&self.dir.join("state"))
     }
@@ -150,27 +150,27 @@ pub(crate) fn listing(incidents: &[Incident]) -> String {
     incidents.iter().map(line).collect()
 }
 
-/// An alert, and what was stored when it came.
+/// An alert, and the incidents that were stored when it came.
 pub(crate) struct Alert {
     pub(crate) fields: Vec<String>,
     pub(crate) stored: Vec<Incident>,
 }
 
 impl Alert {
-    /// Whether it has this field.
+    /// Returns whether it has this field.
     pub(crate) fn has(&self, field: &str) -> bool {
         self.fields.iter().any(|line| line == field)
     }
 }
 
-/// The journal of the machine that a daemon sees, always read: who logs to one that is not, waits.
+/// The machine's journal as a daemon sees it. It is always read, since writers to a full socket wait.
 pub(crate) struct Journal<'a> {
     daemon: &'a Daemon,
     alerts: Receiver<Alert>,
 }
 
 impl<'a> Journal<'a> {
-    /// Takes the place of journald.
+    /// Binds journald's socket.
     pub(crate) fn of(daemon: &'a Daemon) -> Self {
         let directory = daemon.root().join("run/systemd/journal");
         fs::create_dir_all(&directory).unwrap();

@@ -1,4 +1,4 @@
-//! An incident to find in a store.
+//! An incident for a store.
 
 use harden_why::audit::Action;
 use harden_why::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};

@@ -1,4 +1,4 @@
-//! The real daemon, under a [`TestManager`], and what it says of our own processes.
+//! The real daemon under a [`TestManager`], and its attributions of the test's processes.
 
 use super::manager::{TestManager, skip};
 use harden_why::incidents::{Incident, Query, Store};
@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long the daemon may take for what is under way: an exit event, a question, a flush.
+/// How long the daemon may take for pending work: an exit event, a query, a flush.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Without the right to load BPF programs, as on a kernel that has none.
+/// Runs it without the right to load BPF programs, as on a kernel without them.
 pub(crate) const WITHOUT_NOTES: [&str; 5] =
     ["setpriv", "--bounding-set", "-all,+audit_read,+net_admin", "--inh-caps", "-all"];
 
-/// The program of a unit, whose name is in the records.
+/// The program of a unit; its name is in the records.
 pub(crate) fn program(manager: &TestManager, prefix: &str, number: u32) -> PathBuf {
     manager.base().join(format!("{prefix}-{number}"))
 }
@@ -38,7 +38,7 @@ impl Daemon {
         Self::start_under(manager, &[])
     }
 
-    /// Starts it under a command that limits it.
+    /// Starts it through a command that limits it.
     pub(crate) fn start_under(manager: &TestManager, limits: &[&str]) -> Option<Self> {
         if manager.is_pid1() {
             if !limits.is_empty() {
@@ -61,7 +61,7 @@ impl Daemon {
         let process = command.stdout(Stdio::null()).stderr(file).spawn().unwrap();
         let mut daemon = Self { process: Some(process), state, base: manager.base().to_owned() };
         let deadline = Instant::now() + PATIENCE;
-        // It takes its name once it has all it listens with.
+        // It sets its name once all its sources are open.
         let named = ["busctl", "--address", &bus, "status", "org.hardenwhy1"];
         while !manager.command(&named).output().unwrap().status.success() {
             if daemon.process.as_mut().unwrap().try_wait().unwrap().is_some() || Instant::now() > deadline {
@@ -73,7 +73,7 @@ impl Daemon {
         Some(daemon)
     }
 
-    /// Sends the daemon itself, which the entering programs have become, a signal.
+    /// Sends a signal to the daemon itself, which replaced the programs that entered the namespaces.
     pub(crate) fn signal(&self, signal: Signal) {
         if let Some(process) = &self.process {
             kill(Pid::from_raw(process.id().try_into().unwrap()), signal).unwrap();
@@ -102,7 +102,7 @@ impl Daemon {
             .collect()
     }
 
-    /// Of an executable of ours, its name and its unit's number.
+    /// Splits the name of a test's executable into its prefix and its unit's number.
     pub(crate) fn number<'a>(&self, exe: &'a [u8]) -> Option<(&'a str, u32)> {
         let name = Path::new(std::ffi::OsStr::from_bytes(exe)).strip_prefix(&self.base).ok()?.to_str()?;
         let (prefix, number) = name.rsplit_once('-')?;

@@ -15,9 +15,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-/// The start of our cgroups' names; the test's pid and a number follow.
+/// The start of the cgroups' names; the test's PID and a number follow.
 const CGROUP: &str = "harden-why-test-";
-/// Of the next manager of this process.
+/// The number of the next manager of this process.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 /// How long anything may take here.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -38,13 +38,13 @@ while [ ! -S "$B/run/bus" ]; do kill -0 $! && sleep 0.01; done
 exec "$S" --user --unit=basic.target
 "#;
 
-/// Says why a test cannot run here, which is a failure if `HARDEN_WHY_REQUIRE_KERNEL=1`.
+/// Prints why a test cannot run here, which is a failure if `HARDEN_WHY_REQUIRE_KERNEL=1`.
 pub(crate) fn skip(why: &str) {
     assert!(std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "required: {why}");
     println!("skipped: {why}");
 }
 
-/// A running manager. Dropping it ends it and all it started.
+/// A running manager. Dropping it ends it and all that it started.
 pub(crate) struct TestManager {
     base: tempfile::TempDir,
     cgroup: PathBuf,
@@ -58,7 +58,7 @@ impl TestManager {
         Self::start_with(&[])
     }
 
-    /// Starts one with more in its own environment, which its units do not inherit.
+    /// Starts one with additional variables in its own environment. Its units do not inherit them.
     pub(crate) fn start_with(environment: &[(&str, &str)]) -> Option<Self> {
         match Self::try_start(environment) {
             Ok(manager) => Some(manager),
@@ -115,7 +115,7 @@ impl TestManager {
         Ok(Self { base, cgroup, systemd: None })
     }
 
-    /// Whether it is the machine's own, which has the installed daemon as its service.
+    /// Returns whether it is the machine's own, with the installed daemon as its service.
     pub(crate) fn is_pid1(&self) -> bool {
         self.systemd.is_none()
     }
@@ -138,7 +138,7 @@ impl TestManager {
         self.command(&call).output().is_ok_and(|output| output.status.success())
     }
 
-    /// The address of its bus, the "system bus" of this little machine.
+    /// The address of its bus, the "system bus" of its namespace.
     pub(crate) fn bus(&self) -> String {
         if self.is_pid1() {
             return "system".to_owned();
@@ -146,7 +146,7 @@ impl TestManager {
         format!("unix:path={}", self.base.path().join("run/bus").display())
     }
 
-    /// A directory that is removed with it.
+    /// A directory that is removed together with the manager.
     pub(crate) fn base(&self) -> &Path {
         self.base.path()
     }
@@ -156,7 +156,7 @@ impl TestManager {
         &self.cgroup
     }
 
-    /// Writes a file among its units (`x.service`, `x.service.d/y.conf`), for the next [`reload`](Self::reload).
+    /// Writes a unit file (`x.service`, `x.service.d/y.conf`) for the next [`reload`](Self::reload).
     pub(crate) fn write(&self, name: &str, text: &str) {
         let units = if self.is_pid1() { PathBuf::from("/run/systemd/system") } else { self.base.path().join("units") };
         let path = units.join(name);
@@ -164,13 +164,13 @@ impl TestManager {
         fs::write(path, text).unwrap();
     }
 
-    /// Makes it read its unit files again.
+    /// Reloads its unit files.
     pub(crate) fn reload(&self) {
         let output = self.systemctl(&["daemon-reload"]);
         assert!(output.status.success(), "{output:?}");
     }
 
-    /// Starts a unit and waits for the outcome: whether it started.
+    /// Starts a unit, waits for the outcome, and returns whether it started.
     pub(crate) fn start_unit(&self, name: &str) -> bool {
         self.systemctl(&["start", name]).status.success()
     }
@@ -181,7 +181,7 @@ impl TestManager {
         self.command(&[&["systemctl", which], arguments].concat()).output().unwrap()
     }
 
-    /// A command that will run in its namespaces, outside its units, with its bus as both the
+    /// Returns a command that will run in its namespaces, outside its units, with its bus as both the
     /// system and the session bus.
     pub(crate) fn command(&self, command: &[&str]) -> Command {
         let Some(systemd) = &self.systemd else {
@@ -198,7 +198,7 @@ impl TestManager {
         entered
     }
 
-    /// Runs a function on a thread that sees cgroups as its processes do.
+    /// Runs a function on a thread that sees cgroups as the manager's processes do.
     pub(crate) fn inside<T: Send>(&self, look: impl FnOnce() -> T + Send) -> T {
         let Some(systemd) = &self.systemd else { return look() };
         let namespace = fs::File::open(format!("/proc/{}/ns/cgroup", systemd.id())).unwrap();
@@ -215,7 +215,7 @@ impl TestManager {
 impl Drop for TestManager {
     fn drop(&mut self) {
         let Some(systemd) = &mut self.systemd else { return };
-        // Also the shell that is not systemd yet; it is waited for, so the pid is still its own.
+        // Also the shell before it becomes systemd. It is not reaped yet, so the PID is still its own.
         let _ = systemd.kill();
         let _ = systemd.wait();
         remove(&self.cgroup);
@@ -234,7 +234,7 @@ fn environment(base: &Path) -> [(&'static str, String); 6] {
     ]
 }
 
-/// A command that moves into a cgroup before it becomes what it is.
+/// Returns a command that moves into a cgroup before it runs the program.
 fn enter(cgroup: &Path, command: &[&str]) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"echo $$ > "$0/cgroup.procs" && exec "$@""#]).arg(cgroup).args(command);
@@ -247,7 +247,7 @@ fn find(program: &str) -> Result<PathBuf, String> {
     found.ok_or_else(|| format!("there is no {program}"))
 }
 
-/// Where the unified hierarchy is mounted.
+/// The mount point of the unified hierarchy.
 fn unified_mount() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     let mut fields = mounts.lines().map(|line| line.split(' '));
@@ -257,7 +257,7 @@ fn unified_mount() -> Option<PathBuf> {
     })
 }
 
-/// Ends what a test that was killed left behind.
+/// Ends the leftovers of a test that was killed.
 fn remove_leftovers(unified: &Path) {
     for entry in fs::read_dir(unified).into_iter().flatten().flatten() {
         let name = entry.file_name();

@@ -1,10 +1,10 @@
-//! harden-why as somebody for whom permissions count.
+//! harden-why as a user whose permissions count.
 
 use std::path::Path;
 use std::process::Command;
 
-/// Copies harden-why into a directory that anybody may enter, and runs it from there: as nobody, without a capability,
-/// where the tests run as root.
+/// Copies harden-why into a directory that all users may enter, and runs it from there. Where the tests run as root, it
+/// runs as nobody, without capabilities.
 pub(crate) fn harden_why(dir: &Path) -> Command {
     let copy = dir.join("harden-why");
     super::program::copy(env!("CARGO_BIN_EXE_harden-why"), &copy);

@@ -1,4 +1,4 @@
-//! Processes that are put into a cgroup by hand.
+//! Processes that a test puts into a cgroup.
 
 use super::manager::TestManager;
 use harden_why::audit::Action;
@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 
-/// Starts a program in a cgroup, under the deadly filter or not.
+/// Starts a program in a cgroup, under a killing filter or without one.
 pub(crate) fn within(manager: &TestManager, cgroup: &str, mut command: Command, filtered: bool) -> Child {
     let procs = manager.cgroup().join(cgroup).join("cgroup.procs");
     let number = libc::SYS_acct.try_into().unwrap();
@@ -19,7 +19,7 @@ pub(crate) fn within(manager: &TestManager, cgroup: &str, mut command: Command, 
         unsafe { libc::setrlimit(libc::RLIMIT_CORE, &NO_CORE) };
         if filtered { filter.load(false) } else { Ok(()) }
     };
-    // SAFETY: it makes a few system calls; no lock is held in the child.
+    // SAFETY: makes a few system calls; the child holds no lock.
     unsafe { command.pre_exec(enter) }.spawn().unwrap()
 }
 

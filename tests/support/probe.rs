@@ -1,24 +1,24 @@
-//! Calls that every directive's filter looks at, made so that nothing changes where they pass.
+//! The calls that the directives' filters check, made so that nothing changes where they pass.
 //!
-//! A unit runs the test's own program with [`VARIABLE`] set. Before its `main` it makes each call in a child of
+//! A unit runs the test's own program with [`VARIABLE`] set. Before `main` the program makes each call in a child of
 
-//! its own, and writes `label pid outcome` lines: what the kernel made of it.
+//! its own, and writes `label pid outcome` lines.
 
 use std::fmt;
 use std::os::raw::c_long;
 
-/// Set where the program is a unit's and not a test.
+/// Set where a unit, and not a test, runs the program.
 pub(crate) const VARIABLE: &str = "HARDEN_WHY_PROBE";
 
 const SUID: c_long = 0o4755;
 const PLAIN: c_long = 0o755;
-/// No file, process or id.
+/// No file, process or ID.
 const BAD: c_long = -1;
-/// No address of ours.
+/// An address outside of this program.
 const FAULT: c_long = 8;
 /// `CLONE_THREAD` and the new namespace: never valid without `CLONE_SIGHAND`.
 const NO_CLONE: c_long = 0x0001_0000;
-/// No flag of `unshare(2)`.
+/// Not a flag of `unshare(2)`.
 const NO_FLAG: c_long = 0x1;
 const NEW_NET: c_long = 0x4000_0000;
 const NEW_UTS: c_long = 0x0400_0000;
@@ -32,20 +32,20 @@ const NO_RANDOM: c_long = 0x0004_0000;
 /// How a call is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum How {
-    /// As the program's own.
+    /// As a call of the program's own ABI.
     Native,
-    /// As one of i386, by `int 0x80`.
+    /// As a call of i386, by `int 0x80`.
     I386,
-    /// As one of x32, with its bit.
+    /// As a call of x32, with its bit.
     X32,
 }
 
 /// A call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Probe {
-    /// Its name, and what is special about its arguments.
+    /// Its name, and the case that its arguments are.
     pub(crate) label: &'static str,
-    /// In which ABI.
+    /// Its ABI.
     pub(crate) how: How,
     number: c_long,
     arguments: [c_long; 6],
@@ -65,7 +65,7 @@ impl Probe {
             return -int_0x80(i32::try_from(self.number).unwrap_or(-1), with).min(0);
         }
         let number = if self.how == How::X32 { self.number | 0x4000_0000 } else { self.number };
-        // SAFETY: no argument is an address of ours; what the calls can do is to this child alone.
+        // SAFETY: no argument is an address of this program; the calls affect this child only.
         if unsafe { libc::syscall(number, with[0], with[1], with[2], with[3], with[4], with[5]) } == -1 {
             std::io::Error::last_os_error().raw_os_error().unwrap_or(-1)
         } else {
@@ -74,7 +74,7 @@ impl Probe {
     }
 }
 
-/// What a call came to.
+/// The outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// It returned; 0 or an errno.
@@ -106,7 +106,7 @@ const fn native(label: &'static str, number: c_long, arguments: [c_long; 6]) -> 
     Probe { label, how: How::Native, number, arguments }
 }
 
-/// Every call. What passes fails for another reason than a filter would give, or harms nobody but the child.
+/// Every call. One that passes fails for another reason than a filter's, or affects only the child.
 pub(crate) fn all() -> Vec<Probe> {
     let (nowhere, create) = (nowhere(), c_long::from(libc::O_CREAT | libc::O_WRONLY));
     let (map, page) = (c_long::from(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS), 4096);
@@ -181,7 +181,7 @@ pub(crate) fn all() -> Vec<Probe> {
     probes
 }
 
-/// A path that leads nowhere.
+/// A path that does not exist.
 fn nowhere() -> c_long {
     c_long::try_from(c"/nonexistent/harden-why".as_ptr().addr()).unwrap()
 }
@@ -237,7 +237,7 @@ const fn old(label: &'static str, number: c_long, arguments: [c_long; 6]) -> Pro
 #[cfg(target_arch = "x86_64")]
 fn int_0x80(number: i32, with: [c_long; 6]) -> i32 {
     let result: i32;
-    // SAFETY: the calls that are made read and write no memory of ours; the registers they change are said.
+    // SAFETY: the calls read and write no memory of this program; the changed registers are listed.
     unsafe {
         std::arch::asm!(
             "xchg rbx, {first}", "int 0x80", "xchg rbx, {first}",
@@ -255,7 +255,7 @@ fn int_0x80(_: i32, _: [c_long; 6]) -> i32 {
     -libc::ENOSYS
 }
 
-/// Runs before `main`: where [`VARIABLE`] is set the program is a probe, and never gets there.
+/// Runs before `main`. Where [`VARIABLE`] is set, the program is a probe and never reaches `main`.
 #[used]
 // SAFETY: the section holds functions of this type, which the C library calls one after another.
 #[unsafe(link_section = ".init_array")]
@@ -268,10 +268,10 @@ static BEFORE_MAIN: extern "C" fn() = {
     before_main
 };
 
-/// Makes each call in a child of its own and says what came of it.
+/// Makes each call in a child of its own and prints the outcome.
 fn run() -> ! {
     for probe in all() {
-        // SAFETY: there is one thread, so the child may do whatever it likes.
+        // SAFETY: there is one thread, so the child may run any code.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
             let errno = probe.make();
@@ -287,9 +287,9 @@ fn run() -> ! {
             Outcome::Returned(libc::WEXITSTATUS(status))
         };
         let line = format!("{} {pid} {outcome}\n", probe.label);
-        // SAFETY: the bytes are there.
+        // SAFETY: the bytes exist.
         unsafe { libc::write(1, line.as_ptr().cast(), line.len()) };
     }
-    // SAFETY: ends the process before there is anything to clean up.
+    // SAFETY: ends the process before anything needs cleaning up.
     unsafe { libc::_exit(0) }
 }

@@ -1,4 +1,4 @@
-//! The BPF programs that the kernel has, by the name that their owner gave them, and what their maps hold.
+//! The kernel's BPF programs by name, and what their maps hold.
 
 use std::ffi::CStr;
 use std::fs;
@@ -26,7 +26,7 @@ struct ElementAttr {
     flags: u64,
 }
 
-/// What is in the first place of the array of numbers that a process has.
+/// The first value of the array of numbers that a process holds.
 pub(crate) fn first_of_array(pid: u32) -> Option<u64> {
     let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).ok()?.flatten();
     let mut infos = entries.filter_map(|entry| fs::read_to_string(entry.path()).ok());
@@ -47,7 +47,7 @@ pub(crate) fn first_of_array(pid: u32) -> Option<u64> {
     Some(value)
 }
 
-/// How many have this name.
+/// Returns how many programs have this name.
 pub(crate) fn named(name: &str) -> usize {
     let (mut id, mut found) = (0, 0);
     while let Some(next) = next(id) {
@@ -73,10 +73,10 @@ fn name_of(id: u32) -> Option<String> {
     Some(CStr::from_bytes_until_nul(&info[64..]).ok()?.to_str().ok()?.to_owned())
 }
 
-/// What has this id.
+/// Opens the program or map with this ID.
 fn opened(command: libc::c_int, id: u32) -> Option<OwnedFd> {
     let fd = i32::try_from(bpf(command, &mut [id, 0, 0])?).ok()?;
-    // SAFETY: the kernel made it for us.
+    // SAFETY: the kernel has created it for this call.
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

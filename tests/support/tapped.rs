@@ -1,7 +1,7 @@
-//! Processes that are refused calls, and go on: this test program itself, executed by a unit or a test.
+//! Processes whose calls are refused and that go on: this test program itself, started by a unit or a test.
 //!
 
-//! The role is played before `main`. Files in a directory of the test's tell when.
+//! The role is played before `main`. Files in the test's directory give the signals.
 
 use harden_why::audit::Action;
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
@@ -11,15 +11,15 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// Names the role, and after a colon the directory.
+/// Names the role and, after a colon, the directory.
 pub(crate) const ROLE: &str = "HARDEN_WHY_TAPPED";
 
-/// How many threads, beside a forked child, make each call how often: 1,000 calls in all, and 10,000 that are allowed.
+/// How many threads, in addition to a forked child, make each call how often: 1,000 calls, and 10,000 allowed ones.
 pub(crate) const THREADS: u64 = 4;
 pub(crate) const TIMES: u64 = 40;
 const ALLOWED: u64 = 2_000;
 
-/// The calls, none of which does anything: where no filter refuses it, its arguments are.
+/// The calls, without effect: where no filter refuses them, the kernel refuses their arguments.
 pub(crate) const CALLS: [(&str, c_long, [c_long; 3]); 5] = [
     ("acct", libc::SYS_acct, [8, 0, 0]),
     ("swapon", libc::SYS_swapon, [8, 0, 0]),
@@ -58,7 +58,7 @@ extern "C" fn play() {
     unsafe { libc::_exit(0) }
 }
 
-/// Threads and a child that are refused calls once the test says `go`, beside others that wait in calls all along.
+/// Threads and a child whose calls are refused after the signal `go`, while others wait in calls all along.
 fn refused(dir: &Path) {
     for wait in [wait_in_poll, wait_for_signal, wait_in_sleep] {
         std::thread::spawn(move || {
@@ -99,7 +99,7 @@ fn deeds() {
         for _ in 0..TIMES {
             make(number, with);
         }
-        // Of the same number, and of others that fail by themselves.
+        // Calls of the same number, and of others, that the kernel refuses itself.
         for _ in 0..ALLOWED / 5 / 4 {
             make(libc::SYS_getppid, [0; 3]);
             make(libc::SYS_close, [-1, 0, 0]);
@@ -110,7 +110,7 @@ fn deeds() {
     }
 }
 
-/// Puts itself under a filter, once it may, and is refused a call by it; and is told a lie by a handler of SIGSYS.
+/// On the signal, installs a filter of its own that refuses its call. A handler of SIGSYS returns a wrong errno.
 fn own_sandbox(dir: &Path) {
     tell(dir, "ready");
     wait_for(dir, "go");
@@ -132,7 +132,7 @@ fn own_sandbox(dir: &Path) {
 
 extern "C" fn ignore(_: libc::c_int) {}
 
-/// Has children that are refused one call each and end, again and again.
+/// Forks children whose one call is refused, again and again.
 fn children(dir: &Path) {
     tell(dir, "ready");
     wait_for(dir, "go");
@@ -150,7 +150,7 @@ fn children(dir: &Path) {
     wait_for(dir, "stop");
 }
 
-/// Is refused a call from its start on, and again and again.
+/// Makes a refused call from its start on, again and again.
 fn busy(dir: &Path) {
     tell(dir, "ready");
     while !dir.join("stop").exists() {
@@ -160,13 +160,13 @@ fn busy(dir: &Path) {
 }
 
 fn make(number: c_long, with: [c_long; 3]) {
-    // SAFETY: no argument is an address of ours.
+    // SAFETY: no argument is an address of this program.
     unsafe { libc::syscall(number, with[0], with[1], with[2]) };
 }
 
 #[cfg(target_arch = "x86_64")]
 fn acct_of_i386() {
-    // SAFETY: 51 is acct(2), whose argument is no address; the registers that it changes are said.
+    // SAFETY: 51 is acct(2), whose argument is no address; the changed registers are listed.
     unsafe {
         std::arch::asm!(
             "xchg rbx, {none}", "int 0x80", "xchg rbx, {none}",
@@ -192,7 +192,7 @@ fn wait_in_sleep() {
 /// Ends with EAGAIN.
 fn wait_for_signal() {
     let time = libc::timespec { tv_sec: 1, tv_nsec: 0 };
-    // SAFETY: the set is filled before it is used, and all live on.
+    // SAFETY: the set is filled before its use, and all of it lives on.
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);

@@ -1,4 +1,4 @@
-//! From a real denial to a unit that works: the client against a real systemd, with the store a daemon would have kept.
+//! From a real denial to a working unit: the client against a real systemd, with the store that a daemon would keep.
 
 use crate::support::denied::denied;
 use crate::support::manager::TestManager;
@@ -15,13 +15,13 @@ use std::time::Instant;
 
 const DROP_IN: &str = "zz-harden-why.conf";
 
-/// A program that asks for the machine's name, under a filter that kills it for that.
+/// A program that calls uname(2), under a filter that kills it for that.
 const UNIT: &str = "[Service]\nType=oneshot\nExecStart=/bin/uname\nSystemCallFilter=~uname\n";
 
 /// A machine with a unit `x.service` and denials of it.
 struct Machine {
     manager: TestManager,
-    /// How the client is told of it: as the system's manager, or as root's own.
+    /// How the client names the unit's manager: the system's, or root's own user manager.
     user: bool,
 }
 
@@ -46,7 +46,7 @@ impl Machine {
         self.manager.base().join(below).join("x.service.d")
     }
 
-    /// Runs the client where the manager is, which is root's own there as well.
+    /// Runs the client where the manager is, which is root's own user manager there as well.
     fn harden_why(&self, arguments: &[&str]) -> Output {
         const AS_USER: &str = r#"
             mkdir -p /run/user && mount -t tmpfs tmpfs /run/user && mkdir /run/user/0 &&
@@ -55,16 +55,16 @@ impl Machine {
         self.client(before, arguments).output().unwrap()
     }
 
-    /// The client behind another command.
+    /// Runs the client through another command.
     fn client(&self, before: &[&str], arguments: &[&str]) -> Command {
         let (bus, store) = (self.manager.bus(), self.store().display().to_string());
         let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus];
-        // What is taken back is a file, whatever the store says.
+        // Reverting removes a file, whatever the store contains.
         let source: &[&str] = if arguments.contains(&"revert") { &[] } else { &["--state-dir", &store] };
         self.manager.command(&[before, &client, source, arguments].concat())
     }
 
-    /// Runs the client where some file systems are others, and lists `/etc/systemd/system` there after a line `left`.
+    /// Runs the client with other file systems mounted, and lists `/etc/systemd/system` there after a line `left`.
     fn amid(&self, mounts: &str, before: &[&str], arguments: &[&str]) -> Output {
         let script =
             format!(r#"{mounts} || exit 9; "$@"; status=$?; echo left; ls -A /etc/systemd/system; exit $status"#);
@@ -72,7 +72,7 @@ impl Machine {
         self.client(&before, arguments).output().unwrap()
     }
 
-    /// The one line of an error there, and what is left.
+    /// The one line of an error there, and the remaining files.
     #[track_caller]
     fn error_amid(&self, mounts: &str, arguments: &[&str]) -> (String, String) {
         self.error_amid_as(mounts, &[], arguments)
@@ -98,7 +98,7 @@ impl Machine {
         self.refused(2, arguments)
     }
 
-    /// The one line that says why there is nothing to do.
+    /// The one line that explains why there is nothing to do.
     #[track_caller]
     fn nothing_to_do(&self, arguments: &[&str]) -> String {
         self.refused(1, arguments)
@@ -113,14 +113,14 @@ impl Machine {
         text
     }
 
-    /// What systemd holds of the unit's filter.
+    /// The unit's filter as systemd has it.
     fn held(&self) -> String {
         String::from_utf8(self.manager.systemctl(&["show", "-P", "SystemCallFilter", "x.service"]).stdout).unwrap()
     }
 }
 
 #[test]
-fn a_remedy_is_applied_confirmed_and_reverted() {
+fn remedy_is_applied_confirmed_and_reverted() {
     let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
     assert!(!machine.manager.start_unit("x.service"));
     let before = machine.held();
@@ -154,7 +154,7 @@ fn a_remedy_is_applied_confirmed_and_reverted() {
 }
 
 #[test]
-fn one_that_has_died_too_often_is_restarted_all_the_same() {
+fn unit_at_its_start_limit_is_restarted() {
     let often = format!("[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=1\n{UNIT}");
     let Some(machine) = Machine::start(false, &often, &["uname"]) else { return };
     let process = || machine.manager.systemctl(&["show", "-P", "ExecMainPID", "x.service"]).stdout;
@@ -167,7 +167,7 @@ fn one_that_has_died_too_often_is_restarted_all_the_same() {
 }
 
 #[test]
-fn a_users_own_unit_is_changed_below_the_home() {
+fn unit_of_a_user_is_changed_below_the_home_directory() {
     let Some(machine) = Machine::start(true, UNIT, &["uname"]) else { return };
     assert!(!machine.manager.start_unit("x.service"));
     let applied = machine.json(&["apply", "x", "--user", "--yes"]);
@@ -179,12 +179,12 @@ fn a_users_own_unit_is_changed_below_the_home() {
 }
 
 #[test]
-fn applying_again_adds_to_what_was_applied() {
+fn second_apply_adds_to_the_first() {
     let unit = "[Service]\nType=oneshot\nExecStart=/bin/true\nSystemCallFilter=~uname sysinfo\n";
     let Some(machine) = Machine::start(false, unit, &["uname"]) else { return };
     assert_eq!(machine.json(&["apply", "x", "--yes", "--remedy", "1"])["outcome"], "applied");
     let more = Machine::start(false, unit, &["sysinfo"]).unwrap();
-    // The same machine, with a store that knows of another denial.
+    // The same machine, with a store that has another denial.
     fs::remove_dir_all(machine.store()).unwrap();
     fs::rename(more.store(), machine.store()).unwrap();
     assert_eq!(machine.json(&["apply", "x", "--yes", "--remedy", "1"])["outcome"], "applied");
@@ -195,7 +195,7 @@ fn applying_again_adds_to_what_was_applied() {
 }
 
 #[test]
-fn until_the_next_boot_it_goes_below_run() {
+fn runtime_drop_in_goes_below_run() {
     let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
     let applied = machine.json(&["apply", "x", "--yes", "--runtime"]);
     assert_eq!(applied["path"], "/run/systemd/system/x.service.d/zz-harden-why.conf", "{applied}");
@@ -204,7 +204,7 @@ fn until_the_next_boot_it_goes_below_run() {
 }
 
 #[test]
-fn what_the_store_had_to_forget_is_told() {
+fn denials_that_the_store_forgot_are_reported() {
     let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
     let mut store = Store::open(&machine.store()).unwrap();
     let known = store.incidents(&Query::default()).unwrap().remove(0).incident;
@@ -222,11 +222,11 @@ fn what_the_store_had_to_forget_is_told() {
 }
 
 #[test]
-fn what_was_applied_twice_is_reverted_at_once() {
+fn remedies_applied_twice_are_reverted_at_once() {
     let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
     let before = machine.held();
     assert_eq!(machine.json(&["apply", "x", "--yes", "--runtime"])["outcome"], "applied");
-    // As one that lasts, which hides the other.
+    // As a lasting drop-in, which hides the other.
     let runtime = machine.manager.command(&["cat", &format!("/run/systemd/system/x.service.d/{DROP_IN}")]).output();
     fs::create_dir_all(machine.drop_ins()).unwrap();
     fs::write(machine.drop_ins().join(DROP_IN), runtime.unwrap().stdout).unwrap();
@@ -243,7 +243,7 @@ fn what_was_applied_twice_is_reverted_at_once() {
 }
 
 #[test]
-fn one_of_two_that_cannot_be_removed_keeps_the_other() {
+fn drop_in_that_cannot_be_removed_keeps_the_other() {
     let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
     machine.json(&["apply", "x", "--yes", "--runtime"]);
     fs::create_dir_all(machine.drop_ins()).unwrap();
@@ -258,10 +258,10 @@ fn one_of_two_that_cannot_be_removed_keeps_the_other() {
 }
 
 #[test]
-fn what_systemd_still_holds_is_not_said_to_be_gone() {
+fn drop_in_still_held_by_systemd_is_not_reported_removed() {
     let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
     machine.json(&["apply", "x", "--yes"]);
-    // The client removes it from another /etc than systemd reads.
+    // The client removes it from another /etc than the one that systemd reads.
     let elsewhere = "mount -t tmpfs tmpfs /mnt && cp -a /etc/systemd/system/x.service.d /mnt &&
         mount --bind /mnt /etc/systemd/system";
     let output = machine.amid(elsewhere, &[], &["--json", "revert", "x", "--system"]);
@@ -272,7 +272,7 @@ fn what_systemd_still_holds_is_not_said_to_be_gone() {
 }
 
 #[test]
-fn what_cannot_be_applied_says_why_and_changes_nothing() {
+fn change_that_cannot_be_applied_says_why_and_changes_nothing() {
     let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
     assert!(machine.error(&["apply", "x"]).contains("say --yes or --dry-run"));
     assert!(machine.error(&["apply", "x", "--yes", "--remedy", "9"]).contains("are numbered 1 to"));
@@ -288,7 +288,7 @@ fn what_cannot_be_applied_says_why_and_changes_nothing() {
     assert_eq!(fs::read_to_string(&foreign).unwrap(), "[Service]\nNice=1\n");
     fs::remove_file(&foreign).unwrap();
 
-    // Somebody else's later drop-in has the last word.
+    // A later drop-in of the administrator decides.
     fs::write(machine.drop_ins().join("zzz.conf"), "[Service]\nSystemCallFilter=~uname\n").unwrap();
     machine.manager.reload();
     assert!(machine.nothing_to_do(&["apply", "x", "--yes"]).contains("there is no remedy"));
@@ -303,7 +303,7 @@ fn what_cannot_be_applied_says_why_and_changes_nothing() {
 }
 
 #[test]
-fn a_transient_unit_is_left_to_what_starts_it() {
+fn transient_unit_is_left_to_its_creator() {
     let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
     fs::remove_file(machine.manager.base().join("units/x.service")).unwrap();
     machine.manager.reload();
@@ -315,16 +315,16 @@ fn a_transient_unit_is_left_to_what_starts_it() {
 }
 
 #[test]
-fn what_systemd_does_not_take_as_predicted_is_put_back() {
+fn change_that_systemd_does_not_take_is_rolled_back() {
     let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
-    // The client sees another /etc than systemd does.
+    // The client sees another /etc than systemd.
     let (error, left) = machine.error_amid("mount -t tmpfs tmpfs /etc/systemd/system", &["apply", "x", "--yes"]);
     assert!(error.contains("was put back as it was: systemd does not look for drop-ins in"), "{error}");
     assert_eq!(left, "");
 }
 
 #[test]
-fn what_cannot_be_written_leaves_nothing_behind() {
+fn failed_write_leaves_nothing_behind() {
     let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
     let before = machine.held();
     let apply = ["apply", "x", "--yes"];
@@ -338,7 +338,7 @@ fn what_cannot_be_written_leaves_nothing_behind() {
     );
     assert_eq!(left, "");
 
-    // Of two inodes the directory takes the second, and the file finds none.
+    // Of two inodes, the directory takes the second, and none is left for the file.
     let full = "mount -t tmpfs -o nr_inodes=2 tmpfs /etc/systemd/system";
     let (error, left) = machine.error_amid(full, &apply);
     assert!(
@@ -347,7 +347,7 @@ fn what_cannot_be_written_leaves_nothing_behind() {
     );
     assert_eq!(left, "");
 
-    // Root without capabilities, where the directory is another's.
+    // Root without capabilities, where another user owns the directory.
     let others = "mount -t tmpfs -o uid=65534,mode=0755 tmpfs /etc/systemd/system";
     let powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
     let (error, left) = machine.error_amid_as(others, &powerless, &apply);
@@ -355,7 +355,7 @@ fn what_cannot_be_written_leaves_nothing_behind() {
     assert_eq!(left, "");
 
     assert_eq!(machine.held(), before);
-    // What the message says to do instead works.
+    // The advice of the message works.
     let output = machine.amid(readonly, &[], &[&apply[..], &["--runtime"]].concat());
     assert!(String::from_utf8(output.stdout).unwrap().contains("Written. systemd has read it"), "{:?}", output.stderr);
     assert_ne!(machine.held(), before);
@@ -369,7 +369,7 @@ fn what_cannot_be_written_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_signal_at_any_moment_leaves_all_or_nothing() {
+fn signal_at_any_moment_leaves_all_or_nothing() {
     const ROUNDS: u32 = 30;
     let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
     let before = machine.held();
@@ -387,7 +387,7 @@ fn a_signal_at_any_moment_leaves_all_or_nothing() {
             child.wait().unwrap();
         } else {
             sleep(whole * 3 * round / (2 * ROUNDS));
-            // It may be over by then; it is waited for only below, so the pid is its own.
+            // It may have ended already. It is reaped only below, so the PID is its own.
             kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
         }
         let output = child.wait_with_output().unwrap();
@@ -442,7 +442,7 @@ fn other_settings_are_tried_without_being_written() {
 }
 
 #[test]
-fn settings_of_every_kind_are_as_systemd_holds_them() {
+fn settings_of_every_kind_equal_those_of_systemd() {
     let unit = "[Service]\nExecStart=/bin/true\nSystemCallFilter=@system-service\nSystemCallFilter=~uname:EPERM @mount\n\
         SystemCallErrorNumber=EACCES\nSystemCallLog=~reboot @obsolete\nSystemCallArchitectures=native x86\n\
         RestrictAddressFamilies=AF_LOCAL AF_ROUTE\nRestrictNamespaces=~net time\nProtectClock=yes\nDynamicUser=yes\n";

@@ -1,4 +1,4 @@
-//! What would fool a listener that trusts a pid or a name: it names the right unit, or none.
+//! Processes that would fool a listener that trusts a PID or a name: the daemon names the right unit, or none.
 
 use crate::support;
 use crate::support::actor::{ELSEWHERE, ROLE, TIMES};
@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 #[test]
-fn a_pid_that_is_used_again_blames_nobody_else() {
+fn reused_pid_is_attributed_to_no_other_unit() {
     for (limits, knows) in [(&[][..], true), (&WITHOUT_NOTES[..], false)] {
         let Some(manager) = TestManager::start() else { return };
         for name in ["guilty", "innocent"] {
@@ -31,7 +31,7 @@ fn a_pid_that_is_used_again_blames_nobody_else() {
         dies.env(ROLE.to_str().unwrap(), "self");
         let mut dies = within(&manager, "system.slice/guilty.service", dies, true);
         assert_eq!(dies.wait().unwrap().signal(), Some(31));
-        // Sooner than the clocks in records and /proc tick, only a privileged program like this one could.
+        // Before the clocks of records and /proc advance: only a privileged program such as this one could do that.
         std::thread::sleep(Duration::from_millis(50));
         let mut second = Command::new(&actor);
         second.env(ROLE.to_str().unwrap(), "take-pid").env(TIMES.to_str().unwrap(), dies.id().to_string());
@@ -54,7 +54,7 @@ fn a_pid_that_is_used_again_blames_nobody_else() {
     }
 }
 
-/// Cgroups that pose as something, and whose a process in them is.
+/// Misleading names of cgroups, and the unit that a process in them belongs to.
 const POSES: [(&str, Option<(Manager, &str)>); 11] = [
     ("system.slice/web.service/sshd.service", Some((Manager::System, "web.service"))),
     ("system.slice/web.service/init.scope", Some((Manager::System, "web.service"))),
@@ -70,7 +70,7 @@ const POSES: [(&str, Option<(Manager, &str)>); 11] = [
 ];
 
 #[test]
-fn no_name_fools_anybody() {
+fn misleading_cgroup_name_is_attributed_to_its_real_unit() {
     for gone in [false, true] {
         let Some(manager) = TestManager::start() else { return };
         let Some(daemon) = Daemon::start(&manager) else { return };
@@ -106,13 +106,13 @@ fn no_name_fools_anybody() {
 }
 
 #[test]
-fn who_moves_its_children_elsewhere_is_not_blamed_for_theirs() {
+fn unit_is_not_blamed_for_children_moved_elsewhere() {
     const TIMES_EACH: u64 = 20;
     let Some(manager) = TestManager::start() else { return };
     let elsewhere = manager.cgroup().join("system.slice/elsewhere.service");
     fs::create_dir_all(&elsewhere).unwrap();
     let Some(daemon) = Daemon::start_under(&manager, &WITHOUT_NOTES) else { return };
-    // The last moves nobody: its children's children are its own.
+    // The last unit moves no child, so the violations of its grandchildren are its own.
     for (number, role) in (0..).zip(["mover", "mover", "child-of-the-dying"]) {
         let actor = program(&manager, "moved", number);
         support::program::copy(std::env::current_exe().unwrap(), &actor);
@@ -121,10 +121,10 @@ fn who_moves_its_children_elsewhere_is_not_blamed_for_theirs() {
         mover.env(ELSEWHERE.to_str().unwrap(), elsewhere.join("cgroup.procs"));
         let cgroup = format!("system.slice/mover{number}.service");
         fs::create_dir_all(manager.cgroup().join(&cgroup)).unwrap();
-        // All are gone before it looks. From the second time on births, which it listens to by then, tell who they were.
+        // All processes have died before the daemon looks. From the second time on, their births show who they were.
         daemon.signal(Signal::SIGSTOP);
         let mut mover = within(&manager, &cgroup, mover, true);
-        // The last still lives a while for it to look at.
+        // The last process lives on for a while, so the daemon can look at it.
         std::thread::sleep(Duration::from_millis(if number < 2 { 900 } else { 200 }));
         daemon.signal(Signal::SIGCONT);
         assert!(mover.wait().unwrap().success());

@@ -1,4 +1,4 @@
-//! The D-BusServer service on a bus of the test's own, asked as root and as others.
+//! The D-Bus service on a bus of its own, called by root and by other users.
 
 use crate::support;
 use std::future::poll_fn;
@@ -27,7 +27,7 @@ use proptest::prelude::*;
 use tokio::sync::mpsc::Receiver;
 use zbus::export::futures_core::Stream;
 
-/// `nobody` and `daemon`: dbus-daemon turns away uids without an account.
+/// `nobody` and `daemon`: dbus-daemon rejects UIDs without an account.
 const OTHER: u32 = 65_534;
 const THIRD: u32 = 1;
 
@@ -55,7 +55,7 @@ fn denied(manager: Option<Manager>, number: u32) -> Incident {
     }
 }
 
-/// A bus of one's own, gone with this.
+/// A bus for one test. Dropping it ends it.
 struct OwnBus {
     daemon: Child,
     temp: tempfile::TempDir,
@@ -69,12 +69,12 @@ impl Drop for OwnBus {
 }
 
 impl OwnBus {
-    /// Starts one that lets everybody in as the system bus does, under our own policy file.
+    /// Starts one that admits all users as the system bus does, with the project's own policy file.
     fn start() -> Option<Self> {
         Self::with_policy("")
     }
 
-    /// Starts one with a line more in its policy.
+    /// Starts one with an additional line in its policy.
     fn with_policy(more: &str) -> Option<Self> {
         let temp = tempfile::tempdir().unwrap();
         std::fs::set_permissions(temp.path(), PermissionsExt::from_mode(0o755)).unwrap();
@@ -118,7 +118,7 @@ impl OwnBus {
             println!("skipped: a bus for several users needs root and dbus-daemon");
         }
         for _ in 0..500 {
-            // A socket that is there may not be listened at yet.
+            // The socket may exist before dbus-daemon listens on it.
             if bus.as_ref().is_none_or(|bus| UnixStream::connect(bus.temp.path().join("bus")).is_ok()) {
                 break;
             }
@@ -139,7 +139,7 @@ impl OwnBus {
         self.serve_with_orders().await.0
     }
 
-    /// The orders go to the caller.
+    /// The caller receives the requests.
     async fn serve_with_orders(&self) -> (BusServer, Receiver<PendingRequest>) {
         let (orders, ordered) = client_requests::channel();
         let status = || Status { listening: true, lost: 3, limitations: vec!["deaf".to_owned()], ..Status::default() };
@@ -173,7 +173,7 @@ impl OwnBus {
     }
 }
 
-/// How long what has to come may take.
+/// How long an expected message may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The next item of a stream, if it comes in time.
@@ -197,7 +197,7 @@ fn everything() -> [Incident; 4] {
 }
 
 #[tokio::test]
-async fn answers_are_what_the_store_holds() {
+async fn answers_equal_the_content_of_the_store() {
     let Some(bus) = OwnBus::start() else { return };
     Store::open(&bus.state()).unwrap().record(&everything()).unwrap();
     let _service = bus.serve().await;
@@ -218,7 +218,7 @@ async fn answers_are_what_the_store_holds() {
 }
 
 #[tokio::test]
-async fn an_answer_has_a_most_and_pages_go_on_from_there() {
+async fn long_answer_is_limited_and_continues_on_the_next_page() {
     let Some(bus) = OwnBus::start() else { return };
     let many: Vec<_> = (0..1_200).map(|number| denied(Some(Manager::System), number)).collect();
     Store::open(&bus.state()).unwrap().record(&many).unwrap();
@@ -239,7 +239,7 @@ async fn an_answer_has_a_most_and_pages_go_on_from_there() {
 }
 
 #[tokio::test]
-async fn others_are_answered_about_their_own_user_units_only() {
+async fn other_user_gets_answers_about_own_units_only() {
     let Some(bus) = OwnBus::start() else { return };
     Store::open(&bus.state()).unwrap().record(&everything()).unwrap();
     let _service = bus.serve().await;
@@ -265,7 +265,7 @@ async fn others_are_answered_about_their_own_user_units_only() {
 }
 
 #[tokio::test]
-async fn nonsense_and_an_absent_store_are_errors_by_name() {
+async fn invalid_arguments_and_missing_store_are_named_errors() {
     let Some(bus) = OwnBus::start() else { return };
     let _service = bus.serve().await;
     let client = bus.client().await;
@@ -279,7 +279,7 @@ async fn nonsense_and_an_absent_store_are_errors_by_name() {
 }
 
 #[tokio::test]
-async fn nobody_else_gets_the_name() {
+async fn bus_name_is_owned_by_the_daemon_alone() {
     let Some(bus) = OwnBus::start() else { return };
     let _service = bus.serve().await;
     let error =
@@ -288,7 +288,7 @@ async fn nobody_else_gets_the_name() {
 }
 
 #[tokio::test]
-async fn subscribers_are_told_and_nobody_else() {
+async fn subscribers_receive_signals_and_others_do_not() {
     let Some(bus) = OwnBus::start() else { return };
     let service = bus.serve().await;
     let (subscribed, silent) = (bus.client().await, bus.client().await);
@@ -310,7 +310,7 @@ async fn subscribers_are_told_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_subscriber_that_left_makes_room() {
+async fn subscriber_that_left_makes_room() {
     let Some(bus) = OwnBus::start() else { return };
     let service = bus.serve().await;
     for _ in 0..40 {
@@ -331,10 +331,10 @@ async fn a_subscriber_that_left_makes_room() {
     service.announce(&Stored { id: 1, incident: denied(None, 1) }).await.unwrap();
 }
 
-/// The client of another uid, in a process of its own: subscribes, then says what it is told.
+/// A client of another UID, in a process of its own: subscribes, then prints what it receives.
 #[tokio::test]
-async fn a_subscriber_is_told_of_its_own_units_only() {
-    let name = "bus::a_subscriber_is_told_of_its_own_units_only";
+async fn subscriber_receives_its_own_units_only() {
+    let name = "bus::subscriber_receives_its_own_units_only";
     if let Ok(address) = std::env::var("HW_BUS") {
         let address: BusAddress = address.parse().unwrap();
         let client = HardenWhyProxy::new(&address.builder().build().await.unwrap()).await.unwrap();
@@ -350,7 +350,7 @@ async fn a_subscriber_is_told_of_its_own_units_only() {
     }
     let Some(bus) = OwnBus::start() else { return };
     let service = bus.serve().await;
-    // The test binary may be where another uid cannot go.
+    // Another UID may not be able to reach the test binary.
     let copy = bus.temp.path().join("client");
     support::program::copy(std::env::current_exe().unwrap(), &copy);
     let mut child = Command::new("setpriv");
@@ -428,7 +428,7 @@ impl Drop for Following {
 }
 
 #[tokio::test]
-async fn what_happens_is_followed_across_a_restart_of_the_daemon() {
+async fn events_are_followed_across_a_restart_of_the_daemon() {
     let Some(bus) = OwnBus::start() else { return };
     let mut store = Store::open(&bus.state()).unwrap();
     let service = bus.serve().await;
@@ -479,7 +479,7 @@ async fn what_happens_is_followed_across_a_restart_of_the_daemon() {
 }
 
 #[test]
-fn there_has_to_be_a_daemon_to_follow() {
+fn follow_without_a_daemon_is_an_error() {
     for (arguments, why) in [
         (["--bus", "unix:path=/nonexistent"], "harden-whyd does not answer"),
         (["--state-dir", "/nonexistent"], "unexpected argument '--state-dir'"),
@@ -491,7 +491,7 @@ fn there_has_to_be_a_daemon_to_follow() {
     }
 }
 
-/// Elements of an interface without comments and layout.
+/// The elements of an interface, without comments and layout.
 fn bare(xml: &str) -> Vec<String> {
     let mut text = xml.to_owned();
     while let (Some(start), Some(end)) = (text.find("<!--"), text.find("-->")) {
@@ -508,7 +508,7 @@ fn bare(xml: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_interface_is_as_it_is_shipped_and_described() {
+async fn interface_equals_the_shipped_file_and_the_page() {
     let Some(bus) = OwnBus::start() else { return };
     let _service = bus.serve().await;
     let connection = bus.address().builder().build().await.unwrap();
@@ -568,7 +568,7 @@ fn any_stored() -> impl Strategy<Value = Stored> {
 
 proptest! {
     #[test]
-    fn any_incident_goes_over_the_wire_as_it_is(stored in any_stored()) {
+    fn any_incident_survives_the_wire_format(stored in any_stored()) {
         let context = zbus::wire::serialized::Context::new(zbus::wire::LE, 0);
         let encoded = zbus::wire::to_bytes(context, &IncidentDict::from(&stored)).unwrap();
         let (decoded, _): (IncidentDict, _) = encoded.deserialize().unwrap();
@@ -584,7 +584,7 @@ fn any_source() -> impl Strategy<Value = SightingSource> {
     ]
 }
 
-/// The next order, which is carried out.
+/// Receives the next request and confirms it.
 async fn obeyed(ordered: &mut Receiver<PendingRequest>) -> String {
     let ordered = tokio::time::timeout(PATIENCE, ordered.recv()).await.unwrap().unwrap();
     let words = match &ordered.request {
@@ -597,7 +597,7 @@ async fn obeyed(ordered: &mut Receiver<PendingRequest>) -> String {
 }
 
 #[tokio::test]
-async fn a_unit_is_rehearsed_by_one_at_a_time_until_told_or_left() {
+async fn unit_is_rehearsed_by_one_caller_until_it_ends_or_leaves() {
     let Some(bus) = OwnBus::start() else { return };
     let (_service, mut ordered) = bus.serve_with_orders().await;
     let (first, second) = (bus.client().await, bus.client().await);
@@ -621,7 +621,7 @@ async fn a_unit_is_rehearsed_by_one_at_a_time_until_told_or_left() {
 }
 
 #[tokio::test]
-async fn who_may_rehearse_and_report() {
+async fn rehearsal_and_report_require_rights() {
     let Some(bus) = OwnBus::start() else { return };
     let (_service, mut ordered) = bus.serve_with_orders().await;
     let own = format!("user:{OTHER}");
@@ -638,7 +638,7 @@ async fn who_may_rehearse_and_report() {
 }
 
 #[tokio::test]
-async fn what_is_for_root_alone_does_not_get_to_the_daemon_from_others() {
+async fn privileged_call_of_another_user_is_stopped_by_the_bus() {
     let Some(bus) = OwnBus::start() else { return };
     let (_service, mut ordered) = bus.serve_with_orders().await;
     let refused = bus.call_as(OTHER, "", "Report", &["aa{sv}", "0"]).await;
@@ -664,17 +664,17 @@ async fn what_is_for_root_alone_does_not_get_to_the_daemon_from_others() {
 }
 
 #[tokio::test]
-async fn what_is_for_root_alone_is_refused_where_the_bus_lets_it_through() {
+async fn privileged_call_is_refused_where_the_bus_admits_it() {
     let Some(bus) = OwnBus::with_policy(r#"<allow send_destination="org.hardenwhy1"/>"#) else { return };
     let _service = bus.serve().await;
-    // Were its arguments read before, they would be complained of.
+    // If the service read its arguments first, it would complain about them.
     let refused = bus.call_as(OTHER, "", "Report", &["s", "no incidents"]).await;
     let error = String::from_utf8(refused.stderr).unwrap();
     assert!(error.contains("only root may report"), "{error}");
 }
 
 #[tokio::test]
-async fn arguments_have_a_most() {
+async fn too_long_arguments_are_refused() {
     let Some(bus) = OwnBus::start() else { return };
     let _service = bus.serve().await;
     let client = bus.client().await;
@@ -688,7 +688,7 @@ async fn arguments_have_a_most() {
     ] {
         assert!(matches!(&error, BusError::InvalidArgument(why) if why.contains("bytes of arguments")), "{error:?}");
     }
-    // Also where none are expected.
+    // Also where the method expects none.
     let call = |method| {
         let connection = client.inner().connection().clone();
         let long = long.clone();
@@ -705,10 +705,10 @@ async fn arguments_have_a_most() {
     assert!(matches!(&error, BusError::InvalidArgument(why) if !why.contains("bytes of arguments")), "{error:?}");
 }
 
-/// The user who asks all the time, in a process of its own: over several connections, many questions at once on each.
+/// A user who sends calls all the time, in a process of its own: several connections, many pending calls on each.
 #[tokio::test]
-async fn one_user_keeps_nobody_from_asking() {
-    let name = "bus::one_user_keeps_nobody_from_asking";
+async fn busy_user_delays_no_other_user() {
+    let name = "bus::busy_user_delays_no_other_user";
     if let Ok(address) = std::env::var("HW_BUS") {
         let address: BusAddress = address.parse().unwrap();
         let mut asking = tokio::task::JoinSet::new();
@@ -728,7 +728,7 @@ async fn one_user_keeps_nobody_from_asking() {
     let Some(bus) = OwnBus::start() else { return };
     let many: Vec<_> = (0..400).map(|number| denied(Some(Manager::User(OTHER)), number)).collect();
     Store::open(&bus.state()).unwrap().record(&many).unwrap();
-    // Its answers must not wait for the test's.
+    // Its answers must not wait for those of the test.
     let (address, state) = (bus.address(), bus.state());
     let service = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -765,14 +765,14 @@ async fn one_user_keeps_nobody_from_asking() {
 }
 
 #[tokio::test]
-async fn an_order_that_was_given_up_is_told_from_others() {
+async fn request_given_up_is_not_confused_with_others() {
     let Some(bus) = OwnBus::start() else { return };
     let (_service, mut ordered) = bus.serve_with_orders().await;
     let client = bus.client().await;
     let (begun, ordered) = tokio::join!(client.begin_rehearsal("a.service", "system"), async {
         let ordered = ordered.recv().await.unwrap();
         assert!(!ordered.is_abandoned());
-        // Longer than anybody waits.
+        // Longer than any caller waits.
         tokio::time::sleep(Duration::from_secs(11)).await;
         ordered
     });
@@ -781,7 +781,7 @@ async fn an_order_that_was_given_up_is_told_from_others() {
 }
 
 #[tokio::test]
-async fn a_report_holds_what_a_tap_saw_and_nothing_else() {
+async fn report_contains_what_a_tap_saw_and_nothing_else() {
     let Some(bus) = OwnBus::start() else { return };
     let (_service, mut ordered) = bus.serve_with_orders().await;
     let client = bus.client().await;

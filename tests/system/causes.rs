@@ -1,4 +1,4 @@
-//! Who denied a call: the unit's settings, earlier ones, or somebody else.
+//! The cause of a denial: the unit's settings, earlier settings, or another filter.
 
 use crate::support::manager::TestManager;
 use harden_why::audit::Action;
@@ -37,14 +37,14 @@ fn situation(unit: &str, lines: &str) -> Situation {
     Situation { policy, drop_in: "x.d/zz-harden-why.conf".into(), history: None }
 }
 
-/// The cause of one denial, of a unit with these lines, or of one that was not read.
+/// The cause of one denial, for a unit with these lines, or for one that was not read.
 fn cause(unit: &str, lines: Option<&str>, arch: Arch, call: &str, action: Action) -> DenialCause {
     let situation = lines.map(|lines| situation(unit, lines));
     let incidents = vec![incident(unit, arch, call, action, Moment::Unknown)];
     diagnose(incidents, situation.as_ref(), &groups()).findings.remove(0).cause
 }
 
-/// In a word or two.
+/// A cause in a word or two.
 fn said(lines: &str, arch: Arch, call: &str, action: Action) -> String {
     words(&cause("x.service", Some(lines), arch, call, action))
 }
@@ -64,7 +64,7 @@ fn words(cause: &DenialCause) -> String {
     }
 }
 
-/// What was let through in a rehearsal, or refused before a tap, of a unit with these lines.
+/// The cause of a call that a rehearsal let through, or that was refused before a tap, for a unit with these lines.
 fn seen(lines: &str, call: &str, source: SightingSource) -> (String, usize) {
     let situation = situation("x.service", lines);
     let action = if source == SightingSource::Rehearsal { Action::Log } else { Action::Errno };
@@ -75,12 +75,12 @@ fn seen(lines: &str, call: &str, source: SightingSource) -> (String, usize) {
 }
 
 #[test]
-fn what_a_rehearsal_let_through_is_judged_by_what_would_have_been_done() {
+fn call_let_through_in_a_rehearsal_is_judged_by_the_lifted_settings() {
     for (lines, call, expected, remedies) in [
         ("SystemCallFilter=~mount", "mount", "kill SystemCallFilter", true),
         ("SystemCallFilter=~mount\nSystemCallErrorNumber=EPERM", "mount", "EPERM SystemCallFilter", true),
         ("ProtectClock=yes", "settimeofday", "EPERM ProtectClock", true),
-        // Of the arguments nothing is known, and it may well be one of those that pass.
+        // The arguments are unknown, and may be ones that pass.
         ("RestrictAddressFamilies=AF_UNIX", "socket", "perhaps RestrictAddressFamilies", false),
         ("SystemCallFilter=~mount", "umount2", "Permitted", false),
     ] {
@@ -90,7 +90,7 @@ fn what_a_rehearsal_let_through_is_judged_by_what_would_have_been_done() {
 }
 
 #[test]
-fn a_refusal_is_the_units_where_its_error_is() {
+fn refusal_is_attributed_to_the_unit_if_its_errno_matches() {
     let (eperm, enosys, eafnosupport) = (1, 38, 97);
     let filter = "SystemCallFilter=~mount\nSystemCallErrorNumber=EPERM";
     for (lines, call, errno, expected) in [
@@ -107,11 +107,11 @@ fn a_refusal_is_the_units_where_its_error_is() {
 }
 
 #[test]
-fn the_records_action_and_architecture_tell_who_it_can_have_been() {
+fn action_and_architecture_of_a_record_limit_the_causes() {
     use Action::{Errno, KillProcess, KillThread, Trace, Trap, UserNotif};
     let (native, old) = (Arch::X86_64, Arch::I386);
     for (lines, arch, call, action, expected) in [
-        // A filter of systemd's kills processes; threads it kills for their architecture alone.
+        // systemd's filters kill processes; they kill threads only for their architecture.
         ("SystemCallFilter=~mount", native, "mount", KillProcess, "kill SystemCallFilter"),
         ("SystemCallFilter=~mount", native, "mount", KillThread, "ForeignAction"),
         ("SystemCallArchitectures=native", native, "mount", KillThread, "ForeignAction"),
@@ -124,7 +124,7 @@ fn the_records_action_and_architecture_tell_who_it_can_have_been() {
         ("SystemCallFilter=~mount", native, "mount", Trap, "ForeignAction"),
         ("SystemCallFilter=~mount", native, "mount", UserNotif, "ForeignAction"),
         ("SystemCallFilter=~mount", native, "mount", Trace, "ForeignAction"),
-        // The one that decides comes first.
+        // The directive that decides comes first.
         (
             "ProtectClock=yes\nSystemCallFilter=~settimeofday",
             native,
@@ -150,7 +150,7 @@ fn the_records_action_and_architecture_tell_who_it_can_have_been() {
 }
 
 #[test]
-fn a_call_without_a_name_of_a_blocked_architecture_is_the_units() {
+fn unnamed_call_of_a_blocked_architecture_is_denied_by_the_unit() {
     let of = |lines: &str, action| {
         let event = IncidentEvent::Denial(Denial { call: Call::numbered(Arch::I386, 9999), action });
         let mut incident = incident("x.service", Arch::I386, "mount", action, Moment::Unknown);
@@ -163,7 +163,7 @@ fn a_call_without_a_name_of_a_blocked_architecture_is_the_units() {
 }
 
 #[test]
-fn what_runs_a_unit_is_known_by_the_units_name() {
+fn executor_of_a_unit_is_known_by_its_name() {
     let of = |unit, lines, action| cause(unit, lines, Arch::X86_64, "mount", action);
     let runtime = |runtime| DenialCause::Elsewhere(Elsewhere::Runtime(runtime));
     for action in [Action::KillProcess, Action::Trap, Action::Errno] {
@@ -177,7 +177,7 @@ fn what_runs_a_unit_is_known_by_the_units_name() {
     assert_eq!(of("x.service", None, Action::KillProcess), DenialCause::SettingsUnread);
 }
 
-/// A manager with a unit and one denial of it, seen so many seconds from now.
+/// A manager with a unit and one denial of it, at this many seconds from now.
 struct Machine {
     manager: TestManager,
 }
@@ -190,7 +190,7 @@ impl Machine {
     fn with(unit: &str, denied: &[(&str, Action)], seconds_from_now: i64) -> Option<Self> {
         let machine = Self { manager: TestManager::start()? };
         machine.manager.write("x.service", unit);
-        // systemd notices that it has to read files again where it knows the directory.
+        // systemd notices changed files where it knows the directory.
         machine.manager.write("x.service.d/05.conf", "[Service]\nNice=1\n");
         machine.manager.reload();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
@@ -202,11 +202,11 @@ impl Machine {
         Some(machine)
     }
 
-    /// Waits until a file that is written has a later time than now. The kernel's clock for them is late by up to a tick,
+    /// Waits until a newly written file gets a later time. The kernel's clock for files lags by up to a tick,
     /// and by more on a busy machine.
     fn until_files_are_younger(&self) {
         let now = SystemTime::now() + Duration::from_millis(1);
-        // Each in a new file: one that was looked at has a more precise time (Linux 6.13).
+        // Each in a new file: a file whose times were read gets a more precise one (Linux 6.13).
         let written = |nth: u32| {
             let path = self.manager.base().join(format!("written-{nth}"));
             std::fs::write(&path, "").unwrap();
@@ -219,7 +219,7 @@ impl Machine {
         assert!(younger);
     }
 
-    /// What the client prints.
+    /// The client's output.
     fn says(&self, arguments: &[&str]) -> String {
         let (bus, store) = (self.manager.bus(), self.manager.base().join("store").display().to_string());
         let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "--state-dir", &store, "x"];
@@ -244,7 +244,7 @@ const KILLS: &str = "[Service]\nExecStart=/bin/sleep 600\nSystemCallFilter=~unam
 const ALLOW: &str = "[Service]\nSystemCallFilter=uname\n";
 
 #[test]
-fn a_denial_that_a_drop_in_lifted_since_is_fixed_once_it_counts() {
+fn denial_lifted_by_a_later_drop_in_is_fixed_once_loaded() {
     let Some(machine) = Machine::start(KILLS, -5) else { return };
     assert_eq!(machine.cause()["kind"], "unit");
     assert!(machine.manager.start_unit("x.service"));
@@ -262,7 +262,7 @@ fn a_denial_that_a_drop_in_lifted_since_is_fixed_once_it_counts() {
 }
 
 #[test]
-fn a_denial_after_the_last_change_was_somebody_elses() {
+fn denial_after_the_last_change_has_another_cause() {
     let Some(machine) = Machine::start(KILLS, 3600) else { return };
     machine.manager.write("x.service.d/10.conf", ALLOW);
     machine.manager.reload();
@@ -274,7 +274,7 @@ fn a_denial_after_the_last_change_was_somebody_elses() {
 }
 
 #[test]
-fn a_remedy_tells_what_it_does_to_the_units_exposure() {
+fn remedy_shows_its_effect_on_the_exposure_score() {
     let Some(machine) = Machine::start(KILLS, -5) else { return };
     let fragment = "[Service]\nExecStart=/bin/sleep 600\nSystemCallFilter=@basic-io\n";
     machine.manager.write("x.service", fragment);
@@ -294,7 +294,7 @@ fn a_remedy_tells_what_it_does_to_the_units_exposure() {
 }
 
 #[test]
-fn loosening_a_directive_exposes_the_unit_and_says_how_much() {
+fn relaxed_directive_shows_its_effect_on_the_exposure_score() {
     let unit = "[Service]\nExecStart=/bin/true\nRestrictNamespaces=yes\nProtectHostname=yes\n";
     let refused = |call| (call, Action::Errno);
     let Some(machine) = Machine::with(unit, &[refused("setns"), refused("sethostname")], -5) else { return };

@@ -19,7 +19,7 @@ use std::thread::sleep;
 use std::time::Duration;
 use zbus::export::futures_core::Stream;
 
-/// A filter that kills uname(1), and nothing a shell does before.
+/// A filter that kills uname(2), and nothing that a shell calls before.
 const DEADLY: &str = "SystemCallFilter=~uname\n";
 
 fn unit(manager: Manager, name: &str) -> Unit {
@@ -30,12 +30,12 @@ fn is_of(incident: &Incident, name: &str) -> bool {
     incident.key.unit == Some(unit(Manager::System, name))
 }
 
-/// The daemon of a machine whose system manager is this one.
+/// The daemon of a machine that has this manager as its system manager.
 fn start(manager: &TestManager) -> Daemon {
     Daemon::start(manager.command(&[PROGRAM]), &manager.bus(), &manager.base().join("daemon"))
 }
 
-/// A system unit of these lines.
+/// Writes a system unit of these lines.
 fn write(manager: &TestManager, name: &str, lines: &str) {
     manager.write(name, &format!("[Service]\nSlice=system.slice\n{DEADLY}{lines}\n"));
 }
@@ -46,7 +46,7 @@ async fn client(bus: &str) -> zbus::Result<HardenWhyProxy<'static>> {
     HardenWhyProxy::new(&connection).await
 }
 
-/// The next incident of a unit that is told. Others' tell of theirs.
+/// The next announced incident of a unit. Tests of other programs cause incidents of their own.
 async fn told_of(signals: &mut (impl Stream<Item = IncidentSeen> + Unpin), name: &str) -> Stored {
     loop {
         let next = poll_fn(|context| Pin::new(&mut *signals).poll_next(context));
@@ -68,17 +68,17 @@ fn first_of(journal: &Journal<'_>, units: &[impl Display]) -> Alert {
     }
 }
 
-/// How long a question about a unit's settings may take, and how long a manager that was too slow is left alone.
+/// How long a query for a unit's settings may take, and how long the daemon leaves a slow manager alone.
 const QUESTION: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_secs(10);
 
-/// How often the daemon did without an answer, which came too late.
+/// How often the daemon went on without an answer, since it came too late.
 fn late(daemon: &Daemon) -> usize {
     daemon.log().matches("does not tell a unit's settings in time").count()
 }
 
-/// The alert of a unit that does something, with the reason that its settings are; without one where there shall be
-/// none. On a machine that is too slow for an answer in time, of another unit that does the same.
+/// The alert of a unit, with its settings as the reason or without a reason. On a machine too slow for an answer in
+/// time, the alert of another unit that does the same.
 fn explained(
     daemon: &Daemon,
     journal: &Journal<'_>,
@@ -93,7 +93,7 @@ fn explained(
         if alert.fields.iter().any(|line| line.starts_with("HARDEN_WHY_CAUSE=")) {
             return (unit, alert);
         }
-        // The alert does not wait longer than the question does.
+        // The alert waits no longer than the query does.
         sleep(QUESTION + QUESTION);
         let in_time = late(daemon) == before;
         if in_time && !reason {
@@ -105,7 +105,7 @@ fn explained(
 }
 
 #[tokio::test]
-async fn what_is_logged_in_a_rehearsal_is_its_own_incident_and_no_alert() {
+async fn call_logged_in_a_rehearsal_is_an_incident_without_an_alert() {
     let Some(manager) = TestManager::start() else { return };
     let daemon = start(&manager);
     let journal = Journal::of(&daemon);
@@ -142,7 +142,7 @@ async fn what_is_logged_in_a_rehearsal_is_its_own_incident_and_no_alert() {
 }
 
 #[tokio::test]
-async fn a_denial_in_a_unit_is_stored_and_then_told() {
+async fn denial_in_a_unit_is_stored_before_its_alert() {
     let Some(manager) = TestManager::start() else { return };
     let daemon = start(&manager);
     let journal = Journal::of(&daemon);
@@ -192,11 +192,11 @@ async fn a_denial_in_a_unit_is_stored_and_then_told() {
 }
 
 #[test]
-fn an_alert_says_what_is_certain_and_waits_for_no_manager() {
+fn alert_contains_what_is_certain_and_waits_for_no_manager() {
     let Some(manager) = TestManager::start() else { return };
     let daemon = start(&manager);
     let journal = Journal::of(&daemon);
-    // The fields that tell why.
+    // The fields that give the reason.
     let told = |alert: &Alert| {
         let field = |line: &&String| {
             ["CAUSE", "DIRECTIVE", "ORIGIN", "REMEDY"]
@@ -211,7 +211,7 @@ fn an_alert_says_what_is_certain_and_waits_for_no_manager() {
     };
     let origin = |path: &str| format!("HARDEN_WHY_ORIGIN={}", manager.base().join("units").join(path).display());
 
-    // Two drop-ins, one of them ours: what a remedy writes takes its place.
+    // Two drop-ins, one of them ours: a remedy replaces ours.
     let (unit, alert) = explained(&daemon, &journal, "two", true, |unit| {
         write(&manager, unit, "SystemCallFilter=~personality\nExecStart=/bin/uname");
         manager.write(&format!("{unit}.d/50-tight.conf"), "[Service]\nSystemCallFilter=~uname sync\n");
@@ -224,7 +224,7 @@ fn an_alert_says_what_is_certain_and_waits_for_no_manager() {
     expected.push("HARDEN_WHY_REMEDY=SystemCallFilter=sync uname".to_owned());
     assert_eq!(told(&alert), expected);
 
-    // Its own sandbox: the unit's settings have no part in it.
+    // The program's own sandbox: the unit's settings have no part in it.
     let (_, alert) = explained(&daemon, &journal, "own", false, |unit| {
         let own = "import ctypes; ctypes.CDLL(None).prctl(22, 1, 0, 0, 0); open(\"/dev/null\")";
         manager.write(unit, &format!("[Service]\nSlice=system.slice\nExecStart=/usr/bin/python3 -c '{own}'\n"));
@@ -239,14 +239,14 @@ fn an_alert_says_what_is_certain_and_waits_for_no_manager() {
     let logged = ["HARDEN_WHY_CAUSE=logged", "HARDEN_WHY_DIRECTIVE=SystemCallLog=", &origin(&format!("{unit}:3"))];
     assert_eq!(told(&alert), logged);
 
-    // What they do they do once they may.
+    // They make their call once they may.
     let go = |unit: &str| manager.base().join(unit).with_extension("go");
     let start_waiting = |unit: &str| {
         let waits = format!("until [ -e {} ]; do sleep 0.05; done", go(unit).display());
         write(&manager, unit, &format!("ExecStart=/bin/sh -c '{waits}; exec /bin/uname'"));
         start(unit);
     };
-    // What systemd holds is not what its file says any more.
+    // systemd's settings differ from its files now.
     let (_, alert) = explained(&daemon, &journal, "stale", false, |unit| {
         start_waiting(unit);
         write(&manager, unit, "SystemCallFilter=\nExecStart=/bin/uname");
@@ -254,7 +254,7 @@ fn an_alert_says_what_is_certain_and_waits_for_no_manager() {
     });
     assert_eq!(told(&alert), [""; 0]);
 
-    // A manager that stands still holds no alert up.
+    // A stopped manager delays no alert.
     start_waiting("hangs.service");
     let scope = fs::read_to_string(manager.cgroup().join("init.scope/cgroup.procs")).unwrap();
     let systemd = Pid::from_raw(scope.lines().next().unwrap().parse().unwrap());
@@ -268,7 +268,7 @@ fn an_alert_says_what_is_certain_and_waits_for_no_manager() {
 }
 
 #[test]
-fn a_muted_unit_is_stored_and_not_told() {
+fn muted_unit_is_stored_without_an_alert() {
     let Some(manager) = TestManager::start() else { return };
     let config = manager.base().join("harden-why.conf");
     fs::write(&config, "[alerts]\nmute = [\"muted\"]\nburst = 0\n").unwrap();
@@ -288,7 +288,7 @@ fn a_muted_unit_is_stored_and_not_told() {
 }
 
 #[test]
-fn a_hangup_has_the_configuration_read_again() {
+fn sighup_rereads_the_configuration() {
     let Some(manager) = TestManager::start() else { return };
     let config = manager.base().join("harden-why.conf");
     fs::write(&config, "[alerts]\nmute = [\"muted\"]\n").unwrap();
@@ -321,7 +321,7 @@ fn a_hangup_has_the_configuration_read_again() {
 }
 
 #[test]
-fn a_command_before_the_main_one_is_the_units_own() {
+fn command_before_the_main_one_is_attributed_to_its_unit() {
     let Some(manager) = TestManager::start() else { return };
     let daemon = start(&manager);
     write(&manager, "pre.service", "ExecStartPre=/bin/uname\nExecStart=/bin/true");
@@ -334,7 +334,7 @@ fn a_command_before_the_main_one_is_the_units_own() {
 }
 
 #[test]
-fn the_dead_children_of_a_unit_are_the_units_own() {
+fn dead_children_of_a_unit_are_attributed_to_it() {
     let Some(manager) = TestManager::start() else { return };
     let daemon = start(&manager);
     let script = manager.base().join("script");
@@ -348,14 +348,14 @@ fn the_dead_children_of_a_unit_are_the_units_own() {
 }
 
 #[test]
-fn a_systemd_that_executes_itself_anew_is_asked_all_the_same() {
+fn systemd_that_reexecutes_itself_is_queried_again() {
     let Some(manager) = TestManager::start() else { return };
     let daemon = start(&manager);
     for name in ["before.service", "after.service"] {
         write(&manager, name, "ExecStart=/bin/sh -c 'kill -SYS $$$$'");
         manager.reload();
         manager.start_unit(name);
-        // Of a silent death, only systemd and the notes of the dead can tell whose it was.
+        // Only systemd and the exit notes can attribute a silent death.
         daemon.wait_for_incident(|incident| is_of(incident, name));
         assert!(manager.systemctl(&["daemon-reexec"]).status.success());
         wait_for(
@@ -367,7 +367,7 @@ fn a_systemd_that_executes_itself_anew_is_asked_all_the_same() {
 }
 
 #[test]
-fn a_death_without_a_record_is_noticed_in_a_unit_only() {
+fn death_without_a_record_is_noticed_in_units_only() {
     let Some(manager) = TestManager::start() else { return };
     let daemon = start(&manager);
     let journal = Journal::of(&daemon);
@@ -393,7 +393,7 @@ fn a_death_without_a_record_is_noticed_in_a_unit_only() {
 }
 
 #[test]
-fn a_users_unit_is_the_users() {
+fn unit_of_a_user_is_attributed_to_the_user() {
     let Some(manager) = TestManager::start() else { return };
     let daemon = start(&manager);
     let journal = Journal::of(&daemon);

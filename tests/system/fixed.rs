@@ -1,4 +1,4 @@
-//! The way of a denial from the kernel's record to "fixed", while a process lives on under the filter of its start.
+//! A denial's way from the kernel's record to "fixed", while a process lives on under its old filter.
 
 use crate::support::daemon::{Daemon, PROGRAM, wait_for};
 use crate::support::manager::TestManager;
@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::Output;
 
-/// A machine with a daemon, and a service that asks for the machine's name in a child whenever it is told to.
+/// A machine with a daemon, and a service whose child calls uname(2) on request.
 struct Machine {
     daemon: Daemon,
     manager: TestManager,
@@ -32,7 +32,7 @@ impl Machine {
         Some(machine)
     }
 
-    /// What the service's children said.
+    /// The output of the service's children.
     fn said(&self) -> PathBuf {
         self.manager.base().join("said")
     }
@@ -41,20 +41,20 @@ impl Machine {
         self.manager.base().join("ready")
     }
 
-    /// Starts the service, or starts it anew, and waits until it listens.
+    /// Starts or restarts the service, and waits until it listens.
     fn run(&self, verb: &str) {
         _ = fs::remove_file(self.ready());
         assert!(self.manager.systemctl(&[verb, "x.service"]).status.success());
         wait_for(|| self.ready().exists().then_some(()), || "the service does not start".to_owned());
     }
 
-    /// Has the service ask.
+    /// Makes the service call uname(2).
     fn ask(&self) {
         let kill = ["kill", "--kill-who=main", "--signal=USR1", "x.service"];
         assert!(self.manager.systemctl(&kill).status.success());
     }
 
-    /// Has the service ask, and waits until the daemon has seen it denied so often.
+    /// Makes the service call uname(2), and waits until the daemon has counted so many denials.
     fn denied(&self, times: u64) {
         self.ask();
         self.daemon.wait_for_incident(|incident| {
@@ -87,7 +87,7 @@ impl Machine {
         let since: jiff::Timestamp = cause["since"].as_str().unwrap().parse().unwrap();
         let drop_in = "/etc/systemd/system/x.service.d/zz-harden-why.conf";
         let written = fs::metadata(self.manager.base().join("etc/x.service.d/zz-harden-why.conf")).unwrap();
-        // The moment it got its name.
+        // The moment of its renaming.
         let written =
             jiff::Timestamp::from_millisecond(written.ctime() * 1000 + written.ctime_nsec() / 1_000_000).unwrap();
         assert_eq!(since, written);
@@ -101,7 +101,7 @@ impl Machine {
 }
 
 #[test]
-fn what_was_applied_is_fixed_for_what_starts_from_then_on() {
+fn applied_remedy_fixes_the_denial_for_later_starts_only() {
     const NEXT: &str = "fixed for the next start, since a process keeps the filter of its own";
     let Some(machine) = Machine::start() else { return };
     machine.denied(1);
@@ -112,7 +112,7 @@ fn what_was_applied_is_fixed_for_what_starts_from_then_on() {
 
     machine.harden_why(&["apply", "x", "--yes"]);
     machine.is_fixed("fixed-next-start", NEXT);
-    // The manager permits the call, and the kernel kills for it: the service runs under the filter of its start.
+    // The manager permits the call, and the kernel kills for it: the service still runs under its old filter.
     machine.denied(2);
     machine.is_fixed("fixed-next-start", NEXT);
 

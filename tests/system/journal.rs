@@ -1,4 +1,4 @@
-//! Alerts at the other end: a socket that decodes the protocol by itself, and a real journald.
+//! Alerts at their receiver: a socket that decodes the protocol independently, and a real journald.
 
 use std::fs;
 use std::fs::File;
@@ -36,7 +36,7 @@ fn denied(manager: Manager, name: &str) -> Incident {
     }
 }
 
-/// Two settings refuse the call, and are known.
+/// Two known settings refuse the call.
 fn refused_by_two(name: &str) -> AlertEntry {
     let lines = b"[Service]\nSystemCallFilter=~@clock:EPERM\nProtectClock=yes\n";
     let file = UnitFile::parse(Path::new("/etc/systemd/system/x.service"), lines);
@@ -51,7 +51,7 @@ fn refused_by_two(name: &str) -> AlertEntry {
     alert::entry(&incident, Some(5), Explanation::from_finding(&finding, remedy.as_ref(), |_| true, true).as_ref())
 }
 
-/// The fields of an encoded entry, read as systemd's document describes them.
+/// Decodes the fields of an entry as systemd's document describes them.
 fn decode(mut bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut fields = Vec::new();
     while !bytes.is_empty() {
@@ -85,7 +85,7 @@ fn receive(socket: &UnixDatagram) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_sent_is_what_the_protocol_says() {
+fn alert_follows_the_journal_protocol() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("socket");
     let listener = UnixDatagram::bind(&path).unwrap();
@@ -100,7 +100,7 @@ fn what_is_sent_is_what_the_protocol_says() {
 }
 
 #[test]
-fn what_is_too_large_for_a_datagram_goes_in_a_sealed_memfd() {
+fn entry_too_large_for_a_datagram_is_sent_in_a_sealed_memfd() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("socket");
     let listener = UnixDatagram::bind(&path).unwrap();
@@ -114,7 +114,7 @@ fn what_is_too_large_for_a_datagram_goes_in_a_sealed_memfd() {
     let message = recvmsg::<()>(listener.as_raw_fd(), &mut iov, Some(&mut space), MsgFlags::empty()).unwrap();
     assert_eq!(message.bytes, 0);
     let Some(ControlMessageOwned::ScmRights(fds)) = message.cmsgs().unwrap().next() else { panic!("no descriptor") };
-    // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
+    // SAFETY: the kernel has just made this descriptor; no other code has it.
     let mut file = unsafe { File::from_raw_fd(fds[0]) };
     let seals = SealFlag::from_bits_truncate(fcntl(&file, FcntlArg::F_GET_SEALS).unwrap());
     assert_eq!(seals, SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE);
@@ -125,7 +125,7 @@ fn what_is_too_large_for_a_datagram_goes_in_a_sealed_memfd() {
 }
 
 #[test]
-fn a_restarted_journal_is_found_again_and_an_absent_one_is_an_error() {
+fn restarted_journal_is_found_and_absent_one_is_an_error() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("socket");
     let listener = UnixDatagram::bind(&path).unwrap();
@@ -140,7 +140,7 @@ fn a_restarted_journal_is_found_again_and_an_absent_one_is_an_error() {
 }
 
 #[test]
-fn a_journal_that_does_not_read_never_makes_us_wait() {
+fn journal_that_does_not_read_never_blocks() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("socket");
     let _listener = UnixDatagram::bind(&path).unwrap();
@@ -150,7 +150,7 @@ fn a_journal_that_does_not_read_never_makes_us_wait() {
     assert!(matches!(error, JournalSendError::Behind(_)), "{error}");
 }
 
-/// Whether the test has to be left out, which is said, or is an error where everything must run.
+/// Prints that the test is skipped, or fails where everything must run.
 fn skip_unless(able: bool, why: &str) -> bool {
     assert!(able || std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none(), "{why}");
     if !able {
@@ -161,7 +161,7 @@ fn skip_unless(able: bool, why: &str) -> bool {
 
 const JOURNALD: &str = "/lib/systemd/systemd-journald";
 
-/// Gives the child its own journald: audit left as it is, kernel log not read, nothing on disk.
+/// Gives the child its own journald, which leaves audit alone, reads no kernel log and writes nothing to disk.
 const OWN_JOURNALD: &str = r#"
     set -e
     mkdir -p /run/systemd /run/log "$HW_DIR/conf"
@@ -180,8 +180,8 @@ const OWN_JOURNALD: &str = r#"
 "#;
 
 #[test]
-fn a_real_journal_shows_alerts_with_the_lines_of_the_unit() {
-    let name = "journal::a_real_journal_shows_alerts_with_the_lines_of_the_unit";
+fn real_journal_shows_alerts_with_the_lines_of_the_unit() {
+    let name = "journal::real_journal_shows_alerts_with_the_lines_of_the_unit";
     if std::env::var_os("HW_DIR").is_some() {
         return in_real_journal();
     }
@@ -215,9 +215,9 @@ fn in_real_journal() {
     let system = alert::entry(&denied(Manager::System, "hw-foo.service"), Some(1), None);
     let mut large = alert::entry(&denied(Manager::System, "hw-large.service"), Some(2), None);
     large.push("HARDEN_WHY_TEST", vec![b'x'; 1 << 20]);
-    // `journalctl --user-unit` asks for the uid of whoever runs it: root here.
+    // `journalctl --user-unit` matches the UID of its caller: root here.
     let user = alert::entry(&denied(Manager::User(0), "hw-bar.service"), Some(3), None);
-    // Alive, so journald looks the process up; it must not show up under another unit.
+    // The process lives, so journald looks it up; the alert must not appear under another unit.
     let mut alive = denied(Manager::System, "hw-alive.service");
     alive.sample.pid = std::process::id();
     let IncidentEvent::Denial(denial) = &mut alive.key.event else { unreachable!() };

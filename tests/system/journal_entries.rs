@@ -1,4 +1,4 @@
-//! What the journal tells of processes of which nothing else is known, and who may tell it: a real journald, of its own.
+//! Attribution by journal entries alone, and the senders that are trusted: a real journald of its own.
 
 use crate::support;
 use crate::support::actor::ROLE;
@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
 const EXITED: &str = "98e322203f7a4ed290d09fe03c09fe15";
 const DUMPED: &str = "fc2e22bc6ee647b6b90729ab34a250b1";
 
-/// Longer than an entry of a manager counts.
+/// Longer than a manager's entry is used.
 const LATER: Duration = Duration::from_millis(2_500);
 
-/// Takes the place of the machine's in the manager's namespace; it is never to touch the kernel's audit or messages.
+/// Replaces the machine's journald in the manager's namespace, and leaves the kernel's audit and messages alone.
 const SCRIPT: &str = "mount -t tmpfs tmpfs /run/log && mkdir -p /run/log/journal/$(cat /etc/machine-id) \
      /run/systemd/journald.conf.d && printf '[Journal]\\nAudit=\\nReadKMsg=no\\nForwardToSyslog=no\\nForwardToWall=no\\n' \
      >/run/systemd/journald.conf.d/x.conf && exec \"$0\"";
@@ -58,7 +58,7 @@ impl Journald {
         Some(journald)
     }
 
-    /// Logs, as this process or, since root may, as another that lives.
+    /// Logs as this process or, since root may, as another live one.
     fn log(&self, as_pid: u32, fields: &[(&str, &str)]) {
         let lines: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         let entry = lines.concat();
@@ -104,7 +104,7 @@ impl Drop for Journald {
     }
 }
 
-/// A process that nothing tells of by the time the daemon hears of it. Gives its pid, and when it died.
+/// A process that only the journal knows by the time the daemon receives its record. Returns its PID and time of death.
 fn gone(manager: &TestManager, number: u32) -> (u32, i64) {
     let actor = program(manager, "gone", number);
     support::program::copy(std::env::current_exe().unwrap(), &actor);
@@ -132,10 +132,10 @@ fn found(daemon: &Daemon, number: u32) -> (Option<String>, Option<Rung>) {
 }
 
 #[test]
-fn the_journal_is_believed_where_pid_1_or_systemd_coredump_wrote_it() {
+fn journal_entry_counts_if_pid_1_or_systemd_coredump_wrote_it() {
     let Some(manager) = TestManager::start() else { return };
     let Some(journald) = Journald::start(&manager) else { return };
-    // Two units start each program, so that the program alone does not tell.
+    // Two units start each program, so that the program's name alone does not decide.
     for number in 0..5 {
         for name in ["told", "other"] {
             let start = program(&manager, "gone", number);
@@ -152,7 +152,7 @@ fn the_journal_is_believed_where_pid_1_or_systemd_coredump_wrote_it() {
         daemon.signal(Signal::SIGSTOP);
         let (pid, at) = gone(&manager, number);
         tell(pid, at);
-        // Until what was told is in the journal.
+        // Until the entries are in the journal.
         let synced = manager.command(&["journalctl", "--sync"]).output().unwrap();
         assert!(synced.status.success(), "{synced:?}");
         daemon.signal(Signal::SIGCONT);

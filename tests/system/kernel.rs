@@ -1,5 +1,5 @@
-//! The running kernel's own records of filters that children of these tests really violate, taken
-//! the way the daemon takes them.
+//! The running kernel's records of filters that children of these tests violate, received as the
+//! daemon receives them.
 
 use crate::support::child::{PATIENCE, call, listen, payload_of, violate, wait};
 use crate::support::manager::skip;
@@ -17,14 +17,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// A number that no table has.
+/// A number that no table contains.
 const UNKNOWN: u32 = 9999;
-/// What a refused call returns.
+/// The errno of a refused call.
 const ERRNO: u16 = 42;
 /// `__X32_SYSCALL_BIT`.
 const X32_BIT: u32 = 0x4000_0000;
 
-/// Nobody to ask.
+/// A machine that answers no query.
 struct Nobody;
 
 impl Host for Nobody {
@@ -39,7 +39,7 @@ impl Host for Nobody {
     }
 }
 
-/// What the pipeline makes of a payload.
+/// The pipeline's sighting of a payload.
 fn sighted(payload: &[u8]) -> Sighting {
     let RecordOutcome::Unattributed(sighting) =
         Pipeline::new(Nobody, 4).add_record(&parse_record(payload).unwrap(), None)
@@ -54,9 +54,9 @@ fn now() -> i64 {
 }
 
 #[test]
-fn every_action_that_the_kernel_logs_is_heard() {
+fn action_logged_by_the_kernel_is_received() {
     let Some(mut audit) = listen() else { return };
-    // The signal that the record tells of, and whether the child died of one.
+    // The signal in the record, and whether the child died of one.
     let actions = [
         (Action::KillProcess, libc::SIGSYS, true),
         (Action::KillThread, libc::SIGSYS, true),
@@ -94,7 +94,7 @@ fn every_action_that_the_kernel_logs_is_heard() {
 }
 
 #[test]
-fn a_name_that_a_process_chose_arrives_as_it_is() {
+fn name_chosen_by_a_process_is_received_unchanged() {
     let Some(mut audit) = listen() else { return };
     for comm in [c"\x1b[2J\x07\r\n", c"a \"b\" pid=1", c"\xff\xfe'\\", c"code=0x7ffc0000", c"ABCDEF01", c"(null)", c" "]
     {
@@ -110,7 +110,7 @@ fn a_name_that_a_process_chose_arrives_as_it_is() {
 }
 
 #[test]
-fn any_number_can_be_called() {
+fn any_call_number_is_received() {
     let Some(mut audit) = listen() else { return };
     for number in [UNKNOWN, u32::MAX, i32::MAX.unsigned_abs(), 0x8000_0000] {
         let filter = Filter::new(Arch::native(), &[(number, returned(Action::KillProcess, 0))], ALLOW);
@@ -123,7 +123,7 @@ fn any_number_can_be_called() {
 
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn a_call_of_x32_is_one_of_x86_64_with_a_bit() {
+fn call_of_x32_is_one_of_x86_64_with_a_bit() {
     let Some(mut audit) = listen() else { return };
     let number = X32_BIT | u32::try_from(libc::SYS_getpid).unwrap();
     let filter = Filter::new(Arch::X86_64, &[(number, returned(Action::KillProcess, 0))], ALLOW);
@@ -136,10 +136,10 @@ fn a_call_of_x32_is_one_of_x86_64_with_a_bit() {
 
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn a_32_bit_call_of_a_64_bit_process_is_told_by_its_architecture() {
+fn call_by_a_32_bit_entry_is_known_by_its_architecture() {
     let Some(mut audit) = listen() else { return };
     let int_0x80 = || {
-        // SAFETY: getppid of the 32-bit table takes no argument; the registers it may change are said.
+        // SAFETY: getppid of the 32-bit table takes no argument; the registers that it may change are listed.
         unsafe {
             std::arch::asm!("int 0x80", inlateout("rax") 64_u64 => _, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
         }
@@ -158,7 +158,7 @@ fn a_32_bit_call_of_a_64_bit_process_is_told_by_its_architecture() {
 }
 
 #[test]
-fn what_is_not_the_kernels_is_ignored() {
+fn message_not_from_the_kernel_is_ignored() {
     let Some(mut audit) = listen() else { return };
     let address: NetlinkAddr = getsockname(audit.as_raw_fd()).unwrap();
     let forger = netlink_sys::Socket::new(netlink_sys::protocols::NETLINK_AUDIT).unwrap();
@@ -175,7 +175,7 @@ fn what_is_not_the_kernels_is_ignored() {
     if let Err(error) = sendto(forger.as_raw_fd(), &message, &address, MsgFlags::empty()) {
         return skip(&format!("not even root can forge records here: {error}"));
     }
-    // A real one after it shows that the forged one was there to be taken.
+    // A real record after it shows that the forged one could have been received.
     let filter = Filter::new(Arch::native(), &[(UNKNOWN, returned(Action::Errno, ERRNO))], ALLOW);
     let (real, _) = violate(filter, c"real", call(UNKNOWN));
     let deadline = Instant::now() + PATIENCE;

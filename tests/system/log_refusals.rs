@@ -1,5 +1,5 @@
-//! `log-refusals` against a real systemd: what its units are refused is recorded while it is on, and at no other time,
-//! whatever becomes of the client. Once as the system's manager, once as a user's, without root.
+//! `log-refusals` against a real systemd: refused calls are recorded while it is on, and at no other time, whatever
+//! happens to the client. Once for the system's manager, once for a user's, without root.
 
 use crate::support;
 use crate::support::bus::Bus;
@@ -22,14 +22,14 @@ use std::time::{Duration, Instant};
 const FILE: &str = "zz-harden-why-log-refusals.conf";
 /// How long anything may take here.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Refused what it asks, and runs on.
+/// A unit whose call is refused and that runs on.
 const QUIET: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStartPre=-/bin/uname\nExecStart=/bin/sleep 1000\n\
                      SystemCallFilter=~uname\nSystemCallErrorNumber=EPERM\nLockPersonality=yes\n";
-/// Did its work, and counts as active ever since.
+/// A unit that has done its work and stays active.
 const DONE: &str = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\nLockPersonality=yes\n";
 const LOUD: &str = "[Service]\nExecStart=/bin/sleep 1000\nSystemCallFilter=~uname\n";
 
-/// What becomes of the namespaces of the test's manager: it reads as a user's manager what the system's would.
+/// Prepares the namespaces of the test's manager: as a user's manager it reads what the system's would read.
 const AS_SYSTEM: &str = "ln -s system.conf.d /run/systemd/user.conf.d && mount -t tmpfs tmpfs /run/user";
 
 /// A user's manager, without root, where the system's would start it.
@@ -42,7 +42,7 @@ ExecStart=/bin/sh -c 'chown -R 65534 "/sys/fs/cgroup$(sed -n s/^0:://p /proc/sel
     exec setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all /lib/systemd/systemd --user --unit=basic.target'
 "#;
 
-/// A machine on which the manager in question is the system's, or a user's.
+/// A machine on which the tested manager is the system's, or a user's.
 struct Machine {
     manager: TestManager,
     user: bool,
@@ -101,7 +101,7 @@ impl Machine {
         }
     }
 
-    /// A command as whoever is asking.
+    /// A command of the user who runs the verb.
     fn command(&self, command: &[&str]) -> Command {
         const SETPRIV: [&str; 12] = [
             "env",
@@ -138,7 +138,7 @@ impl Machine {
             (env!("CARGO_BIN_EXE_harden-why"), store.as_str())
         };
         let flag: &[&str] = if self.user { &["--user"] } else { &[] };
-        // Verbs that answer from no incidents have no store to be told.
+        // Verbs that read no incidents have no store option.
         let source: &[&str] = match arguments {
             arguments if ["log-refusals", "status", "restore"].iter().any(|verb| arguments.contains(verb)) => &[],
             _ => &["--state-dir", store],
@@ -163,7 +163,7 @@ impl Machine {
         self.refused(2, arguments)
     }
 
-    /// The one line that says why there is nothing to do.
+    /// The one line that explains why there is nothing to do.
     #[track_caller]
     fn nothing_to_do(&self, arguments: &[&str]) -> String {
         self.refused(1, arguments)
@@ -177,7 +177,7 @@ impl Machine {
         error
     }
 
-    /// What status says of the manager.
+    /// The state of the manager as `status` shows it.
     #[track_caller]
     fn recording(&self) -> Value {
         let of = if self.user { "user:65534" } else { "system" };
@@ -186,10 +186,10 @@ impl Machine {
         found.unwrap_or_else(|| panic!("{status}")).clone()
     }
 
-    /// Starts the unit anew; how many of its refused calls were recorded.
+    /// Restarts the unit and returns how many of its refused calls were recorded.
     #[track_caller]
     fn refusals(&self, audit: &mut AuditSocket) -> usize {
-        // `uname` begins its records with what comes now.
+        // `uname` marks the start of this call's records.
         seen(audit, |_| false);
         let restarted = self.systemctl(&["restart", "quiet.service"]);
         assert!(restarted.status.success(), "{restarted:?}");
@@ -203,7 +203,7 @@ impl Machine {
         seen(audit, |record| *record == (pid, Action::Errno)).len()
     }
 
-    /// The manager's pid.
+    /// The manager's PID.
     fn pid(&self) -> Pid {
         const ASK: &str = "call org.freedesktop.DBus / org.freedesktop.DBus GetConnectionUnixProcessID s \
                            org.freedesktop.systemd1";
@@ -213,7 +213,7 @@ impl Machine {
         Pid::from_raw(said.trim().strip_prefix("u ").unwrap().parse().unwrap())
     }
 
-    /// The files of ours, wherever they could be.
+    /// All files that the verb may write.
     fn left(&self) -> Vec<String> {
         let script = "find /run/systemd /run/user /etc/systemd \\( -name '*harden-why*' -o -name '.harden-why*' \\) \
                       ! -path /run/user/harden-why ! -path '*/transient/*' ! -path '/run/systemd/units/*'";
@@ -228,7 +228,7 @@ impl Machine {
     }
 }
 
-/// Pid and action of every record until one that is made now.
+/// PID and action of every record until one that this test makes.
 fn seen(audit: &mut AuditSocket, such: impl Fn(&(u32, Action)) -> bool) -> Vec<(u32, Action)> {
     let number = 9_000_000 + std::process::id();
     let (marker, _) = violate(
@@ -269,14 +269,14 @@ fn text(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// On, off, and nothing left: what was refused is recorded in between alone.
+/// On, off, and nothing left: refused calls are recorded in between only.
 fn recorded_while_it_is_on(user: bool) {
     let Some(mut audit) = listen() else { return };
     let Some(machine) = Machine::start(user) else { return };
     let on = |machine: &Machine| machine.recording()["on"].as_bool();
     assert_eq!((machine.refusals(&mut audit), on(&machine)), (0, Some(false)), "silent before");
 
-    // What runs is started anew; what did its work is not made to do it again.
+    // Running units are restarted; a unit that has done its work does not do it again.
     let done = || text(&machine.systemctl(&["show", "-P", "InvocationID", "done.service"]));
     assert!(machine.systemctl(&["start", "done.service"]).status.success());
     let invocation = done();
@@ -299,7 +299,7 @@ fn recorded_while_it_is_on(user: bool) {
     let left = if user { &of_user[..] } else { &of_user[1..] };
     assert_eq!(machine.left(), left, "nothing is in the home");
 
-    // Somebody else's reload changes nothing, nor does a second call but its end.
+    // Another reload changes nothing, nor does a second call, other than the end.
     machine.reload();
     let longer = machine.json(&["log-refusals", "quiet", "--yes", "--for", "2h", "--no-restart"]);
     assert_eq!((&longer["outcome"], &longer["since"]), (&"extended".into(), &exposed["since"]));
@@ -323,7 +323,7 @@ fn recorded_while_it_is_on(user: bool) {
     let nothing = machine.harden_why(&["log-refusals", "--off"]);
     assert_eq!(nothing.status.code(), Some(1), "{nothing:?}");
 
-    // A time that ends by itself, whoever has gone meanwhile; a longer one where the machine is too slow for a short.
+    // A time that ends without its client; a longer one where the machine is too slow for a short one.
     let over = |machine: &Machine| {
         wait_until(|| machine.left().is_empty() && !machine.has_timer(), || format!("{:?}", machine.left()));
     };
@@ -340,16 +340,16 @@ fn recorded_while_it_is_on(user: bool) {
 }
 
 #[test]
-fn refusals_of_the_systems_units_are_recorded_while_it_is_on() {
+fn refusals_of_system_units_are_recorded_while_it_is_on() {
     recorded_while_it_is_on(false);
 }
 
 #[test]
-fn refusals_of_a_users_units_are_recorded_while_it_is_on() {
+fn refusals_of_user_units_are_recorded_while_it_is_on() {
     recorded_while_it_is_on(true);
 }
 
-/// Killed anywhere, what it leaves is found and undone, or is whole.
+/// A client killed at any point leaves a state that is complete, or that is found and undone.
 fn killed_at_any_point(user: bool) {
     const TRIES: u32 = 20;
     let Some(mut audit) = listen() else { return };
@@ -363,13 +363,13 @@ fn killed_at_any_point(user: bool) {
     let (whole_on, whole_off) = (timed(&on), timed(&off));
     let (mut mended, mut whole) = (0, 0);
     for number in 0..TRIES {
-        // The halves of the tries: killed while it is switched on, or off.
+        // Half of the tries each: killed while it switches logging on, or off.
         let (arguments, whole_time) = if number % 2 == 0 { (&on[..], whole_on) } else { (&off[..], whole_off) };
         if number % 2 == 1 {
             machine.json(&on);
         }
         let mut client = machine.client(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // Wherever that is on this machine now, some are killed once they have begun.
+        // Wherever that is on this machine now, some clients are killed after they have begun.
         if number % 4 == 0 {
             let begun = |client: &mut Child| !machine.left().is_empty() || client.try_wait().unwrap().is_some();
             wait_until(|| begun(&mut client), || "it does not begin".to_owned());
@@ -390,7 +390,7 @@ fn killed_at_any_point(user: bool) {
             assert_eq!(machine.json(&off)["outcome"], "ended");
         }
         assert_eq!(machine.left(), Vec::<String>::new(), "after try {number}");
-        // At the latest by its timer, which ends what is not there in peace.
+        // At the latest by its timer, which ends what is left.
         let begun = machine.systemctl(&["start", "harden-why-log-refusals.service"]);
         assert!(begun.status.success() || !machine.has_timer(), "{begun:?}");
         machine.systemctl(&["stop", "harden-why-log-refusals.timer"]);
@@ -401,17 +401,17 @@ fn killed_at_any_point(user: bool) {
 }
 
 #[test]
-fn killed_at_any_point_the_system_is_mended() {
+fn client_of_the_system_killed_at_any_point_is_cleaned_up_after() {
     killed_at_any_point(false);
 }
 
 #[test]
-fn killed_at_any_point_a_users_manager_is_mended() {
+fn client_of_a_user_killed_at_any_point_is_cleaned_up_after() {
     killed_at_any_point(true);
 }
 
 #[test]
-fn what_somebody_else_switched_on_is_left_alone() {
+fn logging_switched_on_by_another_is_left_alone() {
     let Some(mut audit) = listen() else { return };
     let Some(machine) = Machine::start(false) else { return };
     let dir = "/run/systemd/system.conf.d";
@@ -420,7 +420,7 @@ fn what_somebody_else_switched_on_is_left_alone() {
             "mkdir -p {dir} && printf '[Manager]\\nManagerEnvironment=A=1 SYSTEMD_LOG_SECCOMP={value}\\n' >{dir}/{name}"
         ));
     };
-    // Not read yet, it is not in force.
+    // Not loaded yet, so not in force.
     put("50-admin.conf", "yes");
     assert_eq!(machine.recording()["on"], false);
     machine.reload();
@@ -436,7 +436,7 @@ fn what_somebody_else_switched_on_is_left_alone() {
     assert!(off["notes"].to_string().contains("not harden-why's to switch off"), "{off}");
     assert_eq!(machine.refusals(&mut audit), 1, "still theirs, and on");
 
-    // One that comes later than ours and says no would undo it: seen before anything is done.
+    // A later drop-in that switches logging off would undo ours: it is noticed before any change.
     put("50-admin.conf", "no");
     put("zzz-last.conf", "no");
     machine.reload();
@@ -445,7 +445,7 @@ fn what_somebody_else_switched_on_is_left_alone() {
     machine.shell(&format!("rm {dir}/zzz-last.conf && mkdir -p /etc/systemd/system.conf.d"));
     assert_eq!((machine.left(), machine.refusals(&mut audit)), (vec![], 0));
 
-    // An earlier one is overruled, and in force again afterwards.
+    // An earlier one is overridden, and in force again afterwards.
     assert_eq!(machine.json(&["log-refusals", "quiet", "--yes"])["outcome"], "started");
     assert_eq!(machine.refusals(&mut audit), 1);
     put("50-admin.conf", "yes");
@@ -454,7 +454,7 @@ fn what_somebody_else_switched_on_is_left_alone() {
 }
 
 #[test]
-fn what_cannot_be_is_said_before_anything_is_done() {
+fn impossible_request_is_refused_before_any_change() {
     let Some(machine) = Machine::start(true) else { return };
     let none = machine.nothing_to_do(&["log-refusals", "loud", "--yes"]);
     assert!(none.contains("loud.service refuses no call without a record: there is nothing to log"), "{none}");
@@ -471,19 +471,19 @@ fn what_cannot_be_is_said_before_anything_is_done() {
         machine.command(&["/run/user/harden-why", "log-refusals", "quiet", "--yes", "--system"]).output().unwrap();
     let rights = String::from_utf8(rights.stderr).unwrap();
     assert!(rights.contains("only root can switch the system manager") && rights.contains("--user"), "{rights}");
-    // A home that cannot be written.
+    // A home directory that cannot be written.
     machine.shell("chmod 0555 /run/user/home/.config/systemd");
     let rights = machine.error(&["log-refusals", "quiet", "--yes"]);
     assert!(rights.contains("not allowed to change /run/user/home/.config/systemd"), "{rights}");
     assert_eq!((machine.left(), machine.has_timer()), (vec![], false));
     machine.shell("chmod 0755 /run/user/home/.config/systemd");
-    // The one unit that would be.
+    // The only unit that would be affected.
     machine.shell("rm /run/user/home/.config/systemd/user/quiet.service");
     machine.reload();
     let all = machine.nothing_to_do(&["log-refusals", "--all", "--yes"]);
     assert!(all.contains("there is nothing to log"), "{all}");
 
-    // Another is at it: one that lives, as we do.
+    // Another client is at work: this process stands for it.
     machine.write("quiet.service", QUIET);
     machine.reload();
     let me = std::process::id();
@@ -496,7 +496,7 @@ fn what_cannot_be_is_said_before_anything_is_done() {
         let error = machine.error(arguments);
         assert!(error.contains(&format!("another harden-why (pid {me}) is switching the user manager")), "{error}");
     }
-    // What another manager than this one was told does not count.
+    // The settings of another manager do not count.
     machine.shell(&format!("sed -i '/^# Owner/d; s/^# Manager: .*/# Manager: 3/' {record}"));
     assert_eq!(machine.recording()["on"], false);
     assert!(!machine.left().is_empty());
@@ -519,7 +519,7 @@ impl Old {
 }
 
 #[test]
-fn a_systemd_that_is_too_old_is_told_apart() {
+fn systemd_that_is_too_old_is_reported() {
     if !nix::unistd::geteuid().is_root() {
         support::manager::skip("only root may have refusals logged for the system manager");
         return;
@@ -551,7 +551,7 @@ fn silent_units_are_marked_and_counted() {
     assert_eq!(unloaded["overview"], Value::Array(Vec::new()));
     assert!(!unloaded["silent"].to_string().contains("quiet.service"), "it is not loaded: {unloaded}");
 
-    // Loaded are those that run, and those that were asked about.
+    // Loaded units are those that run, and those that were queried.
     let settings = "[Service]\nExecStart=/bin/sleep 1000\nProtectClock=yes\n";
     machine.write("clock.service", settings);
     machine.reload();
@@ -574,7 +574,7 @@ fn silent_units_are_marked_and_counted() {
     let users = machine.json(&["--user"]);
     assert_eq!(users["silent"], Value::Array(Vec::new()), "{users}");
 
-    // Asked about, it says so and what to do, rather than nothing.
+    // Queried, the client says so and gives advice, rather than nothing.
     let output = machine.harden_why(&["quiet"]);
     let page = text(&output);
     assert_eq!(output.status.code(), Some(1));
@@ -600,7 +600,7 @@ fn silent_units_are_marked_and_counted() {
 }
 
 #[test]
-fn a_manager_that_hangs_holds_nobody_up() {
+fn manager_that_hangs_delays_no_answer() {
     let Some(machine) = Machine::start(false) else { return };
     let systemd = machine.pid();
     let mut client = machine.client(&[]);

@@ -1,7 +1,7 @@
-//! `apply` and `revert` before managers that refuse, hang, forget, or say what nobody understands, and before a person
-//! who loses patience: each time the change is made whole or is not there at all, and it is said which.
+//! `apply` and `revert` against managers that refuse, hang, forget, or answer nonsense, and with a user who interrupts:
+//! each time the change is made completely or not at all, and the client reports which.
 //!
-//! The manager is the test's own, on a bus of its own; the client's `/etc/systemd/system` is a directory of the test's.
+//! The manager is the test's own, on a bus of its own. The client's `/etc/systemd/system` is a directory of the test.
 
 use crate::support::daemon::{Daemon, PROGRAM};
 use crate::support::denied::denied;
@@ -32,20 +32,20 @@ const MINE: &str =
 /// How a manager behaves.
 #[derive(Default)]
 struct Manners {
-    /// Properties that it tells otherwise than systemd does.
+    /// Properties that it reports differently than systemd.
     odd: Vec<(&'static str, Variant<'static>)>,
-    /// One that it does not have.
+    /// A property that it lacks.
     lacks: Option<&'static str>,
-    /// After how many reloads the unit is gone.
+    /// After how many reloads the unit no longer exists.
     gone_after: Option<usize>,
-    /// Who decides what becomes of calls that take their time; otherwise they are answered at once.
+    /// Decides how slow calls end; without it they are answered at once.
     asked: Option<UnboundedSender<Message>>,
-    /// How it refuses to read its files.
+    /// The error with which it refuses to reload.
     refuses: Option<&'static str>,
     reloads: usize,
 }
 
-/// A machine whose manager is ours.
+/// A machine with this test as its manager.
 struct Machine {
     dir: tempfile::TempDir,
     bus: Child,
@@ -76,7 +76,7 @@ impl Machine {
             return None;
         };
         for _ in 0..6_000 {
-            // A socket that is there may not be listened at yet.
+            // The socket may exist before dbus-daemon listens on it.
             if UnixStream::connect(dir.path().join("bus")).is_ok() {
                 break;
             }
@@ -94,7 +94,7 @@ impl Machine {
         Some(machine)
     }
 
-    /// One that leaves it to the test what becomes of calls that take their time.
+    /// Starts one on which the test decides how slow calls end.
     async fn patient() -> Option<(Self, UnboundedReceiver<Message>)> {
         let (sender, asked) = unbounded_channel();
         Some((Self::start(Manners { asked: Some(sender), ..Manners::default() }).await?, asked))
@@ -112,23 +112,23 @@ impl Machine {
         self.etc().join("x.service.d/zz-harden-why.conf")
     }
 
-    /// Puts the drop-in there that an earlier apply left.
+    /// Writes the drop-in that an earlier apply left.
     fn has_mine(&self) {
         fs::create_dir(self.drop_in().parent().unwrap()).unwrap();
         fs::write(self.drop_in(), MINE).unwrap();
     }
 
-    /// Starts the client, whose pid is the child's, with the store that is known.
+    /// Starts the client with the given store. The child's PID is the client's.
     fn client(&self, before: &[&str], arguments: &[&str]) -> Child {
         let store = self.store().display().to_string();
-        // What is taken back is a file, whatever the store says.
+        // Reverting removes a file, whatever the store contains.
         let source: &[&str] = if arguments.contains(&"revert") { &[] } else { &["--state-dir", &store] };
         self.client_of(before, source, arguments).spawn().unwrap()
     }
 
     fn client_of(&self, before: &[&str], source: &[&str], arguments: &[&str]) -> Command {
         const SCRIPT: &str = r#"mount --bind "$0" /etc/systemd/system && exec "$@""#;
-        // Whoever runs the tests may ignore signals (nohup, a shell's background jobs), and children inherit that.
+        // The shell that runs the tests may ignore signals (nohup, a background job), and children inherit that.
         let mut command = Command::new("env");
         command.args(["--default-signal=HUP,INT,TERM", "unshare", "--mount", "sh", "-c", SCRIPT]);
         command.arg(self.etc()).args(before);
@@ -144,7 +144,7 @@ impl Machine {
         error(ended(self.client(&[], arguments)).await)
     }
 
-    /// Answers a call that took its time, as systemd would.
+    /// Answers a slow call as systemd would.
     async fn answer(&self, call: &Message) {
         reply(&self.connection, call, &self.manners, &self.etc()).await;
     }
@@ -166,7 +166,7 @@ impl Machine {
     }
 }
 
-/// Answers what is asked of the manager.
+/// Answers a call to the manager.
 async fn serve(connection: Connection, mut stream: MessageStream, manners: Arc<Mutex<Manners>>, etc: PathBuf) {
     while let Some(Ok(call)) = poll_fn(|context| Pin::new(&mut stream).poll_next(context)).await {
         if call.message_type() != Type::MethodCall {
@@ -210,7 +210,7 @@ async fn reply(connection: &Connection, call: &Message, manners: &Arc<Mutex<Mann
     }
 }
 
-/// The unit as its files are.
+/// The unit as its files define it.
 fn properties(
     interface: &str,
     manners: &Arc<Mutex<Manners>>,
@@ -271,13 +271,13 @@ fn send(child: &Child, signal: Signal) {
     kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
 }
 
-/// The next call that takes its time.
+/// The next slow call.
 async fn next(asked: &mut UnboundedReceiver<Message>) -> Message {
     tokio::time::timeout(Duration::from_secs(20), asked.recv()).await.unwrap().unwrap()
 }
 
 #[tokio::test]
-async fn a_signal_while_systemd_reads_its_files_puts_everything_back() {
+async fn signal_during_a_reload_rolls_everything_back() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         for earlier in [false, true] {
             let Some((machine, mut asked)) = Machine::patient().await else { return };
@@ -300,7 +300,7 @@ async fn a_signal_while_systemd_reads_its_files_puts_everything_back() {
 }
 
 #[tokio::test]
-async fn a_second_signal_does_not_wait_for_the_manager() {
+async fn second_signal_does_not_wait_for_the_manager() {
     let Some((machine, mut asked)) = Machine::patient().await else { return };
     let client = machine.client(&[], &["apply", "x", "--yes"]);
     let _unanswered = next(&mut asked).await;
@@ -317,7 +317,7 @@ async fn a_second_signal_does_not_wait_for_the_manager() {
 }
 
 #[tokio::test]
-async fn a_signal_that_is_to_be_ignored_is() {
+async fn ignored_signal_stays_ignored() {
     let Some((machine, mut asked)) = Machine::patient().await else { return };
     let client = machine.client(&["nohup"], &["--json", "apply", "x", "--yes"]);
     let reload = next(&mut asked).await;
@@ -332,7 +332,7 @@ async fn a_signal_that_is_to_be_ignored_is() {
 }
 
 #[tokio::test]
-async fn a_signal_while_the_unit_starts_leaves_what_was_confirmed() {
+async fn signal_during_the_restart_keeps_the_confirmed_change() {
     let Some((machine, mut asked)) = Machine::patient().await else { return };
     let client = machine.client(&[], &["apply", "x", "--yes", "--restart"]);
     let reload = next(&mut asked).await;
@@ -348,7 +348,7 @@ async fn a_signal_while_the_unit_starts_leaves_what_was_confirmed() {
 }
 
 #[tokio::test]
-async fn an_interrupted_revert_leaves_the_drop_in() {
+async fn interrupted_revert_keeps_the_drop_in() {
     let Some((machine, mut asked)) = Machine::patient().await else { return };
     machine.has_mine();
     let client = machine.client(&[], &["revert", "x", "--system"]);
@@ -362,7 +362,7 @@ async fn an_interrupted_revert_leaves_the_drop_in() {
 }
 
 #[tokio::test]
-async fn a_manager_that_may_not_be_told_to_read_its_files() {
+async fn manager_that_refuses_to_reload_is_reported() {
     let name = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired";
     let Some(machine) = Machine::start(Manners { refuses: Some(name), ..Manners::default() }).await else { return };
     let said = machine.error(&["apply", "x", "--yes"]).await;
@@ -376,7 +376,7 @@ async fn a_manager_that_may_not_be_told_to_read_its_files() {
 }
 
 #[tokio::test]
-async fn a_unit_that_vanishes_between_two_calls() {
+async fn unit_that_vanishes_between_two_calls_is_reported() {
     let Some(machine) = Machine::start(Manners { gone_after: Some(0), ..Manners::default() }).await else { return };
     let said = machine.error(&["apply", "x", "--yes"]).await;
     assert!(said.contains("nothing it takes could be confirmed: x.service does not exist any more"), "{said}");
@@ -388,7 +388,7 @@ async fn a_unit_that_vanishes_between_two_calls() {
 }
 
 #[tokio::test]
-async fn a_systemd_that_cannot_log_calls_cannot_rehearse() {
+async fn systemd_that_cannot_log_calls_cannot_rehearse() {
     let manners = Manners { lacks: Some("SystemCallLog"), ..Manners::default() };
     let Some(machine) = Machine::start(manners).await else { return };
     let bus = format!("unix:path={}/bus", machine.dir.path().display());
@@ -403,7 +403,7 @@ async fn a_systemd_that_cannot_log_calls_cannot_rehearse() {
 }
 
 #[tokio::test]
-async fn a_property_of_another_type_is_not_guessed_at() {
+async fn property_of_another_type_is_not_guessed() {
     let odd = [
         ("LoadState", 7_u32.into()),
         ("Transient", "no".into()),
@@ -422,7 +422,7 @@ async fn a_property_of_another_type_is_not_guessed_at() {
         let why = format!("systemd tells {name} of x.service in a form that this harden-why does not understand");
         assert_eq!(said, format!("{why}, so nothing it takes could be confirmed"));
         assert_eq!((machine.files(), machine.reloads()), (vec!["x.service".to_owned()], 0));
-        // An answer goes by the files, and says so.
+        // The answer uses the files, and says so.
         let answer = ended(machine.client(&[], &["--json", "x"])).await;
         let answer: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
         let notes = answer["units"][0]["notes"].to_string();
@@ -432,7 +432,7 @@ async fn a_property_of_another_type_is_not_guessed_at() {
 }
 
 #[tokio::test]
-async fn what_a_manager_holds_otherwise_is_said() {
+async fn settings_that_differ_in_the_manager_are_reported() {
     let held = [
         ("SystemCallFilter", (false, vec!["reboot"]).into()),
         ("SystemCallErrorNumber", 1_i32.into()),
@@ -451,7 +451,7 @@ async fn what_a_manager_holds_otherwise_is_said() {
         let notes = answer["units"][0]["notes"].to_string();
         let said = if name == "SystemCallErrorNumber" { "SystemCallFilter" } else { name };
         assert!(notes.contains(&format!("systemd holds another {said}= than the unit's files say")), "{notes}");
-        // No change is left to such a manager.
+        // No change is proposed for such a manager.
         let refused = ended(machine.client(&[], &["apply", "x", "--yes"])).await;
         let error = String::from_utf8(refused.stderr).unwrap();
         let expected = match refused.status.code() {

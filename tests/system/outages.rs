@@ -1,4 +1,4 @@
-//! The real daemon when it is told to stop, and when the disk or the bus fails it.
+//! The real daemon on SIGTERM, and while the disk or the bus fails.
 
 use crate::support::bus::{Bus, asked};
 use crate::support::child::{call, listen, payload_of, violate};
@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 const NO_BUS: &str = "unix:path=/nonexistent/bus";
 
-/// Denials of one test, told apart from all others by the call.
+/// The denials of one test, which their call distinguishes from all others.
 struct Denials {
     audit: AuditSocket,
     number: u32,
@@ -34,14 +34,14 @@ impl Denials {
         Some(Self { audit: listen()?, number })
     }
 
-    /// A child is killed for its call. Returns when the kernel's record of it is out.
+    /// Kills a child for its call. Returns when the kernel has written the record.
     fn one_more(&mut self) {
         let filter = Filter::new(Arch::native(), &[(self.number, returned(Action::KillProcess, 0))], ALLOW);
         let (pid, _) = violate(filter, c"denied", call(self.number));
         payload_of(&mut self.audit, pid);
     }
 
-    /// How many of them are among these incidents.
+    /// Returns how many of them are among these incidents.
     fn counted(&self, incidents: &[Incident]) -> u64 {
         let call = Call::numbered(Arch::native(), self.number);
         let ours = IncidentEvent::Denial(Denial { call, action: Action::KillProcess });
@@ -56,7 +56,7 @@ impl Denials {
     }
 }
 
-/// A command that becomes another one with a small file system of its own on a directory.
+/// A command that runs another one with a small file system of its own mounted on a directory.
 fn on_own_disk(options: &str, directory: &Path) -> Option<Command> {
     let able = Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success());
     if !able {
@@ -71,7 +71,7 @@ fn on_own_disk(options: &str, directory: &Path) -> Option<Command> {
 }
 
 #[test]
-fn a_signal_ends_it_with_everything_stored() {
+fn signal_ends_the_daemon_with_everything_stored() {
     let Some(mut denials) = Denials::begin() else { return };
     let temp = tempfile::tempdir().unwrap();
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
@@ -86,14 +86,14 @@ fn a_signal_ends_it_with_everything_stored() {
         daemon.wait_for_log(signal.as_str());
         let stored = daemon.stored();
         assert_eq!(denials.counted(&stored), 3, "{}", daemon.log());
-        // No unit started them: what is known is who did.
+        // No unit started them, but the user who did is known.
         let own = |incident: &&Incident| denials.counted(std::slice::from_ref(incident)) > 0;
         let parent = stored.iter().find(own).and_then(|incident| incident.sample.parent.clone());
         assert_eq!(parent.map(|parent| parent.pid), Some(std::process::id()), "{}", daemon.log());
     }
 }
 
-/// Runs a daemon that cannot begin, and gives its one line about it.
+/// Runs a daemon that cannot start, and returns its one line about it.
 fn refused(mut command: Command, state: &Path) -> String {
     let output = command.args(["--bus", NO_BUS, "--state-dir"]).arg(state).env_remove("RUST_LOG").output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
@@ -110,7 +110,7 @@ fn database(state: &Path, pragma: &str) {
 }
 
 #[test]
-fn a_store_that_is_none_for_it_is_said_in_one_line() {
+fn unusable_store_is_reported_in_one_line() {
     let temp = tempfile::tempdir().unwrap();
     let at = |name: &str| temp.path().join(name);
     database(&at("newer"), &format!("PRAGMA application_id = 0x68647779; PRAGMA user_version = {}", SCHEMA + 1));
@@ -123,7 +123,7 @@ fn a_store_that_is_none_for_it_is_said_in_one_line() {
 }
 
 #[test]
-fn a_damaged_store_is_kept_and_a_new_one_begun() {
+fn damaged_store_is_kept_and_a_new_one_created() {
     let Some(mut denials) = Denials::begin() else { return };
     let temp = tempfile::tempdir().unwrap();
     let state = temp.path().join("state");
@@ -138,7 +138,7 @@ fn a_damaged_store_is_kept_and_a_new_one_begun() {
 }
 
 #[test]
-fn what_a_full_disk_does_not_take_is_stored_later() {
+fn incidents_that_a_full_disk_refuses_are_stored_later() {
     let Some(mut denials) = Denials::begin() else { return };
     let temp = tempfile::tempdir().unwrap();
     let Some(command) = on_own_disk("size=1m", &temp.path().join("state")) else { return };
@@ -155,7 +155,7 @@ fn what_a_full_disk_does_not_take_is_stored_later() {
     daemon.stop();
 }
 
-/// A daemon that starts without a store says so, hears all the same, and stores what it heard once it can.
+/// A daemon that starts without a store reports so, listens, and stores its incidents once it can.
 fn begins_without(
     command: Command,
     temp: &Path,
@@ -181,7 +181,7 @@ fn begins_without(
     daemon.stop();
 }
 
-/// A copy of a store where only the daemon has it: `SQLite` does not find its way through another process's root.
+/// A copy of a store that only the daemon reaches: `SQLite` cannot open a path through another process's root.
 fn copied(daemon: &Daemon, temp: &Path, state: &str) -> PathBuf {
     let copy = temp.join("copy");
     fs::create_dir_all(&copy).unwrap();
@@ -194,7 +194,7 @@ fn copied(daemon: &Daemon, temp: &Path, state: &str) -> PathBuf {
 }
 
 #[test]
-fn a_disk_that_is_full_at_the_start_is_waited_for() {
+fn full_disk_at_the_start_is_waited_for() {
     let temp = tempfile::tempdir().unwrap();
     let Some(command) = on_own_disk("size=8k", &temp.path().join("state")) else { return };
     let larger = |daemon: &Daemon| {
@@ -208,7 +208,7 @@ fn a_disk_that_is_full_at_the_start_is_waited_for() {
 }
 
 #[test]
-fn a_disk_that_is_read_only_at_the_start_is_waited_for() {
+fn read_only_disk_at_the_start_is_waited_for() {
     let temp = tempfile::tempdir().unwrap();
     let Some(command) = on_own_disk("ro", &temp.path().join("state")) else { return };
     let writable = |daemon: &Daemon| {
@@ -221,7 +221,7 @@ fn a_disk_that_is_read_only_at_the_start_is_waited_for() {
 }
 
 #[test]
-fn a_store_that_is_locked_at_the_start_is_waited_for() {
+fn locked_store_at_the_start_is_waited_for() {
     let temp = tempfile::tempdir().unwrap();
     let state = temp.path().join("state");
     drop(harden_why::incidents::Store::open(&state).unwrap());
@@ -231,7 +231,7 @@ fn a_store_that_is_locked_at_the_start_is_waited_for() {
 }
 
 #[test]
-fn a_state_directory_that_is_none_at_the_start_is_waited_for() {
+fn unusable_state_directory_at_the_start_is_waited_for() {
     let temp = tempfile::tempdir().unwrap();
     let state = temp.path().join("state");
     fs::write(&state, "").unwrap();
@@ -240,7 +240,7 @@ fn a_state_directory_that_is_none_at_the_start_is_waited_for() {
 }
 
 #[test]
-fn what_a_locked_store_does_not_take_is_stored_later() {
+fn incidents_that_a_locked_store_refuses_are_stored_later() {
     let Some(mut denials) = Denials::begin() else { return };
     let temp = tempfile::tempdir().unwrap();
     let state = temp.path().join("state");
@@ -259,7 +259,7 @@ fn what_a_locked_store_does_not_take_is_stored_later() {
 }
 
 #[test]
-fn a_store_damaged_at_work_is_kept_and_a_new_one_begun() {
+fn store_damaged_at_work_is_kept_and_a_new_one_created() {
     let Some(mut denials) = Denials::begin() else { return };
     let temp = tempfile::tempdir().unwrap();
     let Some((_bus, address)) = Bus::within(temp.path()) else { return };
@@ -268,7 +268,7 @@ fn a_store_damaged_at_work_is_kept_and_a_new_one_begun() {
     denials.one_more();
     denials.wait_for(1, &state, &daemon);
     let path = state.join(FILE);
-    // All of it into the file itself, where it can be damaged.
+    // All of it into the file itself, where the test can damage it.
     let other = rusqlite::Connection::open(&path).unwrap();
     other.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     drop(other);
@@ -288,7 +288,7 @@ fn a_store_damaged_at_work_is_kept_and_a_new_one_begun() {
 }
 
 #[test]
-fn a_store_removed_at_work_is_begun_anew() {
+fn store_removed_at_work_is_created_again() {
     let Some(mut denials) = Denials::begin() else { return };
     let temp = tempfile::tempdir().unwrap();
     let Some((_bus, address)) = Bus::within(temp.path()) else { return };
@@ -320,7 +320,7 @@ fn peak(daemon: &Daemon) -> u64 {
 }
 
 #[test]
-fn whoever_sends_too_much_costs_no_memory() {
+fn sender_of_too_much_costs_no_memory() {
     if listen().is_none() {
         return;
     }
@@ -350,7 +350,7 @@ fn whoever_sends_too_much_costs_no_memory() {
 }
 
 #[test]
-fn a_journal_that_is_away_is_said_and_told_later() {
+fn alerts_are_sent_later_where_the_journal_is_away() {
     let Some(mut denials) = Denials::begin() else { return };
     let temp = tempfile::tempdir().unwrap();
     let Some((_bus, address)) = Bus::within(temp.path()) else { return };
@@ -382,7 +382,7 @@ fn two_daemons_do_not_share_a_store() {
 }
 
 #[test]
-fn a_bus_may_come_late_and_go_and_come_back() {
+fn bus_may_come_late_and_go_and_come_back() {
     let Some(mut denials) = Denials::begin() else { return };
     let temp = tempfile::tempdir().unwrap();
     let socket: PathBuf = temp.path().join("bus");
@@ -409,7 +409,7 @@ fn a_bus_may_come_late_and_go_and_come_back() {
     }
     let status = wait_for(|| asked(&address), || daemon.log());
 
-    // Where one answers already, another says so, and takes over once it can.
+    // Where one daemon has the name already, another says so, and takes over once it can.
     let second = Daemon::start(Command::new(PROGRAM), &address, &temp.path().join("second"));
     second.wait_for_log("cannot offer org.hardenwhy1");
     assert_eq!(asked(&address).unwrap().since, status.since, "the first");

@@ -1,4 +1,4 @@
-//! The diagnoser is not its own patient: the daemon's whole life under the units it ships with, in their own words.
+//! The daemon is not denied anything itself: its whole life under the lines of the units that it ships with.
 
 use crate::support;
 use crate::support::manager::TestManager;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// How long anything may take here.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// How often the storm's processes violate their filter: each of eight, in four units.
+/// How often each of the storm's processes violates its filter: eight processes in each of four units.
 const VIOLATIONS: u64 = 5_000;
 
 fn shipped(name: &str) -> String {
@@ -29,7 +29,7 @@ struct Service<'a> {
 }
 
 impl<'a> Service<'a> {
-    /// Every line of the units but those that name places; what is named instead has to be let through /tmp.
+    /// Every line of the units except those that name places. The replaced places must let /tmp through.
     fn install(manager: &'a TestManager) -> Self {
         const OURS: [&str; 5] = ["ExecStart=", "StateDirectory=", "StateDirectoryMode=", "BusName=", "Alias="];
         let (base, program) = (manager.base().display(), env!("CARGO_BIN_EXE_harden-whyd"));
@@ -72,7 +72,7 @@ impl<'a> Service<'a> {
         assert!(started, "{}{}", self.log(), String::from_utf8_lossy(&status.stdout));
     }
 
-    /// What it stored of units of this name.
+    /// The stored incidents of units with this name.
     fn incidents(&self, name: &str) -> Vec<Incident> {
         let Ok(store) = Store::open_read_only(&self.state) else { return Vec::new() };
         let stored = store.incidents(&Query::default()).unwrap();
@@ -90,7 +90,7 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// That it was well all the time, and was denied nothing.
+    /// Asserts that it ran without a failure, and that nothing of it was denied.
     #[track_caller]
     fn is_sound(&self) {
         let state = ["ActiveState", "NRestarts", "Result"].map(|property| self.show(property));
@@ -102,22 +102,22 @@ impl<'a> Service<'a> {
     }
 }
 
-/// A unit that dies of uname(1).
+/// A unit that dies of uname(2).
 fn write_deadly(manager: &TestManager, name: &str, exec: &str) {
     let text = format!("[Service]\nType=oneshot\nSlice=system.slice\nExecStart={exec}\nSystemCallFilter=~uname\n");
     manager.write(name, &text);
 }
 
 #[test]
-fn the_daemon_lives_under_what_it_ships_with() {
+fn daemon_under_its_own_units_is_denied_nothing() {
     let Some(manager) = TestManager::start() else { return };
     let service = Service::install(&manager);
     write_deadly(&manager, "dies.service", "/bin/uname");
-    // A child that is gone at once, which only the kernel's notes can tell.
+    // A child that ends at once: only the exit notes can attribute it.
     write_deadly(&manager, "child.service", "/bin/sh -c '/bin/uname; true'");
     write_deadly(&manager, "between.service", "/bin/uname");
     write_deadly(&manager, "silent.service", "/bin/sh -c 'kill -SYS $$$$'");
-    // Another user's process, which hidepid= must not hide.
+    // A process of another user, which hidepid= must not hide.
     manager.write(
         "lives.service",
         "[Service]\nSlice=system.slice\nSystemCallFilter=~getppid:EPERM\nNoNewPrivileges=yes\nSystemCallLog=getppid\n\
@@ -131,7 +131,7 @@ fn the_daemon_lives_under_what_it_ships_with() {
         manager.write(&format!("storm{number}.service"), &storm);
     }
     manager.reload();
-    // It begins with a store that is none.
+    // The store that it finds at its start is no store.
     fs::write(service.state.join("incidents.sqlite3"), "not a database, but long enough to be taken for one").unwrap();
     service.start();
     let set_aside = service.log().contains("a new store was begun");
@@ -161,12 +161,12 @@ fn the_daemon_lives_under_what_it_ships_with() {
     assert!(answers.0 >= 7 && answers.1 >= 7, "{answers:?}");
     service.is_sound();
 
-    // Its configuration is read anew, by a command that the filter does not hold.
+    // A command outside of the filter makes it reread its configuration.
     assert!(manager.systemctl(&["reload", "harden-whyd.service"]).status.success(), "{}", service.log());
     assert!(service.log().contains("SIGHUP: the configuration was read again"), "{}", service.log());
     service.is_sound();
 
-    // A restart loses nothing: what comes meanwhile waits in the socket that systemd holds.
+    // A restart loses nothing: records wait in the socket that systemd holds.
     manager.systemctl(&["kill", "-s", "STOP", "harden-whyd.service"]);
     manager.start_unit("between.service");
     let pid = service.show("MainPID");
@@ -186,7 +186,7 @@ fn the_daemon_lives_under_what_it_ships_with() {
 }
 
 #[test]
-fn a_daemon_that_stands_still_is_replaced() {
+fn daemon_that_hangs_is_replaced() {
     let Some(manager) = TestManager::start() else { return };
     let service = Service::install(&manager);
     manager.write("harden-whyd.service.d/soon.conf", "[Service]\nWatchdogSec=5\n");
@@ -205,12 +205,12 @@ fn a_daemon_that_stands_still_is_replaced() {
 }
 
 #[test]
-fn its_start_mends_what_a_killed_client_left() {
+fn start_of_the_daemon_cleans_up_after_a_killed_client() {
     const LEFT: &str = "/run/systemd/system/x.service.d/zzzz-harden-why-rehearsal.conf";
     let Some(manager) = TestManager::start() else { return };
     let service = Service::install(&manager);
     manager.write("x.service", "[Service]\nExecStart=/bin/sleep 1000\nSystemCallFilter=~uname\n");
-    // Of pid 1 at another time, and started since.
+    // Of a PID 1 with another start time.
     let text = "# Written by harden-why\n# Owner: 1 0\n# Before: running -\n[Service]\nSystemCallFilter=\n";
     let put = format!("mkdir -p $(dirname {LEFT}) && printf '{text}' >{LEFT}");
     assert!(manager.command(&["sh", "-c", &put]).status().unwrap().success());
@@ -231,7 +231,7 @@ fn its_start_mends_what_a_killed_client_left() {
 }
 
 #[test]
-fn what_it_may_call_it_may_call_by_its_other_names() {
+fn allowed_calls_are_allowed_under_their_other_names() {
     let path = Path::new("harden-whyd.service");
     let file = UnitFile::parse(path, shipped("harden-whyd.service").as_bytes());
     let settings = Settings::new(&"harden-whyd.service".parse().unwrap(), Some(file), vec![]);
@@ -239,7 +239,7 @@ fn what_it_may_call_it_may_call_by_its_other_names() {
     let known: BTreeSet<&str> = Abi::all().flat_map(Abi::calls).map(|(_, name)| name).collect();
     let mut others = 0;
     for call in known.iter().filter(|call| filter.permits(call)) {
-        // Of what 32-bit machines call, and with time of 64 bits there.
+        // The calls of 32-bit machines, and those with 64-bit time there.
         for suffix in ["64", "_time64", "32"] {
             let other = format!("{call}{suffix}");
             if known.contains(other.as_str()) {
@@ -253,18 +253,18 @@ fn what_it_may_call_it_may_call_by_its_other_names() {
 }
 
 #[test]
-fn the_units_are_sound_and_little_exposed() {
+fn units_are_valid_and_have_a_low_exposure_score() {
     let dir = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_harden-whyd");
     for name in ["harden-whyd.service", "harden-whyd.socket"] {
         fs::write(dir.path().join(name), shipped(name).replace("/usr/bin/harden-whyd", program)).unwrap();
     }
     let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).current_dir(dir.path()).output();
-    // The pages are there once the package is installed.
+    // The pages exist once the package is installed.
     let verify = analyze(&["verify", "--man=no", "./harden-whyd.service", "./harden-whyd.socket"]);
     let Ok(verify) = verify else { return support::manager::skip("there is no systemd-analyze") };
     assert!(verify.status.success() && verify.stderr.is_empty(), "{}", String::from_utf8_lossy(&verify.stderr));
-    // Tenths: as root, with what the attribution of denials needs, it is at 1.5.
+    // Tenths: as root, with the rights that attribution needs, it is at 1.5.
     let security = analyze(&["security", "--offline=yes", "--no-pager", "--threshold=15", "./harden-whyd.service"]);
     let security = security.unwrap();
     assert!(security.status.success(), "{}", String::from_utf8_lossy(&security.stdout));

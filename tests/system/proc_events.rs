@@ -7,13 +7,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, id};
 use std::time::{Duration, Instant};
 
-/// Says why a test cannot run here, which is a failure where it is required.
+/// Prints why a test cannot run here, which is a failure where it is required.
 fn skip(why: &str) {
     assert!(std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "required: {why}");
     println!("skipped: {why}");
 }
 
-/// A listener, or why there is none here; without one where it is required, a failure.
+/// Opens a listener. Skips where the kernel has none, and fails where it is required.
 fn listener() -> Option<ExitListener> {
     match ExitListener::open() {
         Ok(listener) => Some(listener),
@@ -30,7 +30,7 @@ fn shell(script: &str) -> (u32, std::process::ExitStatus) {
     (child.id(), child.wait().unwrap())
 }
 
-/// Everything received until a process's exit comes up, which must be.
+/// Receives notices until the exit of a process.
 fn until(listener: &mut ExitListener, pid: u32) -> Vec<Notice> {
     let deadline = Instant::now() + Duration::from_mins(1);
     let mut heard = Vec::new();
@@ -50,7 +50,7 @@ fn exits(heard: &[Notice]) -> Vec<Exit> {
     heard.iter().filter_map(exit).collect()
 }
 
-/// Where a process was announced to die, with its parent.
+/// The places at which the death of a process was announced, with its parent.
 fn announced(heard: &[Notice], pid: u32) -> Vec<(usize, Option<u32>)> {
     let parent = |notice: &Notice| match notice {
         Notice::Dying(dying) if dying.pid == pid => Some(dying.parent),
@@ -60,7 +60,7 @@ fn announced(heard: &[Notice], pid: u32) -> Vec<(usize, Option<u32>)> {
 }
 
 #[test]
-fn a_death_by_sigsys_is_announced_and_then_heard_with_its_parent() {
+fn death_by_sigsys_is_announced_and_followed_by_its_exit() {
     let Some(mut listener) = listener() else { return };
     let (pid, status) = shell("kill -SYS $$");
     assert_eq!(status.signal(), Some(31));
@@ -71,24 +71,24 @@ fn a_death_by_sigsys_is_announced_and_then_heard_with_its_parent() {
     let exit = *exits(&heard).last().unwrap();
     assert_eq!(exit.core_dumped, status.core_dumped());
     assert!(exit.timestamp_ns > 0);
-    // A parent that waits reaps it before or after the event is made.
+    // A waiting parent reaps it before or after the kernel makes the event.
     assert!(exit.parent.is_none_or(|parent| parent == id()), "{exit:?}");
 }
 
 #[test]
-fn other_ends_are_not() {
+fn other_deaths_are_not_reported() {
     let Some(mut listener) = listener() else { return };
     let others =
         ["true", "exit 31", "exit 159", "kill -SEGV $$", "kill -KILL $$", "kill -TERM $$"].map(|end| shell(end).0);
     let (last, _) = shell("kill -SYS $$");
     let heard = until(&mut listener, last);
     assert!(exits(&heard).iter().all(|exit| !others.contains(&exit.pid)), "{heard:?} {others:?}");
-    // Which signal dumps core is not told before the exit.
+    // Whether a signal dumps core is unknown before the exit.
     assert_eq!(others.map(|pid| announced(&heard, pid).len()), [0, 0, 0, 1, 0, 0]);
 }
 
 #[test]
-fn a_process_of_many_threads_dies_once() {
+fn process_of_many_threads_dies_once() {
     let Some(mut listener) = listener() else { return };
     let script = "import threading,time,os,signal\n\
                   for _ in range(20): threading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n\
@@ -106,7 +106,7 @@ fn a_process_of_many_threads_dies_once() {
 }
 
 #[test]
-fn silence_is_nothing_rather_than_a_wait() {
+fn silent_listener_does_not_wait() {
     let Some(mut listener) = listener() else { return };
     let before = Instant::now();
     while listener.receive().unwrap().is_some() {}

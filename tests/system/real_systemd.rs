@@ -1,4 +1,4 @@
-//! What a real systemd says about real processes.
+//! What a real systemd reports about real processes.
 
 use crate::support::manager::{TestManager, skip};
 use harden_why::kernel::proc_events::{ExitListener, Notice};
@@ -9,7 +9,7 @@ use harden_why::units::{Manager, Placement, Rung, Unit, cgroup};
 use std::fs;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A filter that kills uname(1), and nothing a shell does before.
+/// A filter that kills uname(2), and nothing that a shell calls before.
 const DEADLY: &str = "SystemCallFilter=~uname\n";
 
 /// How long anything may take here.
@@ -31,12 +31,12 @@ async fn ask(manager: &TestManager) -> SystemdManager {
     Managers::with_paths(manager.bus(), "/nonexistent").connect(Manager::System).await.unwrap()
 }
 
-/// A command line that leaves its pid behind in a file and becomes `program`.
+/// A command line that writes its PID to a file and becomes `program`.
 fn leaves_pid(manager: &TestManager, file: &str, program: &str) -> String {
     format!("/bin/sh -c 'echo $$$$ > {}; exec {program}'", manager.base().join(file).display())
 }
 
-/// The pid in a file, and when the process wrote it there.
+/// The PID in a file, and when the process wrote it.
 fn pid_left(manager: &TestManager, file: &str) -> PidAtTime {
     let (file, deadline) = (manager.base().join(file), Instant::now() + PATIENCE);
     loop {
@@ -65,7 +65,7 @@ fn settle(manager: &TestManager, name: &str, state: &str) {
 }
 
 #[test]
-fn a_main_process_killed_by_its_filter_is_remembered() {
+fn main_process_killed_by_its_filter_is_remembered() {
     let Some(manager) = TestManager::start() else { return };
     let start = leaves_pid(&manager, "pid", "uname");
     manager.write("dies.service", &format!("[Service]\nSlice=system.slice\nExecStart={start}\n{DEADLY}"));
@@ -98,7 +98,7 @@ fn a_main_process_killed_by_its_filter_is_remembered() {
 }
 
 #[test]
-fn a_death_by_a_filter_is_announced_and_heard() {
+fn death_by_a_filter_is_announced_and_received() {
     let Some(manager) = TestManager::start() else { return };
     let mut listener = match ExitListener::open() {
         Ok(listener) => listener,
@@ -126,7 +126,7 @@ fn a_death_by_a_filter_is_announced_and_heard() {
 }
 
 #[test]
-fn a_command_killed_by_the_filter_is_remembered() {
+fn command_killed_by_the_filter_is_remembered() {
     let Some(manager) = TestManager::start() else { return };
     let pre = leaves_pid(&manager, "pid", "uname");
     manager.write("pre.service", &format!("[Service]\nExecStartPre={pre}\nExecStart=/bin/true\n{DEADLY}"));
@@ -141,7 +141,7 @@ fn a_command_killed_by_the_filter_is_remembered() {
 }
 
 #[test]
-fn a_unit_that_came_up_nevertheless_remembers_both() {
+fn unit_that_came_up_nevertheless_remembers_both() {
     let Some(manager) = TestManager::start() else { return };
     let (pre, main) = (leaves_pid(&manager, "pre", "uname"), leaves_pid(&manager, "main", "sleep 60"));
     manager.write("up.service", &format!("[Service]\nExecStartPre=-{pre}\nExecStart={main}\n{DEADLY}"));
@@ -156,14 +156,14 @@ fn a_unit_that_came_up_nevertheless_remembers_both() {
             assert_eq!((&found[0].unit, found[0].rung), (&unit("up.service"), rung));
             assert_eq!((found[0].died_of_sigsys(), found[0].exited_us.is_none()), (died, !died), "{found:?}");
         }
-        // Long settled: its main process is still found, without asking for everything.
+        // Long settled: its main process is found without a query for everything.
         let later = now() + 3_600_000;
         assert_eq!(systemd.past_processes(&[PidAtTime { at: later, ..main }]).await.unwrap().len(), 1);
     });
 }
 
 #[test]
-fn a_unit_is_known_by_its_facts() {
+fn facts_of_a_unit_equal_its_settings() {
     let Some(manager) = TestManager::start() else { return };
     manager.write(
         "facts.service",
@@ -238,7 +238,7 @@ fn every_directive_is_a_property_of_its_type() {
 }
 
 #[test]
-fn the_same_manager_answers_as_a_users_on_its_private_socket() {
+fn manager_answers_as_a_users_on_its_private_socket() {
     let Some(manager) = TestManager::start() else { return };
     let runtime = manager.base().join("user");
     fs::create_dir(&runtime).unwrap();
@@ -257,7 +257,7 @@ fn the_same_manager_answers_as_a_users_on_its_private_socket() {
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(found[0].unit, Unit { manager: Manager::User(0), ..unit("dies.service") });
 
-        // Without the private socket, our own user's manager is asked over the session bus.
+        // Without the private socket, the client reaches this user's manager over the session bus.
         fs::remove_file(manager.base().join("run/systemd/private")).unwrap();
         let user = managers.connect(Manager::User(0)).await.unwrap();
         assert_eq!(user.version().await, system.version().await);
@@ -265,7 +265,7 @@ fn the_same_manager_answers_as_a_users_on_its_private_socket() {
 }
 
 #[test]
-fn a_running_process_is_placed_by_its_cgroup() {
+fn running_process_is_attributed_by_its_cgroup() {
     let Some(manager) = TestManager::start() else { return };
     let start = leaves_pid(&manager, "pid", "sleep 60");
     manager.write("runs.service", &format!("[Service]\nSlice=system-a.slice\nDelegate=yes\nExecStart={start}\n"));
@@ -275,7 +275,7 @@ fn a_running_process_is_placed_by_its_cgroup() {
     let place = || manager.inside(|| cgroup::place(&Procfs::live().cgroup(pid).unwrap()));
     assert_eq!(place(), Placement::Unit(unit("runs.service")));
 
-    // What it calls its own subtree does not matter.
+    // The names of its own subtree do not matter.
     let fake = manager.cgroup().join("system.slice/system-a.slice/runs.service/system.slice/sshd.service");
     fs::create_dir_all(&fake).unwrap();
     fs::write(fake.join("cgroup.procs"), pid.to_string()).unwrap();

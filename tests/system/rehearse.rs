@@ -1,5 +1,5 @@
-//! `rehearse` with the running kernel, a real systemd and the real daemon: what a unit's settings would have denied is
-//! found in one run, and whatever happens, the unit's own settings come back and nothing else stays.
+//! `rehearse` with the running kernel, a real systemd and the real daemon: one run finds every call that a unit's
+//! settings would have denied. Whatever happens, the unit's own settings return and nothing else is left.
 
 use crate::support;
 use crate::support::daemon::{Daemon, PROGRAM, wait_for};
@@ -14,7 +14,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Makes six calls and gives up at the first that is refused.
+/// Makes six calls and exits at the first refused one.
 const NEEDY: &str = r"
 import ctypes, sys
 libc = ctypes.CDLL(None)
@@ -30,13 +30,13 @@ for call in [
         sys.exit(7)
 ";
 
-/// What forbids it each of them in another way: by an error, death, an error of the call's own, and by directives.
+/// Denies each of them differently: by an error, death, an error for one call, and other directives.
 const FORBIDDING: &str = "SystemCallFilter=@system-service syslog clock_adjtime munlockall\nSystemCallErrorNumber=EPERM\n\
     SystemCallFilter=~getsid getpgid sched_getparam:kill munlockall:EACCES\nProtectKernelLogs=yes\nProtectClock=yes\n";
 
 const SIX: [&str; 6] = ["clock_adjtime", "getpgid", "getsid", "munlockall", "sched_getparam", "syslog"];
 
-/// Runs on, and asks for the machine's name now and then, which is denied to it without a word.
+/// Runs on and calls uname(2) now and then, which its filter denies silently.
 const RUNS: &str = "[Service]\nSlice=system.slice\nExecStart=/bin/sh -c 'while :; do uname; sleep 0.2; done'\n\
     StandardOutput=null\nSystemCallFilter=~uname\nSystemCallErrorNumber=EPERM\n";
 
@@ -79,7 +79,7 @@ impl Machine {
 
     fn client(&self, arguments: &[&str]) -> Command {
         let bus = self.manager.bus();
-        // Whoever runs the tests may ignore signals, and children inherit that.
+        // The shell that runs the tests may ignore signals, and children inherit that.
         let before = ["env", "--default-signal=HUP,INT,TERM", env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus];
         let mut command = self.manager.command(&[&before, arguments].concat());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -90,7 +90,7 @@ impl Machine {
         self.client(arguments).output().unwrap()
     }
 
-    /// An answer, of a client that has nothing to complain of.
+    /// The answer of a client without complaints.
     #[track_caller]
     fn json(&self, arguments: &[&str]) -> serde_json::Value {
         read(&self.run(&[&["--json"], arguments].concat()))
@@ -102,7 +102,7 @@ impl Machine {
         error(&self.run(arguments))
     }
 
-    /// That it is refused for this reason, before anything was changed.
+    /// Asserts that it is refused for this reason, before any change.
     #[track_caller]
     fn refuses(&self, arguments: &[&str], why: &str) {
         let before = (self.show("InvocationID"), self.show("SystemCallFilter"), self.files());
@@ -116,20 +116,20 @@ impl Machine {
         String::from_utf8(shown.stdout).unwrap().trim().to_owned()
     }
 
-    /// All that is below the directories of drop-ins.
+    /// All files below the directories of drop-ins.
     fn files(&self) -> String {
         let found = self.manager.command(&["find", "/run/systemd/system", "/etc/systemd/system", "-mindepth", "1"]);
         String::from_utf8({ found }.output().unwrap().stdout).unwrap()
     }
 
-    /// That the unit has its own settings, and nothing of a rehearsal is left.
+    /// Asserts that the unit has its own settings, and that nothing of a rehearsal is left.
     #[track_caller]
     fn is_as_before(&self, filter: &str) {
         assert_eq!((self.show("SystemCallFilter").as_str(), self.files().as_str()), (filter, ""));
         assert_eq!(self.show("NeedDaemonReload"), "no");
     }
 
-    /// Waits until nothing more is to be done with the unit.
+    /// Waits until systemd has no job for the unit.
     #[track_caller]
     fn wait_until_settled(&self) {
         wait_for(|| ["", "0"].contains(&self.show("Job").as_str()).then_some(()), || self.show("Job"));
@@ -168,7 +168,7 @@ fn calls(rehearsed: &serde_json::Value) -> Vec<&str> {
 }
 
 fn send(client: &Child, signal: Signal) {
-    // It is waited for only later, so the pid is its own.
+    // It is reaped only later, so the PID is its own.
     kill(Pid::from_raw(client.id().cast_signed()), signal).unwrap();
 }
 
@@ -196,7 +196,7 @@ fn six_calls_denied_in_four_ways_are_found_in_one_run() {
     machine.is_as_before(&filter);
     assert!(!machine.manager.start_unit("x.service"), "its own filter is back");
 
-    // Once more, all the way; what was counted before is not counted again.
+    // Once more, all the way: counts of the first run are not added.
     let applied = machine.json(&["rehearse", "x", "--yes", "--apply"]);
     assert_eq!(calls(&applied), SIX, "{applied}");
     assert!(applied["rehearsal"]["calls"].as_array().unwrap().iter().all(|call| call["count"] == 1), "{applied}");
@@ -208,7 +208,7 @@ fn six_calls_denied_in_four_ways_are_found_in_one_run() {
 }
 
 #[test]
-fn a_filter_that_lacks_nearly_everything_takes_one_run_as_well() {
+fn filter_that_lacks_nearly_everything_takes_one_run() {
     let unit = "[Service]\nType=oneshot\nSlice=system.slice\nExecStart=/usr/bin/id\nSystemCallFilter=@signal\n";
     for effect in ["", "SystemCallErrorNumber=EPERM\nRestrictNamespaces=yes\nRestrictSUIDSGID=yes\n"] {
         let Some(machine) = Machine::with(&format!("{unit}{effect}")) else { return };
@@ -224,17 +224,17 @@ fn a_filter_that_lacks_nearly_everything_takes_one_run_as_well() {
 }
 
 #[test]
-fn what_is_kept_is_kept() {
+fn kept_directive_stays_in_force() {
     let Some(machine) = Machine::needy() else { return };
     let lines = "klogctl(10, None, 0),";
     let program = machine.manager.base().join("needy.py");
-    // It puts up with this one.
+    // The program tolerates this one.
     fs::write(&program, NEEDY.replace(lines, "klogctl(10, None, 0) and 0,")).unwrap();
     let rehearsed = machine.json(&["rehearse", "x", "--yes", "--keep", "ProtectKernelLogs", "--keep=ProtectClock="]);
     assert_eq!(calls(&rehearsed), ["getpgid", "getsid", "munlockall", "sched_getparam"], "{rehearsed}");
     let rehearsal = &rehearsed["rehearsal"];
     assert_eq!(rehearsal["kept"], serde_json::json!(["ProtectKernelLogs", "ProtectClock"]));
-    // It failed for what was kept.
+    // It failed because of the kept directive.
     assert_eq!((&rehearsal["ended"], &rehearsal["state"]), (&"unit-ended".into(), &"failed".into()), "{rehearsal}");
     assert!(rehearsed["notes"].to_string().contains("more than these calls is amiss"), "{rehearsed}");
     let said = machine.error(&["rehearse", "x", "--yes", "--keep", "SystemCallArchitectures"]);
@@ -242,7 +242,7 @@ fn what_is_kept_is_kept() {
 }
 
 #[test]
-fn it_ends_when_it_should_and_the_unit_runs_on_under_its_own_settings() {
+fn rehearsal_ends_on_time_and_the_unit_runs_on_with_its_settings() {
     let Some(machine) = Machine::with(RUNS) else { return };
     assert!(machine.manager.start_unit("x.service"));
     for (limit, ended) in [(&["--for", "5s"][..], "time"), (&["--until-idle=3s"], "idle")] {
@@ -268,7 +268,7 @@ fn it_ends_when_it_should_and_the_unit_runs_on_under_its_own_settings() {
         machine.is_as_before("~uname");
         assert_eq!(machine.show("ActiveState"), "active");
     }
-    // Somebody takes the drop-in away.
+    // Another process removes the drop-in.
     let before = machine.show("InvocationID");
     let client = machine.client(&["--json", "rehearse", "x", "--yes"]).spawn().unwrap();
     machine.wait_until_rehearsed(&before);
@@ -276,7 +276,7 @@ fn it_ends_when_it_should_and_the_unit_runs_on_under_its_own_settings() {
     send(&client, Signal::SIGINT);
     assert_eq!(read(&client.wait_with_output().unwrap())["rehearsal"]["then"], "restarted");
     machine.is_as_before("~uname");
-    // What did not run before does not run afterwards.
+    // A unit that did not run before does not run afterwards.
     machine.manager.systemctl(&["stop", "x.service"]);
     let rehearsed = machine.json(&["rehearse", "x", "--yes", "--for", "2s"]);
     assert_eq!(rehearsed["rehearsal"]["then"], "stopped", "{rehearsed}");
@@ -285,7 +285,7 @@ fn it_ends_when_it_should_and_the_unit_runs_on_under_its_own_settings() {
 }
 
 #[test]
-fn on_the_screen_it_says_what_it_does() {
+fn rehearsal_shows_on_the_terminal_what_it_does() {
     let Some(machine) = Machine::with(RUNS) else { return };
     let output = machine.run(&["rehearse", "x", "--yes", "--for", "3s"]);
     let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
@@ -302,8 +302,8 @@ fn on_the_screen_it_says_what_it_does() {
     for words in ["less protected", "SystemCallLog=uname", "Nothing was changed", "on Ctrl-C or when it ends"] {
         assert!(out.contains(words), "{words}: {out}");
     }
-    // On a terminal it asks, and shows a table with the time meanwhile.
-    // Whoever runs the tests may ignore signals.
+    // On a terminal it asks, and shows a table and the time while the unit runs.
+    // The shell that runs the tests may ignore signals.
     let client = format!("env --default-signal {} --bus {}", env!("CARGO_BIN_EXE_harden-why"), machine.manager.bus());
     let on_terminal = |verb: &str, typed: &[u8]| {
         let mut script = machine.manager.command(&["script", "-qec", &format!("{client} {verb}"), "/dev/null"]);
@@ -330,12 +330,12 @@ fn on_the_screen_it_says_what_it_does() {
 }
 
 #[test]
-fn two_at_once_are_one_too_many() {
+fn second_rehearsal_at_once_is_refused() {
     let Some(mut machine) = Machine::with(RUNS) else { return };
     let client = machine.client(&["--json", "rehearse", "x", "--yes"]).spawn().unwrap();
     machine.wait_until_rehearsed("");
     machine.refuses(&["x"], "x.service is being rehearsed already, by process");
-    // Another daemon knows of no rehearsal, and is told again.
+    // Another daemon does not know the rehearsal, and the client registers it again.
     machine.daemon.take().unwrap().stop();
     fs::remove_file(machine.manager.base().join("daemon/notify")).unwrap();
     let state = machine.manager.base().join("daemon");
@@ -356,7 +356,7 @@ fn two_at_once_are_one_too_many() {
 }
 
 #[test]
-fn of_units_to_follow_those_that_nobody_knows_are_said() {
+fn unknown_units_to_follow_are_reported() {
     let Some(mut machine) = Machine::with(RUNS) else { return };
     let mut client = machine.client(&["follow", "nowhere", "x"]).spawn().unwrap();
     let mut said = String::new();
@@ -369,7 +369,7 @@ fn of_units_to_follow_those_that_nobody_knows_are_said() {
 }
 
 #[test]
-fn what_cannot_be_rehearsed_is_refused_before_anything_is_changed() {
+fn impossible_rehearsal_is_refused_before_any_change() {
     let Some(mut machine) = Machine::with(RUNS) else { return };
     let said = machine.error(&["rehearse", "x"]);
     assert!(said.contains("there is nobody to ask: say --yes or --dry-run"), "{said}");
@@ -431,7 +431,7 @@ fn what_cannot_be_rehearsed_is_refused_before_anything_is_changed() {
 }
 
 #[test]
-fn a_unit_that_does_not_start_has_its_own_settings_back() {
+fn unit_that_does_not_start_gets_its_own_settings_back() {
     let Some(machine) = Machine::with(RUNS) else { return };
     let unit = "[Service]\nSlice=system.slice\nSystemCallFilter=~uname\n";
     machine.write(&format!("{unit}ExecStart=/bin/false\n"));
@@ -453,7 +453,7 @@ fn a_unit_that_does_not_start_has_its_own_settings_back() {
 }
 
 #[test]
-fn interrupted_at_any_moment_it_puts_everything_back_itself() {
+fn rehearsal_interrupted_at_any_moment_rolls_everything_back() {
     const ROUNDS: u32 = 6;
     let Some(machine) = Machine::with(RUNS) else { return };
     assert!(machine.manager.start_unit("x.service"));
@@ -464,7 +464,7 @@ fn interrupted_at_any_moment_it_puts_everything_back_itself() {
         sleep(Duration::from_millis(1_500) * round / ROUNDS);
         send(&client, Signal::SIGINT);
         let output = client.wait_with_output().unwrap();
-        // A second signal, or one that comes while it puts things back, may keep it from waiting; it says so then.
+        // A second signal, or one during the roll-back, may end its waiting; it says so then.
         let said = String::from_utf8(output.stderr.clone()).unwrap();
         assert!(
             output.status.code().is_some_and(|code| code < 2) || said.contains("interrupted by SIGINT"),
@@ -482,7 +482,7 @@ fn interrupted_at_any_moment_it_puts_everything_back_itself() {
 }
 
 #[test]
-fn killed_at_any_moment_it_is_put_right_by_the_next() {
+fn rehearsal_killed_at_any_moment_is_cleaned_up_by_the_next_client() {
     const ROUNDS: u32 = 20;
     let Some(machine) = Machine::with(RUNS) else { return };
     let whole = Duration::from_millis(1_800);
@@ -492,7 +492,7 @@ fn killed_at_any_moment_it_is_put_right_by_the_next() {
         machine.manager.systemctl(&[if runs { "start" } else { "stop" }, "x.service"]);
         let before = machine.show("InvocationID");
         let mut client = machine.client(&["--json", "rehearse", "x", "--yes", "--for", "1s"]).spawn().unwrap();
-        // Any moment of all, or of those after the first change.
+        // Any moment, or any moment after the first change.
         if round % 4 > 0 {
             wait_for(|| machine.files().contains("zzzz").then_some(()), || "it does not begin".to_owned());
         }
@@ -501,7 +501,7 @@ fn killed_at_any_moment_it_is_put_right_by_the_next() {
         send_kill(&mut client);
         client.wait_with_output().unwrap();
         let left = machine.files();
-        // A verb that has nothing to do with units.
+        // A verb that does not concern units.
         let next = machine.run(&["syscall", "read"]);
         let said = String::from_utf8(next.stderr).unwrap();
         assert_eq!(next.status.code(), Some(0), "{said}");
@@ -514,9 +514,9 @@ fn killed_at_any_moment_it_is_put_right_by_the_next() {
         machine.wait_until_settled();
         assert_eq!(machine.show("ActiveState"), if runs { "active" } else { "inactive" }, "{round}: {left}: {said}");
         if runs {
-            // Nobody runs under the filter of another time: what it asks for is refused.
+            // The unit has no process of the rehearsal left: its call is refused again.
             let status = || fs::read_to_string(format!("/proc/{}/status", machine.show("MainPID"))).unwrap();
-            // It counts as active before it comes under its filter.
+            // The unit counts as active before its filter is in force.
             wait_for(|| status().contains("Seccomp:\t2").then_some(()), status);
         }
         let outcome = match (was_left, was_over, now == before) {
@@ -539,12 +539,12 @@ chown 65534 "$cgroup" "$cgroup"/cgroup.procs "$cgroup"/cgroup.subtree_control "$
 exec setpriv --reuid=65534 --regid=65534 --clear-groups /lib/systemd/systemd --user --unit=basic.target
 "#;
 
-/// A bus that lets everybody in.
+/// A bus that admits all users.
 const OPEN_BUS: &str = r#"<busconfig><listen>unix:path=DIR/bus</listen><auth>EXTERNAL</auth><policy context="default">
 <allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/></policy></busconfig>"#;
 
 #[test]
-fn a_users_own_unit_takes_no_root() {
+fn rehearsal_of_a_users_own_unit_requires_no_root() {
     let Some(manager) = TestManager::start() else { return };
     let open = tempfile::tempdir().unwrap();
     let dir = open.path().to_str().unwrap();
@@ -615,7 +615,7 @@ fn a_users_own_unit_takes_no_root() {
     let said = error(&ask(&["rehearse", "x", "--system", "--yes"]).output().unwrap());
     assert!(said.contains("a unit of the system is rehearsed by root alone"), "{said}");
 
-    // Killed: its user's next harden-why mends it, and nobody else's.
+    // Killed: the next harden-why of its user cleans up after it, and no other user's does.
     let mut killed = ask(&["--json", "rehearse", "x", "--user", "--yes"]);
     let mut killed = killed.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     wait_for(|| (show("SystemCallFilter") == "~").then_some(()), || show("SystemCallFilter"));
@@ -637,6 +637,6 @@ fn a_users_own_unit_takes_no_root() {
 }
 
 fn send_kill(client: &mut Child) {
-    // It may be over by then.
+    // It may have ended already.
     let _ = client.kill();
 }

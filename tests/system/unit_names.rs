@@ -1,4 +1,4 @@
-//! What a person calls a unit: an alias, a template, a pattern. A real systemd knows the units, the client is asked.
+//! The names that people use for units: an alias, a template, a pattern. A real systemd knows the units.
 
 use crate::support::denied::denied;
 use crate::support::manager::TestManager;
@@ -9,7 +9,7 @@ use std::process::Output;
 
 const UNIT: &str = "[Service]\nExecStart=/bin/true\nSystemCallFilter=~uname\n";
 
-/// A manager that knows `x.service`, with an alias, and instances of `t@.service`; all were denied a call.
+/// A manager that knows `x.service`, with an alias, and instances of `t@.service`; each has denials.
 struct Machine {
     manager: TestManager,
 }
@@ -38,7 +38,7 @@ impl Machine {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// The units of an answer, with how many denials each has.
+    /// The units of an answer, with the number of their denials.
     fn units(&self, name: &str) -> Vec<(String, usize)> {
         let of = |unit: &serde_json::Value| {
             (unit["unit"].as_str().unwrap().to_owned(), unit["denials"].as_array().unwrap().len())
@@ -64,7 +64,7 @@ fn one(unit: &str) -> Vec<(String, usize)> {
 }
 
 #[test]
-fn an_alias_is_answered_for_the_unit_it_names() {
+fn alias_is_answered_for_its_unit() {
     let Some(machine) = Machine::start() else { return };
     assert_eq!(machine.units("alias"), one("x.service"));
     assert_eq!(machine.json(&["alias"])["units"][0]["notes"][0], "alias.service is an alias of x.service");
@@ -81,7 +81,7 @@ fn an_alias_is_answered_for_the_unit_it_names() {
 }
 
 #[test]
-fn a_template_stands_for_its_instances() {
+fn template_stands_for_its_instances() {
     let Some(machine) = Machine::start() else { return };
     assert_eq!(machine.units("t@"), [one("t@one.service"), one("t@two.service")].concat());
     let nobody = machine.json(&["nobody@.service"]);
@@ -95,7 +95,7 @@ fn a_template_stands_for_its_instances() {
 }
 
 #[test]
-fn what_is_a_units_by_a_guess_is_not_applied_unasked() {
+fn guessed_denial_is_not_applied_unasked() {
     let Some(machine) = Machine::start() else { return };
     machine.manager.write("guessed.service", UNIT);
     machine.manager.reload();
@@ -112,7 +112,7 @@ fn what_is_a_units_by_a_guess_is_not_applied_unasked() {
 }
 
 #[test]
-fn a_pattern_is_said_to_be_one() {
+fn pattern_is_refused_as_one() {
     let Some(machine) = Machine::start() else { return };
     let error = machine.error(&["t@*"]);
     assert!(error.contains("t@* is a pattern: name the units, or a template (x@.service)"), "{error}");

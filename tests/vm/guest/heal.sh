@@ -1,8 +1,8 @@
-# What the scenarios of real services share: a service is hardened one notch too tight, dies, and is brought back by
-# harden-why alone.
+# Shared by the scenarios of real services: a service is hardened one step too far, dies, and works again with the help
+# of harden-why alone.
 . "$PAYLOAD/guest/lib.sh"
 
-# port NUMBER [LINE...]: what a server of the machine answers to these lines.
+# port NUMBER [LINE...]: prints what a server of the machine answers to these lines.
 port() {
     local number=$1
     shift
@@ -10,11 +10,11 @@ port() {
         "$number" "$@"
 }
 
-# Whether a web server has a page.
+# Succeeds if a web server has a page.
 serves() { says "^HTTP/1.1 200" port 80 "GET / HTTP/1.0" "Host: localhost" ""; }
 
-# heal UNIT WORKS LINE...: WORKS is a function that succeeds while the service does its work. The drop-in that hardens
-# it is what every guide begins with and these lines, the last of which is too tight.
+# heal UNIT WORKS LINE...: WORKS is a function that succeeds while the service works. The drop-in that hardens
+# it has the usual first lines of guides and these lines; the last one is too strict.
 heal() {
     local unit=$1 works=$2 path rounds=0 number current distinct answer
     shift 2
@@ -57,7 +57,7 @@ heal() {
     rm "$answer"
 }
 
-# afresh UNIT...: as if none of the scenarios before had touched them.
+# afresh UNIT...: resets units, as if no scenario had touched them before.
 afresh() {
     local unit
     for unit; do
@@ -70,16 +70,16 @@ afresh() {
     systemctl start harden-whyd.service
 }
 
-# What is denied as the settings are now.
+# The denials under the present settings.
 newest='.units[0].denials[] | select(.cause.kind == "unit")'
-# The settings deny a call, or did when it was made: nothing else has killed.
+# The settings deny a call, or did when it was made: no other filter killed.
 told_so='.units[0].denials | all(.cause.kind | . == "unit" or startswith("fixed"))'
 
-# judged FILTER: the last answer fulfils a condition of jq.
+# judged FILTER: the last answer fulfils a jq condition.
 judged() {
     cat "$answer"
     jq -e "$1" "$answer" >/dev/null
 }
 
-# up UNIT WORKS: it is active and comes to work; one that is dead will not.
+# up UNIT WORKS: it is active and begins to work; a dead one will not.
 up() { systemctl is-active "$1" >/dev/null && within 5 "$2"; }

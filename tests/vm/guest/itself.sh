@@ -1,4 +1,4 @@
-# The diagnoser is not its own patient: after all it did here, nothing of its own was denied.
+# The daemon is not denied anything itself: after all scenarios, no denial of its own is stored.
 . "$PAYLOAD/guest/lib.sh"
 ok "the daemon runs under its filter" test "$(systemctl show -P SystemCallFilter harden-whyd | wc -w)" -gt 10
 ok "nothing of its own was denied" not harden-why harden-whyd.service

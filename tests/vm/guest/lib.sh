@@ -1,11 +1,11 @@
-# What scenarios share: checks that speak TAP, and waiting for what takes its time.
-# A scenario is a script that sources this and ends with finish.
+# Shared by the scenarios: checks that print TAP, and waiting for slow events.
+# A scenario is a script that sources this file and ends with finish.
 set -uo pipefail
 
 checks=0 failures=0
 output=$(mktemp)
 
-# Sets up to the seconds since boot. The shell's own go by the clock, which a scenario sets.
+# Sets up to the seconds since boot. The shell's own seconds follow the clock, which a scenario sets.
 uptime() {
     read -r up _ </proc/uptime
     up=${up%.*}
@@ -13,7 +13,7 @@ uptime() {
 uptime
 checked=$up
 
-# ok WHAT COMMAND...: one check. What the command said is shown if it failed, and how long it has been since the check
+# ok NAME COMMAND...: one check. It prints the command's output if it failed, and the time since the check
 # before if that was long.
 ok() {
     local what=$1 code=0 up
@@ -37,7 +37,7 @@ ok() {
 # not COMMAND...: succeeds where it fails.
 not() { ! "$@"; }
 
-# within SECONDS COMMAND...: until it succeeds, or time is up. What it said the last time is shown.
+# within SECONDS COMMAND...: repeats the command until it succeeds or time is up; then it prints the last output.
 within() {
     local deadline said up
     uptime
@@ -53,7 +53,7 @@ within() {
     done
 }
 
-# says WHAT COMMAND...: the output of the command holds it, as a line or part of one (an extended expression).
+# says TEXT COMMAND...: the command's output contains the text, an extended expression, in one line.
 says() {
     local what=$1 said
     shift
@@ -62,7 +62,7 @@ says() {
     grep -Eq -e "$what" <<<"$said"
 }
 
-# answers FILTER UNIT [OPTION...]: the answer as JSON fulfils a condition of jq.
+# answers FILTER UNIT [OPTION...]: the answer as JSON fulfils a jq condition.
 answers() {
     local filter=$1 said
     shift
@@ -71,10 +71,10 @@ answers() {
     jq -e "$filter" <<<"$said" >/dev/null
 }
 
-# Tells something that is no check.
+# Prints a remark that is no check.
 note() { printf '# %s\n' "$*"; }
 
-# as USER COMMAND...: as a user with a manager of its own, where a login session would put it.
+# as USER COMMAND...: as a user with a manager, in the environment of a login session.
 as() {
     local uid
     uid=$(id -u "$1")
@@ -82,13 +82,13 @@ as() {
         DBUS_SESSION_BUS_ADDRESS="unix:path=/run/user/$uid/bus" "${@:2}"
 }
 
-# unit NAME: a system unit, or a drop-in of one, from standard input.
+# unit NAME: writes a system unit, or a drop-in of one, from standard input.
 unit() {
     mkdir -p "$(dirname "/etc/systemd/system/$1")"
     cat >"/etc/systemd/system/$1"
 }
 
-# victim NAME [SETTING...]: a unit whose program makes one call, acct, that its settings do not like.
+# victim NAME [SETTING...]: a unit whose program makes one call, acct, which its settings deny.
 victim() {
     local name=$1
     shift
@@ -99,7 +99,7 @@ $(printf '%s\n' "${@:-SystemCallFilter=~acct}")
 UNIT
 }
 
-# denied NAME [COUNT]: the denial of a victim is known, and told right.
+# denied NAME [COUNT]: the denial of a victim is stored and attributed rightly.
 denied() {
     answers '.units | length == 1 and (.[0].denials | length == 1 and (.[0] | .call == "acct" and .count == '"${2:-1}"'
         and .attribution.confidence == "certain" and .cause.kind == "unit"

@@ -1,4 +1,4 @@
-# The guide's case: a lingering user's unit listens on a socket under a filter that has no socket in it.
+# The guide's case: a lingering user's unit listens on a socket, and its filter lacks the socket calls.
 . "$PAYLOAD/guest/lib.sh"
 
 unit=remote-ssh-agent.service
@@ -17,7 +17,7 @@ ExecStart=/usr/bin/ncat --listen --unixsock --keep-open %t/remote-ssh-agent.sock
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@network-io
-# What a killed process leaves behind is in its successor's way.
+# A killed process leaves its socket behind, which its successor cannot bind.
 ExecStopPost=/bin/rm -f %t/remote-ssh-agent.socket
 UNIT
 as user systemctl --user daemon-reload
@@ -38,7 +38,7 @@ the_answer='.units | length == 1 and .[0].unit == "remote-ssh-agent.service" and
 answer_of() { as "$1" harden-why --json $unit | tee /dev/stderr | jq -e "$the_answer" >/dev/null; }
 ok "the user is told call, file, line and remedy" answer_of user
 ok "so is root" answers "$the_answer" $unit
-# Debian 13 lets nobody else into a home, so why is not for everybody to say.
+# Debian 13 closes home directories to other users, so they do not see the cause.
 ok "a member of adm is told the call" says "socket +the process was killed by SIGSYS" as reader harden-why $unit
 ok "another user is told nothing" not as other harden-why $unit
 ok "the screen names the line" says "$file:8" as user harden-why $unit
@@ -50,7 +50,7 @@ ok "root does not write into a home" not harden-why apply --yes $unit
 ok "another user applies nothing" not as other harden-why apply --yes $unit
 ok "nothing was written" not test -e $file.d
 
-# It works when somebody can connect and it is still there afterwards.
+# It works when a client can connect and it is still running afterwards.
 reached() {
     sleep 1
     echo hello | timeout 10 ncat -U $socket

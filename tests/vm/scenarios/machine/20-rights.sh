@@ -1,7 +1,7 @@
-# Who may ask the daemon what, on the machine's own bus, from the uids of five people.
+# Which callers get which answers from the daemon, on the machine's own bus, from the UIDs of five users.
 . "$PAYLOAD/guest/lib.sh"
 
-# A denial of the machine's, one of a user's unit, one of another user's.
+# A denial of a system unit, one of a user's unit, one of another user's.
 victim denied
 systemctl daemon-reload
 systemctl start denied.service

@@ -1,4 +1,4 @@
-# An administrator looks where administrators look: the unit's journal, right under systemd's own line.
+# The unit's journal shows the alert right under systemd's own line.
 . "$PAYLOAD/guest/lib.sh"
 
 victim shot
@@ -12,7 +12,7 @@ logged=ad655bb054d74639843e17b6cc99dc4c
 ok "journalctl -u shows systemd's line" within 10 says "status=31/SYS" show -u shot.service
 ok "and the alert" within 10 says "acct" show -u shot.service "MESSAGE_ID=$denial"
 near() {
-    # The alert is at most a few lines from systemd's, whichever of the two came first.
+    # The alert is at most a few lines from systemd's, whichever came first.
     local systemd ours
     show -u shot.service | tee /dev/stderr >"$output.lines"
     systemd=$(grep -n 'status=31/SYS' "$output.lines" | cut -d: -f1 | head -n1)

@@ -1,7 +1,7 @@
-# Each directive that answers with an error, once the manager is told to have such denials logged.
+# Each directive that answers with an error, once the manager logs such denials.
 . "$PAYLOAD/guest/lib.sh"
 
-# Directive, the call it refuses, and the deed, as perl's syscall takes it: numbers of x86_64.
+# Directive, the call that it refuses, and the call for perl's syscall: numbers of x86_64.
 attempts() {
     cat <<'EOT'
 ProtectHostname=yes|sethostname|170, my $name = "harden", 6
@@ -17,7 +17,7 @@ LockPersonality=yes|personality|135, 8
 SystemCallFilter=~acct:EACCES|acct|163, 0
 SystemCallErrorNumber=EPERM|acct|163, 0
 EOT
-    # Since 254 on a kernel from 6.3 this one is no seccomp filter, and leaves no record.
+    # Since 254 on a kernel from 6.3, this directive is no seccomp filter and leaves no record.
     if (($(systemctl --version | awk 'NR == 1 { print $2 }') < 254)); then
         echo 'MemoryDenyWriteExecute=yes|mmap|9, 0, 4096, 7, 0x22, -1, 0'
     fi
@@ -69,7 +69,7 @@ while IFS='|' read -r setting call deed; do
     directive=${setting%%=*}
     unit=refused-$directive.service
     told=$directive
-    # The number is a part of what SystemCallFilter= does.
+    # The number is a part of SystemCallFilter='s effect.
     if [[ $directive == SystemCallErrorNumber ]]; then told=SystemCallFilter; fi
     line=$(grep -n "^$told=" "/etc/systemd/system/$unit" | cut -d: -f1)
     ok "$setting refuses $call, and is named" named

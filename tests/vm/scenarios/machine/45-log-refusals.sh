@@ -1,7 +1,7 @@
-# What PID 1 and a user's manager refuse with an error is recorded while its refusals are logged, and at no other time.
+# Calls refused with an error by units of PID 1 and of a user's manager are recorded while logging is on, and only then.
 . "$PAYLOAD/guest/lib.sh"
 
-# quiet FILE: a unit that is refused a call, and runs on.
+# quiet FILE: a unit whose call is refused and that runs on.
 quiet() {
     cat >"$1" <<UNIT
 [Unit]

@@ -1,4 +1,4 @@
-# What an administrator or an upgrade restarts around the daemon, and the daemon goes on.
+# The daemon goes on while an administrator or an upgrade restarts what it depends on.
 . "$PAYLOAD/guest/lib.sh"
 
 for name in before journald bus reexec killed; do victim $name; done

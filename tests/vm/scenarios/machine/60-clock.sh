@@ -1,4 +1,4 @@
-# Somebody sets the clock back an hour, and forward again.
+# The clock is set back an hour, and forward again.
 . "$PAYLOAD/guest/lib.sh"
 
 for name in steady past; do victim $name; done

@@ -1,4 +1,4 @@
-# With systemd-coredump a dying process stays a while longer, and its core is taken by another.
+# With systemd-coredump a dying process stays longer, and another process takes its core.
 . "$PAYLOAD/guest/lib.sh"
 
 ok "there is no systemd-coredump at first" not dpkg -s systemd-coredump
@@ -14,7 +14,7 @@ systemctl start core.service
 ok "a denial with it" within 30 denied core
 ok "its alert" within 20 alerted core
 ok "the core is there" within 30 coredumpctl --no-pager info /usr/bin/perl
-# A start while the last process still dumps its core would be none.
+# While the last process still dumps its core, a start would have no effect.
 over() { [[ $(systemctl show -P ActiveState core.service) == failed ]]; }
 for _ in 1 2 3; do
     within 30 over

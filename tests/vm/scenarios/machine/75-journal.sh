@@ -1,32 +1,32 @@
-# A daemon that comes late finds processes of which systemd remembers nothing: the journal alone tells whose they were.
+# A daemon that starts late finds processes that systemd no longer remembers: only the journal says whose they were.
 . "$PAYLOAD/guest/lib.sh"
 
-# The socket holds the records until the daemon takes it, and has systemd start that with the first of them.
+# The socket holds the records until the daemon takes it. The first record makes systemd start the daemon.
 late=/run/systemd/system/harden-whyd.service.d/late.conf
 mkdir -p "${late%/*}"
 printf '[Service]\nExecStartPre=+/bin/sh -c "while test -e %s; do sleep 0.1; done"\n' "$late" >"$late"
 systemctl daemon-reload
 systemctl stop harden-whyd.service
 
-# found NAME RUNG COUNT: the denials are this unit's, by that evidence.
+# found NAME RUNG COUNT: the denials are attributed to this unit, by that evidence.
 found() {
     answers '.units | length == 1 and (.[0].denials | length == 1 and (.[0] | .call == "acct" and .count == '"$3"'
         and .attribution.rung == "'"$2"'"))' --system "$1.service"
 }
 
-# A child that systemd never knew, of a shell that is gone, too. Its core is taken by systemd-coredump.
+# A child that systemd never knew, of a shell that has ended. systemd-coredump takes its core.
 unit dumped.service <<UNIT
 [Service]
 ExecStart=/bin/sh -c '/usr/bin/perl -e "syscall 163, 0"; true'
 SystemCallFilter=~acct
 UNIT
 systemctl daemon-reload
-# dumps [FILTER]: how many entries of such cores there are.
+# dumps [FILTER]: the number of entries of such cores.
 dumps() {
     journalctl --no-pager -o json MESSAGE_ID=fc2e22bc6ee647b6b90729ab34a250b1 |
         jq -s 'map(select((.COREDUMP_CGROUP == "/system.slice/dumped.service") and ('"${1:-true}"'))) | length'
 }
-# journald looks up the unit of who sends as it takes the message. Who is gone by then has none, and is not believed.
+# journald looks up the sender's unit as it takes the message. A sender that has ended has none, and is not trusted.
 believed() { dumps '._SYSTEMD_UNIT // "" | startswith("systemd-coredump@")'; }
 over() { [[ $(systemctl show -P ActiveState "$1") == "${2:-inactive}" ]]; }
 started=0

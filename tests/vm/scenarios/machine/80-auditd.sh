@@ -1,4 +1,4 @@
-# With auditd the kernel has another listener. Both hear.
+# With auditd the kernel has a second listener, and both receive records.
 . "$PAYLOAD/guest/lib.sh"
 
 ok "there is no auditd at first" not dpkg -s auditd
@@ -16,7 +16,7 @@ ok "the daemon hears" within 20 denied both
 ok "and auditd" within 20 grep -q 'type=SECCOMP.*syscall=163' /var/log/audit/audit.log
 ok "explain reads its log to the same end" says "x86_64 call 163" harden-why explain --root / /var/log/audit/audit.log
 
-# Auditd has made the kernel take a rule that leaves all such records out.
+# auditd has loaded a rule that excludes all such records.
 auditctl -a always,exclude -F msgtype=SECCOMP >/dev/null
 systemctl start rule.service
 ok "a death without a record is told as one" within 30 answers '.units[0].denials[0].event == "silent-death"' rule.service

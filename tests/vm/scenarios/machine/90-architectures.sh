@@ -1,5 +1,5 @@
-# The machine forbids every ABI but its own, and a program of the other one dies. It cannot be undone without a reboot,
-# so little comes after it.
+# The machine forbids every ABI but its own, and a program of another ABI dies. Only a reboot undoes it,
+# so few scenarios come after it.
 . "$PAYLOAD/guest/lib.sh"
 
 unit old.service <<UNIT

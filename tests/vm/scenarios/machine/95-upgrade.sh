@@ -1,4 +1,4 @@
-# A new version, removal, and purge: the last of the package.
+# A new version, removal, and purge of the package.
 . "$PAYLOAD/guest/lib.sh"
 
 victim kept

@@ -1,4 +1,4 @@
-# redis: groups that read well, without what a server on a socket needs.
+# redis: plausible groups that lack the calls of a server on a socket.
 . "$PAYLOAD/guest/heal.sh"
 works() { [[ $(redis-cli set answer 42) == OK && $(redis-cli get answer) == 42 ]]; }
 heal redis-server.service works MemoryDenyWriteExecute=yes RestrictSUIDSGID=yes SystemCallFilter= \

@@ -1,4 +1,4 @@
-# unbound: a resolver that may not become who it is to be.
+# unbound: a resolver that may not change its user.
 . "$PAYLOAD/guest/heal.sh"
 works() {
     perl -MIO::Socket::INET -e '

@@ -1,5 +1,5 @@
-# postfix: a master with a dozen programs behind it, of which a mail to a local user needs most. The one that dies is
-# not the one that is started, and the unit stays active.
+# postfix: a master with a dozen programs; a mail to a local user needs most of them. The process that dies is
+# not the one that systemd started, and the unit stays active.
 . "$PAYLOAD/guest/heal.sh"
 # Debian 12 runs the main instance in a unit of its own, and its programs in a chroot.
 unit=postfix.service

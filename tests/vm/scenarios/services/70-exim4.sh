@@ -1,4 +1,4 @@
-# exim4, which turns postfix out: it becomes another user for each delivery.
+# exim4, which replaces postfix: it changes its user for each delivery.
 . "$PAYLOAD/guest/heal.sh"
 ok "exim4 is installed" apt-get -q -y install "$PAYLOAD_DEBS"/exim4-daemon-light/*.deb
 . "$PAYLOAD/guest/mail.sh"

@@ -1,8 +1,8 @@
-# Services whose filter refuses with an error, of which the kernel tells nothing: one rehearsal finds all that it lacks.
+# Services whose filter refuses with an error, without a record: one rehearsal finds every missing call.
 . "$PAYLOAD/guest/heal.sh"
 afresh nginx.service redis-server.service
 
-# perform UNIT WORKS < DROP-IN: WORKS is a function that succeeds while the service does its work, and gives it some.
+# perform UNIT WORKS < DROP-IN: WORKS is a function that succeeds while the service works, and gives it work.
 perform() {
     local unit=$1 works=$2 said work calls
     said=$(mktemp)
@@ -34,7 +34,7 @@ perform() {
     rm "$said"
 }
 
-# killed UNIT: what is left is mended by the start of the daemon.
+# killed UNIT: the start of the daemon cleans up what is left.
 killed() {
     local unit=$1 client
     systemctl start "$unit"

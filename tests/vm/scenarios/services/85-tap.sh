@@ -1,4 +1,4 @@
-# A service that runs, but is refused some calls with an error, of which the kernel writes no record: a tap finds which.
+# A service that runs while some of its calls are refused with an error, without a record: a tap finds which.
 . "$PAYLOAD/guest/heal.sh"
 afresh redis-server.service
 unit=redis-server.service
@@ -12,7 +12,7 @@ CONF
 systemctl daemon-reload
 saves() { says "^OK" redis-cli save; }
 
-# Watches what is refused while redis saves now and then. Into the answer.
+# Watches refused calls while redis saves now and then, and writes the answer.
 tap() {
     local saving
     while sleep 0.2; do saves; done >/dev/null 2>&1 &
@@ -28,7 +28,7 @@ answer=$(mktemp)
 systemctl start "$unit"
 ok "redis answers" within 20 says PONG redis-cli ping
 ok "but cannot save" not saves
-# Or it would not stop before it has.
+# Otherwise it would not stop before it has.
 redis-cli config set save "" >/dev/null
 ok "of which the kernel tells nothing" not harden-why "$unit"
 ok "redis is watched" tap
