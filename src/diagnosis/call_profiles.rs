@@ -1,41 +1,40 @@
-//! What programs do that make one call and will soon make another.
+//! Profiles of tasks that programs do, each with the calls that the task needs.
 //!
-//! A program is a bundle of habits: it serves a socket, it drops root, it keeps data safe on disk. Each
-//! habit takes a few calls together, so a denied one foretells others. No habit names a program; how
-//! common each is and which calls belong to it was reasoned from what the calls are for, and checked
-//! against recorded programs (`tests/data/programs`).
+//! A program does several tasks: it serves a socket, drops root, keeps data safe on disk. Each task needs a few calls
+//! together, so one denied call predicts others. No profile names a program. How common a task is and which calls it
+//! needs was reasoned from the purpose of the calls, and checked against recorded programs (`tests/data/programs`).
 //!
 //! The names are those of 64-bit ABIs.
 
-use Share::{Mostly, Nearly, Often, Rarely, Sometimes};
+use CallFrequency::{Mostly, Nearly, Often, Rarely, Sometimes};
 
-/// Something that ordinary programs do by a few calls together.
+/// A task of ordinary programs, and the calls that it needs.
 #[derive(Debug, Clone, Copy)]
-pub struct Habit {
-    /// Who has it and what the calls are for.
+pub struct CallProfile {
+    /// Which programs do the task, and what the calls are for.
     pub reason: &'static str,
-    /// How many programs have it.
-    pub common: Common,
-    /// Its calls, and how many of the programs that have it make each.
-    pub calls: &'static [(&'static str, Share)],
+    /// How many programs do the task.
+    pub prevalence: Prevalence,
+    /// The calls, and how many of these programs make each.
+    pub calls: &'static [(&'static str, CallFrequency)],
 }
 
-/// How many programs have a habit.
+/// How many programs do a task.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Common {
+pub enum Prevalence {
     /// All.
     All,
     /// This part.
     Part(f64),
-    /// Most that use the Internet, whom the unit lets, and this part of the others.
+    /// Most of the programs whose unit allows Internet sockets, and this part of the others.
     Internet(f64),
-    /// This part of those that run as root. Others cannot.
+    /// This part of the programs that run as root; others cannot do the task.
     Root(f64),
 }
 
-/// How many of the programs that have a habit make a call.
+/// How many of the programs that do a task make a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Share {
+pub enum CallFrequency {
     /// One in twelve.
     Rarely,
     /// One in five.
@@ -48,8 +47,8 @@ pub enum Share {
     Nearly,
 }
 
-impl Share {
-    /// As a number.
+impl CallFrequency {
+    /// Returns the part of the programs, between 0 and 1.
     #[must_use]
     pub const fn part(self) -> f64 {
         match self {
@@ -62,14 +61,18 @@ impl Share {
     }
 }
 
-const fn habit(common: Common, calls: &'static [(&'static str, Share)], reason: &'static str) -> Habit {
-    Habit { reason, common, calls }
+const fn profile(
+    prevalence: Prevalence,
+    calls: &'static [(&'static str, CallFrequency)],
+    reason: &'static str,
+) -> CallProfile {
+    CallProfile { reason, prevalence, calls }
 }
 
-/// Every habit.
-pub const HABITS: &[Habit] = &[
-    habit(
-        Common::All,
+/// Every profile.
+pub const PROFILES: &[CallProfile] = &[
+    profile(
+        Prevalence::All,
         &[
             ("read", Nearly),
             ("write", Nearly),
@@ -87,8 +90,8 @@ pub const HABITS: &[Habit] = &[
         ],
         "any program is loaded with its libraries and reads its configuration",
     ),
-    habit(
-        Common::Part(0.9),
+    profile(
+        Prevalence::Part(0.9),
         &[
             ("rt_sigaction", Nearly),
             ("rt_sigprocmask", Nearly),
@@ -100,8 +103,8 @@ pub const HABITS: &[Habit] = &[
         ],
         "who shall stop in good order handles signals and holds them back meanwhile",
     ),
-    habit(
-        Common::Part(0.5),
+    profile(
+        Prevalence::Part(0.5),
         &[
             ("clone3", Nearly),
             ("rt_sigprocmask", Nearly),
@@ -111,8 +114,8 @@ pub const HABITS: &[Habit] = &[
         ],
         "who has threads makes, names and stops them",
     ),
-    habit(
-        Common::Part(0.5),
+    profile(
+        Prevalence::Part(0.5),
         &[
             ("clone", Mostly),
             ("wait4", Nearly),
@@ -124,8 +127,8 @@ pub const HABITS: &[Habit] = &[
         ],
         "who has child processes connects, waits for and signals them",
     ),
-    habit(
-        Common::Part(0.55),
+    profile(
+        Prevalence::Part(0.55),
         &[
             ("epoll_ctl", Nearly),
             ("epoll_wait", Nearly),
@@ -136,13 +139,13 @@ pub const HABITS: &[Habit] = &[
         ],
         "who waits for many descriptors keeps them in an epoll",
     ),
-    habit(
-        Common::Part(0.6),
+    profile(
+        Prevalence::Part(0.6),
         &[("poll", Nearly), ("pselect6", Sometimes), ("select", Rarely), ("ppoll", Rarely)],
         "who waits for a few descriptors polls them, and so does libc when it asks a name service",
     ),
-    habit(
-        Common::Part(0.7),
+    profile(
+        Prevalence::Part(0.7),
         &[
             ("unlink", Nearly),
             ("chdir", Often),
@@ -159,13 +162,13 @@ pub const HABITS: &[Habit] = &[
         ],
         "who keeps files makes, renames and removes them and has a directory for them",
     ),
-    habit(
-        Common::Part(0.07),
+    profile(
+        Prevalence::Part(0.07),
         &[("inotify_init1", Nearly), ("inotify_add_watch", Nearly), ("inotify_rm_watch", Sometimes)],
         "who notices that files change watches them",
     ),
-    habit(
-        Common::All,
+    profile(
+        Prevalence::All,
         &[
             ("ioctl", Often),
             ("uname", Often),
@@ -180,8 +183,8 @@ pub const HABITS: &[Habit] = &[
         "any program starts so: libc asks what machine it is on, whether a terminal is there and whether a name \
          service answers, and its allocator returns memory",
     ),
-    habit(
-        Common::Part(0.6),
+    profile(
+        Prevalence::Part(0.6),
         &[
             ("socket", Nearly),
             ("connect", Nearly),
@@ -194,8 +197,8 @@ pub const HABITS: &[Habit] = &[
         ],
         "who looks up users, hosts or addresses, or logs: libc asks the name service and netlink",
     ),
-    habit(
-        Common::Internet(0.85),
+    profile(
+        Prevalence::Internet(0.85),
         &[
             ("socket", Nearly),
             ("bind", Nearly),
@@ -205,8 +208,8 @@ pub const HABITS: &[Habit] = &[
         ],
         "who uses the network makes sockets, sets their options and binds them",
     ),
-    habit(
-        Common::Part(0.85),
+    profile(
+        Prevalence::Part(0.85),
         &[
             ("socket", Nearly),
             ("listen", Nearly),
@@ -223,8 +226,8 @@ pub const HABITS: &[Habit] = &[
         ],
         "a server listens, accepts connections, asks who calls, reads and answers",
     ),
-    habit(
-        Common::Part(0.15),
+    profile(
+        Prevalence::Part(0.15),
         &[
             ("socket", Nearly),
             ("bind", Nearly),
@@ -237,24 +240,24 @@ pub const HABITS: &[Habit] = &[
         ],
         "a server of datagrams reads and answers with addresses",
     ),
-    habit(
-        Common::Root(0.5),
+    profile(
+        Prevalence::Root(0.5),
         &[("setgroups", Nearly), ("setgid", Nearly), ("setuid", Nearly)],
         "a daemon started as root becomes another user for good",
     ),
-    habit(
-        Common::Root(0.25),
+    profile(
+        Prevalence::Root(0.25),
         &[("setgroups", Nearly), ("setresgid", Nearly), ("setresuid", Nearly), ("capset", Sometimes)],
         "a daemon started as root becomes another user, by the calls that set every id",
     ),
-    habit(Common::Root(0.15), &[("capset", Nearly)], "a daemon started as root keeps some capabilities only"),
-    habit(
-        Common::Root(0.25),
+    profile(Prevalence::Root(0.15), &[("capset", Nearly)], "a daemon started as root keeps some capabilities only"),
+    profile(
+        Prevalence::Root(0.25),
         &[("fchown", Mostly), ("chown", Often), ("umask", Often), ("chroot", Sometimes)],
         "a daemon started as root makes its files and directories over to another user",
     ),
-    habit(
-        Common::Part(0.35),
+    profile(
+        Prevalence::Part(0.35),
         &[
             ("socketpair", Mostly),
             ("pipe2", Mostly),
@@ -266,13 +269,13 @@ pub const HABITS: &[Habit] = &[
         ],
         "who has worker processes talks with them and hands descriptors over",
     ),
-    habit(
-        Common::Part(0.2),
+    profile(
+        Prevalence::Part(0.2),
         &[("setsid", Mostly), ("umask", Mostly), ("flock", Sometimes)],
         "a daemon that detaches itself makes a session, sets its umask and locks its pid file",
     ),
-    habit(
-        Common::Part(0.25),
+    profile(
+        Prevalence::Part(0.25),
         &[
             ("fsync", Mostly),
             ("fdatasync", Often),
@@ -283,29 +286,33 @@ pub const HABITS: &[Habit] = &[
         ],
         "who keeps data makes sure that it is on disk, and that no other writes it",
     ),
-    habit(
-        Common::Part(0.03),
+    profile(
+        Prevalence::Part(0.03),
         &[("shmget", Nearly), ("shmat", Nearly), ("shmdt", Mostly), ("shmctl", Mostly)],
         "who shares memory of System V makes, attaches, detaches and removes it",
     ),
-    habit(
-        Common::Part(0.02),
+    profile(
+        Prevalence::Part(0.02),
         &[("semget", Nearly), ("semctl", Nearly), ("semop", Mostly)],
         "who uses semaphores of System V makes, sets and removes them",
     ),
-    habit(
-        Common::Part(0.06),
+    profile(
+        Prevalence::Part(0.06),
         &[("timer_create", Nearly), ("timer_settime", Nearly), ("timer_delete", Often)],
         "who makes a POSIX timer sets it",
     ),
-    habit(
-        Common::Part(0.03),
+    profile(
+        Prevalence::Part(0.03),
         &[("timerfd_create", Nearly), ("timerfd_settime", Nearly), ("timerfd_gettime", Rarely)],
         "who makes a timer descriptor sets it",
     ),
-    habit(Common::Part(0.1), &[("alarm", Often), ("setitimer", Often)], "who must not wait for ever sets an alarm"),
-    habit(
-        Common::Part(0.07),
+    profile(
+        Prevalence::Part(0.1),
+        &[("alarm", Often), ("setitimer", Often)],
+        "who must not wait for ever sets an alarm",
+    ),
+    profile(
+        Prevalence::Part(0.07),
         &[
             ("setpriority", Often),
             ("getpriority", Often),
@@ -318,8 +325,8 @@ pub const HABITS: &[Habit] = &[
         ],
         "who cares when its threads run asks for the range and sets it",
     ),
-    habit(
-        Common::Root(0.05),
+    profile(
+        Prevalence::Root(0.05),
         &[
             ("setregid", Mostly),
             ("setreuid", Mostly),
@@ -332,19 +339,19 @@ pub const HABITS: &[Habit] = &[
         ],
         "who opens sessions for users, by PAM, acts as them for a while",
     ),
-    habit(Common::Part(0.05), &[("sendfile", Nearly)], "who serves files sends them without copying"),
-    habit(
-        Common::Part(0.06),
+    profile(Prevalence::Part(0.05), &[("sendfile", Nearly)], "who serves files sends them without copying"),
+    profile(
+        Prevalence::Part(0.06),
         &[("get_mempolicy", Mostly), ("set_mempolicy", Mostly), ("mbind", Sometimes)],
         "a library for machines of several memory nodes asks how memory is placed",
     ),
-    habit(
-        Common::Part(0.06),
+    profile(
+        Prevalence::Part(0.06),
         &[("mlock", Mostly), ("munlock", Often), ("mlockall", Sometimes)],
         "who holds secrets, or must not wait for the disk, keeps memory from being swapped out",
     ),
-    habit(
-        Common::Part(0.03),
+    profile(
+        Prevalence::Part(0.03),
         &[("io_uring_setup", Nearly), ("io_uring_enter", Nearly), ("io_uring_register", Sometimes)],
         "who makes a ring for input and output submits to it",
     ),
@@ -356,18 +363,18 @@ mod tests {
     use crate::syscalls::Abi;
 
     #[test]
-    fn every_call_is_one_and_no_habit_names_it_twice() {
-        for habit in HABITS {
-            for (index, (call, _)) in habit.calls.iter().enumerate() {
+    fn profile_names_only_real_calls_and_each_once() {
+        for profile in PROFILES {
+            for (index, (call, _)) in profile.calls.iter().enumerate() {
                 assert!(Abi::X86_64.call_number(call).is_some(), "{call}");
-                assert!(habit.calls.iter().skip(index + 1).all(|(other, _)| other != call), "{call} twice");
+                assert!(profile.calls.iter().skip(index + 1).all(|(other, _)| other != call), "{call} twice");
             }
         }
     }
 
     #[test]
-    fn shares_are_ordered_parts() {
-        let parts = [Rarely, Sometimes, Often, Mostly, Nearly].map(Share::part);
+    fn frequencies_are_ordered_and_below_one() {
+        let parts = [Rarely, Sometimes, Often, Mostly, Nearly].map(CallFrequency::part);
         assert!(parts.is_sorted() && parts.iter().all(|part| (0.0..1.0).contains(part)));
     }
 }

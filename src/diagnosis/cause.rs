@@ -4,10 +4,10 @@
 //! call. What systemd never does, or the policy permits, was somebody else's doing.
 
 use super::before_exec::is_rehearsal_filter_load;
+use super::fixed;
 use super::fixed::{Fixed, History, SettingsChange};
 use super::runtime::Runtime;
 use super::situation::Situation;
-use super::{fixed, runtime};
 use crate::audit::Action;
 use crate::incidents::{Denial, Incident, IncidentEvent, Moment, SightingSource};
 use crate::policy;
@@ -117,7 +117,7 @@ pub fn of(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -
 fn others(unit: Option<&UnitName>) -> Option<Elsewhere> {
     let unit = unit?;
     let scope = (unit.suffix() == "scope").then_some(Elsewhere::Scope);
-    runtime::of(unit).map(Elsewhere::Runtime).or(scope)
+    Runtime::from_unit_name(unit).map(Elsewhere::Runtime).or(scope)
 }
 
 /// Whether the unit's settings were changed since, and without which drop-in they would do it still.

@@ -1,8 +1,7 @@
 //! A call that the unit's settings denied, with the directives that did.
 
 use super::cause::DenialCause;
-use super::errno_fallback;
-use super::errno_fallback::Softly;
+use super::errno_fallback::{FallbackErrno, find_fallback};
 use crate::incidents::{Incident, SightingSource};
 use crate::policy;
 use crate::policy::{CauseReason, Directive, Effect};
@@ -59,7 +58,7 @@ impl<'a> DeniedCall<'a> {
     /// count here, because it refuses the older call, too.
     pub(super) fn is_handled_as_missing(&self) -> bool {
         self.effect == Some(Effect::Errno(libc::ENOSYS))
-            && errno_fallback::of(self.name) == Some(Softly::Enosys)
+            && find_fallback(self.name) == Some(FallbackErrno::Enosys)
             && !self.is_by_filter()
     }
 }

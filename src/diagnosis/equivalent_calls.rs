@@ -1,46 +1,46 @@
-//! Calls that stand in for one another.
+//! Calls that libraries and kernels use in place of one another.
 //!
-//! A program asks its C library, and the library asks the kernel by whichever call both know: after an
-//! upgrade, on another architecture or with a 64-bit clock it is another one. Allowing a call together
-//! with its siblings keeps the next upgrade from breaking the unit again.
+//! A program calls its C library, and the library makes a call that both it and the kernel know. After an upgrade, on
+//! another architecture or with a 64-bit clock that is another call. A remedy that allows the equivalents as well keeps
+//! the next upgrade from breaking the unit again.
 
 use crate::syscalls::{Abi, Groups};
 
-/// Calls of which any can take another's place.
+/// Calls that can each take another's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Family {
+pub struct CallFamily {
     /// The calls, by the names of any ABI.
     pub calls: &'static [&'static str],
-    /// Who swaps them, and why.
+    /// What swaps the calls, and why.
     pub reason: &'static str,
 }
 
 /// A call that can take a denied one's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Sibling {
+pub struct EquivalentCall {
     /// The call.
     pub call: &'static str,
     /// Why it may be made instead.
     pub reason: &'static str,
 }
 
-/// The siblings of a call that its ABI has and this systemd knows, without those of a [sensitive
-/// group](super::privileged_calls) unless the call is of one itself.
-pub fn of<'a>(abi: Abi, call: &'a str, groups: &'a Groups) -> impl Iterator<Item = Sibling> + 'a {
+/// Returns the equivalents of a call that its ABI has and this systemd knows. Those of a [sensitive
+/// group](super::privileged_calls) are left out unless the call is in one itself.
+pub fn find_equivalents<'a>(abi: Abi, call: &'a str, groups: &'a Groups) -> impl Iterator<Item = EquivalentCall> + 'a {
     FAMILIES
         .iter()
         .filter(move |family| family.calls.contains(&call))
-        .flat_map(|family| family.calls.iter().map(|call| Sibling { call, reason: family.reason }))
-        .filter(move |sibling| sibling.call != call && abi.call_number(sibling.call).is_some())
-        .filter(move |sibling| groups.is_known(sibling.call))
-        .filter(move |sibling| {
-            super::privileged_calls::group(sibling.call, groups).is_none()
-                || super::privileged_calls::group(call, groups).is_some()
+        .flat_map(|family| family.calls.iter().map(|call| EquivalentCall { call, reason: family.reason }))
+        .filter(move |equivalent| equivalent.call != call && abi.call_number(equivalent.call).is_some())
+        .filter(move |equivalent| groups.is_known(equivalent.call))
+        .filter(move |equivalent| {
+            super::privileged_calls::find_group(equivalent.call, groups).is_none()
+                || super::privileged_calls::find_group(call, groups).is_some()
         })
 }
 
-const fn family(calls: &'static [&'static str], reason: &'static str) -> Family {
-    Family { calls, reason }
+const fn family(calls: &'static [&'static str], reason: &'static str) -> CallFamily {
+    CallFamily { calls, reason }
 }
 
 const WIDE_TIME: &str =
@@ -52,7 +52,7 @@ const FLAGS: &str = "newer libraries, and ABIs without the old call, make the on
 const MULTIPLEXER: &str = "some 32-bit libraries reach it through the multiplexer, others directly";
 
 /// Every family.
-pub const FAMILIES: &[Family] = &[
+pub const FAMILIES: &[CallFamily] = &[
     family(
         &["clone", "clone3", "fork", "vfork"],
         "libc makes processes and threads by clone3 where the kernel has it, and by clone before; fork and vfork are older forms",

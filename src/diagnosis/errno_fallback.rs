@@ -1,18 +1,18 @@
-//! Calls that programs can do without, if they are told so by an error instead of death.
+//! Calls that programs can do without, if the call fails with an error in place of killing the process.
 
-/// How a call can be refused softly.
+/// An error that programs handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Softly {
-    /// As if the caller lacked the right.
+pub enum FallbackErrno {
+    /// The process lacks the right.
     Eperm,
-    /// As if the kernel were too old to know the call.
+    /// The kernel is too old to know the call.
     Enosys,
 }
 
-impl Softly {
-    /// The error's name, as unit files have it.
+impl FallbackErrno {
+    /// Returns the error's name, as unit files write it.
     #[must_use]
-    pub fn errno(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Eperm => "EPERM",
             Self::Enosys => "ENOSYS",
@@ -20,20 +20,20 @@ impl Softly {
     }
 }
 
-/// How a call can be refused so that callers fall back; `None` for one that they cannot do without.
+/// Returns the error with which a call can fail so that programs fall back. `None` if they cannot do without the call.
 #[must_use]
-pub fn of(call: &str) -> Option<Softly> {
+pub fn find_fallback(call: &str) -> Option<FallbackErrno> {
     let is = |calls: &[&str]| calls.contains(&call);
     if is(NEW) {
-        Some(Softly::Enosys)
-    } else if is(ASKED_IN_VAIN) {
-        Some(Softly::Eperm)
+        Some(FallbackErrno::Enosys)
+    } else if is(OFTEN_REFUSED) {
+        Some(FallbackErrno::Eperm)
     } else {
         None
     }
 }
 
-/// Calls that older kernels lack, so that callers try another: libc, or the program itself.
+/// Calls that older kernels lack, so that libc or the program tries another.
 const NEW: &[&str] = &[
     "cachestat",
     "clone3",
@@ -72,8 +72,8 @@ const NEW: &[&str] = &[
     "sync_file_range",
 ];
 
-/// Calls that ask for something an ordinary user is often refused, so that callers go on without.
-const ASKED_IN_VAIN: &[&str] = &[
+/// Calls that the kernel often refuses to ordinary users, so that programs go on without them.
+const OFTEN_REFUSED: &[&str] = &[
     "add_key",
     "bpf",
     "capset",
@@ -122,22 +122,22 @@ mod tests {
     use crate::syscalls::Abi;
 
     #[test]
-    fn the_lists_are_sorted_apart_and_of_real_calls() {
-        for list in [NEW, ASKED_IN_VAIN] {
+    fn lists_are_sorted_and_disjoint_and_name_real_calls() {
+        for list in [NEW, OFTEN_REFUSED] {
             assert!(list.is_sorted());
             for call in list {
                 assert!(Abi::all().any(|abi| abi.call_number(call).is_some()), "{call}");
             }
         }
-        assert!(NEW.iter().all(|call| !ASKED_IN_VAIN.contains(call)));
+        assert!(NEW.iter().all(|call| !OFTEN_REFUSED.contains(call)));
     }
 
     #[test]
-    fn what_no_program_can_do_without_is_in_neither() {
+    fn essential_call_has_no_fallback() {
         for call in ["read", "mmap", "socket", "execve", "futex"] {
-            assert_eq!(of(call), None);
+            assert_eq!(find_fallback(call), None);
         }
-        assert_eq!(of("clone3").map(Softly::errno), Some("ENOSYS"));
-        assert_eq!(of("setpriority").map(Softly::errno), Some("EPERM"));
+        assert_eq!(find_fallback("clone3").map(FallbackErrno::name), Some("ENOSYS"));
+        assert_eq!(find_fallback("setpriority").map(FallbackErrno::name), Some("EPERM"));
     }
 }

@@ -1,23 +1,23 @@
-//! Which groups hold all of some calls.
+//! Finds groups that together hold all of some calls.
 
 use super::proof::passes;
 use crate::policy::Policy;
 use crate::syscalls::{Abi, Groups};
 use std::collections::BTreeSet;
 
-/// Sets of groups that hold all of the calls: one chosen to open as little as possible, and each group
-/// that alone is enough.
-pub(crate) fn choices<'a>(names: &BTreeSet<&str>, groups: &'a Groups, policy: &Policy) -> Vec<Vec<&'a str>> {
+/// Returns sets of groups that hold all of the calls: one that opens as few other calls as possible, and each group that
+/// alone is enough.
+pub(super) fn find_choices<'a>(names: &BTreeSet<&str>, groups: &'a Groups, policy: &Policy) -> Vec<Vec<&'a str>> {
     let containing: Vec<Vec<&str>> = names.iter().map(|name| groups.containing(name)).collect();
     let Some((first, rest)) = containing.split_first() else { return Vec::new() };
-    let alone = |group: &&&str| rest.iter().all(|others| others.contains(group));
-    let mut choices: Vec<Vec<&str>> = first.iter().filter(alone).map(|group| vec![*group]).collect();
-    choices.extend(cover(names, groups, policy).filter(|chosen| chosen.len() > 1));
+    let is_enough = |group: &&&str| rest.iter().all(|others| others.contains(group));
+    let mut choices: Vec<Vec<&str>> = first.iter().filter(is_enough).map(|group| vec![*group]).collect();
+    choices.extend(find_cover(names, groups, policy).filter(|chosen| chosen.len() > 1));
     choices
 }
 
-/// Groups that together hold all of the calls, each chosen for opening the fewest others per call.
-fn cover<'a>(names: &BTreeSet<&str>, groups: &'a Groups, policy: &Policy) -> Option<Vec<&'a str>> {
+/// Returns groups that together hold all of the calls. Each is the one that opens the fewest others per covered call.
+fn find_cover<'a>(names: &BTreeSet<&str>, groups: &'a Groups, policy: &Policy) -> Option<Vec<&'a str>> {
     let mut left: BTreeSet<&str> = names.clone();
     let mut opened: BTreeSet<&str> = BTreeSet::new();
     let mut chosen = Vec::new();

@@ -1,171 +1,174 @@
-//! Which further calls a program will soon be denied, and which of them to open ahead.
+//! Predicts which further calls a program will soon be denied, and chooses those to open early.
 //!
-//! The habits are independent causes, and a call is made if any of the habits it belongs to makes it: a
-//! noisy-or network. A denied call raises the habits that explain it, and these the calls they share.
-//! Evidence is taken one call after another with the habits kept independent, which costs a pass over
-//! the table and was as good as exact inference on the recorded programs.
+//! The profiles are independent causes, and a program makes a call if any of its profiles makes it: a noisy-or network.
+//! A denied call raises the profiles that explain it, and these raise their other calls. Each call is taken as evidence
+//! in turn while the profiles stay independent. That costs one pass over the table per call, and was as good as exact
+//! inference on the recorded programs.
 
-use super::call_profiles::{Common, HABITS, Habit};
+use super::call_profiles::{CallProfile, PROFILES, Prevalence};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How many programs make a call for no reason listed.
+/// The part of programs that make a call outside of all profiles.
 const UNEXPLAINED: f64 = 0.01;
 
-/// How many programs that are allowed the Internet use it.
+/// The part of programs that use the Internet where their unit allows it.
 const INTERNET: f64 = 0.95;
 
-/// How many programs that are not root do what only root can.
+/// The part of programs not running as root that do a task that requires root.
 const NOT_ROOT: f64 = 0.02;
 
-/// A call less likely than this is never opened ahead.
+/// A call less likely than this is never opened early.
 const LEAST: f64 = 0.12;
 
-/// A call as likely as this is opened whatever was opened in vain before: it rather pays than costs.
+/// A call at least this likely is always opened early, however many calls were opened in vain before.
 const PROBABLE: f64 = 0.5;
 
-/// Of the calls a program is thought to need beyond its filter, this part may be opened in vain. Below
-/// one, since the estimate errs: a service of few calls looks like any other at first.
+/// The part of the calls a program probably still needs that may be opened in vain. It is below one because the
+/// estimate errs: a service of few calls looks like any other at first.
 const IN_VAIN: f64 = 0.5;
 
-/// And this part more for each denied call beyond the first few, as the estimate grows surer.
+/// After so many denied calls, each further one adds this part, up to the maximum: the estimate gets more certain.
 const SURER: (usize, f64, f64) = (3, 0.05, 0.75);
 
-/// A sibling may be the call of the next upgrade, however unlikely it is today.
-const SIBLING: f64 = 0.25;
+/// The least likelihood of an equivalent call: the next upgrade may bring it, however unlikely it is today.
+const EQUIVALENT: f64 = 0.25;
 
-/// What is known of a unit's program.
+/// Facts about a unit's program.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Evidence<'a> {
-    /// Every call a record shows that it makes.
-    pub(crate) seen: BTreeSet<&'a str>,
-    /// Whether it runs as root, where the records tell.
+pub(crate) struct ProgramEvidence<'a> {
+    /// The calls that it made, by its records.
+    pub(crate) made: BTreeSet<&'a str>,
+    /// Whether it runs as root; `None` if no record holds a uid.
     pub(crate) root: Option<bool>,
-    /// The unit allows it Internet sockets by name.
+    /// Whether the unit allows Internet sockets by name.
     pub(crate) internet: bool,
 }
 
-/// A call to open ahead.
+/// A call to open early.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Foreseen {
+pub(crate) struct PredictedCall {
     /// The call.
     pub(crate) call: &'static str,
-    /// How likely the program makes it.
-    pub(crate) likely: f64,
-    /// The habit or the kinship that speaks for it most.
+    /// How likely the program makes it, between 0 and 1.
+    pub(crate) likelihood: f64,
+    /// The reason of the profile that makes it most likely, or of its equivalence to a denied call.
     pub(crate) reason: &'static str,
 }
 
-/// What may be opened, and what has been.
+/// The calls that decide how many more may be opened early.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Scope<'a> {
-    /// Denied calls that were found needed.
+pub(crate) struct OpeningScope<'a> {
+    /// How many calls were denied, and so needed.
     pub(crate) needed: usize,
-    /// Calls opened ahead before, that no record has shown needed.
-    pub(crate) ahead: BTreeSet<&'a str>,
-    /// Siblings of the denied calls, with the reason.
-    pub(crate) siblings: BTreeMap<&'static str, &'static str>,
+    /// Calls that were opened early before and that no record has shown.
+    pub(crate) opened_early: BTreeSet<&'a str>,
+    /// Equivalents of the denied calls, with the reasons.
+    pub(crate) equivalents: BTreeMap<&'static str, &'static str>,
 }
 
-/// How likely a program has each habit.
-pub(crate) struct Outlook {
-    habits: Vec<(&'static Habit, f64)>,
+/// How likely each profile is for a program.
+pub(crate) struct ProfileEstimate {
+    profiles: Vec<(&'static CallProfile, f64)>,
 }
 
-impl Outlook {
-    /// What the evidence comes to.
-    pub(crate) fn new(evidence: &Evidence<'_>) -> Self {
-        let mut outlook = Self { habits: HABITS.iter().map(|habit| (habit, prior(habit, evidence))).collect() };
-        for call in &evidence.seen {
-            outlook.learn(call);
+impl ProfileEstimate {
+    /// Estimates the profiles from the evidence.
+    pub(crate) fn new(evidence: &ProgramEvidence<'_>) -> Self {
+        let mut estimate =
+            Self { profiles: PROFILES.iter().map(|profile| (profile, prior(profile, evidence))).collect() };
+        for call in &evidence.made {
+            estimate.add_call(call);
         }
-        outlook
+        estimate
     }
 
-    /// Raises the habits that explain a call.
-    fn learn(&mut self, call: &str) {
+    /// Raises the profiles that explain a call.
+    fn add_call(&mut self, call: &str) {
         let unmade = self.unmade(call);
-        for (habit, likely) in &mut self.habits {
-            let share = share(habit, call);
-            let by_others = unmade / (1.0 - *likely * share);
-            *likely *= (1.0 - (1.0 - share) * by_others) / (1.0 - unmade);
+        for (profile, likelihood) in &mut self.profiles {
+            let share = share(profile, call);
+            let by_others = unmade / (1.0 - *likelihood * share);
+            *likelihood *= (1.0 - (1.0 - share) * by_others) / (1.0 - unmade);
         }
     }
 
-    /// How likely a call is not made.
+    /// Returns how likely the program does not make a call.
     fn unmade(&self, call: &str) -> f64 {
-        self.habits
+        self.profiles
             .iter()
-            .fold(1.0 - UNEXPLAINED, |unmade, (habit, likely)| unmade * (1.0 - likely * share(habit, call)))
+            .fold(1.0 - UNEXPLAINED, |unmade, (profile, likelihood)| unmade * (1.0 - likelihood * share(profile, call)))
     }
 
-    /// How likely a call is made.
-    pub(crate) fn likely(&self, call: &str) -> f64 {
+    /// Returns how likely the program makes a call.
+    pub(crate) fn likelihood(&self, call: &str) -> f64 {
         1.0 - self.unmade(call)
     }
 
-    /// The habit that speaks most for a call.
+    /// Returns the reason of the profile that makes a call most likely.
     fn reason(&self, call: &str) -> Option<&'static str> {
-        let speaks = |(habit, likely): &(&Habit, f64)| likely * share(habit, call);
-        let most = self.habits.iter().max_by(|one, other| speaks(one).total_cmp(&speaks(other)));
-        most.filter(|most| speaks(most) > 0.0).map(|(habit, _)| habit.reason)
+        let weight = |(profile, likelihood): &(&CallProfile, f64)| likelihood * share(profile, call);
+        let most = self.profiles.iter().max_by(|one, other| weight(one).total_cmp(&weight(other)));
+        most.filter(|most| weight(most) > 0.0).map(|(profile, _)| profile.reason)
     }
 
-    /// The calls to open ahead, likeliest first: as many as can be expected to be in vain no more often
-    /// than the program needs calls at all. `eligible` says whether a call may be opened so; `denied`,
-    /// whether it does not pass now.
+    /// Returns the calls to open early, the most likely first. It takes as many as can be opened with no more expected in
+    /// vain than a part of the calls that the program needs. `can_open` says whether a call may be opened early, and
+    /// `is_denied` whether it does not pass now.
     pub(crate) fn choose(
         &self,
-        scope: &Scope<'_>,
-        denied: impl Fn(&str) -> bool,
-        eligible: impl Fn(&str) -> bool,
-    ) -> Vec<Foreseen> {
-        let still: Vec<&'static str> = foretold().filter(|call| denied(call)).collect();
-        let sum = |calls: &mut dyn Iterator<Item = &str>| calls.map(|call| self.likely(call)).sum::<f64>();
-        let ahead = sum(&mut scope.ahead.iter().copied());
-        let needed = count(scope.needed) + ahead + sum(&mut still.iter().copied());
-        let mut in_vain = count(scope.ahead.len()) - ahead;
+        scope: &OpeningScope<'_>,
+        is_denied: impl Fn(&str) -> bool,
+        can_open: impl Fn(&str) -> bool,
+    ) -> Vec<PredictedCall> {
+        let still: Vec<&'static str> = profiled_calls().filter(|call| is_denied(call)).collect();
+        let sum = |calls: &mut dyn Iterator<Item = &str>| calls.map(|call| self.likelihood(call)).sum::<f64>();
+        let early = sum(&mut scope.opened_early.iter().copied());
+        let needed = count(scope.needed) + early + sum(&mut still.iter().copied());
+        let mut in_vain = count(scope.opened_early.len()) - early;
         let allowance = needed * part_in_vain(scope.needed);
 
-        let mut foreseen: Vec<Foreseen> = still
+        let mut predicted: Vec<PredictedCall> =
+            still
+                .into_iter()
+                .filter(|call| !scope.equivalents.contains_key(call))
+                .filter_map(|call| {
+                    Some(PredictedCall { call, likelihood: self.likelihood(call), reason: self.reason(call)? })
+                })
+                .chain(scope.equivalents.iter().filter(|(call, _)| is_denied(call)).map(|(call, reason)| {
+                    PredictedCall { call, likelihood: self.likelihood(call).max(EQUIVALENT), reason }
+                }))
+                .filter(|predicted| predicted.likelihood >= LEAST && can_open(predicted.call))
+                .collect();
+        predicted
+            .sort_by(|one, other| other.likelihood.total_cmp(&one.likelihood).then_with(|| one.call.cmp(other.call)));
+        predicted
             .into_iter()
-            .filter(|call| !scope.siblings.contains_key(call))
-            .filter_map(|call| Some(Foreseen { call, likely: self.likely(call), reason: self.reason(call)? }))
-            .chain(scope.siblings.iter().filter(|(call, _)| denied(call)).map(|(call, reason)| Foreseen {
-                call,
-                likely: self.likely(call).max(SIBLING),
-                reason,
-            }))
-            .filter(|foreseen| foreseen.likely >= LEAST && eligible(foreseen.call))
-            .collect();
-        foreseen.sort_by(|one, other| other.likely.total_cmp(&one.likely).then_with(|| one.call.cmp(other.call)));
-        foreseen
-            .into_iter()
-            .take_while(|foreseen| {
-                in_vain += 1.0 - foreseen.likely;
-                in_vain <= allowance || foreseen.likely >= PROBABLE
+            .take_while(|predicted| {
+                in_vain += 1.0 - predicted.likelihood;
+                in_vain <= allowance || predicted.likelihood >= PROBABLE
             })
             .collect()
     }
 }
 
-/// Every call of any habit, once.
-pub(crate) fn foretold() -> impl Iterator<Item = &'static str> {
-    let calls = HABITS.iter().flat_map(|habit| habit.calls).map(|(call, _)| *call);
+/// Returns every call of any profile, once.
+pub(crate) fn profiled_calls() -> impl Iterator<Item = &'static str> {
+    let calls = PROFILES.iter().flat_map(|profile| profile.calls).map(|(call, _)| *call);
     calls.collect::<BTreeSet<_>>().into_iter()
 }
 
-fn prior(habit: &Habit, evidence: &Evidence<'_>) -> f64 {
-    match (habit.common, evidence.root) {
-        (Common::All, _) => 1.0,
-        (Common::Internet(_), _) if evidence.internet => INTERNET,
-        (Common::Root(_), Some(false)) => NOT_ROOT,
-        (Common::Root(part), None) => part.midpoint(NOT_ROOT),
-        (Common::Part(part) | Common::Internet(part) | Common::Root(part), _) => part,
+fn prior(profile: &CallProfile, evidence: &ProgramEvidence<'_>) -> f64 {
+    match (profile.prevalence, evidence.root) {
+        (Prevalence::All, _) => 1.0,
+        (Prevalence::Internet(_), _) if evidence.internet => INTERNET,
+        (Prevalence::Root(_), Some(false)) => NOT_ROOT,
+        (Prevalence::Root(part), None) => part.midpoint(NOT_ROOT),
+        (Prevalence::Part(part) | Prevalence::Internet(part) | Prevalence::Root(part), _) => part,
     }
 }
 
-fn share(habit: &Habit, call: &str) -> f64 {
-    habit.calls.iter().find(|(own, _)| *own == call).map_or(0.0, |(_, share)| share.part())
+fn share(profile: &CallProfile, call: &str) -> f64 {
+    profile.calls.iter().find(|(own, _)| *own == call).map_or(0.0, |(_, share)| share.part())
 }
 
 fn part_in_vain(needed: usize) -> f64 {
@@ -182,13 +185,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn seen<'a>(calls: &[&'a str]) -> Evidence<'a> {
-        Evidence { seen: calls.iter().copied().collect(), root: None, internet: false }
+    fn made<'a>(calls: &[&'a str]) -> ProgramEvidence<'a> {
+        ProgramEvidence { made: calls.iter().copied().collect(), root: None, internet: false }
     }
 
     #[test]
-    fn a_call_foretells_those_of_its_habit() {
-        let likely = |calls: &[&str], call: &str| Outlook::new(&seen(calls)).likely(call);
+    fn call_raises_likelihood_of_calls_of_its_profile() {
+        let likely = |calls: &[&str], call: &str| ProfileEstimate::new(&made(calls)).likelihood(call);
         assert!(likely(&["timer_create"], "timer_settime") > 0.7);
         assert!(likely(&[], "timer_settime") < LEAST);
         assert!(likely(&["fsync"], "fdatasync") > likely(&[], "fdatasync"));
@@ -197,42 +200,54 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_root_is_not_thought_to_become_another() {
-        let likely = |root| Outlook::new(&Evidence { root: Some(root), ..seen(&["ioctl"]) }).likely("setgid");
+    fn program_not_running_as_root_is_not_predicted_to_change_user() {
+        let likely =
+            |root| ProfileEstimate::new(&ProgramEvidence { root: Some(root), ..made(&["ioctl"]) }).likelihood("setgid");
         assert!(likely(true) > 0.4 && likely(false) < LEAST);
     }
 
     #[test]
-    fn what_is_opened_in_vain_is_paid_for_by_what_is_needed() {
-        let outlook = Outlook::new(&seen(&["socket"]));
-        let few = outlook.choose(&Scope { needed: 1, ..Scope::default() }, |call| call.starts_with("timer"), |_| true);
+    fn calls_opened_in_vain_are_limited_by_needed_calls() {
+        let estimate = ProfileEstimate::new(&made(&["socket"]));
+        let few = estimate.choose(
+            &OpeningScope { needed: 1, ..OpeningScope::default() },
+            |call| call.starts_with("timer"),
+            |_| true,
+        );
         assert!(few.is_empty(), "{few:?}");
-        let many = outlook.choose(&Scope { needed: 1, ..Scope::default() }, |call| call != "socket", |_| true);
-        assert!(many.len() > 10 && many.is_sorted_by(|one, other| one.likely >= other.likely));
-        let before: BTreeSet<&str> = many.iter().map(|foreseen| foreseen.call).collect();
-        let again = Scope { needed: 1, ahead: before.clone(), ..Scope::default() };
-        let more = outlook.choose(&again, |call| call != "socket" && !before.contains(call), |_| true);
-        assert!(more.len() <= 1, "the allowance is spent: {more:?}");
+        let many =
+            estimate.choose(&OpeningScope { needed: 1, ..OpeningScope::default() }, |call| call != "socket", |_| true);
+        assert!(many.len() > 10 && many.is_sorted_by(|one, other| one.likelihood >= other.likelihood));
+        let before: BTreeSet<&str> = many.iter().map(|predicted| predicted.call).collect();
+        let again = OpeningScope { needed: 1, opened_early: before.clone(), ..OpeningScope::default() };
+        let more = estimate.choose(&again, |call| call != "socket" && !before.contains(call), |_| true);
+        assert!(more.len() <= 1, "no more may be opened in vain: {more:?}");
     }
 
     #[test]
-    fn what_is_not_eligible_or_not_denied_is_left() {
-        let outlook = Outlook::new(&seen(&["listen"]));
-        let scope =
-            Scope { needed: 1, siblings: BTreeMap::from([("accept", "x"), ("pause", "y")]), ..Scope::default() };
-        let chosen = outlook.choose(&scope, |call| call != "bind", |call| call != "uname");
-        let calls: Vec<&str> = chosen.iter().map(|foreseen| foreseen.call).collect();
+    fn call_that_passes_or_may_not_be_opened_is_not_chosen() {
+        let estimate = ProfileEstimate::new(&made(&["listen"]));
+        let scope = OpeningScope {
+            needed: 1,
+            equivalents: BTreeMap::from([("accept", "x"), ("pause", "y")]),
+            ..OpeningScope::default()
+        };
+        let chosen = estimate.choose(&scope, |call| call != "bind", |call| call != "uname");
+        let calls: Vec<&str> = chosen.iter().map(|predicted| predicted.call).collect();
         assert!(!calls.contains(&"bind") && !calls.contains(&"uname") && calls.contains(&"accept"), "{calls:?}");
-        assert_eq!(chosen.iter().find(|foreseen| foreseen.call == "accept").map(|foreseen| foreseen.reason), Some("x"));
+        assert_eq!(
+            chosen.iter().find(|predicted| predicted.call == "accept").map(|predicted| predicted.reason),
+            Some("x")
+        );
     }
 
     proptest! {
         #[test]
-        fn likelihoods_stay_likelihoods(calls in prop::collection::vec(prop::sample::select(&["socket", "listen", "setuid",
+        fn likelihood_stays_between_zero_and_one(calls in prop::collection::vec(prop::sample::select(&["socket", "listen", "setuid",
             "setgroups", "fsync", "ioctl", "keyctl", "shmat", "reboot", "timer_create", "mlock", "x"][..]), 0..12)) {
-            let outlook = Outlook::new(&seen(&calls));
-            for (call, _) in HABITS.iter().flat_map(|habit| habit.calls) {
-                prop_assert!((0.0..=1.0).contains(&outlook.likely(call)), "{} {}", call, outlook.likely(call));
+            let estimate = ProfileEstimate::new(&made(&calls));
+            for (call, _) in PROFILES.iter().flat_map(|profile| profile.calls) {
+                prop_assert!((0.0..=1.0).contains(&estimate.likelihood(call)), "{} {}", call, estimate.likelihood(call));
             }
         }
     }

@@ -1,8 +1,8 @@
-//! Calls that no remedy opens on a guess.
+//! Calls that no remedy opens before they are denied.
 
 use crate::syscalls::Groups;
 
-/// Groups whose calls administer the machine, or get around what keeps programs apart.
+/// Groups whose calls administer the machine or weaken the isolation of programs.
 pub const GROUPS: [&str; 11] = [
     "@privileged",
     "@raw-io",
@@ -17,8 +17,8 @@ pub const GROUPS: [&str; 11] = [
     "@keyring",
 ];
 
-/// The smallest of [`GROUPS`] that holds a call.
+/// Returns the smallest of [`GROUPS`] that holds a call.
 #[must_use]
-pub fn group(call: &str, groups: &Groups) -> Option<&'static str> {
-    groups.containing(call).into_iter().find_map(|found| GROUPS.into_iter().find(|group| *group == found))
+pub fn find_group(call: &str, groups: &Groups) -> Option<&'static str> {
+    groups.containing(call).into_iter().find_map(|name| GROUPS.into_iter().find(|group| *group == name))
 }

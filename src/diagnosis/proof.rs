@@ -1,82 +1,95 @@
-//! A remedy is put into the unit's policy in memory, and offered only if it keeps its promises there.
+//! Tries a candidate drop-in on the unit's policy in memory, and makes a remedy of it only if it does what it promises.
 
-use super::lines::{appended, broken, is_allowing, is_denying, is_filter, united};
+use super::drop_in_lines::{append_words, is_allowing, is_denying, is_filter, split_line, unite_words};
 use super::privileged_calls;
 use super::remedy::{OpenedCall, Remedy, RemedyKind};
 use super::situation::Situation;
-use crate::policy::{Directive, Effect, Policy, Verdict};
+use crate::policy::{Directive, Effect, Mode, Policy, SyscallFilter, Verdict};
 use crate::syscalls::{Abi, CallNames, Groups};
 use std::collections::BTreeSet;
 
-/// A call that the unit's settings denied.
+/// A call that a remedy has to let pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Wanted<'a> {
+pub(super) struct TargetCall<'a> {
     pub(super) abi: Abi,
     pub(super) name: &'a str,
 }
 
-/// What remedies are held against.
+/// Why a candidate drop-in is no remedy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rejection {
+    /// The unit has no allow-list, and the drop-in would start one: only the listed calls would pass then.
+    StartsAllowList,
+    /// The drop-in would otherwise change whether the unit has an allow-list, a deny-list or no list.
+    ChangesListMode,
+    /// The drop-in would deny a call that passes now.
+    DeniesMore,
+    /// A denied call would still be denied.
+    StillDenied,
+    /// The verdict for every denied call would stay the same.
+    NoEffect,
+}
+
+/// The policies and calls that candidates are tried on.
 pub(super) struct Proof<'a> {
-    wanted: BTreeSet<Wanted<'a>>,
+    targets: BTreeSet<TargetCall<'a>>,
     situation: &'a Situation,
     groups: &'a Groups,
-    /// The policy without the remedy, as the unit's files have it: what a drop-in changes.
+    /// The policy of the unit's files without the candidate.
     before: Policy,
     abis: BTreeSet<Abi>,
     known: CallNames,
 }
 
 impl<'a> Proof<'a> {
-    pub(super) fn new(wanted: BTreeSet<Wanted<'a>>, situation: &'a Situation, groups: &'a Groups) -> Self {
-        let abis = wanted.iter().map(|call| call.abi).chain([Abi::native()]).collect();
+    pub(super) fn new(targets: BTreeSet<TargetCall<'a>>, situation: &'a Situation, groups: &'a Groups) -> Self {
+        let abis = targets.iter().map(|call| call.abi).chain([Abi::native()]).collect();
         let known = groups.names().filter_map(|name| groups.calls(name)).flatten().cloned().collect();
-        Self { wanted, situation, groups, before: situation.policy.after_reload(groups), abis, known }
+        Self { targets, situation, groups, before: situation.policy.after_reload(groups), abis, known }
     }
 
-    /// The policy with a drop-in of these lines.
-    pub(super) fn with(&self, lines: &[String]) -> Policy {
+    /// Returns the policy with a drop-in of these lines.
+    pub(super) fn policy_with(&self, lines: &[String]) -> Policy {
         self.situation.policy.with_dropin(&self.situation.drop_in, self.content(lines).as_bytes(), self.groups)
     }
 
     fn content(&self, lines: &[String]) -> String {
-        let lines: Vec<String> = lines.iter().flat_map(|line| broken(line)).collect();
+        let lines: Vec<String> = lines.iter().flat_map(|line| split_line(line)).collect();
         format!("[{}]\n{}\n", self.before.settings.section(), lines.join("\n"))
     }
 
-    /// The remedy, if the policy with it does what it promises for every denied call, and nothing else
-    /// is the worse for it. What our drop-in says already stays in it.
-    pub(super) fn of(&self, kind: RemedyKind, lines: &[String], because: &[OpenedCall]) -> Option<Remedy> {
-        let lines = self.merged(lines);
-        let after = self.with(&lines);
-        if !same_mode(&self.before, &after) || self.closes(&after) {
-            return None;
+    /// Returns the remedy of these lines. The lines that the drop-in has already stay in it.
+    ///
+    /// # Errors
+    /// The policy with the drop-in does not do what the kind of remedy promises for every denied call, or does other
+    /// harm.
+    pub(super) fn prove(
+        &self,
+        kind: RemedyKind,
+        lines: &[String],
+        reasons: &[OpenedCall],
+    ) -> Result<Remedy, Rejection> {
+        let lines = self.merge(lines);
+        let after = self.policy_with(&lines);
+        if would_start_allow_list(&self.before, &after) {
+            return Err(Rejection::StartsAllowList);
         }
-        let mut conditional = BTreeSet::new();
-        let mut lifts = false;
-        for call in &self.wanted {
-            let (was, is) = (self.before.verdict(call.abi, call.name), after.verdict(call.abi, call.name));
-            lifts |= was != is;
-            match is {
-                Verdict::Permitted | Verdict::LogOnly { .. } => {}
-                Verdict::Possible { .. } => {
-                    conditional.insert(call.name);
-                }
-                Verdict::Denied { effect: Effect::Errno(_), .. } if kind == RemedyKind::FailWithError => {}
-                Verdict::Denied { .. } => return None,
-            }
+        if list_mode(&self.before) != list_mode(&after) {
+            return Err(Rejection::ChangesListMode);
         }
-        if !lifts {
-            return None;
+        if self.denies_more(&after) {
+            return Err(Rejection::DeniesMore);
         }
-        let opens = self.opened(&after);
-        let newly = opens.iter().map(AsRef::as_ref).chain(self.wanted.iter().map(|call| call.name));
+        let conditional = self.check_targets(&kind, &after)?;
+        let opens = self.find_opened(&after);
+        let newly = opens.iter().map(AsRef::as_ref).chain(self.targets.iter().map(|call| call.name));
         let newly: BTreeSet<&str> = if kind == RemedyKind::FailWithError { BTreeSet::new() } else { newly.collect() };
-        Some(Remedy {
+        Ok(Remedy {
             sensitive: newly
                 .into_iter()
-                .filter_map(|call| Some((privileged_calls::group(call, self.groups)?.into(), call.into())))
+                .filter_map(|call| Some((privileged_calls::find_group(call, self.groups)?.into(), call.into())))
                 .collect(),
-            reasons: because.to_vec(),
+            reasons: reasons.to_vec(),
             content: self.content(&lines),
             conditional: conditional.into_iter().map(Into::into).collect(),
             kind,
@@ -85,28 +98,47 @@ impl<'a> Proof<'a> {
         })
     }
 
-    /// The calls that were denied and are not any more, beyond those that shall not be.
-    fn opened(&self, after: &Policy) -> Vec<Box<str>> {
-        let opened =
+    /// Checks the verdict for every denied call. Returns those that pass only with some arguments.
+    fn check_targets(&self, kind: &RemedyKind, after: &Policy) -> Result<BTreeSet<&str>, Rejection> {
+        let mut conditional = BTreeSet::new();
+        let mut changes = false;
+        for call in &self.targets {
+            let (was, is) = (self.before.verdict(call.abi, call.name), after.verdict(call.abi, call.name));
+            changes |= was != is;
+            match is {
+                Verdict::Permitted | Verdict::LogOnly { .. } => {}
+                Verdict::Possible { .. } => {
+                    conditional.insert(call.name);
+                }
+                Verdict::Denied { effect: Effect::Errno(_), .. } if *kind == RemedyKind::FailWithError => {}
+                Verdict::Denied { .. } => return Err(Rejection::StillDenied),
+            }
+        }
+        if changes { Ok(conditional) } else { Err(Rejection::NoEffect) }
+    }
+
+    /// Returns the calls that were denied and now pass, without the targets.
+    fn find_opened(&self, after: &Policy) -> Vec<Box<str>> {
+        let is_opened =
             |call: &str| self.abis.iter().any(|abi| passes(after, *abi, call) && !passes(&self.before, *abi, call));
-        let wanted = |call: &str| self.wanted.iter().any(|wanted| wanted.name == call);
-        self.known.iter().filter(|call| !wanted(call) && opened(call)).cloned().collect()
+        let is_target = |call: &str| self.targets.iter().any(|target| target.name == call);
+        self.known.iter().filter(|call| !is_target(call) && is_opened(call)).cloned().collect()
     }
 
-    /// Whether any call that passed does not any more.
-    fn closes(&self, after: &Policy) -> bool {
-        let closed = |abi, call: &str| passes(&self.before, abi, call) && !passes(after, abi, call);
-        self.known.iter().any(|call| self.abis.iter().any(|abi| closed(*abi, call)))
+    /// Whether any call that passed is denied now.
+    fn denies_more(&self, after: &Policy) -> bool {
+        let is_closed = |abi, call: &str| passes(&self.before, abi, call) && !passes(after, abi, call);
+        self.known.iter().any(|call| self.abis.iter().any(|abi| is_closed(*abi, call)))
     }
 
-    /// What our drop-in says, and these lines: one file takes the place of the other.
-    pub(super) fn merged(&self, lines: &[String]) -> Vec<String> {
+    /// Returns the lines that the drop-in has already, joined with these lines: the new file replaces the old one.
+    pub(super) fn merge(&self, lines: &[String]) -> Vec<String> {
         let own = own_lines(self.situation).map(|(key, value)| format!("{key}={}", without_controls(value)));
         let mut merged: Vec<String> = Vec::new();
         for line in own {
             match merged.last_mut() {
-                Some(last) if is_allowing(last) && is_allowing(&line) => *last = united(last, &line),
-                Some(last) if is_denying(last) && is_denying(&line) => *last = appended(last, &line),
+                Some(last) if is_allowing(last) && is_allowing(&line) => *last = unite_words(last, &line),
+                Some(last) if is_denying(last) && is_denying(&line) => *last = append_words(last, &line),
                 _ => merged.push(line),
             }
         }
@@ -114,7 +146,7 @@ impl<'a> Proof<'a> {
             let repeated = merged.contains(line);
             match merged.iter_mut().rfind(|other| is_filter(other)) {
                 Some(last) if is_filter(line) && last == line => {}
-                Some(last) if is_allowing(line) && is_allowing(last) => *last = united(last, line),
+                Some(last) if is_allowing(line) && is_allowing(last) => *last = unite_words(last, line),
                 _ if repeated && !is_filter(line) => {}
                 _ => merged.push(line.clone()),
             }
@@ -123,7 +155,7 @@ impl<'a> Proof<'a> {
     }
 }
 
-/// The assignments of the drop-in that a remedy takes the place of.
+/// Returns the assignments of the drop-in that a remedy replaces.
 pub(super) fn own_lines(situation: &Situation) -> impl Iterator<Item = (&str, &str)> {
     let name = situation.drop_in.file_name();
     situation
@@ -134,24 +166,82 @@ pub(super) fn own_lines(situation: &Situation) -> impl Iterator<Item = (&str, &s
         .map(|line| (&*line.key, &*line.value))
 }
 
-/// A value without the words that hold what no call, group or family is called: whoever wrote the file, they would be
-/// shown on a terminal and written again.
+/// Returns a value without words that no call, group or family name can contain. Such words would be shown on a
+/// terminal and written again.
 fn without_controls(value: &str) -> String {
-    let plain = |c: char| c.is_ascii_graphic() || c == ' ';
-    if value.chars().all(plain) {
+    let is_plain = |c: char| c.is_ascii_graphic() || c == ' ';
+    if value.chars().all(is_plain) {
         return value.to_owned();
     }
-    let words = value.split([' ', '\t']).filter(|word| word.chars().all(plain));
+    let words = value.split([' ', '\t']).filter(|word| word.chars().all(is_plain));
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a call passes with some arguments at least.
+/// Whether a call passes, at least with some arguments.
 pub(super) fn passes(policy: &Policy, abi: Abi, call: &str) -> bool {
     !matches!(policy.verdict(abi, call), Verdict::Denied { .. })
 }
 
-/// A lone `SystemCallFilter=` in a unit without makes an allow-list of what it names, and breaks it.
-fn same_mode(before: &Policy, after: &Policy) -> bool {
-    let mode = |policy: &Policy| policy.filter.as_ref().map(crate::policy::SyscallFilter::mode);
-    mode(before) == mode(after)
+fn list_mode(policy: &Policy) -> Option<Mode> {
+    policy.filter.as_ref().map(SyscallFilter::mode)
+}
+
+/// Whether a drop-in would start an allow-list. `SystemCallFilter=foo` does that in a unit without a filter, and would
+/// break the unit.
+fn would_start_allow_list(before: &Policy, after: &Policy) -> bool {
+    list_mode(before) != Some(Mode::Allow) && list_mode(after) == Some(Mode::Allow)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Settings, UnitFile};
+    use std::path::Path;
+
+    /// Tries lines as a remedy for a denied `mount` in a unit with these settings.
+    fn try_lines(unit: &str, kind: RemedyKind, lines: &[&str]) -> Result<Vec<String>, Rejection> {
+        let file = UnitFile::parse(Path::new("x.service"), format!("[Service]\n{unit}\n").as_bytes());
+        let settings = Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new());
+        let groups = Groups::embedded();
+        let policy = Policy::new(settings, Abi::X86_64, &groups);
+        let situation = Situation { policy, drop_in: "/etc/x.service.d/zz-harden-why.conf".into(), history: None };
+        let targets = BTreeSet::from([TargetCall { abi: Abi::X86_64, name: "mount" }]);
+        let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+        Proof::new(targets, &situation, &groups).prove(kind, &lines, &[]).map(|remedy| remedy.lines)
+    }
+
+    #[test]
+    fn allowing_line_in_unit_without_filter_is_rejected_as_start_of_allow_list() {
+        let lines = try_lines("ProtectClock=yes", RemedyKind::Calls, &["SystemCallFilter=mount"]);
+        assert_eq!(lines, Err(Rejection::StartsAllowList));
+    }
+
+    #[test]
+    fn denying_line_in_unit_without_filter_is_rejected_as_change_of_list_mode() {
+        let lines = try_lines("", RemedyKind::FailWithError, &["SystemCallFilter=~mount:EPERM"]);
+        assert_eq!(lines, Err(Rejection::ChangesListMode));
+    }
+
+    #[test]
+    fn line_that_denies_passing_call_is_rejected() {
+        let unit = "SystemCallFilter=@basic-io mount";
+        assert_eq!(
+            try_lines(unit, RemedyKind::FailWithError, &["SystemCallFilter=~read:EPERM"]),
+            Err(Rejection::DeniesMore)
+        );
+    }
+
+    #[test]
+    fn line_that_leaves_call_denied_is_rejected() {
+        let unit = "SystemCallFilter=~mount";
+        assert_eq!(try_lines(unit, RemedyKind::Calls, &["ProtectClock=no"]), Err(Rejection::StillDenied));
+        let passing = try_lines("SystemCallFilter=~reboot", RemedyKind::Calls, &["ProtectClock=no"]);
+        assert_eq!(passing, Err(Rejection::NoEffect));
+    }
+
+    #[test]
+    fn line_that_allows_call_is_proven() {
+        let lines = try_lines("SystemCallFilter=~mount", RemedyKind::Calls, &["SystemCallFilter=mount"]);
+        assert_eq!(lines, Ok(vec!["SystemCallFilter=mount".to_owned()]));
+    }
 }

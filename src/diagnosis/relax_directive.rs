@@ -1,25 +1,26 @@
-//! The lines that lift directives other than `SystemCallFilter=`.
+//! Lines that relax directives other than `SystemCallFilter=`.
 
 use crate::policy;
 use crate::policy::{Directive, Policy};
 use crate::syscalls::Abi;
 use std::collections::BTreeSet;
 
-/// Families that programs ask for, the likeliest to have been forgotten first: libc itself lists
-/// interfaces by netlink and logs by local sockets.
+/// Families that programs use, the one most likely missing first: libc itself lists interfaces by netlink and logs by
+/// local sockets.
 const FAMILIES: [&str; 5] = ["AF_NETLINK", "AF_UNIX", "AF_INET", "AF_INET6", "AF_PACKET"];
 
-/// Lines that lift what denied some calls.
+/// Lines that relax the directives that denied some calls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Lift {
-    /// As narrowly as the directives go. Where arguments decide, whether it is enough cannot be proven.
+pub(crate) struct RelaxingLines {
+    /// The narrowest lines. If a directive looks at arguments, nothing proves that they are enough.
     pub(crate) narrow: BTreeSet<String>,
-    /// Each directive as a whole.
+    /// Lines that turn off each directive as a whole.
     pub(crate) whole: BTreeSet<String>,
 }
 
-impl Lift {
-    /// Adds what lifts one directive for a call of an ABI; false where no line can.
+impl RelaxingLines {
+    /// Adds the line that relaxes one directive for a call of an ABI. Returns whether there is one.
+    #[must_use]
     pub(crate) fn add(&mut self, cause: &policy::DirectiveCause, abi: Abi, policy: &Policy) -> bool {
         let (narrow, whole) = match cause.directive {
             Directive::SystemCallFilter => return true,
@@ -28,9 +29,9 @@ impl Lift {
                 let line = format!("SystemCallArchitectures={name}");
                 (line.clone(), line)
             }
-            // What the service loses with it is no remedy for one call.
+            // The service would lose too much for one call.
             Directive::DynamicUser => return false,
-            Directive::RestrictAddressFamilies => (family(policy), "RestrictAddressFamilies=".to_owned()),
+            Directive::RestrictAddressFamilies => (allow_family(policy), "RestrictAddressFamilies=".to_owned()),
             directive if directive.is_switch() || directive == Directive::RestrictNamespaces => {
                 let line = format!("{}=no", directive.key());
                 (line.clone(), line)
@@ -43,8 +44,8 @@ impl Lift {
     }
 }
 
-/// Lets one more family pass: the likeliest that does not yet.
-fn family(policy: &Policy) -> String {
+/// Returns the line that allows one more family: the most likely one that does not pass yet.
+fn allow_family(policy: &Policy) -> String {
     let passes = |family: &str| {
         policy.families().is_none_or(|families| families.allow_list == families.listed.contains_key(family))
     };

@@ -1,8 +1,8 @@
-//! Units whose processes are put under filters by whoever runs them there, not by systemd.
+//! Container runtimes and other programs that start a unit's processes, and give them filters of their own.
 
 use crate::units::UnitName;
 
-/// Who runs a unit's processes.
+/// The program that starts a unit's processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Runtime {
     /// Docker.
@@ -17,7 +17,7 @@ pub enum Runtime {
     Nspawn,
     /// QEMU, by libvirt.
     Qemu,
-    /// A machine that registered with systemd-machined: nspawn's, libvirt's or another's.
+    /// A machine that is registered with systemd-machined: nspawn's, libvirt's or another's.
     Machine,
     /// Flatpak.
     Flatpak,
@@ -25,7 +25,7 @@ pub enum Runtime {
     Snap,
 }
 
-/// How units are called: their name begins and ends with these. The first that fits counts.
+/// The beginning and end of unit names, and the program that makes such units. The first match counts.
 const NAMES: [(&str, &str, Runtime); 12] = [
     ("docker-", ".scope", Runtime::Docker),
     ("libpod-", ".scope", Runtime::Podman),
@@ -41,12 +41,14 @@ const NAMES: [(&str, &str, Runtime); 12] = [
     ("snap.", ".service", Runtime::Snap),
 ];
 
-/// Who runs the processes of a unit, told by its name.
-#[must_use]
-pub fn of(unit: &UnitName) -> Option<Runtime> {
-    let name = unit.as_str();
-    let fits = |(start, end, _): &&(&str, &str, Runtime)| name.starts_with(start) && name.ends_with(end);
-    NAMES.iter().find(fits).map(|(_, _, runtime)| *runtime)
+impl Runtime {
+    /// Returns the program that makes units with such a name.
+    #[must_use]
+    pub fn from_unit_name(unit: &UnitName) -> Option<Self> {
+        let name = unit.as_str();
+        let fits = |(start, end, _): &&(&str, &str, Self)| name.starts_with(start) && name.ends_with(end);
+        NAMES.iter().find(fits).map(|(_, _, runtime)| *runtime)
+    }
 }
 
 #[cfg(test)]
@@ -54,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_runtime_is_known_by_its_units() {
+    fn unit_name_tells_runtime() {
         for (name, runtime) in [
             ("docker-4f2c.scope", Some(Runtime::Docker)),
             ("docker.service", None),
@@ -70,7 +72,7 @@ mod tests {
             ("snapd.service", None),
             ("run-u12.scope", None),
         ] {
-            assert_eq!(of(&name.parse().unwrap()), runtime, "{name}");
+            assert_eq!(Runtime::from_unit_name(&name.parse().unwrap()), runtime, "{name}");
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use super::denied_call::DeniedCall;
 use super::finding::Finding;
-use super::predicted_calls::{Evidence, Outlook, Scope, foretold};
-use super::proof::{Proof, Wanted, own_lines, passes};
-use super::relax_directive::Lift;
+use super::predicted_calls::{OpeningScope, ProfileEstimate, ProgramEvidence, profiled_calls};
+use super::proof::{Proof, TargetCall, own_lines, passes};
+use super::relax_directive::RelaxingLines;
 use super::remedy::{OpenedCall, Remedy, RemedyKind};
 use super::situation::Situation;
 use super::{equivalent_calls, errno_fallback, group_cover, privileged_calls};
@@ -12,215 +12,221 @@ use crate::policy::{CauseReason, Directive, Effect, Policy, Verdict};
 use crate::syscalls::{Abi, Groups};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How many groups are offered.
+/// The most remedies of groups that are offered.
 const MOST_GROUPS: usize = 3;
 
-/// The denied calls that no setting of the unit can let pass: its systemd or libseccomp does not know
-/// them, `DynamicUser=` implies it, or its manager forbids their architecture to all units.
-pub(super) fn unsolvable(findings: &[Finding]) -> Vec<Box<str>> {
+/// Returns the denied calls that no setting of the unit can let pass: systemd or libseccomp does not know them,
+/// `DynamicUser=` implies the denial, or the manager forbids their architecture to all units.
+pub(super) fn find_unsolvable(findings: &[Finding]) -> Vec<Box<str>> {
     let missed = findings.iter().filter(|finding| !finding.needs_no_change());
     let lost = missed.filter_map(Finding::denied_call).filter(|call| !call.can_be_lifted());
     let names: BTreeSet<&str> = lost.map(|call| call.name).collect();
     names.into_iter().map(Into::into).collect()
 }
 
-/// Every remedy for the findings together, least privilege first.
-pub(super) fn find(findings: &[Finding], situation: &Situation, groups: &Groups) -> Vec<Remedy> {
-    let mut found: Vec<Remedy> = Vec::new();
+/// Returns every remedy for the findings together, least privilege first.
+pub(super) fn find_remedies(findings: &[Finding], situation: &Situation, groups: &Groups) -> Vec<Remedy> {
+    let mut remedies: Vec<Remedy> = Vec::new();
     for remedy in Search::new(findings, situation, groups).iter().flat_map(Search::remedies) {
-        match found.iter_mut().find(|other| other.content == remedy.content) {
-            // The same drop-in under two names is one; what it foresees is the better name.
+        match remedies.iter_mut().find(|other| other.content == remedy.content) {
+            // Of two kinds with the same drop-in, the predicting one says more.
             Some(other) if remedy.kind == RemedyKind::Predicted => *other = remedy,
             Some(_) => {}
-            None => found.push(remedy),
+            None => remedies.push(remedy),
         }
     }
-    found
+    remedies
 }
 
-/// The first of them, without a search for the others where it can be had so.
-pub(super) fn first(findings: &[Finding], situation: &Situation, groups: &Groups) -> Option<Remedy> {
+/// Returns the first of [`find_remedies`], without a search for the others where that is possible.
+pub(super) fn find_first_remedy(findings: &[Finding], situation: &Situation, groups: &Groups) -> Option<Remedy> {
     let search = Search::new(findings, situation, groups)?;
     search.narrowest().or_else(|| search.remedies().into_iter().next())
 }
 
-/// What remedies are made of.
+/// What candidates are made of and tried on.
 struct Search<'a> {
     findings: &'a [Finding],
     situation: &'a Situation,
     groups: &'a Groups,
     proof: Proof<'a>,
-    lift: Lift,
-    all: Vec<DeniedCall<'a>>,
+    relaxing: RelaxingLines,
+    denied: Vec<DeniedCall<'a>>,
 }
 
 impl<'a> Search<'a> {
-    /// `None` where nothing was denied that can be lifted, or not all of it can.
+    /// Returns `None` if no denied call can be lifted, or a directive that denied one of them cannot be relaxed.
     fn new(findings: &'a [Finding], situation: &'a Situation, groups: &'a Groups) -> Option<Self> {
         let missed = findings.iter().filter(|finding| !finding.needs_no_change());
-        let all: Vec<DeniedCall<'_>> =
+        let denied: Vec<DeniedCall<'_>> =
             missed.filter_map(Finding::denied_call).filter(DeniedCall::can_be_lifted).collect();
-        let mut lift = Lift::default();
-        let lifted = all.iter().all(|call| call.by.iter().all(|cause| lift.add(cause, call.abi, &situation.policy)));
-        if all.is_empty() || !lifted {
+        let mut relaxing = RelaxingLines::default();
+        let can_relax =
+            denied.iter().all(|call| call.by.iter().all(|cause| relaxing.add(cause, call.abi, &situation.policy)));
+        if denied.is_empty() || !can_relax {
             return None;
         }
-        let wanted = all.iter().map(|call| Wanted { abi: call.abi, name: call.name }).collect();
-        Some(Self { findings, situation, groups, proof: Proof::new(wanted, situation, groups), lift, all })
+        let targets = denied.iter().map(|call| TargetCall { abi: call.abi, name: call.name }).collect();
+        Some(Self { findings, situation, groups, proof: Proof::new(targets, situation, groups), relaxing, denied })
     }
 
-    /// What opens the least.
+    /// Returns the remedy that opens the least.
     fn narrowest(&self) -> Option<Remedy> {
-        let names = self.filtered();
+        let names = self.names_denied_by_filter();
         if names.is_empty() {
-            self.proof.of(RemedyKind::RelaxDirectives, &self.narrow(), &[])
+            let narrow: Vec<String> = self.relaxing.narrow.iter().cloned().collect();
+            self.proof.prove(RemedyKind::RelaxDirectives, &narrow, &[]).ok()
         } else {
-            self.allowing(&names, RemedyKind::Calls, &[])
+            self.allow(&names, RemedyKind::Calls, &[])
         }
     }
 
-    /// That allows these calls, and more.
-    fn allowing(&self, names: &BTreeSet<&str>, kind: RemedyKind, more: &[OpenedCall]) -> Option<Remedy> {
-        let all: BTreeSet<&str> = names.iter().copied().chain(more.iter().map(|because| &*because.call)).collect();
-        self.proof.of(kind, &self.with(format!("SystemCallFilter={}", joined(all.into_iter()))), more)
+    /// Returns the remedy that allows these calls, and `more`.
+    fn allow(&self, names: &BTreeSet<&str>, kind: RemedyKind, more: &[OpenedCall]) -> Option<Remedy> {
+        let all: BTreeSet<&str> = names.iter().copied().chain(more.iter().map(|opened| &*opened.call)).collect();
+        self.prove(kind, format!("SystemCallFilter={}", joined(all.into_iter())), more)
+    }
+
+    /// Returns the remedy of a line and those that relax other directives, if it is proven.
+    fn prove(&self, kind: RemedyKind, line: String, reasons: &[OpenedCall]) -> Option<Remedy> {
+        let lines: Vec<String> = self.relaxing.narrow.iter().cloned().chain([line]).collect();
+        self.proof.prove(kind, &lines, reasons).ok()
     }
 
     fn remedies(&self) -> Vec<Remedy> {
-        let names = self.filtered();
-        let mut found: Vec<Remedy> = self.narrowest().into_iter().collect();
+        let names = self.names_denied_by_filter();
+        let mut remedies: Vec<Remedy> = self.narrowest().into_iter().collect();
         if names.is_empty() {
-            let whole: Vec<String> = self.lift.whole.iter().cloned().collect();
-            found.extend(self.proof.of(RemedyKind::RelaxDirectives, &whole, &[]));
-            return found;
+            let whole: Vec<String> = self.relaxing.whole.iter().cloned().collect();
+            remedies.extend(self.proof.prove(RemedyKind::RelaxDirectives, &whole, &[]).ok());
+            return remedies;
         }
-        let siblings = self.siblings();
-        if !siblings.is_empty() {
-            let because: Vec<OpenedCall> = siblings.iter().map(|(call, reason)| because(call, reason)).collect();
-            found.extend(self.allowing(&names, RemedyKind::Equivalents, &because));
+        let equivalents = self.equivalents();
+        if !equivalents.is_empty() {
+            let opened: Vec<OpenedCall> = equivalents.iter().map(|(call, reason)| opened(call, reason)).collect();
+            remedies.extend(self.allow(&names, RemedyKind::Equivalents, &opened));
         }
-        let companions = self.companions(siblings);
-        if !companions.is_empty() {
-            found.extend(self.allowing(&names, RemedyKind::Predicted, &companions));
+        let predicted = self.predicted(equivalents);
+        if !predicted.is_empty() {
+            remedies.extend(self.allow(&names, RemedyKind::Predicted, &predicted));
         }
-        found.extend(self.wider(&names));
-        found.extend(self.softer(&names));
-        found
+        remedies.extend(self.groups(&names));
+        remedies.extend(self.fail_with_error(&names));
+        remedies
     }
 
-    fn narrow(&self) -> Vec<String> {
-        self.lift.narrow.iter().cloned().collect()
+    fn denied_by_filter(&self) -> impl Iterator<Item = &DeniedCall<'a>> {
+        self.denied.iter().filter(|call| call.is_by_filter())
     }
 
-    /// A line, and those that lift other directives.
-    fn with(&self, line: String) -> Vec<String> {
-        self.lift.narrow.iter().cloned().chain([line]).collect()
+    fn names_denied_by_filter(&self) -> BTreeSet<&str> {
+        self.denied_by_filter().map(|call| call.name).collect()
     }
 
-    /// The calls that `SystemCallFilter=` denies.
-    fn filtered(&self) -> BTreeSet<&str> {
-        self.all.iter().filter(|call| call.is_by_filter()).map(|call| call.name).collect()
-    }
-
-    /// The siblings of these that do not pass, and would if they were allowed.
-    fn siblings(&self) -> BTreeMap<&'static str, &'static str> {
+    /// Returns the calls equivalent to denied ones that do not pass, but would if they were allowed, with the reasons.
+    fn equivalents(&self) -> BTreeMap<&'static str, &'static str> {
         let policy = &self.situation.policy;
-        let denied = self.all.iter().filter(|call| call.is_by_filter());
-        let siblings: Vec<_> = denied
-            .flat_map(|call| equivalent_calls::of(call.abi, call.name, self.groups).map(|sibling| (call.abi, sibling)))
-            .filter(|(abi, sibling)| !passes(policy, *abi, sibling.call))
+        let equivalents: Vec<_> = self
+            .denied_by_filter()
+            .flat_map(|call| {
+                let others = equivalent_calls::find_equivalents(call.abi, call.name, self.groups);
+                others.map(|equivalent| (call.abi, equivalent))
+            })
+            .filter(|(abi, equivalent)| !passes(policy, *abi, equivalent.call))
             .collect();
-        let after = self.with_all_allowed(siblings.iter().map(|(_, sibling)| sibling.call));
-        let opened = siblings.into_iter().filter(|(abi, sibling)| passes(&after, *abi, sibling.call));
-        opened.map(|(_, sibling)| (sibling.call, sibling.reason)).collect()
+        let after = self.policy_allowing(equivalents.iter().map(|(_, equivalent)| equivalent.call));
+        let opened = equivalents.into_iter().filter(|(abi, equivalent)| passes(&after, *abi, equivalent.call));
+        opened.map(|(_, equivalent)| (equivalent.call, equivalent.reason)).collect()
     }
 
-    /// The policy with these calls allowed: those that a later line takes away, another directive denies
-    /// or libseccomp does not know still do not pass.
-    fn with_all_allowed<'b>(&self, calls: impl Iterator<Item = &'b str>) -> Policy {
+    /// Returns the policy with these calls allowed. Calls still do not pass if a later line takes them off the list,
+    /// another directive denies them, or libseccomp does not know them.
+    fn policy_allowing<'b>(&self, calls: impl Iterator<Item = &'b str>) -> Policy {
         let line = format!("SystemCallFilter={}", joined(calls));
-        self.proof.with(&self.proof.merged(&[line]))
+        self.proof.policy_with(&self.proof.merge(&[line]))
     }
 
-    /// The calls that the unit will probably be denied next.
-    fn companions(&self, siblings: BTreeMap<&'static str, &'static str>) -> Vec<OpenedCall> {
+    /// Returns the calls that the unit will probably be denied next.
+    fn predicted(&self, equivalents: BTreeMap<&'static str, &'static str>) -> Vec<OpenedCall> {
         let policy = &self.situation.policy;
         let evidence = self.evidence();
-        let ours = own_calls(self.situation);
-        let denied = self.filtered();
-        let abis: BTreeSet<Abi> = self.all.iter().filter(|call| call.is_by_filter()).map(|call| call.abi).collect();
-        let scope = Scope {
-            needed: evidence.seen.iter().filter(|call| denied.contains(*call) || ours.contains(*call)).count(),
-            ahead: ours.iter().copied().filter(|call| !evidence.seen.contains(call)).collect(),
-            siblings,
+        let own = own_calls(self.situation);
+        let denied = self.names_denied_by_filter();
+        let abis: BTreeSet<Abi> = self.denied_by_filter().map(|call| call.abi).collect();
+        let scope = OpeningScope {
+            needed: evidence.made.iter().filter(|call| denied.contains(*call) || own.contains(*call)).count(),
+            opened_early: own.iter().copied().filter(|call| !evidence.made.contains(call)).collect(),
+            equivalents,
         };
-        let refusing = |call: &str| {
-            let reached = |abi: &&Abi| abi.call_number(call).is_some() && !passes(policy, **abi, call);
-            abis.iter().find(reached).copied()
+        let denying_abi = |call: &str| {
+            let is_denied = |abi: &&Abi| abi.call_number(call).is_some() && !passes(policy, **abi, call);
+            abis.iter().find(is_denied).copied()
         };
-        let unseen = foretold().chain(scope.siblings.keys().copied()).filter(|call| !evidence.seen.contains(call));
-        let refused: BTreeMap<&str, Abi> = unseen.filter_map(|call| Some((call, refusing(call)?))).collect();
-        let after = self.with_all_allowed(refused.keys().copied());
-        let eligible = |call: &str| {
+        let candidates = profiled_calls().chain(scope.equivalents.keys().copied());
+        let not_made = candidates.filter(|call| !evidence.made.contains(call));
+        let refused: BTreeMap<&str, Abi> = not_made.filter_map(|call| Some((call, denying_abi(call)?))).collect();
+        let after = self.policy_allowing(refused.keys().copied());
+        let can_open = |call: &str| {
             refused.get(call).is_some_and(|abi| !self.is_deliberate(*abi, call) && passes(&after, *abi, call))
                 && self.groups.is_known(call)
-                && privileged_calls::group(call, self.groups).is_none()
+                && privileged_calls::find_group(call, self.groups).is_none()
         };
-        Outlook::new(&evidence)
-            .choose(&scope, |call| refused.contains_key(call), eligible)
+        ProfileEstimate::new(&evidence)
+            .choose(&scope, |call| refused.contains_key(call), can_open)
             .into_iter()
-            .map(|foreseen| because(foreseen.call, foreseen.reason))
+            .map(|predicted| opened(predicted.call, predicted.reason))
             .collect()
     }
 
-    fn evidence(&self) -> Evidence<'_> {
+    fn evidence(&self) -> ProgramEvidence<'_> {
         let uids: Vec<&str> =
             self.findings.iter().map(|finding| &*finding.incident.sample.uid).filter(|uid| !uid.is_empty()).collect();
-        // A daemon that was root once may still have to become another; a helper of its may be another already.
+        // A daemon that ran as root once may still have to change its user; a helper may run as another user already.
         let root = (!uids.is_empty()).then(|| uids.iter().any(|uid| matches!(*uid, "0" | "root")));
         let families = self.situation.policy.families();
         let internet = families.is_some_and(|families| {
             families.allow_list && ["AF_INET", "AF_INET6"].iter().any(|family| families.listed.contains_key(*family))
         });
-        let seen = self.findings.iter().filter_map(|finding| finding.incident.denial()?.call.name()).collect();
-        Evidence { seen, root, internet }
+        let made = self.findings.iter().filter_map(|finding| finding.incident.denial()?.call.name()).collect();
+        ProgramEvidence { made, root, internet }
     }
 
-    /// Whether the unit takes a call off its list, or lists it as denied, by a word that was not yet found
-    /// wrong: somebody wanted that, so it is no guess's business.
+    /// Whether the unit's owner denies a call on purpose: a word takes it off the list or lists it as denied, and no
+    /// denial has shown that word to be wrong yet.
     fn is_deliberate(&self, abi: Abi, call: &str) -> bool {
         let Verdict::Denied { by, .. } = self.situation.policy.verdict(abi, call) else { return false };
         by.iter().any(|cause| match &cause.why {
             why @ (CauseReason::TakenOff(_) | CauseReason::Listed(_)) => {
-                !self.all.iter().any(|wrong| wrong.by_filter().any(|word| word == why))
+                !self.denied.iter().any(|wrong| wrong.by_filter().any(|word| word == why))
             }
             _ => false,
         })
     }
 
-    /// Groups: the fewest calls that cover all, and the smallest groups that each hold all.
-    fn wider(&self, names: &BTreeSet<&str>) -> Vec<Remedy> {
-        let mut wider: Vec<Remedy> = group_cover::choices(names, self.groups, &self.situation.policy)
+    /// Returns remedies of groups: the set that opens the fewest calls, and the smallest groups that each hold all.
+    fn groups(&self, names: &BTreeSet<&str>) -> Vec<Remedy> {
+        let mut remedies: Vec<Remedy> = group_cover::find_choices(names, self.groups, &self.situation.policy)
             .into_iter()
             .filter_map(|choice| {
                 let line = format!("SystemCallFilter={}", choice.join(" "));
-                self.proof.of(RemedyKind::Groups(choice.into_iter().map(Into::into).collect()), &self.with(line), &[])
+                self.prove(RemedyKind::Groups(choice.into_iter().map(Into::into).collect()), line, &[])
             })
             .collect();
-        wider.sort_by_key(|remedy| remedy.opens.len());
-        wider.dedup_by(|one, other| one.opens == other.opens);
-        wider.truncate(MOST_GROUPS);
-        wider
+        remedies.sort_by_key(|remedy| remedy.opens.len());
+        remedies.dedup_by(|one, other| one.opens == other.opens);
+        remedies.truncate(MOST_GROUPS);
+        remedies
     }
 
-    /// Errors in place of death, where every call is one that programs can do without.
-    fn softer(&self, names: &BTreeSet<&str>) -> Option<Remedy> {
-        let killed = |call: &DeniedCall<'_>| call.effect == Some(Effect::Kill) && call.is_by_filter();
-        if !self.all.iter().all(killed) {
+    /// Returns the remedy of errors in place of death, if programs can do without every denied call.
+    fn fail_with_error(&self, names: &BTreeSet<&str>) -> Option<Remedy> {
+        let kills = |call: &DeniedCall<'_>| call.effect == Some(Effect::Kill) && call.is_by_filter();
+        if !self.denied.iter().all(kills) {
             return None;
         }
         let words: Option<Vec<String>> =
-            names.iter().map(|name| Some(format!("{name}:{}", errno_fallback::of(name)?.errno()))).collect();
-        self.proof.of(RemedyKind::FailWithError, &self.with(format!("SystemCallFilter=~{}", words?.join(" "))), &[])
+            names.iter().map(|name| Some(format!("{name}:{}", errno_fallback::find_fallback(name)?.name()))).collect();
+        self.prove(RemedyKind::FailWithError, format!("SystemCallFilter=~{}", words?.join(" ")), &[])
     }
 }
 
@@ -228,13 +234,13 @@ fn joined<'a>(words: impl Iterator<Item = &'a str>) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-fn because(call: &str, reason: &'static str) -> OpenedCall {
+fn opened(call: &str, reason: &'static str) -> OpenedCall {
     OpenedCall { call: call.into(), reason }
 }
 
-/// The calls that the drop-in of ours allows by name.
+/// Returns the calls that the unit's drop-in of harden-why allows by name.
 fn own_calls(situation: &Situation) -> BTreeSet<&str> {
-    let allowing = |(key, value): &(&str, &str)| *key == Directive::SystemCallFilter.key() && !value.starts_with('~');
-    let words = own_lines(situation).filter(allowing).flat_map(|(_, value)| value.split_whitespace());
+    let allows = |(key, value): &(&str, &str)| *key == Directive::SystemCallFilter.key() && !value.starts_with('~');
+    let words = own_lines(situation).filter(allows).flat_map(|(_, value)| value.split_whitespace());
     words.filter(|word| !word.starts_with('@')).collect()
 }

@@ -108,7 +108,7 @@ fn sensitive_call_is_opened_by_name_only_if_it_was_denied() {
 #[test]
 fn equivalents_of_a_sensitive_group_are_opened_with_a_denied_one_only() {
     let siblings = |call: &str| -> Vec<&str> {
-        equivalent_calls::of(Abi::X86_64, call, &GROUPS).map(|found| found.call).collect()
+        equivalent_calls::find_equivalents(Abi::X86_64, call, &GROUPS).map(|equivalent| equivalent.call).collect()
     };
     assert_eq!(siblings("setresuid"), ["setreuid"]);
     assert_eq!(siblings("nanosleep"), ["clock_nanosleep"]);
@@ -479,7 +479,7 @@ proptest! {
                 if is && !was {
                     let told = units.contains(&**call) || remedy.opens.iter().any(|opened| opened == call);
                     prop_assert!(told, "{} is opened unsaid by {:?}", call, remedy);
-                    let sensitive = privileged_calls::group(call, &GROUPS).is_some();
+                    let sensitive = privileged_calls::find_group(call, &GROUPS).is_some();
                     prop_assert_eq!(sensitive, remedy.sensitive.iter().any(|(_, said)| said == call), "{} by {:?}", call, remedy);
                 }
             }

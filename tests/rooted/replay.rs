@@ -111,7 +111,7 @@ fn replay(case: &Case, groups: &Groups) -> Outcome {
         reasons: Vec::new(),
         ahead: 0,
         sensitive: Vec::new(),
-        unforeseeable: needed.iter().filter(|call| privileged_calls::group(call, groups).is_some()).count(),
+        unforeseeable: needed.iter().filter(|call| privileged_calls::find_group(call, groups).is_some()).count(),
     };
     while let Some(next) = needed.iter().find(|call| !passes(&policy, call)) {
         assert!(denied.insert(next), "{}: {next} was denied again after a remedy", case.name);
@@ -125,7 +125,7 @@ fn replay(case: &Case, groups: &Groups) -> Outcome {
             groups.calls("@known").unwrap().iter().filter(|call| passes(&policy, call) && !passes(&case.policy, call))
         {
             let said = outcome.sensitive.contains(&call.to_string());
-            if !said && privileged_calls::group(call, groups).is_some() && !denied.contains(&**call) {
+            if !said && privileged_calls::find_group(call, groups).is_some() && !denied.contains(&**call) {
                 outcome.sensitive.push(call.to_string());
             }
         }

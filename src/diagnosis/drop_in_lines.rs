@@ -1,10 +1,10 @@
-//! Lines of a drop-in: several that come to one, and one that is told as several.
+//! Lines of a drop-in: joins `SystemCallFilter=` lines, and splits long ones.
 
 use std::collections::BTreeSet;
 
 const FILTER: &str = "SystemCallFilter=";
 
-/// How long a line may be in a drop-in: on a terminal of 80 columns it is shown indented.
+/// The longest line, in bytes: it has to fit indented on a terminal of 80 columns.
 const WIDTH: usize = 72;
 
 pub(super) fn is_filter(line: &str) -> bool {
@@ -19,15 +19,15 @@ pub(super) fn is_denying(line: &str) -> bool {
     line.strip_prefix(FILTER).is_some_and(|value| value.starts_with('~'))
 }
 
-/// Two denying lines as one; of two errors for a call the later counts.
-pub(super) fn appended(one: &str, other: &str) -> String {
+/// Joins two denying lines. If both name an error for a call, the later one counts.
+pub(super) fn append_words(one: &str, other: &str) -> String {
     let words = other.strip_prefix(FILTER).and_then(|value| value.strip_prefix('~')).unwrap_or_default();
     format!("{one} {words}")
 }
 
-/// A long line as several that come to the same: a line adds to one of its own sort before it.
-pub(super) fn broken(line: &str) -> Vec<String> {
-    // A backslash would keep the space behind it.
+/// Splits a long line into several with the same meaning: systemd adds a line to an earlier one of the same sort.
+pub(super) fn split_line(line: &str) -> Vec<String> {
+    // A backslash would escape the space after it.
     let value = line.strip_prefix(FILTER).filter(|value| line.len() > WIDTH && !value.contains('\\'));
     let Some(value) = value else { return vec![line.to_owned()] };
     let (sign, words) = value.strip_prefix('~').map_or(("", value), |words| ("~", words));
@@ -44,8 +44,8 @@ pub(super) fn broken(line: &str) -> Vec<String> {
     lines
 }
 
-/// Two allowing lines as one.
-pub(super) fn united(one: &str, other: &str) -> String {
+/// Joins two allowing lines.
+pub(super) fn unite_words(one: &str, other: &str) -> String {
     let words: BTreeSet<&str> =
         [one, other].into_iter().filter_map(|line| line.strip_prefix(FILTER)).flat_map(str::split_whitespace).collect();
     format!("{FILTER}{}", words.into_iter().collect::<Vec<_>>().join(" "))
@@ -70,29 +70,29 @@ mod tests {
         SyscallFilter::simulate(&file.assignments, &groups.unwrap())
     }
 
-    /// What a filter does with each call that any line can name.
+    /// Returns what a filter does with each call that the lines can name.
     fn rulings(lines: &[String]) -> Vec<Option<Effect>> {
-        let of = |call| filter(lines).and_then(|filter| filter.ruling(call).denied);
-        ["read", "write", "mount", "uname", "exit"].map(of).to_vec()
+        let denied = |call| filter(lines).and_then(|filter| filter.ruling(call).denied);
+        ["read", "write", "mount", "uname", "exit"].map(denied).to_vec()
     }
 
     #[test]
-    fn a_long_line_is_broken_between_words() {
+    fn long_line_is_split_between_words() {
         let words = |count| vec!["clock_nanosleep"; count].join(" ");
         let long = format!("{FILTER}~{}", words(9));
-        let lines = broken(&long);
+        let lines = split_line(&long);
         assert_eq!(lines, [3, 3, 3].map(|count| format!("{FILTER}~{}", words(count))));
         let short = format!("{FILTER}{}", words(3));
-        assert_eq!(broken(&short), std::slice::from_ref(&short));
+        assert_eq!(split_line(&short), std::slice::from_ref(&short));
         let word = format!("{FILTER}{}", "x".repeat(2 * WIDTH));
-        assert_eq!(broken(&word), std::slice::from_ref(&word));
+        assert_eq!(split_line(&word), std::slice::from_ref(&word));
         let escaped = format!("{FILTER}{} a\\ b", words(9));
-        assert_eq!(broken(&escaped), std::slice::from_ref(&escaped));
+        assert_eq!(split_line(&escaped), std::slice::from_ref(&escaped));
     }
 
     proptest! {
         #[test]
-        fn broken_lines_come_to_the_same(
+        fn split_lines_mean_the_same_as_whole_line(
             lines in prop::collection::vec(
                 (any::<bool>(), prop::collection::vec("(read|write|mount|uname|@io|bogus)(:EPERM|:kill|:0|)", 1..40)),
                 1..4,
@@ -102,7 +102,7 @@ mod tests {
                 format!("{FILTER}{}{}", if *negated { "~" } else { "" }, words.join(" "))
             };
             let whole: Vec<String> = lines.iter().map(line).collect();
-            let broken: Vec<String> = whole.iter().flat_map(|line| broken(line)).collect();
+            let broken: Vec<String> = whole.iter().flat_map(|line| split_line(line)).collect();
             prop_assert!(broken.iter().all(|line| line.len() <= WIDTH));
             prop_assert_eq!(rulings(&whole), rulings(&broken));
         }
