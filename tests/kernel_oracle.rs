@@ -422,7 +422,7 @@ fn architectures_of_a_manager_apply_to_all_its_units() {
     let output = manager.systemctl(&["daemon-reexec"]);
     assert!(output.status.success(), "{output:?}");
     let (surroundings, notes) = unit_files::surroundings(Path::new("/"), Manager::User(0), Some(&home));
-    assert_eq!((surroundings.own.listed.len(), notes.len()), (1, 0));
+    assert_eq!((surroundings.manager.listed.len(), notes.len()), (1, 0));
     let (held, wrong) = hold(&manager, &mut audit, &cases, &surroundings, &groups);
     assert!(wrong.is_empty(), "{wrong}");
     println!("{held} calls under {} policies: the kernel and the verdict agree", cases.len());

@@ -1,13 +1,14 @@
-//! What a denied call comes to.
+//! What happens to a denied call: an error or a kill.
 
 use super::errno;
+use super::unit_file::{Assignment, Origin};
 use std::fmt;
 
-/// What seccomp does to a call it does not let pass, weakest first: the strongest of several
-/// filters' actions is taken (`seccomp(2)`).
+/// What seccomp does to a denied call, weakest first. If several filters deny the call, the kernel takes the strongest
+/// action (`seccomp(2)`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Effect {
-    /// The call is not made and returns this error number; 0 looks like success.
+    /// The kernel does not make the call and returns this error number. 0 looks like success.
     Errno(i32),
     /// The thread dies of SIGSYS.
     KillThread,
@@ -19,13 +20,13 @@ impl Effect {
     /// systemd's number for `kill` in `SystemCallErrorNumber` on D-Bus (`SECCOMP_ERROR_NUMBER_KILL`).
     pub const KILL_ON_BUS: i32 = i32::MAX - 1;
 
-    /// Reads `kill`, an error's name or its number.
+    /// Parses `kill`, an error's name or its number.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if text == "kill" { Some(Self::Kill) } else { errno::parse(text).map(Self::Errno) }
     }
 
-    /// How strong it is: one error is as strong as another.
+    /// The strength of the action. All errors are equally strong.
     #[must_use]
     pub fn severity(self) -> u8 {
         match self {
@@ -35,11 +36,39 @@ impl Effect {
         }
     }
 
-    /// Whether `other` decides when both filters deny: the stronger, and among equally strong ones
-    /// the one installed later.
+    /// Whether the kernel takes `other`, the action of a filter installed later, when both filters deny a call.
     #[must_use]
     pub(crate) fn yields_to(self, other: Self) -> bool {
         other.severity() >= self.severity()
+    }
+}
+
+/// The effective `SystemCallErrorNumber=`: what happens to calls that `SystemCallFilter=` denies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DefaultEffect {
+    /// Kill, unless a line gives an error number.
+    pub effect: Effect,
+    /// The line that gives it; `None` where no line does.
+    pub origin: Option<Origin>,
+}
+
+impl Default for DefaultEffect {
+    fn default() -> Self {
+        Self { effect: Effect::Kill, origin: None }
+    }
+}
+
+impl DefaultEffect {
+    /// Applies one line. Returns false where systemd ignores the line.
+    pub(crate) fn apply(&mut self, line: &Assignment) -> bool {
+        let effect = if line.value.is_empty() { Some(Effect::Kill) } else { Effect::parse(&line.value) };
+        match effect {
+            None | Some(Effect::Errno(0)) => false,
+            Some(effect) => {
+                *self = Self { effect, origin: Some(line.origin.clone()) };
+                true
+            }
+        }
     }
 }
 
@@ -61,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stronger_decides_and_of_two_errors_the_later() {
+    fn stronger_effect_decides_and_later_of_two_errors() {
         assert!(Effect::Errno(1).yields_to(Effect::Kill));
         assert!(!Effect::Kill.yields_to(Effect::Errno(1)));
         assert!(Effect::KillThread.yields_to(Effect::Kill));
@@ -69,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn effects_read_as_written_in_unit_files() {
+    fn effect_is_displayed_as_unit_files_write_it() {
         for text in ["kill", "EPERM", "ENOSYS"] {
             assert_eq!(Effect::parse(text).unwrap().to_string(), text);
         }

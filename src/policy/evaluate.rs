@@ -1,4 +1,4 @@
-//! How a policy comes to its verdict on a call: every directive is asked, and the strongest decides.
+//! Evaluates a policy for one call: every directive that denies it is a cause, and the strongest action decides.
 
 use super::call_list::Mode;
 use super::directive::{Directive, Introduced, Rule, Targets};
@@ -13,15 +13,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl Policy {
-    /// What happens to a call of an ABI.
+    /// Returns the verdict on a call of an ABI.
     pub fn verdict(&self, abi: Abi, call: &str) -> Verdict {
         let mut causes = self.causes(abi, call);
         causes.sort_by_key(|(cause, _)| cause.directive);
-        // No filter is installed any more for an ABI that is blocked; those installed before stay.
+        // Once an ABI is blocked, systemd installs no further filter for it. Earlier filters stay.
         if causes.iter().any(|(cause, _)| cause.why == CauseReason::Abi) {
             causes.retain(|(cause, _)| cause.directive <= Directive::SystemCallArchitectures);
         }
-        if !self.filters_blocked_abis && self.surroundings.own.blocks(abi, self.native) {
+        if !self.filters_blocked_abis && self.context.manager.blocks(abi, self.native) {
             causes.retain(|(cause, _)| cause.why == CauseReason::ManagersAbi);
         }
         let mut effect: Option<Effect> = None;
@@ -32,26 +32,26 @@ impl Policy {
             };
         }
         let (certain, possible): (Vec<_>, Vec<_>) = causes.into_iter().partition(|(_, certain)| *certain);
-        // The strongest first, and of equals the newest: the one that decided leads.
-        let only = |causes: Vec<(DirectiveCause, bool)>| {
+        // The deciding cause comes first: the strongest, and of equally strong ones the newest.
+        let by_strength = |causes: Vec<(DirectiveCause, bool)>| {
             let mut causes: Vec<DirectiveCause> = causes.into_iter().rev().map(|(cause, _)| cause).collect();
             causes.sort_by_key(|cause| std::cmp::Reverse(cause.effect.map(Effect::severity)));
             causes
         };
-        let (by, possible) = (only(certain), only(possible));
+        let (by, possible) = (by_strength(certain), by_strength(possible));
         match effect {
             Some(effect) => Verdict::Denied { effect, by, possible },
             None if !possible.is_empty() => Verdict::Possible { by: possible },
-            None => self.logged(call).map_or(Verdict::Permitted, |by| Verdict::LogOnly { by }),
+            None => self.log_cause(call).map_or(Verdict::Permitted, |by| Verdict::LogOnly { by }),
         }
     }
 
-    /// The directives that refuse some call with an error rather than kill, in order.
+    /// Returns the directives that refuse some call with an error rather than kill, in order.
     #[must_use]
     pub fn refusing_directives(&self) -> Vec<Directive> {
         let is_errno = |effect: Option<Effect>| matches!(effect, Some(Effect::Errno(_)));
         let rules = Directive::rules()
-            .filter_map(|(directive, rule)| Some(self.by_rule(directive, rule, "")?.0))
+            .filter_map(|(directive, rule)| Some(self.rule_cause(directive, rule, "")?.0))
             .filter(|cause| is_errno(cause.effect));
         let families = self.families().filter(|families| families.restricts());
         let filter = self.filter.as_ref().filter(|filter| filter.refuses());
@@ -63,8 +63,8 @@ impl Policy {
         found.into_iter().collect()
     }
 
-    /// Those of them of which a manager that logs refusals leaves a record: not of what the kernel refuses without a
-    /// filter.
+    /// Returns those [refusing directives](Self::refusing_directives) whose refusals leave a record under a manager that
+    /// logs them. What the kernel refuses without a filter leaves none.
     #[must_use]
     pub fn loggable_directives(&self) -> Vec<Directive> {
         let kernels =
@@ -74,27 +74,27 @@ impl Policy {
         refusing
     }
 
-    /// Every directive that denies the call, and whether it does so whatever the arguments.
+    /// Returns every directive that denies the call, each with whether it does so whatever the arguments.
     fn causes(&self, abi: Abi, call: &str) -> Vec<(DirectiveCause, bool)> {
         let by_kernel = |directive| directive == Directive::MemoryDenyWriteExecute && self.mdwe == Mdwe::Kernel;
         Directive::rules()
-            .filter(|(directive, rule)| self.targets(rule, call) && !by_kernel(*directive))
-            .filter_map(|(directive, rule)| self.by_rule(directive, rule, call))
-            .chain(self.by_family(abi, call))
-            .chain(self.by_managers_abi(abi).map(|cause| (cause, true)))
-            .chain(self.by_abi(abi).map(|cause| (cause, true)))
-            .chain(self.by_filter(call).map(|cause| (cause, true)))
+            .filter(|(directive, rule)| self.is_target(rule, call) && !by_kernel(*directive))
+            .filter_map(|(directive, rule)| self.rule_cause(directive, rule, call))
+            .chain(self.family_cause(abi, call))
+            .chain(self.manager_abi_cause(abi).map(|cause| (cause, true)))
+            .chain(self.abi_cause(abi).map(|cause| (cause, true)))
+            .chain(self.filter_cause(call).map(|cause| (cause, true)))
             .collect()
     }
 
-    fn targets(&self, rule: &Rule, call: &str) -> bool {
+    fn is_target(&self, rule: &Rule, call: &str) -> bool {
         match rule.targets {
             Targets::Calls(calls) => calls.contains(&call),
             Targets::Group(group) => self.groups.get(group).is_some_and(|calls| calls.contains(call)),
         }
     }
 
-    fn by_rule(&self, directive: Directive, rule: &Rule, call: &str) -> Option<(DirectiveCause, bool)> {
+    fn rule_cause(&self, directive: Directive, rule: &Rule, call: &str) -> Option<(DirectiveCause, bool)> {
         let unsure = match (rule.since, self.systemd) {
             (Introduced::Between { absent, .. }, Some(systemd)) if systemd <= absent => return None,
             (Introduced::Between { present, .. }, systemd) if systemd.is_none_or(|systemd| systemd < present) => {
@@ -113,13 +113,13 @@ impl Policy {
             (directive, &namespaces.origin, argument)
         } else {
             let (directive, origin) = self.switched_on(directive)?;
-            let perhaps = directive == Directive::MemoryDenyWriteExecute && self.mdwe == Mdwe::Either;
-            let perhaps = if perhaps {
+            let by_kernel = directive == Directive::MemoryDenyWriteExecute && self.mdwe == Mdwe::Either;
+            let caveat = if by_kernel {
                 "; with systemd 254 and Linux 6.3 the kernel refuses it with EACCES and no record"
             } else {
                 ""
             };
-            (directive, origin, rule.argument.or(unsure).map(|argument| format!("{argument}{perhaps}")))
+            (directive, origin, rule.argument.or(unsure).map(|argument| format!("{argument}{caveat}")))
         };
         let certain = argument.is_none();
         let why = match argument {
@@ -129,15 +129,15 @@ impl Policy {
         Some((DirectiveCause { directive, origin: Some(origin.clone()), effect: Some(rule.effect), why }, certain))
     }
 
-    /// The directive that switches a rule on, itself or another that implies it, and its line.
+    /// Returns the directive whose line switches a rule on: `directive` itself or one that implies it.
     fn switched_on(&self, directive: Directive) -> Option<(Directive, &Origin)> {
         let on = |directive| self.settings.switch(directive).filter(|s| s.on).map(|s| (directive, &s.origin));
-        // What is implied cannot be switched off, so it is what a remedy must deal with.
+        // No line can switch off an implied directive, so a remedy must deal with the implying one.
         let implied = (directive == Directive::RestrictSUIDSGID).then(|| on(Directive::DynamicUser)).flatten();
         implied.or_else(|| on(directive))
     }
 
-    fn by_family(&self, abi: Abi, call: &str) -> Option<(DirectiveCause, bool)> {
+    fn family_cause(&self, abi: Abi, call: &str) -> Option<(DirectiveCause, bool)> {
         let families = self.families().filter(|families| families.restricts())?;
         if call != "socket" || !filters_socket(abi) {
             return None;
@@ -157,7 +157,7 @@ impl Policy {
         Some((DirectiveCause { directive: Directive::RestrictAddressFamilies, origin, effect, why }, certain))
     }
 
-    fn by_abi(&self, abi: Abi) -> Option<DirectiveCause> {
+    fn abi_cause(&self, abi: Abi) -> Option<DirectiveCause> {
         let blocked = self.settings.architectures().blocks(abi, self.native);
         blocked.then(|| DirectiveCause {
             directive: Directive::SystemCallArchitectures,
@@ -167,8 +167,8 @@ impl Policy {
         })
     }
 
-    fn by_managers_abi(&self, abi: Abi) -> impl Iterator<Item = DirectiveCause> {
-        self.surroundings.blocking(abi, self.native).map(|architectures| DirectiveCause {
+    fn manager_abi_cause(&self, abi: Abi) -> impl Iterator<Item = DirectiveCause> {
+        self.context.blocking(abi, self.native).map(|architectures| DirectiveCause {
             directive: Directive::SystemCallArchitectures,
             origin: architectures.origin().cloned(),
             effect: Some(Effect::KillThread),
@@ -176,7 +176,7 @@ impl Policy {
         })
     }
 
-    fn by_filter(&self, call: &str) -> Option<DirectiveCause> {
+    fn filter_cause(&self, call: &str) -> Option<DirectiveCause> {
         let ruling = self.filter.as_ref()?.ruling(call);
         let effect = ruling.denied?;
         let origin = ruling.word.origin.clone();
@@ -190,7 +190,7 @@ impl Policy {
         Some(DirectiveCause { directive: Directive::SystemCallFilter, origin, effect: Some(effect), why })
     }
 
-    fn logged(&self, call: &str) -> Option<DirectiveCause> {
+    fn log_cause(&self, call: &str) -> Option<DirectiveCause> {
         let list = self.log.as_ref()?;
         let word = match (list.mode, list.entries.get(call)) {
             (Mode::Allow, Some(entry)) => &entry.word,
@@ -202,8 +202,8 @@ impl Policy {
     }
 }
 
-/// Whether systemd filters `socket(2)` in this ABI: not where it can be reached through
-/// `socketcall(2)` as well (`seccomp_restrict_address_families`).
+/// Whether systemd filters `socket(2)` in this ABI. It does not where `socketcall(2)` reaches the same function
+/// (`seccomp_restrict_address_families`).
 fn filters_socket(abi: Abi) -> bool {
     const FILTERED: [&str; 10] = [
         "x86-64",

@@ -3,10 +3,10 @@
 use super::unit_file::{Assignment, Origin};
 use super::words::{Split, Words, split};
 
-/// More words of one line are not read.
+/// The most words of one line that are read.
 const MOST_WORDS: usize = 1024;
 
-/// The keys that hold command lines, of services, sockets, mounts and swaps.
+/// The keys of command lines in services, sockets, mounts and swaps.
 pub const KEYS: [&str; 9] = [
     "ExecCondition",
     "ExecStartPre",
@@ -26,25 +26,25 @@ pub struct ExecCommand {
     pub key: Box<str>,
     /// The program without the prefix characters, specifiers (`%i`) left as they are.
     pub program: Box<str>,
-    /// What follows the program.
+    /// The words after the program.
     pub arguments: Vec<Box<str>>,
-    /// Prefixed with `+`: exempt from all sandboxing, so no denial of its is the unit's.
+    /// Prefixed with `+`, which exempts the command from all sandboxing: the unit's settings deny it nothing.
     pub privileged: bool,
-    /// Prefixed with `+` or `!`: not run as the unit's `User=`, or not from its start.
+    /// Prefixed with `+` or `!`: the command does not start as the unit's `User=`.
     pub elevated: bool,
-    /// Where.
+    /// The line of the command.
     pub origin: Origin,
 }
 
 impl ExecCommand {
-    /// The commands of one line; a lone `;` separates several.
+    /// Parses the commands of one line. A lone `;` separates two commands.
     #[must_use]
     pub fn parse(line: &Assignment) -> Vec<Self> {
         let Words { words, .. } = split(&line.value, Split::Command, MOST_WORDS);
-        words.split(|word| word == ";").filter_map(|words| Self::of(words, line)).collect()
+        words.split(|word| word == ";").filter_map(|words| Self::parse_one(words, line)).collect()
     }
 
-    fn of(words: &[String], line: &Assignment) -> Option<Self> {
+    fn parse_one(words: &[String], line: &Assignment) -> Option<Self> {
         let (first, arguments) = words.split_first()?;
         let program = first.trim_start_matches(['@', '-', ':', '+', '!', '|']);
         let prefix = first.strip_suffix(program).unwrap_or_default();
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_are_no_part_of_the_program() {
+    fn prefixes_are_stripped_from_the_program() {
         let [command] = &commands("-@/usr/bin/a b 'c d'")[..] else { panic!("one command") };
         assert_eq!(&*command.program, "/usr/bin/a");
         assert_eq!(command.arguments, ["b".into(), "c d".into()]);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_semicolon_begins_another_command() {
+    fn lone_semicolon_starts_another_command() {
         let programs: Vec<Box<str>> = commands("/bin/a 1 ; /bin/b;").into_iter().map(|c| c.program).collect();
         assert_eq!(programs, ["/bin/a".into(), "/bin/b;".into()]);
         assert!(commands("+").is_empty());

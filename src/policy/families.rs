@@ -1,19 +1,19 @@
-//! `RestrictAddressFamilies=`: the one list whose reading depends on the systemd that does it.
+//! `RestrictAddressFamilies=`, whose parsing depends on the version of systemd.
 
 use super::directive::Directive;
-use super::lists::{polarity, words};
-use super::manager_context::systemd;
+use super::lists::{split_polarity, split_words};
+use super::manager_context::systemd_version;
 use super::settings::Settings;
 use super::unit_file::{Assignment, FileNote, Origin, shown};
 use super::words::Split;
 use crate::syscalls::Groups;
 use std::collections::BTreeMap;
 
-/// The first systemd that ignores the rest of a line once it met a word that is no family; until then such a word alone
-/// is ignored (`parse_address_families`, which came with the same option of systemd-nspawn; seen with 252 and 262).
+/// The first systemd that ignores the rest of a line after an unknown family. Earlier ones ignore only that word
+/// (`parse_address_families`, which came with the same option of systemd-nspawn; seen with 252 and 262).
 const LINE_ENDS_AT_UNKNOWN_SINCE: u32 = 261;
 
-/// The families that systemd can name: those of libc's headers but for `AF_UNSPEC` (`af-list.c`).
+/// The families that systemd can name: those of libc's headers except `AF_UNSPEC` (`af-list.c`).
 const FAMILIES: [&str; 48] = [
     "AF_ALG",
     "AF_APPLETALK",
@@ -65,27 +65,27 @@ const FAMILIES: [&str; 48] = [
     "AF_XDP",
 ];
 
-/// What `RestrictAddressFamilies=` comes to.
+/// The effective `RestrictAddressFamilies=`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressFamilies {
-    /// Whether `listed` pass, or all others.
+    /// Whether the listed families pass, rather than all others.
     pub allow_list: bool,
-    /// By the name that systemd gives each, e.g. `AF_UNIX` for `AF_LOCAL`, with the line that put it there.
+    /// The listed families by systemd's own names (`AF_UNIX` for `AF_LOCAL`), each with its line.
     pub listed: BTreeMap<&'static str, Origin>,
-    /// The line that began the list.
+    /// The first line of the list.
     pub opened: Origin,
-    /// `none` keeps the mode for display only: the next line begins anew.
+    /// The list is `none`, so the next line sets the mode again.
     none: bool,
 }
 
 impl AddressFamilies {
-    /// Every name the directive takes, some of them for the same family.
+    /// Every name that the directive takes. Some families have several.
     pub const KNOWN: [&'static str; FAMILIES.len()] = FAMILIES;
 
-    /// What the lines of a unit come to for the systemd whose groups these are; `None` if they restrict nothing.
+    /// The setting as the systemd of these groups parses it; `None` if no line is set.
     #[must_use]
     pub fn from_settings(settings: &Settings, groups: &Groups) -> (Option<Self>, Vec<FileNote>) {
-        let whole_line = systemd(groups).is_some_and(|systemd| systemd >= LINE_ENDS_AT_UNKNOWN_SINCE);
+        let whole_line = systemd_version(groups).is_some_and(|systemd| systemd >= LINE_ENDS_AT_UNKNOWN_SINCE);
         let (mut families, mut notes) = (None, Vec::new());
         for line in settings.lines(Directive::RestrictAddressFamilies) {
             Self::apply(&mut families, line, whole_line, &mut notes);
@@ -105,7 +105,7 @@ impl AddressFamilies {
         self.allow_list && self.listed.is_empty()
     }
 
-    /// Applies one line, which ends at a word that is no family if `whole_line`.
+    /// Applies one line. With `whole_line`, an unknown family ends the line.
     fn apply(families: &mut Option<Self>, line: &Assignment, whole_line: bool, notes: &mut Vec<FileNote>) {
         let origin = &line.origin;
         if line.value.is_empty() {
@@ -116,7 +116,7 @@ impl AddressFamilies {
             *families = Some(Self { allow_list: true, listed: BTreeMap::new(), opened: origin.clone(), none: true });
             return;
         }
-        let (negated, value) = polarity(&line.value);
+        let (negated, value) = split_polarity(&line.value);
         let begun = families.take().filter(|families| !families.none).unwrap_or_else(|| Self {
             allow_list: !negated,
             listed: BTreeMap::new(),
@@ -124,8 +124,8 @@ impl AddressFamilies {
             none: false,
         });
         let begun = families.insert(begun);
-        for word in words(value, Split::Unquoted, line, notes) {
-            let Some(family) = family(&word) else {
+        for word in split_words(value, Split::Unquoted, line, notes) {
+            let Some(family) = canonical_family(&word) else {
                 let ignored = if whole_line { "and the rest of the line is ignored with it" } else { "ignored" };
                 notes.push(FileNote::at(origin, format!("{} is no address family, {ignored}", shown(&word))));
                 if whole_line {
@@ -142,8 +142,8 @@ impl AddressFamilies {
     }
 }
 
-/// systemd's own name of a family.
-fn family(word: &str) -> Option<&'static str> {
+/// Returns systemd's own name for a family.
+fn canonical_family(word: &str) -> Option<&'static str> {
     match word {
         "AF_FILE" | "AF_LOCAL" => Some("AF_UNIX"),
         "AF_ROUTE" => Some("AF_NETLINK"),
@@ -161,7 +161,7 @@ mod tests {
     /// Whether a list allows, and what is on it.
     type List = (bool, Vec<&'static str>);
 
-    /// The list that lines come to, and how many of their words were found wrong.
+    /// The list that the lines give, and the number of notes.
     fn read(version: &str, values: &[&str]) -> (Option<List>, usize) {
         let text = format!("[Service]\nRestrictAddressFamilies={}\n", values.join("\nRestrictAddressFamilies="));
         let file = UnitFile::parse(Path::new("x"), text.as_bytes());
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_follow_the_algebra_of_the_manual() {
+    fn lines_add_and_remove_families_as_the_manual_says() {
         for version in ["252.38-1", "262.1-1"] {
             let families = |values: &[&str]| read(version, values).0;
             assert_eq!(families(&["AF_UNIX AF_INET", "~AF_INET"]), Some(list(true, &["AF_UNIX"])));
@@ -191,13 +191,13 @@ mod tests {
             assert_eq!(
                 families(&["bogus", "~AF_INET"]),
                 Some(list(true, &[])),
-                "a line of nothing valid sets the mode"
+                "a line without a valid word sets the mode"
             );
         }
     }
 
     #[test]
-    fn what_follows_an_unknown_family_counts_until_260() {
+    fn unknown_family_ends_the_line_since_261() {
         for (version, ends) in
             [("252.38-1", false), ("257.13-1", false), ("260.1", false), ("261", true), ("262.1-1", true)]
         {

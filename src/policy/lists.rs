@@ -1,17 +1,17 @@
-//! The settings that list namespaces and ABIs.
+//! `RestrictNamespaces=` and `SystemCallArchitectures=`: lists of namespaces and of ABIs.
 
 use super::unit_file::{Assignment, FileNote, Origin, shown};
 use super::words::{Split, Words, split};
 use crate::syscalls::Abi;
 use std::collections::BTreeMap;
 
-/// More words in one value are not read.
+/// The most words of one value that are read.
 const MOST_WORDS: usize = 1024;
 
-/// The namespaces `RestrictNamespaces=` knows (`namespaces(7)`); `time` since systemd 257.
+/// The namespaces that `RestrictNamespaces=` takes (`namespaces(7)`); `time` since systemd 257.
 const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
 
-/// The ABIs `SystemCallArchitectures=` knows (`seccomp_arch_from_string`).
+/// The ABIs that `SystemCallArchitectures=` takes (`seccomp_arch_from_string`).
 const ARCHITECTURES: [&str; 23] = [
     "native",
     "x86",
@@ -38,21 +38,21 @@ const ARCHITECTURES: [&str; 23] = [
     "sparc64",
 ];
 
-/// What `RestrictNamespaces=` comes to.
+/// The effective `RestrictNamespaces=`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespaces {
-    /// The namespaces that may be made and entered, as in [`NAMESPACES`](Self::KNOWN).
+    /// The namespaces that processes may create and enter, each one of [`KNOWN`](Self::KNOWN).
     pub retained: Vec<&'static str>,
-    /// The line that decided last.
+    /// The last line that counts.
     pub origin: Origin,
 }
 
 impl Namespaces {
-    /// Every name the directive takes.
+    /// Every name that the directive takes.
     pub const KNOWN: [&'static str; 8] = NAMESPACES;
 
-    /// Their flags, in which a manager tells what stays allowed (`CLONE_NEW*`); `time` is newer than some systemds, and
-    /// not compared.
+    /// The names with their `CLONE_NEW*` flags, by which a manager reports the namespaces that stay allowed. `time` is
+    /// newer than some versions of systemd, so it is not compared.
     pub const FLAGS: [(&'static str, u64); 7] = [
         ("cgroup", 0x0200_0000),
         ("ipc", 0x0800_0000),
@@ -75,12 +75,12 @@ impl Namespaces {
             *namespaces = None;
             return;
         }
-        if let Some(restricted) = boolean(&line.value) {
+        if let Some(restricted) = parse_boolean(&line.value) {
             let retained = if restricted { Vec::new() } else { NAMESPACES.to_vec() };
             *namespaces = Some(Self { retained, origin });
             return;
         }
-        let (negated, value) = polarity(&line.value);
+        let (negated, value) = split_polarity(&line.value);
         let Words { words, complete } = split(value, Split::Plain, MOST_WORDS);
         if !complete || words.iter().any(|word| !NAMESPACES.contains(&word.as_str())) {
             let text = format!("{} is no list of namespaces, ignored", shown(&line.value));
@@ -99,10 +99,10 @@ impl Namespaces {
     }
 }
 
-/// What `SystemCallArchitectures=` comes to.
+/// The effective `SystemCallArchitectures=`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Architectures {
-    /// By systemd's names, with the line that listed each. Empty: all pass.
+    /// The listed ABIs by systemd's names, each with its line. If none is listed, all pass.
     pub listed: BTreeMap<Box<str>, Origin>,
 }
 
@@ -112,7 +112,7 @@ impl Architectures {
             self.listed.clear();
             return;
         }
-        for word in words(&line.value, Split::Unquoted, line, notes) {
+        for word in split_words(&line.value, Split::Unquoted, line, notes) {
             if ARCHITECTURES.contains(&word.as_str()) {
                 self.listed.insert(word.into(), line.origin.clone());
             } else {
@@ -121,23 +121,23 @@ impl Architectures {
         }
     }
 
-    /// Whether calls of an ABI are refused on a machine of a native one, which never is.
+    /// Whether calls of an ABI are refused. Calls of the native ABI never are.
     #[must_use]
     pub fn blocks(&self, abi: Abi, native: Abi) -> bool {
         let named = abi.systemd_name().is_some_and(|name| self.listed.contains_key(name));
         !self.listed.is_empty() && abi != native && !named
     }
 
-    /// The line to blame for a refusal: the first that listed anything.
+    /// The line that causes a refusal: the first that lists an ABI.
     #[must_use]
     pub fn origin(&self) -> Option<&Origin> {
         self.listed.values().min()
     }
 }
 
-/// systemd's booleans; `None` for anything else.
+/// Parses a boolean as systemd's `parse_boolean` does; `None` for any other text.
 #[must_use]
-pub fn boolean(value: &str) -> Option<bool> {
+pub fn parse_boolean(value: &str) -> Option<bool> {
     let is = |words: [&str; 6]| words.into_iter().any(|word| word.eq_ignore_ascii_case(value));
     if is(["1", "yes", "y", "true", "t", "on"]) {
         Some(true)
@@ -148,11 +148,13 @@ pub fn boolean(value: &str) -> Option<bool> {
     }
 }
 
-pub(super) fn polarity(value: &str) -> (bool, &str) {
+/// Splits off the `~` that negates a list. Returns whether there was one, and the rest.
+pub(super) fn split_polarity(value: &str) -> (bool, &str) {
     value.strip_prefix('~').map_or((false, value), |value| (true, value))
 }
 
-pub(super) fn words(value: &str, how: Split, line: &Assignment, notes: &mut Vec<FileNote>) -> Vec<String> {
+/// Splits a value into words; a syntax error becomes a note.
+pub(super) fn split_words(value: &str, how: Split, line: &Assignment, notes: &mut Vec<FileNote>) -> Vec<String> {
     let Words { words, complete } = split(value, how, MOST_WORDS);
     if !complete {
         notes.push(FileNote::at(&line.origin, format!("syntax error, the rest of {} is ignored", shown(value))));
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn namespaces_are_a_switch_or_a_list() {
+    fn namespaces_parse_as_switch_or_list() {
         assert_eq!(namespaces(&["yes"]), Some(vec![]));
         assert_eq!(namespaces(&["no"]).map(|n| n.len()), Some(8));
         assert_eq!(namespaces(&["net mnt"]), Some(vec!["mnt", "net"]));
@@ -193,9 +195,9 @@ mod tests {
     }
 
     #[test]
-    fn booleans_are_systemds() {
+    fn booleans_parse_as_in_systemd() {
         for (text, value) in [("yes", Some(true)), ("ON", Some(true)), ("f", Some(false)), ("", None), ("2", None)] {
-            assert_eq!(boolean(text), value, "{text}");
+            assert_eq!(parse_boolean(text), value, "{text}");
         }
     }
 }

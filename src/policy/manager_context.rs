@@ -1,4 +1,4 @@
-//! What decides on a unit's calls beside its own settings: the manager's, and the kernel.
+//! What decides a unit's calls in addition to its own settings: its managers' settings, systemd's version and the kernel's.
 
 use super::lists::Architectures;
 use super::unit_file::{Assignment, FileNote, UnitFile};
@@ -12,27 +12,27 @@ const MDWE_BY_KERNEL_SINCE: u32 = 254;
 /// The first Linux with `PR_SET_MDWE` (`prctl(2)`).
 const PR_SET_MDWE_SINCE: (u32, u32) = (6, 3);
 
-/// What surrounds a unit. The default is a machine of which nothing is known.
+/// What is known about the managers and the kernel that a unit runs under. The default knows nothing.
 #[derive(Debug, Clone, Default)]
 pub struct ManagerContext {
-    /// `SystemCallArchitectures=` of the unit's manager: it puts it on itself, so all that it starts has it
-    /// (`systemd-system.conf(5)`).
-    pub own: Architectures,
-    /// The system manager's, for a unit of a user's.
-    pub above: Architectures,
+    /// `SystemCallArchitectures=` of the unit's manager. The manager applies it to itself, so every process that it
+    /// starts has it (`systemd-system.conf(5)`).
+    pub manager: Architectures,
+    /// `SystemCallArchitectures=` of the system manager, for a unit of a user manager.
+    pub system_manager: Architectures,
     /// The running kernel's version.
     pub kernel: Option<(u32, u32)>,
 }
 
 impl ManagerContext {
-    /// The managers' settings that block an ABI, newest first.
+    /// Returns the managers' settings that block an ABI, the newest first.
     pub(crate) fn blocking(&self, abi: Abi, native: Abi) -> impl Iterator<Item = &Architectures> {
-        [&self.own, &self.above].into_iter().filter(move |architectures| architectures.blocks(abi, native))
+        [&self.manager, &self.system_manager].into_iter().filter(move |architectures| architectures.blocks(abi, native))
     }
 
-    /// Who carries out `MemoryDenyWriteExecute=`.
+    /// Returns who enforces `MemoryDenyWriteExecute=`.
     pub(crate) fn mdwe(&self, groups: &Groups) -> Mdwe {
-        let systemd = groups.running_version().and_then(major);
+        let systemd = groups.running_version().and_then(parse_major);
         match (systemd.map(|systemd| systemd >= MDWE_BY_KERNEL_SINCE), self.kernel.map(|k| k >= PR_SET_MDWE_SINCE)) {
             (Some(false), _) | (_, Some(false)) => Mdwe::Filter,
             (Some(true), Some(true)) => Mdwe::Kernel,
@@ -41,42 +41,43 @@ impl ManagerContext {
     }
 }
 
-/// Who carries out `MemoryDenyWriteExecute=`.
+/// The enforcer of `MemoryDenyWriteExecute=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mdwe {
     /// A seccomp filter.
     Filter,
-    /// The kernel by itself (`PR_SET_MDWE`): with EACCES, and never a record.
+    /// The kernel itself (`PR_SET_MDWE`): it answers EACCES and never writes a record.
     Kernel,
-    /// One or the other.
+    /// One of the two; the versions are not both known.
     Either,
 }
 
-/// Whether units get filters for an ABI that their manager blocks already. Until 255 a unit's filters were loaded by a
-/// child of the manager, which knew (seen with 252); since then systemd-executor begins anew.
+/// Whether units get filters for an ABI that their manager already blocks. Before systemd 255 a child of the manager
+/// loaded a unit's filters and knew of the block (seen with 252). Since then systemd-executor loads them, and does not.
 pub(crate) fn filters_blocked_abis(groups: &Groups) -> bool {
     const SINCE: u32 = 255;
-    systemd(groups).is_some_and(|systemd| systemd >= SINCE)
+    systemd_version(groups).is_some_and(|systemd| systemd >= SINCE)
 }
 
-/// The systemd that runs here or, where that is not known, the one whose groups these are.
-pub(crate) fn systemd(groups: &Groups) -> Option<u32> {
+/// Returns the version of the running systemd or, where that is unknown, of the one that the groups come from.
+pub(crate) fn systemd_version(groups: &Groups) -> Option<u32> {
     let (GroupSource::Host(version) | GroupSource::Embedded(version)) = groups.source();
-    major(groups.running_version().unwrap_or(version))
+    parse_major(groups.running_version().unwrap_or(version))
 }
 
-/// The number a version begins with: `257` of `257.13-1`.
-pub(crate) fn major(version: &str) -> Option<u32> {
+/// Parses the number that a version starts with: `257` of `257.13-1`.
+pub(crate) fn parse_major(version: &str) -> Option<u32> {
     let digits = version.find(|c: char| !c.is_ascii_digit()).map_or(version, |end| version.get(..end).unwrap_or(""));
     digits.parse().ok()
 }
 
-/// `SystemCallArchitectures=` of a manager's own configuration files, in the order they are read.
+/// Returns the effective `SystemCallArchitectures=` of a manager's configuration files, given in the order that systemd
+/// reads them.
 #[must_use]
 pub fn manager_architectures<'a>(files: impl IntoIterator<Item = &'a UnitFile>) -> (Architectures, Vec<FileNote>) {
     let (mut architectures, mut notes) = (Architectures::default(), Vec::new());
-    let is_it = |line: &&Assignment| &*line.section == "Manager" && &*line.key == "SystemCallArchitectures";
-    for line in files.into_iter().flat_map(|file| &file.assignments).filter(is_it) {
+    let is_setting = |line: &&Assignment| &*line.section == "Manager" && &*line.key == "SystemCallArchitectures";
+    for line in files.into_iter().flat_map(|file| &file.assignments).filter(is_setting) {
         architectures.apply(line, &mut notes);
     }
     (architectures, notes)
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn who_forbids_writable_code_depends_on_both_versions() {
+    fn enforcer_of_memory_deny_write_execute_depends_on_systemd_and_kernel() {
         let mdwe = |systemd: &str, kernel| {
             ManagerContext { kernel, ..ManagerContext::default() }.mdwe(&groups(GroupSource::Host(systemd.into())))
         };
@@ -103,14 +104,14 @@ mod tests {
         assert_eq!(mdwe("257.13-1~deb13u1", Some((7, 0))), Mdwe::Kernel);
         assert_eq!(mdwe("257.13-1~deb13u1", None), Mdwe::Either);
         let foreign = groups(GroupSource::Embedded("262.1-1".into()));
-        assert_eq!(systemd(&foreign), Some(262));
+        assert_eq!(systemd_version(&foreign), Some(262));
         let known = foreign.clone().with_running_version("252.38-1~deb12u1");
-        assert_eq!((systemd(&known), ManagerContext::default().mdwe(&known)), (Some(252), Mdwe::Filter));
+        assert_eq!((systemd_version(&known), ManagerContext::default().mdwe(&known)), (Some(252), Mdwe::Filter));
         assert_eq!(ManagerContext { kernel: Some((6, 18)), ..ManagerContext::default() }.mdwe(&foreign), Mdwe::Either);
     }
 
     #[test]
-    fn only_the_managers_own_section_counts() {
+    fn architectures_outside_manager_section_are_ignored() {
         let file = |text: &str| UnitFile::parse(Path::new("system.conf"), text.as_bytes());
         let files = [
             file("[Manager]\nSystemCallArchitectures=native\n[Service]\nSystemCallArchitectures=x86\n"),

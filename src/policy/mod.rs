@@ -1,12 +1,11 @@
-//! What the unit forbids: its seccomp-bearing settings with file and line, systemd's merge order,
-//! and which directive decides a call.
+//! What a unit forbids: its settings that bear on seccomp, with file and line, merged in systemd's order, and the
+//! directive that decides each call.
 //!
-//! Analyses return values plus [`FileNote`]s and never fail: systemd itself ignores what it cannot read.
+//! Functions here return values and [`FileNote`]s and never fail: systemd itself ignores lines that it cannot parse.
 
 #![forbid(unsafe_code)]
 
 pub mod call_list;
-mod default_effect;
 pub mod directive;
 pub mod effect;
 pub mod errno;
@@ -25,9 +24,8 @@ pub mod verdict;
 mod words;
 
 pub use call_list::{Mode, Word};
-pub use default_effect::DefaultEffect;
 pub use directive::{Directive, DirectiveSpec, InRehearsal, ValueKind};
-pub use effect::Effect;
+pub use effect::{DefaultEffect, Effect};
 pub use families::AddressFamilies;
 pub use manager_context::ManagerContext;
 pub use settings::Settings;

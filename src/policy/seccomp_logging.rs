@@ -1,53 +1,53 @@
-//! Whether a manager asks the kernel to log the calls that its units' filters refuse with an error: by the variable
-//! `SYSTEMD_LOG_SECCOMP` of its own environment, which `ManagerEnvironment=` sets (`systemd-system.conf(5)`).
+//! Whether a manager logs the calls that its units' filters refuse with an error. It does so where its own environment,
+//! which `ManagerEnvironment=` sets (`systemd-system.conf(5)`), has the variable `SYSTEMD_LOG_SECCOMP`.
 
-use super::lists::boolean;
+use super::lists::parse_boolean;
 use super::unit_file::{Assignment, Origin, UnitFile};
 use super::words::{Split, split};
 
-/// The variable (systemd's `docs/ENVIRONMENT.md`).
+/// The name of the variable (systemd's `docs/ENVIRONMENT.md`).
 pub const VARIABLE: &str = "SYSTEMD_LOG_SECCOMP";
 
-/// More words of a line are not looked at.
+/// The most words of one line that are read.
 const MOST_WORDS: usize = 1_000;
 
-/// A line of a manager's configuration that bears on the variable.
+/// A line of a manager's configuration that sets or clears the variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeccompLogLine {
-    /// What it does.
+    /// What the line makes of the variable.
     pub sets: SeccompLogging,
-    /// Where.
+    /// Where the line is.
     pub origin: Origin,
 }
 
-/// What becomes of the variable.
+/// The effect of a line on the logging of refusals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SeccompLogging {
-    /// Refusals are logged.
+    /// The manager logs refusals.
     On,
-    /// They are not.
+    /// The manager does not log refusals.
     Off,
-    /// It keeps the value that it has: a line that empties the list, or sets what is neither yes nor no.
+    /// The variable keeps its value: the line empties the list, or its value is neither yes nor no.
     Unchanged,
 }
 
-/// The last such line of the files, which are in the order they are read.
+/// Returns the last such line of the files, given in the order that systemd reads them.
 #[must_use]
 pub fn last_seccomp_log_line<'a>(files: impl IntoIterator<Item = &'a UnitFile>) -> Option<SeccompLogLine> {
-    let is_it = |line: &&Assignment| &*line.section == "Manager" && &*line.key == "ManagerEnvironment";
-    let bearing = |line: &Assignment| {
+    let is_environment = |line: &&Assignment| &*line.section == "Manager" && &*line.key == "ManagerEnvironment";
+    let log_line = |line: &Assignment| {
         let sets = if line.value.is_empty() { SeccompLogging::Unchanged } else { parse_seccomp_logging(&line.value)? };
         Some(SeccompLogLine { sets, origin: line.origin.clone() })
     };
-    files.into_iter().flat_map(|file| &file.assignments).filter(is_it).filter_map(bearing).last()
+    files.into_iter().flat_map(|file| &file.assignments).filter(is_environment).filter_map(log_line).last()
 }
 
-/// What a list of `NAME=VALUE` sets the variable to, if it does; the last counts.
+/// Parses a list of `NAME=VALUE`. Returns what the last assignment of the variable does, if there is one.
 #[must_use]
 pub fn parse_seccomp_logging(list: &str) -> Option<SeccompLogging> {
     let words = split(list, Split::Command, MOST_WORDS).words;
     let value = words.iter().rev().find_map(|word| word.strip_prefix(VARIABLE)?.strip_prefix('='))?;
-    Some(match boolean(value) {
+    Some(match parse_boolean(value) {
         Some(true) => SeccompLogging::On,
         Some(false) => SeccompLogging::Off,
         None => SeccompLogging::Unchanged,
@@ -59,29 +59,29 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    fn of(text: &str) -> Option<SeccompLogging> {
+    fn logging(text: &str) -> Option<SeccompLogging> {
         let file = UnitFile::parse(Path::new("/a.conf"), text.as_bytes());
         last_seccomp_log_line([&file]).map(|switch| switch.sets)
     }
 
     #[test]
-    fn the_variable_is_one_of_a_list() {
-        assert_eq!(of("[Manager]\nManagerEnvironment=A=B \"SYSTEMD_LOG_SECCOMP=1\"\n"), Some(SeccompLogging::On));
+    fn variable_is_read_from_a_list_of_assignments() {
+        assert_eq!(logging("[Manager]\nManagerEnvironment=A=B \"SYSTEMD_LOG_SECCOMP=1\"\n"), Some(SeccompLogging::On));
         assert_eq!(
-            of("[Manager]\nManagerEnvironment=SYSTEMD_LOG_SECCOMP=1 SYSTEMD_LOG_SECCOMP=no"),
+            logging("[Manager]\nManagerEnvironment=SYSTEMD_LOG_SECCOMP=1 SYSTEMD_LOG_SECCOMP=no"),
             Some(SeccompLogging::Off)
         );
-        assert_eq!(of("[Manager]\nManagerEnvironment=SYSTEMD_LOG_SECCOMP=maybe"), Some(SeccompLogging::Unchanged));
-        assert_eq!(of("[Manager]\nManagerEnvironment=SYSTEMD_LOG_SECCOMP_NOT=1 XSYSTEMD_LOG_SECCOMP=1"), None);
+        assert_eq!(logging("[Manager]\nManagerEnvironment=SYSTEMD_LOG_SECCOMP=maybe"), Some(SeccompLogging::Unchanged));
+        assert_eq!(logging("[Manager]\nManagerEnvironment=SYSTEMD_LOG_SECCOMP_NOT=1 XSYSTEMD_LOG_SECCOMP=1"), None);
     }
 
     #[test]
-    fn an_empty_line_takes_it_back_and_other_sections_say_nothing() {
+    fn empty_line_leaves_the_variable_and_other_sections_are_ignored() {
         assert_eq!(
-            of("[Manager]\nManagerEnvironment=SYSTEMD_LOG_SECCOMP=1\nManagerEnvironment=\n"),
+            logging("[Manager]\nManagerEnvironment=SYSTEMD_LOG_SECCOMP=1\nManagerEnvironment=\n"),
             Some(SeccompLogging::Unchanged)
         );
-        assert_eq!(of("[Service]\nManagerEnvironment=SYSTEMD_LOG_SECCOMP=1\n"), None);
-        assert_eq!(of("[Manager]\nDefaultEnvironment=SYSTEMD_LOG_SECCOMP=1\n"), None);
+        assert_eq!(logging("[Service]\nManagerEnvironment=SYSTEMD_LOG_SECCOMP=1\n"), None);
+        assert_eq!(logging("[Manager]\nDefaultEnvironment=SYSTEMD_LOG_SECCOMP=1\n"), None);
     }
 }

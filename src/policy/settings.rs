@@ -1,18 +1,18 @@
-//! Everything a unit's files say that bears on seccomp, in systemd's merge order.
+//! A unit's settings that bear on seccomp, merged from its files in systemd's order.
 
 use super::call_list::{CallList, Dialect};
-use super::default_effect::DefaultEffect;
 use super::directive::{Directive, ValueKind};
+use super::effect::DefaultEffect;
 use super::exec_command;
 use super::exec_command::ExecCommand;
-use super::lists::{Architectures, Namespaces, boolean};
+use super::lists::{Architectures, Namespaces, parse_boolean};
 use super::unit_file::{Assignment, FileNote, Origin, UnitFile, shown};
 use crate::syscalls::Groups;
 use crate::units::UnitName;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Notes of one unit beyond these are counted only.
+/// The most notes that are kept for a unit; further ones are only counted.
 const MOST_NOTES: usize = 200;
 
 /// A yes-or-no setting.
@@ -24,7 +24,7 @@ pub struct Switch {
     pub origin: Origin,
 }
 
-/// A unit's settings. Files are kept, so that one can be added and everything worked out anew.
+/// A unit's settings. They keep the files, so that a drop-in can be added or removed and the rest recomputed.
 #[derive(Debug, Clone)]
 pub struct Settings {
     section: &'static str,
@@ -39,14 +39,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings of a unit from its files: drop-ins in the order systemd merges them. Of a unit
-    /// that runs no processes (a timer, a target) nothing counts.
+    /// The settings of a unit from its files, with drop-ins in the order that systemd merges them. A unit without
+    /// processes (a timer, a target) has no settings.
     #[must_use]
     pub fn new(name: &UnitName, fragment: Option<UnitFile>, dropins: Vec<UnitFile>) -> Self {
-        Self::of_section(section(name), fragment, dropins)
+        Self::from_section(exec_section(name), fragment, dropins)
     }
 
-    fn of_section(section: &'static str, fragment: Option<UnitFile>, dropins: Vec<UnitFile>) -> Self {
+    fn from_section(section: &'static str, fragment: Option<UnitFile>, dropins: Vec<UnitFile>) -> Self {
         let relevant = |mut file: UnitFile| {
             file.assignments.retain(|line| {
                 &*line.section == section
@@ -65,12 +65,11 @@ impl Settings {
             commands: Vec::new(),
             notes: Vec::new(),
         };
-        settings.work_out();
+        settings.merge();
         settings
     }
 
-    /// The settings with one more drop-in, put where its file name sorts it; it takes the place of
-    /// one with the same file name.
+    /// The settings with one more drop-in, inserted by its file name. It replaces a drop-in of the same file name.
     #[must_use]
     pub fn with_dropin(&self, path: &Path, content: &[u8]) -> Self {
         let file = UnitFile::parse(path, content);
@@ -80,23 +79,23 @@ impl Settings {
             Some(other) if other.path.file_name() == path.file_name() => *other = file,
             _ => dropins.insert(at, file),
         }
-        Self::of_section(self.section, self.fragment.clone(), dropins)
+        Self::from_section(self.section, self.fragment.clone(), dropins)
     }
 
     /// The settings without some of their drop-ins.
     #[must_use]
-    pub fn without_dropins(&self, gone: impl Fn(&Path) -> bool) -> Self {
-        let dropins = self.dropins.iter().filter(|file| !gone(&file.path)).cloned().collect();
-        Self::of_section(self.section, self.fragment.clone(), dropins)
+    pub fn without_dropins(&self, is_removed: impl Fn(&Path) -> bool) -> Self {
+        let dropins = self.dropins.iter().filter(|file| !is_removed(&file.path)).cloned().collect();
+        Self::from_section(self.section, self.fragment.clone(), dropins)
     }
 
-    /// The drop-ins that come after one of this name, and so have the last word.
-    pub fn dropins_behind(&self, path: &Path) -> impl Iterator<Item = &Path> {
+    /// The drop-ins that systemd reads after one of this name, so that their lines override its lines.
+    pub fn later_dropins(&self, path: &Path) -> impl Iterator<Item = &Path> {
         let behind = |file: &&UnitFile| file.path.file_name() > path.file_name();
         self.dropins.iter().filter(behind).map(|file| &*file.path)
     }
 
-    fn work_out(&mut self) {
+    fn merge(&mut self) {
         let files = self.fragment.iter().chain(&self.dropins);
         let mut notes: Vec<FileNote> = files.clone().flat_map(|file| file.notes.iter().cloned()).collect();
         let mut commands: BTreeMap<&str, Vec<ExecCommand>> = BTreeMap::new();
@@ -112,13 +111,13 @@ impl Settings {
             let mut ignored =
                 |why| notes.push(FileNote::at(&line.origin, format!("{} {why}, ignored", shown(&line.value))));
             match directive.spec().value {
-                // What these come to depends on the systemd that reads them.
+                // The effective value of these depends on the version of systemd that reads them.
                 ValueKind::Calls | ValueKind::AddressFamilies => {}
                 ValueKind::ErrorNumber if self.default_effect.apply(line) => {}
                 ValueKind::ErrorNumber => ignored("is no error number"),
                 ValueKind::Namespaces => Namespaces::apply(&mut self.namespaces, line, &mut notes),
                 ValueKind::Architectures => self.architectures.apply(line, &mut notes),
-                ValueKind::Switch => match switch(directive, &line.value) {
+                ValueKind::Switch => match parse_switch(directive, &line.value) {
                     Some(on) => {
                         self.switches.insert(directive, Switch { on, origin: line.origin.clone() });
                     }
@@ -146,7 +145,7 @@ impl Settings {
         self.assignments().filter(move |line| Directive::from_key(&line.key) == Some(directive))
     }
 
-    /// Every line that bears on seccomp, and the command lines, in merge order.
+    /// Every line of a directive and every command line, in merge order.
     pub fn assignments(&self) -> impl Iterator<Item = &Assignment> {
         self.fragment.iter().chain(&self.dropins).flat_map(|file| &file.assignments)
     }
@@ -157,19 +156,19 @@ impl Settings {
         self.switches.get(&directive)
     }
 
-    /// What `SystemCallFilter=` does to calls it denies.
+    /// The effective `SystemCallErrorNumber=`.
     #[must_use]
     pub fn default_effect(&self) -> &DefaultEffect {
         &self.default_effect
     }
 
-    /// What `RestrictNamespaces=` comes to, if set.
+    /// The effective `RestrictNamespaces=`, if it is set.
     #[must_use]
     pub fn namespaces(&self) -> Option<&Namespaces> {
         self.namespaces.as_ref()
     }
 
-    /// What `SystemCallArchitectures=` comes to.
+    /// The effective `SystemCallArchitectures=`.
     #[must_use]
     pub fn architectures(&self) -> &Architectures {
         &self.architectures
@@ -181,23 +180,23 @@ impl Settings {
         &self.commands
     }
 
-    /// What was odd.
+    /// The notes about lines that systemd ignores.
     #[must_use]
     pub fn notes(&self) -> &[FileNote] {
         &self.notes
     }
 
-    /// What `SystemCallLog=` comes to, if set.
+    /// The effective `SystemCallLog=`, if it is set.
     #[must_use]
-    pub(crate) fn log(&self, groups: &Groups) -> Option<CallList> {
+    pub(crate) fn log_list(&self, groups: &Groups) -> Option<CallList> {
         let mut list = None;
         CallList::apply(&mut list, self.lines(Directive::SystemCallLog), Dialect::Log, groups);
         list
     }
 }
 
-/// Where a unit's process settings stand.
-pub(crate) fn section(name: &UnitName) -> &'static str {
+/// Returns the section of a unit file that holds the settings of processes (`systemd.exec(5)`).
+pub(crate) fn exec_section(name: &UnitName) -> &'static str {
     match name.suffix() {
         "service" => "Service",
         "socket" => "Socket",
@@ -207,15 +206,15 @@ pub(crate) fn section(name: &UnitName) -> &'static str {
     }
 }
 
-/// Whether a switch is on; `ProtectHostname=` takes a host name after a colon, and `private`, which
-/// only unshares the name (systemd 257).
-fn switch(directive: Directive, value: &str) -> Option<bool> {
+/// Parses the value of a switch. `ProtectHostname=` also takes a host name after a colon, and `private`, which only
+/// unshares the name (systemd 257).
+fn parse_switch(directive: Directive, value: &str) -> Option<bool> {
     if directive != Directive::ProtectHostname {
-        return boolean(value);
+        return parse_boolean(value);
     }
     match value.split_once(':').map_or(value, |(mode, _)| mode) {
         "private" => Some(false),
-        mode => boolean(mode),
+        mode => parse_boolean(mode),
     }
 }
 
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_valid_boolean_wins_and_is_where_it_stands() {
+    fn last_valid_switch_line_wins_and_is_the_origin() {
         let settings =
             settings("ProtectClock=yes\nProtectClock=off\nProtectClock=1\nProtectClock=maybe\nProtectClock=\n");
         let switch = settings.switch(Directive::ProtectClock).unwrap();
@@ -247,32 +246,35 @@ mod tests {
     }
 
     #[test]
-    fn only_the_section_of_the_units_type_counts() {
+    fn lines_outside_the_section_of_the_unit_type_are_ignored() {
         let text = "[Unit]\nProtectClock=yes\n[Socket]\nProtectClock=yes\n";
-        let of = |unit: &str| Settings::new(&name(unit), Some(file("x", text)), Vec::new());
-        assert!(of("x.service").switch(Directive::ProtectClock).is_none());
-        assert!(of("x.socket").switch(Directive::ProtectClock).is_some());
-        assert!(of("x.timer").switch(Directive::ProtectClock).is_none());
+        let settings = |unit: &str| Settings::new(&name(unit), Some(file("x", text)), Vec::new());
+        assert!(settings("x.service").switch(Directive::ProtectClock).is_none());
+        assert!(settings("x.socket").switch(Directive::ProtectClock).is_some());
+        assert!(settings("x.timer").switch(Directive::ProtectClock).is_none());
     }
 
     #[test]
-    fn the_error_number_resets_to_kill_and_zero_is_ignored() {
-        let of = |text: &str| settings(text).default_effect().effect.to_string();
-        assert_eq!(of("SystemCallErrorNumber=EPERM\n"), "EPERM");
-        assert_eq!(of("SystemCallErrorNumber=EPERM\nSystemCallErrorNumber=\n"), "kill");
-        assert_eq!(of("SystemCallErrorNumber=EPERM\nSystemCallErrorNumber=0\nSystemCallErrorNumber=EFOO\n"), "EPERM");
-        assert_eq!(of("SystemCallErrorNumber=38\nSystemCallErrorNumber=kill\n"), "kill");
+    fn empty_error_number_resets_to_kill_and_zero_is_ignored() {
+        let effect = |text: &str| settings(text).default_effect().effect.to_string();
+        assert_eq!(effect("SystemCallErrorNumber=EPERM\n"), "EPERM");
+        assert_eq!(effect("SystemCallErrorNumber=EPERM\nSystemCallErrorNumber=\n"), "kill");
+        assert_eq!(
+            effect("SystemCallErrorNumber=EPERM\nSystemCallErrorNumber=0\nSystemCallErrorNumber=EFOO\n"),
+            "EPERM"
+        );
+        assert_eq!(effect("SystemCallErrorNumber=38\nSystemCallErrorNumber=kill\n"), "kill");
     }
 
     #[test]
-    fn an_empty_command_line_forgets_the_ones_before() {
+    fn empty_command_line_clears_earlier_ones() {
         let settings = settings("ExecStart=/a\nExecStart=\nExecStart=/b\nExecStop=/c\n");
         let programs: Vec<&str> = settings.commands().iter().map(|c| &*c.program).collect();
         assert_eq!(programs, ["/b", "/c"]);
     }
 
     #[test]
-    fn a_new_dropin_goes_where_its_name_sorts_it() {
+    fn new_dropin_is_inserted_by_its_file_name() {
         let dropin = |path: &str, value: &str| file(path, &format!("[Service]\nSystemCallFilter={value}\n"));
         let settings = Settings::new(
             &name("x.service"),
@@ -289,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_host_name_is_no_filter() {
+    fn private_host_name_installs_no_filter() {
         assert!(!settings("ProtectHostname=private:x\n").switch(Directive::ProtectHostname).unwrap().on);
         assert!(settings("ProtectHostname=yes:x\n").switch(Directive::ProtectHostname).unwrap().on);
     }

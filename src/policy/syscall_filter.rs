@@ -1,10 +1,9 @@
 //! What a unit's `SystemCallFilter=` lines come to (`systemd.exec(5)`).
 
 use super::call_list::{CallList, CallListEntry, Dialect, Mode, Word};
-use super::default_effect::DefaultEffect;
 use super::directive::Directive;
-use super::effect::Effect;
-use super::manager_context::systemd;
+use super::effect::{DefaultEffect, Effect};
+use super::manager_context::systemd_version;
 use super::unit_file::{Assignment, FileNote};
 use crate::syscalls::{Abi, CallNames, Groups};
 use std::collections::BTreeMap;
@@ -244,7 +243,7 @@ impl SyscallFilter {
 
 /// The calls systemd's build knows, if it treats the others differently.
 fn known(groups: &Groups) -> Option<KnownCalls> {
-    let treats = systemd(groups).is_some_and(|systemd| systemd >= ENOSYS_FOR_UNKNOWN_SINCE);
+    let treats = systemd_version(groups).is_some_and(|systemd| systemd >= ENOSYS_FOR_UNKNOWN_SINCE);
     let named = groups.calls("@known").filter(|_| treats)?;
     let refused = groups.own_calls("@known").filter(|call| Abi::native().call_number(call).is_some());
     Some(KnownCalls { refused: Arc::new(refused.map(Into::into).collect()), named: Arc::new(named.clone()) })

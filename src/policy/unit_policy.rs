@@ -1,9 +1,9 @@
-//! A unit's whole policy: what its files say, or its manager holds, amid what surrounds it.
+//! A unit's whole policy: the settings of its files or of its manager, and the context that it runs in.
 
 use super::call_list::{CallList, Mode};
 use super::directive::{Directive, Targets};
 use super::families::AddressFamilies;
-use super::manager_context::{ManagerContext, Mdwe, filters_blocked_abis, systemd};
+use super::manager_context::{ManagerContext, Mdwe, filters_blocked_abis, systemd_version};
 use super::settings::Settings;
 use super::syscall_filter::SyscallFilter;
 use super::unit_file::FileNote;
@@ -11,12 +11,12 @@ use crate::syscalls::{Abi, CallNames, Groups};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A unit's whole seccomp policy.
+/// A unit's seccomp policy: its settings, and what else decides its calls.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// What its files say.
+    /// The settings in its files.
     pub settings: Settings,
-    /// Its `SystemCallFilter=`.
+    /// The effective `SystemCallFilter=`; `None` if there is no filter.
     pub filter: Option<SyscallFilter>,
     pub(super) native: Abi,
     pub(super) families: Option<AddressFamilies>,
@@ -24,14 +24,14 @@ pub struct Policy {
     pub(super) log: Option<CallList>,
     /// The groups that the rules of directives name.
     pub(super) groups: BTreeMap<&'static str, CallNames>,
-    pub(super) surroundings: ManagerContext,
+    pub(super) context: ManagerContext,
     pub(super) mdwe: Mdwe,
     pub(super) filters_blocked_abis: bool,
     pub(super) systemd: Option<u32>,
 }
 
 impl Policy {
-    /// The policy of a unit on a machine of the native ABI, which is never blocked as an ABI.
+    /// The policy of a unit on a machine whose native ABI, which no setting blocks, is `native`.
     #[must_use]
     pub fn new(settings: Settings, native: Abi, groups: &Groups) -> Self {
         let named = Directive::rules().filter_map(|(_, rule)| match rule.targets {
@@ -43,81 +43,81 @@ impl Policy {
             filter: SyscallFilter::simulate(settings.assignments(), groups),
             families,
             families_notes,
-            log: settings.log(groups),
+            log: settings.log_list(groups),
             groups: named.collect(),
             mdwe: ManagerContext::default().mdwe(groups),
             filters_blocked_abis: filters_blocked_abis(groups),
-            systemd: systemd(groups),
-            surroundings: ManagerContext::default(),
+            systemd: systemd_version(groups),
+            context: ManagerContext::default(),
             native,
             settings,
         }
     }
 
-    /// The policy where more is known than the unit's own settings.
+    /// The policy under managers and a kernel that are known.
     #[must_use]
-    pub fn with_context(mut self, surroundings: ManagerContext, groups: &Groups) -> Self {
-        self.mdwe = surroundings.mdwe(groups);
-        self.surroundings = surroundings;
+    pub fn with_context(mut self, context: ManagerContext, groups: &Groups) -> Self {
+        self.mdwe = context.mdwe(groups);
+        self.context = context;
         self
     }
 
-    /// The policy with the filter the manager says is in force ([`SyscallFilter::from_manager`], or
-    /// better [`SyscallFilter::reconciled`] with it), in place of the files'.
+    /// The policy with the manager's filter in place of the files' filter: one of [`SyscallFilter::from_manager`] or,
+    /// better, of [`SyscallFilter::reconciled`].
     #[must_use]
     pub fn with_filter(mut self, filter: Option<SyscallFilter>) -> Self {
         self.filter = filter;
         self
     }
 
-    /// The policy with one more drop-in, put where its file name sorts it: what a remedy is proven on.
-    /// Where the filter was reconciled, calls that libseccomp did not know stay unknown.
+    /// The policy with one more drop-in, inserted by its file name. Remedies are proven on it. Calls that a reconciled
+    /// filter shows as unknown to libseccomp stay unknown.
     #[must_use]
     pub fn with_dropin(&self, path: &Path, content: &[u8], groups: &Groups) -> Self {
-        self.renewed(self.settings.with_dropin(path, content), groups)
+        self.with_settings(self.settings.with_dropin(path, content), groups)
     }
 
-    /// The policy without some of its drop-ins: what it was before they were written.
+    /// The policy without some of its drop-ins, as it was before they were written.
     #[must_use]
     pub fn without_dropins(&self, gone: impl Fn(&Path) -> bool, groups: &Groups) -> Self {
-        self.renewed(self.settings.without_dropins(gone), groups)
+        self.with_settings(self.settings.without_dropins(gone), groups)
     }
 
-    /// The policy as the files have it, whatever is in force: what it will be at the next reload.
+    /// The policy that the files give, ignoring the manager's filter: the policy after the next reload.
     #[must_use]
     pub fn after_reload(&self, groups: &Groups) -> Self {
-        self.renewed(self.settings.clone(), groups)
+        self.with_settings(self.settings.clone(), groups)
     }
 
-    fn renewed(&self, settings: Settings, groups: &Groups) -> Self {
-        let mut policy = Self::new(settings, self.native, groups).with_context(self.surroundings.clone(), groups);
+    fn with_settings(&self, settings: Settings, groups: &Groups) -> Self {
+        let mut policy = Self::new(settings, self.native, groups).with_context(self.context.clone(), groups);
         if let (Some(after), Some(before)) = (&mut policy.filter, &self.filter) {
             after.inherit(before);
         }
         policy
     }
 
-    /// The mode of `SystemCallLog=` and the calls that it lists; none if it is not set.
+    /// The mode of `SystemCallLog=` and the calls that it lists; no calls if it is not set.
     #[must_use]
     pub fn logging(&self) -> (Mode, Vec<&str>) {
         let listed = self.log.iter().flat_map(|list| list.entries.keys().map(AsRef::as_ref)).collect();
         (self.log.as_ref().map_or(Mode::Deny, |list| list.mode), listed)
     }
 
-    /// The ABI that is never blocked as one.
+    /// The machine's native ABI, which no setting blocks.
     #[must_use]
     pub fn native(&self) -> Abi {
         self.native
     }
 
-    /// Whatever was odd in the files.
+    /// The notes about lines that systemd ignores.
     pub fn notes(&self) -> impl Iterator<Item = &FileNote> {
         let filter = self.filter.iter().flat_map(SyscallFilter::notes);
         let log = self.log.iter().flat_map(|list| &list.notes);
         self.settings.notes().iter().chain(&self.families_notes).chain(filter).chain(log)
     }
 
-    /// What `RestrictAddressFamilies=` comes to, if set.
+    /// The effective `RestrictAddressFamilies=`, if it is set.
     #[must_use]
     pub fn families(&self) -> Option<&AddressFamilies> {
         self.families.as_ref()

@@ -1,4 +1,4 @@
-//! What a unit's policy says about one call, and which directives say so.
+//! A policy's verdict on one call, and the directives that cause it.
 
 use super::call_list::Word;
 use super::directive::Directive;
@@ -7,70 +7,70 @@ use super::unit_file::Origin;
 use std::fmt;
 use std::sync::Arc;
 
-/// What the policy says about a call.
+/// What a policy does with a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum Verdict {
-    /// It passes, and no record is written. A record of it is then somebody else's doing.
+    /// The call passes without a record. If there is a record, something other than the unit's policy caused it.
     Permitted,
-    /// It passes and is logged.
+    /// The call passes, and the kernel logs it.
     LogOnly {
-        /// The word of `SystemCallLog=` that says so.
+        /// The word of `SystemCallLog=` that logs it.
         by: DirectiveCause,
     },
-    /// It depends on the arguments, which no record tells.
+    /// The verdict depends on the call's arguments, which no record holds.
     Possible {
-        /// What denies it for some arguments.
+        /// The directives that deny some arguments.
         by: Vec<DirectiveCause>,
     },
-    /// It is denied whatever its arguments.
+    /// The call is denied whatever its arguments.
     Denied {
-        /// The strongest action; of several errors the one installed last.
+        /// The strongest action; of several errors that of the filter installed last.
         effect: Effect,
-        /// Everything that denies it, the one that decides first: each must be lifted for the call to pass.
+        /// Every directive that denies the call, the deciding one first. The call passes only once all are lifted.
         by: Vec<DirectiveCause>,
-        /// What would then still deny it for some arguments.
+        /// The directives that would still deny some arguments.
         possible: Vec<DirectiveCause>,
     },
 }
 
-/// One directive's part in a verdict.
+/// One directive's part in a verdict: the directive, its line, and what it does to the call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectiveCause {
     /// Which directive.
     pub directive: Directive,
-    /// The line that made it so; `None` if the manager told it, or nothing did.
+    /// The line of the directive; `None` if the setting comes from the manager, or from no line.
     pub origin: Option<Origin>,
-    /// What it does to the call; `None` if it only logs it.
+    /// What the directive does to the call; `None` if it only logs the call.
     pub effect: Option<Effect>,
-    /// Why.
+    /// Why the directive concerns the call.
     pub why: CauseReason,
 }
 
 /// Why a directive concerns a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CauseReason {
-    /// An allow-list does not contain it; the word began the list.
+    /// An allow-list lacks the call. The word is the first of the list.
     NotAllowed(Arc<Word>),
-    /// The word took it off an allow-list.
+    /// The word removed the call from an allow-list.
     TakenOff(Arc<Word>),
-    /// The word put it on a deny-list, or denied it on an allow-list.
+    /// The word added the call to a deny-list, or denied it in an allow-list.
     Listed(Arc<Word>),
-    /// systemd does not know it, and the allow-list answers such calls with ENOSYS.
+    /// systemd does not know the call, and an allow-list answers such calls with ENOSYS.
     UnknownToSystemd,
-    /// The word lists it, but systemd's libseccomp does not know it: no line of the unit can allow it.
+    /// The word lists the call, but systemd's libseccomp does not know it. No line of the unit can allow the call.
     UnknownToLibseccomp(Arc<Word>),
-    /// Its ABI is not among those listed.
+    /// `SystemCallArchitectures=` lacks the ABI of the call.
     Abi,
-    /// Its ABI is not among those that the manager lists for all that it starts: no line of the unit can allow it.
+    /// The manager's own `SystemCallArchitectures=` lacks the ABI. No line of the unit can allow the call.
     ManagersAbi,
-    /// The directive denies it, for this reason.
+    /// The directive denies the call, for this reason.
     Always(&'static str),
-    /// The directive denies it with these arguments, for this reason.
+    /// The directive denies some arguments of the call.
     Argument {
-        /// Which.
+        /// Which arguments.
         which: String,
-        /// Why.
+        /// Why systemd denies them.
         reason: &'static str,
     },
 }

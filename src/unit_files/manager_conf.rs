@@ -30,7 +30,7 @@ pub fn surroundings(root: &Path, manager: Manager, home: Option<&Path>) -> (Mana
             (read(tree, "user.conf", home.as_deref(), &mut notes), system)
         }
     };
-    (ManagerContext { own, above, kernel: kernel(tree) }, notes)
+    (ManagerContext { manager: own, system_manager: above, kernel: kernel(tree) }, notes)
 }
 
 /// The last line of a manager's configuration that bears on its `SYSTEMD_LOG_SECCOMP`. `config` is the directory of a
@@ -107,7 +107,7 @@ mod tests {
         let (found, notes) = surroundings(dir.path(), manager, Some(Path::new("/home/a")));
         assert_eq!((notes, found.kernel), (vec![], None));
         let shown = |one: &Architectures| one.listed.iter().map(|(name, at)| format!("{name} {at}")).collect();
-        [shown(&found.own), shown(&found.above)]
+        [shown(&found.manager), shown(&found.system_manager)]
     }
 
     #[test]

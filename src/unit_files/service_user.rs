@@ -2,7 +2,7 @@
 
 use super::rooted::Tree;
 use crate::policy::UnitFile;
-use crate::policy::lists::boolean;
+use crate::policy::lists::parse_boolean;
 use std::path::Path;
 
 /// The uids that systemd gives to `DynamicUser=` (`DYNAMIC_UID_MIN` and `_MAX`).
@@ -29,7 +29,7 @@ impl Account {
         for line in files.flat_map(|file| &file.assignments).filter(|line| &*line.section == section) {
             match &*line.key {
                 "User" => user = &line.value,
-                "DynamicUser" => dynamic = boolean(&line.value).unwrap_or(dynamic),
+                "DynamicUser" => dynamic = parse_boolean(&line.value).unwrap_or(dynamic),
                 _ => {}
             }
         }

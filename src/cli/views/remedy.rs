@@ -155,7 +155,7 @@ pub(crate) fn hopeless(diagnosis: &Diagnosis, situation: &Situation) -> Option<N
     if !denied || !diagnosis.remedies.is_empty() {
         return None;
     }
-    let later = join(situation.policy.settings.dropins_behind(&situation.drop_in).map(shown_path));
+    let later = join(situation.policy.settings.later_dropins(&situation.drop_in).map(shown_path));
     let text = if later.is_empty() {
         "no drop-in was found that lifts all of it; change the lines above".to_owned()
     } else {

@@ -9,7 +9,7 @@ use crate::operations::refusal_logging::end::{TIMER, of};
 use crate::operations::refusal_logging::marker::Record;
 use crate::operations::refusal_logging::state::others_say;
 use crate::operations::refusal_logging::switch::{FILE, Place};
-use crate::policy::manager_context::major;
+use crate::policy::manager_context::parse_major;
 use crate::systemd::bus_address::BusAddress;
 use crate::systemd::manager::{SystemdError, SystemdManager};
 use crate::units::Manager;
@@ -86,7 +86,7 @@ pub(crate) fn at_peace(place: &Place) -> anyhow::Result<Option<Record>> {
 pub(crate) async fn can_be_logged(manager: &SystemdManager) -> anyhow::Result<()> {
     let version = manager.version().await?;
     ensure!(
-        major(&version).is_none_or(|major| major >= SINCE),
+        parse_major(&version).is_none_or(|major| major >= SINCE),
         "systemd {} cannot be told to have refusals recorded, which takes {SINCE}: 'harden-why rehearse UNIT' and \
          'harden-why tap UNIT' show them otherwise",
         crate::audit::text::escape(version.as_bytes())

@@ -134,7 +134,7 @@ impl Plan {
         };
         let rehearsed = situation.policy.with_dropin(&path, rehearsal.content.as_bytes(), &loaded.groups);
         if let Err(call) = rehearsal.verify(&rehearsed, &loaded.groups) {
-            let behind = join(situation.policy.settings.dropins_behind(&path).map(shown_path));
+            let behind = join(situation.policy.settings.later_dropins(&path).map(shown_path));
             let behind = if behind.is_empty() { "another setting".to_owned() } else { behind };
             bail!("{behind} has the last word on {call}, so {} cannot be rehearsed: give it a lower name", unit.name);
         }

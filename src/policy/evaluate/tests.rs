@@ -123,8 +123,8 @@ fn a_managers_own_architectures_are_all_its_units() {
     let groups = Groups::parse(LISTING, GroupSource::Host("252".into())).unwrap();
     let conf = UnitFile::parse(Path::new("system.conf"), b"[Manager]\nSystemCallArchitectures=native\n");
     let (architectures, _) = manager_architectures([&conf]);
-    let above = ManagerContext { above: architectures.clone(), ..ManagerContext::default() };
-    let own = ManagerContext { own: architectures, ..ManagerContext::default() };
+    let above = ManagerContext { system_manager: architectures.clone(), ..ManagerContext::default() };
+    let own = ManagerContext { manager: architectures, ..ManagerContext::default() };
     let under = |surroundings: &ManagerContext, groups: &Groups| {
         let policy = policy("SystemCallFilter=~read");
         Policy::new(policy.settings, Abi::X86_64, groups).with_context(surroundings.clone(), groups)

@@ -2,7 +2,7 @@
 
 use super::PropertyMap;
 use crate::policy::lists::Namespaces;
-use crate::policy::settings::section;
+use crate::policy::settings::exec_section;
 use crate::policy::{Directive, ManagerContext, Policy, Settings, SyscallFilter, UnitFile};
 use crate::syscalls::{Abi, Groups};
 use crate::units::UnitName;
@@ -134,7 +134,7 @@ impl UnitProperties {
             let plain = |name: &&String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
             names.iter().filter(plain).map(String::as_str).collect::<Vec<_>>().join(" ")
         };
-        let mut lines = format!("[{}]\n", section(&self.id));
+        let mut lines = format!("[{}]\n", exec_section(&self.id));
         let mut line = |key: &str, value: &str| {
             // Writing to a String cannot fail.
             let _ = writeln!(lines, "{key}={value}");
