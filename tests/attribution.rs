@@ -185,33 +185,6 @@ fn daemon_with_fewer_sources_attributes_fewer_and_none_wrongly() {
     assert!(daemon.log().contains("CAP_BPF"), "what is missing is said: {}", daemon.log());
 }
 
-#[test]
-fn orphan_without_exit_notes_is_attributed_by_its_ancestors() {
-    let _beside_others = NOTES.read();
-    let Some(manager) = TestManager::start() else { return };
-    let times = if std::env::var_os("HARDEN_WHY_FULL").is_some() { 500 } else { 100 };
-    let orphaned: Vec<&Case> =
-        CASES.iter().filter(|case| ["child-of-the-dying", "orphan", "lives-a-moment"].contains(&case.name)).collect();
-    // The first violation that cannot be attributed makes the daemon listen to births.
-    let first = case("first", "child-of-the-dying", KILL, 0);
-    write_units(&manager, &first, 20);
-    for case in &orphaned {
-        write_units(&manager, case, times);
-    }
-    manager.reload();
-    // As its unit runs it: the processes that it looks for live for a moment only.
-    let limits = [&["nice", "-n", "-10"][..], &WITHOUT_NOTES].concat();
-    let Some(daemon) = Daemon::start_under(&manager, &limits) else { return };
-    play(&manager, &first, 20);
-    let mut rows = vec![outcome(&daemon, "first", "first", 0, u64::from(UNITS * 20))];
-    for case in orphaned {
-        play(&manager, case, times);
-        rows.push(outcome(&daemon, case.name, case.name, 9_900, u64::from(UNITS * times)));
-    }
-    println!("{}", table(&rows));
-    assert!(rows.iter().all(Row::is_good), "{}", daemon.log());
-}
-
 /// How many violations of 10,000 must be attributed at least. The clock that stamps records stops while an emulated
 /// processor waits for the real one. A record then seems older than its process and stays unattributed.
 fn at_least(manager: &TestManager, case: &Case) -> u32 {

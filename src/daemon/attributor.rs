@@ -5,13 +5,12 @@ use crate::audit::{Action, Record};
 use crate::host::blind_spots;
 use crate::host::live_host::LiveHost;
 use crate::incidents::{Fold, Folded, IncidentEvent, Sighting};
-use crate::kernel::ancestors::Descendant;
-use crate::kernel::proc_events::Notice;
+use crate::kernel::proc_events::DeathNotice;
 use crate::pipeline::attribution_queue::{
-    AncestorLookup, Attempt, AttributionQueue, EvidenceQuery, FinishedSightings, JournalAccess, QueueStep,
+    Attempt, AttributionQueue, EvidenceQuery, FinishedSightings, JournalAccess, QueueStep,
 };
 use crate::pipeline::{Pipeline, RecordOutcome};
-use crate::units::{Evidence, Unit};
+use crate::units::Evidence;
 use std::collections::HashMap;
 use std::time::Instant;
 use tokio::task::{Id, JoinSet};
@@ -68,7 +67,7 @@ impl Attributor {
             RecordOutcome::Repeated => return None,
             RecordOutcome::Unattributed(sighting) => sighting,
         };
-        match self.queue.add_record(sighting, may_die, self.pipeline.host_mut(), now) {
+        match self.queue.add_record(sighting, may_die, now) {
             QueueStep::Waits => None,
             QueueStep::Finished(sighting) => Some(self.pipeline.add_sighting(*sighting)),
         }
@@ -76,15 +75,15 @@ impl Attributor {
 
     /// Takes a death notice. Returns the incidents of the records that waited for it.
     #[must_use]
-    pub(super) fn on_notice(&mut self, notice: &Notice, now: Instant) -> Vec<Folded> {
+    pub(super) fn on_notice(&mut self, notice: &DeathNotice, now: Instant) -> Vec<Folded> {
         let host = self.pipeline.host_mut();
         let (pid, death) = match notice {
-            Notice::Dying(dying) => (dying.pid, host.on_dying(dying)),
-            Notice::Exit(exit) => (exit.pid, host.on_exit(exit)),
+            DeathNotice::CoreDump(dump) => (dump.pid, host.on_dying(dump)),
+            DeathNotice::Exit(exit) => (exit.pid, host.on_exit(exit)),
         };
         let at = death.at;
-        let finished = self.queue.add_death_notice(pid, death, host, now);
-        if matches!(notice, Notice::Exit(_)) {
+        let finished = self.queue.add_death_notice(pid, death, now);
+        if matches!(notice, DeathNotice::Exit(_)) {
             self.queue.add_sigsys_exit(pid, at, now);
         }
         self.count(finished)
@@ -93,7 +92,7 @@ impl Attributor {
     /// Queries systemd about the sightings that waited long enough for a death or a record.
     #[must_use]
     pub(super) fn on_deadline(&mut self, now: Instant) -> Vec<Folded> {
-        let finished = self.queue.poll(self.pipeline.host_mut(), now);
+        let finished = self.queue.poll(now);
         self.count(finished)
     }
 
@@ -105,10 +104,10 @@ impl Attributor {
         now: Instant,
     ) -> Vec<Folded> {
         let finished = match query {
-            EvidenceQuery::Managers => self.queue.on_systemd_answer(evidence, self.pipeline.host_mut()),
+            EvidenceQuery::Managers => self.queue.on_systemd_answer(evidence),
             EvidenceQuery::Journal(attempt) => {
                 let access = self.journal_access();
-                self.queue.on_journal_answer(attempt, evidence, access, self.pipeline.host_mut(), now)
+                self.queue.on_journal_answer(attempt, evidence, access, now)
             }
         };
         self.count(finished)
@@ -116,7 +115,6 @@ impl Attributor {
 
     /// Starts the queries that are due.
     pub(super) fn start_queries(&mut self, now: Instant) {
-        self.pipeline.host_mut().tend(now);
         for query in
             [EvidenceQuery::Managers, EvidenceQuery::Journal(Attempt::First), EvidenceQuery::Journal(Attempt::Last)]
         {
@@ -135,7 +133,7 @@ impl Attributor {
     #[must_use]
     pub(super) fn give_up(&mut self) -> Vec<Folded> {
         self.queries.abort();
-        let finished = self.queue.give_up(self.pipeline.host_mut());
+        let finished = self.queue.give_up();
         self.count(finished)
     }
 
@@ -146,7 +144,7 @@ impl Attributor {
 
     /// Returns when [`start_queries`](Self::start_queries) has something to do, even if nothing arrives.
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        self.queue.next_retry().into_iter().chain(self.pipeline.host().next_wake()).min()
+        self.queue.next_retry()
     }
 
     /// Whether systemd is being asked.
@@ -181,20 +179,6 @@ impl Attributor {
             counted.push(self.pipeline.add_sighting(*sighting));
         }
         counted
-    }
-}
-
-impl AncestorLookup for LiveHost {
-    fn find_unit(&mut self, process: Descendant<'_>) -> Option<Evidence> {
-        self.ask_ancestors(process)
-    }
-
-    fn note_unit(&mut self, process: Descendant<'_>, unit: &Unit) {
-        self.witness(process, unit);
-    }
-
-    fn is_learning(&self) -> bool {
-        LiveHost::is_learning(self)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The kernel's exit events on the event loop. Without them the daemon works with less evidence.
 
 use super::status::SharedStatus;
-use crate::kernel::proc_events::{ExitListener, Notice};
+use crate::kernel::proc_events::{DeathNotice, ExitListener};
 use std::io;
 use tokio::io::unix::AsyncFd;
 
@@ -42,7 +42,7 @@ impl ExitEvents {
     }
 
     /// Receives the next notice without waiting.
-    pub(super) fn receive(&mut self) -> Option<Notice> {
+    pub(super) fn receive(&mut self) -> Option<DeathNotice> {
         let received = loop {
             match self.listener.as_mut().map(|listener| listener.get_mut().receive()) {
                 Some(Ok(notice)) => break notice,

@@ -55,7 +55,7 @@ impl LateEvidence {
                     Manager::System => true,
                     Manager::User(uid) => self.users(&sighting.sample.uid).contains(&uid),
                 };
-                let had = |at: i64| !clocks.is_to_come(at) && process.had(pid, at);
+                let had = |at: i64| !clocks.is_future(at) && process.had(pid, at);
                 may && matches!(at, Moment::At(around) if had(*around))
             };
             let mut evidence: Vec<Evidence> = remembered.iter().filter(fits).cloned().map(Into::into).collect();

@@ -4,16 +4,13 @@ use super::Host;
 use super::late_evidence::LateEvidence;
 use crate::audit::{Action, Record, Stamp};
 use crate::incidents::Parent;
-use crate::kernel::ancestors::{Ancestors, Descendant};
 use crate::kernel::clock::{Clocks, ns_of_ticks};
 use crate::kernel::exit_cgroups::ExitCgroups;
 use crate::kernel::pid_cache::Living;
-use crate::kernel::proc_events::{Dying, Exit};
+use crate::kernel::proc_events::{CoreDump, SigsysExit};
 use crate::kernel::procfs::Procfs;
-use crate::units::process_ancestry::ProcessOwner;
-use crate::units::{Evidence, Unit, weigh};
+use crate::units::Evidence;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// How far apart a process's start and a record can place the same moment, in nanoseconds: both clocks
 /// tick every 10 ms at worst.
@@ -39,8 +36,6 @@ pub struct DeathEvidence {
 pub struct LiveHost {
     procfs: Procfs,
     departed: Option<ExitCgroups>,
-    /// Where there are no notes.
-    ancestors: Option<Ancestors>,
     living: Living,
     late_evidence: Arc<LateEvidence>,
 }
@@ -49,52 +44,13 @@ impl LiveHost {
     /// With whom to ask later.
     #[must_use]
     pub fn new(late_evidence: LateEvidence) -> Self {
-        Self {
-            procfs: Procfs::live(),
-            departed: None,
-            ancestors: Some(Ancestors::default()),
-            living: Living::new(),
-            late_evidence: Arc::new(late_evidence),
-        }
+        Self { procfs: Procfs::live(), departed: None, living: Living::new(), late_evidence: Arc::new(late_evidence) }
     }
 
-    /// And with the notes of the dead, where the kernel makes them; without, ancestors are asked.
+    /// And with the notes of the dead, where the kernel makes them.
     #[must_use]
     pub fn with_departed(self, departed: Option<ExitCgroups>) -> Self {
-        let ancestors = departed.is_none().then(Ancestors::default);
-        Self { departed, ancestors, ..self }
-    }
-
-    /// What its ancestors tell of a process of which nothing else did. It can be more a little later, as long as
-    /// [`is_learning`](Self::is_learning).
-    pub fn ask_ancestors(&mut self, who: Descendant<'_>) -> Option<Evidence> {
-        self.ancestors.as_mut()?.of(&self.procfs, who)
-    }
-
-    /// A process was found in a unit, which may help to tell others of its kin.
-    pub fn witness(&mut self, who: Descendant<'_>, unit: &Unit) {
-        if let Some(ancestors) = &mut self.ancestors {
-            ancestors.witness(&self.procfs, who, unit);
-        }
-    }
-
-    /// Whether births are listened to.
-    #[must_use]
-    pub fn is_learning(&self) -> bool {
-        self.ancestors.as_ref().is_some_and(Ancestors::is_learning)
-    }
-
-    /// Does what is due.
-    pub fn tend(&mut self, now: Instant) {
-        if let Some(ancestors) = &mut self.ancestors {
-            ancestors.tend(now);
-        }
-    }
-
-    /// When something is due.
-    #[must_use]
-    pub fn next_wake(&self) -> Option<Instant> {
-        self.ancestors.as_ref()?.next_wake()
+        Self { departed, ..self }
     }
 
     /// All records of the next batch have arrived.
@@ -110,10 +66,9 @@ impl LiveHost {
 
     /// What is known of a process that is about to die, and of its parent.
     #[must_use]
-    pub fn on_dying(&mut self, dying: &Dying) -> DeathEvidence {
+    pub fn on_dying(&mut self, dying: &CoreDump) -> DeathEvidence {
         let clocks = Clocks::now();
         let at = clocks.millis_of_monotonic(dying.timestamp_ns);
-        self.parent_told(dying.pid, dying.parent, dying.timestamp_ns, clocks);
         let own = self.own(dying.pid, at, clocks);
         // What the process says itself overrules what its parent does.
         self.told(own, dying.parent, at, clocks)
@@ -121,17 +76,10 @@ impl LiveHost {
 
     /// What is known of a process that just died.
     #[must_use]
-    pub fn on_exit(&mut self, exit: &Exit) -> DeathEvidence {
+    pub fn on_exit(&mut self, exit: &SigsysExit) -> DeathEvidence {
         let clocks = Clocks::now();
         let at = clocks.millis_of_monotonic(exit.timestamp_ns);
-        self.parent_told(exit.pid, exit.parent, exit.timestamp_ns, clocks);
         self.told(self.noted(exit.pid, at), exit.parent, at, clocks)
-    }
-
-    fn parent_told(&mut self, pid: u32, parent: Option<u32>, at: u64, clocks: Clocks) {
-        if let (Some(ancestors), Some(parent)) = (&mut self.ancestors, parent) {
-            ancestors.died(pid, parent, clocks.boot_ns_of_monotonic(at));
-        }
     }
 
     /// What a process told of itself, or else what its parent tells.
@@ -173,7 +121,7 @@ impl LiveHost {
 
     /// Whether the process that has a pid now had it at a moment.
     fn was_there(&self, pid: u32, at: i64, clocks: Clocks) -> bool {
-        if clocks.is_to_come(at) {
+        if clocks.is_future(at) {
             return false;
         }
         let started = self.procfs.start_time(pid).map(ns_of_ticks);
@@ -198,7 +146,7 @@ impl Host for LiveHost {
         let looks: &[Look] = if record.action.is_kill() || record.action == Action::Trap {
             // Dead already, most likely; what is gone after all has been noted meanwhile.
             &[Look::Noted, Look::Own, Look::Noted]
-        } else if clocks.millis_since(at) <= LATELY_MS && !clocks.is_to_come(at) {
+        } else if clocks.millis_since(at) <= LATELY_MS && !clocks.is_future(at) {
             &[Look::Living, Look::Noted]
         } else {
             &[Look::Own, Look::Noted]
@@ -213,11 +161,6 @@ impl Host for LiveHost {
             if found.last().is_some_and(Evidence::is_conclusive) {
                 break;
             }
-        }
-        if self.is_learning()
-            && let (Some(owner), Some(found)) = (ProcessOwner::from_record(record), weigh(&found))
-        {
-            self.witness(Descendant { pid, at, owner, comm: &record.comm.decode() }, &found.unit);
         }
         found
     }
@@ -248,7 +191,7 @@ mod tests {
     use crate::audit::parse_record;
     use crate::kernel::clock::now_millis;
     use crate::systemd::manager::Managers;
-    use crate::units::Rung;
+    use crate::units::{Rung, weigh};
     use std::fs;
 
     /// A machine on which process 7, in a.service, and its parent 3, in b.service, started so many
@@ -319,7 +262,7 @@ mod tests {
         assert_eq!(seen(&mut host, KILLED, 5), [Rung::OwnCgroup]);
         assert_eq!(seen(&mut host, LOGGED, 5), [Rung::OwnCgroup]);
         let now = u64::try_from(Clocks::now().monotonic).unwrap();
-        let told = host.on_dying(&Dying { pid: 7, parent: Some(3), timestamp_ns: now });
+        let told = host.on_dying(&CoreDump { pid: 7, parent: Some(3), timestamp_ns: now });
         assert_eq!(told.evidence.iter().map(Evidence::rung).collect::<Vec<_>>(), [Rung::OwnCgroup, Rung::ParentCgroup]);
         assert_eq!(weigh(&told.evidence), None, "its parent is in a unit of the system's");
     }
@@ -329,14 +272,14 @@ mod tests {
         let rungs = |told: &DeathEvidence| told.evidence.iter().map(Evidence::rung).collect::<Vec<_>>();
         let (root, mut host) = machine(10_000, 10_000);
         let now = u64::try_from(Clocks::now().monotonic).unwrap();
-        let dying = Dying { pid: 7, parent: Some(3), timestamp_ns: now };
+        let dying = CoreDump { pid: 7, parent: Some(3), timestamp_ns: now };
         assert_eq!(rungs(&host.on_dying(&dying)), [Rung::OwnCgroup]);
         fs::remove_dir_all(root.path().join("7")).unwrap();
         assert_eq!(rungs(&host.on_dying(&dying)), [Rung::ParentCgroup]);
-        let exit = Exit { pid: 7, parent: Some(3), timestamp_ns: now, core_dumped: false };
+        let exit = SigsysExit { pid: 7, parent: Some(3), timestamp_ns: now, core_dumped: false };
         assert_eq!(rungs(&host.on_exit(&exit)), [Rung::ParentCgroup]);
         let (_root, mut host) = machine(0, 0);
-        let before = Exit { timestamp_ns: now - 5_000_000_000, ..exit };
+        let before = SigsysExit { timestamp_ns: now - 5_000_000_000, ..exit };
         assert_eq!(rungs(&host.on_exit(&before)), [], "that parent is another's");
         assert!((host.on_exit(&exit).at - now_millis()).abs() < 1_000);
     }

@@ -7,8 +7,7 @@ pub mod live_host;
 pub mod log_host;
 pub mod unit_settings;
 
-pub use crate::kernel::ancestors::Descendant;
-pub use crate::kernel::clock::{booted, now_millis};
+pub use crate::kernel::clock::{boot_time_millis, now_millis};
 
 use crate::audit::Record;
 use crate::incidents::Parent;

@@ -7,7 +7,7 @@ pub use compare_with_manager::unparsed_text;
 use crate::audit::Note;
 use crate::audit::text::escape;
 use crate::diagnosis::{FileChange, History, Situation};
-use crate::kernel::clock::booted;
+use crate::kernel::clock::boot_time_millis;
 use crate::policy::{Directive, FileNote, ManagerContext, Policy};
 use crate::syscalls::{Abi, Groups};
 use crate::systemd::manager::{Managers, SystemdError, UnitProperties};
@@ -156,7 +156,7 @@ fn history(properties: &UnitProperties, changes: Vec<FileChange>) -> History {
         changes,
         pending: properties.need_daemon_reload,
         started: properties.exec_main_start_us.and_then(|micros| i64::try_from(micros / 1000).ok()),
-        booted: booted(),
+        booted: boot_time_millis(),
         running: properties.is_running(),
     }
 }

@@ -1,18 +1,18 @@
-//! The clocks in which the kernel tells times: records in wall time, notices in time since boot.
+//! The clocks of the kernel's times: records have wall time, death notices and BPF programs time since boot.
 
 use std::time::Duration;
 
 /// Nanoseconds of a clock tick in `/proc` (`USER_HZ`, 100 on every architecture that systemd runs on).
 const TICK_NS: u64 = 10_000_000;
 
-/// What counts as one moment, in nanoseconds, and how often it is tried to read all clocks within one.
-const ONE_MOMENT_NS: i64 = 1_000_000;
+/// Within how many nanoseconds to read all clocks, and how often to try that.
+const READ_WITHIN_NS: i64 = 1_000_000;
 const MOST_TRIES: u32 = 16;
 
-/// How far ahead of us another reading of the same clock can be, in milliseconds.
+/// How many milliseconds in the future a record can seem to be, since clocks tick.
 const SLACK_MS: i64 = 20;
 
-/// The clocks, read at one moment, in nanoseconds, so that times of one can be told in another.
+/// Readings of all clocks at one moment, in nanoseconds. They convert times of one clock to another.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clocks {
     real: i64,
@@ -21,12 +21,11 @@ pub(crate) struct Clocks {
 }
 
 impl Clocks {
-    /// Reads them. A busy machine can halt us between two readings, which would then be of two moments:
-    /// they are read again.
+    /// Reads the clocks, and reads them again if a busy machine suspended this thread in between.
     pub(crate) fn now() -> Self {
         let mut clocks = Self::read();
         for _ in 0..MOST_TRIES {
-            if read(libc::CLOCK_MONOTONIC).saturating_sub(clocks.monotonic) < ONE_MOMENT_NS {
+            if read(libc::CLOCK_MONOTONIC).saturating_sub(clocks.monotonic) < READ_WITHIN_NS {
                 break;
             }
             clocks = Self::read();
@@ -42,61 +41,50 @@ impl Clocks {
         }
     }
 
-    /// A moment in milliseconds since the epoch, in nanoseconds since boot.
+    /// Converts milliseconds since the epoch to nanoseconds since boot.
     pub(crate) fn boot_ns_of_millis(&self, millis: i64) -> i64 {
         millis.saturating_mul(1_000_000).saturating_sub(self.real.saturating_sub(self.boot))
     }
 
-    /// How long ago a moment in milliseconds since the epoch was.
+    /// Returns how many milliseconds ago a moment in milliseconds since the epoch was.
     pub(crate) fn millis_since(&self, millis: i64) -> i64 {
         (self.real / 1_000_000).saturating_sub(millis)
     }
 
-    /// Whether a moment in milliseconds since the epoch is still to come: whoever noted it had another clock, since set
-    /// back, and when it was is not known.
-    pub(crate) fn is_to_come(&self, millis: i64) -> bool {
+    /// Whether a moment in milliseconds since the epoch is in the future. Then the clock was set back after the record, whose
+    /// true time is unknown.
+    pub(crate) fn is_future(&self, millis: i64) -> bool {
         self.millis_since(millis) < -SLACK_MS
     }
 
-    /// A moment of `CLOCK_MONOTONIC`, in nanoseconds since boot.
-    pub(crate) fn boot_ns_of_monotonic(&self, ns: u64) -> i64 {
-        let since = self.monotonic.saturating_sub(i64::try_from(ns).unwrap_or(i64::MAX));
-        self.boot.saturating_sub(since)
-    }
-
-    /// When they were read, in nanoseconds since boot.
-    pub(crate) fn boot(&self) -> i64 {
-        self.boot
-    }
-
-    /// A moment of `CLOCK_MONOTONIC`, in milliseconds since the epoch.
+    /// Converts nanoseconds of `CLOCK_MONOTONIC` to milliseconds since the epoch.
     pub(crate) fn millis_of_monotonic(&self, ns: u64) -> i64 {
         let since = self.monotonic.saturating_sub(i64::try_from(ns).unwrap_or(i64::MAX));
         self.real.saturating_sub(since) / 1_000_000
     }
 }
 
-/// When the machine was booted, in milliseconds since the epoch.
+/// Returns when the machine booted, in milliseconds since the epoch.
 #[must_use]
-pub fn booted() -> i64 {
+pub fn boot_time_millis() -> i64 {
     let clocks = Clocks::now();
     clocks.real.saturating_sub(clocks.boot) / 1_000_000
 }
 
-/// The time, in milliseconds since the epoch.
+/// Returns the time, in milliseconds since the epoch.
 #[must_use]
 pub fn now_millis() -> i64 {
     read(libc::CLOCK_REALTIME) / 1_000_000
 }
 
-/// A process's start in clock ticks since boot, in nanoseconds.
+/// Converts clock ticks, as in `/proc/PID/stat`, to nanoseconds.
 pub(crate) fn ns_of_ticks(ticks: u64) -> i64 {
     i64::try_from(ticks.saturating_mul(TICK_NS)).unwrap_or(i64::MAX)
 }
 
 fn read(clock: libc::clockid_t) -> i64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes to `time`, which is there to be written to.
+    // SAFETY: the call writes to `time`, which lives on.
     let result = unsafe { libc::clock_gettime(clock, &raw mut time) };
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
@@ -108,23 +96,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_moment_is_told_by_every_clock() {
+    fn times_convert_between_clocks_without_overflow() {
         let clocks = Clocks { real: 1_000_000_000_000, boot: 50_000_000_000, monotonic: 40_000_000_000 };
         assert_eq!(clocks.boot_ns_of_millis(999_000), 49_000_000_000);
         assert_eq!(clocks.millis_of_monotonic(39_000_000_000), 999_000);
-        assert_eq!((clocks.boot_ns_of_monotonic(39_000_000_000), clocks.boot()), (49_000_000_000, 50_000_000_000));
         assert_eq!((clocks.millis_since(999_000), clocks.millis_since(1_000_001)), (1_000, -1));
         assert_eq!(
-            [999_000, 1_000_020, 1_000_021, i64::MAX].map(|at| clocks.is_to_come(at)),
+            [999_000, 1_000_020, 1_000_021, i64::MAX].map(|at| clocks.is_future(at)),
             [false, false, true, true]
         );
         assert_eq!(clocks.boot_ns_of_millis(i64::MIN), i64::MIN);
-        assert_eq!(clocks.millis_of_monotonic(u64::MAX), i64::MAX / 1_000_000, "and nothing overflows");
+        assert_eq!(clocks.millis_of_monotonic(u64::MAX), i64::MAX / 1_000_000, "no overflow");
         assert_eq!((ns_of_ticks(3), ns_of_ticks(u64::MAX)), (30_000_000, i64::MAX));
     }
 
     #[test]
-    fn this_machines_clocks_run() {
+    fn clocks_of_this_machine_agree_with_the_standard_library() {
         let clocks = Clocks::now();
         // Boot time counts suspension as well.
         assert!(clocks.boot >= clocks.monotonic && clocks.monotonic > 0);

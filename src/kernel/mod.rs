@@ -1,6 +1,5 @@
 //! kernel.
 
-pub(crate) mod ancestors;
 pub(crate) mod bpf;
 pub(crate) mod clock;
 pub mod exit_cgroups;

@@ -81,7 +81,7 @@ impl Living {
     /// lives and its cgroup is the same.
     pub(crate) fn number(&mut self, procfs: &Procfs, pid: u32, at: i64) -> Option<u64> {
         // Only who started before it can have made it; of a time that is still to come nothing is known.
-        if self.clocks.is_to_come(at) {
+        if self.clocks.is_future(at) {
             return None;
         }
         let made = self.clocks.boot_ns_of_millis(at).saturating_add(SLACK_NS);

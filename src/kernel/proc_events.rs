@@ -1,23 +1,18 @@
-//! Deaths by SIGSYS, told by the kernel's proc connector (`linux/cn_proc.h`,
-//! `drivers/connector/cn_proc.c`).
+//! Deaths by SIGSYS, from the kernel's proc connector (`linux/cn_proc.h`, `drivers/connector/cn_proc.c`).
 //!
-//! A process that seccomp kills is often gone before its record is read. The kernel announces
-//! its core dump (also where none is written) while it and its parent still live, and its exit
-//! when only the parent may. Both name the parent. A socket filter in the kernel lets only
-//! these through, so a machine on which nothing dies of such signals never wakes us.
+//! A process that seccomp kills is often gone before its record is read. The kernel reports its core dump (even where none
+//! is written) while the process and its parent still exist, and its exit, at which the parent may still exist. Both
+//! events name the parent. A socket filter in the kernel passes only these events, so a machine without such deaths never
+//! wakes this process.
 //!
-//! Events carry pids of the initial PID namespace. Other PID and user namespaces are not
-//! served, and other network namespaces have no connector at all. Needs `CAP_NET_ADMIN`
-//! before Linux 6.6.
+//! Events carry pids of the initial PID namespace. The connector does not serve other PID and user namespaces, and does not
+//! exist in other network namespaces. Before Linux 6.6 it requires `CAP_NET_ADMIN`.
 
-pub(crate) mod births;
 pub(crate) mod filter;
 pub(crate) mod message;
 
-pub use births::BirthListener;
-pub use message::{Birth, Dying, Exit, Notice};
+pub use message::{CoreDump, DeathNotice, SigsysExit};
 
-use filter::Wanted;
 use message::{ACK, COREDUMP, PROC, at, event, parse, word};
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
@@ -34,48 +29,62 @@ const CONNECTOR: isize = 11;
 /// `PROC_CN_MCAST_LISTEN` and `PROC_CN_MCAST_IGNORE`.
 const LISTEN: u32 = 1;
 const IGNORE: u32 = 2;
-/// `PROC_EVENT_NONZERO_EXIT`, a wish that Linux 6.6 and later understand.
+/// `PROC_EVENT_NONZERO_EXIT`, which Linux 6.6 and later know.
 const NONZERO_EXIT: u32 = 0x2000_0000;
 
-/// What is asked of the kernel as receive buffer, in bytes: room for some 10,000 deaths.
+/// The requested receive buffer in bytes: room for some 10,000 events.
 const RECEIVE_BUFFER: usize = 8 << 20;
 
-/// How long the kernel, which answers at once, is given to answer.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long to wait for the kernel's acknowledgement, which normally comes at once.
+const ACK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Hears of every death by SIGSYS, and of every other core dump.
+/// Receives a notice of every death by SIGSYS, and of every other core dump.
 ///
 /// Nonblocking; readable when there is something to receive.
 pub struct ExitListener {
-    connector: Connector,
-}
-
-/// The way to the kernel's other end, which is told when it is not listened to any more: before Linux 6.6 it goes on for
-/// all that was not told, whoever has gone.
-struct Connector {
     socket: Socket,
 }
 
-impl Drop for Connector {
+impl Drop for ExitListener {
     fn drop(&mut self) {
-        // Who goes has nobody to tell of it.
-        _ = ask(&self.socket, std::process::id(), &[IGNORE]);
+        // Before Linux 6.6 the kernel makes events until every listener has sent this, even for listeners that are gone.
+        _ = send_request(&self.socket, std::process::id(), &[IGNORE]);
     }
 }
 
 impl ExitListener {
-    /// Asks the kernel for exit events.
+    /// Subscribes to exit events.
     ///
     /// # Errors
-    /// `Unsupported` where there is no connector: another network, PID or user namespace
-    /// than the initial one, or a kernel without `CONFIG_PROC_EVENTS`. `PermissionDenied`
-    /// without `CAP_NET_ADMIN` where the kernel wants it.
+    /// `Unsupported` where there is no connector: in a network, PID or user namespace other than the initial one, or
+    /// with a kernel without `CONFIG_PROC_EVENTS`. `PermissionDenied` without `CAP_NET_ADMIN` where the kernel
+    /// requires it.
     pub fn open() -> io::Result<Self> {
-        // Since Linux 6.6 other events are not even copied for us.
-        Ok(Self { connector: open(Wanted::Deaths, NONZERO_EXIT | COREDUMP)? })
+        // Without a connector in the kernel there is no protocol, or nothing answers at its other end.
+        let no_connector = |err: io::Error| match err.raw_os_error() {
+            Some(libc::EPROTONOSUPPORT | libc::ECONNREFUSED) => {
+                unsupported("the kernel has no proc connector in this network namespace")
+            }
+            _ => err,
+        };
+        let mut socket = Socket::new(CONNECTOR).map_err(no_connector)?;
+        socket.set_non_blocking(true)?;
+        filter::attach(socket.as_fd())?;
+        // Only CAP_NET_ADMIN may exceed net.core.rmem_max. Without it the kernel grants that limit.
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            socket.set_rx_buf_sz(i32::try_from(RECEIVE_BUFFER).unwrap_or(i32::MAX))?;
+        }
+        socket.bind(&SocketAddr::new(0, PROC))?;
+        let token = std::process::id();
+        send_request(&socket, token, &[LISTEN]).map_err(no_connector)?;
+        wait_for_ack(&socket, token.wrapping_add(1))?;
+        let listener = Self { socket };
+        // Since Linux 6.6 the kernel copies no other events for this socket. Older kernels ignore a request of this length.
+        send_request(&listener.socket, token, &[LISTEN, NONZERO_EXIT | COREDUMP])?;
+        Ok(listener)
     }
 
-    /// Joins tokio's event loop.
+    /// Registers the socket with tokio's event loop.
     ///
     /// # Errors
     /// The event loop has no room.
@@ -84,12 +93,12 @@ impl ExitListener {
         Ok(unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }?)
     }
 
-    /// The next notice; `None` where there is none yet.
+    /// Returns the next notice; `None` where there is none yet.
     ///
     /// # Errors
-    /// Raw error `ENOBUFS` means that events were lost: count it and go on.
-    pub fn receive(&mut self) -> io::Result<Option<Notice>> {
-        while let Some(message) = receive(&self.connector.socket)? {
+    /// Raw error `ENOBUFS` means that the kernel dropped events: count it and go on.
+    pub fn receive(&mut self) -> io::Result<Option<DeathNotice>> {
+        while let Some(message) = receive(&self.socket)? {
             if let Some(notice) = parse(message.bytes()) {
                 return Ok(Some(notice));
             }
@@ -100,61 +109,34 @@ impl ExitListener {
 
 impl AsFd for ExitListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.connector.socket.as_fd()
+        self.socket.as_fd()
     }
 }
 
 impl AsRawFd for ExitListener {
     fn as_raw_fd(&self) -> RawFd {
-        self.connector.socket.as_raw_fd()
+        self.socket.as_raw_fd()
     }
 }
 
-/// Asks the kernel for events: those that the socket filter lets through, and of these, since Linux 6.6, those that are
-/// wished for.
-fn open(wanted: Wanted, wish: u32) -> io::Result<Connector> {
-    // Without a connector in the kernel there is no protocol, or nobody at its other end.
-    let no_connector = |err: io::Error| match err.raw_os_error() {
-        Some(libc::EPROTONOSUPPORT | libc::ECONNREFUSED) => {
-            unsupported("the kernel has no proc connector in this network namespace")
-        }
-        _ => err,
-    };
-    let mut socket = Socket::new(CONNECTOR).map_err(no_connector)?;
-    socket.set_non_blocking(true)?;
-    filter::attach(socket.as_fd(), wanted)?;
-    // Beyond net.core.rmem_max only CAP_NET_ADMIN may go; without it the kernel grants what it may.
-    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-        socket.set_rx_buf_sz(i32::try_from(RECEIVE_BUFFER).unwrap_or(i32::MAX))?;
-    }
-    socket.bind(&SocketAddr::new(0, PROC))?;
-    let token = std::process::id();
-    ask(&socket, token, &[LISTEN]).map_err(no_connector)?;
-    wait_for_ack(&socket, token.wrapping_add(1))?;
-    let connector = Connector { socket };
-    // Older kernels ignore a request of this length.
-    ask(&connector.socket, token, &[LISTEN, wish])?;
-    Ok(connector)
-}
-
-/// One message of the kernel's.
-struct Message {
+/// A message of the kernel's.
+struct ConnectorMessage {
     buffer: [u8; 256],
     length: usize,
 }
 
-impl Message {
+impl ConnectorMessage {
     fn bytes(&self) -> &[u8] {
         self.buffer.get(..self.length).unwrap_or_default()
     }
 }
 
-/// The kernel's next message; `None` where there is none yet. Everybody else's are dropped.
-fn receive(socket: &Socket) -> io::Result<Option<Message>> {
+/// Returns the kernel's next message; `None` where there is none yet. Drops messages of other senders.
+fn receive(socket: &Socket) -> io::Result<Option<ConnectorMessage>> {
     loop {
         let mut buffer = [0; 256];
         match socket.recv_from(&mut &mut buffer[..], libc::MSG_DONTWAIT) {
-            Ok((length, sender)) if sender.port_number() == 0 => return Ok(Some(Message { buffer, length })),
+            Ok((length, sender)) if sender.port_number() == 0 => return Ok(Some(ConnectorMessage { buffer, length })),
             Ok(_) => {}
             Err(err) if err.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
@@ -163,10 +145,10 @@ fn receive(socket: &Socket) -> io::Result<Option<Message>> {
     }
 }
 
-/// Sends the connector a request of these words.
-fn ask(socket: &Socket, token: u32, request: &[u32]) -> io::Result<()> {
+/// Sends the connector a request.
+fn send_request(socket: &Socket, token: u32, request: &[u32]) -> io::Result<()> {
     let payload = u32::try_from(request.len() * 4).map_err(io::Error::other)?;
-    // nlmsghdr: length, type NLMSG_DONE and flags, sequence, port (ours is filled in).
+    // nlmsghdr: length, type NLMSG_DONE and flags, sequence, port (the kernel fills it in).
     let mut words = vec![36 + payload, u32::from_ne_bytes(pair(3, 0)), 0, 0];
     // cn_msg: index, value, sequence, acknowledgement, length and flags.
     words.extend([
@@ -181,20 +163,20 @@ fn ask(socket: &Socket, token: u32, request: &[u32]) -> io::Result<()> {
     socket.send_to(&bytes, &SocketAddr::new(0, 0), 0).map(drop)
 }
 
-/// Two numbers as they stand in memory.
+/// Returns the bytes of two numbers in memory.
 fn pair(first: u16, second: u16) -> [u8; 4] {
     let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
     [a, b, c, d]
 }
 
-/// Waits for the answer. The kernel ignores other namespaces without one.
+/// Waits for the acknowledgement. The kernel ignores requests from other namespaces without one.
 fn wait_for_ack(socket: &Socket, expected: u32) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + ACK_TIMEOUT;
     loop {
         match receive(socket) {
             Ok(Some(message)) => {
                 let bytes = message.bytes();
-                // Answers go to all listeners.
+                // The kernel sends each acknowledgement to all listeners.
                 if event(bytes) == Some(ACK) && word(bytes, at::CN_ACK) == Some(expected) {
                     return match word(bytes, at::ERROR).and_then(|errno| i32::try_from(errno).ok()) {
                         Some(0) => Ok(()),
@@ -216,7 +198,7 @@ fn wait_for_ack(socket: &Socket, expected: u32) -> io::Result<()> {
                     Err(err) => return Err(err.into()),
                 }
             }
-            // A storm of other events before the answer: it is lost or still to come.
+            // Other events filled the buffer: the acknowledgement is lost or still to come.
             Err(err) if err.raw_os_error() == Some(libc::ENOBUFS) => {}
             Err(err) => return Err(err),
         }

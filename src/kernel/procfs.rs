@@ -63,21 +63,6 @@ impl Procfs {
         stat_field(&self.bytes(pid, "stat")?, 4)?.parse().ok().filter(|&parent| parent != 0)
     }
 
-    /// When it started, as [`start_time`](Self::start_time), and the thread group of its parent, if it has one.
-    #[must_use]
-    pub fn descent(&self, pid: u32) -> Option<(u64, Option<u32>)> {
-        let stat = self.bytes(pid, "stat")?;
-        let parent: u32 = stat_field(&stat, 4)?.parse().ok()?;
-        Some((stat_field(&stat, 22)?.parse().ok()?, Some(parent).filter(|&parent| parent != 0)))
-    }
-
-    /// Its audit session, which only who logs in has; `None` where it has none, or is gone.
-    #[must_use]
-    pub fn session(&self, pid: u32) -> Option<u32> {
-        let bytes = self.bytes(pid, "sessionid")?;
-        std::str::from_utf8(&bytes).ok()?.trim_end().parse().ok().filter(|&session| session != u32::MAX)
-    }
-
     /// The process that a thread is of; itself for a process.
     #[must_use]
     pub fn thread_group(&self, tid: u32) -> Option<u32> {
@@ -157,16 +142,11 @@ mod tests {
             ("cgroup", b"0::/system.slice/a.service\n"),
             ("stat", b"7 (a) S 1 7 7 0 -1 4194560 9 8 7 6 5 4 3 2 20 0 1 0 4242 1000 5 18446744073709551615"),
             ("status", b"Name:\ta\nTgid:\t6\nGid:\t5\t5\t5\t5\n"),
-            ("sessionid", b"3"),
         ]);
         std::os::unix::fs::symlink("/usr/bin/gone (deleted)", root.path().join("7/exe")).unwrap();
         assert_eq!(procfs.cgroup(7).as_deref(), Some(&b"0::/system.slice/a.service\n"[..]));
         assert_eq!(procfs.start_time(7), Some(4242));
         assert_eq!(procfs.parent(7), Some(1));
-        assert_eq!(procfs.descent(7), Some((4242, Some(1))));
-        assert_eq!(procfs.session(7), Some(3));
-        std::fs::write(root.path().join("7/sessionid"), "4294967295").unwrap();
-        assert_eq!(procfs.session(7), None);
         assert_eq!(procfs.thread_group(7), Some(6));
         assert_eq!(procfs.exe(7).as_deref(), Some(Path::new("/usr/bin/gone")));
     }
@@ -178,7 +158,6 @@ mod tests {
             assert_eq!(procfs.cgroup(pid), None);
             assert_eq!(procfs.start_time(pid), None);
             assert_eq!(procfs.parent(pid), None);
-            assert_eq!((procfs.descent(pid), procfs.session(pid)), (None, None));
             assert_eq!(procfs.exe(pid), None);
         }
     }

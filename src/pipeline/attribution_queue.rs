@@ -15,7 +15,6 @@
 //! | cgroup of the process, in life or noted at its exit | `/proc`, exit cgroups ([`Host::glance`](crate::host::Host::glance)) | before this queue, as the record arrives | no wait |
 //! | cgroup of the process or its parent at its death | the kernel's death notice ([`add_death_notice`](AttributionQueue::add_death_notice)) | up to [`DEATH_WAIT`] after the record; a notice that came before it is remembered for seconds | [`MAX_PROCESSES`] waiting, as many remembered |
 //! | a record, without which the death was silent | the audit stream ([`note_record`](AttributionQueue::note_record)) | up to [`RECORD_WAIT`] after the exit | [`MAX_PROCESSES`] waiting, as many remembered |
-//! | cgroups of ancestors | [`AncestorLookup`] | at the end of each step | no wait |
 //! | main and control processes; which unit runs the executable | service managers, unit files ([`on_systemd_answer`](AttributionQueue::on_systemd_answer)) | in rounds: sightings that arrive during a round form the next | [`MAX_QUERIES`] queued and asked |
 //! | entries of the process and of its manager | the journal ([`on_journal_answer`](AttributionQueue::on_journal_answer)) | in rounds, after an inconclusive answer of the managers | [`MAX_QUERIES`] queued and asked |
 //! | the same again, since other programs write about a death a little later | the journal | [`JOURNAL_RETRY`] after an inconclusive first answer | [`MAX_RETRIES`] waiting |
@@ -27,8 +26,7 @@ use super::process_memory::ProcessMemory;
 use super::unattributed::UnattributedSighting;
 use crate::host::live_host::DeathEvidence;
 use crate::incidents::{Moment, Sighting};
-use crate::kernel::ancestors::Descendant;
-use crate::units::{Evidence, Rung, Unit};
+use crate::units::{Evidence, Rung};
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -56,18 +54,6 @@ const MAX_QUERIES: usize = 4096;
 
 /// How many sightings wait for the second attempt to find them in the journal.
 const MAX_RETRIES: usize = 1024;
-
-/// The ancestors of processes. The queue asks them itself, because they answer at once.
-pub(crate) trait AncestorLookup {
-    /// Returns evidence from the ancestors of a process that nothing else attributes.
-    fn find_unit(&mut self, process: Descendant<'_>) -> Option<Evidence>;
-
-    /// Notes the unit of a process, which may be evidence for its relatives.
-    fn note_unit(&mut self, process: Descendant<'_>, unit: &Unit);
-
-    /// Whether ancestors may give more evidence later.
-    fn is_learning(&self) -> bool;
-}
 
 /// A query that the queue's owner makes for all sightings of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -186,7 +172,6 @@ impl AttributionQueue {
         &mut self,
         mut sighting: Box<UnattributedSighting>,
         may_die: bool,
-        ancestors: &mut impl AncestorLookup,
         now: Instant,
     ) -> QueueStep {
         if may_die {
@@ -202,25 +187,19 @@ impl AttributionQueue {
                 _ => {}
             }
         }
-        self.queue_for_managers(sighting, ancestors)
+        self.queue_for_managers(sighting)
     }
 
     /// Adds the evidence of a death notice to the sightings that await it, and keeps it for later records.
     #[must_use]
-    pub(crate) fn add_death_notice(
-        &mut self,
-        pid: u32,
-        death: DeathEvidence,
-        ancestors: &mut impl AncestorLookup,
-        now: Instant,
-    ) -> FinishedSightings {
+    pub(crate) fn add_death_notice(&mut self, pid: u32, death: DeathEvidence, now: Instant) -> FinishedSightings {
         let mut finished = Vec::new();
         for id in self.await_death.remove(&pid).unwrap_or_default() {
             let Some(waiting) = self.waiting.get_mut(&id) else { continue };
             if is_same_death(&waiting.sighting, &death) {
                 waiting.sighting.add_death(&death);
                 let sighting = self.remove(id, WaitState::AwaitsDeath);
-                finished.extend(sighting.and_then(|sighting| self.queue_for_managers(sighting, ancestors).finished()));
+                finished.extend(sighting.and_then(|sighting| self.queue_for_managers(sighting).finished()));
             } else {
                 self.await_death.entry(pid).or_default().push(id);
             }
@@ -252,7 +231,7 @@ impl AttributionQueue {
 
     /// Queues the sightings for the managers whose wait is over: records without a death notice, deaths without a record.
     #[must_use]
-    pub(crate) fn poll(&mut self, ancestors: &mut impl AncestorLookup, now: Instant) -> FinishedSightings {
+    pub(crate) fn poll(&mut self, now: Instant) -> FinishedSightings {
         let mut finished = Vec::new();
         while let Some(id) = pop_due(&mut self.death_deadlines, now) {
             if let Some(sighting) = self.remove(id, WaitState::AwaitsDeath) {
@@ -262,14 +241,14 @@ impl AttributionQueue {
                         self.await_death.remove(&sighting.pid());
                     }
                 }
-                finished.extend(self.queue_for_managers(sighting, ancestors).finished());
+                finished.extend(self.queue_for_managers(sighting).finished());
             }
         }
         while let Some(id) = pop_due(&mut self.record_deadlines, now) {
             if let Some(death) = self.remove(id, WaitState::AwaitsRecord)
                 && self.recorded.get(death.pid()).is_none()
             {
-                finished.extend(self.queue_for_managers(death, ancestors).finished());
+                finished.extend(self.queue_for_managers(death).finished());
             }
         }
         self.drop_stale_deadlines();
@@ -302,15 +281,10 @@ impl AttributionQueue {
     /// Takes the answers of a round to the managers, one per sighting; none if the round failed. Sightings without a
     /// conclusive answer are queued for the journal.
     #[must_use]
-    pub(crate) fn on_systemd_answer(
-        &mut self,
-        answers: Vec<Vec<Evidence>>,
-        ancestors: &mut impl AncestorLookup,
-    ) -> FinishedSightings {
+    pub(crate) fn on_systemd_answer(&mut self, answers: Vec<Vec<Evidence>>) -> FinishedSightings {
         let query = EvidenceQuery::Journal(Attempt::First);
         let mut finished = Vec::new();
-        for mut sighting in self.end_round(EvidenceQuery::Managers, answers) {
-            consult(ancestors, &mut sighting);
+        for sighting in self.end_round(EvidenceQuery::Managers, answers) {
             if sighting.is_inconclusive() && self.rounds_mut(query).len() < MAX_QUERIES {
                 self.queue(sighting, query);
             } else {
@@ -328,14 +302,12 @@ impl AttributionQueue {
         attempt: Attempt,
         answers: Vec<Vec<Evidence>>,
         access: JournalAccess,
-        ancestors: &mut impl AncestorLookup,
         now: Instant,
     ) -> FinishedSightings {
-        let is_worthwhile = access == JournalAccess::Readable || ancestors.is_learning();
         let mut finished = Vec::new();
-        for mut sighting in self.end_round(EvidenceQuery::Journal(attempt), answers) {
-            consult(ancestors, &mut sighting);
-            let may_retry = attempt == Attempt::First && is_worthwhile && self.retry_times.len() < MAX_RETRIES;
+        for sighting in self.end_round(EvidenceQuery::Journal(attempt), answers) {
+            let may_retry =
+                attempt == Attempt::First && access == JournalAccess::Readable && self.retry_times.len() < MAX_RETRIES;
             if may_retry && sighting.is_inconclusive() {
                 let id = self.insert(sighting, WaitState::AwaitsRetry);
                 self.retry_times.push_back((now + JOURNAL_RETRY, id));
@@ -348,18 +320,14 @@ impl AttributionQueue {
 
     /// Empties the queue. Deaths that have a record are dropped: the record stands for them.
     #[must_use]
-    pub(crate) fn give_up(&mut self, ancestors: &mut impl AncestorLookup) -> FinishedSightings {
+    pub(crate) fn give_up(&mut self) -> FinishedSightings {
         let queue = std::mem::take(self);
         let mut left: Vec<_> = queue.waiting.into_iter().collect();
         left.sort_unstable_by_key(|(id, _)| *id);
         left.retain(|(_, waiting)| {
             waiting.state != WaitState::AwaitsRecord || queue.recorded.get(waiting.sighting.pid()).is_none()
         });
-        let mut finished: Vec<_> = left.into_iter().map(|(_, waiting)| waiting.sighting).collect();
-        for sighting in &mut finished {
-            consult(ancestors, sighting);
-        }
-        finished
+        left.into_iter().map(|(_, waiting)| waiting.sighting).collect()
     }
 
     /// Returns when [`poll`](Self::poll) next has something to do.
@@ -387,12 +355,7 @@ impl AttributionQueue {
         self.awaits_managers() || self.next_deadline().is_some()
     }
 
-    fn queue_for_managers(
-        &mut self,
-        mut sighting: Box<UnattributedSighting>,
-        ancestors: &mut impl AncestorLookup,
-    ) -> QueueStep {
-        consult(ancestors, &mut sighting);
+    fn queue_for_managers(&mut self, sighting: Box<UnattributedSighting>) -> QueueStep {
         let is_known = sighting.attribution().is_some() || sighting.is_settled();
         if is_known || self.managers.len() >= MAX_QUERIES {
             return QueueStep::Finished(sighting);
@@ -471,17 +434,6 @@ impl QueueStep {
             Self::Waits => None,
             Self::Finished(sighting) => Some(sighting),
         }
-    }
-}
-
-/// Asks the ancestors of a process for its unit, or tells them the unit if it is known.
-fn consult(ancestors: &mut impl AncestorLookup, sighting: &mut UnattributedSighting) {
-    let Some(process) = sighting.descendant() else { return };
-    if sighting.is_inconclusive() {
-        let evidence = ancestors.find_unit(process);
-        sighting.add_evidence(evidence);
-    } else if let Some(found) = sighting.attribution() {
-        ancestors.note_unit(process, &found.unit);
     }
 }
 

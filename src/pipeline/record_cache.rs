@@ -4,7 +4,7 @@
 
 use crate::audit::{ArchField, CallField, IdField, Record, UntrustedText};
 use crate::incidents::{Moment, RepeatSighting, Slot};
-use crate::units::process_ancestry::Login;
+use crate::units::login::Login;
 use crate::units::{Manager, Unit};
 use std::collections::HashMap;
 

@@ -4,9 +4,8 @@ use crate::audit::text::escape;
 use crate::audit::{ArchField, CallField, IdField, Record, Stamp};
 use crate::host::live_host::DeathEvidence;
 use crate::incidents::{Denial, IncidentEvent, IncidentKey, Moment, Sample, Sighting, SightingSource};
-use crate::kernel::ancestors::Descendant;
 use crate::syscalls::{Arch, Call};
-use crate::units::process_ancestry::{Login, ProcessOwner};
+use crate::units::login::Login;
 use crate::units::{Attribution, Confidence, Evidence, Rung, attribution};
 use std::borrow::Cow;
 
@@ -18,8 +17,6 @@ const MAX_TEXT: usize = 4096;
 pub struct UnattributedSighting {
     sighting: Sighting,
     evidence: Vec<Evidence>,
-    /// The owner of the process according to its record; `None` without a record.
-    owner: Option<ProcessOwner>,
     login: Option<Login>,
     /// The key under which [`RecordCache`](super::record_cache::RecordCache) holds the records that repeat this one.
     key: Option<Box<[u8]>>,
@@ -31,7 +28,6 @@ impl UnattributedSighting {
         Self {
             sighting: sighting_of_record(record),
             evidence: Vec::new(),
-            owner: ProcessOwner::from_record(record),
             login: Login::from_record(record),
             key: None,
         }
@@ -49,7 +45,6 @@ impl UnattributedSighting {
         Self {
             sighting: Sighting { key, rung: None, at, sample: Sample { pid, ..Sample::default() } },
             evidence: Vec::new(),
-            owner: None,
             login: None,
             key: None,
         }
@@ -78,12 +73,6 @@ impl UnattributedSighting {
 
     pub(super) fn set_key(&mut self, key: Option<Box<[u8]>>) {
         self.key = key;
-    }
-
-    /// The process whose ancestors may give evidence; `None` without a record.
-    pub(super) fn descendant(&self) -> Option<Descendant<'_>> {
-        let (Moment::At(at), sample) = (&self.sighting.at, &self.sighting.sample) else { return None };
-        Some(Descendant { pid: sample.pid, at: *at, owner: self.owner?, comm: &sample.comm })
     }
 
     /// Adds evidence. Drops an executable guess that contradicts the login of the process.

@@ -24,8 +24,6 @@ pub enum Rung {
     ControlProcess,
     /// The cgroup of its parent, read at its exit event.
     ParentCgroup,
-    /// The cgroup of an ancestor, below which another like it was seen there as well.
-    Ancestor,
     /// A journal entry of the same pid and boot names the unit.
     JournalEntry,
     /// Its manager told the journal that a process of this unit, and of no other, ended so just then: a guess.
@@ -69,14 +67,13 @@ pub struct Attribution {
 
 impl Rung {
     /// Every rung, surest first.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 9] = [
         Self::Told,
         Self::OwnCgroup,
         Self::ExitCgroup,
         Self::MainProcess,
         Self::ControlProcess,
         Self::ParentCgroup,
-        Self::Ancestor,
         Self::JournalEntry,
         Self::ExitEntry,
         Self::Executable,
@@ -89,7 +86,7 @@ impl Rung {
             Self::Told | Self::OwnCgroup | Self::ExitCgroup | Self::MainProcess | Self::ControlProcess => {
                 Confidence::Certain
             }
-            Self::ParentCgroup | Self::Ancestor | Self::JournalEntry => Confidence::Likely,
+            Self::ParentCgroup | Self::JournalEntry => Confidence::Likely,
             Self::ExitEntry | Self::Executable => Confidence::Guess,
         }
     }
@@ -104,7 +101,6 @@ impl Rung {
             Self::MainProcess => "main-process",
             Self::ControlProcess => "control-process",
             Self::ParentCgroup => "parent-cgroup",
-            Self::Ancestor => "ancestor",
             Self::JournalEntry => "journal-entry",
             Self::ExitEntry => "exit-entry",
             Self::Executable => "executable",
@@ -121,7 +117,6 @@ impl Rung {
             Self::MainProcess => "its pid, which systemd remembers as the unit's main process",
             Self::ControlProcess => "its pid, which systemd remembers as one of the unit's commands",
             Self::ParentCgroup => "the cgroup of its parent process",
-            Self::Ancestor => "the cgroup of an ancestor, in which others like it were seen",
             Self::JournalEntry => "a journal entry of the same pid",
             Self::ExitEntry => "a journal entry of a process of its program that ended so just then: a guess",
             Self::Executable => "its executable, which only this unit names: a guess",

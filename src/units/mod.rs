@@ -4,8 +4,8 @@
 
 pub mod attribution;
 pub mod cgroup;
+pub mod login;
 pub mod name;
-pub mod process_ancestry;
 
 pub use attribution::{Attribution, Confidence, Evidence, Rung, weigh};
 pub use cgroup::{Placement, Unplaced};

@@ -8,7 +8,7 @@ use crate::support::actor::{ROLE, TIMES};
 use crate::support::manager::skip;
 use harden_why::audit::Action;
 use harden_why::kernel::exit_cgroups::ExitCgroups;
-use harden_why::kernel::proc_events::{BirthListener, ExitListener};
+use harden_why::kernel::proc_events::ExitListener;
 use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
 use harden_why::syscalls::Arch;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -164,45 +164,4 @@ fn death_of_a_process_costs_little_while_the_daemon_listens() {
             assert!(part(with - without) <= most());
         });
     });
-}
-
-#[test]
-fn births_cost_little_while_the_daemon_listens() {
-    let _turn = crate::take_turn();
-    let Ok(exits) = ExitListener::open() else {
-        return skip("there is no proc connector here");
-    };
-    drop(exits);
-    let times = 1_000;
-    // What each process pays, and what it costs to read births from the buffer, as the daemon does once a second.
-    let mut born = 0;
-    let mut cost = |births: Option<BirthListener>| {
-        let before = spent();
-        let mut actor = Command::new(std::env::current_exe().unwrap());
-        actor.env(ROLE.to_str().unwrap(), "innocent").env(TIMES.to_str().unwrap(), times.to_string());
-        assert!(actor.status().unwrap().success());
-        let children = spent() - before;
-        let began = own_time();
-        if let Some(mut births) = births {
-            while births.receive().unwrap().is_some() {
-                born += 1;
-            }
-        }
-        (children + own_time() - began) as f64 / f64::from(times)
-    };
-    let (mut without, mut with) = (f64::MAX, f64::MAX);
-    let rounds = if full() { 60 } else { 10 };
-    for _ in 0..rounds {
-        without = without.min(cost(None));
-        with = with.min(cost(Some(BirthListener::open().unwrap())));
-    }
-    assert!(born >= rounds * times, "{born} births were heard");
-    println!("births: {without:.0} ns a process without, {with:.0} with: {}", told(with - without));
-    assert!(part(with - without) <= most());
-}
-
-/// Returns the processor time of this thread so far, in nanoseconds.
-fn own_time() -> i64 {
-    let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
-    (usage.user_time() + usage.system_time()).num_microseconds() * 1_000
 }

@@ -13,8 +13,6 @@ use std::time::Duration;
 pub(crate) const ROLE: &CStr = c"HARDEN_WHY_ROLE";
 /// How often it violates the filter.
 pub(crate) const TIMES: &CStr = c"HARDEN_WHY_TIMES";
-/// The `cgroup.procs` of another cgroup.
-pub(crate) const ELSEWHERE: &CStr = c"HARDEN_WHY_ELSEWHERE";
 
 /// How many processes live on at a time, and for how long after the violation.
 const TOGETHER: u32 = 50;
@@ -52,7 +50,6 @@ extern "C" fn play() {
             orphans(times);
             std::thread::sleep(OUTLIVES);
         }
-        "mover" => movers(times),
         "lives-on" => lives_on(times),
         "lives-on-errno" => {
             let filter = Filter::new(
@@ -133,20 +130,6 @@ fn orphans(times: u32) {
             libc::close(read);
         }
     }
-}
-
-/// Forks children that move to another cgroup, which [`ELSEWHERE`] names, and whose children there violate the filter.
-fn movers(times: u32) {
-    let elsewhere = variable(ELSEWHERE).unwrap_or_default();
-    repeat(times, || {
-        // SAFETY: gives this process another name, as the executable that it stands for would.
-        unsafe { libc::prctl(libc::PR_SET_NAME, c"mover".as_ptr()) };
-        if std::fs::write(elsewhere, "0").is_ok() && fork() == 0 {
-            deed();
-        }
-        wait();
-    });
-    std::thread::sleep(OUTLIVES);
 }
 
 /// Forks children that violate the filter and live on for a while.

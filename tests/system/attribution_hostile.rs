@@ -1,7 +1,7 @@
 //! Processes that would fool a listener that trusts a PID or a name: the daemon names the right unit, or none.
 
 use crate::support;
-use crate::support::actor::{ELSEWHERE, ROLE, TIMES};
+use crate::support::actor::{ROLE, TIMES};
 use crate::support::listener::{Daemon, PATIENCE, WITHOUT_NOTES, program};
 use crate::support::manager::{TestManager, skip};
 use crate::support::placed::within;
@@ -103,46 +103,4 @@ fn misleading_cgroup_name_is_attributed_to_its_real_unit() {
             assert_eq!(incident.key.unit, expected, "{cgroup}, gone: {gone}");
         }
     }
-}
-
-#[test]
-fn unit_is_not_blamed_for_children_moved_elsewhere() {
-    const TIMES_EACH: u64 = 20;
-    let Some(manager) = TestManager::start() else { return };
-    let elsewhere = manager.cgroup().join("system.slice/elsewhere.service");
-    fs::create_dir_all(&elsewhere).unwrap();
-    let Some(daemon) = Daemon::start_under(&manager, &WITHOUT_NOTES) else { return };
-    // The last unit moves no child, so the violations of its grandchildren are its own.
-    for (number, role) in (0..).zip(["mover", "mover", "child-of-the-dying"]) {
-        let actor = program(&manager, "moved", number);
-        support::program::copy(std::env::current_exe().unwrap(), &actor);
-        let mut mover = Command::new(actor);
-        mover.env(ROLE.to_str().unwrap(), role).env(TIMES.to_str().unwrap(), TIMES_EACH.to_string());
-        mover.env(ELSEWHERE.to_str().unwrap(), elsewhere.join("cgroup.procs"));
-        let cgroup = format!("system.slice/mover{number}.service");
-        fs::create_dir_all(manager.cgroup().join(&cgroup)).unwrap();
-        // All processes have died before the daemon looks. From the second time on, their births show who they were.
-        daemon.signal(Signal::SIGSTOP);
-        let mut mover = within(&manager, &cgroup, mover, true);
-        // The last process lives on for a while, so the daemon can look at it.
-        std::thread::sleep(Duration::from_millis(if number < 2 { 900 } else { 200 }));
-        daemon.signal(Signal::SIGCONT);
-        assert!(mover.wait().unwrap().success());
-    }
-    let deadline = Instant::now() + PATIENCE;
-    let count = || daemon.incidents().iter().map(|incident| incident.count).sum::<u64>();
-    while count() < 3 * TIMES_EACH {
-        assert!(Instant::now() < deadline, "{} of {}: {}", count(), 3 * TIMES_EACH, daemon.log());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let mut told = 0;
-    for incident in daemon.incidents() {
-        let blamed = incident.key.unit.map(|unit| unit.name.to_string());
-        let moved = daemon.number(&incident.key.exe) != Some(("moved", 2));
-        let (own, other) = if moved { ("elsewhere.service", 0) } else { ("mover2.service", incident.count) };
-        assert!(blamed.as_deref().is_none_or(|name| name == own), "{blamed:?}: {:?}", incident.rung);
-        told += if blamed.is_some() { other } else { 0 };
-    }
-    println!("{told} of {TIMES_EACH} that were not moved were told");
-    assert!(told > 0, "births tell nothing: {}", daemon.log());
 }

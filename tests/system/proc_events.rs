@@ -1,6 +1,6 @@
 //! The proc connector of the running kernel.
 
-use harden_why::kernel::proc_events::{Exit, ExitListener, Notice};
+use harden_why::kernel::proc_events::{DeathNotice, ExitListener, SigsysExit};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
@@ -31,7 +31,7 @@ fn shell(script: &str) -> (u32, std::process::ExitStatus) {
 }
 
 /// Receives notices until the exit of a process.
-fn until(listener: &mut ExitListener, pid: u32) -> Vec<Notice> {
+fn until(listener: &mut ExitListener, pid: u32) -> Vec<DeathNotice> {
     let deadline = Instant::now() + Duration::from_mins(1);
     let mut heard = Vec::new();
     while exits(&heard).last().is_none_or(|exit| exit.pid != pid) {
@@ -45,15 +45,15 @@ fn until(listener: &mut ExitListener, pid: u32) -> Vec<Notice> {
     heard
 }
 
-fn exits(heard: &[Notice]) -> Vec<Exit> {
-    let exit = |notice: &Notice| if let Notice::Exit(exit) = notice { Some(*exit) } else { None };
+fn exits(heard: &[DeathNotice]) -> Vec<SigsysExit> {
+    let exit = |notice: &DeathNotice| if let DeathNotice::Exit(exit) = notice { Some(*exit) } else { None };
     heard.iter().filter_map(exit).collect()
 }
 
 /// The places at which the death of a process was announced, with its parent.
-fn announced(heard: &[Notice], pid: u32) -> Vec<(usize, Option<u32>)> {
-    let parent = |notice: &Notice| match notice {
-        Notice::Dying(dying) if dying.pid == pid => Some(dying.parent),
+fn announced(heard: &[DeathNotice], pid: u32) -> Vec<(usize, Option<u32>)> {
+    let parent = |notice: &DeathNotice| match notice {
+        DeathNotice::CoreDump(dying) if dying.pid == pid => Some(dying.parent),
         _ => None,
     };
     heard.iter().enumerate().filter_map(|(at, notice)| Some((at, parent(notice)?))).collect()

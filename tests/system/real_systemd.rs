@@ -1,7 +1,7 @@
 //! What a real systemd reports about real processes.
 
 use crate::support::manager::{TestManager, skip};
-use harden_why::kernel::proc_events::{ExitListener, Notice};
+use harden_why::kernel::proc_events::{DeathNotice, ExitListener};
 use harden_why::kernel::procfs::Procfs;
 use harden_why::policy::Directive;
 use harden_why::systemd::manager::{Managers, PidAtTime, SystemdError, SystemdManager};
@@ -113,8 +113,8 @@ fn death_by_a_filter_is_announced_and_received() {
     let (mut heard, deadline) = (Vec::new(), Instant::now() + PATIENCE);
     while heard.last() != Some(&"exit") {
         match listener.receive().unwrap() {
-            Some(Notice::Dying(dying)) if dying.pid == pid => heard.push("dying"),
-            Some(Notice::Exit(exit)) if exit.pid == pid => heard.push("exit"),
+            Some(DeathNotice::CoreDump(dying)) if dying.pid == pid => heard.push("dying"),
+            Some(DeathNotice::Exit(exit)) if exit.pid == pid => heard.push("exit"),
             Some(_) => {}
             None => {
                 assert!(Instant::now() < deadline, "no exit event of {pid}: {heard:?}");

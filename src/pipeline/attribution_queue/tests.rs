@@ -3,56 +3,33 @@
 use super::*;
 use crate::audit::parse_record;
 use crate::incidents::IncidentEvent;
-use crate::units::Manager;
+use crate::units::{Manager, Unit};
 
 /// The time of every record here, in milliseconds since the epoch.
 const AT: i64 = 1_000_000;
 
-/// Ancestors with a fixed answer. They keep the noted units.
-#[derive(Default)]
-struct FakeAncestors {
-    evidence: Option<Evidence>,
-    is_learning: bool,
-    noted: Vec<(u32, Unit)>,
-}
-
-impl AncestorLookup for FakeAncestors {
-    fn find_unit(&mut self, _: Descendant<'_>) -> Option<Evidence> {
-        self.evidence.clone()
-    }
-
-    fn note_unit(&mut self, process: Descendant<'_>, unit: &Unit) {
-        self.noted.push((process.pid, unit.clone()));
-    }
-
-    fn is_learning(&self) -> bool {
-        self.is_learning
-    }
-}
-
-/// A queue without ancestors, at its current time.
+/// A queue, at its current time.
 struct Fixture {
     queue: AttributionQueue,
-    ancestors: FakeAncestors,
     now: Instant,
 }
 
 impl Fixture {
     fn new() -> Self {
-        Self { queue: AttributionQueue::default(), ancestors: FakeAncestors::default(), now: Instant::now() }
+        Self { queue: AttributionQueue::default(), now: Instant::now() }
     }
 
     fn add(&mut self, pid: u32, may_die: bool) -> QueueStep {
         if may_die {
             self.queue.note_record(pid, self.now);
         }
-        self.queue.add_record(Box::new(sighting(pid)), may_die, &mut self.ancestors, self.now)
+        self.queue.add_record(Box::new(sighting(pid)), may_die, self.now)
     }
 
     fn notice(&mut self, pid: u32, at: i64, unit: Option<&str>) -> FinishedSightings {
         let cgroup = |name| Evidence::ParentCgroup(format!("0::/system.slice/{name}\n").into_bytes());
         let death = DeathEvidence { at, evidence: unit.map(cgroup).into_iter().collect(), parent: None };
-        self.queue.add_death_notice(pid, death, &mut self.ancestors, self.now)
+        self.queue.add_death_notice(pid, death, self.now)
     }
 
     fn exit(&mut self, pid: u32) {
@@ -60,7 +37,7 @@ impl Fixture {
     }
 
     fn poll(&mut self) -> FinishedSightings {
-        self.queue.poll(&mut self.ancestors, self.now)
+        self.queue.poll(self.now)
     }
 
     fn round(&mut self, query: EvidenceQuery) -> Option<Vec<u32>> {
@@ -69,11 +46,11 @@ impl Fixture {
     }
 
     fn managers_answer(&mut self, answers: Vec<Vec<Evidence>>) -> FinishedSightings {
-        self.queue.on_systemd_answer(answers, &mut self.ancestors)
+        self.queue.on_systemd_answer(answers)
     }
 
     fn journal_answers(&mut self, attempt: Attempt, answers: Vec<Vec<Evidence>>) -> FinishedSightings {
-        self.queue.on_journal_answer(attempt, answers, JournalAccess::Readable, &mut self.ancestors, self.now)
+        self.queue.on_journal_answer(attempt, answers, JournalAccess::Readable, self.now)
     }
 
     /// Adds sightings and takes them to the journal's first answer.
@@ -268,32 +245,11 @@ fn retry_replaces_the_exit_entry_of_the_first_answer() {
 }
 
 #[test]
-fn unreadable_journal_is_retried_only_while_ancestors_learn() {
-    for is_learning in [false, true] {
-        let mut f = Fixture::new();
-        f.ancestors.is_learning = is_learning;
-        f.reach_first_journal_round([7]);
-        let access = JournalAccess::Unreadable;
-        let finished = f.queue.on_journal_answer(Attempt::First, Vec::new(), access, &mut f.ancestors, f.now);
-        assert_eq!((finished.is_empty(), f.queue.next_retry().is_some()), (is_learning, is_learning));
-    }
-}
-
-#[test]
-fn evidence_of_ancestors_finishes_a_record() {
+fn unreadable_journal_is_not_retried() {
     let mut f = Fixture::new();
-    f.ancestors.evidence = Some(Evidence::Named(Rung::Ancestor, unit("a.service")));
-    let finished = f.add(7, false).finished().into_iter().collect();
-    assert_eq!(units(&finished), [attributed(7, "a.service")]);
-    assert_eq!(f.ancestors.noted, []);
-}
-
-#[test]
-fn attributed_record_is_noted_for_its_relatives() {
-    let mut f = Fixture::new();
-    assert!(matches!(f.add(7, true), QueueStep::Waits));
-    assert_eq!(f.notice(7, AT, Some("a.service")).len(), 1);
-    assert_eq!(f.ancestors.noted, [(7, unit("a.service"))]);
+    f.reach_first_journal_round([7]);
+    let finished = f.queue.on_journal_answer(Attempt::First, Vec::new(), JournalAccess::Unreadable, f.now);
+    assert_eq!((finished.len(), f.queue.next_retry()), (1, None));
 }
 
 #[test]
@@ -367,7 +323,7 @@ fn giving_up_returns_every_sighting_once() {
     f.exit(7);
     f.exit(8);
     f.queue.note_record(8, f.now);
-    let finished = f.queue.give_up(&mut f.ancestors);
+    let finished = f.queue.give_up();
     assert_eq!(units(&finished).iter().map(|(pid, _)| *pid).collect::<Vec<_>>(), (1..=7).collect::<Vec<_>>());
     assert!(!f.queue.awaits_soon() && f.queue.next_retry().is_none());
     assert_eq!((f.round(EvidenceQuery::Managers), f.round(FIRST), f.round(LAST)), (None, None, None));
