@@ -9,6 +9,7 @@ mod killed;
 mod listening_cost;
 mod logged_storm;
 mod lost_records;
+mod own_filter;
 
 #[path = "../support"]
 mod support {

@@ -80,7 +80,7 @@ impl OwnBus {
         std::fs::set_permissions(temp.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/org.hardenwhy1.conf");
         let config = format!(
-            r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BusServer BusServer Configuration 1.0//EN"
+            r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
                 "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
             <busconfig>
               <listen>unix:path={}/bus</listen>

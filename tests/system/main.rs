@@ -16,7 +16,6 @@ mod kernel;
 mod log_refusals;
 mod odd_managers;
 mod outages;
-mod own_filter;
 mod proc_events;
 mod real_systemd;
 mod rehearse;

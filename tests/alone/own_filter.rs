@@ -110,6 +110,7 @@ fn write_deadly(manager: &TestManager, name: &str, exec: &str) {
 
 #[test]
 fn daemon_under_its_own_units_is_denied_nothing() {
+    let _turn = crate::take_turn();
     let Some(manager) = TestManager::start() else { return };
     let service = Service::install(&manager);
     write_deadly(&manager, "dies.service", "/bin/uname");
@@ -187,6 +188,7 @@ fn daemon_under_its_own_units_is_denied_nothing() {
 
 #[test]
 fn daemon_that_hangs_is_replaced() {
+    let _turn = crate::take_turn();
     let Some(manager) = TestManager::start() else { return };
     let service = Service::install(&manager);
     manager.write("harden-whyd.service.d/soon.conf", "[Service]\nWatchdogSec=5\n");
@@ -206,6 +208,7 @@ fn daemon_that_hangs_is_replaced() {
 
 #[test]
 fn start_of_the_daemon_cleans_up_after_a_killed_client() {
+    let _turn = crate::take_turn();
     const LEFT: &str = "/run/systemd/system/x.service.d/zzzz-harden-why-rehearsal.conf";
     let Some(manager) = TestManager::start() else { return };
     let service = Service::install(&manager);
@@ -232,6 +235,7 @@ fn start_of_the_daemon_cleans_up_after_a_killed_client() {
 
 #[test]
 fn allowed_calls_are_allowed_under_their_other_names() {
+    let _turn = crate::take_turn();
     let path = Path::new("harden-whyd.service");
     let file = UnitFile::parse(path, shipped("harden-whyd.service").as_bytes());
     let settings = Settings::new(&"harden-whyd.service".parse().unwrap(), Some(file), vec![]);
@@ -254,6 +258,7 @@ fn allowed_calls_are_allowed_under_their_other_names() {
 
 #[test]
 fn units_are_valid_and_have_a_low_exposure_score() {
+    let _turn = crate::take_turn();
     let dir = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_harden-whyd");
     for name in ["harden-whyd.service", "harden-whyd.socket"] {
