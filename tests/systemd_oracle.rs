@@ -187,7 +187,7 @@ fn shown(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
 fn as_shown(filter: Option<&SyscallFilter>, known: &BTreeSet<String>) -> (bool, BTreeSet<String>) {
     let Some(filter) = filter else { return (false, BTreeSet::new()) };
     let allow = filter.mode() == Mode::Allow;
-    let words = filter.effective().iter().filter(|(call, _)| known.contains(&***call));
+    let words = filter.entries().iter().filter(|(call, _)| known.contains(&***call));
     let words = words.filter(|(_, entry)| !allow || entry.effect.is_none()).map(|(call, entry)| match entry.effect {
         None => call.to_string(),
         Some(Effect::Errno(number)) => match errno::name(number) {
@@ -238,7 +238,7 @@ fn differences(loaded: &Loaded, shown: &BTreeMap<String, String>, groups: &Group
         for call in told.iter().flat_map(|_| known) {
             let (ours, told) = (filter.ruling(call).denied, told.as_ref().and_then(|told| told.ruling(call).denied));
             // systemd does not show which errno an allow-list gives a call.
-            if filter.mode() == Mode::Deny || !filter.effective().contains_key(call.as_str()) || ours.is_none() {
+            if filter.mode() == Mode::Deny || !filter.entries().contains_key(call.as_str()) || ours.is_none() {
                 compare(call, format!("{ours:?}"), format!("{told:?}"));
             }
         }

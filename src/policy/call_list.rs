@@ -1,7 +1,7 @@
-//! The list behind `SystemCallFilter=` and `SystemCallLog=`, built up line by line.
+//! The list of calls of `SystemCallFilter=` and `SystemCallLog=`, built line by line.
 //!
-//! The algebra is that of `config_parse_syscall_filter` and `seccomp_parse_syscall_filter` in
-//! systemd: the first line since the last reset sets the mode, later ones add or take away.
+//! It follows `config_parse_syscall_filter` and `seccomp_parse_syscall_filter` in systemd: the first line after a reset
+//! sets the mode, and later lines add or remove calls.
 
 use super::effect::Effect;
 use super::unit_file::{Assignment, FileNote, Origin, shown};
@@ -10,52 +10,51 @@ use crate::syscalls::Groups;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// More words (or lines) than this in one unit's lists are not simulated; the largest real units have
-/// some hundred.
+/// The most words (and lines) of one list that are simulated; the largest real units have some hundred.
 pub const MOST_WORDS: usize = 4096;
 
-/// Notes beyond these are dropped.
+/// The most notes that are kept for one list.
 const MOST_NOTES: usize = 200;
 
-/// What being on the list means.
+/// What the list does to the calls on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// What is listed passes.
+    /// The listed calls pass.
     Allow,
-    /// What is listed does not.
+    /// The listed calls do not pass.
     Deny,
 }
 
-/// Which directive's dialect a line is in.
+/// The directive whose syntax the lines follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
-    /// An allow-list starts with `@default`, and words take `:ERRNO`.
+    /// `SystemCallFilter=`: an allow-list starts with `@default`, and words take `:ERRNO`.
     Filter,
-    /// Neither.
+    /// `SystemCallLog=`: neither holds.
     Log,
 }
 
-/// A word of a list, as evidence.
+/// A word of a list, by which an answer explains a verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Word {
-    /// As written, with the `~` its line began with.
+    /// The word as written, after the `~` of its line.
     pub text: Box<str>,
-    /// Where; `None` if the manager told it.
+    /// Its line; `None` if it comes from the manager.
     pub origin: Option<Origin>,
-    /// systemd's own addition: `@default`, for which the origin is the line that began the allow-list.
+    /// Whether systemd adds the word by itself (`@default`). The origin is then the first line of the allow-list.
     pub implied: bool,
 }
 
 /// A call that is on the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallListEntry {
-    /// An effect of its own (`~call:ERRNO`): such a call is denied in either mode.
+    /// The call's own effect (`~call:ERRNO`), with which it is denied in either mode.
     pub effect: Option<Effect>,
-    /// The word that put it there last.
+    /// The last word that added it.
     pub word: Arc<Word>,
 }
 
-/// A list in force.
+/// The effective list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallList {
     pub(crate) mode: Mode,
@@ -70,7 +69,7 @@ impl CallList {
         Self { mode, opened: Arc::new(opened), entries: BTreeMap::new(), removed: BTreeMap::new(), notes: Vec::new() }
     }
 
-    /// Applies lines to what the lines before them made.
+    /// Applies further lines to a list.
     pub(crate) fn apply<'a>(
         list: &mut Option<Self>,
         lines: impl IntoIterator<Item = &'a Assignment>,
@@ -82,13 +81,13 @@ impl CallList {
             if line.value.is_empty() {
                 *list = None;
             } else if left > 0 {
-                Self::line(list, line, dialect, groups, &mut left);
+                Self::apply_line(list, line, dialect, groups, &mut left);
             }
         }
     }
 
-    /// One line, of which `left` words at most are read.
-    fn line(list: &mut Option<Self>, line: &Assignment, dialect: Dialect, groups: &Groups, left: &mut usize) {
+    /// Applies one line, of which at most `left` words are read.
+    fn apply_line(list: &mut Option<Self>, line: &Assignment, dialect: Dialect, groups: &Groups, left: &mut usize) {
         let (negated, value) = match line.value.strip_prefix('~') {
             Some(value) => (true, value),
             None => (false, &*line.value),
@@ -110,16 +109,16 @@ impl CallList {
         } else if !words.complete {
             list.note(origin, &line.value, "has a syntax error, its rest is ignored");
         }
-        // Of equal words in a line only the last has an effect: skip the others, so that a line
-        // cannot be made slow by repeating a group.
+        // Of equal words in a line only the last has an effect. Skipping the others keeps a line that repeats a group
+        // from being slow.
         let mut seen = BTreeSet::new();
         let effective: Vec<&String> = words.words.iter().rev().filter(|word| seen.insert(word.as_str())).collect();
         for word in effective.into_iter().rev() {
-            list.word(word, negated, dialect, origin, groups);
+            list.apply_word(word, negated, dialect, origin, groups);
         }
     }
 
-    fn word(&mut self, word: &str, negated: bool, dialect: Dialect, origin: &Origin, groups: &Groups) {
+    fn apply_word(&mut self, word: &str, negated: bool, dialect: Dialect, origin: &Origin, groups: &Groups) {
         let (name, effect) = match word.split_once(':') {
             Some((name, effect)) if dialect == Dialect::Filter => match Effect::parse(effect) {
                 Some(effect) if !name.is_empty() => (name, Some(effect)),
@@ -133,7 +132,7 @@ impl CallList {
         self.add(name, negated, effect, origin, false, groups);
     }
 
-    /// Adds or takes away a call or group.
+    /// Adds or removes a call or group.
     fn add(
         &mut self,
         name: &str,

@@ -1,4 +1,4 @@
-//! What a unit's `SystemCallFilter=` lines come to (`systemd.exec(5)`).
+//! The effective `SystemCallFilter=` of a unit (`systemd.exec(5)`).
 
 use super::call_list::{CallList, CallListEntry, Dialect, Mode, Word};
 use super::directive::Directive;
@@ -9,47 +9,48 @@ use crate::syscalls::{Abi, CallNames, Groups};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The first systemd in which an allow-list answers calls its build does not know with ENOSYS,
-/// rather than with the filter's own action (`override_default_action`, `seccomp-util.c`).
+/// The first systemd whose allow-lists answer a call that its build does not know with ENOSYS, rather than with the
+/// filter's own action (`override_default_action`, `seccomp-util.c`).
 const ENOSYS_FOR_UNKNOWN_SINCE: u32 = 255;
 
-/// Two calls of PowerPC alone. Elsewhere libseccomp has one pseudo number for both, so that a manager
-/// tells the one where a file lists the other (seen with 2.5.4).
+/// Two calls that only PowerPC has. Elsewhere libseccomp has one pseudo number for both, so a manager reports one where
+/// a file lists the other (seen with 2.5.4).
 const SHARED_NUMBER: [&str; 2] = ["switch_endian", "sys_debug_setcontext"];
 
-/// A filter in force.
+/// A unit's filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyscallFilter {
     list: CallList,
     default: DefaultEffect,
-    /// Where an allow-list answers some calls with ENOSYS.
+    /// Set if this systemd's allow-lists answer some calls with ENOSYS.
     known: Option<KnownCalls>,
-    /// Listed in the files, but not in force.
+    /// Calls that the files list but that libseccomp does not know, so the filter has no rule for them.
     unresolved: BTreeMap<Box<str>, Arc<Word>>,
 }
 
-/// The calls that an allow-list since 255 refuses as it refuses by default; what else is not listed gets ENOSYS.
+/// The calls that an allow-list treats by its default effect since systemd 255. It answers any other unlisted call with
+/// ENOSYS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct KnownCalls {
-    /// Those that `@known` lists itself and that have a number in the native ABI (seen with 257: calls of
-    /// `@obsolete`, and those of another ABI alone, are not among them).
+    /// Calls that `@known` itself lists and that have a number in the native ABI (seen with 257: calls of `@obsolete` and
+    /// calls of other ABIs are not among them).
     refused: Arc<CallNames>,
     /// Every call that a line can name.
     named: Arc<CallNames>,
 }
 
-/// Why a call passes a filter or not.
+/// Why a call passes a filter, or does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// The word put it on the list.
+    /// The word lists the call.
     Listed,
-    /// No word did; the word is the line that began the list.
+    /// No word lists it. The word is the first line of the list.
     NotListed,
-    /// The word took it off the list again.
+    /// The word removed the call from the list.
     Removed,
-    /// systemd's build does not know the call, and an allow-list answers those with ENOSYS.
+    /// systemd's build does not know the call, and an allow-list answers such calls with ENOSYS.
     Unknown,
-    /// The word lists it, but systemd's libseccomp does not know the call, so no filter does.
+    /// The word lists the call, but systemd's libseccomp does not know it, so the filter has no rule for it.
     Unresolved,
 }
 
@@ -57,33 +58,33 @@ pub enum Reason {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub struct Ruling {
-    /// `None` if the call passes.
+    /// The effect on the call; `None` if it passes.
     pub denied: Option<Effect>,
-    /// Why.
+    /// Why the call passes or not.
     pub reason: Reason,
     /// The word that decided.
     pub word: Arc<Word>,
 }
 
 impl SyscallFilter {
-    /// What the lines come to, in merge order; `None` if they leave no filter. Lines other than
+    /// Returns the filter that lines in merge order give; `None` if they give none. Lines other than
     /// `SystemCallFilter=` and `SystemCallErrorNumber=` are skipped.
     #[must_use]
     pub fn simulate<'a>(lines: impl IntoIterator<Item = &'a Assignment>, groups: &Groups) -> Option<Self> {
         Self::resume(None, DefaultEffect::default(), lines, groups)
     }
 
-    /// The filter after further lines, e.g. those of a drop-in that comes last.
+    /// The filter after further lines, for example those of the last drop-in.
     #[must_use]
-    pub fn with<'a>(&self, lines: impl IntoIterator<Item = &'a Assignment>, groups: &Groups) -> Option<Self> {
+    pub fn with_lines<'a>(&self, lines: impl IntoIterator<Item = &'a Assignment>, groups: &Groups) -> Option<Self> {
         let mut filter = Self::resume(Some(self.list.clone()), self.default.clone(), lines, groups)?;
-        filter.inherit(self);
+        filter.remove_unresolved_in(self);
         Some(filter)
     }
 
-    /// Leaves out what another filter of the same machine showed libseccomp not to know.
-    pub(crate) fn inherit(&mut self, other: &Self) {
-        self.leave_out(|call, _| other.unresolved.contains_key(call));
+    /// Removes the calls that libseccomp does not know according to another filter of the same machine.
+    pub(crate) fn remove_unresolved_in(&mut self, other: &Self) {
+        self.remove_unresolved(|call, _| other.unresolved.contains_key(call));
     }
 
     fn resume<'a>(
@@ -100,24 +101,24 @@ impl SyscallFilter {
             directive => directive == Some(Directive::SystemCallFilter),
         });
         CallList::apply(&mut list, of_filter, Dialect::Filter, groups);
-        let mut filter = Self { list: list?, default, known: known(groups), unresolved: BTreeMap::new() };
-        filter.leave_out(|call, _| !groups.is_resolvable(call));
+        let mut filter = Self { list: list?, default, known: known_calls(groups), unresolved: BTreeMap::new() };
+        filter.remove_unresolved(|call, _| !groups.is_resolvable(call));
         Some(filter)
     }
 
-    /// The filter a manager says is in force, from the D-Bus properties `SystemCallFilter (bas)` and
-    /// `SystemCallErrorNumber (i)`. `None` if there is none.
+    /// The filter that a manager reports by the D-Bus properties `SystemCallFilter (bas)` and
+    /// `SystemCallErrorNumber (i)`; `None` if there is none.
     ///
-    /// The manager leaves out what `~call:ERRNO` lines keep in an allow-list, so those calls appear
-    /// denied with the default effect.
+    /// The manager omits the `~call:ERRNO` entries of an allow-list, so those calls appear denied with the default
+    /// effect.
     #[must_use]
     pub fn from_manager(allow_list: bool, entries: &[String], errno: i32, groups: &Groups) -> Option<Self> {
         if !allow_list && entries.is_empty() {
             return None;
         }
         let mode = if allow_list { Mode::Allow } else { Mode::Deny };
-        let told = Word { text: "as systemd holds it".into(), origin: None, implied: false };
-        let mut list = CallList::new(mode, told);
+        let word = Word { text: "as systemd holds it".into(), origin: None, implied: false };
+        let mut list = CallList::new(mode, word);
         let word = Arc::clone(&list.opened);
         for entry in entries {
             let (name, effect) = match entry.split_once(':') {
@@ -132,69 +133,69 @@ impl SyscallFilter {
         }
         let effect = if (1..=super::errno::MAX).contains(&errno) { Effect::Errno(errno) } else { Effect::Kill };
         let default = DefaultEffect { effect, origin: None };
-        Some(Self { list, default, known: known(groups), unresolved: BTreeMap::new() })
+        Some(Self { list, default, known: known_calls(groups), unresolved: BTreeMap::new() })
     }
 
-    /// This filter, simulated from files, with what the manager holds where it holds less: calls that
-    /// its libseccomp does not know, though its groups list them. Keeps the words that decided.
+    /// This filter, simulated from files, without the calls that the manager's filter lacks: its libseccomp does not know
+    /// them, though its groups list them. The words that decide stay known.
     ///
-    /// `None` if the two differ in any other way: the files changed since they were loaded, or they
-    /// are not all of them. Only meaningful where the manager says no reload is needed.
+    /// Returns `None` if the two differ in any other way: the files changed after they were loaded, or some files are
+    /// missing here. The result only counts where the manager reports that no reload is needed.
     #[must_use]
     pub fn reconciled(&self, held: &Self) -> Option<Self> {
         let (ours, theirs) = (&self.list.entries, &held.list.entries);
         let same = self.mode() == held.mode() && self.default.effect == held.default.effect;
-        let alike = theirs
+        let is_subset = theirs
             .iter()
             .filter(|(call, _)| !SHARED_NUMBER.contains(&&***call))
             .all(|(call, entry)| ours.get(call).is_some_and(|own| own.effect == entry.effect));
-        if !same || !alike {
+        if !same || !is_subset {
             return None;
         }
         let mut filter = self.clone();
-        // Of an allow-list the manager does not tell the entries with an effect.
-        let told = |entry: &CallListEntry| self.mode() == Mode::Deny || entry.effect.is_none();
-        filter.leave_out(|call, entry| told(entry) && !theirs.contains_key(call));
+        // The manager omits the entries of an allow-list that have an effect.
+        let is_reported = |entry: &CallListEntry| self.mode() == Mode::Deny || entry.effect.is_none();
+        filter.remove_unresolved(|call, entry| is_reported(entry) && !theirs.contains_key(call));
         Some(filter)
     }
 
-    /// Takes calls off the list that libseccomp does not know.
-    fn leave_out(&mut self, unresolved: impl Fn(&str, &CallListEntry) -> bool) {
+    /// Moves calls that libseccomp does not know from the list to the unresolved ones.
+    fn remove_unresolved(&mut self, is_unresolved: impl Fn(&str, &CallListEntry) -> bool) {
         self.list.entries.retain(|call, entry| {
-            let gone = unresolved(call, entry);
-            if gone {
+            let remove = is_unresolved(call, entry);
+            if remove {
                 self.unresolved.insert(call.clone(), Arc::clone(&entry.word));
             }
-            !gone
+            !remove
         });
     }
 
-    /// Whether it is an allow-list or a deny-list.
+    /// Whether the filter is an allow-list or a deny-list.
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.list.mode
     }
 
-    /// What happens to a denied call that has no effect of its own.
+    /// What happens to a denied call without an effect of its own.
     #[must_use]
     pub fn default_effect(&self) -> &DefaultEffect {
         &self.default
     }
 
-    /// The list itself: in an allow-list what passes (but for entries with an effect of their own),
-    /// in a deny-list what does not.
+    /// The entries of the list. Those of an allow-list pass, unless they have an effect of their own; those of a deny-list
+    /// do not.
     #[must_use]
-    pub fn effective(&self) -> &BTreeMap<Box<str>, CallListEntry> {
+    pub fn entries(&self) -> &BTreeMap<Box<str>, CallListEntry> {
         &self.list.entries
     }
 
-    /// What systemd ignored.
+    /// The notes about words that systemd ignores.
     #[must_use]
     pub fn notes(&self) -> &[FileNote] {
         &self.list.notes
     }
 
-    /// Whether it answers any call with an error rather than death.
+    /// Whether the filter answers any call with an error rather than a kill.
     #[must_use]
     pub fn refuses(&self) -> bool {
         let is_errno = |effect: Effect| matches!(effect, Effect::Errno(_));
@@ -212,7 +213,7 @@ impl SyscallFilter {
         self.ruling(call).denied.is_none()
     }
 
-    /// What happens to a call, and which word decided it.
+    /// Returns what happens to a call, and the word that decides it.
     pub fn ruling(&self, call: &str) -> Ruling {
         let default = self.default.effect;
         let list = &self.list;
@@ -224,27 +225,27 @@ impl SyscallFilter {
             };
             return Ruling { denied, reason: Reason::Listed, word: Arc::clone(&entry.word) };
         }
-        let enosys = |known: &KnownCalls| !known.refused.contains(call);
-        let effect = if self.known.as_ref().is_some_and(enosys) { Effect::Errno(libc::ENOSYS) } else { default };
+        let gets_enosys = |known: &KnownCalls| !known.refused.contains(call);
+        let effect = if self.known.as_ref().is_some_and(gets_enosys) { Effect::Errno(libc::ENOSYS) } else { default };
         let denied = (list.mode == Mode::Allow).then_some(effect);
         if let Some(word) = self.unresolved.get(call) {
             let denied = denied.map(|effect| if self.known.is_some() { Effect::Errno(libc::ENOSYS) } else { effect });
             return Ruling { denied, reason: Reason::Unresolved, word: Arc::clone(word) };
         }
-        let nameless = |known: &KnownCalls| !known.named.contains(call);
+        let is_nameless = |known: &KnownCalls| !known.named.contains(call);
         let (reason, word) = match list.removed.get(call) {
             Some(word) => (Reason::Removed, word),
-            None if denied.is_some() && self.known.as_ref().is_some_and(nameless) => (Reason::Unknown, &list.opened),
+            None if denied.is_some() && self.known.as_ref().is_some_and(is_nameless) => (Reason::Unknown, &list.opened),
             None => (Reason::NotListed, &list.opened),
         };
         Ruling { denied, reason, word: Arc::clone(word) }
     }
 }
 
-/// The calls systemd's build knows, if it treats the others differently.
-fn known(groups: &Groups) -> Option<KnownCalls> {
-    let treats = systemd_version(groups).is_some_and(|systemd| systemd >= ENOSYS_FOR_UNKNOWN_SINCE);
-    let named = groups.calls("@known").filter(|_| treats)?;
+/// Returns the calls that systemd's build knows, if its allow-lists treat the others differently.
+fn known_calls(groups: &Groups) -> Option<KnownCalls> {
+    let has_enosys = systemd_version(groups).is_some_and(|systemd| systemd >= ENOSYS_FOR_UNKNOWN_SINCE);
+    let named = groups.calls("@known").filter(|_| has_enosys)?;
     let refused = groups.own_calls("@known").filter(|call| Abi::native().call_number(call).is_some());
     Some(KnownCalls { refused: Arc::new(refused.map(Into::into).collect()), named: Arc::new(named.clone()) })
 }

@@ -92,7 +92,7 @@ impl Policy {
     fn with_settings(&self, settings: Settings, groups: &Groups) -> Self {
         let mut policy = Self::new(settings, self.native, groups).with_context(self.context.clone(), groups);
         if let (Some(after), Some(before)) = (&mut policy.filter, &self.filter) {
-            after.inherit(before);
+            after.remove_unresolved_in(before);
         }
         policy
     }

@@ -177,7 +177,7 @@ fn call_unknown_to_libseccomp_is_not_offered_and_hides_no_other() {
         .filter
         .as_ref()
         .unwrap()
-        .effective()
+        .entries()
         .keys()
         .filter(|call| &***call != "accept4")
         .map(ToString::to_string)

@@ -58,7 +58,7 @@ fn with_held_filter(policy: Policy, properties: &UnitProperties, groups: &Groups
     match (policy.filter.clone(), held) {
         (None, None) => (policy, true),
         // systemd reports an empty deny-list and no list alike.
-        (Some(ours), None) if ours.mode() == Mode::Deny && ours.effective().is_empty() => (policy, true),
+        (Some(ours), None) if ours.mode() == Mode::Deny && ours.entries().is_empty() => (policy, true),
         (ours, held) => {
             let both = ours.as_ref().zip(held.as_ref()).and_then(|(ours, held)| ours.reconciled(held));
             let is_same = both.is_some();

@@ -1,4 +1,4 @@
-//! Every directive of the table, alone and with others.
+//! Verdicts of every directive, alone and with others.
 
 use super::*;
 use crate::policy::manager_context::{ManagerContext, manager_architectures};
@@ -41,14 +41,14 @@ fn policy(text: &str) -> Policy {
     Policy::new(Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new()), Abi::X86_64, &groups)
 }
 
-/// The verdict in one line.
-fn said(text: &str, call: &str) -> String {
+/// The verdict in one line, for example `EPERM ProtectClock@2`.
+fn describe(text: &str, call: &str) -> String {
     let causes = |causes: &[DirectiveCause]| -> String {
-        let said = causes.iter().map(|cause| match &cause.origin {
+        let words = causes.iter().map(|cause| match &cause.origin {
             Some(origin) => format!(" {}@{}", cause.directive.key(), origin.line),
             None => format!(" {}", cause.directive.key()),
         });
-        said.collect()
+        words.collect()
     };
     match policy(text).verdict(Abi::X86_64, call) {
         Verdict::Permitted => "permitted".into(),
@@ -62,7 +62,7 @@ fn said(text: &str, call: &str) -> String {
 }
 
 #[test]
-fn every_directive_of_the_table_acts() {
+fn every_directive_denies_its_calls() {
     for (line, call, verdict) in [
         ("", "read", "permitted"),
         ("ProtectHostname=yes", "sethostname", "EPERM ProtectHostname@2"),
@@ -94,32 +94,32 @@ fn every_directive_of_the_table_acts() {
         ("SystemCallFilter=read", "socket", "kill SystemCallFilter@2"),
         ("SystemCallFilter=~read", "read", "kill SystemCallFilter@2"),
     ] {
-        assert_eq!(said(line, call), verdict, "{line}: {call}");
+        assert_eq!(describe(line, call), verdict, "{line}: {call}");
     }
 }
 
 #[test]
-fn all_that_deny_are_named_and_the_strongest_decides() {
+fn verdict_names_every_cause_and_the_strongest_decides() {
     let text = "ProtectClock=yes\nSystemCallFilter=~settimeofday";
-    assert_eq!(said(text, "settimeofday"), "kill SystemCallFilter@3 ProtectClock@2");
+    assert_eq!(describe(text, "settimeofday"), "kill SystemCallFilter@3 ProtectClock@2");
     let text = "SystemCallErrorNumber=ENOSYS\nProtectClock=yes\nSystemCallFilter=read";
-    assert_eq!(said(text, "settimeofday"), "ENOSYS SystemCallFilter@4 ProtectClock@3");
+    assert_eq!(describe(text, "settimeofday"), "ENOSYS SystemCallFilter@4 ProtectClock@3");
     let text = "SystemCallFilter=read\nLockPersonality=yes";
-    assert_eq!(said(text, "personality"), "kill SystemCallFilter@2 and perhaps LockPersonality@3");
+    assert_eq!(describe(text, "personality"), "kill SystemCallFilter@2 and perhaps LockPersonality@3");
 }
 
 #[test]
-fn a_denied_call_is_not_merely_logged() {
-    assert_eq!(said("SystemCallLog=read\nSystemCallFilter=~read", "read"), "kill SystemCallFilter@3");
+fn denied_call_is_not_merely_logged() {
+    assert_eq!(describe("SystemCallLog=read\nSystemCallFilter=~read", "read"), "kill SystemCallFilter@3");
 }
 
 #[test]
-fn the_native_abi_is_never_blocked() {
-    assert_eq!(said("SystemCallArchitectures=x86", "read"), "permitted");
+fn native_abi_is_never_blocked() {
+    assert_eq!(describe("SystemCallArchitectures=x86", "read"), "permitted");
 }
 
 #[test]
-fn a_managers_own_architectures_are_all_its_units() {
+fn manager_architectures_block_abis_for_all_its_units() {
     let groups = Groups::parse(LISTING, GroupSource::Host("252".into())).unwrap();
     let conf = UnitFile::parse(Path::new("system.conf"), b"[Manager]\nSystemCallArchitectures=native\n");
     let (architectures, _) = manager_architectures([&conf]);
@@ -137,24 +137,28 @@ fn a_managers_own_architectures_are_all_its_units() {
         other => panic!("{other:?}"),
     };
     assert_eq!(denied(&under(&own, &groups), "socket"), "kill thread 1 2");
-    // The unit's own filter is not put on an ABI that its manager blocks, but on one that another blocks.
+    // systemd 252 installs no filter of the unit for an ABI that the unit's own manager blocks.
     assert_eq!(denied(&under(&own, &groups), "read"), "kill thread 1 2");
     assert_eq!(denied(&under(&above, &groups), "read"), "kill 2 2");
     let newer = Groups::parse(LISTING, GroupSource::Host("257.13".into())).unwrap();
     assert_eq!(denied(&under(&own, &newer), "read"), "kill 2 2");
-    // No line of the unit lets the call pass.
+    // No line of the unit can allow the call.
     let lines = b"[Service]\nSystemCallFilter=\nSystemCallArchitectures=x86\n";
     let lifted = under(&above, &groups).with_dropin(Path::new("z.conf"), lines, &groups);
     assert_eq!(denied(&lifted, "read"), "kill thread 1 2");
 }
 
 #[test]
-fn writable_code_is_no_filters_business_where_the_kernel_forbids_it() {
+fn memory_deny_write_execute_filters_nothing_where_kernel_enforces_it() {
     let on = |version: &str, kernel| {
         let groups = Groups::parse(LISTING, GroupSource::Host(version.into())).unwrap();
         let policy = policy("MemoryDenyWriteExecute=yes")
             .with_context(ManagerContext { kernel, ..ManagerContext::default() }, &groups);
-        assert_eq!(policy.refusing_directives(), [Directive::MemoryDenyWriteExecute], "it is as silent there");
+        assert_eq!(
+            policy.refusing_directives(),
+            [Directive::MemoryDenyWriteExecute],
+            "the kernel refuses without a record as well"
+        );
         policy.verdict(Abi::X86_64, "mprotect")
     };
     assert_eq!(on("257.13", Some((6, 12))), Verdict::Permitted);
@@ -163,11 +167,11 @@ fn writable_code_is_no_filters_business_where_the_kernel_forbids_it() {
         other => panic!("{other:?}"),
     };
     assert_eq!(which(on("252", Some((6, 12)))), "depends on the arguments: memory made executable");
-    assert!(which(on("257", None)).contains("EACCES"), "one or the other");
+    assert!(which(on("257", None)).contains("EACCES"), "either the filter or the kernel");
 }
 
 #[test]
-fn what_newer_systemds_refuse_depends_on_the_version() {
+fn sched_setattr_is_denied_depending_on_systemd_version() {
     let on = |version: &str| {
         let groups = Groups::parse(LISTING, GroupSource::Host(version.into())).unwrap();
         Policy::new(policy("RestrictRealtime=yes").settings, Abi::X86_64, &groups).verdict(Abi::X86_64, "sched_setattr")
@@ -178,7 +182,7 @@ fn what_newer_systemds_refuse_depends_on_the_version() {
 }
 
 #[test]
-fn a_policy_is_known_without_some_drop_ins() {
+fn policy_without_a_dropin_ignores_its_lines() {
     let groups = Groups::parse(LISTING, GroupSource::Host("252".into())).unwrap();
     let with = policy("SystemCallFilter=@clock").with_dropin(
         Path::new("x.d/50.conf"),
@@ -191,27 +195,27 @@ fn a_policy_is_known_without_some_drop_ins() {
 }
 
 #[test]
-fn what_the_manager_holds_replaces_the_files_filter() {
+fn filter_from_manager_replaces_filter_from_files() {
     let policy = policy("SystemCallFilter=read").with_filter(None);
     assert_eq!(policy.verdict(Abi::X86_64, "socket"), Verdict::Permitted);
 }
 
 #[test]
-fn a_dropin_is_tried_before_it_is_written() {
+fn policy_with_a_dropin_applies_its_lines() {
     let groups = Groups::parse(LISTING, GroupSource::Host("252".into())).unwrap();
     let before = policy("SystemCallFilter=@clock\nProtectClock=yes");
-    let lifted = |text: &str, call: &str| {
+    let permits_with = |text: &str, call: &str| {
         let content = format!("[Service]\n{text}\n");
         before.with_dropin(Path::new("x.d/50.conf"), content.as_bytes(), &groups).verdict(Abi::X86_64, call)
             == Verdict::Permitted
     };
-    assert!(lifted("SystemCallFilter=read", "read"));
-    assert!(!lifted("SystemCallFilter=socket", "read"));
-    assert!(lifted("ProtectClock=no", "settimeofday"));
+    assert!(permits_with("SystemCallFilter=read", "read"));
+    assert!(!permits_with("SystemCallFilter=socket", "read"));
+    assert!(permits_with("ProtectClock=no", "settimeofday"));
 }
 
 #[test]
-fn what_refuses_with_an_error_is_named() {
+fn refusing_directives_are_those_that_answer_with_an_error() {
     let refusing =
         |text: &str| -> Vec<&str> { policy(text).refusing_directives().into_iter().map(Directive::key).collect() };
     assert!(refusing("SystemCallFilter=read\nSystemCallArchitectures=native\nSystemCallLog=read").is_empty());
@@ -223,7 +227,7 @@ fn what_refuses_with_an_error_is_named() {
 }
 
 #[test]
-fn a_why_reads_as_a_sentence() {
+fn cause_reason_is_displayed_as_a_clause() {
     let why = |text: &str, call: &str| match policy(text).verdict(Abi::X86_64, call) {
         Verdict::Denied { by, .. } | Verdict::Possible { by } => by[0].why.to_string(),
         other => panic!("{other:?}"),

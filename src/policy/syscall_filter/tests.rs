@@ -1,4 +1,4 @@
-//! The algebra of `SystemCallFilter=`, line by line.
+//! How lines of `SystemCallFilter=` add to and remove from a list.
 
 use super::*;
 use crate::policy::unit_file::UnitFile;
@@ -49,7 +49,7 @@ fn filter(text: &[&str]) -> Option<SyscallFilter> {
     SyscallFilter::simulate(&lines(text), &groups("252.38"))
 }
 
-/// `call effect` of every known call that does not pass.
+/// Every known call that does not pass, as `call effect`.
 fn denied(text: &[&str]) -> Vec<String> {
     let filter = filter(text).unwrap();
     let groups = groups("252.38");
@@ -58,13 +58,13 @@ fn denied(text: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn an_allow_list_gains_default_and_kills_the_rest() {
+fn allow_list_adds_default_and_kills_other_calls() {
     assert_eq!(denied(&["@io"]), ["mount kill", "reboot kill", "uname kill"]);
     assert_eq!(denied(&["@io", "errno EPERM"]), ["mount EPERM", "reboot EPERM", "uname EPERM"]);
 }
 
 #[test]
-fn a_deny_list_denies_what_it_lists() {
+fn deny_list_denies_only_listed_calls() {
     assert_eq!(denied(&["~@privileged"]), ["mount kill", "reboot kill"]);
     assert_eq!(
         denied(&["~mount:EACCES reboot:kill read:0", "errno ENOSYS"]),
@@ -73,55 +73,59 @@ fn a_deny_list_denies_what_it_lists() {
 }
 
 #[test]
-fn lines_of_the_same_polarity_add_and_of_the_other_take_away() {
+fn line_of_same_polarity_adds_and_of_other_polarity_removes() {
     assert_eq!(denied(&["@io", "mount uname", "~write"]), ["reboot kill", "write kill"]);
     assert_eq!(denied(&["~@privileged", "~uname", "mount"]), ["reboot kill", "uname kill"]);
 }
 
 #[test]
-fn what_was_taken_away_can_come_back() {
+fn removed_call_can_be_added_again() {
     assert_eq!(denied(&["@io mount reboot uname", "~write", "write"]), Vec::<String>::new());
     assert_eq!(denied(&["~@privileged", "mount", "~mount"]), ["mount kill", "reboot kill"]);
 }
 
 #[test]
-fn default_can_really_be_removed() {
+fn default_group_can_be_removed() {
     assert_eq!(denied(&["@known", "~@default"]), ["execve kill", "exit kill", "seccomp kill"]);
 }
 
 #[test]
-fn default_is_added_once_only() {
+fn default_group_is_added_only_by_the_first_line() {
     assert_eq!(denied(&["@known", "~exit", "uname"]), ["exit kill"]);
 }
 
 #[test]
-fn an_allow_list_can_keep_a_call_with_an_errno() {
+fn negated_errno_word_keeps_call_in_allow_list_with_errno() {
     assert_eq!(denied(&["@known", "~mount:EPERM @io:kill"]), ["mount EPERM", "read kill", "write kill"]);
     assert_eq!(denied(&["@known", "~mount:EPERM", "mount"]), Vec::<String>::new());
     assert_eq!(denied(&["@known", "~mount:EPERM", "~mount"]), ["mount kill"]);
 }
 
 #[test]
-fn an_empty_line_forgets_list_and_mode() {
+fn empty_line_clears_list_and_mode() {
     assert_eq!(filter(&["@io", ""]), None);
     assert_eq!(denied(&["@io", "", "~uname"]), ["uname kill"]);
-    assert_eq!(denied(&["errno EPERM", "@io", "", "~uname"]), ["uname EPERM"], "the error number stays");
+    assert_eq!(
+        denied(&["errno EPERM", "@io", "", "~uname"]),
+        ["uname EPERM"],
+        "an empty SystemCallFilter= keeps the error number"
+    );
 }
 
 #[test]
-fn the_first_line_sets_the_mode_even_if_it_lists_nothing_known() {
+fn first_line_sets_mode_even_without_a_known_call() {
     assert_eq!(denied(&["~bogus", "uname"]), Vec::<String>::new());
     assert_eq!(filter(&["~", "uname"]).unwrap().mode(), Mode::Deny);
     assert_eq!(filter(&["bogus", "~uname"]).unwrap().mode(), Mode::Allow);
 }
 
 #[test]
-fn the_trap_of_a_lone_positive_line() {
+fn lone_positive_line_denies_every_other_call() {
     assert_eq!(denied(&["uname"]), ["mount kill", "read kill", "reboot kill", "write kill"]);
 }
 
 #[test]
-fn what_is_ignored_is_noted() {
+fn every_ignored_word_leaves_a_note() {
     let filter = filter(&["@io bogus @bogus mount:EPERM reboot:EFOO :1 ~uname"]).unwrap();
     let notes: Vec<String> = filter.notes().iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -139,12 +143,12 @@ fn what_is_ignored_is_noted() {
 }
 
 #[test]
-fn of_repeated_words_the_last_counts() {
+fn last_of_repeated_words_counts() {
     assert_eq!(denied(&["~@io:1 read:2 @io:1"]), ["read EPERM", "write EPERM"]);
 }
 
 #[test]
-fn a_hostile_file_costs_little() {
+fn huge_file_leaves_bounded_notes() {
     let text = vec!["~read:EPERM @io:1 @io:2"; 50_000];
     let filter = filter(&text).unwrap();
     assert_eq!(filter.notes().len(), 1);
@@ -153,7 +157,7 @@ fn a_hostile_file_costs_little() {
 }
 
 #[test]
-fn a_ruling_names_the_word_that_decided() {
+fn ruling_names_the_deciding_word() {
     let filter = filter(&["@io @privileged", "~@privileged mount:EPERM"]).unwrap();
     let why = |call: &str| {
         let ruling = filter.ruling(call);
@@ -168,7 +172,7 @@ fn a_ruling_names_the_word_that_decided() {
 }
 
 #[test]
-fn since_255_an_allow_list_answers_unknown_calls_with_enosys() {
+fn allow_list_answers_unknown_call_with_enosys_since_255() {
     let ruling = |version: &str, line: &str| {
         SyscallFilter::simulate(&lines(&[line]), &groups(version)).unwrap().ruling("mseal").denied
     };
@@ -179,7 +183,7 @@ fn since_255_an_allow_list_answers_unknown_calls_with_enosys() {
 }
 
 #[test]
-fn what_known_does_not_list_itself_gets_enosys_but_can_be_listed() {
+fn call_outside_known_gets_enosys_unless_listed() {
     let listing = "@default\n    exit\n@obsolete\n    _sysctl\n@known\n    @obsolete\n    read\n    stime\n    exit\n";
     let groups = Groups::parse(listing, GroupSource::Host("257.13".into())).unwrap();
     let ruling = |line: &str, call: &str| {
@@ -197,38 +201,40 @@ fn what_known_does_not_list_itself_gets_enosys_but_can_be_listed() {
 }
 
 #[test]
-fn the_managers_own_word_counts_the_same() {
-    let told = |allow: bool, entries: &[&str], errno: i32| {
+fn filter_from_manager_rules_like_one_from_files() {
+    let from_manager = |allow: bool, entries: &[&str], errno: i32| {
         let entries: Vec<String> = entries.iter().map(ToString::to_string).collect();
         SyscallFilter::from_manager(allow, &entries, errno, &groups("252"))
     };
-    assert_eq!(told(false, &[], Effect::KILL_ON_BUS), None);
-    let filter = told(false, &["mount", "reboot:EPERM", "uname:kill"], libc::ENOSYS).unwrap();
+    assert_eq!(from_manager(false, &[], Effect::KILL_ON_BUS), None);
+    let filter = from_manager(false, &["mount", "reboot:EPERM", "uname:kill"], libc::ENOSYS).unwrap();
     assert_eq!(filter.ruling("mount").denied, Some(Effect::Errno(libc::ENOSYS)));
     assert_eq!(filter.ruling("reboot").denied, Some(Effect::Errno(libc::EPERM)));
     assert_eq!(filter.ruling("uname").denied, Some(Effect::Kill));
     assert!(filter.permits("read"));
-    let filter = told(true, &["read", "brandnew"], Effect::KILL_ON_BUS).unwrap();
+    let filter = from_manager(true, &["read", "brandnew"], Effect::KILL_ON_BUS).unwrap();
     assert_eq!(filter.ruling("mount").denied, Some(Effect::Kill));
     assert!(filter.permits("brandnew"));
     assert_eq!(filter.notes().len(), 1);
-    assert!(filter.with(&lines(&["mount"]), &groups("252")).unwrap().permits("mount"));
+    assert!(filter.with_lines(&lines(&["mount"]), &groups("252")).unwrap().permits("mount"));
 }
 
 #[test]
-fn what_libseccomp_does_not_know_is_not_in_force_though_listed() {
-    let told = |entries: &[&str]| {
+fn reconciled_filter_lacks_calls_unknown_to_libseccomp() {
+    let from_manager = |entries: &[&str]| {
         let entries: Vec<String> = entries.iter().map(ToString::to_string).collect();
         SyscallFilter::from_manager(true, &entries, Effect::KILL_ON_BUS, &groups("252")).unwrap()
     };
     let files = filter(&["@io", "~exit:EPERM"]).unwrap();
-    let ruling = files.reconciled(&told(&["execve", "read", "seccomp"])).unwrap().ruling("write");
+    let ruling = files.reconciled(&from_manager(&["execve", "read", "seccomp"])).unwrap().ruling("write");
     assert_eq!((ruling.denied, ruling.reason), (Some(Effect::Kill), Reason::Unresolved));
     assert_eq!(&*ruling.word.text, "@io");
-    let remedied =
-        files.reconciled(&told(&["execve", "read", "seccomp"])).unwrap().with(&lines(&["write"]), &groups("252"));
+    let remedied = files
+        .reconciled(&from_manager(&["execve", "read", "seccomp"]))
+        .unwrap()
+        .with_lines(&lines(&["write"]), &groups("252"));
     assert!(!remedied.unwrap().permits("write"), "no line can allow it");
-    assert_eq!(files.reconciled(&told(&["execve", "read", "mount"])), None, "not the same files");
+    assert_eq!(files.reconciled(&from_manager(&["execve", "read", "mount"])), None, "not the same files");
 }
 
 const WORDS: [&str; 14] = [
@@ -261,30 +267,30 @@ proptest! {
     }
 
     #[test]
-    fn allowing_a_call_last_permits_it(
+    fn last_line_that_allows_a_call_permits_it(
         values in prop::collection::vec(any_line(), 1..8),
         call in prop::sample::select(&["read", "mount", "uname", "exit"][..]),
     ) {
         let values: Vec<&str> = values.iter().map(AsRef::as_ref).collect();
         if let Some(before) = filter(&values) {
             let groups = groups("257");
-            let after = before.with(&lines(&[call]), &groups).unwrap();
+            let after = before.with_lines(&lines(&[call]), &groups).unwrap();
             prop_assert!(after.permits(call));
             prop_assert_eq!(after.mode(), before.mode());
             for other in groups.calls("@known").unwrap().iter().filter(|other| other.as_ref() != call) {
                 prop_assert_eq!(after.permits(other), before.permits(other), "{}", other);
             }
             let removed = format!("~{call}");
-            prop_assert!(!after.with(&lines(&[&removed]), &groups).unwrap().permits(call));
+            prop_assert!(!after.with_lines(&lines(&[&removed]), &groups).unwrap().permits(call));
         }
     }
 
     #[test]
-    fn simulating_at_once_or_in_steps_is_the_same(values in prop::collection::vec(any_line(), 2..8)) {
+    fn simulation_in_steps_equals_simulation_at_once(values in prop::collection::vec(any_line(), 2..8)) {
         let values: Vec<&str> = values.iter().map(AsRef::as_ref).collect();
         let (first, second) = values.split_at(values.len() / 2);
         if let Some(before) = filter(first) {
-            let after = before.with(&lines(second), &groups("252.38"));
+            let after = before.with_lines(&lines(second), &groups("252.38"));
             let at_once = filter(&values);
             prop_assert_eq!(after.as_ref().map(SyscallFilter::mode), at_once.as_ref().map(SyscallFilter::mode));
             for call in groups("252").calls("@known").unwrap() {
