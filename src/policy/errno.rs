@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 /// The kernel's largest error number (`MAX_ERRNO`, `include/linux/err.h`).
 pub const MAX: i32 = 4095;
 
-/// Second names of numbers that `errno(3)` lists under another.
+/// Second names of numbers (`errno(3)`).
 const ALIASES: [(&str, Errno); 3] =
     [("EWOULDBLOCK", Errno::EAGAIN), ("EDEADLOCK", Errno::EDEADLK), ("ENOTSUP", Errno::EOPNOTSUPP)];
 
@@ -16,7 +16,7 @@ static BY_NAME: LazyLock<BTreeMap<String, i32>> = LazyLock::new(|| {
     (1..=MAX).filter_map(|number| Some((name(number)?, number))).chain(aliases).collect()
 });
 
-/// The name of an error number, e.g. `EPERM` for 1, on the architecture this runs on.
+/// Returns the name of an error number on this machine's architecture, for example `EPERM` for 1.
 #[must_use]
 pub fn name(number: i32) -> Option<String> {
     match Errno::from_raw(number) {
@@ -25,14 +25,14 @@ pub fn name(number: i32) -> Option<String> {
     }
 }
 
-/// A name or a number from 0 to [`MAX`], as systemd's `parse_errno` reads it.
+/// Parses a name, or a number from 0 to [`MAX`], as systemd's `parse_errno` does.
 #[must_use]
 pub fn parse(text: &str) -> Option<i32> {
-    BY_NAME.get(text).copied().or_else(|| integer(text).filter(|number| (0..=MAX).contains(number)))
+    BY_NAME.get(text).copied().or_else(|| parse_integer(text).filter(|number| (0..=MAX).contains(number)))
 }
 
-/// C's integers: decimal, `0x`, `0o`, `0b` and octal with a leading zero.
-fn integer(text: &str) -> Option<i32> {
+/// Parses an integer as C writes it: decimal, `0x`, `0o`, `0b` and octal with a leading zero.
+fn parse_integer(text: &str) -> Option<i32> {
     let text = text.strip_prefix('+').unwrap_or(text);
     let (digits, radix) = match text.as_bytes() {
         [b'0', b'x' | b'X', ..] => (text.get(2..)?, 16),
@@ -41,7 +41,7 @@ fn integer(text: &str) -> Option<i32> {
         [b'0', _, ..] => (text.get(1..)?, 8),
         _ => (text, 10),
     };
-    // from_str_radix takes a sign of its own.
+    // from_str_radix would accept a sign here.
     digits.starts_with(|c: char| c.is_ascii_hexdigit()).then(|| i32::from_str_radix(digits, radix).ok())?
 }
 
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_numbers_agree() {
+    fn names_parse_to_their_numbers() {
         assert_eq!(parse("EPERM"), Some(libc::EPERM));
         assert_eq!(parse("EWOULDBLOCK"), Some(libc::EWOULDBLOCK));
         assert_eq!(parse("EHWPOISON"), Some(libc::EHWPOISON));
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_written_as_in_c() {
+    fn numbers_parse_as_in_c() {
         for (text, number) in
             [("0", 0), ("255", 255), ("0x10", 16), ("010", 8), ("0o17", 15), ("0b11", 3), ("4095", 4095)]
         {
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_is_refused() {
+    fn other_text_is_rejected() {
         for text in ["", "kill", "eperm", "EFOO", "-1", "4096", "0x", "1x", "99999999999", "0x-1", "+-1"] {
             assert_eq!(parse(text), None, "{text}");
         }

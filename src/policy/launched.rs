@@ -1,41 +1,41 @@
-//! What a command line has executed by another program: by a launcher (`nice`, `env`, …), or by a shell's script.
+//! The programs that a command line runs through a launcher (`nice`, `env`, …) or a shell's script.
 //!
-//! Only the word at which a command begins is a program; any other may be data, as in `install -o man`. What follows
-//! an option that is not known here is not looked at: it could be that option's value.
+//! Only the first word of a command is a program; any other may be data, as in `install -o man`. Words after an option
+//! that is unknown here are ignored: they could be that option's value.
 
-/// How deep launchers are followed in launchers.
+/// How many launchers are followed that launch each other.
 const DEEPEST: usize = 4;
 
 /// Shells that take a script with `-c`.
 const SHELLS: [&str; 8] = ["sh", "bash", "dash", "ash", "rbash", "ksh", "mksh", "zsh"];
 
-/// What a shell does itself, though there are programs of some of these names, and what ends its blocks.
+/// Commands that a shell runs itself, though programs of some of these names exist, and words that end its blocks.
 const BUILTINS: [&str; 27] = [
     ":", ".", "[", "[[", "alias", "cd", "declare", "echo", "eval", "exit", "export", "false", "kill", "local",
     "printf", "pwd", "read", "return", "set", "shift", "test", "true", "umask", "wait", "fi", "done", "}",
 ];
 
-/// Words of a shell that stand before a command.
+/// Words of a shell that precede a command.
 const BEFORE_COMMANDS: [&str; 14] =
     ["if", "then", "elif", "else", "while", "until", "do", "!", "{", "time", "exec", "command", "builtin", "nohup"];
 
-/// A program that executes another, and how its own words end.
+/// A program that executes another one, and its own options.
 struct Launcher {
     names: &'static [&'static str],
     /// Options that take the next word as their value.
     valued: &'static [&'static str],
     flags: &'static [&'static str],
-    /// How many words stand between its options and the command.
+    /// The number of words between its options and the command.
     before: usize,
-    /// The option that makes its value a shell's script.
+    /// The option whose value is a shell's script.
     script: Option<&'static str>,
-    /// Whether `NAME=value` may stand before the command.
+    /// Whether `NAME=value` may precede the command.
     assigns: bool,
 }
 
 const PLAIN: Launcher = Launcher { names: &[], valued: &[], flags: &[], before: 0, script: None, assigns: false };
 
-/// `env(1)` and its kin in coreutils and util-linux, `sudo(8)`, `systemd-cat(1)`, `systemd-inhibit(1)` and
+/// `env(1)` and similar programs of coreutils and util-linux, `sudo(8)`, `systemd-cat(1)`, `systemd-inhibit(1)` and
 /// `dbus-run-session(1)`.
 const LAUNCHERS: [Launcher; 13] = [
     Launcher {
@@ -112,55 +112,56 @@ const LAUNCHERS: [Launcher; 13] = [
     },
 ];
 
-/// Whether a path or name is a shell's.
+/// Whether a path or name is that of a shell.
 #[must_use]
 pub fn is_shell(program: &str) -> bool {
-    SHELLS.contains(&base(program))
+    SHELLS.contains(&base_name(program))
 }
 
-/// The programs that a command line has executed besides its own, by path or bare name.
+/// Returns the programs that a command line runs in addition to its own, by path or bare name.
 #[must_use]
-pub fn launched(program: &str, arguments: &[Box<str>]) -> Vec<String> {
+pub fn find_launched(program: &str, arguments: &[Box<str>]) -> Vec<String> {
     let words: Vec<String> = arguments.iter().map(|word| String::from(&**word)).collect();
     let mut found = Vec::new();
-    of(program, &words, 0, &mut found);
+    follow_program(program, &words, 0, &mut found);
     found
 }
 
-fn of(program: &str, words: &[String], depth: usize, found: &mut Vec<String>) {
+/// Adds the programs that `program` runs.
+fn follow_program(program: &str, words: &[String], depth: usize, found: &mut Vec<String>) {
     if depth >= DEEPEST {
         return;
     }
     if is_shell(program) {
-        if let Some(script) = script_of(words) {
-            of_script(script, depth, found);
+        if let Some(script) = find_script(words) {
+            follow_script(script, depth, found);
         }
         return;
     }
-    let name = base(program);
+    let name = base_name(program);
     if let Some(launcher) = LAUNCHERS.iter().find(|launcher| launcher.names.contains(&name)) {
-        match launcher.command(words) {
-            Some(Launches::Command(words)) => command(words, depth, found),
-            Some(Launches::Script(script)) => of_script(script, depth, found),
+        match launcher.find_command(words) {
+            Some(Launches::Command(words)) => follow_command(words, depth, found),
+            Some(Launches::Script(script)) => follow_script(script, depth, found),
             None => {}
         }
     }
 }
 
-/// A command: its program, and what that has executed.
-fn command(words: &[String], depth: usize, found: &mut Vec<String>) {
+/// Adds a command's program and the programs that it runs.
+fn follow_command(words: &[String], depth: usize, found: &mut Vec<String>) {
     let Some((program, rest)) = words.split_first() else { return };
     let is_name = !program.contains('/') || program.starts_with('/');
-    // What is substituted is not known here.
+    // The shell or systemd would expand these, to a value that is unknown here.
     if program.is_empty() || !is_name || program.contains(['$', '%', '*', '?', '[', '~', '=']) {
         return;
     }
     found.push(program.clone());
-    of(program, rest, depth + 1, found);
+    follow_program(program, rest, depth + 1, found);
 }
 
-fn of_script(script: &str, depth: usize, found: &mut Vec<String>) {
-    for words in simple_commands(script) {
+fn follow_script(script: &str, depth: usize, found: &mut Vec<String>) {
+    for words in split_simple_commands(script) {
         let mut words = &words[..];
         while let [first, rest @ ..] = words
             && (BEFORE_COMMANDS.contains(&first.as_str()) || is_assignment(first))
@@ -168,7 +169,7 @@ fn of_script(script: &str, depth: usize, found: &mut Vec<String>) {
             words = rest;
         }
         if words.first().is_some_and(|first| !BUILTINS.contains(&first.as_str()) && !first.starts_with('-')) {
-            command(words, depth, found);
+            follow_command(words, depth, found);
         }
     }
 }
@@ -179,7 +180,7 @@ enum Launches<'a> {
 }
 
 impl Launcher {
-    fn command<'a>(&self, words: &'a [String]) -> Option<Launches<'a>> {
+    fn find_command<'a>(&self, words: &'a [String]) -> Option<Launches<'a>> {
         let mut rest = words;
         let mut before = self.before;
         loop {
@@ -192,7 +193,7 @@ impl Launcher {
             }
             if self.valued.contains(&word.as_str()) {
                 rest = after.get(1..)?;
-            } else if self.flags.contains(&word.as_str()) || self.holds_its_value(word) {
+            } else if self.flags.contains(&word.as_str()) || self.includes_value(word) {
                 rest = after;
             } else if word.starts_with('-') {
                 return None;
@@ -207,16 +208,16 @@ impl Launcher {
         }
     }
 
-    /// `--option=value` or `-n10`.
-    fn holds_its_value(&self, word: &str) -> bool {
+    /// Whether a word is an option with its value, like `--option=value` or `-n10`.
+    fn includes_value(&self, word: &str) -> bool {
         let long = word.starts_with("--") && word.contains('=');
         let short = |option: &&str| option.len() == 2 && word.len() > 2 && word.starts_with(*option);
         long || (!word.starts_with("--") && self.valued.iter().any(short))
     }
 }
 
-/// The script that a shell is given with `-c`; `None` if it is not, or an option is not known.
-fn script_of(words: &[String]) -> Option<&str> {
+/// Returns the script after `-c`; `None` if there is none, or an option is unknown.
+fn find_script(words: &[String]) -> Option<&str> {
     let mut is_script = false;
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -239,8 +240,8 @@ fn script_of(words: &[String]) -> Option<&str> {
     None
 }
 
-/// The words of each simple command of a script. A script with a `case`, a function or a document in it is left alone.
-fn simple_commands(script: &str) -> Vec<Vec<String>> {
+/// Returns the words of each simple command of a script; none of a script with a `case`, a function or a here-document.
+fn split_simple_commands(script: &str) -> Vec<Vec<String>> {
     let mut parts = ScriptWords::default();
     let mut chars = script.chars().peekable();
     while let Some(c) = chars.next() {
@@ -282,20 +283,22 @@ fn simple_commands(script: &str) -> Vec<Vec<String>> {
         }
     }
     parts.end_command();
-    let unclear = |words: &Vec<String>| words.iter().any(|word| matches!(word.as_str(), "case" | "esac" | "function"));
-    if script.contains("()") || parts.commands.iter().any(unclear) {
+    let is_unclear =
+        |words: &Vec<String>| words.iter().any(|word| matches!(word.as_str(), "case" | "esac" | "function"));
+    if script.contains("()") || parts.commands.iter().any(is_unclear) {
         return Vec::new();
     }
     parts.commands.retain(|words| !matches!(words.first().map(String::as_str), Some("for" | "select")));
     parts.commands
 }
 
+/// The words of a script that were read so far.
 #[derive(Default)]
 struct ScriptWords {
     commands: Vec<Vec<String>>,
     words: Vec<String>,
     word: Option<String>,
-    /// The next word is where something is redirected to.
+    /// The next word is the target of a redirection.
     is_target: bool,
 }
 
@@ -316,7 +319,7 @@ impl ScriptWords {
         }
     }
 
-    /// The number in front of it is no word.
+    /// Starts a redirection. A number right before it is no word.
     fn redirect(&mut self) {
         if self.word.as_ref().is_some_and(|word| word.chars().all(|c| c.is_ascii_digit())) {
             self.word = None;
@@ -342,7 +345,7 @@ fn is_assignment(word: &str) -> bool {
     })
 }
 
-fn base(program: &str) -> &str {
+fn base_name(program: &str) -> &str {
     program.rsplit('/').next().unwrap_or(program)
 }
 
@@ -354,15 +357,15 @@ mod tests {
     use proptest::prelude::*;
     use std::path::Path;
 
-    fn found(line: &str) -> Vec<String> {
+    fn find(line: &str) -> Vec<String> {
         let text = format!("[Service]\nExecStart={line}\n");
         let file = UnitFile::parse(Path::new("x"), text.as_bytes());
         let commands: Vec<ExecCommand> = file.assignments.iter().flat_map(ExecCommand::parse).collect();
-        commands.iter().flat_map(|command| launched(&command.program, &command.arguments)).collect()
+        commands.iter().flat_map(|command| find_launched(&command.program, &command.arguments)).collect()
     }
 
     #[test]
-    fn words_that_are_data_are_no_programs() {
+    fn words_that_may_be_data_are_not_programs() {
         for line in [
             "install -d -o man -g man -m 0755 /var/cache/man",
             "/usr/bin/find /var/cache/man -type f -name *.gz",
@@ -382,12 +385,12 @@ mod tests {
             "/usr/bin/setpriv --odd foo",
             "/usr/bin/nice ./foo",
         ] {
-            assert_eq!(found(line), [""; 0], "{line}");
+            assert_eq!(find(line), [""; 0], "{line}");
         }
     }
 
     #[test]
-    fn a_shell_executes_what_begins_a_command() {
+    fn first_word_of_each_shell_command_is_a_program() {
         for (line, expected) in [
             ("/bin/sh -c 'exec foo'", &["foo"][..]),
             ("/bin/bash -euo pipefail -c 'foo bar'", &["foo"]),
@@ -400,12 +403,12 @@ mod tests {
             ("/bin/sh -c '/usr/bin/nice -n 5 foo bar' arg", &["/usr/bin/nice", "foo"]),
             ("/bin/sh -c 'foo' bar", &["foo"]),
         ] {
-            assert_eq!(found(line), expected, "{line}");
+            assert_eq!(find(line), expected, "{line}");
         }
     }
 
     #[test]
-    fn a_launcher_executes_what_follows_its_own_words() {
+    fn first_word_after_launcher_options_is_a_program() {
         for (line, expected) in [
             ("/usr/bin/env -u X FOO=1 foo bar", &["foo"][..]),
             ("/usr/bin/nice -n10 -- foo man", &["foo"]),
@@ -416,14 +419,14 @@ mod tests {
             ("/usr/bin/flock -n /run/man -c 'foo | bar'", &["foo", "bar"]),
             ("/usr/bin/env sh -c 'exec foo'", &["sh", "foo"]),
         ] {
-            assert_eq!(found(line), expected, "{line}");
+            assert_eq!(find(line), expected, "{line}");
         }
     }
 
     proptest! {
         #[test]
-        fn no_script_is_too_strange(script in ".{0,80}", letters in "-[a-z]{0,3}") {
-            let _ = launched("/bin/sh", &[letters.into(), "-c".into(), script.into()]);
+        fn any_script_is_read(script in ".{0,80}", letters in "-[a-z]{0,3}") {
+            let _ = find_launched("/bin/sh", &[letters.into(), "-c".into(), script.into()]);
         }
     }
 }

@@ -1,7 +1,7 @@
-//! One unit file or drop-in: bytes → assignments with file and line (`systemd.syntax(7)`).
+//! Parses a unit file or drop-in into assignments with file and line (`systemd.syntax(7)`).
 //!
-//! Follows what systemd's `conf-parser.c` accepts, what it skips with a warning and what makes it
-//! give up on the rest of a file. Paths and values are whatever somebody wrote: escape to show.
+//! It accepts what systemd's `conf-parser.c` accepts, skips the lines that it skips with a warning, and gives up on the
+//! rest of a file where it does. Paths and values may hold any text: escape them before display.
 
 use crate::audit::text::{Escaped, escape};
 use std::borrow::Cow;
@@ -13,17 +13,17 @@ use std::sync::Arc;
 /// The longest line systemd reads, in bytes (`LONG_LINE_MAX`); a longer one ends the file.
 pub const LONGEST_LINE: usize = 1024 * 1024;
 
-/// What systemd trims and splits at (`WHITESPACE`).
+/// The characters that systemd trims and splits at (`WHITESPACE`).
 pub(crate) const WHITESPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Where something was written.
+/// The file and line of a setting.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {
-    /// The file, as the unit's files name it (below the root they were read from).
+    /// The file, as a path below the root that it was read from.
     pub path: Arc<Path>,
-    /// Counted from 1; of an assignment the line its key stands on.
+    /// The line, from 1; for an assignment that of its key.
     pub line: u32,
 }
 
@@ -64,39 +64,39 @@ impl fmt::Display for FileNote {
 pub struct Assignment {
     /// Without the brackets.
     pub section: Arc<str>,
-    /// Trimmed; may be anything but empty.
+    /// Trimmed, and never empty.
     pub key: Box<str>,
     /// Trimmed, continuation lines joined.
     pub value: Box<str>,
-    /// Where.
+    /// Its file and line.
     pub origin: Origin,
 }
 
 /// One file's assignments, in order.
 #[derive(Debug, Clone)]
 pub struct UnitFile {
-    /// As given.
+    /// The path as the caller gave it.
     pub path: Arc<Path>,
     /// In order.
     pub assignments: Vec<Assignment>,
-    /// What systemd would have warned about.
+    /// The lines about which systemd warns.
     pub notes: Vec<FileNote>,
 }
 
 impl UnitFile {
-    /// Reads a whole file's bytes.
+    /// Parses the bytes of a whole file.
     #[must_use]
     pub fn parse(path: &Path, bytes: &[u8]) -> Self {
-        let mut reader = UnitFileParser {
+        let mut parser = UnitFileParser {
             file: Self { path: path.into(), assignments: Vec::new(), notes: Vec::new() },
             section: None,
             warned_outside: false,
         };
-        // systemd stops at what it calls fatal and keeps what it has of a drop-in.
-        if let Err(note) = reader.read(bytes) {
-            reader.file.notes.push(note);
+        // systemd stops at a fatal line and keeps the lines before it, at least those of a drop-in.
+        if let Err(note) = parser.parse(bytes) {
+            parser.file.notes.push(note);
         }
-        reader.file
+        parser.file
     }
 }
 
@@ -107,7 +107,7 @@ struct UnitFileParser {
 }
 
 impl UnitFileParser {
-    fn read(&mut self, bytes: &[u8]) -> Result<(), FileNote> {
+    fn parse(&mut self, bytes: &[u8]) -> Result<(), FileNote> {
         let mut rest = bytes;
         let mut line = 0_u32;
         let mut bom_seen = false;
@@ -143,16 +143,16 @@ impl UnitFileParser {
                 continued = Some((start, joined.into_owned()));
                 continue;
             }
-            self.line(start, &joined)?;
+            self.parse_line(start, &joined)?;
         }
         match continued {
-            Some((start, joined)) => self.line(start, &joined),
+            Some((start, joined)) => self.parse_line(start, &joined),
             None => Ok(()),
         }
     }
 
-    /// One logical line; an error ends the file.
-    fn line(&mut self, line: u32, bytes: &[u8]) -> Result<(), FileNote> {
+    /// Parses one logical line. An error ends the file.
+    fn parse_line(&mut self, line: u32, bytes: &[u8]) -> Result<(), FileNote> {
         let origin = self.origin(line);
         let Ok(text) = std::str::from_utf8(bytes) else {
             return Err(FileNote::at(&origin, "not valid UTF-8, the rest of the file is ignored"));
@@ -195,8 +195,8 @@ impl UnitFileParser {
     }
 }
 
-/// The next line and what follows it; `\n`, `\r` and NUL end lines, and a run of different ones
-/// ends a single line, NUL last (systemd's `read_line`).
+/// Splits off the next line. `\n`, `\r` and NUL end a line; a run of different ones, with NUL last, ends a single line
+/// (systemd's `read_line`).
 fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     if bytes.is_empty() {
         return None;
@@ -215,7 +215,7 @@ fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((line, tail.get(skip..).unwrap_or_default()))
 }
 
-/// Text of a file as a note quotes it: escaped, and cut where it gets long.
+/// Escapes text of a file for a note, and cuts it where it is long.
 pub(crate) fn shown(text: &str) -> String {
     const LONGEST: usize = 80;
     match text.char_indices().nth(LONGEST) {
@@ -241,40 +241,40 @@ mod tests {
     }
 
     #[test]
-    fn an_assignment_knows_its_section_and_line() {
+    fn assignment_has_section_and_line() {
         let (lines, notes) = read(b"[Unit]\nDescription = a = b \n\n[Service]\n# no\n ; no\nUser=x\n");
         assert_eq!(lines, [(2, "[Unit]Description=a = b".into()), (7, "[Service]User=x".into())]);
         assert!(notes.is_empty());
     }
 
     #[test]
-    fn a_continuation_keeps_the_line_of_its_key_and_skips_comments() {
+    fn continued_assignment_has_line_of_its_key_and_skips_comments() {
         let (lines, _) = read(b"[S]\nA=one \\\n# not me\n  two \\\n\nB=3\n");
         assert_eq!(lines, [(2, "[S]A=one    two".into()), (6, "[S]B=3".into())]);
     }
 
     #[test]
-    fn an_even_number_of_backslashes_continues_nothing() {
+    fn even_number_of_backslashes_ends_the_line() {
         assert_eq!(read(b"[S]\nA=x\\\\\nB=y").0, [(2, "[S]A=x\\\\".into()), (3, "[S]B=y".into())]);
     }
 
     #[test]
-    fn a_continuation_at_the_end_of_the_file_still_counts() {
+    fn continued_last_line_counts() {
         assert_eq!(read(b"[S]\nA=x\\").0, only(2, "[S]A=x"));
     }
 
     #[test]
-    fn a_byte_order_mark_and_carriage_returns_are_no_text() {
+    fn byte_order_mark_and_carriage_returns_are_dropped() {
         assert_eq!(read(b"\xef\xbb\xbf[S]\r\nA=x\r\n").0, only(2, "[S]A=x"));
     }
 
     #[test]
-    fn a_nul_ends_the_line() {
+    fn nul_ends_the_line() {
         assert_eq!(read(b"[S]\nA=x\0B=y\n").0, [(2, "[S]A=x".into()), (3, "[S]B=y".into())]);
     }
 
     #[test]
-    fn what_systemd_skips_is_noted_and_the_rest_is_read() {
+    fn skipped_line_leaves_a_note_and_later_lines_count() {
         let (lines, notes) = read(b"X=1\nY=2\n[S]\nnothing\n=z\nA=x\n");
         assert_eq!(lines, only(6, "[S]A=x"));
         assert_eq!(
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_fatal_to_systemd_ends_the_file() {
+    fn fatal_line_ends_the_file() {
         let (lines, notes) = read(b"[S]\nA=x\nB=\xff\nC=y\n");
         assert_eq!(lines, only(2, "[S]A=x"));
         assert_eq!(notes, ["/etc/x.service:3: not valid UTF-8, the rest of the file is ignored"]);
@@ -304,12 +304,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read(bytes: Vec<u8>) {
+        fn any_bytes_are_parsed(bytes: Vec<u8>) {
             let _ = UnitFile::parse(Path::new("x"), &bytes);
         }
 
         #[test]
-        fn any_lines_are_read(text in r"(\[S\]|A=|#|;|\\|\n|\r| |~|b){0,60}") {
+        fn any_lines_are_parsed(text in r"(\[S\]|A=|#|;|\\|\n|\r| |~|b){0,60}") {
             let file = UnitFile::parse(Path::new("x"), text.as_bytes());
             for assignment in &file.assignments {
                 prop_assert!(!assignment.value.ends_with(' '));

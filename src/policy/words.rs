@@ -1,24 +1,24 @@
-//! A value split into words, as systemd's `extract_first_word` does it.
+//! Splits a value into words as systemd's `extract_first_word` does.
 
 use super::unit_file::WHITESPACE;
 
-/// How a value is split.
+/// The rules for splitting a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Split {
-    /// At white space only; a backslash keeps the next character. `SystemCallFilter=` and its like.
+    /// Only white space separates words; a backslash keeps the next character. `SystemCallFilter=` and similar lists.
     Plain,
-    /// Quotes group and are removed as well. `SystemCallArchitectures=`, `RestrictAddressFamilies=`.
+    /// In addition quotes group, and are removed. `SystemCallArchitectures=`, `RestrictAddressFamilies=`.
     Unquoted,
-    /// And C escapes are resolved. Command lines.
+    /// In addition C escapes are resolved. Command lines.
     Command,
 }
 
-/// The words up to a syntax error: an unclosed quote, a backslash at the end or a wrong escape.
+/// The words before a syntax error: an unclosed quote, a backslash at the end or a wrong escape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Words {
-    /// In order, at most as many as asked for.
+    /// The words in order, up to the limit.
     pub(crate) words: Vec<String>,
-    /// Whether everything was read.
+    /// Whether the whole value was split.
     pub(crate) complete: bool,
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn split(value: &str, how: Split, limit: usize) -> Words {
         if words.len() >= limit {
             return Words { words, complete: false };
         }
-        match word(rest, how) {
+        match split_first_word(rest, how) {
             Some((word, after)) => {
                 words.push(word);
                 rest = after;
@@ -44,7 +44,7 @@ pub(crate) fn split(value: &str, how: Split, limit: usize) -> Words {
     }
 }
 
-fn word(text: &str, how: Split) -> Option<(String, &str)> {
+fn split_first_word(text: &str, how: Split) -> Option<(String, &str)> {
     let mut word = String::new();
     let mut quote = None;
     let mut chars = text.chars();
@@ -61,8 +61,7 @@ fn word(text: &str, how: Split) -> Option<(String, &str)> {
     quote.is_none().then_some((word, ""))
 }
 
-/// The character an escape stands for; bytes over 0x7f become U+FFFD, since only the names of
-/// programs are compared.
+/// Resolves an escape. Bytes above 0x7f become U+FFFD, since callers only compare names of programs.
 fn unescape(chars: &mut std::str::Chars<'_>) -> Option<char> {
     let c = chars.next()?;
     let mut number = |first: &str, digits: usize, radix: u32| {
@@ -104,19 +103,19 @@ mod tests {
     }
 
     #[test]
-    fn plain_words_keep_quotes_and_lose_backslashes() {
+    fn plain_split_keeps_quotes_and_drops_backslashes() {
         assert_eq!(words(" a  'b c\\d ", Split::Plain), (vec!["a".into(), "'b".into(), "cd".into()], true));
         assert_eq!(words("a b\\", Split::Plain), (vec!["a".into()], false));
     }
 
     #[test]
-    fn quotes_group_where_they_are_removed() {
+    fn unquoted_split_groups_by_quotes() {
         assert_eq!(words("'a b'c \"\"", Split::Unquoted), (vec!["a bc".into(), String::new()], true));
         assert_eq!(words("a 'b", Split::Unquoted), (vec!["a".into()], false));
     }
 
     #[test]
-    fn command_lines_resolve_c_escapes() {
+    fn command_split_resolves_c_escapes() {
         assert_eq!(words(r"a\x20b \u00e9 \101 \s", Split::Command).0, ["a b", "é", "A", " "]);
         assert!(!words(r"a \q", Split::Command).1);
         assert!(!words(r"\x00", Split::Command).1);
@@ -124,7 +123,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_value_splits(value: String) {
+        fn any_value_is_split(value: String) {
             for how in [Split::Plain, Split::Unquoted, Split::Command] {
                 let _ = split(&value, how, 50);
             }

@@ -6,7 +6,7 @@ use super::service_user::Account;
 use super::{find_among, parse, search};
 use crate::policy::Settings;
 use crate::policy::exec_command::ExecCommand;
-use crate::policy::launched::launched;
+use crate::policy::launched::find_launched;
 use crate::units::{Manager, UnitName};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -79,7 +79,7 @@ impl Executables {
         let is = |kind| Candidate { kind, unit: unit.clone(), elevated: command.elevated };
         self.add_program(tree, &command.program, &is(Match::Program));
         let launches = is(Match::Launched);
-        for program in launched(&command.program, &command.arguments) {
+        for program in find_launched(&command.program, &command.arguments) {
             self.add_program(tree, &program, &launches);
         }
     }
