@@ -449,7 +449,7 @@ fn given_way(manager: &TestManager) -> u64 {
     let mut client = Command::new(env!("CARGO_BIN_EXE_harden-why"));
     let output = client.args(["--bus", &manager.bus(), "status", "--json"]).output().unwrap();
     let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    status["counters"]["given_way"].as_u64().unwrap()
+    status["counters"]["dropped"].as_u64().unwrap()
 }
 
 /// Bytes, of `/proc/PID/status`.

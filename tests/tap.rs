@@ -181,7 +181,7 @@ fn thousand_refusals_are_counted_exactly() {
     let denials = answer["denials"].as_array().unwrap();
     assert!(denials.iter().all(|denial| denial["source"] == "tap"), "{answer:#}");
     let unit_kinds = denials.iter().filter(|denial| denial["cause"]["kind"] == "unit").count();
-    let perhaps = denials.iter().filter(|denial| denial["cause"]["kind"] == "perhaps-unit").count();
+    let perhaps = denials.iter().filter(|denial| denial["cause"]["kind"] == "possibly-unit").count();
     assert_eq!((unit_kinds, perhaps), (4, 1), "{answer:#}");
     assert!(!answer["remedies"].as_array().unwrap().is_empty(), "{answer:#}");
 }
@@ -234,7 +234,7 @@ fn refusal_is_attributed_to_the_unit_of_its_process() {
         let json = watch(asked, &|| ());
         let denials = denials_of(&json, "x.service");
         assert_eq!(denials.len(), 1, "{asked}: {json:#}");
-        let (rung, cause) = (&denials[0]["attribution"]["rung"], &denials[0]["cause"]["kind"]);
+        let (rung, cause) = (&denials[0]["attribution"]["evidence"], &denials[0]["cause"]["kind"]);
         assert_eq!((rung, cause), (&"own-cgroup".into(), &"unit".into()), "{asked}: {json:#}");
         assert!(denials_of(&json, asked).is_empty(), "{asked}: {json:#}");
     }

@@ -114,7 +114,7 @@ mod tests {
     fn stored(id: RowId) -> Stored {
         let key = IncidentKey {
             unit: None,
-            event: IncidentEvent::SilentDeath,
+            event: IncidentEvent::UnrecordedDeath,
             exe: Vec::new(),
             source: SightingSource::Audit,
         };

@@ -232,7 +232,7 @@ mod tests {
         let incident = Incident {
             key: IncidentKey {
                 unit: None,
-                event: IncidentEvent::SilentDeath,
+                event: IncidentEvent::UnrecordedDeath,
                 exe: Vec::new(),
                 source: SightingSource::Audit,
             },

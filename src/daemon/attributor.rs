@@ -172,7 +172,7 @@ impl Attributor {
         for sighting in finished {
             let Sighting { key, sample, .. } = sighting.sighting();
             // Any process may send itself SIGSYS. Without a unit that is no denial.
-            if key.event == IncidentEvent::SilentDeath && sighting.attribution().is_none() {
+            if key.event == IncidentEvent::UnrecordedDeath && sighting.attribution().is_none() {
                 tracing::debug!(pid = sample.pid, "a process of no unit died of SIGSYS without a record");
                 continue;
             }

@@ -310,7 +310,7 @@ impl EventLoop {
             };
         }
         self.attributor.start_queries(now);
-        self.status.lock().given_way = self.attributor.fold().dropped();
+        self.status.lock().dropped = self.attributor.fold().dropped();
         self.storage.poll(self.attributor.fold_mut(), now);
     }
 

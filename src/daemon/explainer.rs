@@ -267,7 +267,7 @@ mod tests {
         assert!(!asks(&denied_by(Manager::System, "a.service", 9999, Action::KillProcess)), "no setting can name it");
         assert!(asks(&denied_by(Manager::System, "a.service", 9999, Action::KillThread)));
         let mut silent = killed("a.service");
-        silent.key.event = IncidentEvent::SilentDeath;
+        silent.key.event = IncidentEvent::UnrecordedDeath;
         assert!(!asks(&silent));
     }
 

@@ -46,7 +46,7 @@ pub enum DenialCause {
     /// The number has no known name, so no setting can name the call.
     UnknownCall,
     /// The process died of SIGSYS and the kernel sent no record.
-    SilentDeath,
+    UnrecordedDeath,
 }
 
 impl DenialCause {
@@ -81,7 +81,7 @@ pub enum Elsewhere {
 /// Why an incident happened.
 #[must_use]
 pub fn of(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -> DenialCause {
-    let IncidentEvent::Denial(denial) = &incident.key.event else { return DenialCause::SilentDeath };
+    let IncidentEvent::Denial(denial) = &incident.key.event else { return DenialCause::UnrecordedDeath };
     let source = incident.key.source;
     if is_rehearsal_filter_load(incident) {
         return DenialCause::Logged { by: None };

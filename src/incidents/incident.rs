@@ -73,7 +73,7 @@ pub enum IncidentEvent {
     /// A filter decided on a call.
     Denial(Denial),
     /// It died of SIGSYS and the kernel sent no record of it.
-    SilentDeath,
+    UnrecordedDeath,
 }
 
 /// A filter's decision on a call.
@@ -145,7 +145,7 @@ impl Incident {
     pub fn denial(&self) -> Option<&Denial> {
         match &self.key.event {
             IncidentEvent::Denial(denial) => Some(denial),
-            IncidentEvent::SilentDeath => None,
+            IncidentEvent::UnrecordedDeath => None,
         }
     }
 }

@@ -343,11 +343,11 @@ fn record<'a>(
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
          ON CONFLICT (unit, manager, event, arch, call_number, call_name, action, exe, source, errno) DO UPDATE SET
             count = CASE WHEN count > {max} - excluded.count THEN {max} ELSE count + excluded.count END,
-            rung = CASE WHEN instr(?24, ',' || rung || ',') THEN rung ELSE excluded.rung END,
+            evidence = CASE WHEN instr(?24, ',' || evidence || ',') THEN evidence ELSE excluded.evidence END,
             first_ms = min(first_ms, coalesce(excluded.first_ms, first_ms)),
-            last_ms = excluded.last_ms, last_said = excluded.last_said,
+            last_ms = excluded.last_ms, last_text = excluded.last_text,
             (pid, comm, uid, ip, subject, parent_pid, parent_comm) = (
-                SELECT pid, comm, uid, ip, subject, parent_pid, parent_comm WHERE instr(?25, ',' || rung || ',')
+                SELECT pid, comm, uid, ip, subject, parent_pid, parent_comm WHERE instr(?25, ',' || evidence || ',')
                 UNION ALL
                 SELECT excluded.pid, excluded.comm, excluded.uid, excluded.ip, excluded.subject, excluded.parent_pid,
                     excluded.parent_comm
@@ -477,7 +477,7 @@ mod tests {
         Incident {
             key: IncidentKey {
                 unit: None,
-                event: IncidentEvent::SilentDeath,
+                event: IncidentEvent::UnrecordedDeath,
                 exe: format!("/bin/{number}").into_bytes(),
                 source: SightingSource::Audit,
             },

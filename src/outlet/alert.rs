@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 /// `MESSAGE_ID=` of a call that was refused, or whose process was killed for it.
 pub const DENIAL: &str = "08f099b23cdb4d1399f57dcd22ef4be3";
 /// `MESSAGE_ID=` of a death of SIGSYS that the kernel sent no record of.
-pub const SILENT_DEATH: &str = "791c5a887a8f4dddb129eafb28e97c69";
+pub const UNRECORDED_DEATH: &str = "791c5a887a8f4dddb129eafb28e97c69";
 /// `MESSAGE_ID=` of a call that was only logged.
 pub const LOGGED: &str = "ad655bb054d74639843e17b6cc99dc4c";
 
@@ -87,7 +87,7 @@ pub fn entry(incident: &Incident, id: Option<RowId>, why: Option<&Explanation>) 
     let (message_id, priority) = match &key.event {
         IncidentEvent::Denial(Denial { action, .. }) if action.is_denial() => (DENIAL, ERROR),
         IncidentEvent::Denial(_) => (LOGGED, WARNING),
-        IncidentEvent::SilentDeath => (SILENT_DEATH, ERROR),
+        IncidentEvent::UnrecordedDeath => (UNRECORDED_DEATH, ERROR),
     };
     entry.push("MESSAGE", message(incident, why));
     entry.push("MESSAGE_ID", message_id);
@@ -97,7 +97,7 @@ pub fn entry(incident: &Incident, id: Option<RowId>, why: Option<&Explanation>) 
         push_unit(&mut entry, unit);
     }
     if let Some(rung) = rung {
-        entry.push("HARDEN_WHY_RUNG", rung.as_str());
+        entry.push("HARDEN_WHY_EVIDENCE", rung.as_str());
     }
     if let IncidentEvent::Denial(denial) = &key.event {
         push_denial(&mut entry, denial);
@@ -255,7 +255,7 @@ mod tests {
                 "OBJECT_SYSTEMD_UNIT=remote-ssh-agent.service",
                 "HARDEN_WHY_UNIT=remote-ssh-agent.service",
                 "HARDEN_WHY_MANAGER=system",
-                "HARDEN_WHY_RUNG=own-cgroup",
+                "HARDEN_WHY_EVIDENCE=own-cgroup",
                 "HARDEN_WHY_CALL=socket",
                 "HARDEN_WHY_CALL_NUMBER=41",
                 "HARDEN_WHY_ARCH=x86_64",
@@ -304,9 +304,9 @@ mod tests {
     #[test]
     fn a_silent_death_names_no_call() {
         let mut incident = denied(Manager::System, "a.service", Action::Log);
-        incident.key.event = IncidentEvent::SilentDeath;
+        incident.key.event = IncidentEvent::UnrecordedDeath;
         let entry = entry(&incident, None, None);
-        assert_eq!(entry.get("MESSAGE_ID"), Some(SILENT_DEATH.as_bytes()));
+        assert_eq!(entry.get("MESSAGE_ID"), Some(UNRECORDED_DEATH.as_bytes()));
         assert_eq!(entry.get("HARDEN_WHY_CALL"), None);
     }
 
@@ -337,7 +337,7 @@ mod tests {
         let catalog = include_str!("../../systemd/harden-why.catalog");
         let mut explained: Vec<_> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
         explained.sort_unstable();
-        let mut known = [DENIAL, SILENT_DEATH, LOGGED, SUMMARY];
+        let mut known = [DENIAL, UNRECORDED_DEATH, LOGGED, SUMMARY];
         known.sort_unstable();
         assert_eq!(explained, known);
     }
@@ -346,7 +346,7 @@ mod tests {
     fn the_catalog_names_only_fields_that_its_entries_carry() {
         let catalog = include_str!("../../systemd/harden-why.catalog");
         let mut silent = denied(Manager::System, "a.service", Action::Errno);
-        silent.key.event = IncidentEvent::SilentDeath;
+        silent.key.event = IncidentEvent::UnrecordedDeath;
         let incidents = [
             denied(Manager::System, "a.service", Action::Errno),
             denied(Manager::User(1), "a.service", Action::Log),

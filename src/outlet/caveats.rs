@@ -45,23 +45,23 @@ pub(crate) fn hearing_notes(status: &Status, clock: &Clock) -> Vec<Note> {
             format!("harden-whyd cannot see or do everything here: {}", limits.join(". Also: ")),
         ));
     }
-    if status.given_way > 0 {
+    if status.dropped > 0 {
         notes.push(Note::new(
             "sightings-lost",
             format!(
                 "{} sightings were lost since harden-whyd started: more different denials came than could be stored",
-                status.given_way
+                status.dropped
             ),
         ));
     }
-    if status.forgotten > 0 {
-        let last = status.forgotten_last.and_then(|last| clock.show(&Moment::At(last)));
+    if status.evicted > 0 {
+        let last = status.evicted_last.and_then(|last| clock.show(&Moment::At(last)));
         let last = last.map_or_else(String::new, |last| format!(", last seen until {last}"));
         notes.push(Note::new(
             "store-full",
             format!(
                 "the store was full: of all units, {}{last}, had to give way, the oldest and rarest first",
-                plural(status.forgotten, "denial")
+                plural(status.evicted, "denial")
             ),
         ));
     }

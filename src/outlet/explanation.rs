@@ -36,7 +36,7 @@ impl Part {
     fn word(self) -> &'static str {
         match self {
             Self::Denied => "unit",
-            Self::Perhaps => "perhaps-unit",
+            Self::Perhaps => "possibly-unit",
             Self::Logged => "logged",
         }
     }
@@ -193,7 +193,7 @@ mod tests {
         assert!(fields.contains(&"REMEDY=ProtectClock=no".to_owned()), "{fields:?}");
         assert!(message.contains("settimeofday, denied by SystemCallFilter= and ProtectClock=; see"), "{message}");
         let (fields, message) = said(lines, &incident("unshare", Action::Errno), &[]);
-        assert_eq!(fields[..2], ["CAUSE=perhaps-unit", "DIRECTIVE=RestrictNamespaces="]);
+        assert_eq!(fields[..2], ["CAUSE=possibly-unit", "DIRECTIVE=RestrictNamespaces="]);
         assert!(message.contains(", possibly denied by RestrictNamespaces= in "), "{message}");
         let (fields, message) = said("SystemCallLog=read", &incident("read", Action::Log), &[]);
         assert_eq!(fields[..2], ["CAUSE=logged", "DIRECTIVE=SystemCallLog="]);

@@ -36,7 +36,7 @@ pub struct IncidentDict {
     /// `system` or `user:UID`.
     pub manager: Option<String>,
     /// What the attribution stands on, e.g. `own-cgroup`.
-    pub rung: Option<String>,
+    pub evidence: Option<String>,
     /// Executable path.
     pub exe: Vec<u8>,
     /// `AUDIT_ARCH_*` of a denial; absent for a death without a record.
@@ -52,11 +52,11 @@ pub struct IncidentDict {
     /// First sighting, in milliseconds since the epoch.
     pub first: Option<i64>,
     /// First sighting as a log said it.
-    pub first_said: Option<Vec<u8>>,
+    pub first_text: Option<Vec<u8>>,
     /// Latest sighting, in milliseconds since the epoch.
     pub last: Option<i64>,
     /// Latest sighting as a log said it.
-    pub last_said: Option<Vec<u8>>,
+    pub last_text: Option<Vec<u8>>,
     /// Process of the latest sighting.
     pub pid: u32,
     /// Its thread's name.
@@ -138,11 +138,11 @@ pub struct Status {
     /// How often the receive buffer overran.
     pub overruns: u64,
     /// Sightings that were lost because memory for incidents was full before the store had them.
-    pub given_way: u64,
+    pub dropped: u64,
     /// Incidents that had to give way to others in the store, since it was begun.
-    pub forgotten: u64,
+    pub evicted: u64,
     /// The latest sighting of any of them, in milliseconds since the epoch.
-    pub forgotten_last: Option<i64>,
+    pub evicted_last: Option<i64>,
     /// Messages of other types or senders.
     pub ignored: u64,
     /// Records not understood.
@@ -161,9 +161,9 @@ pub struct Status {
 
 impl Status {
     /// Takes note of what had to give way.
-    pub fn set_evicted(&mut self, forgotten: Evicted) {
-        self.forgotten = forgotten.incidents;
-        self.forgotten_last = (forgotten.incidents > 0).then_some(forgotten.last);
+    pub fn set_evicted(&mut self, evicted: Evicted) {
+        self.evicted = evicted.incidents;
+        self.evicted_last = (evicted.incidents > 0).then_some(evicted.last);
     }
 }
 
@@ -197,7 +197,7 @@ impl From<&Stored> for IncidentDict {
             id: *id,
             unit,
             manager,
-            rung: rung.map(|rung| rung.to_string()),
+            evidence: rung.map(|rung| rung.to_string()),
             exe: key.exe.clone(),
             count: *count,
             pid: sample.pid,
@@ -211,8 +211,8 @@ impl From<&Stored> for IncidentDict {
             errno: key.source.errno(),
             ..Self::default()
         };
-        (dict.first, dict.first_said) = said(first);
-        (dict.last, dict.last_said) = said(last);
+        (dict.first, dict.first_text) = said(first);
+        (dict.last, dict.last_text) = said(last);
         if let IncidentEvent::Denial(Denial { call: Call { arch, id }, action }) = &key.event {
             dict.arch = Some(arch.0);
             dict.action = Some(action.to_string());
@@ -230,7 +230,7 @@ impl TryFrom<IncidentDict> for Stored {
 
     fn try_from(dict: IncidentDict) -> Result<Self, UnexpectedValue> {
         let event = match (dict.action, dict.arch) {
-            (None, _) => IncidentEvent::SilentDeath,
+            (None, _) => IncidentEvent::UnrecordedDeath,
             (Some(action), Some(arch)) => {
                 let action = action.parse().map_err(|_| UnexpectedValue("action"))?;
                 let id = match (dict.call_number, dict.call_name) {
@@ -242,15 +242,15 @@ impl TryFrom<IncidentDict> for Stored {
             }
             (Some(_), None) => return Err(UnexpectedValue("architecture")),
         };
-        let rung = dict.rung.map(|rung| rung.parse().map_err(|_| UnexpectedValue("rung"))).transpose()?;
+        let rung = dict.evidence.map(|rung| rung.parse().map_err(|_| UnexpectedValue("evidence"))).transpose()?;
         let source = dict.source.as_deref().unwrap_or(SightingSource::Audit.as_str());
         let source = SightingSource::from_word(source, dict.errno).ok_or(UnexpectedValue("source"))?;
         let incident = Incident {
             key: IncidentKey { unit: unit(dict.unit, dict.manager)?, event, exe: dict.exe, source },
             rung,
             count: dict.count,
-            first: moment(dict.first, dict.first_said)?,
-            last: moment(dict.last, dict.last_said)?,
+            first: moment(dict.first, dict.first_text)?,
+            last: moment(dict.last, dict.last_text)?,
             sample: Sample {
                 pid: dict.pid,
                 comm: dict.comm,

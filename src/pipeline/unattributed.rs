@@ -38,7 +38,7 @@ impl UnattributedSighting {
     pub fn from_silent_death(pid: u32, at: Moment) -> Self {
         let key = IncidentKey {
             unit: None,
-            event: IncidentEvent::SilentDeath,
+            event: IncidentEvent::UnrecordedDeath,
             exe: Vec::new(),
             source: SightingSource::Audit,
         };

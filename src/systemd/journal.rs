@@ -163,7 +163,7 @@ pub fn evidence(entries: &Entries, sighting: &Sighting, runs: impl FnOnce(&Unit,
     }
     let kills = match &sighting.key.event {
         IncidentEvent::Denial(denial) => denial.action.is_kill(),
-        IncidentEvent::SilentDeath => false,
+        IncidentEvent::UnrecordedDeath => false,
     };
     // Of another unit's process it may not be told yet that it ended.
     let is_all_told = whole_until.is_some_and(|until| until >= at.saturating_add(EXIT_AFTER_MS));

@@ -95,7 +95,7 @@ impl Rung {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Told => "told",
+            Self::Told => "given",
             Self::OwnCgroup => "own-cgroup",
             Self::ExitCgroup => "exit-cgroup",
             Self::MainProcess => "main-process",

@@ -422,7 +422,7 @@ fn unit_of_a_log_can_be_given() {
     let answer = json(&run(&["--json", "explain", "--unit", "b", "--root", text(&root), text(&log)]));
     let unit = &answer["units"][0];
     assert_eq!(unit["unit"], "b.service");
-    assert_eq!(unit["denials"][0]["attribution"]["rung"], "told");
+    assert_eq!(unit["denials"][0]["attribution"]["evidence"], "given");
     assert_eq!(unit["denials"][0]["cause"]["directives"][0]["file"], "/etc/systemd/system/b.service");
     assert_eq!(unit["denials"][0]["cause"]["directives"][0]["line"], 3);
     assert_eq!(unit["remedies"][0]["content"], "[Service]\nSystemCallFilter=socket\n");

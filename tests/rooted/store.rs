@@ -153,7 +153,7 @@ fn silent_death_and_unattributed_denial_are_separate_rows() {
     let (_temp, dir) = temp();
     let mut store = Store::open(&dir).unwrap();
     let mut death = denial(Some(unit(Manager::System, "a.service")), 0);
-    death.key.event = IncidentEvent::SilentDeath;
+    death.key.event = IncidentEvent::UnrecordedDeath;
     let nobody = denial(None, 0);
     store.record(&[death.clone(), nobody.clone()]).unwrap();
     store.record(&[death.clone(), nobody.clone()]).unwrap();
@@ -314,6 +314,8 @@ const FORMAT_2: &str = "
         last_ms INTEGER NOT NULL
     ) STRICT;
     INSERT INTO forgotten VALUES (0, 3, 4, 5);
+    INSERT INTO incident VALUES (8, 'system', 'a.service', 'silent-death', 0, -1, x'', '', x'2f62696e2f79', 'told', 1,
+        1000, NULL, 1000, NULL, 8, x'79', x'30', 0, x'', NULL, NULL);
     PRAGMA user_version = 2";
 
 #[test]
@@ -331,6 +333,8 @@ fn previous_format_is_migrated() {
         Incident { key: IncidentKey { source: SightingSource::Tap { errno: 1 }, ..kept.key.clone() }, ..kept.clone() };
     let ids: Vec<_> = store.record(&[kept, tapped]).unwrap().into_iter().map(|recorded| recorded.id).collect();
     assert_eq!(ids[0], 7);
+    let death = all(&store).into_iter().find(|incident| incident.key.event == IncidentEvent::UnrecordedDeath);
+    assert_eq!(death.and_then(|death| death.rung), Some(Rung::Told), "the words of format 3 are migrated");
     assert_ne!(ids[1], 7, "the same call seen another way is another incident");
 }
 
@@ -700,7 +704,7 @@ fn any_incident() -> impl Strategy<Value = Incident> {
         .prop_map(|unit| unit.map(|(manager, stem)| self::unit(manager, &format!("u{stem}.service"))));
     let id = prop_oneof![any::<u32>().prop_map(CallId::Number), any::<String>().prop_map(|s| CallId::Name(s.into()))];
     let event = prop_oneof![
-        Just(IncidentEvent::SilentDeath),
+        Just(IncidentEvent::UnrecordedDeath),
         (any::<u32>(), id, any::<u32>()).prop_map(|(arch, id, code)| IncidentEvent::Denial(Denial {
             call: Call { arch: Arch(arch), id },
             action: Action::from_code(code & 0x8fff_0000),

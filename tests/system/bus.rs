@@ -537,7 +537,7 @@ async fn interface_equals_the_shipped_file_and_the_page() {
 fn any_stored() -> impl Strategy<Value = Stored> {
     let id = prop_oneof![any::<u32>().prop_map(CallId::Number), any::<String>().prop_map(|s| CallId::Name(s.into()))];
     let event = prop_oneof![
-        Just(IncidentEvent::SilentDeath),
+        Just(IncidentEvent::UnrecordedDeath),
         (any::<u32>(), id, any::<u32>()).prop_map(|(arch, id, code)| IncidentEvent::Denial(Denial {
             call: Call { arch: Arch(arch), id },
             action: Action::from_code(code & 0x8fff_0000),

@@ -4,7 +4,7 @@ use crate::support::daemon::{Alert, Daemon, Journal, PROGRAM, listing, wait_for}
 use crate::support::manager::TestManager;
 use harden_why::audit::Action;
 use harden_why::incidents::{Denial, Incident, IncidentEvent, SightingSource, Stored};
-use harden_why::outlet::alert::{DENIAL, SILENT_DEATH};
+use harden_why::outlet::alert::{DENIAL, UNRECORDED_DEATH};
 use harden_why::outlet::client::{HardenWhyProxy, IncidentSeen};
 use harden_why::outlet::wire::IncidentDict;
 use harden_why::syscalls::{Arch, Call};
@@ -381,11 +381,11 @@ fn death_without_a_record_is_noticed_in_units_only() {
     manager.start_unit("silent.service");
 
     let alert = journal.next("OBJECT_SYSTEMD_UNIT=silent.service");
-    assert!(alert.has(&format!("MESSAGE_ID={SILENT_DEATH}")) && alert.has("PRIORITY=3"), "{:?}", alert.fields);
+    assert!(alert.has(&format!("MESSAGE_ID={UNRECORDED_DEATH}")) && alert.has("PRIORITY=3"), "{:?}", alert.fields);
     let stored = daemon.stored();
     let of = |name: &str| stored.iter().filter(|incident| is_of(incident, name)).collect::<Vec<_>>();
     let silent = of("silent.service");
-    assert_eq!((silent.len(), silent[0].count, &silent[0].key.event), (1, 1, &IncidentEvent::SilentDeath));
+    assert_eq!((silent.len(), silent[0].count, &silent[0].key.event), (1, 1, &IncidentEvent::UnrecordedDeath));
     // Both died before.
     assert_eq!(of("dies.service").len(), 1, "the record is all there is to say:\n{}", listing(&stored));
     assert!(stored.iter().all(|incident| incident.sample.pid != outside), "{}", listing(&stored));

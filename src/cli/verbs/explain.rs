@@ -135,7 +135,7 @@ pub(crate) fn explain(
         Novelty::DatesEarlier => pipeline.set_time(record, named),
     })
     .context("cannot read the log to its end")?;
-    let given_way = pipeline.fold.dropped();
+    let dropped = pipeline.fold.dropped();
     let incidents: Vec<Incident> =
         pipeline.fold.take_changes(usize::MAX).into_iter().map(|IncidentChange { incident, .. }| incident).collect();
     let notes = deaths(&summary.sigsys_exits, &incidents);
@@ -143,14 +143,14 @@ pub(crate) fn explain(
         .into_iter()
         .map(|(unit, incidents)| answer(unit.as_ref(), incidents, question, groups, clock))
         .collect();
-    Ok(Report { schema: SCHEMA, demo: None, units, log: Some(counted(&summary, given_way)), notes })
+    Ok(Report { schema: SCHEMA, demo: None, units, log: Some(counted(&summary, dropped)), notes })
 }
 
 /// Deaths of SIGSYS of which the log has no record that is known to be the unit's.
 fn deaths(deaths: &SigsysExits, incidents: &[Incident]) -> Vec<Note> {
     let kills = |incident: &Incident| match &incident.key.event {
         IncidentEvent::Denial(denial) => denial.action.is_kill() || denial.action == Action::Trap,
-        IncidentEvent::SilentDeath => false,
+        IncidentEvent::UnrecordedDeath => false,
     };
     let is_told = |of: &Unit| {
         let same = |unit: &Unit| {
@@ -199,15 +199,15 @@ fn answer(
     Answer::new(unit, &diagnosis, situation.as_ref(), groups, clock, notes)
 }
 
-fn counted(summary: &LogSummary, given_way: u64) -> LogTally {
+fn counted(summary: &LogSummary, dropped: u64) -> LogTally {
     LogTally {
         lines: summary.lines,
         records: summary.records,
         repeats: summary.repeats,
-        foreign: summary.foreign,
+        unrelated: summary.foreign,
         malformed: summary.malformed,
         overlong: summary.overlong,
-        given_way,
-        complaints: summary.complaints.iter().map(|(line, why)| format!("line {line}: {why}")).collect(),
+        dropped,
+        skipped: summary.complaints.iter().map(|(line, why)| format!("line {line}: {why}")).collect(),
     }
 }

@@ -49,9 +49,9 @@ struct Counters {
     records: u64,
     lost: u64,
     overruns: u64,
-    given_way: u64,
+    dropped: u64,
     /// Since the store was begun.
-    forgotten: u64,
+    evicted: u64,
     ignored: u64,
     malformed: u64,
     receive_buffer: u64,
@@ -123,8 +123,8 @@ impl Hearing {
                 records: status.records,
                 lost: status.lost,
                 overruns: status.overruns,
-                given_way: status.given_way,
-                forgotten: status.forgotten,
+                dropped: status.dropped,
+                evicted: status.evicted,
                 ignored: status.ignored,
                 malformed: status.malformed,
                 receive_buffer: status.receive_buffer,
@@ -164,12 +164,12 @@ impl Reply for Hearing {
             if counters.malformed > 0 {
                 page.field("odd", &format!("{} not understood", plural(counters.malformed, "record")));
             }
-            if counters.given_way > 0 {
-                let sightings = plural(counters.given_way, "sighting");
+            if counters.dropped > 0 {
+                let sightings = plural(counters.dropped, "sighting");
                 page.field("gone", &format!("{sightings}: more different denials came than could be stored"));
             }
-            if counters.forgotten > 0 {
-                let denials = plural(counters.forgotten, "denial");
+            if counters.evicted > 0 {
+                let denials = plural(counters.evicted, "denial");
                 page.field("forgot", &format!("{denials} since the store was begun: it was full"));
             }
             page.field("buffer", &format!("{} KiB", counters.receive_buffer / 1024));

@@ -56,15 +56,15 @@ pub struct LogTally {
     /// Records that the log holds once more: not counted again.
     pub repeats: u64,
     /// Lines about something else.
-    pub foreign: u64,
+    pub unrelated: u64,
     /// Lines that begin as a record and are none.
     pub malformed: u64,
     /// Lines too long to be one.
     pub overlong: u64,
     /// Records forgotten because the log holds too many different denials.
-    pub given_way: u64,
+    pub dropped: u64,
     /// The first few skipped lines, with what is wrong.
-    pub complaints: Vec<String>,
+    pub skipped: Vec<String>,
 }
 
 /// The answer for one unit.
@@ -111,7 +111,7 @@ pub struct Silence {
 /// One incident, explained.
 #[derive(Debug, Serialize)]
 pub struct DenialView {
-    /// `denial`, or `silent-death`.
+    /// `denial`, or `unrecorded-death`.
     pub event: &'static str,
     /// The call's name, or what is said in its place.
     pub call: Option<String>,
@@ -186,7 +186,7 @@ pub struct Times {
 #[derive(Debug, Serialize)]
 pub struct AttributionView {
     /// The rung of the ladder of evidence.
-    pub rung: &'static str,
+    pub evidence: &'static str,
     /// `certain`, `likely` or `guess`.
     pub confidence: &'static str,
     /// In plain words.
@@ -196,9 +196,9 @@ pub struct AttributionView {
 /// Why.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct CauseView {
-    /// `unit`, `perhaps-unit`, `logged`, `elsewhere`, `runtime` (a container's, or another's that runs the unit's
-    /// processes), `fixed`, `fixed-after-reload`, `fixed-next-start`, `settings-changed`, `unread`, `nameless` or
-    /// `silent`.
+    /// `unit`, `possibly-unit`, `logged`, `elsewhere`, `runtime` (a container's, or another's that runs the unit's
+    /// processes), `fixed`, `fixed-after-reload`, `fixed-next-start`, `settings-changed`, `settings-unread`, `unknown-call` or
+    /// `unrecorded-death`.
     pub kind: &'static str,
     /// Of what is fixed: since when, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -265,7 +265,7 @@ impl DenialView {
         let Incident { key, rung, count, first, last, sample } = &finding.incident;
         let denial = finding.incident.denial();
         Self {
-            event: if denial.is_some() { "denial" } else { "silent-death" },
+            event: if denial.is_some() { "denial" } else { "unrecorded-death" },
             call: denial.map(|denial| denial.call.to_string()),
             number: denial.and_then(|denial| denial.call.number()),
             arch: denial.map(|denial| {
@@ -306,7 +306,7 @@ impl AttributionView {
             Confidence::Likely => "likely",
             Confidence::Guess => "guess",
         };
-        Self { rung: rung.as_str(), confidence, words: rung.describe() }
+        Self { evidence: rung.as_str(), confidence, words: rung.describe() }
     }
 }
 

@@ -181,7 +181,7 @@ fn render_unproven(page: &mut Page, unproven: &Unproven) {
 fn tally(page: &mut Page, log: &LogTally) {
     let skipped = [
         (log.repeats, "told once more"),
-        (log.foreign, "about something else"),
+        (log.unrelated, "about something else"),
         (log.malformed, "malformed"),
         (log.overlong, "too long"),
     ]
@@ -194,13 +194,13 @@ fn tally(page: &mut Page, log: &LogTally) {
         0,
         &format!("Read {}: {}{skipped}.", plural(log.lines, "line"), plural(log.records, "SECCOMP record")),
     );
-    for complaint in &log.complaints {
+    for complaint in &log.skipped {
         page.paragraph(2, complaint);
     }
-    if log.given_way > 0 {
+    if log.dropped > 0 {
         page.paragraph(
             0,
-            &format!("{} were forgotten: the log holds too many different denials.", plural(log.given_way, "record")),
+            &format!("{} were forgotten: the log holds too many different denials.", plural(log.dropped, "record")),
         );
     }
 }

@@ -30,7 +30,7 @@ impl CauseView {
                 by,
             ),
             DenialCause::Possible { by } => (
-                "perhaps-unit",
+                "possibly-unit",
                 format!("possibly the unit's {}: that depends on arguments, which no record tells", names(by)),
                 by,
             ),
@@ -46,7 +46,7 @@ impl CauseView {
                 (kind, words, &[])
             }
             DenialCause::SettingsUnread => (
-                "unread",
+                "settings-unread",
                 format!(
                     "not known, since the unit's settings were not read; {}, and so do programs' own sandboxes",
                     likely(finding)
@@ -54,13 +54,13 @@ impl CauseView {
                 &[],
             ),
             DenialCause::UnknownCall => (
-                "nameless",
+                "unknown-call",
                 "no name is known for this number, so no setting of systemd can name it; an allow-list denies it"
                     .to_owned(),
                 &[],
             ),
-            DenialCause::SilentDeath => (
-                "silent",
+            DenialCause::UnrecordedDeath => (
+                "unrecorded-death",
                 "not known, since the kernel sent no record: a filter that traps without logging, a signal sent by \
                  another process (kill -SYS), or audit switched off, excluded by a rule or lost"
                     .to_owned(),

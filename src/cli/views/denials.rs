@@ -25,7 +25,7 @@ pub(crate) fn show(page: &mut Page, denials: &[DenialView]) {
 
 fn alike(one: &DenialView, other: &DenialView) -> bool {
     let facts = |denial: &DenialView| (denial.event, denial.outcome.clone(), denial.exe.clone(), denial.before_exec);
-    let found = |denial: &DenialView| denial.attribution.as_ref().map(|attribution| attribution.rung);
+    let found = |denial: &DenialView| denial.attribution.as_ref().map(|attribution| attribution.evidence);
     facts(one) == facts(other) && found(one) == found(other) && one.cause == other.cause
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct RehearsalView {
     /// Those that could have been lifted, and stay.
     kept: Vec<&'static str>,
     /// Of what is lifted, the calls that are not told, since every program makes them; empty: all.
-    untold: BTreeMap<&'static str, Vec<String>>,
+    unlogged: BTreeMap<&'static str, Vec<String>>,
     /// The lines of the drop-in.
     #[serde(skip_serializing_if = "Option::is_none")]
     drop_in: Option<String>,
@@ -78,7 +78,7 @@ impl RehearsalView {
             outcome,
             lifted: keys(lifted),
             kept: keys(kept),
-            untold: unlogged
+            unlogged: unlogged
                 .iter()
                 .map(|(directive, calls)| (directive.key(), calls.iter().map(ToString::to_string).collect()))
                 .collect(),
@@ -195,7 +195,7 @@ pub(crate) fn plan(plan: &Plan) -> String {
             &format!("not told are {}", join(calls.iter().map(ToString::to_string)))
         };
         page.field(
-            "untold",
+            "unlogged",
             &format!("{}= looks at the arguments of calls that every program makes: {calls}", directive.key()),
         );
     }

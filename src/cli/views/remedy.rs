@@ -30,7 +30,7 @@ pub struct RemedyView {
     pub opens: Vec<String>,
     /// Why it opens a call that was not denied yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub because: Vec<BecauseView>,
+    pub reasons: Vec<BecauseView>,
     /// Calls among those it allows that administer the machine or reach into other programs.
     pub sensitive: Vec<SensitiveView>,
     /// Denied calls that pass only with some arguments.
@@ -92,20 +92,20 @@ impl RemedyView {
         let (kind, title) = match &remedy.kind {
             RemedyKind::Calls => ("calls", "Allow what was denied, and nothing else.".to_owned()),
             RemedyKind::Equivalents => (
-                "siblings",
+                "equivalents",
                 format!("Allow them with what may be called in their place: {} more.", calls(remedy.opens.len())),
             ),
             RemedyKind::Predicted => (
-                "companions",
+                "predicted",
                 format!("Allow them with what such programs usually need next: {} more.", calls(remedy.opens.len())),
             ),
             RemedyKind::Groups(groups) => {
                 let names = join(groups.iter().map(ToString::to_string));
                 ("groups", format!("Allow {names}: {} more.", calls(remedy.opens.len())))
             }
-            RemedyKind::RelaxDirectives => ("loosen", "Loosen what denied it.".to_owned()),
+            RemedyKind::RelaxDirectives => ("relax", "Loosen what denied it.".to_owned()),
             RemedyKind::FailWithError => (
-                "soften",
+                "fail-with-error",
                 "Keep denying it, but with an error instead of death, for a program that can live without.".to_owned(),
             ),
         };
@@ -121,7 +121,7 @@ impl RemedyView {
             path: shown_path(path),
             content: remedy.content.clone(),
             opens: remedy.opens.iter().map(ToString::to_string).collect(),
-            because: remedy
+            reasons: remedy
                 .reasons
                 .iter()
                 .map(|because| BecauseView { call: because.call.to_string(), reason: because.reason })

@@ -31,7 +31,7 @@ impl Store {
     /// # Errors
     /// The file cannot be read.
     pub fn evicted(&self) -> Result<Evicted, StoreError> {
-        let row = self.conn.query_row("SELECT incidents, sightings, last_ms FROM forgotten", (), |row| {
+        let row = self.conn.query_row("SELECT incidents, sightings, last_ms FROM evicted", (), |row| {
             let number = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
             Ok(Evicted { incidents: number(0)?, sightings: number(1)?, last: row.get(2)? })
         });
@@ -66,7 +66,7 @@ fn prune(conn: &mut Connection, oldest: i64, most: u32) -> rusqlite::Result<u64>
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let aged = transaction.execute("DELETE FROM incident WHERE last_ms < ?1", [oldest])?;
     // What gave way so long ago would be forgotten by now in any case.
-    transaction.execute("DELETE FROM forgotten WHERE last_ms < ?1", [oldest])?;
+    transaction.execute("DELETE FROM evicted WHERE last_ms < ?1", [oldest])?;
     let crowded = crowd_out(&transaction, most)?;
     transaction.commit()?;
     // Frees one page a step.
@@ -93,10 +93,10 @@ fn crowd_out(conn: &Connection, most: u32) -> rusqlite::Result<usize> {
         [excess, rows],
     )?;
     conn.execute_batch(
-        "INSERT INTO forgotten
+        "INSERT INTO evicted
             SELECT 0, count(*), CAST(min(total(count), 9e15) AS INTEGER), coalesce(max(last_ms), 0)
             FROM incident WHERE id IN leaving
-         ON CONFLICT (only) DO UPDATE SET
+         ON CONFLICT (id) DO UPDATE SET
             incidents = incidents + excluded.incidents,
             sightings = min(sightings + excluded.sightings, 9000000000000000),
             last_ms = max(last_ms, excluded.last_ms)",

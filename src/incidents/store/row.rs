@@ -19,8 +19,8 @@ pub const MAX_SUBJECT: usize = 4096;
 pub const MAX_WORD: usize = 256;
 
 /// The columns in the order [`Columns`] and [`read_incident`] take them.
-pub(super) const COLUMNS: &str = "manager, unit, event, arch, call_number, call_name, action, exe, rung, count, \
-    first_ms, first_said, last_ms, last_said, pid, comm, uid, ip, subject, parent_pid, parent_comm, source, errno";
+pub(super) const COLUMNS: &str = "manager, unit, event, arch, call_number, call_name, action, exe, evidence, count, \
+    first_ms, first_text, last_ms, last_text, pid, comm, uid, ip, subject, parent_pid, parent_comm, source, errno";
 
 /// What stands for no error in the key: no error is negative.
 const NO_ERRNO: i32 = -1;
@@ -38,7 +38,7 @@ pub(super) struct Columns<'a> {
     call_name: &'a [u8],
     action: String,
     exe: &'a [u8],
-    rung: &'static str,
+    evidence: &'static str,
     count: i64,
     first: (Option<i64>, Option<&'a [u8]>),
     last: (Option<i64>, Option<&'a [u8]>),
@@ -59,13 +59,13 @@ impl<'a> Columns<'a> {
         let mut columns = Self {
             manager: key.unit.as_ref().map(|unit| unit.manager.to_string()).unwrap_or_default(),
             unit: key.unit.as_ref().map_or("", |unit| unit.name.as_str()),
-            event: "silent-death",
+            event: "unrecorded-death",
             arch: 0,
             call_number: -1,
             call_name: b"",
             action: String::new(),
             exe: cut(&key.exe, MAX_EXE),
-            rung: rung.map_or("", Rung::as_str),
+            evidence: rung.map_or("", Rung::as_str),
             count: i64::try_from(*count).unwrap_or(i64::MAX),
             first: moment(first),
             last: moment(last),
@@ -101,7 +101,7 @@ impl<'a> Columns<'a> {
             &self.call_name,
             &self.action,
             &self.exe,
-            &self.rung,
+            &self.evidence,
             &self.count,
             &self.first.0,
             &self.first.1,
@@ -150,7 +150,7 @@ pub(super) fn read_incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
             let action = text(row, 6)?.parse().map_err(|_| strange(6))?;
             IncidentEvent::Denial(Denial { call: Call { arch: Arch(row.get(3)?), id }, action })
         }
-        "silent-death" => IncidentEvent::SilentDeath,
+        "unrecorded-death" => IncidentEvent::UnrecordedDeath,
         _ => return Err(strange(2)),
     };
     let rung = match &*text(row, 8)? {

@@ -1,4 +1,4 @@
-//! The table, and how a file becomes or is recognized as ours.
+//! The tables of the store, and the check and migration of its file.
 
 use std::path::Path;
 
@@ -6,14 +6,17 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::error::StoreError;
 
-/// The format this program writes (`PRAGMA user_version`).
-pub const SCHEMA: i64 = 3;
+/// The format that this program writes (`PRAGMA user_version`).
+pub const SCHEMA: i64 = 4;
 
-/// `PRAGMA application_id`: "hdwy", so that `file(1)` and we can tell our files from others'.
+/// `PRAGMA application_id`: "hdwy", by which `file(1)` and harden-why recognize the store.
 const APPLICATION_ID: i64 = 0x6864_7779;
 
-/// Text that a process chose is a BLOB; `''` and -1 stand for "none" in the key, since `SQLite`
-/// takes every NULL for a different value. A moment is `…_ms`, or `…_said`, or neither.
+/// The tables of a new file.
+///
+/// Text that a process chose is a BLOB. In the key, `''` and -1 stand for "none", because `SQLite` treats every NULL as
+/// different. A moment is `…_ms`, or `…_text`, or neither. `evicted` has one row or none; its `last_ms` is the latest
+/// sighting of any evicted incident.
 const TABLES: &str = "
 CREATE TABLE incident (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -25,12 +28,12 @@ CREATE TABLE incident (
     call_name   BLOB    NOT NULL,
     action      TEXT    NOT NULL,
     exe         BLOB    NOT NULL,
-    rung        TEXT    NOT NULL,
+    evidence    TEXT    NOT NULL,
     count       INTEGER NOT NULL CHECK (count >= 0),
     first_ms    INTEGER,
-    first_said  BLOB,
+    first_text  BLOB,
     last_ms     INTEGER,
-    last_said   BLOB,
+    last_text   BLOB,
     pid         INTEGER NOT NULL,
     comm        BLOB    NOT NULL,
     uid         BLOB    NOT NULL,
@@ -45,46 +48,57 @@ CREATE UNIQUE INDEX incident_key
     ON incident (unit, manager, event, arch, call_number, call_name, action, exe, source, errno);
 CREATE INDEX incident_newest ON incident (last_ms, id);
 CREATE INDEX incident_unit ON incident (unit, manager, last_ms, count);
-";
-
-/// What had to give way to others: one row, or none. `last_ms` is the latest sighting of any of them.
-const FORGOTTEN: &str = "
-CREATE TABLE forgotten (
-    only      INTEGER PRIMARY KEY CHECK (only = 0),
+CREATE TABLE evicted (
+    id        INTEGER PRIMARY KEY CHECK (id = 0),
     incidents INTEGER NOT NULL,
     sightings INTEGER NOT NULL,
     last_ms   INTEGER NOT NULL
 ) STRICT;
 ";
 
-/// From format 1 to 2.
-const PARENTS: &str = "
+/// The changes from each earlier format to the next: from 1 to 2, from 2 to 3, and so on.
+const MIGRATIONS: [&str; 3] = [
+    "
 ALTER TABLE incident ADD COLUMN parent_pid INTEGER;
 ALTER TABLE incident ADD COLUMN parent_comm BLOB;
-";
-
-/// From format 2 to 3.
-const SOURCES: &str = "
+CREATE TABLE forgotten (
+    only      INTEGER PRIMARY KEY CHECK (only = 0),
+    incidents INTEGER NOT NULL,
+    sightings INTEGER NOT NULL,
+    last_ms   INTEGER NOT NULL
+) STRICT;
+",
+    "
 ALTER TABLE incident ADD COLUMN source TEXT NOT NULL DEFAULT 'audit';
 ALTER TABLE incident ADD COLUMN errno INTEGER NOT NULL DEFAULT -1;
 DROP INDEX incident_key;
 CREATE UNIQUE INDEX incident_key
     ON incident (unit, manager, event, arch, call_number, call_name, action, exe, source, errno);
-";
+",
+    "
+ALTER TABLE incident RENAME COLUMN rung TO evidence;
+ALTER TABLE incident RENAME COLUMN first_said TO first_text;
+ALTER TABLE incident RENAME COLUMN last_said TO last_text;
+UPDATE incident SET event = 'unrecorded-death' WHERE event = 'silent-death';
+UPDATE incident SET evidence = 'given' WHERE evidence = 'told';
+ALTER TABLE forgotten RENAME TO evicted;
+ALTER TABLE evicted RENAME COLUMN only TO id;
+",
+];
 
-/// Whose file it is.
+/// What the header of a file says.
 #[derive(Debug, PartialEq, Eq)]
 enum Header {
-    /// Nobody's yet.
-    Fresh,
-    /// Ours, of an earlier format.
+    /// The file is empty.
+    Empty,
+    /// A store of an earlier format.
     Older(i64),
-    /// Ours, of [`SCHEMA`].
-    Ours,
+    /// A store of format [`SCHEMA`].
+    Current,
 }
 
 /// Reads the header without changing anything.
-fn header(conn: &Connection, path: &Path) -> Result<Header, StoreError> {
+fn read_header(conn: &Connection, path: &Path) -> Result<Header, StoreError> {
     let number = |pragma: &str| conn.query_row(pragma, (), |row| row.get::<_, i64>(0));
     let read = || -> rusqlite::Result<_> {
         Ok((
@@ -94,8 +108,8 @@ fn header(conn: &Connection, path: &Path) -> Result<Header, StoreError> {
         ))
     };
     match read().map_err(|source| StoreError::from_sqlite(path, source))? {
-        (0, 0, 0) => Ok(Header::Fresh),
-        (APPLICATION_ID, SCHEMA, _) => Ok(Header::Ours),
+        (0, 0, 0) => Ok(Header::Empty),
+        (APPLICATION_ID, SCHEMA, _) => Ok(Header::Current),
         (APPLICATION_ID, older @ 1..SCHEMA, _) => Ok(Header::Older(older)),
         (APPLICATION_ID, found, _) if found > SCHEMA => {
             Err(StoreError::Newer { path: path.to_owned(), found, known: SCHEMA })
@@ -109,33 +123,34 @@ fn header(conn: &Connection, path: &Path) -> Result<Header, StoreError> {
 
 /// Checks that a reader understands the file.
 pub(super) fn check(conn: &Connection, path: &Path) -> Result<(), StoreError> {
-    match header(conn, path)? {
-        Header::Ours => Ok(()),
+    match read_header(conn, path)? {
+        Header::Current => Ok(()),
         Header::Older(_) => Err(StoreError::Older { path: path.to_owned() }),
-        Header::Fresh => Err(StoreError::Missing { path: path.to_owned() }),
+        Header::Empty => Err(StoreError::Missing { path: path.to_owned() }),
     }
 }
 
-/// Checks that the writer understands the file, makes the tables in an empty one, and brings an older one up to date.
+/// Checks that the writer understands the file. Creates the tables in an empty file, and migrates an older one.
 pub(super) fn prepare(conn: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let found = header(conn, path)?;
-    let fresh = found == Header::Fresh;
+    let found = read_header(conn, path)?;
     let sqlite = |source| StoreError::from_sqlite(path, source);
-    if fresh {
-        // Only possible before the first table.
+    if found == Header::Empty {
+        // SQLite accepts this only before the first table.
         conn.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(sqlite)?;
     }
     conn.execute_batch("PRAGMA journal_mode = WAL").map_err(sqlite)?;
-    let tables: &[&str] = match found {
-        Header::Fresh => &[TABLES, FORGOTTEN],
-        Header::Older(1) => &[PARENTS, FORGOTTEN, SOURCES],
-        Header::Older(_) => &[SOURCES],
-        Header::Ours => &[],
+    let changes = match found {
+        Header::Empty => Some(TABLES.to_owned()),
+        Header::Older(format) => {
+            let done = usize::try_from(format - 1).unwrap_or_default();
+            Some(MIGRATIONS.into_iter().skip(done).collect())
+        }
+        Header::Current => None,
     };
-    if found != Header::Ours {
+    if let Some(changes) = changes {
         let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite)?;
-        let ours = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA};");
-        transaction.execute_batch(&format!("{} {ours}", tables.concat())).map_err(sqlite)?;
+        let pragmas = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA};");
+        transaction.execute_batch(&format!("{changes} {pragmas}")).map_err(sqlite)?;
         transaction.commit().map_err(sqlite)?;
     }
     let verdict: String = conn.query_row("PRAGMA quick_check(1)", (), |row| row.get(0)).map_err(sqlite)?;

@@ -162,7 +162,7 @@ fn death_without_record_is_silent_after_record_wait() {
     f.now += RECORD_WAIT - DEATH_WAIT;
     let finished = f.poll();
     assert_eq!(units(&finished), [attributed(7, "a.service")]);
-    assert_eq!(finished[0].sighting().key.event, IncidentEvent::SilentDeath);
+    assert_eq!(finished[0].sighting().key.event, IncidentEvent::UnrecordedDeath);
     assert_eq!(finished[0].sighting().at, Moment::At(AT));
 }
 

@@ -56,7 +56,7 @@ mod tests {
         Incident {
             key: IncidentKey {
                 unit: None,
-                event: IncidentEvent::SilentDeath,
+                event: IncidentEvent::UnrecordedDeath,
                 exe: exe.to_string().into_bytes(),
                 source: SightingSource::Audit,
             },

@@ -61,7 +61,7 @@ ok "with it the kernel tells all" within 20 told
 named() {
     jq '.units[] | select(.unit == "'"$unit"'")' <$all
     jq -e '.units[] | select(.unit == "'"$unit"'") | .denials | any(.call == "'"$call"'"
-        and .action == "errno" and (.cause.kind | IN("unit", "perhaps-unit"))
+        and .action == "errno" and (.cause.kind | IN("unit", "possibly-unit"))
         and ([.cause.directives[] | .directive, .file, .line]
             == ["'"$told"'", "/etc/systemd/system/'"$unit"'", '"$line"']))' <$all >/dev/null
 }

@@ -11,7 +11,7 @@ systemctl stop harden-whyd.service
 # found NAME RUNG COUNT: the denials are attributed to this unit, by that evidence.
 found() {
     answers '.units | length == 1 and (.[0].denials | length == 1 and (.[0] | .call == "acct" and .count == '"$3"'
-        and .attribution.rung == "'"$2"'"))' --system "$1.service"
+        and .attribution.evidence == "'"$2"'"))' --system "$1.service"
 }
 
 # A child that systemd never knew, of a shell that has ended. systemd-coredump takes its core.

@@ -19,7 +19,7 @@ ok "explain reads its log to the same end" says "x86_64 call 163" harden-why exp
 # auditd has loaded a rule that excludes all such records.
 auditctl -a always,exclude -F msgtype=SECCOMP >/dev/null
 systemctl start rule.service
-ok "a death without a record is told as one" within 30 answers '.units[0].denials[0].event == "silent-death"' rule.service
+ok "a death without a record is told as one" within 30 answers '.units[0].denials[0].event == "unrecorded-death"' rule.service
 auditctl -D >/dev/null
 systemctl stop auditd
 systemctl start alone.service
