@@ -29,7 +29,7 @@ mod support {
 use harden_why::audit::{Action, CallField, parse_record};
 use harden_why::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
 use harden_why::kernel::procfs::status_value;
-use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
+use harden_why::kernel::seccomp::{ALLOW, Filter, return_value};
 use harden_why::syscalls::{Abi, Arch, Groups};
 use netlink_sys::protocols::NETLINK_AUDIT;
 use netlink_sys::{Socket, SocketAddr};
@@ -122,7 +122,7 @@ fn violate(calls: u64) {
 
 /// Makes calls that a filter of its own lets the kernel log, each once.
 fn violate_differently(calls: u64) {
-    Filter::new(Arch::native(), &[], returned(Action::Log, 0)).load(true).unwrap();
+    Filter::new(Arch::native(), &[], return_value(Action::Log, 0)).load(true).unwrap();
     for number in 0..i64::try_from(calls).unwrap() {
         // SAFETY: no call has such a number.
         unsafe { libc::syscall(i64::from(NO_CALL) + number) };
@@ -160,7 +160,7 @@ fn refused() -> Vec<(Box<str>, u32)> {
 fn be_refused(pause: Duration) {
     let refused = refused();
     let rules: Vec<_> =
-        refused.iter().map(|(_, number)| (*number, returned(Action::Errno, libc::EPERM as u16))).collect();
+        refused.iter().map(|(_, number)| (*number, return_value(Action::Errno, libc::EPERM as u16))).collect();
     Filter::new(Arch::native(), &rules, ALLOW).load(true).unwrap();
     for (_, number) in refused {
         std::thread::sleep(pause);

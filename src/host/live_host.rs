@@ -6,7 +6,7 @@ use crate::audit::{Action, Record, Stamp};
 use crate::incidents::Parent;
 use crate::kernel::clock::{Clocks, ns_of_ticks};
 use crate::kernel::exit_cgroups::ExitCgroups;
-use crate::kernel::pid_cache::Living;
+use crate::kernel::pid_cache::PidCache;
 use crate::kernel::proc_events::{CoreDump, SigsysExit};
 use crate::kernel::procfs::Procfs;
 use crate::units::Evidence;
@@ -36,7 +36,7 @@ pub struct DeathEvidence {
 pub struct LiveHost {
     procfs: Procfs,
     departed: Option<ExitCgroups>,
-    living: Living,
+    pids: PidCache,
     late_evidence: Arc<LateEvidence>,
 }
 
@@ -44,7 +44,7 @@ impl LiveHost {
     /// With whom to ask later.
     #[must_use]
     pub fn new(late_evidence: LateEvidence) -> Self {
-        Self { procfs: Procfs::live(), departed: None, living: Living::new(), late_evidence: Arc::new(late_evidence) }
+        Self { procfs: Procfs::live(), departed: None, pids: PidCache::new(), late_evidence: Arc::new(late_evidence) }
     }
 
     /// And with the notes of the dead, where the kernel makes them.
@@ -55,7 +55,7 @@ impl LiveHost {
 
     /// All records of the next batch have arrived.
     pub fn begin_batch(&mut self) {
-        self.living.begin_batch();
+        self.pids.begin_batch();
     }
 
     /// Whom to ask about what the host could not tell at once.
@@ -136,7 +136,7 @@ impl Host for LiveHost {
         let Stamp::Millis(at) = record.stamp else { return None };
         // What kills is met once.
         let lives = matches!(record.action, Action::Errno | Action::Log | Action::Trace | Action::UserNotif);
-        if lives { self.living.number(&self.procfs, record.pid, at) } else { None }
+        if lives { self.pids.number(&self.procfs, record.pid, at) } else { None }
     }
 
     fn glance(&mut self, record: &Record<'_>) -> Vec<Evidence> {
@@ -207,7 +207,7 @@ mod tests {
             fs::write(directory.join("stat"), format!("{pid} (x) S 3{} {ticks}", " 0".repeat(17))).unwrap();
         }
         let late_evidence = LateEvidence::new(Managers::with_paths("unix:path=/nonexistent", root.path()));
-        let host = LiveHost { procfs: Procfs::at(root.path()), ..LiveHost::new(late_evidence) };
+        let host = LiveHost { procfs: Procfs::new(root.path()), ..LiveHost::new(late_evidence) };
         (root, host)
     }
 

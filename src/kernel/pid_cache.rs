@@ -1,7 +1,7 @@
-//! Processes that a filter lets live: whose they are is looked up once, not once a record.
+//! Processes that a filter lets live: their cgroup is read once, not once for each record.
 //!
-//! A process is held by a pidfd (`pidfd_open(2)`), and all of them are watched by one epoll. While a process is not
-//! said to have ended nobody else can have its pid, so every record that had arrived before is its own.
+//! The cache holds each process by a pidfd (`pidfd_open(2)`), and one epoll reports which of them ended. Until the epoll
+//! reports the end of a process, no other process has its pid. So all records that arrived before are the process's own.
 
 use super::clock::{Clocks, ns_of_ticks};
 use super::procfs::Procfs;
@@ -11,64 +11,63 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// How many processes are held; then it starts over.
+/// How many processes are held. A full cache is emptied.
 const MOST: usize = 256;
 
-/// A process can be moved to another cgroup, so it is looked at again so often.
+/// How long a cgroup counts as current. A process can be moved to another cgroup.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// How far apart a process's start and a record can place the same moment, in nanoseconds.
+/// How far the times of a process's start and of its first record can differ, in nanoseconds.
 const SLACK_NS: i64 = 20_000_000;
 
-/// The processes held.
+/// The processes that are held, by pid.
 #[derive(Debug)]
-pub(crate) struct Living {
-    held: HashMap<u32, Held>,
-    /// Tells which of them ended; without one nobody is held.
+pub(crate) struct PidCache {
+    processes: HashMap<u32, HeldProcess>,
+    /// Reports which processes ended. Without it no process is held.
     ends: Option<Epoll>,
     now: Instant,
     clocks: Clocks,
-    /// Of the next look at a process.
-    number: u64,
+    last_number: u64,
 }
 
 #[derive(Debug)]
-struct Held {
-    /// Closing it ends the watch.
+struct HeldProcess {
+    /// Closing it removes the process from the epoll.
     _pidfd: OwnedFd,
-    /// When it started, in nanoseconds since boot.
+    /// When the process started, in nanoseconds since boot.
     started: i64,
     cgroup: Vec<u8>,
-    /// Stands for the process in this cgroup.
+    /// Identifies the process in this cgroup.
     number: u64,
-    looked: Instant,
+    read_at: Instant,
 }
 
-impl Living {
+impl PidCache {
     pub(crate) fn new() -> Self {
         let ends = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC);
         if let Err(error) = &ends {
             tracing::warn!("processes cannot be watched, and are looked up for every record: {error}");
         }
-        Self { held: HashMap::new(), ends: ends.ok(), now: Instant::now(), clocks: Clocks::now(), number: 0 }
+        Self { processes: HashMap::new(), ends: ends.ok(), now: Instant::now(), clocks: Clocks::now(), last_number: 0 }
     }
 
-    /// All records of the next batch have arrived: whoever ended before is let go.
+    /// Begins a batch, all records of which have arrived: drops the processes that ended before.
     pub(crate) fn begin_batch(&mut self) {
         self.now = Instant::now();
         self.clocks = Clocks::now();
-        self.let_go_of_the_dead();
+        self.drop_ended();
     }
 
-    fn let_go_of_the_dead(&mut self) {
-        let Some(ends) = self.ends.as_ref().filter(|_| !self.held.is_empty()) else { return };
+    fn drop_ended(&mut self) {
+        let Some(ends) = self.ends.as_ref().filter(|_| !self.processes.is_empty()) else { return };
         let mut events = [EpollEvent::empty(); 64];
         loop {
-            // A failure is no news of an end: then nobody is believed to live.
-            let Ok(count) = ends.wait(&mut events, EpollTimeout::ZERO) else { return self.held.clear() };
+            // Where the epoll fails, any process may have ended.
+            let Ok(count) = ends.wait(&mut events, EpollTimeout::ZERO) else { return self.processes.clear() };
             for event in events.iter().take(count) {
                 if let Ok(pid) = u32::try_from(event.data()) {
-                    self.held.remove(&pid);
+                    self.processes.remove(&pid);
                 }
             }
             if count < events.len() {
@@ -77,56 +76,56 @@ impl Living {
         }
     }
 
-    /// A number for the process that made a record at a moment (in milliseconds since the epoch), as long as it
-    /// lives and its cgroup is the same.
+    /// Returns a number for the process that made a record at a moment, in milliseconds since the epoch. The number stays
+    /// the same while the process lives in the same cgroup. `None` if the process cannot be held, or started later.
     pub(crate) fn number(&mut self, procfs: &Procfs, pid: u32, at: i64) -> Option<u64> {
-        // Only who started before it can have made it; of a time that is still to come nothing is known.
+        // Without the record's true time, another process may have had the pid.
         if self.clocks.is_future(at) {
             return None;
         }
         let made = self.clocks.boot_ns_of_millis(at).saturating_add(SLACK_NS);
-        if let Some(held) = self.held.get_mut(&pid) {
-            let fresh = self.now.duration_since(held.looked) < FRESH;
-            if fresh || procfs.cgroup(pid).is_some_and(|cgroup| cgroup == held.cgroup) {
-                if !fresh {
-                    held.looked = self.now;
+        if let Some(process) = self.processes.get_mut(&pid) {
+            let is_fresh = self.now.duration_since(process.read_at) < FRESH;
+            if is_fresh || procfs.cgroup(pid).is_some_and(|cgroup| cgroup == process.cgroup) {
+                if !is_fresh {
+                    process.read_at = self.now;
                 }
-                return (held.started <= made).then_some(held.number);
+                return (process.started <= made).then_some(process.number);
             }
-            self.held.remove(&pid);
+            self.processes.remove(&pid);
         }
-        let Some(held) = self.hold(procfs, pid) else {
-            // Perhaps for want of descriptors, which others need more.
-            self.held.clear();
+        let Some(process) = self.hold(procfs, pid) else {
+            // Descriptors may have run out, and other parts of the program need them more.
+            self.processes.clear();
             return None;
         };
-        let number = (held.started <= made).then_some(held.number);
-        if self.held.len() >= MOST {
-            self.held.clear();
+        let number = (process.started <= made).then_some(process.number);
+        if self.processes.len() >= MOST {
+            self.processes.clear();
         }
-        self.held.insert(pid, held);
-        // What was read is the process's own if it lived all the while.
-        self.let_go_of_the_dead();
-        number.filter(|_| self.held.contains_key(&pid))
+        self.processes.insert(pid, process);
+        // The files were this process's own only if it has not ended since.
+        self.drop_ended();
+        number.filter(|_| self.processes.contains_key(&pid))
     }
 
-    fn hold(&mut self, procfs: &Procfs, pid: u32) -> Option<Held> {
+    fn hold(&mut self, procfs: &Procfs, pid: u32) -> Option<HeldProcess> {
         let pidfd = pidfd_open(pid).ok()?;
         self.ends.as_ref()?.add(&pidfd, EpollEvent::new(EpollFlags::EPOLLIN, pid.into())).ok()?;
         let (started, cgroup) = (ns_of_ticks(procfs.start_time(pid)?), procfs.cgroup(pid)?);
-        self.number += 1;
-        Some(Held { _pidfd: pidfd, started, cgroup, number: self.number, looked: self.now })
+        self.last_number += 1;
+        Some(HeldProcess { _pidfd: pidfd, started, cgroup, number: self.last_number, read_at: self.now })
     }
 }
 
 fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: the call takes two numbers and gives a new descriptor, or fails.
+    // SAFETY: the call takes two numbers, and returns a new descriptor or fails.
     let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     let fd = i32::try_from(result).map_err(io::Error::other)?;
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel just gave us this descriptor, and nobody else has it.
+    // SAFETY: the kernel made this descriptor for this call, so nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -137,50 +136,50 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
-    fn a_process_keeps_its_number_while_it_lives() {
+    fn number_of_process_is_kept_while_it_lives() {
         let procfs = Procfs::live();
         let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let (at, mut living) = (now_millis(), Living::new());
-        let first = living.number(&procfs, child.id(), at).unwrap();
-        living.begin_batch();
-        assert_eq!(living.number(&procfs, child.id(), at), Some(first));
-        assert_ne!(living.number(&procfs, std::process::id(), at), Some(first));
-        assert_eq!(living.number(&procfs, child.id(), at - 60_000), None, "before it started");
-        assert_eq!(living.number(&procfs, child.id(), at + 60_000), None, "of a clock that was set back");
+        let (at, mut cache) = (now_millis(), PidCache::new());
+        let first = cache.number(&procfs, child.id(), at).unwrap();
+        cache.begin_batch();
+        assert_eq!(cache.number(&procfs, child.id(), at), Some(first));
+        assert_ne!(cache.number(&procfs, std::process::id(), at), Some(first));
+        assert_eq!(cache.number(&procfs, child.id(), at - 60_000), None, "before the process");
+        assert_eq!(cache.number(&procfs, child.id(), at + 60_000), None, "the clock was set back");
         drop(child.stdin.take());
         child.wait().unwrap();
-        living.begin_batch();
-        assert_eq!(living.number(&procfs, child.id(), at), None);
+        cache.begin_batch();
+        assert_eq!(cache.number(&procfs, child.id(), at), None);
     }
 
     #[test]
-    fn another_cgroup_is_another_number() {
+    fn process_in_another_cgroup_gets_another_number() {
         let root = tempfile::tempdir().unwrap();
         let own = root.path().join(std::process::id().to_string());
         std::fs::create_dir(&own).unwrap();
         std::fs::write(own.join("stat"), format!("7 (x) S 3{} 1", " 0".repeat(17))).unwrap();
         std::fs::write(own.join("cgroup"), "0::/a.service\n").unwrap();
         let at = now_millis();
-        let (procfs, mut living, pid) = (Procfs::at(root.path()), Living::new(), std::process::id());
-        let first = living.number(&procfs, pid, at).unwrap();
+        let (procfs, mut cache, pid) = (Procfs::new(root.path()), PidCache::new(), std::process::id());
+        let first = cache.number(&procfs, pid, at).unwrap();
         std::fs::write(own.join("cgroup"), "0::/b.service\n").unwrap();
-        living.now += FRESH;
-        let second = living.number(&procfs, pid, at).unwrap();
+        cache.now += FRESH;
+        let second = cache.number(&procfs, pid, at).unwrap();
         assert_ne!(first, second);
-        living.now += FRESH;
-        assert_eq!(living.number(&procfs, pid, at), Some(second));
+        cache.now += FRESH;
+        assert_eq!(cache.number(&procfs, pid, at), Some(second));
     }
 
     #[test]
-    fn not_everybody_is_held() {
-        let mut living = Living::new();
+    fn held_processes_are_bounded() {
+        let mut cache = PidCache::new();
         let procfs = Procfs::live();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             if let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
-                let _ = living.number(&procfs, pid, now_millis());
+                let _ = cache.number(&procfs, pid, now_millis());
             }
         }
-        assert!(living.held.len() <= MOST);
-        assert_eq!(living.number(&procfs, u32::MAX, now_millis()), None);
+        assert!(cache.processes.len() <= MOST);
+        assert_eq!(cache.number(&procfs, u32::MAX, now_millis()), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What `/proc` knows of a process (`proc(5)`), read from any root.
+//! Facts about processes from `/proc` (`proc(5)`), or from a copy elsewhere.
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
@@ -8,9 +8,9 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// More than any `/proc/PID/cgroup`: a path of `PATH_MAX` for each of a version 1 machine's
-/// hierarchies (the kernel fails the read of a longer path).
-const MOST: u64 = 128 * 1024;
+/// The largest file that is read, in bytes. `/proc/PID/cgroup` has at most a path of `PATH_MAX` for each hierarchy of
+/// cgroup version 1: the kernel refuses to show a longer path.
+const MOST_BYTES: u64 = 128 * 1024;
 
 /// A proc file system.
 #[derive(Debug, Clone)]
@@ -19,71 +19,71 @@ pub struct Procfs {
 }
 
 impl Procfs {
-    /// The one mounted on `root`.
+    /// Uses the file system at `root`.
     #[must_use]
-    pub fn at(root: impl Into<PathBuf>) -> Self {
+    pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// This machine's, `/proc`.
+    /// Uses this machine's `/proc`.
     #[must_use]
     pub fn live() -> Self {
-        Self::at("/proc")
+        Self::new("/proc")
     }
 
-    /// The bytes of `/proc/PID/cgroup`; `None` where the process is gone. This is the read
-    /// that races with death: one open, and one read in all but odd cases.
+    /// Returns the bytes of `/proc/PID/cgroup`; `None` if the process is gone. This races with the process's exit, so it takes
+    /// only one `open` and, in nearly all cases, one `read`.
     #[must_use]
     pub fn cgroup(&self, pid: u32) -> Option<Vec<u8>> {
         self.bytes(pid, "cgroup").filter(|bytes| !bytes.is_empty())
     }
 
-    /// When it started, in clock ticks since boot. With the pid it names a process for good.
+    /// Returns when the process started, in clock ticks since boot. The pid and this time identify a process.
     #[must_use]
     pub fn start_time(&self, pid: u32) -> Option<u64> {
         stat_field(&self.bytes(pid, "stat")?, 22)?.parse().ok()
     }
 
-    /// Whether a process that started at a moment, as [`start_time`](Self::start_time), still runs.
+    /// Whether the process with this [`start_time`](Self::start_time) still exists.
     #[must_use]
-    pub fn lives(&self, pid: u32, started: u64) -> bool {
-        self.start_time(pid).map_or_else(|| self.is_taken(pid), |now| now == started)
+    pub fn is_running(&self, pid: u32, started: u64) -> bool {
+        self.start_time(pid).map_or_else(|| self.is_pid_in_use(pid), |now| now == started)
     }
 
-    /// Whether some process has the pid, be it that `/proc` hides others' (`hidepid=`).
+    /// Whether any process has the pid, even one that `/proc` hides (`hidepid=`).
     #[must_use]
-    pub fn is_taken(&self, pid: u32) -> bool {
-        let hidden = || pid.try_into().is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::EPERM));
-        self.start_time(pid).is_some() || hidden()
+    pub fn is_pid_in_use(&self, pid: u32) -> bool {
+        let is_hidden = || pid.try_into().is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::EPERM));
+        self.start_time(pid).is_some() || is_hidden()
     }
 
-    /// The thread group of its parent; `None` for one without, such as PID 1.
+    /// Returns the parent's thread group; `None` for a process without a parent, such as PID 1.
     #[must_use]
     pub fn parent(&self, pid: u32) -> Option<u32> {
         stat_field(&self.bytes(pid, "stat")?, 4)?.parse().ok().filter(|&parent| parent != 0)
     }
 
-    /// The process that a thread is of; itself for a process.
+    /// Returns the process of a thread. For a process, that is the process itself.
     #[must_use]
     pub fn thread_group(&self, tid: u32) -> Option<u32> {
         status_value(&self.bytes(tid, "status")?, "Tgid")?.parse().ok()
     }
 
-    /// The name of its main thread.
+    /// Returns the name of the process's main thread.
     #[must_use]
     pub fn comm(&self, pid: u32) -> Option<Vec<u8>> {
         let mut comm = self.bytes(pid, "comm")?;
-        // The one newline that is not its own.
+        // The name itself can end with a newline, too.
         comm.pop_if(|last| *last == b'\n');
         Some(comm)
     }
 
-    /// Its executable as the kernel shows it, without the ` (deleted)` of a replaced file.
+    /// Returns the path of the executable, without the ` (deleted)` that the kernel appends once the file is replaced.
     #[must_use]
     pub fn exe(&self, pid: u32) -> Option<PathBuf> {
         let shown = std::fs::read_link(self.file(pid, "exe")).ok()?;
         match shown.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
-            // A file may really be called so.
+            // A file can have this name.
             Some(replaced) if !shown.exists() => Some(Path::new(std::ffi::OsStr::from_bytes(replaced)).to_owned()),
             _ => Some(shown),
         }
@@ -98,24 +98,24 @@ impl Procfs {
         let mut first = [0; 4096];
         let length = file.read(&mut first).ok()?;
         let mut bytes = first.get(..length)?.to_vec();
-        // A short read of a proc file is its end.
+        // A short read is the end of a proc file.
         if length == first.len() {
-            file.take(MOST).read_to_end(&mut bytes).ok()?;
+            file.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
         }
         Some(bytes)
     }
 }
 
-/// Field `number` (`proc_pid_stat(5)`, from 3 on) of a stat line. The second, the command
-/// name, can hold anything, a `)` too, so counting starts at the last one.
+/// Returns field `number` of a stat line (`proc_pid_stat(5)`), from 3 on. Field 2, the command name, can hold any byte and
+/// so a `)`, too: counting starts at the last one.
 fn stat_field(stat: &[u8], number: usize) -> Option<&str> {
     let end = stat.iter().rposition(|&b| b == b')')?;
     let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
     rest.split_ascii_whitespace().nth(number.checked_sub(3)?)
 }
 
-/// The value of `key` in the bytes of `/proc/PID/status`. Line breaks in a command name are
-/// escaped there, so no process can forge a line.
+/// Returns the value of `key` in the bytes of `/proc/PID/status`. The kernel escapes line breaks in a command name, so no
+/// process can forge a line.
 #[must_use]
 pub fn status_value<'a>(status: &'a [u8], key: &str) -> Option<&'a str> {
     let line = status.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(key.as_bytes())?.strip_prefix(b":"))?;
@@ -132,12 +132,12 @@ mod tests {
         for (name, bytes) in files {
             std::fs::write(root.path().join("7").join(name), bytes).unwrap();
         }
-        let procfs = Procfs::at(root.path());
+        let procfs = Procfs::new(root.path());
         (root, procfs)
     }
 
     #[test]
-    fn a_process_is_read_from_any_root() {
+    fn facts_of_process_are_read_below_a_root() {
         let (root, procfs) = machine(&[
             ("cgroup", b"0::/system.slice/a.service\n"),
             ("stat", b"7 (a) S 1 7 7 0 -1 4194560 9 8 7 6 5 4 3 2 20 0 1 0 4242 1000 5 18446744073709551615"),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_gone_is_nothing() {
+    fn missing_process_has_no_facts() {
         let (_root, procfs) = machine(&[]);
         for pid in [7, 8] {
             assert_eq!(procfs.cgroup(pid), None);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_pose_as_fields() {
+    fn command_name_cannot_forge_fields() {
         let (_root, procfs) = machine(&[
             ("stat", b"7 (a) S 99 (b) S 3 7 7 0 -1 0 9 8 7 6 5 4 3 2 20 0 1 0 4242 1000\n"),
             ("status", b"Name:\tx\\nTgid:\\t9\nTgid:\t3\n"),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_nothing() {
+    fn damaged_files_have_no_facts() {
         let (_root, procfs) = machine(&[("stat", b"7 (a"), ("status", b"Tgid:\n"), ("cgroup", b"")]);
         assert_eq!((procfs.parent(7), procfs.start_time(7), procfs.thread_group(7)), (None, None, None));
         assert_eq!(procfs.cgroup(7), None);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_file_is_read_whole_and_an_endless_one_is_not() {
+    fn long_file_is_read_whole_and_endless_file_up_to_the_limit() {
         let long = b"5:cpu:/x\n".repeat(1_000);
         let (_root, procfs) = machine(&[("cgroup", &long)]);
         assert_eq!(procfs.cgroup(7), Some(long));
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_in_the_live_one() {
+    fn facts_of_this_process_are_read_from_proc() {
         let procfs = Procfs::live();
         let me = std::process::id();
         assert_eq!(procfs.parent(me), Some(std::os::unix::process::parent_id()));

@@ -180,7 +180,7 @@ pub fn sweep(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let pid: Option<u32> = name.to_str().and_then(|name| name.strip_prefix(UNFINISHED)?.parse().ok());
-        if pid.is_some_and(|pid| !Procfs::live().is_taken(pid)) {
+        if pid.is_some_and(|pid| !Procfs::live().is_pid_in_use(pid)) {
             // What cannot be removed is not read by anybody, either.
             swept |= fs::remove_file(entry.path()).is_ok();
         }

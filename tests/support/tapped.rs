@@ -4,7 +4,7 @@
 //! The role is played before `main`. Files in the test's directory give the signals.
 
 use harden_why::audit::Action;
-use harden_why::kernel::seccomp::{ALLOW, Filter, returned};
+use harden_why::kernel::seccomp::{ALLOW, Filter, return_value};
 use harden_why::syscalls::Arch;
 use std::os::raw::c_long;
 use std::path::{Path, PathBuf};
@@ -116,7 +116,7 @@ fn own_sandbox(dir: &Path) {
     wait_for(dir, "go");
     let number = u32::try_from(OWN).unwrap_or_default();
     let trapped = u32::try_from(libc::SYS_mlockall).unwrap_or_default();
-    let rules = [(number, returned(Action::Errno, 76)), (trapped, returned(Action::Trap, 0))];
+    let rules = [(number, return_value(Action::Errno, 76)), (trapped, return_value(Action::Trap, 0))];
     // SAFETY: the handler does nothing.
     unsafe { libc::signal(libc::SIGSYS, ignore as *const () as libc::sighandler_t) };
     if Filter::new(Arch::native(), &rules, ALLOW).load(false).is_ok() {

@@ -12,7 +12,7 @@ use crate::host::log_host::LogHost;
 use crate::incidents::IncidentChange;
 use crate::incidents::local_time::Clock;
 use crate::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
-use crate::kernel::seccomp::{ALLOW, Filter, returned};
+use crate::kernel::seccomp::{ALLOW, Filter, return_value};
 use crate::pipeline::Pipeline;
 use crate::policy::{Effect, Policy, Settings, UnitFile, Verdict};
 use crate::syscalls::{Abi, Groups};
@@ -157,10 +157,10 @@ fn filter(policy: &Policy, groups: &Groups) -> Filter {
             let number = abi.call_number(call)?;
             let answer = match policy.verdict(abi, call) {
                 Verdict::Denied { effect: Effect::Errno(errno), .. } => {
-                    returned(Action::Errno, u16::try_from(errno).unwrap_or_default())
+                    return_value(Action::Errno, u16::try_from(errno).unwrap_or_default())
                 }
-                Verdict::Denied { effect: Effect::Kill, .. } => returned(Action::KillProcess, 0),
-                Verdict::Denied { effect: Effect::KillThread, .. } => returned(Action::KillThread, 0),
+                Verdict::Denied { effect: Effect::Kill, .. } => return_value(Action::KillProcess, 0),
+                Verdict::Denied { effect: Effect::KillThread, .. } => return_value(Action::KillThread, 0),
                 Verdict::Permitted | Verdict::LogOnly { .. } | Verdict::Possible { .. } => ALLOW,
             };
             Some((number, answer))
@@ -168,7 +168,7 @@ fn filter(policy: &Policy, groups: &Groups) -> Filter {
         .collect();
     rules.sort_unstable();
     rules.dedup();
-    Filter::new(abi.arch(), &rules, returned(Action::KillProcess, 0))
+    Filter::new(abi.arch(), &rules, return_value(Action::KillProcess, 0))
 }
 
 /// Writes a unit file below a root; where it is on this machine.

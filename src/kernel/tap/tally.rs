@@ -214,7 +214,7 @@ mod tests {
     }
 
     fn no_processes() -> Procfs {
-        Procfs::at("/nonexistent")
+        Procfs::new("/nonexistent")
     }
 
     #[test]
@@ -242,7 +242,7 @@ mod tests {
         let process = root.path().join("4000000");
         std::fs::create_dir(&process).unwrap();
         std::os::unix::fs::symlink("/bin/true", process.join("exe")).unwrap();
-        let procfs = Procfs::at(root.path());
+        let procfs = Procfs::new(root.path());
         let unit = Unit { manager: crate::units::Manager::User(1000), name: "a.service".parse().unwrap() };
         let user = "/user.slice/user-1000.slice/user@1000.service";
         for (cgroup, owner) in [

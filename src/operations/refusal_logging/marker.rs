@@ -28,7 +28,7 @@ impl Switcher {
 
     /// Whether it still runs.
     pub(crate) fn lives(self) -> bool {
-        Procfs::live().lives(self.pid, self.started)
+        Procfs::live().is_running(self.pid, self.started)
     }
 }
 

@@ -73,7 +73,7 @@ impl Ledger {
     /// The pid of the client, if it still lives.
     pub(crate) fn living_owner(&self) -> Option<u32> {
         let (pid, started) = self.owner?;
-        Procfs::live().lives(pid, started).then_some(pid)
+        Procfs::live().is_running(pid, started).then_some(pid)
     }
 
     /// Whether what runs of the unit can have been started without its own settings.
