@@ -7,14 +7,14 @@ use jiff::tz::TimeZone;
 
 /// The clock and the place of the person who asks.
 #[derive(Debug, Clone)]
-pub struct Clock {
+pub struct LocalTime {
     /// Now; `None` where ages would mean nothing, as in an old log.
     pub now: Option<Timestamp>,
     /// Where times are shown for.
     pub zone: TimeZone,
 }
 
-impl Clock {
+impl LocalTime {
     /// The day.
     pub(crate) fn today(&self) -> String {
         self.now.map_or_else(String::new, |now| now.to_zoned_datetime(self.zone.clone()).date().to_string())

@@ -3,11 +3,11 @@
 use crate::audit::Note;
 use crate::audit::text::plural;
 use crate::incidents::Moment;
-use crate::incidents::local_time::Clock;
+use crate::incidents::local_time::LocalTime;
 use crate::outlet::wire::Status;
 
 /// What keeps the daemon from having seen everything.
-pub(crate) fn hearing_notes(status: &Status, clock: &Clock) -> Vec<Note> {
+pub(crate) fn hearing_notes(status: &Status, clock: &LocalTime) -> Vec<Note> {
     let mut notes = Vec::new();
     if status.lost > 0 {
         notes.push(Note::new(

@@ -1,4 +1,4 @@
-//! Where the incidents of this machine are asked for: the daemon, or its store.
+//! Where the incidents of this machine come from: the daemon, or its store.
 
 use crate::audit::Note;
 use crate::cli::args::{Common, STATE_DIR, StateDir};
@@ -9,42 +9,51 @@ use crate::systemd::bus_address::BusAddress;
 use crate::units::{Manager, UnitName};
 use std::path::Path;
 
-/// The most incidents of one unit that are answered for.
+/// The most incidents of one unit in an answer.
 const MOST_INCIDENTS: usize = 5_000;
 
 /// The daemon or its store.
 #[derive(Debug)]
-pub(crate) enum Source {
-    /// On the bus.
+pub(crate) enum IncidentSource {
+    /// The daemon, over the bus.
     Daemon(HardenWhyProxy<'static>),
-    /// Read beside the daemon, or without one.
+    /// The store on disk, read without the daemon.
     Store(Store),
 }
 
-/// What is asked about.
+/// The incidents of one question.
+#[derive(Debug)]
+pub(crate) struct UnitIncidents {
+    /// Newest first.
+    pub(crate) incidents: Vec<Incident>,
+    /// Whether these are all; false if more exist than an answer holds.
+    pub(crate) complete: bool,
+}
+
+/// Which incidents a question is about.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Scope {
-    /// Which managers' units.
-    pub(crate) managers: Managers,
-    /// Only what was seen then or later, in milliseconds since the epoch.
+pub(crate) struct IncidentScope {
+    /// The managers whose units count.
+    pub(crate) managers: ManagerScope,
+    /// The earliest sighting, in milliseconds since the epoch; `None` for all.
     pub(crate) since: Option<i64>,
 }
 
-/// Which managers' units.
+/// The managers whose units a question is about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Managers {
-    /// Every manager's.
+pub(crate) enum ManagerScope {
+    /// All managers.
     #[default]
     All,
-    /// The system's.
+    /// The system manager.
     System,
-    /// Users'.
+    /// All user managers.
     Users,
 }
 
-impl Managers {
-    /// As `--system` and `--user` say.
-    pub(crate) fn of(system: bool, user: bool) -> Self {
+impl ManagerScope {
+    /// Returns the scope that `--system` and `--user` ask for.
+    pub(crate) fn from_flags(system: bool, user: bool) -> Self {
         match (system, user) {
             (true, _) => Self::System,
             (_, true) => Self::Users,
@@ -52,8 +61,8 @@ impl Managers {
         }
     }
 
-    /// Whether it is one of them; `None` stands for processes of no known unit.
-    pub(crate) fn include(self, manager: Option<Manager>) -> bool {
+    /// Returns whether a manager is in scope; `None` stands for processes of an unknown unit.
+    pub(crate) fn includes(self, manager: Option<Manager>) -> bool {
         match self {
             Self::All => true,
             Self::System => manager == Some(Manager::System),
@@ -62,11 +71,12 @@ impl Managers {
     }
 }
 
-impl Source {
-    /// The store in `--state-dir`, or the daemon. Where that does not answer, the store it left behind, with a note.
+impl IncidentSource {
+    /// Opens the store in `--state-dir`, or connects to the daemon. If the daemon does not answer, opens the store that
+    /// it left, and returns a note about that.
     ///
     /// # Errors
-    /// There is neither; says what to do.
+    /// Neither can be read; the error says what to do.
     pub(crate) async fn open(common: &Common, asked: &StateDir) -> anyhow::Result<(Self, Vec<Note>)> {
         if let Some(dir) = &asked.state_dir {
             return Ok((Self::Store(Store::open_read_only(dir)?), Vec::new()));
@@ -92,11 +102,11 @@ impl Source {
         )
     }
 
-    /// Every unit with incidents, newest first.
+    /// Lists every unit with incidents, newest first.
     ///
     /// # Errors
-    /// Those of the daemon or the store.
-    pub(crate) async fn units(&self, scope: Scope) -> anyhow::Result<Vec<UnitSummary>> {
+    /// The daemon or the store fails.
+    pub(crate) async fn units(&self, scope: IncidentScope) -> anyhow::Result<Vec<UnitSummary>> {
         let units: Vec<UnitSummary> = match self {
             Self::Daemon(daemon) => {
                 let since = scope.since.unwrap_or_default();
@@ -105,20 +115,19 @@ impl Source {
             }
             Self::Store(store) => store.units(&Query { since: scope.since, ..Query::default() })?,
         };
-        let included = |summary: &UnitSummary| scope.managers.include(summary.unit.as_ref().map(|unit| unit.manager));
+        let included = |summary: &UnitSummary| scope.managers.includes(summary.unit.as_ref().map(|unit| unit.manager));
         Ok(units.into_iter().filter(included).collect())
     }
 
-    /// The incidents of units of a name, or of processes whose unit is not known, newest first, and whether those are
-    /// all.
+    /// Lists the incidents of all units of a name, newest first; without a name, those of processes whose unit is unknown.
     ///
     /// # Errors
-    /// Those of the daemon or the store.
+    /// The daemon or the store fails.
     pub(crate) async fn incidents(
         &self,
         name: Option<&UnitName>,
-        scope: Scope,
-    ) -> anyhow::Result<(Vec<Incident>, bool)> {
+        scope: IncidentScope,
+    ) -> anyhow::Result<UnitIncidents> {
         let mut found = Vec::new();
         let mut offset = 0;
         loop {
@@ -126,10 +135,11 @@ impl Source {
             let last = page.len() < MAX_INCIDENTS as usize;
             offset += MAX_INCIDENTS;
             let incidents = page.into_iter().map(|stored| stored.incident);
-            found
-                .extend(incidents.filter(|one| scope.managers.include(one.key.unit.as_ref().map(|unit| unit.manager))));
+            found.extend(
+                incidents.filter(|one| scope.managers.includes(one.key.unit.as_ref().map(|unit| unit.manager))),
+            );
             if last || found.len() >= MOST_INCIDENTS {
-                return Ok((found, last));
+                return Ok(UnitIncidents { incidents: found, complete: last });
             }
         }
     }
@@ -149,7 +159,7 @@ impl Source {
         }
     }
 
-    /// How well the daemon hears; of a store that is read without it, what had to give way.
+    /// Returns the daemon's status; for a store, only what it evicted.
     pub(crate) async fn status(&self) -> Option<Status> {
         match self {
             Self::Daemon(daemon) => patiently(|| daemon.status()).await.ok(),

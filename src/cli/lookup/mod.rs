@@ -1,6 +1,6 @@
 //! Finds what a question is about: unit names, incidents, and the answer for one unit.
 
-pub(crate) mod caveats;
+pub(crate) mod context;
 pub(crate) mod incident_source;
 pub(crate) mod silent_refusals;
 pub(crate) mod unit_answer;

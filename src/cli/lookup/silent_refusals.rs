@@ -1,21 +1,20 @@
-//! What a unit's settings keep from being seen: of calls that are refused with an error systemd has the kernel write no
-//! record, unless it is told to.
+//! Silent refusals: systemd asks the kernel for no record of calls that fail with an error, unless configured to.
 
 use crate::audit::Note;
 use crate::audit::text::join;
-use crate::cli::verbs::log_refusals::Recording;
 use crate::cli::views::answer::{Answer, Silence};
 use crate::diagnosis::Situation;
-use crate::incidents::local_time::Clock;
+use crate::incidents::local_time::LocalTime;
+use crate::operations::refusal_logging::state::Recording;
 use crate::units::Unit;
 
-/// Has an answer say which of the unit's directives are silent, or that refusals are recorded now.
-pub(crate) fn tell(
+/// Adds to an answer which of the unit's directives refuse silently, or that refusals are logged now.
+pub(crate) fn describe(
     answer: &mut Answer,
     unit: &Unit,
     situation: &Situation,
     recording: Option<&Recording>,
-    clock: &Clock,
+    clock: &LocalTime,
 ) {
     let directives = situation.policy.refusing_directives();
     if directives.is_empty() {
@@ -36,10 +35,10 @@ pub(crate) fn tell(
                 "but its {names} can refuse calls with an error, and of those systemd lets the kernel write \
                 no record. To see them:"
             ),
-            ways: ways(unit),
+            ways: commands(unit),
         });
     } else {
-        let commands = ways(unit).map(|(command, _)| format!("'{command}'"));
+        let commands = commands(unit).map(|(command, _)| format!("'{command}'"));
         answer.notes.push(Note::new("refusals-silent", format!(
             "the unit's {names} can refuse calls with an error, and of those systemd lets the kernel write no record: \
              they are not seen here; {} show them",
@@ -48,8 +47,8 @@ pub(crate) fn tell(
     }
 }
 
-/// The three ways to see what a unit is refused.
-fn ways(unit: &Unit) -> [(String, &'static str); 3] {
+/// The three commands that show what a unit is refused.
+fn commands(unit: &Unit) -> [(String, &'static str); 3] {
     let flag = unit.manager.option();
     let command = |verb: &str| format!("harden-why {verb} {flag}{}", unit.name);
     [

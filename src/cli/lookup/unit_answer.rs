@@ -1,131 +1,132 @@
-//! unit_answer.
+//! The answer for one unit: its incidents, its settings in force, the diagnosis, and what it may hide.
 
+use super::context::Context;
+use super::incident_source::{IncidentScope, UnitIncidents};
+use super::silent_refusals;
+use super::unit_names::{alias_note, managers_to_ask, resolve_alias};
 use crate::audit::Note;
-use crate::cli::lookup::caveats::more;
-use crate::cli::lookup::incident_source::{Scope, Source};
-use crate::cli::lookup::silent_refusals;
-use crate::cli::lookup::unit_names::{alias_note, managers_of, own_name};
-use crate::cli::verbs::log_refusals::Recording;
 use crate::cli::views::answer::{Answer, RemedyView};
 use crate::cli::views::remedy::add_exposure;
-use crate::diagnosis::diagnose;
+use crate::diagnosis::{Diagnosis, diagnose};
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
-use crate::incidents::Incident;
 use crate::incidents::incident::by_unit;
-use crate::incidents::local_time::Clock;
 use crate::operations::permission::may_change;
-use crate::syscalls::Groups;
-use crate::systemd::manager::Managers;
+use crate::operations::refusal_logging::state::Recording;
 use crate::units::{Manager, Unit, UnitName};
 
-/// The answer for a unit whose incidents these are, and whether those are all; of what leaves no record there can be
-/// others, unless the unit was rehearsed.
-pub(crate) async fn of_unit(
+/// Whether calls may have been refused without a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SilentRefusals {
+    /// Some may be missing from the incidents; the answer says so.
+    Possible,
+    /// A rehearsal recorded all of them.
+    AllRecorded,
+}
+
+/// Answers for a unit with incidents.
+pub(crate) async fn answer_for_unit(
+    context: &Context,
     unit: &Unit,
-    (incidents, all): (Vec<Incident>, bool),
-    can_be_silent: bool,
-    managers: &Managers,
-    groups: &Groups,
-    clock: &Clock,
+    UnitIncidents { incidents, complete }: UnitIncidents,
+    silent: SilentRefusals,
 ) -> Answer {
-    let LoadedSettings { situation, mut notes, properties: facts, .. } =
-        unit_settings::load(managers, unit, groups).await;
-    notes.extend(more(all));
-    let diagnosis = diagnose(incidents, situation.as_ref(), groups);
-    let mut answer = Answer::new(Some(unit), &diagnosis, situation.as_ref(), groups, clock, notes);
-    if let Some(situation) = situation.as_ref().filter(|_| can_be_silent) {
-        let recording = Recording::of(managers, unit.manager).await;
-        silent_refusals::tell(&mut answer, unit, situation, recording.as_ref(), clock);
+    let settings = unit_settings::load(&context.managers, unit, context.groups()).await;
+    let LoadedSettings { situation, mut notes, properties, .. } = settings;
+    notes.extend(truncation_note(complete));
+    let diagnosis = diagnose(incidents, situation.as_ref(), context.groups());
+    let mut answer =
+        Answer::new(Some(unit), &diagnosis, situation.as_ref(), context.groups(), &context.local_time, notes);
+    if let Some(situation) = situation.as_ref().filter(|_| silent == SilentRefusals::Possible) {
+        let recording = Recording::of(&context.managers, unit.manager).await;
+        silent_refusals::describe(&mut answer, unit, situation, recording.as_ref(), &context.local_time);
     }
-    if let (Some(facts), Some(situation)) = (facts, situation) {
-        add_exposure(&mut answer.remedies, &facts, &situation);
+    if let (Some(properties), Some(situation)) = (properties, situation) {
+        add_exposure(&mut answer.remedies, &properties, &situation);
     }
     answer.apply = apply_command(unit, &answer.remedies);
     answer
 }
 
-/// The answer where nothing was seen: why that need not mean that nothing was denied.
-pub(crate) async fn none_known(
-    name: &UnitName,
-    scope: Scope,
-    managers: &Managers,
-    groups: &Groups,
-    clock: &Clock,
-) -> Answer {
-    let mut found = None;
-    for manager in managers_of(scope.managers) {
-        let unit = Unit { manager, name: name.clone() };
-        let known = unit_settings::load(managers, &unit, groups).await;
-        if known.situation.is_some() {
-            found = Some((unit, known));
-            break;
-        }
-    }
-    let Some((unit, LoadedSettings { situation, notes, .. })) = found else {
-        let note = if name.is_template() {
-            format!("no instance of {name} has denials that are known; 'harden-why' lists what was seen")
-        } else {
-            format!("no manager asked knows a unit {name}: is the name right? 'harden-why' lists what was seen")
-        };
-        let notes = vec![Note::new("unit-unknown", note)];
-        let unit = Unit { manager: Manager::System, name: name.clone() };
-        return Answer {
-            manager: None,
-            ..Answer::new(Some(&unit), &diagnose(Vec::new(), None, groups), None, groups, clock, notes)
-        };
+/// Answers for a name without incidents: why silence need not mean that nothing was denied.
+pub(crate) async fn answer_without_incidents(context: &Context, name: &UnitName, scope: IncidentScope) -> Answer {
+    let empty = |unit: &Unit, notes: Vec<Note>| {
+        let diagnosis: Diagnosis = diagnose(Vec::new(), None, context.groups());
+        Answer::new(Some(unit), &diagnosis, None, context.groups(), &context.local_time, notes)
     };
-    let mut answer = Answer::new(Some(&unit), &diagnose(Vec::new(), None, groups), None, groups, clock, notes);
-    if let Some(situation) = &situation {
-        let recording = Recording::of(managers, unit.manager).await;
-        silent_refusals::tell(&mut answer, &unit, situation, recording.as_ref(), clock);
+    for manager in managers_to_ask(scope.managers) {
+        let unit = Unit { manager, name: name.clone() };
+        let settings = unit_settings::load(&context.managers, &unit, context.groups()).await;
+        let Some(situation) = &settings.situation else { continue };
+        let mut answer = empty(&unit, settings.notes);
+        let recording = Recording::of(&context.managers, unit.manager).await;
+        silent_refusals::describe(&mut answer, &unit, situation, recording.as_ref(), &context.local_time);
+        return answer;
     }
-    answer
+    let text = if name.is_template() {
+        format!("no instance of {name} has denials that are known; 'harden-why' lists what was seen")
+    } else {
+        format!("no manager asked knows a unit {name}: is the name right? 'harden-why' lists what was seen")
+    };
+    let unit = Unit { manager: Manager::System, name: name.clone() };
+    Answer { manager: None, ..empty(&unit, vec![Note::new("unit-unknown", text)]) }
 }
 
-/// The answer for processes whose unit is not known.
-pub(crate) async fn unknown(scope: Scope, source: &Source, groups: &Groups, clock: &Clock) -> anyhow::Result<Answer> {
-    let (incidents, all) = source.incidents(None, scope).await?;
-    let notes = more(all).into_iter().collect();
-    Ok(Answer::new(None, &diagnose(incidents, None, groups), None, groups, clock, notes))
+/// Answers for processes whose unit is unknown.
+///
+/// # Errors
+/// Those of the incident source.
+pub(crate) async fn answer_for_unknown_units(context: &Context, scope: IncidentScope) -> anyhow::Result<Answer> {
+    let UnitIncidents { incidents, complete } = context.incidents.incidents(None, scope).await?;
+    let notes = truncation_note(complete).into_iter().collect();
+    let diagnosis = diagnose(incidents, None, context.groups());
+    Ok(Answer::new(None, &diagnosis, None, context.groups(), &context.local_time, notes))
 }
 
-/// The command that does what an answer proposes, for whom it would do it.
-pub(crate) fn apply_command(unit: &Unit, remedies: &[RemedyView]) -> Option<String> {
-    let may = may_change(unit, "apply").is_ok() && !remedies.is_empty();
-    let which = if remedies.iter().any(|remedy| remedy.default) { "" } else { "--remedy N " };
-    may.then(|| format!("harden-why apply {which}--restart {}{}", unit.manager.option(), unit.name))
-}
-
-/// The answers for every unit of a name: several users can have one.
-pub(crate) async fn of_name(
+/// Answers for every unit of a name: several users can have one. A name without incidents may be an alias.
+///
+/// # Errors
+/// Those of the incident source.
+pub(crate) async fn answers_for_name(
+    context: &Context,
     name: &UnitName,
-    scope: Scope,
-    source: &Source,
-    managers: &Managers,
-    groups: &Groups,
-    clock: &Clock,
+    scope: IncidentScope,
 ) -> anyhow::Result<Vec<Answer>> {
-    let (mut incidents, mut all) = source.incidents(Some(name), scope).await?;
-    let mut alias = None;
-    if incidents.is_empty()
-        && let Some(own) = own_name(name, scope.managers, managers).await
+    let mut found = context.incidents.incidents(Some(name), scope).await?;
+    let mut alias_of = None;
+    if found.incidents.is_empty()
+        && let Some(own) = resolve_alias(name, scope.managers, &context.managers).await
     {
-        (incidents, all) = source.incidents(Some(&own), scope).await?;
-        alias = Some(own);
+        found = context.incidents.incidents(Some(&own), scope).await?;
+        alias_of = Some(own);
     }
     let mut answers = Vec::new();
-    if incidents.is_empty() {
-        answers.push(none_known(alias.as_ref().unwrap_or(name), scope, managers, groups, clock).await);
+    if found.incidents.is_empty() {
+        answers.push(answer_without_incidents(context, alias_of.as_ref().unwrap_or(name), scope).await);
     }
-    for (unit, incidents) in by_unit(incidents) {
+    let complete = found.complete;
+    for (unit, incidents) in by_unit(found.incidents) {
         let Some(unit) = unit else { continue };
-        answers.push(of_unit(&unit, (incidents, all), true, managers, groups, clock).await);
+        let incidents = UnitIncidents { incidents, complete };
+        answers.push(answer_for_unit(context, &unit, incidents, SilentRefusals::Possible).await);
     }
-    if let Some(own) = &alias {
+    if let Some(own) = &alias_of {
         for answer in &mut answers {
             answer.notes.insert(0, alias_note(name, own));
         }
     }
     Ok(answers)
+}
+
+/// The command that applies what an answer proposes; `None` if the caller may not change the unit or there is no remedy.
+fn apply_command(unit: &Unit, remedies: &[RemedyView]) -> Option<String> {
+    let may = may_change(unit, "apply").is_ok() && !remedies.is_empty();
+    let which = if remedies.iter().any(|remedy| remedy.default) { "" } else { "--remedy N " };
+    may.then(|| format!("harden-why apply {which}--restart {}{}", unit.manager.option(), unit.name))
+}
+
+/// A note that incidents were left out.
+fn truncation_note(complete: bool) -> Option<Note> {
+    let text = "there are more denials than are shown here: narrow the question with --since";
+    (!complete).then(|| Note::new("more-denials", text))
 }

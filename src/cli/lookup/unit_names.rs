@@ -1,12 +1,12 @@
-//! Which unit a person means by a name: it can be an alias, and a template's stands for all its instances.
+//! Unit names as people write them: aliases resolve to their unit, and a template stands for all its instances.
 
-use super::incident_source;
-use super::incident_source::{Scope, Source};
+use super::context::Context;
+use super::incident_source::{IncidentScope, IncidentSource, ManagerScope};
 use crate::audit::Note;
 use crate::cli::args::{Chosen, Units};
 use crate::incidents::Incident;
 use crate::incidents::incident::by_unit;
-use crate::incidents::local_time::Clock;
+use crate::incidents::local_time::LocalTime;
 use crate::operations::outcome::NothingToDo;
 use crate::policy::unit_file::shown;
 use crate::systemd::manager::Managers;
@@ -14,14 +14,14 @@ use crate::units::{Manager, Unit, UnitName};
 use anyhow::{Context as _, bail, ensure};
 use std::collections::BTreeSet;
 
-/// What makes a pattern, as systemctl takes it.
+/// The characters of a glob pattern, as systemctl takes it.
 const WILD: [char; 4] = ['*', '?', '[', ']'];
 
-/// A unit's name as a person writes it.
+/// Parses a unit name as a person writes it; a name without suffix means `.service`.
 ///
 /// # Errors
-/// It is none.
-pub(crate) fn unit_name(name: &str) -> anyhow::Result<UnitName> {
+/// The text is not a unit name, or is a pattern.
+pub(crate) fn parse_unit_name(name: &str) -> anyhow::Result<UnitName> {
     let is_pattern = name.contains(WILD) && UnitName::from_user(&name.replace(WILD, "x")).is_ok();
     ensure!(
         !is_pattern,
@@ -32,12 +32,12 @@ pub(crate) fn unit_name(name: &str) -> anyhow::Result<UnitName> {
     UnitName::from_user(name).with_context(|| format!("{} is no unit", shown(name)))
 }
 
-/// The same where it has to be one unit.
+/// Parses the name of one unit.
 ///
 /// # Errors
-/// It is none, or a template, of which only instances run.
-pub(crate) fn one_name(name: &str) -> anyhow::Result<UnitName> {
-    let name = unit_name(name)?;
+/// The text is not a unit name, or names a template: only its instances run.
+pub(crate) fn parse_instance_name(name: &str) -> anyhow::Result<UnitName> {
+    let name = parse_unit_name(name)?;
     ensure!(
         !name.is_template(),
         "{name} is a template: name an instance, as {}",
@@ -46,84 +46,86 @@ pub(crate) fn one_name(name: &str) -> anyhow::Result<UnitName> {
     Ok(name)
 }
 
-/// Parses several names as [`one_name`] does.
+/// Parses several names as [`parse_instance_name`] does.
 ///
 /// # Errors
-/// Those of [`one_name`].
-pub(crate) fn one_names(names: &[String]) -> anyhow::Result<Vec<UnitName>> {
-    names.iter().map(|name| one_name(name)).collect()
+/// Those of [`parse_instance_name`].
+pub(crate) fn parse_instance_names(names: &[String]) -> anyhow::Result<Vec<UnitName>> {
+    names.iter().map(|name| parse_instance_name(name)).collect()
 }
 
-/// Whether a unit is one of those that are meant by a name.
-pub(crate) fn is_meant(asked: &UnitName, unit: &UnitName) -> bool {
+/// Returns whether a name means a unit: its own name, or its template's.
+pub(crate) fn is_named_by(asked: &UnitName, unit: &UnitName) -> bool {
     asked == unit || (asked.is_template() && unit.template().as_deref() == Some(asked.as_str()))
 }
 
-/// The unit of a name, or the instances of a template that have denials.
+/// Lists the units that a name means: itself, or a template's instances with incidents.
 ///
 /// # Errors
-/// Those of the source.
-pub(crate) async fn instances(name: &UnitName, source: &Source, scope: Scope) -> anyhow::Result<Vec<UnitName>> {
+/// The incident source fails.
+pub(crate) async fn expand_template(
+    name: &UnitName,
+    source: &IncidentSource,
+    scope: IncidentScope,
+) -> anyhow::Result<Vec<UnitName>> {
     if !name.is_template() {
         return Ok(vec![name.clone()]);
     }
     let units = source.units(scope).await?.into_iter().filter_map(|summary| Some(summary.unit?.name));
-    let found: BTreeSet<UnitName> = units.filter(|unit| is_meant(name, unit)).collect();
+    let found: BTreeSet<UnitName> = units.filter(|unit| is_named_by(name, unit)).collect();
     Ok(found.into_iter().collect())
 }
 
-/// The own name of the unit of which this is an alias, where the first manager that knows it says so: incidents have
-/// that name, since a unit's cgroup has it.
-pub(crate) async fn own_name(
-    name: &UnitName,
-    asked: incident_source::Managers,
-    managers: &Managers,
-) -> Option<UnitName> {
-    for manager in managers_of(asked) {
-        if let Some(own) = own_name_of(name, manager, managers).await {
+/// Returns the unit's own name if `name` is an alias, as the first manager that knows it says. Incidents carry the own
+/// name, because the unit's cgroup does.
+pub(crate) async fn resolve_alias(name: &UnitName, asked: ManagerScope, managers: &Managers) -> Option<UnitName> {
+    for manager in managers_to_ask(asked) {
+        if let Some(own) = query_own_name(name, manager, managers).await {
             return Some(own).filter(|own| own != name);
         }
     }
     None
 }
 
-/// What a manager calls the unit of this name.
-pub(crate) async fn own_name_of(name: &UnitName, manager: Manager, managers: &Managers) -> Option<UnitName> {
+/// Returns the unit's own name (its `Id` property) in one manager.
+pub(crate) async fn query_own_name(name: &UnitName, manager: Manager, managers: &Managers) -> Option<UnitName> {
     let manager = managers.connect(manager).await.ok()?;
     Some(manager.unit_properties(name).await.ok()?.id)
 }
 
-/// That a name is an alias.
+/// A note that a name is an alias.
 pub(crate) fn alias_note(name: &UnitName, own: &UnitName) -> Note {
     Note::new("alias", format!("{name} is an alias of {own}"))
 }
 
-/// The managers that are asked of a unit without denials, of those that may be.
-pub(crate) fn managers_of(asked: incident_source::Managers) -> Vec<Manager> {
+/// The managers to ask about a unit without incidents.
+pub(crate) fn managers_to_ask(asked: ManagerScope) -> Vec<Manager> {
     let own = Manager::User(nix::unistd::geteuid().as_raw());
     match asked {
-        incident_source::Managers::System => vec![Manager::System],
-        incident_source::Managers::Users => vec![own],
-        incident_source::Managers::All => vec![Manager::System, own],
+        ManagerScope::System => vec![Manager::System],
+        ManagerScope::Users => vec![own],
+        ManagerScope::All => vec![Manager::System, own],
     }
 }
 
-/// The one unit of the name that has denials, and those.
-pub(crate) async fn one_unit(
-    source: &Source,
+/// Finds the one unit of a name that has incidents.
+///
+/// # Errors
+/// No unit of the name has incidents, or several managers run one.
+pub(crate) async fn find_unit_with_incidents(
+    context: &Context,
     chosen: &Chosen,
-    managers: &Managers,
 ) -> anyhow::Result<(Unit, Vec<Incident>)> {
-    let name = one_name(&chosen.unit)?;
-    let scope = Scope { managers: incident_source::Managers::of(chosen.system, chosen.user), since: None };
-    let (mut incidents, _) = source.incidents(Some(&name), scope).await?;
-    if incidents.is_empty()
-        && let Some(own) = own_name(&name, scope.managers, managers).await
+    let name = parse_instance_name(&chosen.unit)?;
+    let scope = IncidentScope { managers: ManagerScope::from_flags(chosen.system, chosen.user), since: None };
+    let mut found = context.incidents.incidents(Some(&name), scope).await?;
+    if found.incidents.is_empty()
+        && let Some(own) = resolve_alias(&name, scope.managers, &context.managers).await
     {
-        (incidents, _) = source.incidents(Some(&own), scope).await?;
+        found = context.incidents.incidents(Some(&own), scope).await?;
     }
     let mut units: Vec<(Unit, Vec<Incident>)> =
-        by_unit(incidents).into_iter().filter_map(|(unit, incidents)| Some((unit?, incidents))).collect();
+        by_unit(found.incidents).into_iter().filter_map(|(unit, incidents)| Some((unit?, incidents))).collect();
     let me = Manager::User(nix::unistd::geteuid().as_raw());
     if chosen.user {
         units.retain(|(unit, _)| unit.manager == me);
@@ -140,8 +142,11 @@ pub(crate) async fn one_unit(
     }
 }
 
-/// What the options narrow the question to.
-pub(crate) fn scope(units: &Units, clock: &Clock) -> anyhow::Result<Scope> {
-    let managers = incident_source::Managers::of(units.system, units.user);
-    Ok(Scope { managers, since: crate::cli::terminal::clock::since(units.since.as_deref(), clock)? })
+/// Returns the scope that the options ask for.
+///
+/// # Errors
+/// `--since` is not a time.
+pub(crate) fn parse_scope(units: &Units, clock: &LocalTime) -> anyhow::Result<IncidentScope> {
+    let managers = ManagerScope::from_flags(units.system, units.user);
+    Ok(IncidentScope { managers, since: crate::cli::terminal::clock::since(units.since.as_deref(), clock)? })
 }

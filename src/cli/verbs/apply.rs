@@ -3,9 +3,8 @@
 use crate::audit::Note;
 use crate::audit::text::shown_path;
 use crate::cli::args::{Apply, Common};
-use crate::cli::lookup::caveats::unheard;
-use crate::cli::lookup::incident_source::Source;
-use crate::cli::lookup::unit_names::one_unit;
+use crate::cli::lookup::context::Context;
+use crate::cli::lookup::unit_names::find_unit_with_incidents;
 use crate::cli::terminal::page::Page;
 use crate::cli::terminal::prompt;
 use crate::cli::views::answer::RemedyView;
@@ -13,14 +12,13 @@ use crate::cli::views::applied::{Applied, Applying, Restarted, diff, next};
 use crate::diagnosis::{Diagnosis, Remedy, RemedyKind, diagnose};
 use crate::host::unit_settings;
 use crate::host::unit_settings::REMEDY_DROP_IN;
-use crate::incidents::local_time::Clock;
+use crate::incidents::local_time::LocalTime;
 use crate::operations::confirm::{confirm, taken_back, wanted};
 use crate::operations::drop_in;
 use crate::operations::interruption::Interruption;
 use crate::operations::outcome::NothingToDo;
 use crate::operations::permission::{can_take_drop_ins, may_change};
-use crate::systemd::manager::{Managers, UnitOutcome, UnitProperties};
-use crate::systemd::syscall_groups;
+use crate::systemd::manager::{UnitOutcome, UnitProperties};
 use crate::unit_files;
 use crate::units::UnitName;
 use anyhow::{Context as _, bail, ensure};
@@ -30,17 +28,14 @@ use std::io::IsTerminal as _;
 ///
 /// # Errors
 /// There is nothing to apply, it cannot be written, or systemd did not take it as predicted: nothing was changed then.
-pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &Clock) -> anyhow::Result<Applied> {
+pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &LocalTime) -> anyhow::Result<Applied> {
     ensure!(
         asked.yes || asked.dry_run || (std::io::stdin().is_terminal() && !common.json),
         "apply asks before it writes, and there is nobody to ask: say --yes or --dry-run"
     );
-    let (source, mut notes) = Source::open(common, &asked.source).await?;
-    notes.extend(unheard(&source, clock).await);
-    let loaded = syscall_groups::load();
-    notes.extend(crate::systemd::syscall_groups::groups_note(&loaded));
-    let managers = Managers::new(&common.bus);
-    let (unit, incidents) = one_unit(&source, &asked.chosen, &managers).await?;
+    let context = Context::open(common, &asked.source, clock).await?;
+    let (unit, incidents) = find_unit_with_incidents(&context, &asked.chosen).await?;
+    let Context { managers, loaded_groups: loaded, mut notes, .. } = context;
     may_change(&unit, "apply")?;
     let manager = managers.connect(unit.manager).await?;
     let known = unit_settings::load(&managers, &unit, &loaded.groups).await;

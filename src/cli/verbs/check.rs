@@ -3,21 +3,18 @@
 use crate::audit::Note;
 use crate::audit::text::shown_path;
 use crate::cli::args::{Check, Common};
-use crate::cli::lookup::caveats::unheard;
-use crate::cli::lookup::incident_source::Source;
-use crate::cli::lookup::unit_names::one_unit;
+use crate::cli::lookup::context::Context;
+use crate::cli::lookup::unit_names::find_unit_with_incidents;
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
 use crate::cli::views::answer::SCHEMA;
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
-use crate::incidents::local_time::Clock;
+use crate::incidents::local_time::LocalTime;
 use crate::policy;
 use crate::policy::unit_file::shown;
 use crate::policy::{Policy, Verdict};
 use crate::syscalls::{Abi, Groups};
-use crate::systemd::manager::Managers;
-use crate::systemd::syscall_groups;
 use crate::units::Unit;
 use anyhow::{bail, ensure};
 use serde::Serialize;
@@ -56,26 +53,24 @@ struct CallView {
 ///
 /// # Errors
 /// Nothing is known of the unit, its settings cannot be read, or a line is none.
-pub(crate) async fn check(common: &Common, asked: &Check, clock: &Clock) -> anyhow::Result<Checked> {
-    let (source, mut notes) = Source::open(common, &asked.source).await?;
-    notes.extend(unheard(&source, clock).await);
-    let loaded = syscall_groups::load();
-    notes.extend(crate::systemd::syscall_groups::groups_note(&loaded));
-    let managers = Managers::new(&common.bus);
-    let (unit, incidents) = one_unit(&source, &asked.chosen, &managers).await?;
+pub(crate) async fn check(common: &Common, asked: &Check, local_time: &LocalTime) -> anyhow::Result<Checked> {
+    let context = Context::open(common, &asked.source, local_time).await?;
+    let (unit, incidents) = find_unit_with_incidents(&context, &asked.chosen).await?;
     let known = match &asked.root {
         Some(root) => {
             ensure!(root.is_dir(), "{} is no directory to read unit files below", shown_path(root));
-            unit_settings::from_files(root, &unit, None, &loaded.groups)
+            unit_settings::from_files(root, &unit, None, context.groups())
         }
-        None => unit_settings::load(&managers, &unit, &loaded.groups).await,
+        None => unit_settings::load(&context.managers, &unit, context.groups()).await,
     };
     let LoadedSettings { situation, notes: more, .. } = known;
+    let groups = context.loaded_groups.groups;
+    let mut notes = context.notes;
     notes.extend(more);
     let Some(situation) = situation else {
         bail!("the settings of {} cannot be read: {}", unit.name, crate::audit::note::join_texts(&notes));
     };
-    let policy = with_lines(&situation.policy, &asked.with, &loaded.groups)?;
+    let policy = with_lines(&situation.policy, &asked.with, &groups)?;
     let by = |cause: &policy::DirectiveCause| place(cause, &asked.with);
     let mut named: BTreeSet<(Abi, &str)> = BTreeSet::new();
     let mut unknown: BTreeSet<String> = BTreeSet::new();

@@ -10,7 +10,7 @@ use crate::cli::views::answer::{Demo, Report, SCHEMA};
 use crate::diagnosis::diagnose;
 use crate::host::log_host::LogHost;
 use crate::incidents::IncidentChange;
-use crate::incidents::local_time::Clock;
+use crate::incidents::local_time::LocalTime;
 use crate::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
 use crate::kernel::seccomp::{ALLOW, Filter, return_value};
 use crate::pipeline::Pipeline;
@@ -43,7 +43,7 @@ const BUNDLED_FILE: &str =
 ///
 /// # Errors
 /// There is no room for a unit file, or the child does not start.
-pub(crate) fn run(clock: &Clock) -> anyhow::Result<Report> {
+pub(crate) fn run(clock: &LocalTime) -> anyhow::Result<Report> {
     let loaded = syscall_groups::load();
     let root = Scratch::new()?;
     let mut report = match AuditSocket::open() {
@@ -57,7 +57,7 @@ pub(crate) fn run(clock: &Clock) -> anyhow::Result<Report> {
 }
 
 /// A denial made here and now.
-fn live(mut audit: AuditSocket, root: &Path, groups: &Groups, clock: &Clock) -> anyhow::Result<Report> {
+fn live(mut audit: AuditSocket, root: &Path, groups: &Groups, clock: &LocalTime) -> anyhow::Result<Report> {
     let me = std::env::current_exe().context("cannot find this program's own file")?;
     let text = format!(
         "[Service]\nExecStart={}\nSystemCallFilter=@system-service\nSystemCallFilter=~@network-io\n",

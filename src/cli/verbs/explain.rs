@@ -1,8 +1,7 @@
 //! `explain`: the answer from a log.
 
-use crate::audit::Action;
-use crate::audit::Note;
 use crate::audit::text::shown_path;
+use crate::audit::{Action, Note};
 use crate::cli::terminal::progress::Progress;
 use crate::cli::terminal::words::times;
 use crate::cli::views::answer::{Answer, LogTally, Report, SCHEMA};
@@ -10,7 +9,7 @@ use crate::diagnosis::diagnose;
 use crate::host::log_host::LogHost;
 use crate::host::unit_settings;
 use crate::incidents::incident::by_unit;
-use crate::incidents::local_time::Clock;
+use crate::incidents::local_time::LocalTime;
 use crate::incidents::{Incident, IncidentChange, IncidentEvent};
 use crate::intake::log_encoding::LogEncoding;
 use crate::intake::log_file::{LogSummary, Novelty, read_log};
@@ -48,7 +47,7 @@ pub(crate) fn run(
     listing: Option<&Path>,
     file: &Path,
 ) -> anyhow::Result<Report> {
-    let unit = unit.map(crate::cli::lookup::unit_names::one_name);
+    let unit = unit.map(crate::cli::lookup::unit_names::parse_instance_name);
     let question = Question { root: root.map(Path::to_owned), unit: unit.transpose()? };
     let mut log = open(file)?;
     let loaded = match listing {
@@ -64,8 +63,8 @@ pub(crate) fn run(
 }
 
 /// A log may be old and from elsewhere: ages mean nothing.
-pub(crate) fn clock() -> Clock {
-    Clock { now: None, zone: TimeZone::system() }
+pub(crate) fn clock() -> LocalTime {
+    LocalTime { now: None, zone: TimeZone::system() }
 }
 
 /// Opens a log, or standard input for `-`.
@@ -121,7 +120,7 @@ pub(crate) fn explain(
     log: &mut dyn Read,
     question: &Question,
     groups: &Groups,
-    clock: &Clock,
+    clock: &LocalTime,
 ) -> anyhow::Result<Report> {
     if let Some(root) = &question.root {
         anyhow::ensure!(root.is_dir(), "{} is no directory to read unit files below", shown_path(root));
@@ -190,7 +189,7 @@ fn answer(
     incidents: Vec<Incident>,
     question: &Question,
     groups: &Groups,
-    clock: &Clock,
+    clock: &LocalTime,
 ) -> Answer {
     let known =
         unit.zip(question.root.as_deref()).map(|(unit, root)| unit_settings::from_files(root, unit, None, groups));

@@ -7,7 +7,7 @@ use crate::audit::Note;
 use crate::audit::text::plural;
 use crate::cli::args::{Common, Follow};
 use crate::cli::lookup::incident_source;
-use crate::cli::lookup::unit_names::{is_meant, own_name, unit_name};
+use crate::cli::lookup::unit_names::{is_named_by, parse_unit_name, resolve_alias};
 use crate::cli::terminal::clock::clock;
 use crate::cli::terminal::output::complain;
 use crate::cli::terminal::page::{DIM, styled};
@@ -16,12 +16,11 @@ use crate::cli::views::answer_page;
 use crate::diagnosis::diagnose;
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
-use crate::incidents::local_time::{Clock, moment};
+use crate::incidents::local_time::{LocalTime, moment};
 use crate::incidents::{Moment, RowId, Stored};
 use crate::outlet::alert;
 use crate::outlet::client::HardenWhyProxy;
-use crate::outlet::wire::MAX_COUNT_LAG;
-use crate::outlet::wire::{BusError, MAX_INCIDENTS};
+use crate::outlet::wire::{BusError, MAX_COUNT_LAG, MAX_INCIDENTS};
 use crate::systemd::manager::Managers;
 use crate::systemd::manager_lookup::ManagerLookup;
 use crate::systemd::syscall_groups::LoadedGroups;
@@ -78,12 +77,12 @@ struct Again {
 /// # Errors
 /// A name is none, the daemon does not answer, or nobody reads any more.
 pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) -> anyhow::Result<bool> {
-    let mut names = asked.units.iter().map(|name| unit_name(name)).collect::<Result<Vec<_>, _>>()?;
-    let scope = incident_source::Managers::of(asked.system, asked.user);
+    let mut names = asked.units.iter().map(|name| parse_unit_name(name)).collect::<Result<Vec<_>, _>>()?;
+    let scope = incident_source::ManagerScope::from_flags(asked.system, asked.user);
     let managers = crate::systemd::manager::Managers::new(&common.bus);
     let mut own = Vec::new();
     for name in &names {
-        own.extend(own_name(name, scope, &managers).await);
+        own.extend(resolve_alias(name, scope, &managers).await);
     }
     names.append(&mut own);
     let mut client = crate::outlet::client::daemon(&common.bus).await.context("harden-whyd does not answer")?;
@@ -121,7 +120,7 @@ struct Follower {
     json: bool,
     /// The units; all if empty.
     names: Vec<UnitName>,
-    scope: incident_source::Managers,
+    scope: incident_source::ManagerScope,
     managers: Managers,
     loaded: LoadedGroups,
     shown: Shown,
@@ -140,7 +139,7 @@ impl Follower {
     async fn say_who_is_unknown(&self) {
         for name in self.names.iter().filter(|name| !name.is_template()) {
             let asked =
-                manager_lookup::all_managers(&self.managers).filter(|manager| self.scope.include(Some(*manager)));
+                manager_lookup::all_managers(&self.managers).filter(|manager| self.scope.includes(Some(*manager)));
             if manager_lookup::find_manager(&self.managers, asked, name).await == ManagerLookup::Unknown {
                 self.complain(&format!("{} It is waited for", manager_lookup::unknown_unit_text(name)));
             }
@@ -241,9 +240,9 @@ impl Follower {
             self.since = self.since.max(millis.saturating_sub(late));
         }
         let unit = incident.key.unit.as_ref();
-        let named =
-            self.names.is_empty() || unit.is_some_and(|unit| self.names.iter().any(|name| is_meant(name, &unit.name)));
-        if !named || !self.scope.include(unit.map(|unit| unit.manager)) {
+        let named = self.names.is_empty()
+            || unit.is_some_and(|unit| self.names.iter().any(|name| is_named_by(name, &unit.name)));
+        if !named || !self.scope.includes(unit.map(|unit| unit.manager)) {
             return Ok(());
         }
         let text = match self.shown.note(incident) {
@@ -299,6 +298,6 @@ impl Follower {
     }
 }
 
-fn now(clock: &Clock) -> i64 {
+fn now(clock: &LocalTime) -> i64 {
     clock.now.map_or(0, Timestamp::as_millisecond)
 }

@@ -8,11 +8,11 @@ pub(crate) use crate::operations::refusal_logging::state::{Recording, RecordingV
 
 use crate::audit::Note;
 use crate::cli::args::{Common, LogRefusals};
-use crate::cli::lookup::unit_names::one_names;
+use crate::cli::lookup::unit_names::parse_instance_names;
 use crate::cli::terminal::page::Page;
 use crate::cli::terminal::prompt;
 use crate::cli::views::refusal_logging::RefusalLogging;
-use crate::incidents::local_time::Clock;
+use crate::incidents::local_time::LocalTime;
 use crate::kernel::clock::now_millis;
 use crate::operations::drop_in::DropInError;
 use crate::operations::interruption::Interruption;
@@ -35,7 +35,7 @@ use std::io::IsTerminal as _;
 pub(crate) async fn log_refusals(
     common: &Common,
     asked: &LogRefusals,
-    clock: &Clock,
+    clock: &LocalTime,
 ) -> anyhow::Result<RefusalLogging> {
     let me = nix::unistd::geteuid();
     let own = Manager::User(me.as_raw());
@@ -68,7 +68,7 @@ pub(crate) async fn log_refusals(
     let mut chosen = if asked.all {
         targets::all(&running).await?
     } else {
-        targets::named(&managers, manager, &one_names(&asked.units)?).await?
+        targets::named(&managers, manager, &parse_instance_names(&asked.units)?).await?
     };
     if before.is_none() {
         if let Some(by) = others(&place, config.as_deref(), Some(&running)).await {
@@ -118,7 +118,7 @@ pub(crate) async fn log_refusals(
 }
 
 /// Switches it off.
-async fn off(managers: &Managers, manager: Manager, clock: &Clock) -> anyhow::Result<RefusalLogging> {
+async fn off(managers: &Managers, manager: Manager, clock: &LocalTime) -> anyhow::Result<RefusalLogging> {
     let running = managers.connect(manager).await?;
     let config = config_of(manager, Some(&running)).await;
     let place = Place::of(manager, config.as_deref());

@@ -5,15 +5,13 @@ pub(crate) mod silent;
 use crate::audit::Note;
 use crate::audit::text::plural;
 use crate::cli::args::Cli;
-use crate::cli::lookup::caveats::unheard;
-use crate::cli::lookup::incident_source::Source;
-use crate::cli::lookup::unit_names::scope;
+use crate::cli::lookup::context::Context;
+use crate::cli::lookup::unit_names::parse_scope;
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BOLD, DIM, Page, WARN, styled};
 use crate::cli::views::answer::SCHEMA;
 use crate::incidents::UnitSummary;
-use crate::incidents::local_time::{Clock, moment};
-use crate::systemd::manager::Managers;
+use crate::incidents::local_time::{LocalTime, moment};
 use serde::Serialize;
 use silent::{Silent, SilentUnit};
 
@@ -67,23 +65,23 @@ struct Line {
 ///
 /// # Errors
 /// A time is none, or there is nobody to ask.
-pub(crate) async fn overview(cli: &Cli, clock: &Clock) -> anyhow::Result<Overview> {
-    let scope = scope(&cli.units, clock)?;
-    let (source, mut notes) = Source::open(&cli.common, &cli.units.source).await?;
-    notes.extend(unheard(&source, clock).await);
-    let mut lines: Vec<Line> = source.units(scope).await?.iter().map(|summary| Line::new(summary, clock)).collect();
-    let managers = Managers::new(&cli.common.bus);
-    let silent = Silent::look(&managers, scope.managers, clock).await;
+pub(crate) async fn overview(cli: &Cli, clock: &LocalTime) -> anyhow::Result<Overview> {
+    let scope = parse_scope(&cli.units, clock)?;
+    let context = Context::open(&cli.common, &cli.units.source, clock).await?;
+    let units = context.incidents.units(scope).await?;
+    let mut lines: Vec<Line> = units.iter().map(|summary| Line::new(summary, clock)).collect();
+    let silent = Silent::look(&context.managers, scope.managers, clock).await;
     for line in &mut lines {
         let found = line.unit.as_deref().zip(line.manager.as_deref());
         line.mark(found.and_then(|(unit, manager)| silent.find(unit, manager)));
     }
+    let mut notes = context.notes;
     notes.extend(silent.notes.iter().cloned());
     Ok(Overview { schema: SCHEMA, lines, silent, notes, all: cli.units.all })
 }
 
 impl Line {
-    fn new(UnitSummary { unit, incidents, count, last }: &UnitSummary, clock: &Clock) -> Self {
+    fn new(UnitSummary { unit, incidents, count, last }: &UnitSummary, clock: &LocalTime) -> Self {
         Self {
             unit: unit.as_ref().map(|unit| unit.name.to_string()),
             manager: unit.as_ref().map(|unit| unit.manager.to_string()),

@@ -10,9 +10,10 @@ use super::apply;
 use crate::audit::Note;
 use crate::cli::args;
 use crate::cli::args::{Chosen, Common};
-use crate::cli::lookup::incident_source;
-use crate::cli::lookup::incident_source::Source;
-use crate::cli::lookup::unit_names::one_name;
+use crate::cli::lookup::context::Context;
+use crate::cli::lookup::incident_source::{IncidentScope, ManagerScope};
+use crate::cli::lookup::unit_answer::{SilentRefusals, answer_for_unit};
+use crate::cli::lookup::unit_names::parse_instance_name;
 use crate::cli::terminal::clock::clock;
 use crate::cli::terminal::output::say;
 use crate::cli::terminal::page::Page;
@@ -22,7 +23,7 @@ use crate::cli::views::rehearsal_progress::Show;
 use crate::cli::views::rehearsed;
 use crate::cli::views::rehearsed::{RehearsalView, Rehearsed};
 use crate::incidents::Incident;
-use crate::incidents::local_time::Clock;
+use crate::incidents::local_time::LocalTime;
 use crate::operations::interruption::Interruption;
 use crate::operations::rehearsal::daemon_feed::Heard;
 use crate::operations::rehearsal::preflight::{Limits, Plan, RehearsalRequest};
@@ -30,6 +31,7 @@ use crate::operations::rehearsal::session::{After, Stage};
 use crate::operations::rehearsal::watch::{Ended, Observer as _};
 use crate::operations::rehearsal::{session, watch};
 use crate::outlet::wire::MAX_COUNT_LAG;
+use crate::systemd::bus_address::BusAddress;
 use crate::units::Manager;
 use anstream::ColorChoice;
 use anyhow::{Context as _, bail, ensure};
@@ -54,7 +56,7 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
     );
     let clock = clock();
     let request = RehearsalRequest {
-        unit: one_name(&asked.chosen.unit)?,
+        unit: parse_instance_name(&asked.chosen.unit)?,
         system: asked.chosen.system,
         user: asked.chosen.user,
         limits: Limits { time: asked.duration, idle: asked.until_idle },
@@ -92,7 +94,8 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
         );
     }
     let rehearsal = RehearsalView::over(&plan, &ended, took, &after, &calls);
-    let mut rehearsed = Rehearsed { report: answer(&plan, heard, &clock).await?, rehearsal, applied: None };
+    let mut rehearsed =
+        Rehearsed { report: answer(&plan, heard, &common.bus, &clock).await?, rehearsal, applied: None };
     if let Ended::Unit(state) = &ended
         && state.outcome.active_state == "failed"
     {
@@ -202,30 +205,16 @@ async fn perform(
     Ok(Over { heard, ended, took, after, calls: calls? })
 }
 
-/// The answer for the unit, by all that is known of it.
-async fn answer(plan: &Plan, heard: Heard, clock: &Clock) -> anyhow::Result<Report> {
-    let managers =
-        incident_source::Managers::of(plan.unit.manager == Manager::System, plan.unit.manager != Manager::System);
-    let source = Source::Daemon(heard.client());
-    let scope = incident_source::Scope { managers, since: None };
-    let (mut incidents, all) = source.incidents(Some(&plan.unit.name), scope).await?;
-    incidents.retain(|incident| incident.key.unit.as_ref() == Some(&plan.unit));
-    let unit = crate::cli::lookup::unit_answer::of_unit(
-        &plan.unit,
-        (incidents, all),
-        false,
-        &plan.managers,
-        &plan.loaded.groups,
-        clock,
-    )
-    .await;
+/// Answers for the rehearsed unit from all incidents that the daemon knows.
+async fn answer(plan: &Plan, heard: Heard, bus: &BusAddress, local_time: &LocalTime) -> anyhow::Result<Report> {
+    let context = Context::from_daemon(heard.client(), bus, local_time).await;
+    let is_systems = plan.unit.manager == Manager::System;
+    let scope = IncidentScope { managers: ManagerScope::from_flags(is_systems, !is_systems), since: None };
+    let mut found = context.incidents.incidents(Some(&plan.unit.name), scope).await?;
+    found.incidents.retain(|incident| incident.key.unit.as_ref() == Some(&plan.unit));
+    let unit = answer_for_unit(&context, &plan.unit, found, SilentRefusals::AllRecorded).await;
     let mut notes = plan.notes.clone();
-    notes.extend(
-        crate::cli::lookup::caveats::unheard(&source, clock)
-            .await
-            .into_iter()
-            .filter(|note| !plan.notes.contains(note)),
-    );
+    notes.extend(context.notes.into_iter().filter(|note| !plan.notes.contains(note)));
     Ok(Report { schema: SCHEMA, demo: None, units: vec![unit], log: None, notes })
 }
 

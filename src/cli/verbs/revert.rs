@@ -4,7 +4,7 @@ use crate::audit::Note;
 use crate::audit::text::shown_path;
 use crate::cli::args::{Chosen, Common};
 use crate::cli::lookup::incident_source;
-use crate::cli::lookup::unit_names::{managers_of, one_name, own_name_of};
+use crate::cli::lookup::unit_names::{managers_to_ask, parse_instance_name, query_own_name};
 use crate::cli::views::applied::{Applied, diff, next};
 use crate::host::unit_settings;
 use crate::host::unit_settings::REMEDY_DROP_IN;
@@ -26,12 +26,12 @@ use std::path::{Path, PathBuf};
 /// There is none, and no manager knows the unit; or it is somebody else's, cannot be removed, or systemd does not read
 /// its files again: it is there as before then.
 pub(crate) async fn revert(common: &Common, asked: &Chosen) -> anyhow::Result<Applied> {
-    let name = one_name(&asked.unit)?;
-    let candidates = managers_of(incident_source::Managers::of(asked.system, asked.user));
+    let name = parse_instance_name(&asked.unit)?;
+    let candidates = managers_to_ask(incident_source::ManagerScope::from_flags(asked.system, asked.user));
     let managers = Managers::new(&common.bus);
     let mut refused = None;
     for &manager in &candidates {
-        let own = own_name_of(&name, manager, &managers).await;
+        let own = query_own_name(&name, manager, &managers).await;
         let unit = Unit { manager, name: own.unwrap_or_else(|| name.clone()) };
         let mut ours = Vec::new();
         for path in places(&unit) {

@@ -8,7 +8,7 @@ use crate::cli::terminal::page::{BAD, BOLD, GOOD, Page, WARN, styled};
 use crate::cli::views::answer::SCHEMA;
 use crate::host::blind_spots;
 use crate::incidents::Moment;
-use crate::incidents::local_time::{Clock, moment};
+use crate::incidents::local_time::{LocalTime, moment};
 use crate::outlet::wire::Status;
 use crate::systemd::manager::{Managers, SystemdError};
 use crate::units::Manager;
@@ -58,7 +58,7 @@ struct Counters {
 }
 
 /// Asks the daemon; of a machine without one, what would limit it.
-pub(crate) async fn ask(common: &Common, clock: &Clock) -> Hearing {
+pub(crate) async fn ask(common: &Common, clock: &LocalTime) -> Hearing {
     let mut hearing = of_daemon(common, clock).await;
     let managers = Managers::new(&common.bus);
     for manager in [Manager::System, Manager::User(nix::unistd::geteuid().as_raw())] {
@@ -82,7 +82,7 @@ pub(crate) async fn ask(common: &Common, clock: &Clock) -> Hearing {
     hearing
 }
 
-async fn of_daemon(common: &Common, clock: &Clock) -> Hearing {
+async fn of_daemon(common: &Common, clock: &LocalTime) -> Hearing {
     let status = async {
         let daemon = crate::outlet::client::daemon(&common.bus).await?;
         crate::outlet::client::patiently(|| daemon.status()).await.map_err(crate::outlet::client::explained)
@@ -112,7 +112,7 @@ fn escape_lines(text: &str) -> String {
 }
 
 impl Hearing {
-    fn of(status: Status, clock: &Clock) -> Self {
+    fn of(status: Status, clock: &LocalTime) -> Self {
         let since = Moment::At(status.since);
         Self {
             schema: SCHEMA,

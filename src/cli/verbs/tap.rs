@@ -3,8 +3,7 @@
 
 pub(crate) mod targets;
 
-use crate::audit::Action;
-use crate::audit::Note;
+use crate::audit::{Action, Note};
 use crate::cli::args::{Common, Tap as Asked};
 use crate::cli::terminal::clock::clock;
 use crate::cli::views::answer::{Answer, SCHEMA};
@@ -13,7 +12,7 @@ use crate::cli::views::tapped::{RefusalView, Tapped};
 use crate::diagnosis::{Situation, diagnose};
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
-use crate::incidents::local_time::Clock;
+use crate::incidents::local_time::LocalTime;
 use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource, Stored};
 use crate::kernel::procfs::Procfs;
 use crate::kernel::tap::{
@@ -139,7 +138,7 @@ impl Case {
     }
 
     /// The answer for what was seen of it.
-    fn answer(&self, incidents: &[Incident], groups: &Groups, clock: &Clock) -> Answer {
+    fn answer(&self, incidents: &[Incident], groups: &Groups, clock: &LocalTime) -> Answer {
         let own = incidents.iter().filter(|incident| incident.key.unit == self.unit).cloned().collect();
         let situation = self.situation();
         let notes = self.known.as_ref().map_or_else(Vec::new, |known| known.notes.clone());

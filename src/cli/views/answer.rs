@@ -8,7 +8,7 @@ use super::remedy;
 use crate::audit::Note;
 use crate::audit::text::escape;
 use crate::diagnosis::{Diagnosis, Finding, Situation, outcome};
-use crate::incidents::local_time::{Clock, moment};
+use crate::incidents::local_time::{LocalTime, moment};
 use crate::incidents::{Incident, Moment};
 use crate::policy::Effect;
 use crate::syscalls::Groups;
@@ -232,7 +232,7 @@ impl Answer {
         diagnosis: &Diagnosis,
         situation: Option<&Situation>,
         groups: &Groups,
-        clock: &Clock,
+        clock: &LocalTime,
         notes: Vec<Note>,
     ) -> Self {
         let remedies: Vec<RemedyView> = situation.map_or_else(Vec::new, |situation| {
@@ -261,7 +261,7 @@ impl Answer {
 }
 
 impl DenialView {
-    fn new(finding: &Finding, clock: &Clock) -> Self {
+    fn new(finding: &Finding, clock: &LocalTime) -> Self {
         let Incident { key, rung, count, first, last, sample } = &finding.incident;
         let denial = finding.incident.denial();
         Self {

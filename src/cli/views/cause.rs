@@ -5,11 +5,11 @@ use crate::audit::Action;
 use crate::audit::text::{escape, join, shown_path};
 use crate::diagnosis::{DenialCause, Elsewhere, Finding, Fixed, Runtime, TakesEffect};
 use crate::incidents::Moment;
-use crate::incidents::local_time::{Clock, moment};
+use crate::incidents::local_time::{LocalTime, moment};
 use crate::policy;
 
 impl CauseView {
-    pub(crate) fn new(finding: &Finding, clock: &Clock) -> Self {
+    pub(crate) fn new(finding: &Finding, clock: &LocalTime) -> Self {
         let (kind, words, directives): (_, _, &[policy::DirectiveCause]) = match &finding.cause {
             DenialCause::Unit { by, changed: false, .. } if finding.needs_no_change() => (
                 "unit",
@@ -95,7 +95,7 @@ fn verb(by: &[policy::DirectiveCause]) -> String {
     format!("{} {}", names(by), if by.len() > 1 { "deny" } else { "denies" })
 }
 
-fn elsewhere_words(elsewhere: &Elsewhere, clock: &Clock) -> (&'static str, String) {
+fn elsewhere_words(elsewhere: &Elsewhere, clock: &LocalTime) -> (&'static str, String) {
     let words = match elsewhere {
         Elsewhere::ForeignAction => {
             "not the unit's settings: systemd never acts like this. It was the program's own sandbox, or a container \
@@ -168,7 +168,7 @@ fn runtime_words(runtime: Runtime) -> (&'static str, &'static str) {
     }
 }
 
-fn fixed_words(fixed: &Fixed, clock: &Clock) -> (&'static str, String) {
+fn fixed_words(fixed: &Fixed, clock: &LocalTime) -> (&'static str, String) {
     let when = clock.show(&Moment::At(fixed.at)).unwrap_or_default();
     let what = match &fixed.by {
         Some(path) => format!("{} of {when} changed that", shown_path(path)),

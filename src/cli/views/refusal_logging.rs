@@ -6,7 +6,7 @@ use crate::audit::text::{escape, plural};
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, Page, WARN, styled};
 use crate::incidents::Moment;
-use crate::incidents::local_time::{Clock, moment};
+use crate::incidents::local_time::{LocalTime, moment};
 use crate::operations::refusal_logging::end::of;
 use crate::operations::refusal_logging::marker::Record;
 use crate::operations::refusal_logging::targets::Chosen;
@@ -73,7 +73,7 @@ impl RefusalLogging {
     pub(crate) fn new(
         manager: Manager,
         outcome: &'static str,
-        clock: &Clock,
+        clock: &LocalTime,
         record: Option<&Record>,
         units: Vec<Chosen>,
         notes: Vec<Note>,
@@ -96,7 +96,7 @@ impl RefusalLogging {
     }
 
     /// Since when and until when.
-    pub(crate) fn set(&mut self, record: &Record, clock: &Clock) {
+    pub(crate) fn set(&mut self, record: &Record, clock: &LocalTime) {
         self.since = moment(&Moment::At(record.since));
         self.until = moment(&Moment::At(record.until));
         self.shown = clock.show_millis(record.until);

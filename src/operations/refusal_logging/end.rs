@@ -5,7 +5,7 @@ use super::state::{config_of, is_same, others_say};
 use super::switch::{Place, config_dir};
 use crate::audit::Note;
 use crate::host::unit_settings;
-use crate::incidents::local_time::Clock;
+use crate::incidents::local_time::LocalTime;
 use crate::kernel::clock::now_millis;
 use crate::operations::interruption::Interruption;
 use crate::operations::leftover::Leftover;
@@ -25,7 +25,7 @@ pub(crate) async fn end(
     place: &Place,
     manager: &SystemdManager,
     was: Option<&Record>,
-    clock: &Clock,
+    clock: &LocalTime,
     interruption: Option<&mut Interruption>,
 ) -> anyhow::Result<()> {
     let started = manager.started_at().await?;
@@ -84,7 +84,7 @@ async fn mend(bus: &BusAddress, manager: Manager, record: Option<&Record>) -> an
         place.clear()?;
         return Ok("a manager that was started since knows nothing of it");
     }
-    let clock = Clock { now: Some(Timestamp::now()), zone: TimeZone::system() };
+    let clock = LocalTime { now: Some(Timestamp::now()), zone: TimeZone::system() };
     // Signals that are heard once end nothing by themselves any more, and the verb is still to come.
     end(&place, &running, record, &clock, None).await?;
     Ok("it has been ended now")

@@ -1,6 +1,6 @@
 //! What an exposure is, as the comments of its drop-in tell it: since when, until when, and who is switching it.
 
-use crate::incidents::local_time::Clock;
+use crate::incidents::local_time::LocalTime;
 use crate::kernel::procfs::Procfs;
 use crate::operations::drop_in;
 use crate::policy::seccomp_logging::VARIABLE;
@@ -49,7 +49,7 @@ pub(crate) struct Record {
 
 impl Record {
     /// The drop-in.
-    pub(crate) fn compose(&self, clock: &Clock, undo: &str) -> Vec<u8> {
+    pub(crate) fn compose(&self, clock: &LocalTime, undo: &str) -> Vec<u8> {
         let Self { since, until, manager, switcher, on } = self;
         let switcher =
             switcher.map_or_else(String::new, |Switcher { pid, started }| format!("{OWNER}{pid} {started}\n"));
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_drop_in_is_its_own_record() {
-        let clock = Clock { now: None, zone: TimeZone::UTC };
+        let clock = LocalTime { now: None, zone: TimeZone::UTC };
         let switcher = Switcher::me();
         for (on, switcher) in [(true, None), (true, switcher), (false, switcher)] {
             let record = Record { since: 1_795_456_064_000, until: 1_795_459_664_000, manager: 7, switcher, on };

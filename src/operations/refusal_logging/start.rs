@@ -3,7 +3,7 @@
 use crate::audit::text::shown_path;
 use crate::host::blind_spots;
 use crate::host::blind_spots::BlindSpot;
-use crate::incidents::local_time::Clock;
+use crate::incidents::local_time::LocalTime;
 use crate::operations::interruption::Interruption;
 use crate::operations::refusal_logging::end::{TIMER, of};
 use crate::operations::refusal_logging::marker::Record;
@@ -24,7 +24,7 @@ pub(crate) async fn switch(
     manager: &SystemdManager,
     record: &Record,
     duration: Duration,
-    clock: &Clock,
+    clock: &LocalTime,
     interruption: &mut Interruption,
 ) -> anyhow::Result<()> {
     // From here on, whoever comes after us knows that it is not whole.

@@ -4,7 +4,7 @@ use super::switch::{Place, config_dir};
 use crate::audit::text::shown_path;
 use crate::host::unit_settings;
 use crate::incidents::Moment;
-use crate::incidents::local_time::{Clock, moment};
+use crate::incidents::local_time::{LocalTime, moment};
 use crate::policy::seccomp_logging::{SeccompLogLine, SeccompLogging, parse_seccomp_logging};
 use crate::systemd::manager::{Managers, SystemdManager};
 use crate::unit_files;
@@ -61,7 +61,7 @@ impl Recording {
     }
 
     /// Since when and until when, as far as it is known, or whose doing it is.
-    pub(crate) fn when(&self, clock: &Clock) -> String {
+    pub(crate) fn when(&self, clock: &LocalTime) -> String {
         match &self.by {
             By::HardenWhy { since, until } => {
                 let shown = |millis: &i64| clock.show(&Moment::At(*millis)).unwrap_or_default();

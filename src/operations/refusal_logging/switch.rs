@@ -6,7 +6,7 @@
 //! file is gone. What tells of it is in the runtime directory, which goes with the manager.
 
 use super::marker::Record;
-use crate::incidents::local_time::Clock;
+use crate::incidents::local_time::LocalTime;
 use crate::operations::drop_in;
 use crate::operations::drop_in::DropInError;
 use crate::operations::interruption::Interruption;
@@ -62,7 +62,7 @@ impl Place {
     ///
     /// # Errors
     /// The place is somebody else's, or cannot be written; nothing was changed then.
-    pub(crate) fn note(&self, record: &Record, clock: &Clock) -> Result<(), DropInError> {
+    pub(crate) fn note(&self, record: &Record, clock: &LocalTime) -> Result<(), DropInError> {
         // The record is what is undone by, not what is undone.
         let _undo = drop_in::write(&self.record, &record.compose(clock, &self.undo()))?;
         Ok(())
@@ -77,7 +77,7 @@ impl Place {
         &self,
         record: &Record,
         manager: &SystemdManager,
-        clock: &Clock,
+        clock: &LocalTime,
         interruption: Option<&mut Interruption>,
     ) -> anyhow::Result<()> {
         self.note(record, clock)?;

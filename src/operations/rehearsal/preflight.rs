@@ -7,7 +7,7 @@ use crate::audit::text::{escape, join, shown_path};
 use crate::diagnosis::{RehearsalDropIn, Situation};
 use crate::host::unit_settings;
 use crate::host::unit_settings::REHEARSAL_DROP_IN;
-use crate::incidents::local_time::Clock;
+use crate::incidents::local_time::LocalTime;
 use crate::kernel::procfs::Procfs;
 use crate::operations::drop_in;
 use crate::operations::permission::{can_take_drop_ins, may_change};
@@ -83,7 +83,7 @@ impl Plan {
     ///
     /// # Errors
     /// Says what is in the way. Nothing was changed.
-    pub(crate) async fn of(bus: &BusAddress, asked: &RehearsalRequest, clock: &Clock) -> anyhow::Result<Self> {
+    pub(crate) async fn of(bus: &BusAddress, asked: &RehearsalRequest, clock: &LocalTime) -> anyhow::Result<Self> {
         let limits = asked.limits;
         let keep = kept(&asked.keep)?;
         let client = crate::outlet::client::daemon(bus).await.context(

@@ -7,7 +7,7 @@ use crate::cli::terminal::page::{BOLD, Page, styled};
 use crate::cli::terminal::progress::Steps;
 use crate::cli::verbs::log_refusals::Recording;
 use crate::host::unit_settings::surroundings;
-use crate::incidents::local_time::Clock;
+use crate::incidents::local_time::LocalTime;
 use crate::policy::Directive;
 use crate::systemd::manager::{Managers, SystemdError, SystemdManager, UnitProperties};
 use crate::systemd::syscall_groups;
@@ -51,11 +51,11 @@ pub(crate) struct Silent {
 
 impl Silent {
     /// Asks the system's manager and one's own, both at once.
-    pub(crate) async fn look(managers: &Managers, which: incident_source::Managers, clock: &Clock) -> Self {
+    pub(crate) async fn look(managers: &Managers, which: incident_source::ManagerScope, clock: &LocalTime) -> Self {
         let own = Manager::User(nix::unistd::geteuid().as_raw());
         let steps = RefCell::new(Steps::new("units"));
         let ask = async |manager: Manager, at: usize| {
-            if !which.include(Some(manager)) {
+            if !which.includes(Some(manager)) {
                 return Self::default();
             }
             let told = |done, of| steps.borrow_mut().set(at, done, of);
@@ -77,7 +77,12 @@ impl Silent {
         silent
     }
 
-    async fn of(managers: &Managers, running: &SystemdManager, told: impl FnMut(usize, usize), clock: &Clock) -> Self {
+    async fn of(
+        managers: &Managers,
+        running: &SystemdManager,
+        told: impl FnMut(usize, usize),
+        clock: &LocalTime,
+    ) -> Self {
         let manager = running.manager();
         let (facts, complete) = match running.list_loaded_units(told).await {
             Ok(loaded) => loaded,

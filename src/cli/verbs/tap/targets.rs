@@ -2,7 +2,7 @@
 
 use crate::cli::args::Tap;
 use crate::cli::lookup::incident_source;
-use crate::cli::lookup::unit_names::one_name;
+use crate::cli::lookup::unit_names::parse_instance_name;
 use crate::kernel::procfs::Procfs;
 use crate::kernel::tap::{ProcessOwner, Target};
 use crate::systemd::manager::{Managers, SystemdError, SystemdManager};
@@ -68,7 +68,14 @@ pub(crate) async fn find(asked: &Tap, managers: &Managers) -> anyhow::Result<Vec
     for name in &asked.targets {
         found.push(match name.parse() {
             Ok(pid) => process(pid, &Procfs::live())?,
-            Err(_) => unit(&one_name(name)?, incident_source::Managers::of(asked.system, asked.user), managers).await?,
+            Err(_) => {
+                unit(
+                    &parse_instance_name(name)?,
+                    incident_source::ManagerScope::from_flags(asked.system, asked.user),
+                    managers,
+                )
+                .await?
+            }
         });
     }
     Ok(found)
@@ -85,9 +92,9 @@ fn process(pid: u32, procfs: &Procfs) -> anyhow::Result<Watched> {
 }
 
 /// A unit's processes, by the one manager that runs it.
-async fn unit(name: &UnitName, scope: incident_source::Managers, managers: &Managers) -> anyhow::Result<Watched> {
+async fn unit(name: &UnitName, scope: incident_source::ManagerScope, managers: &Managers) -> anyhow::Result<Watched> {
     let (mut running, mut errors, mut known) = (Vec::new(), Vec::new(), false);
-    for manager in all_managers(managers).filter(|manager| scope.include(Some(*manager))) {
+    for manager in all_managers(managers).filter(|manager| scope.includes(Some(*manager))) {
         let asked = match managers.connect(manager).await {
             Ok(connected) => running_as(&connected, name).await,
             Err(error) => Err(error),

@@ -1,0 +1,63 @@
+//! What every verb needs that answers for units of this machine.
+
+use super::incident_source::IncidentSource;
+use crate::audit::Note;
+use crate::cli::args::{Common, StateDir};
+use crate::incidents::local_time::LocalTime;
+use crate::outlet::caveats::hearing_notes;
+use crate::outlet::client::HardenWhyProxy;
+use crate::syscalls::Groups;
+use crate::systemd::bus_address::BusAddress;
+use crate::systemd::manager::Managers;
+use crate::systemd::syscall_groups;
+use crate::systemd::syscall_groups::LoadedGroups;
+
+/// Incidents, managers, groups and notes: opened once for a verb, and passed on by reference.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Where incidents are read from.
+    pub(crate) incidents: IncidentSource,
+    /// The service managers of this machine.
+    pub(crate) managers: Managers,
+    /// The system call groups of this machine, or the embedded ones.
+    pub(crate) loaded_groups: LoadedGroups,
+    /// The time and time zone of the caller.
+    pub(crate) local_time: LocalTime,
+    /// What limits every answer of this verb.
+    pub(crate) notes: Vec<Note>,
+}
+
+impl Context {
+    /// Opens the incident source, loads the groups, and collects what limits the answer.
+    ///
+    /// # Errors
+    /// Neither the daemon nor a store can be read.
+    pub(crate) async fn open(common: &Common, state_dir: &StateDir, local_time: &LocalTime) -> anyhow::Result<Self> {
+        let (incidents, notes) = IncidentSource::open(common, state_dir).await?;
+        Ok(Self::collect(incidents, &common.bus, local_time, notes).await)
+    }
+
+    /// Builds the context over a daemon that is connected already.
+    pub(crate) async fn from_daemon(daemon: HardenWhyProxy<'static>, bus: &BusAddress, local_time: &LocalTime) -> Self {
+        Self::collect(IncidentSource::Daemon(daemon), bus, local_time, Vec::new()).await
+    }
+
+    async fn collect(
+        incidents: IncidentSource,
+        bus: &BusAddress,
+        local_time: &LocalTime,
+        mut notes: Vec<Note>,
+    ) -> Self {
+        let loaded_groups = syscall_groups::load();
+        notes.extend(syscall_groups::groups_note(&loaded_groups));
+        if let Some(status) = incidents.status().await {
+            notes.extend(hearing_notes(&status, local_time));
+        }
+        Self { incidents, managers: Managers::new(bus), loaded_groups, local_time: local_time.clone(), notes }
+    }
+
+    /// The system call groups.
+    pub(crate) fn groups(&self) -> &Groups {
+        &self.loaded_groups.groups
+    }
+}
