@@ -7,7 +7,7 @@
 
 use harden_why::audit::Action;
 use harden_why::kernel::seccomp::{ALLOW, Filter, return_value};
-use harden_why::kernel::tap::{Tap, Target};
+use harden_why::kernel::tap::{Tap, TapTarget};
 use harden_why::syscalls::Arch;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -62,7 +62,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 /// Measures once while a tap watches.
 fn measure_tapped(target: u32, measure: &impl Fn() -> f64) -> f64 {
-    let mut tap = Tap::open(&[Target::Process(target)]).unwrap();
+    let mut tap = Tap::open(&[TapTarget::Process(target)]).unwrap();
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {

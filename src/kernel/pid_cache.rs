@@ -52,7 +52,7 @@ impl PidCache {
         Self { processes: HashMap::new(), ends: ends.ok(), now: Instant::now(), clocks: Clocks::now(), last_number: 0 }
     }
 
-    /// Begins a batch, all records of which have arrived: drops the processes that ended before.
+    /// Begins a batch whose records have all arrived: drops the processes that ended before.
     pub(crate) fn begin_batch(&mut self) {
         self.now = Instant::now();
         self.clocks = Clocks::now();

@@ -20,8 +20,7 @@ pub struct Procfs {
 
 impl Procfs {
     /// Uses the file system at `root`.
-    #[must_use]
-    pub fn new(root: impl Into<PathBuf>) -> Self {
+    pub(crate) fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
@@ -45,33 +44,28 @@ impl Procfs {
     }
 
     /// Whether the process with this [`start_time`](Self::start_time) still exists.
-    #[must_use]
-    pub fn is_running(&self, pid: u32, started: u64) -> bool {
+    pub(crate) fn is_running(&self, pid: u32, started: u64) -> bool {
         self.start_time(pid).map_or_else(|| self.is_pid_in_use(pid), |now| now == started)
     }
 
     /// Whether any process has the pid, even one that `/proc` hides (`hidepid=`).
-    #[must_use]
-    pub fn is_pid_in_use(&self, pid: u32) -> bool {
+    pub(crate) fn is_pid_in_use(&self, pid: u32) -> bool {
         let is_hidden = || pid.try_into().is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::EPERM));
         self.start_time(pid).is_some() || is_hidden()
     }
 
     /// Returns the parent's thread group; `None` for a process without a parent, such as PID 1.
-    #[must_use]
-    pub fn parent(&self, pid: u32) -> Option<u32> {
+    pub(crate) fn parent(&self, pid: u32) -> Option<u32> {
         stat_field(&self.bytes(pid, "stat")?, 4)?.parse().ok().filter(|&parent| parent != 0)
     }
 
     /// Returns the process of a thread. For a process, that is the process itself.
-    #[must_use]
-    pub fn thread_group(&self, tid: u32) -> Option<u32> {
+    pub(crate) fn thread_group(&self, tid: u32) -> Option<u32> {
         status_value(&self.bytes(tid, "status")?, "Tgid")?.parse().ok()
     }
 
     /// Returns the name of the process's main thread.
-    #[must_use]
-    pub fn comm(&self, pid: u32) -> Option<Vec<u8>> {
+    pub(crate) fn comm(&self, pid: u32) -> Option<Vec<u8>> {
         let mut comm = self.bytes(pid, "comm")?;
         // The name itself can end with a newline, too.
         comm.pop_if(|last| *last == b'\n');
@@ -79,8 +73,7 @@ impl Procfs {
     }
 
     /// Returns the path of the executable, without the ` (deleted)` that the kernel appends once the file is replaced.
-    #[must_use]
-    pub fn exe(&self, pid: u32) -> Option<PathBuf> {
+    pub(crate) fn exe(&self, pid: u32) -> Option<PathBuf> {
         let shown = std::fs::read_link(self.file(pid, "exe")).ok()?;
         match shown.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
             // A file can have this name.

@@ -15,9 +15,10 @@ pub(crate) mod tally;
 pub(crate) mod targets;
 
 pub use error::TapError;
-pub use refusal::{CallResult, Refusal, TapLosses};
-pub use tally::{ProcessOwner, RefusalKind, RefusalTally, RefusalTotals, RefusedThread};
-pub use targets::Target;
+pub(crate) use refusal::TapLosses;
+pub use refusal::{CallResult, Refusal};
+pub(crate) use tally::{ProcessOwner, RefusalKind, RefusalTally, RefusalTotals};
+pub use targets::TapTarget;
 
 use super::bpf::{self, Array, BpfError, Btf, CgroupArray, Map};
 use super::clock::Clocks;
@@ -67,7 +68,7 @@ impl Tap {
     ///
     /// # Errors
     /// Says what is missing.
-    pub fn open(targets: &[Target]) -> Result<Self, TapError> {
+    pub fn open(targets: &[TapTarget]) -> Result<Self, TapError> {
         if targets.len() > MOST_TARGETS {
             return Err(TapError::TooMany);
         }
@@ -86,7 +87,7 @@ impl Tap {
         Self::load(targets, at).map_err(|error| locked_down().unwrap_or(error.into()))
     }
 
-    fn load(targets: &[Target], at: Offsets) -> Result<Self, BpfError> {
+    fn load(targets: &[TapTarget], at: Offsets) -> Result<Self, BpfError> {
         let shared = Array::new_array(SHARED)?;
         let threads = Map::new_hash(THREADS)?;
         let refusals = Map::new_hash(REFUSALS)?;
@@ -96,12 +97,12 @@ impl Tap {
         let mut processes: Option<Map<u32, u64>> = None;
         for (index, target) in (0..).zip(targets) {
             match target {
-                Target::Cgroup(directory) => {
+                TapTarget::Cgroup(directory) => {
                     let (file, id) = targets::open_cgroup(directory)?;
                     cgroups.insert(index, file.as_fd())?;
                     watched.push((index, directory.clone(), id));
                 }
-                Target::Process(pid) => {
+                TapTarget::Process(pid) => {
                     let map = match processes.take() {
                         Some(map) => map,
                         None => Map::new_hash(PROCESSES)?,
@@ -191,14 +192,12 @@ impl Tap {
     }
 
     /// Whether all watched processes and their children are gone. A cgroup can always get new processes.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.watched.is_empty() && self.processes.as_ref().is_none_or(Map::is_empty)
     }
 
     /// Returns what the maps had no room for so far.
-    #[must_use]
-    pub fn losses(&self) -> TapLosses {
+    pub(crate) fn losses(&self) -> TapLosses {
         let count = |place| self.shared.get(place).unwrap_or_default();
         TapLosses { refusals: count(REFUSALS_LOST), threads: count(THREADS_LOST) }
     }

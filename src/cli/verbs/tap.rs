@@ -16,7 +16,7 @@ use crate::incidents::local_time::LocalTime;
 use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource, Stored};
 use crate::kernel::procfs::Procfs;
 use crate::kernel::tap::{
-    CallResult, ProcessOwner, RefusalKind, RefusalTally, RefusalTotals, Tap, TapError, TapLosses, Target,
+    CallResult, ProcessOwner, RefusalKind, RefusalTally, RefusalTotals, Tap, TapError, TapLosses, TapTarget,
 };
 use crate::operations::interruption::Interruption;
 use crate::outlet::wire::{IncidentDict, MAX_INCIDENTS};
@@ -51,12 +51,12 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
             cases.push(Case::of(unit.as_ref(), &managers, &loaded.groups).await);
         }
     }
-    let targets: Vec<Target> = watched.iter().map(|watched| watched.target.clone()).collect();
+    let targets: Vec<TapTarget> = watched.iter().map(|watched| watched.target.clone()).collect();
 
     let mut interruption = Interruption::heard()?;
     let mut tap = Tap::open(&targets)?;
     // Children of processes that were asked for are followed wherever they go.
-    let by_cgroups = targets.iter().all(|target| matches!(target, Target::Cgroup(_)));
+    let by_cgroups = targets.iter().all(|target| matches!(target, TapTarget::Cgroup(_)));
     let whose = |target: usize, owner: &ProcessOwner| {
         let whose = watched.get(target)?.whose(owner, by_cgroups)?;
         Some((whose.0.clone(), whose.1))

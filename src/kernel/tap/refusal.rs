@@ -44,9 +44,9 @@ pub enum CallResult {
 
 /// What a tap had no room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TapLosses {
+pub(crate) struct TapLosses {
     /// The number of refusals that were not counted.
-    pub refusals: u64,
+    pub(crate) refusals: u64,
     /// The number of returns of threads that were not followed, refused or not.
-    pub threads: u64,
+    pub(crate) threads: u64,
 }

@@ -18,27 +18,27 @@ const MOST_PROCESSES: usize = 4096;
 
 /// What refusals have in common that are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RefusalKind {
+pub(crate) struct RefusalKind {
     /// The index of the target among those of the tap.
-    pub target: usize,
+    pub(crate) target: usize,
     /// The call's architecture.
-    pub arch: Arch,
+    pub(crate) arch: Arch,
     /// The call's number.
-    pub number: u32,
+    pub(crate) number: u32,
     /// What the call returned.
-    pub result: CallResult,
+    pub(crate) result: CallResult,
     /// Whether these may be the ends of permitted calls that began before the tap.
-    pub uncertain: bool,
+    pub(crate) uncertain: bool,
     /// The executable; empty where the process was gone before it could be read.
-    pub exe: Vec<u8>,
+    pub(crate) exe: Vec<u8>,
     /// The owner of the process. It can differ from the target: children move to other cgroups, and a slice or a user
     /// manager has units below it.
-    pub owner: ProcessOwner,
+    pub(crate) owner: ProcessOwner,
 }
 
 /// Who owns a process, by the process's own cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ProcessOwner {
+pub(crate) enum ProcessOwner {
     /// A unit.
     Unit(Unit),
     /// A manager: the process is its own, or of a service that it is about to execute.
@@ -62,39 +62,39 @@ impl ProcessOwner {
 
 /// The refusals of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusalTotals {
+pub(crate) struct RefusalTotals {
     /// The number of refusals.
-    pub count: u64,
+    pub(crate) count: u64,
     /// When the first was, in milliseconds since the epoch.
-    pub first: i64,
+    pub(crate) first: i64,
     /// When the latest was, in milliseconds since the epoch.
-    pub last: i64,
+    pub(crate) last: i64,
     /// The real uid of the latest, if known.
-    pub uid: Option<u32>,
+    pub(crate) uid: Option<u32>,
     /// The address of the latest call.
-    pub ip: u64,
+    pub(crate) ip: u64,
     /// The threads, in the order in which they were seen first.
-    pub threads: Vec<RefusedThread>,
+    pub(crate) threads: Vec<RefusedThread>,
     /// The number of refusals to threads beyond those listed.
-    pub others: u64,
+    pub(crate) others: u64,
 }
 
 /// A thread that was refused a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusedThread {
+pub(crate) struct RefusedThread {
     /// The thread's process.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// The thread.
-    pub tid: u32,
+    pub(crate) tid: u32,
     /// The name that the thread gave itself.
-    pub comm: Vec<u8>,
+    pub(crate) comm: Vec<u8>,
     /// The number of refusals.
-    pub count: u64,
+    pub(crate) count: u64,
 }
 
 /// All refusals that a tap saw, by kind.
 #[derive(Debug, Default)]
-pub struct RefusalTally {
+pub(crate) struct RefusalTally {
     kinds: BTreeMap<RefusalKind, RefusalTotals>,
     /// Executables and owners of processes, for when they are gone.
     processes: HashMap<u32, (Vec<u8>, ProcessOwner)>,
@@ -103,7 +103,7 @@ pub struct RefusalTally {
 
 impl RefusalTally {
     /// Counts what the tap returned.
-    pub fn add(&mut self, refusals: Vec<Refusal>, procfs: &Procfs) {
+    pub(crate) fn add(&mut self, refusals: Vec<Refusal>, procfs: &Procfs) {
         if self.processes.len() > MOST_PROCESSES {
             self.processes.clear();
         }
@@ -137,12 +137,12 @@ impl RefusalTally {
     }
 
     /// Returns the target's index and the process's owner of all refusals, certain or not.
-    pub fn owners(&self) -> impl Iterator<Item = (usize, &ProcessOwner)> {
+    pub(crate) fn owners(&self) -> impl Iterator<Item = (usize, &ProcessOwner)> {
         self.kinds.keys().map(|kind| (kind.target, &kind.owner))
     }
 
     /// Returns the certain refusals, and those uncertain ones that the unit's policy causes.
-    pub fn refusals(&self, causes: impl Fn(&RefusalKind) -> bool) -> Vec<(RefusalKind, RefusalTotals)> {
+    pub(crate) fn refusals(&self, causes: impl Fn(&RefusalKind) -> bool) -> Vec<(RefusalKind, RefusalTotals)> {
         let mut refusals: BTreeMap<RefusalKind, RefusalTotals> = BTreeMap::new();
         for (kind, totals) in self.kinds.iter().filter(|(kind, _)| !kind.uncertain || causes(kind)) {
             let kind = RefusalKind { uncertain: false, ..kind.clone() };
@@ -155,8 +155,7 @@ impl RefusalTally {
     }
 
     /// Returns the number of refusals of kinds beyond those that are counted.
-    #[must_use]
-    pub fn uncounted(&self) -> u64 {
+    pub(crate) fn uncounted(&self) -> u64 {
         self.uncounted
     }
 }
@@ -169,7 +168,7 @@ impl From<Refusal> for RefusalTotals {
 
 impl RefusalTotals {
     /// Adds refusals of the same kind.
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.count = self.count.saturating_add(other.count);
         self.others = self.others.saturating_add(other.others);
         self.first = self.first.min(other.first);

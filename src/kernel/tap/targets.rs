@@ -13,19 +13,19 @@ const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 /// What to watch. Children are watched, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum TapTarget {
     /// The processes of the cgroup with this directory, and of the cgroups below.
     Cgroup(PathBuf),
     /// A process.
     Process(u32),
 }
 
-impl Target {
+impl TapTarget {
     /// Returns the target for a unit's cgroup path, as its manager reports it (`ControlGroup=`).
     ///
     /// # Errors
     /// No unified hierarchy is mounted.
-    pub fn from_control_group(path: &str) -> Result<Self, TapError> {
+    pub(crate) fn from_control_group(path: &str) -> Result<Self, TapError> {
         let mount = crate::kernel::exit_cgroups::unified_mount(Path::new("/")).ok_or(TapError::NoHierarchy)?;
         Ok(Self::Cgroup(mount.join(path.trim_start_matches('/'))))
     }
@@ -45,7 +45,7 @@ impl Target {
     }
 }
 
-impl std::fmt::Display for Target {
+impl std::fmt::Display for TapTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Cgroup(directory) => write!(f, "the cgroup {}", escape(directory.as_os_str().as_bytes())),

@@ -4,7 +4,7 @@ use crate::cli::args::Tap;
 use crate::cli::lookup::incident_source;
 use crate::cli::lookup::unit_names::parse_instance_name;
 use crate::kernel::procfs::Procfs;
-use crate::kernel::tap::{ProcessOwner, Target};
+use crate::kernel::tap::{ProcessOwner, TapTarget};
 use crate::systemd::manager::{Managers, SystemdError, SystemdManager};
 use crate::systemd::manager_lookup::all_managers;
 use crate::units::{Manager, Placement, Rung, Unit, UnitName, cgroup};
@@ -14,7 +14,7 @@ use anyhow::{bail, ensure};
 #[derive(Debug)]
 pub(crate) struct Watched {
     /// Where its processes are.
-    pub(crate) target: Target,
+    pub(crate) target: TapTarget,
     /// Whose they are, where a unit's.
     pub(crate) unit: Option<Unit>,
     reach: Reach,
@@ -88,7 +88,7 @@ fn process(pid: u32, procfs: &Procfs) -> anyhow::Result<Watched> {
     }
     let placement = procfs.cgroup(pid).map(|bytes| cgroup::place(&bytes));
     let unit = if let Some(Placement::Unit(unit)) = placement { Some(unit) } else { None };
-    Ok(Watched { target: Target::Process(pid), unit, reach: Reach::Process })
+    Ok(Watched { target: TapTarget::Process(pid), unit, reach: Reach::Process })
 }
 
 /// A unit's processes, by the one manager that runs it.
@@ -109,7 +109,7 @@ async fn unit(name: &UnitName, scope: incident_source::ManagerScope, managers: &
     match (running.pop(), running.is_empty()) {
         (Some((unit, path)), true) => {
             let reach = Reach::of(&unit);
-            Ok(Watched { target: Target::from_control_group(&path)?, unit: Some(unit), reach })
+            Ok(Watched { target: TapTarget::from_control_group(&path)?, unit: Some(unit), reach })
         }
         (Some(_), false) => bail!("several managers run a unit of the name {name}: say --system, or give its PIDs"),
         (None, _) if known || errors.is_empty() => {
@@ -144,7 +144,7 @@ mod tests {
             ("system.slice", true, [None; 4]),
         ] {
             let of = unit(name);
-            let watched = Watched { target: Target::Process(1), reach: Reach::of(&of), unit: Some(of.clone()) };
+            let watched = Watched { target: TapTarget::Process(1), reach: Reach::of(&of), unit: Some(of.clone()) };
             for (owner, expected) in [
                 (
                     &other,
@@ -158,7 +158,7 @@ mod tests {
                 assert_eq!(whose, expected, "{name} {owner:?}");
             }
         }
-        let watched = Watched { target: Target::Process(1), reach: Reach::Process, unit: Some(unit("a.service")) };
+        let watched = Watched { target: TapTarget::Process(1), reach: Reach::Process, unit: Some(unit("a.service")) };
         assert_eq!(watched.whose(&ProcessOwner::Unknown, false), Some((&unit("a.service"), Rung::ParentCgroup)));
         assert_eq!(watched.whose(&ProcessOwner::Nobody, false), None, "a login session");
     }
