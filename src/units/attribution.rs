@@ -1,7 +1,7 @@
-//! Evidence about whose process it was, weighed into one verdict.
+//! Weighs evidence about the unit of a process into one attribution.
 //!
-//! A wrong unit is worse than none: where the surest evidence contradicts itself, or says
-//! that no unit owns the process, there is no attribution, whatever weaker evidence says.
+//! A wrong unit is worse than none. If the surest evidence contradicts itself, or says that no unit owns the process,
+//! there is no attribution, whatever weaker evidence says.
 
 use super::cgroup;
 use super::cgroup::{Placement, Unplaced};
@@ -9,59 +9,59 @@ use super::name::{Manager, Unit};
 use std::fmt;
 use std::str::FromStr;
 
-/// How a unit was found, surest first.
+/// The kind of evidence by which a unit was found, surest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Rung {
-    /// The person asking said so.
+    /// The user named the unit.
     Told,
-    /// `/proc/PID/cgroup` of the process itself, read when its record arrived.
+    /// `/proc/PID/cgroup` of the process, read when its record arrived.
     OwnCgroup,
-    /// Its cgroup, which the kernel noted as it died.
+    /// The cgroup of the process, noted by a BPF program when it died.
     ExitCgroup,
-    /// systemd remembers the pid as the unit's main process.
+    /// systemd remembers the pid as that of the unit's main process.
     MainProcess,
-    /// systemd remembers the pid as one of the unit's commands (`ExecStartPre=`, …).
+    /// systemd remembers the pid as that of one of the unit's commands (`ExecStartPre=`, …).
     ControlProcess,
-    /// The cgroup of its parent, read at its exit event.
+    /// The cgroup of the parent, read at the exit event of the process.
     ParentCgroup,
     /// A journal entry of the same pid and boot names the unit.
     JournalEntry,
-    /// Its manager told the journal that a process of this unit, and of no other, ended so just then: a guess.
+    /// The manager's journal entry about a death of this kind at this time, in one unit only: a guess.
     ExitEntry,
-    /// The executable is the one of exactly one unit's `ExecStart=`: a guess.
+    /// Exactly one unit's `ExecStart=` names the executable: a guess.
     Executable,
 }
 
 /// How sure an attribution is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Confidence {
-    /// The kernel or systemd said so of this very process.
+    /// The kernel or systemd named the unit of this process.
     Certain,
-    /// Said of a process so close that only an unusual set-up makes it wrong.
+    /// The evidence is about a related process, and only an unusual setup makes it wrong.
     Likely,
-    /// Fits, and is shown as a guess.
+    /// The unit fits, and answers call it a guess.
     Guess,
 }
 
-/// One thing learned about a process.
+/// One piece of evidence about the unit of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {
     /// The bytes of `/proc/PID/cgroup`.
     OwnCgroup(Vec<u8>),
-    /// The path of its cgroup, noted as it died.
+    /// The path of its cgroup, noted when it died.
     ExitCgroup(Vec<u8>),
     /// The bytes of its parent's `/proc/PID/cgroup`.
     ParentCgroup(Vec<u8>),
-    /// A unit named by something other than a cgroup.
+    /// A unit, from evidence other than a cgroup.
     Named(Rung, Unit),
 }
 
-/// Whose process it was.
+/// The unit of a process, and how it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attribution {
     /// The unit.
     pub unit: Unit,
-    /// What it stands on.
+    /// The surest evidence for it.
     pub rung: Rung,
 }
 
@@ -79,7 +79,7 @@ impl Rung {
         Self::Executable,
     ];
 
-    /// How sure a unit found this way is.
+    /// The confidence in a unit that was found this way.
     #[must_use]
     pub fn confidence(self) -> Confidence {
         match self {
@@ -91,7 +91,7 @@ impl Rung {
         }
     }
 
-    /// The stable form, for the database, JSON and D-Bus.
+    /// The stable form for the database, JSON and D-Bus.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -107,7 +107,7 @@ impl Rung {
         }
     }
 
-    /// What it stands on, in plain words: completes "found by …".
+    /// The evidence in words, to complete "found by …".
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
@@ -130,7 +130,7 @@ impl fmt::Display for Rung {
     }
 }
 
-/// What is no rung.
+/// The text names no rung.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a way to find a unit that this version knows")]
 pub struct UnknownRung;
@@ -144,7 +144,7 @@ impl FromStr for Rung {
 }
 
 impl Attribution {
-    /// How sure it is.
+    /// The confidence in the unit.
     #[must_use]
     pub fn confidence(&self) -> Confidence {
         self.rung.confidence()
@@ -152,19 +152,19 @@ impl Attribution {
 }
 
 impl Evidence {
-    /// Whether it tells a unit, or that there is none: whether asking on is of any use.
+    /// Whether it names a unit or rules out every unit, so that no further evidence is needed.
     #[must_use]
     pub fn is_conclusive(&self) -> bool {
         matches!(self.claim(), Claim::Unit(_) | Claim::NoUnit)
     }
 
-    /// Whether it tells anything.
+    /// Whether it says anything about the unit.
     #[must_use]
     pub fn is_usable(&self) -> bool {
         self.claim() != Claim::Nothing
     }
 
-    /// What it stands on.
+    /// The kind of evidence.
     #[must_use]
     pub fn rung(&self) -> Rung {
         match self {
@@ -177,9 +177,9 @@ impl Evidence {
 
     fn claim(&self) -> Claim {
         match self {
-            Self::OwnCgroup(bytes) => own(cgroup::place(bytes)),
-            Self::ExitCgroup(path) => own(cgroup::place_path(path)),
-            // A parent outside every unit can well have a child in one.
+            Self::OwnCgroup(bytes) => claim_of_own_cgroup(cgroup::place(bytes)),
+            Self::ExitCgroup(path) => claim_of_own_cgroup(cgroup::place_path(path)),
+            // A parent outside of every unit can have a child in a unit.
             Self::ParentCgroup(bytes) => match cgroup::place(bytes) {
                 Placement::Unit(unit) => Claim::Unit(unit),
                 Placement::None(_) => Claim::Nothing,
@@ -189,35 +189,34 @@ impl Evidence {
     }
 }
 
-/// What a process's own cgroup claims.
-fn own(placement: Placement) -> Claim {
+/// Returns what a process's own cgroup claims.
+fn claim_of_own_cgroup(placement: Placement) -> Claim {
     match placement {
         Placement::Unit(unit) => Claim::Unit(unit),
-        // Anybody can be in their own manager's scope, and look there like a program of the system's.
+        // A user can start a program of a system unit below the user's own manager.
         Placement::None(Unplaced::Manager(manager @ Manager::User(_))) => Claim::UnitOf(manager),
         Placement::None(why) if why.is_certain() => Claim::NoUnit,
         Placement::None(_) => Claim::Nothing,
     }
 }
 
-/// What evidence claims.
+/// What a piece of evidence claims.
 #[derive(Debug, PartialEq, Eq)]
 enum Claim {
     /// This unit owns the process.
     Unit(Unit),
-    /// A unit of this manager does, or none.
+    /// A unit of this manager owns the process, or no unit does.
     UnitOf(Manager),
-    /// No unit does.
+    /// No unit owns the process.
     NoUnit,
-    /// It is of no use.
+    /// It says nothing about the unit.
     Nothing,
 }
 
-/// Weighs what is known, in any order.
+/// Weighs evidence, given in any order, into an attribution.
 ///
-/// What the person said stands. Otherwise the surest evidence decides, and only if all of it
-/// agrees; the attribution then names the highest rung among it. Of a process below a user's manager
-/// nothing counts that names another's unit.
+/// A unit that the user named wins. Otherwise the surest evidence decides, if all of it agrees, and the attribution
+/// gives the surest rung. For a process below a user manager, evidence for units of other managers does not count.
 #[must_use]
 pub fn weigh(evidence: &[Evidence]) -> Option<Attribution> {
     let mut claims: Vec<_> = evidence.iter().map(|one| (one.rung(), one.claim())).collect();
@@ -240,14 +239,14 @@ pub fn weigh(evidence: &[Evidence]) -> Option<Attribution> {
     }
 }
 
-/// Whether nothing that could still be learned would change the verdict: a process known to be in no unit,
-/// or a contradiction, needs no more questions than one whose unit is certain.
+/// Whether no weaker evidence can change the attribution: the unit is certain, no unit owns the process, or certain
+/// evidence contradicts itself.
 #[must_use]
 pub fn is_settled(evidence: &[Evidence]) -> bool {
     evidence.iter().any(|one| one.rung().confidence() == Confidence::Certain && one.is_conclusive())
 }
 
-/// Orders evidence by what overrules what.
+/// Orders evidence: the smallest rank overrules the others.
 fn rank(rung: Rung) -> (bool, Confidence) {
     (rung != Rung::Told, rung.confidence())
 }
@@ -284,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_below_a_users_manager_is_of_none_of_the_systems_units() {
+    fn child_of_user_manager_is_not_attributed_to_system_unit() {
         let below = |path: &str| Evidence::OwnCgroup(format!("0::{path}\n").into_bytes());
         let dying = Evidence::ExitCgroup(b"/user.slice/user-1000.slice/user@1000.service".to_vec());
         let scope = below("/user.slice/user-1000.slice/user@1000.service/init.scope");
@@ -298,25 +297,25 @@ mod tests {
             }
             assert!(weigh(&[own, named(Rung::Told, "logind.service")]).is_some());
         }
-        assert!(!below("/init.scope").is_usable(), "the system's own, whose services begin there");
+        assert!(!below("/init.scope").is_usable(), "services start in the system manager's own scope");
     }
 
     #[test]
-    fn nothing_known_is_nobody() {
+    fn no_evidence_gives_no_attribution() {
         assert_eq!(verdict(&[]), None);
         assert_eq!(verdict(&[Evidence::OwnCgroup(b"0::/\n".to_vec())]), None);
         assert_eq!(verdict(&[Evidence::OwnCgroup(Vec::new())]), None);
     }
 
     #[test]
-    fn one_thing_known_decides() {
+    fn single_evidence_decides() {
         assert_eq!(verdict(&[own("a.service")]), found("a.service", Rung::OwnCgroup));
         assert_eq!(verdict(&[parent("a.service")]), found("a.service", Rung::ParentCgroup));
         assert_eq!(verdict(&[named(Rung::Executable, "a.service")]), found("a.service", Rung::Executable));
     }
 
     #[test]
-    fn the_surer_overrules() {
+    fn surer_evidence_overrules_weaker() {
         assert_eq!(verdict(&[parent("a.service"), own("b.service")]), found("b.service", Rung::OwnCgroup));
         assert_eq!(
             verdict(&[named(Rung::Executable, "a.service"), named(Rung::JournalEntry, "b.service")]),
@@ -325,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_agrees_stands_on_its_surest_rung() {
+    fn agreeing_evidence_gives_the_surest_rung() {
         assert_eq!(
             verdict(&[named(Rung::ControlProcess, "a.service"), own("a.service"), parent("a.service")]),
             found("a.service", Rung::OwnCgroup)
@@ -333,26 +332,26 @@ mod tests {
     }
 
     #[test]
-    fn a_contradiction_of_equals_is_nobody_even_if_something_weaker_takes_a_side() {
+    fn contradiction_of_equally_sure_evidence_gives_no_attribution() {
         let torn = [named(Rung::MainProcess, "a.service"), own("b.service"), parent("b.service")];
         assert_eq!(verdict(&torn), None);
         assert_eq!(verdict(&[parent("a.service"), named(Rung::JournalEntry, "b.service")]), None);
     }
 
     #[test]
-    fn the_same_name_under_another_manager_is_another_unit() {
+    fn same_name_under_another_manager_is_another_unit() {
         let user = Unit { manager: Manager::User(1000), ..unit("a.service") };
         assert_eq!(verdict(&[own("a.service"), Evidence::Named(Rung::MainProcess, user)]), None);
     }
 
     #[test]
-    fn the_persons_word_stands() {
+    fn unit_named_by_user_wins() {
         assert_eq!(verdict(&[own("a.service"), named(Rung::Told, "b.service")]), found("b.service", Rung::Told));
         assert_eq!(verdict(&[named(Rung::Told, "a.service"), named(Rung::Told, "b.service")]), None);
     }
 
     #[test]
-    fn a_process_known_to_be_in_no_unit_is_given_to_none() {
+    fn process_in_login_session_is_attributed_to_no_unit() {
         let session = Evidence::OwnCgroup(b"0::/user.slice/user-0.slice/session-1.scope\n".to_vec());
         assert_eq!(verdict(&[session.clone(), named(Rung::Executable, "nginx.service")]), None);
         assert_eq!(verdict(&[session.clone(), parent("nginx.service")]), None);
@@ -361,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_certain_ends_the_questions() {
+    fn certain_evidence_settles_the_attribution() {
         let session = Evidence::OwnCgroup(b"0::/user.slice/user-0.slice/session-1.scope\n".to_vec());
         assert!(is_settled(&[own("a.service")]) && is_settled(&[parent("a.service"), session]));
         let early = Evidence::OwnCgroup(b"0::/init.scope\n".to_vec());
@@ -369,31 +368,31 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_noted_at_death_is_as_good_as_one_read_in_life() {
+    fn exit_cgroup_is_as_sure_as_own_cgroup() {
         let noted = |path: &str| Evidence::ExitCgroup(path.as_bytes().to_vec());
         assert_eq!(
             verdict(&[noted("/system.slice/a.service"), parent("b.service")]),
             found("a.service", Rung::ExitCgroup)
         );
         assert_eq!(verdict(&[noted("/system.slice/a.service"), own("b.service")]), None);
-        assert_eq!(verdict(&[noted("/system.slice/s.slice"), parent("b.service")]), None, "in a slice, by hand");
+        assert_eq!(verdict(&[noted("/system.slice/s.slice"), parent("b.service")]), None, "a slice is no unit");
         assert_eq!(verdict(&[noted("/"), parent("b.service")]), found("b.service", Rung::ParentCgroup));
     }
 
     #[test]
-    fn a_process_still_in_init_scope_can_be_a_main_process() {
+    fn process_in_init_scope_can_be_a_main_process() {
         let early = Evidence::OwnCgroup(b"0::/init.scope\n".to_vec());
         assert_eq!(verdict(&[early, named(Rung::MainProcess, "a.service")]), found("a.service", Rung::MainProcess));
     }
 
     #[test]
-    fn a_parent_outside_every_unit_says_nothing() {
+    fn parent_outside_units_is_no_evidence() {
         let parent = Evidence::ParentCgroup(b"0::/user.slice/user-0.slice/session-1.scope\n".to_vec());
         assert_eq!(verdict(&[parent, named(Rung::JournalEntry, "a.service")]), found("a.service", Rung::JournalEntry));
     }
 
     #[test]
-    fn rungs_survive_being_written_down_and_are_listed_surest_first() {
+    fn rungs_parse_from_their_text_and_are_sorted_surest_first() {
         for rung in Rung::ALL {
             assert_eq!(rung.as_str().parse(), Ok(rung));
             assert!(!rung.describe().is_empty());
@@ -414,13 +413,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn order_does_not_matter(evidence in prop::collection::vec(any_evidence(), 0..6)) {
+        fn order_of_evidence_does_not_matter(evidence in prop::collection::vec(any_evidence(), 0..6)) {
             let reversed: Vec<_> = evidence.iter().rev().cloned().collect();
             prop_assert_eq!(weigh(&evidence), weigh(&reversed));
         }
 
         #[test]
-        fn what_is_settled_stays(evidence in prop::collection::vec(any_evidence(), 1..5), more in any_evidence()) {
+        fn weaker_evidence_never_changes_a_settled_attribution(evidence in prop::collection::vec(any_evidence(), 1..5), more in any_evidence()) {
             prop_assume!(is_settled(&evidence) && more.rung() != Rung::Told && more.rung().confidence() != Confidence::Certain);
             let before = weigh(&evidence);
             let mut after = evidence;
@@ -429,7 +428,7 @@ mod tests {
         }
 
         #[test]
-        fn weaker_evidence_never_changes_the_unit(evidence in prop::collection::vec(any_evidence(), 1..5), more in any_evidence()) {
+        fn weaker_evidence_never_changes_the_attribution(evidence in prop::collection::vec(any_evidence(), 1..5), more in any_evidence()) {
             let before = weigh(&evidence);
             let surest = evidence.iter().map(|one| one.rung().confidence()).min();
             prop_assume!(Some(more.rung().confidence()) > surest);

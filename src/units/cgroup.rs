@@ -1,64 +1,63 @@
-//! `/proc/PID/cgroup` to a unit (`cgroups(7)`, and systemd's rules in `src/basic/cgroup-util.c`).
+//! Finds the unit of a cgroup, from `/proc/PID/cgroup` or a path (`cgroups(7)`, systemd's `src/basic/cgroup-util.c`).
 //!
-//! A manager owns the top of its tree: slices, then one unit. What lies below that unit was
-//! delegated to it and can be called anything, so a cgroup named `sshd.service` in there is
-//! never a unit of that manager. The one subtree that is read on is `user@UID.service`, whose
-//! owner is another manager with the same rules.
+//! A manager owns the top of its tree: slices, then one unit. Cgroups below that unit are delegated to the unit and can
+//! have any name, so `sshd.service` down there is never a unit of that manager. Only below `user@UID.service` the search
+//! goes on, because a user manager owns that subtree by the same rules.
 
 use super::name::{Manager, Unit, UnitName};
 
-/// What a cgroup says about whose process it is.
+/// Where a cgroup is: in a unit, or in none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placement {
     /// It belongs to this unit.
     Unit(Unit),
-    /// It belongs to no unit that one could look at, and this is why.
+    /// It names no unit, for this reason.
     None(Unplaced),
 }
 
 /// Why a cgroup names no unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unplaced {
-    /// The root: the kernel no longer knew (a task on its way out), or nobody manages it.
+    /// The root cgroup: the task is exiting and the kernel has moved it there, or no manager has placed it.
     Root,
-    /// A manager's own `init.scope`. Between fork and exec a service's main process sits there as well, so it does not
-    /// tell the unit; but a user's processes stay below that user's manager.
+    /// A manager's own `init.scope`. Between fork and exec a service's main process is there as well, so the cgroup leaves
+    /// the unit open. But processes of a user's units stay below that user's manager.
     Manager(Manager),
-    /// A login session: started by a person, not by a unit.
+    /// A login session: a person started the process, not a unit.
     Session,
-    /// A slice and nothing below it: somebody put it there by hand.
+    /// A slice itself: somebody moved the process there by hand.
     Slice,
-    /// Outside what this cgroup namespace shows.
+    /// Outside of this cgroup namespace.
     Outside,
-    /// No cgroup of systemd's making.
+    /// A cgroup that systemd did not create.
     Foreign,
-    /// No cgroup file, or a damaged one.
+    /// The cgroup file is missing or damaged.
     Unreadable,
 }
 
 impl Unplaced {
-    /// Whether it is *known* that no unit owns the process, rather than unknown which.
+    /// Whether no unit owns the process, rather than an unknown one.
     #[must_use]
     pub fn is_certain(self) -> bool {
         matches!(self, Self::Session | Self::Slice | Self::Foreign)
     }
 }
 
-/// Unit types that have processes (`systemd.unit(5)`), slices apart.
+/// The unit types with processes (`systemd.unit(5)`), except slices.
 const WITH_PROCESSES: [&str; 5] = ["service", "scope", "socket", "mount", "swap"];
 
-/// What the kernel appends to the path of a removed cgroup.
+/// The suffix that the kernel appends to the path of a removed cgroup.
 const DELETED: &[u8] = b" (deleted)";
 
 /// Places the bytes of `/proc/PID/cgroup`.
 ///
-/// The unified hierarchy's line counts, also on hybrid machines, unless it says `/`: then
-/// systemd's own hierarchy does, which is the only one on a machine with version 1 alone.
+/// The line of the unified hierarchy counts, on hybrid machines as well. If it says `/`, the line of systemd's own
+/// hierarchy counts, as on a machine that has only version 1.
 #[must_use]
 pub fn place(bytes: &[u8]) -> Placement {
     let mut unified = None;
     let mut legacy = None;
-    // A line without its newline was cut off, and a name cut short is another name.
+    // A line without a newline is truncated, and a truncated name is another unit's name.
     for line in bytes.split_inclusive(|&b| b == b'\n').filter_map(|line| line.strip_suffix(b"\n")) {
         let mut fields = line.splitn(3, |&b| b == b':');
         let (Some(hierarchy), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
@@ -89,28 +88,28 @@ pub fn place_path(path: &[u8]) -> Placement {
         return Placement::None(Unplaced::Outside);
     }
     let mut levels = below.split(|&b| b == b'/');
-    let own = match level_unit(&mut levels, Manager::System) {
+    let own = match take_unit(&mut levels, Manager::System) {
         Ok(name) => name,
         Err(why) => return Placement::None(why),
     };
-    let unit = match user_manager(&own) {
-        // Nothing further down: the user manager before it moved to its init.scope, or moved back by the
-        // system's, which attaches a process it started late on a busy machine; or a child about to exec.
+    let unit = match user_manager_uid(&own) {
+        // The process is right in `user@UID.service`: the user manager before it moves to its init.scope, or after the
+        // system manager attached it late on a busy machine; or a child of the user manager before exec.
         Some(uid) if levels.clone().next().is_none() => Err(Unplaced::Manager(Manager::User(uid))),
         Some(uid) => {
             let manager = Manager::User(uid);
-            level_unit(&mut levels, manager).map(|name| Unit { manager, name })
+            take_unit(&mut levels, manager).map(|name| Unit { manager, name })
         }
         None => Ok(Unit { manager: Manager::System, name: own }),
     };
     unit.map_or_else(Placement::None, Placement::Unit)
 }
 
-/// Takes one manager's own levels: slices, then a unit.
-fn level_unit<'a>(levels: &mut impl Iterator<Item = &'a [u8]>, manager: Manager) -> Result<UnitName, Unplaced> {
+/// Takes the levels of one manager: slices, then a unit.
+fn take_unit<'a>(levels: &mut impl Iterator<Item = &'a [u8]>, manager: Manager) -> Result<UnitName, Unplaced> {
     let mut slice: Option<UnitName> = None;
     for level in levels {
-        let name = decode(level).ok_or(Unplaced::Foreign)?;
+        let name = decode_unit_name(level).ok_or(Unplaced::Foreign)?;
         match name.suffix() {
             "slice" if name.as_str().contains('@') => return Err(Unplaced::Foreign),
             "slice" => slice = Some(name),
@@ -123,20 +122,20 @@ fn level_unit<'a>(levels: &mut impl Iterator<Item = &'a [u8]>, manager: Manager)
     Err(Unplaced::Slice)
 }
 
-/// A cgroup's name to a unit's: without the `_` that keeps it apart from the kernel's files.
-fn decode(level: &[u8]) -> Option<UnitName> {
+/// Decodes a cgroup's name into a unit name. systemd prefixes `_` where a name could collide with a kernel file.
+fn decode_unit_name(level: &[u8]) -> Option<UnitName> {
     let name: UnitName = std::str::from_utf8(level.strip_prefix(b"_").unwrap_or(level)).ok()?.parse().ok()?;
-    // A template has no processes, only its instances do.
+    // Only instances of a template have processes.
     let (stem, _) = name.as_str().rsplit_once('.')?;
     (!stem.ends_with('@')).then_some(name)
 }
 
-/// The uid of `user@UID.service` (`user@.service(5)`).
-fn user_manager(name: &UnitName) -> Option<u32> {
+/// Returns the uid of `user@UID.service` (`user@.service(5)`).
+fn user_manager_uid(name: &UnitName) -> Option<u32> {
     parse_uid(name.as_str().strip_prefix("user@")?.strip_suffix(".service")?)
 }
 
-/// Whether this is `session-ID.scope` in a `user-UID.slice`: logind's (`systemd-logind(8)`).
+/// Whether a unit is logind's `session-ID.scope` in a `user-UID.slice` (`systemd-logind(8)`).
 fn is_session(name: &UnitName, slice: Option<&UnitName>) -> bool {
     let of_user =
         slice.and_then(|slice| parse_uid(slice.as_str().strip_prefix("user-")?.strip_suffix(".slice")?)).is_some();
@@ -144,8 +143,8 @@ fn is_session(name: &UnitName, slice: Option<&UnitName>) -> bool {
     of_user && id.is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric()))
 }
 
-/// A uid as systemd writes it: decimal without sign or leading zeros, never `(uid_t) -1` or
-/// its 16-bit shadow.
+/// Parses a uid as systemd writes it: decimal without sign or leading zeros, and neither `(uid_t) -1` nor its 16-bit
+/// form.
 fn parse_uid(digits: &str) -> Option<u32> {
     let canonical = digits == "0" || !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
     let uid = digits.parse().ok().filter(|_| canonical)?;
@@ -165,7 +164,7 @@ mod tests {
         Placement::Unit(Unit { manager: Manager::User(uid), name: name.parse().unwrap() })
     }
 
-    /// Holds every path to its placement, on version 2 and as the `name=systemd` line of version 1.
+    /// Checks the placement of every path, on version 2 and as the `name=systemd` line of version 1.
     fn check(table: &[(&str, Placement)]) {
         for (path, expected) in table {
             assert_eq!(place(format!("0::{path}\n").as_bytes()), *expected, "{path}");
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_of_the_system_manager() {
+    fn path_below_system_slices_is_a_unit_of_the_system_manager() {
         check(&[
             ("/system.slice/ssh.service", system("ssh.service")),
             ("/foo.service", system("foo.service")),
@@ -197,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_names_are_kept_apart_by_an_underscore() {
+    fn underscore_prefix_is_removed_from_unit_name() {
         check(&[
             ("/system.slice/_cpu.service", system("cpu.service")),
             ("/_memory.slice/_cgroup.service", system("cgroup.service")),
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_of_a_user_manager() {
+    fn path_below_user_manager_is_a_unit_of_that_user() {
         check(&[
             ("/user.slice/user-1000.slice/user@1000.service/app.slice/foo.service", user(1000, "foo.service")),
             ("/user.slice/user-1000.slice/user@1000.service/foo.service", user(1000, "foo.service")),
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_delegated_names_no_unit_of_its_own() {
+    fn delegated_cgroup_belongs_to_the_delegating_unit() {
         check(&[
             ("/system.slice/foo.service/sshd.service", system("foo.service")),
             ("/system.slice/foo.service/system.slice/sshd.service", system("foo.service")),
@@ -236,13 +235,13 @@ mod tests {
                 "/user.slice/user-1000.slice/user@1000.service/app.slice/a.service/user@0.service/sshd.service",
                 user(1000, "a.service"),
             ),
-            // One manager deeper is as far as it goes: whatever a user calls a cgroup stays that user's.
+            // A user manager has no further managers below it: every cgroup there belongs to that user.
             ("/user.slice/user-1000.slice/user@1000.service/user@0.service/sshd.service", user(1000, "user@0.service")),
         ]);
     }
 
     #[test]
-    fn a_container_is_its_hosts_unit() {
+    fn process_of_container_belongs_to_the_host_unit() {
         check(&[
             ("/machine.slice/machine-deb.scope/payload/system.slice/ssh.service", system("machine-deb.scope")),
             ("/machine.slice/systemd-nspawn@deb.service/payload/init.scope", system("systemd-nspawn@deb.service")),
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_no_unit_says_why() {
+    fn cgroup_outside_units_gives_the_reason() {
         check(&[
             ("/", Placement::None(Unplaced::Root)),
             ("/init.scope", Placement::None(Unplaced::Manager(Manager::System))),
@@ -279,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_systemd_would_not_make_is_foreign() {
+    fn path_that_systemd_never_creates_is_foreign() {
         check(&[
             ("//system.slice/ssh.service", Placement::None(Unplaced::Foreign)),
             ("/system.slice//ssh.service", Placement::None(Unplaced::Foreign)),
@@ -297,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_real_uid_makes_a_user_manager() {
+    fn user_service_without_valid_uid_is_no_user_manager() {
         for uid in ["", "01", "-1", "+1", "1 ", "4294967295", "65535", "4294967296", "root"] {
             let path = format!("/user.slice/user@{uid}.service/foo.service");
             assert!(!matches!(place_path(path.as_bytes()), Placement::Unit(Unit { manager: Manager::User(_), .. })));
@@ -306,25 +305,25 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_one_only_in_a_users_slice() {
+    fn session_scope_outside_user_slice_is_a_plain_unit() {
         assert_eq!(place_path(b"/system.slice/session-3.scope"), system("session-3.scope"));
         assert_eq!(place_path(b"/user.slice/user-1000.slice/session-.scope"), system("session-.scope"));
         assert_eq!(place_path(b"/user.slice/user-x.slice/session-3.scope"), system("session-3.scope"));
     }
 
     #[test]
-    fn the_unified_line_counts_on_a_hybrid_machine() {
+    fn unified_line_counts_on_hybrid_machine() {
         let hybrid =
             b"12:pids:/system.slice/a.service\n1:name=systemd:/system.slice/old.service\n0::/system.slice/b.service\n";
         assert_eq!(place(hybrid), system("b.service"));
-        // A task on its way out, or a version 1 machine where something mounted version 2.
+        // An exiting task, or a version 1 machine on which something mounted version 2.
         assert_eq!(place(b"1:name=systemd:/system.slice/c.service\n0::/\n"), system("c.service"));
         assert_eq!(place(b"1:name=systemd:/\n0::/\n"), Placement::None(Unplaced::Root));
         assert_eq!(place(b"4:memory:/system.slice/a.service\n0::/\n"), Placement::None(Unplaced::Root));
     }
 
     #[test]
-    fn damage_is_not_a_unit() {
+    fn damaged_cgroup_file_is_unreadable() {
         for bytes in [
             &b""[..],
             b"\n",
@@ -341,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn many_lines_are_read_and_the_first_of_a_kind_counts() {
+    fn first_unified_line_of_a_long_file_counts() {
         let mut bytes = b"9:cpu:/x\n".repeat(10_000);
         bytes.extend_from_slice(b"0::/system.slice/a.service\n0::/system.slice/b.service\n");
         assert_eq!(place(&bytes), system("a.service"));
@@ -354,7 +353,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_below_a_unit_changes_whose_it_is(below in "[a-z@./_0-9]{0,60}") {
+        fn any_path_below_a_unit_belongs_to_the_unit(below in "[a-z@./_0-9]{0,60}") {
             let path = format!("/system.slice/foo.service/{below}");
             prop_assert_eq!(place_path(path.as_bytes()), system("foo.service"));
         }

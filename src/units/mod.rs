@@ -1,4 +1,4 @@
-//! Whose process it was: the identity of a unit, cgroup paths, evidence weighed into a verdict.
+//! The unit that a process belongs to: unit names, cgroup paths, and evidence weighed into an attribution.
 
 #![forbid(unsafe_code)]
 

@@ -1,30 +1,30 @@
-//! The identity of a unit: which manager runs it, and its name (`systemd.unit(5)`).
+//! The identity of a unit: its manager and its name (`systemd.unit(5)`).
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A valid, fully instantiated unit name: at most 255 bytes of systemd's alphabet and a known
-/// suffix, so it can be shown, stored and used in a path as it is.
+/// A valid unit name: at most 255 bytes of systemd's alphabet with a known suffix, so that it can be displayed, stored
+/// and used in a path without escaping.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UnitName(Box<str>);
 
-/// What a unit name may end in.
+/// The suffixes of unit names.
 pub const SUFFIXES: [&str; 11] =
     ["service", "socket", "device", "mount", "automount", "swap", "target", "path", "timer", "slice", "scope"];
 
-/// Why a name is no unit name.
+/// Why a text is not a unit name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadUnitName {
-    /// Nothing before the suffix.
+    /// It has nothing before the suffix.
     #[error("a unit name needs something before its suffix")]
     Empty,
-    /// Over 255 bytes.
+    /// It has more than 255 bytes.
     #[error("a unit name has at most 255 characters")]
     TooLong,
-    /// A byte outside systemd's alphabet.
+    /// It has a character outside systemd's alphabet.
     #[error("a unit name holds only letters, digits and :-_.\\@, not {0:?}")]
     Character(char),
-    /// Not one of [`SUFFIXES`].
+    /// It ends in none of the [`SUFFIXES`].
     #[error("a unit name ends in .service, .socket, .scope or another unit type")]
     Suffix,
 }
@@ -36,19 +36,19 @@ impl UnitName {
         &self.0
     }
 
-    /// What follows the last dot, e.g. `service`.
+    /// The part after the last dot, for example `service`.
     #[must_use]
     pub fn suffix(&self) -> &str {
         self.0.rsplit_once('.').map_or("", |(_, suffix)| suffix)
     }
 
-    /// Whether it is a template, of which only instances run.
+    /// Whether it is a template. systemd only runs instances of templates.
     #[must_use]
     pub fn is_template(&self) -> bool {
         self.0.rsplit_once('.').is_some_and(|(stem, _)| stem.ends_with('@'))
     }
 
-    /// The template this is an instance of, e.g. `getty@.service` for `getty@tty1.service`.
+    /// The template of an instance, for example `getty@.service` of `getty@tty1.service`.
     #[must_use]
     pub fn template(&self) -> Option<String> {
         let (stem, suffix) = self.0.rsplit_once('.')?;
@@ -56,10 +56,10 @@ impl UnitName {
         Some(format!("{prefix}@.{suffix}"))
     }
 
-    /// A name as a person types it: without a suffix it means a service.
+    /// Parses a name as a person types it. A name without a suffix means a service.
     ///
     /// # Errors
-    /// Says what is wrong with the name.
+    /// Text that is not a unit name.
     pub fn from_user(name: &str) -> Result<Self, BadUnitName> {
         let typed = name.rsplit_once('.').is_some_and(|(_, suffix)| SUFFIXES.contains(&suffix));
         if typed { name.parse() } else { format!("{name}.service").parse() }
@@ -110,12 +110,12 @@ impl Manager {
         if self == Self::System { "" } else { "--user " }
     }
 
-    /// The uid of [`Manager::User`] where only a log's name for the user is known: the kernel's own
-    /// "no uid", which no process has.
+    /// The uid of [`Manager::User`] where a log gives only the user's name. It is the kernel's "no uid", which no process
+    /// has.
     pub const SOME_USER: u32 = u32::MAX;
 }
 
-/// Its stable form, for the database, JSON and D-Bus: `system` or `user:UID`.
+/// The stable form for the database, JSON and D-Bus: `system` or `user:UID`.
 impl fmt::Display for Manager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -125,7 +125,7 @@ impl fmt::Display for Manager {
     }
 }
 
-/// What is no manager.
+/// The text names no manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a manager is `system` or `user:` and a uid")]
 pub struct BadManager;
@@ -133,7 +133,7 @@ pub struct BadManager;
 impl FromStr for Manager {
     type Err = BadManager;
 
-    /// Takes what [`Display`](fmt::Display) writes, and nothing else.
+    /// Parses exactly the text that [`Display`](fmt::Display) writes.
     fn from_str(text: &str) -> Result<Self, BadManager> {
         if text == "system" {
             return Ok(Self::System);
@@ -147,9 +147,9 @@ impl FromStr for Manager {
 /// A unit of one manager.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Unit {
-    /// Who runs it.
+    /// The manager that runs it.
     pub manager: Manager,
-    /// What it is called there.
+    /// Its name under that manager.
     pub name: UnitName,
 }
 
@@ -158,14 +158,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_without_suffix_means_a_service() {
+    fn name_without_suffix_means_a_service() {
         assert_eq!(UnitName::from_user("remote-ssh-agent").unwrap().as_str(), "remote-ssh-agent.service");
         assert_eq!(UnitName::from_user("run-u12.scope").unwrap().as_str(), "run-u12.scope");
         assert_eq!(UnitName::from_user("dbus-org.foo").unwrap().as_str(), "dbus-org.foo.service");
     }
 
     #[test]
-    fn what_is_no_unit_name_says_why() {
+    fn invalid_unit_name_gives_the_reason() {
         assert_eq!(UnitName::from_user("a b"), Err(BadUnitName::Character(' ')));
         assert_eq!(UnitName::from_user("../etc"), Err(BadUnitName::Character('/')));
         assert_eq!(UnitName::from_user(""), Err(BadUnitName::Empty));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_survives_being_written_down() {
+    fn manager_parses_from_its_display_form_only() {
         for manager in [Manager::System, Manager::User(0), Manager::User(1000), Manager::User(u32::MAX)] {
             assert_eq!(manager.to_string().parse(), Ok(manager));
         }
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_knows_its_template() {
+    fn instance_gives_its_template() {
         let name: UnitName = "postfix@-.service".parse().unwrap();
         assert_eq!(name.template().as_deref(), Some("postfix@.service"));
         assert!(!name.is_template() && "postfix@.service".parse::<UnitName>().unwrap().is_template());
