@@ -5,8 +5,8 @@
 
 use super::explanation::Explanation;
 use super::journal::AlertEntry;
-use crate::audit::{Action, text};
-use crate::incidents::{Denial, Incident, IncidentEvent, RowId};
+use crate::audit::text;
+use crate::incidents::{Denial, Incident, IncidentEvent, RowId, describe_event};
 use crate::syscalls::{Abi, Call};
 use crate::units::{Manager, Unit};
 use std::collections::BTreeSet;
@@ -154,7 +154,8 @@ pub fn message(incident: &Incident, why: Option<&Explanation>) -> String {
         [] => "a process".to_owned(),
         program => shorten_front(&text::escape(program), 60),
     };
-    let what = what(&key.event);
+    let call = incident.denial().map_or_else(String::new, |denial| shorten(&call_word(&denial.call), 40));
+    let what = describe_event(&key.event, &call);
     let often = if incident.count > 1 { format!(", {} times so far", incident.count) } else { String::new() };
     let facts = format!("{whose}: {program} (pid {}) {what}{often}", incident.sample.pid);
     let hints = key.unit.iter().map(|unit| format!("; see 'harden-why {}'", unit.name));
@@ -166,23 +167,6 @@ pub fn message(incident: &Incident, why: Option<&Explanation>) -> String {
     match longest_first.into_iter().find(|end| end.chars().count() <= left) {
         Some(end) => facts + &end,
         None => shorten(&facts, MAX_MESSAGE - shortest.len()) + shortest,
-    }
-}
-
-fn what(event: &IncidentEvent) -> String {
-    let IncidentEvent::Denial(Denial { call, action }) = event else {
-        return "was killed by SIGSYS, of which the kernel sent no record".to_owned();
-    };
-    let call = shorten(&call_word(call), 40);
-    match action {
-        Action::KillProcess | Action::Kill => format!("was killed by SIGSYS for calling {call}"),
-        Action::KillThread => format!("had a thread killed by SIGSYS for calling {call}"),
-        Action::Trap => format!("was sent SIGSYS for calling {call}"),
-        Action::Errno => format!("was refused the call {call}"),
-        Action::UserNotif => format!("had the call {call} put before its supervisor"),
-        Action::Trace => format!("had the call {call} put before its tracer"),
-        Action::Log => format!("made the call {call}, which a filter logs and allows"),
-        Action::Other(code) => format!("had the call {call} answered by a filter with code {code:#x}"),
     }
 }
 
@@ -215,6 +199,7 @@ fn shorten_front(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::Action;
     use crate::incidents::{IncidentKey, Moment, Sample, SightingSource};
     use crate::syscalls::{Arch, CallId};
     use crate::units::Rung;

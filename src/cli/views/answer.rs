@@ -7,9 +7,9 @@ pub use super::remedy::{BecauseView, ExposureView, GroupHelp, RemedyView, Sensit
 use super::remedy;
 use crate::audit::Note;
 use crate::audit::text::escape;
-use crate::diagnosis::{Diagnosis, Finding, Situation, outcome};
+use crate::diagnosis::{Diagnosis, Finding, Situation};
 use crate::incidents::local_time::{LocalTime, moment};
-use crate::incidents::{Incident, Moment};
+use crate::incidents::{Incident, Moment, describe_headline, describe_outcome};
 use crate::policy::Effect;
 use crate::syscalls::Groups;
 use crate::units::{Confidence, Rung, Unit};
@@ -155,6 +155,9 @@ pub struct DenialView {
     pub cause: CauseView,
     /// It happened in systemd's own code, before the program was executed.
     pub before_exec: bool,
+    /// The outcome as it follows the call's name on the screen.
+    #[serde(skip)]
+    pub headline: String,
     /// As the screen shows them.
     #[serde(skip)]
     pub times: Times,
@@ -275,7 +278,8 @@ impl DenialView {
             action: denial.map(|denial| denial.action.to_string()),
             source: key.source.as_str(),
             errno: key.source.errno().map(|errno| Effect::Errno(errno).to_string()),
-            outcome: outcome(&finding.incident).into_owned(),
+            outcome: describe_outcome(&finding.incident).into_owned(),
+            headline: describe_headline(&finding.incident),
             count: *count,
             first: moment(first),
             last: moment(last),

@@ -1,11 +1,10 @@
 //! Why, in words.
 
 use super::answer::{CauseView, DirectiveView};
-use crate::audit::Action;
 use crate::audit::text::{escape, join, shown_path};
 use crate::diagnosis::{DenialCause, Elsewhere, Finding, Fixed, Runtime, TakesEffect};
-use crate::incidents::Moment;
 use crate::incidents::local_time::{LocalTime, moment};
+use crate::incidents::{Moment, describe_likely_directives};
 use crate::policy;
 
 impl CauseView {
@@ -49,7 +48,7 @@ impl CauseView {
                 "settings-unread",
                 format!(
                     "not known, since the unit's settings were not read; {}, and so do programs' own sandboxes",
-                    likely(finding)
+                    describe_likely_directives(&finding.incident)
                 ),
                 &[],
             ),
@@ -186,14 +185,4 @@ fn fixed_words(fixed: &Fixed, clock: &LocalTime) -> (&'static str, String) {
         }
     };
     (kind, format!("{how}; the unit's settings would not do it any more, {what}"))
-}
-
-/// Who acts like this.
-fn likely(finding: &Finding) -> &'static str {
-    match finding.incident.denial().map(|denial| denial.action) {
-        Some(Action::KillProcess | Action::Kill) => "SystemCallFilter= kills like this",
-        Some(Action::Log) => "SystemCallLog= logs like this",
-        Some(Action::KillThread) => "SystemCallArchitectures= kills calls of another architecture like this",
-        _ => "several directives refuse calls like this",
-    }
 }

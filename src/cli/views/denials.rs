@@ -3,7 +3,6 @@
 use super::answer::{CauseView, DenialView, DirectiveView};
 use crate::cli::terminal::page::{BAD, DIM, PLACE, Page, WARN, styled};
 use crate::cli::terminal::words::times;
-use crate::incidents::SightingSource;
 
 /// How many calls of one kind are listed.
 const LISTED: usize = 40;
@@ -37,7 +36,7 @@ fn show_kind(page: &mut Page, kind: &[&DenialView]) {
         several => format!("{} calls", several.len()),
     };
     let count = kind.iter().map(|denial| denial.count).fold(0, u64::saturating_add);
-    page.line(format_args!("  {}  {}, {}", styled(style, title), outcome(first), times(count)));
+    page.line(format_args!("  {}  {}, {}", styled(style, title), first.headline, times(count)));
 
     match kind {
         [only] => {
@@ -62,14 +61,6 @@ fn show_kind(page: &mut Page, kind: &[&DenialView]) {
     why(page, &first.cause);
     if first.before_exec {
         page.below("It happened in systemd's own code, before the program was executed.");
-    }
-}
-
-fn outcome(denial: &DenialView) -> String {
-    match denial.action.as_deref() {
-        Some("log") if denial.source == SightingSource::Audit.as_str() => "the call was logged, and made".to_owned(),
-        Some(_) => format!("the process {}", denial.outcome),
-        None => "killed the process, and the kernel sent no record".to_owned(),
     }
 }
 

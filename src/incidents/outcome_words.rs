@@ -1,0 +1,90 @@
+//! What an action did to the process, in the words of answers and alerts.
+
+use super::incident::{Denial, Incident, IncidentEvent, SightingSource};
+use crate::audit::Action;
+use crate::policy::Effect;
+use std::borrow::Cow;
+
+/// The phrases for one action.
+struct ActionWords {
+    /// Completes "the process …".
+    outcome: &'static str,
+    /// Completes "/usr/bin/x …": the words before the call's name, and those after it.
+    with_call: (&'static str, &'static str),
+    /// The directives that act like this.
+    directives: &'static str,
+}
+
+impl ActionWords {
+    fn new(action: Action) -> Self {
+        let several = "several directives refuse calls like this";
+        let (outcome, with_call, directives) = match action {
+            Action::KillProcess | Action::Kill => {
+                ("was killed by SIGSYS", ("was killed by SIGSYS for calling", ""), "SystemCallFilter= kills like this")
+            }
+            Action::KillThread => (
+                "lost a thread to SIGSYS",
+                ("had a thread killed by SIGSYS for calling", ""),
+                "SystemCallArchitectures= kills calls of another architecture like this",
+            ),
+            Action::Trap => ("was sent SIGSYS", ("was sent SIGSYS for calling", ""), several),
+            Action::Errno => ("got an error from the call", ("was refused the call", ""), several),
+            Action::UserNotif => {
+                ("had to wait for a supervisor's decision", ("had the call", " put before its supervisor"), several)
+            }
+            Action::Trace => ("was stopped for its tracer", ("had the call", " put before its tracer"), several),
+            Action::Log => (
+                "was logged, and the call was made",
+                ("made the call", ", which a filter logs and allows"),
+                "SystemCallLog= logs like this",
+            ),
+            Action::Other(_) => (
+                "met an action this version does not know",
+                ("had the call", " answered by a filter with code "),
+                several,
+            ),
+        };
+        Self { outcome, with_call, directives }
+    }
+}
+
+/// Returns what happened to the process, in words that complete "the process …".
+#[must_use]
+pub fn describe_outcome(incident: &Incident) -> Cow<'static, str> {
+    let Some(denial) = incident.denial() else { return "was killed by SIGSYS".into() };
+    match incident.key.source {
+        SightingSource::Tap { errno: 0 } => "was told that the call succeeded, and it was not made".into(),
+        SightingSource::Tap { errno } => format!("got {} from the call", Effect::Errno(errno)).into(),
+        SightingSource::Rehearsal => "was let through, as its unit was rehearsed".into(),
+        SightingSource::Audit => ActionWords::new(denial.action).outcome.into(),
+    }
+}
+
+/// Returns what happened, in words that follow the call's name in a headline.
+pub(crate) fn describe_headline(incident: &Incident) -> String {
+    match incident.denial() {
+        None => "killed the process, and the kernel sent no record".to_owned(),
+        Some(denial) if denial.action == Action::Log && incident.key.source == SightingSource::Audit => {
+            "the call was logged, and made".to_owned()
+        }
+        Some(_) => format!("the process {}", describe_outcome(incident)),
+    }
+}
+
+/// Returns what happened, in words that follow the program's name; `call` is the call's name.
+pub(crate) fn describe_event(event: &IncidentEvent, call: &str) -> String {
+    let IncidentEvent::Denial(Denial { action, .. }) = event else {
+        return "was killed by SIGSYS, of which the kernel sent no record".to_owned();
+    };
+    let (before, after) = ActionWords::new(*action).with_call;
+    match action {
+        Action::Other(code) => format!("{before} {call}{after}{code:#x}"),
+        _ => format!("{before} {call}{after}"),
+    }
+}
+
+/// Returns which directives act on calls as an incident's action did.
+pub(crate) fn describe_likely_directives(incident: &Incident) -> &'static str {
+    let denial = incident.denial();
+    denial.map_or("several directives refuse calls like this", |denial| ActionWords::new(denial.action).directives)
+}
