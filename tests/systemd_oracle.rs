@@ -259,7 +259,7 @@ fn differences(loaded: &Loaded, shown: &BTreeMap<String, String>, groups: &Group
     // `time` is newer than some systemds, so it does not count here.
     let without_time =
         |names: BTreeSet<String>| names.into_iter().filter(|name| name != "time").collect::<BTreeSet<_>>();
-    let all = owned(harden_why::policy::lists::Namespaces::KNOWN);
+    let all = owned(harden_why::policy::Namespaces::KNOWN);
     let retained = settings.namespaces().map_or(all.clone(), |n| owned(n.retained.iter().copied()));
     let systemds = match shown["RestrictNamespaces"].as_str() {
         "no" => all,

@@ -195,7 +195,7 @@ fn is_on(policy: &Policy, directive: Directive) -> bool {
     match directive {
         Directive::SystemCallFilter => policy.filter.is_some(),
         Directive::RestrictAddressFamilies => policy.families().is_some_and(crate::policy::AddressFamilies::restricts),
-        Directive::RestrictNamespaces => settings.namespaces().is_some_and(crate::policy::lists::Namespaces::restricts),
+        Directive::RestrictNamespaces => settings.namespaces().is_some_and(crate::policy::Namespaces::restricts),
         Directive::RestrictSUIDSGID => on(directive) && !on(Directive::DynamicUser),
         _ => on(directive),
     }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The most words (and lines) of one list that are simulated; the largest real units have some hundred.
-pub const MOST_WORDS: usize = 4096;
+pub(crate) const MOST_WORDS: usize = 4096;
 
 /// The most notes that are kept for one list.
 const MOST_NOTES: usize = 200;
@@ -56,7 +56,7 @@ pub struct CallListEntry {
 
 /// The effective list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CallList {
+pub(crate) struct CallList {
     pub(crate) mode: Mode,
     pub(crate) opened: Arc<Word>,
     pub(crate) entries: BTreeMap<Box<str>, CallListEntry>,
@@ -86,7 +86,7 @@ impl CallList {
         }
     }
 
-    /// Applies one line, of which at most `left` words are read.
+    /// Applies one line. Reads at most `left` words of it.
     fn apply_line(list: &mut Option<Self>, line: &Assignment, dialect: Dialect, groups: &Groups, left: &mut usize) {
         let (negated, value) = match line.value.strip_prefix('~') {
             Some(value) => (true, value),

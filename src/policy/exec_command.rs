@@ -7,7 +7,7 @@ use super::words::{Split, Words, split};
 const MOST_WORDS: usize = 1024;
 
 /// The keys of command lines in services, sockets, mounts and swaps.
-pub const KEYS: [&str; 9] = [
+pub(crate) const KEYS: [&str; 9] = [
     "ExecCondition",
     "ExecStartPre",
     "ExecStart",

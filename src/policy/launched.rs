@@ -114,13 +114,13 @@ const LAUNCHERS: [Launcher; 13] = [
 
 /// Whether a path or name is that of a shell.
 #[must_use]
-pub fn is_shell(program: &str) -> bool {
+pub(crate) fn is_shell(program: &str) -> bool {
     SHELLS.contains(&base_name(program))
 }
 
 /// Returns the programs that a command line runs in addition to its own, by path or bare name.
 #[must_use]
-pub fn find_launched(program: &str, arguments: &[Box<str>]) -> Vec<String> {
+pub(crate) fn find_launched(program: &str, arguments: &[Box<str>]) -> Vec<String> {
     let words: Vec<String> = arguments.iter().map(|word| String::from(&**word)).collect();
     let mut found = Vec::new();
     follow_program(program, &words, 0, &mut found);

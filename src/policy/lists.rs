@@ -137,7 +137,7 @@ impl Architectures {
 
 /// Parses a boolean as systemd's `parse_boolean` does; `None` for any other text.
 #[must_use]
-pub fn parse_boolean(value: &str) -> Option<bool> {
+pub(crate) fn parse_boolean(value: &str) -> Option<bool> {
     let is = |words: [&str; 6]| words.into_iter().any(|word| word.eq_ignore_ascii_case(value));
     if is(["1", "yes", "y", "true", "t", "on"]) {
         Some(true)

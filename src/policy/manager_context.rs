@@ -74,7 +74,9 @@ pub(crate) fn parse_major(version: &str) -> Option<u32> {
 /// Returns the effective `SystemCallArchitectures=` of a manager's configuration files, given in the order that systemd
 /// reads them.
 #[must_use]
-pub fn manager_architectures<'a>(files: impl IntoIterator<Item = &'a UnitFile>) -> (Architectures, Vec<FileNote>) {
+pub(crate) fn manager_architectures<'a>(
+    files: impl IntoIterator<Item = &'a UnitFile>,
+) -> (Architectures, Vec<FileNote>) {
     let (mut architectures, mut notes) = (Architectures::default(), Vec::new());
     let is_setting = |line: &&Assignment| &*line.section == "Manager" && &*line.key == "SystemCallArchitectures";
     for line in files.into_iter().flat_map(|file| &file.assignments).filter(is_setting) {

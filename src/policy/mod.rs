@@ -5,28 +5,29 @@
 
 #![forbid(unsafe_code)]
 
-pub mod call_list;
-pub mod directive;
-pub mod effect;
+pub(crate) mod call_list;
+pub(crate) mod directive;
+pub(crate) mod effect;
 pub mod errno;
 mod evaluate;
-pub mod exec_command;
-pub mod families;
-pub mod launched;
-pub mod lists;
-pub mod manager_context;
-pub mod seccomp_logging;
-pub mod settings;
-pub mod syscall_filter;
-pub mod unit_file;
-pub mod unit_policy;
-pub mod verdict;
+pub(crate) mod exec_command;
+pub(crate) mod families;
+pub(crate) mod launched;
+pub(crate) mod lists;
+pub(crate) mod manager_context;
+pub(crate) mod seccomp_logging;
+pub(crate) mod settings;
+pub(crate) mod syscall_filter;
+pub(crate) mod unit_file;
+pub(crate) mod unit_policy;
+pub(crate) mod verdict;
 mod words;
 
 pub use call_list::{Mode, Word};
 pub use directive::{Directive, DirectiveSpec, InRehearsal, ValueKind};
 pub use effect::{DefaultEffect, Effect};
 pub use families::AddressFamilies;
+pub use lists::Namespaces;
 pub use manager_context::ManagerContext;
 pub use settings::Settings;
 pub use syscall_filter::{Reason, Ruling, SyscallFilter};

@@ -6,7 +6,7 @@ use super::unit_file::{Assignment, Origin, UnitFile};
 use super::words::{Split, split};
 
 /// The name of the variable (systemd's `docs/ENVIRONMENT.md`).
-pub const VARIABLE: &str = "SYSTEMD_LOG_SECCOMP";
+pub(crate) const VARIABLE: &str = "SYSTEMD_LOG_SECCOMP";
 
 /// The most words of one line that are read.
 const MOST_WORDS: usize = 1_000;
@@ -33,7 +33,7 @@ pub enum SeccompLogging {
 
 /// Returns the last such line of the files, given in the order that systemd reads them.
 #[must_use]
-pub fn last_seccomp_log_line<'a>(files: impl IntoIterator<Item = &'a UnitFile>) -> Option<SeccompLogLine> {
+pub(crate) fn last_seccomp_log_line<'a>(files: impl IntoIterator<Item = &'a UnitFile>) -> Option<SeccompLogLine> {
     let is_environment = |line: &&Assignment| &*line.section == "Manager" && &*line.key == "ManagerEnvironment";
     let log_line = |line: &Assignment| {
         let sets = if line.value.is_empty() { SeccompLogging::Unchanged } else { parse_seccomp_logging(&line.value)? };
@@ -44,7 +44,7 @@ pub fn last_seccomp_log_line<'a>(files: impl IntoIterator<Item = &'a UnitFile>) 
 
 /// Parses a list of `NAME=VALUE`. Returns what the last assignment of the variable does, if there is one.
 #[must_use]
-pub fn parse_seccomp_logging(list: &str) -> Option<SeccompLogging> {
+pub(crate) fn parse_seccomp_logging(list: &str) -> Option<SeccompLogging> {
     let words = split(list, Split::Command, MOST_WORDS).words;
     let value = words.iter().rev().find_map(|word| word.strip_prefix(VARIABLE)?.strip_prefix('='))?;
     Some(match parse_boolean(value) {

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The longest line systemd reads, in bytes (`LONG_LINE_MAX`); a longer one ends the file.
-pub const LONGEST_LINE: usize = 1024 * 1024;
+pub(crate) const LONGEST_LINE: usize = 1024 * 1024;
 
 /// The characters that systemd trims and splits at (`WHITESPACE`).
 pub(crate) const WHITESPACE: [char; 4] = [' ', '\t', '\n', '\r'];

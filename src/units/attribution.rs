@@ -242,7 +242,7 @@ pub fn weigh(evidence: &[Evidence]) -> Option<Attribution> {
 /// Whether no weaker evidence can change the attribution: the unit is certain, no unit owns the process, or certain
 /// evidence contradicts itself.
 #[must_use]
-pub fn is_settled(evidence: &[Evidence]) -> bool {
+pub(crate) fn is_settled(evidence: &[Evidence]) -> bool {
     evidence.iter().any(|one| one.rung().confidence() == Confidence::Certain && one.is_conclusive())
 }
 

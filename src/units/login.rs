@@ -6,7 +6,7 @@ use crate::audit::{IdField, Record};
 /// A login before the process began. Processes of system services have none. PAM gives a user manager, and so all of its
 /// units, a login of that user (`systemd-user`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Login {
+pub(crate) struct Login {
     /// Whether the process runs as the user who logged in.
     pub own: bool,
 }
@@ -14,14 +14,14 @@ pub struct Login {
 impl Login {
     /// Reads the login from a record; `None` without one.
     #[must_use]
-    pub fn from_record(record: &Record<'_>) -> Option<Self> {
+    pub(crate) fn from_record(record: &Record<'_>) -> Option<Self> {
         let is_set = record.session != IdField::Unset && record.auid != IdField::Unset;
         is_set.then(|| Self { own: record.auid == record.uid })
     }
 
     /// Whether the process can belong to one of a manager's units.
     #[must_use]
-    pub fn can_belong_to(self, manager: Manager) -> bool {
+    pub(crate) fn can_belong_to(self, manager: Manager) -> bool {
         self.own && manager != Manager::System
     }
 }

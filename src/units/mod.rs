@@ -2,10 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-pub mod attribution;
+pub(crate) mod attribution;
 pub mod cgroup;
-pub mod login;
-pub mod name;
+pub(crate) mod login;
+pub(crate) mod name;
 
 pub use attribution::{Attribution, Confidence, Evidence, Rung, weigh};
 pub use cgroup::{Placement, Unplaced};

@@ -9,7 +9,7 @@ use std::str::FromStr;
 pub struct UnitName(Box<str>);
 
 /// The suffixes of unit names.
-pub const SUFFIXES: [&str; 11] =
+pub(crate) const SUFFIXES: [&str; 11] =
     ["service", "socket", "device", "mount", "automount", "swap", "target", "path", "timer", "slice", "scope"];
 
 /// Why a text is not a unit name.

@@ -2,7 +2,7 @@
 
 use crate::audit::Note;
 use crate::audit::text::join;
-use crate::policy::lists::Namespaces;
+use crate::policy::Namespaces;
 use crate::policy::{Directive, Mode, Policy, SyscallFilter};
 use crate::syscalls::Groups;
 use crate::systemd::manager::UnitProperties;

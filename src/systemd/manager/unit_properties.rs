@@ -1,7 +1,7 @@
 //! What a manager holds of a unit: where it comes from, its state, its seccomp-bearing settings.
 
 use super::PropertyMap;
-use crate::policy::lists::Namespaces;
+use crate::policy::Namespaces;
 use crate::policy::settings::exec_section;
 use crate::policy::{Directive, ManagerContext, Policy, Settings, SyscallFilter, UnitFile};
 use crate::syscalls::{Abi, Groups};
