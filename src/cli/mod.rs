@@ -1,6 +1,6 @@
-//! What a person at the terminal asks, and the answer.
+//! The command line: arguments, lookups, verbs, and views.
 //!
-//! Each verb makes a value that holds all it has to say; that is printed as a page or as JSON.
+//! Each verb returns a view: a value that prints itself as a page or as JSON.
 
 pub mod args;
 pub mod lookup;
@@ -8,8 +8,8 @@ pub mod terminal;
 pub mod verbs;
 pub mod views;
 
-use crate::cli::terminal::clock::clock;
-use crate::cli::terminal::output::{say, tell, waiting};
+use crate::cli::terminal::clock::local_time_now;
+use crate::cli::terminal::output::{block_on, print_message, print_reply};
 use crate::operations::outcome::NothingToDo;
 use anstream::ColorChoice;
 use args::{Cli, Command, When};
@@ -20,8 +20,7 @@ use verbs::{
     apply, check, demo, explain, follow, log_refusals, overview, rehearse, restore, revert, status, syscall, tap, units,
 };
 
-/// Answers, and says with which status to exit: 0 there was something to report, 1 there was nothing,
-/// 2 no answer was possible.
+/// Runs one invocation. Returns exit status 0 if there is something to report, 1 if there is nothing, 2 on an error.
 #[must_use]
 pub fn run(cli: &Cli) -> ExitCode {
     let color = match cli.common.color {
@@ -30,17 +29,17 @@ pub fn run(cli: &Cli) -> ExitCode {
         When::Never => ColorChoice::Never,
     };
     page::fit_terminal();
-    // Its child is under a filter already, and asks for one call.
+    // The demo child runs under a filter that denies what recovery would call.
     if !matches!(cli.command, Some(Command::DemoVictim { .. })) {
         restore::mend(&cli.common, color);
     }
     match answer(cli, color) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
-        // Who reads us has seen enough.
+        // The reader closed the pipe: it has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(color, page::BAD, &format!("{error:#}"));
+            print_message(color, page::BAD, &format!("{error:#}"));
             ExitCode::from(if error.is::<NothingToDo>() { 1 } else { 2 })
         }
     }
@@ -54,25 +53,31 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
     let common = &cli.common;
     match &cli.command {
         None if cli.units.units.is_empty() && !cli.units.unknown => {
-            say(common, color, &waiting(overview::overview(cli, &clock()))?)
+            print_reply(common, color, &block_on(overview::overview(cli, &local_time_now()))?)
         }
-        None => say(common, color, &waiting(units::answer(cli, &clock()))?),
+        None => print_reply(common, color, &block_on(units::answer(cli, &local_time_now()))?),
         Some(Command::Explain { root, unit, groups, file }) => {
-            say(common, color, &explain::run(root.as_deref(), unit.as_deref(), groups.as_deref(), file)?)
+            print_reply(common, color, &explain::run(root.as_deref(), unit.as_deref(), groups.as_deref(), file)?)
         }
-        Some(Command::Follow(asked)) => waiting(follow::follow(common, asked, color)),
-        Some(Command::Tap(asked)) => say(common, color, &waiting(tap::tap(common, asked))?),
-        Some(Command::Apply(asked)) => say(common, color, &waiting(apply::apply(common, asked, &clock()))?),
-        Some(Command::Rehearse(asked)) => waiting(rehearse::rehearse(common, asked, color)),
-        Some(Command::Revert(asked)) => say(common, color, &waiting(revert::revert(common, &asked.chosen))?),
+        Some(Command::Follow(asked)) => block_on(follow::follow(common, asked, color)),
+        Some(Command::Tap(asked)) => print_reply(common, color, &block_on(tap::tap(common, asked))?),
+        Some(Command::Apply(asked)) => {
+            print_reply(common, color, &block_on(apply::apply(common, asked, &local_time_now()))?)
+        }
+        Some(Command::Rehearse(asked)) => block_on(rehearse::rehearse(common, asked, color)),
+        Some(Command::Revert(asked)) => print_reply(common, color, &block_on(revert::revert(common, &asked.chosen))?),
         Some(Command::LogRefusals(asked)) => {
-            say(common, color, &waiting(log_refusals::log_refusals(common, asked, &clock()))?)
+            print_reply(common, color, &block_on(log_refusals::log_refusals(common, asked, &local_time_now()))?)
         }
-        Some(Command::Check(asked)) => say(common, color, &waiting(check::check(common, asked, &clock()))?),
-        Some(Command::Syscall { call, arch }) => say(common, color, &syscall::look_up(call, arch.as_deref())?),
-        Some(Command::Status) => say(common, color, &waiting(async { Ok(status::ask(common, &clock()).await) })?),
-        Some(Command::Demo) => say(common, color, &demo::run(&clock())?),
-        // What there was to mend is mended before every verb.
+        Some(Command::Check(asked)) => {
+            print_reply(common, color, &block_on(check::check(common, asked, &local_time_now()))?)
+        }
+        Some(Command::Syscall { call, arch }) => print_reply(common, color, &syscall::look_up(call, arch.as_deref())?),
+        Some(Command::Status) => {
+            print_reply(common, color, &block_on(async { Ok(status::ask(common, &local_time_now()).await) })?)
+        }
+        Some(Command::Demo) => print_reply(common, color, &demo::run(&local_time_now())?),
+        // Recovery ran above, as before every verb.
         Some(Command::Restore) => Ok(true),
         Some(Command::DemoVictim { unit_file }) => Err(demo::be_victim(unit_file)),
     }

@@ -148,5 +148,5 @@ pub(crate) async fn find_unit_with_incidents(
 /// `--since` is not a time.
 pub(crate) fn parse_scope(units: &Units, clock: &LocalTime) -> anyhow::Result<IncidentScope> {
     let managers = ManagerScope::from_flags(units.system, units.user);
-    Ok(IncidentScope { managers, since: crate::cli::terminal::clock::since(units.since.as_deref(), clock)? })
+    Ok(IncidentScope { managers, since: crate::cli::terminal::clock::parse_since(units.since.as_deref(), clock)? })
 }

@@ -1,17 +1,20 @@
-//! clock.
+//! The current time, and the time that `--since` means.
 
 use crate::cli::args::since as since_argument;
 use crate::incidents::local_time::LocalTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
 
-/// Here and now.
-pub(crate) fn clock() -> LocalTime {
+/// Returns the current time in the local time zone.
+pub(crate) fn local_time_now() -> LocalTime {
     LocalTime { now: Some(Timestamp::now()), zone: TimeZone::system() }
 }
 
-/// The moment `--since` means.
-pub(crate) fn since(text: Option<&str>, clock: &LocalTime) -> anyhow::Result<Option<i64>> {
+/// Parses `--since`. Returns milliseconds since the epoch.
+///
+/// # Errors
+/// The text is not a time.
+pub(crate) fn parse_since(text: Option<&str>, clock: &LocalTime) -> anyhow::Result<Option<i64>> {
     let now: ZonedDateTime = clock.now.unwrap_or_else(Timestamp::now).to_zoned_datetime(clock.zone.clone());
     Ok(text.map(|text| since_argument::parse(text, &now)).transpose()?)
 }

@@ -1,4 +1,4 @@
-//! output.
+//! Writing answers to stdout, and complaints to stderr.
 
 use crate::cli::args::Common;
 use crate::cli::terminal::page;
@@ -7,28 +7,32 @@ use serde::Serialize;
 use std::io;
 use std::io::Write as _;
 
-/// What a verb has to say.
+/// What a verb prints.
 pub(crate) trait Reply: Serialize {
-    /// As a screen, with colours that a pipe leaves out.
+    /// Lays the reply out for people; a pipe strips the colours.
     fn page(&self) -> String;
 
-    /// Whether there was anything to report: the exit status.
-    fn found(&self) -> bool;
+    /// Returns whether there is anything to report; decides the exit status.
+    fn has_findings(&self) -> bool;
 }
 
-/// Says what is wrong beside the answer. Words of others are escaped by who took them.
-pub(crate) fn complain(color: ColorChoice, what: &str) {
-    tell(color, page::WARN, what);
+/// Prints a warning to stderr. The caller has escaped foreign text.
+pub(crate) fn warn(color: ColorChoice, what: &str) {
+    print_message(color, page::WARN, what);
 }
 
-pub(crate) fn tell(color: ColorChoice, style: anstyle::Style, what: &str) {
+/// Prints a message in a style to stderr.
+pub(crate) fn print_message(color: ColorChoice, style: anstyle::Style, what: &str) {
     let mut out = AutoStream::new(io::stderr(), color);
-    // There is nobody left to tell that it cannot be told.
+    // stderr is gone: nowhere to report that.
     let _ = writeln!(out, "{} {what}", page::styled(style, "harden-why:"));
 }
 
-/// Prints a reply; whether there was anything to report.
-pub(crate) fn say(common: &Common, color: ColorChoice, reply: &impl Reply) -> anyhow::Result<bool> {
+/// Prints a reply to stdout. Returns whether there is anything to report.
+///
+/// # Errors
+/// stdout cannot be written.
+pub(crate) fn print_reply(common: &Common, color: ColorChoice, reply: &impl Reply) -> anyhow::Result<bool> {
     let mut out = AutoStream::new(io::stdout(), color);
     if common.json {
         let mut json = serde_json::to_string_pretty(reply)?;
@@ -38,10 +42,13 @@ pub(crate) fn say(common: &Common, color: ColorChoice, reply: &impl Reply) -> an
         out.write_all(reply.page().as_bytes())?;
     }
     out.flush()?;
-    Ok(reply.found())
+    Ok(reply.has_findings())
 }
 
-/// Runs what has to wait for others.
-pub(crate) fn waiting<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+/// Runs a future to completion on a runtime of this thread.
+///
+/// # Errors
+/// Those of the future; the runtime cannot start.
+pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?.block_on(future)
 }

@@ -1,4 +1,4 @@
-//! Laying out text for the columns of a terminal, with colours that a pipe leaves out.
+//! Lays out text for the columns of a terminal. Colours are stripped when stdout is not one.
 
 use crate::audit::Note;
 use anstyle::{AnsiColor, Style};
@@ -7,13 +7,13 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The columns an answer fits in: these unless it goes to a terminal. A path or a line to be copied is never broken.
+/// Columns of an answer that does not go to a terminal. Paths and lines to copy are never broken.
 static WIDTH: AtomicUsize = AtomicUsize::new(80);
 
-/// Below, nothing of use fits beside a label; beyond, lines are hard to read.
+/// Narrower, no text fits next to a label; wider, lines are hard to read.
 const WIDTHS: RangeInclusive<usize> = 40..=100;
 
-/// Where the text of a field begins.
+/// The column where the text of a field begins.
 const INDENT: usize = 9;
 
 pub(crate) const BOLD: Style = Style::new().bold();
@@ -23,7 +23,7 @@ pub(crate) const WARN: Style = AnsiColor::Yellow.on_default();
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 pub(crate) const PLACE: Style = AnsiColor::Cyan.on_default();
 
-/// Has text laid out for the terminal that it goes to, if it does.
+/// Sets the width of pages to that of the terminal on stdout, if it is one.
 pub(crate) fn fit_terminal() {
     if let Some((columns, _)) = terminal_size::terminal_size_of(io::stdout()) {
         let columns = usize::from(columns.0).clamp(*WIDTHS.start(), *WIDTHS.end());
@@ -31,28 +31,28 @@ pub(crate) fn fit_terminal() {
     }
 }
 
-/// Text being laid out.
+/// A page under construction.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
     text: String,
 }
 
 impl Page {
-    /// A line as it is.
+    /// Adds a line, unbroken.
     pub(crate) fn line(&mut self, line: impl Display) {
         use std::fmt::Write as _;
         // Writing to a String cannot fail.
         let _ = writeln!(self.text, "{line}");
     }
 
-    /// An empty line, unless there is one or nothing above.
+    /// Adds an empty line, unless the page is empty or ends in one.
     pub(crate) fn gap(&mut self) {
         if !self.text.is_empty() && !self.text.ends_with("\n\n") {
             self.text.push('\n');
         }
     }
 
-    /// A paragraph, its lines indented.
+    /// Adds a wrapped, indented paragraph.
     pub(crate) fn paragraph(&mut self, indent: usize, text: &str) {
         let indent = " ".repeat(indent);
         for line in wrapped(text, &indent, &indent) {
@@ -60,14 +60,14 @@ impl Page {
         }
     }
 
-    /// A paragraph behind a label, as wide as that indented.
+    /// Adds a paragraph after a label, indented by the width of the label.
     pub(crate) fn item(&mut self, label: &str, text: &str) {
         for line in wrapped(text, label, &" ".repeat(label.len())) {
             self.line(line);
         }
     }
 
-    /// A field: a label, and text beside it.
+    /// Adds a field: a label, and wrapped text next to it.
     pub(crate) fn field(&mut self, label: &str, text: &str) {
         let (first, rest) = (format!("  {label:<width$}", width = INDENT - 2), " ".repeat(INDENT));
         for (number, line) in wrapped(text, &first, &rest).into_iter().enumerate() {
@@ -78,23 +78,23 @@ impl Page {
         }
     }
 
-    /// A line below a field's text.
+    /// Adds a line in the column of a field's text.
     pub(crate) fn below(&mut self, line: impl Display) {
         self.line(format_args!("{:INDENT$}{line}", ""));
     }
 
-    /// Whether there is nothing.
+    /// Returns whether the page is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.text.is_empty()
     }
 
-    /// All of it.
+    /// Returns the text.
     pub(crate) fn finish(self) -> String {
         self.text
     }
 }
 
-/// Text in a style, and back to none.
+/// Wraps text in a style.
 pub(crate) fn styled(style: Style, text: impl Display) -> String {
     format!("{style}{text}{style:#}")
 }
@@ -110,8 +110,8 @@ fn wrapped(text: &str, first: &str, rest: &str) -> Vec<String> {
     textwrap::wrap(text, options).into_iter().map(std::borrow::Cow::into_owned).collect()
 }
 
-/// Notes below an answer.
-pub(crate) fn notes(page: &mut Page, notes: &[Note]) {
+/// Adds the notes below an answer.
+pub(crate) fn add_notes(page: &mut Page, notes: &[Note]) {
     if notes.is_empty() {
         return;
     }
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_align_and_wrap() {
+    fn field_text_aligns_and_wraps() {
         let mut page = Page::default();
         page.field("why", &"word ".repeat(30));
         let text = plain(page);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_to_be_copied_is_not_broken() {
+    fn line_to_copy_is_not_broken() {
         let path = format!("/{}", "long".repeat(30));
         let mut page = Page::default();
         page.field("file", &path);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_does_not_count_as_width() {
+    fn colour_codes_have_no_width() {
         let mut page = Page::default();
         page.paragraph(0, &format!("{} {}", styled(BAD, "a".repeat(40)), "b".repeat(39)));
         assert_eq!(plain(page).lines().count(), 1);

@@ -1,35 +1,35 @@
-//! A long read, or a long list of questions, shows how far it is: on a terminal, and only once it has taken a moment.
+//! Progress bars on stderr for long reads and long lists of questions; shown on a terminal, after a moment.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io;
 use std::io::{IsTerminal as _, Read};
 use std::time::{Duration, Instant};
 
-/// A read that is over by then was not worth a bar.
+/// Work that ends sooner shows no bar.
 const MOMENT: Duration = Duration::from_millis(300);
 
-/// How often the bar is brought up to date, in bytes read.
+/// Bytes between two updates of the bar.
 const STEP: u64 = 1 << 20;
 
-/// A reader that shows its progress on standard error, and takes the bar away in the end.
+/// A reader that shows its progress on stderr and removes the bar at the end.
 #[derive(Debug)]
 pub(crate) struct Progress<R> {
     inner: R,
     bar: ProgressBar,
     read: u64,
-    /// When to show the bar; `None` once it is shown, or never will be.
+    /// When to show the bar; `None` once it is shown, or without a terminal.
     show_at: Option<Instant>,
 }
 
 impl<R: Read> Progress<R> {
-    /// Of so many bytes, where that is known.
+    /// Wraps a reader of `length` bytes, if known.
     pub(crate) fn new(inner: R, length: Option<u64>) -> Self {
         let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden());
         let template = match length {
             Some(_) => "{percent:>3} %  {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
             None => "{bytes}, {bytes_per_sec}, {elapsed}",
         };
-        // A template that is wrong would show in every test of the terminal.
+        // Tests on a terminal would show a wrong template.
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
@@ -59,35 +59,35 @@ impl<R> Drop for Progress<R> {
     }
 }
 
-/// Steps of several works at once, shown the same way.
+/// Progress of two lists of questions at once, in one bar.
 #[derive(Debug)]
 pub(crate) struct Steps {
     bar: ProgressBar,
-    /// Of each work how many are done, of how many.
-    works: [(usize, usize); 2],
+    /// Per list: steps done, steps in all.
+    lists: [(usize, usize); 2],
     show_at: Option<Instant>,
 }
 
 impl Steps {
-    /// Of things of a name.
+    /// A bar that counts steps called `name`.
     pub(crate) fn new(name: &'static str) -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
         if let Ok(style) = ProgressStyle::with_template("{pos} of {len} {msg}, {elapsed}") {
             bar.set_style(style);
         }
         bar.set_message(name);
-        Self { bar, works: [(0, 0); 2], show_at: io::stderr().is_terminal().then(|| Instant::now() + MOMENT) }
+        Self { bar, lists: [(0, 0); 2], show_at: io::stderr().is_terminal().then(|| Instant::now() + MOMENT) }
     }
 
-    /// How far one of the works is.
+    /// Updates one list.
     pub(crate) fn set(&mut self, work: usize, done: usize, of: usize) {
-        if let Some(counts) = self.works.get_mut(work) {
+        if let Some(counts) = self.lists.get_mut(work) {
             *counts = (done, of);
         }
         if self.show_at.take_if(|at| *at <= Instant::now()).is_some() {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        let (done, of) = self.works.iter().fold((0, 0), |(done, of), work| (done + work.0, of + work.1));
+        let (done, of) = self.lists.iter().fold((0, 0), |(done, of), work| (done + work.0, of + work.1));
         self.bar.set_length(of as u64);
         self.bar.set_position(done as u64);
     }
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_read_is_what_there_was() {
+    fn reader_with_progress_returns_every_byte() {
         let bytes = vec![7; 3 << 20];
         let mut progress = Progress::new(&bytes[..], Some(bytes.len() as u64));
         let mut read = Vec::new();
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_of_several_works_add_up() {
+    fn steps_of_two_lists_add_up() {
         let mut steps = Steps::new("units");
         steps.set(0, 3, 10);
         steps.set(1, 4, 5);

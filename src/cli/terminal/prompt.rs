@@ -1,4 +1,4 @@
-//! A question on the terminal, to which Ctrl-C is an answer as well.
+//! A yes/no question on the terminal that Ctrl-C interrupts.
 
 use crate::operations::interruption::Interruption;
 use anyhow::Context as _;
@@ -6,20 +6,20 @@ use std::io::Write as _;
 use std::thread;
 use tokio::sync::oneshot;
 
-/// Asks, and waits for yes or anything else.
+/// Asks a question. Returns whether the answer is yes.
 ///
 /// # Errors
-/// There is no terminal, or a signal came.
-pub(crate) async fn agreed(question: &str, interruption: &mut Interruption) -> anyhow::Result<bool> {
+/// There is no terminal, or a signal interrupts.
+pub(crate) async fn ask(question: &str, interruption: &mut Interruption) -> anyhow::Result<bool> {
     let mut out = anstream::stderr();
     write!(out, "{question} [y/N] ")?;
     out.flush()?;
     let (answered, answer) = oneshot::channel();
-    // Whoever waits for a person cannot hear signals, and nobody waits for this one in the end.
+    // A blocking read cannot hear signals, so a thread reads; after a signal nobody joins it.
     thread::spawn(move || {
         let mut line = String::new();
         let read = std::io::stdin().read_line(&mut line).map(|_| line);
-        // A signal may have come before.
+        // A signal may have arrived before the question.
         let _ = answered.send(read);
     });
     let answer = interruption.or(async { Ok(answer.await.context("nobody answers")??) }).await?;

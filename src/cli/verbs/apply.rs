@@ -76,7 +76,7 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &LocalTime) -> 
         return Ok(applied);
     }
     let mut interruption = Interruption::heard()?;
-    if !asked.yes && !prompt::agreed(&question(&applied), &mut interruption).await.context("nothing was changed")? {
+    if !asked.yes && !prompt::ask(&question(&applied), &mut interruption).await.context("nothing was changed")? {
         applied.outcome = "declined";
         return Ok(applied);
     }
@@ -143,6 +143,6 @@ fn cautions(remedy: &Remedy) -> Vec<Note> {
 
 fn question(applied: &Applied) -> String {
     let mut notes = Page::default();
-    crate::cli::terminal::page::notes(&mut notes, &applied.notes);
+    crate::cli::terminal::page::add_notes(&mut notes, &applied.notes);
     format!("{}{}\nWrite it?", applied.plan(), notes.finish())
 }

@@ -157,7 +157,7 @@ impl Reply for Checked {
         page.line(format_args!(
             "{} {}",
             styled(BOLD, &self.unit),
-            styled(DIM, format_args!("({})", crate::cli::terminal::words::whose(&self.manager)))
+            styled(DIM, format_args!("({})", crate::cli::terminal::words::describe_manager(&self.manager)))
         ));
         for call in &self.calls {
             let (style, words) = match (call.verdict, &call.effect) {
@@ -173,11 +173,11 @@ impl Reply for Checked {
                 page.line(format_args!("    {}", styled(PLACE, by)));
             }
         }
-        crate::cli::terminal::page::notes(&mut page, &self.notes);
+        crate::cli::terminal::page::add_notes(&mut page, &self.notes);
         page.finish()
     }
 
-    fn found(&self) -> bool {
+    fn has_findings(&self) -> bool {
         self.pass
     }
 }

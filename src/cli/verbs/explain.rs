@@ -3,7 +3,7 @@
 use crate::audit::text::shown_path;
 use crate::audit::{Action, Note};
 use crate::cli::terminal::progress::Progress;
-use crate::cli::terminal::words::times;
+use crate::cli::terminal::words::count_times;
 use crate::cli::views::answer::{Answer, LogTally, Report, SCHEMA};
 use crate::diagnosis::diagnose;
 use crate::host::log_host::LogHost;
@@ -171,14 +171,14 @@ fn deaths(deaths: &SigsysExits, incidents: &[Incident]) -> Vec<Note> {
         .map(|(unit, count)| {
             Note::new(
                 "death-without-record",
-                format!("{} died of SIGSYS (status=31/SYS) {}{advice}", unit.name, times(*count)),
+                format!("{} died of SIGSYS (status=31/SYS) {}{advice}", unit.name, count_times(*count)),
             )
         })
         .collect();
     if deaths.others > 0 {
         notes.push(Note::new(
             "deaths-not-shown",
-            format!("further units died of SIGSYS, {} in all", times(deaths.others)),
+            format!("further units died of SIGSYS, {} in all", count_times(deaths.others)),
         ));
     }
     notes

@@ -8,8 +8,8 @@ use crate::audit::text::plural;
 use crate::cli::args::{Common, Follow};
 use crate::cli::lookup::incident_source;
 use crate::cli::lookup::unit_names::{is_named_by, parse_unit_name, resolve_alias};
-use crate::cli::terminal::clock::clock;
-use crate::cli::terminal::output::complain;
+use crate::cli::terminal::clock::local_time_now;
+use crate::cli::terminal::output::warn;
 use crate::cli::terminal::page::{DIM, styled};
 use crate::cli::views::answer::{Answer, SCHEMA};
 use crate::cli::views::answer_page;
@@ -94,7 +94,7 @@ pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
         managers,
         loaded: syscall_groups::load(),
         shown: Shown::default(),
-        since: now(&clock()),
+        since: now(&local_time_now()),
         behind: false,
         subscribed: false,
         said: Vec::new(),
@@ -102,9 +102,9 @@ pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
     follower.say_who_is_unknown().await;
     loop {
         match follower.attend(&client).await {
-            Ok(()) => complain(color, "the bus is gone; it is tried again"),
+            Ok(()) => warn(color, "the bus is gone; it is tried again"),
             Err(error) if error.is::<io::Error>() || !follower.subscribed => return Err(error),
-            Err(error) => complain(color, &format!("{error:#}; it is tried again")),
+            Err(error) => warn(color, &format!("{error:#}; it is tried again")),
         }
         client = loop {
             tokio::time::sleep(AGAIN).await;
@@ -141,7 +141,7 @@ impl Follower {
             let asked =
                 manager_lookup::all_managers(&self.managers).filter(|manager| self.scope.includes(Some(*manager)));
             if manager_lookup::find_manager(&self.managers, asked, name).await == ManagerLookup::Unknown {
-                self.complain(&format!("{} It is waited for", manager_lookup::unknown_unit_text(name)));
+                self.warn(&format!("{} It is waited for", manager_lookup::unknown_unit_text(name)));
             }
         }
     }
@@ -160,7 +160,7 @@ impl Follower {
                 }
                 owner = next(&mut owners) => match owner {
                     Some(Some(_)) => self.begin(client, &mut seen).await?,
-                    Some(None) => self.complain("harden-whyd has left; what it sees is shown once it is back"),
+                    Some(None) => self.warn("harden-whyd has left; what it sees is shown once it is back"),
                     None => return Ok(()),
                 },
             }
@@ -172,9 +172,9 @@ impl Follower {
         seen.during(client.subscribe()).await?.map_err(crate::outlet::client::explained)?;
         self.subscribed = true;
         let status = seen.during(client.status()).await?.map_err(crate::outlet::client::explained)?;
-        let notes = crate::outlet::caveats::hearing_notes(&status, &clock());
+        let notes = crate::outlet::caveats::hearing_notes(&status, &local_time_now());
         for note in notes.iter().filter(|note| !self.said.contains(note)) {
-            self.complain(&note.text);
+            self.warn(&note.text);
         }
         self.said = notes;
         match self.missed(client, seen).await? {
@@ -187,13 +187,13 @@ impl Follower {
             Err(error) => {
                 self.behind = true;
                 let why = crate::outlet::client::explained(error);
-                self.complain(&format!("what was missed meanwhile cannot be shown ({why}): 'harden-why' lists it"));
+                self.warn(&format!("what was missed meanwhile cannot be shown ({why}): 'harden-why' lists it"));
             }
         }
         let dropped = seen.dropped();
         if dropped > 0 {
             let sightings = plural(dropped, "sighting");
-            self.complain(&format!("{sightings} came faster than could be taken: 'harden-why' lists what was denied"));
+            self.warn(&format!("{sightings} came faster than could be taken: 'harden-why' lists what was denied"));
         }
         Ok(())
     }
@@ -225,7 +225,7 @@ impl Follower {
             }
             if missed.len() >= MOST_MISSED {
                 let count = missed.len();
-                self.complain(&format!("more than {count} denials were missed: 'harden-why' lists those before"));
+                self.warn(&format!("more than {count} denials were missed: 'harden-why' lists those before"));
                 return Ok(Ok(missed));
             }
         }
@@ -255,8 +255,8 @@ impl Follower {
         Ok(())
     }
 
-    fn complain(&self, what: &str) {
-        complain(self.out.current_choice(), what);
+    fn warn(&self, what: &str) {
+        warn(self.out.current_choice(), what);
     }
 
     /// One that was not shown before.
@@ -269,7 +269,7 @@ impl Follower {
             LoadedSettings { situation, notes, .. } = known;
         }
         let diagnosis = diagnose(vec![incident.clone()], situation.as_ref(), groups);
-        let answer = Answer::new(unit, &diagnosis, situation.as_ref(), groups, &clock(), notes);
+        let answer = Answer::new(unit, &diagnosis, situation.as_ref(), groups, &local_time_now(), notes);
         Ok(if self.json {
             serde_json::to_string(&First { schema: SCHEMA, id: *id, new: true, answer: &answer })? + "\n"
         } else {
@@ -293,7 +293,7 @@ impl Follower {
             };
             return Ok(serde_json::to_string(&again)? + "\n");
         }
-        let at = clock().show(&incident.last).unwrap_or_default();
+        let at = local_time_now().show(&incident.last).unwrap_or_default();
         Ok(format!("{} {}\n", styled(DIM, at), alert::message(incident, None)))
     }
 }

@@ -91,7 +91,7 @@ pub(crate) async fn log_refusals(
     let outcome = if before.is_some() { "extended" } else { "started" };
     let mut logging = RefusalLogging::new(manager, outcome, clock, Some(&plan()), chosen, notes);
     let mut interruption = Interruption::heard()?;
-    if !asked.yes && !prompt::agreed(&question(&logging), &mut interruption).await.context("nothing was changed")? {
+    if !asked.yes && !prompt::ask(&question(&logging), &mut interruption).await.context("nothing was changed")? {
         logging.outcome = "declined";
         return Ok(logging);
     }
@@ -145,7 +145,7 @@ async fn off(managers: &Managers, manager: Manager, clock: &LocalTime) -> anyhow
 /// What is asked on the terminal.
 fn question(logging: &RefusalLogging) -> String {
     let mut notes = Page::default();
-    crate::cli::terminal::page::notes(&mut notes, &logging.notes);
+    crate::cli::terminal::page::add_notes(&mut notes, &logging.notes);
     format!("{}{}\nDo it?", logging.plan(), notes.finish())
 }
 

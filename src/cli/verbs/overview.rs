@@ -111,10 +111,9 @@ impl Reply for Overview {
             for line in &self.lines {
                 page.gap();
                 let unit = line.unit.as_deref().unwrap_or("unit unknown");
-                let whose = line
-                    .manager
-                    .as_deref()
-                    .map_or_else(String::new, |manager| format!(" ({})", crate::cli::terminal::words::whose(manager)));
+                let whose = line.manager.as_deref().map_or_else(String::new, |manager| {
+                    format!(" ({})", crate::cli::terminal::words::describe_manager(manager))
+                });
                 let mark = if line.marked {
                     styled(WARN, ", and can be refused more without a record")
                 } else {
@@ -126,7 +125,7 @@ impl Reply for Overview {
                 let what = format!(
                     "{}, seen {}{last}{ago}",
                     plural(line.incidents, "denial"),
-                    crate::cli::terminal::words::times(line.count)
+                    crate::cli::terminal::words::count_times(line.count)
                 );
                 page.paragraph(2, &what);
             }
@@ -137,11 +136,11 @@ impl Reply for Overview {
             }
         }
         self.silent.show(&mut page, self.all);
-        crate::cli::terminal::page::notes(&mut page, &self.notes);
+        crate::cli::terminal::page::add_notes(&mut page, &self.notes);
         page.finish()
     }
 
-    fn found(&self) -> bool {
+    fn has_findings(&self) -> bool {
         !self.lines.is_empty()
     }
 }

@@ -14,8 +14,8 @@ use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::{IncidentScope, ManagerScope};
 use crate::cli::lookup::unit_answer::{SilentRefusals, answer_for_unit};
 use crate::cli::lookup::unit_names::parse_instance_name;
-use crate::cli::terminal::clock::clock;
-use crate::cli::terminal::output::say;
+use crate::cli::terminal::clock::local_time_now;
+use crate::cli::terminal::output::print_reply;
 use crate::cli::terminal::page::Page;
 use crate::cli::terminal::prompt;
 use crate::cli::views::answer::{Report, SCHEMA};
@@ -54,7 +54,7 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
         asked.yes || asked.dry_run || (std::io::stdin().is_terminal() && !common.json),
         "rehearse asks before it lifts anything, and there is nobody to ask: say --yes or --dry-run"
     );
-    let clock = clock();
+    let clock = local_time_now();
     let request = RehearsalRequest {
         unit: parse_instance_name(&asked.chosen.unit)?,
         system: asked.chosen.system,
@@ -66,7 +66,7 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
     let mut interruption = Interruption::heard()?;
     let refused = if asked.dry_run {
         Some("dry-run")
-    } else if asked.yes || prompt::agreed(&question(&plan), &mut interruption).await.context("nothing was changed")? {
+    } else if asked.yes || prompt::ask(&question(&plan), &mut interruption).await.context("nothing was changed")? {
         None
     } else {
         Some("declined")
@@ -77,7 +77,7 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
         }
         let report = Report { schema: SCHEMA, demo: None, units: Vec::new(), log: None, notes: plan.notes.clone() };
         let rehearsal = RehearsalView::planned(&plan, outcome);
-        return say(common, color, &Rehearsed { report, rehearsal, applied: None });
+        return print_reply(common, color, &Rehearsed { report, rehearsal, applied: None });
     }
     plan.renew().await?;
     let Over { heard, ended, took, after, calls } = perform(common, &plan, &mut interruption, color).await?;
@@ -112,20 +112,20 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
         rehearsed.report.notes.push(Note::new("no-remedy", "there is no remedy to apply".to_owned()));
     }
     if !asked.apply || !has_remedy {
-        return say(common, color, &rehearsed);
+        return print_reply(common, color, &rehearsed);
     }
     if !common.json {
-        say(common, color, &rehearsed)?;
+        print_reply(common, color, &rehearsed)?;
     }
     let applied = apply::apply(common, &to_apply(&plan, asked.yes), &clock).await;
     match applied {
         Ok(applied) if common.json => {
             rehearsed.applied = Some(applied);
-            say(common, color, &rehearsed)
+            print_reply(common, color, &rehearsed)
         }
         Ok(applied) => {
-            say(common, color, &applied)?;
-            Ok(rehearsed.rehearsal.found())
+            print_reply(common, color, &applied)?;
+            Ok(rehearsed.rehearsal.has_findings())
         }
         Err(error) => {
             if common.json {
@@ -133,7 +133,7 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
                     .report
                     .notes
                     .push(Note::new("remedy-not-applied", format!("the remedy was not applied: {error:#}")));
-                say(common, color, &rehearsed)?;
+                print_reply(common, color, &rehearsed)?;
             }
             Err(error)
         }
@@ -228,6 +228,6 @@ fn to_apply(plan: &Plan, yes: bool) -> args::Apply {
 
 fn question(plan: &Plan) -> String {
     let mut notes = Page::default();
-    crate::cli::terminal::page::notes(&mut notes, &plan.notes);
+    crate::cli::terminal::page::add_notes(&mut notes, &plan.notes);
     format!("{}{}\nRehearse it?", rehearsed::plan(plan), notes.finish())
 }

@@ -3,7 +3,7 @@
 
 use super::{log_refusals, rehearse};
 use crate::cli::args::Common;
-use crate::cli::terminal::output::{complain, waiting};
+use crate::cli::terminal::output::{block_on, warn};
 use crate::operations::leftover::Leftover;
 use crate::systemd::bus_address::BusAddress;
 use anstream::ColorChoice;
@@ -23,15 +23,15 @@ pub(crate) fn mend(common: &Common, color: ColorChoice) {
     if found.is_empty() {
         return;
     }
-    let mended = waiting(async {
+    let mended = block_on(async {
         let all = async {
             for leftover in found {
-                complain(color, &leftover.await);
+                warn(color, &leftover.await);
             }
         };
         timeout(LONGEST, all).await.context("not all of it within a minute; harden-why restore goes on with it")
     });
     if let Err(error) = mended {
-        complain(color, &format!("what a killed harden-why left behind is not put right: {error:#}"));
+        warn(color, &format!("what a killed harden-why left behind is not put right: {error:#}"));
     }
 }

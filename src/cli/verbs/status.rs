@@ -62,7 +62,7 @@ pub(crate) async fn ask(common: &Common, clock: &LocalTime) -> Hearing {
     let mut hearing = of_daemon(common, clock).await;
     let managers = Managers::new(&common.bus);
     for manager in [Manager::System, Manager::User(nix::unistd::geteuid().as_raw())] {
-        let whose = crate::cli::terminal::words::whose(&manager.to_string());
+        let whose = crate::cli::terminal::words::describe_manager(&manager.to_string());
         let (words, view) = match managers.connect(manager).await {
             Ok(_) => {
                 let recording = Recording::of(&managers, manager).await;
@@ -194,7 +194,7 @@ impl Reply for Hearing {
         page.finish()
     }
 
-    fn found(&self) -> bool {
+    fn has_findings(&self) -> bool {
         self.listening
     }
 }

@@ -128,11 +128,11 @@ impl Reply for Reading {
             );
         }
         page.line(format_args!("  {}", styled(DIM, format_args!("Groups are those of {}.", self.groups_of))));
-        crate::cli::terminal::page::notes(&mut page, &self.notes);
+        crate::cli::terminal::page::add_notes(&mut page, &self.notes);
         page.finish()
     }
 
-    fn found(&self) -> bool {
+    fn has_findings(&self) -> bool {
         self.name.is_some()
     }
 }

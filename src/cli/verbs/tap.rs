@@ -5,7 +5,7 @@ pub(crate) mod targets;
 
 use crate::audit::{Action, Note};
 use crate::cli::args::{Common, Tap as Asked};
-use crate::cli::terminal::clock::clock;
+use crate::cli::terminal::clock::local_time_now;
 use crate::cli::views::answer::{Answer, SCHEMA};
 use crate::cli::views::tap_progress::Live;
 use crate::cli::views::tapped::{RefusalView, Tapped};
@@ -108,7 +108,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     }
     let mut answers = Vec::new();
     for case in &cases {
-        let answer = case.answer(&incidents, &loaded.groups, &clock());
+        let answer = case.answer(&incidents, &loaded.groups, &local_time_now());
         // Of processes without a unit, or of one that nobody asked for, there is nothing to tell but what was seen.
         let is_asked = case.unit.is_some() && watched.iter().any(|watched| watched.unit == case.unit);
         if is_asked || !answer.denials.is_empty() {

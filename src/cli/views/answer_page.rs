@@ -4,8 +4,8 @@ use super::answer::{Answer, ExposureView, GroupHelp, LogTally, RemedyView, Repor
 use super::denials;
 use crate::audit::text::{escape, plural};
 use crate::cli::terminal::output::Reply;
-use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, notes, styled};
-use crate::cli::terminal::words::whose;
+use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, styled};
+use crate::cli::terminal::words::describe_manager;
 use std::collections::BTreeMap;
 
 /// How many opened calls are named.
@@ -16,7 +16,7 @@ impl Reply for Report {
         report(self)
     }
 
-    fn found(&self) -> bool {
+    fn has_findings(&self) -> bool {
         self.units.iter().any(|answer| !answer.denials.is_empty())
     }
 }
@@ -39,7 +39,7 @@ fn report(report: &Report) -> String {
         page.gap();
         tally(&mut page, log);
     }
-    notes(&mut page, &report.notes);
+    add_notes(&mut page, &report.notes);
     page.finish()
 }
 
@@ -53,7 +53,11 @@ pub(crate) fn answer(answer: &Answer) -> String {
 fn render_answer(page: &mut Page, answer: &Answer) {
     match (&answer.unit, &answer.manager) {
         (Some(unit), Some(manager)) => {
-            page.line(format_args!("{} {}", styled(BOLD, unit), styled(DIM, format_args!("({})", whose(manager)))));
+            page.line(format_args!(
+                "{} {}",
+                styled(BOLD, unit),
+                styled(DIM, format_args!("({})", describe_manager(manager)))
+            ));
         }
         (Some(unit), None) => page.line(styled(BOLD, unit)),
         _ => page.line(format_args!(
@@ -81,7 +85,7 @@ fn render_answer(page: &mut Page, answer: &Answer) {
         page.gap();
         render_unproven(page, unproven);
     }
-    notes(page, &answer.notes);
+    add_notes(page, &answer.notes);
 }
 
 /// How to do it: by one command where there is one, and by hand.

@@ -80,7 +80,7 @@ impl Applied {
         page.line(format_args!(
             "{} {}",
             styled(BOLD, &self.unit),
-            styled(DIM, format_args!("({})", crate::cli::terminal::words::whose(&self.manager)))
+            styled(DIM, format_args!("({})", crate::cli::terminal::words::describe_manager(&self.manager)))
         ));
         if let Some(Applying { number, of, title, .. }) = &self.remedy {
             page.item(&format!("  remedy {number} of {of}: "), title);
@@ -123,11 +123,11 @@ impl Reply for Applied {
             let style = if active_state == "failed" { BAD } else { GOOD };
             page.line(format_args!("Restarted: it is {}{result}.", styled(style, active_state)));
         }
-        crate::cli::terminal::page::notes(&mut page, &self.notes);
+        crate::cli::terminal::page::add_notes(&mut page, &self.notes);
         page.finish()
     }
 
-    fn found(&self) -> bool {
+    fn has_findings(&self) -> bool {
         !matches!(self.outcome, "declined" | "nothing")
     }
 }

@@ -2,7 +2,7 @@
 
 use super::answer::{CauseView, DenialView, DirectiveView};
 use crate::cli::terminal::page::{BAD, DIM, PLACE, Page, WARN, styled};
-use crate::cli::terminal::words::times;
+use crate::cli::terminal::words::count_times;
 
 /// How many calls of one kind are listed.
 const LISTED: usize = 40;
@@ -36,7 +36,7 @@ fn show_kind(page: &mut Page, kind: &[&DenialView]) {
         several => format!("{} calls", several.len()),
     };
     let count = kind.iter().map(|denial| denial.count).fold(0, u64::saturating_add);
-    page.line(format_args!("  {}  {}, {}", styled(style, title), first.headline, times(count)));
+    page.line(format_args!("  {}  {}, {}", styled(style, title), first.headline, count_times(count)));
 
     match kind {
         [only] => {
@@ -48,7 +48,7 @@ fn show_kind(page: &mut Page, kind: &[&DenialView]) {
             for (index, denial) in several.iter().take(LISTED).enumerate() {
                 let call = denial.call.as_deref().unwrap_or("SIGSYS");
                 let which = which(denial).map_or_else(String::new, |which| format!(", {which}"));
-                let text = format!("{call}{which}, {}{}", times(denial.count), in_groups(denial));
+                let text = format!("{call}{which}, {}{}", count_times(denial.count), in_groups(denial));
                 page.field(if index == 0 { "what" } else { "" }, &text);
             }
             if several.len() > LISTED {

@@ -169,11 +169,11 @@ impl Reply for RefusalLogging {
             ),
             _ => page.line(format_args!("harden-why has nothing to end: it logs no refusals for {whose}.")),
         }
-        crate::cli::terminal::page::notes(&mut page, &self.notes);
+        crate::cli::terminal::page::add_notes(&mut page, &self.notes);
         page.finish()
     }
 
-    fn found(&self) -> bool {
+    fn has_findings(&self) -> bool {
         !matches!(self.outcome, "declined" | "nothing")
     }
 }

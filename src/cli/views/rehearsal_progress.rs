@@ -2,7 +2,7 @@
 //! each new call.
 
 use crate::audit::text::plural;
-use crate::cli::terminal::output::complain;
+use crate::cli::terminal::output::warn;
 use crate::cli::terminal::page::{BOLD, DIM, WARN, styled};
 use crate::incidents::Incident;
 use crate::operations::rehearsal::preflight::Plan;
@@ -95,8 +95,8 @@ impl Observer for Show {
     /// Says something beside.
     fn say(&self, what: &str) {
         match &self.table {
-            Some(table) => table.bars.suspend(|| complain(self.color, what)),
-            None => complain(self.color, what),
+            Some(table) => table.bars.suspend(|| warn(self.color, what)),
+            None => warn(self.color, what),
         }
     }
 }

@@ -125,7 +125,7 @@ impl RehearsalView {
         }
     }
 
-    pub(crate) fn found(&self) -> bool {
+    pub(crate) fn has_findings(&self) -> bool {
         match self.outcome {
             "rehearsed" => !self.calls.is_empty(),
             outcome => outcome != "declined",
@@ -154,8 +154,8 @@ impl Reply for Rehearsed {
         page.finish()
     }
 
-    fn found(&self) -> bool {
-        self.rehearsal.found()
+    fn has_findings(&self) -> bool {
+        self.rehearsal.has_findings()
     }
 }
 
@@ -163,7 +163,7 @@ impl Reply for Rehearsed {
 pub(crate) fn plan(plan: &Plan) -> String {
     let Plan { unit, facts, rehearsal, limits, path, ledger, .. } = plan;
     let mut page = Page::default();
-    let whose = crate::cli::terminal::words::whose(&unit.manager.to_string());
+    let whose = crate::cli::terminal::words::describe_manager(&unit.manager.to_string());
     page.line(format_args!("{} {}", styled(BOLD, &unit.name), styled(DIM, format_args!("({whose})"))));
     page.line(format_args!("  {}", styled(PLACE, shown_path(path))));
     let begin = if facts.is_running() { "started anew" } else { "started" };

@@ -3,7 +3,7 @@
 use crate::audit::Action;
 use crate::audit::Note;
 use crate::audit::text::{escape, join, shown_path};
-use crate::cli::terminal::words::calls;
+use crate::cli::terminal::words::count_calls;
 use crate::diagnosis::{DenialCause, Diagnosis, Finding, Remedy, RemedyKind, Situation};
 use crate::syscalls::Groups;
 use crate::systemd::exposure_score;
@@ -93,15 +93,18 @@ impl RemedyView {
             RemedyKind::Calls => ("calls", "Allow what was denied, and nothing else.".to_owned()),
             RemedyKind::Equivalents => (
                 "equivalents",
-                format!("Allow them with what may be called in their place: {} more.", calls(remedy.opens.len())),
+                format!("Allow them with what may be called in their place: {} more.", count_calls(remedy.opens.len())),
             ),
             RemedyKind::Predicted => (
                 "predicted",
-                format!("Allow them with what such programs usually need next: {} more.", calls(remedy.opens.len())),
+                format!(
+                    "Allow them with what such programs usually need next: {} more.",
+                    count_calls(remedy.opens.len())
+                ),
             ),
             RemedyKind::Groups(groups) => {
                 let names = join(groups.iter().map(ToString::to_string));
-                ("groups", format!("Allow {names}: {} more.", calls(remedy.opens.len())))
+                ("groups", format!("Allow {names}: {} more.", count_calls(remedy.opens.len())))
             }
             RemedyKind::RelaxDirectives => ("relax", "Loosen what denied it.".to_owned()),
             RemedyKind::FailWithError => (

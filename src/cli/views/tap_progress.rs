@@ -3,7 +3,7 @@
 use super::tapped::{RefusalView, errno_words};
 use crate::audit::text::plural;
 use crate::cli::terminal::page::{BAD, DIM, styled};
-use crate::cli::terminal::words::times;
+use crate::cli::terminal::words::count_times;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io;
 use std::io::IsTerminal as _;
@@ -49,7 +49,7 @@ fn table(elapsed: Duration, most: Duration, refusals: &[RefusalView]) -> String 
     let count = refusals.iter().map(|refusal| refusal.count).fold(0, u64::saturating_add);
     let seen = match count {
         0 => "no call refused so far".to_owned(),
-        count => format!("{} refused, {} in all", plural(refusals.len() as u64, "call"), times(count)),
+        count => format!("{} refused, {} in all", plural(refusals.len() as u64, "call"), count_times(count)),
     };
     let mut lines = vec![format!("{} of {} s: {seen} (Ctrl-C ends it)", elapsed.as_secs(), most.as_secs())];
     lines.extend(refusals.iter().take(SHOWN).map(|refusal| {

@@ -108,7 +108,7 @@ impl Reply for Tapped {
         let count = self.refusals.iter().map(|refusal| refusal.count).fold(0, u64::saturating_add);
         let seen = match count {
             0 => "no call was refused".to_owned(),
-            count => format!("{} refused, {} in all", plural(self.refusals.len() as u64, "call"), times(count)),
+            count => format!("{} refused, {} in all", plural(self.refusals.len() as u64, "call"), count_times(count)),
         };
         page.paragraph(0, &format!("Watched for {:.1} s by BPF: {seen}.", self.seconds));
         let mut text = page.finish();
@@ -123,23 +123,23 @@ impl Reply for Tapped {
         }
         for refusal in &self.refusals {
             let call = styled(BAD, &refusal.call);
-            let label = format!("  {call}  {}, {}: ", errno_words(refusal), times(refusal.count));
+            let label = format!("  {call}  {}, {}: ", errno_words(refusal), count_times(refusal.count));
             page.paragraph(2, format!("{label}{}", threads(refusal)).trim_start());
         }
-        crate::cli::terminal::page::notes(&mut page, &self.notes);
+        crate::cli::terminal::page::add_notes(&mut page, &self.notes);
         if !page.is_empty() {
             text.push('\n');
         }
         text + &page.finish()
     }
 
-    fn found(&self) -> bool {
+    fn has_findings(&self) -> bool {
         !self.refusals.is_empty()
     }
 }
 
-fn times(count: u64) -> String {
-    crate::cli::terminal::words::times(count)
+fn count_times(count: u64) -> String {
+    crate::cli::terminal::words::count_times(count)
 }
 
 fn threads(refusal: &RefusalView) -> String {

@@ -103,7 +103,7 @@ impl Silent {
             })
         };
         let units = facts.iter().filter_map(refusing).collect();
-        let whose = crate::cli::terminal::words::whose(&manager.to_string());
+        let whose = crate::cli::terminal::words::describe_manager(&manager.to_string());
         let recorded = recording.map(|recording| (manager.to_string(), recording.when(clock)));
         let notes = (!complete).then(|| {
             Note::new(
@@ -117,7 +117,7 @@ impl Silent {
     }
 
     fn unknown(manager: Manager, error: &SystemdError) -> Self {
-        let whose = crate::cli::terminal::words::whose(&manager.to_string());
+        let whose = crate::cli::terminal::words::describe_manager(&manager.to_string());
         let note = format!("which units of the {whose} are refused calls without a record is not known: {error}");
         Self { notes: vec![Note::new("units-unknown", note)], ..Self::default() }
     }
@@ -147,7 +147,10 @@ impl Silent {
             show_some(page, &recorded, all);
             page.paragraph(
                 2,
-                &format!("Of the {}, of processes started {when}.", crate::cli::terminal::words::whose(manager)),
+                &format!(
+                    "Of the {}, of processes started {when}.",
+                    crate::cli::terminal::words::describe_manager(manager)
+                ),
             );
         }
     }
