@@ -9,8 +9,7 @@ pub(crate) mod syscall;
 pub(crate) use assembly::{Assembly, Label};
 pub(crate) use btf::Btf;
 pub(crate) use instruction::{
-    Condition, Instruction, add, add_to_memory, and, call, copy, exit, load, map_address, or, set, shift_right,
-    skip_if, skip_unless_zero, store,
+    Condition, Instruction, add, add_to_memory, and, call, copy, exit, load, map_address, or, set, shift_right, store,
 };
 pub(crate) use syscall::{Array, BpfError, CgroupArray, Map, attach};
 
@@ -53,4 +52,11 @@ pub(crate) fn read(helper: i32, to: i16, size: i32, base: u8, offset: u32) -> Op
         add(R3, i32::try_from(offset).ok()?),
         call(helper),
     ])
+}
+
+/// Ends a program: what jumps to `out` returns 0. `None` as for [`Assembly::finish`].
+pub(crate) fn finish(mut code: Assembly, out: Label) -> Option<Vec<Instruction>> {
+    code.set_label(out);
+    code.append([set(R0, 0), exit()]);
+    code.finish()
 }

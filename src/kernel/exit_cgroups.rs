@@ -109,7 +109,7 @@ impl ExitCgroups {
         let process = program::build_process_note(killed.fd_number(), other.fd_number(), task)
             .ok_or(ExitCgroupsError::NoTypes)?;
         let cgroup = program::build_cgroup_note(cgroups.fd_number(), cgroup).ok_or(ExitCgroupsError::NoTypes)?;
-        // The names first: a cgroup is removed only after the exits of its processes.
+        // The names first: then every noted process whose cgroup is removed has that cgroup's name noted, too.
         let cgroup = bpf::attach(PROGRAM, &cgroup, c"cgroup_rmdir")?;
         let process = bpf::attach(PROGRAM, &process, c"sched_process_exit")?;
         Ok(Self { processes: [killed, other], cgroups, _programs: [process, cgroup], names: Mutex::new(names) })

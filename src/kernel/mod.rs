@@ -1,4 +1,4 @@
-//! kernel.
+//! What the running kernel shows of processes: BPF programs, the proc connector, `/proc` and clocks.
 
 pub(crate) mod bpf;
 pub(crate) mod clock;

@@ -59,7 +59,7 @@ impl Assembly {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::bpf::instruction::{exit, set, skip_if};
+    use crate::kernel::bpf::instruction::{exit, set};
 
     #[test]
     fn jumps_get_the_distances_of_their_labels() {
@@ -71,9 +71,10 @@ mod tests {
         code.jump(start);
         code.set_label(end);
         code.append([exit()]);
-        let mut back = jump();
+        let [mut skip, mut back] = [jump_if(Condition::Is, 1, 7), jump()];
+        skip.set_distance(2);
         back.set_distance(-3);
-        assert_eq!(code.finish(), Some(vec![skip_if(1, 7, 2), set(0, 1), back, exit()]));
+        assert_eq!(code.finish(), Some(vec![skip, set(0, 1), back, exit()]));
     }
 
     #[test]

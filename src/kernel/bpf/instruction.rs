@@ -42,16 +42,6 @@ pub(crate) fn shift_right(to: u8, bits: i32) -> Instruction {
     instruction(0x77, to, 0, 0, bits)
 }
 
-/// Skips instructions unless the register is zero.
-pub(crate) fn skip_unless_zero(register: u8, skipped: i16) -> Instruction {
-    instruction(0x55, register, 0, skipped, 0)
-}
-
-/// Skips instructions if the register has this value.
-pub(crate) fn skip_if(register: u8, value: i32, skipped: i16) -> Instruction {
-    instruction(0x15, register, 0, skipped, value)
-}
-
 pub(crate) fn and(to: u8, value: i32) -> Instruction {
     instruction(0x57, to, 0, 0, value)
 }

@@ -339,10 +339,10 @@ mod tests {
 
     #[test]
     fn log_end_of_long_log_starts_at_a_line() {
-        let lines = (0..2_000).map(|number| format!("{number}: r0 = 0\n")).collect::<String>();
+        let lines = "7: r0 = 0\n".repeat(2_000);
         let kept = log_end(format!("{lines}R0 !read_ok\n\0junk").as_bytes()).unwrap();
-        assert!(kept.len() <= LOG_KEPT && kept.ends_with("1999: r0 = 0\nR0 !read_ok"), "{kept}");
-        assert!(kept.lines().all(|line| line == "R0 !read_ok" || line.ends_with(": r0 = 0")), "{kept}");
+        assert!(kept.len() <= LOG_KEPT && kept.ends_with("7: r0 = 0\nR0 !read_ok"), "{kept}");
+        assert!(kept.lines().all(|line| line == "R0 !read_ok" || line == "7: r0 = 0"), "{kept}");
         assert_eq!(log_end(b"short\n\0").as_deref(), Some("short"));
         assert_eq!((log_end(b"\0\0"), log_end(&[b'x'; 2 * LOG_KEPT])), (None, None));
     }

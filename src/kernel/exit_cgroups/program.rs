@@ -7,8 +7,8 @@ use crate::kernel::bpf::helper::{
     PROBE_READ_KERNEL_STR,
 };
 use crate::kernel::bpf::{
-    Instruction, R0, R1, R2, R3, R4, R6, R7, STACK, add, and, call, copy, exit, load, map_address, read, set,
-    shift_right, skip_if, skip_unless_zero, store,
+    Assembly, Condition, Instruction, R0, R1, R2, R3, R4, R6, R7, STACK, add, and, call, copy, finish, load,
+    map_address, read, set, shift_right, store,
 };
 
 /// How many levels of a cgroup's path a note has, from the root on. A user's unit is six levels deep. Only deeper slices
@@ -64,56 +64,59 @@ const TEXT: i16 = KEY - to_i16(NAME_SIZE);
 /// Each thread of a process runs it, and the last one's note stays. Processes that die of SIGSYS have a map of their own,
 /// so that other exits cannot push their notes out.
 pub(crate) fn build_process_note(killed: i32, other: i32, at: TaskOffsets) -> Option<Vec<Instruction>> {
-    let mut code = vec![load(64, ARGUMENT, R1, 0)];
+    let mut code = Assembly::default();
+    let [sigsys, out] = [(); 2].map(|()| code.label());
+    code.append([load(64, ARGUMENT, R1, 0)]);
     // A process without a seccomp filter has no denials.
-    code.extend(read(PROBE_READ_KERNEL, SCRATCH, 4, ARGUMENT, at.mode)?);
-    code.extend([load(32, R1, STACK, SCRATCH), skip_unless_zero(R1, 2), set(R0, 0), exit()]);
-    code.extend(read(PROBE_READ_KERNEL, SCRATCH, 4, ARGUMENT, at.code)?);
-    code.extend([load(32, CODE, STACK, SCRATCH), and(CODE, 0x7f)]);
+    code.append(read(PROBE_READ_KERNEL, SCRATCH, 4, ARGUMENT, at.mode)?);
+    code.append([load(32, R1, STACK, SCRATCH)]);
+    code.jump_if(Condition::Is, R1, 0, out);
+    code.append(read(PROBE_READ_KERNEL, SCRATCH, 4, ARGUMENT, at.code)?);
+    code.append([load(32, CODE, STACK, SCRATCH), and(CODE, 0x7f)]);
     // The process started with its first thread.
-    code.extend(read(PROBE_READ_KERNEL, SCRATCH, 8, ARGUMENT, at.leader)?);
-    code.push(load(64, ARGUMENT, STACK, SCRATCH));
-    code.extend(read(PROBE_READ_KERNEL, NOTE, 8, ARGUMENT, at.start)?);
-    code.extend([call(KTIME_GET_BOOT_NS), store(64, STACK, NOTE + 8, R0)]);
+    code.append(read(PROBE_READ_KERNEL, SCRATCH, 8, ARGUMENT, at.leader)?);
+    code.append([load(64, ARGUMENT, STACK, SCRATCH)]);
+    code.append(read(PROBE_READ_KERNEL, NOTE, 8, ARGUMENT, at.start)?);
+    code.append([call(KTIME_GET_BOOT_NS), store(64, STACK, NOTE + 8, R0)]);
     for level in 0..LEVELS {
-        code.extend([
-            set(R1, i32::try_from(level).ok()?),
-            call(GET_CURRENT_ANCESTOR_CGROUP_ID),
-            store(64, STACK, NOTE + 16 + 8 * to_i16(level), R0),
-        ]);
+        code.append([set(R1, i32::try_from(level).ok()?), call(GET_CURRENT_ANCESTOR_CGROUP_ID)]);
+        code.append([store(64, STACK, NOTE + 16 + 8 * to_i16(level), R0)]);
     }
-    code.extend([call(GET_CURRENT_PID_TGID), shift_right(R0, 32), store(32, STACK, KEY, R0)]);
-    let other = store_and_exit(other, NOTE);
-    code.push(skip_if(CODE, SIGSYS, i16::try_from(other.len()).ok()?));
-    code.extend(other);
-    code.extend(store_and_exit(killed, NOTE));
-    Some(code)
+    code.append([call(GET_CURRENT_PID_TGID), shift_right(R0, 32), store(32, STACK, KEY, R0)]);
+    code.jump_if(Condition::Is, CODE, SIGSYS, sigsys);
+    insert(&mut code, other, NOTE);
+    code.jump(out);
+    code.set_label(sigsys);
+    insert(&mut code, killed, NOTE);
+    finish(code, out)
 }
 
 /// Builds the program for the raw tracepoint `cgroup_rmdir`, whose first argument is the removed cgroup.
 pub(crate) fn build_cgroup_note(map: i32, at: CgroupOffsets) -> Option<Vec<Instruction>> {
-    let mut code = vec![load(64, ARGUMENT, R1, 0)];
+    let mut code = Assembly::default();
+    let out = code.label();
+    code.append([load(64, ARGUMENT, R1, 0)]);
     // Only the unified hierarchy, which is number 0: other hierarchies use the same ids for other cgroups.
-    code.extend(read(PROBE_READ_KERNEL, SCRATCH, 8, ARGUMENT, at.root)?);
-    code.push(load(64, NODE, STACK, SCRATCH));
-    code.extend(read(PROBE_READ_KERNEL, SCRATCH, 4, NODE, at.hierarchy)?);
-    code.extend([load(32, R1, STACK, SCRATCH), skip_if(R1, 0, 2), set(R0, 0), exit()]);
-    code.extend(read(PROBE_READ_KERNEL, SCRATCH, 8, ARGUMENT, at.node)?);
-    code.push(load(64, NODE, STACK, SCRATCH));
-    code.extend(read(PROBE_READ_KERNEL, KEY, 8, NODE, at.id)?);
-    code.extend(read(PROBE_READ_KERNEL, SCRATCH, 8, NODE, at.name)?);
-    code.push(load(64, NODE, STACK, SCRATCH));
-    code.extend(read(PROBE_READ_KERNEL_STR, TEXT, i32::try_from(NAME_SIZE).ok()?, NODE, 0)?);
-    code.extend(store_and_exit(map, TEXT));
-    Some(code)
+    code.append(read(PROBE_READ_KERNEL, SCRATCH, 8, ARGUMENT, at.root)?);
+    code.append([load(64, NODE, STACK, SCRATCH)]);
+    code.append(read(PROBE_READ_KERNEL, SCRATCH, 4, NODE, at.hierarchy)?);
+    code.append([load(32, R1, STACK, SCRATCH)]);
+    code.jump_if(Condition::IsNot, R1, 0, out);
+    code.append(read(PROBE_READ_KERNEL, SCRATCH, 8, ARGUMENT, at.node)?);
+    code.append([load(64, NODE, STACK, SCRATCH)]);
+    code.append(read(PROBE_READ_KERNEL, KEY, 8, NODE, at.id)?);
+    code.append(read(PROBE_READ_KERNEL, SCRATCH, 8, NODE, at.name)?);
+    code.append([load(64, NODE, STACK, SCRATCH)]);
+    code.append(read(PROBE_READ_KERNEL_STR, TEXT, i32::try_from(NAME_SIZE).ok()?, NODE, 0)?);
+    insert(&mut code, map, TEXT);
+    finish(code, out)
 }
 
-/// Stores the value on the stack under its key in a map, and ends the program.
-fn store_and_exit(map: i32, value: i16) -> Vec<Instruction> {
-    let mut code = map_address(R1, map).to_vec();
-    code.extend([copy(R2, STACK), add(R2, KEY.into()), copy(R3, STACK), add(R3, value.into()), set(R4, 0)]);
-    code.extend([call(MAP_UPDATE_ELEM), set(R0, 0), exit()]);
-    code
+/// Appends the insertion of the value on the stack under its key into a map.
+fn insert(code: &mut Assembly, map: i32, value: i16) {
+    code.append(map_address(R1, map));
+    code.append([copy(R2, STACK), add(R2, KEY.into()), copy(R3, STACK), add(R3, value.into()), set(R4, 0)]);
+    code.append([call(MAP_UPDATE_ELEM)]);
 }
 
 const fn to_i16(number: usize) -> i16 {

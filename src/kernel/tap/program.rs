@@ -10,7 +10,7 @@ use crate::kernel::bpf::helper::{
 };
 use crate::kernel::bpf::{
     Assembly, Btf, Condition, Instruction, Label, R0, R1, R2, R3, R4, R6, R7, R8, R9, STACK, add, add_to_memory, and,
-    call, copy, exit, load, map_address, or, read, set, shift_right, store,
+    call, copy, finish, load, map_address, or, read, set, shift_right, store,
 };
 use crate::policy::errno;
 
@@ -120,7 +120,7 @@ pub(crate) fn build_sys_enter(maps: Maps) -> Option<Vec<Instruction>> {
     code.set_label(new);
     // `sys_exit` counts the threads that the map has no room for.
     put(&mut code, maps.threads, TID, 1);
-    end(code, out)
+    finish(code, out)
 }
 
 /// Builds the program for `sys_exit`, whose arguments are the registers and the returned value: counts calls that were not
@@ -190,7 +190,7 @@ pub(crate) fn build_sys_exit(maps: Maps, at: Offsets) -> Option<Vec<Instruction>
 
     code.set_label(lost);
     count_loss(&mut code, maps, THREADS_LOST, out);
-    end(code, out)
+    finish(code, out)
 }
 
 /// Builds the program for `sched_process_fork`, whose arguments are the parent, which runs it, and the child. The child
@@ -210,7 +210,7 @@ pub(crate) fn build_fork(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
         count_loss(&mut code, maps, THREADS_LOST, out);
         code.set_label(fits);
     }
-    end(code, out)
+    finish(code, out)
 }
 
 /// Builds the program for `sched_process_exit`, whose argument is the task that ends, which runs it: forgets the task, since
@@ -228,7 +228,7 @@ pub(crate) fn build_exit(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
         code.jump_if(Condition::IsNot, R1, 0, out);
         delete(&mut code, processes, TGID);
     }
-    end(code, out)
+    finish(code, out)
 }
 
 /// Saves the first argument, and the current process and thread.
@@ -296,10 +296,4 @@ fn count_loss(code: &mut Assembly, maps: Maps, what: u32, out: Label) {
     look_up(code, maps.shared, TID);
     code.jump_if(Condition::Is, R0, 0, out);
     code.append([set(R1, 1), add_to_memory(R0, 0, R1)]);
-}
-
-fn end(mut code: Assembly, out: Label) -> Option<Vec<Instruction>> {
-    code.set_label(out);
-    code.append([set(R0, 0), exit()]);
-    code.finish()
 }
