@@ -78,12 +78,21 @@ pub async fn load(managers: &Managers, unit: &Unit, groups: &Groups) -> LoadedSe
 
 /// Like [`load`], with the drop-in of a running rehearsal.
 pub async fn load_in_force(managers: &Managers, unit: &Unit, groups: &Groups) -> LoadedSettings {
-    let home = home_dir(unit.manager);
     let properties = match managers.connect(unit.manager).await {
         Ok(manager) => manager.unit_properties(&unit.name).await,
         Err(error) => Err(error),
     };
-    match properties {
+    from_answer(unit, properties, groups)
+}
+
+/// Reads the settings in force from what the unit's manager answered, and from this machine's files if that is an error.
+pub(crate) fn from_answer(
+    unit: &Unit,
+    answer: Result<UnitProperties, SystemdError>,
+    groups: &Groups,
+) -> LoadedSettings {
+    let home = home_dir(unit.manager);
+    match answer {
         Ok(properties) => with_properties(unit, properties, &home, groups),
         Err(SystemdError::NoSuchUnit(_)) => {
             let text = format!("{} does not exist any more, so its settings are not known", unit.name);
@@ -104,7 +113,8 @@ pub fn from_properties(unit: &Unit, properties: UnitProperties, home: &Path, gro
     without_rehearsal(unit, with_properties(unit, properties, home, groups), groups)
 }
 
-fn without_rehearsal(unit: &Unit, mut settings: LoadedSettings, groups: &Groups) -> LoadedSettings {
+/// Leaves out the drop-in of a running rehearsal.
+pub(crate) fn without_rehearsal(unit: &Unit, mut settings: LoadedSettings, groups: &Groups) -> LoadedSettings {
     let is_rehearsal = |path: &Path| path.ends_with(REHEARSAL_DROP_IN);
     let dropins = settings.properties.iter().flat_map(|properties| &properties.dropins);
     let is_rehearsed = dropins.into_iter().any(|path| is_rehearsal(path));

@@ -1,22 +1,35 @@
-//! A drop-in on trial: systemd reads it, and what it holds then is held against what was predicted. What does not
-//! stand is taken back.
+//! Confirms a drop-in: systemd rereads its files, and its settings are compared with the prediction.
 
 use super::drop_in::Undo;
+use super::interruption::Interruption;
+use super::local_machine::LocalMachine;
+use super::service_manager::{ServiceManager, ServiceManagers};
 use crate::audit::note;
 use crate::audit::text::{join, shown_path};
 use crate::diagnosis::{Diagnosis, Situation};
 use crate::host::unit_settings;
-use crate::operations::interruption::Interruption;
 use crate::syscalls::{Abi, Groups};
-use crate::systemd::manager::{Managers, SystemdError, SystemdManager};
+use crate::systemd::manager::SystemdError;
 use crate::units::Unit;
 use anyhow::{Context as _, ensure};
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// The calls that a remedy is for.
-pub(crate) fn wanted(diagnosis: &Diagnosis) -> BTreeSet<(Abi, &str)> {
+/// What systemd is expected to hold once it has read a drop-in.
+pub(crate) struct Prediction<'a> {
+    /// The unit.
+    pub(crate) unit: &'a Unit,
+    /// Its settings before.
+    pub(crate) before: &'a Situation,
+    /// The denials that the drop-in is for.
+    pub(crate) diagnosis: &'a Diagnosis,
+    /// The drop-in.
+    pub(crate) drop_in: &'a [u8],
+}
+
+/// Returns the calls that a remedy is for.
+pub(crate) fn denied_calls(diagnosis: &Diagnosis) -> BTreeSet<(Abi, &str)> {
     let denials = diagnosis
         .findings
         .iter()
@@ -25,18 +38,19 @@ pub(crate) fn wanted(diagnosis: &Diagnosis) -> BTreeSet<(Abi, &str)> {
     denials.filter_map(|denial| Some((denial.call.abi()?, denial.call.name()?))).collect()
 }
 
-/// Has the manager read its files, and holds what it says then against what was predicted.
-pub(crate) async fn confirm(
-    managers: &Managers,
-    manager: &SystemdManager,
-    unit: &Unit,
-    before: &Situation,
-    diagnosis: &Diagnosis,
-    written: &[u8],
+/// Reloads the manager and compares the unit's settings with the prediction.
+///
+/// # Errors
+/// The manager does not answer, or its settings differ from the prediction.
+pub(crate) async fn confirm<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    manager: &M::Connection,
+    prediction: &Prediction<'_>,
     groups: &Groups,
 ) -> anyhow::Result<()> {
+    let Prediction { unit, before, diagnosis, drop_in } = prediction;
     manager.reload().await.context("systemd does not read its files again")?;
-    let known = unit_settings::load(managers, unit, groups).await;
+    let known = machine.own_settings(unit, groups).await;
     let facts = known.properties.with_context(|| {
         format!("systemd does not tell the unit's settings any more: {}", note::join_texts(&known.notes))
     })?;
@@ -46,14 +60,14 @@ pub(crate) async fn confirm(
         "systemd does not look for drop-ins in {}",
         shown_path(&before.drop_in)
     );
-    let predicted = before.policy.with_dropin(&before.drop_in, written, groups);
+    let predicted = before.policy.with_dropin(&before.drop_in, drop_in, groups);
     let now = known.situation.context("the unit's settings cannot be read any more")?.policy;
     ensure!(
         known.matches_manager,
         "systemd holds other settings than its files say: {}",
         note::join_texts(&known.notes)
     );
-    for (abi, call) in wanted(diagnosis) {
+    for (abi, call) in denied_calls(diagnosis) {
         ensure!(
             now.verdict(abi, call) == predicted.verdict(abi, call),
             "systemd does not do with {call} what was predicted, so the remedy was no remedy"
@@ -62,38 +76,39 @@ pub(crate) async fn confirm(
     Ok(())
 }
 
-/// The same file, however its path is spelt.
+/// Returns whether two paths name the same file.
 pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
     let identity = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
     one == other || identity(one).is_some_and(|one| Some(one) == identity(other))
 }
 
-/// Takes changes back for a reason, which is the error unless that fails as well. The files are put back at once; a
-/// further interruption keeps from waiting until systemd has read its files again.
-pub(crate) async fn taken_back(
+/// Undoes changes for a reason. Returns the reason as an error, with what is left if this fails as well.
+///
+/// The files are restored at once. A further signal only ends the wait for systemd to reread them.
+pub(crate) async fn roll_back(
     changes: Vec<Undo>,
-    manager: &SystemdManager,
+    manager: &impl ServiceManager,
     why: anyhow::Error,
     interruption: &mut Interruption,
 ) -> anyhow::Error {
     let files = join(changes.iter().map(|change| shown_path(change.path())));
     let words = if changes.len() == 1 { "was put back as it was" } else { "were put back as they were" };
-    let back = format!("{files} {words}");
+    let restored = format!("{files} {words}");
     let undone: Vec<_> = changes.into_iter().map(Undo::undo).collect();
     if let Some(error) = undone.into_iter().find_map(Result::err) {
         return anyhow::Error::from(error).context(format!("{why:#}; and the change could not be taken back"));
     }
-    // What it refused to read it need not read again.
+    // A manager that refused to reload holds its old settings.
     let refused = matches!(
         why.downcast_ref::<SystemdError>(),
         Some(SystemdError::Refused(_) | SystemdError::AccessDenied(_) | SystemdError::Unreachable { .. })
     );
-    let read = if refused { Ok(()) } else { interruption.or(async { Ok(manager.reload().await?) }).await };
-    match read {
-        Ok(()) => why.context(back),
+    let reloaded = if refused { Ok(()) } else { interruption.or(async { Ok(manager.reload().await?) }).await };
+    match reloaded {
+        Ok(()) => why.context(restored),
         Err(error) => error.context(format!(
-            "{why:#}; {back}, but whether systemd has read its files again is not known: systemctl daemon-reload makes \
-             sure"
+            "{why:#}; {restored}, but whether systemd has read its files again is not known: systemctl daemon-reload \
+             makes sure"
         )),
     }
 }

@@ -132,6 +132,9 @@ pub fn rename(path: &Path, to: &Path) -> Result<(), DropInError> {
 }
 
 impl Undo {
+    /// Keeps the change.
+    pub fn keep(self) {}
+
     /// Puts back what was there before.
     ///
     /// # Errors
@@ -175,7 +178,7 @@ impl Undo {
 }
 
 /// Removes files that one which is gone was writing, and the directory, if they were all that it held.
-pub fn sweep(dir: &Path) {
+pub fn remove_unfinished(dir: &Path) {
     let mut swept = false;
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();

@@ -1,28 +1,47 @@
-//! Ctrl-C and its like while a change is under way: it is finished or put back, never left half done.
+//! Signals that ask this program to end, received while it changes a unit: it finishes the change or undoes it.
 
-use std::task::Poll;
-use std::{fs, io};
+use std::fs;
+use std::io;
+use std::task::{Context, Poll};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What a terminal, its user or a manager sends to end a program.
+/// The signals by which a terminal, its user or a manager ends a program.
 const SIGNALS: [(libc::c_int, &str); 3] =
     [(libc::SIGINT, "SIGINT"), (libc::SIGTERM, "SIGTERM"), (libc::SIGHUP, "SIGHUP")];
 
+/// A source of signals: ready with the name of the next one.
+type SignalSource = dyn FnMut(&mut Context<'_>) -> Poll<&'static str>;
+
 /// Signals that no longer end the program by themselves.
-pub(crate) struct Interruption(Vec<(Signal, &'static str)>);
+pub(crate) struct Interruption(Box<SignalSource>);
 
 impl Interruption {
-    /// Hears them from now on, but for those that whoever started us had us ignore (`nohup`).
-    pub(crate) fn heard() -> io::Result<Self> {
-        let ignored = ignored(&fs::read_to_string("/proc/self/status").unwrap_or_default());
-        let heard = SIGNALS.into_iter().filter(|(number, _)| ignored >> (number - 1) & 1 == 0);
-        heard
+    /// Receives signals from now on, except those that the parent process had this one ignore (`nohup`).
+    ///
+    /// # Errors
+    /// The runtime cannot register a handler.
+    pub(crate) fn from_signals() -> io::Result<Self> {
+        let ignored = ignored_signals(&fs::read_to_string("/proc/self/status").unwrap_or_default());
+        let received = SIGNALS.into_iter().filter(|(number, _)| ignored >> (number - 1) & 1 == 0);
+        let mut signals: Vec<(Signal, &'static str)> = received
             .map(|(number, name)| Ok((signal(SignalKind::from_raw(number))?, name)))
-            .collect::<io::Result<_>>()
-            .map(Self)
+            .collect::<io::Result<_>>()?;
+        Ok(Self::new(move |context| {
+            let mut names =
+                signals.iter_mut().filter_map(|(signal, name)| signal.poll_recv(context).is_ready().then_some(*name));
+            names.next().map_or(Poll::Pending, Poll::Ready)
+        }))
     }
 
-    /// The result of some work, or an error that names the signal which came before it.
+    /// Receives signals from any source.
+    pub(crate) fn new(source: impl FnMut(&mut Context<'_>) -> Poll<&'static str> + 'static) -> Self {
+        Self(Box::new(source))
+    }
+
+    /// Returns the result of some work, or an error that names the signal which came first.
+    ///
+    /// # Errors
+    /// Those of the work; a signal came.
     pub(crate) async fn or<T>(&mut self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         tokio::select! {
             biased;
@@ -31,19 +50,14 @@ impl Interruption {
         }
     }
 
-    /// The next of them.
+    /// Waits for the next signal and returns its name.
     pub(crate) async fn next(&mut self) -> &'static str {
-        std::future::poll_fn(|context| {
-            let mut came =
-                self.0.iter_mut().filter_map(|(signal, name)| signal.poll_recv(context).is_ready().then_some(*name));
-            came.next().map_or(Poll::Pending, Poll::Ready)
-        })
-        .await
+        std::future::poll_fn(|context| (self.0)(context)).await
     }
 }
 
-/// The set of ignored signals in a `/proc/PID/status`.
-fn ignored(status: &str) -> u64 {
+/// Returns the set of ignored signals in a `/proc/PID/status`.
+fn ignored_signals(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
 }
@@ -53,8 +67,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ignored_signals_are_a_mask() {
-        assert_eq!(ignored("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000002\n"), 0x1001);
-        assert_eq!(ignored(""), 0);
+    fn ignored_signals_of_status_are_a_mask() {
+        assert_eq!(ignored_signals("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000002\n"), 0x1001);
+        assert_eq!(ignored_signals(""), 0);
     }
 }

@@ -1,12 +1,19 @@
 //! What changes a unit: drop-ins, confirmation, rehearsals, the logging of refusals, and recovery after a kill.
 //!
-//! Operations take plain requests, report progress to an observer, and never print.
+//! Operations take plain requests, report progress to an observer, and never print. They reach systemd through
+//! [`service_manager`] alone, so that tests run them against a fake.
 
+pub(crate) mod apply;
 pub(crate) mod confirm;
 pub mod drop_in;
 pub(crate) mod interruption;
-pub(crate) mod leftover;
+pub(crate) mod local_machine;
 pub(crate) mod outcome;
+pub(crate) mod own_unit;
+pub(crate) mod owner_marker;
 pub(crate) mod permission;
+pub(crate) mod recovery;
 pub mod refusal_logging;
 pub mod rehearsal;
+pub(crate) mod revert;
+pub(crate) mod service_manager;

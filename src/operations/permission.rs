@@ -1,4 +1,4 @@
-//! permission.
+//! Which units the caller may change, and which can take a drop-in.
 
 use crate::audit::note;
 use crate::host::unit_settings;
@@ -6,19 +6,30 @@ use crate::host::unit_settings::LoadedSettings;
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::{bail, ensure};
 
-/// A user's files are that user's to change: what root leaves in a home is in its owner's way, and may be led astray
-/// by links.
-pub(crate) fn may_change(unit: &Unit, verb: &str) -> anyhow::Result<()> {
+/// Returns whether user `uid` may change a unit. Only the owner changes a user's unit: files that root leaves in a home
+/// are in the owner's way, and links there can lead root astray.
+pub(crate) fn may_change(unit: &Unit, uid: u32) -> bool {
+    !matches!(unit.manager, Manager::User(owner) if owner != uid)
+}
+
+/// Checks that user `uid` may change a unit.
+///
+/// # Errors
+/// The unit is run by another user's manager.
+pub(crate) fn ensure_may_change(unit: &Unit, uid: u32, verb: &str) -> anyhow::Result<()> {
     match unit.manager {
-        Manager::User(uid) if uid != nix::unistd::geteuid().as_raw() => {
-            bail!("{} is run by the manager of uid {uid}: run harden-why {verb} --user as that user", unit.name)
+        Manager::User(owner) if !may_change(unit, uid) => {
+            bail!("{} is run by the manager of uid {owner}: run harden-why {verb} --user as that user", unit.name)
         }
         _ => Ok(()),
     }
 }
 
-/// Whether what a unit takes can be confirmed, and lasts.
-pub(crate) fn can_take_drop_ins(name: &UnitName, known: &LoadedSettings) -> anyhow::Result<()> {
+/// Checks that a drop-in of the unit can be confirmed, and lasts.
+///
+/// # Errors
+/// The manager does not show the settings, or the unit is masked, transient or not loaded.
+pub(crate) fn ensure_takes_drop_ins(name: &UnitName, known: &LoadedSettings) -> anyhow::Result<()> {
     let Some(facts) = &known.properties else {
         bail!(
             "the manager of {name} does not tell its settings, so nothing it takes could be confirmed: {}",

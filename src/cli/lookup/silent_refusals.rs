@@ -5,7 +5,7 @@ use crate::audit::text::join;
 use crate::cli::views::answer::{Answer, Silence};
 use crate::diagnosis::Situation;
 use crate::incidents::local_time::LocalTime;
-use crate::operations::refusal_logging::state::Recording;
+use crate::operations::refusal_logging::state::ActiveLogging;
 use crate::units::Unit;
 
 /// Adds to an answer which of the unit's directives refuse silently, or that refusals are logged now.
@@ -13,7 +13,7 @@ pub(crate) fn describe(
     answer: &mut Answer,
     unit: &Unit,
     situation: &Situation,
-    recording: Option<&Recording>,
+    recording: Option<&ActiveLogging>,
     clock: &LocalTime,
 ) {
     let directives = situation.policy.refusing_directives();

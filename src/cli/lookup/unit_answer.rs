@@ -11,8 +11,9 @@ use crate::diagnosis::{Diagnosis, diagnose};
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
 use crate::incidents::incident::by_unit;
+use crate::operations::local_machine::LocalMachine;
 use crate::operations::permission::may_change;
-use crate::operations::refusal_logging::state::Recording;
+use crate::operations::refusal_logging::state::ActiveLogging;
 use crate::units::{Manager, Unit, UnitName};
 
 /// Whether calls may have been refused without a record.
@@ -38,7 +39,7 @@ pub(crate) async fn answer_for_unit(
     let mut answer =
         Answer::new(Some(unit), &diagnosis, situation.as_ref(), context.groups(), &context.local_time, notes);
     if let Some(situation) = situation.as_ref().filter(|_| silent == SilentRefusals::Possible) {
-        let recording = Recording::of(&context.managers, unit.manager).await;
+        let recording = ActiveLogging::find(LocalMachine::new(&context.managers), unit.manager).await;
         silent_refusals::describe(&mut answer, unit, situation, recording.as_ref(), &context.local_time);
     }
     if let (Some(properties), Some(situation)) = (properties, situation) {
@@ -59,7 +60,7 @@ pub(crate) async fn answer_without_incidents(context: &Context, name: &UnitName,
         let settings = unit_settings::load(&context.managers, &unit, context.groups()).await;
         let Some(situation) = &settings.situation else { continue };
         let mut answer = empty(&unit, settings.notes);
-        let recording = Recording::of(&context.managers, unit.manager).await;
+        let recording = ActiveLogging::find(LocalMachine::new(&context.managers), unit.manager).await;
         silent_refusals::describe(&mut answer, &unit, situation, recording.as_ref(), &context.local_time);
         return answer;
     }
@@ -120,7 +121,7 @@ pub(crate) async fn answers_for_name(
 
 /// The command that applies what an answer proposes; `None` if the caller may not change the unit or there is no remedy.
 fn apply_command(unit: &Unit, remedies: &[RemedyView]) -> Option<String> {
-    let may = may_change(unit, "apply").is_ok() && !remedies.is_empty();
+    let may = may_change(unit, nix::unistd::geteuid().as_raw()) && !remedies.is_empty();
     let which = if remedies.iter().any(|remedy| remedy.default) { "" } else { "--remedy N " };
     may.then(|| format!("harden-why apply {which}--restart {}{}", unit.manager.option(), unit.name))
 }

@@ -1,10 +1,4 @@
-//! `rehearse`: a unit runs unblocked for once, and every call that its settings would have denied is told.
-//!
-//! All that can fail is looked at first ([`plan`]). A drop-in below /run then lifts what denies and logs instead
-//! ([`stage`]), until somebody or something ends it ([`watch`]); whatever happens, the unit's own settings come back.
-//! Where this process is killed, the next one brings them back ([`left`]).
-
-pub(crate) use crate::operations::rehearsal::recover::left;
+//! `rehearse`: a unit runs once with nothing blocked, and every call that its settings would have denied is shown.
 
 use super::apply;
 use crate::audit::Note;
@@ -22,33 +16,29 @@ use crate::cli::views::answer::{Report, SCHEMA};
 use crate::cli::views::rehearsal_progress::Show;
 use crate::cli::views::rehearsed;
 use crate::cli::views::rehearsed::{RehearsalView, Rehearsed};
-use crate::incidents::Incident;
 use crate::incidents::local_time::LocalTime;
 use crate::operations::interruption::Interruption;
-use crate::operations::rehearsal::daemon_feed::Heard;
-use crate::operations::rehearsal::preflight::{Limits, Plan, RehearsalRequest};
-use crate::operations::rehearsal::session::{After, Stage};
-use crate::operations::rehearsal::watch::{Ended, Observer as _};
-use crate::operations::rehearsal::{session, watch};
-use crate::outlet::wire::MAX_COUNT_LAG;
+use crate::operations::local_machine::LocalMachine;
+use crate::operations::outcome::RehearsalOutcome;
+use crate::operations::rehearsal::daemon_feed::{DaemonFeed, ListeningDaemon};
+use crate::operations::rehearsal::plan::{Limits, RehearsalPlan, RehearsalRequest, parse_kept};
+use crate::operations::rehearsal::run;
+use crate::operations::rehearsal::session::describe_state;
+use crate::operations::rehearsal::watch::RehearsalEnd;
+use crate::outlet::caveats::hearing_notes;
 use crate::systemd::bus_address::BusAddress;
+use crate::systemd::manager::{Managers, UnitOutcome};
+use crate::systemd::syscall_groups;
 use crate::units::Manager;
 use anstream::ColorChoice;
 use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
 use std::io::{IsTerminal as _, Write as _};
-use std::time::{Duration, Instant};
 
-/// How long after a sighting it can be stored: the daemon's interval, and as much for what it does meanwhile.
-const LATE: Duration = MAX_COUNT_LAG.saturating_mul(2);
-
-/// How often a daemon that does not answer is asked again for what it heard.
-const TRIES: usize = 5;
-
-/// Rehearses a unit, and tells what it found; whether that is anything.
+/// Rehearses a unit and prints the result. Returns whether any call was seen.
 ///
 /// # Errors
-/// Something speaks against it, and nothing was changed; or it failed, and the unit's own settings are in force again.
+/// Something prevents the rehearsal, and nothing was changed; or it failed, and the unit has its own settings again.
 pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: ColorChoice) -> anyhow::Result<bool> {
     ensure!(
         asked.yes || asked.dry_run || (std::io::stdin().is_terminal() && !common.json),
@@ -60,56 +50,86 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
         system: asked.chosen.system,
         user: asked.chosen.user,
         limits: Limits { time: asked.duration, idle: asked.until_idle },
-        keep: asked.keep.clone(),
+        keep: parse_kept(&asked.keep)?,
     };
-    let mut plan = Plan::of(&common.bus, &request, &clock).await?;
-    let mut interruption = Interruption::heard()?;
+    let daemon = ListeningDaemon::connect(&common.bus).await?;
+    let managers = Managers::new(&common.bus);
+    let machine = LocalMachine::new(&managers);
+    let mut plan = RehearsalPlan::prepare(machine, &request, syscall_groups::load(), &clock).await?;
+    plan.notes.extend(hearing_notes(&daemon.status, &clock));
+    let mut interruption = Interruption::from_signals()?;
     let refused = if asked.dry_run {
-        Some("dry-run")
+        Some(RehearsalOutcome::DryRun)
     } else if asked.yes || prompt::ask(&question(&plan), &mut interruption).await.context("nothing was changed")? {
         None
     } else {
-        Some("declined")
+        Some(RehearsalOutcome::Declined)
     };
     if let Some(outcome) = refused {
-        if asked.dry_run && !common.json {
-            anstream::AutoStream::new(std::io::stdout(), color).write_all(rehearsed::plan(&plan).as_bytes())?;
-        }
-        let report = Report { schema: SCHEMA, demo: None, units: Vec::new(), log: None, notes: plan.notes.clone() };
-        let rehearsal = RehearsalView::planned(&plan, outcome);
-        return print_reply(common, color, &Rehearsed { report, rehearsal, applied: None });
+        return show_plan(common, &plan, outcome, color);
     }
-    plan.renew().await?;
-    let Over { heard, ended, took, after, calls } = perform(common, &plan, &mut interruption, color).await?;
-    if let Ended::Unit(state) = &ended
-        && state.outcome.active_state == "failed"
-        && calls.is_empty()
+    plan.refresh(machine).await?;
+    let since = Timestamp::now().as_millisecond();
+    let mut feed = DaemonFeed::begin(daemon.client, common.bus.clone(), plan.unit.clone(), since).await?;
+    let mut show = Show::new(&plan, color, common.json);
+    let finished = run::rehearse(machine, &plan, &mut feed, &mut show, &mut interruption).await?;
+    let failure = failure(&finished.end);
+    if let Some(outcome) = failure
+        && finished.calls.is_empty()
     {
+        let name = plan.unit.name.as_str();
         bail!(
-            "{} was {} while nothing was denied to it, and made no call that would be: none of its filters is the \
+            "{name} was {} while nothing was denied to it, and made no call that would be: none of its filters is the \
              reason. {}",
-            plan.unit.name,
-            session::said(&state.outcome),
-            after.words(plan.unit.name.as_str())
+            describe_state(outcome),
+            finished.restoration.describe(name)
         );
     }
-    let rehearsal = RehearsalView::over(&plan, &ended, took, &after, &calls);
-    let mut rehearsed =
-        Rehearsed { report: answer(&plan, heard, &common.bus, &clock).await?, rehearsal, applied: None };
-    if let Ended::Unit(state) = &ended
-        && state.outcome.active_state == "failed"
-    {
-        rehearsed.report.notes.push(Note::new(
-            "failed-otherwise",
-            format!(
-                "it was {} while nothing was denied to it: more than these calls is amiss",
-                session::said(&state.outcome)
-            ),
-        ));
+    let rehearsal = RehearsalView::finished(&plan, &finished);
+    let report = answer(&plan, &feed, &common.bus, &clock).await?;
+    let mut rehearsed = Rehearsed { report, rehearsal, applied: None };
+    rehearsed.report.notes.extend(failure.map(|outcome| {
+        let state = describe_state(outcome);
+        let text = format!("it was {state} while nothing was denied to it: more than these calls is amiss");
+        Note::new("failed-otherwise", text)
+    }));
+    finish(common, asked, &plan, rehearsed, color).await
+}
+
+/// Prints what a rehearsal would do.
+fn show_plan(
+    common: &Common,
+    plan: &RehearsalPlan,
+    outcome: RehearsalOutcome,
+    color: ColorChoice,
+) -> anyhow::Result<bool> {
+    if outcome == RehearsalOutcome::DryRun && !common.json {
+        anstream::AutoStream::new(std::io::stdout(), color).write_all(rehearsed::plan(plan).as_bytes())?;
     }
+    let report = Report { schema: SCHEMA, demo: None, units: Vec::new(), log: None, notes: plan.notes.clone() };
+    let rehearsal = RehearsalView::planned(plan, outcome);
+    print_reply(common, color, &Rehearsed { report, rehearsal, applied: None })
+}
+
+/// Returns how the unit failed, if that ended the rehearsal.
+fn failure(end: &RehearsalEnd) -> Option<&UnitOutcome> {
+    match end {
+        RehearsalEnd::Unit(state) if state.outcome.active_state == "failed" => Some(&state.outcome),
+        _ => None,
+    }
+}
+
+/// Prints the result, and first applies the remedy where the user asked for that.
+async fn finish(
+    common: &Common,
+    asked: &args::Rehearse,
+    plan: &RehearsalPlan,
+    mut rehearsed: Rehearsed,
+    color: ColorChoice,
+) -> anyhow::Result<bool> {
     let has_remedy = rehearsed.report.units.iter().any(|unit| unit.remedies.iter().any(|remedy| remedy.default));
     if asked.apply && !has_remedy {
-        rehearsed.report.notes.push(Note::new("no-remedy", "there is no remedy to apply".to_owned()));
+        rehearsed.report.notes.push(Note::new("no-remedy", "there is no remedy to apply"));
     }
     if !asked.apply || !has_remedy {
         return print_reply(common, color, &rehearsed);
@@ -117,7 +137,7 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
     if !common.json {
         print_reply(common, color, &rehearsed)?;
     }
-    let applied = apply::apply(common, &to_apply(&plan, asked.yes), &clock).await;
+    let applied = apply::apply(common, &to_apply(plan, asked.yes), &local_time_now()).await;
     match applied {
         Ok(applied) if common.json => {
             rehearsed.applied = Some(applied);
@@ -129,10 +149,8 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
         }
         Err(error) => {
             if common.json {
-                rehearsed
-                    .report
-                    .notes
-                    .push(Note::new("remedy-not-applied", format!("the remedy was not applied: {error:#}")));
+                let text = format!("the remedy was not applied: {error:#}");
+                rehearsed.report.notes.push(Note::new("remedy-not-applied", text));
                 print_reply(common, color, &rehearsed)?;
             }
             Err(error)
@@ -140,74 +158,14 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
     }
 }
 
-/// A rehearsal that is over.
-struct Over {
-    heard: Heard,
-    ended: Ended,
-    took: Duration,
-    after: After,
-    calls: Vec<Incident>,
-}
-
-/// From the first change to the last of them taken back.
-async fn perform(
-    common: &Common,
-    plan: &Plan,
-    interruption: &mut Interruption,
-    color: ColorChoice,
-) -> anyhow::Result<Over> {
-    let since = Timestamp::now().as_millisecond();
-    let mut heard = Heard::begin(plan.client.clone(), common.bus.clone(), plan.unit.clone(), since).await?;
-    let begun = Instant::now();
-    let mut stage = Stage::set(plan)?;
-    let mut show = Show::of(plan, color, common.json);
-    let ended = match interruption.or(stage.begin()).await {
-        Ok(()) => watch::watch(plan, &mut heard, &mut show, interruption).await,
-        Err(error) => Err(error),
-    };
-    let took = begun.elapsed();
-    let restored = stage.end(interruption).await;
-    heard.end().await;
-    let (ended, after) = match (ended, restored) {
-        (Ok(ended), Ok(after)) => (ended, after),
-        (Err(error), Ok(after)) => {
-            show.finish();
-            return Err(error.context(after.words(plan.unit.name.as_str()).trim_end_matches('.').to_owned()));
-        }
-        (Ok(_), Err(error)) => {
-            show.finish();
-            return Err(error);
-        }
-        (Err(why), Err(error)) => {
-            show.finish();
-            return Err(error.context(format!("{why:#}")));
-        }
-    };
-    // What it heard last is not stored yet.
-    tokio::time::sleep(LATE).await;
-    let mut calls = heard.calls().await;
-    for _ in 0..TRIES {
-        if calls.is_ok() {
-            break;
-        }
-        // It may be about to come back.
-        tokio::time::sleep(LATE).await;
-        calls = heard.calls().await;
-    }
-    let name = plan.unit.name.as_str();
-    let calls = calls.with_context(|| {
-        format!("{} What was seen cannot be asked for now; 'harden-why {name}' tells it later", after.words(name))
-    });
-    if let Ok(calls) = &calls {
-        show.calls(calls);
-    }
-    show.finish();
-    Ok(Over { heard, ended, took, after, calls: calls? })
-}
-
 /// Answers for the rehearsed unit from all incidents that the daemon knows.
-async fn answer(plan: &Plan, heard: Heard, bus: &BusAddress, local_time: &LocalTime) -> anyhow::Result<Report> {
-    let context = Context::from_daemon(heard.client(), bus, local_time).await;
+async fn answer(
+    plan: &RehearsalPlan,
+    feed: &DaemonFeed,
+    bus: &BusAddress,
+    local_time: &LocalTime,
+) -> anyhow::Result<Report> {
+    let context = Context::from_daemon(feed.client(), bus, local_time).await;
     let is_systems = plan.unit.manager == Manager::System;
     let scope = IncidentScope { managers: ManagerScope::from_flags(is_systems, !is_systems), since: None };
     let mut found = context.incidents.incidents(Some(&plan.unit.name), scope).await?;
@@ -219,14 +177,14 @@ async fn answer(plan: &Plan, heard: Heard, bus: &BusAddress, local_time: &LocalT
 }
 
 /// The remedy that the answer marks, and the unit under it.
-fn to_apply(plan: &Plan, yes: bool) -> args::Apply {
+fn to_apply(plan: &RehearsalPlan, yes: bool) -> args::Apply {
     let is_systems = plan.unit.manager == Manager::System;
     let chosen = Chosen { unit: plan.unit.name.to_string(), system: is_systems, user: !is_systems };
     let source = args::StateDir::default();
     args::Apply { chosen, remedy: None, runtime: false, restart: true, dry_run: false, yes, source }
 }
 
-fn question(plan: &Plan) -> String {
+fn question(plan: &RehearsalPlan) -> String {
     let mut notes = Page::default();
     crate::cli::terminal::page::add_notes(&mut notes, &plan.notes);
     format!("{}{}\nRehearse it?", rehearsed::plan(plan), notes.finish())

@@ -1,37 +1,35 @@
-//! What a client that was killed left behind, found by the next one, whatever it is asked, and by the daemon's start
-//! (`harden-why restore`): it is mended, or said how to.
+//! `restore`: cleans up after a harden-why that was killed. Every verb does this first, and so does harden-whyd's start.
 
-use super::{log_refusals, rehearse};
 use crate::cli::args::Common;
 use crate::cli::terminal::output::{block_on, warn};
-use crate::operations::leftover::Leftover;
-use crate::systemd::bus_address::BusAddress;
+use crate::operations::local_machine::LocalMachine;
+use crate::operations::recovery::find_stale;
+use crate::systemd::manager::Managers;
 use anstream::ColorChoice;
 use anyhow::Context as _;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long all of it may take: less than a daemon's start may, which fails otherwise.
+/// How long the whole recovery may take. harden-whyd's start waits for it, and fails if it takes longer than this.
 const LONGEST: Duration = Duration::from_mins(1);
 
-/// Every kind. Each looks where its own can be: at once, since every verb does.
-const KINDS: [for<'a> fn(&'a BusAddress) -> Vec<Leftover<'a>>; 2] = [rehearse::left, log_refusals::left];
-
-/// Mends what there is, and says so.
+/// Undoes stale changes, and says so.
 pub(crate) fn mend(common: &Common, color: ColorChoice) {
-    let found: Vec<Leftover<'_>> = KINDS.into_iter().flat_map(|kind| kind(&common.bus)).collect();
-    if found.is_empty() {
+    let managers = Managers::new(&common.bus);
+    let machine = LocalMachine::new(&managers);
+    let stale = find_stale(machine);
+    if stale.is_empty() {
         return;
     }
-    let mended = block_on(async {
+    let recovered = block_on(async {
         let all = async {
-            for leftover in found {
-                warn(color, &leftover.await);
+            for change in stale {
+                warn(color, &change.recover(machine).await);
             }
         };
         timeout(LONGEST, all).await.context("not all of it within a minute; harden-why restore goes on with it")
     });
-    if let Err(error) = mended {
+    if let Err(error) = recovered {
         warn(color, &format!("what a killed harden-why left behind is not put right: {error:#}"));
     }
 }

@@ -1,14 +1,16 @@
 //! `status`: whether the daemon listens, what it has seen, and what makes it deaf here.
 
-use super::log_refusals::{Recording, RecordingView};
 use crate::audit::text::{escape, plural};
 use crate::cli::args::Common;
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, GOOD, Page, WARN, styled};
 use crate::cli::views::answer::SCHEMA;
+use crate::cli::views::refusal_logging::RecordingView;
 use crate::host::blind_spots;
 use crate::incidents::Moment;
 use crate::incidents::local_time::{LocalTime, moment};
+use crate::operations::local_machine::LocalMachine;
+use crate::operations::refusal_logging::state::ActiveLogging;
 use crate::outlet::wire::Status;
 use crate::systemd::manager::{Managers, SystemdError};
 use crate::units::Manager;
@@ -65,7 +67,7 @@ pub(crate) async fn ask(common: &Common, clock: &LocalTime) -> Hearing {
         let whose = crate::cli::terminal::words::describe_manager(&manager.to_string());
         let (words, view) = match managers.connect(manager).await {
             Ok(_) => {
-                let recording = Recording::of(&managers, manager).await;
+                let recording = ActiveLogging::find(LocalMachine::new(&managers), manager).await;
                 let words = recording.as_ref().map_or_else(
                     || "they leave no record".to_owned(),
                     |recording| format!("recorded, of processes started {}", recording.when(clock)),

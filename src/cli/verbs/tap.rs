@@ -53,7 +53,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     }
     let targets: Vec<TapTarget> = watched.iter().map(|watched| watched.target.clone()).collect();
 
-    let mut interruption = Interruption::heard()?;
+    let mut interruption = Interruption::from_signals()?;
     let mut tap = Tap::open(&targets)?;
     // Children of processes that were asked for are followed wherever they go.
     let by_cgroups = targets.iter().all(|target| matches!(target, TapTarget::Cgroup(_)));

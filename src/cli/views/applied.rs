@@ -5,6 +5,7 @@ use crate::audit::Note;
 use crate::audit::text::{escape_lines, shown_path};
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, styled};
+use crate::operations::outcome::DropInOutcome;
 use crate::units::Unit;
 use serde::Serialize;
 use std::path::Path;
@@ -16,7 +17,7 @@ pub(crate) struct Applied {
     unit: String,
     manager: String,
     /// `applied`, `declined`, `dry-run`, `reverted` or `nothing`.
-    pub(crate) outcome: &'static str,
+    pub(crate) outcome: DropInOutcome,
     /// What is applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) remedy: Option<Applying>,
@@ -55,7 +56,7 @@ pub(crate) struct Restarted {
 impl Applied {
     pub(crate) fn new(
         unit: &Unit,
-        outcome: &'static str,
+        outcome: DropInOutcome,
         path: Option<&Path>,
         diff: Vec<String>,
         notes: Vec<Note>,
@@ -108,12 +109,14 @@ impl Reply for Applied {
         let mut page = Page::default();
         page.line(self.plan());
         page.line(match (self.outcome, self.confirmed) {
-            ("applied", _) => "Written. systemd has read it, and holds what was predicted.",
-            ("declined", _) => "Nothing was changed.",
-            ("dry-run", _) => "Nothing was written: this is what apply would write.",
-            ("reverted", true) => "Removed. systemd has read its files again, and this is not among them.",
-            ("reverted", false) => "Removed. systemd has read its files again, but is not seen to be rid of it.",
-            _ => "There is no drop-in of harden-why's to remove.",
+            (DropInOutcome::Applied, _) => "Written. systemd has read it, and holds what was predicted.",
+            (DropInOutcome::Declined, _) => "Nothing was changed.",
+            (DropInOutcome::DryRun, _) => "Nothing was written: this is what apply would write.",
+            (DropInOutcome::Reverted, true) => "Removed. systemd has read its files again, and this is not among them.",
+            (DropInOutcome::Reverted, false) => {
+                "Removed. systemd has read its files again, but is not seen to be rid of it."
+            }
+            (DropInOutcome::Nothing, _) => "There is no drop-in of harden-why's to remove.",
         });
         if let Some(Restarted { active_state, result }) = &self.restarted {
             let result = result
@@ -128,7 +131,7 @@ impl Reply for Applied {
     }
 
     fn has_findings(&self) -> bool {
-        !matches!(self.outcome, "declined" | "nothing")
+        !matches!(self.outcome, DropInOutcome::Declined | DropInOutcome::Nothing)
     }
 }
 

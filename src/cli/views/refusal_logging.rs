@@ -7,9 +7,11 @@ use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, Page, WARN, styled};
 use crate::incidents::Moment;
 use crate::incidents::local_time::{LocalTime, moment};
-use crate::operations::refusal_logging::end::of;
-use crate::operations::refusal_logging::marker::Record;
-use crate::operations::refusal_logging::targets::Chosen;
+use crate::operations::outcome::RefusalLogOutcome;
+use crate::operations::refusal_logging::log_switch::manager_text;
+use crate::operations::refusal_logging::marker::RefusalLogMarker;
+use crate::operations::refusal_logging::state::{ActiveLogging, LoggingCause};
+use crate::operations::refusal_logging::units::LoggedUnit;
 use crate::units::Manager;
 use serde::Serialize;
 
@@ -22,13 +24,13 @@ pub(crate) struct RefusalLogging {
     schema: u32,
     manager: String,
     /// `started`, `extended`, `others` (somebody else has it switched on), `declined`, `ended` or `nothing`.
-    pub(crate) outcome: &'static str,
+    pub(crate) outcome: RefusalLogOutcome,
     /// Of what is on: since when, RFC 3339.
     since: Option<String>,
     /// When it ends by itself.
     until: Option<String>,
     #[serde(serialize_with = "views")]
-    pub(crate) units: Vec<Chosen>,
+    pub(crate) units: Vec<LoggedUnit>,
     pub(crate) notes: Vec<Note>,
     #[serde(skip)]
     whose: String,
@@ -51,12 +53,12 @@ struct UnitView<'a> {
     error: Option<String>,
 }
 
-fn views<S: serde::Serializer>(units: &[Chosen], serializer: S) -> Result<S::Ok, S::Error> {
+fn views<S: serde::Serializer>(units: &[LoggedUnit], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(units.iter().map(|unit| {
         let (outcome, error) = match &unit.restarted {
             Some(Ok(outcome)) => (Some(outcome), None),
             Some(Err(error)) => (None, Some(error.clone())),
-            None => (None, unit.left_alone.map(str::to_owned)),
+            None => (None, unit.not_restarted.map(str::to_owned)),
         };
         UnitView {
             unit: unit.name.as_str(),
@@ -72,10 +74,10 @@ fn views<S: serde::Serializer>(units: &[Chosen], serializer: S) -> Result<S::Ok,
 impl RefusalLogging {
     pub(crate) fn new(
         manager: Manager,
-        outcome: &'static str,
+        outcome: RefusalLogOutcome,
         clock: &LocalTime,
-        record: Option<&Record>,
-        units: Vec<Chosen>,
+        marker: Option<&RefusalLogMarker>,
+        units: Vec<LoggedUnit>,
         notes: Vec<Note>,
     ) -> Self {
         let mut logging = Self {
@@ -86,20 +88,20 @@ impl RefusalLogging {
             until: None,
             units,
             notes,
-            whose: of(manager),
+            whose: manager_text(manager),
             shown: String::new(),
         };
-        if let Some(record) = record {
-            logging.set(record, clock);
+        if let Some(marker) = marker {
+            logging.set(marker, clock);
         }
         logging
     }
 
     /// Since when and until when.
-    pub(crate) fn set(&mut self, record: &Record, clock: &LocalTime) {
-        self.since = moment(&Moment::At(record.since));
-        self.until = moment(&Moment::At(record.until));
-        self.shown = clock.show_millis(record.until);
+    pub(crate) fn set(&mut self, marker: &RefusalLogMarker, clock: &LocalTime) {
+        self.since = moment(&Moment::At(marker.since));
+        self.until = moment(&Moment::At(marker.until));
+        self.shown = clock.show_millis(marker.until);
     }
 
     /// What will be done.
@@ -113,8 +115,8 @@ impl RefusalLogging {
                 styled(BOLD, &self.shown)
             ),
         );
-        let (anew, left): (Vec<&Chosen>, Vec<&Chosen>) =
-            self.units.iter().filter(|unit| unit.running).partition(|unit| unit.left_alone.is_none());
+        let (anew, left): (Vec<&LoggedUnit>, Vec<&LoggedUnit>) =
+            self.units.iter().filter(|unit| unit.running).partition(|unit| unit.not_restarted.is_none());
         if !anew.is_empty() {
             page.gap();
             page.line(styled(WARN, "These are restarted for that:"));
@@ -126,14 +128,14 @@ impl RefusalLogging {
             page.gap();
             page.line("These are not restarted, and come under it when they start anew:");
             for unit in left {
-                unit_line(&mut page, unit, unit.left_alone.unwrap_or_default());
+                unit_line(&mut page, unit, unit.not_restarted.unwrap_or_default());
             }
         }
         page.finish()
     }
 }
 
-fn unit_line(page: &mut Page, unit: &Chosen, more: &str) {
+fn unit_line(page: &mut Page, unit: &LoggedUnit, more: &str) {
     let more = if more.is_empty() { String::new() } else { format!(" ({more})") };
     page.line(format_args!("  {}{}", styled(BOLD, &unit.name), styled(DIM, more)));
 }
@@ -143,7 +145,7 @@ impl Reply for RefusalLogging {
         let mut page = Page::default();
         let whose = &self.whose;
         match self.outcome {
-            "started" | "extended" => {
+            RefusalLogOutcome::Started | RefusalLogOutcome::Extended => {
                 page.paragraph(
                     0,
                     &format!(
@@ -162,19 +164,19 @@ impl Reply for RefusalLogging {
                     page.line(format_args!("  {} do not run: recorded once they start", plural(idle as u64, "unit")));
                 }
             }
-            "others" | "declined" => page.line("Nothing was changed."),
-            "ended" => page.paragraph(
+            RefusalLogOutcome::OnByOthers | RefusalLogOutcome::Declined => page.line("Nothing was changed."),
+            RefusalLogOutcome::Ended => page.paragraph(
                 0,
                 &format!("Ended for {whose}: what is refused with an error in processes started from now on leaves no record."),
             ),
-            _ => page.line(format_args!("harden-why has nothing to end: it logs no refusals for {whose}.")),
+            RefusalLogOutcome::Nothing => page.line(format_args!("harden-why has nothing to end: it logs no refusals for {whose}.")),
         }
         crate::cli::terminal::page::add_notes(&mut page, &self.notes);
         page.finish()
     }
 
     fn has_findings(&self) -> bool {
-        !matches!(self.outcome, "declined" | "nothing")
+        !matches!(self.outcome, RefusalLogOutcome::Declined | RefusalLogOutcome::Nothing)
     }
 }
 
@@ -183,8 +185,8 @@ fn end_command(manager: &str) -> &'static str {
 }
 
 /// What became of a unit.
-fn started(page: &mut Page, unit: &Chosen) {
-    let what = match (&unit.restarted, unit.left_alone) {
+fn started(page: &mut Page, unit: &LoggedUnit) {
+    let what = match (&unit.restarted, unit.not_restarted) {
         (Some(Ok(outcome)), _) => {
             let state = escape(outcome.active_state.as_bytes());
             let result = outcome.result.as_ref().filter(|result| *result != "success");
@@ -200,4 +202,36 @@ fn started(page: &mut Page, unit: &Chosen) {
         (None, None) => "does not run: recorded once it starts".to_owned(),
     };
     page.item(&format!("  {}  ", unit.name), &what);
+}
+
+/// Whether a manager has refused calls logged, for JSON.
+#[derive(Debug, Serialize)]
+pub(crate) struct RecordingView {
+    /// `system`, or `user:UID`.
+    manager: String,
+    /// Whether calls refused with an error are recorded, of processes started since; null if unknown.
+    on: Option<bool>,
+    /// `harden-why`, or the file and line that turn it on.
+    by: Option<String>,
+    since: Option<String>,
+    /// When it ends by itself.
+    until: Option<String>,
+}
+
+impl RecordingView {
+    pub(crate) fn new(manager: Manager, logging: Option<&ActiveLogging>) -> Self {
+        let (by, since, until) = match logging.map(|logging| &logging.cause) {
+            Some(LoggingCause::HardenWhy { since, until }) => {
+                (Some("harden-why".to_owned()), moment(&Moment::At(*since)), moment(&Moment::At(*until)))
+            }
+            Some(LoggingCause::Others(other)) => (Some(other.clone()), None, None),
+            None => (None, None, None),
+        };
+        Self { manager: manager.to_string(), on: Some(logging.is_some()), by, since, until }
+    }
+
+    /// The view of a manager that does not answer.
+    pub(crate) fn unknown(manager: Manager) -> Self {
+        Self { manager: manager.to_string(), on: None, by: None, since: None, until: None }
+    }
 }

@@ -5,8 +5,8 @@ use crate::audit::text::plural;
 use crate::cli::terminal::output::warn;
 use crate::cli::terminal::page::{BOLD, DIM, WARN, styled};
 use crate::incidents::Incident;
-use crate::operations::rehearsal::preflight::Plan;
-use crate::operations::rehearsal::watch::Observer;
+use crate::operations::rehearsal::feed::RehearsalObserver;
+use crate::operations::rehearsal::plan::RehearsalPlan;
 use crate::policy::{Policy, Verdict};
 use anstream::ColorChoice;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -17,14 +17,16 @@ use std::io::IsTerminal as _;
 /// How many calls have a row of their own.
 const ROWS: usize = 20;
 
-/// What is shown meanwhile.
+/// The progress of a rehearsal on the terminal.
 pub(crate) struct Show {
-    /// By the call, with how often it came.
+    /// The unit's name.
+    name: String,
+    /// How often each call came.
     counts: BTreeMap<String, u64>,
     policy: Policy,
     table: Option<Table>,
     color: ColorChoice,
-    /// Nobody looks but a program.
+    /// Whether only a program reads the output.
     silent: bool,
 }
 
@@ -35,28 +37,22 @@ struct Table {
 }
 
 impl Show {
-    /// Of a rehearsal that begins now.
-    pub(crate) fn of(plan: &Plan, color: ColorChoice, silent: bool) -> Self {
-        let name = &plan.unit.name;
-        let table = (!silent && io::stderr().is_terminal()).then(|| Table::new(name.as_str()));
-        let show = Self { counts: BTreeMap::new(), policy: plan.situation.policy.clone(), table, color, silent };
-        if show.table.is_none() && !silent {
-            show.say(&format!("{name} is being rehearsed"));
-        }
-        show
-    }
-
-    /// Ends it: the calls stay to be read.
-    pub(crate) fn finish(self) {
-        let Some(table) = self.table else { return };
-        table.rows.values().for_each(ProgressBar::finish);
-        table.time.finish_and_clear();
+    /// The progress of a rehearsal that has not begun.
+    pub(crate) fn new(plan: &RehearsalPlan, color: ColorChoice, silent: bool) -> Self {
+        let (name, policy) = (plan.unit.name.to_string(), plan.situation.policy.clone());
+        Self { name, counts: BTreeMap::new(), policy, table: None, color, silent }
     }
 }
 
-impl Observer for Show {
-    /// Takes note of the calls so far; whether one of them is new.
-    fn calls(&mut self, incidents: &[Incident]) -> bool {
+impl RehearsalObserver for Show {
+    fn start(&mut self) {
+        self.table = (!self.silent && io::stderr().is_terminal()).then(|| Table::new(&self.name));
+        if self.table.is_none() && !self.silent {
+            self.say(&format!("{} is being rehearsed", self.name));
+        }
+    }
+
+    fn show_calls(&mut self, incidents: &[Incident]) -> bool {
         let mut counts: BTreeMap<String, (u64, String)> = BTreeMap::new();
         for incident in incidents {
             let Some(denial) = incident.denial() else { continue };
@@ -85,19 +81,23 @@ impl Observer for Show {
         new
     }
 
-    /// Brings the time up to date.
     fn tick(&self) {
         if let Some(table) = &self.table {
             table.time.tick();
         }
     }
 
-    /// Says something beside.
-    fn say(&self, what: &str) {
+    fn say(&self, message: &str) {
         match &self.table {
-            Some(table) => table.bars.suspend(|| warn(self.color, what)),
-            None => warn(self.color, what),
+            Some(table) => table.bars.suspend(|| warn(self.color, message)),
+            None => warn(self.color, message),
         }
+    }
+
+    fn finish(&mut self) {
+        let Some(table) = self.table.take() else { return };
+        table.rows.values().for_each(ProgressBar::finish);
+        table.time.finish_and_clear();
     }
 }
 

@@ -6,10 +6,11 @@ use crate::audit::text::{join, plural, shown_path};
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
 use crate::diagnosis::RehearsalDropIn;
-use crate::incidents::Incident;
-use crate::operations::rehearsal::preflight::{Limits, Plan};
-use crate::operations::rehearsal::session::{After, said};
-use crate::operations::rehearsal::watch::Ended;
+use crate::operations::outcome::RehearsalOutcome;
+use crate::operations::rehearsal::plan::{Limits, RehearsalPlan};
+use crate::operations::rehearsal::run::FinishedRehearsal;
+use crate::operations::rehearsal::session::describe_state;
+use crate::operations::rehearsal::watch::RehearsalEnd;
 use crate::policy::{Directive, InRehearsal};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -32,7 +33,7 @@ pub(crate) struct RehearsalView {
     pub(crate) unit: String,
     manager: String,
     /// `rehearsed`, `dry-run` or `declined`.
-    pub(crate) outcome: &'static str,
+    pub(crate) outcome: RehearsalOutcome,
     /// The directives that are not in force meanwhile.
     lifted: Vec<&'static str>,
     /// Those that could have been lifted, and stay.
@@ -69,7 +70,7 @@ struct CallView {
 
 impl RehearsalView {
     /// Of one that is planned.
-    pub(crate) fn planned(plan: &Plan, outcome: &'static str) -> Self {
+    pub(crate) fn planned(plan: &RehearsalPlan, outcome: RehearsalOutcome) -> Self {
         let RehearsalDropIn { lifted, kept, unlogged, content, .. } = &plan.rehearsal;
         let keys = |directives: &[Directive]| directives.iter().map(|directive| directive.key()).collect();
         Self {
@@ -92,21 +93,22 @@ impl RehearsalView {
         }
     }
 
-    /// Of one that is over.
-    pub(crate) fn over(plan: &Plan, ended: &Ended, took: Duration, after: &After, incidents: &[Incident]) -> Self {
+    /// A rehearsal that is over.
+    pub(crate) fn finished(plan: &RehearsalPlan, finished: &FinishedRehearsal) -> Self {
+        let FinishedRehearsal { end, took, restoration, calls } = finished;
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-        for incident in incidents {
+        for incident in calls {
             if let Some(denial) = incident.denial() {
                 *counts.entry(denial.call.to_string()).or_default() += incident.count;
             }
         }
         let name = plan.unit.name.as_str();
-        let why = match ended {
-            Ended::Signal(signal) => format!("until {signal}"),
-            Ended::Time => "for the time that was asked for".to_owned(),
-            Ended::Idle => "until no new call came".to_owned(),
-            Ended::Unit(state) if state.sub_state == "exited" => "until it had done its work".to_owned(),
-            Ended::Unit(state) => format!("until it ended by itself, {}", said(&state.outcome)),
+        let why = match end {
+            RehearsalEnd::Signal(signal) => format!("until {signal}"),
+            RehearsalEnd::Time => "for the time that was asked for".to_owned(),
+            RehearsalEnd::Idle => "until no new call came".to_owned(),
+            RehearsalEnd::Unit(state) if state.sub_state == "exited" => "until it had done its work".to_owned(),
+            RehearsalEnd::Unit(state) => format!("until it ended by itself, {}", describe_state(&state.outcome)),
         };
         let seen = match counts.len() {
             0 => "made no call that its settings would have denied".to_owned(),
@@ -116,19 +118,23 @@ impl RehearsalView {
         Self {
             drop_in: None,
             seconds: Some(seconds),
-            ended: Some(ended.word()),
-            then: Some(after.what),
-            state: after.outcome.as_ref().map(|outcome| crate::audit::text::escape(outcome.active_state.as_bytes())),
+            ended: Some(end.as_str()),
+            then: Some(restoration.action.as_str()),
+            state: restoration
+                .outcome
+                .as_ref()
+                .map(|outcome| crate::audit::text::escape(outcome.active_state.as_bytes())),
             calls: counts.into_iter().map(|(call, count)| CallView { call, count }).collect(),
-            words: vec![format!("{name} was rehearsed {why} ({seconds} s), and {seen}."), after.words(name)],
-            ..Self::planned(plan, "rehearsed")
+            words: vec![format!("{name} was rehearsed {why} ({seconds} s), and {seen}."), restoration.describe(name)],
+            ..Self::planned(plan, RehearsalOutcome::Rehearsed)
         }
     }
 
     pub(crate) fn has_findings(&self) -> bool {
         match self.outcome {
-            "rehearsed" => !self.calls.is_empty(),
-            outcome => outcome != "declined",
+            RehearsalOutcome::Rehearsed => !self.calls.is_empty(),
+            RehearsalOutcome::DryRun => true,
+            RehearsalOutcome::Declined => false,
         }
     }
 }
@@ -137,14 +143,14 @@ impl Reply for Rehearsed {
     fn page(&self) -> String {
         let mut page = Page::default();
         match self.rehearsal.outcome {
-            "declined" => page.line("Nothing was changed."),
-            "dry-run" => {
+            RehearsalOutcome::Declined => page.line("Nothing was changed."),
+            RehearsalOutcome::DryRun => {
                 for line in self.rehearsal.drop_in.iter().flat_map(|content| content.lines()) {
                     page.line(format_args!("  {}", styled(GOOD, line)));
                 }
                 page.line("Nothing was changed: this is what a rehearsal would write.");
             }
-            _ => {}
+            RehearsalOutcome::Rehearsed => {}
         }
         for words in &self.rehearsal.words {
             page.paragraph(0, words);
@@ -160,8 +166,8 @@ impl Reply for Rehearsed {
 }
 
 /// What is about to be done, and what it costs.
-pub(crate) fn plan(plan: &Plan) -> String {
-    let Plan { unit, facts, rehearsal, limits, path, ledger, .. } = plan;
+pub(crate) fn plan(plan: &RehearsalPlan) -> String {
+    let RehearsalPlan { unit, facts, rehearsal, limits, path, marker, .. } = plan;
     let mut page = Page::default();
     let whose = crate::cli::terminal::words::describe_manager(&unit.manager.to_string());
     page.line(format_args!("{} {}", styled(BOLD, &unit.name), styled(DIM, format_args!("({whose})"))));
@@ -210,7 +216,7 @@ pub(crate) fn plan(plan: &Plan) -> String {
     if !stays.is_empty() {
         page.field("stays", &stays);
     }
-    page.field("ends", &ends(limits, ledger.ran));
+    page.field("ends", &ends(limits, marker.ran));
     page.finish()
 }
 

@@ -1,128 +1,112 @@
-//! The end of an exposure: asked for, at its time, or after one that was killed.
+//! Turns logging off.
 
-use super::marker::{Record, Switcher};
-use super::state::{config_of, is_same, others_say};
-use super::switch::{Place, config_dir};
-use crate::audit::Note;
-use crate::host::unit_settings;
+use super::log_switch::{LogSwitch, manager_text};
+use super::marker::RefusalLogMarker;
+use super::state::{find_other_cause, find_other_line, user_config_dir};
+use super::timer::TIMER;
+use super::units::reason_to_spare;
+use crate::host::unit_settings::surroundings;
 use crate::incidents::local_time::LocalTime;
 use crate::kernel::clock::now_millis;
 use crate::operations::interruption::Interruption;
-use crate::operations::leftover::Leftover;
+use crate::operations::local_machine::LocalMachine;
+use crate::operations::owner_marker::OwnerMarker;
+use crate::operations::service_manager::{ServiceManager, ServiceManagers};
 use crate::policy::seccomp_logging::SeccompLogging;
-use crate::systemd::bus_address::BusAddress;
-use crate::systemd::manager::{Managers, SystemdManager};
-use crate::units::Manager;
-use anyhow::Context as _;
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use crate::systemd::syscall_groups;
+use crate::units::{Manager, UnitName};
+use anyhow::{Context as _, bail};
 
-/// Why there can be something to end.
-const KILLED: &str = "was left by a harden-why that was killed";
+/// What turning logging off did.
+#[must_use]
+#[derive(Debug)]
+pub(crate) enum TurnedOff {
+    /// Logging is off. These units have processes that keep logging until they restart.
+    Ended { still_logging: Vec<UnitName> },
+    /// harden-why had not turned it on; perhaps another configuration did.
+    Nothing { other_cause: Option<String> },
+}
 
-/// Switches it off and clears everything away, in an order in which whoever comes after a kill can finish it.
-pub(crate) async fn end(
-    place: &Place,
-    manager: &SystemdManager,
-    was: Option<&Record>,
+/// Turns logging off for a manager.
+///
+/// # Errors
+/// Another process is changing it, or the manager does not answer.
+pub(crate) async fn turn_off<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    manager: Manager,
+    clock: &LocalTime,
+    interruption: &mut Interruption,
+) -> anyhow::Result<TurnedOff> {
+    let connection = machine.connect(manager).await?;
+    let config = user_config_dir(manager, Some(&connection)).await;
+    let switch = LogSwitch::new(machine, manager, config.as_deref());
+    let before = ensure_idle(&switch)?;
+    if before.is_none() && !switch.has_stray_file() {
+        let other_cause = find_other_cause(machine, &switch, config.as_deref(), Some(&connection)).await;
+        return Ok(TurnedOff::Nothing { other_cause });
+    }
+    switch_off(machine, &switch, &connection, before.as_ref(), clock, Some(interruption)).await?;
+    let still_logging = match before {
+        Some(before) => find_still_logging(&connection, before.since).await,
+        None => Vec::new(),
+    };
+    Ok(TurnedOff::Ended { still_logging })
+}
+
+/// Returns the marker of logging that is on.
+///
+/// # Errors
+/// Another process is changing it.
+pub(crate) fn ensure_idle(switch: &LogSwitch) -> anyhow::Result<Option<RefusalLogMarker>> {
+    let marker = switch.read()?;
+    let owner = marker.as_ref().and_then(|marker| marker.owner);
+    if let Some(pid) = owner.and_then(OwnerMarker::living_owner) {
+        let manager = manager_text(switch.manager);
+        bail!("another harden-why (pid {pid}) is switching {manager} just now: wait for it");
+    }
+    Ok(marker)
+}
+
+/// Turns logging off and removes every trace. The order lets a later process finish this after a kill.
+///
+/// # Errors
+/// The manager does not answer, or a signal came. The marker stays, so that the next harden-why finishes.
+pub(crate) async fn switch_off<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    switch: &LogSwitch,
+    manager: &M::Connection,
+    before: Option<&RefusalLogMarker>,
     clock: &LocalTime,
     interruption: Option<&mut Interruption>,
 ) -> anyhow::Result<()> {
-    let started = manager.started_at().await?;
-    // Without a file the variable would stay as it is.
-    let (since, until) = was.map_or_else(|| (now_millis(), now_millis()), |was| (was.since, was.until));
-    let off = Record { since, until, manager: started, switcher: Switcher::me(), on: false };
-    place.throw(&off, manager, clock, interruption).await?;
+    let manager_started = manager.started_at().await?;
+    // Without a file that sets it to 0, the variable would keep its value.
+    let (since, until) = before.map_or_else(|| (now_millis(), now_millis()), |before| (before.since, before.until));
+    let off = RefusalLogMarker { since, until, manager_started, owner: OwnerMarker::current(), on: false };
+    switch.set(&off, manager, clock, interruption).await?;
     manager.stop_timer(TIMER).await?;
-    place.clear()?;
-    let config = config_of(place.manager, Some(manager)).await;
-    if others_say(place, config.as_deref()).is_some_and(|line| line.sets == SeccompLogging::On) {
-        // Somebody else's file has switched it on as well, and is in force again.
+    switch.clear()?;
+    let config = user_config_dir(switch.manager, Some(manager)).await;
+    let other_line = find_other_line(machine, switch, config.as_deref());
+    if other_line.is_some_and(|line| line.sets == SeccompLogging::On) {
+        // Another file turns logging on as well, and is in force again after a reload.
         manager.reload().await.context("systemd does not read its files again")?;
     }
     Ok(())
 }
 
-/// Exposures of the system's and one's own manager whose time is over, or whose `log-refusals` did not live to finish it.
-pub(crate) fn left(bus: &BusAddress) -> Vec<Leftover<'_>> {
-    let mut found: Vec<Leftover<'_>> = Vec::new();
-    for manager in [Manager::System, Manager::User(nix::unistd::geteuid().as_raw())] {
-        // Where its own files are without asking it: at once, since nearly always there is nothing.
-        let variable = |name: &&str| Some(format!("{name}={}", std::env::var(name).ok()?));
-        let environment: Vec<String> = ["XDG_CONFIG_HOME", "HOME"].iter().filter_map(variable).collect();
-        let place = Place::of(manager, Some(&config_dir(&environment, &unit_settings::home_dir(manager))));
-        let record = place.look().ok().flatten();
-        let why = match &record {
-            Some(record) if record.switcher.is_some_and(|switcher| !switcher.lives()) => KILLED,
-            Some(Record { switcher: None, until, .. }) if *until <= now_millis() => "was over",
-            None if place.is_astray() => KILLED,
-            _ => continue,
-        };
-        found.push(Box::pin(mended(bus, manager, record, why)));
-    }
-    found
-}
-
-/// Ends it, and says what was done.
-async fn mended(bus: &BusAddress, manager: Manager, record: Option<Record>, why: &'static str) -> String {
-    let what = format!("the logging of refusals for {} {why}", of(manager));
-    if manager == Manager::System && !nix::unistd::geteuid().is_root() {
-        return format!("{what}: any harden-why that root runs ends it (harden-why restore)");
-    }
-    match mend(bus, manager, record.as_ref()).await {
-        Ok(done) => format!("{what}; {done}"),
-        Err(error) => format!("{what}, and it could not be ended: {error:#}; try again: harden-why restore"),
-    }
-}
-
-async fn mend(bus: &BusAddress, manager: Manager, record: Option<&Record>) -> anyhow::Result<&'static str> {
-    let running = Managers::new(bus).connect(manager).await?;
-    let place = Place::of(manager, config_of(manager, Some(&running)).await.as_deref());
-    if let Some(record) = record
-        && !is_same(Some(&running), record.manager).await
-    {
-        place.clear()?;
-        return Ok("a manager that was started since knows nothing of it");
-    }
-    let clock = LocalTime { now: Some(Timestamp::now()), zone: TimeZone::system() };
-    // Signals that are heard once end nothing by themselves any more, and the verb is still to come.
-    end(&place, &running, record, &clock, None).await?;
-    Ok("it has been ended now")
-}
-
-/// Units whose processes came under a filter that logs, and keep it until they start anew.
-pub(crate) async fn still_recorded(manager: &SystemdManager, since: i64) -> Option<Note> {
-    let (facts, _) = manager.list_loaded_units(|_, _| ()).await.ok()?;
-    let started = |micros: u64| i64::try_from(micros / 1000).is_ok_and(|millis| millis >= since);
-    let (groups, surroundings) =
-        (crate::systemd::syscall_groups::load().groups, crate::host::unit_settings::surroundings(manager.manager()));
-    let mut names: Vec<String> = facts
+/// Returns the units with processes that started under a filter that logs, and keep it until they restart.
+async fn find_still_logging(manager: &impl ServiceManager, since: i64) -> Vec<UnitName> {
+    let Ok((units, _)) = manager.list_loaded_units().await else { return Vec::new() };
+    let started_since = |micros: u64| i64::try_from(micros / 1000).is_ok_and(|millis| millis >= since);
+    let (groups, context) = (syscall_groups::load().groups, surroundings(manager.manager()));
+    let mut names: Vec<UnitName> = units
         .iter()
-        .filter(|facts| facts.is_running() && super::targets::spared(facts).is_none())
-        .filter(|facts| facts.exec_main_start_us.is_some_and(started))
-        .filter(|facts| !facts.policy(surroundings.clone(), &groups).loggable_directives().is_empty())
-        .map(|facts| facts.id.to_string())
+        .filter(|unit| unit.is_running() && reason_to_spare(unit).is_none())
+        .filter(|unit| unit.exec_main_start_us.is_some_and(started_since))
+        .filter(|unit| !unit.policy(context.clone(), &groups).loggable_directives().is_empty())
+        .map(|unit| unit.id.clone())
         .collect();
     names.sort_unstable();
-    let flag = manager.manager().option();
-    (!names.is_empty()).then(|| {
-        Note::new(
-            "still-logged",
-            format!(
-                "what began meanwhile stays recorded until it starts anew: systemctl {flag}restart {}",
-                names.join(" ")
-            ),
-        )
-    })
+    names
 }
-
-/// A manager, in a sentence.
-pub(crate) fn of(manager: Manager) -> String {
-    match manager {
-        Manager::System => "the system manager".to_owned(),
-        Manager::User(uid) => format!("the user manager of uid {uid}"),
-    }
-}
-
-/// The timer and the service that end it.
-pub(crate) const TIMER: &str = "harden-why-log-refusals";

@@ -1,83 +1,58 @@
-//! What an exposure is, as the comments of its drop-in tell it: since when, until when, and who is switching it.
+//! The comments of the drop-in that turns logging on: since when, until when, and who is changing it.
 
 use crate::incidents::local_time::LocalTime;
-use crate::kernel::procfs::Procfs;
 use crate::operations::drop_in;
+use crate::operations::owner_marker::OwnerMarker;
 use crate::policy::seccomp_logging::VARIABLE;
 
 /// How the comments begin.
 const SINCE: &str = "# Since: ";
 const UNTIL: &str = "# Until: ";
 const MANAGER: &str = "# Manager: ";
-const OWNER: &str = "# Owner: ";
 
-/// A process that does something, told apart from a later one of its number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Switcher {
-    pub(crate) pid: u32,
-    /// In clock ticks since boot.
-    started: u64,
-}
-
-impl Switcher {
-    /// Ourselves.
-    pub(crate) fn me() -> Option<Self> {
-        let pid = std::process::id();
-        Some(Self { pid, started: Procfs::live().start_time(pid)? })
-    }
-
-    /// Whether it still runs.
-    pub(crate) fn lives(self) -> bool {
-        Procfs::live().is_running(self.pid, self.started)
-    }
-}
-
-/// An exposure.
+/// What a drop-in says of the logging of refusals.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Record {
+pub(crate) struct RefusalLogMarker {
     /// In milliseconds since the epoch.
     pub(crate) since: i64,
     /// When it ends by itself, in milliseconds since the epoch.
     pub(crate) until: i64,
-    /// When the manager was started, in microseconds since the epoch: another one knows nothing of it.
-    pub(crate) manager: u64,
-    /// Who is at it; `None` once it is whole.
-    pub(crate) switcher: Option<Switcher>,
-    /// `false` while it is being ended.
+    /// When the manager was started, in microseconds since the epoch. A manager started later does not log.
+    pub(crate) manager_started: u64,
+    /// The process that is changing it; `None` once the change is complete.
+    pub(crate) owner: Option<OwnerMarker>,
+    /// `false` while logging is being turned off.
     pub(crate) on: bool,
 }
 
-impl Record {
-    /// The drop-in.
+impl RefusalLogMarker {
+    /// Returns the text of the drop-in. `undo` is the command that turns logging off.
     pub(crate) fn compose(&self, clock: &LocalTime, undo: &str) -> Vec<u8> {
-        let Self { since, until, manager, switcher, on } = self;
-        let switcher =
-            switcher.map_or_else(String::new, |Switcher { pid, started }| format!("{OWNER}{pid} {started}\n"));
+        let Self { since, until, manager_started, owner, on } = self;
+        let owner = owner.map_or_else(String::new, |owner| format!("{owner}\n"));
         let content = format!(
-            "{SINCE}{since}\n{UNTIL}{until}\n{MANAGER}{manager}\n{switcher}[Manager]\nManagerEnvironment={VARIABLE}={}\n",
+            "{SINCE}{since}\n{UNTIL}{until}\n{MANAGER}{manager_started}\n{owner}[Manager]\n\
+             ManagerEnvironment={VARIABLE}={}\n",
             u8::from(*on)
         );
         drop_in::compose(&content, &clock.today(), "so that calls refused with an error are recorded", undo)
             .into_bytes()
     }
 
-    /// What a drop-in of ours tells; `None` if it is none of these.
+    /// Parses a drop-in; `None` if it does not have these comments.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let text = str::from_utf8(bytes).ok()?;
-        let after = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
-        let switcher = match after(OWNER) {
-            Some(switcher) => {
-                let (pid, started) = switcher.split_once(' ')?;
-                Some(Switcher { pid: pid.parse().ok()?, started: started.parse().ok()? })
-            }
+        let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
+        let owner = match OwnerMarker::find_line(text) {
+            Some(line) => Some(OwnerMarker::parse(line)?),
             None => None,
         };
         Some(Self {
-            since: after(SINCE)?.parse().ok()?,
-            until: after(UNTIL)?.parse().ok()?,
-            manager: after(MANAGER)?.parse().ok()?,
-            switcher,
-            on: after("ManagerEnvironment=")?.ends_with('1'),
+            since: value(SINCE)?.parse().ok()?,
+            until: value(UNTIL)?.parse().ok()?,
+            manager_started: value(MANAGER)?.parse().ok()?,
+            owner,
+            on: value("ManagerEnvironment=")?.ends_with('1'),
         })
     }
 }
@@ -91,31 +66,24 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn a_drop_in_is_its_own_record() {
+    fn composed_drop_in_parses_to_the_same_marker_for_us_and_systemd() {
         let clock = LocalTime { now: None, zone: TimeZone::UTC };
-        let switcher = Switcher::me();
-        for (on, switcher) in [(true, None), (true, switcher), (false, switcher)] {
-            let record = Record { since: 1_795_456_064_000, until: 1_795_459_664_000, manager: 7, switcher, on };
-            let bytes = record.compose(&clock, "harden-why log-refusals --off");
-            assert_eq!(Record::parse(&bytes), Some(record));
-            // systemd reads the same.
+        let owner = OwnerMarker::current();
+        for (on, owner) in [(true, None), (true, owner), (false, owner)] {
+            let marker =
+                RefusalLogMarker { since: 1_795_456_064_000, until: 1_795_459_664_000, manager_started: 7, owner, on };
+            let bytes = marker.compose(&clock, "harden-why log-refusals --off");
+            assert_eq!(RefusalLogMarker::parse(&bytes), Some(marker));
             let file = UnitFile::parse(Path::new("/a.conf"), &bytes);
             let sets = if on { SeccompLogging::On } else { SeccompLogging::Off };
-            assert_eq!((file.notes.len(), last_seccomp_log_line([&file]).map(|switch| switch.sets)), (0, Some(sets)));
+            assert_eq!((file.notes.len(), last_seccomp_log_line([&file]).map(|line| line.sets)), (0, Some(sets)));
         }
     }
 
     #[test]
-    fn what_is_no_record_is_none() {
+    fn drop_in_without_the_comments_parses_to_none() {
         for bytes in [&b""[..], b"\xff", b"# Since: 1\n# Until: x\n", b"# Since: 1\n# Until: 2\n# Manager: 3\n"] {
-            assert_eq!(Record::parse(bytes), None, "{bytes:?}");
+            assert_eq!(RefusalLogMarker::parse(bytes), None, "{bytes:?}");
         }
-    }
-
-    #[test]
-    fn who_is_gone_does_not_live() {
-        let me = Switcher::me().unwrap();
-        assert!(me.lives());
-        assert!(!Switcher { started: me.started + 1, ..me }.lives());
     }
 }

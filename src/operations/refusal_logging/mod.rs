@@ -1,11 +1,14 @@
 //! Logs calls that fail with an error, for a limited time.
 //!
-//! systemd asks the kernel to log them while its own environment holds `SYSTEMD_LOG_SECCOMP=1`. A timer of the manager
-//! ends that, even if this program is killed.
+//! systemd asks the kernel to log them while its own environment holds `SYSTEMD_LOG_SECCOMP=1`. Processes that start in
+//! that time are logged for as long as they live. A timer of the manager ends the logging, even if this program is
+//! killed.
 
 pub(crate) mod end;
+pub(crate) mod log_switch;
 pub(crate) mod marker;
+pub(crate) mod recover;
 pub(crate) mod start;
 pub(crate) mod state;
-pub(crate) mod switch;
-pub(crate) mod targets;
+pub(crate) mod timer;
+pub(crate) mod units;

@@ -1,126 +1,224 @@
-//! start.
+//! Turns logging on, or makes it last longer.
 
-use crate::audit::text::shown_path;
+use super::end::{ensure_idle, switch_off};
+use super::log_switch::{FILE, LogSwitch, manager_text};
+use super::marker::RefusalLogMarker;
+use super::state::{find_other_cause, find_other_line, is_same_manager, user_config_dir};
+use super::timer::{TIMER, end_command, restart_timer};
+use super::units::{LoggedUnit, UnitSelection, decide_restarts, restart_units, select_units};
+use crate::audit::text::{escape, shown_path};
 use crate::host::blind_spots;
 use crate::host::blind_spots::BlindSpot;
 use crate::incidents::local_time::LocalTime;
+use crate::kernel::clock::now_millis;
+use crate::operations::drop_in::DropInError;
 use crate::operations::interruption::Interruption;
-use crate::operations::refusal_logging::end::{TIMER, of};
-use crate::operations::refusal_logging::marker::Record;
-use crate::operations::refusal_logging::state::others_say;
-use crate::operations::refusal_logging::switch::{FILE, Place};
+use crate::operations::local_machine::LocalMachine;
+use crate::operations::outcome::RefusalLogOutcome;
+use crate::operations::owner_marker::OwnerMarker;
+use crate::operations::service_manager::{ServiceManager, ServiceManagers};
 use crate::policy::manager_context::parse_major;
+use crate::syscalls::Groups;
 use crate::systemd::bus_address::BusAddress;
-use crate::systemd::manager::{SystemdError, SystemdManager};
 use crate::units::Manager;
 use anyhow::{Context as _, bail, ensure};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Switches it on, so that it ends whatever happens: the timer first.
-pub(crate) async fn switch(
-    bus: &BusAddress,
-    place: &Place,
-    manager: &SystemdManager,
-    record: &Record,
-    duration: Duration,
-    clock: &LocalTime,
-    interruption: &mut Interruption,
-) -> anyhow::Result<()> {
-    // From here on, whoever comes after us knows that it is not whole.
-    let extends = place.look()?.is_some();
-    if extends {
-        place.note(record, clock)?;
-    }
-    let command = ending(bus, manager.manager())?;
-    time(manager, duration, &command).await.context("systemd takes no timer that would end it")?;
-    if !extends {
-        place.throw(record, manager, clock, Some(interruption)).await?;
-    }
-    place.note(&Record { switcher: None, ..record.clone() }, clock)?;
-    Ok(())
+/// The first systemd with `ManagerEnvironment=`.
+const FIRST_SYSTEMD: u32 = 248;
+
+/// Logging to turn on.
+#[derive(Debug)]
+pub(crate) struct LoggingRequest {
+    pub(crate) manager: Manager,
+    pub(crate) units: UnitSelection,
+    /// How long to log.
+    pub(crate) duration: Duration,
+    /// Whether all units keep running.
+    pub(crate) no_restart: bool,
+    /// The bus that the timer's command connects to.
+    pub(crate) bus: BusAddress,
 }
 
-/// Sets the timer, in the place of one that is there.
-pub(crate) async fn time(manager: &SystemdManager, duration: Duration, command: &[String]) -> Result<(), SystemdError> {
-    let deadline = Instant::now() + GOING;
-    let words = "End of harden-why log-refusals: refused calls are not recorded any more";
-    loop {
-        manager.stop_timer(TIMER).await?;
-        match manager.start_timer(TIMER, words, duration, command).await {
-            Err(SystemdError::UnitExists(_)) if Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+/// Whether there is anything to turn on.
+pub(crate) enum LoggingPreparation<M: ServiceManagers> {
+    /// Another configuration has turned logging on.
+    OnByOthers { cause: String, units: Vec<LoggedUnit> },
+    /// Nothing prevents it.
+    Ready(LoggingPlan<M>),
+}
+
+/// Logging that can be turned on.
+pub(crate) struct LoggingPlan<M: ServiceManagers> {
+    pub(crate) units: Vec<LoggedUnit>,
+    connection: M::Connection,
+    switch: LogSwitch,
+    /// The marker of logging that is on already.
+    before: Option<RefusalLogMarker>,
+    manager_started: u64,
+    duration: Duration,
+    bus: BusAddress,
+}
+
+/// Checks everything that can fail.
+///
+/// # Errors
+/// Says what prevents logging. Nothing was changed.
+pub(crate) async fn prepare<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    request: LoggingRequest,
+    groups: &Groups,
+) -> anyhow::Result<LoggingPreparation<M>> {
+    let LoggingRequest { manager, units, duration, no_restart, bus } = request;
+    let connection = machine.connect(manager).await?;
+    ensure_can_log(&connection, machine.root()).await?;
+    let config = user_config_dir(manager, Some(&connection)).await;
+    let config = config.as_deref();
+    let switch = LogSwitch::new(machine, manager, config);
+    let mut before = ensure_idle(&switch)?;
+    if let Some(marker) = &before
+        && !is_same_manager(Some(&connection), marker.manager_started).await
+    {
+        // A manager that was started since does not log.
+        switch.clear()?;
+        before = None;
+    }
+    let mut units = select_units(machine, &connection, &units, groups).await?;
+    if before.is_none() {
+        if let Some(cause) = find_other_cause(machine, &switch, config, Some(&connection)).await {
+            return Ok(LoggingPreparation::OnByOthers { cause, units });
+        }
+        ensure_takes_effect(machine, &switch, config)?;
+    }
+    decide_restarts(&mut units, no_restart);
+    let manager_started = connection.started_at().await?;
+    Ok(LoggingPreparation::Ready(LoggingPlan { units, connection, switch, before, manager_started, duration, bus }))
+}
+
+impl<M: ServiceManagers> LoggingPlan<M> {
+    /// Returns the marker of logging that begins now.
+    pub(crate) fn marker(&self) -> RefusalLogMarker {
+        let since = self.before.as_ref().map_or_else(now_millis, |before| before.since);
+        let until = now_millis().saturating_add(i64::try_from(self.duration.as_millis()).unwrap_or(i64::MAX));
+        let manager_started = self.manager_started;
+        RefusalLogMarker { since, until, manager_started, owner: OwnerMarker::current(), on: true }
+    }
+
+    /// Returns the outcome where nothing fails.
+    pub(crate) fn outcome(&self) -> RefusalLogOutcome {
+        if self.before.is_some() { RefusalLogOutcome::Extended } else { RefusalLogOutcome::Started }
+    }
+
+    /// Turns logging on, restarts the units, and returns the marker.
+    ///
+    /// # Errors
+    /// Another process changed the logging, a file cannot be written, the manager does not answer, or a signal came.
+    /// Logging is off then, or the error says how to turn it off.
+    pub(crate) async fn start(
+        &mut self,
+        machine: LocalMachine<'_, M>,
+        clock: &LocalTime,
+        interruption: &mut Interruption,
+    ) -> anyhow::Result<RefusalLogMarker> {
+        let Self { switch, before, .. } = self;
+        // The user took time to answer.
+        let unchanged = ensure_idle(switch)? == *before;
+        let manager = manager_text(switch.manager);
+        ensure!(unchanged, "another harden-why has switched {manager} meanwhile: ask again");
+        let marker = self.marker();
+        if let Err(error) = self.switch_on(&marker, clock, interruption).await {
+            return Err(self.undo(machine, &marker, error, clock, interruption).await);
+        }
+        restart_units(&self.connection, &mut self.units, interruption).await;
+        Ok(marker)
+    }
+
+    /// Turns logging on. The timer comes first, so that logging ends whatever happens.
+    async fn switch_on(
+        &self,
+        marker: &RefusalLogMarker,
+        clock: &LocalTime,
+        interruption: &mut Interruption,
+    ) -> anyhow::Result<()> {
+        let Self { switch, connection, duration, bus, .. } = self;
+        let extends = switch.read()?.is_some();
+        if extends {
+            // The owner in the marker tells later processes that the change is incomplete.
+            switch.write(marker, clock)?;
+        }
+        let command = end_command(bus, connection.manager())?;
+        restart_timer(connection, *duration, &command).await.context("systemd takes no timer that would end it")?;
+        if !extends {
+            switch.set(marker, connection, clock, Some(interruption)).await?;
+        }
+        switch.write(&RefusalLogMarker { owner: None, ..marker.clone() }, clock)?;
+        Ok(())
+    }
+
+    /// Turns logging off after a failure. Returns the failure, with what is left.
+    async fn undo(
+        &self,
+        machine: LocalMachine<'_, M>,
+        marker: &RefusalLogMarker,
+        why: anyhow::Error,
+        clock: &LocalTime,
+        interruption: &mut Interruption,
+    ) -> anyhow::Error {
+        let Self { switch, connection, before, .. } = self;
+        let is_unread = before.is_none() && why.downcast_ref::<DropInError>().is_some();
+        let undone = if is_unread {
+            // The manager has not read any file.
+            async { Ok(connection.stop_timer(TIMER).await.map(drop)?) }.await.and_then(|()| Ok(switch.clear()?))
+        } else {
+            switch_off(machine, switch, connection, Some(marker), clock, Some(interruption)).await
+        };
+        match undone {
+            Ok(()) if is_unread => why,
+            Ok(()) => why.context("it was switched off again"),
+            Err(more) => {
+                why.context(format!("and it could not be switched off again ({more:#}): {}", switch.undo_command()))
             }
-            set => return set,
         }
     }
 }
 
-/// The command that ends it.
-pub(crate) fn ending(bus: &BusAddress, manager: Manager) -> anyhow::Result<Vec<String>> {
-    let program = std::env::current_exe().context("where this program is cannot be told")?;
-    let program = program.into_os_string().into_string().ok().context("the path of this program is not UTF-8")?;
-    // What an upgrade put in its place.
-    let program = program.strip_suffix(" (deleted)").unwrap_or(&program).to_owned();
-    let which = if manager == Manager::System { "--system" } else { "--user" };
-    Ok(vec![
-        program,
-        "--bus".to_owned(),
-        bus.to_string(),
-        "log-refusals".to_owned(),
-        "--off".to_owned(),
-        which.to_owned(),
-    ])
-}
-
-/// What is on by our doing, if nobody is at it.
-pub(crate) fn at_peace(place: &Place) -> anyhow::Result<Option<Record>> {
-    let record = place.look()?;
-    if let Some(switcher) = record.as_ref().and_then(|record| record.switcher).filter(|switcher| switcher.lives()) {
-        bail!("another harden-why (pid {}) is switching {} just now: wait for it", switcher.pid, of(place.manager));
-    }
-    Ok(record)
-}
-
-/// The manager understands the switch, and the kernel logs what it is asked to.
-pub(crate) async fn can_be_logged(manager: &SystemdManager) -> anyhow::Result<()> {
+/// Checks that the manager knows `ManagerEnvironment=`, and that the kernel logs refused calls.
+async fn ensure_can_log(manager: &impl ServiceManager, root: &Path) -> anyhow::Result<()> {
     let version = manager.version().await?;
     ensure!(
-        parse_major(&version).is_none_or(|major| major >= SINCE),
-        "systemd {} cannot be told to have refusals recorded, which takes {SINCE}: 'harden-why rehearse UNIT' and \
-         'harden-why tap UNIT' show them otherwise",
-        crate::audit::text::escape(version.as_bytes())
+        parse_major(&version).is_none_or(|major| major >= FIRST_SYSTEMD),
+        "systemd {} cannot be told to have refusals recorded, which takes {FIRST_SYSTEMD}: 'harden-why rehearse UNIT' \
+         and 'harden-why tap UNIT' show them otherwise",
+        escape(version.as_bytes())
     );
-    let deafens = |limit: &BlindSpot| {
-        limit.id == "audit-off" || (limit.id == "actions-not-logged" && limit.what.contains("errno"))
-    };
-    if let Some(limit) = blind_spots::find_blind_spots(Path::new("/")).into_iter().find(deafens) {
-        bail!("no refusal would be recorded: {limit}");
+    let hides_refusals =
+        |spot: &BlindSpot| spot.id == "audit-off" || (spot.id == "actions-not-logged" && spot.what.contains("errno"));
+    if let Some(spot) = blind_spots::find_blind_spots(root).into_iter().find(hides_refusals) {
+        bail!("no refusal would be recorded: {spot}");
     }
     Ok(())
 }
 
-/// No other file hides ours, or undoes what it says.
-pub(crate) fn would_hold(place: &Place, config: Option<&Path>) -> anyhow::Result<()> {
-    let hiding = Path::new("/etc/systemd/system.conf.d").join(FILE);
+/// Checks that no other file hides the drop-in or overrides it.
+fn ensure_takes_effect<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    switch: &LogSwitch,
+    config: Option<&Path>,
+) -> anyhow::Result<()> {
+    let hiding = machine.resolve(Path::new("/etc/systemd/system.conf.d")).join(FILE);
     ensure!(
-        place.manager != Manager::System || hiding.symlink_metadata().is_err(),
+        switch.manager != Manager::System || hiding.symlink_metadata().is_err(),
         "{} hides the drop-in that log-refusals writes below /run: move it away first",
         shown_path(&hiding)
     );
-    let Some(line) = others_say(place, config) else { return Ok(()) };
+    let Some(line) = find_other_line(machine, switch, config) else { return Ok(()) };
     let name = line.origin.path.file_name().unwrap_or_default();
     ensure!(
-        // A drop-in's name decides, and none of the main file's is a drop-in.
+        // Drop-ins apply in the order of their names, after the main file.
         line.origin.path.parent().is_none_or(|dir| dir.extension() != Some("d".as_ref())) || name < FILE,
         "{} comes after the drop-in that log-refusals writes and would undo it: take that line away first",
         line.origin
     );
     Ok(())
 }
-
-/// The first systemd that takes its environment from its configuration (`ManagerEnvironment=`).
-pub(crate) const SINCE: u32 = 248;
-
-/// How long the timer of before is waited for to be gone.
-pub(crate) const GOING: Duration = Duration::from_secs(3);

@@ -1,135 +1,116 @@
-//! Whether calls that a manager's units are refused with an error are recorded now, and by whose doing.
+//! Whether a manager has refused calls logged now, and which configuration turned that on.
 
-use super::switch::{Place, config_dir};
+use super::log_switch::{LogSwitch, config_dir};
 use crate::audit::text::shown_path;
 use crate::host::unit_settings;
 use crate::incidents::Moment;
-use crate::incidents::local_time::{LocalTime, moment};
+use crate::incidents::local_time::LocalTime;
+use crate::operations::local_machine::LocalMachine;
+use crate::operations::service_manager::{ServiceManager, ServiceManagers};
 use crate::policy::seccomp_logging::{SeccompLogLine, SeccompLogging, parse_seccomp_logging};
-use crate::systemd::manager::{Managers, SystemdManager};
 use crate::unit_files;
 use crate::units::Manager;
-use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-/// Whose doing.
+/// What turned the logging on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum By {
-    /// `log-refusals`, in milliseconds since the epoch.
+pub(crate) enum LoggingCause {
+    /// `log-refusals`. Times are in milliseconds since the epoch.
     HardenWhy { since: i64, until: i64 },
-    /// A line of a configuration file, or the kernel's command line.
+    /// A line of a configuration file, or the kernel command line.
     Others(String),
 }
 
-/// A manager that has refusals recorded.
+/// A manager that has refused calls logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Recording {
+pub(crate) struct ActiveLogging {
     pub(crate) manager: Manager,
-    pub(crate) by: By,
+    pub(crate) cause: LoggingCause,
 }
 
-/// The same, for JSON.
-#[derive(Debug, Serialize)]
-pub(crate) struct RecordingView {
-    /// `system`, or `user:UID`.
-    manager: String,
-    /// Whether calls refused with an error are recorded, of processes started since; null where it is not known.
-    on: Option<bool>,
-    /// `harden-why`, or the file and line that switch it on.
-    by: Option<String>,
-    since: Option<String>,
-    /// When it ends by itself.
-    until: Option<String>,
-}
-
-impl Recording {
-    /// Of a manager; `None` where refusals leave no record.
-    pub(crate) async fn of(managers: &Managers, manager: Manager) -> Option<Self> {
-        let running = managers.connect(manager).await.ok();
-        let config = config_of(manager, running.as_ref()).await;
-        let place = Place::of(manager, config.as_deref());
-        if let Ok(Some(record)) = place.look()
-            && record.on
-            && is_same(running.as_ref(), record.manager).await
+impl ActiveLogging {
+    /// Finds out whether a manager has refused calls logged.
+    pub(crate) async fn find<M: ServiceManagers>(machine: LocalMachine<'_, M>, manager: Manager) -> Option<Self> {
+        let connection = machine.connect(manager).await.ok();
+        let config = user_config_dir(manager, connection.as_ref()).await;
+        let switch = LogSwitch::new(machine, manager, config.as_deref());
+        if let Ok(Some(marker)) = switch.read()
+            && marker.on
+            && is_same_manager(connection.as_ref(), marker.manager_started).await
         {
-            return Some(Self { manager, by: By::HardenWhy { since: record.since, until: record.until } });
+            let cause = LoggingCause::HardenWhy { since: marker.since, until: marker.until };
+            return Some(Self { manager, cause });
         }
-        let by = others(&place, config.as_deref(), running.as_ref()).await?;
-        Some(Self { manager, by: By::Others(by) })
+        let other = find_other_cause(machine, &switch, config.as_deref(), connection.as_ref()).await?;
+        Some(Self { manager, cause: LoggingCause::Others(other) })
     }
 
-    /// Since when and until when, as far as it is known, or whose doing it is.
+    /// Says since when and until when, or which other configuration turned it on.
     pub(crate) fn when(&self, clock: &LocalTime) -> String {
-        match &self.by {
-            By::HardenWhy { since, until } => {
+        match &self.cause {
+            LoggingCause::HardenWhy { since, until } => {
                 let shown = |millis: &i64| clock.show(&Moment::At(*millis)).unwrap_or_default();
                 format!("since {}, until {}", shown(since), shown(until))
             }
-            By::Others(by) => format!("since {by} switched it on"),
+            LoggingCause::Others(other) => format!("since {other} switched it on"),
         }
     }
 }
 
-impl RecordingView {
-    pub(crate) fn new(manager: Manager, recording: Option<&Recording>) -> Self {
-        let (by, since, until) = match recording.map(|recording| &recording.by) {
-            Some(By::HardenWhy { since, until }) => {
-                (Some("harden-why".to_owned()), moment(&Moment::At(*since)), moment(&Moment::At(*until)))
-            }
-            Some(By::Others(by)) => (Some(by.clone()), None, None),
-            None => (None, None, None),
-        };
-        Self { manager: manager.to_string(), on: Some(recording.is_some()), by, since, until }
-    }
-
-    /// Of a manager that does not answer.
-    pub(crate) fn unknown(manager: Manager) -> Self {
-        Self { manager: manager.to_string(), on: None, by: None, since: None, until: None }
-    }
-}
-
-/// Whether the manager is the one that a record is about; one that does not answer is taken for it.
-pub(crate) async fn is_same(running: Option<&SystemdManager>, started: u64) -> bool {
-    match running {
-        Some(running) => running.started_at().await.is_ok_and(|now| now == started),
+/// Returns whether the manager is the one that was started at this time, in microseconds since the epoch. A manager that
+/// is not connected counts as the same.
+pub(crate) async fn is_same_manager(connection: Option<&impl ServiceManager>, started_at: u64) -> bool {
+    match connection {
+        Some(connection) => connection.started_at().await.is_ok_and(|now| now == started_at),
         None => true,
     }
 }
 
-/// The directory of a user's own configuration; none of the system's.
-pub(crate) async fn config_of(manager: Manager, running: Option<&SystemdManager>) -> Option<PathBuf> {
+/// Returns the directory of a user's own configuration; `None` for the system manager.
+pub(crate) async fn user_config_dir(manager: Manager, connection: Option<&impl ServiceManager>) -> Option<PathBuf> {
     let Manager::User(_) = manager else { return None };
-    let environment = match running {
-        Some(running) => running.environment().await.unwrap_or_default(),
+    let environment = match connection {
+        Some(connection) => connection.environment().await.unwrap_or_default(),
         None => Vec::new(),
     };
     Some(config_dir(&environment, &unit_settings::home_dir(manager)))
 }
 
-/// What a line of somebody else's says of the switch, whether it is read yet or not.
-pub(crate) fn others_say(place: &Place, config: Option<&Path>) -> Option<SeccompLogLine> {
-    unit_files::seccomp_logging(Path::new("/"), place.manager, config, Some(place.read_by_manager()))
+/// Finds the line of another configuration file that decides on the logging, whether the manager has read it or not.
+pub(crate) fn find_other_line<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    switch: &LogSwitch,
+    config: Option<&Path>,
+) -> Option<SeccompLogLine> {
+    unit_files::seccomp_logging(machine.root(), switch.manager, config, Some(switch.path_for_manager()))
 }
 
-/// What of somebody else's switched it on.
-pub(crate) async fn others(place: &Place, config: Option<&Path>, running: Option<&SystemdManager>) -> Option<String> {
-    let Some(switch) = others_say(place, config) else {
-        // What the kernel does not know it gives to PID 1.
-        let line = fs::read_to_string("/proc/cmdline").ok().filter(|_| place.manager == Manager::System)?;
-        return (parse_seccomp_logging(&line) == Some(SeccompLogging::On))
-            .then(|| "the kernel command line".to_owned());
+/// Finds what else has turned the logging on.
+pub(crate) async fn find_other_cause<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    switch: &LogSwitch,
+    config: Option<&Path>,
+    connection: Option<&M::Connection>,
+) -> Option<String> {
+    let Some(line) = find_other_line(machine, switch, config) else {
+        // The kernel gives variables that it does not know to PID 1.
+        let path = machine.resolve(Path::new("/proc/cmdline"));
+        let cmdline = fs::read_to_string(path).ok().filter(|_| switch.manager == Manager::System)?;
+        let is_on = parse_seccomp_logging(&cmdline) == Some(SeccompLogging::On);
+        return is_on.then(|| "the kernel command line".to_owned());
     };
-    let read = match running {
-        Some(running) => running.units_loaded_at().await.ok(),
+    let loaded_at = match connection {
+        Some(connection) => connection.units_loaded_at().await.ok(),
         None => None,
     };
-    let on = switch.sets == SeccompLogging::On && read.is_none_or(|read| is_older(&switch.origin.path, read));
-    on.then(|| format!("{}:{}", shown_path(&switch.origin.path), switch.origin.line))
+    let path = machine.resolve(&line.origin.path);
+    let is_on = line.sets == SeccompLogging::On && loaded_at.is_none_or(|loaded_at| is_older(&path, loaded_at));
+    is_on.then(|| format!("{}:{}", shown_path(&line.origin.path), line.origin.line))
 }
 
-/// Whether a file was last written before a time in microseconds since the epoch.
+/// Returns whether a file was last written before a time in microseconds since the epoch.
 fn is_older(path: &Path, micros: u64) -> bool {
     let changed = fs::metadata(path).and_then(|file| file.modified()).ok();
     let changed = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());

@@ -1,11 +1,14 @@
-//! What the daemon hears of a rehearsal, while it goes on.
+//! The calls of a rehearsal, as harden-whyd records them.
 
+use super::feed::RehearsalFeed;
 use crate::diagnosis::before_exec::is_rehearsal_filter_load;
 use crate::incidents::{Incident, IncidentKey, SightingSource, Stored};
+use crate::outlet::client;
 use crate::outlet::client::HardenWhyProxy;
-use crate::outlet::wire::MAX_INCIDENTS;
+use crate::outlet::wire::{MAX_INCIDENTS, Status};
 use crate::systemd::bus_address::BusAddress;
 use crate::units::Unit;
+use anyhow::{Context as _, ensure};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -13,115 +16,134 @@ use tokio::time::timeout;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many incidents are looked at.
-const MOST: usize = 5_000;
+/// How many incidents are read.
+const MAX_READ: usize = 5_000;
 
-/// The daemon, asked about one unit.
-pub(crate) struct Heard {
+/// A connection to a daemon that listens to the kernel's records.
+pub(crate) struct ListeningDaemon {
+    pub(crate) client: HardenWhyProxy<'static>,
+    pub(crate) status: Status,
+}
+
+/// The daemon's records of one unit.
+pub(crate) struct DaemonFeed {
     client: HardenWhyProxy<'static>,
     bus: BusAddress,
     unit: Unit,
     /// Since when, in milliseconds since the epoch.
     since: i64,
-    /// What earlier rehearsals had counted by then.
+    /// The counts of earlier rehearsals.
     before: HashMap<IncidentKey, u64>,
-    /// Since when the daemon listens: another start is another daemon, which knows of no rehearsal.
-    daemon: i64,
-    /// It, or what it was told, is gone.
-    astray: bool,
+    /// When the daemon began to listen. A daemon that was restarted has another time, and knows of no rehearsal.
+    daemon_since: i64,
+    /// Whether the connection, or the daemon's note of the rehearsal, is lost.
+    lost: bool,
 }
 
-impl Heard {
-    /// Tells the daemon that a unit is rehearsed from now on, and takes note of what it knows already.
+impl ListeningDaemon {
+    /// Connects to the daemon.
     ///
     /// # Errors
-    /// Somebody else rehearses it, or the daemon does not want to.
+    /// The daemon does not answer, or does not receive the kernel's records.
+    pub(crate) async fn connect(bus: &BusAddress) -> anyhow::Result<Self> {
+        let client = client::daemon(bus).await.context(
+            "harden-whyd, which hears what a rehearsal shows, does not answer (systemctl start harden-whyd)",
+        )?;
+        let status = client.status().await.map_err(client::explained)?;
+        ensure!(status.listening, "harden-whyd cannot hear the kernel's records, so a rehearsal would show nothing");
+        Ok(Self { client, status })
+    }
+}
+
+impl DaemonFeed {
+    /// Tells the daemon that a unit is rehearsed from now on, and reads the counts of earlier rehearsals. `since` is the
+    /// time in milliseconds since the epoch.
+    ///
+    /// # Errors
+    /// Somebody else rehearses the unit, or the daemon refuses.
     pub(crate) async fn begin(
         client: HardenWhyProxy<'static>,
         bus: BusAddress,
         unit: Unit,
         since: i64,
     ) -> anyhow::Result<Self> {
-        client
-            .begin_rehearsal(unit.name.as_str(), &unit.manager.to_string())
-            .await
-            .map_err(crate::outlet::client::explained)?;
-        let daemon = client.status().await.map_err(crate::outlet::client::explained)?.since;
-        let mut heard = Self { client, bus, unit, since: 0, before: HashMap::new(), daemon, astray: false };
-        heard.before = heard.incidents().await?.into_iter().map(|one| (one.key, one.count)).collect();
-        heard.since = since;
-        Ok(heard)
+        client.begin_rehearsal(unit.name.as_str(), &unit.manager.to_string()).await.map_err(client::explained)?;
+        let daemon_since = client.status().await.map_err(client::explained)?.since;
+        let mut feed = Self { client, bus, unit, since: 0, before: HashMap::new(), daemon_since, lost: false };
+        feed.before = feed.incidents().await?.into_iter().map(|one| (one.key, one.count)).collect();
+        feed.since = since;
+        Ok(feed)
     }
 
-    /// The calls so far, each with its count since the beginning. What systemd calls between the filter and the program is
-    /// among them: the unit's own filter would be there as well.
-    ///
-    /// # Errors
-    /// The daemon does not answer now.
-    pub(crate) async fn calls(&mut self) -> anyhow::Result<Vec<Incident>> {
-        let asked = timeout(PATIENCE, self.ask()).await;
-        let incidents = match asked.unwrap_or_else(|_| Err(anyhow::anyhow!("it does not answer in time"))) {
-            Ok(incidents) => incidents,
-            Err(error) => {
-                self.astray = true;
-                return Err(error);
-            }
-        };
-        let before = &self.before;
-        let since = incidents.into_iter().filter(|one| !is_rehearsal_filter_load(one)).filter_map(|mut one| {
-            // A store begun anew counts from nothing.
-            one.count -= before.get(&one.key).copied().filter(|before| *before <= one.count).unwrap_or_default();
-            (one.count > 0).then_some(one)
-        });
-        Ok(since.collect())
-    }
-
-    /// Tells the daemon that it is over. It may know already.
-    pub(crate) async fn end(&self) {
-        let (name, manager) = (self.unit.name.as_str(), self.unit.manager.to_string());
-        let _ = timeout(PATIENCE, self.client.end_rehearsal(name, &manager)).await;
-    }
-
-    /// The way to it.
+    /// Returns the connection to the daemon.
     pub(crate) fn client(&self) -> HardenWhyProxy<'static> {
         self.client.clone()
     }
 
-    async fn ask(&mut self) -> anyhow::Result<Vec<Incident>> {
-        if self.astray {
-            self.client = crate::outlet::client::daemon(&self.bus).await?;
+    /// Reads the incidents, and first reconnects and repeats the note of the rehearsal where the daemon lost it.
+    async fn read(&mut self) -> anyhow::Result<Vec<Incident>> {
+        if self.lost {
+            self.client = client::daemon(&self.bus).await?;
         }
-        let status = self.client.status().await.map_err(crate::outlet::client::explained)?;
-        if self.astray || status.since != self.daemon {
+        let status = self.client.status().await.map_err(client::explained)?;
+        if self.lost || status.since != self.daemon_since {
             let (name, manager) = (self.unit.name.as_str(), self.unit.manager.to_string());
-            // It refuses only where it still knows.
+            // The daemon refuses only where it still has the note.
             let _ = self.client.begin_rehearsal(name, &manager).await;
-            (self.daemon, self.astray) = (status.since, false);
+            (self.daemon_since, self.lost) = (status.since, false);
         }
         self.incidents().await
     }
 
     async fn incidents(&self) -> anyhow::Result<Vec<Incident>> {
         let (name, manager) = (self.unit.name.as_str(), self.unit.manager.to_string());
-        let mut found = Vec::new();
+        let mut incidents = Vec::new();
         let mut offset = 0;
         loop {
             let page = match self.client.list_incidents(name, &manager, self.since, offset, MAX_INCIDENTS).await {
                 Ok(page) => page,
-                Err(error) if crate::outlet::client::is_nothing_yet(&error) => return Ok(found),
-                Err(error) => return Err(crate::outlet::client::explained(error)),
+                Err(error) if client::is_nothing_yet(&error) => return Ok(incidents),
+                Err(error) => return Err(client::explained(error)),
             };
             let last = page.len() < MAX_INCIDENTS as usize;
             offset += MAX_INCIDENTS;
             for dict in page {
                 let Stored { incident, .. } = dict.try_into()?;
                 if incident.key.source == SightingSource::Rehearsal {
-                    found.push(incident);
+                    incidents.push(incident);
                 }
             }
-            if last || found.len() >= MOST {
-                return Ok(found);
+            if last || incidents.len() >= MAX_READ {
+                return Ok(incidents);
             }
         }
+    }
+}
+
+impl RehearsalFeed for DaemonFeed {
+    /// Calls that systemd makes between the filter and the program are among them: the unit's own filter would be in
+    /// force there as well.
+    async fn calls(&mut self) -> anyhow::Result<Vec<Incident>> {
+        let answer = timeout(PATIENCE, self.read()).await;
+        let incidents = match answer.unwrap_or_else(|_| Err(anyhow::anyhow!("it does not answer in time"))) {
+            Ok(incidents) => incidents,
+            Err(error) => {
+                self.lost = true;
+                return Err(error);
+            }
+        };
+        let before = &self.before;
+        let since = incidents.into_iter().filter(|one| !is_rehearsal_filter_load(one)).filter_map(|mut one| {
+            // A store that was replaced counts from zero.
+            one.count -= before.get(&one.key).copied().filter(|before| *before <= one.count).unwrap_or_default();
+            (one.count > 0).then_some(one)
+        });
+        Ok(since.collect())
+    }
+
+    async fn end(&self) {
+        let (name, manager) = (self.unit.name.as_str(), self.unit.manager.to_string());
+        // The daemon may know already.
+        let _ = timeout(PATIENCE, self.client.end_rehearsal(name, &manager)).await;
     }
 }

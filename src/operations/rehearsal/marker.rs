@@ -1,56 +1,46 @@
-//! A rehearsal's drop-in is also its ledger: whoever finds it knows whose it is, and what to put back.
+//! The comments of a rehearsal's drop-in: who rehearses the unit, and what to restore.
 //!
-//! It has one of two names. Under the first systemd reads it; under the second it takes no notice of it, and the unit
-//! perhaps runs on without its own settings. It goes last, so that at no moment there is something to put back and
-//! nothing that says so.
+//! The drop-in has one of two names. systemd reads the first; it ignores the second, under which the unit may still run
+//! without its own settings. The file goes last, so that whatever there is to restore, a file says so.
 
-use crate::kernel::procfs::Procfs;
+use crate::operations::owner_marker::OwnerMarker;
 use crate::systemd::manager::UnitProperties;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// The second name: over. systemd reads `.conf` alone.
-const OVER: &str = "zzzz-harden-why-rehearsal.over";
+/// The second name: systemd reads `.conf` alone.
+const DISARMED: &str = "zzzz-harden-why-rehearsal.over";
 
-/// How a line begins that tells whose it is.
-const OWNER: &str = "# Owner: ";
-
-/// How a line begins that tells how the unit was before.
+/// How the line begins that says whether the unit ran before.
 const BEFORE: &str = "# Before: ";
 
-/// The other name of the drop-in.
-pub(crate) fn over(path: &Path) -> PathBuf {
-    path.with_file_name(OVER)
+/// Returns the second name of a drop-in.
+pub(crate) fn disarmed_path(path: &Path) -> PathBuf {
+    path.with_file_name(DISARMED)
 }
 
-/// What a drop-in tells of its rehearsal.
+/// What a drop-in says of its rehearsal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ledger {
-    /// The client's pid, and when it started, in clock ticks since boot.
-    owner: Option<(u32, u64)>,
-    /// Whether the unit was running before.
+pub(crate) struct RehearsalMarker {
+    owner: Option<OwnerMarker>,
+    /// Whether the unit ran before.
     pub(crate) ran: bool,
-    /// Of the unit's start before.
+    /// The invocation ID of the unit's start before.
     invocation: Option<[u8; 16]>,
 }
 
-impl Ledger {
-    /// Of a rehearsal by this process.
-    pub(crate) fn ours(before: &UnitProperties) -> Self {
-        let pid = std::process::id();
-        Self {
-            owner: Procfs::live().start_time(pid).map(|started| (pid, started)),
-            ran: before.is_running(),
-            invocation: before.invocation_id,
-        }
+impl RehearsalMarker {
+    /// The marker of a rehearsal by this process. `before` is the unit before the rehearsal.
+    pub(crate) fn new(before: &UnitProperties) -> Self {
+        Self { owner: OwnerMarker::current(), ran: before.is_running(), invocation: before.invocation_id }
     }
 
-    /// The lines, to stand before the settings.
+    /// Returns the comment lines, which precede the settings.
     pub(crate) fn lines(&self) -> String {
         let mut lines = String::new();
         // Writing to a String cannot fail.
-        if let Some((pid, started)) = self.owner {
-            let _ = writeln!(lines, "{OWNER}{pid} {started}");
+        if let Some(owner) = self.owner {
+            let _ = writeln!(lines, "{owner}");
         }
         let invocation =
             self.invocation.map_or_else(|| "-".to_owned(), |id| format!("{:032x}", u128::from_be_bytes(id)));
@@ -58,25 +48,24 @@ impl Ledger {
         lines
     }
 
-    /// Of a drop-in. What cannot be read is as if the unit had run, and its owner were gone: that puts back most.
-    pub(crate) fn read(drop_in: &[u8]) -> Self {
+    /// Parses the comments of a drop-in. A line that cannot be read counts as "the unit ran, and its owner is gone":
+    /// that restores most.
+    pub(crate) fn parse(drop_in: &[u8]) -> Self {
         let text = String::from_utf8_lossy(drop_in);
-        let of = |key| text.lines().find_map(|line| line.strip_prefix(key)?.split_once(' '));
-        let before = of(BEFORE);
+        let before = text.lines().find_map(|line| line.strip_prefix(BEFORE)?.split_once(' '));
         Self {
-            owner: of(OWNER).and_then(|(pid, started)| Some((pid.parse().ok()?, started.parse().ok()?))),
+            owner: OwnerMarker::find_line(&text).and_then(OwnerMarker::parse),
             ran: before.is_none_or(|(state, _)| state != "stopped"),
             invocation: before.and_then(|(_, id)| Some(u128::from_str_radix(id, 16).ok()?.to_be_bytes())),
         }
     }
 
-    /// The pid of the client, if it still lives.
+    /// Returns the pid of the rehearsing process if it still runs.
     pub(crate) fn living_owner(&self) -> Option<u32> {
-        let (pid, started) = self.owner?;
-        Procfs::live().is_running(pid, started).then_some(pid)
+        self.owner.and_then(OwnerMarker::living_owner)
     }
 
-    /// Whether what runs of the unit can have been started without its own settings.
+    /// Returns whether the unit's processes can have started without its own settings.
     pub(crate) fn was_started_since(&self, now: &UnitProperties) -> bool {
         now.is_running() && (now.invocation_id.is_none() || now.invocation_id != self.invocation)
     }
@@ -87,24 +76,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ledger_is_read_as_it_was_written() {
-        let own = Procfs::live().start_time(std::process::id()).unwrap();
+    fn written_marker_parses_to_the_same_marker() {
         for (ran, invocation) in [(true, Some([7; 16])), (false, None), (false, Some([0; 16]))] {
-            let ledger = Ledger { owner: Some((std::process::id(), own)), ran, invocation };
-            let read = Ledger::read(format!("# Written by harden-why\n{}[Service]\n", ledger.lines()).as_bytes());
-            assert_eq!(read, ledger);
-            assert_eq!(read.living_owner(), Some(std::process::id()));
+            let marker = RehearsalMarker { owner: OwnerMarker::current(), ran, invocation };
+            let text = format!("# Written by harden-why\n{}[Service]\n", marker.lines());
+            let parsed = RehearsalMarker::parse(text.as_bytes());
+            assert_eq!(parsed, marker);
+            assert_eq!(parsed.living_owner(), Some(std::process::id()));
         }
-        let another = Ledger { owner: Some((std::process::id(), own + 1)), ran: true, invocation: None };
-        assert_eq!(another.living_owner(), None, "its pid is another's by now");
     }
 
     #[test]
-    fn what_cannot_be_read_puts_back_most() {
+    fn malformed_marker_restores_most() {
         for text in ["", "# Owner: x y\n# Before: \n", "# Owner: 1\n# Before: perhaps zz\n", "\u{0}\n[Service]\n"] {
-            let ledger = Ledger::read(text.as_bytes());
-            assert_eq!(ledger, Ledger { owner: None, ran: true, invocation: None }, "{text:?}");
-            assert_eq!(ledger.living_owner(), None);
+            let marker = RehearsalMarker::parse(text.as_bytes());
+            assert_eq!(marker, RehearsalMarker { owner: None, ran: true, invocation: None }, "{text:?}");
+            assert_eq!(marker.living_owner(), None);
         }
     }
 }

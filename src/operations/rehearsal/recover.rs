@@ -1,14 +1,14 @@
-//! Rehearsals whose client was killed: the unit's own settings come back into force.
+//! Restores the own settings of units whose rehearsal was killed.
 
 use super::marker;
-use super::marker::Ledger;
-use crate::audit::text::shown_path;
+use super::marker::RehearsalMarker;
+use crate::audit::text::{escape, shown_path};
 use crate::host::unit_settings::REHEARSAL_DROP_IN;
 use crate::operations::drop_in;
 use crate::operations::drop_in::DropInError;
-use crate::operations::leftover::Leftover;
-use crate::systemd::bus_address::BusAddress;
-use crate::systemd::manager::{Managers, SystemdError, UnitJob};
+use crate::operations::local_machine::LocalMachine;
+use crate::operations::service_manager::{ServiceManager, ServiceManagers};
+use crate::systemd::manager::{SystemdError, UnitJob};
 use crate::unit_files::runtime_dir;
 use crate::units::{Manager, Unit, UnitName};
 use nix::fcntl::{Flock, FlockArg};
@@ -17,112 +17,128 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a unit's start is waited for. The daemon's own start may wait for this, and the unit's for that.
-const WAIT: Duration = Duration::from_secs(5);
+/// How long to wait for a unit's start. harden-whyd's start waits for the recovery, and the unit may wait for harden-whyd.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A drop-in whose client is gone.
-struct Left {
+/// A unit whose rehearsal was killed.
+#[derive(Debug)]
+pub(crate) struct StaleRehearsal {
     unit: Unit,
-    /// Under the name that it would have in force.
+    /// The drop-in under its first name.
     path: PathBuf,
-    ledger: Ledger,
+    marker: RehearsalMarker,
 }
 
-/// Those of the system's units, and of our own user's.
-pub(crate) fn left(bus: &BusAddress) -> Vec<Leftover<'_>> {
-    let own = Manager::User(nix::unistd::geteuid().as_raw());
-    let left = [Manager::System, own].into_iter().flat_map(|manager| of(manager, &runtime_dir(manager)));
-    left.map(|left| Box::pin(mended(bus, left)) as Leftover<'_>).collect()
+/// Finds the stale rehearsals of the system's units and of the caller's own.
+pub(crate) fn find_stale<M: ServiceManagers>(machine: LocalMachine<'_, M>) -> Vec<StaleRehearsal> {
+    let managers = [Manager::System, Manager::User(machine.uid())];
+    managers.into_iter().flat_map(|manager| find_below(manager, &machine.resolve(&runtime_dir(manager)))).collect()
 }
 
-fn of(manager: Manager, dir: &Path) -> Vec<Left> {
-    let mut left = Vec::new();
+fn find_below(manager: Manager, dir: &Path) -> Vec<StaleRehearsal> {
+    let mut stale = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_str().and_then(|name| name.strip_suffix(".d")?.parse::<UnitName>().ok());
         let path = entry.path().join(REHEARSAL_DROP_IN);
         if name.is_some() {
-            drop_in::sweep(&entry.path());
+            drop_in::remove_unfinished(&entry.path());
         }
-        let (Some(name), Some(drop_in)) = (name, read(&path)) else { continue };
-        let ledger = Ledger::read(&drop_in);
-        if ledger.living_owner().is_none() {
-            left.push(Left { unit: Unit { manager, name }, path, ledger });
+        let (Some(name), Some(drop_in)) = (name, read_drop_in(&path)) else { continue };
+        let marker = RehearsalMarker::parse(&drop_in);
+        if marker.living_owner().is_none() {
+            stale.push(StaleRehearsal { unit: Unit { manager, name }, path, marker });
         }
     }
-    left
+    stale
 }
 
-/// The drop-in under either of its names. Somebody else's is none of ours, and what cannot be read cannot be mended.
-fn read(path: &Path) -> Option<Vec<u8>> {
-    [path.to_owned(), marker::over(path)].iter().find_map(|path| drop_in::read(path).ok().flatten())
+/// Reads the drop-in under either of its names. Somebody else's file does not count, nor one that cannot be read.
+fn read_drop_in(path: &Path) -> Option<Vec<u8>> {
+    [path.to_owned(), marker::disarmed_path(path)].iter().find_map(|path| drop_in::read(path).ok().flatten())
 }
 
-/// Mends it, and says what was done.
-async fn mended(bus: &BusAddress, left: Left) -> String {
-    let name = &left.unit.name;
-    let what = format!("{name} was left less protected than its settings say, by a rehearsal that was killed");
-    let (whom, how) = match left.unit.manager {
-        Manager::System => ("root", "as root"),
-        Manager::User(_) => ("its user", "as its user"),
-    };
-    if left.unit.manager == Manager::System && !nix::unistd::geteuid().is_root() {
-        return format!("{what}: any harden-why that {whom} runs mends it (harden-why restore)");
-    }
-    match mend(bus, &left).await {
-        Ok(done) => format!("{what}; {done}"),
-        Err(error) => format!("{what}, and that could not be mended: {error:#}; try again: harden-why restore, {how}"),
-    }
-}
-
-async fn mend(bus: &BusAddress, left: &Left) -> anyhow::Result<String> {
-    let Left { unit: Unit { manager, name }, path, ledger } = left;
-    let over = marker::over(path);
-    // Others were mended before this one, and that takes its time.
-    if let Some(drop_in) = read(path)
-        && Ledger::read(&drop_in).living_owner().is_some()
-    {
-        return Ok("it is rehearsed anew by now".to_owned());
-    }
-    match drop_in::rename(path, &over) {
-        // Another gave it the other name before us, and may have been killed as well.
-        Ok(()) | Err(DropInError::Gone(_)) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let Ok(file) = File::open(&over) else { return Ok("another harden-why mended it just now".to_owned()) };
-    let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
-        return Ok("another harden-why is mending it".to_owned());
-    };
-    let manager = Managers::new(bus).connect(*manager).await?;
-    manager.reload().await?;
-    let done = match manager.wait_for_unit_properties(name, WAIT).await {
-        Err(SystemdError::NoSuchUnit(_)) => "it is gone by now".to_owned(),
-        Err(error) => return Err(error.into()),
-        Ok(facts) if !ledger.was_started_since(&facts) => "its own settings are in force again".to_owned(),
-        Ok(_) => {
-            let (order, word) = if ledger.ran { (UnitJob::Restart, "restarted") } else { (UnitJob::Stop, "stopped") };
-            manager.start_job(name, order).await?;
-            let state = match manager.wait_for_job(name, WAIT).await {
-                Ok(outcome) => outcome.active_state,
-                Err(SystemdError::TimedOut) => "not done yet".to_owned(),
-                Err(error) => return Err(error.into()),
-            };
-            let state = crate::audit::text::escape(state.as_bytes());
-            format!("its own settings are in force again, under which it was {word} ({state})")
+impl StaleRehearsal {
+    /// Restores the unit's own settings. Returns a sentence about what was done, or what is left to do.
+    pub(crate) async fn recover<M: ServiceManagers>(self, machine: LocalMachine<'_, M>) -> String {
+        let name = &self.unit.name;
+        let what = format!("{name} was left less protected than its settings say, by a rehearsal that was killed");
+        let (whom, how) = match self.unit.manager {
+            Manager::System => ("root", "as root"),
+            Manager::User(_) => ("its user", "as its user"),
+        };
+        if self.unit.manager == Manager::System && machine.uid() != 0 {
+            return format!("{what}: any harden-why that {whom} runs mends it (harden-why restore)");
         }
-    };
-    match drop_in::remove(&over) {
-        Ok(_) => Ok(done),
-        Err(error) => Ok(format!("{done}; {} is left: {error}", shown_path(&over))),
+        match self.restore(machine).await {
+            Ok(done) => format!("{what}; {done}"),
+            Err(error) => {
+                format!("{what}, and that could not be mended: {error:#}; try again: harden-why restore, {how}")
+            }
+        }
+    }
+
+    async fn restore<M: ServiceManagers>(&self, machine: LocalMachine<'_, M>) -> anyhow::Result<String> {
+        let Self { unit, path, .. } = self;
+        let disarmed = marker::disarmed_path(path);
+        // The recovery of other units takes time, in which somebody can rehearse this one.
+        if let Some(drop_in) = read_drop_in(path)
+            && RehearsalMarker::parse(&drop_in).living_owner().is_some()
+        {
+            return Ok("it is rehearsed anew by now".to_owned());
+        }
+        match drop_in::rename(path, &disarmed) {
+            // Another process renamed the file, and may have been killed as well.
+            Ok(()) | Err(DropInError::Gone(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let Ok(file) = File::open(&disarmed) else {
+            return Ok("another harden-why mended it just now".to_owned());
+        };
+        let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
+            return Ok("another harden-why is mending it".to_owned());
+        };
+        let manager = machine.connect(unit.manager).await?;
+        let done = self.reset_unit(&manager).await?;
+        match drop_in::remove(&disarmed) {
+            Ok(removed) => {
+                removed.into_iter().for_each(drop_in::Undo::keep);
+                Ok(done)
+            }
+            Err(error) => Ok(format!("{done}; {} is left: {error}", shown_path(&disarmed))),
+        }
+    }
+
+    /// Reloads the manager, and restarts or stops a unit that runs without its own settings. Returns what was done.
+    async fn reset_unit(&self, manager: &impl ServiceManager) -> anyhow::Result<String> {
+        let Self { unit: Unit { name, .. }, marker, .. } = self;
+        manager.reload().await?;
+        match manager.wait_for_unit_properties(name, PATIENCE).await {
+            Err(SystemdError::NoSuchUnit(_)) => Ok("it is gone by now".to_owned()),
+            Err(error) => Err(error.into()),
+            Ok(facts) if !marker.was_started_since(&facts) => Ok("its own settings are in force again".to_owned()),
+            Ok(_) => {
+                let (job, word) = if marker.ran { (UnitJob::Restart, "restarted") } else { (UnitJob::Stop, "stopped") };
+                manager.start_job(name, job).await?;
+                let state = match manager.wait_for_job(name, PATIENCE).await {
+                    Ok(outcome) => outcome.active_state,
+                    Err(SystemdError::TimedOut) => "not done yet".to_owned(),
+                    Err(error) => return Err(error.into()),
+                };
+                let state = escape(state.as_bytes());
+                Ok(format!("its own settings are in force again, under which it was {word} ({state})"))
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operations::owner_marker::OwnerMarker;
 
     #[test]
-    fn what_is_left_is_found_under_either_name() {
+    fn stale_rehearsal_is_found_under_either_name() {
         let dir = tempfile::tempdir().unwrap();
         let put = |path: &str, text: &str| {
             let path = dir.path().join(path);
@@ -135,15 +151,12 @@ mod tests {
         put("c.service.d/zzzz-harden-why-rehearsal.conf", "[Service]\n");
         put("d.service.d/zz-harden-why.conf", gone);
         put("e.d/zzzz-harden-why-rehearsal.conf", gone);
-        let own = Procfs::live().start_time(std::process::id()).unwrap();
-        let living = format!("# Written by harden-why\n# Owner: {} {own}\n", std::process::id());
+        let living = format!("# Written by harden-why\n{}\n", OwnerMarker::current().unwrap());
         put("f.service.d/zzzz-harden-why-rehearsal.conf", &living);
-        let mut found: Vec<String> =
-            of(Manager::System, dir.path()).iter().map(|left| left.unit.name.to_string()).collect();
-        found.sort();
-        assert_eq!(found, ["a.service", "b@x.service"]);
-        assert!(of(Manager::System, &dir.path().join("none")).is_empty());
+        let mut names: Vec<String> =
+            find_below(Manager::System, dir.path()).iter().map(|stale| stale.unit.name.to_string()).collect();
+        names.sort();
+        assert_eq!(names, ["a.service", "b@x.service"]);
+        assert!(find_below(Manager::System, &dir.path().join("none")).is_empty());
     }
-
-    use crate::kernel::procfs::Procfs;
 }

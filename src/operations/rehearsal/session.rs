@@ -1,7 +1,7 @@
-//! The unit on stage: its drop-in put on, confirmed, and taken off again whatever happens in between.
+//! A unit under rehearsal: its drop-in is written, confirmed, and removed whatever happens in between.
 
 use super::marker;
-use super::preflight::Plan;
+use super::plan::RehearsalPlan;
 use crate::audit::note;
 use crate::audit::text::{escape, shown_path};
 use crate::host::unit_settings;
@@ -9,77 +9,104 @@ use crate::operations::confirm::is_same_file;
 use crate::operations::drop_in;
 use crate::operations::drop_in::{DropInError, Undo};
 use crate::operations::interruption::Interruption;
+use crate::operations::local_machine::LocalMachine;
+use crate::operations::service_manager::{JOB_PATIENCE, ServiceManager as _, ServiceManagers};
 use crate::systemd::manager::{SystemdError, UnitJob, UnitOutcome};
 use anyhow::{Context as _, ensure};
-use std::time::Duration;
 
-/// How long the unit may take to start under its own settings.
-const LONG: Duration = Duration::from_secs(90);
-
-/// A unit for which a drop-in was written.
+/// A unit with a rehearsal's drop-in.
 #[must_use = "the unit's own settings have to come back"]
-pub(crate) struct Stage<'a> {
-    plan: &'a Plan,
+pub(crate) struct RehearsalSession<'a, M: ServiceManagers> {
+    plan: &'a RehearsalPlan,
+    machine: LocalMachine<'a, M>,
+    /// Keeps the unit loaded for as long as it lives.
+    manager: M::Connection,
     undo: Undo,
-    /// It was told to start anew.
-    pub(crate) restarted: bool,
+    /// Whether the unit's restart was requested.
+    restarted: bool,
 }
 
-/// What became of the unit.
+/// How a unit got its own settings back.
+#[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct After {
-    /// `restarted`, `stopped` or `left` as it was.
-    pub(crate) what: &'static str,
-    /// Its state then; `None` where it takes longer than anybody waits.
+pub(crate) struct Restoration {
+    pub(crate) action: RestoreAction,
+    /// The unit's state then; `None` where the job takes too long.
     pub(crate) outcome: Option<UnitOutcome>,
 }
 
-impl<'a> Stage<'a> {
+/// What the unit needed to get its own settings back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RestoreAction {
+    /// It ran before, so it was restarted.
+    Restarted,
+    /// It did not run before, so it was stopped.
+    Stopped,
+    /// It has no process under other settings.
+    Left,
+}
+
+impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
     /// Writes the drop-in; systemd has not read it yet.
-    pub(crate) fn set(plan: &'a Plan) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// The manager cannot be reached, or the drop-in cannot be written: nothing was changed.
+    pub(crate) async fn open(machine: LocalMachine<'a, M>, plan: &'a RehearsalPlan) -> anyhow::Result<Self> {
+        let manager = machine.connect(plan.unit.manager).await?;
         let undo = drop_in::write(&plan.path, plan.text().as_bytes())?;
-        Ok(Self { plan, undo, restarted: false })
+        Ok(Self { plan, machine, manager, undo, restarted: false })
     }
 
-    /// Has systemd read it, confirms that it holds that and nothing else, and begins to start the unit anew.
-    pub(crate) async fn begin(&mut self) -> anyhow::Result<()> {
-        let Plan { unit, manager, managers, rehearsal, loaded, path, .. } = self.plan;
-        manager.reload().await.context("systemd does not read its files again")?;
-        manager
-            .wait_for_unit_properties(&unit.name, LONG)
+    /// Returns the connection to the unit's manager.
+    pub(crate) fn manager(&self) -> &M::Connection {
+        &self.manager
+    }
+
+    /// Has systemd read the drop-in, confirms its settings, and restarts the unit without waiting for it.
+    ///
+    /// # Errors
+    /// systemd does not answer, or holds something else than the rehearsal needs.
+    pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
+        let RehearsalPlan { unit, rehearsal, loaded, path, .. } = self.plan;
+        self.manager.reload().await.context("systemd does not read its files again")?;
+        self.manager
+            .wait_for_unit_properties(&unit.name, JOB_PATIENCE)
             .await
             .context("systemd does not tell the unit's settings any more")?;
-        let known = unit_settings::load_in_force(managers, unit, &loaded.groups).await;
-        let said = note::join_texts(&known.notes);
+        let known = self.machine.settings_in_force(unit, &loaded.groups).await;
+        let notes = note::join_texts(&known.notes);
         let facts =
-            known.properties.with_context(|| format!("systemd does not tell the unit's settings any more: {said}"))?;
+            known.properties.with_context(|| format!("systemd does not tell the unit's settings any more: {notes}"))?;
         ensure!(facts.unparsed.is_empty(), unit_settings::unparsed_text(&facts));
         let listed = facts.dropins.iter().any(|other| is_same_file(other, path));
         ensure!(listed, "systemd does not look for drop-ins in {}", shown_path(path));
         let policy = known.situation.context("the unit's settings cannot be read any more")?.policy;
-        ensure!(known.matches_manager, "systemd holds other settings than its files say: {said}");
+        ensure!(known.matches_manager, "systemd holds other settings than its files say: {notes}");
         rehearsal
             .verify(&policy, &loaded.groups)
             .map_err(|call| anyhow::anyhow!("systemd does not do with {call} what a rehearsal needs"))?;
-        // How it ends is told all the same, but for a unit that leaves nothing behind.
-        let _ = manager.keep_loaded(&unit.name).await;
-        // An order whose answer is lost may be carried out all the same.
+        // Without the reference, only the end of a unit that leaves nothing behind stays unknown.
+        let _ = self.manager.keep_loaded(&unit.name).await;
+        // systemd may carry out a job although its answer is lost.
         self.restarted = true;
-        manager
+        self.manager
             .start_job(&unit.name, UnitJob::Restart)
             .await
             .with_context(|| format!("{} does not start anew", unit.name))
     }
 
-    /// Brings the unit's own settings back into force, and the unit to run or not as before. No signal keeps it from
-    /// that, since signals come in pairs when a session ends; one keeps from waiting for the unit's start alone. What is
-    /// left to do where it fails is found by the next harden-why.
-    pub(crate) async fn end(mut self, interruption: &mut Interruption) -> anyhow::Result<After> {
-        let Plan { unit, managers, path, ledger, .. } = self.plan;
-        let name = &unit.name;
-        let is_ours = match self.undo.set_aside(&marker::over(path)) {
+    /// Brings the unit's own settings back into force, and restarts or stops the unit as it was before.
+    ///
+    /// No signal prevents that, since signals come in pairs when a login session ends; a signal only ends the wait for
+    /// the unit's start.
+    ///
+    /// # Errors
+    /// systemd does not answer. The next harden-why finds what is left to do.
+    pub(crate) async fn close(mut self, interruption: &mut Interruption) -> anyhow::Result<Restoration> {
+        let name = &self.plan.unit.name;
+        let is_ours = match self.undo.set_aside(&marker::disarmed_path(&self.plan.path)) {
             Ok(()) => true,
-            // Somebody removed it, of which systemd need not know.
+            // Somebody removed the file; systemd may not have noticed.
             Err(DropInError::Gone(_)) => false,
             Err(error) => {
                 let error = anyhow::Error::from(error);
@@ -88,53 +115,67 @@ impl<'a> Stage<'a> {
                 );
             }
         };
-        let back = async {
-            // The way to it may have been lost meanwhile.
-            let manager = managers.connect(unit.manager).await?;
-            manager.reload().await?;
-            let order = match manager.wait_for_unit_properties(name, LONG).await {
-                Err(SystemdError::NoSuchUnit(_)) => None,
-                Err(error) => return Err(error.into()),
-                Ok(facts) if ledger.was_started_since(&facts) => {
-                    Some(if ledger.ran { UnitJob::Restart } else { UnitJob::Stop })
-                }
-                Ok(facts) => (self.restarted && ledger.ran && !facts.is_running()).then_some(UnitJob::Restart),
-            };
-            if let Some(order) = order {
-                manager.start_job(name, order).await?;
-            }
-            Ok::<_, anyhow::Error>((manager, order))
-        };
-        let (manager, order) = back.await.with_context(|| {
+        let (manager, job) = self.restore().await.with_context(|| {
             format!("{name} may still run without its own settings: harden-why restore brings them back")
         })?;
         if is_ours {
             self.undo.undo()?;
         }
-        let what = match order {
-            Some(UnitJob::Restart | UnitJob::TryRestart) => "restarted",
-            Some(UnitJob::Stop) => "stopped",
-            None => "left",
+        let action = match job {
+            Some(UnitJob::Restart | UnitJob::TryRestart) => RestoreAction::Restarted,
+            Some(UnitJob::Stop) => RestoreAction::Stopped,
+            None => RestoreAction::Left,
         };
-        let outcome = interruption.or(async { Ok(manager.wait_for_job(name, LONG).await?) }).await.ok();
-        Ok(After { what, outcome })
+        let outcome = interruption.or(async { Ok(manager.wait_for_job(name, JOB_PATIENCE).await?) }).await.ok();
+        Ok(Restoration { action, outcome })
+    }
+
+    /// Reloads the manager and starts the job that ends processes without the unit's own settings.
+    async fn restore(&self) -> anyhow::Result<(M::Connection, Option<UnitJob>)> {
+        let RehearsalPlan { unit, marker, .. } = self.plan;
+        // The first connection may be lost.
+        let manager = self.machine.connect(unit.manager).await?;
+        manager.reload().await?;
+        let job = match manager.wait_for_unit_properties(&unit.name, JOB_PATIENCE).await {
+            Err(SystemdError::NoSuchUnit(_)) => None,
+            Err(error) => return Err(error.into()),
+            Ok(facts) if marker.was_started_since(&facts) => {
+                Some(if marker.ran { UnitJob::Restart } else { UnitJob::Stop })
+            }
+            Ok(facts) => (self.restarted && marker.ran && !facts.is_running()).then_some(UnitJob::Restart),
+        };
+        if let Some(job) = job {
+            manager.start_job(&unit.name, job).await?;
+        }
+        Ok((manager, job))
     }
 }
 
-impl After {
-    /// In words, of a unit.
-    pub(crate) fn words(&self, name: &str) -> String {
-        let state = self.outcome.as_ref().map_or_else(|| "not done with it yet".to_owned(), said);
-        match self.what {
-            "restarted" => format!("{name} was started anew under its own settings, and is {state}."),
-            "stopped" => format!("{name} was stopped, since it did not run before, and is {state}."),
-            _ => format!("{name} has its own settings again, and is {state}."),
+impl Restoration {
+    /// Describes it in a sentence about the unit `name`.
+    pub(crate) fn describe(&self, name: &str) -> String {
+        let state = self.outcome.as_ref().map_or_else(|| "not done with it yet".to_owned(), describe_state);
+        match self.action {
+            RestoreAction::Restarted => format!("{name} was started anew under its own settings, and is {state}."),
+            RestoreAction::Stopped => format!("{name} was stopped, since it did not run before, and is {state}."),
+            RestoreAction::Left => format!("{name} has its own settings again, and is {state}."),
         }
     }
 }
 
-/// A state and its reason.
-pub(crate) fn said(outcome: &UnitOutcome) -> String {
+impl RestoreAction {
+    /// The word in JSON.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Restarted => "restarted",
+            Self::Stopped => "stopped",
+            Self::Left => "left",
+        }
+    }
+}
+
+/// Returns a unit's state, with the result where the unit failed.
+pub(crate) fn describe_state(outcome: &UnitOutcome) -> String {
     let state = escape(outcome.active_state.as_bytes());
     match outcome.result.as_deref().filter(|result| *result != "success" && outcome.active_state == "failed") {
         Some(result) => format!("{state} ({})", escape(result.as_bytes())),

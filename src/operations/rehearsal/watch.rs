@@ -1,38 +1,40 @@
-//! The rehearsal itself: calls are shown as they come, until somebody or something ends it.
+//! Watches a rehearsed unit and shows its calls, until the user, a limit or the unit ends the rehearsal.
 
-use super::daemon_feed::Heard;
-use super::preflight::Plan;
-use crate::incidents::Incident;
+use super::feed::{RehearsalFeed, RehearsalObserver};
+use super::plan::RehearsalPlan;
 use crate::operations::interruption::Interruption;
+use crate::operations::service_manager::ServiceManager;
 use crate::systemd::manager::{SystemdError, UnitState};
 use anyhow::{Context as _, ensure};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
-/// How often the unit is looked at.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often the unit's state is read.
+const STATE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often the daemon is asked, which stores what it hears once a second.
-const ASK: Duration = Duration::from_secs(1);
+/// How often the feed is read. The daemon stores incidents once a second.
+const FEED_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a manager may say nothing.
-const SILENT: Duration = Duration::from_secs(30);
+/// How long a manager may fail to answer.
+const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
-/// What ended it.
+/// What ended a rehearsal.
+#[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub(crate) enum RehearsalEnd {
     /// A signal of this name.
     Signal(&'static str),
-    /// Its time was over.
+    /// The time limit.
     Time,
-    /// No new call came any more.
+    /// No new call for the given time.
     Idle,
-    /// The unit came to its end.
+    /// The unit ended by itself.
     Unit(UnitState),
 }
 
-impl Ended {
-    /// In JSON.
-    pub(crate) fn word(&self) -> &'static str {
+impl RehearsalEnd {
+    /// The word in JSON.
+    pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Self::Signal(_) => "interrupted",
             Self::Time => "time",
@@ -42,81 +44,70 @@ impl Ended {
     }
 }
 
-/// Shows a rehearsal's progress to whoever started it.
-pub(crate) trait Observer {
-    /// Shows the calls so far. Returns whether one of them is new.
-    fn calls(&mut self, calls: &[Incident]) -> bool;
-
-    /// Shows that time has passed.
-    fn tick(&self);
-
-    /// Shows a message.
-    fn say(&self, message: &str);
-}
-
 /// Watches until the end.
 ///
 /// # Errors
-/// The manager does not answer any more, or the unit was not started at all.
+/// The manager does not answer any more, or it did not start the unit at all.
 pub(crate) async fn watch(
-    plan: &Plan,
-    heard: &mut Heard,
-    show: &mut impl Observer,
+    plan: &RehearsalPlan,
+    manager: &impl ServiceManager,
+    feed: &mut impl RehearsalFeed,
+    observer: &mut impl RehearsalObserver,
     interruption: &mut Interruption,
-) -> anyhow::Result<Ended> {
-    let Plan { unit, manager, limits, .. } = plan;
+) -> anyhow::Result<RehearsalEnd> {
+    let RehearsalPlan { unit, limits, .. } = plan;
     let begun = Instant::now();
-    let (mut answered, mut asked, mut latest_new) = (begun, begun, begun);
-    let mut deaf = false;
+    let (mut answered, mut fed, mut latest_new) = (begun, begun, begun);
+    let mut feed_fails = false;
     loop {
         tokio::select! {
             biased;
-            name = interruption.next() => return Ok(Ended::Signal(name)),
-            () = tokio::time::sleep(LOOK) => {}
+            name = interruption.next() => return Ok(RehearsalEnd::Signal(name)),
+            () = tokio::time::sleep(STATE_INTERVAL) => {}
         }
         match manager.unit_state(&unit.name).await {
-            Ok(state) if is_over(&state) => {
+            Ok(state) if has_ended(&state) => {
                 ensure!(!state.unmet, "{} was not started, since its conditions are not met", unit.name);
-                return Ok(Ended::Unit(state));
+                return Ok(RehearsalEnd::Unit(state));
             }
             Ok(_) => answered = Instant::now(),
             Err(error @ SystemdError::NoSuchUnit(_)) => return Err(error.into()),
-            Err(error) if answered.elapsed() > SILENT => return Err(error).context("the manager is silent"),
+            Err(error) if answered.elapsed() > SILENCE_LIMIT => return Err(error).context("the manager is silent"),
             Err(_) => {}
         }
-        if asked.elapsed() >= ASK {
+        if fed.elapsed() >= FEED_INTERVAL {
             let calls = tokio::select! {
                 biased;
-                name = interruption.next() => return Ok(Ended::Signal(name)),
-                calls = heard.calls() => calls,
+                name = interruption.next() => return Ok(RehearsalEnd::Signal(name)),
+                calls = feed.calls() => calls,
             };
             match calls {
                 Ok(calls) => {
-                    if show.calls(&calls) {
+                    if observer.show_calls(&calls) {
                         latest_new = Instant::now();
                     }
-                    deaf = false;
+                    feed_fails = false;
                 }
-                Err(error) if !deaf => {
-                    show.say(&format!("harden-whyd does not answer now, so calls are shown later: {error:#}"));
-                    deaf = true;
+                Err(error) if !feed_fails => {
+                    observer.say(&format!("harden-whyd does not answer now, so calls are shown later: {error:#}"));
+                    feed_fails = true;
                 }
                 Err(_) => {}
             }
-            asked = Instant::now();
+            fed = Instant::now();
         }
-        show.tick();
+        observer.tick();
         if limits.time.is_some_and(|time| begun.elapsed() >= time) {
-            return Ok(Ended::Time);
+            return Ok(RehearsalEnd::Time);
         }
         if limits.idle.is_some_and(|idle| latest_new.elapsed() >= idle) {
-            return Ok(Ended::Idle);
+            return Ok(RehearsalEnd::Idle);
         }
     }
 }
 
-/// Whether nothing of it runs any more, nor will by itself.
-fn is_over(state: &UnitState) -> bool {
+/// Returns whether the unit runs no processes and will start none by itself.
+fn has_ended(state: &UnitState) -> bool {
     let ended = matches!(state.outcome.active_state.as_str(), "inactive" | "failed");
     !state.busy && (ended || state.sub_state == "exited")
 }

@@ -5,9 +5,10 @@ use crate::audit::text::plural;
 use crate::cli::lookup::incident_source;
 use crate::cli::terminal::page::{BOLD, Page, styled};
 use crate::cli::terminal::progress::Steps;
-use crate::cli::verbs::log_refusals::Recording;
 use crate::host::unit_settings::surroundings;
 use crate::incidents::local_time::LocalTime;
+use crate::operations::local_machine::LocalMachine;
+use crate::operations::refusal_logging::state::ActiveLogging;
 use crate::policy::Directive;
 use crate::systemd::manager::{Managers, SystemdError, SystemdManager, UnitProperties};
 use crate::systemd::syscall_groups;
@@ -88,7 +89,7 @@ impl Silent {
             Ok(loaded) => loaded,
             Err(error) => return Self::unknown(manager, &error),
         };
-        let recording = Recording::of(managers, manager).await;
+        let recording = ActiveLogging::find(LocalMachine::new(managers), manager).await;
         let (groups, surroundings) = (syscall_groups::load().groups, surroundings(manager));
         let refusing = |facts: &UnitProperties| {
             let policy = facts.policy(surroundings.clone(), &groups);

@@ -1,0 +1,195 @@
+//! Applies a remedy: chooses it, writes its drop-in, and confirms with systemd that it works as predicted.
+
+use super::confirm::{Prediction, confirm, denied_calls, roll_back};
+use super::drop_in;
+use super::drop_in::DropInError;
+use super::interruption::Interruption;
+use super::local_machine::LocalMachine;
+use super::outcome::NothingToDo;
+use super::permission::{ensure_may_change, ensure_takes_drop_ins};
+use super::service_manager::{ServiceManager as _, ServiceManagers};
+use crate::audit::Note;
+use crate::audit::text::shown_path;
+use crate::diagnosis::{Diagnosis, Remedy, RemedyKind, Situation, diagnose};
+use crate::host::unit_settings::REMEDY_DROP_IN;
+use crate::incidents::Incident;
+use crate::syscalls::Groups;
+use crate::systemd::manager::{UnitJob, UnitOutcome, UnitProperties};
+use crate::unit_files;
+use crate::units::{Unit, UnitName};
+use anyhow::{Context as _, bail, ensure};
+
+/// A remedy to apply.
+#[derive(Debug)]
+pub(crate) struct ApplyRequest {
+    /// The unit.
+    pub(crate) unit: Unit,
+    /// Its denials.
+    pub(crate) incidents: Vec<Incident>,
+    /// The number of the remedy, from 1; `None` for the default.
+    pub(crate) remedy: Option<usize>,
+    /// Whether the drop-in goes below `/run`, and lasts until the next boot.
+    pub(crate) runtime: bool,
+}
+
+/// A remedy that can be applied. Nothing is written yet.
+pub(crate) struct ApplyPlan {
+    pub(crate) unit: Unit,
+    pub(crate) remedy: Remedy,
+    /// The number of the remedy, from 1.
+    pub(crate) number: usize,
+    /// Whether the unit runs.
+    pub(crate) running: bool,
+    /// What is odd about the unit's settings.
+    pub(crate) notes: Vec<Note>,
+    pub(crate) diagnosis: Diagnosis,
+    /// The settings before, with the path of the drop-in.
+    pub(crate) situation: Situation,
+}
+
+impl ApplyPlan {
+    /// Chooses the remedy and checks that it can be applied.
+    ///
+    /// # Errors
+    /// There is no remedy, or the unit cannot take a drop-in.
+    pub(crate) async fn prepare<M: ServiceManagers>(
+        machine: LocalMachine<'_, M>,
+        request: ApplyRequest,
+        groups: &Groups,
+    ) -> anyhow::Result<Self> {
+        let ApplyRequest { unit, incidents, remedy, runtime } = request;
+        ensure_may_change(&unit, machine.uid(), "apply")?;
+        machine.connect(unit.manager).await?;
+        let known = machine.own_settings(&unit, groups).await;
+        ensure_takes_drop_ins(&unit.name, &known)?;
+        let running = known.properties.as_ref().is_some_and(UnitProperties::is_running);
+        let mut situation = known.situation.with_context(|| format!("the settings of {} cannot be read", unit.name))?;
+        if runtime {
+            let path = machine.resolve(&unit_files::runtime_dropin_path(&unit, REMEDY_DROP_IN));
+            let persistent = std::mem::replace(&mut situation.drop_in, path);
+            ensure!(
+                !persistent.exists(),
+                "{} is there already and would hide one below /run: apply without --runtime, or revert first",
+                shown_path(&persistent)
+            );
+        }
+        let diagnosis = diagnose(incidents, Some(&situation), groups);
+        let (number, remedy) = choose_remedy(&diagnosis, remedy, &unit.name)?;
+        let remedy = remedy.clone();
+        Ok(Self { unit, remedy, number, running, notes: known.notes, diagnosis, situation })
+    }
+
+    /// Returns the bytes of the drop-in that is there now.
+    ///
+    /// # Errors
+    /// Somebody else's file has its name, or it cannot be read.
+    pub(crate) fn present_drop_in(&self) -> Result<Option<Vec<u8>>, DropInError> {
+        drop_in::read(&self.situation.drop_in)
+    }
+
+    /// Returns the text of the new drop-in. `title` is the remedy in a sentence, `today` the date.
+    pub(crate) fn compose(&self, title: &str, today: &str) -> String {
+        let denied = denied_calls(&self.diagnosis).into_iter().map(|(_, call)| call).collect::<Vec<_>>().join(" ");
+        let why = match self.remedy.kind {
+            RemedyKind::Predicted | RemedyKind::Equivalents | RemedyKind::Groups(_) => {
+                format!("for denials of {denied}; the rest was not denied. {title}")
+            }
+            RemedyKind::Calls | RemedyKind::RelaxDirectives | RemedyKind::FailWithError => {
+                format!("for denials of {denied}")
+            }
+        };
+        let undo = format!("harden-why revert {}{}", self.unit.manager.option(), self.unit.name);
+        drop_in::compose(&self.remedy.content, today, &why, &undo)
+    }
+
+    /// Returns what a user should know of the remedy before it is written.
+    pub(crate) fn cautions(&self) -> Vec<Note> {
+        let remedy = &self.remedy;
+        let mut notes = Vec::new();
+        if !remedy.sensitive.is_empty() {
+            let calls = remedy.sensitive.iter().map(|(group, call)| format!("{call} ({group})"));
+            let calls = calls.collect::<Vec<_>>().join(", ");
+            let text = format!("among what it allows can reach beyond the program: {calls}");
+            notes.push(Note::new("opens-privileged-calls", text));
+        }
+        if !remedy.conditional.is_empty() {
+            let calls = remedy.conditional.join(", ");
+            let text = format!("not proven for {calls}: other directives still look at the arguments");
+            notes.push(Note::new("remedy-not-proven", text));
+        }
+        notes
+    }
+
+    /// Writes the drop-in and confirms it.
+    ///
+    /// # Errors
+    /// The drop-in cannot be written, systemd does not take it as predicted, or a signal came. The files and systemd's
+    /// settings are as before then, or the error says what is left.
+    pub(crate) async fn write<M: ServiceManagers>(
+        &self,
+        machine: LocalMachine<'_, M>,
+        text: &str,
+        groups: &Groups,
+        interruption: &mut Interruption,
+    ) -> anyhow::Result<()> {
+        let manager = machine.connect(self.unit.manager).await?;
+        let undo = drop_in::write(&self.situation.drop_in, text.as_bytes())?;
+        let prediction = Prediction {
+            unit: &self.unit,
+            before: &self.situation,
+            diagnosis: &self.diagnosis,
+            drop_in: text.as_bytes(),
+        };
+        let confirmed = confirm(machine, &manager, &prediction, groups);
+        match interruption.or(confirmed).await {
+            Ok(()) => {
+                undo.keep();
+                Ok(())
+            }
+            Err(error) => Err(roll_back(vec![undo], &manager, error, interruption).await),
+        }
+    }
+
+    /// Restarts the unit, so that it runs under the drop-in.
+    ///
+    /// # Errors
+    /// The manager refuses or does not answer, or a signal came. The drop-in stays.
+    pub(crate) async fn restart<M: ServiceManagers>(
+        &self,
+        machine: LocalMachine<'_, M>,
+        interruption: &mut Interruption,
+    ) -> anyhow::Result<UnitOutcome> {
+        let name = &self.unit.name;
+        let restart = async {
+            let manager = machine.connect(self.unit.manager).await?;
+            Ok(manager.run_job(name, UnitJob::Restart).await?)
+        };
+        interruption.or(restart).await.with_context(|| {
+            let path = shown_path(&self.situation.drop_in);
+            format!("{path} is in place and systemd holds what it says, but {name} was not seen to start anew")
+        })
+    }
+}
+
+/// Returns the remedy to apply, with its number.
+fn choose_remedy<'a>(
+    diagnosis: &'a Diagnosis,
+    number: Option<usize>,
+    name: &UnitName,
+) -> anyhow::Result<(usize, &'a Remedy)> {
+    let count = diagnosis.remedies.len();
+    let index = match number {
+        Some(number) => number.checked_sub(1),
+        None => diagnosis.default_remedy(),
+    };
+    match index.and_then(|index| Some((index + 1, diagnosis.remedies.get(index)?))) {
+        Some(remedy) => Ok(remedy),
+        None if number.is_none() && diagnosis.is_guessed() => bail!(
+            "that it was {name} is a guess, so none is applied unasked: look at 'harden-why {name}', then say --remedy N"
+        ),
+        None if count == 0 => bail!(NothingToDo(format!(
+            "there is no remedy to apply for the denials of {name}; 'harden-why {name}' tells why"
+        ))),
+        None => bail!("the remedies for {name} are numbered 1 to {count}; 'harden-why {name}' shows them"),
+    }
+}

@@ -1,0 +1,73 @@
+//! The machine that an operation changes: its files, its service managers, and the user who asks.
+
+use super::service_manager::{ServiceManager as _, ServiceManagers};
+use crate::host::unit_settings;
+use crate::host::unit_settings::LoadedSettings;
+use crate::syscalls::Groups;
+use crate::systemd::manager::SystemdError;
+use crate::units::{Manager, Unit};
+use std::path::{Path, PathBuf};
+
+/// A file system root, the managers that read it, and the caller's uid.
+#[derive(Debug)]
+pub(crate) struct LocalMachine<'a, M> {
+    managers: &'a M,
+    root: &'a Path,
+    uid: u32,
+}
+
+impl<M> Clone for LocalMachine<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for LocalMachine<'_, M> {}
+
+impl<'a, M: ServiceManagers> LocalMachine<'a, M> {
+    /// This machine, as the calling user.
+    pub(crate) fn new(managers: &'a M) -> Self {
+        Self { managers, root: Path::new("/"), uid: nix::unistd::geteuid().as_raw() }
+    }
+
+    /// Returns the uid of the caller.
+    pub(crate) fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// Returns the directory that the paths of this machine start from.
+    pub(crate) fn root(&self) -> &'a Path {
+        self.root
+    }
+
+    /// Returns where a path of this machine is for the calling process.
+    pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Connects to a manager.
+    ///
+    /// # Errors
+    /// The manager does not run, denies access or does not answer.
+    pub(crate) async fn connect(&self, manager: Manager) -> Result<M::Connection, SystemdError> {
+        self.managers.connect(manager).await
+    }
+
+    /// Returns the unit's settings in force, a rehearsal's drop-in included.
+    pub(crate) async fn settings_in_force(&self, unit: &Unit, groups: &Groups) -> LoadedSettings {
+        let properties = match self.connect(unit.manager).await {
+            Ok(manager) => manager.unit_properties(&unit.name).await,
+            Err(error) => Err(error),
+        };
+        let mut known = unit_settings::from_answer(unit, properties, groups);
+        if let Some(situation) = &mut known.situation {
+            situation.drop_in = self.resolve(&situation.drop_in);
+        }
+        known
+    }
+
+    /// Returns the unit's own settings, without a rehearsal's drop-in.
+    pub(crate) async fn own_settings(&self, unit: &Unit, groups: &Groups) -> LoadedSettings {
+        unit_settings::without_rehearsal(unit, self.settings_in_force(unit, groups).await, groups)
+    }
+}

@@ -1,0 +1,35 @@
+//! Cleans up after a harden-why that was killed.
+
+use super::local_machine::LocalMachine;
+use super::refusal_logging::recover::StaleLogging;
+use super::rehearsal::recover::StaleRehearsal;
+use super::service_manager::ServiceManagers;
+use super::{refusal_logging, rehearsal};
+
+/// A change that a killed process left incomplete.
+#[derive(Debug)]
+pub(crate) enum StaleChange {
+    /// A unit without its own settings.
+    Rehearsal(StaleRehearsal),
+    /// Logging of refusals that should be off.
+    Logging(StaleLogging),
+}
+
+/// Finds all stale changes. This reads a few directories and asks no manager, since every verb does it.
+pub(crate) fn find_stale<M: ServiceManagers>(machine: LocalMachine<'_, M>) -> Vec<StaleChange> {
+    let rehearsals = rehearsal::recover::find_stale(machine).into_iter().map(StaleChange::Rehearsal);
+    let logging = refusal_logging::recover::find_stale(machine).into_iter().map(StaleChange::Logging);
+    rehearsals.chain(logging).collect()
+}
+
+impl StaleChange {
+    /// Undoes the change. Returns a sentence about what was done, or what is left to do.
+    ///
+    /// harden-whyd's start waits for this, so it waits for no manager or unit for long.
+    pub(crate) async fn recover<M: ServiceManagers>(self, machine: LocalMachine<'_, M>) -> String {
+        match self {
+            Self::Rehearsal(stale) => stale.recover(machine).await,
+            Self::Logging(stale) => stale.recover(machine).await,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The drop-in of a manager's configuration that turns the logging of refusals on and off.
+//!
+//! The system manager has it below `/run` for as long as logging is on. A user manager reads only
+//! `~/.config/systemd/user.conf.d` of what its user may write, where a file would outlive the manager and, with a shared
+//! home, reach other machines. So the file is there for the moment of the reload only: the variable stays set after it is
+//! gone. The marker is in the runtime directory, which goes with the manager.
+
+use super::marker::RefusalLogMarker;
+use crate::incidents::local_time::LocalTime;
+use crate::operations::drop_in;
+use crate::operations::drop_in::{DropInError, Undo};
+use crate::operations::interruption::Interruption;
+use crate::operations::local_machine::LocalMachine;
+use crate::operations::service_manager::{ServiceManager, ServiceManagers};
+use crate::units::Manager;
+use anyhow::Context as _;
+use std::path::{Path, PathBuf};
+
+/// The file name. It sorts behind nearly every other.
+pub(crate) const FILE: &str = "zz-harden-why-log-refusals.conf";
+
+/// The files that turn one manager's logging on and off.
+#[derive(Debug, Clone)]
+pub(crate) struct LogSwitch {
+    pub(crate) manager: Manager,
+    root: PathBuf,
+    /// The file with the marker. The system manager reads it.
+    marker_path: PathBuf,
+    /// The file that a user manager reads.
+    lent_path: Option<PathBuf>,
+}
+
+impl LogSwitch {
+    /// The switch of a manager. `config` is the directory of a user's own configuration (`~/.config/systemd`).
+    pub(crate) fn new<M: ServiceManagers>(
+        machine: LocalMachine<'_, M>,
+        manager: Manager,
+        config: Option<&Path>,
+    ) -> Self {
+        let dir = match manager {
+            Manager::System => PathBuf::from("/run/systemd/system.conf.d"),
+            Manager::User(uid) => PathBuf::from(format!("/run/user/{uid}/harden-why")),
+        };
+        let lent_path = config.filter(|_| manager != Manager::System).map(|dir| dir.join("user.conf.d").join(FILE));
+        Self { manager, root: machine.root().to_owned(), marker_path: dir.join(FILE), lent_path }
+    }
+
+    /// Returns the file that the manager reads, as a path below the root.
+    pub(crate) fn path_for_manager(&self) -> &Path {
+        self.lent_path.as_deref().unwrap_or(&self.marker_path)
+    }
+
+    /// Reads the marker.
+    ///
+    /// # Errors
+    /// Somebody else's file has the name, or it cannot be read.
+    pub(crate) fn read(&self) -> Result<Option<RefusalLogMarker>, DropInError> {
+        Ok(drop_in::read(&self.resolve(&self.marker_path))?.and_then(|bytes| RefusalLogMarker::parse(&bytes)))
+    }
+
+    /// Returns whether the manager can read a file of harden-why that no marker describes.
+    pub(crate) fn has_stray_file(&self) -> bool {
+        let exists = |path: &Path| matches!(drop_in::read(&self.resolve(path)), Ok(Some(_)));
+        self.lent_path.as_deref().is_some_and(exists) || (exists(&self.marker_path) && matches!(self.read(), Ok(None)))
+    }
+
+    /// Writes the marker. The system manager reads it at its next reload.
+    ///
+    /// # Errors
+    /// Somebody else's file has the name, or it cannot be written; nothing was changed then.
+    pub(crate) fn write(&self, marker: &RefusalLogMarker, clock: &LocalTime) -> Result<(), DropInError> {
+        let bytes = marker.compose(clock, &self.undo_command());
+        // The marker itself says what to undo.
+        drop_in::write(&self.resolve(&self.marker_path), &bytes).map(Undo::keep)
+    }
+
+    /// Writes the marker and has the manager read it.
+    ///
+    /// # Errors
+    /// A [`DropInError`] if a file cannot be written; another error if the manager does not read it. A user's file is
+    /// removed in both cases.
+    pub(crate) async fn set(
+        &self,
+        marker: &RefusalLogMarker,
+        manager: &impl ServiceManager,
+        clock: &LocalTime,
+        interruption: Option<&mut Interruption>,
+    ) -> anyhow::Result<()> {
+        self.write(marker, clock)?;
+        let lent = match &self.lent_path {
+            Some(path) => {
+                let path = self.resolve(path);
+                // A file of a process that was killed must not come back.
+                drop_in::remove(&path)?.into_iter().for_each(Undo::keep);
+                Some(drop_in::write(&path, &marker.compose(clock, &self.undo_command()))?)
+            }
+            None => None,
+        };
+        let reload = async { Ok(manager.reload().await?) };
+        let reloaded = match interruption {
+            Some(interruption) => interruption.or(reload).await,
+            None => reload.await,
+        };
+        if let Some(lent) = lent {
+            // The manager may have read the file, so this is no error of writing.
+            lent.undo().map_err(|error| anyhow::anyhow!("{error}"))?;
+        }
+        reloaded.context("systemd does not read its files again")
+    }
+
+    /// Removes the files, and those that a killed process did not finish.
+    ///
+    /// # Errors
+    /// A file is somebody else's, or cannot be removed.
+    pub(crate) fn clear(&self) -> Result<(), DropInError> {
+        for path in self.lent_path.iter().chain([&self.marker_path]) {
+            let path = self.resolve(path);
+            path.parent().into_iter().for_each(drop_in::remove_unfinished);
+            drop_in::remove(&path)?.into_iter().for_each(Undo::keep);
+        }
+        Ok(())
+    }
+
+    /// Returns the command that turns logging off.
+    pub(crate) fn undo_command(&self) -> String {
+        let user = if self.manager == Manager::System { "" } else { " --user" };
+        format!("harden-why log-refusals --off{user}")
+    }
+
+    fn resolve(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}
+
+/// Returns the directory of a user's own configuration, from the environment of that user's manager.
+pub(crate) fn config_dir(environment: &[String], home: &Path) -> PathBuf {
+    let variable = |name: &str| {
+        let value = environment.iter().find_map(|variable| variable.strip_prefix(name)?.strip_prefix('='));
+        value.map(PathBuf::from).filter(|path| path.is_absolute())
+    };
+    let config = variable("XDG_CONFIG_HOME");
+    config.unwrap_or_else(|| variable("HOME").unwrap_or_else(|| home.to_owned()).join(".config")).join("systemd")
+}
+
+/// Names a manager in a sentence.
+pub(crate) fn manager_text(manager: Manager) -> String {
+    match manager {
+        Manager::System => "the system manager".to_owned(),
+        Manager::User(uid) => format!("the user manager of uid {uid}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn config_dir_follows_the_environment_of_the_manager() {
+        let dir = |environment: &[&str]| {
+            let environment: Vec<String> = environment.iter().map(ToString::to_string).collect();
+            config_dir(&environment, Path::new("/home/a"))
+        };
+        assert_eq!(dir(&[]), Path::new("/home/a/.config/systemd"));
+        assert_eq!(dir(&["PATH=/bin", "HOME=/b"]), Path::new("/b/.config/systemd"));
+        assert_eq!(dir(&["HOME=/b", "XDG_CONFIG_HOME=/c"]), Path::new("/c/systemd"));
+        assert_eq!(dir(&["XDG_CONFIG_HOME=c"]), Path::new("/home/a/.config/systemd"));
+    }
+}

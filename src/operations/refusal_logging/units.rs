@@ -1,0 +1,202 @@
+//! The units to log: those whose policy can refuse a call without a record; and their restart.
+
+use crate::audit::note;
+use crate::host::unit_settings;
+use crate::operations::interruption::Interruption;
+use crate::operations::local_machine::LocalMachine;
+use crate::operations::outcome::NothingToDo;
+use crate::operations::own_unit::own_unit;
+use crate::operations::service_manager::{ServiceManager, ServiceManagers};
+use crate::policy::Directive;
+use crate::syscalls::Groups;
+use crate::systemd::manager::{SystemdError, UnitJob, UnitOutcome, UnitProperties};
+use crate::systemd::manager_lookup::unknown_unit_text;
+use crate::units::{Manager, Unit, UnitName};
+use anyhow::{Context as _, bail, ensure};
+
+/// How the names of units begin that users' sessions depend on.
+const SESSIONS: [&str; 15] = [
+    "systemd-logind.",
+    "user@",
+    "getty@",
+    "serial-getty@",
+    "console-getty.",
+    "display-manager.",
+    "gdm",
+    "sddm",
+    "lightdm",
+    "lxdm.",
+    "xdm.",
+    "slim.",
+    "ly.",
+    "ly@",
+    "greetd",
+];
+
+/// The units that a user asks to log.
+#[derive(Debug, Clone)]
+pub(crate) enum UnitSelection {
+    /// All loaded ones.
+    All,
+    /// These, by name or alias.
+    Named(Vec<UnitName>),
+}
+
+/// A unit to log.
+#[derive(Debug, Clone)]
+pub(crate) struct LoggedUnit {
+    pub(crate) name: UnitName,
+    /// The directives that can refuse a call without a record.
+    pub(crate) directives: Vec<Directive>,
+    /// Whether it is up since before; a oneshot unit that finished counts as up.
+    pub(crate) running: bool,
+    /// Why harden-why never restarts it.
+    spared: Option<&'static str>,
+    /// Why harden-why does not restart it this time, although it runs.
+    pub(crate) not_restarted: Option<&'static str>,
+    /// The result of its restart.
+    pub(crate) restarted: Option<Result<UnitOutcome, String>>,
+}
+
+impl LoggedUnit {
+    /// `own` is the unit that this program runs in.
+    fn new(unit: &UnitProperties, directives: Vec<Directive>, own: Option<&UnitName>) -> Self {
+        let spared = reason_to_spare(unit).or_else(|| (own == Some(&unit.id)).then_some("this program runs in it"));
+        let (name, running) = (unit.id.clone(), unit.is_running());
+        Self { name, directives, running, spared, not_restarted: None, restarted: None }
+    }
+
+    /// Returns whether the user may be advised to restart it.
+    pub(crate) fn can_be_restarted(&self) -> bool {
+        self.running && self.spared.is_none()
+    }
+}
+
+/// Selects the units to log.
+///
+/// # Errors
+/// A named unit does not exist, or none refuses a call without a record.
+pub(crate) async fn select_units<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    manager: &M::Connection,
+    selection: &UnitSelection,
+    groups: &Groups,
+) -> anyhow::Result<Vec<LoggedUnit>> {
+    match selection {
+        UnitSelection::All => select_all(manager, groups).await,
+        UnitSelection::Named(names) => select_named(machine, manager.manager(), names, groups).await,
+    }
+}
+
+async fn select_named<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    manager: Manager,
+    names: &[UnitName],
+    groups: &Groups,
+) -> anyhow::Result<Vec<LoggedUnit>> {
+    let own = own_unit().map(|unit| unit.name);
+    let mut selected: Vec<LoggedUnit> = Vec::new();
+    for name in names {
+        let unit = Unit { manager, name: name.clone() };
+        let answer = async { machine.connect(manager).await?.unit_properties(name).await };
+        let answer = answer.await;
+        if let Err(SystemdError::NoSuchUnit(_)) = &answer {
+            bail!(unknown_unit_text(name));
+        }
+        let answer = unit_settings::from_answer(&unit, answer, groups);
+        let known = unit_settings::without_rehearsal(&unit, answer, groups);
+        let properties = known.properties.with_context(|| note::join_texts(&known.notes))?;
+        ensure!(properties.load_state == "loaded", "{name} is not loaded ({})", properties.load_state);
+        let policy = known.situation.with_context(|| format!("the settings of {name} cannot be read"))?.policy;
+        let directives = policy.loggable_directives();
+        if directives.is_empty() {
+            bail!(NothingToDo(format!(
+                "{name} refuses no call without a record: there is nothing to log ('harden-why {name}' tells what is \
+                 known)"
+            )));
+        }
+        if selected.iter().all(|other| other.name != properties.id) {
+            selected.push(LoggedUnit::new(&properties, directives, own.as_ref()));
+        }
+    }
+    Ok(selected)
+}
+
+async fn select_all(manager: &impl ServiceManager, groups: &Groups) -> anyhow::Result<Vec<LoggedUnit>> {
+    let (units, complete) = manager.list_loaded_units().await?;
+    ensure!(complete, "systemd does not answer for all its units, so which units to log is not known: name them");
+    let (context, own) = (unit_settings::surroundings(manager.manager()), own_unit().map(|unit| unit.name));
+    let select = |unit: &UnitProperties| {
+        let directives = unit.policy(context.clone(), groups).loggable_directives();
+        (!directives.is_empty()).then(|| LoggedUnit::new(unit, directives, own.as_ref()))
+    };
+    let mut selected: Vec<LoggedUnit> = units.iter().filter_map(select).collect();
+    if selected.is_empty() {
+        bail!(NothingToDo(
+            "no unit that is loaded refuses a call without a record: there is nothing to log".to_owned()
+        ));
+    }
+    selected.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    Ok(selected)
+}
+
+/// Decides which of the running units not to restart; with `none`, all of them.
+pub(crate) fn decide_restarts(units: &mut [LoggedUnit], none: bool) {
+    for unit in units.iter_mut().filter(|unit| unit.running) {
+        unit.not_restarted = unit.spared.or(none.then_some("--no-restart"));
+    }
+}
+
+/// Returns why harden-why never restarts a unit.
+pub(crate) fn reason_to_spare(unit: &UnitProperties) -> Option<&'static str> {
+    if unit.is_finished() { Some("it did its work, and would do it again") } else { reason_to_spare_name(&unit.id) }
+}
+
+fn reason_to_spare_name(name: &UnitName) -> Option<&'static str> {
+    match name.as_str() {
+        "dbus.service" | "dbus-broker.service" => return Some("the whole system is connected to it"),
+        "harden-whyd.service" => return Some("it is what listens"),
+        _ => {}
+    }
+    let begins = |prefix: &&str| name.as_str().starts_with(prefix);
+    match name.suffix() {
+        "service" if SESSIONS.iter().any(begins) => Some("a session would end"),
+        "service" => None,
+        _ => Some("only services are started anew"),
+    }
+}
+
+/// Restarts the units one after the other. A signal leaves the remaining ones as they are.
+pub(crate) async fn restart_units(
+    manager: &impl ServiceManager,
+    units: &mut [LoggedUnit],
+    interruption: &mut Interruption,
+) {
+    let mut interrupted = false;
+    for unit in units.iter_mut().filter(|unit| unit.running && unit.not_restarted.is_none()) {
+        if interrupted {
+            unit.not_restarted = Some("interrupted before");
+            continue;
+        }
+        let restarted = interruption.or(async { Ok(manager.run_job(&unit.name, UnitJob::TryRestart).await) }).await;
+        interrupted = restarted.is_err();
+        unit.restarted = Some(match restarted {
+            Ok(outcome) => outcome.map_err(|error: SystemdError| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_that_sessions_or_the_system_depend_on_are_spared() {
+        let is_spared = |name: &str| reason_to_spare_name(&name.parse().unwrap()).is_some();
+        assert!(
+            ["dbus.service", "user@1000.service", "gdm3.service", "srv.mount", "a.socket"].map(is_spared) == [true; 5]
+        );
+        assert!(["nginx.service", "user.service", "systemd-journald.service"].map(is_spared) == [false; 3]);
+    }
+}

@@ -1,0 +1,33 @@
+//! Where a rehearsal learns of calls, and where it shows them.
+
+use crate::incidents::Incident;
+
+/// A source of the calls that a rehearsed unit makes.
+pub(crate) trait RehearsalFeed {
+    /// Returns the calls so far, each with its count since the beginning.
+    ///
+    /// # Errors
+    /// The source does not answer now.
+    async fn calls(&mut self) -> anyhow::Result<Vec<Incident>>;
+
+    /// Tells the source that the rehearsal is over.
+    async fn end(&self);
+}
+
+/// Shows a rehearsal's progress to the user.
+pub(crate) trait RehearsalObserver {
+    /// Starts the display, once the unit's drop-in is written.
+    fn start(&mut self);
+
+    /// Shows the calls so far. Returns whether one of them is new.
+    fn show_calls(&mut self, calls: &[Incident]) -> bool;
+
+    /// Shows that time has passed.
+    fn tick(&self);
+
+    /// Shows a message.
+    fn say(&self, message: &str);
+
+    /// Ends the display; the calls stay on the screen.
+    fn finish(&mut self);
+}

@@ -1,0 +1,265 @@
+//! The plan of a rehearsal: everything that can fail is checked before anything is changed.
+
+use super::marker;
+use super::marker::RehearsalMarker;
+use crate::audit::Note;
+use crate::audit::note;
+use crate::audit::text::{escape, join, shown_path};
+use crate::diagnosis::{RehearsalDropIn, Situation};
+use crate::host::unit_settings::REHEARSAL_DROP_IN;
+use crate::incidents::local_time::LocalTime;
+use crate::operations::drop_in;
+use crate::operations::local_machine::LocalMachine;
+use crate::operations::own_unit::is_own_unit;
+use crate::operations::permission::{ensure_may_change, ensure_takes_drop_ins};
+use crate::operations::service_manager::{ServiceManager, ServiceManagers};
+use crate::policy::Directive;
+use crate::policy::unit_file::shown;
+use crate::systemd::manager::{SystemdError, UnitProperties};
+use crate::systemd::syscall_groups::{LoadedGroups, groups_note};
+use crate::unit_files::runtime_dropin_path;
+use crate::units::{Manager, Unit, UnitName};
+use anyhow::{Context as _, bail, ensure};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The system units without which nothing of a rehearsal is seen.
+const REQUIRED_UNITS: [&str; 4] = ["harden-whyd.service", "harden-whyd.socket", "dbus.service", "dbus-broker.service"];
+
+/// Where the kernel lists the actions that it logs.
+const ACTIONS_LOGGED: &str = "/proc/sys/kernel/seccomp/actions_logged";
+
+/// When a rehearsal ends, unless the user or the unit ends it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// After this long.
+    pub(crate) time: Option<Duration>,
+    /// After this long without a new call.
+    pub(crate) idle: Option<Duration>,
+}
+
+/// What a user asks to rehearse.
+#[derive(Debug, Clone)]
+pub(crate) struct RehearsalRequest {
+    /// The unit's name, or an alias.
+    pub(crate) unit: UnitName,
+    /// Only a unit of the system manager.
+    pub(crate) system: bool,
+    /// Only a unit of the caller's own manager.
+    pub(crate) user: bool,
+    /// When it ends.
+    pub(crate) limits: Limits,
+    /// Directives that stay in force.
+    pub(crate) keep: BTreeSet<Directive>,
+}
+
+/// A rehearsal that can start.
+pub(crate) struct RehearsalPlan {
+    pub(crate) unit: Unit,
+    /// The unit before.
+    pub(crate) facts: UnitProperties,
+    /// Its own settings.
+    pub(crate) situation: Situation,
+    pub(crate) rehearsal: RehearsalDropIn,
+    pub(crate) limits: Limits,
+    /// The path of the drop-in.
+    pub(crate) path: PathBuf,
+    /// The date.
+    today: String,
+    pub(crate) marker: RehearsalMarker,
+    pub(crate) loaded: LoadedGroups,
+    pub(crate) notes: Vec<Note>,
+}
+
+impl RehearsalPlan {
+    /// Checks everything that can fail.
+    ///
+    /// # Errors
+    /// Says what prevents the rehearsal. Nothing was changed.
+    pub(crate) async fn prepare<M: ServiceManagers>(
+        machine: LocalMachine<'_, M>,
+        request: &RehearsalRequest,
+        loaded: LoadedGroups,
+        clock: &LocalTime,
+    ) -> anyhow::Result<Self> {
+        ensure_kernel_logs(&machine.resolve(Path::new(ACTIONS_LOGGED)))?;
+        let is_root = machine.uid() == 0;
+        ensure!(!request.system || is_root, "a unit of the system is rehearsed by root alone");
+        let (unit, manager) = find_unit(machine, request).await?;
+        let is_required = unit.manager == Manager::System && REQUIRED_UNITS.contains(&unit.name.as_str());
+        ensure!(!is_required, "without {} nothing of a rehearsal would be heard", unit.name);
+        ensure_may_change(&unit, machine.uid(), "rehearse")?;
+        ensure!(
+            unit.manager != Manager::System || is_root,
+            "{} is a unit of the system, which is rehearsed by root alone; say --user for one of your own",
+            unit.name
+        );
+        let known = machine.settings_in_force(&unit, &loaded.groups).await;
+        ensure_takes_drop_ins(&unit.name, &known)?;
+        let facts = known.properties.context("systemd does not tell the unit's settings")?;
+        let situation = known.situation.with_context(|| format!("the settings of {} cannot be read", unit.name))?;
+        let section = situation.policy.settings.section();
+        ensure!(!section.is_empty(), "{} runs no processes, so there is nothing to rehearse", unit.name);
+        ensure_can_restart(&unit, &facts, &manager).await?;
+        let path = machine.resolve(&runtime_dropin_path(&unit, REHEARSAL_DROP_IN));
+        ensure_is_free(&path, &facts)?;
+        let notes = known.notes;
+        ensure!(
+            known.matches_manager,
+            "systemd holds other settings of {} than its files say: {}",
+            unit.name,
+            note::join_texts(&notes)
+        );
+        let rehearsal = plan_settings(&unit, &situation, &path, &request.keep, &loaded)?;
+        Ok(Self {
+            marker: RehearsalMarker::new(&facts),
+            notes: groups_note(&loaded).into_iter().collect(),
+            today: clock.today(),
+            limits: request.limits,
+            unit,
+            facts,
+            situation,
+            rehearsal,
+            path,
+            loaded,
+        })
+    }
+
+    /// Rereads the unit's state, which can change while the user thinks about the plan.
+    ///
+    /// # Errors
+    /// The unit's manager does not answer.
+    pub(crate) async fn refresh<M: ServiceManagers>(&mut self, machine: LocalMachine<'_, M>) -> anyhow::Result<()> {
+        let properties = async { machine.connect(self.unit.manager).await?.unit_properties(&self.unit.name).await };
+        self.facts = properties.await.context("nothing was changed")?;
+        self.marker = RehearsalMarker::new(&self.facts);
+        Ok(())
+    }
+
+    /// Returns the text of the drop-in.
+    pub(crate) fn text(&self) -> String {
+        let why = format!("a rehearsal of {}, which is less protected meanwhile", self.unit.name);
+        let content = format!("{}{}", self.marker.lines(), self.rehearsal.content);
+        drop_in::compose(&content, &self.today, &why, "harden-why restore")
+    }
+}
+
+/// Parses the keys of directives that stay in force; a `=` at the end is ignored.
+///
+/// # Errors
+/// A rehearsal does not lift one of them.
+pub(crate) fn parse_kept(names: &[String]) -> anyhow::Result<BTreeSet<Directive>> {
+    let parse = |name: &String| {
+        let directive = Directive::from_key(name.strip_suffix('=').unwrap_or(name));
+        directive.filter(|directive| directive.is_liftable()).with_context(|| {
+            let all = join(Directive::liftable().map(|directive| directive.key().to_owned()));
+            format!("{} is nothing that a rehearsal lifts; that is {all}", shown(name))
+        })
+    };
+    names.iter().map(parse).collect()
+}
+
+/// Checks that the kernel writes audit records for logged calls.
+fn ensure_kernel_logs(actions_logged: &Path) -> anyhow::Result<()> {
+    let Ok(logged) = std::fs::read_to_string(actions_logged) else { return Ok(()) };
+    ensure!(
+        logged.split_ascii_whitespace().any(|action| action == "log"),
+        "kernel.seccomp.actions_logged lacks log, so a rehearsal would show nothing: sysctl \
+         kernel.seccomp.actions_logged='{} log'",
+        logged.trim()
+    );
+    Ok(())
+}
+
+/// Finds the unit under its own name, and its manager. The system manager is asked first.
+async fn find_unit<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    request: &RehearsalRequest,
+) -> anyhow::Result<(Unit, M::Connection)> {
+    let name = &request.unit;
+    let own = Manager::User(machine.uid());
+    let candidates = match (request.system, request.user) {
+        (true, _) => vec![Manager::System],
+        (_, true) => vec![own],
+        _ => vec![Manager::System, own],
+    };
+    let mut why = None;
+    for candidate in candidates {
+        let answer = async {
+            let manager = machine.connect(candidate).await?;
+            let facts = manager.unit_properties(name).await?;
+            Ok::<_, SystemdError>((Unit { manager: candidate, name: facts.id }, manager))
+        };
+        match answer.await {
+            Ok(found) => return Ok(found),
+            // "There is no such unit" says more than that another manager does not answer.
+            Err(error @ SystemdError::NoSuchUnit(_)) => why = Some(error),
+            Err(error) => why = why.or(Some(error)),
+        }
+    }
+    Err(why.map_or_else(|| anyhow::anyhow!("there is no unit {name}"), Into::into))
+}
+
+/// Checks that systemd knows `SystemCallLog=`, and may start and stop the unit for a user.
+async fn ensure_can_restart(unit: &Unit, facts: &UnitProperties, manager: &impl ServiceManager) -> anyhow::Result<()> {
+    if facts.system_call_log.is_none() {
+        let version = manager.version().await.map(|version| format!(" ({})", escape(version.as_bytes())));
+        let version = version.unwrap_or_default();
+        bail!("the systemd that runs {}{version} has no SystemCallLog=, which came with 247", unit.name);
+    }
+    ensure!(facts.can_start != Some(false), "{} may be started by other units alone, so not for this", unit.name);
+    let is_held = facts.refuse_manual_stop == Some(true) && facts.is_running();
+    ensure!(!is_held, "{} may be stopped by other units alone, so not for this", unit.name);
+    ensure!(!is_own_unit(unit), "this harden-why runs within {}, and would be ended with it", unit.name);
+    Ok(())
+}
+
+/// Checks that nobody rehearses the unit, and that no file is in the way.
+fn ensure_is_free(path: &Path, facts: &UnitProperties) -> anyhow::Result<()> {
+    for path in [path, &marker::disarmed_path(path)] {
+        let Some(drop_in) = drop_in::read(path)? else { continue };
+        match RehearsalMarker::parse(&drop_in).living_owner() {
+            Some(pid) => bail!("{} is being rehearsed already, by process {pid}", facts.id),
+            None => bail!("an earlier rehearsal of {} left {}: harden-why restore", facts.id, shown_path(path)),
+        }
+    }
+    if let Some(other) = facts.dropins.iter().find(|other| other.file_name() == path.file_name()) {
+        bail!("{} would take the place of a rehearsal's drop-in: move it away", shown_path(other));
+    }
+    Ok(())
+}
+
+/// Computes the rehearsal's settings, and checks that they would have the last word.
+fn plan_settings(
+    unit: &Unit,
+    situation: &Situation,
+    path: &Path,
+    keep: &BTreeSet<Directive>,
+    loaded: &LoadedGroups,
+) -> anyhow::Result<RehearsalDropIn> {
+    let Some(rehearsal) = RehearsalDropIn::new(&situation.policy, keep, &loaded.groups) else {
+        bail!("there is nothing to rehearse: the settings of {} deny nothing that would be seen then", unit.name)
+    };
+    let rehearsed = situation.policy.with_dropin(path, rehearsal.content.as_bytes(), &loaded.groups);
+    if let Err(call) = rehearsal.verify(&rehearsed, &loaded.groups) {
+        let behind = join(situation.policy.settings.later_dropins(path).map(shown_path));
+        let behind = if behind.is_empty() { "another setting".to_owned() } else { behind };
+        bail!("{behind} has the last word on {call}, so {} cannot be rehearsed: give it a lower name", unit.name);
+    }
+    Ok(rehearsal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_directives_that_a_rehearsal_lifts_can_be_kept() {
+        let names = ["ProtectClock=".to_owned(), "SystemCallFilter".to_owned()];
+        assert_eq!(parse_kept(&names).unwrap(), BTreeSet::from([Directive::ProtectClock, Directive::SystemCallFilter]));
+        for name in ["SystemCallArchitectures", "protectclock", "", "ProtectKernelTunables"] {
+            assert!(parse_kept(&[name.to_owned()]).unwrap_err().to_string().contains("nothing that a rehearsal lifts"));
+        }
+    }
+}

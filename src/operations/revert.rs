@@ -1,0 +1,144 @@
+//! Reverts a remedy: removes the drop-ins that `apply` wrote, and confirms that systemd no longer lists them.
+
+use super::confirm::roll_back;
+use super::drop_in;
+use super::drop_in::{DropInError, Undo};
+use super::interruption::Interruption;
+use super::local_machine::LocalMachine;
+use super::service_manager::{ServiceManager, ServiceManagers};
+use crate::audit::Note;
+use crate::audit::text::shown_path;
+use crate::host::unit_settings;
+use crate::host::unit_settings::REMEDY_DROP_IN;
+use crate::systemd::manager::{SystemdError, UnitProperties};
+use crate::unit_files;
+use crate::units::{Manager, Unit, UnitName};
+use std::path::{Path, PathBuf};
+
+/// The drop-ins of `apply` for one unit.
+#[derive(Debug)]
+pub(crate) struct AppliedDropIns {
+    pub(crate) unit: Unit,
+    /// Path and content, the one that hides the other first.
+    files: Vec<(PathBuf, Vec<u8>)>,
+    /// Why a further file cannot be removed.
+    pub(crate) refused: Option<DropInError>,
+}
+
+/// Drop-ins that were removed.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct RemovedDropIns {
+    /// Path and former content of each, at least one.
+    pub(crate) files: Vec<(PathBuf, Vec<u8>)>,
+    /// Whether the unit runs, and so keeps the filter of its start.
+    pub(crate) running: bool,
+    /// Why it is not certain that systemd dropped the files.
+    pub(crate) doubt: Option<Note>,
+}
+
+/// Finds the drop-ins of a unit, by its first manager for which there are any. The name can be an alias.
+///
+/// # Errors
+/// There is only somebody else's file, or one that cannot be read.
+pub(crate) async fn find_drop_ins<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    name: &UnitName,
+    candidates: &[Manager],
+) -> Result<Option<AppliedDropIns>, DropInError> {
+    let mut refused = None;
+    for &manager in candidates {
+        let unit = Unit { manager, name: resolve_name(machine, name, manager).await };
+        let mut files = Vec::new();
+        for path in drop_in_paths(&unit).map(|path| machine.resolve(&path)) {
+            match drop_in::read(&path) {
+                Ok(None) => {}
+                Ok(Some(content)) => files.push((path, content)),
+                // The other path or another manager may have one to remove.
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        if !files.is_empty() {
+            return Ok(Some(AppliedDropIns { unit, files, refused }));
+        }
+    }
+    refused.map_or(Ok(None), Err)
+}
+
+/// Returns the own name of the unit that an alias stands for; the name itself where the manager does not know it.
+async fn resolve_name<M: ServiceManagers>(machine: LocalMachine<'_, M>, name: &UnitName, manager: Manager) -> UnitName {
+    let properties = async { machine.connect(manager).await?.unit_properties(name).await };
+    properties.await.map_or_else(|_: SystemdError| name.clone(), |properties| properties.id)
+}
+
+/// Where `apply` writes a unit's drop-in. The first hides the second.
+fn drop_in_paths(unit: &Unit) -> [PathBuf; 2] {
+    let persistent = unit_files::dropin_path(unit, &unit_settings::home_dir(unit.manager), REMEDY_DROP_IN);
+    [persistent, unit_files::runtime_dropin_path(unit, REMEDY_DROP_IN)]
+}
+
+/// Removes drop-ins, all or none, and asks the manager whether it still lists them. Both go at once: with the first
+/// alone gone, the second would come into force.
+///
+/// # Errors
+/// A file cannot be removed, systemd does not reread its files, or a signal came. The files are as before then, or the
+/// error says what is left.
+pub(crate) async fn remove_drop_ins<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    found: &AppliedDropIns,
+    interruption: &mut Interruption,
+) -> anyhow::Result<RemovedDropIns> {
+    let AppliedDropIns { unit, files, .. } = found;
+    let manager = machine.connect(unit.manager).await?;
+    let mut undo = Vec::new();
+    for (path, _) in files {
+        match drop_in::remove(path) {
+            Ok(removed) => undo.extend(removed),
+            // systemd has not read any change yet.
+            Err(error) if undo.is_empty() => return Err(error.into()),
+            Err(error) => return Err(roll_back(undo, &manager, error.into(), interruption).await),
+        }
+    }
+    let paths: Vec<PathBuf> = undo.iter().map(|change| change.path().to_owned()).collect();
+    if paths.is_empty() {
+        return Err(DropInError::Gone(files.first().map(|(path, _)| path.clone()).unwrap_or_default()).into());
+    }
+    match interruption.or(reread(&manager, &unit.name)).await {
+        Ok(properties) => {
+            undo.into_iter().for_each(Undo::keep);
+            let running = properties.as_ref().is_ok_and(UnitProperties::is_running);
+            let files = files.iter().filter(|(path, _)| paths.contains(path)).cloned().collect();
+            Ok(RemovedDropIns { files, running, doubt: find_doubt(properties, &paths) })
+        }
+        Err(error) => Err(roll_back(undo, &manager, error, interruption).await),
+    }
+}
+
+/// Reloads the manager and returns what it then answers about the unit.
+async fn reread(
+    manager: &impl ServiceManager,
+    name: &UnitName,
+) -> anyhow::Result<Result<UnitProperties, SystemdError>> {
+    manager.reload().await?;
+    Ok(manager.unit_properties(name).await)
+}
+
+/// Returns why it is not certain that the manager dropped the removed files.
+fn find_doubt(properties: Result<UnitProperties, SystemdError>, removed: &[PathBuf]) -> Option<Note> {
+    let properties = match properties {
+        Ok(properties) => properties,
+        // Without a unit, nothing is in force.
+        Err(SystemdError::NoSuchUnit(_)) => return None,
+        Err(error) => {
+            return Some(Note::new("unconfirmed", format!("what systemd holds now could not be read back: {error}")));
+        }
+    };
+    // systemd may spell the path differently.
+    let is_gone = |path: &Path| path.ends_with(REMEDY_DROP_IN) && !path.exists();
+    let held = properties.dropins.iter().find(|path| removed.contains(path) || is_gone(path))?;
+    let text = format!(
+        "systemd still lists {}: it does not look where the file was removed, or another was put there",
+        shown_path(held)
+    );
+    Some(Note::new("drop-in-still-listed", text))
+}
