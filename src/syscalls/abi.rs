@@ -1,8 +1,8 @@
-//! The ABI a call was made in: which numbering, and (ABI, number) ↔ name.
+//! The ABI of a call: which numbering it uses, and (ABI, number) ↔ name.
 
 use super::arch::Arch;
 use super::table;
-use super::table::Table;
+use super::table::CallTable;
 use std::fmt;
 
 /// `__X32_SYSCALL_BIT` (`asm/unistd.h`): set in the number of every x32 call.
@@ -11,80 +11,116 @@ const X32_BIT: u32 = 0x4000_0000;
 /// `__NR_OABI_SYSCALL_BASE` (`asm/unistd.h`): added to the number of every call of ARM's old ABI.
 const OABI_BASE: u32 = 0x0090_0000;
 
-/// `__NR_SYSCALL_MASK` (`asm/unistd.h`): what the old ABI's base leaves free.
+/// `__NR_SYSCALL_MASK` (`asm/unistd.h`): the bits of a number below the old ABI's base.
 const OABI_MASK: u32 = 0x000f_ffff;
 
-/// A system call ABI: a numbering of calls. One token can stand for two (x86-64 and x32).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Abi {
-    /// 64-bit x86.
-    X86_64,
-    /// 64-bit x86 with 32-bit pointers.
-    X32,
-    /// 32-bit x86.
-    I386,
-    /// 64-bit ARM.
-    Aarch64,
-    /// 32-bit ARM, little-endian.
-    Arm,
-    /// 32-bit ARM, big-endian.
-    ArmEb,
-    /// 32-bit PowerPC.
-    Ppc,
-    /// 64-bit PowerPC, big-endian.
-    Ppc64,
-    /// 64-bit PowerPC, little-endian.
-    Ppc64Le,
-    /// 31-bit s390.
-    S390,
-    /// 64-bit s390.
-    S390X,
-    /// 32-bit RISC-V.
-    Riscv32,
-    /// 64-bit RISC-V.
-    Riscv64,
-    /// 64-bit `LoongArch`.
-    Loongarch64,
-    /// 32-bit MIPS (o32), big-endian.
-    Mips,
-    /// 32-bit MIPS (o32), little-endian.
-    MipsEl,
-    /// 64-bit MIPS (n64), big-endian.
-    Mips64,
-    /// 64-bit MIPS (n64), little-endian.
-    MipsEl64,
-    /// 64-bit MIPS with 32-bit pointers (n32), big-endian.
-    Mips64N32,
-    /// 64-bit MIPS with 32-bit pointers (n32), little-endian.
-    MipsEl64N32,
-    /// 32-bit PA-RISC.
-    Parisc,
-    /// 64-bit PA-RISC.
-    Parisc64,
-    /// Motorola 68000.
-    M68k,
-    /// `SuperH`, big-endian.
-    Sh,
-    /// `SuperH`, little-endian.
-    ShEl,
-    /// 32-bit SPARC.
-    Sparc,
-    /// 64-bit SPARC.
-    Sparc64,
-}
-
-/// What is known of an ABI.
+/// What the program knows about an ABI.
 struct Facts {
     arch: Arch,
     name: &'static str,
-    /// systemd's `seccomp_arch_to_string()`.
-    systemd: Option<&'static str>,
-    table: &'static Table,
+    /// The name that systemd's `seccomp_arch_to_string()` returns.
+    systemd_name: Option<&'static str>,
+    table: &'static CallTable,
 }
 
-/// Spellings beyond [`Abi::name`] and [`Abi::systemd_name`].
+/// Defines [`Abi`], one row per ABI: its token, its name, systemd's name, its table of calls, and the target whose
+/// programs use it. The program does not build for a target without a row.
+macro_rules! abis {
+    ($($(#[$doc:meta])+ $abi:ident: $arch:ident, $name:literal, $systemd:expr, $table:ident $(, $target:meta)?;)+) => {
+        /// A system call ABI: a numbering of calls. One token can stand for two (x86-64 and x32).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Abi {
+            $($(#[$doc])+ $abi,)+
+        }
+
+        impl Abi {
+            const ALL: &'static [Self] = &[$(Self::$abi),+];
+
+            const fn facts(self) -> Facts {
+                match self {
+                    $(Self::$abi => {
+                        Facts { arch: Arch::$arch, name: $name, systemd_name: $systemd, table: table::$table }
+                    })+
+                }
+            }
+        }
+
+        $($(#[cfg($target)] const NATIVE: Abi = Abi::$abi;)?)+
+        #[cfg(not(any($($($target,)?)+)))]
+        compile_error!("the system calls of this architecture are not known");
+    };
+}
+
+abis! {
+    /// 64-bit x86.
+    X86_64: X86_64, "x86_64", Some("x86-64"), X86_64, all(target_arch = "x86_64", target_pointer_width = "64");
+    /// 64-bit x86 with 32-bit pointers.
+    X32: X86_64, "x32", Some("x32"), X32, all(target_arch = "x86_64", target_pointer_width = "32");
+    /// 32-bit x86.
+    I386: I386, "i386", Some("x86"), I386, target_arch = "x86";
+    /// 64-bit ARM.
+    Aarch64: AARCH64, "aarch64", Some("arm64"), AARCH64, target_arch = "aarch64";
+    /// 32-bit ARM, little-endian.
+    Arm: ARM, "arm", Some("arm"), ARM, all(target_arch = "arm", target_endian = "little");
+    /// 32-bit ARM, big-endian.
+    ArmEb: ARMEB, "arm-be", None, ARM, all(target_arch = "arm", target_endian = "big");
+    /// 32-bit PowerPC.
+    Ppc: PPC, "ppc", Some("ppc"), PPC, target_arch = "powerpc";
+    /// 64-bit PowerPC, big-endian.
+    Ppc64: PPC64, "ppc64", Some("ppc64"), PPC64, all(target_arch = "powerpc64", target_endian = "big");
+    /// 64-bit PowerPC, little-endian.
+    Ppc64Le: PPC64LE, "ppc64le", Some("ppc64-le"), PPC64, all(target_arch = "powerpc64", target_endian = "little");
+    /// 31-bit s390.
+    S390: S390, "s390", Some("s390"), S390;
+    /// 64-bit s390.
+    S390X: S390X, "s390x", Some("s390x"), S390X, target_arch = "s390x";
+    /// 32-bit RISC-V.
+    Riscv32: RISCV32, "riscv32", None, RISCV32, target_arch = "riscv32";
+    /// 64-bit RISC-V.
+    Riscv64: RISCV64, "riscv64", Some("riscv64"), RISCV64, target_arch = "riscv64";
+    /// 64-bit `LoongArch`.
+    Loongarch64: LOONGARCH64, "loongarch64", Some("loongarch64"), LOONGARCH64, target_arch = "loongarch64";
+    /// 32-bit MIPS (o32), big-endian.
+    Mips: MIPS, "mips", Some("mips"), MIPS_O32,
+        all(any(target_arch = "mips", target_arch = "mips32r6"), target_endian = "big");
+    /// 32-bit MIPS (o32), little-endian.
+    MipsEl: MIPSEL, "mipsel", Some("mips-le"), MIPS_O32,
+        all(any(target_arch = "mips", target_arch = "mips32r6"), target_endian = "little");
+    /// 64-bit MIPS (n64), big-endian.
+    Mips64: MIPS64, "mips64", Some("mips64"), MIPS_N64,
+        all(any(target_arch = "mips64", target_arch = "mips64r6"), target_endian = "big", target_pointer_width = "64");
+    /// 64-bit MIPS (n64), little-endian.
+    MipsEl64: MIPSEL64, "mipsel64", Some("mips64-le"), MIPS_N64,
+        all(
+            any(target_arch = "mips64", target_arch = "mips64r6"), target_endian = "little", target_pointer_width = "64"
+        );
+    /// 64-bit MIPS with 32-bit pointers (n32), big-endian.
+    Mips64N32: MIPS64N32, "mips64n32", Some("mips64-n32"), MIPS_N32,
+        all(any(target_arch = "mips64", target_arch = "mips64r6"), target_endian = "big", target_pointer_width = "32");
+    /// 64-bit MIPS with 32-bit pointers (n32), little-endian.
+    MipsEl64N32: MIPSEL64N32, "mipsel64n32", Some("mips64-le-n32"), MIPS_N32,
+        all(
+            any(target_arch = "mips64", target_arch = "mips64r6"), target_endian = "little", target_pointer_width = "32"
+        );
+    /// 32-bit PA-RISC.
+    Parisc: PARISC, "parisc", Some("parisc"), PARISC;
+    /// 64-bit PA-RISC.
+    Parisc64: PARISC64, "parisc64", Some("parisc64"), PARISC64;
+    /// Motorola 68000.
+    M68k: M68K, "m68k", None, M68K, target_arch = "m68k";
+    /// `SuperH`, big-endian.
+    Sh: SH, "sheb", None, SH;
+    /// `SuperH`, little-endian.
+    ShEl: SHEL, "shel", None, SH;
+    /// 32-bit SPARC.
+    Sparc: SPARC, "sparc", None, SPARC, target_arch = "sparc";
+    /// 64-bit SPARC.
+    Sparc64: SPARC64, "sparc64", None, SPARC64, target_arch = "sparc64";
+}
+
+/// Spellings other than [`Abi::name`] and [`Abi::systemd_name`].
 ///
-/// `armeb` is how `ausearch -i` writes *little-endian* ARM, and libseccomp's `sh` is little-endian too.
+/// `ausearch -i` writes `armeb` for *little-endian* ARM. libseccomp's `sh` is little-endian, too.
 const OTHER_SPELLINGS: &[(&str, Abi)] = &[
     ("amd64", Abi::X86_64),
     ("i486", Abi::I386),
@@ -113,104 +149,38 @@ const OTHER_SPELLINGS: &[(&str, Abi)] = &[
 ];
 
 impl Abi {
-    const ALL: [Self; 27] = [
-        Self::X86_64,
-        Self::X32,
-        Self::I386,
-        Self::Aarch64,
-        Self::Arm,
-        Self::ArmEb,
-        Self::Ppc,
-        Self::Ppc64,
-        Self::Ppc64Le,
-        Self::S390,
-        Self::S390X,
-        Self::Riscv32,
-        Self::Riscv64,
-        Self::Loongarch64,
-        Self::Mips,
-        Self::MipsEl,
-        Self::Mips64,
-        Self::MipsEl64,
-        Self::Mips64N32,
-        Self::MipsEl64N32,
-        Self::Parisc,
-        Self::Parisc64,
-        Self::M68k,
-        Self::Sh,
-        Self::ShEl,
-        Self::Sparc,
-        Self::Sparc64,
-    ];
-
-    #[rustfmt::skip]
-    const fn facts(self) -> Facts {
-        use table as t;
-        const fn facts(arch: Arch, name: &'static str, systemd: Option<&'static str>, table: &'static Table) -> Facts {
-            Facts { arch, name, systemd, table }
-        }
-        match self {
-            Self::X86_64 => facts(Arch::X86_64, "x86_64", Some("x86-64"), t::X86_64),
-            Self::X32 => facts(Arch::X86_64, "x32", Some("x32"), t::X32),
-            Self::I386 => facts(Arch::I386, "i386", Some("x86"), t::I386),
-            Self::Aarch64 => facts(Arch::AARCH64, "aarch64", Some("arm64"), t::AARCH64),
-            Self::Arm => facts(Arch::ARM, "arm", Some("arm"), t::ARM),
-            Self::ArmEb => facts(Arch::ARMEB, "arm-be", None, t::ARM),
-            Self::Ppc => facts(Arch::PPC, "ppc", Some("ppc"), t::PPC),
-            Self::Ppc64 => facts(Arch::PPC64, "ppc64", Some("ppc64"), t::PPC64),
-            Self::Ppc64Le => facts(Arch::PPC64LE, "ppc64le", Some("ppc64-le"), t::PPC64),
-            Self::S390 => facts(Arch::S390, "s390", Some("s390"), t::S390),
-            Self::S390X => facts(Arch::S390X, "s390x", Some("s390x"), t::S390X),
-            Self::Riscv32 => facts(Arch::RISCV32, "riscv32", None, t::RISCV32),
-            Self::Riscv64 => facts(Arch::RISCV64, "riscv64", Some("riscv64"), t::RISCV64),
-            Self::Loongarch64 => facts(Arch::LOONGARCH64, "loongarch64", Some("loongarch64"), t::LOONGARCH64),
-            Self::Mips => facts(Arch::MIPS, "mips", Some("mips"), t::MIPS_O32),
-            Self::MipsEl => facts(Arch::MIPSEL, "mipsel", Some("mips-le"), t::MIPS_O32),
-            Self::Mips64 => facts(Arch::MIPS64, "mips64", Some("mips64"), t::MIPS_N64),
-            Self::MipsEl64 => facts(Arch::MIPSEL64, "mipsel64", Some("mips64-le"), t::MIPS_N64),
-            Self::Mips64N32 => facts(Arch::MIPS64N32, "mips64n32", Some("mips64-n32"), t::MIPS_N32),
-            Self::MipsEl64N32 => facts(Arch::MIPSEL64N32, "mipsel64n32", Some("mips64-le-n32"), t::MIPS_N32),
-            Self::Parisc => facts(Arch::PARISC, "parisc", Some("parisc"), t::PARISC),
-            Self::Parisc64 => facts(Arch::PARISC64, "parisc64", Some("parisc64"), t::PARISC64),
-            Self::M68k => facts(Arch::M68K, "m68k", None, t::M68K),
-            Self::Sh => facts(Arch::SH, "sheb", None, t::SH),
-            Self::ShEl => facts(Arch::SHEL, "shel", None, t::SH),
-            Self::Sparc => facts(Arch::SPARC, "sparc", None, t::SPARC),
-            Self::Sparc64 => facts(Arch::SPARC64, "sparc64", None, t::SPARC64),
-        }
-    }
-
-    /// Every ABI.
+    /// Returns every ABI.
     pub fn all() -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter()
+        Self::ALL.iter().copied()
     }
 
-    /// The ABI of calls that this program itself makes.
+    /// Returns the ABI that this program itself uses.
     #[must_use]
     pub const fn native() -> Self {
         NATIVE
     }
 
-    /// The token that records of this ABI carry.
+    /// Returns the token in records of this ABI.
     #[must_use]
     pub const fn arch(self) -> Arch {
         self.facts().arch
     }
 
-    /// Our name: `ausearch -i`'s where it has one, else systemd's or libseccomp's; unique.
+    /// Returns a unique name: that of `ausearch -i`, else systemd's or libseccomp's.
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.facts().name
     }
 
-    /// The name for `SystemCallArchitectures=` (`systemd.exec(5)`; read by 252 and 262, except that 252 lacks
-    /// `loongarch64`); `None` where systemd has none.
+    /// Returns the name in `SystemCallArchitectures=` (`systemd.exec(5)`); `None` if systemd has none.
+    ///
+    /// systemd 252 and 262 read these names, except that 252 lacks `loongarch64`.
     #[must_use]
     pub const fn systemd_name(self) -> Option<&'static str> {
-        self.facts().systemd
+        self.facts().systemd_name
     }
 
-    /// The ABI of a name, in any spelling of `ausearch -i`, systemd, `uname -m` or libseccomp.
+    /// Finds an ABI by any name that `ausearch -i`, systemd, `uname -m` or libseccomp uses.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::all()
@@ -218,87 +188,52 @@ impl Abi {
             .or_else(|| OTHER_SPELLINGS.iter().find(|(spelling, _)| *spelling == name).map(|(_, abi)| *abi))
     }
 
-    /// The name of a number as a record has it; `None` for a number that the kernel does not know.
+    /// Returns the name of a call; `None` for a number that the kernel does not know.
     #[must_use]
     pub fn call_name(self, number: u32) -> Option<&'static str> {
         match self {
-            Self::X32 => look_up(table::X32, number & !X32_BIT),
+            Self::X32 => find_name(table::X32, number & !X32_BIT),
             Self::Arm | Self::ArmEb if number & !OABI_MASK == OABI_BASE => {
-                look_up(table::ARM_OABI, number & OABI_MASK).or_else(|| look_up(table::ARM, number & OABI_MASK))
+                find_name(table::ARM_OABI, number & OABI_MASK).or_else(|| find_name(table::ARM, number & OABI_MASK))
             }
-            _ => look_up(self.facts().table, number),
+            _ => find_name(self.facts().table, number),
         }
     }
 
-    /// The number of a name, as a record has it.
+    /// Returns the number that a record has for a call.
     #[must_use]
     pub fn call_number(self, name: &str) -> Option<u32> {
-        let number = |table: &Table| table.iter().find(|(_, known)| *known == name).map(|(number, _)| *number);
+        let find = |table: &CallTable| table.iter().find(|(_, known)| *known == name).map(|(number, _)| *number);
         match self {
-            Self::X32 => number(table::X32).map(|number| number | X32_BIT),
-            Self::Arm | Self::ArmEb => {
-                number(table::ARM).or_else(|| number(table::ARM_OABI).map(|number| number | OABI_BASE))
-            }
-            _ => number(self.facts().table),
+            Self::X32 => find(table::X32).map(|number| number | X32_BIT),
+            Self::Arm | Self::ArmEb => find(table::ARM).or_else(|| Some(find(table::ARM_OABI)? | OABI_BASE)),
+            _ => find(self.facts().table),
         }
     }
 
-    /// Every call of this ABI by number, as a record has it.
+    /// Returns every call of this ABI with the number that a record has, sorted by number.
     pub fn calls(self) -> impl Iterator<Item = (u32, &'static str)> {
         let bit = if self == Self::X32 { X32_BIT } else { 0 };
         self.facts().table.iter().map(move |(number, name)| (number | bit, *name))
     }
 }
 
-/// The name of a number.
-fn look_up(table: &'static Table, number: u32) -> Option<&'static str> {
+fn find_name(table: &'static CallTable, number: u32) -> Option<&'static str> {
     let index = table.binary_search_by_key(&number, |(number, _)| *number).ok()?;
     table.get(index).map(|(_, name)| *name)
 }
 
-/// The ABI this program is built for: one constant per target, and no program for a target without.
-macro_rules! native {
-    ($($abi:ident: $target:meta;)+) => {
-        $(#[cfg($target)] const NATIVE: Abi = Abi::$abi;)+
-        #[cfg(not(any($($target),+)))]
-        compile_error!("the system calls of this architecture are not known");
-    };
-}
-
-native! {
-    X86_64: all(target_arch = "x86_64", target_pointer_width = "64");
-    X32: all(target_arch = "x86_64", target_pointer_width = "32");
-    I386: target_arch = "x86";
-    Aarch64: target_arch = "aarch64";
-    Arm: all(target_arch = "arm", target_endian = "little");
-    ArmEb: all(target_arch = "arm", target_endian = "big");
-    Ppc: target_arch = "powerpc";
-    Ppc64: all(target_arch = "powerpc64", target_endian = "big");
-    Ppc64Le: all(target_arch = "powerpc64", target_endian = "little");
-    S390X: target_arch = "s390x";
-    Riscv32: target_arch = "riscv32";
-    Riscv64: target_arch = "riscv64";
-    Loongarch64: target_arch = "loongarch64";
-    Mips: all(any(target_arch = "mips", target_arch = "mips32r6"), target_endian = "big");
-    MipsEl: all(any(target_arch = "mips", target_arch = "mips32r6"), target_endian = "little");
-    Mips64: all(any(target_arch = "mips64", target_arch = "mips64r6"), target_endian = "big", target_pointer_width = "64");
-    MipsEl64: all(any(target_arch = "mips64", target_arch = "mips64r6"), target_endian = "little", target_pointer_width = "64");
-    Mips64N32: all(any(target_arch = "mips64", target_arch = "mips64r6"), target_endian = "big", target_pointer_width = "32");
-    MipsEl64N32: all(any(target_arch = "mips64", target_arch = "mips64r6"), target_endian = "little", target_pointer_width = "32");
-    M68k: target_arch = "m68k";
-    Sparc: target_arch = "sparc";
-    Sparc64: target_arch = "sparc64";
-}
-
 impl Arch {
-    /// The token of calls that this program itself makes.
+    /// Returns the token of calls that this program itself makes.
     #[must_use]
     pub const fn native() -> Self {
         Abi::native().arch()
     }
 
-    /// The ABI of a call. The number tells x32 from x86-64, which share a token; -1, which libseccomp and
-    /// systemd count as x86-64's (a tracer writes it to skip a call), has bit 30 too.
+    /// Returns the ABI of a call; `None` for an unknown token.
+    ///
+    /// x32 and x86-64 share a token, and the number tells them apart. -1 has x32's bit 30, too, but libseccomp and
+    /// systemd count it as x86-64's: a tracer writes it to skip a call.
     #[must_use]
     pub fn abi(self, number: Option<u32>) -> Option<Abi> {
         match number {
@@ -307,16 +242,16 @@ impl Arch {
         }
     }
 
-    /// The name as `ausearch -i` writes it, or, of the architectures it does not know, systemd's or libseccomp's.
+    /// Returns the name that `ausearch -i` prints, else systemd's or libseccomp's.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {
         self.abi(None).map(Abi::name)
     }
 
-    /// The token of a name, in any spelling of `ausearch -i`, systemd, `uname -m` or libseccomp.
+    /// Finds a token by any name that `ausearch -i`, systemd, `uname -m` or libseccomp uses.
     ///
-    /// `unknown-elf-type(c0000102)` is how `ausearch -i` writes a token that it has no name for. With it comes a
-    /// call name that is not to be trusted: see [`Call::interpreted`](super::Call::interpreted).
+    /// `ausearch -i` prints a token without a name as `unknown-elf-type(c0000102)`. The call name beside it is wrong:
+    /// see [`Call::interpreted`](super::Call::interpreted).
     #[must_use]
     pub fn from_name(name: &[u8]) -> Option<Self> {
         let name = str::from_utf8(name).ok()?;
@@ -327,7 +262,7 @@ impl Arch {
     }
 }
 
-/// The name of the architecture, or its token where it is not known.
+/// Prints the name of the architecture, or the token if it is unknown.
 impl fmt::Display for Arch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
@@ -343,24 +278,24 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn x32_numbers_carry_bit_30() {
+    fn x32_call_number_has_bit_30() {
         assert_eq!(Abi::X32.call_name(X32_BIT + 512), Some("rt_sigaction"));
         assert_eq!(Abi::X32.call_number("rt_sigaction"), Some(X32_BIT + 512));
     }
 
     #[test]
-    fn each_abi_numbers_its_calls_in_its_own_way() {
+    fn same_call_in_other_abi_has_other_number() {
         let numbers = |name| [Abi::X86_64, Abi::I386, Abi::Aarch64, Abi::MipsEl].map(|abi| abi.call_number(name));
         assert_eq!(numbers("openat"), [Some(257), Some(295), Some(56), Some(4288)]);
         assert_eq!(numbers("open"), [Some(2), Some(5), None, Some(4005)]);
         assert_eq!(Abi::Mips64N32.call_name(6000), Some("read"));
         assert_eq!(Abi::Mips64N32.call_name(0), None);
         assert_eq!(Abi::S390.call_name(102), Some("socketcall"));
-        assert_eq!(Abi::S390.call_number("setxattrat"), Some(463), "newer than the last header of that ABI");
+        assert_eq!(Abi::S390.call_number("setxattrat"), Some(463), "newer than that ABI's last header");
     }
 
     #[test]
-    fn arm_has_private_and_old_numbers() {
+    fn arm_private_and_old_abi_numbers_have_names() {
         assert_eq!(Abi::Arm.call_name(0x000f_0002), Some("cacheflush"));
         assert_eq!(Abi::ArmEb.call_number("set_tls"), Some(0x000f_0005));
         assert_eq!(Abi::Arm.call_name(OABI_BASE + 4), Some("write"));
@@ -371,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn every_call_is_found_by_its_number_and_its_name() {
+    fn every_call_of_every_abi_is_found_by_number_and_name() {
         for abi in Abi::all() {
             let calls: Vec<_> = abi.calls().collect();
             assert!(calls.len() > 300 && calls.is_sorted_by(|(a, _), (b, _)| a < b), "{}", abi.name());
@@ -383,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn every_abi_has_its_own_name_and_every_name_leads_back() {
+    fn every_abi_has_unique_name_that_leads_back_to_it() {
         let names: BTreeSet<&str> = Abi::all().map(Abi::name).collect();
         assert_eq!(names.len(), Abi::ALL.len());
         for abi in Abi::all() {
@@ -396,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn x32_is_x86_64_with_bit_30() {
+    fn x86_64_token_with_bit_30_in_number_is_x32() {
         assert_eq!(Arch::X86_64.abi(None), Some(Abi::X86_64));
         assert_eq!(Arch::X86_64.abi(Some(41)), Some(Abi::X86_64));
         assert_eq!(Arch::X86_64.abi(Some(X32_BIT + 41)), Some(Abi::X32));
@@ -405,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_has_a_name_and_a_name_a_token() {
+    fn every_token_has_name_that_leads_back_to_it() {
         for abi in Abi::all().filter(|abi| *abi != Abi::X32) {
             assert_eq!(abi.arch().abi(None), Some(abi));
             assert_eq!(Arch::from_name(abi.name().as_bytes()), Some(abi.arch()));

@@ -1,6 +1,6 @@
-//! The architecture a record names: `AUDIT_ARCH_*` tokens (`linux/audit.h`).
+//! The `arch=` of a record: `AUDIT_ARCH_*` tokens (`linux/audit.h`).
 
-/// An `AUDIT_ARCH_*` token, known or not; 0 where a log named none that is known.
+/// An `AUDIT_ARCH_*` token, known or not; 0 if a log named an unknown architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Arch(pub u32);
 

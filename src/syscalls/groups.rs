@@ -1,83 +1,85 @@
 //! systemd's `@groups` of system calls.
 //!
-//! Their members differ by systemd point release, so they come from the host's own
-//! `systemd-analyze syscall-filter` wherever there is one; a snapshot is built in for where there is none.
+//! Their members differ between systemd's point releases. So they come from the host's own
+//! `systemd-analyze syscall-filter`; a host without one uses the built-in snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A set of call names, sorted.
+/// A sorted set of call names.
 pub type CallNames = BTreeSet<Box<str>>;
 
-/// Where the groups were learned.
+/// Where the groups come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupSource {
-    /// The systemd that runs here, by the version it states.
+    /// The systemd of this host: its version.
     Host(Box<str>),
-    /// The snapshot built into this program, by the version it was taken from.
+    /// The snapshot in this program: the version of the systemd that printed it.
     Embedded(Box<str>),
 }
 
-/// Every `@group` of one systemd.
+/// All `@groups` of one systemd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Groups {
     source: GroupSource,
     named: BTreeMap<Box<str>, CallGroup>,
     unresolved: CallNames,
-    /// Of the systemd that they stand in for, where it is another.
-    stands_for: Option<Box<str>>,
+    /// The version of the running systemd, if these groups are of another.
+    running: Option<Box<str>>,
 }
 
 /// One `@group`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct CallGroup {
     help: Box<str>,
-    /// As listed: calls and nested groups.
+    /// Calls and nested groups, as listed.
     members: Vec<Box<str>>,
-    /// Nested groups resolved.
+    /// All calls, those of nested groups included.
     calls: CallNames,
 }
 
-/// The listing is not what `systemd-analyze syscall-filter` prints.
+/// A listing without a group, so not the output of `systemd-analyze syscall-filter`.
 #[derive(Debug, thiserror::Error)]
 #[error("the listing of system call groups holds no group")]
 pub struct NoGroups;
 
-/// The listing of a systemd, without help texts; its first line says of which.
+/// A listing of groups without help texts. Its first line names the version of systemd.
 const SNAPSHOT: &str = include_str!("groups.txt");
 
-/// The version in the first line of `systemd-analyze --version`, `systemd 252 (252.38-1~deb12u1)`: the one in
-/// parentheses, which tells point releases apart; without it, the number alone.
+/// Returns the version in the first line of `systemd-analyze --version`: `252.38-1~deb12u1` in
+/// `systemd 252 (252.38-1~deb12u1)`.
+///
+/// Without the parentheses, which name the point release, it is the number alone.
 #[must_use]
-pub fn parse_version(stated: &str) -> Option<&str> {
-    let said = stated.lines().next()?.strip_prefix("systemd ")?;
-    let (number, rest) = said.split_once(' ').unwrap_or((said, ""));
+pub fn parse_version(output: &str) -> Option<&str> {
+    let line = output.lines().next()?.strip_prefix("systemd ")?;
+    let (number, rest) = line.split_once(' ').unwrap_or((line, ""));
     let full = rest.strip_prefix('(').and_then(|rest| rest.split_once(')')).map(|(full, _)| full);
     let version = full.unwrap_or(number);
-    let plain = |c: char| c.is_ascii_alphanumeric() || "+-.:_~^".contains(c);
-    (!version.is_empty() && version.chars().all(plain)).then_some(version)
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "+-.:_~^".contains(c);
+    (!version.is_empty() && version.chars().all(is_plain)).then_some(version)
 }
 
 impl Groups {
-    /// Reads the output of `systemd-analyze --no-pager syscall-filter`, printed without colour: a group at column
-    /// 0, its help and its members indented. What follows `#` at column 0 is in no group but `@known`.
+    /// Parses the output of `systemd-analyze --no-pager syscall-filter` without colour.
     ///
-    /// A line that is neither, or that no group or call could be called, does not count.
+    /// A group stands at column 0; its help and its members are indented. Calls that follow `#` at column 0 are in no
+    /// group except `@known`. Lines of any other form are skipped.
     ///
     /// # Errors
-    /// Where not one group is found.
+    /// The listing has no group.
     pub fn parse(listing: &str, source: GroupSource) -> Result<Self, NoGroups> {
-        let groups = Self::read(listing, source);
+        let groups = Self::parse_listing(listing, source);
         if groups.named.is_empty() { Err(NoGroups) } else { Ok(groups) }
     }
 
-    /// The groups built into this program, for where there is no systemd to ask.
+    /// Returns the snapshot built into this program, for hosts without `systemd-analyze`.
     #[must_use]
     pub fn embedded() -> Self {
         let version = SNAPSHOT.strip_prefix("# ").and_then(parse_version).unwrap_or_default();
-        Self::read(SNAPSHOT, GroupSource::Embedded(version.into()))
+        Self::parse_listing(SNAPSHOT, GroupSource::Embedded(version.into()))
     }
 
-    fn read(listing: &str, source: GroupSource) -> Self {
+    fn parse_listing(listing: &str, source: GroupSource) -> Self {
         let mut groups: BTreeMap<Box<str>, CallGroup> = BTreeMap::new();
         let mut current: Option<&mut CallGroup> = None;
         for line in listing.lines() {
@@ -101,68 +103,68 @@ impl Groups {
         for (group, calls) in groups.values_mut().zip(resolved) {
             group.calls = calls;
         }
-        Self { source, named: groups, unresolved: CallNames::new(), stands_for: None }
+        Self { source, named: groups, unresolved: CallNames::new(), running: None }
     }
 
-    /// These groups on a machine whose libseccomp does not know some calls.
+    /// Sets the calls that the machine's libseccomp does not know.
     #[must_use]
     pub fn with_unresolved(mut self, calls: CallNames) -> Self {
         self.unresolved = calls;
         self
     }
 
-    /// These groups in place of those of a systemd that tells its version and could not be asked for more.
+    /// Sets the version of the running systemd, which could not list its own groups.
     #[must_use]
     pub fn with_running_version(mut self, version: &str) -> Self {
-        self.stands_for = Some(version.into());
+        self.running = Some(version.into());
         self
     }
 
-    /// The version of the systemd that runs here, where that is known.
+    /// Returns the version of the systemd that runs here, if known.
     #[must_use]
     pub fn running_version(&self) -> Option<&str> {
-        match (&self.stands_for, &self.source) {
+        match (&self.running, &self.source) {
             (Some(version), _) | (None, GroupSource::Host(version)) => Some(version),
             (None, GroupSource::Embedded(_)) => None,
         }
     }
 
-    /// Whether libseccomp knows a call, as far as is known: of a group, systemd leaves out the others.
+    /// Whether libseccomp knows a call, as far as is known. systemd leaves unknown calls out of a filter.
     #[must_use]
     pub fn is_resolvable(&self, call: &str) -> bool {
         !self.unresolved.contains(call)
     }
 
-    /// Where these groups were learned.
+    /// Returns where these groups come from.
     #[must_use]
     pub fn source(&self) -> &GroupSource {
         &self.source
     }
 
-    /// All names, `@` included, sorted.
+    /// Returns all names, with `@`, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.named.keys().map(AsRef::as_ref)
     }
 
-    /// Every call of a group, nested groups resolved; `None` for a group that is not there.
+    /// Returns every call of a group, those of nested groups included; `None` for an unknown group.
     #[must_use]
     pub fn calls(&self, group: &str) -> Option<&CallNames> {
         self.named.get(group).map(|group| &group.calls)
     }
 
-    /// The calls that a group lists itself, without those of groups in it.
+    /// Returns the calls that a group lists itself, without those of nested groups.
     pub fn own_calls(&self, group: &str) -> impl Iterator<Item = &str> {
         let members = self.named.get(group).into_iter().flat_map(|group| &group.members);
         members.map(AsRef::as_ref).filter(|member| !member.starts_with('@'))
     }
 
-    /// What systemd says the group is for.
+    /// Returns systemd's help text of a group.
     #[must_use]
     pub fn help(&self, group: &str) -> Option<&str> {
         self.named.get(group).map(|group| group.help.as_ref())
     }
 
-    /// The groups that hold a call, smallest first; `@known`, which holds every call, is left out.
+    /// Returns the groups that hold a call, smallest first, without `@known`, which holds every call.
     #[must_use]
     pub fn containing(&self, call: &str) -> Vec<&str> {
         let mut found: Vec<(&str, &CallNames)> = self
@@ -175,10 +177,10 @@ impl Groups {
         found.into_iter().map(|(name, _)| name).collect()
     }
 
-    /// Whether this systemd's build knows a call: those of `@known`, and where there is no such group, those of any.
+    /// Whether this systemd and its libseccomp know a call: it is in `@known`, or in any group if there is no `@known`.
     ///
-    /// A few names of other groups are not in `@known` and so not known: `nfsservctl` in 252 and 262, `set_tls`
-    /// and `uretprobe` in 252, `fstatat` and `newfstat` in 262. One that libseccomp does not know is not known.
+    /// `@known` lacks a few names of other groups, which are unknown: `nfsservctl` in 252 and 262, `set_tls` and
+    /// `uretprobe` in 252, `fstatat` and `newfstat` in 262.
     #[must_use]
     pub fn is_known(&self, call: &str) -> bool {
         if !self.is_resolvable(call) {
@@ -191,24 +193,24 @@ impl Groups {
     }
 }
 
-/// Whether a group or call could be called that.
+/// Whether a word can be the name of a group or call.
 fn is_name(word: &str) -> bool {
     let name = word.strip_prefix('@').unwrap_or(word);
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
-/// The calls of a group with its nested groups, each group entered once.
+/// Returns the calls of a group and its nested groups, and enters each group once.
 fn flatten(groups: &BTreeMap<Box<str>, CallGroup>, name: &str) -> CallNames {
     let mut calls = CallNames::new();
     let mut entered = BTreeSet::new();
-    let mut open = vec![name];
-    while let Some(name) = open.pop() {
+    let mut to_enter = vec![name];
+    while let Some(name) = to_enter.pop() {
         if !entered.insert(name) {
             continue;
         }
         for member in groups.get(name).into_iter().flat_map(|group| &group.members) {
             if member.starts_with('@') {
-                open.push(member);
+                to_enter.push(member);
             } else {
                 calls.insert(member.clone());
             }
@@ -249,7 +251,7 @@ mod tests {
 #   brand_new
 ";
 
-    fn listed(listing: &str) -> Groups {
+    fn parse(listing: &str) -> Groups {
         Groups::parse(listing, GroupSource::Host("252".into())).unwrap()
     }
 
@@ -258,8 +260,8 @@ mod tests {
     }
 
     #[test]
-    fn nested_groups_resolve_and_comments_do_not_count() {
-        let groups = listed(LISTING);
+    fn nested_group_adds_its_calls_and_comment_adds_none() {
+        let groups = parse(LISTING);
         assert_eq!(calls(&groups, "@default"), ["exit", "seccomp"]);
         assert_eq!(calls(&groups, "@loop"), ["exit"]);
         assert_eq!(groups.own_calls("@default").collect::<Vec<_>>(), ["exit"]);
@@ -269,43 +271,43 @@ mod tests {
     }
 
     #[test]
-    fn the_groups_of_a_call_come_smallest_first_and_without_known() {
-        assert_eq!(listed(LISTING).containing("seccomp"), ["@sandbox", "@default"]);
-        assert!(listed(LISTING).containing("afs_syscall").is_empty());
+    fn groups_of_call_are_smallest_first_without_known() {
+        assert_eq!(parse(LISTING).containing("seccomp"), ["@sandbox", "@default"]);
+        assert!(parse(LISTING).containing("afs_syscall").is_empty());
     }
 
     #[test]
-    fn known_is_what_the_build_knows() {
-        let groups = listed(LISTING);
+    fn call_outside_known_group_or_libseccomp_is_unknown() {
+        let groups = parse(LISTING);
         assert!(groups.is_known("afs_syscall") && groups.is_known("seccomp"));
         assert!(!groups.is_known("brand_new"));
         let unresolved = groups.clone().with_unresolved(["seccomp".into()].into());
         assert!(unresolved.is_known("afs_syscall") && !unresolved.is_known("seccomp"));
-        assert!(unresolved.calls("@known").unwrap().contains("seccomp"), "the group is as systemd lists it");
-        let old = listed("@clock\n    # Change the system time\n    settimeofday\n");
+        assert!(unresolved.calls("@known").unwrap().contains("seccomp"), "the group stays as systemd lists it");
+        let old = parse("@clock\n    # Change the system time\n    settimeofday\n");
         assert!(old.is_known("settimeofday") && !old.is_known("read"));
     }
 
     #[test]
-    fn what_could_be_no_name_is_not_taken_for_one() {
-        let groups = listed("@clock\n    \u{1b}[31mstime\n    a b\n    @\nread\n    write\n@\u{1b}x\n    open\n");
+    fn word_that_is_no_name_is_skipped() {
+        let groups = parse("@clock\n    \u{1b}[31mstime\n    a b\n    @\nread\n    write\n@\u{1b}x\n    open\n");
         assert!(groups.calls("@clock").unwrap().is_empty());
         assert_eq!(groups.names().count(), 1);
     }
 
     #[test]
-    fn the_snapshot_is_whole_and_says_whose_it_is() {
+    fn snapshot_has_all_groups_and_its_version() {
         let groups = Groups::embedded();
         assert_eq!(groups.source(), &GroupSource::Embedded("262.1-1".into()));
         assert_eq!(groups.names().count(), 30);
         assert_eq!(groups.calls("@system-service").unwrap().len(), 395);
         assert_eq!(groups.calls("@known").unwrap().len(), 561);
-        assert!(groups.calls("@default").unwrap().contains("landlock_add_rule"), "by way of @sandbox");
+        assert!(groups.calls("@default").unwrap().contains("landlock_add_rule"), "through @sandbox");
         assert_eq!(groups.containing("reboot"), ["@reboot", "@privileged"]);
     }
 
     #[test]
-    fn the_version_is_the_point_release() {
+    fn version_in_parentheses_is_preferred() {
         assert_eq!(parse_version("systemd 252 (252.38-1~deb12u1)\n+PAM +AUDIT\n"), Some("252.38-1~deb12u1"));
         assert_eq!(parse_version("systemd 239\n+PAM\n"), Some("239"));
         for garbage in ["", "\n", "systemd", "systemd ", "busybox 1.2", "systemd 252 (\u{1b}[2J)"] {
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_without_groups_is_refused() {
+    fn listing_without_groups_is_error() {
         assert!(Groups::parse("Failed to connect\n", GroupSource::Host("252".into())).is_err());
     }
 }

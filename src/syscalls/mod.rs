@@ -1,4 +1,4 @@
-//! What the number means: the ABI of a call, (ABI, number) ↔ name, and systemd's `@groups`.
+//! The meaning of a call number: its ABI, its name, and systemd's `@groups` with that call.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! One call, told by number or by name.
+//! One call, identified by number or by name.
 
 use super::abi::Abi;
 use super::arch::Arch;
@@ -10,29 +10,30 @@ use std::fmt;
 pub struct Call {
     /// The record's architecture.
     pub arch: Arch,
-    /// Which call.
+    /// The call.
     pub id: CallId,
 }
 
-/// Which call: any number is possible, since the process chose it.
+/// Identifies a call. Any number is possible: the process chose it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CallId {
-    /// As the record gave it.
+    /// The number in the record.
     Number(u32),
-    /// As an interpreted log gave it, where no number of that architecture has the name; empty where the
-    /// log's word cannot be trusted.
+    /// The name in an interpreted log, if the architecture has no call of that name; empty if the log's name is
+    /// unreliable.
     Name(Box<str>),
 }
 
 impl Call {
-    /// A call by its number, as a record has it.
+    /// Identifies a call by the number in a record.
     #[must_use]
     pub fn numbered(arch: Arch, number: u32) -> Self {
         Self { arch, id: CallId::Number(number) }
     }
 
-    /// A call by its name: its number, where the architecture has a call of that name, so that the same call
-    /// told in either way is the same.
+    /// Identifies a call by name, as its number if the architecture has a call of that name.
+    ///
+    /// So the same call is equal, whether a record has its number or its name.
     #[must_use]
     pub fn named(arch: Arch, name: &str) -> Self {
         match arch.abi(None).and_then(|abi| abi.call_number(name)) {
@@ -41,26 +42,26 @@ impl Call {
         }
     }
 
-    /// A call in the words of `ausearch -i`.
+    /// Identifies a call by the words of `ausearch -i`.
     ///
-    /// A number that has no name there reads `unknown-syscall(9999)`. Where the architecture has none
-    /// (`unknown-elf-type(c0000102)`), the name is the number's in the table of the machine that ran ausearch
-    /// (seen with audit 3.0.9): a different call, so the word is dropped.
+    /// `ausearch` prints a number without a name as `unknown-syscall(9999)`. For an unknown architecture
+    /// (`unknown-elf-type(c0000102)`), it looks the number up in the table of its own machine (seen with audit 3.0.9).
+    /// That name is of a different call, so it is dropped.
     #[must_use]
     pub fn interpreted(arch: &[u8], call: &[u8]) -> Self {
-        let foreign = arch.starts_with(b"unknown-elf-type(");
+        let is_unknown_arch = arch.starts_with(b"unknown-elf-type(");
         let arch = Arch::from_name(arch).unwrap_or(Arch(0));
         let call = String::from_utf8_lossy(call);
         let number = call.strip_prefix("unknown-syscall(").and_then(|rest| rest.strip_suffix(')')).unwrap_or(&call);
         let number = number.parse::<u32>().ok().or_else(|| number.parse::<i32>().ok().map(i32::cast_unsigned));
         match number {
             Some(number) => Self::numbered(arch, number),
-            None if foreign => Self { arch, id: CallId::Name(Box::default()) },
+            None if is_unknown_arch => Self { arch, id: CallId::Name(Box::default()) },
             None => Self::named(arch, &call),
         }
     }
 
-    /// The name. One that is in no table is a log's own word: escape it before it is shown.
+    /// Returns the name. A name from a log may be in no table: escape it before showing it.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match &self.id {
@@ -69,7 +70,7 @@ impl Call {
         }
     }
 
-    /// The number, as a record has it.
+    /// Returns the number that a record has.
     #[must_use]
     pub fn number(&self) -> Option<u32> {
         match self.id {
@@ -78,14 +79,14 @@ impl Call {
         }
     }
 
-    /// The ABI the call was made in; `None` for an architecture that is not known.
+    /// Returns the ABI of the call; `None` for an unknown architecture.
     #[must_use]
     pub fn abi(&self) -> Option<Abi> {
         self.arch.abi(self.number())
     }
 }
 
-/// The name, escaped; the number where there is none, signed as the kernel's `syscall=` is.
+/// Prints the name, escaped, or else the number, signed as in the kernel's `syscall=`.
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.name(), self.number()) {
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_is_the_same_by_name_and_by_number() {
+    fn call_by_name_equals_call_by_number() {
         assert_eq!(Call::named(Arch::X86_64, "socket"), Call::numbered(Arch::X86_64, 41));
         assert_eq!(Call::interpreted(b"x86_64", b"socket"), Call::numbered(Arch::X86_64, 41));
         assert_eq!(Call::interpreted(b"i386", b"socketcall"), Call::numbered(Arch::I386, 102));
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_no_table_stays_and_is_shown_escaped() {
+    fn unknown_name_is_kept_and_printed_escaped() {
         let call = Call::named(Arch::X86_64, "so\x1b[2Jcket");
         assert_eq!(call.number(), None);
         assert_eq!(call.abi(), Some(Abi::X86_64));
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_numbers_are_shown_as_the_kernel_writes_them() {
+    fn unknown_number_is_printed_as_kernel_prints_it() {
         let shown = |number| Call::numbered(Arch::X86_64, number).to_string();
         assert_eq!(shown(9999), "unknown call 9999");
         assert_eq!(shown(u32::MAX), "unknown call -1");
@@ -127,13 +128,13 @@ mod tests {
     }
 
     #[test]
-    fn x32_calls_are_told_by_bit_30() {
+    fn interpreted_number_with_bit_30_is_x32_call() {
         let call = Call::interpreted(b"x86_64", b"unknown-syscall(1073741825)");
         assert_eq!((call.abi(), call.name()), (Some(Abi::X32), Some("write")));
     }
 
     #[test]
-    fn a_name_from_another_machines_table_is_not_believed() {
+    fn interpreted_name_of_unknown_architecture_is_dropped() {
         let call = Call::interpreted(b"unknown-elf-type(c0000102)", b"getcwd");
         assert_eq!((call.abi(), call.name(), call.number()), (Some(Abi::Loongarch64), None, None));
         assert_eq!(call.to_string(), "unknown call");
