@@ -1,7 +1,7 @@
-//! Why a call was denied: which directives of the unit, or who else.
+//! Finds why a call was denied: by directives of the unit, or by something else.
 //!
-//! The record holds the action alone, so it is held against what the unit's policy does with the
-//! call. What systemd never does, or the policy permits, was somebody else's doing.
+//! A record holds only the action, which is compared with the policy's verdict for the call. If systemd never acts so,
+//! or the policy permits the call, something other than the unit's settings denied it.
 
 use super::before_exec::is_rehearsal_filter_load;
 use super::fixed;
@@ -78,81 +78,84 @@ pub enum Elsewhere {
     Scope,
 }
 
-/// Why an incident happened.
-#[must_use]
-pub fn of(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -> DenialCause {
+/// Returns why an incident happened.
+pub(super) fn find_cause(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -> DenialCause {
     let IncidentEvent::Denial(denial) = &incident.key.event else { return DenialCause::UnrecordedDeath };
     let source = incident.key.source;
     if is_rehearsal_filter_load(incident) {
         return DenialCause::Logged { by: None };
     }
-    let cause = of_seen(denial, source, situation.map(|situation| &situation.policy));
+    let cause = cause_in_policy(denial, source, situation.map(|situation| &situation.policy));
     let unit = incident.key.unit.as_ref().map(|unit| &unit.name);
     match cause {
         DenialCause::Elsewhere(elsewhere @ (Elsewhere::Permitted { .. } | Elsewhere::OtherEffect)) => {
-            let known = situation.and_then(|situation| {
+            let dated = situation.and_then(|situation| {
                 Some((situation, situation.history.as_ref().filter(|history| !history.changes.is_empty())?))
             });
-            let since = || match (known, &incident.last) {
+            let change = || match (dated, &incident.last) {
                 (Some((situation, history)), Moment::At(last)) => {
                     let first = if let Moment::At(first) = incident.first { first } else { *last };
-                    since((first, *last), (denial, source), situation, history, groups)
+                    find_change((first, *last), (denial, source), situation, history, groups)
                 }
                 _ => SettingsChange::Unknown,
             };
-            let elsewhere = others(unit).unwrap_or_else(|| match (since(), elsewhere) {
+            let elsewhere = filtering_program(unit).unwrap_or_else(|| match (change(), elsewhere) {
                 (SettingsChange::Changed(fixed), _) => Elsewhere::Fixed(fixed),
                 (SettingsChange::Unchanged, Elsewhere::Permitted { .. }) => Elsewhere::Permitted { unchanged: true },
                 (_, elsewhere) => elsewhere,
             });
             DenialCause::Elsewhere(elsewhere)
         }
-        DenialCause::Elsewhere(elsewhere) => DenialCause::Elsewhere(others(unit).unwrap_or(elsewhere)),
-        DenialCause::SettingsUnread => others(unit).map_or(DenialCause::SettingsUnread, DenialCause::Elsewhere),
+        DenialCause::Elsewhere(elsewhere) => DenialCause::Elsewhere(filtering_program(unit).unwrap_or(elsewhere)),
+        DenialCause::SettingsUnread => {
+            filtering_program(unit).map_or(DenialCause::SettingsUnread, DenialCause::Elsewhere)
+        }
         cause => cause,
     }
 }
 
-/// Who but systemd puts filters on a unit's processes, where its name says that somebody does.
-fn others(unit: Option<&UnitName>) -> Option<Elsewhere> {
+/// Returns the program that filters the unit's processes in place of systemd, if the unit's name shows one.
+fn filtering_program(unit: Option<&UnitName>) -> Option<Elsewhere> {
     let unit = unit?;
     let scope = (unit.suffix() == "scope").then_some(Elsewhere::Scope);
     Runtime::from_unit_name(unit).map(Elsewhere::Runtime).or(scope)
 }
 
-/// Whether the unit's settings were changed since, and without which drop-in they would do it still.
-fn since(
+/// Returns whether the unit's settings were changed since, and without which drop-in they would still deny the call.
+fn find_change(
     times: (i64, i64),
     (denial, source): (&Denial, SightingSource),
     situation: &Situation,
     history: &History,
     groups: &Groups,
 ) -> SettingsChange {
-    let still = |policy: &Policy| {
+    let denies = |policy: &Policy| {
         matches!(
-            of_seen(denial, source, Some(policy)),
+            cause_in_policy(denial, source, Some(policy)),
             DenialCause::Unit { changed: false, .. } | DenialCause::Possible { .. }
         )
     };
     let without = |path: &PathBuf| situation.policy.without_dropins(|other| other == path, groups);
-    fixed::since(times, history, without, still)
+    fixed::find_change(times, history, without, denies)
 }
 
-/// The cause of a denial by the way it was seen.
-fn of_seen(denial: &Denial, source: SightingSource, policy: Option<&Policy>) -> DenialCause {
+/// Returns the cause of a denial under a policy.
+fn cause_in_policy(denial: &Denial, source: SightingSource, policy: Option<&Policy>) -> DenialCause {
     match source {
-        SightingSource::Audit => of_denial(denial, policy),
-        SightingSource::Rehearsal => of_verdict(denial, policy, |_| true),
-        // A refusal with another error was somebody else's.
-        SightingSource::Tap { errno } => of_verdict(denial, policy, |effect| effect == Effect::Errno(errno)),
+        SightingSource::Audit => cause_of_action(denial, policy),
+        SightingSource::Rehearsal => cause_with_effect(denial, policy, |_| true),
+        // Something else refused the call if the error is another.
+        SightingSource::Tap { errno } => cause_with_effect(denial, policy, |effect| effect == Effect::Errno(errno)),
     }
 }
 
-/// The cause of a call that was not denied, but would have been, or was with an effect that is known: what the policy
-/// does to it, if that has such an effect.
-fn of_verdict(denial: &Denial, policy: Option<&Policy>, fits: impl Fn(Effect) -> bool) -> DenialCause {
+/// Returns the cause of a call for which the policy has an effect that fits. A rehearsal let the call pass; a tap saw
+/// the effect.
+fn cause_with_effect(denial: &Denial, policy: Option<&Policy>, fits: impl Fn(Effect) -> bool) -> DenialCause {
     let Some(policy) = policy else { return DenialCause::SettingsUnread };
-    let (Some(abi), Some(name)) = (denial.call.abi(), denial.call.name()) else { return nameless(denial, policy) };
+    let (Some(abi), Some(name)) = (denial.call.abi(), denial.call.name()) else {
+        return cause_of_unnamed_call(denial, policy);
+    };
     let fitting = |cause: &policy::DirectiveCause| cause.effect.is_some_and(&fits);
     match policy.verdict(abi, name) {
         Verdict::Permitted | Verdict::LogOnly { .. } => {
@@ -168,7 +171,8 @@ fn of_verdict(denial: &Denial, policy: Option<&Policy>, fits: impl Fn(Effect) ->
     }
 }
 
-fn of_denial(denial: &Denial, policy: Option<&Policy>) -> DenialCause {
+/// Returns the cause of a call for which the kernel recorded an action.
+fn cause_of_action(denial: &Denial, policy: Option<&Policy>) -> DenialCause {
     let native = policy.map_or_else(Abi::native, Policy::native);
     // SystemCallArchitectures= alone kills threads, and never those of the native ABI.
     let never = denial.action == Action::KillThread && denial.call.abi() == Some(native);
@@ -176,7 +180,9 @@ fn of_denial(denial: &Denial, policy: Option<&Policy>) -> DenialCause {
         return DenialCause::Elsewhere(Elsewhere::ForeignAction);
     }
     let Some(policy) = policy else { return DenialCause::SettingsUnread };
-    let (Some(abi), Some(name)) = (denial.call.abi(), denial.call.name()) else { return nameless(denial, policy) };
+    let (Some(abi), Some(name)) = (denial.call.abi(), denial.call.name()) else {
+        return cause_of_unnamed_call(denial, policy);
+    };
     let verdict = policy.verdict(abi, name);
     if denial.action == Action::Log {
         return match verdict {
@@ -192,12 +198,12 @@ fn of_denial(denial: &Denial, policy: Option<&Policy>) -> DenialCause {
         Verdict::Possible { .. } if denial.action.is_kill() => DenialCause::Elsewhere(Elsewhere::OtherEffect),
         Verdict::Possible { by } => DenialCause::Possible { by },
         Verdict::Denied { effect, by, .. } => {
-            let (does, did) = (effect.severity(), did(denial.action));
+            let (does, did) = (effect.severity(), recorded_severity(denial.action));
             let threads = by.iter().any(|cause| cause.effect == Some(Effect::KillThread));
             if did.is_some_and(|did| did > does) {
                 DenialCause::Elsewhere(Elsewhere::OtherEffect)
             } else if denial.action == Action::KillThread && !threads {
-                // Of an ABI that the unit does not block: its filters kill processes.
+                // The unit does not block the ABI, and its filters kill whole processes.
                 DenialCause::Elsewhere(Elsewhere::OtherEffect)
             } else {
                 DenialCause::Unit { effect, by, changed: did.is_some_and(|did| did < does) }
@@ -206,8 +212,8 @@ fn of_denial(denial: &Denial, policy: Option<&Policy>) -> DenialCause {
     }
 }
 
-/// A call without a name can be denied as one of its ABI, or by an allow-list.
-fn nameless(denial: &Denial, policy: &Policy) -> DenialCause {
+/// Returns the cause of a call without a name. A policy denies it because of its ABI, or by an allow-list.
+fn cause_of_unnamed_call(denial: &Denial, policy: &Policy) -> DenialCause {
     let Some(abi) = denial.call.abi() else { return DenialCause::UnknownCall };
     match policy.verdict(abi, "") {
         Verdict::Denied { effect: effect @ Effect::KillThread, by, .. } if denial.action == Action::KillThread => {
@@ -217,8 +223,8 @@ fn nameless(denial: &Denial, policy: &Policy) -> DenialCause {
     }
 }
 
-/// How strong a recorded action is on the scale of [`Effect::severity`]; `None` where it can be either of two.
-fn did(action: Action) -> Option<u8> {
+/// Returns how strong an action is on the scale of [`Effect::severity`]; `None` if two effects record the same action.
+fn recorded_severity(action: Action) -> Option<u8> {
     let effect = match action {
         Action::Errno => Effect::Errno(0),
         Action::KillThread => Effect::KillThread,

@@ -24,7 +24,7 @@ pub struct Finding {
 impl Finding {
     pub(super) fn new(incident: Incident, situation: Option<&Situation>, groups: &Groups) -> Self {
         Self {
-            cause: cause::of(&incident, situation, groups),
+            cause: cause::find_cause(&incident, situation, groups),
             groups: incident
                 .denial()
                 .and_then(|denial| denial.call.name())

@@ -1,47 +1,47 @@
-//! Whether what a unit's settings permit today was denied by what they said before.
+//! Finds out whether a call that the unit's settings permit now was denied by earlier settings.
 //!
-//! A process keeps the filter of its start. So what counts is what changed since then, and a change helps only a
-//! process that starts after it.
+//! A process keeps the filter that it started with. So only changes since its start count, and a change helps only
+//! processes that start after it.
 
 use crate::policy::Policy;
 use std::path::PathBuf;
 
-/// How late a file's time can be, in milliseconds: the kernel takes it from a clock that it advances at its ticks, which are
-/// up to 10 ms apart (`CONFIG_HZ`) and come late on a busy machine; 5 ms late were seen with ticks of 4 ms.
+/// How far a file's time can lag behind, in milliseconds. The kernel takes it from a clock that advances at its ticks,
+/// which are up to 10 ms apart (`CONFIG_HZ`) and late on a busy machine: 5 ms were measured with ticks of 4 ms.
 const FILE_CLOCK_LAG: i64 = 20;
 
 /// When a unit's settings changed, and when it was started. Times are milliseconds since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct History {
-    /// The files and directories that say what its settings are, each with its latest change.
+    /// The files and directories that hold the settings, each with its latest change.
     pub changes: Vec<FileChange>,
-    /// The manager has not yet read the latest of them.
+    /// Whether the manager has not reread the files since the latest change.
     pub pending: bool,
-    /// When its latest main process started.
+    /// When the unit's latest main process started.
     pub started: Option<i64>,
-    /// Whether that still runs.
+    /// Whether that process still runs.
     pub running: bool,
-    /// When the machine was booted: no process is older.
+    /// When the machine booted: no process is older.
     pub booted: i64,
 }
 
-/// A change of a file.
+/// The latest change of a file or directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileChange {
-    /// Which; a directory where files came or went.
+    /// The file, or the directory to which files were added or from which they were removed.
     pub path: PathBuf,
-    /// When.
+    /// The time of the change.
     pub at: i64,
 }
 
 /// Settings that permit what earlier ones may have denied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fixed {
-    /// When they were changed.
+    /// When the settings were changed.
     pub at: i64,
-    /// The drop-in without which the call would still be denied; `None` where that cannot be told.
+    /// The drop-in without which the call would still be denied; `None` if it is not known.
     pub by: Option<PathBuf>,
-    /// For whom.
+    /// When the settings take effect.
     pub takes: TakesEffect,
 }
 
@@ -67,26 +67,26 @@ pub(super) enum SettingsChange {
     Unknown,
 }
 
-/// What changed for a call that was denied at times from the first to the last. `denies` says whether a policy would have
-/// done what was seen, and `without` gives the policy without a drop-in.
-pub(super) fn since(
+/// Returns what changed since a call was denied, first and last at these times. `denies` says whether a policy denies the
+/// call so, and `without` returns the policy without a drop-in.
+pub(super) fn find_change(
     (first, last): (i64, i64),
     history: &History,
     without: impl Fn(&PathBuf) -> Policy,
     denies: impl Fn(&Policy) -> bool,
 ) -> SettingsChange {
-    let renewed = history.started.is_some_and(|started| started > last);
-    // What was denied later than the latest start was, as far as can be told, denied to what was started then; what was
-    // denied earlier, to something that was there at the first denial.
-    let start = if renewed { first.min(last) } else { history.started.unwrap_or(last) };
-    let mut since: Vec<&FileChange> = history.changes.iter().filter(|change| change.at > start).collect();
-    since.sort_by_key(|change| std::cmp::Reverse(change.at));
-    let by = since.iter().find(|change| denies(&without(&change.path)));
-    let newest = since.first().filter(|newest| !renewed || newest.at > last);
+    let restarted = history.started.is_some_and(|started| started > last);
+    // A denial after the latest start was probably denied to the process of that start. An earlier one was denied to a
+    // process that existed at the first denial.
+    let start = if restarted { first.min(last) } else { history.started.unwrap_or(last) };
+    let mut newest_first: Vec<&FileChange> = history.changes.iter().filter(|change| change.at > start).collect();
+    newest_first.sort_by_key(|change| std::cmp::Reverse(change.at));
+    let by = newest_first.iter().find(|change| denies(&without(&change.path)));
+    let newest = newest_first.first().filter(|newest| !restarted || newest.at > last);
     let Some(at) = by.or(newest).map(|change| change.at) else {
         let earliest = if last < history.booted { i64::MIN } else { history.booted };
-        let older = |change: &FileChange| change.at > earliest && change.at <= last;
-        return if renewed && history.changes.iter().any(older) {
+        let is_between = |change: &FileChange| change.at > earliest && change.at <= last;
+        return if restarted && history.changes.iter().any(is_between) {
             SettingsChange::Unknown
         } else {
             SettingsChange::Unchanged
@@ -95,7 +95,7 @@ pub(super) fn since(
     let runs_older = history.running && history.started.is_some_and(|started| started < at + FILE_CLOCK_LAG);
     let takes = match () {
         () if history.pending => TakesEffect::AfterReload,
-        () if runs_older || (last > at && !renewed) => TakesEffect::AtNextStart,
+        () if runs_older || (last > at && !restarted) => TakesEffect::AtNextStart,
         () => TakesEffect::Now,
     };
     SettingsChange::Changed(Fixed { at, by: by.map(|change| change.path.clone()), takes })
@@ -120,16 +120,22 @@ mod tests {
         Policy::new(settings, Abi::X86_64, &groups)
     }
 
-    /// What changed at which time, with the latest start.
-    fn told(last: i64, changes: &[(&str, i64)], started: Option<i64>, running: bool, pending: bool) -> Option<Fixed> {
-        match told_of(last, last, changes, started, running, pending) {
+    /// Returns the fix among these changes, for a denial at `last`.
+    fn find_fix(
+        last: i64,
+        changes: &[(&str, i64)],
+        started: Option<i64>,
+        running: bool,
+        pending: bool,
+    ) -> Option<Fixed> {
+        match find(last, last, changes, started, running, pending) {
             SettingsChange::Changed(fixed) => Some(fixed),
             SettingsChange::Unchanged => None,
-            SettingsChange::Unknown => panic!("untold"),
+            SettingsChange::Unknown => panic!("unknown"),
         }
     }
 
-    fn told_of(
+    fn find(
         first: i64,
         last: i64,
         changes: &[(&str, i64)],
@@ -140,7 +146,7 @@ mod tests {
         let changes = changes.iter().map(|(path, at)| FileChange { path: path.into(), at: *at }).collect();
         let history = History { changes, pending, started, running, booted: 30 };
         let denies = |policy: &Policy| policy.filter.as_ref().is_some_and(|filter| !filter.permits("mount"));
-        since((first, last), &history, |path| policy(path != Path::new("fix")), denies)
+        find_change((first, last), &history, |path| policy(path != Path::new("fix")), denies)
     }
 
     fn fixed(at: i64, by: Option<&str>, takes: TakesEffect) -> Fixed {
@@ -148,70 +154,78 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_after_the_denial_fixed_it() {
+    fn change_after_denial_fixed_it() {
         let files = [("x.service", 10), ("fix", 50)];
-        assert_eq!(told(40, &files, None, false, false), Some(fixed(50, Some("fix"), TakesEffect::Now)));
-        assert_eq!(told(40, &files, Some(80), true, false), Some(fixed(50, Some("fix"), TakesEffect::Now)));
-        assert_eq!(told(60, &files, Some(55), true, false), None, "denied to a process that started after the change");
-        assert_eq!(told(60, &files, None, false, false), None);
+        assert_eq!(find_fix(40, &files, None, false, false), Some(fixed(50, Some("fix"), TakesEffect::Now)));
+        assert_eq!(find_fix(40, &files, Some(80), true, false), Some(fixed(50, Some("fix"), TakesEffect::Now)));
+        assert_eq!(
+            find_fix(60, &files, Some(55), true, false),
+            None,
+            "denied to a process that started after the change"
+        );
+        assert_eq!(find_fix(60, &files, None, false, false), None);
     }
 
     #[test]
-    fn a_process_that_started_before_the_change_has_to_start_anew() {
+    fn change_takes_effect_at_next_start_of_process_that_started_before_it() {
         let files = [("x.service", 10), ("fix", 50)];
-        assert_eq!(told(40, &files, Some(30), true, false), Some(fixed(50, Some("fix"), TakesEffect::AtNextStart)));
-        assert_eq!(told(70, &files, Some(30), true, false), Some(fixed(50, Some("fix"), TakesEffect::AtNextStart)));
+        assert_eq!(find_fix(40, &files, Some(30), true, false), Some(fixed(50, Some("fix"), TakesEffect::AtNextStart)));
+        assert_eq!(find_fix(70, &files, Some(30), true, false), Some(fixed(50, Some("fix"), TakesEffect::AtNextStart)));
         assert_eq!(
-            told(70, &files, Some(30), false, false),
+            find_fix(70, &files, Some(30), false, false),
             Some(fixed(50, Some("fix"), TakesEffect::AtNextStart)),
             "it died of it"
         );
-        assert_eq!(told(40, &files, Some(30), false, false), Some(fixed(50, Some("fix"), TakesEffect::Now)));
-        assert_eq!(told(20, &files, Some(30), true, false), Some(fixed(50, Some("fix"), TakesEffect::AtNextStart)));
+        assert_eq!(find_fix(40, &files, Some(30), false, false), Some(fixed(50, Some("fix"), TakesEffect::Now)));
+        assert_eq!(find_fix(20, &files, Some(30), true, false), Some(fixed(50, Some("fix"), TakesEffect::AtNextStart)));
         assert_eq!(
-            told(40, &files, Some(55), true, false),
+            find_fix(40, &files, Some(55), true, false),
             Some(fixed(50, Some("fix"), TakesEffect::AtNextStart)),
-            "the file may have been changed after the start, by a clock that is late"
+            "the clock of file times lags, so the change may be later than the start"
         );
     }
 
     #[test]
-    fn what_was_denied_to_an_earlier_start_may_be_older_than_the_change() {
+    fn denial_before_latest_start_may_be_older_than_change() {
         let files = [("x.service", 10), ("fix", 50)];
-        let renewed = |first, last, files: &[_]| told_of(first, last, files, Some(80), true, false);
+        let restarted = |first, last, files: &[_]| find(first, last, files, Some(80), true, false);
         let effect = SettingsChange::Changed(fixed(50, Some("fix"), TakesEffect::Now));
-        assert_eq!(renewed(40, 60, &files), effect, "denied before the change and after it, to what was there before");
-        assert_eq!(renewed(55, 60, &files), SettingsChange::Unknown, "to what may have been started before");
-        assert_eq!(renewed(40, 60, &[("x.service", 10)]), SettingsChange::Unchanged, "before the machine was");
+        assert_eq!(restarted(40, 60, &files), effect, "denied before the change and after it, to the older process");
+        assert_eq!(restarted(55, 60, &files), SettingsChange::Unknown, "to a process that may have started before");
         assert_eq!(
-            renewed(20, 25, &[("x.service", 10)]),
-            SettingsChange::Unknown,
-            "by what ran before the machine was booted"
+            restarted(40, 60, &[("x.service", 10)]),
+            SettingsChange::Unchanged,
+            "the change is older than the boot"
         );
         assert_eq!(
-            renewed(40, 60, &[("x.service", 55)]),
+            restarted(20, 25, &[("x.service", 10)]),
             SettingsChange::Unknown,
-            "a unit file cannot be thought away"
+            "denied to a process of an earlier boot"
+        );
+        assert_eq!(
+            restarted(40, 60, &[("x.service", 55)]),
+            SettingsChange::Unknown,
+            "the policy without a unit file is not known"
         );
     }
 
     #[test]
-    fn what_is_not_read_yet_takes_effect_later() {
+    fn unread_change_takes_effect_after_reload() {
         assert_eq!(
-            told(40, &[("fix", 50)], Some(30), true, true),
+            find_fix(40, &[("fix", 50)], Some(30), true, true),
             Some(fixed(50, Some("fix"), TakesEffect::AfterReload))
         );
     }
 
     #[test]
-    fn what_fixed_it_is_named_where_it_can_be_told() {
-        assert_eq!(told(40, &[("x.service", 50)], None, false, false), Some(fixed(50, None, TakesEffect::Now)));
+    fn drop_in_that_fixed_it_is_named_if_known() {
+        assert_eq!(find_fix(40, &[("x.service", 50)], None, false, false), Some(fixed(50, None, TakesEffect::Now)));
         let both = [("fix", 45), ("x.service", 50)];
         assert_eq!(
-            told(40, &both, None, false, false),
+            find_fix(40, &both, None, false, false),
             Some(fixed(45, Some("fix"), TakesEffect::Now)),
             "not the newest change"
         );
-        assert_eq!(told(40, &[], None, false, false), None);
+        assert_eq!(find_fix(40, &[], None, false, false), None);
     }
 }

@@ -78,11 +78,11 @@ impl RehearsalDropIn {
             kept,
         };
         let mut passing = Vec::new();
-        let mut seen = BTreeSet::new();
-        for call in known(groups) {
+        let mut filtering = BTreeSet::new();
+        for call in nameable_calls(groups) {
             match policy.verdict(policy.native(), call) {
                 Verdict::Denied { effect, by, possible } => {
-                    seen.extend(by.iter().chain(&possible).map(|cause| cause.directive));
+                    filtering.extend(by.iter().chain(&possible).map(|cause| cause.directive));
                     if by.iter().any(|cause| !rehearsal.lifts(cause)) {
                         passing.push(call);
                     } else if fails_as_missing(effect, &by) {
@@ -95,7 +95,7 @@ impl RehearsalDropIn {
                 Verdict::Possible { by } => {
                     let by: Vec<Directive> =
                         by.iter().filter(|cause| rehearsal.lifts(cause)).map(|cause| cause.directive).collect();
-                    seen.extend(&by);
+                    filtering.extend(&by);
                     if EVERYDAY.contains(&call) || by.is_empty() {
                         passing.push(call);
                         for directive in by {
@@ -109,15 +109,15 @@ impl RehearsalDropIn {
             }
         }
         // Some directives filter no call on this machine.
-        let silent = rehearsal.lifted.iter().filter(|directive| !seen.contains(directive));
-        rehearsal.unlogged.extend(silent.map(|directive| (*directive, Vec::new())));
+        let unfiltered = rehearsal.lifted.iter().filter(|directive| !filtering.contains(directive));
+        rehearsal.unlogged.extend(unfiltered.map(|directive| (*directive, Vec::new())));
         let allows = policy.filter.as_ref().is_some_and(|filter| filter.mode() == Mode::Allow);
         rehearsal.logs_unknown =
             allows && rehearsal.lifted.contains(&Directive::SystemCallFilter) && !passing.is_empty();
         if rehearsal.logged.is_empty() && !rehearsal.logs_unknown {
             return None;
         }
-        rehearsal.content = rehearsal.lines(policy.settings.section(), &passing);
+        rehearsal.content = rehearsal.text(policy.settings.section(), &passing);
         Some(rehearsal)
     }
 
@@ -126,7 +126,7 @@ impl RehearsalDropIn {
     /// # Errors
     /// A call has another verdict: a drop-in that is read later overrides this one.
     pub fn verify(&self, rehearsed: &Policy, groups: &Groups) -> Result<(), UnexpectedVerdict> {
-        for call in known(groups) {
+        for call in nameable_calls(groups) {
             let verdict = rehearsed.verdict(rehearsed.native(), call);
             let as_intended = if self.logged.contains(call) {
                 match &verdict {
@@ -155,7 +155,7 @@ impl RehearsalDropIn {
         self.lifted.contains(&cause.directive)
     }
 
-    fn lines(&self, section: &str, passing: &[&str]) -> String {
+    fn text(&self, section: &str, passing: &[&str]) -> String {
         let mut text = format!("[{section}]\n");
         // Writing to a String cannot fail.
         for directive in &self.lifted {
@@ -208,7 +208,7 @@ fn fails_as_missing(effect: Effect, by: &[DirectiveCause]) -> bool {
 }
 
 /// Returns every call that a `SystemCallFilter=` line can name.
-fn known(groups: &Groups) -> BTreeSet<&str> {
+fn nameable_calls(groups: &Groups) -> BTreeSet<&str> {
     let all = groups.names().filter_map(|name| groups.calls(name)).flatten().map(AsRef::as_ref);
     all.filter(|call| groups.is_known(call)).collect()
 }
@@ -234,54 +234,56 @@ mod tests {
         Policy::new(settings, Abi::from_name("x86_64").unwrap(), &Groups::embedded())
     }
 
-    fn of(lines: &[&str], keep: &[Directive]) -> (Policy, Option<RehearsalDropIn>) {
+    fn make(lines: &[&str], keep: &[Directive]) -> (Policy, Option<RehearsalDropIn>) {
         let policy = policy(&lines.iter().map(ToString::to_string).collect::<Vec<_>>());
         let keep = keep.iter().copied().collect();
         let rehearsal = RehearsalDropIn::new(&policy, &keep, &Groups::embedded());
         (policy, rehearsal)
     }
 
-    fn told(rehearsal: &RehearsalDropIn) -> Vec<&str> {
+    fn logged(rehearsal: &RehearsalDropIn) -> Vec<&str> {
         rehearsal.logged.iter().map(AsRef::as_ref).collect()
     }
 
     #[test]
-    fn a_deny_list_is_logged_as_it_is() {
-        let (_, rehearsal) = of(&["SystemCallFilter=~uname sysinfo:EPERM", "SystemCallErrorNumber=EACCES"], &[]);
+    fn calls_of_deny_list_are_logged() {
+        let (_, rehearsal) = make(&["SystemCallFilter=~uname sysinfo:EPERM", "SystemCallErrorNumber=EACCES"], &[]);
         let rehearsal = rehearsal.unwrap();
         assert_eq!(rehearsal.content, "[Service]\nSystemCallFilter=\nSystemCallLog=\nSystemCallLog=sysinfo uname\n");
-        assert_eq!((told(&rehearsal), rehearsal.logs_unknown), (vec!["sysinfo", "uname"], false));
+        assert_eq!((logged(&rehearsal), rehearsal.logs_unknown), (vec!["sysinfo", "uname"], false));
     }
 
     #[test]
-    fn of_an_allow_list_what_passes_is_left_out_so_that_calls_without_a_name_are_logged() {
-        let (_, rehearsal) = of(&["SystemCallFilter=@system-service", "SystemCallFilter=~uname"], &[]);
+    fn allow_list_logs_all_but_passing_calls_and_so_unnamed_calls() {
+        let (_, rehearsal) = make(&["SystemCallFilter=@system-service", "SystemCallFilter=~uname"], &[]);
         let rehearsal = rehearsal.unwrap();
-        assert!(rehearsal.logs_unknown && told(&rehearsal).contains(&"uname") && told(&rehearsal).contains(&"mount"));
+        assert!(
+            rehearsal.logs_unknown && logged(&rehearsal).contains(&"uname") && logged(&rehearsal).contains(&"mount")
+        );
         assert!(rehearsal.content.contains("\nSystemCallLog=~"));
         assert!(!rehearsal.content.split([' ', '~', '\n']).any(|word| word == "mount" || word == "uname"));
         assert!(rehearsal.content.lines().all(|line| line.len() <= WIDTH), "{}", rehearsal.content);
     }
 
     #[test]
-    fn directives_are_lifted_unless_they_are_to_be_kept() {
+    fn directives_are_lifted_except_kept_ones() {
         let lines = ["ProtectClock=yes", "ProtectHostname=yes", "RestrictRealtime=yes", "ProtectKernelTunables=yes"];
-        let (_, rehearsal) = of(&lines, &[Directive::ProtectHostname]);
+        let (_, rehearsal) = make(&lines, &[Directive::ProtectHostname]);
         let rehearsal = rehearsal.unwrap();
         assert_eq!(rehearsal.lifted, [Directive::RestrictRealtime, Directive::ProtectClock]);
         assert_eq!(rehearsal.kept, [Directive::ProtectHostname]);
-        let calls = told(&rehearsal);
+        let calls = logged(&rehearsal);
         assert!(calls.contains(&"clock_settime") && calls.contains(&"sched_setscheduler"), "{calls:?}");
         assert!(!calls.contains(&"sethostname") && !calls.contains(&"_sysctl"), "{calls:?}");
         assert!(!rehearsal.content.contains("ProtectHostname") && !rehearsal.content.contains("Tunables"));
     }
 
     #[test]
-    fn what_every_program_calls_is_lifted_and_not_told() {
+    fn everyday_calls_are_lifted_and_not_logged() {
         let lines = ["RestrictSUIDSGID=yes", "RestrictNamespaces=yes", "RestrictAddressFamilies=AF_UNIX"];
-        let (_, rehearsal) = of(&lines, &[]);
+        let (_, rehearsal) = make(&lines, &[]);
         let rehearsal = rehearsal.unwrap();
-        assert_eq!(told(&rehearsal), ["setns", "socket", "unshare"]);
+        assert_eq!(logged(&rehearsal), ["setns", "socket", "unshare"]);
         assert_eq!(rehearsal.enosys.iter().map(AsRef::as_ref).collect::<Vec<_>>(), ["clone3", "openat2"]);
         assert!(rehearsal.content.contains("SystemCallFilter=~clone3:ENOSYS openat2:ENOSYS\n"));
         assert_eq!(rehearsal.unlogged[&Directive::RestrictNamespaces], [Box::from("clone")]);
@@ -290,35 +292,35 @@ mod tests {
     }
 
     #[test]
-    fn what_dynamic_user_implies_stays() {
-        let (_, rehearsal) = of(&["DynamicUser=yes", "RestrictSUIDSGID=yes", "SystemCallFilter=~uname"], &[]);
+    fn directive_implied_by_dynamic_user_is_not_lifted() {
+        let (_, rehearsal) = make(&["DynamicUser=yes", "RestrictSUIDSGID=yes", "SystemCallFilter=~uname"], &[]);
         let rehearsal = rehearsal.unwrap();
         assert_eq!(rehearsal.lifted, [Directive::SystemCallFilter]);
-        assert_eq!(told(&rehearsal), ["uname"]);
+        assert_eq!(logged(&rehearsal), ["uname"]);
     }
 
     #[test]
-    fn where_nothing_is_denied_there_is_nothing_to_rehearse() {
+    fn policy_that_denies_nothing_has_no_rehearsal() {
         for lines in [&[][..], &["SystemCallLog=uname"], &["DynamicUser=yes"], &["ProtectKernelTunables=yes"]] {
-            assert_eq!(of(lines, &[]).1, None, "{lines:?}");
+            assert_eq!(make(lines, &[]).1, None, "{lines:?}");
         }
-        assert_eq!(of(&["SystemCallFilter=~uname"], &[Directive::SystemCallFilter]).1, None);
+        assert_eq!(make(&["SystemCallFilter=~uname"], &[Directive::SystemCallFilter]).1, None);
     }
 
     #[test]
-    fn what_comes_behind_it_is_noticed() {
-        let (policy, rehearsal) = of(&["SystemCallFilter=~uname"], &[]);
+    fn later_drop_in_is_detected() {
+        let (policy, rehearsal) = make(&["SystemCallFilter=~uname"], &[]);
         let rehearsal = rehearsal.unwrap();
         let groups = Groups::embedded();
         let rehearsed = policy.with_dropin(Path::new(DROP_IN), rehearsal.content.as_bytes(), &groups);
         assert_eq!(rehearsal.verify(&rehearsed, &groups), Ok(()));
         assert_eq!(rehearsal.verify(&policy, &groups), Err(UnexpectedVerdict("uname".into())));
-        let behind = Path::new("/etc/systemd/system/x.service.d/zzzzz.conf");
-        let behind = rehearsed.with_dropin(behind, b"[Service]\nSystemCallFilter=~sysinfo\n", &groups);
-        assert_eq!(rehearsal.verify(&behind, &groups), Err(UnexpectedVerdict("sysinfo".into())));
+        let later = Path::new("/etc/systemd/system/x.service.d/zzzzz.conf");
+        let later = rehearsed.with_dropin(later, b"[Service]\nSystemCallFilter=~sysinfo\n", &groups);
+        assert_eq!(rehearsal.verify(&later, &groups), Err(UnexpectedVerdict("sysinfo".into())));
     }
 
-    /// Lines of every directive that bears on calls.
+    /// Generates lines of every directive that filters calls.
     fn line() -> impl Strategy<Value = String> {
         let word = prop::sample::select(
             "@system-service @basic-io @clock @default @privileged uname mount clone3 openat2 socket mmap mprotect open \
@@ -354,8 +356,8 @@ mod tests {
         prop_oneof![4 => filter, 4 => switch, 2 => list.prop_map(str::to_owned), 1 => log]
     }
 
-    /// Everything passes, and what would be denied is logged.
-    fn is_sound(lines: &[String], keep: &BTreeSet<Directive>) -> Result<(), TestCaseError> {
+    /// Checks that every call passes, and that every call that would be denied is logged.
+    fn check_rehearsal(lines: &[String], keep: &BTreeSet<Directive>) -> Result<(), TestCaseError> {
         let (groups, real) = (Groups::embedded(), policy(lines));
         let Some(rehearsal) = RehearsalDropIn::new(&real, keep, &groups) else { return Ok(()) };
         let rehearsed = real.with_dropin(Path::new(DROP_IN), rehearsal.content.as_bytes(), &groups);
@@ -364,15 +366,15 @@ mod tests {
         let kept = |causes: &[DirectiveCause]| causes.iter().any(|cause| !rehearsal.lifted.contains(&cause.directive));
         let lifts_list = rehearsal.lifted.contains(&Directive::SystemCallFilter)
             && real.filter.as_ref().is_some_and(|filter| filter.mode() == Mode::Allow);
-        // What depends on arguments may be told, and is then none to be left out.
+        // A call that is denied for some arguments may be logged, and is then not left out.
         let passes = |call: &&str| match real.verdict(real.native(), call) {
             Verdict::Denied { .. } => false,
             Verdict::Possible { .. } => !rehearsal.logged.contains(*call),
             Verdict::Permitted | Verdict::LogOnly { .. } => true,
         };
-        prop_assert!(rehearsal.logs_unknown || !lifts_list || !known(&groups).iter().any(passes));
-        // One that no systemd knows stands for those without a name.
-        for call in known(&groups).into_iter().chain(rehearsal.logs_unknown.then_some("no_such_call")) {
+        prop_assert!(rehearsal.logs_unknown || !lifts_list || !nameable_calls(&groups).iter().any(passes));
+        // A name that no systemd knows stands for the calls without a name.
+        for call in nameable_calls(&groups).into_iter().chain(rehearsal.logs_unknown.then_some("no_such_call")) {
             let (is, was) = (rehearsed.verdict(real.native(), call), real.verdict(real.native(), call));
             let is_logged = matches!(is, Verdict::LogOnly { .. });
             match was {
@@ -399,19 +401,19 @@ mod tests {
     }
 
     #[test]
-    fn of_a_list_that_lets_pass_only_what_depends_on_arguments_the_named_calls_are_told() {
+    fn allow_list_whose_calls_all_depend_on_arguments_logs_named_calls() {
         let lines = ["SystemCallFilter=socket", "SystemCallFilter=~@default:EPERM", "RestrictAddressFamilies=AF_UNIX"];
-        is_sound(&lines.map(str::to_owned), &BTreeSet::new()).unwrap();
+        check_rehearsal(&lines.map(str::to_owned), &BTreeSet::new()).unwrap();
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
         #[test]
-        fn everything_passes_and_what_would_be_denied_is_logged(
+        fn every_call_passes_and_denied_ones_are_logged(
             lines in prop::collection::vec(line(), 0..8),
             keep in prop::collection::btree_set(prop::sample::select(Directive::liftable().collect::<Vec<_>>()), 0..3),
         ) {
-            is_sound(&lines, &keep)?;
+            check_rehearsal(&lines, &keep)?;
         }
     }
 }
