@@ -1,44 +1,44 @@
-//! Sightings folded into incidents: a storm costs counters, not rows.
+//! Counts sightings as incidents in bounded memory, so that a storm costs counters and no rows.
 
 use super::incident::{Incident, IncidentKey, Moment, Sample};
 use crate::units::{Confidence, Rung};
 use std::collections::HashMap;
 
-/// One record, or one silent death, attributed.
+/// One record, or one death without a record, with its unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting {
-    /// What it is a sighting of.
+    /// The key of its incident.
     pub key: IncidentKey,
-    /// What the attribution to the unit stands on.
+    /// The evidence for the unit.
     pub rung: Option<Rung>,
-    /// When.
+    /// The time.
     pub at: Moment,
-    /// What it looked like.
+    /// The process and the call.
     pub sample: Sample,
 }
 
-/// What a sighting meant.
+/// What a sighting was to the fold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "a first sighting has to be stored before anyone is told"]
+#[must_use = "a first sighting has to be stored before its alert is sent"]
 pub enum Folded {
-    /// Of an incident not known, or no longer.
+    /// The first of its incident, or the first since the fold dropped the incident.
     First(Slot),
-    /// Of one that is counted already.
+    /// One more of an incident that the fold holds.
     Again(Slot),
 }
 
-/// Where an incident is counted, for the next sighting of it.
+/// The place of an incident in the fold, for its next sighting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
     index: usize,
-    /// Tells the incident from others that had the place before.
+    /// Distinguishes the incident from earlier ones in the same place.
     number: u64,
 }
 
-/// A sighting of an incident whose slot is known: what differs from one to the next.
+/// A sighting of an incident whose slot is known: the facts that differ between sightings.
 #[derive(Debug, Clone)]
 pub struct RepeatSighting<'a> {
-    /// When.
+    /// The time.
     pub at: Moment,
     /// The process.
     pub pid: u32,
@@ -48,60 +48,60 @@ pub struct RepeatSighting<'a> {
     pub ip: u64,
 }
 
-/// How much text incidents may hold, in bytes: what a process chose can be some kilobytes each, and a bound on their
-/// number alone would be none.
+/// The most text of all incidents together, in bytes. A process can choose some kilobytes per incident, so a limit on
+/// their number alone would not bound memory.
 const MOST_TEXT: usize = 1 << 20;
 
-/// As much text as that many incidents have for each of them where more than usual are held, in bytes.
+/// The usual text of one incident, in bytes: a fold for many incidents may hold this much for each.
 const USUAL_TEXT: usize = 128;
 
-/// Incidents by key, so many of them at most, and of a bounded size.
+/// Incidents by key, limited in number and size.
 ///
-/// When it is full, a quarter gives way: first what was [taken](Fold::take_changes) since it was last seen, the
-/// longest ago first, which loses nothing; then, of the rarer half of the rest, what was seen longest ago. The
-/// sightings that are lost so are counted in [`Fold::dropped`].
+/// A full fold drops a quarter of its incidents. Incidents without a sighting since they were
+/// [taken](Fold::take_changes) go first, the oldest sighting first: that loses nothing. Of the rarer half of the others,
+/// those with the oldest latest sighting go. [`Fold::dropped`] counts the sightings that are lost.
 #[derive(Debug)]
 pub struct Fold {
     index: HashMap<IncidentKey, usize>,
     counters: Vec<Option<Counter>>,
-    /// Places in `counters` that are free.
+    /// The free places in `counters`.
     free: Vec<usize>,
     most: usize,
-    /// How much text is held, and how much may be.
+    /// The bytes of text, and their limit.
     text: usize,
     most_text: usize,
-    /// How many incidents were seen since they were taken.
+    /// How many incidents have sightings that were not taken.
     changed: usize,
-    /// Counts sightings, to tell old from new without a clock.
+    /// The number of sightings: it orders them without a clock.
     now: u64,
     dropped: u64,
 }
 
 #[derive(Debug)]
 struct Counter {
-    /// What was seen since it was last taken; a count of 0 says nothing was.
+    /// The sightings since it was last taken; a count of 0 means none.
     change: Incident,
-    /// Never taken yet.
+    /// Whether it was never taken.
     first: bool,
-    /// How much text it has.
+    /// The bytes of its text.
     text: usize,
-    /// How often it was seen in all.
+    /// The number of all its sightings.
     total: u64,
     seen: u64,
     number: u64,
 }
 
-/// What became of an incident since its last change was taken.
+/// The sightings of an incident since its last change was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IncidentChange {
-    /// The incident, with the increase of its count alone.
+    /// The incident, counting only these sightings.
     pub incident: Incident,
-    /// It is new.
+    /// Whether the incident is new.
     pub first: bool,
 }
 
 impl Folded {
-    /// Where it is counted.
+    /// Returns where the incident is counted.
     #[must_use]
     pub fn slot(self) -> Slot {
         match self {
@@ -111,16 +111,16 @@ impl Folded {
 }
 
 impl Fold {
-    /// Room for `most` incidents, at least four.
+    /// Makes a fold for `most` incidents, at least four.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self {
             index: HashMap::new(),
             counters: Vec::new(),
             free: Vec::new(),
-            most: least(most),
+            most: at_least_four(most),
             text: 0,
-            most_text: text_for(most),
+            most_text: text_limit(most),
             changed: 0,
             now: 0,
             dropped: 0,
@@ -145,16 +145,16 @@ impl Fold {
             change.count += 1;
             change.last = at;
             if is_guess(rung) && !is_guess(change.rung) {
-                // What is known to be the unit's shows what it looked like, not what is taken for it.
+                // A guess does not replace the sample of a process that is known to be the unit's.
                 return Folded::Again(Slot { index, number: counter.number });
             }
-            change.rung = surer(change.rung, rung);
+            change.rung = more_certain(change.rung, rung);
             let earlier = std::mem::replace(&mut change.sample, sample);
             if self.text >= self.most_text && earlier.subject.len() < change.sample.subject.len() {
-                // There is no room for a label that grew.
+                // There is no room for a longer label.
                 change.sample.subject = earlier.subject;
             }
-            let text = text_of(change);
+            let text = text_length(change);
             self.text = self.text - counter.text + text;
             counter.text = text;
             return Folded::Again(Slot { index, number: counter.number });
@@ -163,9 +163,10 @@ impl Fold {
         Folded::First(self.insert(change, true))
     }
 
-    /// Counts more sightings in a slot, of which `glimpse` is the latest; false if its incident has given way.
+    /// Counts more sightings in a slot; `latest` is the newest of them. Returns false if the fold has dropped the
+    /// incident.
     #[must_use]
-    pub fn count(&mut self, slot: Slot, sightings: u64, glimpse: &RepeatSighting<'_>) -> bool {
+    pub fn count(&mut self, slot: Slot, sightings: u64, latest: &RepeatSighting<'_>) -> bool {
         let counter = self.counters.get_mut(slot.index).and_then(Option::as_mut);
         let Some(counter) = counter.filter(|counter| counter.number == slot.number) else { return false };
         self.now += 1;
@@ -174,21 +175,21 @@ impl Fold {
         let change = &mut counter.change;
         if change.count == 0 {
             self.changed += 1;
-            change.first = glimpse.at.clone();
+            change.first = latest.at.clone();
         }
-        change.first.lower_to(&glimpse.at);
+        change.first.lower_to(&latest.at);
         change.count += sightings;
-        change.last = glimpse.at.clone();
+        change.last = latest.at.clone();
         let sample = &mut change.sample;
-        sample.pid = glimpse.pid;
-        sample.ip = glimpse.ip;
-        if sample.comm != glimpse.comm {
-            sample.comm = glimpse.comm.to_vec();
+        sample.pid = latest.pid;
+        sample.ip = latest.ip;
+        if sample.comm != latest.comm {
+            sample.comm = latest.comm.to_vec();
         }
         true
     }
 
-    /// Says when a sighting of a slot was, of which only a date was told before.
+    /// Sets the exact time of a sighting in a slot that was counted with a date in words.
     pub fn set_time(&mut self, slot: Slot, at: i64) {
         let counter = self.counters.get_mut(slot.index).and_then(Option::as_mut);
         let Some(counter) = counter.filter(|counter| counter.number == slot.number) else { return };
@@ -197,30 +198,30 @@ impl Fold {
         change.last = Moment::At(if let Moment::At(last) = change.last { last.max(at) } else { at });
     }
 
-    /// Whether nothing was seen.
+    /// Whether the fold holds no incident.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
     }
 
-    /// Whether the next new incident makes an old one give way.
+    /// Whether the next new incident makes the fold drop others.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.index.len() >= self.most || (self.text >= self.most_text && self.index.len() >= 4)
     }
 
-    /// There is room for so many from now on. Where there are more, those that give way do so as new ones come.
+    /// Sets how many incidents it holds. If it holds more, it drops them when new ones come.
     pub fn set_limit(&mut self, most: usize) {
-        (self.most, self.most_text) = (least(most), text_for(most));
+        (self.most, self.most_text) = (at_least_four(most), text_limit(most));
     }
 
-    /// Whether the next new incident may cost sightings that were not taken yet.
+    /// Whether the next new incident may lose sightings that were not taken yet.
     #[must_use]
     pub fn can_lose_sightings(&self) -> bool {
         self.is_full() && self.index.len() - self.changed < self.index.len() / 4
     }
 
-    /// What was seen since the last call, at most so many changes, new incidents before others.
+    /// Returns the changes since the last call, at most `most`, new incidents first.
     #[must_use]
     pub fn take_changes(&mut self, most: usize) -> Vec<IncidentChange> {
         let mut taken = Vec::new();
@@ -238,7 +239,7 @@ impl Fold {
         taken
     }
 
-    /// Takes back changes that could not be stored.
+    /// Returns changes to the fold that could not be stored.
     pub fn put_back(&mut self, changes: Vec<IncidentChange>) {
         for IncidentChange { incident: old, first } in changes {
             let known = self.index.get(&old.key).and_then(|&index| self.counters[index].as_mut());
@@ -252,7 +253,7 @@ impl Fold {
             if change.count > 0 {
                 change.count += old.count;
                 change.first = old.first;
-                change.rung = surer(change.rung, old.rung);
+                change.rung = more_certain(change.rung, old.rung);
             } else {
                 *change = old;
                 self.changed += 1;
@@ -260,7 +261,7 @@ impl Fold {
         }
     }
 
-    /// How many sightings were lost because their incident had to give way.
+    /// Returns how many sightings were lost because the fold dropped their incident.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped
@@ -269,7 +270,7 @@ impl Fold {
     fn insert(&mut self, change: Incident, first: bool) -> Slot {
         self.make_room();
         let key = change.key.clone();
-        let text = text_of(&change);
+        let text = text_length(&change);
         self.text += text;
         self.changed += 1;
         let counter = Counter { total: change.count, change, first, text, seen: self.now, number: self.now };
@@ -282,7 +283,7 @@ impl Fold {
         Slot { index, number: self.now }
     }
 
-    /// Lets a quarter go when there is no room, so that the sweep is rare.
+    /// Drops a quarter of the incidents if there is no room, so that it does so rarely.
     fn make_room(&mut self) {
         if !self.is_full() {
             return;
@@ -314,18 +315,18 @@ impl Fold {
     }
 }
 
-/// A quarter of fewer would be none.
-fn least(most: usize) -> usize {
+/// Returns the limit of incidents: a quarter of fewer than four would be none.
+fn at_least_four(most: usize) -> usize {
     most.max(4)
 }
 
-/// How much text that many incidents may hold.
-fn text_for(most: usize) -> usize {
+/// Returns the limit of text for so many incidents, in bytes.
+fn text_limit(most: usize) -> usize {
     MOST_TEXT.max(most.saturating_mul(USUAL_TEXT))
 }
 
-/// How much of an incident is as long as someone else chose.
-fn text_of(incident: &Incident) -> usize {
+/// Returns the bytes of an incident's text whose length others choose.
+fn text_length(incident: &Incident) -> usize {
     let Incident { key, sample, .. } = incident;
     key.unit.as_ref().map_or(0, |unit| unit.name.as_str().len()) + key.exe.len() + sample.subject.len()
 }
@@ -334,7 +335,7 @@ fn is_guess(rung: Option<Rung>) -> bool {
     rung.is_some_and(|rung| rung.confidence() == Confidence::Guess)
 }
 
-fn surer(one: Option<Rung>, other: Option<Rung>) -> Option<Rung> {
+fn more_certain(one: Option<Rung>, other: Option<Rung>) -> Option<Rung> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
@@ -370,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_event_is_counted() {
+    fn same_event_is_counted_in_one_incident() {
         let mut fold = Fold::new(8);
         assert!(is_first(fold.add(sighting(41, 10))));
         assert!(!is_first(fold.add(sighting(41, 20))));
@@ -381,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_slot_counts_without_the_key() {
+    fn known_slot_counts_without_key() {
         let mut fold = Fold::new(8);
         let slot = fold.add(sighting(41, 10)).slot();
         let glimpse = |at| RepeatSighting { at: Moment::At(at), pid: 9, comm: b"other", ip: 5 };
@@ -395,30 +396,30 @@ mod tests {
         for number in 100..120 {
             let _ = fold.add(sighting(number, 40));
         }
-        assert!(!fold.count(slot, 1, &glimpse(50)), "its place is another's by now");
+        assert!(!fold.count(slot, 1, &glimpse(50)), "another incident has the place now");
     }
 
     #[test]
-    fn a_guess_shows_nothing_in_the_place_of_what_is_known() {
-        let of = |rung, pid, at| Sighting {
+    fn guess_does_not_replace_sample_of_certain_attribution() {
+        let found_by = |rung, pid, at| Sighting {
             rung: Some(rung),
             sample: Sample { pid, ..Sample::default() },
             ..sighting(41, at)
         };
         let mut fold = Fold::new(8);
-        let _ = fold.add(of(Rung::ExitEntry, 1, 10));
-        let _ = fold.add(of(Rung::ParentCgroup, 2, 20));
-        let _ = fold.add(of(Rung::Executable, 3, 30));
+        let _ = fold.add(found_by(Rung::ExitEntry, 1, 10));
+        let _ = fold.add(found_by(Rung::ParentCgroup, 2, 20));
+        let _ = fold.add(found_by(Rung::Executable, 3, 30));
         let changes = fold.take_changes(ALL);
-        let told = |change: &IncidentChange| (change.incident.rung, change.incident.sample.pid, change.incident.count);
-        assert_eq!(told(&changes[0]), (Some(Rung::ParentCgroup), 2, 3));
+        let facts = |change: &IncidentChange| (change.incident.rung, change.incident.sample.pid, change.incident.count);
+        assert_eq!(facts(&changes[0]), (Some(Rung::ParentCgroup), 2, 3));
         assert_eq!(changes[0].incident.last, Moment::At(30));
-        let _ = fold.add(of(Rung::ExitEntry, 4, 40));
-        assert_eq!(told(&fold.take_changes(ALL)[0]), (Some(Rung::ParentCgroup), 2, 1), "taken or not");
+        let _ = fold.add(found_by(Rung::ExitEntry, 4, 40));
+        assert_eq!(facts(&fold.take_changes(ALL)[0]), (Some(Rung::ParentCgroup), 2, 1), "taken or not");
     }
 
     #[test]
-    fn a_clock_that_is_set_back_makes_nothing_end_before_it_began() {
+    fn clock_set_back_moves_first_sighting_to_latest() {
         let mut fold = Fold::new(8);
         let slot = fold.add(sighting(41, 3_600_000)).slot();
         let _ = fold.add(sighting(41, 10));
@@ -427,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_the_increase_alone() {
+    fn change_counts_only_new_sightings() {
         let mut fold = Fold::new(8);
         let _ = fold.add(sighting(41, 10));
         assert_eq!(fold.take_changes(ALL).len(), 1);
@@ -437,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_stored_is_not_lost() {
+    fn change_that_could_not_be_stored_is_not_lost() {
         let mut fold = Fold::new(8);
         let _ = fold.add(sighting(41, 10));
         let changes = fold.take_changes(ALL);
@@ -450,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn an_incident_is_new_until_it_is_stored() {
+    fn incident_is_new_until_its_change_is_taken_for_good() {
         let mut fold = Fold::new(8);
         let _ = fold.add(sighting(41, 10));
         let changes = fold.take_changes(ALL);
@@ -462,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_give_way_and_are_counted() {
+    fn full_fold_drops_oldest_and_counts_their_sightings() {
         let mut fold = Fold::new(8);
         for number in 0..8 {
             let _ = fold.add(sighting(number, 0));
@@ -475,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_frequent_outlasts_what_is_rare() {
+    fn frequent_incident_outlasts_rare_ones() {
         let mut fold = Fold::new(8);
         for _ in 0..100 {
             let _ = fold.add(sighting(1_000, 0));
@@ -484,23 +485,23 @@ mod tests {
             let _ = fold.add(sighting(number, 1));
         }
         assert!(fold.can_lose_sightings() || !fold.is_full());
-        assert!(!is_first(fold.add(sighting(1_000, 2))), "it was seen longest ago, and most often");
+        assert!(!is_first(fold.add(sighting(1_000, 2))), "its sighting is the oldest, and it has the most");
     }
 
     #[test]
-    fn a_precise_time_takes_the_place_of_a_date() {
+    fn exact_time_replaces_date_in_words() {
         let mut fold = Fold::new(8);
-        let said = |date: &str| Sighting { at: Moment::Text(date.into()), ..sighting(1, 0) };
-        let slot = fold.add(said("Nov 23 17:12:17")).slot();
+        let dated = |date: &str| Sighting { at: Moment::Text(date.into()), ..sighting(1, 0) };
+        let slot = fold.add(dated("Nov 23 17:12:17")).slot();
         fold.set_time(slot, 5_000);
-        let _ = fold.add(said("Nov 23 17:12:18"));
+        let _ = fold.add(dated("Nov 23 17:12:18"));
         fold.set_time(slot, 6_000);
         let incident = fold.take_changes(ALL).remove(0).incident;
         assert_eq!((incident.count, incident.first, incident.last), (2, Moment::At(5_000), Moment::At(6_000)));
     }
 
     #[test]
-    fn what_was_taken_gives_way_before_anything_is_lost() {
+    fn taken_incidents_are_dropped_before_sightings_are_lost() {
         let mut fold = Fold::new(8);
         for number in 0..4 {
             let _ = fold.add(sighting(number, 0));
@@ -511,11 +512,11 @@ mod tests {
             let _ = fold.add(sighting(number, 1));
         }
         assert_eq!(fold.dropped(), 0);
-        assert!(!is_first(fold.add(sighting(3, 1))), "the longest ago went first");
+        assert!(!is_first(fold.add(sighting(3, 1))), "the oldest went first");
     }
 
     #[test]
-    fn new_incidents_are_taken_first_and_not_too_many_at_once() {
+    fn new_incidents_are_taken_first_and_in_batches() {
         let mut fold = Fold::new(8);
         let _ = fold.add(sighting(1, 0));
         let _ = fold.take_changes(ALL);
@@ -529,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn long_paths_are_bounded_too() {
+    fn text_of_incidents_is_bounded() {
         let mut fold = Fold::new(8_000);
         for number in 0..2_000 {
             let mut long = sighting(number, 0);
@@ -548,12 +549,12 @@ mod tests {
                 let _ = fold.add(labelled);
             }
         }
-        let held: usize = fold.counters.iter().flatten().map(|counter| text_of(&counter.change)).sum();
+        let held: usize = fold.counters.iter().flatten().map(|counter| text_length(&counter.change)).sum();
         assert!(held == fold.text && held <= MOST_TEXT + 4096, "{held}");
     }
 
     #[test]
-    fn a_storm_of_new_incidents_is_bounded() {
+    fn storm_of_new_incidents_is_bounded() {
         let mut fold = Fold::new(100);
         for number in 0..10_000 {
             let _ = fold.add(sighting(number, 0));

@@ -1,4 +1,4 @@
-//! An incident: what was seen, folded. Never why, never what to do: those are computed when asked.
+//! An incident: sightings of one event. Why it happened and what to do about it is computed on request, never kept.
 
 use crate::audit::Action;
 use crate::syscalls::Call;
@@ -6,37 +6,37 @@ use crate::units::{Rung, Unit};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Sightings that are one fact: the same event of the same executable in the same unit.
+/// The facts that all sightings of an incident share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IncidentKey {
-    /// Whose process; `None` where nothing said.
+    /// The unit of the process; `None` if it is unknown.
     pub unit: Option<Unit>,
     /// What happened.
     pub event: IncidentEvent,
-    /// The executable as the kernel gave it; empty where it gave none.
+    /// The executable as the kernel reports it; empty if the kernel reports none.
     pub exe: Vec<u8>,
-    /// Which way it was seen.
+    /// How it was seen.
     pub source: SightingSource,
 }
 
-/// Which way something was seen.
+/// How an event was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum SightingSource {
-    /// The kernel sent a record of it, or announced the death.
+    /// The kernel sent a record, or announced the death.
     #[default]
     Audit,
-    /// The kernel sent a record of a call that was let through, since its unit was rehearsed: under the unit's own
-    /// settings it would have been denied, or may have been.
+    /// The kernel sent a record of a call that passed because the unit was rehearsed. The unit's own settings would have
+    /// denied it, or may have.
     Rehearsal,
-    /// A tap saw the call return without having been made.
+    /// A tap saw the call return although the kernel did not execute it.
     Tap {
-        /// The error that the caller got; 0 looks like success.
+        /// The error that the process got; 0 looks like success.
         errno: i32,
     },
 }
 
 impl SightingSource {
-    /// Its word in the store, on D-Bus and in JSON.
+    /// Returns its word in the store, on D-Bus and in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -46,7 +46,7 @@ impl SightingSource {
         }
     }
 
-    /// The error that the caller got, where that was seen.
+    /// Returns the error that the process got, if it was seen.
     #[must_use]
     pub fn errno(self) -> Option<i32> {
         match self {
@@ -55,7 +55,7 @@ impl SightingSource {
         }
     }
 
-    /// The source of a word, and the error that goes with it; `None` where they do not go together.
+    /// Returns the source of a word and an error; `None` if they do not belong together.
     #[must_use]
     pub fn from_word(word: &str, errno: Option<i32>) -> Option<Self> {
         match (word, errno) {
@@ -72,44 +72,44 @@ impl SightingSource {
 pub enum IncidentEvent {
     /// A filter decided on a call.
     Denial(Denial),
-    /// It died of SIGSYS and the kernel sent no record of it.
+    /// The process died of SIGSYS and the kernel sent no record.
     UnrecordedDeath,
 }
 
 /// A filter's decision on a call.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Denial {
-    /// The call, in the ABI it was made in.
+    /// The call, in the ABI that the process used.
     pub call: Call,
     /// What the filter decided.
     pub action: Action,
 }
 
-/// When something was seen.
+/// The time of a sighting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Moment {
     /// Milliseconds since the epoch.
     At(i64),
-    /// A date as a log wrote it in the locale of its machine.
+    /// A date in the words of a log, in the locale of its machine.
     Text(Box<str>),
-    /// Nothing said.
+    /// There is none.
     Unknown,
 }
 
-/// What the latest sighting looked like.
+/// The process and the call of the latest sighting.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sample {
     /// Thread group id in the initial PID namespace.
     pub pid: u32,
-    /// Thread name, as the process chose it.
+    /// Thread name, which the process can choose.
     pub comm: Vec<u8>,
-    /// Real uid, as a number or as the log wrote it; empty where nothing said.
+    /// Real uid, as a number or as the log wrote it; empty if unknown.
     pub uid: Box<str>,
     /// Instruction pointer of the call.
     pub ip: u64,
-    /// LSM label, empty where there is none.
+    /// LSM label; empty if there is none.
     pub subject: Vec<u8>,
-    /// What started it, where its unit is not known: the next thing to go by.
+    /// The parent, if the unit is unknown: the best remaining hint.
     pub parent: Option<Parent>,
 }
 
@@ -118,24 +118,24 @@ pub struct Sample {
 pub struct Parent {
     /// Thread group id in the initial PID namespace.
     pub pid: u32,
-    /// The name of its main thread, as it chose it.
+    /// The name of its main thread, which the process can choose.
     pub comm: Vec<u8>,
 }
 
-/// One fact about a unit, with its count.
+/// Sightings of one event, counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incident {
-    /// What was seen.
+    /// What all sightings share.
     pub key: IncidentKey,
-    /// What the attribution to the unit stands on; `None` where there is no unit.
+    /// The evidence for the unit; `None` if there is no unit.
     pub rung: Option<Rung>,
-    /// How often.
+    /// The number of sightings.
     pub count: u64,
-    /// The first time.
+    /// The first sighting.
     pub first: Moment,
-    /// The latest time.
+    /// The latest sighting.
     pub last: Moment,
-    /// What the latest looked like.
+    /// The process and the call of the latest sighting.
     pub sample: Sample,
 }
 
@@ -151,7 +151,7 @@ impl Incident {
 }
 
 impl Moment {
-    /// Makes it another that is earlier: clocks are set back.
+    /// Replaces the time by an earlier one: a clock may have been set back.
     pub(super) fn lower_to(&mut self, other: &Self) {
         if let (Self::At(own), Self::At(other)) = (self, other) {
             *own = (*own).min(*other);

@@ -1,4 +1,4 @@
-//! What happened so far: sightings folded into bounded incidents, and their store.
+//! Incidents: sightings counted in bounded memory, and their store.
 
 pub mod fold;
 pub mod incident;

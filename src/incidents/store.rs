@@ -1,9 +1,9 @@
-//! The incidents on disk: one `SQLite` file, one writer, readers beside it.
+//! The incidents on disk: one `SQLite` file with one writer and any number of readers.
 //!
-//! Bounds: a row's text is cut to [`MAX_EXE`], [`MAX_COMM`], [`MAX_SUBJECT`] and [`MAX_WORD`], the
-//! rows to what [`Store::prune`] is told, the file to [`MAX_FILE`] whatever happens, and the
-//! write-ahead log to [`MAX_LOG`] between checkpoints (a reader that stays in one query can
-//! hold a checkpoint back). A row of an ordinary service takes some 250 to 600 bytes, indexes included.
+//! Limits: [`MAX_EXE`], [`MAX_COMM`], [`MAX_SUBJECT`] and [`MAX_WORD`] for the text of a row, the argument of
+//! [`Store::prune`] for the number of rows, [`MAX_FILE`] for the file, and [`MAX_LOG`] for the write-ahead log between
+//! checkpoints (a long query of a reader can delay a checkpoint). A row of an ordinary service takes some 250 to 600
+//! bytes, indexes included.
 //!
 //! Every commit is on the disk before [`Store::record`] returns (`synchronous=FULL`).
 
@@ -31,27 +31,27 @@ pub use retention::Evicted;
 pub use row::{MAX_COMM, MAX_EXE, MAX_SUBJECT, MAX_WORD};
 pub use schema::SCHEMA;
 
-/// The file in the state directory.
+/// The name of the file in the state directory.
 pub const FILE: &str = "incidents.sqlite3";
 
-/// What the file never outgrows, in bytes; beyond it [`Store::record`] says [`StoreError::Full`].
+/// The largest size of the file, in bytes; beyond it [`Store::record`] fails with [`StoreError::Full`].
 pub const MAX_FILE: u64 = 256 * 1024 * 1024;
 
-/// What the write-ahead log is cut back to at a checkpoint, in bytes.
+/// The size to which a checkpoint truncates the write-ahead log, in bytes.
 pub const MAX_LOG: u64 = 4 * 1024 * 1024;
 
 /// How long to wait for another process's lock.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many damaged files are kept before a person has to look.
-const MAX_SET_ASIDE: u32 = 9;
+/// How many damaged files are kept; then a person has to look.
+const MAX_DAMAGED: u32 = 9;
 
 const PAGE: u64 = 4096;
 
-/// What `SQLite` adds to the path for its log.
+/// The suffix of the write-ahead log of `SQLite`.
 const LOG: &str = "-wal";
 
-/// A row's number: never used twice in one file.
+/// A row's number. A file never uses a number twice.
 pub type RowId = i64;
 
 /// The incidents on disk.
@@ -59,50 +59,50 @@ pub type RowId = i64;
 pub struct Store {
     conn: Connection,
     path: PathBuf,
-    /// Which files the path and its log were when they were opened.
+    /// The file and its log when they were opened.
     file: Option<FileId>,
     log: Option<FileId>,
-    /// A lock on the directory: there is one writer.
-    _only: Option<Flock<File>>,
+    /// The lock on the directory, which makes this the only writer.
+    _lock: Option<Flock<File>>,
 }
 
 /// A file's device and inode.
 type FileId = (u64, u64);
 
-/// A file that is no longer the store: damaged and kept under another name, or taken away.
+/// A file that is no longer the store: it was damaged and renamed, or was removed.
 #[derive(Debug)]
 pub struct ReplacedFile {
-    /// Where it is kept.
+    /// Its new path, if it was renamed.
     pub path: Option<PathBuf>,
     /// What was wrong with it.
     pub error: StoreError,
 }
 
-/// Which incidents.
+/// Selects incidents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query {
-    /// Only of processes whose unit is not known.
+    /// Only those of processes whose unit is unknown.
     pub unknown: bool,
-    /// Only of units of this name.
+    /// Only those of units with this name.
     pub unit: Option<UnitName>,
-    /// Only of units of this manager.
+    /// Only those of this manager's units.
     pub manager: Option<Manager>,
-    /// Only those last seen then or later, in milliseconds since the epoch.
+    /// Only those last seen at this time or later, in milliseconds since the epoch.
     pub since: Option<i64>,
-    /// At most so many; all of them when `None`.
+    /// At most so many; `None` for all.
     pub limit: Option<u32>,
-    /// Without the first so many.
+    /// How many to skip.
     pub offset: u32,
 }
 
-/// What became of an incident that was recorded.
+/// The state of an incident after it was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recorded {
     /// Its number.
     pub id: RowId,
-    /// How often it was seen in all.
+    /// The number of all its sightings.
     pub count: u64,
-    /// It was not in the store before.
+    /// Whether it was not in the store before.
     pub new: bool,
 }
 
@@ -111,33 +111,34 @@ pub struct Recorded {
 pub struct Stored {
     /// Its number.
     pub id: RowId,
-    /// What was seen.
+    /// The incident.
     pub incident: Incident,
 }
 
-/// What one unit's incidents come to.
+/// The totals of one unit's incidents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitSummary {
-    /// Which; `None` stands for every process whose unit nothing told.
+    /// The unit; `None` stands for all processes whose unit is unknown.
     pub unit: Option<Unit>,
-    /// How many incidents.
+    /// The number of incidents.
     pub incidents: u64,
-    /// How many sightings, exact up to 2⁵³.
+    /// The number of sightings, exact up to 2⁵³.
     pub count: u64,
-    /// The latest.
+    /// The latest sighting.
     pub last: Moment,
 }
 
 impl Store {
-    /// Opens the store for its one writer; makes the directory (0700) and file (0600) if need be.
+    /// Opens the store for its one writer. Creates the directory (0700) and the file (0600) if they are missing.
     ///
     /// # Errors
-    /// The file is damaged, another program's or a newer version's, or cannot be written; another process writes it.
+    /// The file is damaged, of another program or of a newer version, or it cannot be written, or another process writes
+    /// to it.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| StoreError::from_io(dir, source))?;
-        let only = lock(dir)?;
+        let lock = lock(dir)?;
         let path = absolute(dir)?;
-        // SQLite would take the umask's word for the mode; its -wal and -shm files take this one's.
+        // SQLite would take the mode from the umask; its -wal and -shm files get the mode of this file.
         OpenOptions::new()
             .append(true)
             .create(true)
@@ -157,13 +158,13 @@ impl Store {
         ))
         .map_err(sqlite)?;
         let (file, log) = (file_id(&path), file_id(&with_suffix(&path, LOG)));
-        Ok(Self { conn, path, file, log, _only: Some(only) })
+        Ok(Self { conn, path, file, log, _lock: Some(lock) })
     }
 
-    /// Like [`open`](Self::open), but a damaged file is given another name and a new one begun.
+    /// Opens the store like [`open`](Self::open), but renames a damaged file and begins a new one.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open) but for damage; also when nine damaged files are there already.
+    /// Those of [`open`](Self::open) except damage, and damage if there are nine damaged files already.
     pub fn open_or_replace(dir: &Path) -> Result<(Self, Option<ReplacedFile>), StoreError> {
         match Self::open(dir) {
             Ok(store) => Ok((store, None)),
@@ -174,17 +175,17 @@ impl Store {
         }
     }
 
-    /// Gives a file that was found damaged another name, and begins a new one. Nobody may have it open for writing.
+    /// Renames a damaged file, and begins a new one. No process may have the file open for writing.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open); `error` itself when nine damaged files are there already.
+    /// Those of [`open`](Self::open), and `error` itself if there are nine damaged files already.
     pub fn replace_damaged(dir: &Path, error: StoreError) -> Result<(Self, ReplacedFile), StoreError> {
         let path = absolute(dir)?;
-        let aside = |number: u32| with_suffix(&path, &format!(".damaged-{number}"));
-        let Some(free) = (1..=MAX_SET_ASIDE).map(aside).find(|free| !free.exists()) else {
+        let damaged = |number: u32| with_suffix(&path, &format!(".damaged-{number}"));
+        let Some(free) = (1..=MAX_DAMAGED).map(damaged).find(|free| !free.exists()) else {
             return Err(error);
         };
-        // The log goes along, under the name SQLite would look for; the index is made anew from it.
+        // The log gets the name under which SQLite looks for it; SQLite rebuilds the index from the log.
         for suffix in [LOG, "-shm", ""] {
             match fs::rename(with_suffix(&path, suffix), with_suffix(&free, suffix)) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -196,13 +197,13 @@ impl Store {
         Ok((Self::open(dir)?, ReplacedFile { path: Some(free), error }))
     }
 
-    /// Opens the store for reading, beside its writer or without one, also on read-only media.
+    /// Opens the store for reading, with or without a writer, also on read-only media.
     ///
     /// # Errors
-    /// There is none, it cannot be read, or [`open`](Self::open) would refuse it.
+    /// The file is missing or cannot be read, or [`open`](Self::open) would refuse it.
     pub fn open_read_only(dir: &Path) -> Result<Self, StoreError> {
         let path = absolute(dir)?;
-        // Not by opening it: closing it again would take the locks off that this process's writer has on it.
+        // Opening the file to check it would not do: closing it again would release the locks of this process's writer.
         if let Err(errno) = faccessat(AT_FDCWD, &path, AccessFlags::R_OK, AtFlags::AT_EACCESS) {
             let source = io::Error::from(errno);
             return Err(match source.kind() {
@@ -212,8 +213,8 @@ impl Store {
             });
         }
         match Self::open_to_read(&path, false) {
-            // A reader takes part in the writer's log, for which it needs the -shm file and, where
-            // that is absent, the right to make it. Without either there can be no writer here.
+            // A reader uses the writer's log. It needs the -shm file or, if that is missing, the right to create it.
+            // Without either there can be no writer here.
             Err(StoreError::ReadOnly { .. }) => match fs::metadata(with_suffix(&path, LOG)) {
                 Ok(log) if log.len() > 0 => Err(StoreError::Unfinished { path }),
                 _ => Self::open_to_read(&path, true),
@@ -234,29 +235,29 @@ impl Store {
         conn.busy_timeout(PATIENCE).map_err(sqlite)?;
         conn.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;").map_err(sqlite)?;
         schema::check(&conn, path)?;
-        Ok(Self { conn, path: path.to_owned(), file: None, log: None, _only: None })
+        Ok(Self { conn, path: path.to_owned(), file: None, log: None, _lock: None })
     }
 
-    /// Where the file is.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the file or its log was removed, or another is in its place: `SQLite` goes on with what it has open, which
-    /// nobody will find. Asked by the path alone, since closing a file would take its locks off.
+    /// Whether the file or its log was removed or replaced. `SQLite` goes on writing to the files that it has open, which
+    /// no reader will find. This compares paths only, because opening and closing a file would release its locks.
     pub fn was_removed(&mut self) -> bool {
         let log = with_suffix(&self.path, LOG);
         self.log = self.log.or_else(|| file_id(&log));
         is_other(&self.path, self.file) || is_other(&log, self.log)
     }
 
-    /// Closes a store that [was taken away](Self::was_removed), and tells of it. What its log holds is put into the
-    /// file, wherever that is; `SQLite` would take the log for that of whatever file is at the path now.
+    /// Closes a store that [was removed](Self::was_removed). Writes the log into its file first, wherever that is now:
+    /// `SQLite` would take the log for that of the file now at the path.
     #[must_use]
     pub fn close_removed(self) -> ReplacedFile {
-        let Self { conn, path, file, log, _only } = self;
-        // It cannot be helped where these fail.
+        let Self { conn, path, file, log, _lock } = self;
+        // Nothing can be done if these fail.
         _ = conn.execute_batch("PRAGMA wal_checkpoint(PASSIVE)");
         drop(conn);
         let at = with_suffix(&path, LOG);
@@ -266,12 +267,14 @@ impl Store {
         ReplacedFile { path: None, error: StoreError::Removed { path } }
     }
 
-    /// Adds sightings, all or none: a new incident is a new row; of a known one the count is added
-    /// (up to `i64::MAX`), the first moment kept (or, of a clock that was set back, the earlier), the last and the sample replaced, and the rung
-    /// replaced by a surer one. A guess does not replace the sample of what was more than one. What became of each is told in the order given.
+    /// Adds sightings, all or none, and returns the state of each incident in the order given.
+    ///
+    /// A new incident becomes a new row. For a known one, it adds the count (up to `i64::MAX`), keeps the first time (or
+    /// the earlier one, if a clock was set back), replaces the last time and the sample, and replaces the evidence by
+    /// more certain evidence. A guess does not replace the sample of a more certain sighting.
     ///
     /// # Errors
-    /// The disk is full, read-only, or something is wrong with the file. Nothing was recorded then.
+    /// The disk is full or read-only, or something is wrong with the file. Nothing is recorded then.
     pub fn record<'a>(
         &mut self,
         incidents: impl IntoIterator<Item = &'a Incident>,
@@ -279,10 +282,10 @@ impl Store {
         record(&mut self.conn, incidents).map_err(|source| StoreError::from_sqlite(&self.path, source))
     }
 
-    /// Incidents, newest first.
+    /// Returns incidents, newest first.
     ///
     /// # Errors
-    /// The file cannot be read or holds what this program never writes.
+    /// The file cannot be read, or holds values that this program never writes.
     pub fn incidents(&self, query: &Query) -> Result<Vec<Stored>, StoreError> {
         let (conditions, mut values) = conditions(query);
         let page = page(query, &mut values);
@@ -291,10 +294,10 @@ impl Store {
         self.select(&sql, &values, |row| Ok(Stored { id: row.get(row::WIDTH)?, incident: row::read_incident(row)? }))
     }
 
-    /// Units with incidents, the one with the newest first.
+    /// Returns units with incidents, the one with the newest incident first.
     ///
     /// # Errors
-    /// The file cannot be read or holds what this program never writes.
+    /// The file cannot be read, or holds values that this program never writes.
     pub fn units(&self, query: &Query) -> Result<Vec<UnitSummary>, StoreError> {
         let (conditions, mut values) = conditions(query);
         let page = page(query, &mut values);
@@ -337,7 +340,7 @@ fn record<'a>(
 ) -> rusqlite::Result<Vec<Recorded>> {
     let columns = row::COLUMNS;
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // ?24 lists the rungs at least as sure as the new one; ?25 those whose sample it does not replace.
+    // ?24 lists the evidence at least as certain as the new one; ?25 that of samples that it does not replace.
     let mut upsert = transaction.prepare(&format!(
         "INSERT INTO incident ({columns})
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
@@ -358,12 +361,12 @@ fn record<'a>(
     let mut recorded = Vec::new();
     for incident in incidents {
         let columns = row::Columns::from_incident(incident);
-        let (surer, kept) = (as_sure_as(incident), kept_beside(incident));
-        let values = columns.values().into_iter().chain([&surer as &dyn ToSql, &kept]);
+        let (certain, kept) = (at_least_as_certain(incident), keeping_sample(incident));
+        let values = columns.values().into_iter().chain([&certain as &dyn ToSql, &kept]);
         let (id, count): (RowId, i64) =
             upsert.query_row(rusqlite::params_from_iter(values), |row| Ok((row.get(0)?, row.get(1)?)))?;
         let count = count.unsigned_abs();
-        // Nobody records an incident without a sighting of it.
+        // Every recorded incident has at least one sighting.
         recorded.push(Recorded { id, count, new: count == incident.count });
     }
     drop(upsert);
@@ -371,29 +374,29 @@ fn record<'a>(
     Ok(recorded)
 }
 
-/// The rungs at least as sure as the incident's.
-fn as_sure_as(incident: &Incident) -> String {
+/// Returns the evidence that is at least as certain as the incident's.
+fn at_least_as_certain(incident: &Incident) -> String {
     listed(|rung| incident.rung.is_none_or(|new| rung <= new))
 }
 
-/// The rungs of what keeps its sample: if the incident's is a guess, all others.
-fn kept_beside(incident: &Incident) -> String {
+/// Returns the evidence of samples that the incident does not replace: if it is a guess, all that is not.
+fn keeping_sample(incident: &Incident) -> String {
     let is_guess = |rung: Rung| rung.confidence() == Confidence::Guess;
     listed(|rung| incident.rung.is_some_and(is_guess) && !is_guess(rung))
 }
 
-/// Rungs, each between commas.
+/// Returns such evidence as words between commas.
 fn listed(such: impl Fn(Rung) -> bool) -> String {
     let rungs = Rung::ALL.into_iter().filter(|rung| such(*rung));
     rungs.fold(",".to_owned(), |list, rung| list + rung.as_str() + ",")
 }
 
-/// Which file is at a path, if there is one.
+/// Returns which file is at a path, if there is one.
 fn file_id(path: &Path) -> Option<FileId> {
     fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
-/// Whether a path is known to lead to another file than it did, or to none.
+/// Whether a path is known to lead to another file than before, or to none.
 fn is_other(path: &Path, was: Option<FileId>) -> bool {
     let is = fs::metadata(path).map(|file| (file.dev(), file.ino()));
     was.is_some_and(|was| match is {
@@ -402,7 +405,7 @@ fn is_other(path: &Path, was: Option<FileId>) -> bool {
     })
 }
 
-/// Locks the state directory, as long as the result lives.
+/// Locks the state directory until the result is dropped.
 fn lock(dir: &Path) -> Result<Flock<File>, StoreError> {
     let directory = File::open(dir).map_err(|source| StoreError::from_io(dir, source))?;
     Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
@@ -411,7 +414,7 @@ fn lock(dir: &Path) -> Result<Flock<File>, StoreError> {
     })
 }
 
-/// The WHERE clause of a query and its values.
+/// Returns the WHERE clause of a query and its values.
 fn conditions(query: &Query) -> (String, Vec<Box<dyn ToSql>>) {
     let mut terms = Vec::new();
     let mut values: Vec<Box<dyn ToSql>> = Vec::new();
@@ -434,7 +437,7 @@ fn conditions(query: &Query) -> (String, Vec<Box<dyn ToSql>>) {
     (clause, values)
 }
 
-/// The LIMIT clause of a query; its values are appended.
+/// Returns the LIMIT clause of a query, and appends its values.
 fn page(query: &Query, values: &mut Vec<Box<dyn ToSql>>) -> &'static str {
     // SQLite takes a negative limit for none.
     values.push(Box::new(query.limit.map_or(-1, i64::from)));
@@ -442,7 +445,7 @@ fn page(query: &Query, values: &mut Vec<Box<dyn ToSql>>) -> &'static str {
     " LIMIT ? OFFSET ?"
 }
 
-/// The file, absolute so that no directory can be taken for a `file:` URI.
+/// Returns the path of the file. It is absolute, so that `SQLite` cannot take the directory for a `file:` URI.
 fn absolute(dir: &Path) -> Result<PathBuf, StoreError> {
     std::path::absolute(dir.join(FILE)).map_err(|why| StoreError::Io { path: dir.to_owned(), why })
 }
@@ -453,7 +456,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// The path as a URI (`sqlite.org/uri.html`) that says nobody changes the file.
+/// Returns the path as a URI (`sqlite.org/uri.html`) that declares the file immutable.
 fn immutable_uri(path: &Path) -> String {
     use std::fmt::Write as _;
     use std::os::unix::ffi::OsStrExt;
@@ -490,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_at_its_bound_says_so_and_goes_on_once_it_has_forgotten() {
+    fn full_store_is_reported_and_works_again_after_eviction() {
         let temp = tempfile::tempdir().unwrap();
         let mut store = Store::open(temp.path()).unwrap();
         store.conn.execute_batch("PRAGMA max_page_count = 240").unwrap();
@@ -500,7 +503,7 @@ mod tests {
         assert!(store.make_room().unwrap());
         store.record(&[death(2_000)]).unwrap();
         assert_eq!(store.incidents(&Query::default()).unwrap().len(), full / 4 * 3 + 1);
-        // Many at once stop far from the bound, since none of them is kept.
+        // A batch fails far below the limit, because none of it is kept.
         let full = (1..).find_map(|batch| {
             let many: Vec<Incident> = (0..60).map(|number| death(batch * 10_000 + number)).collect();
             store.record(&many).err()
@@ -513,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_and_durability_hold_for_every_writer() {
+    fn writer_sets_limits_and_durability() {
         let temp = tempfile::tempdir().unwrap();
         let store = Store::open(temp.path()).unwrap();
         let number = |pragma| store.conn.query_row(pragma, (), |row| row.get::<_, i64>(0)).unwrap().unsigned_abs();
@@ -524,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_in_a_uri_is_only_a_path() {
+    fn immutable_uri_escapes_path() {
         assert_eq!(immutable_uri(Path::new("/a b?mode=rw#%")), "file:///a%20b%3fmode%3drw%23%25?immutable=1");
     }
 }

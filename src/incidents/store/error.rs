@@ -1,18 +1,18 @@
-//! Why the store could not do what it was asked, and what to do about it.
+//! Errors of the store, with what to do about them.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{ErrorCode, ffi};
 
-/// Why the store could not do what it was asked. Nothing was changed: a failed
-/// [`record`](super::Store::record) leaves the incidents with its caller.
+/// Why an operation of the store failed. Nothing was changed: after a failed [`record`](super::Store::record) the caller
+/// still has the incidents.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// There is no store yet.
     #[error("{} does not exist: nothing has been recorded on this machine yet", .path.display())]
     Missing {
-        /// Where it would be.
+        /// Its path.
         path: PathBuf,
     },
     /// A later harden-why wrote it.
@@ -25,7 +25,7 @@ pub enum StoreError {
         path: PathBuf,
         /// Its format.
         found: i64,
-        /// The newest this program knows.
+        /// The newest format that this program knows.
         known: i64,
     },
     /// An earlier harden-whyd wrote it.
@@ -34,7 +34,7 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
-    /// Another harden-whyd writes it.
+    /// Another harden-whyd writes to it.
     #[error("{} is in use by another harden-whyd: stop that, or give this one another directory", .dir.display())]
     InUse {
         /// The state directory.
@@ -51,38 +51,38 @@ pub enum StoreError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What was found.
+        /// What is wrong with it.
         detail: String,
     },
-    /// Somebody removed the file while it was written, or put another in its place.
+    /// The file was removed or replaced while harden-whyd had it open.
     #[error("{} or its log was removed while harden-whyd wrote it, or another put in its place", .path.display())]
     Removed {
-        /// Where it was.
+        /// Its path.
         path: PathBuf,
     },
-    /// The file system or the permissions do not let us write.
+    /// The file system or the permissions forbid writing.
     #[error("{} cannot be written ({detail}): check its permissions, and that its file system is not read-only", .path.display())]
     ReadOnly {
         /// The file.
         path: PathBuf,
-        /// What `SQLite` said.
+        /// The error of `SQLite`.
         detail: String,
     },
-    /// The permissions do not let us read.
+    /// The permissions forbid reading.
     #[error("{} cannot be read ({why}): ask as root, or through harden-whyd", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error of the kernel.
         why: io::Error,
     },
-    /// No space left, or the store's own bound reached.
+    /// The file system is full, or the store has reached its own limit.
     #[error("{} cannot grow: free space on its file system, or let harden-whyd forget old incidents", .path.display())]
     Full {
         /// The file.
         path: PathBuf,
     },
-    /// The writer died, and what it wrote last can only be read by someone who may write.
+    /// The writer died, and only a process that may write can read its last writes.
     #[error(
         "{} has unfinished writes that cannot be read from here: copy it and its -wal file to a writable directory",
         .path.display()
@@ -91,43 +91,43 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
-    /// Someone else held it for too long.
+    /// Another process held its lock for too long.
     #[error("{} is busy: try again", .path.display())]
     Busy {
         /// The file.
         path: PathBuf,
     },
-    /// A file or directory could not be made, renamed or asked about.
+    /// A file or directory could not be created, renamed or examined.
     #[error("{}: {why}", .path.display())]
     Io {
-        /// Which.
+        /// The file or directory.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error of the kernel.
         why: io::Error,
     },
-    /// Anything else `SQLite` may say.
+    /// Another error of `SQLite`.
     #[error("{}: {why}", .path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
-        /// What `SQLite` said.
+        /// The error of `SQLite`.
         why: rusqlite::Error,
     },
 }
 
 impl StoreError {
-    /// Whether it can pass while a daemon waits: the disk has room again, or whoever held the store lets go. What another
-    /// program or a newer version wrote, or another daemon writes, is no store for this one at all.
+    /// Whether the error can pass while a daemon waits: the disk gets room, or another process releases the store. A file
+    /// of another program, of a newer version or of another daemon can never be this daemon's store.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         !matches!(self, Self::InUse { .. } | Self::Foreign { .. } | Self::Newer { .. })
     }
 
-    /// What an error of `SQLite` means for this file.
+    /// Returns what an error of `SQLite` means for this file.
     pub(super) fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
         let detail = source.to_string();
-        // A full disk met while the log's index grows has a code of its own.
+        // If the disk is full while the log's index grows, SQLite reports another code.
         if source.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHMSIZE) {
             return Self::Full { path };
         }
@@ -142,7 +142,7 @@ impl StoreError {
         }
     }
 
-    /// What an error of the kernel means for this file or directory.
+    /// Returns what an error of the kernel means for this file or directory.
     pub(super) fn from_io(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {

@@ -1,24 +1,24 @@
-//! Keeping the store within its bounds: what leaves first, and how much did.
+//! Keeps the store within its limits: which incidents it evicts, and how many it has evicted.
 
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{Store, StoreError};
 
-/// What had to give way to others. What was kept for as long as it was to be is not among it.
+/// The incidents that the store evicted to make room. It does not count those that reached their age limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Evicted {
     /// How many incidents.
     pub incidents: u64,
     /// How many sightings of them.
     pub sightings: u64,
-    /// When the latest of them was seen, in milliseconds since the epoch.
+    /// The latest sighting of any of them, in milliseconds since the epoch.
     pub last: i64,
 }
 
 impl Store {
-    /// Forgets incidents last seen before `oldest` (milliseconds since the epoch) and, of the rest, so many that
-    /// `most` stay: those of the rarer half that were last seen longest ago. Gives free space back to the file
-    /// system. Says how many went.
+    /// Deletes incidents last seen before `oldest` (milliseconds since the epoch), then evicts others until `most` are
+    /// left: of the rarer half, those with the oldest latest sighting. Returns free space to the file system, and
+    /// returns how many incidents were deleted.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -26,7 +26,7 @@ impl Store {
         prune(&mut self.conn, oldest, most).map_err(|source| StoreError::from_sqlite(&self.path, source))
     }
 
-    /// What had to give way so far.
+    /// Returns what was evicted so far.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -41,8 +41,8 @@ impl Store {
         }
     }
 
-    /// Makes room in a file at its bound: a quarter of its rows is forgotten. False where the file is not at its
-    /// bound, so that it is the file system that has no room.
+    /// Makes room in a file that has reached its limit, by evicting a quarter of its rows. Returns false if the file is
+    /// smaller, so that the file system is full.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -53,7 +53,7 @@ impl Store {
             Ok((pages, most, number("SELECT count(*) FROM incident")?))
         };
         let (pages, most, rows) = read().map_err(|source| StoreError::from_sqlite(&self.path, source))?;
-        // What did not fit is not counted, and can be many rows of some pages each.
+        // The failed write is not counted, and can be many rows of several pages each.
         if pages < most / 4 * 3 {
             return Ok(false);
         }
@@ -65,26 +65,26 @@ impl Store {
 fn prune(conn: &mut Connection, oldest: i64, most: u32) -> rusqlite::Result<u64> {
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let aged = transaction.execute("DELETE FROM incident WHERE last_ms < ?1", [oldest])?;
-    // What gave way so long ago would be forgotten by now in any case.
+    // Incidents evicted so long ago would have reached their age limit by now.
     transaction.execute("DELETE FROM evicted WHERE last_ms < ?1", [oldest])?;
-    let crowded = crowd_out(&transaction, most)?;
+    let evicted = evict(&transaction, most)?;
     transaction.commit()?;
     // Frees one page a step.
     let mut vacuum = conn.prepare("PRAGMA incremental_vacuum")?;
     let mut pages = vacuum.query(())?;
     while pages.next()?.is_some() {}
-    Ok(u64::try_from(aged.saturating_add(crowded)).unwrap_or(u64::MAX))
+    Ok(u64::try_from(aged.saturating_add(evicted)).unwrap_or(u64::MAX))
 }
 
-/// Deletes what is too much, and adds it to what is forgotten.
-fn crowd_out(conn: &Connection, most: u32) -> rusqlite::Result<usize> {
+/// Evicts surplus incidents, and counts them.
+fn evict(conn: &Connection, most: u32) -> rusqlite::Result<usize> {
     let rows: i64 = conn.query_row("SELECT count(*) FROM incident", (), |row| row.get(0))?;
     let excess = rows - i64::from(most);
     if excess <= 0 {
         return Ok(0);
     }
-    // What was seen once ten minutes ago is dearer than what was seen once yesterday, and what is seen every day is
-    // dearer than both.
+    // A single sighting of ten minutes ago is worth more than one of yesterday, and daily sightings are worth more than
+    // both.
     conn.execute_batch("CREATE TEMP TABLE IF NOT EXISTS leaving (id INTEGER PRIMARY KEY); DELETE FROM leaving")?;
     conn.execute(
         "INSERT INTO leaving SELECT id FROM

@@ -1,4 +1,4 @@
-//! An incident as a row, and back.
+//! Converts incidents to rows and back.
 
 use rusqlite::types::Type;
 use rusqlite::{Row, ToSql};
@@ -9,26 +9,26 @@ use crate::incidents::incident::{
 use crate::syscalls::{Arch, Call, CallId};
 use crate::units::{Manager, Rung, Unit};
 
-/// Longest executable path kept, in bytes: `PATH_MAX`.
+/// The longest executable path that is kept, in bytes: `PATH_MAX`.
 pub const MAX_EXE: usize = 4096;
-/// Longest thread name kept: the kernel's `TASK_COMM_LEN`.
+/// The longest thread name that is kept, in bytes: the kernel's `TASK_COMM_LEN`.
 pub const MAX_COMM: usize = 16;
-/// Longest LSM label kept.
+/// The longest LSM label that is kept, in bytes.
 pub const MAX_SUBJECT: usize = 4096;
-/// Longest call name, uid or date kept; only logs have them as words.
+/// The longest call name, uid or date that is kept, in bytes; only logs have them as words.
 pub const MAX_WORD: usize = 256;
 
-/// The columns in the order [`Columns`] and [`read_incident`] take them.
+/// The columns, in the order of [`Columns::values`] and [`read_incident`].
 pub(super) const COLUMNS: &str = "manager, unit, event, arch, call_number, call_name, action, exe, evidence, count, \
     first_ms, first_text, last_ms, last_text, pid, comm, uid, ip, subject, parent_pid, parent_comm, source, errno";
 
-/// What stands for no error in the key: no error is negative.
+/// The value in the key that means "no error": errors are positive.
 const NO_ERRNO: i32 = -1;
 
-/// How many they are.
+/// The number of columns.
 pub(super) const WIDTH: usize = 23;
 
-/// An incident within the bounds, borrowed.
+/// The columns of an incident, borrowed and cut to the limits.
 pub(super) struct Columns<'a> {
     manager: String,
     unit: &'a str,
@@ -53,7 +53,7 @@ pub(super) struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// The columns of an incident, cut to the bounds.
+    /// Returns the columns of an incident.
     pub(super) fn from_incident(incident: &'a Incident) -> Self {
         let Incident { key, rung, count, first, last, sample } = incident;
         let mut columns = Self {
@@ -67,11 +67,11 @@ impl<'a> Columns<'a> {
             exe: cut(&key.exe, MAX_EXE),
             evidence: rung.map_or("", Rung::as_str),
             count: i64::try_from(*count).unwrap_or(i64::MAX),
-            first: moment(first),
-            last: moment(last),
+            first: moment_columns(first),
+            last: moment_columns(last),
             pid: sample.pid,
             comm: cut(&sample.comm, MAX_COMM),
-            uid: word(&sample.uid),
+            uid: cut_word(&sample.uid),
             ip: sample.ip.cast_signed(),
             subject: cut(&sample.subject, MAX_SUBJECT),
             parent: sample.parent.as_ref().map(|parent| (parent.pid, cut(&parent.comm, MAX_COMM))).unzip(),
@@ -84,13 +84,13 @@ impl<'a> Columns<'a> {
             columns.action = action.to_string();
             match &call.id {
                 CallId::Number(number) => columns.call_number = i64::from(*number),
-                CallId::Name(name) => columns.call_name = word(name),
+                CallId::Name(name) => columns.call_name = cut_word(name),
             }
         }
         columns
     }
 
-    /// The values, in the order of [`COLUMNS`].
+    /// Returns the values, in the order of [`COLUMNS`].
     pub(super) fn values(&self) -> [&dyn ToSql; WIDTH] {
         [
             &self.manager,
@@ -124,52 +124,52 @@ fn cut(bytes: &[u8], most: usize) -> &[u8] {
     bytes.get(..most).unwrap_or(bytes)
 }
 
-/// The most of a word that fits without breaking a character.
-fn word(text: &str) -> &[u8] {
+/// Cuts a word to [`MAX_WORD`] without splitting a character.
+fn cut_word(text: &str) -> &[u8] {
     let end = (0..=MAX_WORD.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text.get(..end).unwrap_or(text).as_bytes()
 }
 
-fn moment(moment: &Moment) -> (Option<i64>, Option<&[u8]>) {
+fn moment_columns(moment: &Moment) -> (Option<i64>, Option<&[u8]>) {
     match moment {
         Moment::At(millis) => (Some(*millis), None),
-        Moment::Text(text) => (None, Some(word(text))),
+        Moment::Text(text) => (None, Some(cut_word(text))),
         Moment::Unknown => (None, None),
     }
 }
 
-/// The incident of a row whose columns start with [`COLUMNS`].
+/// Reads the incident of a row whose columns start with [`COLUMNS`].
 pub(super) fn read_incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
     let event = match &*text(row, 2)? {
         "denial" => {
             let number: i64 = row.get(4)?;
             let id = match u32::try_from(number) {
                 Ok(number) => CallId::Number(number),
-                Err(_) => CallId::Name(words(row, 5)?),
+                Err(_) => CallId::Name(read_words(row, 5)?),
             };
-            let action = text(row, 6)?.parse().map_err(|_| strange(6))?;
+            let action = text(row, 6)?.parse().map_err(|_| unexpected_value(6))?;
             IncidentEvent::Denial(Denial { call: Call { arch: Arch(row.get(3)?), id }, action })
         }
         "unrecorded-death" => IncidentEvent::UnrecordedDeath,
-        _ => return Err(strange(2)),
+        _ => return Err(unexpected_value(2)),
     };
     let rung = match &*text(row, 8)? {
         "" => None,
-        word => Some(word.parse().map_err(|_| strange(8))?),
+        word => Some(word.parse().map_err(|_| unexpected_value(8))?),
     };
     let count: i64 = row.get(9)?;
     let errno = Some(row.get(22)?).filter(|errno| *errno != NO_ERRNO);
-    let source = SightingSource::from_word(&text(row, 21)?, errno).ok_or_else(|| strange(21))?;
+    let source = SightingSource::from_word(&text(row, 21)?, errno).ok_or_else(|| unexpected_value(21))?;
     Ok(Incident {
         key: IncidentKey { unit: read_unit(row, 0, 1)?, event, exe: row.get(7)?, source },
         rung,
-        count: u64::try_from(count).map_err(|_| strange(9))?,
+        count: u64::try_from(count).map_err(|_| unexpected_value(9))?,
         first: read_moment(row, 10)?,
         last: read_moment(row, 12)?,
         sample: Sample {
             pid: row.get(14)?,
             comm: row.get(15)?,
-            uid: words(row, 16)?,
+            uid: read_words(row, 16)?,
             ip: row.get::<_, i64>(17)?.cast_unsigned(),
             subject: row.get(18)?,
             parent: match (row.get(19)?, row.get(20)?) {
@@ -180,21 +180,21 @@ pub(super) fn read_incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
     })
 }
 
-/// The unit of two columns.
+/// Reads the unit of two columns.
 pub(super) fn read_unit(row: &Row<'_>, manager: usize, name: usize) -> rusqlite::Result<Option<Unit>> {
     let word = text(row, manager)?;
     if word.is_empty() {
         return Ok(None);
     }
-    let manager: Manager = word.parse().map_err(|_| strange(manager))?;
-    let name = text(row, name)?.parse().map_err(|_| strange(name))?;
+    let manager: Manager = word.parse().map_err(|_| unexpected_value(manager))?;
+    let name = text(row, name)?.parse().map_err(|_| unexpected_value(name))?;
     Ok(Some(Unit { manager, name }))
 }
 
 fn read_moment(row: &Row<'_>, column: usize) -> rusqlite::Result<Moment> {
     Ok(match (row.get(column)?, row.get::<_, Option<Vec<u8>>>(column + 1)?) {
         (Some(millis), _) => Moment::At(millis),
-        (None, Some(_)) => Moment::Text(words(row, column + 1)?),
+        (None, Some(_)) => Moment::Text(read_words(row, column + 1)?),
         (None, None) => Moment::Unknown,
     })
 }
@@ -203,11 +203,11 @@ fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
     row.get(column)
 }
 
-fn words(row: &Row<'_>, column: usize) -> rusqlite::Result<Box<str>> {
-    String::from_utf8(row.get(column)?).map(Into::into).map_err(|_| strange(column))
+fn read_words(row: &Row<'_>, column: usize) -> rusqlite::Result<Box<str>> {
+    String::from_utf8(row.get(column)?).map(Into::into).map_err(|_| unexpected_value(column))
 }
 
-/// A value we never write.
-fn strange(column: usize) -> rusqlite::Error {
+/// The error for a value that harden-why never writes.
+fn unexpected_value(column: usize) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, "a value harden-why never writes".into())
 }
