@@ -34,18 +34,45 @@
 //!
 //! # Invariants
 //!
-//! 1. Incidents are facts, diagnoses are computed: the store keeps what was seen; why and what to do is worked out
-//!    when asked, from the policy then in force.
-//! 2. Evidence is grabbed in the receive path and weighed later, purely. An attribution says what it stands on; a
-//!    guess is shown as one, and a wrong unit is worse than none.
-//! 3. Silence is never "no denials": what was lost, what the kernel does not log and what makes us deaf is said.
-//! 4. Policy before proposal: a remedy is put into the policy in memory and offered only if the call then passes.
-//!    What the policy permits was somebody else's doing, and nothing is proposed.
-//! 5. All that comes from a process is hostile: bytes until escaped, on every way out.
-//! 6. Bounded: a storm costs counters. A first sighting is on the disk before its alert is sent.
-//! 7. Least privilege: the daemon reads; changing a unit is the client's work, with the rights of its user.
-//! 8. The host's truth: groups, known calls and settings are those of the systemd that runs here; what is embedded
-//!    is a labelled fallback.
+//! 1. Incidents are facts, diagnoses are computed. The store keeps what was seen. Cause and remedy are worked out when
+//!    someone asks, from the policy then in force.
+//! 2. Evidence is collected as the record arrives and weighed later, purely. An attribution carries its evidence and
+//!    its confidence. A wrong unit is worse than none.
+//! 3. Silence is never "no denials". Lost records, refusals that are not logged, incidents that the caller may not see
+//!    and lines that were not understood are counted and reported.
+//! 4. Policy before proposal. If the unit's policy permits the call, another filter denied it, and there is no remedy.
+//!    A remedy is applied to the policy in memory first, and offered only if the denied call then passes.
+//! 5. Least privilege, and the owner's word. The default remedy opens the denied calls, their equivalents, and calls
+//!    with evidence about this program; nothing that the owner's own lines exclude.
+//! 6. All input from a process is hostile: names, numbers, units and cgroups stay bytes until they are escaped. One
+//!    user's noise does not cost another user's history.
+//! 7. Bounded. A storm costs counters; memory and disk have limits. A first sighting is on the disk before its alert.
+//! 8. The daemon reads. It has only the capabilities that it uses, and changes nothing. The client changes units, with
+//!    the rights of its user.
+//! 9. The right machine's truth. Groups, ABI, libseccomp and systemd version are those of the machine that wrote the
+//!    record. Assumptions are reported.
+//!
+//! # Where do I change …
+//!
+//! | what | where |
+//! |---|---|
+//! | a directive | its row in [`policy::directive`]; [`policy::settings`] parses and `src/policy/evaluate.rs` judges lists |
+//! | the effect of a policy on a call | [`policy::Policy::verdict`] |
+//! | the refusal of a drop-in that would start an allow-list | `would_start_allow_list` in `src/diagnosis/proof.rs` |
+//! | which calls a remedy opens, and the default | [`diagnosis::remedy`]; [`diagnosis::privileged_calls`] lists the calls that are never opened undenied |
+//! | the order of evidence | the variants of [`units::attribution::Rung`]; [`units::attribution::weigh`] decides |
+//! | how long a record waits for evidence | [`pipeline::attribution_queue`] |
+//! | a source of records | [`intake::record_source::RecordSource`]; [`daemon`] lists the sources |
+//! | a log format | [`intake::log_file`] |
+//! | an alert's text | [`outlet::alert::message`]; `systemd/harden-why.catalog` for `journalctl -x` |
+//! | the words for what happened to a process | `src/incidents/outcome_words.rs` |
+//! | a D-Bus method | `src/outlet/service.rs` and `systemd/org.hardenwhy1.xml` |
+//! | a key of the configuration | [`daemon::config`] and `packaging/harden-why.conf` |
+//! | a verb | [`cli::args::Command`], a file in [`cli::verbs`], its answer in [`cli::views`] |
+//! | the change of a unit | [`operations::drop_in`], [`operations::rehearsal`], [`operations::refusal_logging`] |
+//! | an architecture | [`syscalls::Arch`], [`syscalls::Abi`] and `packaging/syscall-table/generate` |
+//!
+//! `CONTRIBUTING.md` has a recipe for each of the frequent changes, and lists the tests.
 
 pub mod audit;
 pub mod cli;
