@@ -29,7 +29,7 @@ mod support {
 use harden_why::audit::{Action, CallField, parse_record};
 use harden_why::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
 use harden_why::kernel::procfs::status_value;
-use harden_why::kernel::seccomp::{ALLOW, Filter, return_value};
+use harden_why::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
 use harden_why::syscalls::{Abi, Arch, Groups};
 use netlink_sys::protocols::NETLINK_AUDIT;
 use netlink_sys::{Socket, SocketAddr};
@@ -122,7 +122,7 @@ fn violate(calls: u64) {
 
 /// Makes calls that a filter of its own lets the kernel log, each once.
 fn violate_differently(calls: u64) {
-    Filter::new(Arch::native(), &[], return_value(Action::Log, 0)).load(true).unwrap();
+    SeccompFilter::new(Arch::native(), &[], return_value(Action::Log, 0)).load(true).unwrap();
     for number in 0..i64::try_from(calls).unwrap() {
         // SAFETY: no call has such a number.
         unsafe { libc::syscall(i64::from(NO_CALL) + number) };
@@ -161,7 +161,7 @@ fn be_refused(pause: Duration) {
     let refused = refused();
     let rules: Vec<_> =
         refused.iter().map(|(_, number)| (*number, return_value(Action::Errno, libc::EPERM as u16))).collect();
-    Filter::new(Arch::native(), &rules, ALLOW).load(true).unwrap();
+    SeccompFilter::new(Arch::native(), &rules, ALLOW).load(true).unwrap();
     for (_, number) in refused {
         std::thread::sleep(pause);
         // SAFETY: the filter refuses it.

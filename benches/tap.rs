@@ -6,7 +6,7 @@
 #![expect(clippy::cast_precision_loss, reason = "of figures for people to read")]
 
 use harden_why::audit::Action;
-use harden_why::kernel::seccomp::{ALLOW, Filter, return_value};
+use harden_why::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
 use harden_why::kernel::tap::{Tap, TapTarget};
 use harden_why::syscalls::Arch;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -139,7 +139,7 @@ fn processor_time(pid: u32) -> f64 {
 /// Puts it under a filter that runs for every call, and refuses one.
 fn under_filter(command: &mut Command) {
     let number = u32::try_from(libc::SYS_acct).unwrap();
-    let filter = Filter::new(Arch::native(), &[(number, return_value(Action::Errno, 1))], ALLOW);
+    let filter = SeccompFilter::new(Arch::native(), &[(number, return_value(Action::Errno, 1))], ALLOW);
     // SAFETY: it calls prctl and seccomp; the child has no other thread.
     unsafe { command.pre_exec(move || filter.load(false)) };
 }

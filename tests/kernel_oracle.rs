@@ -15,7 +15,7 @@ mod support {
 
 use harden_why::audit::{Action, ArchField, CallField, parse_record};
 use harden_why::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
-use harden_why::kernel::seccomp::{ALLOW, Filter, return_value};
+use harden_why::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
 use harden_why::policy::{Directive, DirectiveCause, Effect, ManagerContext, Policy, Settings, UnitFile, Verdict};
 use harden_why::syscalls::{Abi, Arch, Groups};
 use harden_why::systemd::syscall_groups;
@@ -253,7 +253,7 @@ fn take(audit: &mut AuditSocket, records: &mut Records) {
 /// Receives all records sent until now: up to the record of a child of this test.
 fn take_all(audit: &mut AuditSocket, records: &mut Records) {
     let number = u32::try_from(libc::SYS_getppid).unwrap();
-    let filter = Filter::new(Arch::native(), &[(number, return_value(Action::Errno, 1))], ALLOW);
+    let filter = SeccompFilter::new(Arch::native(), &[(number, return_value(Action::Errno, 1))], ALLOW);
     let (pid, _) = violate(filter, c"last", call(number));
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -11,7 +11,7 @@ pub(crate) use btf::Btf;
 pub(crate) use instruction::{
     Condition, Instruction, add, add_to_memory, and, call, copy, exit, load, map_address, or, set, shift_right, store,
 };
-pub(crate) use syscall::{Array, BpfError, CgroupArray, Map, attach};
+pub(crate) use syscall::{BpfArray, BpfError, BpfMap, CgroupArray, attach};
 
 /// Registers: the result (0), arguments (1 to 5), those that calls preserve (6 to 9), and the end of the stack (10).
 pub(crate) const R0: u8 = 0;

@@ -20,7 +20,7 @@ pub(crate) mod program;
 pub(crate) use cgroup_names::unified_mount;
 
 use super::bpf;
-use super::bpf::{BpfError, Btf, Map};
+use super::bpf::{BpfError, BpfMap, Btf};
 use super::clock::Clocks;
 use cgroup_names::CgroupNames;
 use program::{CgroupOffsets, NAME_SIZE, TaskOffsets, WORDS};
@@ -48,8 +48,8 @@ const PROGRAM: &[u8; 16] = b"harden_why\0\0\0\0\0\0";
 #[derive(Debug)]
 pub struct ExitCgroups {
     /// The notes of processes that SIGSYS killed, and of others.
-    processes: [Map<u32, [u64; WORDS]>; 2],
-    cgroups: Map<u64, [u8; NAME_SIZE]>,
+    processes: [BpfMap<u32, [u64; WORDS]>; 2],
+    cgroups: BpfMap<u64, [u8; NAME_SIZE]>,
     _programs: [OwnedFd; 2],
     names: Mutex<CgroupNames>,
 }
@@ -103,9 +103,9 @@ impl ExitCgroups {
         }
         let names = CgroupNames::open(Path::new("/")).ok_or(ExitCgroupsError::NoHierarchy)?;
         let (task, cgroup) = offsets().ok_or(ExitCgroupsError::NoTypes)?;
-        let killed = Map::new_lru(PROCESSES)?;
-        let other = Map::new_lru(PROCESSES)?;
-        let cgroups = Map::new_lru(CGROUPS)?;
+        let killed = BpfMap::new_lru(PROCESSES)?;
+        let other = BpfMap::new_lru(PROCESSES)?;
+        let cgroups = BpfMap::new_lru(CGROUPS)?;
         let process = program::build_process_note(killed.fd_number(), other.fd_number(), task)
             .ok_or(ExitCgroupsError::NoTypes)?;
         let cgroup = program::build_cgroup_note(cgroups.fd_number(), cgroup).ok_or(ExitCgroupsError::NoTypes)?;

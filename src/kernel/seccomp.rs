@@ -20,11 +20,11 @@ pub fn return_value(action: Action, errno: u16) -> u32 {
 
 /// A filter for calls of one architecture. It allows calls of any other.
 #[derive(Debug, Clone)]
-pub struct Filter {
+pub struct SeccompFilter {
     program: Vec<libc::sock_filter>,
 }
 
-impl Filter {
+impl SeccompFilter {
     /// Makes a filter that returns the value of a call's rule, and `otherwise` for a call without one. A rule is a call's number
     /// and a [`return_value`].
     #[must_use]

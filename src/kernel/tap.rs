@@ -20,12 +20,13 @@ pub use refusal::{CallResult, Refusal};
 pub(crate) use tally::{ProcessOwner, RefusalKind, RefusalTally, RefusalTotals};
 pub use targets::TapTarget;
 
-use super::bpf::{self, Array, BpfError, Btf, CgroupArray, Map};
+use super::bpf::{self, BpfArray, BpfError, BpfMap, Btf, CgroupArray};
 use super::clock::Clocks;
 use crate::syscalls::{Abi, Arch};
 use error::MOST_TARGETS;
 use program::{
-    COMPAT, Count, CountKey, FIRST, LIVE, Maps, NO_ERROR, Offsets, REFUSALS_LOST, SHARED, TARGET, THREADS_LOST,
+    COMPAT, FIRST, LIVE, NO_ERROR, REFUSALS_LOST, RefusalCount, RefusalKey, SHARED, TARGET, THREADS_LOST, TapMaps,
+    TapOffsets,
 };
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -46,18 +47,18 @@ const PROGRAM: &[u8; 16] = b"harden_why_tap\0\0";
 /// A tap. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Tap {
-    shared: Array,
-    refusals: Map<CountKey, Count>,
+    shared: BpfArray,
+    refusals: BpfMap<RefusalKey, RefusalCount>,
     cgroups: CgroupArray,
     /// The watched cgroups: the target's index, the directory, and the id of the cgroup that is in the map.
     watched: Vec<(u32, PathBuf, u64)>,
     programs: Vec<OwnedFd>,
     /// The counts of living threads that [`collect`](Self::collect) has returned.
-    reported: HashMap<CountKey, u64>,
+    reported: HashMap<RefusalKey, u64>,
     /// The watched processes and their children, where a target is a process.
-    processes: Option<Map<u32, u64>>,
+    processes: Option<BpfMap<u32, u64>>,
     /// The state of each thread, which only the programs use.
-    _threads: Map<u32, u64>,
+    _threads: BpfMap<u32, u64>,
 }
 
 impl Tap {
@@ -81,20 +82,20 @@ impl Tap {
         }
         let types = fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
         let types = Btf::parse(&types).ok_or(TapError::NoTypes)?;
-        let at =
-            Offsets::find(&types).ok_or_else(|| BpfError::unsupported("the layout of its structures is not known"))?;
+        let at = TapOffsets::find(&types)
+            .ok_or_else(|| BpfError::unsupported("the layout of its structures is not known"))?;
         // A lockdown refuses with the error of a missing right.
         Self::load(targets, at).map_err(|error| locked_down().unwrap_or(error.into()))
     }
 
-    fn load(targets: &[TapTarget], at: Offsets) -> Result<Self, BpfError> {
-        let shared = Array::new_array(SHARED)?;
-        let threads = Map::new_hash(THREADS)?;
-        let refusals = Map::new_hash(REFUSALS)?;
+    fn load(targets: &[TapTarget], at: TapOffsets) -> Result<Self, BpfError> {
+        let shared = BpfArray::new_array(SHARED)?;
+        let threads = BpfMap::new_hash(THREADS)?;
+        let refusals = BpfMap::new_hash(REFUSALS)?;
         let places = u32::try_from(targets.len().max(1)).map_err(io::Error::other)?;
         let cgroups = CgroupArray::new(places)?;
         let mut watched = Vec::new();
-        let mut processes: Option<Map<u32, u64>> = None;
+        let mut processes: Option<BpfMap<u32, u64>> = None;
         for (index, target) in (0..).zip(targets) {
             match target {
                 TapTarget::Cgroup(directory) => {
@@ -105,20 +106,20 @@ impl Tap {
                 TapTarget::Process(pid) => {
                     let map = match processes.take() {
                         Some(map) => map,
-                        None => Map::new_hash(PROCESSES)?,
+                        None => BpfMap::new_hash(PROCESSES)?,
                     };
                     map.insert(*pid, index.into())?;
                     processes = Some(map);
                 }
             }
         }
-        let maps = Maps {
+        let maps = TapMaps {
             shared: shared.fd_number(),
             threads: threads.fd_number(),
             refusals: refusals.fd_number(),
             // No process is in the cgroup of an empty place.
             cgroups: (cgroups.fd_number(), if watched.is_empty() { 0 } else { places }),
-            processes: processes.as_ref().map(Map::fd_number),
+            processes: processes.as_ref().map(BpfMap::fd_number),
         };
         let attach = |program: Option<Vec<_>>, tracepoint| {
             bpf::attach(PROGRAM, &program.ok_or(io::ErrorKind::Unsupported)?, tracepoint)
@@ -193,7 +194,7 @@ impl Tap {
 
     /// Whether all watched processes and their children are gone. A cgroup can always get new processes.
     pub(crate) fn is_over(&self) -> bool {
-        self.watched.is_empty() && self.processes.as_ref().is_none_or(Map::is_empty)
+        self.watched.is_empty() && self.processes.as_ref().is_none_or(BpfMap::is_empty)
     }
 
     /// Returns what the maps had no room for so far.
@@ -203,7 +204,7 @@ impl Tap {
     }
 }
 
-fn refusal(key: CountKey, value: Count, count: u64, clocks: &Clocks) -> Refusal {
+fn refusal(key: RefusalKey, value: RefusalCount, count: u64, clocks: &Clocks) -> Refusal {
     let [tid, pid, number, flags, returned] = key;
     let [_, first, last, ip, uid, comm @ ..] = value;
     let comm = comm.map(u64::to_ne_bytes).concat();

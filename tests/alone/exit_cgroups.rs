@@ -2,7 +2,7 @@
 
 use harden_why::audit::Action;
 use harden_why::kernel::exit_cgroups::ExitCgroups;
-use harden_why::kernel::seccomp::{ALLOW, Filter, return_value};
+use harden_why::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
 use harden_why::syscalls::Arch;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -52,7 +52,7 @@ impl Cgroup {
     fn lived(&self, filtered: bool) -> (u32, i64) {
         let procs = self.0.join(self.1).join("cgroup.procs");
         let mut command = Command::new("cat");
-        let filter = Filter::new(Arch::native(), &[(u32::MAX, return_value(Action::Errno, 1))], ALLOW);
+        let filter = SeccompFilter::new(Arch::native(), &[(u32::MAX, return_value(Action::Errno, 1))], ALLOW);
         // SAFETY: writes a file and calls prctl and seccomp; the child has no other thread.
         unsafe {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).pre_exec(move || {

@@ -9,7 +9,7 @@ use crate::support::manager::skip;
 use harden_why::audit::Action;
 use harden_why::kernel::exit_cgroups::ExitCgroups;
 use harden_why::kernel::proc_events::ExitListener;
-use harden_why::kernel::seccomp::{ALLOW, Filter, return_value};
+use harden_why::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
 use harden_why::syscalls::Arch;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
@@ -45,7 +45,7 @@ fn load(times: u32) {
 
 /// Puts this thread, and all that it starts, under a filter that denies nothing.
 fn under_a_filter() {
-    Filter::new(Arch::native(), &[(u32::MAX, return_value(Action::Errno, 1))], ALLOW).load(false).unwrap();
+    SeccompFilter::new(Arch::native(), &[(u32::MAX, return_value(Action::Errno, 1))], ALLOW).load(false).unwrap();
 }
 
 /// The daemon, without a bus.

@@ -8,7 +8,7 @@ use crate::support::daemon::{Daemon, Journal, PROGRAM, listing};
 use crate::support::manager::TestManager;
 use harden_why::audit::Action;
 use harden_why::incidents::{Incident, IncidentEvent};
-use harden_why::kernel::seccomp::{ALLOW, Filter, return_value};
+use harden_why::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
 use harden_why::outlet::wire::MAX_COUNT_LAG;
 use harden_why::syscalls::Arch;
 use std::fs;
@@ -82,7 +82,7 @@ fn logged_refusals_of_a_chatty_unit_are_one_incident_and_one_alert() {
     let alert = journal.next("OBJECT_SYSTEMD_UNIT=chatty.service");
     // Losses show only in the next record.
     let another = u32::try_from(libc::SYS_getppid).unwrap();
-    let refusing = || Filter::new(Arch::native(), &[(another, return_value(Action::Errno, 1))], ALLOW);
+    let refusing = || SeccompFilter::new(Arch::native(), &[(another, return_value(Action::Errno, 1))], ALLOW);
     let deadline = Instant::now() + Duration::from_mins(2);
     let (heard, lost) = loop {
         violate(refusing(), c"another", call(another));

@@ -5,7 +5,7 @@ use crate::support::child::{call, listen, payload_of, violate};
 use crate::support::daemon::{Daemon, PROGRAM};
 use harden_why::audit::Action;
 use harden_why::incidents::{Denial, IncidentEvent};
-use harden_why::kernel::seccomp::{ALLOW, Filter, return_value};
+use harden_why::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
 use harden_why::outlet::wire::MAX_COUNT_LAG;
 use harden_why::syscalls::{Arch, Call};
 use nix::sys::signal::Signal;
@@ -31,7 +31,7 @@ fn records_beyond_the_buffer_are_counted_exactly() {
         daemon.signal(Signal::SIGSTOP);
         let logged = return_value(Action::Log, 0);
         let storm = move || (0..FLOOD).for_each(|_| call(number)());
-        violate(Filter::new(Arch::native(), &[(number, logged)], ALLOW), c"flood", storm);
+        violate(SeccompFilter::new(Arch::native(), &[(number, logged)], ALLOW), c"flood", storm);
         daemon.signal(Signal::SIGCONT);
         let ours = |action| IncidentEvent::Denial(Denial { call: Call::numbered(Arch::native(), number), action });
         let logged = || daemon.wait_for_incident(|incident| incident.key.event == ours(Action::Log)).count;
@@ -44,7 +44,7 @@ fn records_beyond_the_buffer_are_counted_exactly() {
         }
         // The next record shows how many are missing before it.
         let mut audit = listen().unwrap();
-        let killing = Filter::new(Arch::native(), &[(number, return_value(Action::KillProcess, 0))], ALLOW);
+        let killing = SeccompFilter::new(Arch::native(), &[(number, return_value(Action::KillProcess, 0))], ALLOW);
         let (pid, _) = violate(killing, c"denied", call(number));
         payload_of(&mut audit, pid);
         daemon.wait_for_incident(|incident| incident.key.event == ours(Action::KillProcess));

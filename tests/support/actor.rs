@@ -4,7 +4,7 @@
 //! The role is played before `main`, so that a process is an actor within a millisecond.
 
 use harden_why::audit::Action;
-use harden_why::kernel::seccomp::{ALLOW, Filter, return_value};
+use harden_why::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
 use harden_why::syscalls::Arch;
 use std::ffi::CStr;
 use std::time::Duration;
@@ -52,7 +52,7 @@ extern "C" fn play() {
         }
         "lives-on" => lives_on(times),
         "lives-on-errno" => {
-            let filter = Filter::new(
+            let filter = SeccompFilter::new(
                 Arch::native(),
                 &[(u32::try_from(libc::SYS_acct).unwrap_or_default(), return_value(Action::Errno, 1))],
                 ALLOW,

@@ -4,7 +4,7 @@ use super::manager::skip;
 use harden_why::audit::parse_record;
 use harden_why::host::blind_spots::find_blind_spots;
 use harden_why::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
-use harden_why::kernel::seccomp::Filter;
+use harden_why::kernel::seccomp::SeccompFilter;
 use nix::poll::{PollFd, PollFlags, poll};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -34,7 +34,7 @@ pub(crate) fn listen() -> Option<AuditSocket> {
 
 /// A child that calls itself `comm`, puts itself under the filter, and makes a call.
 pub(crate) fn violate(
-    filter: Filter,
+    filter: SeccompFilter,
     comm: &'static CStr,
     call: impl Fn() + Send + Sync + 'static,
 ) -> (u32, ExitStatus) {

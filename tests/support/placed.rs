@@ -2,7 +2,7 @@
 
 use super::manager::TestManager;
 use harden_why::audit::Action;
-use harden_why::kernel::seccomp::{ALLOW, Filter, return_value};
+use harden_why::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
 use harden_why::syscalls::Arch;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -12,7 +12,7 @@ use std::process::{Child, Command};
 pub(crate) fn within(manager: &TestManager, cgroup: &str, mut command: Command, filtered: bool) -> Child {
     let procs = manager.cgroup().join(cgroup).join("cgroup.procs");
     let number = libc::SYS_acct.try_into().unwrap();
-    let filter = Filter::new(Arch::native(), &[(number, return_value(Action::KillProcess, 0))], ALLOW);
+    let filter = SeccompFilter::new(Arch::native(), &[(number, return_value(Action::KillProcess, 0))], ALLOW);
     let enter = move || {
         fs::write(&procs, "0")?;
         // SAFETY: sets a limit.

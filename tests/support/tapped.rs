@@ -4,7 +4,7 @@
 //! The role is played before `main`. Files in the test's directory give the signals.
 
 use harden_why::audit::Action;
-use harden_why::kernel::seccomp::{ALLOW, Filter, return_value};
+use harden_why::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
 use harden_why::syscalls::Arch;
 use std::os::raw::c_long;
 use std::path::{Path, PathBuf};
@@ -119,7 +119,7 @@ fn own_sandbox(dir: &Path) {
     let rules = [(number, return_value(Action::Errno, 76)), (trapped, return_value(Action::Trap, 0))];
     // SAFETY: the handler does nothing.
     unsafe { libc::signal(libc::SIGSYS, ignore as *const () as libc::sighandler_t) };
-    if Filter::new(Arch::native(), &rules, ALLOW).load(false).is_ok() {
+    if SeccompFilter::new(Arch::native(), &rules, ALLOW).load(false).is_ok() {
         for _ in 0..7 {
             make(OWN, [0; 3]);
             make(libc::SYS_mlockall, [0x100, 0, 0]);

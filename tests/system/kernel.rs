@@ -7,7 +7,7 @@ use harden_why::audit::{Action, ArchField, CallField, Record, parse_record};
 use harden_why::host::Host;
 use harden_why::incidents::{Denial, IncidentEvent, Moment, Sighting};
 use harden_why::intake::netlink::{AuditMessage, ReceiveError};
-use harden_why::kernel::seccomp::{ALLOW, Filter, return_value};
+use harden_why::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
 use harden_why::pipeline::{Pipeline, RecordOutcome};
 use harden_why::syscalls::{Arch, Call};
 use harden_why::units::Evidence;
@@ -69,7 +69,7 @@ fn action_logged_by_the_kernel_is_received() {
     for (action, signal, dies) in actions {
         let before = now();
         let number = u32::try_from(libc::SYS_getppid).unwrap();
-        let filter = Filter::new(Arch::native(), &[(number, return_value(action, ERRNO))], ALLOW);
+        let filter = SeccompFilter::new(Arch::native(), &[(number, return_value(action, ERRNO))], ALLOW);
         let (pid, status) = violate(filter, c"plain", call(number));
         assert_eq!(status.signal(), dies.then_some(libc::SIGSYS), "{action}: {status}");
         assert!(dies || status.success(), "{action}: {status}");
@@ -98,7 +98,7 @@ fn name_chosen_by_a_process_is_received_unchanged() {
     let Some(mut audit) = listen() else { return };
     for comm in [c"\x1b[2J\x07\r\n", c"a \"b\" pid=1", c"\xff\xfe'\\", c"code=0x7ffc0000", c"ABCDEF01", c"(null)", c" "]
     {
-        let filter = Filter::new(Arch::native(), &[(UNKNOWN, return_value(Action::Errno, ERRNO))], ALLOW);
+        let filter = SeccompFilter::new(Arch::native(), &[(UNKNOWN, return_value(Action::Errno, ERRNO))], ALLOW);
         let (pid, status) = violate(filter, comm, call(UNKNOWN));
         assert!(status.success());
         let sighting = sighted(&payload_of(&mut audit, pid));
@@ -113,7 +113,7 @@ fn name_chosen_by_a_process_is_received_unchanged() {
 fn any_call_number_is_received() {
     let Some(mut audit) = listen() else { return };
     for number in [UNKNOWN, u32::MAX, i32::MAX.unsigned_abs(), 0x8000_0000] {
-        let filter = Filter::new(Arch::native(), &[(number, return_value(Action::KillProcess, 0))], ALLOW);
+        let filter = SeccompFilter::new(Arch::native(), &[(number, return_value(Action::KillProcess, 0))], ALLOW);
         let (pid, status) = violate(filter, c"any", call(number));
         assert_eq!(status.signal(), Some(libc::SIGSYS), "{number:#x}");
         let IncidentEvent::Denial(denial) = sighted(&payload_of(&mut audit, pid)).key.event else { unreachable!() };
@@ -126,7 +126,7 @@ fn any_call_number_is_received() {
 fn call_of_x32_is_one_of_x86_64_with_a_bit() {
     let Some(mut audit) = listen() else { return };
     let number = X32_BIT | u32::try_from(libc::SYS_getpid).unwrap();
-    let filter = Filter::new(Arch::X86_64, &[(number, return_value(Action::KillProcess, 0))], ALLOW);
+    let filter = SeccompFilter::new(Arch::X86_64, &[(number, return_value(Action::KillProcess, 0))], ALLOW);
     let (pid, status) = violate(filter, c"x32", call(number));
     assert_eq!(status.signal(), Some(libc::SIGSYS));
     let IncidentEvent::Denial(denial) = sighted(&payload_of(&mut audit, pid)).key.event else { unreachable!() };
@@ -144,7 +144,7 @@ fn call_by_a_32_bit_entry_is_known_by_its_architecture() {
             std::arch::asm!("int 0x80", inlateout("rax") 64_u64 => _, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
         }
     };
-    let filter = Filter::new(Arch::I386, &[(64, return_value(Action::KillProcess, 0))], ALLOW);
+    let filter = SeccompFilter::new(Arch::I386, &[(64, return_value(Action::KillProcess, 0))], ALLOW);
     let (pid, status) = violate(filter, c"old", int_0x80);
     if status.signal() == Some(libc::SIGSEGV) {
         return skip("this kernel takes no 32-bit calls");
@@ -176,7 +176,7 @@ fn message_not_from_the_kernel_is_ignored() {
         return skip(&format!("not even root can forge records here: {error}"));
     }
     // A real record after it shows that the forged one could have been received.
-    let filter = Filter::new(Arch::native(), &[(UNKNOWN, return_value(Action::Errno, ERRNO))], ALLOW);
+    let filter = SeccompFilter::new(Arch::native(), &[(UNKNOWN, return_value(Action::Errno, ERRNO))], ALLOW);
     let (real, _) = violate(filter, c"real", call(UNKNOWN));
     let deadline = Instant::now() + PATIENCE;
     let mut foreign = 0;

@@ -9,7 +9,7 @@ use harden_why::audit::{Action, parse_record};
 use harden_why::incidents::Store;
 use harden_why::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
 use harden_why::kernel::procfs::Procfs;
-use harden_why::kernel::seccomp::{ALLOW, Filter, return_value};
+use harden_why::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
 use harden_why::syscalls::Arch;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -232,7 +232,7 @@ impl Machine {
 fn seen(audit: &mut AuditSocket, such: impl Fn(&(u32, Action)) -> bool) -> Vec<(u32, Action)> {
     let number = 9_000_000 + std::process::id();
     let (marker, _) = violate(
-        Filter::new(Arch::native(), &[(number, return_value(Action::KillProcess, 0))], ALLOW),
+        SeccompFilter::new(Arch::native(), &[(number, return_value(Action::KillProcess, 0))], ALLOW),
         c"marker",
         call(number),
     );

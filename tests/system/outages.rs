@@ -8,7 +8,7 @@ use harden_why::audit::Action;
 use harden_why::incidents::store::{FILE, SCHEMA};
 use harden_why::incidents::{Denial, Incident, IncidentEvent};
 use harden_why::intake::netlink::AuditSocket;
-use harden_why::kernel::seccomp::{ALLOW, Filter, return_value};
+use harden_why::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
 use harden_why::outlet::client::HardenWhyProxy;
 use harden_why::outlet::wire::{BusError, IncidentDict};
 use harden_why::syscalls::{Arch, Call};
@@ -36,7 +36,7 @@ impl Denials {
 
     /// Kills a child for its call. Returns when the kernel has written the record.
     fn one_more(&mut self) {
-        let filter = Filter::new(Arch::native(), &[(self.number, return_value(Action::KillProcess, 0))], ALLOW);
+        let filter = SeccompFilter::new(Arch::native(), &[(self.number, return_value(Action::KillProcess, 0))], ALLOW);
         let (pid, _) = violate(filter, c"denied", call(self.number));
         payload_of(&mut self.audit, pid);
     }

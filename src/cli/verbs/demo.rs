@@ -12,7 +12,7 @@ use crate::host::log_host::LogHost;
 use crate::incidents::IncidentChange;
 use crate::incidents::local_time::LocalTime;
 use crate::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
-use crate::kernel::seccomp::{ALLOW, Filter, return_value};
+use crate::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
 use crate::pipeline::Pipeline;
 use crate::policy::{Effect, Policy, Settings, UnitFile, Verdict};
 use crate::syscalls::{Abi, Groups};
@@ -149,7 +149,7 @@ fn violate(file: &Path) -> anyhow::Result<()> {
 }
 
 /// What the policy does to every call of this machine's own ABI.
-fn filter(policy: &Policy, groups: &Groups) -> Filter {
+fn filter(policy: &Policy, groups: &Groups) -> SeccompFilter {
     let abi = Abi::native();
     let calls = groups.names().filter_map(|group| groups.calls(group)).flatten();
     let mut rules: Vec<(u32, u32)> = calls
@@ -168,7 +168,7 @@ fn filter(policy: &Policy, groups: &Groups) -> Filter {
         .collect();
     rules.sort_unstable();
     rules.dedup();
-    Filter::new(abi.arch(), &rules, return_value(Action::KillProcess, 0))
+    SeccompFilter::new(abi.arch(), &rules, return_value(Action::KillProcess, 0))
 }
 
 /// Writes a unit file below a root; where it is on this machine.

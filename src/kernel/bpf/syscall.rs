@@ -80,13 +80,13 @@ struct TracepointAttr {
 
 /// A map of the kernel's from one plain type to another. Dropping it frees it, unless a program uses it.
 #[derive(Debug)]
-pub(crate) struct Map<K, V> {
+pub(crate) struct BpfMap<K, V> {
     fd: OwnedFd,
     types: PhantomData<(K, V)>,
 }
 
 /// An array of numbers.
-pub(crate) type Array = Map<u32, u64>;
+pub(crate) type BpfArray = BpfMap<u32, u64>;
 
 /// A type without padding for which any bytes are a value.
 pub(crate) trait Plain: Copy {}
@@ -96,14 +96,14 @@ impl<const N: usize> Plain for [u8; N] {}
 impl<const N: usize> Plain for [u32; N] {}
 impl<const N: usize> Plain for [u64; N] {}
 
-impl Array {
+impl BpfArray {
     /// Makes an array of `count` zeros.
     pub(crate) fn new_array(count: u32) -> io::Result<Self> {
         Self::new(ARRAY, count)
     }
 }
 
-impl<K: Plain, V: Plain> Map<K, V> {
+impl<K: Plain, V: Plain> BpfMap<K, V> {
     /// Makes a map that refuses entries beyond its size.
     pub(crate) fn new_hash(entries: u32) -> io::Result<Self> {
         Self::new(HASH, entries)

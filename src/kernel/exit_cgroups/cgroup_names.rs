@@ -3,7 +3,7 @@
 //! The kernel could turn an id into a directory at once (`open_by_handle_at(2)`), but that requires
 //! `CAP_DAC_READ_SEARCH`, which permits to read every file. So directories are read, within a quota for each owner.
 
-use super::name_cache::{Name, OTHER, OwnerCache, SYSTEM, children};
+use super::name_cache::{CgroupName, OTHER, OwnerCache, SYSTEM, children};
 use super::program::LEVELS;
 use crate::units::{Manager, Placement, Unplaced, cgroup};
 use std::collections::HashMap;
@@ -110,8 +110,8 @@ impl CgroupNames {
         id: u64,
         removed: impl Fn(u64) -> Option<CString>,
         now: Instant,
-    ) -> Option<Name> {
-        let removed = || removed(id).filter(|name| !name.is_empty()).map(|name| Name::from(name.into_bytes()));
+    ) -> Option<CgroupName> {
+        let removed = || removed(id).filter(|name| !name.is_empty()).map(|name| CgroupName::from(name.into_bytes()));
         let directory = self.directory(parent);
         let cache = self.cache(owner, now);
         let cached = cache.get(id);

@@ -30,11 +30,11 @@ pub(crate) const SYSTEM: Quota = Quota { names: 16_384, burst: 1_000_000, per_se
 pub(crate) const OTHER: Quota = Quota { names: 2048, burst: 100_000, per_second: 20_000 };
 
 /// The name of a cgroup.
-pub(crate) type Name = Box<[u8]>;
+pub(crate) type CgroupName = Box<[u8]>;
 
 /// A name, or `None` for an id that was looked for and is not there. That lasts: the kernel does not reuse an id, and
 /// cgroups are not renamed.
-type CachedName = Option<Name>;
+type CachedName = Option<CgroupName>;
 
 /// The names of one owner's cgroups, by id.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl OwnerCache {
 }
 
 /// Returns the ids and names of the cgroups in a cgroup, and how many directory entries that cost. Opening counts as one.
-pub(crate) fn children(directory: &Path) -> io::Result<(Vec<(u64, Name)>, u64)> {
+pub(crate) fn children(directory: &Path) -> io::Result<(Vec<(u64, CgroupName)>, u64)> {
     let (mut children, mut read) = (Vec::new(), 1);
     for entry in fs::read_dir(directory)? {
         if read >= MOST_ENTRIES {

@@ -16,12 +16,12 @@ use crate::policy::errno;
 
 /// What identifies a count: the thread, the process, the call's number, the target's index with [flags](FIRST), and what
 /// the call returned.
-pub(crate) type CountKey = [u32; 5];
+pub(crate) type RefusalKey = [u32; 5];
 /// A count: the number of refusals, the times of the first and the latest (`CLOCK_MONOTONIC`), the latest call's address,
 /// the uid, and the thread's name in two words.
-pub(crate) type Count = [u64; 7];
+pub(crate) type RefusalCount = [u64; 7];
 
-/// The bits of the target's index in its word of a [`CountKey`].
+/// The bits of the target's index in its word of a [`RefusalKey`].
 pub(crate) const TARGET: u32 = 0xffff;
 /// Flag: the thread was unknown, so it may have been in this call when the tap began.
 pub(crate) const FIRST: u32 = 1 << 16;
@@ -38,7 +38,7 @@ pub(crate) const SHARED: u32 = 3;
 
 /// The maps, by descriptor.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Maps {
+pub(crate) struct TapMaps {
     /// The shared numbers.
     pub(crate) shared: i32,
     /// By thread, whether it is in a call.
@@ -53,7 +53,7 @@ pub(crate) struct Maps {
 
 /// The offsets in bytes of what the programs read.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Offsets {
+pub(crate) struct TapOffsets {
     /// The call's number among the registers, and its size.
     number: (u32, i32),
     /// The instruction pointer among the registers.
@@ -68,7 +68,7 @@ pub(crate) struct Offsets {
     live: u32,
 }
 
-impl Offsets {
+impl TapOffsets {
     /// Finds the offsets in the running kernel's type information; `None` on architectures whose registers are unknown here.
     pub(crate) fn find(btf: &Btf<'_>) -> Option<Self> {
         let [info, pid, tgid, signal] = btf.offsets("task_struct", ["thread_info", "pid", "tgid", "signal"])?;
@@ -109,7 +109,7 @@ const TARGET_AND_FLAGS: u8 = R8;
 const PID_AND_TID: u8 = R9;
 
 /// Builds the program for `sys_enter`: notes that the thread is in a call.
-pub(crate) fn build_sys_enter(maps: Maps) -> Option<Vec<Instruction>> {
+pub(crate) fn build_sys_enter(maps: TapMaps) -> Option<Vec<Instruction>> {
     let mut code = Assembly::default();
     let (new, out) = (code.label(), code.label());
     begin_if_watched(&mut code, maps, out);
@@ -125,7 +125,7 @@ pub(crate) fn build_sys_enter(maps: Maps) -> Option<Vec<Instruction>> {
 
 /// Builds the program for `sys_exit`, whose arguments are the registers and the returned value: counts calls that were not
 /// entered.
-pub(crate) fn build_sys_exit(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
+pub(crate) fn build_sys_exit(maps: TapMaps, at: TapOffsets) -> Option<Vec<Instruction>> {
     let mut code = Assembly::default();
     let [new, lost, refused, seen, out] = [(); 5].map(|()| code.label());
     begin_if_watched(&mut code, maps, out);
@@ -195,7 +195,7 @@ pub(crate) fn build_sys_exit(maps: Maps, at: Offsets) -> Option<Vec<Instruction>
 
 /// Builds the program for `sched_process_fork`, whose arguments are the parent, which runs it, and the child. The child
 /// begins in the call that made it, and has its parent's target.
-pub(crate) fn build_fork(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
+pub(crate) fn build_fork(maps: TapMaps, at: TapOffsets) -> Option<Vec<Instruction>> {
     let mut code = Assembly::default();
     let out = code.label();
     begin_if_watched(&mut code, maps, out);
@@ -215,7 +215,7 @@ pub(crate) fn build_fork(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
 
 /// Builds the program for `sched_process_exit`, whose argument is the task that ends, which runs it: forgets the task, since
 /// the kernel reuses its numbers.
-pub(crate) fn build_exit(maps: Maps, at: Offsets) -> Option<Vec<Instruction>> {
+pub(crate) fn build_exit(maps: TapMaps, at: TapOffsets) -> Option<Vec<Instruction>> {
     let mut code = Assembly::default();
     let out = code.label();
     begin_always(&mut code);
@@ -241,7 +241,7 @@ fn begin_always(code: &mut Assembly) {
 
 /// Saves both arguments, and the current process and thread; jumps to `out` unless the tap counts and a target covers the
 /// process.
-fn begin_if_watched(code: &mut Assembly, maps: Maps, out: Label) {
+fn begin_if_watched(code: &mut Assembly, maps: TapMaps, out: Label) {
     code.append([load(64, FIRST_ARGUMENT, R1, 0), load(64, SECOND_ARGUMENT, R1, 8)]);
     code.append([set(R1, LIVE.cast_signed()), store(32, STACK, TID, R1)]);
     look_up(code, maps.shared, TID);
@@ -291,7 +291,7 @@ fn delete(code: &mut Assembly, map: i32, key: i16) {
 }
 
 /// Adds 1 to a shared number.
-fn count_loss(code: &mut Assembly, maps: Maps, what: u32, out: Label) {
+fn count_loss(code: &mut Assembly, maps: TapMaps, what: u32, out: Label) {
     code.append([set(R1, what.cast_signed()), store(32, STACK, TID, R1)]);
     look_up(code, maps.shared, TID);
     code.jump_if(Condition::Is, R0, 0, out);
