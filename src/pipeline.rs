@@ -4,10 +4,12 @@
 //! evidence does not settle waits for later evidence in the [`attribution_queue`].
 
 pub(crate) mod attribution_queue;
+pub(crate) mod evidence_query;
 mod process_memory;
 mod record_cache;
 mod rehearsed_units;
 mod unattributed;
+mod waiting_sightings;
 
 pub use unattributed::UnattributedSighting;
 

@@ -6,9 +6,8 @@ use crate::host::blind_spots;
 use crate::host::live_host::LiveHost;
 use crate::incidents::{Fold, Folded, IncidentEvent, Sighting};
 use crate::kernel::proc_events::DeathNotice;
-use crate::pipeline::attribution_queue::{
-    Attempt, AttributionQueue, EvidenceQuery, FinishedSightings, JournalAccess, QueueStep,
-};
+use crate::pipeline::attribution_queue::{AttributionQueue, FinishedSightings, QueueStep};
+use crate::pipeline::evidence_query::{Attempt, EvidenceQuery, JournalAccess};
 use crate::pipeline::{Pipeline, RecordOutcome};
 use crate::units::Evidence;
 use std::collections::HashMap;

@@ -14,7 +14,7 @@ use super::store_writer::Written;
 use super::supervisor;
 use crate::audit::text::Escaped;
 use crate::incidents::{Folded, SightingSource, Stored};
-use crate::intake::record_source::{Received, RecordSources, SourceEnd, SourceMessage};
+use crate::intake::record_source::{NoRecord, Received, RecordSources, SourceEnd};
 use crate::outlet::client_requests::PendingRequest;
 use sd_notify::NotifyState;
 use std::io;
@@ -185,18 +185,18 @@ impl EventLoop {
             self.attributor.begin_batch();
             while let Some(message) = self.sources.next_message() {
                 match message {
-                    SourceMessage::Record(record) => {
+                    Ok(record) => {
                         counts.records += 1;
                         self.storage.make_room(self.attributor.fold_mut(), now);
                         if let Some(folded) = self.attributor.on_record(&record, now) {
                             self.storage.schedule(folded, now);
                         }
                     }
-                    SourceMessage::Malformed { payload, error } => {
+                    Err(NoRecord::Malformed { payload, error }) => {
                         counts.malformed += 1;
                         tracing::warn!("a SECCOMP record was not understood: {error}: {}", Escaped(payload));
                     }
-                    SourceMessage::Ignored => counts.ignored += 1,
+                    Err(NoRecord::Ignored) => counts.ignored += 1,
                 }
             }
             if Instant::now() >= until {

@@ -28,8 +28,8 @@ pub(crate) trait RecordSource: std::fmt::Debug {
     /// The source has ended.
     fn receive(&mut self) -> Result<Received, SourceEnd>;
 
-    /// Takes the next message of the batch; `None` after the last.
-    fn next_message(&mut self) -> Option<SourceMessage<'_>>;
+    /// Takes the next message of the batch: a record, or none. `None` after the last message.
+    fn next_message(&mut self) -> Option<Result<Record<'_>, NoRecord<'_>>>;
 
     /// The number of audit events that never arrived, since the start.
     fn lost(&self) -> u64;
@@ -47,11 +47,9 @@ pub(crate) enum Received {
     Overrun,
 }
 
-/// One message of a batch.
+/// A message of a batch that is no record.
 #[derive(Debug)]
-pub(crate) enum SourceMessage<'a> {
-    /// A SECCOMP record.
-    Record(Record<'a>),
+pub(crate) enum NoRecord<'a> {
     /// A SECCOMP record that cannot be parsed.
     Malformed {
         /// The record as the kernel wrote it.
@@ -121,8 +119,8 @@ impl RecordSources {
         Ok(Received::Nothing)
     }
 
-    /// Takes the next message of the batch; `None` after the last.
-    pub(crate) fn next_message(&mut self) -> Option<SourceMessage<'_>> {
+    /// Takes the next message of the batch: a record, or none. `None` after the last message.
+    pub(crate) fn next_message(&mut self) -> Option<Result<Record<'_>, NoRecord<'_>>> {
         self.sources.get_mut(self.current)?.next_message()
     }
 
@@ -156,8 +154,8 @@ mod tests {
             Ok(if self.1 { Received::Batch } else { Received::Nothing })
         }
 
-        fn next_message(&mut self) -> Option<SourceMessage<'_>> {
-            std::mem::take(&mut self.1).then_some(SourceMessage::Ignored)
+        fn next_message(&mut self) -> Option<Result<Record<'_>, NoRecord<'_>>> {
+            std::mem::take(&mut self.1).then_some(Err(NoRecord::Ignored))
         }
 
         fn lost(&self) -> u64 {

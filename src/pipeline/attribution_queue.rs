@@ -22,8 +22,10 @@
 //! A record skips the wait for its death if that step is full. A sighting for which a later step is full leaves the queue
 //! with the evidence that it has.
 
+use super::evidence_query::{Attempt, EvidenceQuery, JournalAccess};
 use super::process_memory::ProcessMemory;
 use super::unattributed::UnattributedSighting;
+use super::waiting_sightings::{Rounds, SightingId, WaitState, WaitingSightings};
 use crate::host::live_host::DeathEvidence;
 use crate::incidents::{Moment, Sighting};
 use crate::units::{Evidence, Rung};
@@ -55,24 +57,6 @@ const MAX_QUERIES: usize = 4096;
 /// How many sightings wait for the second attempt to find them in the journal.
 const MAX_RETRIES: usize = 1024;
 
-/// A query that the queue's owner makes for all sightings of a round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum EvidenceQuery {
-    /// The service managers, and the unit files.
-    Managers,
-    /// The journal.
-    Journal(Attempt),
-}
-
-/// Which attempt to find a sighting in the journal it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Attempt {
-    /// The first, which another may follow.
-    First,
-    /// The last.
-    Last,
-}
-
 /// What the queue did with a sighting.
 #[derive(Debug)]
 #[must_use]
@@ -86,48 +70,10 @@ pub(crate) enum QueueStep {
 /// Sightings that left the queue, with all their evidence.
 pub(crate) type FinishedSightings = Vec<Box<UnattributedSighting>>;
 
-/// What a sighting waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum WaitState {
-    /// The death notice of its process.
-    AwaitsDeath,
-    /// A record of the same death, without which it is silent.
-    AwaitsRecord,
-    /// Its turn: the next round of a query.
-    Queued(EvidenceQuery),
-    /// The answer of a query under way.
-    Asked(EvidenceQuery),
-    /// The time of the second attempt to find it in the journal.
-    AwaitsRetry,
-}
-
-/// Identifies a waiting sighting.
-type SightingId = u64;
-
-#[derive(Debug)]
-struct Waiting {
-    sighting: Box<UnattributedSighting>,
-    state: WaitState,
-}
-
-/// The sightings of one query: those that wait for a round, and those of the round under way.
-#[derive(Debug, Default)]
-struct Rounds {
-    queued: Vec<SightingId>,
-    asked: Vec<SightingId>,
-}
-
-impl Rounds {
-    fn len(&self) -> usize {
-        self.queued.len() + self.asked.len()
-    }
-}
-
 /// The sightings that wait, each with its state.
 #[derive(Debug)]
 pub(crate) struct AttributionQueue {
-    waiting: HashMap<SightingId, Waiting>,
-    next_id: SightingId,
+    waiting: WaitingSightings,
     /// Processes that a record came from.
     recorded: ProcessMemory<()>,
     /// What the death notices of processes said.
@@ -146,8 +92,7 @@ pub(crate) struct AttributionQueue {
 impl Default for AttributionQueue {
     fn default() -> Self {
         Self {
-            waiting: HashMap::new(),
-            next_id: 0,
+            waiting: WaitingSightings::default(),
             recorded: ProcessMemory::new(MAX_PROCESSES),
             deaths: ProcessMemory::new(MAX_PROCESSES),
             await_death: HashMap::new(),
@@ -179,7 +124,7 @@ impl AttributionQueue {
                 Some(death) if is_same_death(&sighting, death) => sighting.add_death(death),
                 _ if self.death_deadlines.len() < MAX_PROCESSES => {
                     let pid = sighting.pid();
-                    let id = self.insert(sighting, WaitState::AwaitsDeath);
+                    let id = self.waiting.insert(sighting, WaitState::AwaitsDeath);
                     self.death_deadlines.push_back((now + DEATH_WAIT, id));
                     self.await_death.entry(pid).or_default().push(id);
                     return QueueStep::Waits;
@@ -195,10 +140,10 @@ impl AttributionQueue {
     pub(crate) fn add_death_notice(&mut self, pid: u32, death: DeathEvidence, now: Instant) -> FinishedSightings {
         let mut finished = Vec::new();
         for id in self.await_death.remove(&pid).unwrap_or_default() {
-            let Some(waiting) = self.waiting.get_mut(&id) else { continue };
-            if is_same_death(&waiting.sighting, &death) {
-                waiting.sighting.add_death(&death);
-                let sighting = self.remove(id, WaitState::AwaitsDeath);
+            let Some(sighting) = self.waiting.get_mut(id) else { continue };
+            if is_same_death(sighting, &death) {
+                sighting.add_death(&death);
+                let sighting = self.waiting.remove(id, WaitState::AwaitsDeath);
                 finished.extend(sighting.and_then(|sighting| self.queue_for_managers(sighting).finished()));
             } else {
                 self.await_death.entry(pid).or_default().push(id);
@@ -220,11 +165,11 @@ impl AttributionQueue {
     /// [added](Self::add_death_notice) before.
     pub(crate) fn add_sigsys_exit(&mut self, pid: u32, at: i64, now: Instant) {
         if self.recorded.get(pid).is_none() && self.record_deadlines.len() < MAX_PROCESSES {
-            let mut sighting = Box::new(UnattributedSighting::from_silent_death(pid, Moment::At(at)));
+            let mut sighting = Box::new(UnattributedSighting::from_unrecorded_death(pid, Moment::At(at)));
             if let Some(death) = self.deaths.get(pid) {
                 sighting.add_death(death);
             }
-            let id = self.insert(sighting, WaitState::AwaitsRecord);
+            let id = self.waiting.insert(sighting, WaitState::AwaitsRecord);
             self.record_deadlines.push_back((now + RECORD_WAIT, id));
         }
     }
@@ -234,7 +179,7 @@ impl AttributionQueue {
     pub(crate) fn poll(&mut self, now: Instant) -> FinishedSightings {
         let mut finished = Vec::new();
         while let Some(id) = pop_due(&mut self.death_deadlines, now) {
-            if let Some(sighting) = self.remove(id, WaitState::AwaitsDeath) {
+            if let Some(sighting) = self.waiting.remove(id, WaitState::AwaitsDeath) {
                 if let Some(ids) = self.await_death.get_mut(&sighting.pid()) {
                     ids.retain(|other| *other != id);
                     if ids.is_empty() {
@@ -245,7 +190,7 @@ impl AttributionQueue {
             }
         }
         while let Some(id) = pop_due(&mut self.record_deadlines, now) {
-            if let Some(death) = self.remove(id, WaitState::AwaitsRecord)
+            if let Some(death) = self.waiting.remove(id, WaitState::AwaitsRecord)
                 && self.recorded.get(death.pid()).is_none()
             {
                 finished.extend(self.queue_for_managers(death).finished());
@@ -268,14 +213,7 @@ impl AttributionQueue {
         }
         rounds.asked = std::mem::take(&mut rounds.queued);
         let ids = rounds.asked.clone();
-        let mut sightings = Vec::with_capacity(ids.len());
-        for id in ids {
-            if let Some(waiting) = self.waiting.get_mut(&id) {
-                waiting.state = WaitState::Asked(query);
-                sightings.push(waiting.sighting.sighting().clone());
-            }
-        }
-        Some(sightings)
+        Some(ids.into_iter().filter_map(|id| self.waiting.set_state(id, WaitState::Asked(query)).cloned()).collect())
     }
 
     /// Takes the answers of a round to the managers, one per sighting; none if the round failed. Sightings without a
@@ -309,7 +247,7 @@ impl AttributionQueue {
             let may_retry =
                 attempt == Attempt::First && access == JournalAccess::Readable && self.retry_times.len() < MAX_RETRIES;
             if may_retry && sighting.is_inconclusive() {
-                let id = self.insert(sighting, WaitState::AwaitsRetry);
+                let id = self.waiting.insert(sighting, WaitState::AwaitsRetry);
                 self.retry_times.push_back((now + JOURNAL_RETRY, id));
             } else {
                 finished.push(sighting);
@@ -322,12 +260,11 @@ impl AttributionQueue {
     #[must_use]
     pub(crate) fn give_up(&mut self) -> FinishedSightings {
         let queue = std::mem::take(self);
-        let mut left: Vec<_> = queue.waiting.into_iter().collect();
-        left.sort_unstable_by_key(|(id, _)| *id);
-        left.retain(|(_, waiting)| {
-            waiting.state != WaitState::AwaitsRecord || queue.recorded.get(waiting.sighting.pid()).is_none()
-        });
-        left.into_iter().map(|(_, waiting)| waiting.sighting).collect()
+        let is_left = |state: WaitState, sighting: &UnattributedSighting| {
+            state != WaitState::AwaitsRecord || queue.recorded.get(sighting.pid()).is_none()
+        };
+        let all = queue.waiting.into_sorted().into_iter();
+        all.filter(|(state, sighting)| is_left(*state, sighting)).map(|(_, sighting)| sighting).collect()
     }
 
     /// Returns when [`poll`](Self::poll) next has something to do.
@@ -366,7 +303,7 @@ impl AttributionQueue {
 
     fn queue_retries(&mut self, now: Instant) {
         while let Some(id) = pop_due(&mut self.retry_times, now) {
-            if let Some(mut sighting) = self.remove(id, WaitState::AwaitsRetry) {
+            if let Some(mut sighting) = self.waiting.remove(id, WaitState::AwaitsRetry) {
                 // An exit entry counts only if no other entry fits. The next answer knows more entries, so it replaces it.
                 sighting.drop_evidence(Rung::ExitEntry);
                 self.queue(sighting, EvidenceQuery::Journal(Attempt::Last));
@@ -375,7 +312,7 @@ impl AttributionQueue {
     }
 
     fn queue(&mut self, sighting: Box<UnattributedSighting>, query: EvidenceQuery) {
-        let id = self.insert(sighting, WaitState::Queued(query));
+        let id = self.waiting.insert(sighting, WaitState::Queued(query));
         self.rounds_mut(query).queued.push(id);
     }
 
@@ -383,7 +320,7 @@ impl AttributionQueue {
     fn end_round(&mut self, query: EvidenceQuery, answers: Vec<Vec<Evidence>>) -> FinishedSightings {
         let asked = std::mem::take(&mut self.rounds_mut(query).asked);
         let mut sightings: Vec<_> =
-            asked.into_iter().filter_map(|id| self.remove(id, WaitState::Asked(query))).collect();
+            asked.into_iter().filter_map(|id| self.waiting.remove(id, WaitState::Asked(query))).collect();
         for (sighting, answer) in sightings.iter_mut().zip(answers) {
             sighting.add_evidence(answer);
         }
@@ -398,33 +335,12 @@ impl AttributionQueue {
         }
     }
 
-    fn insert(&mut self, sighting: Box<UnattributedSighting>, state: WaitState) -> SightingId {
-        self.next_id += 1;
-        self.waiting.insert(self.next_id, Waiting { sighting, state });
-        self.next_id
-    }
-
-    /// Removes a sighting that is in a state.
-    fn remove(&mut self, id: SightingId, state: WaitState) -> Option<Box<UnattributedSighting>> {
-        self.waiting.get(&id).filter(|waiting| waiting.state == state)?;
-        self.waiting.remove(&id).map(|waiting| waiting.sighting)
-    }
-
     /// Drops leading deadlines of sightings that left.
     fn drop_stale_deadlines(&mut self) {
-        while self.death_deadlines.front().is_some_and(|(_, id)| !self.waiting.contains_key(id)) {
+        while self.death_deadlines.front().is_some_and(|(_, id)| !self.waiting.contains(*id)) {
             self.death_deadlines.pop_front();
         }
     }
-}
-
-/// Whether the journal can be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum JournalAccess {
-    /// It can, and missing entries may follow.
-    Readable,
-    /// It cannot.
-    Unreadable,
 }
 
 impl QueueStep {

@@ -35,7 +35,7 @@ impl UnattributedSighting {
 
     /// The death of a process by SIGSYS that left no record.
     #[must_use]
-    pub fn from_silent_death(pid: u32, at: Moment) -> Self {
+    pub fn from_unrecorded_death(pid: u32, at: Moment) -> Self {
         let key = IncidentKey {
             unit: None,
             event: IncidentEvent::UnrecordedDeath,

@@ -7,8 +7,8 @@
 
 use super::{AuditMessage, AuditSocket, ReceiveError};
 use crate::audit::serials::Serials;
-use crate::audit::{parse_record, parse_serial};
-use crate::intake::record_source::{Received, RecordSource, SourceEnd, SourceMessage};
+use crate::audit::{Record, parse_record, parse_serial};
+use crate::intake::record_source::{NoRecord, Received, RecordSource, SourceEnd};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -91,24 +91,24 @@ impl RecordSource for AuditStream {
         }
     }
 
-    fn next_message(&mut self) -> Option<SourceMessage<'_>> {
+    fn next_message(&mut self) -> Option<Result<Record<'_>, NoRecord<'_>>> {
         let Self { socket, serials, .. } = self;
         Some(match socket.take()? {
             AuditMessage::Seccomp(payload) => match parse_record(payload) {
                 Ok(record) => {
                     serials.observe(record.serial);
-                    SourceMessage::Record(record)
+                    Ok(record)
                 }
                 Err(error) => {
                     observe_serial(serials, payload);
-                    SourceMessage::Malformed { payload, error }
+                    Err(NoRecord::Malformed { payload, error })
                 }
             },
             AuditMessage::Other(payload) => {
                 observe_serial(serials, payload);
-                SourceMessage::Ignored
+                Err(NoRecord::Ignored)
             }
-            AuditMessage::Foreign => SourceMessage::Ignored,
+            AuditMessage::Foreign => Err(NoRecord::Ignored),
         })
     }
 

@@ -159,7 +159,7 @@ fn death_without_record_is_silent_after_record_wait() {
     f.exit(7);
     f.now += DEATH_WAIT;
     assert!(f.poll().is_empty());
-    f.now += RECORD_WAIT - DEATH_WAIT;
+    f.now += RECORD_WAIT.saturating_sub(DEATH_WAIT);
     let finished = f.poll();
     assert_eq!(units(&finished), [attributed(7, "a.service")]);
     assert_eq!(finished[0].sighting().key.event, IncidentEvent::UnrecordedDeath);
