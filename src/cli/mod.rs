@@ -31,7 +31,7 @@ pub fn run(cli: &Cli) -> ExitCode {
     page::fit_terminal();
     // The demo child runs under a filter that denies what recovery would call.
     if !matches!(cli.command, Some(Command::DemoVictim { .. })) {
-        restore::mend(&cli.common, color);
+        restore::recover_leftovers(&cli.common, color);
     }
     match answer(cli, color) {
         Ok(true) => ExitCode::SUCCESS,
@@ -79,6 +79,6 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
         Some(Command::Demo) => print_reply(common, color, &demo::run(&local_time_now())?),
         // Recovery ran above, as before every verb.
         Some(Command::Restore) => Ok(true),
-        Some(Command::DemoVictim { unit_file }) => Err(demo::be_victim(unit_file)),
+        Some(Command::DemoVictim { unit_file }) => Err(demo::run_demo_child(unit_file)),
     }
 }

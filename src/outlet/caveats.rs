@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn what_limits_the_answer_is_said_and_what_is_so_everywhere_is_not() {
-        let clock = crate::cli::verbs::explain::clock();
+        let clock = crate::cli::verbs::explain::local_time_of_log();
         let always = crate::host::blind_spots::silent_errno().to_string();
         let sound = Status { limitations: vec![always.clone()], ..Status::default() };
         assert!(hearing_notes(&sound, &clock).is_empty());

@@ -4,7 +4,7 @@
 //! systemd would, and violates it. Elsewhere the case that is built in is explained.
 
 use super::explain;
-use super::explain::Question;
+use super::explain::LogQuestion;
 use crate::audit::{Action, parse_record};
 use crate::cli::views::answer::{Demo, Report, SCHEMA};
 use crate::diagnosis::diagnose;
@@ -116,8 +116,8 @@ fn live(mut audit: AuditSocket, root: &Path, groups: &Groups, clock: &LocalTime)
 /// The case that is built in, and why it is that one.
 fn bundled(why: &str, root: &Path, groups: &Groups) -> anyhow::Result<Report> {
     write(root, "home/user/.config/systemd/user", BUNDLED_UNIT, BUNDLED_FILE)?;
-    let question = Question { root: Some(root.to_owned()), unit: Some(BUNDLED_UNIT.parse()?) };
-    let mut report = explain::explain(&mut BUNDLED_LOG.as_bytes(), &question, groups, &explain::clock())?;
+    let question = LogQuestion { root: Some(root.to_owned()), unit: Some(BUNDLED_UNIT.parse()?) };
+    let mut report = explain::explain(&mut BUNDLED_LOG.as_bytes(), &question, groups, &explain::local_time_of_log())?;
     let words = format!(
         "Recorded: this is the case that is built in, not this machine's, since {why}. As root, 'harden-why demo' has \
          the kernel deny a call here and now."
@@ -127,7 +127,7 @@ fn bundled(why: &str, root: &Path, groups: &Groups) -> anyhow::Result<Report> {
 }
 
 /// The child: comes under the filter of a unit file and violates it. Returns only if it survives.
-pub(crate) fn be_victim(file: &Path) -> anyhow::Error {
+pub(crate) fn run_demo_child(file: &Path) -> anyhow::Error {
     match violate(file) {
         Ok(()) => {
             anyhow::anyhow!("the filter of {} did not kill this process", crate::audit::text::shown_path(file))

@@ -1,4 +1,4 @@
-//! `explain`: the answer from a log.
+//! `explain`: answers from a log, without a daemon.
 
 use crate::audit::text::shown_path;
 use crate::audit::{Action, Note};
@@ -25,22 +25,22 @@ use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-/// How many different denials of a log are told apart.
+/// The most different denials of a log that are kept.
 const MOST_INCIDENTS: usize = 16 << 10;
 
-/// What is asked of a log.
+/// What the caller knows about a log.
 #[derive(Debug)]
-pub(crate) struct Question {
-    /// Where unit files are read.
+pub(crate) struct LogQuestion {
+    /// The root below which unit files are read.
     pub(crate) root: Option<PathBuf>,
-    /// The unit, where the person knows it.
+    /// The unit, if the caller names it.
     pub(crate) unit: Option<UnitName>,
 }
 
-/// The verb, from its arguments.
+/// Runs the verb.
 ///
 /// # Errors
-/// No unit's name, a log that cannot be read, or a root that is none.
+/// The unit name is invalid, the log cannot be read, or the root is not a directory.
 pub(crate) fn run(
     root: Option<&Path>,
     unit: Option<&str>,
@@ -48,8 +48,8 @@ pub(crate) fn run(
     file: &Path,
 ) -> anyhow::Result<Report> {
     let unit = unit.map(crate::cli::lookup::unit_names::parse_instance_name);
-    let question = Question { root: root.map(Path::to_owned), unit: unit.transpose()? };
-    let mut log = open(file)?;
+    let question = LogQuestion { root: root.map(Path::to_owned), unit: unit.transpose()? };
+    let mut log = open_log(file)?;
     let loaded = match listing {
         Some(listing) => {
             let cannot = || format!("cannot take groups from {}", shown_path(listing));
@@ -57,23 +57,23 @@ pub(crate) fn run(
         }
         None => syscall_groups::load(),
     };
-    let mut report = explain(&mut *log, &question, &loaded.groups, &clock())?;
+    let mut report = explain(&mut *log, &question, &loaded.groups, &local_time_of_log())?;
     report.notes.extend(crate::systemd::syscall_groups::groups_note(&loaded));
     Ok(report)
 }
 
-/// A log may be old and from elsewhere: ages mean nothing.
-pub(crate) fn clock() -> LocalTime {
+/// Returns a local time without a current time: a log may be old or from elsewhere, so ages mean nothing.
+pub(crate) fn local_time_of_log() -> LocalTime {
     LocalTime { now: None, zone: TimeZone::system() }
 }
 
-/// Opens a log, or standard input for `-`.
+/// Opens a log, or stdin for `-`.
 ///
 /// # Errors
-/// Names the file, and says what to do with one that is not text.
-fn open(file: &Path) -> anyhow::Result<Box<dyn Read>> {
+/// The file cannot be read, or is not text; the error says how to convert it.
+fn open_log(file: &Path) -> anyhow::Result<Box<dyn Read>> {
     if file == Path::new("-") {
-        return text(Progress::new(std::io::stdin().lock(), None), None);
+        return ensure_text(Progress::new(std::io::stdin().lock(), None), None);
     }
     let opened = File::open(file).with_context(|| format!("cannot read {}", shown_path(file)))?;
     let metadata = opened.metadata().ok();
@@ -83,26 +83,27 @@ fn open(file: &Path) -> anyhow::Result<Box<dyn Read>> {
         shown_path(file)
     );
     let length = metadata.filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
-    text(Progress::new(opened, length), Some(file))
+    ensure_text(Progress::new(opened, length), Some(file))
 }
 
-/// A log, if it is text.
-fn text(mut log: impl Read + 'static, file: Option<&Path>) -> anyhow::Result<Box<dyn Read>> {
+/// Returns the log if it is text.
+fn ensure_text(mut log: impl Read + 'static, file: Option<&Path>) -> anyhow::Result<Box<dyn Read>> {
     let mut first = Vec::new();
     log.by_ref().take(LogEncoding::MAGIC_LENGTH as u64).read_to_end(&mut first).context("cannot read the log")?;
-    if let Some(packed) = LogEncoding::detect(&first) {
-        anyhow::bail!(what_to_do(packed, file));
+    if let Some(encoding) = LogEncoding::detect(&first) {
+        anyhow::bail!(conversion_hint(encoding, file));
     }
     Ok(Box::new(Cursor::new(first).chain(log)))
 }
 
-fn what_to_do(packed: LogEncoding, file: Option<&Path>) -> String {
+/// Names the command that turns an encoded log into text.
+fn conversion_hint(encoding: LogEncoding, file: Option<&Path>) -> String {
     let what = file.map_or_else(|| "what comes on standard input".to_owned(), shown_path);
-    // What a shell would take for something else is not put into a command.
+    // A name that a shell would interpret does not go into a command.
     let is_plain =
         |path: &&String| path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+@:,".contains(&byte));
     let name = Some(&what).filter(|_| file.is_some()).filter(is_plain).map_or("FILE", String::as_str);
-    match packed {
+    match encoding {
         LogEncoding::Compressed { format, unpack } => {
             format!("{what} is compressed by {format}; run: {unpack} {name} | harden-why explain -")
         }
@@ -112,13 +113,13 @@ fn what_to_do(packed: LogEncoding, file: Option<&Path>) -> String {
     }
 }
 
-/// The answer for every unit of a log.
+/// Answers for every unit of a log.
 ///
 /// # Errors
-/// Those of reading the log, and a root that is none.
+/// The log cannot be read, or the root is not a directory.
 pub(crate) fn explain(
     log: &mut dyn Read,
-    question: &Question,
+    question: &LogQuestion,
     groups: &Groups,
     clock: &LocalTime,
 ) -> anyhow::Result<Report> {
@@ -137,21 +138,21 @@ pub(crate) fn explain(
     let dropped = pipeline.fold.dropped();
     let incidents: Vec<Incident> =
         pipeline.fold.take_changes(usize::MAX).into_iter().map(|IncidentChange { incident, .. }| incident).collect();
-    let notes = deaths(&summary.sigsys_exits, &incidents);
+    let notes = unrecorded_deaths(&summary.sigsys_exits, &incidents);
     let units = by_unit(incidents)
         .into_iter()
         .map(|(unit, incidents)| answer(unit.as_ref(), incidents, question, groups, clock))
         .collect();
-    Ok(Report { schema: SCHEMA, demo: None, units, log: Some(counted(&summary, dropped)), notes })
+    Ok(Report { schema: SCHEMA, demo: None, units, log: Some(tally(&summary, dropped)), notes })
 }
 
-/// Deaths of SIGSYS of which the log has no record that is known to be the unit's.
-fn deaths(deaths: &SigsysExits, incidents: &[Incident]) -> Vec<Note> {
+/// Notes about deaths by SIGSYS for which the log has no record of that unit.
+fn unrecorded_deaths(deaths: &SigsysExits, incidents: &[Incident]) -> Vec<Note> {
     let kills = |incident: &Incident| match &incident.key.event {
         IncidentEvent::Denial(denial) => denial.action.is_kill() || denial.action == Action::Trap,
         IncidentEvent::UnrecordedDeath => false,
     };
-    let is_told = |of: &Unit| {
+    let has_record = |of: &Unit| {
         let same = |unit: &Unit| {
             let some_user = of.manager == Manager::User(Manager::SOME_USER) && unit.manager != Manager::System;
             unit.name == of.name && (unit.manager == of.manager || some_user)
@@ -167,7 +168,7 @@ fn deaths(deaths: &SigsysExits, incidents: &[Incident]) -> Vec<Note> {
     let mut notes: Vec<Note> = deaths
         .units
         .iter()
-        .filter(|(unit, _)| !is_told(unit))
+        .filter(|(unit, _)| !has_record(unit))
         .map(|(unit, count)| {
             Note::new(
                 "death-without-record",
@@ -187,7 +188,7 @@ fn deaths(deaths: &SigsysExits, incidents: &[Incident]) -> Vec<Note> {
 fn answer(
     unit: Option<&Unit>,
     incidents: Vec<Incident>,
-    question: &Question,
+    question: &LogQuestion,
     groups: &Groups,
     clock: &LocalTime,
 ) -> Answer {
@@ -198,7 +199,7 @@ fn answer(
     Answer::new(unit, &diagnosis, situation.as_ref(), groups, clock, notes)
 }
 
-fn counted(summary: &LogSummary, dropped: u64) -> LogTally {
+fn tally(summary: &LogSummary, dropped: u64) -> LogTally {
     LogTally {
         lines: summary.lines,
         records: summary.records,

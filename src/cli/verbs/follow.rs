@@ -1,4 +1,4 @@
-//! `follow`: denials as they happen, each new one with its diagnosis, until somebody has seen enough.
+//! `follow`: prints denials as they happen, each new one with its diagnosis, until interrupted.
 
 pub(crate) mod inbox;
 pub(crate) mod shown;
@@ -28,39 +28,39 @@ use crate::systemd::{manager_lookup, syscall_groups};
 use crate::units::UnitName;
 use anstream::{AutoStream, ColorChoice};
 use anyhow::Context as _;
-use inbox::{Seen, next};
+use inbox::{Inbox, next_item};
 use jiff::Timestamp;
 use serde::Serialize;
-use shown::{News, Shown};
+use shown::{IncidentNews, ShownIncidents};
 use std::io;
 use std::io::{Stdout, Write as _};
 use std::time::Duration;
 
-/// When a bus that is gone is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// Pause before reconnecting to the bus.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long after a sighting it can be stored: the daemon's interval, and as much for what it does meanwhile.
-const LATE: Duration = MAX_COUNT_LAG.saturating_mul(2);
+/// How long after a sighting the daemon may store it: its interval, and the same again for its other work.
+const STORE_DELAY: Duration = MAX_COUNT_LAG.saturating_mul(2);
 
-/// How many incidents that were missed are shown.
+/// The most missed incidents that are shown.
 const MOST_MISSED: usize = 16 << 10;
 
-/// A denial that was not shown before, on a line of JSON.
+/// A new incident, as one line of JSON.
 #[derive(Debug, Serialize)]
-struct First<'a> {
+struct NewIncidentLine<'a> {
     schema: u32,
-    /// Its number in the store.
+    /// The number in the store.
     id: RowId,
     /// True.
     new: bool,
-    /// As `harden-why UNIT` answers, of this denial alone.
+    /// The answer of `harden-why UNIT` for this incident alone.
     #[serde(flatten)]
     answer: &'a Answer,
 }
 
-/// One that was shown, and goes on.
+/// A repeated incident, as one line of JSON.
 #[derive(Debug, Serialize)]
-struct Again {
+struct RepeatedIncidentLine {
     schema: u32,
     id: RowId,
     /// False.
@@ -72,10 +72,10 @@ struct Again {
     last: Option<String>,
 }
 
-/// Prints until the reader or the person has enough.
+/// Prints incidents until interrupted.
 ///
 /// # Errors
-/// A name is none, the daemon does not answer, or nobody reads any more.
+/// A name is invalid, the daemon does not answer, or stdout is closed.
 pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) -> anyhow::Result<bool> {
     let mut names = asked.units.iter().map(|name| parse_unit_name(name)).collect::<Result<Vec<_>, _>>()?;
     let scope = incident_source::ManagerScope::from_flags(asked.system, asked.user);
@@ -93,21 +93,21 @@ pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
         scope,
         managers,
         loaded: syscall_groups::load(),
-        shown: Shown::default(),
-        since: now(&local_time_now()),
+        shown: ShownIncidents::default(),
+        since: now_millis(&local_time_now()),
         behind: false,
         subscribed: false,
-        said: Vec::new(),
+        printed_notes: Vec::new(),
     };
-    follower.say_who_is_unknown().await;
+    follower.warn_about_unknown_units().await;
     loop {
-        match follower.attend(&client).await {
+        match follower.listen(&client).await {
             Ok(()) => warn(color, "the bus is gone; it is tried again"),
             Err(error) if error.is::<io::Error>() || !follower.subscribed => return Err(error),
             Err(error) => warn(color, &format!("{error:#}; it is tried again")),
         }
         client = loop {
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(RECONNECT_PAUSE).await;
             if let Ok(client) = crate::outlet::client::daemon(&common.bus).await {
                 break client;
             }
@@ -118,25 +118,25 @@ pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
 struct Follower {
     out: AutoStream<Stdout>,
     json: bool,
-    /// The units; all if empty.
+    /// The units to show; all if empty.
     names: Vec<UnitName>,
     scope: incident_source::ManagerScope,
     managers: Managers,
     loaded: LoadedGroups,
-    shown: Shown,
-    /// What was stored of sightings before is known to us; in milliseconds since the epoch.
+    shown: ShownIncidents,
+    /// Sightings stored before this time are known; milliseconds since the epoch.
     since: i64,
-    /// What was missed could not be asked for.
+    /// Missed incidents could not be read.
     behind: bool,
-    /// The daemon took us on once.
+    /// The daemon has accepted a subscription at least once.
     subscribed: bool,
-    /// What was said of the daemon's hearing.
-    said: Vec<Note>,
+    /// The notes that were printed.
+    printed_notes: Vec<Note>,
 }
 
 impl Follower {
-    /// Of a unit that nobody knows nothing may ever come.
-    async fn say_who_is_unknown(&self) {
+    /// Warns about names that no manager knows: they may be typing errors.
+    async fn warn_about_unknown_units(&self) {
         for name in self.names.iter().filter(|name| !name.is_template()) {
             let asked =
                 manager_lookup::all_managers(&self.managers).filter(|manager| self.scope.includes(Some(*manager)));
@@ -146,20 +146,20 @@ impl Follower {
         }
     }
 
-    /// Listens to a bus until it is gone. The daemon may come and go.
-    async fn attend(&mut self, client: &HardenWhyProxy<'static>) -> anyhow::Result<()> {
+    /// Prints incidents until the bus is gone. The daemon may restart.
+    async fn listen(&mut self, client: &HardenWhyProxy<'static>) -> anyhow::Result<()> {
         let gone = |error: zbus::Error| crate::outlet::client::explained(error.into());
-        let mut seen = Seen::of(client).await.map_err(gone)?;
+        let mut inbox = Inbox::open(client).await.map_err(gone)?;
         let mut owners = Box::pin(client.inner().receive_owner_changed().await.map_err(gone)?);
-        self.begin(client, &mut seen).await?;
+        self.subscribe(client, &mut inbox).await?;
         loop {
             tokio::select! {
-                stored = seen.next() => {
+                stored = inbox.next() => {
                     let Some(stored) = stored else { return Ok(()) };
                     self.show(&stored?).await?;
                 }
-                owner = next(&mut owners) => match owner {
-                    Some(Some(_)) => self.begin(client, &mut seen).await?,
+                owner = next_item(&mut owners) => match owner {
+                    Some(Some(_)) => self.subscribe(client, &mut inbox).await?,
                     Some(None) => self.warn("harden-whyd has left; what it sees is shown once it is back"),
                     None => return Ok(()),
                 },
@@ -167,17 +167,17 @@ impl Follower {
         }
     }
 
-    /// Subscribes with a daemon that is new to us, says what it did not hear, and shows what was missed meanwhile.
-    async fn begin(&mut self, client: &HardenWhyProxy<'static>, seen: &mut Seen) -> anyhow::Result<()> {
-        seen.during(client.subscribe()).await?.map_err(crate::outlet::client::explained)?;
+    /// Subscribes to a daemon that just appeared, prints its caveats, and shows the incidents missed before.
+    async fn subscribe(&mut self, client: &HardenWhyProxy<'static>, inbox: &mut Inbox) -> anyhow::Result<()> {
+        inbox.call(client.subscribe()).await?.map_err(crate::outlet::client::explained)?;
         self.subscribed = true;
-        let status = seen.during(client.status()).await?.map_err(crate::outlet::client::explained)?;
+        let status = inbox.call(client.status()).await?.map_err(crate::outlet::client::explained)?;
         let notes = crate::outlet::caveats::hearing_notes(&status, &local_time_now());
-        for note in notes.iter().filter(|note| !self.said.contains(note)) {
+        for note in notes.iter().filter(|note| !self.printed_notes.contains(note)) {
             self.warn(&note.text);
         }
-        self.said = notes;
-        match self.missed(client, seen).await? {
+        self.printed_notes = notes;
+        match self.list_missed(client, inbox).await? {
             Ok(missed) => {
                 self.behind = false;
                 for stored in missed.iter().rev() {
@@ -190,7 +190,7 @@ impl Follower {
                 self.warn(&format!("what was missed meanwhile cannot be shown ({why}): 'harden-why' lists it"));
             }
         }
-        let dropped = seen.dropped();
+        let dropped = inbox.take_dropped();
         if dropped > 0 {
             let sightings = plural(dropped, "sighting");
             self.warn(&format!("{sightings} came faster than could be taken: 'harden-why' lists what was denied"));
@@ -198,20 +198,20 @@ impl Follower {
         Ok(())
     }
 
-    /// What the daemon stored since, newest first, or why it does not tell.
-    async fn missed(
+    /// Lists the incidents that the daemon stored since the last one shown, newest first.
+    async fn list_missed(
         &self,
         client: &HardenWhyProxy<'static>,
-        seen: &mut Seen,
+        inbox: &mut Inbox,
     ) -> anyhow::Result<Result<Vec<Stored>, BusError>> {
         let mut missed: Vec<Stored> = Vec::new();
         let mut offset = 0;
         loop {
-            let page = match seen.during(client.list_incidents("", "", self.since, offset, MAX_INCIDENTS)).await? {
+            let page = match inbox.call(client.list_incidents("", "", self.since, offset, MAX_INCIDENTS)).await? {
                 Ok(page) => page,
-                // A daemon that has stored nothing yet has nothing to tell.
+                // The daemon has stored nothing yet.
                 Err(error) if crate::outlet::client::is_nothing_yet(&error) => return Ok(Ok(missed)),
-                // It or the bus has left meanwhile: all of this is done again.
+                // The daemon or the bus is gone: the caller reconnects.
                 Err(BusError::ZBus(error)) => return Err(crate::outlet::client::explained(error.into())),
                 Err(error) => return Ok(Err(error)),
             };
@@ -236,7 +236,7 @@ impl Follower {
         if let Moment::At(millis) = incident.last
             && !self.behind
         {
-            let late = i64::try_from(LATE.as_millis()).unwrap_or_default();
+            let late = i64::try_from(STORE_DELAY.as_millis()).unwrap_or_default();
             self.since = self.since.max(millis.saturating_sub(late));
         }
         let unit = incident.key.unit.as_ref();
@@ -245,10 +245,10 @@ impl Follower {
         if !named || !self.scope.includes(unit.map(|unit| unit.manager)) {
             return Ok(());
         }
-        let text = match self.shown.note(incident) {
-            News::None => return Ok(()),
-            News::Again => self.again(stored)?,
-            News::First => self.first(stored).await?,
+        let text = match self.shown.record(incident) {
+            IncidentNews::Known => return Ok(()),
+            IncidentNews::Repeated => self.render_repeated(stored)?,
+            IncidentNews::New => self.render_new(stored).await?,
         };
         self.out.write_all(text.as_bytes())?;
         self.out.flush()?;
@@ -259,8 +259,8 @@ impl Follower {
         warn(self.out.current_choice(), what);
     }
 
-    /// One that was not shown before.
-    async fn first(&self, Stored { id, incident }: &Stored) -> anyhow::Result<String> {
+    /// Lays out a new incident with its diagnosis.
+    async fn render_new(&self, Stored { id, incident }: &Stored) -> anyhow::Result<String> {
         let groups = &self.loaded.groups;
         let unit = incident.key.unit.as_ref();
         let (mut situation, mut notes) = (None, Vec::new());
@@ -271,17 +271,17 @@ impl Follower {
         let diagnosis = diagnose(vec![incident.clone()], situation.as_ref(), groups);
         let answer = Answer::new(unit, &diagnosis, situation.as_ref(), groups, &local_time_now(), notes);
         Ok(if self.json {
-            serde_json::to_string(&First { schema: SCHEMA, id: *id, new: true, answer: &answer })? + "\n"
+            serde_json::to_string(&NewIncidentLine { schema: SCHEMA, id: *id, new: true, answer: &answer })? + "\n"
         } else {
             answer_page::answer(&answer) + "\n"
         })
     }
 
-    /// One that was shown, and goes on.
-    fn again(&self, Stored { id, incident }: &Stored) -> anyhow::Result<String> {
+    /// Lays out a repeated incident on one line.
+    fn render_repeated(&self, Stored { id, incident }: &Stored) -> anyhow::Result<String> {
         if self.json {
             let unit = incident.key.unit.as_ref();
-            let again = Again {
+            let line = RepeatedIncidentLine {
                 schema: SCHEMA,
                 id: *id,
                 new: false,
@@ -291,13 +291,13 @@ impl Follower {
                 count: incident.count,
                 last: moment(&incident.last),
             };
-            return Ok(serde_json::to_string(&again)? + "\n");
+            return Ok(serde_json::to_string(&line)? + "\n");
         }
         let at = local_time_now().show(&incident.last).unwrap_or_default();
         Ok(format!("{} {}\n", styled(DIM, at), alert::message(incident, None)))
     }
 }
 
-fn now(clock: &LocalTime) -> i64 {
+fn now_millis(clock: &LocalTime) -> i64 {
     clock.now.map_or(0, Timestamp::as_millisecond)
 }

@@ -13,8 +13,8 @@ use tokio::time::timeout;
 /// How long the whole recovery may take. harden-whyd's start waits for it, and fails if it takes longer than this.
 const LONGEST: Duration = Duration::from_mins(1);
 
-/// Undoes stale changes, and says so.
-pub(crate) fn mend(common: &Common, color: ColorChoice) {
+/// Undoes stale changes and reports each on stderr.
+pub(crate) fn recover_leftovers(common: &Common, color: ColorChoice) {
     let managers = Managers::new(&common.bus);
     let machine = LocalMachine::new(&managers);
     let stale = find_stale(machine);

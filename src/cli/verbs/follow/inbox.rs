@@ -1,5 +1,5 @@
-//! What the daemon tells, put aside while something is asked of it: signals and answers come over one connection, which
-//! reads no answer while it has signals that nobody takes.
+//! Queues the daemon's signals during a method call: both arrive over one connection, and the call's answer is not read
+//! while signals wait.
 
 use crate::incidents::Stored;
 use crate::outlet::client::{HardenWhyProxy, IncidentSeen, IncidentSeenStream, PATIENCE};
@@ -11,48 +11,51 @@ use std::pin::{Pin, pin};
 use tokio::time::timeout;
 use zbus::export::futures_core::Stream;
 
-/// How many signals are put aside.
-const MOST: usize = 4 << 10;
+/// The most signals that are queued.
+const CAPACITY: usize = 4 << 10;
 
-/// The incidents of which the daemon tells.
-pub(crate) struct Seen {
+/// The daemon's `IncidentSeen` signals.
+pub(crate) struct Inbox {
     stream: Pin<Box<IncidentSeenStream>>,
-    aside: VecDeque<IncidentSeen>,
-    /// How many there was no place for.
+    queue: VecDeque<IncidentSeen>,
+    /// Signals dropped because the queue was full.
     dropped: u64,
 }
 
-impl Seen {
-    /// From now on.
-    pub(crate) async fn of(client: &HardenWhyProxy<'static>) -> zbus::Result<Self> {
+impl Inbox {
+    /// Starts receiving.
+    ///
+    /// # Errors
+    /// The bus is gone.
+    pub(crate) async fn open(client: &HardenWhyProxy<'static>) -> zbus::Result<Self> {
         let stream = Box::pin(client.receive_incident_seen().await?);
-        Ok(Self { stream, aside: VecDeque::new(), dropped: 0 })
+        Ok(Self { stream, queue: VecDeque::new(), dropped: 0 })
     }
 
-    /// The next one; `None` when the bus is gone.
+    /// Returns the next incident; `None` when the bus is gone.
     pub(crate) async fn next(&mut self) -> Option<anyhow::Result<Stored>> {
-        let signal = match self.aside.pop_front() {
+        let signal = match self.queue.pop_front() {
             Some(signal) => signal,
-            None => next(&mut self.stream).await?,
+            None => next_item(&mut self.stream).await?,
         };
         let read = || Ok(signal.args()?.incident().clone().try_into()?);
         Some(read())
     }
 
-    /// The answer to a call.
+    /// Awaits the answer of a method call while signals queue up.
     ///
     /// # Errors
-    /// The bus is gone, or there is no answer in time.
-    pub(crate) async fn during<T>(
+    /// The bus is gone, or the daemon does not answer in time.
+    pub(crate) async fn call<T>(
         &mut self,
-        call: impl Future<Output = Result<T, BusError>>,
+        answer: impl Future<Output = Result<T, BusError>>,
     ) -> anyhow::Result<Result<T, BusError>> {
-        let mut call = pin!(timeout(PATIENCE, call));
+        let mut call = pin!(timeout(PATIENCE, answer));
         loop {
             tokio::select! {
                 answer = &mut call => return answer.context("harden-whyd does not answer in time"),
-                signal = next(&mut self.stream) => match signal {
-                    Some(signal) if self.aside.len() < MOST => self.aside.push_back(signal),
+                signal = next_item(&mut self.stream) => match signal {
+                    Some(signal) if self.queue.len() < CAPACITY => self.queue.push_back(signal),
                     Some(_) => self.dropped += 1,
                     None => bail!("the bus is gone"),
                 },
@@ -60,13 +63,13 @@ impl Seen {
         }
     }
 
-    /// How many were dropped since this was asked.
-    pub(crate) fn dropped(&mut self) -> u64 {
+    /// Returns how many signals were dropped since the last call.
+    pub(crate) fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
     }
 }
 
-/// The next item of a stream.
-pub(crate) async fn next<S: Stream>(stream: &mut Pin<Box<S>>) -> Option<S::Item> {
+/// Returns the next item of a stream.
+pub(crate) async fn next_item<S: Stream>(stream: &mut Pin<Box<S>>) -> Option<S::Item> {
     poll_fn(|context| stream.as_mut().poll_next(context)).await
 }

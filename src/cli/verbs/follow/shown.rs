@@ -1,49 +1,49 @@
-//! What was shown: by what was seen and not by its number in the store, which a store begun anew gives to others.
+//! The incidents shown so far, by key: numbers of a store are reused after the store is removed.
 
 use crate::incidents::{Incident, IncidentKey, Moment};
 use std::collections::HashMap;
 
-/// How many incidents are remembered at least; at most twice as many.
+/// The least number of incidents remembered; the most is twice that.
 const MOST: usize = 8 << 10;
 
-/// What an incident is to who has followed so far.
+/// Whether an incident was shown before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum News {
-    /// It was not shown before.
-    First,
-    /// It goes on.
-    Again,
-    /// Nothing: as it was shown, or an earlier state of it.
-    None,
+pub(crate) enum IncidentNews {
+    /// Not shown before.
+    New,
+    /// Shown before, and seen again since.
+    Repeated,
+    /// Shown in this state or a later one.
+    Known,
 }
 
-/// How often and when last, in milliseconds since the epoch.
-type State = (u64, i64);
+/// Count, and latest sighting in milliseconds since the epoch.
+type ShownState = (u64, i64);
 
-/// The incidents that were shown last, as they were then.
+/// The incidents shown most recently, each with its state then.
 #[derive(Debug, Default)]
-pub(crate) struct Shown {
-    recent: HashMap<IncidentKey, State>,
-    /// Those before, until there are as many recent ones.
-    earlier: HashMap<IncidentKey, State>,
+pub(crate) struct ShownIncidents {
+    recent: HashMap<IncidentKey, ShownState>,
+    /// The previous generation; dropped when `recent` is full.
+    earlier: HashMap<IncidentKey, ShownState>,
 }
 
-impl Shown {
-    /// Takes note of an incident that is about to be shown, and says what it is.
-    pub(crate) fn note(&mut self, incident: &Incident) -> News {
+impl ShownIncidents {
+    /// Records an incident that is about to be shown. Returns whether it is new.
+    pub(crate) fn record(&mut self, incident: &Incident) -> IncidentNews {
         let last = if let Moment::At(millis) = incident.last { millis } else { i64::MIN };
         let known = self.recent.get(&incident.key).or_else(|| self.earlier.get(&incident.key));
-        let news = match known {
-            None => News::First,
-            // In a store begun anew the count is lower, and the sighting later.
-            Some((count, shown)) if incident.count > *count || last > *shown => News::Again,
-            Some(_) => return News::None,
+        let novelty = match known {
+            None => IncidentNews::New,
+            // After the store was removed, the count is lower and the sighting later.
+            Some((count, shown)) if incident.count > *count || last > *shown => IncidentNews::Repeated,
+            Some(_) => return IncidentNews::Known,
         };
         if self.recent.len() >= MOST {
             self.earlier = std::mem::take(&mut self.recent);
         }
         self.recent.insert(incident.key.clone(), (incident.count, last));
-        news
+        novelty
     }
 }
 
@@ -69,25 +69,25 @@ mod tests {
     }
 
     #[test]
-    fn what_was_shown_is_not_shown_again_and_what_goes_on_is() {
-        let mut shown = Shown::default();
-        assert_eq!(shown.note(&incident(1, 2, 10)), News::First);
-        assert_eq!(shown.note(&incident(1, 2, 10)), News::None);
-        assert_eq!(shown.note(&incident(1, 5, 30)), News::Again);
-        assert_eq!(shown.note(&incident(1, 3, 20)), News::None, "an earlier state");
-        assert_eq!(shown.note(&incident(1, 1, 40)), News::Again, "of a store begun anew");
-        assert_eq!(shown.note(&incident(1, 2, 50)), News::Again);
-        assert_eq!(shown.note(&incident(2, 1, 1)), News::First);
+    fn shown_incident_is_known_until_it_is_seen_again() {
+        let mut shown = ShownIncidents::default();
+        assert_eq!(shown.record(&incident(1, 2, 10)), IncidentNews::New);
+        assert_eq!(shown.record(&incident(1, 2, 10)), IncidentNews::Known);
+        assert_eq!(shown.record(&incident(1, 5, 30)), IncidentNews::Repeated);
+        assert_eq!(shown.record(&incident(1, 3, 20)), IncidentNews::Known, "an earlier state");
+        assert_eq!(shown.record(&incident(1, 1, 40)), IncidentNews::Repeated, "after the store was removed");
+        assert_eq!(shown.record(&incident(1, 2, 50)), IncidentNews::Repeated);
+        assert_eq!(shown.record(&incident(2, 1, 1)), IncidentNews::New);
     }
 
     #[test]
-    fn the_latest_are_remembered_and_memory_is_bounded() {
-        let mut shown = Shown::default();
+    fn latest_incidents_are_remembered_within_bounds() {
+        let mut shown = ShownIncidents::default();
         for number in 0..10 * MOST {
-            assert_eq!(shown.note(&incident(number, 1, 1)), News::First);
-            assert_eq!(shown.note(&incident(number.saturating_sub(MOST - 1), 1, 1)), News::None);
+            assert_eq!(shown.record(&incident(number, 1, 1)), IncidentNews::New);
+            assert_eq!(shown.record(&incident(number.saturating_sub(MOST - 1), 1, 1)), IncidentNews::Known);
         }
         assert!(shown.recent.len() + shown.earlier.len() <= 2 * MOST);
-        assert_eq!(shown.note(&incident(0, 1, 1)), News::First);
+        assert_eq!(shown.record(&incident(0, 1, 1)), IncidentNews::New);
     }
 }
