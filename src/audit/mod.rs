@@ -1,17 +1,17 @@
-//! What the kernel said: one SECCOMP audit record, from bytes of any dialect.
+//! The kernel's SECCOMP audit records, parsed from bytes of any dialect.
 //!
-//! Everything in a record that a process can choose (`comm`, `exe`, the numbers of the
-//! call) is hostile until it went through [`text`].
+//! A process chooses its `comm`, `exe` and call numbers. They are hostile until [`text`] escapes them.
 
 #![forbid(unsafe_code)]
 
 pub mod note;
 mod parse;
 pub mod record;
-pub mod serials;
+pub(crate) mod serials;
 pub mod text;
 
 pub use note::Note;
-pub use parse::{Malformed, parse_fields, parse_record, parse_serial};
+pub use parse::{Malformed, parse_record};
+pub(crate) use parse::{parse_fields, parse_serial};
 pub use record::{Action, ArchField, CallField, IdField, Record, Stamp};
 pub use text::UntrustedText;

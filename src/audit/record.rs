@@ -7,19 +7,19 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The audit message type of a SECCOMP record (`AUDIT_SECCOMP`, `linux/audit.h`).
-pub const SECCOMP: u16 = 1326;
+pub(crate) const SECCOMP: u16 = 1326;
 
 /// `SIGSYS` on every architecture but MIPS, Alpha, SPARC and PA-RISC (`signal(7)`).
-pub const SIGSYS: i32 = 31;
+pub(crate) const SIGSYS: i32 = 31;
 
 /// One SECCOMP record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// When the kernel made it.
+    /// The time when the kernel wrote it.
     pub stamp: Stamp<'a>,
-    /// The event's serial number; 0 where the dialect does not carry it.
+    /// The event's serial number; 0 if the dialect lacks it.
     pub serial: u64,
-    /// Login uid, the one that survives `su`; [`IdField::Unset`] for services.
+    /// Login uid, which `su` does not change; [`IdField::Unset`] for services.
     pub auid: IdField<'a>,
     /// Real uid of the task.
     pub uid: IdField<'a>,
@@ -27,7 +27,7 @@ pub struct Record<'a> {
     pub gid: IdField<'a>,
     /// Audit session; [`IdField::Unset`] for services.
     pub session: IdField<'a>,
-    /// LSM label of the task (`subj=`), absent where no LSM is active.
+    /// LSM label of the task (`subj=`); `None` without an active LSM.
     pub subject: Option<&'a [u8]>,
     /// Thread group id in the *initial* PID namespace.
     pub pid: u32,
@@ -35,37 +35,37 @@ pub struct Record<'a> {
     pub comm: UntrustedText<'a>,
     /// Path of the executable; `None` for `(null)`, a task without an mm.
     pub exe: Option<UntrustedText<'a>>,
-    /// The signal the filter raised, 0 for actions that raise none.
+    /// The signal that the filter raised; 0 for actions without a signal.
     pub signal: i32,
-    /// The ABI the call was made in.
+    /// The architecture of the call.
     pub arch: ArchField<'a>,
     /// The call. Any number is possible: the process chose it.
     pub call: CallField<'a>,
-    /// A 32-bit call of a 64-bit kernel.
+    /// Whether it is a 32-bit call on a 64-bit kernel.
     pub compat: bool,
     /// Instruction pointer of the call.
     pub ip: u64,
-    /// What the filter decided.
+    /// The action of the filter.
     pub action: Action,
 }
 
-/// When a record was made.
+/// The time of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stamp<'a> {
     /// Milliseconds since the epoch.
     Millis(i64),
-    /// A date in the locale of whoever ran `ausearch -i`: shown, never computed with.
+    /// A date as `ausearch -i` or `journalctl` printed it, in the reader's locale: for display only.
     Printed(&'a [u8]),
-    /// The dialect carried none.
+    /// The dialect has no time.
     Unknown,
 }
 
 /// A uid, gid or session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdField<'a> {
-    /// As the kernel writes it.
+    /// The kernel's number.
     Number(u32),
-    /// As `ausearch -i` writes it, resolved on the machine it ran on.
+    /// The name that `ausearch -i` printed, resolved on the machine where it ran.
     Name(&'a [u8]),
     /// `4294967295` or `unset`.
     Unset,
@@ -76,46 +76,46 @@ pub enum IdField<'a> {
 pub enum ArchField<'a> {
     /// `AUDIT_ARCH_*` token (`linux/audit.h`).
     Token(u32),
-    /// As `ausearch -i` writes it, e.g. `x86_64`.
+    /// The name that `ausearch -i` printed, as `x86_64`.
     Name(&'a [u8]),
 }
 
 /// `syscall=` in either spelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallField<'a> {
-    /// As the process asked for it.
+    /// The number that the process passed.
     Number(u32),
-    /// As `ausearch -i` writes it.
+    /// The name that `ausearch -i` printed.
     Name(&'a [u8]),
 }
 
-/// What a seccomp filter decided (`SECCOMP_RET_*`, `seccomp(2)`), from `code=`.
+/// The action of a seccomp filter (`SECCOMP_RET_*`, `seccomp(2)`), from `code=`.
 ///
-/// The record carries the action alone: the errno of [`Action::Errno`] is not in it.
+/// A record does not have the errno of [`Action::Errno`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Action {
-    /// The process died of SIGSYS.
+    /// SIGSYS killed the process.
     KillProcess,
-    /// The thread died of SIGSYS.
+    /// SIGSYS killed the thread.
     KillThread,
-    /// `ausearch -i` wrote `kill`, its word for either of the two.
+    /// One of the two above: `ausearch -i` prints `kill` for both.
     Kill,
-    /// The process was sent a SIGSYS that it can catch.
+    /// The process received a SIGSYS that it can catch.
     Trap,
     /// The call failed with an errno.
     Errno,
-    /// A supervisor process was asked.
+    /// A supervisor process decided.
     UserNotif,
-    /// A tracer was asked.
+    /// A tracer decided.
     Trace,
-    /// The call was logged and allowed.
+    /// The kernel logged the call and allowed it.
     Log,
-    /// A code this version does not know.
+    /// A code that this version does not know.
     Other(u32),
 }
 
 impl Action {
-    /// The action of a numeric `code=`.
+    /// Returns the action of a numeric `code=`.
     #[must_use]
     pub fn from_code(code: u32) -> Self {
         match code {
@@ -130,7 +130,7 @@ impl Action {
         }
     }
 
-    /// The numeric `code=`; `None` for [`Action::Kill`], which stands for two.
+    /// Returns the numeric `code=`; `None` for [`Action::Kill`], which has two.
     #[must_use]
     pub fn code(self) -> Option<u32> {
         Some(match self {
@@ -146,9 +146,9 @@ impl Action {
         })
     }
 
-    /// The action of a word, ours or `ausearch -i`'s (auparse's `seccomp_code.h`).
+    /// Parses a word of the kernel, or of `ausearch -i` (auparse's `seccomp_code.h`).
     #[must_use]
-    pub fn from_word(word: &[u8]) -> Option<Self> {
+    pub(crate) fn from_word(word: &[u8]) -> Option<Self> {
         Some(match word {
             b"kill_process" | b"kill-process" => Self::KillProcess,
             b"kill_thread" | b"kill-thread" => Self::KillThread,
@@ -162,25 +162,25 @@ impl Action {
         })
     }
 
-    /// Whether the process did not survive it.
+    /// Whether the action kills the process or thread.
     #[must_use]
-    pub fn is_kill(self) -> bool {
+    pub(crate) fn is_kill(self) -> bool {
         matches!(self, Self::KillProcess | Self::KillThread | Self::Kill)
     }
 
-    /// Whether the call was refused rather than only logged.
+    /// Whether the action refuses the call, unlike [`Action::Log`].
     #[must_use]
-    pub fn is_denial(self) -> bool {
+    pub(crate) fn is_denial(self) -> bool {
         self != Self::Log
     }
 }
 
-/// What is no action.
+/// The error for text that is no action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a decision of a seccomp filter that this version knows")]
 pub struct UnknownAction;
 
-/// Takes what [`Display`](fmt::Display) writes.
+/// Parses the output of [`Display`](fmt::Display).
 impl FromStr for Action {
     type Err = UnknownAction;
 
@@ -193,7 +193,7 @@ impl FromStr for Action {
     }
 }
 
-/// The kernel's own word, as in `/proc/sys/kernel/seccomp/actions_avail`.
+/// Prints the kernel's own word, as in `/proc/sys/kernel/seccomp/actions_avail`.
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_action_survives_being_written_down() {
+    fn every_action_is_parsed_from_its_own_output() {
         for code in [0x8000_0000, 0, 0x0003_0000, 0x0005_0000, 0x7fc0_0000, 0x7ff0_0000, 0x7ffc_0000, 7] {
             let action = Action::from_code(code);
             assert_eq!(action.to_string().parse(), Ok(action));

@@ -1,25 +1,24 @@
-//! Text that an untrusted process chose: bytes until escaped.
+//! Text that an untrusted process chose. It stays bytes until it is escaped.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// A `comm=` or `exe=` value as it stands in the record, not yet decoded.
+/// The value of `comm=` or `exe=` as the record has it, not yet decoded.
 ///
-/// The kernel (`audit_log_untrustedstring`, `kernel/audit.c`) quotes the bytes, or writes
-/// them as bare upper-case hex when they contain a quote, a space or a byte outside
-/// printable ASCII.
+/// The kernel (`audit_log_untrustedstring`, `kernel/audit.c`) quotes the bytes. It writes upper-case hex without quotes
+/// if they contain a quote, a space or a byte outside printable ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UntrustedText<'a> {
-    /// Between double quotes, or unquoted in interpreted output: the bytes themselves.
+    /// The bytes themselves, in double quotes or, in interpreted output, without.
     Plain(&'a [u8]),
-    /// Pairs of hex digits, checked when parsed.
+    /// Pairs of hex digits, which the parser checked.
     Hex(&'a [u8]),
 }
 
 impl<'a> UntrustedText<'a> {
-    /// The bytes the process chose.
+    /// Returns the bytes that the process chose.
     #[must_use]
     pub fn decode(self) -> Cow<'a, [u8]> {
         match self {
@@ -46,17 +45,16 @@ pub(super) const HEX_DIGITS: [u8; 256] = {
     values
 };
 
-/// The value of one hex digit, in either case.
+/// Returns the value of one hex digit, in either case.
 pub(super) fn hex_digit(digit: u8) -> Option<u8> {
     Some(HEX_DIGITS[usize::from(digit)]).filter(|value| *value < 16)
 }
 
-/// Displays bytes so that nothing in them can act on a terminal, a journal field or a
-/// line-based file: printable text as it is, everything else as `\xNN` or `\u{N}`.
+/// Prints bytes so that they cannot affect a terminal, a journal field or a line-based file.
 ///
-/// A backslash is doubled, so the display is unambiguous.
+/// Printable text stays; all else becomes `\xNN` or `\u{N}`. A backslash is doubled, so the output is unambiguous.
 #[derive(Debug, Clone, Copy)]
-pub struct Escaped<'a>(pub &'a [u8]);
+pub(crate) struct Escaped<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,8 +75,8 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Characters that show nothing, or that make what follows them show as something else:
-/// C1 controls, line and paragraph separators, zero-width and bidirectional controls, tags.
+/// Whether a character is invisible or changes how others appear: C1 controls, line and paragraph separators,
+/// zero-width and bidirectional controls, tags.
 fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -86,22 +84,22 @@ fn is_deceptive(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// [`Escaped`] as a string.
+/// Returns [`Escaped`] as a string.
 #[must_use]
 pub fn escape(bytes: &[u8]) -> String {
     Escaped(bytes).to_string()
 }
 
-/// The lines of a file, each [`Escaped`].
+/// Returns the lines of a file, each [`Escaped`].
 #[must_use]
-pub fn escape_lines(bytes: &[u8]) -> Vec<String> {
+pub(crate) fn escape_lines(bytes: &[u8]) -> Vec<String> {
     let whole = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     if whole.is_empty() { Vec::new() } else { whole.split(|&byte| byte == b'\n').map(escape).collect() }
 }
 
-/// `a`, `a and b`, `a, b and c`.
+/// Joins words as `a`, `a and b` or `a, b and c`.
 #[must_use]
-pub fn join(words: impl Iterator<Item = String>) -> String {
+pub(crate) fn join(words: impl Iterator<Item = String>) -> String {
     let words: Vec<String> = words.collect();
     match words.split_last() {
         None => String::new(),
@@ -126,13 +124,13 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn hex_is_decoded_to_the_bytes_the_process_chose() {
+    fn hex_text_is_decoded_to_bytes() {
         assert_eq!(&*UntrustedText::Hex(b"612062").decode(), b"a b");
         assert_eq!(&*UntrustedText::Plain(b"ncat").decode(), b"ncat");
     }
 
     #[test]
-    fn escapes_show_and_cannot_act() {
+    fn control_and_deceptive_characters_are_escaped() {
         assert_eq!(escape(b"a\x1b[2Jb\n"), "a\\x1b[2Jb\\x0a");
         assert_eq!(escape("caf\u{e9}".as_bytes()), "caf\u{e9}");
         assert_eq!(escape("\u{202e}gpj.exe".as_bytes()), "\\u{202e}gpj.exe");
@@ -141,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_escaped_is_a_control(bytes: Vec<u8>) {
+        fn escaped_bytes_have_no_control_character(bytes: Vec<u8>) {
             prop_assert!(escape(&bytes).chars().all(|c| !c.is_control()));
         }
     }

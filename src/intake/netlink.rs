@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, IntoRawFd as _, Own
 const READLOG: u32 = 1;
 
 /// The receive buffer to request, in bytes. The default of 208 KiB holds about 200 records, a millisecond of a storm.
-pub const RECEIVE_BUFFER: usize = 64 << 20;
+pub(crate) const RECEIVE_BUFFER: usize = 64 << 20;
 
 /// The size of `struct nlmsghdr`, in bytes.
 const HEADER: usize = 16;
@@ -101,7 +101,7 @@ impl AuditSocket {
     ///
     /// # Errors
     /// The descriptor is no socket.
-    pub fn inherit(fd: OwnedFd) -> io::Result<Option<Self>> {
+    pub(crate) fn inherit(fd: OwnedFd) -> io::Result<Option<Self>> {
         let domain = get_socket_option(&fd, libc::SO_DOMAIN)?;
         if domain != libc::AF_NETLINK || get_socket_option(&fd, libc::SO_PROTOCOL)? != libc::NETLINK_AUDIT {
             return Ok(None);
@@ -121,7 +121,7 @@ impl AuditSocket {
     /// Returns the size of the granted receive buffer in bytes, as the kernel counts it: twice the request
     /// (`SO_RCVBUF`, `socket(7)`).
     #[must_use]
-    pub fn receive_buffer(&self) -> usize {
+    pub(crate) fn receive_buffer(&self) -> usize {
         self.receive_buffer
     }
 

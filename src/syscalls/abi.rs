@@ -176,7 +176,7 @@ impl Abi {
     ///
     /// systemd 252 and 262 read these names, except that 252 lacks `loongarch64`.
     #[must_use]
-    pub const fn systemd_name(self) -> Option<&'static str> {
+    pub(crate) const fn systemd_name(self) -> Option<&'static str> {
         self.facts().systemd_name
     }
 

@@ -50,7 +50,7 @@ const SNAPSHOT: &str = include_str!("groups.txt");
 ///
 /// Without the parentheses, which name the point release, it is the number alone.
 #[must_use]
-pub fn parse_version(output: &str) -> Option<&str> {
+pub(crate) fn parse_version(output: &str) -> Option<&str> {
     let line = output.lines().next()?.strip_prefix("systemd ")?;
     let (number, rest) = line.split_once(' ').unwrap_or((line, ""));
     let full = rest.strip_prefix('(').and_then(|rest| rest.split_once(')')).map(|(full, _)| full);
@@ -115,14 +115,14 @@ impl Groups {
 
     /// Sets the version of the running systemd, which could not list its own groups.
     #[must_use]
-    pub fn with_running_version(mut self, version: &str) -> Self {
+    pub(crate) fn with_running_version(mut self, version: &str) -> Self {
         self.running = Some(version.into());
         self
     }
 
     /// Returns the version of the systemd that runs here, if known.
     #[must_use]
-    pub fn running_version(&self) -> Option<&str> {
+    pub(crate) fn running_version(&self) -> Option<&str> {
         match (&self.running, &self.source) {
             (Some(version), _) | (None, GroupSource::Host(version)) => Some(version),
             (None, GroupSource::Embedded(_)) => None,
@@ -131,7 +131,7 @@ impl Groups {
 
     /// Whether libseccomp knows a call, as far as is known. systemd leaves unknown calls out of a filter.
     #[must_use]
-    pub fn is_resolvable(&self, call: &str) -> bool {
+    pub(crate) fn is_resolvable(&self, call: &str) -> bool {
         !self.unresolved.contains(call)
     }
 
@@ -153,20 +153,20 @@ impl Groups {
     }
 
     /// Returns the calls that a group lists itself, without those of nested groups.
-    pub fn own_calls(&self, group: &str) -> impl Iterator<Item = &str> {
+    pub(crate) fn own_calls(&self, group: &str) -> impl Iterator<Item = &str> {
         let members = self.named.get(group).into_iter().flat_map(|group| &group.members);
         members.map(AsRef::as_ref).filter(|member| !member.starts_with('@'))
     }
 
     /// Returns systemd's help text of a group.
     #[must_use]
-    pub fn help(&self, group: &str) -> Option<&str> {
+    pub(crate) fn help(&self, group: &str) -> Option<&str> {
         self.named.get(group).map(|group| group.help.as_ref())
     }
 
     /// Returns the groups that hold a call, smallest first, without `@known`, which holds every call.
     #[must_use]
-    pub fn containing(&self, call: &str) -> Vec<&str> {
+    pub(crate) fn containing(&self, call: &str) -> Vec<&str> {
         let mut found: Vec<(&str, &CallNames)> = self
             .named
             .iter()

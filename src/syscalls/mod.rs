@@ -2,10 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-pub mod abi;
-pub mod arch;
+mod abi;
+mod arch;
 pub mod groups;
-pub mod names;
+mod names;
 #[rustfmt::skip]
 mod table;
 

@@ -48,7 +48,7 @@ impl Call {
     /// (`unknown-elf-type(c0000102)`), it looks the number up in the table of its own machine (seen with audit 3.0.9).
     /// That name is of a different call, so it is dropped.
     #[must_use]
-    pub fn interpreted(arch: &[u8], call: &[u8]) -> Self {
+    pub(crate) fn interpreted(arch: &[u8], call: &[u8]) -> Self {
         let is_unknown_arch = arch.starts_with(b"unknown-elf-type(");
         let arch = Arch::from_name(arch).unwrap_or(Arch(0));
         let call = String::from_utf8_lossy(call);
