@@ -1,7 +1,7 @@
 //! Record → attribution → fold. Live records and logs take the same way; the [`Host`] is what differs.
 //!
-//! Some evidence vanishes soon. The pipeline collects it as the record arrives ([`Host::glance`]). A sighting that this
-//! evidence does not settle waits for later evidence in the [`attribution_queue`].
+//! Some evidence vanishes soon. The pipeline collects it as the record arrives ([`Host::collect_evidence`]). A sighting
+//! that this evidence does not settle waits for later evidence in the [`attribution_queue`].
 
 pub(crate) mod attribution_queue;
 pub(crate) mod evidence_query;
@@ -53,7 +53,7 @@ impl<H: Host> Pipeline<H> {
 
     /// Counts a record if its unit is known. `named` is the unit that the record's source names, if it names one.
     pub fn add_record(&mut self, record: &Record<'_>, named: Option<&Unit>) -> RecordOutcome {
-        let context = self.host.context(record);
+        let context = self.host.evidence_key(record);
         if let Some(context) = context {
             let comm = record.comm.decode();
             let glimpse =
@@ -69,7 +69,7 @@ impl<H: Host> Pipeline<H> {
                 Some(CacheHit::Counted(_)) | None => {}
             }
         }
-        let mut evidence = self.host.glance(record);
+        let mut evidence = self.host.collect_evidence(record);
         evidence.extend(named.map(|unit| Evidence::Named(Rung::JournalEntry, unit.clone())));
         let mut sighting = UnattributedSighting::from_record(record);
         sighting.add_evidence(evidence);
@@ -77,7 +77,7 @@ impl<H: Host> Pipeline<H> {
         if !is_attributed {
             sighting.sighting_mut().sample.parent = self.host.parent(record);
         }
-        if is_attributed || sighting.is_settled() || !H::ANSWERS {
+        if is_attributed || sighting.is_settled() || !H::CAN_ANSWER_LATER {
             let (folded, is_lasting) = self.count(sighting.into_sighting());
             if context.is_some() && is_lasting {
                 self.cache.remember(CachedRecord::Counted(folded.slot()));
@@ -113,7 +113,7 @@ impl<H: Host> Pipeline<H> {
 
     /// Sets the precise time of a record that was counted from a log line with a coarser one.
     pub fn set_time(&mut self, record: &Record<'_>, named: Option<&Unit>) {
-        let (Some(context), Stamp::Millis(at)) = (self.host.context(record), record.stamp) else { return };
+        let (Some(context), Stamp::Millis(at)) = (self.host.evidence_key(record), record.stamp) else { return };
         if let Some(CacheHit::Counted(slot)) = self.cache.find(record, named, context) {
             self.fold.set_time(slot, at);
         }
@@ -164,14 +164,14 @@ mod tests {
     }
 
     impl Host for Machine {
-        const ANSWERS: bool = true;
+        const CAN_ANSWER_LATER: bool = true;
 
-        fn glance(&mut self, _: &Record<'_>) -> Vec<Evidence> {
+        fn collect_evidence(&mut self, _: &Record<'_>) -> Vec<Evidence> {
             self.glances += 1;
             self.evidence.clone()
         }
 
-        fn context(&mut self, _: &Record<'_>) -> Option<u64> {
+        fn evidence_key(&mut self, _: &Record<'_>) -> Option<u64> {
             self.context
         }
     }

@@ -390,7 +390,7 @@ fn start() -> Option<(TestManager, AuditSocket, Groups)> {
 #[test]
 fn call_outcome_in_the_kernel_equals_the_verdict() {
     let Some((manager, mut audit, groups)) = start() else { return };
-    let (surroundings, _) = unit_files::surroundings(Path::new("/"), Manager::User(0), Some(manager.base()));
+    let (surroundings, _) = unit_files::load_manager_context(Path::new("/"), Manager::User(0), Some(manager.base()));
     let (held, wrong) = hold(&manager, &mut audit, CASES, &surroundings, &groups);
     assert!(wrong.is_empty(), "{wrong}");
     println!("{held} calls under {} policies: the kernel and the verdict agree", CASES.len());
@@ -421,7 +421,7 @@ fn architectures_of_a_manager_apply_to_all_its_units() {
     // A filter on the manager stays, and the manager installs it when it starts.
     let output = manager.systemctl(&["daemon-reexec"]);
     assert!(output.status.success(), "{output:?}");
-    let (surroundings, notes) = unit_files::surroundings(Path::new("/"), Manager::User(0), Some(&home));
+    let (surroundings, notes) = unit_files::load_manager_context(Path::new("/"), Manager::User(0), Some(&home));
     assert_eq!((surroundings.manager.listed.len(), notes.len()), (1, 0));
     let (held, wrong) = hold(&manager, &mut audit, &cases, &surroundings, &groups);
     assert!(wrong.is_empty(), "{wrong}");

@@ -7,7 +7,7 @@ use harden_why::policy::{AddressFamilies, Directive, Effect, Mode, SyscallFilter
 use harden_why::syscalls::Groups;
 use harden_why::syscalls::groups::GroupSource;
 use harden_why::systemd::syscall_groups;
-use harden_why::unit_files::{Loaded, load};
+use harden_why::unit_files::{LoadedUnit, load};
 use harden_why::units::{Manager, Unit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -210,7 +210,12 @@ fn owned<'a>(words: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
 }
 
 /// Every difference between harden-why's reading and systemd's.
-fn differences(loaded: &Loaded, shown: &BTreeMap<String, String>, groups: &Groups, known: &BTreeSet<String>) -> String {
+fn differences(
+    loaded: &LoadedUnit,
+    shown: &BTreeMap<String, String>,
+    groups: &Groups,
+    known: &BTreeSet<String>,
+) -> String {
     let mut found = String::new();
     let mut compare = |what: &str, ours: String, systemds: String| {
         if ours != systemds {

@@ -7,7 +7,7 @@ use crate::kernel::clock::Clocks;
 use crate::systemd::journal;
 use crate::systemd::journal::{Journal, JournalError};
 use crate::systemd::manager::{Managers, PastProcess, PidAtTime, SystemdError};
-use crate::unit_files::Match;
+use crate::unit_files::CommandMatch;
 use crate::units::{Evidence, Manager, Rung, Unit};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -75,7 +75,7 @@ impl LateEvidence {
         let look = move || {
             let entries = journal.entries(&boot, since)?;
             let runs = |unit: &Unit, exe: &[u8]| {
-                guesses.lock().unwrap_or_else(PoisonError::into_inner).runs(Path::new("/"), unit, exe)
+                guesses.lock().unwrap_or_else(PoisonError::into_inner).unit_runs(Path::new("/"), unit, exe)
             };
             Ok(sightings.iter().map(|sighting| journal::evidence(&entries, sighting, runs)).collect())
         };
@@ -143,7 +143,7 @@ impl LateEvidence {
         let (guesses, exe, user) = (Arc::clone(&self.guesses), exe.to_vec(), sample.uid.parse().ok());
         let guess = move || {
             let mut guesses = guesses.lock().unwrap_or_else(PoisonError::into_inner);
-            guesses.unit(Path::new("/"), user, &exe, Match::Program)
+            guesses.guess_unit(Path::new("/"), user, &exe, CommandMatch::Program)
         };
         let unit = tokio::task::spawn_blocking(guess).await.ok()??;
         Some(Evidence::Named(Rung::Executable, unit))

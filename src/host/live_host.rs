@@ -1,4 +1,4 @@
-//! This machine as it runs.
+//! The running machine as a source of evidence.
 
 use super::Host;
 use super::late_evidence::LateEvidence;
@@ -12,26 +12,26 @@ use crate::kernel::procfs::Procfs;
 use crate::units::Evidence;
 use std::sync::Arc;
 
-/// How far apart a process's start and a record can place the same moment, in nanoseconds: both clocks
-/// tick every 10 ms at worst.
+/// The largest difference between a process's start time and a record's time of the same moment, in nanoseconds: either
+/// clock ticks every 10 ms at worst.
 const SLACK_NS: i64 = 20_000_000;
 
-/// How old the record of a process that the filter let live can be for its pid to be its own still, in
-/// milliseconds: all other pids would have to be used up meanwhile.
-const LATELY_MS: i64 = 100;
+/// The age up to which a surviving process's record is trusted to name a pid that was not reused, in milliseconds: the
+/// kernel would have to use up all other pids in that time.
+const PID_STABLE_MS: i64 = 100;
 
-/// What the kernel's notice of a death led to.
+/// Evidence collected on the kernel's notice of a death.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeathEvidence {
-    /// When the process died, or was about to, in milliseconds since the epoch.
+    /// The time of the death, in milliseconds since the epoch.
     pub at: i64,
-    /// Whose it was.
+    /// Evidence for the process's unit.
     pub evidence: Vec<Evidence>,
-    /// Its parent, where nothing told whose it was.
+    /// The process's parent, where the evidence names no unit.
     pub parent: Option<Parent>,
 }
 
-/// This machine's `/proc`, and notes of the dead.
+/// This machine: `/proc`, and the cgroups that the kernel noted of dying processes.
 #[derive(Debug)]
 pub struct LiveHost {
     procfs: Procfs,
@@ -41,86 +41,86 @@ pub struct LiveHost {
 }
 
 impl LiveHost {
-    /// With whom to ask later.
+    /// Takes what [`late_evidence`](Self::late_evidence) gives out.
     #[must_use]
     pub fn new(late_evidence: LateEvidence) -> Self {
         Self { procfs: Procfs::live(), departed: None, pids: PidCache::new(), late_evidence: Arc::new(late_evidence) }
     }
 
-    /// And with the notes of the dead, where the kernel makes them.
+    /// Adds the cgroups that the kernel noted of dying processes.
     #[must_use]
     pub fn with_departed(self, departed: Option<ExitCgroups>) -> Self {
         Self { departed, ..self }
     }
 
-    /// All records of the next batch have arrived.
+    /// Starts a batch of records, all of which have arrived already.
     pub fn begin_batch(&mut self) {
         self.pids.begin_batch();
     }
 
-    /// Whom to ask about what the host could not tell at once.
+    /// The slower sources, for records whose unit the host cannot tell at once.
     #[must_use]
     pub fn late_evidence(&self) -> Arc<LateEvidence> {
         Arc::clone(&self.late_evidence)
     }
 
-    /// What is known of a process that is about to die, and of its parent.
+    /// Collects evidence about a dying process and its parent.
     #[must_use]
     pub fn on_dying(&mut self, dying: &CoreDump) -> DeathEvidence {
         let clocks = Clocks::now();
         let at = clocks.millis_of_monotonic(dying.timestamp_ns);
-        let own = self.own(dying.pid, at, clocks);
-        // What the process says itself overrules what its parent does.
-        self.told(own, dying.parent, at, clocks)
+        let own = self.own_cgroup(dying.pid, at, clocks);
+        // The process's own cgroup overrules its parent's.
+        self.death_evidence(own, dying.parent, at, clocks)
     }
 
-    /// What is known of a process that just died.
+    /// Collects evidence about a dead process and its parent.
     #[must_use]
     pub fn on_exit(&mut self, exit: &SigsysExit) -> DeathEvidence {
         let clocks = Clocks::now();
         let at = clocks.millis_of_monotonic(exit.timestamp_ns);
-        self.told(self.noted(exit.pid, at), exit.parent, at, clocks)
+        self.death_evidence(self.exit_cgroup(exit.pid, at), exit.parent, at, clocks)
     }
 
-    /// What a process told of itself, or else what its parent tells.
-    fn told(&self, own: Option<Evidence>, parent: Option<u32>, at: i64, clocks: Clocks) -> DeathEvidence {
+    /// Evidence from the process itself, or else from its parent.
+    fn death_evidence(&self, own: Option<Evidence>, parent: Option<u32>, at: i64, clocks: Clocks) -> DeathEvidence {
         let mut evidence: Vec<Evidence> = own.into_iter().collect();
         if evidence.iter().any(Evidence::is_conclusive) {
             return DeathEvidence { at, evidence, parent: None };
         }
         let parents = parent.and_then(|parent| self.cgroup_of(parent, at, clocks)).map(Evidence::ParentCgroup);
         let parents = parents.filter(Evidence::is_conclusive);
-        let parent = parent.filter(|_| parents.is_none()).and_then(|pid| self.named(pid, at, clocks));
+        let parent = parent.filter(|_| parents.is_none()).and_then(|pid| self.named_process(pid, at, clocks));
         evidence.extend(parents);
         DeathEvidence { at, evidence, parent }
     }
 
-    /// What its own cgroup tells, if it lives and is the process that had the pid at a moment, in
-    /// milliseconds since the epoch.
-    fn own(&self, pid: u32, at: i64, clocks: Clocks) -> Option<Evidence> {
+    /// Evidence from the own cgroup of the process that had a pid at a moment (milliseconds since the epoch), if it still
+    /// lives.
+    fn own_cgroup(&self, pid: u32, at: i64, clocks: Clocks) -> Option<Evidence> {
         self.cgroup_of(pid, at, clocks).map(Evidence::OwnCgroup).filter(Evidence::is_usable)
     }
 
-    /// What was noted as it died.
-    fn noted(&self, pid: u32, at: i64) -> Option<Evidence> {
+    /// Evidence from the cgroup that the kernel noted as the process died.
+    fn exit_cgroup(&self, pid: u32, at: i64) -> Option<Evidence> {
         self.departed.as_ref()?.cgroup(pid, at).map(Evidence::ExitCgroup).filter(Evidence::is_usable)
     }
 
-    /// The cgroup of the process that had a pid at a moment. One that started later is another, and one
-    /// that still lives after its cgroup was read had it when it was.
+    /// The cgroup of the process that had a pid at a moment. A process that started later is another one. The start time
+    /// is read after the cgroup, so both are of the same process.
     fn cgroup_of(&self, pid: u32, at: i64, clocks: Clocks) -> Option<Vec<u8>> {
         let cgroup = self.procfs.cgroup(pid)?;
-        self.was_there(pid, at, clocks).then_some(cgroup)
+        self.had_pid_at(pid, at, clocks).then_some(cgroup)
     }
 
-    /// A process that had a pid at a moment, by its name.
-    fn named(&self, pid: u32, at: i64, clocks: Clocks) -> Option<Parent> {
+    /// The process that had a pid at a moment, with its name.
+    fn named_process(&self, pid: u32, at: i64, clocks: Clocks) -> Option<Parent> {
         let comm = self.procfs.comm(pid)?;
-        self.was_there(pid, at, clocks).then_some(Parent { pid, comm })
+        self.had_pid_at(pid, at, clocks).then_some(Parent { pid, comm })
     }
 
     /// Whether the process that has a pid now had it at a moment.
-    fn was_there(&self, pid: u32, at: i64, clocks: Clocks) -> bool {
+    fn had_pid_at(&self, pid: u32, at: i64, clocks: Clocks) -> bool {
         if clocks.is_future(at) {
             return false;
         }
@@ -130,33 +130,33 @@ impl LiveHost {
 }
 
 impl Host for LiveHost {
-    const ANSWERS: bool = true;
+    const CAN_ANSWER_LATER: bool = true;
 
-    fn context(&mut self, record: &Record<'_>) -> Option<u64> {
+    fn evidence_key(&mut self, record: &Record<'_>) -> Option<u64> {
         let Stamp::Millis(at) = record.stamp else { return None };
-        // What kills is met once.
-        let lives = matches!(record.action, Action::Errno | Action::Log | Action::Trace | Action::UserNotif);
-        if lives { self.pids.number(&self.procfs, record.pid, at) } else { None }
+        // A killed process makes one record, so its evidence is never needed again.
+        let survives = matches!(record.action, Action::Errno | Action::Log | Action::Trace | Action::UserNotif);
+        if survives { self.pids.number(&self.procfs, record.pid, at) } else { None }
     }
 
-    fn glance(&mut self, record: &Record<'_>) -> Vec<Evidence> {
+    fn collect_evidence(&mut self, record: &Record<'_>) -> Vec<Evidence> {
         let pid = record.pid;
         let Stamp::Millis(at) = record.stamp else { return Vec::new() };
         let clocks = Clocks::now();
-        let looks: &[Look] = if record.action.is_kill() || record.action == Action::Trap {
-            // Dead already, most likely; what is gone after all has been noted meanwhile.
-            &[Look::Noted, Look::Own, Look::Noted]
-        } else if clocks.millis_since(at) <= LATELY_MS && !clocks.is_future(at) {
-            &[Look::Living, Look::Noted]
+        let places: &[CgroupPlace] = if record.action.is_kill() || record.action == Action::Trap {
+            // The process is dead, most likely. If it dies between the first two looks, the third one finds its note.
+            &[CgroupPlace::ExitNote, CgroupPlace::SameProcess, CgroupPlace::ExitNote]
+        } else if clocks.millis_since(at) <= PID_STABLE_MS && !clocks.is_future(at) {
+            &[CgroupPlace::CurrentPid, CgroupPlace::ExitNote]
         } else {
-            &[Look::Own, Look::Noted]
+            &[CgroupPlace::SameProcess, CgroupPlace::ExitNote]
         };
         let mut found: Vec<Evidence> = Vec::new();
-        for look in looks {
-            found.extend(match look {
-                Look::Living => self.procfs.cgroup(pid).map(Evidence::OwnCgroup).filter(Evidence::is_usable),
-                Look::Own => self.own(pid, at, clocks),
-                Look::Noted => self.noted(pid, at),
+        for place in places {
+            found.extend(match place {
+                CgroupPlace::CurrentPid => self.procfs.cgroup(pid).map(Evidence::OwnCgroup).filter(Evidence::is_usable),
+                CgroupPlace::SameProcess => self.own_cgroup(pid, at, clocks),
+                CgroupPlace::ExitNote => self.exit_cgroup(pid, at),
             });
             if found.last().is_some_and(Evidence::is_conclusive) {
                 break;
@@ -169,20 +169,20 @@ impl Host for LiveHost {
         let Stamp::Millis(at) = record.stamp else { return None };
         let clocks = Clocks::now();
         let parent = self.procfs.parent(record.pid)?;
-        // One that had the pid since could have another parent.
-        self.was_there(record.pid, at, clocks).then(|| self.named(parent, at, clocks)).flatten()
+        // A later process with the same pid can have another parent.
+        self.had_pid_at(record.pid, at, clocks).then(|| self.named_process(parent, at, clocks)).flatten()
     }
 }
 
-/// Where a process's own cgroup is looked for.
+/// A place to look up a process's own cgroup.
 #[derive(Debug, Clone, Copy)]
-enum Look {
-    /// In `/proc`, of a process that lives.
-    Living,
-    /// In `/proc`, if it is the one that had the pid.
-    Own,
-    /// In the kernel's notes of the dead.
-    Noted,
+enum CgroupPlace {
+    /// `/proc`, for whichever process has the pid now.
+    CurrentPid,
+    /// `/proc`, if the process that has the pid now had it then.
+    SameProcess,
+    /// The kernel's notes of dying processes.
+    ExitNote,
 }
 
 #[cfg(test)]
@@ -194,8 +194,7 @@ mod tests {
     use crate::units::{Rung, weigh};
     use std::fs;
 
-    /// A machine on which process 7, in a.service, and its parent 3, in b.service, started so many
-    /// milliseconds ago.
+    /// A machine on which process 7, in a.service, and its parent 3, in b.service, started this many milliseconds ago.
     fn machine(own_ms: i64, parent_ms: i64) -> (tempfile::TempDir, LiveHost) {
         let root = tempfile::tempdir().unwrap();
         let now = Clocks::now();
@@ -211,8 +210,8 @@ mod tests {
         (root, host)
     }
 
-    /// Which units the host sees in a record of process 7, made so many milliseconds ago.
-    fn seen(host: &mut LiveHost, code: &str, ago: i64) -> Vec<Rung> {
+    /// The evidence for a record of process 7 that is this many milliseconds old.
+    fn rungs_for_record(host: &mut LiveHost, code: &str, ago: i64) -> Vec<Rung> {
         let at = now_millis() - ago;
         let line = format!(
             "audit({}.{:03}:2): auid=1 uid=0 gid=0 ses=1 pid=7 comm=\"x\" exe=\"/x\" sig=0 arch=c000003e syscall=41 \
@@ -220,55 +219,55 @@ mod tests {
             at / 1_000,
             at % 1_000
         );
-        host.glance(&parse_record(line.as_bytes()).unwrap()).iter().map(Evidence::rung).collect()
+        host.collect_evidence(&parse_record(line.as_bytes()).unwrap()).iter().map(Evidence::rung).collect()
     }
 
     const KILLED: &str = "0x80000000";
     const LOGGED: &str = "0x7ffc0000";
 
     #[test]
-    fn a_process_is_the_one_that_was_there_then() {
+    fn process_started_after_record_is_not_evidence() {
         let (_root, mut host) = machine(10_000, 10_000);
-        assert_eq!(seen(&mut host, KILLED, 5), [Rung::OwnCgroup]);
-        assert_eq!(seen(&mut host, KILLED, 9_000), [Rung::OwnCgroup]);
-        assert_eq!(seen(&mut host, KILLED, 11_000), [], "this one started after the record was made");
-        assert_eq!(seen(&mut host, LOGGED, 9_000), [Rung::OwnCgroup]);
-        assert_eq!(seen(&mut host, LOGGED, 11_000), []);
+        assert_eq!(rungs_for_record(&mut host, KILLED, 5), [Rung::OwnCgroup]);
+        assert_eq!(rungs_for_record(&mut host, KILLED, 9_000), [Rung::OwnCgroup]);
+        assert_eq!(rungs_for_record(&mut host, KILLED, 11_000), [], "this one started after the record was made");
+        assert_eq!(rungs_for_record(&mut host, LOGGED, 9_000), [Rung::OwnCgroup]);
+        assert_eq!(rungs_for_record(&mut host, LOGGED, 11_000), []);
     }
 
     #[test]
-    fn a_record_of_a_clock_since_set_back_is_nobodys() {
+    fn record_from_future_has_no_evidence() {
         let (_root, mut host) = machine(10_000, 10_000);
         for code in [KILLED, LOGGED] {
-            assert_eq!(seen(&mut host, code, -10), [Rung::OwnCgroup]);
-            assert_eq!(seen(&mut host, code, -3_000), [], "the pid may have been another's then");
+            assert_eq!(rungs_for_record(&mut host, code, -10), [Rung::OwnCgroup]);
+            assert_eq!(rungs_for_record(&mut host, code, -3_000), [], "another process may have had the pid then");
         }
     }
 
     #[test]
-    fn a_process_that_lives_on_needs_no_second_look() {
+    fn recent_record_of_survivor_needs_no_start_time() {
         let (root, mut host) = machine(10_000, 10_000);
         fs::remove_file(root.path().join("7/stat")).unwrap();
-        assert_eq!(seen(&mut host, LOGGED, 5), [Rung::OwnCgroup]);
-        assert_eq!(seen(&mut host, LOGGED, 9_000), []);
-        assert_eq!(seen(&mut host, KILLED, 5), [], "it may be another by now");
+        assert_eq!(rungs_for_record(&mut host, LOGGED, 5), [Rung::OwnCgroup]);
+        assert_eq!(rungs_for_record(&mut host, LOGGED, 9_000), []);
+        assert_eq!(rungs_for_record(&mut host, KILLED, 5), [], "another process may have the pid by now");
     }
 
     #[test]
-    fn whose_manager_a_process_is_below_is_kept() {
+    fn cgroup_below_user_manager_contradicts_parents_system_unit() {
         let (root, mut host) = machine(10_000, 10_000);
         let scope = "0::/user.slice/user-1000.slice/user@1000.service/init.scope\n";
         fs::write(root.path().join("7/cgroup"), scope).unwrap();
-        assert_eq!(seen(&mut host, KILLED, 5), [Rung::OwnCgroup]);
-        assert_eq!(seen(&mut host, LOGGED, 5), [Rung::OwnCgroup]);
+        assert_eq!(rungs_for_record(&mut host, KILLED, 5), [Rung::OwnCgroup]);
+        assert_eq!(rungs_for_record(&mut host, LOGGED, 5), [Rung::OwnCgroup]);
         let now = u64::try_from(Clocks::now().monotonic).unwrap();
         let told = host.on_dying(&CoreDump { pid: 7, parent: Some(3), timestamp_ns: now });
         assert_eq!(told.evidence.iter().map(Evidence::rung).collect::<Vec<_>>(), [Rung::OwnCgroup, Rung::ParentCgroup]);
-        assert_eq!(weigh(&told.evidence), None, "its parent is in a unit of the system's");
+        assert_eq!(weigh(&told.evidence), None, "its parent is in a system unit");
     }
 
     #[test]
-    fn a_parent_speaks_for_a_child_that_is_gone() {
+    fn parent_gives_evidence_for_dead_child() {
         let rungs = |told: &DeathEvidence| told.evidence.iter().map(Evidence::rung).collect::<Vec<_>>();
         let (root, mut host) = machine(10_000, 10_000);
         let now = u64::try_from(Clocks::now().monotonic).unwrap();
@@ -280,7 +279,7 @@ mod tests {
         assert_eq!(rungs(&host.on_exit(&exit)), [Rung::ParentCgroup]);
         let (_root, mut host) = machine(0, 0);
         let before = SigsysExit { timestamp_ns: now - 5_000_000_000, ..exit };
-        assert_eq!(rungs(&host.on_exit(&before)), [], "that parent is another's");
+        assert_eq!(rungs(&host.on_exit(&before)), [], "that parent started after the exit");
         assert!((host.on_exit(&exit).at - now_millis()).abs() < 1_000);
     }
 }

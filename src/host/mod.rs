@@ -1,4 +1,10 @@
-//! What one can ask this machine. Every reader takes its root, so that a test is a directory.
+//! What this machine, or a log's machine, can tell about a denial: whose process it was, what the unit's settings are,
+//! and which denials stay invisible.
+//!
+//! - [`live_host`] and [`log_host`] implement [`Host`], which the pipeline asks for evidence about a record.
+//! - [`late_evidence`] asks service managers and the journal afterwards; `executable_guess` guesses from unit files.
+//! - [`unit_settings`] reads a unit's settings from its manager and its files, and compares the two.
+//! - [`blind_spots`] lists what keeps denials, or their units, from being seen.
 
 pub mod blind_spots;
 pub(crate) mod executable_guess;
@@ -13,19 +19,19 @@ use crate::audit::Record;
 use crate::incidents::Parent;
 use crate::units::Evidence;
 
-/// Who can say whose process it was: this machine, or a log.
+/// A source of evidence about the process of a record: this machine, or a log.
 pub trait Host {
-    /// Whether what stays open can be asked about later: a log cannot be asked.
-    const ANSWERS: bool;
+    /// Whether the host can be asked again about a record that stays without a unit. A log cannot.
+    const CAN_ANSWER_LATER: bool;
 
-    /// What can be had at once. Called in the receive path: must not wait.
-    fn glance(&mut self, record: &Record<'_>) -> Vec<Evidence>;
+    /// Collects the evidence that is available at once. Runs in the receive path, so it must not wait.
+    fn collect_evidence(&mut self, record: &Record<'_>) -> Vec<Evidence>;
 
-    /// Stands for all that [`glance`](Self::glance) would tell of a record's process, beside what the record itself
-    /// holds: equal numbers, equal evidence. `None` where it has to be looked at again.
-    fn context(&mut self, record: &Record<'_>) -> Option<u64>;
+    /// A number that stands for the evidence which [`collect_evidence`](Self::collect_evidence) would add to the
+    /// record: equal numbers mean equal evidence. `None` where it must be collected again.
+    fn evidence_key(&mut self, record: &Record<'_>) -> Option<u64>;
 
-    /// The parent of a record's process, where nothing told its unit and it still can be had.
+    /// The parent of a record's process, for a process whose unit is unknown.
     fn parent(&mut self, _: &Record<'_>) -> Option<Parent> {
         None
     }

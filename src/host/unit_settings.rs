@@ -12,7 +12,7 @@ use crate::policy::{Directive, FileNote, ManagerContext, Policy};
 use crate::syscalls::{Abi, Groups};
 use crate::systemd::manager::{Managers, SystemdError, UnitProperties};
 use crate::unit_files;
-use crate::unit_files::Loaded;
+use crate::unit_files::LoadedUnit;
 use crate::units::{Manager, Unit};
 use compare_with_manager::{Comparison, compare};
 use std::collections::BTreeSet;
@@ -138,13 +138,13 @@ fn with_properties(unit: &Unit, properties: UnitProperties, home: &Path, groups:
 
 fn from_loaded_files(
     root: &Path,
-    loaded: Loaded,
+    loaded: LoadedUnit,
     unit: &Unit,
     home: &Path,
     groups: &Groups,
     properties: Option<UnitProperties>,
 ) -> LoadedSettings {
-    let (surroundings, manager_notes) = unit_files::surroundings(root, unit.manager, Some(home));
+    let (surroundings, manager_notes) = unit_files::load_manager_context(root, unit.manager, Some(home));
     let policy = Policy::new(loaded.settings, Abi::native(), groups).with_context(surroundings, groups);
     let all_notes = loaded.files.notes.iter().chain(policy.notes()).chain(&manager_notes);
     let mut notes = file_notes(all_notes, loaded.files.masked);
@@ -186,7 +186,7 @@ fn file_notes<'a>(notes: impl Iterator<Item = &'a FileNote>, is_masked: bool) ->
 }
 
 /// The home directory that a user's unit files are below.
-fn home_of_files(loaded: &Loaded) -> PathBuf {
+fn home_of_files(loaded: &LoadedUnit) -> PathBuf {
     let first = loaded.files.fragment.iter().chain(&loaded.files.dropins).next();
     let home =
         first.and_then(|path| path.ancestors().find(|above| above.ends_with(".config") || above.ends_with(".local")));
@@ -203,5 +203,5 @@ pub fn home_dir(manager: Manager) -> PathBuf {
 
 /// What surrounds the units of a manager.
 pub(crate) fn surroundings(manager: Manager) -> ManagerContext {
-    unit_files::surroundings(Path::new("/"), manager, Some(&home_dir(manager))).0
+    unit_files::load_manager_context(Path::new("/"), manager, Some(&home_dir(manager))).0
 }

@@ -1,7 +1,8 @@
-//! When the files changed that say what a unit's settings are.
+//! The times at which a unit's files changed.
 
-use super::rooted::Tree;
-use super::{UnitFiles, dropin_path, runtime_dropin_path};
+use super::find::UnitFiles;
+use super::rooted::RootedTree;
+use super::search::{dropin_path, runtime_dropin_path};
 use crate::diagnosis::FileChange;
 use crate::units::Unit;
 use std::collections::BTreeSet;
@@ -9,10 +10,11 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// The unit's files with their latest change, and the directories of its drop-ins, which change when one comes or goes.
+/// The latest change of each of a unit's files and of its drop-in directories, which change when a drop-in is added or
+/// removed.
 #[must_use]
 pub fn changes(root: &Path, unit: &Unit, home: &Path, files: &UnitFiles) -> Vec<FileChange> {
-    let tree = Tree::new(root);
+    let tree = RootedTree::new(root);
     let parent = |path: &PathBuf| path.parent().map(Path::to_path_buf);
     let ours = [dropin_path(unit, home, "x"), runtime_dropin_path(unit, "x")];
     let dirs: BTreeSet<PathBuf> = files.dropins.iter().chain(&ours).filter_map(parent).collect();
@@ -20,10 +22,11 @@ pub fn changes(root: &Path, unit: &Unit, home: &Path, files: &UnitFiles) -> Vec<
     paths.filter_map(|path| Some(FileChange { at: changed(tree, &path)?, path })).collect()
 }
 
-/// When a file was written or put where it is, which a package leaves older; of a link also when what it leads to was.
-fn changed(tree: Tree<'_>, path: &Path) -> Option<i64> {
-    let link = tree.outside(path).symlink_metadata().ok()?;
-    let file = tree.chase(path).ok().and_then(|path| tree.outside(&path).symlink_metadata().ok());
+/// The later of a file's modification and status change, in milliseconds since the epoch; for a link also of its
+/// target. A package manager sets an older modification time, so the status change counts too.
+fn changed(tree: RootedTree<'_>, path: &Path) -> Option<i64> {
+    let link = tree.host_path(path).symlink_metadata().ok()?;
+    let file = tree.resolve(path).ok().and_then(|path| tree.host_path(&path).symlink_metadata().ok());
     let times =
         |metadata: &Metadata| [(metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec())];
     let newest = times(&link).into_iter().chain(file.iter().flat_map(times)).max()?;
@@ -40,7 +43,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     #[test]
-    fn a_change_is_seen_in_a_file_its_link_and_its_directory() {
+    fn changes_list_file_link_target_and_dropin_directory() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("etc/systemd/system/x.service.d");
         fs::create_dir_all(&dir).unwrap();

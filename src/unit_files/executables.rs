@@ -1,9 +1,10 @@
-//! Which units run a program: a last resort where nothing else says whose process it was.
+//! Maps a program to the units whose commands run it: the last resort for a process of which nothing else names the
+//! unit.
 
-use super::names::Names;
-use super::rooted::Tree;
-use super::service_user::Account;
-use super::{find_among, parse, search};
+use super::find::UnitFinder;
+use super::rooted::RootedTree;
+use super::search::{home_dirs, search_path};
+use super::service_user::ServiceUser;
 use crate::policy::Settings;
 use crate::policy::exec_command::ExecCommand;
 use crate::policy::launched::find_launched;
@@ -11,80 +12,80 @@ use crate::units::{Manager, UnitName};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Where systemd looks for a program given without a path (`systemd-path search-binaries-default`).
+/// The directories in which systemd looks for a program given without a path
+/// (`systemd-path search-binaries-default`).
 const BINARIES: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// How a unit's command lines name a program, surest first.
+/// How a unit's command line names a program, surest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Match {
-    /// It is the program of a command.
+pub enum CommandMatch {
+    /// As the program itself.
     Program,
-    /// A shell or a launcher is told to execute it, as in `sh -c 'exec foo'` or `nice foo`.
+    /// As an argument that a shell or a launcher executes: `sh -c 'exec foo'`, `nice foo`.
     Launched,
 }
 
 /// A unit that may have run a program.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Candidate {
-    /// What speaks for it.
-    pub kind: Match,
-    /// Its name; of a template the template's (`foo@.service`), since any instance may have run it.
+    /// How its command line names the program.
+    pub kind: CommandMatch,
+    /// The unit's name; the template's (`foo@.service`) where any instance may have run the program.
     pub unit: UnitName,
-    /// Whether it runs it as root whatever its `User=` is.
+    /// Whether the command runs as root whatever `User=` says (`+`, `!` prefixes).
     pub elevated: bool,
 }
 
-/// What the command lines of a manager's units name, read once and asked often.
+/// The programs that the command lines of a manager's units name.
 #[derive(Debug, Clone)]
-pub struct Executables {
+pub struct ExecutableIndex {
     root: PathBuf,
-    /// By path: as written, and without links.
+    /// By path as written, and by path with links resolved.
     paths: BTreeMap<PathBuf, Vec<Candidate>>,
-    accounts: BTreeMap<UnitName, Account>,
+    users: BTreeMap<UnitName, ServiceUser>,
 }
 
-impl Executables {
-    /// Reads every unit file of a manager. Commands with specifiers (`%i`) in the program do not count.
+impl ExecutableIndex {
+    /// Reads every unit file of a manager. Commands with specifiers (`%i`) in the program are left out.
     #[must_use]
-    pub fn read(root: &Path, manager: Manager, home: Option<&Path>) -> Self {
-        let tree = Tree::new(root);
+    pub fn load(root: &Path, manager: Manager, home: Option<&Path>) -> Self {
+        let tree = RootedTree::new(root);
         let homes: Vec<Option<PathBuf>> = match manager {
             Manager::System => vec![None],
-            Manager::User(uid) => search::homes(tree, uid, home).into_iter().map(Some).collect(),
+            Manager::User(uid) => home_dirs(tree, uid, home).into_iter().map(Some).collect(),
         };
-        let mut found = Self { root: root.to_owned(), paths: BTreeMap::new(), accounts: BTreeMap::new() };
+        let mut index = Self { root: root.to_owned(), paths: BTreeMap::new(), users: BTreeMap::new() };
         for home in homes {
-            let mut search = search::path(manager, home.as_deref());
-            let names = Names::read(tree, &mut search, &mut Vec::new());
-            for name in names.all().filter_map(|name| name.parse::<UnitName>().ok()) {
-                let mut files = find_among(tree, &names, &search, name.as_str(), Vec::new());
-                // Its other names are found too; one is enough.
-                let main =
-                    files.fragment.as_ref().and_then(|path| path.file_name()).is_some_and(|file| file == name.as_str());
-                if !main || found.accounts.contains_key(&name) {
+            let finder = UnitFinder::new(tree, search_path(manager, home.as_deref()));
+            for name in finder.names().filter_map(|name| name.parse::<UnitName>().ok()) {
+                let mut files = finder.find(name.as_str());
+                // A unit's aliases are listed too; only the name of its file counts.
+                let file_name = files.fragment.as_ref().and_then(|path| path.file_name());
+                if file_name.is_none_or(|file| file != name.as_str()) || index.users.contains_key(&name) {
                     continue;
                 }
-                let (fragment, dropins) = parse(tree, &mut files);
+                let (fragment, dropins) = files.parse(tree);
                 let settings = Settings::new(&name, fragment.clone(), dropins.clone());
                 for command in settings.commands() {
-                    found.add(tree, &name, command);
+                    index.add(tree, &name, command);
                 }
-                found.accounts.insert(name, Account::new(tree, fragment.iter().chain(&dropins), settings.section()));
+                let user = ServiceUser::parse(root, fragment.iter().chain(&dropins), settings.section());
+                index.users.insert(name, user);
             }
         }
-        found
+        index
     }
 
-    fn add(&mut self, tree: Tree<'_>, unit: &UnitName, command: &ExecCommand) {
+    fn add(&mut self, tree: RootedTree<'_>, unit: &UnitName, command: &ExecCommand) {
         let is = |kind| Candidate { kind, unit: unit.clone(), elevated: command.elevated };
-        self.add_program(tree, &command.program, &is(Match::Program));
-        let launches = is(Match::Launched);
+        self.add_program(tree, &command.program, &is(CommandMatch::Program));
+        let launches = is(CommandMatch::Launched);
         for program in find_launched(&command.program, &command.arguments) {
             self.add_program(tree, &program, &launches);
         }
     }
 
-    fn add_program(&mut self, tree: Tree<'_>, program: &str, candidate: &Candidate) {
+    fn add_program(&mut self, tree: RootedTree<'_>, program: &str, candidate: &Candidate) {
         if program.starts_with('/') {
             self.add_path(tree, Path::new(program), candidate);
         } else if !program.contains('%') {
@@ -94,19 +95,19 @@ impl Executables {
         }
     }
 
-    fn add_path(&mut self, tree: Tree<'_>, path: &Path, candidate: &Candidate) {
-        let real = tree.chase(path).unwrap_or_else(|_| path.to_owned());
+    fn add_path(&mut self, tree: RootedTree<'_>, path: &Path, candidate: &Candidate) {
+        let real = tree.resolve(path).unwrap_or_else(|_| path.to_owned());
         if real != path {
             self.paths.entry(real).or_default().push(candidate.clone());
         }
         self.paths.entry(path.to_owned()).or_default().push(candidate.clone());
     }
 
-    /// The units whose command lines name an executable, the surest first, each once. A guess: a program may be
-    /// run by hand or by any other unit.
+    /// The units whose command lines name an executable, surest first, each once. This is a guess: a person or another
+    /// unit can run the same program.
     #[must_use]
-    pub fn of(&self, exe: &Path) -> Vec<Candidate> {
-        let real = Tree::new(&self.root).chase(exe).unwrap_or_else(|_| exe.to_owned());
+    pub fn candidates(&self, exe: &Path) -> Vec<Candidate> {
+        let real = RootedTree::new(&self.root).resolve(exe).unwrap_or_else(|_| exe.to_owned());
         let mut found: Vec<Candidate> =
             [exe, &real].into_iter().filter_map(|path| self.paths.get(path)).flatten().cloned().collect();
         found.sort_unstable_by(|one, other| (one.kind, &one.unit).cmp(&(other.kind, &other.unit)));
@@ -120,9 +121,46 @@ impl Executables {
         units
     }
 
-    /// Whether a process of this uid can be a unit's, by its `User=`.
+    /// Whether a process of the candidate unit can have this uid.
     #[must_use]
-    pub fn may_be(&self, candidate: &Candidate, uid: u32) -> bool {
-        (candidate.elevated && uid == 0) || self.accounts.get(&candidate.unit).is_none_or(|account| account.may_be(uid))
+    pub fn can_have_uid(&self, candidate: &Candidate, uid: u32) -> bool {
+        (candidate.elevated && uid == 0) || self.users.get(&candidate.unit).is_none_or(|user| user.can_have_uid(uid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn executable_leads_to_units_that_name_it() {
+        let root = tempfile::tempdir().unwrap();
+        let units = root.path().join("usr/lib/systemd/system");
+        let etc = root.path().join("etc/systemd/system");
+        for dir in [&units, &etc, &root.path().join("usr/bin")] {
+            fs::create_dir_all(dir).unwrap();
+        }
+        fs::write(root.path().join("usr/bin/foo"), "").unwrap();
+        symlink("usr/bin", root.path().join("bin")).unwrap();
+        symlink("/usr/lib/systemd/system/a.service", etc.join("alias.service")).unwrap();
+        for (name, command) in [
+            ("a", "-/bin/foo --bar"),
+            ("b", "/bin/sh -c 'exec foo; true'"),
+            ("c", "foo"),
+            ("d@", "/usr/bin/%i"),
+            ("e", "/usr/bin/foobar food"),
+            ("f", "install -d -o foo /usr/bin/foo"),
+            ("g", "/bin/sh -c 'echo foo'"),
+        ] {
+            fs::write(units.join(format!("{name}.service")), format!("[Service]\nExecStart={command}\n")).unwrap();
+        }
+        let found: Vec<String> = ExecutableIndex::load(root.path(), Manager::System, None)
+            .candidates(Path::new("/usr/bin/foo"))
+            .into_iter()
+            .map(|candidate| format!("{} {:?}", candidate.unit, candidate.kind))
+            .collect();
+        assert_eq!(found, ["a.service Program", "c.service Program", "b.service Launched"]);
     }
 }

@@ -1,54 +1,54 @@
-//! Which file defines a unit, and under which names it goes (`unit-file.c`): templates, aliases,
-//! masks, and the directories drop-ins are looked for in.
+//! The file that defines a unit name, the unit's other names, and the directories of its drop-ins: templates, aliases
+//! and masks (systemd's `unit-file.c`).
 
-use super::rooted::{Kind, Tree};
+use super::rooted::{EntryKind, RootedTree, unreadable};
 use crate::policy::FileNote;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Aliases of aliases are followed this far (`FOLLOW_MAX`).
+/// The longest chain of aliases that is followed (`FOLLOW_MAX`).
 const MOST_ALIASES: usize = 8;
 
-/// Units of these types may have aliases.
+/// The unit types that may have aliases.
 const MAY_ALIAS: [&str; 6] = ["service", "socket", "target", "device", "timer", "path"];
 
-/// What a name in the search path leads to.
+/// The target of a unit name in the search path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Target {
-    /// Its own file, or a link to one outside of the search path.
+enum NameTarget {
+    /// A file of that name, or a link out of the search path.
     File(PathBuf),
-    /// Another name.
+    /// Another unit name.
     Alias(String),
 }
 
-/// Every unit name in a search path.
+/// The unit names in a search path, and the file of each.
 #[derive(Debug)]
-pub(crate) struct Names {
-    targets: BTreeMap<String, Target>,
+pub(crate) struct UnitNames {
+    targets: BTreeMap<String, NameTarget>,
 }
 
-impl Names {
-    /// Reads the directories of a search path, highest priority first; those that cannot be read are
-    /// noted and taken out of it.
-    pub(crate) fn read(tree: Tree<'_>, dirs: &mut Vec<PathBuf>, notes: &mut Vec<FileNote>) -> Self {
-        let real: Vec<PathBuf> = dirs.iter().filter_map(|dir| tree.chase(dir).ok()).collect();
+impl UnitNames {
+    /// Reads the directories of a search path, highest priority first. Directories that cannot be read are noted and
+    /// removed from `dirs`.
+    pub(crate) fn load(tree: RootedTree<'_>, dirs: &mut Vec<PathBuf>, notes: &mut Vec<FileNote>) -> Self {
+        let real: Vec<PathBuf> = dirs.iter().filter_map(|dir| tree.resolve(dir).ok()).collect();
         let mut targets = BTreeMap::new();
         dirs.retain(|dir| {
             let entries = match tree.list(dir) {
                 Ok(entries) => entries,
                 Err(error) => {
-                    notes.push(super::unreadable(dir, &error));
+                    notes.push(unreadable(dir, &error));
                     return false;
                 }
             };
             for (name, kind) in entries {
-                if parts(&name).is_none() || targets.contains_key(&name) {
+                if split_name(&name).is_none() || targets.contains_key(&name) {
                     continue;
                 }
                 let target = match kind {
-                    Kind::File => Some(Target::File(dir.join(&name))),
-                    Kind::Link => follow(tree, dir, &name, &real),
-                    Kind::Other => None,
+                    EntryKind::File => Some(NameTarget::File(dir.join(&name))),
+                    EntryKind::Link => classify_link(tree, dir, &name, &real),
+                    EntryKind::Other => None,
                 };
                 if let Some(target) = target {
                     targets.insert(name, target);
@@ -64,7 +64,7 @@ impl Names {
         self.targets.keys().map(String::as_str)
     }
 
-    /// The file a name leads to.
+    /// The file at the end of a name's aliases.
     fn file(&self, name: &str) -> Option<&Path> {
         let mut name = name.to_owned();
         for hop in 0..=MOST_ALIASES {
@@ -73,8 +73,8 @@ impl Names {
                 (hop > 0).then(|| self.targets.get(&template(&name)?)).flatten()
             })?;
             match target {
-                Target::File(path) => return Some(path),
-                Target::Alias(other) => name.clone_from(other),
+                NameTarget::File(path) => return Some(path),
+                NameTarget::Alias(other) => name.clone_from(other),
             }
         }
         None
@@ -85,9 +85,9 @@ impl Names {
         self.file(name).or_else(|| self.file(&template(name)?))
     }
 
-    /// The names of a unit: the one its file has first, then the others.
-    pub(crate) fn of(&self, name: &str) -> Vec<String> {
-        let instance = parts(name).and_then(|parts| parts.instance).filter(|instance| !instance.is_empty());
+    /// The names of a unit: first the name of its file, then the others.
+    pub(crate) fn aliases(&self, name: &str) -> Vec<String> {
+        let instance = split_name(name).and_then(|parts| parts.instance).filter(|instance| !instance.is_empty());
         let instantiated = |name: &str| match instance {
             Some(instance) => with_instance(name, instance),
             None => name.to_owned(),
@@ -98,10 +98,10 @@ impl Names {
         let mut seen: BTreeSet<String> = names.iter().cloned().collect();
         let aliases = self.targets.keys().filter(|alias| self.file(alias) == fragment).map(|alias| instantiated(alias));
         for other in aliases.chain([name.to_owned()]) {
-            let is_template = parts(&other).is_some_and(|parts| parts.instance == Some(""));
+            let is_template = split_name(&other).is_some_and(|parts| parts.instance == Some(""));
             if !is_template
                 && self.fragment(&other) == fragment
-                && same_instance(&other, instance)
+                && has_instance(&other, instance)
                 && seen.insert(other.clone())
             {
                 names.push(other);
@@ -111,27 +111,27 @@ impl Names {
     }
 }
 
-/// An alias of a template names this unit only with this unit's instance.
-fn same_instance(name: &str, instance: Option<&str>) -> bool {
-    match parts(name).and_then(|parts| parts.instance) {
+/// Whether a name has the instance of this unit: an alias of another instance is an alias of another unit.
+fn has_instance(name: &str, instance: Option<&str>) -> bool {
+    match split_name(name).and_then(|parts| parts.instance) {
         None | Some("") => true,
         Some(other) => instance.is_none_or(|instance| instance == other),
     }
 }
 
-/// A link in the search path: to a name in it an alias, to elsewhere a unit file or mask.
-fn follow(tree: Tree<'_>, dir: &Path, name: &str, real: &[PathBuf]) -> Option<Target> {
-    let target = dir.join(tree.link(&dir.join(name)).ok()??);
-    let parent = tree.chase(target.parent()?).ok()?;
+/// Classifies a link in the search path: a link to a name in it is an alias, any other link a unit file or a mask.
+fn classify_link(tree: RootedTree<'_>, dir: &Path, name: &str, real: &[PathBuf]) -> Option<NameTarget> {
+    let target = dir.join(tree.read_link(&dir.join(name)).ok()??);
+    let parent = tree.resolve(target.parent()?).ok()?;
     if !real.contains(&parent) {
-        return Some(Target::File(dir.join(name)));
+        return Some(NameTarget::File(dir.join(name)));
     }
     let other = target.file_name()?.to_str()?;
-    may_alias(name, other).then(|| Target::Alias(other.to_owned()))
+    may_alias(name, other).then(|| NameTarget::Alias(other.to_owned()))
 }
 
 fn may_alias(name: &str, other: &str) -> bool {
-    let (Some(this), Some(that)) = (parts(name), parts(other)) else { return false };
+    let (Some(this), Some(that)) = (split_name(name), split_name(other)) else { return false };
     let kinds = match (this.instance, that.instance) {
         (None, None) | (Some(_), Some("")) => true,
         (Some(this), Some(that)) => this == that,
@@ -140,65 +140,65 @@ fn may_alias(name: &str, other: &str) -> bool {
     name != other && this.suffix == that.suffix && MAY_ALIAS.contains(&this.suffix) && kinds
 }
 
-/// A unit name taken apart.
-struct Parts<'a> {
+/// The parts of a unit name.
+struct NameParts<'a> {
     prefix: &'a str,
-    /// Empty for a template.
+    /// `Some("")` for a template, `None` for a name without `@`.
     instance: Option<&'a str>,
     suffix: &'a str,
 }
 
-fn parts(name: &str) -> Option<Parts<'_>> {
+fn split_name(name: &str) -> Option<NameParts<'_>> {
     name.parse::<crate::units::UnitName>().ok()?;
     let (stem, suffix) = name.rsplit_once('.')?;
     Some(match stem.split_once('@') {
-        Some((prefix, instance)) => Parts { prefix, instance: Some(instance), suffix },
-        None => Parts { prefix: stem, instance: None, suffix },
+        Some((prefix, instance)) => NameParts { prefix, instance: Some(instance), suffix },
+        None => NameParts { prefix: stem, instance: None, suffix },
     })
 }
 
-/// The template of an instance.
+/// The template's name of an instance.
 fn template(name: &str) -> Option<String> {
-    let parts = parts(name)?;
+    let parts = split_name(name)?;
     parts.instance.filter(|instance| !instance.is_empty()).map(|_| format!("{}@.{}", parts.prefix, parts.suffix))
 }
 
-/// A template's name with an instance; any other name as it is.
+/// Inserts an instance into a template's name; any other name stays.
 fn with_instance(name: &str, instance: &str) -> String {
-    match parts(name) {
-        Some(Parts { prefix, instance: Some(""), suffix }) => format!("{prefix}@{instance}.{suffix}"),
+    match split_name(name) {
+        Some(NameParts { prefix, instance: Some(""), suffix }) => format!("{prefix}@{instance}.{suffix}"),
         _ => name.to_owned(),
     }
 }
 
-/// The directories a unit's drop-ins are looked for in, highest priority first: for each name and
-/// each directory of the search path its own, its template's and its prefixes' (`foo-.service.d`);
-/// last those of its type (`service.d`).
+/// The drop-in directories of a unit, highest priority first: for each name and each directory of the search path the
+/// directory of the name, its template and its prefixes (`foo-.service.d`); last those of its type (`service.d`).
 pub(crate) fn dropin_dirs(names: &[String], search: &[PathBuf]) -> Vec<PathBuf> {
     let mut dirs = Vec::new();
     for name in names {
         let mut below = Vec::new();
-        expand(name, &mut below);
+        add_dropin_names(name, &mut below);
         dirs.extend(search.iter().flat_map(|dir| below.iter().map(move |name| dir.join(format!("{name}.d")))));
     }
-    if let Some(parts) = names.first().and_then(|name| parts(name)) {
+    if let Some(parts) = names.first().and_then(|name| split_name(name)) {
         dirs.extend(search.iter().map(|dir| dir.join(format!("{}.d", parts.suffix))));
     }
     dirs
 }
 
-fn expand(name: &str, into: &mut Vec<String>) {
+/// Adds a name, its template and its prefixes, most specific first.
+fn add_dropin_names(name: &str, into: &mut Vec<String>) {
     into.push(name.to_owned());
     if let Some(template) = template(name) {
-        expand(&template, into);
+        add_dropin_names(&template, into);
     }
-    let Some(Parts { prefix, instance, suffix }) = parts(name) else { return };
-    // A dash at the end is chopped off once, so that foo-.service leads on to its own prefix.
+    let Some(NameParts { prefix, instance, suffix }) = split_name(name) else { return };
+    // The trailing dash of foo-bar-.service is skipped once, or its prefix would be itself.
     let Some(dash) = prefix.strip_suffix('-').unwrap_or(prefix).rfind('-').filter(|dash| *dash > 0) else { return };
     let Some(shorter) = prefix.get(..=dash) else { return };
     match instance.filter(|instance| !instance.is_empty()) {
-        Some(instance) => expand(&format!("{shorter}@{instance}.{suffix}"), into),
-        None => expand(&format!("{shorter}.{suffix}"), into),
+        Some(instance) => add_dropin_names(&format!("{shorter}@{instance}.{suffix}"), into),
+        None => add_dropin_names(&format!("{shorter}.{suffix}"), into),
     }
 }
 
@@ -208,12 +208,12 @@ mod tests {
 
     fn below(name: &str) -> Vec<String> {
         let mut names = Vec::new();
-        expand(name, &mut names);
+        add_dropin_names(name, &mut names);
         names
     }
 
     #[test]
-    fn dropins_come_from_the_name_its_template_and_its_prefixes() {
+    fn dropin_names_are_name_template_and_prefixes() {
         assert_eq!(below("a-b-c.service"), ["a-b-c.service", "a-b-.service", "a-.service"]);
         assert_eq!(below("a.service"), ["a.service"]);
         assert_eq!(below("-a.service"), ["-a.service"]);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_keeps_type_and_kind() {
+    fn alias_must_keep_type_and_kind_of_name() {
         assert!(may_alias("a.service", "b.service"));
         assert!(may_alias("a@x.service", "b@.service"));
         assert!(may_alias("a@x.service", "b@x.service"));

@@ -1,5 +1,5 @@
-//! Opens regular files alone. A path can be of somebody else's choosing, and opening a pipe waits, opening some devices
-//! acts (`/dev/watchdog`, tapes).
+//! Opens regular files only. A user can choose the path: opening a pipe blocks, and opening some devices has effects
+//! (`/dev/watchdog`, tapes).
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -8,17 +8,17 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// Opens a file for reading if it is a regular one, links followed.
+/// Opens a regular file for reading; links are followed.
 ///
 /// # Errors
-/// Those of opening; `InvalidInput` for anything but a regular file, which is not opened then.
+/// `InvalidInput` for anything but a regular file, which stays unopened; else the error of opening.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    // Only a handle: nothing is opened yet (`open(2)`, O_PATH).
+    // O_PATH gives a handle and does not open the file (`open(2)`).
     let handle = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(path)?;
     if !handle.metadata()?.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
     }
-    // The very file that was looked at, whatever has the path by now.
+    // Opens the inode that was checked; the path may lead to another file by now.
     match File::open(format!("/proc/self/fd/{}", handle.as_raw_fd())) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
@@ -33,7 +33,7 @@ mod tests {
     use std::io::Read as _;
 
     #[test]
-    fn only_regular_files_are_opened() {
+    fn open_refuses_all_but_regular_files() {
         let dir = tempfile::tempdir().unwrap();
         let (file, link, pipe) = (dir.path().join("file"), dir.path().join("link"), dir.path().join("pipe"));
         std::fs::write(&file, "text").unwrap();

@@ -1,46 +1,52 @@
-//! A file tree below a root: symbolic links are followed inside it and never lead out.
+//! A file tree below a root. Symbolic links are followed inside the root and never lead out of it.
 
 use super::regular_file;
+use crate::audit::text::escape;
+use crate::policy::FileNote;
 use std::io::{ErrorKind, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
-/// As many links are followed for one path as the kernel follows (`path_resolution(7)`).
+/// The kernel follows at most this many links for one path (`path_resolution(7)`), and so does this.
 const MOST_LINKS: usize = 40;
 
-/// A larger unit file is not read.
+/// Larger unit files are not read.
 pub(crate) const LARGEST_FILE: u64 = 1024 * 1024;
 
-/// A directory's further entries are not read.
+/// Entries of a directory beyond this number are not read.
 const MOST_ENTRIES: usize = 20_000;
 
-/// A tree.
+/// The files below a root; paths are those inside it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Tree<'a> {
+pub(crate) struct RootedTree<'a> {
     root: &'a Path,
 }
 
-/// What a name in a directory is.
+/// The kind of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum EntryKind {
     File,
     Link,
     Other,
 }
 
-impl<'a> Tree<'a> {
+impl<'a> RootedTree<'a> {
     pub(crate) fn new(root: &'a Path) -> Self {
         Self { root }
     }
 
-    /// Where a path of the tree is in the machine's own file system, links not followed.
-    pub(crate) fn outside(self, path: &Path) -> PathBuf {
+    /// The path outside the root, with no link followed.
+    pub(crate) fn host_path(self, path: &Path) -> PathBuf {
         let parts = path.components().filter(|part| matches!(part, Component::Normal(_)));
         parts.fold(self.root.to_path_buf(), |path, part| path.join(part))
     }
 
-    /// The path without links and `..`; what does not exist is taken as it stands.
-    pub(crate) fn chase(self, path: &Path) -> io::Result<PathBuf> {
+    /// Resolves links and `..`. Components that do not exist are kept as written.
+    ///
+    /// # Errors
+    /// Too many links, or one that cannot be read.
+    pub(crate) fn resolve(self, path: &Path) -> io::Result<PathBuf> {
         let mut done = PathBuf::from("/");
         let mut todo: Vec<PathBuf> = vec![path.to_path_buf()];
         let mut links = 0;
@@ -55,7 +61,7 @@ impl<'a> Tree<'a> {
                 }
                 Component::Normal(name) => {
                     done.push(name);
-                    if let Some(target) = self.link(&done)? {
+                    if let Some(target) = self.read_link(&done)? {
                         links += 1;
                         if links > MOST_LINKS {
                             return Err(io::Error::from_raw_os_error(libc::ELOOP));
@@ -70,9 +76,9 @@ impl<'a> Tree<'a> {
         Ok(done)
     }
 
-    /// The target of a link; `None` for anything else, and for what is not there.
-    pub(crate) fn link(self, path: &Path) -> io::Result<Option<PathBuf>> {
-        match fs::read_link(self.outside(path)) {
+    /// The target of a link; `None` for any other file, and for a missing one.
+    pub(crate) fn read_link(self, path: &Path) -> io::Result<Option<PathBuf>> {
+        match fs::read_link(self.host_path(path)) {
             Ok(target) => Ok(Some(target)),
             Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) => Ok(None),
             Err(error) if error.kind() == ErrorKind::NotADirectory => Ok(None),
@@ -80,9 +86,9 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// A directory's names that are UTF-8, and what they are; none if it is not there.
-    pub(crate) fn list(self, dir: &Path) -> io::Result<Vec<(String, Kind)>> {
-        let entries = match fs::read_dir(self.outside(&self.chase(dir)?)) {
+    /// The entries of a directory whose names are UTF-8, sorted; none if the directory is missing.
+    pub(crate) fn list(self, dir: &Path) -> io::Result<Vec<(String, EntryKind)>> {
+        let entries = match fs::read_dir(self.host_path(&self.resolve(dir)?)) {
             Ok(entries) => entries,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 return Ok(Vec::new());
@@ -94,9 +100,9 @@ impl<'a> Tree<'a> {
             let entry = entry?;
             let (Ok(name), Ok(kind)) = (entry.file_name().into_string(), entry.file_type()) else { continue };
             let kind = match kind {
-                kind if kind.is_file() => Kind::File,
-                kind if kind.is_symlink() => Kind::Link,
-                _ => Kind::Other,
+                kind if kind.is_file() => EntryKind::File,
+                kind if kind.is_symlink() => EntryKind::Link,
+                _ => EntryKind::Other,
             };
             names.push((name, kind));
         }
@@ -104,13 +110,13 @@ impl<'a> Tree<'a> {
         Ok(names)
     }
 
-    /// A regular file's bytes; `/dev/null` has none, in whatever tree.
+    /// The bytes of a regular file. `/dev/null` is empty below every root, even one without that file.
     pub(crate) fn read(self, path: &Path) -> io::Result<Vec<u8>> {
-        let path = self.chase(path)?;
+        let path = self.resolve(path)?;
         if path == Path::new("/dev/null") {
             return Ok(Vec::new());
         }
-        let file = regular_file::open(&self.outside(&path))?;
+        let file = regular_file::open(&self.host_path(&path))?;
         let mut bytes = Vec::new();
         file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > LARGEST_FILE {
@@ -120,36 +126,46 @@ impl<'a> Tree<'a> {
     }
 }
 
+/// Whether systemd reads a file of this name as a drop-in; hidden files are skipped.
+pub(crate) fn is_dropin(file: &str) -> bool {
+    file.strip_suffix(".conf").is_some() && !file.starts_with('.')
+}
+
+/// A note that a file or directory cannot be read.
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> FileNote {
+    FileNote { origin: None, text: format!("cannot read {}: {error}", escape(path.as_os_str().as_bytes())) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn links_stay_inside_the_root_and_end() {
+    fn link_resolution_stays_inside_root_and_ends() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         fs::create_dir_all(root.join("usr/lib")).unwrap();
         symlink("usr/lib", root.join("lib")).unwrap();
         symlink("/../../../etc/passwd", root.join("usr/lib/out")).unwrap();
         symlink("loop", root.join("loop")).unwrap();
-        let tree = Tree::new(root);
-        assert_eq!(tree.chase(Path::new("/lib/x")).unwrap(), Path::new("/usr/lib/x"));
-        assert_eq!(tree.chase(Path::new("/lib/out")).unwrap(), Path::new("/etc/passwd"));
-        assert_eq!(tree.chase(Path::new("/../..")).unwrap(), Path::new("/"));
-        assert!(tree.chase(Path::new("/loop")).is_err());
+        let tree = RootedTree::new(root);
+        assert_eq!(tree.resolve(Path::new("/lib/x")).unwrap(), Path::new("/usr/lib/x"));
+        assert_eq!(tree.resolve(Path::new("/lib/out")).unwrap(), Path::new("/etc/passwd"));
+        assert_eq!(tree.resolve(Path::new("/../..")).unwrap(), Path::new("/"));
+        assert!(tree.resolve(Path::new("/loop")).is_err());
         assert_eq!(tree.read(Path::new("/lib/out")).unwrap_err().kind(), ErrorKind::NotFound);
     }
 
     #[test]
-    fn only_regular_files_of_bounded_size_are_read() {
+    fn read_accepts_only_regular_files_up_to_1_mib() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         fs::write(root.join("large"), vec![b'x'; 1024 * 1024 + 1]).unwrap();
         fs::write(root.join("limit"), vec![b'x'; 1024 * 1024]).unwrap();
         nix::unistd::mkfifo(&root.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         symlink("/dev/null", root.join("null")).unwrap();
-        let tree = Tree::new(root);
+        let tree = RootedTree::new(root);
         assert!(tree.read(Path::new("/large")).is_err());
         assert_eq!(tree.read(Path::new("/limit")).unwrap().len(), 1024 * 1024);
         assert!(tree.read(Path::new("/fifo")).is_err());

@@ -1,8 +1,11 @@
-//! Where systemd looks for units, highest priority first (`systemd.unit(5)`, UNIT FILE LOAD PATH;
-//! `path-lookup.c`). `SYSTEMD_UNIT_PATH` and the `XDG_*` variables of a manager are not known here.
+//! The directories in which systemd looks for units, highest priority first (`systemd.unit(5)`, UNIT FILE LOAD PATH;
+//! `path-lookup.c`), and those in which a new drop-in belongs.
+//!
+//! The `SYSTEMD_UNIT_PATH` and `XDG_*` variables of a manager are unknown here.
 
-use super::rooted::Tree;
-use crate::units::Manager;
+use super::passwd::home_of_uid;
+use super::rooted::RootedTree;
+use crate::units::{Manager, Unit};
 use std::path::{Path, PathBuf};
 
 const SYSTEM: [&str; 13] = [
@@ -17,20 +20,20 @@ const SYSTEM: [&str; 13] = [
     "/run/systemd/generator",
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
-    // The same directory, but where /lib is no link to /usr/lib.
+    // Another directory only where /lib is no link to /usr/lib.
     "/lib/systemd/system",
     "/run/systemd/generator.late",
 ];
 
-/// The search path of a manager; of a user's without a home, what all users share.
-pub(crate) fn path(manager: Manager, home: Option<&Path>) -> Vec<PathBuf> {
+/// The search path of a manager. For a user manager without a home, the directories that all users share.
+pub(crate) fn search_path(manager: Manager, home: Option<&Path>) -> Vec<PathBuf> {
     match manager {
         Manager::System => SYSTEM.iter().map(PathBuf::from).collect(),
-        Manager::User(uid) => user(uid, home),
+        Manager::User(uid) => user_search_path(uid, home),
     }
 }
 
-fn user(uid: u32, home: Option<&Path>) -> Vec<PathBuf> {
+fn user_search_path(uid: u32, home: Option<&Path>) -> Vec<PathBuf> {
     let run = PathBuf::from(format!("/run/user/{uid}/systemd"));
     let config = home.map(|home| home.join(".config/systemd"));
     let config = |name: &str| config.as_ref().map(|dir| dir.join(name));
@@ -58,27 +61,46 @@ fn user(uid: u32, home: Option<&Path>) -> Vec<PathBuf> {
     .collect()
 }
 
-/// The homes a user's units may be in: the one given, else the one in `/etc/passwd`, else every one
-/// below `/home` and root's.
-pub(crate) fn homes(tree: Tree<'_>, uid: u32, given: Option<&Path>) -> Vec<PathBuf> {
+/// The home directories that a user's units may be in: the given one, else the one in `/etc/passwd`, else every
+/// directory below `/home`, and `/root`.
+pub(crate) fn home_dirs(tree: RootedTree<'_>, uid: u32, given: Option<&Path>) -> Vec<PathBuf> {
     if let Some(home) = given {
         return vec![home.to_path_buf()];
     }
-    if let Some(home) = tree.read(Path::new("/etc/passwd")).ok().and_then(|passwd| home_of(&passwd, uid)) {
+    if let Some(home) = home_of_uid(tree, uid) {
         return vec![home];
     }
     let names = tree.list(Path::new("/home")).unwrap_or_default();
     names.into_iter().map(|(name, _)| Path::new("/home").join(name)).chain([PathBuf::from("/root")]).collect()
 }
 
-/// The home directory of a uid (`passwd(5)`).
-fn home_of(passwd: &[u8], uid: u32) -> Option<PathBuf> {
-    let uid = uid.to_string();
-    String::from_utf8_lossy(passwd).lines().find_map(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        let home = *fields.get(5).filter(|home| home.starts_with('/'))?;
-        (*fields.get(2)? == uid).then(|| PathBuf::from(home))
-    })
+/// The path of a drop-in that survives a reboot; for a user's unit it is below the home.
+#[must_use]
+pub fn dropin_path(unit: &Unit, home: &Path, file_name: &str) -> PathBuf {
+    let dir = match unit.manager {
+        Manager::System => PathBuf::from("/etc/systemd/system"),
+        Manager::User(_) => home.join(".config/systemd/user"),
+    };
+    dropin_in_dir(&dir, unit, file_name)
+}
+
+/// The path of a drop-in that the next boot removes.
+#[must_use]
+pub fn runtime_dropin_path(unit: &Unit, file_name: &str) -> PathBuf {
+    dropin_in_dir(&runtime_dir(unit.manager), unit, file_name)
+}
+
+/// The directory of a manager's units and drop-ins that the next boot removes.
+#[must_use]
+pub fn runtime_dir(manager: Manager) -> PathBuf {
+    match manager {
+        Manager::System => PathBuf::from("/run/systemd/system"),
+        Manager::User(uid) => PathBuf::from(format!("/run/user/{uid}/systemd/user")),
+    }
+}
+
+fn dropin_in_dir(dir: &Path, unit: &Unit, file_name: &str) -> PathBuf {
+    dir.join(format!("{}.d", unit.name)).join(file_name)
 }
 
 #[cfg(test)]
@@ -86,19 +108,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_home_is_found_by_uid() {
-        let passwd = b"root:x:0:0:root:/root:/bin/sh\nbad\na:x:1000:1000::/home/a:/bin/sh\n";
-        assert_eq!(home_of(passwd, 1000), Some("/home/a".into()));
-        assert_eq!(home_of(passwd, 100), None);
-    }
-
-    #[test]
-    fn a_users_own_directories_come_before_the_administrators() {
-        let path = path(Manager::User(1000), Some(Path::new("/home/a")));
-        let at = |wanted: &str| path.iter().position(|dir| dir == Path::new(wanted)).unwrap();
+    fn user_directories_come_before_administrator_directories() {
+        let path = search_path(Manager::User(1000), Some(Path::new("/home/a")));
+        let at = |directory: &str| path.iter().position(|dir| dir == Path::new(directory)).unwrap();
         assert!(at("/home/a/.config/systemd/user.control") < at("/run/user/1000/systemd/transient"));
         assert!(at("/home/a/.config/systemd/user") < at("/etc/systemd/user"));
         assert!(at("/etc/systemd/user") < at("/home/a/.local/share/systemd/user"));
         assert!(at("/home/a/.local/share/systemd/user") < at("/usr/lib/systemd/user"));
+    }
+
+    #[test]
+    fn new_dropin_path_is_below_etc_or_home_config() {
+        let system = Unit { manager: Manager::System, name: "x.service".parse().unwrap() };
+        let user = Unit { manager: Manager::User(1000), name: "x.service".parse().unwrap() };
+        assert_eq!(
+            dropin_path(&system, Path::new("/root"), "50-a.conf"),
+            Path::new("/etc/systemd/system/x.service.d/50-a.conf")
+        );
+        assert_eq!(
+            dropin_path(&user, Path::new("/home/a"), "50-a.conf"),
+            Path::new("/home/a/.config/systemd/user/x.service.d/50-a.conf")
+        );
     }
 }

@@ -28,13 +28,13 @@ const X32_BIT: u32 = 0x4000_0000;
 struct Nobody;
 
 impl Host for Nobody {
-    const ANSWERS: bool = true;
+    const CAN_ANSWER_LATER: bool = true;
 
-    fn context(&mut self, _: &Record<'_>) -> Option<u64> {
+    fn evidence_key(&mut self, _: &Record<'_>) -> Option<u64> {
         None
     }
 
-    fn glance(&mut self, _: &Record<'_>) -> Vec<Evidence> {
+    fn collect_evidence(&mut self, _: &Record<'_>) -> Vec<Evidence> {
         Vec::new()
     }
 }

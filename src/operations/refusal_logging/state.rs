@@ -84,7 +84,7 @@ pub(crate) fn find_other_line<M: ServiceManagers>(
     switch: &LogSwitch,
     config: Option<&Path>,
 ) -> Option<SeccompLogLine> {
-    unit_files::seccomp_logging(machine.root(), switch.manager, config, Some(switch.path_for_manager()))
+    unit_files::find_seccomp_log_line(machine.root(), switch.manager, config, Some(switch.path_for_manager()))
 }
 
 /// Finds what else has turned the logging on.
