@@ -1,46 +1,46 @@
-//! Who may read whose incidents.
+//! Decides which incidents a user may read.
 
 use crate::units::Manager;
 
-/// Members of these groups may read the system's journal, and so every incident.
+/// The groups whose members may read the system's journal, and so every incident.
 pub const TRUSTED_GROUPS: [&str; 3] = ["adm", "systemd-journal", "wheel"];
 
-/// Who asks, as the kernel or the bus vouches for it.
+/// The user of a call, as the kernel or the bus reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BusCaller {
-    /// Its effective uid.
+    /// The effective uid.
     pub uid: u32,
-    /// Its primary and supplementary groups.
+    /// The primary and supplementary groups.
     pub groups: Vec<u32>,
 }
 
-/// Whom one trusts with everything.
+/// The users that may read everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trust {
-    /// The uid of the daemon: it could read the store itself.
+    /// The uid of the daemon, which could read the store itself.
     pub daemon: u32,
-    /// The gids of [`TRUSTED_GROUPS`], as far as this machine has them.
+    /// The gids of those [`TRUSTED_GROUPS`] that this machine has.
     pub groups: Vec<u32>,
 }
 
-/// What one may read.
+/// The incidents that a user may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Every incident.
     Everything,
-    /// Those of one's own user units.
+    /// Those of the units of the user's own manager.
     Own(u32),
 }
 
 impl Access {
-    /// What a caller may read.
+    /// Returns what a caller may read.
     #[must_use]
     pub fn from_caller(caller: &BusCaller, trust: &Trust) -> Self {
         let member = caller.groups.iter().any(|group| trust.groups.contains(group));
         if caller.uid == 0 || caller.uid == trust.daemon || member { Self::Everything } else { Self::Own(caller.uid) }
     }
 
-    /// Whether the units of a manager may be read; `None` stands for processes of no known unit.
+    /// Whether the user may read incidents of a manager's units; `None` stands for processes of no known unit.
     #[must_use]
     pub fn permits(self, manager: Option<Manager>) -> bool {
         match self {
@@ -49,7 +49,7 @@ impl Access {
         }
     }
 
-    /// The managers to look at when `asked` are wanted: `None` is refused, `Some(None)` is all.
+    /// Returns the managers to read when the caller asks for `asked`: `None` refuses, `Some(None)` means all.
     #[must_use]
     pub fn narrow(self, asked: Option<Manager>) -> Option<Option<Manager>> {
         match (self, asked) {
@@ -70,14 +70,14 @@ mod tests {
     }
 
     #[test]
-    fn root_the_daemon_itself_and_journal_readers_see_everything() {
+    fn root_daemon_and_journal_readers_may_read_everything() {
         assert_eq!(access(0, &[]), Access::Everything);
         assert_eq!(access(990, &[990]), Access::Everything);
         assert_eq!(access(1000, &[1000, 101]), Access::Everything);
     }
 
     #[test]
-    fn others_see_their_own_user_units_only() {
+    fn other_user_may_read_only_own_user_units() {
         let other = access(1000, &[1000, 5, 0]);
         assert_eq!(other, Access::Own(1000));
         assert!(other.permits(Some(Manager::User(1000))));
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_about_all_is_narrowed_and_one_about_others_refused() {
+    fn query_for_all_is_narrowed_and_query_for_other_manager_is_refused() {
         let (all, own) = (Access::Everything, Access::Own(1000));
         assert_eq!(all.narrow(None), Some(None));
         assert_eq!(all.narrow(Some(Manager::System)), Some(Some(Manager::System)));

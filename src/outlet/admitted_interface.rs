@@ -1,4 +1,4 @@
-//! The service behind its [`Admission`](super::admission::Admission): what zbus hands over goes through that first.
+//! The D-Bus interface: each call passes through [`Admission`](super::admission::Admission) before the service.
 
 use super::service::Service;
 use std::collections::HashMap;
@@ -9,11 +9,11 @@ use zbus::names::{InterfaceName, MemberName};
 use zbus::object_server::{DispatchResult, Interface, SignalEmitter};
 use zbus::{BoxDBusError, Connection, ObjectServer, OwnedVariant, Variant, fdo};
 
-/// The service, which nobody gets to without a pass.
+/// The service, for admitted calls only.
 pub(crate) struct AdmittedInterface(pub(crate) Service);
 
-// zbus has no other place between a message and the reading of its arguments. Whatever it changes here in a later
-// version, the compiler tells.
+// zbus has no other place between the arrival of a message and the reading of its arguments. If a later version changes
+// this trait, the compiler reports it.
 #[async_trait]
 impl Interface for AdmittedInterface {
     fn name() -> InterfaceName<'static> {
@@ -50,7 +50,7 @@ impl Interface for AdmittedInterface {
         _header: Option<&Header<'_>>,
         _emitter: &SignalEmitter<'_>,
     ) -> Option<Result<(), BoxDBusError>> {
-        // None can be set.
+        // No property can be set.
         None
     }
 
@@ -63,10 +63,10 @@ impl Interface for AdmittedInterface {
     ) -> DispatchResult<'call> {
         DispatchResult::Async(Box::pin(async move {
             let (bytes, header) = (message.body().len(), message.header());
-            let pass = self.0.gate.enter(&name, bytes, &header, connection).await;
-            let _pass = pass.map_err(|refused| -> BoxDBusError { Box::new(refused) })?;
+            let permit = self.0.admission.enter(&name, bytes, &header, connection).await;
+            let _permit = permit.map_err(|refused| -> BoxDBusError { Box::new(refused) })?;
             match self.0.call(server, connection, message, name.clone()) {
-                DispatchResult::Async(answered) => answered.await,
+                DispatchResult::Async(answer) => answer.await,
                 DispatchResult::NotFound | DispatchResult::RequiresMut => {
                     Err(fdo::Error::UnknownMethod(format!("there is no method {name}")).into())
                 }

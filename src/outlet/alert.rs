@@ -1,6 +1,6 @@
-//! What an alert says in the journal: `journalctl -u foo.service` shows it among the unit's own lines.
+//! Alerts: journal entries that `journalctl -u foo.service` shows among the unit's own lines.
 //!
-//! Journald believes `OBJECT_SYSTEMD_UNIT=` and its kind only from uid 0 (`src/shared/logs-show.c`:
+//! journald accepts `OBJECT_SYSTEMD_UNIT=` and its kind only from uid 0 (`src/shared/logs-show.c`:
 //! `add_matches_for_unit`, `add_matches_for_user_unit`).
 
 use super::explanation::Explanation;
@@ -11,39 +11,39 @@ use crate::syscalls::{Abi, Call};
 use crate::units::{Manager, Unit};
 use std::collections::BTreeSet;
 
-/// `MESSAGE_ID=` of a call that was refused, or whose process was killed for it.
+/// `MESSAGE_ID=` of a call that was refused or that got its process killed.
 pub const DENIAL: &str = "08f099b23cdb4d1399f57dcd22ef4be3";
-/// `MESSAGE_ID=` of a death of SIGSYS that the kernel sent no record of.
+/// `MESSAGE_ID=` of a death by SIGSYS without a record.
 pub const UNRECORDED_DEATH: &str = "791c5a887a8f4dddb129eafb28e97c69";
 /// `MESSAGE_ID=` of a call that was only logged.
 pub const LOGGED: &str = "ad655bb054d74639843e17b6cc99dc4c";
 
-/// `MESSAGE_ID=` of incidents that were too many for an alert each.
+/// `MESSAGE_ID=` of a summary of incidents that are too many for an alert each.
 pub const SUMMARY: &str = "b20ca02b8ba24516a125c9461842fb57";
 
-/// Longest message, in characters.
+/// The longest message, in characters.
 pub const MAX_MESSAGE: usize = 280;
 
 /// `PRIORITY=` of `syslog(3)`.
 const ERROR: &str = "3";
 const WARNING: &str = "4";
 
-/// New incidents that were too many for an alert each.
+/// New incidents that are too many for an alert each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// How many.
+    /// The number of incidents.
     pub incidents: u64,
-    /// Of which units, the first few.
+    /// Their units, the first few.
     pub units: BTreeSet<Unit>,
-    /// There are units more.
+    /// Whether there are more units.
     pub more_units: bool,
 }
 
 impl Summary {
-    /// How many units are named.
+    /// The most units that are named.
     pub const MOST_UNITS: usize = 3;
 
-    /// Adds one.
+    /// Adds an incident.
     pub fn add(&mut self, incident: &Incident) {
         self.incidents += 1;
         let Some(unit) = &incident.key.unit else { return };
@@ -54,7 +54,7 @@ impl Summary {
         }
     }
 
-    /// Its journal entry.
+    /// Returns the journal entry.
     #[must_use]
     pub fn entry(&self) -> AlertEntry {
         let mut entry = AlertEntry::default();
@@ -78,8 +78,7 @@ impl Summary {
     }
 }
 
-/// The journal entry of an incident as it was last seen; `id` is its row in the store, `why` what is known of the
-/// unit's part in it.
+/// Returns the journal entry of an incident; `id` is its row in the store, `why` its explanation.
 #[must_use]
 pub fn entry(incident: &Incident, id: Option<RowId>, why: Option<&Explanation>) -> AlertEntry {
     let Incident { key, rung, count, sample, .. } = incident;
@@ -103,10 +102,10 @@ pub fn entry(incident: &Incident, id: Option<RowId>, why: Option<&Explanation>) 
         push_denial(&mut entry, denial);
     }
     if let Some(why) = why {
-        why.push(&mut entry);
+        why.add_fields(&mut entry);
     }
-    // Not as `OBJECT_PID=`: journald would look the process up and add its unit, too. When it does is not for us to say,
-    // and by then the pid can be another's.
+    // `OBJECT_PID=` would make journald look the process up and add its unit. journald may do that late, when another
+    // process has the pid.
     entry.push("HARDEN_WHY_PID", sample.pid.to_string());
     entry.push("HARDEN_WHY_EXE", text::escape(&key.exe));
     entry.push("HARDEN_WHY_COMM", text::escape(&sample.comm));
@@ -139,8 +138,8 @@ fn push_denial(entry: &mut AlertEntry, Denial { call, action }: &Denial) {
     entry.push("HARDEN_WHY_ACTION", action.to_string());
 }
 
-/// One line of at most [`MAX_MESSAGE`] characters that says whose process met what, by which setting where that is
-/// known, and where to read on.
+/// Returns one line of at most [`MAX_MESSAGE`] characters: the unit, the program, what happened, the setting if it is
+/// known, and the command that shows more.
 #[must_use]
 pub fn message(incident: &Incident, why: Option<&Explanation>) -> String {
     let key = &incident.key;
@@ -170,7 +169,7 @@ pub fn message(incident: &Incident, why: Option<&Explanation>) -> String {
     }
 }
 
-/// The call's name, or `number 9999` where it has none, signed as the kernel's `syscall=` is.
+/// Returns the call's name, or `number 9999` if it has none; the number is signed like the kernel's `syscall=`.
 fn call_word(call: &Call) -> String {
     match (call.name(), call.number()) {
         (Some(name), _) => text::escape(name.as_bytes()),
@@ -179,7 +178,7 @@ fn call_word(call: &Call) -> String {
     }
 }
 
-/// At most so many characters, the first ones.
+/// Returns at most so many characters, the first ones.
 fn shorten(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
@@ -187,7 +186,7 @@ fn shorten(text: &str, most: usize) -> String {
     text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// At most so many characters, the last ones: a path tells more by its end.
+/// Returns at most so many characters, the last ones: the end of a path says more.
 fn shorten_front(text: &str, most: usize) -> String {
     let length = text.chars().count();
     if length <= most {
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_in_a_system_unit() {
+    fn alert_of_kill_in_system_unit_has_all_fields() {
         let incident = denied(Manager::System, "remote-ssh-agent.service", Action::KillProcess);
         assert_eq!(
             fields(&entry(&incident, Some(7), None)),
@@ -255,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logged_call_in_a_user_unit_is_only_a_warning() {
+    fn alert_of_logged_call_in_user_unit_is_warning() {
         let incident = denied(Manager::User(1000), "a.service", Action::Log);
         let entry = entry(&incident, None, None);
         let get = |name| entry.get(name).map(|value| str::from_utf8(value).unwrap());
@@ -270,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_named_in_its_own_abi_or_by_its_number() {
+    fn call_is_named_in_its_abi_or_by_its_number() {
         let word = |arch, number| {
             let mut incident = denied(Manager::System, "a.service", Action::KillProcess);
             let IncidentEvent::Denial(denial) = &mut incident.key.event else { unreachable!() };
@@ -287,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_death_names_no_call() {
+    fn alert_of_unrecorded_death_names_no_call() {
         let mut incident = denied(Manager::System, "a.service", Action::Log);
         incident.key.event = IncidentEvent::UnrecordedDeath;
         let entry = entry(&incident, None, None);
@@ -296,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_that_may_be_anothers_by_now_is_not_looked_up() {
+    fn alert_has_no_object_pid() {
         for action in [Action::KillProcess, Action::Trap, Action::Errno, Action::Log] {
             let entry = entry(&denied(Manager::System, "a.service", action), None, None);
             assert_eq!(entry.get("OBJECT_PID"), None, "{action}");
@@ -305,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_shortened() {
+    fn long_message_is_shortened() {
         let mut incident = denied(Manager::User(u32::MAX), &format!("{}.service", "u".repeat(240)), Action::Log);
         incident.key.exe = [b"/".repeat(4000), b"tail".to_vec()].concat();
         incident.sample.pid = u32::MAX;
@@ -318,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn every_message_id_is_explained_in_the_catalog() {
+    fn catalog_explains_every_message_id() {
         let catalog = include_str!("../../systemd/harden-why.catalog");
         let mut explained: Vec<_> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
         explained.sort_unstable();
@@ -328,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn the_catalog_names_only_fields_that_its_entries_carry() {
+    fn catalog_names_only_fields_of_its_entries() {
         let catalog = include_str!("../../systemd/harden-why.catalog");
         let mut silent = denied(Manager::System, "a.service", Action::Errno);
         silent.key.event = IncidentEvent::UnrecordedDeath;
@@ -350,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_is_summed_up() {
+    fn summary_names_first_units() {
         let mut summary = Summary::default();
         for number in 0..9 {
             summary.add(&denied(Manager::System, &format!("u{}.service", number % 2), Action::KillProcess));
@@ -372,7 +371,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_byte_of_a_process_gets_through(exe: Vec<u8>, comm: Vec<u8>, call in "\\PC*|.*", pid: u32) {
+        fn bytes_of_process_are_escaped_and_message_is_bounded(exe: Vec<u8>, comm: Vec<u8>, call in "\\PC*|.*", pid: u32) {
             let mut incident = denied(Manager::System, "a.service", Action::Errno);
             incident.key.exe = exe;
             incident.sample.comm = comm;

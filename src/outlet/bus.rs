@@ -20,7 +20,7 @@ use super::wire::{IncidentDict, NAME, PATH};
 use crate::incidents::Stored;
 use crate::systemd::bus_address::BusAddress;
 
-/// Why the service could not be offered.
+/// Why the service could not be put on the bus.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot offer {NAME} on the {address} bus: {why}")]
 pub struct ServeError {
@@ -28,14 +28,14 @@ pub struct ServeError {
     why: zbus::Error,
 }
 
-/// The service, for as long as this lives.
+/// The service on the bus, until this is dropped.
 #[derive(Debug)]
 pub struct BusServer {
     connection: Connection,
     subscribers: Subscribers,
 }
 
-/// Offers the store in `dir` on a bus. Call within a tokio runtime.
+/// Puts the service for the store in `dir` on a bus. Must be called in a tokio runtime.
 ///
 /// # Errors
 /// There is no such bus, or it does not give us the name.
@@ -49,7 +49,7 @@ pub async fn serve(
     let trust = spawn_blocking(trust).await.unwrap_or_else(|_| Trust { daemon: geteuid().as_raw(), groups: vec![] });
     let service = Service::new(trust, dir, status, requests);
     let subscribers = service.subscribers();
-    // zbus's defaults would take the name from an owner, and give it up to the next who asks.
+    // The defaults of zbus would take the name from its owner, and give it up to the next process that requests it.
     let builder = address.builder().allow_name_replacements(false).replace_existing_names(false);
     let built = builder.serve_at(PATH, AdmittedInterface(service)).name(NAME).build().await;
     let connection = built.map_err(|why| ServeError { address: address.clone(), why })?;
@@ -57,11 +57,11 @@ pub async fn serve(
 }
 
 impl BusServer {
-    /// Tells the subscribers who may know it of an incident. Waits for the bus to take it: not for
-    /// the path that receives records.
+    /// Sends an incident to the subscribers that may read it. It waits for the bus, so the path that receives records
+    /// must not call it.
     ///
     /// # Errors
-    /// The bus is gone. Without subscribers nothing is sent.
+    /// The bus is gone. Without subscribers, nothing is sent.
     pub async fn announce(&self, stored: &Stored) -> zbus::Result<()> {
         let manager = stored.incident.key.unit.as_ref().map(|unit| unit.manager);
         for name in self.subscribers.readers_of(manager) {
@@ -71,7 +71,7 @@ impl BusServer {
         Ok(())
     }
 
-    /// Returns when the bus is gone.
+    /// Waits until the bus is gone.
     pub async fn closed(&self) {
         self.connection.closed().await;
     }

@@ -8,17 +8,17 @@ use anyhow::Context as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The daemon, as its clients see it.
+/// A client's proxy of the daemon.
 #[zbus::proxy(
     interface = "org.hardenwhy1.Manager",
     default_service = "org.hardenwhy1",
     default_path = "/org/hardenwhy1"
 )]
 pub trait HardenWhy {
-    /// Units with incidents since a moment (milliseconds since the epoch, 0 for all), newest first.
+    /// Returns the units with incidents since a time (milliseconds since the epoch, 0 for all), the newest first.
     async fn list_units(&self, since: i64) -> Result<Vec<UnitDict>, BusError>;
 
-    /// Incidents, newest first; an empty unit or manager means any that one may read.
+    /// Returns incidents, newest first; an empty unit or manager means all that the caller may read.
     async fn list_incidents(
         &self,
         unit: &str,
@@ -28,37 +28,37 @@ pub trait HardenWhy {
         limit: u32,
     ) -> Result<Vec<IncidentDict>, BusError>;
 
-    /// How well the daemon hears.
+    /// Returns what the daemon receives, and what it has lost.
     async fn status(&self) -> Result<Status, BusError>;
 
-    /// Asks for `IncidentSeen` signals.
+    /// Starts `IncidentSeen` signals to the caller.
     async fn subscribe(&self) -> Result<(), BusError>;
 
-    /// Asks for no more.
+    /// Stops the signals.
     async fn unsubscribe(&self) -> Result<(), BusError>;
 
-    /// Takes what is logged of a unit from now on for its rehearsal's, until the end or until we leave the bus.
+    /// Treats what is logged of a unit as its rehearsal's, until the end or until the caller leaves the bus.
     async fn begin_rehearsal(&self, unit: &str, manager: &str) -> Result<(), BusError>;
 
-    /// Ends a rehearsal of ours.
+    /// Ends the caller's rehearsal of a unit.
     async fn end_rehearsal(&self, unit: &str, manager: &str) -> Result<(), BusError>;
 
-    /// Takes incidents that a tap saw, at most 500 at a time.
+    /// Stores incidents that a tap saw, at most 500 at a time.
     async fn report(&self, incidents: &[IncidentDict]) -> Result<(), BusError>;
 
     /// The version of harden-whyd.
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> zbus::Result<String>;
 
-    /// An incident as it stands after a sighting.
+    /// An incident as it is stored after a sighting.
     #[zbus(signal)]
     fn incident_seen(&self, incident: IncidentDict) -> zbus::Result<()>;
 }
 
-/// The daemon, if it answers.
+/// Connects to the daemon, and waits for its first answer.
 ///
 /// # Errors
-/// There is no such bus, or nobody of that name on it.
+/// There is no such bus, or the daemon is not on it.
 pub(crate) async fn daemon(bus: &BusAddress) -> anyhow::Result<HardenWhyProxy<'static>> {
     let connect = async {
         let connection = bus.builder().build().await.map_err(|error| explained(error.into()))?;
@@ -69,10 +69,10 @@ pub(crate) async fn daemon(bus: &BusAddress) -> anyhow::Result<HardenWhyProxy<'s
     tokio::time::timeout(PATIENCE, connect).await.context("no answer in time")?
 }
 
-/// Asks again for a while where there are too many questions at once.
+/// Makes a call, and repeats it for a while if the daemon is busy.
 ///
 /// # Errors
-/// Those of the question.
+/// Those of the call.
 pub(crate) async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, BusError>
 where
     F: Future<Output = Result<T, BusError>>,
@@ -86,7 +86,7 @@ where
     ask().await
 }
 
-/// A D-Bus error as a person reads it; text in it is another process's.
+/// Returns a D-Bus error as a person reads it. Text of other processes is escaped.
 pub(crate) fn explained(error: BusError) -> anyhow::Error {
     let why = match error {
         BusError::AccessDenied(why) | BusError::Busy(why) | BusError::InvalidArgument(why) | BusError::Store(why) => {
@@ -100,19 +100,19 @@ pub(crate) fn explained(error: BusError) -> anyhow::Error {
     anyhow::anyhow!(escape(why.as_bytes()))
 }
 
-/// Whether the daemon says that it has stored nothing yet.
+/// Whether the daemon reports that it has stored nothing yet.
 pub(crate) fn is_nothing_yet(error: &BusError) -> bool {
-    // Over the bus go the words alone, which begin with the path of its store.
+    // The bus carries only the words of the error, which begin with the path of the store.
     let words = StoreError::Missing { path: PathBuf::new() }.to_string();
     matches!(error, BusError::Store(why) if why.ends_with(&words))
 }
 
-/// How often, and when, a daemon that has too many questions at once is asked again.
+/// How often, and at what interval, a call to a busy daemon is repeated.
 pub(crate) const TRIES: u32 = 20;
 
 pub(crate) const AGAIN: Duration = Duration::from_millis(100);
 
-/// How long the daemon is waited for; the bus may have to start it.
+/// How long a client waits for the daemon, which the bus may have to start.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -121,7 +121,7 @@ mod tests {
     use std::cell::Cell;
 
     #[tokio::test]
-    async fn a_busy_daemon_is_asked_again_and_others_are_not() {
+    async fn call_to_busy_daemon_is_repeated_and_other_errors_are_not() {
         let asked = Cell::new(0);
         let answer = |busy_until, error: fn(String) -> BusError| {
             asked.set(0);

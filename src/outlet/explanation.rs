@@ -1,5 +1,6 @@
-//! Why, as an alert says it: which settings of the unit denied the call, and what would let it pass. Only what is certain
-//! is said, since nobody asked.
+//! The explanation in an alert: the settings that denied the call, and the lines that would let it pass.
+//!
+//! An alert holds only what is certain, because no person asked for it.
 
 use super::journal::AlertEntry;
 use crate::audit::text::{escape, join};
@@ -8,43 +9,43 @@ use crate::policy;
 use crate::policy::CauseReason;
 use std::collections::BTreeSet;
 
-/// A remedy of more lines or bytes is left to be asked for: half of it would be none.
+/// The longest remedy in an alert; a longer one is left out, because a part of it would not help.
 const MOST_LINES: usize = 16;
 const MOST_BYTES: usize = 4 << 10;
 
-/// What the unit's settings have to do with an incident.
+/// What the unit's settings did in an incident.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    part: Part,
-    /// The directives with their files and lines, as far as these are known, the one that decides first.
+    role: SettingsRole,
+    /// The directives with their files and lines, as far as these are known; the one that decides comes first.
     directives: Vec<(&'static str, Option<String>)>,
-    /// The lines that would let the call pass with the least that opens, if there are any.
+    /// The lines of the narrowest remedy; empty if there is none.
     remedy: Vec<String>,
 }
 
-/// Which part they had.
+/// What the settings did to the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum SettingsRole {
     Denied,
-    /// It depends on arguments, which no record tells.
-    Perhaps,
+    /// They deny the call for some arguments, and no record holds arguments.
+    PossiblyDenied,
     Logged,
 }
 
-impl Part {
-    /// The word that `--json` has for it.
+impl SettingsRole {
+    /// Returns its word in `--json`.
     fn word(self) -> &'static str {
         match self {
             Self::Denied => "unit",
-            Self::Perhaps => "possibly-unit",
+            Self::PossiblyDenied => "possibly-unit",
             Self::Logged => "logged",
         }
     }
 }
 
 impl Explanation {
-    /// With those directives that are `certain`, and the remedy if all are and the policy it was proven on is. `None`
-    /// where the unit's settings had no part in it, or may have changed since.
+    /// Returns the explanation of a finding: the directives that are `certain`, and the remedy if all of them and the
+    /// policy are certain. `None` if the unit's settings did nothing to the call, or may have changed since.
     #[must_use]
     pub fn from_finding(
         finding: &Finding,
@@ -52,30 +53,30 @@ impl Explanation {
         certain: impl Fn(&policy::DirectiveCause) -> bool,
         policy_is_certain: bool,
     ) -> Option<Self> {
-        let (part, by): (_, &[policy::DirectiveCause]) = match &finding.cause {
-            DenialCause::Unit { by, changed: false, .. } => (Part::Denied, by),
-            DenialCause::Possible { by } => (Part::Perhaps, by),
-            DenialCause::Logged { by: Some(by) } => (Part::Logged, std::slice::from_ref(by)),
+        let (role, by): (_, &[policy::DirectiveCause]) = match &finding.cause {
+            DenialCause::Unit { by, changed: false, .. } => (SettingsRole::Denied, by),
+            DenialCause::Possible { by } => (SettingsRole::PossiblyDenied, by),
+            DenialCause::Logged { by: Some(by) } => (SettingsRole::Logged, std::slice::from_ref(by)),
             _ => return None,
         };
-        let mut said = BTreeSet::new();
+        let mut named = BTreeSet::new();
         let directives: Vec<_> = by
             .iter()
-            .filter(|cause| certain(cause) && said.insert(cause.directive.key()))
+            .filter(|cause| certain(cause) && named.insert(cause.directive.key()))
             .map(|cause| (cause.directive.key(), origin(cause)))
             .collect();
         let remedy = remedy.filter(|_| policy_is_certain && by.iter().all(&certain));
         let remedy = remedy.map_or(&[][..], |remedy| &remedy.lines);
-        // What would have to be escaped could not be copied.
+        // An escaped line could not be copied.
         let plain = remedy.iter().all(|line| escape(line.as_bytes()) == *line);
         let short = remedy.len() <= MOST_LINES && remedy.iter().map(String::len).sum::<usize>() <= MOST_BYTES;
         let remedy = if plain && short { remedy.to_vec() } else { Vec::new() };
-        (!directives.is_empty()).then_some(Self { part, directives, remedy })
+        (!directives.is_empty()).then_some(Self { role, directives, remedy })
     }
 
-    /// Its fields.
-    pub(super) fn push(&self, entry: &mut AlertEntry) {
-        entry.push("HARDEN_WHY_CAUSE", self.part.word());
+    /// Adds its fields to an entry.
+    pub(super) fn add_fields(&self, entry: &mut AlertEntry) {
+        entry.push("HARDEN_WHY_CAUSE", self.role.word());
         for (directive, origin) in &self.directives {
             entry.push("HARDEN_WHY_DIRECTIVE", format!("{directive}="));
             if let Some(origin) = origin {
@@ -87,13 +88,13 @@ impl Explanation {
         }
     }
 
-    /// In words that go on from "… the call", the longer first.
+    /// Returns clauses that follow "… the call", the longer one first.
     pub(super) fn clauses(&self) -> impl Iterator<Item = String> {
         let names = join(self.directives.iter().map(|(directive, _)| format!("{directive}=")));
-        let short = match self.part {
-            Part::Denied => format!(", denied by {names}"),
-            Part::Perhaps => format!(", possibly denied by {names}"),
-            Part::Logged => format!(", listed by {names}"),
+        let short = match self.role {
+            SettingsRole::Denied => format!(", denied by {names}"),
+            SettingsRole::PossiblyDenied => format!(", possibly denied by {names}"),
+            SettingsRole::Logged => format!(", listed by {names}"),
         };
         let long = match self.directives.as_slice() {
             [(_, Some(origin))] => Some(format!("{short} in {origin}")),
@@ -103,8 +104,8 @@ impl Explanation {
     }
 }
 
-/// Where a directive stands. Of a call that a group lists and systemd does not hold, that is not known: here groups are
-/// those of another systemd, and it may be in none of the unit's.
+/// Returns the file and line of a directive. They are unknown for a call of a group that libseccomp does not know: the
+/// groups here may be those of another systemd.
 fn origin(cause: &policy::DirectiveCause) -> Option<String> {
     let known = !matches!(cause.why, CauseReason::UnknownToLibseccomp(_));
     cause.origin.as_ref().filter(|_| known).map(ToString::to_string)
@@ -148,8 +149,8 @@ mod tests {
         Situation { policy, drop_in: drop_in_path.to_owned(), history: None }
     }
 
-    /// What is said where these directives are certain, as fields without their common beginning, and as words.
-    fn said(lines: &str, incident: &Incident, doubtful: &[Directive]) -> (Vec<String>, String) {
+    /// Returns the fields without their prefix and the message of an explanation in which some directives are doubtful.
+    fn explain(lines: &str, incident: &Incident, doubtful: &[Directive]) -> (Vec<String>, String) {
         let (situation, groups) = (situation(lines, ""), Groups::embedded());
         let (finding, remedy) = diagnose_one(incident.clone(), &situation, &groups);
         let all = diagnose(vec![incident.clone()], Some(&situation), &groups).remedies;
@@ -158,7 +159,7 @@ mod tests {
         let why = Explanation::from_finding(&finding, remedy.as_ref(), certain, doubtful.is_empty());
         let mut entry = AlertEntry::default();
         if let Some(why) = &why {
-            why.push(&mut entry);
+            why.add_fields(&mut entry);
         }
         let field = |(name, value): (&str, &[u8])| {
             format!("{}={}", name.strip_prefix("HARDEN_WHY_").unwrap(), str::from_utf8(value).unwrap())
@@ -167,8 +168,8 @@ mod tests {
     }
 
     #[test]
-    fn the_directive_is_said_with_its_line_and_what_would_lift_it() {
-        let (fields, message) = said("SystemCallFilter=@basic-io", &incident("socket", Action::KillProcess), &[]);
+    fn explanation_names_directive_with_line_and_remedy() {
+        let (fields, message) = explain("SystemCallFilter=@basic-io", &incident("socket", Action::KillProcess), &[]);
         assert_eq!(
             fields,
             [
@@ -184,52 +185,59 @@ mod tests {
     }
 
     #[test]
-    fn every_directive_is_said_and_what_depends_on_arguments_is_possible() {
+    fn explanation_names_every_directive_and_possible_ones_as_such() {
         let lines = "ProtectClock=yes\nSystemCallFilter=~@clock\nSystemCallErrorNumber=EPERM\nRestrictNamespaces=yes";
-        let (fields, message) = said(lines, &incident("settimeofday", Action::Errno), &[]);
+        let (fields, message) = explain(lines, &incident("settimeofday", Action::Errno), &[]);
         let directives: Vec<&str> = fields.iter().filter_map(|field| field.strip_prefix("DIRECTIVE=")).collect();
         assert_eq!(directives, ["SystemCallFilter=", "ProtectClock="]);
         assert_eq!(fields.iter().filter(|field| field.starts_with("ORIGIN=")).count(), 2);
         assert!(fields.contains(&"REMEDY=ProtectClock=no".to_owned()), "{fields:?}");
         assert!(message.contains("settimeofday, denied by SystemCallFilter= and ProtectClock=; see"), "{message}");
-        let (fields, message) = said(lines, &incident("unshare", Action::Errno), &[]);
+        let (fields, message) = explain(lines, &incident("unshare", Action::Errno), &[]);
         assert_eq!(fields[..2], ["CAUSE=possibly-unit", "DIRECTIVE=RestrictNamespaces="]);
         assert!(message.contains(", possibly denied by RestrictNamespaces= in "), "{message}");
-        let (fields, message) = said("SystemCallLog=read", &incident("read", Action::Log), &[]);
+        let (fields, message) = explain("SystemCallLog=read", &incident("read", Action::Log), &[]);
         assert_eq!(fields[..2], ["CAUSE=logged", "DIRECTIVE=SystemCallLog="]);
         assert!(message.contains("logs and allows, listed by SystemCallLog= in "), "{message}");
     }
 
     #[test]
-    fn nothing_is_said_that_is_not_certain() {
+    fn doubtful_directive_is_not_named() {
         let lines = "ProtectClock=yes\nSystemCallFilter=~@clock\nSystemCallErrorNumber=EPERM";
         let denied = incident("settimeofday", Action::Errno);
-        let (fields, _) = said(lines, &denied, &[Directive::ProtectClock]);
+        let (fields, _) = explain(lines, &denied, &[Directive::ProtectClock]);
         assert_eq!(fields, ["CAUSE=unit", "DIRECTIVE=SystemCallFilter=", "ORIGIN=/etc/systemd/system/a.service:3"]);
-        assert_eq!(said(lines, &denied, &[Directive::ProtectClock, Directive::SystemCallFilter]).0, [""; 0]);
+        assert_eq!(explain(lines, &denied, &[Directive::ProtectClock, Directive::SystemCallFilter]).0, [""; 0]);
         // Permitted: the program's own sandbox. And: the settings act otherwise than the record says.
-        let (fields, message) = said(lines, &incident("socket", Action::KillProcess), &[]);
+        let (fields, message) = explain(lines, &incident("socket", Action::KillProcess), &[]);
         assert!(fields.is_empty() && message.contains("for calling socket; see 'harden-why a.service'"), "{message}");
-        assert_eq!(said("SystemCallFilter=~socket", &incident("socket", Action::Errno), &[]).0, [""; 0]);
-        assert_eq!(said("", &incident("read", Action::Log), &[]).0, [""; 0]);
+        assert_eq!(explain("SystemCallFilter=~socket", &incident("socket", Action::Errno), &[]).0, [""; 0]);
+        assert_eq!(explain("", &incident("read", Action::Log), &[]).0, [""; 0]);
     }
 
     #[test]
-    fn what_is_too_long_or_would_have_to_be_escaped_is_left_out() {
+    fn long_or_escaped_remedy_is_left_out() {
         let denied = incident("socket", Action::KillProcess);
-        let of = |drop_in: &str| {
+        let remedy_with = |drop_in: &str| {
             let situation = situation("SystemCallFilter=@basic-io", drop_in);
             let (finding, remedy) = diagnose_one(denied.clone(), &situation, &Groups::embedded());
             Explanation::from_finding(&finding, remedy.as_ref(), |_| true, true).unwrap().remedy
         };
-        assert_eq!(of("SystemCallFilter=bind"), ["SystemCallFilter=bind socket"]);
-        assert_eq!(of("SystemCallFilter=bind\nLockPersonality=\\\\no"), [""; 0], "a backslash is shown as two");
-        assert_eq!(of(&format!("SystemCallFilter={}", "bind ".repeat(2_000))), ["SystemCallFilter=bind socket"]);
-        assert_eq!(of(&"LockPersonality=yes\nLockPersonality=no\n".repeat(9)).len(), 0);
+        assert_eq!(remedy_with("SystemCallFilter=bind"), ["SystemCallFilter=bind socket"]);
+        assert_eq!(
+            remedy_with("SystemCallFilter=bind\nLockPersonality=\\\\no"),
+            [""; 0],
+            "a backslash is shown as two"
+        );
+        assert_eq!(
+            remedy_with(&format!("SystemCallFilter={}", "bind ".repeat(2_000))),
+            ["SystemCallFilter=bind socket"]
+        );
+        assert_eq!(remedy_with(&"LockPersonality=yes\nLockPersonality=no\n".repeat(9)).len(), 0);
     }
 
     #[test]
-    fn a_file_with_a_hostile_name_is_shown_escaped_and_the_message_stays_short() {
+    fn hostile_file_name_is_escaped_and_message_stays_short() {
         let path = format!("/etc/systemd/system/\n\x1b[2J{}", "x".repeat(240));
         let cause = policy::DirectiveCause {
             directive: Directive::SystemCallFilter,
@@ -238,12 +246,12 @@ mod tests {
             why: CauseReason::Abi,
         };
         let why = Explanation {
-            part: Part::Denied,
+            role: SettingsRole::Denied,
             directives: vec![(cause.directive.key(), origin(&cause))],
             remedy: Vec::new(),
         };
         let mut entry = AlertEntry::default();
-        why.push(&mut entry);
+        why.add_fields(&mut entry);
         let shown = str::from_utf8(entry.get("HARDEN_WHY_ORIGIN").unwrap()).unwrap();
         assert!(shown.starts_with("/etc/systemd/system/\\x0a\\x1b[2J") && shown.ends_with(":3"), "{shown}");
         let message = message(&incident("socket", Action::KillProcess), Some(&why));

@@ -1,4 +1,4 @@
-//! The journal's native protocol (systemd's "Native Journal Protocol"): one datagram an entry.
+//! Sends entries to journald by systemd's "Native Journal Protocol": one datagram per entry.
 
 use std::io;
 use std::io::{IoSlice, Write as _};
@@ -11,35 +11,35 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 
-/// Where journald listens.
+/// The socket of journald.
 pub const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// Fields and their values.
+/// A journal entry: fields and their values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AlertEntry {
     fields: Vec<(&'static str, Vec<u8>)>,
 }
 
 impl AlertEntry {
-    /// Adds a field. Journald drops fields whose names are not upper-case ASCII letters, digits and
-    /// underscores, at most 64 of them, beginning with a letter.
+    /// Adds a field. journald drops fields unless their name begins with a letter and has at most 64 upper-case ASCII
+    /// letters, digits and underscores.
     pub fn push(&mut self, name: &'static str, value: impl Into<Vec<u8>>) {
         self.fields.push((name, value.into()));
     }
 
-    /// The fields in the order they were added.
+    /// Returns the fields in the order in which they were added.
     pub fn fields(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
         self.fields.iter().map(|(name, value)| (*name, value.as_slice()))
     }
 
-    /// The first value of a field.
+    /// Returns the first value of a field.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.fields().find(|(field, _)| *field == name).map(|(_, value)| value)
     }
 
-    /// The bytes journald reads. A value with a newline could pass for another field, so that one
-    /// goes with its length in front: `NAME`, newline, 64-bit little-endian length, value, newline.
+    /// Returns the bytes that journald reads. A newline in a value could begin another field, so such a value is sent with
+    /// its length: `NAME`, newline, 64-bit little-endian length, value, newline.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -62,20 +62,20 @@ impl AlertEntry {
 /// Why an entry did not reach the journal.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalSendError {
-    /// Journald has more to read than it can take now: try again later.
+    /// journald cannot take more entries now; the caller can try again later.
     #[error("{}: the journal is behind, an entry was not taken", .0.display())]
     Behind(PathBuf),
-    /// Anything else.
+    /// Another error.
     #[error("{}: {why}", .path.display())]
     Io {
         /// The socket.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error of the kernel.
         why: io::Error,
     },
 }
 
-/// A way to the journal, which survives a restart of journald.
+/// A socket for entries. It still works after a restart of journald.
 #[derive(Debug)]
 pub struct JournalSocket {
     socket: UnixDatagram,
@@ -83,10 +83,10 @@ pub struct JournalSocket {
 }
 
 impl JournalSocket {
-    /// Finds the journal at a socket, usually [`SOCKET`].
+    /// Opens a socket for journald's, usually [`SOCKET`].
     ///
     /// # Errors
-    /// Nobody listens there.
+    /// journald does not listen there.
     pub fn connect(path: &Path) -> Result<Self, JournalSendError> {
         let io = |why| JournalSendError::Io { path: path.to_owned(), why };
         UnixDatagram::unbound().and_then(|probe| probe.connect(path)).map_err(io)?;
@@ -95,13 +95,13 @@ impl JournalSocket {
         Ok(Self { socket, path: path.to_owned() })
     }
 
-    /// Hands an entry over, without ever waiting for journald.
+    /// Sends an entry, without waiting for journald.
     ///
     /// # Errors
-    /// It was not taken: journald is gone, behind, or out of reach.
+    /// journald did not take the entry: it does not run, is behind, or cannot be reached.
     pub fn send(&self, entry: &AlertEntry) -> Result<(), JournalSendError> {
         let bytes = entry.encode();
-        // The address each time: a restarted journald listens on a new socket of the same name.
+        // Each entry is sent to the path: a restarted journald listens on a new socket with the same name.
         let sent = match self.socket.send_to(&bytes, &self.path) {
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => self.send_file(&bytes),
             sent => sent.map(drop),
@@ -112,7 +112,7 @@ impl JournalSocket {
         })
     }
 
-    /// Hands over what is too large for a datagram: in a memfd that nobody can change any more.
+    /// Sends an entry that is too large for a datagram, in a sealed memfd.
     fn send_file(&self, bytes: &[u8]) -> io::Result<()> {
         let memfd = memfd_create("harden-why-alert", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
         let mut file = std::fs::File::from(memfd);
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_newline_cannot_begin_another_field() {
+    fn value_with_newline_is_sent_with_its_length() {
         let mut entry = AlertEntry::default();
         entry.push("A", "plain=\0");
         entry.push("B", "x\nMESSAGE_ID=forged");
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_listening_is_an_error() {
+    fn connecting_without_listener_is_an_error() {
         assert!(matches!(JournalSocket::connect(Path::new("/nonexistent")), Err(JournalSendError::Io { .. })));
     }
 }

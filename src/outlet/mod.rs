@@ -1,4 +1,4 @@
-//! What we tell others: alerts in the journal, and `org.hardenwhy1` on D-Bus.
+//! The daemon's outputs: alerts in the journal, and `org.hardenwhy1` on D-Bus.
 
 pub mod access;
 mod admission;

@@ -1,5 +1,7 @@
-//! What goes over D-Bus, the same for the server and its clients: dictionaries, so that a key more
-//! breaks nobody. Bytes that a process or a log chose are `ay`: a D-Bus string cannot hold them.
+//! The data of `org.hardenwhy1`, for the server and its clients.
+//!
+//! Dictionaries can get further keys without breaking clients. Bytes that a process or a log chose are `ay`, because a
+//! D-Bus string cannot hold them.
 
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use std::fmt;
@@ -16,26 +18,27 @@ use crate::units::{Manager, Unit};
 pub const NAME: &str = "org.hardenwhy1";
 /// The only object.
 pub const PATH: &str = "/org/hardenwhy1";
-/// What stands in a manager's place for processes whose unit is not known.
+/// The word in place of a manager for processes whose unit is unknown.
 pub const NO_MANAGER: &str = "none";
-/// Most incidents in one answer.
+/// The most incidents in one answer.
 pub const MAX_INCIDENTS: u32 = 500;
-/// Most units in one answer.
+/// The most units in one answer.
 pub const MAX_UNITS: u32 = 5_000;
-/// How far the daemon's stored counts lag at most, for incidents whose unit is known. It stores first sightings at once.
+/// The longest time that the daemon's stored counts lag, for incidents whose unit is known. First sightings are stored at
+/// once.
 pub const MAX_COUNT_LAG: Duration = Duration::from_secs(1);
 
-/// An incident. Absent keys say "none" or "unknown".
+/// An incident. An absent key means "none" or "unknown".
 #[derive(Debug, Clone, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
 #[zbus(signature = "a{sv}", rename_all = "PascalCase")]
 pub struct IncidentDict {
-    /// Number in the daemon's store.
+    /// Its number in the daemon's store.
     pub id: i64,
     /// Unit name.
     pub unit: Option<String>,
     /// `system` or `user:UID`.
     pub manager: Option<String>,
-    /// What the attribution stands on, e.g. `own-cgroup`.
+    /// The evidence for the unit, e.g. `own-cgroup`.
     pub evidence: Option<String>,
     /// Executable path.
     pub exe: Vec<u8>,
@@ -43,19 +46,19 @@ pub struct IncidentDict {
     pub arch: Option<u32>,
     /// The call's number.
     pub call_number: Option<u32>,
-    /// The call's name, where a log had no number.
+    /// The call's name, if a log had no number.
     pub call_name: Option<Vec<u8>>,
     /// The filter's decision, e.g. `kill_process`.
     pub action: Option<String>,
-    /// Sightings.
+    /// The number of sightings.
     pub count: u64,
     /// First sighting, in milliseconds since the epoch.
     pub first: Option<i64>,
-    /// First sighting as a log said it.
+    /// First sighting in the words of a log.
     pub first_text: Option<Vec<u8>>,
     /// Latest sighting, in milliseconds since the epoch.
     pub last: Option<i64>,
-    /// Latest sighting as a log said it.
+    /// Latest sighting in the words of a log.
     pub last_text: Option<Vec<u8>>,
     /// Process of the latest sighting.
     pub pid: u32,
@@ -67,17 +70,17 @@ pub struct IncidentDict {
     pub ip: u64,
     /// Its LSM label.
     pub subject: Vec<u8>,
-    /// Its parent, where the unit is not known.
+    /// Its parent, if the unit is unknown.
     pub parent_pid: Option<u32>,
     /// The parent's name.
     pub parent_comm: Option<Vec<u8>>,
-    /// Which way it was seen, `rehearsal` or `tap`; absent for what the kernel told.
+    /// How it was seen: `rehearsal` or `tap`; absent for records and deaths that the kernel reported.
     pub source: Option<String>,
-    /// The error that a tap saw the caller get.
+    /// The error that the process got, if a tap saw it.
     pub errno: Option<i32>,
 }
 
-/// Incidents that a client sends: `None` where they are more than [`MAX_INCIDENTS`], of which no more are read.
+/// Incidents that a client sends. `None` if there are more than [`MAX_INCIDENTS`]; reading stops there.
 #[derive(Debug, Type)]
 #[zbus(signature = "aa{sv}")]
 pub(super) struct Reported(pub(super) Option<Vec<IncidentDict>>);
@@ -115,76 +118,76 @@ pub struct UnitDict {
     pub unit: Option<String>,
     /// `system` or `user:UID`.
     pub manager: Option<String>,
-    /// How many incidents.
+    /// The number of incidents.
     pub incidents: u64,
-    /// How many sightings.
+    /// The number of sightings.
     pub count: u64,
-    /// The latest, in milliseconds since the epoch.
+    /// The latest sighting, in milliseconds since the epoch.
     pub last: Option<i64>,
 }
 
-/// How well the daemon hears.
+/// What the daemon receives, and what it has lost.
 #[derive(Debug, Clone, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
 #[zbus(signature = "a{sv}", rename_all = "PascalCase")]
 pub struct Status {
-    /// Whether records can arrive.
+    /// Whether the daemon receives records.
     pub listening: bool,
     /// Since when, in milliseconds since the epoch.
     pub since: i64,
-    /// Records understood.
+    /// The number of records.
     pub records: u64,
-    /// Audit events that never arrived, by the gaps in their serial numbers.
+    /// The number of audit events that were lost, by the gaps in their serial numbers.
     pub lost: u64,
     /// How often the receive buffer overran.
     pub overruns: u64,
-    /// Sightings that were lost because memory for incidents was full before the store had them.
+    /// The number of sightings that were lost because memory was full before they were stored.
     pub dropped: u64,
-    /// Incidents that had to give way to others in the store, since it was begun.
+    /// The number of incidents that the store has evicted to make room for others.
     pub evicted: u64,
-    /// The latest sighting of any of them, in milliseconds since the epoch.
+    /// The latest sighting of any evicted incident, in milliseconds since the epoch.
     pub evicted_last: Option<i64>,
-    /// Messages of other types or senders.
+    /// The number of messages of other types or senders.
     pub ignored: u64,
-    /// Records not understood.
+    /// The number of records that could not be parsed.
     pub malformed: u64,
     /// Size of the receive buffer, in bytes.
     pub receive_buffer: u64,
-    /// Why the store cannot be written, while it cannot.
+    /// Why the store cannot be written, as long as it cannot.
     pub store_error: Option<String>,
-    /// Why alerts do not reach the journal, while they do not.
+    /// Why alerts do not reach the journal, as long as they do not.
     pub journal_error: Option<String>,
     /// The end of the verifier's log, if the kernel refused the BPF program that notes the cgroups of dying processes.
     pub verifier_log: Option<String>,
-    /// What the daemon cannot see or do, a sentence each.
+    /// What the daemon cannot see or do, one sentence each.
     pub limitations: Vec<String>,
 }
 
 impl Status {
-    /// Takes note of what had to give way.
+    /// Sets the counts of evicted incidents.
     pub fn set_evicted(&mut self, evicted: Evicted) {
         self.evicted = evicted.incidents;
         self.evicted_last = (evicted.incidents > 0).then_some(evicted.last);
     }
 }
 
-/// Why a question was not answered.
+/// Why a call failed.
 #[derive(Debug, DBusError)]
 #[zbus(prefix = "org.hardenwhy1.Error")]
 pub enum BusError {
-    /// The connection's own errors.
+    /// An error of the connection.
     #[zbus(error)]
     ZBus(zbus::Error),
     /// The caller may not read that.
     AccessDenied(String),
-    /// An argument means nothing.
+    /// An argument is not valid.
     InvalidArgument(String),
     /// The store could not be read.
     Store(String),
-    /// Too many questions at once, or subscribers.
+    /// There are too many calls, subscribers or rehearsals.
     Busy(String),
 }
 
-/// An answer that this version does not understand.
+/// A value in an answer that this version does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("harden-whyd's answer has a strange {0}")]
 pub struct UnexpectedValue(&'static str);
@@ -192,7 +195,7 @@ pub struct UnexpectedValue(&'static str);
 impl From<&Stored> for IncidentDict {
     fn from(Stored { id, incident }: &Stored) -> Self {
         let Incident { key, rung, count, first, last, sample } = incident;
-        let (unit, manager) = names(key.unit.as_ref());
+        let (unit, manager) = unit_words(key.unit.as_ref());
         let mut dict = Self {
             id: *id,
             unit,
@@ -211,8 +214,8 @@ impl From<&Stored> for IncidentDict {
             errno: key.source.errno(),
             ..Self::default()
         };
-        (dict.first, dict.first_text) = said(first);
-        (dict.last, dict.last_text) = said(last);
+        (dict.first, dict.first_text) = moment_values(first);
+        (dict.last, dict.last_text) = moment_values(last);
         if let IncidentEvent::Denial(Denial { call: Call { arch, id }, action }) = &key.event {
             dict.arch = Some(arch.0);
             dict.action = Some(action.to_string());
@@ -235,7 +238,7 @@ impl TryFrom<IncidentDict> for Stored {
                 let action = action.parse().map_err(|_| UnexpectedValue("action"))?;
                 let id = match (dict.call_number, dict.call_name) {
                     (Some(number), _) => CallId::Number(number),
-                    (None, Some(name)) => CallId::Name(text(name, "call")?),
+                    (None, Some(name)) => CallId::Name(parse_text(name, "call")?),
                     (None, None) => return Err(UnexpectedValue("call")),
                 };
                 IncidentEvent::Denial(Denial { call: Call { arch: Arch(arch), id }, action })
@@ -246,15 +249,15 @@ impl TryFrom<IncidentDict> for Stored {
         let source = dict.source.as_deref().unwrap_or(SightingSource::Audit.as_str());
         let source = SightingSource::from_word(source, dict.errno).ok_or(UnexpectedValue("source"))?;
         let incident = Incident {
-            key: IncidentKey { unit: unit(dict.unit, dict.manager)?, event, exe: dict.exe, source },
+            key: IncidentKey { unit: parse_unit(dict.unit, dict.manager)?, event, exe: dict.exe, source },
             rung,
             count: dict.count,
-            first: moment(dict.first, dict.first_text)?,
-            last: moment(dict.last, dict.last_text)?,
+            first: parse_moment(dict.first, dict.first_text)?,
+            last: parse_moment(dict.last, dict.last_text)?,
             sample: Sample {
                 pid: dict.pid,
                 comm: dict.comm,
-                uid: text(dict.uid, "uid")?,
+                uid: parse_text(dict.uid, "uid")?,
                 ip: dict.ip,
                 subject: dict.subject,
                 parent: dict.parent_pid.zip(dict.parent_comm).map(|(pid, comm)| Parent { pid, comm }),
@@ -266,8 +269,8 @@ impl TryFrom<IncidentDict> for Stored {
 
 impl From<&UnitSummary> for UnitDict {
     fn from(summary: &UnitSummary) -> Self {
-        let (unit, manager) = names(summary.unit.as_ref());
-        Self { unit, manager, incidents: summary.incidents, count: summary.count, last: said(&summary.last).0 }
+        let (unit, manager) = unit_words(summary.unit.as_ref());
+        Self { unit, manager, incidents: summary.incidents, count: summary.count, last: moment_values(&summary.last).0 }
     }
 }
 
@@ -275,16 +278,16 @@ impl TryFrom<UnitDict> for UnitSummary {
     type Error = UnexpectedValue;
 
     fn try_from(dict: UnitDict) -> Result<Self, UnexpectedValue> {
-        let unit = unit(dict.unit, dict.manager)?;
-        Ok(Self { unit, incidents: dict.incidents, count: dict.count, last: moment(dict.last, None)? })
+        let unit = parse_unit(dict.unit, dict.manager)?;
+        Ok(Self { unit, incidents: dict.incidents, count: dict.count, last: parse_moment(dict.last, None)? })
     }
 }
 
-fn names(unit: Option<&Unit>) -> (Option<String>, Option<String>) {
+fn unit_words(unit: Option<&Unit>) -> (Option<String>, Option<String>) {
     unit.map(|unit| (unit.name.to_string(), unit.manager.to_string())).unzip()
 }
 
-fn unit(name: Option<String>, manager: Option<String>) -> Result<Option<Unit>, UnexpectedValue> {
+fn parse_unit(name: Option<String>, manager: Option<String>) -> Result<Option<Unit>, UnexpectedValue> {
     let (name, manager) = match (name, manager) {
         (None, None) => return Ok(None),
         (Some(name), Some(manager)) => (name, manager),
@@ -294,7 +297,7 @@ fn unit(name: Option<String>, manager: Option<String>) -> Result<Option<Unit>, U
     Ok(Some(Unit { manager, name: name.parse().map_err(|_| UnexpectedValue("unit"))? }))
 }
 
-fn said(moment: &Moment) -> (Option<i64>, Option<Vec<u8>>) {
+fn moment_values(moment: &Moment) -> (Option<i64>, Option<Vec<u8>>) {
     match moment {
         Moment::At(millis) => (Some(*millis), None),
         Moment::Text(text) => (None, Some(text.as_bytes().to_vec())),
@@ -302,14 +305,14 @@ fn said(moment: &Moment) -> (Option<i64>, Option<Vec<u8>>) {
     }
 }
 
-fn moment(at: Option<i64>, said: Option<Vec<u8>>) -> Result<Moment, UnexpectedValue> {
-    match (at, said) {
+fn parse_moment(at: Option<i64>, in_words: Option<Vec<u8>>) -> Result<Moment, UnexpectedValue> {
+    match (at, in_words) {
         (Some(millis), _) => Ok(Moment::At(millis)),
-        (None, Some(words)) => text(words, "date").map(Moment::Text),
+        (None, Some(words)) => parse_text(words, "date").map(Moment::Text),
         (None, None) => Ok(Moment::Unknown),
     }
 }
 
-fn text(bytes: Vec<u8>, what: &'static str) -> Result<Box<str>, UnexpectedValue> {
+fn parse_text(bytes: Vec<u8>, what: &'static str) -> Result<Box<str>, UnexpectedValue> {
     String::from_utf8(bytes).map(Into::into).map_err(|_| UnexpectedValue(what))
 }
