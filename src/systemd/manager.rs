@@ -20,10 +20,10 @@ pub use unit_properties::{NameList, UnitProperties};
 use super::bus_address::BusAddress;
 use crate::audit::text::escape;
 use crate::units::{Manager, UnitName};
-use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
+use unit_properties::PropertyMap;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, connection, fdo};
 
 /// How long one question may take.
@@ -37,9 +37,6 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 /// The directories of users' sockets, one per uid (`XDG_RUNTIME_DIR`, `pam_systemd(8)`).
 const RUNTIME_ROOT: &str = "/run/user";
-
-/// Properties by name.
-type PropertyMap = HashMap<String, OwnedVariant>;
 
 /// A unit in the reply of `ListUnits` and `ListUnitsByPatterns`: name, description, load state, active state, sub
 /// state, followed unit, object path, job id, job type, job path (`org.freedesktop.systemd1(5)`).

@@ -1,15 +1,17 @@
 //! What a manager holds of a unit: where it comes from, its state, its seccomp-bearing settings.
 
-use super::PropertyMap;
 use crate::policy::Namespaces;
 use crate::policy::settings::exec_section;
 use crate::policy::{Directive, ManagerContext, Policy, Settings, SyscallFilter, UnitFile};
 use crate::syscalls::{Abi, Groups};
 use crate::units::UnitName;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use zbus::OwnedVariant;
+
+/// Properties by name.
+pub(super) type PropertyMap = HashMap<String, OwnedVariant>;
 
 /// A list that allows or denies, as D-Bus carries it (`bas`).
 #[derive(Debug, Clone, PartialEq, Eq)]
