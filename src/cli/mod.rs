@@ -74,7 +74,7 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
         }
         Some(Command::Syscall { call, arch }) => print_reply(common, color, &syscall::look_up(call, arch.as_deref())?),
         Some(Command::Status) => {
-            print_reply(common, color, &block_on(async { Ok(status::ask(common, &local_time_now()).await) })?)
+            print_reply(common, color, &block_on(async { Ok(status::query_status(common, &local_time_now()).await) })?)
         }
         Some(Command::Demo) => print_reply(common, color, &demo::run(&local_time_now())?),
         // Recovery ran above, as before every verb.

@@ -1,4 +1,4 @@
-//! `check`: would the calls seen so far pass, under the unit's settings or with others?
+//! `check`: whether the calls seen so far would pass, under the unit's settings or with further lines.
 
 use crate::audit::Note;
 use crate::audit::text::shown_path;
@@ -21,38 +21,38 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Sorts behind any drop-in.
+/// Sorts after any drop-in.
 const LAST: &str = "zzzz-check.conf";
 
-/// What would happen to the calls seen so far.
+/// The verdicts for all calls seen so far.
 #[derive(Debug, Serialize)]
 pub(crate) struct Checked {
     schema: u32,
     unit: String,
     manager: String,
-    /// Whether every call passes, as far as that can be told without its arguments.
+    /// Whether every call passes, as far as its name decides.
     pass: bool,
-    calls: Vec<CallView>,
+    calls: Vec<CheckedCallView>,
     notes: Vec<Note>,
 }
 
-/// What would happen to a call.
+/// The verdict for a call.
 #[derive(Debug, Serialize)]
-struct CallView {
+struct CheckedCallView {
     call: String,
     arch: Option<&'static str>,
-    /// `pass`, `depends` (on arguments), `denied`, or `unknown` where the call has no name that a setting could name.
+    /// `pass`, `depends` (on arguments), `denied`, or `unknown` if the call has no name for a setting.
     verdict: &'static str,
-    /// What it would meet: `kill` or an errno.
+    /// The effect: `kill` or an errno.
     effect: Option<String>,
-    /// The directives that deny it, with file and line where those are known.
+    /// The directives that deny it, with file and line if known.
     by: Vec<String>,
 }
 
-/// Checks the calls that were seen of a unit.
+/// Checks the calls that a unit was denied.
 ///
 /// # Errors
-/// Nothing is known of the unit, its settings cannot be read, or a line is none.
+/// The unit has no incidents, its settings cannot be read, or a `--with` line is not a setting.
 pub(crate) async fn check(common: &Common, asked: &Check, local_time: &LocalTime) -> anyhow::Result<Checked> {
     let context = Context::open(common, &asked.source, local_time).await?;
     let (unit, incidents) = find_unit_with_incidents(&context, &asked.chosen).await?;
@@ -71,7 +71,7 @@ pub(crate) async fn check(common: &Common, asked: &Check, local_time: &LocalTime
         bail!("the settings of {} cannot be read: {}", unit.name, crate::audit::note::join_texts(&notes));
     };
     let policy = with_lines(&situation.policy, &asked.with, &groups)?;
-    let by = |cause: &policy::DirectiveCause| place(cause, &asked.with);
+    let by = |cause: &policy::DirectiveCause| describe_origin(cause, &asked.with);
     let mut named: BTreeSet<(Abi, &str)> = BTreeSet::new();
     let mut unknown: BTreeSet<String> = BTreeSet::new();
     for incident in &incidents {
@@ -83,11 +83,11 @@ pub(crate) async fn check(common: &Common, asked: &Check, local_time: &LocalTime
             None => _ = unknown.insert("a death by SIGSYS of which the kernel sent no record".to_owned()),
         }
     }
-    let named = named.into_iter().map(|(abi, call)| CallView::new(&policy, abi, call, by));
-    Ok(Checked::new(&unit, named.chain(unknown.into_iter().map(CallView::unknown)).collect(), notes))
+    let named = named.into_iter().map(|(abi, call)| CheckedCallView::new(&policy, abi, call, by));
+    Ok(Checked::new(&unit, named.chain(unknown.into_iter().map(CheckedCallView::unknown)).collect(), notes))
 }
 
-/// The policy with lines that come after all others.
+/// Returns the policy with lines after all others.
 fn with_lines(policy: &Policy, lines: &[String], groups: &Groups) -> anyhow::Result<Policy> {
     if lines.is_empty() {
         return Ok(policy.clone());
@@ -103,7 +103,7 @@ fn with_lines(policy: &Policy, lines: &[String], groups: &Groups) -> anyhow::Res
     }
     let content = format!("[{}]\n{}\n", policy.settings.section(), lines.join("\n"));
     let with = policy.with_dropin(Path::new(LAST), content.as_bytes(), groups);
-    // systemd would start the unit all the same, without what it does not know: whoever asks means it.
+    // systemd ignores words it does not know and starts the unit; the caller meant them, so they are errors here.
     let ignored = with.notes().find(|note| note.origin.as_ref().is_some_and(|origin| is_option(&origin.path)));
     if let Some(note) = ignored {
         bail!("of --with: {}", note.text);
@@ -115,7 +115,7 @@ fn is_option(path: &Path) -> bool {
     path == Path::new(LAST)
 }
 
-impl CallView {
+impl CheckedCallView {
     fn new(policy: &Policy, abi: Abi, call: &str, place: impl Fn(&policy::DirectiveCause) -> String) -> Self {
         let listed = |by: &[policy::DirectiveCause]| by.iter().map(&place).collect::<Vec<_>>();
         let (verdict, effect, by) = match policy.verdict(abi, call) {
@@ -131,11 +131,11 @@ impl CallView {
     }
 }
 
-/// Where the directive stands that does it: in a file, or among the lines that were given.
-fn place(cause: &policy::DirectiveCause, with: &[String]) -> String {
+/// Returns where a directive is: its file and line, or its `--with` option.
+fn describe_origin(cause: &policy::DirectiveCause, with: &[String]) -> String {
     match &cause.origin {
         Some(origin) if is_option(&origin.path) => {
-            // The first line is the section's.
+            // Line 1 is the section header.
             let line = (origin.line as usize).checked_sub(2).and_then(|at| with.get(at));
             format!("--with '{}'", line.map_or_else(|| format!("{}=…", cause.directive.key()), |line| shown(line)))
         }
@@ -145,7 +145,7 @@ fn place(cause: &policy::DirectiveCause, with: &[String]) -> String {
 }
 
 impl Checked {
-    fn new(unit: &Unit, calls: Vec<CallView>, notes: Vec<Note>) -> Self {
+    fn new(unit: &Unit, calls: Vec<CheckedCallView>, notes: Vec<Note>) -> Self {
         let pass = !calls.is_empty() && calls.iter().all(|call| matches!(call.verdict, "pass" | "depends"));
         Self { schema: SCHEMA, unit: unit.name.to_string(), manager: unit.manager.to_string(), pass, calls, notes }
     }

@@ -1,7 +1,7 @@
-//! `demo`: the whole way, from a denial that the kernel reports to the answer.
+//! `demo`: shows the whole way from a denial that the kernel reports to the answer.
 //!
-//! Where this process may listen, a child of its own puts itself under the filter of a unit file, as
-//! systemd would, and violates it. Elsewhere the case that is built in is explained.
+//! If this process may open the audit socket, a child installs the filter of a unit file, as systemd would, and violates
+//! it. Otherwise the demo explains a built-in case.
 
 use super::explain;
 use super::explain::LogQuestion;
@@ -27,44 +27,44 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The unit that the child plays.
+/// The unit whose filter the child installs.
 const UNIT: &str = "harden-why-demo.service";
 
-/// How long the kernel's record is waited for; it takes microseconds.
+/// Limit for the wait for the kernel's record, which takes microseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The case that is built in.
+/// The built-in case.
 const BUNDLED_UNIT: &str = "remote-ssh-agent.service";
 const BUNDLED_LOG: &str = include_str!("../../../tests/data/remote-ssh-agent/log");
 const BUNDLED_FILE: &str =
     include_str!("../../../tests/data/remote-ssh-agent/root/home/user/.config/systemd/user/remote-ssh-agent.service");
 
-/// Shows it.
+/// Runs the demo.
 ///
 /// # Errors
-/// There is no room for a unit file, or the child does not start.
+/// The unit file cannot be written, or the child does not start.
 pub(crate) fn run(clock: &LocalTime) -> anyhow::Result<Report> {
     let loaded = syscall_groups::load();
-    let root = Scratch::new()?;
+    let root = ScratchDir::new()?;
     let mut report = match AuditSocket::open() {
-        Ok(audit) => live(audit, &root.path, &loaded.groups, clock)?,
-        Err(why) => bundled(&why.to_string(), &root.path, &loaded.groups)?,
+        Ok(audit) => answer_live(audit, &root.path, &loaded.groups, clock)?,
+        Err(why) => answer_bundled(&why.to_string(), &root.path, &loaded.groups)?,
     };
-    // No manager of this machine has the unit.
+    // No manager of this machine has the unit, so there is nothing to run afterwards.
     report.units.iter_mut().for_each(|answer| answer.then.clear());
     report.notes.extend(crate::systemd::syscall_groups::groups_note(&loaded));
     Ok(report)
 }
 
-/// A denial made here and now.
-fn live(mut audit: AuditSocket, root: &Path, groups: &Groups, clock: &LocalTime) -> anyhow::Result<Report> {
+/// Answers for a denial that the child provokes now.
+fn answer_live(mut audit: AuditSocket, root: &Path, groups: &Groups, clock: &LocalTime) -> anyhow::Result<Report> {
     let me = std::env::current_exe().context("cannot find this program's own file")?;
     let text = format!(
         "[Service]\nExecStart={}\nSystemCallFilter=@system-service\nSystemCallFilter=~@network-io\n",
         me.display()
     );
     let unit = Unit { manager: Manager::System, name: UNIT.parse()? };
-    let file = write(root, "etc/systemd/system", UNIT, &text)?;
+    let file = write_unit_file(root, "etc/systemd/system", UNIT, &text)?;
     let mut child = Command::new(&me).arg("demo-victim").arg(&file).stdin(Stdio::null()).spawn()?;
     let pid = child.id();
     let status = child.wait()?;
@@ -113,9 +113,9 @@ fn live(mut audit: AuditSocket, root: &Path, groups: &Groups, clock: &LocalTime)
     Ok(Report { schema: SCHEMA, demo, units: vec![answer], log: None, notes: Vec::new() })
 }
 
-/// The case that is built in, and why it is that one.
-fn bundled(why: &str, root: &Path, groups: &Groups) -> anyhow::Result<Report> {
-    write(root, "home/user/.config/systemd/user", BUNDLED_UNIT, BUNDLED_FILE)?;
+/// Answers for the built-in case, and says why it is not a live one.
+fn answer_bundled(why: &str, root: &Path, groups: &Groups) -> anyhow::Result<Report> {
+    write_unit_file(root, "home/user/.config/systemd/user", BUNDLED_UNIT, BUNDLED_FILE)?;
     let question = LogQuestion { root: Some(root.to_owned()), unit: Some(BUNDLED_UNIT.parse()?) };
     let mut report = explain::explain(&mut BUNDLED_LOG.as_bytes(), &question, groups, &explain::local_time_of_log())?;
     let words = format!(
@@ -126,7 +126,7 @@ fn bundled(why: &str, root: &Path, groups: &Groups) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// The child: comes under the filter of a unit file and violates it. Returns only if it survives.
+/// Runs the child: installs the filter of a unit file and violates it. Returns only if the child survives.
 pub(crate) fn run_demo_child(file: &Path) -> anyhow::Error {
     match violate(file) {
         Ok(()) => {
@@ -140,16 +140,16 @@ fn violate(file: &Path) -> anyhow::Result<()> {
     let name: UnitName = file.file_name().and_then(|name| name.to_str()).unwrap_or_default().parse()?;
     let settings = Settings::new(&name, Some(UnitFile::parse(file, &fs::read(file)?)), Vec::new());
     let groups = syscall_groups::load().groups;
-    let filter = filter(&Policy::new(settings, Abi::native(), &groups), &groups);
-    // Nobody needs a core of a process that was meant to die.
+    let filter = build_filter(&Policy::new(settings, Abi::native(), &groups), &groups);
+    // The child is meant to die: a core file helps nobody.
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     filter.load(false).context("the filter cannot be loaded")?;
     let _ = std::os::unix::net::UnixDatagram::unbound();
     Ok(())
 }
 
-/// What the policy does to every call of this machine's own ABI.
-fn filter(policy: &Policy, groups: &Groups) -> SeccompFilter {
+/// Builds the filter that a policy means for the native ABI.
+fn build_filter(policy: &Policy, groups: &Groups) -> SeccompFilter {
     let abi = Abi::native();
     let calls = groups.names().filter_map(|group| groups.calls(group)).flatten();
     let mut rules: Vec<(u32, u32)> = calls
@@ -171,8 +171,8 @@ fn filter(policy: &Policy, groups: &Groups) -> SeccompFilter {
     SeccompFilter::new(abi.arch(), &rules, return_value(Action::KillProcess, 0))
 }
 
-/// Writes a unit file below a root; where it is on this machine.
-fn write(root: &Path, dir: &str, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+/// Writes a unit file below a root. Returns its real path.
+fn write_unit_file(root: &Path, dir: &str, name: &str, text: &str) -> anyhow::Result<PathBuf> {
     let dir = root.join(dir);
     fs::create_dir_all(&dir)?;
     let file = dir.join(name);
@@ -180,12 +180,12 @@ fn write(root: &Path, dir: &str, name: &str, text: &str) -> anyhow::Result<PathB
     Ok(file)
 }
 
-/// A directory that is removed in the end.
-struct Scratch {
+/// A temporary directory, removed on drop.
+struct ScratchDir {
     path: PathBuf,
 }
 
-impl Scratch {
+impl ScratchDir {
     fn new() -> anyhow::Result<Self> {
         let template = std::env::temp_dir().join("harden-why-demo-XXXXXX");
         let path = nix::unistd::mkdtemp(&template).with_context(|| {
@@ -195,9 +195,9 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchDir {
     fn drop(&mut self) {
-        // What cannot be removed is in the directory for temporary files, which is swept.
+        // systemd-tmpfiles removes what is left.
         let _ = fs::remove_dir_all(&self.path);
     }
 }

@@ -1,4 +1,4 @@
-//! `harden-why`: the units with denials, newest first, and those that can be denied calls without a record.
+//! `harden-why`: lists the units with denials, newest first, and those that can refuse calls without a record.
 
 pub(crate) mod silent;
 
@@ -13,7 +13,7 @@ use crate::cli::views::answer::SCHEMA;
 use crate::incidents::UnitSummary;
 use crate::incidents::local_time::{LocalTime, moment};
 use serde::Serialize;
-use silent::{Silent, SilentUnit};
+use silent::{SilentUnit, SilentUnits};
 
 /// The units with denials.
 #[derive(Debug, Serialize)]
@@ -21,38 +21,38 @@ pub(crate) struct Overview {
     schema: u32,
     /// Newest first.
     #[serde(rename = "overview")]
-    lines: Vec<Line>,
-    /// The units that can be refused calls without a record, those with a filter first.
+    lines: Vec<OverviewLine>,
+    /// The units that can refuse calls without a record; those with a filter first.
     #[serde(serialize_with = "units")]
-    silent: Silent,
+    silent: SilentUnits,
     /// What limits the answer.
     notes: Vec<Note>,
-    /// All units are to be named.
+    /// Whether the page names all units.
     #[serde(skip)]
     all: bool,
 }
 
-fn units<S: serde::Serializer>(silent: &Silent, serializer: S) -> Result<S::Ok, S::Error> {
+fn units<S: serde::Serializer>(silent: &SilentUnits, serializer: S) -> Result<S::Ok, S::Error> {
     silent.units.serialize(serializer)
 }
 
 /// A unit with denials.
 #[derive(Debug, Serialize)]
-struct Line {
-    /// Its name; null for processes whose unit is not known.
+struct OverviewLine {
+    /// The unit's name; null for processes of an unknown unit.
     unit: Option<String>,
     /// `system`, or `user:UID`.
     manager: Option<String>,
-    /// Different denials.
+    /// The number of incidents.
     incidents: u64,
-    /// Sightings of them.
+    /// The number of sightings.
     count: u64,
-    /// The latest, RFC 3339.
+    /// The latest sighting, RFC 3339.
     last: Option<String>,
-    /// Its directives by which it can be refused calls without a record, as far as its manager tells.
+    /// The directives that can refuse calls without a record, according to its manager.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     silent: Vec<&'static str>,
-    /// Its filter is one of them.
+    /// Whether `SystemCallFilter=` is one of them.
     #[serde(skip)]
     marked: bool,
     #[serde(skip)]
@@ -61,16 +61,16 @@ struct Line {
     ago: Option<String>,
 }
 
-/// Asks for every unit with denials.
+/// Lists every unit with denials.
 ///
 /// # Errors
-/// A time is none, or there is nobody to ask.
+/// `--since` is not a time, or the incident source fails.
 pub(crate) async fn overview(cli: &Cli, clock: &LocalTime) -> anyhow::Result<Overview> {
     let scope = parse_scope(&cli.units, clock)?;
     let context = Context::open(&cli.common, &cli.units.source, clock).await?;
     let units = context.incidents.units(scope).await?;
-    let mut lines: Vec<Line> = units.iter().map(|summary| Line::new(summary, clock)).collect();
-    let silent = Silent::look(&context.managers, scope.managers, clock).await;
+    let mut lines: Vec<OverviewLine> = units.iter().map(|summary| OverviewLine::new(summary, clock)).collect();
+    let silent = SilentUnits::query(&context.managers, scope.managers, clock).await;
     for line in &mut lines {
         let found = line.unit.as_deref().zip(line.manager.as_deref());
         line.mark(found.and_then(|(unit, manager)| silent.find(unit, manager)));
@@ -80,7 +80,7 @@ pub(crate) async fn overview(cli: &Cli, clock: &LocalTime) -> anyhow::Result<Ove
     Ok(Overview { schema: SCHEMA, lines, silent, notes, all: cli.units.all })
 }
 
-impl Line {
+impl OverviewLine {
     fn new(UnitSummary { unit, incidents, count, last }: &UnitSummary, clock: &LocalTime) -> Self {
         Self {
             unit: unit.as_ref().map(|unit| unit.name.to_string()),
@@ -135,7 +135,7 @@ impl Reply for Overview {
                 page.line("'harden-why --unknown' tells what is known of processes whose unit is not.");
             }
         }
-        self.silent.show(&mut page, self.all);
+        self.silent.add_to_page(&mut page, self.all);
         crate::cli::terminal::page::add_notes(&mut page, &self.notes);
         page.finish()
     }

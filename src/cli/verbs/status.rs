@@ -1,4 +1,4 @@
-//! `status`: whether the daemon listens, what it has seen, and what makes it deaf here.
+//! `status`: whether the daemon listens, what it has seen, and what it cannot see here.
 
 use crate::audit::text::{escape, plural};
 use crate::cli::args::Common;
@@ -17,27 +17,27 @@ use crate::units::Manager;
 use serde::Serialize;
 use std::path::Path;
 
-/// How well this machine is heard.
+/// What the daemon sees of this machine.
 #[derive(Debug, Serialize)]
 pub(crate) struct Hearing {
     schema: u32,
     /// Whether the daemon runs and listens.
     listening: bool,
-    /// Since when, RFC 3339.
+    /// Start of listening, RFC 3339.
     since: Option<String>,
-    /// Its counters; null where it does not answer.
+    /// The daemon's counters; null if it does not answer.
     counters: Option<Counters>,
-    /// Why the store cannot be written, while it cannot.
+    /// Why the store cannot be written; absent if it can.
     store_error: Option<String>,
-    /// Why alerts do not reach the journal, while they do not.
+    /// Why alerts do not reach the journal; absent if they do.
     journal_error: Option<String>,
     /// The end of the verifier's log, if the kernel refused a BPF program.
     verifier_log: Option<String>,
-    /// Why the daemon does not answer.
+    /// Why the daemon does not answer; absent if it does.
     absent: Option<String>,
-    /// Whether the system's and one's own manager have refusals recorded.
+    /// Whether the system manager and the caller's own manager log refusals.
     recording: Vec<RecordingView>,
-    /// What cannot be heard here, a sentence each.
+    /// What cannot be seen here, a sentence each.
     limitations: Vec<String>,
     #[serde(skip)]
     recorded: Vec<String>,
@@ -45,23 +45,23 @@ pub(crate) struct Hearing {
     shown: Option<String>,
 }
 
-/// Counted since the daemon's start, but for what was forgotten.
+/// Counters since the daemon's start, except for evictions.
 #[derive(Debug, Serialize)]
 struct Counters {
     records: u64,
     lost: u64,
     overruns: u64,
     dropped: u64,
-    /// Since the store was begun.
+    /// Since the store was created.
     evicted: u64,
     ignored: u64,
     malformed: u64,
     receive_buffer: u64,
 }
 
-/// Asks the daemon; of a machine without one, what would limit it.
-pub(crate) async fn ask(common: &Common, clock: &LocalTime) -> Hearing {
-    let mut hearing = of_daemon(common, clock).await;
+/// Asks the daemon for its status. Without a daemon, lists what would limit it.
+pub(crate) async fn query_status(common: &Common, clock: &LocalTime) -> Hearing {
+    let mut hearing = query_daemon(common, clock).await;
     let managers = Managers::new(&common.bus);
     for manager in [Manager::System, Manager::User(nix::unistd::geteuid().as_raw())] {
         let whose = crate::cli::terminal::words::describe_manager(&manager.to_string());
@@ -74,7 +74,7 @@ pub(crate) async fn ask(common: &Common, clock: &LocalTime) -> Hearing {
                 );
                 (words, RecordingView::new(manager, recording.as_ref()))
             }
-            // Most users of the system have no manager of their own, root above all.
+            // Most users have no manager of their own, and neither has root.
             Err(SystemdError::Unreachable { .. }) if manager != Manager::System => continue,
             Err(error) => (format!("not known: {error}"), RecordingView::unknown(manager)),
         };
@@ -84,13 +84,13 @@ pub(crate) async fn ask(common: &Common, clock: &LocalTime) -> Hearing {
     hearing
 }
 
-async fn of_daemon(common: &Common, clock: &LocalTime) -> Hearing {
+async fn query_daemon(common: &Common, clock: &LocalTime) -> Hearing {
     let status = async {
         let daemon = crate::outlet::client::daemon(&common.bus).await?;
         crate::outlet::client::patiently(|| daemon.status()).await.map_err(crate::outlet::client::explained)
     };
     match status.await {
-        Ok(status) => Hearing::of(status, clock),
+        Ok(status) => Hearing::new(status, clock),
         Err(error) => Hearing {
             schema: SCHEMA,
             listening: false,
@@ -114,7 +114,7 @@ fn escape_lines(text: &str) -> String {
 }
 
 impl Hearing {
-    fn of(status: Status, clock: &LocalTime) -> Self {
+    fn new(status: Status, clock: &LocalTime) -> Self {
         let since = Moment::At(status.since);
         Self {
             schema: SCHEMA,

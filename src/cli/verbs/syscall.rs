@@ -11,18 +11,18 @@ use crate::systemd::syscall_groups;
 use crate::systemd::syscall_groups::groups_note;
 use serde::Serialize;
 
-/// What is known of a call.
+/// What is known about a call.
 #[derive(Debug, Serialize)]
-pub(crate) struct Reading {
+pub(crate) struct CallFacts {
     schema: u32,
     name: Option<String>,
-    /// Per ABI asked about; null where it has no such call.
+    /// The number per ABI; null if the ABI lacks the call.
     numbers: Vec<Number>,
-    /// Smallest first.
+    /// Its groups, smallest first.
     groups: Vec<GroupView>,
-    /// Whether the systemd whose groups these are knows the call.
+    /// Whether that systemd knows the call.
     known_to_systemd: bool,
-    /// Whose groups these are.
+    /// The systemd version that defines the groups.
     groups_of: String,
     notes: Vec<Note>,
 }
@@ -42,28 +42,28 @@ struct GroupView {
     calls: usize,
 }
 
-/// Looks a call up by name or number.
+/// Looks up a call by name or number.
 ///
 /// # Errors
-/// An architecture or a name that is in no table.
-pub(crate) fn look_up(call: &str, arch: Option<&str>) -> anyhow::Result<Reading> {
+/// No table has the architecture or the name.
+pub(crate) fn look_up(call: &str, arch: Option<&str>) -> anyhow::Result<CallFacts> {
     let abi = match arch {
         None => Abi::native(),
-        Some(name) => abi_named(name)?,
+        Some(name) => parse_abi(name)?,
     };
     let loaded = syscall_groups::load();
     let notes = groups_note(&loaded).into_iter().collect();
     let number = call.parse::<u32>().ok().or_else(|| call.parse::<i32>().ok().map(i32::cast_unsigned));
     let call = match number {
         Some(number) => Call::numbered(abi.arch(), number),
-        None => named(call, abi, arch.is_some(), &loaded.groups)?,
+        None => find_call(call, abi, arch.is_some(), &loaded.groups)?,
     };
-    // A number can tell another ABI of the same architecture (x32).
+    // The number may belong to another ABI of the architecture (x32).
     let abi = if number.is_some() { call.abi().unwrap_or(abi) } else { abi };
     let name = call.name();
     let holding = name.map_or_else(Vec::new, |name| loaded.groups.containing(name));
     let (GroupSource::Host(version) | GroupSource::Embedded(version)) = loaded.groups.source();
-    Ok(Reading {
+    Ok(CallFacts {
         schema: SCHEMA,
         name: name.map(ToOwned::to_owned),
         numbers: vec![Number { arch: abi.name(), number: call.number() }],
@@ -74,15 +74,15 @@ pub(crate) fn look_up(call: &str, arch: Option<&str>) -> anyhow::Result<Reading>
     })
 }
 
-fn abi_named(name: &str) -> anyhow::Result<Abi> {
+fn parse_abi(name: &str) -> anyhow::Result<Abi> {
     Abi::from_name(name).ok_or_else(|| {
         let known: Vec<&str> = Abi::all().map(Abi::name).collect();
         anyhow::anyhow!("{} is no architecture known here; these are: {}", shown(name), known.join(" "))
     })
 }
 
-/// A call by name: one of this ABI, or without `--arch` one that any ABI or systemd knows.
-fn named(name: &str, abi: Abi, strict: bool, groups: &Groups) -> anyhow::Result<Call> {
+/// Finds a call by name: of this ABI, or without `--arch` one that any ABI or systemd knows.
+fn find_call(name: &str, abi: Abi, strict: bool, groups: &Groups) -> anyhow::Result<Call> {
     let call = Call::named(abi.arch(), name);
     let elsewhere: Vec<&str> = Abi::all().filter(|abi| abi.call_number(name).is_some()).map(Abi::name).collect();
     if abi.call_number(name).is_some() || (!strict && (groups.is_known(name) || !elsewhere.is_empty())) {
@@ -104,7 +104,7 @@ impl GroupView {
     }
 }
 
-impl Reply for Reading {
+impl Reply for CallFacts {
     fn page(&self) -> String {
         let mut page = Page::default();
         page.line(styled(BAD, self.name.as_deref().unwrap_or("unknown call")));

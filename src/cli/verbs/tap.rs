@@ -1,5 +1,5 @@
-//! `tap`: watches running units and processes for calls that seccomp refuses them without a record, for a while, and
-//! answers for what was seen.
+//! `tap`: watches running units and processes for calls that seccomp refuses without a record, and answers for those
+//! calls.
 
 pub(crate) mod targets;
 
@@ -32,30 +32,30 @@ use std::collections::btree_map::Entry;
 use std::time::Instant;
 use targets::{Watched, find};
 
-/// How many units are asked for their settings, beside those that were asked for.
-const MOST_ASKED: usize = 256;
+/// The most further units whose settings are read, besides the targets.
+const MOST_FURTHER_UNITS: usize = 256;
 
-/// Watches, and answers.
+/// Watches the targets, and answers.
 ///
 /// # Errors
-/// Somebody may not, or there is nobody to watch, or no way: nothing was changed then.
+/// The caller lacks the rights, a target does not run, or the kernel lacks BPF. Nothing is changed.
 pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped> {
-    // Before anything is asked: what comes after would blame others.
+    // Checked first: later errors would name the wrong cause.
     ensure!(nix::unistd::geteuid().is_root(), TapError::NotAllowed);
     let loaded = syscall_groups::load();
     let managers = crate::systemd::manager::Managers::new(&common.bus);
     let watched = find(asked, &managers).await?;
-    let mut cases: Vec<Case> = Vec::new();
+    let mut cases: Vec<TappedUnit> = Vec::new();
     for Watched { unit, .. } in &watched {
         if cases.iter().all(|case| case.unit != *unit) {
-            cases.push(Case::of(unit.as_ref(), &managers, &loaded.groups).await);
+            cases.push(TappedUnit::load(unit.as_ref(), &managers, &loaded.groups).await);
         }
     }
     let targets: Vec<TapTarget> = watched.iter().map(|watched| watched.target.clone()).collect();
 
     let mut interruption = Interruption::from_signals()?;
     let mut tap = Tap::open(&targets)?;
-    // Children of processes that were asked for are followed wherever they go.
+    // Children of target processes are followed into any cgroup.
     let by_cgroups = targets.iter().all(|target| matches!(target, TapTarget::Cgroup(_)));
     let whose = |target: usize, owner: &ProcessOwner| {
         let whose = watched.get(target)?.whose(owner, by_cgroups)?;
@@ -71,7 +71,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
         };
         let ended = interruption.or(waited).await.is_err();
         tally.add(tap.collect(), &procfs);
-        live.show(began.elapsed(), asked.duration, || views(&refused(&tally, &cases, whose)));
+        live.show(began.elapsed(), asked.duration, || views(&group_by_unit(&tally, &cases, whose)));
         if ended || began.elapsed() >= asked.duration || tap.is_over() {
             break;
         }
@@ -80,24 +80,24 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     let seconds = began.elapsed().as_secs_f64();
     drop(live);
 
-    // Others turned up meanwhile, to be asked now that no event waits to be read.
+    // Settings of units that appeared during the tap are read now, when no event waits.
     let mut units: Vec<Option<Unit>> =
         tally.owners().map(|(target, owner)| whose(target, owner).map(|(unit, _)| unit)).collect();
     units.sort();
     units.dedup();
     units.retain(|unit| cases.iter().all(|case| case.unit != *unit));
     for (place, unit) in units.into_iter().enumerate() {
-        cases.push(if place < MOST_ASKED {
-            Case::of(unit.as_ref(), &managers, &loaded.groups).await
+        cases.push(if place < MOST_FURTHER_UNITS {
+            TappedUnit::load(unit.as_ref(), &managers, &loaded.groups).await
         } else {
-            Case { unit, known: None }
+            TappedUnit { unit, known: None }
         });
     }
-    let refusals = refused(&tally, &cases, whose);
-    let mut notes = left_out(tap.losses(), tally.uncounted());
+    let refusals = group_by_unit(&tally, &cases, whose);
+    let mut notes = loss_notes(tap.losses(), tally.uncounted());
     notes.extend(syscall_groups::groups_note(&loaded));
-    let incidents: Vec<Incident> = refusals.iter().filter_map(incident).collect();
-    notes.extend(stored(&common.bus, &incidents).await);
+    let incidents: Vec<Incident> = refusals.iter().filter_map(to_incident).collect();
+    notes.extend(report_to_daemon(&common.bus, &incidents).await);
     let answered = refusals.iter().filter(|refused| refused.kind.result == CallResult::Answered).count();
     if answered > 0 {
         notes.push(Note::new(
@@ -109,7 +109,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     let mut answers = Vec::new();
     for case in &cases {
         let answer = case.answer(&incidents, &loaded.groups, &local_time_now());
-        // Of processes without a unit, or of one that nobody asked for, there is nothing to tell but what was seen.
+        // Processes without a unit and units that were no targets appear only with their refusals.
         let is_asked = case.unit.is_some() && watched.iter().any(|watched| watched.unit == case.unit);
         if is_asked || !answer.denials.is_empty() {
             answers.push(answer);
@@ -118,14 +118,14 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     Ok(Tapped { schema: SCHEMA, seconds, units: answers, refusals: views(&refusals), notes })
 }
 
-/// A unit that is watched, or what is of none.
-struct Case {
+/// A unit under the tap; `None` for processes without one.
+struct TappedUnit {
     unit: Option<Unit>,
     known: Option<LoadedSettings>,
 }
 
-impl Case {
-    async fn of(unit: Option<&Unit>, managers: &Managers, groups: &Groups) -> Self {
+impl TappedUnit {
+    async fn load(unit: Option<&Unit>, managers: &Managers, groups: &Groups) -> Self {
         let known = match unit {
             Some(unit) => Some(unit_settings::load(managers, unit, groups).await),
             None => None,
@@ -137,7 +137,7 @@ impl Case {
         self.known.as_ref()?.situation.as_ref()
     }
 
-    /// The answer for what was seen of it.
+    /// Answers for the unit's refusals.
     fn answer(&self, incidents: &[Incident], groups: &Groups, clock: &LocalTime) -> Answer {
         let own = incidents.iter().filter(|incident| incident.key.unit == self.unit).cloned().collect();
         let situation = self.situation();
@@ -145,7 +145,7 @@ impl Case {
         let diagnosis = diagnose(own, situation, groups);
         let mut answer = Answer::new(self.unit.as_ref(), &diagnosis, situation, groups, clock, notes);
         if self.unit.is_none() {
-            // There are no settings that a line could help in.
+            // Without a unit no setting can help.
             answer.unproven = None;
         }
         answer.nothing = "None of its calls was refused meanwhile.";
@@ -157,11 +157,11 @@ impl Case {
     }
 }
 
-/// Whether the policy of a unit answers a call in that way, whatever its arguments. A call that was let through, and
-/// came back with that error by itself, is then none.
-fn causes(cases: &[Case], unit: Option<&Unit>, kind: &RefusalKind) -> bool {
+/// Returns whether the unit's policy gives that result for some arguments of the call. If not, the call itself failed
+/// with that error.
+fn can_cause(cases: &[TappedUnit], unit: Option<&Unit>, kind: &RefusalKind) -> bool {
     let case = cases.iter().find(|case| case.unit.as_ref() == unit);
-    let Some(situation) = case.and_then(Case::situation) else { return false };
+    let Some(situation) = case.and_then(TappedUnit::situation) else { return false };
     let call = Call::numbered(kind.arch, kind.number);
     let (Some(abi), Some(name), CallResult::Errno(errno)) = (call.abi(), call.name(), kind.result) else {
         return false;
@@ -170,30 +170,30 @@ fn causes(cases: &[Case], unit: Option<&Unit>, kind: &RefusalKind) -> bool {
     matches!(verdict, Verdict::Denied { effect: Effect::Errno(denied), .. } if denied == errno)
 }
 
-/// What was refused a unit's processes, or those of none.
-struct Refused {
+/// The refusals of one kind, of the processes of one unit.
+struct UnitRefusal {
     unit: Option<Unit>,
     rung: Option<Rung>,
     kind: RefusalKind,
     group: RefusalTotals,
 }
 
-/// What was refused, by whose processes they are, however those were met.
-fn refused(
+/// Groups the refusals by unit.
+fn group_by_unit(
     tally: &RefusalTally,
-    cases: &[Case],
+    cases: &[TappedUnit],
     whose: impl Fn(usize, &ProcessOwner) -> Option<(Unit, Rung)>,
-) -> Vec<Refused> {
-    let mut all: BTreeMap<(Option<Unit>, RefusalKind), Refused> = BTreeMap::new();
+) -> Vec<UnitRefusal> {
+    let mut all: BTreeMap<(Option<Unit>, RefusalKind), UnitRefusal> = BTreeMap::new();
     let of = |kind: &RefusalKind| whose(kind.target, &kind.owner).unzip();
-    for (kind, group) in tally.refusals(|kind| causes(cases, of(kind).0.as_ref(), kind)) {
+    for (kind, group) in tally.refusals(|kind| can_cause(cases, of(kind).0.as_ref(), kind)) {
         let (unit, rung) = of(&kind);
         let kind = RefusalKind { target: 0, owner: ProcessOwner::Unknown, ..kind };
         match all.entry((unit.clone(), kind.clone())) {
-            Entry::Vacant(vacant) => drop(vacant.insert(Refused { unit, rung, kind, group })),
+            Entry::Vacant(vacant) => drop(vacant.insert(UnitRefusal { unit, rung, kind, group })),
             Entry::Occupied(mut occupied) => {
                 let known = occupied.get_mut();
-                // Not surer of all than of each.
+                // The group is as uncertain as its least certain member.
                 known.rung = known.rung.max(rung);
                 known.group.merge(&group);
             }
@@ -202,15 +202,15 @@ fn refused(
     all.into_values().collect()
 }
 
-fn views(refused: &[Refused]) -> Vec<RefusalView> {
-    let view = |one: &Refused| RefusalView::new(one.unit.as_ref(), &one.kind, &one.group);
+fn views(refused: &[UnitRefusal]) -> Vec<RefusalView> {
+    let view = |one: &UnitRefusal| RefusalView::new(one.unit.as_ref(), &one.kind, &one.group);
     let mut views: Vec<RefusalView> = refused.iter().map(view).collect();
     views.sort_by_key(|view| std::cmp::Reverse(view.count));
     views
 }
 
-/// The fact that is kept of a refusal; an answer without an error is none of systemd's.
-fn incident(Refused { unit, rung, kind, group }: &Refused) -> Option<Incident> {
+/// Returns the incident to store; `None` for a result without an error, which no systemd filter gives.
+fn to_incident(UnitRefusal { unit, rung, kind, group }: &UnitRefusal) -> Option<Incident> {
     let CallResult::Errno(errno) = kind.result else { return None };
     let caller = group.threads.last();
     Some(Incident {
@@ -237,8 +237,8 @@ fn incident(Refused { unit, rung, kind, group }: &Refused) -> Option<Incident> {
     })
 }
 
-/// Has the daemon store what was seen; says so where it does not.
-async fn stored(bus: &BusAddress, incidents: &[Incident]) -> Option<Note> {
+/// Sends the incidents to the daemon. Returns a note if it does not store them.
+async fn report_to_daemon(bus: &BusAddress, incidents: &[Incident]) -> Option<Note> {
     let dicts: Vec<IncidentDict> =
         incidents.iter().map(|incident| IncidentDict::from(&Stored { id: 0, incident: incident.clone() })).collect();
     if dicts.is_empty() {
@@ -255,8 +255,8 @@ async fn stored(bus: &BusAddress, incidents: &[Incident]) -> Option<Note> {
     Some(Note::new("not-stored", format!("what was seen is not stored, since harden-whyd does not take it: {error:#}")))
 }
 
-/// What the count leaves out.
-fn left_out(lost: TapLosses, forgotten: u64) -> Vec<Note> {
+/// Notes about refusals that were not counted.
+fn loss_notes(lost: TapLosses, forgotten: u64) -> Vec<Note> {
     let mut notes = Vec::new();
     let refusals = lost.refusals.saturating_add(forgotten);
     if refusals > 0 {

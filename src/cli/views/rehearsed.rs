@@ -56,14 +56,14 @@ pub(crate) struct RehearsalView {
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<String>,
     /// Every call that was seen, whose count is this rehearsal's.
-    calls: Vec<CallView>,
+    calls: Vec<RehearsedCallView>,
     #[serde(skip)]
     words: Vec<String>,
 }
 
 /// A call that was seen.
 #[derive(Debug, Serialize)]
-struct CallView {
+struct RehearsedCallView {
     call: String,
     count: u64,
 }
@@ -124,7 +124,7 @@ impl RehearsalView {
                 .outcome
                 .as_ref()
                 .map(|outcome| crate::audit::text::escape(outcome.active_state.as_bytes())),
-            calls: counts.into_iter().map(|(call, count)| CallView { call, count }).collect(),
+            calls: counts.into_iter().map(|(call, count)| RehearsedCallView { call, count }).collect(),
             words: vec![format!("{name} was rehearsed {why} ({seconds} s), and {seen}."), restoration.describe(name)],
             ..Self::planned(plan, RehearsalOutcome::Rehearsed)
         }

@@ -1,4 +1,4 @@
-//! The units that can be refused calls without a record, by what their managers hold of them.
+//! The units that can refuse calls without a record, from the settings that their managers hold.
 
 use crate::audit::Note;
 use crate::audit::text::plural;
@@ -16,53 +16,53 @@ use crate::units::Manager;
 use serde::Serialize;
 use std::cell::RefCell;
 
-/// How many are named.
+/// The most units that the page names.
 const NAMED: usize = 12;
 
-/// A unit that can be refused calls without a record.
+/// A unit that can refuse calls without a record.
 #[derive(Debug, Serialize)]
 pub(crate) struct SilentUnit {
     pub(crate) unit: String,
     /// `system`, or `user:UID`.
     pub(crate) manager: String,
-    /// Its directives that refuse with an error, `SystemCallFilter` first.
+    /// The directives that refuse with an error, `SystemCallFilter` first.
     pub(crate) directives: Vec<&'static str>,
-    /// What its manager says: `active`, `inactive`, `failed`, …
+    /// Its `ActiveState`: `active`, `inactive`, `failed`, …
     state: String,
-    /// Refusals are recorded now, of processes started since they are.
+    /// Whether refusals are logged now, for processes started since then.
     pub(crate) recorded: bool,
 }
 
 impl SilentUnit {
-    /// Whether its filter refuses, rather than a directive that nearly every unit has.
+    /// Returns whether its filter refuses, and not only a directive that most units have.
     pub(crate) fn is_filtered(&self) -> bool {
         self.directives.first() == Some(&Directive::SystemCallFilter.key())
     }
 }
 
-/// All of them.
+/// All such units of the managers that answer.
 #[derive(Debug, Default)]
-pub(crate) struct Silent {
-    /// Those with a filter first, by name.
+pub(crate) struct SilentUnits {
+    /// Sorted by name; those with a filter first.
     pub(crate) units: Vec<SilentUnit>,
-    /// Managers that have refusals recorded, and since when.
+    /// The managers that log refusals, each with its time range in words.
     recorded: Vec<(String, String)>,
     pub(crate) notes: Vec<Note>,
 }
 
-impl Silent {
-    /// Asks the system's manager and one's own, both at once.
-    pub(crate) async fn look(managers: &Managers, which: incident_source::ManagerScope, clock: &LocalTime) -> Self {
+impl SilentUnits {
+    /// Asks the system manager and the caller's own manager concurrently.
+    pub(crate) async fn query(managers: &Managers, which: incident_source::ManagerScope, clock: &LocalTime) -> Self {
         let own = Manager::User(nix::unistd::geteuid().as_raw());
         let steps = RefCell::new(Steps::new("units"));
         let ask = async |manager: Manager, at: usize| {
             if !which.includes(Some(manager)) {
                 return Self::default();
             }
-            let told = |done, of| steps.borrow_mut().set(at, done, of);
+            let report = |done, of| steps.borrow_mut().set(at, done, of);
             match managers.connect(manager).await {
-                Ok(running) => Self::of(managers, &running, told, clock).await,
-                // Most users of the system have no manager of their own, root above all.
+                Ok(running) => Self::query_manager(managers, &running, report, clock).await,
+                // Most users have no manager of their own, and neither has root.
                 Err(SystemdError::Unreachable { .. }) if manager == own => Self::default(),
                 Err(error) => Self::unknown(manager, &error),
             }
@@ -78,14 +78,14 @@ impl Silent {
         silent
     }
 
-    async fn of(
+    async fn query_manager(
         managers: &Managers,
         running: &SystemdManager,
-        told: impl FnMut(usize, usize),
+        report: impl FnMut(usize, usize),
         clock: &LocalTime,
     ) -> Self {
         let manager = running.manager();
-        let (facts, complete) = match running.list_loaded_units(told).await {
+        let (facts, complete) = match running.list_loaded_units(report).await {
             Ok(loaded) => loaded,
             Err(error) => return Self::unknown(manager, &error),
         };
@@ -123,18 +123,18 @@ impl Silent {
         Self { notes: vec![Note::new("units-unknown", note)], ..Self::default() }
     }
 
-    /// The unit of a line, if it is one of them.
+    /// Finds a unit by its name and manager.
     pub(crate) fn find(&self, unit: &str, manager: &str) -> Option<&SilentUnit> {
         self.units.iter().find(|silent| silent.unit == unit && silent.manager == manager)
     }
 
-    /// Shows them; all by name if so asked.
-    pub(crate) fn show(&self, page: &mut Page, all: bool) {
+    /// Adds the units to a page; `all` names every one.
+    pub(crate) fn add_to_page(&self, page: &mut Page, all: bool) {
         let unrecorded: Vec<&SilentUnit> = self.units.iter().filter(|unit| !unit.recorded).collect();
         if !unrecorded.is_empty() {
             page.gap();
             page.line(styled(BOLD, format_args!("Units whose refusals leave no record: {}", unrecorded.len())));
-            show_some(page, &unrecorded, all);
+            add_units(page, &unrecorded, all);
             page.paragraph(
                 2,
                 "To see them: 'harden-why rehearse UNIT', 'harden-why tap UNIT' or 'harden-why log-refusals UNIT'.",
@@ -145,7 +145,7 @@ impl Silent {
                 self.units.iter().filter(|unit| unit.recorded && unit.manager == *manager).collect();
             page.gap();
             page.line(styled(BOLD, format_args!("Units whose refusals are recorded now: {}", recorded.len())));
-            show_some(page, &recorded, all);
+            add_units(page, &recorded, all);
             page.paragraph(
                 2,
                 &format!(
@@ -157,8 +157,8 @@ impl Silent {
     }
 }
 
-/// Those with a filter by name, and the others.
-fn show_some(page: &mut Page, units: &[&SilentUnit], all: bool) {
+/// Adds the units with a filter by name, and counts the others.
+fn add_units(page: &mut Page, units: &[&SilentUnit], all: bool) {
     let (filtered, others) = units.split_at(units.iter().take_while(|unit| unit.is_filtered()).count());
     if !filtered.is_empty() {
         let most = if all { filtered.len() } else { NAMED };
@@ -170,7 +170,7 @@ fn show_some(page: &mut Page, units: &[&SilentUnit], all: bool) {
     }
 }
 
-/// Names, at most so many.
+/// Joins at most `most` names, and counts the rest.
 fn names(units: &[&SilentUnit], most: usize) -> String {
     let (shown, rest) = units.split_at(units.len().min(most));
     let shown = shown.iter().map(|unit| name(unit)).collect::<Vec<_>>().join(", ");
