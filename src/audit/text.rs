@@ -90,6 +90,15 @@ pub fn escape(bytes: &[u8]) -> String {
     Escaped(bytes).to_string()
 }
 
+/// Escapes text to quote it within a line, and cuts it after 80 characters.
+pub(crate) fn escape_excerpt(text: &str) -> String {
+    const LONGEST: usize = 80;
+    match text.char_indices().nth(LONGEST) {
+        Some((cut, _)) => format!("{}…", escape(text.get(..cut).unwrap_or_default().as_bytes())),
+        None => escape(text.as_bytes()),
+    }
+}
+
 /// Returns the lines of a file, each [`Escaped`].
 #[must_use]
 pub(crate) fn escape_lines(bytes: &[u8]) -> Vec<String> {

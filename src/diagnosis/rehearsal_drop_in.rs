@@ -73,7 +73,7 @@ impl RehearsalDropIn {
             logged: BTreeSet::new(),
             unlogged: BTreeMap::new(),
             enosys: BTreeSet::new(),
-            replaces_log: !policy.logging().1.is_empty(),
+            replaces_log: !policy.logged_calls().1.is_empty(),
             lifted,
             kept,
         };
@@ -159,7 +159,7 @@ impl RehearsalDropIn {
         let mut text = format!("[{section}]\n");
         // Writing to a String cannot fail.
         for directive in &self.lifted {
-            let _ = writeln!(text, "{}={}", directive.key(), directive.spec().value.lifting());
+            let _ = writeln!(text, "{}={}", directive.key(), directive.spec().value.lifting_value());
         }
         if !self.enosys.is_empty() {
             let _ =

@@ -4,8 +4,9 @@
 //! sets the mode, and later lines add or remove calls.
 
 use super::effect::Effect;
-use super::unit_file::{Assignment, FileNote, Origin, shown};
+use super::unit_file::{Assignment, FileNote, Origin};
 use super::words::{Split, split};
+use crate::audit::text::escape_excerpt;
 use crate::syscalls::Groups;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -58,15 +59,21 @@ pub struct CallListEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CallList {
     pub(crate) mode: Mode,
-    pub(crate) opened: Arc<Word>,
+    pub(crate) first_line: Arc<Word>,
     pub(crate) entries: BTreeMap<Box<str>, CallListEntry>,
     pub(crate) removed: BTreeMap<Box<str>, Arc<Word>>,
     pub(crate) notes: Vec<FileNote>,
 }
 
 impl CallList {
-    pub(crate) fn new(mode: Mode, opened: Word) -> Self {
-        Self { mode, opened: Arc::new(opened), entries: BTreeMap::new(), removed: BTreeMap::new(), notes: Vec::new() }
+    pub(crate) fn new(mode: Mode, first_line: Word) -> Self {
+        Self {
+            mode,
+            first_line: Arc::new(first_line),
+            entries: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// Applies further lines to a list.
@@ -95,8 +102,10 @@ impl CallList {
         let origin = &line.origin;
         let list = list.get_or_insert_with(|| {
             let mode = if negated { Mode::Deny } else { Mode::Allow };
-            let mut list =
-                Self::new(mode, Word { text: shown(&line.value).into(), origin: Some(origin.clone()), implied: false });
+            let mut list = Self::new(
+                mode,
+                Word { text: escape_excerpt(&line.value).into(), origin: Some(origin.clone()), implied: false },
+            );
             if dialect == Dialect::Filter && !negated {
                 list.add("@default", false, None, origin, true, groups);
             }
@@ -142,7 +151,7 @@ impl CallList {
         implied: bool,
         groups: &Groups,
     ) {
-        let text = format!("{}{}", if negated { "~" } else { "" }, shown(name));
+        let text = format!("{}{}", if negated { "~" } else { "" }, escape_excerpt(name));
         let word = Arc::new(Word { text: text.into(), origin: Some(origin.clone()), implied });
         if name.starts_with('@') {
             match groups.calls(name) {
@@ -167,7 +176,7 @@ impl CallList {
 
     fn note(&mut self, origin: &Origin, word: &str, what: &str) {
         if self.notes.len() < MOST_NOTES {
-            self.notes.push(FileNote::at(origin, format!("{} {what}", shown(word))));
+            self.notes.push(FileNote::at(origin, format!("{} {what}", escape_excerpt(word))));
         }
     }
 }

@@ -1,20 +1,21 @@
-//! The one table of directives that install seccomp filters: what each is called, what its value looks like, what it
-//! does to which calls, and what a rehearsal does with it.
+//! The table of directives that bear on seccomp. A row gives a directive's key, the form of its value, what a rehearsal
+//! does with it, and what it does to which calls. Every other list of directives derives from this table.
 //!
-//! Source of the table: `systemd.exec(5)`, `org.freedesktop.systemd1(5)`, and `seccomp-util.c` and `exec-invoke.c` of
-//! systemd 255, seen to act so on running systems with 252, 257 and 262 (`tests/kernel_oracle.rs`). Every systemd since
-//! 247 has every directive.
+//! Sources of the table: `systemd.exec(5)`, `org.freedesktop.systemd1(5)`, and `seccomp-util.c` and `exec-invoke.c` of
+//! systemd 255. Systems with 252, 257 and 262 act by it (`tests/kernel_oracle.rs`). Systemd has all of these directives
+//! since version 247.
 
 use super::effect::Effect;
 
 const EPERM: Effect = Effect::Errno(libc::EPERM);
 const ENOSYS: Effect = Effect::Errno(libc::ENOSYS);
 
-/// Defines [`Directive`] and [`Directive::spec`] from one row for each directive, so that none lacks a field.
+/// Defines [`Directive`], [`Directive::ALL`] and [`Directive::spec`] from the rows of the table. A row that lacks a field
+/// does not compile.
 macro_rules! directives {
     ($($(#[$doc:meta])+ $name:ident { value: $value:ident, rehearsal: $rehearsal:ident, rules: $rules:expr })+) => {
-        /// A setting that bears on which calls pass, in the order systemd installs the filters: of equally
-        /// strong actions the last one installed decides. Those that install none themselves come first.
+        /// A setting that decides which calls pass. The order is that in which systemd installs the filters: of equally
+        /// strong actions the last one decides. Directives that install no filter come first.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Directive {
             $($(#[$doc])+ $name,)+
@@ -91,7 +92,7 @@ directives! {
     ] }
 
     /// Lists namespaces.
-    // `Policy` completes `with` by the namespaces that the unit's own lines allow.
+    // `Policy::verdict` adds to `with` the namespaces that the unit's lines allow.
     RestrictNamespaces { value: Namespaces, rehearsal: Lifts, rules: &[
         Rule::calls(&["unshare", "clone"], EPERM, "no namespaces but those listed")
             .with("flags of a namespace that is not allowed"),
@@ -101,7 +102,7 @@ directives! {
     ] }
 
     /// Protects `/proc/sys`, and filters the obsolete call for it.
-    // Linux has no such call since 5.5.
+    // A rehearsal gains nothing: Linux has no such call since 5.5.
     ProtectKernelTunables { value: Switch, rehearsal: KeepsOn, rules: &[
         Rule::calls(&["_sysctl"], EPERM, "kernel variables stay as they are"),
     ] }
@@ -143,21 +144,21 @@ directives! {
     SystemCallFilter { value: Calls, rehearsal: Lifts, rules: &[] }
 }
 
-/// What is the same for a directive in every unit.
+/// The row of a directive: what holds for it in every unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DirectiveSpec {
     /// The key in unit files, without `=`, which is also the name of the D-Bus property.
     pub key: &'static str,
-    /// How its value reads.
+    /// The form of its value.
     pub value: ValueKind,
     /// What a rehearsal does with it.
     pub rehearsal: InRehearsal,
-    /// What it does to which calls once it is switched on. None for a directive that lists its calls, families or ABIs
-    /// itself.
+    /// What the directive does to which calls once it is set. A directive whose value lists calls, families or ABIs has
+    /// none.
     pub(crate) rules: &'static [Rule],
 }
 
-/// How the value of a directive reads.
+/// The form of a directive's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueKind {
     /// Yes or no.
@@ -189,7 +190,7 @@ impl ValueKind {
 
     /// The value in a unit file that undoes what earlier lines said.
     #[must_use]
-    pub fn lifting(self) -> &'static str {
+    pub fn lifting_value(self) -> &'static str {
         match self {
             Self::Switch | Self::Namespaces => "no",
             Self::ErrorNumber | Self::AddressFamilies | Self::Architectures | Self::Calls => "",
@@ -197,7 +198,7 @@ impl ValueKind {
     }
 }
 
-/// What a rehearsal, which lets everything pass and logs it, does with a directive that is set.
+/// What a rehearsal does with a directive that is set. A rehearsal lets denied calls pass and logs them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InRehearsal {
     /// It lifts the directive, which only filters calls.
@@ -211,18 +212,18 @@ pub enum InRehearsal {
     KeepsOn,
 }
 
-/// What a directive that is switched on does to some calls.
+/// What a directive does to some calls once it is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rule {
-    /// To which calls.
+    /// The calls that the rule is about.
     pub(crate) targets: Targets,
-    /// With what effect.
+    /// What happens to them.
     pub(crate) effect: Effect,
-    /// Which arguments are denied; `None` if the call is denied whatever its arguments.
+    /// The arguments that are denied; `None` if the call is denied whatever its arguments.
     pub(crate) argument: Option<&'static str>,
-    /// Why systemd does it.
+    /// Why systemd denies them.
     pub(crate) reason: &'static str,
-    /// Which versions of systemd do it.
+    /// The versions of systemd that have the rule.
     pub(crate) since: Introduced,
 }
 
@@ -238,13 +239,13 @@ pub(crate) enum Targets {
 /// The version of systemd that introduced a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Introduced {
-    /// The one that introduced the directive.
+    /// The version that introduced the directive.
     WithDirective,
-    /// One after `absent` and not after `present`; which one is unknown.
+    /// An unknown version after `absent`, at the latest `present`.
     Between {
-        /// The newest version that was seen without the rule.
+        /// The newest version that was tested and lacks the rule.
         absent: u32,
-        /// The oldest version that was seen with it.
+        /// The oldest version that was tested and has it.
         present: u32,
     },
 }

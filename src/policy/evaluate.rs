@@ -153,7 +153,7 @@ impl Policy {
             (false, false) => CauseReason::Argument { which: format!("one of {}", listed.join(" ")), reason },
         };
         let effect = Some(Effect::Errno(libc::EAFNOSUPPORT));
-        let origin = Some(families.opened.clone());
+        let origin = Some(families.first_line.clone());
         Some((DirectiveCause { directive: Directive::RestrictAddressFamilies, origin, effect, why }, certain))
     }
 
@@ -194,7 +194,7 @@ impl Policy {
         let list = self.log.as_ref()?;
         let word = match (list.mode, list.entries.get(call)) {
             (Mode::Allow, Some(entry)) => &entry.word,
-            (Mode::Deny, None) => list.removed.get(call).unwrap_or(&list.opened),
+            (Mode::Deny, None) => list.removed.get(call).unwrap_or(&list.first_line),
             _ => return None,
         };
         let why = CauseReason::Listed(Arc::clone(word));

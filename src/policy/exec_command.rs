@@ -24,7 +24,7 @@ pub(crate) const KEYS: [&str; 9] = [
 pub struct ExecCommand {
     /// `ExecStart` and the like.
     pub key: Box<str>,
-    /// The program without the prefix characters, specifiers (`%i`) left as they are.
+    /// The program without the prefix characters. Specifiers (`%i`) are not expanded.
     pub program: Box<str>,
     /// The words after the program.
     pub arguments: Vec<Box<str>>,

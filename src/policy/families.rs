@@ -4,8 +4,9 @@ use super::directive::Directive;
 use super::lists::{split_polarity, split_words};
 use super::manager_context::systemd_version;
 use super::settings::Settings;
-use super::unit_file::{Assignment, FileNote, Origin, shown};
+use super::unit_file::{Assignment, FileNote, Origin};
 use super::words::Split;
+use crate::audit::text::escape_excerpt;
 use crate::syscalls::Groups;
 use std::collections::BTreeMap;
 
@@ -73,7 +74,7 @@ pub struct AddressFamilies {
     /// The listed families by systemd's own names (`AF_UNIX` for `AF_LOCAL`), each with its line.
     pub listed: BTreeMap<&'static str, Origin>,
     /// The first line of the list.
-    pub opened: Origin,
+    pub first_line: Origin,
     /// The list is `none`, so the next line sets the mode again.
     none: bool,
 }
@@ -113,21 +114,22 @@ impl AddressFamilies {
             return;
         }
         if &*line.value == "none" {
-            *families = Some(Self { allow_list: true, listed: BTreeMap::new(), opened: origin.clone(), none: true });
+            *families =
+                Some(Self { allow_list: true, listed: BTreeMap::new(), first_line: origin.clone(), none: true });
             return;
         }
         let (negated, value) = split_polarity(&line.value);
         let begun = families.take().filter(|families| !families.none).unwrap_or_else(|| Self {
             allow_list: !negated,
             listed: BTreeMap::new(),
-            opened: origin.clone(),
+            first_line: origin.clone(),
             none: false,
         });
         let begun = families.insert(begun);
         for word in split_words(value, Split::Unquoted, line, notes) {
             let Some(family) = canonical_family(&word) else {
                 let ignored = if whole_line { "and the rest of the line is ignored with it" } else { "ignored" };
-                notes.push(FileNote::at(origin, format!("{} is no address family, {ignored}", shown(&word))));
+                notes.push(FileNote::at(origin, format!("{} is no address family, {ignored}", escape_excerpt(&word))));
                 if whole_line {
                     break;
                 }

@@ -1,42 +1,13 @@
 //! `RestrictNamespaces=` and `SystemCallArchitectures=`: lists of namespaces and of ABIs.
 
-use super::unit_file::{Assignment, FileNote, Origin, shown};
+use super::unit_file::{Assignment, FileNote, Origin};
 use super::words::{Split, Words, split};
+use crate::audit::text::escape_excerpt;
 use crate::syscalls::Abi;
 use std::collections::BTreeMap;
 
 /// The most words of one value that are read.
 const MOST_WORDS: usize = 1024;
-
-/// The namespaces that `RestrictNamespaces=` takes (`namespaces(7)`); `time` since systemd 257.
-const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
-
-/// The ABIs that `SystemCallArchitectures=` takes (`seccomp_arch_from_string`).
-const ARCHITECTURES: [&str; 23] = [
-    "native",
-    "x86",
-    "x86-64",
-    "x32",
-    "arm",
-    "arm64",
-    "loongarch64",
-    "mips",
-    "mips64",
-    "mips64-n32",
-    "mips-le",
-    "mips64-le",
-    "mips64-le-n32",
-    "parisc",
-    "parisc64",
-    "ppc",
-    "ppc64",
-    "ppc64-le",
-    "riscv64",
-    "s390",
-    "s390x",
-    "sparc",
-    "sparc64",
-];
 
 /// The effective `RestrictNamespaces=`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +19,8 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Every name that the directive takes.
-    pub const KNOWN: [&'static str; 8] = NAMESPACES;
+    /// Every name that the directive takes (`namespaces(7)`); `time` since systemd 257.
+    pub const KNOWN: [&'static str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
 
     /// The names with their `CLONE_NEW*` flags, by which a manager reports the namespaces that stay allowed. `time` is
     /// newer than some versions of systemd, so it is not compared.
@@ -66,7 +37,7 @@ impl Namespaces {
     /// Whether any namespace is refused.
     #[must_use]
     pub fn restricts(&self) -> bool {
-        self.retained.len() < NAMESPACES.len()
+        self.retained.len() < Self::KNOWN.len()
     }
 
     pub(crate) fn apply(namespaces: &mut Option<Self>, line: &Assignment, notes: &mut Vec<FileNote>) {
@@ -76,19 +47,19 @@ impl Namespaces {
             return;
         }
         if let Some(restricted) = parse_boolean(&line.value) {
-            let retained = if restricted { Vec::new() } else { NAMESPACES.to_vec() };
+            let retained = if restricted { Vec::new() } else { Self::KNOWN.to_vec() };
             *namespaces = Some(Self { retained, origin });
             return;
         }
         let (negated, value) = split_polarity(&line.value);
         let Words { words, complete } = split(value, Split::Plain, MOST_WORDS);
-        if !complete || words.iter().any(|word| !NAMESPACES.contains(&word.as_str())) {
-            let text = format!("{} is no list of namespaces, ignored", shown(&line.value));
+        if !complete || words.iter().any(|word| !Self::KNOWN.contains(&word.as_str())) {
+            let text = format!("{} is no list of namespaces, ignored", escape_excerpt(&line.value));
             notes.push(FileNote::at(&origin, text));
             return;
         }
         let before = namespaces.as_ref().map(|namespaces| namespaces.retained.as_slice());
-        let retained = NAMESPACES
+        let retained = Self::KNOWN
             .into_iter()
             .filter(|name| {
                 let named = words.iter().any(|word| word == name);
@@ -113,10 +84,12 @@ impl Architectures {
             return;
         }
         for word in split_words(&line.value, Split::Unquoted, line, notes) {
-            if ARCHITECTURES.contains(&word.as_str()) {
+            // The names of `seccomp_arch_from_string`.
+            if word == "native" || Abi::all().any(|abi| abi.systemd_name() == Some(&word)) {
                 self.listed.insert(word.into(), line.origin.clone());
             } else {
-                notes.push(FileNote::at(&line.origin, format!("{} is no architecture, ignored", shown(&word))));
+                notes
+                    .push(FileNote::at(&line.origin, format!("{} is no architecture, ignored", escape_excerpt(&word))));
             }
         }
     }
@@ -157,7 +130,10 @@ pub(super) fn split_polarity(value: &str) -> (bool, &str) {
 pub(super) fn split_words(value: &str, how: Split, line: &Assignment, notes: &mut Vec<FileNote>) -> Vec<String> {
     let Words { words, complete } = split(value, how, MOST_WORDS);
     if !complete {
-        notes.push(FileNote::at(&line.origin, format!("syntax error, the rest of {} is ignored", shown(value))));
+        notes.push(FileNote::at(
+            &line.origin,
+            format!("syntax error, the rest of {} is ignored", escape_excerpt(value)),
+        ));
     }
     words
 }

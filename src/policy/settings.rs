@@ -6,7 +6,8 @@ use super::effect::DefaultEffect;
 use super::exec_command;
 use super::exec_command::ExecCommand;
 use super::lists::{Architectures, Namespaces, parse_boolean};
-use super::unit_file::{Assignment, FileNote, Origin, UnitFile, shown};
+use super::unit_file::{Assignment, FileNote, Origin, UnitFile};
+use crate::audit::text::escape_excerpt;
 use crate::syscalls::Groups;
 use crate::units::UnitName;
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ const MOST_NOTES: usize = 200;
 pub struct Switch {
     /// Its last valid value.
     pub on: bool,
-    /// The line that gave it.
+    /// The line of that value.
     pub origin: Origin,
 }
 
@@ -109,7 +110,7 @@ impl Settings {
                 continue;
             };
             let mut ignored =
-                |why| notes.push(FileNote::at(&line.origin, format!("{} {why}, ignored", shown(&line.value))));
+                |why| notes.push(FileNote::at(&line.origin, format!("{} {why}, ignored", escape_excerpt(&line.value))));
             match directive.spec().value {
                 // The effective value of these depends on the version of systemd that reads them.
                 ValueKind::Calls | ValueKind::AddressFamilies => {}
@@ -134,7 +135,7 @@ impl Settings {
         self.notes = notes;
     }
 
-    /// The section that counts: `Service`, `Socket`, `Mount` or `Swap`; empty for other units.
+    /// The section with the settings: `Service`, `Socket`, `Mount` or `Swap`; empty for other units.
     #[must_use]
     pub fn section(&self) -> &'static str {
         self.section
@@ -150,7 +151,7 @@ impl Settings {
         self.fragment.iter().chain(&self.dropins).flat_map(|file| &file.assignments)
     }
 
-    /// A switch, if it was set.
+    /// The value of a switch, if a line sets it.
     #[must_use]
     pub fn switch(&self, directive: Directive) -> Option<&Switch> {
         self.switches.get(&directive)

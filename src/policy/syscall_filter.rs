@@ -5,6 +5,7 @@ use super::directive::Directive;
 use super::effect::{DefaultEffect, Effect};
 use super::manager_context::systemd_version;
 use super::unit_file::{Assignment, FileNote};
+use crate::audit::text::escape_excerpt;
 use crate::syscalls::{Abi, CallNames, Groups};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -119,14 +120,14 @@ impl SyscallFilter {
         let mode = if allow_list { Mode::Allow } else { Mode::Deny };
         let word = Word { text: "as systemd holds it".into(), origin: None, implied: false };
         let mut list = CallList::new(mode, word);
-        let word = Arc::clone(&list.opened);
+        let word = Arc::clone(&list.first_line);
         for entry in entries {
             let (name, effect) = match entry.split_once(':') {
                 Some((name, effect)) => (name, Effect::parse(effect)),
                 None => (entry.as_str(), None),
             };
             if !groups.is_known(name) {
-                let text = format!("{} is in force, but in no group of this systemd", super::unit_file::shown(name));
+                let text = format!("{} is in force, but in no group of this systemd", escape_excerpt(name));
                 list.notes.push(FileNote { origin: None, text });
             }
             list.entries.insert(name.into(), CallListEntry { effect, word: Arc::clone(&word) });
@@ -235,8 +236,10 @@ impl SyscallFilter {
         let is_nameless = |known: &KnownCalls| !known.named.contains(call);
         let (reason, word) = match list.removed.get(call) {
             Some(word) => (Reason::Removed, word),
-            None if denied.is_some() && self.known.as_ref().is_some_and(is_nameless) => (Reason::Unknown, &list.opened),
-            None => (Reason::NotListed, &list.opened),
+            None if denied.is_some() && self.known.as_ref().is_some_and(is_nameless) => {
+                (Reason::Unknown, &list.first_line)
+            }
+            None => (Reason::NotListed, &list.first_line),
         };
         Ruling { denied, reason, word: Arc::clone(word) }
     }

@@ -3,7 +3,7 @@
 //! It accepts what systemd's `conf-parser.c` accepts, skips the lines that it skips with a warning, and gives up on the
 //! rest of a file where it does. Paths and values may hold any text: escape them before display.
 
-use crate::audit::text::{Escaped, escape};
+use crate::audit::text::{Escaped, escape_excerpt};
 use std::borrow::Cow;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
@@ -33,17 +33,17 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Something odd that did not stop the reading.
+/// A note about a line or file that systemd ignores, at least in part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileNote {
-    /// Where, if it has a place.
+    /// The line, if the note is about one.
     pub origin: Option<Origin>,
-    /// What, escaped already.
+    /// The text, already escaped.
     pub text: String,
 }
 
 impl FileNote {
-    /// A note about a place.
+    /// A note about a line.
     #[must_use]
     pub fn at(origin: &Origin, text: impl Into<String>) -> Self {
         Self { origin: Some(origin.clone()), text: text.into() }
@@ -77,7 +77,7 @@ pub struct Assignment {
 pub struct UnitFile {
     /// The path as the caller gave it.
     pub path: Arc<Path>,
-    /// In order.
+    /// The assignments in the order of their lines.
     pub assignments: Vec<Assignment>,
     /// The lines about which systemd warns.
     pub notes: Vec<FileNote>,
@@ -164,7 +164,7 @@ impl UnitFileParser {
         if let Some(header) = text.strip_prefix('[') {
             let Some(section) = header.strip_suffix(']').filter(|name| !name.chars().any(|c| c.is_ascii_control()))
             else {
-                let text = format!("invalid section header {}, the rest of the file is ignored", shown(text));
+                let text = format!("invalid section header {}, the rest of the file is ignored", escape_excerpt(text));
                 return Err(FileNote::at(&origin, text));
             };
             self.section = Some(section.into());
@@ -213,15 +213,6 @@ fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
         seen = tail.get(..skip).unwrap_or_default();
     }
     Some((line, tail.get(skip..).unwrap_or_default()))
-}
-
-/// Escapes text of a file for a note, and cuts it where it is long.
-pub(crate) fn shown(text: &str) -> String {
-    const LONGEST: usize = 80;
-    match text.char_indices().nth(LONGEST) {
-        Some((cut, _)) => format!("{}…", escape(text.get(..cut).unwrap_or_default().as_bytes())),
-        None => escape(text.as_bytes()),
-    }
 }
 
 #[cfg(test)]

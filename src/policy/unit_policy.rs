@@ -99,7 +99,7 @@ impl Policy {
 
     /// The mode of `SystemCallLog=` and the calls that it lists; no calls if it is not set.
     #[must_use]
-    pub fn logging(&self) -> (Mode, Vec<&str>) {
+    pub fn logged_calls(&self) -> (Mode, Vec<&str>) {
         let listed = self.log.iter().flat_map(|list| list.entries.keys().map(AsRef::as_ref)).collect();
         (self.log.as_ref().map_or(Mode::Deny, |list| list.mode), listed)
     }

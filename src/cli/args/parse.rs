@@ -4,7 +4,7 @@
 //! refused, rather than taken and not heeded.
 
 use super::{Cli, Command, StateDir, duration};
-use crate::policy::unit_file::shown;
+use crate::audit::text::escape_excerpt;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _};
 use std::ffi::OsString;
@@ -32,7 +32,7 @@ impl Cli {
         let Some(command) = &mut self.command else { return Ok(()) };
         let before = &mut self.units;
         if let Some(unit) = before.units.first() {
-            let unit = shown(unit);
+            let unit = escape_excerpt(unit);
             return Err(format!(
                 "{unit} stands before the command '{verb}': units go behind it; if {verb} is a unit as well, write \
                  '{verb}.service'"

@@ -3,12 +3,12 @@
 use super::context::Context;
 use super::incident_source::{IncidentScope, IncidentSource, ManagerScope};
 use crate::audit::Note;
+use crate::audit::text::escape_excerpt;
 use crate::cli::args::{Chosen, Units};
 use crate::incidents::Incident;
 use crate::incidents::incident::by_unit;
 use crate::incidents::local_time::LocalTime;
 use crate::operations::outcome::NothingToDo;
-use crate::policy::unit_file::shown;
 use crate::systemd::manager::Managers;
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::{Context as _, bail, ensure};
@@ -27,9 +27,9 @@ pub(crate) fn parse_unit_name(name: &str) -> anyhow::Result<UnitName> {
         !is_pattern,
         "{} is a pattern: name the units, or a template (x@.service) for all its instances; 'harden-why' lists those \
          with denials",
-        shown(name)
+        escape_excerpt(name)
     );
-    UnitName::from_user(name).with_context(|| format!("{} is no unit", shown(name)))
+    UnitName::from_user(name).with_context(|| format!("{} is no unit", escape_excerpt(name)))
 }
 
 /// Parses the name of one unit.

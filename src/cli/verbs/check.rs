@@ -1,6 +1,7 @@
 //! `check`: whether the calls seen so far would pass, under the unit's settings or with further lines.
 
 use crate::audit::Note;
+use crate::audit::text::escape_excerpt;
 use crate::audit::text::shown_path;
 use crate::cli::args::{Check, Common};
 use crate::cli::lookup::context::Context;
@@ -12,7 +13,6 @@ use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
 use crate::incidents::local_time::LocalTime;
 use crate::policy;
-use crate::policy::unit_file::shown;
 use crate::policy::{Policy, Verdict};
 use crate::syscalls::{Abi, Groups};
 use crate::units::Unit;
@@ -98,7 +98,7 @@ fn with_lines(policy: &Policy, lines: &[String], groups: &Groups) -> anyhow::Res
         ensure!(
             known && !line.contains(['\n', '\r', '\0']),
             "{} is no setting that decides on system calls; write --with 'SystemCallFilter=…'",
-            shown(line)
+            escape_excerpt(line)
         );
     }
     let content = format!("[{}]\n{}\n", policy.settings.section(), lines.join("\n"));
@@ -137,7 +137,10 @@ fn describe_origin(cause: &policy::DirectiveCause, with: &[String]) -> String {
         Some(origin) if is_option(&origin.path) => {
             // Line 1 is the section header.
             let line = (origin.line as usize).checked_sub(2).and_then(|at| with.get(at));
-            format!("--with '{}'", line.map_or_else(|| format!("{}=…", cause.directive.key()), |line| shown(line)))
+            format!(
+                "--with '{}'",
+                line.map_or_else(|| format!("{}=…", cause.directive.key()), |line| escape_excerpt(line))
+            )
         }
         Some(origin) => format!("{}= at {origin}", cause.directive.key()),
         None => format!("{}=, as systemd holds it", cause.directive.key()),

@@ -1,10 +1,10 @@
 //! `syscall`: number, name and groups of a call.
 
 use crate::audit::Note;
+use crate::audit::text::escape_excerpt;
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, DIM, Page, styled};
 use crate::cli::views::answer::SCHEMA;
-use crate::policy::unit_file::shown;
 use crate::syscalls::groups::GroupSource;
 use crate::syscalls::{Abi, Call, Groups};
 use crate::systemd::syscall_groups;
@@ -77,7 +77,7 @@ pub(crate) fn look_up(call: &str, arch: Option<&str>) -> anyhow::Result<CallFact
 fn parse_abi(name: &str) -> anyhow::Result<Abi> {
     Abi::from_name(name).ok_or_else(|| {
         let known: Vec<&str> = Abi::all().map(Abi::name).collect();
-        anyhow::anyhow!("{} is no architecture known here; these are: {}", shown(name), known.join(" "))
+        anyhow::anyhow!("{} is no architecture known here; these are: {}", escape_excerpt(name), known.join(" "))
     })
 }
 
@@ -89,9 +89,12 @@ fn find_call(name: &str, abi: Abi, strict: bool, groups: &Groups) -> anyhow::Res
         return Ok(call);
     }
     if elsewhere.is_empty() && !groups.is_known(name) {
-        anyhow::bail!("{} is no system call known here; names are as in 'systemd-analyze syscall-filter'", shown(name));
+        anyhow::bail!(
+            "{} is no system call known here; names are as in 'systemd-analyze syscall-filter'",
+            escape_excerpt(name)
+        );
     }
-    anyhow::bail!("{} has no call {}; these have: {}", abi.name(), shown(name), elsewhere.join(" "))
+    anyhow::bail!("{} has no call {}; these have: {}", abi.name(), escape_excerpt(name), elsewhere.join(" "))
 }
 
 impl GroupView {

@@ -102,7 +102,7 @@ fn differing_directives(policy: &Policy, properties: &UnitProperties) -> Vec<Dir
         (
             Directive::SystemCallLog,
             properties.system_call_log.as_ref().map(|held| {
-                let (mode, stated) = policy.logging();
+                let (mode, stated) = policy.logged_calls();
                 // systemd drops the calls that libseccomp does not know, so it holds fewer than the files state.
                 let all = held.names.iter().all(|name| stated.contains(&name.as_str()));
                 held.allow == (mode == Mode::Allow) && all && held.names.is_empty() == stated.is_empty()

@@ -4,6 +4,7 @@ use super::marker;
 use super::marker::RehearsalMarker;
 use crate::audit::Note;
 use crate::audit::note;
+use crate::audit::text::escape_excerpt;
 use crate::audit::text::{escape, join, shown_path};
 use crate::diagnosis::{RehearsalDropIn, Situation};
 use crate::host::unit_settings::REHEARSAL_DROP_IN;
@@ -14,7 +15,6 @@ use crate::operations::own_unit::is_own_unit;
 use crate::operations::permission::{ensure_may_change, ensure_takes_drop_ins};
 use crate::operations::service_manager::{ServiceManager, ServiceManagers};
 use crate::policy::Directive;
-use crate::policy::unit_file::shown;
 use crate::systemd::manager::{SystemdError, UnitProperties};
 use crate::systemd::syscall_groups::{LoadedGroups, groups_note};
 use crate::unit_files::runtime_dropin_path;
@@ -154,7 +154,7 @@ pub(crate) fn parse_kept(names: &[String]) -> anyhow::Result<BTreeSet<Directive>
         let directive = Directive::from_key(name.strip_suffix('=').unwrap_or(name));
         directive.filter(|directive| directive.is_liftable()).with_context(|| {
             let all = join(Directive::liftable().map(|directive| directive.key().to_owned()));
-            format!("{} is nothing that a rehearsal lifts; that is {all}", shown(name))
+            format!("{} is nothing that a rehearsal lifts; that is {all}", escape_excerpt(name))
         })
     };
     names.iter().map(parse).collect()
