@@ -8,6 +8,8 @@
 //! Every commit is on the disk before [`Store::record`] returns (`synchronous=FULL`).
 
 mod error;
+mod query;
+mod record;
 mod retention;
 mod row;
 mod schema;
@@ -21,12 +23,13 @@ use std::{fs, io};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg};
 use nix::unistd::{AccessFlags, faccessat};
-use rusqlite::{Connection, OpenFlags, ToSql, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags};
 
-use super::incident::{Incident, Moment};
-use crate::units::{Confidence, Manager, Rung, Unit, UnitName};
+use super::incident::Incident;
 
 pub use error::StoreError;
+pub use query::{Query, Stored, UnitSummary};
+pub use record::{Recorded, RowId};
 pub use retention::Evicted;
 pub use row::{MAX_COMM, MAX_EXE, MAX_SUBJECT, MAX_WORD};
 pub use schema::SCHEMA;
@@ -51,9 +54,6 @@ const PAGE: u64 = 4096;
 /// The suffix of the write-ahead log of `SQLite`.
 const LOG: &str = "-wal";
 
-/// A row's number. A file never uses a number twice.
-pub type RowId = i64;
-
 /// The incidents on disk.
 #[derive(Debug)]
 pub struct Store {
@@ -76,56 +76,6 @@ pub struct ReplacedFile {
     pub path: Option<PathBuf>,
     /// What was wrong with it.
     pub error: StoreError,
-}
-
-/// Selects incidents.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Query {
-    /// Only those of processes whose unit is unknown.
-    pub unknown: bool,
-    /// Only those of units with this name.
-    pub unit: Option<UnitName>,
-    /// Only those of this manager's units.
-    pub manager: Option<Manager>,
-    /// Only those last seen at this time or later, in milliseconds since the epoch.
-    pub since: Option<i64>,
-    /// At most so many; `None` for all.
-    pub limit: Option<u32>,
-    /// How many to skip.
-    pub offset: u32,
-}
-
-/// The state of an incident after it was recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Recorded {
-    /// Its number.
-    pub id: RowId,
-    /// The number of all its sightings.
-    pub count: u64,
-    /// Whether it was not in the store before.
-    pub new: bool,
-}
-
-/// A stored incident.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    /// Its number.
-    pub id: RowId,
-    /// The incident.
-    pub incident: Incident,
-}
-
-/// The totals of one unit's incidents.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnitSummary {
-    /// The unit; `None` stands for all processes whose unit is unknown.
-    pub unit: Option<Unit>,
-    /// The number of incidents.
-    pub incidents: u64,
-    /// The number of sightings, exact up to 2⁵³.
-    pub count: u64,
-    /// The latest sighting.
-    pub last: Moment,
 }
 
 impl Store {
@@ -279,118 +229,9 @@ impl Store {
         &mut self,
         incidents: impl IntoIterator<Item = &'a Incident>,
     ) -> Result<Vec<Recorded>, StoreError> {
-        record(&mut self.conn, incidents).map_err(|source| StoreError::from_sqlite(&self.path, source))
-    }
-
-    /// Returns incidents, newest first.
-    ///
-    /// # Errors
-    /// The file cannot be read, or holds values that this program never writes.
-    pub fn incidents(&self, query: &Query) -> Result<Vec<Stored>, StoreError> {
-        let (conditions, mut values) = conditions(query);
-        let page = page(query, &mut values);
-        let columns = row::COLUMNS;
-        let sql = format!("SELECT {columns}, id FROM incident{conditions} ORDER BY last_ms DESC, id DESC{page}");
-        self.select(&sql, &values, |row| Ok(Stored { id: row.get(row::WIDTH)?, incident: row::read_incident(row)? }))
-    }
-
-    /// Returns units with incidents, the one with the newest incident first.
-    ///
-    /// # Errors
-    /// The file cannot be read, or holds values that this program never writes.
-    pub fn units(&self, query: &Query) -> Result<Vec<UnitSummary>, StoreError> {
-        let (conditions, mut values) = conditions(query);
-        let page = page(query, &mut values);
-        // sum() fails where the sum does not fit; total() does not.
-        let sql = format!(
-            "SELECT manager, unit, count(*), CAST(total(count) AS INTEGER), max(last_ms) FROM incident{conditions}
-             GROUP BY unit, manager ORDER BY max(last_ms) DESC, unit, manager{page}"
-        );
-        self.select(&sql, &values, |row| {
-            Ok(UnitSummary {
-                unit: row::read_unit(row, 0, 1)?,
-                incidents: row.get::<_, i64>(2)?.unsigned_abs(),
-                count: row.get::<_, i64>(3)?.unsigned_abs(),
-                last: row.get::<_, Option<i64>>(4)?.map_or(Moment::Unknown, Moment::At),
-            })
-        })
-    }
-
-    fn select<T>(
-        &self,
-        sql: &str,
-        values: &[Box<dyn ToSql>],
-        read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Vec<T>, StoreError> {
-        let rows = || -> rusqlite::Result<Vec<T>> {
-            self.conn.prepare(sql)?.query_map(rusqlite::params_from_iter(values), read)?.collect()
-        };
-        rows().map_err(|source| match source {
-            rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
-                StoreError::Damaged { path: self.path.clone(), detail: source.to_string() }
-            }
-            source => StoreError::from_sqlite(&self.path, source),
-        })
+        record::record(&mut self.conn, incidents).map_err(|source| StoreError::from_sqlite(&self.path, source))
     }
 }
-
-fn record<'a>(
-    conn: &mut Connection,
-    incidents: impl IntoIterator<Item = &'a Incident>,
-) -> rusqlite::Result<Vec<Recorded>> {
-    let columns = row::COLUMNS;
-    let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // ?24 lists the evidence at least as certain as the new one; ?25 that of samples that it does not replace.
-    let mut upsert = transaction.prepare(&format!(
-        "INSERT INTO incident ({columns})
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
-         ON CONFLICT (unit, manager, event, arch, call_number, call_name, action, exe, source, errno) DO UPDATE SET
-            count = CASE WHEN count > {max} - excluded.count THEN {max} ELSE count + excluded.count END,
-            evidence = CASE WHEN instr(?24, ',' || evidence || ',') THEN evidence ELSE excluded.evidence END,
-            first_ms = min(first_ms, coalesce(excluded.first_ms, first_ms)),
-            last_ms = excluded.last_ms, last_text = excluded.last_text,
-            (pid, comm, uid, ip, subject, parent_pid, parent_comm) = (
-                SELECT pid, comm, uid, ip, subject, parent_pid, parent_comm WHERE instr(?25, ',' || evidence || ',')
-                UNION ALL
-                SELECT excluded.pid, excluded.comm, excluded.uid, excluded.ip, excluded.subject, excluded.parent_pid,
-                    excluded.parent_comm
-                LIMIT 1)
-         RETURNING id, count",
-        max = i64::MAX,
-    ))?;
-    let mut recorded = Vec::new();
-    for incident in incidents {
-        let columns = row::Columns::from_incident(incident);
-        let (certain, kept) = (at_least_as_certain(incident), keeping_sample(incident));
-        let values = columns.values().into_iter().chain([&certain as &dyn ToSql, &kept]);
-        let (id, count): (RowId, i64) =
-            upsert.query_row(rusqlite::params_from_iter(values), |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let count = count.unsigned_abs();
-        // Every recorded incident has at least one sighting.
-        recorded.push(Recorded { id, count, new: count == incident.count });
-    }
-    drop(upsert);
-    transaction.commit()?;
-    Ok(recorded)
-}
-
-/// Returns the evidence that is at least as certain as the incident's.
-fn at_least_as_certain(incident: &Incident) -> String {
-    listed(|rung| incident.rung.is_none_or(|new| rung <= new))
-}
-
-/// Returns the evidence of samples that the incident does not replace: if it is a guess, all that is not.
-fn keeping_sample(incident: &Incident) -> String {
-    let is_guess = |rung: Rung| rung.confidence() == Confidence::Guess;
-    listed(|rung| incident.rung.is_some_and(is_guess) && !is_guess(rung))
-}
-
-/// Returns such evidence as words between commas.
-fn listed(such: impl Fn(Rung) -> bool) -> String {
-    let rungs = Rung::ALL.into_iter().filter(|rung| such(*rung));
-    rungs.fold(",".to_owned(), |list, rung| list + rung.as_str() + ",")
-}
-
 /// Returns which file is at a path, if there is one.
 fn file_id(path: &Path) -> Option<FileId> {
     fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
@@ -412,37 +253,6 @@ fn lock(dir: &Path) -> Result<Flock<File>, StoreError> {
         Errno::EWOULDBLOCK => StoreError::InUse { dir: dir.to_owned() },
         errno => StoreError::from_io(dir, errno.into()),
     })
-}
-
-/// Returns the WHERE clause of a query and its values.
-fn conditions(query: &Query) -> (String, Vec<Box<dyn ToSql>>) {
-    let mut terms = Vec::new();
-    let mut values: Vec<Box<dyn ToSql>> = Vec::new();
-    if query.unknown {
-        terms.push("manager = ''");
-    }
-    if let Some(unit) = &query.unit {
-        terms.push("unit = ?");
-        values.push(Box::new(unit.as_str().to_owned()));
-    }
-    if let Some(manager) = query.manager {
-        terms.push("manager = ?");
-        values.push(Box::new(manager.to_string()));
-    }
-    if let Some(since) = query.since {
-        terms.push("last_ms >= ?");
-        values.push(Box::new(since));
-    }
-    let clause = if terms.is_empty() { String::new() } else { format!(" WHERE {}", terms.join(" AND ")) };
-    (clause, values)
-}
-
-/// Returns the LIMIT clause of a query, and appends its values.
-fn page(query: &Query, values: &mut Vec<Box<dyn ToSql>>) -> &'static str {
-    // SQLite takes a negative limit for none.
-    values.push(Box::new(query.limit.map_or(-1, i64::from)));
-    values.push(Box::new(query.offset));
-    " LIMIT ? OFFSET ?"
 }
 
 /// Returns the path of the file. It is absolute, so that `SQLite` cannot take the directory for a `file:` URI.
@@ -474,7 +284,7 @@ fn immutable_uri(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incidents::{IncidentEvent, IncidentKey, Sample, SightingSource};
+    use crate::incidents::{IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
 
     fn death(number: i64) -> Incident {
         Incident {
