@@ -25,6 +25,19 @@ fn map_lists_every_room() {
 }
 
 #[test]
+fn no_two_files_import_each_other() {
+    let tree = tree();
+    let circles: Vec<String> = tree.circles().iter().map(|circle| tree.describe_circle(circle)).collect();
+    assert!(circles.is_empty(), "circles:\n{}", circles.join("\n\n"));
+}
+
+#[test]
+fn room_imports_only_from_rooms_above_it() {
+    let backward = tree().backward_imports();
+    assert!(backward.is_empty(), "{}", backward.join("\n"));
+}
+
+#[test]
 fn pure_room_does_no_io() {
     const IMPURE: [&str; 12] = [
         "std::fs",
