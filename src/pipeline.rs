@@ -89,7 +89,7 @@ impl<H: Host> Pipeline<H> {
     }
 
     /// Counts a sighting that waited for evidence, with or without a unit, and the records that repeated it.
-    pub fn add_sighting(&mut self, sighting: UnattributedSighting) -> Folded {
+    pub(crate) fn add_sighting(&mut self, sighting: UnattributedSighting) -> Folded {
         let key = sighting.key().map(Box::from);
         let (folded, is_lasting) = self.count(sighting.into_sighting());
         if let Some(repetitions) = key.and_then(|key| self.cache.resolve(key, folded.slot(), is_lasting))
@@ -102,7 +102,7 @@ impl<H: Host> Pipeline<H> {
     }
 
     /// Counts an incident that another observer counted.
-    pub fn add_incident(&mut self, incident: Incident) -> Folded {
+    pub(crate) fn add_incident(&mut self, incident: Incident) -> Folded {
         let Incident { key, rung, count, first, last, sample } = incident;
         let folded = self.fold.add(Sighting { key, rung, at: first, sample: sample.clone() });
         let glimpse = RepeatSighting { at: last, pid: sample.pid, comm: &sample.comm, ip: sample.ip };
@@ -112,7 +112,7 @@ impl<H: Host> Pipeline<H> {
     }
 
     /// Sets the precise time of a record that was counted from a log line with a coarser one.
-    pub fn set_time(&mut self, record: &Record<'_>, named: Option<&Unit>) {
+    pub(crate) fn set_time(&mut self, record: &Record<'_>, named: Option<&Unit>) {
         let (Some(context), Stamp::Millis(at)) = (self.host.evidence_key(record), record.stamp) else { return };
         if let Some(CacheHit::Counted(slot)) = self.cache.find(record, named, context) {
             self.fold.set_time(slot, at);
@@ -120,25 +120,25 @@ impl<H: Host> Pipeline<H> {
     }
 
     /// Attributes the logged calls of a unit to its rehearsal from `now` on, in milliseconds since the epoch.
-    pub fn begin_rehearsal(&mut self, unit: Unit, now: i64) {
+    pub(crate) fn begin_rehearsal(&mut self, unit: Unit, now: i64) {
         self.cache.forget_counted();
         self.rehearsed.begin(unit, now);
     }
 
     /// Ends that at `now`.
-    pub fn end_rehearsal(&mut self, unit: &Unit, now: i64) {
+    pub(crate) fn end_rehearsal(&mut self, unit: &Unit, now: i64) {
         self.cache.forget_counted();
         self.rehearsed.end(unit, now);
     }
 
     /// The host, to pass it events.
-    pub fn host_mut(&mut self) -> &mut H {
+    pub(crate) fn host_mut(&mut self) -> &mut H {
         &mut self.host
     }
 
     /// The host, to query it.
     #[must_use]
-    pub fn host(&self) -> &H {
+    pub(crate) fn host(&self) -> &H {
         &self.host
     }
 

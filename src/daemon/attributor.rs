@@ -49,7 +49,7 @@ impl Attributor {
         &mut self.pipeline.fold
     }
 
-    /// Begins a batch, all records of which have arrived.
+    /// Begins a batch. All its records have arrived.
     pub(super) fn begin_batch(&mut self) {
         self.pipeline.host_mut().begin_batch();
     }

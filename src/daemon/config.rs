@@ -16,28 +16,28 @@ use toml::de::{DeTable, DeValue};
 
 /// The settings in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
+pub(crate) struct Config {
     /// How long the store keeps an incident that is not seen again.
-    pub max_age: Duration,
+    pub(crate) max_age: Duration,
     /// How many incidents the store keeps.
-    pub max_stored: u32,
+    pub(crate) max_stored: u32,
     /// How many incidents the daemon holds in memory.
-    pub max_in_memory: usize,
+    pub(crate) max_in_memory: usize,
     /// Which incidents get an alert.
-    pub alerts: AlertLimits,
+    pub(crate) alerts: AlertLimits,
 }
 
 /// Which incidents get an alert.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AlertLimits {
+pub(crate) struct AlertLimits {
     /// How long an incident gets no second alert.
-    pub quiet: Duration,
+    pub(crate) quiet: Duration,
     /// How many alerts in a window make a storm.
-    pub burst: u32,
+    pub(crate) burst: u32,
     /// The length of the window.
-    pub window: Duration,
+    pub(crate) window: Duration,
     /// Units whose incidents are stored without an alert.
-    pub mute: BTreeSet<String>,
+    pub(crate) mute: BTreeSet<String>,
 }
 
 impl Default for Config {
@@ -60,22 +60,22 @@ impl Default for AlertLimits {
 impl AlertLimits {
     /// Whether a unit gets no alerts. A template stands for all its instances.
     #[must_use]
-    pub fn mutes(&self, unit: &UnitName) -> bool {
+    pub(crate) fn mutes(&self, unit: &UnitName) -> bool {
         self.mute.contains(unit.as_str()) || unit.template().is_some_and(|template| self.mute.contains(&template))
     }
 }
 
 /// A setting that was wrong and had no effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Complaint {
+pub(crate) struct Complaint {
     /// The file.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// The line, if the complaint concerns one.
-    pub line: Option<usize>,
+    pub(crate) line: Option<usize>,
     /// The key as `section.key`, if the complaint concerns one.
-    pub key: Option<String>,
+    pub(crate) key: Option<String>,
     /// What is wrong.
-    pub what: String,
+    pub(crate) what: String,
 }
 
 impl fmt::Display for Complaint {
@@ -168,13 +168,13 @@ impl Config {
     /// Reads the files below a root, usually `/`. Returns the settings and what is wrong with the files. `before` is the
     /// configuration in force until now.
     #[must_use]
-    pub fn load(root: &Path, before: &Self) -> (Self, Vec<Complaint>) {
+    pub(crate) fn load(root: &Path, before: &Self) -> (Self, Vec<Complaint>) {
         Self::read_files(config_files::find(root), before)
     }
 
     /// Reads one file in place of the machine's, as [`load`](Self::load) does.
     #[must_use]
-    pub fn load_file(file: &Path, before: &Self) -> (Self, Vec<Complaint>) {
+    pub(crate) fn load_file(file: &Path, before: &Self) -> (Self, Vec<Complaint>) {
         Self::read_files(vec![file.to_owned()], before)
     }
 

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn question_is_asked_only_if_settings_can_explain_the_incident() {
+    fn only_incident_that_settings_can_explain_gets_a_question() {
         let mut explainer = explainer("unix:path=/nonexistent");
         let mut asks = |incident: &Incident| explainer.ask(incident, Instant::now()).is_some();
         assert!(asks(&killed("a.service")));

@@ -16,7 +16,7 @@ mod alert_rate;
 mod alerts;
 mod attributor;
 mod bus_connection;
-pub mod config;
+mod config;
 mod event_loop;
 mod exit_events;
 mod explainer;

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn machine_limitations_are_read_when_the_status_is_asked_for() {
+    fn status_request_rereads_machine_limitations() {
         let root = tempfile::tempdir().unwrap();
         let logged = root.path().join("proc/sys/kernel/seccomp/actions_logged");
         std::fs::create_dir_all(logged.parent().unwrap()).unwrap();

@@ -177,7 +177,7 @@ impl Storage {
         Some(self.retry.map_or(at, |(retry, _)| at.max(retry)))
     }
 
-    /// Stores all changes, and waits until they are stored. Returns the results, the last of which may be a failure.
+    /// Stores all changes, and waits until they are stored. Stops at the first failure, which is then the last result.
     pub(super) async fn flush_all(&mut self, fold: &mut Fold) -> Vec<WriteResult> {
         let mut results = Vec::new();
         loop {

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn records_sharing_a_place_are_told_apart() {
+    fn records_sharing_a_place_are_distinguished() {
         let (mut cache, mut fold) = (RecordCache::default(), Fold::new(10_000));
         let lines: Vec<String> = (0..40).flat_map(|call| (0..40).map(move |exe| line(call, exe))).collect();
         assert!(lines.len() > 4 * PLACES);

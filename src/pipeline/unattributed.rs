@@ -35,7 +35,7 @@ impl UnattributedSighting {
 
     /// The death of a process by SIGSYS that left no record.
     #[must_use]
-    pub fn from_unrecorded_death(pid: u32, at: Moment) -> Self {
+    pub(super) fn from_unrecorded_death(pid: u32, at: Moment) -> Self {
         let key = IncidentKey {
             unit: None,
             event: IncidentEvent::UnrecordedDeath,
@@ -52,7 +52,7 @@ impl UnattributedSighting {
 
     /// The sighting, without a unit.
     #[must_use]
-    pub fn sighting(&self) -> &Sighting {
+    pub(crate) fn sighting(&self) -> &Sighting {
         &self.sighting
     }
 
@@ -76,7 +76,7 @@ impl UnattributedSighting {
     }
 
     /// Adds evidence. Drops an executable guess that contradicts the login of the process.
-    pub fn add_evidence(&mut self, evidence: impl IntoIterator<Item = Evidence>) {
+    pub(crate) fn add_evidence(&mut self, evidence: impl IntoIterator<Item = Evidence>) {
         let login = self.login;
         let is_possible = |one: &Evidence| match (login, one) {
             (Some(login), Evidence::Named(Rung::Executable, unit)) => login.can_belong_to(unit.manager),
@@ -100,20 +100,20 @@ impl UnattributedSighting {
 
     /// Whether later evidence cannot change the verdict. The verdict may be that no unit owns the process.
     #[must_use]
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         attribution::is_settled(&self.evidence)
     }
 
     /// Whether later evidence may name a unit, or a surer one than the guess so far.
     #[must_use]
-    pub fn is_inconclusive(&self) -> bool {
+    pub(super) fn is_inconclusive(&self) -> bool {
         let is_guess = |found: Attribution| found.confidence() == Confidence::Guess;
         !self.is_settled() && self.attribution().is_none_or(is_guess)
     }
 
     /// The unit that the evidence names, if it names one.
     #[must_use]
-    pub fn attribution(&self) -> Option<Attribution> {
+    pub(crate) fn attribution(&self) -> Option<Attribution> {
         attribution::weigh(&self.evidence)
     }
 
