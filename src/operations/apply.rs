@@ -193,3 +193,165 @@ fn choose_remedy<'a>(
         None => bail!("the remedies for {name} are numbered 1 to {count}; 'harden-why {name}' shows them"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations::fake_manager::{FakeMachine, Fault, GROUPS, denial};
+    use crate::units::Manager;
+
+    const PATH: &str = "etc/systemd/system/x.service.d/zz-harden-why.conf";
+
+    fn prepare(fake: &FakeMachine, remedy: Option<usize>, runtime: bool) -> anyhow::Result<ApplyPlan> {
+        let request = ApplyRequest { unit: fake.unit.clone(), incidents: vec![denial(&fake.unit)], remedy, runtime };
+        fake.run(ApplyPlan::prepare(fake.machine(), request, &GROUPS)).unwrap()
+    }
+
+    fn write(fake: &FakeMachine, plan: &ApplyPlan) -> anyhow::Result<()> {
+        let text = plan.compose("a title", "2026-11-28");
+        fake.run(plan.write(fake.machine(), &text, &GROUPS, &mut fake.interruption())).unwrap()
+    }
+
+    /// Has the call to the manager fail at every step. Returns how many steps there are.
+    fn fail_at_every_step(faults: &[Fault], second_signal: bool) -> usize {
+        let mut steps = 0;
+        for &fault in faults {
+            for number in 0.. {
+                let fake = FakeMachine::running();
+                let plan = prepare(&fake, None, false).unwrap();
+                let before = fake.snapshot();
+                fake.fail_at(number, fault);
+                if second_signal {
+                    fake.signal_twice();
+                }
+                let result = write(&fake, &plan);
+                if !fake.has_failed() {
+                    assert!(result.is_ok(), "{result:?}");
+                    break;
+                }
+                steps += 1;
+                let step = format!("{fault:?} at {} ({number}): {result:?}", fake.failed_call());
+                match result {
+                    Ok(()) => assert!(fake.snapshot().holds(REMEDY_DROP_IN), "{step}"),
+                    Err(error) if fake.snapshot() != before => {
+                        assert!(format!("{error:#}").contains("systemctl daemon-reload makes sure"), "{step}");
+                        fake.end_process();
+                        fake.reload();
+                        assert_eq!(fake.snapshot(), before, "{step}");
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        steps
+    }
+
+    #[test]
+    fn applied_drop_in_is_written_and_in_force() {
+        let fake = FakeMachine::running();
+        let plan = prepare(&fake, None, false).unwrap();
+        write(&fake, &plan).unwrap();
+        let after = fake.snapshot();
+        assert!(after.holds(REMEDY_DROP_IN) && !after.runs_with(REMEDY_DROP_IN));
+        let outcome = fake.run(plan.restart(fake.machine(), &mut FakeMachine::no_signals())).unwrap().unwrap();
+        assert_eq!(outcome.active_state, "active");
+        assert!(fake.snapshot().runs_with(REMEDY_DROP_IN));
+    }
+
+    #[test]
+    fn apply_is_all_or_nothing_when_the_manager_fails_at_any_step() {
+        assert!(fail_at_every_step(&Fault::OF_MANAGER, false) >= 16);
+    }
+
+    #[test]
+    fn apply_is_all_or_nothing_when_a_signal_comes_at_any_step() {
+        assert!(fail_at_every_step(&Fault::SIGNALS, false) >= 8);
+    }
+
+    #[test]
+    fn apply_is_all_or_nothing_when_two_signals_come_at_any_step() {
+        assert!(fail_at_every_step(&Fault::SIGNALS, true) >= 8);
+    }
+
+    #[test]
+    fn drop_in_that_systemd_ignores_is_removed_again() {
+        let fake = FakeMachine::running();
+        let plan = prepare(&fake, None, false).unwrap();
+        let before = fake.snapshot();
+        fake.ignore_drop_ins();
+        let error = format!("{:#}", write(&fake, &plan).unwrap_err());
+        assert!(error.contains("was put back as it was: systemd does not look for drop-ins in"), "{error}");
+        assert_eq!(fake.snapshot(), before);
+    }
+
+    #[test]
+    fn file_of_another_program_is_kept() {
+        let fake = FakeMachine::running();
+        fake.write(PATH, "[Service]\n");
+        fake.reload();
+        let before = fake.snapshot();
+        let plan = prepare(&fake, None, false).unwrap();
+        assert!(matches!(plan.present_drop_in(), Err(DropInError::Foreign(_))));
+        assert!(matches!(write(&fake, &plan).unwrap_err().downcast_ref(), Some(DropInError::Foreign(_))));
+        assert_eq!(fake.snapshot(), before);
+    }
+
+    #[test]
+    fn failed_restart_keeps_the_drop_in() {
+        let fake = FakeMachine::running();
+        let plan = prepare(&fake, None, false).unwrap();
+        write(&fake, &plan).unwrap();
+        fake.fail_at(1, Fault::Refused);
+        let restarted = fake.run(plan.restart(fake.machine(), &mut FakeMachine::no_signals())).unwrap();
+        let error = format!("{:#}", restarted.unwrap_err());
+        assert!(error.contains("is in place and systemd holds what it says"), "{error}");
+        assert!(fake.snapshot().holds(REMEDY_DROP_IN));
+    }
+
+    #[test]
+    fn plan_changes_nothing_and_fails_without_a_manager() {
+        for number in 0..3 {
+            let fake = FakeMachine::running();
+            let before = fake.snapshot();
+            fake.fail_at(number, Fault::ManagerGone);
+            assert!(prepare(&fake, None, false).is_err());
+            assert_eq!(fake.snapshot(), before);
+        }
+    }
+
+    #[test]
+    fn runtime_drop_in_below_a_persistent_one_is_refused() {
+        let fake = FakeMachine::running();
+        fake.write(PATH, "# Written by harden-why\n[Service]\n");
+        fake.reload();
+        let error = prepare(&fake, None, true).err().unwrap().to_string();
+        assert!(error.contains("is there already and would hide one below /run"), "{error}");
+    }
+
+    #[test]
+    fn remedy_number_out_of_range_is_refused() {
+        let fake = FakeMachine::running();
+        for number in [0, 99] {
+            let error = prepare(&fake, Some(number), false).err().unwrap().to_string();
+            assert!(error.contains("the remedies for x.service are numbered 1 to "), "{error}");
+        }
+    }
+
+    #[test]
+    fn unit_without_denials_has_nothing_to_apply() {
+        let fake = FakeMachine::running();
+        let request = ApplyRequest { unit: fake.unit.clone(), incidents: Vec::new(), remedy: None, runtime: false };
+        let plan = fake.run(ApplyPlan::prepare(fake.machine(), request, &GROUPS)).unwrap();
+        assert!(plan.err().unwrap().is::<NothingToDo>());
+    }
+
+    #[test]
+    fn unit_of_another_user_is_refused() {
+        let fake = FakeMachine::running();
+        let unit = Unit { manager: Manager::User(4_242), name: fake.unit.name.clone() };
+        let request = ApplyRequest { unit, incidents: Vec::new(), remedy: None, runtime: false };
+        let plan = fake.run(ApplyPlan::prepare(fake.machine(), request, &GROUPS)).unwrap();
+        let error = plan.err().unwrap().to_string();
+        assert!(error.contains("is run by the manager of uid 4242"), "{error}");
+    }
+}

@@ -30,6 +30,12 @@ impl<'a, M: ServiceManagers> LocalMachine<'a, M> {
         Self { managers, root: Path::new("/"), uid: nix::unistd::geteuid().as_raw() }
     }
 
+    /// A machine with its files below `root`, as user `uid`.
+    #[cfg(test)]
+    pub(crate) fn with_root(managers: &'a M, root: &'a Path, uid: u32) -> Self {
+        Self { managers, root, uid }
+    }
+
     /// Returns the uid of the caller.
     pub(crate) fn uid(&self) -> u32 {
         self.uid

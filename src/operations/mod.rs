@@ -6,6 +6,8 @@
 pub(crate) mod apply;
 pub(crate) mod confirm;
 pub mod drop_in;
+#[cfg(test)]
+pub(crate) mod fake_manager;
 pub(crate) mod interruption;
 pub(crate) mod local_machine;
 pub(crate) mod outcome;

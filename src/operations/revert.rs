@@ -142,3 +142,103 @@ fn find_doubt(properties: Result<UnitProperties, SystemdError>, removed: &[PathB
     );
     Some(Note::new("drop-in-still-listed", text))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations::fake_manager::{FakeMachine, Fault};
+
+    const PERSISTENT: &str = "etc/systemd/system/x.service.d/zz-harden-why.conf";
+    const RUNTIME: &str = "run/systemd/system/x.service.d/zz-harden-why.conf";
+    const TEXT: &str =
+        "# Written by harden-why on 2026-11-28: for denials of uname\n[Service]\nSystemCallFilter=uname\n";
+
+    fn applied(paths: &[&str]) -> FakeMachine {
+        let fake = FakeMachine::running();
+        paths.iter().for_each(|path| fake.write(path, TEXT));
+        fake.reload();
+        fake
+    }
+
+    fn find(fake: &FakeMachine) -> Result<Option<AppliedDropIns>, DropInError> {
+        fake.run(find_drop_ins(fake.machine(), &fake.unit.name, &[Manager::System])).unwrap()
+    }
+
+    fn remove(fake: &FakeMachine, found: &AppliedDropIns) -> anyhow::Result<RemovedDropIns> {
+        fake.run(remove_drop_ins(fake.machine(), found, &mut fake.interruption())).unwrap()
+    }
+
+    fn fail_at_every_step(faults: &[Fault]) -> usize {
+        let mut steps = 0;
+        for &fault in faults {
+            for number in 0.. {
+                let fake = applied(&[PERSISTENT, RUNTIME]);
+                let found = find(&fake).unwrap().unwrap();
+                let before = fake.snapshot();
+                fake.fail_at(number, fault);
+                let result = remove(&fake, &found);
+                if !fake.has_failed() {
+                    break;
+                }
+                steps += 1;
+                let step = format!("{fault:?} at {} ({number}): {result:?}", fake.failed_call());
+                match result {
+                    Ok(_) => assert!(!fake.snapshot().holds(REMEDY_DROP_IN), "{step}"),
+                    Err(error) if fake.snapshot() != before => {
+                        assert!(format!("{error:#}").contains("systemctl daemon-reload makes sure"), "{step}");
+                        fake.end_process();
+                        fake.reload();
+                        assert_eq!(fake.snapshot(), before, "{step}");
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        steps
+    }
+
+    #[test]
+    fn both_drop_ins_are_removed_and_systemd_lists_neither() {
+        let fake = applied(&[PERSISTENT, RUNTIME]);
+        let found = find(&fake).unwrap().unwrap();
+        let removed = remove(&fake, &found).unwrap();
+        assert_eq!((removed.files.len(), removed.running, removed.doubt), (2, true, None));
+        let unchanged = FakeMachine::running();
+        assert!(!fake.snapshot().holds(REMEDY_DROP_IN) && !unchanged.snapshot().holds(REMEDY_DROP_IN));
+    }
+
+    #[test]
+    fn revert_is_all_or_nothing_when_the_manager_fails_at_any_step() {
+        assert!(fail_at_every_step(&Fault::OF_MANAGER) >= 12);
+    }
+
+    #[test]
+    fn revert_is_all_or_nothing_when_a_signal_comes_at_any_step() {
+        assert!(fail_at_every_step(&Fault::SIGNALS) >= 6);
+    }
+
+    #[test]
+    fn unit_without_drop_in_has_nothing_to_revert() {
+        assert!(find(&FakeMachine::running()).unwrap().is_none());
+    }
+
+    #[test]
+    fn foreign_drop_in_is_refused_and_named_beside_a_removable_one() {
+        let fake = applied(&[RUNTIME]);
+        fake.write(PERSISTENT, "[Service]\n");
+        let found = find(&fake).unwrap().unwrap();
+        assert!(matches!(found.refused, Some(DropInError::Foreign(_))));
+        let fake = FakeMachine::running();
+        fake.write(PERSISTENT, "[Service]\n");
+        assert!(matches!(find(&fake), Err(DropInError::Foreign(_))));
+    }
+
+    #[test]
+    fn manager_that_does_not_answer_after_the_reload_leaves_a_doubt() {
+        let fake = applied(&[PERSISTENT]);
+        let found = find(&fake).unwrap().unwrap();
+        fake.fail_at(2, Fault::LostRequest);
+        let removed = remove(&fake, &found).unwrap();
+        assert_eq!(removed.doubt.map(|note| note.id), Some("unconfirmed"));
+    }
+}

@@ -77,7 +77,9 @@ async fn off<M: ServiceManagers>(
     manager: Manager,
     clock: &LocalTime,
 ) -> anyhow::Result<RefusalLogging> {
-    let (outcome, note) = match turn_off(machine, manager, clock, &mut Interruption::from_signals()?).await? {
+    let groups = syscall_groups::load().groups;
+    let turned_off = turn_off(machine, manager, &groups, clock, &mut Interruption::from_signals()?).await?;
+    let (outcome, note) = match turned_off {
         TurnedOff::Nothing { other_cause } => (
             RefusalLogOutcome::Nothing,
             other_cause.map(|by| {

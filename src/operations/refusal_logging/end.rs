@@ -13,7 +13,7 @@ use crate::operations::local_machine::LocalMachine;
 use crate::operations::owner_marker::OwnerMarker;
 use crate::operations::service_manager::{ServiceManager, ServiceManagers};
 use crate::policy::seccomp_logging::SeccompLogging;
-use crate::systemd::syscall_groups;
+use crate::syscalls::Groups;
 use crate::units::{Manager, UnitName};
 use anyhow::{Context as _, bail};
 
@@ -34,6 +34,7 @@ pub(crate) enum TurnedOff {
 pub(crate) async fn turn_off<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     manager: Manager,
+    groups: &Groups,
     clock: &LocalTime,
     interruption: &mut Interruption,
 ) -> anyhow::Result<TurnedOff> {
@@ -47,7 +48,7 @@ pub(crate) async fn turn_off<M: ServiceManagers>(
     }
     switch_off(machine, &switch, &connection, before.as_ref(), clock, Some(interruption)).await?;
     let still_logging = match before {
-        Some(before) => find_still_logging(&connection, before.since).await,
+        Some(before) => find_still_logging(&connection, before.since, groups).await,
         None => Vec::new(),
     };
     Ok(TurnedOff::Ended { still_logging })
@@ -96,15 +97,15 @@ pub(crate) async fn switch_off<M: ServiceManagers>(
 }
 
 /// Returns the units with processes that started under a filter that logs, and keep it until they restart.
-async fn find_still_logging(manager: &impl ServiceManager, since: i64) -> Vec<UnitName> {
+async fn find_still_logging(manager: &impl ServiceManager, since: i64, groups: &Groups) -> Vec<UnitName> {
     let Ok((units, _)) = manager.list_loaded_units().await else { return Vec::new() };
     let started_since = |micros: u64| i64::try_from(micros / 1000).is_ok_and(|millis| millis >= since);
-    let (groups, context) = (syscall_groups::load().groups, surroundings(manager.manager()));
+    let context = surroundings(manager.manager());
     let mut names: Vec<UnitName> = units
         .iter()
         .filter(|unit| unit.is_running() && reason_to_spare(unit).is_none())
         .filter(|unit| unit.exec_main_start_us.is_some_and(started_since))
-        .filter(|unit| !unit.policy(context.clone(), &groups).loggable_directives().is_empty())
+        .filter(|unit| !unit.policy(context.clone(), groups).loggable_directives().is_empty())
         .map(|unit| unit.id.clone())
         .collect();
     names.sort_unstable();

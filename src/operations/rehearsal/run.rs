@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long the daemon may take to store a call: its interval, and as much again for its other work.
-const STORE_DELAY: Duration = MAX_COUNT_LAG.saturating_mul(2);
+const STORE_DELAY: Duration = if cfg!(test) { Duration::ZERO } else { MAX_COUNT_LAG.saturating_mul(2) };
 
 /// How often the feed is read again where it fails at the end.
 const RETRIES: usize = 5;
@@ -97,4 +97,318 @@ async fn read_last_calls(
     })?;
     observer.show_calls(&calls);
     Ok(calls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::unit_settings::REHEARSAL_DROP_IN;
+    use crate::incidents::local_time::LocalTime;
+    use crate::operations::fake_manager::{FakeMachine, Fault, GROUPS, denial};
+    use crate::operations::rehearsal::plan::{Limits, RehearsalRequest};
+    use crate::operations::rehearsal::session::RestoreAction;
+    use crate::systemd::syscall_groups::LoadedGroups;
+    use crate::units::Manager;
+    use jiff::tz::TimeZone;
+    use std::cell::Cell;
+    use std::collections::BTreeSet;
+
+    #[derive(Default)]
+    struct FakeFeed {
+        calls: Vec<Incident>,
+        /// How many of the next questions fail.
+        failures: usize,
+        ended: Cell<bool>,
+    }
+
+    impl RehearsalFeed for FakeFeed {
+        async fn calls(&mut self) -> anyhow::Result<Vec<Incident>> {
+            anyhow::ensure!(
+                self.failures == 0 || {
+                    self.failures -= 1;
+                    false
+                },
+                "the daemon is gone"
+            );
+            Ok(self.calls.clone())
+        }
+
+        async fn end(&self) {
+            self.ended.set(true);
+        }
+    }
+
+    #[derive(Default)]
+    struct FakeObserver {
+        shown: usize,
+        messages: std::cell::RefCell<Vec<String>>,
+        finished: bool,
+    }
+
+    impl RehearsalObserver for FakeObserver {
+        fn start(&mut self) {}
+
+        fn show_calls(&mut self, calls: &[Incident]) -> bool {
+            let is_new = calls.len() > self.shown;
+            self.shown = calls.len();
+            is_new
+        }
+
+        fn tick(&self) {}
+
+        fn say(&self, message: &str) {
+            self.messages.borrow_mut().push(message.to_owned());
+        }
+
+        fn finish(&mut self) {
+            self.finished = true;
+        }
+    }
+
+    const NO_LIMITS: Limits = Limits { time: None, idle: None };
+    const SHORT: Limits = Limits { time: Some(Duration::from_millis(3)), idle: None };
+
+    fn prepare(fake: &FakeMachine, limits: Limits) -> anyhow::Result<RehearsalPlan> {
+        let request = RehearsalRequest {
+            unit: fake.unit.name.clone(),
+            system: fake.unit.manager == Manager::System,
+            user: fake.unit.manager != Manager::System,
+            limits,
+            keep: BTreeSet::new(),
+        };
+        let loaded = LoadedGroups { groups: GROUPS.clone(), note: None };
+        let clock = LocalTime { now: None, zone: TimeZone::UTC };
+        fake.run(RehearsalPlan::prepare(fake.machine(), &request, loaded, &clock)).unwrap()
+    }
+
+    fn run_with(
+        fake: &FakeMachine,
+        plan: &RehearsalPlan,
+        feed: &mut FakeFeed,
+    ) -> Option<anyhow::Result<FinishedRehearsal>> {
+        let mut observer = FakeObserver::default();
+        let mut interruption = fake.interruption();
+        fake.run(rehearse(fake.machine(), plan, feed, &mut observer, &mut interruption))
+    }
+
+    fn run(fake: &FakeMachine, plan: &RehearsalPlan) -> Option<anyhow::Result<FinishedRehearsal>> {
+        run_with(fake, plan, &mut FakeFeed::default())
+    }
+
+    fn unit(is_running: bool) -> FakeMachine {
+        if is_running { FakeMachine::running() } else { FakeMachine::new(Manager::System) }
+    }
+
+    /// Has a call to the manager fail at every step: the unit is as before, or the error names `harden-why restore`,
+    /// which makes it so. Returns how many steps there are.
+    fn fail_at_every_step(faults: &[Fault], is_running: bool) -> usize {
+        let mut steps = 0;
+        for &fault in faults {
+            // Later calls only ask for the unit's state.
+            for number in 0..24 {
+                let fake = unit(is_running);
+                let plan = prepare(&fake, SHORT).unwrap();
+                let before = fake.snapshot();
+                fake.fail_at(number, fault);
+                let result = run(&fake, &plan);
+                if !fake.has_failed() {
+                    break;
+                }
+                steps += 1;
+                let step = format!("{fault:?} at {} ({number}): {result:?}", fake.failed_call());
+                if fake.snapshot() != before {
+                    if let Some(result) = result {
+                        let error = format!("{:#}", result.expect_err(&step));
+                        assert!(error.contains("harden-why restore"), "{step}");
+                    }
+                    let messages = fake.recover();
+                    assert_eq!(messages.len(), 1, "{step}: {messages:?}");
+                    assert_eq!(fake.snapshot(), before, "{step}: {messages:?}");
+                }
+                assert!(fake.recover().is_empty(), "{step}");
+            }
+        }
+        steps
+    }
+
+    #[test]
+    fn running_unit_is_restarted_under_its_own_settings() {
+        let fake = FakeMachine::running();
+        let plan = prepare(&fake, SHORT).unwrap();
+        let before = fake.snapshot();
+        let mut feed = FakeFeed { calls: vec![denial(&fake.unit)], ..FakeFeed::default() };
+        let finished = run_with(&fake, &plan, &mut feed).unwrap().unwrap();
+        assert_eq!((&finished.end, finished.calls.len()), (&RehearsalEnd::Time, 1));
+        assert_eq!(finished.restoration.action, RestoreAction::Restarted);
+        assert!(feed.ended.get());
+        assert_eq!(fake.snapshot(), before);
+    }
+
+    #[test]
+    fn stopped_unit_is_stopped_again() {
+        let fake = FakeMachine::new(Manager::System);
+        let plan = prepare(&fake, SHORT).unwrap();
+        let before = fake.snapshot();
+        let finished = run(&fake, &plan).unwrap().unwrap();
+        assert_eq!(finished.restoration.action, RestoreAction::Stopped);
+        assert_eq!(fake.snapshot(), before);
+    }
+
+    #[test]
+    fn unit_runs_with_the_drop_in_during_the_rehearsal() {
+        let fake = FakeMachine::running();
+        let plan = prepare(&fake, NO_LIMITS).unwrap();
+        // The manager answers until the fourth question about the unit's state, at which this process is killed.
+        fake.fail_at(9, Fault::Kill);
+        assert!(run(&fake, &plan).is_none());
+        assert_eq!(fake.failed_call(), "unit_state");
+        assert!(fake.snapshot().holds(REHEARSAL_DROP_IN) && fake.snapshot().runs_with(REHEARSAL_DROP_IN));
+    }
+
+    #[test]
+    fn running_unit_is_restored_when_the_manager_fails_at_any_step() {
+        assert!(fail_at_every_step(&Fault::OF_MANAGER, true) >= 40);
+    }
+
+    #[test]
+    fn stopped_unit_is_restored_when_the_manager_fails_at_any_step() {
+        assert!(fail_at_every_step(&Fault::OF_MANAGER, false) >= 40);
+    }
+
+    #[test]
+    fn running_unit_is_restored_when_a_signal_comes_at_any_step() {
+        assert!(fail_at_every_step(&Fault::SIGNALS, true) >= 20);
+    }
+
+    #[test]
+    fn stopped_unit_is_restored_when_a_signal_comes_at_any_step() {
+        assert!(fail_at_every_step(&Fault::SIGNALS, false) >= 20);
+    }
+
+    #[test]
+    fn running_unit_is_restored_after_a_kill_at_any_step() {
+        assert!(fail_at_every_step(&Fault::KILLS, true) >= 20);
+    }
+
+    #[test]
+    fn stopped_unit_is_restored_after_a_kill_at_any_step() {
+        assert!(fail_at_every_step(&Fault::KILLS, false) >= 20);
+    }
+
+    #[test]
+    fn signal_ends_the_rehearsal_and_restores_the_unit() {
+        let fake = FakeMachine::running();
+        let plan = prepare(&fake, NO_LIMITS).unwrap();
+        let before = fake.snapshot();
+        fake.fail_at(9, Fault::Signal);
+        let finished = run(&fake, &plan).unwrap().unwrap();
+        assert_eq!(finished.end, RehearsalEnd::Signal("SIGINT"));
+        assert_eq!(fake.snapshot(), before);
+    }
+
+    #[test]
+    fn rehearsal_ends_after_a_time_without_a_new_call() {
+        let fake = FakeMachine::running();
+        let limits = Limits { time: None, idle: Some(Duration::from_millis(8)) };
+        let plan = prepare(&fake, limits).unwrap();
+        assert_eq!(run(&fake, &plan).unwrap().unwrap().end, RehearsalEnd::Idle);
+    }
+
+    #[test]
+    fn unit_that_fails_to_start_ends_the_rehearsal() {
+        let fake = FakeMachine::new(Manager::System);
+        let plan = prepare(&fake, NO_LIMITS).unwrap();
+        fake.fail_to_start();
+        let finished = run(&fake, &plan).unwrap().unwrap();
+        assert!(matches!(&finished.end, RehearsalEnd::Unit(state) if state.outcome.active_state == "failed"));
+        assert!(!fake.snapshot().holds(REHEARSAL_DROP_IN));
+    }
+
+    #[test]
+    fn feed_that_fails_for_a_while_still_reports_the_calls() {
+        let fake = FakeMachine::running();
+        let plan = prepare(&fake, SHORT).unwrap();
+        let mut feed = FakeFeed { calls: vec![denial(&fake.unit)], failures: 4, ..FakeFeed::default() };
+        assert_eq!(run_with(&fake, &plan, &mut feed).unwrap().unwrap().calls.len(), 1);
+    }
+
+    #[test]
+    fn feed_that_fails_for_good_leaves_the_unit_restored() {
+        let fake = FakeMachine::running();
+        let plan = prepare(&fake, SHORT).unwrap();
+        let before = fake.snapshot();
+        let mut feed = FakeFeed { failures: usize::MAX, ..FakeFeed::default() };
+        let error = format!("{:#}", run_with(&fake, &plan, &mut feed).unwrap().unwrap_err());
+        assert!(error.contains("'harden-why x.service' tells it later"), "{error}");
+        assert_eq!(fake.snapshot(), before);
+    }
+
+    #[test]
+    fn drop_in_that_systemd_ignores_ends_the_rehearsal_without_a_restart() {
+        let fake = FakeMachine::running();
+        let plan = prepare(&fake, SHORT).unwrap();
+        let before = fake.snapshot();
+        fake.ignore_drop_ins();
+        let error = format!("{:#}", run(&fake, &plan).unwrap().unwrap_err());
+        assert!(error.contains("systemd does not look for drop-ins in"), "{error}");
+        assert!(error.contains("x.service has its own settings again, and is active"), "{error}");
+        assert_eq!(fake.snapshot(), before);
+    }
+
+    #[test]
+    fn rehearsal_of_a_rehearsed_unit_is_refused() {
+        let fake = FakeMachine::running();
+        let plan = prepare(&fake, SHORT).unwrap();
+        fake.fail_at(9, Fault::Kill);
+        assert!(run(&fake, &plan).is_none());
+        let error = |fake: &FakeMachine| prepare(fake, SHORT).err().unwrap().to_string();
+        fake.repair();
+        assert!(error(&fake).contains("is being rehearsed already, by process"), "{}", error(&fake));
+        fake.end_process();
+        assert!(error(&fake).contains("left") && error(&fake).contains("harden-why restore"), "{}", error(&fake));
+    }
+
+    #[test]
+    fn recovery_that_is_killed_at_any_step_is_completed_by_the_next() {
+        for is_running in [true, false] {
+            for fault in Fault::KILLS.into_iter().chain(Fault::OF_MANAGER) {
+                for number in 0..8 {
+                    let fake = unit(is_running);
+                    let plan = prepare(&fake, NO_LIMITS).unwrap();
+                    let before = fake.snapshot();
+                    fake.fail_at(9, Fault::Kill);
+                    assert!(run(&fake, &plan).is_none());
+                    fake.end_process();
+                    fake.fail_at(number, fault);
+                    fake.recover_once();
+                    let messages = fake.recover();
+                    assert_eq!(fake.snapshot(), before, "{fault:?} at {number}: {messages:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn refresh_reads_whether_the_unit_runs_now() {
+        let fake = FakeMachine::running();
+        let mut plan = prepare(&fake, SHORT).unwrap();
+        assert!(plan.marker.ran);
+        fake.stop();
+        fake.run(plan.refresh(fake.machine())).unwrap().unwrap();
+        assert!(!plan.marker.ran);
+    }
+
+    #[test]
+    fn other_users_recovery_leaves_a_system_unit_and_says_who_can() {
+        let fake = FakeMachine::running();
+        let plan = prepare(&fake, NO_LIMITS).unwrap();
+        fake.fail_at(9, Fault::Kill);
+        assert!(run(&fake, &plan).is_none());
+        fake.end_process();
+        let machine = fake.machine_of(4_242);
+        let stale = crate::operations::recovery::find_stale(machine);
+        let messages: Vec<String> = stale.into_iter().filter_map(|change| fake.run(change.recover(machine))).collect();
+        assert!(messages[0].contains("any harden-why that root runs mends it"), "{messages:?}");
+        assert!(fake.snapshot().runs_with(REHEARSAL_DROP_IN));
+    }
 }

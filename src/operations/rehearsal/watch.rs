@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How often the unit's state is read.
-const STATE_INTERVAL: Duration = Duration::from_millis(250);
+const STATE_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 250 });
 
 /// How often the feed is read. The daemon stores incidents once a second.
-const FEED_INTERVAL: Duration = Duration::from_secs(1);
+const FEED_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 4 } else { 1_000 });
 
 /// How long a manager may fail to answer.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
