@@ -1,4 +1,4 @@
-//! The clocks of the kernel's times: records have wall time, death notices and BPF programs time since boot.
+//! The clocks of the kernel's times. Records have wall time, death notices `CLOCK_MONOTONIC`, exit notes the time since boot.
 
 use std::time::Duration;
 

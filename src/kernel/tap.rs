@@ -93,14 +93,14 @@ impl Tap {
         let threads = BpfMap::new_hash(THREADS)?;
         let refusals = BpfMap::new_hash(REFUSALS)?;
         let places = u32::try_from(targets.len().max(1)).map_err(io::Error::other)?;
-        let cgroups = CgroupArray::new(places)?;
+        let cgroups = CgroupArray::new_cgroup_array(places)?;
         let mut watched = Vec::new();
         let mut processes: Option<BpfMap<u32, u64>> = None;
         for (index, target) in (0..).zip(targets) {
             match target {
                 TapTarget::Cgroup(directory) => {
                     let (file, id) = targets::open_cgroup(directory)?;
-                    cgroups.insert(index, file.as_fd())?;
+                    cgroups.insert_cgroup(index, file.as_fd())?;
                     watched.push((index, directory.clone(), id));
                 }
                 TapTarget::Process(pid) => {
@@ -117,7 +117,7 @@ impl Tap {
             shared: shared.fd_number(),
             threads: threads.fd_number(),
             refusals: refusals.fd_number(),
-            // No process is in the cgroup of an empty place.
+            // An empty array has no cgroup to compare with.
             cgroups: (cgroups.fd_number(), if watched.is_empty() { 0 } else { places }),
             processes: processes.as_ref().map(BpfMap::fd_number),
         };
@@ -162,7 +162,7 @@ impl Tap {
         for (index, directory, known) in &mut self.watched {
             if let Ok((file, id)) = targets::open_cgroup(directory)
                 && id != *known
-                && self.cgroups.insert(*index, file.as_fd()).is_ok()
+                && self.cgroups.insert_cgroup(*index, file.as_fd()).is_ok()
             {
                 *known = id;
             }
@@ -174,7 +174,7 @@ impl Tap {
         let mut refusals = Vec::new();
         for key in self.refusals.keys() {
             let [tid, pid, ..] = key;
-            // Comes before the count is read: that of a thread that is gone is final.
+            // Before the count is read: once the thread is gone, its count is final.
             let gone = !targets::task_exists(pid, tid);
             let Some(value) = self.refusals.get(key) else { continue };
             let [count, ..] = value;
@@ -240,7 +240,7 @@ fn arch(compat: bool) -> Arch {
     if compat { narrow.arch() } else { Arch::native() }
 }
 
-/// Whether the kernel is locked down so far that not even root may read its memory.
+/// Returns the error of a kernel that is locked down so far that not even root may read its memory.
 fn locked_down() -> Option<TapError> {
     let modes = fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
     let mode = modes.split_once('[')?.1.split_once(']')?.0;

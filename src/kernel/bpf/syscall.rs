@@ -27,7 +27,7 @@ const LRU_HASH: u32 = 9;
 /// `BPF_PROG_TYPE_RAW_TRACEPOINT`.
 const RAW_TRACEPOINT: u32 = 17;
 
-/// The kernel's licence and another: helpers that read its memory are for programs under the GPL alone.
+/// The programs' licences. The helpers that read kernel memory require the GPL.
 const LICENSE: &CStr = c"Dual MIT/GPL";
 
 /// `BPF_OBJ_NAME_LEN`.
@@ -88,6 +88,10 @@ pub(crate) struct BpfMap<K, V> {
 /// An array of numbers.
 pub(crate) type BpfArray = BpfMap<u32, u64>;
 
+/// Cgroups of the unified hierarchy, by their directories' descriptors. A program can check whether the current process is
+/// below one of them.
+pub(crate) type CgroupArray = BpfMap<u32, u32>;
+
 /// A type without padding for which any bytes are a value.
 pub(crate) trait Plain: Copy {}
 impl Plain for u32 {}
@@ -100,6 +104,18 @@ impl BpfArray {
     /// Makes an array of `count` zeros.
     pub(crate) fn new_array(count: u32) -> io::Result<Self> {
         Self::new(ARRAY, count)
+    }
+}
+
+impl CgroupArray {
+    /// Makes an array with room for `count` cgroups.
+    pub(crate) fn new_cgroup_array(count: u32) -> io::Result<Self> {
+        Self::new(CGROUP_ARRAY, count)
+    }
+
+    /// Sets the cgroup at an index, by its open directory.
+    pub(crate) fn insert_cgroup(&self, index: u32, directory: BorrowedFd<'_>) -> io::Result<()> {
+        self.insert(index, number(directory)?)
     }
 }
 
@@ -179,36 +195,6 @@ impl<K: Plain, V: Plain> BpfMap<K, V> {
             value: value.expose_provenance() as u64,
             flags: 0,
         })
-    }
-}
-
-/// Cgroups of the unified hierarchy. A program can check whether the current process is below one of them.
-#[derive(Debug)]
-pub(crate) struct CgroupArray(OwnedFd);
-
-impl CgroupArray {
-    /// Makes an array with room for `count` cgroups.
-    pub(crate) fn new(count: u32) -> io::Result<Self> {
-        make_map(CGROUP_ARRAY, size_of::<u32>(), size_of::<u32>(), count).map(Self)
-    }
-
-    /// Returns the descriptor's number, by which a program that is loaded names the map.
-    pub(crate) fn fd_number(&self) -> i32 {
-        self.0.as_raw_fd()
-    }
-
-    /// Sets the cgroup at an index, by its open directory.
-    pub(crate) fn insert(&self, index: u32, cgroup: BorrowedFd<'_>) -> io::Result<()> {
-        let mut fd = number(cgroup)?;
-        let attr = ElementAttr {
-            map: number(self.0.as_fd())?,
-            padding: 0,
-            key: (&raw const index).expose_provenance() as u64,
-            value: (&raw mut fd).expose_provenance() as u64,
-            flags: 0,
-        };
-        // SAFETY: index and descriptor are numbers of 32 bits, as the map was made for, and outlive the call.
-        unsafe { bpf(MAP_UPDATE_ELEM, &attr) }.map(drop)
     }
 }
 
