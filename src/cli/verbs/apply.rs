@@ -6,7 +6,7 @@ use crate::cli::lookup::unit_names::find_unit_with_incidents;
 use crate::cli::terminal::page::Page;
 use crate::cli::terminal::prompt;
 use crate::cli::views::answer::RemedyView;
-use crate::cli::views::applied::{Applied, Applying, Restarted, diff, next};
+use crate::cli::views::applied::{Applied, Applying, Restarted, diff, restart_note};
 use crate::incidents::local_time::LocalTime;
 use crate::operations::apply::{ApplyPlan, ApplyRequest};
 use crate::operations::interruption::Interruption;
@@ -52,7 +52,7 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &LocalTime) -> 
         let UnitOutcome { active_state, result } = plan.restart(machine, &mut interruption).await?;
         applied.restarted = Some(Restarted { active_state, result });
     } else {
-        applied.notes.push(next(&plan.unit, plan.running));
+        applied.notes.push(restart_note(&plan.unit, plan.running));
     }
     Ok(applied)
 }
@@ -73,5 +73,5 @@ fn describe(plan: &ApplyPlan, default: bool, groups: &Groups, clock: &LocalTime)
 fn question(applied: &Applied) -> String {
     let mut notes = Page::default();
     crate::cli::terminal::page::add_notes(&mut notes, &applied.notes);
-    format!("{}{}\nWrite it?", applied.plan(), notes.finish())
+    format!("{}{}\nWrite it?", applied.describe_plan(), notes.finish())
 }

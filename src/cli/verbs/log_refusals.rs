@@ -65,7 +65,7 @@ pub(crate) async fn log_refusals(
         return Ok(logging);
     }
     let marker = plan.start(machine, clock, &mut interruption).await?;
-    logging.set(&marker, clock);
+    logging.set_period(&marker, clock);
     logging.units = plan.units;
     logging.notes.extend(restart_hint(manager, &logging.units));
     Ok(logging)
@@ -106,7 +106,7 @@ async fn off<M: ServiceManagers>(
 fn question(logging: &RefusalLogging) -> String {
     let mut notes = Page::default();
     crate::cli::terminal::page::add_notes(&mut notes, &logging.notes);
-    format!("{}{}\nDo it?", logging.plan(), notes.finish())
+    format!("{}{}\nDo it?", logging.describe_plan(), notes.finish())
 }
 
 /// Says how to have units logged that run already and were not restarted.

@@ -13,7 +13,7 @@ use crate::cli::terminal::output::print_reply;
 use crate::cli::terminal::page::Page;
 use crate::cli::terminal::prompt;
 use crate::cli::views::answer::{Report, SCHEMA};
-use crate::cli::views::rehearsal_progress::Show;
+use crate::cli::views::rehearsal_progress::RehearsalProgress;
 use crate::cli::views::rehearsed;
 use crate::cli::views::rehearsed::{RehearsalView, Rehearsed};
 use crate::incidents::local_time::LocalTime;
@@ -71,7 +71,7 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
     plan.refresh(machine).await?;
     let since = Timestamp::now().as_millisecond();
     let mut feed = DaemonFeed::begin(daemon.client, common.bus.clone(), plan.unit.clone(), since).await?;
-    let mut show = Show::new(&plan, color, common.json);
+    let mut show = RehearsalProgress::new(&plan, color, common.json);
     let finished = run::rehearse(machine, &plan, &mut feed, &mut show, &mut interruption).await?;
     let failure = failure(&finished.end);
     if let Some(outcome) = failure
@@ -104,7 +104,7 @@ fn show_plan(
     color: ColorChoice,
 ) -> anyhow::Result<bool> {
     if outcome == RehearsalOutcome::DryRun && !common.json {
-        anstream::AutoStream::new(std::io::stdout(), color).write_all(rehearsed::plan(plan).as_bytes())?;
+        anstream::AutoStream::new(std::io::stdout(), color).write_all(rehearsed::describe_plan(plan).as_bytes())?;
     }
     let report = Report { schema: SCHEMA, demo: None, units: Vec::new(), log: None, notes: plan.notes.clone() };
     let rehearsal = RehearsalView::planned(plan, outcome);
@@ -187,5 +187,5 @@ fn to_apply(plan: &RehearsalPlan, yes: bool) -> args::Apply {
 fn question(plan: &RehearsalPlan) -> String {
     let mut notes = Page::default();
     crate::cli::terminal::page::add_notes(&mut notes, &plan.notes);
-    format!("{}{}\nRehearse it?", rehearsed::plan(plan), notes.finish())
+    format!("{}{}\nRehearse it?", rehearsed::describe_plan(plan), notes.finish())
 }

@@ -5,7 +5,7 @@ use crate::audit::text::shown_path;
 use crate::cli::args::{Chosen, Common};
 use crate::cli::lookup::incident_source;
 use crate::cli::lookup::unit_names::{managers_to_ask, parse_instance_name};
-use crate::cli::views::applied::{Applied, diff, next};
+use crate::cli::views::applied::{Applied, diff, restart_note};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::outcome::DropInOutcome;
@@ -46,7 +46,7 @@ pub(crate) async fn revert(common: &Common, asked: &Chosen) -> anyhow::Result<Ap
     applied.confirmed = removed.doubt.is_none();
     applied.notes.extend(removed.doubt);
     // A unit that does not run starts without the drop-in: there is nothing left to do.
-    applied.notes.extend(removed.running.then(|| next(&found.unit, true)));
+    applied.notes.extend(removed.running.then(|| restart_note(&found.unit, true)));
     applied.notes.extend(found.refused.map(|error| Note::new("drop-in-kept", format!("not removed: {error}"))));
     Ok(applied)
 }

@@ -7,7 +7,7 @@ use crate::audit::{Action, Note};
 use crate::cli::args::{Common, Tap as Asked};
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::views::answer::{Answer, SCHEMA};
-use crate::cli::views::tap_progress::Live;
+use crate::cli::views::tap_progress::TapProgress;
 use crate::cli::views::tapped::{RefusalView, Tapped};
 use crate::diagnosis::{Situation, diagnose};
 use crate::host::unit_settings;
@@ -30,7 +30,7 @@ use anyhow::ensure;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Instant;
-use targets::{Watched, find};
+use targets::{ResolvedTarget, resolve_targets};
 
 /// The most further units whose settings are read, besides the targets.
 const MOST_FURTHER_UNITS: usize = 256;
@@ -44,9 +44,9 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     ensure!(nix::unistd::geteuid().is_root(), TapError::NotAllowed);
     let loaded = syscall_groups::load();
     let managers = crate::systemd::manager::Managers::new(&common.bus);
-    let watched = find(asked, &managers).await?;
+    let watched = resolve_targets(asked, &managers).await?;
     let mut cases: Vec<TappedUnit> = Vec::new();
-    for Watched { unit, .. } in &watched {
+    for ResolvedTarget { unit, .. } in &watched {
         if cases.iter().all(|case| case.unit != *unit) {
             cases.push(TappedUnit::load(unit.as_ref(), &managers, &loaded.groups).await);
         }
@@ -58,11 +58,11 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     // Children of target processes are followed into any cgroup.
     let by_cgroups = targets.iter().all(|target| matches!(target, TapTarget::Cgroup(_)));
     let whose = |target: usize, owner: &ProcessOwner| {
-        let whose = watched.get(target)?.whose(owner, by_cgroups)?;
+        let whose = watched.get(target)?.attribute(owner, by_cgroups)?;
         Some((whose.0.clone(), whose.1))
     };
     let (began, procfs, mut tally) = (Instant::now(), Procfs::live(), RefusalTally::default());
-    let live = Live::new(!common.json);
+    let live = TapProgress::new(!common.json);
     loop {
         let left = asked.duration.saturating_sub(began.elapsed());
         let waited = async {

@@ -1,4 +1,4 @@
-//! What `apply` and `revert` have to say.
+//! The view of `apply` and `revert`.
 
 use super::answer::SCHEMA;
 use crate::audit::Note;
@@ -10,7 +10,7 @@ use crate::units::Unit;
 use serde::Serialize;
 use std::path::Path;
 
-/// What became of it.
+/// The result of `apply` or `revert`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Applied {
     schema: u32,
@@ -18,35 +18,35 @@ pub(crate) struct Applied {
     manager: String,
     /// `applied`, `declined`, `dry-run`, `reverted` or `nothing`.
     pub(crate) outcome: DropInOutcome,
-    /// What is applied.
+    /// The remedy that is applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) remedy: Option<Applying>,
-    /// The drop-in; where two were removed, the one that was in force.
+    /// The drop-in; if two were removed, the one in force.
     path: Option<String>,
-    /// Its lines that come (`+`), stay (a space) and go (`-`).
+    /// The changed lines: added (`+`), kept (a space), removed (`-`).
     diff: Vec<String>,
-    /// What systemd holds now was read back, and is as predicted: of what was reverted, that it is gone.
+    /// Whether systemd was read back and holds the predicted settings; for `revert`, no removed file.
     pub(crate) confirmed: bool,
-    /// The unit's state after it was restarted.
+    /// The unit's state after the restart.
     pub(crate) restarted: Option<Restarted>,
     pub(crate) notes: Vec<Note>,
 }
 
-/// A remedy that is applied.
+/// The remedy that is applied.
 #[derive(Debug, Serialize)]
 pub(crate) struct Applying {
     /// Its number in the answer.
     pub(crate) number: usize,
-    /// How many there are.
+    /// The number of remedies.
     #[serde(skip)]
     pub(crate) of: usize,
-    /// What it does, in a sentence.
+    /// Its effect, in a sentence.
     pub(crate) title: String,
     /// The calls it opens beyond the denied ones.
     pub(crate) opens: Vec<String>,
 }
 
-/// A unit after it was restarted.
+/// A unit after its restart.
 #[derive(Debug, Serialize)]
 pub(crate) struct Restarted {
     pub(crate) active_state: String,
@@ -75,8 +75,8 @@ impl Applied {
         }
     }
 
-    /// The unit, the file and what changes in it.
-    pub(crate) fn plan(&self) -> String {
+    /// Describes the unit, the file, and the changed lines.
+    pub(crate) fn describe_plan(&self) -> String {
         let mut page = Page::default();
         page.line(format_args!(
             "{} {}",
@@ -107,7 +107,7 @@ impl Applied {
 impl Reply for Applied {
     fn page(&self) -> String {
         let mut page = Page::default();
-        page.line(self.plan());
+        page.line(self.describe_plan());
         page.line(match (self.outcome, self.confirmed) {
             (DropInOutcome::Applied, _) => "Written. systemd has read it, and holds what was predicted.",
             (DropInOutcome::Declined, _) => "Nothing was changed.",
@@ -135,7 +135,7 @@ impl Reply for Applied {
     }
 }
 
-/// What goes, what stays and what comes, as lines that begin with `-`, a space or `+`; a drop-in is short.
+/// Returns the lines of both texts, each with `-`, a space, or `+` in front.
 pub(crate) fn diff(old: &[u8], new: &[u8]) -> Vec<String> {
     let (old, new) = (escape_lines(old), escape_lines(new));
     let gone = old.iter().filter(|line| !new.contains(line)).map(|line| format!("-{line}"));
@@ -143,8 +143,8 @@ pub(crate) fn diff(old: &[u8], new: &[u8]) -> Vec<String> {
     gone.chain(rest).collect()
 }
 
-/// What is left to do for a change to reach the unit.
-pub(crate) fn next(unit: &Unit, running: bool) -> Note {
+/// Notes how a change reaches the unit.
+pub(crate) fn restart_note(unit: &Unit, running: bool) -> Note {
     let (flag, name) = (unit.manager.option(), &unit.name);
     if running {
         let text = format!("processes that run already keep the filter of their start: systemctl {flag}restart {name}");

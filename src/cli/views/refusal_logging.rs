@@ -1,4 +1,4 @@
-//! What `log-refusals` has to say.
+//! The view of `log-refusals`.
 
 use super::answer::SCHEMA;
 use crate::audit::Note;
@@ -15,19 +15,19 @@ use crate::operations::refusal_logging::units::LoggedUnit;
 use crate::units::Manager;
 use serde::Serialize;
 
-/// How many units that do not run are named.
+/// The most stopped units that the page names.
 const NAMED: usize = 8;
 
-/// What became of it.
+/// The result of `log-refusals`.
 #[derive(Debug, Serialize)]
 pub(crate) struct RefusalLogging {
     schema: u32,
     manager: String,
     /// `started`, `extended`, `others` (somebody else has it switched on), `declined`, `ended` or `nothing`.
     pub(crate) outcome: RefusalLogOutcome,
-    /// Of what is on: since when, RFC 3339.
+    /// Start of the logging that is on, RFC 3339.
     since: Option<String>,
-    /// When it ends by itself.
+    /// When it ends by itself, RFC 3339.
     until: Option<String>,
     #[serde(serialize_with = "views")]
     pub(crate) units: Vec<LoggedUnit>,
@@ -38,18 +38,18 @@ pub(crate) struct RefusalLogging {
     shown: String,
 }
 
-/// A unit that is logging.
+/// A unit whose refusals are logged.
 #[derive(Debug, Serialize)]
-struct UnitView<'a> {
+struct LoggedUnitView<'a> {
     unit: &'a str,
-    /// Its directives that can refuse a call without a record.
+    /// The directives that can refuse a call without a record.
     directives: Vec<&'static str>,
-    /// It had processes, which began before.
+    /// Whether it had processes before.
     running: bool,
-    /// Its state after it was started anew, where it was.
+    /// Its state after the restart, if it was restarted.
     active_state: Option<String>,
     result: Option<String>,
-    /// Why it was not started anew, or not seen to be.
+    /// Why it was not restarted, or its restart was not confirmed.
     error: Option<String>,
 }
 
@@ -60,7 +60,7 @@ fn views<S: serde::Serializer>(units: &[LoggedUnit], serializer: S) -> Result<S:
             Some(Err(error)) => (None, Some(error.clone())),
             None => (None, unit.not_restarted.map(str::to_owned)),
         };
-        UnitView {
+        LoggedUnitView {
             unit: unit.name.as_str(),
             directives: unit.directives.iter().map(|directive| directive.key()).collect(),
             running: unit.running,
@@ -92,20 +92,20 @@ impl RefusalLogging {
             shown: String::new(),
         };
         if let Some(marker) = marker {
-            logging.set(marker, clock);
+            logging.set_period(marker, clock);
         }
         logging
     }
 
-    /// Since when and until when.
-    pub(crate) fn set(&mut self, marker: &RefusalLogMarker, clock: &LocalTime) {
+    /// Sets the start and the end.
+    pub(crate) fn set_period(&mut self, marker: &RefusalLogMarker, clock: &LocalTime) {
         self.since = moment(&Moment::At(marker.since));
         self.until = moment(&Moment::At(marker.until));
         self.shown = clock.show_millis(marker.until);
     }
 
-    /// What will be done.
-    pub(crate) fn plan(&self) -> String {
+    /// Describes what will be done.
+    pub(crate) fn describe_plan(&self) -> String {
         let mut page = Page::default();
         page.paragraph(
             0,
@@ -158,7 +158,7 @@ impl Reply for RefusalLogging {
                 page.gap();
                 let idle = self.units.iter().filter(|unit| !unit.running).count();
                 for unit in self.units.iter().filter(|unit| unit.running || idle <= NAMED) {
-                    started(&mut page, unit);
+                    add_result(&mut page, unit);
                 }
                 if idle > NAMED {
                     page.line(format_args!("  {} do not run: recorded once they start", plural(idle as u64, "unit")));
@@ -184,8 +184,8 @@ fn end_command(manager: &str) -> &'static str {
     if manager == "system" { "'harden-why log-refusals --off'" } else { "'harden-why log-refusals --off --user'" }
 }
 
-/// What became of a unit.
-fn started(page: &mut Page, unit: &LoggedUnit) {
+/// Adds what happened to a unit.
+fn add_result(page: &mut Page, unit: &LoggedUnit) {
     let what = match (&unit.restarted, unit.not_restarted) {
         (Some(Ok(outcome)), _) => {
             let state = escape(outcome.active_state.as_bytes());
@@ -204,17 +204,17 @@ fn started(page: &mut Page, unit: &LoggedUnit) {
     page.item(&format!("  {}  ", unit.name), &what);
 }
 
-/// Whether a manager has refused calls logged, for JSON.
+/// Whether a manager logs refusals, for JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct RecordingView {
     /// `system`, or `user:UID`.
     manager: String,
-    /// Whether calls refused with an error are recorded, of processes started since; null if unknown.
+    /// Whether refusals of newly started processes are logged; null if unknown.
     on: Option<bool>,
     /// `harden-why`, or the file and line that turn it on.
     by: Option<String>,
     since: Option<String>,
-    /// When it ends by itself.
+    /// When it ends by itself, RFC 3339.
     until: Option<String>,
 }
 

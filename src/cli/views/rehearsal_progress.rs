@@ -1,5 +1,5 @@
-//! Calls as they come: on a terminal a table with counts and a line that tells how long it takes, elsewhere a line for
-//! each new call.
+//! The progress of a rehearsal: on a terminal a table of calls with counts and the elapsed time, elsewhere a line per new
+//! call.
 
 use crate::audit::text::plural;
 use crate::cli::terminal::output::warn;
@@ -14,29 +14,29 @@ use std::collections::BTreeMap;
 use std::io;
 use std::io::IsTerminal as _;
 
-/// How many calls have a row of their own.
+/// The most calls with a row of their own.
 const ROWS: usize = 20;
 
 /// The progress of a rehearsal on the terminal.
-pub(crate) struct Show {
+pub(crate) struct RehearsalProgress {
     /// The unit's name.
     name: String,
     /// How often each call came.
     counts: BTreeMap<String, u64>,
     policy: Policy,
-    table: Option<Table>,
+    table: Option<ProgressTable>,
     color: ColorChoice,
     /// Whether only a program reads the output.
     silent: bool,
 }
 
-struct Table {
+struct ProgressTable {
     bars: MultiProgress,
     rows: BTreeMap<String, ProgressBar>,
     time: ProgressBar,
 }
 
-impl Show {
+impl RehearsalProgress {
     /// The progress of a rehearsal that has not begun.
     pub(crate) fn new(plan: &RehearsalPlan, color: ColorChoice, silent: bool) -> Self {
         let (name, policy) = (plan.unit.name.to_string(), plan.situation.policy.clone());
@@ -44,9 +44,9 @@ impl Show {
     }
 }
 
-impl RehearsalObserver for Show {
+impl RehearsalObserver for RehearsalProgress {
     fn start(&mut self) {
-        self.table = (!self.silent && io::stderr().is_terminal()).then(|| Table::new(&self.name));
+        self.table = (!self.silent && io::stderr().is_terminal()).then(|| ProgressTable::new(&self.name));
         if self.table.is_none() && !self.silent {
             self.say(&format!("{} is being rehearsed", self.name));
         }
@@ -58,7 +58,7 @@ impl RehearsalObserver for Show {
             let Some(denial) = incident.denial() else { continue };
             let (count, _) = counts
                 .entry(denial.call.to_string())
-                .or_insert_with(|| (0, why(&self.policy, denial.call.abi().zip(denial.call.name()))));
+                .or_insert_with(|| (0, describe_verdict(&self.policy, denial.call.abi().zip(denial.call.name()))));
             *count += incident.count;
         }
         let mut new = false;
@@ -101,7 +101,7 @@ impl RehearsalObserver for Show {
     }
 }
 
-impl Table {
+impl ProgressTable {
     fn new(name: &str) -> Self {
         let bars = MultiProgress::new();
         let time = bars.add(ProgressBar::new_spinner());
@@ -128,12 +128,12 @@ impl Table {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    // A template that is wrong would show in every test of the terminal.
+    // Tests on a terminal would show a wrong template.
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
-/// What the unit's own settings do to a call.
-fn why(policy: &Policy, call: Option<(crate::syscalls::Abi, &str)>) -> String {
+/// Describes what the unit's own settings do to a call.
+fn describe_verdict(policy: &Policy, call: Option<(crate::syscalls::Abi, &str)>) -> String {
     let Some((abi, name)) = call else { return "it has no name here".to_owned() };
     match policy.verdict(abi, name) {
         Verdict::Denied { effect, by, .. } => {

@@ -1,4 +1,4 @@
-//! What a rehearsal has to say: before it, and in the end.
+//! The views of a rehearsal: the plan, and the result.
 
 use super::answer::Report;
 use super::applied::Applied;
@@ -16,52 +16,52 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The whole answer.
+/// The answer after a rehearsal.
 #[derive(Debug, Serialize)]
 pub(crate) struct Rehearsed {
     #[serde(flatten)]
     pub(crate) report: Report,
     pub(crate) rehearsal: RehearsalView,
-    /// What `--apply` did.
+    /// The result of `--apply`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) applied: Option<Applied>,
 }
 
-/// A rehearsal.
+/// The rehearsal itself.
 #[derive(Debug, Serialize)]
 pub(crate) struct RehearsalView {
     pub(crate) unit: String,
     manager: String,
     /// `rehearsed`, `dry-run` or `declined`.
     pub(crate) outcome: RehearsalOutcome,
-    /// The directives that are not in force meanwhile.
+    /// The directives that are not in force during the rehearsal.
     lifted: Vec<&'static str>,
-    /// Those that could have been lifted, and stay.
+    /// The directives that stay, though a rehearsal can lift them.
     kept: Vec<&'static str>,
-    /// Of what is lifted, the calls that are not told, since every program makes them; empty: all.
+    /// Calls that are lifted but not logged, because every program makes them.
     unlogged: BTreeMap<&'static str, Vec<String>>,
     /// The lines of the drop-in.
     #[serde(skip_serializing_if = "Option::is_none")]
     drop_in: Option<String>,
-    /// How long it took.
+    /// Its duration in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds: Option<f64>,
     /// What ended it: `interrupted`, `time`, `idle` or `unit-ended`.
     #[serde(skip_serializing_if = "Option::is_none")]
     ended: Option<&'static str>,
-    /// What became of the unit: `restarted`, `stopped` or `left`.
+    /// The unit afterwards: `restarted`, `stopped` or `left`.
     #[serde(skip_serializing_if = "Option::is_none")]
     then: Option<&'static str>,
-    /// Its state afterwards.
+    /// The unit's `ActiveState` afterwards.
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<String>,
-    /// Every call that was seen, whose count is this rehearsal's.
+    /// Every call seen, with its count in this rehearsal.
     calls: Vec<RehearsedCallView>,
     #[serde(skip)]
     words: Vec<String>,
 }
 
-/// A call that was seen.
+/// A call seen in a rehearsal.
 #[derive(Debug, Serialize)]
 struct RehearsedCallView {
     call: String,
@@ -69,7 +69,7 @@ struct RehearsedCallView {
 }
 
 impl RehearsalView {
-    /// Of one that is planned.
+    /// The view of a planned rehearsal.
     pub(crate) fn planned(plan: &RehearsalPlan, outcome: RehearsalOutcome) -> Self {
         let RehearsalDropIn { lifted, kept, unlogged, content, .. } = &plan.rehearsal;
         let keys = |directives: &[Directive]| directives.iter().map(|directive| directive.key()).collect();
@@ -93,7 +93,7 @@ impl RehearsalView {
         }
     }
 
-    /// A rehearsal that is over.
+    /// The view of a finished rehearsal.
     pub(crate) fn finished(plan: &RehearsalPlan, finished: &FinishedRehearsal) -> Self {
         let FinishedRehearsal { end, took, restoration, calls } = finished;
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
@@ -165,8 +165,8 @@ impl Reply for Rehearsed {
     }
 }
 
-/// What is about to be done, and what it costs.
-pub(crate) fn plan(plan: &RehearsalPlan) -> String {
+/// Describes what a rehearsal would do, and its price.
+pub(crate) fn describe_plan(plan: &RehearsalPlan) -> String {
     let RehearsalPlan { unit, facts, rehearsal, limits, path, marker, .. } = plan;
     let mut page = Page::default();
     let whose = crate::cli::terminal::words::describe_manager(&unit.manager.to_string());
@@ -216,11 +216,11 @@ pub(crate) fn plan(plan: &RehearsalPlan) -> String {
     if !stays.is_empty() {
         page.field("stays", &stays);
     }
-    page.field("ends", &ends(limits, marker.ran));
+    page.field("ends", &describe_limits(limits, marker.ran));
     page.finish()
 }
 
-fn ends(limits: &Limits, ran: bool) -> String {
+fn describe_limits(limits: &Limits, ran: bool) -> String {
     let mut when = vec!["on Ctrl-C".to_owned(), "when it ends by itself".to_owned()];
     if let Some(time) = limits.time {
         when.push(format!("after {}", seconds(time)));

@@ -1,4 +1,4 @@
-//! What a tap has seen so far, on the terminal while it watches.
+//! The progress of a tap on the terminal.
 
 use super::tapped::{RefusalView, errno_words};
 use crate::audit::text::plural;
@@ -9,27 +9,27 @@ use std::io;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-/// How many calls are shown at a time.
+/// The most calls shown at once.
 const SHOWN: usize = 16;
 
-/// A table that grows, taken away in the end.
-pub(crate) struct Live(Option<ProgressBar>);
+/// A growing table, removed at the end.
+pub(crate) struct TapProgress(Option<ProgressBar>);
 
-impl Live {
-    /// On standard error, if that is a terminal.
+impl TapProgress {
+    /// Shows progress on stderr, if wanted and a terminal.
     pub(crate) fn new(wanted: bool) -> Self {
         if !wanted || !io::stderr().is_terminal() {
             return Self(None);
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        // A template that is wrong would show at the first use.
+        // Tests on a terminal would show a wrong template.
         if let Ok(style) = ProgressStyle::with_template("{msg}") {
             bar.set_style(style);
         }
         Self(Some(bar))
     }
 
-    /// Shows what there is after some time.
+    /// Shows the refusals so far.
     pub(crate) fn show(&self, elapsed: Duration, most: Duration, refusals: impl FnOnce() -> Vec<RefusalView>) {
         let Some(bar) = &self.0 else { return };
         bar.set_message(table(elapsed, most, &refusals()));
@@ -37,7 +37,7 @@ impl Live {
     }
 }
 
-impl Drop for Live {
+impl Drop for TapProgress {
     fn drop(&mut self) {
         if let Some(bar) = &self.0 {
             bar.finish_and_clear();

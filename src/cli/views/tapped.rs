@@ -1,4 +1,4 @@
-//! What a tap has to say in the end: the answer for each unit, and the threads.
+//! The view of `tap`: the answer for each unit, and the threads that were refused.
 
 use super::answer::Answer;
 use super::answer_page;
@@ -12,18 +12,18 @@ use crate::syscalls::Call;
 use crate::units::Unit;
 use serde::Serialize;
 
-/// How many threads of a call the page names.
+/// The most threads per call that the page names.
 const NAMED: usize = 6;
 
-/// The outcome.
+/// The result of a tap.
 #[derive(Debug, Serialize)]
 pub(crate) struct Tapped {
     pub(crate) schema: u32,
-    /// How long it watched.
+    /// Its duration in seconds.
     pub(crate) seconds: f64,
-    /// As `harden-why UNIT` answers, of what was seen now alone.
+    /// The answer of `harden-why UNIT` for the refusals of this tap alone.
     pub(crate) units: Vec<Answer>,
-    /// The same by call, with the threads.
+    /// The refusals by call, with the threads.
     pub(crate) refusals: Vec<RefusalView>,
     pub(crate) notes: Vec<Note>,
 }
@@ -31,38 +31,38 @@ pub(crate) struct Tapped {
 /// A call that was refused.
 #[derive(Debug, Serialize)]
 pub(crate) struct RefusalView {
-    /// The unit; null for a process of none.
+    /// The unit; null for a process without one.
     pub(crate) unit: Option<String>,
     /// Its manager: `system`, or `user:UID`.
     manager: Option<String>,
-    /// The call's name, or what is said in its place.
+    /// The call's name, or its number in words.
     pub(crate) call: String,
     /// Its number.
     number: u32,
     /// The ABI.
     arch: String,
-    /// The error that the program got; null where it got none.
+    /// The error that the program got; null if none.
     pub(crate) errno: Option<String>,
-    /// Executable path, escaped; null where the process was gone before it could be asked.
+    /// The executable's path, escaped; null if the process ended before it was read.
     exe: Option<String>,
-    /// How often.
+    /// The number of refusals.
     pub(crate) count: u64,
-    /// The threads that made it.
+    /// The threads that made the call.
     pub(crate) threads: Vec<ThreadView>,
-    /// How many of the refusals were of others.
+    /// Refusals of threads that are not listed.
     others: u64,
 }
 
 /// A thread.
 #[derive(Debug, Serialize)]
 pub(crate) struct ThreadView {
-    /// Its process.
+    /// Its process id.
     pid: u32,
-    /// Itself.
+    /// Its thread id.
     tid: u32,
     /// Its name, escaped.
     comm: String,
-    /// How often it was refused the call.
+    /// Its number of refusals.
     count: u64,
 }
 
@@ -97,7 +97,7 @@ impl RefusalView {
     }
 }
 
-/// What the program got.
+/// Returns the error that the program got, in words.
 pub(crate) fn errno_words(refusal: &RefusalView) -> &str {
     refusal.errno.as_deref().unwrap_or("answered")
 }

@@ -1,4 +1,4 @@
-//! Whom to tap: the units and processes that were asked for, found where they run.
+//! The targets of a tap: units and processes, resolved to cgroups and pids.
 
 use crate::cli::args::Tap;
 use crate::cli::lookup::incident_source;
@@ -10,12 +10,12 @@ use crate::systemd::manager_lookup::all_managers;
 use crate::units::{Manager, Placement, Rung, Unit, UnitName, cgroup};
 use anyhow::{bail, ensure};
 
-/// One that was asked for.
+/// A resolved target.
 #[derive(Debug)]
-pub(crate) struct Watched {
-    /// Where its processes are.
+pub(crate) struct ResolvedTarget {
+    /// Its cgroup or pid.
     pub(crate) target: TapTarget,
-    /// Whose they are, where a unit's.
+    /// Its unit, and which processes below it belong to that unit.
     pub(crate) unit: Option<Unit>,
     reach: Reach,
 }
@@ -23,18 +23,18 @@ pub(crate) struct Watched {
 /// How far a target goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
-    /// A process and its children, wherever those go.
+    /// A process and its children, in any cgroup.
     Process,
-    /// One unit, with all that is below its cgroup.
+    /// A unit: everything below its cgroup.
     Unit,
-    /// A user's manager: below its cgroup are its own units.
+    /// A user manager: its own units are below its cgroup.
     UserManager,
-    /// A slice, which has processes in other units alone.
+    /// A slice: all its processes belong to other units.
     Slice,
 }
 
 impl Reach {
-    fn of(unit: &Unit) -> Self {
+    fn from_unit(unit: &Unit) -> Self {
         match (unit.manager, unit.name.suffix()) {
             (_, "slice") => Self::Slice,
             (Manager::System, "service") if unit.name.as_str().starts_with("user@") => Self::UserManager,
@@ -43,33 +43,32 @@ impl Reach {
     }
 }
 
-impl Watched {
-    /// The unit that a refusal was of, and what that stands on. Where a tap is by cgroups alone, no child is followed
-    /// out of them.
-    pub(crate) fn whose<'a>(&'a self, owner: &'a ProcessOwner, by_cgroups: bool) -> Option<(&'a Unit, Rung)> {
+impl ResolvedTarget {
+    /// Attributes a refusal to a unit. A tap by cgroups alone follows no child out of them.
+    pub(crate) fn attribute<'a>(&'a self, owner: &'a ProcessOwner, by_cgroups: bool) -> Option<(&'a Unit, Rung)> {
         let own = |rung| self.unit.as_ref().map(|unit| (unit, rung));
         match (self.reach, owner) {
-            // The kernel saw it in this very cgroup. It may have moved since, as who logs in does.
+            // The kernel saw the process in this cgroup. It may have moved since, as a login does.
             (Reach::Unit, _) if by_cgroups => own(Rung::OwnCgroup),
             (_, ProcessOwner::Unit(unit)) => Some((unit, Rung::OwnCgroup)),
-            // Below a target with units of their own, it is not known which it was; a user's manager is itself one.
+            // Below a slice or a user manager the unit is unknown, unless the process is the manager itself.
             (_, ProcessOwner::Nobody) | (Reach::UserManager, ProcessOwner::Unknown) | (Reach::Slice, _) => None,
             (_, ProcessOwner::Manager | ProcessOwner::Unknown) => own(Rung::ParentCgroup),
         }
     }
 }
 
-/// Finds each.
+/// Resolves the targets.
 ///
 /// # Errors
-/// One does not run, or is none.
-pub(crate) async fn find(asked: &Tap, managers: &Managers) -> anyhow::Result<Vec<Watched>> {
+/// A target does not run, or is not a unit or pid.
+pub(crate) async fn resolve_targets(asked: &Tap, managers: &Managers) -> anyhow::Result<Vec<ResolvedTarget>> {
     let mut found = Vec::new();
     for name in &asked.targets {
         found.push(match name.parse() {
-            Ok(pid) => process(pid, &Procfs::live())?,
+            Ok(pid) => resolve_process(pid, &Procfs::live())?,
             Err(_) => {
-                unit(
+                resolve_unit(
                     &parse_instance_name(name)?,
                     incident_source::ManagerScope::from_flags(asked.system, asked.user),
                     managers,
@@ -81,22 +80,26 @@ pub(crate) async fn find(asked: &Tap, managers: &Managers) -> anyhow::Result<Vec
     Ok(found)
 }
 
-fn process(pid: u32, procfs: &Procfs) -> anyhow::Result<Watched> {
+fn resolve_process(pid: u32, procfs: &Procfs) -> anyhow::Result<ResolvedTarget> {
     match procfs.thread_group(pid) {
         None => bail!("there is no process {pid}"),
         Some(process) => ensure!(process == pid, "{pid} is a thread of process {process}: watch that"),
     }
     let placement = procfs.cgroup(pid).map(|bytes| cgroup::place(&bytes));
     let unit = if let Some(Placement::Unit(unit)) = placement { Some(unit) } else { None };
-    Ok(Watched { target: TapTarget::Process(pid), unit, reach: Reach::Process })
+    Ok(ResolvedTarget { target: TapTarget::Process(pid), unit, reach: Reach::Process })
 }
 
-/// A unit's processes, by the one manager that runs it.
-async fn unit(name: &UnitName, scope: incident_source::ManagerScope, managers: &Managers) -> anyhow::Result<Watched> {
+/// Resolves a unit, which one manager must run.
+async fn resolve_unit(
+    name: &UnitName,
+    scope: incident_source::ManagerScope,
+    managers: &Managers,
+) -> anyhow::Result<ResolvedTarget> {
     let (mut running, mut errors, mut known) = (Vec::new(), Vec::new(), false);
     for manager in all_managers(managers).filter(|manager| scope.includes(Some(*manager))) {
         let asked = match managers.connect(manager).await {
-            Ok(connected) => running_as(&connected, name).await,
+            Ok(connected) => query_cgroup(&connected, name).await,
             Err(error) => Err(error),
         };
         match asked {
@@ -108,8 +111,8 @@ async fn unit(name: &UnitName, scope: incident_source::ManagerScope, managers: &
     }
     match (running.pop(), running.is_empty()) {
         (Some((unit, path)), true) => {
-            let reach = Reach::of(&unit);
-            Ok(Watched { target: TapTarget::from_control_group(&path)?, unit: Some(unit), reach })
+            let reach = Reach::from_unit(&unit);
+            Ok(ResolvedTarget { target: TapTarget::from_control_group(&path)?, unit: Some(unit), reach })
         }
         (Some(_), false) => bail!("several managers run a unit of the name {name}: say --system, or give its PIDs"),
         (None, _) if known || errors.is_empty() => {
@@ -119,8 +122,8 @@ async fn unit(name: &UnitName, scope: incident_source::ManagerScope, managers: &
     }
 }
 
-/// A unit's own name, where the one given is an alias, and its cgroup, where it has one.
-async fn running_as(manager: &SystemdManager, name: &UnitName) -> Result<Option<(UnitName, String)>, SystemdError> {
+/// Returns the unit's own name and its cgroup; `None` if it does not run.
+async fn query_cgroup(manager: &SystemdManager, name: &UnitName) -> Result<Option<(UnitName, String)>, SystemdError> {
     let Some(cgroup) = manager.control_group(name).await? else { return Ok(None) };
     Ok(Some((manager.unit_properties(name).await?.id, cgroup)))
 }
@@ -134,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_its_process_own_units_and_less_sure_once_that_is_gone() {
+    fn refusal_of_a_gone_process_is_attributed_with_less_confidence() {
         let other = ProcessOwner::Unit(unit("other.service"));
         let parent = Some(Rung::ParentCgroup);
         for (name, by_cgroups, [of_other, of_manager, of_nobody, of_gone]) in [
@@ -144,7 +147,8 @@ mod tests {
             ("system.slice", true, [None; 4]),
         ] {
             let of = unit(name);
-            let watched = Watched { target: TapTarget::Process(1), reach: Reach::of(&of), unit: Some(of.clone()) };
+            let watched =
+                ResolvedTarget { target: TapTarget::Process(1), reach: Reach::from_unit(&of), unit: Some(of.clone()) };
             for (owner, expected) in [
                 (
                     &other,
@@ -154,12 +158,13 @@ mod tests {
                 (&ProcessOwner::Nobody, of_nobody.map(|rung| (of.clone(), rung))),
                 (&ProcessOwner::Unknown, of_gone.map(|rung| (of.clone(), rung))),
             ] {
-                let whose = watched.whose(owner, by_cgroups).map(|(unit, rung)| (unit.clone(), rung));
+                let whose = watched.attribute(owner, by_cgroups).map(|(unit, rung)| (unit.clone(), rung));
                 assert_eq!(whose, expected, "{name} {owner:?}");
             }
         }
-        let watched = Watched { target: TapTarget::Process(1), reach: Reach::Process, unit: Some(unit("a.service")) };
-        assert_eq!(watched.whose(&ProcessOwner::Unknown, false), Some((&unit("a.service"), Rung::ParentCgroup)));
-        assert_eq!(watched.whose(&ProcessOwner::Nobody, false), None, "a login session");
+        let watched =
+            ResolvedTarget { target: TapTarget::Process(1), reach: Reach::Process, unit: Some(unit("a.service")) };
+        assert_eq!(watched.attribute(&ProcessOwner::Unknown, false), Some((&unit("a.service"), Rung::ParentCgroup)));
+        assert_eq!(watched.attribute(&ProcessOwner::Nobody, false), None, "a login session");
     }
 }
