@@ -13,7 +13,7 @@ pub struct Note {
 }
 
 impl Note {
-    /// A note with a stable id.
+    /// Creates a note with a stable id.
     pub fn new(id: &'static str, text: impl Into<String>) -> Self {
         Self { id, text: text.into() }
     }
@@ -25,7 +25,7 @@ impl fmt::Display for Note {
     }
 }
 
-/// The texts of notes, for a place that has one line for all of them.
+/// Joins the texts of notes into one line.
 pub(crate) fn join_texts(notes: &[Note]) -> String {
     notes.iter().map(|note| note.text.as_str()).collect::<Vec<_>>().join("; ")
 }

@@ -23,8 +23,8 @@ struct Facts {
     table: &'static CallTable,
 }
 
-/// Defines [`Abi`], one row per ABI: its token, its name, systemd's name, its table of calls, and the target whose
-/// programs use it. The program does not build for a target without a row.
+/// Defines [`Abi`], one row per ABI: its token, its name, systemd's name, its table of calls, and the target
+/// that uses it. The program does not build for a target without a row.
 macro_rules! abis {
     ($($(#[$doc:meta])+ $abi:ident: $arch:ident, $name:literal, $systemd:expr, $table:ident $(, $target:meta)?;)+) => {
         /// A system call ABI: a numbering of calls. One token can stand for two (x86-64 and x32).
@@ -250,7 +250,7 @@ impl Arch {
 
     /// Finds a token by any name that `ausearch -i`, systemd, `uname -m` or libseccomp uses.
     ///
-    /// `ausearch -i` prints a token without a name as `unknown-elf-type(c0000102)`. The call name beside it is wrong:
+    /// `ausearch -i` prints a token without a name as `unknown-elf-type(c0000102)`. The call name next to it is wrong:
     /// see [`Call::interpreted`](super::Call::interpreted).
     #[must_use]
     pub fn from_name(name: &[u8]) -> Option<Self> {
