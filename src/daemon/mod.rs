@@ -86,7 +86,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         ..Status::default()
     });
     let exit_cgroups = open_exit_cgroups(&status);
-    if let Err(error) = journal_entries::is_there(Path::new("/")) {
+    if let Err(error) = journal_entries::check_exists(Path::new("/")) {
         status.add_limitation(&blind_spots::no_journal(&error).to_string());
     }
     if let Some(forgotten) = store.as_ref().and_then(|store| store.evicted().ok()) {

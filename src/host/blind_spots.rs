@@ -1,21 +1,21 @@
-//! What makes this machine deaf or half-blind to denials: silence is never "no denials".
+//! What keeps denials, or their units, from being seen on this machine. Silence is never "no denials".
 
 use crate::kernel::exit_cgroups::ExitCgroupsError;
 use crate::kernel::procfs::status_value;
-use crate::systemd::journal::JournalError;
+use crate::systemd::journal::JournalReadError;
 use std::fmt;
 use std::path::Path;
 
-/// Something that keeps denials, or whose they were, from us.
+/// A reason why denials, or their units, are not seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlindSpot {
-    /// Its stable name, for JSON and D-Bus.
+    /// A stable name for JSON and D-Bus.
     pub id: &'static str,
-    /// What it is.
+    /// The reason.
     pub what: String,
-    /// What it costs.
+    /// The consequence.
     pub cost: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
 }
 
@@ -25,7 +25,7 @@ impl fmt::Display for BlindSpot {
     }
 }
 
-/// The [`id`](BlindSpot::id) of one that does not concern a process that was handed the stream.
+/// The [`id`](BlindSpot::id) of the blind spot that does not apply to a process which inherited the audit socket.
 pub const NO_AUDIT_READ: &str = "no-audit-read";
 
 /// Capabilities as bits of `CapEff:` (`linux/capability.h`).
@@ -33,12 +33,12 @@ const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_PTRACE: u32 = 19;
 const CAP_AUDIT_READ: u32 = 37;
 
-/// The initial namespaces (`linux/proc_ns.h`, `linux/nsfs.h`), the network's since Linux 6.18.
+/// The initial namespaces (`linux/proc_ns.h`, `linux/nsfs.h`); the network namespace has this number since Linux 6.18.
 const INIT_NETWORK_NAMESPACE: &str = "net:[4026531833]";
 const INIT_PID_NAMESPACE: &str = "pid:[4026531836]";
 const INIT_USER_NAMESPACE: &str = "user:[4026531837]";
 
-/// The actions that the kernel can log (`seccomp(2)`), with what their silence hides.
+/// The actions that the kernel can log (`seccomp(2)`), and the calls that stay invisible without logging.
 const ACTIONS: [(&str, &str); 7] = [
     ("kill_process", "processes killed by SystemCallFilter="),
     ("kill_thread", "processes killed by SystemCallArchitectures="),
@@ -49,11 +49,11 @@ const ACTIONS: [(&str, &str); 7] = [
     ("trace", "calls that a tracer decides on"),
 ];
 
-/// What is known to limit what can be heard on the machine whose file system is at `root`,
-/// as seen by the process that `root/proc/self` is. What cannot be read is not held against it.
+/// Finds the blind spots of the process `root/proc/self` on the machine below `root`. Files that cannot be read count as
+/// no blind spot.
 ///
-/// An audit rule that drops SECCOMP records (`auditctl -a never,exclude -F msgtype=SECCOMP`)
-/// cannot be seen without `CAP_AUDIT_CONTROL`, which nothing here asks for.
+/// An audit rule that drops SECCOMP records (`auditctl -a never,exclude -F msgtype=SECCOMP`) stays undetected: listing
+/// rules requires `CAP_AUDIT_CONTROL`.
 #[must_use]
 pub fn find_blind_spots(root: &Path) -> Vec<BlindSpot> {
     let status = std::fs::read(root.join("proc/self/status")).unwrap_or_default();
@@ -140,7 +140,7 @@ pub fn find_blind_spots(root: &Path) -> Vec<BlindSpot> {
     found
 }
 
-/// What is so on every machine.
+/// The blind spot of every machine: systemd does not log refusals with an error by default.
 #[must_use]
 pub fn silent_errno() -> BlindSpot {
     blind_spot(
@@ -152,7 +152,7 @@ pub fn silent_errno() -> BlindSpot {
     )
 }
 
-/// What it costs that the kernel does not note the cgroups of dying processes.
+/// The blind spot where the kernel does not note the cgroups of dying processes.
 #[must_use]
 pub fn no_exit_cgroups(why: &ExitCgroupsError) -> BlindSpot {
     BlindSpot {
@@ -173,17 +173,17 @@ pub fn no_exit_cgroups(why: &ExitCgroupsError) -> BlindSpot {
     }
 }
 
-/// What it costs that the journal tells nothing.
+/// The blind spot where the journal cannot be read.
 #[must_use]
-pub fn no_journal(why: &JournalError) -> BlindSpot {
+pub fn no_journal(why: &JournalReadError) -> BlindSpot {
     BlindSpot {
         id: "no-journal",
         what: why.to_string(),
         cost: "the unit of a process that nothing else tells of stays unknown".to_owned(),
         remedy: match why {
-            JournalError::None => "enable systemd-journald, if entries are to be read",
-            JournalError::Library(_) => "install libsystemd.so.0, and what it needs",
-            JournalError::Io(_) => "look whether root may read what is below /run/log/journal and /var/log/journal",
+            JournalReadError::None => "enable systemd-journald, if entries are to be read",
+            JournalReadError::Library(_) => "install libsystemd.so.0, and what it needs",
+            JournalReadError::Io(_) => "look whether root may read what is below /run/log/journal and /var/log/journal",
         }
         .to_owned(),
     }
@@ -197,27 +197,27 @@ fn text(root: &Path, path: &str) -> Option<String> {
     std::fs::read(root.join(path)).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Whether the last `audit=` of a kernel command line says off (`audit_enable`, `kernel/audit.c`).
+/// Whether the last `audit=` of a kernel command line turns audit off (`audit_enable`, `kernel/audit.c`).
 fn audit_is_off(line: &str) -> bool {
     let own = line.split_ascii_whitespace().take_while(|word| *word != "--");
     own.filter_map(|word| word.strip_prefix("audit=")).last().is_some_and(|value| matches!(value, "0" | "off"))
 }
 
-/// Major and minor of a kernel release.
+/// Major and minor version of a kernel release.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-/// Whether a network namespace is known not to be the initial one: since Linux 6.18 that has
-/// a number of its own, before it is PID 1's, which not everybody may look at.
+/// Whether a network namespace is certainly not the initial one. Since Linux 6.18 the initial one has a fixed number;
+/// before, it is the namespace of PID 1, which only root may read.
 fn is_other_network(own: &str, first: Option<&str>, release: Option<(u32, u32)>) -> bool {
     let numbered = release.is_some_and(|release| release >= (6, 18));
     own != INIT_NETWORK_NAMESPACE && (numbered || first.is_some_and(|first| first != own))
 }
 
 /// Whether the last mount on `/proc` hides other users' processes (`hidepid=`, `proc(5)`). Members of its group, by
-/// default root's, see them all the same, unless they have to be ptraceable (`has_pid_permissions`, `fs/proc/base.c`).
+/// default root's, still see them, unless they have to be ptraceable (`has_pid_permissions`, `fs/proc/base.c`).
 fn proc_is_hidden(mountinfo: &str, status: &[u8]) -> bool {
     let on_proc = mountinfo.lines().rfind(|line| line.split(' ').nth(4) == Some("/proc"));
     let options = on_proc.and_then(|line| line.rsplit(' ').next()).unwrap_or_default();
@@ -239,8 +239,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    /// A machine on which everything is heard.
-    fn sound() -> tempfile::TempDir {
+    /// A machine without blind spots except `errno-silent`.
+    fn machine() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| root.path().join("proc").join(path);
         for directory in ["self/ns", "1/ns", "sys/kernel/seccomp"] {
@@ -267,21 +267,21 @@ mod tests {
         find_blind_spots(root.path()).iter().map(|limitation| limitation.id).collect()
     }
 
-    /// What a sound machine lacks once `path` under its /proc holds `text`.
+    /// The blind spots once `path` in /proc holds `text`.
     fn with(path: &str, text: &str) -> Vec<&'static str> {
-        let root = sound();
+        let root = machine();
         std::fs::write(root.path().join("proc").join(path), text).unwrap();
         ids(&root)
     }
 
     #[test]
-    fn systemds_silence_about_errors_is_said_always() {
-        assert_eq!(ids(&sound()), ["errno-silent"]);
+    fn errno_silent_is_always_listed() {
+        assert_eq!(ids(&machine()), ["errno-silent"]);
         assert_eq!(ids(&tempfile::tempdir().unwrap()), ["errno-silent"]);
     }
 
     #[test]
-    fn audit_switched_off_at_boot_is_deafness() {
+    fn audit_off_on_kernel_command_line_is_blind_spot() {
         for line in ["audit=0\n", "quiet audit=off ro", "audit=1 audit=0"] {
             assert_eq!(with("cmdline", line), ["audit-off", "errno-silent"], "{line}");
         }
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn capabilities_are_missed() {
+    fn missing_capabilities_are_blind_spots() {
         let none = "CapEff:\t0000000000000000\n";
         assert_eq!(with("self/status", none), ["no-audit-read", "no-exit-events", "errno-silent"]);
         assert_eq!(with("self/status", "CapEff:\t0000002000001000\n"), ["errno-silent"]);
@@ -299,8 +299,8 @@ mod tests {
     }
 
     #[test]
-    fn exit_events_need_no_capability_on_a_newer_kernel() {
-        let root = sound();
+    fn exit_events_need_no_capability_since_linux_6_6() {
+        let root = machine();
         std::fs::write(root.path().join("proc/self/status"), "CapEff:\t0000002000000000\n").unwrap();
         assert_eq!(ids(&root), ["no-exit-events", "errno-silent"]);
         std::fs::write(root.path().join("proc/sys/kernel/osrelease"), "6.12.43+deb13-amd64\n").unwrap();
@@ -311,10 +311,10 @@ mod tests {
     }
 
     #[test]
-    fn a_hidden_proc_matters_without_the_capability() {
+    fn hidepid_is_blind_spot_without_cap_sys_ptrace() {
         let hidden = "22 1 0:5 / /proc rw - proc proc rw,hidepid=invisible\n";
         assert_eq!(with("self/mountinfo", hidden), ["errno-silent"]);
-        let root = sound();
+        let root = machine();
         std::fs::write(root.path().join("proc/self/mountinfo"), hidden).unwrap();
         std::fs::write(root.path().join("proc/self/status"), "CapEff:\t0000002000001000\n").unwrap();
         assert_eq!(ids(&root), ["hidepid", "errno-silent"]);
@@ -329,9 +329,9 @@ mod tests {
     }
 
     #[test]
-    fn other_namespaces_are_deafness() {
+    fn other_namespaces_are_blind_spots() {
         for (kind, id) in [("net", "network-namespace"), ("pid", "pid-namespace"), ("user", "user-namespace")] {
-            let root = sound();
+            let root = machine();
             let link = root.path().join("proc/self/ns").join(kind);
             std::fs::remove_file(&link).unwrap();
             symlink(format!("{kind}:[4026539999]"), link).unwrap();
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn the_initial_network_namespace_is_told_by_its_number_or_by_pid_1() {
+    fn initial_network_namespace_is_known_by_number_or_pid_1() {
         let (init, other) = (INIT_NETWORK_NAMESPACE, "net:[4026532000]");
         assert!(!is_other_network(init, None, Some((6, 18))) && !is_other_network(init, Some(init), None));
         assert!(is_other_network(other, None, Some((6, 18))));
@@ -350,8 +350,8 @@ mod tests {
     }
 
     #[test]
-    fn an_action_that_is_not_logged_is_named_with_what_it_hides() {
-        let root = sound();
+    fn action_not_logged_is_listed_with_hidden_calls() {
+        let root = machine();
         let file = root.path().join("proc/sys/kernel/seccomp/actions_logged");
         std::fs::write(file, "kill_process kill_thread trap user_notif trace\n").unwrap();
         let found = find_blind_spots(root.path());
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_takes_to_note_the_dying_is_said() {
+    fn no_exit_cgroups_names_reason_and_remedy() {
         let text = no_exit_cgroups(&ExitCgroupsError::NotAllowed).to_string();
         assert!(text.contains("which takes CAP_BPF and CAP_PERFMON): the unit of a short-lived process"), "{text}");
         let other = std::io::Error::from_raw_os_error(libc::ENOSYS);
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_can_be_asked() {
+    fn this_machine_has_errno_silent() {
         assert!(find_blind_spots(Path::new("/")).iter().any(|limitation| limitation.id == "errno-silent"));
     }
 }

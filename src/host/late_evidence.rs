@@ -1,11 +1,10 @@
-//! What can still be learned of processes that are gone: from the service managers that ran them, as a guess from
-//! unit files, and from the journal.
+//! Evidence that arrives after the record: from the service managers, from the journal, and as a guess from unit files.
 
 use super::executable_guess::ExecutableGuesser;
 use crate::incidents::{Moment, Sample, Sighting};
 use crate::kernel::clock::Clocks;
 use crate::systemd::journal;
-use crate::systemd::journal::{Journal, JournalError};
+use crate::systemd::journal::{JournalReadError, JournalReader};
 use crate::systemd::manager::{Managers, PastProcess, PidAtTime, SystemdError};
 use crate::unit_files::CommandMatch;
 use crate::units::{Evidence, Manager, Rung, Unit};
@@ -14,21 +13,21 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::task::JoinSet;
 
-/// How many user managers are asked about a process whose user is not known.
+/// User managers beyond this number are not asked about a process whose user is unknown.
 const MOST_USERS: usize = 32;
 
-/// Whom to ask.
+/// The sources of late evidence.
 #[derive(Debug)]
 pub struct LateEvidence {
     managers: Arc<Managers>,
     guesses: Arc<Mutex<ExecutableGuesser>>,
-    journal: Arc<Journal>,
-    /// Why the journal tells nothing, said once.
-    journal_error: OnceLock<JournalError>,
+    journal: Arc<JournalReader>,
+    /// The first error of reading the journal, which is logged once.
+    journal_error: OnceLock<JournalReadError>,
 }
 
 impl LateEvidence {
-    /// With the managers to ask.
+    /// Takes the managers to ask.
     #[must_use]
     pub fn new(managers: Managers) -> Self {
         let managers = Arc::new(managers);
@@ -36,13 +35,14 @@ impl LateEvidence {
         Self { managers, guesses, journal, journal_error: OnceLock::new() }
     }
 
-    /// The managers that are asked.
+    /// The managers to ask.
     #[must_use]
     pub fn managers(&self) -> Arc<Managers> {
         Arc::clone(&self.managers)
     }
 
-    /// What is learned of each sighting's process, in order.
+    /// Asks the managers about each sighting's process, and guesses from unit files where they know nothing. Returns the
+    /// evidence in the order of the sightings.
     pub async fn collect(&self, sightings: &[Sighting]) -> Vec<Vec<Evidence>> {
         let remembered = self.past_processes(sightings).await;
         let clocks = Clocks::now();
@@ -50,7 +50,7 @@ impl LateEvidence {
         for sighting in sightings {
             let (pid, at) = (sighting.sample.pid, &sighting.at);
             let fits = |process: &&PastProcess| {
-                // A user's manager can claim any pid: it is believed of that user's processes alone.
+                // A user manager can claim any pid, so it counts for that user's processes only.
                 let may = match process.unit.manager {
                     Manager::System => true,
                     Manager::User(uid) => self.users(&sighting.sample.uid).contains(&uid),
@@ -60,24 +60,26 @@ impl LateEvidence {
             };
             let mut evidence: Vec<Evidence> = remembered.iter().filter(fits).cloned().map(Into::into).collect();
             if evidence.is_empty() && !sighting.key.exe.is_empty() {
-                evidence.extend(self.guess(&sighting.sample, &sighting.key.exe).await);
+                evidence.extend(self.guess_from_unit_files(&sighting.sample, &sighting.key.exe).await);
             }
             answers.push(evidence);
         }
         answers
     }
 
-    /// What the journal tells of each sighting's process, in order.
+    /// Reads the journal for each sighting's process. Returns the evidence in the order of the sightings.
     pub async fn collect_from_journal(&self, sightings: Vec<Sighting>) -> Vec<Vec<Evidence>> {
         let nothing = vec![Vec::new(); sightings.len()];
-        let (Some(since), Some(boot)) = (journal::earliest(&sightings), journal::boot()) else { return nothing };
+        let (Some(since), Some(boot)) = (journal::earliest_entry_time(&sightings), journal::boot_id()) else {
+            return nothing;
+        };
         let (journal, guesses) = (Arc::clone(&self.journal), Arc::clone(&self.guesses));
         let look = move || {
             let entries = journal.entries(&boot, since)?;
             let runs = |unit: &Unit, exe: &[u8]| {
                 guesses.lock().unwrap_or_else(PoisonError::into_inner).unit_runs(Path::new("/"), unit, exe)
             };
-            Ok(sightings.iter().map(|sighting| journal::evidence(&entries, sighting, runs)).collect())
+            Ok(sightings.iter().map(|sighting| journal::find_evidence(&entries, sighting, runs)).collect())
         };
         match tokio::task::spawn_blocking(look).await {
             Ok(Ok(told)) => told,
@@ -95,13 +97,13 @@ impl LateEvidence {
         }
     }
 
-    /// Why the journal told nothing when it was first asked, if it did not.
+    /// The first error of reading the journal.
     #[must_use]
-    pub fn journal_error(&self) -> Option<&JournalError> {
+    pub fn journal_error(&self) -> Option<&JournalReadError> {
         self.journal_error.get()
     }
 
-    /// The users whose managers may have run a process of this uid.
+    /// The users whose managers may have run a process of this uid; all users where the uid is unknown.
     fn users(&self, uid: &str) -> Vec<u32> {
         if let Ok(uid) = uid.parse() {
             return vec![uid];
@@ -109,11 +111,11 @@ impl LateEvidence {
         self.managers.users(MOST_USERS)
     }
 
-    /// What each manager remembers of the processes that it may have run.
+    /// Asks each manager for the processes that it may have run.
     async fn past_processes(&self, sightings: &[Sighting]) -> Vec<PastProcess> {
         let mut wanted: BTreeMap<Manager, Vec<PidAtTime>> = BTreeMap::new();
         for sighting in sightings {
-            // A process is remembered with its times alone: without one, the pid proves nothing.
+            // Without a time, a pid proves nothing: pids are reused.
             let Moment::At(around) = sighting.at else { continue };
             let users = self.users(&sighting.sample.uid).into_iter().map(Manager::User);
             for manager in std::iter::once(Manager::System).chain(users) {
@@ -138,8 +140,8 @@ impl LateEvidence {
         found
     }
 
-    /// What the unit files of this machine say of an executable. Takes as long as it takes to read them.
-    async fn guess(&self, sample: &Sample, exe: &[u8]) -> Option<Evidence> {
+    /// Guesses the unit of an executable from the unit files of this machine, which it may have to read.
+    async fn guess_from_unit_files(&self, sample: &Sample, exe: &[u8]) -> Option<Evidence> {
         let (guesses, exe, user) = (Arc::clone(&self.guesses), exe.to_vec(), sample.uid.parse().ok());
         let guess = move || {
             let mut guesses = guesses.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,22 +1,22 @@
-//! Which bus to meet on.
+//! The address of a D-Bus bus.
 
 use std::fmt;
 use std::str::FromStr;
 
 use zbus::connection;
 
-/// Which bus.
+/// A D-Bus bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BusAddress {
-    /// The system's.
+    /// The system bus.
     System,
-    /// The login session's.
+    /// The session bus.
     Session,
-    /// One at an address of the D-Bus specification, e.g. `unix:path=/run/test/bus`.
+    /// A bus at an address of the D-Bus specification, e.g. `unix:path=/run/test/bus`.
     Address(String),
 }
 
-/// Not a bus.
+/// Why a text is no bus.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a bus is system, session or an address like unix:path=/run/dbus/system_bus_socket")]
 pub struct BadBusAddress;
@@ -47,7 +47,7 @@ impl fmt::Display for BusAddress {
 }
 
 impl BusAddress {
-    /// A connection yet to be built.
+    /// A builder for a connection to the bus.
     pub fn builder(&self) -> connection::Builder<'_> {
         match self {
             Self::System => connection::Builder::system(),
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bus_is_named_or_addressed() {
+    fn bus_is_parsed_from_name_or_address() {
         assert_eq!("system".parse(), Ok(BusAddress::System));
         assert_eq!("session".parse(), Ok(BusAddress::Session));
         let address = "unix:path=/run/test/bus";

@@ -1,7 +1,7 @@
-//! The journal of this machine, asked about processes of which nothing else is known.
+//! Reads the journal of this machine for processes of which nothing else names the unit.
 //!
-//! systemd-coredump tells the pid and the cgroup of what dumped core. PID 1 and the users' managers tell which unit's
-//! process ended, and how, but not its pid: that is a guess, made only where one unit alone fits.
+//! An entry of systemd-coredump has the pid and the cgroup of a process that dumped core. An entry of a manager names
+//! the unit whose process ended, and how, but not the pid: it counts only if no other unit fits.
 
 pub(crate) mod libsystemd;
 
@@ -19,71 +19,71 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// How long before and after a denial, in milliseconds, a core is dumped whose time the kernel told.
+/// The time between a denial and its core dump, before and after, in milliseconds. The kernel gives the time of the dump.
 const CORE_BEFORE_MS: i64 = 1_000;
 const CORE_AFTER_MS: i64 = 10_000;
-/// The same of a manager's entry, which follows the death.
+/// The same for a manager's entry, which follows the death.
 const EXIT_BEFORE_MS: i64 = 20;
 const EXIT_AFTER_MS: i64 = 2_000;
-/// How many entries are looked at in one go, and for how long.
+/// The limits of one read: entries and time.
 const MOST_ENTRIES: usize = 4096;
 const LONGEST: Duration = Duration::from_millis(500);
 
-/// Where journals are.
+/// The directories of journals.
 const DIRECTORIES: [&str; 2] = ["run/log/journal", "var/log/journal"];
 
-/// The way to the journal. The library is loaded when something is asked for the first time.
+/// Reads the journal. The first read loads the library.
 #[derive(Debug, Default)]
-pub struct Journal {
+pub struct JournalReader {
     library: OnceLock<Result<Library, String>>,
     directory: Option<PathBuf>,
 }
 
-/// Why it tells nothing.
+/// Why the journal cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// There is none.
+pub enum JournalReadError {
+    /// The machine has no journal.
     #[error("there is no journal below /run/log or /var/log")]
     None,
-    /// What reads it is missing.
+    /// `libsystemd.so.0` cannot be loaded.
     #[error("what reads the journal cannot be loaded: {0}")]
     Library(String),
-    /// It cannot be read.
+    /// Reading failed.
     #[error("the journal cannot be read: {0}")]
     Io(io::Error),
 }
 
-impl From<io::Error> for JournalError {
+impl From<io::Error> for JournalReadError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-impl Journal {
-    /// One in a directory.
+impl JournalReader {
+    /// Reads the journal in a directory.
     #[must_use]
     pub fn at(directory: impl Into<PathBuf>) -> Self {
         Self { directory: Some(directory.into()), ..Self::default() }
     }
 
-    /// What managers and systemd-coredump told in a boot since a moment, in milliseconds since the epoch, until now.
+    /// The entries of managers and systemd-coredump in a boot since a moment, in milliseconds since the epoch.
     ///
-    /// Reads files, so it can take a moment.
+    /// Blocks while it reads files.
     ///
     /// # Errors
-    /// Says what is missing.
-    pub fn entries(&self, boot: &str, since: i64) -> Result<Entries, JournalError> {
+    /// The journal or the library is missing, or reading fails.
+    pub fn entries(&self, boot: &str, since: i64) -> Result<DeathEntries, JournalReadError> {
         if self.directory.is_none() {
-            is_there(Path::new("/"))?;
+            check_exists(Path::new("/"))?;
         }
         let library = self.library.get_or_init(Library::load);
-        let library = library.as_ref().map_err(|why| JournalError::Library(why.clone()))?;
+        let library = library.as_ref().map_err(|why| JournalReadError::Library(why.clone()))?;
         let looked = now_millis();
         let mut reader = library.open(self.directory.as_deref())?;
         for id in [journal_entry::EXIT, journal_entry::COREDUMP] {
-            reader.only(&format!("MESSAGE_ID={id}"))?;
+            reader.add_match(&format!("MESSAGE_ID={id}"))?;
         }
-        reader.only(&format!("_BOOT_ID={boot}"))?;
+        reader.add_match(&format!("_BOOT_ID={boot}"))?;
         reader.seek(u64::try_from(since).unwrap_or_default().saturating_mul(1_000))?;
         let next = || {
             let received = reader.next()?;
@@ -93,12 +93,12 @@ impl Journal {
     }
 }
 
-/// All that comes next, unless it is too much, of a journal that was opened at a moment.
+/// Reads entries up to the limits. `looked` is the time at which the journal was opened.
 fn gather(
     looked: i64,
     mut next: impl FnMut() -> io::Result<ControlFlow<(), Option<DeathEntry>>>,
-) -> io::Result<Entries> {
-    let (mut entries, until) = (Entries { found: Vec::new(), whole_until: None }, Instant::now() + LONGEST);
+) -> io::Result<DeathEntries> {
+    let (mut entries, until) = (DeathEntries { found: Vec::new(), whole_until: None }, Instant::now() + LONGEST);
     for _ in 0..MOST_ENTRIES {
         let Continue(found) = next()? else {
             entries.whole_until = Some(looked);
@@ -112,34 +112,35 @@ fn gather(
     Ok(entries)
 }
 
-/// What was told.
+/// The entries of one read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entries {
-    /// What was found of it.
+pub struct DeathEntries {
+    /// The entries.
     pub found: Vec<DeathEntry>,
-    /// Until when that is all there is, in milliseconds since the epoch; `None` where it was too much to read.
+    /// The time up to which the entries are complete, in milliseconds since the epoch; `None` where a limit ended the
+    /// read.
     pub whole_until: Option<i64>,
 }
 
-/// Whether there is a journal on the machine whose file system is at a root.
+/// Checks that the machine below a root has a journal.
 ///
 /// # Errors
-/// There is none.
-pub fn is_there(root: &Path) -> Result<(), JournalError> {
+/// [`JournalReadError::None`] if it has none.
+pub fn check_exists(root: &Path) -> Result<(), JournalReadError> {
     let found = DIRECTORIES.iter().any(|directory| root.join(directory).is_dir());
-    found.then_some(()).ok_or(JournalError::None)
+    found.then_some(()).ok_or(JournalReadError::None)
 }
 
-/// The boot that this is, as journald writes it.
+/// The id of this boot, as journald writes it.
 #[must_use]
-pub fn boot() -> Option<String> {
+pub fn boot_id() -> Option<String> {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(id.trim_end().replace('-', ""))
 }
 
-/// From when on entries can tell of these sightings.
+/// The earliest time of an entry about these sightings, in milliseconds since the epoch.
 #[must_use]
-pub fn earliest(sightings: &[Sighting]) -> Option<i64> {
+pub fn earliest_entry_time(sightings: &[Sighting]) -> Option<i64> {
     let times = sightings.iter().filter_map(|sighting| match sighting.at {
         Moment::At(at) => Some(at),
         _ => None,
@@ -147,10 +148,14 @@ pub fn earliest(sightings: &[Sighting]) -> Option<i64> {
     Some(times.min()?.saturating_sub(CORE_BEFORE_MS))
 }
 
-/// What entries tell of a sighting. `runs` says whether a unit's commands run an executable.
-pub fn evidence(entries: &Entries, sighting: &Sighting, runs: impl FnOnce(&Unit, &[u8]) -> bool) -> Vec<Evidence> {
+/// The evidence that entries give for a sighting. `runs` says whether a unit's commands run an executable.
+pub fn find_evidence(
+    entries: &DeathEntries,
+    sighting: &Sighting,
+    runs: impl FnOnce(&Unit, &[u8]) -> bool,
+) -> Vec<Evidence> {
     let Moment::At(at) = sighting.at else { return Vec::new() };
-    let Entries { found: entries, whole_until } = entries;
+    let DeathEntries { found: entries, whole_until } = entries;
     let within =
         |entry: &&DeathEntry, before, after| (at.saturating_sub(before)..=at.saturating_add(after)).contains(&entry.at);
     let of_pid = entries.iter().filter(|entry| entry.pid == Some(sighting.sample.pid));
@@ -165,12 +170,12 @@ pub fn evidence(entries: &Entries, sighting: &Sighting, runs: impl FnOnce(&Unit,
         IncidentEvent::Denial(denial) => denial.action.is_kill(),
         IncidentEvent::UnrecordedDeath => false,
     };
-    // Of another unit's process it may not be told yet that it ended.
+    // Before this time, the entry about another unit's process may still be missing.
     let is_all_told = whole_until.is_some_and(|until| until >= at.saturating_add(EXIT_AFTER_MS));
     if !kills || !is_all_told {
         return Vec::new();
     }
-    // A user's manager can say what it likes of its units, but not that others' processes were theirs.
+    // A user manager can log any unit name, so its entries count for that user's processes only.
     let may = |entry: &&DeathEntry| match entry.unit.manager {
         Manager::System => true,
         Manager::User(uid) => *sighting.sample.uid == *uid.to_string(),
@@ -212,9 +217,9 @@ mod tests {
     }
 
     fn told_until(entries: &[DeathEntry], whole_until: Option<i64>) -> Vec<(Rung, String)> {
-        let entries = Entries { found: entries.to_vec(), whole_until };
+        let entries = DeathEntries { found: entries.to_vec(), whole_until };
         let starts = |unit: &Unit, exe: &[u8]| unit.name.as_str() == "a.service" && exe == b"/bin/a";
-        let evidence = evidence(&entries, &killed(Action::KillProcess), starts);
+        let evidence = find_evidence(&entries, &killed(Action::KillProcess), starts);
         evidence
             .into_iter()
             .map(|one| match one {
@@ -225,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_core_of_that_pid_and_time_tells_the_unit() {
+    fn core_dump_entry_of_same_pid_and_time_names_unit() {
         let found = [(Rung::JournalEntry, "b.service".to_owned())];
         assert_eq!(told(&[entry(100_500, "b.service", Some(7)), entry(100_000, "a.service", None)]), found);
         assert_eq!(told(&[entry(100_500, "b.service", Some(8))]), []);
@@ -233,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_only_unit_of_which_such_a_process_ended_is_a_guess() {
+    fn exit_entry_of_only_matching_unit_names_unit() {
         let a = |at| entry(at, "a.service", None);
         let found = [(Rung::ExitEntry, "a.service".to_owned())];
         assert_eq!(told(&[a(100_100)]), found);
@@ -243,12 +248,12 @@ mod tests {
         assert_eq!(told(&[entry(100_100, "b.service", None)]), [], "another program's");
         assert_eq!(told(&[a(100_100), entry(100_200, "b.service", None)]), [], "two are none");
         let lives = killed(Action::Errno);
-        let entries = Entries { found: vec![a(100_100)], whole_until: Some(102_000) };
-        assert_eq!(evidence(&entries, &lives, |_, _| true), []);
+        let entries = DeathEntries { found: vec![a(100_100)], whole_until: Some(102_000) };
+        assert_eq!(find_evidence(&entries, &lives, |_, _| true), []);
     }
 
     #[test]
-    fn there_is_no_guess_before_all_can_be_told_and_read() {
+    fn exit_entry_counts_only_once_entries_are_complete() {
         let (a, core) = (entry(100_100, "a.service", None), entry(100_500, "b.service", Some(7)));
         assert_eq!(told_until(slice::from_ref(&a), Some(100_200)), [], "another may be told to have ended so");
         assert_eq!(told_until(slice::from_ref(&a), Some(101_999)), []);
@@ -260,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_to_read_is_not_all() {
+    fn entries_beyond_limit_are_not_complete() {
         let some = |count: usize| {
             let mut left = count;
             gather(7, || {
@@ -270,7 +275,7 @@ mod tests {
             })
             .unwrap()
         };
-        assert_eq!(some(0), Entries { found: Vec::new(), whole_until: Some(7) });
+        assert_eq!(some(0), DeathEntries { found: Vec::new(), whole_until: Some(7) });
         assert_eq!((some(2).found.len(), some(2).whole_until), (2, Some(7)));
         assert_eq!((some(MOST_ENTRIES).found.len(), some(MOST_ENTRIES).whole_until), (MOST_ENTRIES, None));
         let slow = || {
@@ -282,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_users_manager_speaks_of_that_users_processes() {
+    fn user_manager_entry_counts_for_that_users_processes_only() {
         let of = |uid| DeathEntry {
             unit: Unit { manager: Manager::User(uid), ..entry(0, "a.service", None).unit },
             ..entry(100_100, "a.service", None)
@@ -293,17 +298,17 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_a_journal_says_so() {
+    fn machine_without_journal_is_an_error() {
         let root = tempfile::tempdir().unwrap();
-        assert!(matches!(is_there(root.path()), Err(JournalError::None)));
+        assert!(matches!(check_exists(root.path()), Err(JournalReadError::None)));
         std::fs::create_dir_all(root.path().join("run/log/journal")).unwrap();
-        assert!(is_there(root.path()).is_ok());
+        assert!(check_exists(root.path()).is_ok());
     }
 
     #[test]
-    fn a_directory_that_is_none_is_an_error() {
-        match Journal::at("/nonexistent").entries("x", 0) {
-            Err(JournalError::Io(_) | JournalError::Library(_)) => {}
+    fn missing_directory_is_an_error() {
+        match JournalReader::at("/nonexistent").entries("x", 0) {
+            Err(JournalReadError::Io(_) | JournalReadError::Library(_)) => {}
             other => panic!("{other:?}"),
         }
     }

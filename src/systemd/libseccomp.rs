@@ -1,7 +1,7 @@
-//! Which call names the libseccomp of this machine knows: systemd resolves names by it and ignores the others,
-//! so that no line of a unit can allow them.
+//! The call names that the libseccomp of this machine knows. systemd resolves names by libseccomp and ignores unknown
+//! ones, so no line of a unit can allow them.
 //!
-//! The library is read, not loaded: its tables hold every name as a string of its own.
+//! The library is read as a file, not loaded: its tables hold every name as a string.
 
 use crate::syscalls::{CallNames, Groups};
 use std::collections::HashSet;
@@ -9,13 +9,13 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-/// The largest library that is read; version 2.6 has 0.2 MB.
+/// Bytes beyond this number are not read; version 2.6 has 0.2 MB.
 const MOST: u64 = 8 << 20;
 
-/// Names that every version knows: where one is missing, the file is not what it seems.
+/// Names that every version knows. If one is missing, the file is no libseccomp.
 const CERTAIN: [&str; 4] = ["read", "openat", "socket", "accept4"];
 
-/// The calls of the groups that libseccomp, below a root, does not know. None where it cannot be read.
+/// The calls of the groups that the libseccomp below a root does not know; empty where the library cannot be read.
 #[must_use]
 pub fn unresolved(root: &Path, groups: &Groups) -> CallNames {
     let Some(library) = library(root) else { return CallNames::new() };
@@ -28,7 +28,7 @@ pub fn unresolved(root: &Path, groups: &Groups) -> CallNames {
     calls.filter(|call| !knows(call)).cloned().collect()
 }
 
-/// The bytes of the library that programs of this machine's own ABI load.
+/// The bytes of the library for this machine's native ABI.
 fn library(root: &Path) -> Option<Vec<u8>> {
     let mut directories = vec![PathBuf::from("usr/lib64"), PathBuf::from("usr/lib")];
     let multiarch = |name: &str| name.starts_with(std::env::consts::ARCH) && name.contains("-linux-");
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
     use crate::syscalls::groups::GroupSource;
 
-    fn of(library: Option<&[u8]>) -> Vec<String> {
+    fn unresolved_with(library: Option<&[u8]>) -> Vec<String> {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
         std::fs::create_dir_all(&directory).unwrap();
@@ -61,20 +61,20 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_string_of_the_library_is_not_known() {
-        assert_eq!(of(Some(b"\x7fELF\0read\0openat\0socket\0accept4\0msealed\0")), ["mseal"]);
-        assert_eq!(of(Some(b"\x7fELF\0read\0openat\0socket\0accept4\0mseal\0")), [""; 0]);
+    fn name_missing_in_library_is_unresolved() {
+        assert_eq!(unresolved_with(Some(b"\x7fELF\0read\0openat\0socket\0accept4\0msealed\0")), ["mseal"]);
+        assert_eq!(unresolved_with(Some(b"\x7fELF\0read\0openat\0socket\0accept4\0mseal\0")), [""; 0]);
     }
 
     #[test]
-    fn nothing_is_held_against_a_call_where_the_library_is_not_understood() {
-        assert_eq!(of(None), [""; 0]);
-        assert_eq!(of(Some(b"")), [""; 0]);
-        assert_eq!(of(Some(b"\0read\0")), [""; 0]);
+    fn unreadable_library_leaves_every_call_resolved() {
+        assert_eq!(unresolved_with(None), [""; 0]);
+        assert_eq!(unresolved_with(Some(b"")), [""; 0]);
+        assert_eq!(unresolved_with(Some(b"\0read\0")), [""; 0]);
     }
 
     #[test]
-    fn the_library_of_this_machine_knows_what_libc_calls() {
+    fn library_of_this_machine_knows_common_calls() {
         let groups = Groups::embedded();
         let unresolved = unresolved(Path::new("/"), &groups);
         for call in ["read", "clone3", "accept4", "setuid32", "statx", "pkey_alloc"] {

@@ -1,9 +1,8 @@
-//! Asks service managers over D-Bus (`org.freedesktop.systemd1(5)`): the system's over the
-//! system bus, a user's over its private socket.
+//! Asks service managers over D-Bus (`org.freedesktop.systemd1(5)`): the system manager over the system bus, a user
+//! manager over its private socket.
 //!
-//! Answers are read raw and never cached: systemd announces no change of a filter. Those of
-//! a user manager come from that user's process, so nothing in them is believed of anybody
-//! else's units, and everything is bounded in time.
+//! Answers are not cached, since systemd does not announce a change of a filter. A user manager is a process of its
+//! user: its answers count for that user's units only, and every call has a time limit.
 
 pub(crate) mod all_units;
 pub(crate) mod control;
@@ -26,7 +25,7 @@ use std::time::Duration;
 use unit_properties::PropertyMap;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, connection, fdo};
 
-/// How long one question may take.
+/// The time limit of one call.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 const SERVICE: &str = "org.freedesktop.systemd1";
@@ -45,30 +44,30 @@ type ListedUnit = (String, String, String, String, String, String, OwnedObjectPa
 /// Why a manager gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SystemdError {
-    /// Nothing listens where the manager or its bus should be.
+    /// Nothing listens on the socket of the manager or its bus.
     #[error("cannot reach the {manager} service manager: {why}")]
     Unreachable {
-        /// Whose.
+        /// The manager.
         manager: Manager,
-        /// What the attempt ran into.
+        /// The error of the attempt.
         why: String,
     },
-    /// It did not answer in time.
+    /// The manager did not answer in time.
     #[error("the service manager did not answer in time")]
     TimedOut,
-    /// We may not ask.
+    /// The manager or its bus denies access.
     #[error("the service manager or its bus denies access: {0}")]
     AccessDenied(String),
-    /// It knows no such unit, and finds no file for one.
+    /// The manager knows no such unit and finds no file for one.
     #[error("there is no unit {0}")]
     NoSuchUnit(UnitName),
-    /// It has units of that name already.
+    /// The manager has a unit of that name already.
     #[error("the service manager has a {0} already")]
     UnitExists(String),
-    /// It answered with an error.
+    /// The manager answered with an error.
     #[error("the service manager refuses: {0}")]
     Refused(String),
-    /// What it said makes no sense.
+    /// The reply has an unexpected form.
     #[error("the service manager's answer makes no sense: {0}")]
     BadReply(String),
 }
@@ -122,8 +121,8 @@ impl Managers {
         Ok(SystemdManager::new(connection, manager))
     }
 
-    /// A user's manager, over its private socket, which root can use as well. Our own user's
-    /// also over the session bus.
+    /// Connects to a user manager over its private socket, which root may use too; to the manager of this process's own
+    /// user over the session bus if there is no socket.
     async fn connect_user(&self, uid: u32) -> Result<Connection, SystemdError> {
         let manager = Manager::User(uid);
         let directory = self.runtime_root.join(uid.to_string());
@@ -139,7 +138,7 @@ impl Managers {
             }
             Err(err) => return Err(SystemdError::Unreachable { manager, why: format!("{}: {err}", socket.display()) }),
         };
-        // A user can put a link to another's socket there, and would so speak for that other.
+        // A user can put a link to another user's socket there, and its manager must not answer for this user.
         let owner =
             stream.peer_cred().map_err(|err| SystemdError::Unreachable { manager, why: err.to_string() })?.uid();
         if owner != uid {
@@ -153,7 +152,7 @@ async fn build_connection(builder: connection::Builder<'_>, manager: Manager) ->
     match tokio::time::timeout(PATIENCE, builder.build()).await {
         Err(_) => Err(SystemdError::TimedOut),
         Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(err)) => Err(match explain(err) {
+        Ok(Err(err)) => Err(match classify_error(err) {
             SystemdError::BadReply(why) | SystemdError::Refused(why) => SystemdError::Unreachable { manager, why },
             other => other,
         }),
@@ -168,65 +167,67 @@ pub struct SystemdManager {
 }
 
 impl SystemdManager {
-    /// The manager on the other end of a connection: a bus that it is on, or itself.
+    /// Takes a connection to the manager itself, or to a bus that the manager is on.
     #[must_use]
     pub fn new(connection: Connection, manager: Manager) -> Self {
         Self { connection, manager }
     }
 
-    /// Whose it is.
+    /// Which manager this is.
     #[must_use]
     pub fn manager(&self) -> Manager {
         self.manager
     }
 
-    /// Its version as it says it, e.g. `252.39-1~deb12u1`.
+    /// The manager's version, e.g. `252.39-1~deb12u1`.
     ///
     /// # Errors
-    /// Where it does not answer.
+    /// The manager does not answer.
     pub async fn version(&self) -> Result<String, SystemdError> {
-        let version: String = self.get(&OwnedObjectPath::try_from(PATH).map_err(explain)?, MANAGER, "Version").await?;
+        let version: String =
+            self.get(&OwnedObjectPath::try_from(PATH).map_err(classify_error)?, MANAGER, "Version").await?;
         Ok(version)
     }
 
-    /// The variables that its units get, of which a user's manager got most itself: where that user's files are.
+    /// The environment that the manager passes to its units. A user manager passes its own, so it tells the directories of
+    /// the user's files.
     ///
     /// # Errors
-    /// Where it does not answer.
+    /// The manager does not answer.
     pub async fn environment(&self) -> Result<Vec<String>, SystemdError> {
-        self.get(&OwnedObjectPath::try_from(PATH).map_err(explain)?, MANAGER, "Environment").await
+        self.get(&OwnedObjectPath::try_from(PATH).map_err(classify_error)?, MANAGER, "Environment").await
     }
 
-    /// When it last read its files, in microseconds since the epoch.
+    /// The time at which the manager last loaded its unit files, in microseconds since the epoch.
     ///
     /// # Errors
-    /// Where it does not answer, or is too old to tell.
+    /// The manager does not answer, or is too old to have the property.
     pub async fn units_loaded_at(&self) -> Result<u64, SystemdError> {
-        self.get(&OwnedObjectPath::try_from(PATH).map_err(explain)?, MANAGER, "UnitsLoadTimestamp").await
+        self.get(&OwnedObjectPath::try_from(PATH).map_err(classify_error)?, MANAGER, "UnitsLoadTimestamp").await
     }
 
-    /// When it was started, in microseconds since the epoch: that of another one is another time.
+    /// The time at which the manager started, in microseconds since the epoch. It tells one instance from the next.
     ///
     /// # Errors
-    /// Where it does not answer.
+    /// The manager does not answer.
     pub async fn started_at(&self) -> Result<u64, SystemdError> {
-        self.get(&OwnedObjectPath::try_from(PATH).map_err(explain)?, MANAGER, "UserspaceTimestamp").await
+        self.get(&OwnedObjectPath::try_from(PATH).map_err(classify_error)?, MANAGER, "UserspaceTimestamp").await
     }
 
-    /// What it holds of a unit now, which is loaded for that if it is not. A running process
-    /// can still have the filter of an earlier time.
+    /// The properties that the manager holds of a unit now; the manager loads the unit if necessary. A process that runs
+    /// can still have the filter of an earlier version.
     ///
     /// # Errors
-    /// [`SystemdError::NoSuchUnit`] where it finds none, and where it does not answer.
+    /// [`SystemdError::NoSuchUnit`] for an unknown unit, or the manager does not answer.
     pub async fn unit_properties(&self, name: &UnitName) -> Result<UnitProperties, SystemdError> {
         in_time(async {
-            let path: OwnedObjectPath = match self.ask(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await {
+            let path: OwnedObjectPath = match self.call(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await {
                 Err(SystemdError::Refused(why)) if why.starts_with("org.freedesktop.systemd1.NoSuchUnit") => {
                     return Err(SystemdError::NoSuchUnit(name.clone()));
                 }
                 path => path?,
             };
-            // It can be gone by the next call.
+            // The manager can unload the unit before the next call.
             let gone = |err| match err {
                 SystemdError::Refused(why) if why.starts_with("org.freedesktop.DBus.Error.UnknownObject") => {
                     SystemdError::NoSuchUnit(name.clone())
@@ -237,25 +238,25 @@ impl SystemdManager {
             if let Some(interface) = interface(name.suffix()) {
                 properties.extend(self.get_all(&path, interface).await.map_err(gone)?);
             }
-            let facts = UnitProperties::read(name, &properties);
+            let facts = UnitProperties::parse(name, &properties);
             if facts.load_state == "not-found" { Err(SystemdError::NoSuchUnit(name.clone())) } else { Ok(facts) }
         })
         .await
     }
 
     async fn get_all(&self, path: &OwnedObjectPath, interface: &str) -> Result<PropertyMap, SystemdError> {
-        self.ask(path.as_str(), PROPERTIES, "GetAll", &(interface,)).await
+        self.call(path.as_str(), PROPERTIES, "GetAll", &(interface,)).await
     }
 
     async fn get<T>(&self, path: &OwnedObjectPath, interface: &str, property: &str) -> Result<T, SystemdError>
     where
         T: TryFrom<OwnedVariant, Error = zbus::Error>,
     {
-        let value: OwnedVariant = self.ask(path.as_str(), PROPERTIES, "Get", &(interface, property)).await?;
-        T::try_from(value).map_err(explain)
+        let value: OwnedVariant = self.call(path.as_str(), PROPERTIES, "Get", &(interface, property)).await?;
+        T::try_from(value).map_err(classify_error)
     }
 
-    async fn ask<B, T>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<T, SystemdError>
+    async fn call<B, T>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<T, SystemdError>
     where
         B: serde::Serialize + zbus::DynamicType,
         T: for<'a> zbus::wire::DynamicDeserialize<'a>,
@@ -263,18 +264,18 @@ impl SystemdManager {
         let destination = self.connection.is_bus().then_some(SERVICE);
         in_time(async {
             let reply = self.connection.call_method(destination, path, Some(interface), method, body).await;
-            reply.map_err(explain)?.body().deserialize().map_err(explain)
+            reply.map_err(classify_error)?.body().deserialize().map_err(classify_error)
         })
         .await
     }
 }
 
-/// Gives an answer two seconds.
+/// Limits the time of an answer.
 async fn in_time<T>(answer: impl Future<Output = Result<T, SystemdError>>) -> Result<T, SystemdError> {
     tokio::time::timeout(PATIENCE, answer).await.unwrap_or(Err(SystemdError::TimedOut))
 }
 
-/// The interface of a unit type that runs processes.
+/// The D-Bus interface of a unit type that runs processes.
 fn interface(suffix: &str) -> Option<&'static str> {
     Some(match suffix {
         "service" => "org.freedesktop.systemd1.Service",
@@ -285,8 +286,8 @@ fn interface(suffix: &str) -> Option<&'static str> {
     })
 }
 
-/// Puts a D-Bus error in plain words. Text in it is another process's.
-fn explain(err: zbus::Error) -> SystemdError {
+/// Classifies a D-Bus error. Its text comes from another process and is escaped.
+fn classify_error(err: zbus::Error) -> SystemdError {
     match err {
         zbus::Error::MethodError(name, detail, _) => {
             let detail = detail.unwrap_or_default();
@@ -319,17 +320,17 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_that_is_not_there_is_absent() {
+    fn missing_manager_is_unreachable() {
         let root = tempfile::tempdir().unwrap();
         let managers = Managers::with_paths(format!("unix:path={}/bus", root.path().display()), root.path());
         for manager in [Manager::System, Manager::User(4_242)] {
             let err = run(managers.connect(manager)).unwrap_err();
-            assert!(matches!(&err, SystemdError::Unreachable { manager: whose, .. } if *whose == manager), "{err}");
+            assert!(matches!(&err, SystemdError::Unreachable { manager: of, .. } if *of == manager), "{err}");
         }
     }
 
     #[test]
-    fn a_socket_of_another_user_is_not_believed() {
+    fn socket_of_other_user_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let other = nix::unistd::getuid().as_raw() + 1;
         let directory = root.path().join(other.to_string()).join("systemd");
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_that_never_answers_times_out() {
+    fn silent_manager_times_out() {
         let root = tempfile::tempdir().unwrap();
         let bus = root.path().join("bus");
         let _listener = std::os::unix::net::UnixListener::bind(&bus).unwrap();
@@ -348,7 +349,7 @@ mod tests {
         assert_eq!(run(managers.connect(Manager::System)).unwrap_err(), SystemdError::TimedOut);
     }
 
-    /// A manager whose units are gone before they are asked about.
+    /// A manager that unloads each unit before its properties are read.
     struct Forgetful;
 
     #[zbus::interface(name = "org.freedesktop.systemd1.Manager")]
@@ -361,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_that_vanishes_between_two_calls_does_not_exist() {
+    fn unit_unloaded_between_calls_is_no_such_unit() {
         run(async {
             let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
             let server = connection::Builder::unix_stream(theirs).server(zbus::Guid::generate()).p2p();
@@ -374,8 +375,8 @@ mod tests {
     }
 
     #[test]
-    fn what_another_process_said_is_escaped() {
-        let err = explain(zbus::Error::Handshake("\u{1b}[2J".to_owned()));
+    fn text_of_dbus_error_is_escaped() {
+        let err = classify_error(zbus::Error::Handshake("\u{1b}[2J".to_owned()));
         assert_eq!(err, SystemdError::AccessDenied("\\x1b[2J".to_owned()));
     }
 }

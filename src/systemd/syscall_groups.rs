@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 /// Where distributions install it.
 const DIRECTORIES: [&str; 4] = ["/usr/bin", "/bin", "/usr/local/bin", "/run/current-system/sw/bin"];
 
-/// How long one run may take; it takes ten milliseconds.
+/// The time limit of one run, which takes ten milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How much one run may print, in bytes; systemd 262 prints 18 kB.
+/// The limit of one run's output, in bytes; systemd 262 prints 18 kB.
 const MOST: usize = 1 << 20;
 
 /// The groups, and why they are not the host's if they are not.
@@ -115,14 +115,14 @@ pub(crate) fn run(program: &Path, arguments: &[&str], patience: Duration) -> Res
     let mut command = Command::new(program);
     command.args(arguments).env_clear().env("SYSTEMD_COLORS", "0").env("LC_ALL", "C");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
-    let mut group = Group(Some(command.spawn()?));
+    let mut group = ProcessGroup(Some(command.spawn()?));
 
     let (sender, receiver) = mpsc::sync_channel(1);
     if let Some(stdout) = group.0.as_mut().and_then(|child| child.stdout.take()) {
         std::thread::spawn(move || {
             let mut printed = Vec::new();
             let read = stdout.take(MOST as u64 + 1).read_to_end(&mut printed).map(|_| printed);
-            // Nobody listens any more once the time is over.
+            // The receiver is gone after the time limit.
             _ = sender.send(read);
         });
     }
@@ -131,19 +131,19 @@ pub(crate) fn run(program: &Path, arguments: &[&str], patience: Duration) -> Res
     if printed.len() > MOST {
         return Err(LoadError::Endless);
     }
-    match group.ended(start, patience)? {
+    match group.wait(start, patience)? {
         None => Err(LoadError::Slow(patience)),
         Some(status) if status.success() => Ok(String::from_utf8_lossy(&printed).into_owned()),
         Some(status) => Err(LoadError::Failed(status)),
     }
 }
 
-/// A child that leads a process group of its own: dropped before it ended, the whole group is killed.
-struct Group(Option<Child>);
+/// A child that leads a process group of its own. Dropping this kills the whole group unless the child ended.
+struct ProcessGroup(Option<Child>);
 
-impl Group {
-    /// Waits for the end of the child, which has closed its output: moments, unless it means to stay.
-    fn ended(&mut self, start: Instant, patience: Duration) -> io::Result<Option<ExitStatus>> {
+impl ProcessGroup {
+    /// Waits for the end of the child, which has closed its output.
+    fn wait(&mut self, start: Instant, patience: Duration) -> io::Result<Option<ExitStatus>> {
         while let Some(child) = self.0.as_mut() {
             if let Some(status) = child.try_wait()? {
                 self.0 = None;
@@ -158,10 +158,10 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         let Some(child) = self.0.as_mut() else { return };
-        // Not yet reaped, so the number is still its own. It may have ended by itself.
+        // The child is not reaped yet, so its pid was not reused.
         if let Ok(leader) = i32::try_from(child.id()) {
             _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
         }
@@ -210,7 +210,7 @@ mod tests {
     const VERSION: &str = "[ \"$1\" = --version ] && echo 'systemd 252 (252.38-1)' && exit";
 
     #[test]
-    fn the_hosts_groups_carry_its_version() {
+    fn groups_of_host_carry_its_version() {
         let script = format!(
             "{VERSION}\n[ \"$*\" = '--no-pager syscall-filter' ] && [ $SYSTEMD_COLORS = 0 ] || exit 1\n\
              echo @stray >&2; printf '@clock\\n    # help\\n    stime\\n'"
@@ -222,15 +222,15 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_hangs_is_killed_with_its_children() {
+    fn hanging_program_is_killed_with_its_children() {
         let start = Instant::now();
         let marker = tempfile::NamedTempFile::new().unwrap();
         let script = format!("sleep 600 & echo $! >{}\nwait", marker.path().display());
-        // Long enough for a shell to get so far.
+        // Long enough for the shell to start the sleep.
         assert_embedded(&load_from_script(&script, Duration::from_millis(2_500)), "did not finish within 2.5 s");
         let sleeper: u32 = std::fs::read_to_string(marker.path()).unwrap().trim().parse().unwrap();
         let proc_stat = format!("/proc/{sleeper}/stat");
-        // Whoever adopts it may take a moment to reap it.
+        // Its new parent may take a moment to reap it.
         let dead = || std::fs::read_to_string(&proc_stat).map_or(true, |stat| stat.contains(") Z "));
         while !dead() {
             assert!(start.elapsed() < Duration::from_mins(1), "still alive");
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_closes_its_output_and_stays_is_killed() {
+    fn program_that_closes_output_and_stays_is_killed() {
         assert_embedded(&load_from_script("exec >&-; sleep 600", SHORT), "did not finish");
     }
 
@@ -249,14 +249,14 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_not_believed() {
+    fn unparsable_output_falls_back_to_embedded_groups() {
         assert_embedded(&load_from_script("head -c 9999 /dev/urandom", PATIENCE), "version");
         assert_embedded(&load_from_script(&format!("{VERSION}; head -c 99999 /dev/zero"), PATIENCE), "no group");
         assert_embedded(&load_from_script(&format!("{VERSION}; echo @clock; exit 3"), PATIENCE), "exit status: 3");
     }
 
     #[test]
-    fn groups_are_taken_from_a_file() {
+    fn groups_are_parsed_from_listing_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "# systemd 252 (252.39-1)\n@clock\n    stime\n").unwrap();
         assert_eq!(from_listing(file.path()).unwrap().source(), &GroupSource::Host("252.39-1".into()));
@@ -266,12 +266,12 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_program_is_said() {
+    fn missing_program_is_reported() {
         assert_embedded(&load_from(Path::new("/nonexistent/systemd-analyze"), SHORT), "cannot be run");
     }
 
     #[test]
-    fn the_systemd_that_runs_here_answers() {
+    fn systemd_of_this_machine_prints_groups() {
         let loaded = load();
         if let Some(why) = loaded.note {
             assert!(std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "{why}");

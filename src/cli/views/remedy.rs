@@ -200,7 +200,7 @@ pub(crate) fn add_exposure(remedies: &mut [RemedyView], facts: &UnitProperties, 
         return;
     };
     let contents: Vec<&str> = remedies.iter().map(|remedy| remedy.content.as_str()).collect();
-    let levels = exposure_score::of(&facts.id, fragment, &facts.dropins, &situation.drop_in, &contents);
+    let levels = exposure_score::measure_exposure(&facts.id, fragment, &facts.dropins, &situation.drop_in, &contents);
     let Some((before, after)) = levels.as_deref().and_then(<[f64]>::split_first) else { return };
     for (remedy, after) in remedies.iter_mut().zip(after) {
         remedy.exposure = Some(ExposureView { before: *before, after: *after });

@@ -1,5 +1,5 @@
-//! `libsystemd.so.0`, as far as it reads journals (`sd-journal(3)`), looked for when it is first needed: a machine
-//! without it loses this one rung, and a program that links it would not even start there.
+//! The part of `libsystemd.so.0` that reads journals (`sd-journal(3)`), loaded at first use. A machine without the
+//! library loses this one source of evidence; a program that links the library would not start there.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
@@ -13,61 +13,64 @@ const LOCAL_ONLY: c_int = 1;
 type Handle = *mut c_void;
 
 // The types of `systemd/sd-journal.h`.
-type Open = unsafe extern "C" fn(*mut Handle, c_int) -> c_int;
-type OpenDirectory = unsafe extern "C" fn(*mut Handle, *const c_char, c_int) -> c_int;
-type Close = unsafe extern "C" fn(Handle);
-type AddMatch = unsafe extern "C" fn(Handle, *const c_void, usize) -> c_int;
-type Seek = unsafe extern "C" fn(Handle, u64) -> c_int;
-type Next = unsafe extern "C" fn(Handle) -> c_int;
-type Time = unsafe extern "C" fn(Handle, *mut u64) -> c_int;
-type Get = unsafe extern "C" fn(Handle, *const c_char, *mut *const c_void, *mut usize) -> c_int;
+type OpenFn = unsafe extern "C" fn(*mut Handle, c_int) -> c_int;
+type OpenDirectoryFn = unsafe extern "C" fn(*mut Handle, *const c_char, c_int) -> c_int;
+type CloseFn = unsafe extern "C" fn(Handle);
+type AddMatchFn = unsafe extern "C" fn(Handle, *const c_void, usize) -> c_int;
+type SeekFn = unsafe extern "C" fn(Handle, u64) -> c_int;
+type NextFn = unsafe extern "C" fn(Handle) -> c_int;
+type TimeFn = unsafe extern "C" fn(Handle, *mut u64) -> c_int;
+type GetFn = unsafe extern "C" fn(Handle, *const c_char, *mut *const c_void, *mut usize) -> c_int;
 
-/// The functions.
+/// The library's functions.
 #[derive(Debug)]
 pub(crate) struct Library {
-    open: Open,
-    open_directory: OpenDirectory,
-    close: Close,
-    add_match: AddMatch,
-    seek: Seek,
-    next: Next,
-    time: Time,
-    get: Get,
+    open: OpenFn,
+    open_directory: OpenDirectoryFn,
+    close: CloseFn,
+    add_match: AddMatchFn,
+    seek: SeekFn,
+    next: NextFn,
+    time: TimeFn,
+    get: GetFn,
 }
 
 impl Library {
-    /// Loads it, for as long as this process lives.
+    /// Loads the library for the lifetime of this process.
+    ///
+    /// # Errors
+    /// The text of `dlerror(3)`.
     pub(crate) fn load() -> Result<Self, String> {
         // SAFETY: its constructors, and those of what it needs, set up tables of their own.
         let library = unsafe { libc::dlopen(c"libsystemd.so.0".as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         if library.is_null() {
-            return Err(said());
+            return Err(dl_error());
         }
         macro_rules! function {
             ($name:literal, $kind:ty) => {{
                 // SAFETY: the library stays loaded.
                 let address = unsafe { libc::dlsym(library, $name.as_ptr()) };
                 if address.is_null() {
-                    return Err(said());
+                    return Err(dl_error());
                 }
                 // SAFETY: the header gives this function this type, and it is stable.
                 unsafe { std::mem::transmute::<*mut c_void, $kind>(address) }
             }};
         }
         Ok(Self {
-            open: function!(c"sd_journal_open", Open),
-            open_directory: function!(c"sd_journal_open_directory", OpenDirectory),
-            close: function!(c"sd_journal_close", Close),
-            add_match: function!(c"sd_journal_add_match", AddMatch),
-            seek: function!(c"sd_journal_seek_realtime_usec", Seek),
-            next: function!(c"sd_journal_next", Next),
-            time: function!(c"sd_journal_get_realtime_usec", Time),
-            get: function!(c"sd_journal_get_data", Get),
+            open: function!(c"sd_journal_open", OpenFn),
+            open_directory: function!(c"sd_journal_open_directory", OpenDirectoryFn),
+            close: function!(c"sd_journal_close", CloseFn),
+            add_match: function!(c"sd_journal_add_match", AddMatchFn),
+            seek: function!(c"sd_journal_seek_realtime_usec", SeekFn),
+            next: function!(c"sd_journal_next", NextFn),
+            time: function!(c"sd_journal_get_realtime_usec", TimeFn),
+            get: function!(c"sd_journal_get_data", GetFn),
         })
     }
 
     /// Opens this machine's journals, or those in a directory.
-    pub(crate) fn open(&self, directory: Option<&Path>) -> io::Result<Reader<'_>> {
+    pub(crate) fn open(&self, directory: Option<&Path>) -> io::Result<JournalCursor<'_>> {
         let mut handle = null_mut();
         let result = match directory {
             // SAFETY: the handle is there to be written to.
@@ -78,13 +81,13 @@ impl Library {
                 unsafe { (self.open_directory)(&raw mut handle, path.as_ptr(), 0) }
             }
         };
-        done(result)?;
-        Ok(Reader { library: self, handle })
+        check(result)?;
+        Ok(JournalCursor { library: self, handle })
     }
 }
 
-/// What `dlopen(3)` or `dlsym(3)` complained of last.
-fn said() -> String {
+/// The last error of `dlopen(3)` or `dlsym(3)`.
+fn dl_error() -> String {
     // SAFETY: gives a string that is good until the next such call of this thread, or nothing.
     let error = unsafe { libc::dlerror() };
     if error.is_null() {
@@ -94,43 +97,43 @@ fn said() -> String {
     unsafe { CStr::from_ptr(error) }.to_string_lossy().into_owned()
 }
 
-/// A negative errno is an error.
-fn done(result: c_int) -> io::Result<c_int> {
+/// Converts a negative errno to an error.
+fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result) }
 }
 
-/// Open journals. Theirs is one thread's at a time: this is neither `Send` nor `Sync`.
-pub(crate) struct Reader<'a> {
+/// Open journals and a position in them. libsystemd wants one thread to use them: this is neither `Send` nor `Sync`.
+pub(crate) struct JournalCursor<'a> {
     library: &'a Library,
     handle: Handle,
 }
 
-impl Reader<'_> {
-    /// Only entries with this field, or another value of it that is asked for, too.
-    pub(crate) fn only(&mut self, field: &str) -> io::Result<()> {
+impl JournalCursor<'_> {
+    /// Limits the entries to those with this `FIELD=value`; several values of one field are alternatives.
+    pub(crate) fn add_match(&mut self, field: &str) -> io::Result<()> {
         // SAFETY: the handle is open, and the bytes outlive the call.
-        done(unsafe { (self.library.add_match)(self.handle, field.as_ptr().cast(), field.len()) }).map(drop)
+        check(unsafe { (self.library.add_match)(self.handle, field.as_ptr().cast(), field.len()) }).map(drop)
     }
 
-    /// The next entry is the first that is no older, in microseconds since the epoch.
+    /// Moves before the first entry at or after a time, in microseconds since the epoch.
     pub(crate) fn seek(&mut self, since: u64) -> io::Result<()> {
         // SAFETY: the handle is open.
-        done(unsafe { (self.library.seek)(self.handle, since) }).map(drop)
+        check(unsafe { (self.library.seek)(self.handle, since) }).map(drop)
     }
 
-    /// Goes to the next entry; false where there is none. Gives its time.
+    /// Moves to the next entry and returns its time, in microseconds since the epoch; `None` at the end.
     pub(crate) fn next(&mut self) -> io::Result<Option<u64>> {
         // SAFETY: the handle is open.
-        if done(unsafe { (self.library.next)(self.handle) })? == 0 {
+        if check(unsafe { (self.library.next)(self.handle) })? == 0 {
             return Ok(None);
         }
         let mut time = 0;
         // SAFETY: as above, and the time is there to be written to.
-        done(unsafe { (self.library.time)(self.handle, &raw mut time) })?;
+        check(unsafe { (self.library.time)(self.handle, &raw mut time) })?;
         Ok(Some(time))
     }
 
-    /// The first value of a field of the entry, if it has one that can be read.
+    /// The first value of a field of the entry; `None` if it has none that is readable.
     pub(crate) fn get(&self, name: &CStr) -> Option<Vec<u8>> {
         let (mut data, mut length) = (std::ptr::null(), 0);
         // SAFETY: the handle is open, the name outlives the call, and there is room for both results.
@@ -144,7 +147,7 @@ impl Reader<'_> {
     }
 }
 
-impl Drop for Reader<'_> {
+impl Drop for JournalCursor<'_> {
     fn drop(&mut self) {
         // SAFETY: the handle is open, and not used any more.
         unsafe { (self.library.close)(self.handle) }

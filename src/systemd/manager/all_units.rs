@@ -1,4 +1,4 @@
-//! What a manager holds of all its units that run processes, asked at once rather than one after the other.
+//! Reads the properties of all units of a manager that run processes, several at a time.
 
 use super::{ListedUnit, MANAGER, PATH, SystemdError, SystemdManager, UnitProperties, interface};
 use crate::units::UnitName;
@@ -9,26 +9,26 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use zbus::OwnedObjectPath;
 
-/// The questions under way at a time.
-const AT_A_TIME: usize = 16;
+/// The number of D-Bus calls under way at a time.
+const MAX_CALLS: usize = 16;
 
-/// More units are not asked about.
+/// Units beyond this number are not read.
 const MOST: usize = 10_000;
 
-/// How long all of it may take.
+/// The time limit for all units.
 const LONGEST: Duration = Duration::from_secs(10);
 
 impl SystemdManager {
-    /// The facts of every loaded unit that can run processes, in no order, and whether those are all. Of where a unit
-    /// comes from nothing is asked. `told` hears of how many units how many were asked about.
+    /// The properties of every loaded unit that can run processes, in no order, and whether the list is complete. The
+    /// files of the units are not read. `progress` receives the number of units read and of all units.
     ///
     /// # Errors
-    /// It does not list its units. A unit that is gone, or not answered for within ten seconds in all, is left out.
+    /// The manager does not list its units. Units that vanish, or are not read within ten seconds in all, are left out.
     pub async fn list_loaded_units(
         &self,
-        mut told: impl FnMut(usize, usize),
+        mut progress: impl FnMut(usize, usize),
     ) -> Result<(Vec<UnitProperties>, bool), SystemdError> {
-        let listed: Vec<ListedUnit> = self.ask(PATH, MANAGER, "ListUnits", &()).await?;
+        let listed: Vec<ListedUnit> = self.call(PATH, MANAGER, "ListUnits", &()).await?;
         let units: Vec<(UnitName, [String; 2], OwnedObjectPath, &'static str)> = listed
             .into_iter()
             .filter(|(_, _, load_state, ..)| load_state == "loaded")
@@ -40,25 +40,25 @@ impl SystemdManager {
             .collect();
         let mut complete = units.len() <= MOST;
         let count = units.len().min(MOST);
-        let (places, mut asked) = (Arc::new(Semaphore::new(AT_A_TIME)), JoinSet::new());
+        let (places, mut asked) = (Arc::new(Semaphore::new(MAX_CALLS)), JoinSet::new());
         for (name, [active_state, sub_state], path, interface) in units.into_iter().take(MOST) {
             let (manager, places) = (self.clone(), Arc::clone(&places));
             asked.spawn(async move {
-                // Nobody closes it.
+                // The semaphore is never closed.
                 let _place = places.acquire().await;
                 let properties = manager.get_all(&path, interface).await?;
-                let facts = UnitProperties::read(&name, &properties);
+                let facts = UnitProperties::parse(&name, &properties);
                 Ok(UnitProperties { load_state: "loaded".to_owned(), active_state, sub_state, ..facts })
             });
         }
         let deadline = Instant::now() + LONGEST;
         let mut known = Vec::with_capacity(count);
         for done in 0..=count {
-            told(done, count);
+            progress(done, count);
             match timeout_at(deadline, asked.join_next()).await {
                 Ok(None) => break,
                 Ok(Some(Ok(Ok(facts)))) => known.push(facts),
-                // One that does not answer will not answer the rest, either; what is under way ends with the set.
+                // A manager that timed out once will time out again. Dropping the set ends the calls under way.
                 Ok(Some(Ok(Err(SystemdError::TimedOut)))) | Err(_) => return Ok((known, false)),
                 Ok(Some(_)) => complete = false,
             }

@@ -1,103 +1,103 @@
-//! What the client has a manager do: read its files again, start a unit anew, stop it.
+//! Tells a manager to reload its files and to restart or stop a unit, and waits for the job.
 
-use super::{MANAGER, PATH, PATIENCE, SystemdError, SystemdManager, UNIT, UnitProperties, explain};
+use super::{MANAGER, PATH, PATIENCE, SystemdError, SystemdManager, UNIT, UnitProperties, classify_error};
 use crate::units::UnitName;
 use std::time::{Duration, Instant};
 use zbus::OwnedObjectPath;
 
-/// How long a manager may take to read all its files again, or a unit to start.
+/// The time limit of a reload or a start.
 const LONG: Duration = Duration::from_secs(90);
 
-/// How often a start is looked at.
+/// The time between two looks at a job.
 const STEP: Duration = Duration::from_millis(50);
 
-/// A unit after it was started anew.
+/// A unit's state at the end of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitOutcome {
     /// `active`, `failed`, `activating`, …
     pub active_state: String,
-    /// Of a service: `success`, `core-dump`, `signal`, `exit-code`, …
+    /// A service's `Result`: `success`, `core-dump`, `signal`, `exit-code`, …
     pub result: Option<String>,
 }
 
-/// What can be done with a unit.
+/// A job for a unit (`systemctl(1)`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnitJob {
-    /// Start it, also where it runs.
+    /// Starts the unit, or restarts it if it runs.
     Restart,
-    /// Start it anew where it runs.
+    /// Restarts the unit if it runs.
     TryRestart,
-    /// Stop it.
+    /// Stops the unit.
     Stop,
 }
 
-/// How a unit is at a moment.
+/// A unit's state at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitState {
-    /// As of an outcome.
+    /// Active state and result.
     pub outcome: UnitOutcome,
     /// `running`, `exited`, `auto-restart`, …
     pub sub_state: String,
-    /// Whether it is being started or stopped, or waits for that.
+    /// Whether a job of the unit is queued or running.
     pub busy: bool,
-    /// Whether it was not started at last, since its conditions were not met.
+    /// Whether the latest start was skipped because a `Condition…=` failed.
     pub unmet: bool,
 }
 
 impl SystemdManager {
-    /// Has it read all unit files again (`systemctl daemon-reload`). Its answer comes when it has.
+    /// Reloads all unit files (`systemctl daemon-reload`) and waits until the manager has read them.
     ///
     /// # Errors
-    /// It refuses, or takes over 90 seconds.
+    /// The manager refuses, or takes over 90 seconds.
     pub async fn reload(&self) -> Result<(), SystemdError> {
-        self.order("Reload", &()).await
+        self.call_slow("Reload", &()).await
     }
 
-    /// Starts a unit anew and waits until its job is done.
+    /// Restarts a unit and waits for the end of the job.
     ///
     /// # Errors
-    /// It refuses, or the job takes over 90 seconds.
+    /// The manager refuses, or the job takes over 90 seconds.
     pub async fn restart(&self, name: &UnitName) -> Result<UnitOutcome, SystemdError> {
         self.start_job(name, UnitJob::Restart).await?;
         self.wait_for_job(name, LONG).await
     }
 
-    /// Starts a unit anew that runs; one that does not is left alone.
+    /// Restarts a unit if it runs, and waits for the end of the job.
     ///
     /// # Errors
-    /// It refuses, or the job takes over 90 seconds.
+    /// The manager refuses, or the job takes over 90 seconds.
     pub async fn try_restart(&self, name: &UnitName) -> Result<UnitOutcome, SystemdError> {
         self.start_job(name, UnitJob::TryRestart).await?;
         self.wait_for_job(name, LONG).await
     }
 
-    /// Has it begin to start or stop a unit; a start does not count how often it has failed before.
+    /// Queues a job for a unit. A restart is not refused for earlier failures.
     ///
     /// # Errors
-    /// It refuses.
+    /// The manager refuses.
     pub async fn start_job(&self, name: &UnitName, order: UnitJob) -> Result<(), SystemdError> {
         let method = match order {
             UnitJob::Restart => "RestartUnit",
             UnitJob::TryRestart => "TryRestartUnit",
             UnitJob::Stop => "StopUnit",
         };
-        let path: OwnedObjectPath = self.ask(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
+        let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
         let state: Result<String, SystemdError> = self.get(&path, UNIT, "ActiveState").await;
         if order == UnitJob::Restart && state.is_ok_and(|state| state != "active") {
-            // One that has died too often in a while is not started otherwise, whatever was mended. Where that is
-            // refused, a start is still worth a try.
-            let _: Result<(), SystemdError> = self.order("ResetFailedUnit", &(name.as_str(),)).await;
+            // systemd refuses to start a unit that failed too often (StartLimitBurst=) until its counter is reset. If it
+            // refuses the reset too, the start may still succeed.
+            let _: Result<(), SystemdError> = self.call_slow("ResetFailedUnit", &(name.as_str(),)).await;
         }
-        let _job: OwnedObjectPath = self.order(method, &(name.as_str(), "replace")).await?;
+        let _job: OwnedObjectPath = self.call_slow(method, &(name.as_str(), "replace")).await?;
         Ok(())
     }
 
-    /// Waits until nothing is being done with a unit.
+    /// Waits until a unit has no job.
     ///
     /// # Errors
-    /// It does not answer, or that takes longer.
+    /// The manager does not answer, or the job takes longer than `longest`.
     pub async fn wait_for_job(&self, name: &UnitName, longest: Duration) -> Result<UnitOutcome, SystemdError> {
-        let path: OwnedObjectPath = self.ask(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
+        let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
         let deadline = Instant::now() + longest;
         while self.is_busy(&path).await? {
             if Instant::now() > deadline {
@@ -108,13 +108,13 @@ impl SystemdManager {
         self.outcome(name, &path).await
     }
 
-    /// How a unit is now.
+    /// A unit's current state.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The manager does not answer.
     pub async fn unit_state(&self, name: &UnitName) -> Result<UnitState, SystemdError> {
-        let path: OwnedObjectPath = self.ask(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
-        // A job that ends between the two questions has left the state that it led to.
+        let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
+        // The job is read first: if it ends before the state is read, the state is its result.
         let busy = self.is_busy(&path).await?;
         Ok(UnitState {
             busy,
@@ -124,10 +124,10 @@ impl SystemdManager {
         })
     }
 
-    /// What it holds of a unit, once it answers: where it has just read all its files, that can take a while.
+    /// The unit's properties, once the manager answers; after a reload that can take a while.
     ///
     /// # Errors
-    /// Those of [`unit_properties`](Self::unit_properties); it does not answer for so long.
+    /// Those of [`unit_properties`](Self::unit_properties); the manager does not answer for that long.
     pub async fn wait_for_unit_properties(
         &self,
         name: &UnitName,
@@ -142,12 +142,12 @@ impl SystemdManager {
         }
     }
 
-    /// Keeps what it knows of a unit, also where that has ended, for as long as we are connected to its bus.
+    /// Keeps the unit loaded after it stopped, as long as this connection to the manager's bus lasts (`RefUnit`).
     ///
     /// # Errors
-    /// It refuses, or cannot tell when we leave.
+    /// The manager refuses, or is not on a bus.
     pub async fn keep_loaded(&self, name: &UnitName) -> Result<(), SystemdError> {
-        self.order("RefUnit", &(name.as_str(),)).await
+        self.call_slow("RefUnit", &(name.as_str(),)).await
     }
 
     async fn is_unmet(&self, path: &OwnedObjectPath) -> Result<bool, SystemdError> {
@@ -170,8 +170,8 @@ impl SystemdManager {
         Ok(UnitOutcome { active_state, result })
     }
 
-    /// Calls a method of the manager that takes its time.
-    async fn order<B, T>(&self, method: &str, body: &B) -> Result<T, SystemdError>
+    /// Calls a manager method that can take up to 90 seconds.
+    async fn call_slow<B, T>(&self, method: &str, body: &B) -> Result<T, SystemdError>
     where
         B: serde::Serialize + zbus::DynamicType,
         T: for<'a> zbus::wire::DynamicDeserialize<'a>,
@@ -179,6 +179,6 @@ impl SystemdManager {
         let destination = self.connection.is_bus().then_some(super::SERVICE);
         let call = self.connection.call_method(destination, PATH, Some(MANAGER), method, body);
         let reply = tokio::time::timeout(LONG + PATIENCE, call).await.map_err(|_| SystemdError::TimedOut)?;
-        reply.map_err(explain)?.body().deserialize().map_err(explain)
+        reply.map_err(classify_error)?.body().deserialize().map_err(classify_error)
     }
 }

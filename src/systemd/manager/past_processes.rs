@@ -1,5 +1,4 @@
-//! The processes that a manager remembers after they are gone: a unit's main process and its
-//! commands (`ExecStartPre=`, …).
+//! The processes that a manager remembers after they died: a unit's main process and its commands (`ExecStartPre=`, …).
 
 use super::unit_properties::take;
 use super::{ListedUnit, MANAGER, PATH, PropertyMap, SystemdError, SystemdManager, UNIT, in_time, interface};
@@ -9,69 +8,69 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use zbus::OwnedObjectPath;
 
-/// How far two clock readings of one event can be apart, in milliseconds.
+/// The largest difference between two clock readings of one event, in milliseconds.
 const SLACK_MS: i64 = 1_000;
-/// How long before the moment a unit can have changed and still be asked in detail, in
-/// milliseconds: a command of a unit that settled earlier was over by then.
+/// Units in a settled state whose state changed longer before the moment than this are not read in detail, in
+/// milliseconds: their commands were over by then.
 const RECENT_MS: i64 = 600_000;
-/// Questions under way at a time: enough to hide the round trip, too few to hold the manager up.
-const AT_ONCE: usize = 16;
-/// Units looked at.
+/// The number of D-Bus calls under way at a time: enough to hide the round trip, too few to delay the manager.
+const MAX_CALLS: usize = 16;
+/// Units beyond this number are not read.
 const MOST_UNITS: usize = 4_096;
 
 /// Unit types that start processes themselves.
 const PATTERNS: [&str; 4] = ["*.service", "*.socket", "*.mount", "*.swap"];
-/// States that a unit is in while or after one of its processes died.
+/// The states of a unit during or after the death of one of its processes.
 const TROUBLED: [&str; 6] = ["failed", "activating", "deactivating", "reloading", "refreshing", "maintenance"];
-/// The others.
+/// The other states.
 const SETTLED: [&str; 2] = ["active", "inactive"];
 
 /// A command: path, arguments, failure ignored, start and exit in real and monotonic time,
 /// pid, code, status.
 type ExecStatus = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
 
-/// A process that a manager is asked about.
+/// A process to look up by the pid that it had at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PidAtTime {
-    /// The pid it had.
+    /// The process's pid.
     pub pid: u32,
-    /// When, in milliseconds since the epoch.
+    /// The moment, in milliseconds since the epoch.
     pub at: i64,
 }
 
 /// A process that a manager remembers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PastProcess {
-    /// Whose process it was.
+    /// The unit that the process belonged to.
     pub unit: Unit,
     /// [`Rung::MainProcess`] or [`Rung::ControlProcess`].
     pub rung: Rung,
-    /// Its pid, as the manager sees it.
+    /// The process's pid in the manager's PID namespace.
     pub pid: u32,
-    /// When it started, in microseconds since the epoch.
+    /// The start time, in microseconds since the epoch.
     pub started_us: u64,
-    /// When it was reaped, in microseconds since the epoch; `None` while it runs.
+    /// The time at which the manager reaped it, in microseconds since the epoch; `None` while it runs.
     pub exited_us: Option<u64>,
-    /// How it ended (`CLD_*`, `waitid(2)`); 0 while it runs.
+    /// The kind of exit (`CLD_*`, `waitid(2)`); 0 while it runs.
     pub code: i32,
-    /// Its exit status or signal.
+    /// The exit status or signal.
     pub status: i32,
 }
 
 impl PastProcess {
-    /// Whether it died of SIGSYS.
+    /// Whether the process died of SIGSYS.
     #[must_use]
     pub fn died_of_sigsys(&self) -> bool {
         matches!(self.code, libc::CLD_KILLED | libc::CLD_DUMPED) && self.status == SIGSYS
     }
 
-    /// Whether it was the process that had a pid at a moment, in milliseconds since the epoch.
+    /// Whether this process had a pid at a moment, in milliseconds since the epoch.
     #[must_use]
     pub fn had(&self, pid: u32, millis: i64) -> bool {
         self.pid == pid && self.lived_at(millis)
     }
 
-    /// Whether it lived at a moment, in milliseconds since the epoch: a pid is used again.
+    /// Whether the process lived at a moment, in milliseconds since the epoch. Pids are reused.
     #[must_use]
     pub fn lived_at(&self, millis: i64) -> bool {
         let ms = |us: u64| i64::try_from(us / 1_000).unwrap_or(i64::MAX);
@@ -87,15 +86,14 @@ impl From<PastProcess> for Evidence {
 }
 
 impl SystemdManager {
-    /// The processes that it remembers to have had one of these pids at the moment it is wanted for. Units in
-    /// trouble are looked at first, the others if any is still missing.
+    /// The remembered processes that had one of these pids at its moment. Units in a troubled state are read first, the
+    /// others only if a process is still missing.
     ///
-    /// A manager forgets when it starts the unit again, so ask soon. Ask a user's manager only
-    /// about that user's processes: it can claim any pid.
+    /// A manager forgets the process when it starts the unit again, so ask soon. Ask a user manager only about that
+    /// user's processes: it can claim any pid.
     ///
     /// # Errors
-    /// Where it does not answer, or not within two seconds: then it is *not known* that no
-    /// unit had it.
+    /// The manager does not answer within two seconds. Then it is *unknown* whether a unit had the process.
     pub async fn past_processes(&self, wanted: &[PidAtTime]) -> Result<Vec<PastProcess>, SystemdError> {
         in_time(async {
             let fits = |process: &PastProcess| wanted.iter().any(|one| process.had(one.pid, one.at));
@@ -113,15 +111,15 @@ impl SystemdManager {
         .await
     }
 
-    /// The units that start processes and are in one of these states.
+    /// The units in one of these states whose type starts processes.
     async fn list(&self, states: &[&str]) -> Result<Vec<(Unit, OwnedObjectPath)>, SystemdError> {
-        let listed: Vec<ListedUnit> = self.ask(PATH, MANAGER, "ListUnitsByPatterns", &(states, &PATTERNS[..])).await?;
+        let listed: Vec<ListedUnit> = self.call(PATH, MANAGER, "ListUnitsByPatterns", &(states, &PATTERNS[..])).await?;
         let unit =
             |listed: ListedUnit| Some((Unit { manager: self.manager(), name: listed.0.parse().ok()? }, listed.6));
         Ok(listed.into_iter().take(MOST_UNITS).filter_map(unit).collect())
     }
 
-    /// Asks about each unit, some at a time. One that is gone meanwhile has nothing to say.
+    /// Reads the processes of each unit, some units at a time. A unit that vanishes has none.
     async fn each<F>(
         &self,
         units: Vec<(Unit, OwnedObjectPath)>,
@@ -134,7 +132,7 @@ impl SystemdManager {
         let mut answers = JoinSet::new();
         let mut found = Vec::new();
         loop {
-            while answers.len() < AT_ONCE
+            while answers.len() < MAX_CALLS
                 && let Some((unit, path)) = units.next()
             {
                 answers.spawn(ask(self.clone(), unit, path));
@@ -146,7 +144,8 @@ impl SystemdManager {
         }
     }
 
-    /// The processes of a settled unit, in detail only if something cheap speaks for it.
+    /// The processes of a unit in a settled state. Its properties are read only if its state changed recently or its main
+    /// process has one of the pids.
     async fn settled(self, unit: Unit, path: OwnedObjectPath, wanted: Arc<[PidAtTime]>) -> Vec<PastProcess> {
         let Some(earliest) = wanted.iter().map(|one| one.at).min() else { return Vec::new() };
         let changed = self.get::<u64>(&path, UNIT, "StateChangeTimestamp").await.unwrap_or_default();
@@ -161,7 +160,7 @@ impl SystemdManager {
         if recent || is_wanted { self.processes(unit, path).await } else { Vec::new() }
     }
 
-    /// All processes that are remembered of a unit.
+    /// All processes of a unit that the manager remembers.
     async fn processes(self, unit: Unit, path: OwnedObjectPath) -> Vec<PastProcess> {
         let Some(interface) = interface(unit.name.suffix()) else { return Vec::new() };
         let properties = self.get_all(&path, interface).await.unwrap_or_default();
@@ -169,7 +168,7 @@ impl SystemdManager {
     }
 }
 
-/// Reads the processes from the properties of a unit's type.
+/// Parses the processes from the properties of a unit's type.
 fn processes(unit: &Unit, properties: &PropertyMap) -> Vec<PastProcess> {
     let number = |name| take::<u64>(properties, name).unwrap_or_default();
     let signed = |name| take::<i32>(properties, name).unwrap_or_default();
@@ -187,7 +186,7 @@ fn processes(unit: &Unit, properties: &PropertyMap) -> Vec<PastProcess> {
     lists.sort_unstable();
     for command in lists.into_iter().filter_map(|name| take::<Vec<ExecStatus>>(properties, name)).flatten() {
         let (_, _, _, started_us, _, exited_us, _, pid, code, status) = command;
-        // The main process of most services is also the one of their ExecStart=.
+        // The main process of most services is also the process of their ExecStart=.
         if pid != 0 && found.iter().all(|process| process.pid != pid) {
             found.push(PastProcess {
                 unit: unit.clone(),
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn main_process_and_commands_are_remembered() {
+    fn main_process_and_commands_are_parsed() {
         let found = processes(
             &unit(),
             &properties(vec![
@@ -245,13 +244,13 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_that_never_ran_remembers_nothing() {
+    fn unit_that_never_ran_has_no_past_processes() {
         assert_eq!(processes(&unit(), &properties(vec![("ExecMainPID", 0_u32.into())])), []);
         assert_eq!(processes(&unit(), &PropertyMap::new()), []);
     }
 
     #[test]
-    fn a_pid_used_again_is_told_by_its_times() {
+    fn reused_pid_is_told_apart_by_its_times() {
         let process = |started_us, exited_us| PastProcess {
             unit: unit(),
             rung: Rung::MainProcess,
@@ -272,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_death_by_sigsys_is_one() {
+    fn only_signal_sigsys_counts_as_death_of_sigsys() {
         let died = |code, status| {
             let exec = properties(vec![("ExecStartPre", command(8, 1, 2, code, status))]);
             processes(&unit(), &exec).iter().any(PastProcess::died_of_sigsys)

@@ -1,8 +1,8 @@
 //! The private socket of a manager, on which it speaks D-Bus without a bus.
 //!
-//! It signs its messages with its well-known name, where D-Bus has a unique name, and zbus
-//! refuses that. So messages are read whole here and the name is made a unique one, `o` to `:`.
-//! The other end can be any user's process: what it can make us hold is limited.
+//! The manager names itself as the sender by its well-known name, where D-Bus has a unique name, and zbus refuses that.
+//! This module reads each message whole and turns the name into a unique one, `o` to `:`. The other end can be any
+//! user's process, so the size of a message is limited.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -15,7 +15,7 @@ use zbus::export::async_trait::async_trait;
 
 /// Bytes of the fixed part of a message's header (D-Bus specification, "Message Format").
 const FIXED: usize = 16;
-/// The longest message taken: a thousand times a unit's properties.
+/// The longest message that is accepted: a thousand times a unit's properties.
 const LONGEST: usize = 16 * 1024 * 1024;
 /// The code of the header field SENDER.
 const SENDER: u8 = 7;
@@ -25,21 +25,21 @@ const SENDER: u8 = 7;
 pub(crate) struct PrivateSocket(pub(crate) UnixStream);
 
 impl Socket for PrivateSocket {
-    type ReadHalf = Reader;
-    type WriteHalf = Writer;
+    type ReadHalf = PrivateReader;
+    type WriteHalf = PrivateWriter;
 
-    fn split(self) -> Split<Reader, Writer> {
+    fn split(self) -> Split<PrivateReader, PrivateWriter> {
         let (read, write) = self.0.into_split();
-        Split::new(Reader(read), Writer(write))
+        Split::new(PrivateReader(read), PrivateWriter(write))
     }
 }
 
 /// Reads messages.
 #[derive(Debug)]
-pub(crate) struct Reader(OwnedReadHalf);
+pub(crate) struct PrivateReader(OwnedReadHalf);
 
 #[async_trait]
-impl ReadHalf for Reader {
+impl ReadHalf for PrivateReader {
     async fn receive_message(
         &mut self,
         seq: u64,
@@ -56,7 +56,7 @@ impl ReadHalf for Reader {
         }
         *received = bytes.split_off(length);
         make_sender_unique(&mut bytes);
-        Whole(io::Cursor::new(bytes)).receive_message(seq, &mut Vec::new(), &mut Vec::new()).await
+        BufferedMessage(io::Cursor::new(bytes)).receive_message(seq, &mut Vec::new(), &mut Vec::new()).await
     }
 
     async fn recvmsg(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
@@ -64,8 +64,8 @@ impl ReadHalf for Reader {
     }
 }
 
-impl Reader {
-    /// Reads on, up to `length` bytes in all.
+impl PrivateReader {
+    /// Reads more bytes, up to `length` in all.
     async fn more(&mut self, bytes: &mut Vec<u8>, length: usize) -> io::Result<()> {
         let missing = u64::try_from(length.saturating_sub(bytes.len())).unwrap_or_default();
         match (&mut self.0).take(missing).read_buf(bytes).await? {
@@ -75,12 +75,12 @@ impl Reader {
     }
 }
 
-/// A message that is here already.
+/// A message that was received whole.
 #[derive(Debug)]
-struct Whole(io::Cursor<Vec<u8>>);
+struct BufferedMessage(io::Cursor<Vec<u8>>);
 
 #[async_trait]
-impl ReadHalf for Whole {
+impl ReadHalf for BufferedMessage {
     async fn recvmsg(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
         Ok((io::Read::read(&mut self.0, buffer)?, Vec::new()))
     }
@@ -88,10 +88,10 @@ impl ReadHalf for Whole {
 
 /// Writes messages, as they are.
 #[derive(Debug)]
-pub(crate) struct Writer(OwnedWriteHalf);
+pub(crate) struct PrivateWriter(OwnedWriteHalf);
 
 #[async_trait]
-impl WriteHalf for Writer {
+impl WriteHalf for PrivateWriter {
     async fn sendmsg(&mut self, buffer: &[u8], _: &[BorrowedFd<'_>]) -> io::Result<usize> {
         self.0.write(buffer).await
     }
@@ -101,14 +101,14 @@ impl WriteHalf for Writer {
     }
 }
 
-/// A number of a message, in the byte order that its first byte tells.
+/// A 32-bit number in a message, whose first byte gives the byte order.
 fn number(message: &[u8], at: usize) -> Option<usize> {
     let bytes = *message.get(at..)?.first_chunk()?;
     let number = if message.first() == Some(&b'B') { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) };
     usize::try_from(number).ok()
 }
 
-/// The length of a message by its fixed header: that, the fields padded to eight, the body.
+/// The length of a message: fixed header, fields padded to eight bytes, body.
 fn length(message: &[u8]) -> Option<usize> {
     let fields = number(message, 12)?.checked_next_multiple_of(8)?;
     FIXED.checked_add(fields)?.checked_add(number(message, 4)?)
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_becomes_a_unique_name() {
+    fn sender_becomes_unique_name() {
         let mut bytes = message("org.freedesktop.systemd1");
         assert_eq!(length(&bytes), Some(bytes.len()));
         make_sender_unique(&mut bytes);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_too_long_is_not_waited_for() {
+    fn too_long_message_is_refused_at_once() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_told_apart_wherever_reads_end() {
+    fn messages_are_separated_wherever_a_read_ends() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let one = message("org.freedesktop.systemd1");
@@ -207,7 +207,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_survived(mut bytes: Vec<u8>) {
+        fn arbitrary_bytes_keep_their_length(mut bytes: Vec<u8>) {
             let before = bytes.len();
             make_sender_unique(&mut bytes);
             prop_assert_eq!(bytes.len(), before);

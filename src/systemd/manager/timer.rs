@@ -1,21 +1,21 @@
-//! Has a manager run a command when a time is over: a transient timer and its service, which outlive whoever asked.
+//! Runs a command after a delay by a transient timer and its service, which outlive this process.
 
 use super::{MANAGER, PATH, SystemdError, SystemdManager};
 use std::time::Duration;
 use zbus::{OwnedObjectPath, Variant};
 
-/// When a command that failed is tried again.
-const AGAIN: Duration = Duration::from_secs(30);
+/// The delay before a failed command runs again.
+const RETRY_DELAY: Duration = Duration::from_secs(30);
 
-/// Named values, as units are made of on D-Bus.
+/// The properties of a transient unit.
 type TransientProperties<'a> = Vec<(&'a str, Variant<'a>)>;
 
 impl SystemdManager {
-    /// Has it run a command once a time is over, and again while that fails with anything but exit status 1. The name
-    /// is the timer's and the service's.
+    /// Runs a command after a delay, and again while it fails with anything but exit status 1. `name` is the name of the
+    /// timer and the service, without suffix.
     ///
     /// # Errors
-    /// [`SystemdError::UnitExists`] where there are such units already; it refuses, or does not answer.
+    /// [`SystemdError::UnitExists`] if the timer exists already; the manager refuses, or does not answer.
     pub async fn start_timer(
         &self,
         name: &str,
@@ -37,13 +37,13 @@ impl SystemdManager {
             ("ExecStart", vec![(program, words, false)].into()),
             ("CollectMode", "inactive-or-failed".into()),
             ("Restart", "on-failure".into()),
-            ("RestartUSec", micros(AGAIN).into()),
+            ("RestartUSec", micros(RETRY_DELAY).into()),
             ("SuccessExitStatus", (vec![1_i32], Vec::<i32>::new()).into()),
         ];
         let (timer_name, service_name) = (format!("{name}.timer"), format!("{name}.service"));
         let others = vec![(service_name.as_str(), service)];
         let body = (timer_name.as_str(), "fail", timer, others);
-        let job: Result<OwnedObjectPath, _> = self.ask(PATH, MANAGER, "StartTransientUnit", &body).await;
+        let job: Result<OwnedObjectPath, _> = self.call(PATH, MANAGER, "StartTransientUnit", &body).await;
         match job {
             Ok(_) => Ok(()),
             Err(SystemdError::Refused(why)) if why.starts_with("org.freedesktop.systemd1.UnitExists") => {
@@ -53,13 +53,13 @@ impl SystemdManager {
         }
     }
 
-    /// Takes such a timer back; whether there was one.
+    /// Stops such a timer. Returns whether it existed.
     ///
     /// # Errors
-    /// It refuses, or does not answer.
+    /// The manager refuses, or does not answer.
     pub async fn stop_timer(&self, name: &str) -> Result<bool, SystemdError> {
         let stopped: Result<OwnedObjectPath, _> =
-            self.ask(PATH, MANAGER, "StopUnit", &(format!("{name}.timer"), "replace")).await;
+            self.call(PATH, MANAGER, "StopUnit", &(format!("{name}.timer"), "replace")).await;
         match stopped {
             Ok(_) => Ok(true),
             Err(SystemdError::Refused(why)) if why.starts_with("org.freedesktop.systemd1.NoSuchUnit") => Ok(false),

@@ -1,4 +1,4 @@
-//! What a manager holds of a unit: where it comes from, its state, its seccomp-bearing settings.
+//! A unit as its manager holds it: its files, its state, and the settings that install seccomp filters.
 
 use crate::policy::Namespaces;
 use crate::policy::settings::exec_section;
@@ -22,36 +22,37 @@ pub struct NameList {
     pub names: Vec<String>,
 }
 
-/// A unit as its manager holds it. What this systemd does not say is `None`, or missing.
+/// A unit as its manager holds it. Properties that this systemd lacks are `None`, or missing.
 ///
-/// Text is the manager's: bytes to escape when shown.
+/// The texts come from the manager and must be escaped when shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitProperties {
-    /// Its own name, where the one asked for is an alias.
+    /// The unit's own name, which an alias resolves to.
     pub id: UnitName,
     /// `loaded`, `masked`, `bad-setting`, `error`, …
     pub load_state: String,
     /// `active`, `failed`, `inactive`, …
     pub active_state: String,
-    /// `running`, `exited`, `dead`, …: what its type makes of that.
+    /// `running`, `exited`, `dead`, …: the state in terms of the unit type.
     pub sub_state: String,
     /// The unit file.
     pub fragment: Option<PathBuf>,
-    /// Its drop-ins, in the order they apply.
+    /// The drop-ins, in merge order.
     pub dropins: Vec<PathBuf>,
-    /// Whether a file of it changed since it was loaded.
+    /// Whether a file of the unit changed since the manager loaded it.
     pub need_daemon_reload: bool,
-    /// Whether it was made at run time (`systemd-run(1)`) and is gone once it stops.
+    /// Whether the unit was created at run time (`systemd-run(1)`) and vanishes when it stops.
     pub transient: bool,
-    /// Whether somebody may start it, or only other units.
+    /// Whether users may start the unit, or only other units (`RefuseManualStart=`).
     pub can_start: Option<bool>,
-    /// Whether somebody may stop it.
+    /// Whether only other units may stop the unit.
     pub refuse_manual_stop: Option<bool>,
-    /// Of the latest start.
+    /// The id of the latest start.
     pub invocation_id: Option<[u8; 16]>,
-    /// When its latest main process started, in microseconds since the epoch.
+    /// The start time of the latest main process, in microseconds since the epoch.
     pub exec_main_start_us: Option<u64>,
-    /// `SystemCallFilter=`. `~X:ERRNO` entries of an allow list are left out by systemd.
+    /// `SystemCallFilter=`. `~X:ERRNO` entries of an allow list are missing, since systemd
+    /// does not report them.
     pub system_call_filter: Option<NameList>,
     /// `SystemCallErrorNumber=`: 0 or 2147483646 kill.
     pub system_call_error_number: Option<i32>,
@@ -65,64 +66,63 @@ pub struct UnitProperties {
     pub restrict_namespaces: Option<u64>,
     /// The [switches](Directive::switches) that this systemd knows.
     pub switches: BTreeMap<Directive, bool>,
-    /// The properties that it tells as another type than `org.freedesktop.systemd1(5)` gives, so that nothing is known
-    /// of what they say.
+    /// The properties whose type is not the one in `org.freedesktop.systemd1(5)`, so that their values are unknown.
     pub unparsed: BTreeSet<&'static str>,
 }
 
 impl UnitProperties {
-    /// Whether it runs, or is about to: an automatic restart is waited for.
+    /// Whether the unit runs or is about to run, for example by an automatic restart.
     #[must_use]
     pub fn is_running(&self) -> bool {
         !matches!(self.active_state.as_str(), "inactive" | "failed")
     }
 
-    /// Whether it did its work and counts as active ever since (`RemainAfterExit=`, `systemd.service(5)`). What its main
-    /// process left behind may still be there.
+    /// Whether the main process ended and the unit counts as active since (`RemainAfterExit=`, `systemd.service(5)`).
+    /// Processes that the main process started may still run.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.sub_state == "exited"
     }
 
-    /// Reads them from the properties of the unit and its type.
-    pub(crate) fn read(asked: &UnitName, properties: &PropertyMap) -> Self {
-        let mut told = Told { properties, unparsed: BTreeSet::new() };
+    /// Parses the D-Bus properties of the unit and its type.
+    pub(crate) fn parse(asked: &UnitName, properties: &PropertyMap) -> Self {
+        let mut reader = PropertyReader { properties, unparsed: BTreeSet::new() };
         Self {
-            id: told.text("Id").and_then(|id| id.parse().ok()).unwrap_or_else(|| asked.clone()),
-            load_state: told.text("LoadState").unwrap_or_default(),
-            active_state: told.text("ActiveState").unwrap_or_default(),
-            sub_state: told.text("SubState").unwrap_or_default(),
-            fragment: told.text("FragmentPath").filter(|path| !path.is_empty()).map(PathBuf::from),
-            dropins: told
+            id: reader.text("Id").and_then(|id| id.parse().ok()).unwrap_or_else(|| asked.clone()),
+            load_state: reader.text("LoadState").unwrap_or_default(),
+            active_state: reader.text("ActiveState").unwrap_or_default(),
+            sub_state: reader.text("SubState").unwrap_or_default(),
+            fragment: reader.text("FragmentPath").filter(|path| !path.is_empty()).map(PathBuf::from),
+            dropins: reader
                 .get::<Vec<String>>("DropInPaths")
                 .unwrap_or_default()
                 .into_iter()
                 .map(PathBuf::from)
                 .collect(),
-            need_daemon_reload: told.get("NeedDaemonReload").unwrap_or_default(),
-            transient: told.get("Transient").unwrap_or_default(),
-            can_start: told.get("CanStart"),
-            refuse_manual_stop: told.get("RefuseManualStop"),
-            invocation_id: told.get::<Vec<u8>>("InvocationID").and_then(|id| id.try_into().ok()),
-            exec_main_start_us: told.get("ExecMainStartTimestamp").filter(|&start| start != 0),
-            system_call_filter: told.list("SystemCallFilter"),
-            system_call_error_number: told.get("SystemCallErrorNumber"),
-            system_call_architectures: told.get("SystemCallArchitectures"),
-            system_call_log: told.list("SystemCallLog"),
-            restrict_address_families: told.list("RestrictAddressFamilies"),
-            restrict_namespaces: told.get("RestrictNamespaces"),
-            switches: Directive::switches().filter_map(|switch| Some((switch, told.get(switch.key())?))).collect(),
-            unparsed: told.unparsed,
+            need_daemon_reload: reader.get("NeedDaemonReload").unwrap_or_default(),
+            transient: reader.get("Transient").unwrap_or_default(),
+            can_start: reader.get("CanStart"),
+            refuse_manual_stop: reader.get("RefuseManualStop"),
+            invocation_id: reader.get::<Vec<u8>>("InvocationID").and_then(|id| id.try_into().ok()),
+            exec_main_start_us: reader.get("ExecMainStartTimestamp").filter(|&start| start != 0),
+            system_call_filter: reader.list("SystemCallFilter"),
+            system_call_error_number: reader.get("SystemCallErrorNumber"),
+            system_call_architectures: reader.get("SystemCallArchitectures"),
+            system_call_log: reader.list("SystemCallLog"),
+            restrict_address_families: reader.list("RestrictAddressFamilies"),
+            restrict_namespaces: reader.get("RestrictNamespaces"),
+            switches: Directive::switches().filter_map(|switch| Some((switch, reader.get(switch.key())?))).collect(),
+            unparsed: reader.unparsed,
         }
     }
 }
 
 impl UnitProperties {
-    /// What the manager holds the unit to, without a look at its files: what it does not tell is not in it
-    /// (`~X:ERRNO` of an allow list).
+    /// The policy by these properties alone, without the unit's files. It lacks what systemd does not report, such as
+    /// `~X:ERRNO` entries of an allow list.
     #[must_use]
     pub fn policy(&self, surroundings: ManagerContext, groups: &Groups) -> Policy {
-        let file = UnitFile::parse(Path::new("as systemd holds it"), self.lines().as_bytes());
+        let file = UnitFile::parse(Path::new("as systemd holds it"), self.unit_file_lines().as_bytes());
         let settings = Settings::new(&self.id, Some(file), Vec::new());
         let errno = self.system_call_error_number.unwrap_or_default();
         let held = |list: &NameList| SyscallFilter::from_manager(list.allow, &list.names, errno, groups);
@@ -130,8 +130,8 @@ impl UnitProperties {
         Policy::new(settings, Abi::native(), groups).with_context(surroundings, groups).with_filter(filter)
     }
 
-    /// All but the filter and what is logged, as a unit file would say it.
-    fn lines(&self) -> String {
+    /// The properties, except the filter and `SystemCallLog=`, as lines of a unit file.
+    fn unit_file_lines(&self) -> String {
         let words = |names: &[String]| {
             let plain = |name: &&String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
             names.iter().filter(plain).map(String::as_str).collect::<Vec<_>>().join(" ")
@@ -167,13 +167,13 @@ impl UnitProperties {
     }
 }
 
-/// What a manager told, and what of it was not to be understood.
-struct Told<'a> {
+/// Reads typed values, and collects the names of properties of another type.
+struct PropertyReader<'a> {
     properties: &'a PropertyMap,
     unparsed: BTreeSet<&'static str>,
 }
 
-impl Told<'_> {
+impl PropertyReader<'_> {
     fn get<T: TryFrom<OwnedVariant>>(&mut self, name: &'static str) -> Option<T> {
         let value = take(self.properties, name);
         if value.is_none() && self.properties.contains_key(name) {
@@ -191,7 +191,7 @@ impl Told<'_> {
     }
 }
 
-/// A property as a type; `None` if it is missing or of another.
+/// A property's value; `None` if it is missing or has another type.
 pub(crate) fn take<T: TryFrom<OwnedVariant>>(properties: &PropertyMap, name: &str) -> Option<T> {
     properties.get(name)?.try_clone().ok()?.try_into().ok()
 }
@@ -206,9 +206,9 @@ mod tests {
     }
 
     #[test]
-    fn facts_are_read_from_properties() {
+    fn properties_are_parsed_from_dbus_values() {
         let name = "alias.service".parse().unwrap();
-        let facts = UnitProperties::read(
+        let facts = UnitProperties::parse(
             &name,
             &properties(vec![
                 ("Id", "real.service".into()),
@@ -245,10 +245,10 @@ mod tests {
     }
 
     #[test]
-    fn facts_make_a_policy() {
+    fn properties_make_policy() {
         let groups = Groups::embedded();
         let refusing = |name: &str, list: Vec<(&str, Variant<'static>)>| {
-            let facts = UnitProperties::read(&name.parse().unwrap(), &properties(list));
+            let facts = UnitProperties::parse(&name.parse().unwrap(), &properties(list));
             facts.policy(ManagerContext::default(), &groups).refusing_directives()
         };
         assert_eq!(refusing("a.service", vec![]), []);
@@ -290,22 +290,22 @@ mod tests {
     #[test]
     fn property_of_wrong_type_is_noticed_for_every_directive() {
         let odd = Directive::ALL.iter().map(|directive| (directive.key(), 1_u8.into())).collect();
-        let facts = UnitProperties::read(&"a.service".parse().unwrap(), &properties(odd));
+        let facts = UnitProperties::parse(&"a.service".parse().unwrap(), &properties(odd));
         assert_eq!(facts.unparsed, Directive::ALL.iter().map(|directive| directive.key()).collect());
     }
 
     #[test]
-    fn what_a_manager_says_adds_no_line() {
+    fn newline_in_property_adds_no_unit_file_line() {
         let unparsed = (true, vec!["AF_UNIX\nProtectClock=yes"]).into();
-        let facts = UnitProperties::read(
+        let facts = UnitProperties::parse(
             &"a.service".parse().unwrap(),
             &properties(vec![("RestrictAddressFamilies", unparsed)]),
         );
-        assert_eq!(facts.lines(), "[Service]\nRestrictAddressFamilies=\n");
+        assert_eq!(facts.unit_file_lines(), "[Service]\nRestrictAddressFamilies=\n");
     }
 
     #[test]
-    fn what_is_missing_or_of_another_type_is_not_known() {
+    fn missing_property_or_wrong_type_is_unknown() {
         let name: UnitName = "a.service".parse().unwrap();
         let unparsed = properties(vec![
             ("Id", "../etc".into()),
@@ -316,10 +316,10 @@ mod tests {
             ("SystemCallErrorNumber", 1_u64.into()),
             ("LockPersonality", 1_u32.into()),
         ]);
-        let facts = UnitProperties::read(&name, &unparsed);
+        let facts = UnitProperties::parse(&name, &unparsed);
         assert_eq!(
             UnitProperties { unparsed: BTreeSet::new(), ..facts.clone() },
-            UnitProperties::read(&name, &PropertyMap::new())
+            UnitProperties::parse(&name, &PropertyMap::new())
         );
         let unparsed = ["DropInPaths", "LockPersonality", "SystemCallErrorNumber", "SystemCallFilter"];
         assert_eq!(facts.unparsed, BTreeSet::from(unparsed));
