@@ -1,26 +1,26 @@
-//! local_time.
+//! Shows the times of incidents, for people and for JSON.
 
 use crate::audit::text::escape;
 use crate::incidents::Moment;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// The clock and the place of the person who asks.
+/// The current time and the time zone of the reader.
 #[derive(Debug, Clone)]
 pub struct LocalTime {
-    /// Now; `None` where ages would mean nothing, as in an old log.
+    /// The current time; `None` if ages would mean nothing, as in an old log.
     pub now: Option<Timestamp>,
-    /// Where times are shown for.
+    /// The time zone in which times are shown.
     pub zone: TimeZone,
 }
 
 impl LocalTime {
-    /// The day.
+    /// Returns the current date; empty if there is no current time.
     pub(crate) fn today(&self) -> String {
         self.now.map_or_else(String::new, |now| now.to_zoned_datetime(self.zone.clone()).date().to_string())
     }
 
-    /// Local time, as the screen shows it.
+    /// Returns a time in the time zone, or the words of a log.
     pub(crate) fn show(&self, moment: &Moment) -> Option<String> {
         match moment {
             Moment::At(millis) => {
@@ -32,12 +32,12 @@ impl LocalTime {
         }
     }
 
-    /// Local time of a moment in milliseconds since the epoch; empty where there is none.
+    /// Returns a time in the time zone, from milliseconds since the epoch; empty if it is out of range.
     pub(crate) fn show_millis(&self, millis: i64) -> String {
         self.show(&Moment::At(millis)).unwrap_or_default()
     }
 
-    /// How long ago.
+    /// Returns how long ago a time was; `None` without a current time, or if it is over a minute in the future.
     pub(crate) fn ago(&self, moment: &Moment) -> Option<String> {
         let Moment::At(millis) = moment else { return None };
         let seconds = self.now?.as_second() - millis / 1000;
@@ -53,7 +53,7 @@ impl LocalTime {
     }
 }
 
-/// For JSON: RFC 3339 in UTC, or what the log said.
+/// Returns a time for JSON: RFC 3339 in UTC, or the words of a log.
 pub(crate) fn moment(moment: &Moment) -> Option<String> {
     match moment {
         Moment::At(millis) => Some(Timestamp::from_millisecond(*millis).ok()?.to_string()),

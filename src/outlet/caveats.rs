@@ -1,4 +1,4 @@
-//! caveats.
+//! Notes about what the daemon may have missed.
 
 use crate::audit::Note;
 use crate::audit::text::plural;
@@ -6,7 +6,7 @@ use crate::incidents::Moment;
 use crate::incidents::local_time::LocalTime;
 use crate::outlet::wire::Status;
 
-/// What keeps the daemon from having seen everything.
+/// Returns notes about what the daemon may have missed, from its status.
 pub(crate) fn hearing_notes(status: &Status, clock: &LocalTime) -> Vec<Note> {
     let mut notes = Vec::new();
     if status.lost > 0 {
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_limits_the_answer_is_said_and_what_is_so_everywhere_is_not() {
+    fn limitation_is_noted_unless_every_machine_has_it() {
         let clock = crate::cli::verbs::explain::local_time_of_log();
         let always = crate::host::blind_spots::silent_errno().to_string();
         let sound = Status { limitations: vec![always.clone()], ..Status::default() };
