@@ -160,14 +160,14 @@ mod tests {
     struct Machine {
         context: Option<u64>,
         evidence: Vec<Evidence>,
-        glances: u32,
+        collections: u32,
     }
 
     impl Host for Machine {
         const CAN_ANSWER_LATER: bool = true;
 
         fn collect_evidence(&mut self, _: &Record<'_>) -> Vec<Evidence> {
-            self.glances += 1;
+            self.collections += 1;
             self.evidence.clone()
         }
 
@@ -219,7 +219,7 @@ mod tests {
     }
 
     fn machine(context: Option<u64>, evidence: Vec<Evidence>) -> Pipeline<Machine> {
-        Pipeline::new(Machine { context, evidence, glances: 0 }, 8)
+        Pipeline::new(Machine { context, evidence, collections: 0 }, 8)
     }
 
     #[test]
@@ -228,14 +228,14 @@ mod tests {
         for second in 1..=5 {
             assert!(matches!(add_record(&mut pipeline, second, 41), RecordOutcome::Counted(_)));
         }
-        assert_eq!(pipeline.host.glances, 1);
+        assert_eq!(pipeline.host.collections, 1);
         assert!(matches!(add_record(&mut pipeline, 6, 42), RecordOutcome::Counted(Folded::First(_))), "another call");
         pipeline.host.context = Some(2);
         assert!(
             matches!(add_record(&mut pipeline, 7, 41), RecordOutcome::Counted(Folded::Again(_))),
             "another process"
         );
-        assert_eq!(pipeline.host.glances, 3);
+        assert_eq!(pipeline.host.collections, 3);
         let changes = pipeline.fold.take_changes(usize::MAX);
         let socket = changes.iter().find(|change| change.incident.count == 6).unwrap();
         assert_eq!((&socket.incident.first, &socket.incident.last), (&Moment::At(1_000), &Moment::At(7_000)));
@@ -248,7 +248,7 @@ mod tests {
         for second in 1..=3 {
             assert!(matches!(add_record(&mut pipeline, second, 41), RecordOutcome::Counted(_)));
         }
-        assert_eq!(pipeline.host.glances, 3);
+        assert_eq!(pipeline.host.collections, 3);
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod alert_rate;
 mod alerts;
 mod attributor;
 mod bus_connection;
-mod config;
+pub(crate) mod config;
 mod event_loop;
 mod exit_events;
 mod explainer;

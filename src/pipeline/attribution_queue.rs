@@ -12,7 +12,7 @@
 //!
 //! | evidence | collected from | when | bounded by |
 //! |---|---|---|---|
-//! | cgroup of the process, in life or noted at its exit | `/proc`, exit cgroups ([`Host::collect_evidence`](crate::host::Host::glance)) | before this queue, as the record arrives | no wait |
+//! | cgroup of the process, in life or noted at its exit | `/proc`, exit cgroups ([`Host::collect_evidence`](crate::host::Host::collect_evidence)) | before this queue, as the record arrives | no wait |
 //! | cgroup of the process or its parent at its death | the kernel's death notice ([`add_death_notice`](AttributionQueue::add_death_notice)) | up to [`DEATH_WAIT`] after the record; a notice that came before it is remembered for seconds | [`MAX_PROCESSES`] waiting, as many remembered |
 //! | a record, without which the death was silent | the audit stream ([`note_record`](AttributionQueue::note_record)) | up to [`RECORD_WAIT`] after the exit | [`MAX_PROCESSES`] waiting, as many remembered |
 //! | main and control processes; which unit runs the executable | service managers, unit files ([`on_systemd_answer`](AttributionQueue::on_systemd_answer)) | in rounds: sightings that arrive during a round form the next | [`MAX_QUERIES`] queued and asked |
