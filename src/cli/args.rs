@@ -1,5 +1,4 @@
-//! What one can ask: arguments of both programs, the one definition that help, man pages and
-//! completions come from.
+//! The arguments of both programs: help, man pages and completions are derived from them.
 
 pub(crate) mod parse;
 pub(crate) mod since;
@@ -13,10 +12,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 use values::{Offered, duration};
 
-/// Where the daemon keeps its incidents.
+/// The directory of the daemon's store.
 pub const STATE_DIR: &str = "/var/lib/harden-why";
 
-/// What stands above the options of every verb, apart from its own.
+/// The heading of the options that every verb has.
 const COMMON: &str = "Common options";
 
 /// Why did systemd's hardening deny my service a system call, and what to change?

@@ -1,7 +1,6 @@
-//! What was given, from the words: what clap does not say by itself.
+//! Parsing beyond what clap does.
 //!
-//! Options stand before a verb or behind it, as people are used to from systemctl; those that a verb does not have are
-//! refused, rather than taken and not heeded.
+//! Options may precede or follow a verb, as with systemctl. An option that the verb lacks is an error, never ignored.
 
 use super::{Cli, Command, StateDir, duration};
 use crate::audit::text::escape_excerpt;
@@ -10,25 +9,25 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use std::ffi::OsString;
 
 impl Cli {
-    /// What this program was given; ends it where that is wrong.
+    /// Parses this program's arguments; prints the error and exits if they are invalid.
     #[must_use]
-    pub fn given() -> Self {
+    pub fn parse_arguments() -> Self {
         let words: Vec<OsString> = std::env::args_os().collect();
-        Self::of(&words).unwrap_or_else(|error| error.exit())
+        Self::parse_words(&words).unwrap_or_else(|error| error.exit())
     }
 
-    fn of(words: &[OsString]) -> Result<Self, clap::Error> {
+    fn parse_words(words: &[OsString]) -> Result<Self, clap::Error> {
         let mut program = Self::command();
         let matches = program.try_get_matches_from_mut(words).map_err(|error| with_hint(error, words))?;
         let mut cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut program))?;
         if let Some(verb) = matches.subcommand_name() {
-            cli.put_behind(verb).map_err(|why| program.error(ErrorKind::ArgumentConflict, why))?;
+            cli.move_options_to_verb(verb).map_err(|why| program.error(ErrorKind::ArgumentConflict, why))?;
         }
         Ok(cli)
     }
 
-    /// Gives the verb what stands before it.
-    fn put_behind(&mut self, verb: &str) -> Result<(), String> {
+    /// Moves the options before the verb to the verb.
+    fn move_options_to_verb(&mut self, verb: &str) -> Result<(), String> {
         let Some(command) = &mut self.command else { return Ok(()) };
         let before = &mut self.units;
         if let Some(unit) = before.units.first() {
@@ -68,7 +67,7 @@ impl Cli {
 }
 
 impl Command {
-    /// Its `--system` and `--user`, if it has them.
+    /// Returns the verb's `--system` and `--user`, if it has them.
     fn managers(&mut self) -> Option<(&mut bool, &mut bool)> {
         match self {
             Self::Apply(super::Apply { chosen, .. })
@@ -87,7 +86,7 @@ impl Command {
         }
     }
 
-    /// Its `--state-dir`, if it has one.
+    /// Returns the verb's `--state-dir`, if it has one.
     fn source(&mut self) -> Option<&mut StateDir> {
         match self {
             Self::Apply(super::Apply { source, .. }) | Self::Check(super::Check { source, .. }) => Some(source),
@@ -96,7 +95,7 @@ impl Command {
     }
 }
 
-/// Says of a time that stands behind `--until-idle` as a word of its own where it belongs.
+/// Adds a hint if a duration follows `--until-idle` as a separate word.
 fn with_hint(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     let behind = words.iter().position(|word| word == "--until-idle").and_then(|at| words.get(at + 1)?.to_str());
     if error.kind() == ErrorKind::UnknownArgument
@@ -113,25 +112,25 @@ mod tests {
     use super::*;
     use crate::cli::args::{Apply, Chosen, LogRefusals, Rehearse, Revert};
 
-    fn given(words: &str) -> Result<Cli, String> {
+    fn parse(words: &str) -> Result<Cli, String> {
         let words: Vec<OsString> = ["harden-why"].into_iter().chain(words.split(' ')).map(Into::into).collect();
-        Cli::of(&words).map_err(|error| error.to_string())
+        Cli::parse_words(&words).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn options_before_a_verb_are_its_own() {
+    fn option_before_verb_belongs_to_verb() {
         let Some(Command::Apply(Apply { chosen: Chosen { unit, system, user }, source, .. })) =
-            given("--user --state-dir /s apply p -y").unwrap().command
+            parse("--user --state-dir /s apply p -y").unwrap().command
         else {
             panic!("another verb")
         };
         assert_eq!((unit.as_str(), system, user, source.state_dir), ("p", false, true, Some("/s".into())));
-        let Some(Command::LogRefusals(LogRefusals { system, .. })) = given("--system log-refusals p").unwrap().command
+        let Some(Command::LogRefusals(LogRefusals { system, .. })) = parse("--system log-refusals p").unwrap().command
         else {
             panic!("another verb")
         };
         assert!(system);
-        let Some(Command::Revert(Revert { chosen, yes })) = given("--system revert --system -y p").unwrap().command
+        let Some(Command::Revert(Revert { chosen, yes })) = parse("--system revert --system -y p").unwrap().command
         else {
             panic!("another verb")
         };
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_verb_does_not_have_is_refused() {
+    fn option_that_verb_lacks_is_an_error() {
         for (words, why) in [
             ("--user status", "'--user' does not go with the command 'status'"),
             ("--state-dir /s status", "'--state-dir' does not go with the command 'status'"),
@@ -151,15 +150,15 @@ mod tests {
             ("follow --state-dir /s", "unexpected argument '--state-dir'"),
             ("rehearse p --state-dir /s", "unexpected argument '--state-dir'"),
         ] {
-            let said = given(words).unwrap_err();
+            let said = parse(words).unwrap_err();
             assert!(said.contains(why), "{words}: {said}");
         }
-        assert!(given("--since 1h nginx").is_ok() && given("--state-dir /s --unknown").is_ok());
+        assert!(parse("--since 1h nginx").is_ok() && parse("--state-dir /s --unknown").is_ok());
     }
 
     #[test]
-    fn a_flag_with_or_without_a_duration_takes_no_unit_for_one() {
-        let idle = |flag: &str| match given(&format!("rehearse {flag} a")).unwrap().command {
+    fn until_idle_never_takes_the_unit_for_its_duration() {
+        let idle = |flag: &str| match parse(&format!("rehearse {flag} a")).unwrap().command {
             Some(Command::Rehearse(Rehearse { chosen, until_idle, .. })) => {
                 (chosen.unit, until_idle.unwrap().as_secs())
             }
@@ -170,11 +169,11 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_is_not_joined_to_its_flag_is_said_to_be() {
+    fn separate_duration_after_until_idle_gets_a_hint() {
         for words in ["rehearse p --until-idle 5s", "rehearse --until-idle 5s p"] {
-            let said = given(words).unwrap_err();
+            let said = parse(words).unwrap_err();
             assert!(said.contains("tip: a time is joined to it: '--until-idle=5s'"), "{said}");
         }
-        assert!(!given("rehearse p q").unwrap_err().contains("--until-idle="));
+        assert!(!parse("rehearse p q").unwrap_err().contains("--until-idle="));
     }
 }

@@ -1,16 +1,16 @@
-//! `--since TIME`, in the words of a person.
+//! Parses `--since TIME`.
 
 use jiff::{Span, Timestamp, ZonedDateTime, civil};
 
-/// Not a time.
+/// The text is not a time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no time: write \"2026-11-23 14:00\", \"today\", \"yesterday\", \"2h\" or \"3 days ago\"")]
 pub(crate) struct BadTime(String);
 
-/// The moment a text means, in milliseconds since the epoch.
+/// Parses a time. Returns milliseconds since the epoch.
 ///
 /// # Errors
-/// Says which forms there are.
+/// The text is not a time; the error lists the forms.
 pub(crate) fn parse(text: &str, now: &ZonedDateTime) -> Result<i64, BadTime> {
     let bad = || BadTime(text.to_owned());
     let text = text.trim();
@@ -24,21 +24,21 @@ pub(crate) fn parse(text: &str, now: &ZonedDateTime) -> Result<i64, BadTime> {
     let moment = moment
         .map(|zoned| zoned.timestamp())
         .or_else(|| text.parse::<Timestamp>().ok())
-        .or_else(|| local(text, now))
-        .or_else(|| before(text, now))
+        .or_else(|| parse_local(text, now))
+        .or_else(|| parse_age(text, now))
         .ok_or_else(bad)?;
     Ok(moment.as_millisecond())
 }
 
-/// A date, or a date and time, where the person is.
-fn local(text: &str, now: &ZonedDateTime) -> Option<Timestamp> {
+/// Parses a date, or a date and time, in the local time zone.
+fn parse_local(text: &str, now: &ZonedDateTime) -> Option<Timestamp> {
     let zone = now.time_zone().clone();
     let civil: civil::DateTime = text.parse().ok()?;
     Some(civil.to_zoned_datetime(zone).ok()?.timestamp())
 }
 
-/// `2h`, `2h ago`, `3 days ago`.
-fn before(text: &str, now: &ZonedDateTime) -> Option<Timestamp> {
+/// Parses an age: `2h`, `2h ago`, `3 days ago`.
+fn parse_age(text: &str, now: &ZonedDateTime) -> Option<Timestamp> {
     let span: Span = text.parse().ok()?;
     Some(now.checked_sub(span.abs()).ok()?.timestamp())
 }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_write_times_in_many_ways() {
+    fn every_documented_form_is_parsed() {
         let now: ZonedDateTime = "2026-11-23T12:00:00+01:00[+01:00]".parse().unwrap();
         let at = |text: &str| parse(text, &now).map(|millis| Timestamp::from_millisecond(millis).unwrap().to_string());
         assert_eq!(at("2026-11-23 10:30").as_deref(), Ok("2026-11-23T09:30:00Z"));
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_says_what_is() {
+    fn invalid_time_names_the_forms() {
         let now: ZonedDateTime = "2026-11-23T12:00:00+01:00[+01:00]".parse().unwrap();
         for text in ["", "soon", "25:00", "99999999999999d", "2026-13-01"] {
             assert!(parse(text, &now).unwrap_err().to_string().contains("is no time"), "{text}");

@@ -1,12 +1,11 @@
-//! Values of arguments that are more than words.
+//! Parsers of argument values.
 
 use clap::Arg;
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use std::ffi::OsStr;
 use std::time::Duration;
 
-/// A word that help and completions offer values for; whether it is one that is understood, which can be more, is
-/// found where it is used.
+/// A word with suggested values for help and completion; the verb decides which values are valid.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Offered(pub(super) fn() -> Vec<&'static str>);
 
@@ -22,7 +21,10 @@ impl TypedValueParser for Offered {
     }
 }
 
-/// A length of time, as a person writes it.
+/// Parses a duration between a second and a week.
+///
+/// # Errors
+/// The text is not such a duration.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     const LONGEST: Duration = Duration::from_hours(7 * 24);
     let span: jiff::Span = text.trim().parse().map_err(|_| "write it as 90s, 30min, 2h or \"1 day\"".to_owned())?;
@@ -38,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_is_bounded() {
+    fn duration_outside_bounds_is_an_error() {
         let seconds = |text: &str| duration(text).map(|length| length.as_secs());
         assert_eq!(["1s", "90 s", "30min", "2h", "7 d"].map(seconds), [1, 90, 1_800, 7_200, 604_800].map(Ok));
         for text in ["", "soon", "0s", "-1h", "8d", "5", "1 month"] {

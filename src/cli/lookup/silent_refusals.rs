@@ -35,7 +35,7 @@ pub(crate) fn describe(
                 "but its {names} can refuse calls with an error, and of those systemd lets the kernel write \
                 no record. To see them:"
             ),
-            ways: commands(unit),
+            commands: commands(unit),
         });
     } else {
         let commands = commands(unit).map(|(command, _)| format!("'{command}'"));

@@ -273,7 +273,7 @@ impl Follower {
         Ok(if self.json {
             serde_json::to_string(&NewIncidentLine { schema: SCHEMA, id: *id, new: true, answer: &answer })? + "\n"
         } else {
-            answer_page::answer(&answer) + "\n"
+            answer_page::render_unit_answer(&answer) + "\n"
         })
     }
 

@@ -1,6 +1,6 @@
-//! The answer as data: all that the screen shows, and the JSON schema.
+//! The answer as data: the JSON schema, and everything a page shows.
 //!
-//! Everything a process, a log or a file chose is escaped here, once; what follows only lays out.
+//! All text that a process, a log or a file chose is escaped here, once; pages only lay it out.
 
 pub use super::remedy::{BecauseView, ExposureView, GroupHelp, RemedyView, SensitiveView, Unproven};
 
@@ -18,31 +18,31 @@ use serde::Serialize;
 /// The version of the JSON schema. Keys are added within a version, never changed or removed.
 pub const SCHEMA: u32 = 1;
 
-/// Everything one invocation answers.
+/// The answers of one invocation.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Where a demonstration's record came from.
+    /// The origin of a demonstration's record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub demo: Option<Demo>,
     /// One answer per unit, newest denial first.
     pub units: Vec<Answer>,
-    /// What was read, for a log.
+    /// What a log held, if one was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<LogTally>,
-    /// What limits the answer as a whole.
+    /// What limits all answers.
     pub notes: Vec<Note>,
 }
 
-/// Where a demonstration's record came from.
+/// The origin of a demonstration's record.
 #[derive(Debug, Serialize)]
 pub struct Demo {
-    /// `kernel`, a moment ago on this machine, or `bundled`.
+    /// `kernel` for a record of this machine, or `bundled`.
     pub source: &'static str,
-    /// What was done, in plain words.
+    /// What the demonstration did.
     pub words: String,
-    /// The unit file that the case is about.
+    /// The unit file of the case.
     pub unit_file: String,
 }
 
@@ -51,15 +51,15 @@ pub struct Demo {
 pub struct LogTally {
     /// Lines, or entries of a journal export.
     pub lines: u64,
-    /// SECCOMP records among them.
+    /// SECCOMP records.
     pub records: u64,
-    /// Records that the log holds once more: not counted again.
+    /// Records that the log holds more than once; counted once.
     pub repeats: u64,
-    /// Lines about something else.
+    /// Lines that are no records.
     pub unrelated: u64,
-    /// Lines that begin as a record and are none.
+    /// Lines that begin like a record and cannot be parsed.
     pub malformed: u64,
-    /// Lines too long to be one.
+    /// Lines too long for a record.
     pub overlong: u64,
     /// Records forgotten because the log holds too many different denials.
     pub dropped: u64,
@@ -70,42 +70,42 @@ pub struct LogTally {
 /// The answer for one unit.
 #[derive(Debug, Serialize)]
 pub struct Answer {
-    /// Its name; null for processes whose unit is not known.
+    /// The unit's name; null for processes of an unknown unit.
     pub unit: Option<String>,
     /// `system`, or `user:UID`.
     pub manager: Option<String>,
     /// What was denied.
     pub denials: Vec<DenialView>,
-    /// What to change, least privilege first; each was proven on the unit's policy.
+    /// The remedies, least privilege first, each proven on the unit's policy.
     pub remedies: Vec<RemedyView>,
-    /// What would allow the calls if the unit's `SystemCallFilter=` denied them; where that could not be read.
+    /// What would allow the calls if the unit's `SystemCallFilter=` denied them; for a unit whose settings are unread.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unproven: Option<Unproven>,
     /// The commands that put a remedy into force once its file is written.
     pub then: Vec<String>,
-    /// The command that writes it and does them, where the unit is one that the caller may change.
+    /// The command that does all of it; absent if the caller may not change the unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub apply: Option<String>,
-    /// Its directives that can refuse calls with an error, of which systemd has the kernel write no record.
+    /// The unit's directives that can refuse calls without a record.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub silent: Vec<&'static str>,
-    /// What was odd, or limits the answer.
+    /// What limits the answer.
     pub notes: Vec<Note>,
-    /// What the screen says of that where there are no denials.
+    /// What a page without denials says about silent refusals.
     #[serde(skip)]
     pub silence: Option<Silence>,
-    /// What there is to say where there are no denials.
+    /// What a page without denials says.
     #[serde(skip)]
     pub nothing: &'static str,
 }
 
-/// Why no denials of a unit need not mean that nothing was denied.
+/// Why a unit without denials may have been refused calls.
 #[derive(Debug)]
 pub struct Silence {
-    /// In a sentence.
+    /// The reason, in a sentence.
     pub words: String,
-    /// The commands that show what it is denied, and what each does.
-    pub ways: [(String, &'static str); 3],
+    /// The commands that show refusals, and what each does.
+    pub commands: [(String, &'static str); 3],
 }
 
 /// One incident, explained.
@@ -113,52 +113,52 @@ pub struct Silence {
 pub struct DenialView {
     /// `denial`, or `unrecorded-death`.
     pub event: &'static str,
-    /// The call's name, or what is said in its place.
+    /// The call's name, or its number in words.
     pub call: Option<String>,
-    /// Its number, where one is known.
+    /// The call's number, if known.
     pub number: Option<u32>,
     /// The ABI, e.g. `x86_64`.
     pub arch: Option<String>,
     /// The groups that hold the call, smallest first.
     pub groups: Vec<String>,
-    /// The filter's decision in the kernel's word, e.g. `kill_process`.
+    /// The filter's action in the kernel's word, e.g. `kill_process`.
     pub action: Option<String>,
-    /// Which way it was seen: `audit`, `rehearsal` or `tap`.
+    /// How it was seen: `audit`, `rehearsal` or `tap`.
     pub source: &'static str,
-    /// The error that a tap saw the caller get.
+    /// The error that the caller got, as a tap saw it.
     pub errno: Option<String>,
-    /// The same in plain words.
+    /// The outcome in words.
     pub outcome: String,
-    /// How often.
+    /// The number of sightings.
     pub count: u64,
-    /// The first time, RFC 3339 or as the log said it.
+    /// The first sighting, RFC 3339 or in the log's words.
     pub first: Option<String>,
-    /// The latest time.
+    /// The latest sighting.
     pub last: Option<String>,
-    /// Executable path, escaped; null where the kernel gave none.
+    /// The executable's path, escaped; null if the kernel gave none.
     pub exe: Option<String>,
-    /// Thread name, escaped.
+    /// The thread's name, escaped.
     pub comm: String,
-    /// Process of the latest sighting.
+    /// The process of the latest sighting.
     pub pid: u32,
-    /// Its uid, as a number or as the log said it.
+    /// Its uid, as a number or in the log's words.
     pub uid: Option<String>,
     /// Its LSM label.
     pub subject: Option<String>,
-    /// What started it, where the unit is not known.
+    /// The parent process, if the unit is unknown.
     pub parent: Option<ParentView>,
     /// Instruction pointer of the call, in hex.
     pub ip: String,
-    /// How the unit was found.
+    /// The attribution to the unit.
     pub attribution: Option<AttributionView>,
-    /// Why.
+    /// The cause.
     pub cause: CauseView,
-    /// It happened in systemd's own code, before the program was executed.
+    /// Whether it happened in systemd's own code, before the program was executed.
     pub before_exec: bool,
     /// The outcome as it follows the call's name on the screen.
     #[serde(skip)]
     pub headline: String,
-    /// As the screen shows them.
+    /// The times as a page shows them.
     #[serde(skip)]
     pub times: Times,
 }
@@ -172,63 +172,63 @@ pub struct ParentView {
     pub comm: String,
 }
 
-/// First and latest time in local time.
+/// First and latest sighting in local time.
 #[derive(Debug, Default)]
 pub struct Times {
     /// The first.
     pub first: Option<String>,
     /// The latest.
     pub last: Option<String>,
-    /// How long ago the latest was.
+    /// The age of the latest.
     pub ago: Option<String>,
-    /// The first, to be compared.
+    /// The first, in milliseconds since the epoch.
     pub first_millis: Option<i64>,
 }
 
-/// How a unit was found.
+/// The attribution of a denial to its unit.
 #[derive(Debug, Serialize)]
 pub struct AttributionView {
     /// The rung of the ladder of evidence.
     pub evidence: &'static str,
     /// `certain`, `likely` or `guess`.
     pub confidence: &'static str,
-    /// In plain words.
+    /// The cause in words.
     pub words: &'static str,
 }
 
-/// Why.
+/// The cause of a denial.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct CauseView {
     /// `unit`, `possibly-unit`, `logged`, `elsewhere`, `runtime` (a container's, or another's that runs the unit's
     /// processes), `fixed`, `fixed-after-reload`, `fixed-next-start`, `settings-changed`, `settings-unread`, `unknown-call` or
     /// `unrecorded-death`.
     pub kind: &'static str,
-    /// Of what is fixed: since when, RFC 3339.
+    /// For a fixed denial: the time of the change, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
-    /// In plain words.
+    /// The cause in words.
     pub words: String,
-    /// The directives that decide it.
+    /// The directives that decide the call.
     pub directives: Vec<DirectiveView>,
 }
 
-/// A directive's part.
+/// A directive that decides a call.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct DirectiveView {
     /// Its key, e.g. `SystemCallFilter`.
     pub directive: &'static str,
-    /// The file, where it is known.
+    /// The file, if known.
     pub file: Option<String>,
     /// The line in it.
     pub line: Option<u32>,
-    /// What it does to the call: `kill`, an errno, or null if it only logs.
+    /// The effect on the call: `kill`, an errno, or null if it only logs.
     pub effect: Option<String>,
-    /// Why it concerns the call.
+    /// Why it applies to the call.
     pub why: String,
 }
 
 impl Answer {
-    /// The answer for a unit, from its diagnosis.
+    /// Builds the answer for a unit from its diagnosis.
     #[must_use]
     pub fn new(
         unit: Option<&Unit>,
@@ -246,12 +246,12 @@ impl Answer {
                 .collect()
         });
         let mut notes = notes;
-        notes.extend(situation.and_then(|situation| remedy::hopeless(diagnosis, situation)));
+        notes.extend(situation.and_then(|situation| remedy::no_remedy_note(diagnosis, situation)));
         Self {
             unit: unit.map(|unit| unit.name.to_string()),
             manager: unit.map(|unit| unit.manager.to_string()),
             denials: diagnosis.findings.iter().map(|finding| DenialView::new(finding, clock)).collect(),
-            then: unit.filter(|_| !remedies.is_empty()).map_or_else(Vec::new, commands),
+            then: unit.filter(|_| !remedies.is_empty()).map_or_else(Vec::new, activation_commands),
             remedies,
             unproven: remedy::unproven(&diagnosis.findings, unit, groups),
             silent: Vec::new(),
@@ -314,7 +314,8 @@ impl AttributionView {
     }
 }
 
-fn commands(unit: &Unit) -> Vec<String> {
+/// The commands that put a written drop-in into force.
+fn activation_commands(unit: &Unit) -> Vec<String> {
     let user = unit.manager.option();
     vec![format!("systemctl {user}daemon-reload"), format!("systemctl {user}restart {}", unit.name)]
 }

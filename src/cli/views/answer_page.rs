@@ -1,4 +1,4 @@
-//! The answer as a screen: what, who, why, what to do.
+//! The answer as a page: the denials, their causes, and what to do.
 
 use super::answer::{Answer, ExposureView, GroupHelp, LogTally, RemedyView, Report, SensitiveView, Silence, Unproven};
 use super::denials;
@@ -8,12 +8,12 @@ use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, 
 use crate::cli::terminal::words::describe_manager;
 use std::collections::BTreeMap;
 
-/// How many opened calls are named.
+/// The most opened calls that are named.
 const NAMED: usize = 8;
 
 impl Reply for Report {
     fn page(&self) -> String {
-        report(self)
+        render_report(self)
     }
 
     fn has_findings(&self) -> bool {
@@ -21,7 +21,7 @@ impl Reply for Report {
     }
 }
 
-fn report(report: &Report) -> String {
+fn render_report(report: &Report) -> String {
     let mut page = Page::default();
     if let Some(demo) = &report.demo {
         page.paragraph(0, &demo.words);
@@ -37,14 +37,14 @@ fn report(report: &Report) -> String {
     }
     if let Some(log) = &report.log {
         page.gap();
-        tally(&mut page, log);
+        render_tally(&mut page, log);
     }
     add_notes(&mut page, &report.notes);
     page.finish()
 }
 
-/// The answer for one unit.
-pub(crate) fn answer(answer: &Answer) -> String {
+/// Lays out the answer for one unit.
+pub(crate) fn render_unit_answer(answer: &Answer) -> String {
     let mut page = Page::default();
     render_answer(&mut page, answer);
     page.finish()
@@ -71,7 +71,7 @@ fn render_answer(page: &mut Page, answer: &Answer) {
         (None, true) => page.line(format_args!("  {}", answer.nothing)),
         _ => {}
     }
-    denials::show(page, &answer.denials);
+    denials::add_denials(page, &answer.denials);
     if !answer.remedies.is_empty() {
         page.gap();
         page.line(styled(BOLD, "What to do, least privilege first"));
@@ -79,7 +79,7 @@ fn render_answer(page: &mut Page, answer: &Answer) {
             page.gap();
             render_remedy(page, number + 1, remedy);
         }
-        render_way(page, answer);
+        render_instructions(page, answer);
     }
     if let Some(unproven) = &answer.unproven {
         page.gap();
@@ -88,8 +88,8 @@ fn render_answer(page: &mut Page, answer: &Answer) {
     add_notes(page, &answer.notes);
 }
 
-/// How to do it: by one command where there is one, and by hand.
-fn render_way(page: &mut Page, answer: &Answer) {
+/// Adds how to apply a remedy: by one command if there is one, and by hand.
+fn render_instructions(page: &mut Page, answer: &Answer) {
     if let Some(apply) = &answer.apply {
         page.gap();
         page.line(format_args!("To do it: {}", styled(GOOD, apply)));
@@ -103,12 +103,12 @@ fn render_way(page: &mut Page, answer: &Answer) {
     }
 }
 
-/// No denials, of a unit that can be denied calls without a record.
-fn render_silence(page: &mut Page, Silence { words, ways }: &Silence) {
+/// Adds that a unit without denials may have been refused calls without a record.
+fn render_silence(page: &mut Page, Silence { words, commands }: &Silence) {
     page.paragraph(2, &format!("No denials of it are known, {words}"));
     page.gap();
-    let width = ways.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
-    for (command, what) in ways {
+    let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
+    for (command, what) in commands {
         page.line(format_args!("  {}  {what}", styled(GOOD, format_args!("{command:<width$}"))));
     }
 }
@@ -125,17 +125,17 @@ fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
     for GroupHelp { group, help } in &remedy.groups {
         page.paragraph(5, &format!("{group}: {help}"));
     }
-    if let Some(opened) = named(&remedy.opens) {
+    if let Some(opened) = join_opened(&remedy.opens) {
         page.paragraph(5, &format!("also opens {opened}"));
     }
     if !remedy.sensitive.is_empty() {
         page.paragraph(
             5,
-            &styled(WARN, format_args!("of these can reach beyond the program: {}", by_group(&remedy.sensitive))),
+            &styled(WARN, format_args!("of these can reach beyond the program: {}", join_by_group(&remedy.sensitive))),
         );
     }
     if let Some(exposure) = remedy.exposure {
-        page.paragraph(5, &exposure_words(exposure));
+        page.paragraph(5, &describe_exposure(exposure));
     }
     if !remedy.conditional.is_empty() {
         let names = remedy.conditional.join(", ");
@@ -143,8 +143,8 @@ fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
     }
 }
 
-/// The change, as `systemd-analyze security` sees it.
-fn exposure_words(exposure: ExposureView) -> String {
+/// Describes the change of the score of `systemd-analyze security`.
+fn describe_exposure(exposure: ExposureView) -> String {
     let ExposureView { before, after } = exposure;
     if (before - after).abs() < 0.05 {
         format!("exposure stays {before:.1} (systemd-analyze security)")
@@ -153,8 +153,8 @@ fn exposure_words(exposure: ExposureView) -> String {
     }
 }
 
-/// `chroot (@mount)`, or of many `12 of @clock`.
-fn by_group(calls: &[SensitiveView]) -> String {
+/// Returns `chroot (@mount)`, or for many calls `12 of @clock`.
+fn join_by_group(calls: &[SensitiveView]) -> String {
     if calls.len() <= NAMED {
         return calls.iter().map(|one| format!("{} ({})", one.call, one.group)).collect::<Vec<_>>().join(", ");
     }
@@ -165,7 +165,7 @@ fn by_group(calls: &[SensitiveView]) -> String {
     groups.into_iter().map(|(group, count)| format!("{count} of {group}")).collect::<Vec<_>>().join(", ")
 }
 
-fn named(opens: &[String]) -> Option<String> {
+fn join_opened(opens: &[String]) -> Option<String> {
     let (shown, rest) = opens.split_at(opens.len().min(NAMED));
     match (shown, rest) {
         ([], _) => None,
@@ -182,7 +182,7 @@ fn render_unproven(page: &mut Page, unproven: &Unproven) {
     page.paragraph(0, &unproven.why);
 }
 
-fn tally(page: &mut Page, log: &LogTally) {
+fn render_tally(page: &mut Page, log: &LogTally) {
     let skipped = [
         (log.repeats, "told once more"),
         (log.unrelated, "about something else"),

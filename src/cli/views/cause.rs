@@ -1,4 +1,4 @@
-//! Why, in words.
+//! Causes in words.
 
 use super::answer::{CauseView, DirectiveView};
 use crate::audit::text::{escape, join, shown_path};
@@ -125,7 +125,7 @@ fn elsewhere_words(elsewhere: &Elsewhere, clock: &LocalTime) -> (&'static str, S
     ("elsewhere", words.to_owned())
 }
 
-/// Whose filter it was, and what to do there.
+/// Names the runtime that installed the filter, and what to do there.
 fn runtime_words(runtime: Runtime) -> (&'static str, &'static str) {
     match runtime {
         Runtime::Docker => {

@@ -1,34 +1,34 @@
-//! Denials on the screen: what they have in common but for the call is told once.
+//! Denials on a page: those that differ only in the call share one block.
 
 use super::answer::{CauseView, DenialView, DirectiveView};
 use crate::cli::terminal::page::{BAD, DIM, PLACE, Page, WARN, styled};
 use crate::cli::terminal::words::count_times;
 
-/// How many calls of one kind are listed.
+/// The most calls listed per block.
 const LISTED: usize = 40;
 
-/// Every denial, those of one kind together, in the order in which each kind is met first.
-pub(crate) fn show(page: &mut Page, denials: &[DenialView]) {
+/// Adds every denial to a page, in blocks, in the order of each block's first denial.
+pub(crate) fn add_denials(page: &mut Page, denials: &[DenialView]) {
     let mut kinds: Vec<Vec<&DenialView>> = Vec::new();
     for denial in denials {
-        match kinds.iter_mut().find(|kind| kind.first().is_some_and(|first| alike(first, denial))) {
+        match kinds.iter_mut().find(|kind| kind.first().is_some_and(|first| share_block(first, denial))) {
             Some(kind) => kind.push(denial),
             None => kinds.push(vec![denial]),
         }
     }
     for kind in &kinds {
         page.gap();
-        show_kind(page, kind);
+        add_block(page, kind);
     }
 }
 
-fn alike(one: &DenialView, other: &DenialView) -> bool {
+fn share_block(one: &DenialView, other: &DenialView) -> bool {
     let facts = |denial: &DenialView| (denial.event, denial.outcome.clone(), denial.exe.clone(), denial.before_exec);
     let found = |denial: &DenialView| denial.attribution.as_ref().map(|attribution| attribution.evidence);
     facts(one) == facts(other) && found(one) == found(other) && one.cause == other.cause
 }
 
-fn show_kind(page: &mut Page, kind: &[&DenialView]) {
+fn add_block(page: &mut Page, kind: &[&DenialView]) {
     let Some(first) = kind.first() else { return };
     let style = if first.action.as_deref() == Some("log") && first.source == "audit" { WARN } else { BAD };
     let title = match kind {
@@ -40,14 +40,14 @@ fn show_kind(page: &mut Page, kind: &[&DenialView]) {
 
     match kind {
         [only] => {
-            if let Some(which) = which(only) {
+            if let Some(which) = describe_number(only) {
                 page.field("what", &format!("{which}{}", in_groups(only)));
             }
         }
         several => {
             for (index, denial) in several.iter().take(LISTED).enumerate() {
                 let call = denial.call.as_deref().unwrap_or("SIGSYS");
-                let which = which(denial).map_or_else(String::new, |which| format!(", {which}"));
+                let which = describe_number(denial).map_or_else(String::new, |which| format!(", {which}"));
                 let text = format!("{call}{which}, {}{}", count_times(denial.count), in_groups(denial));
                 page.field(if index == 0 { "what" } else { "" }, &text);
             }
@@ -56,16 +56,16 @@ fn show_kind(page: &mut Page, kind: &[&DenialView]) {
             }
         }
     }
-    who(page, first);
-    when(page, kind);
-    why(page, &first.cause);
+    add_process(page, first);
+    add_times(page, kind);
+    add_cause(page, &first.cause);
     if first.before_exec {
         page.below("It happened in systemd's own code, before the program was executed.");
     }
 }
 
-/// The architecture and number of the call.
-fn which(denial: &DenialView) -> Option<String> {
+/// Returns the architecture and number of the call.
+fn describe_number(denial: &DenialView) -> Option<String> {
     let number = denial.number.map_or_else(String::new, |number| format!(" call {}", number.cast_signed()));
     Some(format!("{}{number}", denial.arch.as_ref()?))
 }
@@ -74,7 +74,7 @@ fn in_groups(denial: &DenialView) -> String {
     if denial.groups.is_empty() { String::new() } else { format!(", in {}", denial.groups.join(" ")) }
 }
 
-fn who(page: &mut Page, denial: &DenialView) {
+fn add_process(page: &mut Page, denial: &DenialView) {
     let program = denial.exe.as_deref().unwrap_or("unknown executable");
     let pid = format!("pid {}", denial.pid);
     let comm = (!denial.comm.is_empty()).then(|| format!("comm {}", denial.comm));
@@ -90,9 +90,9 @@ fn who(page: &mut Page, denial: &DenialView) {
     }
 }
 
-/// The latest time of the kind, and the first.
-fn when(page: &mut Page, kind: &[&DenialView]) {
-    // The newest stand first.
+/// Adds the latest time of a block, and the first.
+fn add_times(page: &mut Page, kind: &[&DenialView]) {
+    // Denials are sorted newest first.
     let Some((newest, last)) = kind.first().and_then(|denial| Some((denial, denial.times.last.as_ref()?))) else {
         return;
     };
@@ -103,7 +103,7 @@ fn when(page: &mut Page, kind: &[&DenialView]) {
     page.field("when", &format!("{last}{ago}{since}"));
 }
 
-fn why(page: &mut Page, cause: &CauseView) {
+fn add_cause(page: &mut Page, cause: &CauseView) {
     page.field("why", &cause.words);
     for directive in &cause.directives {
         page.below(where_it_stands(directive));

@@ -1,4 +1,4 @@
-//! What to change, as data.
+//! Remedies as data.
 
 use crate::audit::Action;
 use crate::audit::Note;
@@ -17,32 +17,32 @@ use std::path::Path;
 pub struct RemedyView {
     /// `calls`, `siblings`, `companions`, `groups`, `loosen` or `soften`.
     pub kind: &'static str,
-    /// What it does, in a sentence.
+    /// Its effect, in a sentence.
     pub title: String,
-    /// What the host's systemd says of each group that it allows, where it says anything.
+    /// The help text of each group that it allows, if systemd has one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<GroupHelp>,
-    /// Where the drop-in goes.
+    /// The path of the drop-in.
     pub path: String,
     /// The whole drop-in.
     pub content: String,
-    /// The calls it opens beyond the denied ones.
+    /// The calls that it allows besides the denied ones.
     pub opens: Vec<String>,
-    /// Why it opens a call that was not denied yet.
+    /// The reason for each call that was not denied yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<BecauseView>,
-    /// Calls among those it allows that administer the machine or reach into other programs.
+    /// The allowed calls that administer the machine or reach into other programs.
     pub sensitive: Vec<SensitiveView>,
-    /// Denied calls that pass only with some arguments.
+    /// The denied calls that pass only with some arguments.
     pub conditional: Vec<String>,
-    /// The one that `apply` takes where nobody chose another.
+    /// Whether `apply` takes this one by default.
     pub default: bool,
-    /// The unit's exposure as `systemd-analyze security` sees it, of a service that runs here.
+    /// The unit's score in `systemd-analyze security`, for a service of this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exposure: Option<ExposureView>,
 }
 
-/// What systemd says of a group.
+/// A group's help text.
 #[derive(Debug, Serialize)]
 pub struct GroupHelp {
     /// The group.
@@ -51,39 +51,39 @@ pub struct GroupHelp {
     pub help: String,
 }
 
-/// How a remedy changes a unit's exposure.
+/// How a remedy changes a unit's exposure score.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct ExposureView {
-    /// Without it, from 0.0, the least, to 10.0.
+    /// Without the remedy: 0.0 (least exposed) to 10.0.
     pub before: f64,
-    /// With it.
+    /// With the remedy.
     pub after: f64,
 }
 
-/// Why a call is opened that was not denied yet.
+/// Why a remedy allows a call that was not denied yet.
 #[derive(Debug, Serialize)]
 pub struct BecauseView {
     /// The call.
     pub call: String,
-    /// Why.
+    /// The reason.
     pub reason: &'static str,
 }
 
-/// A call that is more than most to allow.
+/// A call of a privileged group.
 #[derive(Debug, Serialize)]
 pub struct SensitiveView {
     /// The call.
     pub call: String,
-    /// The group that says so, e.g. `@privileged`.
+    /// That group, e.g. `@privileged`.
     pub group: String,
 }
 
-/// What could not be proven.
+/// Remedies that could not be proven.
 #[derive(Debug, Serialize)]
 pub struct Unproven {
     /// Lines that would allow the calls, least privilege first.
     pub lines: Vec<String>,
-    /// Why they are not proven, and how to have them proven.
+    /// Why they are not proven, and how to prove them.
     pub why: String,
 }
 
@@ -141,8 +141,8 @@ impl RemedyView {
     }
 }
 
-/// Why there is no remedy for what the unit's settings denied.
-pub(crate) fn hopeless(diagnosis: &Diagnosis, situation: &Situation) -> Option<Note> {
+/// Notes why there is no remedy for what the unit's settings denied.
+pub(crate) fn no_remedy_note(diagnosis: &Diagnosis, situation: &Situation) -> Option<Note> {
     if !diagnosis.unsolvable.is_empty() {
         let names = join(diagnosis.unsolvable.iter().map(ToString::to_string));
         return Some(Note::new(
@@ -169,7 +169,7 @@ pub(crate) fn hopeless(diagnosis: &Diagnosis, situation: &Situation) -> Option<N
     Some(Note::new("no-remedy", text))
 }
 
-/// What may help where the settings were not read: an offer with a condition, never a drop-in.
+/// Lists lines that may help if the settings were not read: conditional, and never a drop-in.
 pub(crate) fn unproven(findings: &[Finding], unit: Option<&Unit>, groups: &Groups) -> Option<Unproven> {
     let mut names: Vec<&str> = findings
         .iter()
@@ -194,7 +194,7 @@ pub(crate) fn unproven(findings: &[Finding], unit: Option<&Unit>, groups: &Group
     Some(Unproven { lines, why })
 }
 
-/// Adds what each remedy does to the unit's exposure, where it can be had of the files that the manager holds.
+/// Adds to each remedy its effect on the exposure score, if systemd-analyze can compute it from the loaded files.
 pub(crate) fn add_exposure(remedies: &mut [RemedyView], facts: &UnitProperties, situation: &Situation) {
     let Some(fragment) = facts.fragment.as_ref().filter(|_| !facts.need_daemon_reload && !remedies.is_empty()) else {
         return;

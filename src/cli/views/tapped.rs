@@ -114,7 +114,7 @@ impl Reply for Tapped {
         let mut text = page.finish();
         for answer in &self.units {
             text.push('\n');
-            text += &answer_page::answer(answer);
+            text += &answer_page::render_unit_answer(answer);
         }
         let mut page = Page::default();
         if !self.refusals.is_empty() {
