@@ -53,7 +53,7 @@ impl LiveHost {
         Self { departed, ..self }
     }
 
-    /// Starts a batch of records, all of which have arrived already.
+    /// Starts a batch of records. All of its records have arrived already.
     pub fn begin_batch(&mut self) {
         self.pids.begin_batch();
     }

@@ -39,7 +39,7 @@ pub struct LoadedSettings {
     pub properties: Option<UnitProperties>,
     /// Whether the manager holds the settings that the files state, as far as the two can be compared.
     pub matches_manager: bool,
-    /// The directives of which the manager holds another value than the answer uses; `None` where nothing could be
+    /// The directives for which the manager holds another value than the answer uses; `None` where nothing could be
     /// compared.
     uncertain: Option<BTreeSet<Directive>>,
 }
@@ -171,7 +171,7 @@ fn history(properties: &UnitProperties, changes: Vec<FileChange>) -> History {
     }
 }
 
-/// Notes about a unit's files, of which the first few are given in full.
+/// Notes about a unit's files. Only the first few are given in full.
 fn file_notes<'a>(notes: impl Iterator<Item = &'a FileNote>, is_masked: bool) -> Vec<Note> {
     let mut notes: Vec<Note> = notes.map(|note| Note::new("unit-file", note.to_string())).collect();
     if is_masked {

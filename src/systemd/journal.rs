@@ -1,4 +1,4 @@
-//! Reads the journal of this machine for processes of which nothing else names the unit.
+//! Reads the journal of this machine for processes whose unit no other source names.
 //!
 //! An entry of systemd-coredump has the pid and the cgroup of a process that dumped core. An entry of a manager names
 //! the unit whose process ended, and how, but not the pid: it counts only if no other unit fits.

@@ -1,4 +1,4 @@
-//! Which service manager has a unit, for a unit of which no incident is stored.
+//! Which service manager has a unit, for a unit without stored incidents.
 
 use super::manager::{Managers, SystemdError};
 use crate::units::{Manager, UnitName};

@@ -79,7 +79,7 @@ pub fn load_from(program: &Path, patience: Duration) -> LoadedGroups {
 }
 
 /// The groups in a file that holds what `systemd-analyze syscall-filter` printed. A first line like
-/// `# systemd 252 (252.39-1)` tells of which systemd.
+/// `# systemd 252 (252.39-1)` names the version.
 ///
 /// # Errors
 /// The file cannot be read, is too large or holds no group.

@@ -1,5 +1,5 @@
-//! Maps a program to the units whose commands run it: the last resort for a process of which nothing else names the
-//! unit.
+//! Maps a program to the units whose commands run it: the last resort for a process whose unit no other source
+//! names.
 
 use super::find::UnitFinder;
 use super::rooted::RootedTree;

@@ -14,7 +14,7 @@ pub(crate) struct Comparison {
     pub(crate) policy: Policy,
     /// Says why the files are not what the manager holds; `None` where they are.
     pub(crate) note: Option<Note>,
-    /// The directives of which the manager holds another value than the policy has; `None` where the two cannot be
+    /// The directives for which the manager holds another value than the policy has; `None` where the two cannot be
     /// compared.
     pub(crate) uncertain: Option<BTreeSet<Directive>>,
 }
@@ -67,7 +67,7 @@ fn with_held_filter(policy: Policy, properties: &UnitProperties, groups: &Groups
     }
 }
 
-/// The directives, except the filter, of which systemd holds another value than the files state.
+/// The directives, except the filter, for which systemd holds another value than the files state.
 fn differing_directives(policy: &Policy, properties: &UnitProperties) -> Vec<Directive> {
     let settings = &policy.settings;
     let differs = |(directive, held): (&Directive, &bool)| {

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn reused_pid_is_told_apart_by_its_times() {
+    fn reused_pid_differs_by_its_times() {
         let process = |started_us, exited_us| PastProcess {
             unit: unit(),
             rung: Rung::MainProcess,
