@@ -7,9 +7,11 @@ mod analysis;
 use analysis::{File, Tree};
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
-fn tree() -> Tree {
-    Tree::open(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap()
+fn tree() -> &'static Tree {
+    static TREE: LazyLock<Tree> = LazyLock::new(|| Tree::open(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap());
+    &TREE
 }
 
 #[test]
@@ -60,8 +62,8 @@ fn pure_room_does_no_io() {
         let imports = file.source.imports.iter().map(|import| &import.path);
         for path in imports.chain(&file.source.paths) {
             let path = path.segments.join("::");
-            let impure = |word: &&str| path == **word || path.starts_with(&format!("{word}::"));
-            assert!(!IMPURE.iter().any(|word| impure(&word)), "{} uses {path}", file.path);
+            let impure = |word: &str| path == word || path.starts_with(&format!("{word}::"));
+            assert!(!IMPURE.iter().any(|word| impure(word)), "{} uses {path}", file.path);
         }
         let keywords = &file.source.impure_keywords;
         assert!(keywords.is_empty(), "{} uses {keywords:?}", file.path);
@@ -72,7 +74,7 @@ fn pure_room_does_no_io() {
 #[test]
 fn error_message_does_not_repeat_its_cause() {
     let mut seen = 0;
-    for file in tree().files {
+    for file in &tree().files {
         let code = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(&file.path)).unwrap();
         for variant in code.split("#[error(").skip(1) {
             seen += 1;

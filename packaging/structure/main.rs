@@ -10,6 +10,7 @@ mod analysis;
 
 use analysis::Tree;
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, io};
 
@@ -55,14 +56,14 @@ fn list_faults(checkouts: &[PathBuf]) -> io::Result<String> {
     for checkout in checkouts {
         let tree = Tree::open(checkout)?;
         for circle in tree.circles() {
-            page += &format!("circle of {} files:\n{}\n", circle.len(), tree.describe_circle(&circle));
+            _ = writeln!(page, "circle of {} files:\n{}", circle.len(), tree.describe_circle(&circle));
         }
-        page += &format!("imports against the order of rooms:\n{}\n", tree.backward_imports().join("\n"));
+        _ = writeln!(page, "imports against the order of rooms:\n{}", tree.backward_imports().join("\n"));
         page += "types with one name:\n";
         for shared in tree.shared_type_names() {
-            page += &format!("{}: {}\n", shared.name, shared.files.join(", "));
+            _ = writeln!(page, "{}: {}", shared.name, shared.files.join(", "));
         }
-        page += &format!("functions called `of`:\n{}\n", tree.of_functions().join("\n"));
+        _ = writeln!(page, "functions called `of`:\n{}", tree.of_functions().join("\n"));
     }
     Ok(page)
 }
@@ -83,7 +84,7 @@ fn tabulate(checkouts: &[PathBuf]) -> io::Result<String> {
             let row = column.iter().find(|(other, _)| other == label);
             format!("{:>24}", row.map_or("–", |(_, figure)| figure))
         };
-        page += &format!("{label:<56}{}\n", columns.iter().map(figure).collect::<String>());
+        _ = writeln!(page, "{label:<56}{}", columns.iter().map(figure).collect::<String>());
     }
     Ok(page)
 }
@@ -104,32 +105,32 @@ fn count(checkout: &Path) -> io::Result<Vec<Row>> {
     let largest = rooms.iter().max_by_key(|room| lines(room)).copied().unwrap_or_default();
 
     let mut rows = vec![
-        row("rooms", rooms.len()),
-        row("files", tree.code_files().count()),
-        row("hand-written lines outside tests", all_lines),
-        row("files that import each other: pairs", tree.arrows.len()),
-        row("rooms that import from another: pairs", tree.room_arrows().len()),
-        row("imports against the order of rooms", tree.backward_imports().len()),
-        row("circles of files", circles.len()),
-        row("files in circles", circles.iter().map(Vec::len).sum::<usize>()),
-        row("largest room", format!("{largest}, {} %", percent(lines(largest), all_lines))),
+        row("rooms", &rooms.len()),
+        row("files", &tree.code_files().count()),
+        row("hand-written lines outside tests", &all_lines),
+        row("files that import each other: pairs", &tree.arrows.len()),
+        row("rooms that import from another: pairs", &tree.room_arrows().len()),
+        row("imports against the order of rooms", &tree.backward_imports().len()),
+        row("circles of files", &circles.len()),
+        row("files in circles", &circles.iter().map(Vec::len).sum::<usize>()),
+        row("largest room", &format!("{largest}, {} %", percent(lines(largest), all_lines))),
     ];
-    rows.extend(WAYS.iter().map(|way| row(way.label, files_on(&tree, way))));
-    rows.push(row("type names with more than one definition", tree.shared_type_names().len()));
-    rows.push(row("functions called `of`", tree.of_functions().len()));
-    rows.push(row("unit tests", all_tests));
-    rows.push(row("unit tests per thousand lines", percent(all_tests * 10, all_lines)));
+    rows.extend(WAYS.iter().map(|way| row(way.label, &files_on(&tree, way))));
+    rows.push(row("type names with more than one definition", &tree.shared_type_names().len()));
+    rows.push(row("functions called `of`", &tree.of_functions().len()));
+    rows.push(row("unit tests", &all_tests));
+    rows.push(row("unit tests per thousand lines", &percent(all_tests * 10, all_lines)));
     for room in rooms {
         let density = percent(tests(room) * 10, lines(room));
         rows.push(row(
             &format!("  {room}: lines, tests, tests per thousand lines"),
-            format!("{}, {}, {density}", lines(room), tests(room)),
+            &format!("{}, {}, {density}", lines(room), tests(room)),
         ));
     }
     Ok(rows)
 }
 
-fn row(label: &str, figure: impl ToString) -> Row {
+fn row(label: &str, figure: &impl ToString) -> Row {
     (label.to_owned(), figure.to_string())
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The uid of a user name.
 #[must_use]
 pub fn uid_of_user(root: &Path, name: &[u8]) -> Option<u32> {
-    find_line(RootedTree::new(root), |fields| fields.first().copied() == Some(name), |fields| parse_uid(fields))
+    find_line(RootedTree::new(root), |fields| fields.first().copied() == Some(name), parse_uid)
 }
 
 /// The home directory of a uid; `None` where it is not an absolute path.

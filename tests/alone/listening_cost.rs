@@ -4,6 +4,8 @@
 //! the BPF program. Both are printed as parts of one core at that rate, whatever rate this machine reaches.
 //! `HARDEN_WHY_FULL=1` measures longer.
 
+#![expect(clippy::cast_precision_loss, reason = "of nanoseconds, for people to read")]
+
 use crate::support::actor::{ROLE, TIMES};
 use crate::support::manager::skip;
 use harden_why::audit::Action;

@@ -208,8 +208,8 @@ fn daemon_that_hangs_is_replaced() {
 
 #[test]
 fn start_of_the_daemon_cleans_up_after_a_killed_client() {
-    let _turn = crate::take_turn();
     const LEFT: &str = "/run/systemd/system/x.service.d/zzzz-harden-why-rehearsal.conf";
+    let _turn = crate::take_turn();
     let Some(manager) = TestManager::start() else { return };
     let service = Service::install(&manager);
     manager.write("x.service", "[Service]\nExecStart=/bin/sleep 1000\nSystemCallFilter=~uname\n");

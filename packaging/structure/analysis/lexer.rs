@@ -113,7 +113,7 @@ mod tests {
     fn comments_and_literals_hide_their_contents() {
         assert_eq!(texts("a /* b /* c */ d */ e // f\ng"), ["a", "e", "g"]);
         assert_eq!(
-            texts(r###"x("use a::b;", r#"use "c"::d;"#, b'\'', '"')"###),
+            texts(r##"x("use a::b;", r#"use "c"::d;"#, b'\'', '"')"##),
             ["x", "(", "\"", ",", "\"", ",", "\"", ",", "\"", ")"]
         );
     }
