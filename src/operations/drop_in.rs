@@ -1,5 +1,5 @@
-//! The one file that harden-why writes: a unit's drop-in of ours. Written whole or not at all, and never over
-//! anybody else's.
+//! The drop-ins that harden-why writes: each is written as a whole or not at all, and never replaces another program's
+//! file.
 
 use crate::audit::text::escape;
 use crate::kernel::procfs::Procfs;
@@ -10,95 +10,95 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// How every file begins that we wrote.
+/// How every file of harden-why begins.
 const MARK: &str = "# Written by harden-why";
 
-/// How a file is called that is not whole yet; the pid of whoever writes it follows.
+/// The name of an unfinished file, before the pid of the process that writes it.
 const UNFINISHED: &str = ".harden-why.";
 
-/// A larger file is not ours.
-const MOST: u64 = 1 << 20;
+/// A larger file is not one of harden-why's.
+const MAX_SIZE: u64 = 1 << 20;
 
-/// Why a drop-in could not be changed. Nothing was.
+/// Why a drop-in could not be changed. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum DropInError {
-    /// Somebody else's file has the name.
+    /// Another program's file has the name.
     #[error("{} was not written by harden-why: move it away, or put the lines into it yourself", shown(.0))]
     Foreign(PathBuf),
-    /// The rights are missing.
+    /// The caller lacks the rights.
     #[error("not allowed to change {} ({why}): for a unit of the system's run harden-why as root, for a user's as that user", shown(.path))]
     NotAllowed {
         /// The file or directory.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         why: io::Error,
     },
     /// The file system is read-only.
     #[error("{} is on a read-only file system: apply --runtime puts the drop-in below /run instead, until the next boot", shown(.0))]
     ReadOnly(PathBuf),
-    /// Somebody took it away in between.
+    /// Another process removed the file.
     #[error("{} went away just now: there is nothing left of it", shown(.0))]
     Gone(PathBuf),
-    /// Anything else.
+    /// Another error.
     #[error("cannot change {}: {why}", shown(.path))]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         why: io::Error,
     },
 }
 
-/// A change that can be taken back.
+/// A change that can be undone.
 #[derive(Debug)]
-#[must_use = "a change that systemd does not take as predicted has to be taken back"]
+#[must_use = "a change is kept or undone"]
 pub struct Undo {
     path: PathBuf,
     before: Option<Vec<u8>>,
-    /// The directories made for it, the innermost first.
+    /// The directories that were created for the file, the innermost first.
     made: Vec<PathBuf>,
 }
 
-/// What stands in our drop-in; `None` where there is none.
+/// Reads a drop-in of harden-why; `None` if there is none.
 ///
 /// # Errors
-/// The file is somebody else's, or cannot be read.
+/// The file is another program's, or cannot be read.
 pub fn read(path: &Path) -> Result<Option<Vec<u8>>, DropInError> {
-    let of = |source| explained(path, source);
+    let error = |source| explain(path, source);
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
-        Err(error) => return Err(of(error)),
+        Err(source) if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(source) => return Err(error(source)),
     };
-    // A link, a device or a pipe is nothing we made.
-    if !metadata.is_file() || metadata.len() > MOST {
+    // harden-why makes no links, devices or pipes.
+    if !metadata.is_file() || metadata.len() > MAX_SIZE {
         return Err(DropInError::Foreign(path.to_owned()));
     }
     let mut bytes = Vec::new();
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
-    opened.and_then(|file| file.take(MOST).read_to_end(&mut bytes)).map_err(of)?;
+    opened.and_then(|file| file.take(MAX_SIZE).read_to_end(&mut bytes)).map_err(error)?;
     if bytes.starts_with(MARK.as_bytes()) { Ok(Some(bytes)) } else { Err(DropInError::Foreign(path.to_owned())) }
 }
 
-/// The bytes of a drop-in that says whose it is, when and why, and how to be rid of it.
+/// Composes a drop-in whose comments say when and why it was written, and which command undoes it.
 #[must_use]
 pub fn compose(content: &str, when: &str, why: &str, undo: &str) -> String {
-    // A comment is one line, whatever was in the words.
+    // A line feed in a text would end the comment.
     let line = |text: &str| escape(text.as_bytes());
     format!("{MARK} on {}: {}\n# Undo: {}\n{content}", line(when), line(why), line(undo))
 }
 
-/// Puts a drop-in of ours in place, in one step that survives a crash.
+/// Writes a drop-in in one step that survives a crash.
 ///
 /// # Errors
-/// The place is somebody else's, or cannot be written; nothing was changed then.
+/// Another program's file has the name, or it cannot be written; nothing was changed then.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> {
     let before = read(path)?;
     let dir = path.parent().unwrap_or(Path::new("/"));
     let made = dir.ancestors().take_while(|dir| !dir.exists()).map(Path::to_owned).collect();
     let undo = Undo { path: path.to_owned(), before, made };
-    let written = fs::create_dir_all(dir).map_err(|source| explained(dir, source));
-    match written.and_then(|()| replace(path, bytes).map_err(|source| explained(path, source))) {
+    let written = fs::create_dir_all(dir).map_err(|source| explain(dir, source));
+    match written.and_then(|()| replace(path, bytes).map_err(|source| explain(path, source))) {
         Ok(()) => Ok(undo),
         Err(error) => {
             undo.remove_dirs();
@@ -107,52 +107,52 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> {
     }
 }
 
-/// Removes our drop-in; `None` where there is none.
+/// Removes a drop-in of harden-why; `None` if there is none.
 ///
 /// # Errors
-/// The file is somebody else's, or cannot be removed.
+/// The file is another program's, or cannot be removed.
 pub fn remove(path: &Path) -> Result<Option<Undo>, DropInError> {
     let Some(before) = read(path)? else { return Ok(None) };
-    fs::remove_file(path).map_err(|source| explained(path, source))?;
+    fs::remove_file(path).map_err(|source| explain(path, source))?;
     let made = path.parent().map(Path::to_owned).into_iter().collect();
     let undo = Undo { path: path.to_owned(), before: Some(before), made };
     undo.remove_dirs();
     Ok(Some(undo))
 }
 
-/// Gives our drop-in another name beside it, under which systemd may take no notice of it.
+/// Renames a drop-in within its directory, for example to a name that systemd ignores.
 ///
 /// # Errors
-/// The file is somebody else's, is not there any more, or cannot be renamed.
+/// The file is another program's, does not exist any more, or cannot be renamed.
 pub fn rename(path: &Path, to: &Path) -> Result<(), DropInError> {
     if read(path)?.is_none() {
         return Err(DropInError::Gone(path.to_owned()));
     }
-    fs::rename(path, to).map_err(|source| explained(path, source))
+    fs::rename(path, to).map_err(|source| explain(path, source))
 }
 
 impl Undo {
     /// Keeps the change.
     pub fn keep(self) {}
 
-    /// Puts back what was there before.
+    /// Restores the file of before, or removes the new one.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written or removed.
     pub fn undo(self) -> Result<(), DropInError> {
         let undone = match &self.before {
             Some(bytes) => fs::create_dir_all(self.path.parent().unwrap_or(Path::new("/")))
                 .and_then(|()| replace(&self.path, bytes)),
             None => fs::remove_file(&self.path),
         };
-        undone.map_err(|source| explained(&self.path, source))?;
+        undone.map_err(|source| explain(&self.path, source))?;
         if self.before.is_none() {
             self.remove_dirs();
         }
         Ok(())
     }
 
-    /// Gives the file another name beside it, as [`rename`] does, under which it is then removed.
+    /// Renames the file as [`rename`] does. [`undo`](Self::undo) then removes it under the new name.
     ///
     /// # Errors
     /// Those of [`rename`].
@@ -162,51 +162,51 @@ impl Undo {
         Ok(())
     }
 
-    /// The file.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The directories made for the file go with it; one that holds more stays, and those above it.
+    /// Removes the directories that were created for the file, up to the first that is not empty.
     fn remove_dirs(&self) {
         for dir in &self.made {
-            // The innermost may never have been made.
+            // The innermost may not exist.
             let _ = fs::remove_dir(dir);
         }
     }
 }
 
-/// Removes files that one which is gone was writing, and the directory, if they were all that it held.
+/// Removes the unfinished files of processes that have ended, and the directory if it is empty then.
 pub fn remove_unfinished(dir: &Path) {
-    let mut swept = false;
+    let mut removed = false;
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let pid: Option<u32> = name.to_str().and_then(|name| name.strip_prefix(UNFINISHED)?.parse().ok());
         if pid.is_some_and(|pid| !Procfs::live().is_pid_in_use(pid)) {
-            // What cannot be removed is not read by anybody, either.
-            swept |= fs::remove_file(entry.path()).is_ok();
+            // systemd does not read a file that stays.
+            removed |= fs::remove_file(entry.path()).is_ok();
         }
     }
-    if swept {
-        // One that holds more stays.
+    if removed {
+        // A directory with other files stays.
         let _ = fs::remove_dir(dir);
     }
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
-    // Hidden, and without the suffix: systemd takes no notice of it.
+    // systemd ignores hidden files, and those without the suffix.
     let temporary = dir.join(format!("{UNFINISHED}{}", std::process::id()));
-    // One that was killed may have had our number.
+    // A killed process may have had the same pid.
     let _ = fs::remove_file(&temporary);
     let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
-        // Perhaps it was never made.
+        // The file may not exist.
         let _ = fs::remove_file(&temporary);
     }
     written?;
-    // The file is in place: a file system that cannot say when it is so for good does not take that back.
+    // The file is in place, even on a file system that cannot sync a directory.
     let _ = File::open(dir).and_then(|dir| dir.sync_all());
     Ok(())
 }
@@ -217,7 +217,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn explained(path: &Path, why: io::Error) -> DropInError {
+fn explain(path: &Path, why: io::Error) -> DropInError {
     let path = path.to_owned();
     match why.kind() {
         ErrorKind::PermissionDenied => DropInError::NotAllowed { path, why },
@@ -246,11 +246,11 @@ mod tests {
     }
 
     #[test]
-    fn a_change_can_be_taken_back() {
+    fn undone_changes_restore_files_and_directories() {
         let (dir, path) = place();
         let first = write(&path, ours("[Service]\nA=1\n").as_bytes()).unwrap();
         let second = write(&path, ours("[Service]\nA=2\n").as_bytes()).unwrap();
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "the directory holds one file");
         second.undo().unwrap();
         assert!(fs::read_to_string(&path).unwrap().ends_with("A=1\n"));
         let removed = remove(&path).unwrap().unwrap();
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_elses_file_is_never_touched() {
+    fn file_of_another_program_is_neither_written_nor_removed() {
         let (dir, path) = place();
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "[Service]\nA=1\n").unwrap();
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_set_aside_is_removed_from_there() {
+    fn renamed_file_is_removed_under_its_new_name() {
         let (dir, path) = place();
         let aside = path.with_extension("over");
         let mut change = write(&path, ours("").as_bytes()).unwrap();
@@ -294,23 +294,23 @@ mod tests {
     }
 
     #[test]
-    fn no_word_can_add_a_line() {
+    fn line_feed_in_a_comment_adds_no_line() {
         let text = compose("[Service]\n", "now", "a\n[Service]\nExecStart=/bin/evil", "x\ny");
         assert_eq!(text.lines().count(), 3);
         assert!(text.starts_with(MARK));
     }
 
     #[test]
-    fn what_cannot_be_written_says_why() {
+    fn unwritable_file_is_named_in_the_error() {
         let error = write(Path::new("/proc/x.service.d/zz.conf"), b"x").unwrap_err().to_string();
         assert!(error.contains("/proc/x.service.d"), "{error}");
     }
 
     #[test]
-    fn directories_that_were_made_in_vain_are_removed() {
+    fn directories_created_before_a_failure_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("systemd")).unwrap();
-        // Its parents can be made, and it cannot.
+        // Its parents can be created, but not the directory itself.
         let too_long = format!("systemd/user/{}.service.d/zz.conf", "x".repeat(255));
         write(&dir.path().join(too_long), ours("").as_bytes()).unwrap_err();
         assert_eq!(fs::read_dir(dir.path().join("systemd")).unwrap().count(), 0, "user was made for the drop-in");

@@ -77,6 +77,25 @@ pub(crate) struct Snapshot {
     pub(crate) has_timer: bool,
 }
 
+/// Who still runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    Healthy,
+    ManagerGone,
+    ClientKilled,
+}
+
+/// How a fake differs from a healthy machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Quirk {
+    /// The unit fails when it starts.
+    FailsToStart,
+    /// The manager looks for drop-ins elsewhere.
+    IgnoresDropIns,
+    /// Every signal comes twice.
+    SignalsTwice,
+}
+
 struct FakeState {
     root: PathBuf,
     unit: Unit,
@@ -88,14 +107,9 @@ struct FakeState {
     has_timer: bool,
     calls: Vec<&'static str>,
     fault: Option<(usize, Fault)>,
-    is_gone: bool,
-    is_killed: bool,
-    /// Whether the unit fails when it starts.
-    fails_to_start: bool,
-    /// Whether the manager ignores drop-ins.
-    ignores_drop_ins: bool,
+    condition: Condition,
+    quirks: BTreeSet<Quirk>,
     signals: mpsc::UnboundedSender<&'static str>,
-    signals_twice: bool,
 }
 
 /// A machine with one service manager and one unit.
@@ -127,12 +141,9 @@ impl FakeMachine {
             has_timer: false,
             calls: Vec::new(),
             fault: None,
-            is_gone: false,
-            is_killed: false,
-            fails_to_start: false,
-            ignores_drop_ins: false,
+            condition: Condition::Healthy,
+            quirks: BTreeSet::new(),
             signals: sender,
-            signals_twice: false,
         };
         let machine = Self { root, state: Rc::new(RefCell::new(state)), signals: RefCell::new(Some(receiver)), unit };
         let dir = match manager {
@@ -184,17 +195,17 @@ impl FakeMachine {
 
     /// Has the unit fail when it starts.
     pub(crate) fn fail_to_start(&self) {
-        self.state.borrow_mut().fails_to_start = true;
+        self.state.borrow_mut().quirks.insert(Quirk::FailsToStart);
     }
 
     /// Has the manager look for drop-ins elsewhere.
     pub(crate) fn ignore_drop_ins(&self) {
-        self.state.borrow_mut().ignores_drop_ins = true;
+        self.state.borrow_mut().quirks.insert(Quirk::IgnoresDropIns);
     }
 
     /// Has every signal come twice.
     pub(crate) fn signal_twice(&self) {
-        self.state.borrow_mut().signals_twice = true;
+        self.state.borrow_mut().quirks.insert(Quirk::SignalsTwice);
     }
 
     /// A source without signals.
@@ -245,7 +256,7 @@ impl FakeMachine {
     /// Has the manager answer again.
     pub(crate) fn repair(&self) {
         let mut state = self.state.borrow_mut();
-        (state.fault, state.is_gone, state.is_killed) = (None, false, false);
+        (state.fault, state.condition) = (None, Condition::Healthy);
         state.calls.clear();
     }
 
@@ -274,7 +285,7 @@ impl FakeMachine {
     }
 
     async fn wait_for_kill(&self) {
-        while !self.state.borrow().is_killed {
+        while self.state.borrow().condition != Condition::ClientKilled {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -349,7 +360,7 @@ impl FakeState {
     fn reload(&mut self) {
         let home = home_dir(self.unit.manager);
         let found = unit_files::find(&self.root, &self.unit, Some(&home));
-        let drop_ins = found.dropins.into_iter().filter(|_| !self.ignores_drop_ins);
+        let drop_ins = found.dropins.into_iter().filter(|_| !self.quirks.contains(&Quirk::IgnoresDropIns));
         let paths = found.fragment.into_iter().chain(drop_ins);
         let paths = paths.map(|path| self.root.join(path.strip_prefix("/").unwrap_or(&path)));
         self.in_force = paths.map(|path| (path.clone(), fs::read(&path).unwrap())).collect();
@@ -365,7 +376,7 @@ impl FakeState {
 
     fn start(&mut self) {
         self.invocation += 1;
-        if self.fails_to_start {
+        if self.quirks.contains(&Quirk::FailsToStart) {
             (self.active_state, self.started_with) = ("failed", None);
         } else {
             (self.active_state, self.started_with) = ("active", Some(self.in_force.clone()));
@@ -443,17 +454,17 @@ impl FakeManager {
         name: &'static str,
         work: impl FnOnce(&mut FakeState) -> Result<T, SystemdError>,
     ) -> Result<T, SystemdError> {
-        let (fault, is_gone) = {
+        let (fault, condition) = {
             let mut state = self.0.borrow_mut();
             let number = state.calls.len();
             state.calls.push(name);
-            (state.fault.filter(|(at, _)| *at == number).map(|(_, fault)| fault), state.is_gone)
+            (state.fault.filter(|(at, _)| *at == number).map(|(_, fault)| fault), state.condition)
         };
         // Every real call waits for the manager at least once.
         tokio::task::yield_now().await;
         let work = || work(&mut self.0.borrow_mut());
         let gone = || Err(SystemdError::BadReply("the connection was closed".to_owned()));
-        if is_gone {
+        if condition == Condition::ManagerGone {
             return gone();
         }
         match fault {
@@ -465,7 +476,7 @@ impl FakeManager {
                 Err(SystemdError::TimedOut)
             }
             Some(Fault::ManagerGone) => {
-                self.0.borrow_mut().is_gone = true;
+                self.0.borrow_mut().condition = Condition::ManagerGone;
                 gone()
             }
             Some(Fault::Signal) => {
@@ -487,14 +498,15 @@ impl FakeManager {
 
     /// Sends a signal. An operation that receives it drops the call here.
     async fn signal(&self) {
-        for _ in 0..=u8::from(self.0.borrow().signals_twice) {
+        let is_twice = self.0.borrow().quirks.contains(&Quirk::SignalsTwice);
+        for _ in 0..=u8::from(is_twice) {
             self.0.borrow().signals.send("SIGINT").unwrap();
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 
     async fn kill<T>(&self) -> T {
-        self.0.borrow_mut().is_killed = true;
+        self.0.borrow_mut().condition = Condition::ClientKilled;
         std::future::pending().await
     }
 }
@@ -541,6 +553,10 @@ impl ServiceManager for FakeManager {
             Ok(UnitState { outcome: state.outcome(), sub_state, busy: false, unmet: false })
         })
         .await
+    }
+
+    async fn control_group(&self, _: &UnitName) -> Result<Option<String>, SystemdError> {
+        self.call("control_group", |_| Ok(None)).await
     }
 
     async fn reload(&self) -> Result<(), SystemdError> {

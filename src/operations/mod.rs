@@ -19,3 +19,4 @@ pub mod refusal_logging;
 pub mod rehearsal;
 pub(crate) mod revert;
 pub(crate) mod service_manager;
+pub(crate) mod tap;

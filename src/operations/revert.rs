@@ -155,7 +155,9 @@ mod tests {
 
     fn applied(paths: &[&str]) -> FakeMachine {
         let fake = FakeMachine::running();
-        paths.iter().for_each(|path| fake.write(path, TEXT));
+        for path in paths {
+            fake.write(path, TEXT);
+        }
         fake.reload();
         fake
     }
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_drop_in_is_refused_and_named_beside_a_removable_one() {
+    fn foreign_drop_in_is_refused_and_named_with_a_removable_one() {
         let fake = applied(&[RUNTIME]);
         fake.write(PERSISTENT, "[Service]\n");
         let found = find(&fake).unwrap().unwrap();

@@ -42,6 +42,9 @@ pub(crate) trait ServiceManager {
     /// Returns the state of a unit.
     async fn unit_state(&self, name: &UnitName) -> Result<UnitState, SystemdError>;
 
+    /// Returns the cgroup of a unit that runs.
+    async fn control_group(&self, name: &UnitName) -> Result<Option<String>, SystemdError>;
+
     /// Rereads all unit files and the manager's configuration (`systemctl daemon-reload`).
     async fn reload(&self) -> Result<(), SystemdError>;
 
@@ -130,6 +133,10 @@ impl ServiceManager for SystemdManager {
 
     async fn unit_state(&self, name: &UnitName) -> Result<UnitState, SystemdError> {
         Self::unit_state(self, name).await
+    }
+
+    async fn control_group(&self, name: &UnitName) -> Result<Option<String>, SystemdError> {
+        Self::control_group(self, name).await
     }
 
     async fn reload(&self) -> Result<(), SystemdError> {

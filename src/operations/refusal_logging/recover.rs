@@ -32,7 +32,7 @@ pub(crate) fn find_stale<M: ServiceManagers>(machine: LocalMachine<'_, M>) -> Ve
 }
 
 fn find_for<M: ServiceManagers>(machine: LocalMachine<'_, M>, manager: Manager) -> Option<StaleLogging> {
-    // Every verb looks, and nearly always finds nothing: so no manager is asked where its files are.
+    // Every verb does this, and nearly always finds nothing, so it does not wait for a manager.
     let variable = |name: &&str| Some(format!("{name}={}", std::env::var(name).ok()?));
     let environment: Vec<String> = ["XDG_CONFIG_HOME", "HOME"].iter().filter_map(variable).collect();
     let config = config_dir(&environment, &unit_settings::home_dir(manager));

@@ -172,7 +172,7 @@ fn ensure_kernel_logs(actions_logged: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Finds the unit under its own name, and its manager. The system manager is asked first.
+/// Finds the unit under its own name, and its manager. The system manager comes first.
 async fn find_unit<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     request: &RehearsalRequest,

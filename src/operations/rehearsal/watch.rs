@@ -57,7 +57,7 @@ pub(crate) async fn watch(
 ) -> anyhow::Result<RehearsalEnd> {
     let RehearsalPlan { unit, limits, .. } = plan;
     let begun = Instant::now();
-    let (mut answered, mut fed, mut latest_new) = (begun, begun, begun);
+    let (mut answered, mut last_read, mut latest_new) = (begun, begun, begun);
     let mut feed_fails = false;
     loop {
         tokio::select! {
@@ -75,7 +75,7 @@ pub(crate) async fn watch(
             Err(error) if answered.elapsed() > SILENCE_LIMIT => return Err(error).context("the manager is silent"),
             Err(_) => {}
         }
-        if fed.elapsed() >= FEED_INTERVAL {
+        if last_read.elapsed() >= FEED_INTERVAL {
             let calls = tokio::select! {
                 biased;
                 name = interruption.next() => return Ok(RehearsalEnd::Signal(name)),
@@ -94,7 +94,7 @@ pub(crate) async fn watch(
                 }
                 Err(_) => {}
             }
-            fed = Instant::now();
+            last_read = Instant::now();
         }
         observer.tick();
         if limits.time.is_some_and(|time| begun.elapsed() >= time) {

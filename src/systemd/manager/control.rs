@@ -53,24 +53,6 @@ impl SystemdManager {
         self.call_slow("Reload", &()).await
     }
 
-    /// Restarts a unit and waits for the end of the job.
-    ///
-    /// # Errors
-    /// The manager refuses, or the job takes over 90 seconds.
-    pub async fn restart(&self, name: &UnitName) -> Result<UnitOutcome, SystemdError> {
-        self.start_job(name, UnitJob::Restart).await?;
-        self.wait_for_job(name, LONG).await
-    }
-
-    /// Restarts a unit if it runs, and waits for the end of the job.
-    ///
-    /// # Errors
-    /// The manager refuses, or the job takes over 90 seconds.
-    pub async fn try_restart(&self, name: &UnitName) -> Result<UnitOutcome, SystemdError> {
-        self.start_job(name, UnitJob::TryRestart).await?;
-        self.wait_for_job(name, LONG).await
-    }
-
     /// Queues a job for a unit. A restart is not refused for earlier failures.
     ///
     /// # Errors

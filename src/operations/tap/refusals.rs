@@ -1,0 +1,113 @@
+//! The refusals that a tap saw, by the unit that they belong to.
+
+use super::targets::{ResolvedTarget, TapScope};
+use crate::audit::Action;
+use crate::diagnosis::Situation;
+use crate::host::unit_settings::LoadedSettings;
+use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
+use crate::kernel::tap::{CallResult, ProcessOwner, RefusalKind, RefusalTally, RefusalTotals};
+use crate::policy::{Effect, Verdict};
+use crate::syscalls::Call;
+use crate::units::{Rung, Unit};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+/// A unit under the tap; `None` for processes without one.
+pub(crate) struct TappedUnit {
+    pub(crate) unit: Option<Unit>,
+    pub(crate) settings: Option<LoadedSettings>,
+}
+
+/// The refusals of one kind, of the processes of one unit.
+pub(crate) struct UnitRefusal {
+    pub(crate) unit: Option<Unit>,
+    rung: Option<Rung>,
+    pub(crate) kind: RefusalKind,
+    pub(crate) totals: RefusalTotals,
+}
+
+impl TappedUnit {
+    /// Returns the unit's settings as a diagnosis takes them.
+    pub(crate) fn situation(&self) -> Option<&Situation> {
+        self.settings.as_ref()?.situation.as_ref()
+    }
+}
+
+impl UnitRefusal {
+    /// Returns the incident to store; `None` for a result without an error, which no systemd filter gives.
+    pub(crate) fn to_incident(&self) -> Option<Incident> {
+        let Self { unit, rung, kind, totals } = self;
+        let CallResult::Errno(errno) = kind.result else { return None };
+        let caller = totals.threads.last();
+        Some(Incident {
+            key: IncidentKey {
+                unit: unit.clone(),
+                event: IncidentEvent::Denial(Denial {
+                    call: Call::numbered(kind.arch, kind.number),
+                    action: Action::Errno,
+                }),
+                exe: kind.exe.clone(),
+                source: SightingSource::Tap { errno },
+            },
+            rung: *rung,
+            count: totals.count,
+            first: Moment::At(totals.first),
+            last: Moment::At(totals.last),
+            sample: Sample {
+                pid: caller.map_or(0, |caller| caller.pid),
+                comm: caller.map_or_else(Vec::new, |caller| caller.comm.clone()),
+                uid: totals.uid.map_or_else(String::new, |uid| uid.to_string()).into(),
+                ip: totals.ip,
+                ..Sample::default()
+            },
+        })
+    }
+}
+
+/// Returns the unit of a refusal by a process of target number `target`, and how it was found.
+pub(crate) fn find_unit(
+    watched: &[ResolvedTarget],
+    scope: TapScope,
+    target: usize,
+    owner: &ProcessOwner,
+) -> Option<(Unit, Rung)> {
+    let (unit, rung) = watched.get(target)?.attribute(owner, scope)?;
+    Some((unit.clone(), rung))
+}
+
+/// Groups the refusals by unit.
+pub(crate) fn group_by_unit(
+    tally: &RefusalTally,
+    units: &[TappedUnit],
+    find_unit: impl Fn(usize, &ProcessOwner) -> Option<(Unit, Rung)>,
+) -> Vec<UnitRefusal> {
+    let mut all: BTreeMap<(Option<Unit>, RefusalKind), UnitRefusal> = BTreeMap::new();
+    let find = |kind: &RefusalKind| find_unit(kind.target, &kind.owner).unzip();
+    for (kind, totals) in tally.refusals(|kind| can_cause(units, find(kind).0.as_ref(), kind)) {
+        let (unit, rung) = find(&kind);
+        let kind = RefusalKind { target: 0, owner: ProcessOwner::Unknown, ..kind };
+        match all.entry((unit.clone(), kind.clone())) {
+            Entry::Vacant(vacant) => drop(vacant.insert(UnitRefusal { unit, rung, kind, totals })),
+            Entry::Occupied(mut occupied) => {
+                let known = occupied.get_mut();
+                // The group is as uncertain as its least certain member.
+                known.rung = known.rung.max(rung);
+                known.totals.merge(&totals);
+            }
+        }
+    }
+    all.into_values().collect()
+}
+
+/// Returns whether the unit's policy gives that result for some arguments of the call. If not, the call itself failed
+/// with that error.
+fn can_cause(units: &[TappedUnit], unit: Option<&Unit>, kind: &RefusalKind) -> bool {
+    let tapped = units.iter().find(|tapped| tapped.unit.as_ref() == unit);
+    let Some(situation) = tapped.and_then(TappedUnit::situation) else { return false };
+    let call = Call::numbered(kind.arch, kind.number);
+    let (Some(abi), Some(name), CallResult::Errno(errno)) = (call.abi(), call.name(), kind.result) else {
+        return false;
+    };
+    let verdict = situation.policy.verdict(abi, name);
+    matches!(verdict, Verdict::Denied { effect: Effect::Errno(denied), .. } if denied == errno)
+}

@@ -1,0 +1,59 @@
+//! Reports what a tap saw to harden-whyd, and notes what it did not see.
+
+use crate::audit::Note;
+use crate::incidents::{Incident, Stored};
+use crate::kernel::tap::TapLosses;
+use crate::outlet::client;
+use crate::outlet::wire::{IncidentDict, MAX_INCIDENTS};
+use crate::systemd::bus_address::BusAddress;
+
+/// Sends the incidents to the daemon. Returns a note if it does not store them.
+pub(crate) async fn report_to_daemon(bus: &BusAddress, incidents: &[Incident]) -> Option<Note> {
+    let dicts: Vec<IncidentDict> =
+        incidents.iter().map(|incident| IncidentDict::from(&Stored { id: 0, incident: incident.clone() })).collect();
+    if dicts.is_empty() {
+        return None;
+    }
+    let report = async {
+        let daemon = client::daemon(bus).await?;
+        for dicts in dicts.chunks(MAX_INCIDENTS as usize) {
+            daemon.report(dicts).await.map_err(client::explained)?;
+        }
+        anyhow::Ok(())
+    };
+    let error = report.await.err()?;
+    Some(Note::new("not-stored", format!("what was seen is not stored, since harden-whyd does not take it: {error:#}")))
+}
+
+/// Returns notes about refusals that were not counted. `uncounted` is how many the tally has no place for.
+pub(crate) fn loss_notes(losses: TapLosses, uncounted: u64) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let refusals = losses.refusals.saturating_add(uncounted);
+    if refusals > 0 {
+        notes.push(Note::new(
+            "refusals-not-told-apart",
+            format!("{refusals} refusals more were of too many different calls or threads to be told apart"),
+        ));
+    }
+    if losses.threads > 0 {
+        notes.push(Note::new(
+            "threads-not-followed",
+            "more threads ran than can be followed at a time: some of what they were refused was not seen",
+        ));
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_refusals_and_threads_are_noted() {
+        let ids = |losses, uncounted| loss_notes(losses, uncounted).iter().map(|note| note.id).collect::<Vec<_>>();
+        assert!(ids(TapLosses { refusals: 0, threads: 0 }, 0).is_empty());
+        assert_eq!(ids(TapLosses { refusals: 0, threads: 0 }, 1), ["refusals-not-told-apart"]);
+        let all = ["refusals-not-told-apart", "threads-not-followed"];
+        assert_eq!(ids(TapLosses { refusals: u64::MAX, threads: 1 }, 1), all);
+    }
+}

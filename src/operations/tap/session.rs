@@ -1,0 +1,124 @@
+//! A tap from its beginning to its end.
+
+use super::refusals::{TappedUnit, UnitRefusal, find_unit, group_by_unit};
+use super::targets::{ResolvedTarget, TapScope};
+use crate::kernel::procfs::Procfs;
+use crate::kernel::tap::{RefusalTally, Tap, TapLosses, TapTarget};
+use crate::operations::interruption::Interruption;
+use crate::operations::local_machine::LocalMachine;
+use crate::operations::service_manager::ServiceManagers;
+use crate::syscalls::Groups;
+use crate::units::Unit;
+use std::time::{Duration, Instant};
+
+/// The most further units whose settings are read, in addition to the targets.
+const MOST_FURTHER_UNITS: usize = 256;
+
+/// Targets and their units' settings, before the tap begins.
+pub(crate) struct TapSession {
+    watched: Vec<ResolvedTarget>,
+    units: Vec<TappedUnit>,
+}
+
+/// A tap that is over.
+#[must_use]
+pub(crate) struct FinishedTap {
+    /// The units of the targets and of the refusals.
+    pub(crate) units: Vec<TappedUnit>,
+    pub(crate) refusals: Vec<UnitRefusal>,
+    pub(crate) took: Duration,
+    pub(crate) losses: TapLosses,
+    /// How many refusals the tally had no place for.
+    pub(crate) uncounted: u64,
+    watched: Vec<ResolvedTarget>,
+}
+
+impl TapSession {
+    /// Reads the settings of the targets' units.
+    pub(crate) async fn load<M: ServiceManagers>(
+        machine: LocalMachine<'_, M>,
+        watched: Vec<ResolvedTarget>,
+        groups: &Groups,
+    ) -> Self {
+        let mut units: Vec<TappedUnit> = Vec::new();
+        for ResolvedTarget { unit, .. } in &watched {
+            if units.iter().all(|tapped| tapped.unit != *unit) {
+                units.push(load_unit(machine, unit.clone(), groups).await);
+            }
+        }
+        Self { watched, units }
+    }
+
+    /// Watches the targets for a time, or until a signal comes or none of them runs. `show` gets the time since the
+    /// beginning and a function that returns the refusals so far.
+    ///
+    /// # Errors
+    /// The kernel does not let this process tap.
+    pub(crate) async fn watch<M: ServiceManagers>(
+        self,
+        machine: LocalMachine<'_, M>,
+        duration: Duration,
+        groups: &Groups,
+        interruption: &mut Interruption,
+        mut show: impl FnMut(Duration, &dyn Fn() -> Vec<UnitRefusal>),
+    ) -> anyhow::Result<FinishedTap> {
+        let Self { watched, mut units } = self;
+        let targets: Vec<TapTarget> = watched.iter().map(|watched| watched.target.clone()).collect();
+        let mut tap = Tap::open(&targets)?;
+        let scope = TapScope::from_targets(&targets);
+        let (begun, procfs, mut tally) = (Instant::now(), Procfs::live(), RefusalTally::default());
+        loop {
+            let left = duration.saturating_sub(begun.elapsed());
+            let waited = async {
+                tokio::time::sleep(Tap::INTERVAL.min(left)).await;
+                Ok(())
+            };
+            let interrupted = interruption.or(waited).await.is_err();
+            tally.add(tap.collect(), &procfs);
+            show(begun.elapsed(), &|| {
+                group_by_unit(&tally, &units, |target, owner| find_unit(&watched, scope, target, owner))
+            });
+            if interrupted || begun.elapsed() >= duration || tap.is_over() {
+                break;
+            }
+        }
+        tally.add(tap.stop(), &procfs);
+        let took = begun.elapsed();
+
+        // Settings of units that appeared during the tap are read now, when no event waits.
+        let owners = tally.owners();
+        let mut further: Vec<Option<Unit>> =
+            owners.map(|(target, owner)| find_unit(&watched, scope, target, owner).map(|(unit, _)| unit)).collect();
+        further.sort();
+        further.dedup();
+        further.retain(|unit| units.iter().all(|tapped| tapped.unit != *unit));
+        for (index, unit) in further.into_iter().enumerate() {
+            units.push(if index < MOST_FURTHER_UNITS {
+                load_unit(machine, unit, groups).await
+            } else {
+                TappedUnit { unit, settings: None }
+            });
+        }
+        let refusals = group_by_unit(&tally, &units, |target, owner| find_unit(&watched, scope, target, owner));
+        Ok(FinishedTap { units, refusals, took, losses: tap.losses(), uncounted: tally.uncounted(), watched })
+    }
+}
+
+impl FinishedTap {
+    /// Returns whether the unit is one of the targets.
+    pub(crate) fn is_target(&self, unit: Option<&Unit>) -> bool {
+        unit.is_some() && self.watched.iter().any(|watched| watched.unit.as_ref() == unit)
+    }
+}
+
+async fn load_unit<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    unit: Option<Unit>,
+    groups: &Groups,
+) -> TappedUnit {
+    let settings = match &unit {
+        Some(unit) => Some(machine.own_settings(unit, groups).await),
+        None => None,
+    };
+    TappedUnit { unit, settings }
+}

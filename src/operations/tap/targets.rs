@@ -1,0 +1,209 @@
+//! The targets of a tap: units and processes, found where they run.
+
+use crate::kernel::procfs::Procfs;
+use crate::kernel::tap::{ProcessOwner, TapTarget};
+use crate::operations::local_machine::LocalMachine;
+use crate::operations::service_manager::{ServiceManager, ServiceManagers};
+use crate::systemd::manager::SystemdError;
+use crate::units::{Manager, Placement, Rung, Unit, UnitName, cgroup};
+use anyhow::{bail, ensure};
+
+/// What a user asks to tap.
+#[derive(Debug, Clone)]
+pub(crate) enum TargetRequest {
+    /// A process and its children.
+    Process(u32),
+    /// A unit, by name or alias.
+    Unit(UnitName),
+}
+
+/// A target that runs.
+#[derive(Debug)]
+pub(crate) struct ResolvedTarget {
+    /// Where its processes are.
+    pub(crate) target: TapTarget,
+    /// Its unit, if it has one.
+    pub(crate) unit: Option<Unit>,
+    reach: Reach,
+}
+
+/// Which processes a tap follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TapScope {
+    /// Those in the cgroups of the targets alone.
+    TargetCgroups,
+    /// Those of the targets, in any cgroup.
+    AnyCgroup,
+}
+
+/// Which units a target's processes can belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// A process and its children, in any cgroup.
+    Process,
+    /// One unit, with everything below its cgroup.
+    Unit,
+    /// A user manager: its units are below its cgroup.
+    UserManager,
+    /// A slice: all its processes are in other units.
+    Slice,
+}
+
+impl TapScope {
+    /// The scope of a tap with these targets: children of a target process are followed into any cgroup.
+    pub(crate) fn from_targets(targets: &[TapTarget]) -> Self {
+        let by_cgroups = targets.iter().all(|target| matches!(target, TapTarget::Cgroup(_)));
+        if by_cgroups { Self::TargetCgroups } else { Self::AnyCgroup }
+    }
+}
+
+impl Reach {
+    fn from_unit(unit: &Unit) -> Self {
+        match (unit.manager, unit.name.suffix()) {
+            (_, "slice") => Self::Slice,
+            (Manager::System, "service") if unit.name.as_str().starts_with("user@") => Self::UserManager,
+            _ => Self::Unit,
+        }
+    }
+}
+
+impl ResolvedTarget {
+    /// Returns the unit that a refusal belongs to, and how it was found.
+    pub(crate) fn attribute<'a>(&'a self, owner: &'a ProcessOwner, scope: TapScope) -> Option<(&'a Unit, Rung)> {
+        let own = |rung| self.unit.as_ref().map(|unit| (unit, rung));
+        match (self.reach, owner) {
+            // The kernel saw the process in this very cgroup. It may have moved since, as a login process does.
+            (Reach::Unit, _) if scope == TapScope::TargetCgroups => own(Rung::OwnCgroup),
+            (_, ProcessOwner::Unit(unit)) => Some((unit, Rung::OwnCgroup)),
+            // Below a target with units of its own, it is unknown which unit it was; a user manager is a unit itself.
+            (_, ProcessOwner::Nobody) | (Reach::UserManager, ProcessOwner::Unknown) | (Reach::Slice, _) => None,
+            (_, ProcessOwner::Manager | ProcessOwner::Unknown) => own(Rung::ParentCgroup),
+        }
+    }
+}
+
+/// Resolves a target. `candidates` are the managers that may run a unit.
+///
+/// # Errors
+/// The target does not run, or is none.
+pub(crate) async fn resolve_target<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    request: &TargetRequest,
+    candidates: &[Manager],
+) -> anyhow::Result<ResolvedTarget> {
+    match request {
+        TargetRequest::Process(pid) => resolve_process(*pid, &Procfs::live()),
+        TargetRequest::Unit(name) => resolve_unit(machine, name, candidates).await,
+    }
+}
+
+fn resolve_process(pid: u32, procfs: &Procfs) -> anyhow::Result<ResolvedTarget> {
+    match procfs.thread_group(pid) {
+        None => bail!("there is no process {pid}"),
+        Some(process) => ensure!(process == pid, "{pid} is a thread of process {process}: watch that"),
+    }
+    let placement = procfs.cgroup(pid).map(|bytes| cgroup::place(&bytes));
+    let unit = if let Some(Placement::Unit(unit)) = placement { Some(unit) } else { None };
+    Ok(ResolvedTarget { target: TapTarget::Process(pid), unit, reach: Reach::Process })
+}
+
+/// Resolves a unit, which one manager must run.
+async fn resolve_unit<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    name: &UnitName,
+    candidates: &[Manager],
+) -> anyhow::Result<ResolvedTarget> {
+    let (mut running, mut errors, mut known) = (Vec::new(), Vec::new(), false);
+    for &manager in candidates {
+        let answer = match machine.connect(manager).await {
+            Ok(connection) => query_cgroup(&connection, name).await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(Some((name, cgroup))) => running.push((Unit { manager, name }, cgroup)),
+            Ok(None) => known = true,
+            Err(SystemdError::NoSuchUnit(_)) => {}
+            Err(error) => errors.push(error.to_string()),
+        }
+    }
+    match (running.pop(), running.is_empty()) {
+        (Some((unit, path)), true) => {
+            let reach = Reach::from_unit(&unit);
+            Ok(ResolvedTarget { target: TapTarget::from_control_group(&path)?, unit: Some(unit), reach })
+        }
+        (Some(_), false) => bail!("several managers run a unit of the name {name}: say --system, or give its PIDs"),
+        (None, _) if known || errors.is_empty() => {
+            bail!("{name} does not run: start it first, since a tap sees running processes alone")
+        }
+        (None, _) => bail!("it cannot be told where {name} runs: {}", errors.join("; ")),
+    }
+}
+
+/// Returns the unit's own name and its cgroup, if it runs.
+async fn query_cgroup(
+    manager: &impl ServiceManager,
+    name: &UnitName,
+) -> Result<Option<(UnitName, String)>, SystemdError> {
+    let Some(cgroup) = manager.control_group(name).await? else { return Ok(None) };
+    Ok(Some((manager.unit_properties(name).await?.id, cgroup)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations::fake_manager::FakeMachine;
+
+    fn unit(name: &str) -> Unit {
+        Unit { manager: Manager::System, name: name.parse().unwrap() }
+    }
+
+    fn watched(name: &str) -> ResolvedTarget {
+        let unit = unit(name);
+        ResolvedTarget { target: TapTarget::Process(1), reach: Reach::from_unit(&unit), unit: Some(unit) }
+    }
+
+    #[test]
+    fn refusal_belongs_to_the_process_unit_and_is_less_certain_once_the_process_is_gone() {
+        let parent = Some(Rung::ParentCgroup);
+        let (cgroups, any) = (TapScope::TargetCgroups, TapScope::AnyCgroup);
+        for (name, scope, [of_other, of_manager, of_nobody, of_unknown]) in [
+            ("a.service", cgroups, [Some(Rung::OwnCgroup); 4]),
+            ("a.service", any, [None, parent, None, parent]),
+            ("user@1000.service", cgroups, [None, parent, None, None]),
+            ("system.slice", cgroups, [None; 4]),
+        ] {
+            let (own, other) = (unit(name), unit("other.service"));
+            let expect = |rung: Option<Rung>| rung.map(|rung| (own.clone(), rung));
+            let expected_of_other = expect(of_other).or(Some((other.clone(), Rung::OwnCgroup)));
+            for (owner, expected) in [
+                (ProcessOwner::Unit(other), expected_of_other),
+                (ProcessOwner::Manager, expect(of_manager)),
+                (ProcessOwner::Nobody, expect(of_nobody)),
+                (ProcessOwner::Unknown, expect(of_unknown)),
+            ] {
+                let watched = watched(name);
+                let found = watched.attribute(&owner, scope).map(|(unit, rung)| (unit.clone(), rung));
+                assert_eq!(found, expected, "{name} {owner:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn refusal_of_a_target_process_belongs_to_its_unit_unless_it_moved_to_none() {
+        let watched = ResolvedTarget { reach: Reach::Process, ..watched("a.service") };
+        let found = watched.attribute(&ProcessOwner::Unknown, TapScope::AnyCgroup);
+        assert_eq!(found, Some((&unit("a.service"), Rung::ParentCgroup)));
+        assert_eq!(watched.attribute(&ProcessOwner::Nobody, TapScope::AnyCgroup), None, "a login session");
+    }
+
+    #[test]
+    fn stopped_unknown_and_unreachable_units_get_different_errors() {
+        let fake = FakeMachine::new(Manager::System);
+        let find = |name: &str, candidates: &[Manager]| {
+            let request = TargetRequest::Unit(name.parse().unwrap());
+            fake.run(resolve_target(fake.machine(), &request, candidates)).unwrap().unwrap_err().to_string()
+        };
+        assert!(find("x.service", &[Manager::System]).contains("x.service does not run: start it first"));
+        assert!(find("x.service", &[Manager::User(1)]).contains("it cannot be told where x.service runs"));
+    }
+}
