@@ -40,6 +40,19 @@ fn room_imports_only_from_rooms_above_it() {
 }
 
 #[test]
+fn type_name_is_defined_once() {
+    let shared = tree().shared_type_names();
+    let lines: Vec<String> =
+        shared.iter().map(|shared| format!("{}: {}", shared.name, shared.files.join(", "))).collect();
+    assert!(lines.is_empty(), "{}", lines.join("\n"));
+}
+
+#[test]
+fn no_function_is_called_of() {
+    assert_eq!(tree().of_functions(), Vec::<String>::new());
+}
+
+#[test]
 fn pure_room_does_no_io() {
     const IMPURE: [&str; 12] = [
         "std::fs",

@@ -282,7 +282,7 @@ pub struct Follow {
 
 /// What to tap, and how long.
 #[derive(Debug, Args)]
-pub struct Tap {
+pub struct TapArgs {
     /// Running units (a name without suffix means .service) or PIDs, with all children they make meanwhile
     #[arg(value_name = "UNIT|PID", required = true)]
     pub targets: Vec<String>,
@@ -331,7 +331,7 @@ pub enum Command {
     Follow(Follow),
 
     /// Watch running units or processes for calls that are refused without a record; takes root
-    Tap(Tap),
+    Tap(TapArgs),
 
     /// Write a remedy into a drop-in, have systemd read it, and confirm that it does what it should
     Apply(Apply),

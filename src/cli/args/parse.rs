@@ -75,7 +75,7 @@ impl Command {
             | Self::Revert(super::Revert { chosen, .. })
             | Self::Check(super::Check { chosen, .. }) => Some((&mut chosen.system, &mut chosen.user)),
             Self::Follow(super::Follow { system, user, .. })
-            | Self::Tap(super::Tap { system, user, .. })
+            | Self::Tap(super::TapArgs { system, user, .. })
             | Self::LogRefusals(super::LogRefusals { system, user, .. }) => Some((system, user)),
             Self::Explain { .. }
             | Self::Syscall { .. }

@@ -2,7 +2,7 @@
 //! calls.
 
 use crate::audit::Note;
-use crate::cli::args::{Common, Tap as Asked};
+use crate::cli::args::{Common, TapArgs as Asked};
 use crate::cli::lookup::incident_source::ManagerScope;
 use crate::cli::lookup::unit_names::parse_instance_name;
 use crate::cli::terminal::clock::local_time_now;
