@@ -40,10 +40,10 @@ pub(crate) struct ApplyPlan {
     pub(crate) number: usize,
     /// Whether the unit runs.
     pub(crate) running: bool,
-    /// What is odd about the unit's settings.
+    /// Notes about the unit's settings.
     pub(crate) notes: Vec<Note>,
     pub(crate) diagnosis: Diagnosis,
-    /// The settings before, with the path of the drop-in.
+    /// The settings before the change, with the path of the drop-in.
     pub(crate) situation: Situation,
 }
 
@@ -79,15 +79,15 @@ impl ApplyPlan {
         Ok(Self { unit, remedy, number, running, notes: known.notes, diagnosis, situation })
     }
 
-    /// Returns the bytes of the drop-in that is there now.
+    /// Returns the content of the existing drop-in.
     ///
     /// # Errors
-    /// Somebody else's file has its name, or it cannot be read.
+    /// Another program's file has this name, or the file cannot be read.
     pub(crate) fn present_drop_in(&self) -> Result<Option<Vec<u8>>, DropInError> {
         drop_in::read(&self.situation.drop_in)
     }
 
-    /// Returns the text of the new drop-in. `title` is the remedy in a sentence, `today` the date.
+    /// Returns the text of the new drop-in. `title` describes the remedy in a sentence; `today` is the date.
     pub(crate) fn compose(&self, title: &str, today: &str) -> String {
         let denied = denied_calls(&self.diagnosis).into_iter().map(|(_, call)| call).collect::<Vec<_>>().join(" ");
         let why = match self.remedy.kind {
@@ -102,7 +102,7 @@ impl ApplyPlan {
         drop_in::compose(&self.remedy.content, today, &why, &undo)
     }
 
-    /// Returns what a user should know of the remedy before it is written.
+    /// Returns warnings for the user to read before [`write`](Self::write).
     pub(crate) fn cautions(&self) -> Vec<Note> {
         let remedy = &self.remedy;
         let mut notes = Vec::new();
@@ -123,8 +123,8 @@ impl ApplyPlan {
     /// Writes the drop-in and confirms it.
     ///
     /// # Errors
-    /// The drop-in cannot be written, systemd does not take it as predicted, or a signal came. The files and systemd's
-    /// settings are as before then, or the error says what is left.
+    /// The drop-in cannot be written, systemd does not apply it as predicted, or a signal came. Either the files and
+    /// systemd's settings are as before, or the error says what is left.
     pub(crate) async fn write<M: ServiceManagers>(
         &self,
         machine: LocalMachine<'_, M>,
@@ -150,7 +150,7 @@ impl ApplyPlan {
         }
     }
 
-    /// Restarts the unit, so that it runs under the drop-in.
+    /// Restarts the unit, so that it runs with the drop-in.
     ///
     /// # Errors
     /// The manager refuses or does not answer, or a signal came. The drop-in stays.
@@ -212,7 +212,7 @@ mod tests {
         fake.run(plan.write(fake.machine(), &text, &GROUPS, &mut fake.interruption())).unwrap()
     }
 
-    /// Has the call to the manager fail at every step. Returns how many steps there are.
+    /// Makes the call to the manager fail at each step in turn. Returns the number of steps.
     fn fail_at_every_step(faults: &[Fault], second_signal: bool) -> usize {
         let mut steps = 0;
         for &fault in faults {

@@ -1,4 +1,4 @@
-//! Confirms a drop-in: systemd rereads its files, and its settings are compared with the prediction.
+//! Confirms a drop-in: makes systemd reread its files and compares its settings with the prediction.
 
 use super::drop_in::Undo;
 use super::interruption::Interruption;
@@ -16,19 +16,19 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// What systemd is expected to hold once it has read a drop-in.
+/// The settings that systemd should hold after it reads a drop-in.
 pub(crate) struct Prediction<'a> {
     /// The unit.
     pub(crate) unit: &'a Unit,
-    /// Its settings before.
+    /// Its settings before the change.
     pub(crate) before: &'a Situation,
-    /// The denials that the drop-in is for.
+    /// The denials that the drop-in should remedy.
     pub(crate) diagnosis: &'a Diagnosis,
-    /// The drop-in.
+    /// The content of the drop-in.
     pub(crate) drop_in: &'a [u8],
 }
 
-/// Returns the calls that a remedy is for.
+/// Returns the calls that the unit's own settings denied.
 pub(crate) fn denied_calls(diagnosis: &Diagnosis) -> BTreeSet<(Abi, &str)> {
     let denials = diagnosis
         .findings
@@ -82,9 +82,9 @@ pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
     one == other || identity(one).is_some_and(|one| Some(one) == identity(other))
 }
 
-/// Undoes changes for a reason. Returns the reason as an error, with what is left if this fails as well.
+/// Undoes changes because of an error. Returns that error, with what is left if the undoing fails as well.
 ///
-/// The files are restored at once. A further signal only ends the wait for systemd to reread them.
+/// Restores the files at once. A further signal cancels only the reload; the error then says how to make up for it.
 pub(crate) async fn roll_back(
     changes: Vec<Undo>,
     manager: &impl ServiceManager,

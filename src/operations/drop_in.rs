@@ -1,5 +1,6 @@
-//! The drop-ins that harden-why writes: each is written as a whole or not at all, and never replaces another program's
-//! file.
+//! Writes and removes the drop-ins of harden-why.
+//!
+//! A write is complete or has no effect. No write replaces another program's file.
 
 use crate::audit::text::escape;
 use crate::kernel::procfs::Procfs;
@@ -10,16 +11,16 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// How every file of harden-why begins.
+/// The first words of every file of harden-why.
 const MARK: &str = "# Written by harden-why";
 
-/// The name of an unfinished file, before the pid of the process that writes it.
+/// The prefix of an unfinished file's name. The pid of the writing process follows.
 const UNFINISHED: &str = ".harden-why.";
 
-/// A larger file is not one of harden-why's.
+/// harden-why writes no larger file.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// Why a drop-in could not be changed. Nothing was changed.
+/// Why a change to a drop-in failed. The file is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum DropInError {
     /// Another program's file has the name.
@@ -55,7 +56,7 @@ pub enum DropInError {
 pub struct Undo {
     path: PathBuf,
     before: Option<Vec<u8>>,
-    /// The directories that were created for the file, the innermost first.
+    /// The directories to remove if they are empty once the file is gone, the innermost first.
     made: Vec<PathBuf>,
 }
 
@@ -80,7 +81,7 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, DropInError> {
     if bytes.starts_with(MARK.as_bytes()) { Ok(Some(bytes)) } else { Err(DropInError::Foreign(path.to_owned())) }
 }
 
-/// Composes a drop-in whose comments say when and why it was written, and which command undoes it.
+/// Composes a drop-in. Its comments say when and why harden-why wrote it, and which command undoes it.
 #[must_use]
 pub fn compose(content: &str, when: &str, why: &str, undo: &str) -> String {
     // A line feed in a text would end the comment.
@@ -91,7 +92,7 @@ pub fn compose(content: &str, when: &str, why: &str, undo: &str) -> String {
 /// Writes a drop-in in one step that survives a crash.
 ///
 /// # Errors
-/// Another program's file has the name, or it cannot be written; nothing was changed then.
+/// Another program's file has this name, or the file cannot be written. Nothing is changed in either case.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> {
     let before = read(path)?;
     let dir = path.parent().unwrap_or(Path::new("/"));
@@ -135,7 +136,7 @@ impl Undo {
     /// Keeps the change.
     pub fn keep(self) {}
 
-    /// Restores the file of before, or removes the new one.
+    /// Restores the previous file, or removes the new one.
     ///
     /// # Errors
     /// The file cannot be written or removed.
@@ -168,10 +169,10 @@ impl Undo {
         &self.path
     }
 
-    /// Removes the directories that were created for the file, up to the first that is not empty.
+    /// Removes the directories of `made` that are empty.
     fn remove_dirs(&self) {
         for dir in &self.made {
-            // The innermost may not exist.
+            // The innermost directory may not exist.
             let _ = fs::remove_dir(dir);
         }
     }
@@ -184,7 +185,7 @@ pub fn remove_unfinished(dir: &Path) {
         let name = entry.file_name();
         let pid: Option<u32> = name.to_str().and_then(|name| name.strip_prefix(UNFINISHED)?.parse().ok());
         if pid.is_some_and(|pid| !Procfs::live().is_pid_in_use(pid)) {
-            // systemd does not read a file that stays.
+            // If the file stays, systemd ignores it.
             removed |= fs::remove_file(entry.path()).is_ok();
         }
     }
@@ -196,7 +197,7 @@ pub fn remove_unfinished(dir: &Path) {
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
-    // systemd ignores hidden files, and those without the suffix.
+    // systemd ignores hidden files, and files without the suffix `.conf`.
     let temporary = dir.join(format!("{UNFINISHED}{}", std::process::id()));
     // A killed process may have had the same pid.
     let _ = fs::remove_file(&temporary);
@@ -310,7 +311,7 @@ mod tests {
     fn directories_created_before_a_failure_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("systemd")).unwrap();
-        // Its parents can be created, but not the directory itself.
+        // The kernel creates its parents, but not the directory itself: the name is too long.
         let too_long = format!("systemd/user/{}.service.d/zz.conf", "x".repeat(255));
         write(&dir.path().join(too_long), ours("").as_bytes()).unwrap_err();
         assert_eq!(fs::read_dir(dir.path().join("systemd")).unwrap().count(), 0, "user was made for the drop-in");

@@ -1,4 +1,4 @@
-//! Signals that ask this program to end, received while it changes a unit: it finishes the change or undoes it.
+//! Receives the signals that ask this program to end, so that it can finish or undo a change first.
 
 use std::fs;
 use std::io;
@@ -9,14 +9,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 const SIGNALS: [(libc::c_int, &str); 3] =
     [(libc::SIGINT, "SIGINT"), (libc::SIGTERM, "SIGTERM"), (libc::SIGHUP, "SIGHUP")];
 
-/// A source of signals: ready with the name of the next one.
+/// A source of signals: ready with the name of the next signal.
 type SignalSource = dyn FnMut(&mut Context<'_>) -> Poll<&'static str>;
 
 /// Signals that no longer end the program by themselves.
 pub(crate) struct Interruption(Box<SignalSource>);
 
 impl Interruption {
-    /// Receives signals from now on, except those that the parent process had this one ignore (`nohup`).
+    /// Receives signals from now on, except signals that the parent process set to be ignored (`nohup`).
     ///
     /// # Errors
     /// The runtime cannot register a handler.
@@ -33,15 +33,16 @@ impl Interruption {
         }))
     }
 
-    /// Receives signals from any source.
+    /// Receives signals from the given source.
     pub(crate) fn new(source: impl FnMut(&mut Context<'_>) -> Poll<&'static str> + 'static) -> Self {
         Self(Box::new(source))
     }
 
-    /// Returns the result of some work, or an error that names the signal which came first.
+    /// Returns the result of the work, or an error with the name of a signal that came first. A signal that came
+    /// earlier prevents the work.
     ///
     /// # Errors
-    /// Those of the work; a signal came.
+    /// The work fails, or a signal came.
     pub(crate) async fn or<T>(&mut self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         tokio::select! {
             biased;
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ignored_signals_of_status_are_a_mask() {
+    fn ignored_signals_parse_from_status_as_a_mask() {
         assert_eq!(ignored_signals("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000002\n"), 0x1001);
         assert_eq!(ignored_signals(""), 0);
     }

@@ -1,4 +1,4 @@
-//! The machine that an operation changes: its files, its service managers, and the user who asks.
+//! The machine that an operation changes: its files, its service managers, and the calling user.
 
 use super::service_manager::{ServiceManager as _, ServiceManagers};
 use crate::host::unit_settings;
@@ -41,12 +41,12 @@ impl<'a, M: ServiceManagers> LocalMachine<'a, M> {
         self.uid
     }
 
-    /// Returns the directory that the paths of this machine start from.
+    /// Returns the root directory of the machine's paths.
     pub(crate) fn root(&self) -> &'a Path {
         self.root
     }
 
-    /// Returns where a path of this machine is for the calling process.
+    /// Returns the path by which this process reaches a path of the machine.
     pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
@@ -59,7 +59,7 @@ impl<'a, M: ServiceManagers> LocalMachine<'a, M> {
         self.managers.connect(manager).await
     }
 
-    /// Returns the unit's settings in force, a rehearsal's drop-in included.
+    /// Returns the unit's settings in force, including a rehearsal's drop-in.
     pub(crate) async fn settings_in_force(&self, unit: &Unit, groups: &Groups) -> LoadedSettings {
         let properties = match self.connect(unit.manager).await {
             Ok(manager) => manager.unit_properties(&unit.name).await,

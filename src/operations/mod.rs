@@ -1,7 +1,7 @@
-//! What changes a unit: drop-ins, confirmation, rehearsals, the logging of refusals, and recovery after a kill.
+//! Operations on units: drop-ins, confirmation, rehearsals, the logging of refusals, taps, and recovery after a kill.
 //!
-//! Operations take plain requests, report progress to an observer, and never print. They reach systemd through
-//! [`service_manager`] alone, so that tests run them against a fake.
+//! Operations take plain requests, report progress to an observer, and never print. They reach systemd only
+//! through [`service_manager`], so tests can run them against a fake.
 
 pub(crate) mod apply;
 pub(crate) mod confirm;

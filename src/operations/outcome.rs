@@ -1,55 +1,55 @@
-//! How an operation ended, as JSON and pages name it.
+//! The outcomes of operations, with their words in JSON.
 
 use serde::{Serialize, Serializer};
 
-/// There is nothing to do, which is no failure.
+/// An operation has nothing to do. This is no failure.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct NothingToDo(pub(crate) String);
 
-/// What became of the drop-in that `apply` writes and `revert` removes.
+/// The outcome for the drop-in that `apply` writes and `revert` removes.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DropInOutcome {
-    /// The drop-in is written, and systemd holds what it says.
+    /// harden-why wrote the drop-in, and systemd holds its settings.
     Applied,
     /// The user declined.
     Declined,
-    /// Only the plan was asked for.
+    /// The user wanted only the plan.
     DryRun,
-    /// The drop-in is removed.
+    /// harden-why removed the drop-in.
     Reverted,
     /// There is no drop-in to remove.
     Nothing,
 }
 
-/// What became of a rehearsal.
+/// The outcome of a rehearsal.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RehearsalOutcome {
-    /// The unit was rehearsed, and has its own settings again.
+    /// The rehearsal is over, and the unit has its own settings again.
     Rehearsed,
     /// The user declined.
     Declined,
-    /// Only the plan was asked for.
+    /// The user wanted only the plan.
     DryRun,
 }
 
-/// What became of the logging of refused calls.
+/// The outcome for the logging of refused calls.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RefusalLogOutcome {
     /// Logging is on.
     Started,
-    /// Logging was on, and ends later than before.
+    /// Logging was on already, and has a new end.
     Extended,
-    /// Another configuration already turned it on.
+    /// Another configuration had already turned logging on.
     OnByOthers,
     /// The user declined.
     Declined,
     /// Logging is off.
     Ended,
-    /// harden-why did not turn it on, so there is nothing to turn off.
+    /// harden-why did not turn logging on, so there is nothing to turn off.
     Nothing,
 }
 

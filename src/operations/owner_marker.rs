@@ -1,12 +1,12 @@
-//! Which process is changing a unit or a manager, as a comment line of the drop-in says it.
+//! The process that is changing a unit or a manager, recorded in a comment line of the drop-in.
 
 use crate::kernel::procfs::Procfs;
 use std::fmt;
 
-/// How the line begins.
+/// The prefix of the line.
 const PREFIX: &str = "# Owner: ";
 
-/// A process, told apart by its start time from a later one with the same pid.
+/// A process. Its start time distinguishes it from a later process with the same pid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OwnerMarker {
     pid: u32,
@@ -15,7 +15,7 @@ pub(crate) struct OwnerMarker {
 }
 
 impl OwnerMarker {
-    /// The calling process; `None` where `/proc` does not show it.
+    /// The calling process; `None` if `/proc` does not show it.
     pub(crate) fn current() -> Option<Self> {
         let pid = std::process::id();
         Some(Self { pid, start_time: Procfs::live().start_time(pid)? })

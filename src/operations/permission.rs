@@ -1,4 +1,4 @@
-//! Which units the caller may change, and which can take a drop-in.
+//! Checks whether the caller may change a unit, and whether the unit can take a drop-in.
 
 use crate::audit::note;
 use crate::host::unit_settings;
@@ -6,8 +6,10 @@ use crate::host::unit_settings::LoadedSettings;
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::{bail, ensure};
 
-/// Returns whether user `uid` may change a unit. Only the owner changes a user's unit: files that root leaves in a home
-/// are in the owner's way, and links there can lead root astray.
+/// Returns whether user `uid` may change a unit.
+///
+/// Only the owner may change a user's unit. Files that root leaves in a home directory hinder the owner, and links
+/// there can redirect what root writes.
 pub(crate) fn may_change(unit: &Unit, uid: u32) -> bool {
     !matches!(unit.manager, Manager::User(owner) if owner != uid)
 }
@@ -15,7 +17,7 @@ pub(crate) fn may_change(unit: &Unit, uid: u32) -> bool {
 /// Checks that user `uid` may change a unit.
 ///
 /// # Errors
-/// The unit is run by another user's manager.
+/// Another user's manager runs the unit.
 pub(crate) fn ensure_may_change(unit: &Unit, uid: u32, verb: &str) -> anyhow::Result<()> {
     match unit.manager {
         Manager::User(owner) if !may_change(unit, uid) => {
@@ -25,7 +27,7 @@ pub(crate) fn ensure_may_change(unit: &Unit, uid: u32, verb: &str) -> anyhow::Re
     }
 }
 
-/// Checks that a drop-in of the unit can be confirmed, and lasts.
+/// Checks that harden-why can confirm a drop-in of the unit, and that the drop-in lasts.
 ///
 /// # Errors
 /// The manager does not show the settings, or the unit is masked, transient or not loaded.

@@ -15,7 +15,10 @@ pub(crate) enum StaleChange {
     Logging(StaleLogging),
 }
 
-/// Finds all stale changes. This reads a few directories and asks no manager, since every verb does it.
+/// Finds stale rehearsals and stale logging, and deletes unfinished files of rehearsals.
+///
+/// Every verb does this, so it reads only a few directories and calls no manager. It does not look for an `apply` or
+/// `revert` that was killed.
 pub(crate) fn find_stale<M: ServiceManagers>(machine: LocalMachine<'_, M>) -> Vec<StaleChange> {
     let rehearsals = rehearsal::recover::find_stale(machine).into_iter().map(StaleChange::Rehearsal);
     let logging = refusal_logging::recover::find_stale(machine).into_iter().map(StaleChange::Logging);
@@ -25,7 +28,7 @@ pub(crate) fn find_stale<M: ServiceManagers>(machine: LocalMachine<'_, M>) -> Ve
 impl StaleChange {
     /// Undoes the change. Returns a sentence about what was done, or what is left to do.
     ///
-    /// harden-whyd's start waits for this, so it waits for no manager or unit for long.
+    /// harden-whyd's start waits for this, so the caller limits the time.
     pub(crate) async fn recover<M: ServiceManagers>(self, machine: LocalMachine<'_, M>) -> String {
         match self {
             Self::Rehearsal(stale) => stale.recover(machine).await,

@@ -19,28 +19,28 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(crate) struct AppliedDropIns {
     pub(crate) unit: Unit,
-    /// Path and content, the one that hides the other first.
+    /// Path and content of each. The first file hides the second.
     files: Vec<(PathBuf, Vec<u8>)>,
-    /// Why a further file cannot be removed.
+    /// Why `revert` cannot remove a further file.
     pub(crate) refused: Option<DropInError>,
 }
 
-/// Drop-ins that were removed.
+/// Removed drop-ins.
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct RemovedDropIns {
     /// Path and former content of each, at least one.
     pub(crate) files: Vec<(PathBuf, Vec<u8>)>,
-    /// Whether the unit runs, and so keeps the filter of its start.
+    /// Whether the unit runs, and so keeps the filter that it started with.
     pub(crate) running: bool,
     /// Why it is not certain that systemd dropped the files.
     pub(crate) doubt: Option<Note>,
 }
 
-/// Finds the drop-ins of a unit, by its first manager for which there are any. The name can be an alias.
+/// Finds the drop-ins of a unit for the first candidate manager that has any. The name can be an alias.
 ///
 /// # Errors
-/// There is only somebody else's file, or one that cannot be read.
+/// There are only files of another program, or files that cannot be read.
 pub(crate) async fn find_drop_ins<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     name: &UnitName,
@@ -54,7 +54,7 @@ pub(crate) async fn find_drop_ins<M: ServiceManagers>(
             match drop_in::read(&path) {
                 Ok(None) => {}
                 Ok(Some(content)) => files.push((path, content)),
-                // The other path or another manager may have one to remove.
+                // The other path or another manager may have a drop-in to remove.
                 Err(error) => refused = refused.or(Some(error)),
             }
         }
@@ -65,24 +65,25 @@ pub(crate) async fn find_drop_ins<M: ServiceManagers>(
     refused.map_or(Ok(None), Err)
 }
 
-/// Returns the own name of the unit that an alias stands for; the name itself where the manager does not know it.
+/// Returns the unit's own name for an alias, or the given name if the manager does not resolve it.
 async fn resolve_name<M: ServiceManagers>(machine: LocalMachine<'_, M>, name: &UnitName, manager: Manager) -> UnitName {
     let properties = async { machine.connect(manager).await?.unit_properties(name).await };
     properties.await.map_or_else(|_: SystemdError| name.clone(), |properties| properties.id)
 }
 
-/// Where `apply` writes a unit's drop-in. The first hides the second.
+/// Returns the paths to which `apply` writes a unit's drop-in. The first file hides the second.
 fn drop_in_paths(unit: &Unit) -> [PathBuf; 2] {
     let persistent = unit_files::dropin_path(unit, &unit_settings::home_dir(unit.manager), REMEDY_DROP_IN);
     [persistent, unit_files::runtime_dropin_path(unit, REMEDY_DROP_IN)]
 }
 
-/// Removes drop-ins, all or none, and asks the manager whether it still lists them. Both go at once: with the first
-/// alone gone, the second would come into force.
+/// Removes all drop-ins or none, and checks whether the manager still lists them.
+///
+/// Removes both files before the reload: if only the first were gone, systemd would apply the second.
 ///
 /// # Errors
-/// A file cannot be removed, systemd does not reread its files, or a signal came. The files are as before then, or the
-/// error says what is left.
+/// A file cannot be removed, systemd does not reread its files, or a signal came. Either the files are as before,
+/// or the error says what is left.
 pub(crate) async fn remove_drop_ins<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     found: &AppliedDropIns,
@@ -114,7 +115,7 @@ pub(crate) async fn remove_drop_ins<M: ServiceManagers>(
     }
 }
 
-/// Reloads the manager and returns what it then answers about the unit.
+/// Reloads the manager, then returns its answer to a request for the unit's properties.
 async fn reread(
     manager: &impl ServiceManager,
     name: &UnitName,
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_drop_in_is_refused_and_named_with_a_removable_one() {
+    fn foreign_drop_in_is_reported_with_or_without_a_removable_one() {
         let fake = applied(&[RUNTIME]);
         fake.write(PERSISTENT, "[Service]\n");
         let found = find(&fake).unwrap().unwrap();

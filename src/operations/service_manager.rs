@@ -1,4 +1,4 @@
-//! What operations ask of a service manager, so that tests can put a fake in its place.
+//! The requests of operations to a service manager, as traits that a fake implements in tests.
 
 use crate::systemd::manager::{
     Managers, SystemdError, SystemdManager, UnitJob, UnitOutcome, UnitProperties, UnitState,
@@ -36,7 +36,7 @@ pub(crate) trait ServiceManager {
         longest: Duration,
     ) -> Result<UnitProperties, SystemdError>;
 
-    /// Returns the properties of the loaded units that can run processes, and whether these are all.
+    /// Returns the properties of the loaded units that can run processes, and whether the list is complete.
     async fn list_loaded_units(&self) -> Result<(Vec<UnitProperties>, bool), SystemdError>;
 
     /// Returns the state of a unit.
@@ -66,7 +66,7 @@ pub(crate) trait ServiceManager {
         command: &[String],
     ) -> Result<(), SystemdError>;
 
-    /// Stops such a timer. Returns whether there was one.
+    /// Stops a transient timer. Returns whether the timer existed.
     async fn stop_timer(&self, name: &str) -> Result<bool, SystemdError>;
 
     /// Runs a job for a unit and waits for its end, for at most [`JOB_PATIENCE`].
@@ -78,7 +78,7 @@ pub(crate) trait ServiceManager {
 
 /// A way to connect to the service managers of a machine.
 pub(crate) trait ServiceManagers {
-    /// A connection to one of them.
+    /// A connection to one manager.
     type Connection: ServiceManager;
 
     /// Connects to a manager.
@@ -93,7 +93,7 @@ impl ServiceManagers for Managers {
     }
 }
 
-// Each path names the method of the type itself, which does the work.
+// `Self::` names the inherent method, which does the work.
 impl ServiceManager for SystemdManager {
     fn manager(&self) -> Manager {
         Self::manager(self)

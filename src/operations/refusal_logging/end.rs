@@ -17,7 +17,7 @@ use crate::syscalls::Groups;
 use crate::units::{Manager, UnitName};
 use anyhow::{Context as _, bail};
 
-/// What turning logging off did.
+/// The result of turning logging off.
 #[must_use]
 #[derive(Debug)]
 pub(crate) enum TurnedOff {
@@ -30,7 +30,7 @@ pub(crate) enum TurnedOff {
 /// Turns logging off for a manager.
 ///
 /// # Errors
-/// Another process is changing it, or the manager does not answer.
+/// Another process is changing the logging, or the manager does not answer.
 pub(crate) async fn turn_off<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     manager: Manager,
@@ -54,10 +54,10 @@ pub(crate) async fn turn_off<M: ServiceManagers>(
     Ok(TurnedOff::Ended { still_logging })
 }
 
-/// Returns the marker of logging that is on.
+/// Returns the marker, and checks that no process is changing the logging.
 ///
 /// # Errors
-/// Another process is changing it.
+/// Another process is changing the logging, or the marker cannot be read.
 pub(crate) fn ensure_idle(switch: &LogSwitch) -> anyhow::Result<Option<RefusalLogMarker>> {
     let marker = switch.read()?;
     let owner = marker.as_ref().and_then(|marker| marker.owner);
@@ -68,10 +68,11 @@ pub(crate) fn ensure_idle(switch: &LogSwitch) -> anyhow::Result<Option<RefusalLo
     Ok(marker)
 }
 
-/// Turns logging off and removes every trace. The order lets a later process finish this after a kill.
+/// Turns logging off and removes its files. The order of the steps lets a later process finish after a kill.
 ///
 /// # Errors
-/// The manager does not answer, or a signal came. The marker stays, so that the next harden-why finishes.
+/// The manager does not answer, or a signal came. The marker stays, so that the next harden-why finishes, unless only
+/// the last reload failed.
 pub(crate) async fn switch_off<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     switch: &LogSwitch,
@@ -81,8 +82,8 @@ pub(crate) async fn switch_off<M: ServiceManagers>(
     interruption: Option<&mut Interruption>,
 ) -> anyhow::Result<()> {
     let manager_started = manager.started_at().await?;
-    // Without a file that sets it to 0, the variable would keep its value.
     let (since, until) = before.map_or_else(|| (now_millis(), now_millis()), |before| (before.since, before.until));
+    // Without a file that sets it to 0, the variable would keep its value.
     let off = RefusalLogMarker { since, until, manager_started, owner: OwnerMarker::current(), on: false };
     switch.set(&off, manager, clock, interruption).await?;
     manager.stop_timer(TIMER).await?;
@@ -90,13 +91,13 @@ pub(crate) async fn switch_off<M: ServiceManagers>(
     let config = user_config_dir(switch.manager, Some(manager)).await;
     let other_line = find_other_line(machine, switch, config.as_deref());
     if other_line.is_some_and(|line| line.sets == SeccompLogging::On) {
-        // Another file turns logging on as well, and is in force again after a reload.
+        // Another file turns logging on as well. A reload puts it into force again.
         manager.reload().await.context("systemd does not read its files again")?;
     }
     Ok(())
 }
 
-/// Returns the units with processes that started under a filter that logs, and keep it until they restart.
+/// Returns the units whose processes started under a filter that logs. They keep that filter until they restart.
 async fn find_still_logging(manager: &impl ServiceManager, since: i64, groups: &Groups) -> Vec<UnitName> {
     let Ok((units, _)) = manager.list_loaded_units().await else { return Vec::new() };
     let started_since = |micros: u64| i64::try_from(micros / 1000).is_ok_and(|millis| millis >= since);

@@ -1,9 +1,10 @@
 //! The drop-in of a manager's configuration that turns the logging of refusals on and off.
 //!
-//! The system manager has it below `/run` for as long as logging is on. A user manager reads only
-//! `~/.config/systemd/user.conf.d` of what its user may write, where a file would outlive the manager and, with a shared
-//! home, reach other machines. So the file is there for the moment of the reload only: the variable stays set after it is
-//! gone. The marker is in the runtime directory, which goes with the manager.
+//! For the system manager, the drop-in stays below `/run` while logging is on.
+//!
+//! A user manager reads only one directory that its user can write: `~/.config/systemd/user.conf.d`. A file there would
+//! outlive the manager and, in a shared home, reach other machines. So this file exists only during the reload; the
+//! variable stays set after its removal. The marker is in the runtime directory, which goes away with the manager.
 
 use super::marker::RefusalLogMarker;
 use crate::incidents::local_time::LocalTime;
@@ -16,7 +17,7 @@ use crate::units::Manager;
 use anyhow::Context as _;
 use std::path::{Path, PathBuf};
 
-/// The file name. It sorts behind nearly every other.
+/// The file name. It sorts after nearly every other name.
 pub(crate) const FILE: &str = "zz-harden-why-log-refusals.conf";
 
 /// The files that turn one manager's logging on and off.
@@ -53,12 +54,12 @@ impl LogSwitch {
     /// Reads the marker.
     ///
     /// # Errors
-    /// Somebody else's file has the name, or it cannot be read.
+    /// Another program's file has this name, or the file cannot be read.
     pub(crate) fn read(&self) -> Result<Option<RefusalLogMarker>, DropInError> {
         Ok(drop_in::read(&self.resolve(&self.marker_path))?.and_then(|bytes| RefusalLogMarker::parse(&bytes)))
     }
 
-    /// Returns whether the manager can read a file of harden-why that no marker describes.
+    /// Returns whether a killed process left the file for a user manager, or a file without a valid marker.
     pub(crate) fn has_stray_file(&self) -> bool {
         let exists = |path: &Path| matches!(drop_in::read(&self.resolve(path)), Ok(Some(_)));
         self.lent_path.as_deref().is_some_and(exists) || (exists(&self.marker_path) && matches!(self.read(), Ok(None)))
@@ -67,18 +68,18 @@ impl LogSwitch {
     /// Writes the marker. The system manager reads it at its next reload.
     ///
     /// # Errors
-    /// Somebody else's file has the name, or it cannot be written; nothing was changed then.
+    /// Another program's file has this name, or the file cannot be written. Nothing is changed in either case.
     pub(crate) fn write(&self, marker: &RefusalLogMarker, clock: &LocalTime) -> Result<(), DropInError> {
         let bytes = marker.compose(clock, &self.undo_command());
         // The marker itself says what to undo.
         drop_in::write(&self.resolve(&self.marker_path), &bytes).map(Undo::keep)
     }
 
-    /// Writes the marker and has the manager read it.
+    /// Writes the files and reloads the manager, which reads them.
     ///
     /// # Errors
-    /// A [`DropInError`] if a file cannot be written; another error if the manager does not read it. A user's file is
-    /// removed in both cases.
+    /// A [`DropInError`] if a file cannot be written; the manager has not read any file then. Another error if the
+    /// manager does not reread its files, or if the file for a user manager cannot be removed afterwards.
     pub(crate) async fn set(
         &self,
         marker: &RefusalLogMarker,
@@ -90,7 +91,7 @@ impl LogSwitch {
         let lent = match &self.lent_path {
             Some(path) => {
                 let path = self.resolve(path);
-                // A file of a process that was killed must not come back.
+                // The undo below must not restore a file that a killed process left.
                 drop_in::remove(&path)?.into_iter().for_each(Undo::keep);
                 Some(drop_in::write(&path, &marker.compose(clock, &self.undo_command()))?)
             }
@@ -102,16 +103,16 @@ impl LogSwitch {
             None => reload.await,
         };
         if let Some(lent) = lent {
-            // The manager may have read the file, so this is no error of writing.
+            // The manager may have read the file, so this must not be a `DropInError`.
             lent.undo().map_err(|error| anyhow::anyhow!("{error}"))?;
         }
         reloaded.context("systemd does not read its files again")
     }
 
-    /// Removes the files, and those that a killed process did not finish.
+    /// Removes the files, and the unfinished files of killed processes.
     ///
     /// # Errors
-    /// A file is somebody else's, or cannot be removed.
+    /// A file belongs to another program, or cannot be removed.
     pub(crate) fn clear(&self) -> Result<(), DropInError> {
         for path in self.lent_path.iter().chain([&self.marker_path]) {
             let path = self.resolve(path);
@@ -142,7 +143,7 @@ pub(crate) fn config_dir(environment: &[String], home: &Path) -> PathBuf {
     config.unwrap_or_else(|| variable("HOME").unwrap_or_else(|| home.to_owned()).join(".config")).join("systemd")
 }
 
-/// Names a manager in a sentence.
+/// Returns the name of a manager for use in a sentence.
 pub(crate) fn manager_text(manager: Manager) -> String {
     match manager {
         Manager::System => "the system manager".to_owned(),

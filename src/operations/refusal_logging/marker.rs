@@ -1,27 +1,27 @@
-//! The comments of the drop-in that turns logging on: since when, until when, and who is changing it.
+//! The comments of the drop-in that turns logging on: its start, its end, and the process that is changing it.
 
 use crate::incidents::local_time::LocalTime;
 use crate::operations::drop_in;
 use crate::operations::owner_marker::OwnerMarker;
 use crate::policy::seccomp_logging::VARIABLE;
 
-/// How the comments begin.
+/// The prefixes of the comments.
 const SINCE: &str = "# Since: ";
 const UNTIL: &str = "# Until: ";
 const MANAGER: &str = "# Manager: ";
 
-/// What a drop-in says of the logging of refusals.
+/// The state of the logging of refusals, as a drop-in records it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RefusalLogMarker {
     /// In milliseconds since the epoch.
     pub(crate) since: i64,
-    /// When it ends by itself, in milliseconds since the epoch.
+    /// When logging ends by itself, in milliseconds since the epoch.
     pub(crate) until: i64,
     /// When the manager was started, in microseconds since the epoch. A manager started later does not log.
     pub(crate) manager_started: u64,
-    /// The process that is changing it; `None` once the change is complete.
+    /// The process that is changing the logging; `None` once the change is complete.
     pub(crate) owner: Option<OwnerMarker>,
-    /// `false` while logging is being turned off.
+    /// `false` while a process turns logging off.
     pub(crate) on: bool,
 }
 
@@ -66,7 +66,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn composed_drop_in_parses_to_the_same_marker_for_us_and_systemd() {
+    fn composed_drop_in_parses_to_the_same_marker_and_sets_the_variable() {
         let clock = LocalTime { now: None, zone: TimeZone::UTC };
         let owner = OwnerMarker::current();
         for (on, owner) in [(true, None), (true, owner), (false, owner)] {

@@ -13,7 +13,7 @@ use crate::units::Manager;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// Why logging is stale, in a sentence.
+/// Why logging is stale, as part of a sentence.
 const KILLED: &str = "was left by a harden-why that was killed";
 const OVERDUE: &str = "was over";
 
@@ -25,14 +25,14 @@ pub(crate) struct StaleLogging {
     why: &'static str,
 }
 
-/// Finds the stale logging of the system manager and of the caller's own.
+/// Finds the stale logging of the system manager and of the caller's own manager.
 pub(crate) fn find_stale<M: ServiceManagers>(machine: LocalMachine<'_, M>) -> Vec<StaleLogging> {
     let managers = [Manager::System, Manager::User(machine.uid())];
     managers.into_iter().filter_map(|manager| find_for(machine, manager)).collect()
 }
 
 fn find_for<M: ServiceManagers>(machine: LocalMachine<'_, M>, manager: Manager) -> Option<StaleLogging> {
-    // Every verb does this, and nearly always finds nothing, so it does not wait for a manager.
+    // Every verb does this and nearly always finds nothing, so this does not wait for a manager.
     let variable = |name: &&str| Some(format!("{name}={}", std::env::var(name).ok()?));
     let environment: Vec<String> = ["XDG_CONFIG_HOME", "HOME"].iter().filter_map(variable).collect();
     let config = config_dir(&environment, &unit_settings::home_dir(manager));
@@ -73,7 +73,7 @@ impl StaleLogging {
             return Ok("a manager that was started since knows nothing of it");
         }
         let clock = LocalTime { now: Some(Timestamp::now()), zone: TimeZone::system() };
-        // A received signal no longer ends the program, and the verb is still to come: so none is received here.
+        // With a signal handler, a signal would no longer end the program, although its verb is still to come.
         switch_off(machine, &switch, &connection, marker.as_ref(), &clock, None).await?;
         Ok("it has been ended now")
     }

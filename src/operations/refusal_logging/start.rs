@@ -45,7 +45,7 @@ pub(crate) struct LoggingRequest {
 pub(crate) enum LoggingPreparation<M: ServiceManagers> {
     /// Another configuration has turned logging on.
     OnByOthers { cause: String, units: Vec<LoggedUnit> },
-    /// Nothing prevents it.
+    /// Nothing prevents logging.
     Ready(LoggingPlan<M>),
 }
 
@@ -61,10 +61,10 @@ pub(crate) struct LoggingPlan<M: ServiceManagers> {
     bus: BusAddress,
 }
 
-/// Checks everything that can fail.
+/// Checks whether logging can be turned on. Removes the files of logging that ended with an earlier manager.
 ///
 /// # Errors
-/// Says what prevents logging. Nothing was changed.
+/// The error says what prevents logging.
 pub(crate) async fn prepare<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     request: LoggingRequest,
@@ -80,7 +80,7 @@ pub(crate) async fn prepare<M: ServiceManagers>(
     if let Some(marker) = &before
         && !is_same_manager(Some(&connection), marker.manager_started).await
     {
-        // A manager that was started since does not log.
+        // A manager that started later does not log.
         switch.clear()?;
         before = None;
     }
@@ -97,7 +97,7 @@ pub(crate) async fn prepare<M: ServiceManagers>(
 }
 
 impl<M: ServiceManagers> LoggingPlan<M> {
-    /// Returns the marker of logging that begins now.
+    /// Returns the marker of the change, as of now.
     pub(crate) fn marker(&self) -> RefusalLogMarker {
         let since = self.before.as_ref().map_or_else(now_millis, |before| before.since);
         let until = now_millis().saturating_add(i64::try_from(self.duration.as_millis()).unwrap_or(i64::MAX));
@@ -105,7 +105,7 @@ impl<M: ServiceManagers> LoggingPlan<M> {
         RefusalLogMarker { since, until, manager_started, owner: OwnerMarker::current(), on: true }
     }
 
-    /// Returns the outcome where nothing fails.
+    /// Returns the outcome if nothing fails.
     pub(crate) fn outcome(&self) -> RefusalLogOutcome {
         if self.before.is_some() { RefusalLogOutcome::Extended } else { RefusalLogOutcome::Started }
     }
@@ -113,8 +113,10 @@ impl<M: ServiceManagers> LoggingPlan<M> {
     /// Turns logging on, restarts the units, and returns the marker.
     ///
     /// # Errors
-    /// Another process changed the logging, a file cannot be written, the manager does not answer, or a signal came.
-    /// Logging is off then, or the error says how to turn it off.
+    /// Another process changed the logging, which stays as that process left it.
+    ///
+    /// Or a file cannot be written, the manager does not answer, or a signal came. Either logging is off then, or the
+    /// error says how to turn it off.
     pub(crate) async fn start(
         &mut self,
         machine: LocalMachine<'_, M>,
@@ -122,7 +124,7 @@ impl<M: ServiceManagers> LoggingPlan<M> {
         interruption: &mut Interruption,
     ) -> anyhow::Result<RefusalLogMarker> {
         let Self { switch, before, .. } = self;
-        // The user took time to answer.
+        // Another process may have changed the logging while the user answered.
         let unchanged = ensure_idle(switch)? == *before;
         let manager = manager_text(switch.manager);
         ensure!(unchanged, "another harden-why has switched {manager} meanwhile: ask again");
@@ -134,7 +136,7 @@ impl<M: ServiceManagers> LoggingPlan<M> {
         Ok(marker)
     }
 
-    /// Turns logging on. The timer comes first, so that logging ends whatever happens.
+    /// Turns logging on. The timer starts first, so that logging ends even if this process is killed.
     async fn switch_on(
         &self,
         marker: &RefusalLogMarker,
@@ -144,7 +146,7 @@ impl<M: ServiceManagers> LoggingPlan<M> {
         let Self { switch, connection, duration, bus, .. } = self;
         let extends = switch.read()?.is_some();
         if extends {
-            // The owner in the marker tells later processes that the change is incomplete.
+            // The owner in the marker shows later processes that the change is incomplete.
             switch.write(marker, clock)?;
         }
         let command = end_command(bus, connection.manager())?;
@@ -242,7 +244,7 @@ mod tests {
         Manager::User(nix::unistd::geteuid().as_raw())
     }
 
-    /// A machine on which the unit, and `/run` as systemd leaves it, are ready.
+    /// A machine on which the unit runs.
     fn machine(manager: Manager) -> FakeMachine {
         let fake = FakeMachine::new(manager);
         fake.start_unit();
@@ -279,7 +281,7 @@ mod tests {
         snapshot.logs_refusals && snapshot.has_timer
     }
 
-    /// Has a call fail at every step of turning logging on. Returns how many steps there are.
+    /// Makes a call fail at each step of turning logging on. Returns the number of steps.
     fn fail_start_at_every_step(faults: &[Fault], manager: Manager) -> usize {
         let mut steps = 0;
         for &fault in faults {
@@ -315,7 +317,7 @@ mod tests {
         steps
     }
 
-    /// Has a call fail at every step of turning logging off. Returns how many steps there are.
+    /// Makes a call fail at each step of turning logging off. Returns the number of steps.
     fn fail_end_at_every_step(faults: &[Fault], manager: Manager) -> usize {
         let mut steps = 0;
         for &fault in faults {
@@ -343,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn logging_of_the_system_manager_is_on_with_a_timer_and_ends_without_a_trace() {
+    fn logging_of_the_system_manager_is_on_with_a_timer_and_leaves_no_file() {
         let fake = machine(Manager::System);
         let mut plan = plan(&fake, HOUR);
         let before = fake.snapshot();
@@ -443,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn change_by_a_living_process_is_waited_for() {
+    fn change_is_refused_during_a_change_by_a_living_process() {
         let fake = machine(Manager::System);
         let mut plan = plan(&fake, HOUR);
         fake.fail_at(2, Fault::Kill);

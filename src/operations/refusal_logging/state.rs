@@ -1,4 +1,4 @@
-//! Whether a manager has refused calls logged now, and which configuration turned that on.
+//! Finds out whether a manager logs refused calls now, and which configuration turned the logging on.
 
 use super::log_switch::{LogSwitch, config_dir};
 use crate::audit::text::shown_path;
@@ -23,7 +23,7 @@ pub(crate) enum LoggingCause {
     Others(String),
 }
 
-/// A manager that has refused calls logged.
+/// A manager that logs refused calls, with the cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ActiveLogging {
     pub(crate) manager: Manager,
@@ -31,7 +31,7 @@ pub(crate) struct ActiveLogging {
 }
 
 impl ActiveLogging {
-    /// Finds out whether a manager has refused calls logged.
+    /// Finds out whether a manager logs refused calls.
     pub(crate) async fn find<M: ServiceManagers>(machine: LocalMachine<'_, M>, manager: Manager) -> Option<Self> {
         let connection = machine.connect(manager).await.ok();
         let config = user_config_dir(manager, connection.as_ref()).await;
@@ -47,7 +47,7 @@ impl ActiveLogging {
         Some(Self { manager, cause: LoggingCause::Others(other) })
     }
 
-    /// Says since when and until when, or which other configuration turned it on.
+    /// Returns when the logging began and ends, or which other configuration turned it on.
     pub(crate) fn when(&self, clock: &LocalTime) -> String {
         match &self.cause {
             LoggingCause::HardenWhy { since, until } => {
@@ -59,8 +59,9 @@ impl ActiveLogging {
     }
 }
 
-/// Returns whether the manager is the one that was started at this time, in microseconds since the epoch. A manager that
-/// is not connected counts as the same.
+/// Returns whether the manager started at this time, in microseconds since the epoch.
+///
+/// Without a connection the answer is `true`. A manager that does not answer counts as another manager.
 pub(crate) async fn is_same_manager(connection: Option<&impl ServiceManager>, started_at: u64) -> bool {
     match connection {
         Some(connection) => connection.started_at().await.is_ok_and(|now| now == started_at),
@@ -78,7 +79,7 @@ pub(crate) async fn user_config_dir(manager: Manager, connection: Option<&impl S
     Some(config_dir(&environment, &unit_settings::home_dir(manager)))
 }
 
-/// Finds the line of another configuration file that decides on the logging, whether the manager has read it or not.
+/// Finds the line of another configuration file that sets the logging, even if the manager has not read it yet.
 pub(crate) fn find_other_line<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     switch: &LogSwitch,
@@ -87,7 +88,7 @@ pub(crate) fn find_other_line<M: ServiceManagers>(
     unit_files::find_seccomp_log_line(machine.root(), switch.manager, config, Some(switch.path_for_manager()))
 }
 
-/// Finds what else has turned the logging on.
+/// Finds the other configuration that turned the logging on.
 pub(crate) async fn find_other_cause<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     switch: &LogSwitch,
@@ -95,7 +96,7 @@ pub(crate) async fn find_other_cause<M: ServiceManagers>(
     connection: Option<&M::Connection>,
 ) -> Option<String> {
     let Some(line) = find_other_line(machine, switch, config) else {
-        // The kernel gives variables that it does not know to PID 1.
+        // The kernel passes variables that it does not know to PID 1.
         let path = machine.resolve(Path::new("/proc/cmdline"));
         let cmdline = fs::read_to_string(path).ok().filter(|_| switch.manager == Manager::System)?;
         let is_on = parse_seccomp_logging(&cmdline) == Some(SeccompLogging::On);

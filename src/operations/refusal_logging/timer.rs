@@ -1,4 +1,4 @@
-//! The timer of the manager that turns logging off.
+//! The manager's timer, which turns logging off.
 
 use crate::operations::service_manager::ServiceManager;
 use crate::systemd::bus_address::BusAddress;
@@ -11,10 +11,10 @@ use tokio::time::Instant;
 /// The name of the timer and of its service.
 pub(crate) const TIMER: &str = "harden-why-log-refusals";
 
-/// How long to wait until a stopped timer is unloaded.
+/// How long to wait for the manager to unload a stopped timer.
 const UNLOAD_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Starts the timer, in place of one that is there.
+/// Starts the timer, and replaces an existing one.
 ///
 /// # Errors
 /// The manager refuses or does not answer.
@@ -43,7 +43,7 @@ pub(crate) async fn restart_timer(
 pub(crate) fn end_command(bus: &BusAddress, manager: Manager) -> anyhow::Result<Vec<String>> {
     let program = std::env::current_exe().context("where this program is cannot be told")?;
     let program = program.into_os_string().into_string().ok().context("the path of this program is not UTF-8")?;
-    // After an upgrade the new program is at the old path.
+    // After an upgrade, the new program is at the old path.
     let program = program.strip_suffix(" (deleted)").unwrap_or(&program);
     let manager = if manager == Manager::System { "--system" } else { "--user" };
     let bus = bus.to_string();

@@ -1,4 +1,4 @@
-//! The units to log: those whose policy can refuse a call without a record; and their restart.
+//! Selects the units to log and restarts them. Their policy can refuse a call without a record.
 
 use crate::audit::note;
 use crate::host::unit_settings;
@@ -14,7 +14,7 @@ use crate::systemd::manager_lookup::unknown_unit_text;
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::{Context as _, bail, ensure};
 
-/// How the names of units begin that users' sessions depend on.
+/// The prefixes of the names of units on which users' sessions depend.
 const SESSIONS: [&str; 15] = [
     "systemd-logind.",
     "user@",
@@ -36,9 +36,9 @@ const SESSIONS: [&str; 15] = [
 /// The units that a user asks to log.
 #[derive(Debug, Clone)]
 pub(crate) enum UnitSelection {
-    /// All loaded ones.
+    /// All loaded units.
     All,
-    /// These, by name or alias.
+    /// These units, by name or alias.
     Named(Vec<UnitName>),
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct LoggedUnit {
     pub(crate) name: UnitName,
     /// The directives that can refuse a call without a record.
     pub(crate) directives: Vec<Directive>,
-    /// Whether it is up since before; a oneshot unit that finished counts as up.
+    /// Whether the unit runs already. A unit that finished and stays active (`RemainAfterExit=`) counts as running.
     pub(crate) running: bool,
     /// Why harden-why never restarts it.
     spared: Option<&'static str>,
@@ -66,7 +66,7 @@ impl LoggedUnit {
         Self { name, directives, running, spared, not_restarted: None, restarted: None }
     }
 
-    /// Returns whether the user may be advised to restart it.
+    /// Returns whether harden-why may advise the user to restart the unit.
     pub(crate) fn can_be_restarted(&self) -> bool {
         self.running && self.spared.is_none()
     }
@@ -75,7 +75,7 @@ impl LoggedUnit {
 /// Selects the units to log.
 ///
 /// # Errors
-/// A named unit does not exist, or none refuses a call without a record.
+/// A named unit is unknown, is not loaded or refuses no call without a record; or no loaded unit refuses one.
 pub(crate) async fn select_units<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     manager: &M::Connection,
@@ -140,7 +140,7 @@ async fn select_all(manager: &impl ServiceManager, groups: &Groups) -> anyhow::R
     Ok(selected)
 }
 
-/// Decides which of the running units not to restart; with `none`, all of them.
+/// Decides which running units keep running without a restart. With `none`, all of them do.
 pub(crate) fn decide_restarts(units: &mut [LoggedUnit], none: bool) {
     for unit in units.iter_mut().filter(|unit| unit.running) {
         unit.not_restarted = unit.spared.or(none.then_some("--no-restart"));
@@ -166,7 +166,7 @@ fn reason_to_spare_name(name: &UnitName) -> Option<&'static str> {
     }
 }
 
-/// Restarts the units one after the other. A signal leaves the remaining ones as they are.
+/// Restarts the units one after the other. A signal leaves the remaining units as they are.
 pub(crate) async fn restart_units(
     manager: &impl ServiceManager,
     units: &mut [LoggedUnit],
