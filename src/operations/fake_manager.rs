@@ -77,7 +77,7 @@ pub(crate) struct Snapshot {
     pub(crate) has_timer: bool,
 }
 
-/// Who still runs.
+/// Whether the manager and this process still run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Condition {
     Healthy,
@@ -126,7 +126,7 @@ pub(crate) struct FakeManager(Rc<RefCell<FakeState>>);
 impl FakeMachine {
     /// A machine on which the unit is stopped.
     pub(crate) fn new(manager: Manager) -> Self {
-        // Every write waits for the disk, which memory does not have.
+        // Files in memory avoid the wait for the disk at every write.
         let root = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let unit = Unit { manager, name: "x.service".parse().unwrap() };
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -174,14 +174,14 @@ impl FakeMachine {
         self.state.borrow_mut().reload();
     }
 
-    /// Has call number `number` (from 0) fail.
+    /// Makes call number `number` (from 0) fail.
     pub(crate) fn fail_at(&self, number: usize, fault: Fault) {
         let mut state = self.state.borrow_mut();
         state.fault = Some((number, fault));
         state.calls.clear();
     }
 
-    /// Returns whether the failing call was made.
+    /// Returns whether the operation reached the failing call.
     pub(crate) fn has_failed(&self) -> bool {
         let state = self.state.borrow();
         state.fault.is_some_and(|(number, _)| state.calls.len() > number)
@@ -193,27 +193,27 @@ impl FakeMachine {
         state.fault.and_then(|(number, _)| state.calls.get(number).copied()).unwrap_or("none")
     }
 
-    /// Has the unit fail when it starts.
+    /// Makes the unit fail when it starts.
     pub(crate) fn fail_to_start(&self) {
         self.state.borrow_mut().quirks.insert(Quirk::FailsToStart);
     }
 
-    /// Has the manager look for drop-ins elsewhere.
+    /// Makes the manager look for drop-ins elsewhere.
     pub(crate) fn ignore_drop_ins(&self) {
         self.state.borrow_mut().quirks.insert(Quirk::IgnoresDropIns);
     }
 
-    /// Has every signal come twice.
+    /// Makes every signal come twice.
     pub(crate) fn signal_twice(&self) {
         self.state.borrow_mut().quirks.insert(Quirk::SignalsTwice);
     }
 
-    /// A source without signals.
+    /// Returns a source without signals.
     pub(crate) fn no_signals() -> Interruption {
         Interruption::new(|_| Poll::Pending)
     }
 
-    /// Returns the receiver of the signals, once.
+    /// Returns the receiver of the signals. Panics at the second call without a call to `renew_signals`.
     pub(crate) fn interruption(&self) -> Interruption {
         let mut receiver = self.signals.borrow_mut().take().unwrap();
         Interruption::new(move |context| match receiver.poll_recv(context) {
@@ -253,14 +253,14 @@ impl FakeMachine {
         self.state.borrow_mut().run_job(UnitJob::Stop);
     }
 
-    /// Has the manager answer again.
+    /// Makes the manager answer again.
     pub(crate) fn repair(&self) {
         let mut state = self.state.borrow_mut();
         (state.fault, state.condition) = (None, Condition::Healthy);
         state.calls.clear();
     }
 
-    /// Repairs the manager, and ends the process that changes the unit: markers name a process that does not run.
+    /// Repairs the manager, and makes the markers name a process that does not run, as if this process had ended.
     pub(crate) fn end_process(&self) {
         self.repair();
         for (path, content) in list_files(self.root.path()) {
@@ -322,7 +322,8 @@ impl FakeMachine {
 }
 
 impl Snapshot {
-    /// Returns whether nothing but the unit's processes and a timer that does nothing differ from a state before.
+    /// Returns whether logging is off, and the files and the unit's state are as before. The unit's processes and the
+    /// timer may differ.
     pub(crate) fn is_like_before_logging(&self, before: &Self) -> bool {
         self.files == before.files && !self.logs_refusals && self.active_state == before.active_state
     }
@@ -614,7 +615,7 @@ pub(crate) fn denial(unit: &Unit) -> Incident {
     }
 }
 
-/// The variables that say where a user's files are: those of this process.
+/// Returns the variables of this process that locate a user's files.
 fn environment() -> Vec<String> {
     let variable = |name: &str| Some(format!("{name}={}", std::env::var(name).ok()?));
     ["XDG_CONFIG_HOME", "HOME"].into_iter().filter_map(variable).collect()

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many incidents are read.
+/// The number of incidents after which the feed stops reading.
 const MAX_READ: usize = 5_000;
 
 /// A connection to a daemon that listens to the kernel's records.
@@ -25,18 +25,18 @@ pub(crate) struct ListeningDaemon {
     pub(crate) status: Status,
 }
 
-/// The daemon's records of one unit.
+/// The daemon's incidents of one unit under rehearsal.
 pub(crate) struct DaemonFeed {
     client: HardenWhyProxy<'static>,
     bus: BusAddress,
     unit: Unit,
-    /// Since when, in milliseconds since the epoch.
+    /// The start of the rehearsal, in milliseconds since the epoch.
     since: i64,
     /// The counts of earlier rehearsals.
     before: HashMap<IncidentKey, u64>,
-    /// When the daemon began to listen. A daemon that was restarted has another time, and knows of no rehearsal.
+    /// When the daemon began to listen. A restarted daemon has another time, and does not know the rehearsal.
     daemon_since: i64,
-    /// Whether the connection, or the daemon's note of the rehearsal, is lost.
+    /// Whether the latest read failed: the connection or the daemon's note of the rehearsal may be lost.
     lost: bool,
 }
 
@@ -56,11 +56,11 @@ impl ListeningDaemon {
 }
 
 impl DaemonFeed {
-    /// Tells the daemon that a unit is rehearsed from now on, and reads the counts of earlier rehearsals. `since` is the
-    /// time in milliseconds since the epoch.
+    /// Tells the daemon that a unit's rehearsal begins, and reads the counts of earlier rehearsals. `since` is the time
+    /// in milliseconds since the epoch.
     ///
     /// # Errors
-    /// Somebody else rehearses the unit, or the daemon refuses.
+    /// Another process rehearses the unit, or the daemon refuses.
     pub(crate) async fn begin(
         client: HardenWhyProxy<'static>,
         bus: BusAddress,
@@ -80,7 +80,7 @@ impl DaemonFeed {
         self.client.clone()
     }
 
-    /// Reads the incidents, and first reconnects and repeats the note of the rehearsal where the daemon lost it.
+    /// Reads the incidents. First reconnects, and repeats the note of the rehearsal, if the daemon lost it.
     async fn read(&mut self) -> anyhow::Result<Vec<Incident>> {
         if self.lost {
             self.client = client::daemon(&self.bus).await?;
@@ -88,7 +88,7 @@ impl DaemonFeed {
         let status = self.client.status().await.map_err(client::explained)?;
         if self.lost || status.since != self.daemon_since {
             let (name, manager) = (self.unit.name.as_str(), self.unit.manager.to_string());
-            // The daemon refuses only where it still has the note.
+            // The daemon refuses only if it still has the note.
             let _ = self.client.begin_rehearsal(name, &manager).await;
             (self.daemon_since, self.lost) = (status.since, false);
         }
@@ -121,8 +121,8 @@ impl DaemonFeed {
 }
 
 impl RehearsalFeed for DaemonFeed {
-    /// Calls that systemd makes between the filter and the program are among them: the unit's own filter would be in
-    /// force there as well.
+    /// Includes calls that systemd makes after it loads the filter and before it starts the program: the unit's own
+    /// filter would be in force there as well.
     async fn calls(&mut self) -> anyhow::Result<Vec<Incident>> {
         let answer = timeout(PATIENCE, self.read()).await;
         let incidents = match answer.unwrap_or_else(|_| Err(anyhow::anyhow!("it does not answer in time"))) {
@@ -134,7 +134,7 @@ impl RehearsalFeed for DaemonFeed {
         };
         let before = &self.before;
         let since = incidents.into_iter().filter(|one| !is_rehearsal_filter_load(one)).filter_map(|mut one| {
-            // A store that was replaced counts from zero.
+            // A replaced store counts from zero.
             one.count -= before.get(&one.key).copied().filter(|before| *before <= one.count).unwrap_or_default();
             (one.count > 0).then_some(one)
         });
@@ -143,7 +143,7 @@ impl RehearsalFeed for DaemonFeed {
 
     async fn end(&self) {
         let (name, manager) = (self.unit.name.as_str(), self.unit.manager.to_string());
-        // The daemon may know already.
+        // The daemon may know the end already.
         let _ = timeout(PATIENCE, self.client.end_rehearsal(name, &manager)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Where a rehearsal learns of calls, and where it shows them.
+//! The source of a rehearsal's calls, and their display.
 
 use crate::incidents::Incident;
 
@@ -16,7 +16,7 @@ pub(crate) trait RehearsalFeed {
 
 /// Shows a rehearsal's progress to the user.
 pub(crate) trait RehearsalObserver {
-    /// Starts the display, once the unit's drop-in is written.
+    /// Starts the display, once harden-why has written the unit's drop-in.
     fn start(&mut self);
 
     /// Shows the calls so far. Returns whether one of them is new.

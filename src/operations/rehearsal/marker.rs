@@ -1,36 +1,37 @@
-//! The comments of a rehearsal's drop-in: who rehearses the unit, and what to restore.
+//! The comments of a rehearsal's drop-in: the rehearsing process, and the state to restore.
 //!
-//! The drop-in has one of two names. systemd reads the first; it ignores the second, under which the unit may still run
-//! without its own settings. The file goes last, so that whatever there is to restore, a file says so.
+//! The drop-in has one of two names. systemd reads the first name and ignores the second. While the file has the second
+//! name, the unit may still run without its own settings. harden-why removes the file last, so that a file marks every
+//! unit that needs restoring.
 
 use crate::operations::owner_marker::OwnerMarker;
 use crate::systemd::manager::UnitProperties;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// The second name: systemd reads `.conf` alone.
+/// The second name. systemd reads only `.conf` files.
 const DISARMED: &str = "zzzz-harden-why-rehearsal.over";
 
-/// How the line begins that says whether the unit ran before.
+/// The prefix of the line that says whether the unit ran before.
 const BEFORE: &str = "# Before: ";
 
-/// Returns the second name of a drop-in.
+/// Returns the path of a drop-in under its second name.
 pub(crate) fn disarmed_path(path: &Path) -> PathBuf {
     path.with_file_name(DISARMED)
 }
 
-/// What a drop-in says of its rehearsal.
+/// The facts that a drop-in records about its rehearsal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RehearsalMarker {
     owner: Option<OwnerMarker>,
     /// Whether the unit ran before.
     pub(crate) ran: bool,
-    /// The invocation ID of the unit's start before.
+    /// The unit's invocation ID before the rehearsal.
     invocation: Option<[u8; 16]>,
 }
 
 impl RehearsalMarker {
-    /// The marker of a rehearsal by this process. `before` is the unit before the rehearsal.
+    /// The marker of a rehearsal by this process. `before` holds the unit's earlier properties.
     pub(crate) fn new(before: &UnitProperties) -> Self {
         Self { owner: OwnerMarker::current(), ran: before.is_running(), invocation: before.invocation_id }
     }
@@ -48,8 +49,8 @@ impl RehearsalMarker {
         lines
     }
 
-    /// Parses the comments of a drop-in. A line that cannot be read counts as "the unit ran, and its owner is gone":
-    /// that restores most.
+    /// Parses the comments of a drop-in. An unreadable line counts as "the unit ran, and its owner is gone", since
+    /// that restores the most.
     pub(crate) fn parse(drop_in: &[u8]) -> Self {
         let text = String::from_utf8_lossy(drop_in);
         let before = text.lines().find_map(|line| line.strip_prefix(BEFORE)?.split_once(' '));
@@ -65,7 +66,7 @@ impl RehearsalMarker {
         self.owner.and_then(OwnerMarker::living_owner)
     }
 
-    /// Returns whether the unit's processes can have started without its own settings.
+    /// Returns whether the unit's processes may have started without its own settings.
     pub(crate) fn was_started_since(&self, now: &UnitProperties) -> bool {
         now.is_running() && (now.invocation_id.is_none() || now.invocation_id != self.invocation)
     }

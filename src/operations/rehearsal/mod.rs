@@ -1,8 +1,9 @@
-//! A rehearsal: one run of a unit in which nothing is blocked and every denied call is recorded.
+//! A rehearsal: one run of a unit that blocks no call and records every call that the unit's settings deny.
 //!
-//! [`plan`] checks everything that can fail. [`session`] writes a drop-in below `/run` that lifts what denies calls and
-//! logs them instead. [`watch`] follows the unit until the rehearsal ends, and [`run`] restores the unit's own settings
-//! in every case. If this process is killed, the next one restores them ([`recover`]).
+//! [`plan`] checks the conditions in advance. [`session`] writes a drop-in below `/run`: it lifts the directives that
+//! deny calls and logs the calls instead. [`watch`] follows the unit until the rehearsal ends. [`run`] then restores
+//! the unit's own settings, even after a failure. If this process is killed, the next harden-why restores them
+//! ([`recover`]).
 
 pub(crate) mod daemon_feed;
 pub(crate) mod feed;

@@ -1,4 +1,4 @@
-//! The plan of a rehearsal: everything that can fail is checked before anything is changed.
+//! Plans a rehearsal: checks the conditions before any change.
 
 use super::marker;
 use super::marker::RehearsalMarker;
@@ -24,31 +24,30 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The system units without which nothing of a rehearsal is seen.
+/// The system units without which a rehearsal shows nothing.
 const REQUIRED_UNITS: [&str; 4] = ["harden-whyd.service", "harden-whyd.socket", "dbus.service", "dbus-broker.service"];
 
-/// Where the kernel lists the actions that it logs.
+/// The file in which the kernel lists the actions that it logs.
 const ACTIONS_LOGGED: &str = "/proc/sys/kernel/seccomp/actions_logged";
 
-/// When a rehearsal ends, unless the user or the unit ends it.
+/// The limits at which a rehearsal ends, unless the user or the unit ends it earlier.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// After this long.
+    /// The longest run.
     pub(crate) time: Option<Duration>,
-    /// After this long without a new call.
+    /// The longest time without a new call.
     pub(crate) idle: Option<Duration>,
 }
 
-/// What a user asks to rehearse.
+/// A user's request for a rehearsal.
 #[derive(Debug, Clone)]
 pub(crate) struct RehearsalRequest {
     /// The unit's name, or an alias.
     pub(crate) unit: UnitName,
-    /// Only a unit of the system manager.
+    /// Whether to look only for a unit of the system manager.
     pub(crate) system: bool,
-    /// Only a unit of the caller's own manager.
+    /// Whether to look only for a unit of the caller's own manager.
     pub(crate) user: bool,
-    /// When it ends.
     pub(crate) limits: Limits,
     /// Directives that stay in force.
     pub(crate) keep: BTreeSet<Directive>,
@@ -57,7 +56,7 @@ pub(crate) struct RehearsalRequest {
 /// A rehearsal that can start.
 pub(crate) struct RehearsalPlan {
     pub(crate) unit: Unit,
-    /// The unit before.
+    /// The unit's properties before.
     pub(crate) facts: UnitProperties,
     /// Its own settings.
     pub(crate) situation: Situation,
@@ -65,7 +64,7 @@ pub(crate) struct RehearsalPlan {
     pub(crate) limits: Limits,
     /// The path of the drop-in.
     pub(crate) path: PathBuf,
-    /// The date.
+    /// The date for the drop-in's comments.
     today: String,
     pub(crate) marker: RehearsalMarker,
     pub(crate) loaded: LoadedGroups,
@@ -73,10 +72,10 @@ pub(crate) struct RehearsalPlan {
 }
 
 impl RehearsalPlan {
-    /// Checks everything that can fail.
+    /// Checks whether the rehearsal can start. Changes nothing.
     ///
     /// # Errors
-    /// Says what prevents the rehearsal. Nothing was changed.
+    /// The error says what prevents the rehearsal.
     pub(crate) async fn prepare<M: ServiceManagers>(
         machine: LocalMachine<'_, M>,
         request: &RehearsalRequest,
@@ -145,10 +144,10 @@ impl RehearsalPlan {
     }
 }
 
-/// Parses the keys of directives that stay in force; a `=` at the end is ignored.
+/// Parses the keys of directives that stay in force. A trailing `=` is optional.
 ///
 /// # Errors
-/// A rehearsal does not lift one of them.
+/// A rehearsal does not lift one of the directives.
 pub(crate) fn parse_kept(names: &[String]) -> anyhow::Result<BTreeSet<Directive>> {
     let parse = |name: &String| {
         let directive = Directive::from_key(name.strip_suffix('=').unwrap_or(name));
@@ -201,7 +200,7 @@ async fn find_unit<M: ServiceManagers>(
     Err(why.map_or_else(|| anyhow::anyhow!("there is no unit {name}"), Into::into))
 }
 
-/// Checks that systemd knows `SystemCallLog=`, and may start and stop the unit for a user.
+/// Checks that systemd knows `SystemCallLog=`, and that a user may start and stop the unit.
 async fn ensure_can_restart(unit: &Unit, facts: &UnitProperties, manager: &impl ServiceManager) -> anyhow::Result<()> {
     if facts.system_call_log.is_none() {
         let version = manager.version().await.map(|version| format!(" ({})", escape(version.as_bytes())));
@@ -215,7 +214,7 @@ async fn ensure_can_restart(unit: &Unit, facts: &UnitProperties, manager: &impl 
     Ok(())
 }
 
-/// Checks that nobody rehearses the unit, and that no file is in the way.
+/// Checks that no process rehearses the unit, and that no other file replaces the drop-in.
 fn ensure_is_free(path: &Path, facts: &UnitProperties) -> anyhow::Result<()> {
     for path in [path, &marker::disarmed_path(path)] {
         let Some(drop_in) = drop_in::read(path)? else { continue };
@@ -230,7 +229,7 @@ fn ensure_is_free(path: &Path, facts: &UnitProperties) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Computes the rehearsal's settings, and checks that they would have the last word.
+/// Computes the rehearsal's settings, and checks that no other setting overrides them.
 fn plan_settings(
     unit: &Unit,
     situation: &Situation,

@@ -1,4 +1,4 @@
-//! Restores the own settings of units whose rehearsal was killed.
+//! Restores the own settings of units whose `rehearse` was killed.
 
 use super::marker;
 use super::marker::RehearsalMarker;
@@ -20,16 +20,16 @@ use std::time::Duration;
 /// How long to wait for a unit's start. harden-whyd's start waits for the recovery, and the unit may wait for harden-whyd.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A unit whose rehearsal was killed.
+/// A unit whose `rehearse` was killed.
 #[derive(Debug)]
 pub(crate) struct StaleRehearsal {
     unit: Unit,
-    /// The drop-in under its first name.
+    /// The path of the drop-in under its first name.
     path: PathBuf,
     marker: RehearsalMarker,
 }
 
-/// Finds the stale rehearsals of the system's units and of the caller's own.
+/// Finds the stale rehearsals of system units and of the caller's own units. Deletes unfinished files.
 pub(crate) fn find_stale<M: ServiceManagers>(machine: LocalMachine<'_, M>) -> Vec<StaleRehearsal> {
     let managers = [Manager::System, Manager::User(machine.uid())];
     managers.into_iter().flat_map(|manager| find_below(manager, &machine.resolve(&runtime_dir(manager)))).collect()
@@ -53,7 +53,7 @@ fn find_below(manager: Manager, dir: &Path) -> Vec<StaleRehearsal> {
     stale
 }
 
-/// Reads the drop-in under either of its names. Somebody else's file does not count, nor one that cannot be read.
+/// Reads the drop-in under either of its names. Ignores another program's file, and a file that cannot be read.
 fn read_drop_in(path: &Path) -> Option<Vec<u8>> {
     [path.to_owned(), marker::disarmed_path(path)].iter().find_map(|path| drop_in::read(path).ok().flatten())
 }
@@ -81,7 +81,7 @@ impl StaleRehearsal {
     async fn restore<M: ServiceManagers>(&self, machine: LocalMachine<'_, M>) -> anyhow::Result<String> {
         let Self { unit, path, .. } = self;
         let disarmed = marker::disarmed_path(path);
-        // The recovery of other units takes time, in which somebody can rehearse this one.
+        // During the recovery of other units, another process can begin to rehearse this unit.
         if let Some(drop_in) = read_drop_in(path)
             && RehearsalMarker::parse(&drop_in).living_owner().is_some()
         {

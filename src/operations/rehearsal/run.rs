@@ -1,4 +1,4 @@
-//! A rehearsal from its first change to the last one undone.
+//! Runs a rehearsal, from its first change until every change is undone.
 
 use super::feed::{RehearsalFeed, RehearsalObserver};
 use super::plan::RehearsalPlan;
@@ -13,10 +13,10 @@ use anyhow::Context as _;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long the daemon may take to store a call: its interval, and as much again for its other work.
+/// How long the daemon may take to store a call: twice its interval, to allow for its other work.
 const STORE_DELAY: Duration = if cfg!(test) { Duration::ZERO } else { MAX_COUNT_LAG.saturating_mul(2) };
 
-/// How often the feed is read again where it fails at the end.
+/// How many times to read the feed again if it fails at the end.
 const RETRIES: usize = 5;
 
 /// A rehearsal that is over; the unit has its own settings again.
@@ -32,8 +32,7 @@ pub(crate) struct FinishedRehearsal {
 /// Rehearses a unit.
 ///
 /// # Errors
-/// The rehearsal failed, and the unit has its own settings again; or the error says that `harden-why restore` brings
-/// them back.
+/// The rehearsal failed. Either the unit has its own settings again, or the error says how to bring them back.
 pub(crate) async fn rehearse<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     plan: &RehearsalPlan,
@@ -72,7 +71,7 @@ pub(crate) async fn rehearse<M: ServiceManagers>(
     finished
 }
 
-/// Reads the calls once more, after the daemon had time to store the last ones.
+/// Reads the calls once more, after the daemon had time to store the last calls.
 async fn read_last_calls(
     name: &str,
     restoration: &Restoration,
@@ -116,7 +115,7 @@ mod tests {
     #[derive(Default)]
     struct FakeFeed {
         calls: Vec<Incident>,
-        /// How many of the next questions fail.
+        /// How many of the next reads fail.
         failures: usize,
         ended: Cell<bool>,
     }
@@ -199,12 +198,12 @@ mod tests {
         if is_running { FakeMachine::running() } else { FakeMachine::new(Manager::System) }
     }
 
-    /// Has a call to the manager fail at every step: the unit is as before, or the error names `harden-why restore`,
-    /// which makes it so. Returns how many steps there are.
+    /// Makes a call to the manager fail at each step in turn. Checks that the unit is as before, or that the error
+    /// names `harden-why restore`, which restores the unit. Returns the number of steps.
     fn fail_at_every_step(faults: &[Fault], is_running: bool) -> usize {
         let mut steps = 0;
         for &fault in faults {
-            // Later calls only ask for the unit's state.
+            // Later calls only read the unit's state.
             for number in 0..24 {
                 let fake = unit(is_running);
                 let plan = prepare(&fake, SHORT).unwrap();
@@ -258,7 +257,7 @@ mod tests {
     fn unit_runs_with_the_drop_in_during_the_rehearsal() {
         let fake = FakeMachine::running();
         let plan = prepare(&fake, NO_LIMITS).unwrap();
-        // The manager answers until the fourth question about the unit's state, at which this process is killed.
+        // This process is killed when it reads the unit's state for the third time.
         fake.fail_at(9, Fault::Kill);
         assert!(run(&fake, &plan).is_none());
         assert_eq!(fake.failed_call(), "unit_state");
@@ -369,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn recovery_that_is_killed_at_any_step_is_completed_by_the_next() {
+    fn recovery_that_fails_or_is_killed_at_any_step_is_completed_by_the_next() {
         for is_running in [true, false] {
             for fault in Fault::KILLS.into_iter().chain(Fault::OF_MANAGER) {
                 for number in 0..8 {
@@ -399,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn other_users_recovery_leaves_a_system_unit_and_says_who_can() {
+    fn recovery_by_another_user_leaves_a_system_unit_and_names_root() {
         let fake = FakeMachine::running();
         let plan = prepare(&fake, NO_LIMITS).unwrap();
         fake.fail_at(9, Fault::Kill);

@@ -1,4 +1,4 @@
-//! A unit under rehearsal: its drop-in is written, confirmed, and removed whatever happens in between.
+//! A unit under rehearsal: writes its drop-in, confirms it, and removes it again, even after a failure.
 
 use super::marker;
 use super::plan::RehearsalPlan;
@@ -19,10 +19,10 @@ use anyhow::{Context as _, ensure};
 pub(crate) struct RehearsalSession<'a, M: ServiceManagers> {
     plan: &'a RehearsalPlan,
     machine: LocalMachine<'a, M>,
-    /// Keeps the unit loaded for as long as it lives.
+    /// This connection keeps the unit loaded for as long as the connection lives.
     manager: M::Connection,
     undo: Undo,
-    /// Whether the unit's restart was requested.
+    /// Whether this session requested the unit's restart.
     restarted: bool,
 }
 
@@ -31,26 +31,26 @@ pub(crate) struct RehearsalSession<'a, M: ServiceManagers> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Restoration {
     pub(crate) action: RestoreAction,
-    /// The unit's state then; `None` where the job takes too long.
+    /// The unit's state after its job; `None` if the job takes too long, the manager does not answer, or a signal came.
     pub(crate) outcome: Option<UnitOutcome>,
 }
 
-/// What the unit needed to get its own settings back.
+/// The action that gave the unit its own settings back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RestoreAction {
     /// It ran before, so it was restarted.
     Restarted,
     /// It did not run before, so it was stopped.
     Stopped,
-    /// It has no process under other settings.
+    /// It had no process under other settings, so it needed no job.
     Left,
 }
 
 impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
-    /// Writes the drop-in; systemd has not read it yet.
+    /// Writes the drop-in, which systemd reads later.
     ///
     /// # Errors
-    /// The manager cannot be reached, or the drop-in cannot be written: nothing was changed.
+    /// The manager is unreachable, or the drop-in cannot be written. Nothing is changed in either case.
     pub(crate) async fn open(machine: LocalMachine<'a, M>, plan: &'a RehearsalPlan) -> anyhow::Result<Self> {
         let manager = machine.connect(plan.unit.manager).await?;
         let undo = drop_in::write(&plan.path, plan.text().as_bytes())?;
@@ -62,10 +62,10 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
         &self.manager
     }
 
-    /// Has systemd read the drop-in, confirms its settings, and restarts the unit without waiting for it.
+    /// Makes systemd read the drop-in, confirms its settings, and requests the unit's restart without waiting for it.
     ///
     /// # Errors
-    /// systemd does not answer, or holds something else than the rehearsal needs.
+    /// systemd does not answer, or holds other settings than the rehearsal needs.
     pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
         let RehearsalPlan { unit, rehearsal, loaded, path, .. } = self.plan;
         self.manager.reload().await.context("systemd does not read its files again")?;
@@ -85,7 +85,7 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
         rehearsal
             .verify(&policy, &loaded.groups)
             .map_err(|call| anyhow::anyhow!("systemd does not do with {call} what a rehearsal needs"))?;
-        // Without the reference, only the end of a unit that leaves nothing behind stays unknown.
+        // Without the reference, systemd can unload the unit once it ends; only its result stays unknown then.
         let _ = self.manager.keep_loaded(&unit.name).await;
         // systemd may carry out a job although its answer is lost.
         self.restarted = true;
@@ -95,18 +95,18 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
             .with_context(|| format!("{} does not start anew", unit.name))
     }
 
-    /// Brings the unit's own settings back into force, and restarts or stops the unit as it was before.
+    /// Brings the unit's own settings back into force. Restarts a unit that ran before, and stops a unit that did not.
     ///
-    /// No signal prevents that, since signals come in pairs when a login session ends; a signal only ends the wait for
-    /// the unit's start.
+    /// No signal prevents this, since signals come in pairs when a login session ends. A signal only ends the wait for
+    /// the unit's job.
     ///
     /// # Errors
-    /// systemd does not answer. The next harden-why finds what is left to do.
+    /// systemd does not answer, or the drop-in cannot be renamed or removed. The next harden-why completes the work.
     pub(crate) async fn close(mut self, interruption: &mut Interruption) -> anyhow::Result<Restoration> {
         let name = &self.plan.unit.name;
         let is_ours = match self.undo.set_aside(&marker::disarmed_path(&self.plan.path)) {
             Ok(()) => true,
-            // Somebody removed the file; systemd may not have noticed.
+            // Another process removed the file; systemd may still hold its settings.
             Err(DropInError::Gone(_)) => false,
             Err(error) => {
                 let error = anyhow::Error::from(error);
@@ -152,7 +152,7 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
 }
 
 impl Restoration {
-    /// Describes it in a sentence about the unit `name`.
+    /// Describes the restoration in a sentence about the unit `name`.
     pub(crate) fn describe(&self, name: &str) -> String {
         let state = self.outcome.as_ref().map_or_else(|| "not done with it yet".to_owned(), describe_state);
         match self.action {
@@ -174,7 +174,7 @@ impl RestoreAction {
     }
 }
 
-/// Returns a unit's state, with the result where the unit failed.
+/// Returns a unit's state, with the result if the unit failed.
 pub(crate) fn describe_state(outcome: &UnitOutcome) -> String {
     let state = escape(outcome.active_state.as_bytes());
     match outcome.result.as_deref().filter(|result| *result != "success" && outcome.active_state == "failed") {

@@ -9,16 +9,16 @@ use anyhow::{Context as _, ensure};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often the unit's state is read.
+/// How often to read the unit's state.
 const STATE_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 250 });
 
-/// How often the feed is read. The daemon stores incidents once a second.
+/// How often to read the feed. The daemon stores incidents once a second.
 const FEED_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 4 } else { 1_000 });
 
 /// How long a manager may fail to answer.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
-/// What ended a rehearsal.
+/// The reason for a rehearsal's end.
 #[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RehearsalEnd {
@@ -44,10 +44,10 @@ impl RehearsalEnd {
     }
 }
 
-/// Watches until the end.
+/// Watches the unit until the rehearsal ends.
 ///
 /// # Errors
-/// The manager does not answer any more, or it did not start the unit at all.
+/// The manager no longer answers, no longer knows the unit, or did not start it.
 pub(crate) async fn watch(
     plan: &RehearsalPlan,
     manager: &impl ServiceManager,

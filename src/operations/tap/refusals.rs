@@ -1,4 +1,4 @@
-//! The refusals that a tap saw, by the unit that they belong to.
+//! Groups the refusals that a tap saw by unit.
 
 use super::targets::{ResolvedTarget, TapScope};
 use crate::audit::Action;
@@ -12,13 +12,13 @@ use crate::units::{Rung, Unit};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-/// A unit under the tap; `None` for processes without one.
+/// A unit under the tap. Its name is `None` for processes without a unit.
 pub(crate) struct TappedUnit {
     pub(crate) unit: Option<Unit>,
     pub(crate) settings: Option<LoadedSettings>,
 }
 
-/// The refusals of one kind, of the processes of one unit.
+/// The refusals of one kind for the processes of one unit.
 pub(crate) struct UnitRefusal {
     pub(crate) unit: Option<Unit>,
     rung: Option<Rung>,
@@ -27,7 +27,7 @@ pub(crate) struct UnitRefusal {
 }
 
 impl TappedUnit {
-    /// Returns the unit's settings as a diagnosis takes them.
+    /// Returns the unit's settings in the form that a diagnosis takes.
     pub(crate) fn situation(&self) -> Option<&Situation> {
         self.settings.as_ref()?.situation.as_ref()
     }
@@ -64,7 +64,7 @@ impl UnitRefusal {
     }
 }
 
-/// Returns the unit of a refusal by a process of target number `target`, and how it was found.
+/// Returns the unit of a refusal by a process of target number `target`, and the evidence for the unit.
 pub(crate) fn find_unit(
     watched: &[ResolvedTarget],
     scope: TapScope,
@@ -100,7 +100,7 @@ pub(crate) fn group_by_unit(
 }
 
 /// Returns whether the unit's policy gives that result for some arguments of the call. If not, the call itself failed
-/// with that error.
+/// with that error, or the policy is unknown.
 fn can_cause(units: &[TappedUnit], unit: Option<&Unit>, kind: &RefusalKind) -> bool {
     let tapped = units.iter().find(|tapped| tapped.unit.as_ref() == unit);
     let Some(situation) = tapped.and_then(TappedUnit::situation) else { return false };

@@ -1,4 +1,4 @@
-//! Reports what a tap saw to harden-whyd, and notes what it did not see.
+//! Reports a tap's incidents to harden-whyd, and notes the refusals that the tap missed.
 
 use crate::audit::Note;
 use crate::incidents::{Incident, Stored};
@@ -25,7 +25,7 @@ pub(crate) async fn report_to_daemon(bus: &BusAddress, incidents: &[Incident]) -
     Some(Note::new("not-stored", format!("what was seen is not stored, since harden-whyd does not take it: {error:#}")))
 }
 
-/// Returns notes about refusals that were not counted. `uncounted` is how many the tally has no place for.
+/// Returns notes about refusals that the tap did not count. For `uncounted` of them the tally had no place.
 pub(crate) fn loss_notes(losses: TapLosses, uncounted: u64) -> Vec<Note> {
     let mut notes = Vec::new();
     let refusals = losses.refusals.saturating_add(uncounted);

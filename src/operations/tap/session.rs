@@ -11,7 +11,7 @@ use crate::syscalls::Groups;
 use crate::units::Unit;
 use std::time::{Duration, Instant};
 
-/// The most further units whose settings are read, in addition to the targets.
+/// How many units' settings the tap reads at most, in addition to the targets.
 const MOST_FURTHER_UNITS: usize = 256;
 
 /// Targets and their units' settings, before the tap begins.
@@ -28,7 +28,7 @@ pub(crate) struct FinishedTap {
     pub(crate) refusals: Vec<UnitRefusal>,
     pub(crate) took: Duration,
     pub(crate) losses: TapLosses,
-    /// How many refusals the tally had no place for.
+    /// The number of refusals for which the tally had no place.
     pub(crate) uncounted: u64,
     watched: Vec<ResolvedTarget>,
 }
@@ -49,8 +49,8 @@ impl TapSession {
         Self { watched, units }
     }
 
-    /// Watches the targets for a time, or until a signal comes or none of them runs. `show` gets the time since the
-    /// beginning and a function that returns the refusals so far.
+    /// Watches the targets until the time is over, a signal comes, or no target runs any more. `show` receives the time
+    /// since the beginning and a function that returns the refusals so far.
     ///
     /// # Errors
     /// The kernel does not let this process tap.
@@ -85,7 +85,7 @@ impl TapSession {
         tally.add(tap.stop(), &procfs);
         let took = begun.elapsed();
 
-        // Settings of units that appeared during the tap are read now, when no event waits.
+        // Read the settings of units that appeared during the tap only now, when no event waits.
         let owners = tally.owners();
         let mut further: Vec<Option<Unit>> =
             owners.map(|(target, owner)| find_unit(&watched, scope, target, owner).map(|(unit, _)| unit)).collect();

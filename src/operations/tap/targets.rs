@@ -1,4 +1,4 @@
-//! The targets of a tap: units and processes, found where they run.
+//! Resolves the targets of a tap: units and processes.
 
 use crate::kernel::procfs::Procfs;
 use crate::kernel::tap::{ProcessOwner, TapTarget};
@@ -8,7 +8,7 @@ use crate::systemd::manager::SystemdError;
 use crate::units::{Manager, Placement, Rung, Unit, UnitName, cgroup};
 use anyhow::{bail, ensure};
 
-/// What a user asks to tap.
+/// A user's request for a target.
 #[derive(Debug, Clone)]
 pub(crate) enum TargetRequest {
     /// A process and its children.
@@ -20,7 +20,7 @@ pub(crate) enum TargetRequest {
 /// A target that runs.
 #[derive(Debug)]
 pub(crate) struct ResolvedTarget {
-    /// Where its processes are.
+    /// The cgroup or the process to tap.
     pub(crate) target: TapTarget,
     /// Its unit, if it has one.
     pub(crate) unit: Option<Unit>,
@@ -30,9 +30,9 @@ pub(crate) struct ResolvedTarget {
 /// Which processes a tap follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TapScope {
-    /// Those in the cgroups of the targets alone.
+    /// Only processes in the cgroups of the targets.
     TargetCgroups,
-    /// Those of the targets, in any cgroup.
+    /// Processes of the targets, in any cgroup.
     AnyCgroup,
 }
 
@@ -50,7 +50,7 @@ enum Reach {
 }
 
 impl TapScope {
-    /// The scope of a tap with these targets: children of a target process are followed into any cgroup.
+    /// The scope of a tap with these targets. The tap follows children of a target process into any cgroup.
     pub(crate) fn from_targets(targets: &[TapTarget]) -> Self {
         let by_cgroups = targets.iter().all(|target| matches!(target, TapTarget::Cgroup(_)));
         if by_cgroups { Self::TargetCgroups } else { Self::AnyCgroup }
@@ -68,14 +68,14 @@ impl Reach {
 }
 
 impl ResolvedTarget {
-    /// Returns the unit that a refusal belongs to, and how it was found.
+    /// Returns the unit of a refusal, and the evidence for the unit.
     pub(crate) fn attribute<'a>(&'a self, owner: &'a ProcessOwner, scope: TapScope) -> Option<(&'a Unit, Rung)> {
         let own = |rung| self.unit.as_ref().map(|unit| (unit, rung));
         match (self.reach, owner) {
-            // The kernel saw the process in this very cgroup. It may have moved since, as a login process does.
+            // The kernel saw the process in this very cgroup. The process may move later, as a login process does.
             (Reach::Unit, _) if scope == TapScope::TargetCgroups => own(Rung::OwnCgroup),
             (_, ProcessOwner::Unit(unit)) => Some((unit, Rung::OwnCgroup)),
-            // Below a target with units of its own, it is unknown which unit it was; a user manager is a unit itself.
+            // Such a target contains other units, so the refusal's unit is unknown. A user manager is a unit itself.
             (_, ProcessOwner::Nobody) | (Reach::UserManager, ProcessOwner::Unknown) | (Reach::Slice, _) => None,
             (_, ProcessOwner::Manager | ProcessOwner::Unknown) => own(Rung::ParentCgroup),
         }
@@ -85,7 +85,7 @@ impl ResolvedTarget {
 /// Resolves a target. `candidates` are the managers that may run a unit.
 ///
 /// # Errors
-/// The target does not run, or is none.
+/// The target does not run, the pid is a thread's, or several managers run the unit.
 pub(crate) async fn resolve_target<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     request: &TargetRequest,
@@ -107,7 +107,7 @@ fn resolve_process(pid: u32, procfs: &Procfs) -> anyhow::Result<ResolvedTarget> 
     Ok(ResolvedTarget { target: TapTarget::Process(pid), unit, reach: Reach::Process })
 }
 
-/// Resolves a unit, which one manager must run.
+/// Resolves a unit. Exactly one manager must run it.
 async fn resolve_unit<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     name: &UnitName,
