@@ -67,7 +67,7 @@ fn one(unit: &str) -> Vec<(String, usize)> {
 fn alias_is_answered_for_its_unit() {
     let Some(machine) = Machine::start() else { return };
     assert_eq!(machine.units("alias"), one("x.service"));
-    assert_eq!(machine.json(&["alias"])["units"][0]["notes"][0], "alias.service is an alias of x.service");
+    assert_eq!(machine.json(&["alias"])["units"][0]["notes"][0]["text"], "alias.service is an alias of x.service");
     assert_eq!(machine.units("x"), one("x.service"));
     assert_eq!(machine.json(&["x"])["units"][0]["notes"], serde_json::json!([]));
     assert_eq!(machine.json(&["check", "alias"])["unit"], "x.service");
@@ -86,7 +86,7 @@ fn template_stands_for_its_instances() {
     assert_eq!(machine.units("t@"), [one("t@one.service"), one("t@two.service")].concat());
     let nobody = machine.json(&["nobody@.service"]);
     assert_eq!(nobody["units"][0]["denials"], serde_json::json!([]));
-    let note = nobody["units"][0]["notes"][0].as_str().unwrap();
+    let note = nobody["units"][0]["notes"][0]["text"].as_str().unwrap();
     assert!(note.starts_with("no instance of nobody@.service has denials"), "{note}");
     for verb in ["revert", "tap"] {
         let error = machine.error(&[verb, "t@"]);
