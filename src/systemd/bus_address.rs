@@ -16,7 +16,7 @@ pub enum BusAddress {
     Address(String),
 }
 
-/// Why a text is no bus.
+/// The error for a text that names no bus.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a bus is system, session or an address like unix:path=/run/dbus/system_bus_socket")]
 pub struct BadBusAddress;

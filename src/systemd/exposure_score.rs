@@ -11,17 +11,18 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
-/// The time limit of one run, which takes twenty milliseconds.
+/// The time limit of one run. A run normally takes twenty milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Larger files are not copied.
+/// The copy of a file ends after this many bytes.
 const LARGEST: u64 = 1024 * 1024;
 
-/// The name of the copy, which `systemd-analyze` must not mistake for a unit of the machine.
+/// The name of the copy. It must differ from every unit of the machine, or `systemd-analyze` reads that unit instead.
 const NAME: &str = "harden-why-copy.service";
 
-/// The exposure levels of a unit as it is and with each of some drop-ins, from 0.0 to 10.0. `path` is the drop-in's: its
-/// name decides the merge order, and a drop-in of the same name is replaced. `None` where systemd gives no level.
+/// Returns the exposure levels of a unit, from 0.0 to 10.0: first as it is, then with each of the `contents` as a
+/// drop-in. The file name in `path` decides the drop-in's place in the merge order. The drop-in replaces one of the
+/// same name. `None` if systemd gives no level.
 #[must_use]
 pub fn measure_exposure(
     name: &UnitName,
@@ -45,10 +46,10 @@ pub fn measure_exposure(
     Some(found)
 }
 
-/// The number in the last line, `→ Overall exposure level for x.service: 6.9 MEDIUM`.
+/// Parses the number in the last line, `→ Overall exposure level for x.service: 6.9 MEDIUM`.
 fn parse_level(printed: &str) -> Option<f64> {
-    let (_, told) = printed.trim_end().lines().next_back()?.rsplit_once(&format!("{NAME}: "))?;
-    told.split(' ').next()?.parse().ok().filter(|level| (0.0..=10.0).contains(level))
+    let (_, level) = printed.trim_end().lines().next_back()?.rsplit_once(&format!("{NAME}: "))?;
+    level.split(' ').next()?.parse().ok().filter(|level| (0.0..=10.0).contains(level))
 }
 
 /// A temporary directory with a copy of a unit. Dropping this removes it.
@@ -71,7 +72,7 @@ impl UnitCopy {
         DirBuilder::new().mode(0o700).recursive(true).create(&dir)?;
         fs::write(units.join(NAME), read_file(fragment)?)?;
         for (number, dropin) in dropins.iter().enumerate() {
-            // The drop-in that the tested one replaces is in the slot.
+            // The slot holds the drop-in that the tested drop-in replaces.
             let same = dropin.file_name() == path.file_name();
             let to = if same {
                 copy.slot.clone()
@@ -84,7 +85,7 @@ impl UnitCopy {
     }
 }
 
-/// A letter that sorts a file before or behind the slot, whose number it can share.
+/// Returns a letter that sorts a file before or after the slot, even if both have the same number.
 fn order_letter(number: usize, slot: usize) -> char {
     if number < slot { 'a' } else { 'c' }
 }
@@ -133,7 +134,7 @@ mod tests {
         let found = levels(&[], "/etc/x.service.d/zz.conf");
         assert_eq!(found.len(), 3);
         assert!(found[1] > found[0] && (found[2] - found[0]).abs() < f64::EPSILON, "{found:?}");
-        // A later drop-in has the last word, one of the same name none.
+        // The last drop-in decides; the tested drop-in replaces one of the same name.
         let dropins = [file("50.conf", "ProtectClock=yes")];
         let behind = levels(&dropins, "/etc/x.service.d/40.conf");
         assert!((behind[1] - behind[0]).abs() < f64::EPSILON, "{behind:?}");

@@ -1,7 +1,7 @@
 //! Reads the journal of this machine for processes whose unit no other source names.
 //!
 //! An entry of systemd-coredump has the pid and the cgroup of a process that dumped core. An entry of a manager names
-//! the unit whose process ended, and how, but not the pid: it counts only if no other unit fits.
+//! the unit and how its process ended, but not the pid: it counts only if no other unit fits.
 
 pub(crate) mod libsystemd;
 
@@ -19,17 +19,17 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// The time between a denial and its core dump, before and after, in milliseconds. The kernel gives the time of the dump.
+/// How long before and after a denial its core dump can be, in milliseconds. The kernel gives the time of the dump.
 const CORE_BEFORE_MS: i64 = 1_000;
 const CORE_AFTER_MS: i64 = 10_000;
-/// The same for a manager's entry, which follows the death.
+/// The same for a manager's entry. The manager writes it after the death.
 const EXIT_BEFORE_MS: i64 = 20;
 const EXIT_AFTER_MS: i64 = 2_000;
 /// The limits of one read: entries and time.
 const MOST_ENTRIES: usize = 4096;
 const LONGEST: Duration = Duration::from_millis(500);
 
-/// The directories of journals.
+/// The directories of journals, relative to the root.
 const DIRECTORIES: [&str; 2] = ["run/log/journal", "var/log/journal"];
 
 /// Reads the journal. The first read loads the library.
@@ -60,15 +60,15 @@ impl From<io::Error> for JournalReadError {
 }
 
 impl JournalReader {
-    /// Reads the journal in a directory.
+    /// Creates a reader of the journal in a directory.
     #[must_use]
     pub fn at(directory: impl Into<PathBuf>) -> Self {
         Self { directory: Some(directory.into()), ..Self::default() }
     }
 
-    /// The entries of managers and systemd-coredump in a boot since a moment, in milliseconds since the epoch.
+    /// Returns the entries of managers and systemd-coredump from one boot. `since` is in milliseconds since the epoch.
     ///
-    /// Blocks while it reads files.
+    /// Blocks on file reads.
     ///
     /// # Errors
     /// The journal or the library is missing, or reading fails.
@@ -112,12 +112,12 @@ fn gather(
     Ok(entries)
 }
 
-/// The entries of one read.
+/// The result of one read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeathEntries {
     /// The entries.
     pub found: Vec<DeathEntry>,
-    /// The time up to which the entries are complete, in milliseconds since the epoch; `None` where a limit ended the
+    /// The time up to which the entries are complete, in milliseconds since the epoch; `None` if a limit ended the
     /// read.
     pub whole_until: Option<i64>,
 }
@@ -138,7 +138,7 @@ pub fn boot_id() -> Option<String> {
     Some(id.trim_end().replace('-', ""))
 }
 
-/// The earliest time of an entry about these sightings, in milliseconds since the epoch.
+/// The earliest possible time of an entry about these sightings, in milliseconds since the epoch.
 #[must_use]
 pub fn earliest_entry_time(sightings: &[Sighting]) -> Option<i64> {
     let times = sightings.iter().filter_map(|sighting| match sighting.at {
@@ -148,7 +148,7 @@ pub fn earliest_entry_time(sightings: &[Sighting]) -> Option<i64> {
     Some(times.min()?.saturating_sub(CORE_BEFORE_MS))
 }
 
-/// The evidence that entries give for a sighting. `runs` says whether a unit's commands run an executable.
+/// Finds the evidence for a sighting in entries. `runs` returns whether a unit's commands run an executable.
 pub fn find_evidence(
     entries: &DeathEntries,
     sighting: &Sighting,
@@ -170,9 +170,9 @@ pub fn find_evidence(
         IncidentEvent::Denial(denial) => denial.action.is_kill(),
         IncidentEvent::UnrecordedDeath => false,
     };
-    // Before this time, the entry about another unit's process may still be missing.
-    let is_all_told = whole_until.is_some_and(|until| until >= at.saturating_add(EXIT_AFTER_MS));
-    if !kills || !is_all_told {
+    // Until this time, an entry about another unit's process may still be missing.
+    let is_complete = whole_until.is_some_and(|until| until >= at.saturating_add(EXIT_AFTER_MS));
+    if !kills || !is_complete {
         return Vec::new();
     }
     // A user manager can log any unit name, so its entries count for that user's processes only.

@@ -1,7 +1,7 @@
-//! The call names that the libseccomp of this machine knows. systemd resolves names by libseccomp and ignores unknown
-//! ones, so no line of a unit can allow them.
+//! Reads which call names this machine's libseccomp knows. systemd resolves names with libseccomp and ignores unknown
+//! names, so no line of a unit can allow them.
 //!
-//! The library is read as a file, not loaded: its tables hold every name as a string.
+//! This module reads the library as a file and does not load it: its tables hold every name as a string.
 
 use crate::syscalls::{CallNames, Groups};
 use std::collections::HashSet;
@@ -9,13 +9,13 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-/// Bytes beyond this number are not read; version 2.6 has 0.2 MB.
+/// The limit of bytes read; version 2.6 has 0.2 MB.
 const MOST: u64 = 8 << 20;
 
 /// Names that every version knows. If one is missing, the file is no libseccomp.
 const CERTAIN: [&str; 4] = ["read", "openat", "socket", "accept4"];
 
-/// The calls of the groups that the libseccomp below a root does not know; empty where the library cannot be read.
+/// Returns the groups' calls that the libseccomp below a root does not know; empty if the library cannot be read.
 #[must_use]
 pub fn unresolved(root: &Path, groups: &Groups) -> CallNames {
     let Some(library) = library(root) else { return CallNames::new() };
@@ -28,7 +28,7 @@ pub fn unresolved(root: &Path, groups: &Groups) -> CallNames {
     calls.filter(|call| !knows(call)).cloned().collect()
 }
 
-/// The bytes of the library for this machine's native ABI.
+/// Reads the library for this machine's native ABI.
 fn library(root: &Path) -> Option<Vec<u8>> {
     let mut directories = vec![PathBuf::from("usr/lib64"), PathBuf::from("usr/lib")];
     let multiarch = |name: &str| name.starts_with(std::env::consts::ARCH) && name.contains("-linux-");

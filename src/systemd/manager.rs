@@ -1,8 +1,8 @@
 //! Asks service managers over D-Bus (`org.freedesktop.systemd1(5)`): the system manager over the system bus, a user
 //! manager over its private socket.
 //!
-//! Answers are not cached, since systemd does not announce a change of a filter. A user manager is a process of its
-//! user: its answers count for that user's units only, and every call has a time limit.
+//! This module caches no answers, since systemd does not announce a change of a filter. A user manager is a process of
+//! its user: its answers count for that user's units only, and every call has a time limit.
 
 pub(crate) mod all_units;
 pub(crate) mod control;
@@ -81,7 +81,7 @@ pub struct Managers {
 }
 
 impl Managers {
-    /// The managers of this machine. The system manager is on the given bus; it is on no session bus, so
+    /// The managers of this machine. `bus` is the system manager's bus. No session bus has a system manager, so
     /// [`BusAddress::Session`] stands for the system bus here.
     #[must_use]
     pub fn new(bus: &BusAddress) -> Self {
@@ -89,21 +89,21 @@ impl Managers {
         Self { bus, runtime_root: RUNTIME_ROOT.into(), system: tokio::sync::Mutex::default() }
     }
 
-    /// The managers of a machine with this D-Bus address of the system bus and this directory in place of `/run/user`.
+    /// The managers of a machine whose system bus has this D-Bus address; `runtime_root` replaces `/run/user`.
     #[must_use]
     pub fn with_paths(address: impl Into<String>, runtime_root: impl Into<PathBuf>) -> Self {
         let bus = BusAddress::Address(address.into());
         Self { bus, runtime_root: runtime_root.into(), system: tokio::sync::Mutex::default() }
     }
 
-    /// The uids that have a runtime directory, and so perhaps a manager; at most `most`.
+    /// The uids with a runtime directory, and so perhaps with a manager; at most `most`.
     #[must_use]
     pub fn users(&self, most: usize) -> Vec<u32> {
         let entries = std::fs::read_dir(&self.runtime_root).into_iter().flatten();
         entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).take(most).collect()
     }
 
-    /// Connects to a manager. One connection to the system bus is kept, and replaced once it is closed.
+    /// Connects to a manager. Reuses one connection to the system bus until it closes.
     ///
     /// # Errors
     /// The manager does not run, denies access or does not answer.
@@ -121,8 +121,8 @@ impl Managers {
         Ok(SystemdManager::new(connection, manager))
     }
 
-    /// Connects to a user manager over its private socket, which root may use too; to the manager of this process's own
-    /// user over the session bus if there is no socket.
+    /// Connects to a user manager over its private socket, which root may use too. Without that socket, connects to the
+    /// manager of this process's own user over the session bus.
     async fn connect_user(&self, uid: u32) -> Result<Connection, SystemdError> {
         let manager = Manager::User(uid);
         let directory = self.runtime_root.join(uid.to_string());
@@ -138,7 +138,7 @@ impl Managers {
             }
             Err(err) => return Err(SystemdError::Unreachable { manager, why: format!("{}: {err}", socket.display()) }),
         };
-        // A user can put a link to another user's socket there, and its manager must not answer for this user.
+        // A user can put a link to another user's socket there. The other user's manager must not answer for this user.
         let owner =
             stream.peer_cred().map_err(|err| SystemdError::Unreachable { manager, why: err.to_string() })?.uid();
         if owner != uid {
@@ -173,7 +173,7 @@ impl SystemdManager {
         Self { connection, manager }
     }
 
-    /// Which manager this is.
+    /// The manager's identity: system, or user with uid.
     #[must_use]
     pub fn manager(&self) -> Manager {
         self.manager
@@ -189,8 +189,8 @@ impl SystemdManager {
         Ok(version)
     }
 
-    /// The environment that the manager passes to its units. A user manager passes its own, so it tells the directories of
-    /// the user's files.
+    /// The environment that the manager passes to its units. A user manager passes its own, which names the directories
+    /// of the user's files.
     ///
     /// # Errors
     /// The manager does not answer.
@@ -206,7 +206,8 @@ impl SystemdManager {
         self.get(&OwnedObjectPath::try_from(PATH).map_err(classify_error)?, MANAGER, "UnitsLoadTimestamp").await
     }
 
-    /// The time at which the manager started, in microseconds since the epoch. It tells one instance from the next.
+    /// The time at which the manager started, in microseconds since the epoch. It distinguishes one instance from the
+    /// next.
     ///
     /// # Errors
     /// The manager does not answer.
@@ -214,8 +215,8 @@ impl SystemdManager {
         self.get(&OwnedObjectPath::try_from(PATH).map_err(classify_error)?, MANAGER, "UserspaceTimestamp").await
     }
 
-    /// The properties that the manager holds of a unit now; the manager loads the unit if necessary. A process that runs
-    /// can still have the filter of an earlier version.
+    /// Returns a unit's current properties; the manager loads the unit if necessary. A running process can still have
+    /// the filter of an earlier version.
     ///
     /// # Errors
     /// [`SystemdError::NoSuchUnit`] for an unknown unit, or the manager does not answer.

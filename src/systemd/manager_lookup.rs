@@ -1,24 +1,24 @@
-//! Which service manager has a unit, for a unit without stored incidents.
+//! Finds the service manager that has a unit, for a unit without stored incidents.
 
 use super::manager::{Managers, SystemdError};
 use crate::units::{Manager, UnitName};
 
-/// User managers beyond this number are not asked.
+/// The lookup queries no user managers beyond this number.
 const MOST_USERS: usize = 256;
 
-/// Which manager knows a unit.
+/// The result of a search for a unit's manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum ManagerLookup {
-    /// The first of the managers asked that knows it.
+    /// The first queried manager that knows the unit.
     KnownBy(Manager),
-    /// Managers answered, and none of them knows it.
+    /// At least one manager answered, and none of those that answered knows the unit.
     Unknown,
     /// No manager answered.
     NoAnswer,
 }
 
-/// Asks managers for a unit, one after the other.
+/// Asks one manager after another for a unit, until one knows it.
 pub(crate) async fn find_manager(
     managers: &Managers,
     candidates: impl IntoIterator<Item = Manager>,

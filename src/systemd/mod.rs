@@ -1,7 +1,7 @@
 //! Asks systemd: service managers over D-Bus, the journal, and the programs and libraries that come with systemd.
 //!
 //! - [`manager`] connects to the system manager and to user managers; `manager_lookup` finds the one that has a unit.
-//! - [`journal`] reads the entries that tell whose process died.
+//! - [`journal`] reads the entries that name the unit of a dead process.
 //! - [`syscall_groups`] reads this systemd's system call groups, [`libseccomp`] the call names that it cannot resolve.
 //! - [`exposure_score`] runs `systemd-analyze security` on a copy of a unit.
 //! - [`bus_address`] names a D-Bus bus.

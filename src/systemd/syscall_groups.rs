@@ -1,5 +1,5 @@
-//! The system call groups of the systemd that runs here: asked from `systemd-analyze`, which needs neither root nor
-//! a running manager.
+//! Reads the system call groups of this machine's systemd from `systemd-analyze`, which needs neither root nor a
+//! running manager.
 
 use super::libseccomp;
 use crate::audit::Note;
@@ -15,25 +15,25 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// Where distributions install it.
+/// The directories in which distributions install `systemd-analyze`.
 const DIRECTORIES: [&str; 4] = ["/usr/bin", "/bin", "/usr/local/bin", "/run/current-system/sw/bin"];
 
-/// The time limit of one run, which takes ten milliseconds.
+/// The time limit of one run. A run normally takes ten milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The limit of one run's output, in bytes; systemd 262 prints 18 kB.
 const MOST: usize = 1 << 20;
 
-/// The groups, and why they are not the host's if they are not.
+/// The groups, and the reason if they are not the host's.
 #[derive(Debug, Clone)]
 pub struct LoadedGroups {
-    /// [`Groups::source`] tells whose they are.
+    /// [`Groups::source`] names the systemd that they come from.
     pub groups: Groups,
-    /// Why the host's could not be had, for the user to read.
+    /// Why the host's groups are unavailable, as a text for users.
     pub note: Option<String>,
 }
 
-/// Why the host's groups could not be had.
+/// Why the host's groups are unavailable.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
     #[error("systemd-analyze is not installed")]
@@ -58,7 +58,7 @@ impl From<io::Error> for LoadError {
     }
 }
 
-/// The groups of the systemd that runs here, or else the embedded ones.
+/// Loads the groups of this machine's systemd, or else the embedded groups.
 #[must_use]
 pub fn load() -> LoadedGroups {
     let LoadedGroups { groups, note } =
@@ -72,13 +72,14 @@ pub(crate) fn program() -> Option<PathBuf> {
     DIRECTORIES.iter().map(|directory| Path::new(directory).join("systemd-analyze")).find(|p| p.is_file())
 }
 
-/// The groups that a `systemd-analyze` prints, or else the embedded ones. Each of its two runs may take `patience`.
+/// Loads the groups that a `systemd-analyze` prints, or else the embedded groups. Each of its two runs may take
+/// `patience`.
 #[must_use]
 pub fn load_from(program: &Path, patience: Duration) -> LoadedGroups {
     or_embedded(ask(program, patience))
 }
 
-/// The groups in a file that holds what `systemd-analyze syscall-filter` printed. A first line like
+/// Parses the groups in a file with the output of `systemd-analyze syscall-filter`. A first line like
 /// `# systemd 252 (252.39-1)` names the version.
 ///
 /// # Errors
@@ -109,7 +110,7 @@ fn ask(program: &Path, patience: Duration) -> Result<Groups, LoadError> {
     Ok(Groups::parse(&listing, GroupSource::Host(version.into()))?)
 }
 
-/// What a program prints on standard output, if it ends well, in time and within bounds.
+/// Returns a program's standard output if the program succeeds within the limits of time and size.
 pub(crate) fn run(program: &Path, arguments: &[&str], patience: Duration) -> Result<String, LoadError> {
     let start = Instant::now();
     let mut command = Command::new(program);
@@ -142,7 +143,7 @@ pub(crate) fn run(program: &Path, arguments: &[&str], patience: Duration) -> Res
 struct ProcessGroup(Option<Child>);
 
 impl ProcessGroup {
-    /// Waits for the end of the child, which has closed its output.
+    /// Waits for the end of a child that has closed its output; `None` after the time limit.
     fn wait(&mut self, start: Instant, patience: Duration) -> io::Result<Option<ExitStatus>> {
         while let Some(child) = self.0.as_mut() {
             if let Some(status) = child.try_wait()? {
@@ -169,7 +170,7 @@ impl Drop for ProcessGroup {
     }
 }
 
-/// Whose groups these are, where they are not the host's.
+/// Returns a note that names the groups' systemd, if the groups are not the host's.
 pub(crate) fn groups_note(loaded: &LoadedGroups) -> Option<Note> {
     let why = loaded.note.as_ref()?;
     let crate::syscalls::groups::GroupSource::Embedded(version) = loaded.groups.source() else { return None };
@@ -187,7 +188,7 @@ mod tests {
 
     const SHORT: Duration = Duration::from_millis(300);
 
-    /// A script just written cannot be run while another thread's child still holds it open.
+    /// The kernel does not run a new script while another thread's child still has it open (`ETXTBSY`).
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
     /// Loads from a shell script in place of systemd-analyze.
@@ -200,7 +201,7 @@ mod tests {
         load_from(&program, patience)
     }
 
-    /// Falls back, and says why.
+    /// Asserts that the embedded groups were loaded, with a note that contains `why`.
     #[track_caller]
     fn assert_embedded(loaded: &LoadedGroups, why: &str) {
         assert_eq!(loaded.groups, Groups::embedded());

@@ -41,7 +41,7 @@ impl Library {
     /// # Errors
     /// The text of `dlerror(3)`.
     pub(crate) fn load() -> Result<Self, String> {
-        // SAFETY: its constructors, and those of what it needs, set up tables of their own.
+        // SAFETY: the constructors of the library and of its dependencies only set up tables of their own.
         let library = unsafe { libc::dlopen(c"libsystemd.so.0".as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         if library.is_null() {
             return Err(dl_error());
@@ -73,7 +73,7 @@ impl Library {
     pub(crate) fn open(&self, directory: Option<&Path>) -> io::Result<JournalCursor<'_>> {
         let mut handle = null_mut();
         let result = match directory {
-            // SAFETY: the handle is there to be written to.
+            // SAFETY: the handle is writable.
             None => unsafe { (self.open)(&raw mut handle, LOCAL_ONLY) },
             Some(directory) => {
                 let path = CString::new(directory.as_os_str().as_bytes())?;
@@ -88,12 +88,12 @@ impl Library {
 
 /// The last error of `dlopen(3)` or `dlsym(3)`.
 fn dl_error() -> String {
-    // SAFETY: gives a string that is good until the next such call of this thread, or nothing.
+    // SAFETY: returns null, or a string that stays valid until this thread's next such call.
     let error = unsafe { libc::dlerror() };
     if error.is_null() {
         return "libsystemd.so.0 cannot be loaded".to_owned();
     }
-    // SAFETY: what is not null is a C string.
+    // SAFETY: a result other than null is a C string.
     unsafe { CStr::from_ptr(error) }.to_string_lossy().into_owned()
 }
 
@@ -102,7 +102,8 @@ fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result) }
 }
 
-/// Open journals and a position in them. libsystemd wants one thread to use them: this is neither `Send` nor `Sync`.
+/// Open journals and a position in them. libsystemd requires that one thread uses them, so this
+/// type is neither `Send` nor `Sync`.
 pub(crate) struct JournalCursor<'a> {
     library: &'a Library,
     handle: Handle,
@@ -128,20 +129,20 @@ impl JournalCursor<'_> {
             return Ok(None);
         }
         let mut time = 0;
-        // SAFETY: as above, and the time is there to be written to.
+        // SAFETY: as above, and the time is writable.
         check(unsafe { (self.library.time)(self.handle, &raw mut time) })?;
         Ok(Some(time))
     }
 
-    /// The first value of a field of the entry; `None` if it has none that is readable.
+    /// The first value of a field of the current entry; `None` if the field is missing or unreadable.
     pub(crate) fn get(&self, name: &CStr) -> Option<Vec<u8>> {
         let (mut data, mut length) = (std::ptr::null(), 0);
-        // SAFETY: the handle is open, the name outlives the call, and there is room for both results.
+        // SAFETY: the handle is open, the name outlives the call, and both results are writable.
         let result = unsafe { (self.library.get)(self.handle, name.as_ptr(), &raw mut data, &raw mut length) };
         if result < 0 || data.is_null() {
             return None;
         }
-        // SAFETY: so many bytes are there until the next call, and they are copied before that.
+        // SAFETY: `length` bytes stay valid until the next call, and this function copies them before that.
         let field = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), length) };
         Some(field.strip_prefix(name.to_bytes())?.strip_prefix(b"=")?.to_vec())
     }
@@ -149,7 +150,7 @@ impl JournalCursor<'_> {
 
 impl Drop for JournalCursor<'_> {
     fn drop(&mut self) {
-        // SAFETY: the handle is open, and not used any more.
+        // SAFETY: the handle is open, and nothing uses it after this.
         unsafe { (self.library.close)(self.handle) }
     }
 }

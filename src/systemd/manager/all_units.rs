@@ -12,18 +12,19 @@ use zbus::OwnedObjectPath;
 /// The number of D-Bus calls under way at a time.
 const MAX_CALLS: usize = 16;
 
-/// Units beyond this number are not read.
+/// The limit of units read.
 const MOST: usize = 10_000;
 
 /// The time limit for all units.
 const LONGEST: Duration = Duration::from_secs(10);
 
 impl SystemdManager {
-    /// The properties of every loaded unit that can run processes, in no order, and whether the list is complete. The
-    /// files of the units are not read. `progress` receives the number of units read and of all units.
+    /// Returns the properties of every loaded unit that can run processes, in no order, and whether the list is
+    /// complete. The properties about the units' files stay empty. `progress` receives the number of units read and of
+    /// all units.
     ///
     /// # Errors
-    /// The manager does not list its units. Units that vanish, or are not read within ten seconds in all, are left out.
+    /// The manager does not list its units. Units that vanish are missing, and units not read within ten seconds in all.
     pub async fn list_loaded_units(
         &self,
         mut progress: impl FnMut(usize, usize),
@@ -40,10 +41,10 @@ impl SystemdManager {
             .collect();
         let mut complete = units.len() <= MOST;
         let count = units.len().min(MOST);
-        let (places, mut asked) = (Arc::new(Semaphore::new(MAX_CALLS)), JoinSet::new());
+        let (places, mut calls) = (Arc::new(Semaphore::new(MAX_CALLS)), JoinSet::new());
         for (name, [active_state, sub_state], path, interface) in units.into_iter().take(MOST) {
             let (manager, places) = (self.clone(), Arc::clone(&places));
-            asked.spawn(async move {
+            calls.spawn(async move {
                 // The semaphore is never closed.
                 let _place = places.acquire().await;
                 let properties = manager.get_all(&path, interface).await?;
@@ -55,7 +56,7 @@ impl SystemdManager {
         let mut known = Vec::with_capacity(count);
         for done in 0..=count {
             progress(done, count);
-            match timeout_at(deadline, asked.join_next()).await {
+            match timeout_at(deadline, calls.join_next()).await {
                 Ok(None) => break,
                 Ok(Some(Ok(Ok(facts)))) => known.push(facts),
                 // A manager that timed out once will time out again. Dropping the set ends the calls under way.

@@ -8,7 +8,7 @@ use zbus::OwnedObjectPath;
 /// The time limit of a reload or a start.
 const LONG: Duration = Duration::from_secs(90);
 
-/// The time between two looks at a job.
+/// The time between two queries of a job.
 const STEP: Duration = Duration::from_millis(50);
 
 /// A unit's state at the end of a job.
@@ -53,7 +53,7 @@ impl SystemdManager {
         self.call_slow("Reload", &()).await
     }
 
-    /// Queues a job for a unit. A restart is not refused for earlier failures.
+    /// Queues a job for a unit. A restart succeeds even after more failures than `StartLimitBurst=` allows.
     ///
     /// # Errors
     /// The manager refuses.
@@ -66,8 +66,8 @@ impl SystemdManager {
         let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
         let state: Result<String, SystemdError> = self.get(&path, UNIT, "ActiveState").await;
         if order == UnitJob::Restart && state.is_ok_and(|state| state != "active") {
-            // systemd refuses to start a unit that failed too often (StartLimitBurst=) until its counter is reset. If it
-            // refuses the reset too, the start may still succeed.
+            // systemd refuses to start a unit that failed too often (StartLimitBurst=) until its counter is reset. If
+            // it refuses the reset too, the start may still succeed.
             let _: Result<(), SystemdError> = self.call_slow("ResetFailedUnit", &(name.as_str(),)).await;
         }
         let _job: OwnedObjectPath = self.call_slow(method, &(name.as_str(), "replace")).await?;
@@ -106,10 +106,10 @@ impl SystemdManager {
         })
     }
 
-    /// The unit's properties, once the manager answers; after a reload that can take a while.
+    /// Waits for the manager and returns the unit's properties. After a reload, the manager can take long to answer.
     ///
     /// # Errors
-    /// Those of [`unit_properties`](Self::unit_properties); the manager does not answer for that long.
+    /// Those of [`unit_properties`](Self::unit_properties), and no answer for `longest`.
     pub async fn wait_for_unit_properties(
         &self,
         name: &UnitName,

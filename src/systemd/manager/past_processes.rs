@@ -10,23 +10,23 @@ use zbus::OwnedObjectPath;
 
 /// The largest difference between two clock readings of one event, in milliseconds.
 const SLACK_MS: i64 = 1_000;
-/// Units in a settled state whose state changed longer before the moment than this are not read in detail, in
-/// milliseconds: their commands were over by then.
+/// In a settled state for longer than this before the moment, a unit had no running commands, in milliseconds. Only its
+/// main process is compared.
 const RECENT_MS: i64 = 600_000;
 /// The number of D-Bus calls under way at a time: enough to hide the round trip, too few to delay the manager.
 const MAX_CALLS: usize = 16;
-/// Units beyond this number are not read.
+/// The limit of units read.
 const MOST_UNITS: usize = 4_096;
 
 /// Unit types that start processes themselves.
 const PATTERNS: [&str; 4] = ["*.service", "*.socket", "*.mount", "*.swap"];
-/// The states of a unit during or after the death of one of its processes.
+/// The active states during or after the death of one of a unit's processes.
 const TROUBLED: [&str; 6] = ["failed", "activating", "deactivating", "reloading", "refreshing", "maintenance"];
-/// The other states.
+/// The other active states.
 const SETTLED: [&str; 2] = ["active", "inactive"];
 
-/// A command: path, arguments, failure ignored, start and exit in real and monotonic time,
-/// pid, code, status.
+/// A command: path, arguments, whether failure is ignored, start and exit in real and monotonic time, pid, code, status
+/// (`org.freedesktop.systemd1(5)`).
 type ExecStatus = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
 
 /// A process to look up by the pid that it had at a moment.
@@ -90,7 +90,7 @@ impl SystemdManager {
     /// others only if a process is still missing.
     ///
     /// A manager forgets the process when it starts the unit again, so ask soon. Ask a user manager only about that
-    /// user's processes: it can claim any pid.
+    /// user's processes, because it can claim any pid.
     ///
     /// # Errors
     /// The manager does not answer within two seconds. Then it is *unknown* whether a unit had the process.
@@ -119,7 +119,7 @@ impl SystemdManager {
         Ok(listed.into_iter().take(MOST_UNITS).filter_map(unit).collect())
     }
 
-    /// Reads the processes of each unit, some units at a time. A unit that vanishes has none.
+    /// Reads the processes of each unit, several units at a time. A unit that vanishes has no processes.
     async fn each<F>(
         &self,
         units: Vec<(Unit, OwnedObjectPath)>,
@@ -144,8 +144,8 @@ impl SystemdManager {
         }
     }
 
-    /// The processes of a unit in a settled state. Its properties are read only if its state changed recently or its main
-    /// process has one of the pids.
+    /// Returns the processes of a unit in a settled state. Reads its properties only if its state changed recently or
+    /// its main process has one of the pids.
     async fn settled(self, unit: Unit, path: OwnedObjectPath, wanted: Arc<[PidAtTime]>) -> Vec<PastProcess> {
         let Some(earliest) = wanted.iter().map(|one| one.at).min() else { return Vec::new() };
         let changed = self.get::<u64>(&path, UNIT, "StateChangeTimestamp").await.unwrap_or_default();

@@ -1,8 +1,8 @@
-//! The private socket of a manager, on which it speaks D-Bus without a bus.
+//! A manager's private socket. The manager speaks D-Bus on it without a bus.
 //!
-//! The manager names itself as the sender by its well-known name, where D-Bus has a unique name, and zbus refuses that.
-//! This module reads each message whole and turns the name into a unique one, `o` to `:`. The other end can be any
-//! user's process, so the size of a message is limited.
+//! The manager sends its well-known name as the sender. D-Bus requires a unique name there, and zbus refuses the
+//! message. This module reads each whole message and makes the name unique: it replaces the first letter `o` with `:`.
+//! The other end can be any user's process, so this module limits the size of a message.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -15,7 +15,7 @@ use zbus::export::async_trait::async_trait;
 
 /// Bytes of the fixed part of a message's header (D-Bus specification, "Message Format").
 const FIXED: usize = 16;
-/// The longest message that is accepted: a thousand times a unit's properties.
+/// The longest accepted message, in bytes: a thousand times a unit's properties.
 const LONGEST: usize = 16 * 1024 * 1024;
 /// The code of the header field SENDER.
 const SENDER: u8 = 7;
@@ -75,7 +75,7 @@ impl PrivateReader {
     }
 }
 
-/// A message that was received whole.
+/// A completely received message.
 #[derive(Debug)]
 struct BufferedMessage(io::Cursor<Vec<u8>>);
 
@@ -86,7 +86,7 @@ impl ReadHalf for BufferedMessage {
     }
 }
 
-/// Writes messages, as they are.
+/// Writes messages without changes.
 #[derive(Debug)]
 pub(crate) struct PrivateWriter(OwnedWriteHalf);
 
@@ -101,7 +101,7 @@ impl WriteHalf for PrivateWriter {
     }
 }
 
-/// A 32-bit number in a message, whose first byte gives the byte order.
+/// Reads a 32-bit number in a message. The message's first byte gives the byte order.
 fn number(message: &[u8], at: usize) -> Option<usize> {
     let bytes = *message.get(at..)?.first_chunk()?;
     let number = if message.first() == Some(&b'B') { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) };
@@ -119,7 +119,7 @@ fn make_sender_unique(message: &mut [u8]) {
     let Some(end) = number(message, 12).and_then(|length| FIXED.checked_add(length)) else { return };
     let mut at = FIXED;
     while at < end {
-        // A field is its code, the signature of its value, the value.
+        // A field consists of its code, the signature of its value, and the value.
         let (Some([code, 1, kind, 0]), Some(value)) =
             (message.get(at..).and_then(|field| field.first_chunk()), at.checked_add(4))
         else {

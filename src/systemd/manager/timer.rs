@@ -1,4 +1,4 @@
-//! Runs a command after a delay by a transient timer and its service, which outlive this process.
+//! Runs a command after a delay. A transient timer and its service do this, and outlive this process.
 
 use super::{MANAGER, PATH, SystemdError, SystemdManager};
 use std::time::Duration;
@@ -11,8 +11,8 @@ const RETRY_DELAY: Duration = Duration::from_secs(30);
 type TransientProperties<'a> = Vec<(&'a str, Variant<'a>)>;
 
 impl SystemdManager {
-    /// Runs a command after a delay, and again while it fails with anything but exit status 1. `name` is the name of the
-    /// timer and the service, without suffix.
+    /// Starts a timer that runs a command after a delay, and again after each failure except exit status 1. `name` is
+    /// the name of the timer and the service, without suffix.
     ///
     /// # Errors
     /// [`SystemdError::UnitExists`] if the timer exists already; the manager refuses, or does not answer.
@@ -53,7 +53,7 @@ impl SystemdManager {
         }
     }
 
-    /// Stops such a timer. Returns whether it existed.
+    /// Stops a timer of [`start_timer`](Self::start_timer). Returns whether the timer existed.
     ///
     /// # Errors
     /// The manager refuses, or does not answer.

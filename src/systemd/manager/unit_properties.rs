@@ -1,4 +1,4 @@
-//! A unit as its manager holds it: its files, its state, and the settings that install seccomp filters.
+//! A unit's properties in its manager: its files, its state, and the settings that install seccomp filters.
 
 use crate::policy::Namespaces;
 use crate::policy::settings::exec_section;
@@ -13,21 +13,21 @@ use zbus::OwnedVariant;
 /// Properties by name.
 pub(super) type PropertyMap = HashMap<String, OwnedVariant>;
 
-/// A list that allows or denies, as D-Bus carries it (`bas`).
+/// An allow list or a deny list (D-Bus type `bas`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameList {
-    /// Whether all but the names are denied, rather than the names.
+    /// Whether the list allows only its names; otherwise it denies its names.
     pub allow: bool,
-    /// The names, groups expanded; in a deny list perhaps with `:ERRNO`.
+    /// The names, with groups expanded; a name in a deny list can end in `:ERRNO`.
     pub names: Vec<String>,
 }
 
-/// A unit as its manager holds it. Properties that this systemd lacks are `None`, or missing.
+/// A unit's properties in its manager. Properties that this systemd lacks are `None`, or missing.
 ///
 /// The texts come from the manager and must be escaped when shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitProperties {
-    /// The unit's own name, which an alias resolves to.
+    /// The unit's own name. An alias resolves to it.
     pub id: UnitName,
     /// `loaded`, `masked`, `bad-setting`, `error`, …
     pub load_state: String,
@@ -43,7 +43,7 @@ pub struct UnitProperties {
     pub need_daemon_reload: bool,
     /// Whether the unit was created at run time (`systemd-run(1)`) and vanishes when it stops.
     pub transient: bool,
-    /// Whether users may start the unit, or only other units (`RefuseManualStart=`).
+    /// Whether users may start the unit; if not, only other units may (`RefuseManualStart=`).
     pub can_start: Option<bool>,
     /// Whether only other units may stop the unit.
     pub refuse_manual_stop: Option<bool>,
@@ -51,10 +51,9 @@ pub struct UnitProperties {
     pub invocation_id: Option<[u8; 16]>,
     /// The start time of the latest main process, in microseconds since the epoch.
     pub exec_main_start_us: Option<u64>,
-    /// `SystemCallFilter=`. `~X:ERRNO` entries of an allow list are missing, since systemd
-    /// does not report them.
+    /// `SystemCallFilter=`. `~X:ERRNO` entries of an allow list are missing, since systemd does not report them.
     pub system_call_filter: Option<NameList>,
-    /// `SystemCallErrorNumber=`: 0 or 2147483646 kill.
+    /// `SystemCallErrorNumber=`: 0 and 2147483646 kill the process.
     pub system_call_error_number: Option<i32>,
     /// `SystemCallArchitectures=`, empty for all.
     pub system_call_architectures: Option<Vec<String>>,
@@ -77,7 +76,7 @@ impl UnitProperties {
         !matches!(self.active_state.as_str(), "inactive" | "failed")
     }
 
-    /// Whether the main process ended and the unit counts as active since (`RemainAfterExit=`, `systemd.service(5)`).
+    /// Whether the main process ended and the unit is still active (`RemainAfterExit=`, `systemd.service(5)`).
     /// Processes that the main process started may still run.
     #[must_use]
     pub fn is_finished(&self) -> bool {
@@ -118,8 +117,8 @@ impl UnitProperties {
 }
 
 impl UnitProperties {
-    /// The policy by these properties alone, without the unit's files. It lacks what systemd does not report, such as
-    /// `~X:ERRNO` entries of an allow list.
+    /// Builds the policy from these properties alone, without the unit's files. systemd does not report all settings:
+    /// for example, `~X:ERRNO` entries of an allow list are missing.
     #[must_use]
     pub fn policy(&self, surroundings: ManagerContext, groups: &Groups) -> Policy {
         let file = UnitFile::parse(Path::new("as systemd holds it"), self.unit_file_lines().as_bytes());
@@ -167,7 +166,7 @@ impl UnitProperties {
     }
 }
 
-/// Reads typed values, and collects the names of properties of another type.
+/// Reads typed values, and collects the names of properties whose type is unexpected.
 struct PropertyReader<'a> {
     properties: &'a PropertyMap,
     unparsed: BTreeSet<&'static str>,
