@@ -6,7 +6,7 @@ use crate::incidents::{Incident, SightingSource};
 /// this call is systemd's own. Under the unit's own settings the denying filter comes last, so this call never fails.
 const LOADING: &str = "seccomp";
 
-/// Whether the call was made after the filter was loaded and before the program was executed.
+/// Whether systemd made the call, after it loaded the filter and before it executed the program.
 ///
 /// systemd names a task `(program)` between fork and exec; since systemd 255 it runs systemd-executor there.
 pub(super) fn is_before_exec(incident: &Incident) -> bool {

@@ -1,8 +1,8 @@
 //! Profiles of tasks that programs do, each with the calls that the task needs.
 //!
 //! A program does several tasks: it serves a socket, drops root, keeps data safe on disk. Each task needs a few calls
-//! together, so one denied call predicts others. No profile names a program. How common a task is and which calls it
-//! needs was reasoned from the purpose of the calls, and checked against recorded programs (`tests/data/programs`).
+//! together, so one denied call predicts others. No profile names a program. The calls of each task and its frequency
+//! follow from the purpose of the calls, and were checked against recorded programs (`tests/data/programs`).
 //!
 //! The names are those of 64-bit ABIs.
 
@@ -24,7 +24,7 @@ pub struct CallProfile {
 pub enum Prevalence {
     /// All.
     All,
-    /// This part.
+    /// This part of all programs.
     Part(f64),
     /// Most of the programs whose unit allows Internet sockets, and this part of the others.
     Internet(f64),

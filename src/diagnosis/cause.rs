@@ -1,7 +1,8 @@
 //! Finds why a call was denied: by directives of the unit, or by something else.
 //!
-//! A record holds only the action, which is compared with the policy's verdict for the call. If systemd never acts so,
-//! or the policy permits the call, something other than the unit's settings denied it.
+//! A record holds only the kernel's action. This module compares the action with the policy's verdict for the call. If
+//! systemd never uses the action, or the policy permits the call, something other than the unit's settings denied the
+//! call.
 
 use super::before_exec::is_rehearsal_filter_load;
 use super::fixed;
@@ -25,8 +26,8 @@ pub enum DenialCause {
         effect: Effect,
         /// Each directive that denies the call.
         by: Vec<policy::DirectiveCause>,
-        /// The settings now do something else than the record says: they were changed since, or the process still
-        /// ran with older ones.
+        /// The present settings have another effect than the record shows: they changed since, or the process still ran
+        /// with older settings.
         changed: bool,
     },
     /// The unit's settings deny the call with some arguments, and no record holds arguments.
@@ -57,12 +58,12 @@ impl DenialCause {
     }
 }
 
-/// What else denies calls.
+/// What denied a call, other than the unit's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Elsewhere {
     /// systemd never uses this action for such a call: the program's own sandbox does, or a container runtime.
     ForeignAction,
-    /// The unit's settings permit the call as they are now.
+    /// The unit's present settings permit the call.
     Permitted {
         /// The file times show that the settings also permitted the call when it was denied, so the program's own
         /// sandbox denied it.
@@ -70,7 +71,7 @@ pub enum Elsewhere {
     },
     /// The unit's settings would have done something else to the call.
     OtherEffect,
-    /// The unit's settings were changed since, and now let the call pass.
+    /// The unit's settings changed since the denial, and now let the call pass.
     Fixed(Fixed),
     /// A container runtime, or another program that starts the unit's processes, gives them filters of its own.
     Runtime(Runtime),
@@ -121,7 +122,8 @@ fn filtering_program(unit: Option<&UnitName>) -> Option<Elsewhere> {
     Runtime::from_unit_name(unit).map(Elsewhere::Runtime).or(scope)
 }
 
-/// Returns whether the unit's settings were changed since, and without which drop-in they would still deny the call.
+/// Returns whether the unit's settings changed since the denial, and the drop-in without which they would still deny
+/// the call.
 fn find_change(
     times: (i64, i64),
     (denial, source): (&Denial, SightingSource),
@@ -144,13 +146,13 @@ fn cause_in_policy(denial: &Denial, source: SightingSource, policy: Option<&Poli
     match source {
         SightingSource::Audit => cause_of_action(denial, policy),
         SightingSource::Rehearsal => cause_with_effect(denial, policy, |_| true),
-        // Something else refused the call if the error is another.
+        // If the process got another error, something else refused the call.
         SightingSource::Tap { errno } => cause_with_effect(denial, policy, |effect| effect == Effect::Errno(errno)),
     }
 }
 
-/// Returns the cause of a call for which the policy has an effect that fits. A rehearsal let the call pass; a tap saw
-/// the effect.
+/// Returns the cause of a call that a rehearsal let pass, or whose effect a tap saw. `fits` says whether an effect of
+/// the policy matches the sighting.
 fn cause_with_effect(denial: &Denial, policy: Option<&Policy>, fits: impl Fn(Effect) -> bool) -> DenialCause {
     let Some(policy) = policy else { return DenialCause::SettingsUnread };
     let (Some(abi), Some(name)) = (denial.call.abi(), denial.call.name()) else {
@@ -174,7 +176,7 @@ fn cause_with_effect(denial: &Denial, policy: Option<&Policy>, fits: impl Fn(Eff
 /// Returns the cause of a call for which the kernel recorded an action.
 fn cause_of_action(denial: &Denial, policy: Option<&Policy>) -> DenialCause {
     let native = policy.map_or_else(Abi::native, Policy::native);
-    // SystemCallArchitectures= alone kills threads, and never those of the native ABI.
+    // Only SystemCallArchitectures= kills threads, and never for calls of the native ABI.
     let never = denial.action == Action::KillThread && denial.call.abi() == Some(native);
     if never || matches!(denial.action, Action::Trap | Action::UserNotif | Action::Trace) {
         return DenialCause::Elsewhere(Elsewhere::ForeignAction);
@@ -212,7 +214,8 @@ fn cause_of_action(denial: &Denial, policy: Option<&Policy>) -> DenialCause {
     }
 }
 
-/// Returns the cause of a call without a name. A policy denies it because of its ABI, or by an allow-list.
+/// Returns the cause of a call without a name. A policy denies such a call because of its ABI, or because an allow-list
+/// lacks it.
 fn cause_of_unnamed_call(denial: &Denial, policy: &Policy) -> DenialCause {
     let Some(abi) = denial.call.abi() else { return DenialCause::UnknownCall };
     match policy.verdict(abi, "") {

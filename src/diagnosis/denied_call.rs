@@ -1,4 +1,4 @@
-//! A call that the unit's settings denied, with the directives that did.
+//! A call that the unit's settings denied, with the directives that denied the call.
 
 use super::cause::DenialCause;
 use super::errno_fallback::{FallbackErrno, find_fallback};
@@ -21,7 +21,7 @@ impl<'a> DeniedCall<'a> {
     pub(super) fn from_incident(incident: &'a Incident, cause: &'a DenialCause) -> Option<Self> {
         let (effect, by) = match cause {
             DenialCause::Unit { effect, by, .. } => (Some(*effect), by),
-            // The call would have passed without the rehearsal, too: a reason to look, but none to relax a setting.
+            // The call may have passed without the rehearsal, too: a reason to look, but none to relax a setting.
             DenialCause::Possible { .. } if incident.key.source == SightingSource::Rehearsal => return None,
             DenialCause::Possible { by } => (None, by),
             _ => return None,
@@ -30,7 +30,7 @@ impl<'a> DeniedCall<'a> {
         Some(Self { abi: call.abi()?, name: call.name()?, effect, by })
     }
 
-    /// Returns why `SystemCallFilter=` denies the call, once per line that does.
+    /// Returns why `SystemCallFilter=` denies the call, once per line that denies the call.
     pub(super) fn by_filter(&self) -> impl Iterator<Item = &CauseReason> {
         self.by.iter().filter(|cause| cause.directive == Directive::SystemCallFilter).map(|cause| &cause.why)
     }
@@ -53,9 +53,9 @@ impl<'a> DeniedCall<'a> {
 
     /// Whether programs handle the error as they do on a kernel without the call.
     ///
-    /// A directive answers so a new call whose arguments it cannot see, and the program then makes an older call whose
-    /// arguments it can see. If that call is denied as well, it is a denial of its own. `SystemCallFilter=` does not
-    /// count here, because it refuses the older call, too.
+    /// A directive refuses a new call with ENOSYS if it cannot see the call's arguments. The program then makes an
+    /// older call whose arguments the directive can see. If the directive denies the older call as well, that is a
+    /// separate denial. `SystemCallFilter=` does not count here, because it refuses the older call, too.
     pub(super) fn is_handled_as_missing(&self) -> bool {
         self.effect == Some(Effect::Errno(libc::ENOSYS))
             && find_fallback(self.name) == Some(FallbackErrno::Enosys)

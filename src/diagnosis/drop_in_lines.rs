@@ -25,7 +25,7 @@ pub(super) fn append_words(one: &str, other: &str) -> String {
     format!("{one} {words}")
 }
 
-/// Splits a long line into several with the same meaning: systemd adds a line to an earlier one of the same sort.
+/// Splits a long line into several with the same meaning: systemd appends a line to an earlier line of the same kind.
 pub(super) fn split_line(line: &str) -> Vec<String> {
     // A backslash would escape the space after it.
     let value = line.strip_prefix(FILTER).filter(|value| line.len() > WIDTH && !value.contains('\\'));

@@ -1,8 +1,8 @@
 //! Calls that libraries and kernels use in place of one another.
 //!
-//! A program calls its C library, and the library makes a call that both it and the kernel know. After an upgrade, on
-//! another architecture or with a 64-bit clock that is another call. A remedy that allows the equivalents as well keeps
-//! the next upgrade from breaking the unit again.
+//! A program calls its C library, and the library makes a call that the library and the kernel both know. After an
+//! upgrade, on another architecture or with a 64-bit clock, the library makes another call. A remedy that allows the
+//! equivalents as well keeps the next upgrade from breaking the unit again.
 
 use crate::syscalls::{Abi, Groups};
 
@@ -15,7 +15,7 @@ pub struct CallFamily {
     pub reason: &'static str,
 }
 
-/// A call that can take a denied one's place.
+/// A call that can take the place of a denied call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EquivalentCall {
     /// The call.
@@ -24,8 +24,8 @@ pub struct EquivalentCall {
     pub reason: &'static str,
 }
 
-/// Returns the equivalents of a call that its ABI has and this systemd knows. Those of a [sensitive
-/// group](super::privileged_calls) are left out unless the call is in one itself.
+/// Returns the equivalents of a call that its ABI has and this systemd knows. Omits those of a [sensitive
+/// group](super::privileged_calls), unless the call itself is in such a group.
 pub fn find_equivalents<'a>(abi: Abi, call: &'a str, groups: &'a Groups) -> impl Iterator<Item = EquivalentCall> + 'a {
     FAMILIES
         .iter()
@@ -254,7 +254,7 @@ pub const FAMILIES: &[CallFamily] = &[
         &["set_thread_area", "arch_prctl", "set_tls"],
         "where a thread's own memory is, each ABI is told by its own call",
     ),
-    // What only an administrator's program makes.
+    // Calls that only an administrator's program makes.
     family(
         &["mount", "fsopen", "fsconfig", "fsmount", "move_mount", "open_tree", "mount_setattr"],
         "libmount mounts by the file descriptor calls since 2.39, and by mount on older kernels",

@@ -1,9 +1,9 @@
-//! Calls that programs can do without, if the call fails with an error in place of killing the process.
+//! Calls whose failure programs handle, so that an error can replace the kill of the process.
 
 /// An error that programs handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FallbackErrno {
-    /// The process lacks the right.
+    /// The process lacks the privilege.
     Eperm,
     /// The kernel is too old to know the call.
     Enosys,
@@ -20,7 +20,7 @@ impl FallbackErrno {
     }
 }
 
-/// Returns the error with which a call can fail so that programs fall back. `None` if they cannot do without the call.
+/// Returns the error on which programs fall back. `None` if programs cannot work without the call.
 #[must_use]
 pub fn find_fallback(call: &str) -> Option<FallbackErrno> {
     let is = |calls: &[&str]| calls.contains(&call);
@@ -33,7 +33,7 @@ pub fn find_fallback(call: &str) -> Option<FallbackErrno> {
     }
 }
 
-/// Calls that older kernels lack, so that libc or the program tries another.
+/// Calls that older kernels lack, so that libc or the program tries another call.
 const NEW: &[&str] = &[
     "cachestat",
     "clone3",

@@ -17,7 +17,7 @@ pub struct Finding {
     pub cause: DenialCause,
     /// The groups that hold the call, smallest first.
     pub groups: Vec<Box<str>>,
-    /// The call was made in systemd's own code, after the filter was loaded and before the program was executed.
+    /// Whether systemd's own code made the call, after it loaded the filter and before it executed the program.
     pub before_exec: bool,
 }
 

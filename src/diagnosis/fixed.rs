@@ -6,8 +6,9 @@
 use crate::policy::Policy;
 use std::path::PathBuf;
 
-/// How far a file's time can lag behind, in milliseconds. The kernel takes it from a clock that advances at its ticks,
-/// which are up to 10 ms apart (`CONFIG_HZ`) and late on a busy machine: 5 ms were measured with ticks of 4 ms.
+/// How far a file's time can lag behind, in milliseconds. The kernel takes the time from a clock that advances only at
+/// timer ticks. Ticks are up to 10 ms apart (`CONFIG_HZ`), and late on a busy machine: a lag of 5 ms was measured with
+/// ticks of 4 ms.
 const FILE_CLOCK_LAG: i64 = 20;
 
 /// When a unit's settings changed, and when it was started. Times are milliseconds since the epoch.
@@ -34,12 +35,12 @@ pub struct FileChange {
     pub at: i64,
 }
 
-/// Settings that permit what earlier ones may have denied.
+/// Settings that permit a call that earlier settings may have denied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fixed {
     /// When the settings were changed.
     pub at: i64,
-    /// The drop-in without which the call would still be denied; `None` if it is not known.
+    /// The drop-in without which the settings would still deny the call; `None` if it is unknown.
     pub by: Option<PathBuf>,
     /// When the settings take effect.
     pub takes: TakesEffect,
@@ -67,8 +68,8 @@ pub(super) enum SettingsChange {
     Unknown,
 }
 
-/// Returns what changed since a call was denied, first and last at these times. `denies` says whether a policy denies the
-/// call so, and `without` returns the policy without a drop-in.
+/// Returns how the settings changed since a call was denied. The call was denied first and last at these times.
+/// `denies` says whether a policy denies the call as recorded, and `without` returns the policy without a drop-in.
 pub(super) fn find_change(
     (first, last): (i64, i64),
     history: &History,
@@ -76,8 +77,8 @@ pub(super) fn find_change(
     denies: impl Fn(&Policy) -> bool,
 ) -> SettingsChange {
     let restarted = history.started.is_some_and(|started| started > last);
-    // A denial after the latest start was probably denied to the process of that start. An earlier one was denied to a
-    // process that existed at the first denial.
+    // A denial after the latest start probably affected the process of that start. An earlier denial affected a process
+    // that existed at the first denial.
     let start = if restarted { first.min(last) } else { history.started.unwrap_or(last) };
     let mut newest_first: Vec<&FileChange> = history.changes.iter().filter(|change| change.at > start).collect();
     newest_first.sort_by_key(|change| std::cmp::Reverse(change.at));
@@ -109,7 +110,7 @@ mod tests {
     use crate::syscalls::{Abi, Groups};
     use std::path::Path;
 
-    /// A policy whose drop-in `fix` allows what was denied.
+    /// A policy with or without the drop-in `fix`, which allows the denied call.
     fn policy(with: bool) -> Policy {
         let groups = Groups::parse("@known\n    read\n    mount\n", GroupSource::Host("252".into())).unwrap();
         let file = |name: &str, value: &str| {
@@ -174,7 +175,7 @@ mod tests {
         assert_eq!(
             find_fix(70, &files, Some(30), false, false),
             Some(fixed(50, Some("fix"), TakesEffect::AtNextStart)),
-            "it died of it"
+            "the process died"
         );
         assert_eq!(find_fix(40, &files, Some(30), false, false), Some(fixed(50, Some("fix"), TakesEffect::Now)));
         assert_eq!(find_fix(20, &files, Some(30), true, false), Some(fixed(50, Some("fix"), TakesEffect::AtNextStart)));

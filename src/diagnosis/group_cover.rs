@@ -1,12 +1,12 @@
-//! Finds groups that together hold all of some calls.
+//! Finds groups that together contain all of the given calls.
 
 use super::proof::passes;
 use crate::policy::Policy;
 use crate::syscalls::{Abi, Groups};
 use std::collections::BTreeSet;
 
-/// Returns sets of groups that hold all of the calls: one that opens as few other calls as possible, and each group that
-/// alone is enough.
+/// Returns sets of groups that contain all of the calls: each group that alone is enough, and a set that opens few
+/// other calls.
 pub(super) fn find_choices<'a>(names: &BTreeSet<&str>, groups: &'a Groups, policy: &Policy) -> Vec<Vec<&'a str>> {
     let containing: Vec<Vec<&str>> = names.iter().map(|name| groups.containing(name)).collect();
     let Some((first, rest)) = containing.split_first() else { return Vec::new() };
@@ -16,7 +16,8 @@ pub(super) fn find_choices<'a>(names: &BTreeSet<&str>, groups: &'a Groups, polic
     choices
 }
 
-/// Returns groups that together hold all of the calls. Each is the one that opens the fewest others per covered call.
+/// Returns groups that together contain all of the calls. Each step adds the group that opens the fewest other calls
+/// per covered call.
 fn find_cover<'a>(names: &BTreeSet<&str>, groups: &'a Groups, policy: &Policy) -> Option<Vec<&'a str>> {
     let mut left: BTreeSet<&str> = names.clone();
     let mut opened: BTreeSet<&str> = BTreeSet::new();

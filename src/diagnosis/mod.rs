@@ -1,5 +1,5 @@
-//! Why a call was denied, and what to change: computed from the incidents and the policy in force
-//! at the time of asking, never stored.
+//! Finds why a call was denied, and what to change. It computes each answer on request, from the incidents and the
+//! current policy, and never stores it.
 
 #![forbid(unsafe_code)]
 

@@ -1,9 +1,9 @@
-//! Predicts which further calls a program will soon be denied, and chooses those to open early.
+//! Predicts which calls a unit will be denied next, and chooses the calls to open early.
 //!
-//! The profiles are independent causes, and a program makes a call if any of its profiles makes it: a noisy-or network.
-//! A denied call raises the profiles that explain it, and these raise their other calls. Each call is taken as evidence
-//! in turn while the profiles stay independent. That costs one pass over the table per call, and was as good as exact
-//! inference on the recorded programs.
+//! The model is a noisy-or network: profiles are independent causes, and a program makes a call if any of its profiles
+//! makes it. A denied call raises the likelihood of the profiles that explain it, and these raise that of their other
+//! calls. The estimate takes one call after another as evidence and treats the profiles as independent throughout. That
+//! costs one pass over the table per call, and was as good as exact inference on the recorded programs.
 
 use super::call_profiles::{CallProfile, PROFILES, Prevalence};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,14 +23,15 @@ const LEAST: f64 = 0.12;
 /// A call at least this likely is always opened early, however many calls were opened in vain before.
 const PROBABLE: f64 = 0.5;
 
-/// The part of the calls a program probably still needs that may be opened in vain. It is below one because the
-/// estimate errs: a service of few calls looks like any other at first.
+/// How many calls may be opened in vain, as a part of the calls that the program probably needs. It is below one
+/// because the estimate errs: at first, a service of few calls looks like any other.
 const IN_VAIN: f64 = 0.5;
 
-/// After so many denied calls, each further one adds this part, up to the maximum: the estimate gets more certain.
+/// A number of denied calls, the part that each further call adds to [`IN_VAIN`], and the maximum: the estimate gets
+/// more certain.
 const SURER: (usize, f64, f64) = (3, 0.05, 0.75);
 
-/// The least likelihood of an equivalent call: the next upgrade may bring it, however unlikely it is today.
+/// The least likelihood of an equivalent call: the next upgrade may bring the call, however unlikely the call is today.
 const EQUIVALENT: f64 = 0.25;
 
 /// Facts about a unit's program.
@@ -49,7 +50,7 @@ pub(crate) struct ProgramEvidence<'a> {
 pub(crate) struct PredictedCall {
     /// The call.
     pub(crate) call: &'static str,
-    /// How likely the program makes it, between 0 and 1.
+    /// The likelihood that the program makes it, between 0 and 1.
     pub(crate) likelihood: f64,
     /// The reason of the profile that makes it most likely, or of its equivalence to a denied call.
     pub(crate) reason: &'static str,
@@ -60,7 +61,7 @@ pub(crate) struct PredictedCall {
 pub(crate) struct OpeningScope<'a> {
     /// How many calls were denied, and so needed.
     pub(crate) needed: usize,
-    /// Calls that were opened early before and that no record has shown.
+    /// Calls that an earlier remedy opened, and that no record has shown.
     pub(crate) opened_early: BTreeSet<&'a str>,
     /// Equivalents of the denied calls, with the reasons.
     pub(crate) equivalents: BTreeMap<&'static str, &'static str>,
@@ -92,14 +93,14 @@ impl ProfileEstimate {
         }
     }
 
-    /// Returns how likely the program does not make a call.
+    /// Returns the likelihood that the program does not make a call.
     fn unmade(&self, call: &str) -> f64 {
         self.profiles
             .iter()
             .fold(1.0 - UNEXPLAINED, |unmade, (profile, likelihood)| unmade * (1.0 - likelihood * share(profile, call)))
     }
 
-    /// Returns how likely the program makes a call.
+    /// Returns the likelihood that the program makes a call.
     pub(crate) fn likelihood(&self, call: &str) -> f64 {
         1.0 - self.unmade(call)
     }
@@ -111,9 +112,9 @@ impl ProfileEstimate {
         most.filter(|most| weight(most) > 0.0).map(|(profile, _)| profile.reason)
     }
 
-    /// Returns the calls to open early, the most likely first. It takes as many as can be opened with no more expected in
-    /// vain than a part of the calls that the program needs. `can_open` says whether a call may be opened early, and
-    /// `is_denied` whether it does not pass now.
+    /// Returns the calls to open early, the most likely first. It adds calls while the number expected in vain stays
+    /// within a part of the calls that the program needs, and every call that is probable. `can_open` says whether a
+    /// call may be opened early, and `is_denied` whether the call does not pass now.
     pub(crate) fn choose(
         &self,
         scope: &OpeningScope<'_>,

@@ -1,4 +1,5 @@
-//! Tries a candidate drop-in on the unit's policy in memory, and makes a remedy of it only if it does what it promises.
+//! Tries a candidate drop-in on the unit's policy in memory, and makes a remedy only of a drop-in that does what its
+//! kind promises.
 
 use super::drop_in_lines::{append_words, is_allowing, is_denying, is_filter, split_line, unite_words};
 use super::privileged_calls;
@@ -20,7 +21,7 @@ pub(super) struct TargetCall<'a> {
 pub(super) enum Rejection {
     /// The unit has no allow-list, and the drop-in would start one: only the listed calls would pass then.
     StartsAllowList,
-    /// The drop-in would otherwise change whether the unit has an allow-list, a deny-list or no list.
+    /// The drop-in would change the kind of the unit's list (allow-list, deny-list or none) in another way.
     ChangesListMode,
     /// The drop-in would deny a call that passes now.
     DeniesMore,
@@ -30,7 +31,7 @@ pub(super) enum Rejection {
     NoEffect,
 }
 
-/// The policies and calls that candidates are tried on.
+/// The denied calls, and the policy on which candidate drop-ins are tried.
 pub(super) struct Proof<'a> {
     targets: BTreeSet<TargetCall<'a>>,
     situation: &'a Situation,
@@ -58,11 +59,10 @@ impl<'a> Proof<'a> {
         format!("[{}]\n{}\n", self.before.settings.section(), lines.join("\n"))
     }
 
-    /// Returns the remedy of these lines. The lines that the drop-in has already stay in it.
+    /// Returns the remedy that consists of these lines and of the drop-in's present lines.
     ///
     /// # Errors
-    /// The policy with the drop-in does not do what the kind of remedy promises for every denied call, or does other
-    /// harm.
+    /// The drop-in does not do what the kind of remedy promises for every denied call, or it does other harm.
     pub(super) fn prove(
         &self,
         kind: RemedyKind,
@@ -117,7 +117,7 @@ impl<'a> Proof<'a> {
         if changes { Ok(conditional) } else { Err(Rejection::NoEffect) }
     }
 
-    /// Returns the calls that were denied and now pass, without the targets.
+    /// Returns the calls, except the targets, that were denied before and pass now.
     fn find_opened(&self, after: &Policy) -> Vec<Box<str>> {
         let is_opened =
             |call: &str| self.abis.iter().any(|abi| passes(after, *abi, call) && !passes(&self.before, *abi, call));
@@ -131,7 +131,7 @@ impl<'a> Proof<'a> {
         self.known.iter().any(|call| self.abis.iter().any(|abi| is_closed(*abi, call)))
     }
 
-    /// Returns the lines that the drop-in has already, joined with these lines: the new file replaces the old one.
+    /// Returns the drop-in's present lines joined with these lines, because the new file replaces the old file.
     pub(super) fn merge(&self, lines: &[String]) -> Vec<String> {
         let own = own_lines(self.situation).map(|(key, value)| format!("{key}={}", without_controls(value)));
         let mut merged: Vec<String> = Vec::new();
@@ -166,8 +166,8 @@ pub(super) fn own_lines(situation: &Situation) -> impl Iterator<Item = (&str, &s
         .map(|line| (&*line.key, &*line.value))
 }
 
-/// Returns a value without words that no call, group or family name can contain. Such words would be shown on a
-/// terminal and written again.
+/// Returns a value without words that contain control or non-ASCII characters. No call, group or family has such a
+/// name, and a remedy would show these words on a terminal and write them again.
 fn without_controls(value: &str) -> String {
     let is_plain = |c: char| c.is_ascii_graphic() || c == ' ';
     if value.chars().all(is_plain) {

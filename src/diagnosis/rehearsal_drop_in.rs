@@ -1,16 +1,16 @@
-//! The drop-in of a rehearsal: it denies nothing, and logs what the unit's own settings would have denied.
+//! The drop-in of a rehearsal: it lets calls pass, and logs those that the unit's own settings would have denied.
 //!
 //! A filter that logs needs a list of calls. So the drop-in lifts the directives other than `SystemCallFilter=`, and
-//! lists the calls that they deny. Some of these directives do more than filter calls, and lifting them lifts that as
-//! well: systemd cannot lift the filter alone.
+//! lists the calls that they deny. Some of these directives do more than filter calls. Lifting such a directive lifts
+//! all of its effects, because systemd cannot lift the filter alone.
 
 use crate::policy::{Directive, DirectiveCause, Effect, Mode, Policy, Verdict};
 use crate::syscalls::Groups;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// Calls that every program makes. Where a directive looks at their arguments, their records would mean nothing, since
-/// no record holds arguments.
+/// Calls that every program makes. If a directive looks at their arguments, their records would mean nothing, since no
+/// record holds arguments.
 const EVERYDAY: [&str; 15] = [
     "chmod",
     "clone",
@@ -43,13 +43,14 @@ pub struct RehearsalDropIn {
     pub kept: Vec<Directive>,
     /// The calls that it logs.
     pub logged: BTreeSet<Box<str>>,
-    /// Whether it also logs calls without a name in this systemd, because an allow-list lacks them. The drop-in then
+    /// Whether it also logs calls that this systemd cannot name, because an allow-list lacks them. The drop-in then
     /// logs all calls but those that pass. If the allow-list lets no call pass, the drop-in can only list names.
     pub logs_unknown: bool,
     /// Calls of lifted directives that it does not log, since every program makes them. An empty list means that it
     /// logs no call of the directive.
     pub unlogged: BTreeMap<Directive, Vec<Box<str>>>,
-    /// Calls that still fail with ENOSYS. Programs then make another call, which would never be seen if these passed.
+    /// Calls that still fail with ENOSYS. Programs then make another call, which they would not make if these calls
+    /// passed.
     pub enosys: BTreeSet<Box<str>>,
     /// Whether it replaces the unit's own `SystemCallLog=`.
     pub replaces_log: bool,
@@ -188,7 +189,7 @@ impl RehearsalDropIn {
     }
 }
 
-/// Whether a directive that can be lifted is set by the unit itself, not by another directive that implies it.
+/// Whether the unit itself sets a liftable directive. Another directive that only implies it does not count.
 fn is_on(policy: &Policy, directive: Directive) -> bool {
     let settings = &policy.settings;
     let on = |directive| settings.switch(directive).is_some_and(|switch| switch.on);

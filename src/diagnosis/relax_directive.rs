@@ -5,21 +5,21 @@ use crate::policy::{Directive, Policy};
 use crate::syscalls::Abi;
 use std::collections::BTreeSet;
 
-/// Families that programs use, the one most likely missing first: libc itself lists interfaces by netlink and logs by
-/// local sockets.
+/// Families that programs use, the most likely missing family first: libc itself lists interfaces by netlink and logs
+/// by local sockets.
 const FAMILIES: [&str; 5] = ["AF_NETLINK", "AF_UNIX", "AF_INET", "AF_INET6", "AF_PACKET"];
 
 /// Lines that relax the directives that denied some calls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RelaxingLines {
-    /// The narrowest lines. If a directive looks at arguments, nothing proves that they are enough.
+    /// The narrowest lines. If a directive looks at arguments, nothing proves that these lines are enough.
     pub(crate) narrow: BTreeSet<String>,
     /// Lines that turn off each directive as a whole.
     pub(crate) whole: BTreeSet<String>,
 }
 
 impl RelaxingLines {
-    /// Adds the line that relaxes one directive for a call of an ABI. Returns whether there is one.
+    /// Adds the line that relaxes one directive for a call of an ABI. Returns whether such a line exists.
     #[must_use]
     pub(crate) fn add(&mut self, cause: &policy::DirectiveCause, abi: Abi, policy: &Policy) -> bool {
         let (narrow, whole) = match cause.directive {
@@ -44,7 +44,7 @@ impl RelaxingLines {
     }
 }
 
-/// Returns the line that allows one more family: the most likely one that does not pass yet.
+/// Returns the line that allows one more family: the most likely family that does not pass yet.
 fn allow_family(policy: &Policy) -> String {
     let passes = |family: &str| {
         policy.families().is_none_or(|families| families.allow_list == families.listed.contains_key(family))

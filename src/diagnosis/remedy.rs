@@ -1,26 +1,26 @@
-//! A remedy: a drop-in that was put into the unit's policy in memory and lets every denied call pass there.
+//! A remedy: a drop-in that was tried on the unit's policy in memory, and solves every denial there.
 
 /// A drop-in that was proven on the unit's policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remedy {
     /// How it lets the denied calls pass.
     pub kind: RemedyKind,
-    /// The lines below the section header: those that the drop-in has already, and the new ones.
+    /// The lines below the section header: the drop-in's present lines and the new lines.
     pub lines: Vec<String>,
     /// The whole file.
     pub content: String,
     /// The calls that it opens in addition to the denied ones.
     pub opens: Vec<Box<str>>,
-    /// Why it opens those calls, where each has a reason of its own.
+    /// Why it opens these calls, if each has its own reason.
     pub reasons: Vec<OpenedCall>,
-    /// Denied calls that pass only with some arguments: that it helps them is not proven.
+    /// Denied calls that pass only with some arguments: nothing proves that the remedy helps these calls.
     pub conditional: Vec<Box<str>>,
     /// Newly allowed calls, the denied ones included, that administer the machine or weaken the isolation of
     /// programs: `(group, call)`, as in [`privileged_calls::GROUPS`](super::privileged_calls::GROUPS).
     pub sensitive: Vec<(Box<str>, Box<str>)>,
 }
 
-/// A call that a remedy opens before it was denied.
+/// A call that a remedy opens before any denial of the call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenedCall {
     /// The call.
@@ -36,8 +36,7 @@ pub enum RemedyKind {
     Calls,
     /// It also allows the calls that libc or the kernel may use in their place.
     Equivalents,
-    /// It also allows the calls that such programs usually need as well, so that the unit does not fail at the next
-    /// one.
+    /// It also allows the calls that such programs usually need, so that the unit does not fail at the next call.
     Predicted,
     /// It allows whole groups that contain the denied calls.
     Groups(Vec<Box<str>>),

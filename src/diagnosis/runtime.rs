@@ -15,9 +15,9 @@ pub enum Runtime {
     Nerdctl,
     /// systemd-nspawn.
     Nspawn,
-    /// QEMU, by libvirt.
+    /// QEMU, started by libvirt.
     Qemu,
-    /// A machine that is registered with systemd-machined: nspawn's, libvirt's or another's.
+    /// A machine that is registered with systemd-machined, by nspawn, libvirt or another program.
     Machine,
     /// Flatpak.
     Flatpak,
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unit_name_tells_runtime() {
+    fn unit_name_identifies_runtime() {
         for (name, runtime) in [
             ("docker-4f2c.scope", Some(Runtime::Docker)),
             ("docker.service", None),

@@ -1,4 +1,4 @@
-//! The search for remedies: candidate drop-ins, each tried on the unit's policy.
+//! Searches for remedies: makes candidate drop-ins, and tries each on the unit's policy.
 
 use super::denied_call::DeniedCall;
 use super::finding::Finding;
@@ -12,7 +12,7 @@ use crate::policy::{CauseReason, Directive, Effect, Policy, Verdict};
 use crate::syscalls::{Abi, Groups};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The most remedies of groups that are offered.
+/// The most remedies that allow groups.
 const MOST_GROUPS: usize = 3;
 
 /// Returns the denied calls that no setting of the unit can let pass: systemd or libseccomp does not know them,
@@ -29,7 +29,7 @@ pub(super) fn find_remedies(findings: &[Finding], situation: &Situation, groups:
     let mut remedies: Vec<Remedy> = Vec::new();
     for remedy in Search::new(findings, situation, groups).iter().flat_map(Search::remedies) {
         match remedies.iter_mut().find(|other| other.content == remedy.content) {
-            // Of two kinds with the same drop-in, the predicting one says more.
+            // If two kinds have the same drop-in, the predicting kind says more.
             Some(other) if remedy.kind == RemedyKind::Predicted => *other = remedy,
             Some(_) => {}
             None => remedies.push(remedy),
@@ -38,13 +38,13 @@ pub(super) fn find_remedies(findings: &[Finding], situation: &Situation, groups:
     remedies
 }
 
-/// Returns the first of [`find_remedies`], without a search for the others where that is possible.
+/// Returns the first of [`find_remedies`], without a search for the others if possible.
 pub(super) fn find_first_remedy(findings: &[Finding], situation: &Situation, groups: &Groups) -> Option<Remedy> {
     let search = Search::new(findings, situation, groups)?;
     search.narrowest().or_else(|| search.remedies().into_iter().next())
 }
 
-/// What candidates are made of and tried on.
+/// The facts from which candidate drop-ins are made, and the proof that tries each.
 struct Search<'a> {
     findings: &'a [Finding],
     situation: &'a Situation,
@@ -87,7 +87,7 @@ impl<'a> Search<'a> {
         self.prove(kind, format!("SystemCallFilter={}", joined(all.into_iter())), more)
     }
 
-    /// Returns the remedy of a line and those that relax other directives, if it is proven.
+    /// Returns the remedy of a line and of the lines that relax other directives, if the remedy is proven.
     fn prove(&self, kind: RemedyKind, line: String, reasons: &[OpenedCall]) -> Option<Remedy> {
         let lines: Vec<String> = self.relaxing.narrow.iter().cloned().chain([line]).collect();
         self.proof.prove(kind, &lines, reasons).ok()
@@ -123,7 +123,8 @@ impl<'a> Search<'a> {
         self.denied_by_filter().map(|call| call.name).collect()
     }
 
-    /// Returns the calls equivalent to denied ones that do not pass, but would if they were allowed, with the reasons.
+    /// Returns equivalents of the denied calls, with the reasons. It returns only calls that do not pass now, and would
+    /// pass if the filter allowed them.
     fn equivalents(&self) -> BTreeMap<&'static str, &'static str> {
         let policy = &self.situation.policy;
         let equivalents: Vec<_> = self
@@ -191,8 +192,8 @@ impl<'a> Search<'a> {
         ProgramEvidence { made, root, internet }
     }
 
-    /// Whether the unit's owner denies a call on purpose: a word takes it off the list or lists it as denied, and no
-    /// denial has shown that word to be wrong yet.
+    /// Whether the unit's owner denies a call on purpose. A word of the filter then takes the call off the list or
+    /// lists it as denied, and no denial has shown yet that this word is wrong.
     fn is_deliberate(&self, abi: Abi, call: &str) -> bool {
         let Verdict::Denied { by, .. } = self.situation.policy.verdict(abi, call) else { return false };
         by.iter().any(|cause| match &cause.why {
@@ -203,7 +204,7 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// Returns remedies of groups: the set that opens the fewest calls, and the smallest groups that each hold all.
+    /// Returns remedies that allow groups, the remedy that opens the fewest calls first.
     fn groups(&self, names: &BTreeSet<&str>) -> Vec<Remedy> {
         let mut remedies: Vec<Remedy> = group_cover::find_choices(names, self.groups, &self.situation.policy)
             .into_iter()
@@ -218,7 +219,7 @@ impl<'a> Search<'a> {
         remedies
     }
 
-    /// Returns the remedy of errors in place of death, if programs can do without every denied call.
+    /// Returns the remedy that replaces the kill by an error, if programs handle the failure of every denied call.
     fn fail_with_error(&self, names: &BTreeSet<&str>) -> Option<Remedy> {
         let kills = |call: &DeniedCall<'_>| call.effect == Some(Effect::Kill) && call.is_by_filter();
         if !self.denied.iter().all(kills) {
@@ -238,7 +239,7 @@ fn opened(call: &str, reason: &'static str) -> OpenedCall {
     OpenedCall { call: call.into(), reason }
 }
 
-/// Returns the calls that the unit's drop-in of harden-why allows by name.
+/// Returns the calls that harden-why's drop-in for the unit allows by name.
 fn own_calls(situation: &Situation) -> BTreeSet<&str> {
     let allows = |(key, value): &(&str, &str)| *key == Directive::SystemCallFilter.key() && !value.starts_with('~');
     let words = own_lines(situation).filter(allows).flat_map(|(_, value)| value.split_whitespace());

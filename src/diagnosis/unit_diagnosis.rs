@@ -20,11 +20,12 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// Returns the index in [`remedies`](Self::remedies) of the remedy to apply unless a person chooses another: the
-    /// predicting one if there is one, else the narrowest.
+    /// Returns the index in [`remedies`](Self::remedies) of the default remedy: the predicting remedy if there is one,
+    /// else the narrowest remedy.
     ///
-    /// It opens no call of a [sensitive group](super::privileged_calls::GROUPS) that was not denied, unless a relaxed
-    /// directive does. There is none if the unit is a [guess](Self::is_guessed): a person has to look first.
+    /// The default opens no call of a [sensitive group](super::privileged_calls::GROUPS) that was not denied, unless a
+    /// relaxed directive opens it. If the unit is a [guess](Self::is_guessed), there is no default: a person has to
+    /// look first.
     #[must_use]
     pub fn default_remedy(&self) -> Option<usize> {
         if self.is_guessed() {
@@ -52,8 +53,8 @@ pub fn diagnose(incidents: Vec<Incident>, situation: Option<&Situation>, groups:
     Diagnosis { findings, remedies, unsolvable }
 }
 
-/// Explains one incident. Returns also the first remedy that [`diagnose`] would return for it, without a search for
-/// the others.
+/// Explains one incident. Also returns the first remedy that [`diagnose`] would return for it, without a search for the
+/// others.
 #[must_use]
 pub fn diagnose_one(incident: Incident, situation: &Situation, groups: &Groups) -> (Finding, Option<Remedy>) {
     let finding = Finding::new(incident, Some(situation), groups);
