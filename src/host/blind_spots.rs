@@ -1,4 +1,4 @@
-//! What keeps denials, or their units, from being seen on this machine. Silence is never "no denials".
+//! Finds the reasons why denials, or their units, stay invisible on this machine. Silence never means "no denials".
 
 use crate::kernel::exit_cgroups::ExitCgroupsError;
 use crate::kernel::procfs::status_value;
@@ -6,7 +6,7 @@ use crate::systemd::journal::JournalReadError;
 use std::fmt;
 use std::path::Path;
 
-/// A reason why denials, or their units, are not seen.
+/// A reason why denials, or their units, stay invisible.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlindSpot {
     /// A stable name for JSON and D-Bus.
@@ -25,7 +25,7 @@ impl fmt::Display for BlindSpot {
     }
 }
 
-/// The [`id`](BlindSpot::id) of the blind spot that does not apply to a process which inherited the audit socket.
+/// An [`id`](BlindSpot::id). This blind spot does not apply to a process that inherited the audit socket.
 pub const NO_AUDIT_READ: &str = "no-audit-read";
 
 /// Capabilities as bits of `CapEff:` (`linux/capability.h`).
@@ -33,7 +33,7 @@ const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_PTRACE: u32 = 19;
 const CAP_AUDIT_READ: u32 = 37;
 
-/// The initial namespaces (`linux/proc_ns.h`, `linux/nsfs.h`); the network namespace has this number since Linux 6.18.
+/// The initial namespaces (`linux/proc_ns.h`, `linux/nsfs.h`). The network namespace has this number since Linux 6.18.
 const INIT_NETWORK_NAMESPACE: &str = "net:[4026531833]";
 const INIT_PID_NAMESPACE: &str = "pid:[4026531836]";
 const INIT_USER_NAMESPACE: &str = "user:[4026531837]";
@@ -49,8 +49,8 @@ const ACTIONS: [(&str, &str); 7] = [
     ("trace", "calls that a tracer decides on"),
 ];
 
-/// Finds the blind spots of the process `root/proc/self` on the machine below `root`. Files that cannot be read count as
-/// no blind spot.
+/// Finds the blind spots of the process `root/proc/self` on the machine below `root`. An unreadable file counts as no
+/// blind spot.
 ///
 /// An audit rule that drops SECCOMP records (`auditctl -a never,exclude -F msgtype=SECCOMP`) stays undetected: listing
 /// rules requires `CAP_AUDIT_CONTROL`.
@@ -152,7 +152,7 @@ pub fn silent_errno() -> BlindSpot {
     )
 }
 
-/// The blind spot where the kernel does not note the cgroups of dying processes.
+/// The blind spot of a kernel that does not note the cgroups of dying processes.
 #[must_use]
 pub fn no_exit_cgroups(why: &ExitCgroupsError) -> BlindSpot {
     BlindSpot {
@@ -173,7 +173,7 @@ pub fn no_exit_cgroups(why: &ExitCgroupsError) -> BlindSpot {
     }
 }
 
-/// The blind spot where the journal cannot be read.
+/// The blind spot of an unreadable journal.
 #[must_use]
 pub fn no_journal(why: &JournalReadError) -> BlindSpot {
     BlindSpot {
@@ -209,15 +209,16 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-/// Whether a network namespace is certainly not the initial one. Since Linux 6.18 the initial one has a fixed number;
-/// before, it is the namespace of PID 1, which only root may read.
+/// Whether a network namespace is certainly not the initial namespace. Since Linux 6.18 the initial namespace has a
+/// fixed number. Before 6.18 it is the namespace of PID 1, which only root may read.
 fn is_other_network(own: &str, first: Option<&str>, release: Option<(u32, u32)>) -> bool {
     let numbered = release.is_some_and(|release| release >= (6, 18));
     own != INIT_NETWORK_NAMESPACE && (numbered || first.is_some_and(|first| first != own))
 }
 
-/// Whether the last mount on `/proc` hides other users' processes (`hidepid=`, `proc(5)`). Members of its group, by
-/// default root's, still see them, unless they have to be ptraceable (`has_pid_permissions`, `fs/proc/base.c`).
+/// Whether the last mount on `/proc` hides other users' processes (`hidepid=`, `proc(5)`). Members of
+/// the group in `gid=` (default 0) still see them, except with `hidepid=ptraceable` (`has_pid_permissions`,
+/// `fs/proc/base.c`).
 fn proc_is_hidden(mountinfo: &str, status: &[u8]) -> bool {
     let on_proc = mountinfo.lines().rfind(|line| line.split(' ').nth(4) == Some("/proc"));
     let options = on_proc.and_then(|line| line.rsplit(' ').next()).unwrap_or_default();
@@ -264,10 +265,10 @@ mod tests {
     }
 
     fn ids(root: &tempfile::TempDir) -> Vec<&'static str> {
-        find_blind_spots(root.path()).iter().map(|limitation| limitation.id).collect()
+        find_blind_spots(root.path()).iter().map(|spot| spot.id).collect()
     }
 
-    /// The blind spots once `path` in /proc holds `text`.
+    /// The blind spots of a machine on which `path` in /proc contains `text`.
     fn with(path: &str, text: &str) -> Vec<&'static str> {
         let root = machine();
         std::fs::write(root.path().join("proc").join(path), text).unwrap();

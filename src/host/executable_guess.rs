@@ -9,13 +9,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// User managers whose unit files are kept: a log can have records of any number of users.
+/// The limit of user managers in the cache: a log can have records of any number of users.
 const MOST_USERS: usize = 64;
 
 /// How long unit files stay cached.
 const CACHE_TIME: Duration = Duration::from_mins(1);
 
-/// Answers from the unit files of managers, which it reads whole and caches.
+/// Guesses units from the managers' unit files. The first guess reads all of a manager's unit files and caches them.
 #[derive(Debug, Default)]
 pub(crate) struct ExecutableGuesser {
     indexes: HashMap<Manager, ExecutableIndex>,
@@ -23,10 +23,10 @@ pub(crate) struct ExecutableGuesser {
 }
 
 impl ExecutableGuesser {
-    /// The only unit, of the system manager or the manager of `user`, whose commands run an executable.
+    /// Returns the only unit of the system manager, or of the manager of `user`, whose commands run an executable.
     ///
-    /// `user` is the uid of the process, and `weakest` the weakest match that is accepted. A shell is never matched,
-    /// since anything starts one.
+    /// `user` is the uid of the process, and `weakest` the weakest accepted match. A shell matches no unit, since any
+    /// program can start a shell.
     pub(crate) fn guess_unit(
         &mut self,
         root: &Path,
@@ -66,11 +66,11 @@ impl ExecutableGuesser {
     }
 }
 
-/// The candidate, if there is exactly one and its match is strong enough. Of several none is chosen: a wrong unit is
-/// worse than none.
+/// Returns the candidate if there is exactly one and its match is strong enough. Several candidates give no answer: a
+/// wrong unit is worse than none.
 fn single_candidate(all: &[(Manager, Candidate)], weakest: CommandMatch) -> Option<&(Manager, Candidate)> {
     let [only] = all else { return None };
-    // Which instance of a template ran it is unknown.
+    // A template does not say which of its instances ran the program.
     let is_template = only.1.unit.as_str().contains("@.");
     (only.1.kind <= weakest && !is_template).then_some(only)
 }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn launched_program_matches_only_where_launched_is_accepted() {
+    fn launched_program_matches_only_if_launched_is_accepted() {
         let root = machine(&[("a.service", "/bin/sh -c 'exec a'"), ("t@.service", "/bin/t")]);
         assert_eq!(guess(&root, "/usr/bin/a", CommandMatch::Program), None);
         assert_eq!(guess(&root, "/usr/bin/a", CommandMatch::Launched).as_deref(), Some("a.service"));
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn process_of_other_user_is_not_guessed_to_be_units() {
+    fn process_of_other_user_gets_no_guess() {
         let root = machine(&[("a.service", "/bin/a\nUser=7"), ("b.service", "+/bin/b\nExecStop=/bin/c\nUser=7")]);
         let guessed = |exe: &str, uid| {
             ExecutableGuesser::default().guess_unit(root.path(), uid, exe.as_bytes(), CommandMatch::Program).is_some()

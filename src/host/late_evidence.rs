@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::task::JoinSet;
 
-/// User managers beyond this number are not asked about a process whose user is unknown.
+/// The limit of user managers to ask about a process with an unknown user.
 const MOST_USERS: usize = 32;
 
 /// The sources of late evidence.
@@ -22,12 +22,12 @@ pub struct LateEvidence {
     managers: Arc<Managers>,
     guesses: Arc<Mutex<ExecutableGuesser>>,
     journal: Arc<JournalReader>,
-    /// The first error of reading the journal, which is logged once.
+    /// The first error of reading the journal. harden-why logs it once.
     journal_error: OnceLock<JournalReadError>,
 }
 
 impl LateEvidence {
-    /// Takes the managers to ask.
+    /// Creates the sources from the managers to ask.
     #[must_use]
     pub fn new(managers: Managers) -> Self {
         let managers = Arc::new(managers);
@@ -41,8 +41,8 @@ impl LateEvidence {
         Arc::clone(&self.managers)
     }
 
-    /// Asks the managers about each sighting's process, and guesses from unit files where they know nothing. Returns the
-    /// evidence in the order of the sightings.
+    /// Asks the managers about each sighting's process, and guesses from unit files if they do not know the process.
+    /// Returns the evidence in the order of the sightings.
     pub async fn collect(&self, sightings: &[Sighting]) -> Vec<Vec<Evidence>> {
         let remembered = self.past_processes(sightings).await;
         let clocks = Clocks::now();
@@ -82,7 +82,7 @@ impl LateEvidence {
             Ok(sightings.iter().map(|sighting| journal::find_evidence(&entries, sighting, runs)).collect())
         };
         match tokio::task::spawn_blocking(look).await {
-            Ok(Ok(told)) => told,
+            Ok(Ok(evidence)) => evidence,
             Ok(Err(error)) => {
                 if self.journal_error.get().is_none() {
                     tracing::warn!("{error}");
@@ -103,7 +103,7 @@ impl LateEvidence {
         self.journal_error.get()
     }
 
-    /// The users whose managers may have run a process of this uid; all users where the uid is unknown.
+    /// The users whose managers may have run a process of this uid; if the uid is unknown, all users up to the limit.
     fn users(&self, uid: &str) -> Vec<u32> {
         if let Ok(uid) = uid.parse() {
             return vec![uid];
@@ -140,7 +140,7 @@ impl LateEvidence {
         found
     }
 
-    /// Guesses the unit of an executable from the unit files of this machine, which it may have to read.
+    /// Guesses the unit of an executable from this machine's unit files. Reads the files if they are not cached.
     async fn guess_from_unit_files(&self, sample: &Sample, exe: &[u8]) -> Option<Evidence> {
         let (guesses, exe, user) = (Arc::clone(&self.guesses), exe.to_vec(), sample.uid.parse().ok());
         let guess = move || {

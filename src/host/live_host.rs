@@ -12,22 +12,22 @@ use crate::kernel::procfs::Procfs;
 use crate::units::Evidence;
 use std::sync::Arc;
 
-/// The largest difference between a process's start time and a record's time of the same moment, in nanoseconds: either
-/// clock ticks every 10 ms at worst.
+/// The largest difference between a process's start time and a record's time for the same moment, in nanoseconds. Each
+/// clock ticks at least every 10 ms.
 const SLACK_NS: i64 = 20_000_000;
 
-/// The age up to which a surviving process's record is trusted to name a pid that was not reused, in milliseconds: the
-/// kernel would have to use up all other pids in that time.
+/// Up to this age of a surviving process's record, its pid counts as not reused, in milliseconds. Before the kernel
+/// reuses a pid, it must use up all others.
 const PID_STABLE_MS: i64 = 100;
 
-/// Evidence collected on the kernel's notice of a death.
+/// The evidence about a process after the kernel reported its death.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeathEvidence {
     /// The time of the death, in milliseconds since the epoch.
     pub at: i64,
     /// Evidence for the process's unit.
     pub evidence: Vec<Evidence>,
-    /// The process's parent, where the evidence names no unit.
+    /// The process's parent, if the evidence names no unit.
     pub parent: Option<Parent>,
 }
 
@@ -41,7 +41,7 @@ pub struct LiveHost {
 }
 
 impl LiveHost {
-    /// Takes what [`late_evidence`](Self::late_evidence) gives out.
+    /// Creates a host without notes of dying processes. [`late_evidence`](Self::late_evidence) returns the argument.
     #[must_use]
     pub fn new(late_evidence: LateEvidence) -> Self {
         Self { procfs: Procfs::live(), departed: None, pids: PidCache::new(), late_evidence: Arc::new(late_evidence) }
@@ -53,12 +53,12 @@ impl LiveHost {
         Self { departed, ..self }
     }
 
-    /// Starts a batch of records. All of its records have arrived already.
+    /// Starts a batch of records. The caller has received all of its records.
     pub fn begin_batch(&mut self) {
         self.pids.begin_batch();
     }
 
-    /// The slower sources, for records whose unit the host cannot tell at once.
+    /// The slower sources, for records whose unit the host cannot find at once.
     #[must_use]
     pub fn late_evidence(&self) -> Arc<LateEvidence> {
         Arc::clone(&self.late_evidence)
@@ -95,19 +95,19 @@ impl LiveHost {
         DeathEvidence { at, evidence, parent }
     }
 
-    /// Evidence from the own cgroup of the process that had a pid at a moment (milliseconds since the epoch), if it still
-    /// lives.
+    /// Evidence from the process's own cgroup, if the process still lives. The process had the pid at a moment, in
+    /// milliseconds since the epoch.
     fn own_cgroup(&self, pid: u32, at: i64, clocks: Clocks) -> Option<Evidence> {
         self.cgroup_of(pid, at, clocks).map(Evidence::OwnCgroup).filter(Evidence::is_usable)
     }
 
-    /// Evidence from the cgroup that the kernel noted as the process died.
+    /// Evidence from the cgroup that the kernel noted at the death of the process.
     fn exit_cgroup(&self, pid: u32, at: i64) -> Option<Evidence> {
         self.departed.as_ref()?.cgroup(pid, at).map(Evidence::ExitCgroup).filter(Evidence::is_usable)
     }
 
-    /// The cgroup of the process that had a pid at a moment. A process that started later is another one. The start time
-    /// is read after the cgroup, so both are of the same process.
+    /// Reads the cgroup of the process that had a pid at a moment. If the current process started later, it is another
+    /// process. This reads the start time after the cgroup, so both belong to the same process.
     fn cgroup_of(&self, pid: u32, at: i64, clocks: Clocks) -> Option<Vec<u8>> {
         let cgroup = self.procfs.cgroup(pid)?;
         self.had_pid_at(pid, at, clocks).then_some(cgroup)
@@ -144,7 +144,7 @@ impl Host for LiveHost {
         let Stamp::Millis(at) = record.stamp else { return Vec::new() };
         let clocks = Clocks::now();
         let places: &[CgroupPlace] = if record.action.is_kill() || record.action == Action::Trap {
-            // The process is dead, most likely. If it dies between the first two looks, the third one finds its note.
+            // The process is probably dead. If it dies between the first two reads, the third read finds its note.
             &[CgroupPlace::ExitNote, CgroupPlace::SameProcess, CgroupPlace::ExitNote]
         } else if clocks.millis_since(at) <= PID_STABLE_MS && !clocks.is_future(at) {
             &[CgroupPlace::CurrentPid, CgroupPlace::ExitNote]
@@ -177,9 +177,9 @@ impl Host for LiveHost {
 /// A place to look up a process's own cgroup.
 #[derive(Debug, Clone, Copy)]
 enum CgroupPlace {
-    /// `/proc`, for whichever process has the pid now.
+    /// `/proc`, for the process that has the pid now.
     CurrentPid,
-    /// `/proc`, if the process that has the pid now had it then.
+    /// `/proc`, if the process that has the pid now had it at the time of the record.
     SameProcess,
     /// The kernel's notes of dying processes.
     ExitNote,
@@ -194,7 +194,7 @@ mod tests {
     use crate::units::{Rung, weigh};
     use std::fs;
 
-    /// A machine on which process 7, in a.service, and its parent 3, in b.service, started this many milliseconds ago.
+    /// A machine with process 7 in a.service and its parent 3 in b.service, which started this many milliseconds ago.
     fn machine(own_ms: i64, parent_ms: i64) -> (tempfile::TempDir, LiveHost) {
         let root = tempfile::tempdir().unwrap();
         let now = Clocks::now();
@@ -261,14 +261,17 @@ mod tests {
         assert_eq!(rungs_for_record(&mut host, KILLED, 5), [Rung::OwnCgroup]);
         assert_eq!(rungs_for_record(&mut host, LOGGED, 5), [Rung::OwnCgroup]);
         let now = u64::try_from(Clocks::now().monotonic).unwrap();
-        let told = host.on_dying(&CoreDump { pid: 7, parent: Some(3), timestamp_ns: now });
-        assert_eq!(told.evidence.iter().map(Evidence::rung).collect::<Vec<_>>(), [Rung::OwnCgroup, Rung::ParentCgroup]);
-        assert_eq!(weigh(&told.evidence), None, "its parent is in a system unit");
+        let death = host.on_dying(&CoreDump { pid: 7, parent: Some(3), timestamp_ns: now });
+        assert_eq!(
+            death.evidence.iter().map(Evidence::rung).collect::<Vec<_>>(),
+            [Rung::OwnCgroup, Rung::ParentCgroup]
+        );
+        assert_eq!(weigh(&death.evidence), None, "its parent is in a system unit");
     }
 
     #[test]
     fn parent_gives_evidence_for_dead_child() {
-        let rungs = |told: &DeathEvidence| told.evidence.iter().map(Evidence::rung).collect::<Vec<_>>();
+        let rungs = |death: &DeathEvidence| death.evidence.iter().map(Evidence::rung).collect::<Vec<_>>();
         let (root, mut host) = machine(10_000, 10_000);
         let now = u64::try_from(Clocks::now().monotonic).unwrap();
         let dying = CoreDump { pid: 7, parent: Some(3), timestamp_ns: now };

@@ -8,7 +8,7 @@ use crate::unit_files::{CommandMatch, uid_of_user};
 use crate::units::{Evidence, Manager, Rung, Unit, UnitName};
 use std::path::{Path, PathBuf};
 
-/// A machine that cannot be asked.
+/// The machine of a log. It is not running here, so it has no processes to read.
 #[derive(Debug, Default)]
 pub struct LogHost {
     root: Option<PathBuf>,
@@ -17,13 +17,13 @@ pub struct LogHost {
 }
 
 impl LogHost {
-    /// Takes the root below which the machine's unit files are, and the unit that the user named.
+    /// Creates a host from the root of the machine's unit files and the unit that the user named.
     #[must_use]
     pub fn new(root: Option<PathBuf>, named_unit: Option<UnitName>) -> Self {
         Self { root, named_unit, guesses: ExecutableGuesser::default() }
     }
 
-    /// The unit that the user named. It belongs to the manager that has files of it, by default the system manager.
+    /// The unit that the user named. It belongs to the manager that has its unit file, by default the system manager.
     fn named_unit(&self, user: Option<u32>) -> Option<Unit> {
         let system = Unit { manager: Manager::System, name: self.named_unit.clone()? };
         let (Some(root), Some(uid)) = (&self.root, user) else { return Some(system) };
@@ -52,8 +52,8 @@ impl Host for LogHost {
     }
 }
 
-/// The uid of a record, whose user may have a manager. A log can give the user's name (`ausearch -i`): it is looked up
-/// in the root's `/etc/passwd`, and [`Manager::SOME_USER`] stands for an unknown one.
+/// Returns a record's uid. A log can give the user's name instead (`ausearch -i`): this looks up the name in the root's
+/// `/etc/passwd`, and returns [`Manager::SOME_USER`] for an unknown name.
 fn uid_of_record(root: &Path, id: IdField<'_>) -> Option<u32> {
     match id {
         IdField::Number(uid) => Some(uid),

@@ -1,10 +1,10 @@
-//! What this machine, or a log's machine, can tell about a denial: whose process it was, what the unit's settings are,
-//! and which denials stay invisible.
+//! Collects what this machine, or a log's machine, shows about a denial: the process's unit, the unit's settings, and
+//! which denials stay invisible.
 //!
-//! - [`live_host`] and [`log_host`] implement [`Host`], which the pipeline asks for evidence about a record.
+//! - [`live_host`] and [`log_host`] implement [`Host`]. The pipeline asks it for evidence about a record.
 //! - [`late_evidence`] asks service managers and the journal afterwards; `executable_guess` guesses from unit files.
 //! - [`unit_settings`] reads a unit's settings from its manager and its files, and compares the two.
-//! - [`blind_spots`] lists what keeps denials, or their units, from being seen.
+//! - [`blind_spots`] lists the reasons why denials, or their units, stay invisible.
 
 pub mod blind_spots;
 pub(crate) mod executable_guess;
@@ -21,17 +21,17 @@ use crate::units::Evidence;
 
 /// A source of evidence about the process of a record: this machine, or a log.
 pub trait Host {
-    /// Whether the host can be asked again about a record that stays without a unit. A log cannot.
+    /// Whether the host can find a record's unit later. A log cannot.
     const CAN_ANSWER_LATER: bool;
 
     /// Collects the evidence that is available at once. Runs in the receive path, so it must not wait.
     fn collect_evidence(&mut self, record: &Record<'_>) -> Vec<Evidence>;
 
-    /// A number that stands for the evidence which [`collect_evidence`](Self::collect_evidence) would add to the
-    /// record: equal numbers mean equal evidence. `None` where it must be collected again.
+    /// Returns a number for the evidence that [`collect_evidence`](Self::collect_evidence) would collect: equal numbers
+    /// mean equal evidence. `None` if the caller must collect the evidence again.
     fn evidence_key(&mut self, record: &Record<'_>) -> Option<u64>;
 
-    /// The parent of a record's process, for a process whose unit is unknown.
+    /// Returns the parent of a record's process, for a process with an unknown unit.
     fn parent(&mut self, _: &Record<'_>) -> Option<Parent> {
         None
     }

@@ -19,28 +19,27 @@ use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// The file name of a remedy's drop-in. `zz` sorts it behind nearly every other drop-in.
+/// The file name of a remedy's drop-in. `zz` sorts it after nearly every other drop-in.
 pub const REMEDY_DROP_IN: &str = "zz-harden-why.conf";
 
-/// The file name of a rehearsal's drop-in. It sorts behind a remedy's.
+/// The file name of a rehearsal's drop-in. It sorts after a remedy's.
 pub const REHEARSAL_DROP_IN: &str = "zzzz-harden-why-rehearsal.conf";
 
-/// Notes about files beyond this number are only counted.
+/// The limit of notes about files; the rest are only counted.
 const MOST_NOTES: usize = 8;
 
-/// A unit's settings, and how far they can be relied on.
+/// A unit's settings, and how reliable they are.
 #[derive(Debug)]
 pub struct LoadedSettings {
-    /// The settings as a diagnosis takes them; `None` where nothing could be read.
+    /// The settings as input of a diagnosis; `None` if no settings were readable.
     pub situation: Option<Situation>,
     /// Caveats for the reader.
     pub notes: Vec<Note>,
-    /// The unit as its manager holds it, where the manager answered.
+    /// The unit's properties in its manager, if the manager answered.
     pub properties: Option<UnitProperties>,
     /// Whether the manager holds the settings that the files state, as far as the two can be compared.
     pub matches_manager: bool,
-    /// The directives for which the manager holds another value than the answer uses; `None` where nothing could be
-    /// compared.
+    /// The directives whose value in the manager differs from the value in the answer; `None` without a comparison.
     uncertain: Option<BTreeSet<Directive>>,
 }
 
@@ -49,14 +48,14 @@ impl LoadedSettings {
         Self { situation: None, notes, properties: None, matches_manager: false, uncertain: None }
     }
 
-    /// Whether the manager holds the value of a directive that the answer uses.
+    /// Whether the answer uses the manager's value of a directive.
     #[must_use]
     pub fn is_certain_of(&self, directive: Directive) -> bool {
         self.uncertain.as_ref().is_some_and(|uncertain| !uncertain.contains(&directive))
     }
 }
 
-/// Reads the settings from the files below a root alone.
+/// Reads the settings from the files below a root, without a manager.
 #[must_use]
 pub fn from_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: &Groups) -> LoadedSettings {
     let loaded = unit_files::load(root, unit, home);
@@ -70,13 +69,13 @@ pub fn from_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: &Groups
     from_loaded_files(root, loaded, unit, &home, groups, None)
 }
 
-/// Asks the unit's manager, and reads the files that it names; if the manager does not answer, reads this machine's
-/// files. The drop-in of a running rehearsal is left out.
+/// Asks the unit's manager and reads the files that it names. If the manager does not answer, reads this machine's
+/// files. Leaves out the drop-in of a running rehearsal.
 pub async fn load(managers: &Managers, unit: &Unit, groups: &Groups) -> LoadedSettings {
     without_rehearsal(unit, load_in_force(managers, unit, groups).await, groups)
 }
 
-/// Like [`load`], with the drop-in of a running rehearsal.
+/// Like [`load`], but includes the drop-in of a running rehearsal.
 pub async fn load_in_force(managers: &Managers, unit: &Unit, groups: &Groups) -> LoadedSettings {
     let properties = match managers.connect(unit.manager).await {
         Ok(manager) => manager.unit_properties(&unit.name).await,
@@ -85,7 +84,7 @@ pub async fn load_in_force(managers: &Managers, unit: &Unit, groups: &Groups) ->
     from_answer(unit, properties, groups)
 }
 
-/// Reads the settings in force from what the unit's manager answered, and from this machine's files if that is an error.
+/// Reads the settings in force from the manager's answer. If the answer is an error, reads this machine's files.
 pub(crate) fn from_answer(
     unit: &Unit,
     answer: Result<UnitProperties, SystemdError>,
@@ -107,7 +106,7 @@ pub(crate) fn from_answer(
     }
 }
 
-/// Reads the files that the manager's properties name, on this machine. The drop-in of a running rehearsal is left out.
+/// Reads the files on this machine that the manager's properties name. Leaves out the drop-in of a running rehearsal.
 #[must_use]
 pub fn from_properties(unit: &Unit, properties: UnitProperties, home: &Path, groups: &Groups) -> LoadedSettings {
     without_rehearsal(unit, with_properties(unit, properties, home, groups), groups)
@@ -129,7 +128,7 @@ pub(crate) fn without_rehearsal(unit: &Unit, mut settings: LoadedSettings, group
 fn with_properties(unit: &Unit, properties: UnitProperties, home: &Path, groups: &Groups) -> LoadedSettings {
     let (root, fragment) = (Path::new("/"), properties.fragment.as_deref());
     let from_list = || unit_files::load_listed(root, &unit.name, fragment, &properties.dropins);
-    // The manager does not list drop-ins that came after it read the files, and the list may not be parsed.
+    // The manager does not list drop-ins that are newer than its last reload. The list can also be unparsed.
     let is_list_stale = properties.need_daemon_reload || !properties.unparsed.is_empty();
     let searched = is_list_stale.then(|| unit_files::load_changed(root, unit, home, fragment));
     let loaded = searched.filter(|searched| searched.files.fragment.is_some()).unwrap_or_else(from_list);
@@ -171,7 +170,7 @@ fn history(properties: &UnitProperties, changes: Vec<FileChange>) -> History {
     }
 }
 
-/// Notes about a unit's files. Only the first few are given in full.
+/// Returns notes about a unit's files: the first few in full, the rest as a number.
 fn file_notes<'a>(notes: impl Iterator<Item = &'a FileNote>, is_masked: bool) -> Vec<Note> {
     let mut notes: Vec<Note> = notes.map(|note| Note::new("unit-file", note.to_string())).collect();
     if is_masked {
@@ -185,7 +184,7 @@ fn file_notes<'a>(notes: impl Iterator<Item = &'a FileNote>, is_masked: bool) ->
     notes
 }
 
-/// The home directory that a user's unit files are below.
+/// The home directory that contains a user's unit files.
 fn home_of_files(loaded: &LoadedUnit) -> PathBuf {
     let first = loaded.files.fragment.iter().chain(&loaded.files.dropins).next();
     let home =
@@ -201,7 +200,7 @@ pub fn home_dir(manager: Manager) -> PathBuf {
     user.map_or_else(|| PathBuf::from("~"), |user| user.dir)
 }
 
-/// What surrounds the units of a manager.
+/// Loads the settings that a manager passes to all its units.
 pub(crate) fn surroundings(manager: Manager) -> ManagerContext {
     unit_files::load_manager_context(Path::new("/"), manager, Some(&home_dir(manager))).0
 }

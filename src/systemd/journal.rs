@@ -212,11 +212,11 @@ mod tests {
         }
     }
 
-    fn told(entries: &[DeathEntry]) -> Vec<(Rung, String)> {
-        told_until(entries, Some(102_000))
+    fn evidence_for(entries: &[DeathEntry]) -> Vec<(Rung, String)> {
+        evidence_until(entries, Some(102_000))
     }
 
-    fn told_until(entries: &[DeathEntry], whole_until: Option<i64>) -> Vec<(Rung, String)> {
+    fn evidence_until(entries: &[DeathEntry], whole_until: Option<i64>) -> Vec<(Rung, String)> {
         let entries = DeathEntries { found: entries.to_vec(), whole_until };
         let starts = |unit: &Unit, exe: &[u8]| unit.name.as_str() == "a.service" && exe == b"/bin/a";
         let evidence = find_evidence(&entries, &killed(Action::KillProcess), starts);
@@ -232,21 +232,21 @@ mod tests {
     #[test]
     fn core_dump_entry_of_same_pid_and_time_names_unit() {
         let found = [(Rung::JournalEntry, "b.service".to_owned())];
-        assert_eq!(told(&[entry(100_500, "b.service", Some(7)), entry(100_000, "a.service", None)]), found);
-        assert_eq!(told(&[entry(100_500, "b.service", Some(8))]), []);
-        assert_eq!(told(&[entry(98_000, "b.service", Some(7)), entry(120_000, "b.service", Some(7))]), []);
+        assert_eq!(evidence_for(&[entry(100_500, "b.service", Some(7)), entry(100_000, "a.service", None)]), found);
+        assert_eq!(evidence_for(&[entry(100_500, "b.service", Some(8))]), []);
+        assert_eq!(evidence_for(&[entry(98_000, "b.service", Some(7)), entry(120_000, "b.service", Some(7))]), []);
     }
 
     #[test]
     fn exit_entry_of_only_matching_unit_names_unit() {
         let a = |at| entry(at, "a.service", None);
         let found = [(Rung::ExitEntry, "a.service".to_owned())];
-        assert_eq!(told(&[a(100_100)]), found);
-        assert_eq!(told(&[a(100_100), a(100_200)]), found, "started and killed again");
-        assert_eq!(told(&[a(99_000)]), [], "before");
-        assert_eq!(told(&[a(103_000)]), [], "long after");
-        assert_eq!(told(&[entry(100_100, "b.service", None)]), [], "another program's");
-        assert_eq!(told(&[a(100_100), entry(100_200, "b.service", None)]), [], "two are none");
+        assert_eq!(evidence_for(&[a(100_100)]), found);
+        assert_eq!(evidence_for(&[a(100_100), a(100_200)]), found, "started and killed again");
+        assert_eq!(evidence_for(&[a(99_000)]), [], "before");
+        assert_eq!(evidence_for(&[a(103_000)]), [], "long after");
+        assert_eq!(evidence_for(&[entry(100_100, "b.service", None)]), [], "another program's");
+        assert_eq!(evidence_for(&[a(100_100), entry(100_200, "b.service", None)]), [], "two are none");
         let lives = killed(Action::Errno);
         let entries = DeathEntries { found: vec![a(100_100)], whole_until: Some(102_000) };
         assert_eq!(find_evidence(&entries, &lives, |_, _| true), []);
@@ -255,12 +255,12 @@ mod tests {
     #[test]
     fn exit_entry_counts_only_once_entries_are_complete() {
         let (a, core) = (entry(100_100, "a.service", None), entry(100_500, "b.service", Some(7)));
-        assert_eq!(told_until(slice::from_ref(&a), Some(100_200)), [], "another may be told to have ended so");
-        assert_eq!(told_until(slice::from_ref(&a), Some(101_999)), []);
-        assert_eq!(told_until(slice::from_ref(&a), None), [], "there was more than was read");
-        assert_eq!(told_until(slice::from_ref(&a), Some(102_000)).len(), 1);
+        assert_eq!(evidence_until(slice::from_ref(&a), Some(100_200)), [], "another may be told to have ended so");
+        assert_eq!(evidence_until(slice::from_ref(&a), Some(101_999)), []);
+        assert_eq!(evidence_until(slice::from_ref(&a), None), [], "there was more than was read");
+        assert_eq!(evidence_until(slice::from_ref(&a), Some(102_000)).len(), 1);
         for whole_until in [Some(100_600), None] {
-            assert_eq!(told_until(&[a.clone(), core.clone()], whole_until).len(), 1, "a pid is no guess");
+            assert_eq!(evidence_until(&[a.clone(), core.clone()], whole_until).len(), 1, "a pid is no guess");
         }
     }
 
@@ -292,9 +292,13 @@ mod tests {
             unit: Unit { manager: Manager::User(uid), ..entry(0, "a.service", None).unit },
             ..entry(100_100, "a.service", None)
         };
-        assert_eq!(told(&[of(1000)]).len(), 1);
-        assert_eq!(told(&[of(1001)]), []);
-        assert_eq!(told(&[of(1001), entry(100_100, "a.service", None)]).len(), 1, "and takes no word from another");
+        assert_eq!(evidence_for(&[of(1000)]).len(), 1);
+        assert_eq!(evidence_for(&[of(1001)]), []);
+        assert_eq!(
+            evidence_for(&[of(1001), entry(100_100, "a.service", None)]).len(),
+            1,
+            "and takes no word from another"
+        );
     }
 
     #[test]

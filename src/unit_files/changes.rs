@@ -10,8 +10,8 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// The latest change of each of a unit's files and of its drop-in directories, which change when a drop-in is added or
-/// removed.
+/// Lists the latest change of each of a unit's files and of its drop-in directories. A directory changes when a drop-in
+/// appears or disappears.
 #[must_use]
 pub fn changes(root: &Path, unit: &Unit, home: &Path, files: &UnitFiles) -> Vec<FileChange> {
     let tree = RootedTree::new(root);
@@ -22,8 +22,8 @@ pub fn changes(root: &Path, unit: &Unit, home: &Path, files: &UnitFiles) -> Vec<
     paths.filter_map(|path| Some(FileChange { at: changed(tree, &path)?, path })).collect()
 }
 
-/// The later of a file's modification and status change, in milliseconds since the epoch; for a link also of its
-/// target. A package manager sets an older modification time, so the status change counts too.
+/// Returns the later of a file's modification and status change, in milliseconds since the epoch. For a link, the
+/// target's times count too. A package manager sets an older modification time, so the status change counts too.
 fn changed(tree: RootedTree<'_>, path: &Path) -> Option<i64> {
     let link = tree.host_path(path).symlink_metadata().ok()?;
     let file = tree.resolve(path).ok().and_then(|path| tree.host_path(&path).symlink_metadata().ok());

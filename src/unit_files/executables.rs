@@ -1,5 +1,5 @@
-//! Maps a program to the units whose commands run it: the last resort for a process whose unit no other source
-//! names.
+//! Maps a program to the units whose commands run it. This is the last resort, if no other source names a process's
+//! unit.
 
 use super::find::UnitFinder;
 use super::rooted::RootedTree;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// (`systemd-path search-binaries-default`).
 const BINARIES: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// How a unit's command line names a program, surest first.
+/// How a unit's command line names a program, most certain first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CommandMatch {
     /// As the program itself.
@@ -30,9 +30,9 @@ pub enum CommandMatch {
 pub struct Candidate {
     /// How its command line names the program.
     pub kind: CommandMatch,
-    /// The unit's name; the template's (`foo@.service`) where any instance may have run the program.
+    /// The unit's name, or the template's (`foo@.service`) if any of its instances may have run the program.
     pub unit: UnitName,
-    /// Whether the command runs as root whatever `User=` says (`+`, `!` prefixes).
+    /// Whether the command runs as root despite `User=` (`+`, `!` prefixes).
     pub elevated: bool,
 }
 
@@ -40,13 +40,13 @@ pub struct Candidate {
 #[derive(Debug, Clone)]
 pub struct ExecutableIndex {
     root: PathBuf,
-    /// By path as written, and by path with links resolved.
+    /// The candidates by path, both as written and with links resolved.
     paths: BTreeMap<PathBuf, Vec<Candidate>>,
     users: BTreeMap<UnitName, ServiceUser>,
 }
 
 impl ExecutableIndex {
-    /// Reads every unit file of a manager. Commands with specifiers (`%i`) in the program are left out.
+    /// Reads every unit file of a manager. A program with specifiers (`%i`) matches no executable.
     #[must_use]
     pub fn load(root: &Path, manager: Manager, home: Option<&Path>) -> Self {
         let tree = RootedTree::new(root);
@@ -59,7 +59,7 @@ impl ExecutableIndex {
             let finder = UnitFinder::new(tree, search_path(manager, home.as_deref()));
             for name in finder.names().filter_map(|name| name.parse::<UnitName>().ok()) {
                 let mut files = finder.find(name.as_str());
-                // A unit's aliases are listed too; only the name of its file counts.
+                // The names include aliases; only the name of the unit's file counts.
                 let file_name = files.fragment.as_ref().and_then(|path| path.file_name());
                 if file_name.is_none_or(|file| file != name.as_str()) || index.users.contains_key(&name) {
                     continue;
@@ -103,8 +103,8 @@ impl ExecutableIndex {
         self.paths.entry(path.to_owned()).or_default().push(candidate.clone());
     }
 
-    /// The units whose command lines name an executable, surest first, each once. This is a guess: a person or another
-    /// unit can run the same program.
+    /// Returns each unit whose command lines name an executable, most certain first. This is a guess: a person or
+    /// another unit can run the same program.
     #[must_use]
     pub fn candidates(&self, exe: &Path) -> Vec<Candidate> {
         let real = RootedTree::new(&self.root).resolve(exe).unwrap_or_else(|_| exe.to_owned());

@@ -8,7 +8,7 @@ use crate::units::{Manager, Unit, UnitName};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Drop-ins of a unit, or of a manager's configuration, beyond this number are not read.
+/// The limit of drop-ins of a unit, or of a manager's configuration.
 pub(crate) const MOST_DROPINS: usize = 512;
 
 /// The files that define a unit.
@@ -29,7 +29,7 @@ pub struct UnitFiles {
 pub struct LoadedUnit {
     /// The merged settings.
     pub settings: Settings,
-    /// The files they come from.
+    /// The files that state the settings.
     pub files: UnitFiles,
 }
 
@@ -39,7 +39,7 @@ impl LoadedUnit {
         Self { settings: Settings::new(name, fragment, dropins), files }
     }
 
-    /// Everything odd about the files and their lines.
+    /// Returns the notes about unreadable files and about faulty lines.
     pub fn notes(&self) -> impl Iterator<Item = &FileNote> {
         self.files.notes.iter().chain(self.settings.notes())
     }
@@ -100,7 +100,7 @@ impl<'a> UnitFinder<'a> {
             match self.tree.list(&dir) {
                 Ok(entries) => {
                     for (file, _) in entries.into_iter().filter(|(file, _)| is_dropin(file)) {
-                        // Of two files of one name, the one in the directory of higher priority counts.
+                        // If two files have the same name, the directory of higher priority decides.
                         dropins.entry(file.clone()).or_insert_with(|| dir.join(file));
                     }
                 }
@@ -115,8 +115,8 @@ impl<'a> UnitFinder<'a> {
     }
 }
 
-/// Finds a unit's files. Without `home`, the home of a user's unit is looked up in the root's `/etc/passwd`; for a uid
-/// that is not in it, the first home that has files of the unit counts.
+/// Finds a unit's files. Without `home`, reads the home of a user's unit from the root's `/etc/passwd`. If the uid is
+/// not in that file, the first home that has files of the unit counts.
 #[must_use]
 pub fn find(root: &Path, unit: &Unit, home: Option<&Path>) -> UnitFiles {
     let tree = RootedTree::new(root);
@@ -143,9 +143,9 @@ pub fn load(root: &Path, unit: &Unit, home: Option<&Path>) -> LoadedUnit {
     LoadedUnit::read(RootedTree::new(root), &unit.name, find(root, unit, home))
 }
 
-/// Finds and reads a unit's files whose manager says that they changed since it read them. The directory of
-/// `fragment`, the unit file that the manager read, is searched first if it is not in the usual search path
-/// (`SYSTEMD_UNIT_PATH`).
+/// Finds and reads a unit's files that changed since the manager read them. `fragment` is the unit file that the
+/// manager read. If its directory is not in the usual search path (`SYSTEMD_UNIT_PATH`), this searches that directory
+/// first.
 #[must_use]
 pub fn load_changed(root: &Path, unit: &Unit, home: &Path, fragment: Option<&Path>) -> LoadedUnit {
     let tree = RootedTree::new(root);
@@ -158,7 +158,7 @@ pub fn load_changed(root: &Path, unit: &Unit, home: &Path, fragment: Option<&Pat
     LoadedUnit::read(tree, &unit.name, UnitFinder::new(tree, dirs).find(unit.name.as_str()))
 }
 
-/// Reads the files that the manager itself names: `FragmentPath` and `DropInPaths`, whose order is the merge order.
+/// Reads the files that the manager itself names: `FragmentPath`, and `DropInPaths` in merge order.
 #[must_use]
 pub fn load_listed(root: &Path, name: &UnitName, fragment: Option<&Path>, dropins: &[PathBuf]) -> LoadedUnit {
     let tree = RootedTree::new(root);

@@ -1,5 +1,4 @@
-//! Reads a manager's own configuration (`systemd-system.conf(5)`). What the manager restricts for itself, all its units
-//! inherit.
+//! Reads a manager's own configuration (`systemd-system.conf(5)`). All units inherit their manager's own restrictions.
 
 use super::find::MOST_DROPINS;
 use super::rooted::{RootedTree, is_dropin, unreadable};
@@ -16,8 +15,8 @@ use std::path::{Path, PathBuf};
 /// The directories of configuration files, highest priority first (`CONF_PATHS`).
 const CONFIG_DIRS: [&str; 4] = ["/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd"];
 
-/// Loads the settings of a manager and of the manager that started it, and the kernel's version where the root has a
-/// `/proc`.
+/// Loads the settings of a manager and of the manager that started it. Also loads the kernel's version if the root has
+/// a `/proc`.
 #[must_use]
 pub fn load_manager_context(root: &Path, manager: Manager, home: Option<&Path>) -> (ManagerContext, Vec<FileNote>) {
     let tree = RootedTree::new(root);
@@ -35,8 +34,8 @@ pub fn load_manager_context(root: &Path, manager: Manager, home: Option<&Path>) 
     (ManagerContext { manager: own, system_manager: above, kernel: kernel_version(tree) }, notes)
 }
 
-/// The last line of a manager's configuration that sets `SYSTEMD_LOG_SECCOMP`. `config` is the directory of a user's
-/// own files (`~/.config/systemd`); the file `except` is skipped.
+/// Finds the last line of a manager's configuration that sets `SYSTEMD_LOG_SECCOMP`. `config` is the directory of a
+/// user's own files (`~/.config/systemd`). The search skips the file `except`.
 #[must_use]
 pub fn find_seccomp_log_line(
     root: &Path,
@@ -61,7 +60,7 @@ fn load_architectures(
     architectures
 }
 
-/// The main file of highest priority, then all drop-ins by file name.
+/// Reads the main file of highest priority, then all drop-ins by file name.
 fn config_files(tree: RootedTree<'_>, name: &str, config: Option<&Path>, notes: &mut Vec<FileNote>) -> Vec<UnitFile> {
     let dirs: Vec<PathBuf> =
         config.map(Path::to_owned).into_iter().chain(CONFIG_DIRS.iter().map(PathBuf::from)).collect();

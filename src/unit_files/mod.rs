@@ -1,14 +1,14 @@
 //! Unit files, drop-ins and manager configuration below a root.
 //!
-//! Every function takes a root: `/` for this machine, a directory for a scenario or another machine's files. Paths given
-//! and returned are those inside the root; symbolic links are resolved inside it (`rooted`). Sizes and counts are
-//! bounded, because every user writes their own unit files.
+//! Every function takes a root: `/` for this machine, a directory for a scenario or another machine's files. Arguments
+//! and results are paths inside the root, and `rooted` resolves symbolic links inside the root. Sizes and counts have
+//! limits, because every user writes their own unit files.
 //!
 //! - `find` finds a unit's files and merges them as systemd does; `names` knows templates and aliases, `search` the
 //!   directories.
 //! - `manager_conf` reads `system.conf` and `user.conf`.
-//! - `executables` maps a program to the units that run it; `service_user` says as which user.
-//! - `changes` lists when the files changed, for the question whether a denial is older than its remedy.
+//! - `executables` maps a program to the units that run it; `service_user` reads the user of a unit's processes.
+//! - `changes` lists when the files changed. A diagnosis uses this to decide whether a denial is older than its remedy.
 
 pub(crate) mod changes;
 pub(crate) mod executables;

@@ -1,12 +1,12 @@
-//! The file that defines a unit name, the unit's other names, and the directories of its drop-ins: templates, aliases
-//! and masks (systemd's `unit-file.c`).
+//! Finds the file that defines a unit name, the unit's other names, and the directories of its drop-ins. Knows
+//! templates, aliases and masks (systemd's `unit-file.c`).
 
 use super::rooted::{EntryKind, RootedTree, unreadable};
 use crate::policy::FileNote;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The longest chain of aliases that is followed (`FOLLOW_MAX`).
+/// The longest accepted chain of aliases (`FOLLOW_MAX`).
 const MOST_ALIASES: usize = 8;
 
 /// The unit types that may have aliases.
@@ -15,7 +15,7 @@ const MAY_ALIAS: [&str; 6] = ["service", "socket", "target", "device", "timer", 
 /// The target of a unit name in the search path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum NameTarget {
-    /// A file of that name, or a link out of the search path.
+    /// A file of that name, or a link to a file outside the search path.
     File(PathBuf),
     /// Another unit name.
     Alias(String),
@@ -28,8 +28,8 @@ pub(crate) struct UnitNames {
 }
 
 impl UnitNames {
-    /// Reads the directories of a search path, highest priority first. Directories that cannot be read are noted and
-    /// removed from `dirs`.
+    /// Reads the directories of a search path, highest priority first. Notes unreadable directories and removes them
+    /// from `dirs`.
     pub(crate) fn load(tree: RootedTree<'_>, dirs: &mut Vec<PathBuf>, notes: &mut Vec<FileNote>) -> Self {
         let real: Vec<PathBuf> = dirs.iter().filter_map(|dir| tree.resolve(dir).ok()).collect();
         let mut targets = BTreeMap::new();
@@ -64,7 +64,7 @@ impl UnitNames {
         self.targets.keys().map(String::as_str)
     }
 
-    /// The file at the end of a name's aliases.
+    /// The file at the end of a name's chain of aliases.
     fn file(&self, name: &str) -> Option<&Path> {
         let mut name = name.to_owned();
         for hop in 0..=MOST_ALIASES {
@@ -111,7 +111,7 @@ impl UnitNames {
     }
 }
 
-/// Whether a name has the instance of this unit: an alias of another instance is an alias of another unit.
+/// Whether a name fits this unit's instance. An alias with another instance belongs to another unit.
 fn has_instance(name: &str, instance: Option<&str>) -> bool {
     match split_name(name).and_then(|parts| parts.instance) {
         None | Some("") => true,
@@ -119,7 +119,8 @@ fn has_instance(name: &str, instance: Option<&str>) -> bool {
     }
 }
 
-/// Classifies a link in the search path: a link to a name in it is an alias, any other link a unit file or a mask.
+/// Classifies a link in the search path. A link to a name in the search path is an alias; any other link is a unit file
+/// or a mask.
 fn classify_link(tree: RootedTree<'_>, dir: &Path, name: &str, real: &[PathBuf]) -> Option<NameTarget> {
     let target = dir.join(tree.read_link(&dir.join(name)).ok()??);
     let parent = tree.resolve(target.parent()?).ok()?;
@@ -171,8 +172,9 @@ fn with_instance(name: &str, instance: &str) -> String {
     }
 }
 
-/// The drop-in directories of a unit, highest priority first: for each name and each directory of the search path the
-/// directory of the name, its template and its prefixes (`foo-.service.d`); last those of its type (`service.d`).
+/// Returns the drop-in directories of a unit, highest priority first. For each name and each directory of the search
+/// path, these are the directories of the name, its template and its prefixes (`foo-.service.d`). The directories of
+/// the unit's type (`service.d`) come last.
 pub(crate) fn dropin_dirs(names: &[String], search: &[PathBuf]) -> Vec<PathBuf> {
     let mut dirs = Vec::new();
     for name in names {
@@ -193,7 +195,7 @@ fn add_dropin_names(name: &str, into: &mut Vec<String>) {
         add_dropin_names(&template, into);
     }
     let Some(NameParts { prefix, instance, suffix }) = split_name(name) else { return };
-    // The trailing dash of foo-bar-.service is skipped once, or its prefix would be itself.
+    // Without skipping its trailing dash, foo-bar-.service would be its own prefix.
     let Some(dash) = prefix.strip_suffix('-').unwrap_or(prefix).rfind('-').filter(|dash| *dash > 0) else { return };
     let Some(shorter) = prefix.get(..=dash) else { return };
     match instance.filter(|instance| !instance.is_empty()) {

@@ -9,7 +9,7 @@ pub fn uid_of_user(root: &Path, name: &[u8]) -> Option<u32> {
     find_line(RootedTree::new(root), |fields| fields.first().copied() == Some(name), parse_uid)
 }
 
-/// The home directory of a uid; `None` where it is not an absolute path.
+/// The home directory of a uid; `None` if no line of the uid has an absolute path.
 pub(crate) fn home_of_uid(tree: RootedTree<'_>, uid: u32) -> Option<PathBuf> {
     let home = |fields: &[&[u8]]| {
         let home = str::from_utf8(fields.get(5)?).ok()?;

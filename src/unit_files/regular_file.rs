@@ -8,10 +8,10 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// Opens a regular file for reading; links are followed.
+/// Opens a regular file for reading. Follows links.
 ///
 /// # Errors
-/// `InvalidInput` for anything but a regular file, which stays unopened; else the error of opening.
+/// `InvalidInput` for any other kind of file, without opening it; otherwise the error of `open(2)`.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     // O_PATH gives a handle and does not open the file (`open(2)`).
     let handle = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(path)?;

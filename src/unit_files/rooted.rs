@@ -1,4 +1,4 @@
-//! A file tree below a root. Symbolic links are followed inside the root and never lead out of it.
+//! A file tree below a root. This module resolves symbolic links inside the root, so they never lead out of it.
 
 use super::regular_file;
 use crate::audit::text::escape;
@@ -8,16 +8,16 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
-/// The kernel follows at most this many links for one path (`path_resolution(7)`), and so does this.
+/// The limit of links to follow for one path, which is the kernel's limit too (`path_resolution(7)`).
 const MOST_LINKS: usize = 40;
 
-/// Larger unit files are not read.
+/// The size limit of a file, in bytes. Reading a larger file fails.
 pub(crate) const LARGEST_FILE: u64 = 1024 * 1024;
 
-/// Entries of a directory beyond this number are not read.
+/// The limit of entries to read from a directory.
 const MOST_ENTRIES: usize = 20_000;
 
-/// The files below a root; paths are those inside it.
+/// The files below a root. All paths are paths inside the root.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RootedTree<'a> {
     root: &'a Path,
@@ -36,16 +36,16 @@ impl<'a> RootedTree<'a> {
         Self { root }
     }
 
-    /// The path outside the root, with no link followed.
+    /// Converts a path inside the root to a path on this machine, without following links. Drops `..`.
     pub(crate) fn host_path(self, path: &Path) -> PathBuf {
         let parts = path.components().filter(|part| matches!(part, Component::Normal(_)));
         parts.fold(self.root.to_path_buf(), |path, part| path.join(part))
     }
 
-    /// Resolves links and `..`. Components that do not exist are kept as written.
+    /// Resolves links and `..`. Keeps missing components as written.
     ///
     /// # Errors
-    /// Too many links, or one that cannot be read.
+    /// The path has too many links or an unreadable link.
     pub(crate) fn resolve(self, path: &Path) -> io::Result<PathBuf> {
         let mut done = PathBuf::from("/");
         let mut todo: Vec<PathBuf> = vec![path.to_path_buf()];
@@ -126,7 +126,7 @@ impl<'a> RootedTree<'a> {
     }
 }
 
-/// Whether systemd reads a file of this name as a drop-in; hidden files are skipped.
+/// Whether systemd reads a file of this name as a drop-in. systemd skips hidden files.
 pub(crate) fn is_dropin(file: &str) -> bool {
     file.strip_suffix(".conf").is_some() && !file.starts_with('.')
 }

@@ -1,5 +1,5 @@
 //! The directories in which systemd looks for units, highest priority first (`systemd.unit(5)`, UNIT FILE LOAD PATH;
-//! `path-lookup.c`), and those in which a new drop-in belongs.
+//! `path-lookup.c`), and the directories for new drop-ins.
 //!
 //! The `SYSTEMD_UNIT_PATH` and `XDG_*` variables of a manager are unknown here.
 
@@ -20,7 +20,7 @@ const SYSTEM: [&str; 13] = [
     "/run/systemd/generator",
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
-    // Another directory only where /lib is no link to /usr/lib.
+    // Differs from the previous directory only if /lib is not a link to /usr/lib.
     "/lib/systemd/system",
     "/run/systemd/generator.late",
 ];
@@ -61,8 +61,8 @@ fn user_search_path(uid: u32, home: Option<&Path>) -> Vec<PathBuf> {
     .collect()
 }
 
-/// The home directories that a user's units may be in: the given one, else the one in `/etc/passwd`, else every
-/// directory below `/home`, and `/root`.
+/// The home directories that can contain a user's units: the given directory, else the directory in `/etc/passwd`, else
+/// `/root` and every directory below `/home`.
 pub(crate) fn home_dirs(tree: RootedTree<'_>, uid: u32, given: Option<&Path>) -> Vec<PathBuf> {
     if let Some(home) = given {
         return vec![home.to_path_buf()];
@@ -74,7 +74,7 @@ pub(crate) fn home_dirs(tree: RootedTree<'_>, uid: u32, given: Option<&Path>) ->
     names.into_iter().map(|(name, _)| Path::new("/home").join(name)).chain([PathBuf::from("/root")]).collect()
 }
 
-/// The path of a drop-in that survives a reboot; for a user's unit it is below the home.
+/// The path of a drop-in that survives a reboot. A user's unit has it below the home.
 #[must_use]
 pub fn dropin_path(unit: &Unit, home: &Path, file_name: &str) -> PathBuf {
     let dir = match unit.manager {
@@ -84,13 +84,14 @@ pub fn dropin_path(unit: &Unit, home: &Path, file_name: &str) -> PathBuf {
     dropin_in_dir(&dir, unit, file_name)
 }
 
-/// The path of a drop-in that the next boot removes.
+/// The path of a drop-in that does not survive a reboot. The end of a user's last session also removes a user's
+/// drop-in.
 #[must_use]
 pub fn runtime_dropin_path(unit: &Unit, file_name: &str) -> PathBuf {
     dropin_in_dir(&runtime_dir(unit.manager), unit, file_name)
 }
 
-/// The directory of a manager's units and drop-ins that the next boot removes.
+/// The directory of a manager's units and drop-ins that do not survive a reboot.
 #[must_use]
 pub fn runtime_dir(manager: Manager) -> PathBuf {
     match manager {

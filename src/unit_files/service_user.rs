@@ -1,4 +1,5 @@
-//! The user that a unit's processes run as, according to its files. A guess at a process's unit must not contradict it.
+//! Reads the user of a unit's processes from the unit's files. A guess at a process's unit must not contradict this
+//! user.
 
 use super::passwd::uid_of_user;
 use crate::policy::UnitFile;
@@ -8,7 +9,7 @@ use std::path::Path;
 /// The uids that systemd allocates for `DynamicUser=` (`DYNAMIC_UID_MIN` and `_MAX`).
 const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
 
-/// The uids of people who log in (`UID_MIN` and `UID_MAX` of `login.defs(5)`). Their processes can have any name.
+/// The uids of people who log in (`UID_MIN` and `UID_MAX` of `login.defs(5)`). Their processes can run any program.
 const PEOPLE: std::ops::RangeInclusive<u32> = 1_000..=60_000;
 
 /// The user of a unit's processes.
@@ -16,7 +17,7 @@ const PEOPLE: std::ops::RangeInclusive<u32> = 1_000..=60_000;
 pub(crate) enum ServiceUser {
     /// Root at first; the process may change to any system user.
     Root,
-    /// Any uid: the files do not say which.
+    /// Any uid: the files do not determine the user.
     Unknown,
     Uid(u32),
     Dynamic,
@@ -39,7 +40,7 @@ impl ServiceUser {
             (user, _) => match uid_of(root, user) {
                 Some(uid) => Self::Uid(uid),
                 None if dynamic => Self::Dynamic,
-                // Another name service may know it, or it has a specifier (`%i`).
+                // Another name service may know the name, or the name has a specifier (`%i`).
                 None => Self::Unknown,
             },
         }

@@ -1,4 +1,4 @@
-//! Compares what a manager holds of a unit with what the unit's files state.
+//! Compares a unit's properties in its manager with the unit's files.
 
 use crate::audit::Note;
 use crate::audit::text::join;
@@ -8,14 +8,13 @@ use crate::syscalls::Groups;
 use crate::systemd::manager::UnitProperties;
 use std::collections::BTreeSet;
 
-/// The policy to answer from, and where the manager holds something else.
+/// The policy for the answer, and its differences from the manager's properties.
 pub(crate) struct Comparison {
-    /// The files' policy, with the system call filter that the manager holds.
+    /// The files' policy. After a comparison, its system call filter is the manager's.
     pub(crate) policy: Policy,
-    /// Says why the files are not what the manager holds; `None` where they are.
+    /// A note about the differences, or about why the two cannot be compared; `None` if they agree.
     pub(crate) note: Option<Note>,
-    /// The directives for which the manager holds another value than the policy has; `None` where the two cannot be
-    /// compared.
+    /// The directives whose value in the manager differs from the policy's; `None` if the two cannot be compared.
     pub(crate) uncertain: Option<BTreeSet<Directive>>,
 }
 
@@ -41,14 +40,14 @@ pub(crate) fn compare(policy: Policy, properties: &UnitProperties, groups: &Grou
     Comparison { policy, note, uncertain: Some(others.into_iter().collect()) }
 }
 
-/// The text that names the properties whose type harden-why does not know.
+/// Returns a text that names the properties with an unknown type.
 #[must_use]
 pub fn unparsed_text(properties: &UnitProperties) -> String {
     let names = join(properties.unparsed.iter().map(ToString::to_string));
     format!("systemd tells {names} of {} in a form that this harden-why does not understand", properties.id)
 }
 
-/// The policy with the filter that systemd holds, and whether the files state the same filter.
+/// Returns the policy with the manager's filter, and whether the files state the same filter.
 fn with_held_filter(policy: Policy, properties: &UnitProperties, groups: &Groups) -> (Policy, bool) {
     let errno = properties.system_call_error_number.unwrap_or_default();
     let held = properties
@@ -57,7 +56,7 @@ fn with_held_filter(policy: Policy, properties: &UnitProperties, groups: &Groups
         .and_then(|list| SyscallFilter::from_manager(list.allow, &list.names, errno, groups));
     match (policy.filter.clone(), held) {
         (None, None) => (policy, true),
-        // systemd reports an empty deny-list and no list alike.
+        // systemd reports an empty deny list like no list.
         (Some(ours), None) if ours.mode() == Mode::Deny && ours.entries().is_empty() => (policy, true),
         (ours, held) => {
             let both = ours.as_ref().zip(held.as_ref()).and_then(|(ours, held)| ours.reconciled(held));
@@ -67,12 +66,12 @@ fn with_held_filter(policy: Policy, properties: &UnitProperties, groups: &Groups
     }
 }
 
-/// The directives, except the filter, for which systemd holds another value than the files state.
+/// Returns the directives, except the filter, whose value in the manager differs from the files.
 fn differing_directives(policy: &Policy, properties: &UnitProperties) -> Vec<Directive> {
     let settings = &policy.settings;
     let differs = |(directive, held): (&Directive, &bool)| {
         let stated = settings.switch(*directive).is_some_and(|switch| switch.on);
-        // systemd turns on what DynamicUser= implies as if it were stated; the policy knows the implication too.
+        // systemd reports the settings that DynamicUser= implies as turned on. The policy implies them too.
         let is_implied = *held && !stated && settings.switch(Directive::DynamicUser).is_some_and(|switch| switch.on);
         (stated != *held && !is_implied).then_some(*directive)
     };
@@ -103,7 +102,8 @@ fn differing_directives(policy: &Policy, properties: &UnitProperties) -> Vec<Dir
             Directive::SystemCallLog,
             properties.system_call_log.as_ref().map(|held| {
                 let (mode, stated) = policy.logged_calls();
-                // systemd drops the calls that libseccomp does not know, so it holds fewer than the files state.
+                // systemd drops the calls that libseccomp does not know, so its list can be shorter than the files'
+                // list.
                 let all = held.names.iter().all(|name| stated.contains(&name.as_str()));
                 held.allow == (mode == Mode::Allow) && all && held.names.is_empty() == stated.is_empty()
             }),

@@ -24,7 +24,7 @@ impl SystemdManager {
     /// all units.
     ///
     /// # Errors
-    /// The manager does not list its units. Units that vanish are missing, and units not read within ten seconds in all.
+    /// The manager does not list its units. The result lacks units that vanish or exceed ten seconds in all.
     pub async fn list_loaded_units(
         &self,
         mut progress: impl FnMut(usize, usize),
