@@ -216,8 +216,8 @@ fn is_other_network(own: &str, first: Option<&str>, release: Option<(u32, u32)>)
     own != INIT_NETWORK_NAMESPACE && (numbered || first.is_some_and(|first| first != own))
 }
 
-/// Whether the last mount on `/proc` hides other users' processes (`hidepid=`, `proc(5)`). Members of
-/// the group in `gid=` (default 0) still see them, except with `hidepid=ptraceable` (`has_pid_permissions`,
+/// Whether the last mount on `/proc` hides other users' processes (`hidepid=`, `proc(5)`). Members of the
+/// group in `gid=` (default 0) still see them, except with `hidepid=ptraceable` (`has_pid_permissions`,
 /// `fs/proc/base.c`).
 fn proc_is_hidden(mountinfo: &str, status: &[u8]) -> bool {
     let on_proc = mountinfo.lines().rfind(|line| line.split(' ').nth(4) == Some("/proc"));

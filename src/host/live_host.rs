@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// clock ticks at least every 10 ms.
 const SLACK_NS: i64 = 20_000_000;
 
-/// Up to this age of a surviving process's record, its pid counts as not reused, in milliseconds. Before the kernel
+/// The age of a record, in milliseconds, up to which a surviving process's pid counts as not reused. Before the kernel
 /// reuses a pid, it must use up all others.
 const PID_STABLE_MS: i64 = 100;
 

@@ -143,7 +143,7 @@ pub fn load(root: &Path, unit: &Unit, home: Option<&Path>) -> LoadedUnit {
     LoadedUnit::read(RootedTree::new(root), &unit.name, find(root, unit, home))
 }
 
-/// Finds and reads a unit's files that changed since the manager read them. `fragment` is the unit file that the
+/// Finds and reads all files of a unit whose manager reports that they changed. `fragment` is the unit file that the
 /// manager read. If its directory is not in the usual search path (`SYSTEMD_UNIT_PATH`), this searches that directory
 /// first.
 #[must_use]

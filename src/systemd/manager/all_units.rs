@@ -24,7 +24,8 @@ impl SystemdManager {
     /// all units.
     ///
     /// # Errors
-    /// The manager does not list its units. The result lacks units that vanish or exceed ten seconds in all.
+    /// The manager does not list its units. The result lacks units that vanish, and units not read within ten
+    /// seconds in all.
     pub async fn list_loaded_units(
         &self,
         mut progress: impl FnMut(usize, usize),

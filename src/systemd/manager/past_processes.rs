@@ -10,8 +10,8 @@ use zbus::OwnedObjectPath;
 
 /// The largest difference between two clock readings of one event, in milliseconds.
 const SLACK_MS: i64 = 1_000;
-/// In a settled state for longer than this before the moment, a unit had no running commands, in milliseconds. Only its
-/// main process is compared.
+/// The age of a unit's settled state, in milliseconds, after which its commands have ended. After that, only the pid of
+/// its main process can match.
 const RECENT_MS: i64 = 600_000;
 /// The number of D-Bus calls under way at a time: enough to hide the round trip, too few to delay the manager.
 const MAX_CALLS: usize = 16;
