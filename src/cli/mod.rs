@@ -36,7 +36,7 @@ pub fn run(cli: &Cli) -> ExitCode {
     match answer(cli, color) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
-        // The reader closed the pipe: it has seen enough.
+        // The reader closed the pipe and needs no more output.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             print_message(color, page::BAD, &format!("{error:#}"));

@@ -1,4 +1,4 @@
-//! What every verb needs that answers for units of this machine.
+//! The resources of every verb that answers for units of this machine.
 
 use super::incident_source::IncidentSource;
 use crate::audit::Note;

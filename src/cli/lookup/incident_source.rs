@@ -21,7 +21,7 @@ pub(crate) enum IncidentSource {
     Store(Store),
 }
 
-/// The incidents of one question.
+/// The incidents that one query returns.
 #[derive(Debug)]
 pub(crate) struct UnitIncidents {
     /// Newest first.
@@ -30,7 +30,7 @@ pub(crate) struct UnitIncidents {
     pub(crate) complete: bool,
 }
 
-/// Which incidents a question is about.
+/// Selects the incidents of a query.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct IncidentScope {
     /// The managers whose units count.
@@ -39,7 +39,7 @@ pub(crate) struct IncidentScope {
     pub(crate) since: Option<i64>,
 }
 
-/// The managers whose units a question is about.
+/// Selects the managers whose units count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum ManagerScope {
     /// All managers.
@@ -52,7 +52,7 @@ pub(crate) enum ManagerScope {
 }
 
 impl ManagerScope {
-    /// Returns the scope that `--system` and `--user` ask for.
+    /// Returns the scope that `--system` and `--user` select.
     pub(crate) fn from_flags(system: bool, user: bool) -> Self {
         match (system, user) {
             (true, _) => Self::System,

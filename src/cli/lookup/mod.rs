@@ -1,4 +1,4 @@
-//! Finds what a question is about: unit names, incidents, and the answer for one unit.
+//! Finds the units and incidents that a command asks about, and builds the answer for one unit.
 
 pub(crate) mod context;
 pub(crate) mod incident_source;

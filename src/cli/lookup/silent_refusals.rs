@@ -8,7 +8,7 @@ use crate::incidents::local_time::LocalTime;
 use crate::operations::refusal_logging::state::ActiveLogging;
 use crate::units::Unit;
 
-/// Adds to an answer which of the unit's directives refuse silently, or that refusals are logged now.
+/// Adds the unit's directives that refuse silently to an answer, or a statement that refusals are logged now.
 pub(crate) fn describe(
     answer: &mut Answer,
     unit: &Unit,
@@ -47,7 +47,7 @@ pub(crate) fn describe(
     }
 }
 
-/// The three commands that show what a unit is refused.
+/// Returns the three commands that show a unit's refused calls.
 fn commands(unit: &Unit) -> [(String, &'static str); 3] {
     let flag = unit.manager.option();
     let command = |verb: &str| format!("harden-why {verb} {flag}{}", unit.name);

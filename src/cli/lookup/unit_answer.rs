@@ -1,4 +1,4 @@
-//! The answer for one unit: its incidents, its settings in force, the diagnosis, and what it may hide.
+//! The answer for one unit: its incidents, its settings in force, the diagnosis, and possible silent denials.
 
 use super::context::Context;
 use super::incident_source::{IncidentScope, UnitIncidents};
@@ -49,7 +49,7 @@ pub(crate) async fn answer_for_unit(
     answer
 }
 
-/// Answers for a name without incidents: why silence need not mean that nothing was denied.
+/// Answers for a name without incidents: explains why there may be denials nevertheless.
 pub(crate) async fn answer_without_incidents(context: &Context, name: &UnitName, scope: IncidentScope) -> Answer {
     let empty = |unit: &Unit, notes: Vec<Note>| {
         let diagnosis: Diagnosis = diagnose(Vec::new(), None, context.groups());
@@ -76,7 +76,7 @@ pub(crate) async fn answer_without_incidents(context: &Context, name: &UnitName,
 /// Answers for processes whose unit is unknown.
 ///
 /// # Errors
-/// Those of the incident source.
+/// The incident source fails.
 pub(crate) async fn answer_for_unknown_units(context: &Context, scope: IncidentScope) -> anyhow::Result<Answer> {
     let UnitIncidents { incidents, complete } = context.incidents.incidents(None, scope).await?;
     let notes = truncation_note(complete).into_iter().collect();
@@ -87,7 +87,7 @@ pub(crate) async fn answer_for_unknown_units(context: &Context, scope: IncidentS
 /// Answers for every unit of a name: several users can have one. A name without incidents may be an alias.
 ///
 /// # Errors
-/// Those of the incident source.
+/// The incident source fails.
 pub(crate) async fn answers_for_name(
     context: &Context,
     name: &UnitName,
@@ -119,14 +119,14 @@ pub(crate) async fn answers_for_name(
     Ok(answers)
 }
 
-/// The command that applies what an answer proposes; `None` if the caller may not change the unit or there is no remedy.
+/// Returns the command that applies a remedy; `None` if the caller may not change the unit or there is no remedy.
 fn apply_command(unit: &Unit, remedies: &[RemedyView]) -> Option<String> {
     let may = may_change(unit, nix::unistd::geteuid().as_raw()) && !remedies.is_empty();
     let which = if remedies.iter().any(|remedy| remedy.default) { "" } else { "--remedy N " };
     may.then(|| format!("harden-why apply {which}--restart {}{}", unit.manager.option(), unit.name))
 }
 
-/// A note that incidents were left out.
+/// Notes that the answer leaves out incidents.
 fn truncation_note(complete: bool) -> Option<Note> {
     let text = "there are more denials than are shown here: narrow the question with --since";
     (!complete).then(|| Note::new("more-denials", text))

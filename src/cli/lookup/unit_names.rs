@@ -5,6 +5,7 @@ use super::incident_source::{IncidentScope, IncidentSource, ManagerScope};
 use crate::audit::Note;
 use crate::audit::text::escape_excerpt;
 use crate::cli::args::{Chosen, Units};
+use crate::cli::terminal::clock::parse_since;
 use crate::incidents::Incident;
 use crate::incidents::incident::by_unit;
 use crate::incidents::local_time::LocalTime;
@@ -54,12 +55,12 @@ pub(crate) fn parse_instance_names(names: &[String]) -> anyhow::Result<Vec<UnitN
     names.iter().map(|name| parse_instance_name(name)).collect()
 }
 
-/// Returns whether a name means a unit: its own name, or its template's.
+/// Returns whether a name matches a unit: it is the unit's own name, or its template's.
 pub(crate) fn is_named_by(asked: &UnitName, unit: &UnitName) -> bool {
     asked == unit || (asked.is_template() && unit.template().as_deref() == Some(asked.as_str()))
 }
 
-/// Lists the units that a name means: itself, or a template's instances with incidents.
+/// Lists the units that a name stands for: the unit itself, or a template's instances with incidents.
 ///
 /// # Errors
 /// The incident source fails.
@@ -76,8 +77,8 @@ pub(crate) async fn expand_template(
     Ok(found.into_iter().collect())
 }
 
-/// Returns the unit's own name if `name` is an alias, as the first manager that knows it says. Incidents carry the own
-/// name, because the unit's cgroup does.
+/// Returns the unit's own name if `name` is an alias, according to the first manager that knows it. Incidents carry the
+/// own name, because the unit's cgroup does.
 pub(crate) async fn resolve_alias(name: &UnitName, asked: ManagerScope, managers: &Managers) -> Option<UnitName> {
     for manager in managers_to_ask(asked) {
         if let Some(own) = query_own_name(name, manager, managers).await {
@@ -93,12 +94,12 @@ pub(crate) async fn query_own_name(name: &UnitName, manager: Manager, managers: 
     Some(manager.unit_properties(name).await.ok()?.id)
 }
 
-/// A note that a name is an alias.
+/// Notes that a name is an alias.
 pub(crate) fn alias_note(name: &UnitName, own: &UnitName) -> Note {
     Note::new("alias", format!("{name} is an alias of {own}"))
 }
 
-/// The managers to ask about a unit without incidents.
+/// Lists the managers to query for a unit without incidents.
 pub(crate) fn managers_to_ask(asked: ManagerScope) -> Vec<Manager> {
     let own = Manager::User(nix::unistd::geteuid().as_raw());
     match asked {
@@ -142,11 +143,11 @@ pub(crate) async fn find_unit_with_incidents(
     }
 }
 
-/// Returns the scope that the options ask for.
+/// Returns the scope that the options select.
 ///
 /// # Errors
 /// `--since` is not a time.
 pub(crate) fn parse_scope(units: &Units, clock: &LocalTime) -> anyhow::Result<IncidentScope> {
     let managers = ManagerScope::from_flags(units.system, units.user);
-    Ok(IncidentScope { managers, since: crate::cli::terminal::clock::parse_since(units.since.as_deref(), clock)? })
+    Ok(IncidentScope { managers, since: parse_since(units.since.as_deref(), clock)? })
 }

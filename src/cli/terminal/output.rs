@@ -1,4 +1,4 @@
-//! Writing answers to stdout, and complaints to stderr.
+//! Prints answers to stdout, and warnings to stderr.
 
 use crate::cli::args::Common;
 use crate::cli::terminal::page;
@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::io;
 use std::io::Write as _;
 
-/// What a verb prints.
+/// A verb's answer.
 pub(crate) trait Reply: Serialize {
     /// Lays the reply out for people; a pipe strips the colours.
     fn page(&self) -> String;
@@ -16,7 +16,7 @@ pub(crate) trait Reply: Serialize {
     fn has_findings(&self) -> bool;
 }
 
-/// Prints a warning to stderr. The caller has escaped foreign text.
+/// Prints a warning to stderr. The caller must escape foreign text.
 pub(crate) fn warn(color: ColorChoice, what: &str) {
     print_message(color, page::WARN, what);
 }
@@ -24,7 +24,7 @@ pub(crate) fn warn(color: ColorChoice, what: &str) {
 /// Prints a message in a style to stderr.
 pub(crate) fn print_message(color: ColorChoice, style: anstyle::Style, what: &str) {
     let mut out = AutoStream::new(io::stderr(), color);
-    // stderr is gone: nowhere to report that.
+    // If stderr is closed, there is no place to report that.
     let _ = writeln!(out, "{} {what}", page::styled(style, "harden-why:"));
 }
 
@@ -45,10 +45,10 @@ pub(crate) fn print_reply(common: &Common, color: ColorChoice, reply: &impl Repl
     Ok(reply.has_findings())
 }
 
-/// Runs a future to completion on a runtime of this thread.
+/// Runs a future to completion on this thread.
 ///
 /// # Errors
-/// Those of the future; the runtime cannot start.
+/// The future fails, or the runtime cannot start.
 pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?.block_on(future)
 }

@@ -7,10 +7,10 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Columns of an answer that does not go to a terminal. Paths and lines to copy are never broken.
+/// Columns of an answer whose output is not a terminal. Paths and lines to copy are never broken.
 static WIDTH: AtomicUsize = AtomicUsize::new(80);
 
-/// Narrower, no text fits next to a label; wider, lines are hard to read.
+/// In fewer columns, no text fits next to a label; in more, lines are hard to read.
 const WIDTHS: RangeInclusive<usize> = 40..=100;
 
 /// The column where the text of a field begins.

@@ -1,11 +1,11 @@
-//! Progress bars on stderr for long reads and long lists of questions; shown on a terminal, after a moment.
+//! Progress bars on stderr for long reads and long series of queries; shown only on a terminal, after a delay.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io;
 use std::io::{IsTerminal as _, Read};
 use std::time::{Duration, Instant};
 
-/// Work that ends sooner shows no bar.
+/// The delay before the bar appears; shorter work shows no bar.
 const MOMENT: Duration = Duration::from_millis(300);
 
 /// Bytes between two updates of the bar.
@@ -59,7 +59,7 @@ impl<R> Drop for Progress<R> {
     }
 }
 
-/// Progress of two lists of questions at once, in one bar.
+/// The progress of two concurrent series of queries, in one bar.
 #[derive(Debug)]
 pub(crate) struct Steps {
     bar: ProgressBar,

@@ -15,7 +15,7 @@ pub(crate) async fn ask(question: &str, interruption: &mut Interruption) -> anyh
     write!(out, "{question} [y/N] ")?;
     out.flush()?;
     let (answered, answer) = oneshot::channel();
-    // A blocking read cannot hear signals, so a thread reads; after a signal nobody joins it.
+    // A signal cannot interrupt a blocking read, so a thread reads. After a signal, no code joins the thread.
     thread::spawn(move || {
         let mut line = String::new();
         let read = std::io::stdin().read_line(&mut line).map(|_| line);

@@ -1,9 +1,9 @@
-//! `apply`: a remedy in its drop-in, confirmed by systemd itself, or nothing changed at all.
+//! `apply`: writes a remedy into its drop-in and has systemd confirm the result; otherwise changes nothing.
 
 use crate::cli::args::{Apply, Common};
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::unit_names::find_unit_with_incidents;
-use crate::cli::terminal::page::Page;
+use crate::cli::terminal::page::{Page, add_notes};
 use crate::cli::terminal::prompt;
 use crate::cli::views::answer::RemedyView;
 use crate::cli::views::applied::{Applied, Applying, Restarted, diff, restart_note};
@@ -21,7 +21,7 @@ use std::io::IsTerminal as _;
 /// Applies a remedy for a unit's denials.
 ///
 /// # Errors
-/// There is nothing to apply, it cannot be written, or systemd did not take it as predicted: nothing was changed then.
+/// There is no remedy, the drop-in cannot be written, or systemd did not load it as predicted. Nothing was changed.
 pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &LocalTime) -> anyhow::Result<Applied> {
     ensure!(
         asked.yes || asked.dry_run || (std::io::stdin().is_terminal() && !common.json),
@@ -72,6 +72,6 @@ fn describe(plan: &ApplyPlan, default: bool, groups: &Groups, clock: &LocalTime)
 
 fn question(applied: &Applied) -> String {
     let mut notes = Page::default();
-    crate::cli::terminal::page::add_notes(&mut notes, &applied.notes);
+    add_notes(&mut notes, &applied.notes);
     format!("{}{}\nWrite it?", applied.describe_plan(), notes.finish())
 }

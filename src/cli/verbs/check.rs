@@ -1,13 +1,14 @@
 //! `check`: whether the calls seen so far would pass, under the unit's settings or with further lines.
 
 use crate::audit::Note;
-use crate::audit::text::escape_excerpt;
-use crate::audit::text::shown_path;
+use crate::audit::note::join_texts;
+use crate::audit::text::{escape_excerpt, shown_path};
 use crate::cli::args::{Check, Common};
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::unit_names::find_unit_with_incidents;
 use crate::cli::terminal::output::Reply;
-use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
+use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, styled};
+use crate::cli::terminal::words::describe_manager;
 use crate::cli::views::answer::SCHEMA;
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
@@ -30,7 +31,7 @@ pub(crate) struct Checked {
     schema: u32,
     unit: String,
     manager: String,
-    /// Whether every call passes, as far as its name decides.
+    /// Whether every call passes, judged by its name.
     pass: bool,
     calls: Vec<CheckedCallView>,
     notes: Vec<Note>,
@@ -68,7 +69,7 @@ pub(crate) async fn check(common: &Common, asked: &Check, local_time: &LocalTime
     let mut notes = context.notes;
     notes.extend(more);
     let Some(situation) = situation else {
-        bail!("the settings of {} cannot be read: {}", unit.name, crate::audit::note::join_texts(&notes));
+        bail!("the settings of {} cannot be read: {}", unit.name, join_texts(&notes));
     };
     let policy = with_lines(&situation.policy, &asked.with, &groups)?;
     let by = |cause: &policy::DirectiveCause| describe_origin(cause, &asked.with);
@@ -103,7 +104,7 @@ fn with_lines(policy: &Policy, lines: &[String], groups: &Groups) -> anyhow::Res
     }
     let content = format!("[{}]\n{}\n", policy.settings.section(), lines.join("\n"));
     let with = policy.with_dropin(Path::new(LAST), content.as_bytes(), groups);
-    // systemd ignores words it does not know and starts the unit; the caller meant them, so they are errors here.
+    // systemd ignores unknown words and starts the unit. The user gave these words, so they are errors here.
     let ignored = with.notes().find(|note| note.origin.as_ref().is_some_and(|origin| is_option(&origin.path)));
     if let Some(note) = ignored {
         bail!("of --with: {}", note.text);
@@ -160,7 +161,7 @@ impl Reply for Checked {
         page.line(format_args!(
             "{} {}",
             styled(BOLD, &self.unit),
-            styled(DIM, format_args!("({})", crate::cli::terminal::words::describe_manager(&self.manager)))
+            styled(DIM, format_args!("({})", describe_manager(&self.manager)))
         ));
         for call in &self.calls {
             let (style, words) = match (call.verdict, &call.effect) {
@@ -176,7 +177,7 @@ impl Reply for Checked {
                 page.line(format_args!("    {}", styled(PLACE, by)));
             }
         }
-        crate::cli::terminal::page::add_notes(&mut page, &self.notes);
+        add_notes(&mut page, &self.notes);
         page.finish()
     }
 

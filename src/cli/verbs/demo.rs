@@ -1,14 +1,16 @@
-//! `demo`: shows the whole way from a denial that the kernel reports to the answer.
+//! `demo`: provokes a denial and shows every step from the kernel's record to the answer.
 //!
 //! If this process may open the audit socket, a child installs the filter of a unit file, as systemd would, and violates
 //! it. Otherwise the demo explains a built-in case.
 
 use super::explain;
 use super::explain::LogQuestion;
+use crate::audit::text::shown_path;
 use crate::audit::{Action, parse_record};
-use crate::cli::views::answer::{Demo, Report, SCHEMA};
+use crate::cli::views::answer::{Answer, Demo, Report, SCHEMA};
 use crate::diagnosis::diagnose;
 use crate::host::log_host::LogHost;
+use crate::host::unit_settings;
 use crate::incidents::IncidentChange;
 use crate::incidents::local_time::LocalTime;
 use crate::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
@@ -17,9 +19,10 @@ use crate::pipeline::Pipeline;
 use crate::policy::{Effect, Policy, Settings, UnitFile, Verdict};
 use crate::syscalls::{Abi, Groups};
 use crate::systemd::syscall_groups;
+use crate::systemd::syscall_groups::groups_note;
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::Context as _;
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, setrlimit};
 use std::fs;
 use std::os::fd::AsFd as _;
@@ -30,7 +33,7 @@ use std::time::{Duration, Instant};
 /// The unit whose filter the child installs.
 const UNIT: &str = "harden-why-demo.service";
 
-/// Limit for the wait for the kernel's record, which takes microseconds.
+/// The longest wait for the kernel's record; the record usually arrives within microseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The built-in case.
@@ -52,7 +55,7 @@ pub(crate) fn run(clock: &LocalTime) -> anyhow::Result<Report> {
     };
     // No manager of this machine has the unit, so there is nothing to run afterwards.
     report.units.iter_mut().for_each(|answer| answer.then.clear());
-    report.notes.extend(crate::systemd::syscall_groups::groups_note(&loaded));
+    report.notes.extend(groups_note(&loaded));
     Ok(report)
 }
 
@@ -88,23 +91,16 @@ fn answer_live(mut audit: AuditSocket, root: &Path, groups: &Groups, clock: &Loc
                      tells what can be in the way",
                     PATIENCE.as_secs()
                 );
-                poll(&mut [PollFd::new(audit.as_fd(), PollFlags::POLLIN)], nix::poll::PollTimeout::try_from(left)?)?;
+                poll(&mut [PollFd::new(audit.as_fd(), PollFlags::POLLIN)], PollTimeout::try_from(left)?)?;
             }
             Err(error) => return Err(error.into()),
         }
     }
     let incidents =
         pipeline.fold.take_changes(usize::MAX).into_iter().map(|IncidentChange { incident, .. }| incident).collect();
-    let known = crate::host::unit_settings::from_files(root, &unit, None, groups);
+    let known = unit_settings::from_files(root, &unit, None, groups);
     let diagnosis = diagnose(incidents, known.situation.as_ref(), groups);
-    let answer = crate::cli::views::answer::Answer::new(
-        Some(&unit),
-        &diagnosis,
-        known.situation.as_ref(),
-        groups,
-        clock,
-        known.notes,
-    );
+    let answer = Answer::new(Some(&unit), &diagnosis, known.situation.as_ref(), groups, clock, known.notes);
     let words = format!(
         "Live: a child of this process (pid {pid}) put itself under the filter of {UNIT}, as systemd would, and asked \
          for a socket. The kernel killed it and reported so. Nothing was installed or changed."
@@ -113,7 +109,7 @@ fn answer_live(mut audit: AuditSocket, root: &Path, groups: &Groups, clock: &Loc
     Ok(Report { schema: SCHEMA, demo, units: vec![answer], log: None, notes: Vec::new() })
 }
 
-/// Answers for the built-in case, and says why it is not a live one.
+/// Answers for the built-in case, and states why the demo is not live.
 fn answer_bundled(why: &str, root: &Path, groups: &Groups) -> anyhow::Result<Report> {
     write_unit_file(root, "home/user/.config/systemd/user", BUNDLED_UNIT, BUNDLED_FILE)?;
     let question = LogQuestion { root: Some(root.to_owned()), unit: Some(BUNDLED_UNIT.parse()?) };
@@ -130,7 +126,7 @@ fn answer_bundled(why: &str, root: &Path, groups: &Groups) -> anyhow::Result<Rep
 pub(crate) fn run_demo_child(file: &Path) -> anyhow::Error {
     match violate(file) {
         Ok(()) => {
-            anyhow::anyhow!("the filter of {} did not kill this process", crate::audit::text::shown_path(file))
+            anyhow::anyhow!("the filter of {} did not kill this process", shown_path(file))
         }
         Err(error) => error,
     }
@@ -141,14 +137,14 @@ fn violate(file: &Path) -> anyhow::Result<()> {
     let settings = Settings::new(&name, Some(UnitFile::parse(file, &fs::read(file)?)), Vec::new());
     let groups = syscall_groups::load().groups;
     let filter = build_filter(&Policy::new(settings, Abi::native(), &groups), &groups);
-    // The child is meant to die: a core file helps nobody.
+    // The kernel is to kill the child: a core file would be useless.
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     filter.load(false).context("the filter cannot be loaded")?;
     let _ = std::os::unix::net::UnixDatagram::unbound();
     Ok(())
 }
 
-/// Builds the filter that a policy means for the native ABI.
+/// Builds a policy's filter for the native ABI.
 fn build_filter(policy: &Policy, groups: &Groups) -> SeccompFilter {
     let abi = Abi::native();
     let calls = groups.names().filter_map(|group| groups.calls(group)).flatten();
@@ -176,7 +172,7 @@ fn write_unit_file(root: &Path, dir: &str, name: &str, text: &str) -> anyhow::Re
     let dir = root.join(dir);
     fs::create_dir_all(&dir)?;
     let file = dir.join(name);
-    fs::write(&file, text).with_context(|| format!("cannot write {}", crate::audit::text::shown_path(&file)))?;
+    fs::write(&file, text).with_context(|| format!("cannot write {}", shown_path(&file)))?;
     Ok(file)
 }
 
@@ -188,9 +184,8 @@ struct ScratchDir {
 impl ScratchDir {
     fn new() -> anyhow::Result<Self> {
         let template = std::env::temp_dir().join("harden-why-demo-XXXXXX");
-        let path = nix::unistd::mkdtemp(&template).with_context(|| {
-            format!("cannot make a directory in {}", crate::audit::text::shown_path(&std::env::temp_dir()))
-        })?;
+        let path = nix::unistd::mkdtemp(&template)
+            .with_context(|| format!("cannot make a directory in {}", shown_path(&std::env::temp_dir())))?;
         Ok(Self { path })
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::audit::text::shown_path;
 use crate::audit::{Action, Note};
+use crate::cli::lookup::unit_names::parse_instance_name;
 use crate::cli::terminal::progress::Progress;
 use crate::cli::terminal::words::count_times;
 use crate::cli::views::answer::{Answer, LogTally, Report, SCHEMA};
@@ -17,7 +18,7 @@ use crate::intake::sigsys_exit_line::SigsysExits;
 use crate::pipeline::Pipeline;
 use crate::syscalls::Groups;
 use crate::systemd::syscall_groups;
-use crate::systemd::syscall_groups::LoadedGroups;
+use crate::systemd::syscall_groups::{LoadedGroups, groups_note};
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::Context as _;
 use jiff::tz::TimeZone;
@@ -25,7 +26,7 @@ use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-/// The most different denials of a log that are kept.
+/// The most different denials that are kept of one log.
 const MOST_INCIDENTS: usize = 16 << 10;
 
 /// What the caller knows about a log.
@@ -47,7 +48,7 @@ pub(crate) fn run(
     listing: Option<&Path>,
     file: &Path,
 ) -> anyhow::Result<Report> {
-    let unit = unit.map(crate::cli::lookup::unit_names::parse_instance_name);
+    let unit = unit.map(parse_instance_name);
     let question = LogQuestion { root: root.map(Path::to_owned), unit: unit.transpose()? };
     let mut log = open_log(file)?;
     let loaded = match listing {
@@ -58,7 +59,7 @@ pub(crate) fn run(
         None => syscall_groups::load(),
     };
     let mut report = explain(&mut *log, &question, &loaded.groups, &local_time_of_log())?;
-    report.notes.extend(crate::systemd::syscall_groups::groups_note(&loaded));
+    report.notes.extend(groups_note(&loaded));
     Ok(report)
 }
 

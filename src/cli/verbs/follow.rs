@@ -6,7 +6,7 @@ pub(crate) mod shown;
 use crate::audit::Note;
 use crate::audit::text::plural;
 use crate::cli::args::{Common, Follow};
-use crate::cli::lookup::incident_source;
+use crate::cli::lookup::incident_source::ManagerScope;
 use crate::cli::lookup::unit_names::{is_named_by, parse_unit_name, resolve_alias};
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::output::warn;
@@ -19,7 +19,9 @@ use crate::host::unit_settings::LoadedSettings;
 use crate::incidents::local_time::{LocalTime, moment};
 use crate::incidents::{Moment, RowId, Stored};
 use crate::outlet::alert;
-use crate::outlet::client::HardenWhyProxy;
+use crate::outlet::caveats::hearing_notes;
+use crate::outlet::client;
+use crate::outlet::client::{HardenWhyProxy, explained, is_nothing_yet};
 use crate::outlet::wire::{BusError, MAX_COUNT_LAG, MAX_INCIDENTS};
 use crate::systemd::manager::Managers;
 use crate::systemd::manager_lookup::ManagerLookup;
@@ -39,7 +41,7 @@ use std::time::Duration;
 /// Pause before reconnecting to the bus.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long after a sighting the daemon may store it: its interval, and the same again for its other work.
+/// The longest time between a sighting and its storage: the daemon's interval, and as long again for its other work.
 const STORE_DELAY: Duration = MAX_COUNT_LAG.saturating_mul(2);
 
 /// The most missed incidents that are shown.
@@ -78,14 +80,14 @@ struct RepeatedIncidentLine {
 /// A name is invalid, the daemon does not answer, or stdout is closed.
 pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) -> anyhow::Result<bool> {
     let mut names = asked.units.iter().map(|name| parse_unit_name(name)).collect::<Result<Vec<_>, _>>()?;
-    let scope = incident_source::ManagerScope::from_flags(asked.system, asked.user);
-    let managers = crate::systemd::manager::Managers::new(&common.bus);
+    let scope = ManagerScope::from_flags(asked.system, asked.user);
+    let managers = Managers::new(&common.bus);
     let mut own = Vec::new();
     for name in &names {
         own.extend(resolve_alias(name, scope, &managers).await);
     }
     names.append(&mut own);
-    let mut client = crate::outlet::client::daemon(&common.bus).await.context("harden-whyd does not answer")?;
+    let mut client = client::daemon(&common.bus).await.context("harden-whyd does not answer")?;
     let mut follower = Follower {
         out: AutoStream::new(io::stdout(), color),
         json: common.json,
@@ -108,7 +110,7 @@ pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
         }
         client = loop {
             tokio::time::sleep(RECONNECT_PAUSE).await;
-            if let Ok(client) = crate::outlet::client::daemon(&common.bus).await {
+            if let Ok(client) = client::daemon(&common.bus).await {
                 break client;
             }
         };
@@ -120,17 +122,17 @@ struct Follower {
     json: bool,
     /// The units to show; all if empty.
     names: Vec<UnitName>,
-    scope: incident_source::ManagerScope,
+    scope: ManagerScope,
     managers: Managers,
     loaded: LoadedGroups,
     shown: ShownIncidents,
-    /// Sightings stored before this time are known; milliseconds since the epoch.
+    /// Sightings stored before this time were shown already; milliseconds since the epoch.
     since: i64,
-    /// Missed incidents could not be read.
+    /// Whether reading the missed incidents failed.
     behind: bool,
-    /// The daemon has accepted a subscription at least once.
+    /// Whether the daemon has accepted a subscription at least once.
     subscribed: bool,
-    /// The notes that were printed.
+    /// The notes printed so far.
     printed_notes: Vec<Note>,
 }
 
@@ -148,7 +150,7 @@ impl Follower {
 
     /// Prints incidents until the bus is gone. The daemon may restart.
     async fn listen(&mut self, client: &HardenWhyProxy<'static>) -> anyhow::Result<()> {
-        let gone = |error: zbus::Error| crate::outlet::client::explained(error.into());
+        let gone = |error: zbus::Error| explained(error.into());
         let mut inbox = Inbox::open(client).await.map_err(gone)?;
         let mut owners = Box::pin(client.inner().receive_owner_changed().await.map_err(gone)?);
         self.subscribe(client, &mut inbox).await?;
@@ -169,10 +171,10 @@ impl Follower {
 
     /// Subscribes to a daemon that just appeared, prints its caveats, and shows the incidents missed before.
     async fn subscribe(&mut self, client: &HardenWhyProxy<'static>, inbox: &mut Inbox) -> anyhow::Result<()> {
-        inbox.call(client.subscribe()).await?.map_err(crate::outlet::client::explained)?;
+        inbox.call(client.subscribe()).await?.map_err(explained)?;
         self.subscribed = true;
-        let status = inbox.call(client.status()).await?.map_err(crate::outlet::client::explained)?;
-        let notes = crate::outlet::caveats::hearing_notes(&status, &local_time_now());
+        let status = inbox.call(client.status()).await?.map_err(explained)?;
+        let notes = hearing_notes(&status, &local_time_now());
         for note in notes.iter().filter(|note| !self.printed_notes.contains(note)) {
             self.warn(&note.text);
         }
@@ -186,7 +188,7 @@ impl Follower {
             }
             Err(error) => {
                 self.behind = true;
-                let why = crate::outlet::client::explained(error);
+                let why = explained(error);
                 self.warn(&format!("what was missed meanwhile cannot be shown ({why}): 'harden-why' lists it"));
             }
         }
@@ -210,9 +212,9 @@ impl Follower {
             let page = match inbox.call(client.list_incidents("", "", self.since, offset, MAX_INCIDENTS)).await? {
                 Ok(page) => page,
                 // The daemon has stored nothing yet.
-                Err(error) if crate::outlet::client::is_nothing_yet(&error) => return Ok(Ok(missed)),
+                Err(error) if is_nothing_yet(&error) => return Ok(Ok(missed)),
                 // The daemon or the bus is gone: the caller reconnects.
-                Err(BusError::ZBus(error)) => return Err(crate::outlet::client::explained(error.into())),
+                Err(BusError::ZBus(error)) => return Err(explained(error.into())),
                 Err(error) => return Ok(Err(error)),
             };
             let last = page.len() < MAX_INCIDENTS as usize;

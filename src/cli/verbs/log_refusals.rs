@@ -1,9 +1,9 @@
-//! `log-refusals`: calls that filters refuse with an error are logged for a limited time, and so reach the daemon.
+//! `log-refusals`: logs calls that filters refuse with an error, for a limited time, so that the daemon sees them.
 
 use crate::audit::Note;
 use crate::cli::args::{Common, LogRefusals};
 use crate::cli::lookup::unit_names::parse_instance_names;
-use crate::cli::terminal::page::Page;
+use crate::cli::terminal::page::{Page, add_notes};
 use crate::cli::terminal::prompt;
 use crate::cli::views::refusal_logging::RefusalLogging;
 use crate::incidents::local_time::LocalTime;
@@ -23,7 +23,7 @@ use std::io::IsTerminal as _;
 /// Turns logging on or off.
 ///
 /// # Errors
-/// It cannot be, and nothing was changed; or the error says what was.
+/// Logging cannot be turned on or off. Nothing was changed, unless the error lists changes.
 pub(crate) async fn log_refusals(
     common: &Common,
     asked: &LogRefusals,
@@ -39,7 +39,7 @@ pub(crate) async fn log_refusals(
         "only root can switch the system manager: run harden-why as root, or say --user for your own units"
     );
     if asked.off {
-        return off(machine, manager, clock).await;
+        return end_logging(machine, manager, clock).await;
     }
     ensure!(
         asked.yes || (std::io::stdin().is_terminal() && !common.json),
@@ -72,7 +72,7 @@ pub(crate) async fn log_refusals(
 }
 
 /// Turns logging off.
-async fn off<M: ServiceManagers>(
+async fn end_logging<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     manager: Manager,
     clock: &LocalTime,
@@ -105,11 +105,11 @@ async fn off<M: ServiceManagers>(
 /// The question on the terminal.
 fn question(logging: &RefusalLogging) -> String {
     let mut notes = Page::default();
-    crate::cli::terminal::page::add_notes(&mut notes, &logging.notes);
+    add_notes(&mut notes, &logging.notes);
     format!("{}{}\nDo it?", logging.describe_plan(), notes.finish())
 }
 
-/// Says how to have units logged that run already and were not restarted.
+/// Notes how to log units that were already running and were not restarted.
 fn restart_hint(manager: Manager, units: &[LoggedUnit]) -> Option<Note> {
     let flag = manager.option();
     let running = units.iter().filter(|unit| unit.can_be_restarted() && unit.restarted.is_none());

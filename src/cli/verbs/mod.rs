@@ -1,4 +1,4 @@
-//! The verbs, one file or folder each. A verb parses its arguments, asks, and returns a view.
+//! The verbs, one file or folder each. A verb parses its arguments, does its work, and returns a view.
 
 pub(crate) mod apply;
 pub(crate) mod check;

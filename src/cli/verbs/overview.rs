@@ -8,7 +8,8 @@ use crate::cli::args::Cli;
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::unit_names::parse_scope;
 use crate::cli::terminal::output::Reply;
-use crate::cli::terminal::page::{BOLD, DIM, Page, WARN, styled};
+use crate::cli::terminal::page::{BOLD, DIM, Page, WARN, add_notes, styled};
+use crate::cli::terminal::words::{count_times, describe_manager};
 use crate::cli::views::answer::SCHEMA;
 use crate::incidents::UnitSummary;
 use crate::incidents::local_time::{LocalTime, moment};
@@ -111,9 +112,10 @@ impl Reply for Overview {
             for line in &self.lines {
                 page.gap();
                 let unit = line.unit.as_deref().unwrap_or("unit unknown");
-                let whose = line.manager.as_deref().map_or_else(String::new, |manager| {
-                    format!(" ({})", crate::cli::terminal::words::describe_manager(manager))
-                });
+                let whose = line
+                    .manager
+                    .as_deref()
+                    .map_or_else(String::new, |manager| format!(" ({})", describe_manager(manager)));
                 let mark = if line.marked {
                     styled(WARN, ", and can be refused more without a record")
                 } else {
@@ -122,11 +124,7 @@ impl Reply for Overview {
                 page.line(format_args!("{}{}{mark}", styled(BOLD, unit), styled(DIM, whose)));
                 let last = line.shown.as_ref().map_or_else(String::new, |last| format!(", last {last}"));
                 let ago = line.ago.as_ref().map_or_else(String::new, |ago| format!(", {ago}"));
-                let what = format!(
-                    "{}, seen {}{last}{ago}",
-                    plural(line.incidents, "denial"),
-                    crate::cli::terminal::words::count_times(line.count)
-                );
+                let what = format!("{}, seen {}{last}{ago}", plural(line.incidents, "denial"), count_times(line.count));
                 page.paragraph(2, &what);
             }
             page.gap();
@@ -136,7 +134,7 @@ impl Reply for Overview {
             }
         }
         self.silent.add_to_page(&mut page, self.all);
-        crate::cli::terminal::page::add_notes(&mut page, &self.notes);
+        add_notes(&mut page, &self.notes);
         page.finish()
     }
 

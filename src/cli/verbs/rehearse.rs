@@ -10,7 +10,7 @@ use crate::cli::lookup::unit_answer::{SilentRefusals, answer_for_unit};
 use crate::cli::lookup::unit_names::parse_instance_name;
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::output::print_reply;
-use crate::cli::terminal::page::Page;
+use crate::cli::terminal::page::{Page, add_notes};
 use crate::cli::terminal::prompt;
 use crate::cli::views::answer::{Report, SCHEMA};
 use crate::cli::views::rehearsal_progress::RehearsalProgress;
@@ -38,7 +38,7 @@ use std::io::{IsTerminal as _, Write as _};
 /// Rehearses a unit and prints the result. Returns whether any call was seen.
 ///
 /// # Errors
-/// Something prevents the rehearsal, and nothing was changed; or it failed, and the unit has its own settings again.
+/// The rehearsal cannot start, and nothing was changed. Or it failed, and the unit has its own settings again.
 pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: ColorChoice) -> anyhow::Result<bool> {
     ensure!(
         asked.yes || asked.dry_run || (std::io::stdin().is_terminal() && !common.json),
@@ -111,7 +111,7 @@ fn show_plan(
     print_reply(common, color, &Rehearsed { report, rehearsal, applied: None })
 }
 
-/// Returns how the unit failed, if that ended the rehearsal.
+/// Returns the unit's failure, if the failure ended the rehearsal.
 fn failure(end: &RehearsalEnd) -> Option<&UnitOutcome> {
     match end {
         RehearsalEnd::Unit(state) if state.outcome.active_state == "failed" => Some(&state.outcome),
@@ -119,7 +119,7 @@ fn failure(end: &RehearsalEnd) -> Option<&UnitOutcome> {
     }
 }
 
-/// Prints the result, and first applies the remedy where the user asked for that.
+/// Prints the result, and first applies the remedy if the user requested that.
 async fn finish(
     common: &Common,
     asked: &args::Rehearse,
@@ -137,7 +137,7 @@ async fn finish(
     if !common.json {
         print_reply(common, color, &rehearsed)?;
     }
-    let applied = apply::apply(common, &to_apply(plan, asked.yes), &local_time_now()).await;
+    let applied = apply::apply(common, &apply_arguments(plan, asked.yes), &local_time_now()).await;
     match applied {
         Ok(applied) if common.json => {
             rehearsed.applied = Some(applied);
@@ -176,8 +176,8 @@ async fn answer(
     Ok(Report { schema: SCHEMA, demo: None, units: vec![unit], log: None, notes })
 }
 
-/// The remedy that the answer marks, and the unit under it.
-fn to_apply(plan: &RehearsalPlan, yes: bool) -> args::Apply {
+/// Returns the arguments that apply the answer's default remedy and restart the unit.
+fn apply_arguments(plan: &RehearsalPlan, yes: bool) -> args::Apply {
     let is_systems = plan.unit.manager == Manager::System;
     let chosen = Chosen { unit: plan.unit.name.to_string(), system: is_systems, user: !is_systems };
     let source = args::StateDir::default();
@@ -186,6 +186,6 @@ fn to_apply(plan: &RehearsalPlan, yes: bool) -> args::Apply {
 
 fn question(plan: &RehearsalPlan) -> String {
     let mut notes = Page::default();
-    crate::cli::terminal::page::add_notes(&mut notes, &plan.notes);
+    add_notes(&mut notes, &plan.notes);
     format!("{}{}\nRehearse it?", rehearsed::describe_plan(plan), notes.finish())
 }

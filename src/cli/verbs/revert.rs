@@ -3,7 +3,7 @@
 use crate::audit::Note;
 use crate::audit::text::shown_path;
 use crate::cli::args::{Chosen, Common};
-use crate::cli::lookup::incident_source;
+use crate::cli::lookup::incident_source::ManagerScope;
 use crate::cli::lookup::unit_names::{managers_to_ask, parse_instance_name};
 use crate::cli::views::applied::{Applied, diff, restart_note};
 use crate::operations::interruption::Interruption;
@@ -15,15 +15,15 @@ use crate::systemd::manager_lookup::{ManagerLookup, find_manager, unknown_unit_t
 use crate::units::{Manager, Unit};
 use anyhow::bail;
 
-/// Removes the drop-in that apply wrote, be it below /etc, the home or /run. Below both, both go: the one below /etc or
-/// the home hides the other, which would come into force in its place.
+/// Removes the drop-in that `apply` wrote below /etc, the home directory or /run. If there are two, removes both: the
+/// one below /etc or the home directory hides the one below /run, which would come into force in its place.
 ///
 /// # Errors
-/// There is none, and no manager knows the unit; or it is somebody else's, cannot be removed, or systemd does not read
-/// its files again: it is there as before then.
+/// There is no drop-in, and no manager knows the unit. Or the drop-in is not from `apply`, cannot be removed, or
+/// systemd does not reread its files; then the drop-in stays as before.
 pub(crate) async fn revert(common: &Common, asked: &Chosen) -> anyhow::Result<Applied> {
     let name = parse_instance_name(&asked.unit)?;
-    let candidates = managers_to_ask(incident_source::ManagerScope::from_flags(asked.system, asked.user));
+    let candidates = managers_to_ask(ManagerScope::from_flags(asked.system, asked.user));
     let managers = Managers::new(&common.bus);
     let machine = LocalMachine::new(&managers);
     let Some(found) = find_drop_ins(machine, &name, &candidates).await? else {
@@ -45,7 +45,7 @@ pub(crate) async fn revert(common: &Common, asked: &Chosen) -> anyhow::Result<Ap
         .extend(paths.map(|path| Note::new("drop-in-removed", format!("{} was removed as well", shown_path(path)))));
     applied.confirmed = removed.doubt.is_none();
     applied.notes.extend(removed.doubt);
-    // A unit that does not run starts without the drop-in: there is nothing left to do.
+    // A stopped unit starts without the drop-in, so no note is necessary.
     applied.notes.extend(removed.running.then(|| restart_note(&found.unit, true)));
     applied.notes.extend(found.refused.map(|error| Note::new("drop-in-kept", format!("not removed: {error}"))));
     Ok(applied)

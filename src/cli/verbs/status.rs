@@ -1,9 +1,10 @@
-//! `status`: whether the daemon listens, what it has seen, and what it cannot see here.
+//! `status`: whether the daemon listens, its counters, and what it cannot see on this machine.
 
 use crate::audit::text::{escape, plural};
 use crate::cli::args::Common;
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, GOOD, Page, WARN, styled};
+use crate::cli::terminal::words::describe_manager;
 use crate::cli::views::answer::SCHEMA;
 use crate::cli::views::refusal_logging::RecordingView;
 use crate::host::blind_spots;
@@ -11,19 +12,21 @@ use crate::incidents::Moment;
 use crate::incidents::local_time::{LocalTime, moment};
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::refusal_logging::state::ActiveLogging;
+use crate::outlet::client;
+use crate::outlet::client::{explained, patiently};
 use crate::outlet::wire::Status;
 use crate::systemd::manager::{Managers, SystemdError};
 use crate::units::Manager;
 use serde::Serialize;
 use std::path::Path;
 
-/// What the daemon sees of this machine.
+/// The daemon's state, and what it cannot see on this machine.
 #[derive(Debug, Serialize)]
 pub(crate) struct Hearing {
     schema: u32,
     /// Whether the daemon runs and listens.
     listening: bool,
-    /// Start of listening, RFC 3339.
+    /// When the daemon began to listen, RFC 3339.
     since: Option<String>,
     /// The daemon's counters; null if it does not answer.
     counters: Option<Counters>,
@@ -37,7 +40,7 @@ pub(crate) struct Hearing {
     absent: Option<String>,
     /// Whether the system manager and the caller's own manager log refusals.
     recording: Vec<RecordingView>,
-    /// What cannot be seen here, a sentence each.
+    /// What the daemon cannot see on this machine, a sentence each.
     limitations: Vec<String>,
     #[serde(skip)]
     recorded: Vec<String>,
@@ -64,7 +67,7 @@ pub(crate) async fn query_status(common: &Common, clock: &LocalTime) -> Hearing 
     let mut hearing = query_daemon(common, clock).await;
     let managers = Managers::new(&common.bus);
     for manager in [Manager::System, Manager::User(nix::unistd::geteuid().as_raw())] {
-        let whose = crate::cli::terminal::words::describe_manager(&manager.to_string());
+        let whose = describe_manager(&manager.to_string());
         let (words, view) = match managers.connect(manager).await {
             Ok(_) => {
                 let recording = ActiveLogging::find(LocalMachine::new(&managers), manager).await;
@@ -74,7 +77,7 @@ pub(crate) async fn query_status(common: &Common, clock: &LocalTime) -> Hearing 
                 );
                 (words, RecordingView::new(manager, recording.as_ref()))
             }
-            // Most users have no manager of their own, and neither has root.
+            // Most users, and root, have no manager of their own.
             Err(SystemdError::Unreachable { .. }) if manager != Manager::System => continue,
             Err(error) => (format!("not known: {error}"), RecordingView::unknown(manager)),
         };
@@ -86,8 +89,8 @@ pub(crate) async fn query_status(common: &Common, clock: &LocalTime) -> Hearing 
 
 async fn query_daemon(common: &Common, clock: &LocalTime) -> Hearing {
     let status = async {
-        let daemon = crate::outlet::client::daemon(&common.bus).await?;
-        crate::outlet::client::patiently(|| daemon.status()).await.map_err(crate::outlet::client::explained)
+        let daemon = client::daemon(&common.bus).await?;
+        patiently(|| daemon.status()).await.map_err(explained)
     };
     match status.await {
         Ok(status) => Hearing::new(status, clock),

@@ -3,7 +3,7 @@
 use crate::audit::Note;
 use crate::audit::text::escape_excerpt;
 use crate::cli::terminal::output::Reply;
-use crate::cli::terminal::page::{BAD, DIM, Page, styled};
+use crate::cli::terminal::page::{BAD, DIM, Page, add_notes, styled};
 use crate::cli::views::answer::SCHEMA;
 use crate::syscalls::groups::GroupSource;
 use crate::syscalls::{Abi, Call, Groups};
@@ -11,7 +11,7 @@ use crate::systemd::syscall_groups;
 use crate::systemd::syscall_groups::groups_note;
 use serde::Serialize;
 
-/// What is known about a call.
+/// A call's numbers and groups.
 #[derive(Debug, Serialize)]
 pub(crate) struct CallFacts {
     schema: u32,
@@ -20,7 +20,7 @@ pub(crate) struct CallFacts {
     numbers: Vec<Number>,
     /// Its groups, smallest first.
     groups: Vec<GroupView>,
-    /// Whether that systemd knows the call.
+    /// Whether the systemd that defines the groups knows the call.
     known_to_systemd: bool,
     /// The systemd version that defines the groups.
     groups_of: String,
@@ -131,7 +131,7 @@ impl Reply for CallFacts {
             );
         }
         page.line(format_args!("  {}", styled(DIM, format_args!("Groups are those of {}.", self.groups_of))));
-        crate::cli::terminal::page::add_notes(&mut page, &self.notes);
+        add_notes(&mut page, &self.notes);
         page.finish()
     }
 

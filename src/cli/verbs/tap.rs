@@ -7,6 +7,7 @@ use crate::cli::lookup::incident_source::ManagerScope;
 use crate::cli::lookup::unit_names::parse_instance_name;
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::views::answer::{Answer, SCHEMA};
+use crate::cli::views::remedy::add_exposure;
 use crate::cli::views::tap_progress::TapProgress;
 use crate::cli::views::tapped::{RefusalView, Tapped};
 use crate::diagnosis::diagnose;
@@ -29,9 +30,9 @@ use anyhow::ensure;
 /// Watches the targets, and answers.
 ///
 /// # Errors
-/// The caller lacks the rights, a target does not run, or the kernel lacks BPF. Nothing is changed.
+/// The caller lacks the rights, a target does not run, or the kernel lacks BPF. A tap changes nothing.
 pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped> {
-    // Checked first: later errors would name the wrong cause.
+    // Check this first: later errors would name the wrong cause.
     ensure!(nix::unistd::geteuid().is_root(), TapError::NotAllowed);
     let loaded = syscall_groups::load();
     let managers = Managers::new(&common.bus);
@@ -71,7 +72,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     let mut answers = Vec::new();
     for tapped in &finished.units {
         let answer = answer(tapped, &incidents, &loaded.groups, &local_time_now());
-        // Processes without a unit and units that were no targets appear only with their refusals.
+        // Processes without a unit, and units that are no targets, appear only if they have refusals.
         if finished.is_target(tapped.unit.as_ref()) || !answer.denials.is_empty() {
             answers.push(answer);
         }
@@ -94,7 +95,7 @@ fn answer(tapped: &TappedUnit, incidents: &[Incident], groups: &Groups, local_ti
     answer.nothing = "None of its calls was refused meanwhile.";
     let properties = tapped.settings.as_ref().and_then(|settings| settings.properties.as_ref());
     if let (Some(properties), Some(situation)) = (properties, situation) {
-        crate::cli::views::remedy::add_exposure(&mut answer.remedies, properties, situation);
+        add_exposure(&mut answer.remedies, properties, situation);
     }
     answer
 }

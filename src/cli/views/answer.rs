@@ -28,7 +28,7 @@ pub struct Report {
     pub demo: Option<Demo>,
     /// One answer per unit, newest denial first.
     pub units: Vec<Answer>,
-    /// What a log held, if one was read.
+    /// The contents of the log, if harden-why read one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<LogTally>,
     /// What limits all answers.
@@ -46,7 +46,7 @@ pub struct Demo {
     pub unit_file: String,
 }
 
-/// What a log held.
+/// The contents of a log, in counts.
 #[derive(Debug, Serialize)]
 pub struct LogTally {
     /// Lines, or entries of a journal export.
@@ -55,7 +55,7 @@ pub struct LogTally {
     pub records: u64,
     /// Records that the log holds more than once; counted once.
     pub repeats: u64,
-    /// Lines that are no records.
+    /// Lines without a record.
     pub unrelated: u64,
     /// Lines that begin like a record and cannot be parsed.
     pub malformed: u64,
@@ -74,16 +74,16 @@ pub struct Answer {
     pub unit: Option<String>,
     /// `system`, or `user:UID`.
     pub manager: Option<String>,
-    /// What was denied.
+    /// The denials.
     pub denials: Vec<DenialView>,
     /// The remedies, least privilege first, each proven on the unit's policy.
     pub remedies: Vec<RemedyView>,
-    /// What would allow the calls if the unit's `SystemCallFilter=` denied them; for a unit whose settings are unread.
+    /// Lines that would allow the calls if the unit's `SystemCallFilter=` denied them; for a unit with unread settings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unproven: Option<Unproven>,
     /// The commands that put a remedy into force once its file is written.
     pub then: Vec<String>,
-    /// The command that does all of it; absent if the caller may not change the unit.
+    /// The command that writes and activates a remedy; absent if the caller may not change the unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub apply: Option<String>,
     /// The unit's directives that can refuse calls without a record.
@@ -123,9 +123,9 @@ pub struct DenialView {
     pub groups: Vec<String>,
     /// The filter's action in the kernel's word, e.g. `kill_process`.
     pub action: Option<String>,
-    /// How it was seen: `audit`, `rehearsal` or `tap`.
+    /// How harden-why saw the denial: `audit`, `rehearsal` or `tap`.
     pub source: &'static str,
-    /// The error that the caller got, as a tap saw it.
+    /// The error that the calling program got, if a tap saw it.
     pub errno: Option<String>,
     /// The outcome in words.
     pub outcome: String,
@@ -153,7 +153,7 @@ pub struct DenialView {
     pub attribution: Option<AttributionView>,
     /// The cause.
     pub cause: CauseView,
-    /// Whether it happened in systemd's own code, before the program was executed.
+    /// Whether systemd's own code made the call, before it executed the program.
     pub before_exec: bool,
     /// The outcome as it follows the call's name on the screen.
     #[serde(skip)]
@@ -199,9 +199,9 @@ pub struct AttributionView {
 /// The cause of a denial.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct CauseView {
-    /// `unit`, `possibly-unit`, `logged`, `elsewhere`, `runtime` (a container's, or another's that runs the unit's
-    /// processes), `fixed`, `fixed-after-reload`, `fixed-next-start`, `settings-changed`, `settings-unread`, `unknown-call` or
-    /// `unrecorded-death`.
+    /// `unit`, `possibly-unit`, `logged`, `elsewhere`, `runtime` (a container manager, or another program that
+    /// runs the unit's processes), `fixed`, `fixed-after-reload`, `fixed-next-start`, `settings-changed`,
+    /// `settings-unread`, `unknown-call` or `unrecorded-death`.
     pub kind: &'static str,
     /// For a fixed denial: the time of the change, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]

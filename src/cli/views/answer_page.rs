@@ -8,7 +8,7 @@ use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, 
 use crate::cli::terminal::words::describe_manager;
 use std::collections::BTreeMap;
 
-/// The most opened calls that are named.
+/// The most opened calls that the page names.
 const NAMED: usize = 8;
 
 impl Reply for Report {
@@ -88,7 +88,7 @@ fn render_answer(page: &mut Page, answer: &Answer) {
     add_notes(page, &answer.notes);
 }
 
-/// Adds how to apply a remedy: by one command if there is one, and by hand.
+/// Adds how to apply a remedy: by the `apply` command if there is one, and by hand.
 fn render_instructions(page: &mut Page, answer: &Answer) {
     if let Some(apply) = &answer.apply {
         page.gap();

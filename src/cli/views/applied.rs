@@ -4,7 +4,8 @@ use super::answer::SCHEMA;
 use crate::audit::Note;
 use crate::audit::text::{escape_lines, shown_path};
 use crate::cli::terminal::output::Reply;
-use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, styled};
+use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, add_notes, styled};
+use crate::cli::terminal::words::describe_manager;
 use crate::operations::outcome::DropInOutcome;
 use crate::units::Unit;
 use serde::Serialize;
@@ -18,21 +19,21 @@ pub(crate) struct Applied {
     manager: String,
     /// `applied`, `declined`, `dry-run`, `reverted` or `nothing`.
     pub(crate) outcome: DropInOutcome,
-    /// The remedy that is applied.
+    /// The applied remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) remedy: Option<Applying>,
     /// The drop-in; if two were removed, the one in force.
     path: Option<String>,
     /// The changed lines: added (`+`), kept (a space), removed (`-`).
     diff: Vec<String>,
-    /// Whether systemd was read back and holds the predicted settings; for `revert`, no removed file.
+    /// Whether systemd, read back, holds the predicted settings; for `revert`, whether it holds no removed file.
     pub(crate) confirmed: bool,
     /// The unit's state after the restart.
     pub(crate) restarted: Option<Restarted>,
     pub(crate) notes: Vec<Note>,
 }
 
-/// The remedy that is applied.
+/// The applied remedy.
 #[derive(Debug, Serialize)]
 pub(crate) struct Applying {
     /// Its number in the answer.
@@ -81,7 +82,7 @@ impl Applied {
         page.line(format_args!(
             "{} {}",
             styled(BOLD, &self.unit),
-            styled(DIM, format_args!("({})", crate::cli::terminal::words::describe_manager(&self.manager)))
+            styled(DIM, format_args!("({})", describe_manager(&self.manager)))
         ));
         if let Some(Applying { number, of, title, .. }) = &self.remedy {
             page.item(&format!("  remedy {number} of {of}: "), title);
@@ -126,7 +127,7 @@ impl Reply for Applied {
             let style = if active_state == "failed" { BAD } else { GOOD };
             page.line(format_args!("Restarted: it is {}{result}.", styled(style, active_state)));
         }
-        crate::cli::terminal::page::add_notes(&mut page, &self.notes);
+        add_notes(&mut page, &self.notes);
         page.finish()
     }
 
@@ -143,7 +144,7 @@ pub(crate) fn diff(old: &[u8], new: &[u8]) -> Vec<String> {
     gone.chain(rest).collect()
 }
 
-/// Notes how a change reaches the unit.
+/// Notes when the change takes effect for the unit.
 pub(crate) fn restart_note(unit: &Unit, running: bool) -> Note {
     let (flag, name) = (unit.manager.option(), &unit.name);
     if running {

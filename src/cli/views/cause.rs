@@ -125,7 +125,7 @@ fn elsewhere_words(elsewhere: &Elsewhere, clock: &LocalTime) -> (&'static str, S
     ("elsewhere", words.to_owned())
 }
 
-/// Names the runtime that installed the filter, and what to do there.
+/// Names the runtime that installed the filter, and how to change its filter.
 fn runtime_words(runtime: Runtime) -> (&'static str, &'static str) {
     match runtime {
         Runtime::Docker => {

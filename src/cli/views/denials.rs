@@ -106,19 +106,19 @@ fn add_times(page: &mut Page, kind: &[&DenialView]) {
 fn add_cause(page: &mut Page, cause: &CauseView) {
     page.field("why", &cause.words);
     for directive in &cause.directives {
-        page.below(where_it_stands(directive));
-        page.paragraph(11, &directive_words(directive));
+        page.below(describe_location(directive));
+        page.paragraph(11, &describe_directive(directive));
     }
 }
 
-fn where_it_stands(directive: &DirectiveView) -> String {
+fn describe_location(directive: &DirectiveView) -> String {
     match (&directive.file, directive.line) {
         (Some(file), Some(line)) => styled(PLACE, format_args!("{file}:{line}")),
         _ => styled(PLACE, format_args!("{}=, as systemd holds it", directive.directive)),
     }
 }
 
-fn directive_words(directive: &DirectiveView) -> String {
+fn describe_directive(directive: &DirectiveView) -> String {
     let effect = match directive.effect.as_deref() {
         None => "logs".to_owned(),
         Some("kill") => "kills".to_owned(),

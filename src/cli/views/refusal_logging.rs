@@ -4,7 +4,7 @@ use super::answer::SCHEMA;
 use crate::audit::Note;
 use crate::audit::text::{escape, plural};
 use crate::cli::terminal::output::Reply;
-use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, Page, WARN, styled};
+use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, Page, WARN, add_notes, styled};
 use crate::incidents::Moment;
 use crate::incidents::local_time::{LocalTime, moment};
 use crate::operations::outcome::RefusalLogOutcome;
@@ -23,9 +23,9 @@ const NAMED: usize = 8;
 pub(crate) struct RefusalLogging {
     schema: u32,
     manager: String,
-    /// `started`, `extended`, `others` (somebody else has it switched on), `declined`, `ended` or `nothing`.
+    /// `started`, `extended`, `others` (other configuration had turned logging on), `declined`, `ended` or `nothing`.
     pub(crate) outcome: RefusalLogOutcome,
-    /// Start of the logging that is on, RFC 3339.
+    /// When the active logging began, RFC 3339.
     since: Option<String>,
     /// When it ends by itself, RFC 3339.
     until: Option<String>,
@@ -38,7 +38,7 @@ pub(crate) struct RefusalLogging {
     shown: String,
 }
 
-/// A unit whose refusals are logged.
+/// A unit with logged refusals.
 #[derive(Debug, Serialize)]
 struct LoggedUnitView<'a> {
     unit: &'a str,
@@ -46,10 +46,10 @@ struct LoggedUnitView<'a> {
     directives: Vec<&'static str>,
     /// Whether it had processes before.
     running: bool,
-    /// Its state after the restart, if it was restarted.
+    /// Its state after the restart, if there was one.
     active_state: Option<String>,
     result: Option<String>,
-    /// Why it was not restarted, or its restart was not confirmed.
+    /// Why harden-why did not restart it, or could not confirm the restart.
     error: Option<String>,
 }
 
@@ -104,7 +104,7 @@ impl RefusalLogging {
         self.shown = clock.show_millis(marker.until);
     }
 
-    /// Describes what will be done.
+    /// Describes the planned changes.
     pub(crate) fn describe_plan(&self) -> String {
         let mut page = Page::default();
         page.paragraph(
@@ -171,7 +171,7 @@ impl Reply for RefusalLogging {
             ),
             RefusalLogOutcome::Nothing => page.line(format_args!("harden-why has nothing to end: it logs no refusals for {whose}.")),
         }
-        crate::cli::terminal::page::add_notes(&mut page, &self.notes);
+        add_notes(&mut page, &self.notes);
         page.finish()
     }
 
@@ -209,7 +209,7 @@ fn add_result(page: &mut Page, unit: &LoggedUnit) {
 pub(crate) struct RecordingView {
     /// `system`, or `user:UID`.
     manager: String,
-    /// Whether refusals of newly started processes are logged; null if unknown.
+    /// Whether the manager logs refusals of newly started processes; null if unknown.
     on: Option<bool>,
     /// `harden-why`, or the file and line that turn it on.
     by: Option<String>,

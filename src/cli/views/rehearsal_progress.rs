@@ -8,6 +8,7 @@ use crate::incidents::Incident;
 use crate::operations::rehearsal::feed::RehearsalObserver;
 use crate::operations::rehearsal::plan::RehearsalPlan;
 use crate::policy::{Policy, Verdict};
+use crate::syscalls::Abi;
 use anstream::ColorChoice;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ const ROWS: usize = 20;
 pub(crate) struct RehearsalProgress {
     /// The unit's name.
     name: String,
-    /// How often each call came.
+    /// The number of sightings of each call.
     counts: BTreeMap<String, u64>,
     policy: Policy,
     table: Option<ProgressTable>,
@@ -133,7 +134,7 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 /// Describes what the unit's own settings do to a call.
-fn describe_verdict(policy: &Policy, call: Option<(crate::syscalls::Abi, &str)>) -> String {
+fn describe_verdict(policy: &Policy, call: Option<(Abi, &str)>) -> String {
     let Some((abi, name)) = call else { return "it has no name here".to_owned() };
     match policy.verdict(abi, name) {
         Verdict::Denied { effect, by, .. } => {

@@ -2,9 +2,10 @@
 
 use super::answer::Report;
 use super::applied::Applied;
-use crate::audit::text::{join, plural, shown_path};
+use crate::audit::text::{escape, join, plural, shown_path};
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
+use crate::cli::terminal::words::describe_manager;
 use crate::diagnosis::RehearsalDropIn;
 use crate::operations::outcome::RehearsalOutcome;
 use crate::operations::rehearsal::plan::{Limits, RehearsalPlan};
@@ -36,9 +37,9 @@ pub(crate) struct RehearsalView {
     pub(crate) outcome: RehearsalOutcome,
     /// The directives that are not in force during the rehearsal.
     lifted: Vec<&'static str>,
-    /// The directives that stay, though a rehearsal can lift them.
+    /// The directives that stay in force, although a rehearsal could lift them.
     kept: Vec<&'static str>,
-    /// Calls that are lifted but not logged, because every program makes them.
+    /// Calls that the rehearsal allows without logging, because every program makes them.
     unlogged: BTreeMap<&'static str, Vec<String>>,
     /// The lines of the drop-in.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,10 +121,7 @@ impl RehearsalView {
             seconds: Some(seconds),
             ended: Some(end.as_str()),
             then: Some(restoration.action.as_str()),
-            state: restoration
-                .outcome
-                .as_ref()
-                .map(|outcome| crate::audit::text::escape(outcome.active_state.as_bytes())),
+            state: restoration.outcome.as_ref().map(|outcome| escape(outcome.active_state.as_bytes())),
             calls: counts.into_iter().map(|(call, count)| RehearsedCallView { call, count }).collect(),
             words: vec![format!("{name} was rehearsed {why} ({seconds} s), and {seen}."), restoration.describe(name)],
             ..Self::planned(plan, RehearsalOutcome::Rehearsed)
@@ -165,11 +163,11 @@ impl Reply for Rehearsed {
     }
 }
 
-/// Describes what a rehearsal would do, and its price.
+/// Describes what a rehearsal would do, and its risks.
 pub(crate) fn describe_plan(plan: &RehearsalPlan) -> String {
     let RehearsalPlan { unit, facts, rehearsal, limits, path, marker, .. } = plan;
     let mut page = Page::default();
-    let whose = crate::cli::terminal::words::describe_manager(&unit.manager.to_string());
+    let whose = describe_manager(&unit.manager.to_string());
     page.line(format_args!("{} {}", styled(BOLD, &unit.name), styled(DIM, format_args!("({whose})"))));
     page.line(format_args!("  {}", styled(PLACE, shown_path(path))));
     let begin = if facts.is_running() { "started anew" } else { "started" };

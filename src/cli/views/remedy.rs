@@ -35,7 +35,7 @@ pub struct RemedyView {
     pub sensitive: Vec<SensitiveView>,
     /// The denied calls that pass only with some arguments.
     pub conditional: Vec<String>,
-    /// Whether `apply` takes this one by default.
+    /// Whether `apply` uses this remedy by default.
     pub default: bool,
     /// The unit's score in `systemd-analyze security`, for a service of this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,7 +141,7 @@ impl RemedyView {
     }
 }
 
-/// Notes why there is no remedy for what the unit's settings denied.
+/// Notes why there is no remedy for the calls that the unit's settings denied.
 pub(crate) fn no_remedy_note(diagnosis: &Diagnosis, situation: &Situation) -> Option<Note> {
     if !diagnosis.unsolvable.is_empty() {
         let names = join(diagnosis.unsolvable.iter().map(ToString::to_string));
@@ -169,7 +169,7 @@ pub(crate) fn no_remedy_note(diagnosis: &Diagnosis, situation: &Situation) -> Op
     Some(Note::new("no-remedy", text))
 }
 
-/// Lists lines that may help if the settings were not read: conditional, and never a drop-in.
+/// Lists lines that may help if harden-why could not read the settings. They are conditional, and never a drop-in.
 pub(crate) fn unproven(findings: &[Finding], unit: Option<&Unit>, groups: &Groups) -> Option<Unproven> {
     let mut names: Vec<&str> = findings
         .iter()

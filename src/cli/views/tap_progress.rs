@@ -16,7 +16,7 @@ const SHOWN: usize = 16;
 pub(crate) struct TapProgress(Option<ProgressBar>);
 
 impl TapProgress {
-    /// Shows progress on stderr, if wanted and a terminal.
+    /// Shows progress on stderr, if `wanted` and stderr is a terminal.
     pub(crate) fn new(wanted: bool) -> Self {
         if !wanted || !io::stderr().is_terminal() {
             return Self(None);

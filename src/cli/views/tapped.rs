@@ -1,11 +1,12 @@
-//! The view of `tap`: the answer for each unit, and the threads that were refused.
+//! The view of `tap`: the answer for each unit, and the threads whose calls were refused.
 
 use super::answer::Answer;
 use super::answer_page;
 use crate::audit::Note;
 use crate::audit::text::{escape, plural};
 use crate::cli::terminal::output::Reply;
-use crate::cli::terminal::page::{BAD, BOLD, Page, styled};
+use crate::cli::terminal::page::{BAD, BOLD, Page, add_notes, styled};
+use crate::cli::terminal::words::count_times;
 use crate::kernel::tap::{CallResult, RefusalKind, RefusalTotals};
 use crate::policy::Effect;
 use crate::syscalls::Call;
@@ -28,7 +29,7 @@ pub(crate) struct Tapped {
     pub(crate) notes: Vec<Note>,
 }
 
-/// A call that was refused.
+/// A refused call.
 #[derive(Debug, Serialize)]
 pub(crate) struct RefusalView {
     /// The unit; null for a process without one.
@@ -43,13 +44,13 @@ pub(crate) struct RefusalView {
     arch: String,
     /// The error that the program got; null if none.
     pub(crate) errno: Option<String>,
-    /// The executable's path, escaped; null if the process ended before it was read.
+    /// The executable's path, escaped; null if the process ended before harden-why read it.
     exe: Option<String>,
     /// The number of refusals.
     pub(crate) count: u64,
     /// The threads that made the call.
     pub(crate) threads: Vec<ThreadView>,
-    /// Refusals of threads that are not listed.
+    /// Refusals of threads that the list leaves out.
     others: u64,
 }
 
@@ -124,9 +125,9 @@ impl Reply for Tapped {
         for refusal in &self.refusals {
             let call = styled(BAD, &refusal.call);
             let label = format!("  {call}  {}, {}: ", errno_words(refusal), count_times(refusal.count));
-            page.paragraph(2, format!("{label}{}", threads(refusal)).trim_start());
+            page.paragraph(2, format!("{label}{}", join_threads(refusal)).trim_start());
         }
-        crate::cli::terminal::page::add_notes(&mut page, &self.notes);
+        add_notes(&mut page, &self.notes);
         if !page.is_empty() {
             text.push('\n');
         }
@@ -138,11 +139,7 @@ impl Reply for Tapped {
     }
 }
 
-fn count_times(count: u64) -> String {
-    crate::cli::terminal::words::count_times(count)
-}
-
-fn threads(refusal: &RefusalView) -> String {
+fn join_threads(refusal: &RefusalView) -> String {
     let named = refusal.threads.iter().take(NAMED);
     let mut words: Vec<String> = named
         .map(|thread| {

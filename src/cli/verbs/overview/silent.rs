@@ -1,10 +1,11 @@
 //! The units that can refuse calls without a record, from the settings that their managers hold.
 
 use crate::audit::Note;
-use crate::audit::text::plural;
-use crate::cli::lookup::incident_source;
+use crate::audit::text::{escape, plural};
+use crate::cli::lookup::incident_source::ManagerScope;
 use crate::cli::terminal::page::{BOLD, Page, styled};
 use crate::cli::terminal::progress::Steps;
+use crate::cli::terminal::words::describe_manager;
 use crate::host::unit_settings::surroundings;
 use crate::incidents::local_time::LocalTime;
 use crate::operations::local_machine::LocalMachine;
@@ -29,12 +30,12 @@ pub(crate) struct SilentUnit {
     pub(crate) directives: Vec<&'static str>,
     /// Its `ActiveState`: `active`, `inactive`, `failed`, …
     state: String,
-    /// Whether refusals are logged now, for processes started since then.
+    /// Whether the manager logs refusals now, for processes started since logging began.
     pub(crate) recorded: bool,
 }
 
 impl SilentUnit {
-    /// Returns whether its filter refuses, and not only a directive that most units have.
+    /// Returns whether its filter refuses calls, and not only a directive that most units have.
     pub(crate) fn is_filtered(&self) -> bool {
         self.directives.first() == Some(&Directive::SystemCallFilter.key())
     }
@@ -52,7 +53,7 @@ pub(crate) struct SilentUnits {
 
 impl SilentUnits {
     /// Asks the system manager and the caller's own manager concurrently.
-    pub(crate) async fn query(managers: &Managers, which: incident_source::ManagerScope, clock: &LocalTime) -> Self {
+    pub(crate) async fn query(managers: &Managers, which: ManagerScope, clock: &LocalTime) -> Self {
         let own = Manager::User(nix::unistd::geteuid().as_raw());
         let steps = RefCell::new(Steps::new("units"));
         let ask = async |manager: Manager, at: usize| {
@@ -62,7 +63,7 @@ impl SilentUnits {
             let report = |done, of| steps.borrow_mut().set(at, done, of);
             match managers.connect(manager).await {
                 Ok(running) => Self::query_manager(managers, &running, report, clock).await,
-                // Most users have no manager of their own, and neither has root.
+                // Most users, and root, have no manager of their own.
                 Err(SystemdError::Unreachable { .. }) if manager == own => Self::default(),
                 Err(error) => Self::unknown(manager, &error),
             }
@@ -99,12 +100,12 @@ impl SilentUnits {
                 unit: facts.id.to_string(),
                 manager: manager.to_string(),
                 directives: directives.into_iter().map(Directive::key).collect(),
-                state: crate::audit::text::escape(facts.active_state.as_bytes()),
+                state: escape(facts.active_state.as_bytes()),
                 recorded: recording.is_some() && !policy.loggable_directives().is_empty(),
             })
         };
         let units = facts.iter().filter_map(refusing).collect();
-        let whose = crate::cli::terminal::words::describe_manager(&manager.to_string());
+        let whose = describe_manager(&manager.to_string());
         let recorded = recording.map(|recording| (manager.to_string(), recording.when(clock)));
         let notes = (!complete).then(|| {
             Note::new(
@@ -118,7 +119,7 @@ impl SilentUnits {
     }
 
     fn unknown(manager: Manager, error: &SystemdError) -> Self {
-        let whose = crate::cli::terminal::words::describe_manager(&manager.to_string());
+        let whose = describe_manager(&manager.to_string());
         let note = format!("which units of the {whose} are refused calls without a record is not known: {error}");
         Self { notes: vec![Note::new("units-unknown", note)], ..Self::default() }
     }
@@ -146,13 +147,7 @@ impl SilentUnits {
             page.gap();
             page.line(styled(BOLD, format_args!("Units whose refusals are recorded now: {}", recorded.len())));
             add_units(page, &recorded, all);
-            page.paragraph(
-                2,
-                &format!(
-                    "Of the {}, of processes started {when}.",
-                    crate::cli::terminal::words::describe_manager(manager)
-                ),
-            );
+            page.paragraph(2, &format!("Of the {}, of processes started {when}.", describe_manager(manager)));
         }
     }
 }
