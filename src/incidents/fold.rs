@@ -1,4 +1,4 @@
-//! Counts sightings as incidents in bounded memory, so that a storm costs counters and no rows.
+//! Counts sightings as incidents in bounded memory, so that a storm adds to counters, not rows.
 
 use super::incident::{Incident, IncidentKey, Moment, Sample};
 use crate::units::{Confidence, Rung};
@@ -17,7 +17,7 @@ pub struct Sighting {
     pub sample: Sample,
 }
 
-/// What a sighting was to the fold.
+/// How the fold counted a sighting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "a first sighting has to be stored before its alert is sent"]
 pub enum Folded {
@@ -57,9 +57,9 @@ const USUAL_TEXT: usize = 128;
 
 /// Incidents by key, limited in number and size.
 ///
-/// A full fold drops a quarter of its incidents. Incidents without a sighting since they were
-/// [taken](Fold::take_changes) go first, the oldest sighting first: that loses nothing. Of the rarer half of the others,
-/// those with the oldest latest sighting go. [`Fold::dropped`] counts the sightings that are lost.
+/// A full fold drops a quarter of its incidents. It first drops incidents without a sighting since they were
+/// [taken](Fold::take_changes), the oldest sighting first: that loses nothing. Of the rarer half of the others, it then
+/// drops those with the oldest latest sighting. [`Fold::dropped`] counts the sightings that are lost.
 #[derive(Debug)]
 pub struct Fold {
     index: HashMap<IncidentKey, usize>,
@@ -70,9 +70,9 @@ pub struct Fold {
     /// The bytes of text, and their limit.
     text: usize,
     most_text: usize,
-    /// How many incidents have sightings that were not taken.
+    /// How many incidents have sightings that [`Fold::take_changes`] has not returned.
     changed: usize,
-    /// The number of sightings: it orders them without a clock.
+    /// A counter that orders sightings without a clock.
     now: u64,
     dropped: u64,
 }
@@ -101,7 +101,7 @@ pub struct IncidentChange {
 }
 
 impl Folded {
-    /// Returns where the incident is counted.
+    /// Returns the slot that counts the incident.
     #[must_use]
     pub fn slot(self) -> Slot {
         match self {
@@ -189,7 +189,7 @@ impl Fold {
         true
     }
 
-    /// Sets the exact time of a sighting in a slot that was counted with a date in words.
+    /// Sets the exact time of a slot's latest sighting, whose record held a date in words.
     pub fn set_time(&mut self, slot: Slot, at: i64) {
         let counter = self.counters.get_mut(slot.index).and_then(Option::as_mut);
         let Some(counter) = counter.filter(|counter| counter.number == slot.number) else { return };
@@ -210,7 +210,7 @@ impl Fold {
         self.index.len() >= self.most || (self.text >= self.most_text && self.index.len() >= 4)
     }
 
-    /// Sets how many incidents it holds. If it holds more, it drops them when new ones come.
+    /// Sets the most incidents that the fold holds. If it holds more, it drops some when new incidents come.
     pub fn set_limit(&mut self, most: usize) {
         (self.most, self.most_text) = (at_least_four(most), text_limit(most));
     }
@@ -239,7 +239,7 @@ impl Fold {
         taken
     }
 
-    /// Returns changes to the fold that could not be stored.
+    /// Puts back changes that could not be stored.
     pub fn put_back(&mut self, changes: Vec<IncidentChange>) {
         for IncidentChange { incident: old, first } in changes {
             let known = self.index.get(&old.key).and_then(|&index| self.counters[index].as_mut());
@@ -283,7 +283,7 @@ impl Fold {
         Slot { index, number: self.now }
     }
 
-    /// Drops a quarter of the incidents if there is no room, so that it does so rarely.
+    /// Drops a quarter of the incidents if there is no room: so many that this happens rarely.
     fn make_room(&mut self) {
         if !self.is_full() {
             return;
@@ -315,7 +315,7 @@ impl Fold {
     }
 }
 
-/// Returns the limit of incidents: a quarter of fewer than four would be none.
+/// Returns the limit of incidents, at least four: a quarter of fewer incidents would be none.
 fn at_least_four(most: usize) -> usize {
     most.max(4)
 }
@@ -325,7 +325,7 @@ fn text_limit(most: usize) -> usize {
     MOST_TEXT.max(most.saturating_mul(USUAL_TEXT))
 }
 
-/// Returns the bytes of an incident's text whose length others choose.
+/// Returns the bytes of an incident's text whose length other programs choose.
 fn text_length(incident: &Incident) -> usize {
     let Incident { key, sample, .. } = incident;
     key.unit.as_ref().map_or(0, |unit| unit.name.as_str().len()) + key.exe.len() + sample.subject.len()
@@ -385,36 +385,36 @@ mod tests {
     fn known_slot_counts_without_key() {
         let mut fold = Fold::new(8);
         let slot = fold.add(sighting(41, 10)).slot();
-        let glimpse = |at| RepeatSighting { at: Moment::At(at), pid: 9, comm: b"other", ip: 5 };
-        assert!(fold.count(slot, 1, &glimpse(20)));
+        let repeat = |at| RepeatSighting { at: Moment::At(at), pid: 9, comm: b"other", ip: 5 };
+        assert!(fold.count(slot, 1, &repeat(20)));
         let change = fold.take_changes(ALL).remove(0);
         assert_eq!(span(&change), (2, &Moment::At(10), &Moment::At(20)));
         let sample = &change.incident.sample;
         assert_eq!((sample.pid, sample.ip, &*sample.comm), (9, 5, &b"other"[..]));
-        assert!(fold.count(slot, 1, &glimpse(30)));
+        assert!(fold.count(slot, 1, &repeat(30)));
         assert_eq!(span(&fold.take_changes(ALL)[0]), (1, &Moment::At(30), &Moment::At(30)));
         for number in 100..120 {
             let _ = fold.add(sighting(number, 40));
         }
-        assert!(!fold.count(slot, 1, &glimpse(50)), "another incident has the place now");
+        assert!(!fold.count(slot, 1, &repeat(50)), "another incident has the place now");
     }
 
     #[test]
     fn guess_does_not_replace_sample_of_certain_attribution() {
-        let found_by = |rung, pid, at| Sighting {
+        let attributed_by = |rung, pid, at| Sighting {
             rung: Some(rung),
             sample: Sample { pid, ..Sample::default() },
             ..sighting(41, at)
         };
         let mut fold = Fold::new(8);
-        let _ = fold.add(found_by(Rung::ExitEntry, 1, 10));
-        let _ = fold.add(found_by(Rung::ParentCgroup, 2, 20));
-        let _ = fold.add(found_by(Rung::Executable, 3, 30));
+        let _ = fold.add(attributed_by(Rung::ExitEntry, 1, 10));
+        let _ = fold.add(attributed_by(Rung::ParentCgroup, 2, 20));
+        let _ = fold.add(attributed_by(Rung::Executable, 3, 30));
         let changes = fold.take_changes(ALL);
         let facts = |change: &IncidentChange| (change.incident.rung, change.incident.sample.pid, change.incident.count);
         assert_eq!(facts(&changes[0]), (Some(Rung::ParentCgroup), 2, 3));
         assert_eq!(changes[0].incident.last, Moment::At(30));
-        let _ = fold.add(found_by(Rung::ExitEntry, 4, 40));
+        let _ = fold.add(attributed_by(Rung::ExitEntry, 4, 40));
         assert_eq!(facts(&fold.take_changes(ALL)[0]), (Some(Rung::ParentCgroup), 2, 1), "taken or not");
     }
 
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn incident_is_new_until_its_change_is_taken_for_good() {
+    fn incident_stays_new_if_its_change_is_put_back() {
         let mut fold = Fold::new(8);
         let _ = fold.add(sighting(41, 10));
         let changes = fold.take_changes(ALL);

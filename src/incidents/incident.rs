@@ -1,4 +1,4 @@
-//! An incident: sightings of one event. Why it happened and what to do about it is computed on request, never kept.
+//! An incident: sightings of one event. It holds no cause and no remedy: the diagnosis computes these on request.
 
 use crate::audit::Action;
 use crate::syscalls::Call;
@@ -15,11 +15,11 @@ pub struct IncidentKey {
     pub event: IncidentEvent,
     /// The executable as the kernel reports it; empty if the kernel reports none.
     pub exe: Vec<u8>,
-    /// How it was seen.
+    /// The source of the sightings.
     pub source: SightingSource,
 }
 
-/// How an event was seen.
+/// The source of a sighting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum SightingSource {
     /// The kernel sent a record, or announced the death.
@@ -46,7 +46,7 @@ impl SightingSource {
         }
     }
 
-    /// Returns the error that the process got, if it was seen.
+    /// Returns the error that the process got, if a tap saw it.
     #[must_use]
     pub fn errno(self) -> Option<i32> {
         match self {
@@ -55,7 +55,7 @@ impl SightingSource {
         }
     }
 
-    /// Returns the source of a word and an error; `None` if they do not belong together.
+    /// Returns the source for a word and an error; `None` if the two do not belong together.
     #[must_use]
     pub fn from_word(word: &str, errno: Option<i32>) -> Option<Self> {
         match (word, errno) {
@@ -92,7 +92,7 @@ pub enum Moment {
     At(i64),
     /// A date in the words of a log, in the locale of its machine.
     Text(Box<str>),
-    /// There is none.
+    /// No time is known.
     Unknown,
 }
 
@@ -140,7 +140,7 @@ pub struct Incident {
 }
 
 impl Incident {
-    /// Returns the denial; `None` for a silent death.
+    /// Returns the denial; `None` for a death without a record.
     #[must_use]
     pub fn denial(&self) -> Option<&Denial> {
         match &self.key.event {
@@ -151,7 +151,7 @@ impl Incident {
 }
 
 impl Moment {
-    /// Replaces the time by an earlier one: a clock may have been set back.
+    /// Replaces the time by an earlier time, as after a clock was set back.
     pub(super) fn lower_to(&mut self, other: &Self) {
         if let (Self::At(own), Self::At(other)) = (self, other) {
             *own = (*own).min(*other);
@@ -169,10 +169,10 @@ impl fmt::Display for Moment {
     }
 }
 
-/// Incidents by unit, the one with the newest first, and newest first in each.
+/// Groups incidents by unit: the unit with the newest incident first, and in each unit the newest incident first.
 #[must_use]
 pub(crate) fn by_unit(mut incidents: Vec<Incident>) -> Vec<(Option<Unit>, Vec<Incident>)> {
-    // The key settles what was seen at the same moment, or at none that can be compared.
+    // The key orders incidents that have the same time, or no time that can be compared.
     incidents.sort_by(|one, other| newest(other).cmp(&newest(one)).then_with(|| one.key.cmp(&other.key)));
     let mut order: Vec<Option<Unit>> = Vec::new();
     let mut units: BTreeMap<Option<Unit>, Vec<Incident>> = BTreeMap::new();

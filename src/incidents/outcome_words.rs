@@ -1,4 +1,4 @@
-//! What an action did to the process, in the words of answers and alerts.
+//! Describes what an action did to the process, for answers and alerts.
 
 use super::incident::{Denial, Incident, IncidentEvent, SightingSource};
 use crate::audit::Action;

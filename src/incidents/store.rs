@@ -153,7 +153,7 @@ impl Store {
     /// The file is missing or cannot be read, or [`open`](Self::open) would refuse it.
     pub fn open_read_only(dir: &Path) -> Result<Self, StoreError> {
         let path = absolute(dir)?;
-        // Opening the file to check it would not do: closing it again would release the locks of this process's writer.
+        // Opening the file to check it is no option: closing it would release the locks of this process's writer.
         if let Err(errno) = faccessat(AT_FDCWD, &path, AccessFlags::R_OK, AtFlags::AT_EACCESS) {
             let source = io::Error::from(errno);
             return Err(match source.kind() {
@@ -202,8 +202,8 @@ impl Store {
         is_other(&self.path, self.file) || is_other(&log, self.log)
     }
 
-    /// Closes a store that [was removed](Self::was_removed). Writes the log into its file first, wherever that is now:
-    /// `SQLite` would take the log for that of the file now at the path.
+    /// Closes a store that [was removed](Self::was_removed). First writes the log into its file, wherever that file is
+    /// now. Otherwise `SQLite` would apply the log to the file that is now at the path.
     #[must_use]
     pub fn close_removed(self) -> ReplacedFile {
         let Self { conn, path, file, log, _lock } = self;
@@ -219,9 +219,9 @@ impl Store {
 
     /// Adds sightings, all or none, and returns the state of each incident in the order given.
     ///
-    /// A new incident becomes a new row. For a known one, it adds the count (up to `i64::MAX`), keeps the first time (or
-    /// the earlier one, if a clock was set back), replaces the last time and the sample, and replaces the evidence by
-    /// more certain evidence. A guess does not replace the sample of a more certain sighting.
+    /// A new incident becomes a new row. For a known incident, it adds the count (up to `i64::MAX`), keeps the first
+    /// time (or the earlier one, if a clock was set back), replaces the last time and the sample, and replaces the
+    /// evidence by more certain evidence. A guess does not replace the sample of a more certain sighting.
     ///
     /// # Errors
     /// The disk is full or read-only, or something is wrong with the file. Nothing is recorded then.

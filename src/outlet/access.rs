@@ -49,7 +49,8 @@ impl Access {
         }
     }
 
-    /// Returns the managers to read when the caller asks for `asked`: `None` refuses, `Some(None)` means all.
+    /// Narrows a query for a manager to what the caller may read. `None` means a refusal, and `Some(None)` means all
+    /// managers.
     #[must_use]
     pub fn narrow(self, asked: Option<Manager>) -> Option<Option<Manager>> {
         match (self, asked) {

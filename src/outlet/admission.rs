@@ -37,7 +37,7 @@ pub(crate) struct Admission {
 #[derive(Debug, Default)]
 struct ConnectionCalls {
     calls: usize,
-    /// The admitted ones; the user of the others is not known yet.
+    /// The admitted calls; the user of the others is unknown yet.
     admitted: usize,
     /// The connection's user, and what the user may read.
     caller: Option<(u32, Access)>,
@@ -59,7 +59,7 @@ impl Admission {
     /// Admits a call of a method with so many bytes of arguments.
     ///
     /// # Errors
-    /// The arguments are too large, the caller has too many calls under way, or may not call the method.
+    /// The arguments are too large, or the caller has too many calls under way or may not call the method.
     pub(crate) async fn enter(
         &self,
         method: &str,
@@ -71,7 +71,7 @@ impl Admission {
         if bytes > most {
             return Err(BusError::InvalidArgument(format!("{method} takes at most {most} bytes of arguments")));
         }
-        // It counts for its connection first: the connection's user takes a query to the bus.
+        // The call counts for its connection first, because only a query to the bus shows the connection's user.
         let mut permit = self.begin(sender(header)?)?;
         let caller @ (uid, _) = match self.caller(&permit.name) {
             Ok(caller) => caller,
@@ -158,7 +158,7 @@ fn has_room(admitted: impl Iterator<Item = (u32, usize)>, uid: u32) -> bool {
     own < MOST_OF_ONE && (uid == 0 || users < MOST)
 }
 
-/// Returns the sender of a message, which the bus guarantees. A message without a sender is refused.
+/// Returns the sender of a message, as the bus guarantees it. A message without a sender is an error.
 pub(crate) fn sender(header: &Header<'_>) -> Result<OwnedUniqueName, BusError> {
     header.sender().map(|name| name.to_owned().into()).ok_or_else(denied)
 }

@@ -1,6 +1,6 @@
 //! Alerts: journal entries that `journalctl -u foo.service` shows among the unit's own lines.
 //!
-//! journald accepts `OBJECT_SYSTEMD_UNIT=` and its kind only from uid 0 (`src/shared/logs-show.c`:
+//! journalctl matches `OBJECT_SYSTEMD_UNIT=` and similar fields only in entries from uid 0 (`src/shared/logs-show.c`:
 //! `add_matches_for_unit`, `add_matches_for_user_unit`).
 
 use super::explanation::Explanation;
@@ -18,7 +18,7 @@ pub const UNRECORDED_DEATH: &str = "791c5a887a8f4dddb129eafb28e97c69";
 /// `MESSAGE_ID=` of a call that was only logged.
 pub const LOGGED: &str = "ad655bb054d74639843e17b6cc99dc4c";
 
-/// `MESSAGE_ID=` of a summary of incidents that are too many for an alert each.
+/// `MESSAGE_ID=` of a summary of incidents that are too many for separate alerts.
 pub const SUMMARY: &str = "b20ca02b8ba24516a125c9461842fb57";
 
 /// The longest message, in characters.
@@ -28,19 +28,19 @@ pub const MAX_MESSAGE: usize = 280;
 const ERROR: &str = "3";
 const WARNING: &str = "4";
 
-/// New incidents that are too many for an alert each.
+/// New incidents that are too many for separate alerts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// The number of incidents.
     pub incidents: u64,
-    /// Their units, the first few.
+    /// The first few of their units.
     pub units: BTreeSet<Unit>,
     /// Whether there are more units.
     pub more_units: bool,
 }
 
 impl Summary {
-    /// The most units that are named.
+    /// The most units that the message names.
     pub const MOST_UNITS: usize = 3;
 
     /// Adds an incident.
@@ -178,7 +178,7 @@ fn call_word(call: &Call) -> String {
     }
 }
 
-/// Returns at most so many characters, the first ones.
+/// Returns at most so many characters from the start.
 fn shorten(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
@@ -186,7 +186,7 @@ fn shorten(text: &str, most: usize) -> String {
     text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// Returns at most so many characters, the last ones: the end of a path says more.
+/// Returns at most so many characters from the end: the end of a path says more.
 fn shorten_front(text: &str, most: usize) -> String {
     let length = text.chars().count();
     if length <= most {

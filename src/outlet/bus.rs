@@ -38,7 +38,7 @@ pub struct BusServer {
 /// Puts the service for the store in `dir` on a bus. Must be called in a tokio runtime.
 ///
 /// # Errors
-/// There is no such bus, or it does not give us the name.
+/// There is no such bus, or it refuses the name.
 pub async fn serve(
     address: &BusAddress,
     dir: &Path,
@@ -61,7 +61,7 @@ impl BusServer {
     /// must not call it.
     ///
     /// # Errors
-    /// The bus is gone. Without subscribers, nothing is sent.
+    /// The bus is gone. Without subscribers, it sends nothing.
     pub async fn announce(&self, stored: &Stored) -> zbus::Result<()> {
         let manager = stored.incident.key.unit.as_ref().map(|unit| unit.manager);
         for name in self.subscribers.readers_of(manager) {

@@ -37,7 +37,7 @@ pub trait HardenWhy {
     /// Stops the signals.
     async fn unsubscribe(&self) -> Result<(), BusError>;
 
-    /// Treats what is logged of a unit as its rehearsal's, until the end or until the caller leaves the bus.
+    /// Treats the logged calls of a unit as its rehearsal's, until `EndRehearsal` or until the caller leaves the bus.
     async fn begin_rehearsal(&self, unit: &str, manager: &str) -> Result<(), BusError>;
 
     /// Ends the caller's rehearsal of a unit.
@@ -86,7 +86,7 @@ where
     ask().await
 }
 
-/// Returns a D-Bus error as a person reads it. Text of other processes is escaped.
+/// Returns a D-Bus error for a person to read, and escapes text of other processes.
 pub(crate) fn explained(error: BusError) -> anyhow::Error {
     let why = match error {
         BusError::AccessDenied(why) | BusError::Busy(why) | BusError::InvalidArgument(why) | BusError::Store(why) => {

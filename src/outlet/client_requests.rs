@@ -16,9 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What a client asks the daemon's loop to do.
 #[derive(Debug)]
 pub enum ClientRequest {
-    /// Treat what is logged of the unit as its rehearsal's.
+    /// Treat the unit's logged calls as its rehearsal's.
     BeginRehearsal(Unit),
-    /// Stop that.
+    /// End the unit's rehearsal.
     EndRehearsal(Unit),
     /// Add incidents that a client saw.
     AddIncidents(Vec<Incident>),
@@ -27,7 +27,7 @@ pub enum ClientRequest {
 /// A request whose client waits for it.
 #[derive(Debug)]
 pub struct PendingRequest {
-    /// What the client asks for.
+    /// The client's request.
     pub request: ClientRequest,
     done: oneshot::Sender<()>,
 }

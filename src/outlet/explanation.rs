@@ -1,6 +1,6 @@
 //! The explanation in an alert: the settings that denied the call, and the lines that would let it pass.
 //!
-//! An alert holds only what is certain, because no person asked for it.
+//! An alert holds only certain facts, because no person requested it.
 
 use super::journal::AlertEntry;
 use crate::audit::text::{escape, join};
@@ -9,7 +9,7 @@ use crate::policy;
 use crate::policy::CauseReason;
 use std::collections::BTreeSet;
 
-/// The longest remedy in an alert; a longer one is left out, because a part of it would not help.
+/// The longest remedy in an alert. An alert omits a longer remedy, because a part of a remedy would not help.
 const MOST_LINES: usize = 16;
 const MOST_BYTES: usize = 4 << 10;
 
@@ -17,7 +17,7 @@ const MOST_BYTES: usize = 4 << 10;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
     role: SettingsRole,
-    /// The directives with their files and lines, as far as these are known; the one that decides comes first.
+    /// The directives with their files and lines, as far as these are known; the deciding directive comes first.
     directives: Vec<(&'static str, Option<String>)>,
     /// The lines of the narrowest remedy; empty if there is none.
     remedy: Vec<String>,
@@ -104,7 +104,7 @@ impl Explanation {
     }
 }
 
-/// Returns the file and line of a directive. They are unknown for a call of a group that libseccomp does not know: the
+/// Returns the file and line of a directive. They are unknown for a group's call that libseccomp does not know: the
 /// groups here may be those of another systemd.
 fn origin(cause: &policy::DirectiveCause) -> Option<String> {
     let known = !matches!(cause.why, CauseReason::UnknownToLibseccomp(_));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn explanation_names_every_directive_and_possible_ones_as_such() {
+    fn explanation_names_every_directive_and_marks_possible_directives() {
         let lines = "ProtectClock=yes\nSystemCallFilter=~@clock\nSystemCallErrorNumber=EPERM\nRestrictNamespaces=yes";
         let (fields, message) = explain(lines, &incident("settimeofday", Action::Errno), &[]);
         let directives: Vec<&str> = fields.iter().filter_map(|field| field.strip_prefix("DIRECTIVE=")).collect();
@@ -208,7 +208,7 @@ mod tests {
         let (fields, _) = explain(lines, &denied, &[Directive::ProtectClock]);
         assert_eq!(fields, ["CAUSE=unit", "DIRECTIVE=SystemCallFilter=", "ORIGIN=/etc/systemd/system/a.service:3"]);
         assert_eq!(explain(lines, &denied, &[Directive::ProtectClock, Directive::SystemCallFilter]).0, [""; 0]);
-        // Permitted: the program's own sandbox. And: the settings act otherwise than the record says.
+        // The settings permit the call, or have another effect than the record shows.
         let (fields, message) = explain(lines, &incident("socket", Action::KillProcess), &[]);
         assert!(fields.is_empty() && message.contains("for calling socket; see 'harden-why a.service'"), "{message}");
         assert_eq!(explain("SystemCallFilter=~socket", &incident("socket", Action::Errno), &[]).0, [""; 0]);

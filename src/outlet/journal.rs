@@ -83,7 +83,7 @@ pub struct JournalSocket {
 }
 
 impl JournalSocket {
-    /// Opens a socket for journald's, usually [`SOCKET`].
+    /// Opens a socket that sends to journald's socket, usually [`SOCKET`].
     ///
     /// # Errors
     /// journald does not listen there.

@@ -19,7 +19,7 @@ use zbus::names::{BusName, OwnedUniqueName};
 const MOST: usize = 64;
 const MOST_OF_ONE: usize = 8;
 
-/// How often and at what interval the end of a rehearsal is sent to a loop that is too busy.
+/// How often, and at what interval, the end of a rehearsal is sent to a loop that is too busy.
 const TRIES: u32 = 60;
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -57,7 +57,7 @@ impl RehearsalRegistry {
         connection: &Connection,
     ) -> Result<(), BusError> {
         let bus = DBusProxy::new(connection).await?;
-        // Subscribing comes before asking whether the client is there, so that its departure is not missed.
+        // Subscribe before checking that the client is on the bus, so that its departure is not missed.
         let departure = bus.receive_name_owner_changed_with_args(&[(0, client.as_str())]).await?;
         if !bus.name_has_owner(BusName::from(&client)).await.map_err(zbus::Error::from)? {
             return Ok(());
@@ -74,11 +74,12 @@ impl RehearsalRegistry {
             let watch = tokio::spawn(async move {
                 {
                     let mut departure = pin!(departure);
-                    // A unique name never gets another owner; without a bus there are no names.
+                    // Any change is the departure: a unique name never gets another owner, and without a bus there are
+                    // no names.
                     let _ = poll_fn(|context| departure.as_mut().poll_next(context)).await;
                 }
                 for _ in 0..TRIES {
-                    // A loop that stops needs no request.
+                    // If the loop has stopped, every try fails, and nothing is lost.
                     if requests.send(ClientRequest::EndRehearsal(ended.clone())).await.is_ok() {
                         break;
                     }

@@ -20,7 +20,7 @@ use crate::units::{BadManager, Manager, Unit};
 
 /// How many calls read the store at once, each in a thread.
 const READERS: usize = 2;
-/// Returns the daemon's status. It is called at any time and must not wait.
+/// A function that returns the daemon's status. The service calls it at any time, so it must not wait.
 pub type StatusSource = Arc<dyn Fn() -> Status + Send + Sync>;
 
 /// The methods of the interface.
@@ -184,7 +184,7 @@ impl Service {
     {
         let permit = Arc::clone(&self.readers).acquire_owned().await.map_err(|_| busy())?;
         let dir = self.dir.clone();
-        // The store is opened for each call, because the daemon may have replaced a damaged file since the last.
+        // Each call opens the store, because the daemon may have replaced a damaged file since the last call.
         let answer = spawn_blocking(move || {
             let answer = Store::open_read_only(&dir).and_then(|store| ask(&store));
             drop(permit);

@@ -27,7 +27,7 @@ pub(super) struct Subscriber {
 pub(super) struct Subscribers(Arc<Mutex<Vec<Subscriber>>>);
 
 impl Subscribers {
-    /// Adds a subscriber, in place of an earlier one of the same connection.
+    /// Adds a subscriber. It replaces an earlier subscriber of the same connection.
     ///
     /// # Errors
     /// There are too many.

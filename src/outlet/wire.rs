@@ -24,8 +24,8 @@ pub const NO_MANAGER: &str = "none";
 pub const MAX_INCIDENTS: u32 = 500;
 /// The most units in one answer.
 pub const MAX_UNITS: u32 = 5_000;
-/// The longest time that the daemon's stored counts lag, for incidents whose unit is known. First sightings are stored at
-/// once.
+/// The longest lag of the daemon's stored counts, for incidents whose unit is known. The daemon stores first sightings
+/// at once.
 pub const MAX_COUNT_LAG: Duration = Duration::from_secs(1);
 
 /// An incident. An absent key means "none" or "unknown".
@@ -74,7 +74,7 @@ pub struct IncidentDict {
     pub parent_pid: Option<u32>,
     /// The parent's name.
     pub parent_comm: Option<Vec<u8>>,
-    /// How it was seen: `rehearsal` or `tap`; absent for records and deaths that the kernel reported.
+    /// The source of the sightings: `rehearsal` or `tap`; absent for records and deaths that the kernel reported.
     pub source: Option<String>,
     /// The error that the process got, if a tap saw it.
     pub errno: Option<i32>,

@@ -59,14 +59,14 @@ impl Store {
         self.select(&sql, &values, |row| Ok(Stored { id: row.get(row::WIDTH)?, incident: row::read_incident(row)? }))
     }
 
-    /// Returns units with incidents, the one with the newest incident first.
+    /// Returns units with incidents, the unit with the newest incident first.
     ///
     /// # Errors
     /// The file cannot be read, or holds values that this program never writes.
     pub fn units(&self, query: &Query) -> Result<Vec<UnitSummary>, StoreError> {
         let (conditions, mut values) = conditions(query);
         let page = page(query, &mut values);
-        // sum() fails where the sum does not fit; total() does not.
+        // sum() fails if the sum overflows; total() does not.
         let sql = format!(
             "SELECT manager, unit, count(*), CAST(total(count) AS INTEGER), max(last_ms) FROM incident{conditions}
              GROUP BY unit, manager ORDER BY max(last_ms) DESC, unit, manager{page}"
@@ -124,7 +124,7 @@ fn conditions(query: &Query) -> (String, Vec<Box<dyn ToSql>>) {
 
 /// Returns the LIMIT clause of a query, and appends its values.
 fn page(query: &Query, values: &mut Vec<Box<dyn ToSql>>) -> &'static str {
-    // SQLite takes a negative limit for none.
+    // SQLite treats a negative limit as no limit.
     values.push(Box::new(query.limit.map_or(-1, i64::from)));
     values.push(Box::new(query.offset));
     " LIMIT ? OFFSET ?"

@@ -16,7 +16,7 @@ pub struct Recorded {
     pub id: RowId,
     /// The number of all its sightings.
     pub count: u64,
-    /// Whether it was not in the store before.
+    /// Whether the store did not hold it before.
     pub new: bool,
 }
 
@@ -27,7 +27,8 @@ pub(super) fn record<'a>(
 ) -> rusqlite::Result<Vec<Recorded>> {
     let columns = row::COLUMNS;
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // ?24 lists the evidence at least as certain as the new one; ?25 that of samples that it does not replace.
+    // ?24 lists the evidence that is at least as certain as the new evidence. ?25 lists the evidence of the samples
+    // that the new sample does not replace.
     let mut upsert = transaction.prepare(&format!(
         "INSERT INTO incident ({columns})
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
@@ -66,13 +67,13 @@ fn at_least_as_certain(incident: &Incident) -> String {
     listed(|rung| incident.rung.is_none_or(|new| rung <= new))
 }
 
-/// Returns the evidence of samples that the incident does not replace: if it is a guess, all that is not.
+/// Returns the evidence of samples that the incident does not replace: if it is a guess, all evidence that is no guess.
 fn keeping_sample(incident: &Incident) -> String {
     let is_guess = |rung: Rung| rung.confidence() == Confidence::Guess;
     listed(|rung| incident.rung.is_some_and(is_guess) && !is_guess(rung))
 }
 
-/// Returns such evidence as words between commas.
+/// Returns the matching evidence as words between commas.
 fn listed(such: impl Fn(Rung) -> bool) -> String {
     let rungs = Rung::ALL.into_iter().filter(|rung| such(*rung));
     rungs.fold(",".to_owned(), |list, rung| list + rung.as_str() + ",")

@@ -17,8 +17,8 @@ pub struct Evicted {
 
 impl Store {
     /// Deletes incidents last seen before `oldest` (milliseconds since the epoch), then evicts others until `most` are
-    /// left: of the rarer half, those with the oldest latest sighting. Returns free space to the file system, and
-    /// returns how many incidents were deleted.
+    /// left: of the rarer half, those with the oldest latest sighting. Releases free space to the file system. Returns
+    /// how many incidents it deleted.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -26,7 +26,7 @@ impl Store {
         prune(&mut self.conn, oldest, most).map_err(|source| StoreError::from_sqlite(&self.path, source))
     }
 
-    /// Returns what was evicted so far.
+    /// Returns the counts of the incidents evicted so far.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -42,7 +42,7 @@ impl Store {
     }
 
     /// Makes room in a file that has reached its limit, by evicting a quarter of its rows. Returns false if the file is
-    /// smaller, so that the file system is full.
+    /// far below its limit: then the file system is full.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -53,7 +53,7 @@ impl Store {
             Ok((pages, most, number("SELECT count(*) FROM incident")?))
         };
         let (pages, most, rows) = read().map_err(|source| StoreError::from_sqlite(&self.path, source))?;
-        // The failed write is not counted, and can be many rows of several pages each.
+        // The page count lacks the failed write, which can be many rows of several pages each.
         if pages < most / 4 * 3 {
             return Ok(false);
         }
@@ -69,7 +69,7 @@ fn prune(conn: &mut Connection, oldest: i64, most: u32) -> rusqlite::Result<u64>
     transaction.execute("DELETE FROM evicted WHERE last_ms < ?1", [oldest])?;
     let evicted = evict(&transaction, most)?;
     transaction.commit()?;
-    // Frees one page a step.
+    // Each step frees one page.
     let mut vacuum = conn.prepare("PRAGMA incremental_vacuum")?;
     let mut pages = vacuum.query(())?;
     while pages.next()?.is_some() {}
@@ -83,8 +83,8 @@ fn evict(conn: &Connection, most: u32) -> rusqlite::Result<usize> {
     if excess <= 0 {
         return Ok(0);
     }
-    // A single sighting of ten minutes ago is worth more than one of yesterday, and daily sightings are worth more than
-    // both.
+    // A single sighting of ten minutes ago is worth more than a single sighting of yesterday, and daily sightings are
+    // worth more than both.
     conn.execute_batch("CREATE TEMP TABLE IF NOT EXISTS leaving (id INTEGER PRIMARY KEY); DELETE FROM leaving")?;
     conn.execute(
         "INSERT INTO leaving SELECT id FROM

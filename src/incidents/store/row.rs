@@ -15,7 +15,7 @@ pub const MAX_EXE: usize = 4096;
 pub const MAX_COMM: usize = 16;
 /// The longest LSM label that is kept, in bytes.
 pub const MAX_SUBJECT: usize = 4096;
-/// The longest call name, uid or date that is kept, in bytes; only logs have them as words.
+/// The longest call name, uid or date that is kept, in bytes; only logs write these as words.
 pub const MAX_WORD: usize = 256;
 
 /// The columns, in the order of [`Columns::values`] and [`read_incident`].
@@ -207,7 +207,7 @@ fn read_words(row: &Row<'_>, column: usize) -> rusqlite::Result<Box<str>> {
     String::from_utf8(row.get(column)?).map(Into::into).map_err(|_| unexpected_value(column))
 }
 
-/// The error for a value that harden-why never writes.
+/// Returns the error for a value that harden-why never writes.
 fn unexpected_value(column: usize) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, "a value harden-why never writes".into())
 }

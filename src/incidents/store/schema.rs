@@ -86,7 +86,7 @@ ALTER TABLE evicted RENAME COLUMN only TO id;
 ",
 ];
 
-/// What the header of a file says.
+/// The kind of file that a header shows.
 #[derive(Debug, PartialEq, Eq)]
 enum Header {
     /// The file is empty.
