@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The copy of a file ends after this many bytes.
 const LARGEST: u64 = 1024 * 1024;
 
-/// The name of the copy. It must differ from every unit of the machine, or `systemd-analyze` reads that unit instead.
+/// The name of the copy. `systemd-analyze` must not mistake the copy for a unit of the machine.
 const NAME: &str = "harden-why-copy.service";
 
 /// Returns the exposure levels of a unit, from 0.0 to 10.0: first as it is, then with each of the `contents` as a

@@ -53,7 +53,7 @@ impl SystemdManager {
         self.call_slow("Reload", &()).await
     }
 
-    /// Queues a job for a unit. A restart succeeds even after more failures than `StartLimitBurst=` allows.
+    /// Queues a job for a unit. Before a restart, resets the start counter of a unit that is not active.
     ///
     /// # Errors
     /// The manager refuses.
