@@ -316,6 +316,8 @@ const FORMAT_2: &str = "
     INSERT INTO forgotten VALUES (0, 3, 4, 5);
     INSERT INTO incident VALUES (8, 'system', 'a.service', 'silent-death', 0, -1, x'', '', x'2f62696e2f79', 'told', 1,
         1000, NULL, 1000, NULL, 8, x'79', x'30', 0, x'', NULL, NULL);
+    INSERT INTO incident VALUES (9, 'system', 'b.service', 'silent-death', 0, -1, x'', '', x'2f62696e2f79', 'ancestor', 1,
+        1000, NULL, 1000, NULL, 8, x'79', x'30', 0, x'', NULL, NULL);
     PRAGMA user_version = 2";
 
 #[test]
@@ -333,8 +335,13 @@ fn previous_format_is_migrated() {
         Incident { key: IncidentKey { source: SightingSource::Tap { errno: 1 }, ..kept.key.clone() }, ..kept.clone() };
     let ids: Vec<_> = store.record(&[kept, tapped]).unwrap().into_iter().map(|recorded| recorded.id).collect();
     assert_eq!(ids[0], 7);
-    let death = all(&store).into_iter().find(|incident| incident.key.event == IncidentEvent::UnrecordedDeath);
-    assert_eq!(death.and_then(|death| death.rung), Some(Rung::Told), "the words of format 3 are migrated");
+    let evidence_of = |name: &str| {
+        let of_unit = |incident: &Incident| incident.key.unit == Some(unit(Manager::System, name));
+        let is_death = |incident: &Incident| incident.key.event == IncidentEvent::UnrecordedDeath;
+        all(&store).into_iter().find(|incident| of_unit(incident) && is_death(incident)).and_then(|death| death.rung)
+    };
+    assert_eq!(evidence_of("a.service"), Some(Rung::Told), "the words of format 3 are migrated");
+    assert_eq!(evidence_of("b.service"), Some(Rung::ParentCgroup), "evidence of ancestors is no longer collected");
     assert_ne!(ids[1], 7, "the same call seen another way is another incident");
 }
 

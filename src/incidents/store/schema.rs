@@ -81,6 +81,7 @@ ALTER TABLE incident RENAME COLUMN first_said TO first_text;
 ALTER TABLE incident RENAME COLUMN last_said TO last_text;
 UPDATE incident SET event = 'unrecorded-death' WHERE event = 'silent-death';
 UPDATE incident SET evidence = 'given' WHERE evidence = 'told';
+UPDATE incident SET evidence = 'parent-cgroup' WHERE evidence = 'ancestor';
 ALTER TABLE forgotten RENAME TO evicted;
 ALTER TABLE evicted RENAME COLUMN only TO id;
 ",

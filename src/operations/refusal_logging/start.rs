@@ -154,8 +154,9 @@ impl<M: ServiceManagers> LoggingPlan<M> {
         if !extends {
             switch.set(marker, connection, clock, Some(interruption)).await?;
         }
-        switch.write(&RefusalLogMarker { owner: None, ..marker.clone() }, clock)?;
-        Ok(())
+        // The manager logs by now: as plain text, the error is not mistaken for one of a file that the manager never read.
+        let complete = switch.write(&RefusalLogMarker { owner: None, ..marker.clone() }, clock);
+        complete.map_err(|error| anyhow::Error::msg(error.to_string()))
     }
 
     /// Turns logging off after a failure. Returns the failure, with what is left.

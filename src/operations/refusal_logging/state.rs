@@ -61,10 +61,10 @@ impl ActiveLogging {
 
 /// Returns whether the manager started at this time, in microseconds since the epoch.
 ///
-/// Without a connection the answer is `true`. A manager that does not answer counts as another manager.
+/// Without a connection or an answer the result is `true`: only a known other manager lets a marker be removed.
 pub(crate) async fn is_same_manager(connection: Option<&impl ServiceManager>, started_at: u64) -> bool {
     match connection {
-        Some(connection) => connection.started_at().await.is_ok_and(|now| now == started_at),
+        Some(connection) => connection.started_at().await.map_or(true, |now| now == started_at),
         None => true,
     }
 }
