@@ -15,7 +15,7 @@ use crate::systemd::syscall_groups::LoadedGroups;
 /// Incidents, managers, groups and notes: opened once for a verb, and passed on by reference.
 #[derive(Debug)]
 pub(crate) struct Context {
-    /// Where incidents are read from.
+    /// The source of incidents.
     pub(crate) incidents: IncidentSource,
     /// The service managers of this machine.
     pub(crate) managers: Managers,

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 /// The most different denials that are kept of one log.
 const MOST_INCIDENTS: usize = 16 << 10;
 
-/// What the caller knows about a log.
+/// The caller's knowledge about a log.
 #[derive(Debug)]
 pub(crate) struct LogQuestion {
     /// The root below which unit files are read.

@@ -1,4 +1,4 @@
-//! `rehearse`: a unit runs once with nothing blocked, and every call that its settings would have denied is shown.
+//! `rehearse`: runs a unit once with nothing blocked, and shows every call that its settings would have denied.
 
 use super::apply;
 use crate::audit::Note;

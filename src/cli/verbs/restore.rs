@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long the whole recovery may take. harden-whyd's start waits for it, and fails if it takes longer than this.
+/// The time limit for the whole recovery. harden-whyd's start waits for the recovery, and fails after this time.
 const LONGEST: Duration = Duration::from_mins(1);
 
 /// Undoes stale changes and reports each on stderr.

@@ -188,11 +188,11 @@ pub struct Times {
 /// The attribution of a denial to its unit.
 #[derive(Debug, Serialize)]
 pub struct AttributionView {
-    /// The rung of the ladder of evidence.
+    /// The kind of evidence.
     pub evidence: &'static str,
     /// `certain`, `likely` or `guess`.
     pub confidence: &'static str,
-    /// The cause in words.
+    /// The evidence in words.
     pub words: &'static str,
 }
 
@@ -314,7 +314,7 @@ impl AttributionView {
     }
 }
 
-/// The commands that put a written drop-in into force.
+/// Returns the commands that put a written drop-in into force.
 fn activation_commands(unit: &Unit) -> Vec<String> {
     let user = unit.manager.option();
     vec![format!("systemctl {user}daemon-reload"), format!("systemctl {user}restart {}", unit.name)]

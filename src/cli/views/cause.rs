@@ -15,22 +15,24 @@ impl CauseView {
                 format!(
                     "the unit's {} it, as a kernel that does not know it would; callers then make an older call, so \
                      nothing has to change",
-                    verb(by)
+                    join_names_and_verb(by)
                 ),
                 by,
             ),
-            DenialCause::Unit { by, changed: false, .. } => ("unit", format!("the unit's {} it", verb(by)), by),
+            DenialCause::Unit { by, changed: false, .. } => {
+                ("unit", format!("the unit's {} it", join_names_and_verb(by)), by)
+            }
             DenialCause::Unit { by, changed: true, .. } => (
                 "settings-changed",
                 format!(
                     "the unit's {} it, though more strictly than the record says: they were changed since",
-                    verb(by)
+                    join_names_and_verb(by)
                 ),
                 by,
             ),
             DenialCause::Possible { by } => (
                 "possibly-unit",
-                format!("possibly the unit's {}: that depends on arguments, which no record tells", names(by)),
+                format!("possibly the unit's {}: that depends on arguments, which no record tells", join_names(by)),
                 by,
             ),
             DenialCause::Logged { by } => {
@@ -86,12 +88,12 @@ impl DirectiveView {
     }
 }
 
-fn names(by: &[policy::DirectiveCause]) -> String {
+fn join_names(by: &[policy::DirectiveCause]) -> String {
     join(by.iter().map(|cause| format!("{}=", cause.directive.key())))
 }
 
-fn verb(by: &[policy::DirectiveCause]) -> String {
-    format!("{} {}", names(by), if by.len() > 1 { "deny" } else { "denies" })
+fn join_names_and_verb(by: &[policy::DirectiveCause]) -> String {
+    format!("{} {}", join_names(by), if by.len() > 1 { "deny" } else { "denies" })
 }
 
 fn elsewhere_words(elsewhere: &Elsewhere, clock: &LocalTime) -> (&'static str, String) {

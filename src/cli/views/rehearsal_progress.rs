@@ -1,5 +1,5 @@
-//! The progress of a rehearsal: on a terminal a table of calls with counts and the elapsed time, elsewhere a line per new
-//! call.
+//! The progress of a rehearsal. On a terminal: a table of calls with counts, and the elapsed time. Elsewhere: one line
+//! per new call.
 
 use crate::audit::text::plural;
 use crate::cli::terminal::output::warn;

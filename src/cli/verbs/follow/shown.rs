@@ -1,4 +1,4 @@
-//! The incidents shown so far, by key: numbers of a store are reused after the store is removed.
+//! The incidents shown so far, by key, because a new store reuses the numbers of a removed store.
 
 use crate::incidents::{Incident, IncidentKey, Moment};
 use std::collections::HashMap;
