@@ -7,7 +7,7 @@ use crate::audit::record::SIGSYS;
 use crate::units::{Manager, Placement, Unit, cgroup};
 use std::ffi::CStr;
 
-/// The message id of an exited process of a unit (`SD_MESSAGE_UNIT_PROCESS_EXIT`).
+/// The message id for the exit of a unit's process (`SD_MESSAGE_UNIT_PROCESS_EXIT`).
 pub(crate) const EXIT: &str = "98e322203f7a4ed290d09fe03c09fe15";
 /// The message id of a core dump (`SD_MESSAGE_COREDUMP`).
 pub(crate) const COREDUMP: &str = "fc2e22bc6ee647b6b90729ab34a250b1";

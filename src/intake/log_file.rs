@@ -1,4 +1,4 @@
-//! A log of any dialects, mixed, with other lines between: audit logs, `ausearch` output, kernel logs, `journalctl`
+//! A log of mixed dialects, with other lines between: audit logs, `ausearch` output, kernel logs, `journalctl`
 //! output and journal exports.
 
 use super::envelope::strip_envelope;

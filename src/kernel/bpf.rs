@@ -54,7 +54,7 @@ pub(crate) fn read(helper: i32, to: i16, size: i32, base: u8, offset: u32) -> Op
     ])
 }
 
-/// Ends a program: what jumps to `out` returns 0. `None` as for [`Assembly::finish`].
+/// Ends a program: a jump to `out` returns 0. `None` as for [`Assembly::finish`].
 pub(crate) fn finish(mut code: Assembly, out: Label) -> Option<Vec<Instruction>> {
     code.set_label(out);
     code.append([set(R0, 0), exit()]);

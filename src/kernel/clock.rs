@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Nanoseconds of a clock tick in `/proc` (`USER_HZ`, 100 on every architecture that systemd runs on).
 const TICK_NS: u64 = 10_000_000;
 
-/// Within how many nanoseconds to read all clocks, and how often to try that.
+/// The time limit in nanoseconds for reading all clocks, and the number of tries.
 const READ_WITHIN_NS: i64 = 1_000_000;
 const MOST_TRIES: u32 = 16;
 

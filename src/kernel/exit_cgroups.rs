@@ -8,7 +8,7 @@
 //!
 //! A note holds the ids of the cgroup and its ancestors. Their names come from the mounted hierarchy or, where a cgroup is
 //! gone too, from the notes of a second program, which runs when a cgroup is removed. A note also holds when the process
-//! started and exited, which tells it from others that had its pid.
+//! started and exited, which distinguishes the process from others that had its pid.
 //!
 //! Requires `CAP_BPF` and `CAP_PERFMON`, a 64-bit machine with Linux 5.14 (for `bpf_get_current_ancestor_cgroup_id` in
 //! tracepoints), the unified hierarchy, and the kernel's type information.

@@ -5,7 +5,7 @@
 //! little. While a tap lasts, the kernel takes its slower path into calls, for every process of the machine. The programs
 //! end with the process that loaded them.
 //!
-//! A thread that was in a call when the tap began returns from it without having been seen to enter it. So the first
+//! A thread that was in a call when the tap began returns from a call whose entry the tap did not see. So the first
 //! return of such a thread is [uncertain](Refusal::uncertain): the unit's policy tells whether it was a refusal.
 
 pub(crate) mod error;

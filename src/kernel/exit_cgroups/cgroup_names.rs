@@ -1,7 +1,7 @@
 //! The paths of cgroups by their ids. On a unified hierarchy an id is the inode of the cgroup's directory.
 //!
 //! The kernel could turn an id into a directory at once (`open_by_handle_at(2)`), but that requires
-//! `CAP_DAC_READ_SEARCH`, which permits to read every file. So directories are read, within a quota for each owner.
+//! `CAP_DAC_READ_SEARCH`, which permits reading every file. So this module reads directories, within a quota for each owner.
 
 use super::name_cache::{CgroupName, OTHER, OwnerCache, SYSTEM, children};
 use super::program::LEVELS;
@@ -102,7 +102,7 @@ impl CgroupNames {
         Some(path)
     }
 
-    /// Returns the name of a cgroup in another, within the owner's quota.
+    /// Returns the name of a cgroup in its parent cgroup, within the owner's quota.
     fn name(
         &mut self,
         owner: Option<u64>,

@@ -63,7 +63,7 @@ impl OwnerCache {
         self.new.get(&id)
     }
 
-    /// Keeps an id's name, or that there is none.
+    /// Keeps an id's name, or `None` if the id has no name.
     pub(crate) fn insert(&mut self, id: u64, name: CachedName) {
         if self.new.len() >= self.quota.names / 2 && !self.new.contains_key(&id) {
             self.old = std::mem::take(&mut self.new);
