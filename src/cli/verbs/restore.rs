@@ -10,7 +10,8 @@ use anyhow::Context as _;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// The time limit for the whole recovery. harden-whyd's start waits for the recovery, and fails after this time.
+/// The time limit for the whole recovery. harden-whyd's start waits for the recovery and fails at its start timeout
+/// (90 s by default, systemd-system.conf(5)), so the limit is lower.
 const LONGEST: Duration = Duration::from_mins(1);
 
 /// Undoes stale changes and reports each on stderr.
