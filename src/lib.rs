@@ -82,7 +82,7 @@ pub mod host;
 pub mod incidents;
 pub mod intake;
 pub mod kernel;
-pub mod operations;
+pub(crate) mod operations;
 pub mod outlet;
 pub mod pipeline;
 pub mod policy;

@@ -4,9 +4,9 @@
 
 #![forbid(unsafe_code)]
 
-pub mod note;
+pub(crate) mod note;
 mod parse;
-pub mod record;
+pub(crate) mod record;
 pub(crate) mod serials;
 pub mod text;
 

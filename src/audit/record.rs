@@ -9,7 +9,7 @@ use std::str::FromStr;
 /// The audit message type of a SECCOMP record (`AUDIT_SECCOMP`, `linux/audit.h`).
 pub(crate) const SECCOMP: u16 = 1326;
 
-/// `SIGSYS` on every architecture but MIPS, Alpha, SPARC and PA-RISC (`signal(7)`).
+/// `SIGSYS` on every architecture but MIPS, Alpha and SPARC (`signal(7)`).
 pub(crate) const SIGSYS: i32 = 31;
 
 /// One SECCOMP record.

@@ -3,9 +3,9 @@
 //! Each verb returns a view: a value that prints itself as a page or as JSON.
 
 pub mod args;
-pub mod lookup;
-pub mod terminal;
-pub mod verbs;
+pub(crate) mod lookup;
+pub(crate) mod terminal;
+pub(crate) mod verbs;
 pub mod views;
 
 use crate::cli::terminal::clock::local_time_now;

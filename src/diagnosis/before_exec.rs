@@ -18,7 +18,7 @@ pub(super) fn is_before_exec(incident: &Incident) -> bool {
 
 /// Whether systemd made the call to load a rehearsal's filters, so that the unit had no part in it.
 #[must_use]
-pub fn is_rehearsal_filter_load(incident: &Incident) -> bool {
+pub(crate) fn is_rehearsal_filter_load(incident: &Incident) -> bool {
     let loads = incident.denial().is_some_and(|denial| denial.call.name() == Some(LOADING));
     loads && incident.key.source == SightingSource::Rehearsal && is_before_exec(incident)
 }

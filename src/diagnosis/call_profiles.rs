@@ -10,7 +10,7 @@ use CallFrequency::{Mostly, Nearly, Often, Rarely, Sometimes};
 
 /// A task of ordinary programs, and the calls that it needs.
 #[derive(Debug, Clone, Copy)]
-pub struct CallProfile {
+pub(crate) struct CallProfile {
     /// Which programs do the task, and what the calls are for.
     pub reason: &'static str,
     /// How many programs do the task.
@@ -21,7 +21,7 @@ pub struct CallProfile {
 
 /// How many programs do a task.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Prevalence {
+pub(crate) enum Prevalence {
     /// All.
     All,
     /// This part of all programs.
@@ -34,7 +34,7 @@ pub enum Prevalence {
 
 /// How many of the programs that do a task make a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum CallFrequency {
+pub(crate) enum CallFrequency {
     /// One in twelve.
     Rarely,
     /// One in five.
@@ -50,7 +50,7 @@ pub enum CallFrequency {
 impl CallFrequency {
     /// Returns the part of the programs, between 0 and 1.
     #[must_use]
-    pub const fn part(self) -> f64 {
+    pub(crate) const fn part(self) -> f64 {
         match self {
             Rarely => 0.08,
             Sometimes => 0.2,
@@ -70,7 +70,7 @@ const fn profile(
 }
 
 /// Every profile.
-pub const PROFILES: &[CallProfile] = &[
+pub(crate) const PROFILES: &[CallProfile] = &[
     profile(
         Prevalence::All,
         &[

@@ -2,7 +2,7 @@
 
 /// An error that programs handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FallbackErrno {
+pub(crate) enum FallbackErrno {
     /// The process lacks the privilege.
     Eperm,
     /// The kernel is too old to know the call.
@@ -12,7 +12,7 @@ pub enum FallbackErrno {
 impl FallbackErrno {
     /// Returns the error's name, as unit files write it.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Eperm => "EPERM",
             Self::Enosys => "ENOSYS",
@@ -22,7 +22,7 @@ impl FallbackErrno {
 
 /// Returns the error on which programs fall back. `None` if programs cannot work without the call.
 #[must_use]
-pub fn find_fallback(call: &str) -> Option<FallbackErrno> {
+pub(crate) fn find_fallback(call: &str) -> Option<FallbackErrno> {
     let is = |calls: &[&str]| calls.contains(&call);
     if is(NEW) {
         Some(FallbackErrno::Enosys)

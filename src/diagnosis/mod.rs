@@ -3,23 +3,23 @@
 
 #![forbid(unsafe_code)]
 
-pub mod before_exec;
-pub mod call_profiles;
-pub mod cause;
+pub(crate) mod before_exec;
+pub(crate) mod call_profiles;
+pub(crate) mod cause;
 mod denied_call;
 mod drop_in_lines;
 pub mod equivalent_calls;
-pub mod errno_fallback;
+pub(crate) mod errno_fallback;
 mod finding;
-pub mod fixed;
+pub(crate) mod fixed;
 mod group_cover;
 mod predicted_calls;
 pub mod privileged_calls;
 mod proof;
 mod rehearsal_drop_in;
 mod relax_directive;
-pub mod remedy;
-pub mod runtime;
+pub(crate) mod remedy;
+pub(crate) mod runtime;
 mod search;
 mod situation;
 mod unit_diagnosis;

@@ -18,7 +18,7 @@ const MOST_USERS: usize = 32;
 
 /// The sources of late evidence.
 #[derive(Debug)]
-pub struct LateEvidence {
+pub(crate) struct LateEvidence {
     managers: Arc<Managers>,
     guesses: Arc<Mutex<ExecutableGuesser>>,
     journal: Arc<JournalReader>,
@@ -29,7 +29,7 @@ pub struct LateEvidence {
 impl LateEvidence {
     /// Creates the sources from the managers to ask.
     #[must_use]
-    pub fn new(managers: Managers) -> Self {
+    pub(crate) fn new(managers: Managers) -> Self {
         let managers = Arc::new(managers);
         let (guesses, journal) = (Arc::default(), Arc::default());
         Self { managers, guesses, journal, journal_error: OnceLock::new() }
@@ -37,13 +37,13 @@ impl LateEvidence {
 
     /// The managers to ask.
     #[must_use]
-    pub fn managers(&self) -> Arc<Managers> {
+    pub(crate) fn managers(&self) -> Arc<Managers> {
         Arc::clone(&self.managers)
     }
 
     /// Asks the managers about each sighting's process, and guesses from unit files if they do not know the process.
     /// Returns the evidence in the order of the sightings.
-    pub async fn collect(&self, sightings: &[Sighting]) -> Vec<Vec<Evidence>> {
+    pub(crate) async fn collect(&self, sightings: &[Sighting]) -> Vec<Vec<Evidence>> {
         let remembered = self.past_processes(sightings).await;
         let clocks = Clocks::now();
         let mut answers = Vec::new();
@@ -68,7 +68,7 @@ impl LateEvidence {
     }
 
     /// Reads the journal for each sighting's process. Returns the evidence in the order of the sightings.
-    pub async fn collect_from_journal(&self, sightings: Vec<Sighting>) -> Vec<Vec<Evidence>> {
+    pub(crate) async fn collect_from_journal(&self, sightings: Vec<Sighting>) -> Vec<Vec<Evidence>> {
         let nothing = vec![Vec::new(); sightings.len()];
         let (Some(since), Some(boot)) = (journal::earliest_entry_time(&sightings), journal::boot_id()) else {
             return nothing;
@@ -99,7 +99,7 @@ impl LateEvidence {
 
     /// The first error of reading the journal.
     #[must_use]
-    pub fn journal_error(&self) -> Option<&JournalReadError> {
+    pub(crate) fn journal_error(&self) -> Option<&JournalReadError> {
         self.journal_error.get()
     }
 

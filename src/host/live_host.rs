@@ -22,7 +22,7 @@ const PID_STABLE_MS: i64 = 100;
 
 /// The evidence about a process after the kernel reported its death.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct DeathEvidence {
+pub(crate) struct DeathEvidence {
     /// The time of the death, in milliseconds since the epoch.
     pub at: i64,
     /// Evidence for the process's unit.
@@ -33,7 +33,7 @@ pub struct DeathEvidence {
 
 /// This machine: `/proc`, and the cgroups that the kernel noted of dying processes.
 #[derive(Debug)]
-pub struct LiveHost {
+pub(crate) struct LiveHost {
     procfs: Procfs,
     departed: Option<ExitCgroups>,
     pids: PidCache,
@@ -43,30 +43,30 @@ pub struct LiveHost {
 impl LiveHost {
     /// Creates a host without notes of dying processes. [`late_evidence`](Self::late_evidence) returns the argument.
     #[must_use]
-    pub fn new(late_evidence: LateEvidence) -> Self {
+    pub(crate) fn new(late_evidence: LateEvidence) -> Self {
         Self { procfs: Procfs::live(), departed: None, pids: PidCache::new(), late_evidence: Arc::new(late_evidence) }
     }
 
     /// Adds the cgroups that the kernel noted of dying processes.
     #[must_use]
-    pub fn with_departed(self, departed: Option<ExitCgroups>) -> Self {
+    pub(crate) fn with_departed(self, departed: Option<ExitCgroups>) -> Self {
         Self { departed, ..self }
     }
 
     /// Starts a batch of records. The caller has received all of its records.
-    pub fn begin_batch(&mut self) {
+    pub(crate) fn begin_batch(&mut self) {
         self.pids.begin_batch();
     }
 
     /// The slower sources, for records whose unit the host cannot find at once.
     #[must_use]
-    pub fn late_evidence(&self) -> Arc<LateEvidence> {
+    pub(crate) fn late_evidence(&self) -> Arc<LateEvidence> {
         Arc::clone(&self.late_evidence)
     }
 
     /// Collects evidence about a dying process and its parent.
     #[must_use]
-    pub fn on_dying(&mut self, dying: &CoreDump) -> DeathEvidence {
+    pub(crate) fn on_dying(&mut self, dying: &CoreDump) -> DeathEvidence {
         let clocks = Clocks::now();
         let at = clocks.millis_of_monotonic(dying.timestamp_ns);
         let own = self.own_cgroup(dying.pid, at, clocks);
@@ -76,7 +76,7 @@ impl LiveHost {
 
     /// Collects evidence about a dead process and its parent.
     #[must_use]
-    pub fn on_exit(&mut self, exit: &SigsysExit) -> DeathEvidence {
+    pub(crate) fn on_exit(&mut self, exit: &SigsysExit) -> DeathEvidence {
         let clocks = Clocks::now();
         let at = clocks.millis_of_monotonic(exit.timestamp_ns);
         self.death_evidence(self.exit_cgroup(exit.pid, at), exit.parent, at, clocks)

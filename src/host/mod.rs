@@ -8,10 +8,10 @@
 
 pub mod blind_spots;
 pub(crate) mod executable_guess;
-pub mod late_evidence;
-pub mod live_host;
+pub(crate) mod late_evidence;
+pub(crate) mod live_host;
 pub mod log_host;
-pub mod unit_settings;
+pub(crate) mod unit_settings;
 
 pub use crate::kernel::clock::{boot_time_millis, now_millis};
 

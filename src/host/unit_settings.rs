@@ -2,7 +2,7 @@
 
 pub(crate) mod compare_with_manager;
 
-pub use compare_with_manager::unparsed_text;
+pub(crate) use compare_with_manager::unparsed_text;
 
 use crate::audit::Note;
 use crate::audit::text::escape;
@@ -20,17 +20,17 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// The file name of a remedy's drop-in. `zz` sorts it after nearly every other drop-in.
-pub const REMEDY_DROP_IN: &str = "zz-harden-why.conf";
+pub(crate) const REMEDY_DROP_IN: &str = "zz-harden-why.conf";
 
 /// The file name of a rehearsal's drop-in. It sorts after a remedy's.
-pub const REHEARSAL_DROP_IN: &str = "zzzz-harden-why-rehearsal.conf";
+pub(crate) const REHEARSAL_DROP_IN: &str = "zzzz-harden-why-rehearsal.conf";
 
 /// The limit of notes about files; the rest are only counted.
 const MOST_NOTES: usize = 8;
 
 /// A unit's settings, and how reliable they are.
 #[derive(Debug)]
-pub struct LoadedSettings {
+pub(crate) struct LoadedSettings {
     /// The settings as input of a diagnosis; `None` if no settings were readable.
     pub situation: Option<Situation>,
     /// Caveats for the reader.
@@ -50,14 +50,14 @@ impl LoadedSettings {
 
     /// Whether the answer uses the manager's value of a directive.
     #[must_use]
-    pub fn is_certain_of(&self, directive: Directive) -> bool {
+    pub(crate) fn is_certain_of(&self, directive: Directive) -> bool {
         self.uncertain.as_ref().is_some_and(|uncertain| !uncertain.contains(&directive))
     }
 }
 
 /// Reads the settings from the files below a root, without a manager.
 #[must_use]
-pub fn from_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: &Groups) -> LoadedSettings {
+pub(crate) fn from_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: &Groups) -> LoadedSettings {
     let loaded = unit_files::load(root, unit, home);
     if loaded.files.fragment.is_none() && loaded.files.dropins.is_empty() {
         let mut notes = file_notes(loaded.notes(), loaded.files.masked);
@@ -71,12 +71,12 @@ pub fn from_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: &Groups
 
 /// Asks the unit's manager and reads the files that it names. If the manager does not answer, reads this machine's
 /// files. Leaves out the drop-in of a running rehearsal.
-pub async fn load(managers: &Managers, unit: &Unit, groups: &Groups) -> LoadedSettings {
+pub(crate) async fn load(managers: &Managers, unit: &Unit, groups: &Groups) -> LoadedSettings {
     without_rehearsal(unit, load_in_force(managers, unit, groups).await, groups)
 }
 
 /// Like [`load`], but includes the drop-in of a running rehearsal.
-pub async fn load_in_force(managers: &Managers, unit: &Unit, groups: &Groups) -> LoadedSettings {
+pub(crate) async fn load_in_force(managers: &Managers, unit: &Unit, groups: &Groups) -> LoadedSettings {
     let properties = match managers.connect(unit.manager).await {
         Ok(manager) => manager.unit_properties(&unit.name).await,
         Err(error) => Err(error),
@@ -108,7 +108,7 @@ pub(crate) fn from_answer(
 
 /// Reads the files on this machine that the manager's properties name. Leaves out the drop-in of a running rehearsal.
 #[must_use]
-pub fn from_properties(unit: &Unit, properties: UnitProperties, home: &Path, groups: &Groups) -> LoadedSettings {
+pub(crate) fn from_properties(unit: &Unit, properties: UnitProperties, home: &Path, groups: &Groups) -> LoadedSettings {
     without_rehearsal(unit, with_properties(unit, properties, home, groups), groups)
 }
 
@@ -194,7 +194,7 @@ fn home_of_files(loaded: &LoadedUnit) -> PathBuf {
 
 /// The home directory of a manager's user; empty for the system manager.
 #[must_use]
-pub fn home_dir(manager: Manager) -> PathBuf {
+pub(crate) fn home_dir(manager: Manager) -> PathBuf {
     let Manager::User(uid) = manager else { return PathBuf::new() };
     let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
     user.map_or_else(|| PathBuf::from("~"), |user| user.dir)

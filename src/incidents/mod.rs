@@ -1,7 +1,7 @@
 //! Incidents: sightings counted in bounded memory, and their store.
 
-pub mod fold;
-pub mod incident;
+pub(crate) mod fold;
+pub(crate) mod incident;
 pub(crate) mod local_time;
 mod outcome_words;
 pub mod store;

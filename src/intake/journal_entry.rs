@@ -14,7 +14,7 @@ pub(crate) const COREDUMP: &str = "fc2e22bc6ee647b6b90729ab34a250b1";
 
 /// The death of a unit's process, as a trusted journal entry reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeathEntry {
+pub(crate) struct DeathEntry {
     /// The time of death, or of the entry, in milliseconds since the epoch.
     pub at: i64,
     /// The process's unit.

@@ -22,7 +22,7 @@ const MAX_SIZE: u64 = 1 << 20;
 
 /// Why a change to a drop-in failed. The file is unchanged.
 #[derive(Debug, thiserror::Error)]
-pub enum DropInError {
+pub(crate) enum DropInError {
     /// Another program's file has the name.
     #[error("{} was not written by harden-why: move it away, or put the lines into it yourself", shown(.0))]
     Foreign(PathBuf),
@@ -53,7 +53,7 @@ pub enum DropInError {
 /// A change that can be undone.
 #[derive(Debug)]
 #[must_use = "a change is kept or undone"]
-pub struct Undo {
+pub(crate) struct Undo {
     path: PathBuf,
     before: Option<Vec<u8>>,
     /// The directories to remove if they are empty once the file is gone, the innermost first.
@@ -64,7 +64,7 @@ pub struct Undo {
 ///
 /// # Errors
 /// The file is another program's, or cannot be read.
-pub fn read(path: &Path) -> Result<Option<Vec<u8>>, DropInError> {
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, DropInError> {
     let error = |source| explain(path, source);
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -83,7 +83,7 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, DropInError> {
 
 /// Composes a drop-in. Its comments say when and why harden-why wrote it, and which command undoes it.
 #[must_use]
-pub fn compose(content: &str, when: &str, why: &str, undo: &str) -> String {
+pub(crate) fn compose(content: &str, when: &str, why: &str, undo: &str) -> String {
     // A line feed in a text would end the comment.
     let line = |text: &str| escape(text.as_bytes());
     format!("{MARK} on {}: {}\n# Undo: {}\n{content}", line(when), line(why), line(undo))
@@ -93,7 +93,7 @@ pub fn compose(content: &str, when: &str, why: &str, undo: &str) -> String {
 ///
 /// # Errors
 /// Another program's file has this name, or the file cannot be written. Nothing is changed in either case.
-pub fn write(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> {
     let before = read(path)?;
     let dir = path.parent().unwrap_or(Path::new("/"));
     let made = dir.ancestors().take_while(|dir| !dir.exists()).map(Path::to_owned).collect();
@@ -112,7 +112,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> {
 ///
 /// # Errors
 /// The file is another program's, or cannot be removed.
-pub fn remove(path: &Path) -> Result<Option<Undo>, DropInError> {
+pub(crate) fn remove(path: &Path) -> Result<Option<Undo>, DropInError> {
     let Some(before) = read(path)? else { return Ok(None) };
     fs::remove_file(path).map_err(|source| explain(path, source))?;
     let made = path.parent().map(Path::to_owned).into_iter().collect();
@@ -125,7 +125,7 @@ pub fn remove(path: &Path) -> Result<Option<Undo>, DropInError> {
 ///
 /// # Errors
 /// The file is another program's, does not exist any more, or cannot be renamed.
-pub fn rename(path: &Path, to: &Path) -> Result<(), DropInError> {
+pub(crate) fn rename(path: &Path, to: &Path) -> Result<(), DropInError> {
     if read(path)?.is_none() {
         return Err(DropInError::Gone(path.to_owned()));
     }
@@ -134,13 +134,13 @@ pub fn rename(path: &Path, to: &Path) -> Result<(), DropInError> {
 
 impl Undo {
     /// Keeps the change.
-    pub fn keep(self) {}
+    pub(crate) fn keep(self) {}
 
     /// Restores the previous file, or removes the new one.
     ///
     /// # Errors
     /// The file cannot be written or removed.
-    pub fn undo(self) -> Result<(), DropInError> {
+    pub(crate) fn undo(self) -> Result<(), DropInError> {
         let undone = match &self.before {
             Some(bytes) => fs::create_dir_all(self.path.parent().unwrap_or(Path::new("/")))
                 .and_then(|()| replace(&self.path, bytes)),
@@ -157,7 +157,7 @@ impl Undo {
     ///
     /// # Errors
     /// Those of [`rename`].
-    pub fn set_aside(&mut self, to: &Path) -> Result<(), DropInError> {
+    pub(crate) fn set_aside(&mut self, to: &Path) -> Result<(), DropInError> {
         rename(&self.path, to)?;
         to.clone_into(&mut self.path);
         Ok(())
@@ -165,7 +165,7 @@ impl Undo {
 
     /// Returns the path of the file.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -179,7 +179,7 @@ impl Undo {
 }
 
 /// Removes the unfinished files of processes that have ended, and the directory if it is empty then.
-pub fn remove_unfinished(dir: &Path) {
+pub(crate) fn remove_unfinished(dir: &Path) {
     let mut removed = false;
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();

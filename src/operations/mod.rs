@@ -5,7 +5,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod confirm;
-pub mod drop_in;
+pub(crate) mod drop_in;
 #[cfg(test)]
 pub(crate) mod fake_manager;
 pub(crate) mod interruption;
@@ -15,8 +15,8 @@ pub(crate) mod own_unit;
 pub(crate) mod owner_marker;
 pub(crate) mod permission;
 pub(crate) mod recovery;
-pub mod refusal_logging;
-pub mod rehearsal;
+pub(crate) mod refusal_logging;
+pub(crate) mod rehearsal;
 pub(crate) mod revert;
 pub(crate) mod service_manager;
 pub(crate) mod tap;

@@ -3,11 +3,11 @@
 use crate::units::Manager;
 
 /// The groups whose members may read the system's journal, and so every incident.
-pub const TRUSTED_GROUPS: [&str; 3] = ["adm", "systemd-journal", "wheel"];
+pub(crate) const TRUSTED_GROUPS: [&str; 3] = ["adm", "systemd-journal", "wheel"];
 
 /// The user of a call, as the kernel or the bus reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BusCaller {
+pub(crate) struct BusCaller {
     /// The effective uid.
     pub uid: u32,
     /// The primary and supplementary groups.
@@ -16,7 +16,7 @@ pub struct BusCaller {
 
 /// The users that may read everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trust {
+pub(crate) struct Trust {
     /// The uid of the daemon, which could read the store itself.
     pub daemon: u32,
     /// The gids of those [`TRUSTED_GROUPS`] that this machine has.
@@ -25,7 +25,7 @@ pub struct Trust {
 
 /// The incidents that a user may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+pub(crate) enum Access {
     /// Every incident.
     Everything,
     /// Those of the units of the user's own manager.
@@ -35,14 +35,14 @@ pub enum Access {
 impl Access {
     /// Returns what a caller may read.
     #[must_use]
-    pub fn from_caller(caller: &BusCaller, trust: &Trust) -> Self {
+    pub(crate) fn from_caller(caller: &BusCaller, trust: &Trust) -> Self {
         let member = caller.groups.iter().any(|group| trust.groups.contains(group));
         if caller.uid == 0 || caller.uid == trust.daemon || member { Self::Everything } else { Self::Own(caller.uid) }
     }
 
     /// Whether the user may read incidents of a manager's units; `None` stands for processes of no known unit.
     #[must_use]
-    pub fn permits(self, manager: Option<Manager>) -> bool {
+    pub(crate) fn permits(self, manager: Option<Manager>) -> bool {
         match self {
             Self::Everything => true,
             Self::Own(uid) => manager == Some(Manager::User(uid)),
@@ -52,7 +52,7 @@ impl Access {
     /// Narrows a query for a manager to what the caller may read. `None` means a refusal, and `Some(None)` means all
     /// managers.
     #[must_use]
-    pub fn narrow(self, asked: Option<Manager>) -> Option<Option<Manager>> {
+    pub(crate) fn narrow(self, asked: Option<Manager>) -> Option<Option<Manager>> {
         match (self, asked) {
             (Self::Everything, asked) => Some(asked),
             (Self::Own(uid), None) => Some(Some(Manager::User(uid))),

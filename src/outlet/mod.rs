@@ -1,6 +1,6 @@
 //! The daemon's outputs: alerts in the journal, and `org.hardenwhy1` on D-Bus.
 
-pub mod access;
+pub(crate) mod access;
 mod admission;
 mod admitted_interface;
 pub mod alert;

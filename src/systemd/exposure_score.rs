@@ -24,7 +24,7 @@ const NAME: &str = "harden-why-copy.service";
 /// drop-in. The file name in `path` decides the drop-in's place in the merge order. The drop-in replaces one of the
 /// same name. `None` if systemd gives no level.
 #[must_use]
-pub fn measure_exposure(
+pub(crate) fn measure_exposure(
     name: &UnitName,
     fragment: &Path,
     dropins: &[PathBuf],

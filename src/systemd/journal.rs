@@ -5,7 +5,7 @@
 
 pub(crate) mod libsystemd;
 
-pub use crate::intake::journal_entry::DeathEntry;
+pub(crate) use crate::intake::journal_entry::DeathEntry;
 
 use crate::incidents::{IncidentEvent, Moment, Sighting};
 use crate::intake::journal_entry;
@@ -34,7 +34,7 @@ const DIRECTORIES: [&str; 2] = ["run/log/journal", "var/log/journal"];
 
 /// Reads the journal. The first read loads the library.
 #[derive(Debug, Default)]
-pub struct JournalReader {
+pub(crate) struct JournalReader {
     library: OnceLock<Result<Library, String>>,
     directory: Option<PathBuf>,
 }
@@ -61,8 +61,8 @@ impl From<io::Error> for JournalReadError {
 
 impl JournalReader {
     /// Creates a reader of the journal in a directory.
-    #[must_use]
-    pub fn at(directory: impl Into<PathBuf>) -> Self {
+    #[cfg(test)]
+    fn at(directory: impl Into<PathBuf>) -> Self {
         Self { directory: Some(directory.into()), ..Self::default() }
     }
 
@@ -72,7 +72,7 @@ impl JournalReader {
     ///
     /// # Errors
     /// The journal or the library is missing, or reading fails.
-    pub fn entries(&self, boot: &str, since: i64) -> Result<DeathEntries, JournalReadError> {
+    pub(crate) fn entries(&self, boot: &str, since: i64) -> Result<DeathEntries, JournalReadError> {
         if self.directory.is_none() {
             check_exists(Path::new("/"))?;
         }
@@ -114,7 +114,7 @@ fn gather(
 
 /// The result of one read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeathEntries {
+pub(crate) struct DeathEntries {
     /// The entries.
     pub found: Vec<DeathEntry>,
     /// The time up to which the entries are complete, in milliseconds since the epoch; `None` if a limit ended the
@@ -126,21 +126,21 @@ pub struct DeathEntries {
 ///
 /// # Errors
 /// [`JournalReadError::None`] if it has none.
-pub fn check_exists(root: &Path) -> Result<(), JournalReadError> {
+pub(crate) fn check_exists(root: &Path) -> Result<(), JournalReadError> {
     let found = DIRECTORIES.iter().any(|directory| root.join(directory).is_dir());
     found.then_some(()).ok_or(JournalReadError::None)
 }
 
 /// The id of this boot, as journald writes it.
 #[must_use]
-pub fn boot_id() -> Option<String> {
+pub(crate) fn boot_id() -> Option<String> {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(id.trim_end().replace('-', ""))
 }
 
 /// The earliest possible time of an entry about these sightings, in milliseconds since the epoch.
 #[must_use]
-pub fn earliest_entry_time(sightings: &[Sighting]) -> Option<i64> {
+pub(crate) fn earliest_entry_time(sightings: &[Sighting]) -> Option<i64> {
     let times = sightings.iter().filter_map(|sighting| match sighting.at {
         Moment::At(at) => Some(at),
         _ => None,
@@ -149,7 +149,7 @@ pub fn earliest_entry_time(sightings: &[Sighting]) -> Option<i64> {
 }
 
 /// Finds the evidence for a sighting in entries. `runs` returns whether a unit's commands run an executable.
-pub fn find_evidence(
+pub(crate) fn find_evidence(
     entries: &DeathEntries,
     sighting: &Sighting,
     runs: impl FnOnce(&Unit, &[u8]) -> bool,

@@ -17,7 +17,7 @@ const CERTAIN: [&str; 4] = ["read", "openat", "socket", "accept4"];
 
 /// Returns the groups' calls that the libseccomp below a root does not know; empty if the library cannot be read.
 #[must_use]
-pub fn unresolved(root: &Path, groups: &Groups) -> CallNames {
+pub(crate) fn unresolved(root: &Path, groups: &Groups) -> CallNames {
     let Some(library) = library(root) else { return CallNames::new() };
     let strings: HashSet<&[u8]> = library.split(|byte| *byte == 0).collect();
     let knows = |call: &str| strings.contains(call.as_bytes());

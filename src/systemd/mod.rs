@@ -7,9 +7,9 @@
 //! - [`bus_address`] names a D-Bus bus.
 
 pub mod bus_address;
-pub mod exposure_score;
-pub mod journal;
-pub mod libseccomp;
+pub(crate) mod exposure_score;
+pub(crate) mod journal;
+pub(crate) mod libseccomp;
 pub mod manager;
 pub(crate) mod manager_lookup;
 pub mod syscall_groups;

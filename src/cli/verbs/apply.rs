@@ -21,7 +21,8 @@ use std::io::IsTerminal as _;
 /// Applies a remedy for a unit's denials.
 ///
 /// # Errors
-/// There is no remedy, the drop-in cannot be written, or systemd did not load it as predicted. Nothing was changed.
+/// There is no remedy, the drop-in cannot be written, or systemd did not load it as predicted: nothing was changed then.
+/// Or the unit was not restarted: the drop-in stays.
 pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &LocalTime) -> anyhow::Result<Applied> {
     ensure!(
         asked.yes || asked.dry_run || (std::io::stdin().is_terminal() && !common.json),

@@ -42,7 +42,7 @@ pub(crate) fn compare(policy: Policy, properties: &UnitProperties, groups: &Grou
 
 /// Returns a text that names the properties with an unknown type.
 #[must_use]
-pub fn unparsed_text(properties: &UnitProperties) -> String {
+pub(crate) fn unparsed_text(properties: &UnitProperties) -> String {
     let names = join(properties.unparsed.iter().map(ToString::to_string));
     format!("systemd tells {names} of {} in a form that this harden-why does not understand", properties.id)
 }

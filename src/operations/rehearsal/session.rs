@@ -142,11 +142,7 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
             Ok(facts) if marker.was_started_since(&facts) => {
                 Some(if marker.ran { UnitJob::Restart } else { UnitJob::Stop })
             }
-            Ok(facts) if self.restarted && !facts.is_running() => {
-                // A queued restart would start the unit later: a stop job replaces it.
-                Some(if marker.ran { UnitJob::Restart } else { UnitJob::Stop })
-            }
-            Ok(_) => None,
+            Ok(facts) => (self.restarted && marker.ran && !facts.is_running()).then_some(UnitJob::Restart),
         };
         if let Some(job) = job {
             manager.start_job(&unit.name, job).await?;
