@@ -134,7 +134,9 @@ pub(crate) fn rename(path: &Path, to: &Path) -> Result<(), DropInError> {
 
 impl Undo {
     /// Keeps the change.
-    pub(crate) fn keep(self) {}
+    pub(crate) fn keep(self) {
+        drop(self);
+    }
 
     /// Restores the previous file, or removes the new one.
     ///

@@ -49,17 +49,23 @@ impl Access {
         }
     }
 
-    /// Narrows a query for a manager to what the caller may read. `None` means a refusal, and `Some(None)` means all
-    /// managers.
-    #[must_use]
-    pub(crate) fn narrow(self, asked: Option<Manager>) -> Option<Option<Manager>> {
+    /// Narrows a query for a manager, or for all managers (`None`), to what the caller may read.
+    ///
+    /// # Errors
+    /// The caller may not read that manager's incidents.
+    pub(crate) fn narrow(self, asked: Option<Manager>) -> Result<Option<Manager>, NotPermitted> {
         match (self, asked) {
-            (Self::Everything, asked) => Some(asked),
-            (Self::Own(uid), None) => Some(Some(Manager::User(uid))),
-            (Self::Own(_), Some(_)) => self.permits(asked).then_some(asked),
+            (Self::Everything, asked) => Ok(asked),
+            (Self::Own(uid), None) => Ok(Some(Manager::User(uid))),
+            (Self::Own(_), Some(_)) if self.permits(asked) => Ok(asked),
+            (Self::Own(_), Some(_)) => Err(NotPermitted),
         }
     }
 }
+
+/// The caller may not read the incidents of that manager.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NotPermitted;
 
 #[cfg(test)]
 mod tests {
@@ -90,11 +96,11 @@ mod tests {
     #[test]
     fn query_for_all_is_narrowed_and_query_for_other_manager_is_refused() {
         let (all, own) = (Access::Everything, Access::Own(1000));
-        assert_eq!(all.narrow(None), Some(None));
-        assert_eq!(all.narrow(Some(Manager::System)), Some(Some(Manager::System)));
-        assert_eq!(own.narrow(None), Some(Some(Manager::User(1000))));
-        assert_eq!(own.narrow(Some(Manager::User(1000))), Some(Some(Manager::User(1000))));
-        assert_eq!(own.narrow(Some(Manager::User(1001))), None);
-        assert_eq!(own.narrow(Some(Manager::System)), None);
+        assert_eq!(all.narrow(None), Ok(None));
+        assert_eq!(all.narrow(Some(Manager::System)), Ok(Some(Manager::System)));
+        assert_eq!(own.narrow(None), Ok(Some(Manager::User(1000))));
+        assert_eq!(own.narrow(Some(Manager::User(1000))), Ok(Some(Manager::User(1000))));
+        assert_eq!(own.narrow(Some(Manager::User(1001))), Err(NotPermitted));
+        assert_eq!(own.narrow(Some(Manager::System)), Err(NotPermitted));
     }
 }

@@ -40,7 +40,7 @@ impl Service {
     /// incident first.
     async fn list_units(&self, since: i64, #[zbus(header)] header: Header<'_>) -> Result<Vec<UnitDict>, BusError> {
         let (_, access) = self.admission.caller(&sender(&header)?)?;
-        let manager = access.narrow(None).ok_or_else(denied)?;
+        let manager = access.narrow(None).map_err(|_| denied())?;
         let query = Query { manager, since: parse_since(since), limit: Some(MAX_UNITS), ..Query::default() };
         self.read(move |store| Ok(store.units(&query)?.iter().map(UnitDict::from).collect())).await
     }
@@ -67,7 +67,7 @@ impl Service {
             word => Some(word.parse().map_err(|bad: BadManager| BusError::InvalidArgument(bad.to_string()))?),
         };
         let (_, access) = self.admission.caller(&sender(&header)?)?;
-        let manager: Option<Manager> = access.narrow(asked).ok_or_else(denied)?;
+        let manager: Option<Manager> = access.narrow(asked).map_err(|_| denied())?;
         if unknown && !access.permits(None) {
             return Err(denied());
         }
