@@ -1,4 +1,4 @@
-//! Record → attribution → fold. Live records and logs take the same way; the [`Host`] is what differs.
+//! Record → attribution → fold. Live records and logs take the same path; only the [`Host`] differs.
 //!
 //! Some evidence vanishes soon. The pipeline collects it as the record arrives ([`Host::collect_evidence`]). A sighting
 //! that this evidence does not settle waits for later evidence in the [`attribution_queue`].
@@ -25,11 +25,11 @@ use unattributed::moment_of_stamp;
 #[derive(Debug)]
 #[must_use]
 pub enum RecordOutcome {
-    /// It counted the record.
+    /// The pipeline counted the record.
     Counted(Folded),
     /// The unit is not known yet.
     Unattributed(Box<UnattributedSighting>),
-    /// The record repeats one whose unit is not known yet. Both are counted together.
+    /// The record repeats an unattributed record. The pipeline counts both together later.
     Repeated,
 }
 
@@ -51,7 +51,8 @@ impl<H: Host> Pipeline<H> {
         Self { host, fold: Fold::new(max_incidents), cache, rehearsed }
     }
 
-    /// Counts a record if its unit is known. `named` is the unit that the record's source names, if it names one.
+    /// Counts a record, unless later evidence may still name its unit. `named` is the unit that the record's source
+    /// names, if any.
     pub fn add_record(&mut self, record: &Record<'_>, named: Option<&Unit>) -> RecordOutcome {
         let context = self.host.evidence_key(record);
         if let Some(context) = context {
@@ -95,7 +96,7 @@ impl<H: Host> Pipeline<H> {
         if let Some(repetitions) = key.and_then(|key| self.cache.resolve(key, folded.slot(), is_lasting))
             && let Some(glimpse) = repetitions.latest()
         {
-            // It cannot fail: the slot is new.
+            // This cannot fail: `Fold::add` just returned the slot.
             let _ = self.fold.count(folded.slot(), repetitions.count, &glimpse);
         }
         folded
@@ -106,12 +107,12 @@ impl<H: Host> Pipeline<H> {
         let Incident { key, rung, count, first, last, sample } = incident;
         let folded = self.fold.add(Sighting { key, rung, at: first, sample: sample.clone() });
         let glimpse = RepeatSighting { at: last, pid: sample.pid, comm: &sample.comm, ip: sample.ip };
-        // It cannot fail: the slot is new.
+        // This cannot fail: `Fold::add` just returned the slot.
         let _ = self.fold.count(folded.slot(), count.saturating_sub(1), &glimpse);
         folded
     }
 
-    /// Sets the precise time of a record that was counted from a log line with a coarser one.
+    /// Sets the precise time of a record that the pipeline counted from a log line with a coarser time.
     pub(crate) fn set_time(&mut self, record: &Record<'_>, named: Option<&Unit>) {
         let (Some(context), Stamp::Millis(at)) = (self.host.evidence_key(record), record.stamp) else { return };
         if let Some(CacheHit::Counted(slot)) = self.cache.find(record, named, context) {
@@ -125,7 +126,7 @@ impl<H: Host> Pipeline<H> {
         self.rehearsed.begin(unit, now);
     }
 
-    /// Ends that at `now`.
+    /// Ends the rehearsal of a unit at `now`, in milliseconds since the epoch.
     pub(crate) fn end_rehearsal(&mut self, unit: &Unit, now: i64) {
         self.cache.forget_counted();
         self.rehearsed.end(unit, now);
@@ -142,7 +143,7 @@ impl<H: Host> Pipeline<H> {
         &self.host
     }
 
-    /// Counts a sighting. Returns whether records that repeat it can be counted in the same place.
+    /// Counts a sighting. Returns its place, and whether repeating records count in the same place.
     fn count(&mut self, mut sighting: Sighting) -> (Folded, bool) {
         let is_lasting = self.rehearsed.set_source(&mut sighting);
         (self.fold.add(sighting), is_lasting)

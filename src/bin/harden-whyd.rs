@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let args = args::Daemon::parse();
-    // The journal adds the time itself, and only a terminal shows colours.
+    // The journal adds the time, and only a terminal shows colours.
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
         .with_writer(std::io::stderr)
@@ -35,7 +35,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
         .build()
         .context("the event loop cannot be started")?;
     let outcome = runtime.block_on(daemon::run(options));
-    // A read that hangs, as from a file server that is away, does not keep the daemon from stopping.
+    // The daemon stops even if a read hangs, for example on an unreachable file server.
     runtime.shutdown_background();
     outcome
 }

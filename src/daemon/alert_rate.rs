@@ -1,5 +1,5 @@
-//! Which stored incidents get an alert: a new one at once, one that goes on once an hour. Of a storm of new incidents the
-//! first few get one, and then a summary says how many followed.
+//! Which stored incidents get an alert. A new incident gets one at once. An incident that continues gets one per quiet
+//! time, an hour by default. In a storm the first few incidents get alerts, and a summary counts the rest.
 
 use super::config::AlertLimits;
 use crate::incidents::{RowId, Stored};
@@ -11,18 +11,18 @@ use std::time::Instant;
 /// How many units get one alert each even in a storm.
 const MAX_UNITS: usize = 200;
 
-/// How many incidents with an alert are remembered.
+/// For how many incidents the daemon remembers the time of the last alert.
 const MAX_REMEMBERED: usize = 16 << 10;
 
 /// Limits the rate of alerts.
 #[derive(Debug, Default)]
 pub(super) struct AlertRate {
     limits: AlertLimits,
-    /// When each incident last had an alert.
+    /// When each incident last had an alert, a place in a summary, or its first sighting since the start.
     alerted: HashMap<RowId, Instant>,
     /// When the window began, and how many alerts were due in it.
     window: Option<(Instant, u32)>,
-    /// The units of these alerts.
+    /// The units of the incidents of the window.
     units: HashSet<Option<Unit>>,
     /// The incidents of the window without an alert.
     summary: Summary,
@@ -37,7 +37,8 @@ impl AlertRate {
         self.limits = limits;
     }
 
-    /// Whether an incident that was just stored gets an alert. `is_new` says that it was not in the store before.
+    /// Decides whether an incident that was just stored gets an alert. `is_new` means that the store did not have it
+    /// before.
     pub(super) fn admits(&mut self, stored: &Stored, is_new: bool, now: Instant) -> bool {
         if stored.incident.key.unit.as_ref().is_some_and(|unit| self.limits.mutes(&unit.name)) {
             return false;
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn storm_of_one_unit_leaves_alert_of_another() {
+    fn first_incident_of_another_unit_gets_alert_in_storm() {
         let (mut rate, start) = (AlertRate::default(), Instant::now());
         for id in 0..1_000 {
             let _ = rate.admits(&stored(id), true, start);

@@ -1,5 +1,5 @@
-//! Alerts on their way to the journal. The journal can be behind or away for a time. Each alert waits a moment for the
-//! cause of its denial.
+//! Alerts on their way to the journal. The journal can be slow or unavailable for a time. Each alert waits up to
+//! [`MAX_WAIT`] for the cause of its denial.
 
 use super::alert_rate::AlertRate;
 use super::config::AlertLimits;
@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How many alerts wait for the journal. The store has their incidents in any case.
+/// How many alerts can wait for the journal. The store has their incidents in any case.
 const MAX_WAITING: usize = 1024;
 
 /// The first and the longest wait between attempts to reach the journal.
@@ -26,12 +26,12 @@ enum Alert {
     Summary(Summary),
 }
 
-/// The cause that an alert gives.
+/// The cause of the denial that an alert reports.
 #[derive(Debug)]
 enum AlertCause {
-    /// The alert waits for it until this moment.
+    /// The alert waits for the answer until this moment.
     Asked(Ticket, Instant),
-    /// The alert can be sent.
+    /// The explainer answered or cannot answer.
     Known(Option<Explanation>),
 }
 
@@ -62,14 +62,14 @@ pub(super) struct Alerts {
 /// A change in whether alerts reach the journal.
 #[derive(Debug)]
 pub(super) enum JournalChange {
-    /// They reach it again.
+    /// Alerts reach the journal again.
     Recovered,
-    /// They do not, for this reason.
+    /// Alerts do not reach the journal, for this reason.
     Failed(String),
 }
 
 impl Alerts {
-    /// Sends alerts to the journal's socket.
+    /// Creates alerts for the journal's socket at `path`.
     pub(super) fn new(path: impl Into<PathBuf>, limits: AlertLimits, explainer: Explainer) -> Self {
         Self {
             path: path.into(),
@@ -88,8 +88,8 @@ impl Alerts {
         self.change.take()
     }
 
-    /// Queues an alert for an incident that was just stored, unless the rate forbids it. `is_new` says that it was not in
-    /// the store before.
+    /// Queues an alert for an incident that was just stored, unless the rate forbids it. `is_new` means that
+    /// the store did not have the incident before.
     pub(super) fn consider(&mut self, stored: Stored, is_new: bool, now: Instant) {
         if self.rate.admits(&stored, is_new, now) {
             let asked = self.explainer.ask(&stored.incident, now);
@@ -108,7 +108,7 @@ impl Alerts {
         self.explainer.is_asking()
     }
 
-    /// Adds explanations to the alerts that wait for them. An alert may have been sent without.
+    /// Adds explanations to the alerts that wait for them. Ignores explanations of alerts that were sent already.
     pub(super) fn add_explanations(&mut self, answers: Answers) {
         for (answered, explanation) in answers {
             let waiting = self.unsent.iter_mut().find_map(|alert| match alert {
@@ -140,7 +140,7 @@ impl Alerts {
         }
     }
 
-    /// Sends the alerts that wait for nothing, and asks for the causes of the others.
+    /// Starts the questions about causes. Sends the alerts in order, up to the first that still waits for its cause.
     pub(super) fn send(&mut self, now: Instant) {
         if let Some(summary) = self.rate.take_summary(now) {
             self.push(Alert::Summary(summary));
@@ -191,7 +191,7 @@ impl Alerts {
         self.retry = Some((now + wait, wait));
     }
 
-    /// Returns when the next alert can be sent.
+    /// Returns when the next alert or summary is due.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         let retry = self.retry.map(|(at, _)| at);
         let first = self.unsent.front().and_then(Alert::waits_until);

@@ -49,12 +49,12 @@ impl Attributor {
         &mut self.pipeline.fold
     }
 
-    /// Begins a batch. All its records have arrived.
+    /// Begins a batch of records that have all arrived.
     pub(super) fn begin_batch(&mut self) {
         self.pipeline.host_mut().begin_batch();
     }
 
-    /// Takes a record. Returns its incident if its unit is known.
+    /// Takes a record. Returns its incident unless the record waits for evidence.
     #[must_use]
     pub(super) fn on_record(&mut self, record: &Record<'_>, now: Instant) -> Option<Folded> {
         let may_die = record.action.is_kill() || record.action == Action::Trap;
@@ -88,14 +88,15 @@ impl Attributor {
         self.count(finished)
     }
 
-    /// Queries systemd about the sightings that waited long enough for a death or a record.
+    /// Queues queries about the sightings that waited long enough for a death or a record. Returns the incidents that
+    /// need no more evidence.
     #[must_use]
     pub(super) fn on_deadline(&mut self, now: Instant) -> Vec<Folded> {
         let finished = self.queue.poll(now);
         self.count(finished)
     }
 
-    /// Takes an answer of systemd or the journal. Returns the incidents that need no more evidence.
+    /// Takes an answer from systemd or the journal. Returns the incidents that need no more evidence.
     #[must_use]
     pub(super) fn on_answer(
         &mut self,
@@ -123,7 +124,7 @@ impl Attributor {
         }
     }
 
-    /// Waits for the next answer. `None` while there is no query.
+    /// Waits for the next answer. Returns `None` if no query is under way.
     pub(super) async fn next_answer(&mut self) -> Option<EvidenceAnswer> {
         self.queries.next_answer().await
     }
@@ -146,12 +147,12 @@ impl Attributor {
         self.queue.next_retry()
     }
 
-    /// Whether systemd is being asked.
+    /// Whether sightings wait for systemd.
     pub(super) fn is_asking(&self) -> bool {
         self.queue.awaits_managers()
     }
 
-    /// Whether evidence other than the journal's is to come.
+    /// Whether sightings wait for other evidence than the journal's.
     pub(super) fn awaits_soon(&self) -> bool {
         self.queue.awaits_soon()
     }
@@ -170,7 +171,7 @@ impl Attributor {
         let mut counted = Vec::new();
         for sighting in finished {
             let Sighting { key, sample, .. } = sighting.sighting();
-            // Any process may send itself SIGSYS. Without a unit that is no denial.
+            // Any process may send itself SIGSYS. Without a unit its death is no denial.
             if key.event == IncidentEvent::UnrecordedDeath && sighting.attribution().is_none() {
                 tracing::debug!(pid = sample.pid, "a process of no unit died of SIGSYS without a record");
                 continue;

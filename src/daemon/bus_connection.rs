@@ -1,5 +1,5 @@
-//! The daemon's connection to the bus, which can be away for a time. A separate task keeps it, so that a slow bus never
-//! delays the loop.
+//! The daemon's connection to the bus. The bus can be unavailable for a time. A separate task owns the connection, so a
+//! slow bus never delays the loop.
 
 use crate::incidents::Stored;
 use crate::outlet::StatusSource;
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-/// How many incidents wait to be announced. Subscribers can query those that they missed.
+/// How many incidents can wait for their announcement. Subscribers can query the incidents that they missed.
 const MAX_WAITING: usize = 1024;
 
 /// How long the bus may take to accept the daemon.
@@ -24,19 +24,19 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const MAX_RETRY: Duration = Duration::from_mins(1);
 
-/// The loop's handle of the connection. Dropping it leaves the bus.
+/// The loop's handle of the connection. Dropping the handle leaves the bus.
 #[derive(Debug)]
 pub(super) struct BusConnection {
     announcements: Sender<Stored>,
     task: JoinHandle<()>,
     /// Fires after the first attempt to connect.
     first_attempt: oneshot::Receiver<()>,
-    /// How many incidents were not announced because the bus was too far behind.
+    /// How many incidents the daemon did not announce, because the bus was too far behind.
     missed: u64,
 }
 
 impl BusConnection {
-    /// Connects to a bus, and again whenever the connection is lost.
+    /// Starts a task that connects to a bus, and reconnects when the connection is lost.
     pub(super) fn start(address: BusAddress, state_dir: PathBuf, status: StatusSource, orders: RequestQueue) -> Self {
         let (announcements, waiting) = mpsc::channel(MAX_WAITING);
         let (attempted, first_attempt) = oneshot::channel();
@@ -46,7 +46,7 @@ impl BusConnection {
 
     /// Waits until the first attempt to connect succeeded or failed.
     pub(super) async fn first_attempt(&mut self) {
-        // It cannot fail: the task lives until this handle is dropped.
+        // This cannot fail: the task lives as long as this handle.
         _ = (&mut self.first_attempt).await;
     }
 

@@ -1,7 +1,8 @@
-//! The configuration: TOML in `harden-why/harden-why.conf` and `harden-why/harden-why.conf.d/*.conf`, below `/etc`, `/run`
-//! and `/usr/lib` in systemd's order.
+//! The configuration: TOML in `harden-why/harden-why.conf` and `harden-why/harden-why.conf.d/*.conf`, below `/etc`,
+//! `/run`, `/usr/local/lib` and `/usr/lib` in systemd's order.
 //!
-//! A wrong setting is reported with file, line and key. The previous value stays in force.
+//! The daemon reports a wrong setting with file, line and key. If no file sets the key to a valid value, the previous
+//! value stays in force.
 
 mod config_files;
 
@@ -30,9 +31,9 @@ pub(crate) struct Config {
 /// Which incidents get an alert.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AlertLimits {
-    /// How long an incident gets no second alert.
+    /// How long after an alert its incident gets no other.
     pub(crate) quiet: Duration,
-    /// How many alerts in a window make a storm.
+    /// How many alerts a window allows before a storm begins.
     pub(crate) burst: u32,
     /// The length of the window.
     pub(crate) window: Duration,
@@ -58,7 +59,7 @@ impl Default for AlertLimits {
 }
 
 impl AlertLimits {
-    /// Whether a unit gets no alerts. A template stands for all its instances.
+    /// Whether `mute` lists a unit. A template stands for all its instances.
     #[must_use]
     pub(crate) fn mutes(&self, unit: &UnitName) -> bool {
         self.mute.contains(unit.as_str()) || unit.template().is_some_and(|template| self.mute.contains(&template))
@@ -91,7 +92,7 @@ impl fmt::Display for Complaint {
     }
 }
 
-/// Sets a key to a value, or returns what the value has to be.
+/// Sets a key to a value, or returns a description of valid values.
 type Setter = fn(&mut Config, &DeValue<'_>) -> Result<(), String>;
 
 /// Copies a key from the previous configuration.
@@ -165,14 +166,14 @@ const KEYS: [(&str, &str, Setter, Restorer); 7] = [
 ];
 
 impl Config {
-    /// Reads the files below a root, usually `/`. Returns the settings and what is wrong with the files. `before` is the
+    /// Reads the files below a root, usually `/`. Returns the settings, and complaints about the files. `before` is the
     /// configuration in force until now.
     #[must_use]
     pub(crate) fn load(root: &Path, before: &Self) -> (Self, Vec<Complaint>) {
         Self::read_files(config_files::find(root), before)
     }
 
-    /// Reads one file in place of the machine's, as [`load`](Self::load) does.
+    /// Reads one file instead of the machine's, as [`load`](Self::load) does.
     #[must_use]
     pub(crate) fn load_file(file: &Path, before: &Self) -> (Self, Vec<Complaint>) {
         Self::read_files(vec![file.to_owned()], before)
@@ -198,16 +199,16 @@ impl Config {
 struct ConfigReader {
     config: Config,
     complaints: Vec<Complaint>,
-    /// The keys that were set to a valid value, by index in [`KEYS`].
+    /// The keys with a valid value in some file, by index in [`KEYS`].
     set: BTreeSet<usize>,
-    /// The keys that were set to a wrong value, by index in [`KEYS`].
+    /// The keys with a wrong value in some file, by index in [`KEYS`].
     wrong: BTreeSet<usize>,
-    /// Whether files or lines could not be understood, which may have set any key.
+    /// Whether a file, line, section or key was not understood. It may have been meant for any key.
     has_gaps: bool,
 }
 
 impl ConfigReader {
-    /// Takes the settings of a file.
+    /// Applies the settings of a file.
     fn read_file(&mut self, file: &Path, text: &str) {
         let line_at = |at: usize| 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
         let complaint = |at: Option<usize>, key: Option<String>, what: String| Complaint {
@@ -264,8 +265,8 @@ impl ConfigReader {
         }
     }
 
-    /// Returns the settings. A key keeps its previous value if all its values are wrong, or if it has none and some lines
-    /// could not be read.
+    /// Returns the settings. A key without a valid value keeps its previous one if it has a wrong value or there are
+    /// [gaps](Self::has_gaps). Otherwise it has its default.
     fn finish(mut self, before: &Config) -> (Config, Vec<Complaint>) {
         for (place, (.., restore)) in KEYS.iter().enumerate() {
             if !self.set.contains(&place) && (self.has_gaps || self.wrong.contains(&place)) {

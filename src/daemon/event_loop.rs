@@ -1,4 +1,4 @@
-//! The event loop. It waits for all inputs of the daemon and passes each to the part that handles it.
+//! The event loop. It waits for all inputs of the daemon and passes each input to its handler.
 
 use super::alerts::{Alerts, JournalChange};
 use super::attributor::{Attributor, EvidenceAnswer};
@@ -24,19 +24,20 @@ use tokio::sync::mpsc::Receiver;
 /// How long deadlines may be overdue while more records arrive than one turn receives.
 const MAX_OVERDUE: Duration = Duration::from_secs(2);
 
-/// How long the daemon waits for evidence about the last processes before it stops. A request waits as long for earlier
-/// records.
+/// How long the daemon waits for evidence about the last processes before it stops. A request waits at most as long for
+/// earlier records.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// How many known incidents the daemon announces per write. It announces all first ones.
+/// How many repeated incidents the daemon announces per write. It announces every incident that is first since the
+/// start.
 const MAX_ANNOUNCED_AGAIN: usize = 64;
 
-/// This many records in one turn are a storm. The loop then lets records gather: a wakeup for each costs more than the
+/// This many records in one turn are a storm. The loop then lets records gather, because a wakeup costs more than a
 /// record.
 const STORM: u64 = 16;
 const GATHER: Duration = Duration::from_millis(1);
 
-/// The limits of one turn: batches of records, exit events, and time, since their cost varies.
+/// The limits of one turn: batches of records, exit events, and time. The time limit is needed because costs vary.
 const MAX_BATCHES: usize = 64;
 const MAX_EXITS: usize = 4096;
 const MAX_TURN: Duration = Duration::from_millis(50);
@@ -59,7 +60,7 @@ pub(super) struct EventLoop {
 /// What the loop keeps from one turn to the next.
 #[derive(Debug, Default)]
 pub(super) struct TurnState {
-    /// Until when records may gather.
+    /// The end of the time in which records gather.
     gather_until: Option<Instant>,
     /// The latest time to stop, after a signal.
     stop_by: Option<Instant>,
@@ -118,7 +119,7 @@ impl EventLoop {
             }
             self.poll();
             watchdog.beat(Instant::now());
-            // In a storm this task never waits, so it gives way to the tasks that fetch answers.
+            // In a storm this task never waits, so it yields to the tasks that fetch answers.
             if self.attributor.is_asking() || self.alerts.is_asking() {
                 tokio::task::yield_now().await;
             }
@@ -142,7 +143,7 @@ impl EventLoop {
         wakes.into_iter().flatten().min()
     }
 
-    /// Returns until when records are better left in the kernel's buffer.
+    /// Returns until when the loop should leave records in the kernel's buffer.
     fn holds_until(&self) -> Option<Instant> {
         self.storage.holds_until(self.attributor.fold()).filter(|_| self.turn.stop_by.is_none())
     }
@@ -157,7 +158,7 @@ impl EventLoop {
         self.receive_records_until(Instant::now() + MAX_TURN)
     }
 
-    /// Receives records until a moment, one batch at least.
+    /// Receives records until a moment, but at least one batch.
     fn receive_records_until(&mut self, until: Instant) -> Result<Drained, SourceEnd> {
         let mut counts = TurnCounts::default();
         let drained = self.receive_batches(until, &mut counts);
@@ -252,8 +253,8 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Passes stored incidents to the alerts. Returns those to announce on the bus: the first ones since the start, and
-    /// some that go on.
+    /// Passes stored incidents to the alerts. Returns the incidents to announce on the bus: all that are first since
+    /// the start, and some repeated ones.
     fn on_written(&mut self, written: Written) -> Vec<Stored> {
         let result = self.storage.on_written(self.attributor.fold_mut(), written);
         self.alert(result)
@@ -347,7 +348,7 @@ async fn readable_after(sources: &mut RecordSources, moment: Option<Instant>) ->
     sources.readable().await
 }
 
-/// Waits until `moment`. Never returns without one.
+/// Waits until `moment`. Never returns if it is `None`.
 async fn sleep_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment.into()).await,

@@ -5,7 +5,7 @@ use crate::kernel::proc_events::{DeathNotice, ExitListener};
 use std::io;
 use tokio::io::unix::AsyncFd;
 
-/// The listener, as long as there is one.
+/// The listener for exit events, if the kernel provides them.
 pub(super) struct ExitEvents {
     listener: Option<AsyncFd<ExitListener>>,
     /// Whether the last [`receive`](Self::receive) left nothing to receive.
@@ -14,7 +14,7 @@ pub(super) struct ExitEvents {
 }
 
 impl ExitEvents {
-    /// Asks the kernel for exit events. If the kernel refuses, the status says so.
+    /// Asks the kernel for exit events. If the kernel refuses, the status shows a limitation.
     pub(super) fn open(status: &SharedStatus) -> Self {
         let listener = match ExitListener::open().and_then(ExitListener::into_async) {
             Ok(listener) => Some(listener),
@@ -26,7 +26,7 @@ impl ExitEvents {
         Self { listener, is_drained: true, status: status.clone() }
     }
 
-    /// Waits until there is something to [receive](Self::receive). Never returns without a listener.
+    /// Waits until a notice may be ready to [receive](Self::receive). Never returns without a listener.
     ///
     /// # Errors
     /// The async runtime fails.

@@ -1,8 +1,9 @@
-//! The cause of a denial, from the unit's settings. The explainer asks the system manager while an alert waits a moment.
+//! The cause of a denial, from the unit's settings. The explainer asks the system manager for them while the alert
+//! waits.
 //!
 //! An answer holds only for denials from before its question: the settings can change a moment later. So the explainer
-//! caches nothing, and incidents that wait for the same unit share a question. It does not ask users' managers, since
-//! root would then open files that a user names.
+//! caches no settings. Incidents that wait for the same unit share a question. The explainer does not ask users'
+//! managers, since root would then open files that a user names.
 
 use crate::audit::Action;
 use crate::diagnosis::diagnose_one;
@@ -25,10 +26,10 @@ use tokio::time::timeout;
 /// How long an alert waits for its cause.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// How many questions are under way at a time, and how many threads read files. A read that hangs keeps its thread.
+/// How many questions are under way at a time, and how many threads read files. A read that hangs occupies its thread.
 const MAX_QUESTIONS: usize = 4;
 
-/// How many questions the explainer asks per window, whatever the number of new incidents.
+/// How many questions the explainer asks per window.
 const MAX_PER_WINDOW: u32 = 32;
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -41,7 +42,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// Identifies an incident in a question.
 pub(super) type Ticket = u64;
 
-/// The explanation of each incident of a question; `None` where there is none.
+/// The explanation of each incident of a question; `None` if the incident has none.
 pub(super) type Answers = Vec<(Ticket, Option<Explanation>)>;
 
 /// The questions, waiting and under way.
@@ -50,7 +51,7 @@ pub(super) struct Explainer {
     waiting: VecDeque<UnitQuestion>,
     asked: JoinSet<Result<Answers, TooLate>>,
     next_ticket: Ticket,
-    /// When the window began, and how many questions it had.
+    /// When the window began, and how many questions it has.
     window: Option<(Instant, u32)>,
     paused_until: Option<Instant>,
 }
@@ -81,7 +82,8 @@ impl Explainer {
         }
     }
 
-    /// Queues a question about an incident. `None` if settings cannot explain it, or too many questions were asked.
+    /// Queues a question about an incident. Returns `None` if settings cannot explain the incident, during a pause, or
+    /// if the window has too many questions.
     pub(super) fn ask(&mut self, incident: &Incident, now: Instant) -> Option<Ticket> {
         let unit = incident.key.unit.as_ref().filter(|_| is_explicable(incident))?;
         if self.paused_until.is_some_and(|until| now < until) {
@@ -165,8 +167,9 @@ fn is_explicable(incident: &Incident) -> bool {
 #[derive(Debug)]
 struct SystemSettings {
     managers: Arc<Managers>,
-    /// The embedded groups, which stand in for those of the running systemd version. The daemon may run no program, so it
-    /// cannot ask `systemd-analyze` for these.
+    /// The embedded groups, by the systemd version that they stand in for. The daemon may run no program, so it cannot
+    /// ask
+    /// `systemd-analyze` for the groups of that version.
     groups: Mutex<Option<(String, Arc<Groups>)>>,
     readers: Arc<Semaphore>,
 }

@@ -1,4 +1,4 @@
-//! The daemon: one loop that owns everything but the disk.
+//! The daemon: one event loop, a thread that writes the store, and a task that serves the bus.
 //!
 //! From a record to its alert:
 //!
@@ -10,7 +10,8 @@
 //! D-Bus signal ◄─ BusConnection::announce ◄──────────────────────────────────────┘
 //! ```
 //!
-//! The disk, the journal and the bus can be away for a time. What they missed waits for them, within bounds.
+//! The disk, the journal and the bus can be unavailable for a time. The daemon keeps a bounded backlog for each of
+//! them.
 
 mod alert_rate;
 mod alerts;
@@ -61,7 +62,7 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// The bus on which the daemon answers, and on which it finds the system manager.
     pub bus: BusAddress,
-    /// The only configuration file to read, in place of the machine's.
+    /// The only configuration file to read, instead of the machine's files.
     pub config: Option<PathBuf>,
 }
 
@@ -123,7 +124,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     event_loop.run().await
 }
 
-/// Opens the audit stream, unless systemd handed it over. Returns whether it did.
+/// Takes the audit stream from systemd, or opens one. Returns the stream, and whether it came from systemd.
 fn open_audit() -> Result<(AuditSocket, bool), OpenError> {
     let (audit, is_inherited) = match supervisor::take_audit_socket() {
         Some(audit) => (audit, true),
@@ -134,7 +135,7 @@ fn open_audit() -> Result<(AuditSocket, bool), OpenError> {
     Ok((audit, is_inherited))
 }
 
-/// Has the kernel note the cgroups of dying processes.
+/// Attaches the BPF program that notes the cgroups of dying processes. A failure becomes a limitation in the status.
 fn open_exit_cgroups(status: &SharedStatus) -> Option<ExitCgroups> {
     match ExitCgroups::open() {
         Ok(exit_cgroups) => Some(exit_cgroups),

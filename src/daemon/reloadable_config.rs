@@ -1,4 +1,4 @@
-//! The configuration in force, and SIGHUP, which asks the daemon to reread it.
+//! The configuration in force, and the SIGHUP handler. SIGHUP asks the daemon to reread the configuration.
 
 use super::config::Config;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// The configuration in force.
 #[derive(Debug)]
 pub(super) struct ReloadableConfig {
-    /// The only file to read, in place of the machine's.
+    /// The only file to read, instead of the machine's files.
     file: Option<PathBuf>,
     current: Config,
     hangup: Signal,

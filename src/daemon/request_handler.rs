@@ -8,7 +8,8 @@ use crate::outlet::client_requests::{ClientRequest, PendingRequest};
 /// Handles a request and answers its client. Returns the incidents that the request changed.
 #[must_use]
 pub(super) fn handle_request(request: PendingRequest, attributor: &mut Attributor) -> Vec<Folded> {
-    // A client that got the answer "too busy" relies on it. The end of a rehearsal has to take effect in any case.
+    // The client already got the answer "too busy", so the request must have no effect. Only the end of a rehearsal
+    // still counts.
     if request.is_abandoned() && !matches!(request.request, ClientRequest::EndRehearsal(_)) {
         return Vec::new();
     }

@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How old the machine's limitations in an answer may be. They take some reads of `/proc`, and any user may ask.
+/// How old the machine's limitations in an answer may be. Finding them takes reads of `/proc`, and any user may ask.
 const MAX_AGE: Duration = Duration::from_secs(1);
 
-/// The status. Its limitations are the daemon's own; [`source`](Self::source) adds the machine's.
+/// The status. It holds the daemon's own limitations; [`source`](Self::source) adds the machine's.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SharedStatus(Arc<Mutex<Status>>);
 
@@ -34,8 +34,8 @@ impl SharedStatus {
         lock(&self.0)
     }
 
-    /// Returns the status as the bus asks for it, on the machine whose file system is at `root`. `is_inherited` says that
-    /// systemd handed the audit stream over.
+    /// Returns a function that returns the status to clients. `root` is the root of the machine's file system.
+    /// `is_inherited` means that the audit stream came from systemd.
     pub(super) fn source(&self, root: PathBuf, is_inherited: bool) -> StatusSource {
         let status = self.clone();
         let machine: Mutex<Option<(Instant, Vec<String>)>> = Mutex::default();
@@ -53,7 +53,7 @@ impl SharedStatus {
         })
     }
 
-    /// Adds what was received during a turn. `lost` is the number of lost events since the start.
+    /// Adds the counts of a turn. `lost` is the number of lost events since the start.
     pub(super) fn count(&self, turn: TurnCounts, lost: u64) {
         let mut status = self.lock();
         status.records += turn.records;
@@ -89,7 +89,7 @@ impl SharedStatus {
         self.add_limitation(&format!("what was seen before is not among the answers: {error}; {now}"));
     }
 
-    /// Reports that there are no exit events, or no more.
+    /// Reports that exit events are unavailable from now on.
     pub(super) fn on_exit_events_unavailable(&self, error: &std::io::Error) {
         tracing::warn!("exit events cannot be heard: {error}");
         self.add_limitation(&format!("deaths by SIGSYS without a record go unnoticed: {error}"));

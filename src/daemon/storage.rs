@@ -1,4 +1,5 @@
-//! When the daemon stores incidents: new ones at once, counts once a second, and all again some time after a failure.
+//! When the daemon stores incidents: new ones at once, counts within [`MAX_COUNT_LAG`]. After a failure it retries
+//! later.
 
 use super::config::Config;
 use super::status::SharedStatus;
@@ -7,29 +8,30 @@ use crate::incidents::{Fold, Folded, Incident, Recorded, StoreError, Stored};
 use crate::outlet::wire::MAX_COUNT_LAG;
 use std::time::{Duration, Instant};
 
-/// The least time between two writes that only a full memory causes.
+/// The shortest time between two writes that a full memory causes.
 const FULL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How long records stay in the kernel's buffer at most, while memory is full of changes that the writer has not stored.
-/// The buffer holds some 160,000 records (832 bytes each, as the kernel counts them), half a second of a storm.
+/// How long records stay in the kernel's buffer at most, while memory is full of changes that the writer has not
+/// stored. The buffer holds some 160,000 records (the kernel charges 832 bytes for each). A storm fills it in half a
+/// second.
 const MAX_HOLD: Duration = Duration::from_millis(100);
 
 /// The first and the longest wait between attempts to write a store that failed.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 const MAX_RETRY: Duration = Duration::from_mins(1);
 
-/// How many changes are stored at once. A new incident must not wait long for earlier changes.
+/// How many changes one job stores. A new incident must not wait long for earlier changes.
 const MAX_CHANGES: usize = 2 << 10;
 
 /// The writer, and when it gets its next job.
 pub(super) struct Storage {
     writer: StoreWriter,
     status: SharedStatus,
-    /// When changes are to be stored.
+    /// When the next changes are due.
     flush_at: Option<Instant>,
     /// After a failure: when to try again, and the wait before that attempt.
     retry: Option<(Instant, Duration)>,
-    /// The earliest time at which a full memory is stored again.
+    /// The earliest time of the next write that a full memory causes.
     full_flush_at: Option<Instant>,
     /// When the writer got its latest job.
     sent_at: Option<Instant>,
@@ -45,7 +47,7 @@ pub(super) enum WriteResult {
         /// Whether a new store replaced one that was damaged or deleted. It reuses row numbers.
         is_new_store: bool,
     },
-    /// No change is stored. They are tried again later.
+    /// No change is stored. The daemon tries them again later.
     Failed,
 }
 
@@ -84,7 +86,7 @@ impl Storage {
         }
     }
 
-    /// Stores changes if memory is full, so that the next incident replaces one that is stored.
+    /// Stores changes if memory is full, so that the next incident can replace a stored one.
     pub(super) fn make_room(&mut self, fold: &mut Fold, now: Instant) {
         let has_rested = self.full_flush_at.is_none_or(|at| at <= now);
         if has_rested && self.may_try(now) && fold.is_full() {
@@ -122,7 +124,7 @@ impl Storage {
         self.writer.written().await
     }
 
-    /// Takes the result of a job into the status and the schedule. Puts changes that failed back into memory.
+    /// Updates the status and the schedule after a job. Puts changes that failed back into memory.
     pub(super) fn on_written(&mut self, fold: &mut Fold, written: Written) -> WriteResult {
         let Written { changes, rows, forgotten, replaced } = written;
         if let Some(forgotten) = forgotten {
@@ -164,20 +166,20 @@ impl Storage {
         self.status.lock().store_error = Some(error.to_string());
     }
 
-    /// Returns until when records are better left in the kernel's buffer: memory is full of changes that are not stored,
-    /// and the writer is busy.
+    /// Returns until when the loop should leave records in the kernel's buffer. `None` unless memory is full of changes
+    /// that are not stored, and the writer has been busy for less than [`MAX_HOLD`].
     pub(super) fn holds_until(&self, fold: &Fold) -> Option<Instant> {
         let until = self.sent_at.filter(|_| self.writer.is_busy()).map(|at| at + MAX_HOLD)?;
         (fold.can_lose_sightings() && Instant::now() < until).then_some(until)
     }
 
-    /// Returns when there are changes to store. While the writer is busy, its answer wakes the loop.
+    /// Returns when the next write is due. `None` while the writer is busy, because its answer wakes the loop.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         let at = self.flush_at.filter(|_| !self.writer.is_busy())?;
         Some(self.retry.map_or(at, |(retry, _)| at.max(retry)))
     }
 
-    /// Stores all changes, and waits until they are stored. Stops at the first failure, which is then the last result.
+    /// Stores all changes and waits for the results. Stops at the first failure.
     pub(super) async fn flush_all(&mut self, fold: &mut Fold) -> Vec<WriteResult> {
         let mut results = Vec::new();
         loop {

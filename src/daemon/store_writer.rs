@@ -1,4 +1,4 @@
-//! The only writer of the store, on a separate thread: a slow or full disk never delays the loop.
+//! The only writer of the store. It runs on a separate thread, so a slow or full disk never delays the loop.
 
 use super::config::Config;
 use crate::incidents::{Evicted, IncidentChange, Recorded, ReplacedFile, Store, StoreError};
@@ -23,7 +23,7 @@ impl From<&Config> for Retention {
     }
 }
 
-/// The writer prunes the store after so many rows, and at the first write after so long.
+/// The writer prunes the store after this many rows, and at the first write after this long.
 const PRUNE_ROWS: usize = 10_000;
 const PRUNE_INTERVAL: Duration = Duration::from_hours(12);
 
@@ -34,7 +34,7 @@ pub(super) struct Written {
     pub(super) changes: Vec<IncidentChange>,
     /// The row of each change, in order.
     pub(super) rows: Result<Vec<Recorded>, StoreError>,
-    /// What the store dropped so far, if that changed.
+    /// The totals of the incidents that the store dropped, if they changed.
     pub(super) forgotten: Option<Evicted>,
     /// A damaged or deleted store that was replaced for this job.
     pub(super) replaced: Option<ReplacedFile>,
@@ -47,7 +47,7 @@ enum Job {
     SetRetention(Retention),
 }
 
-/// The loop's end. One job is under way at a time. Changes during that time stay in memory.
+/// The loop's handle of the thread. One job is under way at a time. Changes during that time stay in memory.
 #[derive(Debug)]
 pub(super) struct StoreWriter {
     jobs: Option<mpsc::Sender<Job>>,
@@ -136,7 +136,7 @@ fn write_all(mut owner: StoreOwner, inbox: &mpsc::Receiver<Job>, outbox: &Unboun
         if outbox.send(Written { changes, rows, forgotten, replaced }).is_err() {
             return;
         }
-        // Pruning follows the answer, so that no alert waits for it.
+        // Pruning follows the answer, so no alert waits for the pruning.
         if is_due && owner.store.is_some() {
             (written, pruned) = (0, Instant::now());
             owner.prune();
@@ -144,7 +144,7 @@ fn write_all(mut owner: StoreOwner, inbox: &mpsc::Receiver<Job>, outbox: &Unboun
     }
 }
 
-/// The thread's end: the store, and news for the next answer.
+/// The thread's state: the store, and changes to report with the next answer.
 #[derive(Debug)]
 struct StoreOwner {
     dir: PathBuf,
@@ -159,7 +159,7 @@ struct StoreOwner {
 
 impl StoreOwner {
     fn record(&mut self, changes: &[IncidentChange]) -> Result<Vec<Recorded>, StoreError> {
-        // Other programs must find an incident before its alert.
+        // Other programs must find an incident before its alert, so a deleted store is replaced before the write.
         if let Some(store) = self.store.take_if(Store::was_removed) {
             self.deleted = Some(store.close_removed());
         }
@@ -184,7 +184,8 @@ impl StoreOwner {
                 store.record(incidents())
             }
             Err(error @ StoreError::Damaged { .. }) => {
-                // It is closed before it is renamed: it would use the log of the new store as its own.
+                // The damaged store is closed before its file is renamed. It would otherwise use the log of the new
+                // store.
                 self.store = None;
                 let (new, aside) = Store::replace_damaged(&self.dir, error)?;
                 self.forgotten = Some(Evicted::default());
@@ -301,7 +302,7 @@ mod tests {
         let config = Config::default();
         let mut owner = owner(temp.path());
         let (mut largest, mut number, mut written) = (0, 1_000, 0);
-        // The loop may write more in a minute, but this reaches the bounds, too.
+        // The loop may write more in a minute, but this much reaches the bounds, too.
         for minute in 0..24 * 60 {
             let new = (0..100).map(|offset| change(number + offset, minute, 1));
             let frequent = (0..50).map(|call| change(call, minute, 1_000_000));

@@ -5,7 +5,7 @@ use sd_notify::NotifyState;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// Sends systemd states; does nothing without `NOTIFY_SOCKET=`.
+/// Sends states to systemd. Does nothing if the environment lacks `NOTIFY_SOCKET=`.
 pub(super) fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!("systemd could not be told the state: {error}");
@@ -20,7 +20,7 @@ pub(super) fn notify_reloading() {
     }
 }
 
-/// Takes the audit socket that systemd opened (`harden-whyd.socket`). May be called once.
+/// Takes the audit socket that systemd opened (`harden-whyd.socket`). Call this function at most once.
 pub(super) fn take_audit_socket() -> Option<AuditSocket> {
     let fds = match sd_notify::listen_fds() {
         Ok(fds) => fds,
@@ -31,7 +31,8 @@ pub(super) fn take_audit_socket() -> Option<AuditSocket> {
     };
     let mut audit = None;
     for fd in fds {
-        // SAFETY: systemd passed the descriptor to this process, and the caller calls this once, so nothing else owns it.
+        // SAFETY: systemd passed the descriptor to this process, and the caller calls this once, so nothing else owns
+        // it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         match AuditSocket::inherit(fd) {
             Ok(Some(socket)) => audit = Some(socket),
@@ -45,12 +46,12 @@ pub(super) fn take_audit_socket() -> Option<AuditSocket> {
 /// systemd's watchdog (`WatchdogSec=`). The loop itself sends the keep-alives, so they prove that it runs.
 #[derive(Debug)]
 pub(super) struct Watchdog {
-    /// The interval and the time of the next keep-alive; `None` where systemd expects none.
+    /// The interval and the time of the next keep-alive; `None` if systemd expects none.
     beat: Option<(Duration, Instant)>,
 }
 
 impl Watchdog {
-    /// Reads the interval from the environment. The watchdog beats twice as often as systemd requires.
+    /// Reads systemd's timeout from the environment. Keep-alives are due twice per timeout.
     pub(super) fn from_environment() -> Self {
         Self { beat: sd_notify::watchdog_enabled().map(|timeout| (timeout / 2, Instant::now())) }
     }

@@ -1,7 +1,7 @@
 //! The queue of sightings that wait for late evidence of their unit.
 //!
-//! The queue does no IO: its owner passes it records, death notices, answers and the time. A sighting takes these steps.
-//! It leaves the queue as soon as its unit is known, or after the last step:
+//! The queue does no IO: its owner passes it records, death notices, answers and the time. A sighting takes these
+//! steps. It leaves the queue as soon as its unit is known, or after the last step:
 //!
 //! ```text
 //! record of a process that may die ──► AwaitsDeath ─┐
@@ -19,8 +19,8 @@
 //! | entries of the process and of its manager | the journal ([`on_journal_answer`](AttributionQueue::on_journal_answer)) | in rounds, after an inconclusive answer of the managers | [`MAX_QUERIES`] queued and asked |
 //! | the same again, since other programs write about a death a little later | the journal | [`JOURNAL_RETRY`] after an inconclusive first answer | [`MAX_RETRIES`] waiting |
 //!
-//! A record skips the wait for its death if that step is full. A sighting for which a later step is full leaves the queue
-//! with the evidence that it has.
+//! A record skips the wait for its death if that step is full. If a later step is full, the sighting leaves the queue
+//! with its evidence so far.
 
 use super::evidence_query::{Attempt, EvidenceQuery, JournalAccess};
 use super::process_memory::ProcessMemory;
@@ -35,23 +35,23 @@ use std::time::{Duration, Instant};
 /// How long a record waits for the death notice of its process.
 const DEATH_WAIT: Duration = Duration::from_millis(250);
 
-/// How long a death waits for a record before it counts as silent. A kernel thread sends the records, and can be late on
+/// How long a death waits for a record before it counts as silent. The kernel thread that sends records can be late on
 /// a busy machine.
 const RECORD_WAIT: Duration = Duration::from_secs(1);
 
-/// How long after the first answer of the journal the second attempt follows.
+/// The time between the journal's first answer and the second attempt.
 const JOURNAL_RETRY: Duration = Duration::from_secs(2);
 
-/// How far a death notice can be from the record of the same death, in milliseconds: a record's clock is behind by a
-/// tick, and the death follows at once. Another process cannot have the pid in between: the kernel would first have to
-/// use up all other pids.
+/// How far a death notice can be from the record of the same death, in milliseconds. A record's clock is behind by a
+/// tick, and the death follows at once. No other process can have the pid in this time, because the kernel first uses
+/// up all other pids.
 const NOTICE_EARLIER_MS: i64 = 20;
 const NOTICE_LATER_MS: i64 = 1_000;
 
-/// How many processes are remembered, and how many sightings wait for a death or a record.
+/// How many processes the queue remembers, and how many sightings wait for a death, and for a record.
 const MAX_PROCESSES: usize = 8192;
 
-/// How many sightings wait for the managers or for the journal's first answer.
+/// How many sightings wait for the managers, and for the journal's first answer.
 const MAX_QUERIES: usize = 4096;
 
 /// How many sightings wait for the second attempt to find them in the journal.
@@ -61,9 +61,9 @@ const MAX_RETRIES: usize = 1024;
 #[derive(Debug)]
 #[must_use]
 pub(crate) enum QueueStep {
-    /// It waits for evidence.
+    /// The sighting waits for evidence.
     Waits,
-    /// It left the queue: there is no more evidence.
+    /// The sighting left the queue: its verdict is known, or the next step is full.
     Finished(Box<UnattributedSighting>),
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct AttributionQueue {
     waiting: WaitingSightings,
     /// Processes that a record came from.
     recorded: ProcessMemory<()>,
-    /// What the death notices of processes said.
+    /// The evidence from the death notices of processes.
     deaths: ProcessMemory<DeathEvidence>,
     /// The sightings that await the death of a process.
     await_death: HashMap<u32, Vec<SightingId>>,
@@ -161,8 +161,8 @@ impl AttributionQueue {
         finished
     }
 
-    /// Adds the exit of a process by SIGSYS, at a time in milliseconds since the epoch. Its notice was
-    /// [added](Self::add_death_notice) before.
+    /// Adds the exit of a process by SIGSYS, at a time in milliseconds since the epoch. The caller
+    /// [adds](Self::add_death_notice) the death notice first.
     pub(crate) fn add_sigsys_exit(&mut self, pid: u32, at: i64, now: Instant) {
         if self.recorded.get(pid).is_none() && self.record_deadlines.len() < MAX_PROCESSES {
             let mut sighting = Box::new(UnattributedSighting::from_unrecorded_death(pid, Moment::At(at)));
@@ -174,7 +174,8 @@ impl AttributionQueue {
         }
     }
 
-    /// Queues the sightings for the managers whose wait is over: records without a death notice, deaths without a record.
+    /// Ends the wait of records without a death notice and of deaths without a record. Queues them for the managers,
+    /// and returns those that left the queue.
     #[must_use]
     pub(crate) fn poll(&mut self, now: Instant) -> FinishedSightings {
         let mut finished = Vec::new();
@@ -200,8 +201,8 @@ impl AttributionQueue {
         finished
     }
 
-    /// Begins the next round of a query and returns its sightings. The answers must have the same order. `None` while a
-    /// round is under way, or if no sighting waits for one.
+    /// Begins the next round of a query and returns its sightings. The answers must have the same order. Returns
+    /// `None` while a round of the query is under way, or if no sighting waits for one.
     #[must_use]
     pub(crate) fn begin_round(&mut self, query: EvidenceQuery, now: Instant) -> Option<Vec<Sighting>> {
         if query == EvidenceQuery::Journal(Attempt::Last) {
@@ -216,8 +217,8 @@ impl AttributionQueue {
         Some(ids.into_iter().filter_map(|id| self.waiting.set_state(id, WaitState::Asked(query)).cloned()).collect())
     }
 
-    /// Takes the answers of a round to the managers, one per sighting; none if the round failed. Sightings without a
-    /// conclusive answer are queued for the journal.
+    /// Takes the managers' answers for a round, one per sighting; none if the round failed. Queues sightings without a
+    /// conclusive answer for the journal.
     #[must_use]
     pub(crate) fn on_systemd_answer(&mut self, answers: Vec<Vec<Evidence>>) -> FinishedSightings {
         let query = EvidenceQuery::Journal(Attempt::First);
@@ -232,7 +233,7 @@ impl AttributionQueue {
         finished
     }
 
-    /// Takes the answers of a round to the journal, one per sighting; none if the round failed. Sightings without a
+    /// Takes the journal's answers for a round, one per sighting; none if the round failed. Sightings without a
     /// conclusive first answer wait for another, if the journal [can be read](JournalAccess).
     #[must_use]
     pub(crate) fn on_journal_answer(
@@ -256,7 +257,7 @@ impl AttributionQueue {
         finished
     }
 
-    /// Empties the queue. Deaths that have a record are dropped: the record stands for them.
+    /// Empties the queue and returns its sightings, except deaths that have a record.
     #[must_use]
     pub(crate) fn give_up(&mut self) -> FinishedSightings {
         let queue = std::mem::take(self);
@@ -304,7 +305,8 @@ impl AttributionQueue {
     fn queue_retries(&mut self, now: Instant) {
         while let Some(id) = pop_due(&mut self.retry_times, now) {
             if let Some(mut sighting) = self.waiting.remove(id, WaitState::AwaitsRetry) {
-                // An exit entry counts only if no other entry fits. The next answer knows more entries, so it replaces it.
+                // An exit entry counts only if no other entry fits. The next answer sees more entries, so it replaces
+                // this one.
                 sighting.drop_evidence(Rung::ExitEntry);
                 self.queue(sighting, EvidenceQuery::Journal(Attempt::Last));
             }
@@ -353,13 +355,13 @@ impl QueueStep {
     }
 }
 
-/// Removes the first entry of a queue in order of time, if its time has come.
+/// Removes the first entry if it is due. The entries must be in order of time.
 fn pop_due(queue: &mut VecDeque<(Instant, SightingId)>, now: Instant) -> Option<SightingId> {
     queue.front().filter(|(due, _)| *due <= now)?;
     queue.pop_front().map(|(_, id)| id)
 }
 
-/// Whether a notice is of the death that a record came with.
+/// Whether a death notice and a record belong to the same death.
 fn is_same_death(sighting: &UnattributedSighting, death: &DeathEvidence) -> bool {
     let Moment::At(recorded) = sighting.sighting().at else { return false };
     (recorded.saturating_sub(NOTICE_EARLIER_MS)..=recorded.saturating_add(NOTICE_LATER_MS)).contains(&death.at)

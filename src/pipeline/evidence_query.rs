@@ -1,4 +1,4 @@
-//! Queries for late evidence, which the owner of the attribution queue makes.
+//! Queries for late evidence. The owner of the attribution queue makes them.
 
 /// A query that the queue's owner makes for all sightings of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -9,20 +9,20 @@ pub(crate) enum EvidenceQuery {
     Journal(Attempt),
 }
 
-/// Which attempt to find a sighting in the journal it is.
+/// An attempt to find a sighting in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Attempt {
-    /// The first, which another may follow.
+    /// The first attempt. Another may follow.
     First,
-    /// The last.
+    /// The last attempt.
     Last,
 }
 
-/// Whether the journal can be read.
+/// Whether the daemon can read the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JournalAccess {
-    /// It can, and missing entries may follow.
+    /// The daemon can read it, and missing entries may still arrive.
     Readable,
-    /// It cannot.
+    /// The daemon cannot read it.
     Unreadable,
 }

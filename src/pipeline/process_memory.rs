@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// How long a pid is remembered at least, unless very many processes die. The kernel reuses pids, but not within seconds.
+/// How long the memory keeps a pid at least, unless it is full. The kernel reuses pids, but not within seconds.
 const MIN_TIME: Duration = Duration::from_secs(3);
 
-/// What was learned about recent processes. Two generations make forgetting cheap.
+/// A value for each recent process. Dropping a whole generation makes forgetting cheap.
 #[derive(Debug)]
 pub(super) struct ProcessMemory<T> {
     new: HashMap<u32, T>,

@@ -8,22 +8,22 @@ use crate::units::login::Login;
 use crate::units::{Manager, Unit};
 use std::collections::HashMap;
 
-/// The slots of recent records, by the fields that repetitions share.
+/// Recent records, by the fields that repetitions share.
 #[derive(Debug)]
 pub(super) struct RecordCache {
     records: HashMap<Box<[u8]>, CachedRecord>,
     /// The key of the record that [`find`](Self::find) last looked up.
     key: Vec<u8>,
-    /// The length of all keys of `records` together.
+    /// The total length of the keys of `records`.
     key_bytes: usize,
     /// How many insertions into a full cache remain before the next sweep.
     until_sweep: usize,
-    /// A direct-mapped cache of the latest counted hits. Comparing one key is faster than the hash, which has to resist
-    /// chosen keys.
+    /// A direct-mapped cache of the latest counted hits. Comparing one key is faster than the map's hash, which resists
+    /// attackers that choose keys.
     latest: Box<[(Vec<u8>, Option<Slot>); PLACES]>,
 }
 
-/// How many entries the cache holds, and how many bytes their keys take. A sweep then drops the counted ones.
+/// How many entries the cache holds, and how many bytes their keys take. At either bound a sweep drops counted entries.
 const MAX_RECORDS: usize = 4 << 10;
 const MAX_KEY_BYTES: usize = 1 << 20;
 
@@ -42,7 +42,7 @@ impl RecordCache {
         let key = &mut self.key;
         key.clear();
         key.extend_from_slice(&context.to_ne_bytes());
-        // Executable guesses depend on who logged in.
+        // The login decides whether an executable guess is possible.
         key.push(match Login::from_record(record) {
             None => b'-',
             Some(Login { own: true }) => b'o',
@@ -124,7 +124,8 @@ impl RecordCache {
         }
     }
 
-    /// Stores the record that [`find`](Self::find) last looked up, unless waiting records fill the cache. Returns its key.
+    /// Stores the record that [`find`](Self::find) last looked up, unless waiting records fill the cache. Returns its
+    /// key.
     pub(super) fn remember(&mut self, record: CachedRecord) -> Box<[u8]> {
         let key: Box<[u8]> = self.key.as_slice().into();
         self.forget_latest(&key);
@@ -152,20 +153,20 @@ fn place_of(key: &[u8]) -> usize {
     key[back..].iter().fold(key[..front].iter().fold(key.len(), mix), mix) % PLACES
 }
 
-/// A cached record, as found.
+/// The entry that [`RecordCache::find`] returns.
 pub(super) enum CacheHit<'a> {
-    /// Its incident has this slot.
+    /// The slot of the record's incident.
     Counted(Slot),
-    /// It waits for its unit. These are the records that repeated it since.
+    /// The record waits for its unit. These records repeated it since.
     Waiting(&'a mut Repetitions),
 }
 
 /// A cached record.
 #[derive(Debug)]
 pub(super) enum CachedRecord {
-    /// Its incident has this slot.
+    /// The slot of the record's incident.
     Counted(Slot),
-    /// It waits for its unit. These are the records that repeated it since.
+    /// The record waits for its unit. These records repeated it since.
     Waiting(Repetitions),
 }
 

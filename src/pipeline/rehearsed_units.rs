@@ -33,7 +33,7 @@ impl RehearsedUnits {
         }
     }
 
-    /// Sets the source of a sighting. Returns whether later repetitions of it have the same source.
+    /// Sets the source of a sighting. Returns whether its later repetitions have the same source.
     pub(super) fn set_source(&mut self, sighting: &mut Sighting) -> bool {
         let Some(unit) = &sighting.key.unit else { return true };
         let (Some(span), Moment::At(at)) = (self.0.get(unit), &sighting.at) else { return true };

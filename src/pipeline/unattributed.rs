@@ -61,7 +61,7 @@ impl UnattributedSighting {
         &mut self.sighting
     }
 
-    /// The pid of its process.
+    /// The pid of the sighting's process.
     pub(super) fn pid(&self) -> u32 {
         self.sighting.sample.pid
     }
@@ -85,7 +85,7 @@ impl UnattributedSighting {
         self.evidence.extend(evidence.into_iter().filter(is_possible));
     }
 
-    /// Adds the evidence from the death notice of its process.
+    /// Adds the evidence from the process's death notice.
     pub(super) fn add_death(&mut self, death: &DeathEvidence) {
         self.evidence.extend(death.evidence.iter().cloned());
         if let Some(parent) = &death.parent {
@@ -104,7 +104,7 @@ impl UnattributedSighting {
         attribution::is_settled(&self.evidence)
     }
 
-    /// Whether later evidence may name a unit, or a surer one than the guess so far.
+    /// Whether later evidence may name a unit, or replace a guess.
     #[must_use]
     pub(super) fn is_inconclusive(&self) -> bool {
         let is_guess = |found: Attribution| found.confidence() == Confidence::Guess;
@@ -161,7 +161,7 @@ pub(super) fn moment_of_stamp(stamp: Stamp<'_>) -> Moment {
     }
 }
 
-/// Returns the call of a record, by number wherever its architecture has one for the name.
+/// Returns the call of a record, by number if its architecture has a number for the name.
 pub(super) fn call_of_record(record: &Record<'_>) -> Call {
     match (record.arch, record.call) {
         (ArchField::Token(token), CallField::Number(number)) => Call::numbered(Arch(token), number),

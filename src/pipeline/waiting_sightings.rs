@@ -10,9 +10,9 @@ use std::collections::HashMap;
 pub(super) enum WaitState {
     /// The death notice of its process.
     AwaitsDeath,
-    /// A record of the same death, without which it is silent.
+    /// A record of the same death. Without a record the death is silent.
     AwaitsRecord,
-    /// Its turn: the next round of a query.
+    /// The next round of a query.
     Queued(EvidenceQuery),
     /// The answer of a query under way.
     Asked(EvidenceQuery),
@@ -29,7 +29,7 @@ struct Waiting {
     state: WaitState,
 }
 
-/// The sightings of one query: those that wait for a round, and those of the round under way.
+/// The sightings that wait for the next round of a query, and the sightings of the round under way.
 #[derive(Debug, Default)]
 pub(super) struct Rounds {
     pub(super) queued: Vec<SightingId>,
@@ -66,7 +66,7 @@ impl WaitingSightings {
         self.waiting.get_mut(&id).map(|waiting| &mut *waiting.sighting)
     }
 
-    /// Moves a sighting to a state. Returns it.
+    /// Sets the state of a sighting. Returns the sighting.
     pub(super) fn set_state(&mut self, id: SightingId, state: WaitState) -> Option<&Sighting> {
         let waiting = self.waiting.get_mut(&id)?;
         waiting.state = state;

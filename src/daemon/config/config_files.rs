@@ -15,8 +15,10 @@ const DROP_INS: &str = "harden-why/harden-why.conf.d";
 /// The size limit of a file, in bytes.
 const MAX_SIZE: u64 = 64 << 10;
 
-/// Returns the files below a root in order: each overrides those before it. There is one main file and one drop-in of each
-/// name, from the directory with the highest priority. Directories and other non-files come first and override nothing.
+/// Returns the files below a root. Each overrides the files before it.
+///
+/// The main file, and the drop-in of each name, come from the first directory that has one. Directories and other
+/// non-files come first and override nothing.
 pub(super) fn find(root: &Path) -> Vec<PathBuf> {
     let (mut non_files, mut main) = (Vec::new(), None);
     let mut drop_ins: BTreeMap<OsString, PathBuf> = BTreeMap::new();
@@ -47,12 +49,12 @@ fn is_non_file(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !is_mask(&metadata))
 }
 
-/// Whether a file is a device. It masks others, as a link to /dev/null masks a drop-in for systemd.
+/// Whether a file is a device. A device masks files of its name, as a link to /dev/null does for systemd.
 fn is_mask(metadata: &Metadata) -> bool {
     metadata.file_type().is_char_device() || metadata.file_type().is_block_device()
 }
 
-/// Reads a file.
+/// Reads a file. A mask reads as empty.
 pub(super) fn read(file: &Path) -> Result<String, String> {
     let metadata = std::fs::metadata(file).map_err(|error| error.to_string())?;
     if is_mask(&metadata) {

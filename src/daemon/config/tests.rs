@@ -19,7 +19,7 @@ fn load(root: &Path) -> (Config, Vec<Complaint>) {
 }
 
 #[test]
-fn wrong_setting_keeps_the_value_before() {
+fn wrong_setting_keeps_previous_value() {
     let (before, _) = read("[store]\nkeep-days = 7\n[alerts]\nburst = 3\nwindow-seconds = 60\nmute = [\"a\"]\n");
     let (config, complaints) = read_after(&before, "[store]\nkeep-days = 0\n[alerts]\nburst = 4\n");
     assert_eq!(complaints.len(), 1);
@@ -29,7 +29,7 @@ fn wrong_setting_keeps_the_value_before() {
         Config { max_age: before.max_age, alerts, ..Config::default() },
         "a removed setting has its default"
     );
-    // The line that cannot be read may have set any key.
+    // A line that cannot be parsed may have set any key.
     let (config, complaints) = read_after(&before, "[alerts]\nburst = 4\n= 3\n");
     assert!(!complaints.is_empty());
     assert_eq!(config.max_age, before.max_age);

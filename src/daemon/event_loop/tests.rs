@@ -44,7 +44,7 @@ fn event_loop(dir: &Path, audit: OwnedFd) -> EventLoop {
 }
 
 impl EventLoop {
-    /// Takes a record of a process and a seccomp action.
+    /// Passes the attributor a record with this pid and seccomp action.
     fn take_record(&mut self, pid: u32, code: u32) {
         let line = format!(
             "audit({}.000:7): auid=0 uid=0 gid=0 ses=1 pid={pid} comm=\"a\" exe=\"/a\" sig=0 arch=c000003e syscall=41 \
@@ -61,7 +61,7 @@ async fn loop_whose_source_ends_stores_everything() {
     let temp = tempfile::tempdir().unwrap();
     let (reader, mut writer) = std::io::pipe().unwrap();
     let mut event_loop = event_loop(temp.path(), reader.into());
-    // No process has these pids. One record waits for an exit event, the other for an answer.
+    // No process can have these pids. One record waits for an exit event, the other for systemd's answer.
     event_loop.take_record(4_194_400, 0x8000_0000);
     event_loop.take_record(4_194_401, 0x0005_0000);
     assert!(event_loop.attributor.awaits_soon());

@@ -53,7 +53,7 @@ impl Fixture {
         self.queue.on_journal_answer(attempt, answers, JournalAccess::Readable, self.now)
     }
 
-    /// Adds sightings and takes them to the journal's first answer.
+    /// Adds sightings and begins their first round to the journal.
     fn reach_first_journal_round(&mut self, pids: impl IntoIterator<Item = u32>) {
         for pid in pids {
             assert!(matches!(self.add(pid, false), QueueStep::Waits));
