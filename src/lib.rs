@@ -15,61 +15,63 @@
 //!
 //! | room | knows | pure |
 //! |---|---|---|
-//! | [`audit`] | what the kernel said: one record, from bytes of any dialect; untrusted text | yes |
-//! | [`syscalls`] | what the number means: architecture, (ABI, number) ↔ name, `@groups` | yes |
-//! | [`units`] | whose process it was: unit names, cgroup paths, evidence weighed into an attribution | yes |
+//! | [`audit`] | one kernel audit record, parsed from bytes of any dialect; untrusted text | yes |
+//! | [`syscalls`] | the meaning of a call's number: architecture, (ABI, number) ↔ name, `@groups` | yes |
+//! | [`units`] | the unit of a process: unit names, cgroup paths, evidence weighed into an attribution | yes |
 //! | [`policy`] | what the unit forbids: settings with file and line, systemd's merge order, a verdict for a call | yes |
-//! | [`incidents`] | what happened so far: denials folded into bounded incidents, and their store | all but `store` |
-//! | [`intake`] | where records come from: netlink, logs, journal exports; each strips its own envelope | no |
-//! | [`diagnosis`] | why, and what to change | yes |
+//! | [`incidents`] | the denials so far: folded into bounded incidents, and their store | all but `store` |
+//! | [`intake`] | the sources of records: netlink, logs, journal exports; each strips its own envelope | no |
+//! | [`diagnosis`] | the cause of a denial, and the remedy | yes |
 //! | [`kernel`] | watching this kernel: BPF, exit notes, the proc connector, tap, procfs, the clock | no |
 //! | [`unit_files`] | unit files, drop-ins and the manager's configuration below a root | no |
-//! | [`systemd`] | asking managers, their journal, their groups, the exposure score | no |
+//! | [`systemd`] | queries to managers, their journal, their groups, the exposure score | no |
 //! | [`host`] | this machine as a whole: the `Host` trait, late evidence, a unit's settings, blind spots | no |
-//! | [`outlet`] | what others get: journal alerts, `org.hardenwhy1` on D-Bus | no |
+//! | [`outlet`] | the interfaces for others: journal alerts, `org.hardenwhy1` on D-Bus | no |
 //! | [`pipeline`] | record → attribution → fold, the same live and offline | drives |
-//! | [`operations`] | what changes a unit, below the terminal: drop-ins, rehearsals, logging of refusals, recovery | no |
+//! | [`operations`] | operations on units, without the terminal: drop-ins, rehearsals, taps, logging of refusals, recovery | no |
 //! | [`daemon`] | `harden-whyd`: one loop that owns everything but the disk | no |
 //! | [`cli`] | `harden-why`: arguments, lookup, views, terminal, verbs | no |
 //!
 //! # Invariants
 //!
-//! 1. Incidents are facts, diagnoses are computed. The store keeps what was seen. Cause and remedy are worked out when
-//!    someone asks, from the policy then in force.
-//! 2. Evidence is collected as the record arrives and weighed later, purely. An attribution carries its evidence and
-//!    its confidence. A wrong unit is worse than none.
-//! 3. Silence is never "no denials". Lost records, refusals that are not logged, incidents that the caller may not see
-//!    and lines that were not understood are counted and reported.
+//! 1. Incidents are facts, diagnoses are computed. The store keeps only facts. harden-why computes cause and remedy for
+//!    each answer, from the policy then in force.
+//! 2. Evidence first, judgement later. The pipeline collects evidence as the record arrives; [`units`] weighs it later,
+//!    without IO. An attribution carries its evidence and its confidence. A wrong unit is worse than none.
+//! 3. Silence is never "no denials". harden-why counts and reports lost records, unlogged refusals, lines that it
+//!    cannot parse, and incidents that the caller may not see.
 //! 4. Policy before proposal. If the unit's policy permits the call, another filter denied it, and there is no remedy.
-//!    A remedy is applied to the policy in memory first, and offered only if the denied call then passes.
-//! 5. Least privilege, and the owner's word. The default remedy opens the denied calls, their equivalents, and calls
-//!    with evidence about this program; nothing that the owner's own lines exclude.
+//!    harden-why tries each remedy on the policy in memory. It offers only remedies that let the denied calls pass, or
+//!    fail in place of a kill.
+//! 5. Least privilege, within the owner's lines. The default remedy opens the denied calls, their equivalents, and
+//!    calls with evidence about this program. It opens nothing that the owner's own lines exclude.
 //! 6. All input from a process is hostile: names, numbers, units and cgroups stay bytes until they are escaped. One
-//!    user's noise does not cost another user's history.
-//! 7. Bounded. A storm costs counters; memory and disk have limits. A first sighting is on the disk before its alert.
-//! 8. The daemon reads. It has only the capabilities that it uses, and changes nothing. The client changes units, with
+//!    user's flood of denials does not remove another user's history.
+//! 7. Bounded. A storm only raises counters; memory and disk have limits. A first sighting is on disk before its alert.
+//! 8. The daemon reads. It has only the capabilities that it uses, and changes no unit. The client changes units, with
 //!    the rights of its user.
-//! 9. The right machine's truth. Groups, ABI, libseccomp and systemd version are those of the machine that wrote the
+//! 9. The right machine's facts. Groups, ABI, libseccomp and systemd version are those of the machine that wrote the
 //!    record. Assumptions are reported.
 //!
 //! # Where do I change …
 //!
 //! | what | where |
 //! |---|---|
-//! | a directive | its row in [`policy::directive`]; [`policy::settings`] parses and `src/policy/evaluate.rs` judges lists |
+//! | a directive | its row in [`policy::directive`]; a list also has a parser that [`policy::settings`] or [`policy::Policy::new`] calls, and a cause in `src/policy/evaluate.rs` |
 //! | the effect of a policy on a call | [`policy::Policy::verdict`] |
 //! | the refusal of a drop-in that would start an allow-list | `would_start_allow_list` in `src/diagnosis/proof.rs` |
-//! | which calls a remedy opens, and the default | [`diagnosis::remedy`]; [`diagnosis::privileged_calls`] lists the calls that are never opened undenied |
-//! | the order of evidence | the variants of [`units::attribution::Rung`]; [`units::attribution::weigh`] decides |
+//! | which calls a remedy opens | `src/diagnosis/search.rs`; [`diagnosis::privileged_calls`] lists the groups that a prediction never opens |
+//! | which remedy is the default | [`diagnosis::Diagnosis::default_remedy`] |
+//! | the order of evidence | the variants of [`units::Rung`] and [`units::Rung::confidence`]; [`units::weigh`] decides by confidence |
 //! | how long a record waits for evidence | [`pipeline::attribution_queue`] |
 //! | a source of records | [`intake::record_source::RecordSource`]; [`daemon`] lists the sources |
-//! | a log format | [`intake::log_file`] |
-//! | an alert's text | [`outlet::alert::message`]; `systemd/harden-why.catalog` for `journalctl -x` |
+//! | a log format | its reader in `src/intake/`; [`intake::log_file`] recognises the formats |
+//! | an alert's text | [`outlet::alert::message`]; `systemd/harden-why.catalog` has the text of `journalctl -x` |
 //! | the words for what happened to a process | `src/incidents/outcome_words.rs` |
-//! | a D-Bus method | `src/outlet/service.rs` and `systemd/org.hardenwhy1.xml` |
+//! | a D-Bus method | `src/outlet/service.rs`, its caller's side in [`outlet::client`], and `systemd/org.hardenwhy1.xml` |
 //! | a key of the configuration | [`daemon::config`] and `packaging/harden-why.conf` |
-//! | a verb | [`cli::args::Command`], a file in [`cli::verbs`], its answer in [`cli::views`] |
-//! | the change of a unit | [`operations::drop_in`], [`operations::rehearsal`], [`operations::refusal_logging`] |
+//! | a verb | [`cli::args::Command`], a file in [`cli::verbs`], its call in `src/cli/mod.rs`, its answer in [`cli::views`] |
+//! | how a unit is changed | [`operations::drop_in`], [`operations::rehearsal`], [`operations::refusal_logging`] |
 //! | an architecture | [`syscalls::Arch`], [`syscalls::Abi`] and `packaging/syscall-table/generate` |
 //!
 //! `CONTRIBUTING.md` has a recipe for each of the frequent changes, and lists the tests.

@@ -1,7 +1,7 @@
-//! The list of calls of `SystemCallFilter=` and `SystemCallLog=`, built line by line.
+//! The list of calls in `SystemCallFilter=` or `SystemCallLog=`, built line by line.
 //!
-//! It follows `config_parse_syscall_filter` and `seccomp_parse_syscall_filter` in systemd: the first line after a reset
-//! sets the mode, and later lines add or remove calls.
+//! The code follows `config_parse_syscall_filter` and `seccomp_parse_syscall_filter` in systemd: the first line after a
+//! reset sets the mode, and later lines add or remove calls.
 
 use super::effect::Effect;
 use super::unit_file::{Assignment, FileNote, Origin};
@@ -11,18 +11,18 @@ use crate::syscalls::Groups;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// The most words (and lines) of one list that are simulated; the largest real units have some hundred.
+/// The limit on simulated words (and lines) of one list; the largest real units have some hundred.
 pub(crate) const MOST_WORDS: usize = 4096;
 
-/// The most notes that are kept for one list.
+/// The limit on notes kept for one list.
 const MOST_NOTES: usize = 200;
 
-/// What the list does to the calls on it.
+/// What the list does to the calls on it: `SystemCallFilter=` lets them pass or not, `SystemCallLog=` logs them or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// The listed calls pass.
+    /// The listed calls pass, or the kernel logs them.
     Allow,
-    /// The listed calls do not pass.
+    /// The listed calls do not pass, or the kernel logs all other calls.
     Deny,
 }
 
@@ -31,16 +31,16 @@ pub enum Mode {
 pub(crate) enum Dialect {
     /// `SystemCallFilter=`: an allow-list starts with `@default`, and words take `:ERRNO`.
     Filter,
-    /// `SystemCallLog=`: neither holds.
+    /// `SystemCallLog=`: no `@default`, and no `:ERRNO`.
     Log,
 }
 
-/// A word of a list, by which an answer explains a verdict.
+/// A word of a list, or its whole first line. Answers quote the word to explain a verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Word {
-    /// The word as written, after the `~` of its line.
+    /// The word without `:ERRNO`, after the `~` that its line begins with, if any. For a first line, the line's value.
     pub text: Box<str>,
-    /// Its line; `None` if it comes from the manager.
+    /// The line of the word; `None` if the word comes from the manager.
     pub origin: Option<Origin>,
     /// Whether systemd adds the word by itself (`@default`). The origin is then the first line of the allow-list.
     pub implied: bool,
@@ -49,9 +49,9 @@ pub struct Word {
 /// A call that is on the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallListEntry {
-    /// The call's own effect (`~call:ERRNO`), with which it is denied in either mode.
+    /// The call's own effect (`~call:ERRNO`). An entry with an effect denies the call in either mode.
     pub effect: Option<Effect>,
-    /// The last word that added it.
+    /// The last word that added the call.
     pub word: Arc<Word>,
 }
 
@@ -93,7 +93,7 @@ impl CallList {
         }
     }
 
-    /// Applies one line. Reads at most `left` words of it.
+    /// Applies one line. Reads at most `left` words of the line.
     fn apply_line(list: &mut Option<Self>, line: &Assignment, dialect: Dialect, groups: &Groups, left: &mut usize) {
         let (negated, value) = match line.value.strip_prefix('~') {
             Some(value) => (true, value),
@@ -118,8 +118,8 @@ impl CallList {
         } else if !words.complete {
             list.note(origin, &line.value, "has a syntax error, its rest is ignored");
         }
-        // Of equal words in a line only the last has an effect. Skipping the others keeps a line that repeats a group
-        // from being slow.
+        // Only the last of several equal words in a line has an effect. Skipping the others saves time if a line
+        // repeats a group.
         let mut seen = BTreeSet::new();
         let effective: Vec<&String> = words.words.iter().rev().filter(|word| seen.insert(word.as_str())).collect();
         for word in effective.into_iter().rev() {

@@ -1,21 +1,21 @@
-//! The table of directives that bear on seccomp. A row gives a directive's key, the form of its value, what a rehearsal
-//! does with it, and what it does to which calls. Every other list of directives derives from this table.
+//! The table of directives that bear on seccomp. A row gives a directive's key, the form of its value, its treatment in
+//! a rehearsal, and its effects on calls. Every other list of directives derives from this table.
 //!
 //! Sources of the table: `systemd.exec(5)`, `org.freedesktop.systemd1(5)`, and `seccomp-util.c` and `exec-invoke.c` of
-//! systemd 255. Systems with 252, 257 and 262 act by it (`tests/kernel_oracle.rs`). Systemd has all of these directives
-//! since version 247.
+//! systemd 255. Systems with 252, 257 and 262 behave as the table says (`tests/kernel_oracle.rs`). systemd has had all
+//! of these directives since version 247.
 
 use super::effect::Effect;
 
 const EPERM: Effect = Effect::Errno(libc::EPERM);
 const ENOSYS: Effect = Effect::Errno(libc::ENOSYS);
 
-/// Defines [`Directive`], [`Directive::ALL`] and [`Directive::spec`] from the rows of the table. A row that lacks a field
-/// does not compile.
+/// Defines [`Directive`], [`Directive::ALL`] and [`Directive::spec`] from the rows of the table. A row that lacks a
+/// field does not compile.
 macro_rules! directives {
     ($($(#[$doc:meta])+ $name:ident { value: $value:ident, rehearsal: $rehearsal:ident, rules: $rules:expr })+) => {
-        /// A setting that decides which calls pass. The order is that in which systemd installs the filters: of equally
-        /// strong actions the last one decides. Directives that install no filter come first.
+        /// A setting that decides which calls pass. Variants are in the order in which systemd installs their filters:
+        /// the last of several equally strong actions decides. Directives that install no filter come first.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Directive {
             $($(#[$doc])+ $name,)+
@@ -25,7 +25,7 @@ macro_rules! directives {
             /// Every directive, in order.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
-            /// The directive's row of the table.
+            /// The directive's row in the table.
             #[must_use]
             pub const fn spec(self) -> DirectiveSpec {
                 match self {
@@ -42,12 +42,12 @@ macro_rules! directives {
 }
 
 directives! {
-    /// Gives the unit a user for the time that it runs. Implies `RestrictSUIDSGID=`.
-    // The unit's files belong to that user, so it could not run without it.
+    /// Allocates a user while the unit runs. Implies `RestrictSUIDSGID=`.
+    // The unit's files belong to that user, so the unit could not run without the directive.
     DynamicUser { value: Switch, rehearsal: KeepsOn, rules: &[] }
 
-    /// Says what happens to calls that `SystemCallFilter=` denies.
-    // It filters nothing by itself.
+    /// Sets the effect on calls that `SystemCallFilter=` denies.
+    // The directive filters nothing by itself.
     SystemCallErrorNumber { value: ErrorNumber, rehearsal: KeepsOn, rules: &[] }
 
     /// Protects the host and domain name.
@@ -92,7 +92,7 @@ directives! {
     ] }
 
     /// Lists namespaces.
-    // `Policy::verdict` adds to `with` the namespaces that the unit's lines allow.
+    // `Policy::verdict` appends the namespaces that the unit's lines allow to the text in `with`.
     RestrictNamespaces { value: Namespaces, rehearsal: Lifts, rules: &[
         Rule::calls(&["unshare", "clone"], EPERM, "no namespaces but those listed")
             .with("flags of a namespace that is not allowed"),
@@ -101,8 +101,8 @@ directives! {
         Rule::calls(&["clone3"], ENOSYS, "its flags are in memory, where seccomp cannot look"),
     ] }
 
-    /// Protects `/proc/sys`, and filters the obsolete call for it.
-    // A rehearsal gains nothing: Linux has no such call since 5.5.
+    /// Protects `/proc/sys`, and filters the obsolete call `_sysctl`.
+    // A rehearsal would gain nothing by lifting it: Linux has not had the call since 5.5.
     ProtectKernelTunables { value: Switch, rehearsal: KeepsOn, rules: &[
         Rule::calls(&["_sysctl"], EPERM, "kernel variables stay as they are"),
     ] }
@@ -128,7 +128,7 @@ directives! {
     ] }
 
     /// Lists the ABIs whose calls pass.
-    // It kills, so each of its denials leaves a record without a rehearsal.
+    // The directive kills, so each of its denials leaves a record even without a rehearsal.
     SystemCallArchitectures { value: Architectures, rehearsal: KeepsOn, rules: &[] }
 
     /// Locks the execution domain.
@@ -144,7 +144,7 @@ directives! {
     SystemCallFilter { value: Calls, rehearsal: Lifts, rules: &[] }
 }
 
-/// The row of a directive: what holds for it in every unit.
+/// A directive's row in the table: the facts that hold in every unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DirectiveSpec {
     /// The key in unit files, without `=`, which is also the name of the D-Bus property.
@@ -153,8 +153,8 @@ pub struct DirectiveSpec {
     pub value: ValueKind,
     /// What a rehearsal does with it.
     pub rehearsal: InRehearsal,
-    /// What the directive does to which calls once it is set. A directive whose value lists calls, families or ABIs has
-    /// none.
+    /// The directive's effects on calls when it is set. A directive whose value lists calls, families or ABIs has no
+    /// rules.
     pub(crate) rules: &'static [Rule],
 }
 
@@ -165,9 +165,9 @@ pub enum ValueKind {
     Switch,
     /// An error's name or number, or `kill`.
     ErrorNumber,
-    /// Yes, no, or the namespaces that stay allowed; after `~` those that do not.
+    /// Yes, no, or the allowed namespaces; after `~` the namespaces that are not allowed.
     Namespaces,
-    /// The address families that pass; after `~` those that do not.
+    /// The address families that pass; after `~` the families that do not pass.
     AddressFamilies,
     /// ABIs.
     Architectures,
@@ -188,7 +188,7 @@ impl ValueKind {
         }
     }
 
-    /// The value in a unit file that undoes what earlier lines said.
+    /// The value in a unit file that undoes earlier lines.
     #[must_use]
     pub fn lifting_value(self) -> &'static str {
         match self {
@@ -203,23 +203,23 @@ impl ValueKind {
 pub enum InRehearsal {
     /// It lifts the directive, which only filters calls.
     Lifts,
-    /// It lifts the directive, and with the filter what the directive does to files, devices or capabilities: systemd
-    /// cannot lift the filter alone.
+    /// It lifts the directive, including the effects on files, devices or capabilities: systemd cannot lift the filter
+    /// alone.
     LiftsMoreThanCalls,
-    /// It sets the unit's own lines aside and writes others.
+    /// It replaces the unit's own lines with others.
     Replaces,
-    /// It keeps the directive on; the table says why.
+    /// It keeps the directive on, for the reason in the table's comment.
     KeepsOn,
 }
 
-/// What a directive does to some calls once it is set.
+/// A directive's effect on some calls when it is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rule {
     /// The calls that the rule is about.
     pub(crate) targets: Targets,
     /// What happens to them.
     pub(crate) effect: Effect,
-    /// The arguments that are denied; `None` if the call is denied whatever its arguments.
+    /// The arguments that the rule denies; `None` if it denies the call whatever the arguments.
     pub(crate) argument: Option<&'static str>,
     /// Why systemd denies them.
     pub(crate) reason: &'static str,
@@ -232,7 +232,7 @@ pub(crate) struct Rule {
 pub(crate) enum Targets {
     /// Calls by name.
     Calls(&'static [&'static str]),
-    /// A group of the systemd in question.
+    /// A group, as the unit's systemd defines it.
     Group(&'static str),
 }
 
@@ -243,9 +243,9 @@ pub(crate) enum Introduced {
     WithDirective,
     /// An unknown version after `absent`, at the latest `present`.
     Between {
-        /// The newest version that was tested and lacks the rule.
+        /// The newest tested version that lacks the rule.
         absent: u32,
-        /// The oldest version that was tested and has it.
+        /// The oldest tested version that has the rule.
         present: u32,
     },
 }
@@ -276,7 +276,7 @@ impl Directive {
         self.spec().key
     }
 
-    /// The directive of a key; keys are case-sensitive.
+    /// Returns the directive that has a key. Keys are case-sensitive.
     #[must_use]
     pub fn from_key(key: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|directive| directive.key() == key)
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn every_switch_has_rules_or_implies_a_directive_that_has() {
+    fn every_switch_has_rules_or_implies_a_directive_with_rules() {
         for directive in Directive::switches().filter(|directive| *directive != Directive::DynamicUser) {
             assert!(!directive.spec().rules.is_empty(), "{directive:?}");
         }
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn rehearsal_keeps_on_five_directives() {
+    fn rehearsal_lifts_all_but_five_directives() {
         let kept: Vec<&str> =
             Directive::ALL.iter().filter(|directive| !directive.is_liftable()).map(|kept| kept.key()).collect();
         let expected = [

@@ -48,7 +48,7 @@ impl Effect {
 pub struct DefaultEffect {
     /// Kill, unless a line gives an error number.
     pub effect: Effect,
-    /// The line that gives it; `None` where no line does.
+    /// The line that gives it; `None` if no line does.
     pub origin: Option<Origin>,
 }
 
@@ -59,7 +59,7 @@ impl Default for DefaultEffect {
 }
 
 impl DefaultEffect {
-    /// Applies one line. Returns false where systemd ignores the line.
+    /// Applies one line. Returns false if systemd ignores the line.
     pub(crate) fn apply(&mut self, line: &Assignment) -> bool {
         let effect = if line.value.is_empty() { Some(Effect::Kill) } else { Effect::parse(&line.value) };
         match effect {
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stronger_effect_decides_and_later_of_two_errors() {
+    fn stronger_effect_or_later_error_decides() {
         assert!(Effect::Errno(1).yields_to(Effect::Kill));
         assert!(!Effect::Kill.yields_to(Effect::Errno(1)));
         assert!(Effect::KillThread.yields_to(Effect::Kill));

@@ -1,4 +1,4 @@
-//! Error numbers by name and number, as `SystemCallErrorNumber=` and `~call:ERRNO` take them.
+//! Error numbers by name and number, as `SystemCallErrorNumber=` and `~call:ERRNO` accept them.
 
 use nix::errno::Errno;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Evaluates a policy for one call: every directive that denies it is a cause, and the strongest action decides.
+//! Evaluates a policy for one call: every directive that denies the call is a cause, and the strongest action decides.
 
 use super::call_list::Mode;
 use super::directive::{Directive, Introduced, Rule, Targets};
@@ -32,7 +32,7 @@ impl Policy {
             };
         }
         let (certain, possible): (Vec<_>, Vec<_>) = causes.into_iter().partition(|(_, certain)| *certain);
-        // The deciding cause comes first: the strongest, and of equally strong ones the newest.
+        // The deciding cause comes first: the strongest, or the last installed of several equally strong causes.
         let by_strength = |causes: Vec<(DirectiveCause, bool)>| {
             let mut causes: Vec<DirectiveCause> = causes.into_iter().rev().map(|(cause, _)| cause).collect();
             causes.sort_by_key(|cause| std::cmp::Reverse(cause.effect.map(Effect::severity)));
@@ -63,8 +63,8 @@ impl Policy {
         found.into_iter().collect()
     }
 
-    /// Returns those [refusing directives](Self::refusing_directives) whose refusals leave a record under a manager that
-    /// logs them. What the kernel refuses without a filter leaves none.
+    /// Returns the [refusing directives](Self::refusing_directives) whose refusals leave a record if the manager logs
+    /// refusals. A refusal by the kernel itself, without a filter, leaves no record.
     #[must_use]
     pub fn loggable_directives(&self) -> Vec<Directive> {
         let kernels =
@@ -74,7 +74,8 @@ impl Policy {
         refusing
     }
 
-    /// Returns every directive that denies the call, each with whether it does so whatever the arguments.
+    /// Returns every directive that denies the call. The flag is true if the directive denies it whatever the
+    /// arguments.
     fn causes(&self, abi: Abi, call: &str) -> Vec<(DirectiveCause, bool)> {
         let by_kernel = |directive| directive == Directive::MemoryDenyWriteExecute && self.mdwe == Mdwe::Kernel;
         Directive::rules()
@@ -132,7 +133,7 @@ impl Policy {
     /// Returns the directive whose line switches a rule on: `directive` itself or one that implies it.
     fn switched_on(&self, directive: Directive) -> Option<(Directive, &Origin)> {
         let on = |directive| self.settings.switch(directive).filter(|s| s.on).map(|s| (directive, &s.origin));
-        // No line can switch off an implied directive, so a remedy must deal with the implying one.
+        // No line can switch off an implied directive, so a remedy must deal with the implying directive.
         let implied = (directive == Directive::RestrictSUIDSGID).then(|| on(Directive::DynamicUser)).flatten();
         implied.or_else(|| on(directive))
     }
@@ -202,8 +203,8 @@ impl Policy {
     }
 }
 
-/// Whether systemd filters `socket(2)` in this ABI. It does not where `socketcall(2)` reaches the same function
-/// (`seccomp_restrict_address_families`).
+/// Whether systemd filters `socket(2)` in this ABI. systemd leaves out ABIs in which `socketcall(2)` reaches the same
+/// function (`seccomp_restrict_address_families`).
 fn filters_socket(abi: Abi) -> bool {
     const FILTERED: [&str; 10] = [
         "x86-64",

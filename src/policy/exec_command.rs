@@ -3,7 +3,7 @@
 use super::unit_file::{Assignment, Origin};
 use super::words::{Split, Words, split};
 
-/// The most words of one line that are read.
+/// The limit on words read from one line.
 const MOST_WORDS: usize = 1024;
 
 /// The keys of command lines in services, sockets, mounts and swaps.
@@ -22,7 +22,7 @@ pub(crate) const KEYS: [&str; 9] = [
 /// One command of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecCommand {
-    /// `ExecStart` and the like.
+    /// The key of the line, for example `ExecStart`.
     pub key: Box<str>,
     /// The program without the prefix characters. Specifiers (`%i`) are not expanded.
     pub program: Box<str>,

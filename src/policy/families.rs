@@ -10,8 +10,8 @@ use crate::audit::text::escape_excerpt;
 use crate::syscalls::Groups;
 use std::collections::BTreeMap;
 
-/// The first systemd that ignores the rest of a line after an unknown family. Earlier ones ignore only that word
-/// (`parse_address_families`, which came with the same option of systemd-nspawn; seen with 252 and 262).
+/// The first systemd that ignores the rest of a line after an unknown family. Earlier versions ignore only that word
+/// (`parse_address_families`, added with systemd-nspawn's option for the same setting; seen with 252 and 262).
 const LINE_ENDS_AT_UNKNOWN_SINCE: u32 = 261;
 
 /// The families that systemd can name: those of libc's headers except `AF_UNSPEC` (`af-list.c`).
@@ -75,15 +75,16 @@ pub struct AddressFamilies {
     pub listed: BTreeMap<&'static str, Origin>,
     /// The first line of the list.
     pub first_line: Origin,
-    /// The list is `none`, so the next line sets the mode again.
+    /// Whether the list is `none`. The next line then sets the mode again.
     none: bool,
 }
 
 impl AddressFamilies {
-    /// Every name that the directive takes. Some families have several.
+    /// Every name that the directive accepts. Some families have several names.
     pub const KNOWN: [&'static str; FAMILIES.len()] = FAMILIES;
 
-    /// The setting as the systemd of these groups parses it; `None` if no line is set.
+    /// Returns the setting, as the systemd that these groups belong to parses it, and notes about ignored words. The
+    /// setting is `None` if no line sets it.
     #[must_use]
     pub fn from_settings(settings: &Settings, groups: &Groups) -> (Option<Self>, Vec<FileNote>) {
         let whole_line = systemd_version(groups).is_some_and(|systemd| systemd >= LINE_ENDS_AT_UNKNOWN_SINCE);
@@ -100,7 +101,7 @@ impl AddressFamilies {
         self.allow_list || !self.listed.is_empty()
     }
 
-    /// Whether `socket(2)` fails whatever it asks for.
+    /// Whether `socket(2)` fails for every family.
     #[must_use]
     pub fn refuses_all(&self) -> bool {
         self.allow_list && self.listed.is_empty()
@@ -119,13 +120,13 @@ impl AddressFamilies {
             return;
         }
         let (negated, value) = split_polarity(&line.value);
-        let begun = families.take().filter(|families| !families.none).unwrap_or_else(|| Self {
+        let list = families.take().filter(|families| !families.none).unwrap_or_else(|| Self {
             allow_list: !negated,
             listed: BTreeMap::new(),
             first_line: origin.clone(),
             none: false,
         });
-        let begun = families.insert(begun);
+        let list = families.insert(list);
         for word in split_words(value, Split::Unquoted, line, notes) {
             let Some(family) = canonical_family(&word) else {
                 let ignored = if whole_line { "and the rest of the line is ignored with it" } else { "ignored" };
@@ -135,10 +136,10 @@ impl AddressFamilies {
                 }
                 continue;
             };
-            if negated == begun.allow_list {
-                begun.listed.remove(family);
+            if negated == list.allow_list {
+                list.listed.remove(family);
             } else {
-                begun.listed.insert(family, origin.clone());
+                list.listed.insert(family, origin.clone());
             }
         }
     }
@@ -160,10 +161,10 @@ mod tests {
     use crate::syscalls::groups::GroupSource;
     use std::path::Path;
 
-    /// Whether a list allows, and what is on it.
+    /// Whether the list is an allow-list, and the families on it.
     type List = (bool, Vec<&'static str>);
 
-    /// The list that the lines give, and the number of notes.
+    /// The list that results from the lines, and the number of notes.
     fn read(version: &str, values: &[&str]) -> (Option<List>, usize) {
         let text = format!("[Service]\nRestrictAddressFamilies={}\n", values.join("\nRestrictAddressFamilies="));
         let file = UnitFile::parse(Path::new("x"), text.as_bytes());

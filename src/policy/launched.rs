@@ -1,31 +1,31 @@
 //! The programs that a command line runs through a launcher (`nice`, `env`, …) or a shell's script.
 //!
-//! Only the first word of a command is a program; any other may be data, as in `install -o man`. Words after an option
-//! that is unknown here are ignored: they could be that option's value.
+//! Only the first word of a command is a program; any other word may be data, as in `install -o man`. After an unknown
+//! option, the search ignores all further words: the next word could be the option's value.
 
-/// How many launchers are followed that launch each other.
+/// The longest chain of launchers that the search follows.
 const DEEPEST: usize = 4;
 
 /// Shells that take a script with `-c`.
 const SHELLS: [&str; 8] = ["sh", "bash", "dash", "ash", "rbash", "ksh", "mksh", "zsh"];
 
-/// Commands that a shell runs itself, though programs of some of these names exist, and words that end its blocks.
+/// Builtin commands of shells, and words that end a shell's blocks. Some builtins share a name with a program.
 const BUILTINS: [&str; 27] = [
     ":", ".", "[", "[[", "alias", "cd", "declare", "echo", "eval", "exit", "export", "false", "kill", "local",
     "printf", "pwd", "read", "return", "set", "shift", "test", "true", "umask", "wait", "fi", "done", "}",
 ];
 
-/// Words of a shell that precede a command.
+/// Words that precede a command in a shell's script.
 const BEFORE_COMMANDS: [&str; 14] =
     ["if", "then", "elif", "else", "while", "until", "do", "!", "{", "time", "exec", "command", "builtin", "nohup"];
 
-/// A program that executes another one, and its own options.
+/// A program that executes another program, and the options of the launcher.
 struct Launcher {
     names: &'static [&'static str],
     /// Options that take the next word as their value.
     valued: &'static [&'static str],
     flags: &'static [&'static str],
-    /// The number of words between its options and the command.
+    /// The number of words between the launcher's options and the command.
     before: usize,
     /// The option whose value is a shell's script.
     script: Option<&'static str>,
@@ -118,7 +118,7 @@ pub(crate) fn is_shell(program: &str) -> bool {
     SHELLS.contains(&base_name(program))
 }
 
-/// Returns the programs that a command line runs in addition to its own, by path or bare name.
+/// Returns the further programs that `program` runs with these arguments, by path or bare name.
 #[must_use]
 pub(crate) fn find_launched(program: &str, arguments: &[Box<str>]) -> Vec<String> {
     let words: Vec<String> = arguments.iter().map(|word| String::from(&**word)).collect();
@@ -151,9 +151,9 @@ fn follow_program(program: &str, words: &[String], depth: usize, found: &mut Vec
 /// Adds a command's program and the programs that it runs.
 fn follow_command(words: &[String], depth: usize, found: &mut Vec<String>) {
     let Some((program, rest)) = words.split_first() else { return };
-    let is_name = !program.contains('/') || program.starts_with('/');
-    // The shell or systemd would expand these, to a value that is unknown here.
-    if program.is_empty() || !is_name || program.contains(['$', '%', '*', '?', '[', '~', '=']) {
+    let is_bare_or_absolute = !program.contains('/') || program.starts_with('/');
+    // The shell or systemd would expand these characters to an unknown value.
+    if program.is_empty() || !is_bare_or_absolute || program.contains(['$', '%', '*', '?', '[', '~', '=']) {
         return;
     }
     found.push(program.clone());
@@ -208,7 +208,7 @@ impl Launcher {
         }
     }
 
-    /// Whether a word is an option with its value, like `--option=value` or `-n10`.
+    /// Whether a word includes both an option and its value, like `--option=value` or `-n10`.
     fn includes_value(&self, word: &str) -> bool {
         let long = word.starts_with("--") && word.contains('=');
         let short = |option: &&str| option.len() == 2 && word.len() > 2 && word.starts_with(*option);
@@ -216,7 +216,7 @@ impl Launcher {
     }
 }
 
-/// Returns the script after `-c`; `None` if there is none, or an option is unknown.
+/// Returns the script after `-c`; `None` if there is none, or a long option is unknown.
 fn find_script(words: &[String]) -> Option<&str> {
     let mut is_script = false;
     let mut words = words.iter();
@@ -240,7 +240,8 @@ fn find_script(words: &[String]) -> Option<&str> {
     None
 }
 
-/// Returns the words of each simple command of a script; none of a script with a `case`, a function or a here-document.
+/// Returns the words of each simple command in a script. Returns nothing if the script has a `case`, a function, a
+/// here-document or an unclosed quote.
 fn split_simple_commands(script: &str) -> Vec<Vec<String>> {
     let mut parts = ScriptWords::default();
     let mut chars = script.chars().peekable();
@@ -292,13 +293,13 @@ fn split_simple_commands(script: &str) -> Vec<Vec<String>> {
     parts.commands
 }
 
-/// The words of a script that were read so far.
+/// The commands and words of a script, as far as it is read.
 #[derive(Default)]
 struct ScriptWords {
     commands: Vec<Vec<String>>,
     words: Vec<String>,
     word: Option<String>,
-    /// The next word is the target of a redirection.
+    /// Whether the next word is the target of a redirection.
     is_target: bool,
 }
 
@@ -319,7 +320,7 @@ impl ScriptWords {
         }
     }
 
-    /// Starts a redirection. A number right before it is no word.
+    /// Starts a redirection. A number directly before the operator is a file descriptor, not a word.
     fn redirect(&mut self) {
         if self.word.as_ref().is_some_and(|word| word.chars().all(|c| c.is_ascii_digit())) {
             self.word = None;

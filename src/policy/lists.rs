@@ -6,7 +6,7 @@ use crate::audit::text::escape_excerpt;
 use crate::syscalls::Abi;
 use std::collections::BTreeMap;
 
-/// The most words of one value that are read.
+/// The limit on words read from one value.
 const MOST_WORDS: usize = 1024;
 
 /// The effective `RestrictNamespaces=`.
@@ -14,16 +14,16 @@ const MOST_WORDS: usize = 1024;
 pub struct Namespaces {
     /// The namespaces that processes may create and enter, each one of [`KNOWN`](Self::KNOWN).
     pub retained: Vec<&'static str>,
-    /// The last line that counts.
+    /// The last valid line.
     pub origin: Origin,
 }
 
 impl Namespaces {
-    /// Every name that the directive takes (`namespaces(7)`); `time` since systemd 257.
+    /// Every name that the directive accepts (`namespaces(7)`); `time` since systemd 257.
     pub const KNOWN: [&'static str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
 
-    /// The names with their `CLONE_NEW*` flags, by which a manager reports the namespaces that stay allowed. `time` is
-    /// newer than some versions of systemd, so it is not compared.
+    /// The names with their `CLONE_NEW*` flags. A manager reports the allowed namespaces as such flags. `time` is newer
+    /// than some versions of systemd, so no comparison uses it.
     pub const FLAGS: [(&'static str, u64); 7] = [
         ("cgroup", 0x0200_0000),
         ("ipc", 0x0800_0000),
@@ -73,7 +73,7 @@ impl Namespaces {
 /// The effective `SystemCallArchitectures=`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Architectures {
-    /// The listed ABIs by systemd's names, each with its line. If none is listed, all pass.
+    /// The listed ABIs by systemd's names, each with its line. If the list is empty, all ABIs pass.
     pub listed: BTreeMap<Box<str>, Origin>,
 }
 
@@ -94,7 +94,7 @@ impl Architectures {
         }
     }
 
-    /// Whether calls of an ABI are refused. Calls of the native ABI never are.
+    /// Whether calls of an ABI are refused. Calls of the native ABI are never refused.
     #[must_use]
     pub fn blocks(&self, abi: Abi, native: Abi) -> bool {
         let named = abi.systemd_name().is_some_and(|name| self.listed.contains_key(name));
@@ -121,12 +121,12 @@ pub(crate) fn parse_boolean(value: &str) -> Option<bool> {
     }
 }
 
-/// Splits off the `~` that negates a list. Returns whether there was one, and the rest.
+/// Splits off the `~` that negates a list. Returns whether the value has it, and the rest.
 pub(super) fn split_polarity(value: &str) -> (bool, &str) {
     value.strip_prefix('~').map_or((false, value), |value| (true, value))
 }
 
-/// Splits a value into words; a syntax error becomes a note.
+/// Splits a value into words, and adds a note about a syntax error.
 pub(super) fn split_words(value: &str, how: Split, line: &Assignment, notes: &mut Vec<FileNote>) -> Vec<String> {
     let Words { words, complete } = split(value, how, MOST_WORDS);
     if !complete {

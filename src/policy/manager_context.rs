@@ -1,18 +1,19 @@
-//! What decides a unit's calls in addition to its own settings: its managers' settings, systemd's version and the kernel's.
+//! What decides a unit's calls in addition to its own settings: its managers' settings, systemd's version and the
+//! kernel's.
 
 use super::lists::Architectures;
 use super::unit_file::{Assignment, FileNote, UnitFile};
 use crate::syscalls::groups::GroupSource;
 use crate::syscalls::{Abi, Groups};
 
-/// The first systemd that leaves `MemoryDenyWriteExecute=` to the kernel where it can
+/// The first systemd that lets the kernel enforce `MemoryDenyWriteExecute=` if the kernel can
 /// (`apply_memory_deny_write_execute`).
 const MDWE_BY_KERNEL_SINCE: u32 = 254;
 
 /// The first Linux with `PR_SET_MDWE` (`prctl(2)`).
 const PR_SET_MDWE_SINCE: (u32, u32) = (6, 3);
 
-/// What is known about the managers and the kernel that a unit runs under. The default knows nothing.
+/// The known facts about a unit's managers and kernel. The default has none.
 #[derive(Debug, Clone, Default)]
 pub struct ManagerContext {
     /// `SystemCallArchitectures=` of the unit's manager. The manager applies it to itself, so every process that it
@@ -25,12 +26,12 @@ pub struct ManagerContext {
 }
 
 impl ManagerContext {
-    /// Returns the managers' settings that block an ABI, the newest first.
+    /// Returns the settings of managers that block an ABI, the unit's own manager first.
     pub(crate) fn blocking(&self, abi: Abi, native: Abi) -> impl Iterator<Item = &Architectures> {
         [&self.manager, &self.system_manager].into_iter().filter(move |architectures| architectures.blocks(abi, native))
     }
 
-    /// Returns who enforces `MemoryDenyWriteExecute=`.
+    /// Returns the enforcer of `MemoryDenyWriteExecute=`.
     pub(crate) fn mdwe(&self, groups: &Groups) -> Mdwe {
         let systemd = groups.running_version().and_then(parse_major);
         match (systemd.map(|systemd| systemd >= MDWE_BY_KERNEL_SINCE), self.kernel.map(|k| k >= PR_SET_MDWE_SINCE)) {
@@ -46,33 +47,34 @@ impl ManagerContext {
 pub(crate) enum Mdwe {
     /// A seccomp filter.
     Filter,
-    /// The kernel itself (`PR_SET_MDWE`): it answers EACCES and never writes a record.
+    /// The kernel itself (`PR_SET_MDWE`), which answers EACCES and never writes a record.
     Kernel,
-    /// One of the two; the versions are not both known.
+    /// One of the two: the version of systemd or of the kernel is unknown.
     Either,
 }
 
 /// Whether units get filters for an ABI that their manager already blocks. Before systemd 255 a child of the manager
-/// loaded a unit's filters and knew of the block (seen with 252). Since then systemd-executor loads them, and does not.
+/// loaded a unit's filters and knew of the block (seen with 252). Since 255 systemd-executor loads the filters, and
+/// does not know of the block.
 pub(crate) fn filters_blocked_abis(groups: &Groups) -> bool {
     const SINCE: u32 = 255;
     systemd_version(groups).is_some_and(|systemd| systemd >= SINCE)
 }
 
-/// Returns the version of the running systemd or, where that is unknown, of the one that the groups come from.
+/// Returns the version of the running systemd; if that is unknown, of the systemd from which the groups come.
 pub(crate) fn systemd_version(groups: &Groups) -> Option<u32> {
     let (GroupSource::Host(version) | GroupSource::Embedded(version)) = groups.source();
     parse_major(groups.running_version().unwrap_or(version))
 }
 
-/// Parses the number that a version starts with: `257` of `257.13-1`.
+/// Parses the number at the start of a version, for example 257 in `257.13-1`.
 pub(crate) fn parse_major(version: &str) -> Option<u32> {
     let digits = version.find(|c: char| !c.is_ascii_digit()).map_or(version, |end| version.get(..end).unwrap_or(""));
     digits.parse().ok()
 }
 
-/// Returns the effective `SystemCallArchitectures=` of a manager's configuration files, given in the order that systemd
-/// reads them.
+/// Returns the effective `SystemCallArchitectures=` of a manager's configuration files. The files are in the order in
+/// which systemd reads them.
 #[must_use]
 pub(crate) fn manager_architectures<'a>(
     files: impl IntoIterator<Item = &'a UnitFile>,

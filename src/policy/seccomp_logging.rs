@@ -1,5 +1,6 @@
-//! Whether a manager logs the calls that its units' filters refuse with an error. It does so where its own environment,
-//! which `ManagerEnvironment=` sets (`systemd-system.conf(5)`), has the variable `SYSTEMD_LOG_SECCOMP`.
+//! Whether a manager logs the calls that its units' filters refuse with an error. The manager logs them if its own
+//! environment has the variable `SYSTEMD_LOG_SECCOMP`. `ManagerEnvironment=` sets that environment
+//! (`systemd-system.conf(5)`).
 
 use super::lists::parse_boolean;
 use super::unit_file::{Assignment, Origin, UnitFile};
@@ -8,15 +9,15 @@ use super::words::{Split, split};
 /// The name of the variable (systemd's `docs/ENVIRONMENT.md`).
 pub(crate) const VARIABLE: &str = "SYSTEMD_LOG_SECCOMP";
 
-/// The most words of one line that are read.
+/// The limit on words read from one line.
 const MOST_WORDS: usize = 1_000;
 
 /// A line of a manager's configuration that sets or clears the variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeccompLogLine {
-    /// What the line makes of the variable.
+    /// The line's effect.
     pub sets: SeccompLogging,
-    /// Where the line is.
+    /// The file and line.
     pub origin: Origin,
 }
 
@@ -27,11 +28,11 @@ pub enum SeccompLogging {
     On,
     /// The manager does not log refusals.
     Off,
-    /// The variable keeps its value: the line empties the list, or its value is neither yes nor no.
+    /// The variable keeps its earlier value: the line empties the list, or sets neither yes nor no.
     Unchanged,
 }
 
-/// Returns the last such line of the files, given in the order that systemd reads them.
+/// Returns the last line that sets or clears the variable. The files are in the order in which systemd reads them.
 #[must_use]
 pub(crate) fn last_seccomp_log_line<'a>(files: impl IntoIterator<Item = &'a UnitFile>) -> Option<SeccompLogLine> {
     let is_environment = |line: &&Assignment| &*line.section == "Manager" && &*line.key == "ManagerEnvironment";
@@ -42,7 +43,7 @@ pub(crate) fn last_seccomp_log_line<'a>(files: impl IntoIterator<Item = &'a Unit
     files.into_iter().flat_map(|file| &file.assignments).filter(is_environment).filter_map(log_line).last()
 }
 
-/// Parses a list of `NAME=VALUE`. Returns what the last assignment of the variable does, if there is one.
+/// Parses a list of `NAME=VALUE`. Returns the effect of the last assignment to the variable, if there is one.
 #[must_use]
 pub(crate) fn parse_seccomp_logging(list: &str) -> Option<SeccompLogging> {
     let words = split(list, Split::Command, MOST_WORDS).words;
@@ -61,7 +62,7 @@ mod tests {
 
     fn logging(text: &str) -> Option<SeccompLogging> {
         let file = UnitFile::parse(Path::new("/a.conf"), text.as_bytes());
-        last_seccomp_log_line([&file]).map(|switch| switch.sets)
+        last_seccomp_log_line([&file]).map(|line| line.sets)
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::units::UnitName;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The most notes that are kept for a unit; further ones are only counted.
+/// The limit on notes kept for a unit. Further notes are only counted.
 const MOST_NOTES: usize = 200;
 
 /// A yes-or-no setting.
@@ -25,7 +25,7 @@ pub struct Switch {
     pub origin: Origin,
 }
 
-/// A unit's settings. They keep the files, so that a drop-in can be added or removed and the rest recomputed.
+/// A unit's settings. The struct keeps the files, so that it can add or remove a drop-in and merge the files again.
 #[derive(Debug, Clone)]
 pub struct Settings {
     section: &'static str,
@@ -40,7 +40,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings of a unit from its files, with drop-ins in the order that systemd merges them. A unit without
+    /// The settings of a unit from its files, with drop-ins in systemd's merge order. A unit without
     /// processes (a timer, a target) has no settings.
     #[must_use]
     pub fn new(name: &UnitName, fragment: Option<UnitFile>, dropins: Vec<UnitFile>) -> Self {
@@ -90,10 +90,10 @@ impl Settings {
         Self::from_section(self.section, self.fragment.clone(), dropins)
     }
 
-    /// The drop-ins that systemd reads after one of this name, so that their lines override its lines.
+    /// The drop-ins that systemd reads after a drop-in of this name. Their lines override that drop-in's lines.
     pub fn later_dropins(&self, path: &Path) -> impl Iterator<Item = &Path> {
-        let behind = |file: &&UnitFile| file.path.file_name() > path.file_name();
-        self.dropins.iter().filter(behind).map(|file| &*file.path)
+        let is_later = |file: &&UnitFile| file.path.file_name() > path.file_name();
+        self.dropins.iter().filter(is_later).map(|file| &*file.path)
     }
 
     fn merge(&mut self) {
@@ -112,7 +112,7 @@ impl Settings {
             let mut ignored =
                 |why| notes.push(FileNote::at(&line.origin, format!("{} {why}, ignored", escape_excerpt(&line.value))));
             match directive.spec().value {
-                // The effective value of these depends on the version of systemd that reads them.
+                // The effective value of these lists depends on the version of systemd, which is unknown here.
                 ValueKind::Calls | ValueKind::AddressFamilies => {}
                 ValueKind::ErrorNumber if self.default_effect.apply(line) => {}
                 ValueKind::ErrorNumber => ignored("is no error number"),

@@ -10,12 +10,12 @@ use crate::syscalls::{Abi, CallNames, Groups};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The first systemd whose allow-lists answer a call that its build does not know with ENOSYS, rather than with the
-/// filter's own action (`override_default_action`, `seccomp-util.c`).
+/// The first systemd whose allow-lists answer calls unknown to its build with ENOSYS (`override_default_action`,
+/// `seccomp-util.c`). Older ones answer them with the filter's own action.
 const ENOSYS_FOR_UNKNOWN_SINCE: u32 = 255;
 
-/// Two calls that only PowerPC has. Elsewhere libseccomp has one pseudo number for both, so a manager reports one where
-/// a file lists the other (seen with 2.5.4).
+/// Two calls that only PowerPC has. Elsewhere libseccomp has one pseudo number for both, so a manager reports one call
+/// if a file lists the other (seen with 2.5.4).
 const SHARED_NUMBER: [&str; 2] = ["switch_endian", "sys_debug_setcontext"];
 
 /// A unit's filter.
@@ -29,12 +29,12 @@ pub struct SyscallFilter {
     unresolved: BTreeMap<Box<str>, Arc<Word>>,
 }
 
-/// The calls that an allow-list treats by its default effect since systemd 255. It answers any other unlisted call with
-/// ENOSYS.
+/// The calls that systemd's build knows. Since systemd 255, an allow-list denies the unlisted calls of `refused` with
+/// its default effect, and all other unlisted calls with ENOSYS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct KnownCalls {
-    /// Calls that `@known` itself lists and that have a number in the native ABI (seen with 257: calls of `@obsolete` and
-    /// calls of other ABIs are not among them).
+    /// Calls that `@known` itself lists and that have a number in the native ABI. Calls of `@obsolete` and calls of
+    /// other ABIs are not among them (seen with 257).
     refused: Arc<CallNames>,
     /// Every call that a line can name.
     named: Arc<CallNames>,
@@ -45,7 +45,7 @@ struct KnownCalls {
 pub enum Reason {
     /// The word lists the call.
     Listed,
-    /// No word lists it. The word is the first line of the list.
+    /// No word lists the call. The ruling's word is the first line of the list.
     NotListed,
     /// The word removed the call from the list.
     Removed,
@@ -68,7 +68,7 @@ pub struct Ruling {
 }
 
 impl SyscallFilter {
-    /// Returns the filter that lines in merge order give; `None` if they give none. Lines other than
+    /// Returns the filter that results from lines in merge order; `None` if there is none. Lines other than
     /// `SystemCallFilter=` and `SystemCallErrorNumber=` are skipped.
     #[must_use]
     pub fn simulate<'a>(lines: impl IntoIterator<Item = &'a Assignment>, groups: &Groups) -> Option<Self> {
@@ -94,20 +94,20 @@ impl SyscallFilter {
         lines: impl IntoIterator<Item = &'a Assignment>,
         groups: &Groups,
     ) -> Option<Self> {
-        let of_filter = lines.into_iter().filter(|line| match Directive::from_key(&line.key) {
+        let filter_lines = lines.into_iter().filter(|line| match Directive::from_key(&line.key) {
             Some(Directive::SystemCallErrorNumber) => {
                 default.apply(line);
                 false
             }
             directive => directive == Some(Directive::SystemCallFilter),
         });
-        CallList::apply(&mut list, of_filter, Dialect::Filter, groups);
+        CallList::apply(&mut list, filter_lines, Dialect::Filter, groups);
         let mut filter = Self { list: list?, default, known: known_calls(groups), unresolved: BTreeMap::new() };
         filter.remove_unresolved(|call, _| !groups.is_resolvable(call));
         Some(filter)
     }
 
-    /// The filter that a manager reports by the D-Bus properties `SystemCallFilter (bas)` and
+    /// The filter that a manager reports in the D-Bus properties `SystemCallFilter (bas)` and
     /// `SystemCallErrorNumber (i)`; `None` if there is none.
     ///
     /// The manager omits the `~call:ERRNO` entries of an allow-list, so those calls appear denied with the default
@@ -137,11 +137,11 @@ impl SyscallFilter {
         Some(Self { list, default, known: known_calls(groups), unresolved: BTreeMap::new() })
     }
 
-    /// This filter, simulated from files, without the calls that the manager's filter lacks: its libseccomp does not know
-    /// them, though its groups list them. The words that decide stay known.
+    /// This filter, simulated from files, without the calls that the manager's filter lacks. systemd's groups list
+    /// these calls, but its libseccomp does not know them. The result keeps the deciding words.
     ///
     /// Returns `None` if the two differ in any other way: the files changed after they were loaded, or some files are
-    /// missing here. The result only counts where the manager reports that no reload is needed.
+    /// missing here. The result only counts if the manager reports that no reload is needed.
     #[must_use]
     pub fn reconciled(&self, held: &Self) -> Option<Self> {
         let (ours, theirs) = (&self.list.entries, &held.list.entries);
@@ -177,14 +177,14 @@ impl SyscallFilter {
         self.list.mode
     }
 
-    /// What happens to a denied call without an effect of its own.
+    /// The effect on a denied call that has no effect of its own.
     #[must_use]
     pub fn default_effect(&self) -> &DefaultEffect {
         &self.default
     }
 
-    /// The entries of the list. Those of an allow-list pass, unless they have an effect of their own; those of a deny-list
-    /// do not.
+    /// The entries of the list. Entries of an allow-list pass, unless they have an effect of their own. Entries of a
+    /// deny-list do not pass.
     #[must_use]
     pub fn entries(&self) -> &BTreeMap<Box<str>, CallListEntry> {
         &self.list.entries
@@ -245,7 +245,7 @@ impl SyscallFilter {
     }
 }
 
-/// Returns the calls that systemd's build knows, if its allow-lists treat the others differently.
+/// Returns the calls that systemd's build knows, if its allow-lists treat unknown calls differently.
 fn known_calls(groups: &Groups) -> Option<KnownCalls> {
     let has_enosys = systemd_version(groups).is_some_and(|systemd| systemd >= ENOSYS_FOR_UNKNOWN_SINCE);
     let named = groups.calls("@known").filter(|_| has_enosys)?;

@@ -1,7 +1,7 @@
 //! Parses a unit file or drop-in into assignments with file and line (`systemd.syntax(7)`).
 //!
-//! It accepts what systemd's `conf-parser.c` accepts, skips the lines that it skips with a warning, and gives up on the
-//! rest of a file where it does. Paths and values may hold any text: escape them before display.
+//! The parser accepts what systemd's `conf-parser.c` accepts, skips lines that systemd skips with a warning, and stops
+//! at lines at which systemd stops. Paths and values may hold any text: escape them before display.
 
 use crate::audit::text::{Escaped, escape_excerpt};
 use std::borrow::Cow;
@@ -10,7 +10,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The longest line systemd reads, in bytes (`LONG_LINE_MAX`); a longer one ends the file.
+/// The longest line that systemd reads, in bytes (`LONG_LINE_MAX`). systemd ignores a longer line and
+/// the rest of the file.
 pub(crate) const LONGEST_LINE: usize = 1024 * 1024;
 
 /// The characters that systemd trims and splits at (`WHITESPACE`).
@@ -21,9 +22,9 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// The file and line of a setting.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {
-    /// The file, as a path below the root that it was read from.
+    /// The file, as a path below the root that the caller chose.
     pub path: Arc<Path>,
-    /// The line, from 1; for an assignment that of its key.
+    /// The line's number, from 1; for an assignment, the line of its key.
     pub line: u32,
 }
 
@@ -62,11 +63,11 @@ impl fmt::Display for FileNote {
 /// `Key=Value` in a section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
-    /// Without the brackets.
+    /// The section's name, without the brackets.
     pub section: Arc<str>,
-    /// Trimmed, and never empty.
+    /// The key, trimmed and never empty.
     pub key: Box<str>,
-    /// Trimmed, continuation lines joined.
+    /// The value, trimmed and with continuation lines joined.
     pub value: Box<str>,
     /// Its file and line.
     pub origin: Origin,
@@ -79,7 +80,7 @@ pub struct UnitFile {
     pub path: Arc<Path>,
     /// The assignments in the order of their lines.
     pub assignments: Vec<Assignment>,
-    /// The lines about which systemd warns.
+    /// The notes about lines for which systemd logs a warning.
     pub notes: Vec<FileNote>,
 }
 
@@ -92,7 +93,7 @@ impl UnitFile {
             section: None,
             warned_outside: false,
         };
-        // systemd stops at a fatal line and keeps the lines before it, at least those of a drop-in.
+        // systemd stops at a fatal line and keeps the earlier lines, at least in a drop-in.
         if let Err(note) = parser.parse(bytes) {
             parser.file.notes.push(note);
         }
@@ -195,8 +196,8 @@ impl UnitFileParser {
     }
 }
 
-/// Splits off the next line. `\n`, `\r` and NUL end a line; a run of different ones, with NUL last, ends a single line
-/// (systemd's `read_line`).
+/// Splits off the next line. `\n`, `\r` and NUL end a line. A run of different ends counts as one end, and a NUL ends
+/// the run (systemd's `read_line`).
 fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     if bytes.is_empty() {
         return None;

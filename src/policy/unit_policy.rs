@@ -1,4 +1,4 @@
-//! A unit's whole policy: the settings of its files or of its manager, and the context that it runs in.
+//! A unit's whole policy: the settings of its files or of its manager, and the context in which the unit runs.
 
 use super::call_list::{CallList, Mode};
 use super::directive::{Directive, Targets};
@@ -11,7 +11,7 @@ use crate::syscalls::{Abi, CallNames, Groups};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A unit's seccomp policy: its settings, and what else decides its calls.
+/// A unit's seccomp policy: its settings, and the managers, systemd and kernel that also decide its calls.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// The settings in its files.
@@ -31,7 +31,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The policy of a unit on a machine whose native ABI, which no setting blocks, is `native`.
+    /// The policy of a unit on a machine with this native ABI. No setting blocks the native ABI.
     #[must_use]
     pub fn new(settings: Settings, native: Abi, groups: &Groups) -> Self {
         let named = Directive::rules().filter_map(|(_, rule)| match rule.targets {
@@ -54,7 +54,7 @@ impl Policy {
         }
     }
 
-    /// The policy under managers and a kernel that are known.
+    /// The policy under these managers and this kernel.
     #[must_use]
     pub fn with_context(mut self, context: ManagerContext, groups: &Groups) -> Self {
         self.mdwe = context.mdwe(groups);
@@ -62,28 +62,28 @@ impl Policy {
         self
     }
 
-    /// The policy with the manager's filter in place of the files' filter: one of [`SyscallFilter::from_manager`] or,
-    /// better, of [`SyscallFilter::reconciled`].
+    /// The policy with the manager's filter in place of the files' filter. Pass a filter from
+    /// [`SyscallFilter::reconciled`] or, if there is none, from [`SyscallFilter::from_manager`].
     #[must_use]
     pub fn with_filter(mut self, filter: Option<SyscallFilter>) -> Self {
         self.filter = filter;
         self
     }
 
-    /// The policy with one more drop-in, inserted by its file name. Remedies are proven on it. Calls that a reconciled
-    /// filter shows as unknown to libseccomp stay unknown.
+    /// The policy with one more drop-in, inserted by its file name. The proof of a remedy uses this policy. Calls that
+    /// a reconciled filter shows as unknown to libseccomp stay unknown.
     #[must_use]
     pub fn with_dropin(&self, path: &Path, content: &[u8], groups: &Groups) -> Self {
         self.with_settings(self.settings.with_dropin(path, content), groups)
     }
 
-    /// The policy without some of its drop-ins, as it was before they were written.
+    /// The policy without some of its drop-ins: the policy before these were written.
     #[must_use]
-    pub fn without_dropins(&self, gone: impl Fn(&Path) -> bool, groups: &Groups) -> Self {
-        self.with_settings(self.settings.without_dropins(gone), groups)
+    pub fn without_dropins(&self, is_removed: impl Fn(&Path) -> bool, groups: &Groups) -> Self {
+        self.with_settings(self.settings.without_dropins(is_removed), groups)
     }
 
-    /// The policy that the files give, ignoring the manager's filter: the policy after the next reload.
+    /// The policy after the next reload: the filter comes from the files, not from the manager.
     #[must_use]
     pub fn after_reload(&self, groups: &Groups) -> Self {
         self.with_settings(self.settings.clone(), groups)
@@ -97,7 +97,7 @@ impl Policy {
         policy
     }
 
-    /// The mode of `SystemCallLog=` and the calls that it lists; no calls if it is not set.
+    /// The mode of `SystemCallLog=` and the calls on its list; no calls if the directive is not set.
     #[must_use]
     pub fn logged_calls(&self) -> (Mode, Vec<&str>) {
         let listed = self.log.iter().flat_map(|list| list.entries.keys().map(AsRef::as_ref)).collect();

@@ -25,7 +25,7 @@ pub enum Verdict {
     },
     /// The call is denied whatever its arguments.
     Denied {
-        /// The strongest action; of several errors that of the filter installed last.
+        /// The strongest action; of several errors, the error of the filter installed last.
         effect: Effect,
         /// Every directive that denies the call, the deciding one first. The call passes only once all are lifted.
         by: Vec<DirectiveCause>,
@@ -37,7 +37,7 @@ pub enum Verdict {
 /// One directive's part in a verdict: the directive, its line, and what it does to the call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectiveCause {
-    /// Which directive.
+    /// The directive.
     pub directive: Directive,
     /// The line of the directive; `None` if the setting comes from the manager, or from no line.
     pub origin: Option<Origin>,
@@ -50,11 +50,11 @@ pub struct DirectiveCause {
 /// Why a directive concerns a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CauseReason {
-    /// An allow-list lacks the call. The word is the first of the list.
+    /// An allow-list lacks the call. The word is the first line of the list.
     NotAllowed(Arc<Word>),
     /// The word removed the call from an allow-list.
     TakenOff(Arc<Word>),
-    /// The word added the call to a deny-list, or denied it in an allow-list.
+    /// The word added the call to a deny-list, denied it in an allow-list, or logs it.
     Listed(Arc<Word>),
     /// systemd does not know the call, and an allow-list answers such calls with ENOSYS.
     UnknownToSystemd,
@@ -68,7 +68,7 @@ pub enum CauseReason {
     Always(&'static str),
     /// The directive denies some arguments of the call.
     Argument {
-        /// Which arguments.
+        /// The denied arguments, in words.
         which: String,
         /// Why systemd denies them.
         reason: &'static str,

@@ -5,11 +5,11 @@ use super::unit_file::WHITESPACE;
 /// The rules for splitting a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Split {
-    /// Only white space separates words; a backslash keeps the next character. `SystemCallFilter=` and similar lists.
+    /// White space separates words, and a backslash keeps the next character: `SystemCallFilter=` and similar lists.
     Plain,
-    /// In addition quotes group, and are removed. `SystemCallArchitectures=`, `RestrictAddressFamilies=`.
+    /// Quotes also group characters, and are removed: `SystemCallArchitectures=`, `RestrictAddressFamilies=`.
     Unquoted,
-    /// In addition C escapes are resolved. Command lines.
+    /// C escapes are resolved as well: command lines and `ManagerEnvironment=`.
     Command,
 }
 
@@ -61,7 +61,7 @@ fn split_first_word(text: &str, how: Split) -> Option<(String, &str)> {
     quote.is_none().then_some((word, ""))
 }
 
-/// Resolves an escape. Bytes above 0x7f become U+FFFD, since callers only compare names of programs.
+/// Resolves an escape. Bytes above 0x7f become U+FFFD, because callers only compare names of programs and variables.
 fn unescape(chars: &mut std::str::Chars<'_>) -> Option<char> {
     let c = chars.next()?;
     let mut number = |first: &str, digits: usize, radix: u32| {

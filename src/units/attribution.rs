@@ -9,14 +9,14 @@ use super::name::{Manager, Unit};
 use std::fmt;
 use std::str::FromStr;
 
-/// The kind of evidence by which a unit was found, surest first.
+/// The kind of evidence for a unit, surest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Rung {
     /// The user named the unit.
     Told,
     /// `/proc/PID/cgroup` of the process, read when its record arrived.
     OwnCgroup,
-    /// The cgroup of the process, noted by a BPF program when it died.
+    /// The cgroup of the process, which a BPF program noted when the process died.
     ExitCgroup,
     /// systemd remembers the pid as that of the unit's main process.
     MainProcess,
@@ -26,7 +26,7 @@ pub enum Rung {
     ParentCgroup,
     /// A journal entry of the same pid and boot names the unit.
     JournalEntry,
-    /// The manager's journal entry about a death of this kind at this time, in one unit only: a guess.
+    /// The manager's journal shows a death of this kind at this time, in one unit only: a guess.
     ExitEntry,
     /// Exactly one unit's `ExecStart=` names the executable: a guess.
     Executable,
@@ -48,20 +48,20 @@ pub enum Confidence {
 pub enum Evidence {
     /// The bytes of `/proc/PID/cgroup`.
     OwnCgroup(Vec<u8>),
-    /// The path of its cgroup, noted when it died.
+    /// The path of the process's cgroup, noted when the process died.
     ExitCgroup(Vec<u8>),
-    /// The bytes of its parent's `/proc/PID/cgroup`.
+    /// The bytes of the parent's `/proc/PID/cgroup`.
     ParentCgroup(Vec<u8>),
     /// A unit, from evidence other than a cgroup.
     Named(Rung, Unit),
 }
 
-/// The unit of a process, and how it was found.
+/// The unit of a process, and the kind of evidence for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attribution {
     /// The unit.
     pub unit: Unit,
-    /// The surest evidence for it.
+    /// The surest kind of evidence for the unit.
     pub rung: Rung,
 }
 
@@ -79,7 +79,7 @@ impl Rung {
         Self::Executable,
     ];
 
-    /// The confidence in a unit that was found this way.
+    /// The confidence in a unit with this kind of evidence.
     #[must_use]
     pub fn confidence(self) -> Confidence {
         match self {
@@ -152,13 +152,13 @@ impl Attribution {
 }
 
 impl Evidence {
-    /// Whether it names a unit or rules out every unit, so that no further evidence is needed.
+    /// Whether the evidence names a unit or rules out every unit. Collecting can then stop.
     #[must_use]
     pub fn is_conclusive(&self) -> bool {
         matches!(self.claim(), Claim::Unit(_) | Claim::NoUnit)
     }
 
-    /// Whether it says anything about the unit.
+    /// Whether the evidence claims anything about the unit.
     #[must_use]
     pub fn is_usable(&self) -> bool {
         self.claim() != Claim::Nothing
@@ -209,7 +209,7 @@ enum Claim {
     UnitOf(Manager),
     /// No unit owns the process.
     NoUnit,
-    /// It says nothing about the unit.
+    /// The evidence claims nothing about the unit.
     Nothing,
 }
 
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "compared with the option that weigh() returns")]
-    fn found(name: &str, rung: Rung) -> Option<(String, Rung)> {
+    fn expected(name: &str, rung: Rung) -> Option<(String, Rung)> {
         Some((name.to_owned(), rung))
     }
 
@@ -309,17 +309,17 @@ mod tests {
 
     #[test]
     fn single_evidence_decides() {
-        assert_eq!(verdict(&[own("a.service")]), found("a.service", Rung::OwnCgroup));
-        assert_eq!(verdict(&[parent("a.service")]), found("a.service", Rung::ParentCgroup));
-        assert_eq!(verdict(&[named(Rung::Executable, "a.service")]), found("a.service", Rung::Executable));
+        assert_eq!(verdict(&[own("a.service")]), expected("a.service", Rung::OwnCgroup));
+        assert_eq!(verdict(&[parent("a.service")]), expected("a.service", Rung::ParentCgroup));
+        assert_eq!(verdict(&[named(Rung::Executable, "a.service")]), expected("a.service", Rung::Executable));
     }
 
     #[test]
     fn surer_evidence_overrules_weaker() {
-        assert_eq!(verdict(&[parent("a.service"), own("b.service")]), found("b.service", Rung::OwnCgroup));
+        assert_eq!(verdict(&[parent("a.service"), own("b.service")]), expected("b.service", Rung::OwnCgroup));
         assert_eq!(
             verdict(&[named(Rung::Executable, "a.service"), named(Rung::JournalEntry, "b.service")]),
-            found("b.service", Rung::JournalEntry)
+            expected("b.service", Rung::JournalEntry)
         );
     }
 
@@ -327,7 +327,7 @@ mod tests {
     fn agreeing_evidence_gives_the_surest_rung() {
         assert_eq!(
             verdict(&[named(Rung::ControlProcess, "a.service"), own("a.service"), parent("a.service")]),
-            found("a.service", Rung::OwnCgroup)
+            expected("a.service", Rung::OwnCgroup)
         );
     }
 
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn unit_named_by_user_wins() {
-        assert_eq!(verdict(&[own("a.service"), named(Rung::Told, "b.service")]), found("b.service", Rung::Told));
+        assert_eq!(verdict(&[own("a.service"), named(Rung::Told, "b.service")]), expected("b.service", Rung::Told));
         assert_eq!(verdict(&[named(Rung::Told, "a.service"), named(Rung::Told, "b.service")]), None);
     }
 
@@ -356,7 +356,7 @@ mod tests {
         assert_eq!(verdict(&[session.clone(), named(Rung::Executable, "nginx.service")]), None);
         assert_eq!(verdict(&[session.clone(), parent("nginx.service")]), None);
         assert_eq!(verdict(&[session.clone(), named(Rung::MainProcess, "nginx.service")]), None);
-        assert_eq!(verdict(&[session, named(Rung::Told, "nginx.service")]), found("nginx.service", Rung::Told));
+        assert_eq!(verdict(&[session, named(Rung::Told, "nginx.service")]), expected("nginx.service", Rung::Told));
     }
 
     #[test]
@@ -372,23 +372,26 @@ mod tests {
         let noted = |path: &str| Evidence::ExitCgroup(path.as_bytes().to_vec());
         assert_eq!(
             verdict(&[noted("/system.slice/a.service"), parent("b.service")]),
-            found("a.service", Rung::ExitCgroup)
+            expected("a.service", Rung::ExitCgroup)
         );
         assert_eq!(verdict(&[noted("/system.slice/a.service"), own("b.service")]), None);
         assert_eq!(verdict(&[noted("/system.slice/s.slice"), parent("b.service")]), None, "a slice is no unit");
-        assert_eq!(verdict(&[noted("/"), parent("b.service")]), found("b.service", Rung::ParentCgroup));
+        assert_eq!(verdict(&[noted("/"), parent("b.service")]), expected("b.service", Rung::ParentCgroup));
     }
 
     #[test]
     fn process_in_init_scope_can_be_a_main_process() {
         let early = Evidence::OwnCgroup(b"0::/init.scope\n".to_vec());
-        assert_eq!(verdict(&[early, named(Rung::MainProcess, "a.service")]), found("a.service", Rung::MainProcess));
+        assert_eq!(verdict(&[early, named(Rung::MainProcess, "a.service")]), expected("a.service", Rung::MainProcess));
     }
 
     #[test]
     fn parent_outside_units_is_no_evidence() {
         let parent = Evidence::ParentCgroup(b"0::/user.slice/user-0.slice/session-1.scope\n".to_vec());
-        assert_eq!(verdict(&[parent, named(Rung::JournalEntry, "a.service")]), found("a.service", Rung::JournalEntry));
+        assert_eq!(
+            verdict(&[parent, named(Rung::JournalEntry, "a.service")]),
+            expected("a.service", Rung::JournalEntry)
+        );
     }
 
     #[test]

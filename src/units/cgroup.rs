@@ -1,17 +1,17 @@
 //! Finds the unit of a cgroup, from `/proc/PID/cgroup` or a path (`cgroups(7)`, systemd's `src/basic/cgroup-util.c`).
 //!
 //! A manager owns the top of its tree: slices, then one unit. Cgroups below that unit are delegated to the unit and can
-//! have any name, so `sshd.service` down there is never a unit of that manager. Only below `user@UID.service` the search
-//! goes on, because a user manager owns that subtree by the same rules.
+//! have any name, so `sshd.service` below a unit is never a unit of that manager. The search goes on only below
+//! `user@UID.service`, because a user manager owns that subtree by the same rules.
 
 use super::name::{Manager, Unit, UnitName};
 
 /// Where a cgroup is: in a unit, or in none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placement {
-    /// It belongs to this unit.
+    /// The cgroup belongs to this unit.
     Unit(Unit),
-    /// It names no unit, for this reason.
+    /// The cgroup names no unit, for this reason.
     None(Unplaced),
 }
 
@@ -20,8 +20,8 @@ pub enum Placement {
 pub enum Unplaced {
     /// The root cgroup: the task is exiting and the kernel has moved it there, or no manager has placed it.
     Root,
-    /// A manager's own `init.scope`. Between fork and exec a service's main process is there as well, so the cgroup leaves
-    /// the unit open. But processes of a user's units stay below that user's manager.
+    /// A manager's own `init.scope`. A service's main process is also there between fork and exec, so the unit stays
+    /// unknown. But processes of a user's units stay below that user's manager.
     Manager(Manager),
     /// A login session: a person started the process, not a unit.
     Session,
@@ -36,7 +36,7 @@ pub enum Unplaced {
 }
 
 impl Unplaced {
-    /// Whether no unit owns the process, rather than an unknown one.
+    /// Whether it is certain that no unit owns the process. Otherwise an unknown unit may own the process.
     #[must_use]
     pub fn is_certain(self) -> bool {
         matches!(self, Self::Session | Self::Slice | Self::Foreign)
@@ -49,15 +49,15 @@ const WITH_PROCESSES: [&str; 5] = ["service", "scope", "socket", "mount", "swap"
 /// The suffix that the kernel appends to the path of a removed cgroup.
 const DELETED: &[u8] = b" (deleted)";
 
-/// Places the bytes of `/proc/PID/cgroup`.
+/// Finds the placement that the bytes of `/proc/PID/cgroup` give.
 ///
-/// The line of the unified hierarchy counts, on hybrid machines as well. If it says `/`, the line of systemd's own
-/// hierarchy counts, as on a machine that has only version 1.
+/// The line of the unified hierarchy counts, on hybrid machines as well. If that line says `/`, the line of systemd's
+/// own hierarchy counts, as on a machine that has only version 1.
 #[must_use]
 pub fn place(bytes: &[u8]) -> Placement {
     let mut unified = None;
     let mut legacy = None;
-    // A line without a newline is truncated, and a truncated name is another unit's name.
+    // A line without a newline is truncated, and a truncated name can be another unit's name.
     for line in bytes.split_inclusive(|&b| b == b'\n').filter_map(|line| line.strip_suffix(b"\n")) {
         let mut fields = line.splitn(3, |&b| b == b':');
         let (Some(hierarchy), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
@@ -93,8 +93,8 @@ pub fn place_path(path: &[u8]) -> Placement {
         Err(why) => return Placement::None(why),
     };
     let unit = match user_manager_uid(&own) {
-        // The process is right in `user@UID.service`: the user manager before it moves to its init.scope, or after the
-        // system manager attached it late on a busy machine; or a child of the user manager before exec.
+        // The process is directly in `user@UID.service`. It is a child of the user manager before exec, or the user
+        // manager itself: before it moves to its init.scope, or attached late by the system manager on a busy machine.
         Some(uid) if levels.clone().next().is_none() => Err(Unplaced::Manager(Manager::User(uid))),
         Some(uid) => {
             let manager = Manager::User(uid);
@@ -122,7 +122,7 @@ fn take_unit<'a>(levels: &mut impl Iterator<Item = &'a [u8]>, manager: Manager) 
     Err(Unplaced::Slice)
 }
 
-/// Decodes a cgroup's name into a unit name. systemd prefixes `_` where a name could collide with a kernel file.
+/// Decodes a cgroup's name into a unit name. systemd prefixes `_` if a name could collide with a kernel file.
 fn decode_unit_name(level: &[u8]) -> Option<UnitName> {
     let name: UnitName = std::str::from_utf8(level.strip_prefix(b"_").unwrap_or(level)).ok()?.parse().ok()?;
     // Only instances of a template have processes.
@@ -137,10 +137,10 @@ fn user_manager_uid(name: &UnitName) -> Option<u32> {
 
 /// Whether a unit is logind's `session-ID.scope` in a `user-UID.slice` (`systemd-logind(8)`).
 fn is_session(name: &UnitName, slice: Option<&UnitName>) -> bool {
-    let of_user =
+    let in_user_slice =
         slice.and_then(|slice| parse_uid(slice.as_str().strip_prefix("user-")?.strip_suffix(".slice")?)).is_some();
     let id = name.as_str().strip_prefix("session-").and_then(|rest| rest.strip_suffix(".scope"));
-    of_user && id.is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric()))
+    in_user_slice && id.is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric()))
 }
 
 /// Parses a uid as systemd writes it: decimal without sign or leading zeros, and neither `(uid_t) -1` nor its 16-bit

@@ -3,8 +3,8 @@
 use super::name::Manager;
 use crate::audit::{IdField, Record};
 
-/// A login before the process began. Processes of system services have none. PAM gives a user manager, and so all of its
-/// units, a login of that user (`systemd-user`).
+/// The login from which a process descends. Processes of system services have none. PAM gives a user manager a login of
+/// its user (`systemd-user`), and all units of that manager inherit the login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Login {
     /// Whether the process runs as the user who logged in.
@@ -12,7 +12,7 @@ pub(crate) struct Login {
 }
 
 impl Login {
-    /// Reads the login from a record; `None` without one.
+    /// Reads the login from a record; `None` if the record has no login.
     #[must_use]
     pub(crate) fn from_record(record: &Record<'_>) -> Option<Self> {
         let is_set = record.session != IdField::Unset && record.auid != IdField::Unset;

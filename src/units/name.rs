@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A valid unit name: at most 255 bytes of systemd's alphabet with a known suffix, so that it can be displayed, stored
-/// and used in a path without escaping.
+/// A valid unit name: at most 255 bytes of systemd's alphabet with a known suffix. Display, storage and paths need
+/// no escaped form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UnitName(Box<str>);
 
@@ -15,16 +15,16 @@ pub(crate) const SUFFIXES: [&str; 11] =
 /// Why a text is not a unit name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadUnitName {
-    /// It has nothing before the suffix.
+    /// The text has nothing before the suffix.
     #[error("a unit name needs something before its suffix")]
     Empty,
-    /// It has more than 255 bytes.
+    /// The text has more than 255 bytes.
     #[error("a unit name has at most 255 characters")]
     TooLong,
-    /// It has a character outside systemd's alphabet.
+    /// The text has a character outside systemd's alphabet.
     #[error("a unit name holds only letters, digits and :-_.\\@, not {0:?}")]
     Character(char),
-    /// It ends in none of the [`SUFFIXES`].
+    /// The text ends in none of the [`SUFFIXES`].
     #[error("a unit name ends in .service, .socket, .scope or another unit type")]
     Suffix,
 }
@@ -42,13 +42,13 @@ impl UnitName {
         self.0.rsplit_once('.').map_or("", |(_, suffix)| suffix)
     }
 
-    /// Whether it is a template. systemd only runs instances of templates.
+    /// Whether the name is that of a template. systemd only runs instances of templates.
     #[must_use]
     pub fn is_template(&self) -> bool {
         self.0.rsplit_once('.').is_some_and(|(stem, _)| stem.ends_with('@'))
     }
 
-    /// The template of an instance, for example `getty@.service` of `getty@tty1.service`.
+    /// The template of an instance, for example `getty@.service` for `getty@tty1.service`.
     #[must_use]
     pub fn template(&self) -> Option<String> {
         let (stem, suffix) = self.0.rsplit_once('.')?;
@@ -59,10 +59,10 @@ impl UnitName {
     /// Parses a name as a person types it. A name without a suffix means a service.
     ///
     /// # Errors
-    /// Text that is not a unit name.
+    /// The text is not a unit name.
     pub fn from_user(name: &str) -> Result<Self, BadUnitName> {
-        let typed = name.rsplit_once('.').is_some_and(|(_, suffix)| SUFFIXES.contains(&suffix));
-        if typed { name.parse() } else { format!("{name}.service").parse() }
+        let has_suffix = name.rsplit_once('.').is_some_and(|(_, suffix)| SUFFIXES.contains(&suffix));
+        if has_suffix { name.parse() } else { format!("{name}.service").parse() }
     }
 }
 
@@ -110,8 +110,7 @@ impl Manager {
         if self == Self::System { "" } else { "--user " }
     }
 
-    /// The uid of [`Manager::User`] where a log gives only the user's name. It is the kernel's "no uid", which no process
-    /// has.
+    /// The uid of [`Manager::User`] if a log gives only the user's name: the kernel's "no uid", which no process has.
     pub const SOME_USER: u32 = u32::MAX;
 }
 
@@ -147,9 +146,9 @@ impl FromStr for Manager {
 /// A unit of one manager.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Unit {
-    /// The manager that runs it.
+    /// The manager that runs the unit.
     pub manager: Manager,
-    /// Its name under that manager.
+    /// The unit's name under that manager.
     pub name: UnitName,
 }
 

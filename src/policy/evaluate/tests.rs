@@ -119,15 +119,15 @@ fn native_abi_is_never_blocked() {
 }
 
 #[test]
-fn manager_architectures_block_abis_for_all_its_units() {
+fn architectures_of_manager_block_abis_for_its_units() {
     let groups = Groups::parse(LISTING, GroupSource::Host("252".into())).unwrap();
     let conf = UnitFile::parse(Path::new("system.conf"), b"[Manager]\nSystemCallArchitectures=native\n");
     let (architectures, _) = manager_architectures([&conf]);
     let above = ManagerContext { system_manager: architectures.clone(), ..ManagerContext::default() };
     let own = ManagerContext { manager: architectures, ..ManagerContext::default() };
-    let under = |surroundings: &ManagerContext, groups: &Groups| {
+    let under = |context: &ManagerContext, groups: &Groups| {
         let policy = policy("SystemCallFilter=~read");
-        Policy::new(policy.settings, Abi::X86_64, groups).with_context(surroundings.clone(), groups)
+        Policy::new(policy.settings, Abi::X86_64, groups).with_context(context.clone(), groups)
     };
     assert_eq!(under(&own, &groups).verdict(Abi::X86_64, "socket"), Verdict::Permitted);
     let denied = |policy: &Policy, call: &str| match policy.verdict(Abi::I386, call) {

@@ -201,7 +201,7 @@ fn call_outside_known_gets_enosys_unless_listed() {
 }
 
 #[test]
-fn filter_from_manager_rules_like_one_from_files() {
+fn filter_from_manager_rules_like_filter_from_files() {
     let from_manager = |allow: bool, entries: &[&str], errno: i32| {
         let entries: Vec<String> = entries.iter().map(ToString::to_string).collect();
         SyscallFilter::from_manager(allow, &entries, errno, &groups("252"))
@@ -267,7 +267,7 @@ proptest! {
     }
 
     #[test]
-    fn last_line_that_allows_a_call_permits_it(
+    fn last_line_that_allows_a_call_permits_the_call(
         values in prop::collection::vec(any_line(), 1..8),
         call in prop::sample::select(&["read", "mount", "uname", "exit"][..]),
     ) {
