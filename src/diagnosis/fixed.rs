@@ -18,7 +18,8 @@ pub struct History {
     pub changes: Vec<FileChange>,
     /// Whether the manager has not reread the files since the latest change.
     pub pending: bool,
-    /// When the unit's latest main process started.
+    /// When the unit's latest main process started. `None` also between a start and its main process: systemd resets the
+    /// time (`service_start` in `src/core/service.c`), then runs `ExecStartPre=`.
     pub started: Option<i64>,
     /// Whether that process still runs.
     pub running: bool,
@@ -76,18 +77,18 @@ pub(super) fn find_change(
     without: impl Fn(&PathBuf) -> Policy,
     denies: impl Fn(&Policy) -> bool,
 ) -> SettingsChange {
-    let restarted = history.started.is_some_and(|started| started > last);
-    // A denial after the latest start probably affected the process of that start. An earlier denial affected a process
-    // that existed at the first denial.
-    let start = if restarted { first.min(last) } else { history.started.unwrap_or(last) };
+    // A denial after the latest start probably affected the process of that start. Without such a start, the process
+    // existed at the first denial, and its start is unknown.
+    let known_start = history.started.filter(|started| *started <= last);
+    let start = known_start.unwrap_or(first.min(last));
     let mut newest_first: Vec<&FileChange> = history.changes.iter().filter(|change| change.at > start).collect();
     newest_first.sort_by_key(|change| std::cmp::Reverse(change.at));
     let by = newest_first.iter().find(|change| denies(&without(&change.path)));
-    let newest = newest_first.first().filter(|newest| !restarted || newest.at > last);
+    let newest = newest_first.first().filter(|newest| known_start.is_some() || newest.at > last);
     let Some(at) = by.or(newest).map(|change| change.at) else {
         let earliest = if last < history.booted { i64::MIN } else { history.booted };
         let is_between = |change: &FileChange| change.at > earliest && change.at <= last;
-        return if restarted && history.changes.iter().any(is_between) {
+        return if known_start.is_none() && history.changes.iter().any(is_between) {
             SettingsChange::Unknown
         } else {
             SettingsChange::Unchanged
@@ -96,7 +97,7 @@ pub(super) fn find_change(
     let runs_older = history.running && history.started.is_some_and(|started| started < at + FILE_CLOCK_LAG);
     let takes = match () {
         () if history.pending => TakesEffect::AfterReload,
-        () if runs_older || (last > at && !restarted) => TakesEffect::AtNextStart,
+        () if runs_older || (last > at && known_start.is_some()) => TakesEffect::AtNextStart,
         () => TakesEffect::Now,
     };
     SettingsChange::Changed(Fixed { at, by: by.map(|change| change.path.clone()), takes })
@@ -164,7 +165,15 @@ mod tests {
             None,
             "denied to a process that started after the change"
         );
-        assert_eq!(find_fix(60, &files, None, false, false), None);
+    }
+
+    #[test]
+    fn denial_without_known_start_may_be_older_than_change() {
+        let files = [("x.service", 10), ("fix", 50)];
+        let starting = |first, last| find(first, last, &files, None, false, false);
+        let effect = SettingsChange::Changed(fixed(50, Some("fix"), TakesEffect::Now));
+        assert_eq!(starting(40, 60), effect, "a crash loop during apply, between the drop-in and the reload");
+        assert_eq!(starting(60, 60), SettingsChange::Unknown, "the process may have started before the change");
     }
 
     #[test]
