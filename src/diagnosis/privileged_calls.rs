@@ -1,4 +1,4 @@
-//! Calls that no remedy opens before they are denied.
+//! Privileged calls: the default remedy opens none of them before it is denied. Remedies by whole group can.
 
 use crate::syscalls::Groups;
 

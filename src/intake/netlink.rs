@@ -40,7 +40,7 @@ pub enum AuditMessage<'a> {
     Seccomp(&'a [u8]),
     /// An audit message of another type; its serial number still counts.
     Other(&'a [u8]),
-    /// No netlink message, or not from the kernel: ignored.
+    /// No netlink message, a truncated one, or one that is not from the kernel: ignored.
     Foreign,
 }
 

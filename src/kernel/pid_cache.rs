@@ -77,7 +77,8 @@ impl PidCache {
     }
 
     /// Returns a number for the process that made a record at a moment, in milliseconds since the epoch. The number stays
-    /// the same while the process lives in the same cgroup. `None` if the process cannot be held, or started later.
+    /// the same while the process lives in the same cgroup. `None` if the process cannot be held or started later, or if the
+    /// moment is in the future.
     pub(crate) fn number(&mut self, procfs: &Procfs, pid: u32, at: i64) -> Option<u64> {
         // Without the record's true time, another process may have had the pid.
         if self.clocks.is_future(at) {

@@ -1,6 +1,6 @@
 //! `status`: whether the daemon listens, its counters, and what it cannot see on this machine.
 
-use crate::audit::text::{escape, plural};
+use crate::audit::text::{escape, escape_lines, plural};
 use crate::cli::args::Common;
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, GOOD, Page, WARN, styled};
@@ -111,11 +111,6 @@ async fn query_daemon(common: &Common, clock: &LocalTime) -> Hearing {
     }
 }
 
-/// Escapes each line of a text.
-fn escape_lines(text: &str) -> String {
-    text.lines().map(|line| escape(line.as_bytes())).collect::<Vec<_>>().join("\n")
-}
-
 impl Hearing {
     fn new(status: Status, clock: &LocalTime) -> Self {
         let since = Moment::At(status.since);
@@ -136,7 +131,7 @@ impl Hearing {
             }),
             store_error: status.store_error.map(|error| escape(error.as_bytes())),
             journal_error: status.journal_error.map(|error| escape(error.as_bytes())),
-            verifier_log: status.verifier_log.as_deref().map(escape_lines),
+            verifier_log: status.verifier_log.as_deref().map(|log| escape_lines(log.as_bytes()).join("\n")),
             absent: None,
             recording: Vec::new(),
             limitations: status.limitations.iter().map(|text| escape(text.as_bytes())).collect(),
