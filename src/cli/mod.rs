@@ -9,7 +9,7 @@ pub(crate) mod verbs;
 pub mod views;
 
 use crate::cli::terminal::clock::local_time_now;
-use crate::cli::terminal::output::{block_on, print_message, print_reply};
+use crate::cli::terminal::output::{Inconclusive, block_on, print_message, print_reply};
 use crate::operations::outcome::NothingToDo;
 use anstream::ColorChoice;
 use args::{Cli, Command, When};
@@ -38,6 +38,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         Ok(false) => ExitCode::from(1),
         // The reader closed the pipe and needs no more output.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Inconclusive>() => ExitCode::from(2),
         Err(error) => {
             print_message(color, page::BAD, &format!("{error:#}"));
             ExitCode::from(if error.is::<NothingToDo>() { 1 } else { 2 })

@@ -5,6 +5,10 @@ use crate::units::Manager;
 /// The groups whose members may read the system's journal, and so every incident.
 pub(crate) const TRUSTED_GROUPS: [&str; 3] = ["adm", "systemd-journal", "wheel"];
 
+/// What a user reads whose access is limited to [`Access::Own`].
+pub(crate) const OWN_UNITS_ONLY: &str =
+    "you may see the denials of your own units only: run with sudo, or join group adm or systemd-journal";
+
 /// The user of a call, as the kernel or the bus reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BusCaller {
@@ -49,6 +53,14 @@ impl Access {
         }
     }
 
+    /// Returns the only manager whose incidents the user may read; `None` if the user may read all.
+    pub(crate) fn only_manager(self) -> Option<Manager> {
+        match self {
+            Self::Everything => None,
+            Self::Own(uid) => Some(Manager::User(uid)),
+        }
+    }
+
     /// Narrows a query for a manager, or for all managers (`None`), to what the caller may read.
     ///
     /// # Errors
@@ -56,7 +68,7 @@ impl Access {
     pub(crate) fn narrow(self, asked: Option<Manager>) -> Result<Option<Manager>, NotPermitted> {
         match (self, asked) {
             (Self::Everything, asked) => Ok(asked),
-            (Self::Own(uid), None) => Ok(Some(Manager::User(uid))),
+            (Self::Own(_), None) => Ok(self.only_manager()),
             (Self::Own(_), Some(_)) if self.permits(asked) => Ok(asked),
             (Self::Own(_), Some(_)) => Err(NotPermitted),
         }

@@ -76,9 +76,11 @@ impl Service {
         self.read(move |store| Ok(store.incidents(&query)?.iter().map(IncidentDict::from).collect())).await
     }
 
-    /// Returns what the daemon receives, and what it has lost.
-    fn status(&self) -> Status {
-        (self.status)()
+    /// Returns what the daemon receives, what it has lost, and what the caller may read.
+    #[expect(clippy::needless_pass_by_value, reason = "zbus hands the header over by value")]
+    fn status(&self, #[zbus(header)] header: Header<'_>) -> Result<Status, BusError> {
+        let (_, access) = self.admission.caller(&sender(&header)?)?;
+        Ok(Status { only_manager: access.only_manager().map(|manager| manager.to_string()), ..(self.status)() })
     }
 
     /// Sends `IncidentSeen` signals about incidents that the caller may read, until it leaves the bus.

@@ -134,6 +134,8 @@ pub struct Status {
     pub listening: bool,
     /// Since when, in milliseconds since the epoch.
     pub since: i64,
+    /// The only manager whose incidents the caller may read, `user:UID`; absent if the caller may read all.
+    pub only_manager: Option<String>,
     /// The number of records.
     pub records: u64,
     /// The number of audit events that were lost, by the gaps in their serial numbers.

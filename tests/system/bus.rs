@@ -264,6 +264,53 @@ async fn other_user_gets_answers_about_own_units_only() {
     assert_eq!(units["data"][0][0]["Manager"]["data"], format!("user:{OTHER}"));
 }
 
+/// What harden-why answers on a bus to another user, or to root (`nobody` false): exit status, stdout and stderr.
+async fn answer_of_client(bus: &OwnBus, nobody: bool, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = match nobody {
+        true => support::nobody::harden_why(bus.temp.path()),
+        false => Command::new(env!("CARGO_BIN_EXE_harden-why")),
+    };
+    command.args(["--bus", &bus.address().to_string()]).args(arguments);
+    let run = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = tokio::time::timeout(PATIENCE, run).await.expect("it waits for ever").unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// The beginning of what a user reads who may not see everything.
+const OWN_UNITS_ONLY: &str = "you may see the denials of your own units only";
+
+#[tokio::test]
+async fn user_without_rights_reads_that_denials_are_hidden_and_not_that_none_are_known() {
+    let Some(bus) = OwnBus::start() else { return };
+    Store::open(&bus.state()).unwrap().record(&[denied(Some(Manager::System), 1)]).unwrap();
+    let _service = bus.serve().await;
+    for arguments in [&["a.service"][..], &["a@.service"], &[], &["--system"], &["a", "--json"], &["--json"]] {
+        let (status, out, error) = answer_of_client(&bus, true, arguments).await;
+        assert_eq!(status, Some(2), "{arguments:?}: {out}{error}");
+        let words = out.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(OWN_UNITS_ONLY), "{arguments:?}: {out}{error}");
+        assert!(!words.contains("No denials of it are") && !words.contains("denials that are known"), "{out}");
+    }
+    for arguments in [&["check", "a"][..], &["apply", "a", "--yes"], &["follow"], &["follow", "a.service"]] {
+        let (status, _, error) = answer_of_client(&bus, true, arguments).await;
+        assert_eq!(status, Some(2), "{arguments:?}: {error}");
+        assert!(error.contains(OWN_UNITS_ONLY), "{arguments:?}: {error}");
+    }
+    let (_, status, _) = answer_of_client(&bus, true, &["status", "--json"]).await;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["only_manager"], format!("user:{OTHER}"));
+    // `--user` selects what the user may see.
+    let (status, out, _) = answer_of_client(&bus, true, &["--user"]).await;
+    assert!(status == Some(1) && out.contains("No denials are known"), "{out}");
+    // Root may see everything.
+    let (status, out, _) = answer_of_client(&bus, false, &["b.service"]).await;
+    assert!(status == Some(1) && out.contains("No denials of it are known"), "{out}");
+    let (_, status, _) = answer_of_client(&bus, false, &["status", "--json"]).await;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["only_manager"], serde_json::Value::Null);
+}
+
 #[tokio::test]
 async fn invalid_arguments_and_missing_store_are_named_errors() {
     let Some(bus) = OwnBus::start() else { return };

@@ -31,6 +31,7 @@ mod support {
     pub(crate) mod denied;
     pub(crate) mod listener;
     pub(crate) mod manager;
+    pub(crate) mod nobody;
     pub(crate) mod placed;
     pub(crate) mod program;
 }

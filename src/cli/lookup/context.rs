@@ -1,9 +1,10 @@
 //! The resources of every verb that answers for units of this machine.
 
-use super::incident_source::IncidentSource;
+use super::incident_source::{IncidentSource, ManagerScope};
 use crate::audit::Note;
 use crate::cli::args::{Common, StateDir};
 use crate::incidents::local_time::LocalTime;
+use crate::outlet::access::OWN_UNITS_ONLY;
 use crate::outlet::caveats::hearing_notes;
 use crate::outlet::client::HardenWhyProxy;
 use crate::syscalls::Groups;
@@ -25,6 +26,8 @@ pub(crate) struct Context {
     pub(crate) local_time: LocalTime,
     /// What limits every answer of this verb.
     pub(crate) notes: Vec<Note>,
+    /// Whether the caller may read only the incidents of units of their own manager.
+    own_units_only: bool,
 }
 
 impl Context {
@@ -50,10 +53,20 @@ impl Context {
     ) -> Self {
         let loaded_groups = syscall_groups::load();
         notes.extend(syscall_groups::groups_note(&loaded_groups));
-        if let Some(status) = incidents.status().await {
-            notes.extend(hearing_notes(&status, local_time));
+        let status = incidents.status().await;
+        if let Some(status) = &status {
+            notes.extend(hearing_notes(status, local_time));
         }
-        Self { incidents, managers: Managers::new(bus), loaded_groups, local_time: local_time.clone(), notes }
+        let own_units_only = status.is_some_and(|status| status.only_manager.is_some());
+        let local_time = local_time.clone();
+        Self { incidents, managers: Managers::new(bus), loaded_groups, local_time, notes, own_units_only }
+    }
+
+    /// Returns a note if the caller may not read all incidents of these managers' units. `--user` selects the caller's
+    /// own units here.
+    pub(crate) fn hidden_incidents_note(&self, managers: ManagerScope) -> Option<Note> {
+        let is_hidden = self.own_units_only && managers != ManagerScope::Users;
+        is_hidden.then(|| Note::new("own-units-only", OWN_UNITS_ONLY))
     }
 
     /// The system call groups.

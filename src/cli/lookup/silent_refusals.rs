@@ -32,7 +32,7 @@ pub(crate) fn describe(
     } else if answer.denials.is_empty() {
         answer.silence = Some(Silence {
             words: format!(
-                "but its {names} can refuse calls with an error, and of those systemd lets the kernel write \
+                "its {names} can refuse calls with an error, and of those systemd lets the kernel write \
                 no record. To see them:"
             ),
             commands: commands(unit),

@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::incident_source::{IncidentScope, UnitIncidents};
 use super::silent_refusals;
-use super::unit_names::{alias_note, managers_to_ask, resolve_alias};
+use super::unit_names::{alias_note, managers_to_ask, query_own_name, resolve_alias};
 use crate::audit::Note;
 use crate::cli::views::answer::{Answer, RemedyView};
 use crate::cli::views::remedy::add_exposure;
@@ -62,15 +62,31 @@ pub(crate) async fn answer_without_incidents(context: &Context, name: &UnitName,
         let mut answer = empty(&unit, settings.notes);
         let recording = ActiveLogging::find(LocalMachine::new(&context.managers), unit.manager).await;
         silent_refusals::describe(&mut answer, &unit, situation, recording.as_ref(), &context.local_time);
+        if manager == Manager::System {
+            hide_denials(context, scope, &mut answer);
+        }
         return answer;
     }
-    let text = if name.is_template() {
+    let is_hidden = context.hidden_incidents_note(scope.managers).is_some();
+    let text = if name.is_template() && is_hidden {
+        format!("no instance of {name} has denials that you may see; 'harden-why' lists those that you may")
+    } else if name.is_template() {
         format!("no instance of {name} has denials that are known; 'harden-why' lists what was seen")
     } else {
         format!("no manager asked knows a unit {name}: is the name right? 'harden-why' lists what was seen")
     };
     let unit = Unit { manager: Manager::System, name: name.clone() };
-    Answer { manager: None, ..empty(&unit, vec![Note::new("unit-unknown", text)]) }
+    let mut answer = Answer { manager: None, ..empty(&unit, vec![Note::new("unit-unknown", text)]) };
+    hide_denials(context, scope, &mut answer);
+    answer
+}
+
+/// Makes an answer say that its denials are hidden, if the caller may not see them.
+fn hide_denials(context: &Context, scope: IncidentScope, answer: &mut Answer) {
+    if let Some(note) = context.hidden_incidents_note(scope.managers) {
+        answer.notes.insert(0, note);
+        answer.is_hidden = true;
+    }
 }
 
 /// Answers for processes whose unit is unknown.
@@ -110,6 +126,13 @@ pub(crate) async fn answers_for_name(
         let Some(unit) = unit else { continue };
         let incidents = UnitIncidents { incidents, complete };
         answers.push(answer_for_unit(context, &unit, incidents, SilentRefusals::Possible).await);
+    }
+    let own_name = alias_of.as_ref().unwrap_or(name);
+    if answers.iter().all(|answer| !answer.is_hidden)
+        && let Some(note) = context.hidden_incidents_note(scope.managers)
+        && query_own_name(own_name, Manager::System, &context.managers).await.is_some()
+    {
+        answers.iter_mut().for_each(|answer| answer.notes.insert(0, note.clone()));
     }
     if let Some(own) = &alias_of {
         for answer in &mut answers {

@@ -131,6 +131,9 @@ pub(crate) async fn find_unit_with_incidents(
     if chosen.user {
         units.retain(|(unit, _)| unit.manager == me);
     }
+    if let Some(hidden) = context.hidden_incidents_note(scope.managers).filter(|_| units.is_empty()) {
+        bail!("no denials of {name} that you may see are known: {}", hidden.text);
+    }
     match (units.pop(), units.is_empty()) {
         (None, _) => bail!(NothingToDo(format!(
             "no denials of {name} are known, so there is nothing to go by; 'harden-why {name}' tells whether it can be \

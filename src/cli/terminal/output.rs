@@ -14,7 +14,17 @@ pub(crate) trait Reply: Serialize {
 
     /// Returns whether there is anything to report; decides the exit status.
     fn has_findings(&self) -> bool;
+
+    /// Returns whether a reply without findings leaves open whether there are any, because the caller may not see all.
+    fn is_inconclusive(&self) -> bool {
+        false
+    }
 }
+
+/// A reply is printed, and leaves open whether there is anything to report. Exit status 2, without a further message.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is inconclusive")]
+pub(crate) struct Inconclusive;
 
 /// Prints a warning to stderr. The caller must escape foreign text.
 pub(crate) fn warn(color: ColorChoice, what: &str) {
@@ -31,7 +41,7 @@ pub(crate) fn print_message(color: ColorChoice, style: anstyle::Style, what: &st
 /// Prints a reply to stdout. Returns whether there is anything to report.
 ///
 /// # Errors
-/// stdout cannot be written.
+/// stdout cannot be written, or the reply is [`Inconclusive`].
 pub(crate) fn print_reply(common: &Common, color: ColorChoice, reply: &impl Reply) -> anyhow::Result<bool> {
     let mut out = AutoStream::new(io::stdout(), color);
     if common.json {
@@ -42,6 +52,9 @@ pub(crate) fn print_reply(common: &Common, color: ColorChoice, reply: &impl Repl
         out.write_all(reply.page().as_bytes())?;
     }
     out.flush()?;
+    if !reply.has_findings() && reply.is_inconclusive() {
+        return Err(Inconclusive.into());
+    }
     Ok(reply.has_findings())
 }
 

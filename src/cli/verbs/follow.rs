@@ -18,18 +18,19 @@ use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
 use crate::incidents::local_time::{LocalTime, moment};
 use crate::incidents::{Moment, RowId, Stored};
+use crate::outlet::access::OWN_UNITS_ONLY;
 use crate::outlet::alert;
 use crate::outlet::caveats::hearing_notes;
 use crate::outlet::client;
-use crate::outlet::client::{HardenWhyProxy, explained, is_nothing_yet};
+use crate::outlet::client::{HardenWhyProxy, explained, is_nothing_yet, patiently};
 use crate::outlet::wire::{BusError, MAX_COUNT_LAG, MAX_INCIDENTS};
 use crate::systemd::manager::Managers;
 use crate::systemd::manager_lookup::ManagerLookup;
 use crate::systemd::syscall_groups::LoadedGroups;
 use crate::systemd::{manager_lookup, syscall_groups};
-use crate::units::UnitName;
+use crate::units::{Manager, UnitName};
 use anstream::{AutoStream, ColorChoice};
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use inbox::{Inbox, next_item};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -88,6 +89,12 @@ pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
     }
     names.append(&mut own);
     let mut client = client::daemon(&common.bus).await.context("harden-whyd does not answer")?;
+    let only_manager = patiently(|| client.status()).await.map_err(explained)?.only_manager;
+    if let Some(own) = only_manager.and_then(|manager| manager.parse().ok()).filter(|_| scope != ManagerScope::Users) {
+        let can_see_any = scope == ManagerScope::All && has_any_unit(&managers, own, &names).await;
+        ensure!(can_see_any, OWN_UNITS_ONLY);
+        warn(color, OWN_UNITS_ONLY);
+    }
     let mut follower = Follower {
         out: AutoStream::new(io::stdout(), color),
         json: common.json,
@@ -115,6 +122,17 @@ pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
             }
         };
     }
+}
+
+/// Returns whether a manager runs, and knows any of these units. Without names, any unit counts; a template always does.
+async fn has_any_unit(managers: &Managers, manager: Manager, names: &[UnitName]) -> bool {
+    let Ok(running) = managers.connect(manager).await else { return false };
+    for name in names {
+        if name.is_template() || running.unit_properties(name).await.is_ok() {
+            return true;
+        }
+    }
+    names.is_empty()
 }
 
 struct Follower {

@@ -28,6 +28,9 @@ pub(crate) struct Overview {
     silent: SilentUnits,
     /// What limits the answer.
     notes: Vec<Note>,
+    /// Whether the caller may see the denials of their own units only.
+    #[serde(skip)]
+    own_units_only: bool,
     /// Whether the page names all units.
     #[serde(skip)]
     all: bool,
@@ -76,9 +79,12 @@ pub(crate) async fn overview(cli: &Cli, clock: &LocalTime) -> anyhow::Result<Ove
         let found = line.unit.as_deref().zip(line.manager.as_deref());
         line.mark(found.and_then(|(unit, manager)| silent.find(unit, manager)));
     }
+    let hidden = context.hidden_incidents_note(scope.managers);
+    let own_units_only = hidden.is_some();
     let mut notes = context.notes;
     notes.extend(silent.notes.iter().cloned());
-    Ok(Overview { schema: SCHEMA, lines, silent, notes, all: cli.units.all })
+    notes.extend(hidden);
+    Ok(Overview { schema: SCHEMA, lines, silent, notes, own_units_only, all: cli.units.all })
 }
 
 impl OverviewLine {
@@ -106,7 +112,11 @@ impl Reply for Overview {
     fn page(&self) -> String {
         let mut page = Page::default();
         if self.lines.is_empty() {
-            page.line("No denials are known.");
+            page.line(if self.own_units_only {
+                "No denials of your own units are known. You may not see those of others."
+            } else {
+                "No denials are known."
+            });
         } else {
             page.line(styled(BOLD, "Units with denials, newest first"));
             for line in &self.lines {
@@ -140,5 +150,9 @@ impl Reply for Overview {
 
     fn has_findings(&self) -> bool {
         !self.lines.is_empty()
+    }
+
+    fn is_inconclusive(&self) -> bool {
+        self.own_units_only
     }
 }

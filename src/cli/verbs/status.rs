@@ -12,6 +12,7 @@ use crate::incidents::Moment;
 use crate::incidents::local_time::{LocalTime, moment};
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::refusal_logging::state::ActiveLogging;
+use crate::outlet::access::OWN_UNITS_ONLY;
 use crate::outlet::client;
 use crate::outlet::client::{explained, patiently};
 use crate::outlet::wire::Status;
@@ -28,6 +29,8 @@ pub(crate) struct Hearing {
     listening: bool,
     /// When the daemon began to listen, RFC 3339.
     since: Option<String>,
+    /// The only manager whose denials the caller may see, `user:UID`; null if the caller may see all.
+    only_manager: Option<String>,
     /// The daemon's counters; null if it does not answer.
     counters: Option<Counters>,
     /// Why the store cannot be written; absent if it can.
@@ -98,6 +101,7 @@ async fn query_daemon(common: &Common, clock: &LocalTime) -> Hearing {
             schema: SCHEMA,
             listening: false,
             since: None,
+            only_manager: None,
             counters: None,
             store_error: None,
             journal_error: None,
@@ -119,6 +123,7 @@ impl Hearing {
             listening: status.listening,
             since: moment(&since),
             shown: clock.show(&since),
+            only_manager: status.only_manager.as_deref().map(|manager| escape(manager.as_bytes())),
             counters: Some(Counters {
                 records: status.records,
                 lost: status.lost,
@@ -173,6 +178,9 @@ impl Reply for Hearing {
                 page.field("forgot", &format!("{denials} since the store was begun: it was full"));
             }
             page.field("buffer", &format!("{} KiB", counters.receive_buffer / 1024));
+        }
+        if self.only_manager.is_some() {
+            page.field("you", &styled(WARN, OWN_UNITS_ONLY));
         }
         if let Some(error) = &self.store_error {
             page.field("store", &styled(BAD, error));

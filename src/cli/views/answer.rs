@@ -97,6 +97,9 @@ pub struct Answer {
     /// What a page without denials says.
     #[serde(skip)]
     pub nothing: &'static str,
+    /// Whether the caller may not see the unit's denials.
+    #[serde(skip)]
+    pub is_hidden: bool,
 }
 
 /// Why a unit without denials may have been refused calls.
@@ -259,6 +262,7 @@ impl Answer {
             silence: None,
             apply: None,
             nothing: "No denials of it are known.",
+            is_hidden: false,
         }
     }
 }

@@ -19,6 +19,10 @@ impl Reply for Report {
     fn has_findings(&self) -> bool {
         self.units.iter().any(|answer| !answer.denials.is_empty())
     }
+
+    fn is_inconclusive(&self) -> bool {
+        self.units.iter().any(|answer| answer.is_hidden)
+    }
 }
 
 fn render_report(report: &Report) -> String {
@@ -67,7 +71,8 @@ fn render_answer(page: &mut Page, answer: &Answer) {
         )),
     }
     match (&answer.silence, answer.denials.is_empty()) {
-        (Some(silence), true) => render_silence(page, silence),
+        (Some(silence), true) => render_silence(page, answer.is_hidden, silence),
+        (None, true) if answer.is_hidden => page.line("  You may not see its denials."),
         (None, true) => page.line(format_args!("  {}", answer.nothing)),
         _ => {}
     }
@@ -104,8 +109,9 @@ fn render_instructions(page: &mut Page, answer: &Answer) {
 }
 
 /// Adds that a unit without denials may have been refused calls without a record.
-fn render_silence(page: &mut Page, Silence { words, commands }: &Silence) {
-    page.paragraph(2, &format!("No denials of it are known, {words}"));
+fn render_silence(page: &mut Page, is_hidden: bool, Silence { words, commands }: &Silence) {
+    let nothing = if is_hidden { "You may not see its denials, and" } else { "No denials of it are known, but" };
+    page.paragraph(2, &format!("{nothing} {words}"));
     page.gap();
     let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
     for (command, what) in commands {
