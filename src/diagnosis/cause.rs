@@ -6,7 +6,7 @@
 
 use super::before_exec::is_rehearsal_filter_load;
 use super::fixed;
-use super::fixed::{Fixed, History, SettingsChange};
+use super::fixed::{Fixed, History, LaterChange, SettingsChange, TakesEffect};
 use super::runtime::Runtime;
 use super::situation::Situation;
 use crate::audit::Action;
@@ -15,7 +15,8 @@ use crate::policy;
 use crate::policy::{Effect, Policy, Verdict};
 use crate::syscalls::{Abi, Groups};
 use crate::units::UnitName;
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 /// Why a call was denied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,13 @@ pub enum DenialCause {
         /// The directives that may have denied the call.
         by: Vec<policy::DirectiveCause>,
     },
+    /// The unit's settings deny the call, or may, but they changed since the process that was denied it started.
+    BeforeChange {
+        /// The directives that deny the call, or may.
+        by: Vec<policy::DirectiveCause>,
+        /// The change.
+        change: LaterChange,
+    },
     /// The call was logged and allowed.
     Logged {
         /// The unit's `SystemCallLog=`, if it lists the call.
@@ -51,7 +59,7 @@ pub enum DenialCause {
 }
 
 impl DenialCause {
-    /// Whether the unit's settings denied the call, or may have.
+    /// Whether the unit's present settings denied the call, or may have.
     #[must_use]
     pub fn is_by_unit(&self) -> bool {
         matches!(self, Self::Unit { .. } | Self::Possible { .. })
@@ -90,15 +98,8 @@ pub(super) fn find_cause(incident: &Incident, situation: Option<&Situation>, gro
     let unit = incident.key.unit.as_ref().map(|unit| &unit.name);
     match cause {
         DenialCause::Elsewhere(elsewhere @ (Elsewhere::Permitted { .. } | Elsewhere::OtherEffect)) => {
-            let dated = situation.and_then(|situation| {
-                Some((situation, situation.history.as_ref().filter(|history| !history.changes.is_empty())?))
-            });
-            let change = || match (dated, &incident.last) {
-                (Some((situation, history)), Moment::At(last)) => {
-                    let first = if let Moment::At(first) = incident.first { first } else { *last };
-                    find_change((first, *last), (denial, source), situation, history, groups)
-                }
-                _ => SettingsChange::Unknown,
+            let change = || {
+                situation.map_or(SettingsChange::Unknown, |situation| find_change(incident, denial, situation, groups))
             };
             let elsewhere = filtering_program(unit).unwrap_or_else(|| match (change(), elsewhere) {
                 (SettingsChange::Changed(fixed), _) => Elsewhere::Fixed(fixed),
@@ -110,6 +111,28 @@ pub(super) fn find_cause(incident: &Incident, situation: Option<&Situation>, gro
         DenialCause::Elsewhere(elsewhere) => DenialCause::Elsewhere(filtering_program(unit).unwrap_or(elsewhere)),
         DenialCause::SettingsUnread => {
             filtering_program(unit).map_or(DenialCause::SettingsUnread, DenialCause::Elsewhere)
+        }
+        DenialCause::Unit { by, effect, changed } => {
+            let deciding: BTreeSet<&Path> =
+                by.iter().filter_map(|cause| cause.origin.as_ref()).map(|origin| &*origin.path).collect();
+            match situation.and_then(|situation| find_later_change(incident, situation, |path| deciding.contains(path)))
+            {
+                Some(change) => DenialCause::BeforeChange { by, change },
+                None => DenialCause::Unit { by, effect, changed },
+            }
+        }
+        DenialCause::Possible { by } => {
+            // Any line of such a directive decides which arguments pass.
+            let sets = |situation: &Situation, path: &Path| {
+                let mut lines = by.iter().flat_map(|cause| situation.policy.settings.lines(cause.directive));
+                lines.any(|line| &*line.origin.path == path)
+            };
+            let change =
+                situation.and_then(|situation| find_later_change(incident, situation, |path| sets(situation, path)));
+            match change {
+                Some(change) => DenialCause::BeforeChange { by, change },
+                None => DenialCause::Possible { by },
+            }
         }
         cause => cause,
     }
@@ -123,22 +146,40 @@ fn filtering_program(unit: Option<&UnitName>) -> Option<Elsewhere> {
 }
 
 /// Returns whether the unit's settings changed since the denial, and the drop-in without which they would still deny
-/// the call.
-fn find_change(
-    times: (i64, i64),
-    (denial, source): (&Denial, SightingSource),
-    situation: &Situation,
-    history: &History,
-    groups: &Groups,
-) -> SettingsChange {
+/// the call. If the times of the files or of the denial are unknown, a remedy that lets the call pass counts as newer.
+fn find_change(incident: &Incident, denial: &Denial, situation: &Situation, groups: &Groups) -> SettingsChange {
     let denies = |policy: &Policy| {
         matches!(
-            cause_in_policy(denial, source, Some(policy)),
+            cause_in_policy(denial, incident.key.source, Some(policy)),
             DenialCause::Unit { changed: false, .. } | DenialCause::Possible { .. }
         )
     };
     let without = |path: &PathBuf| situation.policy.without_dropins(|other| other == path, groups);
-    fixed::find_change(times, history, without, denies)
+    if let (Some(history), Moment::At(last)) = (dated_history(situation), &incident.last) {
+        let first = if let Moment::At(first) = incident.first { first } else { *last };
+        return fixed::find_change((first, *last), history, without, denies);
+    }
+    let mut files = situation.policy.settings.assignments().map(|line| &line.origin.path);
+    let remedy = files.find(|path| situation.is_remedy(path)).map(|path| path.to_path_buf());
+    match remedy.filter(|path| denies(&without(path))) {
+        Some(path) => SettingsChange::Changed(Fixed { at: None, by: Some(path), takes: TakesEffect::Now }),
+        None => SettingsChange::Unknown,
+    }
+}
+
+/// Returns the latest change of the files that decide the call, if no process that started after it is known to be
+/// denied the call.
+fn find_later_change(
+    incident: &Incident,
+    situation: &Situation,
+    decides: impl Fn(&Path) -> bool,
+) -> Option<LaterChange> {
+    let Moment::At(last) = incident.last else { return None };
+    fixed::find_later_change(last, dated_history(situation)?, decides, |path| situation.is_remedy(path))
+}
+
+fn dated_history(situation: &Situation) -> Option<&History> {
+    situation.history.as_ref().filter(|history| !history.changes.is_empty())
 }
 
 /// Returns the cause of a denial under a policy.

@@ -1,10 +1,11 @@
-//! Finds out whether a call that the unit's settings permit now was denied by earlier settings.
+//! Compares denials with changes of the unit's settings: whether a call that the settings permit now was denied by
+//! earlier settings, and whether a call that they deny was denied since they changed.
 //!
-//! A process keeps the filter that it started with. So only changes since its start count, and a change helps only
+//! A process keeps the filter that it started with. So only changes since its start count, and a change affects only
 //! processes that start after it.
 
 use crate::policy::Policy;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How far a file's time can lag behind, in milliseconds. The kernel takes the time from a clock that advances only at
 /// timer ticks. Ticks are up to 10 ms apart (`CONFIG_HZ`), and late on a busy machine: a lag of 5 ms was measured with
@@ -21,6 +22,8 @@ pub struct History {
     /// When the unit's latest main process started. `None` also between a start and its main process: systemd resets the
     /// time (`service_start` in `src/core/service.c`), then runs `ExecStartPre=`.
     pub started: Option<i64>,
+    /// When the unit last left the state `inactive` or `failed`: no process of its latest run is older.
+    pub activated: Option<i64>,
     /// Whether that process still runs.
     pub running: bool,
     /// When the machine booted: no process is older.
@@ -39,11 +42,22 @@ pub struct FileChange {
 /// Settings that permit a call that earlier settings may have denied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fixed {
-    /// When the settings were changed.
-    pub at: i64,
+    /// When the settings were changed; `None` if the times of the files mean nothing.
+    pub at: Option<i64>,
     /// The drop-in without which the settings would still deny the call; `None` if it is unknown.
     pub by: Option<PathBuf>,
     /// When the settings take effect.
+    pub takes: TakesEffect,
+}
+
+/// A change of settings that deny a call, or may. No process that started after the change is known to be denied it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaterChange {
+    /// When the file was changed.
+    pub at: i64,
+    /// The changed file.
+    pub path: PathBuf,
+    /// When the change takes effect.
     pub takes: TakesEffect,
 }
 
@@ -77,9 +91,8 @@ pub(super) fn find_change(
     without: impl Fn(&PathBuf) -> Policy,
     denies: impl Fn(&Policy) -> bool,
 ) -> SettingsChange {
-    // A denial after the latest start probably affected the process of that start. Without such a start, the process
-    // existed at the first denial, and its start is unknown.
-    let known_start = history.started.filter(|started| *started <= last);
+    // Without a known start, the process existed at the first denial.
+    let known_start = find_start(last, history);
     let start = known_start.unwrap_or(first.min(last));
     let mut newest_first: Vec<&FileChange> = history.changes.iter().filter(|change| change.at > start).collect();
     newest_first.sort_by_key(|change| std::cmp::Reverse(change.at));
@@ -94,13 +107,46 @@ pub(super) fn find_change(
             SettingsChange::Unchanged
         };
     };
+    let takes = find_effect(at, (last, known_start), history);
+    SettingsChange::Changed(Fixed { at: Some(at), by: by.map(|change| change.path.clone()), takes })
+}
+
+/// Returns the latest change of settings that may be newer than the start of the process that was last denied the call.
+/// `decides` says whether a file holds settings that decide the call, and `is_ours` whether harden-why wrote it.
+pub(super) fn find_later_change(
+    last: i64,
+    history: &History,
+    decides: impl Fn(&Path) -> bool,
+    is_ours: impl Fn(&Path) -> bool,
+) -> Option<LaterChange> {
+    let known_start = find_start(last, history);
+    let may_be_later = |change: &&FileChange| match known_start {
+        Some(start) => change.at > start,
+        // The process may be older than any change. That counts only for a remedy: another remedy would be a guess on
+        // top of it.
+        None => change.at > last || is_ours(&change.path),
+    };
+    let deciding = history.changes.iter().filter(|change| decides(&change.path));
+    let FileChange { path, at } = deciding.filter(may_be_later).max_by_key(|change| change.at)?;
+    let takes = find_effect(*at, (last, known_start), history);
+    Some(LaterChange { at: *at, path: path.clone(), takes })
+}
+
+/// Returns a time before which the process that was denied a call at `last` did not start; `None` if that is unknown.
+fn find_start(last: i64, history: &History) -> Option<i64> {
+    // A denial after the latest start probably affected the process of that start.
+    let known = |start: Option<i64>| start.filter(|start| *start <= last);
+    known(history.started).or_else(|| known(history.activated))
+}
+
+/// Returns when a change takes effect. The call was denied last at this time, to a process of this start.
+fn find_effect(at: i64, (last, known_start): (i64, Option<i64>), history: &History) -> TakesEffect {
     let runs_older = history.running && history.started.is_some_and(|started| started < at + FILE_CLOCK_LAG);
-    let takes = match () {
+    match () {
         () if history.pending => TakesEffect::AfterReload,
         () if runs_older || (last > at && known_start.is_some()) => TakesEffect::AtNextStart,
         () => TakesEffect::Now,
-    };
-    SettingsChange::Changed(Fixed { at, by: by.map(|change| change.path.clone()), takes })
+    }
 }
 
 #[cfg(test)]
@@ -109,7 +155,6 @@ mod tests {
     use crate::policy::{Settings, UnitFile};
     use crate::syscalls::groups::GroupSource;
     use crate::syscalls::{Abi, Groups};
-    use std::path::Path;
 
     /// A policy with or without the drop-in `fix`, which allows the denied call.
     fn policy(with: bool) -> Policy {
@@ -146,13 +191,13 @@ mod tests {
         pending: bool,
     ) -> SettingsChange {
         let changes = changes.iter().map(|(path, at)| FileChange { path: path.into(), at: *at }).collect();
-        let history = History { changes, pending, started, running, booted: 30 };
+        let history = History { changes, pending, started, activated: None, running, booted: 30 };
         let denies = |policy: &Policy| policy.filter.as_ref().is_some_and(|filter| !filter.permits("mount"));
         find_change((first, last), &history, |path| policy(path != Path::new("fix")), denies)
     }
 
     fn fixed(at: i64, by: Option<&str>, takes: TakesEffect) -> Fixed {
-        Fixed { at, by: by.map(Into::into), takes }
+        Fixed { at: Some(at), by: by.map(Into::into), takes }
     }
 
     #[test]
@@ -237,5 +282,36 @@ mod tests {
             "not the newest change"
         );
         assert_eq!(find_fix(40, &[], None, false, false), None);
+    }
+
+    /// Returns the path and the effect of a later change of `x.service` or `fix`, of which the latter is a remedy.
+    fn find_later(last: i64, started: Option<i64>, activated: Option<i64>) -> Option<(&'static str, TakesEffect)> {
+        let change = |path: &str, at| FileChange { path: path.into(), at };
+        let changes = vec![change("x.service", 50), change("fix", 60), change("x.service.d", 90)];
+        let history = History { changes, pending: false, started, activated, running: true, booted: 30 };
+        let decides = |path: &Path| path != Path::new("x.service.d");
+        let change = find_later_change(last, &history, decides, |path| path == Path::new("fix"))?;
+        let path = if change.path == Path::new("fix") { "fix" } else { "x.service" };
+        Some((path, change.takes))
+    }
+
+    #[test]
+    fn denial_of_process_older_than_change_is_before_change() {
+        let later = Some(("fix", TakesEffect::AtNextStart));
+        assert_eq!(find_later(55, Some(40), None), later);
+        assert_eq!(find_later(70, Some(40), None), later, "a process keeps the filter of its start");
+        assert_eq!(find_later(55, Some(85), Some(84)), Some(("fix", TakesEffect::Now)));
+        assert_eq!(find_later(85, Some(80), None), None);
+    }
+
+    #[test]
+    fn denial_without_known_start_is_before_change_of_remedy_only() {
+        assert_eq!(find_later(65, None, None), Some(("fix", TakesEffect::Now)));
+        assert_eq!(find_later(65, None, Some(62)), None, "ExecStartPre= of the latest run");
+        let history =
+            |path: &str| History { changes: vec![FileChange { path: path.into(), at: 60 }], ..History::default() };
+        let find = |last, path| find_later_change(last, &history(path), |_| true, |path| path == Path::new("fix"));
+        assert_eq!(find(65, "x.service"), None);
+        assert!(find(55, "x.service").is_some() && find(65, "fix").is_some());
     }
 }

@@ -26,7 +26,7 @@ mod unit_diagnosis;
 
 pub use cause::{DenialCause, Elsewhere};
 pub use finding::Finding;
-pub use fixed::{FileChange, Fixed, History, TakesEffect};
+pub use fixed::{FileChange, Fixed, History, LaterChange, TakesEffect};
 pub use rehearsal_drop_in::RehearsalDropIn;
 pub use remedy::{OpenedCall, Remedy, RemedyKind};
 pub use runtime::Runtime;

@@ -157,12 +157,11 @@ impl<'a> Proof<'a> {
 
 /// Returns the assignments of the drop-in that a remedy replaces.
 pub(super) fn own_lines(situation: &Situation) -> impl Iterator<Item = (&str, &str)> {
-    let name = situation.drop_in.file_name();
     situation
         .policy
         .settings
         .assignments()
-        .filter(move |line| line.origin.path.file_name() == name && Directive::from_key(&line.key).is_some())
+        .filter(|line| situation.is_remedy(&line.origin.path) && Directive::from_key(&line.key).is_some())
         .map(|line| (&*line.key, &*line.value))
 }
 

@@ -2,7 +2,7 @@
 
 use super::fixed::History;
 use crate::policy::Policy;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A unit's settings, as far as they are known.
 #[derive(Debug)]
@@ -13,4 +13,12 @@ pub struct Situation {
     pub drop_in: PathBuf,
     /// When the settings changed. `None` for files copied from another machine: their times mean nothing here.
     pub history: Option<History>,
+}
+
+impl Situation {
+    /// Whether a file is a remedy's drop-in for the unit.
+    #[must_use]
+    pub fn is_remedy(&self, path: &Path) -> bool {
+        path.file_name() == self.drop_in.file_name()
+    }
 }

@@ -61,3 +61,90 @@ pub fn diagnose_one(incident: Incident, situation: &Situation, groups: &Groups) 
     let remedy = search::find_first_remedy(std::slice::from_ref(&finding), situation, groups);
     (finding, remedy)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Action;
+    use crate::diagnosis::{DenialCause, Elsewhere, FileChange, History};
+    use crate::incidents::{Denial, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
+    use crate::policy::{Policy, Settings, UnitFile};
+    use crate::syscalls::groups::GroupSource;
+    use crate::syscalls::{Abi, Arch, Call};
+    use crate::units::{Manager, Unit};
+    use std::path::Path;
+
+    const REMEDY: &str = "/etc/systemd/system/x.service.d/zz-harden-why.conf";
+
+    fn groups() -> Groups {
+        Groups::parse("@known\n    read\n    socket\n    uname\n", GroupSource::Host("252".into())).unwrap()
+    }
+
+    /// A unit whose file changed at 50, and whose remedy, if it has one, was written at 60.
+    fn situation(unit: &str, remedy: Option<&str>, started: Option<i64>) -> Situation {
+        let file =
+            |path: &str, lines: &str| UnitFile::parse(Path::new(path), format!("[Service]\n{lines}\n").as_bytes());
+        let dropins = remedy.map(|lines| file(REMEDY, lines)).into_iter().collect();
+        let settings = Settings::new(&"x.service".parse().unwrap(), Some(file("/x.service", unit)), dropins);
+        let change = |path: &str, at| FileChange { path: path.into(), at };
+        let changes = [change("/x.service", 50)].into_iter().chain(remedy.map(|_| change(REMEDY, 60))).collect();
+        let history = History { changes, started, running: true, ..History::default() };
+        let policy = Policy::new(settings, Abi::X86_64, &groups());
+        Situation { policy, drop_in: REMEDY.into(), history: Some(history) }
+    }
+
+    fn denied(call: &str, action: Action, at: i64) -> Incident {
+        Incident {
+            key: IncidentKey {
+                unit: Some(Unit { manager: Manager::System, name: "x.service".parse().unwrap() }),
+                event: IncidentEvent::Denial(Denial { call: Call::named(Arch::X86_64, call), action }),
+                exe: b"/bin/x".to_vec(),
+                source: SightingSource::Audit,
+            },
+            rung: Some(Rung::OwnCgroup),
+            count: 1,
+            first: Moment::At(at),
+            last: Moment::At(at),
+            sample: Sample::default(),
+        }
+    }
+
+    fn diagnose_denial(situation: &Situation, call: &str, action: Action, at: i64) -> Diagnosis {
+        diagnose(vec![denied(call, action, at)], Some(situation), &groups())
+    }
+
+    #[test]
+    fn denial_before_latest_family_change_has_no_remedy() {
+        let (unit, remedy) = ("RestrictAddressFamilies=AF_UNIX", Some("RestrictAddressFamilies=AF_NETLINK"));
+        let before = diagnose_denial(&situation(unit, None, Some(52)), "socket", Action::Errno, 55);
+        assert!(!before.remedies.is_empty());
+        for (started, denied_at, is_before) in [(52, 55, true), (52, 70, true), (65, 55, true), (65, 70, false)] {
+            let now = situation(unit, remedy, Some(started));
+            let after = diagnose_denial(&now, "socket", Action::Errno, denied_at);
+            assert_eq!(after.remedies.is_empty(), is_before, "started at {started}, denied at {denied_at}");
+            assert_eq!(matches!(after.findings[0].cause, DenialCause::BeforeChange { .. }), is_before);
+        }
+    }
+
+    #[test]
+    fn denial_before_change_of_denying_line_has_no_remedy() {
+        let unit = "SystemCallFilter=~uname socket";
+        let at = |at| {
+            diagnose_denial(&situation(unit, Some("SystemCallFilter=socket"), None), "uname", Action::KillProcess, at)
+        };
+        assert!(matches!(at(45).findings[0].cause, DenialCause::BeforeChange { .. }) && at(45).remedies.is_empty());
+        assert_eq!(at(55).remedies[0].lines, ["SystemCallFilter=socket uname"], "the remedy of socket decides nothing");
+    }
+
+    #[test]
+    fn denial_in_files_without_times_is_fixed_by_remedy_that_names_the_call() {
+        let mut situation = situation("SystemCallFilter=~uname", Some("SystemCallFilter=uname"), None);
+        situation.history = None;
+        let diagnosis = diagnose_denial(&situation, "uname", Action::KillProcess, 55);
+        let DenialCause::Elsewhere(Elsewhere::Fixed(fixed)) = &diagnosis.findings[0].cause else {
+            panic!("{:?}", diagnosis.findings[0].cause)
+        };
+        assert_eq!((fixed.at, fixed.by.as_deref()), (None, Some(Path::new(REMEDY))));
+        assert!(diagnosis.remedies.is_empty());
+    }
+}

@@ -7,7 +7,7 @@ pub(crate) use compare_with_manager::unparsed_text;
 use crate::audit::Note;
 use crate::audit::text::escape;
 use crate::diagnosis::{FileChange, History, Situation};
-use crate::kernel::clock::boot_time_millis;
+use crate::kernel::clock::{boot_time_millis, now_millis};
 use crate::policy::{Directive, FileNote, ManagerContext, Policy};
 use crate::syscalls::{Abi, Groups};
 use crate::systemd::manager::{Managers, SystemdError, UnitProperties};
@@ -160,11 +160,16 @@ fn from_loaded_files(
     LoadedSettings { situation: Some(situation), notes, properties, matches_manager, uncertain: comparison.uncertain }
 }
 
-fn history(properties: &UnitProperties, changes: Vec<FileChange>) -> History {
+fn history(properties: &UnitProperties, mut changes: Vec<FileChange>) -> History {
+    // A time in the future means that the clock was wrong. No denial would ever be newer.
+    let now = now_millis();
+    changes.retain(|change| change.at <= now);
+    let millis = |micros: Option<u64>| micros.and_then(|micros| i64::try_from(micros / 1000).ok());
     History {
         changes,
         pending: properties.need_daemon_reload,
-        started: properties.exec_main_start_us.and_then(|micros| i64::try_from(micros / 1000).ok()),
+        started: millis(properties.exec_main_start_us),
+        activated: millis(properties.inactive_exit_us),
         booted: boot_time_millis(),
         running: properties.is_running(),
     }

@@ -7,6 +7,7 @@ use super::service_manager::{ServiceManager, ServiceManagers};
 use crate::audit::Action;
 use crate::host::unit_settings::home_dir;
 use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
+use crate::kernel::clock::now_millis;
 use crate::policy::seccomp_logging::SeccompLogging;
 use crate::policy::{Directive, Mode, Policy};
 use crate::syscalls::{Abi, Arch, Call, Groups};
@@ -429,6 +430,7 @@ impl FakeState {
             refuse_manual_stop: Some(false),
             invocation_id: (self.active_state == "active").then_some([self.invocation; 16]),
             exec_main_start_us: None,
+            inactive_exit_us: None,
             system_call_filter: Some(NameList {
                 allow: filter.is_some_and(|filter| filter.mode() == Mode::Allow),
                 names: filter
@@ -597,7 +599,7 @@ impl ServiceManager for FakeManager {
     }
 }
 
-/// A denial of `uname` to a unit, as a tap reports it.
+/// A denial of `uname` to a unit just now, as a tap reports it.
 pub(crate) fn denial(unit: &Unit) -> Incident {
     let call = Call::named(Arch::native(), "uname");
     Incident {
@@ -609,8 +611,8 @@ pub(crate) fn denial(unit: &Unit) -> Incident {
         },
         rung: Some(Rung::OwnCgroup),
         count: 1,
-        first: Moment::At(1_000),
-        last: Moment::At(1_000),
+        first: Moment::At(now_millis()),
+        last: Moment::At(now_millis()),
         sample: Sample::default(),
     }
 }

@@ -92,8 +92,7 @@ impl Machine {
             jiff::Timestamp::from_millisecond(written.ctime() * 1000 + written.ctime_nsec() / 1_000_000).unwrap();
         assert_eq!(since, written);
         let when = written.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string();
-        let fixed =
-            format!("why {words}; the unit's settings would not do it any more, {drop_in} of {when} changed that");
+        let fixed = format!("why {words}; the unit's settings no longer do that, by {drop_in}, last changed on {when}");
         assert!(text.contains(&fixed), "{text}");
         assert_eq!(json["remedies"], serde_json::json!([]), "{json}");
         assert!(!text.contains("What to do"), "{text}");

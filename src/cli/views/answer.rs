@@ -203,10 +203,10 @@ pub struct AttributionView {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct CauseView {
     /// `unit`, `possibly-unit`, `logged`, `elsewhere`, `runtime` (a container manager, or another program that
-    /// runs the unit's processes), `fixed`, `fixed-after-reload`, `fixed-next-start`, `settings-changed`,
-    /// `settings-unread`, `unknown-call` or `unrecorded-death`.
+    /// runs the unit's processes), `fixed`, `fixed-after-reload`, `fixed-next-start`, `before-change`,
+    /// `settings-changed`, `settings-unread`, `unknown-call` or `unrecorded-death`.
     pub kind: &'static str,
-    /// For a fixed denial: the time of the change, RFC 3339.
+    /// For `fixed…` and `before-change`: the time of the change, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
     /// The cause in words.

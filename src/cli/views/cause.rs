@@ -2,7 +2,7 @@
 
 use super::answer::{CauseView, DirectiveView};
 use crate::audit::text::{escape, join, shown_path};
-use crate::diagnosis::{DenialCause, Elsewhere, Finding, Fixed, Runtime, TakesEffect};
+use crate::diagnosis::{DenialCause, Elsewhere, Finding, Fixed, LaterChange, Runtime, TakesEffect};
 use crate::incidents::local_time::{LocalTime, moment};
 use crate::incidents::{Moment, describe_likely_directives};
 use crate::policy;
@@ -35,6 +35,7 @@ impl CauseView {
                 format!("possibly the unit's {}: that depends on arguments, which no record tells", join_names(by)),
                 by,
             ),
+            DenialCause::BeforeChange { by, change } => ("before-change", before_change_words(by, change, clock), by),
             DenialCause::Logged { by } => {
                 let words = match by {
                     Some(_) => "the unit's SystemCallLog= lists it; the call was made",
@@ -69,7 +70,8 @@ impl CauseView {
             ),
         };
         let since = match &finding.cause {
-            DenialCause::Elsewhere(Elsewhere::Fixed(fixed)) => moment(&Moment::At(fixed.at)),
+            DenialCause::Elsewhere(Elsewhere::Fixed(fixed)) => fixed.at.and_then(|at| moment(&Moment::At(at))),
+            DenialCause::BeforeChange { change, .. } => moment(&Moment::At(change.at)),
             _ => None,
         };
         Self { kind, since, words, directives: directives.iter().map(DirectiveView::new).collect() }
@@ -169,12 +171,31 @@ fn runtime_words(runtime: Runtime) -> (&'static str, &'static str) {
     }
 }
 
+/// Describes a denial that is older than a change of the settings that decide the call.
+fn before_change_words(by: &[policy::DirectiveCause], change: &LaterChange, clock: &LocalTime) -> String {
+    let then = match change.takes {
+        TakesEffect::Now => "the next denial shows whether they still deny it",
+        TakesEffect::AfterReload => "the change takes effect after systemctl daemon-reload and a restart",
+        TakesEffect::AtNextStart => "the change takes effect at the next start",
+    };
+    format!(
+        "the unit's {}, before {} changed on {}; no process that started since is known to be denied it, and {then}",
+        join_names(by),
+        shown_path(&change.path),
+        clock.show_millis(change.at)
+    )
+}
+
 fn fixed_words(fixed: &Fixed, clock: &LocalTime) -> (&'static str, String) {
-    let when = clock.show(&Moment::At(fixed.at)).unwrap_or_default();
+    let Some(at) = fixed.at else {
+        let by = fixed.by.as_deref().map(shown_path).unwrap_or_default();
+        return ("fixed", format!("fixed, unless the record is newer than {by}: that file lets the call pass"));
+    };
+    let when = clock.show_millis(at);
     let what = match &fixed.by {
-        Some(path) => format!("{} of {when} changed that", shown_path(path)),
+        Some(path) => format!("by {}, last changed on {when}", shown_path(path)),
         None => format!(
-            "as far as can be told: they were changed on {when}. If it is denied again, it is the program's own sandbox"
+            "as far as is known: they were changed on {when}. If it is denied again, it is the program's own sandbox"
         ),
     };
     let (kind, how) = match fixed.takes {
@@ -186,5 +207,5 @@ fn fixed_words(fixed: &Fixed, clock: &LocalTime) -> (&'static str, String) {
             ("fixed-next-start", "fixed for the next start, since a process keeps the filter of its own")
         }
     };
-    (kind, format!("{how}; the unit's settings would not do it any more, {what}"))
+    (kind, format!("{how}; the unit's settings no longer do that, {what}"))
 }

@@ -51,6 +51,8 @@ pub struct UnitProperties {
     pub invocation_id: Option<[u8; 16]>,
     /// The start time of the latest main process, in microseconds since the epoch.
     pub exec_main_start_us: Option<u64>,
+    /// When the unit last left the state `inactive` or `failed`, in microseconds since the epoch.
+    pub inactive_exit_us: Option<u64>,
     /// `SystemCallFilter=`. `~X:ERRNO` entries of an allow list are missing, since systemd does not report them.
     pub system_call_filter: Option<NameList>,
     /// `SystemCallErrorNumber=`: 0 and 2147483646 kill the process.
@@ -104,6 +106,7 @@ impl UnitProperties {
             refuse_manual_stop: reader.get("RefuseManualStop"),
             invocation_id: reader.get::<Vec<u8>>("InvocationID").and_then(|id| id.try_into().ok()),
             exec_main_start_us: reader.get("ExecMainStartTimestamp").filter(|&start| start != 0),
+            inactive_exit_us: reader.get("InactiveExitTimestamp").filter(|&exit| exit != 0),
             system_call_filter: reader.list("SystemCallFilter"),
             system_call_error_number: reader.get("SystemCallErrorNumber"),
             system_call_architectures: reader.get("SystemCallArchitectures"),
