@@ -8,6 +8,7 @@ pub(crate) mod call_profiles;
 pub(crate) mod cause;
 mod denied_call;
 mod drop_in_lines;
+mod drop_in_place;
 pub mod equivalent_calls;
 pub(crate) mod errno_fallback;
 mod finding;

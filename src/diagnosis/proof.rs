@@ -8,6 +8,7 @@ use super::situation::Situation;
 use crate::policy::{Directive, Effect, Mode, Policy, SyscallFilter, Verdict};
 use crate::syscalls::{Abi, CallNames, Groups};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 /// A call that a remedy has to let pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +36,8 @@ pub(super) enum Rejection {
 pub(super) struct Proof<'a> {
     targets: BTreeSet<TargetCall<'a>>,
     situation: &'a Situation,
+    /// The path of the candidates.
+    drop_in: PathBuf,
     groups: &'a Groups,
     /// The policy of the unit's files without the candidate.
     before: Policy,
@@ -43,15 +46,20 @@ pub(super) struct Proof<'a> {
 }
 
 impl<'a> Proof<'a> {
-    pub(super) fn new(targets: BTreeSet<TargetCall<'a>>, situation: &'a Situation, groups: &'a Groups) -> Self {
+    pub(super) fn new(
+        targets: BTreeSet<TargetCall<'a>>,
+        situation: &'a Situation,
+        drop_in: PathBuf,
+        groups: &'a Groups,
+    ) -> Self {
         let abis = targets.iter().map(|call| call.abi).chain([Abi::native()]).collect();
         let known = groups.names().filter_map(|name| groups.calls(name)).flatten().cloned().collect();
-        Self { targets, situation, groups, before: situation.policy.after_reload(groups), abis, known }
+        Self { targets, situation, drop_in, groups, before: situation.policy.after_reload(groups), abis, known }
     }
 
     /// Returns the policy with a drop-in of these lines.
     pub(super) fn policy_with(&self, lines: &[String]) -> Policy {
-        self.situation.policy.with_dropin(&self.situation.drop_in, self.content(lines).as_bytes(), self.groups)
+        self.situation.policy.with_dropin(&self.drop_in, self.content(lines).as_bytes(), self.groups)
     }
 
     fn content(&self, lines: &[String]) -> String {
@@ -91,6 +99,7 @@ impl<'a> Proof<'a> {
                 .collect(),
             reasons: reasons.to_vec(),
             content: self.content(&lines),
+            drop_in: self.drop_in.clone(),
             conditional: conditional.into_iter().map(Into::into).collect(),
             kind,
             lines,
@@ -206,7 +215,9 @@ mod tests {
         let situation = Situation { policy, drop_in: "/etc/x.service.d/zz-harden-why.conf".into(), history: None };
         let targets = BTreeSet::from([TargetCall { abi: Abi::X86_64, name: "mount" }]);
         let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
-        Proof::new(targets, &situation, &groups).prove(kind, &lines, &[]).map(|remedy| remedy.lines)
+        Proof::new(targets, &situation, situation.drop_in.clone(), &groups)
+            .prove(kind, &lines, &[])
+            .map(|remedy| remedy.lines)
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A remedy: a drop-in that was tried on the unit's policy in memory, and solves every denial there.
 
+use std::path::PathBuf;
+
 /// A drop-in that was proven on the unit's policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remedy {
@@ -9,6 +11,8 @@ pub struct Remedy {
     pub lines: Vec<String>,
     /// The whole file.
     pub content: String,
+    /// The path of the drop-in: that of the unit, or of the template of an instance.
+    pub drop_in: PathBuf,
     /// The calls that it opens in addition to the denied ones.
     pub opens: Vec<Box<str>>,
     /// Why it opens these calls, if each has its own reason.

@@ -1,6 +1,7 @@
 //! Searches for remedies: makes candidate drop-ins, and tries each on the unit's policy.
 
 use super::denied_call::DeniedCall;
+use super::drop_in_place::choose_drop_in;
 use super::finding::Finding;
 use super::predicted_calls::{OpeningScope, ProfileEstimate, ProgramEvidence, profiled_calls};
 use super::proof::{Proof, TargetCall, own_lines, passes};
@@ -67,7 +68,8 @@ impl<'a> Search<'a> {
             return None;
         }
         let targets = denied.iter().map(|call| TargetCall { abi: call.abi, name: call.name }).collect();
-        Some(Self { findings, situation, groups, proof: Proof::new(targets, situation, groups), relaxing, denied })
+        let proof = Proof::new(targets, situation, choose_drop_in(situation, &denied), groups);
+        Some(Self { findings, situation, groups, proof, relaxing, denied })
     }
 
     /// Returns the remedy that opens the least.

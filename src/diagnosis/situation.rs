@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 pub struct Situation {
     /// The unit's policy.
     pub policy: Policy,
-    /// The path of the drop-in that a remedy writes.
+    /// The path of the drop-in that a remedy writes: for an instance its template's, if a template is its unit file.
+    /// [`Remedy::drop_in`](super::Remedy::drop_in) can be the instance's own instead.
     pub drop_in: PathBuf,
     /// When the settings changed. `None` for files copied from another machine: their times mean nothing here.
     pub history: Option<History>,

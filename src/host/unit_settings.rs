@@ -153,7 +153,8 @@ fn from_loaded_files(
     };
     let matches_manager = properties.is_some() && comparison.note.is_none();
     notes.extend(comparison.note);
-    let drop_in = unit_files::dropin_path(unit, home, REMEDY_DROP_IN);
+    let owner = unit_files::drop_in_owner(unit, loaded.files.fragment.as_deref());
+    let drop_in = unit_files::dropin_path(&owner, home, REMEDY_DROP_IN);
     let changes = || unit_files::changes(root, unit, home, &loaded.files);
     let history = properties.as_ref().map(|properties| history(properties, changes()));
     let situation = Situation { policy: comparison.policy, drop_in, history };

@@ -65,7 +65,9 @@ impl ApplyPlan {
         let running = known.properties.as_ref().is_some_and(UnitProperties::is_running);
         let mut situation = known.situation.with_context(|| format!("the settings of {} cannot be read", unit.name))?;
         if runtime {
-            let path = machine.resolve(&unit_files::runtime_dropin_path(&unit, REMEDY_DROP_IN));
+            let fragment = known.properties.as_ref().and_then(|properties| properties.fragment.as_deref());
+            let owner = unit_files::drop_in_owner(&unit, fragment);
+            let path = machine.resolve(&unit_files::runtime_dropin_path(&owner, REMEDY_DROP_IN));
             let persistent = std::mem::replace(&mut situation.drop_in, path);
             ensure!(
                 !persistent.exists(),
@@ -84,7 +86,7 @@ impl ApplyPlan {
     /// # Errors
     /// Another program's file has this name, or the file cannot be read.
     pub(crate) fn present_drop_in(&self) -> Result<Option<Vec<u8>>, DropInError> {
-        drop_in::read(&self.situation.drop_in)
+        drop_in::read(&self.remedy.drop_in)
     }
 
     /// Returns the text of the new drop-in. `title` describes the remedy in a sentence; `today` is the date.
@@ -133,11 +135,12 @@ impl ApplyPlan {
         interruption: &mut Interruption,
     ) -> anyhow::Result<()> {
         let manager = machine.connect(self.unit.manager).await?;
-        let undo = drop_in::write(&self.situation.drop_in, text.as_bytes())?;
+        let undo = drop_in::write(&self.remedy.drop_in, text.as_bytes())?;
         let prediction = Prediction {
             unit: &self.unit,
             before: &self.situation,
             diagnosis: &self.diagnosis,
+            path: &self.remedy.drop_in,
             drop_in: text.as_bytes(),
         };
         let confirmed = confirm(machine, &manager, &prediction, groups);
@@ -165,7 +168,7 @@ impl ApplyPlan {
             Ok(manager.run_job(name, UnitJob::Restart).await?)
         };
         interruption.or(restart).await.with_context(|| {
-            let path = shown_path(&self.situation.drop_in);
+            let path = shown_path(&self.remedy.drop_in);
             format!("{path} is in place and systemd holds what it says, but {name} was not seen to start anew")
         })
     }

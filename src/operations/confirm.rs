@@ -24,6 +24,8 @@ pub(crate) struct Prediction<'a> {
     pub(crate) before: &'a Situation,
     /// The denials that the drop-in should remedy.
     pub(crate) diagnosis: &'a Diagnosis,
+    /// The path of the drop-in.
+    pub(crate) path: &'a Path,
     /// The content of the drop-in.
     pub(crate) drop_in: &'a [u8],
 }
@@ -48,7 +50,7 @@ pub(crate) async fn confirm<M: ServiceManagers>(
     prediction: &Prediction<'_>,
     groups: &Groups,
 ) -> anyhow::Result<()> {
-    let Prediction { unit, before, diagnosis, drop_in } = prediction;
+    let Prediction { unit, before, diagnosis, path: written, drop_in } = prediction;
     manager.reload().await.context("systemd does not read its files again")?;
     let known = machine.own_settings(unit, groups).await;
     let facts = known.properties.with_context(|| {
@@ -56,11 +58,11 @@ pub(crate) async fn confirm<M: ServiceManagers>(
     })?;
     ensure!(facts.unparsed.is_empty(), unit_settings::unparsed_text(&facts));
     ensure!(
-        facts.dropins.iter().any(|path| is_same_file(path, &before.drop_in)),
+        facts.dropins.iter().any(|path| is_same_file(path, written)),
         "systemd does not look for drop-ins in {}",
-        shown_path(&before.drop_in)
+        shown_path(written)
     );
-    let predicted = before.policy.with_dropin(&before.drop_in, drop_in, groups);
+    let predicted = before.policy.with_dropin(written, drop_in, groups);
     let now = known.situation.context("the unit's settings cannot be read any more")?.policy;
     ensure!(
         known.matches_manager,

@@ -2,7 +2,7 @@
 
 use super::find::UnitFiles;
 use super::rooted::RootedTree;
-use super::search::{dropin_path, runtime_dropin_path};
+use super::search::{drop_in_owner, dropin_path, runtime_dropin_path};
 use crate::diagnosis::FileChange;
 use crate::units::Unit;
 use std::collections::BTreeSet;
@@ -16,8 +16,9 @@ use std::path::{Path, PathBuf};
 pub fn changes(root: &Path, unit: &Unit, home: &Path, files: &UnitFiles) -> Vec<FileChange> {
     let tree = RootedTree::new(root);
     let parent = |path: &PathBuf| path.parent().map(Path::to_path_buf);
-    let ours = [dropin_path(unit, home, "x"), runtime_dropin_path(unit, "x")];
-    let dirs: BTreeSet<PathBuf> = files.dropins.iter().chain(&ours).filter_map(parent).collect();
+    let owners = [unit, &drop_in_owner(unit, files.fragment.as_deref())];
+    let ours = owners.map(|owner| [dropin_path(owner, home, "x"), runtime_dropin_path(owner, "x")]);
+    let dirs: BTreeSet<PathBuf> = files.dropins.iter().chain(ours.as_flattened()).filter_map(parent).collect();
     let paths = files.fragment.iter().chain(&files.dropins).cloned().chain(dirs);
     paths.filter_map(|path| Some(FileChange { at: changed(tree, &path)?, path })).collect()
 }

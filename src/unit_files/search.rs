@@ -74,6 +74,16 @@ pub(crate) fn home_dirs(tree: RootedTree<'_>, uid: u32, given: Option<&Path>) ->
     names.into_iter().map(|(name, _)| Path::new("/home").join(name)).chain([PathBuf::from("/root")]).collect()
 }
 
+/// The unit or template whose drop-ins take an instance's remedies: the template, if it is the instance's unit file. Any
+/// other unit takes its own.
+#[must_use]
+pub(crate) fn drop_in_owner(unit: &Unit, fragment: Option<&Path>) -> Unit {
+    let file = fragment.and_then(Path::file_name).and_then(|file| file.to_str());
+    let template = unit.name.template().filter(|template| file == Some(template.as_str()));
+    let name = template.and_then(|template| template.parse().ok()).unwrap_or_else(|| unit.name.clone());
+    Unit { manager: unit.manager, name }
+}
+
 /// The path of a drop-in that survives a reboot. A user's unit has it below the home.
 #[must_use]
 pub fn dropin_path(unit: &Unit, home: &Path, file_name: &str) -> PathBuf {
@@ -116,6 +126,18 @@ mod tests {
         assert!(at("/home/a/.config/systemd/user") < at("/etc/systemd/user"));
         assert!(at("/etc/systemd/user") < at("/home/a/.local/share/systemd/user"));
         assert!(at("/home/a/.local/share/systemd/user") < at("/usr/lib/systemd/user"));
+    }
+
+    #[test]
+    fn instance_of_a_template_file_shares_its_drop_ins() {
+        let owner = |unit: &str, file: Option<&str>| {
+            let unit = Unit { manager: Manager::System, name: unit.parse().unwrap() };
+            drop_in_owner(&unit, file.map(Path::new)).name.to_string()
+        };
+        assert_eq!(owner("a@b.service", Some("/lib/systemd/system/a@.service")), "a@.service");
+        assert_eq!(owner("a@b.service", Some("/etc/systemd/system/a@b.service")), "a@b.service");
+        assert_eq!(owner("a@b.service", None), "a@b.service");
+        assert_eq!(owner("a.service", Some("/etc/systemd/system/a.service")), "a.service");
     }
 
     #[test]

@@ -60,8 +60,8 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &LocalTime) -> 
 
 /// Returns the view of a plan, and the text of its drop-in.
 fn describe(plan: &ApplyPlan, default: bool, groups: &Groups, clock: &LocalTime) -> anyhow::Result<(Applied, String)> {
-    let path = &plan.situation.drop_in;
-    let view = RemedyView::new(&plan.remedy, path, default, groups);
+    let path = &plan.remedy.drop_in;
+    let view = RemedyView::new(&plan.remedy, default, groups);
     let old = plan.present_drop_in()?;
     let text = plan.compose(&view.title, &clock.today());
     let diff = diff(old.as_deref().unwrap_or_default(), text.as_bytes());

@@ -241,13 +241,10 @@ impl Answer {
         clock: &LocalTime,
         notes: Vec<Note>,
     ) -> Self {
-        let remedies: Vec<RemedyView> = situation.map_or_else(Vec::new, |situation| {
-            let default = diagnosis.default_remedy();
-            let remedies = diagnosis.remedies.iter().enumerate();
-            remedies
-                .map(|(at, remedy)| RemedyView::new(remedy, &situation.drop_in, default == Some(at), groups))
-                .collect()
-        });
+        let default = diagnosis.default_remedy();
+        let remedies = diagnosis.remedies.iter().enumerate();
+        let remedies: Vec<RemedyView> =
+            remedies.map(|(at, remedy)| RemedyView::new(remedy, default == Some(at), groups)).collect();
         let mut notes = notes;
         notes.extend(situation.and_then(|situation| remedy::no_remedy_note(diagnosis, situation)));
         Self {

@@ -10,7 +10,6 @@ use crate::systemd::exposure_score;
 use crate::systemd::manager::UnitProperties;
 use crate::units::Unit;
 use serde::Serialize;
-use std::path::Path;
 
 /// A proven drop-in.
 #[derive(Debug, Serialize)]
@@ -88,7 +87,7 @@ pub struct Unproven {
 }
 
 impl RemedyView {
-    pub(crate) fn new(remedy: &Remedy, path: &Path, default: bool, groups: &Groups) -> Self {
+    pub(crate) fn new(remedy: &Remedy, default: bool, groups: &Groups) -> Self {
         let (kind, title) = match &remedy.kind {
             RemedyKind::Calls => ("calls", "Allow what was denied, and nothing else.".to_owned()),
             RemedyKind::Equivalents => (
@@ -121,7 +120,7 @@ impl RemedyView {
             kind,
             title,
             groups: named.iter().filter_map(|name| helped(name)).collect(),
-            path: shown_path(path),
+            path: shown_path(&remedy.drop_in),
             content: remedy.content.clone(),
             opens: remedy.opens.iter().map(ToString::to_string).collect(),
             reasons: remedy
