@@ -12,6 +12,9 @@ pub(crate) const SECCOMP: u16 = 1326;
 /// `SIGSYS` on every architecture but MIPS, Alpha and SPARC (`signal(7)`).
 pub(crate) const SIGSYS: i32 = 31;
 
+/// The longest name of a thread, in bytes (`TASK_COMM_LEN` without its NUL).
+pub(crate) const COMM_LENGTH: usize = 15;
+
 /// One SECCOMP record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {

@@ -264,6 +264,30 @@ pub struct Check {
     pub source: StateDir,
 }
 
+/// Which log to explain, and what is known about it.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Read unit files below DIR, and name directive, file and line ["/" for this machine's]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+
+    /// Show only the records of UNIT, a name or a pattern; may be given several times
+    #[arg(long, value_name = "UNIT")]
+    pub unit: Vec<String>,
+
+    /// Take records for which the log names no unit as those of UNIT
+    #[arg(long, value_name = "UNIT")]
+    pub assume_unit: Option<String>,
+
+    /// Take the groups from FILE, which holds what 'systemd-analyze syscall-filter' printed where the log is from
+    #[arg(long, value_name = "FILE")]
+    pub groups: Option<PathBuf>,
+
+    /// The log; - for standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
 /// What to follow.
 #[derive(Debug, Args)]
 pub struct Follow {
@@ -305,27 +329,11 @@ pub struct TapArgs {
 pub enum Command {
     /// Answer from a log: audit.log, ausearch, dmesg, journalctl, journal export; no daemon needed
     ///
-    /// A record that the log holds more than once, as what journalctl prints does, counts once. A unit is told where the
-    /// log or --unit tells it, or, with --root, as a guess where one unit alone names the program as what it executes. A
-    /// compressed log is read with 'zcat FILE | harden-why explain -', a journal file with 'journalctl --file FILE -o
+    /// A record that the log holds more than once, as what journalctl prints does, counts once. The unit of a record is
+    /// known if the log names it. With --root, it is a guess if only one unit's commands run the program. A compressed log
+    /// is read with 'zcat FILE | harden-why explain -', a journal file with 'journalctl --file FILE -o
     /// export | harden-why explain -'.
-    Explain {
-        /// Read unit files below DIR, and name directive, file and line ["/" for this machine's]
-        #[arg(long, value_name = "DIR")]
-        root: Option<PathBuf>,
-
-        /// The unit the log is about, where the log does not tell
-        #[arg(long, value_name = "UNIT")]
-        unit: Option<String>,
-
-        /// Take the groups from FILE, which holds what 'systemd-analyze syscall-filter' printed where the log is from
-        #[arg(long, value_name = "FILE")]
-        groups: Option<PathBuf>,
-
-        /// The log; - for standard input
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-    },
+    Explain(Explain),
 
     /// Show denials as they happen, each new one with its diagnosis, until interrupted
     Follow(Follow),

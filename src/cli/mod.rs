@@ -57,9 +57,7 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
             print_reply(common, color, &block_on(overview::overview(cli, &local_time_now()))?)
         }
         None => print_reply(common, color, &block_on(units::answer(cli, &local_time_now()))?),
-        Some(Command::Explain { root, unit, groups, file }) => {
-            print_reply(common, color, &explain::run(root.as_deref(), unit.as_deref(), groups.as_deref(), file)?)
-        }
+        Some(Command::Explain(asked)) => print_reply(common, color, &explain::run(asked)?),
         Some(Command::Follow(asked)) => block_on(follow::follow(common, asked, color)),
         Some(Command::Tap(asked)) => print_reply(common, color, &block_on(tap::tap(common, asked))?),
         Some(Command::Apply(asked)) => {

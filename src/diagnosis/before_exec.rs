@@ -9,7 +9,7 @@ const LOADING: &str = "seccomp";
 /// Whether systemd made the call, after it loaded the filter and before it executed the program.
 ///
 /// systemd names a task `(program)` between fork and exec; since systemd 255 it runs systemd-executor there.
-pub(super) fn is_before_exec(incident: &Incident) -> bool {
+pub(crate) fn is_before_exec(incident: &Incident) -> bool {
     let comm = &incident.sample.comm;
     let named = comm.first() == Some(&b'(');
     let exe = incident.key.exe.rsplit(|&byte| byte == b'/').next().unwrap_or_default();

@@ -15,6 +15,15 @@ const MOST_USERS: usize = 64;
 /// How long unit files stay cached.
 const CACHE_TIME: Duration = Duration::from_mins(1);
 
+/// A task, as a record describes it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Task<'a> {
+    /// The executable's path.
+    pub(crate) exe: &'a [u8],
+    /// The thread's name.
+    pub(crate) comm: &'a [u8],
+}
+
 /// Guesses units from the managers' unit files. The first guess reads all of a manager's unit files and caches them.
 #[derive(Debug, Default)]
 pub(crate) struct ExecutableGuesser {
@@ -23,23 +32,29 @@ pub(crate) struct ExecutableGuesser {
 }
 
 impl ExecutableGuesser {
-    /// Returns the only unit of the system manager, or of the manager of `user`, whose commands run an executable.
+    /// Returns the only unit of the system manager, or of the manager of `user`, whose commands run a task's executable,
+    /// or the script that its name tells.
     ///
-    /// `user` is the uid of the process, and `weakest` the weakest accepted match. A shell matches no unit, since any
-    /// program can start a shell.
+    /// `user` is the uid of the process, and `weakest` the weakest accepted match. A shell matches no unit by its
+    /// executable, since any program can start a shell.
     pub(crate) fn guess_unit(
         &mut self,
         root: &Path,
         user: Option<u32>,
-        exe: &[u8],
+        task: Task<'_>,
         weakest: CommandMatch,
     ) -> Option<Unit> {
-        if str::from_utf8(exe).is_ok_and(is_shell) {
-            return None;
-        }
         let mut all: Vec<(Manager, Candidate)> = Vec::new();
-        for manager in std::iter::once(Manager::System).chain(user.map(Manager::User)) {
-            all.extend(self.candidates(root, manager, exe).into_iter().map(|candidate| (manager, candidate)));
+        let managers: Vec<Manager> = std::iter::once(Manager::System).chain(user.map(Manager::User)).collect();
+        for &manager in &managers {
+            let named = self.index(root, manager).candidates_by_task(task.exe, task.comm);
+            all.extend(named.into_iter().map(|candidate| (manager, candidate)));
+        }
+        if all.is_empty() && !str::from_utf8(task.exe).is_ok_and(is_shell) {
+            for &manager in &managers {
+                let named = self.candidates(root, manager, task.exe);
+                all.extend(named.into_iter().map(|candidate| (manager, candidate)));
+            }
         }
         let (manager, candidate) = single_candidate(&all, weakest)?;
         let uid = user.filter(|uid| *uid != Manager::SOME_USER);
@@ -57,12 +72,15 @@ impl ExecutableGuesser {
     }
 
     fn candidates(&mut self, root: &Path, manager: Manager, exe: &[u8]) -> Vec<Candidate> {
+        self.index(root, manager).candidates(Path::new(OsStr::from_bytes(exe)))
+    }
+
+    fn index(&mut self, root: &Path, manager: Manager) -> &ExecutableIndex {
         if self.indexes.len() > MOST_USERS || self.since.is_none_or(|since| since.elapsed() > CACHE_TIME) {
             self.indexes.clear();
             self.since = Some(Instant::now());
         }
-        let index = self.indexes.entry(manager).or_insert_with(|| ExecutableIndex::load(root, manager, None));
-        index.candidates(Path::new(OsStr::from_bytes(exe)))
+        self.indexes.entry(manager).or_insert_with(|| ExecutableIndex::load(root, manager, None))
     }
 }
 
@@ -90,8 +108,38 @@ mod tests {
         root
     }
 
+    fn task(exe: &str) -> Task<'_> {
+        Task { exe: exe.as_bytes(), comm: b"" }
+    }
+
+    #[test]
+    fn script_and_task_before_exec_are_guessed_by_name() {
+        let root = machine(&[
+            ("rotate.service", "/usr/local/bin/rotate.sh"),
+            ("date.service", "/bin/date"),
+            ("py.service", "/usr/bin/python3 /opt/x.py"),
+        ]);
+        let guess = |exe: &str, comm: &str| {
+            let task = Task { exe: exe.as_bytes(), comm: comm.as_bytes() };
+            let unit = ExecutableGuesser::default().guess_unit(root.path(), None, task, CommandMatch::Program);
+            unit.map(|unit| unit.name.to_string())
+        };
+        assert_eq!(guess("/usr/bin/bash", "rotate.sh").as_deref(), Some("rotate.service"));
+        assert_eq!(guess("/usr/bin/python3", "rotate.sh").as_deref(), Some("rotate.service"), "not py.service");
+        assert_eq!(guess("/usr/lib/systemd/systemd", "(date)").as_deref(), Some("date.service"));
+        assert_eq!(guess("/usr/bin/bash", "other.sh"), None);
+        assert_eq!(guess("/usr/lib/systemd/systemd", "(other)"), None);
+    }
+
+    #[test]
+    fn executable_below_merged_usr_matches_without_link_in_root() {
+        let root = machine(&[("a.service", "/bin/a"), ("b.service", "/usr/lib/b/b")]);
+        assert_eq!(guess(&root, "/usr/bin/a", CommandMatch::Program).as_deref(), Some("a.service"));
+        assert_eq!(guess(&root, "/lib/b/b", CommandMatch::Program).as_deref(), Some("b.service"));
+    }
+
     fn guess(root: &tempfile::TempDir, exe: &str, weakest: CommandMatch) -> Option<String> {
-        Some(ExecutableGuesser::default().guess_unit(root.path(), None, exe.as_bytes(), weakest)?.name.to_string())
+        Some(ExecutableGuesser::default().guess_unit(root.path(), None, task(exe), weakest)?.name.to_string())
     }
 
     #[test]
@@ -150,7 +198,7 @@ mod tests {
     fn process_of_other_user_gets_no_guess() {
         let root = machine(&[("a.service", "/bin/a\nUser=7"), ("b.service", "+/bin/b\nExecStop=/bin/c\nUser=7")]);
         let guessed = |exe: &str, uid| {
-            ExecutableGuesser::default().guess_unit(root.path(), uid, exe.as_bytes(), CommandMatch::Program).is_some()
+            ExecutableGuesser::default().guess_unit(root.path(), uid, task(exe), CommandMatch::Program).is_some()
         };
         assert!(
             guessed("/bin/a", Some(7))
@@ -167,14 +215,13 @@ mod tests {
     fn unit_files_are_cached_for_bounded_number_of_users() {
         let root = machine(&[("a.service", "/usr/bin/a")]);
         let mut guesses = ExecutableGuesser::default();
-        let mut ask =
-            |exe: &str| guesses.guess_unit(root.path(), None, exe.as_bytes(), CommandMatch::Program).is_some();
+        let mut ask = |exe: &str| guesses.guess_unit(root.path(), None, task(exe), CommandMatch::Program).is_some();
         assert!(ask("/usr/bin/a"));
         fs::remove_file(root.path().join("etc/systemd/system/a.service")).unwrap();
         assert!(ask("/usr/bin/a"));
         assert!(!ask("/usr/bin/b"));
         for uid in 0..3 * u32::try_from(MOST_USERS).unwrap() {
-            let _ = guesses.guess_unit(root.path(), Some(uid), b"/usr/bin/a", CommandMatch::Program);
+            let _ = guesses.guess_unit(root.path(), Some(uid), task("/usr/bin/a"), CommandMatch::Program);
         }
         assert!(guesses.indexes.len() <= MOST_USERS + 2);
     }

@@ -1,6 +1,6 @@
 //! Evidence that arrives after the record: from the service managers, from the journal, and as a guess from unit files.
 
-use super::executable_guess::ExecutableGuesser;
+use super::executable_guess::{ExecutableGuesser, Task};
 use crate::incidents::{Moment, Sample, Sighting};
 use crate::kernel::clock::Clocks;
 use crate::systemd::journal;
@@ -143,9 +143,10 @@ impl LateEvidence {
     /// Guesses the unit of an executable from this machine's unit files. Reads the files if they are not cached.
     async fn guess_from_unit_files(&self, sample: &Sample, exe: &[u8]) -> Option<Evidence> {
         let (guesses, exe, user) = (Arc::clone(&self.guesses), exe.to_vec(), sample.uid.parse().ok());
+        let comm = sample.comm.clone();
         let guess = move || {
             let mut guesses = guesses.lock().unwrap_or_else(PoisonError::into_inner);
-            guesses.guess_unit(Path::new("/"), user, &exe, CommandMatch::Program)
+            guesses.guess_unit(Path::new("/"), user, Task { exe: &exe, comm: &comm }, CommandMatch::Program)
         };
         let unit = tokio::task::spawn_blocking(guess).await.ok()??;
         Some(Evidence::Named(Rung::Executable, unit))

@@ -1,8 +1,8 @@
 //! The machine that a log came from, as far as the log, the command line and its unit files describe it.
 
 use super::Host;
-use super::executable_guess::ExecutableGuesser;
-use crate::audit::{IdField, Record};
+use super::executable_guess::{ExecutableGuesser, Task};
+use crate::audit::{IdField, Record, UntrustedText};
 use crate::unit_files;
 use crate::unit_files::{CommandMatch, uid_of_user};
 use crate::units::{Evidence, Manager, Rung, Unit, UnitName};
@@ -12,20 +12,20 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Default)]
 pub struct LogHost {
     root: Option<PathBuf>,
-    named_unit: Option<UnitName>,
+    assumed_unit: Option<UnitName>,
     guesses: ExecutableGuesser,
 }
 
 impl LogHost {
-    /// Creates a host from the root of the machine's unit files and the unit that the user named.
+    /// Creates a host from the root of the machine's unit files and the unit that the user assumes.
     #[must_use]
-    pub fn new(root: Option<PathBuf>, named_unit: Option<UnitName>) -> Self {
-        Self { root, named_unit, guesses: ExecutableGuesser::default() }
+    pub fn new(root: Option<PathBuf>, assumed_unit: Option<UnitName>) -> Self {
+        Self { root, assumed_unit, guesses: ExecutableGuesser::default() }
     }
 
-    /// The unit that the user named. It belongs to the manager that has its unit file, by default the system manager.
-    fn named_unit(&self, user: Option<u32>) -> Option<Unit> {
-        let system = Unit { manager: Manager::System, name: self.named_unit.clone()? };
+    /// The unit that the user assumes. It belongs to the manager that has its unit file, by default the system manager.
+    fn assumed_unit(&self, user: Option<u32>) -> Option<Unit> {
+        let system = Unit { manager: Manager::System, name: self.assumed_unit.clone()? };
         let (Some(root), Some(uid)) = (&self.root, user) else { return Some(system) };
         let has_files = |unit: &Unit| unit_files::find(root, unit, None).fragment.is_some();
         let own = Unit { manager: Manager::User(uid), ..system.clone() };
@@ -43,12 +43,14 @@ impl Host for LogHost {
 
     fn collect_evidence(&mut self, record: &Record<'_>) -> Vec<Evidence> {
         let user = self.root.as_deref().and_then(|root| uid_of_record(root, record.uid));
-        if let Some(unit) = self.named_unit(user) {
-            return vec![Evidence::Named(Rung::Told, unit)];
-        }
-        let (Some(exe), Some(root)) = (record.exe, &self.root) else { return Vec::new() };
-        let guess = self.guesses.guess_unit(root, user, &exe.decode(), CommandMatch::Launched);
-        guess.map(|unit| Evidence::Named(Rung::Executable, unit)).into_iter().collect()
+        let assumed = self.assumed_unit(user).map(|unit| Evidence::Named(Rung::Told, unit));
+        let guess = |exe: UntrustedText<'_>| {
+            let (exe, comm) = (exe.decode(), record.comm.decode());
+            let task = Task { exe: &exe, comm: &comm };
+            let unit = self.guesses.guess_unit(self.root.as_deref()?, user, task, CommandMatch::Launched)?;
+            Some(Evidence::Named(Rung::Executable, unit))
+        };
+        assumed.into_iter().chain(record.exe.and_then(guess)).collect()
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod families;
 pub(crate) mod launched;
 pub(crate) mod lists;
 pub(crate) mod manager_context;
+pub(crate) mod program_path;
 pub(crate) mod seccomp_logging;
 pub(crate) mod settings;
 pub(crate) mod syscall_filter;

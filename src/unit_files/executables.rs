@@ -8,8 +8,11 @@ use super::service_user::ServiceUser;
 use crate::policy::Settings;
 use crate::policy::exec_command::ExecCommand;
 use crate::policy::launched::find_launched;
+use crate::policy::program_path::{below_usr, is_task_of};
 use crate::units::{Manager, UnitName};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// The directories in which systemd looks for a program given without a path
@@ -40,8 +43,10 @@ pub struct Candidate {
 #[derive(Debug, Clone)]
 pub struct ExecutableIndex {
     root: PathBuf,
-    /// The candidates by path, both as written and with links resolved.
+    /// The candidates by path below `/usr`, both as written and with links resolved.
     paths: BTreeMap<PathBuf, Vec<Candidate>>,
+    /// The candidates by program, as written.
+    programs: BTreeMap<Box<str>, Vec<Candidate>>,
     users: BTreeMap<UnitName, ServiceUser>,
 }
 
@@ -54,7 +59,8 @@ impl ExecutableIndex {
             Manager::System => vec![None],
             Manager::User(uid) => home_dirs(tree, uid, home).into_iter().map(Some).collect(),
         };
-        let mut index = Self { root: root.to_owned(), paths: BTreeMap::new(), users: BTreeMap::new() };
+        let mut index =
+            Self { root: root.to_owned(), paths: BTreeMap::new(), programs: BTreeMap::new(), users: BTreeMap::new() };
         for home in homes {
             let finder = UnitFinder::new(tree, search_path(manager, home.as_deref()));
             for name in finder.names().filter_map(|name| name.parse::<UnitName>().ok()) {
@@ -86,6 +92,7 @@ impl ExecutableIndex {
     }
 
     fn add_program(&mut self, tree: RootedTree<'_>, program: &str, candidate: &Candidate) {
+        self.programs.entry(program.into()).or_default().push(candidate.clone());
         if program.starts_with('/') {
             self.add_path(tree, Path::new(program), candidate);
         } else if !program.contains('%') {
@@ -96,29 +103,29 @@ impl ExecutableIndex {
     }
 
     fn add_path(&mut self, tree: RootedTree<'_>, path: &Path, candidate: &Candidate) {
-        let real = tree.resolve(path).unwrap_or_else(|_| path.to_owned());
+        let real = normalize(&tree.resolve(path).unwrap_or_else(|_| path.to_owned()));
+        let path = normalize(path);
         if real != path {
             self.paths.entry(real).or_default().push(candidate.clone());
         }
-        self.paths.entry(path.to_owned()).or_default().push(candidate.clone());
+        self.paths.entry(path).or_default().push(candidate.clone());
     }
 
     /// Returns each unit whose command lines name an executable, most certain first. This is a guess: a person or
     /// another unit can run the same program.
     #[must_use]
     pub fn candidates(&self, exe: &Path) -> Vec<Candidate> {
-        let real = RootedTree::new(&self.root).resolve(exe).unwrap_or_else(|_| exe.to_owned());
-        let mut found: Vec<Candidate> =
-            [exe, &real].into_iter().filter_map(|path| self.paths.get(path)).flatten().cloned().collect();
-        found.sort_unstable_by(|one, other| (one.kind, &one.unit).cmp(&(other.kind, &other.unit)));
-        let mut units: Vec<Candidate> = Vec::new();
-        for candidate in found {
-            match units.iter_mut().find(|known| known.unit == candidate.unit) {
-                Some(known) => known.elevated |= candidate.elevated,
-                None => units.push(candidate),
-            }
-        }
-        units
+        let real = normalize(&RootedTree::new(&self.root).resolve(exe).unwrap_or_else(|_| exe.to_owned()));
+        let paths = [normalize(exe), real];
+        merge_by_unit(paths.iter().filter_map(|path| self.paths.get(path)).flatten())
+    }
+
+    /// Returns each unit whose command lines name the script that an interpreter runs, or the program that systemd is
+    /// about to execute, as a task's name tells it.
+    pub(crate) fn candidates_by_task(&self, exe: &[u8], comm: &[u8]) -> Vec<Candidate> {
+        merge_by_unit(
+            self.programs.iter().filter(|(program, _)| is_task_of(program, exe, comm)).flat_map(|(_, units)| units),
+        )
     }
 
     /// Whether a process of the candidate unit can have this uid.
@@ -126,6 +133,25 @@ impl ExecutableIndex {
     pub fn can_have_uid(&self, candidate: &Candidate, uid: u32) -> bool {
         (candidate.elevated && uid == 0) || self.users.get(&candidate.unit).is_none_or(|user| user.can_have_uid(uid))
     }
+}
+
+/// Returns a path as it is below a merged `/usr`.
+fn normalize(path: &Path) -> PathBuf {
+    OsStr::from_bytes(&below_usr(path.as_os_str().as_bytes())).into()
+}
+
+/// Sorts candidates, most certain first, and lists each unit once.
+fn merge_by_unit<'a>(found: impl Iterator<Item = &'a Candidate>) -> Vec<Candidate> {
+    let mut found: Vec<&Candidate> = found.collect();
+    found.sort_unstable_by(|one, other| (one.kind, &one.unit).cmp(&(other.kind, &other.unit)));
+    let mut units: Vec<Candidate> = Vec::new();
+    for candidate in found {
+        match units.iter_mut().find(|known| known.unit == candidate.unit) {
+            Some(known) => known.elevated |= candidate.elevated,
+            None => units.push(candidate.clone()),
+        }
+    }
+    units
 }
 
 #[cfg(test)]

@@ -12,8 +12,6 @@ use std::str::FromStr;
 /// The kind of evidence for a unit, surest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Rung {
-    /// The user named the unit.
-    Told,
     /// `/proc/PID/cgroup` of the process, read when its record arrived.
     OwnCgroup,
     /// The cgroup of the process, which a BPF program noted when the process died.
@@ -26,6 +24,8 @@ pub enum Rung {
     ParentCgroup,
     /// A journal entry of the same pid and boot names the unit.
     JournalEntry,
+    /// The user named the unit of records for which the log names none.
+    Told,
     /// The manager's journal shows a death of this kind at this time, in one unit only: a guess.
     ExitEntry,
     /// Exactly one unit's `ExecStart=` names the executable: a guess.
@@ -68,13 +68,13 @@ pub struct Attribution {
 impl Rung {
     /// Every rung, surest first.
     pub const ALL: [Self; 9] = [
-        Self::Told,
         Self::OwnCgroup,
         Self::ExitCgroup,
         Self::MainProcess,
         Self::ControlProcess,
         Self::ParentCgroup,
         Self::JournalEntry,
+        Self::Told,
         Self::ExitEntry,
         Self::Executable,
     ];
@@ -83,10 +83,8 @@ impl Rung {
     #[must_use]
     pub fn confidence(self) -> Confidence {
         match self {
-            Self::Told | Self::OwnCgroup | Self::ExitCgroup | Self::MainProcess | Self::ControlProcess => {
-                Confidence::Certain
-            }
-            Self::ParentCgroup | Self::JournalEntry => Confidence::Likely,
+            Self::OwnCgroup | Self::ExitCgroup | Self::MainProcess | Self::ControlProcess => Confidence::Certain,
+            Self::ParentCgroup | Self::JournalEntry | Self::Told => Confidence::Likely,
             Self::ExitEntry | Self::Executable => Confidence::Guess,
         }
     }
@@ -111,7 +109,7 @@ impl Rung {
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Told => "what was given: the unit's name",
+            Self::Told => "--assume-unit",
             Self::OwnCgroup => "its own cgroup",
             Self::ExitCgroup => "its own cgroup, which the kernel noted as it died",
             Self::MainProcess => "its pid, which systemd remembers as the unit's main process",
@@ -215,8 +213,8 @@ enum Claim {
 
 /// Weighs evidence, given in any order, into an attribution.
 ///
-/// A unit that the user named wins. Otherwise the surest evidence decides, if all of it agrees, and the attribution
-/// gives the surest rung. For a process below a user manager, evidence for units of other managers does not count.
+/// The surest evidence decides, if all of it agrees, and the attribution gives the surest rung. A unit that the user
+/// named counts only against guesses. For a process below a user manager, evidence for units of other managers does not count.
 #[must_use]
 pub fn weigh(evidence: &[Evidence]) -> Option<Attribution> {
     let mut claims: Vec<_> = evidence.iter().map(|one| (one.rung(), one.claim())).collect();
@@ -247,8 +245,8 @@ pub(crate) fn is_settled(evidence: &[Evidence]) -> bool {
 }
 
 /// Orders evidence: the smallest rank overrules the others.
-fn rank(rung: Rung) -> (bool, Confidence) {
-    (rung != Rung::Told, rung.confidence())
+fn rank(rung: Rung) -> (Confidence, bool) {
+    (rung.confidence(), rung == Rung::Told)
 }
 
 #[cfg(test)]
@@ -345,8 +343,19 @@ mod tests {
     }
 
     #[test]
-    fn unit_named_by_user_wins() {
-        assert_eq!(verdict(&[own("a.service"), named(Rung::Told, "b.service")]), expected("b.service", Rung::Told));
+    fn unit_named_by_user_wins_over_guesses_only() {
+        assert_eq!(
+            verdict(&[own("a.service"), named(Rung::Told, "b.service")]),
+            expected("a.service", Rung::OwnCgroup)
+        );
+        assert_eq!(
+            verdict(&[named(Rung::JournalEntry, "a.service"), named(Rung::Told, "b.service")]),
+            expected("a.service", Rung::JournalEntry)
+        );
+        assert_eq!(
+            verdict(&[named(Rung::Executable, "a.service"), named(Rung::Told, "b.service")]),
+            expected("b.service", Rung::Told)
+        );
         assert_eq!(verdict(&[named(Rung::Told, "a.service"), named(Rung::Told, "b.service")]), None);
     }
 
@@ -356,7 +365,7 @@ mod tests {
         assert_eq!(verdict(&[session.clone(), named(Rung::Executable, "nginx.service")]), None);
         assert_eq!(verdict(&[session.clone(), parent("nginx.service")]), None);
         assert_eq!(verdict(&[session.clone(), named(Rung::MainProcess, "nginx.service")]), None);
-        assert_eq!(verdict(&[session, named(Rung::Told, "nginx.service")]), expected("nginx.service", Rung::Told));
+        assert_eq!(verdict(&[session, named(Rung::Told, "nginx.service")]), None);
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Machine {
         let groups = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/systemd-252.syscalls");
         let listing = self.0.path().join("groups");
         fs::copy(groups, &listing).unwrap();
-        command.args(["--json", "explain", "--unit", "x.service", "--groups"]).arg(listing).arg("--root");
+        command.args(["--json", "explain", "--assume-unit", "x.service", "--groups"]).arg(listing).arg("--root");
         let output = command.arg(self.0.path()).arg(self.0.path().join("log")).output().unwrap();
         assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
         assert!(output.stderr.is_empty(), "{output:?}");

@@ -365,7 +365,7 @@ fn death_without_a_record_is_reported() {
     fs::write(&log, format!("{RECORD}\n{exit}")).unwrap();
     let answer = json(&run(&["--json", "explain", text(&log)]));
     assert!(answer["notes"][0]["text"].as_str().unwrap().contains("once; which record of an unknown unit"), "{answer}");
-    let answer = json(&run(&["--json", "explain", "--unit", "a", text(&log)]));
+    let answer = json(&run(&["--json", "explain", "--assume-unit", "a", text(&log)]));
     assert_eq!(answer["notes"].as_array().map(Vec::len), Some(0), "{answer}");
 }
 
@@ -412,22 +412,84 @@ fn call_of_a_login_session_is_attributed_to_no_unit() {
 }
 
 #[test]
-fn unit_of_a_log_can_be_given() {
+fn unit_of_a_log_can_be_assumed() {
     let dir = tempfile::tempdir().unwrap();
     let (log, units) = (dir.path().join("log"), dir.path().join("root/etc/systemd/system"));
     fs::create_dir_all(&units).unwrap();
     fs::write(units.join("b.service"), "[Service]\nExecStart=/usr/bin/b\nSystemCallFilter=@basic-io\n").unwrap();
     fs::write(&log, RECORD).unwrap();
     let root = dir.path().join("root");
-    let answer = json(&run(&["--json", "explain", "--unit", "b", "--root", text(&root), text(&log)]));
+    let answer = json(&run(&["--json", "explain", "--assume-unit", "b", "--root", text(&root), text(&log)]));
     let unit = &answer["units"][0];
     assert_eq!(unit["unit"], "b.service");
     assert_eq!(unit["denials"][0]["attribution"]["evidence"], "given");
     assert_eq!(unit["denials"][0]["cause"]["directives"][0]["file"], "/etc/systemd/system/b.service");
     assert_eq!(unit["denials"][0]["cause"]["directives"][0]["line"], 3);
     assert_eq!(unit["remedies"][0]["content"], "[Service]\nSystemCallFilter=socket\n");
-    let answer = run(&["explain", "--unit", "c", "--root", text(&root), text(&log)]);
+    let answer = run(&["explain", "--assume-unit", "c", "--root", text(&root), text(&log)]);
     assert!(out(&answer).contains("no files of c.service are below"), "{answer:?}");
+}
+
+#[test]
+fn unit_option_filters_records_and_counts_those_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, units) = (dir.path().join("log"), dir.path().join("root/etc/systemd/system"));
+    fs::create_dir_all(&units).unwrap();
+    for name in ["web-a", "web-b", "db"] {
+        let file = format!("[Service]\nExecStart=/usr/bin/{name}\nSystemCallFilter=@basic-io\n");
+        fs::write(units.join(format!("{name}.service")), file).unwrap();
+    }
+    let records: Vec<String> = [("web-a", 41), ("web-b", 42), ("db", 43), ("other", 44)]
+        .iter()
+        .map(|(program, call)| {
+            format!(
+                "type=SECCOMP msg=audit(1795456064.827:{call}): auid=4294967295 uid=0 gid=0 ses=4294967295 pid={call} \
+                 comm=\"x\" exe=\"/usr/bin/{program}\" sig=31 arch=c000003e syscall={call} compat=0 ip=0x7 \
+                 code=0x80000000\n"
+            )
+        })
+        .collect();
+    fs::write(&log, records.concat()).unwrap();
+    let root = dir.path().join("root");
+    let answer = |options: &[&str]| {
+        let arguments = [&["--json", "explain"], options, &["--root", text(&root), text(&log)]].concat();
+        json(&run(&arguments))
+    };
+    let names = |answer: &serde_json::Value| -> Vec<String> {
+        let units = answer["units"].as_array().unwrap();
+        let mut names: Vec<String> = units.iter().map(|unit| unit["unit"].as_str().unwrap_or("-").to_owned()).collect();
+        names.sort();
+        names
+    };
+    let db = answer(&["--unit", "db"]);
+    assert_eq!((names(&db), &db["log"]["left_out"]), (vec!["db.service".to_owned()], &serde_json::Value::from(3)));
+    assert_eq!(db["units"][0]["remedies"][0]["content"], "[Service]\nSystemCallFilter=accept\n", "what others needed");
+    let said = db["notes"][0]["text"].as_str().unwrap();
+    assert!(said.contains("1 record of web-a.service") && said.contains("1 record of unknown units"), "{said}");
+    assert_eq!(names(&answer(&["--unit", "web-*"])), ["web-a.service", "web-b.service"]);
+    assert_eq!(names(&answer(&["--unit", "db", "--unit", "web-b"])), ["db.service", "web-b.service"]);
+    let none = run(&["explain", "--unit", "nginx", "--root", text(&root), text(&log)]);
+    assert_eq!(none.status.code(), Some(1));
+    let said = out(&none).replace('\n', " ");
+    assert!(said.contains("names nginx.service for no record") && said.contains("--assume-unit UNIT"), "{said}");
+    // The assumption concerns the records that nothing else places, and says which programs are not the unit's own.
+    let assumed = answer(&["--assume-unit", "db"]);
+    let said = assumed["units"][0]["notes"].to_string();
+    assert!(said.contains("assumption-contradicted") && said.contains("/usr/bin/other"), "{assumed}");
+    assert!(!said.contains("/usr/bin/db as its own"), "{said}");
+}
+
+#[test]
+fn programs_of_unknown_units_never_share_a_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let other = RECORD.replace(":2)", ":3)").replace("syscall=41", "syscall=42").replace("exe=\"", "exe=\"/opt");
+    fs::write(&log, format!("{RECORD}\n{other}\n")).unwrap();
+    let answer = json(&run(&["--json", "explain", text(&log)]));
+    let programs = answer["units"][0]["unproven"]["programs"].as_array().unwrap();
+    let lines: Vec<&str> = programs.iter().map(|program| program["lines"][0].as_str().unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{answer}");
+    assert!(lines.contains(&"SystemCallFilter=socket") && lines.contains(&"SystemCallFilter=connect"), "{lines:?}");
 }
 
 #[test]

@@ -77,7 +77,7 @@ impl Command {
             Self::Follow(super::Follow { system, user, .. })
             | Self::Tap(super::TapArgs { system, user, .. })
             | Self::LogRefusals(super::LogRefusals { system, user, .. }) => Some((system, user)),
-            Self::Explain { .. }
+            Self::Explain(_)
             | Self::Syscall { .. }
             | Self::Demo
             | Self::Status

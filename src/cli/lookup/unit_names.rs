@@ -14,6 +14,7 @@ use crate::systemd::manager::Managers;
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::{Context as _, bail, ensure};
 use std::collections::BTreeSet;
+use std::fmt;
 
 /// The characters of a glob pattern, as systemctl takes it.
 const WILD: [char; 4] = ['*', '?', '[', ']'];
@@ -53,6 +54,80 @@ pub(crate) fn parse_instance_name(name: &str) -> anyhow::Result<UnitName> {
 /// Those of [`parse_instance_name`].
 pub(crate) fn parse_instance_names(names: &[String]) -> anyhow::Result<Vec<UnitName>> {
     names.iter().map(|name| parse_instance_name(name)).collect()
+}
+
+/// Which units to show: a name, a template, or a pattern of names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum UnitPattern {
+    /// A unit, or all instances of a template.
+    Name(UnitName),
+    /// A pattern as systemctl takes it, for example `web-*`.
+    Glob(String),
+}
+
+impl UnitPattern {
+    /// Parses a name or pattern as a person writes it; without a suffix it means services.
+    ///
+    /// # Errors
+    /// The text is neither.
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
+        let name = if text.contains(WILD) { text.replace(WILD, "x") } else { text.to_owned() };
+        let plain = UnitName::from_user(&name).with_context(|| format!("{} is no unit", escape_excerpt(text)))?;
+        if !text.contains(WILD) {
+            return Ok(Self::Name(plain));
+        }
+        let has_suffix = plain.as_str() == name;
+        Ok(Self::Glob(if has_suffix { text.to_owned() } else { format!("{text}.service") }))
+    }
+
+    /// Whether the unit is one of those.
+    pub(crate) fn matches(&self, unit: &UnitName) -> bool {
+        match self {
+            Self::Name(name) => is_named_by(name, unit),
+            Self::Glob(glob) => matches_glob(glob.as_bytes(), unit.as_str().as_bytes()),
+        }
+    }
+}
+
+impl fmt::Display for UnitPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Glob(glob) => f.write_str(&escape_excerpt(glob)),
+        }
+    }
+}
+
+/// Whether a text matches a glob pattern (`glob(7)`), whose `*` also matches dots and dashes.
+fn matches_glob(glob: &[u8], text: &[u8]) -> bool {
+    match glob {
+        [] => text.is_empty(),
+        [b'*', rest @ ..] => (0..=text.len()).any(|skipped| matches_glob(rest, &text[skipped..])),
+        [first, rest @ ..] => {
+            let Some((byte, after)) = text.split_first() else { return false };
+            let class = (*first == b'[').then(|| rest.iter().skip(1).position(|&end| end == b']')).flatten();
+            match class {
+                Some(end) => class_contains(&rest[..=end], *byte) && matches_glob(&rest[end + 2..], after),
+                None => (*first == b'?' || first == byte) && matches_glob(rest, after),
+            }
+        }
+    }
+}
+
+/// Whether a class of a glob, without its brackets, contains a byte.
+fn class_contains(class: &[u8], byte: u8) -> bool {
+    let (negated, mut class) = match class {
+        [b'!' | b'^', rest @ ..] => (true, rest),
+        class => (false, class),
+    };
+    let mut found = false;
+    while let Some((&first, rest)) = class.split_first() {
+        (found, class) = match rest {
+            [b'-', last, rest @ ..] => (found || (first..=*last).contains(&byte), rest),
+            rest => (found || first == byte, rest),
+        };
+    }
+    found != negated
 }
 
 /// Returns whether a name matches a unit: it is the unit's own name, or its template's.
@@ -153,4 +228,32 @@ pub(crate) async fn find_unit_with_incidents(
 pub(crate) fn parse_scope(units: &Units, clock: &LocalTime) -> anyhow::Result<IncidentScope> {
     let managers = ManagerScope::from_flags(units.system, units.user);
     Ok(IncidentScope { managers, since: parse_since(units.since.as_deref(), clock)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pattern_matches_units_as_systemctl_does() {
+        for (pattern, unit, expected) in [
+            ("web", "web.service", true),
+            ("web.socket", "web.service", false),
+            ("echo@", "echo@0-1.service", true),
+            ("echo@.service", "echo.service", false),
+            ("web-*", "web-a.service", true),
+            ("web-*", "web-a.socket", false),
+            ("*", "a.service", true),
+            ("*.socket", "a.socket", true),
+            ("web-?", "web-ab.service", false),
+            ("web-[a-c]", "web-b.service", true),
+            ("web-[!a-c]", "web-b.service", false),
+            ("[", "[.service", false),
+        ] {
+            let matched =
+                UnitPattern::parse(pattern).is_ok_and(|parsed| unit.parse().is_ok_and(|unit| parsed.matches(&unit)));
+            assert_eq!(matched, expected, "{pattern} {unit}");
+        }
+        assert!(UnitPattern::parse("a/b").is_err() && UnitPattern::parse("a b*").is_err());
+    }
 }

@@ -112,7 +112,8 @@ fn answer_live(mut audit: AuditSocket, root: &Path, groups: &Groups, clock: &Loc
 /// Answers for the built-in case, and states why the demo is not live.
 fn answer_bundled(why: &str, root: &Path, groups: &Groups) -> anyhow::Result<Report> {
     write_unit_file(root, "home/user/.config/systemd/user", BUNDLED_UNIT, BUNDLED_FILE)?;
-    let question = LogQuestion { root: Some(root.to_owned()), unit: Some(BUNDLED_UNIT.parse()?) };
+    let assumed = Some(BUNDLED_UNIT.parse()?);
+    let question = LogQuestion { root: Some(root.to_owned()), assumed, ..LogQuestion::default() };
     let mut report = explain::explain(&mut BUNDLED_LOG.as_bytes(), &question, groups, &explain::local_time_of_log())?;
     let words = format!(
         "Recorded: this is the case that is built in, not this machine's, since {why}. As root, 'harden-why demo' has \

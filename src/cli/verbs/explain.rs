@@ -1,57 +1,73 @@
 //! `explain`: answers from a log, without a daemon.
 
-use crate::audit::text::shown_path;
+use crate::audit::text::{escape, join, plural, shown_path};
 use crate::audit::{Action, Note};
-use crate::cli::lookup::unit_names::parse_instance_name;
-use crate::cli::terminal::progress::Progress;
+use crate::cli::args::Explain;
+use crate::cli::lookup::log_input::open_log;
+use crate::cli::lookup::unit_names::{UnitPattern, parse_instance_name};
 use crate::cli::terminal::words::count_times;
 use crate::cli::views::answer::{Answer, LogTally, Report, SCHEMA};
-use crate::diagnosis::diagnose;
+use crate::diagnosis::before_exec::is_before_exec;
+use crate::diagnosis::{Situation, diagnose};
 use crate::host::log_host::LogHost;
 use crate::host::unit_settings;
 use crate::incidents::incident::by_unit;
 use crate::incidents::local_time::LocalTime;
 use crate::incidents::{Incident, IncidentChange, IncidentEvent};
-use crate::intake::log_encoding::LogEncoding;
 use crate::intake::log_file::{LogSummary, Novelty, read_log};
 use crate::intake::sigsys_exit_line::SigsysExits;
 use crate::pipeline::Pipeline;
+use crate::policy::program_path::runs_task;
 use crate::syscalls::Groups;
 use crate::systemd::syscall_groups;
 use crate::systemd::syscall_groups::{LoadedGroups, groups_note};
-use crate::units::{Manager, Unit, UnitName};
+use crate::units::{Manager, Rung, Unit, UnitName};
 use anyhow::Context as _;
 use jiff::tz::TimeZone;
-use std::fs::File;
-use std::io::{Cursor, Read};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::PathBuf;
 
 /// The most different denials that are kept of one log.
 const MOST_INCIDENTS: usize = 16 << 10;
 
-/// The caller's knowledge about a log.
-#[derive(Debug)]
+/// How many units that `--unit` leaves out are named.
+const MOST_LEFT_OUT: usize = 8;
+
+/// The caller's knowledge about a log, and what to show of it.
+#[derive(Debug, Default)]
 pub(crate) struct LogQuestion {
     /// The root below which unit files are read.
     pub(crate) root: Option<PathBuf>,
-    /// The unit, if the caller names it.
-    pub(crate) unit: Option<UnitName>,
+    /// The units to show; empty for all.
+    pub(crate) only: Vec<UnitPattern>,
+    /// The unit of the records for which the log names none.
+    pub(crate) assumed: Option<UnitName>,
+}
+
+impl LogQuestion {
+    fn new(asked: &Explain) -> anyhow::Result<Self> {
+        Ok(Self {
+            root: asked.root.clone(),
+            only: asked.unit.iter().map(|unit| UnitPattern::parse(unit)).collect::<anyhow::Result<_>>()?,
+            assumed: asked.assume_unit.as_deref().map(parse_instance_name).transpose()?,
+        })
+    }
+
+    /// Whether to show the denials of a unit.
+    fn shows(&self, unit: Option<&Unit>) -> bool {
+        self.only.is_empty() || unit.is_some_and(|unit| self.only.iter().any(|only| only.matches(&unit.name)))
+    }
 }
 
 /// Runs the verb.
 ///
 /// # Errors
 /// The unit name is invalid, the log cannot be read, or the root is not a directory.
-pub(crate) fn run(
-    root: Option<&Path>,
-    unit: Option<&str>,
-    listing: Option<&Path>,
-    file: &Path,
-) -> anyhow::Result<Report> {
-    let unit = unit.map(parse_instance_name);
-    let question = LogQuestion { root: root.map(Path::to_owned), unit: unit.transpose()? };
-    let mut log = open_log(file)?;
-    let loaded = match listing {
+pub(crate) fn run(asked: &Explain) -> anyhow::Result<Report> {
+    let question = LogQuestion::new(asked)?;
+    let mut log = open_log(&asked.file)?;
+    let loaded = match &asked.groups {
         Some(listing) => {
             let cannot = || format!("cannot take groups from {}", shown_path(listing));
             LoadedGroups { groups: syscall_groups::from_listing(listing).with_context(cannot)?, note: None }
@@ -68,52 +84,6 @@ pub(crate) fn local_time_of_log() -> LocalTime {
     LocalTime { now: None, zone: TimeZone::system() }
 }
 
-/// Opens a log, or stdin for `-`.
-///
-/// # Errors
-/// The file cannot be read, or is not text; the error says how to convert it.
-fn open_log(file: &Path) -> anyhow::Result<Box<dyn Read>> {
-    if file == Path::new("-") {
-        return ensure_text(Progress::new(std::io::stdin().lock(), None), None);
-    }
-    let opened = File::open(file).with_context(|| format!("cannot read {}", shown_path(file)))?;
-    let metadata = opened.metadata().ok();
-    anyhow::ensure!(
-        !metadata.as_ref().is_some_and(std::fs::Metadata::is_dir),
-        "{} is a directory; name a log file",
-        shown_path(file)
-    );
-    let length = metadata.filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
-    ensure_text(Progress::new(opened, length), Some(file))
-}
-
-/// Returns the log if it is text.
-fn ensure_text(mut log: impl Read + 'static, file: Option<&Path>) -> anyhow::Result<Box<dyn Read>> {
-    let mut first = Vec::new();
-    log.by_ref().take(LogEncoding::MAGIC_LENGTH as u64).read_to_end(&mut first).context("cannot read the log")?;
-    if let Some(encoding) = LogEncoding::detect(&first) {
-        anyhow::bail!(conversion_hint(encoding, file));
-    }
-    Ok(Box::new(Cursor::new(first).chain(log)))
-}
-
-/// Names the command that turns an encoded log into text.
-fn conversion_hint(encoding: LogEncoding, file: Option<&Path>) -> String {
-    let what = file.map_or_else(|| "what comes on standard input".to_owned(), shown_path);
-    // A name that a shell would interpret does not go into a command.
-    let is_plain =
-        |path: &&String| path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+@:,".contains(&byte));
-    let name = Some(&what).filter(|_| file.is_some()).filter(is_plain).map_or("FILE", String::as_str);
-    match encoding {
-        LogEncoding::Compressed { format, unpack } => {
-            format!("{what} is compressed by {format}; run: {unpack} {name} | harden-why explain -")
-        }
-        LogEncoding::Journal => {
-            format!("{what} is a journal file; run: journalctl --file {name} -o export | harden-why explain -")
-        }
-    }
-}
-
 /// Answers for every unit of a log.
 ///
 /// # Errors
@@ -127,7 +97,7 @@ pub(crate) fn explain(
     if let Some(root) = &question.root {
         anyhow::ensure!(root.is_dir(), "{} is no directory to read unit files below", shown_path(root));
     }
-    let host = LogHost::new(question.root.clone(), question.unit.clone());
+    let host = LogHost::new(question.root.clone(), question.assumed.clone());
     let mut pipeline = Pipeline::new(host, MOST_INCIDENTS);
     let summary = read_log(log, &mut |record, named, novelty| match novelty {
         Novelty::New => {
@@ -139,12 +109,51 @@ pub(crate) fn explain(
     let dropped = pipeline.fold.dropped();
     let incidents: Vec<Incident> =
         pipeline.fold.take_changes(usize::MAX).into_iter().map(|IncidentChange { incident, .. }| incident).collect();
-    let notes = unrecorded_deaths(&summary.sigsys_exits, &incidents);
-    let units = by_unit(incidents)
-        .into_iter()
-        .map(|(unit, incidents)| answer(unit.as_ref(), incidents, question, groups, clock))
+    let mut notes = unrecorded_deaths(&summary.sigsys_exits, &incidents);
+    let (shown, left_out): (Vec<_>, Vec<_>) =
+        by_unit(incidents).into_iter().partition(|(unit, _)| question.shows(unit.as_ref()));
+    notes.splice(0..0, left_out_note(&question.only, shown.is_empty(), &left_out));
+    let units =
+        shown.into_iter().map(|(unit, incidents)| answer(unit.as_ref(), incidents, question, groups, clock)).collect();
+    let left_out = left_out.iter().flat_map(|(_, incidents)| incidents).map(|incident| incident.count).sum();
+    let log = LogTally { dropped, left_out, ..tally(&summary) };
+    Ok(Report { schema: SCHEMA, demo: None, units, log: Some(log), notes })
+}
+
+/// Notes what `--unit` leaves out of the answer.
+fn left_out_note(
+    only: &[UnitPattern],
+    is_nothing_shown: bool,
+    left_out: &[(Option<Unit>, Vec<Incident>)],
+) -> Option<Note> {
+    if only.is_empty() {
+        return None;
+    }
+    let asked = join(only.iter().map(ToString::to_string));
+    let records = |incidents: &[Incident]| incidents.iter().map(|incident| incident.count).sum::<u64>();
+    let (named, rest) = left_out.split_at(left_out.len().min(MOST_LEFT_OUT));
+    let mut parts: Vec<String> = named
+        .iter()
+        .map(|(unit, incidents)| {
+            let whose = unit.as_ref().map_or("unknown units".to_owned(), |unit| unit.name.to_string());
+            format!("{} of {whose}", plural(records(incidents), "record"))
+        })
         .collect();
-    Ok(Report { schema: SCHEMA, demo: None, units, log: Some(tally(&summary, dropped)), notes })
+    if !rest.is_empty() {
+        let count = rest.iter().map(|(_, incidents)| records(incidents)).sum();
+        parts.push(format!("{} of {} more units", plural(count, "record"), rest.len()));
+    }
+    let mut text = if is_nothing_shown { format!("the log names {asked} for no record") } else { String::new() };
+    if !parts.is_empty() {
+        text.push_str(if is_nothing_shown { "; " } else { "" });
+        text.push_str(&format!("left out by --unit: {}", join(parts.into_iter())));
+    }
+    if is_nothing_shown && left_out.iter().any(|(unit, _)| unit.is_none()) {
+        text.push_str(
+            "; if you know that the records of unknown units are of one unit, name it with --assume-unit UNIT",
+        );
+    }
+    (!text.is_empty()).then(|| Note::new("left-out", text))
 }
 
 /// Notes about deaths by SIGSYS for which the log has no record of that unit.
@@ -162,7 +171,7 @@ fn unrecorded_deaths(deaths: &SigsysExits, incidents: &[Incident]) -> Vec<Note> 
     };
     let unknown = incidents.iter().any(|incident| kills(incident) && incident.key.unit.is_none());
     let advice = if unknown {
-        "; which record of an unknown unit is of that, the log does not tell: if you know, say so with --unit"
+        "; which record of an unknown unit is of that, the log does not tell: if you know, say so with --assume-unit"
     } else {
         ", but the kernel's record of that is not in this log: add the output of 'journalctl -k' or 'dmesg', or audit.log"
     };
@@ -196,11 +205,38 @@ fn answer(
     let known =
         unit.zip(question.root.as_deref()).map(|(unit, root)| unit_settings::from_files(root, unit, None, groups));
     let (situation, notes) = known.map_or((None, Vec::new()), |known| (known.situation, known.notes));
+    let mut notes = notes;
+    if let Some((unit, situation)) = unit.zip(situation.as_ref()) {
+        notes.extend(contradiction_note(unit, &incidents, situation));
+    }
     let diagnosis = diagnose(incidents, situation.as_ref(), groups);
     Answer::new(unit, &diagnosis, situation.as_ref(), groups, clock, notes)
 }
 
-fn tally(summary: &LogSummary, dropped: u64) -> LogTally {
+/// Notes programs of records that the user assumes to be the unit's, if the unit's commands run other programs.
+fn contradiction_note(unit: &Unit, incidents: &[Incident], situation: &Situation) -> Option<Note> {
+    let runs: BTreeSet<&str> = situation.policy.settings.commands().iter().map(|command| &*command.program).collect();
+    let is_other = |incident: &&Incident| {
+        let assumed = incident.rung == Some(Rung::Told) && !is_before_exec(incident);
+        assumed
+            && !incident.key.exe.is_empty()
+            && !runs_task(situation.policy.settings.commands(), &incident.key.exe, &incident.sample.comm)
+    };
+    let others: BTreeSet<&[u8]> = incidents.iter().filter(is_other).map(|incident| &*incident.key.exe).collect();
+    if others.is_empty() || runs.is_empty() {
+        return None;
+    }
+    let commands = join(runs.into_iter().map(|program| escape(program.as_bytes())));
+    let others = join(others.into_iter().map(escape));
+    let text = format!(
+        "{unit} runs {commands}, and --assume-unit takes records of {others} as its own: unless {unit} starts that, they \
+         are of another unit, and the remedies open calls that {unit} does not need",
+        unit = unit.name
+    );
+    Some(Note::new("assumption-contradicted", text))
+}
+
+fn tally(summary: &LogSummary) -> LogTally {
     LogTally {
         lines: summary.lines,
         records: summary.records,
@@ -208,7 +244,8 @@ fn tally(summary: &LogSummary, dropped: u64) -> LogTally {
         unrelated: summary.foreign,
         malformed: summary.malformed,
         overlong: summary.overlong,
-        dropped,
+        dropped: 0,
+        left_out: 0,
         skipped: summary.complaints.iter().map(|(line, why)| format!("line {line}: {why}")).collect(),
     }
 }

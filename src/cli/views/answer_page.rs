@@ -182,8 +182,13 @@ fn join_opened(opens: &[String]) -> Option<String> {
 
 fn render_unproven(page: &mut Page, unproven: &Unproven) {
     page.line(styled(BOLD, "What may help"));
-    for line in &unproven.lines {
-        page.line(format_args!("  {}", styled(WARN, line)));
+    for program in &unproven.programs {
+        if unproven.programs.len() > 1 {
+            page.paragraph(2, &format!("for {}, which {}:", program.program, program.outcome));
+        }
+        for line in &program.lines {
+            page.line(format_args!("  {}", styled(WARN, line)));
+        }
     }
     page.paragraph(0, &unproven.why);
 }

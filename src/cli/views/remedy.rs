@@ -5,11 +5,13 @@ use crate::audit::Note;
 use crate::audit::text::{escape, join, shown_path};
 use crate::cli::terminal::words::count_calls;
 use crate::diagnosis::{DenialCause, Diagnosis, Finding, Remedy, RemedyKind, Situation};
+use crate::incidents::describe_outcome;
 use crate::syscalls::Groups;
 use crate::systemd::exposure_score;
 use crate::systemd::manager::UnitProperties;
 use crate::units::Unit;
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A proven drop-in.
 #[derive(Debug, Serialize)]
@@ -80,10 +82,23 @@ pub struct SensitiveView {
 /// Remedies that could not be proven.
 #[derive(Debug, Serialize)]
 pub struct Unproven {
-    /// Lines that would allow the calls, least privilege first.
+    /// Lines that would allow the calls, least privilege first; those of each program follow one another.
     pub lines: Vec<String>,
+    /// The same lines by program and cause.
+    pub programs: Vec<UnprovenLines>,
     /// Why they are not proven, and how to prove them.
     pub why: String,
+}
+
+/// Lines for one program that a filter acted on in one way.
+#[derive(Debug, Serialize)]
+pub struct UnprovenLines {
+    /// The executable, escaped; the thread's name if the kernel gave none.
+    pub program: String,
+    /// What happened to its processes, in words.
+    pub outcome: String,
+    /// Lines that would allow the calls; any one of them is enough.
+    pub lines: Vec<String>,
 }
 
 impl RemedyView {
@@ -168,29 +183,49 @@ pub(crate) fn no_remedy_note(diagnosis: &Diagnosis, situation: &Situation) -> Op
     Some(Note::new("no-remedy", text))
 }
 
-/// Lists lines that may help if harden-why could not read the settings. They are conditional, and never a drop-in.
+/// Lists lines that may help if harden-why could not read the settings. They are conditional, and never a drop-in. Calls
+/// of different programs, or with different outcomes, never share a line: they may be of different units.
 pub(crate) fn unproven(findings: &[Finding], unit: Option<&Unit>, groups: &Groups) -> Option<Unproven> {
-    let mut names: Vec<&str> = findings
-        .iter()
-        .filter(|finding| finding.cause == DenialCause::SettingsUnread)
-        .filter_map(|finding| finding.incident.denial().filter(|denial| denial.action != Action::Log)?.call.name())
-        .filter(|name| groups.is_known(name))
-        .collect();
-    names.sort_unstable();
-    names.dedup();
-    let first = names.first()?;
-    let mut lines = vec![format!("SystemCallFilter={}", names.join(" "))];
-    let wider = groups
-        .containing(first)
+    let mut programs: BTreeMap<(String, String), BTreeSet<&str>> = BTreeMap::new();
+    for finding in findings.iter().filter(|finding| finding.cause == DenialCause::SettingsUnread) {
+        let incident = &finding.incident;
+        let Some(denial) = incident.denial().filter(|denial| denial.action != Action::Log) else { continue };
+        let Some(name) = denial.call.name().filter(|name| groups.is_known(name)) else { continue };
+        let program = if incident.key.exe.is_empty() { &incident.sample.comm } else { &incident.key.exe };
+        let outcome = describe_outcome(incident).into_owned();
+        programs.entry((escape(program), outcome)).or_default().insert(name);
+    }
+    let programs: Vec<UnprovenLines> = programs
         .into_iter()
-        .find(|group| groups.calls(group).is_some_and(|calls| names.iter().all(|name| calls.contains(*name))));
-    lines.extend(wider.map(|group| format!("SystemCallFilter={group}")));
-    let how = if unit.is_some() { "--root DIR, or / for this machine" } else { "--unit UNIT and --root DIR" };
+        .map(|((program, outcome), names)| UnprovenLines { program, outcome, lines: allowing_lines(&names, groups) })
+        .collect();
+    let lines: Vec<String> = programs.iter().flat_map(|program| program.lines.clone()).collect();
+    if lines.is_empty() {
+        return None;
+    }
+    let how = if unit.is_some() {
+        "--root DIR, or / for this machine"
+    } else {
+        "--root DIR, and --assume-unit UNIT if you know the unit"
+    };
+    let which = if programs.len() > 1 { "one of the lines of its program" } else { "one of these lines" };
     let why = format!(
-        "The unit's settings were not read, so nothing is proven. If it has a SystemCallFilter= that denied this, one \
-         of these lines allows it. In a unit without one they would forbid everything else: have them checked with {how}."
+        "The unit's settings were not read, so nothing is proven. If it has a SystemCallFilter= that denied this, {which} \
+         allows it. In a unit without one they would forbid everything else: have them checked with {how}."
     );
-    Some(Unproven { lines, why })
+    Some(Unproven { lines, programs, why })
+}
+
+/// Returns the line that allows calls, and the line that allows the smallest group with all of them.
+fn allowing_lines(names: &BTreeSet<&str>, groups: &Groups) -> Vec<String> {
+    let all: Vec<&str> = names.iter().copied().collect();
+    let holds_all =
+        |group: &&str| groups.calls(group).is_some_and(|calls| names.iter().all(|name| calls.contains(*name)));
+    let wider = names.first().and_then(|first| groups.containing(first).into_iter().find(holds_all));
+    [Some(format!("SystemCallFilter={}", all.join(" "))), wider.map(|group| format!("SystemCallFilter={group}"))]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Adds to each remedy its effect on the exposure score, if systemd-analyze can compute it from the loaded files.

@@ -1,0 +1,100 @@
+//! Whether a unit's command line runs the program of a process, judged by path and by thread name.
+
+use super::exec_command::ExecCommand;
+use super::launched::{find_launched, is_shell};
+use crate::audit::record::COMM_LENGTH;
+use std::borrow::Cow;
+
+/// Directories that are links into `/usr` on systems with a merged `/usr` (`file-hierarchy(7)`).
+const MERGED: [&[u8]; 4] = [b"/bin/", b"/sbin/", b"/lib/", b"/lib64/"];
+
+/// Programs that run scripts. A version may follow the name, as in `python3.11`.
+const INTERPRETERS: [&str; 9] = ["python", "perl", "ruby", "node", "nodejs", "php", "lua", "tclsh", "guile"];
+
+/// How many characters of a command's name systemd shows in the name of a task that it has not executed yet
+/// (`rename_process_from_path` in systemd's `exec-invoke.c`).
+const SHOWN_BEFORE_EXEC: usize = 8;
+
+/// Returns a path as it is below a merged `/usr`: `/bin/a` and `/usr/bin/a` are the same file there.
+#[must_use]
+pub(crate) fn below_usr(path: &[u8]) -> Cow<'_, [u8]> {
+    if MERGED.iter().any(|dir| path.starts_with(dir)) { [b"/usr", path].concat().into() } else { path.into() }
+}
+
+/// Whether the executable runs scripts, so that the thread's name tells the script.
+fn is_interpreter(exe: &[u8]) -> bool {
+    let Ok(exe) = str::from_utf8(exe) else { return false };
+    let name = base_name(exe).trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    is_shell(exe) || INTERPRETERS.contains(&name)
+}
+
+/// Whether a task's name and executable show that it runs this program as a script, or that systemd is about to execute
+/// it. A process can choose its name, so this is a hint.
+#[must_use]
+pub(crate) fn is_task_of(program: &str, exe: &[u8], comm: &[u8]) -> bool {
+    let name = base_name(program).as_bytes();
+    if name.is_empty() {
+        return false;
+    }
+    if let Some(shown) = comm.strip_prefix(b"(").and_then(|rest| rest.strip_suffix(b")")) {
+        let is_end = shown.len() >= SHOWN_BEFORE_EXEC && name.ends_with(shown);
+        return is_systemd(exe) && (is_end || shown == name);
+    }
+    // The kernel names a task after the script, not after its interpreter (`begin_new_exec`).
+    let is_script = name != base_name_of(exe) && comm == &name[..name.len().min(COMM_LENGTH)];
+    is_script && is_interpreter(exe)
+}
+
+/// Whether the task with this executable and name runs a command of the unit, as far as the command lines show.
+#[must_use]
+pub(crate) fn runs_task(commands: &[ExecCommand], exe: &[u8], comm: &[u8]) -> bool {
+    let is_same = |program: &str| {
+        let is_bare = !program.contains('/');
+        below_usr(program.as_bytes()) == below_usr(exe) || (is_bare && program.as_bytes() == base_name_of(exe))
+    };
+    commands.iter().any(|command| {
+        let launched = || find_launched(&command.program, &command.arguments);
+        is_same(&command.program)
+            || is_task_of(&command.program, exe, comm)
+            || launched().iter().any(|program| is_same(program) || is_task_of(program, exe, comm))
+    })
+}
+
+/// Whether an executable is systemd's own, which runs before a command's program.
+fn is_systemd(exe: &[u8]) -> bool {
+    matches!(base_name_of(exe), b"systemd" | b"systemd-executor")
+}
+
+fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn base_name_of(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_through_merged_usr_are_the_same() {
+        assert_eq!(below_usr(b"/bin/a"), below_usr(b"/usr/bin/a"));
+        assert_eq!(below_usr(b"/lib/systemd/systemd-x"), below_usr(b"/usr/lib/systemd/systemd-x"));
+        assert_ne!(below_usr(b"/opt/bin/a"), below_usr(b"/usr/bin/a"));
+        assert_ne!(below_usr(b"/libexec/a"), below_usr(b"/usr/libexec/a"));
+    }
+
+    #[test]
+    fn task_name_shows_script_and_command_before_exec() {
+        let is = |program: &str, exe: &str, comm: &str| is_task_of(program, exe.as_bytes(), comm.as_bytes());
+        assert!(is("/usr/local/bin/rotate.sh", "/usr/bin/bash", "rotate.sh"));
+        assert!(is("/opt/a-very-long-script-name", "/usr/bin/python3.11", "a-very-long-scr"));
+        assert!(!is("/usr/local/bin/rotate.sh", "/usr/bin/rotate", "rotate.sh"), "no interpreter");
+        assert!(!is("/usr/bin/bash", "/usr/bin/bash", "bash"), "anything starts a shell");
+        assert!(is("/bin/date", "/usr/lib/systemd/systemd", "(date)"));
+        assert!(is("/usr/lib/systemd/systemd-resolved", "/usr/lib/systemd/systemd-executor", "(resolved)"));
+        assert!(!is("/bin/update", "/usr/lib/systemd/systemd", "(date)"));
+        assert!(!is("/bin/date", "/usr/bin/date", "(date)"), "a process can choose its name");
+    }
+}
