@@ -287,7 +287,11 @@ impl EventLoop {
     }
 
     fn report_ready(&mut self) {
-        supervisor::notify(&[NotifyState::Ready, NotifyState::Status("listening to the kernel")]);
+        let state = match &self.status.lock().not_listening {
+            Some(why) => format!("not listening: {why}"),
+            None => "listening to the kernel".to_owned(),
+        };
+        supervisor::notify(&[NotifyState::Ready, NotifyState::Status(&state)]);
         self.turn.is_ready = true;
     }
 

@@ -34,7 +34,7 @@ use crate::host::late_evidence::LateEvidence;
 use crate::host::live_host::LiveHost;
 use crate::incidents::Store;
 use crate::intake::netlink::{AuditSocket, AuditStream, OpenError, RECEIVE_BUFFER};
-use crate::intake::record_source::RecordSources;
+use crate::intake::record_source::{RecordSource, RecordSources};
 use crate::kernel::clock::now_millis;
 use crate::kernel::exit_cgroups::ExitCgroups;
 use crate::outlet::wire::Status;
@@ -69,7 +69,7 @@ pub struct Options {
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// The store cannot be used by this daemon, or the audit stream cannot be opened or ends.
+/// The store cannot be used by this daemon, or the audit stream cannot be opened for lack of memory, or ends.
 pub async fn run(options: &Options) -> anyhow::Result<()> {
     let stop = StopSignals::register()?;
     let config = ReloadableConfig::load(options.config.clone())?;
@@ -79,11 +79,12 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         Err(error) if error.is_temporary() => (None, None, Some(error)),
         Err(error) => return Err(error.into()),
     };
-    let (audit, is_inherited) = open_audit()?;
+    let (audit, not_listening) = open_audit()?;
     let status = SharedStatus::new(Status {
-        listening: true,
+        listening: not_listening.is_none(),
+        not_listening,
         since: now_millis(),
-        receive_buffer: audit.receive_buffer() as u64,
+        receive_buffer: audit.as_ref().map_or(0, |audit| audit.receive_buffer() as u64),
         ..Status::default()
     });
     let exit_cgroups = open_exit_cgroups(&status);
@@ -98,7 +99,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     }
     let exits = ExitEvents::open(&status);
     let (orders, requests) = client_requests::channel();
-    let status_source = status.source("/".into(), is_inherited);
+    let status_source = status.source("/".into());
     let bus = BusConnection::start(options.bus.clone(), options.state_dir.clone(), status_source, orders);
     let late_evidence = LateEvidence::new(Managers::new(&options.bus));
     let explainer = Explainer::new(late_evidence.managers());
@@ -108,8 +109,12 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     if let Some(failure) = failure {
         storage.on_failure(&failure);
     }
+    let mut sources: Vec<Box<dyn RecordSource>> = Vec::new();
+    if let Some(audit) = audit {
+        sources.push(Box::new(AuditStream::new(audit)?));
+    }
     let event_loop = EventLoop {
-        sources: RecordSources::new(vec![Box::new(AuditStream::new(audit)?)]),
+        sources: RecordSources::new(sources),
         exits,
         bus,
         requests,
@@ -124,15 +129,32 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     event_loop.run().await
 }
 
-/// Takes the audit stream from systemd, or opens one. Returns the stream, and whether it came from systemd.
-fn open_audit() -> Result<(AuditSocket, bool), OpenError> {
-    let (audit, is_inherited) = match supervisor::take_audit_socket() {
-        Some(audit) => (audit, true),
-        None => (AuditSocket::open()?, false),
+/// Takes the audit stream from systemd, or opens one. Returns the stream if there is one, and why no records arrive.
+///
+/// A kernel or container without audit is a lasting state and no failure: a restart would not help. The daemon then
+/// serves its store, takes the reports of taps, and notices deaths by SIGSYS.
+///
+/// # Errors
+/// The kernel lacks memory or descriptors.
+fn open_audit() -> Result<(Option<AuditSocket>, Option<String>), OpenError> {
+    let opened = match supervisor::take_audit_socket() {
+        Some(audit) => Ok(audit),
+        None => AuditSocket::open(),
     };
-    // The kernel doubles the requested size, to account for its own overhead.
-    tracing::info!("listening, with a receive buffer of {} of {} bytes", audit.receive_buffer(), 2 * RECEIVE_BUFFER);
-    Ok((audit, is_inherited))
+    if let Err(OpenError::Io(error)) = opened {
+        return Err(OpenError::Io(error));
+    }
+    let not_listening = blind_spots::find_deafness(Path::new("/"), opened.as_ref().err()).map(|spot| spot.to_string());
+    match (&not_listening, &opened) {
+        (Some(why), _) => tracing::warn!("not listening: {why}"),
+        (None, Ok(audit)) => {
+            // The kernel doubles the requested size, to account for its own overhead.
+            let (granted, wanted) = (audit.receive_buffer(), 2 * RECEIVE_BUFFER);
+            tracing::info!("listening, with a receive buffer of {granted} of {wanted} bytes");
+        }
+        (None, Err(_)) => {}
+    }
+    Ok((opened.ok(), not_listening))
 }
 
 /// Attaches the BPF program that notes the cgroups of dying processes. A failure becomes a limitation in the status.

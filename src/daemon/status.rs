@@ -35,16 +35,15 @@ impl SharedStatus {
     }
 
     /// Returns a function that returns the status to clients. `root` is the root of the machine's file system.
-    /// `is_inherited` means that the audit stream came from systemd.
-    pub(super) fn source(&self, root: PathBuf, is_inherited: bool) -> StatusSource {
+    pub(super) fn source(&self, root: PathBuf) -> StatusSource {
         let status = self.clone();
+        let is_listening = self.lock().listening;
         let machine: Mutex<Option<(Instant, Vec<String>)>> = Mutex::default();
         Arc::new(move || {
             let mut machine = lock(&machine);
             if machine.as_ref().is_none_or(|(at, _)| at.elapsed() >= MAX_AGE) {
-                let limitations = blind_spots::find_blind_spots(&root).into_iter();
-                let relevant = limitations.filter(|one| !(is_inherited && one.id == blind_spots::NO_AUDIT_READ));
-                *machine = Some((Instant::now(), relevant.map(|limitation| limitation.to_string()).collect()));
+                let limitations = blind_spots::find_further_blind_spots(&root, is_listening);
+                *machine = Some((Instant::now(), limitations.iter().map(ToString::to_string).collect()));
             }
             let mut status = status.lock().clone();
             let of_machine = machine.iter().flat_map(|(_, sentences)| sentences.iter().cloned());
@@ -114,7 +113,7 @@ mod tests {
         let status = SharedStatus::default();
         status.add_limitation("its own");
         status.add_limitation("its own");
-        let source = status.source(root.path().to_owned(), false);
+        let source = status.source(root.path().to_owned());
         let always = blind_spots::silent_errno().to_string();
         assert_eq!(source().limitations, [always.clone(), "its own".to_owned()]);
 
@@ -131,17 +130,19 @@ mod tests {
     fn verifier_log_is_part_of_the_status() {
         let status = SharedStatus::default();
         status.set_verifier_log("0: (b7) r0 = 0\nR1 invalid mem access");
-        let shown = status.source("/nonexistent".into(), true)().verifier_log;
+        let shown = status.source("/nonexistent".into())().verifier_log;
         assert_eq!(shown.as_deref(), Some("0: (b7) r0 = 0\nR1 invalid mem access"));
     }
 
     #[test]
-    fn missing_audit_right_is_no_limitation_of_an_inherited_stream() {
+    fn missing_audit_right_is_no_limitation_of_an_open_stream() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("proc/self")).unwrap();
         std::fs::write(root.path().join("proc/self/status"), "CapEff:\t0000000000001000\n").unwrap();
-        let status = SharedStatus::default();
-        let limitations = |is_inherited| status.source(root.path().to_owned(), is_inherited)().limitations;
-        assert_eq!((limitations(false).len(), limitations(true).len()), (2, 1));
+        for listening in [true, false] {
+            let status = SharedStatus::new(Status { listening, ..Status::default() });
+            let limitations = status.source(root.path().to_owned())().limitations;
+            assert_eq!(limitations.len(), 1, "without a stream, the right is the reason for that: {limitations:?}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Finds the reasons why denials, or their units, stay invisible on this machine. Silence never means "no denials".
 
+use crate::intake::netlink::OpenError;
 use crate::kernel::exit_cgroups::ExitCgroupsError;
 use crate::kernel::procfs::status_value;
 use crate::systemd::journal::JournalReadError;
@@ -25,16 +26,23 @@ impl fmt::Display for BlindSpot {
     }
 }
 
-/// An [`id`](BlindSpot::id). This blind spot does not apply to a process that inherited the audit socket.
-pub const NO_AUDIT_READ: &str = "no-audit-read";
+/// The [ids](BlindSpot::id) of blind spots because of which a process receives no records, the most general first.
+const AUDIT_OFF: &str = "audit-off";
+const NETWORK_NAMESPACE: &str = "network-namespace";
+const USER_NAMESPACE: &str = "user-namespace";
+/// This one does not apply to a process that inherited the audit socket.
+const NO_AUDIT_READ: &str = "no-audit-read";
+const DEAFENING: [&str; 4] = [AUDIT_OFF, NETWORK_NAMESPACE, USER_NAMESPACE, NO_AUDIT_READ];
+
+/// The ids of blind spots that concern the process, and not the machine or the container.
+const OF_PROCESS: [&str; 3] = [NO_AUDIT_READ, "no-exit-events", "hidepid"];
 
 /// Capabilities as bits of `CapEff:` (`linux/capability.h`).
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_PTRACE: u32 = 19;
 const CAP_AUDIT_READ: u32 = 37;
 
-/// The initial namespaces (`linux/proc_ns.h`, `linux/nsfs.h`). The network namespace has this number since Linux 6.18.
-const INIT_NETWORK_NAMESPACE: &str = "net:[4026531833]";
+/// The initial namespaces (`linux/proc_ns.h`).
 const INIT_PID_NAMESPACE: &str = "pid:[4026531836]";
 const INIT_USER_NAMESPACE: &str = "user:[4026531837]";
 
@@ -59,17 +67,17 @@ pub fn find_blind_spots(root: &Path) -> Vec<BlindSpot> {
     let status = std::fs::read(root.join("proc/self/status")).unwrap_or_default();
     let capabilities = status_value(&status, "CapEff").and_then(|hex| u64::from_str_radix(hex, 16).ok());
     let lacks = |capability: u32| capabilities.is_some_and(|set| set >> capability & 1 == 0);
-    let namespace = |process: &str, kind: &str| {
-        let link = std::fs::read_link(root.join("proc").join(process).join("ns").join(kind)).ok()?;
+    let namespace = |kind: &str| {
+        let link = std::fs::read_link(root.join("proc/self/ns").join(kind)).ok()?;
         link.to_str().map(str::to_owned)
     };
     let mut found = Vec::new();
 
     if text(root, "proc/cmdline").is_some_and(|line| audit_is_off(&line)) {
         found.push(blind_spot(
-            "audit-off",
+            AUDIT_OFF,
             "the kernel was started with audit=0",
-            "the kernel makes no records: no denial is heard at all",
+            "the kernel makes no records of denials",
             "remove audit=0 from the kernel command line and restart the machine",
         ));
     }
@@ -78,19 +86,20 @@ pub fn find_blind_spots(root: &Path) -> Vec<BlindSpot> {
             NO_AUDIT_READ,
             "this process lacks CAP_AUDIT_READ",
             "it cannot listen to the kernel's audit records: no denial is heard as it happens",
-            "run it as root, with CAP_AUDIT_READ in the CapabilityBoundingSet= of its unit",
+            "'systemctl restart harden-whyd' starts harden-whyd.socket, which joins the audit stream for it, unless this \
+             is a container",
         ));
     }
     let release = text(root, "proc/sys/kernel/osrelease").and_then(|release| version(&release));
-    if namespace("self", "net").is_some_and(|own| is_other_network(&own, namespace("1", "net").as_deref(), release)) {
+    if is_other_network(root) {
         found.push(blind_spot(
-            "network-namespace",
+            NETWORK_NAMESPACE,
             "this process has a network namespace of its own",
             "audit records and exit events reach the initial network namespace only: nothing is heard",
             "remove PrivateNetwork= and NetworkNamespacePath= from its unit, or run it outside the container",
         ));
     }
-    if namespace("self", "pid").is_some_and(|own| own != INIT_PID_NAMESPACE) {
+    if namespace("pid").is_some_and(|own| own != INIT_PID_NAMESPACE) {
         found.push(blind_spot(
             "pid-namespace",
             "this process is not in the initial PID namespace",
@@ -98,9 +107,9 @@ pub fn find_blind_spots(root: &Path) -> Vec<BlindSpot> {
             "run it outside the container",
         ));
     }
-    if namespace("self", "user").is_some_and(|own| own != INIT_USER_NAMESPACE) {
+    if namespace("user").is_some_and(|own| own != INIT_USER_NAMESPACE) {
         found.push(blind_spot(
-            "user-namespace",
+            USER_NAMESPACE,
             "this process is not in the initial user namespace",
             "the kernel refuses to let it listen: nothing is heard",
             "remove PrivateUsers= from its unit, or run it outside the container",
@@ -138,6 +147,43 @@ pub fn find_blind_spots(root: &Path) -> Vec<BlindSpot> {
     }
     found.push(silent_errno());
     found
+}
+
+/// Finds the blind spots that any process has here: those of the machine, and of the container if this is one.
+#[must_use]
+pub fn find_common_blind_spots(root: &Path) -> Vec<BlindSpot> {
+    find_blind_spots(root).into_iter().filter(|spot| !OF_PROCESS.contains(&spot.id)).collect()
+}
+
+/// Finds the reason why a process receives no records. `failure` tells why it could not open the audit stream; without
+/// one it could, or inherited the stream.
+#[must_use]
+pub fn find_deafness(root: &Path, failure: Option<&OpenError>) -> Option<BlindSpot> {
+    let mut known = find_blind_spots(root);
+    let mut known = |id: &str| Some(known.swap_remove(known.iter().position(|spot| spot.id == id)?));
+    match failure {
+        // The kernel lets a process join in any network namespace, and sends records to the initial one only.
+        None => known(NETWORK_NAMESPACE),
+        Some(failure @ OpenError::NoAudit) => Some(known(AUDIT_OFF).unwrap_or_else(|| {
+            let remedy = "use a kernel with CONFIG_AUDIT, outside of a container that blocks audit";
+            blind_spot("no-audit", &failure.to_string(), "no denial is recorded", remedy)
+        })),
+        Some(failure) => {
+            [USER_NAMESPACE, NETWORK_NAMESPACE, NO_AUDIT_READ].into_iter().find_map(&mut known).or_else(|| {
+                let remedy = "'systemctl restart harden-whyd' tries it again";
+                Some(blind_spot("no-audit-stream", &failure.to_string(), "no denial is heard as it happens", remedy))
+            })
+        }
+    }
+}
+
+/// Finds the blind spots that remain to be told once the [reason](find_deafness) is told, if the process receives no
+/// records.
+pub(crate) fn find_further_blind_spots(root: &Path, is_listening: bool) -> Vec<BlindSpot> {
+    let is_told = |spot: &BlindSpot| {
+        if is_listening { spot.id == NO_AUDIT_READ } else { DEAFENING.contains(&spot.id) }
+    };
+    find_blind_spots(root).into_iter().filter(|spot| !is_told(spot)).collect()
 }
 
 /// The blind spot of every machine: systemd does not log refusals with an error by default.
@@ -209,11 +255,12 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-/// Whether a network namespace is certainly not the initial namespace. Since Linux 6.18 the initial namespace has a
-/// fixed number. Before 6.18 it is the namespace of PID 1, which only root may read.
-fn is_other_network(own: &str, first: Option<&str>, release: Option<(u32, u32)>) -> bool {
-    let numbered = release.is_some_and(|release| release >= (6, 18));
-    own != INIT_NETWORK_NAMESPACE && (numbered || first.is_some_and(|first| first != own))
+/// Whether this process is certainly not in the initial network namespace, by the settings in `/proc/sys/net/core`: only
+/// the initial namespace has `netdev_max_backlog`, and each has `somaxconn` (`net_core_table` and `netns_core_table`,
+/// `net/core/sysctl_net_core.c`).
+fn is_other_network(root: &Path) -> bool {
+    let has = |setting: &str| root.join("proc/sys/net/core").join(setting).exists();
+    has("somaxconn") && !has("netdev_max_backlog")
 }
 
 /// Whether the last mount on `/proc` hides other users' processes (`hidepid=`, `proc(5)`). Members of the
@@ -244,7 +291,7 @@ mod tests {
     fn machine() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| root.path().join("proc").join(path);
-        for directory in ["self/ns", "1/ns", "sys/kernel/seccomp"] {
+        for directory in ["self/ns", "sys/net/core", "sys/kernel/seccomp"] {
             std::fs::create_dir_all(at(directory)).unwrap();
         }
         for (path, text) in [
@@ -252,12 +299,11 @@ mod tests {
             ("self/status", "Name:\tx\nCapEff:\t000001ffffffffff\n"),
             ("self/mountinfo", "22 1 0:5 / /proc rw,nosuid - proc proc rw\n"),
             ("sys/kernel/osrelease", "6.1.0-44-amd64\n"),
+            ("sys/net/core/somaxconn", "4096\n"),
+            ("sys/net/core/netdev_max_backlog", "1000\n"),
             ("sys/kernel/seccomp/actions_logged", "kill_process kill_thread trap errno user_notif trace log\n"),
         ] {
             std::fs::write(at(path), text).unwrap();
-        }
-        for process in ["self", "1"] {
-            symlink("net:[4026531840]", at(process).join("ns/net")).unwrap();
         }
         symlink(INIT_PID_NAMESPACE, at("self/ns/pid")).unwrap();
         symlink(INIT_USER_NAMESPACE, at("self/ns/user")).unwrap();
@@ -331,7 +377,7 @@ mod tests {
 
     #[test]
     fn other_namespaces_are_blind_spots() {
-        for (kind, id) in [("net", "network-namespace"), ("pid", "pid-namespace"), ("user", "user-namespace")] {
+        for (kind, id) in [("pid", "pid-namespace"), ("user", "user-namespace")] {
             let root = machine();
             let link = root.path().join("proc/self/ns").join(kind);
             std::fs::remove_file(&link).unwrap();
@@ -340,14 +386,42 @@ mod tests {
         }
     }
 
+    /// A machine whose process is in another network namespace.
+    fn in_other_network() -> tempfile::TempDir {
+        let root = machine();
+        std::fs::remove_file(root.path().join("proc/sys/net/core/netdev_max_backlog")).unwrap();
+        root
+    }
+
     #[test]
-    fn initial_network_namespace_is_known_by_number_or_pid_1() {
-        let (init, other) = (INIT_NETWORK_NAMESPACE, "net:[4026532000]");
-        assert!(!is_other_network(init, None, Some((6, 18))) && !is_other_network(init, Some(init), None));
-        assert!(is_other_network(other, None, Some((6, 18))));
-        assert!(is_other_network(other, Some(other), Some((6, 18))), "PID 1 of a container");
-        assert!(!is_other_network(other, Some(other), Some((6, 1))) && !is_other_network(other, None, Some((6, 1))));
-        assert!(is_other_network(other, Some("net:[4026531840]"), Some((6, 1))));
+    fn network_namespace_is_known_by_its_settings() {
+        assert_eq!(ids(&in_other_network()), ["network-namespace", "errno-silent"]);
+        assert!(!is_other_network(tempfile::tempdir().unwrap().path()), "without /proc/sys it is unknown");
+    }
+
+    #[test]
+    fn process_without_records_has_one_true_reason() {
+        let deafness = |root: &tempfile::TempDir, failure| find_deafness(root.path(), failure).map(|spot| spot.id);
+        let off = machine();
+        std::fs::write(off.path().join("proc/cmdline"), "audit=0\n").unwrap();
+        assert_eq!(deafness(&off, Some(&OpenError::NoAudit)), Some("audit-off"));
+        assert_eq!(deafness(&machine(), Some(&OpenError::NoAudit)), Some("no-audit"));
+        assert_eq!(deafness(&machine(), None), None);
+        assert_eq!(deafness(&in_other_network(), None), Some("network-namespace"));
+        assert_eq!(deafness(&in_other_network(), Some(&OpenError::NotAllowed)), Some("network-namespace"));
+        assert_eq!(deafness(&machine(), Some(&OpenError::NotAllowed)), Some("no-audit-stream"));
+        let further: Vec<_> = find_further_blind_spots(off.path(), false).iter().map(|spot| spot.id).collect();
+        assert_eq!(further, ["errno-silent"], "the reason is told once");
+    }
+
+    #[test]
+    fn rights_of_this_process_are_no_common_blind_spot() {
+        let root = machine();
+        std::fs::write(root.path().join("proc/self/status"), "CapEff:\t0000000000000000\n").unwrap();
+        assert_eq!(
+            find_common_blind_spots(root.path()).iter().map(|spot| spot.id).collect::<Vec<_>>(),
+            ["errno-silent"]
+        );
     }
 
     #[test]

@@ -47,13 +47,13 @@ pub enum AuditMessage<'a> {
 /// Why the stream cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The kernel has no audit.
-    #[error("this kernel has no audit support (CONFIG_AUDIT), so it reports no denials")]
+    /// The kernel has no audit, or a container blocks it (systemd-nspawn: `EAFNOSUPPORT`).
+    #[error("there is no kernel audit here (CONFIG_AUDIT, or a container that blocks it)")]
     NoAudit,
     /// The right to join the group is missing.
     #[error(
-        "not allowed to join the kernel's audit stream: it takes root, or CAP_AUDIT_READ, outside a user namespace \
-         (PrivateUsers=, rootless container), or harden-whyd.socket, which joins it beforehand"
+        "not allowed to join the kernel's audit stream: it requires CAP_AUDIT_READ outside of a user namespace, or \
+         harden-whyd.socket, which joins it beforehand"
     )]
     NotAllowed,
     /// Another error.

@@ -6,9 +6,20 @@ use crate::incidents::Moment;
 use crate::incidents::local_time::LocalTime;
 use crate::outlet::wire::Status;
 
+/// What works where the kernel gives no records.
+pub(crate) const WITHOUT_RECORDS: &str = "'harden-why explain LOG', 'harden-why check UNIT' and 'harden-why tap UNIT' work \
+    without them; rehearse and log-refusals do not";
+
 /// Returns notes about what the daemon may have missed, from its status.
 pub(crate) fn hearing_notes(status: &Status, clock: &LocalTime) -> Vec<Note> {
     let mut notes = Vec::new();
+    if let Some(why) = &status.not_listening {
+        let why = crate::audit::text::escape(why.as_bytes());
+        notes.push(Note::new(
+            "not-listening",
+            format!("harden-whyd receives no records here: {why}. {WITHOUT_RECORDS}"),
+        ));
+    }
     if status.lost > 0 {
         notes.push(Note::new(
             "records-lost",

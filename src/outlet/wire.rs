@@ -132,6 +132,8 @@ pub struct UnitDict {
 pub struct Status {
     /// Whether the daemon receives records.
     pub listening: bool,
+    /// Why it does not, as a sentence.
+    pub not_listening: Option<String>,
     /// Since when, in milliseconds since the epoch.
     pub since: i64,
     /// The only manager whose incidents the caller may read, `user:UID`; absent if the caller may read all.

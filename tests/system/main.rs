@@ -14,6 +14,7 @@ mod journal;
 mod journal_entries;
 mod kernel;
 mod log_refusals;
+mod no_audit;
 mod odd_managers;
 mod outages;
 mod proc_events;

@@ -13,6 +13,7 @@ use crate::incidents::local_time::{LocalTime, moment};
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::refusal_logging::state::ActiveLogging;
 use crate::outlet::access::OWN_UNITS_ONLY;
+use crate::outlet::caveats::WITHOUT_RECORDS;
 use crate::outlet::client;
 use crate::outlet::client::{explained, patiently};
 use crate::outlet::wire::Status;
@@ -27,6 +28,8 @@ pub(crate) struct Hearing {
     schema: u32,
     /// Whether the daemon runs and listens.
     listening: bool,
+    /// Why the daemon receives no records, if it runs; absent if it does.
+    not_listening: Option<String>,
     /// When the daemon began to listen, RFC 3339.
     since: Option<String>,
     /// The only manager whose denials the caller may see, `user:UID`; null if the caller may see all.
@@ -100,6 +103,7 @@ async fn query_daemon(common: &Common, clock: &LocalTime) -> Hearing {
         Err(error) => Hearing {
             schema: SCHEMA,
             listening: false,
+            not_listening: None,
             since: None,
             only_manager: None,
             counters: None,
@@ -108,7 +112,7 @@ async fn query_daemon(common: &Common, clock: &LocalTime) -> Hearing {
             verifier_log: None,
             absent: Some(format!("{error:#}")),
             recording: Vec::new(),
-            limitations: blind_spots::find_blind_spots(Path::new("/")).iter().map(ToString::to_string).collect(),
+            limitations: blind_spots::find_common_blind_spots(Path::new("/")).iter().map(ToString::to_string).collect(),
             recorded: Vec::new(),
             shown: None,
         },
@@ -121,6 +125,7 @@ impl Hearing {
         Self {
             schema: SCHEMA,
             listening: status.listening,
+            not_listening: status.not_listening.as_deref().map(|why| escape(why.as_bytes())),
             since: moment(&since),
             shown: clock.show(&since),
             only_manager: status.only_manager.as_deref().map(|manager| escape(manager.as_bytes())),
@@ -158,7 +163,11 @@ impl Reply for Hearing {
                 let since = self.shown.as_ref().map_or_else(String::new, |since| format!(" since {since}"));
                 page.line(format_args!("{} listens{since}.", styled(GOOD, "harden-whyd")));
             }
-            (None, false) => page.line(format_args!("{} runs, but hears nothing.", styled(BAD, "harden-whyd"))),
+            (None, false) => {
+                page.line(format_args!("{} runs, but receives no records.", styled(BAD, "harden-whyd")));
+                page.field("why", self.not_listening.as_deref().unwrap_or_default());
+                page.field("works", WITHOUT_RECORDS);
+            }
         }
         if let Some(counters) = &self.counters {
             let lost = plural(counters.lost, "audit event");

@@ -31,7 +31,7 @@ fn event_loop(dir: &Path, audit: OwnedFd) -> EventLoop {
     EventLoop {
         sources: RecordSources::new(vec![Box::new(AuditStream::new(AuditSocket::from_fd(audit)).unwrap())]),
         exits: ExitEvents::unavailable(),
-        bus: BusConnection::start(address, dir.into(), status.source(NOWHERE.into(), true), orders),
+        bus: BusConnection::start(address, dir.into(), status.source(NOWHERE.into()), orders),
         requests,
         config,
         stop: StopSignals::register().unwrap(),

@@ -1,6 +1,7 @@
 //! The calls of a rehearsal, as harden-whyd records them.
 
 use super::feed::RehearsalFeed;
+use crate::audit::text::escape;
 use crate::diagnosis::before_exec::is_rehearsal_filter_load;
 use crate::incidents::{Incident, IncidentKey, SightingSource, Stored};
 use crate::outlet::client;
@@ -50,7 +51,12 @@ impl ListeningDaemon {
             "harden-whyd, which hears what a rehearsal shows, does not answer (systemctl start harden-whyd)",
         )?;
         let status = client.status().await.map_err(client::explained)?;
-        ensure!(status.listening, "harden-whyd cannot hear the kernel's records, so a rehearsal would show nothing");
+        ensure!(
+            status.listening,
+            "harden-whyd receives no records here, so a rehearsal would show nothing: {}. 'harden-why tap UNIT' works \
+             without records",
+            escape(status.not_listening.unwrap_or_default().as_bytes())
+        );
         Ok(Self { client, status })
     }
 }
