@@ -217,7 +217,7 @@ fn expected(policy: &Policy, abi: Abi, call: &str, refused: bool) -> Expected {
 
 fn policy(lines: &str, groups: &Groups) -> Policy {
     let file = UnitFile::parse(Path::new("x.service"), format!("[Service]\n{lines}\n").as_bytes());
-    Policy::new(Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new()), Abi::native(), groups)
+    Policy::new(Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new()), groups)
 }
 
 fn abi(probe: &Probe) -> Abi {

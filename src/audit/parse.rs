@@ -135,7 +135,7 @@ impl<'a> KernelOrder<'a> {
         let signal = i32::try_from(self.parse_decimal(b" sig=")?).ok()?;
         let arch = u32::try_from(self.parse_hex(b" arch=")?).ok()?;
         let call = u32::try_from(self.parse_decimal(b" syscall=")?).ok()?;
-        let compat = self.parse_decimal(b" compat=")? == 1;
+        let compat = Some(self.parse_decimal(b" compat=")? == 1);
         let ip = self.parse_hex(b" ip=0x")?;
         let code = u32::try_from(self.parse_hex(b" code=0x")?).ok()?;
         matches!(self.0.first(), None | Some(0x1d)).then_some(Record {
@@ -209,7 +209,7 @@ struct Tail<'a> {
     signal: i32,
     arch: ArchField<'a>,
     call: CallField<'a>,
-    compat: bool,
+    compat: Option<bool>,
     ip: u64,
     action: Action,
 }
@@ -217,7 +217,7 @@ struct Tail<'a> {
 impl<'a> Tail<'a> {
     fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let (mut signal, mut arch, mut call, mut action) = (None, None, None, None);
-        let (mut compat, mut ip) = (false, 0);
+        let (mut compat, mut ip) = (None, 0);
         for (key, value) in pairs(bytes) {
             match key {
                 b"sig" => signal = Some(parse_signal(value).ok_or(Malformed::Value("sig"))?),
@@ -225,7 +225,7 @@ impl<'a> Tail<'a> {
                     arch = Some(parse_u32_hex(value).map_or(ArchField::Name(value), ArchField::Token));
                 }
                 b"syscall" if !value.is_empty() => call = Some(parse_call(value)),
-                b"compat" => compat = value == b"1",
+                b"compat" => compat = Some(value == b"1"),
                 b"ip" => ip = parse_hex(value).unwrap_or_default(),
                 b"code" => action = Some(parse_action(value).ok_or(Malformed::Value("code"))?),
                 _ => {}
@@ -402,7 +402,7 @@ mod tests {
             (UntrustedText::Plain(b"python3"), Some(UntrustedText::Plain(b"/usr/bin/python3.11")))
         );
         assert_eq!((record.arch, record.call), (ArchField::Token(0xc000_003e), CallField::Number(41)));
-        assert_eq!((record.ip, record.compat, record.action), (0x7f61_3e11_f829, false, Action::KillProcess));
+        assert_eq!((record.ip, record.compat, record.action), (0x7f61_3e11_f829, Some(false), Action::KillProcess));
     }
 
     #[test]

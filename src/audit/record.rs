@@ -44,8 +44,8 @@ pub struct Record<'a> {
     pub arch: ArchField<'a>,
     /// The call. Any number is possible: the process chose it.
     pub call: CallField<'a>,
-    /// Whether it is a 32-bit call on a 64-bit kernel.
-    pub compat: bool,
+    /// Whether it is a 32-bit call on a 64-bit kernel; `None` if the log left out the field.
+    pub compat: Option<bool>,
     /// Instruction pointer of the call.
     pub ip: u64,
     /// The action of the filter.

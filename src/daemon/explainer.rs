@@ -216,7 +216,7 @@ impl SystemSettings {
             return Arc::clone(groups);
         }
         let groups = Groups::embedded().with_running_version(&version);
-        let unresolved = libseccomp::unresolved(Path::new("/"), &groups);
+        let unresolved = libseccomp::unresolved(Path::new("/"), &groups).unwrap_or_default();
         let groups = Arc::new(groups.with_unresolved(unresolved));
         *cached = Some((version, Arc::clone(&groups)));
         groups

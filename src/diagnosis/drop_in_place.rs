@@ -47,7 +47,7 @@ mod tests {
         let dropins = dropins.iter().map(|(path, line)| file(path, line)).collect();
         let fragment = file("/usr/lib/systemd/system/echo@.service", fragment);
         let settings = Settings::new(&"echo@web.service".parse().unwrap(), Some(fragment), dropins);
-        let policy = Policy::new(settings, Abi::X86_64, &Groups::embedded());
+        let policy = Policy::new(settings, &Groups::embedded().with_native(Abi::X86_64));
         let crate::policy::Verdict::Denied { effect, by, .. } = policy.verdict(Abi::X86_64, "uname") else { panic!() };
         let situation = Situation { policy, drop_in: TEMPLATE.into(), history: None };
         let denied = [DeniedCall { abi: Abi::X86_64, name: "uname", effect: Some(effect), by: &by }];

@@ -164,7 +164,7 @@ mod tests {
         };
         let dropins = if with { vec![file("fix", "mount")] } else { Vec::new() };
         let settings = Settings::new(&"x.service".parse().unwrap(), Some(file("x.service", "read")), dropins);
-        Policy::new(settings, Abi::X86_64, &groups)
+        Policy::new(settings, &groups.with_native(Abi::X86_64))
     }
 
     /// Returns the fix among these changes, for a denial at `last`.

@@ -2,7 +2,7 @@
 
 use super::proof::passes;
 use crate::policy::Policy;
-use crate::syscalls::{Abi, Groups};
+use crate::syscalls::Groups;
 use std::collections::BTreeSet;
 
 /// Returns sets of groups that contain all of the calls: each group that alone is enough, and a set that opens few
@@ -22,7 +22,7 @@ fn find_cover<'a>(names: &BTreeSet<&str>, groups: &'a Groups, policy: &Policy) -
     let mut left: BTreeSet<&str> = names.clone();
     let mut opened: BTreeSet<&str> = BTreeSet::new();
     let mut chosen = Vec::new();
-    let passing = |call: &str| passes(policy, Abi::native(), call);
+    let passing = |call: &str| passes(policy, policy.native(), call);
     while !left.is_empty() {
         let price = |group: &str| {
             let calls = groups.calls(group)?;

@@ -52,7 +52,7 @@ impl<'a> Proof<'a> {
         drop_in: PathBuf,
         groups: &'a Groups,
     ) -> Self {
-        let abis = targets.iter().map(|call| call.abi).chain([Abi::native()]).collect();
+        let abis = targets.iter().map(|call| call.abi).chain([situation.policy.native()]).collect();
         let known = groups.names().filter_map(|name| groups.calls(name)).flatten().cloned().collect();
         Self { targets, situation, drop_in, groups, before: situation.policy.after_reload(groups), abis, known }
     }
@@ -210,8 +210,8 @@ mod tests {
     fn try_lines(unit: &str, kind: RemedyKind, lines: &[&str]) -> Result<Vec<String>, Rejection> {
         let file = UnitFile::parse(Path::new("x.service"), format!("[Service]\n{unit}\n").as_bytes());
         let settings = Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new());
-        let groups = Groups::embedded();
-        let policy = Policy::new(settings, Abi::X86_64, &groups);
+        let groups = Groups::embedded().with_native(Abi::X86_64);
+        let policy = Policy::new(settings, &groups);
         let situation = Situation { policy, drop_in: "/etc/x.service.d/zz-harden-why.conf".into(), history: None };
         let targets = BTreeSet::from([TargetCall { abi: Abi::X86_64, name: "mount" }]);
         let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();

@@ -232,7 +232,7 @@ mod tests {
         let text = format!("[Service]\n{}\n", lines.join("\n"));
         let file = UnitFile::parse(Path::new("x.service"), text.as_bytes());
         let settings = Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new());
-        Policy::new(settings, Abi::from_name("x86_64").unwrap(), &Groups::embedded())
+        Policy::new(settings, &Groups::embedded().with_native(Abi::X86_64))
     }
 
     fn make(lines: &[&str], keep: &[Directive]) -> (Policy, Option<RehearsalDropIn>) {

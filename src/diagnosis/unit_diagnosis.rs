@@ -89,7 +89,7 @@ mod tests {
         let change = |path: &str, at| FileChange { path: path.into(), at };
         let changes = [change("/x.service", 50)].into_iter().chain(remedy.map(|_| change(REMEDY, 60))).collect();
         let history = History { changes, started, running: true, ..History::default() };
-        let policy = Policy::new(settings, Abi::X86_64, &groups());
+        let policy = Policy::new(settings, &groups().with_native(Abi::X86_64));
         Situation { policy, drop_in: REMEDY.into(), history: Some(history) }
     }
 

@@ -2,6 +2,7 @@
 //! which denials stay invisible.
 //!
 //! - [`live_host`] and [`log_host`] implement [`Host`]. The pipeline asks it for evidence about a record.
+//! - `log_machine` collects the facts of the machine that wrote a log: ABI, groups, versions.
 //! - [`late_evidence`] asks service managers and the journal afterwards; `executable_guess` guesses from unit files.
 //! - [`unit_settings`] reads a unit's settings from its manager and its files, and compares the two.
 //! - [`blind_spots`] lists the reasons why denials, or their units, stay invisible.
@@ -11,6 +12,7 @@ pub(crate) mod executable_guess;
 pub(crate) mod late_evidence;
 pub(crate) mod live_host;
 pub mod log_host;
+pub(crate) mod log_machine;
 pub(crate) mod unit_settings;
 
 pub use crate::kernel::clock::{boot_time_millis, now_millis};

@@ -9,7 +9,7 @@ use crate::audit::text::escape;
 use crate::diagnosis::{FileChange, History, Situation};
 use crate::kernel::clock::{boot_time_millis, now_millis};
 use crate::policy::{Directive, FileNote, ManagerContext, Policy};
-use crate::syscalls::{Abi, Groups};
+use crate::syscalls::Groups;
 use crate::systemd::manager::{Managers, SystemdError, UnitProperties};
 use crate::unit_files;
 use crate::unit_files::LoadedUnit;
@@ -144,7 +144,7 @@ fn from_loaded_files(
     properties: Option<UnitProperties>,
 ) -> LoadedSettings {
     let (surroundings, manager_notes) = unit_files::load_manager_context(root, unit.manager, Some(home));
-    let policy = Policy::new(loaded.settings, Abi::native(), groups).with_context(surroundings, groups);
+    let policy = Policy::new(loaded.settings, groups).with_context(surroundings, groups);
     let all_notes = loaded.files.notes.iter().chain(policy.notes()).chain(&manager_notes);
     let mut notes = file_notes(all_notes, loaded.files.masked);
     let comparison = match &properties {

@@ -7,6 +7,7 @@ use super::envelope::find_kernel_event;
 use super::journal_entry;
 use super::journal_entry::DeathEntry;
 use super::lines::{LineReader, LogLine};
+use super::logged_facts::LoggedFacts;
 use super::record_sink::{LineKind, RecordSink};
 use crate::audit::{Malformed, Record, Stamp, parse_fields, parse_record};
 use crate::units::{Manager, Unit};
@@ -144,6 +145,16 @@ impl JournalExport {
             return None;
         }
         DeathEntry::parse(0, |name| self.fields.get(name.to_str().ok()?).cloned()).map(|entry| entry.unit)
+    }
+
+    /// Adds what an entry of systemd or of the kernel shows about the machine.
+    pub(super) fn add_facts(&self, facts: &mut LoggedFacts) {
+        let is_systemd = || self.get("_PID") == b"1" || self.get("_EXE").ends_with(b"/systemd");
+        match self.get("_TRANSPORT") {
+            b"kernel" => facts.add_kernel_message(self.get("MESSAGE")),
+            _ if is_systemd() => facts.add_systemd_message(self.get("MESSAGE")),
+            _ => {}
+        }
     }
 
     /// Forgets all processes once the boot changes: another boot gives the same pids to other processes.

@@ -4,6 +4,8 @@
 use super::envelope::strip_envelope;
 use super::journal_export::{FIRST_FIELD, JournalExport};
 use super::lines::{LONGEST_LINE, LineReader, LogLine};
+use super::logged_facts;
+use super::logged_facts::LoggedFacts;
 use super::record_sink::{LineKind, OnRecord, RecordSink};
 pub(crate) use super::repeats::Novelty;
 use super::sigsys_exit_line;
@@ -32,6 +34,8 @@ pub(crate) struct LogSummary {
     pub(crate) overlong: u64,
     /// Deaths by SIGSYS that service managers logged.
     pub(crate) sigsys_exits: SigsysExits,
+    /// What the log shows about its machine.
+    pub(crate) facts: LoggedFacts,
     /// The first few malformed or overlong lines: the line number, and what is wrong.
     pub(crate) complaints: Vec<(u64, String)>,
 }
@@ -77,7 +81,7 @@ pub(crate) fn read_log(input: &mut dyn Read, on_record: &mut OnRecord<'_>) -> io
                 continue;
             }
         }
-        let Some(line) = lines.next_line()? else { return Ok(log.summary) };
+        let Some(line) = lines.next_line()? else { return Ok(log.finish()) };
         match line {
             LogLine::Whole(line) if line.starts_with(FIRST_FIELD) => {
                 log.summary.lines += 1;
@@ -87,6 +91,7 @@ pub(crate) fn read_log(input: &mut dyn Read, on_record: &mut OnRecord<'_>) -> io
                 if let Some(unit) = export.sigsys_exit() {
                     log.summary.sigsys_exits.add(unit);
                 }
+                export.add_facts(&mut log.sink.facts);
             }
             LogLine::Whole(line) => log.read_line(line),
             LogLine::TooLong => {
@@ -106,16 +111,21 @@ struct LogReader<'a, 'b> {
 }
 
 impl LogReader<'_, '_> {
+    fn finish(self) -> LogSummary {
+        LogSummary { facts: self.sink.facts, ..self.summary }
+    }
+
     fn read_line(&mut self, line: &[u8]) {
         self.summary.lines += 1;
         let kind = match strip_envelope(line) {
             Some(payload) => self.sink.push(payload.parse(), None),
             None => LineKind::Foreign,
         };
-        if matches!(kind, LineKind::Foreign)
-            && let Some(unit) = sigsys_exit_line::parse_unit(line)
-        {
-            self.summary.sigsys_exits.add(unit);
+        if matches!(kind, LineKind::Foreign) {
+            if let Some(unit) = sigsys_exit_line::parse_unit(line) {
+                self.summary.sigsys_exits.add(unit);
+            }
+            self.sink.facts.add_line(line);
         }
         self.summary.count(kind);
     }
@@ -146,6 +156,12 @@ impl LogReader<'_, '_> {
             }
             at = lines.len().min(end + 1);
         }
+        for words in &self.needles.facts {
+            for hit in words.find_iter(lines) {
+                let (start, end) = line_around(lines, 0, hit);
+                self.sink.facts.add_line(&lines[start..end]);
+            }
+        }
     }
 }
 
@@ -161,6 +177,7 @@ struct Needles {
     name: memmem::Finder<'static>,
     number: memmem::Finder<'static>,
     sigsys_exit: memmem::Finder<'static>,
+    facts: [memmem::Finder<'static>; logged_facts::WORDS.len()],
     export: memmem::Finder<'static>,
 }
 
@@ -170,6 +187,7 @@ impl Needles {
             name: memmem::Finder::new(b"SECCOMP"),
             number: memmem::Finder::new(b"1326"),
             sigsys_exit: memmem::Finder::new(sigsys_exit_line::WORDS),
+            facts: logged_facts::WORDS.map(memmem::Finder::new),
             export: memmem::Finder::new(FIRST_FIELD),
         }
     }

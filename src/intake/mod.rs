@@ -6,6 +6,7 @@ mod journal_export;
 mod lines;
 pub(crate) mod log_encoding;
 pub(crate) mod log_file;
+pub(crate) mod logged_facts;
 pub mod netlink;
 mod record_sink;
 pub(crate) mod record_source;

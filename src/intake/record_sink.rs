@@ -1,5 +1,6 @@
 //! Hands each record of a log on once.
 
+use super::logged_facts::LoggedFacts;
 use super::repeats::{Novelty, RepeatFilter};
 use crate::audit::{Malformed, Record};
 use crate::units::Unit;
@@ -21,11 +22,13 @@ pub(super) enum LineKind {
 pub(super) struct RecordSink<'a, 'b> {
     on_record: &'a mut OnRecord<'b>,
     repeats: RepeatFilter,
+    /// What the log shows about its machine.
+    pub(super) facts: LoggedFacts,
 }
 
 impl<'a, 'b> RecordSink<'a, 'b> {
     pub(super) fn new(on_record: &'a mut OnRecord<'b>) -> Self {
-        Self { on_record, repeats: RepeatFilter::default() }
+        Self { on_record, repeats: RepeatFilter::default(), facts: LoggedFacts::default() }
     }
 
     pub(super) fn push(&mut self, parsed: Result<Record<'_>, Malformed>, unit: Option<&Unit>) -> LineKind {
@@ -33,6 +36,7 @@ impl<'a, 'b> RecordSink<'a, 'b> {
             Ok(record) => record,
             Err(why) => return LineKind::Malformed(why),
         };
+        self.facts.add_record(&record);
         let novelty = self.repeats.check(&record);
         if let Some(novelty) = novelty {
             (self.on_record)(&record, unit, novelty);

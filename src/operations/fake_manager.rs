@@ -10,7 +10,7 @@ use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sam
 use crate::kernel::clock::now_millis;
 use crate::policy::seccomp_logging::SeccompLogging;
 use crate::policy::{Directive, Mode, Policy};
-use crate::syscalls::{Abi, Arch, Call, Groups};
+use crate::syscalls::{Arch, Call, Groups};
 use crate::systemd::manager::{NameList, SystemdError, UnitJob, UnitOutcome, UnitProperties, UnitState};
 use crate::unit_files;
 use crate::units::{Manager, Rung, Unit, UnitName};
@@ -414,7 +414,7 @@ impl FakeState {
         let switches = Directive::switches()
             .map(|switch| (switch, settings.switch(switch).is_some_and(|setting| setting.on)))
             .collect();
-        let policy = Policy::new(settings, Abi::native(), &GROUPS);
+        let policy = Policy::new(settings, &GROUPS);
         let filter = policy.filter.as_ref();
         let (mode, logged) = policy.logged_calls();
         let is_stale = self.in_force.iter().any(|(path, content)| fs::read(path).ok().as_ref() != Some(content));

@@ -145,7 +145,7 @@ mod tests {
         let fragment = UnitFile::parse(Path::new(FILE), format!("[Service]\n{lines}\n").as_bytes());
         let drop_in = UnitFile::parse(drop_in_path, format!("[Service]\n{drop_in}\n").as_bytes());
         let settings = Settings::new(&"a.service".parse().unwrap(), Some(fragment), vec![drop_in]);
-        let policy = Policy::new(settings, Abi::X86_64, &Groups::embedded());
+        let policy = Policy::new(settings, &Groups::embedded().with_native(Abi::X86_64));
         Situation { policy, drop_in: drop_in_path.to_owned(), history: None }
     }
 

@@ -6,7 +6,7 @@ use super::effect::{DefaultEffect, Effect};
 use super::manager_context::systemd_version;
 use super::unit_file::{Assignment, FileNote};
 use crate::audit::text::escape_excerpt;
-use crate::syscalls::{Abi, CallNames, Groups};
+use crate::syscalls::{CallNames, Groups};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -249,7 +249,7 @@ impl SyscallFilter {
 fn known_calls(groups: &Groups) -> Option<KnownCalls> {
     let has_enosys = systemd_version(groups).is_some_and(|systemd| systemd >= ENOSYS_FOR_UNKNOWN_SINCE);
     let named = groups.calls("@known").filter(|_| has_enosys)?;
-    let refused = groups.own_calls("@known").filter(|call| Abi::native().call_number(call).is_some());
+    let refused = groups.own_calls("@known").filter(|call| groups.native().call_number(call).is_some());
     Some(KnownCalls { refused: Arc::new(refused.map(Into::into).collect()), named: Arc::new(named.clone()) })
 }
 

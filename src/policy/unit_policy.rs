@@ -31,9 +31,9 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The policy of a unit on a machine with this native ABI. No setting blocks the native ABI.
+    /// The policy of a unit under the systemd of these groups. No setting blocks that systemd's native ABI.
     #[must_use]
-    pub fn new(settings: Settings, native: Abi, groups: &Groups) -> Self {
+    pub fn new(settings: Settings, groups: &Groups) -> Self {
         let named = Directive::rules().filter_map(|(_, rule)| match rule.targets {
             Targets::Group(name) => Some((name, groups.calls(name)?.clone())),
             Targets::Calls(_) => None,
@@ -49,7 +49,7 @@ impl Policy {
             filters_blocked_abis: filters_blocked_abis(groups),
             systemd: systemd_version(groups),
             context: ManagerContext::default(),
-            native,
+            native: groups.native(),
             settings,
         }
     }
@@ -60,6 +60,14 @@ impl Policy {
         self.mdwe = context.mdwe(groups);
         self.context = context;
         self
+    }
+
+    /// The policy under a kernel of this version, unless the kernel is known already.
+    #[must_use]
+    pub(crate) fn with_kernel(self, kernel: Option<(u32, u32)>, groups: &Groups) -> Self {
+        let kernel = self.context.kernel.or(kernel);
+        let context = ManagerContext { kernel, ..self.context.clone() };
+        self.with_context(context, groups)
     }
 
     /// The policy with the manager's filter in place of the files' filter. Pass a filter from
@@ -90,7 +98,7 @@ impl Policy {
     }
 
     fn with_settings(&self, settings: Settings, groups: &Groups) -> Self {
-        let mut policy = Self::new(settings, self.native, groups).with_context(self.context.clone(), groups);
+        let mut policy = Self::new(settings, groups).with_context(self.context.clone(), groups);
         if let (Some(after), Some(before)) = (&mut policy.filter, &self.filter) {
             after.remove_unresolved_in(before);
         }

@@ -180,6 +180,30 @@ impl Abi {
         self.facts().systemd_name
     }
 
+    /// Returns the native ABI of the kernel that recorded a call of this ABI. `compat` is the record's field: whether
+    /// the call was a 32-bit one on a 64-bit kernel (`audit_seccomp` prints `in_compat_syscall()`). `None` without the
+    /// field, if both kinds of kernel have the ABI.
+    #[must_use]
+    pub fn native_of_kernel(self, compat: Option<bool>) -> Option<Self> {
+        // No kernel has x32 or n32 as its only ABI, and a kernel without CONFIG_X86_X32_ABI records x32 as compat=0.
+        let wide = match self {
+            Self::X32 => return Some(Self::X86_64),
+            Self::Mips64N32 => return Some(Self::Mips64),
+            Self::MipsEl64N32 => return Some(Self::MipsEl64),
+            Self::I386 => Self::X86_64,
+            Self::Arm | Self::ArmEb => Self::Aarch64,
+            Self::Ppc => Self::Ppc64,
+            Self::S390 => Self::S390X,
+            Self::Riscv32 => Self::Riscv64,
+            Self::Mips => Self::Mips64,
+            Self::MipsEl => Self::MipsEl64,
+            Self::Parisc => Self::Parisc64,
+            Self::Sparc => Self::Sparc64,
+            _ => return Some(self),
+        };
+        compat.map(|compat| if compat { wide } else { self })
+    }
+
     /// Finds an ABI by any name that `ausearch -i`, systemd, `uname -m` or libseccomp uses.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
@@ -276,6 +300,24 @@ impl fmt::Display for Arch {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn native_abi_follows_from_compat_flag_of_record() {
+        for (abi, compat, native) in [
+            (Abi::Aarch64, Some(false), Some(Abi::Aarch64)),
+            (Abi::Arm, Some(false), Some(Abi::Arm)),
+            (Abi::Arm, Some(true), Some(Abi::Aarch64)),
+            (Abi::Arm, None, None),
+            (Abi::I386, Some(true), Some(Abi::X86_64)),
+            (Abi::X32, Some(true), Some(Abi::X86_64)),
+            (Abi::X32, Some(false), Some(Abi::X86_64)),
+            (Abi::Mips64N32, Some(true), Some(Abi::Mips64)),
+            (Abi::Riscv64, None, Some(Abi::Riscv64)),
+            (Abi::S390, Some(true), Some(Abi::S390X)),
+        ] {
+            assert_eq!(abi.native_of_kernel(compat), native, "{} {compat:?}", abi.name());
+        }
+    }
 
     #[test]
     fn x32_call_number_has_bit_30() {

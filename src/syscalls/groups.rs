@@ -1,8 +1,9 @@
-//! systemd's `@groups` of system calls.
+//! systemd's `@groups` of system calls, and what else one systemd knows about calls.
 //!
-//! Their members differ between systemd's point releases. So they come from the host's own
+//! The members of groups differ between systemd's point releases. So they come from the host's own
 //! `systemd-analyze syscall-filter`; a host without one uses the built-in snapshot.
 
+use super::abi::Abi;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A sorted set of call names.
@@ -17,14 +18,25 @@ pub enum GroupSource {
     Embedded(Box<str>),
 }
 
-/// All `@groups` of one systemd.
+/// All `@groups` of one systemd, and the facts by which it resolves names: its ABI, its libseccomp and its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Groups {
     source: GroupSource,
     named: BTreeMap<Box<str>, CallGroup>,
     unresolved: CallNames,
-    /// The version of the running systemd, if these groups are of another.
-    running: Option<Box<str>>,
+    native: Abi,
+    running: RunningSystemd,
+}
+
+/// The systemd that uses the groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum RunningSystemd {
+    /// The one from which the groups come.
+    OfGroups,
+    /// One of this version; the groups stand in for its own.
+    Version(Box<str>),
+    /// Unknown: the groups stand in for its own.
+    Unknown,
 }
 
 /// One `@group`.
@@ -103,7 +115,13 @@ impl Groups {
         for (group, calls) in groups.values_mut().zip(resolved) {
             group.calls = calls;
         }
-        Self { source, named: groups, unresolved: CallNames::new(), running: None }
+        Self {
+            source,
+            named: groups,
+            unresolved: CallNames::new(),
+            native: Abi::native(),
+            running: RunningSystemd::OfGroups,
+        }
     }
 
     /// Sets the calls that the machine's libseccomp does not know.
@@ -113,19 +131,49 @@ impl Groups {
         self
     }
 
-    /// Sets the version of the running systemd, which could not list its own groups.
+    /// Removes calls and groups that the systemd ignores in unit files.
     #[must_use]
-    pub(crate) fn with_running_version(mut self, version: &str) -> Self {
-        self.running = Some(version.into());
+    pub(crate) fn without_names(mut self, names: &CallNames) -> Self {
+        self.named.retain(|group, _| !names.contains(group));
+        self.unresolved.extend(names.iter().filter(|name| !name.starts_with('@')).cloned());
         self
     }
 
-    /// Returns the version of the systemd that runs here, if known.
+    /// Sets the ABI for which this systemd is built: `native` in `SystemCallArchitectures=`.
+    #[must_use]
+    pub fn with_native(mut self, native: Abi) -> Self {
+        self.native = native;
+        self
+    }
+
+    /// Returns the ABI for which this systemd is built; that of this program unless set.
+    #[must_use]
+    pub fn native(&self) -> Abi {
+        self.native
+    }
+
+    /// Sets the version of the running systemd, which could not list its own groups.
+    #[must_use]
+    pub(crate) fn with_running_version(mut self, version: &str) -> Self {
+        self.running = RunningSystemd::Version(version.into());
+        self
+    }
+
+    /// Marks the groups as those of another systemd than the running one, whose version is unknown.
+    #[must_use]
+    pub(crate) fn with_unknown_version(mut self) -> Self {
+        self.running = RunningSystemd::Unknown;
+        self
+    }
+
+    /// Returns the version of the systemd that uses the groups, if known.
     #[must_use]
     pub(crate) fn running_version(&self) -> Option<&str> {
         match (&self.running, &self.source) {
-            (Some(version), _) | (None, GroupSource::Host(version)) => Some(version),
-            (None, GroupSource::Embedded(_)) => None,
+            (RunningSystemd::Version(version), _) | (RunningSystemd::OfGroups, GroupSource::Host(version)) => {
+                Some(version)
+            }
+            (RunningSystemd::OfGroups, GroupSource::Embedded(_)) | (RunningSystemd::Unknown, _) => None,
         }
     }
 

@@ -63,7 +63,7 @@ impl From<io::Error> for LoadError {
 pub fn load() -> LoadedGroups {
     let LoadedGroups { groups, note } =
         or_embedded(program().ok_or(LoadError::Absent).and_then(|program| ask(&program, PATIENCE)));
-    let unresolved = libseccomp::unresolved(Path::new("/"), &groups);
+    let unresolved = libseccomp::unresolved(Path::new("/"), &groups).unwrap_or_default();
     LoadedGroups { groups: groups.with_unresolved(unresolved), note }
 }
 

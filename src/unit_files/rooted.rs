@@ -110,15 +110,21 @@ impl<'a> RootedTree<'a> {
         Ok(names)
     }
 
-    /// The bytes of a regular file. `/dev/null` is empty below every root, even one without that file.
-    pub(crate) fn read(self, path: &Path) -> io::Result<Vec<u8>> {
+    /// The first bytes of a regular file. `/dev/null` is empty below every root, even one without that file.
+    pub(crate) fn read_start(self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
         let path = self.resolve(path)?;
         if path == Path::new("/dev/null") {
             return Ok(Vec::new());
         }
         let file = regular_file::open(&self.host_path(&path))?;
         let mut bytes = Vec::new();
-        file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
+        file.take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The bytes of a regular file.
+    pub(crate) fn read(self, path: &Path) -> io::Result<Vec<u8>> {
+        let bytes = self.read_start(path, LARGEST_FILE + 1)?;
         if bytes.len() as u64 > LARGEST_FILE {
             return Err(io::Error::new(ErrorKind::FileTooLarge, "larger than 1 MiB"));
         }

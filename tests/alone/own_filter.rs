@@ -239,7 +239,7 @@ fn allowed_calls_are_allowed_under_their_other_names() {
     let path = Path::new("harden-whyd.service");
     let file = UnitFile::parse(path, shipped("harden-whyd.service").as_bytes());
     let settings = Settings::new(&"harden-whyd.service".parse().unwrap(), Some(file), vec![]);
-    let filter = Policy::new(settings, Abi::from_name("x86_64").unwrap(), &Groups::embedded()).filter.unwrap();
+    let filter = Policy::new(settings, &Groups::embedded().with_native(Abi::X86_64)).filter.unwrap();
     let known: BTreeSet<&str> = Abi::all().flat_map(Abi::calls).map(|(_, name)| name).collect();
     let mut others = 0;
     for call in known.iter().filter(|call| filter.permits(call)) {

@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 
 static GROUPS: LazyLock<Groups> = LazyLock::new(|| {
     let listing = include_str!("../data/groups-252.txt");
-    Groups::parse(listing, GroupSource::Host("252.38-1~deb12u1".into())).unwrap()
+    Groups::parse(listing, GroupSource::Host("252.38-1~deb12u1".into())).unwrap().with_native(Abi::X86_64)
 });
 
 fn drop_in() -> PathBuf {
@@ -25,7 +25,7 @@ fn policy(fragment: &str, dropins: &[(&str, &str)]) -> Policy {
     let file = |path: &str, text: &str| UnitFile::parse(Path::new(path), format!("[Service]\n{text}\n").as_bytes());
     let dropins = dropins.iter().map(|(path, text)| file(path, text)).collect();
     let settings = Settings::new(&"x.service".parse().unwrap(), Some(file("/lib/x.service", fragment)), dropins);
-    Policy::new(settings, Abi::X86_64, &GROUPS)
+    Policy::new(settings, &GROUPS)
 }
 
 fn incident(abi: Abi, call: &str, action: Action) -> Incident {

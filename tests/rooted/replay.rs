@@ -73,7 +73,7 @@ impl Outcome {
 
 fn groups() -> Groups {
     let listing = fs::read_to_string(Path::new(DATA).join("groups-252.txt")).unwrap();
-    Groups::parse(&listing, GroupSource::Host("252.38-1~deb12u1".into())).unwrap()
+    Groups::parse(&listing, GroupSource::Host("252.38-1~deb12u1".into())).unwrap().with_native(Abi::X86_64)
 }
 
 fn passes(policy: &Policy, call: &str) -> bool {
@@ -144,7 +144,7 @@ fn policy(fragment: &str, dropins: &[&str], groups: &Groups) -> Policy {
     let dropins = dropins.iter().map(|text| file("/run/systemd/system/x.service.d/50-hardening.conf", text)).collect();
     let settings =
         Settings::new(&"x.service".parse().unwrap(), Some(file("/lib/systemd/system/x.service", fragment)), dropins);
-    Policy::new(settings, Abi::X86_64, groups)
+    Policy::new(settings, groups)
 }
 
 fn real_case(name: &str, groups: &Groups) -> Case {

@@ -27,13 +27,15 @@ fn incident(unit: &str, arch: Arch, call: &str, action: Action, last: Moment) ->
 
 fn groups() -> Groups {
     let listing = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/systemd-252.syscalls"));
-    Groups::parse(&listing.unwrap(), syscalls::groups::GroupSource::Host("252".into())).unwrap()
+    Groups::parse(&listing.unwrap(), syscalls::groups::GroupSource::Host("252".into()))
+        .unwrap()
+        .with_native(Abi::X86_64)
 }
 
 fn situation(unit: &str, lines: &str) -> Situation {
     let file = UnitFile::parse(Path::new("x"), format!("[Service]\n{lines}\n").as_bytes());
     let settings = Settings::new(&unit.parse().unwrap(), Some(file), Vec::new());
-    let policy = Policy::new(settings, Abi::X86_64, &groups());
+    let policy = Policy::new(settings, &groups());
     Situation { policy, drop_in: "x.d/zz-harden-why.conf".into(), history: None }
 }
 

@@ -41,8 +41,8 @@ fn refused_by_two(name: &str) -> AlertEntry {
     let lines = b"[Service]\nSystemCallFilter=~@clock:EPERM\nProtectClock=yes\n";
     let file = UnitFile::parse(Path::new("/etc/systemd/system/x.service"), lines);
     let settings = Settings::new(&name.parse().unwrap(), Some(file), Vec::new());
-    let groups = Groups::embedded();
-    let policy = Policy::new(settings, Abi::X86_64, &groups);
+    let groups = Groups::embedded().with_native(Abi::X86_64);
+    let policy = Policy::new(settings, &groups);
     let situation = Situation { policy, drop_in: "/x/zz-harden-why.conf".into(), history: None };
     let mut incident = denied(Manager::System, name);
     let call = Call::numbered(Arch::X86_64, Abi::X86_64.call_number("clock_settime").unwrap());

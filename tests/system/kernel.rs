@@ -78,7 +78,7 @@ fn action_logged_by_the_kernel_is_received() {
         let record = parse_record(&payload).unwrap();
         assert_eq!(record.action, action);
         assert_eq!((record.arch, record.call), (ArchField::Token(Arch::native().0), CallField::Number(number)));
-        assert_eq!((record.signal, record.compat), (signal, false), "{action}");
+        assert_eq!((record.signal, record.compat), (signal, Some(false)), "{action}");
         assert!(record.serial != 0 && record.ip != 0);
 
         let sighting = sighted(&payload);
@@ -152,7 +152,7 @@ fn call_by_a_32_bit_entry_is_known_by_its_architecture() {
     assert_eq!(status.signal(), Some(libc::SIGSYS));
     let payload = payload_of(&mut audit, pid);
     let record = parse_record(&payload).unwrap();
-    assert_eq!((record.arch, record.compat), (ArchField::Token(Arch::I386.0), true));
+    assert_eq!((record.arch, record.compat), (ArchField::Token(Arch::I386.0), Some(true)));
     let IncidentEvent::Denial(denial) = sighted(&payload).key.event else { unreachable!() };
     assert_eq!((denial.call.arch, denial.call.name()), (Arch::I386, Some("getppid")));
 }

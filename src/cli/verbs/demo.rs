@@ -10,6 +10,7 @@ use crate::audit::{Action, parse_record};
 use crate::cli::views::answer::{Answer, Demo, Report, SCHEMA};
 use crate::diagnosis::diagnose;
 use crate::host::log_host::LogHost;
+use crate::host::log_machine::GroupsAtHand;
 use crate::host::unit_settings;
 use crate::incidents::IncidentChange;
 use crate::incidents::local_time::LocalTime;
@@ -114,7 +115,12 @@ fn answer_bundled(why: &str, root: &Path, groups: &Groups) -> anyhow::Result<Rep
     write_unit_file(root, "home/user/.config/systemd/user", BUNDLED_UNIT, BUNDLED_FILE)?;
     let assumed = Some(BUNDLED_UNIT.parse()?);
     let question = LogQuestion { root: Some(root.to_owned()), assumed, ..LogQuestion::default() };
-    let mut report = explain::explain(&mut BUNDLED_LOG.as_bytes(), &question, groups, &explain::local_time_of_log())?;
+    let mut report = explain::explain(
+        &mut BUNDLED_LOG.as_bytes(),
+        &question,
+        GroupsAtHand::Listed(groups.clone()),
+        &explain::local_time_of_log(),
+    )?;
     let words = format!(
         "Recorded: this is the case that is built in, not this machine's, since {why}. As root, 'harden-why demo' has \
          the kernel deny a call here and now."
@@ -137,7 +143,7 @@ fn violate(file: &Path) -> anyhow::Result<()> {
     let name: UnitName = file.file_name().and_then(|name| name.to_str()).unwrap_or_default().parse()?;
     let settings = Settings::new(&name, Some(UnitFile::parse(file, &fs::read(file)?)), Vec::new());
     let groups = syscall_groups::load().groups;
-    let filter = build_filter(&Policy::new(settings, Abi::native(), &groups), &groups);
+    let filter = build_filter(&Policy::new(settings, &groups), &groups);
     // The kernel is to kill the child: a core file would be useless.
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     filter.load(false).context("the filter cannot be loaded")?;

@@ -10,7 +10,8 @@ use crate::cli::views::answer::{Answer, LogTally, Report, SCHEMA};
 use crate::diagnosis::before_exec::is_before_exec;
 use crate::diagnosis::{Situation, diagnose};
 use crate::host::log_host::LogHost;
-use crate::host::unit_settings;
+use crate::host::log_machine::{GroupsAtHand, LogMachine};
+use crate::host::unit_settings::LoadedSettings;
 use crate::incidents::incident::by_unit;
 use crate::incidents::local_time::LocalTime;
 use crate::incidents::{Incident, IncidentChange, IncidentEvent};
@@ -18,9 +19,8 @@ use crate::intake::log_file::{LogSummary, Novelty, read_log};
 use crate::intake::sigsys_exit_line::SigsysExits;
 use crate::pipeline::Pipeline;
 use crate::policy::program_path::runs_task;
-use crate::syscalls::Groups;
 use crate::systemd::syscall_groups;
-use crate::systemd::syscall_groups::{LoadedGroups, groups_note};
+use crate::systemd::syscall_groups::groups_note;
 use crate::units::{Manager, Rung, Unit, UnitName};
 use anyhow::Context as _;
 use jiff::tz::TimeZone;
@@ -67,15 +67,19 @@ impl LogQuestion {
 pub(crate) fn run(asked: &Explain) -> anyhow::Result<Report> {
     let question = LogQuestion::new(asked)?;
     let mut log = open_log(&asked.file)?;
-    let loaded = match &asked.groups {
+    let (groups, note) = match &asked.groups {
         Some(listing) => {
             let cannot = || format!("cannot take groups from {}", shown_path(listing));
-            LoadedGroups { groups: syscall_groups::from_listing(listing).with_context(cannot)?, note: None }
+            (GroupsAtHand::Listed(syscall_groups::from_listing(listing).with_context(cannot)?), None)
         }
-        None => syscall_groups::load(),
+        None => {
+            let loaded = syscall_groups::load();
+            let note = groups_note(&loaded);
+            (GroupsAtHand::Local(loaded.groups), note)
+        }
     };
-    let mut report = explain(&mut *log, &question, &loaded.groups, &local_time_of_log())?;
-    report.notes.extend(groups_note(&loaded));
+    let mut report = explain(&mut *log, &question, groups, &local_time_of_log())?;
+    report.notes.extend(note);
     Ok(report)
 }
 
@@ -91,7 +95,7 @@ pub(crate) fn local_time_of_log() -> LocalTime {
 pub(crate) fn explain(
     log: &mut dyn Read,
     question: &LogQuestion,
-    groups: &Groups,
+    groups: GroupsAtHand,
     clock: &LocalTime,
 ) -> anyhow::Result<Report> {
     if let Some(root) = &question.root {
@@ -110,11 +114,14 @@ pub(crate) fn explain(
     let incidents: Vec<Incident> =
         pipeline.fold.take_changes(usize::MAX).into_iter().map(|IncidentChange { incident, .. }| incident).collect();
     let mut notes = unrecorded_deaths(&summary.sigsys_exits, &incidents);
+    let machine = LogMachine::new(groups, question.root.as_deref(), summary.facts.clone());
     let (shown, left_out): (Vec<_>, Vec<_>) =
         by_unit(incidents).into_iter().partition(|(unit, _)| question.shows(unit.as_ref()));
     notes.splice(0..0, left_out_note(&question.only, shown.is_empty(), &left_out));
-    let units =
-        shown.into_iter().map(|(unit, incidents)| answer(unit.as_ref(), incidents, question, groups, clock)).collect();
+    let units = shown
+        .into_iter()
+        .map(|(unit, incidents)| answer(unit.as_ref(), incidents, question, &machine, clock))
+        .collect();
     let left_out = left_out.iter().flat_map(|(_, incidents)| incidents).map(|incident| incident.count).sum();
     let log = LogTally { dropped, left_out, ..tally(&summary) };
     Ok(Report { schema: SCHEMA, demo: None, units, log: Some(log), notes })
@@ -199,18 +206,19 @@ fn answer(
     unit: Option<&Unit>,
     incidents: Vec<Incident>,
     question: &LogQuestion,
-    groups: &Groups,
+    machine: &LogMachine,
     clock: &LocalTime,
 ) -> Answer {
-    let known =
-        unit.zip(question.root.as_deref()).map(|(unit, root)| unit_settings::from_files(root, unit, None, groups));
-    let (situation, notes) = known.map_or((None, Vec::new()), |known| (known.situation, known.notes));
-    let mut notes = notes;
-    if let Some((unit, situation)) = unit.zip(situation.as_ref()) {
+    let Some((unit, root)) = unit.zip(question.root.as_deref()) else {
+        let diagnosis = diagnose(incidents, None, machine.groups());
+        return Answer::new(unit, &diagnosis, None, machine.groups(), clock, Vec::new());
+    };
+    let (LoadedSettings { situation, mut notes, .. }, groups) = machine.load_settings(root, unit, &incidents);
+    if let Some(situation) = &situation {
         notes.extend(contradiction_note(unit, &incidents, situation));
     }
-    let diagnosis = diagnose(incidents, situation.as_ref(), groups);
-    Answer::new(unit, &diagnosis, situation.as_ref(), groups, clock, notes)
+    let diagnosis = diagnose(incidents, situation.as_ref(), &groups);
+    Answer::new(Some(unit), &diagnosis, situation.as_ref(), &groups, clock, notes)
 }
 
 /// Notes programs of records that the user assumes to be the unit's, if the unit's commands run other programs.

@@ -36,9 +36,9 @@ const LISTING: &str = "\
 ";
 
 fn policy(text: &str) -> Policy {
-    let groups = Groups::parse(LISTING, GroupSource::Host("252".into())).unwrap();
+    let groups = Groups::parse(LISTING, GroupSource::Host("252".into())).unwrap().with_native(Abi::X86_64);
     let file = UnitFile::parse(Path::new("x"), format!("[Service]\n{text}").as_bytes());
-    Policy::new(Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new()), Abi::X86_64, &groups)
+    Policy::new(Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new()), &groups)
 }
 
 /// The verdict in one line, for example `EPERM ProtectClock@2`.
@@ -120,14 +120,14 @@ fn native_abi_is_never_blocked() {
 
 #[test]
 fn architectures_of_manager_block_abis_for_its_units() {
-    let groups = Groups::parse(LISTING, GroupSource::Host("252".into())).unwrap();
+    let groups = Groups::parse(LISTING, GroupSource::Host("252".into())).unwrap().with_native(Abi::X86_64);
     let conf = UnitFile::parse(Path::new("system.conf"), b"[Manager]\nSystemCallArchitectures=native\n");
     let (architectures, _) = manager_architectures([&conf]);
     let above = ManagerContext { system_manager: architectures.clone(), ..ManagerContext::default() };
     let own = ManagerContext { manager: architectures, ..ManagerContext::default() };
     let under = |context: &ManagerContext, groups: &Groups| {
         let policy = policy("SystemCallFilter=~read");
-        Policy::new(policy.settings, Abi::X86_64, groups).with_context(context.clone(), groups)
+        Policy::new(policy.settings, groups).with_context(context.clone(), groups)
     };
     assert_eq!(under(&own, &groups).verdict(Abi::X86_64, "socket"), Verdict::Permitted);
     let denied = |policy: &Policy, call: &str| match policy.verdict(Abi::I386, call) {
@@ -140,7 +140,7 @@ fn architectures_of_manager_block_abis_for_its_units() {
     // systemd 252 installs no filter of the unit for an ABI that the unit's own manager blocks.
     assert_eq!(denied(&under(&own, &groups), "read"), "kill thread 1 2");
     assert_eq!(denied(&under(&above, &groups), "read"), "kill 2 2");
-    let newer = Groups::parse(LISTING, GroupSource::Host("257.13".into())).unwrap();
+    let newer = Groups::parse(LISTING, GroupSource::Host("257.13".into())).unwrap().with_native(Abi::X86_64);
     assert_eq!(denied(&under(&own, &newer), "read"), "kill 2 2");
     // No line of the unit can allow the call.
     let lines = b"[Service]\nSystemCallFilter=\nSystemCallArchitectures=x86\n";
@@ -151,7 +151,7 @@ fn architectures_of_manager_block_abis_for_its_units() {
 #[test]
 fn memory_deny_write_execute_filters_nothing_where_kernel_enforces_it() {
     let on = |version: &str, kernel| {
-        let groups = Groups::parse(LISTING, GroupSource::Host(version.into())).unwrap();
+        let groups = Groups::parse(LISTING, GroupSource::Host(version.into())).unwrap().with_native(Abi::X86_64);
         let policy = policy("MemoryDenyWriteExecute=yes")
             .with_context(ManagerContext { kernel, ..ManagerContext::default() }, &groups);
         assert_eq!(
@@ -173,8 +173,8 @@ fn memory_deny_write_execute_filters_nothing_where_kernel_enforces_it() {
 #[test]
 fn sched_setattr_is_denied_depending_on_systemd_version() {
     let on = |version: &str| {
-        let groups = Groups::parse(LISTING, GroupSource::Host(version.into())).unwrap();
-        Policy::new(policy("RestrictRealtime=yes").settings, Abi::X86_64, &groups).verdict(Abi::X86_64, "sched_setattr")
+        let groups = Groups::parse(LISTING, GroupSource::Host(version.into())).unwrap().with_native(Abi::X86_64);
+        Policy::new(policy("RestrictRealtime=yes").settings, &groups).verdict(Abi::X86_64, "sched_setattr")
     };
     assert_eq!(on("257.13"), Verdict::Permitted);
     assert!(matches!(on("260"), Verdict::Possible { .. }));
@@ -183,7 +183,7 @@ fn sched_setattr_is_denied_depending_on_systemd_version() {
 
 #[test]
 fn policy_without_a_dropin_ignores_its_lines() {
-    let groups = Groups::parse(LISTING, GroupSource::Host("252".into())).unwrap();
+    let groups = Groups::parse(LISTING, GroupSource::Host("252".into())).unwrap().with_native(Abi::X86_64);
     let with = policy("SystemCallFilter=@clock").with_dropin(
         Path::new("x.d/50.conf"),
         b"[Service]\nSystemCallFilter=read\n",
@@ -202,7 +202,7 @@ fn filter_from_manager_replaces_filter_from_files() {
 
 #[test]
 fn policy_with_a_dropin_applies_its_lines() {
-    let groups = Groups::parse(LISTING, GroupSource::Host("252".into())).unwrap();
+    let groups = Groups::parse(LISTING, GroupSource::Host("252".into())).unwrap().with_native(Abi::X86_64);
     let before = policy("SystemCallFilter=@clock\nProtectClock=yes");
     let permits_with = |text: &str, call: &str| {
         let content = format!("[Service]\n{text}\n");

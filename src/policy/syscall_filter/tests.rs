@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::policy::unit_file::UnitFile;
+use crate::syscalls::Abi;
 use crate::syscalls::groups::GroupSource;
 use proptest::prelude::*;
 use std::path::Path;

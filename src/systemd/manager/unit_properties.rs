@@ -3,7 +3,7 @@
 use crate::policy::Namespaces;
 use crate::policy::settings::exec_section;
 use crate::policy::{Directive, ManagerContext, Policy, Settings, SyscallFilter, UnitFile};
-use crate::syscalls::{Abi, Groups};
+use crate::syscalls::Groups;
 use crate::units::UnitName;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -129,7 +129,7 @@ impl UnitProperties {
         let errno = self.system_call_error_number.unwrap_or_default();
         let held = |list: &NameList| SyscallFilter::from_manager(list.allow, &list.names, errno, groups);
         let filter = self.system_call_filter.as_ref().and_then(held);
-        Policy::new(settings, Abi::native(), groups).with_context(surroundings, groups).with_filter(filter)
+        Policy::new(settings, groups).with_context(surroundings, groups).with_filter(filter)
     }
 
     /// The properties, except the filter and `SystemCallLog=`, as lines of a unit file.
