@@ -75,18 +75,21 @@ impl Namespaces {
 pub struct Architectures {
     /// The listed ABIs by systemd's names, each with its line. If the list is empty, all ABIs pass.
     pub listed: BTreeMap<Box<str>, Origin>,
+    /// The line that began the list in systemd's merge order.
+    first: Option<Origin>,
 }
 
 impl Architectures {
     pub(crate) fn apply(&mut self, line: &Assignment, notes: &mut Vec<FileNote>) {
         if line.value.is_empty() {
-            self.listed.clear();
+            *self = Self::default();
             return;
         }
         for word in split_words(&line.value, Split::Unquoted, line, notes) {
             // The names of `seccomp_arch_from_string`.
             if word == "native" || Abi::all().any(|abi| abi.systemd_name() == Some(&word)) {
                 self.listed.insert(word.into(), line.origin.clone());
+                self.first.get_or_insert_with(|| line.origin.clone());
             } else {
                 notes
                     .push(FileNote::at(&line.origin, format!("{} is no architecture, ignored", escape_excerpt(&word))));
@@ -101,10 +104,10 @@ impl Architectures {
         !self.listed.is_empty() && abi != native && !named
     }
 
-    /// The line that causes a refusal: the first that lists an ABI.
+    /// The line that causes a refusal: the first in systemd's merge order, without which all ABIs would pass.
     #[must_use]
     pub fn origin(&self) -> Option<&Origin> {
-        self.listed.values().min()
+        self.first.as_ref()
     }
 }
 
@@ -168,6 +171,19 @@ mod tests {
         assert_eq!(namespaces(&["~user"]).map(|n| n.len()), Some(7));
         assert_eq!(namespaces(&["net", "mnt bogus"]), Some(vec!["net"]));
         assert_eq!(namespaces(&["yes", ""]), None);
+    }
+
+    #[test]
+    fn first_architecture_line_in_merge_order_causes_refusal() {
+        let mut architectures = Architectures::default();
+        // A drop-in in /etc comes after the fragment in /usr, though its path is the smaller one.
+        for (path, value) in [("/usr/x.service", "native"), ("/etc/x.service.d/a.conf", "x86 native")] {
+            let file = UnitFile::parse(Path::new(path), format!("[S]\nK={value}\n").as_bytes());
+            architectures.apply(&file.assignments[0], &mut Vec::new());
+        }
+        assert_eq!(architectures.origin().map(ToString::to_string).as_deref(), Some("/usr/x.service:2"));
+        architectures.apply(&lines(&[""])[0], &mut Vec::new());
+        assert_eq!(architectures, Architectures::default());
     }
 
     #[test]
