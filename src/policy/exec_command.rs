@@ -30,7 +30,8 @@ pub struct ExecCommand {
     pub arguments: Vec<Box<str>>,
     /// Prefixed with `+`, which exempts the command from all sandboxing: the unit's settings deny it nothing.
     pub privileged: bool,
-    /// Prefixed with `+` or `!`: the command does not start as the unit's `User=`.
+    /// Prefixed with `+` or `!`: the command does not start as the unit's `User=`. `!!` means this only on kernels without
+    /// ambient capabilities (before Linux 4.3).
     pub elevated: bool,
     /// The line of the command.
     pub origin: Origin,
@@ -53,7 +54,7 @@ impl ExecCommand {
             program: program.into(),
             arguments: arguments.iter().map(|word| word.as_str().into()).collect(),
             privileged: prefix.contains('+'),
-            elevated: prefix.contains(['+', '!']),
+            elevated: prefix.contains('+') || (prefix.contains('!') && !prefix.contains("!!")),
             origin: line.origin.clone(),
         })
     }
@@ -79,7 +80,8 @@ mod tests {
         assert!(!command.privileged);
         assert!(commands("+!/bin/x")[0].privileged);
         assert!(!command.elevated && commands("-!/bin/x")[0].elevated && commands("+/bin/x")[0].elevated);
-        assert_eq!(&*commands("!!/bin/x")[0].program, "/bin/x");
+        let ambient = &commands("!!/bin/x")[0];
+        assert!(&*ambient.program == "/bin/x" && !ambient.elevated && !ambient.privileged);
     }
 
     #[test]

@@ -67,7 +67,7 @@ fn unescape(chars: &mut std::str::Chars<'_>) -> Option<char> {
     let mut number = |first: &str, digits: usize, radix: u32| {
         let mut text = first.to_owned();
         text.extend(chars.by_ref().take(digits));
-        let complete = text.chars().count() == first.len() + digits;
+        let complete = text.chars().count() == first.len() + digits && text.chars().all(|c| c.is_digit(radix));
         u32::from_str_radix(&text, radix).ok().filter(|value| complete && *value != 0)
     };
     Some(match c {
@@ -83,7 +83,7 @@ fn unescape(chars: &mut std::str::Chars<'_>) -> Option<char> {
         'x' => byte(number("", 2, 16)?),
         'u' => char::from_u32(number("", 4, 16)?)?,
         'U' => char::from_u32(number("", 8, 16)?)?,
-        '0'..='7' => byte(number(c.encode_utf8(&mut [0; 4]), 2, 8)?),
+        '0'..='7' => byte(number(c.encode_utf8(&mut [0; 4]), 2, 8).filter(|value| *value <= 0xff)?),
         _ => return None,
     })
 }
@@ -100,6 +100,14 @@ mod tests {
     fn words(value: &str, how: Split) -> (Vec<String>, bool) {
         let Words { words, complete } = split(value, how, 100);
         (words, complete)
+    }
+
+    #[test]
+    fn wrong_number_in_escape_ends_words() {
+        for wrong in ["\\x+1", "\\777", "\\u+123", "\\08a", "\\x00"] {
+            assert_eq!(words(&format!("a {wrong}b"), Split::Command), (vec!["a".into()], false), "{wrong}");
+        }
+        assert_eq!(words("\\x41\\101", Split::Command), (vec!["AA".into()], true));
     }
 
     #[test]
