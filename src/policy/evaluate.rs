@@ -193,12 +193,12 @@ impl Policy {
 
     fn log_cause(&self, call: &str) -> Option<DirectiveCause> {
         let list = self.log.as_ref()?;
-        let word = match (list.mode, list.entries.get(call)) {
-            (Mode::Allow, Some(entry)) => &entry.word,
-            (Mode::Deny, None) => list.removed.get(call).unwrap_or(&list.first_line),
+        let (word, why) = match (list.mode, list.entries.get(call), list.removed.get(call)) {
+            (Mode::Allow, Some(entry), _) => (&entry.word, CauseReason::Listed(Arc::clone(&entry.word))),
+            (Mode::Deny, None, Some(word)) => (word, CauseReason::Listed(Arc::clone(word))),
+            (Mode::Deny, None, None) => (&list.first_line, CauseReason::NotExempt),
             _ => return None,
         };
-        let why = CauseReason::Listed(Arc::clone(word));
         Some(DirectiveCause { directive: Directive::SystemCallLog, origin: word.origin.clone(), effect: None, why })
     }
 }

@@ -56,6 +56,8 @@ pub enum CauseReason {
     TakenOff(Arc<Word>),
     /// The word added the call to a deny-list, denied it in an allow-list, or logs it.
     Listed(Arc<Word>),
+    /// A list of exceptions from logging lacks the call.
+    NotExempt,
     /// systemd does not know the call, and an allow-list answers such calls with ENOSYS.
     UnknownToSystemd,
     /// The word lists the call, but systemd's libseccomp does not know it. No line of the unit can allow the call.
@@ -81,6 +83,7 @@ impl fmt::Display for CauseReason {
             Self::NotAllowed(_) => f.write_str("the allow-list does not contain it"),
             Self::TakenOff(word) => write!(f, "{} takes it off the allow-list", word.text),
             Self::Listed(word) => write!(f, "{} lists it", word.text),
+            Self::NotExempt => f.write_str("it is not among the calls that are not logged"),
             Self::UnknownToSystemd => {
                 f.write_str("this systemd does not know it, and its allow-lists refuse such calls")
             }

@@ -99,6 +99,17 @@ fn every_directive_denies_its_calls() {
 }
 
 #[test]
+fn logged_call_is_explained_by_list_or_by_missing_exception() {
+    let why = |text: &str, call: &str| match policy(text).verdict(Abi::X86_64, call) {
+        Verdict::LogOnly { by } => by.why.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(why("SystemCallLog=read", "read"), "read lists it");
+    assert_eq!(why("SystemCallLog=~read", "socket"), "it is not among the calls that are not logged");
+    assert_eq!(why("SystemCallLog=~socket\nSystemCallLog=socket", "socket"), "socket lists it");
+}
+
+#[test]
 fn verdict_names_every_cause_and_the_strongest_decides() {
     let text = "ProtectClock=yes\nSystemCallFilter=~settimeofday";
     assert_eq!(describe(text, "settimeofday"), "kill SystemCallFilter@3 ProtectClock@2");
