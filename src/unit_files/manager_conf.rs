@@ -64,6 +64,16 @@ fn load_architectures(
 fn config_files(tree: RootedTree<'_>, name: &str, config: Option<&Path>, notes: &mut Vec<FileNote>) -> Vec<UnitFile> {
     let dirs: Vec<PathBuf> =
         config.map(Path::to_owned).into_iter().chain(CONFIG_DIRS.iter().map(PathBuf::from)).collect();
+    let mut dropins: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for dir in dirs.iter().map(|dir| dir.join(format!("{name}.d"))) {
+        let entries = tree.list(&dir).unwrap_or_else(|error| {
+            notes.push(unreadable(&dir, &error));
+            Vec::new()
+        });
+        for (file, _) in entries.into_iter().filter(|(file, _)| is_dropin(file)) {
+            dropins.entry(file.clone()).or_insert_with(|| dir.join(file));
+        }
+    }
     let mut parse = |path: &Path| match tree.read(path) {
         Ok(bytes) => Some(UnitFile::parse(path, &bytes)),
         Err(error) => {
@@ -74,12 +84,6 @@ fn config_files(tree: RootedTree<'_>, name: &str, config: Option<&Path>, notes: 
         }
     };
     let mut files: Vec<UnitFile> = dirs.iter().find_map(|dir| parse(&dir.join(name))).into_iter().collect();
-    let mut dropins: BTreeMap<String, PathBuf> = BTreeMap::new();
-    for dir in dirs.iter().map(|dir| dir.join(format!("{name}.d"))) {
-        for (file, _) in tree.list(&dir).unwrap_or_default().into_iter().filter(|(file, _)| is_dropin(file)) {
-            dropins.entry(file.clone()).or_insert_with(|| dir.join(file));
-        }
-    }
     files.extend(dropins.values().take(MOST_DROPINS).filter_map(|path| parse(path)));
     files
 }
@@ -130,6 +134,17 @@ mod tests {
         let found = ["native /etc/systemd/system.conf:2", "x86 /usr/lib/systemd/system.conf.d/20.conf:2"];
         assert_eq!(listed(&files, Manager::System)[0], found);
         assert_eq!(listed(&files[4..], Manager::System)[0], Vec::<String>::new());
+    }
+
+    #[test]
+    fn drop_in_directory_that_cannot_be_read_gives_note() {
+        let dir = tempfile::tempdir().unwrap();
+        let conf = dir.path().join("etc/systemd");
+        fs::create_dir_all(&conf).unwrap();
+        std::os::unix::fs::symlink("system.conf.d", conf.join("system.conf.d")).unwrap();
+        let (_, notes) = load_manager_context(dir.path(), Manager::System, None);
+        let notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
+        assert!(matches!(&notes[..], [note] if note.contains("/etc/systemd/system.conf.d")), "{notes:?}");
     }
 
     #[test]
