@@ -4,21 +4,13 @@ use super::Host;
 use super::late_evidence::LateEvidence;
 use crate::audit::{Action, Record, Stamp};
 use crate::incidents::Parent;
-use crate::kernel::clock::{Clocks, ns_of_ticks};
+use crate::kernel::clock::{Clocks, PID_STABLE_MS, ns_of_ticks};
 use crate::kernel::exit_cgroups::ExitCgroups;
 use crate::kernel::pid_cache::PidCache;
 use crate::kernel::proc_events::{CoreDump, SigsysExit};
 use crate::kernel::procfs::Procfs;
 use crate::units::Evidence;
 use std::sync::Arc;
-
-/// The largest difference between a process's start time and a record's time for the same moment, in nanoseconds. Each
-/// clock ticks at least every 10 ms.
-const SLACK_NS: i64 = 20_000_000;
-
-/// The age of a record, in milliseconds, up to which a surviving process's pid counts as not reused. Before the kernel
-/// reuses a pid, it must use up all others.
-const PID_STABLE_MS: i64 = 100;
 
 /// The evidence about a process after the kernel reported its death.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -125,7 +117,7 @@ impl LiveHost {
             return false;
         }
         let started = self.procfs.start_time(pid).map(ns_of_ticks);
-        started.is_some_and(|started| started <= clocks.boot_ns_of_millis(at).saturating_add(SLACK_NS))
+        started.is_some_and(|started| clocks.had_pid_at(at, started, None))
     }
 }
 

@@ -9,6 +9,16 @@ const TICK_NS: u64 = 10_000_000;
 const READ_WITHIN_NS: i64 = 1_000_000;
 const MOST_TRIES: u32 = 16;
 
+/// How long after the end of a process its pid cannot name another process, in milliseconds. The kernel hands out all other
+/// pids first (`idr_alloc_cyclic` in `alloc_pid`, kernel/pid.c): 32,768 of them by default, and no machine forks so often in
+/// this time.
+///
+/// The times of a process and of its record may differ by so much, too. Records have the time of the last tick
+/// (`ktime_get_coarse_real_ts64`), which is late on a busy emulated processor; and a process that exits reports it to the
+/// proc connector some time after the exit note (`do_exit`, kernel/exit.c).
+pub(crate) const PID_STABLE_MS: i64 = 100;
+const PID_STABLE_NS: i64 = PID_STABLE_MS * 1_000_000;
+
 /// How many milliseconds in the future a record can seem to be, since clocks tick.
 const SLACK_MS: i64 = 20;
 
@@ -44,6 +54,14 @@ impl Clocks {
     /// Converts milliseconds since the epoch to nanoseconds since boot.
     pub(crate) fn boot_ns_of_millis(&self, millis: i64) -> i64 {
         millis.saturating_mul(1_000_000).saturating_sub(self.real.saturating_sub(self.boot))
+    }
+
+    /// Whether a process that started and exited at these times, in nanoseconds since boot, had its pid at a moment, in
+    /// milliseconds since the epoch. `None` as exit: the process still exists.
+    pub(crate) fn had_pid_at(&self, millis: i64, started: i64, exited: Option<i64>) -> bool {
+        let moment = self.boot_ns_of_millis(millis);
+        started <= moment.saturating_add(PID_STABLE_NS)
+            && exited.is_none_or(|exited| exited >= moment.saturating_sub(PID_STABLE_NS))
     }
 
     /// Returns how many milliseconds ago a moment in milliseconds since the epoch was.
@@ -108,6 +126,19 @@ mod tests {
         assert_eq!(clocks.boot_ns_of_millis(i64::MIN), i64::MIN);
         assert_eq!(clocks.millis_of_monotonic(u64::MAX), i64::MAX / 1_000_000, "no overflow");
         assert_eq!((ns_of_ticks(3), ns_of_ticks(u64::MAX)), (30_000_000, i64::MAX));
+    }
+
+    #[test]
+    fn pid_names_process_while_it_exists_and_until_pids_are_reused() {
+        let clocks = Clocks { real: 1_000_000_000_000, boot: 50_000_000_000, monotonic: 40_000_000_000 };
+        // From 5 s to 9 s after the boot.
+        let had = |millis: i64| clocks.had_pid_at(950_000 + millis, 5_000_000_000, Some(9_000_000_000));
+        assert!(had(5_000) && had(7_000) && had(9_000));
+        assert!(had(4_900) && had(9_100), "a late clock, or a late report of the exit");
+        assert!(!had(4_899), "before the process");
+        assert!(!had(9_101), "after the process");
+        assert!(clocks.had_pid_at(1_000_000, 5_000_000_000, None));
+        assert!(!clocks.had_pid_at(954_899, 5_000_000_000, None));
     }
 
     #[test]

@@ -37,10 +37,6 @@ const PROCESSES: u32 = 8192;
 /// How many names of removed cgroups are kept, in 0.5 MB of the kernel's memory.
 const CGROUPS: u32 = 1024;
 
-/// How far the times of a record and a note of the same moment can differ, in nanoseconds. The clock for records can tick
-/// every 10 ms only, and a record has whole milliseconds.
-const SLACK_NS: i64 = 20_000_000;
-
 /// The name under which `bpftool prog` lists the programs.
 const PROGRAM: &[u8; 16] = b"harden_why\0\0\0\0\0\0";
 
@@ -119,19 +115,20 @@ impl ExitCgroups {
     /// has the form of `/proc/PID/cgroup`, and ends where it names the unit.
     #[must_use]
     pub fn cgroup(&self, pid: u32, at: i64) -> Option<Vec<u8>> {
-        let moment = Clocks::now().boot_ns_of_millis(at);
-        let note = self.processes.iter().filter_map(|notes| notes.get(pid)).find(|note| existed_at(note, moment))?;
+        let clocks = Clocks::now();
+        let note =
+            self.processes.iter().filter_map(|notes| notes.get(pid)).find(|note| existed_at(note, at, &clocks))?;
         let [_, _, ids @ ..] = &note;
         let removed = |id| self.cgroups.get(id).and_then(|name| Some(CStr::from_bytes_until_nul(&name).ok()?.into()));
         self.names.lock().unwrap_or_else(PoisonError::into_inner).path(ids, removed, Instant::now())
     }
 }
 
-/// Whether the process of a note existed at a moment.
-fn existed_at(note: &[u64; WORDS], boot_ns: i64) -> bool {
+/// Whether the process of a note existed at a moment, in milliseconds since the epoch.
+fn existed_at(note: &[u64; WORDS], at: i64, clocks: &Clocks) -> bool {
     let [started, exited, ..] = note;
     let ns = |time: &u64| i64::try_from(*time).unwrap_or(i64::MAX);
-    ns(started) <= boot_ns.saturating_add(SLACK_NS) && ns(exited) >= boot_ns.saturating_sub(SLACK_NS)
+    clocks.had_pid_at(at, ns(started), Some(ns(exited)))
 }
 
 fn offsets() -> Option<(TaskOffsets, CgroupOffsets)> {
@@ -151,24 +148,11 @@ fn offsets() -> Option<(TaskOffsets, CgroupOffsets)> {
 mod tests {
     use super::*;
 
-    const SECOND: u64 = 1_000_000_000;
-
-    #[test]
-    fn note_matches_only_moments_of_its_process() {
-        let mut note = [0; WORDS];
-        (note[0], note[1], note[2]) = (5 * SECOND, 9 * SECOND, 1);
-        let matches = |millis: i64| existed_at(&note, millis * 1_000_000);
-        assert!(matches(5_000) && matches(7_000) && matches(9_000));
-        assert!(matches(4_990) && matches(9_010), "within the clock's tick");
-        assert!(!matches(4_900), "before the process");
-        assert!(!matches(9_100), "after the process");
-    }
-
     #[test]
     fn note_that_ends_before_it_starts_matches_no_moment() {
         let mut note = [0; WORDS];
         (note[0], note[1]) = (u64::MAX, 0);
-        assert!(!existed_at(&note, 0));
-        assert!(!existed_at(&note, i64::MIN));
+        let clocks = Clocks::now();
+        assert!(![0, i64::MIN, i64::MAX].into_iter().any(|at| existed_at(&note, at, &clocks)));
     }
 }

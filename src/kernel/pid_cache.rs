@@ -17,9 +17,6 @@ const MOST: usize = 256;
 /// How long a cgroup counts as current. A process can be moved to another cgroup.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// How far the times of a process's start and of its first record can differ, in nanoseconds.
-const SLACK_NS: i64 = 20_000_000;
-
 /// The processes that are held, by pid.
 #[derive(Debug)]
 pub(crate) struct PidCache {
@@ -84,14 +81,14 @@ impl PidCache {
         if self.clocks.is_future(at) {
             return None;
         }
-        let made = self.clocks.boot_ns_of_millis(at).saturating_add(SLACK_NS);
+        let clocks = self.clocks;
         if let Some(process) = self.processes.get_mut(&pid) {
             let is_fresh = self.now.duration_since(process.read_at) < FRESH;
             if is_fresh || procfs.cgroup(pid).is_some_and(|cgroup| cgroup == process.cgroup) {
                 if !is_fresh {
                     process.read_at = self.now;
                 }
-                return (process.started <= made).then_some(process.number);
+                return clocks.had_pid_at(at, process.started, None).then_some(process.number);
             }
             self.processes.remove(&pid);
         }
@@ -100,7 +97,7 @@ impl PidCache {
             self.processes.clear();
             return None;
         };
-        let number = (process.started <= made).then_some(process.number);
+        let number = clocks.had_pid_at(at, process.started, None).then_some(process.number);
         if self.processes.len() >= MOST {
             self.processes.clear();
         }

@@ -31,8 +31,8 @@ fn reused_pid_is_attributed_to_no_other_unit() {
         dies.env(ROLE.to_str().unwrap(), "self");
         let mut dies = within(&manager, "system.slice/guilty.service", dies, true);
         assert_eq!(dies.wait().unwrap().signal(), Some(31));
-        // Before the clocks of records and /proc advance: only a privileged program such as this one could do that.
-        std::thread::sleep(Duration::from_millis(50));
+        // A pid counts as not reused for 100 ms; only a privileged program such as this one could reuse it earlier.
+        std::thread::sleep(Duration::from_millis(150));
         let mut second = Command::new(&actor);
         second.env(ROLE.to_str().unwrap(), "take-pid").env(TIMES.to_str().unwrap(), dies.id().to_string());
         let outcome = within(&manager, "system.slice/innocent.service", second, false).wait().unwrap();
