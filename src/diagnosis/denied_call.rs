@@ -2,10 +2,12 @@
 
 use super::cause::DenialCause;
 use super::errno_fallback::{FallbackErrno, find_fallback};
+use super::proof::passes;
+use super::relatives::find_relatives;
 use crate::incidents::{Incident, SightingSource};
 use crate::policy;
-use crate::policy::{CauseReason, Directive, Effect};
-use crate::syscalls::Abi;
+use crate::policy::{CauseReason, Directive, Effect, Policy};
+use crate::syscalls::{Abi, Groups};
 
 /// A call that the unit's settings denied.
 pub(super) struct DeniedCall<'a> {
@@ -51,14 +53,23 @@ impl<'a> DeniedCall<'a> {
         !self.by.iter().any(lost)
     }
 
-    /// Whether programs handle the error as they do on a kernel without the call.
-    ///
-    /// A directive refuses a new call with ENOSYS if it cannot see the call's arguments. The program then makes an
-    /// older call whose arguments the directive can see. If the directive denies the older call as well, that is a
-    /// separate denial. `SystemCallFilter=` does not count here, because it refuses the older call, too.
-    pub(super) fn is_handled_as_missing(&self) -> bool {
+    /// Whether the call fails as on a kernel without it, and an older call that most programs then make passes.
+    pub(super) fn has_fallback(&self, policy: &Policy, groups: &Groups) -> bool {
+        let mut older = find_relatives(self.abi, self.name, groups).peekable();
         self.effect == Some(Effect::Errno(libc::ENOSYS))
             && find_fallback(self.name) == Some(FallbackErrno::Enosys)
-            && !self.is_by_filter()
+            && (older.peek().is_none() || older.any(|older| passes(policy, self.abi, older.call)))
+    }
+
+    /// Whether a directive that denied it looks at an argument, so that no record tells which of its values to allow.
+    /// A list that forbids one value leaves no doubt.
+    pub(super) fn needs_argument(&self, policy: &Policy) -> bool {
+        self.by.iter().any(|cause| match cause.directive {
+            Directive::RestrictAddressFamilies => {
+                policy.families().is_none_or(|families| families.allow_list || families.listed.len() != 1)
+            }
+            Directive::RestrictNamespaces => true,
+            _ => false,
+        })
     }
 }

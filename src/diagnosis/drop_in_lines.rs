@@ -19,6 +19,12 @@ pub(super) fn is_denying(line: &str) -> bool {
     line.strip_prefix(FILTER).is_some_and(|value| value.starts_with('~'))
 }
 
+/// Returns the words of the allowing lines.
+pub(super) fn allowed_words(lines: &[String]) -> impl Iterator<Item = &str> {
+    let allowing = lines.iter().filter(|line| is_allowing(line));
+    allowing.filter_map(|line| line.strip_prefix(FILTER)).flat_map(str::split_whitespace)
+}
+
 /// Joins two denying lines. If both name an error for a call, the later one counts.
 pub(super) fn append_words(one: &str, other: &str) -> String {
     let words = other.strip_prefix(FILTER).and_then(|value| value.strip_prefix('~')).unwrap_or_default();

@@ -4,6 +4,7 @@ use super::before_exec::is_before_exec;
 use super::cause;
 use super::cause::DenialCause;
 use super::denied_call::DeniedCall;
+use super::remedy::Reservation;
 use super::situation::Situation;
 use crate::incidents::Incident;
 use crate::syscalls::Groups;
@@ -17,14 +18,19 @@ pub struct Finding {
     pub cause: DenialCause,
     /// The groups that hold the call, smallest first.
     pub groups: Vec<Box<str>>,
+    /// Why no default remedy lets the call pass, if a setting of the unit denied it.
+    pub reservation: Option<Reservation>,
     /// Whether systemd's own code made the call, after it loaded the filter and before it executed the program.
     pub before_exec: bool,
 }
 
 impl Finding {
     pub(super) fn new(incident: Incident, situation: Option<&Situation>, groups: &Groups) -> Self {
+        let cause = cause::find_cause(&incident, situation, groups);
+        let denied = DeniedCall::from_incident(&incident, &cause);
         Self {
-            cause: cause::find_cause(&incident, situation, groups),
+            reservation: situation.zip(denied).and_then(|(situation, call)| find_reservation(&call, situation, groups)),
+            cause,
             groups: incident
                 .denial()
                 .and_then(|denial| denial.call.name())
@@ -34,15 +40,29 @@ impl Finding {
         }
     }
 
-    /// Whether the program handles the error as it does on a kernel without the call, so that nothing has to change.
+    /// Whether most callers make an older call in place of the denied one.
     #[must_use]
-    pub fn needs_no_change(&self) -> bool {
-        let unchanged = matches!(self.cause, DenialCause::Unit { changed: false, .. });
-        unchanged && self.denied_call().is_some_and(|call| call.is_handled_as_missing())
+    pub fn has_fallback(&self) -> bool {
+        self.reservation == Some(Reservation::HasFallback)
+    }
+
+    /// Whether a setting of the unit can let the denied call pass.
+    #[must_use]
+    pub fn can_be_lifted(&self) -> bool {
+        self.denied_call().is_some_and(|call| call.can_be_lifted())
     }
 
     /// Returns the denied call, if the unit's settings denied it.
     pub(super) fn denied_call(&self) -> Option<DeniedCall<'_>> {
         DeniedCall::from_incident(&self.incident, &self.cause)
+    }
+}
+
+/// Returns why a default remedy leaves a denied call as it is.
+fn find_reservation(call: &DeniedCall<'_>, situation: &Situation, groups: &Groups) -> Option<Reservation> {
+    if call.has_fallback(&situation.policy, groups) {
+        Some(Reservation::HasFallback)
+    } else {
+        call.needs_argument(&situation.policy).then_some(Reservation::UnknownArgument)
     }
 }

@@ -6,7 +6,7 @@
 //! costs one pass over the table per call, and was as good as exact inference on the recorded programs.
 
 use super::call_profiles::{CallProfile, PROFILES, Prevalence};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The part of programs that make a call outside of all profiles.
 const UNEXPLAINED: f64 = 0.01;
@@ -31,9 +31,6 @@ const IN_VAIN: f64 = 0.5;
 /// more certain.
 const SURER: (usize, f64, f64) = (3, 0.05, 0.75);
 
-/// The least likelihood of an equivalent call: the next upgrade may bring the call, however unlikely the call is today.
-const EQUIVALENT: f64 = 0.25;
-
 /// Facts about a unit's program.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ProgramEvidence<'a> {
@@ -52,7 +49,7 @@ pub(crate) struct PredictedCall {
     pub(crate) call: &'static str,
     /// The likelihood that the program makes it, between 0 and 1.
     pub(crate) likelihood: f64,
-    /// The reason of the profile that makes it most likely, or of its equivalence to a denied call.
+    /// The reason of the profile that makes it most likely.
     pub(crate) reason: &'static str,
 }
 
@@ -63,8 +60,6 @@ pub(crate) struct OpeningScope<'a> {
     pub(crate) needed: usize,
     /// Calls that an earlier remedy opened, and that no record has shown.
     pub(crate) opened_early: BTreeSet<&'a str>,
-    /// Equivalents of the denied calls, with the reasons.
-    pub(crate) equivalents: BTreeMap<&'static str, &'static str>,
 }
 
 /// How likely each profile is for a program.
@@ -128,18 +123,13 @@ impl ProfileEstimate {
         let mut in_vain = count(scope.opened_early.len()) - early;
         let allowance = needed * part_in_vain(scope.needed);
 
-        let mut predicted: Vec<PredictedCall> =
-            still
-                .into_iter()
-                .filter(|call| !scope.equivalents.contains_key(call))
-                .filter_map(|call| {
-                    Some(PredictedCall { call, likelihood: self.likelihood(call), reason: self.reason(call)? })
-                })
-                .chain(scope.equivalents.iter().filter(|(call, _)| is_denied(call)).map(|(call, reason)| {
-                    PredictedCall { call, likelihood: self.likelihood(call).max(EQUIVALENT), reason }
-                }))
-                .filter(|predicted| predicted.likelihood >= LEAST && can_open(predicted.call))
-                .collect();
+        let mut predicted: Vec<PredictedCall> = still
+            .into_iter()
+            .filter_map(|call| {
+                Some(PredictedCall { call, likelihood: self.likelihood(call), reason: self.reason(call)? })
+            })
+            .filter(|predicted| predicted.likelihood >= LEAST && can_open(predicted.call))
+            .collect();
         predicted
             .sort_by(|one, other| other.likelihood.total_cmp(&one.likelihood).then_with(|| one.call.cmp(other.call)));
         predicted
@@ -228,18 +218,10 @@ mod tests {
     #[test]
     fn call_that_passes_or_may_not_be_opened_is_not_chosen() {
         let estimate = ProfileEstimate::new(&made(&["listen"]));
-        let scope = OpeningScope {
-            needed: 1,
-            equivalents: BTreeMap::from([("accept", "x"), ("pause", "y")]),
-            ..OpeningScope::default()
-        };
+        let scope = OpeningScope { needed: 1, ..OpeningScope::default() };
         let chosen = estimate.choose(&scope, |call| call != "bind", |call| call != "uname");
         let calls: Vec<&str> = chosen.iter().map(|predicted| predicted.call).collect();
-        assert!(!calls.contains(&"bind") && !calls.contains(&"uname") && calls.contains(&"accept"), "{calls:?}");
-        assert_eq!(
-            chosen.iter().find(|predicted| predicted.call == "accept").map(|predicted| predicted.reason),
-            Some("x")
-        );
+        assert!(!calls.contains(&"bind") && !calls.contains(&"uname") && calls.contains(&"accept4"), "{calls:?}");
     }
 
     proptest! {

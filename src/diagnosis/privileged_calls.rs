@@ -17,6 +17,13 @@ pub const GROUPS: [&str; 11] = [
     "@keyring",
 ];
 
+/// Whether the call belongs to io_uring, which reads, writes, opens files and connects sockets without the calls that
+/// a filter sees.
+#[must_use]
+pub fn is_unfiltered_io(call: &str) -> bool {
+    call.starts_with("io_uring_")
+}
+
 /// Returns the smallest of [`GROUPS`] that holds a call.
 #[must_use]
 pub fn find_group(call: &str, groups: &Groups) -> Option<&'static str> {

@@ -1,9 +1,10 @@
 //! Tries a candidate drop-in on the unit's policy in memory, and makes a remedy only of a drop-in that does what its
 //! kind promises.
 
-use super::drop_in_lines::{append_words, is_allowing, is_denying, is_filter, split_line, unite_words};
+use super::default_scope::DefaultScope;
+use super::drop_in_lines::{allowed_words, append_words, is_allowing, is_denying, is_filter, split_line, unite_words};
 use super::privileged_calls;
-use super::remedy::{OpenedCall, Remedy, RemedyKind};
+use super::remedy::{OpenedCall, Remedy, RemedyKind, Reservation};
 use super::situation::Situation;
 use crate::policy::{Directive, Effect, Mode, Policy, SyscallFilter, Verdict};
 use crate::syscalls::{Abi, CallNames, Groups};
@@ -43,6 +44,7 @@ pub(super) struct Proof<'a> {
     before: Policy,
     abis: BTreeSet<Abi>,
     known: CallNames,
+    scope: DefaultScope<'a>,
 }
 
 impl<'a> Proof<'a> {
@@ -53,8 +55,15 @@ impl<'a> Proof<'a> {
         groups: &'a Groups,
     ) -> Self {
         let abis = targets.iter().map(|call| call.abi).chain([situation.policy.native()]).collect();
+        let scope = DefaultScope::new(targets.iter().map(|call| (call.abi, call.name)), &situation.policy, groups);
         let known = groups.names().filter_map(|name| groups.calls(name)).flatten().cloned().collect();
-        Self { targets, situation, drop_in, groups, before: situation.policy.after_reload(groups), abis, known }
+        let before = situation.policy.after_reload(groups);
+        Self { targets, situation, drop_in, groups, before, abis, known, scope }
+    }
+
+    /// What a default remedy may open for the targets.
+    pub(super) fn scope(&self) -> &DefaultScope<'a> {
+        &self.scope
     }
 
     /// Returns the policy with a drop-in of these lines.
@@ -90,6 +99,7 @@ impl<'a> Proof<'a> {
         }
         let conditional = self.check_targets(&kind, &after)?;
         let opens = self.find_opened(&after);
+        let reservation = self.find_reservation(&kind, &opens, &after);
         let newly = opens.iter().map(AsRef::as_ref).chain(self.targets.iter().map(|call| call.name));
         let newly: BTreeSet<&str> = if kind == RemedyKind::FailWithError { BTreeSet::new() } else { newly.collect() };
         Ok(Remedy {
@@ -100,6 +110,8 @@ impl<'a> Proof<'a> {
             reasons: reasons.to_vec(),
             content: self.content(&lines),
             drop_in: self.drop_in.clone(),
+            added: self.find_added(&lines),
+            reservation,
             conditional: conditional.into_iter().map(Into::into).collect(),
             kind,
             lines,
@@ -128,10 +140,37 @@ impl<'a> Proof<'a> {
 
     /// Returns the calls, except the targets, that were denied before and pass now.
     fn find_opened(&self, after: &Policy) -> Vec<Box<str>> {
-        let is_opened =
-            |call: &str| self.abis.iter().any(|abi| passes(after, *abi, call) && !passes(&self.before, *abi, call));
+        let is_opened = |call: &str| self.abis.iter().any(|abi| self.opens(after, *abi, call));
         let is_target = |call: &str| self.targets.iter().any(|target| target.name == call);
         self.known.iter().filter(|call| !is_target(call) && is_opened(call)).cloned().collect()
+    }
+
+    /// Whether a call of an ABI was denied before and passes now.
+    fn opens(&self, after: &Policy, abi: Abi, call: &str) -> bool {
+        abi.call_number(call).is_some() && passes(after, abi, call) && !passes(&self.before, abi, call)
+    }
+
+    /// Returns why a remedy of this kind with this effect is never the default.
+    fn find_reservation(&self, kind: &RemedyKind, opens: &[Box<str>], after: &Policy) -> Option<Reservation> {
+        let of_kind = match kind {
+            RemedyKind::Predicted => Some(Reservation::Prediction),
+            RemedyKind::FailWithError => Some(Reservation::KeepsDenying),
+            RemedyKind::Groups(_) => Some(Reservation::WiderThanDenied),
+            RemedyKind::Calls | RemedyKind::Relatives | RemedyKind::RelaxDirectives => None,
+        };
+        let is_wider = || {
+            let mut calls = opens.iter().flat_map(|call| self.abis.iter().map(move |abi| (*abi, call)));
+            calls.any(|(abi, call)| self.opens(after, abi, call) && !self.scope.permits(abi, call))
+        };
+        of_kind.or_else(|| is_wider().then_some(Reservation::WiderThanDenied))
+    }
+
+    /// Returns the words of the allowing lines that the present drop-in lacks, if the drop-in has such lines.
+    fn find_added(&self, lines: &[String]) -> Vec<Box<str>> {
+        let present: Vec<String> = own_lines(self.situation).map(|(key, value)| format!("{key}={value}")).collect();
+        let present: BTreeSet<&str> = allowed_words(&present).collect();
+        let added: BTreeSet<&str> = allowed_words(lines).filter(|word| !present.contains(word)).collect();
+        if present.is_empty() { Vec::new() } else { added.into_iter().map(Into::into).collect() }
     }
 
     /// Whether any call that passed is denied now.

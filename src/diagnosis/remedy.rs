@@ -17,11 +17,65 @@ pub struct Remedy {
     pub opens: Vec<Box<str>>,
     /// Why it opens these calls, if each has its own reason.
     pub reasons: Vec<OpenedCall>,
+    /// Why it is never the default; `None` if it can be.
+    pub reservation: Option<Reservation>,
+    /// The words that it adds to the `SystemCallFilter=` lines of the present drop-in; empty if these allow nothing yet.
+    pub added: Vec<Box<str>>,
     /// Denied calls that pass only with some arguments: nothing proves that the remedy helps these calls.
     pub conditional: Vec<Box<str>>,
     /// Newly allowed calls, the denied ones included, that administer the machine or weaken the isolation of
     /// programs: `(group, call)`, as in [`privileged_calls::GROUPS`](super::privileged_calls::GROUPS).
     pub sensitive: Vec<(Box<str>, Box<str>)>,
+}
+
+impl Remedy {
+    /// Returns the remedy with another reservation.
+    #[must_use]
+    pub(super) fn with_reservation(self, reservation: Reservation) -> Self {
+        Self { reservation: Some(reservation), ..self }
+    }
+
+    /// Whether two remedies for the same denials change the same.
+    #[must_use]
+    pub(super) fn has_same_effect(&self, other: &Self) -> bool {
+        let effect = |remedy: &Self| {
+            (remedy.opens.clone(), remedy.conditional.clone(), remedy.kind == RemedyKind::FailWithError)
+        };
+        effect(self) == effect(other)
+    }
+}
+
+/// Why a remedy is never the default, although it would let the denied calls pass: a person has to choose it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reservation {
+    /// The denied call fails as on a kernel without it, and most callers then make an older call. Only a caller that
+    /// does not needs the remedy.
+    HasFallback,
+    /// A directive looks at an argument that no record holds, so the remedy guesses the argument's value.
+    UnknownArgument,
+    /// The remedy opens more than what was denied and its relatives.
+    WiderThanDenied,
+    /// The remedy opens calls that such programs usually make. Nothing shows that this program makes them.
+    Prediction,
+    /// The remedy lets the calls fail, which this program may not survive.
+    KeepsDenying,
+    /// A call that controls the machine was denied to a process that may not be the unit's own.
+    PossibleIntrusion,
+}
+
+impl Reservation {
+    /// Returns its word in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::HasFallback => "has-fallback",
+            Self::UnknownArgument => "unknown-argument",
+            Self::WiderThanDenied => "wider-than-denied",
+            Self::Prediction => "prediction",
+            Self::KeepsDenying => "keeps-denying",
+            Self::PossibleIntrusion => "possible-intrusion",
+        }
+    }
 }
 
 /// A call that a remedy opens before any denial of the call.
@@ -38,9 +92,9 @@ pub struct OpenedCall {
 pub enum RemedyKind {
     /// It allows the denied calls alone.
     Calls,
-    /// It also allows the calls that libc or the kernel may use in their place.
-    Equivalents,
-    /// It also allows the calls that such programs usually need, so that the unit does not fail at the next call.
+    /// It also allows their [relatives](super::relatives).
+    Relatives,
+    /// It also allows the calls that such programs usually need.
     Predicted,
     /// It allows whole groups that contain the denied calls.
     Groups(Vec<Box<str>>),

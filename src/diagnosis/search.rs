@@ -6,43 +6,54 @@ use super::finding::Finding;
 use super::predicted_calls::{OpeningScope, ProfileEstimate, ProgramEvidence, profiled_calls};
 use super::proof::{Proof, TargetCall, own_lines, passes};
 use super::relax_directive::RelaxingLines;
-use super::remedy::{OpenedCall, Remedy, RemedyKind};
+use super::remedy::{OpenedCall, Remedy, RemedyKind, Reservation};
 use super::situation::Situation;
-use super::{equivalent_calls, errno_fallback, group_cover, privileged_calls};
-use crate::policy::{CauseReason, Directive, Effect, Policy, Verdict};
+use super::{errno_fallback, group_cover, privileged_calls};
+use crate::incidents::SightingSource;
+use crate::policy::{Directive, Effect, Policy};
 use crate::syscalls::{Abi, Groups};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most remedies that allow groups.
 const MOST_GROUPS: usize = 3;
 
+/// The reservations of findings, in the order of their remedies.
+const RESERVED: [Reservation; 3] =
+    [Reservation::HasFallback, Reservation::UnknownArgument, Reservation::PossibleIntrusion];
+
 /// Returns the denied calls that no setting of the unit can let pass: systemd or libseccomp does not know them,
 /// `DynamicUser=` implies the denial, or the manager forbids their architecture to all units.
 pub(super) fn find_unsolvable(findings: &[Finding]) -> Vec<Box<str>> {
-    let missed = findings.iter().filter(|finding| !finding.needs_no_change());
+    let missed = findings.iter().filter(|finding| !finding.has_fallback());
     let lost = missed.filter_map(Finding::denied_call).filter(|call| !call.can_be_lifted());
     let names: BTreeSet<&str> = lost.map(|call| call.name).collect();
     names.into_iter().map(Into::into).collect()
 }
 
-/// Returns every remedy for the findings together, least privilege first.
+/// Returns every remedy for the findings: first those for all findings without a reservation, least privilege first.
+/// Then, for each reservation, those that also solve its findings.
 pub(super) fn find_remedies(findings: &[Finding], situation: &Situation, groups: &Groups) -> Vec<Remedy> {
-    let mut remedies: Vec<Remedy> = Vec::new();
-    for remedy in Search::new(findings, situation, groups).iter().flat_map(Search::remedies) {
-        match remedies.iter_mut().find(|other| other.content == remedy.content) {
-            // If two kinds have the same drop-in, the predicting kind says more.
-            Some(other) if remedy.kind == RemedyKind::Predicted => *other = remedy,
-            Some(_) => {}
-            None => remedies.push(remedy),
+    let plain = |finding: &&Finding| finding.reservation.is_none();
+    let mut remedies = Search::new(findings, plain, situation, groups).as_ref().map_or_else(Vec::new, Search::remedies);
+    for reservation in RESERVED {
+        if !findings.iter().any(|finding| finding.reservation == Some(reservation)) {
+            continue;
+        }
+        let chosen = |finding: &&Finding| plain(finding) || finding.reservation == Some(reservation);
+        let search = Search::new(findings, chosen, situation, groups);
+        for remedy in search.iter().flat_map(|search| search.reserved(reservation)) {
+            if remedies.iter().all(|other| other.content != remedy.content) {
+                remedies.push(remedy);
+            }
         }
     }
     remedies
 }
 
-/// Returns the first of [`find_remedies`], without a search for the others if possible.
+/// Returns the narrowest remedy that can be the default, without a search for the others.
 pub(super) fn find_first_remedy(findings: &[Finding], situation: &Situation, groups: &Groups) -> Option<Remedy> {
-    let search = Search::new(findings, situation, groups)?;
-    search.narrowest().or_else(|| search.remedies().into_iter().next())
+    let search = Search::new(findings, |finding| finding.reservation.is_none(), situation, groups)?;
+    search.narrowest().filter(|remedy| remedy.reservation.is_none())
 }
 
 /// The facts from which candidate drop-ins are made, and the proof that tries each.
@@ -56,11 +67,20 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// Returns `None` if no denied call can be lifted, or a directive that denied one of them cannot be relaxed.
-    fn new(findings: &'a [Finding], situation: &'a Situation, groups: &'a Groups) -> Option<Self> {
-        let missed = findings.iter().filter(|finding| !finding.needs_no_change());
-        let denied: Vec<DeniedCall<'_>> =
-            missed.filter_map(Finding::denied_call).filter(DeniedCall::can_be_lifted).collect();
+    /// Returns `None` if none of the chosen denied calls can be lifted, or a directive that denied one of them cannot be
+    /// relaxed.
+    fn new(
+        findings: &'a [Finding],
+        is_chosen: impl Fn(&&Finding) -> bool,
+        situation: &'a Situation,
+        groups: &'a Groups,
+    ) -> Option<Self> {
+        let denied: Vec<DeniedCall<'_>> = findings
+            .iter()
+            .filter(|finding| is_chosen(finding))
+            .filter_map(Finding::denied_call)
+            .filter(DeniedCall::can_be_lifted)
+            .collect();
         let mut relaxing = RelaxingLines::default();
         let can_relax =
             denied.iter().all(|call| call.by.iter().all(|cause| relaxing.add(cause, call.abi, &situation.policy)));
@@ -72,49 +92,71 @@ impl<'a> Search<'a> {
         Some(Self { findings, situation, groups, proof, relaxing, denied })
     }
 
+    /// Returns the remedies for findings with a reservation: the narrowest, and the one that turns whole directives off.
+    fn reserved(&self, reservation: Reservation) -> Vec<Remedy> {
+        // A line that turns off a whole directive guesses nothing.
+        let guesses = |remedy: &Remedy| reservation != Reservation::UnknownArgument || !remedy.conditional.is_empty();
+        let of = |remedy: &Remedy| if guesses(remedy) { reservation } else { Reservation::WiderThanDenied };
+        let narrow = self.narrowest().map(|remedy| {
+            let reservation = of(&remedy);
+            remedy.with_reservation(reservation)
+        });
+        let whole = (self.relaxing.whole != self.relaxing.narrow).then(|| {
+            let remedy = self.allow_with(&self.relaxing.whole, &self.names_denied_by_filter())?;
+            Some(remedy.with_reservation(Reservation::WiderThanDenied))
+        });
+        narrow.into_iter().chain(whole.flatten()).collect()
+    }
+
     /// Returns the remedy that opens the least.
     fn narrowest(&self) -> Option<Remedy> {
-        let names = self.names_denied_by_filter();
-        if names.is_empty() {
-            let narrow: Vec<String> = self.relaxing.narrow.iter().cloned().collect();
-            self.proof.prove(RemedyKind::RelaxDirectives, &narrow, &[]).ok()
-        } else {
-            self.allow(&names, RemedyKind::Calls, &[])
-        }
+        self.allow_with(&self.relaxing.narrow, &self.names_denied_by_filter())
+    }
+
+    /// Returns the remedy that relaxes other directives by some lines, and allows the calls that the filter denied.
+    fn allow_with(&self, relaxing: &BTreeSet<String>, names: &BTreeSet<&str>) -> Option<Remedy> {
+        let filter = (!names.is_empty()).then(|| allowing_line(names));
+        let kind = if names.is_empty() { RemedyKind::RelaxDirectives } else { RemedyKind::Calls };
+        let lines: Vec<String> = relaxing.iter().cloned().chain(filter).collect();
+        self.proof.prove(kind, &lines, &[]).ok()
     }
 
     /// Returns the remedy that allows these calls, and `more`.
     fn allow(&self, names: &BTreeSet<&str>, kind: RemedyKind, more: &[OpenedCall]) -> Option<Remedy> {
         let all: BTreeSet<&str> = names.iter().copied().chain(more.iter().map(|opened| &*opened.call)).collect();
-        self.prove(kind, format!("SystemCallFilter={}", joined(all.into_iter())), more)
+        self.prove(kind, &[allowing_line(&all)], more)
     }
 
-    /// Returns the remedy of a line and of the lines that relax other directives, if the remedy is proven.
-    fn prove(&self, kind: RemedyKind, line: String, reasons: &[OpenedCall]) -> Option<Remedy> {
-        let lines: Vec<String> = self.relaxing.narrow.iter().cloned().chain([line]).collect();
+    /// Returns the remedy of some lines and of the lines that relax other directives, if the remedy is proven.
+    fn prove(&self, kind: RemedyKind, lines: &[String], reasons: &[OpenedCall]) -> Option<Remedy> {
+        let lines: Vec<String> = self.relaxing.narrow.iter().chain(lines).cloned().collect();
         self.proof.prove(kind, &lines, reasons).ok()
     }
 
+    /// Returns every remedy, least privilege first. Of remedies with the same effect, it returns the first.
     fn remedies(&self) -> Vec<Remedy> {
         let names = self.names_denied_by_filter();
         let mut remedies: Vec<Remedy> = self.narrowest().into_iter().collect();
-        if names.is_empty() {
-            let whole: Vec<String> = self.relaxing.whole.iter().cloned().collect();
-            remedies.extend(self.proof.prove(RemedyKind::RelaxDirectives, &whole, &[]).ok());
-            return remedies;
+        if !names.is_empty() {
+            let relatives = self.relatives();
+            if !relatives.is_empty() {
+                remedies.extend(self.allow(&names, RemedyKind::Relatives, &relatives));
+            }
+            let predicted = self.predicted();
+            if !predicted.is_empty() {
+                let all: Vec<OpenedCall> = relatives.iter().chain(&predicted).cloned().collect();
+                remedies.extend(self.allow(&names, RemedyKind::Predicted, &all));
+            }
+            remedies.extend(self.groups(&names));
+            remedies.extend(self.fail_with_error(&names, &relatives));
         }
-        let equivalents = self.equivalents();
-        if !equivalents.is_empty() {
-            let opened: Vec<OpenedCall> = equivalents.iter().map(|(call, reason)| opened(call, reason)).collect();
-            remedies.extend(self.allow(&names, RemedyKind::Equivalents, &opened));
+        let mut different: Vec<Remedy> = Vec::new();
+        for remedy in remedies {
+            if !different.iter().any(|other| other.has_same_effect(&remedy)) {
+                different.push(remedy);
+            }
         }
-        let predicted = self.predicted(equivalents);
-        if !predicted.is_empty() {
-            remedies.extend(self.allow(&names, RemedyKind::Predicted, &predicted));
-        }
-        remedies.extend(self.groups(&names));
-        remedies.extend(self.fail_with_error(&names));
-        remedies
+        different
     }
 
     fn denied_by_filter(&self) -> impl Iterator<Item = &DeniedCall<'a>> {
@@ -125,21 +167,17 @@ impl<'a> Search<'a> {
         self.denied_by_filter().map(|call| call.name).collect()
     }
 
-    /// Returns equivalents of the denied calls, with the reasons. It returns only calls that do not pass now, and would
-    /// pass if the filter allowed them.
-    fn equivalents(&self) -> BTreeMap<&'static str, &'static str> {
-        let policy = &self.situation.policy;
-        let equivalents: Vec<_> = self
-            .denied_by_filter()
-            .flat_map(|call| {
-                let others = equivalent_calls::find_equivalents(call.abi, call.name, self.groups);
-                others.map(|equivalent| (call.abi, equivalent))
-            })
-            .filter(|(abi, equivalent)| !passes(policy, *abi, equivalent.call))
-            .collect();
-        let after = self.policy_allowing(equivalents.iter().map(|(_, equivalent)| equivalent.call));
-        let opened = equivalents.into_iter().filter(|(abi, equivalent)| passes(&after, *abi, equivalent.call));
-        opened.map(|(_, equivalent)| (equivalent.call, equivalent.reason)).collect()
+    /// Returns the relatives of the denied calls, with the reasons. It returns only calls that do not pass now, and
+    /// would pass if the filter allowed them.
+    fn relatives(&self) -> Vec<OpenedCall> {
+        let scope = self.proof.scope();
+        let refused =
+            || scope.relatives().filter(|(abi, relative)| !passes(&self.situation.policy, *abi, relative.call));
+        let after = self.policy_allowing(refused().map(|(_, relative)| relative.call));
+        let open = refused().filter(|(abi, relative)| passes(&after, *abi, relative.call));
+        let reasons: BTreeMap<&str, &'static str> =
+            open.map(|(_, relative)| (relative.call, relative.reason)).collect();
+        reasons.into_iter().map(|(call, reason)| opened(call, reason)).collect()
     }
 
     /// Returns the policy with these calls allowed. Calls still do not pass if a later line takes them off the list,
@@ -149,33 +187,40 @@ impl<'a> Search<'a> {
         self.proof.policy_with(&self.proof.merge(&[line]))
     }
 
-    /// Returns the calls that the unit will probably be denied next.
-    fn predicted(&self, equivalents: BTreeMap<&'static str, &'static str>) -> Vec<OpenedCall> {
+    /// Returns the calls that programs with these denials usually make as well. A rehearsal shows what this program
+    /// makes, so there is nothing to guess after one.
+    fn predicted(&self) -> Vec<OpenedCall> {
+        if self.findings.iter().any(|finding| finding.incident.key.source == SightingSource::Rehearsal) {
+            return Vec::new();
+        }
         let policy = &self.situation.policy;
+        let scope = self.proof.scope();
         let evidence = self.evidence();
         let own = own_calls(self.situation);
         let denied = self.names_denied_by_filter();
         let abis: BTreeSet<Abi> = self.denied_by_filter().map(|call| call.abi).collect();
-        let scope = OpeningScope {
+        let opening = OpeningScope {
             needed: evidence.made.iter().filter(|call| denied.contains(*call) || own.contains(*call)).count(),
             opened_early: own.iter().copied().filter(|call| !evidence.made.contains(call)).collect(),
-            equivalents,
         };
         let denying_abi = |call: &str| {
             let is_denied = |abi: &&Abi| abi.call_number(call).is_some() && !passes(policy, **abi, call);
             abis.iter().find(is_denied).copied()
         };
-        let candidates = profiled_calls().chain(scope.equivalents.keys().copied());
-        let not_made = candidates.filter(|call| !evidence.made.contains(call));
-        let refused: BTreeMap<&str, Abi> = not_made.filter_map(|call| Some((call, denying_abi(call)?))).collect();
+        let not_made = profiled_calls().filter(|call| !evidence.made.contains(call));
+        let refused: BTreeMap<&str, Abi> = not_made
+            .filter_map(|call| Some((call, denying_abi(call)?)))
+            .filter(|(call, abi)| !scope.permits(*abi, call))
+            .collect();
         let after = self.policy_allowing(refused.keys().copied());
         let can_open = |call: &str| {
-            refused.get(call).is_some_and(|abi| !self.is_deliberate(*abi, call) && passes(&after, *abi, call))
+            refused.get(call).is_some_and(|abi| passes(&after, *abi, call))
+                && !scope.is_excluded(call)
                 && self.groups.is_known(call)
                 && privileged_calls::find_group(call, self.groups).is_none()
         };
         ProfileEstimate::new(&evidence)
-            .choose(&scope, |call| refused.contains_key(call), can_open)
+            .choose(&opening, |call| refused.contains_key(call), can_open)
             .into_iter()
             .map(|predicted| opened(predicted.call, predicted.reason))
             .collect()
@@ -194,25 +239,13 @@ impl<'a> Search<'a> {
         ProgramEvidence { made, root, internet }
     }
 
-    /// Whether the unit's owner denies a call on purpose. A word of the filter then takes the call off the list or
-    /// lists it as denied, and no denial has shown yet that this word is wrong.
-    fn is_deliberate(&self, abi: Abi, call: &str) -> bool {
-        let Verdict::Denied { by, .. } = self.situation.policy.verdict(abi, call) else { return false };
-        by.iter().any(|cause| match &cause.why {
-            why @ (CauseReason::TakenOff(_) | CauseReason::Listed(_)) => {
-                !self.denied.iter().any(|wrong| wrong.by_filter().any(|word| word == why))
-            }
-            _ => false,
-        })
-    }
-
     /// Returns remedies that allow groups, the remedy that opens the fewest calls first.
     fn groups(&self, names: &BTreeSet<&str>) -> Vec<Remedy> {
         let mut remedies: Vec<Remedy> = group_cover::find_choices(names, self.groups, &self.situation.policy)
             .into_iter()
             .filter_map(|choice| {
                 let line = format!("SystemCallFilter={}", choice.join(" "));
-                self.prove(RemedyKind::Groups(choice.into_iter().map(Into::into).collect()), line, &[])
+                self.prove(RemedyKind::Groups(choice.into_iter().map(Into::into).collect()), &[line], &[])
             })
             .collect();
         remedies.sort_by_key(|remedy| remedy.opens.len());
@@ -221,16 +254,33 @@ impl<'a> Search<'a> {
         remedies
     }
 
-    /// Returns the remedy that replaces the kill by an error, if programs handle the failure of every denied call.
-    fn fail_with_error(&self, names: &BTreeSet<&str>) -> Option<Remedy> {
+    /// Returns the remedy that lets calls fail with an error that programs handle: all calls, if each has such an error
+    /// and kills now. Else only those of io_uring, whose work no filter sees, and the remedy allows the others.
+    fn fail_with_error(&self, names: &BTreeSet<&str>, relatives: &[OpenedCall]) -> Option<Remedy> {
         let kills = |call: &DeniedCall<'_>| call.effect == Some(Effect::Kill) && call.is_by_filter();
-        if !self.denied.iter().all(kills) {
+        let has_error = |name: &&str| errno_fallback::find_fallback(name).is_some();
+        let failing: BTreeSet<&str> = if self.denied.iter().all(kills) && names.iter().all(has_error) {
+            names.clone()
+        } else {
+            names.iter().copied().filter(|name| privileged_calls::is_unfiltered_io(name)).collect()
+        };
+        let with_error = |name: &&str| Some(format!("{name}:{}", errno_fallback::find_fallback(name)?.name()));
+        let words: Vec<String> = failing.iter().filter_map(with_error).collect();
+        if words.is_empty() {
             return None;
         }
-        let words: Option<Vec<String>> =
-            names.iter().map(|name| Some(format!("{name}:{}", errno_fallback::find_fallback(name)?.name()))).collect();
-        self.prove(RemedyKind::FailWithError, format!("SystemCallFilter=~{}", words?.join(" ")), &[])
+        let allowed: BTreeSet<&str> = names.difference(&failing).copied().collect();
+        let relatives: Vec<OpenedCall> = relatives.iter().filter(|_| !allowed.is_empty()).cloned().collect();
+        let allowed = allowed.into_iter().chain(relatives.iter().map(|opened| &*opened.call)).collect::<BTreeSet<_>>();
+        let allowing = (!allowed.is_empty()).then(|| allowing_line(&allowed));
+        let lines: Vec<String> =
+            allowing.into_iter().chain([format!("SystemCallFilter=~{}", words.join(" "))]).collect();
+        self.prove(RemedyKind::FailWithError, &lines, &relatives)
     }
+}
+
+fn allowing_line(calls: &BTreeSet<&str>) -> String {
+    format!("SystemCallFilter={}", joined(calls.iter().copied()))
 }
 
 fn joined<'a>(words: impl Iterator<Item = &'a str>) -> String {

@@ -1,7 +1,7 @@
 //! The answer for one unit: its incidents with their causes, and the remedies.
 
 use super::finding::Finding;
-use super::remedy::{Remedy, RemedyKind};
+use super::remedy::Remedy;
 use super::search;
 use super::situation::Situation;
 use crate::incidents::Incident;
@@ -20,19 +20,17 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// Returns the index in [`remedies`](Self::remedies) of the default remedy: the predicting remedy if there is one,
-    /// else the narrowest remedy.
+    /// Returns the index in [`remedies`](Self::remedies) of the default remedy. It opens the denied calls and their
+    /// relatives ([`DefaultScope`](super::DefaultScope)).
     ///
-    /// The default opens no call of a [sensitive group](super::privileged_calls::GROUPS) that was not denied, unless a
-    /// relaxed directive opens it. If the unit is a [guess](Self::is_guessed), there is no default: a person has to
-    /// look first.
+    /// A remedy with a [reservation](Remedy::reservation) is never the default. If the unit is a
+    /// [guess](Self::is_guessed), there is no default: a person has to look first.
     #[must_use]
     pub fn default_remedy(&self) -> Option<usize> {
         if self.is_guessed() {
             return None;
         }
-        let predicting = self.remedies.iter().position(|remedy| remedy.kind == RemedyKind::Predicted);
-        predicting.or_else(|| self.remedies.iter().position(|remedy| remedy.kind != RemedyKind::FailWithError))
+        self.remedies.iter().rposition(|remedy| remedy.reservation.is_none())
     }
 
     /// Whether the unit of every denial is only a guess.

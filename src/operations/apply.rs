@@ -93,7 +93,7 @@ impl ApplyPlan {
     pub(crate) fn compose(&self, title: &str, today: &str) -> String {
         let denied = denied_calls(&self.diagnosis).into_iter().map(|(_, call)| call).collect::<Vec<_>>().join(" ");
         let why = match self.remedy.kind {
-            RemedyKind::Predicted | RemedyKind::Equivalents | RemedyKind::Groups(_) => {
+            RemedyKind::Predicted | RemedyKind::Relatives | RemedyKind::Groups(_) => {
                 format!("for denials of {denied}; the rest was not denied. {title}")
             }
             RemedyKind::Calls | RemedyKind::RelaxDirectives | RemedyKind::FailWithError => {

@@ -10,6 +10,7 @@ pub(crate) mod directive;
 pub(crate) mod effect;
 pub mod errno;
 mod evaluate;
+mod excluded_calls;
 pub(crate) mod exec_command;
 pub(crate) mod families;
 pub(crate) mod launched;

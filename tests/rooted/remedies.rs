@@ -1,7 +1,9 @@
 //! What a remedy must never do, and what it must report.
 
 use harden_why::audit::Action;
-use harden_why::diagnosis::{Diagnosis, Remedy, RemedyKind, Situation, diagnose, equivalent_calls, privileged_calls};
+use harden_why::diagnosis::{
+    DefaultScope, Diagnosis, Remedy, RemedyKind, Reservation, Situation, diagnose, privileged_calls, relatives,
+};
 use harden_why::incidents;
 use harden_why::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample};
 use harden_why::policy::{Effect, Mode, Policy, Settings, SyscallFilter, UnitFile, Verdict};
@@ -71,19 +73,19 @@ fn words(names: &[Box<str>]) -> Vec<&str> {
 fn all_denied_calls_are_solved_by_one_drop_in() {
     let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["accept4", "clone3"]);
     let kinds: Vec<&RemedyKind> = diagnosis.remedies.iter().map(|remedy| &remedy.kind).collect();
-    assert_eq!(kinds[..3], [&RemedyKind::Calls, &RemedyKind::Equivalents, &RemedyKind::Predicted]);
+    assert_eq!(kinds[..3], [&RemedyKind::Calls, &RemedyKind::Relatives, &RemedyKind::Predicted]);
     assert!(matches!(kinds[3], RemedyKind::Groups(_)), "{kinds:?}");
     assert_eq!(contents(&diagnosis)[0], "SystemCallFilter=accept4 clone3");
-    assert_eq!(words(&remedy(&diagnosis, &RemedyKind::Equivalents).opens), ["accept", "clone", "fork", "vfork"]);
+    assert_eq!(words(&remedy(&diagnosis, &RemedyKind::Relatives).opens), ["accept", "clone", "fork", "vfork"]);
     let groups = diagnosis.remedies.iter().find(|remedy| matches!(remedy.kind, RemedyKind::Groups(_))).unwrap();
     assert_eq!(groups.lines, ["SystemCallFilter=@network-io @process"]);
-    assert_eq!(diagnosis.default_remedy(), Some(2));
+    assert_eq!(diagnosis.default_remedy(), Some(1));
 }
 
 #[test]
 fn call_opened_unasked_has_a_reason() {
     let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["accept4", "socket"]);
-    for kind in [RemedyKind::Equivalents, RemedyKind::Predicted] {
+    for kind in [RemedyKind::Relatives, RemedyKind::Predicted] {
         let remedy = remedy(&diagnosis, &kind);
         let explained: BTreeSet<&str> = remedy.reasons.iter().map(|because| &*because.call).collect();
         assert!(remedy.reasons.iter().all(|because| !because.reason.is_empty()));
@@ -96,41 +98,55 @@ fn sensitive_call_is_opened_by_name_only_if_it_was_denied() {
     let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["setgroups"]);
     let calls = remedy(&diagnosis, &RemedyKind::Calls);
     assert_eq!(calls.sensitive, [("@privileged".into(), "setgroups".into())]);
-    let companions = remedy(&diagnosis, &RemedyKind::Predicted);
-    assert!(words(&companions.opens).contains(&"setgid"));
-    assert!(!words(&companions.opens).contains(&"setuid"), "it waits for its own denial");
-    assert_eq!(companions.sensitive.len(), 1);
+    let family = remedy(&diagnosis, &RemedyKind::Relatives);
+    assert!(words(&family.opens).contains(&"setgid"));
+    assert!(!words(&family.opens).contains(&"setuid"), "it waits for its own denial");
+    let predicted = remedy(&diagnosis, &RemedyKind::Predicted);
+    let sensitive = |remedy: &Remedy| remedy.sensitive.iter().map(|(_, call)| call.to_string()).collect::<Vec<_>>();
+    assert_eq!(sensitive(predicted), sensitive(family));
     let wide = killed("SystemCallFilter=@basic-io", &["chown"]);
     let groups = wide.remedies.iter().find(|remedy| matches!(remedy.kind, RemedyKind::Groups(_))).unwrap();
     assert!(groups.sensitive.iter().any(|(_, call)| &**call == "lchown"), "{groups:?}");
 }
 
 #[test]
-fn equivalents_of_a_sensitive_group_are_opened_with_a_denied_one_only() {
-    let siblings = |call: &str| -> Vec<&str> {
-        equivalent_calls::find_equivalents(Abi::X86_64, call, &GROUPS).map(|equivalent| equivalent.call).collect()
+fn relative_gives_no_further_power_than_the_call() {
+    let of = |call: &str| -> Vec<&str> {
+        relatives::find_relatives(Abi::X86_64, call, &GROUPS).map(|relative| relative.call).collect()
     };
-    assert_eq!(siblings("setresuid"), ["setreuid"]);
-    assert_eq!(siblings("nanosleep"), ["clock_nanosleep"]);
-    assert!(!siblings("mknod").contains(&"mount"));
-    for family in equivalent_calls::FAMILIES {
-        for call in family.calls {
-            let known = Abi::all().any(|abi| abi.call_number(call).is_some()) || GROUPS.is_known(call);
-            assert!(known, "{call} is no call of any ABI");
-        }
+    assert_eq!(of("setresuid"), ["setfsuid", "setreuid", "setuid"]);
+    assert_eq!(of("setgid"), ["setfsgid", "setgroups", "setregid", "setresgid"]);
+    assert_eq!(of("fchown"), ["chown", "fchownat", "lchown"]);
+    assert_eq!(of("nanosleep"), ["clock_nanosleep"]);
+    assert_eq!(of("openat"), ["open", "openat2", "creat"]);
+    assert_eq!(of("creat"), [""; 0], "it cannot read");
+    assert_eq!(of("vfork"), ["fork"], "clone also makes namespaces");
+    assert_eq!(of("sched_setscheduler"), ["sched_setparam"], "RestrictRealtime= does not see sched_setattr everywhere");
+    assert_eq!(of("mount"), [""; 0]);
+    let parts = relatives::PARTS.iter().flat_map(|parts| parts.of.iter().chain(parts.calls));
+    for call in relatives::FAMILIES.iter().flat_map(|family| family.calls).chain(parts) {
+        let known = Abi::all().any(|abi| abi.call_number(call).is_some()) || GROUPS.is_known(call);
+        assert!(known, "{call} is no call of any ABI");
     }
 }
 
 #[test]
-fn drop_in_is_offered_once_and_the_one_with_predictions_is_chosen() {
-    let diagnosis = killed("SystemCallFilter=~@timer", &["setitimer"]);
-    let kinds: Vec<&RemedyKind> = diagnosis.remedies.iter().map(|remedy| &remedy.kind).collect();
-    assert_eq!(kinds[..2], [&RemedyKind::Calls, &RemedyKind::Predicted]);
-    assert_eq!(diagnosis.default_remedy(), Some(1));
+fn remedies_with_the_same_effect_are_offered_once() {
+    for (fragment, call) in [
+        ("SystemCallFilter=~@timer", "setitimer"),
+        ("SystemCallFilter=~uname", "uname"),
+        ("RestrictAddressFamilies=~AF_PACKET", "socket"),
+    ] {
+        let diagnosis = if fragment.starts_with('R') { refused(fragment, &[call]) } else { killed(fragment, &[call]) };
+        let allowing = diagnosis.remedies.iter().filter(|remedy| remedy.kind != RemedyKind::FailWithError);
+        let opened: Vec<&[Box<str>]> = allowing.map(|remedy| &*remedy.opens).collect();
+        let different: BTreeSet<&[Box<str>]> = opened.iter().copied().collect();
+        assert_eq!(opened.len(), different.len(), "{fragment}: {:?}", diagnosis.remedies);
+    }
 }
 
 #[test]
-fn equivalents_are_those_of_the_denied_abi() {
+fn relatives_are_those_of_the_denied_abi() {
     let fragment = "SystemCallFilter=@basic-io @file-system\nSystemCallArchitectures=native x86";
     let denied = vec![
         incident(Abi::I386, "setgid32", Action::KillProcess),
@@ -141,11 +157,24 @@ fn equivalents_are_those_of_the_denied_abi() {
         denied,
     );
     assert_eq!(
-        words(&remedy(&diagnosis, &RemedyKind::Equivalents).opens),
-        ["clock_nanosleep_time64", "nanosleep", "setgid"]
+        words(&remedy(&diagnosis, &RemedyKind::Relatives).opens),
+        [
+            "clock_nanosleep_time64",
+            "nanosleep",
+            "setfsgid",
+            "setfsgid32",
+            "setgid",
+            "setgroups",
+            "setgroups32",
+            "setregid",
+            "setregid32",
+            "setresgid",
+            "setresgid32"
+        ]
     );
     let native = killed("SystemCallFilter=@basic-io", &["setgid"]);
-    assert!(native.remedies.iter().all(|remedy| remedy.kind != RemedyKind::Equivalents), "64-bit x86 has no setgid32");
+    let opens = |remedy: &Remedy| remedy.opens.iter().any(|call| call.ends_with("32"));
+    assert!(!native.remedies.iter().any(opens), "64-bit x86 has no setgid32: {:?}", native.remedies);
 }
 
 #[test]
@@ -234,19 +263,38 @@ fn unit_without_a_filter_never_gets_one() {
 fn deny_list_stays_a_deny_list() {
     let diagnosis = killed("SystemCallFilter=~@network-io", &["socket"]);
     assert_eq!(contents(&diagnosis)[0], "SystemCallFilter=socket");
-    let companions = words(&remedy(&diagnosis, &RemedyKind::Predicted).opens);
     assert!(
-        companions.contains(&"connect"),
-        "the word that denies socket was wrong, so the others it denies may be: {companions:?}"
+        diagnosis.remedies.iter().all(|remedy| remedy.kind != RemedyKind::Predicted),
+        "the owner excludes the others of the group: {:?}",
+        diagnosis.remedies
     );
 }
 
 #[test]
 fn call_taken_off_the_list_is_not_opened_on_a_guess() {
     let fragment = "SystemCallFilter=@system-service\nSystemCallFilter=~@network-io\nSystemCallFilter=~@sync";
-    let companions = killed(fragment, &["fsync"]);
-    let opened = words(&remedy(&companions, &RemedyKind::Predicted).opens);
-    assert_eq!(opened, ["fdatasync"]);
+    let diagnosis = killed(fragment, &["fsync"]);
+    assert!(diagnosis.remedies.iter().all(|remedy| remedy.kind != RemedyKind::Predicted), "{:?}", diagnosis.remedies);
+    assert_eq!(diagnosis.default_remedy(), Some(0));
+}
+
+#[test]
+fn call_that_was_never_in_the_allow_list_is_excluded_by_a_tilde_entry() {
+    let fragment = "SystemCallFilter=@basic-io @process\nSystemCallFilter=~@network-io";
+    let diagnosis = killed(fragment, &["access"]);
+    let default = &diagnosis.remedies[diagnosis.default_remedy().unwrap()];
+    assert_eq!(words(&default.opens), ["faccessat", "faccessat2"]);
+    let network = GROUPS.calls("@network-io").unwrap();
+    let guess = remedy(&diagnosis, &RemedyKind::Predicted);
+    assert!(!guess.opens.iter().any(|call| network.contains(call)), "{:?}", guess.opens);
+    assert_eq!(guess.reservation, Some(Reservation::Prediction));
+}
+
+#[test]
+fn relative_of_a_denied_call_is_opened_even_if_the_owner_excludes_it() {
+    let diagnosis = killed("SystemCallFilter=@system-service\nSystemCallFilter=~@privileged", &["lchown"]);
+    let default = &diagnosis.remedies[diagnosis.default_remedy().unwrap()];
+    assert_eq!(words(&default.opens), ["chown", "fchown", "fchownat"]);
 }
 
 #[test]
@@ -258,8 +306,28 @@ fn other_directives_are_relaxed_as_narrowly_as_possible() {
     let none = refused("RestrictAddressFamilies=none", &["socket"]);
     assert_eq!(contents(&none)[0], "RestrictAddressFamilies=AF_NETLINK");
     let forbidden = refused("RestrictAddressFamilies=~AF_PACKET", &["socket"]);
-    assert_eq!(contents(&forbidden), ["RestrictAddressFamilies=AF_PACKET", "RestrictAddressFamilies="]);
+    assert_eq!(contents(&forbidden), ["RestrictAddressFamilies=AF_PACKET"]);
     assert_eq!(words(&forbidden.remedies[0].conditional), [""; 0], "only one was forbidden");
+    assert_eq!(forbidden.default_remedy(), Some(0));
+    for line in
+        ["RestrictAddressFamilies=AF_UNIX", "RestrictAddressFamilies=none", "RestrictAddressFamilies=~AF_INET AF_INET6"]
+    {
+        let diagnosis = refused(line, &["socket"]);
+        let reservations: Vec<_> = diagnosis.remedies.iter().filter_map(|remedy| remedy.reservation).collect();
+        assert_eq!(reservations, [Reservation::UnknownArgument, Reservation::WiderThanDenied], "{line}");
+        assert_eq!(diagnosis.default_remedy(), None, "{line}");
+    }
+    // A denial that leaves no doubt keeps its default.
+    let mixed = refused("RestrictAddressFamilies=AF_UNIX\nProtectHostname=yes", &["socket", "sethostname"]);
+    assert_eq!(mixed.default_remedy(), Some(0));
+    assert_eq!(
+        contents(&mixed),
+        [
+            "ProtectHostname=no",
+            "ProtectHostname=no\nRestrictAddressFamilies=AF_NETLINK",
+            "ProtectHostname=no\nRestrictAddressFamilies="
+        ]
+    );
     for (line, call, remedy) in [
         ("RestrictNamespaces=yes", "unshare", "RestrictNamespaces=no"),
         ("RestrictNamespaces=net", "clone", "RestrictNamespaces=no"),
@@ -274,7 +342,9 @@ fn other_directives_are_relaxed_as_narrowly_as_possible() {
         let diagnosis = refused(line, &[call]);
         assert_eq!(contents(&diagnosis), [remedy], "{line}");
         assert_eq!(words(&diagnosis.remedies[0].conditional), [""; 0]);
-        assert!(!diagnosis.findings[0].needs_no_change(), "{line}");
+        assert!(!diagnosis.findings[0].has_fallback(), "{line}");
+        let expected = (!line.starts_with("RestrictNamespaces")).then_some(0);
+        assert_eq!(diagnosis.default_remedy(), expected, "{line}: a list could be relaxed for one value");
     }
     let foreign =
         of(policy("SystemCallArchitectures=native", &[]), vec![incident(Abi::I386, "read", Action::KillThread)]);
@@ -284,24 +354,32 @@ fn other_directives_are_relaxed_as_narrowly_as_possible() {
 }
 
 #[test]
-fn call_that_callers_can_do_without_needs_no_remedy() {
-    for (line, call) in
-        [("RestrictNamespaces=yes", "clone3"), ("RestrictSUIDSGID=yes", "openat2"), ("DynamicUser=yes", "openat2")]
-    {
+fn call_with_a_fallback_has_a_remedy_that_is_no_default() {
+    for (line, call, remedies) in [
+        ("RestrictNamespaces=yes", "clone3", &["RestrictNamespaces=no"][..]),
+        ("RestrictSUIDSGID=yes", "openat2", &["RestrictSUIDSGID=no"]),
+        ("DynamicUser=yes", "openat2", &[]),
+        ("SystemCallFilter=@system-service\nSystemCallFilter=~clone3:ENOSYS", "clone3", &["SystemCallFilter=clone3"]),
+        ("SystemCallFilter=~getrandom:ENOSYS", "getrandom", &["SystemCallFilter=getrandom"]),
+    ] {
         let diagnosis = refused(line, &[call]);
-        assert!(diagnosis.findings[0].needs_no_change(), "{line}");
-        assert_eq!(contents(&diagnosis), [""; 0], "{line}");
+        assert!(diagnosis.findings[0].has_fallback(), "{line}");
+        assert_eq!(contents(&diagnosis), remedies, "{line}");
+        assert!(diagnosis.remedies.iter().all(|remedy| remedy.reservation == Some(Reservation::HasFallback)), "{line}");
+        assert_eq!((diagnosis.default_remedy(), &*diagnosis.unsolvable), (None, &[][..]), "{line}");
     }
+    // Other denials keep their default.
+    let mixed = killed("RestrictSUIDSGID=yes\nSystemCallFilter=~uname openat2:ENOSYS", &["uname"]);
+    assert_eq!((mixed.default_remedy(), contents(&mixed)[0]), (Some(0), "SystemCallFilter=uname"));
     // The call made instead is a denial of its own.
     let both = refused("RestrictNamespaces=yes", &["clone3", "clone"]);
     assert_eq!(contents(&both), ["RestrictNamespaces=no"]);
-    assert_eq!(words(&both.remedies[0].opens), ["clone3", "setns"]);
-    // A killed caller does not go on, and a filter that answers so may refuse the older call as well.
+    // A killed caller does not go on. If the older call does not pass either, no caller can fall back on it.
     for diagnosis in [
         killed("RestrictNamespaces=yes\nSystemCallFilter=@basic-io", &["clone3"]),
         refused("SystemCallErrorNumber=ENOSYS\nSystemCallFilter=@basic-io", &["clone3"]),
     ] {
-        assert!(!diagnosis.findings[0].needs_no_change());
+        assert!(!diagnosis.findings[0].has_fallback());
         assert!(!diagnosis.remedies.is_empty());
     }
 }
@@ -322,6 +400,16 @@ fn call_gets_an_errno_only_where_programs_fall_back() {
     assert!(remedy(&diagnosis, &RemedyKind::FailWithError).sensitive.is_empty());
     let vital = killed("SystemCallFilter=@basic-io @file-system", &["clone3", "socket"]);
     assert!(vital.remedies.iter().all(|remedy| remedy.kind != RemedyKind::FailWithError));
+}
+
+#[test]
+fn io_uring_is_opened_beside_the_remedy_that_lets_it_fail() {
+    let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["io_uring_setup", "socket"]);
+    assert_eq!(contents(&diagnosis)[0], "SystemCallFilter=io_uring_setup socket");
+    assert_eq!(diagnosis.default_remedy(), Some(0));
+    let failing = remedy(&diagnosis, &RemedyKind::FailWithError);
+    assert_eq!(failing.lines, ["SystemCallFilter=socket", "SystemCallFilter=~io_uring_setup:ENOSYS"]);
+    assert_eq!(failing.reservation, Some(Reservation::KeepsDenying));
 }
 
 #[test]
@@ -446,10 +534,8 @@ proptest! {
         let diagnosis = of(before.clone(), denied.collect());
         let findings = diagnosis.findings.iter().filter_map(|finding| {
             let IncidentEvent::Denial(denial) = &finding.incident.key.event else { return None };
-            if finding.needs_no_change() {
-                return None;
-            }
-            Some((denial.call.name()?.to_owned(), finding.cause.clone()))
+            let plain = finding.reservation.is_none();
+            Some((denial.call.name()?.to_owned(), finding.cause.clone())).filter(|_| plain)
         });
         let units: BTreeSet<String> = findings
             .filter(|(name, cause)| {
@@ -460,7 +546,7 @@ proptest! {
             .collect();
         if let Some(default) = diagnosis.default_remedy() {
             prop_assert!(default < diagnosis.remedies.len());
-            prop_assert!(diagnosis.remedies[default].kind != RemedyKind::FailWithError);
+            prop_assert_eq!(diagnosis.remedies[default].reservation, None);
         }
         for remedy in &diagnosis.remedies {
             let after = before.with_dropin(&path, remedy.content.as_bytes(), &GROUPS);
@@ -473,11 +559,11 @@ proptest! {
                 prop_assert!(passes(&verdict) || softened, "{} after {:?}", call, remedy);
                 prop_assert_eq!(conditional, matches!(verdict, Verdict::Possible { .. }), "{} after {:?}", call, remedy);
             }
-            for call in GROUPS.calls("@known").unwrap() {
+            for call in GROUPS.calls("@known").unwrap().iter().filter(|call| Abi::X86_64.call_number(call).is_some()) {
                 let (was, is) = (passes(&before.verdict(Abi::X86_64, call)), passes(&after.verdict(Abi::X86_64, call)));
                 prop_assert!(is || !was, "{} is closed by {:?}", call, remedy);
                 if is && !was {
-                    let told = units.contains(&**call) || remedy.opens.iter().any(|opened| opened == call);
+                    let told = calls.iter().any(|(denied, _)| *denied == &**call) || remedy.opens.iter().any(|opened| opened == call);
                     prop_assert!(told, "{} is opened unsaid by {:?}", call, remedy);
                     let sensitive = privileged_calls::find_group(call, &GROUPS).is_some();
                     prop_assert_eq!(sensitive, remedy.sensitive.iter().any(|(_, said)| said == call), "{} by {:?}", call, remedy);
@@ -485,4 +571,50 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn default_opens_denied_calls_and_relatives_only(
+        fragment in file(),
+        early in file(),
+        late in prop::option::of(file()),
+        abi in prop::sample::select(vec![Abi::X86_64, Abi::I386]),
+        calls in prop::collection::btree_set((prop::sample::select(&CALLS[..]), any::<bool>()), 1..6),
+    ) {
+        let mut dropins = vec![("/etc/x.service.d/50.conf", &*early)];
+        dropins.extend(late.as_deref().map(|late| ("/etc/x.service.d/zzz.conf", late)));
+        let before = policy(&fragment, &dropins);
+        let action = |kill| if kill { Action::KillProcess } else { Action::Errno };
+        let calls = calls.into_iter().filter(|(call, _)| abi.call_number(call).is_some());
+        let calls: Vec<(&str, bool)> = calls.collect();
+        let diagnosis = of(before.clone(), calls.iter().map(|(call, kill)| incident(abi, call, action(*kill))).collect());
+        let Some(default) = diagnosis.default_remedy() else { return Ok(()) };
+        let after = before.with_dropin(&drop_in(), diagnosis.remedies[default].content.as_bytes(), &GROUPS);
+        let named: BTreeSet<&str> = calls.iter().map(|(call, _)| *call).collect();
+        let excluded = tilde_calls([&*fragment, &*early].into_iter().chain(late.as_deref()));
+        let scope = DefaultScope::new(named.iter().map(|call| (abi, *call)), &before, &GROUPS);
+        for call in GROUPS.calls("@known").unwrap().iter().map(|call| &**call) {
+            for abi in [abi, Abi::X86_64].into_iter().filter(|abi| abi.call_number(call).is_some()) {
+                if passes(&before.verdict(abi, call)) || !passes(&after.verdict(abi, call)) {
+                    continue;
+                }
+                let related = || named.iter().any(|denied| relatives::find_relatives(abi, denied, &GROUPS).any(|one| one.call == call));
+                prop_assert!(scope.permits(abi, call), "{} by {:?}", call, diagnosis.remedies[default]);
+                let by_filter = before.filter.as_ref().is_some_and(|filter| !filter.permits(call));
+                prop_assert!(!by_filter || named.contains(call) || related(), "{} by {:?}", call, diagnosis.remedies[default]);
+                prop_assert!(!by_filter || !excluded.contains(call) || named.contains(call) || related(), "{}", call);
+            }
+        }
+    }
+}
+
+/// The calls that any line that begins with `~` names.
+fn tilde_calls<'a>(files: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+    let values = files.flat_map(str::lines).filter_map(|line| line.strip_prefix("SystemCallFilter=~"));
+    let names = values.flat_map(str::split_whitespace).map(|word| word.split(':').next().unwrap());
+    let calls = |name: &str| {
+        GROUPS
+            .calls(name)
+            .map_or_else(|| vec![name.to_owned()], |calls| calls.iter().map(ToString::to_string).collect())
+    };
+    names.flat_map(calls).collect()
 }

@@ -10,12 +10,17 @@ use crate::policy;
 impl CauseView {
     pub(crate) fn new(finding: &Finding, clock: &LocalTime) -> Self {
         let (kind, words, directives): (_, _, &[policy::DirectiveCause]) = match &finding.cause {
-            DenialCause::Unit { by, changed: false, .. } if finding.needs_no_change() => (
+            DenialCause::Unit { by, changed: false, .. } if finding.has_fallback() => (
                 "unit",
                 format!(
-                    "the unit's {} it, as a kernel that does not know it would; callers then make an older call, so \
-                     nothing has to change",
-                    join_names_and_verb(by)
+                    "the unit's {} it with the error of a kernel that does not know it. Most callers then make an older \
+                     call, and nothing has to change. Some do not, and fail: {}",
+                    join_names_and_verb(by),
+                    if finding.can_be_lifted() {
+                        "the remedy below is for these"
+                    } else {
+                        "for these, no setting of the unit can let it pass"
+                    }
                 ),
                 by,
             ),

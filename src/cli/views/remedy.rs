@@ -105,14 +105,17 @@ impl RemedyView {
     pub(crate) fn new(remedy: &Remedy, default: bool, groups: &Groups) -> Self {
         let (kind, title) = match &remedy.kind {
             RemedyKind::Calls => ("calls", "Allow what was denied, and nothing else.".to_owned()),
-            RemedyKind::Equivalents => (
+            RemedyKind::Relatives => (
                 "equivalents",
-                format!("Allow them with what may be called in their place: {} more.", count_calls(remedy.opens.len())),
+                format!(
+                    "Allow what was denied, and the calls that give no further power: {} more.",
+                    count_calls(remedy.opens.len())
+                ),
             ),
             RemedyKind::Predicted => (
                 "predicted",
                 format!(
-                    "Allow them with what such programs usually need next: {} more.",
+                    "Allow what was denied, and what such programs usually need next: {} more.",
                     count_calls(remedy.opens.len())
                 ),
             ),
@@ -167,7 +170,7 @@ pub(crate) fn no_remedy_note(diagnosis: &Diagnosis, situation: &Situation) -> Op
             ),
         ));
     }
-    let missed = |finding: &Finding| matches!(finding.cause, DenialCause::Unit { .. }) && !finding.needs_no_change();
+    let missed = |finding: &Finding| matches!(finding.cause, DenialCause::Unit { .. }) && !finding.has_fallback();
     let denied = diagnosis.findings.iter().any(missed);
     if !denied || !diagnosis.remedies.is_empty() {
         return None;

@@ -1,12 +1,16 @@
-//! Calls that libraries and kernels use in place of one another.
+//! Relatives of a call: calls that give a program no further power once it may make the call itself.
 //!
 //! A program calls its C library, and the library makes a call that the library and the kernel both know. After an
 //! upgrade, on another architecture or with a 64-bit clock, the library makes another call. A remedy that allows the
-//! equivalents as well keeps the next upgrade from breaking the unit again.
+//! relatives as well keeps the next upgrade from breaking the unit again.
+//!
+//! Relatives are the same kernel function under another name, calls that do a part of what the call does, and calls
+//! that the kernel permits by the same capability. A call that does more is no relative: `unlinkat` can do what `rmdir`
+//! does, so it has `rmdir` as a relative, but `rmdir` does not have `unlinkat`.
 
 use crate::syscalls::{Abi, Groups};
 
-/// Calls that can each take another's place.
+/// Calls that are each other's relatives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallFamily {
     /// The calls, by the names of any ABI.
@@ -15,28 +19,36 @@ pub struct CallFamily {
     pub reason: &'static str,
 }
 
-/// A call that can take the place of a denied call.
+/// Calls that do a part of what some other calls do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallParts {
+    /// The calls that do more.
+    pub of: &'static [&'static str],
+    /// The calls that do a part of it.
+    pub calls: &'static [&'static str],
+    /// Why a program makes them instead.
+    pub reason: &'static str,
+}
+
+/// A relative of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EquivalentCall {
+pub struct Relative {
     /// The call.
     pub call: &'static str,
     /// Why it may be made instead.
     pub reason: &'static str,
 }
 
-/// Returns the equivalents of a call that its ABI has and this systemd knows. Omits those of a [sensitive
-/// group](super::privileged_calls), unless the call itself is in such a group.
-pub fn find_equivalents<'a>(abi: Abi, call: &'a str, groups: &'a Groups) -> impl Iterator<Item = EquivalentCall> + 'a {
-    FAMILIES
-        .iter()
-        .filter(move |family| family.calls.contains(&call))
-        .flat_map(|family| family.calls.iter().map(|call| EquivalentCall { call, reason: family.reason }))
-        .filter(move |equivalent| equivalent.call != call && abi.call_number(equivalent.call).is_some())
-        .filter(move |equivalent| groups.is_known(equivalent.call))
-        .filter(move |equivalent| {
-            super::privileged_calls::find_group(equivalent.call, groups).is_none()
-                || super::privileged_calls::find_group(call, groups).is_some()
-        })
+/// Returns the relatives of a call that its ABI has and this systemd knows.
+pub fn find_relatives<'a>(abi: Abi, call: &'a str, groups: &'a Groups) -> impl Iterator<Item = Relative> + 'a {
+    let families = FAMILIES.iter().map(|family| (family.calls, family.calls, family.reason));
+    let parts = PARTS.iter().map(|parts| (parts.of, parts.calls, parts.reason));
+    families
+        .chain(parts)
+        .filter(move |(of, _, _)| of.contains(&call))
+        .flat_map(|(_, calls, reason)| calls.iter().map(move |call| Relative { call, reason }))
+        .filter(move |relative| relative.call != call && abi.call_number(relative.call).is_some())
+        .filter(move |relative| groups.is_known(relative.call))
 }
 
 const fn family(calls: &'static [&'static str], reason: &'static str) -> CallFamily {
@@ -49,14 +61,19 @@ const WIDE_FILE: &str = "32-bit libraries make the 64-bit call for large files; 
 const WIDE_ID: &str = "32-bit ABIs have it for 16-bit ids under the old name, and for 32-bit ids as another call";
 const AT: &str = "newer libraries, and ABIs without the old call, make the one that takes a directory";
 const FLAGS: &str = "newer libraries, and ABIs without the old call, make the one that takes flags";
+const FIXED: &str = "an older form with fixed flags or arguments";
+const BY_SETUID: &str = "the kernel permits it by CAP_SETUID, as it does the denied call";
+const BY_SETGID: &str = "the kernel permits it by CAP_SETGID, as it does the denied call";
+const BY_CHOWN: &str = "the kernel permits it by CAP_CHOWN, as it does the denied call";
 const MULTIPLEXER: &str = "some 32-bit libraries reach it through the multiplexer, others directly";
 
-/// Every family.
+/// Every family of mutual relatives.
 pub const FAMILIES: &[CallFamily] = &[
     family(
-        &["clone", "clone3", "fork", "vfork"],
-        "libc makes processes and threads by clone3 where the kernel has it, and by clone before; fork and vfork are older forms",
+        &["clone", "clone3"],
+        "libc makes processes and threads by clone3 where the kernel has it, and by clone before",
     ),
+    family(&["fork", "vfork"], "libraries make either, depending on what the child does"),
     family(&["execve", "execveat"], "fexecve(3) makes execveat, and execve by way of /proc where it is missing"),
     family(
         &["wait4", "waitpid", "waitid"],
@@ -64,23 +81,20 @@ pub const FAMILIES: &[CallFamily] = &[
     ),
     family(&["exit", "exit_group"], "the last thread may end by either"),
     family(&["tkill", "tgkill"], "raise(3) and pthread_kill(3) were tkill before tgkill existed"),
-    family(&["kill", "pidfd_send_signal"], "runtimes that hold a pidfd signal by it, and by kill on older kernels"),
-    family(&["getpgrp", "getpgid"], "getpgrp(3) is getpgid where the ABI has no other"),
     // Files.
-    family(&["open", "openat", "creat"], AT),
-    family(&["openat", "openat2"], "programs that resolve paths carefully make openat2, and openat on older kernels"),
-    family(&["access", "faccessat"], AT),
     family(
-        &["faccessat", "faccessat2"],
+        &["open", "openat", "openat2"],
+        "newer libraries make openat; programs that resolve paths carefully make openat2, and openat on older kernels",
+    ),
+    family(
+        &["access", "faccessat", "faccessat2"],
         "libc makes faccessat2 for flags since glibc 2.33, and faccessat on older kernels",
     ),
-    family(&["chmod", "fchmodat"], AT),
     family(
-        &["fchmodat", "fchmodat2"],
+        &["chmod", "fchmodat", "fchmodat2"],
         "libc makes fchmodat2 for flags since glibc 2.39, and fchmodat on older kernels",
     ),
-    family(&["chown", "lchown", "fchownat", "chown32", "lchown32"], AT),
-    family(&["fchown", "fchown32"], WIDE_ID),
+    family(&["chown", "chown32", "fchown", "fchown32", "fchownat", "lchown", "lchown32"], BY_CHOWN),
     family(
         &["stat", "newfstatat", "stat64", "fstatat64", "statx", "oldstat"],
         "stat(2) has been a new call four times; statx is what newer libraries and 32-bit ABIs make",
@@ -110,7 +124,6 @@ pub const FAMILIES: &[CallFamily] = &[
     family(&["symlink", "symlinkat"], AT),
     family(&["readlink", "readlinkat"], AT),
     family(&["unlink", "unlinkat"], AT),
-    family(&["rmdir", "unlinkat"], "rmdir(3) is unlinkat with a flag where the ABI has no other"),
     family(
         &["rename", "renameat", "renameat2"],
         "new ABIs have renameat2 alone, and programs that must not overwrite make it",
@@ -146,54 +159,19 @@ pub const FAMILIES: &[CallFamily] = &[
     ),
     family(&["poll", "ppoll", "ppoll_time64"], "poll(3) is ppoll on new ABIs and in newer libraries"),
     family(&["io_pgetevents", "io_pgetevents_time64"], WIDE_TIME),
-    family(&["alarm", "setitimer"], "alarm(3) is setitimer where the ABI has no other"),
-    family(
-        &["futex", "futex_time64", "futex_waitv", "futex_wait", "futex_wake", "futex_requeue"],
-        "the newer calls each do a part of futex's work",
-    ),
+    family(&["futex", "futex_time64"], WIDE_TIME),
     family(&["nanosleep", "clock_nanosleep", "clock_nanosleep_time64"], "sleep(3) is clock_nanosleep since glibc 2.31"),
     // Sockets.
     family(&["accept", "accept4"], FLAGS),
-    family(&["recv", "recvfrom"], "recv(3) is recvfrom where the ABI has no other"),
-    family(&["send", "sendto"], "send(3) is sendto where the ABI has no other"),
     family(&["recvmmsg", "recvmmsg_time64"], WIDE_TIME),
-    family(&["socketcall", "socket"], MULTIPLEXER),
-    family(&["socketcall", "connect"], MULTIPLEXER),
-    family(&["socketcall", "bind"], MULTIPLEXER),
-    family(&["socketcall", "listen"], MULTIPLEXER),
-    family(&["socketcall", "accept4"], MULTIPLEXER),
-    family(&["socketcall", "sendto"], MULTIPLEXER),
-    family(&["socketcall", "recvfrom"], MULTIPLEXER),
-    family(&["socketcall", "sendmsg"], MULTIPLEXER),
-    family(&["socketcall", "recvmsg"], MULTIPLEXER),
-    family(&["socketcall", "setsockopt"], MULTIPLEXER),
-    family(&["socketcall", "getsockopt"], MULTIPLEXER),
-    family(&["socketcall", "getsockname"], MULTIPLEXER),
-    family(&["socketcall", "getpeername"], MULTIPLEXER),
-    family(&["socketcall", "shutdown"], MULTIPLEXER),
-    family(&["socketcall", "socketpair"], MULTIPLEXER),
-    family(&["ipc", "shmget"], MULTIPLEXER),
-    family(&["ipc", "shmat"], MULTIPLEXER),
-    family(&["ipc", "shmdt"], MULTIPLEXER),
-    family(&["ipc", "shmctl"], MULTIPLEXER),
-    family(&["ipc", "semget"], MULTIPLEXER),
-    family(&["ipc", "semop"], MULTIPLEXER),
-    family(&["ipc", "semctl"], MULTIPLEXER),
-    family(&["ipc", "msgget"], MULTIPLEXER),
-    family(&["ipc", "msgsnd"], MULTIPLEXER),
-    family(&["ipc", "msgrcv"], MULTIPLEXER),
-    family(&["ipc", "msgctl"], MULTIPLEXER),
     family(&["semop", "semtimedop", "semtimedop_time64"], "semop(3) is semtimedop without a timeout since glibc 2.31"),
     family(&["mq_timedsend", "mq_timedsend_time64"], WIDE_TIME),
     family(&["mq_timedreceive", "mq_timedreceive_time64"], WIDE_TIME),
     // Signals.
     family(&["signal", "sigaction", "rt_sigaction"], "libc makes the rt_ call; the others are older forms"),
-    family(
-        &["sigprocmask", "rt_sigprocmask", "sgetmask", "ssetmask"],
-        "libc makes the rt_ call; the others are older forms",
-    ),
+    family(&["sigprocmask", "rt_sigprocmask"], "libc makes the rt_ call; the other is an older form"),
     family(&["sigpending", "rt_sigpending"], "libc makes the rt_ call; the other is an older form"),
-    family(&["sigsuspend", "rt_sigsuspend", "pause"], "libc makes the rt_ call; the others are older forms"),
+    family(&["sigsuspend", "rt_sigsuspend"], "libc makes the rt_ call; the other is an older form"),
     family(&["sigreturn", "rt_sigreturn"], "which one ends a handler depends on how it was set up"),
     family(&["rt_sigtimedwait", "rt_sigtimedwait_time64"], WIDE_TIME),
     family(&["rt_sigqueueinfo", "rt_tgsigqueueinfo"], "sigqueue(3) aims at a process, pthread_sigqueue(3) at a thread"),
@@ -214,19 +192,11 @@ pub const FAMILIES: &[CallFamily] = &[
     family(&["timerfd_settime", "timerfd_settime64"], WIDE_TIME),
     family(&["sched_rr_get_interval", "sched_rr_get_interval_time64"], WIDE_TIME),
     // Limits and scheduling.
-    family(&["getrlimit", "ugetrlimit", "prlimit64"], "getrlimit(3) is prlimit64 where libc can choose"),
-    family(&["setrlimit", "prlimit64"], "setrlimit(3) is prlimit64 where libc can choose"),
-    family(&["nice", "setpriority"], "nice(3) is setpriority where libc can choose"),
+    family(&["getrlimit", "ugetrlimit"], "32-bit ABIs have it for larger limits under the second name"),
     family(
-        &["sched_setscheduler", "sched_setattr"],
-        "newer programs make sched_setattr, and the other on older kernels",
+        &["sched_getattr", "sched_getparam", "sched_getscheduler"],
+        "newer programs make sched_getattr, and the others on older kernels",
     ),
-    family(
-        &["sched_getscheduler", "sched_getattr"],
-        "newer programs make sched_getattr, and the other on older kernels",
-    ),
-    family(&["sched_setparam", "sched_setattr"], "newer programs make sched_setattr, and the other on older kernels"),
-    family(&["sched_getparam", "sched_getattr"], "newer programs make sched_getattr, and the other on older kernels"),
     family(&["mlock", "mlock2"], FLAGS),
     family(&["uname", "olduname", "oldolduname"], "uname(2) has been a new call twice"),
     // Identities.
@@ -237,33 +207,82 @@ pub const FAMILIES: &[CallFamily] = &[
     family(&["getresuid", "getresuid32"], WIDE_ID),
     family(&["getresgid", "getresgid32"], WIDE_ID),
     family(&["getgroups", "getgroups32"], WIDE_ID),
-    family(&["setuid", "setuid32"], WIDE_ID),
-    family(&["setgid", "setgid32"], WIDE_ID),
-    family(&["setfsuid", "setfsuid32"], WIDE_ID),
-    family(&["setfsgid", "setfsgid32"], WIDE_ID),
-    family(&["setgroups", "setgroups32"], WIDE_ID),
     family(
-        &["setreuid", "setresuid", "setreuid32", "setresuid32"],
-        "seteuid(3) is either, depending on the library; 32-bit ABIs have both twice",
+        &["setfsuid", "setfsuid32", "setresuid", "setresuid32", "setreuid", "setreuid32", "setuid", "setuid32"],
+        BY_SETUID,
     ),
     family(
-        &["setregid", "setresgid", "setregid32", "setresgid32"],
-        "setegid(3) is either, depending on the library; 32-bit ABIs have both twice",
-    ),
-    family(
-        &["set_thread_area", "arch_prctl", "set_tls"],
-        "where a thread's own memory is, each ABI is told by its own call",
+        &[
+            "setfsgid",
+            "setfsgid32",
+            "setgid",
+            "setgid32",
+            "setgroups",
+            "setgroups32",
+            "setregid",
+            "setregid32",
+            "setresgid",
+            "setresgid32",
+        ],
+        BY_SETGID,
     ),
     // Calls that only an administrator's program makes.
-    family(
-        &["mount", "fsopen", "fsconfig", "fsmount", "move_mount", "open_tree", "mount_setattr"],
-        "libmount mounts by the file descriptor calls since 2.39, and by mount on older kernels",
-    ),
     family(&["umount", "umount2"], FLAGS),
     family(
         &["init_module", "finit_module"],
         "kmod loads modules by file descriptor, and by memory where they are compressed",
     ),
-    family(&["kexec_load", "kexec_file_load"], "kexec-tools makes the other where the kernel refuses the first"),
     family(&["quotactl", "quotactl_fd"], "newer tools name the file system by descriptor"),
+];
+
+const fn parts(of: &'static [&'static str], calls: &'static [&'static str], reason: &'static str) -> CallParts {
+    CallParts { of, calls, reason }
+}
+
+/// Calls that do a part of what others do.
+pub const PARTS: &[CallParts] = &[
+    parts(&["clone", "clone3"], &["fork", "vfork"], "older forms, which share nothing and make no namespaces"),
+    parts(&["kill"], &["pidfd_send_signal"], "runtimes that hold a pidfd signal by it, and by kill on older kernels"),
+    parts(&["getpgid"], &["getpgrp"], FIXED),
+    parts(&["open", "openat", "openat2"], &["creat"], FIXED),
+    parts(&["unlinkat"], &["rmdir"], FIXED),
+    parts(&["setitimer"], &["alarm"], FIXED),
+    parts(
+        &["futex", "futex_time64"],
+        &["futex_requeue", "futex_wait", "futex_waitv", "futex_wake"],
+        "the newer calls each do a part of futex's work",
+    ),
+    parts(&["recvfrom"], &["recv"], FIXED),
+    parts(&["sendto"], &["send"], FIXED),
+    parts(&["rt_sigsuspend", "sigsuspend"], &["pause"], FIXED),
+    parts(&["prlimit64"], &["getrlimit", "setrlimit", "ugetrlimit"], FIXED),
+    parts(&["setpriority"], &["nice"], FIXED),
+    parts(&["sched_setattr"], &["sched_setparam", "sched_setscheduler"], FIXED),
+    parts(&["sched_setscheduler"], &["sched_setparam"], FIXED),
+    parts(
+        &["socketcall"],
+        &[
+            "accept4",
+            "bind",
+            "connect",
+            "getpeername",
+            "getsockname",
+            "getsockopt",
+            "listen",
+            "recvfrom",
+            "recvmsg",
+            "sendmsg",
+            "sendto",
+            "setsockopt",
+            "shutdown",
+            "socket",
+            "socketpair",
+        ],
+        MULTIPLEXER,
+    ),
+    parts(
+        &["ipc"],
+        &["msgctl", "msgget", "msgrcv", "msgsnd", "semctl", "semget", "semop", "shmat", "shmctl", "shmdt", "shmget"],
+        MULTIPLEXER,
+    ),
 ];

@@ -1,0 +1,150 @@
+//! What a default remedy may open. This is the one definition: the search for remedies, `apply`, the answer after a
+//! rehearsal and `--json` all use it.
+//!
+//! 1. The calls that were denied to the unit's own processes.
+//! 2. Their [relatives](super::relatives), which give no further power. The owner's lines do not exclude a relative of a
+//!    denied call: the denial shows that they are wrong about its kind.
+//! 3. Nothing else. But a switch such as `ProtectClock=` cannot be relaxed for one call, so a default that relaxes it
+//!    opens whatever only this switch denied.
+
+use super::relatives;
+use super::relatives::Relative;
+use crate::policy::{Directive, DirectiveCause, Policy, Verdict};
+use crate::syscalls::{Abi, CallNames, Groups};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a default remedy may open for some denied calls.
+#[derive(Debug)]
+pub struct DefaultScope<'a> {
+    policy: &'a Policy,
+    denied: BTreeSet<(Abi, &'a str)>,
+    /// Relatives of the calls that `SystemCallFilter=` denied, with the reasons.
+    relatives: BTreeMap<(Abi, &'static str), &'static str>,
+    /// The directives that denied any of the calls and cannot be relaxed for one call.
+    indivisible: BTreeSet<Directive>,
+    /// The calls that the owner's lines exclude.
+    excluded: CallNames,
+}
+
+impl<'a> DefaultScope<'a> {
+    /// Returns the scope for calls that a policy denied, or may have denied.
+    #[must_use]
+    pub fn new(denied: impl IntoIterator<Item = (Abi, &'a str)>, policy: &'a Policy, groups: &Groups) -> Self {
+        let denied: BTreeSet<(Abi, &str)> = denied.into_iter().collect();
+        let mut scope = Self {
+            policy,
+            denied,
+            relatives: BTreeMap::new(),
+            indivisible: BTreeSet::new(),
+            excluded: policy.excluded_calls(groups),
+        };
+        for (abi, call) in &scope.denied {
+            let causes = denying_causes(policy, *abi, call);
+            scope.indivisible.extend(causes.iter().map(|cause| cause.directive).filter(|cause| is_indivisible(*cause)));
+            if causes.iter().any(|cause| cause.directive == Directive::SystemCallFilter) {
+                for Relative { call, reason } in relatives::find_relatives(*abi, call, groups) {
+                    scope.relatives.entry((*abi, call)).or_insert(reason);
+                }
+            }
+        }
+        scope.relatives.retain(|call, _| !scope.denied.contains(call));
+        scope
+    }
+
+    /// Whether a default may open a call.
+    #[must_use]
+    pub fn permits(&self, abi: Abi, call: &str) -> bool {
+        self.is_denied_or_relative(call) || self.is_denied_by_relaxed(abi, call)
+    }
+
+    /// Whether the owner's lines exclude a call, and none of its relatives was denied.
+    #[must_use]
+    pub fn is_excluded(&self, call: &str) -> bool {
+        let names = self.excluded.contains(call) || self.policy.filter_names_as_denied(call);
+        names && !self.is_denied_or_relative(call)
+    }
+
+    /// The relatives of the denied calls, with the reasons.
+    pub(super) fn relatives(&self) -> impl Iterator<Item = (Abi, Relative)> {
+        self.relatives.iter().map(|((abi, call), reason)| (*abi, Relative { call, reason }))
+    }
+
+    /// Goes by the name alone: a filter lists calls for every ABI.
+    fn is_denied_or_relative(&self, call: &str) -> bool {
+        let mut names = self.denied.iter().map(|(_, name)| *name).chain(self.relatives.keys().map(|(_, name)| *name));
+        names.any(|name| name == call)
+    }
+
+    /// Whether only directives that a default has to relax deny the call.
+    fn is_denied_by_relaxed(&self, abi: Abi, call: &str) -> bool {
+        let causes = denying_causes(self.policy, abi, call);
+        !causes.is_empty() && causes.iter().all(|cause| self.indivisible.contains(&cause.directive))
+    }
+}
+
+/// Whether a directive cannot be relaxed for one call: it is on or off, for all its calls or for those of an ABI.
+fn is_indivisible(directive: Directive) -> bool {
+    directive.is_switch() || directive == Directive::SystemCallArchitectures
+}
+
+/// Returns the directives that deny a call, for any arguments or for some.
+fn denying_causes(policy: &Policy, abi: Abi, call: &str) -> Vec<DirectiveCause> {
+    match policy.verdict(abi, call) {
+        Verdict::Denied { by, .. } | Verdict::Possible { by } => by,
+        Verdict::Permitted | Verdict::LogOnly { .. } => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Settings, UnitFile};
+    use std::path::Path;
+
+    fn policy(lines: &str) -> Policy {
+        let file = UnitFile::parse(Path::new("x.service"), format!("[Service]\n{lines}\n").as_bytes());
+        let settings = Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new());
+        Policy::new(settings, &Groups::embedded().with_native(Abi::X86_64))
+    }
+
+    /// Returns those of `asked` that a default may open, and those that the owner's lines exclude.
+    fn scope<'a>(lines: &str, denied: &[&str], asked: &[&'a str]) -> (Vec<&'a str>, Vec<&'a str>) {
+        let (policy, groups) = (policy(lines), Groups::embedded());
+        let scope = DefaultScope::new(denied.iter().map(|call| (Abi::X86_64, *call)), &policy, &groups);
+        let only = |is: &dyn Fn(&str) -> bool| asked.iter().copied().filter(|call| is(call)).collect();
+        (only(&|call| scope.permits(Abi::X86_64, call)), only(&|call| scope.is_excluded(call)))
+    }
+
+    #[test]
+    fn denied_call_and_its_relatives_are_in_scope_and_nothing_else() {
+        let asked = ["access", "faccessat", "faccessat2", "socket", "stat", "setgid"];
+        let (permitted, excluded) =
+            scope("SystemCallFilter=@basic-io @process\nSystemCallFilter=~@network-io", &["access"], &asked);
+        assert_eq!(permitted, ["access", "faccessat", "faccessat2"]);
+        assert_eq!(excluded, ["socket"]);
+    }
+
+    #[test]
+    fn calls_under_one_capability_are_relatives_even_if_the_owner_excludes_them() {
+        let asked = ["setgid", "setgroups", "setresgid", "setuid", "chown"];
+        let (permitted, excluded) =
+            scope("SystemCallFilter=@system-service\nSystemCallFilter=~@privileged @setuid", &["setgid"], &asked);
+        assert_eq!(permitted, ["setgid", "setgroups", "setresgid"]);
+        assert_eq!(excluded, ["setuid", "chown"]);
+    }
+
+    #[test]
+    fn relaxed_switch_opens_what_it_alone_denied() {
+        let asked = ["settimeofday", "adjtimex", "iopl"];
+        let (permitted, _) = scope("ProtectClock=yes\nPrivateDevices=yes", &["settimeofday"], &asked);
+        assert_eq!(permitted, ["settimeofday", "adjtimex"]);
+        let filtered = "ProtectClock=yes\nSystemCallFilter=~@clock";
+        assert_eq!(scope(filtered, &["adjtimex"], &asked).0, ["adjtimex"], "the filter denies settimeofday as well");
+    }
+
+    #[test]
+    fn list_directive_opens_denied_calls_only() {
+        let (permitted, _) = scope("RestrictNamespaces=yes", &["unshare"], &["unshare", "clone3", "setns"]);
+        assert_eq!(permitted, ["unshare"]);
+    }
+}
