@@ -389,7 +389,7 @@ fn alerts_of(daemon: &Daemon, exe: &str) -> mpsc::Receiver<Told> {
             let has = |field: &str| text.lines().any(|line| line == field);
             let call = text.lines().find_map(|line| line.strip_prefix("HARDEN_WHY_CALL_NUMBER="));
             let Some(call) = call.filter(|_| has(&exe)) else { continue };
-            let directive = has("HARDEN_WHY_DIRECTIVE=SystemCallFilter=");
+            let directive = has("HARDEN_WHY_DIRECTIVE=SystemCallFilter");
             if sender.send(Told { call: call.parse().unwrap(), at, directive }).is_err() {
                 return;
             }

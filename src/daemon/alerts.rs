@@ -7,7 +7,7 @@ use super::explainer::{Answers, Explainer, MAX_WAIT, Ticket};
 use crate::incidents::Stored;
 use crate::outlet::alert::Summary;
 use crate::outlet::journal::{JournalSendError, JournalSocket};
-use crate::outlet::{Explanation, alert};
+use crate::outlet::{Explanation, NoDirective, alert};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ enum AlertCause {
     /// The alert waits for the answer until this moment.
     Asked(Ticket, Instant),
     /// The explainer answered or cannot answer.
-    Known(Option<Explanation>),
+    Known(Explanation),
 }
 
 impl Alert {
@@ -92,8 +92,10 @@ impl Alerts {
     /// the store did not have the incident before.
     pub(super) fn consider(&mut self, stored: Stored, is_new: bool, now: Instant) {
         if self.rate.admits(&stored, is_new, now) {
-            let asked = self.explainer.ask(&stored.incident, now);
-            let cause = asked.map_or(AlertCause::Known(None), |ticket| AlertCause::Asked(ticket, now + MAX_WAIT));
+            let cause = match self.explainer.ask(&stored.incident, now) {
+                Ok(ticket) => AlertCause::Asked(ticket, now + MAX_WAIT),
+                Err(why) => AlertCause::Known(Explanation::NoDirective(why)),
+            };
             self.push(Alert::Incident { stored: Box::new(stored), cause });
         }
     }
@@ -153,8 +155,9 @@ impl Alerts {
         {
             let entry = match alert {
                 Alert::Incident { stored, cause } => {
-                    let cause = if let AlertCause::Known(cause) = cause { cause.as_ref() } else { None };
-                    alert::entry(&stored.incident, Some(stored.id), cause)
+                    let late = Explanation::NoDirective(NoDirective::Late);
+                    let why = if let AlertCause::Known(why) = cause { why } else { &late };
+                    alert::entry(&stored.incident, Some(stored.id), Some(why))
                 }
                 Alert::Summary(summary) => summary.entry(),
             };
@@ -203,7 +206,7 @@ impl Alerts {
         self.retry = None;
         for alert in &mut self.unsent {
             if let Alert::Incident { cause: cause @ AlertCause::Asked(..), .. } = alert {
-                *cause = AlertCause::Known(None);
+                *cause = AlertCause::Known(Explanation::NoDirective(NoDirective::Late));
             }
         }
         let now = Instant::now();
@@ -242,7 +245,10 @@ mod tests {
             last: Moment::Unknown,
             sample: Sample::default(),
         };
-        Alert::Incident { stored: Box::new(Stored { id, incident }), cause: AlertCause::Known(None) }
+        Alert::Incident {
+            stored: Box::new(Stored { id, incident }),
+            cause: AlertCause::Known(Explanation::NoDirective(NoDirective::UnknownUnit)),
+        }
     }
 
     /// The incident numbers of the entries that arrived.
@@ -295,15 +301,16 @@ mod tests {
             alerts.push(alert);
         }
         alerts.push(incident(4));
-        alerts.add_explanations(vec![(2, None), (9, None)]);
+        let why = || Explanation::NoDirective(NoDirective::Elsewhere);
+        alerts.add_explanations(vec![(2, why()), (9, why())]);
         alerts.send(now);
         assert_eq!((arrived(&journal), alerts.next_wake()), (vec![], Some(now + MAX_WAIT)), "alerts keep their order");
-        alerts.add_explanations(vec![(1, None)]);
+        alerts.add_explanations(vec![(1, why())]);
         alerts.send(now);
         assert_eq!(arrived(&journal), [1, 2], "these have their causes");
         alerts.send(now + MAX_WAIT);
         assert_eq!((arrived(&journal), alerts.next_wake()), (vec![3, 4], None));
-        alerts.add_explanations(vec![(3, None)]);
+        alerts.add_explanations(vec![(3, why())]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::audit::Action;
 use crate::diagnosis::diagnose_one;
 use crate::host::unit_settings;
 use crate::incidents::Incident;
-use crate::outlet::Explanation;
+use crate::outlet::{Explanation, NoDirective};
 use crate::policy;
 use crate::syscalls::Groups;
 use crate::systemd::libseccomp;
@@ -42,8 +42,8 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// Identifies an incident in a question.
 pub(super) type Ticket = u64;
 
-/// The explanation of each incident of a question; `None` if the incident has none.
-pub(super) type Answers = Vec<(Ticket, Option<Explanation>)>;
+/// The explanation of each incident of a question.
+pub(super) type Answers = Vec<(Ticket, Explanation)>;
 
 /// The questions, waiting and under way.
 pub(super) struct Explainer {
@@ -82,12 +82,14 @@ impl Explainer {
         }
     }
 
-    /// Queues a question about an incident. Returns `None` if settings cannot explain the incident, during a pause, or
-    /// if the window has too many questions.
-    pub(super) fn ask(&mut self, incident: &Incident, now: Instant) -> Option<Ticket> {
-        let unit = incident.key.unit.as_ref().filter(|_| is_explicable(incident))?;
+    /// Queues a question about an incident.
+    ///
+    /// # Errors
+    /// Settings cannot explain the incident, the manager was late, or the window has too many questions.
+    pub(super) fn ask(&mut self, incident: &Incident, now: Instant) -> Result<Ticket, NoDirective> {
+        let unit = explicable_unit(incident)?;
         if self.paused_until.is_some_and(|until| now < until) {
-            return None;
+            return Err(NoDirective::Late);
         }
         self.next_ticket += 1;
         let asked = (self.next_ticket, incident.clone());
@@ -98,12 +100,12 @@ impl Explainer {
             let open = self.window.filter(|(began, _)| now.duration_since(*began) < WINDOW);
             let (began, count) = open.unwrap_or((now, 0));
             if count >= MAX_PER_WINDOW {
-                return None;
+                return Err(NoDirective::Busy);
             }
             self.window = Some((began, count + 1));
             self.waiting.push_back(UnitQuestion { unit: unit.clone(), incidents: vec![asked] });
         }
-        Some(self.next_ticket)
+        Ok(self.next_ticket)
     }
 
     /// Starts the questions that wait, as many as may be under way.
@@ -136,7 +138,8 @@ impl Explainer {
                 self.paused_until = Some(Instant::now() + PAUSE);
                 let waiting = self.waiting.drain(..).flat_map(|question| question.incidents);
                 let waiting = waiting.map(|(ticket, _)| ticket).collect::<Vec<_>>();
-                tickets.into_iter().chain(waiting).map(|ticket| (ticket, None)).collect()
+                let late = Explanation::NoDirective(NoDirective::Late);
+                tickets.into_iter().chain(waiting).map(|ticket| (ticket, late.clone())).collect()
             }
             Some(Err(error)) => {
                 tracing::error!("a question about a unit's settings broke off: {error}");
@@ -147,20 +150,24 @@ impl Explainer {
     }
 }
 
-/// Whether the settings of a system unit can have caused an incident.
-fn is_explicable(incident: &Incident) -> bool {
-    let of_system = |unit: &Unit| {
-        unit.manager == Manager::System && matches!(unit.name.suffix(), "service" | "socket" | "mount" | "swap")
-    };
-    let Some(denial) = incident.denial().filter(|_| incident.key.unit.as_ref().is_some_and(of_system)) else {
-        return false;
-    };
+/// Returns the unit of an incident whose settings can have caused it.
+///
+/// # Errors
+/// No settings can have caused it, or the daemon does not read them.
+fn explicable_unit(incident: &Incident) -> Result<&Unit, NoDirective> {
+    let unit = incident.key.unit.as_ref().ok_or(NoDirective::UnknownUnit)?;
+    let denial = incident.denial().ok_or(NoDirective::UnrecordedDeath)?;
+    if !matches!(unit.name.suffix(), "service" | "socket" | "mount" | "swap") {
+        return Err(NoDirective::UnitType);
+    }
     match denial.action {
         // Only SystemCallArchitectures= denies calls without a name.
-        Action::KillThread => true,
-        Action::KillProcess | Action::Errno | Action::Log => denial.call.name().is_some(),
-        _ => false,
+        Action::KillThread => {}
+        Action::KillProcess | Action::Errno | Action::Log if denial.call.name().is_some() => {}
+        Action::KillProcess | Action::Errno | Action::Log => return Err(NoDirective::UnknownCall),
+        _ => return Err(NoDirective::ForeignAction),
     }
+    if unit.manager == Manager::System { Ok(unit) } else { Err(NoDirective::UserUnit) }
 }
 
 /// The settings of the system manager's units.
@@ -176,7 +183,8 @@ struct SystemSettings {
 
 impl SystemSettings {
     async fn explain(self: Arc<Self>, unit: Unit, incidents: Vec<(Ticket, Incident)>) -> Answers {
-        let no_answers = incidents.iter().map(|(ticket, _)| (*ticket, None)).collect();
+        let unread = Explanation::NoDirective(NoDirective::SettingsUnread);
+        let no_answers = incidents.iter().map(|(ticket, _)| (*ticket, unread.clone())).collect();
         match self.diagnose(&unit, incidents).await {
             Ok(answers) => answers,
             Err(error) => {
@@ -201,7 +209,10 @@ impl SystemSettings {
             let groups = self.groups(version);
             let known = unit_settings::from_properties(&unit, facts, Path::new(""), &groups);
             let explain = |incident: Incident| {
-                let (finding, remedy) = diagnose_one(incident, known.situation.as_ref()?, &groups);
+                let Some(situation) = &known.situation else {
+                    return Explanation::NoDirective(NoDirective::SettingsUnread);
+                };
+                let (finding, remedy) = diagnose_one(incident, situation, &groups);
                 let certain = |cause: &policy::DirectiveCause| known.is_certain_of(cause.directive);
                 Explanation::from_finding(&finding, remedy.as_ref(), certain, known.matches_manager)
             };
@@ -262,22 +273,26 @@ mod tests {
     #[test]
     fn only_incident_that_settings_can_explain_gets_a_question() {
         let mut explainer = explainer("unix:path=/nonexistent");
-        let mut asks = |incident: &Incident| explainer.ask(incident, Instant::now()).is_some();
-        assert!(asks(&killed("a.service")));
-        assert!(!asks(&killed("a.scope")), "systemd starts none of its processes");
-        assert!(!asks(&denied_by(Manager::User(1000), "a.service", 41, Action::KillProcess)));
-        assert!(!asks(&denied_by(Manager::System, "a.service", 41, Action::Trap)), "systemd never does that");
-        assert!(!asks(&denied_by(Manager::System, "a.service", 9999, Action::KillProcess)), "no setting can name it");
-        assert!(asks(&denied_by(Manager::System, "a.service", 9999, Action::KillThread)));
+        let mut asks = |incident: &Incident| explainer.ask(incident, Instant::now()).err();
+        let of_system = |number, action| denied_by(Manager::System, "a.service", number, action);
+        assert_eq!(asks(&killed("a.service")), None);
+        assert_eq!(asks(&killed("a.scope")), Some(NoDirective::UnitType), "systemd starts none of its processes");
+        let of_user = denied_by(Manager::User(1000), "a.service", 41, Action::KillProcess);
+        assert_eq!(asks(&of_user), Some(NoDirective::UserUnit));
+        assert_eq!(asks(&of_system(41, Action::Trap)), Some(NoDirective::ForeignAction), "systemd never does that");
+        assert_eq!(asks(&of_system(9999, Action::KillProcess)), Some(NoDirective::UnknownCall));
+        assert_eq!(asks(&of_system(9999, Action::KillThread)), None);
         let mut silent = killed("a.service");
         silent.key.event = IncidentEvent::UnrecordedDeath;
-        assert!(!asks(&silent));
+        assert_eq!(asks(&silent), Some(NoDirective::UnrecordedDeath));
+        silent.key.unit = None;
+        assert_eq!(asks(&silent), Some(NoDirective::UnknownUnit));
     }
 
     #[test]
     fn number_of_questions_per_window_is_bounded() {
         let (mut explainer, now) = (explainer("unix:path=/nonexistent"), Instant::now());
-        let mut asked = |unit: u32, now| explainer.ask(&killed(&format!("u{unit}.service")), now).is_some();
+        let mut asked = |unit: u32, now| explainer.ask(&killed(&format!("u{unit}.service")), now).is_ok();
         assert!((0..MAX_PER_WINDOW).all(|unit| asked(unit, now)));
         assert!(asked(0, now), "waiting incidents of a unit share a question");
         assert!(!asked(MAX_PER_WINDOW, now) && asked(MAX_PER_WINDOW, now + WINDOW));
@@ -289,7 +304,7 @@ mod tests {
         let ticket = explainer.ask(&killed("a.service"), Instant::now()).unwrap();
         explainer.start_questions();
         let answers = timeout(LONG, explainer.next_answers()).await.unwrap();
-        assert_eq!(answers, [(ticket, None)]);
+        assert_eq!(answers, [(ticket, Explanation::NoDirective(NoDirective::SettingsUnread))]);
         assert_eq!(explainer.paused_until, None, "the answer was not late");
     }
 
@@ -301,17 +316,18 @@ mod tests {
         let mut explainer = explainer(&format!("unix:path={}", bus.display()));
         let now = Instant::now();
         let tickets: Vec<_> =
-            (0..9).filter_map(|unit| explainer.ask(&killed(&format!("u{unit}.service")), now)).collect();
+            (0..9).filter_map(|unit| explainer.ask(&killed(&format!("u{unit}.service")), now).ok()).collect();
         explainer.start_questions();
         assert_eq!(explainer.asked.len(), MAX_QUESTIONS);
         let mut answered = 0;
         while answered < tickets.len() {
             let answers = timeout(LONG, explainer.next_answers()).await.unwrap();
-            assert!(answers.iter().all(|(_, explanation)| explanation.is_none()));
+            let late = Explanation::NoDirective(NoDirective::Late);
+            assert!(answers.iter().all(|(_, explanation)| *explanation == late));
             answered += answers.len();
         }
         assert!(now.elapsed() >= MAX_WAIT);
-        assert_eq!(explainer.ask(&killed("u0.service"), Instant::now()), None);
-        assert!(explainer.ask(&killed("u0.service"), Instant::now() + PAUSE).is_some());
+        assert_eq!(explainer.ask(&killed("u0.service"), Instant::now()), Err(NoDirective::Late));
+        assert!(explainer.ask(&killed("u0.service"), Instant::now() + PAUSE).is_ok());
     }
 }

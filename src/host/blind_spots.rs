@@ -26,7 +26,7 @@ impl fmt::Display for BlindSpot {
     }
 }
 
-/// The [ids](BlindSpot::id) of blind spots because of which a process receives no records, the most general first.
+/// The [ids](BlindSpot::id) of blind spots that leave a process without records, the most general first.
 const AUDIT_OFF: &str = "audit-off";
 const NETWORK_NAMESPACE: &str = "network-namespace";
 const USER_NAMESPACE: &str = "user-namespace";
@@ -177,8 +177,7 @@ pub fn find_deafness(root: &Path, failure: Option<&OpenError>) -> Option<BlindSp
     }
 }
 
-/// Finds the blind spots that remain to be told once the [reason](find_deafness) is told, if the process receives no
-/// records.
+/// Finds the blind spots other than the [reason](find_deafness) why a process receives no records.
 pub(crate) fn find_further_blind_spots(root: &Path, is_listening: bool) -> Vec<BlindSpot> {
     let is_told = |spot: &BlindSpot| {
         if is_listening { spot.id == NO_AUDIT_READ } else { DEAFENING.contains(&spot.id) }

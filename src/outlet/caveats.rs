@@ -11,7 +11,7 @@ pub(crate) const WITHOUT_RECORDS: &str = "'harden-why explain LOG', 'harden-why 
     without them; rehearse and log-refusals do not";
 
 /// Returns notes about what the daemon may have missed, from its status.
-pub(crate) fn hearing_notes(status: &Status, clock: &LocalTime) -> Vec<Note> {
+pub(crate) fn hearing_notes(status: &Status) -> Vec<Note> {
     let mut notes = Vec::new();
     if let Some(why) = &status.not_listening {
         let why = crate::audit::text::escape(why.as_bytes());
@@ -65,17 +65,6 @@ pub(crate) fn hearing_notes(status: &Status, clock: &LocalTime) -> Vec<Note> {
             ),
         ));
     }
-    if status.evicted > 0 {
-        let last = status.evicted_last.and_then(|last| clock.show(&Moment::At(last)));
-        let last = last.map_or_else(String::new, |last| format!(", last seen until {last}"));
-        notes.push(Note::new(
-            "store-full",
-            format!(
-                "the store was full: of all units, {}{last}, had to give way, the oldest and rarest first",
-                plural(status.evicted, "denial")
-            ),
-        ));
-    }
     if let Some(error) = &status.store_error {
         notes.push(Note::new(
             "store-unwritable",
@@ -85,19 +74,28 @@ pub(crate) fn hearing_notes(status: &Status, clock: &LocalTime) -> Vec<Note> {
     notes
 }
 
+/// Returns a note about the incidents that the store evicted, and the latest sighting of any of them, in milliseconds
+/// since the epoch. It matters to answers about that time and earlier.
+pub(crate) fn eviction_note(status: &Status, clock: &LocalTime) -> Option<(i64, Note)> {
+    let last = status.evicted_last.filter(|_| status.evicted > 0)?;
+    let until = clock.show(&Moment::At(last)).unwrap_or_default();
+    let evicted = plural(status.evicted, "denial");
+    let text = format!("the store was full: {evicted} of all units, last seen until {until}, were evicted from it");
+    Some((last, Note::new("store-full", text)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn limitation_is_noted_unless_every_machine_has_it() {
-        let clock = crate::cli::verbs::explain::local_time_of_log();
         let always = crate::host::blind_spots::silent_errno().to_string();
         let sound = Status { limitations: vec![always.clone()], ..Status::default() };
-        assert!(hearing_notes(&sound, &clock).is_empty());
+        assert!(hearing_notes(&sound).is_empty());
         let limitations = vec!["deaf: \u{1b}; mend it".to_owned(), always, "blind: so; there".to_owned()];
         let status = Status { overruns: 2, malformed: 1, limitations, ..Status::default() };
-        let notes: Vec<String> = hearing_notes(&status, &clock).into_iter().map(|note| note.text).collect();
+        let notes: Vec<String> = hearing_notes(&status).into_iter().map(|note| note.text).collect();
         assert_eq!(notes.len(), 3, "{notes:?}");
         assert!(notes[0].contains("overran 2 times") && notes[1].starts_with("1 record since"), "{notes:?}");
         assert!(notes[2].ends_with(": deaf: \\x1b; mend it. Also: blind: so; there"), "{notes:?}");

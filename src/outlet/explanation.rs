@@ -4,7 +4,7 @@
 
 use super::journal::AlertEntry;
 use crate::audit::text::{escape, join};
-use crate::diagnosis::{DenialCause, Finding, Remedy};
+use crate::diagnosis::{DenialCause, Elsewhere, Finding, Remedy};
 use crate::policy;
 use crate::policy::CauseReason;
 use std::collections::BTreeSet;
@@ -13,9 +13,84 @@ use std::collections::BTreeSet;
 const MOST_LINES: usize = 16;
 const MOST_BYTES: usize = 4 << 10;
 
+/// The explanation of an incident.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Explanation {
+    /// The unit's settings decided on the call.
+    Settings(DecidingSettings),
+    /// The alert names no directive, for this reason.
+    NoDirective(NoDirective),
+}
+
+/// Why an alert names no directive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoDirective {
+    /// The unit is unknown.
+    UnknownUnit,
+    /// The kernel sent no record, so the call is unknown.
+    UnrecordedDeath,
+    /// The unit is a user's: root would open files that a user names.
+    UserUnit,
+    /// systemd gives no filter to units of this type, such as scopes.
+    UnitType,
+    /// systemd never denies a call in this way, so the filter is another's.
+    ForeignAction,
+    /// The call has no name, so no setting can name it.
+    UnknownCall,
+    /// Too many denials at once: the daemon asks for the settings of few units.
+    Busy,
+    /// The manager did not answer in time.
+    Late,
+    /// The manager or the files of the unit cannot be read.
+    SettingsUnread,
+    /// The settings changed since the process started.
+    SettingsChanged,
+    /// The manager's settings differ from those in the files, or cannot all be compared.
+    Uncertain,
+    /// The settings do not decide on the call: the filter is another's.
+    Elsewhere,
+}
+
+impl NoDirective {
+    /// Returns its word in `HARDEN_WHY_NO_DIRECTIVE=`.
+    fn word(self) -> &'static str {
+        match self {
+            Self::UnknownUnit => "unknown-unit",
+            Self::UnrecordedDeath => "unrecorded-death",
+            Self::UserUnit => "user-unit",
+            Self::UnitType => "unit-type",
+            Self::ForeignAction => "foreign-action",
+            Self::UnknownCall => "unknown-call",
+            Self::Busy => "busy",
+            Self::Late => "late",
+            Self::SettingsUnread => "settings-unread",
+            Self::SettingsChanged => "settings-changed",
+            Self::Uncertain => "uncertain",
+            Self::Elsewhere => "elsewhere",
+        }
+    }
+
+    /// Returns the reason in words; `None` if the message says it already.
+    fn words(self) -> Option<&'static str> {
+        Some(match self {
+            Self::UnknownUnit | Self::UnrecordedDeath => return None,
+            Self::UserUnit => "harden-whyd reads no files of users",
+            Self::UnitType => "systemd sets no filter for this unit",
+            Self::ForeignAction => "no setting denies a call in this way",
+            Self::UnknownCall => "no setting can name this call",
+            Self::Busy => "too many denials at once to look for it",
+            Self::Late => "the manager did not answer in time",
+            Self::SettingsUnread => "the unit's settings were not readable",
+            Self::SettingsChanged => "the unit's settings changed since",
+            Self::Uncertain => "the unit's files differ from what its manager holds",
+            Self::Elsewhere => "no setting of the unit did it",
+        })
+    }
+}
+
 /// What the unit's settings did in an incident.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Explanation {
+pub struct DecidingSettings {
     role: SettingsRole,
     /// The directives with their files and lines, as far as these are known; the deciding directive comes first.
     directives: Vec<(&'static str, Option<String>)>,
@@ -45,19 +120,19 @@ impl SettingsRole {
 
 impl Explanation {
     /// Returns the explanation of a finding: the directives that are `certain`, and the remedy if all of them and the
-    /// policy are certain. `None` if the unit's settings did nothing to the call, or may have changed since.
+    /// policy are certain.
     #[must_use]
     pub fn from_finding(
         finding: &Finding,
         remedy: Option<&Remedy>,
         certain: impl Fn(&policy::DirectiveCause) -> bool,
         policy_is_certain: bool,
-    ) -> Option<Self> {
+    ) -> Self {
         let (role, by): (_, &[policy::DirectiveCause]) = match &finding.cause {
             DenialCause::Unit { by, changed: false, .. } => (SettingsRole::Denied, by),
             DenialCause::Possible { by } => (SettingsRole::PossiblyDenied, by),
             DenialCause::Logged { by: Some(by) } => (SettingsRole::Logged, std::slice::from_ref(by)),
-            _ => return None,
+            other => return Self::NoDirective(why_no_setting_decides(other)),
         };
         let mut named = BTreeSet::new();
         let directives: Vec<_> = by
@@ -71,14 +146,50 @@ impl Explanation {
         let plain = remedy.iter().all(|line| escape(line.as_bytes()) == *line);
         let short = remedy.len() <= MOST_LINES && remedy.iter().map(String::len).sum::<usize>() <= MOST_BYTES;
         let remedy = if plain && short { remedy.to_vec() } else { Vec::new() };
-        (!directives.is_empty()).then_some(Self { role, directives, remedy })
+        if directives.is_empty() {
+            return Self::NoDirective(NoDirective::Uncertain);
+        }
+        Self::Settings(DecidingSettings { role, directives, remedy })
     }
 
     /// Adds its fields to an entry.
     pub(super) fn add_fields(&self, entry: &mut AlertEntry) {
+        match self {
+            Self::Settings(settings) => settings.add_fields(entry),
+            Self::NoDirective(why) => entry.push("HARDEN_WHY_NO_DIRECTIVE", why.word()),
+        }
+    }
+
+    /// Returns clauses that follow "… the call", the longer one first.
+    pub(super) fn clauses(&self) -> Vec<String> {
+        match self {
+            Self::Settings(settings) => settings.clauses(),
+            Self::NoDirective(why) => {
+                why.words().map(|words| format!("; no directive is named: {words}")).into_iter().collect()
+            }
+        }
+    }
+}
+
+/// Returns why no setting of the unit decides, by the cause.
+fn why_no_setting_decides(cause: &DenialCause) -> NoDirective {
+    match cause {
+        DenialCause::UnrecordedDeath => NoDirective::UnrecordedDeath,
+        DenialCause::UnknownCall => NoDirective::UnknownCall,
+        DenialCause::SettingsUnread => NoDirective::SettingsUnread,
+        DenialCause::Unit { changed: true, .. } | DenialCause::BeforeChange { .. } => NoDirective::SettingsChanged,
+        DenialCause::Elsewhere(Elsewhere::Scope) => NoDirective::UnitType,
+        DenialCause::Elsewhere(Elsewhere::ForeignAction) => NoDirective::ForeignAction,
+        DenialCause::Elsewhere(Elsewhere::Fixed(_)) => NoDirective::SettingsChanged,
+        _ => NoDirective::Elsewhere,
+    }
+}
+
+impl DecidingSettings {
+    fn add_fields(&self, entry: &mut AlertEntry) {
         entry.push("HARDEN_WHY_CAUSE", self.role.word());
         for (directive, origin) in &self.directives {
-            entry.push("HARDEN_WHY_DIRECTIVE", format!("{directive}="));
+            entry.push("HARDEN_WHY_DIRECTIVE", *directive);
             if let Some(origin) = origin {
                 entry.push("HARDEN_WHY_ORIGIN", origin.as_str());
             }
@@ -88,8 +199,7 @@ impl Explanation {
         }
     }
 
-    /// Returns clauses that follow "… the call", the longer one first.
-    pub(super) fn clauses(&self) -> impl Iterator<Item = String> {
+    fn clauses(&self) -> Vec<String> {
         let names = join(self.directives.iter().map(|(directive, _)| format!("{directive}=")));
         let short = match self.role {
             SettingsRole::Denied => format!(", denied by {names}"),
@@ -100,7 +210,7 @@ impl Explanation {
             [(_, Some(origin))] => Some(format!("{short} in {origin}")),
             _ => None,
         };
-        long.into_iter().chain([short])
+        long.into_iter().chain([short]).collect()
     }
 }
 
@@ -158,13 +268,11 @@ mod tests {
         let certain = |cause: &policy::DirectiveCause| !doubtful.contains(&cause.directive);
         let why = Explanation::from_finding(&finding, remedy.as_ref(), certain, doubtful.is_empty());
         let mut entry = AlertEntry::default();
-        if let Some(why) = &why {
-            why.add_fields(&mut entry);
-        }
+        why.add_fields(&mut entry);
         let field = |(name, value): (&str, &[u8])| {
             format!("{}={}", name.strip_prefix("HARDEN_WHY_").unwrap(), str::from_utf8(value).unwrap())
         };
-        (entry.fields().map(field).collect(), message(incident, why.as_ref()))
+        (entry.fields().map(field).collect(), message(incident, Some(&why)))
     }
 
     #[test]
@@ -174,7 +282,7 @@ mod tests {
             fields,
             [
                 "CAUSE=unit",
-                "DIRECTIVE=SystemCallFilter=",
+                "DIRECTIVE=SystemCallFilter",
                 "ORIGIN=/etc/systemd/system/a.service:2",
                 "REMEDY=SystemCallFilter=socket"
             ]
@@ -189,15 +297,15 @@ mod tests {
         let lines = "ProtectClock=yes\nSystemCallFilter=~@clock\nSystemCallErrorNumber=EPERM\nRestrictNamespaces=yes";
         let (fields, message) = explain(lines, &incident("settimeofday", Action::Errno), &[]);
         let directives: Vec<&str> = fields.iter().filter_map(|field| field.strip_prefix("DIRECTIVE=")).collect();
-        assert_eq!(directives, ["SystemCallFilter=", "ProtectClock="]);
+        assert_eq!(directives, ["SystemCallFilter", "ProtectClock"]);
         assert_eq!(fields.iter().filter(|field| field.starts_with("ORIGIN=")).count(), 2);
         assert!(fields.contains(&"REMEDY=ProtectClock=no".to_owned()), "{fields:?}");
         assert!(message.contains("settimeofday, denied by SystemCallFilter= and ProtectClock=; see"), "{message}");
         let (fields, message) = explain(lines, &incident("unshare", Action::Errno), &[]);
-        assert_eq!(fields[..2], ["CAUSE=possibly-unit", "DIRECTIVE=RestrictNamespaces="]);
+        assert_eq!(fields[..2], ["CAUSE=possibly-unit", "DIRECTIVE=RestrictNamespaces"]);
         assert!(message.contains(", possibly denied by RestrictNamespaces= in "), "{message}");
         let (fields, message) = explain("SystemCallLog=read", &incident("read", Action::Log), &[]);
-        assert_eq!(fields[..2], ["CAUSE=logged", "DIRECTIVE=SystemCallLog="]);
+        assert_eq!(fields[..2], ["CAUSE=logged", "DIRECTIVE=SystemCallLog"]);
         assert!(message.contains("logs and allows, listed by SystemCallLog= in "), "{message}");
     }
 
@@ -206,13 +314,18 @@ mod tests {
         let lines = "ProtectClock=yes\nSystemCallFilter=~@clock\nSystemCallErrorNumber=EPERM";
         let denied = incident("settimeofday", Action::Errno);
         let (fields, _) = explain(lines, &denied, &[Directive::ProtectClock]);
-        assert_eq!(fields, ["CAUSE=unit", "DIRECTIVE=SystemCallFilter=", "ORIGIN=/etc/systemd/system/a.service:3"]);
-        assert_eq!(explain(lines, &denied, &[Directive::ProtectClock, Directive::SystemCallFilter]).0, [""; 0]);
+        assert_eq!(fields, ["CAUSE=unit", "DIRECTIVE=SystemCallFilter", "ORIGIN=/etc/systemd/system/a.service:3"]);
+        let doubtful = [Directive::ProtectClock, Directive::SystemCallFilter];
+        assert_eq!(explain(lines, &denied, &doubtful).0, ["NO_DIRECTIVE=uncertain"]);
         // The settings permit the call, or have another effect than the record shows.
         let (fields, message) = explain(lines, &incident("socket", Action::KillProcess), &[]);
-        assert!(fields.is_empty() && message.contains("for calling socket; see 'harden-why a.service'"), "{message}");
-        assert_eq!(explain("SystemCallFilter=~socket", &incident("socket", Action::Errno), &[]).0, [""; 0]);
-        assert_eq!(explain("", &incident("read", Action::Log), &[]).0, [""; 0]);
+        assert_eq!(fields, ["NO_DIRECTIVE=elsewhere"]);
+        let reason =
+            "for calling socket; no directive is named: no setting of the unit did it; see 'harden-why a.service'";
+        assert!(message.contains(reason), "{message}");
+        let refused = incident("socket", Action::Errno);
+        assert_eq!(explain("SystemCallFilter=~socket", &refused, &[]).0, ["NO_DIRECTIVE=settings-changed"]);
+        assert_eq!(explain("", &incident("read", Action::Log), &[]).0, ["NO_DIRECTIVE=elsewhere"]);
     }
 
     #[test]
@@ -221,7 +334,10 @@ mod tests {
         let remedy_with = |drop_in: &str| {
             let situation = situation("SystemCallFilter=@basic-io", drop_in);
             let (finding, remedy) = diagnose_one(denied.clone(), &situation, &Groups::embedded());
-            Explanation::from_finding(&finding, remedy.as_ref(), |_| true, true).unwrap().remedy
+            match Explanation::from_finding(&finding, remedy.as_ref(), |_| true, true) {
+                Explanation::Settings(settings) => settings.remedy,
+                Explanation::NoDirective(why) => panic!("{why:?}"),
+            }
         };
         assert_eq!(remedy_with("SystemCallFilter=bind"), ["SystemCallFilter=bind socket"]);
         assert_eq!(
@@ -245,11 +361,11 @@ mod tests {
             effect: None,
             why: CauseReason::Abi,
         };
-        let why = Explanation {
+        let why = Explanation::Settings(DecidingSettings {
             role: SettingsRole::Denied,
             directives: vec![(cause.directive.key(), origin(&cause))],
             remedy: Vec::new(),
-        };
+        });
         let mut entry = AlertEntry::default();
         why.add_fields(&mut entry);
         let shown = str::from_utf8(entry.get("HARDEN_WHY_ORIGIN").unwrap()).unwrap();

@@ -15,5 +15,5 @@ mod service;
 mod subscribers;
 pub mod wire;
 
-pub use explanation::Explanation;
+pub use explanation::{Explanation, NoDirective};
 pub use service::StatusSource;

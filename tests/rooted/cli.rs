@@ -112,11 +112,19 @@ fn forgotten_incidents_are_reported() {
         .collect();
     let dir = store(&many);
     Store::open(dir.path()).unwrap().prune(0, 4).unwrap();
-    let note = "the store was full: of all units, 6 denials, last seen until 2026-11-23 17:47:44, had to give way";
-    for question in [&["not-here-a"][..], &["--unknown"], &[]] {
+    let note = "the store was full: 6 denials of all units, last seen until 2026-11-23 17:47:44, were evicted from it";
+    // Later denials of the unit, or a question about later ones, make the note irrelevant.
+    let questions: [(&[&str], bool); 5] = [
+        (&["not-here-b"], true),
+        (&["--unknown"], true),
+        (&[], true),
+        (&["not-here-a"], false),
+        (&["--since", "2026-11-24"], false),
+    ];
+    for (question, noted) in questions {
         let asked = run(&[&["--bus", NO_BUS, "--state-dir", text(dir.path())], question].concat());
         let unwrapped = out(&asked).split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(unwrapped.contains(note), "{question:?}: {unwrapped}");
+        assert_eq!(unwrapped.contains(note), noted, "{question:?}: {unwrapped}");
     }
     let root = tempfile::tempdir().unwrap();
     let units = root.path().join("etc/systemd/system");
@@ -124,7 +132,22 @@ fn forgotten_incidents_are_reported() {
     fs::write(units.join("not-here-a.service"), "[Service]\nExecStart=/bin/x\n").unwrap();
     let checked = run(&["--json", "--state-dir", text(dir.path()), "check", "not-here-a", "--root", text(root.path())]);
     let notes = json(&checked)["notes"].to_string();
-    assert!(notes.contains(note), "{notes}");
+    assert!(!notes.contains("the store was full"), "{notes}");
+}
+
+#[test]
+fn directory_without_a_store_is_an_error_and_no_empty_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let typo = dir.path().join("typo");
+    for (state, why) in [(text(dir.path()), "has no store"), (text(&typo), "is no directory")] {
+        for question in [&[][..], &["a"], &["--unknown"], &["check", "a"], &["apply", "a", "--dry-run"]] {
+            let asked = run(&[&["--bus", NO_BUS, "--state-dir", state], question].concat());
+            let error = String::from_utf8_lossy(&asked.stderr).into_owned();
+            assert_eq!(asked.status.code(), Some(2), "{question:?}: {error}");
+            assert!(error.contains(why) && error.contains(state) && !error.contains("recorded"), "{error}");
+        }
+    }
+    assert!(!typo.exists());
 }
 
 #[test]
@@ -269,7 +292,7 @@ fn cause_of_an_error_is_printed_once() {
 
 #[test]
 fn unreadable_store_is_reported_with_the_reason() {
-    assert!(error(&["--state-dir", "/nonexistent"]).contains("/nonexistent/incidents.sqlite3 does not exist"));
+    assert!(error(&["--state-dir", "/nonexistent"]).contains("/nonexistent is no directory"));
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("incidents.sqlite3"), [7; 8192]).unwrap();
     assert!(error(&["--state-dir", text(dir.path())]).contains("is damaged"));

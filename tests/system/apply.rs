@@ -217,7 +217,7 @@ fn denials_that_the_store_forgot_are_reported() {
     drop(store);
     for question in [&["apply", "x", "--dry-run"][..], &["check", "x"]] {
         let notes = machine.json(question)["notes"].to_string();
-        assert!(notes.contains("the store was full: of all units, 2 denials"), "{question:?}: {notes}");
+        assert!(notes.contains("the store was full: 2 denials of all units"), "{question:?}: {notes}");
     }
 }
 

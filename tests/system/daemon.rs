@@ -167,7 +167,7 @@ async fn denial_in_a_unit_is_stored_before_its_alert() {
     assert_eq!((field("HARDEN_WHY_ACTION"), field("HARDEN_WHY_MANAGER")), ("kill_process".into(), "system".into()));
     assert_eq!(field("HARDEN_WHY_PID"), stored.sample.pid.to_string());
     let origin = format!("{}:3", manager.base().join("units").join(&unit).display());
-    assert_eq!((field("HARDEN_WHY_CAUSE"), field("HARDEN_WHY_DIRECTIVE")), ("unit".into(), "SystemCallFilter=".into()));
+    assert_eq!((field("HARDEN_WHY_CAUSE"), field("HARDEN_WHY_DIRECTIVE")), ("unit".into(), "SystemCallFilter".into()));
     assert_eq!(
         (field("HARDEN_WHY_ORIGIN"), field("HARDEN_WHY_REMEDY")),
         (origin.clone(), "SystemCallFilter=uname".into())
@@ -218,7 +218,7 @@ fn alert_contains_what_is_certain_and_waits_for_no_manager() {
         manager.write(&format!("{unit}.d/zz-harden-why.conf"), "[Service]\nSystemCallFilter=sync\n");
         start(unit);
     });
-    let unit_denies = ["HARDEN_WHY_CAUSE=unit".to_owned(), "HARDEN_WHY_DIRECTIVE=SystemCallFilter=".to_owned()];
+    let unit_denies = ["HARDEN_WHY_CAUSE=unit".to_owned(), "HARDEN_WHY_DIRECTIVE=SystemCallFilter".to_owned()];
     let mut expected = unit_denies.to_vec();
     expected.push(origin(&format!("{unit}.d/50-tight.conf:2")));
     expected.push("HARDEN_WHY_REMEDY=SystemCallFilter=sync uname".to_owned());
@@ -236,7 +236,7 @@ fn alert_contains_what_is_certain_and_waits_for_no_manager() {
         manager.write(unit, "[Service]\nSlice=system.slice\nSystemCallLog=uname\nExecStart=/bin/uname\n");
         start(unit);
     });
-    let logged = ["HARDEN_WHY_CAUSE=logged", "HARDEN_WHY_DIRECTIVE=SystemCallLog=", &origin(&format!("{unit}:3"))];
+    let logged = ["HARDEN_WHY_CAUSE=logged", "HARDEN_WHY_DIRECTIVE=SystemCallLog", &origin(&format!("{unit}:3"))];
     assert_eq!(told(&alert), logged);
 
     // They make their call once they may.

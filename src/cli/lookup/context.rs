@@ -5,7 +5,7 @@ use crate::audit::Note;
 use crate::cli::args::{Common, StateDir};
 use crate::incidents::local_time::LocalTime;
 use crate::outlet::access::OWN_UNITS_ONLY;
-use crate::outlet::caveats::hearing_notes;
+use crate::outlet::caveats::{eviction_note, hearing_notes};
 use crate::outlet::client::HardenWhyProxy;
 use crate::syscalls::Groups;
 use crate::systemd::bus_address::BusAddress;
@@ -28,6 +28,8 @@ pub(crate) struct Context {
     pub(crate) notes: Vec<Note>,
     /// Whether the caller may read only the incidents of units of their own manager.
     own_units_only: bool,
+    /// A note about evicted incidents, and the latest sighting of any of them.
+    evicted: Option<(i64, Note)>,
 }
 
 impl Context {
@@ -55,11 +57,19 @@ impl Context {
         notes.extend(syscall_groups::groups_note(&loaded_groups));
         let status = incidents.status().await;
         if let Some(status) = &status {
-            notes.extend(hearing_notes(status, local_time));
+            notes.extend(hearing_notes(status));
         }
+        let evicted = status.as_ref().and_then(|status| eviction_note(status, local_time));
         let own_units_only = status.is_some_and(|status| status.only_manager.is_some());
         let local_time = local_time.clone();
-        Self { incidents, managers: Managers::new(bus), loaded_groups, local_time, notes, own_units_only }
+        Self { incidents, managers: Managers::new(bus), loaded_groups, local_time, notes, own_units_only, evicted }
+    }
+
+    /// Returns a note about evicted incidents, if some of them can be missing in an answer about incidents since a moment
+    /// (`None` for all), in milliseconds since the epoch.
+    pub(crate) fn eviction_note(&self, since: Option<i64>) -> Option<Note> {
+        let (last, note) = self.evicted.as_ref()?;
+        (since.unwrap_or(i64::MIN) <= *last).then(|| note.clone())
     }
 
     /// Returns a note if the caller may not read all incidents of these managers' units. `--user` selects the caller's

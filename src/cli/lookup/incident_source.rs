@@ -1,6 +1,7 @@
 //! Where the incidents of this machine come from: the daemon, or its store.
 
 use crate::audit::Note;
+use crate::audit::text::shown_path;
 use crate::cli::args::{Common, STATE_DIR, StateDir};
 use crate::incidents::{Incident, Query, Store, StoreError, Stored, UnitSummary};
 use crate::outlet::client::{HardenWhyProxy, daemon, explained, patiently};
@@ -71,6 +72,12 @@ impl ManagerScope {
     }
 }
 
+/// Returns the error for a directory of `--state-dir` without a store.
+fn no_store(dir: &Path) -> anyhow::Error {
+    let what = if dir.is_dir() { "has no store" } else { "is no directory" };
+    anyhow::anyhow!("{} {what}: name the directory of a store with --state-dir, such as {STATE_DIR}", shown_path(dir))
+}
+
 impl IncidentSource {
     /// Opens the store in `--state-dir`, or connects to the daemon. If the daemon does not answer, opens the store that
     /// it left, and returns a note about that.
@@ -79,7 +86,11 @@ impl IncidentSource {
     /// Neither can be read; the error says what to do.
     pub(crate) async fn open(common: &Common, asked: &StateDir) -> anyhow::Result<(Self, Vec<Note>)> {
         if let Some(dir) = &asked.state_dir {
-            return Ok((Self::Store(Store::open_read_only(dir)?), Vec::new()));
+            let store = Store::open_read_only(dir).map_err(|error| match error {
+                StoreError::Missing { .. } => no_store(dir),
+                error => error.into(),
+            })?;
+            return Ok((Self::Store(store), Vec::new()));
         }
         let error = match daemon(&common.bus).await {
             Ok(daemon) => return Ok((Self::Daemon(daemon), Vec::new())),

@@ -6,9 +6,9 @@ use crate::audit::Note;
 use crate::audit::text::escape_excerpt;
 use crate::cli::args::{Chosen, Units};
 use crate::cli::terminal::clock::parse_since;
-use crate::incidents::Incident;
 use crate::incidents::incident::by_unit;
 use crate::incidents::local_time::LocalTime;
+use crate::incidents::{Incident, Moment};
 use crate::operations::outcome::NothingToDo;
 use crate::systemd::manager::Managers;
 use crate::units::{Manager, Unit, UnitName};
@@ -219,6 +219,14 @@ pub(crate) async fn find_unit_with_incidents(
             bail!("several managers run a unit of the name {name}: say --system, or --user for your own")
         }
     }
+}
+
+/// Returns the latest sighting of any of these incidents, in milliseconds since the epoch.
+pub(crate) fn latest_sighting(incidents: &[Incident]) -> Option<i64> {
+    incidents
+        .iter()
+        .filter_map(|incident| if let Moment::At(millis) = incident.last { Some(millis) } else { None })
+        .max()
 }
 
 /// Returns the scope that the options select.

@@ -2,7 +2,7 @@
 
 use crate::cli::args::{Apply, Common};
 use crate::cli::lookup::context::Context;
-use crate::cli::lookup::unit_names::find_unit_with_incidents;
+use crate::cli::lookup::unit_names::{find_unit_with_incidents, latest_sighting};
 use crate::cli::terminal::page::{Page, add_notes};
 use crate::cli::terminal::prompt;
 use crate::cli::views::answer::RemedyView;
@@ -30,7 +30,9 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &LocalTime) -> 
     );
     let context = Context::open(common, &asked.source, clock).await?;
     let (unit, incidents) = find_unit_with_incidents(&context, &asked.chosen).await?;
+    let evicted = context.eviction_note(latest_sighting(&incidents));
     let Context { managers, loaded_groups: loaded, mut notes, .. } = context;
+    notes.extend(evicted);
     let machine = LocalMachine::new(&managers);
     ensure_may_change(&unit, machine.uid(), "apply")?;
     let request = ApplyRequest { unit, incidents, remedy: asked.remedy, runtime: asked.runtime };

@@ -5,7 +5,7 @@ use crate::audit::note::join_texts;
 use crate::audit::text::{escape_excerpt, shown_path};
 use crate::cli::args::{Check, Common};
 use crate::cli::lookup::context::Context;
-use crate::cli::lookup::unit_names::find_unit_with_incidents;
+use crate::cli::lookup::unit_names::{find_unit_with_incidents, latest_sighting};
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, styled};
 use crate::cli::terminal::words::describe_manager;
@@ -65,8 +65,10 @@ pub(crate) async fn check(common: &Common, asked: &Check, local_time: &LocalTime
         None => unit_settings::load(&context.managers, &unit, context.groups()).await,
     };
     let LoadedSettings { situation, notes: more, .. } = known;
+    let evicted = context.eviction_note(latest_sighting(&incidents));
     let groups = context.loaded_groups.groups;
     let mut notes = context.notes;
+    notes.extend(evicted);
     notes.extend(more);
     let Some(situation) = situation else {
         bail!("the settings of {} cannot be read: {}", unit.name, join_texts(&notes));

@@ -192,7 +192,7 @@ impl Follower {
         inbox.call(client.subscribe()).await?.map_err(explained)?;
         self.subscribed = true;
         let status = inbox.call(client.status()).await?.map_err(explained)?;
-        let notes = hearing_notes(&status, &local_time_now());
+        let notes = hearing_notes(&status);
         for note in notes.iter().filter(|note| !self.printed_notes.contains(note)) {
             self.warn(&note.text);
         }

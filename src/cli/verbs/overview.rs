@@ -81,9 +81,10 @@ pub(crate) async fn overview(cli: &Cli, clock: &LocalTime) -> anyhow::Result<Ove
     }
     let hidden = context.hidden_incidents_note(scope.managers);
     let own_units_only = hidden.is_some();
+    let evicted = context.eviction_note(scope.since);
     let mut notes = context.notes;
     notes.extend(silent.notes.iter().cloned());
-    notes.extend(hidden);
+    notes.extend(hidden.into_iter().chain(evicted));
     Ok(Overview { schema: SCHEMA, lines, silent, notes, own_units_only, all: cli.units.all })
 }
 

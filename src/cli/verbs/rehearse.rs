@@ -56,7 +56,7 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
     let managers = Managers::new(&common.bus);
     let machine = LocalMachine::new(&managers);
     let mut plan = RehearsalPlan::prepare(machine, &request, syscall_groups::load(), &clock).await?;
-    plan.notes.extend(hearing_notes(&daemon.status, &clock));
+    plan.notes.extend(hearing_notes(&daemon.status));
     let mut interruption = Interruption::from_signals()?;
     let refused = if asked.dry_run {
         Some(RehearsalOutcome::DryRun)

@@ -29,5 +29,10 @@ pub(crate) async fn answer(cli: &Cli, local_time: &LocalTime) -> anyhow::Result<
             units.extend(answers_for_name(&context, instance, scope).await?);
         }
     }
-    Ok(Report { schema: SCHEMA, demo: None, units, log: None, notes: context.notes })
+    // Evicted incidents are older than the latest denial of a unit that has later ones.
+    let latest = units.iter().map(|answer| answer.denials.iter().filter_map(|denial| denial.times.last_millis).max());
+    let evicted = latest.min().flatten().max(scope.since);
+    let mut notes = context.notes.clone();
+    notes.extend(context.eviction_note(evicted));
+    Ok(Report { schema: SCHEMA, demo: None, units, log: None, notes })
 }

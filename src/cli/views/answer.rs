@@ -188,6 +188,8 @@ pub struct Times {
     pub ago: Option<String>,
     /// The first, in milliseconds since the epoch.
     pub first_millis: Option<i64>,
+    /// The latest, in milliseconds since the epoch.
+    pub last_millis: Option<i64>,
 }
 
 /// The attribution of a denial to its unit.
@@ -301,6 +303,7 @@ impl DenialView {
                 last: clock.show(last),
                 ago: clock.ago(last),
                 first_millis: if let Moment::At(millis) = first { Some(*millis) } else { None },
+                last_millis: if let Moment::At(millis) = last { Some(*millis) } else { None },
             },
         }
     }

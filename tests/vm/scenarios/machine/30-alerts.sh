@@ -32,7 +32,7 @@ filter='.HARDEN_WHY_UNIT == "shot.service" and .HARDEN_WHY_CALL == "acct" and .H
     and .HARDEN_WHY_MANAGER == "system" and (.HARDEN_WHY_EXE | endswith("perl")) and (.HARDEN_WHY_INCIDENT | tonumber > 0)
     and .PRIORITY == "3" and ._UID == "0"'
 ok "its fields are for machines" fields "MESSAGE_ID=$denial" HARDEN_WHY_UNIT=shot.service
-filter='.HARDEN_WHY_CAUSE == "unit" and .HARDEN_WHY_DIRECTIVE == "SystemCallFilter="
+filter='.HARDEN_WHY_CAUSE == "unit" and .HARDEN_WHY_DIRECTIVE == "SystemCallFilter"
     and (.HARDEN_WHY_ORIGIN | test("/shot[.]service:[0-9]+$")) and .HARDEN_WHY_REMEDY == "SystemCallFilter=acct"'
 ok "and say which line denied the call, and what would let it pass" fields "MESSAGE_ID=$denial" HARDEN_WHY_UNIT=shot.service
 ok "the message says it, too" says "denied by SystemCallFilter= in /" show "MESSAGE_ID=$denial" HARDEN_WHY_UNIT=shot.service
