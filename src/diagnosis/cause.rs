@@ -13,7 +13,7 @@ use crate::audit::Action;
 use crate::incidents::{Denial, Incident, IncidentEvent, Moment, SightingSource};
 use crate::policy;
 use crate::policy::{Effect, Policy, Verdict};
-use crate::syscalls::{Abi, Groups};
+use crate::syscalls::Groups;
 use crate::units::UnitName;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,12 @@ pub enum DenialCause {
         /// The change.
         change: LaterChange,
     },
+    /// The unit's filter allows the call as far as is known here. The machine's own systemd may rule otherwise, since
+    /// its groups or its libseccomp are not known.
+    PossiblyOtherSystemd {
+        /// The part of the filter.
+        by: Vec<policy::DirectiveCause>,
+    },
     /// The call was logged and allowed.
     Logged {
         /// The unit's `SystemCallLog=`, if it lists the call.
@@ -69,7 +75,8 @@ impl DenialCause {
 /// What denied a call, other than the unit's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Elsewhere {
-    /// systemd never uses this action for such a call: the program's own sandbox does, or a container runtime.
+    /// The machine's systemd never uses this action for such a call: the program's own sandbox does, or a container
+    /// runtime. No systemd traps, traces or asks a supervisor; since 243 its filters do not kill threads.
     ForeignAction,
     /// The unit's present settings permit the call.
     Permitted {
@@ -216,13 +223,15 @@ fn cause_with_effect(denial: &Denial, policy: Option<&Policy>, fits: impl Fn(Eff
 
 /// Returns the cause of a call for which the kernel recorded an action.
 fn cause_of_action(denial: &Denial, policy: Option<&Policy>) -> DenialCause {
-    let native = policy.map_or_else(Abi::native, Policy::native);
-    // Only SystemCallArchitectures= kills threads, and never for calls of the native ABI.
-    let never = denial.action == Action::KillThread && denial.call.abi() == Some(native);
-    if never || matches!(denial.action, Action::Trap | Action::UserNotif | Action::Trace) {
+    if matches!(denial.action, Action::Trap | Action::UserNotif | Action::Trace) {
         return DenialCause::Elsewhere(Elsewhere::ForeignAction);
     }
     let Some(policy) = policy else { return DenialCause::SettingsUnread };
+    // Since systemd 243, only SystemCallArchitectures= kills threads, and never for calls of the native ABI.
+    let is_native = denial.call.abi() == Some(policy.native());
+    if denial.action == Action::KillThread && is_native && policy.kills_processes() {
+        return DenialCause::Elsewhere(Elsewhere::ForeignAction);
+    }
     let (Some(abi), Some(name)) = (denial.call.abi(), denial.call.name()) else {
         return cause_of_unnamed_call(denial, policy);
     };
@@ -234,16 +243,23 @@ fn cause_of_action(denial: &Denial, policy: Option<&Policy>) -> DenialCause {
         };
     }
     match verdict {
-        Verdict::Permitted | Verdict::LogOnly { .. } => {
-            DenialCause::Elsewhere(Elsewhere::Permitted { unchanged: false })
-        }
+        Verdict::Permitted | Verdict::LogOnly { .. } => match policy.possible_filter_cause(name) {
+            Some(cause) if fits_filter(denial.action, cause.effect) => {
+                DenialCause::PossiblyOtherSystemd { by: vec![cause] }
+            }
+            _ => DenialCause::Elsewhere(Elsewhere::Permitted { unchanged: false }),
+        },
         // A directive that looks at arguments refuses with an error and never kills.
         Verdict::Possible { .. } if denial.action.is_kill() => DenialCause::Elsewhere(Elsewhere::OtherEffect),
         Verdict::Possible { by } => DenialCause::Possible { by },
         Verdict::Denied { effect, by, .. } => {
             let (does, did) = (effect.severity(), recorded_severity(denial.action));
             let threads = by.iter().any(|cause| cause.effect == Some(Effect::KillThread));
-            if did.is_some_and(|did| did > does) {
+            let by_old_filter =
+                denial.action == Action::KillThread && effect == Effect::Kill && !policy.kills_processes();
+            if by_old_filter {
+                DenialCause::Unit { effect, by, changed: false }
+            } else if did.is_some_and(|did| did > does) {
                 DenialCause::Elsewhere(Elsewhere::OtherEffect)
             } else if denial.action == Action::KillThread && !threads {
                 // The unit does not block the ABI, and its filters kill whole processes.
@@ -252,6 +268,14 @@ fn cause_of_action(denial: &Denial, policy: Option<&Policy>) -> DenialCause {
                 DenialCause::Unit { effect, by, changed: did.is_some_and(|did| did < does) }
             }
         }
+    }
+}
+
+/// Whether a filter with this effect causes an action.
+fn fits_filter(action: Action, effect: Option<Effect>) -> bool {
+    match effect {
+        Some(Effect::Errno(_)) => action == Action::Errno,
+        _ => action.is_kill(),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::intake::logged_facts::LoggedFacts;
 use crate::policy::manager_context::parse_major;
 use crate::policy::{Directive, Policy};
 use crate::syscalls::groups::GroupSource;
-use crate::syscalls::{Abi, CallNames, Groups};
+use crate::syscalls::{Abi, Groups};
 use crate::systemd::installed::InstalledSystemd;
 use crate::systemd::libseccomp;
 use crate::units::Unit;
@@ -63,7 +63,7 @@ impl LogMachine {
             GroupsAtHand::Listed(groups) => (groups, true),
             GroupsAtHand::Local(groups) if is_local => (groups, false),
             // What this machine's libseccomp knows says nothing about another machine.
-            GroupsAtHand::Local(groups) => (groups.with_unresolved(CallNames::new()), false),
+            GroupsAtHand::Local(groups) => (groups.with_unknown_libseccomp(), false),
         };
         let groups = match &version {
             Some((version, _)) if !has_version(&groups, version) => groups.with_running_version(version),

@@ -25,7 +25,7 @@ impl ActionWords {
             Action::KillThread => (
                 "lost a thread to SIGSYS",
                 ("had a thread killed by SIGSYS for calling", ""),
-                "SystemCallArchitectures= kills calls of another architecture like this",
+                "SystemCallArchitectures= kills calls of another architecture like this, SystemCallFilter= did before systemd 243",
             ),
             Action::Trap => ("was sent SIGSYS", ("was sent SIGSYS for calling", ""), several),
             Action::Errno => ("got an error from the call", ("was refused the call", ""), several),

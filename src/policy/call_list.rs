@@ -62,6 +62,8 @@ pub(crate) struct CallList {
     pub(crate) first_line: Arc<Word>,
     pub(crate) entries: BTreeMap<Box<str>, CallListEntry>,
     pub(crate) removed: BTreeMap<Box<str>, Arc<Word>>,
+    /// Names that systemd ignores, since it does not know them, and that would be on the list otherwise.
+    pub(crate) ignored: BTreeMap<Box<str>, Arc<Word>>,
     pub(crate) notes: Vec<FileNote>,
 }
 
@@ -72,6 +74,7 @@ impl CallList {
             first_line: Arc::new(first_line),
             entries: BTreeMap::new(),
             removed: BTreeMap::new(),
+            ignored: BTreeMap::new(),
             notes: Vec::new(),
         }
     }
@@ -162,6 +165,11 @@ impl CallList {
             self.set(name, negated, effect, &word);
         } else {
             self.note(origin, name, "is no call this systemd knows, ignored");
+            if negated == (self.mode == Mode::Deny) {
+                self.ignored.insert(name.into(), word);
+            } else {
+                self.ignored.remove(name);
+            }
         }
     }
 

@@ -191,6 +191,25 @@ impl Policy {
         Some(DirectiveCause { directive: Directive::SystemCallFilter, origin, effect: Some(effect), why })
     }
 
+    /// Returns the part of the filter in a denial of a call that it allows as far as is known here, if the unit's own
+    /// systemd may rule otherwise: its groups are not known, or its libseccomp may not know a new call.
+    #[must_use]
+    pub(crate) fn possible_filter_cause(&self, call: &str) -> Option<DirectiveCause> {
+        let filter = self.filter.as_ref().filter(|filter| filter.mode() == Mode::Allow)?;
+        let ruling = filter.ruling(call);
+        let by_group = ruling.word.text.starts_with('@') && self.has_other_groups;
+        let by_name = *ruling.word.text == *call && !self.knows_libseccomp && is_new(call);
+        if ruling.denied.is_some() || ruling.reason != Reason::Listed || !(by_group || by_name) {
+            return None;
+        }
+        Some(DirectiveCause {
+            directive: Directive::SystemCallFilter,
+            origin: ruling.word.origin.clone(),
+            effect: Some(filter.default_effect().effect),
+            why: CauseReason::AllowedByOtherSystemd(ruling.word),
+        })
+    }
+
     fn log_cause(&self, call: &str) -> Option<DirectiveCause> {
         let list = self.log.as_ref()?;
         let (word, why) = match (list.mode, list.entries.get(call), list.removed.get(call)) {
@@ -201,6 +220,13 @@ impl Policy {
         };
         Some(DirectiveCause { directive: Directive::SystemCallLog, origin: word.origin.clone(), effect: None, why })
     }
+}
+
+/// Whether a call is newer than Linux 5.1, from which on it has one number in all ABIs, so that a libseccomp in use may
+/// lack it.
+fn is_new(call: &str) -> bool {
+    const FIRST: u32 = 424;
+    Abi::Riscv64.call_number(call).is_some_and(|number| number >= FIRST)
 }
 
 /// Whether systemd filters `socket(2)` in this ABI. systemd leaves out ABIs in which `socketcall(2)` reaches the same

@@ -13,6 +13,13 @@ const MDWE_BY_KERNEL_SINCE: u32 = 254;
 /// The first Linux with `PR_SET_MDWE` (`prctl(2)`).
 const PR_SET_MDWE_SINCE: (u32, u32) = (6, 3);
 
+/// The first systemd whose `SystemCallFilter=` kills the process instead of the thread, with [`KILLS_PROCESS_KERNEL`]
+/// and libseccomp 2.4 (systemd's NEWS of 243, `scmp_act_kill_process`).
+const KILLS_PROCESS_SINCE: u32 = 243;
+
+/// The first Linux with `SECCOMP_RET_KILL_PROCESS` (`seccomp(2)`).
+const KILLS_PROCESS_KERNEL: (u32, u32) = (4, 14);
+
 /// The known facts about a unit's managers and kernel. The default has none.
 #[derive(Debug, Clone, Default)]
 pub struct ManagerContext {
@@ -29,6 +36,12 @@ impl ManagerContext {
     /// Returns the settings of managers that block an ABI, the unit's own manager first.
     pub(crate) fn blocking(&self, abi: Abi, native: Abi) -> impl Iterator<Item = &Architectures> {
         [&self.manager, &self.system_manager].into_iter().filter(move |architectures| architectures.blocks(abi, native))
+    }
+
+    /// Whether it is certain that `SystemCallFilter=` kills processes and not threads.
+    pub(crate) fn kills_processes(&self, groups: &Groups) -> bool {
+        groups.running_version().and_then(parse_major).is_some_and(|systemd| systemd >= KILLS_PROCESS_SINCE)
+            && self.kernel.is_some_and(|kernel| kernel >= KILLS_PROCESS_KERNEL)
     }
 
     /// Returns the enforcer of `MemoryDenyWriteExecute=`.
@@ -112,6 +125,16 @@ mod tests {
         let known = foreign.clone().with_running_version("252.38-1~deb12u1");
         assert_eq!((systemd_version(&known), ManagerContext::default().mdwe(&known)), (Some(252), Mdwe::Filter));
         assert_eq!(ManagerContext { kernel: Some((6, 18)), ..ManagerContext::default() }.mdwe(&foreign), Mdwe::Either);
+    }
+
+    #[test]
+    fn filter_surely_kills_processes_with_new_systemd_and_kernel_only() {
+        let kills = |systemd: &str, kernel| {
+            ManagerContext { kernel, ..ManagerContext::default() }
+                .kills_processes(&groups(GroupSource::Host(systemd.into())))
+        };
+        assert!(kills("243", Some((4, 14))) && kills("257.13-1~deb13u1", Some((6, 12))));
+        assert!(!kills("242", Some((5, 0))) && !kills("252", Some((4, 9))) && !kills("252", None));
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub enum Reason {
     Removed,
     /// systemd's build does not know the call, and an allow-list answers such calls with ENOSYS.
     Unknown,
-    /// The word lists the call, but systemd's libseccomp does not know it, so the filter has no rule for it.
+    /// The word lists the call, but systemd or its libseccomp does not know it, so the filter has no rule for it.
     Unresolved,
 }
 
@@ -229,7 +229,7 @@ impl SyscallFilter {
         let gets_enosys = |known: &KnownCalls| !known.refused.contains(call);
         let effect = if self.known.as_ref().is_some_and(gets_enosys) { Effect::Errno(libc::ENOSYS) } else { default };
         let denied = (list.mode == Mode::Allow).then_some(effect);
-        if let Some(word) = self.unresolved.get(call) {
+        if let Some(word) = self.unresolved.get(call).or_else(|| list.ignored.get(call)) {
             let denied = denied.map(|effect| if self.known.is_some() { Effect::Errno(libc::ENOSYS) } else { effect });
             return Ruling { denied, reason: Reason::Unresolved, word: Arc::clone(word) };
         }

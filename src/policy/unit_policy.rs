@@ -26,6 +26,11 @@ pub struct Policy {
     pub(super) groups: BTreeMap<&'static str, CallNames>,
     pub(super) context: ManagerContext,
     pub(super) mdwe: Mdwe,
+    kills_processes: bool,
+    /// Whether systemd may have other members in its groups than those used here.
+    pub(super) has_other_groups: bool,
+    /// Whether it is known which calls libseccomp knows.
+    pub(super) knows_libseccomp: bool,
     pub(super) filters_blocked_abis: bool,
     pub(super) systemd: Option<u32>,
 }
@@ -46,9 +51,12 @@ impl Policy {
             log: settings.log_list(groups),
             groups: named.collect(),
             mdwe: ManagerContext::default().mdwe(groups),
+            kills_processes: ManagerContext::default().kills_processes(groups),
             filters_blocked_abis: filters_blocked_abis(groups),
             systemd: systemd_version(groups),
             context: ManagerContext::default(),
+            has_other_groups: groups.are_of_another_systemd(),
+            knows_libseccomp: groups.knows_libseccomp(),
             native: groups.native(),
             settings,
         }
@@ -58,6 +66,7 @@ impl Policy {
     #[must_use]
     pub fn with_context(mut self, context: ManagerContext, groups: &Groups) -> Self {
         self.mdwe = context.mdwe(groups);
+        self.kills_processes = context.kills_processes(groups);
         self.context = context;
         self
     }
@@ -110,6 +119,12 @@ impl Policy {
     pub fn logged_calls(&self) -> (Mode, Vec<&str>) {
         let listed = self.log.iter().flat_map(|list| list.entries.keys().map(AsRef::as_ref)).collect();
         (self.log.as_ref().map_or(Mode::Deny, |list| list.mode), listed)
+    }
+
+    /// Whether it is certain that `SystemCallFilter=` kills the process, and not the thread alone as before systemd 243.
+    #[must_use]
+    pub(crate) fn kills_processes(&self) -> bool {
+        self.kills_processes
     }
 
     /// The machine's native ABI, which no setting blocks.

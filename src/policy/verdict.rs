@@ -62,6 +62,9 @@ pub enum CauseReason {
     UnknownToSystemd,
     /// The word lists the call, but systemd's libseccomp does not know it. No line of the unit can allow the call.
     UnknownToLibseccomp(Arc<Word>),
+    /// The word allows the call as far as is known here. The unit's own systemd may have other calls in the group, or
+    /// its libseccomp may not know the call.
+    AllowedByOtherSystemd(Arc<Word>),
     /// `SystemCallArchitectures=` lacks the ABI of the call.
     Abi,
     /// The manager's own `SystemCallArchitectures=` lacks the ABI. No line of the unit can allow the call.
@@ -88,7 +91,13 @@ impl fmt::Display for CauseReason {
                 f.write_str("this systemd does not know it, and its allow-lists refuse such calls")
             }
             Self::UnknownToLibseccomp(word) => {
-                write!(f, "{} lists it, but the libseccomp of this systemd does not know it", word.text)
+                write!(f, "{} lists it, but systemd ignores that: its libseccomp does not know the call", word.text)
+            }
+            Self::AllowedByOtherSystemd(word) if word.text.starts_with('@') => {
+                write!(f, "{} may lack it in that machine's systemd", word.text)
+            }
+            Self::AllowedByOtherSystemd(word) => {
+                write!(f, "{} lists it, but that machine's libseccomp may not know the call", word.text)
             }
             Self::Abi => f.write_str("its architecture is not listed"),
             Self::ManagersAbi => f.write_str("its architecture is not listed, for all units of the manager"),

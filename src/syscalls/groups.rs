@@ -23,7 +23,8 @@ pub enum GroupSource {
 pub struct Groups {
     source: GroupSource,
     named: BTreeMap<Box<str>, CallGroup>,
-    unresolved: CallNames,
+    /// The calls that libseccomp does not know; `None` if that is unknown.
+    unresolved: Option<CallNames>,
     native: Abi,
     running: RunningSystemd,
 }
@@ -115,27 +116,43 @@ impl Groups {
         for (group, calls) in groups.values_mut().zip(resolved) {
             group.calls = calls;
         }
-        Self {
-            source,
-            named: groups,
-            unresolved: CallNames::new(),
-            native: Abi::native(),
-            running: RunningSystemd::OfGroups,
-        }
+        Self { source, named: groups, unresolved: None, native: Abi::native(), running: RunningSystemd::OfGroups }
     }
 
     /// Sets the calls that the machine's libseccomp does not know.
     #[must_use]
     pub fn with_unresolved(mut self, calls: CallNames) -> Self {
-        self.unresolved = calls;
+        self.unresolved = Some(calls);
         self
+    }
+
+    /// Forgets which calls libseccomp knows: the groups stand in for those of another machine.
+    #[must_use]
+    pub(crate) fn with_unknown_libseccomp(mut self) -> Self {
+        self.unresolved = None;
+        self
+    }
+
+    /// Whether it is known which calls libseccomp knows.
+    #[must_use]
+    pub(crate) fn knows_libseccomp(&self) -> bool {
+        self.unresolved.is_some()
+    }
+
+    /// Whether the systemd that uses the groups may have other members in them.
+    #[must_use]
+    pub(crate) fn are_of_another_systemd(&self) -> bool {
+        self.running != RunningSystemd::OfGroups
     }
 
     /// Removes calls and groups that the systemd ignores in unit files.
     #[must_use]
     pub(crate) fn without_names(mut self, names: &CallNames) -> Self {
         self.named.retain(|group, _| !names.contains(group));
-        self.unresolved.extend(names.iter().filter(|name| !name.starts_with('@')).cloned());
+        let calls: Vec<_> = names.iter().filter(|name| !name.starts_with('@')).cloned().collect();
+        if !calls.is_empty() {
+            self.unresolved.get_or_insert_default().extend(calls);
+        }
         self
     }
 
@@ -180,7 +197,7 @@ impl Groups {
     /// Whether libseccomp knows a call, as far as is known. systemd leaves unknown calls out of a filter.
     #[must_use]
     pub(crate) fn is_resolvable(&self, call: &str) -> bool {
-        !self.unresolved.contains(call)
+        !self.unresolved.as_ref().is_some_and(|calls| calls.contains(call))
     }
 
     /// Returns where these groups come from.

@@ -4,7 +4,7 @@ use crate::support::manager::TestManager;
 use harden_why::audit::Action;
 use harden_why::diagnosis::{DenialCause, Elsewhere, Runtime, Situation, diagnose};
 use harden_why::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource, Store};
-use harden_why::policy::{Effect, Policy, Settings, UnitFile};
+use harden_why::policy::{Effect, ManagerContext, Policy, Settings, UnitFile};
 use harden_why::syscalls;
 use harden_why::syscalls::{Abi, Arch, Call, Groups};
 use harden_why::units::{Manager, Rung, Unit};
@@ -35,7 +35,8 @@ fn groups() -> Groups {
 fn situation(unit: &str, lines: &str) -> Situation {
     let file = UnitFile::parse(Path::new("x"), format!("[Service]\n{lines}\n").as_bytes());
     let settings = Settings::new(&unit.parse().unwrap(), Some(file), Vec::new());
-    let policy = Policy::new(settings, &groups());
+    let context = ManagerContext { kernel: Some((6, 1)), ..ManagerContext::default() };
+    let policy = Policy::new(settings, &groups()).with_context(context, &groups());
     Situation { policy, drop_in: "x.d/zz-harden-why.conf".into(), history: None }
 }
 
@@ -109,12 +110,28 @@ fn refusal_is_attributed_to_the_unit_if_its_errno_matches() {
 }
 
 #[test]
+fn old_or_unknown_systemd_kills_threads_by_its_filter() {
+    let listing = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/systemd-252.syscalls"));
+    let groups = Groups::parse(&listing.unwrap(), syscalls::groups::GroupSource::Host("242".into())).unwrap();
+    let file = UnitFile::parse(Path::new("x"), b"[Service]\nSystemCallFilter=~mount\nSystemCallFilter=~reboot:EPERM\n");
+    let settings = Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new());
+    let policy = Policy::new(settings, &groups.with_native(Abi::X86_64));
+    let situation = Situation { policy, drop_in: "x.d/zz-harden-why.conf".into(), history: None };
+    for (call, expected) in [("mount", "kill SystemCallFilter"), ("reboot", "OtherEffect"), ("read", "Permitted")] {
+        let incidents = vec![incident("x.service", Arch::X86_64, call, Action::KillThread, Moment::Unknown)];
+        let diagnosis = diagnose(incidents, Some(&situation), &self::groups());
+        assert_eq!(words(&diagnosis.findings[0].cause), expected, "{call}");
+    }
+}
+
+#[test]
 fn action_and_architecture_of_a_record_limit_the_causes() {
     use Action::{Errno, KillProcess, KillThread, Trace, Trap, UserNotif};
     let (native, old) = (Arch::X86_64, Arch::I386);
     for (lines, arch, call, action, expected) in [
         // systemd's filters kill processes; they kill threads only for their architecture.
         ("SystemCallFilter=~mount", native, "mount", KillProcess, "kill SystemCallFilter"),
+        // Since systemd 243 (this is 252) and Linux 4.14, no filter of systemd's kills a thread of the native ABI.
         ("SystemCallFilter=~mount", native, "mount", KillThread, "ForeignAction"),
         ("SystemCallArchitectures=native", native, "mount", KillThread, "ForeignAction"),
         ("SystemCallArchitectures=native", old, "mount", KillThread, "kill thread SystemCallArchitectures"),

@@ -1,11 +1,13 @@
 //! Causes in words.
 
 use super::answer::{CauseView, DirectiveView};
+use crate::audit::Action;
 use crate::audit::text::{escape, join, shown_path};
 use crate::diagnosis::{DenialCause, Elsewhere, Finding, Fixed, LaterChange, Runtime, TakesEffect};
 use crate::incidents::local_time::{LocalTime, moment};
 use crate::incidents::{Moment, describe_likely_directives};
 use crate::policy;
+use crate::policy::Effect;
 
 impl CauseView {
     pub(crate) fn new(finding: &Finding, clock: &LocalTime) -> Self {
@@ -24,8 +26,15 @@ impl CauseView {
                 ),
                 by,
             ),
-            DenialCause::Unit { by, changed: false, .. } => {
-                ("unit", format!("the unit's {} it", join_names_and_verb(by)), by)
+            DenialCause::Unit { effect, by, changed: false } => {
+                let killed = finding.incident.denial().filter(|denial| denial.action == Action::KillThread);
+                let how = match killed {
+                    Some(_) if *effect == Effect::Kill => {
+                        ". It kills the thread alone before systemd 243, Linux 4.14 or libseccomp 2.4"
+                    }
+                    _ => "",
+                };
+                ("unit", format!("the unit's {} it{how}", join_names_and_verb(by)), by)
             }
             DenialCause::Unit { by, changed: true, .. } => (
                 "settings-changed",
@@ -40,6 +49,15 @@ impl CauseView {
                 format!("possibly the unit's {}: that depends on arguments, which no record tells", join_names(by)),
                 by,
             ),
+            DenialCause::PossiblyOtherSystemd { by } => (
+                "possibly-unit",
+                format!(
+                    "possibly the unit's {}: the @groups and libseccomp of the log's machine are not known here, and with \
+                     those at hand the call would pass. Otherwise it was the program's own sandbox",
+                    join_names(by)
+                ),
+                by,
+            ),
             DenialCause::BeforeChange { by, change } => ("before-change", before_change_words(by, change, clock), by),
             DenialCause::Logged { by } => {
                 let words = match by {
@@ -49,7 +67,7 @@ impl CauseView {
                 ("logged", words.to_owned(), by.as_slice())
             }
             DenialCause::Elsewhere(elsewhere) => {
-                let (kind, words) = elsewhere_words(elsewhere, clock);
+                let (kind, words) = elsewhere_words(elsewhere, finding, clock);
                 (kind, words, &[])
             }
             DenialCause::SettingsUnread => (
@@ -103,10 +121,15 @@ fn join_names_and_verb(by: &[policy::DirectiveCause]) -> String {
     format!("{} {}", join_names(by), if by.len() > 1 { "deny" } else { "denies" })
 }
 
-fn elsewhere_words(elsewhere: &Elsewhere, clock: &LocalTime) -> (&'static str, String) {
+fn elsewhere_words(elsewhere: &Elsewhere, finding: &Finding, clock: &LocalTime) -> (&'static str, String) {
+    let killed_thread = finding.incident.denial().is_some_and(|denial| denial.action == Action::KillThread);
     let words = match elsewhere {
+        Elsewhere::ForeignAction if killed_thread => {
+            "not the unit's settings: since version 243, systemd kills the whole process, except for calls of another \
+             architecture. It was the program's own sandbox, or a container runtime's; SystemCallFilter= has no part in it"
+        }
         Elsewhere::ForeignAction => {
-            "not the unit's settings: systemd never acts like this. It was the program's own sandbox, or a container \
+            "not the unit's settings: no version of systemd acts like this. It was the program's own sandbox, or a container \
              runtime's; SystemCallFilter= has no part in it"
         }
         Elsewhere::Permitted { unchanged: true } => {
