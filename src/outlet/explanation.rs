@@ -177,10 +177,11 @@ fn why_no_setting_decides(cause: &DenialCause) -> NoDirective {
         DenialCause::UnrecordedDeath => NoDirective::UnrecordedDeath,
         DenialCause::UnknownCall => NoDirective::UnknownCall,
         DenialCause::SettingsUnread => NoDirective::SettingsUnread,
-        DenialCause::Unit { changed: true, .. } | DenialCause::BeforeChange { .. } => NoDirective::SettingsChanged,
+        DenialCause::Unit { changed: true, .. }
+        | DenialCause::BeforeChange { .. }
+        | DenialCause::Elsewhere(Elsewhere::Fixed(_)) => NoDirective::SettingsChanged,
         DenialCause::Elsewhere(Elsewhere::Scope) => NoDirective::UnitType,
         DenialCause::Elsewhere(Elsewhere::ForeignAction) => NoDirective::ForeignAction,
-        DenialCause::Elsewhere(Elsewhere::Fixed(_)) => NoDirective::SettingsChanged,
         _ => NoDirective::Elsewhere,
     }
 }

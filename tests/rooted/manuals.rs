@@ -4,9 +4,11 @@
 mod pages;
 
 use clap::{Arg, Command as Program};
+use std::collections::BTreeSet;
 use std::fs;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Returns a generated file by its name.
@@ -227,25 +229,120 @@ fn pages_are_typeset_without_warnings() {
     }
 }
 
-#[test]
-fn page_describes_every_key_of_the_answers() {
-    let page = plain(&content("man/harden-why.1"));
-    let json = page.split(".SH \"JSON OUTPUT\"").nth(1).unwrap().split("\n.SH ").next().unwrap();
-    let source = include_str!("../../src/cli/views/answer.rs");
-    let structs = source.split("#[derive(").filter(|part| part.contains("Serialize)]"));
-    let mut keys = 0;
-    for part in structs {
-        let body = part.split("\n}").next().unwrap();
-        let mut skipped = false;
-        for line in body.lines() {
-            skipped |= line.contains("serde(skip)]");
-            let Some((key, _)) = line.strip_prefix("    pub ").and_then(|field| field.split_once(':')) else {
-                continue;
-            };
-            keys += 1;
-            assert!(skipped || json.contains(key), "{key} is not in the page");
-            skipped = false;
+/// The keys that a type with `#[derive(Serialize)]` prints, from its source.
+fn keys_of_struct(body: &str) -> Vec<String> {
+    let (mut keys, mut attributes) = (Vec::new(), String::new());
+    for line in body.lines().map(str::trim) {
+        if line.starts_with("#[serde") {
+            attributes.push_str(line);
+            continue;
+        }
+        let field = line.strip_prefix("pub(crate) ").or_else(|| line.strip_prefix("pub ")).unwrap_or(line);
+        let Some((key, _)) =
+            field.split_once(": ").filter(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        else {
+            continue;
+        };
+        let renamed = attributes.split_once("rename = \"").and_then(|(_, rest)| rest.split_once('"'));
+        if !attributes.contains("serde(skip)") && !attributes.contains("flatten") {
+            keys.push(renamed.map_or(key, |(name, _)| name).to_owned());
+        }
+        attributes.clear();
+    }
+    keys
+}
+
+/// All keys in a JSON value.
+fn keys_of_value(value: &serde_json::Value, keys: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(object) => {
+            keys.extend(object.keys().cloned());
+            object.values().for_each(|value| keys_of_value(value, keys));
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|value| keys_of_value(value, keys)),
+        _ => {}
+    }
+}
+
+/// The files below a directory of this repository whose names end so.
+fn files_below(directory: &Path, end: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            found.extend(files_below(&entry, end));
+        } else if entry.to_str().unwrap().ends_with(end) {
+            found.push(entry);
         }
     }
-    assert!(keys > 50, "{keys}");
+    found
+}
+
+/// The keys of all structs of a source file that derive a trait.
+fn keys_of_structs(file: &Path, derived: &str) -> BTreeSet<String> {
+    let source = fs::read_to_string(file).unwrap();
+    let derives = |part: &&str| part.split(')').next().unwrap().split(',').any(|one| one.trim() == derived);
+    let types = source.split("#[derive(").skip(1).filter(derives);
+    let bodies = types.filter_map(|part| part.split("\n}").next()?.split_once("struct "));
+    bodies.flat_map(|(_, body)| keys_of_struct(body)).collect()
+}
+
+/// Checks that a page has each key as a word in bold.
+fn assert_has_words(page: &str, keys: &BTreeSet<String>) {
+    let bold =
+        page.lines().filter(|line| [".B ", ".BR ", ".RB ", ".BI ", ".IB "].iter().any(|bold| line.starts_with(bold)));
+    let words: BTreeSet<&str> =
+        bold.flat_map(|line| line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))).collect();
+    let missing: Vec<&String> = keys.iter().filter(|key| !words.contains(key.as_str())).collect();
+    let start: String = page.chars().take(60).collect();
+    assert!(missing.is_empty(), "{missing:?} are not in the page: {start}");
+}
+
+/// The source files of each verb's answer, by the headings of its sections in the page.
+const ANSWERS: [(&[&str], &[&str]); 9] = [
+    (&[".B harden-why"], &["verbs/overview.rs", "verbs/overview/silent.rs"]),
+    (&[".B follow"], &["verbs/follow.rs"]),
+    (&[".BR apply "], &["views/applied.rs"]),
+    (&[".B log-refusals", ".B status"], &["views/refusal_logging.rs"]),
+    (&[".B tap"], &["views/tapped.rs"]),
+    (&[".B check"], &["verbs/check.rs"]),
+    (&[".B syscall"], &["verbs/syscall.rs"]),
+    (&[".B status"], &["verbs/status.rs"]),
+    (&[".B rehearse"], &["views/rehearsed.rs"]),
+];
+
+#[test]
+fn page_describes_every_key_that_json_has() {
+    let page = plain(&content("man/harden-why.1"));
+    let json = page.split(".SH \"JSON OUTPUT\"").nth(1).unwrap().split("\n.SH ").next().unwrap();
+    let (units, others) = json.split_once("The other commands:").unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut left: BTreeSet<PathBuf> = files_below(&source, ".rs").into_iter().collect();
+    for (headings, files) in ANSWERS {
+        let is_own = |section: &&str| headings.iter().any(|heading| section.starts_with(heading));
+        let section = others.split("\n.TP\n").filter(is_own).collect::<Vec<_>>().join("\n");
+        for file in files.iter().map(|file| source.join("cli").join(file)) {
+            let mut keys = keys_of_structs(&file, "Serialize");
+            assert!(left.remove(&file) && !keys.is_empty(), "{}", file.display());
+            keys.remove("schema");
+            assert_has_words(&section, &keys);
+        }
+    }
+    let mut keys: BTreeSet<String> = left.iter().flat_map(|file| keys_of_structs(file, "Serialize")).collect();
+    assert!(keys.len() > 60, "{keys:?}");
+    for file in files_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data"), "expected.json") {
+        keys_of_value(&serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap(), &mut keys);
+    }
+    assert_has_words(units, &keys);
+}
+
+#[test]
+fn page_describes_every_key_on_the_bus() {
+    let pascal_case = |key: String| {
+        let capital = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
+        key.split('_').map(capital).collect::<String>()
+    };
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/outlet/wire.rs");
+    let keys: BTreeSet<String> = keys_of_structs(&file, "SerializeDict").into_iter().map(pascal_case).collect();
+    assert!(keys.len() > 30, "{keys:?}");
+    assert_has_words(&plain(&content("man/org.hardenwhy1.5")), &keys);
 }

@@ -132,7 +132,9 @@ pub(crate) async fn answers_for_name(
         && let Some(note) = context.hidden_incidents_note(scope.managers)
         && query_own_name(own_name, Manager::System, &context.managers).await.is_some()
     {
-        answers.iter_mut().for_each(|answer| answer.notes.insert(0, note.clone()));
+        for answer in &mut answers {
+            answer.notes.insert(0, note.clone());
+        }
     }
     if let Some(own) = &alias_of {
         for answer in &mut answers {
