@@ -11,6 +11,9 @@
 //!
 //! A process chooses only `comm=` and `exe=`, and both stand between `pid=` and `sig=`. The parser reads the fields
 //! before them from the left and those after them from the right, so no name can imitate another field.
+//!
+//! People paste records that lost something on the way. A record needs `pid=`, `comm=`, `arch=` and `syscall=`, and
+//! `sig=` or `code=`; whatever surrounds a value of the kernel's own is ignored.
 
 use super::record::{Action, ArchField, CallField, IdField, Record, Stamp};
 use super::text::{HEX_DIGITS, UntrustedText, hex_digit};
@@ -56,19 +59,21 @@ pub(crate) fn parse_fields<'a>(body: &'a [u8], stamp: Stamp<'a>, serial: u64) ->
     // ENRICHED: the fields behind the separator repeat those before it.
     let body = memchr(0x1d, body).map_or(body, |end| &body[..end]);
     let comm_at = memmem::find(body, b" comm=").ok_or(Malformed::Missing("comm"))?;
-    let sig_at = memmem::rfind(body, b" sig=").ok_or(Malformed::Missing("sig"))?;
+    let tail_at = [&b" sig="[..], b" arch=", b" syscall="].iter().find_map(|key| memmem::rfind(body, key));
+    let tail_at = tail_at.ok_or(Malformed::Missing("sig"))?;
     let (head, names) = body.split_at(comm_at);
-    let names = names.get(b" comm=".len()..sig_at.saturating_sub(comm_at)).ok_or(Malformed::Missing("sig"))?;
-    let tail = Tail::parse(&body[sig_at..])?;
+    let names = names.get(b" comm=".len()..tail_at.saturating_sub(comm_at)).ok_or(Malformed::Missing("sig"))?;
+    let tail = Tail::parse(&body[tail_at..])?;
 
     let interpreted = matches!(tail.arch, ArchField::Name(_));
     let (comm, exe) = split_names(names, interpreted)?;
     // A label can hold spaces ("(enforce)"), so it reaches to the last pid=.
-    let pid_at = memmem::rfind(head, b" pid=").ok_or(Malformed::Missing("pid"))?;
-    let pid = parse_decimal(&head[pid_at + b" pid=".len()..]).ok_or(Malformed::Value("pid"))?;
+    let pid_at = memmem::rfind(head, b" pid=").map(|at| at + 1).or_else(|| head.starts_with(b"pid=").then_some(0));
+    let pid_at = pid_at.ok_or(Malformed::Missing("pid"))?;
+    let pid = parse_decimal(head[pid_at + b"pid=".len()..].trim_ascii_end()).ok_or(Malformed::Value("pid"))?;
     let head = &head[..pid_at];
     let (ids, subject) = match memmem::find(head, b" subj=") {
-        Some(at) => (&head[..at], Some(&head[at + b" subj=".len()..])),
+        Some(at) => (&head[..at], Some(head[at + b" subj=".len()..].trim_ascii_end())),
         None => (head, None),
     };
     let mut record = Record {
@@ -220,26 +225,46 @@ impl<'a> Tail<'a> {
         let (mut compat, mut ip) = (None, 0);
         for (key, value) in pairs(bytes) {
             match key {
-                b"sig" => signal = Some(parse_signal(value).ok_or(Malformed::Value("sig"))?),
-                b"arch" if !value.is_empty() => {
-                    arch = Some(parse_u32_hex(value).map_or(ArchField::Name(value), ArchField::Token));
-                }
-                b"syscall" if !value.is_empty() => call = Some(parse_call(value)),
-                b"compat" => compat = Some(value == b"1"),
-                b"ip" => ip = parse_hex(value).unwrap_or_default(),
+                b"sig" => signal = Some(parse_signal(trim_value(value)).ok_or(Malformed::Value("sig"))?),
+                b"arch" if !value.is_empty() => arch = Some(parse_arch(trim_value(value))),
+                b"syscall" if !value.is_empty() => call = Some(parse_call(trim_value(value))),
+                b"compat" => compat = Some(trim_value(value) == b"1"),
+                b"ip" => ip = parse_hex(trim_value(value)).unwrap_or_default(),
                 b"code" => action = Some(parse_action(value).ok_or(Malformed::Value("code"))?),
                 _ => {}
             }
         }
+        let (signal, action) = match (signal, action) {
+            (Some(signal), Some(action)) => (signal, action),
+            (None, Some(action)) if action.is_kill() || action == Action::Trap => (super::record::SIGSYS, action),
+            (None, Some(action)) => (0, action),
+            // A caught SIGSYS has the same signal. To be killed is the usual case.
+            (Some(super::record::SIGSYS), None) => (super::record::SIGSYS, Action::Kill),
+            (Some(_), None) => return Err(Malformed::Missing("code")),
+            (None, None) => return Err(Malformed::Missing("sig")),
+        };
         Ok(Self {
-            signal: signal.ok_or(Malformed::Missing("sig"))?,
+            signal,
             arch: arch.ok_or(Malformed::Missing("arch"))?,
             call: call.ok_or(Malformed::Missing("syscall"))?.ok_or(Malformed::Value("syscall"))?,
             compat,
             ip,
-            action: action.ok_or(Malformed::Missing("code"))?,
+            action,
         })
     }
+}
+
+/// Returns a value of the kernel's or of `ausearch` without what a program put around it, such as a comma.
+fn trim_value(value: &[u8]) -> &[u8] {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-()".contains(byte);
+    let start = value.iter().position(is_part).unwrap_or(value.len());
+    let end = value.iter().rposition(is_part).map_or(start, |last| last + 1);
+    &value[start..end]
+}
+
+fn parse_arch(value: &[u8]) -> ArchField<'_> {
+    let digits = value.strip_prefix(b"0x").unwrap_or(value);
+    parse_u32_hex(digits).map_or(ArchField::Name(value), ArchField::Token)
 }
 
 /// Splits `audit(TIME:SERIAL): REST`; `ausearch -i` has a space before the last colon.
@@ -254,7 +279,13 @@ fn split_stamp(bytes: &[u8]) -> Option<(Stamp<'_>, u64, &[u8])> {
     let colon = stamp.iter().rposition(|&byte| byte == b':')?;
     let serial = parse_decimal(&stamp[colon + 1..])?;
     let time = &stamp[..colon];
-    Some((parse_millis(time).map_or(Stamp::Printed(time), Stamp::Millis), serial, rest))
+    // Android's logd writes 0.0, and prints the time in front of the line (`LogAudit::logPrint`).
+    let stamp = match parse_millis(time) {
+        Some(millis) => Stamp::Millis(millis),
+        None if time == b"0.0" => Stamp::Unknown,
+        None => Stamp::Printed(time),
+    };
+    Some((stamp, serial, rest))
 }
 
 /// Parses `SECONDS.MILLISECONDS`.
@@ -269,41 +300,50 @@ fn parse_millis(time: &[u8]) -> Option<i64> {
     seconds.checked_mul(1000)?.checked_add(fraction)
 }
 
-/// Splits the values of `comm=` and `exe=`.
+/// Splits the values of `comm=` and `exe=`. Old kernels and some programs leave out `exe=`.
 fn split_names(names: &[u8], interpreted: bool) -> Result<(UntrustedText<'_>, Option<UntrustedText<'_>>), Malformed> {
     const EXE: &[u8] = b" exe=";
-    if let Some(quoted) = names.strip_prefix(b"\"") {
-        let end = memchr(b'"', quoted).ok_or(Malformed::Value("comm"))?;
-        let exe = quoted[end + 1..].strip_prefix(EXE).ok_or(Malformed::Missing("exe"))?;
-        return Ok((UntrustedText::Plain(&quoted[..end]), parse_exe(exe, interpreted)?));
+    let names = names.trim_ascii_end();
+    if let [quote @ (b'"' | b'\''), quoted @ ..] = names {
+        let end = memchr(*quote, quoted).ok_or(Malformed::Value("comm"))?;
+        let (comm, rest) = (UntrustedText::Plain(&quoted[..end]), &quoted[end + 1..]);
+        let exe = memmem::find(rest, EXE).map(|at| parse_exe(&rest[at + EXE.len()..], interpreted)).transpose()?;
+        return Ok((comm, exe.flatten()));
     }
-    let at = memmem::find(names, EXE).ok_or(Malformed::Missing("exe"))?;
+    let Some(at) = memmem::find(names, EXE) else { return Ok((parse_bare_name(names, interpreted, "comm")?, None)) };
     let (comm, exe) = (&names[..at], &names[at + EXE.len()..]);
-    if interpreted {
-        // With two candidates the end of comm is unknown, and so is the executable.
-        if memmem::find(exe, EXE).is_some() {
-            return Ok((UntrustedText::Plain(names), None));
-        }
-        return Ok((UntrustedText::Plain(comm), parse_exe(exe, interpreted)?));
+    // With two candidates the end of comm is unknown, and so is the executable.
+    if interpreted && memmem::find(exe, EXE).is_some() {
+        return Ok((UntrustedText::Plain(names), None));
     }
-    Ok((parse_hex_text(comm).ok_or(Malformed::Value("comm"))?, parse_exe(exe, interpreted)?))
+    Ok((parse_bare_name(comm, interpreted, "comm")?, parse_exe(exe, interpreted)?))
 }
 
 fn parse_exe(value: &[u8], interpreted: bool) -> Result<Option<UntrustedText<'_>>, Malformed> {
-    if value == b"(null)" {
-        return Ok(None);
+    match value {
+        b"(null)" | b"" => Ok(None),
+        [quote @ (b'"' | b'\''), quoted @ .., end] if quote == end => Ok(Some(UntrustedText::Plain(quoted))),
+        _ => parse_bare_name(value, interpreted, "exe").map(Some),
     }
-    let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
-    match quoted {
-        Some(plain) => Ok(Some(UntrustedText::Plain(plain))),
-        None if interpreted => Ok(Some(UntrustedText::Plain(value))),
-        None => parse_hex_text(value).map(Some).ok_or(Malformed::Value("exe")),
+}
+
+/// Parses a name without quotes: hex of the kernel, text of `ausearch -i`, or text whose quotes were lost.
+fn parse_bare_name<'a>(
+    value: &'a [u8],
+    interpreted: bool,
+    key: &'static str,
+) -> Result<UntrustedText<'a>, Malformed> {
+    let is_plain = || value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._-/+:@(),~#[]".contains(byte));
+    match parse_hex_text(value) {
+        Some(hex) if !interpreted => Ok(hex),
+        _ if interpreted || (!value.is_empty() && is_plain()) => Ok(UntrustedText::Plain(value)),
+        _ => Err(Malformed::Value(key)),
     }
 }
 
 fn parse_hex_text(value: &[u8]) -> Option<UntrustedText<'_>> {
-    let whole = value.len().is_multiple_of(2) && value.iter().all(|&digit| hex_digit(digit).is_some());
-    whole.then_some(UntrustedText::Hex(value))
+    let is_digit = |digit: &u8| digit.is_ascii_digit() || (b'A'..=b'F').contains(digit);
+    (!value.is_empty() && value.len().is_multiple_of(2) && value.iter().all(is_digit)).then_some(UntrustedText::Hex(value))
 }
 
 /// Returns the `key=value` words; skips a word without `=`.
@@ -315,6 +355,7 @@ fn pairs(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 fn parse_id(value: &[u8]) -> IdField<'_> {
+    let value = value.strip_suffix(b",").unwrap_or(value);
     match parse_decimal(value) {
         Some(u32::MAX) => IdField::Unset,
         Some(number) => IdField::Number(number),
@@ -339,9 +380,16 @@ fn parse_call(value: &[u8]) -> Option<CallField<'_>> {
 }
 
 /// Parses `0x80000000`, a word, or `unknown-seccomp-code(0x80000000)`.
+///
+/// The value ends where the kernel's small letters and digits end. What follows are the fields of `log_format =
+/// ENRICHED`, whose separator can be lost: `code=0x80000000AUID="unset"`.
 fn parse_action(value: &[u8]) -> Option<Action> {
-    let digits = value.strip_prefix(b"unknown-seccomp-code(").and_then(|rest| rest.strip_suffix(b")")).unwrap_or(value);
-    Action::from_word(value).or_else(|| u32::try_from(parse_hex(digits)?).ok().map(Action::from_code))
+    let value = value.strip_prefix(b"unknown-seccomp-code(").unwrap_or(value);
+    let is_part = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(byte);
+    let start = value.iter().position(is_part)?;
+    let value = &value[start..];
+    let value = &value[..value.iter().position(|byte| !is_part(byte)).unwrap_or(value.len())];
+    Action::from_word(value).or_else(|| u32::try_from(parse_hex(value)?).ok().map(Action::from_code))
 }
 
 /// Parses decimal digits, without a sign.
@@ -426,11 +474,42 @@ mod tests {
     }
 
     #[test]
-    fn hex_comm_is_decoded_to_bytes_or_malformed() {
-        let bytes = replace("\"python3\"", "61221B0A");
-        assert_eq!(&*parse_record(&bytes).unwrap().comm.decode(), b"a\"\x1b\n");
-        assert_eq!(parse_record(&replace("\"python3\"", "612")), Err(Malformed::Value("comm")));
-        assert_eq!(parse_record(&replace("\"python3\"", "zz")), Err(Malformed::Value("comm")));
+    fn comm_without_quotes_is_hex_or_plain_text() {
+        let comm = |text: &str| {
+            parse_record(&replace("\"python3\"", text)).map(|record| record.comm.decode().into_owned())
+        };
+        assert_eq!(comm("61221B0A").unwrap(), b"a\"\x1b\n");
+        for lost_quotes in ["python3", "612", "cafe", "kworker/0:1"] {
+            assert_eq!(comm(lost_quotes).unwrap(), lost_quotes.as_bytes());
+        }
+        for other in ["&quot;a&quot;", "\\\"a\\\"", "\u{201c}a\u{201d}", "a b"] {
+            assert_eq!(comm(other), Err(Malformed::Value("comm")), "{other}");
+        }
+    }
+
+    #[test]
+    fn enriched_fields_without_their_separator_are_ignored() {
+        for separator in ["", " ", "#035", "^]", "\\u001d", "\u{fffd}", "\u{241d}", "\\x1d", "\\035", "&#29;", "?"] {
+            for enriched in ["AUID=\"unset\" UID=\"root\" ARCH=x86_64 SYSCALL=socket", "ARCH=x86_64 SYSCALL=socket"] {
+                let bytes = [KERNEL, separator.as_bytes(), enriched.as_bytes()].concat();
+                assert_eq!(parse_record(&bytes), parse_record(KERNEL), "{separator}{enriched}");
+            }
+            let bytes = [AUSEARCH, separator.as_bytes(), b"UID=\"root\" ARCH=x86_64"].concat();
+            assert_eq!(parse_record(&bytes), parse_record(AUSEARCH), "{separator}");
+        }
+    }
+
+    #[test]
+    fn record_without_optional_fields_is_parsed() {
+        for field in ["auid=4294967295 ", "uid=0 ", "ses=4294967295 ", " compat=0", " ip=0x7f613e11f829", " sig=31"] {
+            let bytes = replace(field, "");
+            let record = parse_record(&bytes).unwrap_or_else(|why| panic!("{field}: {why}"));
+            assert_eq!((record.pid, record.signal, record.action), (2294, 31, Action::KillProcess), "{field}");
+        }
+        assert_eq!(parse_record(&replace(" code=0x80000000", "")).unwrap().action, Action::Kill);
+        assert_eq!(parse_record(&replace(" exe=\"/usr/bin/python3.11\"", "")).unwrap().exe, None);
+        let logged = String::from_utf8(replace("sig=31", "sig=0")).unwrap().replace(" code=0x80000000", "");
+        assert_eq!(parse_record(logged.as_bytes()), Err(Malformed::Missing("code")), "refused or logged, unknown which");
     }
 
     #[test]
@@ -480,7 +559,8 @@ mod tests {
     #[test]
     fn record_that_is_cut_off_names_missing_field() {
         let cut = |at: &str| parse_record(&KERNEL[..memmem::find(KERNEL, at.as_bytes()).unwrap()]);
-        assert_eq!(cut(" code="), Err(Malformed::Missing("code")));
+        assert_eq!(cut(" syscall="), Err(Malformed::Missing("syscall")));
+        assert_eq!(cut(" arch="), Err(Malformed::Missing("arch")));
         assert_eq!(cut(" sig="), Err(Malformed::Missing("sig")));
         assert_eq!(cut(" comm="), Err(Malformed::Missing("comm")));
         assert_eq!(cut(": auid"), Err(Malformed::Stamp));

@@ -1,5 +1,6 @@
 //! Where records come from. Each source strips its own envelope and hands on the bytes that the kernel wrote.
 
+mod cleaning;
 mod envelope;
 pub(crate) mod journal_entry;
 mod journal_export;
