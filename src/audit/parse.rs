@@ -70,7 +70,8 @@ pub(crate) fn parse_fields<'a>(body: &'a [u8], stamp: Stamp<'a>, serial: u64) ->
     // A label can hold spaces ("(enforce)"), so it reaches to the last pid=.
     let pid_at = memmem::rfind(head, b" pid=").map(|at| at + 1).or_else(|| head.starts_with(b"pid=").then_some(0));
     let pid_at = pid_at.ok_or(Malformed::Missing("pid"))?;
-    let pid = parse_decimal(head[pid_at + b"pid=".len()..].trim_ascii_end()).ok_or(Malformed::Value("pid"))?;
+    let pid = head[pid_at + b"pid=".len()..].trim_ascii_end();
+    let pid = parse_decimal(pid.strip_suffix(b",").unwrap_or(pid)).ok_or(Malformed::Value("pid"))?;
     let head = &head[..pid_at];
     let (ids, subject) = match memmem::find(head, b" subj=") {
         Some(at) => (&head[..at], Some(head[at + b" subj=".len()..].trim_ascii_end())),
@@ -307,6 +308,9 @@ fn split_names(names: &[u8], interpreted: bool) -> Result<(UntrustedText<'_>, Op
     if let [quote @ (b'"' | b'\''), quoted @ ..] = names {
         let end = memchr(*quote, quoted).ok_or(Malformed::Value("comm"))?;
         let (comm, rest) = (UntrustedText::Plain(&quoted[..end]), &quoted[end + 1..]);
+        if !matches!(rest.first(), None | Some(b' ' | b',')) {
+            return Err(Malformed::Value("comm"));
+        }
         let exe = memmem::find(rest, EXE).map(|at| parse_exe(&rest[at + EXE.len()..], interpreted)).transpose()?;
         return Ok((comm, exe.flatten()));
     }
@@ -320,19 +324,17 @@ fn split_names(names: &[u8], interpreted: bool) -> Result<(UntrustedText<'_>, Op
 }
 
 fn parse_exe(value: &[u8], interpreted: bool) -> Result<Option<UntrustedText<'_>>, Malformed> {
-    match value {
+    match value.strip_suffix(b",").unwrap_or(value) {
         b"(null)" | b"" => Ok(None),
-        [quote @ (b'"' | b'\''), quoted @ .., end] if quote == end => Ok(Some(UntrustedText::Plain(quoted))),
+        [quote @ (b'"' | b'\''), quoted @ .., end] if quote == end && memchr(*quote, quoted).is_none() => {
+            Ok(Some(UntrustedText::Plain(quoted)))
+        }
         _ => parse_bare_name(value, interpreted, "exe").map(Some),
     }
 }
 
 /// Parses a name without quotes: hex of the kernel, text of `ausearch -i`, or text whose quotes were lost.
-fn parse_bare_name<'a>(
-    value: &'a [u8],
-    interpreted: bool,
-    key: &'static str,
-) -> Result<UntrustedText<'a>, Malformed> {
+fn parse_bare_name<'a>(value: &'a [u8], interpreted: bool, key: &'static str) -> Result<UntrustedText<'a>, Malformed> {
     let is_plain = || value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._-/+:@(),~#[]".contains(byte));
     match parse_hex_text(value) {
         Some(hex) if !interpreted => Ok(hex),
@@ -343,7 +345,8 @@ fn parse_bare_name<'a>(
 
 fn parse_hex_text(value: &[u8]) -> Option<UntrustedText<'_>> {
     let is_digit = |digit: &u8| digit.is_ascii_digit() || (b'A'..=b'F').contains(digit);
-    (!value.is_empty() && value.len().is_multiple_of(2) && value.iter().all(is_digit)).then_some(UntrustedText::Hex(value))
+    (!value.is_empty() && value.len().is_multiple_of(2) && value.iter().all(is_digit))
+        .then_some(UntrustedText::Hex(value))
 }
 
 /// Returns the `key=value` words; skips a word without `=`.
@@ -475,9 +478,8 @@ mod tests {
 
     #[test]
     fn comm_without_quotes_is_hex_or_plain_text() {
-        let comm = |text: &str| {
-            parse_record(&replace("\"python3\"", text)).map(|record| record.comm.decode().into_owned())
-        };
+        let comm =
+            |text: &str| parse_record(&replace("\"python3\"", text)).map(|record| record.comm.decode().into_owned());
         assert_eq!(comm("61221B0A").unwrap(), b"a\"\x1b\n");
         for lost_quotes in ["python3", "612", "cafe", "kworker/0:1"] {
             assert_eq!(comm(lost_quotes).unwrap(), lost_quotes.as_bytes());
@@ -509,7 +511,11 @@ mod tests {
         assert_eq!(parse_record(&replace(" code=0x80000000", "")).unwrap().action, Action::Kill);
         assert_eq!(parse_record(&replace(" exe=\"/usr/bin/python3.11\"", "")).unwrap().exe, None);
         let logged = String::from_utf8(replace("sig=31", "sig=0")).unwrap().replace(" code=0x80000000", "");
-        assert_eq!(parse_record(logged.as_bytes()), Err(Malformed::Missing("code")), "refused or logged, unknown which");
+        assert_eq!(
+            parse_record(logged.as_bytes()),
+            Err(Malformed::Missing("code")),
+            "refused or logged, unknown which"
+        );
     }
 
     #[test]

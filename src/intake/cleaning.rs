@@ -84,6 +84,7 @@ fn replace_start(text: &[u8], is_csv: bool) -> (usize, Option<&'static [u8]>) {
     let removed = |length| (length, Some(&b""[..]));
     let found = match text[0] {
         0x1b | b'[' => length_of_colour(text).map(removed),
+        b'^' if text.starts_with(b"^I") => Some((2, Some(&b" "[..]))),
         b'^' => length_of_colour(text).map(removed).or_else(|| find_separator(text)),
         b'"' if is_csv && text.starts_with(b"\"\"") => Some((2, Some(&b"\""[..]))),
         b'"' | b'q' => find_named(text),

@@ -1,18 +1,18 @@
-//! A journal export (`journalctl -o export`): entries of fields, text or binary, with blank lines between.
+//! Journal entries with their fields, in any format of `journalctl`.
 //!
 //! Fields that begin with an underscore are journald's own and a client cannot set them
-//! (`systemd.journal-fields(7)`). Only they decide what an entry is and which unit it belongs to.
+//! (`systemd.journal-fields(7)`). Where they are printed, only they decide what an entry is and which unit it belongs to.
 
-use super::envelope::find_kernel_event;
+use super::envelope::{Envelope, Suspicion, looks_like_record};
 use super::journal_entry;
 use super::journal_entry::DeathEntry;
-use super::lines::{LineReader, LogLine};
+use super::journal_fields::JournalFields;
+use super::line_prefix::is_audit_tag;
 use super::logged_facts::LoggedFacts;
 use super::record_sink::{LineKind, RecordSink};
-use crate::audit::{Malformed, Record, Stamp, parse_fields, parse_record};
+use crate::audit::{Malformed, Record, Stamp, parse_fields};
 use crate::units::{Manager, Unit};
 use std::collections::HashMap;
-use std::io;
 
 /// How many processes are remembered with their unit. Beyond that, all are forgotten.
 const MAX_PROCESSES: usize = 16 << 10;
@@ -29,7 +29,7 @@ const DELETED: &[u8] = b" (deleted)";
 /// Reads entries, and remembers in which unit journald saw each process.
 #[derive(Default)]
 pub(super) struct JournalExport {
-    fields: HashMap<&'static str, Vec<u8>>,
+    pub(super) fields: JournalFields,
     boot: Vec<u8>,
     processes: HashMap<u32, LoggingProcess>,
 }
@@ -54,84 +54,56 @@ impl LoggingProcess {
     }
 }
 
-/// The fields that are read; all others are skipped.
-const FIELDS: [&str; 18] = [
-    "MESSAGE",
-    "_TRANSPORT",
-    "_AUDIT_TYPE",
-    "_AUDIT_ID",
-    "_SOURCE_REALTIME_TIMESTAMP",
-    "__REALTIME_TIMESTAMP",
-    "_PID",
-    "_EXE",
-    "_BOOT_ID",
-    "_SYSTEMD_UNIT",
-    "_SYSTEMD_USER_UNIT",
-    "_SYSTEMD_OWNER_UID",
-    // A manager's entry about a process that exited.
-    "MESSAGE_ID",
-    "_UID",
-    "UNIT",
-    "USER_UNIT",
-    "EXIT_CODE",
-    "EXIT_STATUS",
-];
-
 impl JournalExport {
-    /// Reads the fields up to the blank line, or the end.
-    pub(super) fn read_entry(&mut self, lines: &mut LineReader<'_>) -> io::Result<()> {
-        self.fields.clear();
-        loop {
-            let name = match lines.next_line()? {
-                None | Some(LogLine::Whole([])) => return Ok(()),
-                Some(LogLine::TooLong) => continue,
-                Some(LogLine::Whole(line)) => {
-                    if let Some(equals) = memchr::memchr(b'=', line) {
-                        if let Some(name) = find_field(&line[..equals]) {
-                            self.fields.insert(name, line[equals + 1..].to_vec());
-                        }
-                        continue;
-                    }
-                    find_field(line)
-                }
-            };
-            // After a name alone: a little-endian length, that many bytes, and a newline.
-            let length = lines.read_bytes(8)?.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
-            let Some(length) = length else { return Ok(()) };
-            let Some(value) = lines.read_bytes(u64::from_le_bytes(length))? else { return Ok(()) };
-            if let Some(name) = name {
-                self.fields.insert(name, value);
-            }
-            lines.read_bytes(1)?;
-        }
-    }
-
     /// Hands the entry on if it is a record; otherwise remembers the unit of the process that logged it.
     pub(super) fn deliver(&mut self, sink: &mut RecordSink<'_, '_>) -> LineKind {
         self.forget_earlier_boot();
-        let message = self.get("MESSAGE");
-        match self.get("_TRANSPORT") {
-            b"audit" if self.get("_AUDIT_TYPE") == b"1326" => {
-                let stamp = self
-                    .number::<i64>("_SOURCE_REALTIME_TIMESTAMP")
-                    .or_else(|| self.number("__REALTIME_TIMESTAMP"))
-                    .map_or(Stamp::Unknown, |micros| Stamp::Millis(micros / 1000));
+        let message = self.fields.get("MESSAGE");
+        let envelope = Envelope::find(message);
+        let is_of_root = || self.fields.get("_UID") == b"0";
+        match (self.fields.get("_TRANSPORT"), self.fields.get("_AUDIT_TYPE"), envelope) {
+            (b"audit", b"1326", _) | (b"audit", b"", Some(_)) => {
                 let body = message.strip_prefix(b"SECCOMP ").unwrap_or(message);
-                let parsed = parse_fields(body, stamp, self.number("_AUDIT_ID").unwrap_or_default());
-                self.push(parsed, sink)
+                let parsed = parse_fields(body, self.stamp(), self.fields.number("_AUDIT_ID").unwrap_or_default());
+                return self.push(parsed.map_err(Suspicion::Malformed), sink);
             }
-            b"kernel" => match find_kernel_event(message) {
-                Some(event) => self.push(parse_record(event), sink),
-                None => LineKind::Foreign,
-            },
-            _ => {
-                self.remember_process();
-                LineKind::Foreign
+            // Also what auditd's plugin sends to syslog.
+            (transport, _, Some(envelope))
+                if is_audit_tag(self.tag())
+                    && (matches!(transport, b"kernel" | b"") || (transport == b"syslog" && is_of_root())) =>
+            {
+                let parsed = envelope.parse().map(|record| match record.stamp {
+                    Stamp::Unknown => Record { stamp: self.stamp(), ..record },
+                    _ => record,
+                });
+                return self.push(parsed, sink);
             }
+            (b"audit" | b"kernel", ..) => {}
+            _ => self.remember_process(),
         }
+        if !looks_like_record(self.fields.get("MESSAGE")) {
+            return LineKind::Foreign;
+        }
+        let is_kernel = matches!(self.fields.get("_TRANSPORT"), b"audit" | b"kernel");
+        LineKind::Suspect(match is_kernel && is_audit_tag(self.tag()) {
+            true => Suspicion::Malformed(Malformed::Stamp),
+            false => Suspicion::OtherProgram(self.tag().to_vec()),
+        })
     }
 
-    fn push(&self, parsed: Result<Record<'_>, Malformed>, sink: &mut RecordSink<'_, '_>) -> LineKind {
+    /// Returns the program that logged the entry; an entry without a tag is taken for the kernel's.
+    fn tag(&self) -> &[u8] {
+        let tag = self.fields.find("SYSLOG_IDENTIFIER").or_else(|| self.fields.find("_TRANSPORT"));
+        tag.map_or(b"kernel", Vec::as_slice)
+    }
+
+    fn stamp(&self) -> Stamp<'static> {
+        let micros = self.fields.number::<i64>("_SOURCE_REALTIME_TIMESTAMP");
+        let micros = micros.or_else(|| self.fields.number("__REALTIME_TIMESTAMP"));
+        micros.map_or(Stamp::Unknown, |micros| Stamp::Millis(micros / 1000))
+    }
+
+    fn push(&self, parsed: Result<Record<'_>, Suspicion>, sink: &mut RecordSink<'_, '_>) -> LineKind {
         let unit = parsed.as_ref().ok().and_then(|record| {
             let process = self.processes.get(&record.pid)?;
             process.is_subject_of(record).then_some(&process.unit)
@@ -141,38 +113,38 @@ impl JournalExport {
 
     /// Returns the unit that lost a process to SIGSYS, if this is its manager's entry about that.
     pub(super) fn sigsys_exit(&self) -> Option<Unit> {
-        if self.get("MESSAGE_ID") != journal_entry::EXIT.as_bytes() {
+        if self.fields.get("MESSAGE_ID") != journal_entry::EXIT.as_bytes() {
             return None;
         }
-        DeathEntry::parse(0, |name| self.fields.get(name.to_str().ok()?).cloned()).map(|entry| entry.unit)
+        DeathEntry::parse(0, |name| self.fields.find(name.to_str().ok()?).cloned()).map(|entry| entry.unit)
     }
 
     /// Adds what an entry of systemd or of the kernel shows about the machine.
     pub(super) fn add_facts(&self, facts: &mut LoggedFacts) {
-        let is_systemd = || self.get("_PID") == b"1" || self.get("_EXE").ends_with(b"/systemd");
-        match self.get("_TRANSPORT") {
-            b"kernel" => facts.add_kernel_message(self.get("MESSAGE")),
-            _ if is_systemd() => facts.add_systemd_message(self.get("MESSAGE")),
+        let is_systemd = || self.fields.get("_PID") == b"1" || self.fields.get("_EXE").ends_with(b"/systemd");
+        match self.fields.get("_TRANSPORT") {
+            b"kernel" => facts.add_kernel_message(self.fields.get("MESSAGE")),
+            _ if is_systemd() => facts.add_systemd_message(self.fields.get("MESSAGE")),
             _ => {}
         }
     }
 
     /// Forgets all processes once the boot changes: another boot gives the same pids to other processes.
     fn forget_earlier_boot(&mut self) {
-        if let Some(boot) = self.fields.remove("_BOOT_ID")
-            && boot != self.boot
+        if let Some(boot) = self.fields.find("_BOOT_ID")
+            && *boot != self.boot
         {
-            self.boot = boot;
+            self.boot.clone_from(boot);
             self.processes.clear();
         }
     }
 
     /// Remembers the unit that journald read from the cgroup of the process that logged this entry.
     fn remember_process(&mut self) {
-        let Some(pid) = self.number("_PID") else { return };
-        let text = |name: &str| std::str::from_utf8(self.get(name)).ok();
+        let Some(pid) = self.fields.number("_PID") else { return };
+        let text = |name: &str| std::str::from_utf8(self.fields.get(name)).ok();
         let user_unit = text("_SYSTEMD_USER_UNIT").and_then(|name| name.parse().ok());
-        let unit = match (user_unit, self.number("_SYSTEMD_OWNER_UID")) {
+        let unit = match (user_unit, self.fields.number("_SYSTEMD_OWNER_UID")) {
             (Some(name), Some(uid)) => Some(Unit { manager: Manager::User(uid), name }),
             (Some(_), None) => None,
             (None, _) => text("_SYSTEMD_UNIT")
@@ -183,27 +155,12 @@ impl JournalExport {
         if self.processes.len() >= MAX_PROCESSES {
             self.processes.clear();
         }
-        let exe = self.get("_EXE");
+        let exe = self.fields.get("_EXE");
         let exe = exe.strip_suffix(DELETED).unwrap_or(exe);
         let exe = (1..=MAX_EXE).contains(&exe.len()).then(|| exe.into());
-        let at = self.number::<i64>("__REALTIME_TIMESTAMP").map(|micros| micros / 1000);
+        let at = self.fields.number::<i64>("__REALTIME_TIMESTAMP").map(|micros| micros / 1000);
         self.processes.insert(pid, LoggingProcess { unit, exe, at });
     }
-
-    fn get(&self, name: &str) -> &[u8] {
-        self.fields.get(name).map_or(&[], Vec::as_slice)
-    }
-
-    fn number<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
-        std::str::from_utf8(self.get(name)).ok()?.parse().ok()
-    }
-}
-
-/// The start of every entry: journald writes the cursor first.
-pub(super) const FIRST_FIELD: &[u8] = b"__CURSOR=";
-
-fn find_field(name: &[u8]) -> Option<&'static str> {
-    FIELDS.into_iter().find(|field| field.as_bytes() == name)
 }
 
 #[cfg(test)]
@@ -223,7 +180,6 @@ mod tests {
             units.push(unit.map(|unit| format!("{} {}", unit.manager, unit.name)));
         })
         .unwrap();
-        assert_eq!(summary.malformed, 0, "{:?}", summary.complaints);
         (units, summary.lines)
     }
 
@@ -243,6 +199,43 @@ mod tests {
     fn entry_of_client_with_audit_fields_is_no_record() {
         let text = entry(&format!("SECCOMP {RECORD}"), "_TRANSPORT=syslog\n_AUDIT_TYPE=1326\n");
         assert_eq!(units(text), (vec![], 1));
+    }
+
+    #[test]
+    fn entry_of_other_format_without_cursor_is_record() {
+        let audit = "_TRANSPORT=audit\n_AUDIT_TYPE=1326\n_AUDIT_ID=9\n";
+        let text = format!("_BOOT_ID=b\n{audit}MESSAGE=SECCOMP {RECORD}\n\n");
+        assert_eq!(units(&text), (vec![None], 1));
+        assert_eq!(units(format!("MESSAGE=SECCOMP {RECORD}\nPRIORITY=5\n{audit}")), (vec![None], 1));
+        let verbose = text.trim_end().replace('\n', "\n    ");
+        assert_eq!(units(format!("Fri 2025-02-21 11:06:48.788123 CET [s=1;i=2]\n    {verbose}")), (vec![None], 2));
+        let of_client = format!("MESSAGE=SECCOMP {RECORD}\nPRIORITY=5\n_TRANSPORT=syslog\nSYSLOG_IDENTIFIER=evil\n");
+        assert_eq!(units(of_client), (vec![], 1));
+    }
+
+    #[test]
+    fn json_entries_are_read_as_an_export() {
+        let text = |message: &str, more: &str| {
+            let message = serde_json::to_string(message).unwrap();
+            format!(
+                "{{\"__CURSOR\":\"s=1\",\"__REALTIME_TIMESTAMP\":\"5000\",\"_BOOT_ID\":\"b\",{more}\"MESSAGE\":{message}}}"
+            )
+        };
+        let audit = "\"_TRANSPORT\":\"audit\",\"_AUDIT_TYPE\":\"1326\",";
+        let denial = text(&format!("SECCOMP {RECORD}"), audit);
+        let hello = text("hello", "\"_TRANSPORT\":\"stdout\",\"_PID\":\"7\",\"_SYSTEMD_UNIT\":\"a.service\",");
+        let unit = Some("system a.service".to_owned());
+        for (before, after) in [("", "\n"), ("\u{1e}", "\n"), ("data: ", "\n\n")] {
+            let log = format!("{before}{hello}{after}{before}{denial}{after}");
+            assert_eq!(units(log).0, [unit.clone()], "{before:?}");
+        }
+        let pretty = |text: &str| text.replace('{', "{\n\t").replace(",\"", ",\n\t\"").replace('}', "\n}");
+        assert_eq!(units(format!("{}\n{}\n", pretty(&hello), pretty(&denial))).0, [unit]);
+        let bytes = format!("SECCOMP {RECORD}").bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(",");
+        let of_bytes = text("", audit).replace("\"MESSAGE\":\"\"", &format!("\"MESSAGE\":[{bytes}]"));
+        assert_eq!(units(of_bytes).0, [None]);
+        let of_client = text(&format!("SECCOMP {RECORD}"), "\"_TRANSPORT\":\"syslog\",\"_AUDIT_TYPE\":\"1326\",");
+        assert_eq!(units(of_client).0, [None; 0]);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(super) struct LineReader<'r> {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// Where the latest line starts, until more is read.
+    latest: usize,
 }
 
 impl<'r> LineReader<'r> {
@@ -26,7 +28,7 @@ impl<'r> LineReader<'r> {
     const BUFFER: usize = 4 * LONGEST_LINE;
 
     pub(super) fn new(input: &'r mut dyn Read) -> Self {
-        Self { input, buffer: vec![0; Self::BUFFER], start: 0, end: 0 }
+        Self { input, buffer: vec![0; Self::BUFFER], start: 0, end: 0, latest: 0 }
     }
 
     /// Returns the next line; `None` at the end of the input.
@@ -36,7 +38,7 @@ impl<'r> LineReader<'r> {
         loop {
             if let Some(at) = memchr(b'\n', &self.buffer[searched..self.end]) {
                 let (start, newline) = (self.start, searched + at);
-                self.start = newline + 1;
+                (self.latest, self.start) = (start, newline + 1);
                 let is_whole = !is_too_long && newline - start <= LONGEST_LINE;
                 let line = if is_whole { LogLine::Whole(&self.buffer[start..newline]) } else { LogLine::TooLong };
                 return Ok(Some(line));
@@ -47,7 +49,7 @@ impl<'r> LineReader<'r> {
             }
             if !self.fill()? {
                 let rest = self.start..self.end;
-                self.start = self.end;
+                (self.latest, self.start) = (self.start, self.end);
                 return Ok(match (is_too_long, rest.is_empty()) {
                     (true, _) => Some(LogLine::TooLong),
                     (false, true) => None,
@@ -57,6 +59,11 @@ impl<'r> LineReader<'r> {
             // `fill` moved the searched bytes to the front.
             searched = self.start;
         }
+    }
+
+    /// Puts the latest line back, which [`next_line`](Self::next_line) returned whole.
+    pub(super) fn unread_line(&mut self) {
+        self.start = self.latest;
     }
 
     /// Returns the whole lines in the buffer; `None` if there is none yet, or one of them may be too long.

@@ -1,8 +1,12 @@
 //! A log of mixed dialects, with other lines between: audit logs, `ausearch` output, kernel logs, `journalctl`
 //! output and journal exports.
 
-use super::envelope::strip_envelope;
-use super::journal_export::{FIRST_FIELD, JournalExport};
+use super::cleaning::clean_line;
+use super::envelope::{Envelope, Suspicion, is_cut_off, join_line, looks_like_record};
+use super::journal_export::JournalExport;
+use super::journal_fields::{is_journal_object, starts_fields};
+use super::json_line::{JsonNesting, find_program, parse_json, starts_json};
+use super::line_prefix::{find_other_program, is_audit_tag};
 use super::lines::{LONGEST_LINE, LineReader, LogLine};
 use super::logged_facts;
 use super::logged_facts::LoggedFacts;
@@ -10,17 +14,29 @@ use super::record_sink::{LineKind, OnRecord, RecordSink};
 pub(crate) use super::repeats::Novelty;
 use super::sigsys_exit_line;
 use super::sigsys_exit_line::SigsysExits;
+use crate::audit::text::escape_excerpt;
+use crate::audit::{Action, Malformed, parse_record};
 use memchr::{memchr, memchr_iter, memmem, memrchr};
+use serde_json::Value;
 use std::io;
 use std::io::Read;
 
 /// How many skipped lines are described; all are counted.
 const MAX_COMPLAINTS: usize = 5;
 
+/// The most lines of one wrapped record, and of its text in bytes.
+const MAX_WRAPPED: (u64, usize) = (24, 8 << 10);
+
+/// The longest JSON text of several lines that is read as a whole, in bytes. A longer one is read line by line.
+const LONGEST_JSON: usize = 4 * LONGEST_LINE;
+
+/// How deep log shippers may wrap JSON as a text in JSON.
+const MAX_WRAPPINGS: usize = 3;
+
 /// What a log held.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct LogSummary {
-    /// Lines, or journal entries of an export.
+    /// Lines, or journal entries in a format with fields.
     pub(crate) lines: u64,
     /// SECCOMP records.
     pub(crate) records: u64,
@@ -28,8 +44,10 @@ pub(crate) struct LogSummary {
     pub(crate) repeats: u64,
     /// Lines about something else.
     pub(crate) foreign: u64,
-    /// Lines that begin like a record and cannot be parsed.
+    /// Lines that look like a record and are none.
     pub(crate) malformed: u64,
+    /// Lines that continue a wrapped record.
+    pub(crate) continued: u64,
     /// Lines over [`LONGEST_LINE`].
     pub(crate) overlong: u64,
     /// Deaths by SIGSYS that service managers logged.
@@ -41,21 +59,28 @@ pub(crate) struct LogSummary {
 }
 
 impl LogSummary {
-    fn complain(&mut self, why: String) {
+    fn complain(&mut self, line: u64, why: String) {
         if self.complaints.len() < MAX_COMPLAINTS {
-            self.complaints.push((self.lines, why));
+            self.complaints.push((line, why));
         }
     }
 
-    /// Counts one line or entry.
-    fn count(&mut self, kind: LineKind) {
+    /// Counts a line or entry that ended before line `next`.
+    fn count(&mut self, kind: LineKind, line: u64) {
         match kind {
             LineKind::Record => self.records += 1,
             LineKind::Repeat => self.repeats += 1,
             LineKind::Foreign => self.foreign += 1,
-            LineKind::Malformed(why) => {
+            LineKind::Suspect(why) => {
                 self.malformed += 1;
-                self.complain(why.to_string());
+                let why = match why {
+                    Suspicion::Malformed(why) => format!("looks like a record, but {why}"),
+                    Suspicion::OtherProgram(word) => {
+                        let word = escape_excerpt(&String::from_utf8_lossy(&word));
+                        format!("looks like a record, but is logged under '{word}': any program can log such a text")
+                    }
+                };
+                self.complain(line, why);
             }
         }
     }
@@ -68,46 +93,83 @@ impl LogSummary {
 /// # Errors
 /// Those of reading. Malformed input is counted.
 pub(crate) fn read_log(input: &mut dyn Read, on_record: &mut OnRecord<'_>) -> io::Result<LogSummary> {
-    let (summary, needles, sink) = (LogSummary::default(), Needles::new(), RecordSink::new(on_record));
-    let mut log = LogReader { summary, needles, sink };
-    let mut export = JournalExport::default();
+    let mut log = LogReader {
+        summary: LogSummary::default(),
+        needles: Needles::new(),
+        sink: RecordSink::new(on_record),
+        export: JournalExport::default(),
+        wrapped: None,
+        heading: Vec::new(),
+    };
     let mut lines = LineReader::new(input);
     loop {
         if let Some(block) = lines.buffered_lines() {
-            let plain = log.needles.length_before_export(block);
+            let plain = length_before_entry(block);
             if plain > 0 {
                 log.read_block(&block[..plain]);
                 lines.consume(plain);
                 continue;
             }
         }
-        let Some(line) = lines.next_line()? else { return Ok(log.finish()) };
+        let Some(line) = lines.next_line()? else {
+            log.finish_wrapped();
+            return Ok(log.finish());
+        };
         match line {
-            LogLine::Whole(line) if line.starts_with(FIRST_FIELD) => {
+            LogLine::Whole(line) if starts_fields(line) => {
+                let first = line.to_vec();
+                log.finish_wrapped();
                 log.summary.lines += 1;
-                export.read_entry(&mut lines)?;
-                let kind = export.deliver(&mut log.sink);
-                log.summary.count(kind);
-                if let Some(unit) = export.sigsys_exit() {
-                    log.summary.sigsys_exits.add(unit);
-                }
-                export.add_facts(&mut log.sink.facts);
+                log.export.fields.read_text(&first, &mut lines)?;
+                let kind = log.deliver_entry();
+                log.summary.count(kind, log.summary.lines);
+            }
+            LogLine::Whole(line) if starts_json(line) => {
+                let first = line.to_vec();
+                log.finish_wrapped();
+                log.read_json(first, &mut lines)?;
             }
             LogLine::Whole(line) => log.read_line(line),
             LogLine::TooLong => {
                 log.summary.lines += 1;
                 log.summary.overlong += 1;
-                log.summary.complain(format!("it is longer than {LONGEST_LINE} bytes"));
+                log.summary.complain(log.summary.lines, format!("it is longer than {LONGEST_LINE} bytes"));
             }
         }
     }
 }
 
-/// Reads lines outside journal exports.
+/// Returns how many bytes of whole lines come before the first journal entry or JSON text.
+fn length_before_entry(block: &[u8]) -> usize {
+    let mut start = 0;
+    for newline in memchr_iter(b'\n', block) {
+        // Most lines are no entry by their first byte.
+        let line = &block[start..newline];
+        if starts_fields(line) || starts_json(line) {
+            return start;
+        }
+        start = newline + 1;
+    }
+    block.len()
+}
+
+/// Reads the lines of a log, and counts them.
 struct LogReader<'a, 'b> {
     summary: LogSummary,
     needles: Needles,
     sink: RecordSink<'a, 'b>,
+    export: JournalExport,
+    /// A record that goes on in the next line.
+    wrapped: Option<WrappedRecord>,
+    /// The start of the latest line that is not indented.
+    heading: Vec<u8>,
+}
+
+/// A record of several lines, as far as it was read.
+struct WrappedRecord {
+    text: Vec<u8>,
+    first_line: u64,
+    lines: u64,
 }
 
 impl LogReader<'_, '_> {
@@ -117,30 +179,239 @@ impl LogReader<'_, '_> {
 
     fn read_line(&mut self, line: &[u8]) {
         self.summary.lines += 1;
-        let kind = match strip_envelope(line) {
-            Some(payload) => self.sink.push(payload.parse(), None),
-            None => LineKind::Foreign,
-        };
-        if matches!(kind, LineKind::Foreign) {
-            if let Some(unit) = sigsys_exit_line::parse_unit(line) {
-                self.summary.sigsys_exits.add(unit);
-            }
-            self.sink.facts.add_line(line);
+        if self.join_wrapped(line) {
+            return;
         }
-        self.summary.count(kind);
+        if let Some(kind) = self.classify(line, 0) {
+            if matches!(kind, LineKind::Foreign) {
+                if let Some(unit) = sigsys_exit_line::parse_unit(line) {
+                    self.summary.sigsys_exits.add(unit);
+                }
+                self.sink.facts.add_line(line);
+            }
+            self.summary.count(kind, self.summary.lines);
+        }
+        if !line.starts_with(b" ") {
+            self.note_heading(line);
+        }
+    }
+
+    /// Reads a line, or a text in JSON; `None` if it is a record that may go on in the next line.
+    ///
+    /// A plain line is read as it is. Only a line that has words of a record and no record is cleaned.
+    fn classify(&mut self, line: &[u8], wrappings: usize) -> Option<LineKind> {
+        if let Some(event) = line.strip_prefix(b"type=SECCOMP msg=")
+            && let Ok(record) = parse_record(event)
+            && !matches!(record.action, Action::Kill | Action::Other(_))
+        {
+            return Some(self.sink.push(Ok(record), None));
+        }
+        if !self.needles.may_be_record(line) {
+            return Some(LineKind::Foreign);
+        }
+        if let Some(word) = self.find_program_above(line)
+            && looks_like_record(line)
+        {
+            return Some(LineKind::Suspect(Suspicion::OtherProgram(word)));
+        }
+        if wrappings < MAX_WRAPPINGS
+            && let Some((prefix, value)) = parse_json(line)
+        {
+            let program = find_other_program(prefix).map(<[u8]>::to_vec);
+            return Some(self.read_value(&value, program.as_deref(), wrappings + 1));
+        }
+        let parsed = Envelope::find(line).map(Envelope::parse);
+        if matches!(parsed, Some(Ok(_))) && !is_cut_off(line) {
+            return parsed.map(|parsed| self.sink.push(parsed, None));
+        }
+        let cleaned = clean_line(line);
+        if wrappings == 0 && is_cut_off(&cleaned) {
+            self.wrapped = Some(WrappedRecord { text: cleaned, first_line: self.summary.lines, lines: 1 });
+            return None;
+        }
+        Some(self.read_cleaned(&cleaned))
+    }
+
+    fn read_cleaned(&mut self, line: &[u8]) -> LineKind {
+        match Envelope::find(line) {
+            Some(envelope) => self.sink.push(envelope.parse(), None),
+            None if looks_like_record(line) => LineKind::Suspect(Suspicion::Malformed(Malformed::Stamp)),
+            None => LineKind::Foreign,
+        }
+    }
+
+    /// Adds a line to the wrapped record before it; false if it does not belong to one.
+    fn join_wrapped(&mut self, line: &[u8]) -> bool {
+        let Some(mut wrapped) = self.wrapped.take() else { return false };
+        let cleaned = clean_line(line);
+        let start = cleaned.iter().position(|byte| !b" >|".contains(byte)).unwrap_or(cleaned.len());
+        let has_room = wrapped.lines < MAX_WRAPPED.0 && wrapped.text.len() + cleaned.len() <= MAX_WRAPPED.1;
+        if !has_room || !join_line(&mut wrapped.text, &cleaned[start..]) {
+            self.wrapped = Some(wrapped);
+            self.summary.lines -= 1;
+            self.finish_wrapped();
+            self.summary.lines += 1;
+            return false;
+        }
+        wrapped.lines += 1;
+        self.summary.continued += 1;
+        let goes_on = is_cut_off(&wrapped.text);
+        self.wrapped = Some(wrapped);
+        if !goes_on {
+            self.finish_wrapped();
+        }
+        true
+    }
+
+    fn finish_wrapped(&mut self) {
+        if let Some(WrappedRecord { text, first_line, .. }) = self.wrapped.take() {
+            let kind = self.read_cleaned(&text);
+            self.summary.count(kind, first_line);
+        }
+    }
+
+    /// Hands on the entry whose fields were read.
+    fn deliver_entry(&mut self) -> LineKind {
+        let kind = self.export.deliver(&mut self.sink);
+        if let Some(unit) = self.export.sigsys_exit() {
+            self.summary.sigsys_exits.add(unit);
+        }
+        self.export.add_facts(&mut self.sink.facts);
+        kind
+    }
+
+    /// Reads a JSON text that begins with this line.
+    fn read_json(&mut self, first: Vec<u8>, lines: &mut LineReader<'_>) -> io::Result<()> {
+        let mut nesting = JsonNesting::default();
+        let mut is_whole = nesting.read(&first);
+        let mut text = first;
+        while !is_whole && text.len() <= LONGEST_JSON {
+            match lines.next_line()? {
+                None => break,
+                Some(LogLine::TooLong) => text.push(b'\n'),
+                Some(LogLine::Whole(line)) => {
+                    text.push(b'\n');
+                    text.extend_from_slice(line);
+                    is_whole = nesting.read(line);
+                }
+            }
+        }
+        let is_wrapped = text.contains(&b'\n');
+        let is_relevant = self.needles.may_be_record(&text) || memmem::find(&text, b"\"_TRANSPORT\"").is_some();
+        if is_whole
+            && (is_wrapped || is_relevant)
+            && let Some((_, value)) = parse_json(&text)
+        {
+            self.summary.lines += 1;
+            let kind = self.read_value(&value, None, 1);
+            self.summary.count(kind, self.summary.lines);
+            return Ok(());
+        }
+        for line in text.split(|byte| *byte == b'\n') {
+            self.read_line(line);
+        }
+        Ok(())
+    }
+
+    /// Reads the journal entries and texts in JSON. Returns the first kind that is not foreign, and counts the others.
+    fn read_value(&mut self, value: &Value, program: Option<&[u8]>, wrappings: usize) -> LineKind {
+        let mut first = LineKind::Foreign;
+        let mut add = |log: &mut Self, kind: LineKind| match (&first, &kind) {
+            (_, LineKind::Foreign) => {}
+            (LineKind::Foreign, _) => first = kind,
+            _ => log.summary.count(kind, log.summary.lines),
+        };
+        match value {
+            Value::Object(object) if is_journal_object(object) => {
+                self.export.fields.set_json(object);
+                let kind = self.deliver_entry();
+                add(self, kind);
+            }
+            Value::Object(object) => {
+                let named = find_program(object).map(str::as_bytes).filter(|program| !is_audit_tag(program));
+                let program = named.or(program);
+                for value in object.values() {
+                    let kind = self.read_value(value, program, wrappings);
+                    add(self, kind);
+                }
+            }
+            Value::Array(values) => {
+                for value in values {
+                    let kind = self.read_value(value, program, wrappings);
+                    add(self, kind);
+                }
+            }
+            Value::String(text) if self.needles.may_be_record(text.as_bytes()) => {
+                for line in text.lines() {
+                    let kind = match program {
+                        Some(program) if looks_like_record(line.as_bytes()) => {
+                            Some(LineKind::Suspect(Suspicion::OtherProgram(program.to_vec())))
+                        }
+                        _ => self.classify(line.as_bytes(), wrappings),
+                    };
+                    add(self, kind.unwrap_or(LineKind::Foreign));
+                }
+            }
+            _ => {}
+        }
+        first
+    }
+
+    /// Remembers a line whose message may go on in indented lines.
+    fn note_heading(&mut self, line: &[u8]) {
+        const LONGEST: usize = 512;
+        self.heading.clear();
+        self.heading.extend_from_slice(&line[..line.len().min(LONGEST)]);
+    }
+
+    /// Returns the program whose message goes on in this line.
+    ///
+    /// `journalctl` indents the further lines of a message to where the message begins (`print_multiline`, systemd's
+    /// `logs-show.c`).
+    fn find_program_above(&self, line: &[u8]) -> Option<Vec<u8>> {
+        let indent = line.iter().take_while(|byte| **byte == b' ').count();
+        if indent == 0 {
+            return None;
+        }
+        let message = memmem::find(&self.heading, b": ")? + 2;
+        let column = String::from_utf8_lossy(&self.heading[..message]).chars().count();
+        find_other_program(&self.heading[..message]).filter(|_| indent >= column).map(<[u8]>::to_vec)
     }
 
     /// Reads whole lines, and searches for those that may be records instead of looking at each.
     fn read_block(&mut self, block: &[u8]) {
         let mut candidates = self.needles.candidates();
         let mut at = 0;
-        while let Some(hit) = candidates.next_after(block, at) {
+        // Up to here, the heading is known.
+        let mut noted = 0;
+        while at < block.len() {
+            let hit = if self.wrapped.is_some() { Some(at) } else { candidates.next_after(block, at) };
+            let Some(hit) = hit else { break };
             let (start, end) = line_around(block, at, hit);
             self.skip_foreign(&block[at..start]);
+            if block[start] == b' ' {
+                self.find_heading(&block[noted..start]);
+                noted = start;
+            }
             self.read_line(&block[start..end]);
             at = block.len().min(end + 1);
         }
         self.skip_foreign(&block[at..]);
+        self.find_heading(&block[noted..]);
+    }
+
+    /// Remembers the last of these lines that is not indented.
+    fn find_heading(&mut self, lines: &[u8]) {
+        let mut end = lines.len();
+        while end > 0 {
+            let line_end = if lines[end - 1] == b'\n' { end - 1 } else { end };
+            let start = memrchr(b'\n', &lines[..line_end]).map_or(0, |newline| newline + 1);
+            if lines[start] != b' ' {
+                self.note_heading(&lines[start..line_end]);
+                return;
+            }
+            end = start;
+        }
     }
 
     /// Counts whole lines that are no records, and the deaths by SIGSYS in them.
@@ -172,42 +443,37 @@ fn line_around(lines: &[u8], from: usize, hit: usize) -> (usize, usize) {
     (start, end)
 }
 
-/// Search words: every record has `name` or `number`, in any dialect.
+/// Search words: every record has one of the first three, in any dialect.
 struct Needles {
-    name: memmem::Finder<'static>,
-    number: memmem::Finder<'static>,
+    record: [memmem::Finder<'static>; 3],
     sigsys_exit: memmem::Finder<'static>,
     facts: [memmem::Finder<'static>; logged_facts::WORDS.len()],
-    export: memmem::Finder<'static>,
 }
 
 impl Needles {
     fn new() -> Self {
+        let record: [&[u8]; 3] = [b"SECCOMP", b"1326", b" compat="];
         Self {
-            name: memmem::Finder::new(b"SECCOMP"),
-            number: memmem::Finder::new(b"1326"),
+            record: record.map(memmem::Finder::new),
             sigsys_exit: memmem::Finder::new(sigsys_exit_line::WORDS),
             facts: logged_facts::WORDS.map(memmem::Finder::new),
-            export: memmem::Finder::new(FIRST_FIELD),
         }
     }
 
-    /// Returns how many bytes of whole lines come before the first entry of a journal export.
-    fn length_before_export(&self, block: &[u8]) -> usize {
-        let mut hits = self.export.find_iter(block);
-        hits.find(|&at| at == 0 || block[at - 1] == b'\n').unwrap_or(block.len())
+    fn may_be_record(&self, text: &[u8]) -> bool {
+        self.record.iter().any(|word| word.find(text).is_some())
     }
 
     fn candidates(&self) -> Candidates {
-        Candidates { needles: [self.name.clone(), self.number.clone()], hits: [Some(0); 2] }
+        Candidates { needles: self.record.clone(), hits: [Some(0); 3] }
     }
 }
 
 /// Places where a record may be, in order.
 struct Candidates {
-    needles: [memmem::Finder<'static>; 2],
+    needles: [memmem::Finder<'static>; 3],
     /// The next hit of each word, or where to search for it from; `None` if there is none.
-    hits: [Option<usize>; 2],
+    hits: [Option<usize>; 3],
 }
 
 impl Candidates {
@@ -239,8 +505,8 @@ mod tests {
             handed_on += 1;
         })
         .unwrap();
-        let LogSummary { lines, records, repeats, foreign, malformed, overlong, .. } = summary;
-        assert_eq!(lines, records + repeats + foreign + malformed + overlong);
+        let LogSummary { lines, records, repeats, foreign, malformed, overlong, continued, .. } = summary;
+        assert_eq!(lines, records + repeats + foreign + malformed + overlong + continued);
         (handed_on, [records, foreign, malformed, overlong])
     }
 

@@ -1,8 +1,9 @@
 //! Hands each record of a log on once.
 
+use super::envelope::Suspicion;
 use super::logged_facts::LoggedFacts;
 use super::repeats::{Novelty, RepeatFilter};
-use crate::audit::{Malformed, Record};
+use crate::audit::Record;
 use crate::units::Unit;
 
 /// Receives a record, and the unit that the log names for its process, where it names one.
@@ -10,12 +11,13 @@ pub(super) type OnRecord<'a> = dyn FnMut(&Record<'_>, Option<&Unit>, Novelty) + 
 
 /// What a line or journal entry was.
 #[must_use]
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum LineKind {
     Record,
     Repeat,
     Foreign,
-    Malformed(Malformed),
+    /// It looks like a record and is none.
+    Suspect(Suspicion),
 }
 
 /// Drops the records that were handed on before.
@@ -31,10 +33,10 @@ impl<'a, 'b> RecordSink<'a, 'b> {
         Self { on_record, repeats: RepeatFilter::default(), facts: LoggedFacts::default() }
     }
 
-    pub(super) fn push(&mut self, parsed: Result<Record<'_>, Malformed>, unit: Option<&Unit>) -> LineKind {
+    pub(super) fn push(&mut self, parsed: Result<Record<'_>, Suspicion>, unit: Option<&Unit>) -> LineKind {
         let record = match parsed {
             Ok(record) => record,
-            Err(why) => return LineKind::Malformed(why),
+            Err(why) => return LineKind::Suspect(why),
         };
         self.facts.add_record(&record);
         let novelty = self.repeats.check(&record);

@@ -4,22 +4,25 @@
 //! socket's entry, `journalctl` prints a date to the second (`journald-audit.c` takes the stamp as the entry's time).
 //! A log joined from `audit.log`, `dmesg` and an export has further copies.
 //!
+//!
 //! - Stamped records are copies if time, serial number and pid are equal. The filter remembers the latest
 //!   [`MAX_REMEMBERED`] in order of time, and at least half as many that came out of order. Copies further apart are
 //!   counted twice.
-//! - An undated record is a copy of a stamped one if process, thread, call, instruction pointer and second are equal. If
-//!   several are equal, as many count as there are of the more frequent kind. Both kinds are remembered for at least half
-//!   of [`MAX_REMEMBERED`] records. The comparison ignores day and hour: the log does not tell the date's time zone, but
-//!   time zones differ by quarters of an hour.
-//!
-//! Records in the words of `ausearch -i` are never compared: they have names in place of numbers.
+//! - The other dialects tell less: `ausearch -i` a serial number and a date of its own time zone, `journalctl` a date to
+//!   the second, `journalctl -o cat` no time. A record is a copy of a more precise one if everything that it tells is
+//!   equal ([`CopyKey`]). If several are equal, as many count as there are of the more frequent kind. Each kind is
+//!   remembered for at least half of [`MAX_REMEMBERED`] records. The comparison ignores day and hour: the log does not
+//!   tell the date's time zone, but time zones differ by quarters of an hour.
 
-use crate::audit::{Action, CallField, Record, Stamp};
+use crate::audit::{Action, ArchField, CallField, Record, Stamp};
+use crate::syscalls::{Arch, Call};
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
 /// How many records are remembered: some 4 MB of `audit.log`, and less than a processor's cache.
 const MAX_REMEMBERED: usize = 16 << 10;
+/// How many keys a map remembers at least: those of as many records as half of [`MAX_REMEMBERED`].
+const MAX_KEYS: usize = 3 * MAX_REMEMBERED / 2;
 /// How many records later the record of another processor can arrive.
 const MAX_OVERTAKEN: usize = 64;
 /// Time zones differ by a multiple of this, in seconds.
@@ -30,7 +33,7 @@ const QUARTER_HOUR: i64 = 15 * 60;
 pub(crate) enum Novelty {
     /// It was not seen before.
     New,
-    /// A copy without the precise time came earlier: this one tells the time and must not be counted again.
+    /// A copy that tells less came earlier: this one tells the time and must not be counted again.
     DatesEarlier,
 }
 
@@ -40,14 +43,25 @@ pub(super) struct RepeatFilter {
     /// In the order of their stamps.
     ordered: VecDeque<StampedRecord>,
     out_of_order: RecentMap<StampKey, ()>,
-    /// Kept from the first undated record on.
-    copies: Option<RecentMap<UndatedKey, CopyCount>>,
+    /// Kept from the first record on that has no stamp.
+    copies: Option<RecentMap<CopyKey, CopyCount>>,
 }
 
 /// Time in milliseconds, serial number and pid, which no two records of one machine share.
 type StampKey = (i64, u64, u32);
-/// What a record shows without its stamp, and its second within a quarter of an hour.
-type UndatedKey = (Fingerprint, u16);
+
+/// What a record tells in a dialect without the stamp, from the most precise to the least.
+///
+/// A record has the keys of its own dialect and of all that tell less.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum CopyKey {
+    /// `ausearch -i`: serial number, pid, and milliseconds within a quarter of an hour.
+    Serial(u64, u32, u32),
+    /// `journalctl`: the second within a quarter of an hour.
+    Second(Fingerprint, u16),
+    /// `journalctl -o cat`, or a time since boot.
+    Timeless(Fingerprint),
+}
 
 #[derive(Clone, Copy)]
 struct StampedRecord {
@@ -65,39 +79,56 @@ struct Fingerprint {
     comm: [u8; 16],
 }
 
-/// How many records with one [`UndatedKey`] came with a stamp, and how many without.
+/// How many records with one [`CopyKey`] came in its own dialect, and how many in more precise ones.
 #[derive(Default)]
 struct CopyCount {
-    stamped: u32,
-    undated: u32,
+    precise: u32,
+    own: u32,
 }
 
 impl RepeatFilter {
     /// Remembers a record; `None` if it is a copy of an earlier one.
     pub(super) fn check(&mut self, record: &Record<'_>) -> Option<Novelty> {
-        let Some(fingerprint) = Fingerprint::from_record(record) else { return Some(Novelty::New) };
-        match record.stamp {
-            Stamp::Millis(at) if record.serial != 0 => {
-                self.check_stamped(StampedRecord { at, serial: record.serial, fingerprint })
+        let fingerprint = Fingerprint::from_record(record);
+        let (millis, skipped) = match (record.stamp, record.serial) {
+            (Stamp::Millis(at), 1..) => {
+                let stamped = StampedRecord { at, serial: record.serial, fingerprint };
+                if !self.insert_stamped(stamped) {
+                    return None;
+                }
+                let copies = self.copies.as_mut();
+                return Some(copies.map_or(Novelty::New, |copies| count_precise(copies, &stamped.copy_keys())));
             }
-            Stamp::Printed(date) if record.serial == 0 => match parse_second(date) {
-                Some(second) => self
-                    .check_undated((fingerprint, second), record.action == Action::KillProcess)
-                    .then_some(Novelty::New),
-                None => Some(Novelty::New),
+            (Stamp::Millis(at), 0) => (at, 1),
+            (Stamp::Printed(date), serial) => match parse_millis(date) {
+                Some(millis) => (millis, usize::from(serial == 0)),
+                None => (0, 2),
             },
-            _ => Some(Novelty::New),
-        }
+            (Stamp::Unknown, _) => (0, 2),
+        };
+        let keys = CopyKey::all(record.serial, fingerprint, millis);
+        self.check_unstamped(&keys[skipped..], record.action == Action::KillProcess)
     }
 
-    fn check_stamped(&mut self, record: StampedRecord) -> Option<Novelty> {
-        if !self.insert_stamped(record) {
+    /// Counts a record without stamp, by its own key and those that tell less.
+    fn check_unstamped(&mut self, keys: &[CopyKey], is_fatal: bool) -> Option<Novelty> {
+        let ordered = &self.ordered;
+        let copies = self.copies.get_or_insert_with(|| {
+            let mut copies = RecentMap::default();
+            for record in ordered {
+                count_precise(&mut copies, &record.copy_keys());
+            }
+            copies
+        });
+        let (own, less) = keys.split_first()?;
+        let count = copies.entry(*own);
+        // A process dies once, and a serial number is given once.
+        let is_unique = is_fatal || matches!(own, CopyKey::Serial(..));
+        count.own = count.own.saturating_add(1);
+        if count.own <= count.precise || (is_unique && count.own > 1) {
             return None;
         }
-        let Some(copies) = &mut self.copies else { return Some(Novelty::New) };
-        let count = copies.entry(record.undated_key());
-        count.stamped = count.stamped.saturating_add(1);
-        Some(if count.stamped <= count.undated { Novelty::DatesEarlier } else { Novelty::New })
+        Some(count_precise(copies, less))
     }
 
     /// Remembers a stamp; false if it was remembered already.
@@ -122,24 +153,31 @@ impl RepeatFilter {
         }
         true
     }
+}
 
-    /// Counts an undated record; false if it is a copy.
-    fn check_undated(&mut self, key: UndatedKey, is_fatal: bool) -> bool {
-        let ordered = &self.ordered;
-        let copies = self.copies.get_or_insert_with(|| {
-            let mut copies: RecentMap<UndatedKey, CopyCount> = RecentMap::default();
-            for record in ordered {
-                copies.entry(record.undated_key()).stamped += 1;
-            }
-            copies
-        });
-        let count = copies.entry(key);
-        // A process dies once.
-        if is_fatal && count.undated > 0 {
-            return false;
+/// Counts a record by the keys that tell less than its dialect, up to the first that a copy had before.
+fn count_precise(copies: &mut RecentMap<CopyKey, CopyCount>, keys: &[CopyKey]) -> Novelty {
+    for key in keys {
+        let count = copies.entry(*key);
+        count.precise = count.precise.saturating_add(1);
+        if count.precise <= count.own {
+            // The copy was counted by the keys that tell even less.
+            return Novelty::DatesEarlier;
         }
-        count.undated = count.undated.saturating_add(1);
-        count.undated > count.stamped
+    }
+    Novelty::New
+}
+
+impl CopyKey {
+    fn second(fingerprint: Fingerprint, seconds: i64) -> Self {
+        Self::Second(fingerprint, u16::try_from(seconds.rem_euclid(QUARTER_HOUR)).unwrap_or_default())
+    }
+
+    /// Returns the keys of a record with serial number and milliseconds.
+    fn all(serial: u64, fingerprint: Fingerprint, millis: i64) -> [Self; 3] {
+        let within_quarter = u32::try_from(millis.rem_euclid(QUARTER_HOUR * 1000)).unwrap_or_default();
+        let precise = Self::Serial(serial, fingerprint.pid, within_quarter);
+        [precise, Self::second(fingerprint, millis.div_euclid(1000)), Self::Timeless(fingerprint)]
     }
 }
 
@@ -148,46 +186,46 @@ impl StampedRecord {
         (self.at, self.serial, self.fingerprint.pid)
     }
 
-    fn undated_key(&self) -> UndatedKey {
-        (self.fingerprint, within_quarter(self.at.div_euclid(1000)))
+    fn copy_keys(&self) -> [CopyKey; 3] {
+        CopyKey::all(self.serial, self.fingerprint, self.at)
     }
 }
 
 impl Fingerprint {
-    /// `None` for a record that has names in place of numbers.
-    fn from_record(record: &Record<'_>) -> Option<Self> {
-        let CallField::Number(call) = record.call else { return None };
+    fn from_record(record: &Record<'_>) -> Self {
+        let call = match (record.call, record.arch) {
+            (CallField::Number(number), _) => Some(number),
+            (CallField::Name(name), ArchField::Name(arch)) => Call::interpreted(arch, name).number(),
+            (CallField::Name(name), ArchField::Token(token)) => {
+                str::from_utf8(name).ok().and_then(|name| Call::named(Arch(token), name).number())
+            }
+        };
         let mut comm = [0; 16];
         for (place, byte) in comm.iter_mut().zip(&*record.comm.decode()) {
             *place = *byte;
         }
-        Some(Self { pid: record.pid, call, ip: record.ip, comm })
+        Self { pid: record.pid, call: call.unwrap_or(u32::MAX), ip: record.ip, comm }
     }
 }
 
-/// Returns the second within a quarter of an hour of a date that `journalctl` printed: `Nov 23 17:12:17`,
-/// `2026-11-23T17:12:17+0000`, `1795456064.827000`.
-fn parse_second(date: &[u8]) -> Option<u16> {
+/// Returns the time of day of a date that `journalctl` or `ausearch -i` printed, in milliseconds: `Nov 23 17:12:17`,
+/// `2026-11-23T17:12:17+0000`, `01/08/2022 05:12:17 PM.214`.
+fn parse_millis(date: &[u8]) -> Option<i64> {
     let two = |digits: &[u8]| match digits {
         [tens @ b'0'..=b'9', ones @ b'0'..=b'9'] => Some(i64::from(tens - b'0') * 10 + i64::from(ones - b'0')),
         _ => None,
     };
-    let clock = date.windows(8).find_map(|part| {
+    let (at, seconds) = date.windows(8).enumerate().find_map(|(at, part)| {
         let (_, minutes, seconds) = (two(&part[..2])?, two(&part[3..5])?, two(&part[6..])?);
-        (part[2] == b':' && part[5] == b':').then_some(minutes * 60 + seconds)
-    });
-    let unix = || {
-        let (seconds, fraction) = str::from_utf8(date).ok()?.split_once('.')?;
-        fraction.bytes().all(|digit| digit.is_ascii_digit()).then(|| seconds.parse().ok())?
-    };
-    Some(within_quarter(clock.or_else(unix)?))
+        (part[2] == b':' && part[5] == b':').then_some((at, minutes * 60 + seconds))
+    })?;
+    let fraction = date[at + 8..].rsplit(|byte| matches!(byte, b'.' | b',')).next().and_then(|digits| digits.get(..3));
+    let has_fraction = date[at + 8..].iter().any(|byte| matches!(byte, b'.' | b','));
+    let millis = fraction.filter(|_| has_fraction).and_then(|digits| str::from_utf8(digits).ok()?.parse().ok());
+    Some(seconds * 1000 + millis.unwrap_or(0_i64))
 }
 
-fn within_quarter(seconds: i64) -> u16 {
-    u16::try_from(seconds.rem_euclid(QUARTER_HOUR)).unwrap_or_default()
-}
-
-/// A map of the latest entries: at least half of [`MAX_REMEMBERED`], at most all.
+/// A map of the latest entries: at least [`MAX_KEYS`], at most twice as many.
 struct RecentMap<K, V> {
     new: HashMap<K, V>,
     old: HashMap<K, V>,
@@ -203,7 +241,7 @@ impl<K: Hash + Eq + Copy, V: Default> RecentMap<K, V> {
     /// Returns the value of a key, which counts as the latest from now on.
     fn entry(&mut self, key: K) -> &mut V {
         let known = if self.new.contains_key(&key) { None } else { self.old.remove(&key) };
-        if self.new.len() >= MAX_REMEMBERED / 2 && !self.new.contains_key(&key) {
+        if self.new.len() >= MAX_KEYS && !self.new.contains_key(&key) {
             self.old = std::mem::take(&mut self.new);
         }
         self.new.entry(key).or_insert_with(|| known.unwrap_or_default())
@@ -261,7 +299,7 @@ mod tests {
 
     #[test]
     fn stamped_and_undated_record_in_either_order_are_one() {
-        for date in ["Nov 23 17:47:44", "Nov 23 18:47:44.827", "2026-11-23T23:17:44+0530", "1795456064.827000"] {
+        for date in ["Nov 23 17:47:44", "Nov 23 18:47:44.827", "2026-11-23T23:17:44+0530", "[  961.261094]", ""] {
             let mut filter = RepeatFilter::default();
             assert_eq!(check_stamped(&mut filter, (AT, 2), 7, LOGGED), Some(Novelty::New));
             assert_eq!(check_undated(&mut filter, date, 7, LOGGED), None, "{date}");
@@ -278,7 +316,31 @@ mod tests {
         assert_eq!(check_stamped(&mut filter, (AT, 2), 7, LOGGED), Some(Novelty::New));
         assert_eq!(check_undated(&mut filter, "Nov 23 17:47:44", 8, LOGGED), Some(Novelty::New));
         assert_eq!(check_undated(&mut filter, "Nov 23 17:47:45", 7, LOGGED), Some(Novelty::New));
-        assert_eq!(check_undated(&mut filter, "yesterday", 7, LOGGED), Some(Novelty::New));
+        assert_eq!(check_undated(&mut filter, "yesterday", 8, LOGGED), None, "of unknown time");
+        assert_eq!(check_undated(&mut filter, "yesterday", 9, LOGGED), Some(Novelty::New));
+    }
+
+    #[test]
+    fn record_in_any_two_dialects_in_either_order_is_one() {
+        let interpreted = "audit(11/23/2026 18:47:44.827:2) : auid=unset uid=root gid=root ses=unset pid=7 comm=a exe=/a \
+                           sig=SIGSYS arch=x86_64 syscall=socket compat=0 ip=0x7f code=kill";
+        let check = |filter: &mut RepeatFilter, form: usize| match form {
+            0 => check_stamped(filter, (AT, 2), 7, KILLED),
+            1 => filter.check(&parse_record(interpreted.as_bytes()).unwrap()),
+            2 => check_undated(filter, "Nov 23 17:47:44", 7, KILLED),
+            _ => check_undated(filter, "", 7, KILLED),
+        };
+        for first in 0..4 {
+            for second in 0..4 {
+                let mut filter = RepeatFilter::default();
+                assert_eq!(check(&mut filter, first), Some(Novelty::New));
+                let expected = (second < first).then_some(Novelty::DatesEarlier);
+                assert_eq!(check(&mut filter, second), expected, "{first} {second}");
+                for form in 0..4 {
+                    assert_ne!(check(&mut filter, form), Some(Novelty::New), "{first} {second} {form}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -310,7 +372,7 @@ mod tests {
         for (new, old) in
             [(copies.new.len(), copies.old.len()), (filter.out_of_order.new.len(), filter.out_of_order.old.len())]
         {
-            assert!(new <= MAX_REMEMBERED / 2 && old <= MAX_REMEMBERED / 2, "{new} {old}");
+            assert!(new <= MAX_KEYS && old <= MAX_KEYS, "{new} {old}");
         }
         assert!(filter.ordered.len() <= MAX_REMEMBERED && filter.ordered.capacity() <= MAX_REMEMBERED);
     }
