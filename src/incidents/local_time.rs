@@ -27,7 +27,8 @@ impl LocalTime {
                 let zoned = Timestamp::from_millisecond(*millis).ok()?.to_zoned_datetime(self.zone.clone());
                 Some(zoned.strftime("%Y-%m-%d %H:%M:%S").to_string())
             }
-            Moment::Text(text) => Some(escape(text.as_bytes())),
+            Moment::Text(text) if has_year(text) => Some(escape(text.as_bytes())),
+            Moment::Text(text) => Some(format!("{} (year unknown)", escape(text.as_bytes()))),
             Moment::Unknown => None,
         }
     }
@@ -53,11 +54,45 @@ impl LocalTime {
     }
 }
 
+/// Whether the words of a log state the year, or are no date: `Nov 23 22:01:02` lacks it.
+fn has_year(text: &str) -> bool {
+    let numbers = |text: &str| text.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty()).count();
+    let date = text.find(':').map(|colon| text[..colon].trim_end_matches(|c: char| c.is_ascii_digit()));
+    // A time since boot has no colon.
+    let Some(date) = date else { return true };
+    let is_year = |part: &str| part.len() == 4 && part.bytes().all(|digit| digit.is_ascii_digit());
+    numbers(date) >= 3 || text.split(|c: char| !c.is_alphanumeric()).any(is_year) || date.contains('\u{5e74}')
+}
+
 /// Returns a time for JSON: RFC 3339 in UTC, or the words of a log.
 pub(crate) fn moment(moment: &Moment) -> Option<String> {
     match moment {
         Moment::At(millis) => Some(Timestamp::from_millisecond(*millis).ok()?.to_string()),
         Moment::Text(text) => Some(escape(text.as_bytes())),
         Moment::Unknown => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn date_without_its_year_is_shown_as_such() {
+        let clock = LocalTime { now: None, zone: TimeZone::UTC };
+        let shown = |text: &str| clock.show(&Moment::Text(text.into())).unwrap();
+        for without in ["Nov 23 22:01:02", "f\u{e9}vr. 21 11:06:48", "2\u{6708} 21 11:06:48", "02-21 11:06:48.788"] {
+            assert_eq!(shown(without), format!("{without} (year unknown)"));
+        }
+        for with in [
+            "Fri 2025-02-21 11:06:48 CET",
+            "10/29/24 19:56:58.492",
+            "02/21/2025 11:06:48.788",
+            "Fri Feb 21 11:06:48 2025",
+            "2025\u{5e74}02\u{6708}21\u{65e5} 11:06:48.788",
+            "[  961.261094]",
+        ] {
+            assert_eq!(shown(with), with);
+        }
     }
 }

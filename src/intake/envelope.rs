@@ -82,16 +82,15 @@ impl<'a> Envelope<'a> {
     /// # Errors
     /// Why it is none.
     pub(super) fn parse(self) -> Result<Record<'a>, Suspicion> {
-        let mut record = match self.payload {
+        let parsed = match self.payload {
             Payload::Event(event) => parse_record(event),
             Payload::Fields(fields) => parse_fields(fields, self.printed_stamp(), 0),
-        }
-        .map_err(Suspicion::Malformed)?;
-        if let Some(word) = find_other_program(self.prefix)
-            && !is_logcat_of(self.prefix, record.pid)
-        {
+        };
+        let is_logcat = || parsed.is_ok_and(|record| is_logcat_of(self.prefix, record.pid));
+        if let Some(word) = find_other_program(self.prefix).filter(|_| !is_logcat()) {
             return Err(Suspicion::OtherProgram(word.to_vec()));
         }
+        let mut record = parsed.map_err(Suspicion::Malformed)?;
         if record.stamp == Stamp::Unknown {
             record.stamp = self.printed_stamp();
         }

@@ -65,7 +65,7 @@ impl LogSummary {
         }
     }
 
-    /// Counts a line or entry that ended before line `next`.
+    /// Counts a line or entry, which began at `line`.
     fn count(&mut self, kind: LineKind, line: u64) {
         match kind {
             LineKind::Record => self.records += 1,
@@ -76,7 +76,7 @@ impl LogSummary {
                 let why = match why {
                     Suspicion::Malformed(why) => format!("looks like a record, but {why}"),
                     Suspicion::OtherProgram(word) => {
-                        let word = escape_excerpt(&String::from_utf8_lossy(&word));
+                        let word = escape_excerpt(String::from_utf8_lossy(&word).trim_end_matches(':'));
                         format!("looks like a record, but is logged under '{word}': any program can log such a text")
                     }
                 };

@@ -4,6 +4,7 @@
 //! `systemd-analyze syscall-filter`; a host without one uses the built-in snapshot.
 
 use super::abi::Abi;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A sorted set of call names.
@@ -52,8 +53,11 @@ struct CallGroup {
 
 /// A listing without a group, so not the output of `systemd-analyze syscall-filter`.
 #[derive(Debug, thiserror::Error)]
-#[error("the listing of system call groups holds no group")]
+#[error("it holds no group; it must be what 'systemd-analyze --no-pager syscall-filter' prints")]
 pub struct NoGroups;
+
+/// The most calls of other groups that a whole `@known` lacks; see [`Groups::is_known`].
+const MOST_UNKNOWN: usize = 16;
 
 /// A listing of groups without help texts. Its first line names the version of systemd.
 const SNAPSHOT: &str = include_str!("groups.txt");
@@ -73,7 +77,7 @@ pub(crate) fn parse_version(output: &str) -> Option<&str> {
 }
 
 impl Groups {
-    /// Parses the output of `systemd-analyze --no-pager syscall-filter` without colour.
+    /// Parses the output of `systemd-analyze --no-pager syscall-filter`, with or without colour.
     ///
     /// A group stands at column 0; its help and its members are indented. Calls that follow `#` at column 0 are in no
     /// group except `@known`. Lines of any other form are skipped.
@@ -96,6 +100,7 @@ impl Groups {
         let mut groups: BTreeMap<Box<str>, CallGroup> = BTreeMap::new();
         let mut current: Option<&mut CallGroup> = None;
         for line in listing.lines() {
+            let line = remove_colour(line);
             let word = line.trim();
             if line.starts_with([' ', '\t']) {
                 let Some(group) = current.as_deref_mut() else { continue };
@@ -206,6 +211,30 @@ impl Groups {
         &self.source
     }
 
+    /// Returns why these cannot be all groups of a systemd; `None` if nothing shows that.
+    #[must_use]
+    pub(crate) fn missing_part(&self) -> Option<String> {
+        // `systemd-analyze syscall-filter` has always listed the first and the last of these (systemd 235).
+        if let Some(name) = ["@default", "@timer"].iter().find(|name| !self.named.contains_key(**name)) {
+            return Some(format!("it lacks {name}"));
+        }
+        for (name, group) in &self.named {
+            let member =
+                group.members.iter().find(|member| member.starts_with('@') && !self.named.contains_key(*member));
+            if let Some(member) = member {
+                return Some(format!("it lacks {member}, which is in {name}"));
+            }
+            if group.members.is_empty() {
+                return Some(format!("it lists nothing in {name}"));
+            }
+        }
+        // A few names of other groups are always missing there.
+        let known = &self.named.get("@known")?.calls;
+        let unknown: CallNames = self.named.values().flat_map(|group| &group.calls).cloned().collect();
+        let unknown = unknown.difference(known).count();
+        (unknown > MOST_UNKNOWN).then(|| format!("{unknown} calls of other groups are not in @known"))
+    }
+
     /// Returns all names, with `@`, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.named.keys().map(AsRef::as_ref)
@@ -256,6 +285,19 @@ impl Groups {
             None => self.named.values().any(|group| group.calls.contains(call)),
         }
     }
+}
+
+/// Removes a terminal's colours (`ESC [ … m`), which `systemd-analyze` prints if it is told so.
+fn remove_colour(line: &str) -> Cow<'_, str> {
+    let mut rest = line;
+    let mut plain = String::new();
+    while let Some((before, after)) = rest.split_once("\x1b[") {
+        let end = after.find(|c: char| !c.is_ascii_digit() && c != ';' && c != ':');
+        let Some(end) = end.filter(|end| after[*end..].starts_with(['m', 'K'])) else { break };
+        plain.push_str(before);
+        rest = &after[end + 1..];
+    }
+    if plain.is_empty() && rest.len() == line.len() { Cow::Borrowed(line) } else { Cow::Owned(plain + rest) }
 }
 
 /// Whether a word can be the name of a group or call.
@@ -355,9 +397,36 @@ mod tests {
 
     #[test]
     fn word_that_is_no_name_is_skipped() {
-        let groups = parse("@clock\n    \u{1b}[31mstime\n    a b\n    @\nread\n    write\n@\u{1b}x\n    open\n");
+        let groups = parse("@clock\n    \u{1b}]31mstime\n    a b\n    @\nread\n    write\n@\u{1b}x\n    open\n");
         assert!(groups.calls("@clock").unwrap().is_empty());
         assert_eq!(groups.names().count(), 1);
+    }
+
+    #[test]
+    fn coloured_listing_is_read_like_a_plain_one() {
+        let coloured = LISTING
+            .replace("@sandbox\n", "\x1b[0;1;39m@sandbox\x1b[0m\n")
+            .replace("    # Sandbox functionality", "    \x1b[38;5;245m# Sandbox functionality\x1b[0m")
+            .replace("    exit", "    \x1b[0;32mexit\x1b[0m\x1b[K");
+        assert_eq!(parse(&coloured), parse(LISTING));
+    }
+
+    #[test]
+    fn part_of_a_listing_is_known_for_one() {
+        assert_eq!(Groups::embedded().missing_part(), None);
+        let whole: String = SNAPSHOT.into();
+        let part = |listing: &str| parse(listing).missing_part().unwrap_or_default();
+        assert_eq!(part("@clock\n    settimeofday\n"), "it lacks @default");
+        let cut = whole.find("@timer\n").unwrap();
+        assert_eq!(part(&whole[..cut]), "it lacks @timer");
+        let (before, rest) = whole.split_once("\n@basic-io\n").unwrap();
+        let without = format!("{before}\n{}", &rest[rest.find("\n@").unwrap()..]);
+        assert_eq!(part(&without), "it lacks @basic-io, which is in @system-service");
+        let known = whole.find("\n@known\n").unwrap();
+        assert!(
+            part(&whole[..known + 100]).ends_with("calls of other groups are not in @known")
+                || whole[known + 8..].contains("\n@")
+        );
     }
 
     #[test]

@@ -70,7 +70,16 @@ pub(crate) fn run(asked: &Explain) -> anyhow::Result<Report> {
     let (groups, note) = match &asked.groups {
         Some(listing) => {
             let cannot = || format!("cannot take groups from {}", shown_path(listing));
-            (GroupsAtHand::Listed(syscall_groups::from_listing(listing).with_context(cannot)?), None)
+            let groups = syscall_groups::from_listing(listing).with_context(cannot)?;
+            let note = groups.missing_part().map(|why| {
+                let text = format!(
+                    "{} is only a part of the groups ({why}), so what depends on groups may be wrong; \
+                     'systemd-analyze --no-pager syscall-filter' lists all",
+                    shown_path(listing)
+                );
+                Note::new("groups-partial", text)
+            });
+            (GroupsAtHand::Listed(groups), note)
         }
         None => {
             let loaded = syscall_groups::load();

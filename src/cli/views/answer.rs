@@ -57,7 +57,7 @@ pub struct LogTally {
     pub repeats: u64,
     /// Lines without a record.
     pub unrelated: u64,
-    /// Lines that begin like a record and cannot be parsed.
+    /// Lines that look like a record and are none: a field is missing, or another program logged it.
     pub malformed: u64,
     /// Lines too long for a record.
     pub overlong: u64,

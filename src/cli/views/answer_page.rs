@@ -197,7 +197,7 @@ fn render_tally(page: &mut Page, log: &LogTally) {
     let skipped = [
         (log.repeats, "told once more"),
         (log.unrelated, "about something else"),
-        (log.malformed, "malformed"),
+        (log.malformed, "only looking like a record"),
         (log.overlong, "too long"),
     ]
     .into_iter()
