@@ -1,6 +1,7 @@
 //! One record in every dialect that people paste: `tests/data/dialects`, and generated envelopes in combination.
 
 use super::log_file::{LogSummary, read_log};
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,9 @@ fn read(text: &[u8]) -> (Vec<(u32, String, Option<String>)>, LogSummary) {
     (records, summary)
 }
 
+/// Changes a line as a program does on its way.
+type Decoration = fn(&str) -> String;
+
 fn is_record(records: &[(u32, String, Option<String>)]) -> bool {
     matches!(records, [(1483, comm, Some(exe))] if comm == "svc" && exe == "/usr/bin/svc")
 }
@@ -39,7 +43,7 @@ fn record_in_every_dialect_is_read_once() {
     for file in files("read") {
         let (records, summary) = read(&fs::read(&file).unwrap());
         if !is_record(&records) || summary.malformed > 0 {
-            wrong += &format!("{}: {records:?} {summary:?}\n", file.display());
+            writeln!(wrong, "{}: {records:?} {summary:?}", file.display()).unwrap();
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
@@ -101,7 +105,6 @@ fn record_in_any_combination_of_envelopes_is_the_same() {
         "- ",
         "\u{feff}",
     ];
-    type Decoration = fn(&str) -> String;
     let decorations: [(&str, Decoration); 13] = [
         ("plain", str::to_owned),
         ("tabs", |text| text.replace(' ', "\t")),
@@ -125,7 +128,7 @@ fn record_in_any_combination_of_envelopes_is_the_same() {
                     let line = format!("{prefix}{}{end}", decorate(body));
                     let (records, summary) = read(line.as_bytes());
                     if !is_record(&records) {
-                        wrong += &format!("{name}: {line:?}: {:?}\n", summary.complaints);
+                        writeln!(wrong, "{name}: {line:?}: {:?}", summary.complaints).unwrap();
                     }
                 }
             }
@@ -134,7 +137,7 @@ fn record_in_any_combination_of_envelopes_is_the_same() {
         for text in [json.clone(), serde_json::json!({ "message": json }).to_string(), format!("[{json}]")] {
             let (records, summary) = read(text.as_bytes());
             if !is_record(&records) {
-                wrong += &format!("{text}: {:?}\n", summary.complaints);
+                writeln!(wrong, "{text}: {:?}", summary.complaints).unwrap();
             }
         }
     }
@@ -164,7 +167,7 @@ fn record_wrapped_by_mail_or_terminal_is_the_same() {
             }
             let hard: Vec<&str> =
                 (0..body.len()).step_by(width).map(|at| &body[at..body.len().min(at + width)]).collect();
-            // A terminal that cuts the type itself leaves two lines of which neither has it.
+            // A terminal that cuts the type itself leaves no line that has it.
             let hard = if width >= start { hard.join("\n") } else { String::new() };
             let quoted = by_word.replace('\n', "\n> ");
             let flowed = by_word.replace('\n', " \r\n");

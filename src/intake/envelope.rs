@@ -33,7 +33,7 @@ pub(super) enum Suspicion {
     OtherProgram(Vec<u8>),
 }
 
-/// The first fields of a record (`audit_log_task`, `kernel/auditsc.c`), of which any may be missing.
+/// The first fields of a record (`audit_log_task`, `kernel/auditsc.c`). Any of them may be missing.
 const FIRST_KEYS: [&[u8]; 7] = [b"auid=", b"uid=", b"gid=", b"ses=", b"subj=", b"ppid=", b"pid="];
 
 /// Every key of a record, and what may begin a line of a wrapped one.
@@ -196,7 +196,7 @@ pub(super) fn join_line(record: &mut Vec<u8>, line: &[u8]) -> bool {
     let last = record.rsplit(|byte| *byte == b' ').next().unwrap_or_default().to_vec();
     // The end of a key or of the last value, cut by a terminal.
     let glued = [&last, line].concat();
-    let is_value = line.iter().all(|byte| byte.is_ascii_alphanumeric());
+    let is_value = line.iter().all(u8::is_ascii_alphanumeric);
     let completes = !line.contains(&b' ')
         && starts_key(&glued)
         && (!last.contains(&b'=') || (is_value && last.starts_with(b"code=")));

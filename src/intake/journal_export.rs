@@ -85,9 +85,10 @@ impl JournalExport {
             return LineKind::Foreign;
         }
         let is_kernel = matches!(self.fields.get("_TRANSPORT"), b"audit" | b"kernel");
-        LineKind::Suspect(match is_kernel && is_audit_tag(self.tag()) {
-            true => Suspicion::Malformed(Malformed::Stamp),
-            false => Suspicion::OtherProgram(self.tag().to_vec()),
+        LineKind::Suspect(if is_kernel && is_audit_tag(self.tag()) {
+            Suspicion::Malformed(Malformed::Stamp)
+        } else {
+            Suspicion::OtherProgram(self.tag().to_vec())
         })
     }
 
@@ -227,7 +228,7 @@ mod tests {
         let unit = Some("system a.service".to_owned());
         for (before, after) in [("", "\n"), ("\u{1e}", "\n"), ("data: ", "\n\n")] {
             let log = format!("{before}{hello}{after}{before}{denial}{after}");
-            assert_eq!(units(log).0, [unit.clone()], "{before:?}");
+            assert_eq!(units(log).0, std::slice::from_ref(&unit), "{before:?}");
         }
         let pretty = |text: &str| text.replace('{', "{\n\t").replace(",\"", ",\n\t\"").replace('}', "\n}");
         assert_eq!(units(format!("{}\n{}\n", pretty(&hello), pretty(&denial))).0, [unit]);

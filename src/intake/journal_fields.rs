@@ -30,7 +30,7 @@ const FIELDS: [&str; 19] = [
     "EXIT_STATUS",
 ];
 
-/// Fields of which one stands first in an entry that was not cut from another text.
+/// Fields that may stand first in an entry, besides those of journald.
 const FIRST: [&[u8]; 5] = [b"MESSAGE=", b"MESSAGE_ID=", b"PRIORITY=", b"SYSLOG_IDENTIFIER=", b"SYSLOG_FACILITY="];
 
 /// The fields of the latest entry.

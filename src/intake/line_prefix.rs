@@ -58,7 +58,7 @@ fn strip_pid(tag: &[u8]) -> &[u8] {
 pub(super) fn find_other_program(prefix: &[u8]) -> Option<&[u8]> {
     let is_attached = !prefix.ends_with(b" ");
     let prefix = strip_quotation(prefix);
-    let words = split_words(prefix)?;
+    let words = split_words(prefix);
     if let Some(app) = find_rfc5424_app(&words) {
         return (!is_audit_tag(app)).then_some(app);
     }
@@ -69,12 +69,10 @@ pub(super) fn find_other_program(prefix: &[u8]) -> Option<&[u8]> {
     for (at, &word) in words.iter().enumerate() {
         let word = if at == 0 { strip_file_name(word) } else { word };
         let is_last = at + 1 == words.len();
-        if is_neutral(word) {
+        if is_neutral(word) || (at == 0 && is_file_name(word, is_last && is_attached)) {
             if !is_tagged && (is_clock(word) || is_date(word)) {
                 (has_date, others) = (true, 0);
             }
-        } else if at == 0 && is_file_name(word, is_last && is_attached) {
-            continue;
         } else if let Some(tag) = word.strip_suffix(b":") {
             let is_level = tag.starts_with(b":") && at > 0 && words[at - 1] == b"kern";
             match (is_level, is_audit_tag(tag)) {
@@ -106,13 +104,12 @@ fn find_rfc5424_app<'a>(words: &[&'a [u8]]) -> Option<&'a [u8]> {
         let version = || word.strip_prefix(b"<")?.split(|byte| *byte == b'>').nth(1);
         version().is_some_and(|version| !version.is_empty() && version.iter().all(u8::is_ascii_digit))
     };
-    let date = match words.iter().position(is_version) {
-        Some(version) => version + 1,
+    let date = if let Some(version) = words.iter().position(is_version) {
+        version + 1
+    } else {
         // Without priority and version, a nil value shows the protocol.
-        None => {
-            let date = words.iter().position(|word| is_clock(word) && word.contains(&b'T'))?;
-            words.iter().skip(date + 3).take(4).any(|word| *word == b"-").then_some(date)?
-        }
+        let date = words.iter().position(|word| is_clock(word) && word.contains(&b'T'))?;
+        words.iter().skip(date + 3).take(4).any(|word| *word == b"-").then_some(date)?
     };
     words.get(date + 2).copied()
 }
@@ -136,8 +133,8 @@ fn strip_quotation(prefix: &[u8]) -> &[u8] {
     key.map_or(prefix, |key| &key[..start(key)])
 }
 
-/// Splits at blanks and at what separates columns, without what is in brackets; `None` if there are too many words.
-fn split_words(prefix: &[u8]) -> Option<Vec<&[u8]>> {
+/// Splits at blanks and at what separates columns, without what is in brackets.
+fn split_words(prefix: &[u8]) -> Vec<&[u8]> {
     let is_separator = |byte: &u8| b" ,;|\"\t".contains(byte);
     let mut words: Vec<&[u8]> = Vec::new();
     let mut rest = prefix;
@@ -161,12 +158,12 @@ fn split_words(prefix: &[u8]) -> Option<Vec<&[u8]>> {
             // So many words are prose, and the first of them says as much as any.
             words.truncate(1);
             words.push(&b"text:"[..]);
-            return Some(words);
+            return words;
         }
         words.push(&rest[..end]);
         rest = &rest[end..];
     }
-    Some(words)
+    words
 }
 
 /// Whether a word is a number, a date, a time zone or a node name.

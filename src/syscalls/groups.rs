@@ -287,7 +287,7 @@ impl Groups {
     }
 }
 
-/// Removes a terminal's colours (`ESC [ … m`), which `systemd-analyze` prints if it is told so.
+/// Removes a terminal's colours (`ESC [ … m`), which `systemd-analyze` prints with `SYSTEMD_COLORS=1`.
 fn remove_colour(line: &str) -> Cow<'_, str> {
     let mut rest = line;
     let mut plain = String::new();

@@ -67,25 +67,22 @@ impl LogQuestion {
 pub(crate) fn run(asked: &Explain) -> anyhow::Result<Report> {
     let question = LogQuestion::new(asked)?;
     let mut log = open_log(&asked.file)?;
-    let (groups, note) = match &asked.groups {
-        Some(listing) => {
-            let cannot = || format!("cannot take groups from {}", shown_path(listing));
-            let groups = syscall_groups::from_listing(listing).with_context(cannot)?;
-            let note = groups.missing_part().map(|why| {
-                let text = format!(
-                    "{} is only a part of the groups ({why}), so what depends on groups may be wrong; \
+    let (groups, note) = if let Some(listing) = &asked.groups {
+        let cannot = || format!("cannot take groups from {}", shown_path(listing));
+        let groups = syscall_groups::from_listing(listing).with_context(cannot)?;
+        let note = groups.missing_part().map(|why| {
+            let text = format!(
+                "{} is only a part of the groups ({why}), so what depends on groups may be wrong; \
                      'systemd-analyze --no-pager syscall-filter' lists all",
-                    shown_path(listing)
-                );
-                Note::new("groups-partial", text)
-            });
-            (GroupsAtHand::Listed(groups), note)
-        }
-        None => {
-            let loaded = syscall_groups::load();
-            let note = groups_note(&loaded);
-            (GroupsAtHand::Local(loaded.groups), note)
-        }
+                shown_path(listing)
+            );
+            Note::new("groups-partial", text)
+        });
+        (GroupsAtHand::Listed(groups), note)
+    } else {
+        let loaded = syscall_groups::load();
+        let note = groups_note(&loaded);
+        (GroupsAtHand::Local(loaded.groups), note)
     };
     let mut report = explain(&mut *log, &question, groups, &local_time_of_log())?;
     report.notes.extend(note);
