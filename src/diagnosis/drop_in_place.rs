@@ -13,16 +13,20 @@ use std::path::{Path, PathBuf};
 pub(super) fn choose_drop_in(situation: &Situation, denied: &[DeniedCall<'_>]) -> PathBuf {
     let shared = &situation.drop_in;
     let Some(template) = owner(shared).filter(UnitName::is_template) else { return shared.clone() };
-    let instance = |path: &Path| owner(path).filter(|unit| unit.template().as_deref() == Some(template.as_str()));
-    let is_instance = |unit: &UnitName| *unit != template;
     let deciding = denied.iter().flat_map(|call| call.by).filter_map(|cause| cause.origin.as_ref());
     let present = situation.policy.settings.assignments().map(|line| &line.origin);
     let present = present.filter(|origin| origin.path.file_name() == shared.file_name());
-    let own = deciding.chain(present).filter_map(|origin| instance(&origin.path)).find(is_instance);
+    let own = deciding.chain(present).find_map(|origin| find_instance_of(&template, &origin.path));
     match (own, shared.parent().and_then(Path::parent), shared.file_name()) {
         (Some(own), Some(dir), Some(name)) => dir.join(format!("{own}.d")).join(name),
         _ => shared.clone(),
     }
+}
+
+/// Returns the instance of a template to which alone a unit file or a drop-in belongs.
+#[must_use]
+pub fn find_instance_of(template: &UnitName, path: &Path) -> Option<UnitName> {
+    owner(path).filter(|unit| unit.template_name().as_ref() == Some(template))
 }
 
 /// Returns the unit or template to which a unit file or a drop-in belongs.

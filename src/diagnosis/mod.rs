@@ -28,6 +28,7 @@ mod unit_diagnosis;
 
 pub use cause::{DenialCause, Elsewhere};
 pub use default_scope::DefaultScope;
+pub use drop_in_place::find_instance_of;
 pub use finding::Finding;
 pub use fixed::{FileChange, Fixed, History, LaterChange, TakesEffect};
 pub use rehearsal_drop_in::RehearsalDropIn;

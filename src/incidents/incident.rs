@@ -4,6 +4,7 @@ use crate::audit::Action;
 use crate::syscalls::Call;
 use crate::units::{Rung, Unit};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 
 /// The facts that all sightings of an incident share.
@@ -186,9 +187,70 @@ pub(crate) fn by_unit(mut incidents: Vec<Incident>) -> Vec<(Option<Unit>, Vec<In
     order.into_iter().filter_map(|unit| units.remove_entry(&unit)).collect()
 }
 
+/// Joins the incidents of several units that differ only in the unit. Each keeps the unit of its latest sighting.
+#[must_use]
+pub(crate) fn merge_units(incidents: impl IntoIterator<Item = Incident>) -> Vec<Incident> {
+    let mut merged: BTreeMap<IncidentKey, Incident> = BTreeMap::new();
+    for incident in incidents {
+        match merged.entry(IncidentKey { unit: None, ..incident.key.clone() }) {
+            Entry::Vacant(place) => _ = place.insert(incident),
+            Entry::Occupied(mut place) => place.get_mut().join(incident),
+        }
+    }
+    merged.into_values().collect()
+}
+
+impl Incident {
+    /// Adds the sightings of an incident of another unit.
+    fn join(&mut self, mut other: Self) {
+        if newest(&other) > newest(self) {
+            std::mem::swap(self, &mut other);
+        }
+        self.count = self.count.saturating_add(other.count);
+        self.first.lower_to(&other.first);
+    }
+}
+
 pub(crate) fn newest(incident: &Incident) -> Option<i64> {
     match incident.last {
         Moment::At(millis) => Some(millis),
         Moment::Text(_) | Moment::Unknown => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::syscalls::Arch;
+    use crate::units::Manager;
+
+    fn incident(unit: &str, number: u32, (first, last): (i64, i64)) -> Incident {
+        let call = Call::numbered(Arch::X86_64, number);
+        Incident {
+            key: IncidentKey {
+                unit: Some(Unit { manager: Manager::System, name: unit.parse().unwrap() }),
+                event: IncidentEvent::Denial(Denial { call, action: Action::KillProcess }),
+                exe: b"/bin/echo".to_vec(),
+                source: SightingSource::Audit,
+            },
+            rung: None,
+            count: 2,
+            first: Moment::At(first),
+            last: Moment::At(last),
+            sample: Sample::default(),
+        }
+    }
+
+    #[test]
+    fn denials_of_several_units_that_differ_only_in_the_unit_become_one() {
+        let merged = merge_units([
+            incident("a@1.service", 63, (5, 10)),
+            incident("a@2.service", 63, (20, 30)),
+            incident("a@3.service", 63, (1, 2)),
+            incident("a@3.service", 41, (1, 2)),
+        ]);
+        let facts: Vec<_> = merged.iter().map(|one| (one.count, one.first.clone(), one.last.clone())).collect();
+        assert_eq!(facts, [(2, Moment::At(1), Moment::At(2)), (6, Moment::At(1), Moment::At(30))]);
+        assert_eq!(merged[1].key.unit.as_ref().unwrap().name.as_str(), "a@2.service", "the latest");
     }
 }

@@ -18,6 +18,7 @@ use crate::systemd::manager::{UnitJob, UnitOutcome, UnitProperties};
 use crate::unit_files;
 use crate::units::{Unit, UnitName};
 use anyhow::{Context as _, bail, ensure};
+use std::path::Path;
 
 /// A remedy to apply.
 #[derive(Debug)]
@@ -100,7 +101,9 @@ impl ApplyPlan {
                 format!("for denials of {denied}")
             }
         };
-        let undo = format!("harden-why revert {}{}", self.unit.manager.option(), self.unit.name);
+        let dir = self.remedy.drop_in.parent().and_then(Path::file_name).and_then(|dir| dir.to_str());
+        let owner = dir.and_then(|dir| dir.strip_suffix(".d")).unwrap_or(self.unit.name.as_str());
+        let undo = format!("harden-why revert {}{owner}", self.unit.manager.option());
         drop_in::compose(&self.remedy.content, today, &why, &undo)
     }
 

@@ -11,7 +11,9 @@ use crate::kernel::clock::now_millis;
 use crate::policy::seccomp_logging::SeccompLogging;
 use crate::policy::{Directive, Mode, Policy};
 use crate::syscalls::{Arch, Call, Groups};
-use crate::systemd::manager::{NameList, SystemdError, UnitJob, UnitOutcome, UnitProperties, UnitState};
+use crate::systemd::manager::{
+    LoadedInstance, NameList, SystemdError, UnitJob, UnitOutcome, UnitProperties, UnitState,
+};
 use crate::unit_files;
 use crate::units::{Manager, Rung, Unit, UnitName};
 use std::cell::RefCell;
@@ -548,6 +550,16 @@ impl ServiceManager for FakeManager {
 
     async fn list_loaded_units(&self) -> Result<(Vec<UnitProperties>, bool), SystemdError> {
         self.call("list_loaded_units", |state| Ok((vec![state.properties()], true))).await
+    }
+
+    async fn list_instances(&self, template: &UnitName) -> Result<Vec<LoadedInstance>, SystemdError> {
+        self.call("list_instances", |state| {
+            let name = &state.unit.name;
+            let is_running = state.active_state == "active";
+            let instance = LoadedInstance { name: name.clone(), is_running };
+            Ok(Some(instance).filter(|_| name.template_name().as_ref() == Some(template)).into_iter().collect())
+        })
+        .await
     }
 
     async fn unit_state(&self, _: &UnitName) -> Result<UnitState, SystemdError> {

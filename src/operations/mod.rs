@@ -8,6 +8,7 @@ pub(crate) mod confirm;
 pub(crate) mod drop_in;
 #[cfg(test)]
 pub(crate) mod fake_manager;
+pub(crate) mod instances;
 pub(crate) mod interruption;
 pub(crate) mod local_machine;
 pub(crate) mod outcome;

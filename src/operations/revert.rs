@@ -37,7 +37,8 @@ pub(crate) struct RemovedDropIns {
     pub(crate) doubt: Option<Note>,
 }
 
-/// Finds the drop-ins of a unit for the first candidate manager that has any. The name can be an alias.
+/// Finds the drop-ins of a unit or template for the first candidate manager that has any. The name can be an alias. An
+/// instance without any stands for its template.
 ///
 /// # Errors
 /// There are only files of another program, or files that cannot be read.
@@ -48,18 +49,23 @@ pub(crate) async fn find_drop_ins<M: ServiceManagers>(
 ) -> Result<Option<AppliedDropIns>, DropInError> {
     let mut refused = None;
     for &manager in candidates {
-        let unit = Unit { manager, name: resolve_name(machine, name, manager).await };
-        let mut files = Vec::new();
-        for path in drop_in_paths(&unit).map(|path| machine.resolve(&path)) {
-            match drop_in::read(&path) {
-                Ok(None) => {}
-                Ok(Some(content)) => files.push((path, content)),
-                // The other path or another manager may have a drop-in to remove.
-                Err(error) => refused = refused.or(Some(error)),
+        let own = resolve_name(machine, name, manager).await;
+        // A remedy of an instance is usually in its template's drop-in.
+        let template = own.template_name();
+        for name in [own].into_iter().chain(template) {
+            let unit = Unit { manager, name };
+            let mut files = Vec::new();
+            for path in drop_in_paths(&unit).map(|path| machine.resolve(&path)) {
+                match drop_in::read(&path) {
+                    Ok(None) => {}
+                    Ok(Some(content)) => files.push((path, content)),
+                    // The other path or another manager may have a drop-in to remove.
+                    Err(error) => refused = refused.or(Some(error)),
+                }
             }
-        }
-        if !files.is_empty() {
-            return Ok(Some(AppliedDropIns { unit, files, refused }));
+            if !files.is_empty() {
+                return Ok(Some(AppliedDropIns { unit, files, refused }));
+            }
         }
     }
     refused.map_or(Ok(None), Err)
@@ -115,13 +121,26 @@ pub(crate) async fn remove_drop_ins<M: ServiceManagers>(
     }
 }
 
-/// Reloads the manager, then returns its answer to a request for the unit's properties.
+/// Reloads the manager, then returns its answer to a request for the unit's properties, or those of a template's
+/// instance.
 async fn reread(
     manager: &impl ServiceManager,
     name: &UnitName,
 ) -> anyhow::Result<Result<UnitProperties, SystemdError>> {
     manager.reload().await?;
-    Ok(manager.unit_properties(name).await)
+    if !name.is_template() {
+        return Ok(manager.unit_properties(name).await);
+    }
+    let instances = match manager.list_instances(name).await {
+        Ok(instances) => instances,
+        Err(error) => return Ok(Err(error)),
+    };
+    // A template has no properties. All its instances read its drop-ins; one that runs keeps its filter.
+    let instance = instances.iter().find(|instance| instance.is_running).or(instances.first());
+    match instance {
+        Some(instance) => Ok(manager.unit_properties(&instance.name).await),
+        None => Ok(Err(SystemdError::NoSuchUnit(name.clone()))),
+    }
 }
 
 /// Returns why it is not certain that the manager dropped the removed files.

@@ -1,7 +1,7 @@
 //! The requests of operations to a service manager, as traits that a fake implements in tests.
 
 use crate::systemd::manager::{
-    Managers, SystemdError, SystemdManager, UnitJob, UnitOutcome, UnitProperties, UnitState,
+    LoadedInstance, Managers, SystemdError, SystemdManager, UnitJob, UnitOutcome, UnitProperties, UnitState,
 };
 use crate::units::{Manager, UnitName};
 use std::time::Duration;
@@ -38,6 +38,9 @@ pub(crate) trait ServiceManager {
 
     /// Returns the properties of the loaded units that can run processes, and whether the list is complete.
     async fn list_loaded_units(&self) -> Result<(Vec<UnitProperties>, bool), SystemdError>;
+
+    /// Lists the loaded instances of a template.
+    async fn list_instances(&self, template: &UnitName) -> Result<Vec<LoadedInstance>, SystemdError>;
 
     /// Returns the state of a unit.
     async fn unit_state(&self, name: &UnitName) -> Result<UnitState, SystemdError>;
@@ -129,6 +132,10 @@ impl ServiceManager for SystemdManager {
 
     async fn list_loaded_units(&self) -> Result<(Vec<UnitProperties>, bool), SystemdError> {
         Self::list_loaded_units(self, |_, _| ()).await
+    }
+
+    async fn list_instances(&self, template: &UnitName) -> Result<Vec<LoadedInstance>, SystemdError> {
+        Self::list_instances(self, template).await
     }
 
     async fn unit_state(&self, name: &UnitName) -> Result<UnitState, SystemdError> {

@@ -9,11 +9,13 @@ pub(crate) mod control;
 pub(crate) mod past_processes;
 pub(crate) mod private;
 pub(crate) mod processes;
+pub(crate) mod related_units;
 pub(crate) mod timer;
 pub(crate) mod unit_properties;
 
 pub use control::{UnitJob, UnitOutcome, UnitState};
 pub use past_processes::{PastProcess, PidAtTime};
+pub(crate) use related_units::{LoadedInstance, RelatedUnits};
 pub use unit_properties::{NameList, UnitProperties};
 
 use super::bus_address::BusAddress;

@@ -26,5 +26,5 @@ pub use executables::{Candidate, CommandMatch, ExecutableIndex};
 pub use find::{LoadedUnit, UnitFiles, find, load, load_changed, load_listed};
 pub use manager_conf::{find_seccomp_log_line, load_manager_context};
 pub use passwd::uid_of_user;
-pub(crate) use search::drop_in_owner;
+pub(crate) use search::{drop_in_owner, has_own_files};
 pub use search::{dropin_path, runtime_dir, runtime_dropin_path};

@@ -79,9 +79,20 @@ pub(crate) fn home_dirs(tree: RootedTree<'_>, uid: u32, given: Option<&Path>) ->
 #[must_use]
 pub(crate) fn drop_in_owner(unit: &Unit, fragment: Option<&Path>) -> Unit {
     let file = fragment.and_then(Path::file_name).and_then(|file| file.to_str());
-    let template = unit.name.template().filter(|template| file == Some(template.as_str()));
-    let name = template.and_then(|template| template.parse().ok()).unwrap_or_else(|| unit.name.clone());
+    let template = unit.name.template_name().filter(|template| file == Some(template.as_str()));
+    let name = template.unwrap_or_else(|| unit.name.clone());
     Unit { manager: unit.manager, name }
+}
+
+/// Whether a directory of the search path has a unit file or drop-ins of this name. The directories that a manager gets
+/// from its environment are not searched.
+#[must_use]
+pub(crate) fn has_own_files(root: &Path, unit: &Unit, home: &Path) -> bool {
+    let tree = RootedTree::new(root);
+    let home = matches!(unit.manager, Manager::User(_)).then_some(home);
+    let has = |dir: &PathBuf, name: &str| tree.host_path(&dir.join(name)).symlink_metadata().is_ok();
+    let (file, dir) = (unit.name.as_str(), format!("{}.d", unit.name));
+    search_path(unit.manager, home).iter().any(|path| has(path, file) || has(path, &dir))
 }
 
 /// The path of a drop-in that survives a reboot. A user's unit has it below the home.

@@ -56,6 +56,30 @@ impl UnitName {
         Some(format!("{prefix}@.{suffix}"))
     }
 
+    /// Returns the template's name if this is the name of an instance.
+    #[must_use]
+    pub fn template_name(&self) -> Option<Self> {
+        self.template().filter(|_| !self.is_template()).map(|name| Self(name.into()))
+    }
+
+    /// Whether the name is that of an instance which systemd starts for one connection to a socket with `Accept=yes`: its
+    /// instance is a number and the two ends of the connection (`instance_from_socket` in `src/core/socket.c`).
+    #[must_use]
+    pub fn is_per_connection(&self) -> bool {
+        let Some((stem, "service")) = self.0.rsplit_once('.') else { return false };
+        let Some((number, ends)) = stem.split_once('@').and_then(|(_, instance)| instance.split_once('-')) else {
+            return false;
+        };
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        // Of a local socket, the ends are pid and uid; systemd 257 puts the pidfd's number behind the pid.
+        let is_local = |(pid, uid): (&str, &str)| pid.split('_').all(is_number) && is_number(uid);
+        // Of the network, each end is an address and a port.
+        let is_address = |end: &str| end.rsplit_once(':').is_some_and(|(_, port)| is_number(port));
+        let is_remote = |(here, there): (&str, &str)| is_address(here) && is_address(there);
+        let is_ends = |pair| is_local(pair) || is_remote(pair);
+        is_number(number) && (ends == "unknown" || ends.split_once('-').is_some_and(is_ends))
+    }
+
     /// Parses a name as a person types it. A name without a suffix means a service.
     ///
     /// # Errors
@@ -161,6 +185,23 @@ mod tests {
         assert_eq!(UnitName::from_user("remote-ssh-agent").unwrap().as_str(), "remote-ssh-agent.service");
         assert_eq!(UnitName::from_user("run-u12.scope").unwrap().as_str(), "run-u12.scope");
         assert_eq!(UnitName::from_user("dbus-org.foo").unwrap().as_str(), "dbus-org.foo.service");
+    }
+
+    #[test]
+    fn instance_for_one_connection_is_known_by_its_name() {
+        let is = |name: &str| name.parse::<UnitName>().unwrap().is_per_connection();
+        for name in [
+            "echo@0-11471-0.service",
+            "echo@12-1.2.3.4:22-5.6.7.8:50000.service",
+            "echo@12-::1:22-fe80::1:50000.service",
+            "echo@3-unknown.service",
+            "echo@3-11471_42-1000.service",
+        ] {
+            assert!(is(name), "{name}");
+        }
+        for name in ["echo@web.service", "echo@.service", "echo@1.service", "pg@15-main.service", "a@1-2-3.socket"] {
+            assert!(!is(name), "{name}");
+        }
     }
 
     #[test]

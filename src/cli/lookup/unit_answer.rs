@@ -3,14 +3,15 @@
 use super::context::Context;
 use super::incident_source::{IncidentScope, UnitIncidents};
 use super::silent_refusals;
+use super::subject::Subject;
+use super::subject_search::{find_subjects, find_triggered};
 use super::unit_names::{alias_note, managers_to_ask, query_own_name, resolve_alias};
 use crate::audit::Note;
 use crate::cli::views::answer::{Answer, RemedyView};
 use crate::cli::views::remedy::add_exposure;
-use crate::diagnosis::{Diagnosis, diagnose};
+use crate::diagnosis::{Diagnosis, Remedy, diagnose};
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
-use crate::incidents::incident::by_unit;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::permission::may_change;
 use crate::operations::refusal_logging::state::ActiveLogging;
@@ -29,23 +30,37 @@ pub(crate) enum SilentRefusals {
 pub(crate) async fn answer_for_unit(
     context: &Context,
     unit: &Unit,
-    UnitIncidents { incidents, complete }: UnitIncidents,
+    found: UnitIncidents,
     silent: SilentRefusals,
 ) -> Answer {
+    let subject = Subject { unit: unit.clone(), template: None, found, notes: Vec::new() };
+    answer_for_subject(context, subject, silent).await
+}
+
+/// Answers for a unit, or for the instances of a template.
+pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, silent: SilentRefusals) -> Answer {
+    let named = subject.named();
+    let Subject { unit, template, found: UnitIncidents { incidents, complete }, notes: mut all_notes } = subject;
+    let unit = &unit;
     let settings = unit_settings::load(&context.managers, unit, context.groups()).await;
-    let LoadedSettings { situation, mut notes, properties, .. } = settings;
-    notes.extend(truncation_note(complete));
+    let LoadedSettings { situation, notes, properties, .. } = settings;
+    all_notes.extend(notes);
+    all_notes.extend(truncation_note(complete));
     let diagnosis = diagnose(incidents, situation.as_ref(), context.groups());
     let mut answer =
-        Answer::new(Some(unit), &diagnosis, situation.as_ref(), context.groups(), &context.local_time, notes);
+        Answer::new(Some(&named), &diagnosis, situation.as_ref(), context.groups(), &context.local_time, all_notes);
+    let instances = template.map_or_else(Vec::new, |instances| instances.names);
+    answer.describe_instances(&named, &instances);
+    answer.notes.extend(template_note(&named, &diagnosis));
     if let Some(situation) = situation.as_ref().filter(|_| silent == SilentRefusals::Possible) {
         let recording = ActiveLogging::find(LocalMachine::new(&context.managers), unit.manager).await;
-        silent_refusals::describe(&mut answer, unit, situation, recording.as_ref(), &context.local_time);
+        silent_refusals::describe(&mut answer, &named, situation, recording.as_ref(), &context.local_time);
     }
     if let (Some(properties), Some(situation)) = (properties, situation) {
         add_exposure(&mut answer.remedies, &properties, &situation);
     }
-    answer.apply = apply_command(unit, &answer.remedies);
+    let is_restarted = instances.is_empty() || !instances.iter().all(UnitName::is_per_connection);
+    answer.apply = apply_command(&named, &answer.remedies, is_restarted);
     answer
 }
 
@@ -109,46 +124,55 @@ pub(crate) async fn answers_for_name(
     name: &UnitName,
     scope: IncidentScope,
 ) -> anyhow::Result<Vec<Answer>> {
-    let mut found = context.incidents.incidents(Some(name), scope).await?;
-    let mut alias_of = None;
-    if found.incidents.is_empty()
-        && let Some(own) = resolve_alias(name, scope.managers, &context.managers).await
-    {
-        found = context.incidents.incidents(Some(&own), scope).await?;
-        alias_of = Some(own);
-    }
+    let subjects = find_subjects(context, name, scope).await?;
     let mut answers = Vec::new();
-    if found.incidents.is_empty() {
-        answers.push(answer_without_incidents(context, alias_of.as_ref().unwrap_or(name), scope).await);
+    if subjects.is_empty() {
+        let (own, notes) = find_own_name(context, name, scope).await;
+        let mut answer = answer_without_incidents(context, &own, scope).await;
+        answer.notes.splice(0..0, notes);
+        answers.push(answer);
     }
-    let complete = found.complete;
-    for (unit, incidents) in by_unit(found.incidents) {
-        let Some(unit) = unit else { continue };
-        let incidents = UnitIncidents { incidents, complete };
-        answers.push(answer_for_unit(context, &unit, incidents, SilentRefusals::Possible).await);
+    for subject in subjects {
+        answers.push(answer_for_subject(context, subject, SilentRefusals::Possible).await);
     }
-    let own_name = alias_of.as_ref().unwrap_or(name);
     if answers.iter().all(|answer| !answer.is_hidden)
         && let Some(note) = context.hidden_incidents_note(scope.managers)
-        && query_own_name(own_name, Manager::System, &context.managers).await.is_some()
+        && query_own_name(name, Manager::System, &context.managers).await.is_some()
     {
         for answer in &mut answers {
             answer.notes.insert(0, note.clone());
         }
     }
-    if let Some(own) = &alias_of {
-        for answer in &mut answers {
-            answer.notes.insert(0, alias_note(name, own));
-        }
-    }
     Ok(answers)
 }
 
+/// Returns the name of the unit that runs the processes, for a name without incidents: that of an alias, or of the unit
+/// that a timer, socket or path starts.
+async fn find_own_name(context: &Context, name: &UnitName, scope: IncidentScope) -> (UnitName, Vec<Note>) {
+    if let Some(own) = resolve_alias(name, scope.managers, &context.managers).await {
+        let note = alias_note(name, &own);
+        return (own, vec![note]);
+    }
+    find_triggered(context, name, scope).await.unwrap_or_else(|| (name.clone(), Vec::new()))
+}
+
+/// Notes that the drop-in of the default remedy concerns more units than the one named.
+fn template_note(named: &Unit, diagnosis: &Diagnosis) -> Option<Note> {
+    let template = named.name.template_name()?;
+    let is_shared = |remedy: &Remedy| remedy.drop_in.parent().is_some_and(|dir| dir.ends_with(format!("{template}.d")));
+    let text = format!(
+        "{} is an instance of {template}, and a line of the template denied it: all instances read the drop-in",
+        named.name
+    );
+    diagnosis.remedies.iter().any(is_shared).then(|| Note::new("template", text))
+}
+
 /// Returns the command that applies a remedy; `None` if the caller may not change the unit or there is no remedy.
-fn apply_command(unit: &Unit, remedies: &[RemedyView]) -> Option<String> {
+fn apply_command(unit: &Unit, remedies: &[RemedyView], is_restarted: bool) -> Option<String> {
     let may = may_change(unit, nix::unistd::geteuid().as_raw()) && !remedies.is_empty();
     let which = if remedies.iter().any(|remedy| remedy.default) { "" } else { "--remedy N " };
-    may.then(|| format!("harden-why apply {which}--restart {}{}", unit.manager.option(), unit.name))
+    let restart = if is_restarted { "--restart " } else { "" };
+    may.then(|| format!("harden-why apply {which}{restart}{}{}", unit.manager.option(), unit.name))
 }
 
 /// Notes that the answer leaves out incidents.

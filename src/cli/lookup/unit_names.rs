@@ -1,19 +1,15 @@
 //! Unit names as people write them: aliases resolve to their unit, and a template stands for all its instances.
 
-use super::context::Context;
-use super::incident_source::{IncidentScope, IncidentSource, ManagerScope};
+use super::incident_source::{IncidentScope, ManagerScope};
 use crate::audit::Note;
 use crate::audit::text::escape_excerpt;
-use crate::cli::args::{Chosen, Units};
+use crate::cli::args::Units;
 use crate::cli::terminal::clock::parse_since;
-use crate::incidents::incident::by_unit;
 use crate::incidents::local_time::LocalTime;
 use crate::incidents::{Incident, Moment};
-use crate::operations::outcome::NothingToDo;
 use crate::systemd::manager::Managers;
-use crate::units::{Manager, Unit, UnitName};
-use anyhow::{Context as _, bail, ensure};
-use std::collections::BTreeSet;
+use crate::units::{Manager, UnitName};
+use anyhow::{Context as _, ensure};
 use std::fmt;
 
 /// The characters of a glob pattern, as systemctl takes it.
@@ -135,23 +131,6 @@ pub(crate) fn is_named_by(asked: &UnitName, unit: &UnitName) -> bool {
     asked == unit || (asked.is_template() && unit.template().as_deref() == Some(asked.as_str()))
 }
 
-/// Lists the units that a name stands for: the unit itself, or a template's instances with incidents.
-///
-/// # Errors
-/// The incident source fails.
-pub(crate) async fn expand_template(
-    name: &UnitName,
-    source: &IncidentSource,
-    scope: IncidentScope,
-) -> anyhow::Result<Vec<UnitName>> {
-    if !name.is_template() {
-        return Ok(vec![name.clone()]);
-    }
-    let units = source.units(scope).await?.into_iter().filter_map(|summary| Some(summary.unit?.name));
-    let found: BTreeSet<UnitName> = units.filter(|unit| is_named_by(name, unit)).collect();
-    Ok(found.into_iter().collect())
-}
-
 /// Returns the unit's own name if `name` is an alias, according to the first manager that knows it. Incidents carry the
 /// own name, because the unit's cgroup does.
 pub(crate) async fn resolve_alias(name: &UnitName, asked: ManagerScope, managers: &Managers) -> Option<UnitName> {
@@ -181,43 +160,6 @@ pub(crate) fn managers_to_ask(asked: ManagerScope) -> Vec<Manager> {
         ManagerScope::System => vec![Manager::System],
         ManagerScope::Users => vec![own],
         ManagerScope::All => vec![Manager::System, own],
-    }
-}
-
-/// Finds the one unit of a name that has incidents.
-///
-/// # Errors
-/// No unit of the name has incidents, or several managers run one.
-pub(crate) async fn find_unit_with_incidents(
-    context: &Context,
-    chosen: &Chosen,
-) -> anyhow::Result<(Unit, Vec<Incident>)> {
-    let name = parse_instance_name(&chosen.unit)?;
-    let scope = IncidentScope { managers: ManagerScope::from_flags(chosen.system, chosen.user), since: None };
-    let mut found = context.incidents.incidents(Some(&name), scope).await?;
-    if found.incidents.is_empty()
-        && let Some(own) = resolve_alias(&name, scope.managers, &context.managers).await
-    {
-        found = context.incidents.incidents(Some(&own), scope).await?;
-    }
-    let mut units: Vec<(Unit, Vec<Incident>)> =
-        by_unit(found.incidents).into_iter().filter_map(|(unit, incidents)| Some((unit?, incidents))).collect();
-    let me = Manager::User(nix::unistd::geteuid().as_raw());
-    if chosen.user {
-        units.retain(|(unit, _)| unit.manager == me);
-    }
-    if let Some(hidden) = context.hidden_incidents_note(scope.managers).filter(|_| units.is_empty()) {
-        bail!("no denials of {name} that you may see are known: {}", hidden.text);
-    }
-    match (units.pop(), units.is_empty()) {
-        (None, _) => bail!(NothingToDo(format!(
-            "no denials of {name} are known, so there is nothing to go by; 'harden-why {name}' tells whether it can be \
-             denied calls without a record"
-        ))),
-        (Some(one), true) => Ok(one),
-        (Some(_), false) => {
-            bail!("several managers run a unit of the name {name}: say --system, or --user for your own")
-        }
     }
 }
 

@@ -2,19 +2,25 @@
 
 use crate::cli::args::{Apply, Common};
 use crate::cli::lookup::context::Context;
-use crate::cli::lookup::unit_names::{find_unit_with_incidents, latest_sighting};
+use crate::cli::lookup::subject::Subject;
+use crate::cli::lookup::subject_search::find_subject;
+use crate::cli::lookup::unit_names::latest_sighting;
 use crate::cli::terminal::page::{Page, add_notes};
 use crate::cli::terminal::prompt;
 use crate::cli::views::answer::RemedyView;
-use crate::cli::views::applied::{Applied, Applying, Restarted, diff, restart_note};
+use crate::cli::views::applied::{
+    Applied, Applying, Restarted, RestartedInstance, connections_note, diff, restart_note,
+};
 use crate::incidents::local_time::LocalTime;
 use crate::operations::apply::{ApplyPlan, ApplyRequest};
+use crate::operations::instances::{has_running_instance, restart_instances};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::outcome::DropInOutcome;
 use crate::operations::permission::ensure_may_change;
 use crate::syscalls::Groups;
-use crate::systemd::manager::UnitOutcome;
+use crate::systemd::manager::{Managers, UnitOutcome};
+use crate::units::Unit;
 use anyhow::{Context as _, ensure};
 use std::io::IsTerminal as _;
 
@@ -29,16 +35,19 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &LocalTime) -> 
         "apply asks before it writes, and there is nobody to ask: say --yes or --dry-run"
     );
     let context = Context::open(common, &asked.source, clock).await?;
-    let (unit, incidents) = find_unit_with_incidents(&context, &asked.chosen).await?;
-    let evicted = context.eviction_note(latest_sighting(&incidents));
+    let subject = find_subject(&context, &asked.chosen).await?;
+    let named = subject.named();
+    let Subject { unit, template, found, notes: lookup_notes } = subject;
+    let evicted = context.eviction_note(latest_sighting(&found.incidents));
     let Context { managers, loaded_groups: loaded, mut notes, .. } = context;
     notes.extend(evicted);
     let machine = LocalMachine::new(&managers);
+    notes.extend(lookup_notes);
     ensure_may_change(&unit, machine.uid(), "apply")?;
-    let request = ApplyRequest { unit, incidents, remedy: asked.remedy, runtime: asked.runtime };
+    let request = ApplyRequest { unit, incidents: found.incidents, remedy: asked.remedy, runtime: asked.runtime };
     let mut plan = ApplyPlan::prepare(machine, request, &loaded.groups).await?;
     notes.append(&mut plan.notes);
-    let (mut applied, text) = describe(&plan, asked.remedy.is_none(), &loaded.groups, clock)?;
+    let (mut applied, text) = describe(&plan, &named, asked.remedy.is_none(), &loaded.groups, clock)?;
     notes.append(&mut applied.notes);
     applied.notes = notes;
     if asked.dry_run {
@@ -51,7 +60,9 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &LocalTime) -> 
     }
     plan.write(machine, &text, &loaded.groups, &mut interruption).await?;
     (applied.outcome, applied.confirmed) = (DropInOutcome::Applied, true);
-    if asked.restart {
+    if template.is_some() {
+        finish_template(machine, &named, asked.restart, &mut applied, &mut interruption).await?;
+    } else if asked.restart {
         let UnitOutcome { active_state, result } = plan.restart(machine, &mut interruption).await?;
         applied.restarted = Some(Restarted { active_state, result });
     } else {
@@ -60,14 +71,44 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &LocalTime) -> 
     Ok(applied)
 }
 
+/// Restarts the instances of a template, or says when they take the drop-in.
+async fn finish_template(
+    machine: LocalMachine<'_, Managers>,
+    template: &Unit,
+    restart: bool,
+    applied: &mut Applied,
+    interruption: &mut Interruption,
+) -> anyhow::Result<()> {
+    if !restart {
+        applied.notes.push(restart_note(template, has_running_instance(machine, template).await));
+        return Ok(());
+    }
+    let instances = restart_instances(machine, template, interruption).await.with_context(|| {
+        format!(
+            "the drop-in is in place and systemd holds what it says, but not all instances of {} restarted",
+            template.name
+        )
+    })?;
+    applied.instances =
+        Some(instances.restarted.into_iter().map(|(name, outcome)| RestartedInstance::new(&name, outcome)).collect());
+    applied.notes.extend(connections_note(instances.connections.len()));
+    Ok(())
+}
+
 /// Returns the view of a plan, and the text of its drop-in.
-fn describe(plan: &ApplyPlan, default: bool, groups: &Groups, clock: &LocalTime) -> anyhow::Result<(Applied, String)> {
+fn describe(
+    plan: &ApplyPlan,
+    named: &Unit,
+    default: bool,
+    groups: &Groups,
+    clock: &LocalTime,
+) -> anyhow::Result<(Applied, String)> {
     let path = &plan.remedy.drop_in;
     let view = RemedyView::new(&plan.remedy, default, groups);
     let old = plan.present_drop_in()?;
     let text = plan.compose(&view.title, &clock.today());
     let diff = diff(old.as_deref().unwrap_or_default(), text.as_bytes());
-    let mut applied = Applied::new(&plan.unit, DropInOutcome::DryRun, Some(path), diff, plan.cautions());
+    let mut applied = Applied::new(named, DropInOutcome::DryRun, Some(path), diff, plan.cautions());
     let of = plan.diagnosis.remedies.len();
     applied.remedy = Some(Applying { number: plan.number, of, title: view.title, opens: view.opens });
     Ok((applied, text))

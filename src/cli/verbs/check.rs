@@ -5,7 +5,10 @@ use crate::audit::note::join_texts;
 use crate::audit::text::{escape_excerpt, shown_path};
 use crate::cli::args::{Check, Common};
 use crate::cli::lookup::context::Context;
-use crate::cli::lookup::unit_names::{find_unit_with_incidents, latest_sighting};
+use crate::cli::lookup::incident_source::UnitIncidents;
+use crate::cli::lookup::subject::Subject;
+use crate::cli::lookup::subject_search::find_subject;
+use crate::cli::lookup::unit_names::latest_sighting;
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, styled};
 use crate::cli::terminal::words::describe_manager;
@@ -56,7 +59,9 @@ struct CheckedCallView {
 /// The unit has no incidents, its settings cannot be read, or a `--with` line is not a setting.
 pub(crate) async fn check(common: &Common, asked: &Check, local_time: &LocalTime) -> anyhow::Result<Checked> {
     let context = Context::open(common, &asked.source, local_time).await?;
-    let (unit, incidents) = find_unit_with_incidents(&context, &asked.chosen).await?;
+    let subject = find_subject(&context, &asked.chosen).await?;
+    let named = subject.named();
+    let Subject { unit, found: UnitIncidents { incidents, .. }, notes: lookup_notes, .. } = subject;
     let known = match &asked.root {
         Some(root) => {
             ensure!(root.is_dir(), "{} is no directory to read unit files below", shown_path(root));
@@ -69,25 +74,26 @@ pub(crate) async fn check(common: &Common, asked: &Check, local_time: &LocalTime
     let groups = context.loaded_groups.groups;
     let mut notes = context.notes;
     notes.extend(evicted);
+    notes.extend(lookup_notes);
     notes.extend(more);
     let Some(situation) = situation else {
         bail!("the settings of {} cannot be read: {}", unit.name, join_texts(&notes));
     };
     let policy = with_lines(&situation.policy, &asked.with, &groups)?;
     let by = |cause: &policy::DirectiveCause| describe_origin(cause, &asked.with);
-    let mut named: BTreeSet<(Abi, &str)> = BTreeSet::new();
+    let mut calls: BTreeSet<(Abi, &str)> = BTreeSet::new();
     let mut unknown: BTreeSet<String> = BTreeSet::new();
     for incident in &incidents {
         match incident.denial() {
             Some(denial) => match (denial.call.abi(), denial.call.name()) {
-                (Some(abi), Some(name)) => _ = named.insert((abi, name)),
+                (Some(abi), Some(name)) => _ = calls.insert((abi, name)),
                 _ => _ = unknown.insert(denial.call.to_string()),
             },
             None => _ = unknown.insert("a death by SIGSYS of which the kernel sent no record".to_owned()),
         }
     }
-    let named = named.into_iter().map(|(abi, call)| CheckedCallView::new(&policy, abi, call, by));
-    Ok(Checked::new(&unit, named.chain(unknown.into_iter().map(CheckedCallView::unknown)).collect(), notes))
+    let calls = calls.into_iter().map(|(abi, call)| CheckedCallView::new(&policy, abi, call, by));
+    Ok(Checked::new(&named, calls.chain(unknown.into_iter().map(CheckedCallView::unknown)).collect(), notes))
 }
 
 /// Returns the policy with lines after all others.

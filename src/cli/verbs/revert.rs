@@ -4,7 +4,7 @@ use crate::audit::Note;
 use crate::audit::text::shown_path;
 use crate::cli::args::{Chosen, Common};
 use crate::cli::lookup::incident_source::ManagerScope;
-use crate::cli::lookup::unit_names::{managers_to_ask, parse_instance_name};
+use crate::cli::lookup::unit_names::{managers_to_ask, parse_unit_name};
 use crate::cli::views::applied::{Applied, diff, restart_note};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
@@ -22,15 +22,15 @@ use anyhow::bail;
 /// There is no drop-in, and no manager knows the unit. Or the drop-in is not from `apply`, cannot be removed, or
 /// systemd does not reread its files; then the drop-in stays as before.
 pub(crate) async fn revert(common: &Common, asked: &Chosen) -> anyhow::Result<Applied> {
-    let name = parse_instance_name(&asked.unit)?;
+    let name = parse_unit_name(&asked.unit)?;
     let candidates = managers_to_ask(ManagerScope::from_flags(asked.system, asked.user));
     let managers = Managers::new(&common.bus);
     let machine = LocalMachine::new(&managers);
     let Some(found) = find_drop_ins(machine, &name, &candidates).await? else {
         let manager = match find_manager(&managers, candidates.iter().copied(), &name).await {
             ManagerLookup::KnownBy(manager) => manager,
-            ManagerLookup::Unknown => bail!(unknown_unit_text(&name)),
-            ManagerLookup::NoAnswer => candidates.first().copied().unwrap_or(Manager::System),
+            ManagerLookup::Unknown if !name.is_template() => bail!(unknown_unit_text(&name)),
+            ManagerLookup::Unknown | ManagerLookup::NoAnswer => candidates.first().copied().unwrap_or(Manager::System),
         };
         let unit = Unit { manager, name };
         return Ok(Applied::new(&unit, DropInOutcome::Nothing, None, Vec::new(), Vec::new()));

@@ -2,8 +2,8 @@
 
 use crate::cli::args::Cli;
 use crate::cli::lookup::context::Context;
-use crate::cli::lookup::unit_answer::{answer_for_unknown_units, answer_without_incidents, answers_for_name};
-use crate::cli::lookup::unit_names::{expand_template, parse_scope, parse_unit_name};
+use crate::cli::lookup::unit_answer::{answer_for_unknown_units, answers_for_name};
+use crate::cli::lookup::unit_names::{parse_scope, parse_unit_name};
 use crate::cli::views::answer::{Report, SCHEMA};
 use crate::incidents::local_time::LocalTime;
 use crate::units::UnitName;
@@ -21,13 +21,7 @@ pub(crate) async fn answer(cli: &Cli, local_time: &LocalTime) -> anyhow::Result<
         units.push(answer_for_unknown_units(&context, scope).await?);
     }
     for name in &names {
-        let instances = expand_template(name, &context.incidents, scope).await?;
-        if instances.is_empty() {
-            units.push(answer_without_incidents(&context, name, scope).await);
-        }
-        for instance in &instances {
-            units.extend(answers_for_name(&context, instance, scope).await?);
-        }
+        units.extend(answers_for_name(&context, name, scope).await?);
     }
     // Evicted incidents are older than the latest denial of a unit that has later ones.
     let latest = units.iter().map(|answer| answer.denials.iter().filter_map(|denial| denial.times.last_millis).max());

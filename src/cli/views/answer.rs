@@ -12,7 +12,7 @@ use crate::incidents::local_time::{LocalTime, moment};
 use crate::incidents::{Incident, Moment, describe_headline, describe_outcome};
 use crate::policy::Effect;
 use crate::syscalls::Groups;
-use crate::units::{Confidence, Rung, Unit};
+use crate::units::{Confidence, Rung, Unit, UnitName};
 use serde::Serialize;
 
 /// The version of the JSON schema. Keys are added within a version, never changed or removed.
@@ -76,6 +76,9 @@ pub struct Answer {
     pub unit: Option<String>,
     /// `system`, or `user:UID`.
     pub manager: Option<String>,
+    /// The instances with these denials, newest first, if the unit is a template.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub instances: Vec<String>,
     /// The denials.
     pub denials: Vec<DenialView>,
     /// The remedies, least privilege first, each proven on the unit's policy.
@@ -254,6 +257,7 @@ impl Answer {
         Self {
             unit: unit.map(|unit| unit.name.to_string()),
             manager: unit.map(|unit| unit.manager.to_string()),
+            instances: Vec::new(),
             denials: diagnosis.findings.iter().map(|finding| DenialView::new(finding, clock)).collect(),
             then: unit.filter(|_| !remedies.is_empty()).map_or_else(Vec::new, activation_commands),
             remedies,
@@ -264,6 +268,21 @@ impl Answer {
             apply: None,
             nothing: "No denials of it are known.",
             is_hidden: false,
+        }
+    }
+}
+
+impl Answer {
+    /// Names the instances for whose template this answers. Connections end by themselves, so that no command restarts
+    /// them.
+    pub(crate) fn describe_instances(&mut self, template: &Unit, instances: &[UnitName]) {
+        self.instances = instances.iter().map(ToString::to_string).collect();
+        if !instances.is_empty() && instances.iter().all(UnitName::is_per_connection) && !self.remedies.is_empty() {
+            let restart = restart_command(template);
+            self.then.retain(|command| *command != restart);
+            let text =
+                "each instance serves one connection and ends with it: the next connection gets the new settings";
+            self.notes.push(Note::new("next-connection", text));
         }
     }
 }
@@ -323,5 +342,17 @@ impl AttributionView {
 /// Returns the commands that put a written drop-in into force.
 fn activation_commands(unit: &Unit) -> Vec<String> {
     let user = unit.manager.option();
-    vec![format!("systemctl {user}daemon-reload"), format!("systemctl {user}restart {}", unit.name)]
+    vec![format!("systemctl {user}daemon-reload"), restart_command(unit)]
+}
+
+/// Returns the command that restarts a unit, or the running instances of a template.
+pub(crate) fn restart_command(unit: &Unit) -> String {
+    let user = unit.manager.option();
+    if unit.name.is_template() {
+        // The shell must not expand it.
+        let pattern = unit.name.as_str().replace('\\', "\\\\").replacen("@.", "@*.", 1);
+        format!("systemctl {user}try-restart '{pattern}'")
+    } else {
+        format!("systemctl {user}restart {}", unit.name)
+    }
 }

@@ -8,6 +8,9 @@ use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, 
 use crate::cli::terminal::words::describe_manager;
 use std::collections::BTreeMap;
 
+/// The most instances that the page names.
+const NAMED_INSTANCES: usize = 3;
+
 /// The most opened calls that the page names.
 const NAMED: usize = 8;
 
@@ -59,9 +62,10 @@ fn render_answer(page: &mut Page, answer: &Answer) {
         (Some(unit), Some(manager)) => {
             page.line(format_args!(
                 "{} {}",
-                styled(BOLD, unit),
+                styled(BOLD, describe_unit(unit, &answer.instances)),
                 styled(DIM, format_args!("({})", describe_manager(manager)))
             ));
+            add_instances(page, &answer.instances);
         }
         (Some(unit), None) => page.line(styled(BOLD, unit)),
         _ => page.line(format_args!(
@@ -91,6 +95,22 @@ fn render_answer(page: &mut Page, answer: &Answer) {
         render_unproven(page, unproven);
     }
     add_notes(page, &answer.notes);
+}
+
+/// Returns the unit's name, with the number of its instances if it is a template.
+fn describe_unit(unit: &str, instances: &[String]) -> String {
+    match instances.len() {
+        0 => unit.to_owned(),
+        count => format!("{} of {unit}", plural(count as u64, "instance")),
+    }
+}
+
+fn add_instances(page: &mut Page, instances: &[String]) {
+    let (shown, rest) = instances.split_at(instances.len().min(NAMED_INSTANCES));
+    let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+    if !shown.is_empty() {
+        page.paragraph(2, &format!("{}{more}", shown.join(", ")));
+    }
 }
 
 /// Adds how to apply a remedy: by the `apply` command if there is one, and by hand.

@@ -1,13 +1,14 @@
 //! The view of `apply` and `revert`.
 
-use super::answer::SCHEMA;
+use super::answer::{SCHEMA, restart_command};
 use crate::audit::Note;
-use crate::audit::text::{escape_lines, shown_path};
+use crate::audit::text::{escape_lines, plural, shown_path};
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, add_notes, styled};
 use crate::cli::terminal::words::describe_manager;
 use crate::operations::outcome::DropInOutcome;
-use crate::units::Unit;
+use crate::systemd::manager::UnitOutcome;
+use crate::units::{Unit, UnitName};
 use serde::Serialize;
 use std::path::Path;
 
@@ -30,6 +31,9 @@ pub(crate) struct Applied {
     pub(crate) confirmed: bool,
     /// The unit's state after the restart.
     pub(crate) restarted: Option<Restarted>,
+    /// The instances after the restart, if the unit is a template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) instances: Option<Vec<RestartedInstance>>,
     pub(crate) notes: Vec<Note>,
 }
 
@@ -54,6 +58,20 @@ pub(crate) struct Restarted {
     pub(crate) result: Option<String>,
 }
 
+/// An instance of a template after its restart.
+#[derive(Debug, Serialize)]
+pub(crate) struct RestartedInstance {
+    unit: String,
+    active_state: String,
+    result: Option<String>,
+}
+
+impl RestartedInstance {
+    pub(crate) fn new(name: &UnitName, UnitOutcome { active_state, result }: UnitOutcome) -> Self {
+        Self { unit: name.to_string(), active_state, result }
+    }
+}
+
 impl Applied {
     pub(crate) fn new(
         unit: &Unit,
@@ -72,6 +90,7 @@ impl Applied {
             diff,
             confirmed: false,
             restarted: None,
+            instances: None,
             notes,
         }
     }
@@ -120,12 +139,16 @@ impl Reply for Applied {
             (DropInOutcome::Nothing, _) => "There is no drop-in of harden-why's to remove.",
         });
         if let Some(Restarted { active_state, result }) = &self.restarted {
-            let result = result
-                .as_ref()
-                .filter(|result| *result != "success")
-                .map_or_else(String::new, |result| format!(" ({result})"));
-            let style = if active_state == "failed" { BAD } else { GOOD };
-            page.line(format_args!("Restarted: it is {}{result}.", styled(style, active_state)));
+            page.line(format_args!("Restarted: it is {}.", describe_state(active_state, result.as_deref())));
+        }
+        match self.instances.as_deref() {
+            Some([]) => page.line("No instance had to be restarted."),
+            instances => {
+                for RestartedInstance { unit, active_state, result } in instances.into_iter().flatten() {
+                    let state = describe_state(active_state, result.as_deref());
+                    page.line(format_args!("Restarted {unit}: it is {state}."));
+                }
+            }
         }
         add_notes(&mut page, &self.notes);
         page.finish()
@@ -136,6 +159,13 @@ impl Reply for Applied {
     }
 }
 
+/// Returns the state of a unit after its restart, with the reason of a failure.
+fn describe_state(active_state: &str, result: Option<&str>) -> String {
+    let result = result.filter(|result| *result != "success").map_or_else(String::new, |result| format!(" ({result})"));
+    let style = if active_state == "failed" { BAD } else { GOOD };
+    format!("{}{result}", styled(style, active_state))
+}
+
 /// Returns the lines of both texts, each with `-`, a space, or `+` in front.
 pub(crate) fn diff(old: &[u8], new: &[u8]) -> Vec<String> {
     let (old, new) = (escape_lines(old), escape_lines(new));
@@ -144,12 +174,24 @@ pub(crate) fn diff(old: &[u8], new: &[u8]) -> Vec<String> {
     gone.chain(rest).collect()
 }
 
+/// Notes that instances which serve connections were not restarted.
+pub(crate) fn connections_note(count: usize) -> Option<Note> {
+    let text = format!(
+        "{} of a connection {} running with the old settings until the connection ends; the next connection gets the new",
+        plural(count as u64, "instance"),
+        if count == 1 { "keeps" } else { "keep" }
+    );
+    (count > 0).then(|| Note::new("next-connection", text))
+}
+
 /// Notes when the change takes effect for the unit.
 pub(crate) fn restart_note(unit: &Unit, running: bool) -> Note {
     let (flag, name) = (unit.manager.option(), &unit.name);
     if running {
-        let text = format!("processes that run already keep the filter of their start: systemctl {flag}restart {name}");
-        Note::new("restart-to-apply", text)
+        let restart = restart_command(unit);
+        Note::new("restart-to-apply", format!("processes that run already keep the filter of their start: {restart}"))
+    } else if name.is_template() {
+        Note::new("start-to-apply", "no instance runs: the next one to start gets the new settings")
     } else {
         Note::new("start-to-apply", format!("it does not run: systemctl {flag}start {name}"))
     }
