@@ -44,7 +44,10 @@ pub(crate) fn ensure_takes_drop_ins(name: &UnitName, known: &LoadedSettings) -> 
         unit_settings::unparsed_text(facts)
     );
     ensure!(facts.load_state != "masked", "{name} is masked: systemctl unmask it first");
-    ensure!(!facts.transient, "{name} is transient and gone once it stops: change what starts it (systemd-run -p)");
+    ensure!(
+        !facts.transient,
+        "{name} is transient and gone once it stops: change what starts it; 'harden-why {name}' shows the systemd-run command"
+    );
     ensure!(facts.load_state == "loaded", "{name} is not loaded ({}): mend its unit file first", facts.load_state);
     Ok(())
 }

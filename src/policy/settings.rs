@@ -83,6 +83,17 @@ impl Settings {
         Self::from_section(self.section, self.fragment.clone(), dropins)
     }
 
+    /// The settings with more lines at the end of the unit file.
+    #[must_use]
+    pub fn with_fragment_lines(&self, content: &[u8]) -> Self {
+        let mut fragment = self.fragment.clone();
+        if let Some(fragment) = &mut fragment {
+            let more = UnitFile::parse(&fragment.path, content);
+            fragment.assignments.extend(more.assignments);
+        }
+        Self::from_section(self.section, fragment, self.dropins.clone())
+    }
+
     /// The settings without some of their drop-ins.
     #[must_use]
     pub fn without_dropins(&self, is_removed: impl Fn(&Path) -> bool) -> Self {

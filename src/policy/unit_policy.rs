@@ -94,6 +94,13 @@ impl Policy {
         self.with_settings(self.settings.with_dropin(path, content), groups)
     }
 
+    /// The policy with more lines at the end of the unit file, as of a transient unit that is started with more
+    /// properties.
+    #[must_use]
+    pub fn with_fragment_lines(&self, content: &[u8], groups: &Groups) -> Self {
+        self.with_settings(self.settings.with_fragment_lines(content), groups)
+    }
+
     /// The policy without some of its drop-ins: the policy before these were written.
     #[must_use]
     pub fn without_dropins(&self, is_removed: impl Fn(&Path) -> bool, groups: &Groups) -> Self {

@@ -8,6 +8,7 @@
 //!   directories.
 //! - `manager_conf` reads `system.conf` and `user.conf`.
 //! - `executables` maps a program to the units that run it; `service_user` reads the user of a unit's processes.
+//! - `transient` writes the `systemd-run` command of a transient unit.
 //! - `changes` lists when the files changed. A diagnosis uses this to decide whether a denial is older than its remedy.
 
 pub(crate) mod changes;
@@ -20,6 +21,7 @@ pub(crate) mod regular_file;
 pub(crate) mod rooted;
 pub(crate) mod search;
 pub(crate) mod service_user;
+pub(crate) mod transient;
 
 pub use changes::changes;
 pub use executables::{Candidate, CommandMatch, ExecutableIndex};

@@ -4,6 +4,7 @@ use crate::support::denied::denied;
 use crate::support::manager::TestManager;
 use harden_why::incidents::{Incident, Store};
 use harden_why::units::{Manager, Rung, Unit};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Output;
 
@@ -30,6 +31,27 @@ impl Machine {
     fn asked(&self, arguments: &[&str]) -> Output {
         let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &self.manager.bus()];
         self.manager.command(&[&client[..], arguments].concat()).output().unwrap()
+    }
+
+    /// Records more denials.
+    fn record(&self, names: &[&str]) {
+        let incidents: Vec<Incident> = names.iter().map(|name| of(name)).collect();
+        Store::open(&self.manager.base().join("store")).unwrap().record(&incidents).unwrap();
+    }
+
+    /// The filter of a unit as systemd has it.
+    fn held(&self, unit: &str) -> String {
+        String::from_utf8(self.manager.systemctl(&["show", "-P", "SystemCallFilter", unit]).stdout).unwrap()
+    }
+
+    /// The answer without a store.
+    fn client(&self, arguments: &[&str]) -> serde_json::Value {
+        serde_json::from_slice(&self.asked(arguments).stdout).unwrap()
+    }
+
+    fn asked_of_store(&self, arguments: &[&str]) -> Output {
+        let store = self.manager.base().join("store").display().to_string();
+        self.asked(&[arguments, &["--state-dir", &store]].concat())
     }
 
     fn json(&self, arguments: &[&str]) -> serde_json::Value {
@@ -83,15 +105,112 @@ fn alias_is_answered_for_its_unit() {
 #[test]
 fn template_stands_for_its_instances() {
     let Some(machine) = Machine::start() else { return };
-    assert_eq!(machine.units("t@"), [one("t@one.service"), one("t@two.service")].concat());
+    let answer = machine.json(&["t@"])["units"].clone();
+    assert_eq!(answer.as_array().unwrap().len(), 1, "{answer}");
+    assert_eq!((&answer[0]["unit"], &answer[0]["denials"][0]["count"]), (&"t@.service".into(), &2.into()), "{answer}");
+    let instances: BTreeSet<&str> =
+        answer[0]["instances"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    assert_eq!(instances, BTreeSet::from(["t@one.service", "t@two.service"]));
+    assert!(answer[0]["remedies"][0]["path"].as_str().unwrap().ends_with("/t@.service.d/zz-harden-why.conf"));
+    assert_eq!(answer[0]["apply"], "harden-why apply --restart t@.service");
+    assert_eq!(machine.json(&["check", "t@"])["unit"], "t@.service");
     let nobody = machine.json(&["nobody@.service"]);
     assert_eq!(nobody["units"][0]["denials"], serde_json::json!([]));
     let note = nobody["units"][0]["notes"][0]["text"].as_str().unwrap();
     assert!(note.starts_with("no instance of nobody@.service has denials"), "{note}");
-    for verb in ["revert", "tap"] {
-        let error = machine.error(&[verb, "t@"]);
+    for verb in ["rehearse", "tap"] {
+        let error = machine.error(&[verb, "t@", "--yes"][..if verb == "tap" { 2 } else { 3 }]);
         assert!(error.contains("t@.service is a template: name an instance, as t@NAME.service"), "{verb}: {error}");
     }
+}
+
+#[test]
+fn remedy_of_a_template_reaches_its_instances_and_is_reverted() {
+    let Some(machine) = Machine::start() else { return };
+    machine.manager.write("t@.service", "[Service]\nExecStart=/bin/sleep 600\nSystemCallFilter=~uname\n");
+    machine.manager.reload();
+    assert!(machine.manager.start_unit("t@one.service"));
+    machine.record(&["t@one.service", "t@two.service"]);
+    let applied = machine.json(&["apply", "t@", "--yes", "--restart"]);
+    assert_eq!((&applied["outcome"], &applied["confirmed"]), (&"applied".into(), &true.into()), "{applied}");
+    assert_eq!(applied["path"], "/etc/systemd/system/t@.service.d/zz-harden-why.conf", "{applied}");
+    let restarted = applied["instances"].as_array().unwrap();
+    assert_eq!(restarted.len(), 1, "only the one that runs: {applied}");
+    assert_eq!((&restarted[0]["unit"], &restarted[0]["active_state"]), (&"t@one.service".into(), &"active".into()));
+    for instance in ["t@one.service", "t@three.service"] {
+        assert!(!machine.held(instance).contains("uname"), "{instance}");
+    }
+    // Also by the name of an instance.
+    let reverted = machine.client(&["--json", "revert", "t@two"]);
+    assert_eq!((&reverted["unit"], &reverted["outcome"]), (&"t@.service".into(), &"reverted".into()), "{reverted}");
+    assert_eq!(reverted["confirmed"], true, "{reverted}");
+    assert!(machine.held("t@three.service").contains("uname"));
+    assert_eq!(machine.client(&["--json", "revert", "t@"])["outcome"], "nothing");
+}
+
+#[test]
+fn instance_with_settings_of_its_own_keeps_its_own_drop_in() {
+    let Some(machine) = Machine::start() else { return };
+    let dir = machine.manager.base().join("etc/t@two.service.d");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("10.conf"), "[Service]\nSystemCallFilter=~sysinfo uname\n").unwrap();
+    machine.manager.write("t@.service", "[Service]\nExecStart=/bin/true\nSystemCallFilter=~mount\n");
+    machine.manager.reload();
+    machine.record(&["t@two.service"]);
+    let answer = machine.json(&["t@two"]);
+    let path = answer["units"][0]["remedies"][0]["path"].as_str().unwrap();
+    assert_eq!(path, "/etc/systemd/system/t@two.service.d/zz-harden-why.conf");
+    let units: Vec<String> = machine.units("t@").into_iter().map(|(unit, _)| unit).collect();
+    assert_eq!(units, ["t@.service", "t@two.service"]);
+}
+
+#[test]
+fn instances_of_connections_are_one_answer() {
+    let Some(machine) = Machine::start() else { return };
+    let names: Vec<String> = (0..40).map(|number| format!("t@{number}-11471-0.service")).collect();
+    machine.record(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let output = machine.asked_of_store(&["t@7-11471-0"]);
+    let page = String::from_utf8(output.stdout).unwrap();
+    assert!(page.contains("42 instances of t@.service") && page.contains("and 39 more"), "{page}");
+    assert!(page.contains("t@7-11471-0.service served one connection"), "{page}");
+    let overview = machine.asked_of_store(&[]);
+    let page = String::from_utf8(overview.stdout).unwrap();
+    assert!(page.contains("t@.service, 42 instances") && !page.contains("t@7-"), "{page}");
+    let lines = machine.json(&[])["overview"].as_array().unwrap().len();
+    assert_eq!(lines, 44, "JSON has every instance");
+}
+
+#[test]
+fn timer_and_umbrella_pass_the_question_to_their_services() {
+    let Some(machine) = Machine::start() else { return };
+    machine.manager.write("job.timer", "[Timer]\nOnActiveSec=1h\nUnit=work.service\n");
+    machine.manager.write("work.service", UNIT);
+    machine.manager.write("lan.socket", "[Socket]\nListenStream=/run/lan.sock\nAccept=yes\n");
+    machine.manager.write("lan@.service", UNIT);
+    let umbrella = "[Service]\nType=oneshot\nExecStart=/bin/true\nRemainAfterExit=yes\n";
+    machine.manager.write("tor.service", umbrella);
+    machine.manager.write("tor@.service", &format!("[Unit]\nPartOf=tor.service\n{UNIT}"));
+    machine.manager.reload();
+    assert!(machine.manager.start_unit("job.timer"));
+    machine.manager.start_unit("tor@default.service");
+    machine.record(&["work.service", "lan@3-7-0.service", "tor@default.service"]);
+    let chain = |asked: &str| {
+        let answer = machine.json(&[asked])["units"][0].clone();
+        (
+            answer["unit"].as_str().unwrap().to_owned(),
+            answer["notes"][0]["text"].as_str().unwrap_or_default().to_owned(),
+        )
+    };
+    assert_eq!(chain("job.timer"), ("work.service".to_owned(), "job.timer starts work.service".to_owned()));
+    assert_eq!(chain("lan.socket"), ("lan@.service".to_owned(), "lan.socket starts lan@.service".to_owned()));
+    let part = "tor@default.service is part of tor.service";
+    assert_eq!(chain("tor"), ("tor@default.service".to_owned(), part.to_owned()));
+    let plan = machine.json(&["apply", "tor", "--dry-run"]);
+    assert_eq!(plan["path"], "/etc/systemd/system/tor@.service.d/zz-harden-why.conf", "{plan}");
+    // systemd has unloaded it.
+    machine.manager.systemctl(&["stop", "tor.service"]);
+    machine.manager.systemctl(&["reset-failed"]);
+    assert_eq!(chain("tor").0, "tor@.service");
 }
 
 #[test]

@@ -6,5 +6,6 @@ pub(crate) mod log_input;
 pub(crate) mod silent_refusals;
 pub(crate) mod subject;
 pub(crate) mod subject_search;
+pub(crate) mod transient;
 pub(crate) mod unit_answer;
 pub(crate) mod unit_names;

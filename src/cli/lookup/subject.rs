@@ -79,33 +79,74 @@ async fn find_instances(context: &Context, template: &UnitName, scope: IncidentS
     let mut units: Vec<Unit> = listed.filter(|unit| is_named_by(template, &unit.name)).collect();
     let mut is_complete = units.len() <= MOST_INSTANCES;
     units.truncate(MOST_INSTANCES);
-    let (mut shared, mut subjects): (Vec<(Unit, Vec<Unit>, Vec<Incident>)>, Vec<Subject>) = (Vec::new(), Vec::new());
+    let (mut shared, mut subjects): (Vec<(Option<Unit>, Vec<Incident>)>, Vec<Subject>) = (Vec::new(), Vec::new());
     for unit in units {
         let mut found = context.incidents.incidents(Some(&unit.name), scope).await?;
         found.incidents.retain(|incident| incident.key.unit.as_ref() == Some(&unit));
         if has_own_settings(context, &unit).await {
             subjects.push(Subject { unit, template: None, found, notes: Vec::new() });
-            continue;
-        }
-        is_complete &= found.complete;
-        match shared.iter_mut().find(|(first, ..)| first.manager == unit.manager) {
-            Some((_, units, incidents)) => {
-                units.push(unit);
-                incidents.extend(found.incidents);
-            }
-            None => shared.push((unit.clone(), vec![unit], found.incidents)),
+        } else {
+            is_complete &= found.complete;
+            shared.push((Some(unit), found.incidents));
         }
     }
-    let together = shared.into_iter().map(|(unit, units, incidents)| {
-        let names = units.into_iter().map(|unit| unit.name).collect();
-        Subject {
-            unit,
-            template: Some(Instances { template: template.clone(), names }),
-            found: UnitIncidents { incidents: newest_first(merge_units(incidents)), complete: is_complete },
-            notes: Vec::new(),
-        }
+    let together = fold_instances(shared, |_| true).into_iter().filter_map(|folded| {
+        let found = UnitIncidents { incidents: folded.incidents, complete: is_complete };
+        Some(Subject { unit: folded.unit?, template: folded.template, found, notes: Vec::new() })
     });
     Ok(together.chain(subjects).collect())
+}
+
+/// A unit, or instances of one template, with their denials.
+#[derive(Debug)]
+pub(crate) struct FoldedUnit {
+    /// The unit; of a template, the first instance.
+    pub(crate) unit: Option<Unit>,
+    pub(crate) template: Option<Instances>,
+    /// Newest first.
+    pub(crate) incidents: Vec<Incident>,
+}
+
+impl FoldedUnit {
+    /// Returns the unit, or the template with the unit's manager.
+    pub(crate) fn named(&self) -> Option<Unit> {
+        let unit = self.unit.as_ref()?;
+        let name = self.template.as_ref().map_or(&unit.name, |instances| &instances.template);
+        Some(Unit { manager: unit.manager, name: name.clone() })
+    }
+}
+
+/// Joins the instances of a template that `can_fold` accepts, in the order of each template's first instance.
+pub(crate) fn fold_instances(
+    units: Vec<(Option<Unit>, Vec<Incident>)>,
+    can_fold: impl Fn(&Unit) -> bool,
+) -> Vec<FoldedUnit> {
+    let mut folded: Vec<FoldedUnit> = Vec::new();
+    for (unit, incidents) in units {
+        let template = unit.as_ref().filter(|unit| can_fold(unit)).and_then(|unit| unit.name.template_name());
+        let manager = unit.as_ref().map(|unit| unit.manager);
+        let same = |one: &&mut FoldedUnit| {
+            let of_template = one.template.as_ref().map(|instances| &instances.template);
+            of_template.is_some()
+                && of_template == template.as_ref()
+                && one.unit.as_ref().map(|unit| unit.manager) == manager
+        };
+        match (folded.iter_mut().find(same), &unit) {
+            (Some(FoldedUnit { template: Some(instances), incidents: all, .. }), Some(unit)) => {
+                instances.names.push(unit.name.clone());
+                all.extend(incidents);
+            }
+            _ => {
+                let names = unit.iter().map(|unit| unit.name.clone()).collect();
+                let template = template.map(|template| Instances { template, names });
+                folded.push(FoldedUnit { unit, template, incidents });
+            }
+        }
+    }
+    for one in folded.iter_mut().filter(|one| one.template.is_some()) {
+        one.incidents = newest_first(merge_units(std::mem::take(&mut one.incidents)));
+    }
+    folded
 }
 
 fn newest_first(mut incidents: Vec<Incident>) -> Vec<Incident> {

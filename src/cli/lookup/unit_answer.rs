@@ -5,6 +5,7 @@ use super::incident_source::{IncidentScope, UnitIncidents};
 use super::silent_refusals;
 use super::subject::Subject;
 use super::subject_search::{find_subjects, find_triggered};
+use super::transient::describe_transient;
 use super::unit_names::{alias_note, managers_to_ask, query_own_name, resolve_alias};
 use crate::audit::Note;
 use crate::cli::views::answer::{Answer, RemedyView};
@@ -56,11 +57,14 @@ pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, sile
         let recording = ActiveLogging::find(LocalMachine::new(&context.managers), unit.manager).await;
         silent_refusals::describe(&mut answer, &named, situation, recording.as_ref(), &context.local_time);
     }
-    if let (Some(properties), Some(situation)) = (properties, situation) {
-        add_exposure(&mut answer.remedies, &properties, &situation);
-    }
     let is_restarted = instances.is_empty() || !instances.iter().all(UnitName::is_per_connection);
     answer.apply = apply_command(&named, &answer.remedies, is_restarted);
+    if let (Some(properties), Some(situation)) = (properties, situation) {
+        add_exposure(&mut answer.remedies, &properties, &situation);
+        if properties.transient {
+            describe_transient(&mut answer, unit, &diagnosis, (&situation, &properties), context.groups());
+        }
+    }
     answer
 }
 

@@ -4,6 +4,7 @@ use crate::audit::text::{escape, join, plural, shown_path};
 use crate::audit::{Action, Note};
 use crate::cli::args::Explain;
 use crate::cli::lookup::log_input::open_log;
+use crate::cli::lookup::subject::{FoldedUnit, fold_instances};
 use crate::cli::lookup::unit_names::{UnitPattern, parse_instance_name};
 use crate::cli::terminal::words::count_times;
 use crate::cli::views::answer::{Answer, LogTally, Report, SCHEMA};
@@ -21,12 +22,13 @@ use crate::pipeline::Pipeline;
 use crate::policy::program_path::runs_task;
 use crate::systemd::syscall_groups;
 use crate::systemd::syscall_groups::groups_note;
+use crate::unit_files::has_own_files;
 use crate::units::{Manager, Rung, Unit, UnitName};
 use anyhow::Context as _;
 use jiff::tz::TimeZone;
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The most different denials that are kept of one log.
 const MOST_INCIDENTS: usize = 16 << 10;
@@ -124,9 +126,9 @@ pub(crate) fn explain(
     let (shown, left_out): (Vec<_>, Vec<_>) =
         by_unit(incidents).into_iter().partition(|(unit, _)| question.shows(unit.as_ref()));
     notes.splice(0..0, left_out_note(&question.only, shown.is_empty(), &left_out));
-    let units = shown
+    let units = fold_instances(shown, |unit| shares_settings(unit, question.root.as_deref()))
         .into_iter()
-        .map(|(unit, incidents)| answer(unit.as_ref(), incidents, question, &machine, clock))
+        .map(|folded| answer(folded, question, &machine, clock))
         .collect();
     let left_out = left_out.iter().flat_map(|(_, incidents)| incidents).map(|incident| incident.count).sum();
     let log = LogTally { dropped, left_out, ..tally(&summary) };
@@ -208,8 +210,30 @@ fn unrecorded_deaths(deaths: &SigsysExits, incidents: &[Incident]) -> Vec<Note> 
     notes
 }
 
-fn answer(
+/// Whether an instance's settings are those of its template: connections have none of their own, other instances may.
+fn shares_settings(unit: &Unit, root: Option<&Path>) -> bool {
+    let has_none = |root: &Path| unit.manager == Manager::System && !has_own_files(root, unit, Path::new(""));
+    unit.name.is_per_connection() || root.is_some_and(has_none)
+}
+
+fn answer(mut folded: FoldedUnit, question: &LogQuestion, machine: &LogMachine, clock: &LocalTime) -> Answer {
+    // One named instance is answered under its own name.
+    let is_single = folded.template.as_ref().is_some_and(|instances| instances.names.len() == 1);
+    if is_single && folded.unit.as_ref().is_some_and(|unit| !unit.name.is_per_connection()) {
+        folded.template = None;
+    }
+    let named = folded.named();
+    let FoldedUnit { unit, template, incidents } = folded;
+    let mut answer = answer_for(unit.as_ref(), named.as_ref(), incidents, question, machine, clock);
+    if let (Some(template), Some(named)) = (template, named) {
+        answer.describe_instances(&named, &template.names);
+    }
+    answer
+}
+
+fn answer_for(
     unit: Option<&Unit>,
+    named: Option<&Unit>,
     incidents: Vec<Incident>,
     question: &LogQuestion,
     machine: &LogMachine,
@@ -217,14 +241,14 @@ fn answer(
 ) -> Answer {
     let Some((unit, root)) = unit.zip(question.root.as_deref()) else {
         let diagnosis = diagnose(incidents, None, machine.groups());
-        return Answer::new(unit, &diagnosis, None, machine.groups(), clock, Vec::new());
+        return Answer::new(named, &diagnosis, None, machine.groups(), clock, Vec::new());
     };
     let (LoadedSettings { situation, mut notes, .. }, groups) = machine.load_settings(root, unit, &incidents);
     if let Some(situation) = &situation {
         notes.extend(contradiction_note(unit, &incidents, situation));
     }
     let diagnosis = diagnose(incidents, situation.as_ref(), &groups);
-    Answer::new(Some(unit), &diagnosis, situation.as_ref(), &groups, clock, notes)
+    Answer::new(named, &diagnosis, situation.as_ref(), &groups, clock, notes)
 }
 
 /// Notes programs of records that the user assumes to be the unit's, if the unit's commands run other programs.

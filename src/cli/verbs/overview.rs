@@ -13,6 +13,7 @@ use crate::cli::terminal::words::{count_times, describe_manager};
 use crate::cli::views::answer::SCHEMA;
 use crate::incidents::UnitSummary;
 use crate::incidents::local_time::{LocalTime, moment};
+use crate::units::UnitName;
 use serde::Serialize;
 use silent::{SilentUnit, SilentUnits};
 
@@ -41,7 +42,7 @@ fn units<S: serde::Serializer>(silent: &SilentUnits, serializer: S) -> Result<S:
 }
 
 /// A unit with denials.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct OverviewLine {
     /// The unit's name; null for processes of an unknown unit.
     unit: Option<String>,
@@ -103,9 +104,43 @@ impl OverviewLine {
         }
     }
 
+    /// The template of an instance.
+    fn template(&self) -> Option<UnitName> {
+        self.unit.as_deref()?.parse::<UnitName>().ok()?.template_name()
+    }
+
     fn mark(&mut self, silent: Option<&SilentUnit>) {
         self.silent = silent.map_or_else(Vec::new, |silent| silent.directives.clone());
         self.marked = silent.is_some_and(|silent| silent.is_filtered() && !silent.recorded);
+    }
+}
+
+/// A line of the page: a unit, or the instances of a template.
+struct PageLine {
+    /// The unit, or the instance with the newest denial and the sightings of all.
+    line: OverviewLine,
+    instances: usize,
+}
+
+impl Overview {
+    /// Returns the lines, with one for all instances of a template, in the order of the newest denial.
+    fn page_lines(&self) -> Vec<PageLine> {
+        let mut shown: Vec<PageLine> = Vec::new();
+        for line in &self.lines {
+            let template = line.template();
+            let same = |one: &&mut PageLine| {
+                template.is_some() && one.line.template() == template && one.line.manager == line.manager
+            };
+            match shown.iter_mut().find(same) {
+                Some(one) => {
+                    one.instances += 1;
+                    one.line.count = one.line.count.saturating_add(line.count);
+                    one.line.marked |= line.marked;
+                }
+                None => shown.push(PageLine { line: line.clone(), instances: 1 }),
+            }
+        }
+        shown
     }
 }
 
@@ -120,9 +155,14 @@ impl Reply for Overview {
             });
         } else {
             page.line(styled(BOLD, "Units with denials, newest first"));
-            for line in &self.lines {
+            for PageLine { line, instances } in self.page_lines() {
                 page.gap();
-                let unit = line.unit.as_deref().unwrap_or("unit unknown");
+                let unit = match (line.unit.as_deref(), line.template()) {
+                    (Some(_), Some(template)) if instances > 1 => {
+                        format!("{template}, {}", plural(instances as u64, "instance"))
+                    }
+                    (unit, _) => unit.unwrap_or("unit unknown").to_owned(),
+                };
                 let whose = line
                     .manager
                     .as_deref()
@@ -135,7 +175,9 @@ impl Reply for Overview {
                 page.line(format_args!("{}{}{mark}", styled(BOLD, unit), styled(DIM, whose)));
                 let last = line.shown.as_ref().map_or_else(String::new, |last| format!(", last {last}"));
                 let ago = line.ago.as_ref().map_or_else(String::new, |ago| format!(", {ago}"));
-                let what = format!("{}, seen {}{last}{ago}", plural(line.incidents, "denial"), count_times(line.count));
+                // The instances of a template usually have the same denials.
+                let denials = if instances > 1 { String::new() } else { plural(line.incidents, "denial") + ", " };
+                let what = format!("{denials}seen {}{last}{ago}", count_times(line.count));
                 page.paragraph(2, &what);
             }
             page.gap();

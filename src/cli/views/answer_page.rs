@@ -142,7 +142,9 @@ fn render_silence(page: &mut Page, is_hidden: bool, Silence { words, commands }:
 fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
     let mark = if remedy.default { " (apply takes this one)" } else { "" };
     page.item(&format!("  {number}. "), &format!("{}{mark}", remedy.title));
-    page.line(format_args!("     {}", styled(PLACE, &remedy.path)));
+    if let Some(path) = &remedy.path {
+        page.line(format_args!("     {}", styled(PLACE, path)));
+    }
     for line in remedy.content.lines() {
         let plain = line.chars().all(|c| !c.is_control());
         let line = if plain { line.to_owned() } else { escape(line.as_bytes()) };

@@ -23,8 +23,11 @@ pub struct RemedyView {
     /// The help text of each group that it allows, if systemd has one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<GroupHelp>,
-    /// The path of the drop-in.
-    pub path: String,
+    /// The path of the drop-in; null for a transient unit.
+    pub path: Option<String>,
+    /// The command that starts a transient unit again with the lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// The whole drop-in.
     pub content: String,
     /// The calls that it allows besides the denied ones.
@@ -138,7 +141,8 @@ impl RemedyView {
             kind,
             title,
             groups: named.iter().filter_map(|name| helped(name)).collect(),
-            path: shown_path(&remedy.drop_in),
+            path: Some(shown_path(&remedy.drop_in)),
+            command: None,
             content: remedy.content.clone(),
             opens: remedy.opens.iter().map(ToString::to_string).collect(),
             reasons: remedy

@@ -1,0 +1,129 @@
+//! The command that starts a transient unit again with other settings (`systemd-run(1)`).
+//!
+//! systemd writes a transient unit's properties into a file below `/run/systemd/transient` (`unit_write_setting` in
+//! `src/core/unit.c`). `systemd-run -p` takes the same assignments, and adds to a list in the order of its options
+//! (`bus_exec_context_set_transient_property` in `src/core/dbus-execute.c`).
+
+use super::rooted::RootedTree;
+use crate::policy::UnitFile;
+use crate::policy::exec_command::ExecCommand;
+use crate::units::{Unit, UnitName};
+use std::path::Path;
+
+/// The settings that options of `systemd-run` make by themselves, or that belong to one start.
+const NOT_REPEATED: [&str; 9] = [
+    "Description",
+    "CollectMode",
+    "StandardInput",
+    "StandardOutput",
+    "StandardError",
+    "TTYPath",
+    "TTYReset",
+    "TTYVHangup",
+    "SendSIGHUP",
+];
+
+/// Returns the command that starts a transient service again, with these lines after its own properties. `None` if its
+/// file cannot be read, or has bytes that a terminal would interpret.
+#[must_use]
+pub(crate) fn systemd_run_command(root: &Path, unit: &Unit, fragment: &Path, lines: &[String]) -> Option<String> {
+    let bytes = RootedTree::new(root).read(fragment).ok().filter(|_| unit.name.suffix() == "service")?;
+    let file = UnitFile::parse(fragment, &bytes);
+    let is_repeated = |key: &str| !NOT_REPEATED.contains(&key) && !key.starts_with("Exec");
+    let own = file.assignments.iter().filter(|line| &*line.section != "Install" && is_repeated(&line.key));
+    let own = own.map(|line| format!("{}={}", line.key, unescape_specifiers(&line.value)));
+    let properties = own.chain(lines.iter().cloned()).map(|line| format!("-p {}", quote(&line)));
+    let mut command = format!("systemd-run {}", unit.manager.option());
+    if !has_generated_name(&unit.name) {
+        command.push_str(&format!("--unit={} ", quote(unit.name.as_str())));
+    }
+    let start =
+        file.assignments.iter().filter(|line| &*line.key == "ExecStart").flat_map(ExecCommand::parse).next_back()?;
+    let words = [&start.program].into_iter().chain(&start.arguments).map(|word| quote(&unescape_word(word)));
+    let all: Vec<String> = properties.chain(words).collect();
+    command.push_str(&all.join(" "));
+    command.chars().all(|c| !c.is_control()).then_some(command)
+}
+
+/// Whether `systemd-run` made up the unit's name: `run-u12`, `run-r` and 32 hexadecimal digits, since systemd 256 also
+/// `run-p12-i34`.
+#[must_use]
+pub(crate) fn has_generated_name(name: &UnitName) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let stem = name.as_str().rsplit_once('.').map_or("", |(stem, _)| stem);
+    let Some(rest) = stem.strip_prefix("run-") else { return false };
+    let is_random = |rest: &str| {
+        rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    let is_process = |rest: &str| rest.split_once("-i").is_some_and(|(pid, id)| is_number(pid) && is_number(id));
+    rest.strip_prefix('u').is_some_and(is_number)
+        || rest.strip_prefix('r').is_some_and(is_random)
+        || rest.strip_prefix('p').is_some_and(is_process)
+}
+
+fn unescape_specifiers(text: &str) -> String {
+    text.replace("%%", "%")
+}
+
+/// Undoes the escapes that systemd adds to a command besides those of its own syntax (`shell_escape` with `$` and `` ` ``,
+/// and `%`).
+fn unescape_word(word: &str) -> String {
+    let word = unescape_specifiers(word);
+    ["$", "`", ";", "'"].iter().fold(word, |word, c| word.replace(&format!("\\{c}"), c))
+}
+
+/// Quotes a word for a shell.
+fn quote(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:=,@%+-".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Manager;
+
+    /// As systemd 252 wrote it.
+    const FILE: &str = "# This is a transient unit file, created programmatically via the systemd API. Do not edit.\n\
+        [Unit]\nDescription=/usr/bin/sh -c x\n\n[Service]\nSystemCallFilter=~uname\nEnvironment=\"A=x%%h\" \"B=c d\"\n\
+        User=root\nExecStart=\nExecStart=\"/usr/bin/sh\" \"-c\" \"echo \\$HOME %%h \\\"q\\\" \\'s\\'\\; true\"\n";
+
+    fn command(name: &str, manager: Manager, text: &str) -> Option<String> {
+        let root = tempfile::tempdir().unwrap();
+        let path = Path::new("/run/x.service");
+        std::fs::create_dir(root.path().join("run")).unwrap();
+        std::fs::write(root.path().join("run/x.service"), text).unwrap();
+        let unit = Unit { manager, name: name.parse().unwrap() };
+        systemd_run_command(root.path(), &unit, path, &["SystemCallFilter=uname".to_owned()])
+    }
+
+    #[test]
+    fn command_repeats_properties_and_adds_lines_after_them() {
+        let expected = "systemd-run -p 'SystemCallFilter=~uname' -p 'Environment=\"A=x%h\" \"B=c d\"' -p User=root -p \
+            SystemCallFilter=uname /usr/bin/sh -c 'echo $HOME %h \"q\" '\\''s'\\''; true'";
+        assert_eq!(command("run-u12.service", Manager::System, FILE).unwrap(), expected);
+        let named = command("backup.service", Manager::User(1000), FILE).unwrap();
+        assert!(named.starts_with("systemd-run --user --unit=backup.service -p "), "{named}");
+    }
+
+    #[test]
+    fn unit_without_command_or_with_control_characters_has_no_command() {
+        assert_eq!(command("run-u1.service", Manager::System, "[Service]\nSystemCallFilter=~uname\n"), None);
+        assert_eq!(command("run-u1.service", Manager::System, "[Service]\nExecStart=/bin/a \x1b[2J\n"), None);
+        assert_eq!(command("run-u1.scope", Manager::System, FILE), None);
+    }
+
+    #[test]
+    fn generated_names_are_told_from_given_ones() {
+        let is = |name: &str| has_generated_name(&name.parse().unwrap());
+        for name in ["run-u12.service", "run-rbff211c1b25746f196539e3bbcd7509b.service", "run-p12-i34.service"] {
+            assert!(is(name), "{name}");
+        }
+        for name in ["backup.service", "run-uptime.service", "run-x.service", "run-r1.service"] {
+            assert!(!is(name), "{name}");
+        }
+    }
+}
