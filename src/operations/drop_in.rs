@@ -35,7 +35,7 @@ pub(crate) enum DropInError {
         why: io::Error,
     },
     /// The file system is read-only.
-    #[error("{} is on a read-only file system: apply --runtime puts the drop-in below /run instead, until the next boot", shown(.0))]
+    #[error("{} is on a read-only file system", shown(.0))]
     ReadOnly(PathBuf),
     /// Another process removed the file.
     #[error("{} went away just now: there is nothing left of it", shown(.0))]

@@ -17,6 +17,8 @@ pub(crate) enum DropInOutcome {
     Declined,
     /// The user wanted only the plan.
     DryRun,
+    /// The drop-in would be on a read-only file system.
+    ReadOnly,
     /// harden-why removed the drop-in.
     Reverted,
     /// There is no drop-in to remove.
@@ -60,6 +62,7 @@ impl DropInOutcome {
             Self::Applied => "applied",
             Self::Declined => "declined",
             Self::DryRun => "dry-run",
+            Self::ReadOnly => "read-only",
             Self::Reverted => "reverted",
             Self::Nothing => "nothing",
         }

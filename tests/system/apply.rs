@@ -315,6 +315,56 @@ fn transient_unit_is_left_to_its_creator() {
 }
 
 #[test]
+fn command_for_a_transient_unit_starts_it_with_the_remedy() {
+    let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
+    fs::remove_file(machine.manager.base().join("units/x.service")).unwrap();
+    machine.manager.reload();
+    let run = ["systemd-run", "--user", "--unit=x", "--remain-after-exit", "-p", "SystemCallFilter=~uname", "sh", "-c"];
+    let run = [&run[..], &["uname; test $? = 0"]].concat();
+    assert!(machine.manager.command(&run).output().unwrap().status.success());
+    machine.manager.systemctl(&["start", "--wait", "x.service"]);
+    let answer = machine.json(&["x"])["units"][0].clone();
+    let command = answer["apply"].as_str().unwrap().to_owned();
+    assert_eq!(answer["remedies"][0]["command"], command, "{answer}");
+    assert_eq!((&answer["remedies"][0]["path"], &answer["then"]), (&serde_json::Value::Null, &serde_json::json!([])));
+    let expected =
+        "systemd-run --unit=x.service -p 'SystemCallFilter=~uname' -p RemainAfterExit=yes -p SystemCallFilter=uname ";
+    assert!(command.starts_with(expected), "{command}");
+    // The test's system manager is a user manager.
+    let again = command.replacen("systemd-run", "systemd-run --user", 1);
+    machine.manager.systemctl(&["stop", "x.service"]);
+    machine.manager.systemctl(&["reset-failed"]);
+    assert!(machine.manager.command(&["sh", "-c", &again]).output().unwrap().status.success());
+    let deadline = Instant::now() + std::time::Duration::from_secs(20);
+    let state =
+        || String::from_utf8(machine.manager.systemctl(&["show", "-P", "SubState", "x.service"]).stdout).unwrap();
+    while state() == "running\n" && Instant::now() < deadline {
+        sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(state(), "exited\n", "the call passes");
+}
+
+#[test]
+fn link_into_the_store_of_nixos_is_read_only() {
+    let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
+    let nixos = "mount -t tmpfs tmpfs /mnt && mkdir -p /mnt/nix /mnt/nix/store/abc-units &&
+        { [ -d /nix ] || mkdir /nix; } && mount --bind /mnt/nix /nix &&
+        mount --bind /nix/store/abc-units /etc/systemd/system && mount -t tmpfs tmpfs /etc/systemd &&
+        ln -s /nix/store/abc-units /etc/systemd/system";
+    let output = machine.amid(nixos, &[], &["--json", "apply", "x", "--yes", "--restart"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    let applied: serde_json::Value = serde_json::from_str(said.split("left\n").next().unwrap()).unwrap();
+    assert_eq!((&applied["outcome"], output.status.code()), (&"read-only".into(), Some(2)), "{applied}");
+    assert_eq!(applied["runtime"], "harden-why apply --runtime --restart x.service");
+    let lines = serde_json::json!(["systemd.services.x.serviceConfig.SystemCallFilter = lib.mkAfter [ \"uname\" ];"]);
+    assert_eq!((&applied["configuration"]["form"], &applied["configuration"]["lines"]), (&"nixos".into(), &lines));
+    let answer = machine.amid(nixos, &[], &["x"]);
+    let page = String::from_utf8(answer.stdout).unwrap();
+    assert!(page.contains("To do it: harden-why apply --runtime --restart x.service"), "{page}");
+    assert!(page.contains("/run/systemd/system/x.service.d/zz-harden-why.conf"), "{page}");
+}
+
+#[test]
 fn change_that_systemd_does_not_take_is_rolled_back() {
     let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
     // The client sees another /etc than systemd.
@@ -331,12 +381,16 @@ fn failed_write_leaves_nothing_behind() {
 
     let readonly = "mount --bind /etc/systemd/system /etc/systemd/system &&
         mount -o remount,ro,bind /etc/systemd/system";
-    let (error, left) = machine.error_amid(readonly, &apply);
+    let output = machine.amid(readonly, &[], &apply);
+    let page = String::from_utf8(output.stdout).unwrap();
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(2), 0), "{page}");
+    assert!(page.contains("Nothing was written: the file system is read-only."), "{page}");
+    assert!(page.contains("\n  harden-why apply --runtime x.service\n"), "{page}");
     assert!(
-        error.contains("/etc/systemd/system/x.service.d is on a read-only file system: apply --runtime"),
-        "{error}"
+        page.contains("/etc/systemd/system is read-only. To keep it") && page.contains("\n  [Service]\n"),
+        "{page}"
     );
-    assert_eq!(left, "");
+    assert!(page.ends_with("left\n"), "{page}");
 
     // Of two inodes, the directory takes the second, and none is left for the file.
     let full = "mount -t tmpfs -o nr_inodes=2 tmpfs /etc/systemd/system";

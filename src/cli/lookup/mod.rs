@@ -3,6 +3,7 @@
 pub(crate) mod context;
 pub(crate) mod incident_source;
 pub(crate) mod log_input;
+pub(crate) mod read_only;
 pub(crate) mod silent_refusals;
 pub(crate) mod subject;
 pub(crate) mod subject_search;

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::incident_source::{IncidentScope, UnitIncidents};
+use super::read_only::describe_read_only;
 use super::silent_refusals;
 use super::subject::Subject;
 use super::subject_search::{find_subjects, find_triggered};
@@ -63,6 +64,8 @@ pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, sile
         add_exposure(&mut answer.remedies, &properties, &situation);
         if properties.transient {
             describe_transient(&mut answer, unit, &diagnosis, (&situation, &properties), context.groups());
+        } else {
+            describe_read_only(&mut answer, unit.manager, &diagnosis.remedies, &situation);
         }
     }
     answer

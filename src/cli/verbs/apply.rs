@@ -2,6 +2,7 @@
 
 use crate::cli::args::{Apply, Common};
 use crate::cli::lookup::context::Context;
+use crate::cli::lookup::read_only::find_configuration;
 use crate::cli::lookup::subject::Subject;
 use crate::cli::lookup::subject_search::find_subject;
 use crate::cli::lookup::unit_names::latest_sighting;
@@ -50,6 +51,14 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &LocalTime) -> 
     let (mut applied, text) = describe(&plan, &named, asked.remedy.is_none(), &loaded.groups, clock)?;
     notes.append(&mut applied.notes);
     applied.notes = notes;
+    if !asked.runtime
+        && let Some(configuration) = find_configuration(plan.unit.manager, &plan.remedy, &plan.situation)
+    {
+        applied.outcome = DropInOutcome::ReadOnly;
+        applied.runtime = Some(runtime_command(asked, &named));
+        applied.configuration = Some(configuration);
+        return Ok(applied);
+    }
     if asked.dry_run {
         return Ok(applied);
     }
@@ -69,6 +78,13 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &LocalTime) -> 
         applied.notes.push(restart_note(&plan.unit, plan.running));
     }
     Ok(applied)
+}
+
+/// Returns the command that does the same below `/run`.
+fn runtime_command(asked: &Apply, named: &Unit) -> String {
+    let remedy = asked.remedy.map_or_else(String::new, |number| format!("--remedy {number} "));
+    let restart = if asked.restart { "--restart " } else { "" };
+    format!("harden-why apply --runtime {remedy}{restart}{}{}", named.manager.option(), named.name)
 }
 
 /// Restarts the instances of a template, or says when they take the drop-in.

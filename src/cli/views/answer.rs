@@ -5,6 +5,7 @@
 pub use super::remedy::{BecauseView, ExposureView, GroupHelp, RemedyView, SensitiveView, Unproven};
 
 use super::remedy;
+use super::system_configuration::SystemConfiguration;
 use crate::audit::Note;
 use crate::audit::text::escape;
 use crate::diagnosis::{Diagnosis, Finding, Situation};
@@ -91,6 +92,10 @@ pub struct Answer {
     /// The command that writes and activates a remedy; absent if the caller may not change the unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub apply: Option<String>,
+    /// The default remedy in the system's own configuration, if its drop-in cannot be written because of a read-only file
+    /// system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<SystemConfiguration>,
     /// The unit's directives that can refuse calls without a record.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub silent: Vec<&'static str>,
@@ -266,6 +271,7 @@ impl Answer {
             notes,
             silence: None,
             apply: None,
+            configuration: None,
             nothing: "No denials of it are known.",
             is_hidden: false,
         }

@@ -119,6 +119,10 @@ fn render_instructions(page: &mut Page, answer: &Answer) {
         page.gap();
         page.line(format_args!("To do it: {}", styled(GOOD, apply)));
     }
+    if let Some(configuration) = &answer.configuration {
+        page.gap();
+        configuration.add_to_page(page);
+    }
     if !answer.then.is_empty() {
         page.gap();
         page.line("By hand: write the file, and then");

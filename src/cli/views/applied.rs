@@ -1,6 +1,7 @@
 //! The view of `apply` and `revert`.
 
 use super::answer::{SCHEMA, restart_command};
+use super::system_configuration::SystemConfiguration;
 use crate::audit::Note;
 use crate::audit::text::{escape_lines, plural, shown_path};
 use crate::cli::terminal::output::Reply;
@@ -18,7 +19,7 @@ pub(crate) struct Applied {
     schema: u32,
     unit: String,
     manager: String,
-    /// `applied`, `declined`, `dry-run`, `reverted` or `nothing`.
+    /// `applied`, `declined`, `dry-run`, `read-only`, `reverted` or `nothing`.
     pub(crate) outcome: DropInOutcome,
     /// The applied remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,6 +32,12 @@ pub(crate) struct Applied {
     pub(crate) confirmed: bool,
     /// The unit's state after the restart.
     pub(crate) restarted: Option<Restarted>,
+    /// The remedy in the system's own configuration, if its drop-in would be on a read-only file system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) configuration: Option<SystemConfiguration>,
+    /// The command that writes the drop-in below `/run` instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) runtime: Option<String>,
     /// The instances after the restart, if the unit is a template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) instances: Option<Vec<RestartedInstance>>,
@@ -91,6 +98,8 @@ impl Applied {
             confirmed: false,
             restarted: None,
             instances: None,
+            configuration: None,
+            runtime: None,
             notes,
         }
     }
@@ -131,6 +140,7 @@ impl Reply for Applied {
         page.line(match (self.outcome, self.confirmed) {
             (DropInOutcome::Applied, _) => "Written. systemd has read it, and holds what was predicted.",
             (DropInOutcome::Declined, _) => "Nothing was changed.",
+            (DropInOutcome::ReadOnly, _) => "Nothing was written: the file system is read-only.",
             (DropInOutcome::DryRun, _) => "Nothing was written: this is what apply would write.",
             (DropInOutcome::Reverted, true) => "Removed. systemd has read its files again, and this is not among them.",
             (DropInOutcome::Reverted, false) => {
@@ -138,6 +148,13 @@ impl Reply for Applied {
             }
             (DropInOutcome::Nothing, _) => "There is no drop-in of harden-why's to remove.",
         });
+        if let Some(runtime) = &self.runtime {
+            page.line("To have it until the next boot:");
+            page.line(format_args!("  {}", styled(GOOD, runtime)));
+        }
+        if let Some(configuration) = &self.configuration {
+            configuration.add_to_page(&mut page);
+        }
         if let Some(Restarted { active_state, result }) = &self.restarted {
             page.line(format_args!("Restarted: it is {}.", describe_state(active_state, result.as_deref())));
         }
@@ -155,7 +172,12 @@ impl Reply for Applied {
     }
 
     fn has_findings(&self) -> bool {
-        !matches!(self.outcome, DropInOutcome::Declined | DropInOutcome::Nothing)
+        !matches!(self.outcome, DropInOutcome::Declined | DropInOutcome::Nothing | DropInOutcome::ReadOnly)
+    }
+
+    // The user wanted a change, and got none.
+    fn is_inconclusive(&self) -> bool {
+        self.outcome == DropInOutcome::ReadOnly
     }
 }
 

@@ -9,5 +9,6 @@ pub(crate) mod refusal_logging;
 pub(crate) mod rehearsal_progress;
 pub(crate) mod rehearsed;
 pub(crate) mod remedy;
+pub mod system_configuration;
 pub(crate) mod tap_progress;
 pub(crate) mod tapped;
