@@ -77,6 +77,10 @@ pub(crate) async fn load(managers: &Managers, unit: &Unit, groups: &Groups) -> L
 
 /// Like [`load`], but includes the drop-in of a running rehearsal.
 pub(crate) async fn load_in_force(managers: &Managers, unit: &Unit, groups: &Groups) -> LoadedSettings {
+    if unit.name.is_template() {
+        // A manager loads only its instances.
+        return from_files(Path::new("/"), unit, Some(&home_dir(unit.manager)), groups);
+    }
     let properties = match managers.connect(unit.manager).await {
         Ok(manager) => manager.unit_properties(&unit.name).await,
         Err(error) => Err(error),

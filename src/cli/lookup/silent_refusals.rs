@@ -50,7 +50,10 @@ pub(crate) fn describe(
 /// Returns the three commands that show a unit's refused calls.
 fn commands(unit: &Unit) -> [(String, &'static str); 3] {
     let flag = unit.manager.option();
-    let command = |verb: &str| format!("harden-why {verb} {flag}{}", unit.name);
+    // Only instances of a template run.
+    let name =
+        if unit.name.is_template() { unit.name.as_str().replacen("@.", "@NAME.", 1) } else { unit.name.to_string() };
+    let command = |verb: &str| format!("harden-why {verb} {flag}{name}");
     [
         (command("rehearse"), "one run unblocked, one whole remedy"),
         (command("tap"), "as it runs, without a restart"),

@@ -13,9 +13,10 @@ use crate::operations::refusal_logging::state::ActiveLogging;
 use crate::policy::Directive;
 use crate::systemd::manager::{Managers, SystemdError, SystemdManager, UnitProperties};
 use crate::systemd::syscall_groups;
-use crate::units::Manager;
+use crate::units::{Manager, UnitName};
 use serde::Serialize;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 /// The most units that the page names.
 const NAMED: usize = 12;
@@ -167,13 +168,35 @@ fn add_units(page: &mut Page, units: &[&SilentUnit], all: bool) {
 
 /// Joins at most `most` names, and counts the rest.
 fn names(units: &[&SilentUnit], most: usize) -> String {
-    let (shown, rest) = units.split_at(units.len().min(most));
-    let shown = shown.iter().map(|unit| name(unit)).collect::<Vec<_>>().join(", ");
+    let names = fold_names(units);
+    let (shown, rest) = names.split_at(names.len().min(most));
+    let shown = shown.join(", ");
     match (shown.is_empty(), rest.len()) {
         (_, 0) => shown,
-        (true, rest) => format!("{} ('harden-why --all' names them)", plural(rest as u64, "unit")),
+        (true, _) => format!("{} ('harden-why --all' names them)", plural(units.len() as u64, "unit")),
         (false, rest) => format!("{shown} and {rest} more ('harden-why --all' names them)"),
     }
+}
+
+/// Returns the names, with one for all instances of a template.
+fn fold_names(units: &[&SilentUnit]) -> Vec<String> {
+    let key = |unit: &SilentUnit| Some((unit.unit.parse::<UnitName>().ok()?.template_name()?, unit.manager.clone()));
+    let mut counts: BTreeMap<(UnitName, String), usize> = BTreeMap::new();
+    for key in units.iter().filter_map(|unit| key(unit)) {
+        *counts.entry(key).or_default() += 1;
+    }
+    let mut names = Vec::new();
+    for unit in units {
+        // The first instance of a template names all of them.
+        match key(unit).map(|key| (counts.remove(&key), key.0)) {
+            Some((None, _)) => {}
+            Some((Some(count), template)) if count > 1 => {
+                names.push(format!("{template} ({})", plural(count as u64, "instance")));
+            }
+            _ => names.push(name(unit)),
+        }
+    }
+    names
 }
 
 fn name(unit: &SilentUnit) -> String {
