@@ -303,6 +303,18 @@ fn call_by_32_bit_entry_has_32_bit_number_and_arch() {
 }
 
 #[test]
+fn refusals_before_and_after_exec_are_counted_under_the_later_name() {
+    let Some(unit) = Unit::start("renamed", POLICY) else { return };
+    let tap = unit.tap(&["x.service"]);
+    unit.tell("go");
+    unit.wait_for("done");
+    let json = tap.json();
+    assert_eq!(refusals(&json), [("acct".into(), "ENOSPC".into(), 2)], "{json:#}");
+    assert_eq!(json["refusals"][0]["threads"][0]["comm"], "after", "{json:#}");
+    assert_eq!(json["units"][0]["denials"][0]["comm"], "after", "{json:#}");
+}
+
+#[test]
 fn killed_tap_leaves_no_program_in_the_kernel() {
     let _alone = TAPS.write().unwrap_or_else(PoisonError::into_inner);
     let Some(unit) = Unit::start_alone("loop", POLICY) else { return };

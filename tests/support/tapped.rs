@@ -45,6 +45,7 @@ extern "C" fn play() {
         "own-sandbox" => own_sandbox(&dir),
         "children" => children(&dir),
         "loop" => busy(&dir),
+        "renamed" => renamed(&dir),
         "i386" => {
             tell(&dir, "ready");
             wait_for(&dir, "go");
@@ -56,6 +57,21 @@ extern "C" fn play() {
     }
     // SAFETY: ends the process at once.
     unsafe { libc::_exit(0) }
+}
+
+/// A thread that makes the same call under two names, as a process does before and after it executes its program.
+fn renamed(dir: &Path) {
+    tell(dir, "ready");
+    wait_for(dir, "go");
+    for name in [c"(before)", c"after"] {
+        // SAFETY: the name outlives the call, and acct(2) gets no pointer that is valid.
+        unsafe {
+            libc::prctl(libc::PR_SET_NAME, name.as_ptr());
+            libc::syscall(libc::SYS_acct, 8);
+        }
+    }
+    tell(dir, "done");
+    wait_for(dir, "stop");
 }
 
 /// Threads and a child whose calls are refused after the signal `go`, while others wait in calls all along.

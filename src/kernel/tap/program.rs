@@ -18,7 +18,7 @@ use crate::policy::errno;
 /// the call returned.
 pub(crate) type RefusalKey = [u32; 5];
 /// A count: the number of refusals, the times of the first and the latest (`CLOCK_MONOTONIC`), the latest call's address,
-/// the uid, and the thread's name in two words.
+/// the uid, and the thread's name at the latest in two words.
 pub(crate) type RefusalCount = [u64; 7];
 
 /// The bits of the target's index in its word of a [`RefusalKey`].
@@ -186,6 +186,8 @@ pub(crate) fn build_sys_exit(maps: TapMaps, at: TapOffsets) -> Option<Vec<Instru
     code.set_label(seen);
     code.append([load(64, R1, R0, 0), add(R1, 1), store(64, R0, 0, R1), store(64, R0, 16, SECOND_ARGUMENT)]);
     code.append([load(64, R1, STACK, VALUE + 24), store(64, R0, 24, R1)]);
+    // A process has another name since it executed its program.
+    code.append([copy(R1, R0), add(R1, 40), set(R2, 16), call(GET_CURRENT_COMM)]);
     code.jump(out);
 
     code.set_label(lost);

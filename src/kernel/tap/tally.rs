@@ -183,7 +183,11 @@ impl RefusalTotals {
     fn add_thread(&mut self, thread: &RefusedThread) {
         let has_room = self.threads.len() < MOST_THREADS;
         match self.threads.iter_mut().find(|known| (known.pid, known.tid) == (thread.pid, thread.tid)) {
-            Some(known) => known.count = known.count.saturating_add(thread.count),
+            // The latest name: it is another since the process executed its program.
+            Some(known) => {
+                known.count = known.count.saturating_add(thread.count);
+                known.comm.clone_from(&thread.comm);
+            }
             None if has_room => self.threads.push(thread.clone()),
             None => self.others = self.others.saturating_add(thread.count),
         }

@@ -113,7 +113,7 @@ async fn resolve_unit<M: ServiceManagers>(
     name: &UnitName,
     candidates: &[Manager],
 ) -> anyhow::Result<ResolvedTarget> {
-    let (mut running, mut errors, mut known) = (Vec::new(), Vec::new(), false);
+    let (mut running, mut errors, mut stopped) = (Vec::new(), Vec::new(), None);
     for &manager in candidates {
         let answer = match machine.connect(manager).await {
             Ok(connection) => query_cgroup(&connection, name).await,
@@ -121,7 +121,7 @@ async fn resolve_unit<M: ServiceManagers>(
         };
         match answer {
             Ok(Some((name, cgroup))) => running.push((Unit { manager, name }, cgroup)),
-            Ok(None) => known = true,
+            Ok(None) => stopped = stopped.or(Some(manager)),
             Err(SystemdError::NoSuchUnit(_)) => {}
             Err(error) => errors.push(error.to_string()),
         }
@@ -132,8 +132,12 @@ async fn resolve_unit<M: ServiceManagers>(
             Ok(ResolvedTarget { target: TapTarget::from_control_group(&path)?, unit: Some(unit), reach })
         }
         (Some(_), false) => bail!("several managers run a unit of the name {name}: say --system, or give its PIDs"),
-        (None, _) if known || errors.is_empty() => {
-            bail!("{name} does not run: start it first, since a tap sees running processes alone")
+        (None, _) if stopped.is_some() || errors.is_empty() => {
+            let option = stopped.unwrap_or(Manager::System).option();
+            bail!(
+                "{name} does not run, and a tap sees running processes only: start it first. If it dies as it starts, \
+                 this starts it unblocked and records its calls: 'harden-why rehearse {option}{name}'"
+            )
         }
         (None, _) => bail!("it cannot be told where {name} runs: {}", errors.join("; ")),
     }
@@ -203,7 +207,7 @@ mod tests {
             let request = TargetRequest::Unit(name.parse().unwrap());
             fake.run(resolve_target(fake.machine(), &request, candidates)).unwrap().unwrap_err().to_string()
         };
-        assert!(find("x.service", &[Manager::System]).contains("x.service does not run: start it first"));
+        assert!(find("x.service", &[Manager::System]).contains("'harden-why rehearse x.service'"));
         assert!(find("x.service", &[Manager::User(1)]).contains("it cannot be told where x.service runs"));
     }
 }
