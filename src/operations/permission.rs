@@ -6,6 +6,11 @@ use crate::host::unit_settings::LoadedSettings;
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::{bail, ensure};
 
+/// Returns a command that requires root as this process's user has to write it.
+pub(crate) fn root_command(command: &str) -> String {
+    if nix::unistd::geteuid().is_root() { command.to_owned() } else { format!("sudo {command}") }
+}
+
 /// Returns whether user `uid` may change a unit.
 ///
 /// Only the owner may change a user's unit. Files that root leaves in a home directory hinder the owner, and links

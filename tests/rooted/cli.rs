@@ -278,6 +278,20 @@ fn daemon_that_does_not_answer_is_reported_with_advice() {
 }
 
 #[test]
+fn status_without_rights_advises_what_that_user_can_do() {
+    let dir = tempfile::tempdir_in("/tmp").unwrap();
+    fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let output = support::nobody::harden_why(dir.path()).args(["--bus", NO_BUS, "status"]).output().unwrap();
+    let page = String::from_utf8(output.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(page.contains("do sudo systemctl enable --now harden-whyd"), "{page}");
+    // The rights of this process are not those of the daemon.
+    assert!(!page.contains("this process lacks") && !page.contains("CapabilityBoundingSet="), "{page}");
+    let output = support::nobody::harden_why(dir.path()).args(["--bus", NO_BUS, "a"]).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("start it (sudo systemctl start harden-whyd)"), "{error}");
+}
+
+#[test]
 fn cause_of_an_error_is_printed_once() {
     // This user may not read it.
     let (dir, store) = (tempfile::tempdir_in("/tmp").unwrap(), store(&[]));

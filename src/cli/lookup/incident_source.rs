@@ -4,6 +4,7 @@ use crate::audit::Note;
 use crate::audit::text::shown_path;
 use crate::cli::args::{Common, STATE_DIR, StateDir};
 use crate::incidents::{Incident, Query, Store, StoreError, Stored, UnitSummary};
+use crate::operations::permission::root_command;
 use crate::outlet::client::{HardenWhyProxy, daemon, explained, patiently};
 use crate::outlet::wire::{MAX_INCIDENTS, NO_MANAGER, Status};
 use crate::systemd::bus_address::BusAddress;
@@ -107,9 +108,10 @@ impl IncidentSource {
             }
         }
         anyhow::bail!(
-            "harden-whyd does not answer on the {} bus ({error}): start it (systemctl start harden-whyd), read a store \
+            "harden-whyd does not answer on the {} bus ({error}): start it ({}), read a store \
              with --state-dir DIR, or a log with 'harden-why explain FILE'",
-            common.bus
+            common.bus,
+            root_command("systemctl start harden-whyd")
         )
     }
 

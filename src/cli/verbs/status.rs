@@ -11,6 +11,7 @@ use crate::host::blind_spots;
 use crate::incidents::Moment;
 use crate::incidents::local_time::{LocalTime, moment};
 use crate::operations::local_machine::LocalMachine;
+use crate::operations::permission::root_command;
 use crate::operations::refusal_logging::state::ActiveLogging;
 use crate::outlet::access::OWN_UNITS_ONLY;
 use crate::outlet::caveats::WITHOUT_RECORDS;
@@ -48,6 +49,9 @@ pub(crate) struct Hearing {
     recording: Vec<RecordingView>,
     /// What the daemon cannot see on this machine, a sentence each.
     limitations: Vec<String>,
+    /// The command that starts the daemon.
+    #[serde(skip)]
+    start_command: String,
     #[serde(skip)]
     recorded: Vec<String>,
     #[serde(skip)]
@@ -113,6 +117,7 @@ async fn query_daemon(common: &Common, clock: &LocalTime) -> Hearing {
             absent: Some(format!("{error:#}")),
             recording: Vec::new(),
             limitations: blind_spots::find_common_blind_spots(Path::new("/")).iter().map(ToString::to_string).collect(),
+            start_command: root_command("systemctl enable --now harden-whyd"),
             recorded: Vec::new(),
             shown: None,
         },
@@ -145,6 +150,7 @@ impl Hearing {
             absent: None,
             recording: Vec::new(),
             limitations: status.limitations.iter().map(|text| escape(text.as_bytes())).collect(),
+            start_command: String::new(),
             recorded: Vec::new(),
         }
     }
@@ -157,7 +163,7 @@ impl Reply for Hearing {
             (Some(why), _) => {
                 page.line(format_args!("{} does not answer.", styled(BAD, "harden-whyd")));
                 page.field("why", why);
-                page.field("do", "systemctl enable --now harden-whyd");
+                page.field("do", &self.start_command);
             }
             (None, true) => {
                 let since = self.shown.as_ref().map_or_else(String::new, |since| format!(" since {since}"));

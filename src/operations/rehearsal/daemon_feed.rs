@@ -4,6 +4,7 @@ use super::feed::RehearsalFeed;
 use crate::audit::text::escape;
 use crate::diagnosis::before_exec::is_rehearsal_filter_load;
 use crate::incidents::{Incident, IncidentKey, SightingSource, Stored};
+use crate::operations::permission::root_command;
 use crate::outlet::client;
 use crate::outlet::client::HardenWhyProxy;
 use crate::outlet::wire::{MAX_INCIDENTS, Status};
@@ -47,9 +48,10 @@ impl ListeningDaemon {
     /// # Errors
     /// The daemon does not answer, or does not receive the kernel's records.
     pub(crate) async fn connect(bus: &BusAddress) -> anyhow::Result<Self> {
-        let client = client::daemon(bus).await.context(
-            "harden-whyd, which hears what a rehearsal shows, does not answer (systemctl start harden-whyd)",
-        )?;
+        let client = client::daemon(bus).await.with_context(|| {
+            let start = root_command("systemctl start harden-whyd");
+            format!("harden-whyd, which hears what a rehearsal shows, does not answer ({start})")
+        })?;
         let status = client.status().await.map_err(client::explained)?;
         ensure!(
             status.listening,
