@@ -43,8 +43,8 @@
 //! 4. Policy before proposal. If the unit's policy permits the call, another filter denied it, and there is no remedy.
 //!    harden-why tries each remedy on the policy in memory. It offers only remedies that let the denied calls pass, or
 //!    fail in place of a kill.
-//! 5. Least privilege, within the owner's lines. The default remedy opens the denied calls, their equivalents, and
-//!    calls with evidence about this program. It opens nothing that the owner's own lines exclude.
+//! 5. Least privilege, within the owner's lines. The default remedy opens the denied calls and their relatives, which
+//!    give no further power. It opens nothing else.
 //! 6. All input from a process is hostile: names, numbers, units and cgroups stay bytes until they are escaped. One
 //!    user's flood of denials does not remove another user's history.
 //! 7. Bounded. A storm only raises counters; memory and disk have limits. A first sighting is on disk before its alert.
@@ -60,8 +60,9 @@
 //! | a directive | its row in [`policy::directive`]; a list also has a parser that [`policy::settings`] or [`policy::Policy::new`] calls, and a cause in `src/policy/evaluate.rs` |
 //! | the effect of a policy on a call | [`policy::Policy::verdict`] |
 //! | the refusal of a drop-in that would start an allow-list | `would_start_allow_list` in `src/diagnosis/proof.rs` |
+//! | what a default remedy may open | [`diagnosis::DefaultScope`]; [`diagnosis::relatives`] lists the calls that give no further power |
 //! | which calls a remedy opens | `src/diagnosis/search.rs`; [`diagnosis::privileged_calls`] lists the groups that a prediction never opens |
-//! | which remedy is the default | [`diagnosis::Diagnosis::default_remedy`] |
+//! | which remedy is the default | [`diagnosis::Diagnosis::default_remedy`]; [`diagnosis::Reservation`] lists what rules one out |
 //! | the order of evidence | the variants of [`units::Rung`] and [`units::Rung::confidence`]; [`units::weigh`] decides by confidence |
 //! | how long a record waits for evidence | [`pipeline::attribution_queue`] |
 //! | a source of records | [`intake::record_source::RecordSource`]; [`daemon`] lists the sources |

@@ -100,12 +100,17 @@ impl<'a> Proof<'a> {
         let conditional = self.check_targets(&kind, &after)?;
         let opens = self.find_opened(&after);
         let reservation = self.find_reservation(&kind, &opens, &after);
-        let newly = opens.iter().map(AsRef::as_ref).chain(self.targets.iter().map(|call| call.name));
-        let newly: BTreeSet<&str> = if kind == RemedyKind::FailWithError { BTreeSet::new() } else { newly.collect() };
+        let (passing, failing): (BTreeSet<TargetCall<'_>>, BTreeSet<TargetCall<'_>>) =
+            self.targets.iter().copied().partition(|call| passes(&after, call.abi, call.name));
+        let newly: BTreeSet<&str> =
+            opens.iter().map(AsRef::as_ref).chain(passing.iter().map(|call| call.name)).collect();
+        let unfiltered = newly.iter().copied().filter(|call| privileged_calls::is_unfiltered_io(call));
         Ok(Remedy {
+            failing: failing.iter().map(|call| call.name.into()).collect(),
+            unfiltered_io: unfiltered.map(Into::into).collect(),
             sensitive: newly
-                .into_iter()
-                .filter_map(|call| Some((privileged_calls::find_group(call, self.groups)?.into(), call.into())))
+                .iter()
+                .filter_map(|call| Some((privileged_calls::find_group(call, self.groups)?.into(), (*call).into())))
                 .collect(),
             reasons: reasons.to_vec(),
             content: self.content(&lines),

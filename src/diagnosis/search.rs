@@ -142,13 +142,13 @@ impl<'a> Search<'a> {
             if !relatives.is_empty() {
                 remedies.extend(self.allow(&names, RemedyKind::Relatives, &relatives));
             }
+            remedies.extend(self.fail_with_error(&names, &relatives));
             let predicted = self.predicted();
             if !predicted.is_empty() {
                 let all: Vec<OpenedCall> = relatives.iter().chain(&predicted).cloned().collect();
                 remedies.extend(self.allow(&names, RemedyKind::Predicted, &all));
             }
             remedies.extend(self.groups(&names));
-            remedies.extend(self.fail_with_error(&names, &relatives));
         }
         let mut different: Vec<Remedy> = Vec::new();
         for remedy in remedies {

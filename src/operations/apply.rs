@@ -10,7 +10,7 @@ use super::permission::{ensure_may_change, ensure_takes_drop_ins};
 use super::service_manager::{ServiceManager as _, ServiceManagers};
 use crate::audit::Note;
 use crate::audit::text::shown_path;
-use crate::diagnosis::{Diagnosis, Remedy, RemedyKind, Situation, diagnose};
+use crate::diagnosis::{Diagnosis, Remedy, RemedyKind, Reservation, Situation, diagnose};
 use crate::host::unit_settings::REMEDY_DROP_IN;
 use crate::incidents::Incident;
 use crate::syscalls::Groups;
@@ -117,6 +117,11 @@ impl ApplyPlan {
             let text = format!("among what it allows can reach beyond the program: {calls}");
             notes.push(Note::new("opens-privileged-calls", text));
         }
+        if !remedy.unfiltered_io.is_empty() {
+            let calls = remedy.unfiltered_io.join(", ");
+            let text = format!("no filter sees the files and sockets that a program uses through io_uring ({calls})");
+            notes.push(Note::new("opens-io-uring", text));
+        }
         if !remedy.conditional.is_empty() {
             let calls = remedy.conditional.join(", ");
             let text = format!("not proven for {calls}: other directives still look at the arguments");
@@ -196,7 +201,26 @@ fn choose_remedy<'a>(
         None if count == 0 => bail!(NothingToDo(format!(
             "there is no remedy to apply for the denials of {name}; 'harden-why {name}' tells why"
         ))),
+        None if number.is_none() => {
+            let reservation = diagnosis.remedies.first().and_then(|remedy| remedy.reservation);
+            let why = reservation.map_or("none can be the default", describe_missing_default);
+            bail!("{why}: look at 'harden-why {name}', then choose one with --remedy N")
+        }
         None => bail!("the remedies for {name} are numbered 1 to {count}; 'harden-why {name}' shows them"),
+    }
+}
+
+/// Returns why no remedy is applied without `--remedy`.
+fn describe_missing_default(reservation: Reservation) -> &'static str {
+    match reservation {
+        Reservation::HasFallback => {
+            "most callers do without the denied call, and only one that does not needs a remedy"
+        }
+        Reservation::UnknownArgument => "no remedy is proven, because no record holds the argument that decides",
+        Reservation::PossibleIntrusion => "the denied process may be an intruder, so no remedy is applied unasked",
+        Reservation::WiderThanDenied | Reservation::Prediction | Reservation::KeepsDenying => {
+            "each remedy opens more than what was denied, or keeps denying it"
+        }
     }
 }
 

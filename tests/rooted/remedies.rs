@@ -403,7 +403,7 @@ fn call_gets_an_errno_only_where_programs_fall_back() {
 }
 
 #[test]
-fn io_uring_is_opened_beside_the_remedy_that_lets_it_fail() {
+fn io_uring_is_opened_next_to_the_remedy_that_lets_it_fail() {
     let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["io_uring_setup", "socket"]);
     assert_eq!(contents(&diagnosis)[0], "SystemCallFilter=io_uring_setup socket");
     assert_eq!(diagnosis.default_remedy(), Some(0));

@@ -240,8 +240,9 @@ fn no_default_opens_more_than_denied_calls_and_relatives() {
         ("programs", "SystemCallFilter=read write open openat close newfstatat fstat mmap rt_sigaction\n"),
         ("programs", "SystemCallFilter=~@network-io @sync @resources\n"),
     ] {
-        // Every third program is enough for a filter that is less strict.
-        let step = if filter == strict { 1 } else { 3 };
+        // Every fourth of the many programs is enough, except to measure.
+        let is_sample = directory == "programs" && std::env::var_os("HARDEN_WHY_FULL").is_none();
+        let step = if is_sample { 4 } else { 1 };
         let outcomes: Vec<Outcome> = programs(directory, filter, &groups)
             .iter()
             .step_by(step)
@@ -250,7 +251,7 @@ fn no_default_opens_more_than_denied_calls_and_relatives() {
             .collect();
         println!("\n{directory}, {}", filter.trim().replace('\n', " "));
         print_summary(&outcomes);
-        assert!(outcomes.len() >= 15, "{}", outcomes.len());
+        assert!(outcomes.len() >= 5, "{}", outcomes.len());
         for Outcome { name, needed, restarts, ahead, .. } in &outcomes {
             assert_eq!(restarts + ahead, *needed, "{name}: each needed call is denied once or opened as a relative");
         }

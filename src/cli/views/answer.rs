@@ -2,7 +2,7 @@
 //!
 //! All text that a process, a log or a file chose is escaped here, once; pages only lay it out.
 
-pub use super::remedy::{BecauseView, ExposureView, GroupHelp, RemedyView, SensitiveView, Unproven};
+pub use super::remedy::{BecauseView, ExposureView, GroupHelp, RemedyView, SensitiveView, UnknownArguments, Unproven};
 
 use super::remedy;
 use super::system_configuration::SystemConfiguration;
@@ -84,6 +84,9 @@ pub struct Answer {
     pub denials: Vec<DenialView>,
     /// The remedies, least privilege first, each proven on the unit's policy.
     pub remedies: Vec<RemedyView>,
+    /// The denied calls whose arguments decide which remedy helps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<UnknownArguments>,
     /// Lines that would allow the calls if the unit's `SystemCallFilter=` denied them; for a unit with unread settings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unproven: Option<Unproven>,
@@ -266,6 +269,7 @@ impl Answer {
             denials: diagnosis.findings.iter().map(|finding| DenialView::new(finding, clock)).collect(),
             then: unit.filter(|_| !remedies.is_empty()).map_or_else(Vec::new, activation_commands),
             remedies,
+            arguments: UnknownArguments::find(&diagnosis.findings, unit),
             unproven: remedy::unproven(&diagnosis.findings, unit, groups),
             silent: Vec::new(),
             notes,

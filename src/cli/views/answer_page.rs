@@ -88,6 +88,11 @@ fn render_answer(page: &mut Page, answer: &Answer) {
             page.gap();
             render_remedy(page, number + 1, remedy);
         }
+        if let Some(arguments) = &answer.arguments {
+            page.gap();
+            page.paragraph(0, &arguments.words);
+            page.line(format_args!("  {}", styled(GOOD, &arguments.command)));
+        }
         render_instructions(page, answer);
     }
     if let Some(unproven) = &answer.unproven {
@@ -157,7 +162,14 @@ fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
     for GroupHelp { group, help } in &remedy.groups {
         page.paragraph(5, &format!("{group}: {help}"));
     }
-    if let Some(opened) = join_opened(&remedy.opens) {
+    if let Some(reserved) = remedy.reserved {
+        page.paragraph(5, &styled(WARN, reserved));
+    }
+    if !remedy.added.is_empty() {
+        let added = join_some(&remedy.added).unwrap_or_default();
+        page.paragraph(5, &format!("new is {added}; the drop-in allows the rest already"));
+    }
+    if let Some(opened) = join_some(&remedy.opens) {
         page.paragraph(5, &format!("also opens {opened}"));
     }
     if !remedy.sensitive.is_empty() {
@@ -166,10 +178,13 @@ fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
             &styled(WARN, format_args!("of these can reach beyond the program: {}", join_by_group(&remedy.sensitive))),
         );
     }
+    for caution in &remedy.cautions {
+        page.paragraph(5, &styled(WARN, caution));
+    }
     if let Some(exposure) = remedy.exposure {
         page.paragraph(5, &describe_exposure(exposure));
     }
-    if !remedy.conditional.is_empty() {
+    if !remedy.conditional.is_empty() && remedy.reservation != Some("unknown-argument") {
         let names = remedy.conditional.join(", ");
         page.paragraph(5, &format!("not proven for {names}: other directives still look at the arguments"));
     }
@@ -197,7 +212,7 @@ fn join_by_group(calls: &[SensitiveView]) -> String {
     groups.into_iter().map(|(group, count)| format!("{count} of {group}")).collect::<Vec<_>>().join(", ")
 }
 
-fn join_opened(opens: &[String]) -> Option<String> {
+fn join_some(opens: &[String]) -> Option<String> {
     let (shown, rest) = opens.split_at(opens.len().min(NAMED));
     match (shown, rest) {
         ([], _) => None,

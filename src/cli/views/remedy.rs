@@ -4,7 +4,7 @@ use crate::audit::Action;
 use crate::audit::Note;
 use crate::audit::text::{escape, join, shown_path};
 use crate::cli::terminal::words::count_calls;
-use crate::diagnosis::{DenialCause, Diagnosis, Finding, Remedy, RemedyKind, Situation};
+use crate::diagnosis::{DenialCause, Diagnosis, Finding, Remedy, RemedyKind, Reservation, Situation};
 use crate::incidents::describe_outcome;
 use crate::syscalls::Groups;
 use crate::systemd::exposure_score;
@@ -41,6 +41,19 @@ pub struct RemedyView {
     pub conditional: Vec<String>,
     /// Whether `apply` uses this remedy by default.
     pub default: bool,
+    /// Why it can never be the default: `has-fallback`, `unknown-argument`, `wider-than-denied`, `prediction`,
+    /// `keeps-denying` or `possible-intrusion`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<&'static str>,
+    /// The reservation, in a sentence.
+    #[serde(skip)]
+    pub reserved: Option<&'static str>,
+    /// The words that the present drop-in does not allow yet, if it allows any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<String>,
+    /// Effects of the remedy that its lines do not show.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cautions: Vec<String>,
     /// The unit's score in `systemd-analyze security`, for a service of this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exposure: Option<ExposureView>,
@@ -107,7 +120,13 @@ pub struct UnprovenLines {
 impl RemedyView {
     pub(crate) fn new(remedy: &Remedy, default: bool, groups: &Groups) -> Self {
         let (kind, title) = match &remedy.kind {
-            RemedyKind::Calls => ("calls", "Allow what was denied, and nothing else.".to_owned()),
+            RemedyKind::Calls if remedy.reservation == Some(Reservation::HasFallback) => {
+                ("calls", "Allow what was denied, and the calls that have a fallback as well.".to_owned())
+            }
+            RemedyKind::Calls if remedy.added.is_empty() => {
+                ("calls", "Allow what was denied, and nothing else.".to_owned())
+            }
+            RemedyKind::Calls => ("calls", "Add what was denied to the present drop-in, and nothing else.".to_owned()),
             RemedyKind::Relatives => (
                 "equivalents",
                 format!(
@@ -129,7 +148,10 @@ impl RemedyView {
             RemedyKind::RelaxDirectives => ("relax", "Loosen what denied it.".to_owned()),
             RemedyKind::FailWithError => (
                 "fail-with-error",
-                "Keep denying it, but with an error instead of death, for a program that can live without.".to_owned(),
+                format!(
+                    "Keep denying {}, but with an error instead of death, for a program that can live without.",
+                    join(remedy.failing.iter().map(ToString::to_string))
+                ),
             ),
         };
         let helped = |name: &str| {
@@ -157,8 +179,67 @@ impl RemedyView {
                 .collect(),
             conditional: remedy.conditional.iter().map(ToString::to_string).collect(),
             default,
+            reservation: remedy.reservation.map(Reservation::as_str),
+            reserved: remedy.reservation.and_then(|reservation| describe_reservation(reservation, &remedy.kind)),
+            added: remedy.added.iter().map(ToString::to_string).collect(),
+            cautions: io_uring_caution(remedy).into_iter().collect(),
             exposure: None,
         }
+    }
+}
+
+/// Returns what a page says about a reservation, unless the remedy's title says it.
+fn describe_reservation(reservation: Reservation, kind: &RemedyKind) -> Option<&'static str> {
+    Some(match reservation {
+        Reservation::HasFallback => "only for a caller that does not make an older call instead",
+        Reservation::UnknownArgument => "a guess, and not proven: the decisive argument is unknown",
+        Reservation::WiderThanDenied if *kind == RemedyKind::RelaxDirectives => "opens more than was denied",
+        Reservation::Prediction => "a guess: no denial shows that this program makes these calls",
+        Reservation::PossibleIntrusion => "only if the unit is meant to do this: it may be an intrusion",
+        Reservation::WiderThanDenied | Reservation::KeepsDenying => return None,
+    })
+}
+
+/// Warns that a remedy allows calls of io_uring.
+pub(crate) fn io_uring_caution(remedy: &Remedy) -> Option<String> {
+    let calls = join(remedy.unfiltered_io.iter().map(ToString::to_string));
+    (!calls.is_empty()).then(|| {
+        format!("{calls}: no SystemCallFilter= sees the files and sockets that a program uses through io_uring")
+    })
+}
+
+/// The denied calls whose arguments decide, and how to see the arguments.
+#[derive(Debug, Serialize)]
+pub struct UnknownArguments {
+    /// The calls.
+    pub calls: Vec<String>,
+    /// Why they matter, in a sentence.
+    pub words: String,
+    /// A command that shows the arguments.
+    pub command: String,
+}
+
+impl UnknownArguments {
+    /// Returns the calls with an argument that decides and is unknown; `None` if there is no such call.
+    pub(crate) fn find(findings: &[Finding], unit: Option<&Unit>) -> Option<Self> {
+        let unknown = findings.iter().filter(|finding| finding.reservation == Some(Reservation::UnknownArgument));
+        let calls: BTreeSet<&str> = unknown.filter_map(|finding| finding.incident.denial()?.call.name()).collect();
+        let unit = unit.filter(|_| !calls.is_empty())?;
+        let calls: Vec<String> = calls.into_iter().map(Into::into).collect();
+        Some(Self {
+            words: format!(
+                "No record holds the arguments of {}, which decide what has to be allowed. This command shows them as \
+                 the unit runs and makes the call again:",
+                join(calls.iter().cloned())
+            ),
+            command: format!(
+                "strace -f -e trace={} -p \"$(systemctl {}show -p MainPID --value {})\"",
+                calls.join(","),
+                unit.manager.option(),
+                unit.name
+            ),
+            calls,
+        })
     }
 }
 

@@ -41,7 +41,7 @@ heal() {
         fi
         rounds=$((rounds + 1))
         note "round $rounds: $current"
-        if ((rounds > 25)); then break; fi
+        if ((rounds > 40)); then break; fi
         ok "round $rounds: the line that is too tight is named, and nothing else" judged "($told_so) and ([$newest
             | .cause.directives[] | [.directive, .file, .line]] | unique == [[\"SystemCallFilter\", \"$path\", $number]])"
         systemctl reset-failed "$unit"
