@@ -40,8 +40,21 @@ pub(crate) async fn restart_instances<M: ServiceManagers>(
     interruption.or(restart).await
 }
 
-/// Returns whether any instance of a template runs.
-pub(crate) async fn has_running_instance<M: ServiceManagers>(machine: LocalMachine<'_, M>, template: &Unit) -> bool {
+/// The running instances of a template, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct RunningInstances {
+    /// Those that serve a connection.
+    pub(crate) connections: usize,
+    pub(crate) others: usize,
+}
+
+/// Counts the running instances of a template; none if the manager does not answer.
+pub(crate) async fn count_running_instances<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    template: &Unit,
+) -> RunningInstances {
     let listed = async { machine.connect(template.manager).await?.list_instances(&template.name).await };
-    listed.await.is_ok_and(|instances| instances.iter().any(|instance| instance.is_running))
+    let running = listed.await.unwrap_or_default().into_iter().filter(|instance| instance.is_running);
+    let (connections, others): (Vec<_>, Vec<_>) = running.partition(|instance| instance.name.is_per_connection());
+    RunningInstances { connections: connections.len(), others: others.len() }
 }

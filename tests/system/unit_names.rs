@@ -189,7 +189,9 @@ fn timer_and_umbrella_pass_the_question_to_their_services() {
     machine.manager.write("lan@.service", UNIT);
     let umbrella = "[Service]\nType=oneshot\nExecStart=/bin/true\nRemainAfterExit=yes\n";
     machine.manager.write("tor.service", umbrella);
-    machine.manager.write("tor@.service", &format!("[Unit]\nPartOf=tor.service\n{UNIT}"));
+    // A failed unit stays loaded.
+    let part = UNIT.replace("/bin/true", "/bin/false");
+    machine.manager.write("tor@.service", &format!("[Unit]\nPartOf=tor.service\n{part}"));
     machine.manager.reload();
     assert!(machine.manager.start_unit("job.timer"));
     machine.manager.start_unit("tor@default.service");

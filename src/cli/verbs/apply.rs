@@ -10,11 +10,11 @@ use crate::cli::terminal::page::{Page, add_notes};
 use crate::cli::terminal::prompt;
 use crate::cli::views::answer::RemedyView;
 use crate::cli::views::applied::{
-    Applied, Applying, Restarted, RestartedInstance, connections_note, diff, restart_note,
+    Applied, Applying, Restarted, RestartedInstance, connections_note, diff, instance_notes, restart_note,
 };
 use crate::incidents::local_time::LocalTime;
 use crate::operations::apply::{ApplyPlan, ApplyRequest};
-use crate::operations::instances::{has_running_instance, restart_instances};
+use crate::operations::instances::{RunningInstances, count_running_instances, restart_instances};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::outcome::DropInOutcome;
@@ -96,7 +96,9 @@ async fn finish_template(
     interruption: &mut Interruption,
 ) -> anyhow::Result<()> {
     if !restart {
-        applied.notes.push(restart_note(template, has_running_instance(machine, template).await));
+        let running = count_running_instances(machine, template).await;
+        applied.notes.extend((running == RunningInstances::default()).then(|| restart_note(template, false)));
+        applied.notes.extend(instance_notes(template, running));
         return Ok(());
     }
     let instances = restart_instances(machine, template, interruption).await.with_context(|| {

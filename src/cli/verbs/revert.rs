@@ -5,7 +5,8 @@ use crate::audit::text::shown_path;
 use crate::cli::args::{Chosen, Common};
 use crate::cli::lookup::incident_source::ManagerScope;
 use crate::cli::lookup::unit_names::{managers_to_ask, parse_unit_name};
-use crate::cli::views::applied::{Applied, diff, restart_note};
+use crate::cli::views::applied::{Applied, diff, instance_notes, restart_note};
+use crate::operations::instances::count_running_instances;
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::outcome::DropInOutcome;
@@ -46,7 +47,12 @@ pub(crate) async fn revert(common: &Common, asked: &Chosen) -> anyhow::Result<Ap
     applied.confirmed = removed.doubt.is_none();
     applied.notes.extend(removed.doubt);
     // A stopped unit starts without the drop-in, so no note is necessary.
-    applied.notes.extend(removed.running.then(|| restart_note(&found.unit, true)));
+    if found.unit.name.is_template() {
+        let running = count_running_instances(machine, &found.unit).await;
+        applied.notes.extend(instance_notes(&found.unit, running));
+    } else {
+        applied.notes.extend(removed.running.then(|| restart_note(&found.unit, true)));
+    }
     applied.notes.extend(found.refused.map(|error| Note::new("drop-in-kept", format!("not removed: {error}"))));
     Ok(applied)
 }

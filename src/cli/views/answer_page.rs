@@ -149,7 +149,11 @@ fn render_silence(page: &mut Page, is_hidden: bool, Silence { words, commands }:
 }
 
 fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
-    let mark = if remedy.default { " (apply takes this one)" } else { "" };
+    let mark = match (remedy.default, &remedy.path) {
+        (false, _) => "",
+        (true, Some(_)) => " (apply takes this one)",
+        (true, None) => " (the command below takes this one)",
+    };
     page.item(&format!("  {number}. "), &format!("{}{mark}", remedy.title));
     if let Some(path) = &remedy.path {
         page.line(format_args!("     {}", styled(PLACE, path)));

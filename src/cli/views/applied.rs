@@ -7,6 +7,7 @@ use crate::audit::text::{escape_lines, plural, shown_path};
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, add_notes, styled};
 use crate::cli::terminal::words::describe_manager;
+use crate::operations::instances::RunningInstances;
 use crate::operations::outcome::DropInOutcome;
 use crate::systemd::manager::UnitOutcome;
 use crate::units::{Unit, UnitName};
@@ -194,6 +195,12 @@ pub(crate) fn diff(old: &[u8], new: &[u8]) -> Vec<String> {
     let gone = old.iter().filter(|line| !new.contains(line)).map(|line| format!("-{line}"));
     let rest = new.iter().map(|line| format!("{}{line}", if old.contains(line) { ' ' } else { '+' }));
     gone.chain(rest).collect()
+}
+
+/// Notes when the running instances of a template take the change; none if no instance runs.
+pub(crate) fn instance_notes(template: &Unit, running: RunningInstances) -> impl Iterator<Item = Note> {
+    let others = (running.others > 0).then(|| restart_note(template, true));
+    others.into_iter().chain(connections_note(running.connections))
 }
 
 /// Notes that instances which serve connections were not restarted.
