@@ -228,6 +228,7 @@ impl<'a> Tail<'a> {
             match key {
                 b"sig" => signal = Some(parse_signal(trim_value(value)).ok_or(Malformed::Value("sig"))?),
                 b"arch" if !value.is_empty() => arch = Some(parse_arch(trim_value(value))),
+                b"syscall" if is_chopped(value) => return Err(Malformed::Value("syscall")),
                 b"syscall" if !value.is_empty() => call = Some(parse_call(trim_value(value))),
                 b"compat" => compat = Some(trim_value(value) == b"1"),
                 b"ip" => ip = parse_hex(trim_value(value)).unwrap_or_default(),
@@ -253,6 +254,11 @@ impl<'a> Tail<'a> {
             action,
         })
     }
+}
+
+/// Whether a pager or `journalctl` cut the line within this value, so that it may be a part of another number.
+fn is_chopped(value: &[u8]) -> bool {
+    [&b">"[..], b"...", "\u{2026}".as_bytes()].iter().any(|mark| value.ends_with(mark))
 }
 
 /// Returns a value of the kernel's or of `ausearch` without what a program put around it, such as a comma.
@@ -555,6 +561,14 @@ mod tests {
         assert_eq!(number("-1"), Ok(u32::MAX));
         assert_eq!(number("unknown-syscall(500)"), Ok(500));
         assert_eq!(number("4294967296"), Err(Malformed::Value("syscall")));
+    }
+
+    #[test]
+    fn call_that_a_pager_cut_off_is_malformed() {
+        for mark in [">", "...", "\u{2026}"] {
+            let bytes = replace("=41 compat=0 ip=0x7f613e11f829 code=0x80000000", &format!("=4{mark}"));
+            assert_eq!(parse_record(&bytes), Err(Malformed::Value("syscall")), "{mark}");
+        }
     }
 
     #[test]

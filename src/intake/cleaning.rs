@@ -31,7 +31,7 @@ const NAMED: [(&[u8], &[u8]); 14] = [
 ];
 
 /// Blanks, quotes and invisible characters beyond ASCII.
-const CHARACTERS: [(&str, &[u8]); 24] = [
+const CHARACTERS: [(&str, &[u8]); 26] = [
     ("\u{201c}", b"\""),
     ("\u{201d}", b"\""),
     ("\u{201e}", b"\""),
@@ -50,6 +50,8 @@ const CHARACTERS: [(&str, &[u8]); 24] = [
     ("\u{2009}", b" "),
     ("\u{202f}", b" "),
     ("\u{3000}", b" "),
+    ("\u{2502}", b" "),
+    ("\u{2503}", b" "),
     ("\u{feff}", b""),
     ("\u{200b}", b""),
     ("\u{200e}", b""),
@@ -64,6 +66,8 @@ const LONGEST_TAG: usize = 128;
 /// Returns a line without decoration. Its length is at most that of the line.
 pub(super) fn clean_line(line: &[u8]) -> Vec<u8> {
     let is_csv = memchr::memmem::find(line, b"=\"\"").is_some();
+    let decoded = decode_quoted_printable(line);
+    let line = decoded.as_deref().unwrap_or(line);
     let mut cleaned = Vec::with_capacity(line.len());
     let mut rest = line;
     while let Some(&first) = rest.first() {
@@ -76,6 +80,21 @@ pub(super) fn clean_line(line: &[u8]) -> Vec<u8> {
         rest = &rest[taken..];
     }
     remove_emphasis(&cleaned)
+}
+
+/// Decodes the equals signs, quotes and blanks of a mail (`quoted-printable`, RFC 2045), and removes a soft line break.
+fn decode_quoted_printable(line: &[u8]) -> Option<Vec<u8>> {
+    memchr::memmem::find(line, b"=3D")?;
+    let line = line.trim_ascii_end();
+    let mut rest = line.strip_suffix(b"=").unwrap_or(line);
+    let mut decoded = Vec::with_capacity(line.len());
+    while let Some((&first, behind)) = rest.split_first() {
+        let known = [(&b"=3D"[..], b'='), (b"=20", b' '), (b"=22", b'"'), (b"=1D", SEPARATOR)];
+        let code = known.iter().find(|(code, _)| rest.starts_with(code));
+        decoded.push(code.map_or(first, |(_, byte)| *byte));
+        rest = code.map_or(behind, |(code, _)| &rest[code.len()..]);
+    }
+    Some(decoded)
 }
 
 /// Returns how many bytes of decoration the text begins with, at least 1, and what stands for them; `None` for the

@@ -163,7 +163,8 @@ pub(super) fn looks_like_record(line: &[u8]) -> bool {
         .iter()
         .any(|word| has(word));
     let details = [&b"syscall="[..], b"sig=", b"arch=", b"audit(", b"auid="];
-    (is_typed && details.iter().any(|word| has(word))) || (has(b"compat=") && has(b"syscall="))
+    let is_summary = has(b"violated-seccomp-policy");
+    (is_typed && details.iter().any(|word| has(word))) || (has(b"compat=") && has(b"syscall=")) || is_summary
 }
 
 /// Whether a record may go on in the next line: it has no `code=`, or only a part of its value.
@@ -303,6 +304,9 @@ mod tests {
         ] {
             assert!(Envelope::find(line.as_bytes()).is_none() && !looks_like_record(line.as_bytes()), "{line}");
         }
+        assert!(looks_like_record(
+            b",SECCOMP,02/21/2025,11:06:48,49,anomaly,unset,system,violated-seccomp-policy,,7,,process,/a"
+        ));
         assert!(looks_like_record(b"audit: type=1326 ... comm=\"a\" sig=31 arch=c00000b7 syscall=439"));
     }
 

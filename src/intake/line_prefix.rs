@@ -119,10 +119,13 @@ fn strip_quotation(prefix: &[u8]) -> &[u8] {
     const MARKS: &[u8] = b" >|*-+#$'`\"=";
     let start = prefix.iter().position(|byte| !MARKS.contains(byte)).unwrap_or(prefix.len());
     let prefix = &prefix[start..];
+    // A key of YAML has a colon, as a tag has, but then a quoted text.
+    let value = [&b": \""[..], b": '"].iter().find_map(|colon| memchr::memmem::find(prefix, colon));
+    let is_key = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.@-".contains(byte);
+    let prefix = value.filter(|colon| prefix[..*colon].iter().all(is_key)).map_or(prefix, |colon| &prefix[colon + 3..]);
     let is_assigned = prefix.ends_with(b"=") || prefix.ends_with(b"=\"") || prefix.ends_with(b"='");
     let end = prefix.iter().rposition(|byte| !b" '`\"=(".contains(byte)).map_or(0, |last| last + 1);
     let prefix = &prefix[..end];
-    let is_key = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.@-".contains(byte);
     if is_assigned {
         let key = prefix.iter().rposition(|byte| !is_key(byte)).map_or(0, |last| last + 1);
         return &prefix[..key];
@@ -221,7 +224,7 @@ pub(super) fn is_logcat_of(prefix: &[u8], pid: u32) -> bool {
     let has_pid = |word: &[u8]| word.trim_ascii() == pid.as_bytes();
     if date >= 3 && is_level(at) {
         let is_of_process = words.get(date - 2).copied().is_some_and(has_pid);
-        let is_of_logd = words.get(date + 1).is_some_and(|tag| *tag == b"auditd" || *tag == b"auditd:");
+        let is_of_logd = words.get(date + 1).is_some_and(|tag| is_audit_tag(tag.strip_suffix(b":").unwrap_or(tag)));
         return (is_of_process || is_of_logd) && prefix.trim_ascii_end().ends_with(b":");
     }
     let in_brackets = || {
