@@ -28,7 +28,7 @@ pub trait HardenWhy {
         limit: u32,
     ) -> Result<Vec<IncidentDict>, BusError>;
 
-    /// Returns what the daemon receives, and what it has lost.
+    /// Returns what the daemon receives, what it has lost, and what the caller may read.
     async fn status(&self) -> Result<Status, BusError>;
 
     /// Starts `IncidentSeen` signals to the caller.
