@@ -120,6 +120,13 @@ const CASES: &[Case] = &[
     case("SystemCallFilter=@system-service\nSystemCallErrorNumber=ENOANO\nSystemCallFilter=~getppid:kill", &[]),
     case("SystemCallFilter=@system-service @mount\nSystemCallFilter=~@mount:ENOANO\nSystemCallFilter=mount", &[]),
     case("SystemCallFilter=@system-service mseal @bogus\nSystemCallErrorNumber=ENOANO", &[]),
+    // The two ways out for a call that libseccomp does not know (`unresolved_calls.rs`).
+    case("SystemCallFilter=@system-service mseal\nSystemCallErrorNumber=ENOSYS", &[]),
+    case(
+        "SystemCallFilter=@system-service mseal\nSystemCallFilter=~getppid\nSystemCallFilter=\nSystemCallFilter=~@known\n\
+         SystemCallFilter=@default @system-service mseal\nSystemCallFilter=~getppid",
+        &[],
+    ),
     case("SystemCallFilter=~@known\nSystemCallFilter=\nSystemCallFilter=~getppid", &[]),
     case("SystemCallFilter=@system-service\nSystemCallFilter=~@resources\nSystemCallErrorNumber=ENOANO", &[]),
     // Of two errors, the newest filter's wins.

@@ -16,11 +16,13 @@ pub(super) struct DeniedCall<'a> {
     /// `None` if a directive that looks at arguments may have denied it.
     pub(super) effect: Option<Effect>,
     pub(super) by: &'a [policy::DirectiveCause],
+    /// Whether a line of the unit can name the call.
+    pub(super) is_nameable: bool,
 }
 
 impl<'a> DeniedCall<'a> {
     /// Returns the call of an incident if the unit's settings denied it.
-    pub(super) fn from_incident(incident: &'a Incident, cause: &'a DenialCause) -> Option<Self> {
+    pub(super) fn from_incident(incident: &'a Incident, cause: &'a DenialCause, is_nameable: bool) -> Option<Self> {
         let (effect, by) = match cause {
             DenialCause::Unit { effect, by, .. } => (Some(*effect), by),
             // The call may have passed without the rehearsal, too: a reason to look, but none to relax a setting.
@@ -29,7 +31,7 @@ impl<'a> DeniedCall<'a> {
             _ => return None,
         };
         let call = &incident.denial()?.call;
-        Some(Self { abi: call.abi()?, name: call.name()?, effect, by })
+        Some(Self { abi: call.abi()?, name: call.name()?, effect, by, is_nameable })
     }
 
     /// Returns why `SystemCallFilter=` denies the call, once per line that denies the call.
@@ -50,7 +52,21 @@ impl<'a> DeniedCall<'a> {
                     CauseReason::UnknownToSystemd | CauseReason::UnknownToLibseccomp(_) | CauseReason::ManagersAbi
                 )
         };
-        !self.by.iter().any(lost)
+        !self.by.iter().any(lost) && !self.is_left_out()
+    }
+
+    /// Whether an allow-list denies the call, nothing else does, and no line can allow it by name.
+    pub(super) fn is_unresolved(&self) -> bool {
+        let unresolved = |why: &CauseReason| {
+            let by_list = matches!(why, CauseReason::NotAllowed(_) | CauseReason::UnknownToSystemd);
+            matches!(why, CauseReason::UnknownToLibseccomp(_)) || (by_list && !self.is_nameable)
+        };
+        self.is_by_filter() && self.by_filter().count() == self.by.len() && self.by_filter().all(unresolved)
+    }
+
+    /// Whether an allow-list denies the call and no line can allow it by name.
+    fn is_left_out(&self) -> bool {
+        !self.is_nameable && self.by_filter().any(|why| matches!(why, CauseReason::NotAllowed(_)))
     }
 
     /// Whether the call fails as on a kernel without it, and an older call that most programs then make passes.

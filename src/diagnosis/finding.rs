@@ -6,7 +6,7 @@ use super::cause::DenialCause;
 use super::denied_call::DeniedCall;
 use super::remedy::Reservation;
 use super::situation::Situation;
-use crate::incidents::Incident;
+use crate::incidents::{Denial, Incident};
 use crate::syscalls::Groups;
 
 /// One incident, explained.
@@ -20,6 +20,8 @@ pub struct Finding {
     pub groups: Vec<Box<str>>,
     /// Why no default remedy lets the call pass, if a setting of the unit denied it.
     pub reservation: Option<Reservation>,
+    /// Whether a line of the unit can name the call: systemd and its libseccomp know the name.
+    is_nameable: bool,
     /// Whether systemd's own code made the call, after it loaded the filter and before it executed the program.
     pub before_exec: bool,
 }
@@ -27,7 +29,9 @@ pub struct Finding {
 impl Finding {
     pub(super) fn new(incident: Incident, situation: Option<&Situation>, groups: &Groups) -> Self {
         let cause = cause::find_cause(&incident, situation, groups);
-        let denied = DeniedCall::from_incident(&incident, &cause);
+        let is_known = |denial: &Denial| denial.call.name().is_none_or(|call| groups.is_known(call));
+        let is_nameable = incident.denial().is_none_or(is_known);
+        let denied = DeniedCall::from_incident(&incident, &cause, is_nameable);
         Self {
             reservation: situation.zip(denied).and_then(|(situation, call)| find_reservation(&call, situation, groups)),
             cause,
@@ -35,6 +39,7 @@ impl Finding {
                 .denial()
                 .and_then(|denial| denial.call.name())
                 .map_or_else(Vec::new, |call| groups.containing(call).into_iter().map(Into::into).collect()),
+            is_nameable,
             before_exec: is_before_exec(&incident),
             incident,
         }
@@ -54,7 +59,7 @@ impl Finding {
 
     /// Returns the denied call, if the unit's settings denied it.
     pub(super) fn denied_call(&self) -> Option<DeniedCall<'_>> {
-        DeniedCall::from_incident(&self.incident, &self.cause)
+        DeniedCall::from_incident(&self.incident, &self.cause, self.is_nameable)
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) mod runtime;
 mod search;
 mod situation;
 mod unit_diagnosis;
+mod unresolved_calls;
 
 pub use cause::{DenialCause, Elsewhere};
 pub use default_scope::DefaultScope;

@@ -91,7 +91,9 @@ impl<'a> Proof<'a> {
         if would_start_allow_list(&self.before, &after) {
             return Err(Rejection::StartsAllowList);
         }
-        if list_mode(&self.before) != list_mode(&after) {
+        let modes = (list_mode(&self.before), list_mode(&after));
+        let is_replaced = kind == RemedyKind::DenyList && modes == (Some(Mode::Allow), Some(Mode::Deny));
+        if modes.0 != modes.1 && !is_replaced {
             return Err(Rejection::ChangesListMode);
         }
         if self.denies_more(&after) {
@@ -136,7 +138,7 @@ impl<'a> Proof<'a> {
                 Verdict::Possible { .. } => {
                     conditional.insert(call.name);
                 }
-                Verdict::Denied { effect: Effect::Errno(_), .. } if *kind == RemedyKind::FailWithError => {}
+                Verdict::Denied { effect: Effect::Errno(_), .. } if kind.keeps_denying() => {}
                 Verdict::Denied { .. } => return Err(Rejection::StillDenied),
             }
         }
@@ -159,8 +161,8 @@ impl<'a> Proof<'a> {
     fn find_reservation(&self, kind: &RemedyKind, opens: &[Box<str>], after: &Policy) -> Option<Reservation> {
         let of_kind = match kind {
             RemedyKind::Predicted => Some(Reservation::Prediction),
-            RemedyKind::FailWithError => Some(Reservation::KeepsDenying),
-            RemedyKind::Groups(_) => Some(Reservation::WiderThanDenied),
+            RemedyKind::FailWithError | RemedyKind::FailAllWithError => Some(Reservation::KeepsDenying),
+            RemedyKind::Groups(_) | RemedyKind::DenyList => Some(Reservation::WiderThanDenied),
             RemedyKind::Calls | RemedyKind::Relatives | RemedyKind::RelaxDirectives => None,
         };
         let is_wider = || {
@@ -186,7 +188,9 @@ impl<'a> Proof<'a> {
 
     /// Returns the drop-in's present lines joined with these lines, because the new file replaces the old file.
     pub(super) fn merge(&self, lines: &[String]) -> Vec<String> {
+        let resets = lines.iter().any(|line| is_filter(line) && !is_allowing(line) && !is_denying(line));
         let own = own_lines(self.situation).map(|(key, value)| format!("{key}={}", without_controls(value)));
+        let own = own.filter(|line| !(resets && is_filter(line)));
         let mut merged: Vec<String> = Vec::new();
         for line in own {
             match merged.last_mut() {
@@ -220,7 +224,7 @@ pub(super) fn own_lines(situation: &Situation) -> impl Iterator<Item = (&str, &s
 
 /// Returns a value without words that contain control or non-ASCII characters. No call, group or family has such a
 /// name, and a remedy would show these words on a terminal and write them again.
-fn without_controls(value: &str) -> String {
+pub(super) fn without_controls(value: &str) -> String {
     let is_plain = |c: char| c.is_ascii_graphic() || c == ' ';
     if value.chars().all(is_plain) {
         return value.to_owned();

@@ -42,9 +42,7 @@ impl Remedy {
     /// Whether two remedies for the same denials change the same.
     #[must_use]
     pub(super) fn has_same_effect(&self, other: &Self) -> bool {
-        let effect = |remedy: &Self| {
-            (remedy.opens.clone(), remedy.conditional.clone(), remedy.kind == RemedyKind::FailWithError)
-        };
+        let effect = |remedy: &Self| (remedy.opens.clone(), remedy.conditional.clone(), remedy.kind.keeps_denying());
         effect(self) == effect(other)
     }
 }
@@ -91,6 +89,14 @@ pub struct OpenedCall {
     pub reason: &'static str,
 }
 
+impl RemedyKind {
+    /// Whether the denied calls still fail, in place of a kill.
+    #[must_use]
+    pub(super) fn keeps_denying(&self) -> bool {
+        matches!(self, Self::FailWithError | Self::FailAllWithError)
+    }
+}
+
 /// How a remedy lets the denied calls pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RemedyKind {
@@ -106,4 +112,8 @@ pub enum RemedyKind {
     RelaxDirectives,
     /// It lets the calls fail with an error that programs handle, in place of killing the process.
     FailWithError,
+    /// It lets every call that the filter denies fail with an error, since no line can name the denied call.
+    FailAllWithError,
+    /// It replaces the allow-list by a deny-list of all other calls, since no line can name the denied call.
+    DenyList,
 }

@@ -22,10 +22,12 @@ const RESERVED: [Reservation; 3] =
     [Reservation::HasFallback, Reservation::UnknownArgument, Reservation::PossibleIntrusion];
 
 /// Returns the denied calls that no setting of the unit can let pass: systemd or libseccomp does not know them,
-/// `DynamicUser=` implies the denial, or the manager forbids their architecture to all units.
-pub(super) fn find_unsolvable(findings: &[Finding]) -> Vec<Box<str>> {
+/// `DynamicUser=` implies the denial, or the manager forbids their architecture to all units. `has_ways_out` says
+/// whether there are drop-ins for calls that only libseccomp does not know.
+pub(super) fn find_unsolvable(findings: &[Finding], has_ways_out: bool) -> Vec<Box<str>> {
     let missed = findings.iter().filter(|finding| !finding.has_fallback());
     let lost = missed.filter_map(Finding::denied_call).filter(|call| !call.can_be_lifted());
+    let lost = lost.filter(|call| !(has_ways_out && call.is_unresolved()));
     let names: BTreeSet<&str> = lost.map(|call| call.name).collect();
     names.into_iter().map(Into::into).collect()
 }

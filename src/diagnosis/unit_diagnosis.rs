@@ -4,6 +4,7 @@ use super::finding::Finding;
 use super::remedy::Remedy;
 use super::search;
 use super::situation::Situation;
+use super::unresolved_calls::find_ways_out;
 use crate::incidents::Incident;
 use crate::syscalls::Groups;
 use crate::units::{Confidence, Rung};
@@ -46,8 +47,10 @@ impl Diagnosis {
 pub fn diagnose(incidents: Vec<Incident>, situation: Option<&Situation>, groups: &Groups) -> Diagnosis {
     let findings: Vec<Finding> =
         incidents.into_iter().map(|incident| Finding::new(incident, situation, groups)).collect();
-    let remedies = situation.map_or_else(Vec::new, |situation| search::find_remedies(&findings, situation, groups));
-    let unsolvable = search::find_unsolvable(&findings);
+    let mut remedies = situation.map_or_else(Vec::new, |situation| search::find_remedies(&findings, situation, groups));
+    let ways_out = situation.map_or_else(Vec::new, |situation| find_ways_out(&findings, situation, groups));
+    let unsolvable = search::find_unsolvable(&findings, !ways_out.is_empty());
+    remedies.extend(ways_out);
     Diagnosis { findings, remedies, unsolvable }
 }
 

@@ -94,10 +94,13 @@ impl ApplyPlan {
     pub(crate) fn compose(&self, title: &str, today: &str) -> String {
         let denied = denied_calls(&self.diagnosis).into_iter().map(|(_, call)| call).collect::<Vec<_>>().join(" ");
         let why = match self.remedy.kind {
-            RemedyKind::Predicted | RemedyKind::Relatives | RemedyKind::Groups(_) => {
+            RemedyKind::Predicted | RemedyKind::Relatives | RemedyKind::Groups(_) | RemedyKind::DenyList => {
                 format!("for denials of {denied}; the rest was not denied. {title}")
             }
-            RemedyKind::Calls | RemedyKind::RelaxDirectives | RemedyKind::FailWithError => {
+            RemedyKind::Calls
+            | RemedyKind::RelaxDirectives
+            | RemedyKind::FailWithError
+            | RemedyKind::FailAllWithError => {
                 format!("for denials of {denied}")
             }
         };

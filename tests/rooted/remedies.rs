@@ -199,7 +199,7 @@ fn remedy_undone_by_a_later_drop_in_is_not_offered() {
 }
 
 #[test]
-fn call_unknown_to_libseccomp_is_not_offered_and_hides_no_other() {
+fn call_unknown_to_libseccomp_has_two_ways_out_and_hides_no_other() {
     let fragment = "SystemCallFilter=@basic-io @network-io";
     let files = policy(fragment, &[]);
     let held: Vec<String> = files
@@ -215,12 +215,19 @@ fn call_unknown_to_libseccomp_is_not_offered_and_hides_no_other() {
     let reconciled = files.filter.as_ref().unwrap().reconciled(&held);
     let policy = files.with_filter(reconciled);
     let alone = of(policy.clone(), vec![incident(Abi::X86_64, "accept4", Action::KillProcess)]);
-    assert_eq!((alone.remedies.len(), words(&alone.unsolvable)), (0, vec!["accept4"]));
+    let kinds = |diagnosis: &Diagnosis| diagnosis.remedies.iter().map(|remedy| remedy.kind.clone()).collect::<Vec<_>>();
+    assert_eq!(kinds(&alone), [RemedyKind::FailAllWithError, RemedyKind::DenyList]);
+    assert_eq!((alone.default_remedy(), &*alone.unsolvable), (None, &[][..]), "a person has to choose");
+    assert_eq!(contents(&alone)[0], "SystemCallErrorNumber=ENOSYS");
+    assert_eq!(alone.remedies[0].opens, []);
     let both = ["accept4", "clone3"].map(|call| incident(Abi::X86_64, call, Action::KillProcess)).to_vec();
     let both = of(policy, both);
     assert_eq!(contents(&both)[0], "SystemCallFilter=clone3");
-    assert_eq!(words(&both.unsolvable), ["accept4"]);
-    assert!(both.remedies.iter().all(|remedy| !remedy.lines.concat().contains("accept4")));
+    let ways_out: Vec<_> = kinds(&both).into_iter().rev().take(2).collect();
+    assert_eq!(ways_out, [RemedyKind::DenyList, RemedyKind::FailAllWithError]);
+    assert_eq!(both.default_remedy().map(|at| both.remedies[at].kind.clone()), Some(RemedyKind::Relatives));
+    assert!(both.remedies.iter().rev().skip(2).all(|remedy| !remedy.lines.concat().contains("accept4")));
+    assert!(both.remedies.iter().rev().take(2).all(|remedy| remedy.lines.concat().contains("clone3")));
 }
 
 #[test]
@@ -231,7 +238,16 @@ fn name_unknown_to_libseccomp_is_in_no_remedy() {
             Situation { policy: policy("SystemCallFilter=@basic-io", &[]), drop_in: drop_in(), history: None };
         diagnose(vec![incident(Abi::X86_64, call, Action::KillProcess)], Some(&situation), &groups)
     };
-    assert_eq!(about("accept4").remedies, [], "neither by its name nor by a group that lists it");
+    let accept = about("accept4");
+    let kinds: Vec<_> = accept.remedies.iter().map(|remedy| &remedy.kind).collect();
+    assert_eq!(kinds, [&RemedyKind::FailAllWithError, &RemedyKind::DenyList], "neither by its name nor by a group");
+    let deny_list = accept.remedies.last().unwrap();
+    assert_eq!(
+        deny_list.lines,
+        ["SystemCallFilter=", "SystemCallFilter=~@known", "SystemCallFilter=@basic-io @default"]
+    );
+    // The other call that libseccomp does not know, and one that no kernel since 3.1 has and @known lacks.
+    assert_eq!(words(&deny_list.opens), ["accept", "nfsservctl"]);
     let listen = about("listen");
     let companions = words(&remedy(&listen, &RemedyKind::Predicted).opens);
     assert!(
@@ -241,10 +257,11 @@ fn name_unknown_to_libseccomp_is_in_no_remedy() {
 }
 
 #[test]
-fn call_unknown_to_systemd_is_not_offered() {
+fn call_unknown_to_systemd_is_offered_by_no_name() {
     let diagnosis = killed("SystemCallFilter=@basic-io", &["mseal"]);
     assert!(!GROUPS.is_known("mseal"));
-    assert_eq!(diagnosis.remedies, []);
+    assert!(diagnosis.remedies.iter().all(|remedy| !remedy.content.contains("mseal")));
+    assert_eq!((diagnosis.remedies.len(), diagnosis.default_remedy()), (2, None));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A proven drop-in.
 #[derive(Debug, Serialize)]
 pub struct RemedyView {
-    /// `calls`, `siblings`, `companions`, `groups`, `loosen` or `soften`.
+    /// `calls`, `equivalents`, `predicted`, `groups`, `relax`, `fail-with-error`, `fail-all-with-error` or `deny-list`.
     pub kind: &'static str,
     /// Its effect, in a sentence.
     pub title: String,
@@ -146,6 +146,18 @@ impl RemedyView {
                 ("groups", format!("Allow {names}: {} more.", count_calls(remedy.opens.len())))
             }
             RemedyKind::RelaxDirectives => ("relax", "Loosen what denied it.".to_owned()),
+            RemedyKind::FailAllWithError => (
+                "fail-all-with-error",
+                "Keep denying it, but let every call that the filter denies fail with ENOSYS instead of a kill, for a \
+                 program that can live without."
+                    .to_owned(),
+            ),
+            RemedyKind::DenyList => (
+                "deny-list",
+                "Turn the allow-list into a deny-list of all other calls. It opens every call that libseccomp does not \
+                 know, also those of later kernels."
+                    .to_owned(),
+            ),
             RemedyKind::FailWithError => (
                 "fail-with-error",
                 format!(
@@ -245,6 +257,12 @@ impl UnknownArguments {
 
 /// Notes why there is no remedy for the calls that the unit's settings denied.
 pub(crate) fn no_remedy_note(diagnosis: &Diagnosis, situation: &Situation) -> Option<Note> {
+    let is_way_out = |remedy: &Remedy| matches!(remedy.kind, RemedyKind::FailAllWithError | RemedyKind::DenyList);
+    if diagnosis.unsolvable.is_empty() && diagnosis.remedies.iter().any(is_way_out) {
+        let text = "no line can allow by name a call that libseccomp does not know; a newer libseccomp, and a restart of \
+                    the service manager (systemctl daemon-reexec), would let the unit's own line do so";
+        return Some(Note::new("unknown-to-libseccomp", text));
+    }
     if !diagnosis.unsolvable.is_empty() {
         let names = join(diagnosis.unsolvable.iter().map(ToString::to_string));
         return Some(Note::new(
