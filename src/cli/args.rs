@@ -259,6 +259,10 @@ pub struct Check {
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
 
+    /// Take the denials from the log FILE instead of the daemon; - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "state_dir")]
+    pub log: Option<PathBuf>,
+
     /// Where the incidents are.
     #[command(flatten)]
     pub source: StateDir,

@@ -14,7 +14,6 @@ use crate::incidents::{Denial, Incident, IncidentEvent, Moment, SightingSource};
 use crate::policy;
 use crate::policy::{Effect, Policy, Verdict};
 use crate::syscalls::Groups;
-use crate::units::UnitName;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -102,22 +101,21 @@ pub(super) fn find_cause(incident: &Incident, situation: Option<&Situation>, gro
         return DenialCause::Logged { by: None };
     }
     let cause = cause_in_policy(denial, source, situation.map(|situation| &situation.policy));
-    let unit = incident.key.unit.as_ref().map(|unit| &unit.name);
     match cause {
         DenialCause::Elsewhere(elsewhere @ (Elsewhere::Permitted { .. } | Elsewhere::OtherEffect)) => {
             let change = || {
                 situation.map_or(SettingsChange::Unknown, |situation| find_change(incident, denial, situation, groups))
             };
-            let elsewhere = filtering_program(unit).unwrap_or_else(|| match (change(), elsewhere) {
+            let elsewhere = filtering_program(incident).unwrap_or_else(|| match (change(), elsewhere) {
                 (SettingsChange::Changed(fixed), _) => Elsewhere::Fixed(fixed),
                 (SettingsChange::Unchanged, Elsewhere::Permitted { .. }) => Elsewhere::Permitted { unchanged: true },
                 (_, elsewhere) => elsewhere,
             });
             DenialCause::Elsewhere(elsewhere)
         }
-        DenialCause::Elsewhere(elsewhere) => DenialCause::Elsewhere(filtering_program(unit).unwrap_or(elsewhere)),
+        DenialCause::Elsewhere(elsewhere) => DenialCause::Elsewhere(filtering_program(incident).unwrap_or(elsewhere)),
         DenialCause::SettingsUnread => {
-            filtering_program(unit).map_or(DenialCause::SettingsUnread, DenialCause::Elsewhere)
+            filtering_program(incident).map_or(DenialCause::SettingsUnread, DenialCause::Elsewhere)
         }
         DenialCause::Unit { by, effect, changed } => {
             let deciding: BTreeSet<&Path> =
@@ -145,11 +143,12 @@ pub(super) fn find_cause(incident: &Incident, situation: Option<&Situation>, gro
     }
 }
 
-/// Returns the program that filters the unit's processes in place of systemd, if the unit's name shows one.
-fn filtering_program(unit: Option<&UnitName>) -> Option<Elsewhere> {
-    let unit = unit?;
-    let scope = (unit.suffix() == "scope").then_some(Elsewhere::Scope);
-    Runtime::from_unit_name(unit).map(Elsewhere::Runtime).or(scope)
+/// Returns the program that filters the process in place of systemd, if the unit's name or the process's label shows one.
+fn filtering_program(incident: &Incident) -> Option<Elsewhere> {
+    let unit = incident.key.unit.as_ref().map(|unit| &unit.name);
+    let runtime = unit.and_then(Runtime::from_unit_name).or_else(|| Runtime::from_label(&incident.sample.subject));
+    let scope = || unit.filter(|unit| unit.suffix() == "scope").map(|_| Elsewhere::Scope);
+    runtime.map(Elsewhere::Runtime).or_else(scope)
 }
 
 /// Returns whether the unit's settings changed since the denial, and the drop-in without which they would still deny
@@ -192,10 +191,12 @@ fn dated_history(situation: &Situation) -> Option<&History> {
 /// Returns the cause of a denial under a policy.
 fn cause_in_policy(denial: &Denial, source: SightingSource, policy: Option<&Policy>) -> DenialCause {
     match source {
-        SightingSource::Audit => cause_of_action(denial, policy),
+        SightingSource::Audit | SightingSource::Log => cause_of_action(denial, policy),
         SightingSource::Rehearsal => cause_with_effect(denial, policy, |_| true),
         // If the process got another error, something else refused the call.
-        SightingSource::Tap { errno } => cause_with_effect(denial, policy, |effect| effect == Effect::Errno(errno)),
+        SightingSource::Tap { errno } | SightingSource::Strace { errno } => {
+            cause_with_effect(denial, policy, |effect| effect == Effect::Errno(errno))
+        }
     }
 }
 

@@ -65,8 +65,16 @@ pub(crate) fn from_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: 
         notes.push(Note::new("no-unit-files", text));
         return LoadedSettings::empty(notes);
     }
+    let has_fragment = loaded.files.fragment.is_some();
     let home = home.map_or_else(|| home_of_files(&loaded), Path::to_owned);
-    from_loaded_files(root, loaded, unit, &home, groups, None)
+    let mut settings = from_loaded_files(root, loaded, unit, &home, groups, None);
+    if !has_fragment {
+        let root = escape(root.as_os_str().as_bytes());
+        let text =
+            format!("below {root} are drop-ins of {} and no unit file: the answer lacks its settings", unit.name);
+        settings.notes.push(Note::new("no-unit-file", text));
+    }
+    settings
 }
 
 /// Asks the unit's manager and reads the files that it names. If the manager does not answer, reads this machine's

@@ -34,6 +34,13 @@ pub enum SightingSource {
         /// The error that the process got; 0 looks like success.
         errno: i32,
     },
+    /// A log tells of it in other words than the kernel's record.
+    Log,
+    /// strace showed that the call failed.
+    Strace {
+        /// The error that the process got.
+        errno: i32,
+    },
 }
 
 impl SightingSource {
@@ -44,6 +51,8 @@ impl SightingSource {
             Self::Audit => "audit",
             Self::Rehearsal => "rehearsal",
             Self::Tap { .. } => "tap",
+            Self::Log => "log",
+            Self::Strace { .. } => "strace",
         }
     }
 
@@ -51,8 +60,8 @@ impl SightingSource {
     #[must_use]
     pub fn errno(self) -> Option<i32> {
         match self {
-            Self::Tap { errno } => Some(errno),
-            Self::Audit | Self::Rehearsal => None,
+            Self::Tap { errno } | Self::Strace { errno } => Some(errno),
+            Self::Audit | Self::Rehearsal | Self::Log => None,
         }
     }
 
@@ -62,6 +71,8 @@ impl SightingSource {
         match (word, errno) {
             ("audit", None) => Some(Self::Audit),
             ("rehearsal", None) => Some(Self::Rehearsal),
+            ("log", None) => Some(Self::Log),
+            ("strace", Some(errno)) => Some(Self::Strace { errno }),
             ("tap", Some(errno)) => Some(Self::Tap { errno }),
             _ => None,
         }

@@ -54,15 +54,20 @@ pub fn describe_outcome(incident: &Incident) -> Cow<'static, str> {
     let Some(denial) = incident.denial() else { return "was killed by SIGSYS".into() };
     match incident.key.source {
         SightingSource::Tap { errno: 0 } => "was told that the call succeeded, and it was not made".into(),
-        SightingSource::Tap { errno } => format!("got {} from the call", Effect::Errno(errno)).into(),
+        SightingSource::Tap { errno } | SightingSource::Strace { errno } => {
+            format!("got {} from the call", Effect::Errno(errno)).into()
+        }
         SightingSource::Rehearsal => "was let through, as its unit was rehearsed".into(),
-        SightingSource::Audit => ActionWords::new(denial.action).outcome.into(),
+        SightingSource::Audit | SightingSource::Log => ActionWords::new(denial.action).outcome.into(),
     }
 }
 
 /// Returns what happened, in words that follow the call's name in a headline.
 pub(crate) fn describe_headline(incident: &Incident) -> String {
     match incident.denial() {
+        None if incident.key.source == SightingSource::Log => {
+            "killed the process; the log has no record of it".to_owned()
+        }
         None => "killed the process, and the kernel sent no record".to_owned(),
         Some(denial) if denial.action == Action::Log && incident.key.source == SightingSource::Audit => {
             "the call was logged, and made".to_owned()

@@ -3,6 +3,8 @@
 //! Fields that begin with an underscore are journald's own and a client cannot set them
 //! (`systemd.journal-fields(7)`). Where they are printed, only they decide what an entry is and which unit it belongs to.
 
+use super::death_line;
+use super::deaths::DeathReader;
 use super::envelope::{Envelope, Suspicion, looks_like_record};
 use super::journal_entry;
 use super::journal_entry::DeathEntry;
@@ -10,9 +12,11 @@ use super::journal_fields::JournalFields;
 use super::line_prefix::is_audit_tag;
 use super::logged_facts::LoggedFacts;
 use super::record_sink::{LineKind, RecordSink};
+use crate::audit::record::SIGSYS;
 use crate::audit::{Malformed, Record, Stamp, parse_fields};
 use crate::units::{Manager, Unit};
 use std::collections::HashMap;
+use std::ffi::CStr;
 
 /// How many processes are remembered with their unit. Beyond that, all are forgotten.
 const MAX_PROCESSES: usize = 16 << 10;
@@ -112,12 +116,25 @@ impl JournalExport {
         sink.push(parsed, unit)
     }
 
-    /// Returns the unit that lost a process to SIGSYS, if this is its manager's entry about that.
-    pub(super) fn sigsys_exit(&self) -> Option<Unit> {
-        if self.fields.get("MESSAGE_ID") != journal_entry::EXIT.as_bytes() {
-            return None;
+    /// Adds the death that this entry tells of, if it does: in fields of its manager or of systemd-coredump, or in text.
+    pub(super) fn add_deaths(&self, deaths: &mut DeathReader) {
+        if matches!(self.fields.get("_TRANSPORT"), b"audit" | b"kernel") {
+            return;
         }
-        DeathEntry::parse(0, |name| self.fields.find(name.to_str().ok()?).cloned()).map(|entry| entry.unit)
+        let id = self.fields.get("MESSAGE_ID");
+        let received = self.fields.number("__REALTIME_TIMESTAMP").unwrap_or_default();
+        let is_dump = id == journal_entry::COREDUMP.as_bytes();
+        if id == journal_entry::EXIT.as_bytes() || (is_dump && self.fields.number("COREDUMP_SIGNAL") == Some(SIGSYS)) {
+            let get = |name: &CStr| self.fields.find(name.to_str().ok()?).cloned();
+            if let Some(death) = DeathEntry::parse(received, get) {
+                deaths.add_reported(death.unit, death.pid, death.at);
+            }
+        } else if death_line::may_tell(self.fields.get("MESSAGE")) {
+            let unit =
+                self.fields.number("_PID").and_then(|pid: u32| self.processes.get(&pid)).map(|process| &process.unit);
+            let at = self.fields.number::<i64>("__REALTIME_TIMESTAMP").map(|micros| micros / 1000);
+            deaths.read_message(self.fields.get("MESSAGE"), at, unit);
+        }
     }
 
     /// Adds what an entry of systemd or of the kernel shows about the machine.
@@ -278,16 +295,12 @@ mod tests {
             );
             let summary = read_log(&mut text.as_bytes(), &mut |_, _, _| ()).unwrap();
             assert_eq!((summary.lines, summary.foreign), (1, 1));
-            summary
-                .sigsys_exits
-                .units
-                .iter()
-                .map(|(unit, count)| format!("{} {} {count}", unit.manager, unit.name))
-                .collect::<Vec<_>>()
+            let units = summary.deaths.unrecorded.into_iter().filter_map(|death| death.unit);
+            units.map(|(unit, _)| format!("{} {}", unit.manager, unit.name)).collect::<Vec<_>>()
         };
-        assert_eq!(exits("_PID=1\n_UID=0\nUNIT=a.service\n"), ["system a.service 1"]);
+        assert_eq!(exits("_PID=1\n_UID=0\nUNIT=a.service\n"), ["system a.service"]);
         let user = "_PID=9\n_UID=1000\n_SYSTEMD_UNIT=user@1000.service\nUSER_UNIT=a.service\n";
-        assert_eq!(exits(user), ["user:1000 a.service 1"]);
+        assert_eq!(exits(user), ["user:1000 a.service"]);
         assert_eq!(exits("_PID=9\n_UID=0\nUNIT=a.service\n"), [""; 0], "not PID 1");
     }
 

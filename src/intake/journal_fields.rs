@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::io;
 
 /// The fields that are read; all others are skipped.
-const FIELDS: [&str; 19] = [
+const FIELDS: [&str; 23] = [
     "MESSAGE",
     "_TRANSPORT",
     "_AUDIT_TYPE",
@@ -28,6 +28,11 @@ const FIELDS: [&str; 19] = [
     "USER_UNIT",
     "EXIT_CODE",
     "EXIT_STATUS",
+    // An entry of systemd-coredump.
+    "COREDUMP_PID",
+    "COREDUMP_CGROUP",
+    "COREDUMP_TIMESTAMP",
+    "COREDUMP_SIGNAL",
 ];
 
 /// Fields that may stand first in an entry, besides those of journald.

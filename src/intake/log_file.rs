@@ -2,6 +2,8 @@
 //! output and journal exports.
 
 use super::cleaning::clean_line;
+use super::death_line;
+use super::deaths::Deaths;
 use super::envelope::{Envelope, Suspicion, is_cut_off, join_line, looks_like_record};
 use super::journal_export::JournalExport;
 use super::journal_fields::{is_journal_object, starts_fields};
@@ -10,10 +12,10 @@ use super::line_prefix::{find_other_program, is_audit_tag};
 use super::lines::{LONGEST_LINE, LineReader, LogLine};
 use super::logged_facts;
 use super::logged_facts::LoggedFacts;
+use super::pasted_units::{PastedUnit, PastedUnitReader};
 use super::record_sink::{LineKind, OnRecord, RecordSink};
 pub(crate) use super::repeats::Novelty;
-use super::sigsys_exit_line;
-use super::sigsys_exit_line::SigsysExits;
+use super::strace_text::{StraceReader, TracedCalls};
 use crate::audit::text::escape_excerpt;
 use crate::audit::{Action, Malformed, parse_record};
 use memchr::{memchr, memchr_iter, memmem, memrchr};
@@ -50,10 +52,14 @@ pub(crate) struct LogSummary {
     pub(crate) continued: u64,
     /// Lines over [`LONGEST_LINE`].
     pub(crate) overlong: u64,
-    /// Deaths by SIGSYS that service managers logged.
-    pub(crate) sigsys_exits: SigsysExits,
     /// What the log shows about its machine.
     pub(crate) facts: LoggedFacts,
+    /// Deaths by SIGSYS that other programs than the kernel tell of.
+    pub(crate) deaths: Deaths,
+    /// Denials in lines of strace.
+    pub(crate) traced: TracedCalls,
+    /// Unit files between the lines.
+    pub(crate) units: Vec<PastedUnit>,
     /// The first few malformed or overlong lines: the line number, and what is wrong.
     pub(crate) complaints: Vec<(u64, String)>,
 }
@@ -100,6 +106,8 @@ pub(crate) fn read_log(input: &mut dyn Read, on_record: &mut OnRecord<'_>) -> io
         export: JournalExport::default(),
         wrapped: None,
         heading: Vec::new(),
+        units: PastedUnitReader::default(),
+        traces: StraceReader::default(),
     };
     let mut lines = LineReader::new(input);
     loop {
@@ -163,6 +171,8 @@ struct LogReader<'a, 'b> {
     wrapped: Option<WrappedRecord>,
     /// The start of the latest line that is not indented.
     heading: Vec<u8>,
+    units: PastedUnitReader,
+    traces: StraceReader,
 }
 
 /// A record of several lines, as far as it was read.
@@ -174,7 +184,13 @@ struct WrappedRecord {
 
 impl LogReader<'_, '_> {
     fn finish(self) -> LogSummary {
-        LogSummary { facts: self.sink.facts, ..self.summary }
+        LogSummary {
+            facts: self.sink.facts,
+            deaths: self.sink.deaths.finish(),
+            traced: self.traces.finish(),
+            units: self.units.finish(),
+            ..self.summary
+        }
     }
 
     fn read_line(&mut self, line: &[u8]) {
@@ -182,12 +198,12 @@ impl LogReader<'_, '_> {
         if self.join_wrapped(line) {
             return;
         }
+        self.sink.deaths.begin_line(line);
         if let Some(kind) = self.classify(line, 0) {
             if matches!(kind, LineKind::Foreign) {
-                if let Some(unit) = sigsys_exit_line::parse_unit(line) {
-                    self.summary.sigsys_exits.add(unit);
-                }
                 self.sink.facts.add_line(line);
+                self.read_foreign(line);
+                self.units.read_line(line, self.summary.lines);
             }
             self.summary.count(kind, self.summary.lines);
         }
@@ -273,10 +289,8 @@ impl LogReader<'_, '_> {
     /// Hands on the entry whose fields were read.
     fn deliver_entry(&mut self) -> LineKind {
         let kind = self.export.deliver(&mut self.sink);
-        if let Some(unit) = self.export.sigsys_exit() {
-            self.summary.sigsys_exits.add(unit);
-        }
         self.export.add_facts(&mut self.sink.facts);
+        self.export.add_deaths(&mut self.sink.deaths);
         kind
     }
 
@@ -378,6 +392,13 @@ impl LogReader<'_, '_> {
         find_other_program(&self.heading[..message]).filter(|_| indent >= column).map(<[u8]>::to_vec)
     }
 
+    /// Reads what a line tells that is no record.
+    fn read_foreign(&mut self, line: &[u8]) {
+        if !self.traces.read_line(line) {
+            self.sink.deaths.read_line(line);
+        }
+    }
+
     /// Reads whole lines, and searches for those that may be records instead of looking at each.
     fn read_block(&mut self, block: &[u8]) {
         let mut candidates = self.needles.candidates();
@@ -414,18 +435,19 @@ impl LogReader<'_, '_> {
         }
     }
 
-    /// Counts whole lines that are no records, and the deaths by SIGSYS in them.
+    /// Counts whole lines that are no records, and reads the deaths that they tell of.
     fn skip_foreign(&mut self, lines: &[u8]) {
         let count = memchr_iter(b'\n', lines).count() as u64;
+        if !lines.is_empty() && self.units.may_hold(lines) {
+            let whole = lines.strip_suffix(b"\n").unwrap_or(lines);
+            for (line, number) in whole.split(|byte| *byte == b'\n').zip(self.summary.lines + 1..) {
+                self.units.read_line(line, number);
+            }
+        }
         self.summary.lines += count;
         self.summary.foreign += count;
-        let mut at = 0;
-        while let Some(hit) = self.needles.sigsys_exit.find(&lines[at..]).map(|hit| at + hit) {
-            let (start, end) = line_around(lines, at, hit);
-            if let Some(unit) = sigsys_exit_line::parse_unit(&lines[start..end]) {
-                self.summary.sigsys_exits.add(unit);
-            }
-            at = lines.len().min(end + 1);
+        if death_line::may_tell(lines) || StraceReader::may_tell(lines) {
+            lines.split(|byte| *byte == b'\n').for_each(|line| self.read_foreign(line));
         }
         for words in &self.needles.facts {
             for hit in words.find_iter(lines) {
@@ -446,18 +468,13 @@ fn line_around(lines: &[u8], from: usize, hit: usize) -> (usize, usize) {
 /// Search words: every record has one of the first three, in any dialect.
 struct Needles {
     record: [memmem::Finder<'static>; 3],
-    sigsys_exit: memmem::Finder<'static>,
     facts: [memmem::Finder<'static>; logged_facts::WORDS.len()],
 }
 
 impl Needles {
     fn new() -> Self {
         let record: [&[u8]; 3] = [b"SECCOMP", b"1326", b" compat="];
-        Self {
-            record: record.map(memmem::Finder::new),
-            sigsys_exit: memmem::Finder::new(sigsys_exit_line::WORDS),
-            facts: logged_facts::WORDS.map(memmem::Finder::new),
-        }
+        Self { record: record.map(memmem::Finder::new), facts: logged_facts::WORDS.map(memmem::Finder::new) }
     }
 
     fn may_be_record(&self, text: &[u8]) -> bool {

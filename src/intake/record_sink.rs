@@ -1,5 +1,6 @@
 //! Hands each record of a log on once.
 
+use super::deaths::DeathReader;
 use super::envelope::Suspicion;
 use super::logged_facts::LoggedFacts;
 use super::repeats::{Novelty, RepeatFilter};
@@ -26,11 +27,14 @@ pub(super) struct RecordSink<'a, 'b> {
     repeats: RepeatFilter,
     /// What the log shows about its machine.
     pub(super) facts: LoggedFacts,
+    /// The deaths by SIGSYS that the log tells of.
+    pub(super) deaths: DeathReader,
 }
 
 impl<'a, 'b> RecordSink<'a, 'b> {
     pub(super) fn new(on_record: &'a mut OnRecord<'b>) -> Self {
-        Self { on_record, repeats: RepeatFilter::default(), facts: LoggedFacts::default() }
+        let (repeats, facts, deaths) = (RepeatFilter::default(), LoggedFacts::default(), DeathReader::default());
+        Self { on_record, repeats, facts, deaths }
     }
 
     pub(super) fn push(&mut self, parsed: Result<Record<'_>, Suspicion>, unit: Option<&Unit>) -> LineKind {
@@ -40,6 +44,9 @@ impl<'a, 'b> RecordSink<'a, 'b> {
         };
         self.facts.add_record(&record);
         let novelty = self.repeats.check(&record);
+        if novelty == Some(Novelty::New) {
+            self.deaths.add_record(&record, unit);
+        }
         if let Some(novelty) = novelty {
             (self.on_record)(&record, unit, novelty);
         }

@@ -50,6 +50,34 @@ impl UnattributedSighting {
         }
     }
 
+    /// A death by SIGSYS that a log tells of without its record. `program` is its path, or else its name.
+    #[must_use]
+    pub(crate) fn from_logged_death(pid: u32, at: Moment, program: &str) -> Self {
+        let mut death = Self::from_unrecorded_death(pid, at);
+        death.sighting.key.source = SightingSource::Log;
+        let text = shortened(program.as_bytes().into());
+        if program.starts_with('/') {
+            death.sighting.key.exe = text;
+        } else {
+            death.sighting.sample.comm = text;
+        }
+        death
+    }
+
+    /// A denial that a log tells of without its record. `program` is its path, or else its name.
+    #[must_use]
+    pub(crate) fn from_logged_denial(pid: u32, program: &str, denial: Denial, source: SightingSource) -> Self {
+        let mut sighting = Self::from_logged_death(pid, Moment::Unknown, program);
+        sighting.sighting.key.event = IncidentEvent::Denial(denial);
+        sighting.sighting.key.source = source;
+        sighting
+    }
+
+    /// Sets the time, where another line of a log tells it more precisely.
+    pub(crate) fn set_time(&mut self, at: Moment) {
+        self.sighting.at = at;
+    }
+
     /// The sighting, without a unit.
     #[must_use]
     pub(crate) fn sighting(&self) -> &Sighting {
@@ -62,7 +90,7 @@ impl UnattributedSighting {
     }
 
     /// The pid of the sighting's process.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.sighting.sample.pid
     }
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod call_list;
+mod denied_calls;
 pub(crate) mod directive;
 pub(crate) mod effect;
 pub mod errno;
@@ -26,6 +27,7 @@ pub(crate) mod verdict;
 mod words;
 
 pub use call_list::{Mode, Word};
+pub(crate) use denied_calls::DeniedCalls;
 pub use directive::{Directive, DirectiveSpec, InRehearsal, ValueKind};
 pub use effect::{DefaultEffect, Effect};
 pub use families::AddressFamilies;

@@ -24,7 +24,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub struct Origin {
     /// The file, as a path below the root that the caller chose.
     pub path: Arc<Path>,
-    /// The line's number, from 1; for an assignment, the line of its key.
+    /// The line's number, from 1; for a continued assignment, its last line, which is the one that systemd tells.
     pub line: u32,
 }
 
@@ -112,7 +112,7 @@ impl UnitFileParser {
         let mut rest = bytes;
         let mut line = 0_u32;
         let mut bom_seen = false;
-        let mut continued: Option<(u32, Vec<u8>)> = None;
+        let mut continued: Option<Vec<u8>> = None;
         while let Some((mut text, after)) = split_line(rest) {
             rest = after;
             line = line.saturating_add(1);
@@ -127,27 +127,28 @@ impl UnitFileParser {
                 bom_seen = true;
                 text = stripped;
             }
-            let (start, mut joined) = match continued.take() {
-                Some((start, mut joined)) => {
+            let mut joined = match continued.take() {
+                Some(mut joined) => {
                     if joined.len() + text.len() > LONGEST_LINE {
                         return Err(FileNote::at(&here, "continued line too long, the rest of the file is ignored"));
                     }
                     joined.extend_from_slice(text);
-                    (start, Cow::Owned(joined))
+                    Cow::Owned(joined)
                 }
-                None => (line, Cow::Borrowed(text)),
+                None => Cow::Borrowed(text),
             };
             if joined.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1 {
                 if let Some(last) = joined.to_mut().last_mut() {
                     *last = b' ';
                 }
-                continued = Some((start, joined.into_owned()));
+                continued = Some(joined.into_owned());
                 continue;
             }
-            self.parse_line(start, &joined)?;
+            self.parse_line(line, &joined)?;
         }
         match continued {
-            Some((start, joined)) => self.parse_line(start, &joined),
+            // `config_parse` counts one more line here.
+            Some(joined) => self.parse_line(line.saturating_add(1), &joined),
             None => Ok(()),
         }
     }
@@ -240,9 +241,9 @@ mod tests {
     }
 
     #[test]
-    fn continued_assignment_has_line_of_its_key_and_skips_comments() {
+    fn continued_assignment_has_its_last_line_and_skips_comments() {
         let (lines, _) = read(b"[S]\nA=one \\\n# not me\n  two \\\n\nB=3\n");
-        assert_eq!(lines, [(2, "[S]A=one    two".into()), (6, "[S]B=3".into())]);
+        assert_eq!(lines, [(5, "[S]A=one    two".into()), (6, "[S]B=3".into())]);
     }
 
     #[test]
@@ -252,7 +253,7 @@ mod tests {
 
     #[test]
     fn continued_last_line_counts() {
-        assert_eq!(read(b"[S]\nA=x\\").0, only(2, "[S]A=x"));
+        assert_eq!(read(b"[S]\nA=x\\").0, only(3, "[S]A=x"));
     }
 
     #[test]

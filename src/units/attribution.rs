@@ -112,11 +112,11 @@ impl Rung {
             Self::Told => "--assume-unit",
             Self::OwnCgroup => "its own cgroup",
             Self::ExitCgroup => "its own cgroup, which the kernel noted as it died",
-            Self::MainProcess => "its pid, which systemd remembers as the unit's main process",
-            Self::ControlProcess => "its pid, which systemd remembers as one of the unit's commands",
+            Self::MainProcess => "its pid, which systemd knows as the unit's main process",
+            Self::ControlProcess => "its pid, which systemd knows as a command of the unit",
             Self::ParentCgroup => "the cgroup of its parent process",
-            Self::JournalEntry => "a journal entry of the same pid",
-            Self::ExitEntry => "a journal entry of a process of its program that ended so just then: a guess",
+            Self::JournalEntry => "a journal entry of the same process",
+            Self::ExitEntry => "its manager's log of a death at that time: a guess",
             Self::Executable => "its executable, which only this unit names: a guess",
         }
     }

@@ -2,8 +2,11 @@
 
 pub(crate) mod context;
 pub(crate) mod incident_source;
+pub(crate) mod log_incidents;
 pub(crate) mod log_input;
+pub(crate) mod pasted_root;
 pub(crate) mod read_only;
+pub(crate) mod scratch_dir;
 pub(crate) mod silent_refusals;
 pub(crate) mod subject;
 pub(crate) mod subject_search;

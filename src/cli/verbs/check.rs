@@ -2,24 +2,32 @@
 
 use crate::audit::Note;
 use crate::audit::note::join_texts;
-use crate::audit::text::{escape_excerpt, shown_path};
+use crate::audit::text::{escape_excerpt, plural, shown_path};
 use crate::cli::args::{Check, Common};
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::UnitIncidents;
+use crate::cli::lookup::log_incidents::{LogQuestion, read_incidents};
+use crate::cli::lookup::log_input::open_log;
 use crate::cli::lookup::subject::Subject;
 use crate::cli::lookup::subject_search::find_subject;
-use crate::cli::lookup::unit_names::latest_sighting;
+use crate::cli::lookup::unit_names::{latest_sighting, parse_instance_name};
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, styled};
 use crate::cli::terminal::words::describe_manager;
 use crate::cli::views::answer::SCHEMA;
+use crate::host::log_machine::{GroupsAtHand, LogMachine};
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
+use crate::incidents::Incident;
 use crate::incidents::local_time::LocalTime;
+use crate::operations::outcome::NothingToDo;
 use crate::policy;
 use crate::policy::{Policy, Verdict};
 use crate::syscalls::{Abi, Groups};
-use crate::units::Unit;
+use crate::systemd::manager::Managers;
+use crate::systemd::syscall_groups;
+use crate::systemd::syscall_groups::groups_note;
+use crate::units::{Manager, Unit};
 use anyhow::{bail, ensure};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -53,30 +61,90 @@ struct CheckedCallView {
     by: Vec<String>,
 }
 
-/// Checks the calls that a unit was denied.
-///
-/// # Errors
-/// The unit has no incidents, its settings cannot be read, or a `--with` line is not a setting.
-pub(crate) async fn check(common: &Common, asked: &Check, local_time: &LocalTime) -> anyhow::Result<Checked> {
+/// What to check: a unit's incidents, and its settings.
+struct Checking {
+    unit: Unit,
+    /// The unit of the answer: the template of instances.
+    named: Unit,
+    incidents: Vec<Incident>,
+    settings: LoadedSettings,
+    groups: Groups,
+    notes: Vec<Note>,
+}
+
+/// Finds the unit's incidents in the daemon's store.
+async fn find_in_store(common: &Common, asked: &Check, local_time: &LocalTime) -> anyhow::Result<Checking> {
     let context = Context::open(common, &asked.source, local_time).await?;
     let subject = find_subject(&context, &asked.chosen).await?;
     let named = subject.named();
     let Subject { unit, found: UnitIncidents { incidents, .. }, notes: lookup_notes, .. } = subject;
-    let known = match &asked.root {
+    let settings = match &asked.root {
         Some(root) => {
             ensure!(root.is_dir(), "{} is no directory to read unit files below", shown_path(root));
             unit_settings::from_files(root, &unit, None, context.groups())
         }
         None => unit_settings::load(&context.managers, &unit, context.groups()).await,
     };
-    let LoadedSettings { situation, notes: more, .. } = known;
     let evicted = context.eviction_note(latest_sighting(&incidents));
-    let groups = context.loaded_groups.groups;
     let mut notes = context.notes;
     notes.extend(evicted);
     notes.extend(lookup_notes);
-    notes.extend(more);
-    let Some(situation) = situation else {
+    Ok(Checking { unit, named, incidents, settings, groups: context.loaded_groups.groups, notes })
+}
+
+/// Finds the unit's incidents in a log. Records of unknown units count as the unit's, since the user asks about it.
+async fn find_in_log(common: &Common, asked: &Check, log: &Path) -> anyhow::Result<Checking> {
+    let name = parse_instance_name(&asked.chosen.unit)?;
+    let question = LogQuestion { root: asked.root.clone(), file: log.to_owned(), ..LogQuestion::default() };
+    let read = read_incidents(&mut *open_log(log)?, &question)?;
+    let root = read.root(&question);
+    let incidents: Vec<Incident> = read
+        .incidents
+        .into_iter()
+        .filter(|incident| incident.key.unit.as_ref().is_none_or(|unit| unit.name == name))
+        .collect();
+    let manager = incidents.iter().find_map(|incident| Some(incident.key.unit.as_ref()?.manager));
+    let default = if asked.chosen.user { Manager::User(nix::unistd::geteuid().as_raw()) } else { Manager::System };
+    let unit = Unit { manager: manager.unwrap_or(default), name };
+    if incidents.is_empty() {
+        bail!(NothingToDo(format!(
+            "{} has no denials of {}, so there is nothing to go by",
+            shown_path(log),
+            unit.name
+        )));
+    }
+    let loaded = syscall_groups::load();
+    let mut notes: Vec<Note> = groups_note(&loaded).into_iter().collect();
+    let unknown = incidents.iter().filter(|incident| incident.key.unit.is_none()).map(|incident| incident.count).sum();
+    if unknown > 0 {
+        let text = format!("{} of unknown units are taken for those of {}", plural(unknown, "record"), unit.name);
+        notes.push(Note::new("unit-assumed", text));
+    }
+    let (settings, groups) = match &root {
+        Some(root) => {
+            let machine =
+                LogMachine::new(GroupsAtHand::Local(loaded.groups), Some(root.as_path()), read.summary.facts.clone());
+            machine.load_settings(root, &unit, &incidents)
+        }
+        None => {
+            let settings = unit_settings::load(&Managers::new(&common.bus), &unit, &loaded.groups).await;
+            (settings, loaded.groups)
+        }
+    };
+    Ok(Checking { named: unit.clone(), unit, incidents, settings, groups, notes })
+}
+
+/// Checks the calls that a unit was denied.
+///
+/// # Errors
+/// The unit has no incidents, its settings cannot be read, or a `--with` line is not a setting.
+pub(crate) async fn check(common: &Common, asked: &Check, local_time: &LocalTime) -> anyhow::Result<Checked> {
+    let Checking { unit, named, incidents, settings, groups, mut notes } = match &asked.log {
+        Some(log) => find_in_log(common, asked, log).await?,
+        None => find_in_store(common, asked, local_time).await?,
+    };
+    notes.extend(settings.notes);
+    let Some(situation) = settings.situation else {
         bail!("the settings of {} cannot be read: {}", unit.name, join_texts(&notes));
     };
     let policy = with_lines(&situation.policy, &asked.with, &groups)?;

@@ -4,9 +4,10 @@
 //! it. Otherwise the demo explains a built-in case.
 
 use super::explain;
-use super::explain::LogQuestion;
 use crate::audit::text::shown_path;
 use crate::audit::{Action, parse_record};
+use crate::cli::lookup::log_incidents::LogQuestion;
+use crate::cli::lookup::scratch_dir::ScratchDir;
 use crate::cli::views::answer::{Answer, Demo, Report, SCHEMA};
 use crate::diagnosis::diagnose;
 use crate::host::log_host::LogHost;
@@ -181,25 +182,4 @@ fn write_unit_file(root: &Path, dir: &str, name: &str, text: &str) -> anyhow::Re
     let file = dir.join(name);
     fs::write(&file, text).with_context(|| format!("cannot write {}", shown_path(&file)))?;
     Ok(file)
-}
-
-/// A temporary directory, removed on drop.
-struct ScratchDir {
-    path: PathBuf,
-}
-
-impl ScratchDir {
-    fn new() -> anyhow::Result<Self> {
-        let template = std::env::temp_dir().join("harden-why-demo-XXXXXX");
-        let path = nix::unistd::mkdtemp(&template)
-            .with_context(|| format!("cannot make a directory in {}", shown_path(&std::env::temp_dir())))?;
-        Ok(Self { path })
-    }
-}
-
-impl Drop for ScratchDir {
-    fn drop(&mut self) {
-        // systemd-tmpfiles removes what is left.
-        let _ = fs::remove_dir_all(&self.path);
-    }
 }

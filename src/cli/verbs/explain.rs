@@ -1,24 +1,22 @@
 //! `explain`: answers from a log, without a daemon.
 
+use crate::audit::Note;
 use crate::audit::text::{escape, join, plural, shown_path};
-use crate::audit::{Action, Note};
 use crate::cli::args::Explain;
+use crate::cli::lookup::log_incidents::{LogIncidents, LogQuestion, read_incidents};
 use crate::cli::lookup::log_input::open_log;
 use crate::cli::lookup::subject::{FoldedUnit, fold_instances};
-use crate::cli::lookup::unit_names::{UnitPattern, parse_instance_name};
-use crate::cli::terminal::words::count_times;
+use crate::cli::lookup::unit_names::{UnitPattern, is_named_by, parse_instance_name};
 use crate::cli::views::answer::{Answer, LogTally, Report, SCHEMA};
+use crate::cli::views::unit_effects::effect_notes;
 use crate::diagnosis::before_exec::is_before_exec;
 use crate::diagnosis::{Situation, diagnose};
-use crate::host::log_host::LogHost;
 use crate::host::log_machine::{GroupsAtHand, LogMachine};
 use crate::host::unit_settings::LoadedSettings;
+use crate::incidents::Incident;
 use crate::incidents::incident::by_unit;
 use crate::incidents::local_time::LocalTime;
-use crate::incidents::{Incident, IncidentChange, IncidentEvent};
-use crate::intake::log_file::{LogSummary, Novelty, read_log};
-use crate::intake::sigsys_exit_line::SigsysExits;
-use crate::pipeline::Pipeline;
+use crate::intake::log_file::LogSummary;
 use crate::policy::program_path::runs_task;
 use crate::systemd::syscall_groups;
 use crate::systemd::syscall_groups::groups_note;
@@ -28,38 +26,18 @@ use anyhow::Context as _;
 use jiff::tz::TimeZone;
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::path::{Path, PathBuf};
-
-/// The most different denials that are kept of one log.
-const MOST_INCIDENTS: usize = 16 << 10;
+use std::path::Path;
 
 /// How many units that `--unit` leaves out are named.
 const MOST_LEFT_OUT: usize = 8;
 
-/// The caller's knowledge about a log, and what to show of it.
-#[derive(Debug, Default)]
-pub(crate) struct LogQuestion {
-    /// The root below which unit files are read.
-    pub(crate) root: Option<PathBuf>,
-    /// The units to show; empty for all.
-    pub(crate) only: Vec<UnitPattern>,
-    /// The unit of the records for which the log names none.
-    pub(crate) assumed: Option<UnitName>,
-}
-
-impl LogQuestion {
-    fn new(asked: &Explain) -> anyhow::Result<Self> {
-        Ok(Self {
-            root: asked.root.clone(),
-            only: asked.unit.iter().map(|unit| UnitPattern::parse(unit)).collect::<anyhow::Result<_>>()?,
-            assumed: asked.assume_unit.as_deref().map(parse_instance_name).transpose()?,
-        })
-    }
-
-    /// Whether to show the denials of a unit.
-    fn shows(&self, unit: Option<&Unit>) -> bool {
-        self.only.is_empty() || unit.is_some_and(|unit| self.only.iter().any(|only| only.matches(&unit.name)))
-    }
+fn parse_question(asked: &Explain) -> anyhow::Result<LogQuestion> {
+    Ok(LogQuestion {
+        root: asked.root.clone(),
+        only: asked.unit.iter().map(|unit| UnitPattern::parse(unit)).collect::<anyhow::Result<_>>()?,
+        assumed: asked.assume_unit.as_deref().map(parse_instance_name).transpose()?,
+        file: asked.file.clone(),
+    })
 }
 
 /// Runs the verb.
@@ -67,7 +45,7 @@ impl LogQuestion {
 /// # Errors
 /// The unit name is invalid, the log cannot be read, or the root is not a directory.
 pub(crate) fn run(asked: &Explain) -> anyhow::Result<Report> {
-    let question = LogQuestion::new(asked)?;
+    let question = parse_question(asked)?;
     let mut log = open_log(&asked.file)?;
     let (groups, note) = if let Some(listing) = &asked.groups {
         let cannot = || format!("cannot take groups from {}", shown_path(listing));
@@ -106,29 +84,21 @@ pub(crate) fn explain(
     groups: GroupsAtHand,
     clock: &LocalTime,
 ) -> anyhow::Result<Report> {
-    if let Some(root) = &question.root {
-        anyhow::ensure!(root.is_dir(), "{} is no directory to read unit files below", shown_path(root));
-    }
-    let host = LogHost::new(question.root.clone(), question.assumed.clone());
-    let mut pipeline = Pipeline::new(host, MOST_INCIDENTS);
-    let summary = read_log(log, &mut |record, named, novelty| match novelty {
-        Novelty::New => {
-            let _ = pipeline.add_record(record, named);
-        }
-        Novelty::DatesEarlier => pipeline.set_time(record, named),
-    })
-    .context("cannot read the log to its end")?;
-    let dropped = pipeline.fold.dropped();
-    let incidents: Vec<Incident> =
-        pipeline.fold.take_changes(usize::MAX).into_iter().map(|IncidentChange { incident, .. }| incident).collect();
-    let mut notes = unrecorded_deaths(&summary.sigsys_exits, &incidents);
-    let machine = LogMachine::new(groups, question.root.as_deref(), summary.facts.clone());
+    let read = read_incidents(log, question)?;
+    let root = read.root(question);
+    let LogIncidents { incidents, summary, dropped, mut notes, pasted } = read;
+    let machine = LogMachine::new(groups, root.as_deref(), summary.facts.clone());
     let (shown, left_out): (Vec<_>, Vec<_>) =
         by_unit(incidents).into_iter().partition(|(unit, _)| question.shows(unit.as_ref()));
     notes.splice(0..0, left_out_note(&question.only, shown.is_empty(), &left_out));
-    let units = fold_instances(shown, |unit| shares_settings(unit, question.root.as_deref()))
+    let answered: BTreeSet<UnitName> = shown.iter().filter_map(|(unit, _)| Some(unit.as_ref()?.name.clone())).collect();
+    let is_answered = |name: &UnitName| answered.iter().any(|unit| is_named_by(name, unit));
+    let alone = pasted.iter().flat_map(|pasted| &pasted.units).filter(|name| !is_answered(name));
+    let alone = alone.map(|name| (Some(Unit { manager: Manager::System, name: name.clone() }), Vec::new()));
+    let shown: Vec<_> = shown.into_iter().chain(alone.filter(|(unit, _)| question.shows(unit.as_ref()))).collect();
+    let units = fold_instances(shown, |unit| shares_settings(unit, root.as_deref()))
         .into_iter()
-        .map(|folded| answer(folded, question, &machine, clock))
+        .map(|folded| answer(folded, root.as_deref(), &machine, clock))
         .collect();
     let left_out = left_out.iter().flat_map(|(_, incidents)| incidents).map(|incident| incident.count).sum();
     let log = LogTally { dropped, left_out, ..tally(&summary) };
@@ -171,52 +141,13 @@ fn left_out_note(
     (!text.is_empty()).then(|| Note::new("left-out", text))
 }
 
-/// Notes about deaths by SIGSYS for which the log has no record of that unit.
-fn unrecorded_deaths(deaths: &SigsysExits, incidents: &[Incident]) -> Vec<Note> {
-    let kills = |incident: &Incident| match &incident.key.event {
-        IncidentEvent::Denial(denial) => denial.action.is_kill() || denial.action == Action::Trap,
-        IncidentEvent::UnrecordedDeath => false,
-    };
-    let has_record = |of: &Unit| {
-        let same = |unit: &Unit| {
-            let some_user = of.manager == Manager::User(Manager::SOME_USER) && unit.manager != Manager::System;
-            unit.name == of.name && (unit.manager == of.manager || some_user)
-        };
-        incidents.iter().any(|incident| kills(incident) && incident.key.unit.as_ref().is_some_and(same))
-    };
-    let unknown = incidents.iter().any(|incident| kills(incident) && incident.key.unit.is_none());
-    let advice = if unknown {
-        "; which record of an unknown unit is of that, the log does not tell: if you know, say so with --assume-unit"
-    } else {
-        ", but the kernel's record of that is not in this log: add the output of 'journalctl -k' or 'dmesg', or audit.log"
-    };
-    let mut notes: Vec<Note> = deaths
-        .units
-        .iter()
-        .filter(|(unit, _)| !has_record(unit))
-        .map(|(unit, count)| {
-            Note::new(
-                "death-without-record",
-                format!("{} died of SIGSYS (status=31/SYS) {}{advice}", unit.name, count_times(*count)),
-            )
-        })
-        .collect();
-    if deaths.others > 0 {
-        notes.push(Note::new(
-            "deaths-not-shown",
-            format!("further units died of SIGSYS, {} in all", count_times(deaths.others)),
-        ));
-    }
-    notes
-}
-
 /// Whether an instance's settings are those of its template: connections have none of their own, other instances may.
 fn shares_settings(unit: &Unit, root: Option<&Path>) -> bool {
     let has_none = |root: &Path| unit.manager == Manager::System && !has_own_files(root, unit, Path::new(""));
     unit.name.is_per_connection() || root.is_some_and(has_none)
 }
 
-fn answer(mut folded: FoldedUnit, question: &LogQuestion, machine: &LogMachine, clock: &LocalTime) -> Answer {
+fn answer(mut folded: FoldedUnit, root: Option<&Path>, machine: &LogMachine, clock: &LocalTime) -> Answer {
     // One named instance is answered under its own name.
     let is_single = folded.template.as_ref().is_some_and(|instances| instances.names.len() == 1);
     if is_single && folded.unit.as_ref().is_some_and(|unit| !unit.name.is_per_connection()) {
@@ -224,7 +155,7 @@ fn answer(mut folded: FoldedUnit, question: &LogQuestion, machine: &LogMachine, 
     }
     let named = folded.named();
     let FoldedUnit { unit, template, incidents } = folded;
-    let mut answer = answer_for(unit.as_ref(), named.as_ref(), incidents, question, machine, clock);
+    let mut answer = answer_for(unit.as_ref(), named.as_ref(), incidents, root, machine, clock);
     if let (Some(template), Some(named)) = (template, named) {
         answer.describe_instances(&named, &template.names);
     }
@@ -235,17 +166,20 @@ fn answer_for(
     unit: Option<&Unit>,
     named: Option<&Unit>,
     incidents: Vec<Incident>,
-    question: &LogQuestion,
+    root: Option<&Path>,
     machine: &LogMachine,
     clock: &LocalTime,
 ) -> Answer {
-    let Some((unit, root)) = unit.zip(question.root.as_deref()) else {
+    let Some((unit, root)) = unit.zip(root) else {
         let diagnosis = diagnose(incidents, None, machine.groups());
         return Answer::new(named, &diagnosis, None, machine.groups(), clock, Vec::new());
     };
     let (LoadedSettings { situation, mut notes, .. }, groups) = machine.load_settings(root, unit, &incidents);
     if let Some(situation) = &situation {
         notes.extend(contradiction_note(unit, &incidents, situation));
+        if incidents.is_empty() || incidents.iter().any(|incident| incident.denial().is_none()) {
+            notes.extend(effect_notes(&unit.name, situation, &groups));
+        }
     }
     let diagnosis = diagnose(incidents, situation.as_ref(), &groups);
     Answer::new(named, &diagnosis, situation.as_ref(), &groups, clock, notes)

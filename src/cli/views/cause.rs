@@ -5,7 +5,7 @@ use crate::audit::Action;
 use crate::audit::text::{escape, join, shown_path};
 use crate::diagnosis::{DenialCause, Elsewhere, Finding, Fixed, LaterChange, Runtime, TakesEffect};
 use crate::incidents::local_time::{LocalTime, moment};
-use crate::incidents::{Moment, describe_likely_directives};
+use crate::incidents::{Moment, SightingSource, describe_likely_directives};
 use crate::policy;
 use crate::policy::Effect;
 
@@ -66,10 +66,24 @@ impl CauseView {
                 };
                 ("logged", words.to_owned(), by.as_slice())
             }
+            DenialCause::Elsewhere(Elsewhere::Permitted { .. } | Elsewhere::OtherEffect) if is_traced(finding) => (
+                "elsewhere",
+                "not the unit's settings: they do not make the call fail so. The kernel itself refused it, as for a \
+                 missing capability, or another filter"
+                    .to_owned(),
+                &[],
+            ),
             DenialCause::Elsewhere(elsewhere) => {
                 let (kind, words) = elsewhere_words(elsewhere, finding, clock);
                 (kind, words, &[])
             }
+            DenialCause::SettingsUnread if is_traced(finding) => (
+                "settings-unread",
+                "not known: strace shows the error alone. A filter of the unit, whose settings were not read, or the \
+                 kernel itself refused it, as for a missing capability"
+                    .to_owned(),
+                &[],
+            ),
             DenialCause::SettingsUnread => (
                 "settings-unread",
                 format!(
@@ -81,6 +95,13 @@ impl CauseView {
             DenialCause::UnknownCall => (
                 "unknown-call",
                 "no name is known for this number, so no setting of systemd can name it; an allow-list denies it"
+                    .to_owned(),
+                &[],
+            ),
+            DenialCause::UnrecordedDeath if finding.incident.key.source == SightingSource::Log => (
+                "unrecorded-death",
+                "not known, since the log has no record of the kernel that names the call: add the output of 'journalctl \
+                 -k' or 'dmesg', or audit.log"
                     .to_owned(),
                 &[],
             ),
@@ -99,6 +120,11 @@ impl CauseView {
         };
         Self { kind, since, words, directives: directives.iter().map(DirectiveView::new).collect() }
     }
+}
+
+/// Whether strace showed the denial, which tells no more than the error.
+fn is_traced(finding: &Finding) -> bool {
+    matches!(finding.incident.key.source, SightingSource::Strace { .. })
 }
 
 impl DirectiveView {
@@ -175,6 +201,15 @@ fn runtime_words(runtime: Runtime) -> (&'static str, &'static str) {
         Runtime::Nerdctl => (
             "containerd",
             "start the container with a profile that allows the call, --security-opt seccomp=PROFILE.json",
+        ),
+        Runtime::Lxc => (
+            "LXC",
+            "allow the call in the container's profile: lxc.seccomp.profile, or security.syscalls.* of LXD and Incus",
+        ),
+        Runtime::Container => (
+            "its container runtime",
+            "start the container with a profile that allows the call (Docker and Podman: --security-opt \
+             seccomp=PROFILE.json)",
         ),
         Runtime::Nspawn => (
             "systemd-nspawn",

@@ -76,10 +76,11 @@ fn in_groups(denial: &DenialView) -> String {
 
 fn add_process(page: &mut Page, denial: &DenialView) {
     let program = denial.exe.as_deref().unwrap_or("unknown executable");
-    let pid = format!("pid {}", denial.pid);
+    // A log can tell of a death without the pid.
+    let pid = (denial.pid != 0).then(|| format!("pid {}", denial.pid));
     let comm = (!denial.comm.is_empty()).then(|| format!("comm {}", denial.comm));
     let uid = denial.uid.as_ref().map(|uid| format!("uid {uid}"));
-    let facts: Vec<String> = [Some(program.to_owned()), comm, Some(pid), uid].into_iter().flatten().collect();
+    let facts: Vec<String> = [Some(program.to_owned()), comm, pid, uid].into_iter().flatten().collect();
     page.field("who", &facts.join(", "));
     if let Some(parent) = &denial.parent {
         page.below(format_args!("started by {}, pid {}", parent.comm, parent.pid));

@@ -12,3 +12,4 @@ pub(crate) mod remedy;
 pub mod system_configuration;
 pub(crate) mod tap_progress;
 pub(crate) mod tapped;
+pub(crate) mod unit_effects;

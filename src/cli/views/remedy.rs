@@ -5,7 +5,7 @@ use crate::audit::Note;
 use crate::audit::text::{escape, join, shown_path};
 use crate::cli::terminal::words::count_calls;
 use crate::diagnosis::{DenialCause, Diagnosis, Finding, Remedy, RemedyKind, Reservation, Situation};
-use crate::incidents::describe_outcome;
+use crate::incidents::{SightingSource, describe_outcome};
 use crate::syscalls::Groups;
 use crate::systemd::exposure_score;
 use crate::systemd::manager::UnitProperties;
@@ -295,7 +295,10 @@ pub(crate) fn unproven(findings: &[Finding], unit: Option<&Unit>, groups: &Group
     let mut programs: BTreeMap<(String, String), BTreeSet<&str>> = BTreeMap::new();
     for finding in findings.iter().filter(|finding| finding.cause == DenialCause::SettingsUnread) {
         let incident = &finding.incident;
-        let Some(denial) = incident.denial().filter(|denial| denial.action != Action::Log) else { continue };
+        // strace shows errors that no filter gave, too.
+        let is_traced = matches!(incident.key.source, SightingSource::Strace { .. });
+        let denial = incident.denial().filter(|denial| denial.action != Action::Log && !is_traced);
+        let Some(denial) = denial else { continue };
         let Some(name) = denial.call.name().filter(|name| groups.is_known(name)) else { continue };
         let program = if incident.key.exe.is_empty() { &incident.sample.comm } else { &incident.key.exe };
         let outcome = describe_outcome(incident).into_owned();
