@@ -4,6 +4,7 @@ use super::before_exec::is_before_exec;
 use super::cause;
 use super::cause::DenialCause;
 use super::denied_call::DeniedCall;
+use super::possible_intrusion::may_be_intrusion;
 use super::remedy::Reservation;
 use super::situation::Situation;
 use crate::incidents::{Denial, Incident};
@@ -33,7 +34,9 @@ impl Finding {
         let is_nameable = incident.denial().is_none_or(is_known);
         let denied = DeniedCall::from_incident(&incident, &cause, is_nameable);
         Self {
-            reservation: situation.zip(denied).and_then(|(situation, call)| find_reservation(&call, situation, groups)),
+            reservation: situation
+                .zip(denied)
+                .and_then(|(situation, call)| find_reservation(&incident, &call, situation, groups)),
             cause,
             groups: incident
                 .denial()
@@ -64,8 +67,15 @@ impl Finding {
 }
 
 /// Returns why a default remedy leaves a denied call as it is.
-fn find_reservation(call: &DeniedCall<'_>, situation: &Situation, groups: &Groups) -> Option<Reservation> {
-    if call.has_fallback(&situation.policy, groups) {
+fn find_reservation(
+    incident: &Incident,
+    call: &DeniedCall<'_>,
+    situation: &Situation,
+    groups: &Groups,
+) -> Option<Reservation> {
+    if may_be_intrusion(incident, call.name, &situation.policy.settings, groups) {
+        Some(Reservation::PossibleIntrusion)
+    } else if call.has_fallback(&situation.policy, groups) {
         Some(Reservation::HasFallback)
     } else {
         call.needs_argument(&situation.policy).then_some(Reservation::UnknownArgument)

@@ -14,6 +14,7 @@ pub(crate) mod errno_fallback;
 mod finding;
 pub(crate) mod fixed;
 mod group_cover;
+mod possible_intrusion;
 mod predicted_calls;
 pub mod privileged_calls;
 mod proof;

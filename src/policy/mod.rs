@@ -30,6 +30,7 @@ pub use call_list::{Mode, Word};
 pub(crate) use denied_calls::DeniedCalls;
 pub use directive::{Directive, DirectiveSpec, InRehearsal, ValueKind};
 pub use effect::{DefaultEffect, Effect};
+pub use exec_command::ExecCommand;
 pub use families::AddressFamilies;
 pub use lists::Namespaces;
 pub use manager_context::ManagerContext;

@@ -16,6 +16,9 @@ use std::path::Path;
 /// The limit on notes kept for a unit. Further notes are only counted.
 const MOST_NOTES: usize = 200;
 
+/// The key that sets the user of a unit's processes.
+const USER: &str = "User";
+
 /// A yes-or-no setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Switch {
@@ -36,6 +39,7 @@ pub struct Settings {
     namespaces: Option<Namespaces>,
     architectures: Architectures,
     commands: Vec<ExecCommand>,
+    user: Option<Box<str>>,
     notes: Vec<FileNote>,
 }
 
@@ -51,7 +55,9 @@ impl Settings {
         let relevant = |mut file: UnitFile| {
             file.assignments.retain(|line| {
                 &*line.section == section
-                    && (Directive::from_key(&line.key).is_some() || exec_command::KEYS.contains(&&*line.key))
+                    && (Directive::from_key(&line.key).is_some()
+                        || exec_command::KEYS.contains(&&*line.key)
+                        || &*line.key == USER)
             });
             file
         };
@@ -64,6 +70,7 @@ impl Settings {
             namespaces: None,
             architectures: Architectures::default(),
             commands: Vec::new(),
+            user: None,
             notes: Vec::new(),
         };
         settings.merge();
@@ -111,7 +118,12 @@ impl Settings {
         let files = self.fragment.iter().chain(&self.dropins);
         let mut notes: Vec<FileNote> = files.clone().flat_map(|file| file.notes.iter().cloned()).collect();
         let mut commands: BTreeMap<&str, Vec<ExecCommand>> = BTreeMap::new();
+        let mut user = None;
         for line in files.flat_map(|file| &file.assignments) {
+            if &*line.key == USER {
+                user = Some(&*line.value).filter(|value| !value.is_empty());
+                continue;
+            }
             let Some(directive) = Directive::from_key(&line.key) else {
                 if line.value.is_empty() {
                     commands.remove(&*line.key);
@@ -137,6 +149,7 @@ impl Settings {
                 },
             }
         }
+        self.user = user.map(Into::into);
         self.commands = commands.into_values().flatten().collect();
         if notes.len() > MOST_NOTES {
             let text = format!("and {} notes more", notes.len() - MOST_NOTES);
@@ -157,7 +170,7 @@ impl Settings {
         self.assignments().filter(move |line| Directive::from_key(&line.key) == Some(directive))
     }
 
-    /// Every line of a directive and every command line, in merge order.
+    /// Every line of a directive, every command line and every `User=`, in merge order.
     pub fn assignments(&self) -> impl Iterator<Item = &Assignment> {
         self.fragment.iter().chain(&self.dropins).flat_map(|file| &file.assignments)
     }
@@ -190,6 +203,12 @@ impl Settings {
     #[must_use]
     pub fn commands(&self) -> &[ExecCommand] {
         &self.commands
+    }
+
+    /// The user that `User=` sets, as written; `None` if no line sets one.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     /// The notes about lines that systemd ignores.

@@ -262,6 +262,7 @@ impl Answer {
             remedies.map(|(at, remedy)| RemedyView::new(remedy, default == Some(at), groups)).collect();
         let mut notes = notes;
         notes.extend(situation.and_then(|situation| remedy::no_remedy_note(diagnosis, situation)));
+        notes.extend(remedy::intrusion_note(diagnosis));
         Self {
             unit: unit.map(|unit| unit.name.to_string()),
             manager: unit.map(|unit| unit.manager.to_string()),

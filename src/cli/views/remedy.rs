@@ -255,6 +255,19 @@ impl UnknownArguments {
     }
 }
 
+/// Notes which denials may show an intrusion.
+pub(crate) fn intrusion_note(diagnosis: &Diagnosis) -> Option<Note> {
+    let suspicious = |finding: &&Finding| finding.reservation == Some(Reservation::PossibleIntrusion);
+    let findings = diagnosis.findings.iter().filter(suspicious);
+    let calls: BTreeSet<&str> = findings.filter_map(|finding| finding.incident.denial()?.call.name()).collect();
+    let names = join(calls.iter().map(ToString::to_string));
+    let text = format!(
+        "{names} may show an intrusion: the process does not run as the unit's user, and none of the unit's commands \
+         runs its program. Find out what it is before you allow the call; apply does so only with --remedy"
+    );
+    (!calls.is_empty()).then(|| Note::new("possible-intrusion", text))
+}
+
 /// Notes why there is no remedy for the calls that the unit's settings denied.
 pub(crate) fn no_remedy_note(diagnosis: &Diagnosis, situation: &Situation) -> Option<Note> {
     let is_way_out = |remedy: &Remedy| matches!(remedy.kind, RemedyKind::FailAllWithError | RemedyKind::DenyList);
