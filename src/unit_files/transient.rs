@@ -33,15 +33,12 @@ pub(crate) fn systemd_run_command(root: &Path, unit: &Unit, fragment: &Path, lin
     let own = file.assignments.iter().filter(|line| &*line.section != "Install" && is_repeated(&line.key));
     let own = own.map(|line| format!("{}={}", line.key, unescape_specifiers(&line.value)));
     let properties = own.chain(lines.iter().cloned()).map(|line| format!("-p {}", quote(&line)));
-    let mut command = format!("systemd-run {}", unit.manager.option());
-    if !has_generated_name(&unit.name) {
-        command.push_str(&format!("--unit={} ", quote(unit.name.as_str())));
-    }
+    let name = (!has_generated_name(&unit.name)).then(|| format!("--unit={}", quote(unit.name.as_str())));
     let start =
         file.assignments.iter().filter(|line| &*line.key == "ExecStart").flat_map(ExecCommand::parse).next_back()?;
     let words = [&start.program].into_iter().chain(&start.arguments).map(|word| quote(&unescape_word(word)));
-    let all: Vec<String> = properties.chain(words).collect();
-    command.push_str(&all.join(" "));
+    let all: Vec<String> = name.into_iter().chain(properties).chain(words).collect();
+    let command = format!("systemd-run {}{}", unit.manager.option(), all.join(" "));
     command.chars().all(|c| !c.is_control()).then_some(command)
 }
 
@@ -117,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn generated_names_are_told_from_given_ones() {
+    fn generated_names_differ_from_given_ones() {
         let is = |name: &str| has_generated_name(&name.parse().unwrap());
         for name in ["run-u12.service", "run-rbff211c1b25746f196539e3bbcd7509b.service", "run-p12-i34.service"] {
             assert!(is(name), "{name}");

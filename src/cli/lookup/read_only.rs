@@ -24,13 +24,11 @@ pub(crate) fn find_configuration(
     let is_nixos = place.is_store || Path::new(NIXOS).exists() || files.any(|path| is_in_store(path));
     let is_user = manager != Manager::System;
     let options = is_nixos.then(|| nixos_options(&owner, is_user, &remedy.lines)).flatten();
-    Some(match options {
-        Some(lines) => SystemConfiguration::nixos(&place.dir, lines),
-        None => {
-            let header = format!("[{}]", situation.policy.settings.section());
-            SystemConfiguration::unit_file(&place.dir, [header].into_iter().chain(remedy.lines.clone()).collect())
-        }
-    })
+    let unit_file = || {
+        let header = format!("[{}]", situation.policy.settings.section());
+        SystemConfiguration::unit_file(&place.dir, [header].into_iter().chain(remedy.lines.clone()).collect())
+    };
+    Some(options.map_or_else(unit_file, |lines| SystemConfiguration::nixos(&place.dir, lines)))
 }
 
 /// Replaces persistent drop-ins by those below `/run` in an answer, and adds the lines for the system's configuration.

@@ -61,7 +61,9 @@ pub(crate) async fn find_named(
     if let Some(template) = template {
         let mut subjects = find_instances(context, &template, scope).await?;
         let text = format!("{name} served one connection: the answer is for all instances of {template}");
-        subjects.iter_mut().for_each(|subject| subject.notes.push(Note::new("template", text.clone())));
+        for subject in &mut subjects {
+            subject.notes.push(Note::new("template", text.clone()));
+        }
         return Ok(subjects);
     }
     let units = by_unit(incidents).into_iter().filter_map(|(unit, incidents)| Some((unit?, incidents)));
@@ -79,7 +81,8 @@ async fn find_instances(context: &Context, template: &UnitName, scope: IncidentS
     let mut units: Vec<Unit> = listed.filter(|unit| is_named_by(template, &unit.name)).collect();
     let mut is_complete = units.len() <= MOST_INSTANCES;
     units.truncate(MOST_INSTANCES);
-    let (mut shared, mut subjects): (Vec<(Option<Unit>, Vec<Incident>)>, Vec<Subject>) = (Vec::new(), Vec::new());
+    let mut shared: Vec<(Option<Unit>, Vec<Incident>)> = Vec::new();
+    let mut subjects: Vec<Subject> = Vec::new();
     for unit in units {
         let mut found = context.incidents.incidents(Some(&unit.name), scope).await?;
         found.incidents.retain(|incident| incident.key.unit.as_ref() == Some(&unit));
@@ -131,16 +134,14 @@ pub(crate) fn fold_instances(
                 && of_template == template.as_ref()
                 && one.unit.as_ref().map(|unit| unit.manager) == manager
         };
-        match (folded.iter_mut().find(same), &unit) {
-            (Some(FoldedUnit { template: Some(instances), incidents: all, .. }), Some(unit)) => {
-                instances.names.push(unit.name.clone());
-                all.extend(incidents);
-            }
-            _ => {
-                let names = unit.iter().map(|unit| unit.name.clone()).collect();
-                let template = template.map(|template| Instances { template, names });
-                folded.push(FoldedUnit { unit, template, incidents });
-            }
+        let names = unit.iter().map(|unit| unit.name.clone());
+        if let Some(FoldedUnit { template: Some(instances), incidents: all, .. }) = folded.iter_mut().find(same) {
+            instances.names.extend(names);
+            all.extend(incidents);
+        } else {
+            let names = names.collect();
+            let template = template.map(|template| Instances { template, names });
+            folded.push(FoldedUnit { unit, template, incidents });
         }
     }
     for one in folded.iter_mut().filter(|one| one.template.is_some()) {

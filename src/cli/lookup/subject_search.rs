@@ -44,7 +44,9 @@ pub(crate) async fn find_subjects(
     }
     if let Some(own) = resolve_alias(name, scope.managers, &context.managers).await {
         let mut subjects = find_named(context, &own, scope).await?;
-        subjects.iter_mut().for_each(|subject| subject.notes.insert(0, alias_note(name, &own)));
+        for subject in &mut subjects {
+            subject.notes.insert(0, alias_note(name, &own));
+        }
         if !subjects.is_empty() {
             return Ok(subjects);
         }
@@ -172,7 +174,9 @@ async fn find_namesakes(context: &Context, name: &UnitName, scope: IncidentScope
         let mut subjects = find_named(context, &candidate, scope).await?;
         if !subjects.is_empty() {
             let text = format!("no denials of {name} are known; by its name, {candidate} belongs to it");
-            subjects.iter_mut().for_each(|subject| subject.notes.insert(0, Note::new("related-unit", text.clone())));
+            for subject in &mut subjects {
+                subject.notes.insert(0, Note::new("related-unit", text.clone()));
+            }
             return Ok(subjects);
         }
     }
