@@ -193,7 +193,11 @@ pub struct Rehearse {
     )]
     pub until_idle: Option<Duration>,
 
-    /// Then go on to apply the remedy, and restart the unit under it
+    /// Do not reload the unit at the end
+    #[arg(long)]
+    pub no_reload: bool,
+
+    /// Then apply the remedy, and start the unit under it
     #[arg(long)]
     pub apply: bool,
 

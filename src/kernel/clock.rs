@@ -51,6 +51,11 @@ impl Clocks {
         }
     }
 
+    /// The moment of the readings, in nanoseconds since boot.
+    pub(crate) fn boot_ns(&self) -> i64 {
+        self.boot
+    }
+
     /// Converts milliseconds since the epoch to nanoseconds since boot.
     pub(crate) fn boot_ns_of_millis(&self, millis: i64) -> i64 {
         millis.saturating_mul(1_000_000).saturating_sub(self.real.saturating_sub(self.boot))

@@ -43,15 +43,40 @@ impl Procfs {
         stat_field(&self.bytes(pid, "stat")?, 22)?.parse().ok()
     }
 
-    /// Whether the process with this [`start_time`](Self::start_time) still exists.
+    /// Whether the process with this [`start_time`](Self::start_time) still runs. A zombie has ended: it only waits for
+    /// its parent.
     pub(crate) fn is_running(&self, pid: u32, started: u64) -> bool {
-        self.start_time(pid).map_or_else(|| self.is_pid_in_use(pid), |now| now == started)
+        match self.bytes(pid, "stat") {
+            Some(stat) => !is_ended(&stat) && stat_field(&stat, 22).is_some_and(|now| now.parse() == Ok(started)),
+            None => is_hidden(pid),
+        }
     }
 
-    /// Whether any process has the pid, even one that `/proc` hides (`hidepid=`).
+    /// Whether a running process has the pid, even one that `/proc` hides (`hidepid=`).
     pub(crate) fn is_pid_in_use(&self, pid: u32) -> bool {
-        let is_hidden = || pid.try_into().is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::EPERM));
-        self.start_time(pid).is_some() || is_hidden()
+        self.bytes(pid, "stat").map_or_else(|| is_hidden(pid), |stat| !is_ended(&stat))
+    }
+
+    /// Returns the pids of all processes that `/proc` shows.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let entries = std::fs::read_dir(&self.root).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// Returns the audit session that a login began (`pam_loginuid(8)`); `None` for a process outside of a login.
+    pub(crate) fn audit_session(&self, pid: u32) -> Option<u32> {
+        let bytes = self.bytes(pid, "sessionid")?;
+        std::str::from_utf8(&bytes).ok()?.trim().parse().ok().filter(|&session| session != u32::MAX)
+    }
+
+    /// Returns the command line, its arguments separated by spaces, or the name if there is none.
+    pub(crate) fn command_line(&self, pid: u32) -> Option<Vec<u8>> {
+        let line = self.bytes(pid, "cmdline")?;
+        let line = line.strip_suffix(b"\0").unwrap_or(&line);
+        if line.is_empty() {
+            return self.comm(pid);
+        }
+        Some(line.iter().map(|&byte| if byte == 0 { b' ' } else { byte }).collect())
     }
 
     /// Returns the parent's thread group; `None` for a process without a parent, such as PID 1.
@@ -97,6 +122,16 @@ impl Procfs {
         }
         Some(bytes)
     }
+}
+
+/// Whether a stat line is that of a process that ended: a zombie, or a dead task (`proc_pid_stat(5)`).
+fn is_ended(stat: &[u8]) -> bool {
+    matches!(stat_field(stat, 3), Some("Z" | "X" | "x"))
+}
+
+/// Whether a process exists that `/proc` hides.
+fn is_hidden(pid: u32) -> bool {
+    pid.try_into().is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::EPERM))
 }
 
 /// Returns field `number` of a stat line (`proc_pid_stat(5)`), from 3 on. Field 2, the command name, can hold any byte and

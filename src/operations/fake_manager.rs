@@ -109,6 +109,8 @@ struct FakeState {
     logs_refusals: bool,
     has_timer: bool,
     calls: Vec<&'static str>,
+    /// The jobs so far, each with the files in force.
+    jobs: Vec<(UnitJob, ReadFiles)>,
     fault: Option<(usize, Fault)>,
     condition: Condition,
     quirks: BTreeSet<Quirk>,
@@ -143,6 +145,7 @@ impl FakeMachine {
             logs_refusals: false,
             has_timer: false,
             calls: Vec::new(),
+            jobs: Vec::new(),
             fault: None,
             condition: Condition::Healthy,
             quirks: BTreeSet::new(),
@@ -194,6 +197,12 @@ impl FakeMachine {
     pub(crate) fn failed_call(&self) -> &'static str {
         let state = self.state.borrow();
         state.fault.and_then(|(number, _)| state.calls.get(number).copied()).unwrap_or("none")
+    }
+
+    /// Returns the jobs so far, and whether a drop-in of this name was in force at each.
+    pub(crate) fn jobs_with(&self, name: &str) -> Vec<(UnitJob, bool)> {
+        let state = self.state.borrow();
+        state.jobs.iter().map(|(job, files)| (*job, files.keys().any(|path| path.ends_with(name)))).collect()
     }
 
     /// Makes the unit fail when it starts.
@@ -273,6 +282,11 @@ impl FakeMachine {
                 fs::write(&path, lines.collect::<Vec<_>>().join("\n") + "\n").unwrap();
             }
         }
+    }
+
+    /// Kills this process, as it seems to an operation.
+    pub(crate) fn kill_process(&self) {
+        self.state.borrow_mut().condition = Condition::ClientKilled;
     }
 
     /// Runs an operation until its end, or until this process is killed (`None`).
@@ -388,10 +402,12 @@ impl FakeState {
     }
 
     fn run_job(&mut self, job: UnitJob) {
+        self.jobs.push((job, self.in_force.clone()));
         match job {
             UnitJob::Restart => self.start(),
             UnitJob::TryRestart if self.active_state == "active" => self.start(),
-            UnitJob::TryRestart => {}
+            UnitJob::Start if self.active_state != "active" => self.start(),
+            UnitJob::TryRestart | UnitJob::Start | UnitJob::Reload => {}
             UnitJob::Stop => (self.active_state, self.started_with) = ("inactive", None),
         }
     }
@@ -568,6 +584,10 @@ impl ServiceManager for FakeManager {
             Ok(UnitState { outcome: state.outcome(), sub_state, busy: false, unmet: false })
         })
         .await
+    }
+
+    async fn running_dependents(&self, _: &UnitName) -> Result<Vec<UnitName>, SystemdError> {
+        Ok(Vec::new())
     }
 
     async fn control_group(&self, _: &UnitName) -> Result<Option<String>, SystemdError> {

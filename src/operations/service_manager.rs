@@ -45,6 +45,9 @@ pub(crate) trait ServiceManager {
     /// Returns the state of a unit.
     async fn unit_state(&self, name: &UnitName) -> Result<UnitState, SystemdError>;
 
+    /// Returns the running units that stop when the unit stops.
+    async fn running_dependents(&self, name: &UnitName) -> Result<Vec<UnitName>, SystemdError>;
+
     /// Returns the cgroup of a unit that runs.
     async fn control_group(&self, name: &UnitName) -> Result<Option<String>, SystemdError>;
 
@@ -140,6 +143,10 @@ impl ServiceManager for SystemdManager {
 
     async fn unit_state(&self, name: &UnitName) -> Result<UnitState, SystemdError> {
         Self::unit_state(self, name).await
+    }
+
+    async fn running_dependents(&self, name: &UnitName) -> Result<Vec<UnitName>, SystemdError> {
+        Self::running_dependents(self, name).await
     }
 
     async fn control_group(&self, name: &UnitName) -> Result<Option<String>, SystemdError> {

@@ -9,10 +9,11 @@ use crate::cli::lookup::incident_source::{IncidentScope, ManagerScope};
 use crate::cli::lookup::unit_answer::{SilentRefusals, answer_for_unit};
 use crate::cli::lookup::unit_names::parse_instance_name;
 use crate::cli::terminal::clock::local_time_now;
-use crate::cli::terminal::output::print_reply;
-use crate::cli::terminal::page::{Page, add_notes};
+use crate::cli::terminal::output::{print_message, print_reply};
+use crate::cli::terminal::page::{DIM, Page, add_notes};
 use crate::cli::terminal::prompt;
 use crate::cli::views::answer::{Report, SCHEMA};
+use crate::cli::views::applied::Applied;
 use crate::cli::views::rehearsal_progress::RehearsalProgress;
 use crate::cli::views::rehearsed;
 use crate::cli::views::rehearsed::{RehearsalView, Rehearsed};
@@ -23,10 +24,11 @@ use crate::operations::outcome::RehearsalOutcome;
 use crate::operations::rehearsal::daemon_feed::{DaemonFeed, ListeningDaemon};
 use crate::operations::rehearsal::plan::{Limits, RehearsalPlan, RehearsalRequest, parse_kept};
 use crate::operations::rehearsal::run;
+use crate::operations::rehearsal::run::{FinishedRehearsal, StoppedRehearsal};
 use crate::operations::rehearsal::session::describe_state;
 use crate::operations::rehearsal::watch::RehearsalEnd;
 use crate::outlet::caveats::hearing_notes;
-use crate::systemd::bus_address::BusAddress;
+use crate::outlet::client::HardenWhyProxy;
 use crate::systemd::manager::{Managers, UnitOutcome};
 use crate::systemd::syscall_groups;
 use crate::units::Manager;
@@ -51,6 +53,7 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
         user: asked.chosen.user,
         limits: Limits { time: asked.duration, idle: asked.until_idle },
         keep: parse_kept(&asked.keep)?,
+        reloads: !asked.no_reload,
     };
     let daemon = ListeningDaemon::connect(&common.bus).await?;
     let managers = Managers::new(&common.bus);
@@ -72,28 +75,31 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
     let since = Timestamp::now().as_millisecond();
     let mut feed = DaemonFeed::begin(daemon.client, common.bus.clone(), plan.unit.clone(), since).await?;
     let mut show = RehearsalProgress::new(&plan, color, common.json);
-    let finished = run::rehearse(machine, &plan, &mut feed, &mut show, &mut interruption).await?;
-    let failure = failure(&finished.end);
-    if let Some(outcome) = failure
-        && finished.calls.is_empty()
-    {
-        let name = plan.unit.name.as_str();
-        bail!(
-            "{name} was {} while nothing was denied to it, and made no call that would be: none of its filters is the \
-             reason. {}",
-            describe_state(outcome),
-            finished.restoration.describe(name)
-        );
+    let work = Follower { common, asked, plan: &plan, client: feed.client(), clock: &clock, color };
+    if asked.apply {
+        let follow_up = async |stopped: &StoppedRehearsal| work.apply(stopped).await;
+        let followed = run::rehearse_then(machine, &plan, &mut feed, &mut show, &mut interruption, follow_up).await?;
+        let (finished, applied) = followed;
+        ensure_no_other_failure(&plan, &finished)?;
+        return work.print_applied(&finished, applied);
     }
+    let finished = run::rehearse(machine, &plan, &mut feed, &mut show, &mut interruption).await?;
+    ensure_no_other_failure(&plan, &finished)?;
     let rehearsal = RehearsalView::finished(&plan, &finished);
-    let report = answer(&plan, &feed, &common.bus, &clock).await?;
-    let mut rehearsed = Rehearsed { report, rehearsal, applied: None };
-    rehearsed.report.notes.extend(failure.map(|outcome| {
-        let state = describe_state(outcome);
-        let text = format!("it was {state} while nothing was denied to it: more than these calls is amiss");
-        Note::new("failed-otherwise", text)
-    }));
-    finish(common, asked, &plan, rehearsed, color).await
+    let report = work.answer(&finished.end).await?;
+    print_reply(common, color, &Rehearsed { report, rehearsal, applied: None })
+}
+
+/// Fails if the unit failed during the rehearsal although none of its filters is the reason.
+fn ensure_no_other_failure(plan: &RehearsalPlan, finished: &FinishedRehearsal) -> anyhow::Result<()> {
+    let Some(outcome) = failure(&finished.end).filter(|_| finished.calls.is_empty()) else { return Ok(()) };
+    let name = plan.unit.name.as_str();
+    bail!(
+        "{name} was {} while nothing was denied to it, and made no call that would be: none of its filters is the \
+         reason. {}",
+        describe_state(outcome),
+        finished.restoration.describe(name)
+    )
 }
 
 /// Prints what a rehearsal would do.
@@ -119,61 +125,104 @@ fn failure(end: &RehearsalEnd) -> Option<&UnitOutcome> {
     }
 }
 
-/// Prints the result, and first applies the remedy if the user requested that.
-async fn finish(
-    common: &Common,
-    asked: &args::Rehearse,
-    plan: &RehearsalPlan,
-    mut rehearsed: Rehearsed,
+/// What follows a run: the answer, and the remedy.
+struct Follower<'a> {
+    common: &'a Common,
+    asked: &'a args::Rehearse,
+    plan: &'a RehearsalPlan,
+    client: HardenWhyProxy<'static>,
+    clock: &'a LocalTime,
     color: ColorChoice,
-) -> anyhow::Result<bool> {
-    let has_remedy = rehearsed.report.units.iter().any(|unit| unit.remedies.iter().any(|remedy| remedy.default));
-    if asked.apply && !has_remedy {
-        rehearsed.report.notes.push(Note::new("no-remedy", "there is no remedy to apply"));
-    }
-    if !asked.apply || !has_remedy {
-        return print_reply(common, color, &rehearsed);
-    }
-    if !common.json {
-        print_reply(common, color, &rehearsed)?;
-    }
-    let applied = apply::apply(common, &apply_arguments(plan, asked.yes), &local_time_now()).await;
-    match applied {
-        Ok(applied) if common.json => {
-            rehearsed.applied = Some(applied);
-            print_reply(common, color, &rehearsed)
+}
+
+/// What was done while the unit was stopped.
+struct AppliedAnswer {
+    report: anyhow::Result<Report>,
+    /// The result of applying the remedy; `None` if there is none.
+    applied: Option<anyhow::Result<Applied>>,
+}
+
+impl Follower<'_> {
+    /// Answers, and applies the default remedy if there is one. Returns whether that started the unit.
+    async fn apply(&self, stopped: &StoppedRehearsal) -> (AppliedAnswer, bool) {
+        let mut report = match self.answer(&stopped.end).await {
+            Ok(report) => report,
+            Err(error) => return (AppliedAnswer { report: Err(error), applied: None }, false),
+        };
+        if !has_default_remedy(&report) {
+            report.notes.push(Note::new("no-remedy", "there is no remedy to apply"));
+            return (AppliedAnswer { report: Ok(report), applied: None }, false);
         }
-        Ok(applied) => {
-            print_reply(common, color, &applied)?;
-            Ok(rehearsed.rehearsal.has_findings())
+        if !self.asked.yes {
+            // The question is about the answer, and the unit waits for it.
+            let shown = Rehearsed { report, rehearsal: RehearsalView::stopped(self.plan, stopped), applied: None };
+            if let Err(error) = print_reply(self.common, self.color, &shown) {
+                return (AppliedAnswer { report: Err(error), applied: None }, false);
+            }
+            report = shown.report;
         }
-        Err(error) => {
-            if common.json {
+        let applied = apply::apply(self.common, &apply_arguments(self.plan, self.asked.yes), &local_time_now()).await;
+        let is_started = applied.as_ref().is_ok_and(|applied| applied.restarted.is_some());
+        (AppliedAnswer { report: Ok(report), applied: Some(applied) }, is_started)
+    }
+
+    /// Prints the answer with the result of the remedy.
+    fn print_applied(&self, finished: &FinishedRehearsal, answer: AppliedAnswer) -> anyhow::Result<bool> {
+        let Self { common, color, .. } = *self;
+        let AppliedAnswer { report, applied } = answer;
+        let rehearsal = RehearsalView::finished(self.plan, finished);
+        let mut rehearsed = Rehearsed { report: report?, rehearsal, applied: None };
+        match applied {
+            None => print_reply(common, color, &rehearsed),
+            Some(Ok(applied)) if common.json => {
+                rehearsed.applied = Some(applied);
+                print_reply(common, color, &rehearsed)
+            }
+            Some(Ok(applied)) => {
+                if self.asked.yes {
+                    print_reply(common, color, &rehearsed)?;
+                }
+                print_reply(common, color, &applied)?;
+                if applied.restarted.is_none() {
+                    print_message(color, DIM, &finished.restoration.describe(self.plan.unit.name.as_str()));
+                }
+                Ok(rehearsed.rehearsal.has_findings())
+            }
+            Some(Err(error)) => {
                 let text = format!("the remedy was not applied: {error:#}");
                 rehearsed.report.notes.push(Note::new("remedy-not-applied", text));
-                print_reply(common, color, &rehearsed)?;
+                if common.json || self.asked.yes {
+                    print_reply(common, color, &rehearsed)?;
+                }
+                Err(error)
             }
-            Err(error)
         }
+    }
+
+    /// Answers for the rehearsed unit from all incidents that the daemon knows.
+    async fn answer(&self, end: &RehearsalEnd) -> anyhow::Result<Report> {
+        let plan = self.plan;
+        let context = Context::from_daemon(self.client.clone(), &self.common.bus, self.clock).await;
+        let is_systems = plan.unit.manager == Manager::System;
+        let scope = IncidentScope { managers: ManagerScope::from_flags(is_systems, !is_systems), since: None };
+        let mut found = context.incidents.incidents(Some(&plan.unit.name), scope).await?;
+        found.incidents.retain(|incident| incident.key.unit.as_ref() == Some(&plan.unit));
+        let unit = answer_for_unit(&context, &plan.unit, found, SilentRefusals::AllRecorded).await;
+        let mut notes = plan.notes.clone();
+        notes.extend(context.notes.into_iter().filter(|note| !plan.notes.contains(note)));
+        let mut report = Report { schema: SCHEMA, demo: None, units: vec![unit], log: None, notes };
+        report.notes.extend(failure(end).map(|outcome| {
+            let state = describe_state(outcome);
+            let text = format!("it was {state} while nothing was denied to it: more than these calls is amiss");
+            Note::new("failed-otherwise", text)
+        }));
+        Ok(report)
     }
 }
 
-/// Answers for the rehearsed unit from all incidents that the daemon knows.
-async fn answer(
-    plan: &RehearsalPlan,
-    feed: &DaemonFeed,
-    bus: &BusAddress,
-    local_time: &LocalTime,
-) -> anyhow::Result<Report> {
-    let context = Context::from_daemon(feed.client(), bus, local_time).await;
-    let is_systems = plan.unit.manager == Manager::System;
-    let scope = IncidentScope { managers: ManagerScope::from_flags(is_systems, !is_systems), since: None };
-    let mut found = context.incidents.incidents(Some(&plan.unit.name), scope).await?;
-    found.incidents.retain(|incident| incident.key.unit.as_ref() == Some(&plan.unit));
-    let unit = answer_for_unit(&context, &plan.unit, found, SilentRefusals::AllRecorded).await;
-    let mut notes = plan.notes.clone();
-    notes.extend(context.notes.into_iter().filter(|note| !plan.notes.contains(note)));
-    Ok(Report { schema: SCHEMA, demo: None, units: vec![unit], log: None, notes })
+/// Whether an answer has a remedy that is applied unasked.
+fn has_default_remedy(report: &Report) -> bool {
+    report.units.iter().any(|unit| unit.remedies.iter().any(|remedy| remedy.default))
 }
 
 /// Returns the arguments that apply the answer's default remedy and restart the unit.

@@ -2,14 +2,16 @@
 
 use super::answer::Report;
 use super::applied::Applied;
-use crate::audit::text::{escape, join, plural, shown_path};
+use crate::audit::text::{escape, escape_excerpt, join, plural, shown_path};
 use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
 use crate::cli::terminal::words::describe_manager;
 use crate::diagnosis::RehearsalDropIn;
+use crate::host::unit_processes::UnitProcess;
+use crate::incidents::Incident;
 use crate::operations::outcome::RehearsalOutcome;
 use crate::operations::rehearsal::plan::{Limits, RehearsalPlan};
-use crate::operations::rehearsal::run::FinishedRehearsal;
+use crate::operations::rehearsal::run::{FinishedRehearsal, StoppedRehearsal};
 use crate::operations::rehearsal::session::describe_state;
 use crate::operations::rehearsal::watch::RehearsalEnd;
 use crate::policy::{Directive, InRehearsal};
@@ -58,6 +60,8 @@ pub(crate) struct RehearsalView {
     state: Option<String>,
     /// Every call seen, with its count in this rehearsal.
     calls: Vec<RehearsedCallView>,
+    /// The processes that outlive the rehearsal, and run without the unit's own settings until they end.
+    survivors: Vec<SurvivorView>,
     #[serde(skip)]
     words: Vec<String>,
 }
@@ -67,6 +71,13 @@ pub(crate) struct RehearsalView {
 struct RehearsedCallView {
     call: String,
     count: u64,
+}
+
+/// A process that outlives a rehearsal.
+#[derive(Debug, Serialize)]
+struct SurvivorView {
+    pid: u32,
+    command: String,
 }
 
 impl RehearsalView {
@@ -90,13 +101,32 @@ impl RehearsalView {
             then: None,
             state: None,
             calls: Vec::new(),
+            survivors: Vec::new(),
             words: Vec::new(),
         }
     }
 
+    /// The view of a rehearsal whose unit is still stopped.
+    pub(crate) fn stopped(plan: &RehearsalPlan, stopped: &StoppedRehearsal) -> Self {
+        let StoppedRehearsal { end, took, calls } = stopped;
+        let mut view = Self::after_run(plan, (end, *took), calls);
+        view.words.push(format!("{} is stopped, and starts once you have answered.", plan.unit.name));
+        view
+    }
+
     /// The view of a finished rehearsal.
     pub(crate) fn finished(plan: &RehearsalPlan, finished: &FinishedRehearsal) -> Self {
-        let FinishedRehearsal { end, took, restoration, calls } = finished;
+        let FinishedRehearsal { end, took, restoration, calls, survivors } = finished;
+        let mut view = Self::after_run(plan, (end, *took), calls);
+        view.then = Some(restoration.action.as_str());
+        view.state = restoration.outcome.as_ref().map(|outcome| escape(outcome.active_state.as_bytes()));
+        view.words.push(restoration.describe(plan.unit.name.as_str()));
+        let survivor = |one: &UnitProcess| SurvivorView { pid: one.pid, command: escape_excerpt(&String::from_utf8_lossy(&one.command)) };
+        view.survivors = survivors.iter().map(survivor).collect();
+        view
+    }
+
+    fn after_run(plan: &RehearsalPlan, (end, took): (&RehearsalEnd, Duration), calls: &[Incident]) -> Self {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         for incident in calls {
             if let Some(denial) = incident.denial() {
@@ -120,12 +150,31 @@ impl RehearsalView {
             drop_in: None,
             seconds: Some(seconds),
             ended: Some(end.as_str()),
-            then: Some(restoration.action.as_str()),
-            state: restoration.outcome.as_ref().map(|outcome| escape(outcome.active_state.as_bytes())),
             calls: counts.into_iter().map(|(call, count)| RehearsedCallView { call, count }).collect(),
-            words: vec![format!("{name} was rehearsed {why} ({seconds} s), and {seen}."), restoration.describe(name)],
+            words: vec![format!("{name} was rehearsed {why} ({seconds} s), and {seen}.")],
             ..Self::planned(plan, RehearsalOutcome::Rehearsed)
         }
+    }
+
+    /// Adds the processes that outlive the rehearsal to a page.
+    fn add_survivors(&self, page: &mut Page) {
+        if self.survivors.is_empty() {
+            return;
+        }
+        let which = match self.survivors.len() {
+            1 => "1 process outlives the rehearsal, and runs without the unit's own settings until it ends:".to_owned(),
+            count => format!(
+                "{count} processes outlive the rehearsal, and run without the unit's own settings until they end:"
+            ),
+        };
+        page.gap();
+        page.paragraph(0, &styled(WARN, which));
+        for one in &self.survivors {
+            page.line(format_args!("  {:>8}  {}", one.pid, one.command));
+        }
+        page.line("Log out of such a session, or end them yourself:");
+        let pids: Vec<String> = self.survivors.iter().map(|one| one.pid.to_string()).collect();
+        page.line(format_args!("  {}", styled(GOOD, format_args!("kill {}", pids.join(" ")))));
     }
 
     pub(crate) fn has_findings(&self) -> bool {
@@ -153,6 +202,7 @@ impl Reply for Rehearsed {
         for words in &self.rehearsal.words {
             page.paragraph(0, words);
         }
+        self.rehearsal.add_survivors(&mut page);
         page.gap();
         page.line(self.report.page().trim_end());
         page.finish()
@@ -165,7 +215,7 @@ impl Reply for Rehearsed {
 
 /// Describes what a rehearsal would do, and its risks.
 pub(crate) fn describe_plan(plan: &RehearsalPlan) -> String {
-    let RehearsalPlan { unit, facts, rehearsal, limits, path, marker, .. } = plan;
+    let RehearsalPlan { unit, facts, rehearsal, limits, reloads, path, marker, .. } = plan;
     let mut page = Page::default();
     let whose = describe_manager(&unit.manager.to_string());
     page.line(format_args!("{} {}", styled(BOLD, &unit.name), styled(DIM, format_args!("({whose})"))));
@@ -214,11 +264,11 @@ pub(crate) fn describe_plan(plan: &RehearsalPlan) -> String {
     if !stays.is_empty() {
         page.field("stays", &stays);
     }
-    page.field("ends", &describe_limits(limits, marker.ran));
+    page.field("ends", &describe_limits(limits, *reloads, marker.ran));
     page.finish()
 }
 
-fn describe_limits(limits: &Limits, ran: bool) -> String {
+fn describe_limits(limits: &Limits, reloads: bool, ran: bool) -> String {
     let mut when = vec!["on Ctrl-C".to_owned(), "when it ends by itself".to_owned()];
     if let Some(time) = limits.time {
         when.push(format!("after {}", seconds(time)));
@@ -226,8 +276,9 @@ fn describe_limits(limits: &Limits, ran: bool) -> String {
     if let Some(idle) = limits.idle {
         when.push(format!("once no new call came for {}", seconds(idle)));
     }
-    let then = if ran { "started anew under its own settings" } else { "stopped, as it is now" };
-    format!("{}; then it is {then}", join(when.into_iter()).replace(" and ", " or "))
+    let then = if ran { "stopped, and started under its own settings" } else { "stopped, as it is now" };
+    let reload = if reloads { "reloaded once if it can be (--no-reload), " } else { "" };
+    format!("{}; then it is {reload}{then}", join(when.into_iter()).replace(" and ", " or "))
 }
 
 fn seconds(duration: Duration) -> String {

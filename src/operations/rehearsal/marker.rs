@@ -5,7 +5,9 @@
 //! unit that needs restoring.
 
 use crate::operations::owner_marker::OwnerMarker;
-use crate::systemd::manager::UnitProperties;
+use crate::operations::service_manager::ServiceManager;
+use crate::systemd::manager::{UnitJob, UnitProperties};
+use crate::units::UnitName;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +16,9 @@ const DISARMED: &str = "zzzz-harden-why-rehearsal.over";
 
 /// The prefix of the line that says whether the unit ran before.
 const BEFORE: &str = "# Before: ";
+
+/// The prefix of the line that lists the units that stop together with the unit.
+const DEPENDENTS: &str = "# Dependents: ";
 
 /// Returns the path of a drop-in under its second name.
 pub(crate) fn disarmed_path(path: &Path) -> PathBuf {
@@ -28,12 +33,16 @@ pub(crate) struct RehearsalMarker {
     pub(crate) ran: bool,
     /// The unit's invocation ID before the rehearsal.
     invocation: Option<[u8; 16]>,
+    /// The units that ran before and stop when the unit stops (`Requires=`, `BindsTo=`, `PartOf=`).
+    dependents: Vec<UnitName>,
 }
 
 impl RehearsalMarker {
-    /// The marker of a rehearsal by this process. `before` holds the unit's earlier properties.
-    pub(crate) fn new(before: &UnitProperties) -> Self {
-        Self { owner: OwnerMarker::current(), ran: before.is_running(), invocation: before.invocation_id }
+    /// The marker of a rehearsal by this process. `before` holds the unit's earlier properties, `dependents` the running
+    /// units that stop with it.
+    pub(crate) fn new(before: &UnitProperties, dependents: Vec<UnitName>) -> Self {
+        let (ran, invocation) = (before.is_running(), before.invocation_id);
+        Self { owner: OwnerMarker::current(), ran, invocation, dependents }
     }
 
     /// Returns the comment lines, which precede the settings.
@@ -46,6 +55,10 @@ impl RehearsalMarker {
         let invocation =
             self.invocation.map_or_else(|| "-".to_owned(), |id| format!("{:032x}", u128::from_be_bytes(id)));
         let _ = writeln!(lines, "{BEFORE}{} {invocation}", if self.ran { "running" } else { "stopped" });
+        if !self.dependents.is_empty() {
+            let names: Vec<&str> = self.dependents.iter().map(UnitName::as_str).collect();
+            let _ = writeln!(lines, "{DEPENDENTS}{}", names.join(" "));
+        }
         lines
     }
 
@@ -54,10 +67,12 @@ impl RehearsalMarker {
     pub(crate) fn parse(drop_in: &[u8]) -> Self {
         let text = String::from_utf8_lossy(drop_in);
         let before = text.lines().find_map(|line| line.strip_prefix(BEFORE)?.split_once(' '));
+        let dependents = text.lines().find_map(|line| line.strip_prefix(DEPENDENTS)).unwrap_or_default();
         Self {
             owner: OwnerMarker::find_line(&text).and_then(OwnerMarker::parse),
             ran: before.is_none_or(|(state, _)| state != "stopped"),
             invocation: before.and_then(|(_, id)| Some(u128::from_str_radix(id, 16).ok()?.to_be_bytes())),
+            dependents: dependents.split(' ').filter_map(|name| name.parse().ok()).collect(),
         }
     }
 
@@ -66,9 +81,26 @@ impl RehearsalMarker {
         self.owner.and_then(OwnerMarker::living_owner)
     }
 
-    /// Returns whether the unit's processes may have started without its own settings.
-    pub(crate) fn was_started_since(&self, now: &UnitProperties) -> bool {
-        now.is_running() && (now.invocation_id.is_none() || now.invocation_id != self.invocation)
+    /// Returns the job for a unit whose own settings are in force again: it ends processes that started without them,
+    /// and starts a unit that ran before. `None` if the unit was not started since.
+    pub(crate) fn restoring_job(&self, now: &UnitProperties) -> Option<UnitJob> {
+        // systemd keeps the ID of a unit that stopped, until it unloads the unit.
+        let was_started = now.invocation_id.is_none() || now.invocation_id != self.invocation;
+        match (self.ran, now.is_running()) {
+            _ if !was_started => None,
+            (true, _) => Some(UnitJob::Restart),
+            (false, true) => Some(UnitJob::Stop),
+            (false, false) => None,
+        }
+    }
+
+    /// Starts the units that stopped with the unit. A unit that runs stays as it is.
+    pub(crate) async fn start_dependents(&self, manager: &impl ServiceManager) {
+        for name in &self.dependents {
+            if let Err(error) = manager.start_job(name, UnitJob::Start).await {
+                tracing::warn!("{name} stopped with the rehearsed unit, and does not start again: {error}");
+            }
+        }
     }
 }
 
@@ -79,7 +111,8 @@ mod tests {
     #[test]
     fn written_marker_parses_to_the_same_marker() {
         for (ran, invocation) in [(true, Some([7; 16])), (false, None), (false, Some([0; 16]))] {
-            let marker = RehearsalMarker { owner: OwnerMarker::current(), ran, invocation };
+            let dependents = if ran { vec!["y@1.service".parse().unwrap(), "z.service".parse().unwrap()] } else { Vec::new() };
+            let marker = RehearsalMarker { owner: OwnerMarker::current(), ran, invocation, dependents };
             let text = format!("# Written by harden-why\n{}[Service]\n", marker.lines());
             let parsed = RehearsalMarker::parse(text.as_bytes());
             assert_eq!(parsed, marker);
@@ -91,7 +124,7 @@ mod tests {
     fn malformed_marker_restores_most() {
         for text in ["", "# Owner: x y\n# Before: \n", "# Owner: 1\n# Before: perhaps zz\n", "\u{0}\n[Service]\n"] {
             let marker = RehearsalMarker::parse(text.as_bytes());
-            assert_eq!(marker, RehearsalMarker { owner: None, ran: true, invocation: None }, "{text:?}");
+            assert_eq!(marker, RehearsalMarker { owner: None, ran: true, invocation: None, dependents: Vec::new() }, "{text:?}");
             assert_eq!(marker.living_owner(), None);
         }
     }

@@ -51,6 +51,8 @@ pub(crate) struct RehearsalRequest {
     pub(crate) limits: Limits,
     /// Directives that stay in force.
     pub(crate) keep: BTreeSet<Directive>,
+    /// Whether to reload the unit before its end.
+    pub(crate) reloads: bool,
 }
 
 /// A rehearsal that can start.
@@ -62,6 +64,8 @@ pub(crate) struct RehearsalPlan {
     pub(crate) situation: Situation,
     pub(crate) rehearsal: RehearsalDropIn,
     pub(crate) limits: Limits,
+    /// Whether the unit is reloaded before its end.
+    pub(crate) reloads: bool,
     /// The path of the drop-in.
     pub(crate) path: PathBuf,
     /// The date for the drop-in's comments.
@@ -111,11 +115,13 @@ impl RehearsalPlan {
             note::join_texts(&notes)
         );
         let rehearsal = plan_settings(&unit, &situation, &path, &request.keep, &loaded)?;
+        let dependents = find_dependents(&facts, &manager).await?;
         Ok(Self {
-            marker: RehearsalMarker::new(&facts),
+            marker: RehearsalMarker::new(&facts, dependents),
             notes: groups_note(&loaded).into_iter().collect(),
             today: clock.today(),
             limits: request.limits,
+            reloads: request.reloads,
             unit,
             facts,
             situation,
@@ -130,9 +136,9 @@ impl RehearsalPlan {
     /// # Errors
     /// The unit's manager does not answer.
     pub(crate) async fn refresh<M: ServiceManagers>(&mut self, machine: LocalMachine<'_, M>) -> anyhow::Result<()> {
-        let properties = async { machine.connect(self.unit.manager).await?.unit_properties(&self.unit.name).await };
-        self.facts = properties.await.context("nothing was changed")?;
-        self.marker = RehearsalMarker::new(&self.facts);
+        let manager = machine.connect(self.unit.manager).await.context("nothing was changed")?;
+        self.facts = manager.unit_properties(&self.unit.name).await.context("nothing was changed")?;
+        self.marker = RehearsalMarker::new(&self.facts, find_dependents(&self.facts, &manager).await?);
         Ok(())
     }
 
@@ -208,10 +214,18 @@ async fn ensure_can_restart(unit: &Unit, facts: &UnitProperties, manager: &impl 
         bail!("the systemd that runs {}{version} has no SystemCallLog=, which came with 247", unit.name);
     }
     ensure!(facts.can_start != Some(false), "{} may be started by other units alone, so not for this", unit.name);
-    let is_held = facts.refuse_manual_stop == Some(true) && facts.is_running();
-    ensure!(!is_held, "{} may be stopped by other units alone, so not for this", unit.name);
+    ensure!(facts.refuse_manual_stop != Some(true), "{} may be stopped by other units alone, so not for this", unit.name);
     ensure!(!is_own_unit(unit), "this harden-why runs within {}, and would be ended with it", unit.name);
     Ok(())
+}
+
+/// Returns the running units that stop with the unit. If the unit did not run before, its end stops them for good, as it
+/// does without a rehearsal.
+async fn find_dependents(facts: &UnitProperties, manager: &impl ServiceManager) -> anyhow::Result<Vec<UnitName>> {
+    if !facts.is_running() {
+        return Ok(Vec::new());
+    }
+    manager.running_dependents(&facts.id).await.context("nothing was changed")
 }
 
 /// Checks that no process rehearses the unit, and that no other file replaces the drop-in.

@@ -116,10 +116,15 @@ impl StaleRehearsal {
         match manager.wait_for_unit_properties(name, PATIENCE).await {
             Err(SystemdError::NoSuchUnit(_)) => Ok("it is gone by now".to_owned()),
             Err(error) => Err(error.into()),
-            Ok(facts) if !marker.was_started_since(&facts) => Ok("its own settings are in force again".to_owned()),
-            Ok(_) => {
-                let (job, word) = if marker.ran { (UnitJob::Restart, "restarted") } else { (UnitJob::Stop, "stopped") };
+            Ok(facts) => {
+                let Some(job) = marker.restoring_job(&facts) else {
+                    return Ok("its own settings are in force again".to_owned());
+                };
+                let word = if job == UnitJob::Stop { "stopped" } else { "restarted" };
                 manager.start_job(name, job).await?;
+                if job == UnitJob::Restart {
+                    marker.start_dependents(manager).await;
+                }
                 let state = match manager.wait_for_job(name, PATIENCE).await {
                     Ok(outcome) => outcome.active_state,
                     Err(SystemdError::TimedOut) => "not done yet".to_owned(),

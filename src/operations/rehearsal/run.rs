@@ -2,8 +2,9 @@
 
 use super::feed::{RehearsalFeed, RehearsalObserver};
 use super::plan::RehearsalPlan;
-use super::session::{RehearsalSession, Restoration};
+use super::session::{RehearsalSession, Restoration, StoppedUnit};
 use super::watch::{RehearsalEnd, watch};
+use crate::host::unit_processes::UnitProcess;
 use crate::incidents::Incident;
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
@@ -27,6 +28,25 @@ pub(crate) struct FinishedRehearsal {
     pub(crate) took: Duration,
     pub(crate) restoration: Restoration,
     pub(crate) calls: Vec<Incident>,
+    /// The processes that outlive the rehearsal. They run without the unit's own settings until they end.
+    pub(crate) survivors: Vec<UnitProcess>,
+}
+
+/// A rehearsal whose unit is stopped and has its own settings again.
+#[derive(Debug)]
+pub(crate) struct StoppedRehearsal {
+    pub(crate) end: RehearsalEnd,
+    pub(crate) took: Duration,
+    pub(crate) calls: Vec<Incident>,
+}
+
+/// A run that is over, with its unit stopped.
+struct RunOutcome<'a, M: ServiceManagers> {
+    end: RehearsalEnd,
+    took: Duration,
+    /// The unit's processes before its stop.
+    processes: Vec<UnitProcess>,
+    unit: StoppedUnit<'a, M>,
 }
 
 /// Rehearses a unit.
@@ -40,6 +60,61 @@ pub(crate) async fn rehearse<M: ServiceManagers>(
     observer: &mut impl RehearsalObserver,
     interruption: &mut Interruption,
 ) -> anyhow::Result<FinishedRehearsal> {
+    let run = run_until_stopped(machine, plan, feed, observer, interruption).await?;
+    let RunOutcome { end, took, processes, unit } = run;
+    let restored = unit.finish(false, interruption).await;
+    feed.end().await;
+    let finished = match restored {
+        Ok(restoration) => read_last_calls(feed, observer)
+            .await
+            .with_context(|| ask_later(plan, &restoration))
+            .map(|calls| FinishedRehearsal { end, took, restoration, calls, survivors: still_running(processes) }),
+        Err(error) => Err(error),
+    };
+    observer.finish();
+    finished
+}
+
+/// Rehearses a unit, and runs `follow_up` while the unit is stopped under its own settings. If `follow_up` did not start
+/// the unit, as it says, the unit gets the state that it had before.
+///
+/// # Errors
+/// Those of [`rehearse`].
+pub(crate) async fn rehearse_then<M: ServiceManagers, T>(
+    machine: LocalMachine<'_, M>,
+    plan: &RehearsalPlan,
+    feed: &mut impl RehearsalFeed,
+    observer: &mut impl RehearsalObserver,
+    interruption: &mut Interruption,
+    follow_up: impl AsyncFnOnce(&StoppedRehearsal) -> (T, bool),
+) -> anyhow::Result<(FinishedRehearsal, T)> {
+    let run = run_until_stopped(machine, plan, feed, observer, interruption).await?;
+    let RunOutcome { end, took, processes, unit } = run;
+    let calls = read_last_calls(feed, observer).await;
+    feed.end().await;
+    observer.finish();
+    let calls = match calls {
+        Ok(calls) => calls,
+        Err(error) => {
+            let restoration = unit.finish(false, interruption).await?;
+            return Err(error.context(ask_later(plan, &restoration)));
+        }
+    };
+    let stopped = StoppedRehearsal { end, took, calls };
+    let (followed, is_started) = follow_up(&stopped).await;
+    let restoration = unit.finish(is_started, interruption).await?;
+    let StoppedRehearsal { end, took, calls } = stopped;
+    Ok((FinishedRehearsal { end, took, restoration, calls, survivors: still_running(processes) }, followed))
+}
+
+/// Runs the unit under the rehearsal's settings, stops it, and puts its own settings into force.
+async fn run_until_stopped<'a, M: ServiceManagers>(
+    machine: LocalMachine<'a, M>,
+    plan: &'a RehearsalPlan,
+    feed: &mut impl RehearsalFeed,
+    observer: &mut impl RehearsalObserver,
+    interruption: &mut Interruption,
+) -> anyhow::Result<RunOutcome<'a, M>> {
     let begun = Instant::now();
     let mut session = match RehearsalSession::open(machine, plan).await {
         Ok(session) => session,
@@ -54,27 +129,26 @@ pub(crate) async fn rehearse<M: ServiceManagers>(
         Err(error) => Err(error),
     };
     let took = begun.elapsed();
-    let restored = session.close(interruption).await;
-    feed.end().await;
-    let name = plan.unit.name.as_str();
-    let finished = match (end, restored) {
-        (Ok(end), Ok(restoration)) => read_last_calls(name, &restoration, feed, observer)
-            .await
-            .map(|calls| FinishedRehearsal { end, took, restoration, calls }),
-        (Err(error), Ok(restoration)) => {
-            Err(error.context(restoration.describe(name).trim_end_matches('.').to_owned()))
-        }
-        (Ok(_), Err(error)) => Err(error),
-        (Err(why), Err(error)) => Err(error.context(format!("{why:#}"))),
+    let processes = session.stop(interruption).await;
+    let failure = match (end, session.restore().await) {
+        (Ok(end), Ok(unit)) => return Ok(RunOutcome { end, took, processes, unit }),
+        (Err(error), Ok(unit)) => match unit.finish(false, interruption).await {
+            Ok(restoration) => {
+                let done = restoration.describe(plan.unit.name.as_str());
+                error.context(done.trim_end_matches('.').to_owned())
+            }
+            Err(why) => why.context(format!("{error:#}")),
+        },
+        (Ok(_), Err(error)) => error,
+        (Err(why), Err(error)) => error.context(format!("{why:#}")),
     };
+    feed.end().await;
     observer.finish();
-    finished
+    Err(failure)
 }
 
 /// Reads the calls once more, after the daemon had time to store the last calls.
 async fn read_last_calls(
-    name: &str,
-    restoration: &Restoration,
     feed: &mut impl RehearsalFeed,
     observer: &mut impl RehearsalObserver,
 ) -> anyhow::Result<Vec<Incident>> {
@@ -88,14 +162,21 @@ async fn read_last_calls(
         tokio::time::sleep(STORE_DELAY).await;
         calls = feed.calls().await;
     }
-    let calls = calls.with_context(|| {
-        format!(
-            "{} What was seen cannot be asked for now; 'harden-why {name}' tells it later",
-            restoration.describe(name)
-        )
-    })?;
+    let calls = calls?;
     observer.show_calls(&calls);
     Ok(calls)
+}
+
+/// Says where to find the calls of a rehearsal whose feed fails.
+fn ask_later(plan: &RehearsalPlan, restoration: &Restoration) -> String {
+    let name = plan.unit.name.as_str();
+    let done = restoration.describe(name);
+    format!("{done} What was seen cannot be asked for now; 'harden-why {name}' tells it later")
+}
+
+/// Returns the processes that still run.
+fn still_running(processes: Vec<UnitProcess>) -> Vec<UnitProcess> {
+    processes.into_iter().filter(UnitProcess::is_running).collect()
 }
 
 #[cfg(test)]
@@ -106,6 +187,7 @@ mod tests {
     use crate::operations::fake_manager::{FakeMachine, Fault, GROUPS, denial};
     use crate::operations::rehearsal::plan::{Limits, RehearsalRequest};
     use crate::operations::rehearsal::session::RestoreAction;
+    use crate::systemd::manager::UnitJob;
     use crate::systemd::syscall_groups::LoadedGroups;
     use crate::units::Manager;
     use jiff::tz::TimeZone;
@@ -174,6 +256,7 @@ mod tests {
             user: fake.unit.manager != Manager::System,
             limits,
             keep: BTreeSet::new(),
+            reloads: true,
         };
         let loaded = LoadedGroups { groups: GROUPS.clone(), note: None };
         let clock = LocalTime { now: None, zone: TimeZone::UTC };
@@ -240,6 +323,69 @@ mod tests {
         assert_eq!((&finished.end, finished.calls.len()), (&RehearsalEnd::Time, 1));
         assert_eq!(finished.restoration.action, RestoreAction::Restarted);
         assert!(feed.ended.get());
+        assert_eq!(fake.snapshot(), before);
+    }
+
+    #[test]
+    fn unit_reloads_and_stops_before_its_own_settings_return() {
+        let jobs = |is_running, reloads| {
+            let fake = unit(is_running);
+            let mut plan = prepare(&fake, SHORT).unwrap();
+            plan.reloads = reloads;
+            let _ = run(&fake, &plan).unwrap().unwrap();
+            fake.jobs_with(REHEARSAL_DROP_IN)
+        };
+        let [start, reload, stop] = [UnitJob::Restart, UnitJob::Reload, UnitJob::Stop].map(|job| (job, true));
+        assert_eq!(jobs(true, true), [start, reload, stop, (UnitJob::Restart, false)]);
+        assert_eq!(jobs(true, false), [start, stop, (UnitJob::Restart, false)]);
+        assert_eq!(jobs(false, false), [start, stop, (UnitJob::Stop, false)], "a queued start is cancelled");
+    }
+
+    #[test]
+    fn follow_up_finds_the_unit_stopped_under_its_own_settings() {
+        for (is_running, starts) in [(true, true), (true, false), (false, true), (false, false)] {
+            let fake = unit(is_running);
+            let plan = prepare(&fake, SHORT).unwrap();
+            let before = fake.snapshot();
+            let follow_up = async |stopped: &StoppedRehearsal| {
+                let now = fake.snapshot();
+                assert!(!now.holds(REHEARSAL_DROP_IN) && stopped.calls.is_empty());
+                assert!(!now.runs_with("x.service"));
+                if starts {
+                    fake.start_unit();
+                }
+                (7, starts)
+            };
+            let (mut feed, mut observer) = (FakeFeed::default(), FakeObserver::default());
+            let mut interruption = fake.interruption();
+            let work = rehearse_then(fake.machine(), &plan, &mut feed, &mut observer, &mut interruption, follow_up);
+            let (finished, followed) = fake.run(work).unwrap().unwrap();
+            assert_eq!(followed, 7);
+            let action = if starts || is_running { RestoreAction::Restarted } else { RestoreAction::Stopped };
+            assert_eq!(finished.restoration.action, action);
+            if !starts {
+                assert_eq!(fake.snapshot(), before);
+            }
+            assert!(fake.recover().is_empty());
+        }
+    }
+
+    #[test]
+    fn kill_while_the_unit_is_stopped_is_recovered_by_a_start() {
+        let fake = FakeMachine::running();
+        let plan = prepare(&fake, SHORT).unwrap();
+        let before = fake.snapshot();
+        let follow_up = async |_: &StoppedRehearsal| {
+            fake.kill_process();
+            std::future::pending::<((), bool)>().await
+        };
+        let (mut feed, mut observer) = (FakeFeed::default(), FakeObserver::default());
+        let mut interruption = fake.interruption();
+        let work = rehearse_then(fake.machine(), &plan, &mut feed, &mut observer, &mut interruption, follow_up);
+        assert!(fake.run(work).is_none());
+        assert!(!fake.snapshot().runs_with("x.service"));
+        let messages = fake.recover();
+        assert!(messages[0].contains("under which it was restarted (active)"), "{messages:?}");
         assert_eq!(fake.snapshot(), before);
     }
 

@@ -1,10 +1,16 @@
 //! A unit under rehearsal: writes its drop-in, confirms it, and removes it again, even after a failure.
+//!
+//! The unit stops before its own settings come back, so that `ExecStop=` and `ExecStopPost=` run without them. systemd
+//! takes the settings of a command from the unit as it is when the command starts (`service_spawn`).
 
 use super::marker;
 use super::plan::RehearsalPlan;
 use crate::audit::note;
 use crate::audit::text::{escape, shown_path};
+use crate::host::unit_processes;
+use crate::host::unit_processes::UnitProcess;
 use crate::host::unit_settings;
+use crate::kernel::clock::Clocks;
 use crate::operations::confirm::is_same_file;
 use crate::operations::drop_in;
 use crate::operations::drop_in::{DropInError, Undo};
@@ -12,7 +18,15 @@ use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::service_manager::{JOB_PATIENCE, ServiceManager as _, ServiceManagers};
 use crate::systemd::manager::{SystemdError, UnitJob, UnitOutcome};
+use crate::units::UnitName;
 use anyhow::{Context as _, ensure};
+use std::time::Duration;
+
+/// How long `ExecReload=` may take.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the program may take for a reload after `ExecReload=` ended.
+const RELOAD_WORK: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(1) };
 
 /// A unit with a rehearsal's drop-in.
 #[must_use = "the unit's own settings have to come back"]
@@ -24,6 +38,21 @@ pub(crate) struct RehearsalSession<'a, M: ServiceManagers> {
     undo: Undo,
     /// Whether this session requested the unit's restart.
     restarted: bool,
+    /// When the unit's processes could first start without its own settings, in nanoseconds since boot.
+    since: i64,
+}
+
+/// A unit whose own settings are in force again. It stays stopped until [`finish`](Self::finish).
+#[must_use = "a unit that ran before has to run again"]
+pub(crate) struct StoppedUnit<'a, M: ServiceManagers> {
+    plan: &'a RehearsalPlan,
+    /// The drop-in under its second name; `None` if another process removed it.
+    undo: Option<Undo>,
+    /// Keeps the unit loaded.
+    _first: M::Connection,
+    manager: M::Connection,
+    /// The job that gives the unit the state that it had before.
+    job: Option<UnitJob>,
 }
 
 /// How a unit got its own settings back.
@@ -40,9 +69,9 @@ pub(crate) struct Restoration {
 pub(crate) enum RestoreAction {
     /// It ran before, so it was restarted.
     Restarted,
-    /// It did not run before, so it was stopped.
+    /// It did not run before, so it was stopped, unless it had ended by itself.
     Stopped,
-    /// It had no process under other settings, so it needed no job.
+    /// It was not started for the rehearsal, so it needed no job.
     Left,
 }
 
@@ -54,7 +83,7 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
     pub(crate) async fn open(machine: LocalMachine<'a, M>, plan: &'a RehearsalPlan) -> anyhow::Result<Self> {
         let manager = machine.connect(plan.unit.manager).await?;
         let undo = drop_in::write(&plan.path, plan.text().as_bytes())?;
-        Ok(Self { plan, machine, manager, undo, restarted: false })
+        Ok(Self { plan, machine, manager, undo, restarted: false, since: i64::MAX })
     }
 
     /// Returns the connection to the unit's manager.
@@ -87,6 +116,7 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
             .map_err(|call| anyhow::anyhow!("systemd does not do with {call} what a rehearsal needs"))?;
         // Without the reference, systemd can unload the unit once it ends; only its result stays unknown then.
         let _ = self.manager.keep_loaded(&unit.name).await;
+        self.since = Clocks::now().boot_ns();
         // systemd may carry out a job although its answer is lost.
         self.restarted = true;
         self.manager
@@ -95,14 +125,40 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
             .with_context(|| format!("{} does not start anew", unit.name))
     }
 
-    /// Brings the unit's own settings back into force. Restarts a unit that ran before, and stops a unit that did not.
+    /// Reloads the unit once (`ExecReload=`) and stops it, both without its own settings. Returns the processes that
+    /// started without them, and ran before the stop.
     ///
-    /// No signal prevents this, since signals come in pairs when a login session ends. A signal only ends the wait for
-    /// the unit's job.
+    /// A signal ends the wait. A failure ends nothing: after the restoration a job stops what still runs.
+    pub(crate) async fn stop(&self, interruption: &mut Interruption) -> Vec<UnitProcess> {
+        if !self.restarted {
+            return Vec::new();
+        }
+        let RehearsalPlan { unit, reloads, .. } = self.plan;
+        if *reloads {
+            let reload = async {
+                self.manager.start_job(&unit.name, UnitJob::Reload).await?;
+                self.manager.wait_for_job(&unit.name, RELOAD_PATIENCE).await?;
+                // ExecReload= often only sends a signal, and the program then does the work.
+                tokio::time::sleep(RELOAD_WORK).await;
+                Ok(())
+            };
+            // A unit that has no way to reload, or does not run, refuses.
+            let _ = interruption.or(reload).await;
+        }
+        let processes = unit_processes::find_started_since(unit, self.since);
+        let stop = async { Ok(self.manager.run_job(&unit.name, UnitJob::Stop).await?) };
+        // The manager may be gone for a moment; the restoration connects again.
+        let _ = interruption.or(stop).await;
+        processes
+    }
+
+    /// Brings the unit's own settings back into force.
+    ///
+    /// No signal prevents this, since signals come in pairs when a login session ends.
     ///
     /// # Errors
     /// systemd does not answer, or the drop-in cannot be renamed or removed. The next harden-why completes the work.
-    pub(crate) async fn close(mut self, interruption: &mut Interruption) -> anyhow::Result<Restoration> {
+    pub(crate) async fn restore(mut self) -> anyhow::Result<StoppedUnit<'a, M>> {
         let name = &self.plan.unit.name;
         let is_ours = match self.undo.set_aside(&marker::disarmed_path(&self.plan.path)) {
             Ok(()) => true,
@@ -115,23 +171,13 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
                 );
             }
         };
-        let (manager, job) = self.restore().await.with_context(|| {
-            format!("{name} may still run without its own settings: harden-why restore brings them back")
-        })?;
-        if is_ours {
-            self.undo.undo()?;
-        }
-        let action = match job {
-            Some(UnitJob::Restart | UnitJob::TryRestart) => RestoreAction::Restarted,
-            Some(UnitJob::Stop) => RestoreAction::Stopped,
-            None => RestoreAction::Left,
-        };
-        let outcome = interruption.or(async { Ok(manager.wait_for_job(name, JOB_PATIENCE).await?) }).await.ok();
-        Ok(Restoration { action, outcome })
+        let (manager, job) = self.reset().await.with_context(|| may_still_run(name))?;
+        Ok(StoppedUnit { plan: self.plan, undo: is_ours.then_some(self.undo), _first: self.manager, manager, job })
     }
 
-    /// Reloads the manager and starts the job that ends processes without the unit's own settings.
-    async fn restore(&self) -> anyhow::Result<(M::Connection, Option<UnitJob>)> {
+    /// Reloads the manager. Returns the job that ends processes without the unit's own settings, and gives the unit the
+    /// state that it had before.
+    async fn reset(&self) -> anyhow::Result<(M::Connection, Option<UnitJob>)> {
         let RehearsalPlan { unit, marker, .. } = self.plan;
         // The first connection may be lost.
         let manager = self.machine.connect(unit.manager).await?;
@@ -139,16 +185,46 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
         let job = match manager.wait_for_unit_properties(&unit.name, JOB_PATIENCE).await {
             Err(SystemdError::NoSuchUnit(_)) => None,
             Err(error) => return Err(error.into()),
-            Ok(facts) if marker.was_started_since(&facts) => {
-                Some(if marker.ran { UnitJob::Restart } else { UnitJob::Stop })
-            }
-            Ok(facts) => (self.restarted && marker.ran && !facts.is_running()).then_some(UnitJob::Restart),
+            Ok(facts) => marker.restoring_job(&facts).or(self.restarted.then_some(UnitJob::Stop)),
         };
-        if let Some(job) = job {
-            manager.start_job(&unit.name, job).await?;
-        }
         Ok((manager, job))
     }
+}
+
+impl<M: ServiceManagers> StoppedUnit<'_, M> {
+    /// Gives the unit the state that it had before, unless `is_started` says that it was started under its own settings
+    /// since. Removes the drop-in.
+    ///
+    /// # Errors
+    /// systemd does not answer, or the drop-in cannot be removed. The next harden-why completes the work.
+    pub(crate) async fn finish(
+        self,
+        is_started: bool,
+        interruption: &mut Interruption,
+    ) -> anyhow::Result<Restoration> {
+        let Self { plan: RehearsalPlan { unit, marker, .. }, undo, manager, job, .. } = self;
+        let name = &unit.name;
+        if let Some(job) = job.filter(|_| !is_started) {
+            manager.start_job(name, job).await.with_context(|| may_still_run(name))?;
+        }
+        if is_started || job == Some(UnitJob::Restart) {
+            marker.start_dependents(&manager).await;
+        }
+        if let Some(undo) = undo {
+            undo.undo()?;
+        }
+        let action = match job {
+            Some(UnitJob::Stop) if !is_started => RestoreAction::Stopped,
+            None if !is_started => RestoreAction::Left,
+            _ => RestoreAction::Restarted,
+        };
+        let outcome = interruption.or(async { Ok(manager.wait_for_job(name, JOB_PATIENCE).await?) }).await.ok();
+        Ok(Restoration { action, outcome })
+    }
+}
+
+fn may_still_run(name: &UnitName) -> String {
+    format!("{name} may still run without its own settings: harden-why restore brings them back")
 }
 
 impl Restoration {
@@ -157,6 +233,9 @@ impl Restoration {
         let state = self.outcome.as_ref().map_or_else(|| "not done with it yet".to_owned(), describe_state);
         match self.action {
             RestoreAction::Restarted => format!("{name} was started anew under its own settings, and is {state}."),
+            RestoreAction::Stopped if matches!(state.as_str(), "activating" | "active" | "reloading") => {
+                format!("{name} was stopped, since it did not run before. Something started it again: it is {state}.")
+            }
             RestoreAction::Stopped => format!("{name} was stopped, since it did not run before, and is {state}."),
             RestoreAction::Left => format!("{name} has its own settings again, and is {state}."),
         }

@@ -11,6 +11,9 @@ const LONG: Duration = Duration::from_secs(90);
 /// The time between two queries of a job.
 const STEP: Duration = Duration::from_millis(50);
 
+/// The most dependents that are searched for.
+const MOST_DEPENDENTS: usize = 64;
+
 /// A unit's state at the end of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitOutcome {
@@ -27,8 +30,12 @@ pub enum UnitJob {
     Restart,
     /// Restarts the unit if it runs.
     TryRestart,
+    /// Starts the unit, unless it runs.
+    Start,
     /// Stops the unit.
     Stop,
+    /// Runs `ExecReload=`. The manager refuses for a unit that has none, or does not run.
+    Reload,
 }
 
 /// A unit's state at a moment.
@@ -61,7 +68,9 @@ impl SystemdManager {
         let method = match order {
             UnitJob::Restart => "RestartUnit",
             UnitJob::TryRestart => "TryRestartUnit",
+            UnitJob::Start => "StartUnit",
             UnitJob::Stop => "StopUnit",
+            UnitJob::Reload => "ReloadUnit",
         };
         let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
         let state: Result<String, SystemdError> = self.get(&path, UNIT, "ActiveState").await;
@@ -130,6 +139,37 @@ impl SystemdManager {
     /// The manager refuses, or is not on a bus.
     pub async fn keep_loaded(&self, name: &UnitName) -> Result<(), SystemdError> {
         self.call_slow("RefUnit", &(name.as_str(),)).await
+    }
+
+    /// Returns the running units that stop when the unit stops, at most [`MOST_DEPENDENTS`]. systemd propagates a stop
+    /// along these dependencies (`UNIT_ATOM_PROPAGATE_STOP`), and so does each unit that it stops.
+    ///
+    /// # Errors
+    /// The manager does not answer.
+    pub async fn running_dependents(&self, name: &UnitName) -> Result<Vec<UnitName>, SystemdError> {
+        let mut found: Vec<UnitName> = Vec::new();
+        let mut next = vec![name.clone()];
+        while let Some(unit) = next.pop() {
+            let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(unit.as_str(),)).await?;
+            for property in ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo"] {
+                // An older systemd lacks the last one.
+                let names: Vec<String> = self.get(&path, UNIT, property).await.unwrap_or_default();
+                for other in names.into_iter().filter_map(|other| other.parse::<UnitName>().ok()) {
+                    let is_known = other == *name || found.contains(&other) || found.len() >= MOST_DEPENDENTS;
+                    if !is_known && self.is_active(&other).await? {
+                        found.push(other.clone());
+                        next.push(other);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn is_active(&self, name: &UnitName) -> Result<bool, SystemdError> {
+        let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
+        let state: String = self.get(&path, UNIT, "ActiveState").await?;
+        Ok(matches!(state.as_str(), "active" | "reloading" | "activating"))
     }
 
     async fn is_unmet(&self, path: &OwnedObjectPath) -> Result<bool, SystemdError> {
