@@ -73,6 +73,18 @@ impl<H: Host> Pipeline<H> {
         let mut evidence = self.host.collect_evidence(record);
         evidence.extend(named.map(|unit| Evidence::Named(Rung::JournalEntry, unit.clone())));
         let mut sighting = UnattributedSighting::from_record(record);
+        if self.rehearsed.may_claim(record) {
+            sighting.add_evidence(evidence.iter().cloned());
+            let mut sighting = sighting.clone().into_sighting();
+            let lineage = self.host.lineage(record);
+            if self.rehearsed.claim(&mut sighting, record, &evidence, &lineage) {
+                let folded = self.fold.add(sighting);
+                if context.is_some() {
+                    self.cache.remember(CachedRecord::Counted(folded.slot()));
+                }
+                return RecordOutcome::Counted(folded);
+            }
+        }
         sighting.add_evidence(evidence);
         let is_attributed = sighting.attribution().is_some();
         if !is_attributed {

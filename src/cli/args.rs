@@ -152,6 +152,10 @@ pub struct Apply {
     /// Where the incidents are.
     #[command(flatten)]
     pub source: StateDir,
+
+    /// Whether `rehearse` also opens the calls of systemd's own that it saw.
+    #[arg(skip)]
+    pub systemds_calls: bool,
 }
 
 /// What to take back.

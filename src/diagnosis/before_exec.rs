@@ -16,6 +16,19 @@ pub(crate) fn is_before_exec(incident: &Incident) -> bool {
     named && matches!(exe, b"systemd" | b"systemd-executor")
 }
 
+/// The calls by which systemd starts the program. No unit works without them.
+const EXECUTING: [&str; 2] = ["execve", "execveat"];
+
+/// Whether a rehearsal saw a call of systemd's own that is no evidence for a need of the program. systemd mostly gets by
+/// without such a call, or makes it only because of the rehearsal's settings. A start under the unit's own settings shows
+/// whether it is needed.
+#[must_use]
+pub(crate) fn is_systemds_own(incident: &Incident) -> bool {
+    let executes =
+        incident.denial().and_then(|denial| denial.call.name()).is_some_and(|name| EXECUTING.contains(&name));
+    incident.key.source == SightingSource::Rehearsal && is_before_exec(incident) && !executes
+}
+
 /// Whether systemd made the call to load a rehearsal's filters, so that the unit had no part in it.
 #[must_use]
 pub(crate) fn is_rehearsal_filter_load(incident: &Incident) -> bool {

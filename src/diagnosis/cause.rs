@@ -4,7 +4,6 @@
 //! systemd never uses the action, or the policy permits the call, something other than the unit's settings denied the
 //! call.
 
-use super::before_exec::is_rehearsal_filter_load;
 use super::fixed;
 use super::fixed::{Fixed, History, LaterChange, SettingsChange, TakesEffect};
 use super::runtime::Runtime;
@@ -97,9 +96,6 @@ pub enum Elsewhere {
 pub(super) fn find_cause(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -> DenialCause {
     let IncidentEvent::Denial(denial) = &incident.key.event else { return DenialCause::UnrecordedDeath };
     let source = incident.key.source;
-    if is_rehearsal_filter_load(incident) {
-        return DenialCause::Logged { by: None };
-    }
     let cause = cause_in_policy(denial, source, situation.map(|situation| &situation.policy));
     match cause {
         DenialCause::Elsewhere(elsewhere @ (Elsewhere::Permitted { .. } | Elsewhere::OtherEffect)) => {

@@ -1,6 +1,6 @@
 //! One incident with its cause.
 
-use super::before_exec::is_before_exec;
+use super::before_exec::{is_before_exec, is_systemds_own};
 use super::cause;
 use super::cause::DenialCause;
 use super::denied_call::DeniedCall;
@@ -54,6 +54,12 @@ impl Finding {
         self.reservation == Some(Reservation::HasFallback)
     }
 
+    /// Whether a rehearsal saw a call of systemd's own, which a default remedy leaves denied.
+    #[must_use]
+    pub fn is_systemds_own(&self) -> bool {
+        self.reservation == Some(Reservation::BeforeExec)
+    }
+
     /// Whether a setting of the unit can let the denied call pass.
     #[must_use]
     pub fn can_be_lifted(&self) -> bool {
@@ -73,7 +79,9 @@ fn find_reservation(
     situation: &Situation,
     groups: &Groups,
 ) -> Option<Reservation> {
-    if may_be_intrusion(incident, call.name, &situation.policy.settings, groups) {
+    if is_systemds_own(incident) {
+        Some(Reservation::BeforeExec)
+    } else if may_be_intrusion(incident, call.name, &situation.policy.settings, groups) {
         Some(Reservation::PossibleIntrusion)
     } else if call.has_fallback(&situation.policy, groups) {
         Some(Reservation::HasFallback)

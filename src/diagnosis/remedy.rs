@@ -50,6 +50,8 @@ impl Remedy {
 /// Why a remedy is never the default, although it would let the denied calls pass: a person has to choose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reservation {
+    /// Only systemd made the call in a rehearsal, before it executed the program, and mostly gets by without it.
+    BeforeExec,
     /// The denied call fails as on a kernel without it, and most callers then make an older call. Only a caller that
     /// does not needs the remedy.
     HasFallback,
@@ -70,6 +72,7 @@ impl Reservation {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::BeforeExec => "before-exec",
             Self::HasFallback => "has-fallback",
             Self::UnknownArgument => "unknown-argument",
             Self::WiderThanDenied => "wider-than-denied",

@@ -1,5 +1,6 @@
 //! The answer for one unit: its incidents with their causes, and the remedies.
 
+use super::before_exec::is_rehearsal_filter_load;
 use super::finding::Finding;
 use super::remedy::Remedy;
 use super::search;
@@ -45,8 +46,9 @@ impl Diagnosis {
 /// Explains a unit's incidents, and looks for remedies that solve all of them together.
 #[must_use]
 pub fn diagnose(incidents: Vec<Incident>, situation: Option<&Situation>, groups: &Groups) -> Diagnosis {
-    let findings: Vec<Finding> =
-        incidents.into_iter().map(|incident| Finding::new(incident, situation, groups)).collect();
+    // Loading a rehearsal's own filter is no denial.
+    let denials = incidents.into_iter().filter(|incident| !is_rehearsal_filter_load(incident));
+    let findings: Vec<Finding> = denials.map(|incident| Finding::new(incident, situation, groups)).collect();
     let mut remedies = situation.map_or_else(Vec::new, |situation| search::find_remedies(&findings, situation, groups));
     let ways_out = situation.map_or_else(Vec::new, |situation| find_ways_out(&findings, situation, groups));
     let unsolvable = search::find_unsolvable(&findings, !ways_out.is_empty());
@@ -67,7 +69,7 @@ pub fn diagnose_one(incident: Incident, situation: &Situation, groups: &Groups) 
 mod tests {
     use super::*;
     use crate::audit::Action;
-    use crate::diagnosis::{DenialCause, Elsewhere, FileChange, History};
+    use crate::diagnosis::{DenialCause, Elsewhere, FileChange, History, Reservation};
     use crate::incidents::{Denial, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
     use crate::policy::{Policy, Settings, UnitFile};
     use crate::syscalls::groups::GroupSource;
@@ -78,7 +80,7 @@ mod tests {
     const REMEDY: &str = "/etc/systemd/system/x.service.d/zz-harden-why.conf";
 
     fn groups() -> Groups {
-        Groups::parse("@known\n    read\n    socket\n    uname\n", GroupSource::Host("252".into())).unwrap()
+        Groups::parse("@known\n    execve\n    read\n    socket\n    uname\n", GroupSource::Host("252".into())).unwrap()
     }
 
     /// A unit whose file changed at 50, and whose remedy, if it has one, was written at 60.
@@ -147,5 +149,37 @@ mod tests {
         };
         assert_eq!((fixed.at, fixed.by.as_deref()), (None, Some(Path::new(REMEDY))));
         assert!(diagnosis.remedies.is_empty());
+    }
+
+    #[test]
+    fn call_of_systemds_own_in_a_rehearsal_is_left_denied() {
+        let situation = situation("SystemCallFilter=~uname socket execve", None, None);
+        let rehearsed = |call: &str, comm: &str, exe: &str| {
+            let mut incident = denied(call, Action::Log, 55);
+            (incident.key.source, incident.key.exe) = (SightingSource::Rehearsal, exe.into());
+            incident.sample.comm = comm.into();
+            incident
+        };
+        let executor = "/usr/lib/systemd/systemd-executor";
+        let all = || {
+            vec![
+                rehearsed("socket", "(x)", executor),
+                rehearsed("execve", "(x)", "/usr/lib/systemd/systemd"),
+                rehearsed("seccomp", "(x)", executor),
+                rehearsed("uname", "x", "/bin/x"),
+            ]
+        };
+        let calls = |found: Diagnosis| -> Vec<String> {
+            let remedy = &found.remedies[found.default_remedy().unwrap()];
+            remedy.opens.iter().map(ToString::to_string).collect()
+        };
+        let found = diagnose(all(), Some(&situation), &groups());
+        assert_eq!(found.findings.len(), 3, "loading the rehearsal's own filter is no finding");
+        assert_eq!(calls(found), ["execve", "uname"]);
+        let found = diagnose(all(), Some(&situation), &groups());
+        let mut reserved = found.remedies.iter().filter(|remedy| remedy.reservation == Some(Reservation::BeforeExec));
+        assert_eq!(reserved.next().unwrap().opens.join(" "), "execve socket uname");
+        let of_program = vec![rehearsed("socket", "x", "/bin/x")];
+        assert_eq!(calls(diagnose(of_program, Some(&situation), &groups())), ["socket"]);
     }
 }

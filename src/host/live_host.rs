@@ -1,7 +1,7 @@
 //! The running machine as a source of evidence.
 
-use super::Host;
 use super::late_evidence::LateEvidence;
+use super::{Ancestor, Host};
 use crate::audit::{Action, Record, Stamp};
 use crate::incidents::Parent;
 use crate::kernel::clock::{Clocks, PID_STABLE_MS, ns_of_ticks};
@@ -11,6 +11,9 @@ use crate::kernel::proc_events::{CoreDump, SigsysExit};
 use crate::kernel::procfs::Procfs;
 use crate::units::Evidence;
 use std::sync::Arc;
+
+/// How many generations a lineage has at most.
+const MOST_ANCESTORS: usize = 32;
 
 /// The evidence about a process after the kernel reported its death.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -155,6 +158,23 @@ impl Host for LiveHost {
             }
         }
         found
+    }
+
+    fn lineage(&mut self, record: &Record<'_>) -> Vec<Ancestor> {
+        let Stamp::Millis(at) = record.stamp else { return Vec::new() };
+        let clocks = Clocks::now();
+        if !self.had_pid_at(record.pid, at, clocks) {
+            return Vec::new();
+        }
+        let mut lineage = Vec::new();
+        let mut next = Some(record.pid);
+        while let Some(pid) = next.filter(|_| lineage.len() < MOST_ANCESTORS) {
+            let (Some(cgroup), Some(started)) = (self.procfs.cgroup(pid), self.procfs.start_time(pid)) else { break };
+            let started = clocks.millis_of_boot(ns_of_ticks(started));
+            lineage.push(Ancestor { started, cgroup, session: self.procfs.audit_session(pid) });
+            next = self.procfs.parent(pid);
+        }
+        lineage
     }
 
     fn parent(&mut self, record: &Record<'_>) -> Option<Parent> {

@@ -23,6 +23,17 @@ use crate::audit::Record;
 use crate::incidents::Parent;
 use crate::units::Evidence;
 
+/// A process, as its descendants' records need it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ancestor {
+    /// When it started, in milliseconds since the epoch.
+    pub started: i64,
+    /// The bytes of its `/proc/PID/cgroup`.
+    pub cgroup: Vec<u8>,
+    /// Its audit session.
+    pub session: Option<u32>,
+}
+
 /// A source of evidence about the process of a record: this machine, or a log.
 pub trait Host {
     /// Whether the host can find a record's unit later. A log cannot.
@@ -34,6 +45,11 @@ pub trait Host {
     /// Returns a number for the evidence that [`collect_evidence`](Self::collect_evidence) would collect: equal numbers
     /// mean equal evidence. `None` if the caller must collect the evidence again.
     fn evidence_key(&mut self, record: &Record<'_>) -> Option<u64>;
+
+    /// Returns a record's process and its ancestors, nearest first, if the process still lives.
+    fn lineage(&mut self, _: &Record<'_>) -> Vec<Ancestor> {
+        Vec::new()
+    }
 
     /// Returns the parent of a record's process, for a process with an unknown unit.
     fn parent(&mut self, _: &Record<'_>) -> Option<Parent> {

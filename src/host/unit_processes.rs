@@ -6,8 +6,8 @@
 
 use crate::kernel::clock::ns_of_ticks;
 use crate::kernel::procfs::Procfs;
-use crate::units::cgroup::{Placement, place};
-use crate::units::{Unit, Unplaced};
+use crate::units::Unit;
+use crate::units::cgroup::{Placement, place, scope_path};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A process that a unit's processes started, or one of the unit's own.
@@ -38,7 +38,8 @@ fn find_below(procfs: &Procfs, unit: &Unit, since: i64) -> Vec<UnitProcess> {
     let mut found: BTreeSet<u32> = all.0.keys().copied().filter(|pid| all.descends(*pid, since)).collect();
     // A process whose parent ended is still in its login, and in its scope.
     let moved = || found.iter().filter_map(|pid| all.0.get(pid)).filter(|process| process.place != Place::Unit);
-    let own: BTreeSet<u32> = all.0.values().filter(|one| one.place == Place::Unit).filter_map(|one| one.session).collect();
+    let own: BTreeSet<u32> =
+        all.0.values().filter(|one| one.place == Place::Unit).filter_map(|one| one.session).collect();
     let sessions: BTreeSet<u32> = moved().filter_map(|one| one.session).filter(|id| !own.contains(id)).collect();
     let scopes: BTreeSet<Vec<u8>> = moved().filter_map(|one| one.place.scope().map(<[u8]>::to_vec)).collect();
     found.extend(all.0.iter().filter_map(|(pid, one)| {
@@ -87,8 +88,7 @@ impl Processes {
             let cgroup = procfs.cgroup(pid)?;
             let place = match place(&cgroup) {
                 Placement::Unit(other) if other == *unit => Place::Unit,
-                _ if is_scope(&cgroup) => Place::Scope(cgroup),
-                _ => Place::Other,
+                _ => scope_path(&cgroup).map_or(Place::Other, |path| Place::Scope(path.to_vec())),
             };
             let (parent, started) = (procfs.parent(pid), procfs.start_time(pid)?);
             Some((pid, Process { parent, started, session: procfs.audit_session(pid), place }))
@@ -109,15 +109,6 @@ impl Processes {
             next = process.parent;
         }
         oldest.is_some_and(|oldest| ns_of_ticks(oldest.started) >= since)
-    }
-}
-
-/// Whether the processes of a cgroup came from elsewhere, with the filters that they had: systemd starts no process of a
-/// scope, and none of a login.
-pub(crate) fn is_scope(cgroup: &[u8]) -> bool {
-    match place(cgroup) {
-        Placement::Unit(unit) => unit.name.suffix() == "scope",
-        Placement::None(why) => why == Unplaced::Session,
     }
 }
 

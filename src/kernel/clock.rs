@@ -69,6 +69,11 @@ impl Clocks {
             && exited.is_none_or(|exited| exited >= moment.saturating_sub(PID_STABLE_NS))
     }
 
+    /// Converts nanoseconds since boot to milliseconds since the epoch.
+    pub(crate) fn millis_of_boot(&self, ns: i64) -> i64 {
+        self.real.saturating_sub(self.boot.saturating_sub(ns)) / 1_000_000
+    }
+
     /// Returns how many milliseconds ago a moment in milliseconds since the epoch was.
     pub(crate) fn millis_since(&self, millis: i64) -> i64 {
         (self.real / 1_000_000).saturating_sub(millis)
@@ -123,6 +128,7 @@ mod tests {
         let clocks = Clocks { real: 1_000_000_000_000, boot: 50_000_000_000, monotonic: 40_000_000_000 };
         assert_eq!(clocks.boot_ns_of_millis(999_000), 49_000_000_000);
         assert_eq!(clocks.millis_of_monotonic(39_000_000_000), 999_000);
+        assert_eq!(clocks.millis_of_boot(49_000_000_000), 999_000);
         assert_eq!((clocks.millis_since(999_000), clocks.millis_since(1_000_001)), (1_000, -1));
         assert_eq!(
             [999_000, 1_000_020, 1_000_021, i64::MAX].map(|at| clocks.is_future(at)),

@@ -20,6 +20,17 @@ use crate::units::{Unit, UnitName};
 use anyhow::{Context as _, bail, ensure};
 use std::path::Path;
 
+/// Which remedy to apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RemedyChoice {
+    /// The default.
+    Default,
+    /// The one with this number, from 1.
+    Number(usize),
+    /// The narrowest with this reservation.
+    Reserved(Reservation),
+}
+
 /// A remedy to apply.
 #[derive(Debug)]
 pub(crate) struct ApplyRequest {
@@ -27,8 +38,7 @@ pub(crate) struct ApplyRequest {
     pub(crate) unit: Unit,
     /// Its denials.
     pub(crate) incidents: Vec<Incident>,
-    /// The number of the remedy, from 1; `None` for the default.
-    pub(crate) remedy: Option<usize>,
+    pub(crate) remedy: RemedyChoice,
     /// Whether the drop-in goes below `/run`, and lasts until the next boot.
     pub(crate) runtime: bool,
 }
@@ -188,17 +198,18 @@ impl ApplyPlan {
 /// Returns the remedy to apply, with its number.
 fn choose_remedy<'a>(
     diagnosis: &'a Diagnosis,
-    number: Option<usize>,
+    choice: RemedyChoice,
     name: &UnitName,
 ) -> anyhow::Result<(usize, &'a Remedy)> {
     let count = diagnosis.remedies.len();
-    let index = match number {
-        Some(number) => number.checked_sub(1),
-        None => diagnosis.default_remedy(),
+    let index = match choice {
+        RemedyChoice::Number(number) => number.checked_sub(1),
+        RemedyChoice::Default => diagnosis.default_remedy(),
+        RemedyChoice::Reserved(why) => diagnosis.remedies.iter().position(|remedy| remedy.reservation == Some(why)),
     };
     match index.and_then(|index| Some((index + 1, diagnosis.remedies.get(index)?))) {
         Some(remedy) => Ok(remedy),
-        None if number.is_none() && diagnosis.is_guessed() => bail!(
+        None if choice == RemedyChoice::Default && diagnosis.is_guessed() => bail!(
             "that it was {name} is a guess, so none is applied unasked: look at 'harden-why {name}', then say --remedy N"
         ),
         None if count == 0 => bail!(NothingToDo(format!(
@@ -236,8 +247,14 @@ mod tests {
     const PATH: &str = "etc/systemd/system/x.service.d/zz-harden-why.conf";
 
     fn prepare(fake: &FakeMachine, remedy: Option<usize>, runtime: bool) -> anyhow::Result<ApplyPlan> {
-        let request = ApplyRequest { unit: fake.unit.clone(), incidents: vec![denial(&fake.unit)], remedy, runtime };
+        let (unit, incidents) = (fake.unit.clone(), vec![denial(&fake.unit)]);
+        let remedy = remedy.map_or(RemedyChoice::Default, RemedyChoice::Number);
+        let request = ApplyRequest { unit, incidents, remedy, runtime };
         fake.run(ApplyPlan::prepare(fake.machine(), request, &GROUPS)).unwrap()
+    }
+
+    fn request_without_denials(unit: Unit) -> ApplyRequest {
+        ApplyRequest { unit, incidents: Vec::new(), remedy: RemedyChoice::Default, runtime: false }
     }
 
     fn write(fake: &FakeMachine, plan: &ApplyPlan) -> anyhow::Result<()> {
@@ -373,7 +390,7 @@ mod tests {
     #[test]
     fn unit_without_denials_has_nothing_to_apply() {
         let fake = FakeMachine::running();
-        let request = ApplyRequest { unit: fake.unit.clone(), incidents: Vec::new(), remedy: None, runtime: false };
+        let request = request_without_denials(fake.unit.clone());
         let plan = fake.run(ApplyPlan::prepare(fake.machine(), request, &GROUPS)).unwrap();
         assert!(plan.err().unwrap().is::<NothingToDo>());
     }
@@ -382,7 +399,7 @@ mod tests {
     fn unit_of_another_user_is_refused() {
         let fake = FakeMachine::running();
         let unit = Unit { manager: Manager::User(4_242), name: fake.unit.name.clone() };
-        let request = ApplyRequest { unit, incidents: Vec::new(), remedy: None, runtime: false };
+        let request = request_without_denials(unit);
         let plan = fake.run(ApplyPlan::prepare(fake.machine(), request, &GROUPS)).unwrap();
         let error = plan.err().unwrap().to_string();
         assert!(error.contains("is run by the manager of uid 4242"), "{error}");

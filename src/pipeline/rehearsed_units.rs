@@ -1,36 +1,103 @@
 //! The units under rehearsal. During a rehearsal the kernel logs and allows the calls that it would deny otherwise.
+//!
+//! A process keeps the filter of a rehearsal wherever it is moved, and until it ends. So a rehearsal also claims the logged
+//! calls of processes that descend from the unit's processes, and of processes that outlive it.
 
-use crate::audit::Action;
+use crate::audit::{Action, IdField, Record};
+use crate::host::Ancestor;
 use crate::incidents::{IncidentEvent, Moment, Sighting, SightingSource};
-use crate::units::Unit;
-use std::collections::BTreeMap;
+use crate::units::cgroup::{Placement, place, scope_path};
+use crate::units::{Evidence, Rung, Unit};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How late a record can arrive after the end of the rehearsal that caused it, in milliseconds.
 const MAX_DELAY_MS: i64 = 2_000;
 
-/// The units, each with the time of its rehearsal.
-#[derive(Debug, Default)]
-pub(super) struct RehearsedUnits(BTreeMap<Unit, Span>);
+/// How much earlier than the begin of a rehearsal a process of it can seem to start, in milliseconds: `/proc` rounds to
+/// clock ticks.
+const START_SLACK_MS: i64 = 20;
 
-/// A time span, in milliseconds since the epoch; without an end while the rehearsal runs.
+/// The most rehearsals that are remembered, and the most logins and scopes of one.
+const MOST_UNITS: usize = 64;
+const MOST_PLACES: usize = 256;
+
+/// The units, each with its latest rehearsal.
+#[derive(Debug, Default)]
+pub(super) struct RehearsedUnits(BTreeMap<Unit, Rehearsal>);
+
+/// A rehearsal. Times are in milliseconds since the epoch.
 #[derive(Debug)]
-struct Span {
+struct Rehearsal {
     from: i64,
+    /// The end; `None` while the rehearsal runs.
     until: Option<i64>,
+    /// The logins that a process of the unit began.
+    logins: BTreeSet<u32>,
+    /// The scopes into which processes of the unit were moved.
+    scopes: BTreeSet<Vec<u8>>,
+}
+
+/// What is known about the process of a logged call.
+struct LoggedProcess<'a> {
+    at: i64,
+    /// The process and its ancestors, nearest first; none if the process is gone.
+    lineage: &'a [Ancestor],
+    login: Option<u32>,
+    scope: Option<&'a [u8]>,
 }
 
 impl RehearsedUnits {
     /// Notes that the rehearsal of a unit begins at a moment, in milliseconds since the epoch.
     pub(super) fn begin(&mut self, unit: Unit, at: i64) {
-        self.0.retain(|_, span| span.until.is_none_or(|until| until + MAX_DELAY_MS > at));
-        self.0.insert(unit, Span { from: at, until: None });
+        if self.0.len() >= MOST_UNITS {
+            let ended = self.0.iter().filter_map(|(unit, rehearsal)| Some((rehearsal.until?, unit.clone())));
+            if let Some((_, oldest)) = ended.min() {
+                self.0.remove(&oldest);
+            }
+        }
+        let rehearsal = Rehearsal { from: at, until: None, logins: BTreeSet::new(), scopes: BTreeSet::new() };
+        self.0.insert(unit, rehearsal);
     }
 
     /// Notes that the rehearsal of a unit ends.
     pub(super) fn end(&mut self, unit: &Unit, at: i64) {
-        if let Some(span) = self.0.get_mut(unit) {
-            span.until.get_or_insert(at);
+        if let Some(rehearsal) = self.0.get_mut(unit) {
+            rehearsal.until.get_or_insert(at);
         }
+    }
+
+    /// Whether a record can belong to a rehearsal, so that the lineage of its process matters.
+    pub(super) fn may_claim(&self, record: &Record<'_>) -> bool {
+        record.action == Action::Log && !self.0.is_empty()
+    }
+
+    /// Sets unit and source of the sighting of a logged call, if the call's process has the filter of a rehearsal although
+    /// its unit, or the time, does not show that. Returns whether it has.
+    pub(super) fn claim(
+        &mut self,
+        sighting: &mut Sighting,
+        record: &Record<'_>,
+        evidence: &[Evidence],
+        lineage: &[Ancestor],
+    ) -> bool {
+        let Moment::At(at) = sighting.at else { return false };
+        let scope = evidence.iter().find_map(scope_of);
+        let login = if let IdField::Number(login) = record.session { Some(login) } else { None };
+        let process = LoggedProcess { at, lineage, login, scope };
+        let own = sighting.key.unit.as_ref();
+        let Some(unit) = self.0.iter_mut().find_map(|(unit, one)| {
+            let is_within = one.until.is_none_or(|until| at <= until);
+            // `set_source` does the rest.
+            let is_plain = own == Some(unit) && is_within;
+            (!is_plain && one.claims(unit, own == Some(unit), &process)).then(|| unit.clone())
+        }) else {
+            return false;
+        };
+        if own != Some(&unit) {
+            (sighting.key.unit, sighting.rung) = (Some(unit), Some(Rung::Lineage));
+        }
+        sighting.key.source = SightingSource::Rehearsal;
+        true
     }
 
     /// Sets the source of a sighting. Returns whether its later repetitions have the same source.
@@ -38,7 +105,6 @@ impl RehearsedUnits {
         let Some(unit) = &sighting.key.unit else { return true };
         let (Some(span), Moment::At(at)) = (self.0.get(unit), &sighting.at) else { return true };
         if span.until.is_some_and(|until| *at > until + MAX_DELAY_MS) {
-            self.0.remove(unit);
             return true;
         }
         let within = *at >= span.from && span.until.is_none_or(|until| *at <= until);
@@ -51,24 +117,110 @@ impl RehearsedUnits {
     }
 }
 
+impl Rehearsal {
+    /// Whether a process started under the rehearsal's filter. Notes where its kin are.
+    fn claims(&mut self, unit: &Unit, is_in_unit: bool, process: &LoggedProcess<'_>) -> bool {
+        if process.at < self.from {
+            return false;
+        }
+        let is_units = |one: &&Ancestor| place(&one.cgroup) == Placement::Unit(unit.clone());
+        // The filter is that of the oldest ancestor in the unit. Later processes of the unit have another.
+        if let Some(oldest) = process.lineage.iter().rfind(is_units) {
+            let is_rehearsed =
+                oldest.started >= self.from - START_SLACK_MS && self.until.is_none_or(|until| oldest.started <= until);
+            if is_rehearsed && !is_in_unit {
+                self.note_places(oldest, process);
+            }
+            return is_rehearsed;
+        }
+        let started = process.lineage.first().map(|own| own.started);
+        started.is_none_or(|started| started >= self.from - START_SLACK_MS)
+            && (process.login.is_some_and(|login| self.logins.contains(&login))
+                || process.scope.is_some_and(|scope| self.scopes.contains(scope)))
+    }
+
+    /// Notes the login and the scope of a process that was moved. Its kin lose their lineage when an ancestor ends.
+    fn note_places(&mut self, ancestor: &Ancestor, process: &LoggedProcess<'_>) {
+        // All units of a user manager share a login, which proves nothing then.
+        let login = process.login.filter(|login| ancestor.session != Some(*login));
+        if self.logins.len() < MOST_PLACES {
+            self.logins.extend(login);
+        }
+        if self.scopes.len() < MOST_PLACES {
+            self.scopes.extend(process.scope.map(<[u8]>::to_vec));
+        }
+    }
+}
+
+/// Returns the path of the scope or the login in which the evidence finds the process.
+fn scope_of(evidence: &Evidence) -> Option<&[u8]> {
+    match evidence {
+        Evidence::OwnCgroup(bytes) => scope_path(bytes),
+        Evidence::ExitCgroup(path) => scope_of_path(path),
+        Evidence::ParentCgroup(_) | Evidence::Named(..) => None,
+    }
+}
+
+/// Returns a path if it is that of a scope or a login.
+fn scope_of_path(path: &[u8]) -> Option<&[u8]> {
+    let line = [b"0::", path, b"\n"].concat();
+    scope_path(&line).is_some().then_some(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::parse_record;
     use crate::incidents::{Denial, IncidentKey, Sample};
     use crate::syscalls::{Abi, Call};
     use crate::units::Manager;
+
+    const SESSION: &str = "/user.slice/user-0.slice/session-7.scope";
 
     fn unit(name: &str) -> Unit {
         Unit { manager: Manager::System, name: name.parse().unwrap() }
     }
 
-    fn seen(rehearsals: &mut RehearsedUnits, name: &str, action: Action, at: i64) -> (SightingSource, bool) {
+    fn sighting(unit: Option<Unit>, action: Action, at: i64) -> Sighting {
         let call = Call::named(Abi::native().arch(), "socket");
         let event = IncidentEvent::Denial(Denial { call, action });
-        let key = IncidentKey { unit: Some(unit(name)), event, exe: Vec::new(), source: SightingSource::Audit };
-        let mut sighting = Sighting { key, rung: None, at: Moment::At(at), sample: Sample::default() };
+        let key = IncidentKey { unit, event, exe: Vec::new(), source: SightingSource::Audit };
+        Sighting { key, rung: None, at: Moment::At(at), sample: Sample::default() }
+    }
+
+    fn seen(rehearsals: &mut RehearsedUnits, name: &str, action: Action, at: i64) -> (SightingSource, bool) {
+        let mut sighting = sighting(Some(unit(name)), action, at);
         let is_lasting = rehearsals.set_source(&mut sighting);
         (sighting.key.source, is_lasting)
+    }
+
+    /// Claims a logged call at a moment, of a process in a cgroup and a login. A process: its start and cgroup.
+    fn claimed(
+        all: &mut RehearsedUnits,
+        at: i64,
+        (cgroup, login): (&str, &str),
+        lineage: &[(i64, &str)],
+    ) -> Option<String> {
+        let line = format!(
+            "audit(1.000:1): auid=0 uid=0 gid=0 ses={login} pid=7 comm=\"c\" exe=\"/a\" sig=0 arch=c000003e syscall=1 \
+             compat=0 ip=0x7 code=0x7ffc0000"
+        );
+        let record = parse_record(line.as_bytes()).unwrap();
+        assert!(all.may_claim(&record));
+        let bytes = |cgroup: &str| format!("0::{cgroup}\n").into_bytes();
+        let own = match place(&bytes(cgroup)) {
+            Placement::Unit(unit) => Some(unit),
+            Placement::None(_) => None,
+        };
+        let lineage: Vec<Ancestor> = lineage
+            .iter()
+            .map(|(started, cgroup)| Ancestor { started: *started, cgroup: bytes(cgroup), session: None })
+            .collect();
+        let mut sighting = sighting(own, Action::Log, at);
+        let evidence = [Evidence::ExitCgroup(cgroup.as_bytes().to_vec())];
+        let is_claimed = all.claim(&mut sighting, &record, &evidence, &lineage);
+        assert_eq!(is_claimed, sighting.key.source == SightingSource::Rehearsal);
+        is_claimed.then(|| sighting.key.unit.unwrap().name.to_string())
     }
 
     #[test]
@@ -89,10 +241,52 @@ mod tests {
         assert_eq!(seen(&mut all, "a.service", Action::Log, 2_001), (SightingSource::Audit, false));
         assert_eq!(seen(&mut all, "a.service", Action::Log, 2_000), (SightingSource::Rehearsal, false));
         assert_eq!(seen(&mut all, "a.service", Action::Log, 2_001 + MAX_DELAY_MS), (SightingSource::Audit, true));
-        assert_eq!(seen(&mut all, "a.service", Action::Log, 2_000), (SightingSource::Audit, true), "it is forgotten");
-        all.begin(unit("a.service"), 10_000);
-        all.end(&unit("a.service"), 11_000);
-        all.begin(unit("b.service"), 20_000);
-        assert_eq!(all.0.len(), 1);
+    }
+
+    #[test]
+    fn process_moved_out_of_rehearsed_unit_is_claimed_with_its_kin() {
+        const UNSET: &str = "4294967295";
+        let mut all = RehearsedUnits::default();
+        all.begin(unit("ssh.service"), 1_000);
+        let ssh = "/system.slice/ssh.service";
+        let chain = [(1_500, SESSION), (1_400, SESSION), (1_000, ssh), (0, "/init.scope")];
+        let owner = Some("ssh.service".to_owned());
+        assert_eq!(claimed(&mut all, 1_600, (SESSION, "7"), &[]), None, "nothing is known of this login yet");
+        assert_eq!(claimed(&mut all, 1_600, (SESSION, "7"), &chain), owner);
+        assert_eq!(claimed(&mut all, 1_700, (SESSION, UNSET), &[]), owner, "a dead process of the scope");
+        assert_eq!(claimed(&mut all, 1_700, ("/system.slice/b.service", "7"), &[]), owner, "and of the login");
+        assert_eq!(claimed(&mut all, 1_700, ("/system.slice/b.service", UNSET), &[(1_600, ssh)]), owner);
+        assert_eq!(claimed(&mut all, 1_700, ("/system.slice/b.service", UNSET), &[]), None);
+        assert_eq!(claimed(&mut all, 1_700, (ssh, UNSET), &[(1_600, ssh)]), None, "its unit shows it");
+        let other = "/user.slice/user-0.slice/session-8.scope";
+        assert_eq!(claimed(&mut all, 1_700, (other, "8"), &[(1_650, other)]), None);
+        assert_eq!(claimed(&mut all, 1_700, (SESSION, "7"), &[(500, SESSION)]), None, "it was there before");
+    }
+
+    #[test]
+    fn process_that_outlives_rehearsal_is_claimed_later() {
+        const UNSET: &str = "4294967295";
+        let mut all = RehearsedUnits::default();
+        let a = "/system.slice/a.service";
+        all.begin(unit("a.service"), 1_000);
+        assert!(claimed(&mut all, 1_500, (SESSION, "7"), &[(1_400, SESSION), (1_300, a)]).is_some());
+        all.end(&unit("a.service"), 2_000);
+        let owner = Some("a.service".to_owned());
+        assert_eq!(claimed(&mut all, 90_000, (a, UNSET), &[(1_500, a)]), owner);
+        assert_eq!(claimed(&mut all, 90_000, (a, UNSET), &[(80_000, a), (1_500, a)]), owner, "its child");
+        assert_eq!(claimed(&mut all, 90_000, (a, UNSET), &[(3_000, a)]), None, "it started under the unit's settings");
+        assert_eq!(claimed(&mut all, 90_000, (a, UNSET), &[(500, a)]), None, "it started before");
+        assert_eq!(claimed(&mut all, 90_000, (SESSION, "7"), &[(80_000, SESSION)]), owner);
+    }
+
+    #[test]
+    fn remembered_rehearsals_are_bounded() {
+        let mut all = RehearsedUnits::default();
+        for number in 0..100 {
+            all.begin(unit(&format!("u{number}.service")), number);
+            all.end(&unit(&format!("u{number}.service")), number + 1);
+        }
+        assert_eq!(all.0.len(), MOST_UNITS);
+        assert!(all.0.contains_key(&unit("u99.service")) && !all.0.contains_key(&unit("u0.service")));
     }
 }

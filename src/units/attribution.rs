@@ -22,6 +22,8 @@ pub enum Rung {
     ControlProcess,
     /// The cgroup of the parent, read at the exit event of the process.
     ParentCgroup,
+    /// The process descends from a process of the unit, which was rehearsed, and was moved elsewhere.
+    Lineage,
     /// A journal entry of the same pid and boot names the unit.
     JournalEntry,
     /// The user named the unit of records for which the log names none.
@@ -67,12 +69,13 @@ pub struct Attribution {
 
 impl Rung {
     /// Every rung, surest first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::OwnCgroup,
         Self::ExitCgroup,
         Self::MainProcess,
         Self::ControlProcess,
         Self::ParentCgroup,
+        Self::Lineage,
         Self::JournalEntry,
         Self::Told,
         Self::ExitEntry,
@@ -84,7 +87,7 @@ impl Rung {
     pub fn confidence(self) -> Confidence {
         match self {
             Self::OwnCgroup | Self::ExitCgroup | Self::MainProcess | Self::ControlProcess => Confidence::Certain,
-            Self::ParentCgroup | Self::JournalEntry | Self::Told => Confidence::Likely,
+            Self::ParentCgroup | Self::Lineage | Self::JournalEntry | Self::Told => Confidence::Likely,
             Self::ExitEntry | Self::Executable => Confidence::Guess,
         }
     }
@@ -99,6 +102,7 @@ impl Rung {
             Self::MainProcess => "main-process",
             Self::ControlProcess => "control-process",
             Self::ParentCgroup => "parent-cgroup",
+            Self::Lineage => "lineage",
             Self::JournalEntry => "journal-entry",
             Self::ExitEntry => "exit-entry",
             Self::Executable => "executable",
@@ -115,6 +119,7 @@ impl Rung {
             Self::MainProcess => "its pid, which systemd knows as the unit's main process",
             Self::ControlProcess => "its pid, which systemd knows as a command of the unit",
             Self::ParentCgroup => "the cgroup of its parent process",
+            Self::Lineage => "its descent from a process of the unit, which was rehearsed",
             Self::JournalEntry => "a journal entry of the same process",
             Self::ExitEntry => "its manager's log of a death at that time: a guess",
             Self::Executable => "its executable, which only this unit names: a guess",

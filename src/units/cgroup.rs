@@ -105,6 +105,18 @@ pub fn place_path(path: &[u8]) -> Placement {
     unit.map_or_else(Placement::None, Placement::Unit)
 }
 
+/// Returns the path of a scope or a login in the bytes of `/proc/PID/cgroup`; `None` for other cgroups. systemd starts no
+/// process of a scope (`systemd.scope(5)`), so its processes have the filters with which they came.
+#[must_use]
+pub(crate) fn scope_path(bytes: &[u8]) -> Option<&[u8]> {
+    let is_scope = match place(bytes) {
+        Placement::Unit(unit) => unit.name.suffix() == "scope",
+        Placement::None(why) => why == Unplaced::Session,
+    };
+    let mut paths = bytes.split(|&b| b == b'\n').filter_map(|line| line.strip_prefix(b"0::"));
+    paths.next().filter(|_| is_scope)
+}
+
 /// Takes the levels of one manager: slices, then a unit.
 fn take_unit<'a>(levels: &mut impl Iterator<Item = &'a [u8]>, manager: Manager) -> Result<UnitName, Unplaced> {
     let mut slice: Option<UnitName> = None;

@@ -191,7 +191,7 @@ fn six_calls_denied_in_four_ways_are_found_in_one_run() {
     assert_eq!(calls(&rehearsed), SIX, "{rehearsed}");
     let rehearsal = &rehearsed["rehearsal"];
     assert_eq!((&rehearsal["outcome"], &rehearsal["ended"]), (&"rehearsed".into(), &"unit-ended".into()));
-    assert_eq!((&rehearsal["then"], &rehearsal["state"]), (&"left".into(), &"inactive".into()), "{rehearsal}");
+    assert_eq!((&rehearsal["then"], &rehearsal["state"]), (&"stopped".into(), &"inactive".into()), "{rehearsal}");
     assert!(rehearsal["calls"].as_array().unwrap().iter().all(|call| call["count"] == 1), "{rehearsal}");
     machine.is_as_before(&filter);
     assert!(!machine.manager.start_unit("x.service"), "its own filter is back");
@@ -530,6 +530,127 @@ fn rehearsal_killed_at_any_moment_is_cleaned_up_by_the_next_client() {
     }
     println!("{outcomes:?}");
     assert!(outcomes.get("left and mended").is_some_and(|count| *count >= ROUNDS / 2), "{outcomes:?}");
+}
+
+/// Runs python code as one of a unit's commands.
+fn python(code: &str) -> String {
+    format!("/usr/bin/python3 -I -c \"import ctypes; ctypes.CDLL(None).{code}\"")
+}
+
+#[test]
+fn commands_of_reload_and_stop_are_part_of_the_rehearsal() {
+    let Some(machine) = Machine::with(&format!(
+        "[Service]\nSlice=system.slice\nExecStart=/bin/sleep 600\nExecReload={}\nExecStop={}\nExecStopPost={}\n\
+         SystemCallFilter=~getsid getpgid munlockall\n",
+        python("getsid(0)"),
+        python("getpgid(0)"),
+        python("munlockall()")
+    )) else {
+        return;
+    };
+    machine
+        .manager
+        .write("y.service", "[Unit]\nRequires=x.service\nAfter=x.service\n[Service]\nExecStart=/bin/sleep 600\n");
+    machine.manager.reload();
+    assert!(machine.manager.start_unit("y.service"));
+    let filter = machine.show("SystemCallFilter");
+    let rehearsed = machine.json(&["rehearse", "x", "--yes", "--for", "2s", "--no-reload"]);
+    assert_eq!(calls(&rehearsed), ["getpgid", "munlockall"], "{rehearsed}");
+    assert_eq!(rehearsed["rehearsal"]["then"], "restarted");
+    machine.is_as_before(&filter);
+    let state = |unit: &str| String::from_utf8(machine.manager.systemctl(&["is-active", unit]).stdout).unwrap();
+    wait_for(|| (state("y.service") == "active\n").then_some(()), || "y stopped with x, and stays down".to_owned());
+    let applied = machine.json(&["rehearse", "x", "--yes", "--for", "2s", "--apply"]);
+    assert_eq!(calls(&applied), ["getpgid", "getsid", "munlockall"], "{applied}");
+    assert_eq!(applied["applied"]["restarted"]["active_state"], "active", "{applied}");
+    assert!(machine.manager.systemctl(&["reload", "x.service"]).status.success());
+    assert!(machine.manager.systemctl(&["stop", "x.service"]).status.success());
+    assert_eq!(machine.show("Result"), "success");
+}
+
+#[test]
+fn remedy_is_written_before_the_unit_starts_again() {
+    let Some(machine) = Machine::with(
+        "[Service]\nSlice=system.slice\nType=notify\nNotifyAccess=all\nTimeoutStartSec=60\nSystemCallFilter=~uname\n\
+         SystemCallErrorNumber=EPERM\n\
+         ExecStart=/bin/sh -c 'uname || sleep 100; systemd-notify --ready; exec sleep 600'\n",
+    ) else {
+        return;
+    };
+    machine.manager.systemctl(&["start", "--no-block", "x.service"]);
+    wait_for(|| (machine.show("MainPID") != "0").then_some(()), || "it does not begin".to_owned());
+    let start = Instant::now();
+    let applied = machine.json(&["rehearse", "x", "--yes", "--for", "3s", "--apply"]);
+    assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
+    assert_eq!((&applied["applied"]["outcome"], calls(&applied)), (&"applied".into(), vec!["uname"]), "{applied}");
+    assert_eq!(applied["rehearsal"]["then"], "restarted", "{applied}");
+    assert_eq!(machine.show("ActiveState"), "active");
+    assert_eq!(machine.files().matches("harden-why").count(), 1, "only the remedy is there: {}", machine.files());
+}
+
+/// Moves a child into the scope of a login, as PAM does.
+const MOVES: &str = r#"
+scope=/sys/fs/cgroup/user.slice/user-0.slice/session-7.scope
+mkdir -p "$scope"
+sh -c 'echo $$ >"$0/cgroup.procs"; while :; do uname; sleep 0.2; done' "$scope" &
+exec sleep 600
+"#;
+
+#[test]
+fn process_moved_out_of_the_unit_belongs_to_the_rehearsal_and_is_named_when_it_survives() {
+    let Some(machine) = Machine::start() else { return };
+    let script = machine.manager.base().join("moves");
+    fs::write(&script, MOVES).unwrap();
+    machine.write(&format!(
+        "[Service]\nSlice=system.slice\nExecStart=/bin/sh {}\nStandardOutput=null\nSystemCallFilter=~uname\n\
+         SystemCallErrorNumber=EPERM\n",
+        script.display()
+    ));
+    let rehearsed = machine.json(&["rehearse", "x", "--yes", "--for", "4s"]);
+    assert_eq!(calls(&rehearsed), ["uname"], "{rehearsed}");
+    let survivors = rehearsed["rehearsal"]["survivors"].as_array().unwrap();
+    let words = survivors.iter().map(|one| one["command"].as_str().unwrap()).collect::<Vec<_>>().join("\n");
+    assert!(words.contains("cgroup.procs"), "{rehearsed}");
+    // It goes on without the unit's settings, and raises no alert.
+    let daemon = machine.daemon.as_ref().unwrap();
+    let seen = || daemon.stored().iter().map(|one| one.count).sum::<u64>();
+    let before = seen();
+    wait_for(|| (seen() > before + 5).then_some(()), || daemon.log());
+    for one in daemon.stored() {
+        let unit = one.key.unit.as_ref().map(|unit| unit.name.to_string());
+        assert_eq!((one.key.source, unit.as_deref()), (SightingSource::Rehearsal, Some("x.service")), "{one:?}");
+    }
+    let pids = survivors.iter().map(|one| one["pid"].as_i64().unwrap());
+    for pid in pids {
+        // One that ran for a moment has ended.
+        let _ = kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL);
+    }
+    let again = machine.run(&["rehearse", "x", "--yes", "--for", "3s"]);
+    let out = String::from_utf8(again.stdout).unwrap();
+    assert!(out.contains("rehearsal, and run") && out.contains("\n  kill "), "{out}");
+    let kill_all = "cat /sys/fs/cgroup/user.slice/user-0.slice/session-7.scope/cgroup.procs | xargs -r kill -9";
+    assert!(machine.manager.command(&["sh", "-c", kill_all]).status().unwrap().success());
+}
+
+#[test]
+fn status_lists_rehearsals_and_a_zombie_is_no_living_owner() {
+    let Some(machine) = Machine::with(RUNS) else { return };
+    assert!(machine.manager.start_unit("x.service"));
+    let mut client = machine.client(&["--json", "rehearse", "x", "--yes"]).spawn().unwrap();
+    machine.wait_until_rehearsed("");
+    let status = machine.json(&["status"]);
+    let listed = &status["rehearsals"][0];
+    assert_eq!((&listed["unit"], &listed["manager"]), (&"x.service".into(), &"system".into()), "{status}");
+    assert!(listed["pid"].is_u64() && listed["since"].is_string(), "{status}");
+    let page = String::from_utf8(machine.run(&["status"]).stdout).unwrap();
+    assert!(page.contains("x.service runs without its own settings since"), "{page}");
+    // It stays a zombie, since this process does not wait for it.
+    send_kill(&mut client);
+    let said = String::from_utf8(machine.run(&["syscall", "read"]).stderr).unwrap();
+    assert!(said.contains("x.service was left less protected than its settings say"), "{said}");
+    machine.is_as_before("~uname");
+    assert_eq!(machine.json(&["status"])["rehearsals"], serde_json::json!([]));
+    client.wait().unwrap();
 }
 
 /// Where a user's manager is started: what the system's does for `user@UID.service`, with a runtime directory.

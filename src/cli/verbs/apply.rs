@@ -12,8 +12,9 @@ use crate::cli::views::answer::RemedyView;
 use crate::cli::views::applied::{
     Applied, Applying, Restarted, RestartedInstance, connections_note, diff, instance_notes, restart_note,
 };
+use crate::diagnosis::Reservation;
 use crate::incidents::local_time::LocalTime;
-use crate::operations::apply::{ApplyPlan, ApplyRequest};
+use crate::operations::apply::{ApplyPlan, ApplyRequest, RemedyChoice};
 use crate::operations::instances::{RunningInstances, count_running_instances, restart_instances};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
@@ -45,7 +46,16 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &LocalTime) -> 
     let machine = LocalMachine::new(&managers);
     notes.extend(lookup_notes);
     ensure_may_change(&unit, machine.uid(), "apply")?;
-    let request = ApplyRequest { unit, incidents: found.incidents, remedy: asked.remedy, runtime: asked.runtime };
+    let request = ApplyRequest {
+        unit,
+        incidents: found.incidents,
+        remedy: match asked.remedy {
+            _ if asked.systemds_calls => RemedyChoice::Reserved(Reservation::BeforeExec),
+            Some(number) => RemedyChoice::Number(number),
+            None => RemedyChoice::Default,
+        },
+        runtime: asked.runtime,
+    };
     let mut plan = ApplyPlan::prepare(machine, request, &loaded.groups).await?;
     notes.append(&mut plan.notes);
     let (mut applied, text) = describe(&plan, &named, asked.remedy.is_none(), &loaded.groups, clock)?;

@@ -2,6 +2,7 @@
 
 use super::apply;
 use crate::audit::Note;
+use crate::audit::text::join;
 use crate::cli::args;
 use crate::cli::args::{Chosen, Common};
 use crate::cli::lookup::context::Context;
@@ -35,6 +36,7 @@ use crate::units::Manager;
 use anstream::ColorChoice;
 use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 
 /// Rehearses a unit and prints the result. Returns whether any call was seen.
@@ -161,9 +163,30 @@ impl Follower<'_> {
             }
             report = shown.report;
         }
-        let applied = apply::apply(self.common, &apply_arguments(self.plan, self.asked.yes), &local_time_now()).await;
+        let applied = self.apply_and_start(&report).await;
         let is_started = applied.as_ref().is_ok_and(|applied| applied.restarted.is_some());
         (AppliedAnswer { report: Ok(report), applied: Some(applied) }, is_started)
+    }
+
+    /// Applies the remedy and starts the unit. If the unit does not come up, and the rehearsal saw calls of systemd's
+    /// own, opens them as well.
+    async fn apply_and_start(&self, report: &Report) -> anyhow::Result<Applied> {
+        let mut arguments = apply_arguments(self.plan, self.asked.yes);
+        let applied = apply::apply(self.common, &arguments, &local_time_now()).await?;
+        let denials = report.units.iter().flat_map(|unit| &unit.denials);
+        let denied: BTreeSet<&str> =
+            denials.filter(|denial| denial.systemds_own).filter_map(|denial| denial.call.as_deref()).collect();
+        let is_declined = applied.restarted.is_none();
+        if denied.is_empty() || is_declined || has_come_up(&applied) {
+            return Ok(applied);
+        }
+        (arguments.systemds_calls, arguments.yes) = (true, true);
+        let Ok(mut second) = apply::apply(self.common, &arguments, &local_time_now()).await else { return Ok(applied) };
+        let calls = join(denied.into_iter().map(str::to_owned));
+        let result = if has_come_up(&second) { "with it, the unit starts" } else { "and that did not help" };
+        let text = format!("{calls} opened as well, since the unit did not start without what systemd calls; {result}");
+        second.notes.push(Note::new("opens-systemds-calls", text));
+        Ok(second)
     }
 
     /// Prints the answer with the result of the remedy.
@@ -220,6 +243,14 @@ impl Follower<'_> {
     }
 }
 
+/// Whether the unit runs, or did its work, after its start.
+fn has_come_up(applied: &Applied) -> bool {
+    applied.restarted.as_ref().is_some_and(|restarted| {
+        let is_up = matches!(restarted.active_state.as_str(), "active" | "reloading");
+        is_up || (restarted.active_state == "inactive" && restarted.result.as_deref() == Some("success"))
+    })
+}
+
 /// Whether an answer has a remedy that is applied unasked.
 fn has_default_remedy(report: &Report) -> bool {
     report.units.iter().any(|unit| unit.remedies.iter().any(|remedy| remedy.default))
@@ -230,7 +261,16 @@ fn apply_arguments(plan: &RehearsalPlan, yes: bool) -> args::Apply {
     let is_systems = plan.unit.manager == Manager::System;
     let chosen = Chosen { unit: plan.unit.name.to_string(), system: is_systems, user: !is_systems };
     let source = args::StateDir::default();
-    args::Apply { chosen, remedy: None, runtime: false, restart: true, dry_run: false, yes, source }
+    args::Apply {
+        chosen,
+        remedy: None,
+        runtime: false,
+        restart: true,
+        dry_run: false,
+        yes,
+        source,
+        systemds_calls: false,
+    }
 }
 
 fn question(plan: &RehearsalPlan) -> String {

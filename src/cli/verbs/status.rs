@@ -13,6 +13,7 @@ use crate::incidents::local_time::{LocalTime, moment};
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::permission::root_command;
 use crate::operations::refusal_logging::state::ActiveLogging;
+use crate::operations::rehearsal::recover::{KnownRehearsal, find_known};
 use crate::outlet::access::OWN_UNITS_ONLY;
 use crate::outlet::caveats::WITHOUT_RECORDS;
 use crate::outlet::client;
@@ -47,6 +48,8 @@ pub(crate) struct Hearing {
     absent: Option<String>,
     /// Whether the system manager and the caller's own manager log refusals.
     recording: Vec<RecordingView>,
+    /// The system's units and the caller's own units that run without their own settings, for a rehearsal.
+    rehearsals: Vec<RehearsedUnitView>,
     /// What the daemon cannot see on this machine, a sentence each.
     limitations: Vec<String>,
     /// The command that starts the daemon.
@@ -54,6 +57,19 @@ pub(crate) struct Hearing {
     start_command: String,
     #[serde(skip)]
     recorded: Vec<String>,
+    #[serde(skip)]
+    shown: Option<String>,
+}
+
+/// A unit under rehearsal.
+#[derive(Debug, Serialize)]
+struct RehearsedUnitView {
+    unit: String,
+    manager: String,
+    /// When the rehearsal began, RFC 3339.
+    since: Option<String>,
+    /// The process that rehearses the unit; null if that was killed.
+    pid: Option<u32>,
     #[serde(skip)]
     shown: Option<String>,
 }
@@ -94,7 +110,20 @@ pub(crate) async fn query_status(common: &Common, clock: &LocalTime) -> Hearing 
         hearing.recorded.push(format!("{whose}: {words}"));
         hearing.recording.push(view);
     }
+    hearing.rehearsals =
+        find_known(LocalMachine::new(&managers)).iter().map(|one| view_rehearsal(one, clock)).collect();
     hearing
+}
+
+fn view_rehearsal(known: &KnownRehearsal, clock: &LocalTime) -> RehearsedUnitView {
+    let since = known.since.map_or(Moment::Unknown, Moment::At);
+    RehearsedUnitView {
+        unit: known.unit.name.to_string(),
+        manager: known.unit.manager.to_string(),
+        since: moment(&since),
+        pid: known.owner,
+        shown: clock.show(&since),
+    }
 }
 
 async fn query_daemon(common: &Common, clock: &LocalTime) -> Hearing {
@@ -116,6 +145,7 @@ async fn query_daemon(common: &Common, clock: &LocalTime) -> Hearing {
             verifier_log: None,
             absent: Some(format!("{error:#}")),
             recording: Vec::new(),
+            rehearsals: Vec::new(),
             limitations: blind_spots::find_common_blind_spots(Path::new("/")).iter().map(ToString::to_string).collect(),
             start_command: root_command("systemctl enable --now harden-whyd"),
             recorded: Vec::new(),
@@ -149,6 +179,7 @@ impl Hearing {
             verifier_log: status.verifier_log.as_deref().map(|log| escape_lines(log.as_bytes()).join("\n")),
             absent: None,
             recording: Vec::new(),
+            rehearsals: Vec::new(),
             limitations: status.limitations.iter().map(|text| escape(text.as_bytes())).collect(),
             start_command: String::new(),
             recorded: Vec::new(),
@@ -207,6 +238,21 @@ impl Reply for Hearing {
         page.line(styled(BOLD, "Calls refused with an error"));
         for recorded in &self.recorded {
             page.paragraph(2, recorded);
+        }
+        if !self.rehearsals.is_empty() {
+            page.gap();
+            page.line(styled(BOLD, "Rehearsals"));
+        }
+        for one in &self.rehearsals {
+            let since = one.shown.as_ref().map_or_else(String::new, |since| format!(" since {since}"));
+            let who = match one.pid {
+                Some(pid) => format!("harden-why (pid {pid}) rehearses it"),
+                None => "the harden-why that rehearsed it was killed".to_owned(),
+            };
+            page.paragraph(2, &styled(WARN, format!("{} runs without its own settings{since}: {who}", one.unit)));
+            if one.pid.is_none() {
+                page.line("    harden-why restore");
+            }
         }
         page.gap();
         page.line(styled(BOLD, "What cannot be heard here"));

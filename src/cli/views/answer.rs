@@ -171,6 +171,9 @@ pub struct DenialView {
     pub cause: CauseView,
     /// Whether systemd's own code made the call, before it executed the program.
     pub before_exec: bool,
+    /// Whether a rehearsal saw a call of systemd's own, which a remedy leaves denied.
+    #[serde(skip)]
+    pub systemds_own: bool,
     /// The outcome as it follows the call's name on the screen.
     #[serde(skip)]
     pub headline: String,
@@ -328,6 +331,7 @@ impl DenialView {
             attribution: rung.map(AttributionView::new),
             cause: CauseView::new(finding, clock),
             before_exec: finding.before_exec,
+            systemds_own: finding.is_systemds_own(),
             times: Times {
                 first: clock.show(first),
                 last: clock.show(last),

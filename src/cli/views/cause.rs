@@ -12,6 +12,15 @@ use crate::policy::Effect;
 impl CauseView {
     pub(crate) fn new(finding: &Finding, clock: &LocalTime) -> Self {
         let (kind, words, directives): (_, _, &[policy::DirectiveCause]) = match &finding.cause {
+            DenialCause::Unit { by, changed: false, .. } if finding.is_systemds_own() => (
+                "unit",
+                format!(
+                    "the unit's {} it, but systemd made the call, not the program: it stays denied, unless the unit does \
+                     not start without it",
+                    join_names_and_verb(by)
+                ),
+                by,
+            ),
             DenialCause::Unit { by, changed: false, .. } if finding.has_fallback() => (
                 "unit",
                 format!(
@@ -62,7 +71,10 @@ impl CauseView {
             DenialCause::Logged { by } => {
                 let words = match by {
                     Some(_) => "the unit's SystemCallLog= lists it; the call was made",
-                    None => "a filter logs it, but the unit's SystemCallLog= does not list it; the call was made",
+                    None => {
+                        "a filter logs it, but the unit's SystemCallLog= does not list it: the program's own filter, or \
+                         a process that a rehearsal left; the call was made"
+                    }
                 };
                 ("logged", words.to_owned(), by.as_slice())
             }

@@ -7,6 +7,7 @@ use crate::cli::terminal::output::Reply;
 use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
 use crate::cli::terminal::words::describe_manager;
 use crate::diagnosis::RehearsalDropIn;
+use crate::diagnosis::before_exec::is_systemds_own;
 use crate::host::unit_processes::UnitProcess;
 use crate::incidents::Incident;
 use crate::operations::outcome::RehearsalOutcome;
@@ -71,6 +72,8 @@ pub(crate) struct RehearsalView {
 struct RehearsedCallView {
     call: String,
     count: u64,
+    /// Whether only systemd made the call, before it executed the program. A remedy leaves such a call denied.
+    systemd: bool,
 }
 
 /// A process that outlives a rehearsal.
@@ -121,16 +124,21 @@ impl RehearsalView {
         view.then = Some(restoration.action.as_str());
         view.state = restoration.outcome.as_ref().map(|outcome| escape(outcome.active_state.as_bytes()));
         view.words.push(restoration.describe(plan.unit.name.as_str()));
-        let survivor = |one: &UnitProcess| SurvivorView { pid: one.pid, command: escape_excerpt(&String::from_utf8_lossy(&one.command)) };
+        let survivor = |one: &UnitProcess| SurvivorView {
+            pid: one.pid,
+            command: escape_excerpt(&String::from_utf8_lossy(&one.command)),
+        };
         view.survivors = survivors.iter().map(survivor).collect();
         view
     }
 
     fn after_run(plan: &RehearsalPlan, (end, took): (&RehearsalEnd, Duration), calls: &[Incident]) -> Self {
-        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        let mut counts: BTreeMap<String, (u64, bool)> = BTreeMap::new();
         for incident in calls {
             if let Some(denial) = incident.denial() {
-                *counts.entry(denial.call.to_string()).or_default() += incident.count;
+                let (count, systemd) = counts.entry(denial.call.to_string()).or_insert((0, true));
+                *count += incident.count;
+                *systemd &= is_systemds_own(incident);
             }
         }
         let name = plan.unit.name.as_str();
@@ -141,7 +149,7 @@ impl RehearsalView {
             RehearsalEnd::Unit(state) if state.sub_state == "exited" => "until it had done its work".to_owned(),
             RehearsalEnd::Unit(state) => format!("until it ended by itself, {}", describe_state(&state.outcome)),
         };
-        let seen = match counts.len() {
+        let seen = match counts.values().filter(|(_, systemd)| !systemd).count() {
             0 => "made no call that its settings would have denied".to_owned(),
             calls => format!("made {} that its settings would or might have denied", plural(calls as u64, "call")),
         };
@@ -150,7 +158,10 @@ impl RehearsalView {
             drop_in: None,
             seconds: Some(seconds),
             ended: Some(end.as_str()),
-            calls: counts.into_iter().map(|(call, count)| RehearsedCallView { call, count }).collect(),
+            calls: counts
+                .into_iter()
+                .map(|(call, (count, systemd))| RehearsedCallView { call, count, systemd })
+                .collect(),
             words: vec![format!("{name} was rehearsed {why} ({seconds} s), and {seen}.")],
             ..Self::planned(plan, RehearsalOutcome::Rehearsed)
         }

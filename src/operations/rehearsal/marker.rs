@@ -111,7 +111,8 @@ mod tests {
     #[test]
     fn written_marker_parses_to_the_same_marker() {
         for (ran, invocation) in [(true, Some([7; 16])), (false, None), (false, Some([0; 16]))] {
-            let dependents = if ran { vec!["y@1.service".parse().unwrap(), "z.service".parse().unwrap()] } else { Vec::new() };
+            let dependents =
+                if ran { vec!["y@1.service".parse().unwrap(), "z.service".parse().unwrap()] } else { Vec::new() };
             let marker = RehearsalMarker { owner: OwnerMarker::current(), ran, invocation, dependents };
             let text = format!("# Written by harden-why\n{}[Service]\n", marker.lines());
             let parsed = RehearsalMarker::parse(text.as_bytes());
@@ -124,7 +125,11 @@ mod tests {
     fn malformed_marker_restores_most() {
         for text in ["", "# Owner: x y\n# Before: \n", "# Owner: 1\n# Before: perhaps zz\n", "\u{0}\n[Service]\n"] {
             let marker = RehearsalMarker::parse(text.as_bytes());
-            assert_eq!(marker, RehearsalMarker { owner: None, ran: true, invocation: None, dependents: Vec::new() }, "{text:?}");
+            assert_eq!(
+                marker,
+                RehearsalMarker { owner: None, ran: true, invocation: None, dependents: Vec::new() },
+                "{text:?}"
+            );
             assert_eq!(marker.living_owner(), None);
         }
     }

@@ -214,7 +214,11 @@ async fn ensure_can_restart(unit: &Unit, facts: &UnitProperties, manager: &impl 
         bail!("the systemd that runs {}{version} has no SystemCallLog=, which came with 247", unit.name);
     }
     ensure!(facts.can_start != Some(false), "{} may be started by other units alone, so not for this", unit.name);
-    ensure!(facts.refuse_manual_stop != Some(true), "{} may be stopped by other units alone, so not for this", unit.name);
+    ensure!(
+        facts.refuse_manual_stop != Some(true),
+        "{} may be stopped by other units alone, so not for this",
+        unit.name
+    );
     ensure!(!is_own_unit(unit), "this harden-why runs within {}, and would be ended with it", unit.name);
     Ok(())
 }

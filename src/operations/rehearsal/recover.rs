@@ -14,6 +14,7 @@ use crate::units::{Manager, Unit, UnitName};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,14 +30,32 @@ pub(crate) struct StaleRehearsal {
     marker: RehearsalMarker,
 }
 
+/// A unit that runs, or may run, without its own settings.
+#[derive(Debug)]
+pub(crate) struct KnownRehearsal {
+    pub(crate) unit: Unit,
+    /// When the rehearsal began, in milliseconds since the epoch.
+    pub(crate) since: Option<i64>,
+    /// The process that rehearses the unit; `None` if that was killed.
+    pub(crate) owner: Option<u32>,
+    path: PathBuf,
+    marker: RehearsalMarker,
+}
+
 /// Finds the stale rehearsals of system units and of the caller's own units. Deletes unfinished files.
 pub(crate) fn find_stale<M: ServiceManagers>(machine: LocalMachine<'_, M>) -> Vec<StaleRehearsal> {
+    let stale = find_known(machine).into_iter().filter(|known| known.owner.is_none());
+    stale.map(|KnownRehearsal { unit, path, marker, .. }| StaleRehearsal { unit, path, marker }).collect()
+}
+
+/// Finds all rehearsals of system units and of the caller's own units. Deletes unfinished files.
+pub(crate) fn find_known<M: ServiceManagers>(machine: LocalMachine<'_, M>) -> Vec<KnownRehearsal> {
     let managers = [Manager::System, Manager::User(machine.uid())];
     managers.into_iter().flat_map(|manager| find_below(manager, &machine.resolve(&runtime_dir(manager)))).collect()
 }
 
-fn find_below(manager: Manager, dir: &Path) -> Vec<StaleRehearsal> {
-    let mut stale = Vec::new();
+fn find_below(manager: Manager, dir: &Path) -> Vec<KnownRehearsal> {
+    let mut known = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_str().and_then(|name| name.strip_suffix(".d")?.parse::<UnitName>().ok());
@@ -46,11 +65,16 @@ fn find_below(manager: Manager, dir: &Path) -> Vec<StaleRehearsal> {
         }
         let (Some(name), Some(drop_in)) = (name, read_drop_in(&path)) else { continue };
         let marker = RehearsalMarker::parse(&drop_in);
-        if marker.living_owner().is_none() {
-            stale.push(StaleRehearsal { unit: Unit { manager, name }, path, marker });
-        }
+        let (owner, since) = (marker.living_owner(), written_at(&path));
+        known.push(KnownRehearsal { unit: Unit { manager, name }, since, owner, path, marker });
     }
-    stale
+    known
+}
+
+/// Returns when the drop-in was written, in milliseconds since the epoch.
+fn written_at(path: &Path) -> Option<i64> {
+    let metadata = fs::metadata(path).or_else(|_| fs::metadata(marker::disarmed_path(path))).ok()?;
+    Some(metadata.mtime() * 1_000 + metadata.mtime_nsec() / 1_000_000)
 }
 
 /// Reads the drop-in under either of its names. Ignores another program's file, and a file that cannot be read.
@@ -158,10 +182,16 @@ mod tests {
         put("e.d/zzzz-harden-why-rehearsal.conf", gone);
         let living = format!("# Written by harden-why\n{}\n", OwnerMarker::current().unwrap());
         put("f.service.d/zzzz-harden-why-rehearsal.conf", &living);
-        let mut names: Vec<String> =
-            find_below(Manager::System, dir.path()).iter().map(|stale| stale.unit.name.to_string()).collect();
+        let mut names: Vec<String> = find_below(Manager::System, dir.path())
+            .iter()
+            .filter(|one| one.owner.is_none())
+            .map(|one| one.unit.name.to_string())
+            .collect();
         names.sort();
         assert_eq!(names, ["a.service", "b@x.service"]);
+        let known = find_below(Manager::System, dir.path());
+        let running: Vec<_> = known.iter().filter(|one| one.owner.is_some()).collect();
+        assert!(running.len() == 1 && running[0].unit.name.as_str() == "f.service" && running[0].since > Some(0));
         assert!(find_below(Manager::System, &dir.path().join("none")).is_empty());
     }
 }

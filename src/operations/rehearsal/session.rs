@@ -119,10 +119,11 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
         self.since = Clocks::now().boot_ns();
         // systemd may carry out a job although its answer is lost.
         self.restarted = true;
-        self.manager
-            .start_job(&unit.name, UnitJob::Restart)
-            .await
-            .with_context(|| format!("{} does not start anew", unit.name))
+        let started = self.manager.start_job(&unit.name, UnitJob::Restart).await;
+        if let Err(SystemdError::Refused(_) | SystemdError::NoSuchUnit(_) | SystemdError::AccessDenied(_)) = started {
+            self.restarted = false;
+        }
+        started.with_context(|| format!("{} does not start anew", unit.name))
     }
 
     /// Reloads the unit once (`ExecReload=`) and stops it, both without its own settings. Returns the processes that
@@ -197,11 +198,7 @@ impl<M: ServiceManagers> StoppedUnit<'_, M> {
     ///
     /// # Errors
     /// systemd does not answer, or the drop-in cannot be removed. The next harden-why completes the work.
-    pub(crate) async fn finish(
-        self,
-        is_started: bool,
-        interruption: &mut Interruption,
-    ) -> anyhow::Result<Restoration> {
+    pub(crate) async fn finish(self, is_started: bool, interruption: &mut Interruption) -> anyhow::Result<Restoration> {
         let Self { plan: RehearsalPlan { unit, marker, .. }, undo, manager, job, .. } = self;
         let name = &unit.name;
         if let Some(job) = job.filter(|_| !is_started) {
