@@ -163,11 +163,17 @@ impl Host for LiveHost {
     fn lineage(&mut self, record: &Record<'_>) -> Vec<Ancestor> {
         let Stamp::Millis(at) = record.stamp else { return Vec::new() };
         let clocks = Clocks::now();
-        if !self.had_pid_at(record.pid, at, clocks) {
-            return Vec::new();
-        }
         let mut lineage = Vec::new();
-        let mut next = Some(record.pid);
+        let mut next = Some(record.pid).filter(|pid| self.had_pid_at(*pid, at, clocks));
+        if next.is_none()
+            && let Some(departed) = &self.departed
+            && let Some((parent, started)) = departed.parent_and_start(record.pid, at)
+        {
+            let path = departed.cgroup(record.pid, at).unwrap_or_default();
+            let cgroup = [b"0::", path.as_slice(), b"\n"].concat();
+            lineage.push(Ancestor { started: clocks.millis_of_boot(started), cgroup, session: None });
+            next = Some(parent).filter(|pid| self.had_pid_at(*pid, at, clocks));
+        }
         while let Some(pid) = next.filter(|_| lineage.len() < MOST_ANCESTORS) {
             let (Some(cgroup), Some(started)) = (self.procfs.cgroup(pid), self.procfs.start_time(pid)) else { break };
             let started = clocks.millis_of_boot(ns_of_ticks(started));

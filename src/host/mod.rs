@@ -46,7 +46,7 @@ pub trait Host {
     /// mean equal evidence. `None` if the caller must collect the evidence again.
     fn evidence_key(&mut self, record: &Record<'_>) -> Option<u64>;
 
-    /// Returns a record's process and its ancestors, nearest first, if the process still lives.
+    /// Returns a record's process and its ancestors, nearest first, as far as they are known.
     fn lineage(&mut self, _: &Record<'_>) -> Vec<Ancestor> {
         Vec::new()
     }

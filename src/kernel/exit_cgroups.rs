@@ -115,12 +115,23 @@ impl ExitCgroups {
     /// has the form of `/proc/PID/cgroup`, and ends where it names the unit.
     #[must_use]
     pub fn cgroup(&self, pid: u32, at: i64) -> Option<Vec<u8>> {
-        let clocks = Clocks::now();
-        let note =
-            self.processes.iter().filter_map(|notes| notes.get(pid)).find(|note| existed_at(note, at, &clocks))?;
-        let [_, _, ids @ ..] = &note;
+        let [_, _, _, ids @ ..] = &self.note(pid, at)?;
         let removed = |id| self.cgroups.get(id).and_then(|name| Some(CStr::from_bytes_until_nul(&name).ok()?.into()));
         self.names.lock().unwrap_or_else(PoisonError::into_inner).path(ids, removed, Instant::now())
+    }
+
+    /// Returns the parent of a process that is gone, which had this pid at a moment, in milliseconds since the epoch, and
+    /// when the process started, in nanoseconds since boot.
+    pub(crate) fn parent_and_start(&self, pid: u32, at: i64) -> Option<(u32, i64)> {
+        let [started, _, parent, ..] = self.note(pid, at)?;
+        let [a, b, c, d, ..] = parent.to_ne_bytes();
+        Some((u32::from_ne_bytes([a, b, c, d]), i64::try_from(started).ok()?))
+    }
+
+    /// Returns the note of the process that had a pid at a moment.
+    fn note(&self, pid: u32, at: i64) -> Option<[u64; WORDS]> {
+        let clocks = Clocks::now();
+        self.processes.iter().filter_map(|notes| notes.get(pid)).find(|note| existed_at(note, at, &clocks))
     }
 }
 
@@ -134,14 +145,14 @@ fn existed_at(note: &[u64; WORDS], at: i64, clocks: &Clocks) -> bool {
 fn offsets() -> Option<(TaskOffsets, CgroupOffsets)> {
     let bytes = std::fs::read("/sys/kernel/btf/vmlinux").ok()?;
     let btf = Btf::parse(&bytes)?;
-    let [seccomp, leader, start, code] =
-        btf.offsets("task_struct", ["seccomp", "group_leader", "start_boottime", "exit_code"])?;
+    let members = ["seccomp", "group_leader", "start_boottime", "real_parent", "tgid", "exit_code"];
+    let [seccomp, leader, start, parent, tgid, code] = btf.offsets("task_struct", members)?;
     let [mode] = btf.offsets("seccomp", ["mode"])?;
     let [root, node] = btf.offsets("cgroup", ["root", "kn"])?;
     let [hierarchy] = btf.offsets("cgroup_root", ["hierarchy_id"])?;
     let [id, name] = btf.offsets("kernfs_node", ["id", "name"])?;
     let mode = seccomp.checked_add(mode)?;
-    Some((TaskOffsets { mode, leader, start, code }, CgroupOffsets { root, hierarchy, node, id, name }))
+    Some((TaskOffsets { mode, leader, start, parent, tgid, code }, CgroupOffsets { root, hierarchy, node, id, name }))
 }
 
 #[cfg(test)]

@@ -15,6 +15,12 @@ use anyhow::{Context as _, ensure};
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a reload may go on after a signal.
+const AFTER_SIGNAL: Duration = Duration::from_secs(10);
 
 /// The settings that systemd should hold after it reads a drop-in.
 pub(crate) struct Prediction<'a> {
@@ -86,7 +92,8 @@ pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
 
 /// Undoes changes because of an error. Returns that error, with what is left if the undoing fails as well.
 ///
-/// Restores the files at once. A further signal cancels only the reload; the error then says how to make up for it.
+/// Restores the files at once, and reloads the manager, so that it holds none of the changes that were undone. A further
+/// signal only shortens the wait for the manager; the error then says how to make up for it.
 pub(crate) async fn roll_back(
     changes: Vec<Undo>,
     manager: &impl ServiceManager,
@@ -97,15 +104,16 @@ pub(crate) async fn roll_back(
     let words = if changes.len() == 1 { "was put back as it was" } else { "were put back as they were" };
     let restored = format!("{files} {words}");
     let undone: Vec<_> = changes.into_iter().map(Undo::undo).collect();
-    if let Some(error) = undone.into_iter().find_map(Result::err) {
-        return anyhow::Error::from(error).context(format!("{why:#}; and the change could not be taken back"));
-    }
+    let failure = undone.into_iter().find_map(Result::err);
     // A manager that refused to reload holds its old settings.
     let refused = matches!(
         why.downcast_ref::<SystemdError>(),
         Some(SystemdError::Refused(_) | SystemdError::AccessDenied(_) | SystemdError::Unreachable { .. })
     );
-    let reloaded = if refused { Ok(()) } else { interruption.or(async { Ok(manager.reload().await?) }).await };
+    let reloaded = if refused { Ok(()) } else { reload_despite_signals(manager, interruption).await };
+    if let Some(error) = failure {
+        return anyhow::Error::from(error).context(format!("{why:#}; and the change could not be taken back"));
+    }
     match reloaded {
         Ok(()) => why.context(restored),
         Err(error) => error.context(format!(
@@ -113,4 +121,15 @@ pub(crate) async fn roll_back(
              makes sure"
         )),
     }
+}
+
+/// Reloads the manager. Signals come in pairs when a login session ends, so a signal does not cancel the reload.
+async fn reload_despite_signals(manager: &impl ServiceManager, interruption: &mut Interruption) -> anyhow::Result<()> {
+    let mut reload = pin!(manager.reload());
+    let reloaded = tokio::select! {
+        biased;
+        reloaded = &mut reload => reloaded,
+        _ = interruption.next() => timeout(AFTER_SIGNAL, reload).await.unwrap_or(Err(SystemdError::TimedOut)),
+    };
+    Ok(reloaded?)
 }

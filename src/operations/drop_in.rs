@@ -180,6 +180,14 @@ impl Undo {
     }
 }
 
+/// Does what [`remove_unfinished`] does in each directory of drop-ins below a directory.
+pub(crate) fn remove_all_unfinished(dir: &Path) {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.extension().is_some_and(|extension| extension == "d")).for_each(|path| {
+        remove_unfinished(&path);
+    });
+}
+
 /// Removes the unfinished files of processes that have ended, and the directory if it is empty then.
 pub(crate) fn remove_unfinished(dir: &Path) {
     let mut removed = false;

@@ -40,7 +40,7 @@ struct Rehearsal {
 /// What is known about the process of a logged call.
 struct LoggedProcess<'a> {
     at: i64,
-    /// The process and its ancestors, nearest first; none if the process is gone.
+    /// The process and its ancestors, nearest first, as far as they are known.
     lineage: &'a [Ancestor],
     login: Option<u32>,
     scope: Option<&'a [u8]>,

@@ -31,4 +31,4 @@ pub use find::{LoadedUnit, UnitFiles, find, load, load_changed, load_listed};
 pub use manager_conf::{find_seccomp_log_line, load_manager_context};
 pub use passwd::uid_of_user;
 pub(crate) use search::{drop_in_owner, has_own_files};
-pub use search::{dropin_path, runtime_dir, runtime_dropin_path};
+pub use search::{dropin_path, persistent_dir, runtime_dir, runtime_dropin_path};

@@ -98,11 +98,16 @@ pub(crate) fn has_own_files(root: &Path, unit: &Unit, home: &Path) -> bool {
 /// The path of a drop-in that survives a reboot. A user's unit has it below the home.
 #[must_use]
 pub fn dropin_path(unit: &Unit, home: &Path, file_name: &str) -> PathBuf {
-    let dir = match unit.manager {
+    dropin_in_dir(&persistent_dir(unit.manager, home), unit, file_name)
+}
+
+/// The directory of a manager's own units and drop-ins that survive a reboot.
+#[must_use]
+pub fn persistent_dir(manager: Manager, home: &Path) -> PathBuf {
+    match manager {
         Manager::System => PathBuf::from("/etc/systemd/system"),
         Manager::User(_) => home.join(".config/systemd/user"),
-    };
-    dropin_in_dir(&dir, unit, file_name)
+    }
 }
 
 /// The path of a drop-in that does not survive a reboot. The end of a user's last session also removes a user's

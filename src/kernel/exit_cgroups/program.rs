@@ -15,8 +15,9 @@ use crate::kernel::bpf::{
 /// and cgroups that a unit made itself are deeper than this.
 pub(crate) const LEVELS: usize = 12;
 
-/// The words of a process's note: its start, its exit, and the ids of its cgroup's ancestors and the cgroup itself.
-pub(crate) const WORDS: usize = 2 + LEVELS;
+/// The words of a process's note: its start, its exit, its parent's pid in the first four bytes, and the ids of its
+/// cgroup's ancestors and the cgroup itself.
+pub(crate) const WORDS: usize = 3 + LEVELS;
 
 /// The size of the longest name of a directory (`NAME_MAX`) with a zero byte.
 pub(crate) const NAME_SIZE: usize = 256;
@@ -30,6 +31,10 @@ pub(crate) struct TaskOffsets {
     pub(crate) leader: u32,
     /// `task_struct.start_boottime`.
     pub(crate) start: u32,
+    /// `task_struct.real_parent`.
+    pub(crate) parent: u32,
+    /// `task_struct.tgid`.
+    pub(crate) tgid: u32,
     /// `task_struct.exit_code`.
     pub(crate) code: u32,
 }
@@ -77,10 +82,13 @@ pub(crate) fn build_process_note(killed: i32, other: i32, at: TaskOffsets) -> Op
     code.append(read(PROBE_READ_KERNEL, SCRATCH, 8, ARGUMENT, at.leader)?);
     code.append([load(64, ARGUMENT, STACK, SCRATCH)]);
     code.append(read(PROBE_READ_KERNEL, NOTE, 8, ARGUMENT, at.start)?);
+    code.append(read(PROBE_READ_KERNEL, SCRATCH, 8, ARGUMENT, at.parent)?);
+    code.append([load(64, ARGUMENT, STACK, SCRATCH), set(R1, 0), store(64, STACK, NOTE + 16, R1)]);
+    code.append(read(PROBE_READ_KERNEL, NOTE + 16, 4, ARGUMENT, at.tgid)?);
     code.append([call(KTIME_GET_BOOT_NS), store(64, STACK, NOTE + 8, R0)]);
     for level in 0..LEVELS {
         code.append([set(R1, i32::try_from(level).ok()?), call(GET_CURRENT_ANCESTOR_CGROUP_ID)]);
-        code.append([store(64, STACK, NOTE + 16 + 8 * to_i16(level), R0)]);
+        code.append([store(64, STACK, NOTE + 24 + 8 * to_i16(level), R0)]);
     }
     code.append([call(GET_CURRENT_PID_TGID), shift_right(R0, 32), store(32, STACK, KEY, R0)]);
     code.jump_if(Condition::Is, CODE, SIGSYS, sigsys);
@@ -139,7 +147,10 @@ mod tests {
 
     #[test]
     fn offset_beyond_31_bits_makes_no_program() {
-        assert!(build_process_note(3, 4, TaskOffsets { mode: u32::MAX, leader: 0, start: 0, code: 0 }).is_none());
+        assert!(
+            build_process_note(3, 4, TaskOffsets { mode: u32::MAX, leader: 0, start: 0, parent: 0, tgid: 0, code: 0 })
+                .is_none()
+        );
         let at = CgroupOffsets { root: 0, hierarchy: 0, node: 0, id: u32::MAX, name: 0 };
         assert!(build_cgroup_note(3, at).is_none());
     }

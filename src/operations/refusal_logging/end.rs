@@ -84,7 +84,13 @@ pub(crate) async fn switch_off<M: ServiceManagers>(
     let manager_started = manager.started_at().await?;
     let (since, until) = before.map_or_else(|| (now_millis(), now_millis()), |before| (before.since, before.until));
     // Without a file that sets it to 0, the variable would keep its value.
-    let off = RefusalLogMarker { since, until, manager_started, owner: OwnerMarker::current(), on: false };
+    // A recovery is one step of a process that goes on with other work, so its pid says nothing about the logging. Without
+    // an owner the time limit counts, and a failed recovery is repeated by the next process.
+    let (owner, until) = match interruption {
+        Some(_) => (OwnerMarker::current(), until),
+        None => (None, until.min(now_millis())),
+    };
+    let off = RefusalLogMarker { since, until, manager_started, owner, on: false };
     switch.set(&off, manager, clock, interruption).await?;
     manager.stop_timer(TIMER).await?;
     switch.clear()?;

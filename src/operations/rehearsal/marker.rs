@@ -81,15 +81,14 @@ impl RehearsalMarker {
         self.owner.and_then(OwnerMarker::living_owner)
     }
 
-    /// Returns the job for a unit whose own settings are in force again: it ends processes that started without them,
-    /// and starts a unit that ran before. `None` if the unit was not started since.
+    /// Returns the job that a unit of a killed rehearsal needs once its own settings are in force again: it ends processes
+    /// that started without them, and starts a unit that ran before. `None` if the unit needs neither.
     pub(crate) fn restoring_job(&self, now: &UnitProperties) -> Option<UnitJob> {
-        // systemd keeps the ID of a unit that stopped, until it unloads the unit.
-        let was_started = now.invocation_id.is_none() || now.invocation_id != self.invocation;
+        let is_new_run = now.invocation_id.is_none() || now.invocation_id != self.invocation;
         match (self.ran, now.is_running()) {
-            _ if !was_started => None,
-            (true, _) => Some(UnitJob::Restart),
-            (false, true) => Some(UnitJob::Stop),
+            (true, true) => is_new_run.then_some(UnitJob::Restart),
+            (true, false) => Some(UnitJob::Restart),
+            (false, true) => is_new_run.then_some(UnitJob::Stop),
             (false, false) => None,
         }
     }

@@ -186,7 +186,8 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
         let job = match manager.wait_for_unit_properties(&unit.name, JOB_PATIENCE).await {
             Err(SystemdError::NoSuchUnit(_)) => None,
             Err(error) => return Err(error.into()),
-            Ok(facts) => marker.restoring_job(&facts).or(self.restarted.then_some(UnitJob::Stop)),
+            // A stop also cancels a start that is still queued.
+            Ok(_) => self.restarted.then_some(if marker.ran { UnitJob::Restart } else { UnitJob::Stop }),
         };
         Ok((manager, job))
     }
