@@ -169,17 +169,16 @@ mod tests {
                 rehearsed("uname", "x", "/bin/x"),
             ]
         };
-        let calls = |found: Diagnosis| -> Vec<String> {
-            let remedy = &found.remedies[found.default_remedy().unwrap()];
-            remedy.opens.iter().map(ToString::to_string).collect()
+        let default = |incidents| {
+            let found = diagnose(incidents, Some(&situation), &groups());
+            found.remedies[found.default_remedy().unwrap()].content.clone()
         };
         let found = diagnose(all(), Some(&situation), &groups());
         assert_eq!(found.findings.len(), 3, "loading the rehearsal's own filter is no finding");
-        assert_eq!(calls(found), ["execve", "uname"]);
-        let found = diagnose(all(), Some(&situation), &groups());
+        assert_eq!(default(all()), "[Service]\nSystemCallFilter=execve uname\n");
         let mut reserved = found.remedies.iter().filter(|remedy| remedy.reservation == Some(Reservation::BeforeExec));
-        assert_eq!(reserved.next().unwrap().opens.join(" "), "execve socket uname");
+        assert_eq!(reserved.next().unwrap().content, "[Service]\nSystemCallFilter=execve socket uname\n");
         let of_program = vec![rehearsed("socket", "x", "/bin/x")];
-        assert_eq!(calls(diagnose(of_program, Some(&situation), &groups())), ["socket"]);
+        assert_eq!(default(of_program), "[Service]\nSystemCallFilter=socket\n");
     }
 }

@@ -64,6 +64,8 @@ SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
 CONF
+ok "nginx.service reloads under the remedy, since its reload was rehearsed" systemctl reload nginx.service
+ok "and works" within 20 web
 killed nginx.service
 systemctl stop nginx.service
 
@@ -78,4 +80,32 @@ SystemCallFilter=@basic-io @file-system @io-event @signal @process
 SystemCallErrorNumber=EPERM
 CONF
 systemctl stop redis-server.service
+
+# A program that moves a child into a scope of its own, as PAM does with a login. The child outlives the rehearsal.
+cat >/usr/local/bin/moves <<'SH'
+#!/bin/sh
+systemd-run --scope --quiet --unit=moved-$$ sh -c 'while :; do uname; sleep 1; done' &
+exec sleep infinity
+SH
+chmod +x /usr/local/bin/moves
+unit moves.service <<'CONF'
+[Service]
+ExecStart=/usr/local/bin/moves
+ExecStop=/usr/bin/nproc
+StandardOutput=null
+SystemCallFilter=~uname sched_getaffinity
+SystemCallErrorNumber=EPERM
+CONF
+systemctl daemon-reload
+said=$(mktemp)
+ok "a program that moves a child is rehearsed" sh -c 'harden-why --json rehearse moves.service --yes --for 10s >"$0"' "$said"
+ok "the child's calls and those of the stop are found" jq -e '[.rehearsal.calls[].call] == ["sched_getaffinity", "uname"]' "$said"
+ok "and the child is named, since it outlives the rehearsal" jq -e '.rehearsal.survivors | any(.command | contains("uname"))' \
+    "$said"
+sleep 5
+ok "its later calls raise no alert" not says uname journalctl --no-pager -o cat -t harden-whyd -g uname
+ok "and are of no other unit" not answers '.units[] | select(.unit | startswith("moved-"))'
+jq -r '.rehearsal.survivors[].pid' "$said" | xargs -r kill
+systemctl stop moves.service
+rm "$said"
 finish
