@@ -133,10 +133,15 @@ impl Rehearsal {
             }
             return is_rehearsed;
         }
-        let started = process.lineage.first().map(|own| own.started);
-        started.is_none_or(|started| started >= self.from - START_SLACK_MS)
-            && (process.login.is_some_and(|login| self.logins.contains(&login))
-                || process.scope.is_some_and(|scope| self.scopes.contains(scope)))
+        // A process of such a place, or a descendant of one. A dying process itself may have no place any more.
+        let since = self.from - START_SLACK_MS;
+        let is_kin = |started: Option<i64>, login: Option<u32>, scope: Option<&[u8]>| {
+            started.is_none_or(|started| started >= since)
+                && (login.is_some_and(|login| self.logins.contains(&login))
+                    || scope.is_some_and(|scope| self.scopes.contains(scope)))
+        };
+        is_kin(process.lineage.first().map(|own| own.started), process.login, process.scope)
+            || process.lineage.iter().any(|one| is_kin(Some(one.started), one.session, scope_path(&one.cgroup)))
     }
 
     /// Notes the login and the scope of a process that was moved. Its kin lose their lineage when an ancestor ends.
@@ -146,8 +151,11 @@ impl Rehearsal {
         if self.logins.len() < MOST_PLACES {
             self.logins.extend(login);
         }
-        if self.scopes.len() < MOST_PLACES {
-            self.scopes.extend(process.scope.map(<[u8]>::to_vec));
+        let below = process.lineage.iter().take_while(|one| *one != ancestor);
+        for scope in below.filter_map(|one| scope_path(&one.cgroup)).chain(process.scope) {
+            if self.scopes.len() < MOST_PLACES {
+                self.scopes.insert(scope.to_vec());
+            }
         }
     }
 }
@@ -258,6 +266,7 @@ mod tests {
         assert_eq!(claimed(&mut all, 1_700, ("/system.slice/b.service", UNSET), &[(1_600, ssh)]), owner);
         assert_eq!(claimed(&mut all, 1_700, ("/system.slice/b.service", UNSET), &[]), None);
         assert_eq!(claimed(&mut all, 1_700, (ssh, UNSET), &[(1_600, ssh)]), None, "its unit shows it");
+        assert_eq!(claimed(&mut all, 1_700, ("/", UNSET), &[(1_690, "/"), (1_500, SESSION)]), owner, "a dying child");
         let other = "/user.slice/user-0.slice/session-8.scope";
         assert_eq!(claimed(&mut all, 1_700, (other, "8"), &[(1_650, other)]), None);
         assert_eq!(claimed(&mut all, 1_700, (SESSION, "7"), &[(500, SESSION)]), None, "it was there before");
