@@ -215,7 +215,7 @@ fn choose_remedy<'a>(
         None if count == 0 => bail!(NothingToDo(format!(
             "there is no remedy to apply for the denials of {name}; 'harden-why {name}' tells why"
         ))),
-        None if number.is_none() => {
+        None if choice == RemedyChoice::Default => {
             let reservation = diagnosis.remedies.first().and_then(|remedy| remedy.reservation);
             let why = reservation.map_or("none can be the default", describe_missing_default);
             bail!("{why}: look at 'harden-why {name}', then choose one with --remedy N")
@@ -227,6 +227,7 @@ fn choose_remedy<'a>(
 /// Returns why no remedy is applied without `--remedy`.
 fn describe_missing_default(reservation: Reservation) -> &'static str {
     match reservation {
+        Reservation::BeforeExec => "only systemd made the denied calls, and mostly gets by without them",
         Reservation::HasFallback => {
             "most callers do without the denied call, and only one that does not needs a remedy"
         }

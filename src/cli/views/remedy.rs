@@ -203,6 +203,9 @@ impl RemedyView {
 /// Returns what a page says about a reservation, unless the remedy's title says it.
 fn describe_reservation(reservation: Reservation, kind: &RemedyKind) -> Option<&'static str> {
     Some(match reservation {
+        Reservation::BeforeExec => {
+            "only if the unit does not start without it: systemd makes the call, not the program"
+        }
         Reservation::HasFallback => "only for a caller that does not make an older call instead",
         Reservation::UnknownArgument => "a guess, and not proven: the decisive argument is unknown",
         Reservation::WiderThanDenied if *kind == RemedyKind::RelaxDirectives => "opens more than was denied",
