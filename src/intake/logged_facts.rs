@@ -141,7 +141,9 @@ mod tests {
 
     fn read(lines: &[&str]) -> LoggedFacts {
         let mut facts = LoggedFacts::default();
-        lines.iter().for_each(|line| facts.add_line(line.as_bytes()));
+        for line in lines {
+            facts.add_line(line.as_bytes());
+        }
         facts
     }
 

@@ -36,13 +36,7 @@ impl CauseView {
                 by,
             ),
             DenialCause::Unit { effect, by, changed: false } => {
-                let killed = finding.incident.denial().filter(|denial| denial.action == Action::KillThread);
-                let how = match killed {
-                    Some(_) if *effect == Effect::Kill => {
-                        ". It kills the thread alone before systemd 243, Linux 4.14 or libseccomp 2.4"
-                    }
-                    _ => "",
-                };
+                let how = old_kill_words(finding, *effect);
                 ("unit", format!("the unit's {} it{how}", join_names_and_verb(by)), by)
             }
             DenialCause::Unit { by, changed: true, .. } => (
@@ -153,6 +147,16 @@ impl DirectiveView {
 
 fn join_names(by: &[policy::DirectiveCause]) -> String {
     join(by.iter().map(|cause| format!("{}=", cause.directive.key())))
+}
+
+/// Says why a filter that kills processes killed a thread.
+fn old_kill_words(finding: &Finding, effect: Effect) -> &'static str {
+    let killed_thread = finding.incident.denial().is_some_and(|denial| denial.action == Action::KillThread);
+    if killed_thread && effect == Effect::Kill {
+        ". It kills the thread alone before systemd 243, Linux 4.14 or libseccomp 2.4"
+    } else {
+        ""
+    }
 }
 
 fn join_names_and_verb(by: &[policy::DirectiveCause]) -> String {
