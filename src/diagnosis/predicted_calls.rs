@@ -210,7 +210,7 @@ mod tests {
             estimate.choose(&OpeningScope { needed: 1, ..OpeningScope::default() }, |call| call != "socket", |_| true);
         assert!(many.len() > 10 && many.is_sorted_by(|one, other| one.likelihood >= other.likelihood));
         let before: BTreeSet<&str> = many.iter().map(|predicted| predicted.call).collect();
-        let again = OpeningScope { needed: 1, opened_early: before.clone(), ..OpeningScope::default() };
+        let again = OpeningScope { needed: 1, opened_early: before.clone() };
         let more = estimate.choose(&again, |call| call != "socket" && !before.contains(call), |_| true);
         assert!(more.len() <= 1, "no more may be opened in vain: {more:?}");
     }

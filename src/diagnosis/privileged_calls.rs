@@ -17,7 +17,7 @@ pub const GROUPS: [&str; 11] = [
     "@keyring",
 ];
 
-/// Whether the call belongs to io_uring, which reads, writes, opens files and connects sockets without the calls that
+/// Whether the call belongs to `io_uring`, which reads, writes, opens files and connects sockets without the calls that
 /// a filter sees.
 #[must_use]
 pub fn is_unfiltered_io(call: &str) -> bool {

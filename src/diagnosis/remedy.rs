@@ -25,7 +25,7 @@ pub struct Remedy {
     pub conditional: Vec<Box<str>>,
     /// Denied calls that fail with an error under it.
     pub failing: Vec<Box<str>>,
-    /// Newly allowed calls of io_uring: no filter sees what a program does through these.
+    /// Newly allowed calls of `io_uring`: no filter sees what a program does through these.
     pub unfiltered_io: Vec<Box<str>>,
     /// Newly allowed calls, the denied ones included, that administer the machine or weaken the isolation of
     /// programs: `(group, call)`, as in [`privileged_calls::GROUPS`](super::privileged_calls::GROUPS).

@@ -257,7 +257,7 @@ impl<'a> Search<'a> {
     }
 
     /// Returns the remedy that lets calls fail with an error that programs handle: all calls, if each has such an error
-    /// and kills now. Else only those of io_uring, whose work no filter sees, and the remedy allows the others.
+    /// and kills now. Else only those of `io_uring`, whose work no filter sees, and the remedy allows the others.
     fn fail_with_error(&self, names: &BTreeSet<&str>, relatives: &[OpenedCall]) -> Option<Remedy> {
         let kills = |call: &DeniedCall<'_>| call.effect == Some(Effect::Kill) && call.is_by_filter();
         let has_error = |name: &&str| errno_fallback::find_fallback(name).is_some();

@@ -215,7 +215,7 @@ fn describe_reservation(reservation: Reservation, kind: &RemedyKind) -> Option<&
     })
 }
 
-/// Warns that a remedy allows calls of io_uring.
+/// Warns that a remedy allows calls of `io_uring`.
 pub(crate) fn io_uring_caution(remedy: &Remedy) -> Option<String> {
     let calls = join(remedy.unfiltered_io.iter().map(ToString::to_string));
     (!calls.is_empty()).then(|| {
