@@ -5,8 +5,8 @@
 //! (`bus_exec_context_set_transient_property` in `src/core/dbus-execute.c`).
 
 use super::rooted::RootedTree;
-use crate::policy::UnitFile;
 use crate::policy::exec_command::ExecCommand;
+use crate::policy::unit_file::{Assignment, UnitFile};
 use crate::units::{Unit, UnitName};
 use std::path::Path;
 
@@ -34,9 +34,9 @@ pub(crate) fn systemd_run_command(root: &Path, unit: &Unit, fragment: &Path, lin
     let own = own.map(|line| format!("{}={}", line.key, unescape_specifiers(&line.value)));
     let properties = own.chain(lines.iter().cloned()).map(|line| format!("-p {}", quote(&line)));
     let name = (!has_generated_name(&unit.name)).then(|| format!("--unit={}", quote(unit.name.as_str())));
-    let start =
-        file.assignments.iter().filter(|line| &*line.key == "ExecStart").flat_map(ExecCommand::parse).next_back()?;
-    let words = [&start.program].into_iter().chain(&start.arguments).map(|word| quote(&unescape_word(word)));
+    let starts = file.assignments.iter().filter(|line| &*line.key == "ExecStart").map(unescape_command);
+    let start = starts.flat_map(|line| ExecCommand::parse(&line)).last()?;
+    let words = [&start.program].into_iter().chain(&start.arguments).map(|word| quote(&unescape_specifiers(word)));
     let all: Vec<String> = name.into_iter().chain(properties).chain(words).collect();
     let command = format!("systemd-run {}{}", unit.manager.option(), all.join(" "));
     command.chars().all(|c| !c.is_control()).then_some(command)
@@ -62,11 +62,25 @@ fn unescape_specifiers(text: &str) -> String {
     text.replace("%%", "%")
 }
 
-/// Undoes the escapes that systemd adds to a command besides those of its own syntax (`shell_escape` with `$` and `` ` ``,
-/// and `%`).
-fn unescape_word(word: &str) -> String {
-    let word = unescape_specifiers(word);
-    ["$", "`", ";", "'"].iter().fold(word, |word, c| word.replace(&format!("\\{c}"), c))
+/// Undoes the escapes of a command that a unit file's own syntax does not have: systemd writes a backslash also before
+/// `$`, `;` and `` ` `` (`shell_escape` in `src/basic/escape.c`).
+fn unescape_command(line: &Assignment) -> Assignment {
+    let mut value = String::new();
+    let mut chars = line.value.chars().peekable();
+    while let Some(c) = chars.next() {
+        match chars.peek().copied().filter(|_| c == '\\') {
+            Some(next @ ('$' | ';' | '`')) => {
+                value.push(next);
+                chars.next();
+            }
+            Some(next) => {
+                value.extend([c, next]);
+                chars.next();
+            }
+            None => value.push(c),
+        }
+    }
+    Assignment { value: value.into(), ..line.clone() }
 }
 
 /// Quotes a word for a shell.
@@ -104,6 +118,13 @@ mod tests {
         assert_eq!(command("run-u12.service", Manager::System, FILE).unwrap(), expected);
         let named = command("backup.service", Manager::User(1000), FILE).unwrap();
         assert!(named.starts_with("systemd-run --user --unit=backup.service -p "), "{named}");
+    }
+
+    #[test]
+    fn escapes_of_a_transient_file_are_undone() {
+        let text = "[Service]\nExecStart=\nExecStart=\"/usr/bin/sh\" \"-c\" \"uname\\; test \\$? = 0\"\n";
+        let command = command("run-u1.service", Manager::System, text).unwrap();
+        assert!(command.ends_with(" /usr/bin/sh -c 'uname; test $? = 0'"), "{command}");
     }
 
     #[test]
