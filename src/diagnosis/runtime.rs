@@ -29,7 +29,7 @@ pub enum Runtime {
     Container,
 }
 
-/// The beginning of AppArmor profiles, and the program that loads such profiles.
+/// The beginning of `AppArmor` profiles, and the program that loads such profiles.
 const PROFILES: [(&str, Runtime); 13] = [
     ("docker-default", Runtime::Docker),
     ("snap.", Runtime::Snap),
@@ -46,7 +46,7 @@ const PROFILES: [(&str, Runtime); 13] = [
     ("incus-", Runtime::Lxc),
 ];
 
-/// The types of SELinux that a runtime gives to its processes, and the runtime.
+/// The types of `SELinux` that a runtime gives to its processes, and the runtime.
 const TYPES: [(&str, Runtime); 7] = [
     ("container_t", Runtime::Container),
     ("container_init_t", Runtime::Container),
@@ -82,8 +82,8 @@ impl Runtime {
         NAMES.iter().find(fits).map(|(_, _, runtime)| *runtime)
     }
 
-    /// Returns the program that gives its processes such a label: an AppArmor profile, alone, stacked or in a policy
-    /// namespace (`apparmor_getprocattr`), or an SELinux context. A process cannot choose its label.
+    /// Returns the program that gives its processes such a label: an `AppArmor` profile, alone, stacked or in a policy
+    /// namespace (`apparmor_getprocattr`), or an `SELinux` context. A process cannot choose its label.
     #[must_use]
     pub(crate) fn from_label(label: &[u8]) -> Option<Self> {
         let label = str::from_utf8(label).ok()?.trim_end_matches('\0');
@@ -92,9 +92,9 @@ impl Runtime {
         {
             return Some(*runtime);
         }
-        let profiles = label.split("//&").map(|profile| profile.trim_start_matches(':').trim_start_matches("//"));
+        let mut profiles = label.split("//&").map(|profile| profile.trim_start_matches(':').trim_start_matches("//"));
         let of = |profile: &str| PROFILES.iter().find(|(start, _)| profile.starts_with(start)).map(|(_, found)| *found);
-        profiles.filter_map(of).next()
+        profiles.find_map(of)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::units::{Manager, Placement, Unit};
 
 /// A core dump.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct CoreDump {
+pub(super) struct ToldCoreDump {
     pub(super) pid: Option<u32>,
     pub(super) program: Option<String>,
     /// The unit of the process's cgroup.
@@ -20,17 +20,17 @@ pub(super) struct CoreDump {
 /// Reads lines, and remembers the core dump that they are about.
 #[derive(Debug, Default)]
 pub(super) struct CoreDumpReader {
-    current: Option<CoreDump>,
+    current: Option<ToldCoreDump>,
 }
 
 impl CoreDumpReader {
     /// Reads a line. Returns the core dump before it, if the line begins another.
-    pub(super) fn read(&mut self, line: &str) -> Option<CoreDump> {
+    pub(super) fn read(&mut self, line: &str) -> Option<ToldCoreDump> {
         let text = line.trim();
         if let Some(rest) = text.strip_prefix("PID: ") {
             let (pid, name) = rest.split_once(' ').unwrap_or((rest, ""));
             let program = clean_program(name);
-            return self.current.replace(CoreDump { pid: pid.parse().ok(), program, ..CoreDump::default() });
+            return self.current.replace(ToldCoreDump { pid: pid.parse().ok(), program, ..ToldCoreDump::default() });
         }
         if let Some((_, rest)) = text.split_once("Process ")
             && let Some((pid, rest)) = rest.split_once(" (")
@@ -43,7 +43,12 @@ impl CoreDumpReader {
                 current.is_sigsys = current.is_sigsys.or(is_sigsys);
                 return None;
             }
-            return self.current.replace(CoreDump { pid: Some(pid), program, is_sigsys, ..CoreDump::default() });
+            return self.current.replace(ToldCoreDump {
+                pid: Some(pid),
+                program,
+                is_sigsys,
+                ..ToldCoreDump::default()
+            });
         }
         let current = self.current.as_mut()?;
         if let Some(signal) = text.strip_prefix("Signal: ") {
@@ -66,7 +71,7 @@ impl CoreDumpReader {
     }
 
     /// Returns the last core dump.
-    pub(super) fn finish(self) -> Option<CoreDump> {
+    pub(super) fn finish(self) -> Option<ToldCoreDump> {
         self.current
     }
 }
@@ -117,7 +122,7 @@ mod tests {
     fn coredumpctl_info_tells_process_unit_and_function() {
         let text = "           PID: 379 (mkswap)\n           UID: 0 (root)\n        Signal: 31 (SYS)\n     Timestamp: Sun 2020-07-12 01:41:00 MDT (10h ago)\n  Command Line: mkswap /dev/zram0\n    Executable: /usr/bin/mkswap\n Control Group: /system.slice/swap.service\n          Unit: swap.service\n       Message: Process 379 (mkswap) of user 0 dumped core.\n\n                Stack trace of thread 379:\n                #0  0x00000000b6e4a1c8 __posix_fadvise64_l64 (libc.so.6 + 0xce1c8)\n                #1  0x00000000b6f0 main (mkswap + 0x1)\n           PID: 380 (b)\n        Signal: 11 (SEGV)\n";
         let mut reader = CoreDumpReader::default();
-        let found: Vec<CoreDump> = text.lines().filter_map(|line| reader.read(line)).collect();
+        let found: Vec<ToldCoreDump> = text.lines().filter_map(|line| reader.read(line)).collect();
         let [first] = &found[..] else { panic!("{found:?}") };
         assert_eq!((first.pid, first.program.as_deref()), (Some(379), Some("/usr/bin/mkswap")));
         assert_eq!(first.unit.as_ref().map(|unit| unit.name.as_str()), Some("swap.service"));

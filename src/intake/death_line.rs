@@ -179,7 +179,7 @@ fn parse_core_list_row(line: &str) -> Option<ToldDeath> {
     let words: Vec<&str> = line.split_whitespace().take(16).collect();
     let at = (3..words.len()).find(|&at| {
         let is_number = |word: &&str| word.bytes().all(|byte| byte.is_ascii_digit());
-        matches!(words[at], "31" | "SIGSYS" | "SYS") && words[at - 3..at].iter().all(|word| is_number(word))
+        matches!(words[at], "31" | "SIGSYS" | "SYS") && words[at - 3..at].iter().all(is_number)
     })?;
     let rest = &words[at + 1..];
     let program = match rest {

@@ -2,7 +2,7 @@
 //!
 //! A death that has a record names the unit of that record; one without is handed on as a death of its own.
 
-use super::core_dump_text::{CoreDump, CoreDumpReader};
+use super::core_dump_text::{CoreDumpReader, ToldCoreDump};
 use super::death_line;
 use super::death_line::{DeathLine, Teller, ToldDeath};
 use super::line_time::{LineTime, SEARCHED};
@@ -189,7 +189,7 @@ impl DeathReader {
         Death { unit, pid, program, at, function: None, time, names_signal }
     }
 
-    fn add_core(&mut self, core: CoreDump) {
+    fn add_core(&mut self, core: ToldCoreDump) {
         let known = self.deaths.iter_mut().find(|death| death.pid.is_some() && death.pid == core.pid);
         let unit = core.unit.map(|unit| (unit, Rung::JournalEntry));
         if let Some(death) = known {
@@ -316,7 +316,9 @@ fn match_by_time(deaths: Vec<Death>, kills: &mut [Kill], evidence: &mut Vec<(u32
             continue;
         }
         kills[at].is_matched = true;
-        dead.iter().for_each(|&index| is_matched[index] = true);
+        for &index in &dead {
+            is_matched[index] = true;
+        }
     }
     left.extend(manager_told.into_iter().zip(is_matched).filter(|(_, is_matched)| !is_matched).map(|(death, _)| death));
     left

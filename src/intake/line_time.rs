@@ -74,7 +74,7 @@ impl PrintedTime {
         let shape = |day: &[u8]| -> Vec<u8> {
             day.iter().map(|byte| if byte.is_ascii_digit() || *byte == b' ' { b'0' } else { *byte }).collect()
         };
-        let has_names = self.day.iter().any(|byte| byte.is_ascii_alphabetic());
+        let has_names = self.day.iter().any(u8::is_ascii_alphabetic);
         self.is_of_day == other.is_of_day
             && (shape(&self.day) == shape(&other.day) || (has_names && self.day.len() == other.day.len()))
     }

@@ -90,7 +90,7 @@ fn parse_heading(line: &[u8]) -> Option<String> {
     let path = str::from_utf8(line.strip_prefix(b"# ")?).ok()?;
     let (dir, name) = path.strip_prefix('/')?.rsplit_once('/')?;
     let is_unit = name.parse::<UnitName>().is_ok();
-    let is_dropin = name.ends_with(".conf") && dir.ends_with(".d");
+    let is_dropin = name.strip_suffix(".conf").is_some() && dir.strip_suffix(".d").is_some();
     let is_plain = !path.contains("/../") && !path.contains(char::is_control);
     (is_plain && (is_unit || is_dropin)).then(|| path.to_owned())
 }

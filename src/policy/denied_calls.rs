@@ -46,14 +46,11 @@ fn add(denied: &mut Vec<DeniedCalls>, cause: &DirectiveCause, call: &'static str
     let Some(effect) = cause.effect else { return };
     let same =
         |one: &&mut DeniedCalls| one.directive == cause.directive && one.origin == cause.origin && one.effect == effect;
-    match denied.iter_mut().find(same) {
-        Some(one) => {
-            one.calls.push(call);
-            one.is_conditional |= is_conditional;
-        }
-        None => {
-            let (directive, origin) = (cause.directive, cause.origin.clone());
-            denied.push(DeniedCalls { directive, origin, effect, is_conditional, calls: vec![call] });
-        }
+    if let Some(one) = denied.iter_mut().find(same) {
+        one.calls.push(call);
+        one.is_conditional |= is_conditional;
+    } else {
+        let (directive, origin) = (cause.directive, cause.origin.clone());
+        denied.push(DeniedCalls { directive, origin, effect, is_conditional, calls: vec![call] });
     }
 }

@@ -112,14 +112,14 @@ struct Counting {
     /// Names the unit that the user assumes, and guesses from unit files in the log.
     assuming: LogHost,
     /// Records of unknown units, in the order of the log. Its end may name the unit.
-    waiting: Vec<Box<UnattributedSighting>>,
+    waiting: Vec<UnattributedSighting>,
 }
 
 impl Counting {
     fn add_record(&mut self, record: &Record<'_>, named: Option<&Unit>) {
         let RecordOutcome::Unattributed(sighting) = self.pipeline.add_record(record, named) else { return };
         if self.waiting.len() < MOST_WAITING {
-            self.waiting.push(sighting);
+            self.waiting.push(*sighting);
         } else {
             self.count(*sighting);
         }
@@ -149,7 +149,7 @@ impl Counting {
         for mut sighting in std::mem::take(&mut self.waiting) {
             let pid = sighting.pid();
             sighting.add_evidence(deaths.evidence(pid));
-            self.count(*sighting);
+            self.count(sighting);
         }
     }
 

@@ -37,16 +37,15 @@ impl PastedRoot {
         }
         let mut written = Self { root: ScratchDir::new()?, units: Vec::new(), notes: Vec::new() };
         for file in pasted {
-            let path = match &file.path {
-                Some(path) => place_of(path),
-                None => {
-                    let of_log = log.file_name().and_then(|name| name.to_str()?.parse::<UnitName>().ok());
-                    let name = assumed.cloned().or(of_log).map_or_else(|| UNNAMED.to_owned(), |name| name.to_string());
-                    let path = format!("{DIRECTORY}/{name}");
-                    let text = format!("the unit file in {} is read as {}", shown_path(log), escape(path.as_bytes()));
-                    written.notes.push(Note::new("unit-file-in-log", text));
-                    path
-                }
+            let path = if let Some(path) = &file.path {
+                place_of(path)
+            } else {
+                let of_log = log.file_name().and_then(|name| name.to_str()?.parse::<UnitName>().ok());
+                let name = assumed.cloned().or(of_log).map_or_else(|| UNNAMED.to_owned(), |name| name.to_string());
+                let path = format!("{DIRECTORY}/{name}");
+                let text = format!("the unit file in {} is read as {}", shown_path(log), escape(path.as_bytes()));
+                written.notes.push(Note::new("unit-file-in-log", text));
+                path
             };
             written.units.extend(unit_of_path(&path).filter(|unit| !written.units.contains(unit)));
             let place = written.root.path.join(path.trim_start_matches('/'));
@@ -72,7 +71,7 @@ fn place_of(path: &str) -> String {
     }
     let mut parts = path.rsplit('/');
     let (name, dir) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    if name.ends_with(".conf") { format!("{DIRECTORY}/{dir}/{name}") } else { format!("{DIRECTORY}/{name}") }
+    if dir.strip_suffix(".d").is_some() { format!("{DIRECTORY}/{dir}/{name}") } else { format!("{DIRECTORY}/{name}") }
 }
 
 /// Returns the unit of a unit file or of a drop-in of its own.

@@ -120,16 +120,13 @@ async fn find_in_log(common: &Common, asked: &Check, log: &Path) -> anyhow::Resu
         let text = format!("{} of unknown units are taken for those of {}", plural(unknown, "record"), unit.name);
         notes.push(Note::new("unit-assumed", text));
     }
-    let (settings, groups) = match &root {
-        Some(root) => {
-            let machine =
-                LogMachine::new(GroupsAtHand::Local(loaded.groups), Some(root.as_path()), read.summary.facts.clone());
-            machine.load_settings(root, &unit, &incidents)
-        }
-        None => {
-            let settings = unit_settings::load(&Managers::new(&common.bus), &unit, &loaded.groups).await;
-            (settings, loaded.groups)
-        }
+    let (settings, groups) = if let Some(root) = &root {
+        let machine =
+            LogMachine::new(GroupsAtHand::Local(loaded.groups), Some(root.as_path()), read.summary.facts.clone());
+        machine.load_settings(root, &unit, &incidents)
+    } else {
+        let settings = unit_settings::load(&Managers::new(&common.bus), &unit, &loaded.groups).await;
+        (settings, loaded.groups)
     };
     Ok(Checking { named: unit.clone(), unit, incidents, settings, groups, notes })
 }

@@ -130,8 +130,8 @@ fn left_out_note(
     }
     let mut text = if is_nothing_shown { format!("the log names {asked} for no record") } else { String::new() };
     if !parts.is_empty() {
-        text.push_str(if is_nothing_shown { "; " } else { "" });
-        text.push_str(&format!("left out by --unit: {}", join(parts.into_iter())));
+        text.push_str(if is_nothing_shown { "; left out by --unit: " } else { "left out by --unit: " });
+        text.push_str(&join(parts.into_iter()));
     }
     if is_nothing_shown && left_out.iter().any(|(unit, _)| unit.is_none()) {
         text.push_str(

@@ -11,42 +11,14 @@ use crate::policy::Effect;
 
 impl CauseView {
     pub(crate) fn new(finding: &Finding, clock: &LocalTime) -> Self {
+        if let Some((kind, words)) = words_without_record(finding) {
+            return Self { kind, since: None, words: words.to_owned(), directives: Vec::new() };
+        }
         let (kind, words, directives): (_, _, &[policy::DirectiveCause]) = match &finding.cause {
-            DenialCause::Unit { by, changed: false, .. } if finding.is_systemds_own() => (
-                "unit",
-                format!(
-                    "the unit's {} it, but systemd made the call, not the program: it stays denied, unless the unit does \
-                     not start without it",
-                    join_names_and_verb(by)
-                ),
-                by,
-            ),
-            DenialCause::Unit { by, changed: false, .. } if finding.has_fallback() => (
-                "unit",
-                format!(
-                    "the unit's {} it with the error of a kernel that does not know it. Most callers then make an older \
-                     call, and nothing has to change. Some do not, and fail: {}",
-                    join_names_and_verb(by),
-                    if finding.can_be_lifted() {
-                        "the remedy below is for these"
-                    } else {
-                        "for these, no setting of the unit can let it pass"
-                    }
-                ),
-                by,
-            ),
-            DenialCause::Unit { effect, by, changed: false } => {
-                let how = old_kill_words(finding, *effect);
-                ("unit", format!("the unit's {} it{how}", join_names_and_verb(by)), by)
+            DenialCause::Unit { effect, by, changed } => {
+                let kind = if *changed { "settings-changed" } else { "unit" };
+                (kind, unit_words(finding, *effect, by, *changed), by)
             }
-            DenialCause::Unit { by, changed: true, .. } => (
-                "settings-changed",
-                format!(
-                    "the unit's {} it, though more strictly than the record says: they were changed since",
-                    join_names_and_verb(by)
-                ),
-                by,
-            ),
             DenialCause::Possible { by } => (
                 "possibly-unit",
                 format!("possibly the unit's {}: that depends on arguments, which no record tells", join_names(by)),
@@ -72,24 +44,10 @@ impl CauseView {
                 };
                 ("logged", words.to_owned(), by.as_slice())
             }
-            DenialCause::Elsewhere(Elsewhere::Permitted { .. } | Elsewhere::OtherEffect) if is_traced(finding) => (
-                "elsewhere",
-                "not the unit's settings: they do not make the call fail so. The kernel itself refused it, as for a \
-                 missing capability, or another filter"
-                    .to_owned(),
-                &[],
-            ),
             DenialCause::Elsewhere(elsewhere) => {
                 let (kind, words) = elsewhere_words(elsewhere, finding, clock);
                 (kind, words, &[])
             }
-            DenialCause::SettingsUnread if is_traced(finding) => (
-                "settings-unread",
-                "not known: strace shows the error alone. A filter of the unit, whose settings were not read, or the \
-                 kernel itself refused it, as for a missing capability"
-                    .to_owned(),
-                &[],
-            ),
             DenialCause::SettingsUnread => (
                 "settings-unread",
                 format!(
@@ -101,13 +59,6 @@ impl CauseView {
             DenialCause::UnknownCall => (
                 "unknown-call",
                 "no name is known for this number, so no setting of systemd can name it; an allow-list denies it"
-                    .to_owned(),
-                &[],
-            ),
-            DenialCause::UnrecordedDeath if finding.incident.key.source == SightingSource::Log => (
-                "unrecorded-death",
-                "not known, since the log has no record of the kernel that names the call: add the output of 'journalctl \
-                 -k' or 'dmesg', or audit.log"
                     .to_owned(),
                 &[],
             ),
@@ -128,9 +79,56 @@ impl CauseView {
     }
 }
 
-/// Whether strace showed the denial, which tells no more than the error.
-fn is_traced(finding: &Finding) -> bool {
-    matches!(finding.incident.key.source, SightingSource::Strace { .. })
+/// Describes a denial by the unit's settings.
+fn unit_words(finding: &Finding, effect: Effect, by: &[policy::DirectiveCause], changed: bool) -> String {
+    let names = join_names_and_verb(by);
+    if changed {
+        return format!("the unit's {names} it, though more strictly than the record says: they were changed since");
+    }
+    if finding.is_systemds_own() {
+        return format!(
+            "the unit's {names} it, but systemd made the call, not the program: it stays denied, unless the unit does not \
+             start without it"
+        );
+    }
+    if finding.has_fallback() {
+        let rest = if finding.can_be_lifted() {
+            "the remedy below is for these"
+        } else {
+            "for these, no setting of the unit can let it pass"
+        };
+        return format!(
+            "the unit's {names} it with the error of a kernel that does not know it. Most callers then make an older call, \
+             and nothing has to change. Some do not, and fail: {rest}"
+        );
+    }
+    let how = old_kill_words(finding, effect);
+    format!("the unit's {names} it{how}")
+}
+
+/// Returns the cause of what a log tells without a record, where that changes the words.
+fn words_without_record(finding: &Finding) -> Option<(&'static str, &'static str)> {
+    match (finding.incident.key.source, &finding.cause) {
+        (
+            SightingSource::Strace { .. },
+            DenialCause::Elsewhere(Elsewhere::Permitted { .. } | Elsewhere::OtherEffect),
+        ) => Some((
+            "elsewhere",
+            "not the unit's settings: they do not make the call fail so. The kernel itself refused it, as for a missing \
+             capability, or another filter",
+        )),
+        (SightingSource::Strace { .. }, DenialCause::SettingsUnread) => Some((
+            "settings-unread",
+            "not known: strace shows the error alone. A filter of the unit, whose settings were not read, or the kernel \
+             itself refused it, as for a missing capability",
+        )),
+        (SightingSource::Log, DenialCause::UnrecordedDeath) => Some((
+            "unrecorded-death",
+            "not known, since the log has no record of the kernel that names the call: add the output of 'journalctl -k' \
+             or 'dmesg', or audit.log",
+        )),
+        _ => None,
+    }
 }
 
 impl DirectiveView {
