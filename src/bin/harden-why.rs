@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    harden_why::cli::run(&harden_why::cli::args::Cli::parse_arguments())
+    harden_why::cli::run_arguments()
 }

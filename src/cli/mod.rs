@@ -9,10 +9,12 @@ pub(crate) mod verbs;
 pub mod views;
 
 use crate::cli::terminal::clock::local_time_now;
-use crate::cli::terminal::output::{Inconclusive, block_on, print_message, print_reply};
+use crate::cli::terminal::output::{
+    PrintedFailure, block_on, color_choice, print_error, print_error_object, print_reply,
+};
 use crate::operations::outcome::NothingToDo;
 use anstream::ColorChoice;
-use args::{Cli, Command, When};
+use args::{Cli, Command};
 use std::io;
 use std::process::ExitCode;
 use terminal::page;
@@ -20,14 +22,26 @@ use verbs::{
     apply, check, demo, explain, follow, log_refusals, overview, rehearse, restore, revert, status, syscall, tap, units,
 };
 
+/// Parses this program's arguments and runs the invocation. Prints the error and exits if the arguments are invalid.
+#[must_use]
+pub fn run_arguments() -> ExitCode {
+    match Cli::parse_arguments() {
+        Ok(cli) => run(&cli),
+        Err(error) => {
+            if error.use_stderr() && std::env::args_os().any(|word| word == "--json") {
+                let text = error.render().to_string();
+                // Without stdout, the exit status remains.
+                let _ = print_error_object(text.lines().next().unwrap_or_default().trim_start_matches("error: "));
+            }
+            error.exit()
+        }
+    }
+}
+
 /// Runs one invocation. Returns exit status 0 if there is something to report, 1 if there is nothing, 2 on an error.
 #[must_use]
 pub fn run(cli: &Cli) -> ExitCode {
-    let color = match cli.common.color {
-        When::Auto => ColorChoice::Auto,
-        When::Always => ColorChoice::Always,
-        When::Never => ColorChoice::Never,
-    };
+    let color = color_choice(&cli.common);
     page::fit_terminal();
     // The demo child runs under a filter that denies what recovery would call.
     if !matches!(cli.command, Some(Command::DemoVictim { .. })) {
@@ -38,9 +52,10 @@ pub fn run(cli: &Cli) -> ExitCode {
         Ok(false) => ExitCode::from(1),
         // The reader closed the pipe and needs no more output.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) if error.is::<Inconclusive>() => ExitCode::from(2),
+        Err(error) if error.is::<PrintedFailure>() => ExitCode::from(2),
         Err(error) => {
-            print_message(color, page::BAD, &format!("{error:#}"));
+            // Without stdout, the exit status remains.
+            let _ = print_error(cli.common.json, color, &format!("{error:#}"));
             ExitCode::from(if error.is::<NothingToDo>() { 1 } else { 2 })
         }
     }

@@ -11,9 +11,8 @@ use super::situation::Situation;
 use crate::audit::Action;
 use crate::incidents::{Denial, Incident, IncidentEvent, Moment, SightingSource};
 use crate::policy;
-use crate::policy::{Effect, Policy, Verdict};
+use crate::policy::{CauseReason, Effect, Policy, Verdict};
 use crate::syscalls::Groups;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Why a call was denied.
@@ -68,6 +67,14 @@ impl DenialCause {
     pub fn is_by_unit(&self) -> bool {
         matches!(self, Self::Unit { .. } | Self::Possible { .. })
     }
+
+    /// Returns the directives of the unit that deny the call, or may.
+    fn into_directives(self) -> Vec<policy::DirectiveCause> {
+        match self {
+            Self::Unit { by, .. } | Self::Possible { by } | Self::BeforeChange { by, .. } => by,
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// What denied a call, other than the unit's settings.
@@ -113,26 +120,10 @@ pub(super) fn find_cause(incident: &Incident, situation: Option<&Situation>, gro
         DenialCause::SettingsUnread => {
             filtering_program(incident).map_or(DenialCause::SettingsUnread, DenialCause::Elsewhere)
         }
-        DenialCause::Unit { by, effect, changed } => {
-            let deciding: BTreeSet<&Path> =
-                by.iter().filter_map(|cause| cause.origin.as_ref()).map(|origin| &*origin.path).collect();
-            match situation.and_then(|situation| find_later_change(incident, situation, |path| deciding.contains(path)))
-            {
-                Some(change) => DenialCause::BeforeChange { by, change },
-                None => DenialCause::Unit { by, effect, changed },
-            }
-        }
-        DenialCause::Possible { by } => {
-            // Any line of such a directive decides which arguments pass.
-            let sets = |situation: &Situation, path: &Path| {
-                let mut lines = by.iter().flat_map(|cause| situation.policy.settings.lines(cause.directive));
-                lines.any(|line| &*line.origin.path == path)
-            };
-            let change =
-                situation.and_then(|situation| find_later_change(incident, situation, |path| sets(situation, path)));
-            match change {
-                Some(change) => DenialCause::BeforeChange { by, change },
-                None => DenialCause::Possible { by },
+        cause @ (DenialCause::Unit { .. } | DenialCause::Possible { .. }) => {
+            match situation.and_then(|situation| find_later_change(incident, denial, &cause, situation, groups)) {
+                Some(change) => DenialCause::BeforeChange { by: cause.into_directives(), change },
+                None => cause,
             }
         }
         cause => cause,
@@ -169,14 +160,33 @@ fn find_change(incident: &Incident, denial: &Denial, situation: &Situation, grou
     }
 }
 
-/// Returns the latest change of the files that decide the call, if no process that started after it is known to be
-/// denied the call.
+/// Returns the latest change of a file that decides the call, if no process that started after it is known to be denied
+/// the call. A file decides the call if it has a denying line, or if the verdict differs without it. Each line of a
+/// directive that looks at arguments counts as well. If the record shows another effect, any change counts.
 fn find_later_change(
     incident: &Incident,
+    denial: &Denial,
+    cause: &DenialCause,
     situation: &Situation,
-    decides: impl Fn(&Path) -> bool,
+    groups: &Groups,
 ) -> Option<LaterChange> {
     let Moment::At(last) = incident.last else { return None };
+    let (by, has_changed) = match cause {
+        DenialCause::Unit { by, changed, .. } => (by, *changed),
+        DenialCause::Possible { by } => (by, false),
+        _ => return None,
+    };
+    let policy = &situation.policy;
+    let verdict = |policy: &Policy| Some(policy.verdict(denial.call.abi()?, denial.call.name()?));
+    let decides = |path: &Path| {
+        let looks_at_arguments = |cause: &&policy::DirectiveCause| matches!(cause.why, CauseReason::Argument { .. });
+        let lines = by.iter().filter(looks_at_arguments).flat_map(|cause| policy.settings.lines(cause.directive));
+        let origins = by.iter().filter_map(|cause| cause.origin.as_ref()).chain(lines.map(|line| &line.origin));
+        let without = || policy.without_dropins(|other| other == path, groups);
+        has_changed
+            || origins.into_iter().any(|origin| &*origin.path == path)
+            || verdict(&without()) != verdict(&policy.after_reload(groups))
+    };
     fixed::find_later_change(last, dated_history(situation)?, decides, |path| situation.is_remedy(path))
 }
 

@@ -19,6 +19,8 @@ pub struct History {
     pub changes: Vec<FileChange>,
     /// Whether the manager has not reread the files since the latest change.
     pub pending: bool,
+    /// When the manager last reread all files. `None` if that is unknown, or if no change is pending.
+    pub loaded: Option<i64>,
     /// When the unit's latest main process started. `None` also between a start and its main process: systemd resets the
     /// time (`service_start` in `src/core/service.c`), then runs `ExecStartPre=`.
     pub started: Option<i64>,
@@ -28,6 +30,13 @@ pub struct History {
     pub running: bool,
     /// When the machine booted: no process is older.
     pub booted: i64,
+}
+
+impl History {
+    /// Whether the manager has not read a changed file, so that no process started with it.
+    fn is_unread(&self, change: &FileChange) -> bool {
+        self.pending && self.loaded.is_some_and(|loaded| change.at > loaded)
+    }
 }
 
 /// The latest change of a file or directory.
@@ -94,7 +103,8 @@ pub(super) fn find_change(
     // Without a known start, the process existed at the first denial.
     let known_start = find_start(last, history);
     let start = known_start.unwrap_or(first.min(last));
-    let mut newest_first: Vec<&FileChange> = history.changes.iter().filter(|change| change.at > start).collect();
+    let mut newest_first: Vec<&FileChange> =
+        history.changes.iter().filter(|change| change.at > start || history.is_unread(change)).collect();
     newest_first.sort_by_key(|change| std::cmp::Reverse(change.at));
     let by = newest_first.iter().find(|change| denies(&without(&change.path)));
     let newest = newest_first.first().filter(|newest| known_start.is_some() || newest.at > last);
@@ -120,14 +130,15 @@ pub(super) fn find_later_change(
     is_ours: impl Fn(&Path) -> bool,
 ) -> Option<LaterChange> {
     let known_start = find_start(last, history);
-    let may_be_later = |change: &&FileChange| match known_start {
-        Some(start) => change.at > start,
-        // The process may be older than any change. That counts only for a remedy: another remedy would be a guess on
-        // top of it.
-        None => change.at > last || is_ours(&change.path),
+    // Without a known start, the process may be older than any change. That counts only for a remedy: another remedy
+    // would be a guess on top of it.
+    let may_be_later = |change: &&FileChange| {
+        let after = |start| change.at > start;
+        history.is_unread(change) || known_start.map_or_else(|| after(last) || is_ours(&change.path), after)
     };
-    let deciding = history.changes.iter().filter(|change| decides(&change.path));
-    let FileChange { path, at } = deciding.filter(may_be_later).max_by_key(|change| change.at)?;
+    let mut newest_first: Vec<&FileChange> = history.changes.iter().filter(may_be_later).collect();
+    newest_first.sort_by_key(|change| std::cmp::Reverse(change.at));
+    let FileChange { path, at } = newest_first.into_iter().find(|change| decides(&change.path))?;
     let takes = find_effect(*at, (last, known_start), history);
     Some(LaterChange { at: *at, path: path.clone(), takes })
 }
@@ -191,7 +202,7 @@ mod tests {
         pending: bool,
     ) -> SettingsChange {
         let changes = changes.iter().map(|(path, at)| FileChange { path: path.into(), at: *at }).collect();
-        let history = History { changes, pending, started, activated: None, running, booted: 30 };
+        let history = History { changes, pending, started, running, booted: 30, ..History::default() };
         let denies = |policy: &Policy| policy.filter.as_ref().is_some_and(|filter| !filter.permits("mount"));
         find_change((first, last), &history, |path| policy(path != Path::new("fix")), denies)
     }
@@ -284,11 +295,11 @@ mod tests {
         assert_eq!(find_fix(40, &[], None, false, false), None);
     }
 
-    /// Returns the path and the effect of a later change of `x.service` or `fix`, of which the latter is a remedy.
+    /// Returns the path and the effect of a later change of `x.service`, or of `fix`, a remedy.
     fn find_later(last: i64, started: Option<i64>, activated: Option<i64>) -> Option<(&'static str, TakesEffect)> {
         let change = |path: &str, at| FileChange { path: path.into(), at };
         let changes = vec![change("x.service", 50), change("fix", 60), change("x.service.d", 90)];
-        let history = History { changes, pending: false, started, activated, running: true, booted: 30 };
+        let history = History { changes, started, activated, running: true, booted: 30, ..History::default() };
         let decides = |path: &Path| path != Path::new("x.service.d");
         let change = find_later_change(last, &history, decides, |path| path == Path::new("fix"))?;
         let path = if change.path == Path::new("fix") { "fix" } else { "x.service" };

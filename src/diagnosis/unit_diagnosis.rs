@@ -1,8 +1,10 @@
 //! The answer for one unit: its incidents with their causes, and the remedies.
 
 use super::before_exec::is_rehearsal_filter_load;
+use super::cause::{DenialCause, Elsewhere};
 use super::finding::Finding;
-use super::remedy::Remedy;
+use super::fixed::TakesEffect;
+use super::remedy::{Remedy, Reservation};
 use super::search;
 use super::situation::Situation;
 use super::unresolved_calls::find_ways_out;
@@ -33,6 +35,24 @@ impl Diagnosis {
             return None;
         }
         self.remedies.iter().rposition(|remedy| remedy.reservation.is_none())
+    }
+
+    /// Whether nothing is left to do: the settings changed since each denial that they caused.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let is_optional =
+            |finding: &Finding| matches!(finding.reservation, Some(Reservation::HasFallback | Reservation::BeforeExec));
+        let is_open = |finding: &Finding| finding.denied_call().is_some() && !is_optional(finding);
+        self.settled().next().is_some() && !self.findings.iter().any(is_open)
+    }
+
+    /// Returns when the changes take effect that settled denials.
+    pub fn settled(&self) -> impl Iterator<Item = TakesEffect> {
+        self.findings.iter().filter_map(|finding| match &finding.cause {
+            DenialCause::Elsewhere(Elsewhere::Fixed(fixed)) => Some(fixed.takes),
+            DenialCause::BeforeChange { change, .. } => Some(change.takes),
+            _ => None,
+        })
     }
 
     /// Whether the unit of every denial is only a guess.
@@ -69,7 +89,7 @@ pub fn diagnose_one(incident: Incident, situation: &Situation, groups: &Groups) 
 mod tests {
     use super::*;
     use crate::audit::Action;
-    use crate::diagnosis::{DenialCause, Elsewhere, FileChange, History, Reservation};
+    use crate::diagnosis::{FileChange, History};
     use crate::incidents::{Denial, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
     use crate::policy::{Policy, Settings, UnitFile};
     use crate::syscalls::groups::GroupSource;

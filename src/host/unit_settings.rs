@@ -181,6 +181,7 @@ fn history(properties: &UnitProperties, mut changes: Vec<FileChange>) -> History
     History {
         changes,
         pending: properties.need_daemon_reload,
+        loaded: millis(properties.units_loaded_us),
         started: millis(properties.exec_main_start_us),
         activated: millis(properties.inactive_exit_us),
         booted: boot_time_millis(),

@@ -1,35 +1,23 @@
 //! Applies a remedy: chooses it, writes its drop-in, and confirms with systemd that it works as predicted.
 
-use super::confirm::{Prediction, confirm, denied_calls, roll_back};
+use super::confirm::{Prediction, confirm, roll_back};
 use super::drop_in;
-use super::drop_in::DropInError;
 use super::interruption::Interruption;
 use super::local_machine::LocalMachine;
-use super::outcome::NothingToDo;
 use super::permission::{ensure_may_change, ensure_takes_drop_ins};
-use super::service_manager::{ServiceManager as _, ServiceManagers};
+use super::remedy_choice::{ApplyDecision, ChosenRemedy, RemedyChoice, RemedyFile, choose};
+use super::service_manager::ServiceManagers;
 use crate::audit::Note;
 use crate::audit::text::shown_path;
-use crate::diagnosis::{Diagnosis, Remedy, RemedyKind, Reservation, Situation, diagnose};
+use crate::diagnosis::TakesEffect;
 use crate::host::unit_settings::REMEDY_DROP_IN;
 use crate::incidents::Incident;
 use crate::syscalls::Groups;
-use crate::systemd::manager::{UnitJob, UnitOutcome, UnitProperties};
+use crate::systemd::manager::UnitProperties;
 use crate::unit_files;
-use crate::units::{Unit, UnitName};
-use anyhow::{Context as _, bail, ensure};
-use std::path::Path;
-
-/// Which remedy to apply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RemedyChoice {
-    /// The default.
-    Default,
-    /// The one with this number, from 1.
-    Number(usize),
-    /// The narrowest with this reservation.
-    Reserved(Reservation),
-}
+use crate::units::Unit;
+use anyhow::{Context as _, ensure};
+use std::path::{Path, PathBuf};
 
 /// A remedy to apply.
 #[derive(Debug)]
@@ -43,31 +31,50 @@ pub(crate) struct ApplyRequest {
     pub(crate) runtime: bool,
 }
 
-/// A remedy that can be applied. Nothing is written yet.
+/// What `apply` has to do. Nothing is written yet.
+pub(crate) enum Preparation {
+    /// Write a remedy.
+    Ready(Box<ApplyPlan>),
+    /// Nothing: the settings changed since the denials, or hold the remedy already.
+    AlreadySo(SettledUnit),
+}
+
+/// A unit with nothing to apply.
+pub(crate) struct SettledUnit {
+    pub(crate) unit: Unit,
+    /// The drop-in of an earlier remedy.
+    pub(crate) drop_in: Option<PathBuf>,
+    /// Whether the manager holds the settings of the files.
+    pub(crate) confirmed: bool,
+    pub(crate) running: bool,
+    /// When the latest change takes effect for each denial.
+    pub(crate) takes: Vec<TakesEffect>,
+    pub(crate) notes: Vec<Note>,
+}
+
+/// A remedy that can be applied.
 pub(crate) struct ApplyPlan {
     pub(crate) unit: Unit,
-    pub(crate) remedy: Remedy,
-    /// The number of the remedy, from 1.
-    pub(crate) number: usize,
+    /// The remedy, with the settings before the change and the path of the drop-in.
+    pub(crate) chosen: ChosenRemedy,
     /// Whether the unit runs.
     pub(crate) running: bool,
     /// Notes about the unit's settings.
     pub(crate) notes: Vec<Note>,
-    pub(crate) diagnosis: Diagnosis,
-    /// The settings before the change, with the path of the drop-in.
-    pub(crate) situation: Situation,
+    /// The content of the existing drop-in.
+    pub(crate) present: Option<Vec<u8>>,
 }
 
 impl ApplyPlan {
     /// Chooses the remedy and checks that it can be applied.
     ///
     /// # Errors
-    /// There is no remedy, or the unit cannot take a drop-in.
+    /// There is no remedy, the unit cannot take a drop-in, or another program's file has the name of the drop-in.
     pub(crate) async fn prepare<M: ServiceManagers>(
         machine: LocalMachine<'_, M>,
         request: ApplyRequest,
         groups: &Groups,
-    ) -> anyhow::Result<Self> {
+    ) -> anyhow::Result<Preparation> {
         let ApplyRequest { unit, incidents, remedy, runtime } = request;
         ensure_may_change(&unit, machine.uid(), "apply")?;
         machine.connect(unit.manager).await?;
@@ -86,43 +93,36 @@ impl ApplyPlan {
                 shown_path(&persistent)
             );
         }
-        let diagnosis = diagnose(incidents, Some(&situation), groups);
-        let (number, remedy) = choose_remedy(&diagnosis, remedy, &unit.name)?;
-        let remedy = remedy.clone();
-        Ok(Self { unit, remedy, number, running, notes: known.notes, diagnosis, situation })
-    }
-
-    /// Returns the content of the existing drop-in.
-    ///
-    /// # Errors
-    /// Another program's file has this name, or the file cannot be read.
-    pub(crate) fn present_drop_in(&self) -> Result<Option<Vec<u8>>, DropInError> {
-        drop_in::read(&self.remedy.drop_in)
+        let path = situation.remedy_path().to_owned();
+        let mut present = drop_in::read(&path)?;
+        let chosen = match choose(incidents, situation, present.as_deref(), remedy, &unit.name, groups)? {
+            ApplyDecision::Write(chosen) => *chosen,
+            ApplyDecision::AlreadySo(diagnosis) => {
+                let takes: Vec<TakesEffect> = diagnosis.settled().collect();
+                let confirmed = known.matches_manager && !takes.contains(&TakesEffect::AfterReload);
+                let drop_in = present.map(|_| path);
+                let settled = SettledUnit { unit, drop_in, confirmed, running, takes, notes: known.notes };
+                return Ok(Preparation::AlreadySo(settled));
+            }
+        };
+        if chosen.remedy.drop_in != path {
+            present = drop_in::read(&chosen.remedy.drop_in)?;
+        }
+        Ok(Preparation::Ready(Box::new(Self { unit, chosen, running, notes: known.notes, present })))
     }
 
     /// Returns the text of the new drop-in. `title` describes the remedy in a sentence; `today` is the date.
     pub(crate) fn compose(&self, title: &str, today: &str) -> String {
-        let denied = denied_calls(&self.diagnosis).into_iter().map(|(_, call)| call).collect::<Vec<_>>().join(" ");
-        let why = match self.remedy.kind {
-            RemedyKind::Predicted | RemedyKind::Relatives | RemedyKind::Groups(_) | RemedyKind::DenyList => {
-                format!("for denials of {denied}; the rest was not denied. {title}")
-            }
-            RemedyKind::Calls
-            | RemedyKind::RelaxDirectives
-            | RemedyKind::FailWithError
-            | RemedyKind::FailAllWithError => {
-                format!("for denials of {denied}")
-            }
-        };
-        let dir = self.remedy.drop_in.parent().and_then(Path::file_name).and_then(|dir| dir.to_str());
+        let present = self.present.as_deref().map(RemedyFile::parse).unwrap_or_default();
+        let dir = self.chosen.remedy.drop_in.parent().and_then(Path::file_name).and_then(|dir| dir.to_str());
         let owner = dir.and_then(|dir| dir.strip_suffix(".d")).unwrap_or(self.unit.name.as_str());
         let undo = format!("harden-why revert {}{owner}", self.unit.manager.option());
-        drop_in::compose(&self.remedy.content, today, &why, &undo)
+        present.compose(&self.chosen, title, today, &undo)
     }
 
     /// Returns warnings for the user to read before [`write`](Self::write).
     pub(crate) fn cautions(&self) -> Vec<Note> {
-        let remedy = &self.remedy;
+        let remedy = &self.chosen.remedy;
         let mut notes = Vec::new();
         if !remedy.sensitive.is_empty() {
             let calls = remedy.sensitive.iter().map(|(group, call)| format!("{call} ({group})"));
@@ -156,12 +156,12 @@ impl ApplyPlan {
         interruption: &mut Interruption,
     ) -> anyhow::Result<()> {
         let manager = machine.connect(self.unit.manager).await?;
-        let undo = drop_in::write(&self.remedy.drop_in, text.as_bytes())?;
+        let undo = drop_in::write(&self.chosen.remedy.drop_in, text.as_bytes())?;
         let prediction = Prediction {
             unit: &self.unit,
-            before: &self.situation,
-            diagnosis: &self.diagnosis,
-            path: &self.remedy.drop_in,
+            before: &self.chosen.situation,
+            diagnosis: &self.chosen.diagnosis,
+            path: &self.chosen.remedy.drop_in,
             drop_in: text.as_bytes(),
         };
         let confirmed = confirm(machine, &manager, &prediction, groups);
@@ -173,84 +173,35 @@ impl ApplyPlan {
             Err(error) => Err(roll_back(vec![undo], &manager, error, interruption).await),
         }
     }
-
-    /// Restarts the unit, so that it runs with the drop-in.
-    ///
-    /// # Errors
-    /// The manager refuses or does not answer, or a signal came. The drop-in stays.
-    pub(crate) async fn restart<M: ServiceManagers>(
-        &self,
-        machine: LocalMachine<'_, M>,
-        interruption: &mut Interruption,
-    ) -> anyhow::Result<UnitOutcome> {
-        let name = &self.unit.name;
-        let restart = async {
-            let manager = machine.connect(self.unit.manager).await?;
-            Ok(manager.run_job(name, UnitJob::Restart).await?)
-        };
-        interruption.or(restart).await.with_context(|| {
-            let path = shown_path(&self.remedy.drop_in);
-            format!("{path} is in place and systemd holds what it says, but {name} was not seen to start anew")
-        })
-    }
-}
-
-/// Returns the remedy to apply, with its number.
-fn choose_remedy<'a>(
-    diagnosis: &'a Diagnosis,
-    choice: RemedyChoice,
-    name: &UnitName,
-) -> anyhow::Result<(usize, &'a Remedy)> {
-    let count = diagnosis.remedies.len();
-    let index = match choice {
-        RemedyChoice::Number(number) => number.checked_sub(1),
-        RemedyChoice::Default => diagnosis.default_remedy(),
-        RemedyChoice::Reserved(why) => diagnosis.remedies.iter().position(|remedy| remedy.reservation == Some(why)),
-    };
-    match index.and_then(|index| Some((index + 1, diagnosis.remedies.get(index)?))) {
-        Some(remedy) => Ok(remedy),
-        None if choice == RemedyChoice::Default && diagnosis.is_guessed() => bail!(
-            "that it was {name} is a guess, so none is applied unasked: look at 'harden-why {name}', then say --remedy N"
-        ),
-        None if count == 0 => bail!(NothingToDo(format!(
-            "there is no remedy to apply for the denials of {name}; 'harden-why {name}' tells why"
-        ))),
-        None if choice == RemedyChoice::Default => {
-            let reservation = diagnosis.remedies.first().and_then(|remedy| remedy.reservation);
-            let why = reservation.map_or("none can be the default", describe_missing_default);
-            bail!("{why}: look at 'harden-why {name}', then choose one with --remedy N")
-        }
-        None => bail!("the remedies for {name} are numbered 1 to {count}; 'harden-why {name}' shows them"),
-    }
-}
-
-/// Returns why no remedy is applied without `--remedy`.
-fn describe_missing_default(reservation: Reservation) -> &'static str {
-    match reservation {
-        Reservation::BeforeExec => "only systemd made the denied calls, and mostly gets by without them",
-        Reservation::HasFallback => {
-            "most callers do without the denied call, and only one that does not needs a remedy"
-        }
-        Reservation::UnknownArgument => "no remedy is proven, because no record holds the argument that decides",
-        Reservation::PossibleIntrusion => "the denied process may be an intruder, so no remedy is applied unasked",
-        Reservation::WiderThanDenied | Reservation::Prediction | Reservation::KeepsDenying => {
-            "each remedy opens more than what was denied, or keeps denying it"
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operations::drop_in::DropInError;
     use crate::operations::fake_manager::{FakeMachine, Fault, GROUPS, denial};
+    use crate::operations::outcome::NothingToDo;
+    use crate::operations::restart::{RestartedUnit, restart};
     use crate::units::Manager;
+    use std::path::Path;
 
     const PATH: &str = "etc/systemd/system/x.service.d/zz-harden-why.conf";
 
     fn prepare(fake: &FakeMachine, remedy: Option<usize>, runtime: bool) -> anyhow::Result<ApplyPlan> {
-        let (unit, incidents) = (fake.unit.clone(), vec![denial(&fake.unit)]);
+        match prepare_for(fake, vec![denial(&fake.unit)], remedy, runtime)? {
+            Preparation::Ready(plan) => Ok(*plan),
+            Preparation::AlreadySo(_) => panic!("there is nothing to apply"),
+        }
+    }
+
+    fn prepare_for(
+        fake: &FakeMachine,
+        incidents: Vec<Incident>,
+        remedy: Option<usize>,
+        runtime: bool,
+    ) -> anyhow::Result<Preparation> {
         let remedy = remedy.map_or(RemedyChoice::Default, RemedyChoice::Number);
-        let request = ApplyRequest { unit, incidents, remedy, runtime };
+        let request = ApplyRequest { unit: fake.unit.clone(), incidents, remedy, runtime };
         fake.run(ApplyPlan::prepare(fake.machine(), request, &GROUPS)).unwrap()
     }
 
@@ -261,6 +212,12 @@ mod tests {
     fn write(fake: &FakeMachine, plan: &ApplyPlan) -> anyhow::Result<()> {
         let text = plan.compose("a title", "2026-11-28");
         fake.run(plan.write(fake.machine(), &text, &GROUPS, &mut fake.interruption())).unwrap()
+    }
+
+    fn restart_unit(fake: &FakeMachine) -> anyhow::Result<RestartedUnit> {
+        let mut signals = FakeMachine::no_signals();
+        let work = restart(fake.machine(), &fake.unit, Path::new(PATH), &mut signals, async || ());
+        fake.run(work).unwrap()
     }
 
     /// Makes the call to the manager fail at each step in turn. Returns the number of steps.
@@ -304,8 +261,8 @@ mod tests {
         write(&fake, &plan).unwrap();
         let after = fake.snapshot();
         assert!(after.holds(REMEDY_DROP_IN) && !after.runs_with(REMEDY_DROP_IN));
-        let outcome = fake.run(plan.restart(fake.machine(), &mut FakeMachine::no_signals())).unwrap().unwrap();
-        assert_eq!(outcome.active_state, "active");
+        let restarted = restart_unit(&fake).unwrap();
+        assert!(restarted.is_up && restarted.outcome.active_state == "active");
         assert!(fake.snapshot().runs_with(REMEDY_DROP_IN));
     }
 
@@ -341,9 +298,8 @@ mod tests {
         fake.write(PATH, "[Service]\n");
         fake.reload();
         let before = fake.snapshot();
-        let plan = prepare(&fake, None, false).unwrap();
-        assert!(matches!(plan.present_drop_in(), Err(DropInError::Foreign(_))));
-        assert!(matches!(write(&fake, &plan).unwrap_err().downcast_ref(), Some(DropInError::Foreign(_))));
+        let error = prepare(&fake, None, false).err().unwrap();
+        assert!(matches!(error.downcast_ref(), Some(DropInError::Foreign(_))));
         assert_eq!(fake.snapshot(), before);
     }
 
@@ -353,9 +309,8 @@ mod tests {
         let plan = prepare(&fake, None, false).unwrap();
         write(&fake, &plan).unwrap();
         fake.fail_at(1, Fault::Refused);
-        let restarted = fake.run(plan.restart(fake.machine(), &mut FakeMachine::no_signals())).unwrap();
-        let error = format!("{:#}", restarted.unwrap_err());
-        assert!(error.contains("is in place and systemd holds what it says"), "{error}");
+        let error = format!("{:#}", restart_unit(&fake).unwrap_err());
+        assert!(error.contains("is in place and systemd holds its settings"), "{error}");
         assert!(fake.snapshot().holds(REMEDY_DROP_IN));
     }
 
@@ -391,9 +346,8 @@ mod tests {
     #[test]
     fn unit_without_denials_has_nothing_to_apply() {
         let fake = FakeMachine::running();
-        let request = request_without_denials(fake.unit.clone());
-        let plan = fake.run(ApplyPlan::prepare(fake.machine(), request, &GROUPS)).unwrap();
-        assert!(plan.err().unwrap().is::<NothingToDo>());
+        let error = prepare_for(&fake, Vec::new(), None, false).err().unwrap();
+        assert!(error.is::<NothingToDo>());
     }
 
     #[test]

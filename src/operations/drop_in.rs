@@ -81,7 +81,8 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, DropInError> {
     if bytes.starts_with(MARK.as_bytes()) { Ok(Some(bytes)) } else { Err(DropInError::Foreign(path.to_owned())) }
 }
 
-/// Composes a drop-in. Its comments say when and why harden-why wrote it, and which command undoes it.
+/// Composes a drop-in. Its comments say when and why harden-why wrote it, and which command undoes it. `content` can
+/// begin with more comments.
 #[must_use]
 pub(crate) fn compose(content: &str, when: &str, why: &str, undo: &str) -> String {
     // A line feed in a text would end the comment.

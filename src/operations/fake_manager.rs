@@ -443,6 +443,7 @@ impl FakeState {
             sub_state: if self.active_state == "active" { "running" } else { "dead" }.to_owned(),
             fragment: fragment.map(Path::to_owned),
             need_daemon_reload: is_stale,
+            units_loaded_us: None,
             transient: false,
             can_start: Some(true),
             refuse_manual_stop: Some(false),

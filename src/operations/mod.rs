@@ -18,6 +18,8 @@ pub(crate) mod permission;
 pub(crate) mod recovery;
 pub(crate) mod refusal_logging;
 pub(crate) mod rehearsal;
+pub(crate) mod remedy_choice;
+pub(crate) mod restart;
 pub(crate) mod revert;
 pub(crate) mod service_manager;
 pub(crate) mod tap;

@@ -19,6 +19,8 @@ pub(crate) enum DropInOutcome {
     DryRun,
     /// The drop-in would be on a read-only file system.
     ReadOnly,
+    /// There is nothing to apply: the settings changed since the denials, or hold the remedy already.
+    Unchanged,
     /// harden-why removed the drop-in.
     Reverted,
     /// There is no drop-in to remove.
@@ -63,6 +65,7 @@ impl DropInOutcome {
             Self::Declined => "declined",
             Self::DryRun => "dry-run",
             Self::ReadOnly => "read-only",
+            Self::Unchanged => "unchanged",
             Self::Reverted => "reverted",
             Self::Nothing => "nothing",
         }

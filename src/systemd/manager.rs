@@ -241,7 +241,10 @@ impl SystemdManager {
             if let Some(interface) = interface(name.suffix()) {
                 properties.extend(self.get_all(&path, interface).await.map_err(gone)?);
             }
-            let facts = UnitProperties::parse(name, &properties);
+            let mut facts = UnitProperties::parse(name, &properties);
+            if facts.need_daemon_reload {
+                facts.units_loaded_us = self.units_loaded_at().await.ok();
+            }
             if facts.load_state == "not-found" { Err(SystemdError::NoSuchUnit(name.clone())) } else { Ok(facts) }
         })
         .await

@@ -148,7 +148,7 @@ fn remedy_is_applied_confirmed_and_reverted() {
     assert!(!machine.drop_ins().exists());
     assert_eq!(machine.held(), before);
     let nothing = machine.harden_why(&["revert", "x"]);
-    assert_eq!(nothing.status.code(), Some(1), "{nothing:?}");
+    assert_eq!(nothing.status.code(), Some(0), "{nothing:?}");
     let nowhere = machine.error(&["revert", "nowhere"]);
     assert!(nowhere.contains("no manager asked knows a unit nowhere.service: is the name right?"), "{nowhere}");
 }
@@ -190,8 +190,11 @@ fn second_apply_adds_to_the_first() {
     assert_eq!(machine.json(&["apply", "x", "--yes", "--remedy", "1"])["outcome"], "applied");
     assert!(!machine.held().contains("uname") && !machine.held().contains("sysinfo"), "{}", machine.held());
     assert_eq!(fs::read_dir(machine.drop_ins()).unwrap().count(), 1);
-    let nothing = machine.nothing_to_do(&["apply", "x", "--yes"]);
-    assert!(nothing.contains("there is no remedy"), "{nothing}");
+    let written = fs::read_to_string(machine.drop_ins().join(DROP_IN)).unwrap();
+    assert!(written.contains("for denials of sysinfo uname\n"), "{written}");
+    assert!(written.contains("\n# Before: SystemCallFilter=uname\n"), "{written}");
+    assert_eq!(machine.json(&["apply", "x", "--yes"])["outcome"], "unchanged");
+    assert_eq!(fs::read_to_string(machine.drop_ins().join(DROP_IN)).unwrap(), written);
 }
 
 #[test]
@@ -291,6 +294,8 @@ fn change_that_cannot_be_applied_says_why_and_changes_nothing() {
     // A later drop-in of the administrator decides.
     fs::write(machine.drop_ins().join("zzz.conf"), "[Service]\nSystemCallFilter=~uname\n").unwrap();
     machine.manager.reload();
+    assert_eq!(machine.json(&["apply", "x", "--yes"])["outcome"], "unchanged", "it was not denied since");
+    Store::open(&machine.store()).unwrap().record(&[denied(Manager::System, "uname")]).unwrap();
     assert!(machine.nothing_to_do(&["apply", "x", "--yes"]).contains("there is no remedy"));
     assert!(!foreign.exists());
     fs::remove_file(machine.drop_ins().join("zzz.conf")).unwrap();

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 mod apply;
+mod apply_again;
 mod attribution_hostile;
 mod bus;
 mod causes;

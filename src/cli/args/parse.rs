@@ -9,11 +9,13 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use std::ffi::OsString;
 
 impl Cli {
-    /// Parses this program's arguments; prints the error and exits if they are invalid.
-    #[must_use]
-    pub fn parse_arguments() -> Self {
+    /// Parses this program's arguments.
+    ///
+    /// # Errors
+    /// They are invalid, or ask for help or the version.
+    pub fn parse_arguments() -> Result<Self, clap::Error> {
         let words: Vec<OsString> = std::env::args_os().collect();
-        Self::parse_words(&words).unwrap_or_else(|error| error.exit())
+        Self::parse_words(&words)
     }
 
     fn parse_words(words: &[OsString]) -> Result<Self, clap::Error> {

@@ -1,7 +1,8 @@
 //! Prints answers to stdout, and warnings to stderr.
 
-use crate::cli::args::Common;
+use crate::cli::args::{Common, When};
 use crate::cli::terminal::page;
+use crate::cli::views::answer::SCHEMA;
 use anstream::{AutoStream, ColorChoice};
 use serde::Serialize;
 use std::io;
@@ -19,12 +20,26 @@ pub(crate) trait Reply: Serialize {
     fn is_inconclusive(&self) -> bool {
         false
     }
+
+    /// Returns whether the verb did not do all that was requested.
+    fn has_failed(&self) -> bool {
+        false
+    }
 }
 
-/// A reply is printed, and leaves open whether there is anything to report. Exit status 2, without a further message.
+/// A reply is printed, and is inconclusive or reports a failure. Exit status 2, without a further message.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer is inconclusive")]
-pub(crate) struct Inconclusive;
+#[error("the answer is inconclusive, or reports a failure")]
+pub(crate) struct PrintedFailure;
+
+/// Returns the choice of `--color`.
+pub(crate) fn color_choice(common: &Common) -> ColorChoice {
+    match common.color {
+        When::Auto => ColorChoice::Auto,
+        When::Always => ColorChoice::Always,
+        When::Never => ColorChoice::Never,
+    }
+}
 
 /// Prints a warning to stderr. The caller must escape foreign text.
 pub(crate) fn warn(color: ColorChoice, what: &str) {
@@ -38,10 +53,29 @@ pub(crate) fn print_message(color: ColorChoice, style: anstyle::Style, what: &st
     let _ = writeln!(out, "{} {what}", page::styled(style, "harden-why:"));
 }
 
+/// Prints an error to stderr. With `--json`, prints it to stdout as well, as the one object in place of the reply.
+///
+/// # Errors
+/// stdout cannot be written.
+pub(crate) fn print_error(is_json: bool, color: ColorChoice, text: &str) -> io::Result<()> {
+    print_message(color, page::BAD, text);
+    if is_json { print_error_object(text) } else { Ok(()) }
+}
+
+/// Prints an error to stdout as a JSON object on one line.
+///
+/// # Errors
+/// stdout cannot be written.
+pub(crate) fn print_error_object(text: &str) -> io::Result<()> {
+    let mut out = io::stdout();
+    writeln!(out, "{}", serde_json::json!({ "schema": SCHEMA, "error": text }))?;
+    out.flush()
+}
+
 /// Prints a reply to stdout. Returns whether there is anything to report.
 ///
 /// # Errors
-/// stdout cannot be written, or the reply is [`Inconclusive`].
+/// stdout cannot be written, or the reply is a [`PrintedFailure`].
 pub(crate) fn print_reply(common: &Common, color: ColorChoice, reply: &impl Reply) -> anyhow::Result<bool> {
     let mut out = AutoStream::new(io::stdout(), color);
     if common.json {
@@ -52,8 +86,8 @@ pub(crate) fn print_reply(common: &Common, color: ColorChoice, reply: &impl Repl
         out.write_all(reply.page().as_bytes())?;
     }
     out.flush()?;
-    if !reply.has_findings() && reply.is_inconclusive() {
-        return Err(Inconclusive.into());
+    if reply.has_failed() || (!reply.has_findings() && reply.is_inconclusive()) {
+        return Err(PrintedFailure.into());
     }
     Ok(reply.has_findings())
 }

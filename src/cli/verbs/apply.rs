@@ -2,29 +2,39 @@
 
 use crate::cli::args::{Apply, Common};
 use crate::cli::lookup::context::Context;
+use crate::cli::lookup::incident_source::{IncidentScope, ManagerScope};
 use crate::cli::lookup::read_only::find_configuration;
 use crate::cli::lookup::subject::Subject;
 use crate::cli::lookup::subject_search::find_subject;
+use crate::cli::lookup::unit_answer::{SilentRefusals, answer_for_unit};
 use crate::cli::lookup::unit_names::latest_sighting;
+use crate::cli::terminal::output::{color_choice, warn};
 use crate::cli::terminal::page::{Page, add_notes};
 use crate::cli::terminal::prompt;
-use crate::cli::views::answer::RemedyView;
+use crate::cli::views::answer::{Answer, RemedyView};
 use crate::cli::views::applied::{
-    Applied, Applying, Restarted, RestartedInstance, connections_note, diff, instance_notes, restart_note,
+    Applied, Applying, Restarted, RestartedInstance, connections_note, diff, instance_notes, reload_note, restart_note,
 };
-use crate::diagnosis::Reservation;
+use crate::diagnosis::{Reservation, TakesEffect};
+use crate::incidents::IncidentKey;
 use crate::incidents::local_time::LocalTime;
-use crate::operations::apply::{ApplyPlan, ApplyRequest, RemedyChoice};
+use crate::kernel::clock::now_millis;
+use crate::operations::apply::{ApplyPlan, ApplyRequest, Preparation, SettledUnit};
 use crate::operations::instances::{RunningInstances, count_running_instances, restart_instances};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::outcome::DropInOutcome;
 use crate::operations::permission::ensure_may_change;
+use crate::operations::remedy_choice::RemedyChoice;
+use crate::operations::restart::{RestartedUnit, restart};
+use crate::outlet::alert::message;
 use crate::syscalls::Groups;
 use crate::systemd::manager::{Managers, UnitOutcome};
 use crate::units::Unit;
 use anyhow::{Context as _, ensure};
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
+use std::path::Path;
 
 /// Applies a remedy for a unit's denials.
 ///
@@ -40,11 +50,10 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &LocalTime) -> 
     let subject = find_subject(&context, &asked.chosen).await?;
     let named = subject.named();
     let Subject { unit, template, found, notes: lookup_notes } = subject;
-    let evicted = context.eviction_note(latest_sighting(&found.incidents));
-    let Context { managers, loaded_groups: loaded, mut notes, .. } = context;
-    notes.extend(evicted);
-    let machine = LocalMachine::new(&managers);
+    let (groups, mut notes) = (context.groups(), context.notes.clone());
+    notes.extend(context.eviction_note(latest_sighting(&found.incidents)));
     notes.extend(lookup_notes);
+    let machine = LocalMachine::new(&context.managers);
     ensure_may_change(&unit, machine.uid(), "apply")?;
     let request = ApplyRequest {
         unit,
@@ -56,13 +65,19 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &LocalTime) -> 
         },
         runtime: asked.runtime,
     };
-    let mut plan = ApplyPlan::prepare(machine, request, &loaded.groups).await?;
+    let mut plan = match ApplyPlan::prepare(machine, request, groups).await? {
+        Preparation::Ready(plan) => plan,
+        Preparation::AlreadySo(mut settled) => {
+            settled.notes.splice(0..0, notes);
+            return leave_unchanged(&context, &named, settled, asked, common).await;
+        }
+    };
     notes.append(&mut plan.notes);
-    let (mut applied, text) = describe(&plan, &named, asked.remedy.is_none(), &loaded.groups, clock)?;
+    let (mut applied, text) = describe(&plan, &named, asked.remedy.is_none(), groups, clock);
     notes.append(&mut applied.notes);
     applied.notes = notes;
     if !asked.runtime
-        && let Some(configuration) = find_configuration(plan.unit.manager, &plan.remedy, &plan.situation)
+        && let Some(configuration) = find_configuration(plan.unit.manager, &plan.chosen.remedy, &plan.chosen.situation)
     {
         applied.outcome = DropInOutcome::ReadOnly;
         applied.runtime = Some(runtime_command(asked, &named));
@@ -77,17 +92,92 @@ pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &LocalTime) -> 
         applied.outcome = DropInOutcome::Declined;
         return Ok(applied);
     }
-    plan.write(machine, &text, &loaded.groups, &mut interruption).await?;
+    plan.write(machine, &text, groups, &mut interruption).await?;
     (applied.outcome, applied.confirmed) = (DropInOutcome::Applied, true);
     if template.is_some() {
         finish_template(machine, &named, asked.restart, &mut applied, &mut interruption).await?;
     } else if asked.restart {
-        let UnitOutcome { active_state, result } = plan.restart(machine, &mut interruption).await?;
-        applied.restarted = Some(Restarted { active_state, result });
+        let path = &plan.chosen.remedy.drop_in;
+        applied.restarted = Some(restart_watched(&context, &plan.unit, path, &mut interruption, common).await?);
     } else {
         applied.notes.push(restart_note(&plan.unit, plan.running));
     }
     Ok(applied)
+}
+
+/// Answers for a unit with nothing to apply. Restarts it only if it does not run with its present settings yet.
+async fn leave_unchanged(
+    context: &Context,
+    named: &Unit,
+    settled: SettledUnit,
+    asked: &Apply,
+    common: &Common,
+) -> anyhow::Result<Applied> {
+    let SettledUnit { unit, drop_in, confirmed, running, takes, notes } = settled;
+    let mut applied = Applied::new(named, DropInOutcome::Unchanged, drop_in.as_deref(), Vec::new(), notes);
+    applied.confirmed = confirmed;
+    let is_pending = takes.contains(&TakesEffect::AfterReload);
+    if !is_pending && !takes.contains(&TakesEffect::AtNextStart) {
+        return Ok(applied);
+    }
+    if !asked.restart || asked.dry_run || !asked.yes {
+        applied.notes.extend(is_pending.then(|| reload_note(&unit)));
+        applied.notes.push(restart_note(named, running));
+        return Ok(applied);
+    }
+    let mut interruption = Interruption::from_signals()?;
+    if is_pending {
+        let reload = async { Ok(context.managers.connect(unit.manager).await?.reload().await?) };
+        interruption.or(reload).await?;
+        applied.confirmed = true;
+    }
+    if *named != unit {
+        let machine = LocalMachine::new(&context.managers);
+        finish_template(machine, named, true, &mut applied, &mut interruption).await?;
+        return Ok(applied);
+    }
+    let path = drop_in.as_deref().unwrap_or(Path::new(""));
+    applied.restarted = Some(restart_watched(context, &unit, path, &mut interruption, common).await?);
+    Ok(applied)
+}
+
+/// Restarts a unit, and shows each new denial as soon as it is known.
+async fn restart_watched(
+    context: &Context,
+    unit: &Unit,
+    drop_in: &Path,
+    interruption: &mut Interruption,
+    common: &Common,
+) -> anyhow::Result<Restarted> {
+    let since = now_millis();
+    let scope = IncidentScope { managers: ManagerScope::All, since: Some(since) };
+    let mut shown: BTreeSet<IncidentKey> = BTreeSet::new();
+    let look = async || {
+        // The final look reports what this one could not read.
+        let Ok(found) = context.incidents.incidents(Some(&unit.name), scope).await else { return };
+        let own = found.incidents.into_iter().filter(|incident| incident.key.unit.as_ref() == Some(unit));
+        for incident in own.filter(|_| !common.json) {
+            if shown.insert(incident.key.clone()) {
+                warn(color_choice(common), &message(&incident, None));
+            }
+        }
+    };
+    let machine = LocalMachine::new(&context.managers);
+    let RestartedUnit { outcome, is_up } = restart(machine, unit, drop_in, interruption, look).await?;
+    let mut found = context.incidents.incidents(Some(&unit.name), scope).await?;
+    found.incidents.retain(|incident| incident.key.unit.as_ref() == Some(unit));
+    let answer = answer_for_unit(context, unit, found, SilentRefusals::AllRecorded).await;
+    let (flag, name) = (unit.manager.option(), &unit.name);
+    let next = match &answer {
+        _ if is_up && answer.denials.is_empty() => None,
+        Answer { apply: Some(command), remedies, .. } if remedies.iter().any(|remedy| remedy.default) => {
+            Some(command.clone())
+        }
+        Answer { denials, .. } if denials.is_empty() => Some(format!("systemctl {flag}status {name}")),
+        _ => Some(format!("harden-why {name}")),
+    };
+    let UnitOutcome { active_state, result } = outcome;
+    Ok(Restarted { active_state, result, up: is_up, denials: answer.denials, next })
 }
 
 /// Returns the command that does the same below `/run`.
@@ -124,22 +214,15 @@ async fn finish_template(
 }
 
 /// Returns the view of a plan, and the text of its drop-in.
-fn describe(
-    plan: &ApplyPlan,
-    named: &Unit,
-    default: bool,
-    groups: &Groups,
-    clock: &LocalTime,
-) -> anyhow::Result<(Applied, String)> {
-    let path = &plan.remedy.drop_in;
-    let view = RemedyView::new(&plan.remedy, default, groups);
-    let old = plan.present_drop_in()?;
+fn describe(plan: &ApplyPlan, named: &Unit, default: bool, groups: &Groups, clock: &LocalTime) -> (Applied, String) {
+    let path = &plan.chosen.remedy.drop_in;
+    let view = RemedyView::new(&plan.chosen.remedy, default, groups);
     let text = plan.compose(&view.title, &clock.today());
-    let diff = diff(old.as_deref().unwrap_or_default(), text.as_bytes());
+    let diff = diff(plan.present.as_deref().unwrap_or_default(), text.as_bytes());
     let mut applied = Applied::new(named, DropInOutcome::DryRun, Some(path), diff, plan.cautions());
-    let of = plan.diagnosis.remedies.len();
-    applied.remedy = Some(Applying { number: plan.number, of, title: view.title, opens: view.opens });
-    Ok((applied, text))
+    let of = plan.chosen.diagnosis.remedies.len();
+    applied.remedy = Some(Applying { number: plan.chosen.number, of, title: view.title, opens: view.opens });
+    (applied, text)
 }
 
 fn question(applied: &Applied) -> String {

@@ -10,15 +10,14 @@ use crate::cli::lookup::incident_source::{IncidentScope, ManagerScope};
 use crate::cli::lookup::unit_answer::{SilentRefusals, answer_for_unit};
 use crate::cli::lookup::unit_names::parse_instance_name;
 use crate::cli::terminal::clock::local_time_now;
-use crate::cli::terminal::output::{print_message, print_reply};
-use crate::cli::terminal::page::{DIM, Page, add_notes};
+use crate::cli::terminal::output::{PrintedFailure, print_message, print_reply};
+use crate::cli::terminal::page::{BAD, DIM, Page, add_notes};
 use crate::cli::terminal::prompt;
 use crate::cli::views::answer::{Report, SCHEMA};
 use crate::cli::views::applied::Applied;
 use crate::cli::views::rehearsal_progress::RehearsalProgress;
 use crate::cli::views::rehearsed;
 use crate::cli::views::rehearsed::{RehearsalView, Rehearsed};
-use crate::incidents::local_time::LocalTime;
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::outcome::RehearsalOutcome;
@@ -77,7 +76,7 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
     let since = Timestamp::now().as_millisecond();
     let mut feed = DaemonFeed::begin(daemon.client, common.bus.clone(), plan.unit.clone(), since).await?;
     let mut show = RehearsalProgress::new(&plan, color, common.json);
-    let work = Follower { common, asked, plan: &plan, client: feed.client(), clock: &clock, color };
+    let work = Follower { common, asked, plan: &plan, client: feed.client(), color };
     if asked.apply {
         let follow_up = async |stopped: &StoppedRehearsal| work.apply(stopped).await;
         let followed = run::rehearse_then(machine, &plan, &mut feed, &mut show, &mut interruption, follow_up).await?;
@@ -133,7 +132,6 @@ struct Follower<'a> {
     asked: &'a args::Rehearse,
     plan: &'a RehearsalPlan,
     client: HardenWhyProxy<'static>,
-    clock: &'a LocalTime,
     color: ColorChoice,
 }
 
@@ -217,6 +215,10 @@ impl Follower<'_> {
                 if common.json || self.asked.yes {
                     print_reply(common, color, &rehearsed)?;
                 }
+                if common.json {
+                    print_message(color, BAD, &format!("{error:#}"));
+                    return Err(PrintedFailure.into());
+                }
                 Err(error)
             }
         }
@@ -225,7 +227,7 @@ impl Follower<'_> {
     /// Answers for the rehearsed unit from all incidents that the daemon knows.
     async fn answer(&self, end: &RehearsalEnd) -> anyhow::Result<Report> {
         let plan = self.plan;
-        let context = Context::from_daemon(self.client.clone(), &self.common.bus, self.clock).await;
+        let context = Context::from_daemon(self.client.clone(), &self.common.bus, &local_time_now()).await;
         let is_systems = plan.unit.manager == Manager::System;
         let scope = IncidentScope { managers: ManagerScope::from_flags(is_systems, !is_systems), since: None };
         let mut found = context.incidents.incidents(Some(&plan.unit.name), scope).await?;
@@ -245,10 +247,7 @@ impl Follower<'_> {
 
 /// Whether the unit runs, or did its work, after its start.
 fn has_come_up(applied: &Applied) -> bool {
-    applied.restarted.as_ref().is_some_and(|restarted| {
-        let is_up = matches!(restarted.active_state.as_str(), "active" | "reloading");
-        is_up || (restarted.active_state == "inactive" && restarted.result.as_deref() == Some("success"))
-    })
+    applied.restarted.as_ref().is_some_and(|restarted| restarted.up)
 }
 
 /// Whether an answer has a remedy that is applied unasked.

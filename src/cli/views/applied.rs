@@ -1,6 +1,7 @@
 //! The view of `apply` and `revert`.
 
-use super::answer::{SCHEMA, restart_command};
+use super::answer::{DenialView, SCHEMA, restart_command};
+use super::denials;
 use super::system_configuration::SystemConfiguration;
 use crate::audit::Note;
 use crate::audit::text::{escape_lines, plural, shown_path};
@@ -20,7 +21,7 @@ pub(crate) struct Applied {
     schema: u32,
     unit: String,
     manager: String,
-    /// `applied`, `declined`, `dry-run`, `read-only`, `reverted` or `nothing`.
+    /// `applied`, `declined`, `dry-run`, `read-only`, `unchanged`, `reverted` or `nothing`.
     pub(crate) outcome: DropInOutcome,
     /// The applied remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,6 +65,13 @@ pub(crate) struct Applying {
 pub(crate) struct Restarted {
     pub(crate) active_state: String,
     pub(crate) result: Option<String>,
+    /// Whether the unit runs, or did its work.
+    pub(crate) up: bool,
+    /// What was denied to it since the restart.
+    pub(crate) denials: Vec<DenialView>,
+    /// The command that shows more, or applies the next remedy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<String>,
 }
 
 /// An instance of a template after its restart.
@@ -143,11 +151,14 @@ impl Reply for Applied {
             (DropInOutcome::Declined, _) => "Nothing was changed.",
             (DropInOutcome::ReadOnly, _) => "Nothing was written: the file system is read-only.",
             (DropInOutcome::DryRun, _) => "Nothing was written: this is what apply would write.",
+            (DropInOutcome::Unchanged, _) => {
+                "Already so: its settings changed since what was denied, and there is nothing to apply."
+            }
             (DropInOutcome::Reverted, true) => "Removed. systemd has read its files again, and this is not among them.",
             (DropInOutcome::Reverted, false) => {
                 "Removed. systemd has read its files again, but is not seen to be rid of it."
             }
-            (DropInOutcome::Nothing, _) => "There is no drop-in of harden-why's to remove.",
+            (DropInOutcome::Nothing, _) => "Already so: there is no drop-in of harden-why to remove.",
         });
         if let Some(runtime) = &self.runtime {
             page.line("To have it until the next boot:");
@@ -156,8 +167,8 @@ impl Reply for Applied {
         if let Some(configuration) = &self.configuration {
             configuration.add_to_page(&mut page);
         }
-        if let Some(Restarted { active_state, result }) = &self.restarted {
-            page.line(format_args!("Restarted: it is {}.", describe_state(active_state, result.as_deref())));
+        if let Some(restarted) = &self.restarted {
+            restarted.add_to_page(&mut page);
         }
         match self.instances.as_deref() {
             Some([]) => page.line("No instance had to be restarted."),
@@ -173,12 +184,33 @@ impl Reply for Applied {
     }
 
     fn has_findings(&self) -> bool {
-        !matches!(self.outcome, DropInOutcome::Declined | DropInOutcome::Nothing | DropInOutcome::ReadOnly)
+        !matches!(self.outcome, DropInOutcome::Declined | DropInOutcome::ReadOnly)
+    }
+
+    fn has_failed(&self) -> bool {
+        self.restarted.as_ref().is_some_and(|restarted| !restarted.up)
     }
 
     // The user wanted a change, and got none.
     fn is_inconclusive(&self) -> bool {
         self.outcome == DropInOutcome::ReadOnly
+    }
+}
+
+impl Restarted {
+    fn add_to_page(&self, page: &mut Page) {
+        let state = describe_state(&self.active_state, self.result.as_deref());
+        page.line(match (self.up, self.denials.is_empty()) {
+            (true, true) => format!("Restarted: it is {state}."),
+            (true, false) => format!("Restarted: it is {state}, and was denied more since:"),
+            (false, true) => format!("It does not come up: it is {state}. No denial was seen since the restart."),
+            (false, false) => format!("It does not come up: it is {state}, and was denied since the restart:"),
+        });
+        denials::add_denials(page, &self.denials);
+        if let Some(next) = &self.next {
+            page.gap();
+            page.line(format_args!("Next: {}", styled(GOOD, next)));
+        }
     }
 }
 
@@ -195,6 +227,14 @@ pub(crate) fn diff(old: &[u8], new: &[u8]) -> Vec<String> {
     let gone = old.iter().filter(|line| !new.contains(line)).map(|line| format!("-{line}"));
     let rest = new.iter().map(|line| format!("{}{line}", if old.contains(line) { ' ' } else { '+' }));
     gone.chain(rest).collect()
+}
+
+/// Notes that systemd has not read the files yet.
+pub(crate) fn reload_note(unit: &Unit) -> Note {
+    Note::new(
+        "reload-to-apply",
+        format!("systemd has not read the files: systemctl {}daemon-reload", unit.manager.option()),
+    )
 }
 
 /// Notes when the running instances of a template take the change; none if no instance runs.

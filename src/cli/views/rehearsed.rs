@@ -222,6 +222,10 @@ impl Reply for Rehearsed {
     fn has_findings(&self) -> bool {
         self.rehearsal.has_findings()
     }
+
+    fn has_failed(&self) -> bool {
+        self.applied.as_ref().is_some_and(Reply::has_failed)
+    }
 }
 
 /// Describes what a rehearsal would do, and its risks.

@@ -41,6 +41,8 @@ pub struct UnitProperties {
     pub dropins: Vec<PathBuf>,
     /// Whether a file of the unit changed since the manager loaded it.
     pub need_daemon_reload: bool,
+    /// When the manager last read all files, in microseconds since the epoch. Asked only if it has to reread them.
+    pub units_loaded_us: Option<u64>,
     /// Whether the unit was created at run time (`systemd-run(1)`) and vanishes when it stops.
     pub transient: bool,
     /// Whether users may start the unit; if not, only other units may (`RefuseManualStart=`).
@@ -101,6 +103,7 @@ impl UnitProperties {
                 .map(PathBuf::from)
                 .collect(),
             need_daemon_reload: reader.get("NeedDaemonReload").unwrap_or_default(),
+            units_loaded_us: None,
             transient: reader.get("Transient").unwrap_or_default(),
             can_start: reader.get("CanStart"),
             refuse_manual_stop: reader.get("RefuseManualStop"),

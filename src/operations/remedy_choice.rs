@@ -1,0 +1,211 @@
+//! Decides what `apply` does with a unit: which remedy it writes, or that there is nothing to change.
+
+use super::confirm::denied_calls;
+use super::drop_in;
+use super::outcome::NothingToDo;
+use crate::diagnosis::{Diagnosis, Remedy, Reservation, Situation, diagnose};
+use crate::incidents::Incident;
+use crate::policy::Directive;
+use crate::syscalls::Groups;
+use crate::units::UnitName;
+use anyhow::bail;
+use std::collections::BTreeSet;
+
+/// The start of a comment that holds a line of the drop-in before its latest change.
+const BEFORE: &str = "# Before: ";
+
+/// The start of the comment on the latest change. The number of the remedy and the denied calls follow.
+const LATEST: &str = "# Latest change: remedy ";
+
+/// The words before the denied calls in the first comment, and the mark after them.
+const DENIALS: &str = "for denials of ";
+const REST: char = ';';
+
+/// Which remedy to apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RemedyChoice {
+    /// The default.
+    Default,
+    /// The one with this number, from 1.
+    Number(usize),
+    /// The narrowest with this reservation.
+    Reserved(Reservation),
+}
+
+/// What the drop-in of a remedy contains: its lines, and what its comments say about earlier changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct RemedyFile {
+    /// The settings.
+    pub(crate) lines: Vec<String>,
+    /// The settings before the latest change.
+    pub(crate) before: Vec<String>,
+    /// The calls for whose denials it was written.
+    pub(crate) denied: BTreeSet<String>,
+    /// The calls for whose denials it was changed last.
+    latest: BTreeSet<String>,
+    /// The number of the remedy that was chosen then.
+    number: Option<usize>,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum ApplyDecision {
+    /// Write a remedy.
+    Write(Box<ChosenRemedy>),
+    /// The settings hold already, or no denial is newer than they are.
+    AlreadySo(Diagnosis),
+}
+
+/// A remedy to write.
+#[derive(Debug)]
+pub(crate) struct ChosenRemedy {
+    pub(crate) remedy: Remedy,
+    /// Its number, from 1.
+    pub(crate) number: usize,
+    pub(crate) diagnosis: Diagnosis,
+    /// The settings without the lines that the remedy replaces.
+    pub(crate) situation: Situation,
+    /// The lines of the drop-in to which the remedy was added.
+    pub(crate) before: Vec<String>,
+}
+
+impl RemedyFile {
+    /// Reads a drop-in that harden-why wrote.
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
+        let is_setting = |line: &&str| line.split_once('=').is_some_and(|(key, _)| Directive::from_key(key).is_some());
+        let before = text.lines().filter_map(|line| line.strip_prefix(BEFORE));
+        let first = text.lines().next().and_then(|first| first.split_once(DENIALS));
+        let denied = first.map_or_else(BTreeSet::new, |(_, calls)| parse_calls(calls));
+        let latest = text.lines().find_map(|line| line.strip_prefix(LATEST)?.split_once(' '));
+        let (number, latest) = latest.unzip();
+        let latest = latest.and_then(|rest| rest.split_once(DENIALS)).map(|(_, calls)| parse_calls(calls));
+        Self {
+            lines: text.lines().filter(is_setting).map(str::to_owned).collect(),
+            before: before.filter(is_setting).map(str::to_owned).collect(),
+            latest: latest.unwrap_or_else(|| denied.clone()),
+            number: number.and_then(|number| number.parse().ok()),
+            denied,
+        }
+    }
+
+    /// Returns the text of the file after a change: for these denied calls, from these lines before.
+    pub(crate) fn compose(&self, chosen: &ChosenRemedy, title: &str, today: &str, undo: &str) -> String {
+        let latest: BTreeSet<String> =
+            denied_calls(&chosen.diagnosis).into_iter().map(|(_, call)| call.into()).collect();
+        let denied: BTreeSet<String> = self.denied.union(&latest).cloned().collect();
+        let words = chosen.remedy.lines.iter().filter_map(|line| line.strip_prefix("SystemCallFilter="));
+        let has_more = words
+            .filter(|value| !value.starts_with('~'))
+            .flat_map(str::split_whitespace)
+            .any(|word| !denied.contains(word));
+        let rest = if has_more { format!("{REST} the rest was not denied. {title}") } else { String::new() };
+        let why = format!("{DENIALS}{}{rest}", join_calls(&denied));
+        let latest = format!("{LATEST}{} {DENIALS}{}\n", chosen.number, join_calls(&latest));
+        let before = chosen.before.iter().map(|line| format!("{BEFORE}{line}\n"));
+        let comments: String = [latest].into_iter().chain(before).collect();
+        drop_in::compose(&format!("{comments}{}", chosen.remedy.content), today, &why, undo)
+    }
+}
+
+fn parse_calls(text: &str) -> BTreeSet<String> {
+    let is_name = |word: &&str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let words = text.split(REST).next().into_iter().flat_map(str::split_whitespace);
+    words.filter(is_name).map(str::to_owned).collect()
+}
+
+fn join_calls(calls: &BTreeSet<String>) -> String {
+    calls.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
+}
+
+/// Chooses the remedy with this number, or the default remedy. `present` is the content of the drop-in.
+///
+/// If nothing is denied now, a number means a remedy for what was denied before the latest change of the drop-in: it
+/// replaces the one that was chosen then.
+///
+/// # Errors
+/// There is no remedy, or the number is out of range.
+pub(crate) fn choose(
+    incidents: Vec<Incident>,
+    situation: Situation,
+    present: Option<&[u8]>,
+    choice: RemedyChoice,
+    name: &UnitName,
+    groups: &Groups,
+) -> anyhow::Result<ApplyDecision> {
+    let number = if let RemedyChoice::Number(number) = choice { Some(number) } else { None };
+    let present = present.map(RemedyFile::parse);
+    let lines = present.as_ref().map_or_else(Vec::new, |file| file.lines.clone());
+    let earlier = present.filter(|_| number.is_some());
+    let diagnosis = diagnose(incidents.clone(), Some(&situation), groups);
+    if let Some(file) = earlier.filter(|_| diagnosis.is_settled()) {
+        if file.number == number {
+            return Ok(ApplyDecision::AlreadySo(diagnosis));
+        }
+        let before = situation.before_remedy(&file.before, groups);
+        let is_latest = |incident: &Incident| {
+            let call = incident.denial().and_then(|denial| denial.call.name());
+            call.is_some_and(|call| file.latest.contains(call))
+        };
+        let earlier = diagnose(incidents.into_iter().filter(is_latest).collect(), Some(&before), groups);
+        if diagnosis.remedies.is_empty() && !earlier.remedies.is_empty() {
+            let (number, remedy) = choose_remedy(&earlier, choice, name)?;
+            let remedy = remedy.clone();
+            let chosen = ChosenRemedy { remedy, number, diagnosis: earlier, situation: before, before: file.before };
+            return Ok(ApplyDecision::Write(Box::new(chosen)));
+        }
+    }
+    if diagnosis.is_settled() && (diagnosis.remedies.is_empty() || choice == RemedyChoice::Default) {
+        return Ok(ApplyDecision::AlreadySo(diagnosis));
+    }
+    let (number, remedy) = choose_remedy(&diagnosis, choice, name)?;
+    let remedy = remedy.clone();
+    Ok(ApplyDecision::Write(Box::new(ChosenRemedy { remedy, number, diagnosis, situation, before: lines })))
+}
+
+/// Returns a remedy of the diagnosis, with its number.
+fn choose_remedy<'a>(
+    diagnosis: &'a Diagnosis,
+    choice: RemedyChoice,
+    name: &UnitName,
+) -> anyhow::Result<(usize, &'a Remedy)> {
+    let count = diagnosis.remedies.len();
+    let index = match choice {
+        RemedyChoice::Number(number) => number.checked_sub(1),
+        RemedyChoice::Default => diagnosis.default_remedy(),
+        RemedyChoice::Reserved(why) => diagnosis.remedies.iter().position(|remedy| remedy.reservation == Some(why)),
+    };
+    match index.and_then(|index| Some((index + 1, diagnosis.remedies.get(index)?))) {
+        Some(remedy) => Ok(remedy),
+        None if choice == RemedyChoice::Default && diagnosis.is_guessed() => bail!(
+            "that it was {name} is a guess, so none is applied unasked: look at 'harden-why {name}', then say --remedy N"
+        ),
+        None if count == 0 => bail!(NothingToDo(format!(
+            "there is no remedy to apply for the denials of {name}; 'harden-why {name}' tells why"
+        ))),
+        None if choice == RemedyChoice::Default => {
+            let reservation = diagnosis.remedies.first().and_then(|remedy| remedy.reservation);
+            let why = reservation.map_or("none can be the default", describe_missing_default);
+            bail!("{why}: look at 'harden-why {name}', then choose one with --remedy N")
+        }
+        None => bail!("the remedies for {name} are numbered 1 to {count}; 'harden-why {name}' shows them"),
+    }
+}
+
+/// Returns why no remedy is applied without `--remedy`.
+fn describe_missing_default(reservation: Reservation) -> &'static str {
+    match reservation {
+        Reservation::BeforeExec => "only systemd made the denied calls, and mostly gets by without them",
+        Reservation::HasFallback => {
+            "most callers do without the denied call, and only one that does not needs a remedy"
+        }
+        Reservation::UnknownArgument => "no remedy is proven, because no record holds the argument that decides",
+        Reservation::PossibleIntrusion => "the denied process may be an intruder, so no remedy is applied unasked",
+        Reservation::WiderThanDenied | Reservation::Prediction | Reservation::KeepsDenying => {
+            "each remedy opens more than what was denied, or keeps denying it"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! Restarts a unit, and watches whether it comes up.
+
+use super::interruption::Interruption;
+use super::local_machine::LocalMachine;
+use super::service_manager::{JOB_PATIENCE, ServiceManager, ServiceManagers};
+use crate::audit::text::shown_path;
+use crate::systemd::manager::{SystemdError, UnitJob, UnitOutcome, UnitState};
+use crate::units::{Unit, UnitName};
+use anyhow::Context as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a start may take. systemd ends a start that hangs after 90 seconds, unless `TimeoutStartSec=` says
+/// otherwise.
+const LONGEST: Duration = Duration::from_secs(JOB_PATIENCE.as_secs() + 15);
+
+/// The time between two looks at a unit that starts.
+const STEP: Duration = Duration::from_millis(250);
+
+/// How long a unit has to stay up. systemd calls a `Type=simple` service active before its program runs.
+const SETTLING: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 2 });
+
+/// A unit after its restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RestartedUnit {
+    pub(crate) outcome: UnitOutcome,
+    /// Whether the unit runs, or did its work.
+    pub(crate) is_up: bool,
+}
+
+/// Restarts a unit, so that it runs with its drop-in. Calls `look` again and again until the unit is up or failed.
+///
+/// # Errors
+/// The manager refuses or does not answer, or a signal came. The drop-in stays.
+pub(crate) async fn restart<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    unit: &Unit,
+    drop_in: &Path,
+    interruption: &mut Interruption,
+    look: impl AsyncFnMut(),
+) -> anyhow::Result<RestartedUnit> {
+    let restart = async {
+        let manager = machine.connect(unit.manager).await?;
+        manager.start_job(&unit.name, UnitJob::Restart).await?;
+        watch(&manager, &unit.name, look).await
+    };
+    interruption.or(restart).await.with_context(|| {
+        let path = shown_path(drop_in);
+        format!("{path} is in place and systemd holds its settings, but {} was not seen to start again", unit.name)
+    })
+}
+
+/// Watches a unit that starts, until it failed, has stayed up for a while, or takes too long.
+async fn watch(
+    manager: &impl ServiceManager,
+    name: &UnitName,
+    mut look: impl AsyncFnMut(),
+) -> anyhow::Result<RestartedUnit> {
+    let deadline = Instant::now() + LONGEST;
+    loop {
+        match manager.wait_for_job(name, STEP).await {
+            Err(SystemdError::TimedOut) if Instant::now() < deadline => look().await,
+            Ok(_) | Err(SystemdError::TimedOut) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let settled = Instant::now() + SETTLING;
+    let first = latest_start(manager, name).await;
+    loop {
+        look().await;
+        let UnitState { outcome, .. } = manager.unit_state(name).await?;
+        let has_ended_well = outcome.active_state == "inactive" && is_up(&outcome);
+        // The denial of a unit that failed takes a moment to be stored.
+        if has_ended_well || Instant::now() >= settled {
+            let starts_again = first.is_some() && latest_start(manager, name).await.is_some_and(|id| Some(id) != first);
+            let is_up = is_up(&outcome) && !starts_again;
+            return Ok(RestartedUnit { outcome, is_up });
+        }
+        tokio::time::sleep(STEP).await;
+    }
+}
+
+/// Returns the id of the latest start, which differs for each automatic restart.
+async fn latest_start(manager: &impl ServiceManager, name: &UnitName) -> Option<[u8; 16]> {
+    manager.unit_properties(name).await.ok()?.invocation_id
+}
+
+/// Whether a unit runs, or did its work and ended.
+fn is_up(outcome: &UnitOutcome) -> bool {
+    match outcome.active_state.as_str() {
+        "active" | "reloading" => true,
+        "inactive" => outcome.result.as_deref().is_none_or(|result| result == "success"),
+        _ => false,
+    }
+}
