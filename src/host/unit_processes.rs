@@ -34,6 +34,8 @@ pub(crate) fn find_started_since(unit: &Unit, since: i64) -> Vec<UnitProcess> {
 }
 
 fn find_below(procfs: &Procfs, unit: &Unit, since: i64) -> Vec<UnitProcess> {
+    // `/proc` rounds the time of a start down to a tick.
+    let since = since.saturating_sub(ns_of_ticks(1));
     let all = Processes::read(procfs, unit);
     let mut found: BTreeSet<u32> = all.0.keys().copied().filter(|pid| all.descends(*pid, since)).collect();
     // A process whose parent ended is still in its login, and in its scope.
@@ -136,7 +138,7 @@ mod tests {
             fs::write(directory.join("sessionid"), session.to_string()).unwrap();
         }
         let unit = Unit { manager: Manager::System, name: "ssh.service".parse().unwrap() };
-        let found = find_below(&Procfs::new(root.path()), &unit, 10_000_000_000);
+        let found = find_below(&Procfs::new(root.path()), &unit, 10_009_000_000);
         assert!(found.iter().all(|one| one.command == b"x y"), "{found:?}");
         found.iter().map(|one| one.pid).collect()
     }
@@ -158,6 +160,7 @@ mod tests {
 
     #[test]
     fn process_that_started_before_is_left_out_with_its_children() {
+        assert_eq!(found(&[(20, 1, 10, u32::MAX, UNIT)]), [20]);
         let left = [(20, 1, 9, u32::MAX, UNIT), (21, 20, 12, u32::MAX, UNIT), (22, 1, 12, u32::MAX, UNIT)];
         assert_eq!(found(&left), [22]);
     }
