@@ -172,6 +172,7 @@ pub struct Revert {
 
 /// What to rehearse, and until when.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Rehearse {
     /// Which unit.
     #[command(flatten)]

@@ -13,6 +13,7 @@ use std::path::Path;
 
 /// A unit's seccomp policy: its settings, and the managers, systemd and kernel that also decide its calls.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about systemd or the kernel")]
 pub struct Policy {
     /// The settings in its files.
     pub settings: Settings,

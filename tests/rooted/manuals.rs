@@ -278,9 +278,9 @@ fn files_below(directory: &Path, end: &str) -> Vec<PathBuf> {
 }
 
 /// The keys of all structs of a source file that derive a trait.
-fn keys_of_structs(file: &Path, derived: &str) -> BTreeSet<String> {
+fn keys_of_structs(file: &Path, by: &str) -> BTreeSet<String> {
     let source = fs::read_to_string(file).unwrap();
-    let derives = |part: &&str| part.split(')').next().unwrap().split(',').any(|one| one.trim() == derived);
+    let derives = |part: &&str| part.split(')').next().unwrap().split(',').any(|one| one.trim() == by);
     let types = source.split("#[derive(").skip(1).filter(derives);
     let bodies = types.filter_map(|part| part.split("\n}").next()?.split_once("struct "));
     bodies.flat_map(|(_, body)| keys_of_struct(body)).collect()
