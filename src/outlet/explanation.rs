@@ -265,7 +265,8 @@ mod tests {
         let (situation, groups) = (situation(lines, ""), Groups::embedded());
         let (finding, remedy) = diagnose_one(incident.clone(), &situation, &groups);
         let all = diagnose(vec![incident.clone()], Some(&situation), &groups).remedies;
-        assert_eq!(all.first().map(|first| &first.lines), remedy.as_ref().map(|remedy| &remedy.lines));
+        let first = all.iter().find(|remedy| remedy.reservation.is_none());
+        assert_eq!(first.map(|first| &first.lines), remedy.as_ref().map(|remedy| &remedy.lines));
         let certain = |cause: &policy::DirectiveCause| !doubtful.contains(&cause.directive);
         let why = Explanation::from_finding(&finding, remedy.as_ref(), certain, doubtful.is_empty());
         let mut entry = AlertEntry::default();
