@@ -76,7 +76,7 @@ pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: Col
     let since = Timestamp::now().as_millisecond();
     let mut feed = DaemonFeed::begin(daemon.client, common.bus.clone(), plan.unit.clone(), since).await?;
     let mut show = RehearsalProgress::new(&plan, color, common.json);
-    let work = Follower { common, asked, plan: &plan, client: feed.client(), color };
+    let work = RehearsalAnswerer { common, asked, plan: &plan, client: feed.client(), color };
     if asked.apply {
         let follow_up = async |stopped: &StoppedRehearsal| work.apply(stopped).await;
         let followed = run::rehearse_then(machine, &plan, &mut feed, &mut show, &mut interruption, follow_up).await?;
@@ -127,7 +127,7 @@ fn failure(end: &RehearsalEnd) -> Option<&UnitOutcome> {
 }
 
 /// What follows a run: the answer, and the remedy.
-struct Follower<'a> {
+struct RehearsalAnswerer<'a> {
     common: &'a Common,
     asked: &'a args::Rehearse,
     plan: &'a RehearsalPlan,
@@ -142,7 +142,7 @@ struct AppliedAnswer {
     applied: Option<anyhow::Result<Applied>>,
 }
 
-impl Follower<'_> {
+impl RehearsalAnswerer<'_> {
     /// Answers, and applies the default remedy if there is one. Returns whether that started the unit.
     async fn apply(&self, stopped: &StoppedRehearsal) -> (AppliedAnswer, bool) {
         let mut report = match self.answer(&stopped.end).await {
