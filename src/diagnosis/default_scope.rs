@@ -3,7 +3,7 @@
 //!
 //! 1. The calls that were denied to the unit's own processes. A denial that [may show an
 //!    intrusion](super::possible_intrusion) does not count, nor one that most callers answer with an older call.
-//! 2. Their [relatives](super::relatives), which give no further power. The owner's lines do not exclude a relative of a
+//! 2. Their relatives (see [`super::relatives`]), which give no further power. The owner's lines do not exclude a relative of a
 //!    denied call: the denial shows that they are wrong about its kind.
 //! 3. Nothing else. But a switch such as `ProtectClock=` cannot be relaxed for one call, so a default that relaxes it
 //!    opens whatever only this switch denied.

@@ -266,13 +266,14 @@ async fn other_user_gets_answers_about_own_units_only() {
 
 /// What harden-why answers on a bus to another user, or to root (`nobody` false): exit status, stdout and stderr.
 async fn answer_of_client(bus: &OwnBus, nobody: bool, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = match nobody {
-        true => support::nobody::harden_why(bus.temp.path()),
-        false => Command::new(env!("CARGO_BIN_EXE_harden-why")),
+    let mut command = if nobody {
+        support::nobody::harden_why(bus.temp.path())
+    } else {
+        Command::new(env!("CARGO_BIN_EXE_harden-why"))
     };
     command.args(["--bus", &bus.address().to_string()]).args(arguments);
     let run = tokio::task::spawn_blocking(move || command.output().unwrap());
-    let output = tokio::time::timeout(PATIENCE, run).await.expect("it waits for ever").unwrap();
+    let output = tokio::time::timeout(PATIENCE, run).await.unwrap().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
