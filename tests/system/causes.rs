@@ -264,7 +264,7 @@ const ALLOW: &str = "[Service]\nSystemCallFilter=uname\n";
 
 #[test]
 fn denial_lifted_by_a_later_drop_in_is_fixed_once_loaded() {
-    let Some(machine) = Machine::start(KILLS, -5) else { return };
+    let Some(machine) = Machine::start(KILLS, 0) else { return };
     assert_eq!(machine.cause()["kind"], "unit");
     assert!(machine.manager.start_unit("x.service"));
     machine.until_files_are_younger();
@@ -273,7 +273,7 @@ fn denial_lifted_by_a_later_drop_in_is_fixed_once_loaded() {
     machine.manager.reload();
     let cause = machine.cause();
     assert_eq!(cause["kind"], "fixed-next-start", "{cause}");
-    assert!(cause["words"].as_str().unwrap().contains("x.service.d/10.conf of "), "{cause}");
+    assert!(cause["words"].as_str().unwrap().contains("x.service.d/10.conf, last changed on "), "{cause}");
     assert!(cause["since"].as_str().unwrap().ends_with('Z'), "{cause}");
     assert!(machine.manager.systemctl(&["restart", "x.service"]).status.success());
     assert_eq!(machine.cause()["kind"], "fixed");
@@ -294,10 +294,8 @@ fn denial_after_the_last_change_has_another_cause() {
 
 #[test]
 fn remedy_shows_its_effect_on_the_exposure_score() {
-    let Some(machine) = Machine::start(KILLS, -5) else { return };
     let fragment = "[Service]\nExecStart=/bin/sleep 600\nSystemCallFilter=@basic-io\n";
-    machine.manager.write("x.service", fragment);
-    machine.manager.reload();
+    let Some(machine) = Machine::start(fragment, 0) else { return };
     let answer = machine.answer();
     let remedies = answer["remedies"].as_array().unwrap();
     let change = |remedy: &serde_json::Value| {
@@ -316,15 +314,17 @@ fn remedy_shows_its_effect_on_the_exposure_score() {
 fn relaxed_directive_shows_its_effect_on_the_exposure_score() {
     let unit = "[Service]\nExecStart=/bin/true\nRestrictNamespaces=yes\nProtectHostname=yes\n";
     let refused = |call| (call, Action::Errno);
-    let Some(machine) = Machine::with(unit, &[refused("setns"), refused("sethostname")], -5) else { return };
+    let Some(machine) = Machine::with(unit, &[refused("setns"), refused("sethostname")], 0) else { return };
     let answer = machine.answer();
     let remedies = answer["remedies"].as_array().unwrap();
     assert!(!remedies.is_empty() && remedies.iter().all(|remedy| remedy["kind"] == "relax"), "{answer}");
-    for remedy in remedies {
-        let exposure = &remedy["exposure"];
-        let (before, after) = (exposure["before"].as_f64().unwrap(), exposure["after"].as_f64().unwrap());
-        assert!(after > before, "{answer}");
-        let said = format!("exposure {before:.1} becomes {after:.1} (systemd-analyze security)");
-        assert!(machine.says(&[]).contains(&said), "{said}");
-    }
+    let levels =
+        |remedy: &serde_json::Value| ["before", "after"].map(|which| remedy["exposure"][which].as_f64().unwrap());
+    // The flags of setns are in no record, so the default relaxes the other directive only, which weighs little.
+    let [before, after] = levels(&remedies[0]);
+    assert!(remedies[0]["default"] == true && (0.0..0.15).contains(&(after - before)), "{answer}");
+    let [before, after] = levels(remedies.last().unwrap());
+    assert!(after > before + 0.3, "{answer}");
+    let expected = format!("exposure {before:.1} becomes {after:.1} (systemd-analyze security)");
+    assert!(machine.says(&[]).contains(&expected), "{expected}");
 }
