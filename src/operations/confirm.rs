@@ -19,8 +19,8 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long a reload may go on after a signal.
-const AFTER_SIGNAL: Duration = Duration::from_secs(10);
+/// How long to wait for a reload after a signal. The manager reloads even if nobody waits for its answer.
+const AFTER_SIGNAL: Duration = Duration::from_secs(2);
 
 /// The settings that systemd should hold after it reads a drop-in.
 pub(crate) struct Prediction<'a> {
@@ -126,10 +126,11 @@ pub(crate) async fn roll_back(
 /// Reloads the manager. Signals come in pairs when a login session ends, so a signal does not cancel the reload.
 async fn reload_despite_signals(manager: &impl ServiceManager, interruption: &mut Interruption) -> anyhow::Result<()> {
     let mut reload = pin!(manager.reload());
-    let reloaded = tokio::select! {
+    let signal = tokio::select! {
         biased;
-        reloaded = &mut reload => reloaded,
-        _ = interruption.next() => timeout(AFTER_SIGNAL, reload).await.unwrap_or(Err(SystemdError::TimedOut)),
+        reloaded = &mut reload => return Ok(reloaded?),
+        signal = interruption.next() => signal,
     };
-    Ok(reloaded?)
+    timeout(AFTER_SIGNAL, reload).await.map_err(|_| anyhow::anyhow!("interrupted by {signal}"))??;
+    Ok(())
 }

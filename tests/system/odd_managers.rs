@@ -300,7 +300,7 @@ async fn signal_during_a_reload_rolls_everything_back() {
 }
 
 #[tokio::test]
-async fn second_signal_does_not_wait_for_the_manager() {
+async fn second_signal_shortens_the_wait_for_the_manager() {
     let Some((machine, mut asked)) = Machine::patient().await else { return };
     let client = machine.client(&[], &["apply", "x", "--yes"]);
     let _unanswered = next(&mut asked).await;
@@ -342,7 +342,7 @@ async fn signal_during_the_restart_keeps_the_confirmed_change() {
     send(&client, Signal::SIGINT);
     let said = error(ended(client).await);
     let starts =
-        format!("{DROP_IN} is in place and systemd holds what it says, but x.service was not seen to start anew");
+        format!("{DROP_IN} is in place and systemd holds its settings, but x.service was not seen to start again");
     assert_eq!(said, format!("{starts}: interrupted by SIGINT"));
     assert!(machine.drop_in().exists());
 }
