@@ -75,7 +75,8 @@ while IFS='|' read -r setting call deed; do
     ok "$setting refuses $call, and is named" named
 done < <(attempts)
 
-ok "apply loosens a directive" harden-why apply --yes --restart refused-ProtectHostname.service
+# Its program ends with 1 where the call is allowed, so the restart fails.
+ok "apply loosens a directive" says '^Written' harden-why apply --yes --restart refused-ProtectHostname.service
 ok "and the call goes through" says "^ProtectHostname=no" systemctl show -p ProtectHostname refused-ProtectHostname.service
 
 printf '[Manager]\nManagerEnvironment=SYSTEMD_LOG_SECCOMP=0\n' >/etc/systemd/system.conf.d/log-seccomp.conf
