@@ -42,6 +42,12 @@ seen=$(counted)
 ok "the daemon has it" within 10 answers "[.units[0].denials[] | select(.source == \"tap\" and .errno == \"EPERM\")
     | .count] | add == $seen" "$unit"
 ok "the remedy is applied" timeout 120 harden-why apply --yes --restart "$unit"
+ok "redis answers again" within 20 says PONG redis-cli ping
+redis-cli config set save "" >/dev/null
+# It calls fdatasync where fsync succeeds.
+ok "the next call is seen" tap
+ok "and no other" judged '[.refusals[].call] == ["fdatasync"]'
+ok "its remedy is applied, too" timeout 120 harden-why apply --yes --restart "$unit"
 ok "redis saves" within 20 saves
 ok "which is watched once more" tap
 ok "and is refused nothing" judged '.refusals == []'
