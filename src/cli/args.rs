@@ -351,7 +351,7 @@ pub enum Command {
     /// Show denials as they happen, each new one with its diagnosis, until interrupted
     Follow(Follow),
 
-    /// Watch running units or processes for calls that are refused without a record; takes root
+    /// Watch running units or processes for calls that are refused without a record; requires root
     Tap(TapArgs),
 
     /// Write a remedy into a drop-in, have systemd read it, and confirm that it does what it should

@@ -410,7 +410,7 @@ mod tests {
         assert_eq!(deafness(&in_other_network(), Some(&OpenError::NotAllowed)), Some("network-namespace"));
         assert_eq!(deafness(&machine(), Some(&OpenError::NotAllowed)), Some("no-audit-stream"));
         let further: Vec<_> = find_further_blind_spots(off.path(), false).iter().map(|spot| spot.id).collect();
-        assert_eq!(further, ["errno-silent"], "the reason is told once");
+        assert_eq!(further, ["errno-silent"], "the answer gives the reason once");
     }
 
     #[test]

@@ -71,7 +71,7 @@ fn status_of(command: Command, dir: &Path) -> Option<(Status, String)> {
 #[test]
 fn kernel_or_container_without_audit_is_a_state_of_the_daemon() {
     if !nix::unistd::geteuid().is_root() {
-        return skip("a filter takes root");
+        return skip("a filter requires root");
     }
     let temp = tempfile::tempdir().unwrap();
     for (name, errno) in [("off", libc::EPROTONOSUPPORT), ("nspawn", libc::EAFNOSUPPORT)] {
@@ -84,7 +84,7 @@ fn kernel_or_container_without_audit_is_a_state_of_the_daemon() {
 #[test]
 fn other_network_namespace_is_a_state_of_the_daemon() {
     if !Command::new("unshare").args(["--net", "true"]).status().is_ok_and(|status| status.success()) {
-        return skip("a network namespace takes root");
+        return skip("a network namespace requires root");
     }
     let temp = tempfile::tempdir().unwrap();
     let mut unshared = Command::new("unshare");

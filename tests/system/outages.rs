@@ -60,7 +60,7 @@ impl Denials {
 fn on_own_disk(options: &str, directory: &Path) -> Option<Command> {
     let able = Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success());
     if !able {
-        skip("mounting takes root");
+        skip("mounting requires root");
         return None;
     }
     fs::create_dir_all(directory).unwrap();

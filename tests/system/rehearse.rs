@@ -444,7 +444,7 @@ fn unit_that_does_not_start_gets_its_own_settings_back() {
     machine.is_as_before("~uname");
     machine.write(&format!("[Unit]\nRequires=missing.service\nAfter=missing.service\n{unit}ExecStart=/bin/sleep 60\n"));
     let said = machine.error(&["--json", "rehearse", "x", "--yes"]);
-    assert!(said.contains("x.service does not start anew") && said.contains("has its own settings again"), "{said}");
+    assert!(said.contains("x.service does not start again") && said.contains("has its own settings again"), "{said}");
     machine.is_as_before("~uname");
     // Nothing is found where nothing is denied.
     machine.write(&format!("{unit}Type=oneshot\nExecStart=/bin/true\n"));

@@ -123,7 +123,7 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
         if let Err(SystemdError::Refused(_) | SystemdError::NoSuchUnit(_) | SystemdError::AccessDenied(_)) = started {
             self.restarted = false;
         }
-        started.with_context(|| format!("{} does not start anew", unit.name))
+        started.with_context(|| format!("{} does not start again", unit.name))
     }
 
     /// Reloads the unit once (`ExecReload=`) and stops it, both without its own settings. Returns the processes that
