@@ -51,6 +51,14 @@ pub struct Common {
     /// Colour the answer
     #[arg(long, global = true, help_heading = COMMON, value_name = "WHEN", default_value = "auto")]
     pub color: When,
+
+    /// Show everything: each denial with its evidence, all remedies, groups and notes
+    #[arg(long, short, global = true, help_heading = COMMON)]
+    pub verbose: bool,
+
+    /// Show every remedy, with its file
+    #[arg(long, global = true, help_heading = COMMON)]
+    pub all_remedies: bool,
 }
 
 /// Of what answers from incidents.

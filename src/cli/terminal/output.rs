@@ -11,7 +11,7 @@ use std::io::Write as _;
 /// A verb's answer.
 pub(crate) trait Reply: Serialize {
     /// Lays the reply out for people; a pipe strips the colours.
-    fn page(&self) -> String;
+    fn page(&self, detail: Detail) -> String;
 
     /// Returns whether there is anything to report; decides the exit status.
     fn has_findings(&self) -> bool;
@@ -24,6 +24,28 @@ pub(crate) trait Reply: Serialize {
     /// Returns whether the verb did not do all that was requested.
     fn has_failed(&self) -> bool {
         false
+    }
+}
+
+/// How much a page shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// One screen: what happened, why, and what to do.
+    Short,
+    /// The short page with every remedy.
+    AllRemedies,
+    /// Everything.
+    Full,
+}
+
+impl Detail {
+    /// Returns what `--verbose` and `--all-remedies` ask for.
+    pub(crate) fn from_options(common: &Common) -> Self {
+        match (common.verbose, common.all_remedies) {
+            (true, _) => Self::Full,
+            (false, true) => Self::AllRemedies,
+            (false, false) => Self::Short,
+        }
     }
 }
 
@@ -83,7 +105,7 @@ pub(crate) fn print_reply(common: &Common, color: ColorChoice, reply: &impl Repl
         json.push('\n');
         out.write_all(json.as_bytes())?;
     } else {
-        out.write_all(reply.page().as_bytes())?;
+        out.write_all(reply.page(Detail::from_options(common)).as_bytes())?;
     }
     out.flush()?;
     if reply.has_failed() || (!reply.has_findings() && reply.is_inconclusive()) {

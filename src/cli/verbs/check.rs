@@ -11,7 +11,7 @@ use crate::cli::lookup::log_input::open_log;
 use crate::cli::lookup::subject::Subject;
 use crate::cli::lookup::subject_search::find_subject;
 use crate::cli::lookup::unit_names::{latest_sighting, parse_instance_name};
-use crate::cli::terminal::output::Reply;
+use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, styled};
 use crate::cli::terminal::words::describe_manager;
 use crate::cli::views::answer::SCHEMA;
@@ -229,7 +229,7 @@ impl Checked {
 }
 
 impl Reply for Checked {
-    fn page(&self) -> String {
+    fn page(&self, _: Detail) -> String {
         let mut page = Page::default();
         page.line(format_args!(
             "{} {}",

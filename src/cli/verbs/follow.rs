@@ -9,7 +9,7 @@ use crate::cli::args::{Common, Follow};
 use crate::cli::lookup::incident_source::ManagerScope;
 use crate::cli::lookup::unit_names::{is_named_by, parse_unit_name, resolve_alias};
 use crate::cli::terminal::clock::local_time_now;
-use crate::cli::terminal::output::warn;
+use crate::cli::terminal::output::{Detail, warn};
 use crate::cli::terminal::page::{DIM, styled};
 use crate::cli::views::answer::{Answer, SCHEMA};
 use crate::cli::views::answer_page;
@@ -293,7 +293,7 @@ impl Follower {
         Ok(if self.json {
             serde_json::to_string(&NewIncidentLine { schema: SCHEMA, id: *id, new: true, answer: &answer })? + "\n"
         } else {
-            answer_page::render_unit_answer(&answer) + "\n"
+            answer_page::render_unit_answer(&answer, Detail::Full) + "\n"
         })
     }
 

@@ -7,7 +7,7 @@ use crate::audit::text::plural;
 use crate::cli::args::Cli;
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::unit_names::parse_scope;
-use crate::cli::terminal::output::Reply;
+use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BOLD, DIM, Page, WARN, add_notes, styled};
 use crate::cli::terminal::words::{count_times, describe_manager};
 use crate::cli::views::answer::SCHEMA;
@@ -145,7 +145,7 @@ impl Overview {
 }
 
 impl Reply for Overview {
-    fn page(&self) -> String {
+    fn page(&self, _: Detail) -> String {
         let mut page = Page::default();
         if self.lines.is_empty() {
             page.line(if self.own_units_only {

@@ -2,7 +2,7 @@
 
 use crate::audit::text::{escape, escape_lines, plural};
 use crate::cli::args::Common;
-use crate::cli::terminal::output::Reply;
+use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, GOOD, Page, WARN, styled};
 use crate::cli::terminal::words::describe_manager;
 use crate::cli::views::answer::SCHEMA;
@@ -188,7 +188,7 @@ impl Hearing {
 }
 
 impl Reply for Hearing {
-    fn page(&self) -> String {
+    fn page(&self, _: Detail) -> String {
         let mut page = Page::default();
         match (&self.absent, self.listening) {
             (Some(why), _) => {

@@ -2,7 +2,7 @@
 
 use crate::audit::Note;
 use crate::audit::text::escape_excerpt;
-use crate::cli::terminal::output::Reply;
+use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, DIM, Page, add_notes, styled};
 use crate::cli::views::answer::SCHEMA;
 use crate::syscalls::groups::GroupSource;
@@ -108,7 +108,7 @@ impl GroupView {
 }
 
 impl Reply for CallFacts {
-    fn page(&self) -> String {
+    fn page(&self, _: Detail) -> String {
         let mut page = Page::default();
         page.line(styled(BAD, self.name.as_deref().unwrap_or("unknown call")));
         for Number { arch, number } in &self.numbers {

@@ -3,7 +3,7 @@
 use super::answer::{Answer, ExposureView, GroupHelp, LogTally, RemedyView, Report, SensitiveView, Silence, Unproven};
 use super::denials;
 use crate::audit::text::{escape, plural};
-use crate::cli::terminal::output::Reply;
+use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, styled};
 use crate::cli::terminal::words::describe_manager;
 use std::collections::BTreeMap;
@@ -15,8 +15,8 @@ const NAMED_INSTANCES: usize = 3;
 const NAMED: usize = 8;
 
 impl Reply for Report {
-    fn page(&self) -> String {
-        render_report(self)
+    fn page(&self, detail: Detail) -> String {
+        render_report(self, detail)
     }
 
     fn has_findings(&self) -> bool {
@@ -28,7 +28,7 @@ impl Reply for Report {
     }
 }
 
-fn render_report(report: &Report) -> String {
+fn render_report(report: &Report, detail: Detail) -> String {
     let mut page = Page::default();
     if let Some(demo) = &report.demo {
         page.paragraph(0, &demo.words);
@@ -40,7 +40,7 @@ fn render_report(report: &Report) -> String {
     }
     for answer in &report.units {
         page.gap();
-        render_answer(&mut page, answer);
+        render_answer(&mut page, answer, detail);
     }
     if let Some(log) = &report.log {
         page.gap();
@@ -51,13 +51,13 @@ fn render_report(report: &Report) -> String {
 }
 
 /// Lays out the answer for one unit.
-pub(crate) fn render_unit_answer(answer: &Answer) -> String {
+pub(crate) fn render_unit_answer(answer: &Answer, detail: Detail) -> String {
     let mut page = Page::default();
-    render_answer(&mut page, answer);
+    render_answer(&mut page, answer, detail);
     page.finish()
 }
 
-fn render_answer(page: &mut Page, answer: &Answer) {
+fn render_answer(page: &mut Page, answer: &Answer, _: Detail) {
     match (&answer.unit, &answer.manager) {
         (Some(unit), Some(manager)) => {
             page.line(format_args!(

@@ -5,7 +5,7 @@ use super::denials;
 use super::system_configuration::SystemConfiguration;
 use crate::audit::Note;
 use crate::audit::text::{escape_lines, plural, shown_path};
-use crate::cli::terminal::output::Reply;
+use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, add_notes, styled};
 use crate::cli::terminal::words::describe_manager;
 use crate::operations::instances::RunningInstances;
@@ -143,7 +143,7 @@ impl Applied {
 }
 
 impl Reply for Applied {
-    fn page(&self) -> String {
+    fn page(&self, _: Detail) -> String {
         let mut page = Page::default();
         page.line(self.describe_plan());
         page.line(match (self.outcome, self.confirmed) {

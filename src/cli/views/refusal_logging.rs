@@ -3,7 +3,7 @@
 use super::answer::SCHEMA;
 use crate::audit::Note;
 use crate::audit::text::{escape, plural};
-use crate::cli::terminal::output::Reply;
+use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, Page, WARN, add_notes, styled};
 use crate::incidents::Moment;
 use crate::incidents::local_time::{LocalTime, moment};
@@ -141,7 +141,7 @@ fn unit_line(page: &mut Page, unit: &LoggedUnit, more: &str) {
 }
 
 impl Reply for RefusalLogging {
-    fn page(&self) -> String {
+    fn page(&self, _: Detail) -> String {
         let mut page = Page::default();
         let whose = &self.whose;
         match self.outcome {

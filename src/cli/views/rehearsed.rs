@@ -3,7 +3,7 @@
 use super::answer::Report;
 use super::applied::Applied;
 use crate::audit::text::{escape, escape_excerpt, join, plural, shown_path};
-use crate::cli::terminal::output::Reply;
+use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
 use crate::cli::terminal::words::describe_manager;
 use crate::diagnosis::RehearsalDropIn;
@@ -198,7 +198,7 @@ impl RehearsalView {
 }
 
 impl Reply for Rehearsed {
-    fn page(&self) -> String {
+    fn page(&self, detail: Detail) -> String {
         let mut page = Page::default();
         match self.rehearsal.outcome {
             RehearsalOutcome::Declined => page.line("Nothing was changed."),
@@ -215,7 +215,7 @@ impl Reply for Rehearsed {
         }
         self.rehearsal.add_survivors(&mut page);
         page.gap();
-        page.line(self.report.page().trim_end());
+        page.line(self.report.page(detail).trim_end());
         page.finish()
     }
 

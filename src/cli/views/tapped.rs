@@ -4,7 +4,7 @@ use super::answer::Answer;
 use super::answer_page;
 use crate::audit::Note;
 use crate::audit::text::{escape, plural};
-use crate::cli::terminal::output::Reply;
+use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, Page, add_notes, styled};
 use crate::cli::terminal::words::count_times;
 use crate::kernel::tap::{CallResult, RefusalKind, RefusalTotals};
@@ -104,7 +104,7 @@ pub(crate) fn errno_words(refusal: &RefusalView) -> &str {
 }
 
 impl Reply for Tapped {
-    fn page(&self) -> String {
+    fn page(&self, detail: Detail) -> String {
         let mut page = Page::default();
         let count = self.refusals.iter().map(|refusal| refusal.count).fold(0, u64::saturating_add);
         let seen = match count {
@@ -115,7 +115,7 @@ impl Reply for Tapped {
         let mut text = page.finish();
         for answer in &self.units {
             text.push('\n');
-            text += &answer_page::render_unit_answer(answer);
+            text += &answer_page::render_unit_answer(answer, detail);
         }
         let mut page = Page::default();
         if !self.refusals.is_empty() {
