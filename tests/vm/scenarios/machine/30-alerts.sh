@@ -22,7 +22,7 @@ near() {
 }
 ok "close to it" near
 ok "journalctl -x explains it" says "harden-why shot.service" journalctl --no-pager -x -u shot.service
-ok "under its subject" says "Subject: shot.service: a seccomp filter refused the call acct" \
+ok "under its subject" says "Subject: shot.service: a seccomp filter denied the call acct" \
     journalctl --no-pager -x -u shot.service
 ok "the tag and the id list them" says "acct" show -t harden-whyd "MESSAGE_ID=$denial"
 
