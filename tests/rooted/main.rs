@@ -12,6 +12,7 @@ mod notices;
 mod remedies;
 mod replay;
 mod scenarios;
+mod screens;
 mod store;
 mod syscall_tables;
 
@@ -19,4 +20,5 @@ mod syscall_tables;
 mod support {
     pub(crate) mod nobody;
     pub(crate) mod program;
+    pub(crate) mod screen;
 }

@@ -4,14 +4,16 @@ use crate::audit::Note;
 use anstyle::{AnsiColor, Style};
 use std::fmt::Display;
 use std::io;
-use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Columns of an answer whose output is not a terminal. Paths and lines to copy are never broken.
-static WIDTH: AtomicUsize = AtomicUsize::new(80);
+/// The columns of the terminal. Paths and lines to copy are never broken.
+static COLUMNS: AtomicUsize = AtomicUsize::new(80);
 
-/// In fewer columns, no text fits next to a label; in more, lines are hard to read.
-const WIDTHS: RangeInclusive<usize> = 40..=100;
+/// The narrowest terminal: in fewer columns, no text fits next to a label.
+const NARROWEST: usize = 40;
+
+/// The widest paragraph: longer lines are hard to read.
+const WIDEST: usize = 100;
 
 /// The column where the text of a field begins.
 const INDENT: usize = 9;
@@ -23,12 +25,21 @@ pub(crate) const WARN: Style = AnsiColor::Yellow.on_default();
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 pub(crate) const PLACE: Style = AnsiColor::Cyan.on_default();
 
-/// Sets the width of pages to that of the terminal on stdout, if it is one.
+/// Sets the columns of pages: those of the terminal on stdout, or elsewhere those of `COLUMNS`.
 pub(crate) fn fit_terminal() {
-    if let Some((columns, _)) = terminal_size::terminal_size_of(io::stdout()) {
-        let columns = usize::from(columns.0).clamp(*WIDTHS.start(), *WIDTHS.end());
-        WIDTH.store(columns, Ordering::Relaxed);
+    let columns = match terminal_size::terminal_size_of(io::stdout()) {
+        Some((columns, _)) => Some(usize::from(columns.0)),
+        None => std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()),
+    };
+    // A terminal that does not know its size tells 0.
+    if let Some(columns) = columns.filter(|columns| *columns > 0) {
+        COLUMNS.store(columns.max(NARROWEST), Ordering::Relaxed);
     }
+}
+
+/// Returns the columns that an answer may fill.
+pub(crate) fn columns() -> usize {
+    COLUMNS.load(Ordering::Relaxed)
 }
 
 /// A page under construction.
@@ -100,7 +111,7 @@ pub(crate) fn styled(style: Style, text: impl Display) -> String {
 }
 
 fn wrapped(text: &str, first: &str, rest: &str) -> Vec<String> {
-    let options = textwrap::Options::new(WIDTH.load(Ordering::Relaxed))
+    let options = textwrap::Options::new(columns().min(WIDEST))
         .initial_indent(first)
         .subsequent_indent(rest)
         .break_words(false)
