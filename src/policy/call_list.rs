@@ -184,7 +184,8 @@ impl CallList {
 
     fn note(&mut self, origin: &Origin, word: &str, what: &str) {
         if self.notes.len() < MOST_NOTES {
-            self.notes.push(FileNote::at(origin, format!("{} {what}", escape_excerpt(word))));
+            let note = FileNote::at(origin, format!("{} {what}", escape_excerpt(word)));
+            self.notes.push(FileNote { word: Some(word.into()), ..note });
         }
     }
 }

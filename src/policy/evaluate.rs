@@ -178,12 +178,13 @@ impl Policy {
     }
 
     fn filter_cause(&self, call: &str) -> Option<DirectiveCause> {
-        let ruling = self.filter.as_ref()?.ruling(call);
+        let filter = self.filter.as_ref()?;
+        let ruling = filter.ruling(call);
         let effect = ruling.denied?;
         let origin = ruling.word.origin.clone();
         let why = match ruling.reason {
             Reason::Listed => CauseReason::Listed(ruling.word),
-            Reason::Removed => CauseReason::TakenOff(ruling.word),
+            Reason::Removed => CauseReason::TakenOff { word: ruling.word, list: filter.first_line() },
             Reason::NotListed => CauseReason::NotAllowed(ruling.word),
             Reason::Unknown => CauseReason::UnknownToSystemd,
             Reason::Unresolved => CauseReason::UnknownToLibseccomp(ruling.word),

@@ -154,7 +154,7 @@ impl Settings {
         if notes.len() > MOST_NOTES {
             let text = format!("and {} notes more", notes.len() - MOST_NOTES);
             notes.truncate(MOST_NOTES);
-            notes.push(FileNote { origin: None, text });
+            notes.push(FileNote::without_line(text));
         }
         self.notes = notes;
     }

@@ -128,7 +128,7 @@ impl SyscallFilter {
             };
             if !groups.is_known(name) {
                 let text = format!("{} is in force, but in no group of this systemd", escape_excerpt(name));
-                list.notes.push(FileNote { origin: None, text });
+                list.notes.push(FileNote::without_line(text));
             }
             list.entries.insert(name.into(), CallListEntry { effect, word: Arc::clone(&word) });
         }
@@ -175,6 +175,12 @@ impl SyscallFilter {
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.list.mode
+    }
+
+    /// The first line since the last reset, which sets the mode.
+    #[must_use]
+    pub(crate) fn first_line(&self) -> Arc<Word> {
+        Arc::clone(&self.list.first_line)
     }
 
     /// The effect on a denied call that has no effect of its own.

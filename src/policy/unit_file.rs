@@ -41,13 +41,20 @@ pub struct FileNote {
     pub origin: Option<Origin>,
     /// The text, already escaped.
     pub text: String,
+    /// The word of the line that it is about, as the file has it.
+    pub word: Option<Box<str>>,
 }
 
 impl FileNote {
     /// A note about a line.
     #[must_use]
     pub fn at(origin: &Origin, text: impl Into<String>) -> Self {
-        Self { origin: Some(origin.clone()), text: text.into() }
+        Self { origin: Some(origin.clone()), text: text.into(), word: None }
+    }
+
+    /// A note without a line.
+    pub fn without_line(text: impl Into<String>) -> Self {
+        Self { origin: None, text: text.into(), word: None }
     }
 }
 
@@ -109,48 +116,13 @@ struct UnitFileParser {
 
 impl UnitFileParser {
     fn parse(&mut self, bytes: &[u8]) -> Result<(), FileNote> {
-        let mut rest = bytes;
-        let mut line = 0_u32;
-        let mut bom_seen = false;
-        let mut continued: Option<Vec<u8>> = None;
-        while let Some((mut text, after)) = split_line(rest) {
-            rest = after;
-            line = line.saturating_add(1);
-            let here = self.origin(line);
-            if text.len() > LONGEST_LINE {
-                return Err(FileNote::at(&here, "line too long, the rest of the file is ignored"));
+        for line in LogicalLines::new(bytes) {
+            match line {
+                Ok(line) => self.parse_line(line.number, &line.join())?,
+                Err((number, why)) => return Err(FileNote::at(&self.origin(number), why)),
             }
-            if matches!(text.trim_ascii_start().first(), Some(b'#' | b';')) {
-                continue;
-            }
-            if !bom_seen && let Some(stripped) = text.strip_prefix(BYTE_ORDER_MARK) {
-                bom_seen = true;
-                text = stripped;
-            }
-            let mut joined = match continued.take() {
-                Some(mut joined) => {
-                    if joined.len() + text.len() > LONGEST_LINE {
-                        return Err(FileNote::at(&here, "continued line too long, the rest of the file is ignored"));
-                    }
-                    joined.extend_from_slice(text);
-                    Cow::Owned(joined)
-                }
-                None => Cow::Borrowed(text),
-            };
-            if joined.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1 {
-                if let Some(last) = joined.to_mut().last_mut() {
-                    *last = b' ';
-                }
-                continued = Some(joined.into_owned());
-                continue;
-            }
-            self.parse_line(line, &joined)?;
         }
-        match continued {
-            // `config_parse` counts one more line here.
-            Some(joined) => self.parse_line(line.saturating_add(1), &joined),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Parses one logical line. An error ends the file.
@@ -195,6 +167,86 @@ impl UnitFileParser {
     fn origin(&self, line: u32) -> Origin {
         Origin { path: Arc::clone(&self.file.path), line }
     }
+}
+
+/// A line of a file, or several that backslashes join.
+pub(super) struct LogicalLine<'a> {
+    /// The number by which systemd names it: that of its last line.
+    pub(super) number: u32,
+    /// The file's lines that make it up, without comments, each with its number.
+    pub(super) parts: Vec<(u32, &'a [u8])>,
+}
+
+impl<'a> LogicalLine<'a> {
+    /// Returns the text, with a space in place of each backslash at the end of a line.
+    fn join(&self) -> Cow<'a, [u8]> {
+        match self.parts.as_slice() {
+            [(_, only)] if !is_continued(only) => Cow::Borrowed(only),
+            parts => {
+                let mut joined = Vec::new();
+                for (_, part) in parts {
+                    joined.extend_from_slice(part);
+                    if let Some(last) = joined.last_mut().filter(|_| is_continued(part)) {
+                        *last = b' ';
+                    }
+                }
+                Cow::Owned(joined)
+            }
+        }
+    }
+}
+
+/// The logical lines of a file, up to a line at which systemd stops: then its number, and why.
+pub(super) struct LogicalLines<'a> {
+    rest: &'a [u8],
+    number: u32,
+    is_mark_seen: bool,
+}
+
+impl<'a> LogicalLines<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, number: 0, is_mark_seen: false }
+    }
+}
+
+impl<'a> Iterator for LogicalLines<'a> {
+    type Item = Result<LogicalLine<'a>, (u32, &'static str)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut parts = Vec::new();
+        let mut length = 0;
+        while let Some((mut text, after)) = split_line(self.rest) {
+            self.rest = after;
+            self.number = self.number.saturating_add(1);
+            if text.len() > LONGEST_LINE {
+                return Some(Err((self.number, "line too long, the rest of the file is ignored")));
+            }
+            if matches!(text.trim_ascii_start().first(), Some(b'#' | b';')) {
+                continue;
+            }
+            if !self.is_mark_seen
+                && let Some(stripped) = text.strip_prefix(BYTE_ORDER_MARK)
+            {
+                self.is_mark_seen = true;
+                text = stripped;
+            }
+            length += text.len();
+            if length > LONGEST_LINE {
+                return Some(Err((self.number, "continued line too long, the rest of the file is ignored")));
+            }
+            parts.push((self.number, text));
+            if !is_continued(text) {
+                return Some(Ok(LogicalLine { number: self.number, parts }));
+            }
+        }
+        // `config_parse` counts one more line here.
+        (!parts.is_empty()).then(|| Ok(LogicalLine { number: self.number.saturating_add(1), parts }))
+    }
+}
+
+/// Whether the next line belongs to a line: an odd number of backslashes ends it.
+pub(super) fn is_continued(line: &[u8]) -> bool {
+    line.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
 /// Splits off the next line. `\n`, `\r` and NUL end a line. A run of different ends counts as one end, and a NUL ends

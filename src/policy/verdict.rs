@@ -47,13 +47,34 @@ pub struct DirectiveCause {
     pub why: CauseReason,
 }
 
+impl DirectiveCause {
+    /// Returns the word of the line that decides; `None` if the line as a whole decides.
+    #[must_use]
+    pub fn deciding_word(&self) -> Option<&str> {
+        let word = match &self.why {
+            CauseReason::TakenOff { word, .. }
+            | CauseReason::Listed(word)
+            | CauseReason::UnknownToLibseccomp(word)
+            | CauseReason::AllowedByOtherSystemd(word) => word,
+            _ => return None,
+        };
+        // No file has the word that systemd adds.
+        (!word.implied).then(|| word.text.strip_prefix('~').unwrap_or(&word.text))
+    }
+}
+
 /// Why a directive concerns a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CauseReason {
     /// An allow-list lacks the call. The word is the first line of the list.
     NotAllowed(Arc<Word>),
     /// The word removed the call from an allow-list.
-    TakenOff(Arc<Word>),
+    TakenOff {
+        /// The word.
+        word: Arc<Word>,
+        /// The first line of the list.
+        list: Arc<Word>,
+    },
     /// The word added the call to a deny-list, denied it in an allow-list, or logs it.
     Listed(Arc<Word>),
     /// A list of exceptions from logging lacks the call.
@@ -84,7 +105,7 @@ impl fmt::Display for CauseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAllowed(_) => f.write_str("the allow-list does not contain it"),
-            Self::TakenOff(word) => write!(f, "{} takes it off the allow-list", word.text),
+            Self::TakenOff { word, .. } => write!(f, "{} takes it off the allow-list", word.text),
             Self::Listed(word) => write!(f, "{} lists it", word.text),
             Self::NotExempt => f.write_str("it is not among the calls that are not logged"),
             Self::UnknownToSystemd => {

@@ -139,7 +139,7 @@ pub(crate) fn is_dropin(file: &str) -> bool {
 
 /// A note that a file or directory cannot be read.
 pub(crate) fn unreadable(path: &Path, error: &io::Error) -> FileNote {
-    FileNote { origin: None, text: format!("cannot read {}: {error}", escape(path.as_os_str().as_bytes())) }
+    FileNote::without_line(format!("cannot read {}: {error}", escape(path.as_os_str().as_bytes())))
 }
 
 #[cfg(test)]

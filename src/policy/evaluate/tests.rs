@@ -254,3 +254,27 @@ fn cause_reason_is_displayed_as_a_clause() {
         "depends on the arguments: no type, or one of a namespace that is not allowed; allowed are net"
     );
 }
+
+#[test]
+fn deciding_word_is_that_of_the_file() {
+    let word = |text: &str, call: &str| match policy(text).verdict(Abi::X86_64, call) {
+        Verdict::Denied { by, .. } => by[0].deciding_word().map(str::to_owned),
+        verdict => panic!("{verdict:?}"),
+    };
+    let taken = "SystemCallFilter=@known\nSystemCallFilter=~@clock read:EPERM";
+    assert_eq!(word(taken, "settimeofday").as_deref(), Some("@clock"));
+    assert_eq!(word(taken, "read").as_deref(), Some("read"));
+    assert_eq!(word("SystemCallFilter=~read", "read").as_deref(), Some("read"));
+    assert_eq!(word("SystemCallFilter=read", "socket"), None, "the list as a whole lacks it");
+    assert_eq!(word("ProtectClock=yes", "settimeofday"), None, "the value as a whole denies it");
+}
+
+#[test]
+fn call_taken_off_names_the_first_line_of_the_list() {
+    let by = match policy("SystemCallFilter=@known\nSystemCallFilter=~@clock").verdict(Abi::X86_64, "settimeofday") {
+        Verdict::Denied { by, .. } => by,
+        verdict => panic!("{verdict:?}"),
+    };
+    let CauseReason::TakenOff { list, .. } = &by[0].why else { panic!("{by:?}") };
+    assert_eq!(list.origin.as_ref().map(|origin| origin.line), Some(2));
+}
