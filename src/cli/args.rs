@@ -22,7 +22,8 @@ const COMMON: &str = "Common options";
 #[derive(Debug, Parser)]
 #[command(name = "harden-why", version, max_term_width = 100, subcommand_precedence_over_arg = true)]
 #[command(after_help = "Without UNIT and command, lists the units with denials, newest first.\n\n\
-    Exit status: 0 there are denials (or the command succeeded), 1 none are known, 2 no answer was possible.")]
+    Exit status: 0 answered or done, 1 failed, 2 usage, 3 no rights to see, 4 no such unit. With --exit-code, denials \
+    or a check that fails make 1.")]
 pub struct Cli {
     /// Options of every verb.
     #[command(flatten)]
@@ -47,6 +48,10 @@ pub struct Common {
     /// Print JSON (schema 1) instead of text
     #[arg(long, global = true, help_heading = COMMON)]
     pub json: bool,
+
+    /// Exit with status 1 if there are denials, or a check fails
+    #[arg(long, global = true, help_heading = COMMON)]
+    pub exit_code: bool,
 
     /// Colour the answer
     #[arg(long, global = true, help_heading = COMMON, value_name = "WHEN", default_value = "auto")]
@@ -374,7 +379,7 @@ pub enum Command {
     /// Log calls that fail with an error, for a limited time; restarts the units
     LogRefusals(LogRefusals),
 
-    /// Tell whether the calls seen so far would pass, now or with other settings: exit 0 if so, else 1
+    /// Check whether the denied calls would pass now, or with other settings
     Check(Check),
 
     /// Tell number, name and groups of a system call

@@ -3,6 +3,7 @@
 //! Each verb returns a view: a value that prints itself as a page or as JSON.
 
 pub mod args;
+pub(crate) mod exit_status;
 pub(crate) mod lookup;
 pub(crate) mod terminal;
 pub(crate) mod verbs;
@@ -10,11 +11,12 @@ pub mod views;
 
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::output::{
-    PrintedFailure, block_on, color_choice, print_error, print_error_object, print_reply,
+    block_on, color_choice, print_error, print_error_object, print_nothing_to_do, print_reply,
 };
 use crate::operations::outcome::NothingToDo;
 use anstream::ColorChoice;
 use args::{Cli, Command};
+use exit_status::ExitStatus;
 use std::io;
 use std::process::ExitCode;
 use terminal::page;
@@ -38,7 +40,7 @@ pub fn run_arguments() -> ExitCode {
     }
 }
 
-/// Runs one invocation. Returns exit status 0 if there is something to report, 1 if there is nothing, 2 on an error.
+/// Runs one invocation. `exit_status` lists what the exit status means.
 #[must_use]
 pub fn run(cli: &Cli) -> ExitCode {
     let color = color_choice(&cli.common);
@@ -48,15 +50,17 @@ pub fn run(cli: &Cli) -> ExitCode {
         restore::recover_leftovers(&cli.common, color);
     }
     match answer(cli, color) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
+        Ok(status) => status.code(cli.common.exit_code),
         // The reader closed the pipe and needs no more output.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) if error.is::<PrintedFailure>() => ExitCode::from(2),
-        Err(error) => {
+        Err(error) if error.is::<NothingToDo>() => {
             // Without stdout, the exit status remains.
+            let _ = print_nothing_to_do(cli.common.json, color, &format!("{error:#}"));
+            ExitStatus::Done.code(cli.common.exit_code)
+        }
+        Err(error) => {
             let _ = print_error(cli.common.json, color, &format!("{error:#}"));
-            ExitCode::from(if error.is::<NothingToDo>() { 1 } else { 2 })
+            ExitStatus::from_error(&error).code(cli.common.exit_code)
         }
     }
 }
@@ -65,7 +69,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
+fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<ExitStatus> {
     let common = &cli.common;
     match &cli.command {
         None if cli.units.units.is_empty() && !cli.units.unknown => {
@@ -92,7 +96,7 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<bool> {
         }
         Some(Command::Demo) => print_reply(common, color, &demo::run(&local_time_now())?),
         // Recovery ran above, as before every verb.
-        Some(Command::Restore) => Ok(true),
+        Some(Command::Restore) => Ok(ExitStatus::Done),
         Some(Command::DemoVictim { unit_file }) => Err(demo::run_demo_child(unit_file)),
     }
 }

@@ -7,6 +7,11 @@ use serde::{Serialize, Serializer};
 #[error("{0}")]
 pub(crate) struct NothingToDo(pub(crate) String);
 
+/// The caller lacks the rights to see or change what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NoRights(pub(crate) String);
+
 /// The outcome for the drop-in that `apply` writes and `revert` removes.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use crate::audit::note;
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
+use crate::operations::outcome::NoRights;
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::{bail, ensure};
 
@@ -26,7 +27,10 @@ pub(crate) fn may_change(unit: &Unit, uid: u32) -> bool {
 pub(crate) fn ensure_may_change(unit: &Unit, uid: u32, verb: &str) -> anyhow::Result<()> {
     match unit.manager {
         Manager::User(owner) if !may_change(unit, uid) => {
-            bail!("{} is run by the manager of uid {owner}: run harden-why {verb} --user as that user", unit.name)
+            bail!(NoRights(format!(
+                "{} is run by the manager of uid {owner}: run harden-why {verb} --user as that user",
+                unit.name
+            )))
         }
         _ => Ok(()),
     }

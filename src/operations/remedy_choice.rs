@@ -2,7 +2,6 @@
 
 use super::confirm::denied_calls;
 use super::drop_in;
-use super::outcome::NothingToDo;
 use crate::diagnosis::{Diagnosis, Remedy, Reservation, Situation, diagnose};
 use crate::incidents::Incident;
 use crate::policy::Directive;
@@ -180,9 +179,9 @@ fn choose_remedy<'a>(
         None if choice == RemedyChoice::Default && diagnosis.is_guessed() => bail!(
             "that it was {name} is a guess, so none is applied unasked: look at 'harden-why {name}', then say --remedy N"
         ),
-        None if count == 0 => bail!(NothingToDo(format!(
-            "there is no remedy to apply for the denials of {name}; 'harden-why {name}' tells why"
-        ))),
+        None if count == 0 => {
+            bail!("there is no remedy to apply for the denials of {name}; 'harden-why {name}' tells why")
+        }
         None if choice == RemedyChoice::Default => {
             let reservation = diagnosis.remedies.first().and_then(|remedy| remedy.reservation);
             let why = reservation.map_or("none can be the default", describe_missing_default);

@@ -61,7 +61,7 @@ pub enum SystemdError {
     #[error("the service manager or its bus denies access: {0}")]
     AccessDenied(String),
     /// The manager knows no such unit and finds no file for one.
-    #[error("there is no unit {0}")]
+    #[error("Unit {0} not found.")]
     NoSuchUnit(UnitName),
     /// The manager has a unit of that name already.
     #[error("the service manager has a {0} already")]

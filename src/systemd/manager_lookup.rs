@@ -36,11 +36,6 @@ pub(crate) async fn find_manager(
     lookup
 }
 
-/// The text for a name that no manager knows.
-pub(crate) fn unknown_unit_text(name: &UnitName) -> String {
-    format!("no manager asked knows a unit {name}: is the name right?")
-}
-
 /// The system manager, then the manager of each user who has a runtime directory.
 pub(crate) fn all_managers(managers: &Managers) -> impl Iterator<Item = Manager> {
     std::iter::once(Manager::System).chain(managers.users(MOST_USERS).into_iter().map(Manager::User))

@@ -6,6 +6,7 @@
 
 mod bad_unit_files;
 mod cli;
+mod exit_status;
 mod follow;
 mod manuals;
 mod notices;
@@ -18,6 +19,7 @@ mod syscall_tables;
 
 #[path = "../support"]
 mod support {
+    pub(crate) mod exit_status;
     pub(crate) mod nobody;
     pub(crate) mod program;
     pub(crate) mod screen;

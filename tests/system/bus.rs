@@ -288,14 +288,16 @@ async fn user_without_rights_reads_that_denials_are_hidden_and_not_that_none_are
     let _service = bus.serve().await;
     for arguments in [&["a.service"][..], &["a@.service"], &[], &["--system"], &["a", "--json"], &["--json"]] {
         let (status, out, error) = answer_of_client(&bus, true, arguments).await;
-        assert_eq!(status, Some(2), "{arguments:?}: {out}{error}");
+        // No manager on this bus knows the unit, and the user may not see its denials.
+        let names_a_unit = arguments.iter().any(|word| word.starts_with('a'));
+        assert_eq!(status, Some(if names_a_unit { 4 } else { 3 }), "{arguments:?}: {out}{error}");
         let words = out.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(words.contains(OWN_UNITS_ONLY), "{arguments:?}: {out}{error}");
         assert!(!words.contains("No denials of it are") && !words.contains("denials that are known"), "{out}");
     }
     for arguments in [&["check", "a"][..], &["apply", "a", "--yes"], &["follow"], &["follow", "a.service"]] {
         let (status, _, error) = answer_of_client(&bus, true, arguments).await;
-        assert_eq!(status, Some(2), "{arguments:?}: {error}");
+        assert_eq!(status, Some(3), "{arguments:?}: {error}");
         assert!(error.contains(OWN_UNITS_ONLY), "{arguments:?}: {error}");
     }
     let (_, status, _) = answer_of_client(&bus, true, &["status", "--json"]).await;
@@ -303,7 +305,7 @@ async fn user_without_rights_reads_that_denials_are_hidden_and_not_that_none_are
     assert_eq!(status["only_manager"], format!("user:{OTHER}"));
     // `--user` selects what the user may see.
     let (status, out, _) = answer_of_client(&bus, true, &["--user"]).await;
-    assert!(status == Some(1) && out.contains("No denials are known"), "{out}");
+    assert!(status == Some(0) && out.contains("No denials are known"), "{out}");
     // Root may see everything.
     let (status, out, _) = answer_of_client(&bus, false, &["b.service"]).await;
     assert!(status == Some(1) && out.contains("No denials of it are known"), "{out}");
@@ -535,7 +537,7 @@ fn follow_without_a_daemon_is_an_error() {
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_harden-why")).arg("follow").args(arguments).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(2) && said.contains(why), "{said}");
+        assert!(output.status.code() == Some(support::exit_status::of_error(&said)) && said.contains(why), "{said}");
     }
 }
 

@@ -31,6 +31,7 @@ mod support {
     #[expect(dead_code, reason = "other programs need more of it")]
     pub(crate) mod daemon;
     pub(crate) mod denied;
+    pub(crate) mod exit_status;
     pub(crate) mod listener;
     pub(crate) mod manager;
     pub(crate) mod nobody;

@@ -61,7 +61,7 @@ fn status_of(command: Command, dir: &Path) -> Option<(Status, String)> {
     let (_, answer) = client(&["nosuch.service"]);
     assert!(answer.contains(&why) && answer.contains("'harden-why tap UNIT'"), "{answer}");
     let (code, refused) = client(&["rehearse", "nosuch", "--yes"]);
-    assert!(code == Some(2) && refused.contains(&why), "{refused}");
+    assert!(code == Some(1) && refused.contains(&why), "{refused}");
     let log = daemon.log();
     assert_eq!(log.matches("not listening").count(), 1, "{log}");
     daemon.stop();

@@ -1,5 +1,6 @@
 //! The names that people use for units: an alias, a template, a pattern. A real systemd knows the units.
 
+use crate::support;
 use crate::support::denied::denied;
 use crate::support::manager::TestManager;
 use harden_why::incidents::{Incident, Store};
@@ -70,8 +71,9 @@ impl Machine {
 
     fn error(&self, arguments: &[&str]) -> String {
         let output = self.asked(arguments);
-        assert_eq!(output.status.code(), Some(2), "{output:?}");
-        String::from_utf8(output.stderr).unwrap()
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(support::exit_status::of_error(&text)), "{text}");
+        text
     }
 }
 

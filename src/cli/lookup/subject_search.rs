@@ -8,10 +8,11 @@ use super::unit_names::{alias_note, managers_to_ask, parse_unit_name, resolve_al
 use crate::audit::Note;
 use crate::audit::text::join;
 use crate::cli::args::Chosen;
-use crate::operations::outcome::NothingToDo;
-use crate::systemd::manager::RelatedUnits;
-use crate::units::{Manager, UnitName};
-use anyhow::bail;
+use crate::host::unit_settings;
+use crate::operations::outcome::{NoRights, NothingToDo};
+use crate::systemd::manager::{RelatedUnits, SystemdError};
+use crate::units::{Manager, Unit, UnitName};
+use anyhow::{bail, ensure};
 use std::collections::BTreeSet;
 
 /// The longest chain: a timer that starts an umbrella service with parts.
@@ -71,13 +72,16 @@ pub(crate) async fn find_subject(context: &Context, chosen: &Chosen) -> anyhow::
         subjects.retain(|subject| subject.template.is_some());
     }
     if let Some(hidden) = context.hidden_incidents_note(scope.managers).filter(|_| subjects.is_empty()) {
-        bail!("no denials of {name} that you may see are known: {}", hidden.text);
+        bail!(NoRights(format!("no denials of {name} that you may see are known: {}", hidden.text)));
     }
     match (subjects.pop(), subjects.is_empty()) {
-        (None, _) => bail!(NothingToDo(format!(
-            "no denials of {name} are known, so there is nothing to go by; 'harden-why {name}' tells whether it can be \
-             denied calls without a record"
-        ))),
+        (None, _) => {
+            ensure!(is_known(context, &name, scope).await, SystemdError::NoSuchUnit(name));
+            bail!(NothingToDo(format!(
+                "No denials of {name} are known, so there is nothing to do. 'harden-why {name}' shows whether it can be \
+                 denied calls silently."
+            )))
+        }
         (Some(one), true) => Ok(one),
         (Some(last), false) => {
             let names: BTreeSet<UnitName> =
@@ -91,6 +95,17 @@ pub(crate) async fn find_subject(context: &Context, chosen: &Chosen) -> anyhow::
             )
         }
     }
+}
+
+/// Returns whether a manager in scope, or a file of this machine, has a unit of the name.
+async fn is_known(context: &Context, name: &UnitName, scope: IncidentScope) -> bool {
+    for manager in managers_to_ask(scope.managers) {
+        let unit = Unit { manager, name: name.clone() };
+        if unit_settings::load(&context.managers, &unit, context.groups()).await.situation.is_some() {
+            return true;
+        }
+    }
+    false
 }
 
 /// Finds the units with denials that a unit starts or consists of, nearest first.

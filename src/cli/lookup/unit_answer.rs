@@ -89,18 +89,16 @@ pub(crate) async fn answer_without_incidents(context: &Context, name: &UnitName,
         }
         return answer;
     }
-    let is_hidden = context.hidden_incidents_note(scope.managers).is_some();
-    let text = if name.is_template() && is_hidden {
-        format!("no instance of {name} has denials that you may see; 'harden-why' lists those that you may")
-    } else if name.is_template() {
-        format!("no instance of {name} has denials that are known; 'harden-why' lists what was seen")
-    } else {
-        format!("no manager asked knows a unit {name}: is the name right? 'harden-why' lists what was seen")
-    };
+    let notes = vec![Note::new("unit-unknown", unknown_unit_text(name))];
     let unit = Unit { manager: Manager::System, name: name.clone() };
-    let mut answer = Answer { manager: None, ..empty(&unit, vec![Note::new("unit-unknown", text)]) };
+    let mut answer = Answer { manager: None, is_unknown: true, ..empty(&unit, notes) };
     hide_denials(context, scope, &mut answer);
     answer
+}
+
+/// Returns what the answer for an unknown unit says.
+fn unknown_unit_text(name: &UnitName) -> String {
+    format!("Unit {name} not found.")
 }
 
 /// Makes an answer say that its denials are hidden, if the caller may not see them.

@@ -4,6 +4,7 @@ use super::incident_source::{IncidentScope, ManagerScope};
 use crate::audit::Note;
 use crate::audit::text::escape_excerpt;
 use crate::cli::args::Units;
+use crate::cli::exit_status::UsageError;
 use crate::cli::terminal::clock::parse_since;
 use crate::incidents::local_time::LocalTime;
 use crate::incidents::{Incident, Moment};
@@ -23,9 +24,11 @@ pub(crate) fn parse_unit_name(name: &str) -> anyhow::Result<UnitName> {
     let is_pattern = name.contains(WILD) && UnitName::from_user(&name.replace(WILD, "x")).is_ok();
     ensure!(
         !is_pattern,
-        "{} is a pattern: name the units, or a template (x@.service) for all its instances; 'harden-why' lists those \
-         with denials",
-        escape_excerpt(name)
+        UsageError(format!(
+            "{} is a pattern: name the units, or a template (x@.service) for all its instances; 'harden-why' lists \
+             those with denials",
+            escape_excerpt(name)
+        ))
     );
     UnitName::from_user(name).with_context(|| format!("{} is no unit", escape_excerpt(name)))
 }
@@ -38,8 +41,7 @@ pub(crate) fn parse_instance_name(name: &str) -> anyhow::Result<UnitName> {
     let name = parse_unit_name(name)?;
     ensure!(
         !name.is_template(),
-        "{name} is a template: name an instance, as {}",
-        name.as_str().replacen("@.", "@NAME.", 1)
+        UsageError(format!("{name} is a template: name an instance, as {}", name.as_str().replacen("@.", "@NAME.", 1)))
     );
     Ok(name)
 }

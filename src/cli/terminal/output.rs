@@ -1,7 +1,9 @@
 //! Prints answers to stdout, and warnings to stderr.
 
 use crate::cli::args::{Common, When};
+use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::page;
+use crate::cli::terminal::page::Page;
 use crate::cli::views::answer::SCHEMA;
 use anstream::{AutoStream, ColorChoice};
 use serde::Serialize;
@@ -13,18 +15,8 @@ pub(crate) trait Reply: Serialize {
     /// Lays the reply out for people; a pipe strips the colours.
     fn page(&self, detail: Detail) -> String;
 
-    /// Returns whether there is anything to report; decides the exit status.
-    fn has_findings(&self) -> bool;
-
-    /// Returns whether a reply without findings leaves open whether there are any, because the caller may not see all.
-    fn is_inconclusive(&self) -> bool {
-        false
-    }
-
-    /// Returns whether the verb did not do all that was requested.
-    fn has_failed(&self) -> bool {
-        false
-    }
+    /// Returns the exit status that the reply stands for.
+    fn exit_status(&self) -> ExitStatus;
 }
 
 /// How much a page shows.
@@ -48,11 +40,6 @@ impl Detail {
         }
     }
 }
-
-/// A reply is printed, and is inconclusive or reports a failure. Exit status 2, without a further message.
-#[derive(Debug, thiserror::Error)]
-#[error("the answer is inconclusive, or reports a failure")]
-pub(crate) struct PrintedFailure;
 
 /// Returns the choice of `--color`.
 pub(crate) fn color_choice(common: &Common) -> ColorChoice {
@@ -94,11 +81,28 @@ pub(crate) fn print_error_object(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Prints a reply to stdout. Returns whether there is anything to report.
+/// Prints to stdout that a verb had nothing to do. The JSON object also has the key `error`, as before this was an
+/// answer.
 ///
 /// # Errors
-/// stdout cannot be written, or the reply is a [`PrintedFailure`].
-pub(crate) fn print_reply(common: &Common, color: ColorChoice, reply: &impl Reply) -> anyhow::Result<bool> {
+/// stdout cannot be written.
+pub(crate) fn print_nothing_to_do(is_json: bool, color: ColorChoice, text: &str) -> io::Result<()> {
+    let mut out = AutoStream::new(io::stdout(), color);
+    if is_json {
+        writeln!(out, "{}", serde_json::json!({ "schema": SCHEMA, "nothing_to_do": text, "error": text }))?;
+    } else {
+        let mut page = Page::default();
+        page.paragraph(0, text);
+        out.write_all(page.finish().as_bytes())?;
+    }
+    out.flush()
+}
+
+/// Prints a reply to stdout. Returns its exit status.
+///
+/// # Errors
+/// stdout cannot be written.
+pub(crate) fn print_reply(common: &Common, color: ColorChoice, reply: &impl Reply) -> anyhow::Result<ExitStatus> {
     let mut out = AutoStream::new(io::stdout(), color);
     if common.json {
         let mut json = serde_json::to_string_pretty(reply)?;
@@ -108,10 +112,7 @@ pub(crate) fn print_reply(common: &Common, color: ColorChoice, reply: &impl Repl
         out.write_all(reply.page(Detail::from_options(common)).as_bytes())?;
     }
     out.flush()?;
-    if reply.has_failed() || (!reply.has_findings() && reply.is_inconclusive()) {
-        return Err(PrintedFailure.into());
-    }
-    Ok(reply.has_findings())
+    Ok(reply.exit_status())
 }
 
 /// Runs a future to completion on this thread.

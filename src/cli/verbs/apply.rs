@@ -1,6 +1,7 @@
 //! `apply`: writes a remedy into its drop-in and has systemd confirm the result; otherwise changes nothing.
 
 use crate::cli::args::{Apply, Common};
+use crate::cli::exit_status::UsageError;
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::{IncidentScope, ManagerScope};
 use crate::cli::lookup::read_only::find_configuration;
@@ -44,7 +45,7 @@ use std::path::Path;
 pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &LocalTime) -> anyhow::Result<Applied> {
     ensure!(
         asked.yes || asked.dry_run || (std::io::stdin().is_terminal() && !common.json),
-        "apply asks before it writes, and there is nobody to ask: say --yes or --dry-run"
+        UsageError("apply asks before it writes, and there is nobody to ask: say --yes or --dry-run".to_owned())
     );
     let context = Context::open(common, &asked.source, clock).await?;
     let subject = find_subject(&context, &asked.chosen).await?;

@@ -4,6 +4,7 @@ use crate::audit::Note;
 use crate::audit::note::join_texts;
 use crate::audit::text::{escape_excerpt, plural, shown_path};
 use crate::cli::args::{Check, Common};
+use crate::cli::exit_status::{ExitStatus, UsageError};
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::UnitIncidents;
 use crate::cli::lookup::log_incidents::{LogQuestion, read_incidents};
@@ -108,7 +109,7 @@ async fn find_in_log(common: &Common, asked: &Check, log: &Path) -> anyhow::Resu
     let unit = Unit { manager: manager.unwrap_or(default), name };
     if incidents.is_empty() {
         bail!(NothingToDo(format!(
-            "{} has no denials of {}, so there is nothing to go by",
+            "{} has no denials of {}, so there is nothing to check.",
             shown_path(log),
             unit.name
         )));
@@ -171,8 +172,10 @@ fn with_lines(policy: &Policy, lines: &[String], groups: &Groups) -> anyhow::Res
         let known = key.and_then(policy::Directive::from_key).is_some();
         ensure!(
             known && !line.contains(['\n', '\r', '\0']),
-            "{} is no setting that decides on system calls; write --with 'SystemCallFilter=…'",
-            escape_excerpt(line)
+            UsageError(format!(
+                "{} is no setting that decides on system calls; write --with 'SystemCallFilter=…'",
+                escape_excerpt(line)
+            ))
         );
     }
     let content = format!("[{}]\n{}\n", policy.settings.section(), lines.join("\n"));
@@ -180,7 +183,7 @@ fn with_lines(policy: &Policy, lines: &[String], groups: &Groups) -> anyhow::Res
     // systemd ignores unknown words and starts the unit. The user gave these words, so they are errors here.
     let ignored = with.notes().find(|note| note.origin.as_ref().is_some_and(|origin| is_option(&origin.path)));
     if let Some(note) = ignored {
-        bail!("of --with: {}", note.text);
+        bail!(UsageError(format!("of --with: {}", note.text)));
     }
     Ok(with)
 }
@@ -254,7 +257,7 @@ impl Reply for Checked {
         page.finish()
     }
 
-    fn has_findings(&self) -> bool {
-        self.pass
+    fn exit_status(&self) -> ExitStatus {
+        if self.pass { ExitStatus::Done } else { ExitStatus::Found }
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod shown;
 use crate::audit::Note;
 use crate::audit::text::plural;
 use crate::cli::args::{Common, Follow};
+use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::incident_source::ManagerScope;
 use crate::cli::lookup::unit_names::{is_named_by, parse_unit_name, resolve_alias};
 use crate::cli::terminal::clock::local_time_now;
@@ -18,6 +19,7 @@ use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
 use crate::incidents::local_time::{LocalTime, moment};
 use crate::incidents::{Moment, RowId, Stored};
+use crate::operations::outcome::NoRights;
 use crate::outlet::access::OWN_UNITS_ONLY;
 use crate::outlet::alert;
 use crate::outlet::caveats::hearing_notes;
@@ -79,7 +81,7 @@ struct RepeatedIncidentLine {
 ///
 /// # Errors
 /// A name is invalid, the daemon does not answer, or stdout is closed.
-pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) -> anyhow::Result<bool> {
+pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) -> anyhow::Result<ExitStatus> {
     let mut names = asked.units.iter().map(|name| parse_unit_name(name)).collect::<Result<Vec<_>, _>>()?;
     let scope = ManagerScope::from_flags(asked.system, asked.user);
     let managers = Managers::new(&common.bus);
@@ -92,7 +94,7 @@ pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
     let only_manager = patiently(|| client.status()).await.map_err(explained)?.only_manager;
     if let Some(own) = only_manager.and_then(|manager| manager.parse().ok()).filter(|_| scope != ManagerScope::Users) {
         let can_see_any = scope == ManagerScope::All && has_any_unit(&managers, own, &names).await;
-        ensure!(can_see_any, OWN_UNITS_ONLY);
+        ensure!(can_see_any, NoRights(OWN_UNITS_ONLY.to_owned()));
         warn(color, OWN_UNITS_ONLY);
     }
     let mut follower = Follower {
@@ -161,7 +163,7 @@ impl Follower {
             let asked =
                 manager_lookup::all_managers(&self.managers).filter(|manager| self.scope.includes(Some(*manager)));
             if manager_lookup::find_manager(&self.managers, asked, name).await == ManagerLookup::Unknown {
-                self.warn(&format!("{} It is waited for", manager_lookup::unknown_unit_text(name)));
+                self.warn(&format!("Unit {name} not found: follow waits for it"));
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::audit::Note;
 use crate::cli::args::{Common, LogRefusals};
+use crate::cli::exit_status::UsageError;
 use crate::cli::lookup::unit_names::parse_instance_names;
 use crate::cli::terminal::page::{Page, add_notes};
 use crate::cli::terminal::prompt;
@@ -9,7 +10,7 @@ use crate::cli::views::refusal_logging::RefusalLogging;
 use crate::incidents::local_time::LocalTime;
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
-use crate::operations::outcome::RefusalLogOutcome;
+use crate::operations::outcome::{NoRights, RefusalLogOutcome};
 use crate::operations::refusal_logging::end::{TurnedOff, turn_off};
 use crate::operations::refusal_logging::start::{LoggingPreparation, LoggingRequest, prepare};
 use crate::operations::refusal_logging::units::{LoggedUnit, UnitSelection};
@@ -36,14 +37,17 @@ pub(crate) async fn log_refusals(
     let manager = if asked.user || (!asked.system && !is_root) { own } else { Manager::System };
     ensure!(
         manager != Manager::System || is_root,
-        "only root can switch the system manager: run harden-why as root, or say --user for your own units"
+        NoRights(
+            "only root can switch the system manager: run harden-why as root, or say --user for your own units"
+                .to_owned()
+        )
     );
     if asked.off {
         return end_logging(machine, manager, clock).await;
     }
     ensure!(
         asked.yes || (std::io::stdin().is_terminal() && !common.json),
-        "log-refusals asks before it changes anything, and there is nobody to ask: say --yes"
+        UsageError("log-refusals asks before it changes anything, and there is nobody to ask: say --yes".to_owned())
     );
     let units = if asked.all { UnitSelection::All } else { UnitSelection::Named(parse_instance_names(&asked.units)?) };
     let (duration, no_restart, bus) = (asked.duration, asked.no_restart, common.bus.clone());

@@ -5,6 +5,7 @@ pub(crate) mod silent;
 use crate::audit::Note;
 use crate::audit::text::plural;
 use crate::cli::args::Cli;
+use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::unit_names::parse_scope;
 use crate::cli::terminal::output::{Detail, Reply};
@@ -191,11 +192,11 @@ impl Reply for Overview {
         page.finish()
     }
 
-    fn has_findings(&self) -> bool {
-        !self.lines.is_empty()
-    }
-
-    fn is_inconclusive(&self) -> bool {
-        self.own_units_only
+    fn exit_status(&self) -> ExitStatus {
+        match (self.lines.is_empty(), self.own_units_only) {
+            (false, _) => ExitStatus::Found,
+            (true, true) => ExitStatus::NoRights,
+            (true, false) => ExitStatus::Done,
+        }
     }
 }

@@ -5,12 +5,13 @@ use crate::audit::Note;
 use crate::audit::text::join;
 use crate::cli::args;
 use crate::cli::args::{Chosen, Common};
+use crate::cli::exit_status::{ExitStatus, UsageError};
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::{IncidentScope, ManagerScope};
 use crate::cli::lookup::unit_answer::{SilentRefusals, answer_for_unit};
 use crate::cli::lookup::unit_names::parse_instance_name;
 use crate::cli::terminal::clock::local_time_now;
-use crate::cli::terminal::output::{PrintedFailure, print_message, print_reply};
+use crate::cli::terminal::output::{print_message, print_reply};
 use crate::cli::terminal::page::{BAD, DIM, Page, add_notes};
 use crate::cli::terminal::prompt;
 use crate::cli::views::answer::{Report, SCHEMA};
@@ -38,14 +39,20 @@ use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 
-/// Rehearses a unit and prints the result. Returns whether any call was seen.
+/// Rehearses a unit and prints the result. Returns its exit status.
 ///
 /// # Errors
 /// The rehearsal cannot start, and nothing was changed. Or it failed, and the unit has its own settings again.
-pub(crate) async fn rehearse(common: &Common, asked: &args::Rehearse, color: ColorChoice) -> anyhow::Result<bool> {
+pub(crate) async fn rehearse(
+    common: &Common,
+    asked: &args::Rehearse,
+    color: ColorChoice,
+) -> anyhow::Result<ExitStatus> {
     ensure!(
         asked.yes || asked.dry_run || (std::io::stdin().is_terminal() && !common.json),
-        "rehearse asks before it lifts anything, and there is nobody to ask: say --yes or --dry-run"
+        UsageError(
+            "rehearse asks before it lifts anything, and there is nobody to ask: say --yes or --dry-run".to_owned()
+        )
     );
     let clock = local_time_now();
     let request = RehearsalRequest {
@@ -109,7 +116,7 @@ fn show_plan(
     plan: &RehearsalPlan,
     outcome: RehearsalOutcome,
     color: ColorChoice,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<ExitStatus> {
     if outcome == RehearsalOutcome::DryRun && !common.json {
         anstream::AutoStream::new(std::io::stdout(), color).write_all(rehearsed::describe_plan(plan).as_bytes())?;
     }
@@ -188,7 +195,7 @@ impl RehearsalAnswerer<'_> {
     }
 
     /// Prints the answer with the result of the remedy.
-    fn print_applied(&self, finished: &FinishedRehearsal, answer: AppliedAnswer) -> anyhow::Result<bool> {
+    fn print_applied(&self, finished: &FinishedRehearsal, answer: AppliedAnswer) -> anyhow::Result<ExitStatus> {
         let Self { common, color, .. } = *self;
         let AppliedAnswer { report, applied } = answer;
         let rehearsal = RehearsalView::finished(self.plan, finished);
@@ -203,11 +210,11 @@ impl RehearsalAnswerer<'_> {
                 if self.asked.yes {
                     print_reply(common, color, &rehearsed)?;
                 }
-                print_reply(common, color, &applied)?;
+                let status = print_reply(common, color, &applied)?;
                 if applied.restarted.is_none() {
                     print_message(color, DIM, &finished.restoration.describe(self.plan.unit.name.as_str()));
                 }
-                Ok(rehearsed.rehearsal.has_findings())
+                Ok(status.max(rehearsed.rehearsal.exit_status()))
             }
             Some(Err(error)) => {
                 let text = format!("the remedy was not applied: {error:#}");
@@ -217,7 +224,7 @@ impl RehearsalAnswerer<'_> {
                 }
                 if common.json {
                     print_message(color, BAD, &format!("{error:#}"));
-                    return Err(PrintedFailure.into());
+                    return Ok(ExitStatus::from_error(&error));
                 }
                 Err(error)
             }

@@ -11,8 +11,8 @@ use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::outcome::DropInOutcome;
 use crate::operations::revert::{find_drop_ins, remove_drop_ins};
-use crate::systemd::manager::Managers;
-use crate::systemd::manager_lookup::{ManagerLookup, find_manager, unknown_unit_text};
+use crate::systemd::manager::{Managers, SystemdError};
+use crate::systemd::manager_lookup::{ManagerLookup, find_manager};
 use crate::units::{Manager, Unit};
 use anyhow::bail;
 
@@ -30,7 +30,7 @@ pub(crate) async fn revert(common: &Common, asked: &Chosen) -> anyhow::Result<Ap
     let Some(found) = find_drop_ins(machine, &name, &candidates).await? else {
         let manager = match find_manager(&managers, candidates.iter().copied(), &name).await {
             ManagerLookup::KnownBy(manager) => manager,
-            ManagerLookup::Unknown if !name.is_template() => bail!(unknown_unit_text(&name)),
+            ManagerLookup::Unknown if !name.is_template() => bail!(SystemdError::NoSuchUnit(name)),
             ManagerLookup::Unknown | ManagerLookup::NoAnswer => candidates.first().copied().unwrap_or(Manager::System),
         };
         let unit = Unit { manager, name };

@@ -2,6 +2,7 @@
 
 use crate::audit::text::{escape, escape_lines, plural};
 use crate::cli::args::Common;
+use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, GOOD, Page, WARN, styled};
 use crate::cli::terminal::words::describe_manager;
@@ -263,7 +264,7 @@ impl Reply for Hearing {
         page.finish()
     }
 
-    fn has_findings(&self) -> bool {
-        self.listening
+    fn exit_status(&self) -> ExitStatus {
+        if self.listening { ExitStatus::Done } else { ExitStatus::Failed }
     }
 }

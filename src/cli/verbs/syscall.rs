@@ -2,6 +2,7 @@
 
 use crate::audit::Note;
 use crate::audit::text::escape_excerpt;
+use crate::cli::exit_status::{ExitStatus, UsageError};
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, DIM, Page, add_notes, styled};
 use crate::cli::views::answer::SCHEMA;
@@ -77,7 +78,8 @@ pub(crate) fn look_up(call: &str, arch: Option<&str>) -> anyhow::Result<CallFact
 fn parse_abi(name: &str) -> anyhow::Result<Abi> {
     Abi::from_name(name).ok_or_else(|| {
         let known: Vec<&str> = Abi::all().map(Abi::name).collect();
-        anyhow::anyhow!("{} is no architecture known here; these are: {}", escape_excerpt(name), known.join(" "))
+        let known = known.join(" ");
+        UsageError(format!("{} is no architecture known here; these are: {known}", escape_excerpt(name))).into()
     })
 }
 
@@ -135,7 +137,7 @@ impl Reply for CallFacts {
         page.finish()
     }
 
-    fn has_findings(&self) -> bool {
-        self.name.is_some()
+    fn exit_status(&self) -> ExitStatus {
+        if self.name.is_some() { ExitStatus::Done } else { ExitStatus::Failed }
     }
 }

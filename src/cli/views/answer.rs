@@ -8,6 +8,7 @@ use super::remedy;
 use super::system_configuration::SystemConfiguration;
 use crate::audit::Note;
 use crate::audit::text::escape;
+use crate::cli::exit_status::ExitStatus;
 use crate::diagnosis::{Diagnosis, Finding, Situation};
 use crate::incidents::local_time::{LocalTime, moment};
 use crate::incidents::{Incident, Moment, describe_headline, describe_outcome};
@@ -113,6 +114,9 @@ pub struct Answer {
     /// Whether the caller may not see the unit's denials.
     #[serde(skip)]
     pub is_hidden: bool,
+    /// Whether no manager knows a unit of the name.
+    #[serde(skip)]
+    pub(crate) is_unknown: bool,
 }
 
 /// Why a unit without denials may have been refused calls.
@@ -282,11 +286,22 @@ impl Answer {
             configuration: None,
             nothing: "No denials of it are known.",
             is_hidden: false,
+            is_unknown: false,
         }
     }
 }
 
 impl Answer {
+    /// Returns the exit status that the answer stands for.
+    pub(crate) fn exit_status(&self) -> ExitStatus {
+        match (self.denials.is_empty(), self.is_unknown, self.is_hidden) {
+            (false, _, _) => ExitStatus::Found,
+            (true, true, _) => ExitStatus::NoSuchUnit,
+            (true, false, true) => ExitStatus::NoRights,
+            (true, false, false) => ExitStatus::Done,
+        }
+    }
+
     /// Names the instances for whose template this answers. Connections end by themselves, so that no command restarts
     /// them.
     pub(crate) fn describe_instances(&mut self, template: &Unit, instances: &[UnitName]) {

@@ -3,6 +3,7 @@
 use super::answer::{Answer, ExposureView, GroupHelp, LogTally, RemedyView, Report, SensitiveView, Silence, Unproven};
 use super::denials;
 use crate::audit::text::{escape, plural};
+use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, styled};
 use crate::cli::terminal::words::describe_manager;
@@ -19,12 +20,8 @@ impl Reply for Report {
         render_report(self, detail)
     }
 
-    fn has_findings(&self) -> bool {
-        self.units.iter().any(|answer| !answer.denials.is_empty())
-    }
-
-    fn is_inconclusive(&self) -> bool {
-        self.units.iter().any(|answer| answer.is_hidden)
+    fn exit_status(&self) -> ExitStatus {
+        self.units.iter().map(Answer::exit_status).max().unwrap_or(ExitStatus::Done)
     }
 }
 

@@ -5,6 +5,7 @@ use super::denials;
 use super::system_configuration::SystemConfiguration;
 use crate::audit::Note;
 use crate::audit::text::{escape_lines, plural, shown_path};
+use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, add_notes, styled};
 use crate::cli::terminal::words::describe_manager;
@@ -183,17 +184,11 @@ impl Reply for Applied {
         page.finish()
     }
 
-    fn has_findings(&self) -> bool {
-        !matches!(self.outcome, DropInOutcome::Declined | DropInOutcome::ReadOnly)
-    }
-
-    fn has_failed(&self) -> bool {
-        self.restarted.as_ref().is_some_and(|restarted| !restarted.up)
-    }
-
-    // The user wanted a change, and got none.
-    fn is_inconclusive(&self) -> bool {
-        self.outcome == DropInOutcome::ReadOnly
+    fn exit_status(&self) -> ExitStatus {
+        let has_unit_failed = self.restarted.as_ref().is_some_and(|restarted| !restarted.up);
+        // The user wanted a change, and got none.
+        let is_unchanged = matches!(self.outcome, DropInOutcome::Declined | DropInOutcome::ReadOnly);
+        if has_unit_failed || is_unchanged { ExitStatus::Failed } else { ExitStatus::Done }
     }
 }
 

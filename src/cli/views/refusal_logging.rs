@@ -3,6 +3,7 @@
 use super::answer::SCHEMA;
 use crate::audit::Note;
 use crate::audit::text::{escape, plural};
+use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, Page, WARN, add_notes, styled};
 use crate::incidents::Moment;
@@ -175,8 +176,8 @@ impl Reply for RefusalLogging {
         page.finish()
     }
 
-    fn has_findings(&self) -> bool {
-        !matches!(self.outcome, RefusalLogOutcome::Declined | RefusalLogOutcome::Nothing)
+    fn exit_status(&self) -> ExitStatus {
+        if self.outcome == RefusalLogOutcome::Declined { ExitStatus::Failed } else { ExitStatus::Done }
     }
 }
 

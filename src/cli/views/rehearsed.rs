@@ -3,6 +3,7 @@
 use super::answer::Report;
 use super::applied::Applied;
 use crate::audit::text::{escape, escape_excerpt, join, plural, shown_path};
+use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
 use crate::cli::terminal::words::describe_manager;
@@ -188,11 +189,11 @@ impl RehearsalView {
         page.line(format_args!("  {}", styled(GOOD, format_args!("kill {}", pids.join(" ")))));
     }
 
-    pub(crate) fn has_findings(&self) -> bool {
+    pub(crate) fn exit_status(&self) -> ExitStatus {
         match self.outcome {
-            RehearsalOutcome::Rehearsed => !self.calls.is_empty(),
-            RehearsalOutcome::DryRun => true,
-            RehearsalOutcome::Declined => false,
+            RehearsalOutcome::Rehearsed if !self.calls.is_empty() => ExitStatus::Found,
+            RehearsalOutcome::Rehearsed | RehearsalOutcome::DryRun => ExitStatus::Done,
+            RehearsalOutcome::Declined => ExitStatus::Failed,
         }
     }
 }
@@ -219,12 +220,9 @@ impl Reply for Rehearsed {
         page.finish()
     }
 
-    fn has_findings(&self) -> bool {
-        self.rehearsal.has_findings()
-    }
-
-    fn has_failed(&self) -> bool {
-        self.applied.as_ref().is_some_and(Reply::has_failed)
+    fn exit_status(&self) -> ExitStatus {
+        let applied = self.applied.as_ref().map_or(ExitStatus::Done, Reply::exit_status);
+        self.rehearsal.exit_status().max(applied)
     }
 }
 

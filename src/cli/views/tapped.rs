@@ -4,6 +4,7 @@ use super::answer::Answer;
 use super::answer_page;
 use crate::audit::Note;
 use crate::audit::text::{escape, plural};
+use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, Page, add_notes, styled};
 use crate::cli::terminal::words::count_times;
@@ -134,8 +135,8 @@ impl Reply for Tapped {
         text + &page.finish()
     }
 
-    fn has_findings(&self) -> bool {
-        !self.refusals.is_empty()
+    fn exit_status(&self) -> ExitStatus {
+        if self.refusals.is_empty() { ExitStatus::Done } else { ExitStatus::Found }
     }
 }
 

@@ -10,7 +10,6 @@ use crate::operations::service_manager::{ServiceManager, ServiceManagers};
 use crate::policy::Directive;
 use crate::syscalls::Groups;
 use crate::systemd::manager::{SystemdError, UnitJob, UnitOutcome, UnitProperties};
-use crate::systemd::manager_lookup::unknown_unit_text;
 use crate::units::{Manager, Unit, UnitName};
 use anyhow::{Context as _, bail, ensure};
 
@@ -101,7 +100,7 @@ async fn select_named<M: ServiceManagers>(
         let answer = async { machine.connect(manager).await?.unit_properties(name).await };
         let answer = answer.await;
         if let Err(SystemdError::NoSuchUnit(_)) = &answer {
-            bail!(unknown_unit_text(name));
+            bail!(SystemdError::NoSuchUnit(name.clone()));
         }
         let answer = unit_settings::from_answer(&unit, answer, groups);
         let known = unit_settings::without_rehearsal(&unit, answer, groups);
@@ -111,8 +110,7 @@ async fn select_named<M: ServiceManagers>(
         let directives = policy.loggable_directives();
         if directives.is_empty() {
             bail!(NothingToDo(format!(
-                "{name} refuses no call without a record: there is nothing to log ('harden-why {name}' tells what is \
-                 known)"
+                "{name} refuses no call silently, so there is nothing to log. 'harden-why {name}' shows what is known."
             )));
         }
         if selected.iter().all(|other| other.name != properties.id) {
@@ -132,9 +130,7 @@ async fn select_all(manager: &impl ServiceManager, groups: &Groups) -> anyhow::R
     };
     let mut selected: Vec<LoggedUnit> = units.iter().filter_map(select).collect();
     if selected.is_empty() {
-        bail!(NothingToDo(
-            "no unit that is loaded refuses a call without a record: there is nothing to log".to_owned()
-        ));
+        bail!(NothingToDo("No loaded unit refuses a call silently, so there is nothing to log.".to_owned()));
     }
     selected.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     Ok(selected)

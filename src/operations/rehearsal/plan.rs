@@ -11,6 +11,7 @@ use crate::host::unit_settings::REHEARSAL_DROP_IN;
 use crate::incidents::local_time::LocalTime;
 use crate::operations::drop_in;
 use crate::operations::local_machine::LocalMachine;
+use crate::operations::outcome::NoRights;
 use crate::operations::own_unit::is_own_unit;
 use crate::operations::permission::{ensure_may_change, ensure_takes_drop_ins};
 use crate::operations::service_manager::{ServiceManager, ServiceManagers};
@@ -88,15 +89,17 @@ impl RehearsalPlan {
     ) -> anyhow::Result<Self> {
         ensure_kernel_logs(&machine.resolve(Path::new(ACTIONS_LOGGED)))?;
         let is_root = machine.uid() == 0;
-        ensure!(!request.system || is_root, "a unit of the system is rehearsed by root alone");
+        ensure!(!request.system || is_root, NoRights("a unit of the system is rehearsed by root alone".to_owned()));
         let (unit, manager) = find_unit(machine, request).await?;
         let is_required = unit.manager == Manager::System && REQUIRED_UNITS.contains(&unit.name.as_str());
         ensure!(!is_required, "without {} nothing of a rehearsal would be heard", unit.name);
         ensure_may_change(&unit, machine.uid(), "rehearse")?;
         ensure!(
             unit.manager != Manager::System || is_root,
-            "{} is a unit of the system, which is rehearsed by root alone; say --user for one of your own",
-            unit.name
+            NoRights(format!(
+                "{} is a unit of the system, which is rehearsed by root alone; say --user for one of your own",
+                unit.name
+            ))
         );
         let known = machine.settings_in_force(&unit, &loaded.groups).await;
         ensure_takes_drop_ins(&unit.name, &known)?;
@@ -203,7 +206,7 @@ async fn find_unit<M: ServiceManagers>(
             Err(error) => why = why.or(Some(error)),
         }
     }
-    Err(why.map_or_else(|| anyhow::anyhow!("there is no unit {name}"), Into::into))
+    Err(why.map_or_else(|| SystemdError::NoSuchUnit(name.clone()).into(), Into::into))
 }
 
 /// Checks that systemd knows `SystemCallLog=`, and that a user may start and stop the unit.

@@ -132,7 +132,8 @@ async fn resolve_unit<M: ServiceManagers>(
             Ok(ResolvedTarget { target: TapTarget::from_control_group(&path)?, unit: Some(unit), reach })
         }
         (Some(_), false) => bail!("several managers run a unit of the name {name}: say --system, or give its PIDs"),
-        (None, _) if stopped.is_some() || errors.is_empty() => {
+        (None, _) if stopped.is_none() && errors.is_empty() => bail!(SystemdError::NoSuchUnit(name.clone())),
+        (None, _) if stopped.is_some() => {
             let option = stopped.unwrap_or(Manager::System).option();
             bail!(
                 "{name} does not run, and a tap sees running processes only: start it first. If it dies as it starts, \

@@ -37,6 +37,14 @@ ok() {
 # not COMMAND...: succeeds where it fails.
 not() { ! "$@"; }
 
+# exits STATUS COMMAND...: the command ends with this exit status.
+exits() {
+    local expected=$1 code=0
+    shift
+    "$@" || code=$?
+    ((code == expected))
+}
+
 # within SECONDS COMMAND...: repeats the command until it succeeds or time is up; then it prints the last output.
 within() {
     local deadline said up

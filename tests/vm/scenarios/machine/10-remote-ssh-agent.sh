@@ -25,7 +25,7 @@ as user systemctl --user start $unit
 
 is() { [[ $(as user systemctl --user show -P "$1" $unit) == "$2" ]]; }
 ok "it dies of SIGSYS" within 20 is ExecMainStatus 31
-ok "its alert is stored" within 20 as user harden-why $unit
+ok "its alert is stored" within 20 exits 1 as user harden-why --exit-code $unit
 
 the_answer='.units | length == 1 and .[0].unit == "remote-ssh-agent.service" and .[0].manager == "user:1000"
     and ([.[0].denials[].call] == ["socket"])
@@ -40,14 +40,14 @@ ok "the user is told call, file, line and remedy" answer_of user
 ok "so is root" answers "$the_answer" $unit
 # Debian 13 closes home directories to other users, so they do not see the cause.
 ok "a member of adm is told the call" says "socket +the process was killed by SIGSYS" as reader harden-why $unit
-ok "another user is told nothing" not as other harden-why $unit
+ok "another user is told nothing" exits 4 as other harden-why $unit
 ok "the screen names the line" says "$file:8" as user harden-why $unit
 ok "the journal has it under the unit" within 10 says "socket; .*see 'harden-why" \
     journalctl --no-pager -o cat --user-unit $unit MESSAGE_ID=08f099b23cdb4d1399f57dcd22ef4be3
 ok "also for a member of adm" says "socket; .*see 'harden-why" as reader journalctl --no-pager -o cat --user-unit $unit
 
-ok "root does not write into a home" not harden-why apply --yes $unit
-ok "another user applies nothing" not as other harden-why apply --yes $unit
+ok "root does not write into a home" exits 3 harden-why apply --yes $unit
+ok "another user applies nothing" exits 3 as other harden-why apply --yes $unit
 ok "nothing was written" not test -e $file.d
 
 # It works when a client can connect and it is still running afterwards.

@@ -28,7 +28,7 @@ systemctl start steady.service
 ok "a second one is counted" within 20 denied steady 2
 ok "and is its first, as the clock has it, and its last" times steady "$back" "$back"
 ok "the list of units holds both" says "past.service" harden-why
-ok "since a while ago, there is the new one" harden-why --since "10 minutes ago" past.service
+ok "since a while ago, there is the new one" exits 1 harden-why --exit-code --since "10 minutes ago" past.service
 
 date -s "+1 hour" >/dev/null
 systemctl start past.service

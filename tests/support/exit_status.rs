@@ -1,0 +1,33 @@
+//! The exit status that an error of harden-why must have, by its words.
+
+/// Returns the exit status of an error with this text.
+pub(crate) fn of_error(text: &str) -> i32 {
+    let has_any = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if has_any(&["not found."]) {
+        4
+    } else if has_any(&[
+        "not allowed",
+        "only root",
+        "by root alone",
+        "is run by the manager of uid",
+        "denies access",
+        "you may see the denials of your own units only",
+        "Permission denied",
+    ]) {
+        3
+    } else if has_any(&[
+        "there is nobody to ask",
+        "is no unit",
+        "is no time",
+        "is no setting",
+        "of --with",
+        "is a pattern",
+        "is a template",
+        "is no architecture",
+        "unexpected argument",
+    ]) {
+        2
+    } else {
+        1
+    }
+}
