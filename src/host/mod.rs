@@ -10,6 +10,7 @@
 
 pub mod blind_spots;
 pub(crate) mod executable_guess;
+pub(crate) mod filter_in_force;
 pub(crate) mod late_evidence;
 pub(crate) mod live_host;
 pub mod log_host;

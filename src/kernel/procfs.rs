@@ -89,6 +89,22 @@ impl Procfs {
         status_value(&self.bytes(tid, "status")?, "Tgid")?.parse().ok()
     }
 
+    /// Returns the mode of seccomp in which a process runs: 0 for none, 2 with a filter (`Seccomp:`, `proc_pid_status(5)`).
+    pub(crate) fn seccomp_mode(&self, pid: u32) -> Option<u32> {
+        status_value(&self.bytes(pid, "status")?, "Seccomp")?.parse().ok()
+    }
+
+    /// Whether the kernel was built with seccomp: then the status of every process has a line for it.
+    pub(crate) fn has_seccomp(&self) -> Option<bool> {
+        Some(status_value(&std::fs::read(self.root.join("self/status")).ok()?, "Seccomp").is_some())
+    }
+
+    /// Returns the environment with which the process started, each variable with a NUL at its end; `None` if the caller
+    /// may not read it.
+    pub(crate) fn environment(&self, pid: u32) -> Option<Vec<u8>> {
+        self.bytes(pid, "environ")
+    }
+
     /// Returns the name of the process's main thread.
     pub(crate) fn comm(&self, pid: u32) -> Option<Vec<u8>> {
         let mut comm = self.bytes(pid, "comm")?;

@@ -8,7 +8,7 @@ use crate::audit::Action;
 use crate::host::unit_settings::home_dir;
 use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
 use crate::kernel::clock::now_millis;
-use crate::policy::seccomp_logging::SeccompLogging;
+use crate::policy::manager_variable::{ManagerVariable, VariableEffect};
 use crate::policy::{Directive, Mode, Policy};
 use crate::syscalls::{Arch, Call, Groups};
 use crate::systemd::manager::{
@@ -384,11 +384,17 @@ impl FakeState {
         self.in_force = paths.map(|path| (path.clone(), fs::read(&path).unwrap())).collect();
         let config = match self.unit.manager {
             Manager::System => None,
-            Manager::User(_) => Some(super::refusal_logging::log_switch::config_dir(&environment(), &home)),
+            Manager::User(_) => Some(unit_files::config_dir(&environment(), &home)),
         };
         // Without a line the variable keeps its value.
-        if let Some(line) = unit_files::find_seccomp_log_line(&self.root, self.unit.manager, config.as_deref(), None) {
-            self.logs_refusals = line.sets == SeccompLogging::On;
+        if let Some(line) = unit_files::find_variable_line(
+            &self.root,
+            self.unit.manager,
+            config.as_deref(),
+            ManagerVariable::LogSeccomp,
+            None,
+        ) {
+            self.logs_refusals = line.sets == VariableEffect::On;
         }
     }
 
@@ -449,6 +455,7 @@ impl FakeState {
             refuse_manual_stop: Some(false),
             invocation_id: (self.active_state == "active").then_some([self.invocation; 16]),
             exec_main_start_us: None,
+            main_pid: None,
             inactive_exit_us: None,
             system_call_filter: Some(NameList {
                 allow: filter.is_some_and(|filter| filter.mode() == Mode::Allow),

@@ -74,6 +74,30 @@ impl Policy {
         refusing
     }
 
+    /// Returns the directives for which systemd installs a filter on every architecture and with every kernel, in order.
+    #[must_use]
+    pub fn filtering_directives(&self) -> Vec<Directive> {
+        // These filter some architectures only, or do without a filter.
+        const UNCERTAIN: [Directive; 4] = [
+            Directive::RestrictAddressFamilies,
+            Directive::ProtectKernelTunables,
+            Directive::MemoryDenyWriteExecute,
+            Directive::ProtectHostname,
+        ];
+        let lists = |mode: Mode, is_empty: bool| mode == Mode::Allow || !is_empty;
+        let filter = self.filter.as_ref().is_some_and(|filter| lists(filter.mode(), filter.entries().is_empty()));
+        let log = self.log.as_ref().is_some_and(|log| lists(log.mode, log.entries.is_empty()));
+        let further = [
+            (Directive::SystemCallArchitectures, !self.settings.architectures().listed.is_empty()),
+            (Directive::SystemCallLog, log),
+            (Directive::SystemCallFilter, filter),
+        ];
+        let mut found = self.refusing_directives();
+        found.retain(|directive| !UNCERTAIN.contains(directive) && *directive != Directive::SystemCallFilter);
+        found.extend(further.into_iter().filter_map(|(directive, is_set)| is_set.then_some(directive)));
+        found
+    }
+
     /// Returns every directive that denies the call. The flag is true if the directive denies it whatever the
     /// arguments.
     fn causes(&self, abi: Abi, call: &str) -> Vec<(DirectiveCause, bool)> {

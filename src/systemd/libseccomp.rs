@@ -12,6 +12,9 @@ use std::path::Path;
 /// The limit of bytes read; version 2.6 has 0.2 MB.
 const MOST: u64 = 8 << 20;
 
+/// The name under which programs load the library.
+const LIBRARY: &str = "libseccomp.so.2";
+
 /// Names that every version knows. If one is missing, the file is no libseccomp.
 const CERTAIN: [&str; 4] = ["read", "openat", "socket", "accept4"];
 
@@ -29,10 +32,19 @@ pub(crate) fn unresolved(root: &Path, groups: &Groups) -> Option<CallNames> {
     Some(calls.filter(|call| !knows(call)).cloned().collect())
 }
 
+/// Whether a library of this ABI is in the usual places, or in the loader's cache (`ld.so(8)`).
+#[must_use]
+pub(crate) fn is_installed(root: &Path, native: Abi) -> bool {
+    let tree = RootedTree::new(root);
+    let cache = tree.read_start(Path::new("/etc/ld.so.cache"), MOST).unwrap_or_default();
+    let is_cached = cache.split(|byte| *byte == 0).any(|text| text == LIBRARY.as_bytes());
+    is_cached || read_library(tree, native).is_some()
+}
+
 /// Reads the library of an ABI.
 fn read_library(tree: RootedTree<'_>, native: Abi) -> Option<Vec<u8>> {
     library_dirs(tree).iter().find_map(|dir| {
-        let bytes = tree.read_start(&dir.join("libseccomp.so.2"), MOST).ok()?;
+        let bytes = tree.read_start(&dir.join(LIBRARY), MOST).ok()?;
         (abi_of_elf(&bytes) == Some(native)).then_some(bytes)
     })
 }

@@ -5,6 +5,7 @@
 //! its user: its answers count for that user's units only, and every call has a time limit.
 
 pub(crate) mod all_units;
+pub(crate) mod build;
 pub(crate) mod control;
 pub(crate) mod past_processes;
 pub(crate) mod private;

@@ -5,7 +5,7 @@ use super::rooted::{RootedTree, is_dropin, unreadable};
 use super::search::home_dirs;
 use crate::policy::lists::Architectures;
 use crate::policy::manager_context::manager_architectures;
-use crate::policy::seccomp_logging::{SeccompLogLine, last_seccomp_log_line};
+use crate::policy::manager_variable::{ManagerVariable, VariableLine, last_variable_line};
 use crate::policy::{FileNote, ManagerContext, UnitFile};
 use crate::units::Manager;
 use std::collections::BTreeMap;
@@ -34,18 +34,30 @@ pub fn load_manager_context(root: &Path, manager: Manager, home: Option<&Path>) 
     (ManagerContext { manager: own, system_manager: above, kernel: kernel_version(tree) }, notes)
 }
 
-/// Finds the last line of a manager's configuration that sets `SYSTEMD_LOG_SECCOMP`. `config` is the directory of a
+/// Finds the last line of a manager's configuration that sets a variable. `config` is the directory of a
 /// user's own files (`~/.config/systemd`). The search skips the file `except`.
 #[must_use]
-pub fn find_seccomp_log_line(
+pub fn find_variable_line(
     root: &Path,
     manager: Manager,
     config: Option<&Path>,
+    variable: ManagerVariable,
     except: Option<&Path>,
-) -> Option<SeccompLogLine> {
+) -> Option<VariableLine> {
     let name = if manager == Manager::System { "system.conf" } else { "user.conf" };
     let files = config_files(RootedTree::new(root), name, config, &mut Vec::new());
-    last_seccomp_log_line(files.iter().filter(|file| except != Some(&file.path)))
+    last_variable_line(files.iter().filter(|file| except != Some(&file.path)), variable)
+}
+
+/// Returns the directory of a user's own configuration, from the environment of that user's manager.
+#[must_use]
+pub(crate) fn config_dir(environment: &[String], home: &Path) -> PathBuf {
+    let variable = |name: &str| {
+        let value = environment.iter().find_map(|variable| variable.strip_prefix(name)?.strip_prefix('='));
+        value.map(PathBuf::from).filter(|path| path.is_absolute())
+    };
+    let config = variable("XDG_CONFIG_HOME");
+    config.unwrap_or_else(|| variable("HOME").unwrap_or_else(|| home.to_owned()).join(".config")).join("systemd")
 }
 
 fn load_architectures(
@@ -104,7 +116,7 @@ fn parse_version(release: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::seccomp_logging::SeccompLogging;
+    use crate::policy::manager_variable::VariableEffect;
     use std::fs;
 
     /// The architectures of the manager and of the one above it, each with its origin.
@@ -160,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn last_seccomp_log_line_counts() {
+    fn last_variable_line_counts() {
         let dir = tempfile::tempdir().unwrap();
         let put = |path: &str, text: &str| {
             let path = dir.path().join(path);
@@ -170,10 +182,11 @@ mod tests {
         let config = Path::new("/home/a/.config/systemd");
         let log_line = |manager| {
             let config = Some(config).filter(|_| manager != Manager::System);
-            let switch = find_seccomp_log_line(
+            let switch = find_variable_line(
                 dir.path(),
                 manager,
                 config,
+                ManagerVariable::LogSeccomp,
                 Some(Path::new("/run/systemd/system.conf.d/z.conf")),
             );
             switch.map(|switch| (switch.sets, switch.origin.to_string()))
@@ -181,18 +194,30 @@ mod tests {
         assert_eq!((log_line(Manager::System), log_line(Manager::User(7))), (None, None));
         put("etc/systemd/system.conf", "ManagerEnvironment=SYSTEMD_LOG_SECCOMP=yes");
         put("run/systemd/system.conf.d/z.conf", "ManagerEnvironment=SYSTEMD_LOG_SECCOMP=0");
-        assert_eq!(log_line(Manager::System), Some((SeccompLogging::On, "/etc/systemd/system.conf:2".to_owned())));
+        assert_eq!(log_line(Manager::System), Some((VariableEffect::On, "/etc/systemd/system.conf:2".to_owned())));
         put("run/systemd/system.conf.d/zz.conf", "ManagerEnvironment=A=1 SYSTEMD_LOG_SECCOMP=0");
         assert_eq!(
             log_line(Manager::System),
-            Some((SeccompLogging::Off, "/run/systemd/system.conf.d/zz.conf:2".to_owned()))
+            Some((VariableEffect::Off, "/run/systemd/system.conf.d/zz.conf:2".to_owned()))
         );
         put("home/a/.config/systemd/user.conf.d/a.conf", "ManagerEnvironment=SYSTEMD_LOG_SECCOMP=1");
         put("usr/lib/systemd/user.conf.d/b.conf", "ManagerEnvironment=");
         assert_eq!(
             log_line(Manager::User(7)),
-            Some((SeccompLogging::Unchanged, "/usr/lib/systemd/user.conf.d/b.conf:2".to_owned()))
+            Some((VariableEffect::Unchanged, "/usr/lib/systemd/user.conf.d/b.conf:2".to_owned()))
         );
+    }
+
+    #[test]
+    fn config_dir_follows_the_environment_of_the_manager() {
+        let dir = |environment: &[&str]| {
+            let environment: Vec<String> = environment.iter().map(ToString::to_string).collect();
+            config_dir(&environment, Path::new("/home/a"))
+        };
+        assert_eq!(dir(&[]), Path::new("/home/a/.config/systemd"));
+        assert_eq!(dir(&["PATH=/bin", "HOME=/b"]), Path::new("/b/.config/systemd"));
+        assert_eq!(dir(&["HOME=/b", "XDG_CONFIG_HOME=/c"]), Path::new("/c/systemd"));
+        assert_eq!(dir(&["XDG_CONFIG_HOME=c"]), Path::new("/home/a/.config/systemd"));
     }
 
     #[test]

@@ -9,9 +9,11 @@ use super::subject_search::{find_subjects, find_triggered};
 use super::transient::describe_transient;
 use super::unit_names::{alias_note, managers_to_ask, query_own_name, resolve_alias};
 use crate::audit::Note;
+use crate::audit::note::put_root_causes_first;
 use crate::cli::views::answer::{Answer, RemedyView};
 use crate::cli::views::remedy::add_exposure;
 use crate::diagnosis::{Diagnosis, Remedy, diagnose};
+use crate::host::filter_in_force::find_missing_filter;
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
 use crate::operations::local_machine::LocalMachine;
@@ -45,6 +47,7 @@ pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, sile
     let Subject { unit, template, found: UnitIncidents { incidents, complete }, notes: mut all_notes } = subject;
     let unit = &unit;
     let settings = unit_settings::load(&context.managers, unit, context.groups()).await;
+    all_notes.extend(find_missing_filter(&context.managers, unit, &settings).await);
     let LoadedSettings { situation, notes, properties, .. } = settings;
     all_notes.extend(notes);
     all_notes.extend(truncation_note(complete));
@@ -68,6 +71,7 @@ pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, sile
             describe_read_only(&mut answer, unit.manager, &diagnosis.remedies, &situation);
         }
     }
+    put_root_causes_first(&mut answer.notes);
     answer
 }
 
@@ -81,7 +85,8 @@ pub(crate) async fn answer_without_incidents(context: &Context, name: &UnitName,
         let unit = Unit { manager, name: name.clone() };
         let settings = unit_settings::load(&context.managers, &unit, context.groups()).await;
         let Some(situation) = &settings.situation else { continue };
-        let mut answer = empty(&unit, settings.notes);
+        let missing = find_missing_filter(&context.managers, &unit, &settings).await;
+        let mut answer = empty(&unit, missing.into_iter().chain(settings.notes.iter().cloned()).collect());
         let recording = ActiveLogging::find(LocalMachine::new(&context.managers), unit.manager).await;
         silent_refusals::describe(&mut answer, &unit, situation, recording.as_ref(), &context.local_time);
         if manager == Manager::System {
@@ -147,6 +152,9 @@ pub(crate) async fn answers_for_name(
         for answer in &mut answers {
             answer.notes.insert(0, note.clone());
         }
+    }
+    for answer in &mut answers {
+        put_root_causes_first(&mut answer.notes);
     }
     Ok(answers)
 }

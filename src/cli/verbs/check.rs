@@ -1,7 +1,7 @@
 //! `check`: whether the calls seen so far would pass, under the unit's settings or with further lines.
 
 use crate::audit::Note;
-use crate::audit::note::join_texts;
+use crate::audit::note::{join_texts, put_root_causes_first};
 use crate::audit::text::{escape_excerpt, plural, shown_path};
 use crate::cli::args::{Check, Common};
 use crate::cli::exit_status::{ExitStatus, UsageError};
@@ -16,6 +16,7 @@ use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, styled};
 use crate::cli::terminal::words::describe_manager;
 use crate::cli::views::answer::SCHEMA;
+use crate::host::filter_in_force::find_missing_filter;
 use crate::host::log_machine::{GroupsAtHand, LogMachine};
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
@@ -86,8 +87,13 @@ async fn find_in_store(common: &Common, asked: &Check, local_time: &LocalTime) -
         }
         None => unit_settings::load(&context.managers, &unit, context.groups()).await,
     };
+    let missing = match asked.root {
+        Some(_) => None,
+        None => find_missing_filter(&context.managers, &unit, &settings).await,
+    };
     let evicted = context.eviction_note(latest_sighting(&incidents));
     let mut notes = context.notes;
+    notes.extend(missing);
     notes.extend(evicted);
     notes.extend(lookup_notes);
     Ok(Checking { unit, named, incidents, settings, groups: context.loaded_groups.groups, notes })
@@ -142,6 +148,7 @@ pub(crate) async fn check(common: &Common, asked: &Check, local_time: &LocalTime
         None => find_in_store(common, asked, local_time).await?,
     };
     notes.extend(settings.notes);
+    put_root_causes_first(&mut notes);
     let Some(situation) = settings.situation else {
         bail!("the settings of {} cannot be read: {}", unit.name, join_texts(&notes));
     };

@@ -9,6 +9,7 @@ use crate::cli::terminal::words::describe_manager;
 use crate::cli::views::answer::SCHEMA;
 use crate::cli::views::refusal_logging::RecordingView;
 use crate::host::blind_spots;
+use crate::host::filter_in_force::FiltersOff;
 use crate::incidents::Moment;
 use crate::incidents::local_time::{LocalTime, moment};
 use crate::operations::local_machine::LocalMachine;
@@ -51,6 +52,8 @@ pub(crate) struct Hearing {
     recording: Vec<RecordingView>,
     /// The system's units and the caller's own units that run without their own settings, for a rehearsal.
     rehearsals: Vec<RehearsedUnitView>,
+    /// The managers that install no filters at all, of the system manager and the caller's own.
+    filters_off: Vec<FiltersOffView>,
     /// What the daemon cannot see on this machine, a sentence each.
     limitations: Vec<String>,
     /// The command that starts the daemon.
@@ -75,6 +78,22 @@ struct RehearsedUnitView {
     shown: Option<String>,
 }
 
+/// A manager that installs no filters.
+#[derive(Debug, Serialize)]
+struct FiltersOffView {
+    manager: String,
+    /// Why, in a sentence.
+    reason: String,
+    /// The change that brings the filters back.
+    remedy: String,
+}
+
+impl FiltersOffView {
+    fn new(manager: Manager, reason: &FiltersOff) -> Self {
+        Self { manager: manager.to_string(), reason: reason.to_string(), remedy: reason.remedy(manager) }
+    }
+}
+
 /// Counters since the daemon's start, except for evictions.
 #[derive(Debug, Serialize)]
 struct Counters {
@@ -96,7 +115,9 @@ pub(crate) async fn query_status(common: &Common, clock: &LocalTime) -> Hearing 
     for manager in [Manager::System, Manager::User(nix::unistd::geteuid().as_raw())] {
         let whose = describe_manager(&manager.to_string());
         let (words, view) = match managers.connect(manager).await {
-            Ok(_) => {
+            Ok(connection) => {
+                let reason = FiltersOff::find(&connection).await;
+                hearing.filters_off.extend(reason.map(|reason| FiltersOffView::new(manager, &reason)));
                 let recording = ActiveLogging::find(LocalMachine::new(&managers), manager).await;
                 let words = recording.as_ref().map_or_else(
                     || "they leave no record".to_owned(),
@@ -147,6 +168,7 @@ async fn query_daemon(common: &Common, clock: &LocalTime) -> Hearing {
             absent: Some(format!("{error:#}")),
             recording: Vec::new(),
             rehearsals: Vec::new(),
+            filters_off: Vec::new(),
             limitations: blind_spots::find_common_blind_spots(Path::new("/")).iter().map(ToString::to_string).collect(),
             start_command: root_command("systemctl enable --now harden-whyd"),
             recorded: Vec::new(),
@@ -181,6 +203,7 @@ impl Hearing {
             absent: None,
             recording: Vec::new(),
             rehearsals: Vec::new(),
+            filters_off: Vec::new(),
             limitations: status.limitations.iter().map(|text| escape(text.as_bytes())).collect(),
             start_command: String::new(),
             recorded: Vec::new(),
@@ -234,6 +257,11 @@ impl Reply for Hearing {
         }
         if let Some(error) = &self.journal_error {
             page.field("alerts", &styled(BAD, format!("wait for the journal: {error}")));
+        }
+        for off in &self.filters_off {
+            page.gap();
+            page.line(styled(BAD, format_args!("The {} filters no calls", describe_manager(&off.manager))));
+            page.paragraph(2, &format!("None of its units is restricted: {}; {}.", off.reason, off.remedy));
         }
         page.gap();
         page.line(styled(BOLD, "Calls refused with an error"));

@@ -12,7 +12,7 @@ use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::owner_marker::OwnerMarker;
 use crate::operations::service_manager::{ServiceManager, ServiceManagers};
-use crate::policy::seccomp_logging::SeccompLogging;
+use crate::policy::manager_variable::VariableEffect;
 use crate::syscalls::Groups;
 use crate::units::{Manager, UnitName};
 use anyhow::{Context as _, bail};
@@ -96,7 +96,7 @@ pub(crate) async fn switch_off<M: ServiceManagers>(
     switch.clear()?;
     let config = user_config_dir(switch.manager, Some(manager)).await;
     let other_line = find_other_line(machine, switch, config.as_deref());
-    if other_line.is_some_and(|line| line.sets == SeccompLogging::On) {
+    if other_line.is_some_and(|line| line.sets == VariableEffect::On) {
         // Another file turns logging on as well. A reload puts it into force again.
         manager.reload().await.context("systemd does not read its files again")?;
     }

@@ -133,37 +133,10 @@ impl LogSwitch {
     }
 }
 
-/// Returns the directory of a user's own configuration, from the environment of that user's manager.
-pub(crate) fn config_dir(environment: &[String], home: &Path) -> PathBuf {
-    let variable = |name: &str| {
-        let value = environment.iter().find_map(|variable| variable.strip_prefix(name)?.strip_prefix('='));
-        value.map(PathBuf::from).filter(|path| path.is_absolute())
-    };
-    let config = variable("XDG_CONFIG_HOME");
-    config.unwrap_or_else(|| variable("HOME").unwrap_or_else(|| home.to_owned()).join(".config")).join("systemd")
-}
-
 /// Returns the name of a manager for use in a sentence.
 pub(crate) fn manager_text(manager: Manager) -> String {
     match manager {
         Manager::System => "the system manager".to_owned(),
         Manager::User(uid) => format!("the user manager of uid {uid}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn config_dir_follows_the_environment_of_the_manager() {
-        let dir = |environment: &[&str]| {
-            let environment: Vec<String> = environment.iter().map(ToString::to_string).collect();
-            config_dir(&environment, Path::new("/home/a"))
-        };
-        assert_eq!(dir(&[]), Path::new("/home/a/.config/systemd"));
-        assert_eq!(dir(&["PATH=/bin", "HOME=/b"]), Path::new("/b/.config/systemd"));
-        assert_eq!(dir(&["HOME=/b", "XDG_CONFIG_HOME=/c"]), Path::new("/c/systemd"));
-        assert_eq!(dir(&["XDG_CONFIG_HOME=c"]), Path::new("/home/a/.config/systemd"));
     }
 }

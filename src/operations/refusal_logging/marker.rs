@@ -3,7 +3,7 @@
 use crate::incidents::local_time::LocalTime;
 use crate::operations::drop_in;
 use crate::operations::owner_marker::OwnerMarker;
-use crate::policy::seccomp_logging::VARIABLE;
+use crate::policy::manager_variable::ManagerVariable;
 
 /// The prefixes of the comments.
 const SINCE: &str = "# Since: ";
@@ -32,7 +32,8 @@ impl RefusalLogMarker {
         let owner = owner.map_or_else(String::new, |owner| format!("{owner}\n"));
         let content = format!(
             "{SINCE}{since}\n{UNTIL}{until}\n{MANAGER}{manager_started}\n{owner}[Manager]\n\
-             ManagerEnvironment={VARIABLE}={}\n",
+             ManagerEnvironment={}={}\n",
+            ManagerVariable::LogSeccomp.name(),
             u8::from(*on)
         );
         drop_in::compose(&content, &clock.today(), "so that calls refused with an error are recorded", undo)
@@ -61,7 +62,7 @@ impl RefusalLogMarker {
 mod tests {
     use super::*;
     use crate::policy::UnitFile;
-    use crate::policy::seccomp_logging::{SeccompLogging, last_seccomp_log_line};
+    use crate::policy::manager_variable::{VariableEffect, last_variable_line};
     use jiff::tz::TimeZone;
     use std::path::Path;
 
@@ -75,8 +76,11 @@ mod tests {
             let bytes = marker.compose(&clock, "harden-why log-refusals --off");
             assert_eq!(RefusalLogMarker::parse(&bytes), Some(marker));
             let file = UnitFile::parse(Path::new("/a.conf"), &bytes);
-            let sets = if on { SeccompLogging::On } else { SeccompLogging::Off };
-            assert_eq!((file.notes.len(), last_seccomp_log_line([&file]).map(|line| line.sets)), (0, Some(sets)));
+            let sets = if on { VariableEffect::On } else { VariableEffect::Off };
+            assert_eq!(
+                (file.notes.len(), last_variable_line([&file], ManagerVariable::LogSeccomp).map(|line| line.sets)),
+                (0, Some(sets))
+            );
         }
     }
 

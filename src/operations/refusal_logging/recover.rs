@@ -1,7 +1,7 @@
 //! Turns off logging whose time is over, or whose `log-refusals` was killed.
 
 use super::end::switch_off;
-use super::log_switch::{LogSwitch, config_dir, manager_text};
+use super::log_switch::{LogSwitch, manager_text};
 use super::marker::RefusalLogMarker;
 use super::state::{is_same_manager, user_config_dir};
 use crate::host::unit_settings;
@@ -9,6 +9,7 @@ use crate::incidents::local_time::LocalTime;
 use crate::kernel::clock::now_millis;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::service_manager::ServiceManagers;
+use crate::unit_files;
 use crate::units::Manager;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -35,7 +36,7 @@ fn find_for<M: ServiceManagers>(machine: LocalMachine<'_, M>, manager: Manager) 
     // Every verb does this and nearly always finds nothing, so this does not wait for a manager.
     let variable = |name: &&str| Some(format!("{name}={}", std::env::var(name).ok()?));
     let environment: Vec<String> = ["XDG_CONFIG_HOME", "HOME"].iter().filter_map(variable).collect();
-    let config = config_dir(&environment, &unit_settings::home_dir(manager));
+    let config = unit_files::config_dir(&environment, &unit_settings::home_dir(manager));
     let switch = LogSwitch::new(machine, manager, Some(&config));
     let marker = switch.read().ok().flatten();
     let why = match &marker {

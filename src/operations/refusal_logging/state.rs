@@ -1,13 +1,13 @@
 //! Finds out whether a manager logs refused calls now, and which configuration turned the logging on.
 
-use super::log_switch::{LogSwitch, config_dir};
+use super::log_switch::LogSwitch;
 use crate::audit::text::shown_path;
 use crate::host::unit_settings;
 use crate::incidents::Moment;
 use crate::incidents::local_time::LocalTime;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::service_manager::{ServiceManager, ServiceManagers};
-use crate::policy::seccomp_logging::{SeccompLogLine, SeccompLogging, parse_seccomp_logging};
+use crate::policy::manager_variable::{ManagerVariable, VariableEffect, VariableLine, parse_variable};
 use crate::unit_files;
 use crate::units::Manager;
 use std::fs;
@@ -76,7 +76,7 @@ pub(crate) async fn user_config_dir(manager: Manager, connection: Option<&impl S
         Some(connection) => connection.environment().await.unwrap_or_default(),
         None => Vec::new(),
     };
-    Some(config_dir(&environment, &unit_settings::home_dir(manager)))
+    Some(unit_files::config_dir(&environment, &unit_settings::home_dir(manager)))
 }
 
 /// Finds the line of another configuration file that sets the logging, even if the manager has not read it yet.
@@ -84,8 +84,9 @@ pub(crate) fn find_other_line<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     switch: &LogSwitch,
     config: Option<&Path>,
-) -> Option<SeccompLogLine> {
-    unit_files::find_seccomp_log_line(machine.root(), switch.manager, config, Some(switch.path_for_manager()))
+) -> Option<VariableLine> {
+    let variable = ManagerVariable::LogSeccomp;
+    unit_files::find_variable_line(machine.root(), switch.manager, config, variable, Some(switch.path_for_manager()))
 }
 
 /// Finds the other configuration that turned the logging on.
@@ -99,7 +100,7 @@ pub(crate) async fn find_other_cause<M: ServiceManagers>(
         // The kernel passes variables that it does not know to PID 1.
         let path = machine.resolve(Path::new("/proc/cmdline"));
         let cmdline = fs::read_to_string(path).ok().filter(|_| switch.manager == Manager::System)?;
-        let is_on = parse_seccomp_logging(&cmdline) == Some(SeccompLogging::On);
+        let is_on = parse_variable(&cmdline, ManagerVariable::LogSeccomp) == Some(VariableEffect::On);
         return is_on.then(|| "the kernel command line".to_owned());
     };
     let loaded_at = match connection {
@@ -107,7 +108,7 @@ pub(crate) async fn find_other_cause<M: ServiceManagers>(
         None => None,
     };
     let path = machine.resolve(&line.origin.path);
-    let is_on = line.sets == SeccompLogging::On && loaded_at.is_none_or(|loaded_at| is_older(&path, loaded_at));
+    let is_on = line.sets == VariableEffect::On && loaded_at.is_none_or(|loaded_at| is_older(&path, loaded_at));
     is_on.then(|| format!("{}:{}", shown_path(&line.origin.path), line.origin.line))
 }
 

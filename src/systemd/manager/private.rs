@@ -12,6 +12,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use zbus::Message;
 use zbus::connection::socket::{ReadHalf, Socket, Split, WriteHalf};
 use zbus::export::async_trait::async_trait;
+use zbus::fdo::ConnectionCredentials;
 
 /// Bytes of the fixed part of a message's header (D-Bus specification, "Message Format").
 const FIXED: usize = 16;
@@ -94,6 +95,12 @@ pub(crate) struct PrivateWriter(OwnedWriteHalf);
 impl WriteHalf for PrivateWriter {
     async fn sendmsg(&mut self, buffer: &[u8], _: &[BorrowedFd<'_>]) -> io::Result<usize> {
         self.0.write(buffer).await
+    }
+
+    async fn peer_credentials(&mut self) -> io::Result<ConnectionCredentials> {
+        let pid = self.0.as_ref().peer_cred()?.pid().and_then(|pid| u32::try_from(pid).ok());
+        let credentials = ConnectionCredentials::default();
+        Ok(pid.map_or_else(ConnectionCredentials::default, |pid| credentials.set_process_id(pid)))
     }
 
     async fn close(&mut self) -> io::Result<()> {

@@ -53,6 +53,8 @@ pub struct UnitProperties {
     pub invocation_id: Option<[u8; 16]>,
     /// The start time of the latest main process, in microseconds since the epoch.
     pub exec_main_start_us: Option<u64>,
+    /// The main process, while it runs.
+    pub main_pid: Option<u32>,
     /// When the unit last left the state `inactive` or `failed`, in microseconds since the epoch.
     pub inactive_exit_us: Option<u64>,
     /// `SystemCallFilter=`. `~X:ERRNO` entries of an allow list are missing, since systemd does not report them.
@@ -109,6 +111,7 @@ impl UnitProperties {
             refuse_manual_stop: reader.get("RefuseManualStop"),
             invocation_id: reader.get::<Vec<u8>>("InvocationID").and_then(|id| id.try_into().ok()),
             exec_main_start_us: reader.get("ExecMainStartTimestamp").filter(|&start| start != 0),
+            main_pid: reader.get("MainPID").filter(|&pid| pid != 0),
             inactive_exit_us: reader.get("InactiveExitTimestamp").filter(|&exit| exit != 0),
             system_call_filter: reader.list("SystemCallFilter"),
             system_call_error_number: reader.get("SystemCallErrorNumber"),
