@@ -248,7 +248,7 @@ impl EventLoop {
     /// Handles a request after the records that the kernel sent before it.
     fn on_request(&mut self, request: PendingRequest) -> Result<(), SourceEnd> {
         self.catch_up()?;
-        let changed = handle_request(request, &mut self.attributor);
+        let changed = handle_request(request, &mut self.attributor, &mut self.storage);
         self.schedule(changed);
         Ok(())
     }

@@ -5,7 +5,9 @@ use super::config::Config;
 use super::status::SharedStatus;
 use super::store_writer::{Retention, StoreWriter, Written};
 use crate::incidents::{Fold, Folded, Incident, Recorded, StoreError, Stored};
+use crate::outlet::client_requests::ForgetRequest;
 use crate::outlet::wire::MAX_COUNT_LAG;
+use crate::units::Unit;
 use std::time::{Duration, Instant};
 
 /// The shortest time between two writes that a full memory causes.
@@ -35,6 +37,9 @@ pub(super) struct Storage {
     full_flush_at: Option<Instant>,
     /// When the writer got its latest job.
     sent_at: Option<Instant>,
+    /// The units that were forgotten during the writer's latest job. If the job fails, its changes of these units are
+    /// not tried again.
+    forgotten: Vec<Option<Unit>>,
 }
 
 /// The result of a job.
@@ -62,7 +67,7 @@ pub(super) struct StoredIncident {
 
 impl Storage {
     pub(super) fn new(writer: StoreWriter, status: SharedStatus) -> Self {
-        Self { writer, status, flush_at: None, retry: None, full_flush_at: None, sent_at: None }
+        Self { writer, status, flush_at: None, retry: None, full_flush_at: None, sent_at: None, forgotten: Vec::new() }
     }
 
     /// Applies another configuration.
@@ -114,6 +119,15 @@ impl Storage {
         }
     }
 
+    /// Forgets the incidents of a unit in memory, and has the writer delete them and answer.
+    pub(super) fn forget(&mut self, fold: &mut Fold, request: ForgetRequest) {
+        fold.forget_unit(request.unit.as_ref());
+        if self.writer.is_busy() {
+            self.forgotten.push(request.unit.clone());
+        }
+        self.writer.forget(request);
+    }
+
     /// Whether the writer has a job.
     pub(super) fn is_busy(&self) -> bool {
         self.writer.is_busy()
@@ -126,7 +140,8 @@ impl Storage {
 
     /// Updates the status and the schedule after a job. Puts changes that failed back into memory.
     pub(super) fn on_written(&mut self, fold: &mut Fold, written: Written) -> WriteResult {
-        let Written { changes, rows, forgotten, replaced } = written;
+        let Written { mut changes, rows, forgotten, replaced } = written;
+        let dismissed = std::mem::take(&mut self.forgotten);
         if let Some(forgotten) = forgotten {
             self.status.lock().set_evicted(forgotten);
         }
@@ -138,6 +153,7 @@ impl Storage {
             Ok(rows) => rows,
             Err(error) => {
                 self.on_failure(&error);
+                changes.retain(|change| !dismissed.contains(&change.incident.key.unit));
                 fold.put_back(changes);
                 return WriteResult::Failed;
             }

@@ -3,6 +3,7 @@
 use super::config::Config;
 use crate::incidents::{Evicted, IncidentChange, Recorded, ReplacedFile, Store, StoreError};
 use crate::kernel::clock::now_millis;
+use crate::outlet::client_requests::ForgetRequest;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -45,6 +46,7 @@ pub(super) struct Written {
 enum Job {
     Record(Vec<IncidentChange>),
     SetRetention(Retention),
+    Forget(ForgetRequest),
 }
 
 /// The loop's handle of the thread. One job is under way at a time. Changes during that time stay in memory.
@@ -90,6 +92,14 @@ impl StoreWriter {
         }
     }
 
+    /// Deletes the incidents of a unit after the job under way, and answers the client.
+    pub(super) fn forget(&mut self, request: ForgetRequest) {
+        if let Some(jobs) = &self.jobs {
+            // If the thread has ended, the client gets the answer that the daemon is too busy.
+            _ = jobs.send(Job::Forget(request));
+        }
+    }
+
     /// Waits for the result of the job under way. Never returns while there is none.
     pub(super) async fn written(&mut self) -> Written {
         match self.results.recv().await {
@@ -121,6 +131,10 @@ fn write_all(mut owner: StoreOwner, inbox: &mpsc::Receiver<Job>, outbox: &Unboun
             Job::SetRetention(retention) => {
                 owner.retention = retention;
                 owner.prune();
+                continue;
+            }
+            Job::Forget(request) => {
+                owner.forget(request);
                 continue;
             }
         };
@@ -158,19 +172,39 @@ struct StoreOwner {
 }
 
 impl StoreOwner {
-    fn record(&mut self, changes: &[IncidentChange]) -> Result<Vec<Recorded>, StoreError> {
+    /// Takes the store, or opens it if it is not open or was removed.
+    fn take_store(&mut self) -> Result<Store, StoreError> {
         // Other programs must find an incident before its alert, so a deleted store is replaced before the write.
         if let Some(store) = self.store.take_if(Store::was_removed) {
             self.deleted = Some(store.close_removed());
         }
-        let store = if let Some(store) = self.store.take() {
-            store
-        } else {
-            let (store, aside) = Store::open_or_replace(&self.dir)?;
-            self.replaced = aside.or(self.deleted.take());
-            self.forgotten = store.evicted().ok();
-            store
-        };
+        if let Some(store) = self.store.take() {
+            return Ok(store);
+        }
+        let (store, aside) = Store::open_or_replace(&self.dir)?;
+        self.replaced = aside.or(self.deleted.take());
+        self.forgotten = store.evicted().ok();
+        Ok(store)
+    }
+
+    /// Deletes the incidents of a unit, and answers the client.
+    fn forget(&mut self, request: ForgetRequest) {
+        let outcome = self.take_store().and_then(|store| self.store.insert(store).forget_unit(request.unit.as_ref()));
+        let whose = request.unit.as_ref().map_or_else(
+            || "processes of unknown units".to_owned(),
+            |unit| format!("{} ({})", unit.name, unit.manager),
+        );
+        let uid = request.uid;
+        match &outcome {
+            Ok(0) => {}
+            Ok(gone) => tracing::info!("uid {uid} dismissed the denials of {whose}: {gone} incidents are forgotten"),
+            Err(error) => tracing::warn!("the denials of {whose} could not be forgotten: {error}"),
+        }
+        request.finish(outcome.map_err(|error| error.to_string()));
+    }
+
+    fn record(&mut self, changes: &[IncidentChange]) -> Result<Vec<Recorded>, StoreError> {
+        let store = self.take_store()?;
         let store = self.store.insert(store);
         let incidents = || changes.iter().map(|change| &change.incident);
         match store.record(incidents()) {

@@ -1,7 +1,7 @@
 //! Counts sightings as incidents in bounded memory, so that a storm adds to counters, not rows.
 
 use super::incident::{Incident, IncidentKey, Moment, Sample};
-use crate::units::{Confidence, Rung};
+use crate::units::{Confidence, Rung, Unit};
 use std::collections::HashMap;
 
 /// One record, or one death without a record, with its unit.
@@ -261,6 +261,18 @@ impl Fold {
         }
     }
 
+    /// Forgets the incidents of a unit, or (`None`) those of processes whose unit is unknown: their next sighting is the
+    /// first of a new incident. Their sightings do not count as [dropped](Self::dropped).
+    pub fn forget_unit(&mut self, unit: Option<&Unit>) {
+        let places = self.counters.iter().enumerate();
+        let of_unit = places
+            .filter(|(_, counter)| counter.as_ref().is_some_and(|counter| counter.change.key.unit.as_ref() == unit));
+        let leaving: Vec<usize> = of_unit.map(|(index, _)| index).collect();
+        for index in leaving {
+            self.remove(index);
+        }
+    }
+
     /// Returns how many sightings were lost because the fold dropped their incident.
     #[must_use]
     pub fn dropped(&self) -> u64 {
@@ -304,14 +316,18 @@ impl Fold {
         }
         let leaving: Vec<usize> = leaving.into_iter().map(|(index, _)| index).collect();
         for index in leaving {
-            if let Some(counter) = self.counters.get_mut(index).and_then(Option::take) {
-                self.dropped += counter.change.count;
-                self.text -= counter.text;
-                self.changed -= usize::from(counter.change.count > 0);
-                self.index.remove(&counter.change.key);
-                self.free.push(index);
-            }
+            self.dropped += self.remove(index);
         }
+    }
+
+    /// Empties a place. Returns how many sightings of its incident were not taken yet.
+    fn remove(&mut self, index: usize) -> u64 {
+        let Some(counter) = self.counters.get_mut(index).and_then(Option::take) else { return 0 };
+        self.text -= counter.text;
+        self.changed -= usize::from(counter.change.count > 0);
+        self.index.remove(&counter.change.key);
+        self.free.push(index);
+        counter.change.count
     }
 }
 
@@ -397,6 +413,29 @@ mod tests {
             let _ = fold.add(sighting(number, 40));
         }
         assert!(!fold.count(slot, 1, &repeat(50)), "another incident has the place now");
+    }
+
+    #[test]
+    fn forgotten_unit_begins_anew_and_others_stay() {
+        let unit = Unit { manager: crate::units::Manager::System, name: "a.service".parse().unwrap() };
+        let of_unit = |number, at| {
+            let mut sighting = sighting(number, at);
+            sighting.key.unit = Some(unit.clone());
+            sighting
+        };
+        let mut fold = Fold::new(8);
+        let slot = fold.add(of_unit(41, 10)).slot();
+        let _ = fold.add(of_unit(42, 10));
+        let _ = fold.add(sighting(41, 10));
+        let _ = fold.take_changes(1);
+        fold.forget_unit(Some(&unit));
+        assert!(!fold.count(slot, 1, &RepeatSighting { at: Moment::At(20), pid: 7, comm: b"", ip: 0 }));
+        let left = fold.take_changes(ALL);
+        assert_eq!(left.iter().map(|change| change.incident.key.unit.clone()).collect::<Vec<_>>(), [None]);
+        assert!(is_first(fold.add(of_unit(41, 30))) && fold.dropped() == 0);
+        assert_eq!(span(&fold.take_changes(ALL)[0]), (1, &Moment::At(30), &Moment::At(30)));
+        fold.forget_unit(None);
+        assert!(is_first(fold.add(sighting(41, 40))) && !is_first(fold.add(of_unit(41, 50))));
     }
 
     #[test]

@@ -285,6 +285,7 @@ fn immutable_uri(path: &Path) -> String {
 mod tests {
     use super::*;
     use crate::incidents::{IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
+    use crate::units::{Manager, Unit};
 
     fn death(number: i64) -> Incident {
         Incident {
@@ -323,6 +324,33 @@ mod tests {
         assert!(store.prune(i64::MIN, 10).unwrap() > 20);
         assert_eq!(store.incidents(&Query::default()).unwrap().len(), 10);
         assert!(!store.make_room().unwrap(), "it is small: the file system had no room");
+    }
+
+    #[test]
+    fn forgotten_incidents_are_gone_and_come_back_as_new_ones() {
+        let temp = tempfile::tempdir().unwrap();
+        let unit = Unit { manager: Manager::System, name: "a.service".parse().unwrap() };
+        let own = Unit { manager: Manager::User(7), ..unit.clone() };
+        let of_unit = |unit: Option<&Unit>| {
+            let mut incident = death(1);
+            incident.key.unit = unit.cloned();
+            incident
+        };
+        let all = [of_unit(Some(&unit)), of_unit(Some(&own)), of_unit(None)];
+        let mut store = Store::open(temp.path()).unwrap();
+        let before = store.record(&all).unwrap();
+        assert_eq!((store.forget_unit(Some(&unit)).unwrap(), store.forget_unit(Some(&unit)).unwrap()), (1, 0));
+        drop(store);
+        let mut store = Store::open(temp.path()).unwrap();
+        assert_eq!(store.incidents(&Query::default()).unwrap().len(), 2);
+        let again = store.record(&all).unwrap();
+        assert_eq!(
+            again.iter().map(|row| (row.new, row.count)).collect::<Vec<_>>(),
+            [(true, 1), (false, 2), (false, 2)]
+        );
+        assert_ne!(again[0].id, before[0].id, "alerts tell incidents apart by their numbers");
+        assert_eq!(store.forget_unit(None).unwrap(), 1);
+        assert_eq!(store.evicted().unwrap(), Evicted::default(), "dismissed incidents are not missing");
     }
 
     #[test]

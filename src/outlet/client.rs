@@ -46,6 +46,9 @@ pub trait HardenWhy {
     /// Stores incidents that a tap saw, at most 500 at a time.
     async fn report(&self, incidents: &[IncidentDict]) -> Result<(), BusError>;
 
+    /// Deletes the incidents of a unit, and returns how many it deleted.
+    async fn forget(&self, unit: &str, manager: &str) -> Result<u64, BusError>;
+
     /// The version of harden-whyd.
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> zbus::Result<String>;

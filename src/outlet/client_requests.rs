@@ -22,6 +22,26 @@ pub enum ClientRequest {
     EndRehearsal(Unit),
     /// Add incidents that a client saw.
     AddIncidents(Vec<Incident>),
+    /// Delete the incidents of a unit.
+    Forget(ForgetRequest),
+}
+
+/// A request to delete the incidents of a unit.
+#[derive(Debug)]
+pub struct ForgetRequest {
+    /// The unit; `None` stands for all processes whose unit is unknown.
+    pub unit: Option<Unit>,
+    /// The user who dismisses them.
+    pub uid: u32,
+    answer: oneshot::Sender<Result<u64, String>>,
+}
+
+impl ForgetRequest {
+    /// Reports to the client how many incidents were deleted, or why none could be.
+    pub fn finish(self, outcome: Result<u64, String>) {
+        // The client may no longer wait.
+        let _ = self.answer.send(outcome);
+    }
 }
 
 /// A request whose client waits for it.
@@ -50,10 +70,11 @@ impl PendingRequest {
         self.done.is_closed()
     }
 
-    /// Reports to the client that the request was carried out.
-    pub fn finish(self) {
+    /// Reports to the client that the request was carried out, or was passed on to the part that answers it.
+    pub fn finish(self) -> ClientRequest {
         // The client may no longer wait.
         let _ = self.done.send(());
+        self.request
     }
 }
 
@@ -63,7 +84,6 @@ impl RequestQueue {
     /// # Errors
     /// The loop is too busy, or stops.
     pub(crate) async fn send(&self, request: ClientRequest) -> Result<(), BusError> {
-        let busy = || BusError::Busy("harden-whyd is too busy to do that, try again".to_owned());
         let (done, was_done) = oneshot::channel();
         let send = async {
             self.0.send(PendingRequest { request, done }).await.map_err(|_| busy())?;
@@ -71,4 +91,19 @@ impl RequestQueue {
         };
         timeout(PATIENCE, send).await.map_err(|_| busy())?
     }
+
+    /// Deletes the incidents of a unit, as a user asked. Returns how many were deleted.
+    ///
+    /// # Errors
+    /// The loop is too busy or stops, or the store cannot be written.
+    pub(crate) async fn forget(&self, unit: Option<Unit>, uid: u32) -> Result<u64, BusError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(ClientRequest::Forget(ForgetRequest { unit, uid, answer })).await?;
+        let outcome = timeout(PATIENCE, answered).await.map_err(|_| busy())?.map_err(|_| busy())?;
+        outcome.map_err(BusError::Store)
+    }
+}
+
+fn busy() -> BusError {
+    BusError::Busy("harden-whyd is too busy to do that, try again".to_owned())
 }

@@ -147,6 +147,20 @@ impl Service {
         self.requests.send(ClientRequest::AddIncidents(incidents)).await
     }
 
+    /// Deletes the incidents of a unit, or (with an empty name and the manager `none`) of processes whose unit is
+    /// unknown, and returns how many it deleted. Root may call it for any unit, others for units of their own manager.
+    async fn forget(&self, unit: &str, manager: &str, #[zbus(header)] header: Header<'_>) -> Result<u64, BusError> {
+        let unit = match (unit, manager) {
+            ("", NO_MANAGER) => None,
+            _ => Some(parse_unit(unit, manager)?),
+        };
+        let (uid, _) = self.admission.caller(&sender(&header)?)?;
+        if uid != 0 && unit.as_ref().map(|unit| unit.manager) != Some(Manager::User(uid)) {
+            return Err(BusError::AccessDenied("only root and its own user may forget a unit's denials".to_owned()));
+        }
+        self.requests.forget(unit, uid).await
+    }
+
     /// Returns the version of harden-whyd.
     #[zbus(property(emits_changed_signal = "const"))]
     #[expect(clippy::unused_self, reason = "a D-Bus property is a method")]

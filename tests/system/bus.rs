@@ -641,8 +641,14 @@ async fn obeyed(ordered: &mut Receiver<PendingRequest>) -> String {
         ClientRequest::BeginRehearsal(unit) => format!("rehearse {} of {}", unit.name, unit.manager),
         ClientRequest::EndRehearsal(unit) => format!("end {} of {}", unit.name, unit.manager),
         ClientRequest::AddIncidents(incidents) => format!("count {}", incidents.len()),
+        ClientRequest::Forget(forget) => {
+            let unit = forget.unit.as_ref().map(|unit| format!("{} of {}", unit.name, unit.manager));
+            format!("forget {} for uid {}", unit.as_deref().unwrap_or("all unknown"), forget.uid)
+        }
     };
-    ordered.finish();
+    if let ClientRequest::Forget(forget) = ordered.finish() {
+        forget.finish(Ok(7));
+    }
     words
 }
 
@@ -685,6 +691,40 @@ async fn rehearsal_and_report_require_rights() {
     assert!(allowed.status.success(), "{allowed:?}");
     assert_eq!(order, format!("rehearse a.service of {own}"));
     assert_eq!(obeyed(&mut ordered).await, format!("end a.service of {own}"), "busctl has left");
+}
+
+#[tokio::test]
+async fn denials_are_forgotten_for_root_and_for_the_own_user_of_a_unit() {
+    let Some(bus) = OwnBus::start() else { return };
+    let (_service, mut ordered) = bus.serve_with_orders().await;
+    for (unit, manager) in [("a.service", "system"), ("a.service", "user:0"), ("a.service", "user:1"), ("", "none")] {
+        let refused = bus.call_as(OTHER, "", "Forget", &["ss", unit, manager]).await;
+        let error = String::from_utf8(refused.stderr).unwrap();
+        assert!(!refused.status.success() && error.contains("only root and its own user"), "{manager}: {error}");
+    }
+    // A member of adm may read everything, and change nothing.
+    if let Some(adm) = nix::unistd::Group::from_name("adm").unwrap().map(|group| group.gid.to_string()) {
+        let refused = bus.call_as(OTHER, &adm, "Forget", &["ss", "a.service", "system"]).await;
+        assert!(!refused.status.success(), "{refused:?}");
+    }
+    let own = format!("user:{OTHER}");
+    let arguments = ["ss", "a.service", &own];
+    let (allowed, order) = tokio::join!(bus.call_as(OTHER, "", "Forget", &arguments), obeyed(&mut ordered));
+    assert!(allowed.status.success(), "{allowed:?}");
+    assert_eq!(order, format!("forget a.service of {own} for uid {OTHER}"));
+    let client = bus.client().await;
+    for (unit, manager, expected) in
+        [("a.service", "system", "a.service of system"), ("a.service", &own, &own), ("", "none", "all unknown")]
+    {
+        let (forgotten, order) = tokio::join!(client.forget(unit, manager), obeyed(&mut ordered));
+        assert_eq!(forgotten.unwrap(), 7);
+        assert!(order.starts_with("forget ") && order.contains(expected) && order.ends_with(" 0"), "{order}");
+    }
+    for (unit, manager) in [("", "system"), ("a.service", "none"), ("a.service", ""), ("../a", "system")] {
+        let error = client.forget(unit, manager).await.unwrap_err();
+        assert!(matches!(error, BusError::InvalidArgument(_)), "{error:?}");
+    }
+    assert!(ordered.try_recv().is_err(), "no refused call reaches the daemon");
 }
 
 #[tokio::test]

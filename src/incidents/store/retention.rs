@@ -3,6 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{Store, StoreError};
+use crate::units::Unit;
 
 /// The incidents that the store evicted to make room. It does not count those that reached their age limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,6 +25,20 @@ impl Store {
     /// The file cannot be written.
     pub fn prune(&mut self, oldest: i64, most: u32) -> Result<u64, StoreError> {
         prune(&mut self.conn, oldest, most).map_err(|source| StoreError::from_sqlite(&self.path, source))
+    }
+
+    /// Deletes the incidents of a unit, or (`None`) those of processes whose unit is unknown, because a person dismissed
+    /// them. They do not count as [evicted](Self::evicted). Returns how many it deleted.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn forget_unit(&mut self, unit: Option<&Unit>) -> Result<u64, StoreError> {
+        let manager = unit.map(|unit| unit.manager.to_string()).unwrap_or_default();
+        let name = unit.map_or("", |unit| unit.name.as_str());
+        match self.conn.execute("DELETE FROM incident WHERE unit = ?1 AND manager = ?2", (name, manager)) {
+            Ok(deleted) => Ok(u64::try_from(deleted).unwrap_or(u64::MAX)),
+            Err(source) => Err(StoreError::from_sqlite(&self.path, source)),
+        }
     }
 
     /// Returns the counts of the incidents evicted so far.
