@@ -330,6 +330,31 @@ pub struct Follow {
     pub user: bool,
 }
 
+/// The units whose denials to dismiss.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("dismissed").required(true).args(["units", "unknown"])))]
+pub struct Forget {
+    /// Units or patterns ('web-*'); a name without suffix means .service
+    #[arg(value_name = "UNIT")]
+    pub units: Vec<String>,
+
+    /// The denials of processes whose unit is not known, as root
+    #[arg(long, conflicts_with_all = ["system", "user"])]
+    pub unknown: bool,
+
+    /// Only units of the system manager
+    #[arg(long, conflicts_with = "user")]
+    pub system: bool,
+
+    /// Only units of user managers
+    #[arg(long)]
+    pub user: bool,
+
+    /// Where the incidents are.
+    #[command(flatten)]
+    pub source: StateDir,
+}
+
 /// What to tap, and how long.
 #[derive(Debug, Args)]
 pub struct TapArgs {
@@ -363,6 +388,12 @@ pub enum Command {
 
     /// Show denials as they happen, each new one with its diagnosis, until interrupted
     Follow(Follow),
+
+    /// Dismiss the denials of units until they come back
+    ///
+    /// The next denial of such a unit is new again, with an alert of its own. Root may dismiss the denials of any unit, and
+    /// each user those of their own units.
+    Forget(Forget),
 
     /// Watch running units or processes for calls that are refused without a record; requires root
     Tap(TapArgs),

@@ -21,7 +21,8 @@ use std::io;
 use std::process::ExitCode;
 use terminal::page;
 use verbs::{
-    apply, check, demo, explain, follow, log_refusals, overview, rehearse, restore, revert, status, syscall, tap, units,
+    apply, check, demo, explain, follow, forget, log_refusals, overview, rehearse, restore, revert, status, syscall,
+    tap, units,
 };
 
 /// Parses this program's arguments and runs the invocation. Prints the error and exits if the arguments are invalid.
@@ -78,6 +79,7 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<ExitStatus> {
         None => print_reply(common, color, &block_on(units::answer(cli, &local_time_now()))?),
         Some(Command::Explain(asked)) => print_reply(common, color, &explain::run(asked)?),
         Some(Command::Follow(asked)) => block_on(follow::follow(common, asked, color)),
+        Some(Command::Forget(asked)) => print_reply(common, color, &block_on(forget::forget(common, asked))?),
         Some(Command::Tap(asked)) => print_reply(common, color, &block_on(tap::tap(common, asked))?),
         Some(Command::Apply(asked)) => {
             print_reply(common, color, &block_on(apply::apply(common, asked, &local_time_now()))?)

@@ -8,6 +8,7 @@ mod bad_unit_files;
 mod cli;
 mod exit_status;
 mod follow;
+mod forget;
 mod manuals;
 mod notices;
 mod remedies;

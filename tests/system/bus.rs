@@ -720,6 +720,14 @@ async fn denials_are_forgotten_for_root_and_for_the_own_user_of_a_unit() {
         assert_eq!(forgotten.unwrap(), 7);
         assert!(order.starts_with("forget ") && order.contains(expected) && order.ends_with(" 0"), "{order}");
     }
+    Store::open(&bus.state()).unwrap().record(&everything()).unwrap();
+    let (status, out, error) = answer_of_client(&bus, true, &["forget", "--system", "a"]).await;
+    assert!(status != Some(0) && (out + &error).contains(OWN_UNITS_ONLY), "{error}");
+    let (root, order) = tokio::join!(answer_of_client(&bus, false, &["forget", "--unknown"]), obeyed(&mut ordered));
+    assert_eq!((root.0, root.1), (Some(0), "Unit unknown: 7 denials forgotten, until denied again.\n".to_owned()));
+    assert_eq!(order, "forget all unknown for uid 0");
+    let (user, order) = tokio::join!(answer_of_client(&bus, true, &["forget", "a"]), obeyed(&mut ordered));
+    assert!(user.0 == Some(0) && order == format!("forget a.service of {own} for uid {OTHER}"), "{user:?}");
     for (unit, manager) in [("", "system"), ("a.service", "none"), ("a.service", ""), ("../a", "system")] {
         let error = client.forget(unit, manager).await.unwrap_err();
         assert!(matches!(error, BusError::InvalidArgument(_)), "{error:?}");

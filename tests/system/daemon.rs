@@ -192,6 +192,44 @@ async fn denial_in_a_unit_is_stored_before_its_alert() {
 }
 
 #[test]
+fn forgotten_denial_that_comes_back_is_new_and_has_an_alert_of_its_own() {
+    let Some(manager) = TestManager::start() else { return };
+    let daemon = start(&manager);
+    let journal = Journal::of(&daemon);
+    for name in ["one.service", "other.service"] {
+        write(&manager, name, "ExecStart=/bin/uname");
+    }
+    manager.reload();
+    let seen = |name: &str| daemon.stored().into_iter().find(|incident| is_of(incident, name)).map(|found| found.count);
+    let deny = |name: &str, times: u64| {
+        manager.start_unit(name);
+        wait_for(
+            || (seen(name) == Some(times)).then_some(()),
+            || format!("{name}: {:?}\n{}", seen(name), daemon.log()),
+        );
+    };
+    for (name, times) in [("one.service", 1), ("one.service", 2), ("other.service", 1)] {
+        deny(name, times);
+    }
+    first_of(&journal, &["other.service"]);
+    let forget = |unit: &str| {
+        let program = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &manager.bus(), "forget", unit];
+        let output = manager.command(&program).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(forget("one"), "one.service: 1 denial forgotten, until denied again.\n");
+    daemon.wait_for_log("uid 0 dismissed the denials of one.service (system): 1 incidents are forgotten");
+    assert_eq!((seen("one.service"), seen("other.service")), (None, Some(1)));
+    assert_eq!(forget("one"), "Nothing to forget: no denials of one are known.\n");
+    // Within the hour in which an incident gets no second alert.
+    deny("one.service", 1);
+    first_of(&journal, &["one.service"]);
+    deny("other.service", 2);
+    daemon.stop();
+}
+
+#[test]
 fn alert_contains_what_is_certain_and_waits_for_no_manager() {
     let Some(manager) = TestManager::start() else { return };
     let daemon = start(&manager);

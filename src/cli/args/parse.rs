@@ -77,6 +77,7 @@ impl Command {
             | Self::Revert(super::Revert { chosen, .. })
             | Self::Check(super::Check { chosen, .. }) => Some((&mut chosen.system, &mut chosen.user)),
             Self::Follow(super::Follow { system, user, .. })
+            | Self::Forget(super::Forget { system, user, .. })
             | Self::Tap(super::TapArgs { system, user, .. })
             | Self::LogRefusals(super::LogRefusals { system, user, .. }) => Some((system, user)),
             Self::Explain(_)
@@ -91,7 +92,9 @@ impl Command {
     /// Returns the verb's `--state-dir`, if it has one.
     fn source(&mut self) -> Option<&mut StateDir> {
         match self {
-            Self::Apply(super::Apply { source, .. }) | Self::Check(super::Check { source, .. }) => Some(source),
+            Self::Apply(super::Apply { source, .. })
+            | Self::Check(super::Check { source, .. })
+            | Self::Forget(super::Forget { source, .. }) => Some(source),
             _ => None,
         }
     }

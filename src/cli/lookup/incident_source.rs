@@ -5,10 +5,10 @@ use crate::audit::text::shown_path;
 use crate::cli::args::{Common, STATE_DIR, StateDir};
 use crate::incidents::{Incident, Query, Store, StoreError, Stored, UnitSummary};
 use crate::operations::permission::root_command;
-use crate::outlet::client::{HardenWhyProxy, daemon, explained, patiently};
-use crate::outlet::wire::{MAX_INCIDENTS, NO_MANAGER, Status};
+use crate::outlet::client::{HardenWhyProxy, daemon, explained, is_nothing_yet, patiently};
+use crate::outlet::wire::{BusError, MAX_INCIDENTS, NO_MANAGER, Status};
 use crate::systemd::bus_address::BusAddress;
-use crate::units::{Manager, UnitName};
+use crate::units::{Manager, Unit, UnitName};
 use std::path::Path;
 
 /// The most incidents of one unit in an answer.
@@ -73,6 +73,14 @@ impl ManagerScope {
     }
 }
 
+/// Returns the daemon's answer. Before its first incident, the daemon has no store to read: then that is no incidents.
+fn or_empty<T>(answer: Result<Vec<T>, BusError>) -> anyhow::Result<Vec<T>> {
+    match answer {
+        Err(error) if is_nothing_yet(&error) => Ok(Vec::new()),
+        answer => answer.map_err(explained),
+    }
+}
+
 /// Returns the error for a directory of `--state-dir` without a store.
 fn no_store(dir: &Path) -> anyhow::Error {
     let what = if dir.is_dir() { "has no store" } else { "is no directory" };
@@ -123,7 +131,7 @@ impl IncidentSource {
         let units: Vec<UnitSummary> = match self {
             Self::Daemon(daemon) => {
                 let since = scope.since.unwrap_or_default();
-                let units = patiently(|| daemon.list_units(since)).await.map_err(explained)?;
+                let units = or_empty(patiently(|| daemon.list_units(since)).await)?;
                 units.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?
             }
             Self::Store(store) => store.units(&Query { since: scope.since, ..Query::default() })?,
@@ -163,11 +171,31 @@ impl IncidentSource {
                 let since = since.unwrap_or_default();
                 let (unit, manager) = name.map_or(("", NO_MANAGER), |name| (name.as_str(), ""));
                 let page = patiently(|| daemon.list_incidents(unit, manager, since, offset, MAX_INCIDENTS)).await;
-                Ok(page.map_err(explained)?.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
+                Ok(or_empty(page)?.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
             }
             Self::Store(store) => {
                 let (unknown, limit) = (name.is_none(), Some(MAX_INCIDENTS));
                 Ok(store.incidents(&Query { unknown, unit: name.cloned(), since, limit, offset, manager: None })?)
+            }
+        }
+    }
+
+    /// Deletes the incidents of a unit, or (`None`) of processes whose unit is unknown. Returns how many were deleted.
+    ///
+    /// # Errors
+    /// The caller may not, or the daemon or the store fails. A store can be written only while no daemon uses it.
+    pub(crate) async fn forget(&self, unit: Option<&Unit>) -> anyhow::Result<u64> {
+        match self {
+            Self::Daemon(daemon) => {
+                let (name, manager) = unit.map_or_else(
+                    || (String::new(), NO_MANAGER.to_owned()),
+                    |unit| (unit.name.to_string(), unit.manager.to_string()),
+                );
+                patiently(|| daemon.forget(&name, &manager)).await.map_err(explained)
+            }
+            Self::Store(store) => {
+                let dir = store.path().parent().unwrap_or(Path::new("/")).to_owned();
+                Ok(Store::open(&dir)?.forget_unit(unit)?)
             }
         }
     }

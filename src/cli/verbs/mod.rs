@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod explain;
 pub(crate) mod follow;
+pub(crate) mod forget;
 pub(crate) mod log_refusals;
 pub(crate) mod overview;
 pub(crate) mod rehearse;

@@ -1,0 +1,134 @@
+//! `forget`: dismisses the denials of units until they come back, as `systemctl reset-failed` does for failures.
+
+use crate::audit::Note;
+use crate::audit::text::{escape_excerpt, plural};
+use crate::cli::args::{Common, Forget};
+use crate::cli::lookup::incident_source::{IncidentScope, IncidentSource, ManagerScope};
+use crate::cli::lookup::unit_names::{UnitPattern, resolve_alias};
+use crate::cli::terminal::output::{Detail, Reply};
+use crate::cli::terminal::page::{BOLD, Page, add_notes, styled};
+use crate::cli::terminal::words::describe_manager;
+use crate::cli::views::answer::SCHEMA;
+use crate::incidents::UnitSummary;
+use crate::operations::permission::root_command;
+use crate::outlet::access::OWN_UNITS_ONLY;
+use crate::systemd::manager::Managers;
+use crate::units::{Manager, Unit};
+use anyhow::bail;
+use serde::Serialize;
+
+/// The dismissed denials.
+#[derive(Debug, Serialize)]
+pub(crate) struct Forgotten {
+    schema: u32,
+    /// The units whose denials were dismissed, newest first.
+    forgotten: Vec<ForgottenUnit>,
+    /// What limits the answer.
+    notes: Vec<Note>,
+    /// What the command names, for a page that has no units.
+    #[serde(skip)]
+    asked: String,
+    /// Whether the caller may see the denials of their own units only.
+    #[serde(skip)]
+    own_units_only: bool,
+}
+
+/// A unit whose denials were dismissed.
+#[derive(Debug, Serialize)]
+struct ForgottenUnit {
+    /// The unit's name; null for processes of an unknown unit.
+    unit: Option<String>,
+    /// `system`, or `user:UID`.
+    manager: Option<String>,
+    /// How many incidents were deleted.
+    incidents: u64,
+}
+
+/// Dismisses the denials of the named units, or of processes whose unit is unknown.
+///
+/// # Errors
+/// A name is invalid, the caller may not change a unit, or the daemon or its store fails.
+pub(crate) async fn forget(common: &Common, asked: &Forget) -> anyhow::Result<Forgotten> {
+    let scope = ManagerScope::from_flags(asked.system, asked.user);
+    let mut patterns: Vec<UnitPattern> =
+        asked.units.iter().map(|name| UnitPattern::parse(name)).collect::<Result<_, _>>()?;
+    let managers = Managers::new(&common.bus);
+    for pattern in patterns.clone() {
+        if let UnitPattern::Name(name) = pattern {
+            patterns.extend(resolve_alias(&name, scope, &managers).await.map(UnitPattern::Name));
+        }
+    }
+    let (incidents, notes) = IncidentSource::open(common, &asked.source).await?;
+    let own_units_only = incidents.status().await.is_some_and(|status| status.only_manager.is_some());
+    let is_named = |unit: &Unit| patterns.iter().any(|pattern| pattern.matches(&unit.name));
+    let summaries = incidents.units(IncidentScope { managers: scope, since: None }).await?;
+    let units: Vec<Option<Unit>> = summaries
+        .into_iter()
+        .map(|UnitSummary { unit, .. }| unit)
+        .filter(|unit| unit.as_ref().map_or(asked.unknown, is_named))
+        .collect();
+    if matches!(incidents, IncidentSource::Daemon(_)) {
+        ensure_may_forget(&units, asked)?;
+    }
+    let mut forgotten = Vec::new();
+    for unit in &units {
+        let incidents = incidents.forget(unit.as_ref()).await?;
+        let (unit, manager) = unit.as_ref().map(|unit| (unit.name.to_string(), unit.manager.to_string())).unzip();
+        forgotten.push(ForgottenUnit { unit, manager, incidents });
+    }
+    let asked = if asked.unknown {
+        "processes of unknown units".to_owned()
+    } else {
+        asked.units.iter().map(|name| escape_excerpt(name)).collect::<Vec<_>>().join(", ")
+    };
+    Ok(Forgotten { schema: SCHEMA, forgotten, notes, asked, own_units_only })
+}
+
+/// Checks that the caller may dismiss the denials of all units, before any is dismissed.
+fn ensure_may_forget(units: &[Option<Unit>], asked: &Forget) -> anyhow::Result<()> {
+    let uid = nix::unistd::geteuid().as_raw();
+    let is_foreign = |unit: &&Option<Unit>| unit.as_ref().map(|unit| unit.manager) != Some(Manager::User(uid));
+    let Some(foreign) = units.iter().find(|unit| uid != 0 && is_foreign(unit)) else { return Ok(()) };
+    let what = if asked.unknown {
+        "processes of unknown units".to_owned()
+    } else {
+        foreign
+            .as_ref()
+            .map_or_else(String::new, |unit| format!("{} ({})", unit.name, describe_manager(&unit.manager.to_string())))
+    };
+    let rest = if asked.unknown { "--unknown".to_owned() } else { asked.units.join(" ") };
+    bail!(
+        "only root may forget denials of {what}: {}",
+        root_command(&escape_excerpt(&format!("harden-why forget {rest}")))
+    )
+}
+
+impl Reply for Forgotten {
+    fn page(&self, _detail: Detail) -> String {
+        let mut page = Page::default();
+        for ForgottenUnit { unit, manager, incidents } in &self.forgotten {
+            let name = unit.as_deref().unwrap_or("Unit unknown");
+            let whose = manager.as_deref().filter(|manager| *manager != "system");
+            let whose = whose.map_or_else(String::new, |manager| format!(" ({})", describe_manager(manager)));
+            let denials = plural(*incidents, "denial");
+            let what = format!("{}{whose}: {denials} forgotten, until denied again.", styled(BOLD, name));
+            page.paragraph(0, &what);
+        }
+        if page.is_empty() && self.own_units_only {
+            page.paragraph(0, &format!("Nothing to forget: {OWN_UNITS_ONLY}."));
+        } else if page.is_empty() {
+            page.paragraph(0, &format!("Nothing to forget: no denials of {} are known.", self.asked));
+        }
+        add_notes(&mut page, &self.notes);
+        page.finish()
+    }
+
+    fn has_findings(&self) -> bool {
+        // A unit without denials is what the caller wants.
+        !self.own_units_only || !self.forgotten.is_empty()
+    }
+
+    fn is_inconclusive(&self) -> bool {
+        self.own_units_only
+    }
+}
