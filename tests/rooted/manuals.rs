@@ -298,9 +298,10 @@ fn assert_has_words(page: &str, keys: &BTreeSet<String>) {
 }
 
 /// The source files of each verb's answer, by the headings of its sections in the page.
-const ANSWERS: [(&[&str], &[&str]); 9] = [
+const ANSWERS: [(&[&str], &[&str]); 10] = [
     (&[".B harden-why"], &["verbs/overview.rs", "verbs/overview/silent.rs"]),
     (&[".B follow"], &["verbs/follow.rs"]),
+    (&[".B forget"], &["verbs/forget.rs"]),
     (&[".BR apply "], &["views/applied.rs"]),
     (&[".B log-refusals", ".B status"], &["views/refusal_logging.rs"]),
     (&[".B tap"], &["views/tapped.rs"]),
