@@ -3,6 +3,7 @@
 use crate::audit::Note;
 use crate::audit::text::{escape_excerpt, plural};
 use crate::cli::args::{Common, Forget};
+use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::incident_source::{IncidentScope, IncidentSource, ManagerScope};
 use crate::cli::lookup::unit_names::{UnitPattern, resolve_alias};
 use crate::cli::terminal::output::{Detail, Reply};
@@ -10,6 +11,7 @@ use crate::cli::terminal::page::{BOLD, Page, add_notes, styled};
 use crate::cli::terminal::words::describe_manager;
 use crate::cli::views::answer::SCHEMA;
 use crate::incidents::UnitSummary;
+use crate::operations::outcome::NoRights;
 use crate::operations::permission::root_command;
 use crate::outlet::access::OWN_UNITS_ONLY;
 use crate::systemd::manager::Managers;
@@ -97,10 +99,8 @@ fn ensure_may_forget(units: &[Option<Unit>], asked: &Forget) -> anyhow::Result<(
             .map_or_else(String::new, |unit| format!("{} ({})", unit.name, describe_manager(&unit.manager.to_string())))
     };
     let rest = if asked.unknown { "--unknown".to_owned() } else { asked.units.join(" ") };
-    bail!(
-        "only root may forget denials of {what}: {}",
-        root_command(&escape_excerpt(&format!("harden-why forget {rest}")))
-    )
+    let command = root_command(&escape_excerpt(&format!("harden-why forget {rest}")));
+    bail!(NoRights(format!("only root may forget denials of {what}: {command}")))
 }
 
 impl Reply for Forgotten {
@@ -123,12 +123,8 @@ impl Reply for Forgotten {
         page.finish()
     }
 
-    fn has_findings(&self) -> bool {
+    fn exit_status(&self) -> ExitStatus {
         // A unit without denials is what the caller wants.
-        !self.own_units_only || !self.forgotten.is_empty()
-    }
-
-    fn is_inconclusive(&self) -> bool {
-        self.own_units_only
+        if self.own_units_only && self.forgotten.is_empty() { ExitStatus::NoRights } else { ExitStatus::Done }
     }
 }
