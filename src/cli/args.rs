@@ -40,6 +40,7 @@ pub struct Cli {
 
 /// Options of every verb.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Common {
     /// Bus on which harden-whyd answers: system, session, or a D-Bus address
     #[arg(long, global = true, help_heading = COMMON, value_name = "BUS", default_value = "system")]
@@ -52,6 +53,10 @@ pub struct Common {
     /// Exit with status 1 if there are denials, or a check fails
     #[arg(long, global = true, help_heading = COMMON)]
     pub exit_code: bool,
+
+    /// Do not page the answer
+    #[arg(long, global = true, help_heading = COMMON)]
+    pub no_pager: bool,
 
     /// Colour the answer
     #[arg(long, global = true, help_heading = COMMON, value_name = "WHEN", default_value = "auto")]

@@ -11,6 +11,7 @@ mod follow;
 mod forget;
 mod manuals;
 mod notices;
+mod pager;
 mod remedies;
 mod replay;
 mod scenarios;
@@ -24,4 +25,6 @@ mod support {
     pub(crate) mod nobody;
     pub(crate) mod program;
     pub(crate) mod screen;
+    #[expect(dead_code, reason = "other programs need more of it")]
+    pub(crate) mod terminal;
 }

@@ -1,8 +1,9 @@
-//! The terminal itself: pages, colours, prompts, progress, local time.
+//! The terminal itself: pages, the pager, colours, prompts, progress, local time.
 
 pub(crate) mod clock;
 pub(crate) mod output;
 pub(crate) mod page;
+pub(crate) mod pager;
 pub(crate) mod progress;
 pub(crate) mod prompt;
 pub(crate) mod words;

@@ -4,6 +4,7 @@ use crate::cli::args::{Common, When};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::page;
 use crate::cli::terminal::page::Page;
+use crate::cli::terminal::pager::Pager;
 use crate::cli::views::answer::SCHEMA;
 use anstream::{AutoStream, ColorChoice};
 use serde::Serialize;
@@ -98,20 +99,47 @@ pub(crate) fn print_nothing_to_do(is_json: bool, color: ColorChoice, text: &str)
     out.flush()
 }
 
-/// Prints a reply to stdout. Returns its exit status.
+/// Prints a reply to stdout, on a terminal through the pager. Returns its exit status.
+///
+/// # Errors
+/// stdout cannot be written, or the pager fails.
+pub(crate) fn print_reply(common: &Common, color: ColorChoice, reply: &impl Reply) -> anyhow::Result<ExitStatus> {
+    let pager = if common.no_pager { None } else { Pager::start() };
+    print(common, color, reply, pager)
+}
+
+/// Prints a reply to stdout like [`print_reply`], without a pager: a question about it follows.
 ///
 /// # Errors
 /// stdout cannot be written.
-pub(crate) fn print_reply(common: &Common, color: ColorChoice, reply: &impl Reply) -> anyhow::Result<ExitStatus> {
-    let mut out = AutoStream::new(io::stdout(), color);
-    if common.json {
-        let mut json = serde_json::to_string_pretty(reply)?;
-        json.push('\n');
-        out.write_all(json.as_bytes())?;
+pub(crate) fn print_before_question(
+    common: &Common,
+    color: ColorChoice,
+    reply: &impl Reply,
+) -> anyhow::Result<ExitStatus> {
+    print(common, color, reply, None)
+}
+
+fn print(common: &Common, color: ColorChoice, reply: &impl Reply, pager: Option<Pager>) -> anyhow::Result<ExitStatus> {
+    let text = if common.json {
+        format!("{}\n", serde_json::to_string_pretty(reply)?)
     } else {
-        out.write_all(reply.page(Detail::from_options(common)).as_bytes())?;
+        reply.page(Detail::from_options(common))
+    };
+    match pager {
+        Some(pager) => {
+            // The pager shows what stdout would have shown.
+            let color = if color == ColorChoice::Auto { AutoStream::choice(&io::stdout()) } else { color };
+            let mut coloured = AutoStream::new(Vec::new(), color);
+            coloured.write_all(text.as_bytes())?;
+            pager.show(&coloured.into_inner())?;
+        }
+        None => {
+            let mut out = AutoStream::new(io::stdout(), color);
+            out.write_all(text.as_bytes())?;
+            out.flush()?;
+        }
     }
-    out.flush()?;
     Ok(reply.exit_status())
 }
 

@@ -11,7 +11,7 @@ use crate::cli::lookup::incident_source::{IncidentScope, ManagerScope};
 use crate::cli::lookup::unit_answer::{SilentRefusals, answer_for_unit};
 use crate::cli::lookup::unit_names::parse_instance_name;
 use crate::cli::terminal::clock::local_time_now;
-use crate::cli::terminal::output::{print_message, print_reply};
+use crate::cli::terminal::output::{print_before_question, print_message, print_reply};
 use crate::cli::terminal::page::{BAD, DIM, Page, add_notes};
 use crate::cli::terminal::prompt;
 use crate::cli::views::answer::{Report, SCHEMA};
@@ -163,7 +163,7 @@ impl RehearsalAnswerer<'_> {
         if !self.asked.yes {
             // The question is about the answer, and the unit waits for it.
             let shown = Rehearsed { report, rehearsal: RehearsalView::stopped(self.plan, stopped), applied: None };
-            if let Err(error) = print_reply(self.common, self.color, &shown) {
+            if let Err(error) = print_before_question(self.common, self.color, &shown) {
                 return (AppliedAnswer { report: Err(error), applied: None }, false);
             }
             report = shown.report;
