@@ -110,7 +110,7 @@ pub struct Units {
     #[arg(long)]
     pub user: bool,
 
-    /// Name every unit whose refusals leave no record
+    /// Show fixed units, and name those that can be refused calls without a record
     #[arg(long, conflicts_with_all = ["units", "unknown"])]
     pub all: bool,
 

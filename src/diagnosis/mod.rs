@@ -37,4 +37,4 @@ pub use rehearsal_drop_in::RehearsalDropIn;
 pub use remedy::{OpenedCall, Remedy, RemedyKind, Reservation};
 pub use runtime::Runtime;
 pub use situation::Situation;
-pub use unit_diagnosis::{Diagnosis, diagnose, diagnose_one};
+pub use unit_diagnosis::{Diagnosis, diagnose, diagnose_causes, diagnose_one};

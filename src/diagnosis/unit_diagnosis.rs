@@ -66,14 +66,21 @@ impl Diagnosis {
 /// Explains a unit's incidents, and looks for remedies that solve all of them together.
 #[must_use]
 pub fn diagnose(incidents: Vec<Incident>, situation: Option<&Situation>, groups: &Groups) -> Diagnosis {
-    // Loading a rehearsal's own filter is no denial.
-    let denials = incidents.into_iter().filter(|incident| !is_rehearsal_filter_load(incident));
-    let findings: Vec<Finding> = denials.map(|incident| Finding::new(incident, situation, groups)).collect();
+    let Diagnosis { findings, .. } = diagnose_causes(incidents, situation, groups);
     let mut remedies = situation.map_or_else(Vec::new, |situation| search::find_remedies(&findings, situation, groups));
     let ways_out = situation.map_or_else(Vec::new, |situation| find_ways_out(&findings, situation, groups));
     let unsolvable = search::find_unsolvable(&findings, !ways_out.is_empty());
     remedies.extend(ways_out);
     Diagnosis { findings, remedies, unsolvable }
+}
+
+/// Explains a unit's incidents, without a search for remedies.
+#[must_use]
+pub fn diagnose_causes(incidents: Vec<Incident>, situation: Option<&Situation>, groups: &Groups) -> Diagnosis {
+    // Loading a rehearsal's own filter is no denial.
+    let denials = incidents.into_iter().filter(|incident| !is_rehearsal_filter_load(incident));
+    let findings = denials.map(|incident| Finding::new(incident, situation, groups)).collect();
+    Diagnosis { findings, remedies: Vec::new(), unsolvable: Vec::new() }
 }
 
 /// Explains one incident. Also returns the first remedy that [`diagnose`] would return for it, without a search for the

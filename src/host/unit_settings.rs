@@ -37,6 +37,8 @@ pub(crate) struct LoadedSettings {
     pub notes: Vec<Note>,
     /// The unit's properties in its manager, if the manager answered.
     pub properties: Option<UnitProperties>,
+    /// Whether the manager knows no such unit, and finds no file for one.
+    pub is_gone: bool,
     /// Whether the manager holds the settings that the files state, as far as the two can be compared.
     pub matches_manager: bool,
     /// The directives whose value in the manager differs from the value in the answer; `None` without a comparison.
@@ -45,7 +47,7 @@ pub(crate) struct LoadedSettings {
 
 impl LoadedSettings {
     fn empty(notes: Vec<Note>) -> Self {
-        Self { situation: None, notes, properties: None, matches_manager: false, uncertain: None }
+        Self { situation: None, notes, properties: None, is_gone: false, matches_manager: false, uncertain: None }
     }
 
     /// Whether the answer uses the manager's value of a directive.
@@ -107,7 +109,7 @@ pub(crate) fn from_answer(
         Ok(properties) => with_properties(unit, properties, &home, groups),
         Err(SystemdError::NoSuchUnit(_)) => {
             let text = format!("{} does not exist any more, so its settings are not known", unit.name);
-            LoadedSettings::empty(vec![Note::new("unit-gone", text)])
+            LoadedSettings { is_gone: true, ..LoadedSettings::empty(vec![Note::new("unit-gone", text)]) }
         }
         Err(error) => {
             let mut settings = from_files(Path::new("/"), unit, Some(&home), groups);
@@ -170,7 +172,14 @@ fn from_loaded_files(
     let changes = || unit_files::changes(root, unit, home, &loaded.files);
     let history = properties.as_ref().map(|properties| history(properties, changes()));
     let situation = Situation { policy: comparison.policy, drop_in, history };
-    LoadedSettings { situation: Some(situation), notes, properties, matches_manager, uncertain: comparison.uncertain }
+    LoadedSettings {
+        situation: Some(situation),
+        notes,
+        properties,
+        is_gone: false,
+        matches_manager,
+        uncertain: comparison.uncertain,
+    }
 }
 
 fn history(properties: &UnitProperties, mut changes: Vec<FileChange>) -> History {

@@ -40,17 +40,30 @@ impl LocalTime {
 
     /// Returns how long ago a time was; `None` without a current time, or if it is over a minute in the future.
     pub(crate) fn ago(&self, moment: &Moment) -> Option<String> {
+        Some(match self.age(moment)? {
+            (0, _) => "just now".to_owned(),
+            (amount, (unit, _)) => format!("{amount} {unit}{} ago", if amount == 1 { "" } else { "s" }),
+        })
+    }
+
+    /// Returns how long ago a time was, as short as systemctl shows it.
+    pub(crate) fn short_ago(&self, moment: &Moment) -> Option<String> {
+        Some(match self.age(moment)? {
+            (0, _) => "now".to_owned(),
+            (amount, (_, unit)) => format!("{amount}{unit} ago"),
+        })
+    }
+
+    /// Returns the age of a time in its greatest unit, with the long and the short name of the unit.
+    fn age(&self, moment: &Moment) -> Option<(i64, (&'static str, &'static str))> {
         let Moment::At(millis) = moment else { return None };
-        let seconds = self.now?.as_second() - millis / 1000;
-        let (amount, unit) = match seconds {
+        Some(match self.now?.as_second() - millis / 1000 {
             ..-60 => return None,
-            -60..1 => return Some("just now".to_owned()),
-            1..60 => (seconds, "second"),
-            60..3600 => (seconds / 60, "minute"),
-            3600..86400 => (seconds / 3600, "hour"),
-            _ => (seconds / 86400, "day"),
-        };
-        Some(format!("{amount} {unit}{} ago", if amount == 1 { "" } else { "s" }))
+            seconds @ ..60 => (seconds.max(0), ("second", "s")),
+            seconds @ 60..3600 => (seconds / 60, ("minute", "min")),
+            seconds @ 3600..86400 => (seconds / 3600, ("hour", "h")),
+            seconds => (seconds / 86400, ("day", "d")),
+        })
     }
 }
 

@@ -19,6 +19,7 @@ mod log_refusals;
 mod no_audit;
 mod odd_managers;
 mod outages;
+mod overview;
 mod proc_events;
 mod real_systemd;
 mod rehearse;

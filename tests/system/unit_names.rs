@@ -177,7 +177,8 @@ fn instances_of_connections_are_one_answer() {
     assert!(page.contains("t@7-11471-0.service served one connection"), "{page}");
     let overview = machine.asked_of_store(&[]);
     let page = String::from_utf8(overview.stdout).unwrap();
-    assert!(page.contains("t@.service, 42 instances") && !page.contains("t@7-"), "{page}");
+    assert!(page.contains("\nt@.service (42)  ") && !page.contains("t@7-"), "{page}");
+    assert!(page.contains("\n  harden-why t@.service\n"), "{page}");
     let lines = machine.json(&[])["overview"].as_array().unwrap().len();
     assert_eq!(lines, 44, "JSON has every instance");
 }

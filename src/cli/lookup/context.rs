@@ -12,6 +12,7 @@ use crate::systemd::bus_address::BusAddress;
 use crate::systemd::manager::Managers;
 use crate::systemd::syscall_groups;
 use crate::systemd::syscall_groups::LoadedGroups;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 /// Incidents, managers, groups and notes: opened once for a verb, and passed on by reference.
 #[derive(Debug)]
@@ -38,24 +39,28 @@ impl Context {
     /// # Errors
     /// Neither the daemon nor a store can be read.
     pub(crate) async fn open(common: &Common, state_dir: &StateDir, local_time: &LocalTime) -> anyhow::Result<Self> {
+        let groups = spawn_blocking(syscall_groups::load);
         let (incidents, notes) = IncidentSource::open(common, state_dir).await?;
-        Ok(Self::collect(incidents, &common.bus, local_time, notes).await)
+        Ok(Self::collect(incidents, groups, &common.bus, local_time, notes).await)
     }
 
     /// Builds the context over a daemon that is connected already.
     pub(crate) async fn from_daemon(daemon: HardenWhyProxy<'static>, bus: &BusAddress, local_time: &LocalTime) -> Self {
-        Self::collect(IncidentSource::Daemon(daemon), bus, local_time, Vec::new()).await
+        let groups = spawn_blocking(syscall_groups::load);
+        Self::collect(IncidentSource::Daemon(daemon), groups, bus, local_time, Vec::new()).await
     }
 
     async fn collect(
         incidents: IncidentSource,
+        groups: JoinHandle<LoadedGroups>,
         bus: &BusAddress,
         local_time: &LocalTime,
         mut notes: Vec<Note>,
     ) -> Self {
-        let loaded_groups = syscall_groups::load();
-        notes.extend(syscall_groups::groups_note(&loaded_groups));
         let status = incidents.status().await;
+        // The thread fails only if it panics.
+        let loaded_groups = groups.await.unwrap_or_else(|_| syscall_groups::load());
+        notes.extend(syscall_groups::groups_note(&loaded_groups));
         if let Some(status) = &status {
             notes.extend(hearing_notes(status));
         }

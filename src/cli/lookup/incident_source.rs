@@ -41,6 +41,14 @@ pub(crate) struct IncidentScope {
     pub(crate) since: Option<i64>,
 }
 
+/// Selects incidents by their unit.
+#[derive(Debug, Clone, Copy)]
+enum Selection<'a> {
+    All,
+    Named(&'a UnitName),
+    UnknownUnits,
+}
+
 /// Selects the managers whose units count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum ManagerScope {
@@ -149,10 +157,22 @@ impl IncidentSource {
         name: Option<&UnitName>,
         scope: IncidentScope,
     ) -> anyhow::Result<UnitIncidents> {
+        self.list(name.map_or(Selection::UnknownUnits, Selection::Named), scope).await
+    }
+
+    /// Lists the incidents of all units and of unknown units, newest first.
+    ///
+    /// # Errors
+    /// The daemon or the store fails.
+    pub(crate) async fn all_incidents(&self, scope: IncidentScope) -> anyhow::Result<UnitIncidents> {
+        self.list(Selection::All, scope).await
+    }
+
+    async fn list(&self, selection: Selection<'_>, scope: IncidentScope) -> anyhow::Result<UnitIncidents> {
         let mut found = Vec::new();
         let mut offset = 0;
         loop {
-            let page = self.page(name, scope.since, offset).await?;
+            let page = self.page(selection, scope.since, offset).await?;
             let last = page.len() < MAX_INCIDENTS as usize;
             offset += MAX_INCIDENTS;
             let incidents = page.into_iter().map(|stored| stored.incident);
@@ -165,17 +185,22 @@ impl IncidentSource {
         }
     }
 
-    async fn page(&self, name: Option<&UnitName>, since: Option<i64>, offset: u32) -> anyhow::Result<Vec<Stored>> {
+    async fn page(&self, selection: Selection<'_>, since: Option<i64>, offset: u32) -> anyhow::Result<Vec<Stored>> {
         match self {
             Self::Daemon(daemon) => {
                 let since = since.unwrap_or_default();
-                let (unit, manager) = name.map_or(("", NO_MANAGER), |name| (name.as_str(), ""));
+                let (unit, manager) = match selection {
+                    Selection::All => ("", ""),
+                    Selection::Named(name) => (name.as_str(), ""),
+                    Selection::UnknownUnits => ("", NO_MANAGER),
+                };
                 let page = patiently(|| daemon.list_incidents(unit, manager, since, offset, MAX_INCIDENTS)).await;
                 Ok(or_empty(page)?.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
             }
             Self::Store(store) => {
-                let (unknown, limit) = (name.is_none(), Some(MAX_INCIDENTS));
-                Ok(store.incidents(&Query { unknown, unit: name.cloned(), since, limit, offset, manager: None })?)
+                let unit = if let Selection::Named(name) = selection { Some(name.clone()) } else { None };
+                let (unknown, limit) = (matches!(selection, Selection::UnknownUnits), Some(MAX_INCIDENTS));
+                Ok(store.incidents(&Query { unknown, unit, since, limit, offset, manager: None })?)
             }
         }
     }

@@ -1,22 +1,26 @@
-//! `harden-why`: lists the units with denials, newest first, and those that can refuse calls without a record.
+//! `harden-why`: a table of the units with denials, newest first.
 
+pub(crate) mod examined;
 pub(crate) mod silent;
+pub(crate) mod table;
 
 use crate::audit::Note;
 use crate::audit::text::plural;
 use crate::cli::args::Cli;
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::context::Context;
+use crate::cli::lookup::incident_source::IncidentScope;
 use crate::cli::lookup::unit_names::parse_scope;
 use crate::cli::terminal::output::{Detail, Reply};
-use crate::cli::terminal::page::{BOLD, DIM, Page, WARN, add_notes, styled};
-use crate::cli::terminal::words::{count_times, describe_manager};
+use crate::cli::terminal::page::{Page, add_notes};
 use crate::cli::views::answer::SCHEMA;
 use crate::incidents::UnitSummary;
 use crate::incidents::local_time::{LocalTime, moment};
-use crate::units::UnitName;
+use crate::units::{Unit, UnitName};
+use examined::{DenialState, ExaminedUnit, examine, shown_name};
 use serde::Serialize;
 use silent::{SilentUnit, SilentUnits};
+use table::{Row, add_table};
 
 /// The units with denials.
 #[derive(Debug, Serialize)]
@@ -33,9 +37,12 @@ pub(crate) struct Overview {
     /// Whether the caller may see the denials of their own units only.
     #[serde(skip)]
     own_units_only: bool,
-    /// Whether the page names all units.
+    /// Whether the page shows fixed units, and names all units that can be refused calls without a record.
     #[serde(skip)]
     all: bool,
+    /// Whether the table has headings.
+    #[serde(skip)]
+    has_legend: bool,
 }
 
 fn units<S: serde::Serializer>(silent: &SilentUnits, serializer: S) -> Result<S::Ok, S::Error> {
@@ -55,16 +62,18 @@ struct OverviewLine {
     count: u64,
     /// The latest sighting, RFC 3339.
     last: Option<String>,
+    /// The state now; null if the unit is unknown or its manager does not answer.
+    state: Option<DenialState>,
+    /// The denied calls, newest first.
+    calls: Vec<String>,
+    /// `FILE:LINE` of the settings that decided, or words in their place.
+    decided_by: Vec<String>,
     /// The directives that can refuse calls without a record, according to its manager.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     silent: Vec<&'static str>,
-    /// Whether `SystemCallFilter=` is one of them.
+    /// The latest sighting as the table shows it.
     #[serde(skip)]
-    marked: bool,
-    #[serde(skip)]
-    shown: Option<String>,
-    #[serde(skip)]
-    ago: Option<String>,
+    shown: String,
 }
 
 /// Lists every unit with denials.
@@ -74,12 +83,13 @@ struct OverviewLine {
 pub(crate) async fn overview(cli: &Cli, clock: &LocalTime) -> anyhow::Result<Overview> {
     let scope = parse_scope(&cli.units, clock)?;
     let context = Context::open(&cli.common, &cli.units.source, clock).await?;
-    let units = context.incidents.units(scope).await?;
-    let mut lines: Vec<OverviewLine> = units.iter().map(|summary| OverviewLine::new(summary, clock)).collect();
-    let silent = SilentUnits::query(&context.managers, scope.managers, clock).await;
+    let all = cli.units.all;
+    let (lines, silent) = tokio::join!(list_lines(&context, scope, all), SilentUnits::query(&context, scope.managers));
+    let mut lines = lines?;
     for line in &mut lines {
         let found = line.unit.as_deref().zip(line.manager.as_deref());
-        line.mark(found.and_then(|(unit, manager)| silent.find(unit, manager)));
+        let silent: Option<&SilentUnit> = found.and_then(|(unit, manager)| silent.find(unit, manager));
+        line.silent = silent.map_or_else(Vec::new, |silent| silent.directives.clone());
     }
     let hidden = context.hidden_incidents_note(scope.managers);
     let own_units_only = hidden.is_some();
@@ -87,21 +97,36 @@ pub(crate) async fn overview(cli: &Cli, clock: &LocalTime) -> anyhow::Result<Ove
     let mut notes = context.notes;
     notes.extend(silent.notes.iter().cloned());
     notes.extend(hidden.into_iter().chain(evicted));
-    Ok(Overview { schema: SCHEMA, lines, silent, notes, own_units_only, all: cli.units.all })
+    Ok(Overview { schema: SCHEMA, lines, silent, notes, own_units_only, all, has_legend: true })
+}
+
+async fn list_lines(context: &Context, scope: IncidentScope, all: bool) -> anyhow::Result<Vec<OverviewLine>> {
+    let summaries = context.incidents.units(scope).await?;
+    if summaries.is_empty() {
+        return Ok(Vec::new());
+    }
+    let incidents = context.incidents.all_incidents(scope).await?.incidents;
+    let units: Vec<Option<Unit>> = summaries.iter().map(|summary| summary.unit.clone()).collect();
+    let examined = examine(context, &units, incidents, all).await;
+    let lines = summaries.iter().zip(examined);
+    Ok(lines.map(|(summary, examined)| OverviewLine::new(summary, examined, &context.local_time)).collect())
 }
 
 impl OverviewLine {
-    fn new(UnitSummary { unit, incidents, count, last }: &UnitSummary, clock: &LocalTime) -> Self {
+    fn new(summary: &UnitSummary, examined: ExaminedUnit, clock: &LocalTime) -> Self {
+        let UnitSummary { unit, incidents, count, last } = summary;
+        let ExaminedUnit { state, calls, decided_by } = examined;
         Self {
             unit: unit.as_ref().map(|unit| unit.name.to_string()),
             manager: unit.as_ref().map(|unit| unit.manager.to_string()),
             incidents: *incidents,
             count: *count,
             last: moment(last),
+            state,
+            calls,
+            decided_by,
             silent: Vec::new(),
-            marked: false,
-            shown: clock.show(last),
-            ago: clock.ago(last),
+            shown: clock.short_ago(last).or_else(|| clock.show(last)).unwrap_or_else(|| "-".to_owned()),
         }
     }
 
@@ -110,84 +135,114 @@ impl OverviewLine {
         self.unit.as_deref()?.parse::<UnitName>().ok()?.template_name()
     }
 
-    fn mark(&mut self, silent: Option<&SilentUnit>) {
-        self.silent = silent.map_or_else(Vec::new, |silent| silent.directives.clone());
-        self.marked = silent.is_some_and(|silent| silent.is_filtered() && !silent.recorded);
+    fn row(&self) -> Row {
+        let named = self.unit.as_deref().zip(self.manager.as_deref());
+        Row {
+            unit: named.map_or_else(|| "unit unknown".to_owned(), |(unit, manager)| shown_name(unit, manager)),
+            name: self.unit.clone(),
+            state: self.state,
+            calls: self.calls.clone(),
+            count: self.count,
+            last: self.shown.clone(),
+            decided_by: self.decided_by.clone(),
+        }
     }
 }
 
-/// A line of the page: a unit, or the instances of a template.
-struct PageLine {
-    /// The unit, or the instance with the newest denial and the sightings of all.
-    line: OverviewLine,
-    instances: usize,
-}
+/// Lines of one unit, or of all instances of a template, newest first.
+type FoldedLines<'a> = Vec<&'a OverviewLine>;
 
 impl Overview {
-    /// Returns the lines, with one for all instances of a template, in the order of the newest denial.
-    fn page_lines(&self) -> Vec<PageLine> {
-        let mut shown: Vec<PageLine> = Vec::new();
+    /// Folds the instances of each template, in the order of the newest denial.
+    fn fold_lines(&self) -> Vec<FoldedLines<'_>> {
+        let mut folded: Vec<FoldedLines<'_>> = Vec::new();
         for line in &self.lines {
             let template = line.template();
-            let same = |one: &&mut PageLine| {
-                template.is_some() && one.line.template() == template && one.line.manager == line.manager
+            let is_same = |lines: &&mut FoldedLines<'_>| {
+                let newest = lines.first().filter(|newest| newest.manager == line.manager);
+                template.is_some() && newest.is_some_and(|newest| newest.template() == template)
             };
-            match shown.iter_mut().find(same) {
-                Some(one) => {
-                    one.instances += 1;
-                    one.line.count = one.line.count.saturating_add(line.count);
-                    one.line.marked |= line.marked;
-                }
-                None => shown.push(PageLine { line: line.clone(), instances: 1 }),
+            match folded.iter_mut().find(is_same) {
+                Some(lines) => lines.push(line),
+                None => folded.push(vec![line]),
             }
         }
-        shown
+        folded
     }
+
+    /// Returns the rows of the table, and how many fixed units it leaves out.
+    fn rows(&self, detail: Detail) -> (Vec<Row>, usize) {
+        let is_fixed = |row: &Row| row.state == Some(DenialState::Fixed);
+        let rows: Vec<Row> = if detail == Detail::Full {
+            self.lines.iter().map(OverviewLine::row).collect()
+        } else {
+            self.fold_lines().iter().filter_map(|lines| fold_rows(lines)).collect()
+        };
+        let (fixed, open): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| !self.all && is_fixed(row));
+        (open, fixed.len())
+    }
+}
+
+/// Adds the command that explains the newest of the rows.
+fn add_next_command(page: &mut Page, rows: &[Row]) {
+    if let Some(name) = rows.iter().find_map(|row| row.name.as_ref()) {
+        page.gap();
+        page.line("Why, and what to change:");
+        page.line(format_args!("  harden-why {name}"));
+    }
+    if rows.iter().any(|row| row.name.is_none()) {
+        page.gap();
+        page.line("Processes of unknown units:");
+        page.line("  harden-why --unknown");
+    }
+}
+
+/// Returns the row of a unit, or one for all instances of a template: in the worst state of any of them.
+fn fold_rows(lines: &[&OverviewLine]) -> Option<Row> {
+    let (newest, others) = lines.split_first()?;
+    let mut row = newest.row();
+    if let Some(template) = newest.template().filter(|_| !others.is_empty()) {
+        let manager = newest.manager.as_deref().unwrap_or_default();
+        row.unit = format!("{} ({})", shown_name(template.as_str(), manager), lines.len());
+        row.name = Some(template.to_string());
+    }
+    for other in others {
+        row.count = row.count.saturating_add(other.count);
+        row.state = match (row.state, other.state) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        for (list, more) in [(&mut row.calls, &other.calls), (&mut row.decided_by, &other.decided_by)] {
+            for text in more {
+                if !list.contains(text) {
+                    list.push(text.clone());
+                }
+            }
+        }
+    }
+    Some(row)
 }
 
 impl Reply for Overview {
-    fn page(&self, _: Detail) -> String {
+    fn page(&self, detail: Detail) -> String {
         let mut page = Page::default();
-        if self.lines.is_empty() {
-            page.line(if self.own_units_only {
-                "No denials of your own units are known. You may not see those of others."
-            } else {
-                "No denials are known."
-            });
-        } else {
-            page.line(styled(BOLD, "Units with denials, newest first"));
-            for PageLine { line, instances } in self.page_lines() {
-                page.gap();
-                let unit = match (line.unit.as_deref(), line.template()) {
-                    (Some(_), Some(template)) if instances > 1 => {
-                        format!("{template}, {}", plural(instances as u64, "instance"))
-                    }
-                    (unit, _) => unit.unwrap_or("unit unknown").to_owned(),
-                };
-                let whose = line
-                    .manager
-                    .as_deref()
-                    .map_or_else(String::new, |manager| format!(" ({})", describe_manager(manager)));
-                let mark = if line.marked {
-                    styled(WARN, ", and can be refused more without a record")
-                } else {
-                    String::new()
-                };
-                page.line(format_args!("{}{}{mark}", styled(BOLD, unit), styled(DIM, whose)));
-                let last = line.shown.as_ref().map_or_else(String::new, |last| format!(", last {last}"));
-                let ago = line.ago.as_ref().map_or_else(String::new, |ago| format!(", {ago}"));
-                // The instances of a template usually have the same denials.
-                let denials = if instances > 1 { String::new() } else { plural(line.incidents, "denial") + ", " };
-                let what = format!("{denials}seen {}{last}{ago}", count_times(line.count));
-                page.paragraph(2, &what);
+        let (rows, fixed) = self.rows(detail);
+        match (self.lines.is_empty(), rows.is_empty()) {
+            (true, _) if self.own_units_only => {
+                page.paragraph(0, "No denials of your own units are known. You may not see those of others.");
             }
-            page.gap();
-            page.line("'harden-why UNIT' tells why, and what to change.");
-            if self.lines.iter().any(|line| line.unit.is_none()) {
-                page.line("'harden-why --unknown' tells what is known of processes whose unit is not.");
-            }
+            (true, _) => page.line("No denials are known."),
+            (false, true) => page.line("All denials are fixed."),
+            (false, false) => add_table(&mut page, &rows, self.has_legend, detail == Detail::Full),
+        }
+        page.gap();
+        if fixed > 0 {
+            let verb = if fixed == 1 { "is" } else { "are" };
+            let units = plural(fixed as u64, "fixed unit");
+            page.paragraph(0, &format!("{units} {verb} not shown: 'harden-why --all' lists them."));
         }
         self.silent.add_to_page(&mut page, self.all);
+        add_next_command(&mut page, &rows);
         add_notes(&mut page, &self.notes);
         page.finish()
     }

@@ -19,6 +19,33 @@ const MOST: usize = 10_000;
 const LONGEST: Duration = Duration::from_secs(10);
 
 impl SystemdManager {
+    /// Returns the properties of these units, in their order. Asks several at a time.
+    pub(crate) async fn properties_of(&self, names: &[UnitName]) -> Vec<Result<UnitProperties, SystemdError>> {
+        let (places, mut calls) = (Arc::new(Semaphore::new(MAX_CALLS)), JoinSet::new());
+        for (index, name) in names.iter().cloned().enumerate() {
+            let (manager, places) = (self.clone(), Arc::clone(&places));
+            calls.spawn(async move {
+                // The semaphore is never closed.
+                let _place = places.acquire().await;
+                (index, manager.unit_properties(&name).await)
+            });
+        }
+        let mut answers = vec![Err(SystemdError::TimedOut); names.len()];
+        let deadline = Instant::now() + LONGEST;
+        while let Ok(Some(done)) = timeout_at(deadline, calls.join_next()).await {
+            let Ok((index, answer)) = done else { continue };
+            // A manager that timed out once will time out again.
+            let is_late = matches!(answer, Err(SystemdError::TimedOut));
+            if let Some(place) = answers.get_mut(index) {
+                *place = answer;
+            }
+            if is_late {
+                break;
+            }
+        }
+        answers
+    }
+
     /// Returns the properties of every loaded unit that can run processes, in no order, and whether the list is
     /// complete. The properties about the units' files stay empty. `progress` receives the number of units read and of
     /// all units.

@@ -2,24 +2,20 @@
 
 use crate::audit::Note;
 use crate::audit::text::{escape, plural};
+use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::ManagerScope;
 use crate::cli::terminal::page::{BOLD, Page, styled};
 use crate::cli::terminal::progress::Steps;
 use crate::cli::terminal::words::describe_manager;
 use crate::host::unit_settings::surroundings;
-use crate::incidents::local_time::LocalTime;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::refusal_logging::state::ActiveLogging;
 use crate::policy::Directive;
-use crate::systemd::manager::{Managers, SystemdError, SystemdManager, UnitProperties};
-use crate::systemd::syscall_groups;
+use crate::systemd::manager::{SystemdError, SystemdManager, UnitProperties};
 use crate::units::{Manager, UnitName};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-
-/// The most units that the page names.
-const NAMED: usize = 12;
 
 /// A unit that can refuse calls without a record.
 #[derive(Debug, Serialize)]
@@ -54,7 +50,8 @@ pub(crate) struct SilentUnits {
 
 impl SilentUnits {
     /// Asks the system manager and the caller's own manager concurrently.
-    pub(crate) async fn query(managers: &Managers, which: ManagerScope, clock: &LocalTime) -> Self {
+    pub(crate) async fn query(context: &Context, which: ManagerScope) -> Self {
+        let managers = &context.managers;
         let own = Manager::User(nix::unistd::geteuid().as_raw());
         let steps = RefCell::new(Steps::new("units"));
         let ask = async |manager: Manager, at: usize| {
@@ -63,7 +60,7 @@ impl SilentUnits {
             }
             let report = |done, of| steps.borrow_mut().set(at, done, of);
             match managers.connect(manager).await {
-                Ok(running) => Self::query_manager(managers, &running, report, clock).await,
+                Ok(running) => Self::query_manager(context, &running, report).await,
                 // Most users, and root, have no manager of their own.
                 Err(SystemdError::Unreachable { .. }) if manager == own => Self::default(),
                 Err(error) => Self::unknown(manager, &error),
@@ -80,21 +77,17 @@ impl SilentUnits {
         silent
     }
 
-    async fn query_manager(
-        managers: &Managers,
-        running: &SystemdManager,
-        report: impl FnMut(usize, usize),
-        clock: &LocalTime,
-    ) -> Self {
+    async fn query_manager(context: &Context, running: &SystemdManager, report: impl FnMut(usize, usize)) -> Self {
         let manager = running.manager();
-        let (facts, complete) = match running.list_loaded_units(report).await {
+        let recording = ActiveLogging::find(LocalMachine::new(&context.managers), manager);
+        let (loaded, recording) = tokio::join!(running.list_loaded_units(report), recording);
+        let (facts, complete) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => return Self::unknown(manager, &error),
         };
-        let recording = ActiveLogging::find(LocalMachine::new(managers), manager).await;
-        let (groups, surroundings) = (syscall_groups::load().groups, surroundings(manager));
+        let surroundings = surroundings(manager);
         let refusing = |facts: &UnitProperties| {
-            let policy = facts.policy(surroundings.clone(), &groups);
+            let policy = facts.policy(surroundings.clone(), context.groups());
             let mut directives = policy.refusing_directives();
             directives.sort_by_key(|directive| *directive != Directive::SystemCallFilter);
             (!directives.is_empty()).then(|| SilentUnit {
@@ -107,7 +100,7 @@ impl SilentUnits {
         };
         let units = facts.iter().filter_map(refusing).collect();
         let whose = describe_manager(&manager.to_string());
-        let recorded = recording.map(|recording| (manager.to_string(), recording.when(clock)));
+        let recorded = recording.map(|recording| (manager.to_string(), recording.when(&context.local_time)));
         let notes = (!complete).then(|| {
             Note::new(
                 "units-incomplete",
@@ -130,51 +123,54 @@ impl SilentUnits {
         self.units.iter().find(|silent| silent.unit == unit && silent.manager == manager)
     }
 
-    /// Adds the units to a page; `all` names every one.
+    /// Adds the units to a page: one line each for those without a record and those that are logged now, or with `all`
+    /// every name.
     pub(crate) fn add_to_page(&self, page: &mut Page, all: bool) {
         let unrecorded: Vec<&SilentUnit> = self.units.iter().filter(|unit| !unit.recorded).collect();
-        if !unrecorded.is_empty() {
+        if all && !unrecorded.is_empty() {
             page.gap();
             page.line(styled(BOLD, format_args!("Units whose refusals leave no record: {}", unrecorded.len())));
-            add_units(page, &unrecorded, all);
+            add_units(page, &unrecorded);
             page.paragraph(
                 2,
                 "To see them: 'harden-why rehearse UNIT', 'harden-why tap UNIT' or 'harden-why log-refusals UNIT'.",
+            );
+        } else if !unrecorded.is_empty() {
+            let units = plural(unrecorded.len() as u64, "unit");
+            page.paragraph(
+                0,
+                &format!("{units} can be refused calls without a record: 'harden-why --all' names them."),
             );
         }
         for (manager, when) in &self.recorded {
             let recorded: Vec<&SilentUnit> =
                 self.units.iter().filter(|unit| unit.recorded && unit.manager == *manager).collect();
-            page.gap();
-            page.line(styled(BOLD, format_args!("Units whose refusals are recorded now: {}", recorded.len())));
-            add_units(page, &recorded, all);
-            page.paragraph(2, &format!("Of the {}, of processes started {when}.", describe_manager(manager)));
+            if all {
+                page.gap();
+                page.line(styled(BOLD, format_args!("Units whose refusals are logged now: {}", recorded.len())));
+                add_units(page, &recorded);
+                page.paragraph(2, &format!("Of the {}, of processes started {when}.", describe_manager(manager)));
+            } else {
+                let units = plural(recorded.len() as u64, "unit");
+                page.paragraph(
+                    0,
+                    &format!(
+                        "The {} logs the refusals of {units} now, of processes started {when}.",
+                        describe_manager(manager)
+                    ),
+                );
+            }
         }
     }
 }
 
-/// Adds the units with a filter by name, and counts the others.
-fn add_units(page: &mut Page, units: &[&SilentUnit], all: bool) {
+/// Adds the names of the units with a filter, and of the others.
+fn add_units(page: &mut Page, units: &[&SilentUnit]) {
     let (filtered, others) = units.split_at(units.iter().take_while(|unit| unit.is_filtered()).count());
-    if !filtered.is_empty() {
-        let most = if all { filtered.len() } else { NAMED };
-        page.item("  SystemCallFilter=  ", &names(filtered, most));
-    }
-    if !others.is_empty() {
-        let most = if all { others.len() } else { 0 };
-        page.item("  other settings     ", &names(others, most));
-    }
-}
-
-/// Joins at most `most` names, and counts the rest.
-fn names(units: &[&SilentUnit], most: usize) -> String {
-    let names = fold_names(units);
-    let (shown, rest) = names.split_at(names.len().min(most));
-    let shown = shown.join(", ");
-    match (shown.is_empty(), rest.len()) {
-        (_, 0) => shown,
-        (true, _) => format!("{} ('harden-why --all' names them)", plural(units.len() as u64, "unit")),
-        (false, rest) => format!("{shown} and {rest} more ('harden-why --all' names them)"),
+    for (label, units) in [("  SystemCallFilter=  ", filtered), ("  other settings     ", others)] {
+        if !units.is_empty() {
+            page.item(label, &fold_names(units).join(", "));
+        }
     }
 }
 
