@@ -119,7 +119,7 @@ fn template_stands_for_its_instances() {
     let nobody = machine.json(&["nobody@.service"]);
     assert_eq!(nobody["units"][0]["denials"], serde_json::json!([]));
     let note = nobody["units"][0]["notes"][0]["text"].as_str().unwrap();
-    assert!(note.starts_with("no instance of nobody@.service has denials"), "{note}");
+    assert_eq!(note, "Unit nobody@.service not found.");
     for verb in ["rehearse", "tap"] {
         let error = machine.error(&[verb, "t@", "--yes"][..if verb == "tap" { 2 } else { 3 }]);
         assert!(error.contains("t@.service is a template: name an instance, as t@NAME.service"), "{verb}: {error}");
@@ -240,4 +240,43 @@ fn pattern_is_refused_as_one() {
     let Some(machine) = Machine::start() else { return };
     let error = machine.error(&["t@*"]);
     assert!(error.contains("t@* is a pattern: name the units, or a template (x@.service)"), "{error}");
+}
+
+#[test]
+fn tap_of_timer_umbrella_or_template_watches_the_service_behind_it() {
+    let Some(machine) = Machine::start() else { return };
+    let sleeps = "[Service]\nExecStart=/bin/sleep 600\n";
+    for (unit, text) in [
+        ("tick.timer", "[Timer]\nOnActiveSec=1h\n"),
+        ("tick.service", sleeps),
+        (
+            "all.service",
+            "[Unit]\nWants=all@a.service\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n",
+        ),
+        ("all@.service", &format!("[Unit]\nPartOf=all.service\n{sleeps}")),
+    ] {
+        machine.manager.write(unit, text);
+    }
+    machine.manager.reload();
+    for unit in ["tick.service", "tick.timer", "all.service", "all@a.service"] {
+        assert!(machine.manager.start_unit(unit), "{unit}");
+    }
+    for (name, unit, step) in [
+        ("tick.timer", "tick.service", "tick.timer starts tick.service"),
+        ("all", "all@a.service", "all@a.service is part of all.service"),
+        ("all@", "all@a.service", "all@a.service is the running instance of all@.service"),
+    ] {
+        let tapped = machine.client(&["--json", "tap", "--for", "1s", name]);
+        assert_eq!(
+            (&tapped["units"][0]["unit"], &tapped["notes"][0]["text"]),
+            (&unit.into(), &step.into()),
+            "{tapped}"
+        );
+    }
+    assert!(machine.manager.start_unit("all@b.service"));
+    let error = machine.error(&["tap", "--for", "1s", "all@"]);
+    assert!(
+        error.contains("all@.service stands for several units: name one of all@a.service and all@b.service"),
+        "{error}"
+    );
 }

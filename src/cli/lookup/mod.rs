@@ -8,6 +8,7 @@ pub(crate) mod pasted_root;
 pub(crate) mod read_only;
 pub(crate) mod scratch_dir;
 pub(crate) mod silent_refusals;
+pub(crate) mod started_unit;
 pub(crate) mod subject;
 pub(crate) mod subject_search;
 pub(crate) mod transient;

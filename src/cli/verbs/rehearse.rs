@@ -8,8 +8,9 @@ use crate::cli::args::{Chosen, Common};
 use crate::cli::exit_status::{ExitStatus, UsageError};
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::{IncidentScope, ManagerScope};
+use crate::cli::lookup::started_unit::StartedUnit;
 use crate::cli::lookup::unit_answer::{SilentRefusals, answer_for_unit};
-use crate::cli::lookup::unit_names::parse_instance_name;
+use crate::cli::lookup::unit_names::{managers_to_ask, parse_unit_name};
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::output::{print_before_question, print_message, print_reply};
 use crate::cli::terminal::page::{BAD, DIM, Page, add_notes};
@@ -55,8 +56,12 @@ pub(crate) async fn rehearse(
         )
     );
     let clock = local_time_now();
+    let managers = Managers::new(&common.bus);
+    let scope = ManagerScope::from_flags(asked.chosen.system, asked.chosen.user);
+    let named = parse_unit_name(&asked.chosen.unit)?;
+    let started = StartedUnit::find(&managers, named, &managers_to_ask(scope)).await?;
     let request = RehearsalRequest {
-        unit: parse_instance_name(&asked.chosen.unit)?,
+        unit: started.name.clone(),
         system: asked.chosen.system,
         user: asked.chosen.user,
         limits: Limits { time: asked.duration, idle: asked.until_idle },
@@ -64,9 +69,9 @@ pub(crate) async fn rehearse(
         reloads: !asked.no_reload,
     };
     let daemon = ListeningDaemon::connect(&common.bus).await?;
-    let managers = Managers::new(&common.bus);
     let machine = LocalMachine::new(&managers);
     let mut plan = RehearsalPlan::prepare(machine, &request, syscall_groups::load(), &clock).await?;
+    plan.notes.extend(started.note());
     plan.notes.extend(hearing_notes(&daemon.status));
     let mut interruption = Interruption::from_signals()?;
     let refused = if asked.dry_run {

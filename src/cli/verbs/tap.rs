@@ -4,7 +4,8 @@
 use crate::audit::Note;
 use crate::cli::args::{Common, TapArgs as Asked};
 use crate::cli::lookup::incident_source::ManagerScope;
-use crate::cli::lookup::unit_names::parse_instance_name;
+use crate::cli::lookup::started_unit::StartedUnit;
+use crate::cli::lookup::unit_names::parse_unit_name;
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::views::answer::{Answer, SCHEMA};
 use crate::cli::views::remedy::add_exposure;
@@ -39,11 +40,14 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     let machine = LocalMachine::new(&managers);
     let scope = ManagerScope::from_flags(asked.system, asked.user);
     let candidates: Vec<Manager> = all_managers(&managers).filter(|manager| scope.includes(Some(*manager))).collect();
-    let mut watched = Vec::new();
+    let (mut watched, mut led) = (Vec::new(), Vec::new());
     for name in &asked.targets {
-        let request = match name.parse() {
-            Ok(pid) => TargetRequest::Process(pid),
-            Err(_) => TargetRequest::Unit(parse_instance_name(name)?),
+        let request = if let Ok(pid) = name.parse() {
+            TargetRequest::Process(pid)
+        } else {
+            let started = StartedUnit::find(&managers, parse_unit_name(name)?, &candidates).await?;
+            led.extend(started.note());
+            TargetRequest::Unit(started.name)
         };
         watched.push(resolve_target(machine, &request, &candidates).await?);
     }
@@ -58,7 +62,8 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     drop(live);
     let finished = finished?;
 
-    let mut notes = loss_notes(finished.losses, finished.uncounted);
+    let mut notes = led;
+    notes.extend(loss_notes(finished.losses, finished.uncounted));
     notes.extend(syscall_groups::groups_note(&loaded));
     let incidents: Vec<Incident> = finished.refusals.iter().filter_map(UnitRefusal::to_incident).collect();
     notes.extend(report_to_daemon(&common.bus, &incidents).await);
