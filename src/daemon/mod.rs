@@ -13,6 +13,7 @@
 //! The disk, the journal and the bus can be unavailable for a time. The daemon keeps a bounded backlog for each of
 //! them.
 
+mod age_limit;
 mod alert_rate;
 mod alerts;
 mod attributor;

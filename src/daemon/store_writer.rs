@@ -1,8 +1,9 @@
 //! The only writer of the store. It runs on a separate thread, so a slow or full disk never delays the loop.
 
+use super::age_limit::AgeLimit;
 use super::config::Config;
 use crate::incidents::{Evicted, IncidentChange, Recorded, ReplacedFile, Store, StoreError};
-use crate::kernel::clock::now_millis;
+use crate::kernel::clock::{is_synchronized, now_millis};
 use crate::outlet::client_requests::ForgetRequest;
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -64,7 +65,15 @@ impl StoreWriter {
     /// # Errors
     /// The thread cannot be started.
     pub(super) fn start(store: Option<Store>, dir: PathBuf, retention: Retention) -> std::io::Result<Self> {
-        let owner = StoreOwner { dir, retention, store, forgotten: None, deleted: None, replaced: None };
+        let owner = StoreOwner {
+            dir,
+            retention,
+            store,
+            forgotten: None,
+            deleted: None,
+            replaced: None,
+            age_limit: AgeLimit::default(),
+        };
         let (jobs, inbox) = mpsc::channel();
         let (outbox, results) = unbounded_channel();
         let thread =
@@ -169,6 +178,7 @@ struct StoreOwner {
     /// A store that was deleted, until another replaces it.
     deleted: Option<ReplacedFile>,
     replaced: Option<ReplacedFile>,
+    age_limit: AgeLimit,
 }
 
 impl StoreOwner {
@@ -232,9 +242,10 @@ impl StoreOwner {
 
     fn prune(&mut self) {
         let Some(store) = &mut self.store else { return };
-        let max_age = i64::try_from(self.retention.max_age.as_millis()).unwrap_or(i64::MAX);
-        let oldest = now_millis().saturating_sub(max_age).max(0);
-        match store.prune(oldest, self.retention.max_incidents) {
+        let now = now_millis();
+        let latest = || store.latest_sighting(now).ok().flatten();
+        let aged = self.age_limit.aged(now, is_synchronized(), self.retention.max_age, latest);
+        match store.prune(aged, self.retention.max_incidents) {
             Ok(0) => {}
             Ok(gone) => {
                 tracing::info!(gone, "old incidents were forgotten");
@@ -277,7 +288,15 @@ mod tests {
     fn owner(dir: &Path) -> StoreOwner {
         let retention = Retention::from(&Config::default());
         let store = Some(Store::open(dir).unwrap());
-        StoreOwner { dir: dir.into(), retention, store, forgotten: None, deleted: None, replaced: None }
+        StoreOwner {
+            dir: dir.into(),
+            retention,
+            store,
+            forgotten: None,
+            deleted: None,
+            replaced: None,
+            age_limit: AgeLimit::default(),
+        }
     }
 
     /// The stored events, as another program reads them.

@@ -105,6 +105,16 @@ pub fn now_millis() -> i64 {
     read(libc::CLOCK_REALTIME) / 1_000_000
 }
 
+/// Whether the kernel knows that the clock is right (`adjtimex(2)`). At start, and without a time server, it does not.
+#[must_use]
+pub(crate) fn is_synchronized() -> bool {
+    // SAFETY: `timex` consists of integers, for which zero is a value.
+    let mut state: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: without `modes`, the call only writes to `state`, which lives on.
+    let result = unsafe { libc::adjtimex(&raw mut state) };
+    result >= 0 && result != libc::TIME_ERROR
+}
+
 /// Converts clock ticks, as in `/proc/PID/stat`, to nanoseconds.
 pub(crate) fn ns_of_ticks(ticks: u64) -> i64 {
     i64::try_from(ticks.saturating_mul(TICK_NS)).unwrap_or(i64::MAX)

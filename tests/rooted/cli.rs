@@ -111,7 +111,7 @@ fn forgotten_incidents_are_reported() {
         })
         .collect();
     let dir = store(&many);
-    Store::open(dir.path()).unwrap().prune(0, 4).unwrap();
+    Store::open(dir.path()).unwrap().prune(0..0, 4).unwrap();
     let note = "the store was full: 6 denials of all units, last seen until 2026-11-23 17:47:44, were evicted from it";
     // Later denials of the unit, or a question about later ones, make the note irrelevant.
     let questions: [(&[&str], bool); 5] = [

@@ -226,7 +226,7 @@ fn old_and_surplus_incidents_are_forgotten_and_free_their_space() {
     let mut store = Store::open(&dir).unwrap();
     let many: Vec<_> = (0..5_000).map(|n| Incident { last: Moment::At(n.into()), ..denial(None, n) }).collect();
     store.record(&many).unwrap();
-    assert_eq!(store.prune(1_000, 100).unwrap(), 4_900);
+    assert_eq!(store.prune(0..1_000, 100).unwrap(), 4_900);
     let left = all(&store);
     assert_eq!((left.len(), &left[0].last, &left[99].last), (100, &Moment::At(4_999), &Moment::At(4_900)));
     drop(store);
@@ -245,14 +245,14 @@ fn frequent_incident_outlasts_rare_ones_and_losses_are_reported() {
     };
     store.record(&[at(1, 1_000), at(2, 2), at(3, 1), at(4, 1), at(5, 1), at(6, 1)]).unwrap();
     assert_eq!(store.evicted().unwrap(), Evicted::default());
-    assert_eq!(store.prune(0, 4).unwrap(), 2);
+    assert_eq!(store.prune(0..0, 4).unwrap(), 2);
     let left = |store: &Store| all(store).iter().map(|incident| incident.last.to_string()).collect::<Vec<_>>();
     assert_eq!(left(&store), ["6", "5", "2", "1"], "3 and 4 are as rare as 5 and 6, and older");
     assert_eq!(store.evicted().unwrap(), Evicted { incidents: 2, sightings: 2, last: 4 });
-    store.prune(0, 3).unwrap();
+    store.prune(0..0, 3).unwrap();
     let forgotten = Evicted { incidents: 3, sightings: 3, last: 5 };
     assert_eq!(store.evicted().unwrap(), forgotten);
-    store.prune(3, 3).unwrap();
+    store.prune(0..3, 3).unwrap();
     assert_eq!(left(&store), ["6"], "older than was asked for");
     drop(store);
     assert_eq!(Store::open_read_only(&dir).unwrap().evicted().unwrap(), forgotten, "age is not among it");

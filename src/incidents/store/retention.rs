@@ -1,6 +1,7 @@
 //! Keeps the store within its limits: which incidents it evicts, and how many it has evicted.
 
 use rusqlite::{Connection, TransactionBehavior};
+use std::ops::Range;
 
 use super::{Store, StoreError};
 use crate::units::Unit;
@@ -17,14 +18,24 @@ pub struct Evicted {
 }
 
 impl Store {
-    /// Deletes incidents last seen before `oldest` (milliseconds since the epoch), then evicts others until `most` are
-    /// left: of the rarer half, those with the oldest latest sighting. Releases free space to the file system. Returns
-    /// how many incidents it deleted.
+    /// Deletes incidents last seen within `aged` (milliseconds since the epoch), then evicts others until `most` are left:
+    /// of the rarer half, those with the oldest latest sighting. Releases free space to the file system. Returns how
+    /// many incidents it deleted.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn prune(&mut self, oldest: i64, most: u32) -> Result<u64, StoreError> {
-        prune(&mut self.conn, oldest, most).map_err(|source| StoreError::from_sqlite(&self.path, source))
+    pub fn prune(&mut self, aged: Range<i64>, most: u32) -> Result<u64, StoreError> {
+        prune(&mut self.conn, &aged, most).map_err(|source| StoreError::from_sqlite(&self.path, source))
+    }
+
+    /// Returns the latest sighting up to `now`, in milliseconds since the epoch. A later one was stamped by a wrong clock.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn latest_sighting(&self, now: i64) -> Result<Option<i64>, StoreError> {
+        let latest = "SELECT max(last_ms) FROM incident WHERE last_ms <= ?1";
+        let row = self.conn.query_row(latest, [now], |row| row.get(0));
+        row.map_err(|source| StoreError::from_sqlite(&self.path, source))
     }
 
     /// Deletes the incidents of a unit, or (`None`) those of processes whose unit is unknown, because a person dismissed
@@ -72,16 +83,17 @@ impl Store {
         if pages < most / 4 * 3 {
             return Ok(false);
         }
-        self.prune(i64::MIN, u32::try_from(rows / 4 * 3).unwrap_or(u32::MAX))?;
+        self.prune(0..0, u32::try_from(rows / 4 * 3).unwrap_or(u32::MAX))?;
         Ok(true)
     }
 }
 
-fn prune(conn: &mut Connection, oldest: i64, most: u32) -> rusqlite::Result<u64> {
+fn prune(conn: &mut Connection, aged: &Range<i64>, most: u32) -> rusqlite::Result<u64> {
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let aged = transaction.execute("DELETE FROM incident WHERE last_ms < ?1", [oldest])?;
+    let range = [aged.start, aged.end];
+    let aged = transaction.execute("DELETE FROM incident WHERE last_ms >= ?1 AND last_ms < ?2", range)?;
     // Incidents evicted so long ago would have reached their age limit by now.
-    transaction.execute("DELETE FROM evicted WHERE last_ms < ?1", [oldest])?;
+    transaction.execute("DELETE FROM evicted WHERE last_ms >= ?1 AND last_ms < ?2", range)?;
     let evicted = evict(&transaction, most)?;
     transaction.commit()?;
     // Each step frees one page.
