@@ -113,22 +113,22 @@ impl DeathReader {
         self.kills.push(Kill { pid: record.pid, time, unit: unit.cloned(), uid, is_matched: false });
     }
 
-    /// Reads a line that is no record.
-    pub(super) fn read_line(&mut self, line: &[u8]) {
+    /// Reads a line that is no record. Returns whether it tells of a death or of a unit.
+    pub(super) fn read_line(&mut self, line: &[u8]) -> bool {
         let time = LineTime::parse(line);
         let text = String::from_utf8_lossy(line);
         let at = LineTime::text(line)
             .map_or(DeathTime::Unknown, |text| DeathTime::Text(String::from_utf8_lossy(text).into_owned()));
-        self.read_text(&text, &time, &at, None);
+        self.read_text(&text, &time, &at, None)
     }
 
     /// Reads the message of a journal entry. `unit` is the unit that journald names for the process that wrote it.
-    pub(super) fn read_message(&mut self, message: &[u8], millis: Option<i64>, unit: Option<&Unit>) {
+    /// Returns whether the message tells of a death or of a unit.
+    pub(super) fn read_message(&mut self, message: &[u8], millis: Option<i64>, unit: Option<&Unit>) -> bool {
         let time = millis.map_or_else(LineTime::default, LineTime::from_millis);
         let at = millis.map_or(DeathTime::Unknown, DeathTime::At);
-        for line in message.split(|byte| *byte == b'\n') {
-            self.read_text(&String::from_utf8_lossy(line), &time, &at, unit);
-        }
+        let lines = message.split(|byte| *byte == b'\n');
+        lines.fold(false, |told, line| self.read_text(&String::from_utf8_lossy(line), &time, &at, unit) || told)
     }
 
     /// Notes a death that a manager, or systemd-coredump, reports in fields that journald vouches for.
@@ -145,12 +145,16 @@ impl DeathReader {
         });
     }
 
-    fn read_text(&mut self, text: &str, time: &LineTime, at: &DeathTime, unit: Option<&Unit>) {
-        if let Some(core) = self.cores.read(text) {
+    fn read_text(&mut self, text: &str, time: &LineTime, at: &DeathTime, unit: Option<&Unit>) -> bool {
+        let core = self.cores.read(text);
+        let is_core = core.is_some();
+        if let Some(core) = core {
             self.add_core(core);
         }
         self.about = self.about.take().and_then(|(unit, left)| Some((unit, left.checked_sub(1)?)));
-        match death_line::parse(text) {
+        let told = death_line::parse(text);
+        let tells = is_core || told.is_some();
+        match told {
             Some(DeathLine::About(unit)) => self.about = Some((unit, ABOUT_LINES)),
             Some(DeathLine::Failed(name)) => {
                 self.name_last_death(&name);
@@ -165,6 +169,7 @@ impl DeathReader {
             }
             None => {}
         }
+        tells
     }
 
     /// Gives a death the unit that it names, or that the lines around it are about.

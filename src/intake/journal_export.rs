@@ -116,24 +116,30 @@ impl JournalExport {
         sink.push(parsed, unit)
     }
 
-    /// Adds the death that this entry tells of, if it does: in fields of its manager or of systemd-coredump, or in text.
-    pub(super) fn add_deaths(&self, deaths: &mut DeathReader) {
+    /// Adds the death that this entry tells of: in fields of its manager or of systemd-coredump, or in text. Returns whether
+    /// it tells of one, or of a unit.
+    pub(super) fn add_deaths(&self, deaths: &mut DeathReader) -> bool {
         if matches!(self.fields.get("_TRANSPORT"), b"audit" | b"kernel") {
-            return;
+            return false;
         }
         let id = self.fields.get("MESSAGE_ID");
         let received = self.fields.number("__REALTIME_TIMESTAMP").unwrap_or_default();
         let is_dump = id == journal_entry::COREDUMP.as_bytes();
         if id == journal_entry::EXIT.as_bytes() || (is_dump && self.fields.number("COREDUMP_SIGNAL") == Some(SIGSYS)) {
             let get = |name: &CStr| self.fields.find(name.to_str().ok()?).cloned();
-            if let Some(death) = DeathEntry::parse(received, get) {
+            let death = DeathEntry::parse(received, get);
+            let is_death = death.is_some();
+            if let Some(death) = death {
                 deaths.add_reported(death.unit, death.pid, death.at);
             }
+            is_death
         } else if death_line::may_tell(self.fields.get("MESSAGE")) {
             let unit =
                 self.fields.number("_PID").and_then(|pid: u32| self.processes.get(&pid)).map(|process| &process.unit);
             let at = self.fields.number::<i64>("__REALTIME_TIMESTAMP").map(|micros| micros / 1000);
-            deaths.read_message(self.fields.get("MESSAGE"), at, unit);
+            deaths.read_message(self.fields.get("MESSAGE"), at, unit)
+        } else {
+            false
         }
     }
 
@@ -294,7 +300,7 @@ mod tests {
                 "__CURSOR=s=1\n_BOOT_ID=b\n_TRANSPORT=journal\nMESSAGE_ID={id}\nEXIT_CODE=killed\nEXIT_STATUS=31\n{more}\n"
             );
             let summary = read_log(&mut text.as_bytes(), &mut |_, _, _| ()).unwrap();
-            assert_eq!((summary.lines, summary.foreign), (1, 1));
+            assert_eq!((summary.lines, summary.foreign + summary.told), (1, 1));
             let units = summary.deaths.unrecorded.into_iter().filter_map(|death| death.unit);
             units.map(|(unit, _)| format!("{} {}", unit.manager, unit.name)).collect::<Vec<_>>()
         };

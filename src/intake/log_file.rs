@@ -44,6 +44,8 @@ pub(crate) struct LogSummary {
     pub(crate) records: u64,
     /// Further copies of these records.
     pub(crate) repeats: u64,
+    /// Lines and entries that tell of a death, or of its unit.
+    pub(crate) told: u64,
     /// Lines about something else.
     pub(crate) foreign: u64,
     /// Lines that look like a record and are none.
@@ -76,6 +78,7 @@ impl LogSummary {
         match kind {
             LineKind::Record => self.records += 1,
             LineKind::Repeat => self.repeats += 1,
+            LineKind::Death => self.told += 1,
             LineKind::Foreign => self.foreign += 1,
             LineKind::Suspect(why) => {
                 self.malformed += 1;
@@ -200,11 +203,14 @@ impl LogReader<'_, '_> {
         }
         self.sink.deaths.begin_line(line);
         if let Some(kind) = self.classify(line, 0) {
-            if matches!(kind, LineKind::Foreign) {
-                self.sink.facts.add_line(line);
-                self.read_foreign(line);
-                self.units.read_line(line, self.summary.lines);
-            }
+            let kind = match kind {
+                LineKind::Foreign => {
+                    self.sink.facts.add_line(line);
+                    self.units.read_line(line, self.summary.lines);
+                    self.read_foreign(line)
+                }
+                kind => kind,
+            };
             self.summary.count(kind, self.summary.lines);
         }
         if !line.starts_with(b" ") {
@@ -290,8 +296,10 @@ impl LogReader<'_, '_> {
     fn deliver_entry(&mut self) -> LineKind {
         let kind = self.export.deliver(&mut self.sink);
         self.export.add_facts(&mut self.sink.facts);
-        self.export.add_deaths(&mut self.sink.deaths);
-        kind
+        match kind {
+            LineKind::Foreign if self.export.add_deaths(&mut self.sink.deaths) => LineKind::Death,
+            kind => kind,
+        }
     }
 
     /// Reads a JSON text that begins with this line.
@@ -393,9 +401,11 @@ impl LogReader<'_, '_> {
     }
 
     /// Reads what a line tells that is no record.
-    fn read_foreign(&mut self, line: &[u8]) {
-        if !self.traces.read_line(line) {
-            self.sink.deaths.read_line(line);
+    fn read_foreign(&mut self, line: &[u8]) -> LineKind {
+        if !self.traces.read_line(line) && self.sink.deaths.read_line(line) {
+            LineKind::Death
+        } else {
+            LineKind::Foreign
         }
     }
 
@@ -445,10 +455,14 @@ impl LogReader<'_, '_> {
             }
         }
         self.summary.lines += count;
-        self.summary.foreign += count;
+        let mut told = 0;
         if death_line::may_tell(lines) || StraceReader::may_tell(lines) {
-            lines.split(|byte| *byte == b'\n').for_each(|line| self.read_foreign(line));
+            for line in lines.split(|byte| *byte == b'\n') {
+                told += u64::from(matches!(self.read_foreign(line), LineKind::Death));
+            }
         }
+        self.summary.told += told;
+        self.summary.foreign += count - told;
         for words in &self.needles.facts {
             for hit in words.find_iter(lines) {
                 let (start, end) = line_around(lines, 0, hit);

@@ -213,6 +213,7 @@ fn tally(summary: &LogSummary) -> LogTally {
         lines: summary.lines,
         records: summary.records,
         repeats: summary.repeats,
+        told: Some(summary.told).filter(|told| *told > 0),
         unrelated: summary.foreign,
         malformed: summary.malformed,
         overlong: summary.overlong,

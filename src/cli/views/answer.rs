@@ -7,6 +7,7 @@ pub use super::remedy::{BecauseView, ExposureView, GroupHelp, RemedyView, Sensit
 use super::remedy;
 use super::system_configuration::SystemConfiguration;
 use crate::audit::Note;
+use crate::audit::note::put_root_causes_first;
 use crate::audit::text::escape;
 use crate::cli::exit_status::ExitStatus;
 use crate::diagnosis::{Diagnosis, Finding, Situation};
@@ -57,7 +58,10 @@ pub struct LogTally {
     pub records: u64,
     /// Records that the log holds more than once; counted once.
     pub repeats: u64,
-    /// Lines without a record.
+    /// Lines that tell of a death by SIGSYS, or of its unit; absent if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told: Option<u64>,
+    /// Lines about something else.
     pub unrelated: u64,
     /// Lines that look like a record and are none: a field is missing, or another program logged it.
     pub malformed: u64,
@@ -270,6 +274,7 @@ impl Answer {
         let mut notes = notes;
         notes.extend(situation.and_then(|situation| remedy::no_remedy_note(diagnosis, situation)));
         notes.extend(remedy::intrusion_note(diagnosis));
+        put_root_causes_first(&mut notes);
         Self {
             unit: unit.map(|unit| unit.name.to_string()),
             manager: unit.map(|unit| unit.manager.to_string()),

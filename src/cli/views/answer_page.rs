@@ -246,10 +246,11 @@ fn render_tally(page: &mut Page, log: &LogTally) {
     .filter(|(count, _)| *count > 0)
     .map(|(count, what)| format!("{count} {what}"))
     .collect::<Vec<_>>();
+    let told = log.told.map_or_else(String::new, |told| format!(", {} about deaths", plural(told, "line")));
     let skipped = if skipped.is_empty() { String::new() } else { format!("; skipped {}", skipped.join(", ")) };
     page.paragraph(
         0,
-        &format!("Read {}: {}{skipped}.", plural(log.lines, "line"), plural(log.records, "SECCOMP record")),
+        &format!("Read {}: {}{told}{skipped}.", plural(log.lines, "line"), plural(log.records, "SECCOMP record")),
     );
     for complaint in &log.skipped {
         page.paragraph(2, complaint);
