@@ -5,10 +5,11 @@ pub(crate) mod compare_with_manager;
 pub(crate) use compare_with_manager::unparsed_text;
 
 use crate::audit::Note;
+use crate::audit::note::{UNKNOWN_CALL, UNKNOWN_GROUP, put_root_causes_first};
 use crate::audit::text::escape;
 use crate::diagnosis::{FileChange, History, Situation};
 use crate::kernel::clock::{boot_time_millis, now_millis};
-use crate::policy::{Directive, FileNote, ManagerContext, Policy};
+use crate::policy::{Directive, FileNote, LineFault, ManagerContext, Policy};
 use crate::syscalls::Groups;
 use crate::systemd::manager::{Managers, SystemdError, UnitProperties};
 use crate::unit_files;
@@ -200,7 +201,13 @@ fn history(properties: &UnitProperties, mut changes: Vec<FileChange>) -> History
 
 /// Returns notes about a unit's files: the first few in full, the rest as a number.
 fn file_notes<'a>(notes: impl Iterator<Item = &'a FileNote>, is_masked: bool) -> Vec<Note> {
-    let mut notes: Vec<Note> = notes.map(|note| Note::new("unit-file", note.to_string())).collect();
+    let id = |note: &FileNote| match note.fault {
+        LineFault::Other => "unit-file",
+        LineFault::UnknownGroup => UNKNOWN_GROUP,
+        LineFault::MistypedCall => UNKNOWN_CALL,
+    };
+    let mut notes: Vec<Note> = notes.map(|note| Note::new(id(note), note.to_string())).collect();
+    put_root_causes_first(&mut notes);
     if is_masked {
         notes.push(Note::new("unit-masked", "the unit is masked"));
     }

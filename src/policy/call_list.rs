@@ -4,7 +4,7 @@
 //! reset sets the mode, and later lines add or remove calls.
 
 use super::effect::Effect;
-use super::unit_file::{Assignment, FileNote, Origin};
+use super::unit_file::{Assignment, FileNote, LineFault, Origin};
 use super::words::{Split, split};
 use crate::audit::text::escape_excerpt;
 use crate::syscalls::Groups;
@@ -159,12 +159,17 @@ impl CallList {
         if name.starts_with('@') {
             match groups.calls(name) {
                 Some(calls) => calls.iter().for_each(|call| self.set(call, negated, effect, &word)),
-                None => self.note(origin, name, "is no group this systemd knows, ignored"),
+                None => {
+                    let what = with_meant("is no group this systemd knows, ignored", groups.nearest_group(name));
+                    self.note_fault(origin, name, &what, LineFault::UnknownGroup);
+                }
             }
         } else if groups.is_known(name) {
             self.set(name, negated, effect, &word);
         } else {
-            self.note(origin, name, "is no call this systemd knows, ignored");
+            let meant = groups.nearest_call(name);
+            let fault = meant.map_or(LineFault::Other, |_| LineFault::MistypedCall);
+            self.note_fault(origin, name, &with_meant("is no call this systemd knows, ignored", meant), fault);
             if negated == (self.mode == Mode::Deny) {
                 self.ignored.insert(name.into(), word);
             } else {
@@ -183,9 +188,18 @@ impl CallList {
     }
 
     fn note(&mut self, origin: &Origin, word: &str, what: &str) {
+        self.note_fault(origin, word, what, LineFault::Other);
+    }
+
+    fn note_fault(&mut self, origin: &Origin, word: &str, what: &str, fault: LineFault) {
         if self.notes.len() < MOST_NOTES {
             let note = FileNote::at(origin, format!("{} {what}", escape_excerpt(word)));
-            self.notes.push(FileNote { word: Some(word.into()), ..note });
+            self.notes.push(FileNote { word: Some(word.into()), fault, ..note });
         }
     }
+}
+
+/// Adds the name that was probably meant.
+fn with_meant(what: &str, meant: Option<&str>) -> String {
+    meant.map_or_else(|| what.to_owned(), |meant| format!("{what}: did you mean {meant}?"))
 }

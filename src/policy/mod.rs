@@ -38,6 +38,6 @@ pub use manager_context::ManagerContext;
 pub use settings::Settings;
 pub use source_line::SourceLine;
 pub use syscall_filter::{Reason, Ruling, SyscallFilter};
-pub use unit_file::{Assignment, FileNote, Origin, UnitFile};
+pub use unit_file::{Assignment, FileNote, LineFault, Origin, UnitFile};
 pub use unit_policy::Policy;
 pub use verdict::{CauseReason, DirectiveCause, Verdict};

@@ -43,18 +43,32 @@ pub struct FileNote {
     pub text: String,
     /// The word of the line that it is about, as the file has it.
     pub word: Option<Box<str>>,
+    /// What is wrong with the line.
+    pub fault: LineFault,
+}
+
+/// What is wrong with a line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LineFault {
+    /// Anything else: the note's text tells.
+    #[default]
+    Other,
+    /// It names a group of calls that this systemd does not know.
+    UnknownGroup,
+    /// It names a call that does not exist, and that is like another.
+    MistypedCall,
 }
 
 impl FileNote {
     /// A note about a line.
     #[must_use]
     pub fn at(origin: &Origin, text: impl Into<String>) -> Self {
-        Self { origin: Some(origin.clone()), text: text.into(), word: None }
+        Self { origin: Some(origin.clone()), text: text.into(), word: None, fault: LineFault::default() }
     }
 
     /// A note without a line.
     pub fn without_line(text: impl Into<String>) -> Self {
-        Self { origin: None, text: text.into(), word: None }
+        Self { origin: None, text: text.into(), word: None, fault: LineFault::default() }
     }
 }
 

@@ -56,7 +56,8 @@ struct CallGroup {
 #[error("it holds no group; it must be what 'systemd-analyze --no-pager syscall-filter' prints")]
 pub struct NoGroups;
 
-/// The most calls of other groups that a whole `@known` lacks; see [`Groups::is_known`].
+/// The most calls of other groups that a whole `@known` lacks: `nfsservctl` in 252 and 262, `set_tls` and `uretprobe` in
+/// 252, `fstatat` and `newfstat` in 262.
 const MOST_UNKNOWN: usize = 16;
 
 /// A listing of groups without help texts. Its first line names the version of systemd.
@@ -271,20 +272,50 @@ impl Groups {
         found.into_iter().map(|(name, _)| name).collect()
     }
 
-    /// Whether this systemd and its libseccomp know a call: it is in `@known`, or in any group if there is no `@known`.
-    ///
-    /// `@known` lacks a few names of other groups, which are unknown: `nfsservctl` in 252 and 262, `set_tls` and
-    /// `uretprobe` in 252, `fstatat` and `newfstat` in 262.
+    /// Whether a line of a unit can name a call. libseccomp alone decides on that
+    /// (`seccomp_parse_syscall_filter`, `src/shared/seccomp-util.c`): systemd 252 with libseccomp 2.5.4 takes `set_tls`
+    /// and `nfsservctl`, which its `@known` lacks, and `cachestat`, which no group has. If it is unknown which calls
+    /// libseccomp knows, those in any group count.
     #[must_use]
     pub fn is_known(&self, call: &str) -> bool {
-        if !self.is_resolvable(call) {
-            return false;
-        }
-        match self.named.get("@known") {
-            Some(known) => known.calls.contains(call),
-            None => self.named.values().any(|group| group.calls.contains(call)),
-        }
+        let is_grouped = || self.named.values().any(|group| group.calls.contains(call));
+        let is_elsewhere = || self.knows_libseccomp() && is_call_of_any_abi(call);
+        self.is_resolvable(call) && (is_grouped() || is_elsewhere())
     }
+
+    /// Returns the group whose name is most like a mistyped one, with its `@`. A name that some systemd has is not
+    /// mistyped.
+    #[must_use]
+    pub(crate) fn nearest_group(&self, mistyped: &str) -> Option<&str> {
+        let is_newer = Self::embedded().named.contains_key(mistyped);
+        if is_newer { None } else { nearest(mistyped, self.names()) }
+    }
+
+    /// Returns the call whose name is most like a mistyped one. The name of a call of any ABI is not mistyped.
+    #[must_use]
+    pub(crate) fn nearest_call(&self, mistyped: &str) -> Option<&str> {
+        let calls = || self.named.values().flat_map(|group| &group.calls).map(AsRef::as_ref);
+        if is_call_of_any_abi(mistyped) { None } else { nearest(mistyped, calls()) }
+    }
+}
+
+/// Whether some ABI has a call of this name.
+fn is_call_of_any_abi(call: &str) -> bool {
+    Abi::all().any(|abi| abi.call_number(call).is_some())
+}
+
+/// Returns the candidate most like a mistyped name: one slip of the fingers apart, or two in a long name.
+fn nearest<'a>(mistyped: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    const LONG: usize = 9;
+    let most = match mistyped.len() {
+        _ if !is_name(mistyped) => return None,
+        0..4 => return None,
+        4..LONG => 1,
+        LONG..64 => 2,
+        _ => return None,
+    };
+    let distances = candidates.map(|candidate| (strsim::osa_distance(mistyped, candidate), candidate));
+    distances.filter(|(distance, _)| *distance <= most).min().map(|(_, candidate)| candidate)
 }
 
 /// Removes a terminal's colours (`ESC [ … m`), which `systemd-analyze` prints with `SYSTEMD_COLORS=1`.
@@ -384,15 +415,46 @@ mod tests {
     }
 
     #[test]
-    fn call_outside_known_group_or_libseccomp_is_unknown() {
+    fn libseccomp_decides_which_names_are_known() {
         let groups = parse(LISTING);
         assert!(groups.is_known("afs_syscall") && groups.is_known("seccomp"));
-        assert!(!groups.is_known("brand_new"));
-        let unresolved = groups.clone().with_unresolved(["seccomp".into()].into());
+        assert!(!groups.is_known("brand_new") && !groups.is_known("cachestat"));
+        let unresolved = groups.clone().with_unresolved(["seccomp".into(), "mseal".into()].into());
         assert!(unresolved.is_known("afs_syscall") && !unresolved.is_known("seccomp"));
+        assert!(unresolved.is_known("cachestat") && !unresolved.is_known("mseal"), "calls of no group");
+        assert!(!unresolved.is_known("brand_new"));
+        let partial = parse("@timer\n    alarm\n    set_tls\n@known\n    alarm\n");
+        assert!(partial.is_known("set_tls"), "a name that @known lacks");
         assert!(unresolved.calls("@known").unwrap().contains("seccomp"), "the group stays as systemd lists it");
         let old = parse("@clock\n    # Change the system time\n    settimeofday\n");
         assert!(old.is_known("settimeofday") && !old.is_known("read"));
+    }
+
+    #[test]
+    fn nearest_name_is_found_for_slips_and_not_for_names_of_other_versions() {
+        let groups = Groups::embedded();
+        for (mistyped, meant) in [
+            ("@network-oi", Some("@network-io")),
+            ("@systemservice", Some("@system-service")),
+            ("@system-services", Some("@system-service")),
+            ("@porcess", Some("@process")),
+            ("@everything", None),
+            ("@", None),
+        ] {
+            assert_eq!(groups.nearest_group(mistyped), meant, "{mistyped}");
+        }
+        let old = parse("@default\n    exit\n@sandbo\n    seccomp\n");
+        assert_eq!(old.nearest_group("@sandbox"), None, "a group of a newer systemd");
+        for (mistyped, meant) in [
+            ("sokcet", Some("socket")),
+            ("opennat", Some("openat")),
+            ("openat2", None),
+            ("clone3", None),
+            ("~uname", None),
+            ("xyz", None),
+        ] {
+            assert_eq!(groups.nearest_call(mistyped), meant, "{mistyped}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! - `manager_conf` reads `system.conf` and `user.conf`.
 //! - `executables` maps a program to the units that run it; `service_user` reads the user of a unit's processes.
 //! - `read_only` finds places where no drop-in can be written, and writes NixOS options instead.
+//! - `unknown_calls` finds units that name calls unknown to libseccomp.
 //! - `transient` writes the `systemd-run` command of a transient unit.
 //! - `changes` lists when the files changed. A diagnosis uses this to decide whether a denial is older than its remedy.
 
@@ -24,6 +25,7 @@ pub(crate) mod rooted;
 pub(crate) mod search;
 pub(crate) mod service_user;
 pub(crate) mod transient;
+pub(crate) mod unknown_calls;
 
 pub use changes::changes;
 pub use executables::{Candidate, CommandMatch, ExecutableIndex};
@@ -33,3 +35,4 @@ pub use manager_conf::{find_variable_line, load_manager_context};
 pub use passwd::uid_of_user;
 pub(crate) use search::{drop_in_owner, has_own_files};
 pub use search::{dropin_path, persistent_dir, runtime_dir, runtime_dropin_path};
+pub(crate) use unknown_calls::find_unknown_calls;

@@ -1,6 +1,6 @@
 //! `status`: whether the daemon listens, its counters, and what it cannot see on this machine.
 
-use crate::audit::text::{escape, escape_lines, plural};
+use crate::audit::text::{escape, escape_lines, join, plural};
 use crate::cli::args::Common;
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::output::{Detail, Reply};
@@ -22,8 +22,11 @@ use crate::outlet::client;
 use crate::outlet::client::{explained, patiently};
 use crate::outlet::wire::Status;
 use crate::systemd::manager::{Managers, SystemdError};
+use crate::systemd::syscall_groups;
+use crate::unit_files;
 use crate::units::Manager;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The daemon's state, and what it cannot see on this machine.
@@ -54,6 +57,8 @@ pub(crate) struct Hearing {
     rehearsals: Vec<RehearsedUnitView>,
     /// The managers that install no filters at all, of the system manager and the caller's own.
     filters_off: Vec<FiltersOffView>,
+    /// The system units whose filters name calls that libseccomp does not know, so that systemd ignores the names.
+    unknown_calls: Vec<UnknownCallsView>,
     /// What the daemon cannot see on this machine, a sentence each.
     limitations: Vec<String>,
     /// The command that starts the daemon.
@@ -86,6 +91,21 @@ struct FiltersOffView {
     reason: String,
     /// The change that brings the filters back.
     remedy: String,
+}
+
+/// A unit that names calls unknown to libseccomp.
+#[derive(Debug, Serialize)]
+struct UnknownCallsView {
+    unit: String,
+    calls: Vec<String>,
+}
+
+/// Reads the unit files of this machine.
+fn view_unknown_calls() -> Vec<UnknownCallsView> {
+    let groups = syscall_groups::load().groups;
+    let found = unit_files::find_unknown_calls(Path::new("/"), &groups);
+    let calls = |calls: BTreeSet<Box<str>>| calls.into_iter().map(String::from).collect();
+    found.into_iter().map(|(unit, found)| UnknownCallsView { unit: unit.to_string(), calls: calls(found) }).collect()
 }
 
 impl FiltersOffView {
@@ -132,6 +152,7 @@ pub(crate) async fn query_status(common: &Common, clock: &LocalTime) -> Hearing 
         hearing.recorded.push(format!("{whose}: {words}"));
         hearing.recording.push(view);
     }
+    hearing.unknown_calls = view_unknown_calls();
     hearing.rehearsals =
         find_known(LocalMachine::new(&managers)).iter().map(|one| view_rehearsal(one, clock)).collect();
     hearing
@@ -169,6 +190,7 @@ async fn query_daemon(common: &Common, clock: &LocalTime) -> Hearing {
             recording: Vec::new(),
             rehearsals: Vec::new(),
             filters_off: Vec::new(),
+            unknown_calls: Vec::new(),
             limitations: blind_spots::find_common_blind_spots(Path::new("/")).iter().map(ToString::to_string).collect(),
             start_command: root_command("systemctl enable --now harden-whyd"),
             recorded: Vec::new(),
@@ -204,6 +226,7 @@ impl Hearing {
             recording: Vec::new(),
             rehearsals: Vec::new(),
             filters_off: Vec::new(),
+            unknown_calls: Vec::new(),
             limitations: status.limitations.iter().map(|text| escape(text.as_bytes())).collect(),
             start_command: String::new(),
             recorded: Vec::new(),
@@ -262,6 +285,12 @@ impl Reply for Hearing {
             page.gap();
             page.line(styled(BAD, format_args!("The {} filters no calls", describe_manager(&off.manager))));
             page.paragraph(2, &format!("None of its units is restricted: {}; {}.", off.reason, off.remedy));
+        }
+        if !self.unknown_calls.is_empty() {
+            let units = self.unknown_calls.iter().map(|one| format!("{} ({})", one.unit, one.calls.join(", ")));
+            page.gap();
+            page.line(styled(BOLD, "Names that libseccomp does not know, so systemd ignores them"));
+            page.paragraph(2, &join(units));
         }
         page.gap();
         page.line(styled(BOLD, "Calls refused with an error"));
