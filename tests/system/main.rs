@@ -15,6 +15,7 @@ mod fixed;
 mod journal;
 mod journal_entries;
 mod kernel;
+mod live_tables;
 mod log_refusals;
 mod no_audit;
 mod odd_managers;
@@ -39,4 +40,6 @@ mod support {
     pub(crate) mod nobody;
     pub(crate) mod placed;
     pub(crate) mod program;
+    #[expect(dead_code, reason = "other programs need more of it")]
+    pub(crate) mod terminal;
 }

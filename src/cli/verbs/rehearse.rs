@@ -87,7 +87,7 @@ pub(crate) async fn rehearse(
     plan.refresh(machine).await?;
     let since = Timestamp::now().as_millisecond();
     let mut feed = DaemonFeed::begin(daemon.client, common.bus.clone(), plan.unit.clone(), since).await?;
-    let mut show = RehearsalProgress::new(&plan, color, common.json);
+    let mut show = RehearsalProgress::new(&plan, color, common.json, clock);
     let work = RehearsalAnswerer { common, asked, plan: &plan, client: feed.client(), color };
     if asked.apply {
         let follow_up = async |stopped: &StoppedRehearsal| work.apply(stopped).await;

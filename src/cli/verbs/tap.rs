@@ -7,6 +7,7 @@ use crate::cli::lookup::incident_source::ManagerScope;
 use crate::cli::lookup::started_unit::StartedUnit;
 use crate::cli::lookup::unit_names::parse_unit_name;
 use crate::cli::terminal::clock::local_time_now;
+use crate::cli::terminal::output::color_choice;
 use crate::cli::views::answer::{Answer, SCHEMA};
 use crate::cli::views::remedy::add_exposure;
 use crate::cli::views::tap_progress::TapProgress;
@@ -53,10 +54,11 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     }
     let session = TapSession::load(machine, watched, &loaded.groups).await;
     let mut interruption = Interruption::from_signals()?;
-    let live = TapProgress::new(!common.json);
+    let mut live =
+        TapProgress::new(!common.json, color_choice(common), &asked.targets, session.policies(), local_time_now());
     let finished = session
         .watch(machine, asked.duration, &loaded.groups, &mut interruption, |elapsed, refusals| {
-            live.show(elapsed, asked.duration, || views(&refusals()));
+            live.show(elapsed, asked.duration, refusals);
         })
         .await;
     drop(live);

@@ -5,6 +5,7 @@ pub(crate) mod answer_page;
 pub(crate) mod applied;
 pub(crate) mod cause;
 pub(crate) mod denials;
+pub(crate) mod progress_words;
 pub(crate) mod refusal_logging;
 pub(crate) mod rehearsal_progress;
 pub(crate) mod rehearsed;

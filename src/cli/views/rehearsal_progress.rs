@@ -1,141 +1,156 @@
-//! The progress of a rehearsal. On a terminal: a table of calls with counts, and the elapsed time. Elsewhere: one line
-//! per new call.
+//! The progress of a rehearsal. On a terminal: a table of calls, and the elapsed time. Elsewhere: one line per new call.
 
+use super::progress_words::{describe_end, describe_place, describe_time, time_of_day};
 use crate::audit::text::plural;
+use crate::cli::terminal::live_table::{LiveRow, LiveTable};
 use crate::cli::terminal::output::warn;
-use crate::cli::terminal::page::{BOLD, DIM, WARN, styled};
-use crate::incidents::Incident;
+use crate::cli::terminal::words::count_times;
+use crate::incidents::local_time::LocalTime;
+use crate::incidents::{Incident, Moment};
 use crate::operations::rehearsal::feed::RehearsalObserver;
-use crate::operations::rehearsal::plan::RehearsalPlan;
+use crate::operations::rehearsal::plan::{Limits, RehearsalPlan};
 use crate::policy::{Policy, Verdict};
-use crate::syscalls::Abi;
+use crate::syscalls::{Abi, Call};
 use anstream::ColorChoice;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
-use std::io;
-use std::io::IsTerminal as _;
-
-/// The most calls with a row of their own.
-const ROWS: usize = 20;
+use std::time::Instant;
 
 /// The progress of a rehearsal on the terminal.
 pub(crate) struct RehearsalProgress {
     /// The unit's name.
     name: String,
-    /// The number of sightings of each call.
-    counts: BTreeMap<String, u64>,
+    calls: BTreeMap<String, SeenCall>,
     policy: Policy,
-    table: Option<ProgressTable>,
+    limits: Limits,
+    begun: Instant,
+    /// When the latest call was seen for the first time.
+    latest_new: Instant,
+    /// Whether the unit gets its own settings back.
+    is_ending: bool,
+    table: Option<LiveTable>,
     color: ColorChoice,
+    clock: LocalTime,
     /// Whether only a program reads the output.
     silent: bool,
 }
 
-struct ProgressTable {
-    bars: MultiProgress,
-    rows: BTreeMap<String, ProgressBar>,
-    time: ProgressBar,
+/// A call that the rehearsed unit made.
+#[derive(Debug, Clone, PartialEq)]
+struct SeenCall {
+    call: Call,
+    count: u64,
+    first: Option<i64>,
 }
 
 impl RehearsalProgress {
     /// The progress of a rehearsal that has not begun.
-    pub(crate) fn new(plan: &RehearsalPlan, color: ColorChoice, silent: bool) -> Self {
-        let (name, policy) = (plan.unit.name.to_string(), plan.situation.policy.clone());
-        Self { name, counts: BTreeMap::new(), policy, table: None, color, silent }
+    pub(crate) fn new(plan: &RehearsalPlan, color: ColorChoice, silent: bool, clock: LocalTime) -> Self {
+        Self {
+            name: plan.unit.name.to_string(),
+            calls: BTreeMap::new(),
+            policy: plan.situation.policy.clone(),
+            limits: plan.limits,
+            begun: Instant::now(),
+            latest_new: Instant::now(),
+            is_ending: false,
+            table: None,
+            color,
+            clock,
+            silent,
+        }
+    }
+
+    fn draw(&mut self) {
+        let Some(table) = &mut self.table else { return };
+        let mut calls: Vec<(&String, &SeenCall)> = self.calls.iter().collect();
+        calls.sort_by_key(|(_, seen)| seen.first);
+        let rows: Vec<LiveRow> = calls
+            .into_iter()
+            .map(|(name, seen)| LiveRow {
+                call: name.clone(),
+                count: seen.count,
+                first: time_of_day(seen.first, &self.clock),
+                decided_by: describe_place(&self.policy, &seen.call),
+            })
+            .collect();
+        let times = self.calls.values().map(|seen| seen.count).fold(0, u64::saturating_add);
+        let seen = match rows.len() {
+            0 => "no call yet that its settings deny".to_owned(),
+            calls => format!("{}, {}", plural(calls as u64, "call"), count_times(times)),
+        };
+        let idle = self.limits.idle.map(|idle| (self.latest_new.elapsed(), idle));
+        let end = if self.is_ending {
+            format!("{} stops and gets its own settings back", self.name)
+        } else {
+            describe_end(self.limits.time, idle)
+        };
+        let last = format!("{}: {seen}; {end}", describe_time(self.begun.elapsed()));
+        table.show(&format!("Rehearsing {}: all calls are allowed and recorded", self.name), &rows, &last);
     }
 }
 
 impl RehearsalObserver for RehearsalProgress {
     fn start(&mut self) {
-        self.table = (!self.silent && io::stderr().is_terminal()).then(|| ProgressTable::new(&self.name));
+        (self.begun, self.latest_new) = (Instant::now(), Instant::now());
+        self.table = if self.silent { None } else { LiveTable::open(self.color) };
         if self.table.is_none() && !self.silent {
-            self.say(&format!("{} is being rehearsed", self.name));
+            warn(self.color, &format!("{} is being rehearsed", self.name));
         }
+        self.draw();
     }
 
     fn show_calls(&mut self, incidents: &[Incident]) -> bool {
-        let mut counts: BTreeMap<String, (u64, String)> = BTreeMap::new();
+        let mut calls: BTreeMap<String, SeenCall> = BTreeMap::new();
         for incident in incidents {
             let Some(denial) = incident.denial() else { continue };
-            let (count, _) = counts
-                .entry(denial.call.to_string())
-                .or_insert_with(|| (0, describe_verdict(&self.policy, denial.call.abi().zip(denial.call.name()))));
-            *count += incident.count;
+            let first = if let Moment::At(millis) = incident.first { Some(millis) } else { None };
+            let seen = calls.entry(denial.call.to_string()).or_insert_with(|| SeenCall {
+                call: denial.call.clone(),
+                count: 0,
+                first,
+            });
+            seen.count += incident.count;
+            seen.first = seen.first.into_iter().chain(first).min();
         }
-        let mut new = false;
-        for (call, (count, why)) in counts {
-            let before = self.counts.insert(call.clone(), count);
-            new |= before.is_none();
-            match &mut self.table {
-                Some(table) if before != Some(count) => table.row(&call, count, &why),
-                None if before.is_none() && !self.silent => self.say(&format!("{call}: {why}")),
-                _ => {}
+        let mut is_new = false;
+        for (name, seen) in calls {
+            let before = self.calls.insert(name.clone(), seen.clone());
+            is_new |= before.is_none();
+            if before.is_none() && self.table.is_none() && !self.silent {
+                let verdict = describe_verdict(&self.policy, seen.call.abi().zip(seen.call.name()));
+                warn(self.color, &format!("{name}: {verdict}"));
             }
         }
-        if let Some(table) = &self.table {
-            let times = self.counts.values().sum();
-            let more = self.counts.len().saturating_sub(ROWS);
-            let more = if more > 0 { format!(" ({more} not shown)") } else { String::new() };
-            let calls = plural(self.counts.len() as u64, "call");
-            table.time.set_message(format!("{calls}{more}, {}; Ctrl-C ends it", plural(times, "sighting")));
+        if is_new {
+            self.latest_new = Instant::now();
         }
-        new
+        is_new
     }
 
-    fn tick(&self) {
-        if let Some(table) = &self.table {
-            table.time.tick();
-        }
+    fn tick(&mut self) {
+        self.draw();
     }
 
-    fn say(&self, message: &str) {
-        match &self.table {
-            Some(table) => table.bars.suspend(|| warn(self.color, message)),
+    fn say(&mut self, message: &str) {
+        match &mut self.table {
+            Some(table) => table.print_above(|| warn(self.color, message)),
             None => warn(self.color, message),
         }
     }
 
+    fn show_end(&mut self) {
+        self.is_ending = true;
+        self.draw();
+    }
+
     fn finish(&mut self) {
-        let Some(table) = self.table.take() else { return };
-        table.rows.values().for_each(ProgressBar::finish);
-        table.time.finish_and_clear();
+        self.table = None;
     }
-}
-
-impl ProgressTable {
-    fn new(name: &str) -> Self {
-        let bars = MultiProgress::new();
-        let time = bars.add(ProgressBar::new_spinner());
-        time.set_style(style("{elapsed_precise} {msg}"));
-        time.set_message(format!("{name} is being rehearsed; Ctrl-C ends it"));
-        time.tick();
-        Self { bars, rows: BTreeMap::new(), time }
-    }
-
-    fn row(&mut self, call: &str, count: u64, why: &str) {
-        if !self.rows.contains_key(call) {
-            if self.rows.len() >= ROWS {
-                return;
-            }
-            let row = self.bars.insert_before(&self.time, ProgressBar::new_spinner());
-            row.set_style(style("{msg}"));
-            self.rows.insert(call.to_owned(), row);
-        }
-        if let Some(row) = self.rows.get(call) {
-            row.set_message(format!("{count:>8}  {} {}", styled(BOLD, call), styled(DIM, why)));
-            row.tick();
-        }
-    }
-}
-
-fn style(template: &str) -> ProgressStyle {
-    // Tests on a terminal would show a wrong template.
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 /// Describes what the unit's own settings do to a call.
 fn describe_verdict(policy: &Policy, call: Option<(Abi, &str)>) -> String {
-    let Some((abi, name)) = call else { return "it has no name here".to_owned() };
+    let Some((abi, name)) = call else { return "this call has no name here".to_owned() };
     match policy.verdict(abi, name) {
         Verdict::Denied { effect, by, .. } => {
             let by = by.first().map_or("", |cause| cause.directive.key());
@@ -143,7 +158,7 @@ fn describe_verdict(policy: &Policy, call: Option<(Abi, &str)>) -> String {
         }
         Verdict::Possible { by } => {
             let by = by.first().map_or("", |cause| cause.directive.key());
-            styled(WARN, format_args!("{by}= might have denied it"))
+            format!("{by}= might have denied it")
         }
         Verdict::Permitted | Verdict::LogOnly { .. } => "the unit's settings permit it".to_owned(),
     }

@@ -1,65 +1,69 @@
 //! The progress of a tap on the terminal.
 
-use super::tapped::{RefusalView, errno_words};
+use super::progress_words::{describe_end, describe_place, describe_time, time_of_day};
 use crate::audit::text::plural;
-use crate::cli::terminal::page::{BAD, DIM, styled};
+use crate::cli::terminal::live_table::{LiveRow, LiveTable};
 use crate::cli::terminal::words::count_times;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io;
-use std::io::IsTerminal as _;
+use crate::incidents::local_time::LocalTime;
+use crate::operations::tap::refusals::UnitRefusal;
+use crate::policy::Policy;
+use crate::syscalls::Call;
+use crate::units::Unit;
+use anstream::ColorChoice;
 use std::time::Duration;
 
-/// The most calls shown at once.
-const SHOWN: usize = 16;
-
-/// A growing table, removed at the end.
-pub(crate) struct TapProgress(Option<ProgressBar>);
+/// A table of refused calls, removed at the end.
+pub(crate) struct TapProgress {
+    table: Option<LiveTable>,
+    /// What is tapped, in words.
+    title: String,
+    /// The policies of the tapped units.
+    policies: Vec<(Unit, Policy)>,
+    clock: LocalTime,
+}
 
 impl TapProgress {
     /// Shows progress on stderr, if `wanted` and stderr is a terminal.
-    pub(crate) fn new(wanted: bool) -> Self {
-        if !wanted || !io::stderr().is_terminal() {
-            return Self(None);
-        }
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        // Tests on a terminal would show a wrong template.
-        if let Ok(style) = ProgressStyle::with_template("{msg}") {
-            bar.set_style(style);
-        }
-        Self(Some(bar))
+    pub(crate) fn new(
+        wanted: bool,
+        color: ColorChoice,
+        targets: &[String],
+        policies: Vec<(Unit, Policy)>,
+        clock: LocalTime,
+    ) -> Self {
+        let table = if wanted { LiveTable::open(color) } else { None };
+        let title = format!("Tapping {}: calls that are refused with an error", targets.join(", "));
+        Self { table, title, policies, clock }
     }
 
     /// Shows the refusals so far.
-    pub(crate) fn show(&self, elapsed: Duration, most: Duration, refusals: impl FnOnce() -> Vec<RefusalView>) {
-        let Some(bar) = &self.0 else { return };
-        bar.set_message(table(elapsed, most, &refusals()));
-        bar.tick();
+    pub(crate) fn show(&mut self, elapsed: Duration, most: Duration, refusals: impl FnOnce() -> Vec<UnitRefusal>) {
+        let Self { table: Some(table), title, policies, clock } = self else { return };
+        let mut refusals = refusals();
+        refusals.sort_by_key(|refusal| refusal.totals.first);
+        let count = refusals.iter().map(|refusal| refusal.totals.count).fold(0, u64::saturating_add);
+        let seen = match refusals.len() {
+            0 => "no call refused yet".to_owned(),
+            calls => format!("{} refused, {}", plural(calls as u64, "call"), count_times(count)),
+        };
+        let row = |refusal: &UnitRefusal| {
+            let call = Call::numbered(refusal.kind.arch, refusal.kind.number);
+            let policy =
+                policies.iter().find(|(unit, _)| Some(unit) == refusal.unit.as_ref()).map(|(_, policy)| policy);
+            let decided_by = match (&refusal.unit, policy) {
+                (_, Some(policy)) => describe_place(policy, &call),
+                (Some(unit), None) => format!("settings of {}", unit.name),
+                (None, None) => "unit unknown".to_owned(),
+            };
+            LiveRow {
+                call: call.to_string(),
+                count: refusal.totals.count,
+                first: time_of_day(Some(refusal.totals.first), clock),
+                decided_by,
+            }
+        };
+        let rows: Vec<LiveRow> = refusals.iter().map(row).collect();
+        let last = format!("{}: {seen}; {}", describe_time(elapsed), describe_end(Some(most), None));
+        table.show(title, &rows, &last);
     }
-}
-
-impl Drop for TapProgress {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-fn table(elapsed: Duration, most: Duration, refusals: &[RefusalView]) -> String {
-    let count = refusals.iter().map(|refusal| refusal.count).fold(0, u64::saturating_add);
-    let seen = match count {
-        0 => "no call refused so far".to_owned(),
-        count => format!("{} refused, {} in all", plural(refusals.len() as u64, "call"), count_times(count)),
-    };
-    let mut lines = vec![format!("{} of {} s: {seen} (Ctrl-C ends it)", elapsed.as_secs(), most.as_secs())];
-    lines.extend(refusals.iter().take(SHOWN).map(|refusal| {
-        let threads = plural(refusal.threads.len() as u64, "thread");
-        let unit = refusal.unit.as_deref().unwrap_or("unit unknown");
-        let call = styled(BAD, format_args!("{:<24}", refusal.call));
-        format!("  {call} {:<14} {:>10}  {threads}, {}", errno_words(refusal), refusal.count, styled(DIM, unit))
-    }));
-    if refusals.len() > SHOWN {
-        lines.push(format!("  and {} more", refusals.len() - SHOWN));
-    }
-    lines.join("\n")
 }

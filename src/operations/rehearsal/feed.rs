@@ -23,11 +23,14 @@ pub(crate) trait RehearsalObserver {
     fn show_calls(&mut self, calls: &[Incident]) -> bool;
 
     /// Shows that time has passed.
-    fn tick(&self);
+    fn tick(&mut self);
 
     /// Shows a message.
-    fn say(&self, message: &str);
+    fn say(&mut self, message: &str);
 
-    /// Ends the display; the calls stay on the screen.
+    /// Shows that the unit is stopped, and gets its own settings back.
+    fn show_end(&mut self);
+
+    /// Ends the display.
     fn finish(&mut self);
 }

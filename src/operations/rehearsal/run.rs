@@ -129,6 +129,7 @@ async fn run_until_stopped<'a, M: ServiceManagers>(
         Err(error) => Err(error),
     };
     let took = begun.elapsed();
+    observer.show_end();
     let processes = session.stop(interruption).await;
     let failure = match (end, session.restore().await) {
         (Ok(end), Ok(unit)) => return Ok(RunOutcome { end, took, processes, unit }),
@@ -222,7 +223,7 @@ mod tests {
     #[derive(Default)]
     struct FakeObserver {
         shown: usize,
-        messages: std::cell::RefCell<Vec<String>>,
+        messages: Vec<String>,
         finished: bool,
     }
 
@@ -235,10 +236,12 @@ mod tests {
             is_new
         }
 
-        fn tick(&self) {}
+        fn tick(&mut self) {}
 
-        fn say(&self, message: &str) {
-            self.messages.borrow_mut().push(message.to_owned());
+        fn show_end(&mut self) {}
+
+        fn say(&mut self, message: &str) {
+            self.messages.push(message.to_owned());
         }
 
         fn finish(&mut self) {

@@ -7,6 +7,7 @@ use crate::kernel::tap::{RefusalTally, Tap, TapLosses, TapTarget};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::service_manager::ServiceManagers;
+use crate::policy::Policy;
 use crate::syscalls::Groups;
 use crate::units::Unit;
 use std::time::{Duration, Instant};
@@ -47,6 +48,12 @@ impl TapSession {
             }
         }
         Self { watched, units }
+    }
+
+    /// Returns the policies of the targets' units.
+    pub(crate) fn policies(&self) -> Vec<(Unit, Policy)> {
+        let policy = |tapped: &TappedUnit| Some((tapped.unit.clone()?, tapped.situation()?.policy.clone()));
+        self.units.iter().filter_map(policy).collect()
     }
 
     /// Watches the targets until the time is over, a signal comes, or no target runs any more. `show` receives the time
