@@ -29,7 +29,7 @@ pub enum Malformed {
     #[error("it has no {0}= field")]
     Missing(&'static str),
     /// A field has an invalid value.
-    #[error("its {0}= is no value of that field")]
+    #[error("its {0}= has an invalid value")]
     Value(&'static str),
 }
 

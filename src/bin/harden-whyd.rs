@@ -33,7 +33,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
         .enable_io()
         .enable_time()
         .build()
-        .context("the event loop cannot be started")?;
+        .context("cannot start the event loop")?;
     let outcome = runtime.block_on(daemon::run(options));
     // The daemon stops even if a read hangs, for example on an unreachable file server.
     runtime.shutdown_background();

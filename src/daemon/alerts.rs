@@ -170,7 +170,7 @@ impl Alerts {
                     self.journal = Some(journal);
                     self.unsent.pop_front();
                     if self.retry.take().is_some() {
-                        tracing::info!("the journal takes alerts again");
+                        tracing::info!("the journal accepts alerts again");
                         self.change = Some(JournalChange::Recovered);
                     }
                 }
@@ -178,7 +178,7 @@ impl Alerts {
             }
         }
         if self.dropped > 0 {
-            tracing::warn!("{} alerts were dropped while the journal took none", self.dropped);
+            tracing::warn!("{} alerts were dropped while the journal accepted none", self.dropped);
             self.dropped = 0;
         }
     }
@@ -187,7 +187,7 @@ impl Alerts {
         let wait = if let Some((_, wait)) = self.retry {
             (2 * wait).min(MAX_RETRY)
         } else {
-            tracing::warn!("{error}; alerts wait until the journal takes them");
+            tracing::warn!("{error}; alerts wait until the journal accepts them");
             self.change = Some(JournalChange::Failed(error.to_string()));
             FIRST_RETRY
         };

@@ -207,7 +207,7 @@ impl EvidenceQueries {
             let (id, evidence) = match self.tasks.join_next_with_id().await? {
                 Ok((id, evidence)) => (id, evidence),
                 Err(error) => {
-                    tracing::error!("a question to systemd broke off: {error}");
+                    tracing::error!("a query to systemd failed: {error}");
                     (error.id(), Vec::new())
                 }
             };

@@ -55,12 +55,12 @@ impl BusConnection {
         match self.announcements.try_send(stored) {
             Err(TrySendError::Full(stored)) => {
                 if self.missed == 0 {
-                    tracing::warn!("the bus is behind: subscribers are not told of incident {}", stored.id);
+                    tracing::warn!("the bus is behind: subscribers miss incident {}", stored.id);
                 }
                 self.missed += 1;
             }
             _ if self.missed > 0 => {
-                tracing::warn!("the bus has caught up: subscribers were not told of {} incidents", self.missed);
+                tracing::warn!("the bus has caught up: subscribers missed {} incidents", self.missed);
                 self.missed = 0;
             }
             _ => {}
@@ -103,13 +103,13 @@ impl Server {
                     tracing::info!("answering on the {address} bus");
                     (reported, wait) = (None, FIRST_RETRY);
                     announce_all(&bus, &mut waiting).await;
-                    tracing::warn!("the {address} bus is gone; it is tried again");
+                    tracing::warn!("the {address} bus is gone; harden-whyd tries again");
                 }
                 // The same error is logged once.
                 Err(why) if reported.as_ref() == Some(&why) => {}
                 Err(why) => {
                     tracing::error!(
-                        "{why}; meanwhile 'harden-why --state-dir {}' reads the store",
+                        "{why}; until it answers, 'harden-why --state-dir {}' reads the store",
                         state_dir.display()
                     );
                     reported = Some(why);
@@ -136,7 +136,7 @@ async fn announce_all(bus: &BusServer, waiting: &mut Receiver<Stored>) {
             () = bus.closed() => return,
             Some(stored) = waiting.recv() => {
                 if let Err(error) = bus.announce(&stored).await {
-                    tracing::warn!("subscribers on the bus were not told of incident {}: {error}", stored.id);
+                    tracing::warn!("cannot send incident {} to subscribers on the bus: {error}", stored.id);
                 }
             }
         }

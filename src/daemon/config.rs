@@ -220,7 +220,7 @@ impl ConfigReader {
         let (tables, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             self.has_gaps = true;
-            let what = format!("{}; what the line says has no effect", error.message());
+            let what = format!("{}; line ignored", error.message());
             self.complaints.push(complaint(error.span().map(|span| span.start), None, what));
         }
         for (section, keys) in tables.get_ref() {
@@ -229,10 +229,10 @@ impl ConfigReader {
             let (Some(keys), true) = (keys.get_ref().as_table(), known) else {
                 let what = if known {
                     self.has_gaps = true;
-                    format!("has to be a section: write [{name}], and its keys below; it has no effect")
+                    format!("must be a section: write [{name}], and its keys below; ignored")
                 } else {
                     self.has_gaps = true;
-                    format!("there is no such section; there are {}", listing(KEYS.map(|(name, ..)| name)))
+                    format!("unknown section; the sections are {}", listing(KEYS.map(|(name, ..)| name)))
                 };
                 self.complaints.push(complaint(Some(section.span().start), Some(name.to_string()), what));
                 continue;
@@ -251,7 +251,7 @@ impl ConfigReader {
         let Some((place, (_, _, set, _))) = in_section.clone().find(|(_, (_, name, ..))| *name == key) else {
             self.has_gaps = true;
             let names = listing(in_section.by_ref().map(|(_, (_, name, ..))| *name));
-            return Err(format!("there is no such key; there are {names}"));
+            return Err(format!("unknown key; the keys are {names}"));
         };
         match set(&mut self.config, value.get_ref()) {
             Ok(()) => {
@@ -260,7 +260,7 @@ impl ConfigReader {
             }
             Err(what) => {
                 self.wrong.insert(place);
-                Err(format!("has to be {what}; it has no effect"))
+                Err(format!("must be {what}; ignored"))
             }
         }
     }

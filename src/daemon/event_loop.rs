@@ -195,7 +195,7 @@ impl EventLoop {
                     }
                     Err(NoRecord::Malformed { payload, error }) => {
                         counts.malformed += 1;
-                        tracing::warn!("a SECCOMP record was not understood: {error}: {}", Escaped(payload));
+                        tracing::warn!("cannot parse a SECCOMP record: {error}: {}", Escaped(payload));
                     }
                     Err(NoRecord::Ignored) => counts.ignored += 1,
                 }
@@ -337,7 +337,7 @@ impl EventLoop {
         let lost: u64 =
             self.attributor.fold_mut().take_changes(usize::MAX).iter().map(|change| change.incident.count).sum();
         if lost > 0 {
-            tracing::error!("{lost} sightings could not be stored and are lost");
+            tracing::error!("{lost} sightings were not stored and are lost");
         }
         self.alerts.finish();
         self.storage.finish();

@@ -133,7 +133,10 @@ impl Explainer {
             Some(Ok(Ok(answers))) => answers,
             Some(Ok(Err(TooLate(tickets)))) => {
                 if self.paused_until.is_none_or(|until| until < Instant::now()) {
-                    tracing::warn!("the system manager does not tell a unit's settings in time; alerts go without");
+                    tracing::warn!(
+                        "the system manager does not return a unit's settings in time; alerts name no \
+                        directive"
+                    );
                 }
                 self.paused_until = Some(Instant::now() + PAUSE);
                 let waiting = self.waiting.drain(..).flat_map(|question| question.incidents);
@@ -142,7 +145,7 @@ impl Explainer {
                 tickets.into_iter().chain(waiting).map(|ticket| (ticket, late.clone())).collect()
             }
             Some(Err(error)) => {
-                tracing::error!("a question about a unit's settings broke off: {error}");
+                tracing::error!("a query of a unit's settings failed: {error}");
                 // Its alerts are sent when their wait is over.
                 Vec::new()
             }
@@ -188,7 +191,7 @@ impl SystemSettings {
         match self.diagnose(&unit, incidents).await {
             Ok(answers) => answers,
             Err(error) => {
-                tracing::debug!("the settings of {} are not known: {error}", unit.name);
+                tracing::debug!("cannot read the settings of {}: {error}", unit.name);
                 no_answers
             }
         }

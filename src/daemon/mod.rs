@@ -163,7 +163,7 @@ fn open_exit_cgroups(status: &SharedStatus) -> Option<ExitCgroups> {
     match ExitCgroups::open() {
         Ok(exit_cgroups) => Some(exit_cgroups),
         Err(error) => {
-            tracing::warn!("the cgroups of dying processes are not noted: {error}");
+            tracing::warn!("the kernel does not note the cgroups of dying processes: {error}");
             status.add_limitation(&blind_spots::no_exit_cgroups(&error).to_string());
             if let Some(log) = error.verifier_log() {
                 status.set_verifier_log(log);

@@ -37,7 +37,7 @@ impl ReloadableConfig {
     /// Rereads the configuration.
     pub(super) fn reload(&mut self) -> &Config {
         self.read();
-        tracing::info!("SIGHUP: the configuration was read again");
+        tracing::info!("SIGHUP: reread the configuration");
         &self.current
     }
 

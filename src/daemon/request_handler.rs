@@ -22,7 +22,7 @@ pub(super) fn handle_request(
     let mut changed = Vec::new();
     match &request.request {
         ClientRequest::BeginRehearsal(unit) => {
-            tracing::info!("{} is rehearsed: what is logged of it is no alert", unit.name);
+            tracing::info!("{} is rehearsed: its logged calls raise no alerts", unit.name);
             pipeline.begin_rehearsal(unit.clone(), now_millis());
         }
         ClientRequest::EndRehearsal(unit) => {

@@ -81,17 +81,17 @@ impl SharedStatus {
     /// Reports that a damaged or deleted store was replaced.
     pub(super) fn on_store_replaced(&self, ReplacedFile { path, error }: &ReplacedFile) {
         let now = match path {
-            Some(path) => format!("it is kept as {}, and a new store was begun", path.display()),
-            None => "what is seen from now on is in the one that is there now".to_owned(),
+            Some(path) => format!("it was renamed to {}, and a new store was started", path.display()),
+            None => "new incidents are in the present store".to_owned(),
         };
         tracing::error!("{error}; {now}");
-        self.add_limitation(&format!("what was seen before is not among the answers: {error}; {now}"));
+        self.add_limitation(&format!("answers lack earlier incidents: {error}; {now}"));
     }
 
     /// Reports that exit events are unavailable from now on.
     pub(super) fn on_exit_events_unavailable(&self, error: &std::io::Error) {
-        tracing::warn!("exit events cannot be heard: {error}");
-        self.add_limitation(&format!("deaths by SIGSYS without a record go unnoticed: {error}"));
+        tracing::warn!("cannot receive exit events: {error}");
+        self.add_limitation(&format!("cannot notice deaths by SIGSYS without a record: {error}"));
     }
 }
 

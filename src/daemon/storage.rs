@@ -159,7 +159,7 @@ impl Storage {
             }
         };
         if self.retry.take().is_some() {
-            tracing::info!("the store can be written again");
+            tracing::info!("the store is writable again");
             self.status.lock().store_error = None;
         }
         let incidents = changes.into_iter().zip(rows).map(|(change, Recorded { id, count, new })| StoredIncident {

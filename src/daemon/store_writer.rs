@@ -223,7 +223,7 @@ impl StoreOwner {
                 if !store.make_room()? {
                     return Err(full);
                 }
-                tracing::warn!("the store was at its bound: its oldest and rarest incidents were forgotten");
+                tracing::warn!("the store was full: removed its oldest and rarest incidents");
                 self.forgotten = store.evicted().ok();
                 store.record(incidents())
             }
@@ -248,10 +248,10 @@ impl StoreOwner {
         match store.prune(aged, self.retention.max_incidents) {
             Ok(0) => {}
             Ok(gone) => {
-                tracing::info!(gone, "old incidents were forgotten");
+                tracing::info!(gone, "removed old incidents");
                 self.forgotten = store.evicted().ok();
             }
-            Err(error) => tracing::warn!("old incidents could not be forgotten: {error}"),
+            Err(error) => tracing::warn!("cannot remove old incidents: {error}"),
         }
     }
 }

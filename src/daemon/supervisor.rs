@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// Sends states to systemd. Does nothing if the environment lacks `NOTIFY_SOCKET=`.
 pub(super) fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!("systemd could not be told the state: {error}");
+        tracing::warn!("cannot notify systemd of the state: {error}");
     }
 }
 
@@ -25,7 +25,7 @@ pub(super) fn take_audit_socket() -> Option<AuditSocket> {
     let fds = match sd_notify::listen_fds() {
         Ok(fds) => fds,
         Err(error) => {
-            tracing::warn!("the sockets that systemd hands over cannot be told: {error}");
+            tracing::warn!("cannot read the sockets from systemd: {error}");
             return None;
         }
     };
@@ -36,8 +36,8 @@ pub(super) fn take_audit_socket() -> Option<AuditSocket> {
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         match AuditSocket::inherit(fd) {
             Ok(Some(socket)) => audit = Some(socket),
-            Ok(None) => tracing::warn!("a socket from systemd is none of the audit stream, and is closed"),
-            Err(error) => tracing::warn!("a descriptor from systemd is of no use: {error}"),
+            Ok(None) => tracing::warn!("a socket from systemd does not belong to the audit stream, and is closed"),
+            Err(error) => tracing::warn!("cannot use a descriptor from systemd: {error}"),
         }
     }
     audit

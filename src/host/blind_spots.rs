@@ -85,7 +85,7 @@ pub fn find_blind_spots(root: &Path) -> Vec<BlindSpot> {
         found.push(blind_spot(
             NO_AUDIT_READ,
             "this process lacks CAP_AUDIT_READ",
-            "it cannot listen to the kernel's audit records: no denial is heard as it happens",
+            "it cannot receive the kernel's audit records: denials go unseen",
             "'systemctl restart harden-whyd' starts harden-whyd.socket, which joins the audit stream for it, unless this \
              is a container",
         ));
@@ -95,7 +95,7 @@ pub fn find_blind_spots(root: &Path) -> Vec<BlindSpot> {
         found.push(blind_spot(
             NETWORK_NAMESPACE,
             "this process has a network namespace of its own",
-            "audit records and exit events reach the initial network namespace only: nothing is heard",
+            "audit records and exit events reach the initial network namespace only: denials go unseen",
             "remove PrivateNetwork= and NetworkNamespacePath= from its unit, or run it outside the container",
         ));
     }
@@ -103,7 +103,7 @@ pub fn find_blind_spots(root: &Path) -> Vec<BlindSpot> {
         found.push(blind_spot(
             "pid-namespace",
             "this process is not in the initial PID namespace",
-            "the pids in records are not the pids seen here: whose process it was cannot be told",
+            "the pids in records differ from the pids seen here: the unit of a process stays unknown",
             "run it outside the container",
         ));
     }
@@ -111,7 +111,7 @@ pub fn find_blind_spots(root: &Path) -> Vec<BlindSpot> {
         found.push(blind_spot(
             USER_NAMESPACE,
             "this process is not in the initial user namespace",
-            "the kernel refuses to let it listen: nothing is heard",
+            "the kernel sends it no records: denials go unseen",
             "remove PrivateUsers= from its unit, or run it outside the container",
         ));
     }
@@ -128,7 +128,7 @@ pub fn find_blind_spots(root: &Path) -> Vec<BlindSpot> {
         found.push(blind_spot(
             "hidepid",
             "/proc is mounted with hidepid= and this process lacks CAP_SYS_PTRACE",
-            "it cannot see other users' processes: whose process it was is known less often",
+            "it cannot see other users' processes: the unit of a process stays unknown more often",
             "remove ProtectProc= from its unit, or add CAP_SYS_PTRACE to its CapabilityBoundingSet=",
         ));
     }
@@ -170,8 +170,8 @@ pub fn find_deafness(root: &Path, failure: Option<&OpenError>) -> Option<BlindSp
         })),
         Some(failure) => {
             [USER_NAMESPACE, NETWORK_NAMESPACE, NO_AUDIT_READ].into_iter().find_map(&mut known).or_else(|| {
-                let remedy = "'systemctl restart harden-whyd' tries it again";
-                Some(blind_spot("no-audit-stream", &failure.to_string(), "no denial is heard as it happens", remedy))
+                let remedy = "'systemctl restart harden-whyd' tries again";
+                Some(blind_spot("no-audit-stream", &failure.to_string(), "denials go unseen", remedy))
             })
         }
     }
@@ -190,7 +190,7 @@ pub(crate) fn find_further_blind_spots(root: &Path, is_listening: bool) -> Vec<B
 pub fn silent_errno() -> BlindSpot {
     blind_spot(
         "errno-silent",
-        "unless it is told to, systemd does not ask the kernel to log calls that it refuses with an error",
+        "by default, systemd does not ask the kernel to log calls that a filter refuses with an error",
         "denials of a unit with SystemCallErrorNumber=, Restrict*=, Protect*= and their like leave no record; \
          only kills do",
         "'harden-why rehearse UNIT', 'harden-why tap UNIT' and 'harden-why log-refusals UNIT' show them",
@@ -202,8 +202,8 @@ pub fn silent_errno() -> BlindSpot {
 pub fn no_exit_cgroups(why: &ExitCgroupsError) -> BlindSpot {
     BlindSpot {
         id: "no-exit-cgroups",
-        what: format!("the cgroups of dying processes are not noted ({why})"),
-        cost: "the unit of a short-lived process stays unknown more often, or is told by its parent's".to_owned(),
+        what: format!("the kernel does not note the cgroups of dying processes ({why})"),
+        cost: "the unit of a short-lived process stays unknown more often, or comes from its parent".to_owned(),
         remedy: match why {
             ExitCgroupsError::NotAllowed => {
                 "run it as root, with CAP_BPF and CAP_PERFMON in the CapabilityBoundingSet= of its unit"
@@ -224,11 +224,11 @@ pub fn no_journal(why: &JournalReadError) -> BlindSpot {
     BlindSpot {
         id: "no-journal",
         what: why.to_string(),
-        cost: "the unit of a process that nothing else tells of stays unknown".to_owned(),
+        cost: "the unit of a process stays unknown if only the journal names it".to_owned(),
         remedy: match why {
-            JournalReadError::None => "enable systemd-journald, if entries are to be read",
-            JournalReadError::Library(_) => "install libsystemd.so.0, and what it needs",
-            JournalReadError::Io(_) => "look whether root may read what is below /run/log/journal and /var/log/journal",
+            JournalReadError::None => "enable systemd-journald",
+            JournalReadError::Library(_) => "install libsystemd.so.0 and its dependencies",
+            JournalReadError::Io(_) => "check that root may read /run/log/journal and /var/log/journal",
         }
         .to_owned(),
     }

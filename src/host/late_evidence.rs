@@ -91,7 +91,7 @@ impl LateEvidence {
                 nothing
             }
             Err(error) => {
-                tracing::error!("a look into the journal broke off: {error}");
+                tracing::error!("a search of the journal failed: {error}");
                 nothing
             }
         }
@@ -134,7 +134,7 @@ impl LateEvidence {
                 // Most users have no manager.
                 Ok((Manager::User(_), Err(SystemdError::Unreachable { .. }))) => {}
                 Ok((manager, Err(error))) => tracing::debug!("{manager}: {error}"),
-                Err(error) => tracing::error!("a question to systemd broke off: {error}"),
+                Err(error) => tracing::error!("a query to systemd failed: {error}"),
             }
         }
         found

@@ -130,7 +130,7 @@ impl LogMachine {
         let native = policy.native();
         if !policy.settings.architectures().listed.is_empty() && native != Abi::native() {
             let whence = if self.installed.native.is_some() { "the files below the root" } else { "the records" };
-            let text = format!("native is {} for the log's machine, as {whence} show", native.name());
+            let text = format!("{whence} show that the native ABI of the log's machine is {}", native.name());
             notes.push(Note::new("native-abi-of-log", text));
         }
         if names_groups(policy)
@@ -149,7 +149,7 @@ impl LogMachine {
             _ if self.is_local => None,
             Some((version, source)) if !has_version(&self.groups, version) => {
                 let whence = match source {
-                    FactSource::Root => "the files below the root are of",
+                    FactSource::Root => "the files below the root are from",
                     FactSource::Log => "the log was written under",
                 };
                 Some(format!("{whence} systemd {version}, but the @groups are those of systemd {of_groups}: {ADVICE}"))

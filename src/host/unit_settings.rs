@@ -64,7 +64,7 @@ pub(crate) fn from_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: 
     let loaded = unit_files::load(root, unit, home);
     if loaded.files.fragment.is_none() && loaded.files.dropins.is_empty() {
         let mut notes = file_notes(loaded.notes(), loaded.files.masked);
-        let text = format!("no files of {} are below {}", unit.name, escape(root.as_os_str().as_bytes()));
+        let text = format!("{} has no files below {}", unit.name, escape(root.as_os_str().as_bytes()));
         notes.push(Note::new("no-unit-files", text));
         return LoadedSettings::empty(notes);
     }
@@ -73,8 +73,7 @@ pub(crate) fn from_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: 
     let mut settings = from_loaded_files(root, loaded, unit, &home, groups, None);
     if !has_fragment {
         let root = escape(root.as_os_str().as_bytes());
-        let text =
-            format!("below {root} are drop-ins of {} and no unit file: the answer lacks its settings", unit.name);
+        let text = format!("{root} has drop-ins of {} but no unit file: the answer lacks its settings", unit.name);
         settings.notes.push(Note::new("no-unit-file", text));
     }
     settings
@@ -114,7 +113,7 @@ pub(crate) fn from_answer(
         }
         Err(error) => {
             let mut settings = from_files(Path::new("/"), unit, Some(&home), groups);
-            let text = format!("{error}; the answer rests on the unit's files alone");
+            let text = format!("{error}; the answer follows the unit's files alone");
             settings.notes.push(Note::new("manager-unavailable", text));
             settings
         }
@@ -134,7 +133,7 @@ pub(crate) fn without_rehearsal(unit: &Unit, mut settings: LoadedSettings, group
     let is_rehearsed = dropins.into_iter().any(|path| is_rehearsal(path));
     if let Some(situation) = settings.situation.as_mut().filter(|_| is_rehearsed) {
         situation.policy = situation.policy.without_dropins(is_rehearsal, groups);
-        let text = format!("{} is being rehearsed; the answer is about its own settings", unit.name);
+        let text = format!("{} is being rehearsed; the answer is for its own settings", unit.name);
         settings.notes.push(Note::new("unit-rehearsed", text));
     }
     settings
@@ -214,7 +213,7 @@ fn file_notes<'a>(notes: impl Iterator<Item = &'a FileNote>, is_masked: bool) ->
     if notes.len() > MOST_NOTES {
         let more = notes.len() - MOST_NOTES;
         notes.truncate(MOST_NOTES);
-        notes.push(Note::new("more-notes", format!("and {more} notes more")));
+        notes.push(Note::new("more-notes", format!("and {more} more notes")));
     }
     notes
 }

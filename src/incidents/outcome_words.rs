@@ -30,7 +30,7 @@ impl ActionWords {
             Action::Trap => ("was sent SIGSYS", ("was sent SIGSYS for calling", ""), several),
             Action::Errno => ("got an error from the call", ("was refused the call", ""), several),
             Action::UserNotif => {
-                ("had to wait for a supervisor's decision", ("had the call", " put before its supervisor"), several)
+                ("waited for a supervisor's decision", ("had the call", " put before its supervisor"), several)
             }
             Action::Trace => ("was stopped for its tracer", ("had the call", " put before its tracer"), several),
             Action::Log => (
@@ -53,11 +53,11 @@ impl ActionWords {
 pub fn describe_outcome(incident: &Incident) -> Cow<'static, str> {
     let Some(denial) = incident.denial() else { return "was killed by SIGSYS".into() };
     match incident.key.source {
-        SightingSource::Tap { errno: 0 } => "was told that the call succeeded, and it was not made".into(),
+        SightingSource::Tap { errno: 0 } => "got success from the call, though the kernel did not make it".into(),
         SightingSource::Tap { errno } | SightingSource::Strace { errno } => {
             format!("got {} from the call", Effect::Errno(errno)).into()
         }
-        SightingSource::Rehearsal => "was let through, as its unit was rehearsed".into(),
+        SightingSource::Rehearsal => "made the call, unblocked by a rehearsal".into(),
         SightingSource::Audit | SightingSource::Log => ActionWords::new(denial.action).outcome.into(),
     }
 }
@@ -79,7 +79,7 @@ pub(crate) fn describe_headline(incident: &Incident) -> String {
 /// Returns what happened, in words that follow the program's name; `call` is the call's name.
 pub(crate) fn describe_event(event: &IncidentEvent, call: &str) -> String {
     let IncidentEvent::Denial(Denial { action, .. }) = event else {
-        return "was killed by SIGSYS, of which the kernel sent no record".to_owned();
+        return "was killed by SIGSYS without a record".to_owned();
     };
     let (before, after) = ActionWords::new(*action).with_call;
     match action {

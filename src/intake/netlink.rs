@@ -48,7 +48,7 @@ pub enum AuditMessage<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The kernel has no audit, or a container blocks it (systemd-nspawn: `EAFNOSUPPORT`).
-    #[error("there is no kernel audit here (CONFIG_AUDIT, or a container that blocks it)")]
+    #[error("no kernel audit here (CONFIG_AUDIT is off, or a container blocks it)")]
     NoAudit,
     /// The right to join the group is missing.
     #[error(
@@ -57,7 +57,7 @@ pub enum OpenError {
     )]
     NotAllowed,
     /// Another error.
-    #[error("the kernel's audit stream cannot be opened: {0}")]
+    #[error("cannot open the kernel's audit stream: {0}")]
     Io(io::Error),
 }
 
@@ -68,7 +68,7 @@ pub enum ReceiveError {
     #[error("the kernel's audit stream overran the receive buffer")]
     Overrun,
     /// The socket is unusable.
-    #[error("the kernel's audit stream cannot be read: {0}")]
+    #[error("cannot read the kernel's audit stream: {0}")]
     Io(io::Error),
 }
 

@@ -57,13 +57,13 @@ pub enum ExitCgroupsError {
     #[error("no cgroup version 2 hierarchy is mounted")]
     NoHierarchy,
     /// The kernel has no type information, or lacks a member that is read.
-    #[error("the kernel does not tell the layout of its structures")]
+    #[error("the kernel lacks type information (CONFIG_DEBUG_INFO_BTF)")]
     NoTypes,
     /// The right to load a program is missing.
-    #[error("not allowed to load a BPF program, which takes CAP_BPF and CAP_PERFMON")]
+    #[error("not allowed to load a BPF program: it requires CAP_BPF and CAP_PERFMON")]
     NotAllowed,
     /// The kernel refuses a program or map.
-    #[error("the kernel does not take the BPF program: {0}")]
+    #[error("the kernel rejects the BPF program: {0}")]
     Kernel(BpfError),
 }
 

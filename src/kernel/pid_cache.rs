@@ -44,7 +44,7 @@ impl PidCache {
     pub(crate) fn new() -> Self {
         let ends = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC);
         if let Err(error) = &ends {
-            tracing::warn!("processes cannot be watched, and are looked up for every record: {error}");
+            tracing::warn!("cannot watch processes, so each record looks up its process: {error}");
         }
         Self { processes: HashMap::new(), ends: ends.ok(), now: Instant::now(), clocks: Clocks::now(), last_number: 0 }
     }

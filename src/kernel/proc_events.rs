@@ -181,7 +181,7 @@ fn wait_for_ack(socket: &Socket, expected: u32) -> io::Result<()> {
                     return match word(bytes, at::ERROR).and_then(|errno| i32::try_from(errno).ok()) {
                         Some(0) => Ok(()),
                         Some(errno) => Err(io::Error::from_raw_os_error(errno)),
-                        None => Err(unsupported("the proc connector's answer makes no sense")),
+                        None => Err(unsupported("the proc connector's answer is invalid")),
                     };
                 }
             }

@@ -82,8 +82,8 @@ impl Tap {
         }
         let types = fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
         let types = Btf::parse(&types).ok_or(TapError::NoTypes)?;
-        let at = TapOffsets::find(&types)
-            .ok_or_else(|| BpfError::unsupported("the layout of its structures is not known"))?;
+        let at =
+            TapOffsets::find(&types).ok_or_else(|| BpfError::unsupported("the layout of its structures is unknown"))?;
         // A lockdown refuses with the error of a missing right.
         Self::load(targets, at).map_err(|error| locked_down().unwrap_or(error.into()))
     }

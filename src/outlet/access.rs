@@ -7,7 +7,7 @@ pub(crate) const TRUSTED_GROUPS: [&str; 3] = ["adm", "systemd-journal", "wheel"]
 
 /// What a user reads whose access is limited to [`Access::Own`].
 pub(crate) const OWN_UNITS_ONLY: &str =
-    "you may see the denials of your own units only: run with sudo, or join group adm or systemd-journal";
+    "you may see only the denials of your own units: run with sudo, or join group adm or systemd-journal";
 
 /// The user of a call, as the kernel or the bus reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]

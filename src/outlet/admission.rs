@@ -164,11 +164,11 @@ pub(crate) fn sender(header: &Header<'_>) -> Result<OwnedUniqueName, BusError> {
 }
 
 pub(crate) fn denied() -> BusError {
-    BusError::AccessDenied("only root and the members of adm, systemd-journal or wheel may read that".to_owned())
+    BusError::AccessDenied("only root and members of adm, systemd-journal or wheel may read these incidents".to_owned())
 }
 
 pub(crate) fn busy() -> BusError {
-    BusError::Busy("too many questions at once, try again".to_owned())
+    BusError::Busy("too many calls at once, try again".to_owned())
 }
 
 /// Returns the groups of a uid's account; none if there is no such account.

@@ -64,8 +64,7 @@ impl Summary {
             (false, false) => format!(" of {}", names.join(", ")),
             (false, true) => format!(" of {} and other units", names.join(", ")),
         };
-        let message =
-            format!("{} more kinds of denials were seen for the first time{whose}; see 'harden-why'", self.incidents);
+        let message = format!("{} more new denials{whose}; see 'harden-why'", self.incidents);
         entry.push("MESSAGE", shorten(&message, MAX_MESSAGE));
         entry.push("MESSAGE_ID", SUMMARY);
         entry.push("PRIORITY", WARNING);
@@ -355,10 +354,7 @@ mod tests {
             summary.add(&denied(Manager::System, &format!("u{}.service", number % 2), Action::KillProcess));
         }
         let message = |summary: &Summary| String::from_utf8(summary.entry().get("MESSAGE").unwrap().to_vec()).unwrap();
-        assert_eq!(
-            message(&summary),
-            "9 more kinds of denials were seen for the first time of u0.service, u1.service; see 'harden-why'"
-        );
+        assert_eq!(message(&summary), "9 more new denials of u0.service, u1.service; see 'harden-why'");
         assert_eq!(summary.entry().get("OBJECT_SYSTEMD_UNIT"), None);
         for number in 0..9 {
             summary.add(&denied(Manager::User(1), &format!("{}{number}.service", "long".repeat(60)), Action::Errno));

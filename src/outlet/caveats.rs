@@ -7,8 +7,8 @@ use crate::incidents::local_time::LocalTime;
 use crate::outlet::wire::Status;
 
 /// What works where the kernel gives no records.
-pub(crate) const WITHOUT_RECORDS: &str = "'harden-why explain LOG', 'harden-why check UNIT' and 'harden-why tap UNIT' work \
-    without them; rehearse and log-refusals do not";
+pub(crate) const WITHOUT_RECORDS: &str = "'harden-why explain LOG', 'harden-why check UNIT' and 'harden-why tap \
+    UNIT' work without records; rehearse and log-refusals do not";
 
 /// Returns notes about what the daemon may have missed, from its status.
 pub(crate) fn hearing_notes(status: &Status) -> Vec<Note> {
@@ -23,24 +23,21 @@ pub(crate) fn hearing_notes(status: &Status) -> Vec<Note> {
     if status.lost > 0 {
         notes.push(Note::new(
             "records-lost",
-            format!(
-                "{} audit events were lost since harden-whyd started: there may have been more denials",
-                status.lost
-            ),
+            format!("{} audit events were lost since harden-whyd started: there may be more denials", status.lost),
         ));
     }
     if status.overruns > 0 {
         let times = plural(status.overruns, "time");
         notes.push(Note::new(
             "receive-buffer-overrun",
-            format!("the receive buffer overran {times} since harden-whyd started: there may have been more denials"),
+            format!("the receive buffer overran {times} since harden-whyd started: there may be more denials"),
         ));
     }
     if status.malformed > 0 {
         let records = plural(status.malformed, "record");
         notes.push(Note::new(
             "records-malformed",
-            format!("{records} since harden-whyd started were not understood: there may have been more denials"),
+            format!("harden-whyd could not parse {records} since it started: there may be more denials"),
         ));
     }
     let always = crate::host::blind_spots::silent_errno().to_string();
@@ -60,7 +57,7 @@ pub(crate) fn hearing_notes(status: &Status) -> Vec<Note> {
         notes.push(Note::new(
             "sightings-lost",
             format!(
-                "{} sightings were lost since harden-whyd started: more different denials came than could be stored",
+                "{} sightings were lost since harden-whyd started: too many different denials came at once",
                 status.dropped
             ),
         ));

@@ -78,7 +78,7 @@ impl NoDirective {
             Self::UnitType => "systemd sets no filter for this unit",
             Self::ForeignAction => "no setting denies a call in this way",
             Self::UnknownCall => "no setting can name this call",
-            Self::Busy => "too many denials at once to look for it",
+            Self::Busy => "too many denials at once",
             Self::Late => "the manager did not answer in time",
             Self::SettingsUnread => "the unit's settings were not readable",
             Self::SettingsChanged => "the unit's settings changed since",

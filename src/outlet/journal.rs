@@ -63,7 +63,7 @@ impl AlertEntry {
 #[derive(Debug, thiserror::Error)]
 pub enum JournalSendError {
     /// journald cannot take more entries now; the caller can try again later.
-    #[error("{}: the journal is behind, an entry was not taken", .0.display())]
+    #[error("{}: the journal is behind and did not accept an entry", .0.display())]
     Behind(PathBuf),
     /// Another error.
     #[error("{}: {why}", .path.display())]

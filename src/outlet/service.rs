@@ -132,7 +132,7 @@ impl Service {
     /// Stores incidents that a tap saw, at most 500 at a time, without alerts. Only root may call it.
     async fn report(&self, incidents: Reported) -> Result<(), BusError> {
         let Some(incidents) = incidents.0 else {
-            return Err(BusError::InvalidArgument(format!("at most {MAX_INCIDENTS} incidents are taken at a time")));
+            return Err(BusError::InvalidArgument(format!("at most {MAX_INCIDENTS} incidents at a time")));
         };
         let read = |dict: IncidentDict| match Stored::try_from(dict) {
             Ok(Stored { incident, .. })
@@ -140,7 +140,7 @@ impl Service {
             {
                 Ok(incident)
             }
-            Ok(_) => Err(BusError::InvalidArgument("an incident is none that a tap saw".to_owned())),
+            Ok(_) => Err(BusError::InvalidArgument("an incident cannot come from a tap".to_owned())),
             Err(strange) => Err(BusError::InvalidArgument(strange.to_string())),
         };
         let incidents = incidents.into_iter().map(read).collect::<Result<Vec<Incident>, _>>()?;

@@ -193,7 +193,7 @@ pub enum BusError {
 
 /// A value in an answer that this version does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("harden-whyd's answer has a strange {0}")]
+#[error("harden-whyd's answer has an invalid {0}")]
 pub struct UnexpectedValue(&'static str);
 
 impl From<&Stored> for IncidentDict {

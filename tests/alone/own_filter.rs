@@ -96,7 +96,7 @@ impl<'a> Service<'a> {
         let state = ["ActiveState", "NRestarts", "Result"].map(|property| self.show(property));
         assert_eq!(state, ["active", "0", "success"], "{}", self.log());
         assert_eq!(self.incidents("harden-whyd.service"), [], "it was denied something");
-        for word in ["not noted", "cannot be heard", "panicked", "ERROR", "overran", "are not known"] {
+        for word in ["does not note", "cannot receive", "panicked", "ERROR", "overran", "cannot read the settings"] {
             assert!(!self.log().contains(word), "{}", self.log());
         }
     }
@@ -135,7 +135,7 @@ fn daemon_under_its_own_units_is_denied_nothing() {
     // The store that it finds at its start is no store.
     fs::write(service.state.join("incidents.sqlite3"), "not a database, but long enough to be taken for one").unwrap();
     service.start();
-    let set_aside = service.log().contains("a new store was begun");
+    let set_aside = service.log().contains("a new store was started");
     assert!(set_aside, "{}", service.log());
     fs::write(manager.base().join("whyd.log"), "").unwrap();
 
@@ -164,7 +164,7 @@ fn daemon_under_its_own_units_is_denied_nothing() {
 
     // A command outside of the filter makes it reread its configuration.
     assert!(manager.systemctl(&["reload", "harden-whyd.service"]).status.success(), "{}", service.log());
-    assert!(service.log().contains("SIGHUP: the configuration was read again"), "{}", service.log());
+    assert!(service.log().contains("SIGHUP: reread the configuration"), "{}", service.log());
     service.is_sound();
 
     // A restart loses nothing: records wait in the socket that systemd holds.

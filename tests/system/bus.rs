@@ -250,7 +250,7 @@ async fn other_user_gets_answers_about_own_units_only() {
     assert_eq!(bus.list_as(THIRD, "", "", "").await, Ok(vec![]));
     for manager in ["system", "user:0", "none"] {
         let error = bus.list_as(OTHER, "", "", manager).await.unwrap_err();
-        assert!(error.contains("only root and the members of"), "{error}");
+        assert!(error.contains("only root and members of"), "{error}");
     }
     assert_eq!(bus.list_as(0, "", "", "").await.unwrap().len(), 4);
     assert_eq!(bus.list_as(0, "", "", "none").await.unwrap().len(), 1);
@@ -279,7 +279,7 @@ async fn answer_of_client(bus: &OwnBus, nobody: bool, arguments: &[&str]) -> (Op
 }
 
 /// The beginning of what a user reads who may not see everything.
-const OWN_UNITS_ONLY: &str = "you may see the denials of your own units only";
+const OWN_UNITS_ONLY: &str = "you may see only the denials of your own units";
 
 #[tokio::test]
 async fn user_without_rights_reads_that_denials_are_hidden_and_not_that_none_are_known() {

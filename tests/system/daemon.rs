@@ -74,7 +74,7 @@ const REST: Duration = Duration::from_secs(10);
 
 /// How often the daemon went on without an answer, since it came too late.
 fn late(daemon: &Daemon) -> usize {
-    daemon.log().matches("does not tell a unit's settings in time").count()
+    daemon.log().matches("does not return a unit's settings in time").count()
 }
 
 /// The alert of a unit, with its settings as the reason or without a reason. On a machine too slow for an answer in
@@ -312,7 +312,7 @@ fn muted_unit_is_stored_without_an_alert() {
     fs::write(&config, "[alerts]\nmute = [\"muted\"]\nburst = 0\n").unwrap();
     let command = manager.command(&[PROGRAM, "--config", config.to_str().unwrap()]);
     let daemon = Daemon::start(command, &manager.bus(), &manager.base().join("daemon"));
-    daemon.wait_for_log("harden-why.conf:3: alerts.burst: has to be a whole number from 1 to 10000");
+    daemon.wait_for_log("harden-why.conf:3: alerts.burst: must be a whole number from 1 to 10000");
     let journal = Journal::of(&daemon);
     write(&manager, "muted.service", "ExecStart=/bin/uname");
     write(&manager, "dies.service", "ExecStart=/bin/uname");
@@ -351,7 +351,7 @@ fn sighup_rereads_the_configuration() {
         assert!(alert.has(&format!("OBJECT_SYSTEMD_UNIT={told}.service")), "{:?}", alert.fields);
     };
     reload("[store]\nkeep-days = 30\n[alerts]\nmute = 7\n");
-    daemon.wait_for_log("harden-why.conf:4: alerts.mute: has to be a list of unit names");
+    daemon.wait_for_log("harden-why.conf:4: alerts.mute: must be a list of unit names");
     first_told("muted", "other");
     reload("[memory]\nmost-incidents = 256\n[alerts]\nmute = [\"other.service\", \"third.service\"]\n");
     first_told("third", "fourth");

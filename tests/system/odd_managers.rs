@@ -420,14 +420,14 @@ async fn property_of_another_type_is_not_guessed() {
             return;
         };
         let said = machine.error(&["apply", "x", "--yes"]).await;
-        let why = format!("systemd tells {name} of x.service in a form that this harden-why does not understand");
+        let why = format!("systemd returns {name} of x.service in a form that this harden-why cannot read");
         assert_eq!(said, format!("{why}, so nothing it takes could be confirmed"));
         assert_eq!((machine.files(), machine.reloads()), (vec!["x.service".to_owned()], 0));
         // The answer uses the files, and says so.
         let answer = ended(machine.client(&[], &["--json", "x"])).await;
         let answer: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
         let notes = answer["units"][0]["notes"].to_string();
-        assert!(notes.contains(&format!("{why}; the answer goes by the files")), "{notes}");
+        assert!(notes.contains(&format!("{why}; the answer follows the files")), "{notes}");
         assert_eq!(answer["units"][0]["denials"][0]["cause"]["kind"], "unit", "{answer}");
     }
 }
@@ -451,7 +451,7 @@ async fn settings_that_differ_in_the_manager_are_reported() {
         let answer: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
         let notes = answer["units"][0]["notes"].to_string();
         let said = if name == "SystemCallErrorNumber" { "SystemCallFilter" } else { name };
-        assert!(notes.contains(&format!("systemd holds another {said}= than the unit's files say")), "{notes}");
+        assert!(notes.contains(&format!("{said}= in systemd differs from the unit's files")), "{notes}");
         // No change is proposed for such a manager.
         let refused = ended(machine.client(&[], &["apply", "x", "--yes"])).await;
         let error = String::from_utf8(refused.stderr).unwrap();

@@ -130,7 +130,7 @@ fn damaged_store_is_kept_and_a_new_one_created() {
     fs::create_dir(&state).unwrap();
     fs::write(state.join(FILE), [0xa5; 9999]).unwrap();
     let daemon = Daemon::start(Command::new(PROGRAM), NO_BUS, temp.path());
-    daemon.wait_for_log("a new store was begun");
+    daemon.wait_for_log("a new store was started");
     assert_eq!(fs::read(state.join(format!("{FILE}.damaged-1"))).unwrap(), [0xa5; 9999]);
     denials.one_more();
     denials.wait_for(1, &state, &daemon);
@@ -150,7 +150,7 @@ fn incidents_that_a_full_disk_refuses_are_stored_later() {
     denials.one_more();
     daemon.wait_for_log("cannot grow");
     fs::remove_file(&ballast).unwrap();
-    daemon.wait_for_log("can be written again");
+    daemon.wait_for_log("is writable again");
     assert_eq!(denials.counted(&incidents(&copied(&daemon, temp.path(), "state"))), 1, "{}", daemon.log());
     daemon.stop();
 }
@@ -174,7 +174,7 @@ fn begins_without(
     }
     wait_for(|| asked(&address).filter(|status| status.records >= 3), || daemon.log());
     mend(&daemon);
-    daemon.wait_for_log("the store can be written again");
+    daemon.wait_for_log("the store is writable again");
     let counted = || denials.counted(&incidents(&stored(&daemon)));
     wait_for(|| (counted() == 3).then_some(()), || format!("{}: {}", counted(), daemon.log()));
     wait_for(|| asked(&address).filter(|status| status.store_error.is_none()), || daemon.log());
@@ -253,7 +253,7 @@ fn incidents_that_a_locked_store_refuses_are_stored_later() {
     daemon.wait_for_log("is busy");
     denials.one_more();
     other.execute_batch("ROLLBACK").unwrap();
-    daemon.wait_for_log("can be written again");
+    daemon.wait_for_log("is writable again");
     denials.wait_for(3, &state, &daemon);
     daemon.stop();
 }
@@ -276,12 +276,12 @@ fn store_damaged_at_work_is_kept_and_a_new_one_created() {
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xa5; length - 4096], 4096).unwrap();
     denials.one_more();
-    daemon.wait_for_log("a new store was begun");
+    daemon.wait_for_log("a new store was started");
     denials.wait_for(1, &state, &daemon);
     let aside = state.join(format!("{FILE}.damaged-1"));
     assert!(fs::read(&aside).unwrap().ends_with(&[0xa5; 4096]), "it is as it was");
     let status = wait_for(|| asked(&address), || daemon.log());
-    let told = |text: &String| text.contains("damaged-1") && text.contains("not among the answers");
+    let told = |text: &String| text.contains("damaged-1") && text.contains("answers lack earlier incidents");
     assert!(status.limitations.iter().any(told), "{status:?}");
     assert_eq!(status.store_error, None);
     daemon.stop();
@@ -302,10 +302,10 @@ fn store_removed_at_work_is_created_again() {
     for _ in 0..2 {
         denials.one_more();
     }
-    daemon.wait_for_log("was removed while harden-whyd wrote it");
+    daemon.wait_for_log("was removed or replaced while harden-whyd wrote it");
     denials.wait_for(2, &state, &daemon);
     let status = wait_for(|| asked(&address), || daemon.log());
-    let told = |text: &String| text.contains("was removed") && text.contains("not among the answers");
+    let told = |text: &String| text.contains("was removed") && text.contains("answers lack earlier incidents");
     assert!(status.limitations.iter().any(told), "{status:?}");
     assert_eq!(status.store_error, None);
     daemon.stop();
@@ -357,12 +357,12 @@ fn alerts_are_sent_later_where_the_journal_is_away() {
     let Some(command) = on_own_disk("size=1m", Path::new("/run/systemd")) else { return };
     let daemon = Daemon::start(command, &address, temp.path());
     denials.one_more();
-    daemon.wait_for_log("alerts wait until the journal takes them");
+    daemon.wait_for_log("alerts wait until the journal accepts them");
     let status = wait_for(|| asked(&address), || daemon.log());
     assert!(status.journal_error.is_some_and(|error| error.contains("/run/systemd/journal/socket")));
     let journal = Journal::of(&daemon);
     journal.next(&format!("HARDEN_WHY_CALL_NUMBER={}", denials.number));
-    daemon.wait_for_log("the journal takes alerts again");
+    daemon.wait_for_log("the journal accepts alerts again");
     let caught_up = || asked(&address).filter(|status| status.journal_error.is_none());
     wait_for(caught_up, || daemon.log());
     daemon.stop();

@@ -293,8 +293,12 @@ fn rehearsal_shows_on_the_terminal_what_it_does() {
     assert!(err.contains("x.service is being rehearsed\n"), "{err}");
     assert!(err.contains("uname: SystemCallFilter= would have answered EPERM"), "{err}");
     assert!(out.starts_with("x.service was rehearsed for the time that was asked for ("), "{out}");
-    for words in ["made 1 call that", "x.service was stopped, since it did not run before", "What to do", "let through"]
-    {
+    for words in [
+        "made 1 call that",
+        "x.service was stopped, since it did not run before",
+        "What to do",
+        "unblocked by a rehearsal",
+    ] {
         assert!(out.replace('\n', " ").contains(words), "{words}: {out}");
     }
     let dry = machine.run(&["rehearse", "x", "--dry-run"]);
@@ -347,7 +351,7 @@ fn second_rehearsal_at_once_is_refused() {
     let before = seen();
     wait_for(|| (seen() > before).then_some(()), || format!("no more than {before}: {}", daemon.log()));
     let answer = machine.json(&["x"]);
-    assert!(answer["units"][0]["notes"].to_string().contains("is being rehearsed; the answer is about its own"));
+    assert!(answer["units"][0]["notes"].to_string().contains("is being rehearsed; the answer is for its own"));
     assert_eq!(answer["units"][0]["denials"][0]["cause"]["kind"], "unit", "{answer}");
     send(&client, Signal::SIGINT);
     assert_eq!(calls(&read(&client.wait_with_output().unwrap())), ["uname"]);

@@ -113,7 +113,7 @@ pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
     follower.warn_about_unknown_units().await;
     loop {
         match follower.listen(&client).await {
-            Ok(()) => warn(color, "the bus is gone; it is tried again"),
+            Ok(()) => warn(color, "the bus is gone; trying again"),
             Err(error) if error.is::<io::Error>() || !follower.subscribed => return Err(error),
             Err(error) => warn(color, &format!("{error:#}; it is tried again")),
         }

@@ -62,7 +62,7 @@ pub(super) fn read(file: &Path) -> Result<String, String> {
     }
     if !metadata.is_file() {
         let what = if metadata.is_dir() { "a directory" } else { "something else" };
-        return Err(format!("has to be a file, and is {what}; it has no effect"));
+        return Err(format!("must be a file, but is {what}; ignored"));
     }
     let mut bytes = Vec::new();
     let read = File::open(file).and_then(|file| file.take(MAX_SIZE + 1).read_to_end(&mut bytes));

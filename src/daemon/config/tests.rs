@@ -73,12 +73,12 @@ fn wrong_setting_is_reported_with_file_line_and_key() {
     let last = AlertLimits { window: Duration::from_secs(30), ..AlertLimits::default() };
     assert_eq!(config, Config { alerts: last, ..Config::default() });
     let mut expected = [
-        "/etc/x.conf:3: store.keep-days: has to be a whole number from 1 to 36500; it has no effect",
-        "/etc/x.conf:4: store.most-incidents: has to be a whole number from 100 to 10000000; it has no effect",
-        "/etc/x.conf:5: store.for: there is no such key; there are keep-days, most-incidents",
-        "/etc/x.conf:8: alerts.mute: has to be a list of unit names such as [\"a.service\", \"b@.service\"]; it has \
-         no effect",
-        "/etc/x.conf:11: \\x1b[2J: there is no such section; there are alerts, memory, store",
+        "/etc/x.conf:3: store.keep-days: must be a whole number from 1 to 36500; ignored",
+        "/etc/x.conf:4: store.most-incidents: must be a whole number from 100 to 10000000; ignored",
+        "/etc/x.conf:5: store.for: unknown key; the keys are keep-days, most-incidents",
+        "/etc/x.conf:8: alerts.mute: must be a list of unit names such as [\"a.service\", \"b@.service\"]; \
+         ignored",
+        "/etc/x.conf:11: \\x1b[2J: unknown section; the sections are alerts, memory, store",
     ]
     .to_vec();
     let mut reported: Vec<&str> = complaints.iter().map(String::as_str).collect();
@@ -91,7 +91,7 @@ fn wrong_setting_is_reported_with_file_line_and_key() {
 
 #[test]
 fn key_in_place_of_section_is_reported() {
-    let complaint = "has to be a section: write [store], and its keys below; it has no effect";
+    let complaint = "must be a section: write [store], and its keys below; ignored";
     let reported = [format!("/etc/x.conf:1: store: {complaint}")];
     assert_eq!(read("store = 5\n"), (Config::default(), reported.to_vec()));
     assert_eq!(read("[[store]]\nkeep-days = 5\n").0, Config::default());
@@ -161,7 +161,7 @@ fn directory_overrides_nothing_and_device_masks() {
     assert_eq!((burst, window), (2, 3), "directories override no file");
     for name in ["harden-why.conf", "harden-why.conf.d/x.conf"] {
         let path = etc.join(name).display().to_string();
-        let complaint = format!("{path}: has to be a file, and is a directory; it has no effect");
+        let complaint = format!("{path}: must be a file, but is a directory; ignored");
         assert!(complaints.contains(&complaint), "{complaint} is not in {complaints:?}");
         fs::remove_dir(etc.join(name)).unwrap();
         std::os::unix::fs::symlink("/dev/null", etc.join(name)).unwrap();

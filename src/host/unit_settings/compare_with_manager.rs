@@ -21,11 +21,12 @@ pub(crate) struct Comparison {
 /// Compares the policy of a unit's files with its manager's properties.
 pub(crate) fn compare(policy: Policy, properties: &UnitProperties, groups: &Groups) -> Comparison {
     if !properties.unparsed.is_empty() {
-        let text = format!("{}; the answer goes by the files", unparsed_text(properties));
+        let text = format!("{}; the answer follows the files", unparsed_text(properties));
         return Comparison { policy, note: Some(Note::new("unparsed-properties", text)), uncertain: None };
     }
     if properties.need_daemon_reload {
-        let text = "its files changed since systemd read them; the answer is about the files (systemctl daemon-reload)";
+        let text = "its files changed since systemd read them; the answer follows the files (systemctl \
+            daemon-reload)";
         return Comparison { policy, note: Some(Note::new("daemon-reload-needed", text)), uncertain: None };
     }
     let others = differing_directives(&policy, properties);
@@ -34,8 +35,8 @@ pub(crate) fn compare(policy: Policy, properties: &UnitProperties, groups: &Grou
     let names = join(filter.into_iter().chain(others.iter().copied()).map(|directive| format!("{}=", directive.key())));
     let note = (!names.is_empty()).then(|| {
         let basis =
-            if is_same_filter { "the answer goes by the files" } else { "of its filter the answer is what it holds" };
-        Note::new("manager-differs", format!("systemd holds another {names} than the unit's files say; {basis}"))
+            if is_same_filter { "the answer follows the files" } else { "for the filter, the answer follows systemd" };
+        Note::new("manager-differs", format!("{names} in systemd differs from the unit's files; {basis}"))
     });
     Comparison { policy, note, uncertain: Some(others.into_iter().collect()) }
 }
@@ -44,7 +45,7 @@ pub(crate) fn compare(policy: Policy, properties: &UnitProperties, groups: &Grou
 #[must_use]
 pub(crate) fn unparsed_text(properties: &UnitProperties) -> String {
     let names = join(properties.unparsed.iter().map(ToString::to_string));
-    format!("systemd tells {names} of {} in a form that this harden-why does not understand", properties.id)
+    format!("systemd returns {names} of {} in a form that this harden-why cannot read", properties.id)
 }
 
 /// Returns the policy with the manager's filter, and whether the files state the same filter.

@@ -29,13 +29,13 @@ pub enum StoreError {
         known: i64,
     },
     /// An earlier harden-whyd wrote it.
-    #[error("{} is of an earlier harden-why: start harden-whyd, which brings it up to date", .path.display())]
+    #[error("{} is from an earlier harden-why: start harden-whyd, which migrates it", .path.display())]
     Older {
         /// The file.
         path: PathBuf,
     },
     /// Another harden-whyd writes to it.
-    #[error("{} is in use by another harden-whyd: stop that, or give this one another directory", .dir.display())]
+    #[error("{} is in use by another harden-whyd: stop it, or give this one another directory", .dir.display())]
     InUse {
         /// The state directory.
         dir: PathBuf,
@@ -55,13 +55,13 @@ pub enum StoreError {
         detail: String,
     },
     /// The file was removed or replaced while harden-whyd had it open.
-    #[error("{} or its log was removed while harden-whyd wrote it, or another put in its place", .path.display())]
+    #[error("{} or its log was removed or replaced while harden-whyd wrote it", .path.display())]
     Removed {
         /// Its path.
         path: PathBuf,
     },
     /// The file system or the permissions forbid writing.
-    #[error("{} cannot be written ({detail}): check its permissions, and that its file system is not read-only", .path.display())]
+    #[error("cannot write {} ({detail}): check its permissions, and that its file system is not read-only", .path.display())]
     ReadOnly {
         /// The file.
         path: PathBuf,
@@ -69,7 +69,7 @@ pub enum StoreError {
         detail: String,
     },
     /// The permissions forbid reading.
-    #[error("{} cannot be read ({why}): ask as root, or through harden-whyd", .path.display())]
+    #[error("cannot read {} ({why}): run as root, or use harden-whyd", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -77,7 +77,7 @@ pub enum StoreError {
         why: io::Error,
     },
     /// The file system is full, or the store has reached its own limit.
-    #[error("{} cannot grow: free space on its file system, or let harden-whyd forget old incidents", .path.display())]
+    #[error("{} cannot grow: free space on its file system, or set a shorter keep-days for harden-whyd", .path.display())]
     Full {
         /// The file.
         path: PathBuf,

@@ -15,15 +15,13 @@ pub enum TapError {
     #[error("not allowed: a tap requires root, with CAP_BPF and CAP_PERFMON")]
     NotAllowed,
     /// The kernel is locked down (`kernel_lockdown(7)`).
-    #[error("the kernel is locked down ({0}), which forbids to look into it: boot without lockdown=confidentiality")]
+    #[error("the kernel is locked down ({0}): boot without lockdown=confidentiality")]
     LockedDown(String),
     /// The PIDs of this namespace are not those that the kernel shows to BPF programs.
-    #[error(
-        "the tap sees the machine's own PIDs, and this is a PID namespace of its own: run it outside the container"
-    )]
+    #[error("a tap needs the machine's own PIDs, but this is a PID namespace: run it outside the container")]
     PidNamespace,
     /// No unified hierarchy is mounted.
-    #[error("no cgroup version 2 hierarchy is mounted, by which a unit's processes are known: give their PIDs")]
+    #[error("no cgroup version 2 hierarchy is mounted, so a unit's processes are unknown: give their PIDs")]
     NoHierarchy,
     /// The target has no process.
     #[error("{0} has no processes")]
@@ -37,7 +35,7 @@ pub enum TapError {
     )]
     NoTypes,
     /// The kernel refuses a BPF program or map.
-    #[error("the kernel does not take the BPF program: {0}; {INSTEAD}")]
+    #[error("the kernel rejects the BPF program: {0}; {INSTEAD}")]
     Kernel(BpfError),
 }
 
