@@ -207,7 +207,7 @@ fn refusal_by_own_filter_is_not_attributed_to_unit_policy() {
     assert!(remedies.contains("acct") && !remedies.contains("munlockall"), "{remedies}");
     let notes = json["notes"].to_string();
     assert!(notes.contains("were answered by another than systemd's filters"), "{notes}");
-    assert!(notes.contains("what was seen is not stored"), "no daemon runs: {notes}");
+    assert!(notes.contains("the refusals are not stored"), "no daemon runs: {notes}");
 }
 
 /// The tap watches an alias, the slice around the unit, and a PID that moves to another unit's cgroup.
@@ -354,7 +354,7 @@ fn tap_that_cannot_begin_says_why() {
         (&["off"][..], "off.service does not run"),
         (&["nowhere.service"], "Unit nowhere.service not found."),
         (&["../x"], "is no unit"),
-        (&["4194305"], "there is no process 4194305"),
+        (&["4194305"], "process 4194305 does not exist"),
     ] {
         assert!(error(&[], arguments).contains(expected), "{arguments:?}: {}", error(&[], arguments));
     }

@@ -438,7 +438,7 @@ mod tests {
     #[test]
     fn no_exit_cgroups_names_reason_and_remedy() {
         let text = no_exit_cgroups(&ExitCgroupsError::NotAllowed).to_string();
-        assert!(text.contains("which takes CAP_BPF and CAP_PERFMON): the unit of a short-lived process"), "{text}");
+        assert!(text.contains("it requires CAP_BPF and CAP_PERFMON): the unit of a short-lived process"), "{text}");
         let other = std::io::Error::from_raw_os_error(libc::ENOSYS);
         for why in [ExitCgroupsError::NoHierarchy, ExitCgroupsError::NoTypes, ExitCgroupsError::Kernel(other.into())] {
             let limitation = no_exit_cgroups(&why);

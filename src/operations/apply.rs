@@ -81,7 +81,7 @@ impl ApplyPlan {
         let known = machine.own_settings(&unit, groups).await;
         ensure_takes_drop_ins(&unit.name, &known)?;
         let running = known.properties.as_ref().is_some_and(UnitProperties::is_running);
-        let mut situation = known.situation.with_context(|| format!("the settings of {} cannot be read", unit.name))?;
+        let mut situation = known.situation.with_context(|| format!("cannot read the settings of {}", unit.name))?;
         if runtime {
             let fragment = known.properties.as_ref().and_then(|properties| properties.fragment.as_deref());
             let owner = unit_files::drop_in_owner(&unit, fragment);
@@ -89,7 +89,7 @@ impl ApplyPlan {
             let persistent = std::mem::replace(&mut situation.drop_in, path);
             ensure!(
                 !persistent.exists(),
-                "{} is there already and would hide one below /run: apply without --runtime, or revert first",
+                "{} exists and would hide one below /run: apply without --runtime, or revert first",
                 shown_path(&persistent)
             );
         }
@@ -127,7 +127,7 @@ impl ApplyPlan {
         if !remedy.sensitive.is_empty() {
             let calls = remedy.sensitive.iter().map(|(group, call)| format!("{call} ({group})"));
             let calls = calls.collect::<Vec<_>>().join(", ");
-            let text = format!("among what it allows can reach beyond the program: {calls}");
+            let text = format!("it allows calls that can reach beyond the program: {calls}");
             notes.push(Note::new("opens-privileged-calls", text));
         }
         if !remedy.unfiltered_io.is_empty() {
@@ -241,7 +241,7 @@ mod tests {
                 match result {
                     Ok(()) => assert!(fake.snapshot().holds(REMEDY_DROP_IN), "{step}"),
                     Err(error) if fake.snapshot() != before => {
-                        assert!(format!("{error:#}").contains("systemctl daemon-reload makes sure"), "{step}");
+                        assert!(format!("{error:#}").contains("run systemctl daemon-reload"), "{step}");
                         fake.end_process();
                         fake.reload();
                         assert_eq!(fake.snapshot(), before, "{step}");
@@ -287,7 +287,7 @@ mod tests {
         let before = fake.snapshot();
         fake.ignore_drop_ins();
         let error = format!("{:#}", write(&fake, &plan).unwrap_err());
-        assert!(error.contains("was put back as it was: systemd does not look for drop-ins in"), "{error}");
+        assert!(error.contains("was put back as it was: systemd reads no drop-ins in"), "{error}");
         assert_eq!(fake.snapshot(), before);
     }
 
@@ -309,7 +309,7 @@ mod tests {
         write(&fake, &plan).unwrap();
         fake.fail_at(1, Fault::Refused);
         let error = format!("{:#}", restart_unit(&fake).unwrap_err());
-        assert!(error.contains("is in place and systemd holds its settings"), "{error}");
+        assert!(error.contains("is written and loaded"), "{error}");
         assert!(fake.snapshot().holds(REMEDY_DROP_IN));
     }
 
@@ -330,7 +330,7 @@ mod tests {
         fake.write(PATH, "# Written by harden-why\n[Service]\n");
         fake.reload();
         let error = prepare(&fake, None, true).err().unwrap().to_string();
-        assert!(error.contains("is there already and would hide one below /run"), "{error}");
+        assert!(error.contains("exists and would hide one below /run"), "{error}");
     }
 
     #[test]
@@ -356,6 +356,6 @@ mod tests {
         let request = request_without_denials(unit);
         let plan = fake.run(ApplyPlan::prepare(fake.machine(), request, &GROUPS)).unwrap();
         let error = plan.err().unwrap().to_string();
-        assert!(error.contains("is run by the manager of uid 4242"), "{error}");
+        assert!(error.contains("belongs to the user manager of uid 4242"), "{error}");
     }
 }

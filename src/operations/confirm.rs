@@ -57,28 +57,28 @@ pub(crate) async fn confirm<M: ServiceManagers>(
     groups: &Groups,
 ) -> anyhow::Result<()> {
     let Prediction { unit, before, diagnosis, path: written, drop_in } = prediction;
-    manager.reload().await.context("systemd does not read its files again")?;
+    manager.reload().await.context("systemd does not reload its files")?;
     let known = machine.own_settings(unit, groups).await;
     let facts = known.properties.with_context(|| {
-        format!("systemd does not tell the unit's settings any more: {}", note::join_texts(&known.notes))
+        format!("systemd no longer returns the unit's settings: {}", note::join_texts(&known.notes))
     })?;
     ensure!(facts.unparsed.is_empty(), unit_settings::unparsed_text(&facts));
     ensure!(
         facts.dropins.iter().any(|path| is_same_file(path, written)),
-        "systemd does not look for drop-ins in {}",
+        "systemd reads no drop-ins in {}",
         shown_path(written)
     );
     let predicted = before.policy.with_dropin(written, drop_in, groups);
-    let now = known.situation.context("the unit's settings cannot be read any more")?.policy;
+    let now = known.situation.context("cannot read the unit's settings after the change")?.policy;
     ensure!(
         known.matches_manager,
-        "systemd holds other settings than its files say: {}",
+        "the settings in systemd differ from the unit's files: {}",
         note::join_texts(&known.notes)
     );
     for (abi, call) in denied_calls(diagnosis) {
         ensure!(
             now.verdict(abi, call) == predicted.verdict(abi, call),
-            "systemd does not do with {call} what was predicted, so the remedy was no remedy"
+            "systemd's filter does not treat {call} as predicted, so the remedy would not help"
         );
     }
     Ok(())
@@ -112,13 +112,12 @@ pub(crate) async fn roll_back(
     );
     let reloaded = if refused { Ok(()) } else { reload_despite_signals(manager, interruption).await };
     if let Some(error) = failure {
-        return anyhow::Error::from(error).context(format!("{why:#}; and the change could not be taken back"));
+        return anyhow::Error::from(error).context(format!("{why:#}; and the change cannot be undone"));
     }
     match reloaded {
         Ok(()) => why.context(restored),
         Err(error) => error.context(format!(
-            "{why:#}; {restored}, but whether systemd has read its files again is not known: systemctl daemon-reload \
-             makes sure"
+            "{why:#}; {restored}, but systemd may not have reloaded its files: run systemctl daemon-reload"
         )),
     }
 }

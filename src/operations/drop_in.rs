@@ -24,10 +24,10 @@ const MAX_SIZE: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DropInError {
     /// Another program's file has the name.
-    #[error("{} was not written by harden-why: move it away, or put the lines into it yourself", shown(.0))]
+    #[error("harden-why did not write {}: move it away, or add the lines to it yourself", shown(.0))]
     Foreign(PathBuf),
     /// The caller lacks the rights.
-    #[error("not allowed to change {} ({why}): for a unit of the system's run harden-why as root, for a user's as that user", shown(.path))]
+    #[error("cannot change {} ({why}): for a system unit run harden-why as root, for a user unit as that user", shown(.path))]
     NotAllowed {
         /// The file or directory.
         path: PathBuf,
@@ -38,7 +38,7 @@ pub(crate) enum DropInError {
     #[error("{} is on a read-only file system", shown(.0))]
     ReadOnly(PathBuf),
     /// Another process removed the file.
-    #[error("{} went away just now: there is nothing left of it", shown(.0))]
+    #[error("{} was removed by another process", shown(.0))]
     Gone(PathBuf),
     /// Another error.
     #[error("cannot change {}: {why}", shown(.path))]

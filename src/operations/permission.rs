@@ -43,20 +43,17 @@ pub(crate) fn ensure_may_change(unit: &Unit, uid: u32, verb: &str) -> anyhow::Re
 pub(crate) fn ensure_takes_drop_ins(name: &UnitName, known: &LoadedSettings) -> anyhow::Result<()> {
     let Some(facts) = &known.properties else {
         bail!(
-            "the manager of {name} does not tell its settings, so nothing it takes could be confirmed: {}",
+            "the manager of {name} does not return its settings, so a change cannot be confirmed: {}",
             note::join_texts(&known.notes)
         )
     };
-    ensure!(
-        facts.unparsed.is_empty(),
-        "{}, so nothing it takes could be confirmed",
-        unit_settings::unparsed_text(facts)
-    );
-    ensure!(facts.load_state != "masked", "{name} is masked: systemctl unmask it first");
+    ensure!(facts.unparsed.is_empty(), "{}, so a change cannot be confirmed", unit_settings::unparsed_text(facts));
+    ensure!(facts.load_state != "masked", "{name} is masked: run systemctl unmask {name} first");
     ensure!(
         !facts.transient,
-        "{name} is transient and gone once it stops: change what starts it; 'harden-why {name}' shows the systemd-run command"
+        "{name} is transient and disappears when it stops: change the command that starts it; 'harden-why {name}' \
+        shows the systemd-run command"
     );
-    ensure!(facts.load_state == "loaded", "{name} is not loaded ({}): mend its unit file first", facts.load_state);
+    ensure!(facts.load_state == "loaded", "{name} is not loaded ({}): correct its unit file first", facts.load_state);
     Ok(())
 }

@@ -177,15 +177,16 @@ fn choose_remedy<'a>(
     match index.and_then(|index| Some((index + 1, diagnosis.remedies.get(index)?))) {
         Some(remedy) => Ok(remedy),
         None if choice == RemedyChoice::Default && diagnosis.is_guessed() => bail!(
-            "that it was {name} is a guess, so none is applied unasked: look at 'harden-why {name}', then say --remedy N"
+            "the unit {name} is a guess, so there is no default remedy: read 'harden-why {name}', then add --remedy \
+            N"
         ),
         None if count == 0 => {
             bail!("there is no remedy to apply for the denials of {name}; 'harden-why {name}' tells why")
         }
         None if choice == RemedyChoice::Default => {
             let reservation = diagnosis.remedies.first().and_then(|remedy| remedy.reservation);
-            let why = reservation.map_or("none can be the default", describe_missing_default);
-            bail!("{why}: look at 'harden-why {name}', then choose one with --remedy N")
+            let why = reservation.map_or("no remedy can be the default", describe_missing_default);
+            bail!("{why}: read 'harden-why {name}', then choose one with --remedy N")
         }
         None => bail!("the remedies for {name} are numbered 1 to {count}; 'harden-why {name}' shows them"),
     }
@@ -194,14 +195,12 @@ fn choose_remedy<'a>(
 /// Returns why no remedy is applied without `--remedy`.
 fn describe_missing_default(reservation: Reservation) -> &'static str {
     match reservation {
-        Reservation::BeforeExec => "only systemd made the denied calls, and mostly gets by without them",
-        Reservation::HasFallback => {
-            "most callers do without the denied call, and only one that does not needs a remedy"
-        }
-        Reservation::UnknownArgument => "no remedy is proven, because no record holds the argument that decides",
+        Reservation::BeforeExec => "only systemd itself made the denied calls, and mostly succeeds without them",
+        Reservation::HasFallback => "most callers make another call instead, and only one that does not needs a remedy",
+        Reservation::UnknownArgument => "no remedy is proven, since no record holds the deciding argument",
         Reservation::PossibleIntrusion => "the denied process may be an intruder, so no remedy is applied unasked",
         Reservation::WiderThanDenied | Reservation::Prediction | Reservation::KeepsDenying => {
-            "each remedy opens more than what was denied, or keeps denying it"
+            "each remedy allows more than the denied calls, or keeps denying them"
         }
     }
 }

@@ -46,7 +46,7 @@ pub(crate) async fn restart<M: ServiceManagers>(
     };
     interruption.or(restart).await.with_context(|| {
         let path = shown_path(drop_in);
-        format!("{path} is in place and systemd holds its settings, but {} was not seen to start again", unit.name)
+        format!("{path} is written and loaded, but {} did not start again in time", unit.name)
     })
 }
 

@@ -150,16 +150,14 @@ fn find_doubt(properties: Result<UnitProperties, SystemdError>, removed: &[PathB
         // Without a unit, nothing is in force.
         Err(SystemdError::NoSuchUnit(_)) => return None,
         Err(error) => {
-            return Some(Note::new("unconfirmed", format!("what systemd holds now could not be read back: {error}")));
+            return Some(Note::new("unconfirmed", format!("cannot read the settings back from systemd: {error}")));
         }
     };
     // systemd may spell the path differently.
     let is_gone = |path: &Path| path.ends_with(REMEDY_DROP_IN) && !path.exists();
     let held = properties.dropins.iter().find(|path| removed.contains(path) || is_gone(path))?;
-    let text = format!(
-        "systemd still lists {}: it does not look where the file was removed, or another was put there",
-        shown_path(held)
-    );
+    let text =
+        format!("systemd still lists {}: it reads another directory, or the file was replaced", shown_path(held));
     Some(Note::new("drop-in-still-listed", text))
 }
 
@@ -207,7 +205,7 @@ mod tests {
                 match result {
                     Ok(_) => assert!(!fake.snapshot().holds(REMEDY_DROP_IN), "{step}"),
                     Err(error) if fake.snapshot() != before => {
-                        assert!(format!("{error:#}").contains("systemctl daemon-reload makes sure"), "{step}");
+                        assert!(format!("{error:#}").contains("run systemctl daemon-reload"), "{step}");
                         fake.end_process();
                         fake.reload();
                         assert_eq!(fake.snapshot(), before, "{step}");

@@ -94,7 +94,10 @@ mod tests {
         let status = Status { overruns: 2, malformed: 1, limitations, ..Status::default() };
         let notes: Vec<String> = hearing_notes(&status).into_iter().map(|note| note.text).collect();
         assert_eq!(notes.len(), 3, "{notes:?}");
-        assert!(notes[0].contains("overran 2 times") && notes[1].starts_with("1 record since"), "{notes:?}");
+        assert!(
+            notes[0].contains("overran 2 times") && notes[1].contains("could not parse 1 record since"),
+            "{notes:?}"
+        );
         assert!(notes[2].ends_with(": deaf: \\x1b; mend it. Also: blind: so; there"), "{notes:?}");
     }
 }

@@ -117,7 +117,12 @@ impl CallList {
         let words = split(value, Split::Plain, *left);
         *left = left.saturating_sub(words.words.len().max(1));
         if *left == 0 {
-            list.note(origin, &line.value, "goes beyond what is simulated, it and later lines are ignored in part");
+            list.note(
+                origin,
+                &line.value,
+                "exceeds the limits of the simulation, which ignores a part of it and of \
+                later lines",
+            );
         } else if !words.complete {
             list.note(origin, &line.value, "has a syntax error, its rest is ignored");
         }

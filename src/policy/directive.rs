@@ -104,7 +104,7 @@ directives! {
     /// Protects `/proc/sys`, and filters the obsolete call `_sysctl`.
     // A rehearsal would gain nothing by lifting it: Linux has not had the call since 5.5.
     ProtectKernelTunables { value: Switch, rehearsal: KeepsOn, rules: &[
-        Rule::calls(&["_sysctl"], EPERM, "kernel variables stay as they are"),
+        Rule::calls(&["_sysctl"], EPERM, "kernel variables are not changed"),
     ] }
 
     /// Forbids kernel modules.

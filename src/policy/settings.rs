@@ -152,7 +152,7 @@ impl Settings {
         self.user = user.map(Into::into);
         self.commands = commands.into_values().flatten().collect();
         if notes.len() > MOST_NOTES {
-            let text = format!("and {} notes more", notes.len() - MOST_NOTES);
+            let text = format!("and {} more notes", notes.len() - MOST_NOTES);
             notes.truncate(MOST_NOTES);
             notes.push(FileNote::without_line(text));
         }

@@ -47,7 +47,7 @@ macro_rules! abis {
 
         $($(#[cfg($target)] const NATIVE: Abi = Abi::$abi;)?)+
         #[cfg(not(any($($($target,)?)+)))]
-        compile_error!("the system calls of this architecture are not known");
+        compile_error!("the system calls of this architecture are unknown");
     };
 }
 

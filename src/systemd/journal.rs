@@ -46,10 +46,10 @@ pub enum JournalReadError {
     #[error("there is no journal below /run/log or /var/log")]
     None,
     /// `libsystemd.so.0` cannot be loaded.
-    #[error("what reads the journal cannot be loaded: {0}")]
+    #[error("cannot load the journal's library: {0}")]
     Library(String),
     /// Reading failed.
-    #[error("the journal cannot be read: {0}")]
+    #[error("cannot read the journal: {0}")]
     Io(io::Error),
 }
 

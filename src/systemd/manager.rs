@@ -71,7 +71,7 @@ pub enum SystemdError {
     #[error("the service manager refuses: {0}")]
     Refused(String),
     /// The reply has an unexpected form.
-    #[error("the service manager's answer makes no sense: {0}")]
+    #[error("the service manager's answer is invalid: {0}")]
     BadReply(String),
 }
 

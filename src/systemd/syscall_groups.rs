@@ -176,7 +176,7 @@ pub(crate) fn groups_note(loaded: &LoadedGroups) -> Option<Note> {
     let crate::syscalls::groups::GroupSource::Embedded(version) = loaded.groups.source() else { return None };
     Some(Note::new(
         "groups-not-of-this-machine",
-        format!("the groups of system calls are systemd {version}'s, not this machine's: {why}"),
+        format!("the groups of system calls are those of systemd {version}, not of this machine: {why}"),
     ))
 }
 

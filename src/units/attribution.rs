@@ -119,7 +119,7 @@ impl Rung {
             Self::MainProcess => "its pid, which systemd knows as the unit's main process",
             Self::ControlProcess => "its pid, which systemd knows as a command of the unit",
             Self::ParentCgroup => "the cgroup of its parent process",
-            Self::Lineage => "its descent from a process of the unit, which was rehearsed",
+            Self::Lineage => "its descent from a process of the rehearsed unit",
             Self::JournalEntry => "a journal entry of the same process",
             Self::ExitEntry => "its manager's log of a death at that time: a guess",
             Self::Executable => "its executable, which only this unit names: a guess",
@@ -135,7 +135,7 @@ impl fmt::Display for Rung {
 
 /// The text names no rung.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a way to find a unit that this version knows")]
+#[error("evidence that this version does not know")]
 pub struct UnknownRung;
 
 impl FromStr for Rung {

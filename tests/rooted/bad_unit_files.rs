@@ -68,7 +68,7 @@ fn file_with_bytes_that_are_no_text_ends_there() {
 fn continuation_without_end_is_one_long_line() {
     let machine = Machine::new();
     fs::write(machine.drop_in(), format!("[Service]\nSystemCallFilter={}", "sysinfo \\\n".repeat(100_000))).unwrap();
-    machine.says("goes beyond what is simulated", "elsewhere");
+    machine.says("exceeds the limits of the simulation", "elsewhere");
     let longer = format!("[Service]\nSystemCallFilter=sysinfo {}", "\\\n".repeat(510_000));
     fs::write(machine.drop_in(), longer).unwrap();
     let (notes, kind) = machine.answer(Command::new(env!("CARGO_BIN_EXE_harden-why")));

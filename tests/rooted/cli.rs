@@ -498,7 +498,7 @@ fn root_without_the_unit_file_is_reported() {
     fs::write(&log, RECORD).unwrap();
     let root = dir.path().join("root");
     let said = out(&run(&["explain", "--assume-unit", "a", "--root", text(&root), text(&log)])).replace('\n', " ");
-    assert!(said.contains("drop-ins of a.service and no unit file"), "{said}");
+    assert!(said.contains("drop-ins of a.service but no unit file"), "{said}");
 }
 
 #[test]

@@ -278,8 +278,8 @@ fn change_that_cannot_be_applied_says_why_and_changes_nothing() {
     fs::create_dir_all(machine.drop_ins()).unwrap();
     let foreign = machine.drop_ins().join(DROP_IN);
     fs::write(&foreign, "[Service]\nNice=1\n").unwrap();
-    assert!(machine.error(&["apply", "x", "--yes"]).contains("was not written by harden-why"));
-    assert!(machine.error(&["revert", "x"]).contains("was not written by harden-why"));
+    assert!(machine.error(&["apply", "x", "--yes"]).contains("harden-why did not write /"));
+    assert!(machine.error(&["revert", "x"]).contains("harden-why did not write /"));
     assert_eq!(fs::read_to_string(&foreign).unwrap(), "[Service]\nNice=1\n");
     fs::remove_file(&foreign).unwrap();
 
@@ -369,7 +369,7 @@ fn change_that_systemd_does_not_take_is_rolled_back() {
     let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
     // The client sees another /etc than systemd.
     let (error, left) = machine.error_amid("mount -t tmpfs tmpfs /etc/systemd/system", &["apply", "x", "--yes"]);
-    assert!(error.contains("was put back as it was: systemd does not look for drop-ins in"), "{error}");
+    assert!(error.contains("was put back as it was: systemd reads no drop-ins in"), "{error}");
     assert_eq!(left, "");
 }
 
@@ -405,7 +405,7 @@ fn failed_write_leaves_nothing_behind() {
     let others = "mount -t tmpfs -o uid=65534,mode=0755 tmpfs /etc/systemd/system";
     let powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
     let (error, left) = machine.error_amid_as(others, &powerless, &apply);
-    assert!(error.contains("not allowed to change /etc/systemd/system/x.service.d (Permission denied"), "{error}");
+    assert!(error.contains("cannot change /etc/systemd/system/x.service.d (Permission denied"), "{error}");
     assert_eq!(left, "");
 
     assert_eq!(machine.held(), before);

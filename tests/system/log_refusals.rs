@@ -280,7 +280,7 @@ fn recorded_while_it_is_on(user: bool) {
     let invocation = done();
     let exposed = machine.json(&["log-refusals", "quiet", "done", "--yes"]);
     assert_eq!((&exposed["outcome"], &exposed["units"][0]["active_state"]), (&"started".into(), &"active".into()));
-    let why = "it did its work, and would do it again";
+    let why = "it has finished, and would run again";
     assert_eq!((&exposed["units"][1]["error"], done()), (&why.into(), invocation.clone()), "{exposed}");
     assert_eq!(exposed["notes"], Value::Array(Vec::new()), "nobody is told to have it done again");
     let directives = exposed["units"][0]["directives"].as_array().unwrap();
@@ -378,7 +378,7 @@ fn killed_at_any_point(user: bool) {
         client.wait().unwrap();
         let said = machine.harden_why(&["status"]).stderr;
         let said = String::from_utf8(said).unwrap();
-        if said.contains("was left by a harden-why that was killed; it has been ended now") {
+        if said.contains("was left by a harden-why that was killed; it is off now") {
             mended += 1;
         } else {
             assert_eq!(said, "", "after try {number}");
@@ -439,7 +439,7 @@ fn logging_switched_on_by_another_is_left_alone() {
     put("zzz-last.conf", "no");
     machine.reload();
     let error = machine.error(&["log-refusals", "quiet", "--yes"]);
-    assert!(error.contains("zzz-last.conf:2 comes after the drop-in that log-refusals writes"), "{error}");
+    assert!(error.contains("zzz-last.conf:2 overrides the drop-in that log-refusals writes"), "{error}");
     machine.shell(&format!("rm {dir}/zzz-last.conf && mkdir -p /etc/systemd/system.conf.d"));
     assert_eq!((machine.left(), machine.refusals(&mut audit)), (vec![], 0));
 
@@ -472,7 +472,7 @@ fn impossible_request_is_refused_before_any_change() {
     // A home directory that cannot be written.
     machine.shell("chmod 0555 /run/user/home/.config/systemd");
     let rights = machine.error(&["log-refusals", "quiet", "--yes"]);
-    assert!(rights.contains("not allowed to change /run/user/home/.config/systemd"), "{rights}");
+    assert!(rights.contains("cannot change /run/user/home/.config/systemd"), "{rights}");
     assert_eq!((machine.left(), machine.has_timer()), (vec![], false));
     machine.shell("chmod 0755 /run/user/home/.config/systemd");
     // The only unit that would be affected.
@@ -492,7 +492,7 @@ fn impossible_request_is_refused_before_any_change() {
     machine.shell(&format!("sed -i '/^# Manager/a # Owner: {me} {begun}' {record}"));
     for arguments in [&["log-refusals", "quiet", "--yes"][..], &["log-refusals", "--off"]] {
         let error = machine.error(arguments);
-        assert!(error.contains(&format!("another harden-why (pid {me}) is switching the user manager")), "{error}");
+        assert!(error.contains(&format!("another harden-why (pid {me}) is changing the user manager")), "{error}");
     }
     // The settings of another manager do not count.
     machine.shell(&format!("sed -i '/^# Owner/d; s/^# Manager: .*/# Manager: 3/' {record}"));
@@ -500,7 +500,7 @@ fn impossible_request_is_refused_before_any_change() {
     assert!(!machine.left().is_empty());
     machine.shell(&format!("sed -i 's/^# Until: .*/# Until: 3/' {record}"));
     let said = String::from_utf8(machine.harden_why(&["restore"]).stderr).unwrap();
-    assert!(said.contains("was over; a manager that was started since knows nothing of it"), "{said}");
+    assert!(said.contains("was over; the manager restarted, so it was off already"), "{said}");
     assert_eq!(machine.left(), Vec::<String>::new());
 }
 

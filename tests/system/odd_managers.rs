@@ -313,7 +313,7 @@ async fn second_signal_shortens_the_wait_for_the_manager() {
         said.starts_with(&format!("interrupted by SIGINT; {DROP_IN} was put back as it was, but whether")),
         "{said}"
     );
-    assert!(said.ends_with("systemctl daemon-reload makes sure: interrupted by SIGTERM"), "{said}");
+    assert!(said.ends_with("run systemctl daemon-reload: interrupted by SIGTERM"), "{said}");
     assert_eq!(machine.files(), ["x.service"]);
 }
 
@@ -342,8 +342,7 @@ async fn signal_during_the_restart_keeps_the_confirmed_change() {
     assert_eq!(restart.header().member().unwrap().as_str(), "RestartUnit");
     send(&client, Signal::SIGINT);
     let said = error(ended(client).await);
-    let starts =
-        format!("{DROP_IN} is in place and systemd holds its settings, but x.service was not seen to start again");
+    let starts = format!("{DROP_IN} is written and loaded, but x.service did not start again in time");
     assert_eq!(said, format!("{starts}: interrupted by SIGINT"));
     assert!(machine.drop_in().exists());
 }
@@ -367,7 +366,7 @@ async fn manager_that_refuses_to_reload_is_reported() {
     let name = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired";
     let Some(machine) = Machine::start(Manners { refuses: Some(name), ..Manners::default() }).await else { return };
     let said = machine.error(&["apply", "x", "--yes"]).await;
-    let why = "systemd does not read its files again: the service manager refuses";
+    let why = "systemd does not reload its files: the service manager refuses";
     assert!(said.starts_with(&format!("{DROP_IN} was put back as it was: {why}: {name}")), "{said}");
     assert_eq!(machine.files(), ["x.service"]);
     assert_eq!(machine.reloads(), 1, "it is not asked again for what it refused");
@@ -380,10 +379,10 @@ async fn manager_that_refuses_to_reload_is_reported() {
 async fn unit_that_vanishes_between_two_calls_is_reported() {
     let Some(machine) = Machine::start(Manners { gone_after: Some(0), ..Manners::default() }).await else { return };
     let said = machine.error(&["apply", "x", "--yes"]).await;
-    assert!(said.contains("nothing it takes could be confirmed: x.service does not exist any more"), "{said}");
+    assert!(said.contains("a change cannot be confirmed: x.service no longer exists"), "{said}");
     machine.manners.lock().unwrap().gone_after = Some(1);
     let said = machine.error(&["apply", "x", "--yes"]).await;
-    let why = "systemd does not tell the unit's settings any more: x.service does not exist any more";
+    let why = "systemd no longer returns the unit's settings: x.service no longer exists";
     assert!(said.starts_with(&format!("{DROP_IN} was put back as it was: {why}")), "{said}");
     assert_eq!((machine.files(), machine.reloads()), (vec!["x.service".to_owned()], 2));
 }
@@ -398,7 +397,7 @@ async fn systemd_that_cannot_log_calls_cannot_rehearse() {
     let daemon = started.await.unwrap();
     let mut client = machine.client_of(&[], &[], &["rehearse", "x", "--yes", "--system"]);
     let said = error(ended(client.spawn().unwrap()).await);
-    assert_eq!(said, "the systemd that runs x.service has no SystemCallLog=, which came with 247");
+    assert_eq!(said, "the systemd that runs x.service has no SystemCallLog=, which requires systemd 247");
     assert_eq!((machine.files(), machine.reloads()), (vec!["x.service".to_owned()], 0));
     drop(daemon);
 }
@@ -421,7 +420,7 @@ async fn property_of_another_type_is_not_guessed() {
         };
         let said = machine.error(&["apply", "x", "--yes"]).await;
         let why = format!("systemd returns {name} of x.service in a form that this harden-why cannot read");
-        assert_eq!(said, format!("{why}, so nothing it takes could be confirmed"));
+        assert_eq!(said, format!("{why}, so a change cannot be confirmed"));
         assert_eq!((machine.files(), machine.reloads()), (vec!["x.service".to_owned()], 0));
         // The answer uses the files, and says so.
         let answer = ended(machine.client(&[], &["--json", "x"])).await;

@@ -217,7 +217,7 @@ fn read_only_disk_at_the_start_is_waited_for() {
         remount.args(["--target", &target, "--mount", "mount", "-o", "remount,rw"]).arg(temp.path().join("state"));
         assert!(remount.status().unwrap().success());
     };
-    begins_without(command, temp.path(), "cannot be written", writable, |daemon| copied(daemon, temp.path(), "state"));
+    begins_without(command, temp.path(), "cannot write", writable, |daemon| copied(daemon, temp.path(), "state"));
 }
 
 #[test]

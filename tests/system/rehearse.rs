@@ -238,7 +238,7 @@ fn kept_directive_stays_in_force() {
     assert_eq!((&rehearsal["ended"], &rehearsal["state"]), (&"unit-ended".into(), &"failed".into()), "{rehearsal}");
     assert!(rehearsed["notes"].to_string().contains("more than these calls is amiss"), "{rehearsed}");
     let said = machine.error(&["rehearse", "x", "--yes", "--keep", "SystemCallArchitectures"]);
-    assert!(said.contains("SystemCallArchitectures is nothing that a rehearsal lifts"), "{said}");
+    assert!(said.contains("a rehearsal does not lift SystemCallArchitectures"), "{said}");
 }
 
 #[test]
@@ -338,13 +338,13 @@ fn second_rehearsal_at_once_is_refused() {
     let Some(mut machine) = Machine::with(RUNS) else { return };
     let client = machine.client(&["--json", "rehearse", "x", "--yes"]).spawn().unwrap();
     machine.wait_until_rehearsed("");
-    machine.refuses(&["x"], "x.service is being rehearsed already, by process");
+    machine.refuses(&["x"], "is rehearsing x.service already");
     // Another daemon does not know the rehearsal, and the client registers it again.
     machine.daemon.take().unwrap().stop();
     fs::remove_file(machine.manager.base().join("daemon/notify")).unwrap();
     let state = machine.manager.base().join("daemon");
     let daemon = Daemon::start(machine.manager.command(&[PROGRAM]), &machine.manager.bus(), &state);
-    machine.refuses(&["x"], "x.service is being rehearsed already, by process");
+    machine.refuses(&["x"], "is rehearsing x.service already");
     daemon.wait_for_log("x.service is rehearsed");
     let of_rehearsals = |one: &&Incident| one.key.source == SightingSource::Rehearsal;
     let seen = || daemon.stored().iter().filter(of_rehearsals).map(|one| one.count).sum::<u64>();
@@ -381,23 +381,23 @@ fn impossible_rehearsal_is_refused_before_any_change() {
     machine.refuses(&["basic.target"], "basic.target runs no processes");
     machine.manager.write("harden-whyd.service", "[Service]\nExecStart=/bin/sleep 60\nSystemCallFilter=~uname\n");
     machine.manager.reload();
-    machine.refuses(&["harden-whyd"], "without harden-whyd.service nothing of a rehearsal would be heard");
+    machine.refuses(&["harden-whyd"], "without harden-whyd.service a rehearsal would show nothing");
 
     let behind = "x.service.d/zzzzz.conf";
     machine.manager.write(behind, "[Service]\nSystemCallFilter=~sysinfo\n");
     machine.manager.reload();
-    machine.refuses(&["x"], "x.service.d/zzzzz.conf has the last word on sysinfo");
+    machine.refuses(&["x"], "x.service.d/zzzzz.conf comes after a rehearsal's drop-in and decides sysinfo");
     machine.manager.write(behind, "");
     machine.manager.write("x.service.d/zzzz-harden-why-rehearsal.conf", "[Service]\nNice=1\n");
     machine.manager.reload();
-    machine.refuses(&["x"], "x.service.d/zzzz-harden-why-rehearsal.conf would take the place of a rehearsal's");
+    machine.refuses(&["x"], "x.service.d/zzzz-harden-why-rehearsal.conf would hide a rehearsal's");
     fs::remove_dir_all(machine.manager.base().join("units/x.service.d")).unwrap();
 
     machine.write(&format!("[Unit]\nRefuseManualStart=yes\n{RUNS}"));
-    machine.refuses(&["x"], "x.service may be started by other units alone");
+    machine.refuses(&["x"], "only other units may start x.service");
     machine.write(&format!("[Unit]\nRefuseManualStop=yes\n{RUNS}"));
     assert!(machine.manager.start_unit("x.service"));
-    machine.refuses(&["x"], "x.service may be stopped by other units alone");
+    machine.refuses(&["x"], "only other units may stop x.service");
     machine.write("[Service]\nExecStart=/bin/sleep 60\n");
     machine.refuses(&["x"], "there is nothing to rehearse");
     machine.manager.write("x.service", RUNS);
@@ -431,7 +431,7 @@ fn impossible_rehearsal_is_refused_before_any_change() {
 
     machine.daemon.take().unwrap().stop();
     machine.write(RUNS);
-    machine.refuses(&["x"], "harden-whyd, which hears what a rehearsal shows, does not answer");
+    machine.refuses(&["x"], "harden-whyd, which a rehearsal requires, does not answer");
 }
 
 #[test]
@@ -510,7 +510,7 @@ fn rehearsal_killed_at_any_moment_is_cleaned_up_by_the_next_client() {
         let said = String::from_utf8(next.stderr).unwrap();
         assert_eq!(next.status.code(), Some(0), "{said}");
         let was_left = left.contains("zzzz-harden-why-rehearsal.");
-        let words = "x.service was left less protected than its settings say, by a rehearsal that was killed; ";
+        let words = "a killed rehearsal left x.service less protected than its settings say; ";
         assert_eq!(said.contains(words), was_left, "{round}: {left}: {said}");
         assert_eq!(said.lines().count(), usize::from(was_left), "{said}");
         machine.is_as_before("~uname");
@@ -654,7 +654,7 @@ fn status_lists_rehearsals_and_a_zombie_is_no_living_owner() {
     // It stays a zombie, since this process does not wait for it.
     send_kill(&mut client);
     let said = String::from_utf8(machine.run(&["syscall", "read"]).stderr).unwrap();
-    assert!(said.contains("x.service was left less protected than its settings say"), "{said}");
+    assert!(said.contains("a killed rehearsal left x.service less protected than its settings say"), "{said}");
     machine.is_as_before("~uname");
     assert_eq!(machine.json(&["status"])["rehearsals"], serde_json::json!([]));
     client.wait().unwrap();
@@ -741,7 +741,7 @@ fn rehearsal_of_a_users_own_unit_requires_no_root() {
     );
 
     let said = error(&ask(&["rehearse", "x", "--system", "--yes"]).output().unwrap());
-    assert!(said.contains("a unit of the system is rehearsed by root alone"), "{said}");
+    assert!(said.contains("only root can rehearse a system unit"), "{said}");
 
     // Killed: the next harden-why of its user cleans up after it, and no other user's does.
     let mut killed = ask(&["--json", "rehearse", "x", "--user", "--yes"]);

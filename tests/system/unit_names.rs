@@ -228,7 +228,7 @@ fn guessed_denial_is_not_applied_unasked() {
     let store = machine.manager.base().join("store").display().to_string();
     let apply = ["--state-dir", &store, "apply", "guessed", "--dry-run"];
     let error = machine.error(&apply);
-    assert!(error.contains("that it was guessed.service is a guess"), "{error}");
+    assert!(error.contains("the unit guessed.service is a guess"), "{error}");
     assert_eq!(machine.asked(&[&apply[..], &["--remedy", "1"]].concat()).status.code(), Some(0));
     let answer = machine.json(&["guessed"]);
     let remedies = answer["units"][0]["remedies"].as_array().unwrap();

@@ -150,7 +150,7 @@ pub(crate) async fn check(common: &Common, asked: &Check, local_time: &LocalTime
     notes.extend(settings.notes);
     put_root_causes_first(&mut notes);
     let Some(situation) = settings.situation else {
-        bail!("the settings of {} cannot be read: {}", unit.name, join_texts(&notes));
+        bail!("cannot read the settings of {}: {}", unit.name, join_texts(&notes));
     };
     let policy = with_lines(&situation.policy, &asked.with, &groups)?;
     let by = |cause: &policy::DirectiveCause| describe_origin(cause, &asked.with);

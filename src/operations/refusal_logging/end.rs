@@ -63,7 +63,7 @@ pub(crate) fn ensure_idle(switch: &LogSwitch) -> anyhow::Result<Option<RefusalLo
     let owner = marker.as_ref().and_then(|marker| marker.owner);
     if let Some(pid) = owner.and_then(OwnerMarker::living_owner) {
         let manager = manager_text(switch.manager);
-        bail!("another harden-why (pid {pid}) is switching {manager} just now: wait for it");
+        bail!("another harden-why (pid {pid}) is changing {manager}: wait for it");
     }
     Ok(marker)
 }
@@ -98,7 +98,7 @@ pub(crate) async fn switch_off<M: ServiceManagers>(
     let other_line = find_other_line(machine, switch, config.as_deref());
     if other_line.is_some_and(|line| line.sets == VariableEffect::On) {
         // Another file turns logging on as well. A reload puts it into force again.
-        manager.reload().await.context("systemd does not read its files again")?;
+        manager.reload().await.context("systemd does not reload its files")?;
     }
     Ok(())
 }

@@ -106,7 +106,7 @@ impl LogSwitch {
             // The manager may have read the file, so this must not be a `DropInError`.
             lent.undo().map_err(|error| anyhow::anyhow!("{error}"))?;
         }
-        reloaded.context("systemd does not read its files again")
+        reloaded.context("systemd does not reload its files")
     }
 
     /// Removes the files, and the unfinished files of killed processes.

@@ -36,8 +36,7 @@ impl RefusalLogMarker {
             ManagerVariable::LogSeccomp.name(),
             u8::from(*on)
         );
-        drop_in::compose(&content, &clock.today(), "so that calls refused with an error are recorded", undo)
-            .into_bytes()
+        drop_in::compose(&content, &clock.today(), "to log calls that fail with an error", undo).into_bytes()
     }
 
     /// Parses a drop-in; `None` if it does not have these comments.

@@ -54,11 +54,11 @@ impl StaleLogging {
     pub(crate) async fn recover<M: ServiceManagers>(self, machine: LocalMachine<'_, M>) -> String {
         let what = format!("the logging of refusals for {} {}", manager_text(self.manager), self.why);
         if self.manager == Manager::System && machine.uid() != 0 {
-            return format!("{what}: any harden-why that root runs ends it (harden-why restore)");
+            return format!("{what}: the next harden-why of root ends it (sudo harden-why restore)");
         }
         match self.turn_off(machine).await {
             Ok(done) => format!("{what}; {done}"),
-            Err(error) => format!("{what}, and it could not be ended: {error:#}; try again: harden-why restore"),
+            Err(error) => format!("{what}, and cannot be ended: {error:#}; try again: harden-why restore"),
         }
     }
 
@@ -71,11 +71,11 @@ impl StaleLogging {
             && !is_same_manager(Some(&connection), marker.manager_started).await
         {
             switch.clear()?;
-            return Ok("a manager that was started since knows nothing of it");
+            return Ok("the manager restarted, so it was off already");
         }
         let clock = LocalTime { now: Some(Timestamp::now()), zone: TimeZone::system() };
         // With a signal handler, a signal would no longer end the program, although its verb is still to come.
         switch_off(machine, &switch, &connection, marker.as_ref(), &clock, None).await?;
-        Ok("it has been ended now")
+        Ok("it is off now")
     }
 }

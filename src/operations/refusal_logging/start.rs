@@ -127,7 +127,7 @@ impl<M: ServiceManagers> LoggingPlan<M> {
         // Another process may have changed the logging while the user answered.
         let unchanged = ensure_idle(switch)? == *before;
         let manager = manager_text(switch.manager);
-        ensure!(unchanged, "another harden-why has switched {manager} meanwhile: ask again");
+        ensure!(unchanged, "another harden-why has changed {manager} in the meantime: try again");
         let marker = self.marker();
         if let Err(error) = self.switch_on(&marker, clock, interruption).await {
             return Err(self.undo(machine, &marker, error, clock, interruption).await);
@@ -150,7 +150,7 @@ impl<M: ServiceManagers> LoggingPlan<M> {
             switch.write(marker, clock)?;
         }
         let command = end_command(bus, connection.manager())?;
-        restart_timer(connection, *duration, &command).await.context("systemd takes no timer that would end it")?;
+        restart_timer(connection, *duration, &command).await.context("systemd rejects the timer that would end it")?;
         if !extends {
             switch.set(marker, connection, clock, Some(interruption)).await?;
         }
@@ -178,9 +178,9 @@ impl<M: ServiceManagers> LoggingPlan<M> {
         };
         match undone {
             Ok(()) if is_unread => why,
-            Ok(()) => why.context("it was switched off again"),
+            Ok(()) => why.context("logging is off again"),
             Err(more) => {
-                why.context(format!("and it could not be switched off again ({more:#}): {}", switch.undo_command()))
+                why.context(format!("and logging cannot be switched off again ({more:#}): {}", switch.undo_command()))
             }
         }
     }
@@ -191,14 +191,14 @@ async fn ensure_can_log(manager: &impl ServiceManager, root: &Path) -> anyhow::R
     let version = manager.version().await?;
     ensure!(
         parse_major(&version).is_none_or(|major| major >= FIRST_SYSTEMD),
-        "systemd {} cannot be told to have refusals recorded, which takes {FIRST_SYSTEMD}: 'harden-why rehearse UNIT' \
-         and 'harden-why tap UNIT' show them otherwise",
+        "systemd {} cannot log refused calls (this requires {FIRST_SYSTEMD}): use 'harden-why rehearse UNIT' or \
+        'harden-why tap UNIT'",
         escape(version.as_bytes())
     );
     let hides_refusals =
         |spot: &BlindSpot| spot.id == "audit-off" || (spot.id == "actions-not-logged" && spot.what.contains("errno"));
     if let Some(spot) = blind_spots::find_blind_spots(root).into_iter().find(hides_refusals) {
-        bail!("no refusal would be recorded: {spot}");
+        bail!("the kernel would log no refused call: {spot}");
     }
     Ok(())
 }
@@ -220,7 +220,7 @@ fn ensure_takes_effect<M: ServiceManagers>(
     ensure!(
         // Drop-ins apply in the order of their names, after the main file.
         line.origin.path.parent().is_none_or(|dir| dir.extension() != Some("d".as_ref())) || name < FILE,
-        "{} comes after the drop-in that log-refusals writes and would undo it: take that line away first",
+        "{} overrides the drop-in that log-refusals writes: remove that line first",
         line.origin
     );
     Ok(())
@@ -434,7 +434,7 @@ mod tests {
         let fake = machine(Manager::System);
         fake.write("etc/systemd/system.conf.d/zzz.conf", "[Manager]\nManagerEnvironment=SYSTEMD_LOG_SECCOMP=0\n");
         let error = prepare_for(&fake, HOUR).err().unwrap().to_string();
-        assert!(error.contains("would undo it"), "{error}");
+        assert!(error.contains("overrides the drop-in"), "{error}");
     }
 
     #[test]
@@ -465,7 +465,7 @@ mod tests {
         let before = fake.snapshot();
         start(&fake, &mut plan).unwrap().unwrap();
         let messages = fake.recover();
-        assert_eq!(messages, ["the logging of refusals for the system manager was over; it has been ended now"]);
+        assert_eq!(messages, ["the logging of refusals for the system manager was over; it is off now"]);
         assert!(fake.snapshot().is_like_before_logging(&before));
     }
 

@@ -54,7 +54,7 @@ impl ActiveLogging {
                 let shown = |millis: &i64| clock.show(&Moment::At(*millis)).unwrap_or_default();
                 format!("since {}, until {}", shown(since), shown(until))
             }
-            LoggingCause::Others(other) => format!("since {other} switched it on"),
+            LoggingCause::Others(other) => format!("switched on by {other}"),
         }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) async fn restart_timer(
     command: &[String],
 ) -> Result<(), SystemdError> {
     let deadline = Instant::now() + UNLOAD_PATIENCE;
-    let description = "End of harden-why log-refusals: refused calls are not recorded any more";
+    let description = "Stop the logging of refused calls (harden-why log-refusals)";
     loop {
         manager.stop_timer(TIMER).await?;
         match manager.start_timer(TIMER, description, duration, command).await {
@@ -41,7 +41,7 @@ pub(crate) async fn restart_timer(
 /// # Errors
 /// The path of this program is unknown, or not UTF-8.
 pub(crate) fn end_command(bus: &BusAddress, manager: Manager) -> anyhow::Result<Vec<String>> {
-    let program = std::env::current_exe().context("where this program is cannot be told")?;
+    let program = std::env::current_exe().context("cannot find the path of this program")?;
     let program = program.into_os_string().into_string().ok().context("the path of this program is not UTF-8")?;
     // After an upgrade, the new program is at the old path.
     let program = program.strip_suffix(" (deleted)").unwrap_or(&program);

@@ -106,7 +106,7 @@ async fn select_named<M: ServiceManagers>(
         let known = unit_settings::without_rehearsal(&unit, answer, groups);
         let properties = known.properties.with_context(|| note::join_texts(&known.notes))?;
         ensure!(properties.load_state == "loaded", "{name} is not loaded ({})", properties.load_state);
-        let policy = known.situation.with_context(|| format!("the settings of {name} cannot be read"))?.policy;
+        let policy = known.situation.with_context(|| format!("cannot read the settings of {name}"))?.policy;
         let directives = policy.loggable_directives();
         if directives.is_empty() {
             bail!(NothingToDo(format!(
@@ -122,7 +122,7 @@ async fn select_named<M: ServiceManagers>(
 
 async fn select_all(manager: &impl ServiceManager, groups: &Groups) -> anyhow::Result<Vec<LoggedUnit>> {
     let (units, complete) = manager.list_loaded_units().await?;
-    ensure!(complete, "systemd does not answer for all its units, so which units to log is not known: name them");
+    ensure!(complete, "systemd does not list its units: name the units to log");
     let (context, own) = (unit_settings::surroundings(manager.manager()), own_unit().map(|unit| unit.name));
     let select = |unit: &UnitProperties| {
         let directives = unit.policy(context.clone(), groups).loggable_directives();
@@ -145,20 +145,20 @@ pub(crate) fn decide_restarts(units: &mut [LoggedUnit], none: bool) {
 
 /// Returns why harden-why never restarts a unit.
 pub(crate) fn reason_to_spare(unit: &UnitProperties) -> Option<&'static str> {
-    if unit.is_finished() { Some("it did its work, and would do it again") } else { reason_to_spare_name(&unit.id) }
+    if unit.is_finished() { Some("it has finished, and would run again") } else { reason_to_spare_name(&unit.id) }
 }
 
 fn reason_to_spare_name(name: &UnitName) -> Option<&'static str> {
     match name.as_str() {
         "dbus.service" | "dbus-broker.service" => return Some("the whole system is connected to it"),
-        "harden-whyd.service" => return Some("it is what listens"),
+        "harden-whyd.service" => return Some("it receives the records"),
         _ => {}
     }
     let begins = |prefix: &&str| name.as_str().starts_with(prefix);
     match name.suffix() {
         "service" if SESSIONS.iter().any(begins) => Some("a session would end"),
         "service" => None,
-        _ => Some("only services are started anew"),
+        _ => Some("only services are restarted"),
     }
 }
 

@@ -50,7 +50,7 @@ impl ListeningDaemon {
     pub(crate) async fn connect(bus: &BusAddress) -> anyhow::Result<Self> {
         let client = client::daemon(bus).await.with_context(|| {
             let start = root_command("systemctl start harden-whyd");
-            format!("harden-whyd, which hears what a rehearsal shows, does not answer ({start})")
+            format!("harden-whyd, which a rehearsal requires, does not answer ({start})")
         })?;
         let status = client.status().await.map_err(client::explained)?;
         ensure!(

@@ -97,7 +97,7 @@ impl RehearsalMarker {
     pub(crate) async fn start_dependents(&self, manager: &impl ServiceManager) {
         for name in &self.dependents {
             if let Err(error) = manager.start_job(name, UnitJob::Start).await {
-                tracing::warn!("{name} stopped with the rehearsed unit, and does not start again: {error}");
+                tracing::warn!("{name} stopped with the rehearsed unit, and cannot be started again: {error}");
             }
         }
     }

@@ -92,7 +92,7 @@ impl RehearsalPlan {
         ensure!(!request.system || is_root, NoRights("a unit of the system is rehearsed by root alone".to_owned()));
         let (unit, manager) = find_unit(machine, request).await?;
         let is_required = unit.manager == Manager::System && REQUIRED_UNITS.contains(&unit.name.as_str());
-        ensure!(!is_required, "without {} nothing of a rehearsal would be heard", unit.name);
+        ensure!(!is_required, "without {} a rehearsal would show nothing", unit.name);
         ensure_may_change(&unit, machine.uid(), "rehearse")?;
         ensure!(
             unit.manager != Manager::System || is_root,
@@ -103,8 +103,8 @@ impl RehearsalPlan {
         );
         let known = machine.settings_in_force(&unit, &loaded.groups).await;
         ensure_takes_drop_ins(&unit.name, &known)?;
-        let facts = known.properties.context("systemd does not tell the unit's settings")?;
-        let situation = known.situation.with_context(|| format!("the settings of {} cannot be read", unit.name))?;
+        let facts = known.properties.context("systemd does not return the unit's settings")?;
+        let situation = known.situation.with_context(|| format!("cannot read the settings of {}", unit.name))?;
         let section = situation.policy.settings.section();
         ensure!(!section.is_empty(), "{} runs no processes, so there is nothing to rehearse", unit.name);
         ensure_can_restart(&unit, &facts, &manager).await?;
@@ -113,7 +113,7 @@ impl RehearsalPlan {
         let notes = known.notes;
         ensure!(
             known.matches_manager,
-            "systemd holds other settings of {} than its files say: {}",
+            "the settings of {} in systemd differ from its files: {}",
             unit.name,
             note::join_texts(&notes)
         );
@@ -147,7 +147,7 @@ impl RehearsalPlan {
 
     /// Returns the text of the drop-in.
     pub(crate) fn text(&self) -> String {
-        let why = format!("a rehearsal of {}, which is less protected meanwhile", self.unit.name);
+        let why = format!("a rehearsal of {}, which is less protected during it", self.unit.name);
         let content = format!("{}{}", self.marker.lines(), self.rehearsal.content);
         drop_in::compose(&content, &self.today, &why, "harden-why restore")
     }
@@ -162,7 +162,7 @@ pub(crate) fn parse_kept(names: &[String]) -> anyhow::Result<BTreeSet<Directive>
         let directive = Directive::from_key(name.strip_suffix('=').unwrap_or(name));
         directive.filter(|directive| directive.is_liftable()).with_context(|| {
             let all = join(Directive::liftable().map(|directive| directive.key().to_owned()));
-            format!("{} is nothing that a rehearsal lifts; that is {all}", escape_excerpt(name))
+            format!("a rehearsal does not lift {}; it lifts {all}", escape_excerpt(name))
         })
     };
     names.iter().map(parse).collect()
@@ -214,15 +214,20 @@ async fn ensure_can_restart(unit: &Unit, facts: &UnitProperties, manager: &impl 
     if facts.system_call_log.is_none() {
         let version = manager.version().await.map(|version| format!(" ({})", escape(version.as_bytes())));
         let version = version.unwrap_or_default();
-        bail!("the systemd that runs {}{version} has no SystemCallLog=, which came with 247", unit.name);
+        bail!("the systemd that runs {}{version} has no SystemCallLog=, which requires systemd 247", unit.name);
     }
-    ensure!(facts.can_start != Some(false), "{} may be started by other units alone, so not for this", unit.name);
     ensure!(
-        facts.refuse_manual_stop != Some(true),
-        "{} may be stopped by other units alone, so not for this",
+        facts.can_start != Some(false),
+        "only other units may start {} (RefuseManualStart=), so it cannot be \
+        rehearsed",
         unit.name
     );
-    ensure!(!is_own_unit(unit), "this harden-why runs within {}, and would be ended with it", unit.name);
+    ensure!(
+        facts.refuse_manual_stop != Some(true),
+        "only other units may stop {} (RefuseManualStop=), so it cannot be rehearsed",
+        unit.name
+    );
+    ensure!(!is_own_unit(unit), "this harden-why runs within {}, and would stop with it", unit.name);
     Ok(())
 }
 
@@ -240,12 +245,12 @@ fn ensure_is_free(path: &Path, facts: &UnitProperties) -> anyhow::Result<()> {
     for path in [path, &marker::disarmed_path(path)] {
         let Some(drop_in) = drop_in::read(path)? else { continue };
         match RehearsalMarker::parse(&drop_in).living_owner() {
-            Some(pid) => bail!("{} is being rehearsed already, by process {pid}", facts.id),
-            None => bail!("an earlier rehearsal of {} left {}: harden-why restore", facts.id, shown_path(path)),
+            Some(pid) => bail!("process {pid} is rehearsing {} already", facts.id),
+            None => bail!("an earlier rehearsal of {} left {}: run harden-why restore", facts.id, shown_path(path)),
         }
     }
     if let Some(other) = facts.dropins.iter().find(|other| other.file_name() == path.file_name()) {
-        bail!("{} would take the place of a rehearsal's drop-in: move it away", shown_path(other));
+        bail!("{} would hide a rehearsal's drop-in: move it away", shown_path(other));
     }
     Ok(())
 }
@@ -259,13 +264,17 @@ fn plan_settings(
     loaded: &LoadedGroups,
 ) -> anyhow::Result<RehearsalDropIn> {
     let Some(rehearsal) = RehearsalDropIn::new(&situation.policy, keep, &loaded.groups) else {
-        bail!("there is nothing to rehearse: the settings of {} deny nothing that would be seen then", unit.name)
+        bail!("there is nothing to rehearse: the settings of {} deny no call that a rehearsal shows", unit.name)
     };
     let rehearsed = situation.policy.with_dropin(path, rehearsal.content.as_bytes(), &loaded.groups);
     if let Err(call) = rehearsal.verify(&rehearsed, &loaded.groups) {
         let behind = join(situation.policy.settings.later_dropins(path).map(shown_path));
         let behind = if behind.is_empty() { "another setting".to_owned() } else { behind };
-        bail!("{behind} has the last word on {call}, so {} cannot be rehearsed: give it a lower name", unit.name);
+        bail!(
+            "{behind} comes after a rehearsal's drop-in and decides {call}, so {} cannot be rehearsed: give it a \
+            lower name",
+            unit.name
+        );
     }
     Ok(rehearsal)
 }
@@ -279,7 +288,7 @@ mod tests {
         let names = ["ProtectClock=".to_owned(), "SystemCallFilter".to_owned()];
         assert_eq!(parse_kept(&names).unwrap(), BTreeSet::from([Directive::ProtectClock, Directive::SystemCallFilter]));
         for name in ["SystemCallArchitectures", "protectclock", "", "ProtectKernelTunables"] {
-            assert!(parse_kept(&[name.to_owned()]).unwrap_err().to_string().contains("nothing that a rehearsal lifts"));
+            assert!(parse_kept(&[name.to_owned()]).unwrap_err().to_string().contains("a rehearsal does not lift"));
         }
     }
 }

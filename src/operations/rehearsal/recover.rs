@@ -86,18 +86,18 @@ impl StaleRehearsal {
     /// Restores the unit's own settings. Returns a sentence about what was done, or what is left to do.
     pub(crate) async fn recover<M: ServiceManagers>(self, machine: LocalMachine<'_, M>) -> String {
         let name = &self.unit.name;
-        let what = format!("{name} was left less protected than its settings say, by a rehearsal that was killed");
+        let what = format!("a killed rehearsal left {name} less protected than its settings say");
         let (whom, how) = match self.unit.manager {
             Manager::System => ("root", "as root"),
             Manager::User(_) => ("its user", "as its user"),
         };
         if self.unit.manager == Manager::System && machine.uid() != 0 {
-            return format!("{what}: any harden-why that {whom} runs mends it (harden-why restore)");
+            return format!("{what}: the next harden-why of {whom} restores it (harden-why restore)");
         }
         match self.restore(machine).await {
             Ok(done) => format!("{what}; {done}"),
             Err(error) => {
-                format!("{what}, and that could not be mended: {error:#}; try again: harden-why restore, {how}")
+                format!("{what}, and restoring it failed: {error:#}; try again: harden-why restore, {how}")
             }
         }
     }
@@ -109,7 +109,7 @@ impl StaleRehearsal {
         if let Some(drop_in) = read_drop_in(path)
             && RehearsalMarker::parse(&drop_in).living_owner().is_some()
         {
-            return Ok("it is rehearsed anew by now".to_owned());
+            return Ok("another rehearsal of it is running".to_owned());
         }
         match drop_in::rename(path, &disarmed) {
             // Another process renamed the file, and may have been killed as well.
@@ -117,10 +117,10 @@ impl StaleRehearsal {
             Err(error) => return Err(error.into()),
         }
         let Ok(file) = File::open(&disarmed) else {
-            return Ok("another harden-why mended it just now".to_owned());
+            return Ok("another harden-why has restored it".to_owned());
         };
         let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
-            return Ok("another harden-why is mending it".to_owned());
+            return Ok("another harden-why is restoring it".to_owned());
         };
         let manager = machine.connect(unit.manager).await?;
         let done = self.reset_unit(&manager).await?;
@@ -138,7 +138,7 @@ impl StaleRehearsal {
         let Self { unit: Unit { name, .. }, marker, .. } = self;
         manager.reload().await?;
         match manager.wait_for_unit_properties(name, PATIENCE).await {
-            Err(SystemdError::NoSuchUnit(_)) => Ok("it is gone by now".to_owned()),
+            Err(SystemdError::NoSuchUnit(_)) => Ok("it no longer exists".to_owned()),
             Err(error) => Err(error.into()),
             Ok(facts) => {
                 let Some(job) = marker.restoring_job(&facts) else {

@@ -172,7 +172,7 @@ async fn read_last_calls(
 fn ask_later(plan: &RehearsalPlan, restoration: &Restoration) -> String {
     let name = plan.unit.name.as_str();
     let done = restoration.describe(name);
-    format!("{done} What was seen cannot be asked for now; 'harden-why {name}' tells it later")
+    format!("{done} The calls cannot be queried now; 'harden-why {name}' shows them later")
 }
 
 /// Returns the processes that still run.
@@ -487,7 +487,7 @@ mod tests {
         let before = fake.snapshot();
         let mut feed = FakeFeed { failures: usize::MAX, ..FakeFeed::default() };
         let error = format!("{:#}", run_with(&fake, &plan, &mut feed).unwrap().unwrap_err());
-        assert!(error.contains("'harden-why x.service' tells it later"), "{error}");
+        assert!(error.contains("'harden-why x.service' shows them later"), "{error}");
         assert_eq!(fake.snapshot(), before);
     }
 
@@ -498,7 +498,7 @@ mod tests {
         let before = fake.snapshot();
         fake.ignore_drop_ins();
         let error = format!("{:#}", run(&fake, &plan).unwrap().unwrap_err());
-        assert!(error.contains("systemd does not look for drop-ins in"), "{error}");
+        assert!(error.contains("systemd reads no drop-ins in"), "{error}");
         assert!(error.contains("x.service has its own settings again, and is active"), "{error}");
         assert_eq!(fake.snapshot(), before);
     }
@@ -511,7 +511,7 @@ mod tests {
         assert!(run(&fake, &plan).is_none());
         let error = |fake: &FakeMachine| prepare(fake, SHORT).err().unwrap().to_string();
         fake.repair();
-        assert!(error(&fake).contains("is being rehearsed already, by process"), "{}", error(&fake));
+        assert!(error(&fake).contains("is rehearsing x.service already"), "{}", error(&fake));
         fake.end_process();
         assert!(error(&fake).contains("left") && error(&fake).contains("harden-why restore"), "{}", error(&fake));
     }
@@ -556,7 +556,7 @@ mod tests {
         let machine = fake.machine_of(4_242);
         let stale = crate::operations::recovery::find_stale(machine);
         let messages: Vec<String> = stale.into_iter().filter_map(|change| fake.run(change.recover(machine))).collect();
-        assert!(messages[0].contains("any harden-why that root runs mends it"), "{messages:?}");
+        assert!(messages[0].contains("the next harden-why of root restores it"), "{messages:?}");
         assert!(fake.snapshot().runs_with(REHEARSAL_DROP_IN));
     }
 }

@@ -97,23 +97,23 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
     /// systemd does not answer, or holds other settings than the rehearsal needs.
     pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
         let RehearsalPlan { unit, rehearsal, loaded, path, .. } = self.plan;
-        self.manager.reload().await.context("systemd does not read its files again")?;
+        self.manager.reload().await.context("systemd does not reload its files")?;
         self.manager
             .wait_for_unit_properties(&unit.name, JOB_PATIENCE)
             .await
-            .context("systemd does not tell the unit's settings any more")?;
+            .context("systemd no longer returns the unit's settings")?;
         let known = self.machine.settings_in_force(unit, &loaded.groups).await;
         let notes = note::join_texts(&known.notes);
         let facts =
-            known.properties.with_context(|| format!("systemd does not tell the unit's settings any more: {notes}"))?;
+            known.properties.with_context(|| format!("systemd no longer returns the unit's settings: {notes}"))?;
         ensure!(facts.unparsed.is_empty(), unit_settings::unparsed_text(&facts));
         let listed = facts.dropins.iter().any(|other| is_same_file(other, path));
-        ensure!(listed, "systemd does not look for drop-ins in {}", shown_path(path));
-        let policy = known.situation.context("the unit's settings cannot be read any more")?.policy;
-        ensure!(known.matches_manager, "systemd holds other settings than its files say: {notes}");
+        ensure!(listed, "systemd reads no drop-ins in {}", shown_path(path));
+        let policy = known.situation.context("cannot read the unit's settings after the change")?.policy;
+        ensure!(known.matches_manager, "the settings in systemd differ from the unit's files: {notes}");
         rehearsal
             .verify(&policy, &loaded.groups)
-            .map_err(|call| anyhow::anyhow!("systemd does not do with {call} what a rehearsal needs"))?;
+            .map_err(|call| anyhow::anyhow!("systemd's filter does not treat {call} as a rehearsal requires"))?;
         // Without the reference, systemd can unload the unit once it ends; only its result stays unknown then.
         let _ = self.manager.keep_loaded(&unit.name).await;
         self.since = Clocks::now().boot_ns();
@@ -230,7 +230,7 @@ impl Restoration {
     pub(crate) fn describe(&self, name: &str) -> String {
         let state = self.outcome.as_ref().map_or_else(|| "not done with it yet".to_owned(), describe_state);
         match self.action {
-            RestoreAction::Restarted => format!("{name} was started anew under its own settings, and is {state}."),
+            RestoreAction::Restarted => format!("{name} restarted under its own settings, and is {state}."),
             RestoreAction::Stopped if matches!(state.as_str(), "activating" | "active" | "reloading") => {
                 format!("{name} was stopped, since it did not run before. Something started it again: it is {state}.")
             }

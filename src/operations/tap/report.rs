@@ -22,7 +22,13 @@ pub(crate) async fn report_to_daemon(bus: &BusAddress, incidents: &[Incident]) -
         anyhow::Ok(())
     };
     let error = report.await.err()?;
-    Some(Note::new("not-stored", format!("what was seen is not stored, since harden-whyd does not take it: {error:#}")))
+    Some(Note::new(
+        "not-stored",
+        format!(
+            "the refusals are not stored, since harden-whyd does not accept them: \
+        {error:#}"
+        ),
+    ))
 }
 
 /// Returns notes about refusals that the tap did not count. For `uncounted` of them the tally had no place.
@@ -32,13 +38,13 @@ pub(crate) fn loss_notes(losses: TapLosses, uncounted: u64) -> Vec<Note> {
     if refusals > 0 {
         notes.push(Note::new(
             "refusals-not-told-apart",
-            format!("{refusals} refusals more were of too many different calls or threads to be told apart"),
+            format!("{refusals} more refusals came from too many different calls or threads to be listed"),
         ));
     }
     if losses.threads > 0 {
         notes.push(Note::new(
             "threads-not-followed",
-            "more threads ran than can be followed at a time: some of what they were refused was not seen",
+            "too many threads ran at a time: some of their refusals were not seen",
         ));
     }
     notes

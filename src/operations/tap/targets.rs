@@ -99,8 +99,8 @@ pub(crate) async fn resolve_target<M: ServiceManagers>(
 
 fn resolve_process(pid: u32, procfs: &Procfs) -> anyhow::Result<ResolvedTarget> {
     match procfs.thread_group(pid) {
-        None => bail!("there is no process {pid}"),
-        Some(process) => ensure!(process == pid, "{pid} is a thread of process {process}: watch that"),
+        None => bail!("process {pid} does not exist"),
+        Some(process) => ensure!(process == pid, "{pid} is a thread of process {process}: watch {process}"),
     }
     let placement = procfs.cgroup(pid).map(|bytes| cgroup::place(&bytes));
     let unit = if let Some(Placement::Unit(unit)) = placement { Some(unit) } else { None };
@@ -136,11 +136,11 @@ async fn resolve_unit<M: ServiceManagers>(
         (None, _) if stopped.is_some() => {
             let option = stopped.unwrap_or(Manager::System).option();
             bail!(
-                "{name} does not run, and a tap sees running processes only: start it first. If it dies as it starts, \
-                 this starts it unblocked and records its calls: 'harden-why rehearse {option}{name}'"
+                "{name} does not run, and a tap watches running processes only: start it first. If it dies at its \
+                start, 'harden-why rehearse {option}{name}' starts it unblocked and records its calls"
             )
         }
-        (None, _) => bail!("it cannot be told where {name} runs: {}", errors.join("; ")),
+        (None, _) => bail!("cannot find the processes of {name}: {}", errors.join("; ")),
     }
 }
 
@@ -209,6 +209,6 @@ mod tests {
             fake.run(resolve_target(fake.machine(), &request, candidates)).unwrap().unwrap_err().to_string()
         };
         assert!(find("x.service", &[Manager::System]).contains("'harden-why rehearse x.service'"));
-        assert!(find("x.service", &[Manager::User(1)]).contains("it cannot be told where x.service runs"));
+        assert!(find("x.service", &[Manager::User(1)]).contains("cannot find the processes of x.service"));
     }
 }

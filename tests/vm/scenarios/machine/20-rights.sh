@@ -29,9 +29,9 @@ ok "so does a member of systemd-journal" sees nobody "system user:1000 user:1001
 ok "a user sees the incidents of the own manager" sees user "user:1000"
 ok "and so does the next one" sees other "user:1001"
 ok "daemon has none of its own" sees daemon ""
-ok "asking for the machine's is refused by name" says "AccessDenied|only root and the members" \
+ok "asking for the machine's is refused by name" says "AccessDenied|only root and members" \
     call user ListIncidents ssxuu "" system 0 0 100
-ok "so is asking for another user's" says "AccessDenied|only root and the members" \
+ok "so is asking for another user's" says "AccessDenied|only root and members" \
     call user ListIncidents ssxuu "" user:1001 0 0 100
 ok "everybody may ask how it is" call daemon ListUnits x 0
 ok "nobody else owns the name" says "not allowed|AccessDenied" \

@@ -47,7 +47,7 @@ killed() {
     ok "its client leaves a drop-in when it is killed" ls "/run/systemd/system/$unit.d/zzzz-harden-why-rehearsal.conf"
     systemctl restart harden-whyd.service
     ok "the daemon's start takes it away" not ls "/run/systemd/system/$unit.d"
-    ok "says so" says "$unit was left less protected" journalctl --no-pager -o cat -u harden-whyd.service
+    ok "says so" says "left $unit less protected" journalctl --no-pager -o cat -u harden-whyd.service
     ok "and the unit runs under its own filter" says "[a-z]{4} [a-z]{4}" systemctl show -P SystemCallFilter "$unit"
     ok "without any of the rehearsal's" not says "[a-z]{4}" systemctl show -P SystemCallLog "$unit"
     ok "as it did before" within 20 systemctl is-active "$unit"
