@@ -234,7 +234,7 @@ fn storm(manager: &TestManager, what: &str, units: u64, processes: u64) {
     let (mut bare, mut daemon, mut rate) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         bare.push(barely(manager, &names));
-        let (time, took) = heard_by_daemon(manager, &names, &format!("state-{tag}-{round}"));
+        let (time, took) = received_by_daemon(manager, &names, &format!("state-{tag}-{round}"));
         daemon.push(time);
         rate.push(RECORDS as f64 / took.as_secs_f64());
     }
@@ -281,7 +281,7 @@ fn barely(manager: &TestManager, names: &[String]) -> f64 {
 }
 
 /// Nanoseconds for each record of the real daemon, and how long the storm took; checks its counts.
-fn heard_by_daemon(manager: &TestManager, names: &[String], dir: &str) -> (f64, Duration) {
+fn received_by_daemon(manager: &TestManager, names: &[String], dir: &str) -> (f64, Duration) {
     let daemon = start_daemon(manager, &manager.base().join(dir));
     let before = time_of(daemon.pid());
     let took = start(manager, names);
@@ -341,7 +341,7 @@ fn first_sightings(manager: &TestManager) {
         });
         scope.spawn(|| start(manager, &["firsts.service".to_owned()]));
         for (_, call) in refused {
-            let heard = hear(&mut bare, exe.as_bytes(), call);
+            let heard = receive(&mut bare, exe.as_bytes(), call);
             let told = alerts.recv_timeout(TOLD_WITHIN);
             let Ok(Told { call: told, at, directive }) = told else {
                 panic!("call {call} was not told\n{}", daemon.log())
@@ -426,9 +426,9 @@ fn different_denials(manager: &TestManager, what: &str, directory: &std::path::P
     let (stored, gone) = loop {
         std::thread::sleep(Duration::from_secs(1));
         let stored: u64 = daemon.stored().iter().map(|incident| incident.count).sum();
-        let now = Some((stored, given_way(manager)));
+        let now = Some((stored, dropped_by_daemon(manager)));
         if now == told {
-            break (stored, given_way(manager));
+            break (stored, dropped_by_daemon(manager));
         }
         told = now;
     };
@@ -445,7 +445,7 @@ fn different_denials(manager: &TestManager, what: &str, directory: &std::path::P
 }
 
 /// The number of sightings that the daemon reports as forgotten.
-fn given_way(manager: &TestManager) -> u64 {
+fn dropped_by_daemon(manager: &TestManager) -> u64 {
     let mut client = Command::new(env!("CARGO_BIN_EXE_harden-why"));
     let output = client.args(["--bus", &manager.bus(), "status", "--json"]).output().unwrap();
     let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -460,7 +460,7 @@ fn resident(pid: u32, field: &str) -> u64 {
 }
 
 /// The time at which a listener that does nothing else has the record of an executable's call.
-fn hear(bare: &mut AuditSocket, exe: &[u8], call: u32) -> Instant {
+fn receive(bare: &mut AuditSocket, exe: &[u8], call: u32) -> Instant {
     loop {
         match bare.receive() {
             Ok(Some(AuditMessage::Seccomp(payload))) => {

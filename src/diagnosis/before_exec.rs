@@ -19,7 +19,7 @@ pub(crate) fn is_before_exec(incident: &Incident) -> bool {
 /// The calls by which systemd starts the program. No unit works without them.
 const EXECUTING: [&str; 2] = ["execve", "execveat"];
 
-/// Whether a rehearsal saw a call of systemd's own that is no evidence for a need of the program. systemd mostly gets by
+/// Whether a rehearsal saw a call of systemd's own that is no evidence for a need of the program. systemd mostly succeeds
 /// without such a call, or makes it only because of the rehearsal's settings. A start under the unit's own settings shows
 /// whether it is needed.
 #[must_use]

@@ -88,7 +88,7 @@ pub(crate) const PROFILES: &[CallProfile] = &[
             ("readlink", Sometimes),
             ("statfs", Sometimes),
         ],
-        "any program is loaded with its libraries and reads its configuration",
+        "every program loads its libraries and reads its configuration",
     ),
     profile(
         Prevalence::Part(0.9),
@@ -101,7 +101,7 @@ pub(crate) const PROFILES: &[CallProfile] = &[
             ("rt_sigsuspend", Rarely),
             ("rt_sigtimedwait", Rarely),
         ],
-        "who shall stop in good order handles signals and holds them back meanwhile",
+        "a program that stops cleanly handles signals and blocks them for a time",
     ),
     profile(
         Prevalence::Part(0.5),
@@ -112,7 +112,7 @@ pub(crate) const PROFILES: &[CallProfile] = &[
             ("tgkill", Sometimes),
             ("clone", Sometimes),
         ],
-        "who has threads makes, names and stops them",
+        "a program with threads creates, names and stops them",
     ),
     profile(
         Prevalence::Part(0.5),
@@ -125,7 +125,7 @@ pub(crate) const PROFILES: &[CallProfile] = &[
             ("waitid", Rarely),
             ("setpgid", Rarely),
         ],
-        "who has child processes connects, waits for and signals them",
+        "a program with child processes connects, waits for and signals them",
     ),
     profile(
         Prevalence::Part(0.55),
@@ -137,12 +137,12 @@ pub(crate) const PROFILES: &[CallProfile] = &[
             ("eventfd2", Sometimes),
             ("epoll_pwait", Rarely),
         ],
-        "who waits for many descriptors keeps them in an epoll",
+        "a program that waits for many descriptors uses epoll",
     ),
     profile(
         Prevalence::Part(0.6),
         &[("poll", Nearly), ("pselect6", Sometimes), ("select", Rarely), ("ppoll", Rarely)],
-        "who waits for a few descriptors polls them, and so does libc when it asks a name service",
+        "a program that waits for a few descriptors polls them, and so does libc when it queries a name service",
     ),
     profile(
         Prevalence::Part(0.7),
@@ -160,12 +160,12 @@ pub(crate) const PROFILES: &[CallProfile] = &[
             ("utimensat", Rarely),
             ("fallocate", Rarely),
         ],
-        "who keeps files makes, renames and removes them and has a directory for them",
+        "a program that keeps files creates, renames and removes them in a directory",
     ),
     profile(
         Prevalence::Part(0.07),
         &[("inotify_init1", Nearly), ("inotify_add_watch", Nearly), ("inotify_rm_watch", Sometimes)],
-        "who notices that files change watches them",
+        "a program that notices changes of files watches them",
     ),
     profile(
         Prevalence::All,
@@ -180,8 +180,8 @@ pub(crate) const PROFILES: &[CallProfile] = &[
             ("pipe2", Often),
             ("mremap", Rarely),
         ],
-        "any program starts so: libc asks what machine it is on, whether a terminal is there and whether a name \
-         service answers, and its allocator returns memory",
+        "every program starts with these: libc looks up the machine, the terminal and the name service, and its \
+         allocator returns memory",
     ),
     profile(
         Prevalence::Part(0.6),
@@ -195,7 +195,7 @@ pub(crate) const PROFILES: &[CallProfile] = &[
             ("uname", Often),
             ("setsockopt", Sometimes),
         ],
-        "who looks up users, hosts or addresses, or logs: libc asks the name service and netlink",
+        "a program looks up users, hosts or addresses, or logs: libc queries the name service and netlink",
     ),
     profile(
         Prevalence::Internet(0.85),
@@ -206,7 +206,7 @@ pub(crate) const PROFILES: &[CallProfile] = &[
             ("getsockname", Sometimes),
             ("getsockopt", Sometimes),
         ],
-        "who uses the network makes sockets, sets their options and binds them",
+        "a program on the network creates sockets, sets their options and binds them",
     ),
     profile(
         Prevalence::Part(0.85),
@@ -224,7 +224,7 @@ pub(crate) const PROFILES: &[CallProfile] = &[
             ("shutdown", Sometimes),
             ("sendmsg", Rarely),
         ],
-        "a server listens, accepts connections, asks who calls, reads and answers",
+        "a server listens, accepts connections, looks up the peer, reads and answers",
     ),
     profile(
         Prevalence::Part(0.15),
@@ -243,18 +243,18 @@ pub(crate) const PROFILES: &[CallProfile] = &[
     profile(
         Prevalence::Root(0.5),
         &[("setgroups", Nearly), ("setgid", Nearly), ("setuid", Nearly)],
-        "a daemon started as root becomes another user for good",
+        "a daemon started as root changes to another user",
     ),
     profile(
         Prevalence::Root(0.25),
         &[("setgroups", Nearly), ("setresgid", Nearly), ("setresuid", Nearly), ("capset", Sometimes)],
-        "a daemon started as root becomes another user, by the calls that set every id",
+        "a daemon started as root changes to another user, by the calls that set every id",
     ),
-    profile(Prevalence::Root(0.15), &[("capset", Nearly)], "a daemon started as root keeps some capabilities only"),
+    profile(Prevalence::Root(0.15), &[("capset", Nearly)], "a daemon started as root keeps only some capabilities"),
     profile(
         Prevalence::Root(0.25),
         &[("fchown", Mostly), ("chown", Often), ("umask", Often), ("chroot", Sometimes)],
-        "a daemon started as root makes its files and directories over to another user",
+        "a daemon started as root gives its files and directories to another user",
     ),
     profile(
         Prevalence::Part(0.35),
@@ -267,12 +267,12 @@ pub(crate) const PROFILES: &[CallProfile] = &[
             ("setsid", Sometimes),
             ("alarm", Sometimes),
         ],
-        "who has worker processes talks with them and hands descriptors over",
+        "a program with worker processes exchanges messages and descriptors with them",
     ),
     profile(
         Prevalence::Part(0.2),
         &[("setsid", Mostly), ("umask", Mostly), ("flock", Sometimes)],
-        "a daemon that detaches itself makes a session, sets its umask and locks its pid file",
+        "a daemon that detaches itself creates a session, sets its umask and locks its pid file",
     ),
     profile(
         Prevalence::Part(0.25),
@@ -284,32 +284,32 @@ pub(crate) const PROFILES: &[CallProfile] = &[
             ("sync_file_range", Rarely),
             ("msync", Rarely),
         ],
-        "who keeps data makes sure that it is on disk, and that no other writes it",
+        "a program that keeps data flushes it to disk, and locks it",
     ),
     profile(
         Prevalence::Part(0.03),
         &[("shmget", Nearly), ("shmat", Nearly), ("shmdt", Mostly), ("shmctl", Mostly)],
-        "who shares memory of System V makes, attaches, detaches and removes it",
+        "a program with System V shared memory creates, attaches, detaches and removes it",
     ),
     profile(
         Prevalence::Part(0.02),
         &[("semget", Nearly), ("semctl", Nearly), ("semop", Mostly)],
-        "who uses semaphores of System V makes, sets and removes them",
+        "a program with System V semaphores creates, sets and removes them",
     ),
     profile(
         Prevalence::Part(0.06),
         &[("timer_create", Nearly), ("timer_settime", Nearly), ("timer_delete", Often)],
-        "who makes a POSIX timer sets it",
+        "a program with a POSIX timer sets it",
     ),
     profile(
         Prevalence::Part(0.03),
         &[("timerfd_create", Nearly), ("timerfd_settime", Nearly), ("timerfd_gettime", Rarely)],
-        "who makes a timer descriptor sets it",
+        "a program with a timer descriptor sets it",
     ),
     profile(
         Prevalence::Part(0.1),
         &[("alarm", Often), ("setitimer", Often)],
-        "who must not wait for ever sets an alarm",
+        "a program that limits a wait sets an alarm",
     ),
     profile(
         Prevalence::Part(0.07),
@@ -323,7 +323,7 @@ pub(crate) const PROFILES: &[CallProfile] = &[
             ("sched_get_priority_min", Often),
             ("sched_setaffinity", Sometimes),
         ],
-        "who cares when its threads run asks for the range and sets it",
+        "a program that sets the priority of threads reads the range first",
     ),
     profile(
         Prevalence::Root(0.05),
@@ -337,23 +337,23 @@ pub(crate) const PROFILES: &[CallProfile] = &[
             ("setpriority", Often),
             ("getpriority", Often),
         ],
-        "who opens sessions for users, by PAM, acts as them for a while",
+        "a program that opens sessions for users by PAM acts as these users",
     ),
-    profile(Prevalence::Part(0.05), &[("sendfile", Nearly)], "who serves files sends them without copying"),
+    profile(Prevalence::Part(0.05), &[("sendfile", Nearly)], "a server of files sends them without copying"),
     profile(
         Prevalence::Part(0.06),
         &[("get_mempolicy", Mostly), ("set_mempolicy", Mostly), ("mbind", Sometimes)],
-        "a library for machines of several memory nodes asks how memory is placed",
+        "a library for machines with several memory nodes reads the placement of memory",
     ),
     profile(
         Prevalence::Part(0.06),
         &[("mlock", Mostly), ("munlock", Often), ("mlockall", Sometimes)],
-        "who holds secrets, or must not wait for the disk, keeps memory from being swapped out",
+        "a program with secrets, or one that cannot wait for the disk, locks memory against swapping",
     ),
     profile(
         Prevalence::Part(0.03),
         &[("io_uring_setup", Nearly), ("io_uring_enter", Nearly), ("io_uring_register", Sometimes)],
-        "who makes a ring for input and output submits to it",
+        "a program with an io_uring submits to it",
     ),
 ];
 

@@ -114,10 +114,10 @@ pub const FAMILIES: &[CallFamily] = &[
     family(&["fcntl", "fcntl64"], WIDE_FILE),
     family(&["lseek", "_llseek"], WIDE_FILE),
     family(&["sendfile", "sendfile64"], WIDE_FILE),
-    family(&["fadvise64", "fadvise64_64", "arm_fadvise64_64"], "its 64-bit arguments are ordered anew on some ABIs"),
+    family(&["fadvise64", "fadvise64_64", "arm_fadvise64_64"], "its 64-bit arguments have another order on some ABIs"),
     family(
         &["sync_file_range", "sync_file_range2", "arm_sync_file_range"],
-        "its 64-bit arguments are ordered anew on some ABIs",
+        "its 64-bit arguments have another order on some ABIs",
     ),
     family(&["mmap", "mmap2"], "32-bit ABIs count the offset in pages"),
     family(&["link", "linkat"], AT),
@@ -126,7 +126,7 @@ pub const FAMILIES: &[CallFamily] = &[
     family(&["unlink", "unlinkat"], AT),
     family(
         &["rename", "renameat", "renameat2"],
-        "new ABIs have renameat2 alone, and programs that must not overwrite make it",
+        "new ABIs have renameat2 alone, and programs that must not overwrite a file make it",
     ),
     family(&["mkdir", "mkdirat"], AT),
     family(&["mknod", "mknodat"], AT),

@@ -50,7 +50,7 @@ impl Remedy {
 /// Why a remedy is never the default, although it would let the denied calls pass: a person has to choose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reservation {
-    /// Only systemd made the call in a rehearsal, before it executed the program, and mostly gets by without it.
+    /// Only systemd made the call in a rehearsal, before it executed the program, and mostly succeeds without it.
     BeforeExec,
     /// The denied call fails as on a kernel without it, and most callers then make an older call. Only a caller that
     /// does not needs the remedy.

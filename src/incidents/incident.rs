@@ -34,7 +34,7 @@ pub enum SightingSource {
         /// The error that the process got; 0 looks like success.
         errno: i32,
     },
-    /// A log tells of it in other words than the kernel's record.
+    /// A log reports it in other words than the kernel's record.
     Log,
     /// strace showed that the call failed.
     Strace {

@@ -1,4 +1,4 @@
-//! A line that tells of a process that SIGSYS killed, in words other than the kernel's: those of service managers,
+//! A line that reports a process that SIGSYS killed, in words other than the kernel's: those of service managers,
 //! shells, `coredumpctl` and supervisors.
 //!
 //! Any program that can write to a log can forge such a line, so it is only a hint.
@@ -36,7 +36,7 @@ pub(super) struct ToldDeath {
     pub(super) names_signal: bool,
 }
 
-/// Who tells of a death.
+/// The reporter of a death.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Teller {
     /// A service manager's log line about a unit's process; false for a user manager.
@@ -257,7 +257,7 @@ pub(super) fn clean_program(word: &str) -> Option<String> {
     is_program.then(|| word.to_owned())
 }
 
-/// Whether lines may tell of a death: each line that [`parse`] takes for a death has one of these words.
+/// Whether lines may report a death: each line that [`parse`] takes for a death has one of these words.
 pub(super) fn may_tell(lines: &[u8]) -> bool {
     const WORDS: [&[u8]; 11] = [
         b"ANOM_ABEND",

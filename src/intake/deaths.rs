@@ -1,4 +1,4 @@
-//! The deaths by SIGSYS that a log tells of, matched with the records of the same log.
+//! The deaths by SIGSYS that a log reports, matched with the records of the same log.
 //!
 //! A death that has a record names the unit of that record; one without is handed on as a death of its own.
 
@@ -207,7 +207,7 @@ impl DeathReader {
         }
     }
 
-    /// Names the unit of a death that was told just before, as `systemctl status` and then PID 1 do.
+    /// Names the unit of a death from the line just before, as `systemctl status` and then PID 1 do.
     fn name_last_death(&mut self, name: &UnitName) {
         let unit = Unit { manager: Manager::System, name: name.clone() };
         if let Some(death) = self.deaths.last_mut().filter(|death| death.unit.is_none() && death.pid.is_some()) {

@@ -56,7 +56,7 @@ pub(crate) struct LogSummary {
     pub(crate) overlong: u64,
     /// What the log shows about its machine.
     pub(crate) facts: LoggedFacts,
-    /// Deaths by SIGSYS that other programs than the kernel tell of.
+    /// Deaths by SIGSYS that other programs than the kernel report.
     pub(crate) deaths: Deaths,
     /// Denials in lines of strace.
     pub(crate) traced: TracedCalls,
@@ -445,7 +445,7 @@ impl LogReader<'_, '_> {
         }
     }
 
-    /// Counts whole lines that are no records, and reads the deaths that they tell of.
+    /// Counts whole lines that are no records, and reads the deaths that they report.
     fn skip_foreign(&mut self, lines: &[u8]) {
         let count = memchr_iter(b'\n', lines).count() as u64;
         if !lines.is_empty() && self.units.may_hold(lines) {

@@ -29,7 +29,7 @@ pub(super) struct RecordSink<'a, 'b> {
     repeats: RepeatFilter,
     /// What the log shows about its machine.
     pub(super) facts: LoggedFacts,
-    /// The deaths by SIGSYS that the log tells of.
+    /// The deaths by SIGSYS that the log reports.
     pub(super) deaths: DeathReader,
 }
 

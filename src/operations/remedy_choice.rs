@@ -38,9 +38,9 @@ pub(crate) struct RemedyFile {
     pub(crate) lines: Vec<String>,
     /// The settings before the latest change.
     pub(crate) before: Vec<String>,
-    /// The calls for whose denials it was written.
+    /// The denied calls that it was written for.
     pub(crate) denied: BTreeSet<String>,
-    /// The calls for whose denials it was changed last.
+    /// The denied calls of its latest change.
     latest: BTreeSet<String>,
     /// The number of the remedy that was chosen then.
     number: Option<usize>,
@@ -198,7 +198,7 @@ fn describe_missing_default(reservation: Reservation) -> &'static str {
         Reservation::BeforeExec => "only systemd itself made the denied calls, and mostly succeeds without them",
         Reservation::HasFallback => "most callers make another call instead, and only one that does not needs a remedy",
         Reservation::UnknownArgument => "no remedy is proven, since no record holds the deciding argument",
-        Reservation::PossibleIntrusion => "the denied process may be an intruder, so no remedy is applied unasked",
+        Reservation::PossibleIntrusion => "the denied process may be an intruder, so there is no default remedy",
         Reservation::WiderThanDenied | Reservation::Prediction | Reservation::KeepsDenying => {
             "each remedy allows more than the denied calls, or keeps denying them"
         }

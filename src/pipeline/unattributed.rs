@@ -50,7 +50,7 @@ impl UnattributedSighting {
         }
     }
 
-    /// A death by SIGSYS that a log tells of without its record. `program` is its path, or else its name.
+    /// A death by SIGSYS that a log reports without its record. `program` is its path, or else its name.
     #[must_use]
     pub(crate) fn from_logged_death(pid: u32, at: Moment, program: &str) -> Self {
         let mut death = Self::from_unrecorded_death(pid, at);
@@ -64,7 +64,7 @@ impl UnattributedSighting {
         death
     }
 
-    /// A denial that a log tells of without its record. `program` is its path, or else its name.
+    /// A denial that a log reports without its record. `program` is its path, or else its name.
     #[must_use]
     pub(crate) fn from_logged_denial(pid: u32, program: &str, denial: Denial, source: SightingSource) -> Self {
         let mut sighting = Self::from_logged_death(pid, Moment::Unknown, program);

@@ -25,7 +25,7 @@ pub enum Unplaced {
     Manager(Manager),
     /// A login session: a person started the process, not a unit.
     Session,
-    /// A slice itself: somebody moved the process there by hand.
+    /// A slice itself: a user moved the process there by hand.
     Slice,
     /// Outside of this cgroup namespace.
     Outside,

@@ -691,13 +691,13 @@ fn reader_that_closes_the_pipe_is_no_error() {
 }
 
 /// Returns whether this process can receive the kernel's records, or else why not.
-fn deaf() -> Option<String> {
+fn find_listening_obstacle() -> Option<String> {
     harden_why::intake::netlink::AuditSocket::open().err().map(|error| error.to_string())
 }
 
 #[test]
 fn demo_shows_a_call_that_the_kernel_denied() {
-    if let Some(why) = deaf() {
+    if let Some(why) = find_listening_obstacle() {
         assert!(std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "required: {why}");
         println!("skipped: {why}");
         return;

@@ -83,7 +83,7 @@ fn all_denied_calls_are_solved_by_one_drop_in() {
 }
 
 #[test]
-fn call_opened_unasked_has_a_reason() {
+fn call_opened_by_default_has_a_reason() {
     let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["accept4", "socket"]);
     for kind in [RemedyKind::Relatives, RemedyKind::Predicted] {
         let remedy = remedy(&diagnosis, &kind);

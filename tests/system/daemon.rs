@@ -47,7 +47,7 @@ async fn client(bus: &str) -> zbus::Result<HardenWhyProxy<'static>> {
 }
 
 /// The next announced incident of a unit. Tests of other programs cause incidents of their own.
-async fn told_of(signals: &mut (impl Stream<Item = IncidentSeen> + Unpin), name: &str) -> Stored {
+async fn signal_for(signals: &mut (impl Stream<Item = IncidentSeen> + Unpin), name: &str) -> Stored {
     loop {
         let next = poll_fn(|context| Pin::new(&mut *signals).poll_next(context));
         let signal = tokio::time::timeout(Duration::from_mins(1), next).await.unwrap().unwrap();
@@ -125,7 +125,7 @@ async fn call_logged_in_a_rehearsal_is_an_incident_without_an_alert() {
             rehearsing.end_rehearsal("logs.service", "system").await.unwrap();
         }
         manager.start_unit("logs.service");
-        seen.push(told_of(&mut signals, "logs.service").await.incident.key.source);
+        seen.push(signal_for(&mut signals, "logs.service").await.incident.key.source);
     }
     assert_eq!(seen, [SightingSource::Rehearsal, SightingSource::Audit]);
     let alert = journal.next("OBJECT_SYSTEMD_UNIT=logs.service");
@@ -137,7 +137,7 @@ async fn call_logged_in_a_rehearsal_is_an_incident_without_an_alert() {
     tapped.incident.key.event = IncidentEvent::Denial(denial);
     (tapped.incident.key.source, tapped.incident.count) = (SightingSource::Tap { errno: 1 }, 1_000);
     rehearsing.report(&[IncidentDict::from(&tapped)]).await.unwrap();
-    let stored = told_of(&mut signals, "logs.service").await;
+    let stored = signal_for(&mut signals, "logs.service").await;
     assert_eq!((stored.incident.key, stored.incident.count), (tapped.incident.key, 1_000));
 }
 
@@ -184,7 +184,7 @@ async fn denial_in_a_unit_is_stored_before_its_alert() {
     let listed = client.list_incidents(&unit, "system", 0, 0, 9).await.unwrap();
     let listed: Vec<Stored> = listed.into_iter().map(|dict| dict.try_into().unwrap()).collect();
     assert_eq!(listed.iter().map(|stored| &stored.incident).collect::<Vec<_>>(), [stored]);
-    assert_eq!(told_of(&mut signals, &unit).await, listed[0]);
+    assert_eq!(signal_for(&mut signals, &unit).await, listed[0]);
     let status = client.status().await.unwrap();
     assert!(status.listening && status.records > 0 && status.receive_buffer > 0 && status.store_error.is_none());
     assert_eq!(status.malformed, 0);

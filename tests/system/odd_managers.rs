@@ -39,7 +39,7 @@ struct Manners {
     lacks: Option<&'static str>,
     /// After how many reloads the unit no longer exists.
     gone_after: Option<usize>,
-    /// Decides how slow calls end; without it they are answered at once.
+    /// Decides how slow calls end; without it the manager answers at once.
     asked: Option<UnboundedSender<Message>>,
     /// The error with which it refuses to reload.
     refuses: Option<&'static str>,

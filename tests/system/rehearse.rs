@@ -617,7 +617,7 @@ fn process_moved_out_of_the_unit_belongs_to_the_rehearsal_and_is_named_when_it_s
     assert!(words.contains("cgroup.procs"), "{rehearsed}");
     // It goes on without the unit's settings, and raises no alert.
     let daemon = machine.daemon.as_ref().unwrap();
-    // The daemon hears the units of other tests as well, and none of these makes this call.
+    // The daemon receives records of the units of other tests as well, and none of these makes this call.
     let is_own = |one: &Incident| one.denial().is_some_and(|denial| denial.call.name() == Some("sched_getaffinity"));
     let stored = || daemon.stored().into_iter().filter(is_own).collect::<Vec<_>>();
     let seen = || stored().iter().map(|one| one.count).sum::<u64>();

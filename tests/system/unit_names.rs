@@ -88,7 +88,7 @@ fn one(unit: &str) -> Vec<(String, usize)> {
 }
 
 #[test]
-fn alias_is_answered_for_its_unit() {
+fn alias_gets_the_answer_of_its_unit() {
     let Some(machine) = Machine::start() else { return };
     assert_eq!(machine.units("alias"), one("x.service"));
     assert_eq!(machine.json(&["alias"])["units"][0]["notes"][0]["text"], "alias.service is an alias of x.service");
@@ -219,7 +219,7 @@ fn timer_and_umbrella_pass_the_question_to_their_services() {
 }
 
 #[test]
-fn guessed_denial_is_not_applied_unasked() {
+fn guessed_denial_has_no_default_remedy() {
     let Some(machine) = Machine::start() else { return };
     machine.manager.write("guessed.service", UNIT);
     machine.manager.reload();
