@@ -28,7 +28,7 @@ pub(crate) fn ensure_may_change(unit: &Unit, uid: u32, verb: &str) -> anyhow::Re
     match unit.manager {
         Manager::User(owner) if !may_change(unit, uid) => {
             bail!(NoRights(format!(
-                "{} is run by the manager of uid {owner}: run harden-why {verb} --user as that user",
+                "{} belongs to the user manager of uid {owner}: run harden-why {verb} --user as that user",
                 unit.name
             )))
         }

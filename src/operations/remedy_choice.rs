@@ -181,7 +181,7 @@ fn choose_remedy<'a>(
             N"
         ),
         None if count == 0 => {
-            bail!("there is no remedy to apply for the denials of {name}; 'harden-why {name}' tells why")
+            bail!("there is no remedy to apply for the denials of {name}; 'harden-why {name}' shows why")
         }
         None if choice == RemedyChoice::Default => {
             let reservation = diagnosis.remedies.first().and_then(|remedy| remedy.reservation);

@@ -8,10 +8,9 @@ pub(crate) fn of_error(text: &str) -> i32 {
     } else if has_any(&[
         "not allowed",
         "only root",
-        "by root alone",
-        "is run by the manager of uid",
+        "belongs to the user manager of uid",
         "denies access",
-        "you may see the denials of your own units only",
+        "you may see only the denials of your own units",
         "Permission denied",
     ]) {
         3

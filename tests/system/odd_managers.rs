@@ -457,7 +457,7 @@ async fn settings_that_differ_in_the_manager_are_reported() {
         assert_eq!(refused.status.code(), Some(1), "{error}");
         let expected = [
             "there is no remedy to apply".to_owned(),
-            format!("{DROP_IN} was put back as it was: systemd holds other settings"),
+            format!("{DROP_IN} was put back as it was: the settings in systemd differ"),
         ];
         let error = error.strip_prefix("harden-why: ").unwrap();
         assert!(expected.iter().any(|expected| error.starts_with(expected)), "{error}");

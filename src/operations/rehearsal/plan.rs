@@ -89,17 +89,14 @@ impl RehearsalPlan {
     ) -> anyhow::Result<Self> {
         ensure_kernel_logs(&machine.resolve(Path::new(ACTIONS_LOGGED)))?;
         let is_root = machine.uid() == 0;
-        ensure!(!request.system || is_root, NoRights("a unit of the system is rehearsed by root alone".to_owned()));
+        ensure!(!request.system || is_root, NoRights("only root can rehearse a system unit".to_owned()));
         let (unit, manager) = find_unit(machine, request).await?;
         let is_required = unit.manager == Manager::System && REQUIRED_UNITS.contains(&unit.name.as_str());
         ensure!(!is_required, "without {} a rehearsal would show nothing", unit.name);
         ensure_may_change(&unit, machine.uid(), "rehearse")?;
         ensure!(
             unit.manager != Manager::System || is_root,
-            NoRights(format!(
-                "{} is a unit of the system, which is rehearsed by root alone; say --user for one of your own",
-                unit.name
-            ))
+            NoRights(format!("only root can rehearse {}, a system unit; for a user unit add --user", unit.name))
         );
         let known = machine.settings_in_force(&unit, &loaded.groups).await;
         ensure_takes_drop_ins(&unit.name, &known)?;

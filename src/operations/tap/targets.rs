@@ -131,7 +131,7 @@ async fn resolve_unit<M: ServiceManagers>(
             let reach = Reach::from_unit(&unit);
             Ok(ResolvedTarget { target: TapTarget::from_control_group(&path)?, unit: Some(unit), reach })
         }
-        (Some(_), false) => bail!("several managers run a unit of the name {name}: say --system, or give its PIDs"),
+        (Some(_), false) => bail!("several managers run a unit {name}: add --system, or give its PIDs"),
         (None, _) if stopped.is_none() && errors.is_empty() => bail!(SystemdError::NoSuchUnit(name.clone())),
         (None, _) if stopped.is_some() => {
             let option = stopped.unwrap_or(Manager::System).option();
