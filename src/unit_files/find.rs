@@ -108,7 +108,7 @@ impl<'a> UnitFinder<'a> {
             }
         }
         if dropins.len() > MOST_DROPINS {
-            let text = format!("{} drop-ins, of which only the first {MOST_DROPINS} are read", dropins.len());
+            let text = format!("{} drop-ins; only the first {MOST_DROPINS} are read", dropins.len());
             notes.push(FileNote::without_line(text));
         }
         UnitFiles { notes, ..UnitFiles::new(self.tree, self.names.fragment(name), dropins.into_values()) }

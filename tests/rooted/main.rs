@@ -12,6 +12,7 @@ mod forget;
 mod manuals;
 mod notices;
 mod pager;
+mod picture;
 mod remedies;
 mod replay;
 mod scenarios;
