@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn forgotten_unit_begins_anew_and_others_stay() {
+    fn forgotten_unit_begins_again_and_others_stay() {
         let unit = Unit { manager: crate::units::Manager::System, name: "a.service".parse().unwrap() };
         let of_unit = |number, at| {
             let mut sighting = sighting(number, at);

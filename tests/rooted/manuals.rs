@@ -191,6 +191,21 @@ fn zsh_completes_the_first_word_as_verb_or_unit() {
     assert!(zsh.contains("\":: :_harden_why_verbs_and_units\"") && zsh.contains("_harden_why_verbs_and_units() {"));
 }
 
+/// Returns the calls of harden-why and its options alone that a page in Markdown has as code.
+fn commands_in(page: &str) -> Vec<&str> {
+    let mut commands = Vec::new();
+    for (index, part) in page.split("```").enumerate() {
+        if index % 2 == 1 {
+            let lines = part.lines().filter_map(|line| line.split(" # ").next()?.split_once("harden-why "));
+            commands.extend(lines.map(|(_, arguments)| arguments));
+        } else {
+            let spans = part.split('`').skip(1).step_by(2);
+            commands.extend(spans.filter(|span| span.starts_with("harden-why ") || span.starts_with("--")));
+        }
+    }
+    commands
+}
+
 #[test]
 fn readme_describes_every_verb_and_only_existing_options() {
     let readme = include_str!("../../README.md");
@@ -200,12 +215,12 @@ fn readme_describes_every_verb_and_only_existing_options() {
     }
     let mut known: Vec<String> = long_options(&program);
     known.extend(verbs(&program).flat_map(long_options));
-    let table = readme.split("## Use").nth(1).unwrap().split("\n## ").next().unwrap();
-    let rows = table.lines().filter(|line| line.starts_with("| `harden-why"));
     let mut named = 0;
-    for word in rows.flat_map(|row| row.split(['`', ' ', '='])).filter_map(|word| word.strip_prefix("--")) {
-        named += 1;
-        assert!(known.iter().any(|option| option == word), "the README tells of --{word}");
+    for command in commands_in(readme) {
+        for word in command.split([' ', '=']).filter_map(|word| word.strip_prefix("--")) {
+            named += 1;
+            assert!(known.iter().any(|option| option == word), "README names --{word}");
+        }
     }
     assert!(named > 5);
 }

@@ -453,9 +453,9 @@ mod tests {
         assert!(start(&fake, &mut plan).is_none());
         fake.repair();
         let error = prepare_for(&fake, HOUR).err().unwrap().to_string();
-        assert!(error.contains("is switching the system manager just now"), "{error}");
+        assert!(error.contains("is changing the system manager: wait for it"), "{error}");
         let error = format!("{:#}", off(&fake).unwrap().unwrap_err());
-        assert!(error.contains("is switching the system manager just now"), "{error}");
+        assert!(error.contains("is changing the system manager: wait for it"), "{error}");
     }
 
     #[test]
