@@ -108,7 +108,7 @@ pub(crate) fn from_answer(
     match answer {
         Ok(properties) => with_properties(unit, properties, &home, groups),
         Err(SystemdError::NoSuchUnit(_)) => {
-            let text = format!("{} does not exist any more, so its settings are not known", unit.name);
+            let text = format!("{} no longer exists, so its settings are unknown", unit.name);
             LoadedSettings { is_gone: true, ..LoadedSettings::empty(vec![Note::new("unit-gone", text)]) }
         }
         Err(error) => {

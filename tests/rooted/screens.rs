@@ -21,7 +21,8 @@ const VARIABLES: [&str; 8] =
     ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "PAGER", "SYSTEMD_PAGER", "LINES", "LANG", "RUST_LOG"];
 
 /// Cases with lines that do not fit into 40 columns yet.
-const WIDE: [&str; 6] = ["demo-without-root", "explain", "explain-mixed", "syscall", "unit", "unknown-processes"];
+const WIDE: [&str; 7] =
+    ["demo-without-root", "explain", "explain-mixed", "nginx", "syscall", "unit", "unknown-processes"];
 
 fn cases() -> Vec<PathBuf> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/screens");
