@@ -116,8 +116,8 @@ impl JournalExport {
         sink.push(parsed, unit)
     }
 
-    /// Adds the death that this entry tells of: in fields of its manager or of systemd-coredump, or in text. Returns whether
-    /// it tells of one, or of a unit.
+    /// Adds the death that this entry reports: in fields of its manager or of systemd-coredump, or in text. Returns whether
+    /// it reports one, or of a unit.
     pub(super) fn add_deaths(&self, deaths: &mut DeathReader) -> bool {
         if matches!(self.fields.get("_TRANSPORT"), b"audit" | b"kernel") {
             return false;
