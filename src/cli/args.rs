@@ -139,13 +139,29 @@ pub struct Chosen {
     pub user: bool,
 }
 
+/// One unit or several.
+#[derive(Debug, Args)]
+pub struct ChosenUnits {
+    /// The units: a name (without a suffix, .service), a quoted pattern ('web*'), a PID, or the path of an executable
+    #[arg(value_name = "UNIT", required = true)]
+    pub units: Vec<String>,
+
+    /// Units of the system manager
+    #[arg(long, conflicts_with = "user")]
+    pub system: bool,
+
+    /// Units of your own user manager
+    #[arg(long)]
+    pub user: bool,
+}
+
 /// What to apply, and how.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Apply {
-    /// Which unit.
+    /// Which units.
     #[command(flatten)]
-    pub chosen: Chosen,
+    pub chosen: ChosenUnits,
 
     /// The remedy, by its number in the answer [the one that spares the next denials]
     #[arg(long, value_name = "N")]
@@ -179,9 +195,9 @@ pub struct Apply {
 /// What to take back.
 #[derive(Debug, Args)]
 pub struct Revert {
-    /// Which unit.
+    /// Which units.
     #[command(flatten)]
-    pub chosen: Chosen,
+    pub chosen: ChosenUnits,
 
     /// Nothing is asked: taken as other verbs take it
     #[arg(long, short)]
@@ -274,9 +290,9 @@ pub struct LogRefusals {
 /// What to check.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// Which unit.
+    /// Which units.
     #[command(flatten)]
-    pub chosen: Chosen,
+    pub chosen: ChosenUnits,
 
     /// With this line in one more drop-in; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]

@@ -33,6 +33,11 @@ pub(crate) enum ExitStatus {
 #[error("{0}")]
 pub(crate) struct UsageError(pub(crate) String);
 
+/// Nothing is known by a name, or a process or a path has no unit.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UnknownUnitError(pub(crate) String);
+
 impl ExitStatus {
     /// Returns the number for the shell.
     pub(crate) fn code(self, exit_code_of_findings: bool) -> ExitCode {
@@ -57,6 +62,9 @@ impl ExitStatus {
         }
         if error.is::<NoRights>() {
             return Self::NoRights;
+        }
+        if error.is::<UnknownUnitError>() {
+            return Self::NoSuchUnit;
         }
         error.chain().find_map(Self::from_cause).unwrap_or(Self::Failed)
     }

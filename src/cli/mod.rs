@@ -81,17 +81,13 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<ExitStatus> {
         Some(Command::Follow(asked)) => block_on(follow::follow(common, asked, color)),
         Some(Command::Forget(asked)) => print_reply(common, color, &block_on(forget::forget(common, asked))?),
         Some(Command::Tap(asked)) => print_reply(common, color, &block_on(tap::tap(common, asked))?),
-        Some(Command::Apply(asked)) => {
-            print_reply(common, color, &block_on(apply::apply(common, asked, &local_time_now()))?)
-        }
+        Some(Command::Apply(asked)) => block_on(apply::apply_all(common, asked, &local_time_now(), color)),
         Some(Command::Rehearse(asked)) => block_on(rehearse::rehearse(common, asked, color)),
-        Some(Command::Revert(asked)) => print_reply(common, color, &block_on(revert::revert(common, &asked.chosen))?),
+        Some(Command::Revert(asked)) => block_on(revert::revert_all(common, asked, color)),
         Some(Command::LogRefusals(asked)) => {
             print_reply(common, color, &block_on(log_refusals::log_refusals(common, asked, &local_time_now()))?)
         }
-        Some(Command::Check(asked)) => {
-            print_reply(common, color, &block_on(check::check(common, asked, &local_time_now()))?)
-        }
+        Some(Command::Check(asked)) => block_on(check::check_all(common, asked, &local_time_now(), color)),
         Some(Command::Syscall { call, arch }) => print_reply(common, color, &syscall::look_up(call, arch.as_deref())?),
         Some(Command::Status) => {
             print_reply(common, color, &block_on(async { Ok(status::query_status(common, &local_time_now()).await) })?)

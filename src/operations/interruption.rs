@@ -12,6 +12,11 @@ const SIGNALS: [(libc::c_int, &str); 3] =
 /// A source of signals: ready with the name of the next signal.
 type SignalSource = dyn FnMut(&mut Context<'_>) -> Poll<&'static str>;
 
+/// A signal came before the work was done.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted by {0}")]
+pub(crate) struct Interrupted(&'static str);
+
 /// Signals that no longer end the program by themselves.
 pub(crate) struct Interruption(Box<SignalSource>);
 
@@ -46,7 +51,7 @@ impl Interruption {
     pub(crate) async fn or<T>(&mut self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         tokio::select! {
             biased;
-            name = self.next() => Err(anyhow::anyhow!("interrupted by {name}")),
+            name = self.next() => Err(Interrupted(name).into()),
             done = work => done,
         }
     }

@@ -13,6 +13,8 @@ use crate::host::unit_settings::REMEDY_DROP_IN;
 use crate::systemd::manager::{SystemdError, UnitProperties};
 use crate::unit_files;
 use crate::units::{Manager, Unit, UnitName};
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The drop-ins of `apply` for one unit.
@@ -69,6 +71,26 @@ pub(crate) async fn find_drop_ins<M: ServiceManagers>(
         }
     }
     refused.map_or(Ok(None), Err)
+}
+
+/// Lists the units of managers that have a drop-in of `apply`, or a file in its place.
+pub(crate) fn list_units_with_drop_ins<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    managers: &[Manager],
+) -> BTreeSet<UnitName> {
+    let mut units = BTreeSet::new();
+    for &manager in managers {
+        let home = unit_settings::home_dir(manager);
+        for dir in [unit_files::persistent_dir(manager, &home), unit_files::runtime_dir(manager)] {
+            let entries = fs::read_dir(machine.resolve(&dir)).into_iter().flatten().flatten();
+            let with_drop_in = entries.filter(|entry| entry.path().join(REMEDY_DROP_IN).exists());
+            units.extend(
+                with_drop_in
+                    .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".d")?.parse::<UnitName>().ok()),
+            );
+        }
+    }
+    units
 }
 
 /// Returns the unit's own name for an alias, or the given name if the manager does not resolve it.

@@ -19,6 +19,7 @@ mod scenarios;
 mod screens;
 mod store;
 mod syscall_tables;
+mod unit_words;
 
 #[path = "../support"]
 mod support {

@@ -3,7 +3,10 @@
 /// Returns the exit status of an error with this text.
 pub(crate) fn of_error(text: &str) -> i32 {
     let has_any = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    if has_any(&["not found."]) {
+    let words = text.trim_start().trim_start_matches("harden-why: ");
+    let is_not_found =
+        ["Unit", "Process"].iter().any(|start| words.starts_with(start)) && words.contains(" not found.");
+    if is_not_found {
         4
     } else if has_any(&[
         "not allowed",

@@ -308,7 +308,7 @@ async fn user_without_rights_reads_that_denials_are_hidden_and_not_that_none_are
     assert!(status == Some(0) && out.contains("No denials are known"), "{out}");
     // Root may see everything.
     let (status, out, _) = answer_of_client(&bus, false, &["b.service"]).await;
-    assert!(status == Some(1) && out.contains("No denials of it are known"), "{out}");
+    assert!(status == Some(4) && out.contains("Unit b.service not found."), "{out}");
     let (_, status, _) = answer_of_client(&bus, false, &["status", "--json"]).await;
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["only_manager"], serde_json::Value::Null);

@@ -73,9 +73,9 @@ impl Command {
     fn managers(&mut self) -> Option<(&mut bool, &mut bool)> {
         match self {
             Self::Apply(super::Apply { chosen, .. })
-            | Self::Rehearse(super::Rehearse { chosen, .. })
             | Self::Revert(super::Revert { chosen, .. })
             | Self::Check(super::Check { chosen, .. }) => Some((&mut chosen.system, &mut chosen.user)),
+            Self::Rehearse(super::Rehearse { chosen, .. }) => Some((&mut chosen.system, &mut chosen.user)),
             Self::Follow(super::Follow { system, user, .. })
             | Self::Forget(super::Forget { system, user, .. })
             | Self::Tap(super::TapArgs { system, user, .. })
@@ -115,7 +115,7 @@ fn with_hint(mut error: clap::Error, words: &[OsString]) -> clap::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::{Apply, Chosen, LogRefusals, Rehearse, Revert};
+    use crate::cli::args::{Apply, ChosenUnits, LogRefusals, Rehearse, Revert};
 
     fn parse(words: &str) -> Result<Cli, String> {
         let words: Vec<OsString> = ["harden-why"].into_iter().chain(words.split(' ')).map(Into::into).collect();
@@ -124,12 +124,12 @@ mod tests {
 
     #[test]
     fn option_before_verb_belongs_to_verb() {
-        let Some(Command::Apply(Apply { chosen: Chosen { unit, system, user }, source, .. })) =
+        let Some(Command::Apply(Apply { chosen: ChosenUnits { units, system, user }, source, .. })) =
             parse("--user --state-dir /s apply p -y").unwrap().command
         else {
             panic!("another verb")
         };
-        assert_eq!((unit.as_str(), system, user, source.state_dir), ("p", false, true, Some("/s".into())));
+        assert_eq!((units, system, user, source.state_dir), (vec!["p".to_owned()], false, true, Some("/s".into())));
         let Some(Command::LogRefusals(LogRefusals { system, .. })) = parse("--system log-refusals p").unwrap().command
         else {
             panic!("another verb")

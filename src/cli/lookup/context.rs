@@ -1,6 +1,6 @@
 //! The resources of every verb that answers for units of this machine.
 
-use super::incident_source::{IncidentSource, ManagerScope};
+use super::incident_source::{IncidentScope, IncidentSource, ManagerScope};
 use crate::audit::Note;
 use crate::cli::args::{Common, StateDir};
 use crate::incidents::local_time::LocalTime;
@@ -12,6 +12,8 @@ use crate::systemd::bus_address::BusAddress;
 use crate::systemd::manager::Managers;
 use crate::systemd::syscall_groups;
 use crate::systemd::syscall_groups::LoadedGroups;
+use crate::units::UnitName;
+use std::collections::BTreeSet;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 /// Incidents, managers, groups and notes: opened once for a verb, and passed on by reference.
@@ -42,6 +44,15 @@ impl Context {
         let groups = spawn_blocking(syscall_groups::load);
         let (incidents, notes) = IncidentSource::open(common, state_dir).await?;
         Ok(Self::collect(incidents, groups, &common.bus, local_time, notes).await)
+    }
+
+    /// Lists the units with denials, for a pattern of names.
+    ///
+    /// # Errors
+    /// The incident source fails.
+    pub(crate) async fn list_denied_units(&self, managers: ManagerScope) -> anyhow::Result<BTreeSet<UnitName>> {
+        let units = self.incidents.units(IncidentScope { managers, since: None }).await?;
+        Ok(units.into_iter().filter_map(|summary| Some(summary.unit?.name)).collect())
     }
 
     /// Builds the context over a daemon that is connected already.

@@ -3,16 +3,18 @@
 
 use super::context::Context;
 use super::incident_source::{IncidentScope, ManagerScope};
+use super::similar_names::suggest;
 use super::subject::{Subject, find_named};
-use super::unit_names::{alias_note, managers_to_ask, parse_unit_name, resolve_alias};
+use super::unit_names::{alias_note, managers_to_ask, resolve_alias};
+use super::unit_words::{ChosenUnit, list_unit_files};
 use crate::audit::Note;
 use crate::audit::text::join;
-use crate::cli::args::Chosen;
+use crate::cli::exit_status::UnknownUnitError;
 use crate::host::unit_settings;
 use crate::operations::outcome::{NoRights, NothingToDo};
-use crate::systemd::manager::{RelatedUnits, SystemdError};
+use crate::systemd::manager::RelatedUnits;
 use crate::units::{Manager, Unit, UnitName};
-use anyhow::{bail, ensure};
+use anyhow::bail;
 use std::collections::BTreeSet;
 
 /// The longest chain: a timer that starts an umbrella service with parts.
@@ -59,8 +61,8 @@ pub(crate) async fn find_subjects(
 ///
 /// # Errors
 /// Nothing of the name has denials, or several units do.
-pub(crate) async fn find_subject(context: &Context, chosen: &Chosen) -> anyhow::Result<Subject> {
-    let name = parse_unit_name(&chosen.unit)?;
+pub(crate) async fn find_subject(context: &Context, chosen: &ChosenUnit) -> anyhow::Result<Subject> {
+    let name = chosen.name.clone();
     let scope = IncidentScope { managers: ManagerScope::from_flags(chosen.system, chosen.user), since: None };
     let mut subjects = find_subjects(context, &name, scope).await?;
     let me = Manager::User(nix::unistd::geteuid().as_raw());
@@ -76,7 +78,9 @@ pub(crate) async fn find_subject(context: &Context, chosen: &Chosen) -> anyhow::
     }
     match (subjects.pop(), subjects.is_empty()) {
         (None, _) => {
-            ensure!(is_known(context, &name, scope).await, SystemdError::NoSuchUnit(name));
+            if !is_known(context, &name, scope).await {
+                bail!(UnknownUnitError(describe_unknown_unit(context, &name, scope, false).await));
+            }
             bail!(NothingToDo(format!(
                 "No denials of {name} are known, so there is nothing to do. 'harden-why {name}' shows whether it can be \
                  denied calls silently."
@@ -95,6 +99,20 @@ pub(crate) async fn find_subject(context: &Context, chosen: &Chosen) -> anyhow::
             )
         }
     }
+}
+
+/// Returns the sentence that a unit was not found, and what may have been meant instead.
+pub(crate) async fn describe_unknown_unit(
+    context: &Context,
+    name: &UnitName,
+    scope: IncidentScope,
+    may_be_verb: bool,
+) -> String {
+    let mut known = list_unit_files();
+    let listed = context.incidents.units(IncidentScope { since: None, ..scope }).await.unwrap_or_default();
+    known.extend(listed.into_iter().filter_map(|summary| Some(summary.unit?.name)));
+    let question = suggest(name, &known, may_be_verb).map_or_else(String::new, |question| format!(" {question}"));
+    format!("Unit {name} not found.{question}")
 }
 
 /// Returns whether a manager in scope, or a file of this machine, has a unit of the name.

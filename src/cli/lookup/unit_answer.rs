@@ -5,7 +5,7 @@ use super::incident_source::{IncidentScope, UnitIncidents};
 use super::read_only::describe_read_only;
 use super::silent_refusals;
 use super::subject::Subject;
-use super::subject_search::{find_subjects, find_triggered};
+use super::subject_search::{describe_unknown_unit, find_subjects, find_triggered};
 use super::transient::describe_transient;
 use super::unit_names::{alias_note, managers_to_ask, query_own_name, resolve_alias};
 use crate::audit::Note;
@@ -94,16 +94,12 @@ pub(crate) async fn answer_without_incidents(context: &Context, name: &UnitName,
         }
         return answer;
     }
-    let notes = vec![Note::new("unit-unknown", unknown_unit_text(name))];
+    let text = describe_unknown_unit(context, name, scope, true).await;
+    let notes = vec![Note::new("unit-unknown", text)];
     let unit = Unit { manager: Manager::System, name: name.clone() };
     let mut answer = Answer { manager: None, is_unknown: true, ..empty(&unit, notes) };
     hide_denials(context, scope, &mut answer);
     answer
-}
-
-/// Returns what the answer for an unknown unit says.
-fn unknown_unit_text(name: &UnitName) -> String {
-    format!("Unit {name} not found.")
 }
 
 /// Makes an answer say that its denials are hidden, if the caller may not see them.

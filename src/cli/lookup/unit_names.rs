@@ -38,20 +38,19 @@ pub(crate) fn parse_unit_name(name: &str) -> anyhow::Result<UnitName> {
 /// # Errors
 /// The text is not a unit name, or names a template: only its instances run.
 pub(crate) fn parse_instance_name(name: &str) -> anyhow::Result<UnitName> {
-    let name = parse_unit_name(name)?;
+    require_instance(parse_unit_name(name)?)
+}
+
+/// Returns the name if it is no template's.
+///
+/// # Errors
+/// The name is that of a template: only its instances run.
+pub(crate) fn require_instance(name: UnitName) -> anyhow::Result<UnitName> {
     ensure!(
         !name.is_template(),
         UsageError(format!("{name} is a template: name an instance, as {}", name.as_str().replacen("@.", "@NAME.", 1)))
     );
     Ok(name)
-}
-
-/// Parses several names as [`parse_instance_name`] does.
-///
-/// # Errors
-/// Those of [`parse_instance_name`].
-pub(crate) fn parse_instance_names(names: &[String]) -> anyhow::Result<Vec<UnitName>> {
-    names.iter().map(|name| parse_instance_name(name)).collect()
 }
 
 /// Which units to show: a name, a template, or a pattern of names.

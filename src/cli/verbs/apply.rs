@@ -1,7 +1,7 @@
 //! `apply`: writes a remedy into its drop-in and has systemd confirm the result; otherwise changes nothing.
 
 use crate::cli::args::{Apply, Common};
-use crate::cli::exit_status::UsageError;
+use crate::cli::exit_status::{ExitStatus, UsageError};
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::{IncidentScope, ManagerScope};
 use crate::cli::lookup::read_only::find_configuration;
@@ -9,9 +9,11 @@ use crate::cli::lookup::subject::Subject;
 use crate::cli::lookup::subject_search::find_subject;
 use crate::cli::lookup::unit_answer::{SilentRefusals, answer_for_unit};
 use crate::cli::lookup::unit_names::latest_sighting;
+use crate::cli::lookup::unit_words::ChosenUnit;
 use crate::cli::terminal::output::{color_choice, warn};
 use crate::cli::terminal::page::{Page, add_notes};
 use crate::cli::terminal::prompt;
+use crate::cli::verbs::each_unit;
 use crate::cli::views::answer::{Answer, RemedyView};
 use crate::cli::views::applied::{
     Applied, Applying, Restarted, RestartedInstance, connections_note, diff, instance_notes, reload_note, restart_note,
@@ -32,23 +34,45 @@ use crate::outlet::alert::message;
 use crate::syscalls::Groups;
 use crate::systemd::manager::{Managers, UnitOutcome};
 use crate::units::Unit;
+use anstream::ColorChoice;
 use anyhow::{Context as _, ensure};
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::path::Path;
+
+/// Applies remedies for units one after another.
+///
+/// # Errors
+/// A word names no unit, or the only unit's remedy cannot be applied.
+pub(crate) async fn apply_all(
+    common: &Common,
+    asked: &Apply,
+    clock: &LocalTime,
+    color: ColorChoice,
+) -> anyhow::Result<ExitStatus> {
+    let managers = ManagerScope::from_flags(asked.chosen.system, asked.chosen.user);
+    let list = async || Context::open(common, &asked.source, clock).await?.list_denied_units(managers).await;
+    let chosen = ChosenUnit::find_all(&asked.chosen, "denials", list).await?;
+    each_unit::run(common, color, &chosen, async |chosen| apply(common, asked, chosen, clock).await).await
+}
 
 /// Applies a remedy for a unit's denials.
 ///
 /// # Errors
 /// There is no remedy, the drop-in cannot be written, or systemd did not load it as predicted: nothing was changed then.
 /// Or the unit was not restarted: the drop-in stays.
-pub(crate) async fn apply(common: &Common, asked: &Apply, clock: &LocalTime) -> anyhow::Result<Applied> {
+pub(crate) async fn apply(
+    common: &Common,
+    asked: &Apply,
+    chosen: &ChosenUnit,
+    clock: &LocalTime,
+) -> anyhow::Result<Applied> {
     ensure!(
         asked.yes || asked.dry_run || (std::io::stdin().is_terminal() && !common.json),
         UsageError("apply asks before it writes, and there is nobody to ask: say --yes or --dry-run".to_owned())
     );
     let context = Context::open(common, &asked.source, clock).await?;
-    let subject = find_subject(&context, &asked.chosen).await?;
+    let subject = find_subject(&context, chosen).await?;
     let named = subject.named();
     let Subject { unit, template, found, notes: lookup_notes } = subject;
     let (groups, mut notes) = (context.groups(), context.notes.clone());

@@ -6,15 +6,17 @@ use crate::audit::text::{escape_excerpt, plural, shown_path};
 use crate::cli::args::{Check, Common};
 use crate::cli::exit_status::{ExitStatus, UsageError};
 use crate::cli::lookup::context::Context;
-use crate::cli::lookup::incident_source::UnitIncidents;
+use crate::cli::lookup::incident_source::{ManagerScope, UnitIncidents};
 use crate::cli::lookup::log_incidents::{LogQuestion, read_incidents};
 use crate::cli::lookup::log_input::open_log;
 use crate::cli::lookup::subject::Subject;
 use crate::cli::lookup::subject_search::find_subject;
-use crate::cli::lookup::unit_names::{latest_sighting, parse_instance_name};
+use crate::cli::lookup::unit_names::{latest_sighting, require_instance};
+use crate::cli::lookup::unit_words::ChosenUnit;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, styled};
 use crate::cli::terminal::words::describe_manager;
+use crate::cli::verbs::each_unit;
 use crate::cli::views::answer::SCHEMA;
 use crate::host::filter_in_force::find_missing_filter;
 use crate::host::log_machine::{GroupsAtHand, LogMachine};
@@ -29,7 +31,8 @@ use crate::syscalls::{Abi, Groups};
 use crate::systemd::manager::Managers;
 use crate::systemd::syscall_groups;
 use crate::systemd::syscall_groups::groups_note;
-use crate::units::{Manager, Unit};
+use crate::units::{Manager, Unit, UnitName};
+use anstream::ColorChoice;
 use anyhow::{bail, ensure};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -75,9 +78,14 @@ struct Checking {
 }
 
 /// Finds the unit's incidents in the daemon's store.
-async fn find_in_store(common: &Common, asked: &Check, local_time: &LocalTime) -> anyhow::Result<Checking> {
+async fn find_in_store(
+    common: &Common,
+    asked: &Check,
+    chosen: &ChosenUnit,
+    local_time: &LocalTime,
+) -> anyhow::Result<Checking> {
     let context = Context::open(common, &asked.source, local_time).await?;
-    let subject = find_subject(&context, &asked.chosen).await?;
+    let subject = find_subject(&context, chosen).await?;
     let named = subject.named();
     let Subject { unit, found: UnitIncidents { incidents, .. }, notes: lookup_notes, .. } = subject;
     let settings = match &asked.root {
@@ -100,8 +108,8 @@ async fn find_in_store(common: &Common, asked: &Check, local_time: &LocalTime) -
 }
 
 /// Finds the unit's incidents in a log. Records of unknown units count as the unit's, since the user asks about it.
-async fn find_in_log(common: &Common, asked: &Check, log: &Path) -> anyhow::Result<Checking> {
-    let name = parse_instance_name(&asked.chosen.unit)?;
+async fn find_in_log(common: &Common, asked: &Check, chosen: &ChosenUnit, log: &Path) -> anyhow::Result<Checking> {
+    let name = require_instance(chosen.name.clone())?;
     let question = LogQuestion { root: asked.root.clone(), file: log.to_owned(), ..LogQuestion::default() };
     let read = read_incidents(&mut *open_log(log)?, &question)?;
     let root = read.root(&question);
@@ -111,7 +119,7 @@ async fn find_in_log(common: &Common, asked: &Check, log: &Path) -> anyhow::Resu
         .filter(|incident| incident.key.unit.as_ref().is_none_or(|unit| unit.name == name))
         .collect();
     let manager = incidents.iter().find_map(|incident| Some(incident.key.unit.as_ref()?.manager));
-    let default = if asked.chosen.user { Manager::User(nix::unistd::geteuid().as_raw()) } else { Manager::System };
+    let default = if chosen.user { Manager::User(nix::unistd::geteuid().as_raw()) } else { Manager::System };
     let unit = Unit { manager: manager.unwrap_or(default), name };
     if incidents.is_empty() {
         bail!(NothingToDo(format!(
@@ -138,14 +146,40 @@ async fn find_in_log(common: &Common, asked: &Check, log: &Path) -> anyhow::Resu
     Ok(Checking { named: unit.clone(), unit, incidents, settings, groups, notes })
 }
 
+/// Checks units one after another.
+///
+/// # Errors
+/// A word names no unit, or the only unit cannot be checked.
+pub(crate) async fn check_all(
+    common: &Common,
+    asked: &Check,
+    clock: &LocalTime,
+    color: ColorChoice,
+) -> anyhow::Result<ExitStatus> {
+    let managers = ManagerScope::from_flags(asked.chosen.system, asked.chosen.user);
+    let list = async || match &asked.log {
+        Some(log) => list_units_of_log(asked, log),
+        None => Context::open(common, &asked.source, clock).await?.list_denied_units(managers).await,
+    };
+    let chosen = ChosenUnit::find_all(&asked.chosen, "denials", list).await?;
+    each_unit::run(common, color, &chosen, async |chosen| check(common, asked, chosen, clock).await).await
+}
+
+/// Lists the units that a log names, for a pattern.
+fn list_units_of_log(asked: &Check, log: &Path) -> anyhow::Result<BTreeSet<UnitName>> {
+    let question = LogQuestion { root: asked.root.clone(), file: log.to_owned(), ..LogQuestion::default() };
+    let read = read_incidents(&mut *open_log(log)?, &question)?;
+    Ok(read.incidents.into_iter().filter_map(|incident| Some(incident.key.unit?.name)).collect())
+}
+
 /// Checks the calls that a unit was denied.
 ///
 /// # Errors
 /// The unit has no incidents, its settings cannot be read, or a `--with` line is not a setting.
-pub(crate) async fn check(common: &Common, asked: &Check, local_time: &LocalTime) -> anyhow::Result<Checked> {
+async fn check(common: &Common, asked: &Check, chosen: &ChosenUnit, local_time: &LocalTime) -> anyhow::Result<Checked> {
     let Checking { unit, named, incidents, settings, groups, mut notes } = match &asked.log {
-        Some(log) => find_in_log(common, asked, log).await?,
-        None => find_in_store(common, asked, local_time).await?,
+        Some(log) => find_in_log(common, asked, chosen, log).await?,
+        None => find_in_store(common, asked, chosen, local_time).await?,
     };
     notes.extend(settings.notes);
     put_root_causes_first(&mut notes);

@@ -8,7 +8,8 @@ use crate::audit::text::plural;
 use crate::cli::args::{Common, Follow};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::incident_source::ManagerScope;
-use crate::cli::lookup::unit_names::{is_named_by, parse_unit_name, resolve_alias};
+use crate::cli::lookup::unit_names::{is_named_by, resolve_alias};
+use crate::cli::lookup::unit_words::find_unit_name;
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::output::{Detail, warn};
 use crate::cli::terminal::page::{DIM, styled};
@@ -82,7 +83,7 @@ struct RepeatedIncidentLine {
 /// # Errors
 /// A name is invalid, the daemon does not answer, or stdout is closed.
 pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) -> anyhow::Result<ExitStatus> {
-    let mut names = asked.units.iter().map(|name| parse_unit_name(name)).collect::<Result<Vec<_>, _>>()?;
+    let mut names = asked.units.iter().map(|name| find_unit_name(name)).collect::<Result<Vec<_>, _>>()?;
     let scope = ManagerScope::from_flags(asked.system, asked.user);
     let managers = Managers::new(&common.bus);
     let mut own = Vec::new();

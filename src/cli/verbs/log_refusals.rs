@@ -3,7 +3,7 @@
 use crate::audit::Note;
 use crate::cli::args::{Common, LogRefusals};
 use crate::cli::exit_status::UsageError;
-use crate::cli::lookup::unit_names::parse_instance_names;
+use crate::cli::lookup::unit_words::find_instance_name;
 use crate::cli::terminal::page::{Page, add_notes};
 use crate::cli::terminal::prompt;
 use crate::cli::views::refusal_logging::RefusalLogging;
@@ -49,7 +49,11 @@ pub(crate) async fn log_refusals(
         asked.yes || (std::io::stdin().is_terminal() && !common.json),
         UsageError("log-refusals asks before it changes anything, and there is nobody to ask: say --yes".to_owned())
     );
-    let units = if asked.all { UnitSelection::All } else { UnitSelection::Named(parse_instance_names(&asked.units)?) };
+    let units = if asked.all {
+        UnitSelection::All
+    } else {
+        UnitSelection::Named(asked.units.iter().map(|word| find_instance_name(word)).collect::<Result<_, _>>()?)
+    };
     let (duration, no_restart, bus) = (asked.duration, asked.no_restart, common.bus.clone());
     let request = LoggingRequest { manager, units, duration, no_restart, bus };
     let mut plan = match prepare(machine, request, &syscall_groups::load().groups).await? {

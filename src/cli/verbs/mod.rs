@@ -3,6 +3,7 @@
 pub(crate) mod apply;
 pub(crate) mod check;
 pub(crate) mod demo;
+pub(crate) mod each_unit;
 pub(crate) mod explain;
 pub(crate) mod follow;
 pub(crate) mod forget;

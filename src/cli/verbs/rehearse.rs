@@ -4,13 +4,14 @@ use super::apply;
 use crate::audit::Note;
 use crate::audit::text::join;
 use crate::cli::args;
-use crate::cli::args::{Chosen, Common};
+use crate::cli::args::{ChosenUnits, Common};
 use crate::cli::exit_status::{ExitStatus, UsageError};
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::{IncidentScope, ManagerScope};
 use crate::cli::lookup::started_unit::StartedUnit;
 use crate::cli::lookup::unit_answer::{SilentRefusals, answer_for_unit};
-use crate::cli::lookup::unit_names::{managers_to_ask, parse_unit_name};
+use crate::cli::lookup::unit_names::managers_to_ask;
+use crate::cli::lookup::unit_words::{ChosenUnit, find_unit_name};
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::output::{print_before_question, print_message, print_reply};
 use crate::cli::terminal::page::{BAD, DIM, Page, add_notes};
@@ -58,7 +59,7 @@ pub(crate) async fn rehearse(
     let clock = local_time_now();
     let managers = Managers::new(&common.bus);
     let scope = ManagerScope::from_flags(asked.chosen.system, asked.chosen.user);
-    let named = parse_unit_name(&asked.chosen.unit)?;
+    let named = find_unit_name(&asked.chosen.unit)?;
     let started = StartedUnit::find(&managers, named, &managers_to_ask(scope)).await?;
     let request = RehearsalRequest {
         unit: started.name.clone(),
@@ -182,7 +183,8 @@ impl RehearsalAnswerer<'_> {
     /// own, opens them as well.
     async fn apply_and_start(&self, report: &Report) -> anyhow::Result<Applied> {
         let mut arguments = apply_arguments(self.plan, self.asked.yes);
-        let applied = apply::apply(self.common, &arguments, &local_time_now()).await?;
+        let chosen = chosen_unit(self.plan);
+        let applied = apply::apply(self.common, &arguments, &chosen, &local_time_now()).await?;
         let denials = report.units.iter().flat_map(|unit| &unit.denials);
         let denied: BTreeSet<&str> =
             denials.filter(|denial| denial.systemds_own).filter_map(|denial| denial.call.as_deref()).collect();
@@ -191,7 +193,9 @@ impl RehearsalAnswerer<'_> {
             return Ok(applied);
         }
         (arguments.systemds_calls, arguments.yes) = (true, true);
-        let Ok(mut second) = apply::apply(self.common, &arguments, &local_time_now()).await else { return Ok(applied) };
+        let Ok(mut second) = apply::apply(self.common, &arguments, &chosen, &local_time_now()).await else {
+            return Ok(applied);
+        };
         let calls = join(denied.into_iter().map(str::to_owned));
         let result = if has_come_up(&second) { "with it, the unit starts" } else { "and that did not help" };
         let text = format!("{calls} opened as well, since the unit did not start without what systemd calls; {result}");
@@ -267,10 +271,15 @@ fn has_default_remedy(report: &Report) -> bool {
     report.units.iter().any(|unit| unit.remedies.iter().any(|remedy| remedy.default))
 }
 
+fn chosen_unit(plan: &RehearsalPlan) -> ChosenUnit {
+    let is_systems = plan.unit.manager == Manager::System;
+    ChosenUnit { name: plan.unit.name.clone(), system: is_systems, user: !is_systems }
+}
+
 /// Returns the arguments that apply the answer's default remedy and restart the unit.
 fn apply_arguments(plan: &RehearsalPlan, yes: bool) -> args::Apply {
-    let is_systems = plan.unit.manager == Manager::System;
-    let chosen = Chosen { unit: plan.unit.name.to_string(), system: is_systems, user: !is_systems };
+    let ChosenUnit { name, system, user } = chosen_unit(plan);
+    let chosen = ChosenUnits { units: vec![name.to_string()], system, user };
     let source = args::StateDir::default();
     args::Apply {
         chosen,

@@ -2,19 +2,36 @@
 
 use crate::audit::Note;
 use crate::audit::text::shown_path;
-use crate::cli::args::{Chosen, Common};
+use crate::cli::args::{Common, Revert};
+use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::incident_source::ManagerScope;
-use crate::cli::lookup::unit_names::{managers_to_ask, parse_unit_name};
+use crate::cli::lookup::unit_names::managers_to_ask;
+use crate::cli::lookup::unit_words::ChosenUnit;
+use crate::cli::verbs::each_unit;
 use crate::cli::views::applied::{Applied, diff, instance_notes, restart_note};
 use crate::operations::instances::count_running_instances;
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::outcome::DropInOutcome;
-use crate::operations::revert::{find_drop_ins, remove_drop_ins};
+use crate::operations::revert::{find_drop_ins, list_units_with_drop_ins, remove_drop_ins};
 use crate::systemd::manager::{Managers, SystemdError};
 use crate::systemd::manager_lookup::{ManagerLookup, find_manager};
 use crate::units::{Manager, Unit};
+use anstream::ColorChoice;
 use anyhow::bail;
+
+/// Reverts units one after another.
+///
+/// # Errors
+/// A word names no unit, or the only unit cannot be reverted.
+pub(crate) async fn revert_all(common: &Common, asked: &Revert, color: ColorChoice) -> anyhow::Result<ExitStatus> {
+    let list = async || {
+        let managers = managers_to_ask(ManagerScope::from_flags(asked.chosen.system, asked.chosen.user));
+        Ok(list_units_with_drop_ins(LocalMachine::new(&Managers::new(&common.bus)), &managers))
+    };
+    let chosen = ChosenUnit::find_all(&asked.chosen, "a drop-in of harden-why", list).await?;
+    each_unit::run(common, color, &chosen, async |chosen| revert(common, chosen).await).await
+}
 
 /// Removes the drop-in that `apply` wrote below /etc, the home directory or /run. If there are two, removes both: the
 /// one below /etc or the home directory hides the one below /run, which would come into force in its place.
@@ -22,8 +39,8 @@ use anyhow::bail;
 /// # Errors
 /// There is no drop-in, and no manager knows the unit. Or the drop-in is not from `apply`, cannot be removed, or
 /// systemd does not reread its files; then the drop-in stays as before.
-pub(crate) async fn revert(common: &Common, asked: &Chosen) -> anyhow::Result<Applied> {
-    let name = parse_unit_name(&asked.unit)?;
+pub(crate) async fn revert(common: &Common, asked: &ChosenUnit) -> anyhow::Result<Applied> {
+    let name = asked.name.clone();
     let candidates = managers_to_ask(ManagerScope::from_flags(asked.system, asked.user));
     let managers = Managers::new(&common.bus);
     let machine = LocalMachine::new(&managers);

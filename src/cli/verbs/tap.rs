@@ -5,7 +5,7 @@ use crate::audit::Note;
 use crate::cli::args::{Common, TapArgs as Asked};
 use crate::cli::lookup::incident_source::ManagerScope;
 use crate::cli::lookup::started_unit::StartedUnit;
-use crate::cli::lookup::unit_names::parse_unit_name;
+use crate::cli::lookup::unit_words::find_unit_name;
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::output::color_choice;
 use crate::cli::views::answer::{Answer, SCHEMA};
@@ -46,7 +46,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
         let request = if let Ok(pid) = name.parse() {
             TargetRequest::Process(pid)
         } else {
-            let started = StartedUnit::find(&managers, parse_unit_name(name)?, &candidates).await?;
+            let started = StartedUnit::find(&managers, find_unit_name(name)?, &candidates).await?;
             led.extend(started.note());
             TargetRequest::Unit(started.name)
         };

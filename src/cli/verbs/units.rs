@@ -3,19 +3,23 @@
 use crate::cli::args::Cli;
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::unit_answer::{answer_for_unknown_units, answers_for_name};
-use crate::cli::lookup::unit_names::{parse_scope, parse_unit_name};
+use crate::cli::lookup::unit_names::{UnitPattern, parse_scope};
+use crate::cli::lookup::unit_words::{find_unit_name, find_unit_names};
 use crate::cli::views::answer::{Report, SCHEMA};
 use crate::incidents::local_time::LocalTime;
-use crate::units::UnitName;
 
 /// Answers for each of the named units.
 ///
 /// # Errors
 /// A name or a time cannot be parsed, or the incident source fails.
 pub(crate) async fn answer(cli: &Cli, local_time: &LocalTime) -> anyhow::Result<Report> {
-    let names: Vec<UnitName> = cli.units.units.iter().map(|name| parse_unit_name(name)).collect::<Result<_, _>>()?;
+    let words = &cli.units.units;
+    // A typing error needs no daemon to be found.
+    let is_pattern = |word: &String| matches!(UnitPattern::parse(word), Ok(UnitPattern::Glob(_)));
+    words.iter().filter(|word| !is_pattern(word)).try_for_each(|word| find_unit_name(word).map(drop))?;
     let scope = parse_scope(&cli.units, local_time)?;
     let context = Context::open(&cli.common, &cli.units.source, local_time).await?;
+    let names = find_unit_names(words, "denials", async || context.list_denied_units(scope.managers).await).await?;
     let mut units = Vec::new();
     if cli.units.unknown {
         units.push(answer_for_unknown_units(&context, scope).await?);

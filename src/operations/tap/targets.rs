@@ -149,8 +149,13 @@ async fn query_cgroup(
     manager: &impl ServiceManager,
     name: &UnitName,
 ) -> Result<Option<(UnitName, String)>, SystemdError> {
-    let Some(cgroup) = manager.control_group(name).await? else { return Ok(None) };
-    Ok(Some((manager.unit_properties(name).await?.id, cgroup)))
+    let cgroup = match manager.control_group(name).await {
+        // The unit is not loaded, so it does not run. Its properties show whether it exists.
+        Err(SystemdError::NoSuchUnit(_)) => None,
+        cgroup => cgroup?,
+    };
+    let own_name = manager.unit_properties(name).await?.id;
+    Ok(cgroup.map(|cgroup| (own_name, cgroup)))
 }
 
 #[cfg(test)]
