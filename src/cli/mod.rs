@@ -92,7 +92,7 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<ExitStatus> {
         Some(Command::Status) => {
             print_reply(common, color, &block_on(async { Ok(status::query_status(common, &local_time_now()).await) })?)
         }
-        Some(Command::Demo) => print_reply(common, color, &demo::run(&local_time_now())?),
+        Some(Command::Demo) => print_reply(common, color, &block_on(demo::run(&common.bus, &local_time_now()))?),
         // Recovery ran above, as before every verb.
         Some(Command::Restore) => Ok(ExitStatus::Done),
         Some(Command::DemoVictim { unit_file }) => Err(demo::run_demo_child(unit_file)),

@@ -1,5 +1,6 @@
 //! The daemon's attribution: records, death notices and late evidence go in, and counted incidents come out.
 
+use super::demonstrations::Demonstrations;
 use super::status::SharedStatus;
 use crate::audit::{Action, Record};
 use crate::host::blind_spots;
@@ -19,6 +20,7 @@ pub(super) struct Attributor {
     pipeline: Pipeline<LiveHost>,
     queue: AttributionQueue,
     queries: EvidenceQueries,
+    demonstrations: Demonstrations,
     status: SharedStatus,
 }
 
@@ -32,7 +34,8 @@ impl Attributor {
     /// Creates an attributor that holds at most `max_incidents` in memory.
     pub(super) fn new(host: LiveHost, max_incidents: usize, status: SharedStatus) -> Self {
         let pipeline = Pipeline::new(host, max_incidents);
-        Self { pipeline, queue: AttributionQueue::default(), queries: EvidenceQueries::default(), status }
+        let (queue, queries, demonstrations) = Default::default();
+        Self { pipeline, queue, queries, demonstrations, status }
     }
 
     pub(super) fn pipeline_mut(&mut self) -> &mut Pipeline<LiveHost> {
@@ -49,6 +52,11 @@ impl Attributor {
         &mut self.pipeline.fold
     }
 
+    /// Makes the next denial of a process, which root provokes, no incident.
+    pub(super) fn announce_demonstration(&mut self, pid: u32, now: Instant) {
+        self.demonstrations.announce(pid, now);
+    }
+
     /// Begins a batch of records that have all arrived.
     pub(super) fn begin_batch(&mut self) {
         self.pipeline.host_mut().begin_batch();
@@ -57,6 +65,9 @@ impl Attributor {
     /// Takes a record. Returns its incident unless the record waits for evidence.
     #[must_use]
     pub(super) fn on_record(&mut self, record: &Record<'_>, now: Instant) -> Option<Folded> {
+        if self.demonstrations.take_record(record.pid, now) {
+            return None;
+        }
         let may_die = record.action.is_kill() || record.action == Action::Trap;
         if may_die {
             self.queue.note_record(record.pid, now);
@@ -75,6 +86,9 @@ impl Attributor {
     /// Takes a death notice. Returns the incidents of the records that waited for it.
     #[must_use]
     pub(super) fn on_notice(&mut self, notice: &DeathNotice, now: Instant) -> Vec<Folded> {
+        if self.demonstrations.take_notice(notice, now) {
+            return Vec::new();
+        }
         let host = self.pipeline.host_mut();
         let (pid, death) = match notice {
             DeathNotice::CoreDump(dump) => (dump.pid, host.on_dying(dump)),

@@ -19,6 +19,7 @@ mod alerts;
 mod attributor;
 mod bus_connection;
 pub(crate) mod config;
+mod demonstrations;
 mod event_loop;
 mod exit_events;
 mod explainer;

@@ -5,6 +5,7 @@ use super::storage::Storage;
 use crate::incidents::Folded;
 use crate::kernel::clock::now_millis;
 use crate::outlet::client_requests::{ClientRequest, PendingRequest};
+use std::time::Instant;
 
 /// Handles a request and answers its client. Returns the incidents that the request changed.
 #[must_use]
@@ -32,7 +33,11 @@ pub(super) fn handle_request(
         ClientRequest::AddIncidents(incidents) => {
             changed.extend(incidents.iter().map(|incident| pipeline.add_incident(incident.clone())));
         }
-        ClientRequest::Forget(_) => {}
+        ClientRequest::AnnounceDemonstration(_) | ClientRequest::Forget(_) => {}
+    }
+    if let ClientRequest::AnnounceDemonstration(pid) = request.request {
+        // The process acts once the client has its answer.
+        attributor.announce_demonstration(pid, Instant::now());
     }
     if let ClientRequest::Forget(forget) = request.finish() {
         storage.forget(attributor.fold_mut(), forget);

@@ -1,6 +1,6 @@
 //! The client's side of `org.hardenwhy1`.
 
-use super::wire::{BusError, IncidentDict, Status, UnitDict};
+use super::wire::{BusError, IncidentDict, NAME, Status, UnitDict};
 use crate::audit::text::escape;
 use crate::incidents::StoreError;
 use crate::systemd::bus_address::BusAddress;
@@ -49,6 +49,9 @@ pub trait HardenWhy {
     /// Deletes the incidents of a unit, and returns how many it deleted.
     async fn forget(&self, unit: &str, manager: &str) -> Result<u64, BusError>;
 
+    /// Makes the next denial of a process no incident; only root may call it.
+    async fn announce_demonstration(&self, pid: u32) -> Result<(), BusError>;
+
     /// The version of harden-whyd.
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> zbus::Result<String>;
@@ -70,6 +73,21 @@ pub(crate) async fn daemon(bus: &BusAddress) -> anyhow::Result<HardenWhyProxy<'s
         Ok(daemon)
     };
     tokio::time::timeout(PATIENCE, connect).await.context("no answer in time")?
+}
+
+/// Announces to a running daemon that a process will provoke a denial. Does not start a daemon.
+///
+/// # Errors
+/// No daemon runs, it refuses, or it does not answer in time.
+pub(crate) async fn announce_demonstration(bus: &BusAddress, pid: u32) -> anyhow::Result<()> {
+    let announce = async {
+        let connection = bus.builder().build().await.map_err(|error| explained(error.into()))?;
+        let names = zbus::fdo::DBusProxy::new(&connection).await?;
+        anyhow::ensure!(names.name_has_owner(NAME.try_into()?).await?, "harden-whyd does not run");
+        let daemon = HardenWhyProxy::new(&connection).await.map_err(|error| explained(error.into()))?;
+        patiently(|| daemon.announce_demonstration(pid)).await.map_err(explained)
+    };
+    tokio::time::timeout(PATIENCE, announce).await.context("no answer in time")?
 }
 
 /// Makes a call, and repeats it for a while if the daemon is busy.

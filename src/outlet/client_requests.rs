@@ -22,6 +22,8 @@ pub enum ClientRequest {
     EndRehearsal(Unit),
     /// Add incidents that a client saw.
     AddIncidents(Vec<Incident>),
+    /// Make the next denial of a process, which root provokes, no incident.
+    AnnounceDemonstration(u32),
     /// Delete the incidents of a unit.
     Forget(ForgetRequest),
 }

@@ -161,6 +161,15 @@ impl Service {
         self.requests.forget(unit, uid).await
     }
 
+    /// Makes the next denial of a process no incident: `harden-why demo` provokes it. Only root may call it.
+    async fn announce_demonstration(&self, pid: u32, #[zbus(header)] header: Header<'_>) -> Result<(), BusError> {
+        let (uid, _) = self.admission.caller(&sender(&header)?)?;
+        if uid != 0 {
+            return Err(BusError::AccessDenied("only root may announce a demonstration".to_owned()));
+        }
+        self.requests.send(ClientRequest::AnnounceDemonstration(pid)).await
+    }
+
     /// Returns the version of harden-whyd.
     #[zbus(property(emits_changed_signal = "const"))]
     #[expect(clippy::unused_self, reason = "a D-Bus property is a method")]

@@ -641,6 +641,7 @@ async fn obeyed(ordered: &mut Receiver<PendingRequest>) -> String {
         ClientRequest::BeginRehearsal(unit) => format!("rehearse {} of {}", unit.name, unit.manager),
         ClientRequest::EndRehearsal(unit) => format!("end {} of {}", unit.name, unit.manager),
         ClientRequest::AddIncidents(incidents) => format!("count {}", incidents.len()),
+        ClientRequest::AnnounceDemonstration(pid) => format!("overlook {pid}"),
         ClientRequest::Forget(forget) => {
             let unit = forget.unit.as_ref().map(|unit| format!("{} of {}", unit.name, unit.manager));
             format!("forget {} for uid {}", unit.as_deref().unwrap_or("all unknown"), forget.uid)

@@ -478,3 +478,25 @@ fn unit_of_a_user_is_attributed_to_the_user() {
     assert_eq!(incident.count, 1);
     daemon.stop();
 }
+
+#[test]
+fn demonstration_is_neither_an_incident_nor_an_alert() {
+    let Some(manager) = TestManager::start() else { return };
+    let daemon = start(&manager);
+    let journal = Journal::of(&daemon);
+    let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &manager.bus(), "--json", "demo"];
+    let output = manager.command(&client).output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["demo"]["source"], "kernel", "{output:?}");
+    let pid = report["units"][0]["denials"][0]["pid"].as_u64().unwrap();
+    // A later denial shows that the daemon has read the stream up to it.
+    write(&manager, "later.service", "ExecStart=/bin/uname");
+    manager.reload();
+    manager.start_unit("later.service");
+    daemon.wait_for_incident(|incident| is_of(incident, "later.service"));
+    let _ = first_of(&journal, &["later.service"]);
+    sleep(Duration::from_secs(2));
+    let stored = daemon.stored();
+    let is_demonstration = |incident: &Incident| u64::from(incident.sample.pid) == pid;
+    assert!(!stored.iter().any(is_demonstration), "{}", listing(&stored));
+}

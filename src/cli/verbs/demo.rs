@@ -17,9 +17,11 @@ use crate::incidents::IncidentChange;
 use crate::incidents::local_time::LocalTime;
 use crate::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};
 use crate::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
+use crate::outlet::client::announce_demonstration;
 use crate::pipeline::Pipeline;
 use crate::policy::{Effect, Policy, Settings, UnitFile, Verdict};
 use crate::syscalls::{Abi, Groups};
+use crate::systemd::bus_address::BusAddress;
 use crate::systemd::syscall_groups;
 use crate::systemd::syscall_groups::groups_note;
 use crate::units::{Manager, Unit, UnitName};
@@ -48,11 +50,11 @@ const BUNDLED_FILE: &str =
 ///
 /// # Errors
 /// The unit file cannot be written, or the child does not start.
-pub(crate) fn run(clock: &LocalTime) -> anyhow::Result<Report> {
+pub(crate) async fn run(bus: &BusAddress, clock: &LocalTime) -> anyhow::Result<Report> {
     let loaded = syscall_groups::load();
     let root = ScratchDir::new()?;
     let mut report = match AuditSocket::open() {
-        Ok(audit) => answer_live(audit, &root.path, &loaded.groups, clock)?,
+        Ok(audit) => answer_live(bus, audit, &root.path, &loaded.groups, clock).await?,
         Err(why) => answer_bundled(&why.to_string(), &root.path, &loaded.groups)?,
     };
     // No manager of this machine has the unit, so there is nothing to run afterwards.
@@ -62,7 +64,13 @@ pub(crate) fn run(clock: &LocalTime) -> anyhow::Result<Report> {
 }
 
 /// Answers for a denial that the child provokes now.
-fn answer_live(mut audit: AuditSocket, root: &Path, groups: &Groups, clock: &LocalTime) -> anyhow::Result<Report> {
+async fn answer_live(
+    bus: &BusAddress,
+    mut audit: AuditSocket,
+    root: &Path,
+    groups: &Groups,
+    clock: &LocalTime,
+) -> anyhow::Result<Report> {
     let me = std::env::current_exe().context("cannot find this program's own file")?;
     let text = format!(
         "[Service]\nExecStart={}\nSystemCallFilter=@system-service\nSystemCallFilter=~@network-io\n",
@@ -70,8 +78,12 @@ fn answer_live(mut audit: AuditSocket, root: &Path, groups: &Groups, clock: &Loc
     );
     let unit = Unit { manager: Manager::System, name: UNIT.parse()? };
     let file = write_unit_file(root, "etc/systemd/system", UNIT, &text)?;
-    let mut child = Command::new(&me).arg("demo-victim").arg(&file).stdin(Stdio::null()).spawn()?;
+    let mut child = Command::new(&me).arg("demo-victim").arg(&file).stdin(Stdio::piped()).spawn()?;
     let pid = child.id();
+    // Without a daemon there is no store for the denial.
+    let _ = announce_demonstration(bus, pid).await;
+    // The child waits for the end of its input.
+    drop(child.stdin.take());
     let status = child.wait()?;
 
     let mut pipeline = Pipeline::new(LogHost::new(Some(root.to_owned()), Some(unit.name.clone())), 16);
@@ -145,6 +157,8 @@ fn violate(file: &Path) -> anyhow::Result<()> {
     let settings = Settings::new(&name, Some(UnitFile::parse(file, &fs::read(file)?)), Vec::new());
     let groups = syscall_groups::load().groups;
     let filter = build_filter(&Policy::new(settings, &groups), &groups);
+    // The daemon is told of this process first.
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
     // The kernel is to kill the child: a core file would be useless.
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     filter.load(false).context("the filter cannot be loaded")?;
