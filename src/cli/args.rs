@@ -74,7 +74,7 @@ pub struct Common {
 /// Of what answers from incidents.
 #[derive(Debug, Default, Args)]
 pub struct StateDir {
-    /// Read the store in DIR, without a daemon [the daemon's own is /var/lib/harden-why]
+    /// Read the store in DIR, without the daemon [the daemon's own is /var/lib/harden-why]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 }
@@ -98,7 +98,7 @@ pub struct Units {
     #[arg(value_name = "UNIT")]
     pub units: Vec<String>,
 
-    /// Answer for processes whose unit is not known
+    /// Answer for processes of unknown units
     #[arg(long, conflicts_with_all = ["units", "system", "user"])]
     pub unknown: bool,
 
@@ -110,7 +110,7 @@ pub struct Units {
     #[arg(long)]
     pub user: bool,
 
-    /// Show fixed units, and name those that can be refused calls without a record
+    /// Also show fixed units, and units that can be refused calls silently
     #[arg(long, conflicts_with_all = ["units", "unknown"])]
     pub all: bool,
 
@@ -163,19 +163,19 @@ pub struct Apply {
     #[command(flatten)]
     pub chosen: ChosenUnits,
 
-    /// The remedy, by its number in the answer [the one that spares the next denials]
+    /// The remedy, by its number in the answer of -v [the suggested one]
     #[arg(long, value_name = "N")]
     pub remedy: Option<usize>,
 
-    /// Until the next boot only: the drop-in goes below /run
+    /// Only until the next boot: the drop-in goes below /run
     #[arg(long)]
     pub runtime: bool,
 
-    /// Restart the unit afterwards, so that its processes come under the new settings
+    /// Restart the unit, so that its processes get the new settings
     #[arg(long)]
     pub restart: bool,
 
-    /// Show what would be written, and write nothing
+    /// Show the change, and write nothing
     #[arg(long)]
     pub dry_run: bool,
 
@@ -199,7 +199,7 @@ pub struct Revert {
     #[command(flatten)]
     pub chosen: ChosenUnits,
 
-    /// Nothing is asked: taken as other verbs take it
+    /// Do not ask; revert never asks
     #[arg(long, short)]
     pub yes: bool,
 }
@@ -216,13 +216,13 @@ pub struct Rehearse {
     #[arg(long, value_name = "DIRECTIVE", value_parser = Offered(|| Directive::liftable().map(Directive::key).collect()))]
     pub keep: Vec<String>,
 
-    /// End after this time: 90s, 5min, 2h
+    /// Stop after this time: 90s, 5min, 2h
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub duration: Option<Duration>,
 
-    /// End after this long without a new call.
+    /// Stop after this long without a new call.
     #[arg(
-        help = "End once no call was seen for the first time for so long [30s]",
+        help = "Stop after this long without a new call [30s]",
         long,
         value_name = "DURATION",
         num_args = 0..=1,
@@ -236,11 +236,11 @@ pub struct Rehearse {
     #[arg(long)]
     pub no_reload: bool,
 
-    /// Then apply the remedy, and start the unit under it
+    /// Apply the remedy at the end, and start the unit under it
     #[arg(long)]
     pub apply: bool,
 
-    /// Show what would be lifted and written, and change nothing
+    /// Show the plan, and change nothing
     #[arg(long)]
     pub dry_run: bool,
 
@@ -262,15 +262,15 @@ pub struct LogRefusals {
     #[arg(long)]
     pub all: bool,
 
-    /// End it: what is refused from now on leaves no record again
+    /// Stop logging
     #[arg(long, conflicts_with_all = ["duration", "no_restart", "yes"])]
     pub off: bool,
 
-    /// How long it lasts before it ends by itself, at most a week: "30min", "2h", "1 day"
+    /// Stop after this time, at most a week: "30min", "2h", "1 day"
     #[arg(long = "for", value_name = "DURATION", default_value = "1h", value_parser = duration)]
     pub duration: Duration,
 
-    /// Leave units running; their processes are recorded once they start anew
+    /// Do not restart the units; they are logged from their next start
     #[arg(long)]
     pub no_restart: bool,
 
@@ -294,7 +294,7 @@ pub struct Check {
     #[command(flatten)]
     pub chosen: ChosenUnits,
 
-    /// With this line in one more drop-in; may be given several times
+    /// Add this line in one more drop-in; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub with: Vec<String>,
 
@@ -322,11 +322,11 @@ pub struct Explain {
     #[arg(long, value_name = "UNIT")]
     pub unit: Vec<String>,
 
-    /// Take records for which the log names no unit as those of UNIT
+    /// Assign records for which the log names no unit to UNIT
     #[arg(long, value_name = "UNIT")]
     pub assume_unit: Option<String>,
 
-    /// Take the groups from FILE, which holds what 'systemd-analyze syscall-filter' printed where the log is from
+    /// Read the groups from FILE: the output of 'systemd-analyze syscall-filter' on the log's machine
     #[arg(long, value_name = "FILE")]
     pub groups: Option<PathBuf>,
 
@@ -359,7 +359,7 @@ pub struct Forget {
     #[arg(value_name = "UNIT")]
     pub units: Vec<String>,
 
-    /// The denials of processes whose unit is not known, as root
+    /// The denials of processes of unknown units, as root
     #[arg(long, conflicts_with_all = ["system", "user"])]
     pub unknown: bool,
 
@@ -379,7 +379,7 @@ pub struct Forget {
 /// What to tap, and how long.
 #[derive(Debug, Args)]
 pub struct TapArgs {
-    /// Running units (a name without suffix means .service) or PIDs, with all children they make meanwhile
+    /// Running units (a name without suffix means .service), or PIDs with the children that they start
     #[arg(value_name = "UNIT|PID", required = true)]
     pub targets: Vec<String>,
 
@@ -401,7 +401,7 @@ pub struct TapArgs {
 pub enum Command {
     /// Answer from a log: audit.log, ausearch, dmesg, journalctl, journal export; no daemon needed
     ///
-    /// A record that the log holds more than once, as what journalctl prints does, counts once. The unit of a record is
+    /// Copies of a record, as journalctl prints them, count once. The unit of a record is
     /// known if the log names it. With --root, it is a guess if only one unit's commands run the program. A compressed log
     /// is read with 'zcat FILE | harden-why explain -', a journal file with 'journalctl --file FILE -o
     /// export | harden-why explain -'.
@@ -419,10 +419,10 @@ pub enum Command {
     /// Watch running units or processes for calls that are refused without a record; requires root
     Tap(TapArgs),
 
-    /// Write a remedy into a drop-in, have systemd read it, and confirm that it does what it should
+    /// Write a remedy into a drop-in, load it, and confirm its effect
     Apply(Apply),
 
-    /// Run a unit unblocked for once, and tell all calls that its settings would have denied
+    /// Run a unit once unblocked, and show all calls that its settings would deny
     Rehearse(Rehearse),
 
     /// Remove the drop-in that apply wrote
@@ -434,7 +434,7 @@ pub enum Command {
     /// Check whether the denied calls would pass now, or with other settings
     Check(Check),
 
-    /// Tell number, name and groups of a system call
+    /// Show number, name and groups of a system call
     Syscall {
         /// Its name or number
         #[arg(value_name = "NAME|NUMBER", allow_negative_numbers = true)]
@@ -445,13 +445,13 @@ pub enum Command {
         arch: Option<String>,
     },
 
-    /// Deny a child process a call, and answer for it: the whole way on this machine
+    /// Deny a child process a call, and explain the denial
     Demo,
 
-    /// Tell whether the daemon listens, what it has seen, and what makes it deaf here
+    /// Show whether the daemon listens, what it has seen, and what it cannot see here
     Status,
 
-    /// Mend what a killed harden-why left behind, as every other command does first
+    /// Clean up after a harden-why that was killed (every command does this first)
     Restore,
 
     /// The child of demo: puts itself under the demo's filter and asks for a socket.

@@ -113,7 +113,7 @@ impl DeathReader {
         self.kills.push(Kill { pid: record.pid, time, unit: unit.cloned(), uid, is_matched: false });
     }
 
-    /// Reads a line that is no record. Returns whether it tells of a death or of a unit.
+    /// Reads a line that is no record. Returns whether it reports a death or of a unit.
     pub(super) fn read_line(&mut self, line: &[u8]) -> bool {
         let time = LineTime::parse(line);
         let text = String::from_utf8_lossy(line);
@@ -123,7 +123,7 @@ impl DeathReader {
     }
 
     /// Reads the message of a journal entry. `unit` is the unit that journald names for the process that wrote it.
-    /// Returns whether the message tells of a death or of a unit.
+    /// Returns whether the message reports a death or of a unit.
     pub(super) fn read_message(&mut self, message: &[u8], millis: Option<i64>, unit: Option<&Unit>) -> bool {
         let time = millis.map_or_else(LineTime::default, LineTime::from_millis);
         let at = millis.map_or(DeathTime::Unknown, DeathTime::At);

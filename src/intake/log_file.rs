@@ -44,7 +44,7 @@ pub(crate) struct LogSummary {
     pub(crate) records: u64,
     /// Further copies of these records.
     pub(crate) repeats: u64,
-    /// Lines and entries that tell of a death, or of its unit.
+    /// Lines and entries that report a death, or of its unit.
     pub(crate) told: u64,
     /// Lines about something else.
     pub(crate) foreign: u64,

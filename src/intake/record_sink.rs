@@ -16,7 +16,7 @@ pub(super) type OnRecord<'a> = dyn FnMut(&Record<'_>, Option<&Unit>, Novelty) + 
 pub(super) enum LineKind {
     Record,
     Repeat,
-    /// It tells of a death by SIGSYS, or of the unit that lines after it are about.
+    /// It reports a death by SIGSYS, or of the unit that lines after it are about.
     Death,
     Foreign,
     /// It looks like a record and is none.

@@ -310,18 +310,18 @@ async fn failed_catching_up_is_reported_and_repeated() {
 
     daemon.close().await.unwrap();
     let error = following.error().await;
-    assert!(error.contains("harden-whyd has left"), "that nothing is stored yet is no error: {error}");
+    assert!(error.contains("harden-whyd has stopped"), "that nothing is stored yet is no error: {error}");
     let missed = now() + 60_000;
     machine.state().refusal = Some(|| BusError::Store("\u{1b}it is locked".to_owned()));
     let daemon = machine.serve().await;
     let error = following.error().await;
-    assert!(error.contains("what was missed meanwhile cannot be shown (\\x1bit is locked)"), "{error}");
+    assert!(error.contains("denials in the meantime cannot be shown (\\x1bit is locked)"), "{error}");
     // The signal arrives later than the missed incidents.
     machine.tell(&daemon, &stored(3, 3, missed + 60_000)).await;
     assert_eq!(following.object().await.0, 3);
 
     daemon.close().await.unwrap();
-    assert!(following.error().await.contains("harden-whyd has left"));
+    assert!(following.error().await.contains("harden-whyd has stopped"));
     {
         let mut state = machine.state();
         (state.refusal, state.stored) = (None, vec![stored(3, 3, missed + 60_000), stored(2, 2, missed)]);

@@ -18,14 +18,14 @@ pub(crate) fn of_error(text: &str) -> i32 {
     ]) {
         3
     } else if has_any(&[
-        "there is nobody to ask",
-        "is no unit",
-        "is no time",
-        "is no setting",
+        "there is no terminal",
+        "is not a unit name",
+        "is not a time",
+        "is not a setting",
         "of --with",
         "is a pattern",
         "is a template",
-        "is no architecture",
+        "is not a known architecture",
         "unexpected argument",
     ]) {
         2

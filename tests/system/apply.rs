@@ -269,11 +269,11 @@ fn drop_in_still_held_by_systemd_is_not_reported_removed() {
 #[test]
 fn change_that_cannot_be_applied_says_why_and_changes_nothing() {
     let Some(machine) = Machine::start(false, UNIT, &["uname"]) else { return };
-    assert!(machine.error(&["apply", "x"]).contains("say --yes or --dry-run"));
+    assert!(machine.error(&["apply", "x"]).contains("add --yes or --dry-run"));
     assert!(machine.error(&["apply", "x", "--yes", "--remedy", "9"]).contains("are numbered 1 to"));
     assert!(machine.error(&["apply", "x", "--yes", "--remedy", "0"]).contains("are numbered 1 to"));
     assert!(machine.error(&["apply", "y", "--yes"]).contains("Unit y.service not found."));
-    assert!(machine.error(&["check", "x", "--with", "ExecStart=/bin/sh"]).contains("is no setting that decides"));
+    assert!(machine.error(&["check", "x", "--with", "ExecStart=/bin/sh"]).contains("is not a setting that decides"));
 
     fs::create_dir_all(machine.drop_ins()).unwrap();
     let foreign = machine.drop_ins().join(DROP_IN);
@@ -386,10 +386,7 @@ fn failed_write_leaves_nothing_behind() {
     assert_eq!((output.status.code(), output.stderr.len()), (Some(1), 0), "{page}");
     assert!(page.contains("Nothing was written: the file system is read-only."), "{page}");
     assert!(page.contains("\n  harden-why apply --runtime x.service\n"), "{page}");
-    assert!(
-        page.contains("/etc/systemd/system is read-only. To keep it") && page.contains("\n  [Service]\n"),
-        "{page}"
-    );
+    assert!(page.contains("/etc/systemd/system is read-only. To keep") && page.contains("\n  [Service]\n"), "{page}");
     assert!(page.ends_with("left\n"), "{page}");
 
     // Of two inodes, the directory takes the second, and none is left for the file.
@@ -411,7 +408,11 @@ fn failed_write_leaves_nothing_behind() {
     assert_eq!(machine.held(), before);
     // The advice of the message works.
     let output = machine.amid(readonly, &[], &[&apply[..], &["--runtime"]].concat());
-    assert!(String::from_utf8(output.stdout).unwrap().contains("Written. systemd has read it"), "{:?}", output.stderr);
+    assert!(
+        String::from_utf8(output.stdout).unwrap().contains("Written and loaded; systemd confirms the new filter."),
+        "{:?}",
+        output.stderr
+    );
     assert_ne!(machine.held(), before);
 
     fs::create_dir_all(machine.drop_ins()).unwrap();
@@ -454,7 +455,7 @@ fn signal_at_any_moment_leaves_all_or_nothing() {
         };
         let is = (machine.drop_ins().join(DROP_IN).exists(), machine.held());
         let (expected, words) = match outcome {
-            "applied" => ((true, after.clone()), "Written. systemd has read it"),
+            "applied" => ((true, after.clone()), "Written and loaded; systemd confirms the new filter."),
             "put back" => ((false, before.clone()), "was put back as it was: interrupted by"),
             _ => ((false, before.clone()), ""),
         };

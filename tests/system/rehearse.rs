@@ -236,7 +236,7 @@ fn kept_directive_stays_in_force() {
     assert_eq!(rehearsal["kept"], serde_json::json!(["ProtectKernelLogs", "ProtectClock"]));
     // It failed because of the kept directive.
     assert_eq!((&rehearsal["ended"], &rehearsal["state"]), (&"unit-ended".into(), &"failed".into()), "{rehearsal}");
-    assert!(rehearsed["notes"].to_string().contains("more than these calls is amiss"), "{rehearsed}");
+    assert!(rehearsed["notes"].to_string().contains("so these calls are not the only problem"), "{rehearsed}");
     let said = machine.error(&["rehearse", "x", "--yes", "--keep", "SystemCallArchitectures"]);
     assert!(said.contains("a rehearsal does not lift SystemCallArchitectures"), "{said}");
 }
@@ -292,7 +292,7 @@ fn rehearsal_shows_on_the_terminal_what_it_does() {
     assert_eq!(output.status.code(), Some(0), "{out}{err}");
     assert!(err.contains("x.service is being rehearsed\n"), "{err}");
     assert!(err.contains("uname: SystemCallFilter= would have answered EPERM"), "{err}");
-    assert!(out.starts_with("x.service was rehearsed for the time that was asked for ("), "{out}");
+    assert!(out.starts_with("x.service was rehearsed for the given time ("), "{out}");
     for words in [
         "made 1 call that",
         "x.service was stopped, since it did not run before",
@@ -376,7 +376,7 @@ fn unknown_units_to_follow_are_reported() {
 fn impossible_rehearsal_is_refused_before_any_change() {
     let Some(mut machine) = Machine::with(RUNS) else { return };
     let said = machine.error(&["rehearse", "x"]);
-    assert!(said.contains("there is nobody to ask: say --yes or --dry-run"), "{said}");
+    assert!(said.contains("there is no terminal: add --yes or --dry-run"), "{said}");
     machine.refuses(&["nowhere"], "Unit nowhere.service not found.");
     machine.refuses(&["basic.target"], "basic.target runs no processes");
     machine.manager.write("harden-whyd.service", "[Service]\nExecStart=/bin/sleep 60\nSystemCallFilter=~uname\n");
@@ -440,7 +440,7 @@ fn unit_that_does_not_start_gets_its_own_settings_back() {
     let unit = "[Service]\nSlice=system.slice\nSystemCallFilter=~uname\n";
     machine.write(&format!("{unit}ExecStart=/bin/false\n"));
     let said = machine.error(&["--json", "rehearse", "x", "--yes"]);
-    assert!(said.contains("x.service was failed (exit-code) while nothing was denied to it"), "{said}");
+    assert!(said.contains("x.service still failed (exit-code) with nothing blocked"), "{said}");
     machine.is_as_before("~uname");
     machine.write(&format!("[Unit]\nConditionPathExists=/nonexistent\n{unit}ExecStart=/bin/sleep 60\n"));
     let said = machine.error(&["--json", "rehearse", "x", "--yes"]);

@@ -4,7 +4,7 @@ use jiff::{Span, Timestamp, ZonedDateTime, civil};
 
 /// The text is not a time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no time: write \"2026-11-23 14:00\", \"today\", \"yesterday\", \"2h\" or \"3 days ago\"")]
+#[error("{0:?} is not a time: write \"2026-11-23 14:00\", \"today\", \"yesterday\", \"2h\" or \"3 days ago\"")]
 pub(crate) struct BadTime(String);
 
 /// Parses a time. Returns milliseconds since the epoch.
@@ -65,7 +65,7 @@ mod tests {
     fn invalid_time_names_the_forms() {
         let now: ZonedDateTime = "2026-11-23T12:00:00+01:00[+01:00]".parse().unwrap();
         for text in ["", "soon", "25:00", "99999999999999d", "2026-13-01"] {
-            assert!(parse(text, &now).unwrap_err().to_string().contains("is no time"), "{text}");
+            assert!(parse(text, &now).unwrap_err().to_string().contains("is not a time"), "{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The incidents of a log: its records, and the deaths by SIGSYS that it tells of without a record.
+//! The incidents of a log: its records, and the deaths by SIGSYS that it reports without a record.
 
 use super::pasted_root::PastedRoot;
 use super::unit_names::UnitPattern;
@@ -77,7 +77,7 @@ impl LogIncidents {
 /// The log cannot be read, or the root is not a directory.
 pub(crate) fn read_incidents(log: &mut dyn Read, question: &LogQuestion) -> anyhow::Result<LogIncidents> {
     if let Some(root) = &question.root {
-        anyhow::ensure!(root.is_dir(), "{} is no directory to read unit files below", shown_path(root));
+        anyhow::ensure!(root.is_dir(), "--root {} is not a directory", shown_path(root));
     }
     let mut counting = Counting {
         pipeline: Pipeline::new(LogHost::new(question.root.clone(), None), MOST_INCIDENTS),
@@ -144,7 +144,7 @@ impl Counting {
         let _ = self.pipeline.add_sighting(sighting);
     }
 
-    /// Counts the sightings that waited, with what the log tells of their deaths.
+    /// Counts the sightings that waited, with the log's reports of their deaths.
     fn finish_waiting(&mut self, deaths: &Deaths) {
         for mut sighting in std::mem::take(&mut self.waiting) {
             let pid = sighting.pid();
@@ -198,8 +198,8 @@ impl Counting {
             Note::new(
                 "death-without-record",
                 format!(
-                    "{} died of SIGSYS (status=31/SYS) {times}; which record of an unknown unit is of that, the log does \
-                     not tell: if you know, say so with --assume-unit",
+                    "{} died of SIGSYS (status=31/SYS) {times}; the log does not show which record of an unknown \
+                    unit belongs to it: if you know, name the unit with --assume-unit",
                     unit.name
                 ),
             )
@@ -216,8 +216,8 @@ impl Counting {
         if !failed.is_empty() {
             let names = join(failed.iter().take(MOST_NAMED).map(ToString::to_string));
             let text = format!(
-                "a signal ended a process of {names}, and the log does not tell which: 'systemctl status' shows \
-                 signal=SYS if it was a denied call"
+                "a signal that the log does not name ended a process of {names}: 'systemctl status' shows signal=SYS \
+                if it was a denied call"
             );
             notes.push(Note::new("signal-unknown", text));
         }
@@ -242,7 +242,7 @@ fn is_of(incident: &Incident, name: &UnitName) -> bool {
     incident.key.unit.as_ref().is_some_and(|unit| unit.name == *name)
 }
 
-/// Whether a record tells of a death in this unit.
+/// Whether a record reports a death in this unit.
 fn has_record(incidents: &[Incident], of: &Unit) -> bool {
     let same = |unit: &Unit| {
         let some_user = of.manager == Manager::User(Manager::SOME_USER) && unit.manager != Manager::System;

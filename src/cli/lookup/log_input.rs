@@ -39,7 +39,7 @@ fn ensure_text(mut log: impl Read + 'static, file: Option<&Path>) -> anyhow::Res
 
 /// Names the command that turns an encoded log into text.
 fn conversion_hint(encoding: LogEncoding, file: Option<&Path>) -> String {
-    let what = file.map_or_else(|| "what comes on standard input".to_owned(), shown_path);
+    let what = file.map_or_else(|| "standard input".to_owned(), shown_path);
     // A name that a shell would interpret does not go into a command.
     let is_plain =
         |path: &&String| path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+@:,".contains(&byte));

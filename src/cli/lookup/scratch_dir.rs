@@ -20,7 +20,7 @@ impl ScratchDir {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let template = std::env::temp_dir().join("harden-why-XXXXXX");
         let path = nix::unistd::mkdtemp(&template)
-            .with_context(|| format!("cannot make a directory in {}", shown_path(&std::env::temp_dir())))?;
+            .with_context(|| format!("cannot create a directory in {}", shown_path(&std::env::temp_dir())))?;
         Ok(Self { path })
     }
 }

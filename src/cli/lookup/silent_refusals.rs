@@ -27,23 +27,25 @@ pub(crate) fn describe(
         let when = recording.when(clock);
         answer.notes.push(Note::new(
             "refusals-logged",
-            format!("what is refused by the unit's {names} is recorded of processes started {when}, and not of others"),
+            format!(
+                "calls that the unit's {names} refuses are logged for processes started {when}, and not for \
+                others"
+            ),
         ));
     } else if answer.denials.is_empty() {
         answer.silence = Some(Silence {
-            words: format!(
-                "its {names} can refuse calls with an error, and of those systemd lets the kernel write \
-                no record. To see them:"
-            ),
+            words: format!("its {names} can refuse calls with an error, which leaves no record. To see them:"),
             commands: commands(unit),
         });
     } else {
         let commands = commands(unit).map(|(command, _)| format!("'{command}'"));
-        answer.notes.push(Note::new("refusals-silent", format!(
-            "the unit's {names} can refuse calls with an error, and of those systemd lets the kernel write no record: \
-             they are not seen here; {} show them",
-            join(commands.into_iter())
-        )));
+        answer.notes.push(Note::new(
+            "refusals-silent",
+            format!(
+                "the unit's {names} can refuse calls with an error, which leaves no record; {} show them",
+                join(commands.into_iter())
+            ),
+        ));
     }
 }
 
@@ -57,6 +59,6 @@ fn commands(unit: &Unit) -> [(String, &'static str); 3] {
     [
         (command("rehearse"), "one run unblocked, one whole remedy"),
         (command("tap"), "as it runs, without a restart"),
-        (command("log-refusals"), "recorded for an hour, after a restart"),
+        (command("log-refusals"), "logged for an hour, after a restart"),
     ]
 }

@@ -60,7 +60,7 @@ pub(crate) async fn find_named(
     let template = name.template_name().filter(|_| name.is_per_connection() && !incidents.is_empty());
     if let Some(template) = template {
         let mut subjects = find_instances(context, &template, scope).await?;
-        let text = format!("{name} served one connection: the answer is for all instances of {template}");
+        let text = format!("{name} served one connection, so the answer is for all instances of {template}");
         for subject in &mut subjects {
             subject.notes.push(Note::new("template", text.clone()));
         }

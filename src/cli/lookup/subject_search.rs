@@ -74,7 +74,7 @@ pub(crate) async fn find_subject(context: &Context, chosen: &ChosenUnit) -> anyh
         subjects.retain(|subject| subject.template.is_some());
     }
     if let Some(hidden) = context.hidden_incidents_note(scope.managers).filter(|_| subjects.is_empty()) {
-        bail!(NoRights(format!("no denials of {name} that you may see are known: {}", hidden.text)));
+        bail!(NoRights(format!("no denials of {name} that you may see: {}", hidden.text)));
     }
     match (subjects.pop(), subjects.is_empty()) {
         (None, _) => {
@@ -82,8 +82,8 @@ pub(crate) async fn find_subject(context: &Context, chosen: &ChosenUnit) -> anyh
                 bail!(UnknownUnitError(describe_unknown_unit(context, &name, scope, false).await));
             }
             bail!(NothingToDo(format!(
-                "No denials of {name} are known, so there is nothing to do. 'harden-why {name}' shows whether it can be \
-                 denied calls silently."
+                "No denials of {name}, so there is nothing to do. 'harden-why {name}' shows whether it can be \
+                refused calls silently."
             )))
         }
         (Some(one), true) => Ok(one),
@@ -91,10 +91,10 @@ pub(crate) async fn find_subject(context: &Context, chosen: &ChosenUnit) -> anyh
             let names: BTreeSet<UnitName> =
                 subjects.iter().chain([&last]).map(|subject| subject.named().name).collect();
             if let [name] = names.iter().collect::<Vec<_>>().as_slice() {
-                bail!("several managers run a unit of the name {name}: say --system, or --user for your own");
+                bail!("several managers run a unit {name}: add --system, or --user for your own");
             }
             bail!(
-                "{name} stands for several units with denials: name one of {}",
+                "{name} means several units with denials: name one of {}",
                 join(names.iter().map(ToString::to_string))
             )
         }
@@ -206,7 +206,7 @@ async fn find_namesakes(context: &Context, name: &UnitName, scope: IncidentScope
     for candidate in service.into_iter().chain(template).filter_map(|name| name.parse::<UnitName>().ok()) {
         let mut subjects = find_named(context, &candidate, scope).await?;
         if !subjects.is_empty() {
-            let text = format!("no denials of {name} are known; by its name, {candidate} belongs to it");
+            let text = format!("{name} has no denials; by its name, {candidate} belongs to it");
             for subject in &mut subjects {
                 subject.notes.insert(0, Note::new("related-unit", text.clone()));
             }

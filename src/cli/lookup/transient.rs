@@ -42,6 +42,6 @@ fn note(unit: &Unit, situation: &Situation) -> Note {
         format!("; systemd also reads drop-ins in {} when it starts again", shown_path(dir))
     });
     let text =
-        format!("{name} is transient: what starts it gives its settings, by systemd-run -p or over D-Bus{drop_in}");
+        format!("{name} is transient: its starter sets its settings, with systemd-run -p or over D-Bus{drop_in}");
     Note::new("transient-unit", text)
 }

@@ -170,7 +170,8 @@ fn template_note(named: &Unit, diagnosis: &Diagnosis) -> Option<Note> {
     let template = named.name.template_name()?;
     let is_shared = |remedy: &Remedy| remedy.drop_in.parent().is_some_and(|dir| dir.ends_with(format!("{template}.d")));
     let text = format!(
-        "{} is an instance of {template}, and a line of the template denied it: all instances read the drop-in",
+        "{} is an instance of {template}, and a line of the template denied the call: the drop-in is for all \
+        instances",
         named.name
     );
     diagnosis.remedies.iter().any(is_shared).then(|| Note::new("template", text))
@@ -186,6 +187,6 @@ fn apply_command(unit: &Unit, remedies: &[RemedyView], is_restarted: bool) -> Op
 
 /// Notes that the answer leaves out incidents.
 fn truncation_note(complete: bool) -> Option<Note> {
-    let text = "there are more denials than are shown here: narrow the question with --since";
+    let text = "there are more denials than shown here: narrow the answer with --since";
     (!complete).then(|| Note::new("more-denials", text))
 }

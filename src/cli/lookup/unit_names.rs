@@ -30,7 +30,7 @@ pub(crate) fn parse_unit_name(name: &str) -> anyhow::Result<UnitName> {
             escape_excerpt(name)
         ))
     );
-    UnitName::from_user(name).with_context(|| format!("{} is no unit", escape_excerpt(name)))
+    UnitName::from_user(name).with_context(|| format!("{} is not a unit name", escape_excerpt(name)))
 }
 
 /// Parses the name of one unit.
@@ -69,7 +69,8 @@ impl UnitPattern {
     /// The text is neither.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let name = if text.contains(WILD) { text.replace(WILD, "x") } else { text.to_owned() };
-        let plain = UnitName::from_user(&name).with_context(|| format!("{} is no unit", escape_excerpt(text)))?;
+        let plain =
+            UnitName::from_user(&name).with_context(|| format!("{} is not a unit name", escape_excerpt(text)))?;
         if !text.contains(WILD) {
             return Ok(Self::Name(plain));
         }

@@ -69,7 +69,7 @@ pub(crate) async fn apply(
 ) -> anyhow::Result<Applied> {
     ensure!(
         asked.yes || asked.dry_run || (std::io::stdin().is_terminal() && !common.json),
-        UsageError("apply asks before it writes, and there is nobody to ask: say --yes or --dry-run".to_owned())
+        UsageError("apply asks before it writes, but there is no terminal: add --yes or --dry-run".to_owned())
     );
     let context = Context::open(common, &asked.source, clock).await?;
     let subject = find_subject(&context, chosen).await?;
@@ -227,10 +227,7 @@ async fn finish_template(
         return Ok(());
     }
     let instances = restart_instances(machine, template, interruption).await.with_context(|| {
-        format!(
-            "the drop-in is in place and systemd holds what it says, but not all instances of {} restarted",
-            template.name
-        )
+        format!("the drop-in is written and loaded, but not all instances of {} restarted", template.name)
     })?;
     applied.instances =
         Some(instances.restarted.into_iter().map(|(name, outcome)| RestartedInstance::new(&name, outcome)).collect());

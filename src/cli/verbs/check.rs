@@ -90,7 +90,7 @@ async fn find_in_store(
     let Subject { unit, found: UnitIncidents { incidents, .. }, notes: lookup_notes, .. } = subject;
     let settings = match &asked.root {
         Some(root) => {
-            ensure!(root.is_dir(), "{} is no directory to read unit files below", shown_path(root));
+            ensure!(root.is_dir(), "--root {} is not a directory", shown_path(root));
             unit_settings::from_files(root, &unit, None, context.groups())
         }
         None => unit_settings::load(&context.managers, &unit, context.groups()).await,
@@ -132,7 +132,7 @@ async fn find_in_log(common: &Common, asked: &Check, chosen: &ChosenUnit, log: &
     let mut notes: Vec<Note> = groups_note(&loaded).into_iter().collect();
     let unknown = incidents.iter().filter(|incident| incident.key.unit.is_none()).map(|incident| incident.count).sum();
     if unknown > 0 {
-        let text = format!("{} of unknown units are taken for those of {}", plural(unknown, "record"), unit.name);
+        let text = format!("{} of unknown units count as those of {}", plural(unknown, "record"), unit.name);
         notes.push(Note::new("unit-assumed", text));
     }
     let (settings, groups) = if let Some(root) = &root {
@@ -196,7 +196,7 @@ async fn check(common: &Common, asked: &Check, chosen: &ChosenUnit, local_time: 
                 (Some(abi), Some(name)) => _ = calls.insert((abi, name)),
                 _ => _ = unknown.insert(denial.call.to_string()),
             },
-            None => _ = unknown.insert("a death by SIGSYS of which the kernel sent no record".to_owned()),
+            None => _ = unknown.insert("a death by SIGSYS without a record".to_owned()),
         }
     }
     let calls = calls.into_iter().map(|(abi, call)| CheckedCallView::new(&policy, abi, call, by));
@@ -214,7 +214,7 @@ fn with_lines(policy: &Policy, lines: &[String], groups: &Groups) -> anyhow::Res
         ensure!(
             known && !line.contains(['\n', '\r', '\0']),
             UsageError(format!(
-                "{} is no setting that decides on system calls; write --with 'SystemCallFilter=…'",
+                "{} is not a setting that decides on system calls; write --with 'SystemCallFilter=…'",
                 escape_excerpt(line)
             ))
         );
@@ -283,7 +283,7 @@ impl Reply for Checked {
         for call in &self.calls {
             let (style, words) = match (call.verdict, &call.effect) {
                 ("pass", _) => (GOOD, "passes".to_owned()),
-                ("unknown", _) => (BAD, "cannot be told".to_owned()),
+                ("unknown", _) => (BAD, "is unknown".to_owned()),
                 ("depends", _) => (WARN, "depends on its arguments".to_owned()),
                 (_, Some(effect)) => (BAD, format!("is denied ({effect})")),
                 _ => (BAD, "is denied".to_owned()),

@@ -101,8 +101,8 @@ async fn answer_live(
                 let left = deadline.saturating_duration_since(Instant::now());
                 anyhow::ensure!(
                     !left.is_zero(),
-                    "the child ended ({status}), but the kernel sent no record of it within {} s; 'harden-why status' \
-                     tells what can be in the way",
+                    "the child ended ({status}), but the kernel sent no record of it within {} s; 'harden-why \
+                    status' shows possible reasons",
                     PATIENCE.as_secs()
                 );
                 poll(&mut [PollFd::new(audit.as_fd(), PollFlags::POLLIN)], PollTimeout::try_from(left)?)?;
@@ -116,8 +116,8 @@ async fn answer_live(
     let diagnosis = diagnose(incidents, known.situation.as_ref(), groups);
     let answer = Answer::new(Some(&unit), &diagnosis, known.situation.as_ref(), groups, clock, known.notes);
     let words = format!(
-        "Live: a child of this process (pid {pid}) put itself under the filter of {UNIT}, as systemd would, and asked \
-         for a socket. The kernel killed it and reported so. Nothing was installed or changed."
+        "Live: a child of this process (pid {pid}) installed the filter of {UNIT}, as systemd would, and called \
+        socket(2). The kernel killed it and wrote a record. Nothing was installed or changed."
     );
     let demo = Some(Demo { source: "kernel", words, unit_file: text });
     Ok(Report { schema: SCHEMA, demo, units: vec![answer], log: None, notes: Vec::new() })
@@ -135,8 +135,8 @@ fn answer_bundled(why: &str, root: &Path, groups: &Groups) -> anyhow::Result<Rep
         &explain::local_time_of_log(),
     )?;
     let words = format!(
-        "Recorded: this is the case that is built in, not this machine's, since {why}. As root, 'harden-why demo' has \
-         the kernel deny a call here and now."
+        "Recorded: this is a built-in case, not this machine's, since {why}. 'sudo harden-why demo' lets this kernel \
+        deny a call."
     );
     report.demo = Some(Demo { source: "bundled", words, unit_file: BUNDLED_FILE.to_owned() });
     Ok(report)
@@ -161,7 +161,7 @@ fn violate(file: &Path) -> anyhow::Result<()> {
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
     // The kernel is to kill the child: a core file would be useless.
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    filter.load(false).context("the filter cannot be loaded")?;
+    filter.load(false).context("cannot load the filter")?;
     let _ = std::os::unix::net::UnixDatagram::unbound();
     Ok(())
 }

@@ -48,12 +48,12 @@ pub(crate) fn run(asked: &Explain) -> anyhow::Result<Report> {
     let question = parse_question(asked)?;
     let mut log = open_log(&asked.file)?;
     let (groups, note) = if let Some(listing) = &asked.groups {
-        let cannot = || format!("cannot take groups from {}", shown_path(listing));
+        let cannot = || format!("cannot read groups from {}", shown_path(listing));
         let groups = syscall_groups::from_listing(listing).with_context(cannot)?;
         let note = groups.missing_part().map(|why| {
             let text = format!(
-                "{} is only a part of the groups ({why}), so what depends on groups may be wrong; \
-                     'systemd-analyze --no-pager syscall-filter' lists all",
+                "{} has only a part of the groups ({why}), so answers that depend on groups may be wrong; \
+                'systemd-analyze --no-pager syscall-filter' lists all",
                 shown_path(listing)
             );
             Note::new("groups-partial", text)
@@ -128,15 +128,13 @@ fn left_out_note(
         let count = rest.iter().map(|(_, incidents)| records(incidents)).sum();
         parts.push(format!("{} of {} more units", plural(count, "record"), rest.len()));
     }
-    let mut text = if is_nothing_shown { format!("the log names {asked} for no record") } else { String::new() };
+    let mut text = if is_nothing_shown { format!("the log has no record of {asked}") } else { String::new() };
     if !parts.is_empty() {
         text.push_str(if is_nothing_shown { "; left out by --unit: " } else { "left out by --unit: " });
         text.push_str(&join(parts.into_iter()));
     }
     if is_nothing_shown && left_out.iter().any(|(unit, _)| unit.is_none()) {
-        text.push_str(
-            "; if you know that the records of unknown units are of one unit, name it with --assume-unit UNIT",
-        );
+        text.push_str("; if the records of unknown units belong to one unit, name it with --assume-unit UNIT");
     }
     (!text.is_empty()).then(|| Note::new("left-out", text))
 }
@@ -148,7 +146,7 @@ fn shares_settings(unit: &Unit, root: Option<&Path>) -> bool {
 }
 
 fn answer(mut folded: FoldedUnit, root: Option<&Path>, machine: &LogMachine, clock: &LocalTime) -> Answer {
-    // One named instance is answered under its own name.
+    // One named instance has an answer under its own name.
     let is_single = folded.template.as_ref().is_some_and(|instances| instances.names.len() == 1);
     if is_single && folded.unit.as_ref().is_some_and(|unit| !unit.name.is_per_connection()) {
         folded.template = None;
@@ -201,8 +199,8 @@ fn contradiction_note(unit: &Unit, incidents: &[Incident], situation: &Situation
     let commands = join(runs.into_iter().map(|program| escape(program.as_bytes())));
     let others = join(others.into_iter().map(escape));
     let text = format!(
-        "{unit} runs {commands}, and --assume-unit takes records of {others} as its own: unless {unit} starts that, they \
-         are of another unit, and the remedies open calls that {unit} does not need",
+        "{unit} runs {commands}, but --assume-unit assigns it records of {others}: if {unit} does not start these, \
+        the remedies allow calls that {unit} does not need",
         unit = unit.name
     );
     Some(Note::new("assumption-contradicted", text))

@@ -116,7 +116,7 @@ pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
         match follower.listen(&client).await {
             Ok(()) => warn(color, "the bus is gone; trying again"),
             Err(error) if error.is::<io::Error>() || !follower.subscribed => return Err(error),
-            Err(error) => warn(color, &format!("{error:#}; it is tried again")),
+            Err(error) => warn(color, &format!("{error:#}; trying again")),
         }
         client = loop {
             tokio::time::sleep(RECONNECT_PAUSE).await;
@@ -183,7 +183,7 @@ impl Follower {
                 }
                 owner = next_item(&mut owners) => match owner {
                     Some(Some(_)) => self.subscribe(client, &mut inbox).await?,
-                    Some(None) => self.warn("harden-whyd has left; what it sees is shown once it is back"),
+                    Some(None) => self.warn("harden-whyd has stopped; follow continues when it is back"),
                     None => return Ok(()),
                 },
             }
@@ -210,13 +210,13 @@ impl Follower {
             Err(error) => {
                 self.behind = true;
                 let why = explained(error);
-                self.warn(&format!("what was missed meanwhile cannot be shown ({why}): 'harden-why' lists it"));
+                self.warn(&format!("denials in the meantime cannot be shown ({why}): 'harden-why' lists them"));
             }
         }
         let dropped = inbox.take_dropped();
         if dropped > 0 {
             let sightings = plural(dropped, "sighting");
-            self.warn(&format!("{sightings} came faster than could be taken: 'harden-why' lists what was denied"));
+            self.warn(&format!("{sightings} came too fast to be shown: 'harden-why' lists them"));
         }
         Ok(())
     }

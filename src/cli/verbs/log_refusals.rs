@@ -38,7 +38,7 @@ pub(crate) async fn log_refusals(
     ensure!(
         manager != Manager::System || is_root,
         NoRights(
-            "only root can switch the system manager: run harden-why as root, or say --user for your own units"
+            "only root can change the system manager: run harden-why as root, or add --user for your own units"
                 .to_owned()
         )
     );
@@ -47,7 +47,7 @@ pub(crate) async fn log_refusals(
     }
     ensure!(
         asked.yes || (std::io::stdin().is_terminal() && !common.json),
-        UsageError("log-refusals asks before it changes anything, and there is nobody to ask: say --yes".to_owned())
+        UsageError("log-refusals asks before it changes anything, but there is no terminal: add --yes".to_owned())
     );
     let units = if asked.all {
         UnitSelection::All
@@ -59,7 +59,7 @@ pub(crate) async fn log_refusals(
     let mut plan = match prepare(machine, request, &syscall_groups::load().groups).await? {
         LoggingPreparation::Ready(plan) => plan,
         LoggingPreparation::OnByOthers { cause, units } => {
-            let text = format!("{cause} has refusals recorded already: nothing was changed.");
+            let text = format!("{cause} logs refusals already. Nothing was changed.");
             let mut notes = vec![Note::new("logged-by-others", text)];
             notes.extend(restart_hint(manager, &units));
             return Ok(RefusalLogging::new(manager, RefusalLogOutcome::OnByOthers, clock, None, units, notes));
@@ -91,7 +91,7 @@ async fn end_logging<M: ServiceManagers>(
         TurnedOff::Nothing { other_cause } => (
             RefusalLogOutcome::Nothing,
             other_cause.map(|by| {
-                let text = format!("{by} has refusals recorded, which is not harden-why's to switch off");
+                let text = format!("{by} logs refusals; harden-why switches off only its own logging");
                 Note::new("logged-by-others", text)
             }),
         ),
@@ -100,7 +100,8 @@ async fn end_logging<M: ServiceManagers>(
             let note = (!names.is_empty()).then(|| {
                 let (flag, names) = (manager.option(), names.join(" "));
                 let text = format!(
-                    "what began meanwhile stays recorded until it starts anew: systemctl {flag}restart {names}"
+                    "processes that started in the meantime keep logging until they restart: systemctl {flag}restart \
+                    {names}"
                 );
                 Note::new("still-logged", text)
             });
@@ -124,8 +125,7 @@ fn restart_hint(manager: Manager, units: &[LoggedUnit]) -> Option<Note> {
     let names: Vec<&str> = running.map(|unit| unit.name.as_str()).collect();
     (!names.is_empty()).then(|| {
         let names = names.join(" ");
-        let text =
-            format!("What runs since before is not recorded until it starts anew: systemctl {flag}restart {names}");
+        let text = format!("Units that ran before are not logged until they restart: systemctl {flag}restart {names}");
         Note::new("restart-to-log", text)
     })
 }

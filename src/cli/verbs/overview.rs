@@ -229,9 +229,9 @@ impl Reply for Overview {
         let (rows, fixed) = self.rows(detail);
         match (self.lines.is_empty(), rows.is_empty()) {
             (true, _) if self.own_units_only => {
-                page.paragraph(0, "No denials of your own units are known. You may not see those of others.");
+                page.paragraph(0, "No denials of your own units. You may not see those of others.");
             }
-            (true, _) => page.line("No denials are known."),
+            (true, _) => page.line("No denials."),
             (false, true) => page.line("All denials are fixed."),
             (false, false) => add_table(&mut page, &rows, self.has_legend, detail == Detail::Full),
         }

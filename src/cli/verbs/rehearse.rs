@@ -53,7 +53,7 @@ pub(crate) async fn rehearse(
     ensure!(
         asked.yes || asked.dry_run || (std::io::stdin().is_terminal() && !common.json),
         UsageError(
-            "rehearse asks before it lifts anything, and there is nobody to ask: say --yes or --dry-run".to_owned()
+            "rehearse asks before it lifts anything, but there is no terminal: add --yes or --dry-run".to_owned()
         )
     );
     let clock = local_time_now();
@@ -109,8 +109,8 @@ fn ensure_no_other_failure(plan: &RehearsalPlan, finished: &FinishedRehearsal) -
     let Some(outcome) = failure(&finished.end).filter(|_| finished.calls.is_empty()) else { return Ok(()) };
     let name = plan.unit.name.as_str();
     bail!(
-        "{name} was {} while nothing was denied to it, and made no call that would be: none of its filters is the \
-         reason. {}",
+        "{name} still {} with nothing blocked, and made no call that its settings deny: its filters are not the \
+        reason. {}",
         describe_state(outcome),
         finished.restoration.describe(name)
     )
@@ -198,7 +198,10 @@ impl RehearsalAnswerer<'_> {
         };
         let calls = join(denied.into_iter().map(str::to_owned));
         let result = if has_come_up(&second) { "with it, the unit starts" } else { "and that did not help" };
-        let text = format!("{calls} opened as well, since the unit did not start without what systemd calls; {result}");
+        let text = format!(
+            "{calls} allowed as well, since the unit did not start without these calls of systemd; \
+            {result}"
+        );
         second.notes.push(Note::new("opens-systemds-calls", text));
         Ok(second)
     }
@@ -254,7 +257,7 @@ impl RehearsalAnswerer<'_> {
         let mut report = Report { schema: SCHEMA, demo: None, units: vec![unit], log: None, notes };
         report.notes.extend(failure(end).map(|outcome| {
             let state = describe_state(outcome);
-            let text = format!("it was {state} while nothing was denied to it: more than these calls is amiss");
+            let text = format!("the unit still {state} with nothing blocked, so these calls are not the only problem");
             Note::new("failed-otherwise", text)
         }));
         Ok(report)
@@ -266,7 +269,7 @@ fn has_come_up(applied: &Applied) -> bool {
     applied.restarted.as_ref().is_some_and(|restarted| restarted.up)
 }
 
-/// Whether an answer has a remedy that is applied unasked.
+/// Whether an answer has a default remedy.
 fn has_default_remedy(report: &Report) -> bool {
     report.units.iter().any(|unit| unit.remedies.iter().any(|remedy| remedy.default))
 }

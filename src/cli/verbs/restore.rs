@@ -28,9 +28,12 @@ pub(crate) fn recover_leftovers(common: &Common, color: ColorChoice) {
                 warn(color, &change.recover(machine).await);
             }
         };
-        timeout(LONGEST, all).await.context("not all of it within a minute; harden-why restore goes on with it")
+        timeout(LONGEST, all).await.context(
+            "the cleanup did not finish within a minute; 'harden-why restore' \
+            continues it",
+        )
     });
     if let Err(error) = recovered {
-        warn(color, &format!("what a killed harden-why left behind is not put right: {error:#}"));
+        warn(color, &format!("cannot clean up after a killed harden-why: {error:#}"));
     }
 }

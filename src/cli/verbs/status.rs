@@ -141,7 +141,7 @@ pub(crate) async fn query_status(common: &Common, clock: &LocalTime) -> Hearing 
                 let recording = ActiveLogging::find(LocalMachine::new(&managers), manager).await;
                 let words = recording.as_ref().map_or_else(
                     || "they leave no record".to_owned(),
-                    |recording| format!("recorded, of processes started {}", recording.when(clock)),
+                    |recording| format!("logged, for processes started {}", recording.when(clock)),
                 );
                 (words, RecordingView::new(manager, recording.as_ref()))
             }
@@ -260,15 +260,15 @@ impl Reply for Hearing {
             page.field("lost", &format!("{lost}; the receive buffer overran {} times", counters.overruns));
             page.field("passed", &format!("{} of other types or senders", plural(counters.ignored, "message")));
             if counters.malformed > 0 {
-                page.field("odd", &format!("{} not understood", plural(counters.malformed, "record")));
+                page.field("odd", &format!("{} that could not be parsed", plural(counters.malformed, "record")));
             }
             if counters.dropped > 0 {
                 let sightings = plural(counters.dropped, "sighting");
-                page.field("gone", &format!("{sightings}: more different denials came than could be stored"));
+                page.field("gone", &format!("{sightings}: too many different denials came at once"));
             }
             if counters.evicted > 0 {
                 let denials = plural(counters.evicted, "denial");
-                page.field("forgot", &format!("{denials} since the store was begun: it was full"));
+                page.field("forgot", &format!("{denials} since the store was created: it was full"));
             }
             page.field("buffer", &format!("{} KiB", counters.receive_buffer / 1024));
         }
@@ -313,7 +313,7 @@ impl Reply for Hearing {
             }
         }
         page.gap();
-        page.line(styled(BOLD, "What cannot be heard here"));
+        page.line(styled(BOLD, "What harden-whyd cannot see here"));
         for limitation in &self.limitations {
             page.gap();
             page.paragraph(2, limitation);

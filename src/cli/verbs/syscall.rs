@@ -79,7 +79,7 @@ fn parse_abi(name: &str) -> anyhow::Result<Abi> {
     Abi::from_name(name).ok_or_else(|| {
         let known: Vec<&str> = Abi::all().map(Abi::name).collect();
         let known = known.join(" ");
-        UsageError(format!("{} is no architecture known here; these are: {known}", escape_excerpt(name))).into()
+        UsageError(format!("{} is not a known architecture; these are: {known}", escape_excerpt(name))).into()
     })
 }
 
@@ -92,7 +92,7 @@ fn find_call(name: &str, abi: Abi, strict: bool, groups: &Groups) -> anyhow::Res
     }
     if elsewhere.is_empty() && !groups.is_known(name) {
         anyhow::bail!(
-            "{} is no system call known here; names are as in 'systemd-analyze syscall-filter'",
+            "{} is not a known system call; names are as in 'systemd-analyze syscall-filter'",
             escape_excerpt(name)
         );
     }

@@ -72,8 +72,8 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     if finished.refusals.iter().any(|refusal| refusal.kind.result == CallResult::Answered) {
         notes.push(Note::new(
             "answered-by-others",
-            "calls that were answered without an error were answered by another than systemd's filters: a supervisor, \
-             a tracer, or the program's own handler of SIGSYS",
+            "systemd's filters return an error, so calls without an error were denied by a supervisor, a tracer, or \
+            the program's own handler of SIGSYS",
         ));
     }
     let mut answers = Vec::new();
@@ -99,7 +99,7 @@ fn answer(tapped: &TappedUnit, incidents: &[Incident], groups: &Groups, local_ti
         // Without a unit no setting can help.
         answer.unproven = None;
     }
-    answer.nothing = "None of its calls was refused meanwhile.";
+    answer.nothing = "None of its calls was refused during the tap.";
     let properties = tapped.settings.as_ref().and_then(|settings| settings.properties.as_ref());
     if let (Some(properties), Some(situation)) = (properties, situation) {
         add_exposure(&mut answer.remedies, properties, situation);

@@ -58,7 +58,7 @@ pub struct LogTally {
     pub records: u64,
     /// Records that the log holds more than once; counted once.
     pub repeats: u64,
-    /// Lines that tell of a death by SIGSYS, or of its unit; absent if there are none.
+    /// Lines that report a death by SIGSYS, or of its unit; absent if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub told: Option<u64>,
     /// Lines about something else.
@@ -289,7 +289,7 @@ impl Answer {
             silence: None,
             apply: None,
             configuration: None,
-            nothing: "No denials of it are known.",
+            nothing: "No denials.",
             is_hidden: false,
             is_unknown: false,
         }

@@ -65,11 +65,7 @@ fn render_answer(page: &mut Page, answer: &Answer, _: Detail) {
             add_instances(page, &answer.instances);
         }
         (Some(unit), None) => page.line(styled(BOLD, unit)),
-        _ => page.line(format_args!(
-            "{} {}",
-            styled(BOLD, "unit unknown"),
-            styled(DIM, "(nothing told whose process it was)")
-        )),
+        _ => page.line(format_args!("{} {}", styled(BOLD, "unit unknown"), styled(DIM, "(no evidence of its unit)"))),
     }
     match (&answer.silence, answer.denials.is_empty()) {
         (Some(silence), true) => render_silence(page, answer.is_hidden, silence),

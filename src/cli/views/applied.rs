@@ -125,7 +125,7 @@ impl Applied {
         if let Some(Applying { number, of, title, .. }) = &self.remedy {
             page.item(&format!("  remedy {number} of {of}: "), title);
             if *number > 1 {
-                page.line("  (--remedy 1 does no more than what was denied takes)");
+                page.line("  (--remedy 1 allows only the denied calls)");
             }
         }
         if let Some(path) = &self.path {
@@ -148,21 +148,19 @@ impl Reply for Applied {
         let mut page = Page::default();
         page.line(self.describe_plan());
         page.line(match (self.outcome, self.confirmed) {
-            (DropInOutcome::Applied, _) => "Written. systemd has read it, and holds what was predicted.",
+            (DropInOutcome::Applied, _) => "Written and loaded; systemd confirms the new filter.",
             (DropInOutcome::Declined, _) => "Nothing was changed.",
             (DropInOutcome::ReadOnly, _) => "Nothing was written: the file system is read-only.",
             (DropInOutcome::DryRun, _) => "Nothing was written: this is what apply would write.",
             (DropInOutcome::Unchanged, _) => {
-                "Already so: its settings changed since what was denied, and there is nothing to apply."
+                "Already so: its settings changed after its latest denial, so there is nothing to apply."
             }
-            (DropInOutcome::Reverted, true) => "Removed. systemd has read its files again, and this is not among them.",
-            (DropInOutcome::Reverted, false) => {
-                "Removed. systemd has read its files again, but is not seen to be rid of it."
-            }
+            (DropInOutcome::Reverted, true) => "Removed and reloaded.",
+            (DropInOutcome::Reverted, false) => "Removed and reloaded, but systemd does not confirm it.",
             (DropInOutcome::Nothing, _) => "Already so: there is no drop-in of harden-why to remove.",
         });
         if let Some(runtime) = &self.runtime {
-            page.line("To have it until the next boot:");
+            page.line("To allow it until the next boot:");
             page.line(format_args!("  {}", styled(GOOD, runtime)));
         }
         if let Some(configuration) = &self.configuration {
@@ -172,7 +170,7 @@ impl Reply for Applied {
             restarted.add_to_page(&mut page);
         }
         match self.instances.as_deref() {
-            Some([]) => page.line("No instance had to be restarted."),
+            Some([]) => page.line("No instance needed a restart."),
             instances => {
                 for RestartedInstance { unit, active_state, result } in instances.into_iter().flatten() {
                     let state = describe_state(active_state, result.as_deref());
@@ -228,7 +226,7 @@ pub(crate) fn diff(old: &[u8], new: &[u8]) -> Vec<String> {
 pub(crate) fn reload_note(unit: &Unit) -> Note {
     Note::new(
         "reload-to-apply",
-        format!("systemd has not read the files: systemctl {}daemon-reload", unit.manager.option()),
+        format!("systemd has not reloaded its files: run systemctl {}daemon-reload", unit.manager.option()),
     )
 }
 

@@ -76,7 +76,7 @@ fn in_groups(denial: &DenialView) -> String {
 
 fn add_process(page: &mut Page, denial: &DenialView) {
     let program = denial.exe.as_deref().unwrap_or("unknown executable");
-    // A log can tell of a death without the pid.
+    // A log can report a death without the pid.
     let pid = (denial.pid != 0).then(|| format!("pid {}", denial.pid));
     let comm = (!denial.comm.is_empty()).then(|| format!("comm {}", denial.comm));
     let uid = denial.uid.as_ref().map(|uid| format!("uid {uid}"));

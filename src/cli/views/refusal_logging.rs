@@ -111,7 +111,7 @@ impl RefusalLogging {
         page.paragraph(
             0,
             &format!(
-                "What units of {} are refused with an error will be recorded until {}, of processes started from now on.",
+                "Calls that fail with an error will be logged until {1}, for processes of {0} started from now on.",
                 self.whose,
                 styled(BOLD, &self.shown)
             ),
@@ -120,14 +120,14 @@ impl RefusalLogging {
             self.units.iter().filter(|unit| unit.running).partition(|unit| unit.not_restarted.is_none());
         if !anew.is_empty() {
             page.gap();
-            page.line(styled(WARN, "These are restarted for that:"));
+            page.line(styled(WARN, "These units restart for that:"));
             for unit in anew {
                 unit_line(&mut page, unit, "");
             }
         }
         if !left.is_empty() {
             page.gap();
-            page.line("These are not restarted, and come under it when they start anew:");
+            page.line("These units do not restart, and are logged from their next start:");
             for unit in left {
                 unit_line(&mut page, unit, unit.not_restarted.unwrap_or_default());
             }
@@ -162,15 +162,23 @@ impl Reply for RefusalLogging {
                     add_result(&mut page, unit);
                 }
                 if idle > NAMED {
-                    page.line(format_args!("  {} do not run: recorded once they start", plural(idle as u64, "unit")));
+                    page.line(format_args!(
+                        "  {} do not run: logged from their next start",
+                        plural(idle as u64, "unit")
+                    ));
                 }
             }
             RefusalLogOutcome::OnByOthers | RefusalLogOutcome::Declined => page.line("Nothing was changed."),
             RefusalLogOutcome::Ended => page.paragraph(
                 0,
-                &format!("Ended for {whose}: what is refused with an error in processes started from now on leaves no record."),
+                &format!(
+                    "Ended for {whose}: calls that fail with an error leave no record in processes started from \
+                    now on."
+                ),
             ),
-            RefusalLogOutcome::Nothing => page.line(format_args!("harden-why has nothing to end: it logs no refusals for {whose}.")),
+            RefusalLogOutcome::Nothing => {
+                page.line(format_args!("harden-why has nothing to end: it logs no refusals for {whose}."))
+            }
         }
         add_notes(&mut page, &self.notes);
         page.finish()
@@ -193,14 +201,14 @@ fn add_result(page: &mut Page, unit: &LoggedUnit) {
             let result = outcome.result.as_ref().filter(|result| *result != "success");
             let result = result.map_or_else(String::new, |result| format!(" ({})", escape(result.as_bytes())));
             match state.as_str() {
-                "inactive" => format!("has ended meanwhile{result}: recorded once it starts"),
+                "inactive" => format!("has ended{result}: logged from its next start"),
                 "failed" => format!("restarted: {}{result}", styled(BAD, &state)),
                 _ => format!("restarted: {}{result}", styled(GOOD, &state)),
             }
         }
-        (Some(Err(error)), _) => styled(BAD, format_args!("not seen to start anew: {error}")),
+        (Some(Err(error)), _) => styled(BAD, format_args!("did not restart in time: {error}")),
         (None, Some(why)) => format!("not restarted ({why})"),
-        (None, None) => "does not run: recorded once it starts".to_owned(),
+        (None, None) => "does not run: logged from its next start".to_owned(),
     };
     page.item(&format!("  {}  ", unit.name), &what);
 }

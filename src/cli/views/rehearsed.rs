@@ -114,7 +114,7 @@ impl RehearsalView {
     pub(crate) fn stopped(plan: &RehearsalPlan, stopped: &StoppedRehearsal) -> Self {
         let StoppedRehearsal { end, took, calls } = stopped;
         let mut view = Self::after_run(plan, (end, *took), calls);
-        view.words.push(format!("{} is stopped, and starts once you have answered.", plan.unit.name));
+        view.words.push(format!("{} is stopped, and starts when you have answered.", plan.unit.name));
         view
     }
 
@@ -145,9 +145,9 @@ impl RehearsalView {
         let name = plan.unit.name.as_str();
         let why = match end {
             RehearsalEnd::Signal(signal) => format!("until {signal}"),
-            RehearsalEnd::Time => "for the time that was asked for".to_owned(),
+            RehearsalEnd::Time => "for the given time".to_owned(),
             RehearsalEnd::Idle => "until no new call came".to_owned(),
-            RehearsalEnd::Unit(state) if state.sub_state == "exited" => "until it had done its work".to_owned(),
+            RehearsalEnd::Unit(state) if state.sub_state == "exited" => "until it had finished".to_owned(),
             RehearsalEnd::Unit(state) => format!("until it ended by itself, {}", describe_state(&state.outcome)),
         };
         let seen = match counts.values().filter(|(_, systemd)| !systemd).count() {
@@ -233,14 +233,14 @@ pub(crate) fn describe_plan(plan: &RehearsalPlan) -> String {
     let whose = describe_manager(&unit.manager.to_string());
     page.line(format_args!("{} {}", styled(BOLD, &unit.name), styled(DIM, format_args!("({whose})"))));
     page.line(format_args!("  {}", styled(PLACE, shown_path(path))));
-    let begin = if facts.is_running() { "started anew" } else { "started" };
+    let begin = if facts.is_running() { "restarted" } else { "started" };
     page.paragraph(
         2,
         &styled(
             WARN,
             format_args!(
-                "It is {begin}, and runs less protected than its settings say until the end: what they would have \
-                 denied is done, and noted."
+                "It is {begin}, and runs less protected than its settings say until the end: calls that they would \
+                deny take effect, and are recorded."
             ),
         ),
     );
@@ -252,14 +252,17 @@ pub(crate) fn describe_plan(plan: &RehearsalPlan) -> String {
     if !more.is_empty() {
         page.field(
             "more",
-            &format!("{more} also take devices, capabilities or files away, which it has meanwhile (--keep)"),
+            &format!(
+                "{more} also restrict devices, capabilities or files, which the unit has during the rehearsal \
+                (--keep)"
+            ),
         );
     }
     for (directive, calls) in &rehearsal.unlogged {
         let calls = if calls.is_empty() {
-            "nothing of it is told"
+            "none of its calls is shown"
         } else {
-            &format!("not told are {}", join(calls.iter().map(ToString::to_string)))
+            &format!("not shown: {}", join(calls.iter().map(ToString::to_string)))
         };
         page.field(
             "unlogged",
@@ -268,10 +271,16 @@ pub(crate) fn describe_plan(plan: &RehearsalPlan) -> String {
     }
     if !rehearsal.enosys.is_empty() {
         let calls = join(rehearsal.enosys.iter().map(ToString::to_string));
-        page.field("as ever", &format!("{calls} answered as if the kernel had none, so that programs do without"));
+        page.field(
+            "as ever",
+            &format!(
+                "{calls} still fail as on a kernel without them, so that programs make other \
+            calls"
+            ),
+        );
     }
     if rehearsal.replaces_log {
-        page.field("aside", "its own SystemCallLog=, whose records there are none of meanwhile");
+        page.field("aside", "its own SystemCallLog=, which logs nothing during the rehearsal");
     }
     let stays = keys(&mut rehearsal.kept.iter());
     if !stays.is_empty() {

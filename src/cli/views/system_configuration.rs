@@ -30,7 +30,10 @@ impl SystemConfiguration {
     /// Adds the lines to a page.
     pub(crate) fn add_to_page(&self, page: &mut Page) {
         let whose = if self.form == "nixos" { "configuration (NixOS)" } else { "own configuration or image" };
-        page.paragraph(0, &format!("{} is read-only. To keep it, put this into the system's {whose}:", self.read_only));
+        page.paragraph(
+            0,
+            &format!("{} is read-only. To keep the remedy, add this to the system's {whose}:", self.read_only),
+        );
         for line in &self.lines {
             page.line(format_args!("  {}", styled(GOOD, line)));
         }

@@ -104,9 +104,7 @@ impl SilentUnits {
         let notes = (!complete).then(|| {
             Note::new(
                 "units-incomplete",
-                format!(
-                    "the {whose} did not tell of all its units in time: more of them may be refused calls silently"
-                ),
+                format!("the {whose} did not list all its units in time: more of them may be refused calls silently"),
             )
         });
         Self { units, recorded: recorded.into_iter().collect(), notes: notes.into_iter().collect() }
@@ -114,7 +112,7 @@ impl SilentUnits {
 
     fn unknown(manager: Manager, error: &SystemdError) -> Self {
         let whose = describe_manager(&manager.to_string());
-        let note = format!("which units of the {whose} are refused calls without a record is not known: {error}");
+        let note = format!("cannot find the units of the {whose} that are refused calls silently: {error}");
         Self { notes: vec![Note::new("units-unknown", note)], ..Self::default() }
     }
 
@@ -149,7 +147,7 @@ impl SilentUnits {
                 page.gap();
                 page.line(styled(BOLD, format_args!("Units whose refusals are logged now: {}", recorded.len())));
                 add_units(page, &recorded);
-                page.paragraph(2, &format!("Of the {}, of processes started {when}.", describe_manager(manager)));
+                page.paragraph(2, &format!("For the {}, processes started {when}.", describe_manager(manager)));
             } else {
                 let units = plural(recorded.len() as u64, "unit");
                 page.paragraph(
