@@ -739,7 +739,7 @@ fn text_fits_the_width_of_the_terminal() {
     // The widest line of more than one word.
     let widest = |columns: u16| {
         let command = format!(
-            "stty rows 24 cols {columns}; {program} --bus {NO_BUS} --state-dir {} not-here-a",
+            "stty rows 24 cols {columns}; {program} --no-pager --bus {NO_BUS} --state-dir {} not-here-a",
             text(dir.path())
         );
         let mut script = Command::new("script");
