@@ -342,6 +342,18 @@ pub struct Follow {
     #[arg(value_name = "UNIT", help = "The units to follow [all]; a name without suffix means .service")]
     pub units: Vec<String>,
 
+    /// A unit to follow, as in journalctl; may be given several times
+    #[arg(long = "unit", short = 'u', value_name = "UNIT")]
+    pub more_units: Vec<String>,
+
+    /// First show the latest N denials
+    #[arg(long, short = 'n', value_name = "N")]
+    pub lines: Option<u32>,
+
+    /// Nothing changes: accepted as in journalctl
+    #[arg(long, short)]
+    pub follow: bool,
+
     /// Only units of the system manager
     #[arg(long, conflicts_with = "user")]
     pub system: bool,

@@ -9,5 +9,5 @@ pub mod store;
 pub use fold::{Fold, Folded, IncidentChange, RepeatSighting, Sighting, Slot};
 pub use incident::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent, Sample, SightingSource};
 pub use outcome_words::describe_outcome;
-pub(crate) use outcome_words::{describe_event, describe_headline, describe_likely_directives};
+pub(crate) use outcome_words::{describe_briefly, describe_event, describe_headline, describe_likely_directives};
 pub use store::{Evicted, Query, Recorded, ReplacedFile, RowId, Store, StoreError, Stored, UnitSummary};

@@ -62,6 +62,28 @@ pub fn describe_outcome(incident: &Incident) -> Cow<'static, str> {
     }
 }
 
+/// Returns what happened, in few words that follow the call's name.
+pub(crate) fn describe_briefly(incident: &Incident) -> Cow<'static, str> {
+    let Some(denial) = incident.denial() else { return "killed the process, without a record".into() };
+    match incident.key.source {
+        SightingSource::Tap { errno: 0 } => "not made, and reported as made".into(),
+        SightingSource::Tap { errno } | SightingSource::Strace { errno } => {
+            format!("refused with {}", Effect::Errno(errno)).into()
+        }
+        SightingSource::Rehearsal => "would be denied (rehearsal)".into(),
+        SightingSource::Audit | SightingSource::Log => match denial.action {
+            Action::KillProcess | Action::Kill => "denied, process killed (SIGSYS)".into(),
+            Action::KillThread => "denied, thread killed (SIGSYS)".into(),
+            Action::Errno => "refused with an error".into(),
+            Action::Log => "logged, and allowed".into(),
+            Action::Trap => "denied, SIGSYS sent".into(),
+            Action::UserNotif => "held for a supervisor".into(),
+            Action::Trace => "held for a tracer".into(),
+            Action::Other(_) => "denied".into(),
+        },
+    }
+}
+
 /// Returns what happened, in words that follow the call's name in a headline.
 pub(crate) fn describe_headline(incident: &Incident) -> String {
     match incident.denial() {

@@ -195,6 +195,9 @@ impl Machine {
     }
 }
 
+/// What `follow` says as soon as it listens.
+const CONNECTED: &str = "connected to harden-whyd, waiting for denials";
+
 /// Starts `harden-why follow --json`.
 struct Following {
     child: Child,
@@ -230,6 +233,19 @@ impl Following {
         Self { child, out, err }
     }
 
+    /// Starts `harden-why follow` for a person.
+    fn start_page(machine: &Machine, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_harden-why"));
+        command.args(["--bus", &machine.address(), "follow"]).args(arguments).env("TZ", "UTC");
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (out, err) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
+        Self { child, out, err }
+    }
+
+    async fn line(&mut self) -> String {
+        timeout(PATIENCE, self.out.recv()).await.unwrap().unwrap()
+    }
+
     /// The next object: its number, whether it is new, and the call.
     async fn object(&mut self) -> (i64, bool, String) {
         let Ok(Some(line)) = timeout(PATIENCE, self.out.recv()).await else {
@@ -241,8 +257,14 @@ impl Following {
         (object["id"].as_i64().unwrap(), object["new"].as_bool().unwrap(), call.as_str().unwrap().to_owned())
     }
 
+    /// The next message, other than that it is connected.
     async fn error(&mut self) -> String {
-        timeout(PATIENCE, self.err.recv()).await.unwrap().unwrap()
+        loop {
+            let message = timeout(PATIENCE, self.err.recv()).await.unwrap().unwrap();
+            if !message.contains(CONNECTED) {
+                return message;
+            }
+        }
     }
 }
 
@@ -344,4 +366,34 @@ async fn replaced_store_gives_old_numbers_to_new_incidents() {
     // The same incident as before, but later.
     machine.tell(&daemon, &stored(2, 1, now() + 2)).await;
     assert_eq!(following.object().await, (2, false, "write".to_owned()));
+}
+
+#[tokio::test]
+async fn person_reads_that_it_is_connected_and_then_a_line_per_denial() {
+    let earlier = (1..=5).map(|id| stored(6 - id, u32::try_from(6 - id).unwrap(), now() - id * 100_000)).collect();
+    let Some(machine) = Machine::start(State { stored: earlier, ..State::default() }) else { return };
+    let daemon = machine.serve().await;
+    let arguments = ["-f", "-n", "2", "-u", "not-here", "--unit=other"];
+    let mut following = Following::start_page(&machine, &arguments);
+    let connected = timeout(PATIENCE, following.err.recv()).await.unwrap().unwrap();
+    assert!(connected.contains(CONNECTED), "{connected}");
+    for call in ["stat", "fstat"] {
+        let line = following.line().await;
+        assert!(line.contains(&format!("not-here.service: {call} ")), "the latest two, the oldest first: {line}");
+    }
+    let at = now() + 1;
+    let mut new = stored(10, 41, at);
+    machine.tell(&daemon, &new).await;
+    let line = following.line().await;
+    let (time, rest) = line.split_once(" not-here.service: ").unwrap();
+    assert!(time.len() == "00:00:00".len() && time.matches(':').count() == 2, "{line}");
+    assert_eq!(rest, "socket denied, process killed (SIGSYS)");
+    new.incident.count = 4;
+    machine.tell(&daemon, &new).await;
+    assert!(following.line().await.ends_with("socket denied, process killed (SIGSYS), 4 times"));
+
+    let mut whole = Following::start_page(&machine, &["-v", "-n", "1"]);
+    let line = whole.line().await;
+    assert!(line.contains("not-here.service: "), "{line}");
+    assert!(whole.line().await.is_empty() && whole.line().await.contains("not-here.service"), "the answer follows");
 }

@@ -21,3 +21,13 @@ pub(crate) fn describe_manager(manager: &str) -> String {
         None => "system manager".to_owned(),
     }
 }
+
+/// Describes a unit, from the JSON form of its manager: a unit of the system manager by its name alone.
+pub(crate) fn describe_unit(name: &str, manager: &str) -> String {
+    let own = Manager::User(nix::unistd::geteuid().as_raw()).to_string();
+    match manager.strip_prefix("user:") {
+        None => name.to_owned(),
+        Some(_) if manager == own => format!("{name} (user)"),
+        Some(uid) => format!("{name} (uid {})", uid),
+    }
+}

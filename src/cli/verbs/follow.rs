@@ -1,4 +1,4 @@
-//! `follow`: prints denials as they happen, each new one with its diagnosis, until interrupted.
+//! `follow`: prints denials as they happen, a line each, until interrupted.
 
 pub(crate) mod inbox;
 pub(crate) mod shown;
@@ -11,18 +11,19 @@ use crate::cli::lookup::incident_source::ManagerScope;
 use crate::cli::lookup::unit_names::{is_named_by, resolve_alias};
 use crate::cli::lookup::unit_words::find_unit_name;
 use crate::cli::terminal::clock::local_time_now;
-use crate::cli::terminal::output::{Detail, warn};
-use crate::cli::terminal::page::{DIM, styled};
+use crate::cli::terminal::output::{Detail, print_message, warn};
+use crate::cli::terminal::page::{BAD, BOLD, DIM, PLACE, styled};
+use crate::cli::terminal::words::{count_times, describe_unit};
 use crate::cli::views::answer::{Answer, SCHEMA};
 use crate::cli::views::answer_page;
-use crate::diagnosis::diagnose;
+use crate::cli::views::decision::describe_decision;
+use crate::diagnosis::{diagnose, diagnose_causes};
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
 use crate::incidents::local_time::{LocalTime, moment};
-use crate::incidents::{Moment, RowId, Stored};
+use crate::incidents::{Incident, Moment, RowId, Stored, describe_briefly};
 use crate::operations::outcome::NoRights;
 use crate::outlet::access::OWN_UNITS_ONLY;
-use crate::outlet::alert;
 use crate::outlet::caveats::hearing_notes;
 use crate::outlet::client;
 use crate::outlet::client::{HardenWhyProxy, explained, is_nothing_yet, patiently};
@@ -83,7 +84,8 @@ struct RepeatedIncidentLine {
 /// # Errors
 /// A name is invalid, the daemon does not answer, or stdout is closed.
 pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) -> anyhow::Result<ExitStatus> {
-    let mut names = asked.units.iter().map(|name| find_unit_name(name)).collect::<Result<Vec<_>, _>>()?;
+    let asked_units = asked.units.iter().chain(&asked.more_units);
+    let mut names = asked_units.map(|name| find_unit_name(name)).collect::<Result<Vec<_>, _>>()?;
     let scope = ManagerScope::from_flags(asked.system, asked.user);
     let managers = Managers::new(&common.bus);
     let mut own = Vec::new();
@@ -100,7 +102,10 @@ pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
     }
     let mut follower = Follower {
         out: AutoStream::new(io::stdout(), color),
+        color,
         json: common.json,
+        detail: Detail::from_options(common),
+        latest: asked.lines.unwrap_or_default() as usize,
         names,
         scope,
         managers,
@@ -140,7 +145,11 @@ async fn has_any_unit(managers: &Managers, manager: Manager, names: &[UnitName])
 
 struct Follower {
     out: AutoStream<Stdout>,
+    color: ColorChoice,
     json: bool,
+    detail: Detail,
+    /// How many earlier incidents to show first.
+    latest: usize,
     /// The units to show; all if empty.
     names: Vec<UnitName>,
     scope: ManagerScope,
@@ -193,6 +202,10 @@ impl Follower {
     /// Subscribes to a daemon that just appeared, prints its caveats, and shows the incidents missed before.
     async fn subscribe(&mut self, client: &HardenWhyProxy<'static>, inbox: &mut Inbox) -> anyhow::Result<()> {
         inbox.call(client.subscribe()).await?.map_err(explained)?;
+        if !self.subscribed {
+            let what = "connected to harden-whyd, waiting for denials (Ctrl+C ends it)";
+            print_message(self.color, DIM, what);
+        }
         self.subscribed = true;
         let status = inbox.call(client.status()).await?.map_err(explained)?;
         let notes = hearing_notes(&status);
@@ -200,6 +213,7 @@ impl Follower {
             self.warn(&note.text);
         }
         self.printed_notes = notes;
+        self.show_latest(client, inbox).await?;
         match self.list_missed(client, inbox).await? {
             Ok(missed) => {
                 self.behind = false;
@@ -219,6 +233,42 @@ impl Follower {
             self.warn(&format!("{sightings} came too fast to be shown: 'harden-why' lists them"));
         }
         Ok(())
+    }
+
+    /// Shows the latest incidents of before, once, the oldest of them first.
+    async fn show_latest(&mut self, client: &HardenWhyProxy<'static>, inbox: &mut Inbox) -> anyhow::Result<()> {
+        let most = std::mem::take(&mut self.latest);
+        let mut latest: Vec<Stored> = Vec::new();
+        let mut offset = 0;
+        while latest.len() < most {
+            let page = match inbox.call(client.list_incidents("", "", 0, offset, MAX_INCIDENTS)).await? {
+                Err(error) if is_nothing_yet(&error) => break,
+                page => page.map_err(explained)?,
+            };
+            let is_last = page.len() < MAX_INCIDENTS as usize;
+            offset += MAX_INCIDENTS;
+            for dict in page {
+                let stored: Stored = dict.try_into()?;
+                if self.is_wanted(&stored) && latest.len() < most {
+                    latest.push(stored);
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        for stored in latest.iter().rev() {
+            self.show(stored).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether an incident is of a unit to show.
+    fn is_wanted(&self, stored: &Stored) -> bool {
+        let unit = stored.incident.key.unit.as_ref();
+        let is_named = self.names.is_empty()
+            || unit.is_some_and(|unit| self.names.iter().any(|name| is_named_by(name, &unit.name)));
+        is_named && self.scope.includes(unit.map(|unit| unit.manager))
     }
 
     /// Lists the incidents that the daemon stored since the last one shown, newest first.
@@ -262,10 +312,7 @@ impl Follower {
             let late = i64::try_from(STORE_DELAY.as_millis()).unwrap_or_default();
             self.since = self.since.max(millis.saturating_sub(late));
         }
-        let unit = incident.key.unit.as_ref();
-        let named = self.names.is_empty()
-            || unit.is_some_and(|unit| self.names.iter().any(|name| is_named_by(name, &unit.name)));
-        if !named || !self.scope.includes(unit.map(|unit| unit.manager)) {
+        if !self.is_wanted(stored) {
             return Ok(());
         }
         let text = match self.shown.record(incident) {
@@ -282,21 +329,30 @@ impl Follower {
         warn(self.out.current_choice(), what);
     }
 
-    /// Lays out a new incident with its diagnosis.
-    async fn render_new(&self, Stored { id, incident }: &Stored) -> anyhow::Result<String> {
-        let groups = &self.loaded.groups;
-        let unit = incident.key.unit.as_ref();
+    /// Lays out a new incident: a line, with `--verbose` the whole answer as well, or JSON.
+    async fn render_new(&mut self, stored: &Stored) -> anyhow::Result<String> {
+        let Stored { id, incident } = stored;
+        let unit = incident.key.unit.clone();
         let (mut situation, mut notes) = (None, Vec::new());
-        if let Some(unit) = unit {
-            let known = unit_settings::load(&self.managers, unit, groups).await;
+        if let Some(unit) = &unit {
+            let known = unit_settings::load(&self.managers, unit, &self.loaded.groups).await;
             LoadedSettings { situation, notes, .. } = known;
         }
+        let groups = &self.loaded.groups;
+        let clock = local_time_now();
+        let causes = diagnose_causes(vec![incident.clone()], situation.as_ref(), groups);
+        let decision = causes.findings.first().map(|finding| describe_decision(finding, &clock)).unwrap_or_default();
+        let line = describe_denial(incident, &decision, &clock);
+        self.shown.set_decision(&incident.key, &decision);
+        if !self.json && self.detail != Detail::Full {
+            return Ok(line);
+        }
         let diagnosis = diagnose(vec![incident.clone()], situation.as_ref(), groups);
-        let answer = Answer::new(unit, &diagnosis, situation.as_ref(), groups, &local_time_now(), notes);
+        let answer = Answer::new(unit.as_ref(), &diagnosis, situation.as_ref(), groups, &clock, notes);
         Ok(if self.json {
             serde_json::to_string(&NewIncidentLine { schema: SCHEMA, id: *id, new: true, answer: &answer })? + "\n"
         } else {
-            answer_page::render_unit_answer(&answer, Detail::Full) + "\n"
+            format!("{line}\n{}\n", answer_page::render_unit_answer(&answer, Detail::Full))
         })
     }
 
@@ -316,9 +372,26 @@ impl Follower {
             };
             return Ok(serde_json::to_string(&line)? + "\n");
         }
-        let at = local_time_now().show(&incident.last).unwrap_or_default();
-        Ok(format!("{} {}\n", styled(DIM, at), alert::message(incident, None)))
+        Ok(describe_denial(incident, self.shown.decision(&incident.key), &local_time_now()))
     }
+}
+
+/// Describes an incident on one line: time, unit, call, outcome, and what decided.
+fn describe_denial(incident: &Incident, decision: &str, clock: &LocalTime) -> String {
+    let shown = clock.show(&incident.last).unwrap_or_default();
+    let at = shown.strip_prefix(&clock.today()).map_or(shown.as_str(), str::trim_start);
+    let unit = incident.key.unit.as_ref();
+    let unit = unit
+        .map_or_else(|| "unit unknown".to_owned(), |unit| describe_unit(unit.name.as_str(), &unit.manager.to_string()));
+    let call = incident.denial().map_or_else(|| "SIGSYS".to_owned(), |denial| denial.call.to_string());
+    let count = if incident.count > 1 { format!(", {}", count_times(incident.count)) } else { String::new() };
+    let by = if decision.is_empty() || decision == "unknown" {
+        String::new()
+    } else {
+        format!(", by {}", styled(PLACE, decision))
+    };
+    let outcome = describe_briefly(incident);
+    format!("{} {}: {} {outcome}{count}{by}\n", styled(DIM, at), styled(BOLD, unit), styled(BAD, call))
 }
 
 fn now_millis(clock: &LocalTime) -> i64 {

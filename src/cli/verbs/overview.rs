@@ -13,11 +13,12 @@ use crate::cli::lookup::incident_source::IncidentScope;
 use crate::cli::lookup::unit_names::parse_scope;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{Page, add_notes};
+use crate::cli::terminal::words::describe_unit;
 use crate::cli::views::answer::SCHEMA;
 use crate::incidents::UnitSummary;
 use crate::incidents::local_time::{LocalTime, moment};
 use crate::units::{Unit, UnitName};
-use examined::{DenialState, ExaminedUnit, examine, shown_name};
+use examined::{DenialState, ExaminedUnit, examine};
 use serde::Serialize;
 use silent::{SilentUnit, SilentUnits};
 use table::{Row, add_table};
@@ -138,7 +139,7 @@ impl OverviewLine {
     fn row(&self) -> Row {
         let named = self.unit.as_deref().zip(self.manager.as_deref());
         Row {
-            unit: named.map_or_else(|| "unit unknown".to_owned(), |(unit, manager)| shown_name(unit, manager)),
+            unit: named.map_or_else(|| "unit unknown".to_owned(), |(unit, manager)| describe_unit(unit, manager)),
             name: self.unit.clone(),
             state: self.state,
             calls: self.calls.clone(),
@@ -203,7 +204,7 @@ fn fold_rows(lines: &[&OverviewLine]) -> Option<Row> {
     let mut row = newest.row();
     if let Some(template) = newest.template().filter(|_| !others.is_empty()) {
         let manager = newest.manager.as_deref().unwrap_or_default();
-        row.unit = format!("{} ({})", shown_name(template.as_str(), manager), lines.len());
+        row.unit = format!("{} ({})", describe_unit(template.as_str(), manager), lines.len());
         row.name = Some(template.to_string());
     }
     for other in others {

@@ -4,6 +4,7 @@ pub mod answer;
 pub(crate) mod answer_page;
 pub(crate) mod applied;
 pub(crate) mod cause;
+pub(crate) mod decision;
 pub(crate) mod denials;
 pub(crate) mod progress_words;
 pub(crate) mod refusal_logging;

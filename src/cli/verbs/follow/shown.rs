@@ -17,8 +17,15 @@ pub(crate) enum IncidentNews {
     Known,
 }
 
-/// Count, and latest sighting in milliseconds since the epoch.
-type ShownState = (u64, i64);
+/// An incident as it was shown last.
+#[derive(Debug, Clone, Default)]
+struct ShownState {
+    count: u64,
+    /// The latest sighting, in milliseconds since the epoch.
+    last: i64,
+    /// What decided it: a file and line, or a word.
+    decision: String,
+}
 
 /// The incidents shown most recently, each with its state then.
 #[derive(Debug, Default)]
@@ -36,14 +43,27 @@ impl ShownIncidents {
         let novelty = match known {
             None => IncidentNews::New,
             // After the store was removed, the count is lower and the sighting later.
-            Some((count, shown)) if incident.count > *count || last > *shown => IncidentNews::Repeated,
+            Some(shown) if incident.count > shown.count || last > shown.last => IncidentNews::Repeated,
             Some(_) => return IncidentNews::Known,
         };
+        let decision = known.map_or_else(String::new, |shown| shown.decision.clone());
         if self.recent.len() >= MOST {
             self.earlier = std::mem::take(&mut self.recent);
         }
-        self.recent.insert(incident.key.clone(), (incident.count, last));
+        self.recent.insert(incident.key.clone(), ShownState { count: incident.count, last, decision });
         novelty
+    }
+
+    /// Remembers what decided a recorded incident, for the lines about its repetitions.
+    pub(crate) fn set_decision(&mut self, key: &IncidentKey, decision: &str) {
+        if let Some(shown) = self.recent.get_mut(key) {
+            decision.clone_into(&mut shown.decision);
+        }
+    }
+
+    /// Returns what decided a recorded incident; empty if that is unknown.
+    pub(crate) fn decision(&self, key: &IncidentKey) -> &str {
+        self.recent.get(key).map_or("", |shown| &shown.decision)
     }
 }
 
@@ -77,7 +97,11 @@ mod tests {
         assert_eq!(shown.record(&incident(1, 3, 20)), IncidentNews::Known, "an earlier state");
         assert_eq!(shown.record(&incident(1, 1, 40)), IncidentNews::Repeated, "after the store was removed");
         assert_eq!(shown.record(&incident(1, 2, 50)), IncidentNews::Repeated);
+        shown.set_decision(&incident(1, 2, 50).key, "x.service:3");
         assert_eq!(shown.record(&incident(2, 1, 1)), IncidentNews::New);
+        assert_eq!(shown.record(&incident(1, 3, 60)), IncidentNews::Repeated);
+        let decisions = [1, 2].map(|exe| shown.decision(&incident(exe, 1, 1).key));
+        assert_eq!(decisions, ["x.service:3", ""]);
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! The units with denials, looked up: their state now, the denied calls, and the file and line that decided.
 
-use crate::audit::text::{escape, shown_path};
 use crate::cli::lookup::context::Context;
-use crate::cli::views::answer::CauseView;
-use crate::diagnosis::{DenialCause, Diagnosis, Elsewhere, Finding, TakesEffect, diagnose_causes};
+use crate::cli::views::decision::describe_decision;
+use crate::diagnosis::{Diagnosis, TakesEffect, diagnose_causes};
 use crate::host::unit_settings::{LoadedSettings, from_answer, without_rehearsal};
 use crate::incidents::local_time::LocalTime;
 use crate::incidents::{Incident, Moment};
@@ -134,26 +133,6 @@ impl ExaminedUnit {
     }
 }
 
-/// Returns the file and line that decided a denial, or a word in place of these.
-fn describe_decision(finding: &Finding, clock: &LocalTime) -> String {
-    if let DenialCause::Elsewhere(Elsewhere::Fixed(fixed)) = &finding.cause {
-        return fixed.by.as_deref().map_or_else(|| "changed settings".to_owned(), shown_path);
-    }
-    let CauseView { kind, directives, .. } = CauseView::new(finding, clock);
-    match directives.first() {
-        Some(decided) => match (&decided.file, decided.line) {
-            (Some(file), Some(line)) => format!("{file}:{line}"),
-            _ => format!("{}=", decided.directive),
-        },
-        None => match kind {
-            "elsewhere" => "another filter",
-            "runtime" => "a container runtime",
-            _ => "unknown",
-        }
-        .to_owned(),
-    }
-}
-
 /// Returns the state of a unit; `None` if its manager does not answer.
 fn find_state(settings: &LoadedSettings, diagnosis: &Diagnosis) -> Option<DenialState> {
     if settings.is_gone {
@@ -180,14 +159,4 @@ fn find_state(settings: &LoadedSettings, diagnosis: &Diagnosis) -> Option<Denial
         () if properties.is_running() => DenialState::Running,
         () => DenialState::Inactive,
     })
-}
-
-/// Returns a unit as the table names it: units of the system manager by their name alone.
-pub(crate) fn shown_name(name: &str, manager: &str) -> String {
-    let own = Manager::User(nix::unistd::geteuid().as_raw()).to_string();
-    match manager.strip_prefix("user:") {
-        None => name.to_owned(),
-        Some(_) if manager == own => format!("{name} (user)"),
-        Some(uid) => format!("{name} (uid {})", escape(uid.as_bytes())),
-    }
 }

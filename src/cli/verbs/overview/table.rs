@@ -3,6 +3,7 @@
 use super::examined::DenialState;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, columns, styled};
 use crate::cli::terminal::words::count_times;
+use crate::cli::views::decision::shorten_place;
 use anstyle::Style;
 
 /// The space between two columns.
@@ -131,21 +132,6 @@ fn shorten_calls(calls: &[String], most: usize) -> String {
     }
 }
 
-/// Shows the first place within a width, and counts the others. Leaves out directories from the left.
-fn shorten_place(places: &[String], room: usize) -> String {
-    let Some(first) = places.first() else { return "-".to_owned() };
-    let more = if places.len() > 1 { format!(" +{}", places.len() - 1) } else { String::new() };
-    let fits = |place: &str| place.chars().count() + more.len() <= room;
-    if fits(first) {
-        return format!("{first}{more}");
-    }
-    let name = first.rsplit('/').next().unwrap_or(first);
-    let parents =
-        first.match_indices('/').skip(1).map(|(at, _)| format!("\u{2026}{}", first.get(at..).unwrap_or(name)));
-    let longest = parents.into_iter().find(|place| fits(place));
-    format!("{}{more}", longest.as_deref().unwrap_or(name))
-}
-
 /// Shortens a name in its middle.
 fn elide_middle(name: &str, width: usize) -> String {
     let length = name.chars().count();
@@ -161,17 +147,6 @@ fn elide_middle(name: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn place_loses_directories_from_the_left_and_keeps_its_file() {
-        let places = ["/etc/systemd/system/web.service.d/50-hardening.conf:6".to_owned(), "x".to_owned()];
-        let shorten = |room| shorten_place(&places, room);
-        assert_eq!(shorten(80), "/etc/systemd/system/web.service.d/50-hardening.conf:6 +1");
-        assert_eq!(shorten(45), "\u{2026}/web.service.d/50-hardening.conf:6 +1");
-        assert_eq!(shorten(0), "50-hardening.conf:6 +1");
-        assert_eq!(shorten_place(&["another filter".to_owned()], 3), "another filter");
-        assert_eq!(shorten_place(&[], 3), "-");
-    }
 
     #[test]
     fn name_is_shortened_in_its_middle() {
