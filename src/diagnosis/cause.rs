@@ -68,6 +68,19 @@ impl DenialCause {
         matches!(self, Self::Unit { .. } | Self::Possible { .. })
     }
 
+    /// Returns the directives that decide on the call, the deciding one first.
+    #[must_use]
+    pub fn directives(&self) -> &[policy::DirectiveCause] {
+        match self {
+            Self::Unit { by, .. }
+            | Self::Possible { by }
+            | Self::PossiblyOtherSystemd { by }
+            | Self::BeforeChange { by, .. } => by,
+            Self::Logged { by } => by.as_slice(),
+            Self::Elsewhere(_) | Self::SettingsUnread | Self::UnknownCall | Self::UnrecordedDeath => &[],
+        }
+    }
+
     /// Returns the directives of the unit that deny the call, or may.
     fn into_directives(self) -> Vec<policy::DirectiveCause> {
         match self {

@@ -38,6 +38,27 @@ impl LocalTime {
         self.show(&Moment::At(millis)).unwrap_or_default()
     }
 
+    /// Returns a time of today as `14:56`, and another one with its date.
+    pub(crate) fn show_briefly(&self, millis: i64) -> String {
+        let zoned = |timestamp: Timestamp| timestamp.to_zoned_datetime(self.zone.clone());
+        let Ok(at) = Timestamp::from_millisecond(millis).map(zoned) else { return String::new() };
+        let is_today = self.now.is_some_and(|now| zoned(now).date() == at.date());
+        at.strftime(if is_today { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()
+    }
+
+    /// Returns how long ago a time was, in the units of systemd: `9 s ago`; `None` as for [`ago`](Self::ago).
+    pub(crate) fn ago_briefly(&self, moment: &Moment) -> Option<String> {
+        let ago = self.ago(moment)?;
+        let mut words = ago.split(' ');
+        let (amount, unit) = (words.next()?, words.next()?);
+        Some(match unit.trim_end_matches('s') {
+            "second" => format!("{amount} s ago"),
+            "minute" => format!("{amount} min ago"),
+            "hour" => format!("{amount} h ago"),
+            _ => ago,
+        })
+    }
+
     /// Returns how long ago a time was; `None` without a current time, or if it is over a minute in the future.
     pub(crate) fn ago(&self, moment: &Moment) -> Option<String> {
         Some(match self.age(moment)? {

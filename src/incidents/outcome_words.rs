@@ -62,25 +62,29 @@ pub fn describe_outcome(incident: &Incident) -> Cow<'static, str> {
     }
 }
 
-/// Returns what happened, in few words that follow the call's name.
-pub(crate) fn describe_briefly(incident: &Incident) -> Cow<'static, str> {
-    let Some(denial) = incident.denial() else { return "killed the process, without a record".into() };
+/// Returns what happened in a few words that follow the call's name. `effect` is what the unit's settings do to the call,
+/// if they deny it.
+pub(crate) fn describe_briefly(incident: &Incident, effect: Option<Effect>) -> String {
+    let fails = |effect: Effect| format!("failed with {effect}");
+    let Some(denial) = incident.denial() else { return "process killed (SIGSYS), call unknown".to_owned() };
     match incident.key.source {
-        SightingSource::Tap { errno: 0 } => "not made, and reported as made".into(),
+        SightingSource::Tap { errno: 0 } => return "answered, and not made".to_owned(),
         SightingSource::Tap { errno } | SightingSource::Strace { errno } => {
-            format!("refused with {}", Effect::Errno(errno)).into()
+            return format!("denied, {}", fails(Effect::Errno(errno)));
         }
-        SightingSource::Rehearsal => "would be denied (rehearsal)".into(),
-        SightingSource::Audit | SightingSource::Log => match denial.action {
-            Action::KillProcess | Action::Kill => "denied, process killed (SIGSYS)".into(),
-            Action::KillThread => "denied, thread killed (SIGSYS)".into(),
-            Action::Errno => "refused with an error".into(),
-            Action::Log => "logged, and allowed".into(),
-            Action::Trap => "denied, SIGSYS sent".into(),
-            Action::UserNotif => "held for a supervisor".into(),
-            Action::Trace => "held for a tracer".into(),
-            Action::Other(_) => "denied".into(),
-        },
+        SightingSource::Rehearsal => return "would be denied, seen in a rehearsal".to_owned(),
+        SightingSource::Audit | SightingSource::Log => {}
+    }
+    match (denial.action, effect) {
+        (Action::KillProcess | Action::Kill, _) => "denied, process killed (SIGSYS)".to_owned(),
+        (Action::KillThread, _) => "denied, a thread was killed (SIGSYS)".to_owned(),
+        (Action::Trap, _) => "denied, SIGSYS sent to the process".to_owned(),
+        (Action::Errno, Some(effect @ Effect::Errno(_))) => format!("denied, {}", fails(effect)),
+        (Action::Errno, _) => "denied, failed with an error".to_owned(),
+        (Action::UserNotif, _) => "put before a supervisor".to_owned(),
+        (Action::Trace, _) => "put before a tracer".to_owned(),
+        (Action::Log, _) => "logged, and allowed".to_owned(),
+        (Action::Other(_), _) => "met an action unknown to this version".to_owned(),
     }
 }
 

@@ -505,7 +505,7 @@ async fn events_are_followed_across_a_restart_of_the_daemon() {
     assert_eq!((&first["id"], &first["new"], &first["unit"]), (&1_000.into(), &true.into(), &"a.service".into()));
     assert_eq!(first["denials"][0]["call"], "socket");
     assert!(first["denials"][0]["cause"]["kind"].is_string());
-    assert!(page.contains(" b.service: socket refused with an error, 2 times"), "{page}");
+    assert!(page.contains(" b.service: socket denied, failed with an error, 2 times"), "{page}");
 
     stored.incident.count += 7;
     service.announce(&stored).await.unwrap();

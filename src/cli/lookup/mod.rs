@@ -9,6 +9,7 @@ pub(crate) mod read_only;
 pub(crate) mod scratch_dir;
 pub(crate) mod silent_refusals;
 pub(crate) mod similar_names;
+pub(crate) mod source_lines;
 pub(crate) mod started_unit;
 pub(crate) mod subject;
 pub(crate) mod subject_search;

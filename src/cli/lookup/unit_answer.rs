@@ -4,6 +4,7 @@ use super::context::Context;
 use super::incident_source::{IncidentScope, UnitIncidents};
 use super::read_only::describe_read_only;
 use super::silent_refusals;
+use super::source_lines::add_source_lines;
 use super::subject::Subject;
 use super::subject_search::{describe_unknown_unit, find_subjects, find_triggered};
 use super::transient::describe_transient;
@@ -20,6 +21,7 @@ use crate::operations::local_machine::LocalMachine;
 use crate::operations::permission::may_change;
 use crate::operations::refusal_logging::state::ActiveLogging;
 use crate::units::{Manager, Unit, UnitName};
+use std::path::Path;
 
 /// Whether calls may have been refused without a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,7 @@ pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, sile
     let diagnosis = diagnose(incidents, situation.as_ref(), context.groups());
     let mut answer =
         Answer::new(Some(&named), &diagnosis, situation.as_ref(), context.groups(), &context.local_time, all_notes);
+    add_source_lines(&mut answer, &diagnosis, Path::new("/"));
     let instances = template.map_or_else(Vec::new, |instances| instances.names);
     answer.describe_instances(&named, &instances);
     answer.notes.extend(template_note(&named, &diagnosis));

@@ -78,6 +78,42 @@ impl Page {
         }
     }
 
+    /// Adds a wrapped paragraph. `indents` are those of its first line and of the others.
+    pub(crate) fn hanging(&mut self, indents: (usize, usize), text: &str) {
+        for line in wrapped(text, &" ".repeat(indents.0), &" ".repeat(indents.1)) {
+            self.line(line);
+        }
+    }
+
+    /// Adds a wrapped paragraph of at most so many lines, whose further lines are indented. If it is longer, `tail` ends
+    /// its last line.
+    pub(crate) fn cut_paragraph(&mut self, indent: usize, text: &str, most: usize, tail: &str) {
+        let lines = wrapped(text, "", &" ".repeat(indent));
+        let kept = lines.iter().take(most).map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+        if lines.len() <= most {
+            return self.hanging((0, indent), text);
+        }
+        let mut words: Vec<&str> = kept.split(' ').collect();
+        loop {
+            let cut = format!("{}{tail}", words.join(" "));
+            if words.pop().is_none() || wrapped(&cut, "", &" ".repeat(indent)).len() <= most {
+                return self.hanging((0, indent), &cut);
+            }
+        }
+    }
+
+    /// Adds another page.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.text += &other.text;
+    }
+
+    /// Adds a wrapped paragraph, each line of which has a prefix.
+    pub(crate) fn prefixed(&mut self, prefix: &str, text: &str) {
+        for line in wrapped(text, prefix, prefix) {
+            self.line(line);
+        }
+    }
+
     /// Adds a field: a label, and wrapped text next to it.
     pub(crate) fn field(&mut self, label: &str, text: &str) {
         let (first, rest) = (format!("  {label:<width$}", width = INDENT - 2), " ".repeat(INDENT));
@@ -92,6 +128,11 @@ impl Page {
     /// Adds a line in the column of a field's text.
     pub(crate) fn below(&mut self, line: impl Display) {
         self.line(format_args!("{:INDENT$}{line}", ""));
+    }
+
+    /// Returns the number of lines.
+    pub(crate) fn height(&self) -> usize {
+        self.text.lines().count()
     }
 
     /// Returns whether the page is empty.

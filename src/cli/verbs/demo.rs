@@ -8,6 +8,7 @@ use crate::audit::text::shown_path;
 use crate::audit::{Action, parse_record};
 use crate::cli::lookup::log_incidents::LogQuestion;
 use crate::cli::lookup::scratch_dir::ScratchDir;
+use crate::cli::lookup::source_lines::add_source_lines;
 use crate::cli::views::answer::{Answer, Demo, Report, SCHEMA};
 use crate::diagnosis::diagnose;
 use crate::host::log_host::LogHost;
@@ -114,7 +115,8 @@ async fn answer_live(
         pipeline.fold.take_changes(usize::MAX).into_iter().map(|IncidentChange { incident, .. }| incident).collect();
     let known = unit_settings::from_files(root, &unit, None, groups);
     let diagnosis = diagnose(incidents, known.situation.as_ref(), groups);
-    let answer = Answer::new(Some(&unit), &diagnosis, known.situation.as_ref(), groups, clock, known.notes);
+    let mut answer = Answer::new(Some(&unit), &diagnosis, known.situation.as_ref(), groups, clock, known.notes);
+    add_source_lines(&mut answer, &diagnosis, root);
     let words = format!(
         "Live: a child of this process (pid {pid}) installed the filter of {UNIT}, as systemd would, and called \
         socket(2). The kernel killed it and wrote a record. Nothing was installed or changed."

@@ -5,6 +5,7 @@ use crate::audit::text::{escape, join, plural, shown_path};
 use crate::cli::args::Explain;
 use crate::cli::lookup::log_incidents::{LogIncidents, LogQuestion, read_incidents};
 use crate::cli::lookup::log_input::open_log;
+use crate::cli::lookup::source_lines::add_source_lines;
 use crate::cli::lookup::subject::{FoldedUnit, fold_instances};
 use crate::cli::lookup::unit_names::{UnitPattern, is_named_by, parse_instance_name};
 use crate::cli::views::answer::{Answer, LogTally, Report, SCHEMA};
@@ -154,6 +155,7 @@ fn answer(mut folded: FoldedUnit, root: Option<&Path>, machine: &LogMachine, clo
     let named = folded.named();
     let FoldedUnit { unit, template, incidents } = folded;
     let mut answer = answer_for(unit.as_ref(), named.as_ref(), incidents, root, machine, clock);
+    answer.is_of_log = true;
     if let (Some(template), Some(named)) = (template, named) {
         answer.describe_instances(&named, &template.names);
     }
@@ -180,7 +182,9 @@ fn answer_for(
         }
     }
     let diagnosis = diagnose(incidents, situation.as_ref(), &groups);
-    Answer::new(named, &diagnosis, situation.as_ref(), &groups, clock, notes)
+    let mut answer = Answer::new(named, &diagnosis, situation.as_ref(), &groups, clock, notes);
+    add_source_lines(&mut answer, &diagnosis, root);
+    answer
 }
 
 /// Notes programs of records that the user assumes to be the unit's, if the unit's commands run other programs.

@@ -8,6 +8,7 @@ use crate::audit::text::plural;
 use crate::cli::args::{Common, Follow};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::incident_source::ManagerScope;
+use crate::cli::lookup::source_lines::add_source_lines;
 use crate::cli::lookup::unit_names::{is_named_by, resolve_alias};
 use crate::cli::lookup::unit_words::find_unit_name;
 use crate::cli::terminal::clock::local_time_now;
@@ -41,6 +42,7 @@ use serde::Serialize;
 use shown::{IncidentNews, ShownIncidents};
 use std::io;
 use std::io::{Stdout, Write as _};
+use std::path::Path;
 use std::time::Duration;
 
 /// Pause before reconnecting to the bus.
@@ -348,7 +350,8 @@ impl Follower {
             return Ok(line);
         }
         let diagnosis = diagnose(vec![incident.clone()], situation.as_ref(), groups);
-        let answer = Answer::new(unit.as_ref(), &diagnosis, situation.as_ref(), groups, &clock, notes);
+        let mut answer = Answer::new(unit.as_ref(), &diagnosis, situation.as_ref(), groups, &clock, notes);
+        add_source_lines(&mut answer, &diagnosis, Path::new("/"));
         Ok(if self.json {
             serde_json::to_string(&NewIncidentLine { schema: SCHEMA, id: *id, new: true, answer: &answer })? + "\n"
         } else {
@@ -390,7 +393,7 @@ fn describe_denial(incident: &Incident, decision: &str, clock: &LocalTime) -> St
     } else {
         format!(", by {}", styled(PLACE, decision))
     };
-    let outcome = describe_briefly(incident);
+    let outcome = describe_briefly(incident, None);
     format!("{} {}: {} {outcome}{count}{by}\n", styled(DIM, at), styled(BOLD, unit), styled(BAD, call))
 }
 

@@ -4,6 +4,7 @@
 use crate::audit::Note;
 use crate::cli::args::{Common, TapArgs as Asked};
 use crate::cli::lookup::incident_source::ManagerScope;
+use crate::cli::lookup::source_lines::add_source_lines;
 use crate::cli::lookup::started_unit::StartedUnit;
 use crate::cli::lookup::unit_words::find_unit_name;
 use crate::cli::terminal::clock::local_time_now;
@@ -28,6 +29,7 @@ use crate::systemd::manager_lookup::all_managers;
 use crate::systemd::syscall_groups;
 use crate::units::Manager;
 use anyhow::ensure;
+use std::path::Path;
 
 /// Watches the targets, and answers.
 ///
@@ -95,6 +97,7 @@ fn answer(tapped: &TappedUnit, incidents: &[Incident], groups: &Groups, local_ti
     let notes = tapped.settings.as_ref().map_or_else(Vec::new, |settings| settings.notes.clone());
     let diagnosis = diagnose(own, situation, groups);
     let mut answer = Answer::new(tapped.unit.as_ref(), &diagnosis, situation, groups, local_time, notes);
+    add_source_lines(&mut answer, &diagnosis, Path::new("/"));
     if tapped.unit.is_none() {
         // Without a unit no setting can help.
         answer.unproven = None;

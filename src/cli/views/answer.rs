@@ -10,10 +10,10 @@ use crate::audit::Note;
 use crate::audit::note::put_root_causes_first;
 use crate::audit::text::escape;
 use crate::cli::exit_status::ExitStatus;
-use crate::diagnosis::{Diagnosis, Finding, Situation};
+use crate::diagnosis::{Diagnosis, Finding, Reservation, Situation};
 use crate::incidents::local_time::{LocalTime, moment};
-use crate::incidents::{Incident, Moment, describe_headline, describe_outcome};
-use crate::policy::Effect;
+use crate::incidents::{Incident, Moment, describe_briefly, describe_headline, describe_outcome};
+use crate::policy::{Effect, SourceLine};
 use crate::syscalls::Groups;
 use crate::units::{Confidence, Rung, Unit, UnitName};
 use serde::Serialize;
@@ -75,6 +75,13 @@ pub struct LogTally {
     pub skipped: Vec<String>,
 }
 
+impl LogTally {
+    /// Whether the log may tell more than the answer does.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.malformed + self.overlong + self.dropped > 0
+    }
+}
+
 /// The answer for one unit.
 #[derive(Debug, Serialize)]
 pub struct Answer {
@@ -118,6 +125,9 @@ pub struct Answer {
     /// Whether the caller may not see the unit's denials.
     #[serde(skip)]
     pub is_hidden: bool,
+    /// Whether the denials are those of a log, of which the user can tell more.
+    #[serde(skip)]
+    pub is_of_log: bool,
     /// Whether no manager knows a unit of the name.
     #[serde(skip)]
     pub(crate) is_unknown: bool,
@@ -185,6 +195,12 @@ pub struct DenialView {
     /// The outcome as it follows the call's name on the screen.
     #[serde(skip)]
     pub headline: String,
+    /// The outcome in a few words.
+    #[serde(skip)]
+    pub brief: String,
+    /// Why no default remedy lets the call pass, as in [`RemedyView::reservation`].
+    #[serde(skip)]
+    pub reservation: Option<&'static str>,
     /// The times as a page shows them.
     #[serde(skip)]
     pub times: Times,
@@ -208,6 +224,8 @@ pub struct Times {
     pub last: Option<String>,
     /// The age of the latest.
     pub ago: Option<String>,
+    /// The age of the latest, with abbreviated units.
+    pub ago_brief: Option<String>,
     /// The first, in milliseconds since the epoch.
     pub first_millis: Option<i64>,
     /// The latest, in milliseconds since the epoch.
@@ -254,6 +272,12 @@ pub struct DirectiveView {
     pub effect: Option<String>,
     /// Why it applies to the call.
     pub why: String,
+    /// What it does to the call: the words before and after the names of calls.
+    #[serde(skip)]
+    pub pointer: (String, String),
+    /// Its line in the file, if the caller may read it.
+    #[serde(skip)]
+    pub source: Option<SourceLine>,
 }
 
 impl Answer {
@@ -291,6 +315,7 @@ impl Answer {
             configuration: None,
             nothing: "No denials.",
             is_hidden: false,
+            is_of_log: false,
             is_unknown: false,
         }
     }
@@ -338,6 +363,8 @@ impl DenialView {
             errno: key.source.errno().map(|errno| Effect::Errno(errno).to_string()),
             outcome: describe_outcome(&finding.incident).into_owned(),
             headline: describe_headline(&finding.incident),
+            brief: describe_briefly(&finding.incident, finding.cause.directives().first().and_then(|by| by.effect)),
+            reservation: finding.reservation.map(Reservation::as_str),
             count: *count,
             first: moment(first),
             last: moment(last),
@@ -356,6 +383,7 @@ impl DenialView {
                 first: clock.show(first),
                 last: clock.show(last),
                 ago: clock.ago(last),
+                ago_brief: clock.ago_briefly(last),
                 first_millis: if let Moment::At(millis) = first { Some(*millis) } else { None },
                 last_millis: if let Moment::At(millis) = last { Some(*millis) } else { None },
             },

@@ -1,8 +1,10 @@
 //! The answer as a page: the denials, their causes, and what to do.
 
 use super::answer::{Answer, ExposureView, GroupHelp, LogTally, RemedyView, Report, SensitiveView, Silence, Unproven};
+use super::brief_page;
 use super::denials;
-use crate::audit::text::{escape, plural};
+use super::remedy::show_line;
+use crate::audit::text::plural;
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, styled};
@@ -39,7 +41,9 @@ fn render_report(report: &Report, detail: Detail) -> String {
         page.gap();
         render_answer(&mut page, answer, detail);
     }
-    if let Some(log) = &report.log {
+    let log =
+        report.log.as_ref().filter(|log| detail == Detail::Full || report.units.is_empty() || log.is_incomplete());
+    if let Some(log) = log {
         page.gap();
         render_tally(&mut page, log);
     }
@@ -54,18 +58,27 @@ pub(crate) fn render_unit_answer(answer: &Answer, detail: Detail) -> String {
     page.finish()
 }
 
-fn render_answer(page: &mut Page, answer: &Answer, _: Detail) {
+fn render_answer(page: &mut Page, answer: &Answer, detail: Detail) {
+    if detail == Detail::Full || answer.denials.is_empty() {
+        return render_fully(page, answer);
+    }
+    page.append(brief_page::lay_out(answer, detail == Detail::Short));
+    if detail == Detail::AllRemedies {
+        render_remedies(page, answer);
+    }
+}
+
+fn render_fully(page: &mut Page, answer: &Answer) {
     match (&answer.unit, &answer.manager) {
         (Some(unit), Some(manager)) => {
-            page.line(format_args!(
-                "{} {}",
-                styled(BOLD, describe_unit(unit, &answer.instances)),
-                styled(DIM, format_args!("({})", describe_manager(manager)))
-            ));
+            let manager = styled(DIM, format_args!("({})", describe_manager(manager)));
+            page.paragraph(0, &format!("{} {manager}", styled(BOLD, describe_unit(unit, &answer.instances))));
             add_instances(page, &answer.instances);
         }
         (Some(unit), None) => page.line(styled(BOLD, unit)),
-        _ => page.line(format_args!("{} {}", styled(BOLD, "unit unknown"), styled(DIM, "(no evidence of its unit)"))),
+        _ => {
+            page.paragraph(0, &format!("{} {}", styled(BOLD, "unit unknown"), styled(DIM, "(no evidence of its unit)")))
+        }
     }
     match (&answer.silence, answer.denials.is_empty()) {
         (Some(silence), true) => render_silence(page, answer.is_hidden, silence),
@@ -74,6 +87,12 @@ fn render_answer(page: &mut Page, answer: &Answer, _: Detail) {
         _ => {}
     }
     denials::add_denials(page, &answer.denials);
+    render_remedies(page, answer);
+    add_notes(page, &answer.notes);
+}
+
+/// Adds every remedy, and how to apply one.
+fn render_remedies(page: &mut Page, answer: &Answer) {
     if !answer.remedies.is_empty() {
         page.gap();
         page.line(styled(BOLD, "What to do, least privilege first"));
@@ -92,7 +111,6 @@ fn render_answer(page: &mut Page, answer: &Answer, _: Detail) {
         page.gap();
         render_unproven(page, unproven);
     }
-    add_notes(page, &answer.notes);
 }
 
 /// Returns the unit's name, with the number of its instances if it is a template.
@@ -152,9 +170,7 @@ fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
         page.line(format_args!("     {}", styled(PLACE, path)));
     }
     for line in remedy.content.lines() {
-        let plain = line.chars().all(|c| !c.is_control());
-        let line = if plain { line.to_owned() } else { escape(line.as_bytes()) };
-        page.line(format_args!("       {}", styled(GOOD, line)));
+        page.line(format_args!("       {}", styled(GOOD, show_line(line))));
     }
     for GroupHelp { group, help } in &remedy.groups {
         page.paragraph(5, &format!("{group}: {help}"));
@@ -167,7 +183,7 @@ fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
         page.paragraph(5, &format!("new is {added}; the drop-in allows the rest already"));
     }
     if let Some(opened) = join_some(&remedy.opens) {
-        page.paragraph(5, &format!("also opens {opened}"));
+        page.paragraph(5, &format!("also allows {opened}"));
     }
     if !remedy.sensitive.is_empty() {
         page.paragraph(

@@ -7,75 +7,74 @@ use crate::diagnosis::{DenialCause, Elsewhere, Finding, Fixed, LaterChange, Runt
 use crate::incidents::local_time::{LocalTime, moment};
 use crate::incidents::{Moment, SightingSource, describe_likely_directives};
 use crate::policy;
-use crate::policy::Effect;
+use crate::policy::{CauseReason, Effect};
+use crate::syscalls::Abi;
 
 impl CauseView {
     pub(crate) fn new(finding: &Finding, clock: &LocalTime) -> Self {
         if let Some((kind, words)) = words_without_record(finding) {
             return Self { kind, since: None, words: words.to_owned(), directives: Vec::new() };
         }
-        let (kind, words, directives): (_, _, &[policy::DirectiveCause]) = match &finding.cause {
-            DenialCause::Unit { effect, by, changed } => {
-                let kind = if *changed { "settings-changed" } else { "unit" };
-                (kind, unit_words(finding, *effect, by, *changed), by)
-            }
-            DenialCause::Possible { by } => (
-                "possibly-unit",
-                format!("possibly the unit's {}: that depends on arguments, which no record tells", join_names(by)),
-                by,
-            ),
-            DenialCause::PossiblyOtherSystemd { by } => (
-                "possibly-unit",
-                format!(
-                    "possibly the unit's {}: the @groups and libseccomp of the log's machine are not known here, and with \
-                     those at hand the call would pass. Otherwise it was the program's own sandbox",
-                    join_names(by)
-                ),
-                by,
-            ),
-            DenialCause::BeforeChange { by, change } => ("before-change", before_change_words(by, change, clock), by),
-            DenialCause::Logged { by } => {
-                let words = match by {
-                    Some(_) => "the unit's SystemCallLog= lists it; the call was made",
-                    None => {
-                        "a filter logs it, but the unit's SystemCallLog= does not list it: the program's own filter, or \
-                         a process that a rehearsal left; the call was made"
-                    }
-                };
-                ("logged", words.to_owned(), by.as_slice())
-            }
-            DenialCause::Elsewhere(elsewhere) => {
-                let (kind, words) = elsewhere_words(elsewhere, finding, clock);
-                (kind, words, &[])
-            }
-            DenialCause::SettingsUnread => (
-                "settings-unread",
-                format!(
-                    "not known, since the unit's settings were not read; {}, and so do programs' own sandboxes",
-                    describe_likely_directives(&finding.incident)
-                ),
-                &[],
-            ),
-            DenialCause::UnknownCall => (
-                "unknown-call",
-                "no name is known for this number, so no setting of systemd can name it; an allow-list denies it"
-                    .to_owned(),
-                &[],
-            ),
-            DenialCause::UnrecordedDeath => (
-                "unrecorded-death",
-                "not known, since the kernel sent no record: a filter that traps without logging, a signal sent by \
-                 another process (kill -SYS), or audit switched off, excluded by a rule or lost"
-                    .to_owned(),
-                &[],
-            ),
-        };
+        let (kind, words) = words_of_cause(finding, clock);
         let since = match &finding.cause {
             DenialCause::Elsewhere(Elsewhere::Fixed(fixed)) => fixed.at.and_then(|at| moment(&Moment::At(at))),
             DenialCause::BeforeChange { change, .. } => moment(&Moment::At(change.at)),
             _ => None,
         };
-        Self { kind, since, words, directives: directives.iter().map(DirectiveView::new).collect() }
+        let abi = finding.incident.denial().and_then(|denial| denial.call.abi()).map_or("", Abi::name);
+        let directives = finding.cause.directives().iter().map(|cause| DirectiveView::new(cause, abi)).collect();
+        Self { kind, since, words, directives }
+    }
+}
+
+/// Returns the kind of a cause, and the cause in words.
+fn words_of_cause(finding: &Finding, clock: &LocalTime) -> (&'static str, String) {
+    match &finding.cause {
+        DenialCause::Unit { effect, by, changed } => {
+            let kind = if *changed { "settings-changed" } else { "unit" };
+            (kind, unit_words(finding, *effect, by, *changed))
+        }
+        DenialCause::Possible { by } => (
+            "possibly-unit",
+            format!("possibly the unit's {}: that depends on arguments, which no record tells", join_names(by)),
+        ),
+        DenialCause::PossiblyOtherSystemd { by } => (
+            "possibly-unit",
+            format!(
+                "possibly the unit's {}: the @groups and libseccomp of the log's machine are not known here, and with \
+                 those at hand the call would pass. Otherwise it was the program's own sandbox",
+                join_names(by)
+            ),
+        ),
+        DenialCause::BeforeChange { by, change } => ("before-change", before_change_words(by, change, clock)),
+        DenialCause::Logged { by: Some(_) } => {
+            ("logged", "the unit's SystemCallLog= lists it; the call was made".to_owned())
+        }
+        DenialCause::Logged { by: None } => (
+            "logged",
+            "a filter logs it, but the unit's SystemCallLog= does not list it: the program's own filter, or a process \
+             that a rehearsal left; the call was made"
+                .to_owned(),
+        ),
+        DenialCause::Elsewhere(elsewhere) => elsewhere_words(elsewhere, finding, clock),
+        DenialCause::SettingsUnread => (
+            "settings-unread",
+            format!(
+                "not known, since the unit's settings were not read; {}, and so do programs' own sandboxes",
+                describe_likely_directives(&finding.incident)
+            ),
+        ),
+        DenialCause::UnknownCall => (
+            "unknown-call",
+            "no name is known for this number, so no setting of systemd can name it; an allow-list denies it"
+                .to_owned(),
+        ),
+        DenialCause::UnrecordedDeath => (
+            "unrecorded-death",
+            "not known, since the kernel sent no record: a filter that traps without logging, a signal sent by \
+             another process (kill -SYS), or audit switched off, excluded by a rule or lost"
+                .to_owned(),
+        ),
     }
 }
 
@@ -132,13 +131,42 @@ fn words_without_record(finding: &Finding) -> Option<(&'static str, &'static str
 }
 
 impl DirectiveView {
-    fn new(cause: &policy::DirectiveCause) -> Self {
+    fn new(cause: &policy::DirectiveCause, abi: &str) -> Self {
         Self {
+            pointer: pointer_words(cause, abi),
+            source: None,
             directive: cause.directive.key(),
             file: cause.origin.as_ref().map(|origin| shown_path(&origin.path)),
             line: cause.origin.as_ref().map(|origin| origin.line),
             effect: cause.effect.map(|effect| effect.to_string()),
             why: escape(cause.why.to_string().as_bytes()),
+        }
+    }
+}
+
+/// Returns what a line does to calls: the words before and after their names.
+fn pointer_words(cause: &policy::DirectiveCause, abi: &str) -> (String, String) {
+    let own = |before: &str, after: &str| (before.to_owned(), after.to_owned());
+    match &cause.why {
+        CauseReason::NotAllowed(_) => own("this allow-list lacks ", ""),
+        CauseReason::TakenOff { list, .. } => {
+            let line = list.origin.as_ref().filter(|first| {
+                cause.origin.as_ref().is_some_and(|origin| origin.path == first.path && origin.line != first.line)
+            });
+            let which = line.map_or_else(String::new, |first| format!(" of line {}", first.line));
+            ("takes ".to_owned(), format!(" off the allow-list{which}"))
+        }
+        CauseReason::Listed(_) if cause.effect.is_none() => own("logs ", ""),
+        CauseReason::Listed(_) => own("denies ", ""),
+        CauseReason::NotExempt => own("logs all other calls, and so ", ""),
+        CauseReason::UnknownToSystemd => own("this systemd does not know ", ", and its allow-lists deny such calls"),
+        CauseReason::UnknownToLibseccomp(_) => own("ignored: this libseccomp does not know ", ""),
+        CauseReason::AllowedByOtherSystemd(_) => own("may not allow ", " in that machine's systemd"),
+        CauseReason::Abi => ("denies ".to_owned(), format!(": {abi} is not listed")),
+        CauseReason::ManagersAbi => ("denies ".to_owned(), format!(": {abi} is not listed, for all units")),
+        CauseReason::Always(reason) => ("denies ".to_owned(), format!(": {reason}")),
+        CauseReason::Argument { which, .. } => {
+            ("denies ".to_owned(), format!(", depending on its arguments: {}", escape(which.as_bytes())))
         }
     }
 }
@@ -264,25 +292,28 @@ fn before_change_words(by: &[policy::DirectiveCause], change: &LaterChange, cloc
 }
 
 fn fixed_words(fixed: &Fixed, clock: &LocalTime) -> (&'static str, String) {
+    let by = fixed.by.as_deref().map(shown_path);
     let Some(at) = fixed.at else {
-        let by = fixed.by.as_deref().map(shown_path).unwrap_or_default();
-        return ("fixed", format!("fixed, unless the record is newer than {by}: that file lets the call pass"));
+        let by = by.unwrap_or_default();
+        return ("fixed", format!("fixed, unless the record is newer than {by}: that file allows the call"));
     };
-    let when = clock.show_millis(at);
-    let what = match &fixed.by {
-        Some(path) => format!("by {}, last changed on {when}", shown_path(path)),
-        None => format!(
-            "as far as is known: they were changed on {when}. If it is denied again, it is the program's own sandbox"
+    let when = clock.show_briefly(at);
+    let (kind, how, then) = match fixed.takes {
+        TakesEffect::Now => ("fixed", format!("fixed since {when}"), "the call is allowed now"),
+        TakesEffect::AfterReload => (
+            "fixed-after-reload",
+            format!("fixed at {when}"),
+            "the call is allowed once systemd reads the file (systemctl daemon-reload) and the unit restarts",
+        ),
+        TakesEffect::AtNextStart => (
+            "fixed-next-start",
+            format!("fixed at {when}"),
+            "the call is allowed from the next start on; a process keeps the filter of its start",
         ),
     };
-    let (kind, how) = match fixed.takes {
-        TakesEffect::Now => ("fixed", "fixed"),
-        TakesEffect::AfterReload => {
-            ("fixed-after-reload", "fixed once systemd reads its files again (systemctl daemon-reload)")
-        }
-        TakesEffect::AtNextStart => {
-            ("fixed-next-start", "fixed for the next start, since a process keeps the filter of its own")
-        }
+    let words = match by {
+        Some(by) => format!("{how} by {by}: {then}"),
+        None => format!("{how}, as far as is known: the settings changed then, and {then}"),
     };
-    (kind, format!("{how}; the unit's settings no longer do that, {what}"))
+    (kind, words)
 }

@@ -7,6 +7,9 @@ use crate::cli::terminal::words::count_times;
 /// The most calls listed per block.
 const LISTED: usize = 40;
 
+/// The column of text below a field.
+const BELOW: usize = 9;
+
 /// Adds every denial to a page, in blocks, in the order of each block's first denial.
 pub(crate) fn add_denials(page: &mut Page, denials: &[DenialView]) {
     let mut kinds: Vec<Vec<&DenialView>> = Vec::new();
@@ -36,7 +39,7 @@ fn add_block(page: &mut Page, kind: &[&DenialView]) {
         several => format!("{} calls", several.len()),
     };
     let count = kind.iter().map(|denial| denial.count).fold(0, u64::saturating_add);
-    page.line(format_args!("  {}  {}, {}", styled(style, title), first.headline, count_times(count)));
+    page.hanging((2, 4), &format!("{}  {}, {}", styled(style, title), first.headline, count_times(count)));
 
     match kind {
         [only] => {
@@ -60,7 +63,7 @@ fn add_block(page: &mut Page, kind: &[&DenialView]) {
     add_times(page, kind);
     add_cause(page, &first.cause);
     if first.before_exec {
-        page.below("It happened in systemd's own code, before the program was executed.");
+        page.paragraph(BELOW, "systemd itself made the call, before it executed the program.");
     }
 }
 
@@ -83,11 +86,11 @@ fn add_process(page: &mut Page, denial: &DenialView) {
     let facts: Vec<String> = [Some(program.to_owned()), comm, pid, uid].into_iter().flatten().collect();
     page.field("who", &facts.join(", "));
     if let Some(parent) = &denial.parent {
-        page.below(format_args!("started by {}, pid {}", parent.comm, parent.pid));
+        page.paragraph(BELOW, &format!("started by {}, pid {}", parent.comm, parent.pid));
     }
     if let Some(attribution) = &denial.attribution {
         let style = if attribution.confidence == "certain" { DIM } else { WARN };
-        page.below(styled(style, format_args!("unit found by {}", attribution.words)));
+        page.paragraph(BELOW, &styled(style, format_args!("unit found by {}", attribution.words)));
     }
 }
 

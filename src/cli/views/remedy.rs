@@ -200,6 +200,12 @@ impl RemedyView {
     }
 }
 
+/// Returns a line of a drop-in as a page shows it: as it is, to be copied, unless it would affect the terminal.
+pub(super) fn show_line(line: &str) -> String {
+    let is_plain = line.chars().all(|c| !c.is_control());
+    if is_plain { line.to_owned() } else { escape(line.as_bytes()) }
+}
+
 /// Returns what a page says about a reservation, unless the remedy's title says it.
 fn describe_reservation(reservation: Reservation, kind: &RemedyKind) -> Option<&'static str> {
     Some(match reservation {

@@ -1,0 +1,179 @@
+//! What the default page suggests: the default remedy, or why there is none, and the next command.
+
+use super::answer::{Answer, DenialView, RemedyView};
+use super::folded::{FoldedDenial, join_some, name_calls};
+use crate::audit::text::plural;
+
+/// Remedies for denials that a person has to judge, by their reservation.
+const FALLBACK: &str = "has-fallback";
+const INTRUSION: &str = "possible-intrusion";
+const BEFORE_EXEC: &str = "before-exec";
+
+/// The most calls named as allowed besides the denied ones.
+const NAMED: usize = 3;
+
+/// A suggestion.
+#[derive(Debug, Default)]
+pub(super) struct Help<'a> {
+    /// What to do, or why nothing is suggested.
+    pub(super) text: String,
+    /// The remedy of which the lines are shown, and its number.
+    pub(super) remedy: Option<(usize, &'a RemedyView)>,
+    /// What to know before doing it.
+    pub(super) cautions: Vec<String>,
+    /// The commands, each alone on its line.
+    pub(super) commands: Vec<String>,
+}
+
+/// Returns what to do about the open denials; `None` if there is nothing.
+pub(super) fn find_help<'a>(answer: &'a Answer, open: &[FoldedDenial<'_>]) -> Option<Help<'a>> {
+    let reserved = |which: &str| open.iter().find(|denial| denial.view.reservation == Some(which));
+    if let Some(at) = answer.remedies.iter().position(|remedy| remedy.default) {
+        let mut help = suggest(answer, open, at, "");
+        let names = |which: &str| -> Vec<&str> {
+            let denials = open.iter().filter(|denial| denial.view.reservation == Some(which));
+            denials.filter_map(|denial| denial.view.call.as_deref()).collect()
+        };
+        let fallback = names(FALLBACK);
+        if !fallback.is_empty() {
+            let calls = join_some(&fallback);
+            help.cautions.push(format!("{calls}: most programs make an older call instead; if this one fails, see -v"));
+        }
+        if !names(INTRUSION).is_empty() {
+            help.cautions.push(describe_intrusion(open));
+        }
+        if let Some(arguments) = &answer.arguments {
+            let calls: Vec<&str> = arguments.calls.iter().map(String::as_str).collect();
+            help.cautions.push(format!("{}: the argument that decides is unknown, see -v", join_some(&calls)));
+        }
+        return Some(help);
+    }
+    if let Some(at) = guessed_remedy(answer) {
+        return Some(suggest(answer, open, at, "if the guess is right, "));
+    }
+    if reserved(INTRUSION).is_some() {
+        return Some(Help { text: describe_intrusion(open), ..Help::default() });
+    }
+    if let Some(arguments) = &answer.arguments {
+        let calls: Vec<&str> = arguments.calls.iter().map(String::as_str).collect();
+        let text = format!("the argument that decides on {} is unknown. This shows it:", join_some(&calls));
+        return Some(Help { text, commands: vec![arguments.command.clone()], ..Help::default() });
+    }
+    for (reservation, condition) in [
+        (FALLBACK, "most programs make an older call instead, and nothing has to change. If this one fails, "),
+        (BEFORE_EXEC, "systemd makes the call, not the program. Only if the unit does not start without it, "),
+    ] {
+        let at = answer.remedies.iter().position(|remedy| remedy.reservation == Some(reservation));
+        if let Some(at) = at.filter(|_| reserved(reservation).is_some()) {
+            return Some(suggest(answer, open, at, condition));
+        }
+    }
+    let why = ["no-remedy", "unsolvable", "unknown-to-libseccomp"];
+    if let Some(note) = answer.notes.iter().find(|note| why.contains(&note.id)) {
+        return Some(list_ways(answer, note.text.clone()));
+    }
+    if !answer.remedies.is_empty() {
+        return Some(list_ways(answer, "none of the remedies is a default".to_owned()));
+    }
+    if answer.is_of_log && open.iter().any(|denial| denial.view.cause.kind == "possibly-unit") {
+        let text = "have the groups of the log's machine read: --groups FILE, with the output of 'systemd-analyze \
+                    --no-pager syscall-filter' there";
+        return Some(Help { text: text.to_owned(), ..Help::default() });
+    }
+    answer.unproven.as_ref().filter(|_| answer.is_of_log).map(|_| {
+        let assume = if answer.unit.is_some() { "" } else { ", and --assume-unit UNIT if you know the unit" };
+        let text = format!("have the unit's settings read: --root DIR, or / for this machine{assume}");
+        Help { text, ..Help::default() }
+    })
+}
+
+/// Suggests a remedy, on a condition.
+fn suggest<'a>(answer: &'a Answer, open: &[FoldedDenial<'_>], at: usize, condition: &str) -> Help<'a> {
+    let Some(remedy) = answer.remedies.get(at) else { return Help::default() };
+    let mut text = format!("{condition}{}", describe(remedy, open));
+    let others = answer.remedies.len() - 1;
+    if others > 0 {
+        text += &format!(" ({}: -v)", plural(others as u64, "other way"));
+    }
+    let mut cautions: Vec<String> = remedy.cautions.clone();
+    if !remedy.sensitive.is_empty() {
+        let calls: Vec<&str> = remedy.sensitive.iter().map(|one| one.call.as_str()).collect();
+        cautions.push(format!("{} can reach beyond the program", join_some(&calls)));
+    }
+    let number = format!("--remedy {}", at + 1);
+    let apply = answer.apply.as_ref().map(|command| command.replace("--remedy N", &number));
+    let by_hand = (!answer.then.is_empty()).then(|| answer.then.join(" && "));
+    let commands = apply.or(by_hand).into_iter().collect();
+    Help { text, remedy: Some((at + 1, remedy)), cautions, commands }
+}
+
+/// Returns the remedy that would be the default if the unit were known for sure.
+fn guessed_remedy(answer: &Answer) -> Option<usize> {
+    let is_guess = |denial: &DenialView| denial.attribution.as_ref().is_some_and(|found| found.confidence == "guess");
+    let is_guessed = !answer.denials.is_empty() && answer.denials.iter().all(is_guess);
+    answer.remedies.iter().rposition(|remedy| remedy.reservation.is_none()).filter(|_| is_guessed)
+}
+
+/// Describes a remedy in a few words.
+fn describe(remedy: &RemedyView, open: &[FoldedDenial<'_>]) -> String {
+    let calls = name_calls_of(remedy, open);
+    let doing = match remedy.kind {
+        "calls" | "equivalents" | "predicted" => format!("allow {calls}"),
+        "groups" => {
+            let groups: Vec<&str> = remedy.groups.iter().map(|help| help.group.as_str()).collect();
+            format!("allow {}", join_some(&groups))
+        }
+        "fail-with-error" | "fail-all-with-error" => format!("let {calls} fail with an error instead of a kill"),
+        "deny-list" => "turn the allow-list into a deny-list".to_owned(),
+        _ => {
+            let keys: Vec<&str> =
+                remedy.content.lines().filter_map(|line| line.split_once('=')).map(|(key, _)| key).collect();
+            format!("relax {}", keys.iter().map(|key| format!("{key}=")).collect::<Vec<_>>().join(" and "))
+        }
+    };
+    match remedy.opens.as_slice() {
+        [] => doing,
+        opens if opens.len() <= NAMED => {
+            let opens: Vec<&str> = opens.iter().map(String::as_str).collect();
+            format!("{doing}; also allows {}", join_some(&opens))
+        }
+        opens => format!("{doing}; also allows {}", plural(opens.len() as u64, "call")),
+    }
+}
+
+/// Names the denied calls that a remedy is for.
+fn name_calls_of(remedy: &RemedyView, open: &[FoldedDenial<'_>]) -> String {
+    let denied =
+        open.iter().filter(|denial| matches!(denial.view.cause.kind, "unit" | "possibly-unit" | "settings-changed"));
+    let is_for =
+        |denial: &&FoldedDenial<'_>| denial.view.reservation.is_none() || denial.view.reservation == remedy.reservation;
+    let denied = denied.filter(is_for).map(|denial| FoldedDenial { ..*denial });
+    name_calls(&denied.collect::<Vec<_>>())
+}
+
+/// Says that a call may show an intrusion.
+fn describe_intrusion(open: &[FoldedDenial<'_>]) -> String {
+    let suspicious = open.iter().find(|denial| denial.view.reservation == Some(INTRUSION));
+    let call = suspicious.and_then(|denial| denial.view.call.as_deref()).unwrap_or_default();
+    let program = suspicious.and_then(|denial| denial.view.exe.as_deref()).unwrap_or("the program");
+    format!(
+        "{call} may show an intrusion: none of the unit's commands runs {program}. Find out what it is first; -v shows the remedy"
+    )
+}
+
+/// Gives a reason why no remedy is suggested, and how to see them.
+fn list_ways<'a>(answer: &Answer, why: String) -> Help<'a> {
+    let command = list_remedies(answer);
+    let text = match answer.remedies.len() {
+        0 => why,
+        count => format!("{why} ({}: -v)", plural(count as u64, "way")),
+    };
+    Help { text, commands: command.into_iter().collect(), ..Help::default() }
+}
+
+/// Returns the command that lists all remedies, if the answer is about a unit of this machine.
+fn list_remedies(answer: &Answer) -> Option<String> {
+    answer.apply.as_ref().filter(|_| !answer.remedies.is_empty())?;
+    let user = if answer.manager.as_deref().is_some_and(|manager| manager != "system") { "--user " } else { "" };
+    Some(format!("harden-why --all-remedies {user}{}", answer.unit.as_ref()?))
+}

@@ -1,0 +1,310 @@
+//! The default page of a unit: what was denied, the line that decided it, and the one command that mends it, on one screen.
+
+use super::answer::{Answer, DenialView, DirectiveView};
+use super::brief_help::{Help, find_help};
+use super::brief_notes::{first_notes, last_notes};
+use super::folded::{CauseGroup, FoldedDenial, fold, group_by_cause};
+use super::remedy::show_line;
+use super::snippet::{Snippet, add_snippet};
+use crate::audit::text::plural;
+use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, Page, WARN, styled};
+use crate::cli::terminal::words::count_times;
+
+/// The most lines of the page for one denial; each further denial may add one.
+const LINES: usize = 15;
+
+/// The most denials that are listed.
+const LISTED: usize = 12;
+
+/// The most lines of a remedy that are shown.
+const REMEDY_LINES: usize = 3;
+
+/// What ends a text that is cut.
+const MORE: &str = " ... (-v)";
+
+/// How much room the parts of a page take.
+#[derive(Debug, Clone, Copy)]
+struct Density {
+    /// Whether an empty line is above and below each line of a file.
+    is_framed: bool,
+    /// How many lines of files are shown; of others only the place.
+    snippets: usize,
+    /// The most lines of a note.
+    note_lines: usize,
+}
+
+/// The densities, roomiest first.
+const DENSITIES: [Density; 5] = [
+    Density { is_framed: true, snippets: usize::MAX, note_lines: 2 },
+    Density { is_framed: false, snippets: usize::MAX, note_lines: 2 },
+    Density { is_framed: false, snippets: usize::MAX, note_lines: 1 },
+    Density { is_framed: false, snippets: 1, note_lines: 1 },
+    Density { is_framed: false, snippets: 0, note_lines: 1 },
+];
+
+/// Lays out the answer for a unit on one screen. Without `has_help` it says nothing about remedies.
+pub(super) fn lay_out(answer: &Answer, has_help: bool) -> Page {
+    let denials = fold(&answer.denials).len();
+    let most = LINES + denials.saturating_sub(1).min(LISTED);
+    let mut page = Page::default();
+    for density in DENSITIES {
+        page = lay_out_densely(answer, has_help, density);
+        if page.height() <= most {
+            break;
+        }
+    }
+    page
+}
+
+fn lay_out_densely(answer: &Answer, has_help: bool, density: Density) -> Page {
+    let mut page = Page::default();
+    for note in first_notes(answer) {
+        add_note(&mut page, note, density);
+    }
+    let (settled, open): (Vec<_>, Vec<_>) = fold(&answer.denials).into_iter().partition(FoldedDenial::is_settled);
+    let help = find_help(answer, &open).filter(|_| has_help);
+    if !open.is_empty() {
+        add_finding(&mut page, answer, &open);
+        add_processes(&mut page, &open);
+        let is_single = open.len() == 1;
+        add_groups(&mut page, group_by_cause(open), is_single, density);
+    }
+    let is_alone = page.is_empty();
+    for group in group_by_words(settled) {
+        add_settled(&mut page, answer, &group, is_alone);
+    }
+    let mut commands = Vec::new();
+    if let Some(help) = help {
+        add_help(&mut page, answer, &help, density);
+        commands = help.commands;
+    }
+    for note in last_notes(answer) {
+        add_note(&mut page, note, density);
+    }
+    if !commands.is_empty() {
+        page.gap();
+    }
+    for command in commands {
+        page.line(format_args!("  {}", styled(GOOD, command)));
+    }
+    page
+}
+
+/// Adds the finding: unit, call, outcome, count and time.
+fn add_finding(page: &mut Page, answer: &Answer, open: &[FoldedDenial<'_>]) {
+    let name = styled(BOLD, name_unit(answer));
+    let text = match open {
+        [only] => {
+            let what = only.call().map_or_else(String::new, |call| format!("{} ", styled(BAD, call)));
+            format!("{name}: {what}{}, {}", only.view.brief, describe_count(only, true))
+        }
+        several => {
+            let total = several.iter().map(|denial| denial.count).fold(0, u64::saturating_add);
+            let logged = several.iter().all(|denial| denial.view.cause.kind == "logged");
+            let verb = if logged { "logged" } else { "denied" };
+            let last =
+                several.first().and_then(FoldedDenial::last).map_or_else(String::new, |last| format!(", last {last}"));
+            format!(
+                "{name}: {} {verb}, {}{last}",
+                styled(BAD, plural(several.len() as u64, "call")),
+                count_times(total)
+            )
+        }
+    };
+    page.hanging((0, 2), &text);
+}
+
+/// Returns the unit's name, with the number of its instances if it is a template.
+fn name_unit(answer: &Answer) -> String {
+    let unit = answer.unit.as_deref().unwrap_or("unknown unit");
+    match answer.instances.len() {
+        0 => unit.to_owned(),
+        count => format!("{unit}, {}", plural(count as u64, "instance")),
+    }
+}
+
+/// Returns `3 times, last 9 s ago`.
+fn describe_count(denial: &FoldedDenial<'_>, is_sentence: bool) -> String {
+    let count = count_times(denial.count);
+    match denial.last() {
+        Some(last) if denial.count > 1 && is_sentence => format!("{count}, last {last}"),
+        Some(last) => format!("{count}, {last}"),
+        None => count,
+    }
+}
+
+/// Adds which programs made the calls.
+fn add_processes(page: &mut Page, open: &[FoldedDenial<'_>]) {
+    let mut programs: Vec<&DenialView> = Vec::new();
+    for denial in open.iter().map(|denial| denial.view) {
+        if !programs.iter().any(|other| other.exe == denial.exe && (denial.exe.is_some() || other.comm == denial.comm))
+        {
+            programs.push(denial);
+        }
+    }
+    let Some((first, rest)) = programs.split_first() else { return };
+    let mut text = format!("by {}", describe_process(first));
+    match rest {
+        [] => {}
+        [second] => text += &format!(" and {}", name_program(second)),
+        more => text += &format!(" and {} other programs", more.len()),
+    }
+    let is_guess =
+        |denial: &FoldedDenial<'_>| denial.view.attribution.as_ref().is_some_and(|found| found.confidence == "guess");
+    if open.iter().any(is_guess) {
+        text += &format!("; {}", styled(WARN, "its unit is a guess"));
+    }
+    page.hanging((2, 4), &text);
+}
+
+fn name_program(denial: &DenialView) -> String {
+    denial
+        .exe
+        .clone()
+        .unwrap_or_else(|| if denial.comm.is_empty() { "an unknown program".to_owned() } else { denial.comm.clone() })
+}
+
+fn describe_process(denial: &DenialView) -> String {
+    let program = name_program(denial);
+    let base = program.rsplit('/').next().unwrap_or_default();
+    let is_other =
+        !denial.before_exec && denial.exe.is_some() && !denial.comm.is_empty() && !base.starts_with(&denial.comm);
+    let is_main = denial.attribution.as_ref().is_some_and(|found| found.evidence == "main-process");
+    let facts: Vec<String> = [
+        is_other.then(|| denial.comm.clone()),
+        is_main.then(|| "main process".to_owned()),
+        (denial.pid != 0).then(|| format!("pid {}", denial.pid)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let who = if denial.before_exec { "systemd itself, before it executed the program".to_owned() } else { program };
+    if facts.is_empty() { who } else { format!("{who} ({})", facts.join(", ")) }
+}
+
+/// Adds each cause: the calls, if there are several, and the line that decides or the reason in words.
+fn add_groups(page: &mut Page, groups: Vec<CauseGroup<'_>>, is_single: bool, density: Density) {
+    let mut listed = 0;
+    let mut hidden = 0;
+    for (number, group) in groups.iter().enumerate() {
+        if !is_single {
+            let room = LISTED.saturating_sub(listed).min(group.denials.len());
+            listed += room;
+            hidden += group.denials.len() - room;
+            add_calls(page, group.denials.get(..room).unwrap_or_default());
+            if room == 0 {
+                continue;
+            }
+        }
+        match group.deciding() {
+            Some(_) => add_cause(page, group, density, number < density.snippets),
+            None => {
+                page.paragraph(if is_single { 2 } else { 4 }, group.cause().map_or("", |cause| cause.words.as_str()))
+            }
+        }
+    }
+    if hidden > 0 {
+        page.line(format_args!("  and {} more: -v", plural(hidden as u64, "call")));
+    }
+}
+
+fn add_calls(page: &mut Page, denials: &[FoldedDenial<'_>]) {
+    let call = |denial: &FoldedDenial<'_>| denial.call().unwrap_or_else(|| "unknown call".to_owned());
+    let width = denials.iter().map(|denial| call(denial).len()).max().unwrap_or_default();
+    for denial in denials {
+        let outcome = denial.view.brief.strip_prefix("denied, ").unwrap_or(&denial.view.brief);
+        let text = format!(
+            "{}  {outcome}, {}",
+            styled(BAD, format_args!("{:width$}", call(denial))),
+            describe_count(denial, false)
+        );
+        page.hanging((2, 4), &text);
+    }
+}
+
+/// Adds the line that decides, and the places of further lines that deny the same.
+fn add_cause(page: &mut Page, group: &CauseGroup<'_>, density: Density, is_shown: bool) {
+    let Some((cause, deciding)) = group.cause().zip(group.deciding()) else { return };
+    let marks = group.marks();
+    let line = deciding.source.as_ref().map(|source| source.number).or(deciding.line);
+    let snippet = Snippet {
+        place: describe_place(deciding, line),
+        marks: marks.into_iter().map(|(line, label)| (line.filter(|_| is_shown), label)).collect(),
+    };
+    add_snippet(page, &snippet, density.is_framed);
+    let others: Vec<String> = cause
+        .directives
+        .iter()
+        .skip(1)
+        .map(|other| format!("{}= ({})", other.directive, describe_place(other, other.line)))
+        .collect();
+    if let Some((first, rest)) = others.split_first() {
+        let more = if rest.is_empty() { String::new() } else { format!(" and {} more: -v", rest.len()) };
+        page.hanging((2, 4), &format!("also denied by {first}{more}"));
+    }
+}
+
+/// Returns the file and line of a directive.
+fn describe_place(directive: &DirectiveView, line: Option<u32>) -> String {
+    match (&directive.file, line) {
+        (Some(file), Some(line)) => format!("{file}:{line}"),
+        _ => format!("{}=, as systemd holds it", directive.directive),
+    }
+}
+
+/// Groups settled denials by what settled them.
+fn group_by_words(settled: Vec<FoldedDenial<'_>>) -> Vec<CauseGroup<'_>> {
+    let mut groups: Vec<CauseGroup<'_>> = Vec::new();
+    for denial in settled {
+        match groups.iter_mut().find(|group| group.cause().is_some_and(|cause| cause.words == denial.view.cause.words))
+        {
+            Some(group) => group.denials.push(denial),
+            None => groups.push(CauseGroup { denials: vec![denial] }),
+        }
+    }
+    groups
+}
+
+/// Adds what settled earlier denials: as the finding if nothing else is left.
+fn add_settled(page: &mut Page, answer: &Answer, group: &CauseGroup<'_>, is_alone: bool) {
+    let words = group.cause().map_or("", |cause| cause.words.as_str());
+    let words = if group.denials.len() > 1 { words.replace("the call is", "they are") } else { words.to_owned() };
+    let calls = group.name_calls();
+    let calls = if calls.is_empty() { "SIGSYS".to_owned() } else { calls };
+    if is_alone {
+        page.hanging(
+            (0, 2),
+            &format!("{}: {} {words}", styled(BOLD, name_unit(answer)), styled(GOOD, format_args!("{calls}:"))),
+        );
+    } else {
+        page.hanging((2, 4), &format!("{} {words}", styled(DIM, format_args!("earlier, {calls}:"))));
+    }
+}
+
+/// Adds the suggestion, and the lines that it adds.
+fn add_help(page: &mut Page, answer: &Answer, help: &Help<'_>, density: Density) {
+    page.hanging((0, 2), &format!("{} {}", styled(BOLD, "help:"), help.text));
+    if let Some((_, remedy)) = help.remedy {
+        // Without the command, a person writes the file.
+        let path = remedy.path.as_ref().filter(|_| answer.apply.is_none());
+        if let Some(path) = path {
+            page.line(format_args!("  in {path}:"));
+        }
+        let lines: Vec<&str> = remedy.content.lines().filter(|line| path.is_some() || !line.starts_with('[')).collect();
+        let shown = if lines.len() > REMEDY_LINES + 1 { REMEDY_LINES } else { lines.len() };
+        for line in lines.iter().take(shown) {
+            page.line(format_args!("  {}", styled(GOOD, format_args!("+ {}", show_line(line)))));
+        }
+        if lines.len() > shown {
+            page.line(format_args!("  and {} more lines: -v", lines.len() - shown));
+        }
+    }
+    for caution in &help.cautions {
+        page.cut_paragraph(2, &format!("{} {caution}", styled(WARN, "caution:")), density.note_lines, MORE);
+    }
+}
+
+/// Adds a note, cut after a few lines.
+fn add_note(page: &mut Page, note: &str, density: Density) {
+    page.cut_paragraph(2, &format!("{} {note}", styled(WARN, "note:")), density.note_lines, MORE);
+}
