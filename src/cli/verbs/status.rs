@@ -5,7 +5,7 @@ use crate::cli::args::Common;
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, GOOD, Page, WARN, styled};
-use crate::cli::terminal::words::describe_manager;
+use crate::cli::terminal::words::{count_times, describe_manager};
 use crate::cli::views::answer::SCHEMA;
 use crate::cli::views::refusal_logging::RecordingView;
 use crate::host::blind_spots;
@@ -64,8 +64,9 @@ pub(crate) struct Hearing {
     /// The command that starts the daemon.
     #[serde(skip)]
     start_command: String,
+    /// Each manager in words, and whether it logs refusals.
     #[serde(skip)]
-    recorded: Vec<String>,
+    refusals: Vec<(String, RefusalState)>,
     #[serde(skip)]
     shown: Option<String>,
 }
@@ -134,22 +135,21 @@ pub(crate) async fn query_status(common: &Common, clock: &LocalTime) -> Hearing 
     let managers = Managers::new(&common.bus);
     for manager in [Manager::System, Manager::User(nix::unistd::geteuid().as_raw())] {
         let whose = describe_manager(&manager.to_string());
-        let (words, view) = match managers.connect(manager).await {
+        let (state, view) = match managers.connect(manager).await {
             Ok(connection) => {
                 let reason = FiltersOff::find(&connection).await;
                 hearing.filters_off.extend(reason.map(|reason| FiltersOffView::new(manager, &reason)));
                 let recording = ActiveLogging::find(LocalMachine::new(&managers), manager).await;
-                let words = recording.as_ref().map_or_else(
-                    || "they leave no record".to_owned(),
-                    |recording| format!("logged, for processes started {}", recording.when(clock)),
-                );
-                (words, RecordingView::new(manager, recording.as_ref()))
+                let state = recording
+                    .as_ref()
+                    .map_or(RefusalState::Silent, |recording| RefusalState::Logged(recording.when(clock)));
+                (state, RecordingView::new(manager, recording.as_ref()))
             }
             // Most users, and root, have no manager of their own.
             Err(SystemdError::Unreachable { .. }) if manager != Manager::System => continue,
-            Err(error) => (format!("not known: {error}"), RecordingView::unknown(manager)),
+            Err(error) => (RefusalState::Unknown(error.to_string()), RecordingView::unknown(manager)),
         };
-        hearing.recorded.push(format!("{whose}: {words}"));
+        hearing.refusals.push((whose, state));
         hearing.recording.push(view);
     }
     hearing.unknown_calls = view_unknown_calls();
@@ -193,7 +193,7 @@ async fn query_daemon(common: &Common, clock: &LocalTime) -> Hearing {
             unknown_calls: Vec::new(),
             limitations: blind_spots::find_common_blind_spots(Path::new("/")).iter().map(ToString::to_string).collect(),
             start_command: root_command("systemctl enable --now harden-whyd"),
-            recorded: Vec::new(),
+            refusals: Vec::new(),
             shown: None,
         },
     }
@@ -229,14 +229,22 @@ impl Hearing {
             unknown_calls: Vec::new(),
             limitations: status.limitations.iter().map(|text| escape(text.as_bytes())).collect(),
             start_command: String::new(),
-            recorded: Vec::new(),
+            refusals: Vec::new(),
         }
     }
 }
 
-impl Reply for Hearing {
-    fn page(&self, _: Detail) -> String {
-        let mut page = Page::default();
+/// Whether a manager logs refusals: since when and until when, not at all, or unknown for a reason.
+#[derive(Debug)]
+enum RefusalState {
+    Logged(String),
+    Silent,
+    Unknown(String),
+}
+
+impl Hearing {
+    /// Adds whether the daemon listens, and since when.
+    fn add_state(&self, page: &mut Page) {
         match (&self.absent, self.listening) {
             (Some(why), _) => {
                 page.line(format_args!("{} does not answer.", styled(BAD, "harden-whyd")));
@@ -253,25 +261,46 @@ impl Reply for Hearing {
                 page.field("works", WITHOUT_RECORDS);
             }
         }
-        if let Some(counters) = &self.counters {
-            let lost = plural(counters.lost, "audit event");
-            let lost = if counters.lost > 0 { styled(WARN, lost) } else { lost };
-            page.field("seen", &plural(counters.records, "record"));
-            page.field("lost", &format!("{lost}; the receive buffer overran {} times", counters.overruns));
-            page.field("passed", &format!("{} of other types or senders", plural(counters.ignored, "message")));
-            if counters.malformed > 0 {
-                page.field("odd", &format!("{} that could not be parsed", plural(counters.malformed, "record")));
-            }
-            if counters.dropped > 0 {
-                let sightings = plural(counters.dropped, "sighting");
-                page.field("gone", &format!("{sightings}: too many different denials came at once"));
-            }
-            if counters.evicted > 0 {
-                let denials = plural(counters.evicted, "denial");
-                page.field("forgot", &format!("{denials} since the store was created: it was full"));
-            }
-            page.field("buffer", &format!("{} KiB", counters.receive_buffer / 1024));
+    }
+
+    /// Adds what the daemon saw and lost, in one line.
+    fn add_totals(&self, page: &mut Page) {
+        let Some(counters) = &self.counters else { return };
+        let lost = if counters.lost > 0 {
+            styled(WARN, format_args!("{} lost", plural(counters.lost, "audit event")))
+        } else {
+            "none lost".to_owned()
+        };
+        let unstored = counters.dropped + counters.evicted;
+        let unstored =
+            if unstored > 0 { format!(", {} no longer stored", plural(unstored, "denial")) } else { String::new() };
+        page.field("seen", &format!("{}, {lost}{unstored}", plural(counters.records, "record")));
+    }
+
+    /// Adds every counter.
+    fn add_counters(&self, page: &mut Page) {
+        let Some(counters) = &self.counters else { return };
+        let lost = plural(counters.lost, "audit event");
+        let lost = if counters.lost > 0 { styled(WARN, lost) } else { lost };
+        page.field("seen", &plural(counters.records, "record"));
+        page.field("lost", &format!("{lost}; the receive buffer overran {}", count_times(counters.overruns)));
+        page.field("passed", &format!("{} of other types or senders", plural(counters.ignored, "message")));
+        if counters.malformed > 0 {
+            page.field("odd", &format!("{} that could not be parsed", plural(counters.malformed, "record")));
         }
+        if counters.dropped > 0 {
+            let sightings = plural(counters.dropped, "sighting");
+            page.field("gone", &format!("{sightings}: too many different denials came at once"));
+        }
+        if counters.evicted > 0 {
+            let denials = plural(counters.evicted, "denial");
+            page.field("forgot", &format!("{denials} since the store was created: it was full"));
+        }
+        page.field("buffer", &format!("{} KiB", counters.receive_buffer / 1024));
+    }
+
+    /// Adds what does not work, and for whom.
+    fn add_problems(&self, page: &mut Page) {
         if self.only_manager.is_some() {
             page.field("you", &styled(WARN, OWN_UNITS_ONLY));
         }
@@ -282,35 +311,74 @@ impl Reply for Hearing {
             page.field("alerts", &styled(BAD, format!("wait for the journal: {error}")));
         }
         for off in &self.filters_off {
-            page.gap();
-            page.line(styled(BAD, format_args!("The {} filters no calls", describe_manager(&off.manager))));
-            page.paragraph(2, &format!("None of its units is restricted: {}; {}.", off.reason, off.remedy));
-        }
-        if !self.unknown_calls.is_empty() {
-            let units = self.unknown_calls.iter().map(|one| format!("{} ({})", one.unit, one.calls.join(", ")));
-            page.gap();
-            page.line(styled(BOLD, "Names that libseccomp does not know, so systemd ignores them"));
-            page.paragraph(2, &join(units));
-        }
-        page.gap();
-        page.line(styled(BOLD, "Calls refused with an error"));
-        for recorded in &self.recorded {
-            page.paragraph(2, recorded);
-        }
-        if !self.rehearsals.is_empty() {
-            page.gap();
-            page.line(styled(BOLD, "Rehearsals"));
+            let whose = styled(BAD, format_args!("The {} filters no calls", describe_manager(&off.manager)));
+            page.field("filter", &format!("{whose}: {}; {}", off.reason, off.remedy));
         }
         for one in &self.rehearsals {
             let since = one.shown.as_ref().map_or_else(String::new, |since| format!(" since {since}"));
             let who = match one.pid {
                 Some(pid) => format!("harden-why (pid {pid}) rehearses it"),
-                None => "the harden-why that rehearsed it was killed".to_owned(),
+                None => "the harden-why that rehearsed it was killed: 'harden-why restore'".to_owned(),
             };
-            page.paragraph(2, &styled(WARN, format!("{} runs without its own settings{since}: {who}", one.unit)));
-            if one.pid.is_none() {
-                page.line("    harden-why restore");
+            let text = format!("{} runs without its own settings{since}: {who}", one.unit);
+            page.field("lifted", &styled(WARN, text));
+        }
+    }
+
+    /// Adds which managers log refusals now, and how to see those of the others.
+    fn add_refusals(&self, page: &mut Page) {
+        let mut silent = Vec::new();
+        for (whose, state) in &self.refusals {
+            match state {
+                RefusalState::Logged(when) => {
+                    page.field("logged", &format!("refusals of units of the {whose}, of processes started {when}"));
+                }
+                RefusalState::Silent => silent.push(whose.as_str()),
+                RefusalState::Unknown(why) => {
+                    page.field("logged", &format!("whether the {whose} logs refusals is unknown: {why}"));
+                }
             }
+        }
+        if !silent.is_empty() {
+            let whose = silent.join(", ");
+            let text =
+                format!("calls refused with an error leave no record ({whose}): 'harden-why tap UNIT' shows them");
+            page.field("silent", &text);
+        }
+    }
+
+    /// Adds what the daemon cannot see here besides refusals with an error, which [`add_refusals`](Self::add_refusals)
+    /// tells.
+    fn add_first_limitation(&self, page: &mut Page) {
+        let common = blind_spots::silent_errno().to_string();
+        let mut others = self.limitations.iter().filter(|limitation| **limitation != common);
+        if let Some(first) = others.next() {
+            let more = others.count();
+            let more = if more > 0 { format!(" (and {more} more: 'harden-why status -v')") } else { String::new() };
+            page.field("unseen", &format!("{first}{more}"));
+        }
+    }
+}
+
+impl Reply for Hearing {
+    fn page(&self, detail: Detail) -> String {
+        let mut page = Page::default();
+        self.add_state(&mut page);
+        if detail != Detail::Full {
+            self.add_totals(&mut page);
+            self.add_problems(&mut page);
+            self.add_refusals(&mut page);
+            self.add_first_limitation(&mut page);
+            return page.finish();
+        }
+        self.add_counters(&mut page);
+        self.add_problems(&mut page);
+        self.add_refusals(&mut page);
+        if !self.unknown_calls.is_empty() {
+            let units = self.unknown_calls.iter().map(|one| format!("{} ({})", one.unit, one.calls.join(", ")));
+            page.gap();
+            page.line(styled(BOLD, "Names that libseccomp does not know, so systemd ignores them"));
+            page.paragraph(2, &join(units));
         }
         page.gap();
         page.line(styled(BOLD, "What harden-whyd cannot see here"));
@@ -323,5 +391,47 @@ impl Reply for Hearing {
 
     fn exit_status(&self) -> ExitStatus {
         if self.listening { ExitStatus::Done } else { ExitStatus::Failed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+    use jiff::tz::TimeZone;
+
+    #[test]
+    fn page_has_at_most_ten_lines_and_shows_what_is_wrong() {
+        let clock = LocalTime { now: Some(Timestamp::UNIX_EPOCH), zone: TimeZone::UTC };
+        let (common, other) =
+            (blind_spots::silent_errno().to_string(), "no exit events: names are missing; run as root");
+        let status = Status {
+            listening: true,
+            records: 14_212,
+            lost: 3,
+            only_manager: Some("user:1000".to_owned()),
+            limitations: vec![other.to_owned(), "another: b; c".to_owned(), common],
+            ..Status::default()
+        };
+        let mut hearing = Hearing::new(status, &clock);
+        hearing.refusals = vec![
+            ("system manager".to_owned(), RefusalState::Silent),
+            ("user manager".to_owned(), RefusalState::Logged("since 14:56".to_owned())),
+        ];
+        let plain = |detail| anstream::adapter::strip_str(&hearing.page(detail)).to_string();
+        let page = plain(Detail::Short);
+        assert!(page.lines().count() <= 10, "{page}");
+        for part in [
+            "harden-whyd listens since 1970-01-01 00:00:00.\n",
+            "  seen   14212 records, 3 audit events lost\n",
+            "  you    you may see the denials of your own units only",
+            "  silent calls refused with an error leave no record (system manager)",
+            "  logged refusals of units of the user manager, of processes started since 14:56\n",
+            "  unseen no exit events: names are missing; run as root (and 1 more:",
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        let full = plain(Detail::Full);
+        assert!(full.contains("  buffer ") && full.contains("another: b; c") && full.contains("leave no record"));
     }
 }
