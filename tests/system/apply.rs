@@ -349,7 +349,7 @@ fn link_into_the_store_of_nixos_is_read_only() {
         ln -s /nix/store/abc-units /etc/systemd/system";
     let is_made = fs::create_dir("/nix").is_ok();
     let output = machine.amid(nixos, &[], &["--json", "apply", "x", "--yes", "--restart"]);
-    let answer = machine.amid(nixos, &[], &["x"]);
+    let answer = machine.amid(nixos, &[], &["-v", "x"]);
     if is_made {
         fs::remove_dir("/nix").unwrap();
     }

@@ -296,8 +296,8 @@ fn rehearsal_shows_on_the_terminal_what_it_does() {
     for words in [
         "made 1 call that",
         "x.service was stopped, since it did not run before",
-        "What to do",
-        "unblocked by a rehearsal",
+        "help: allow uname",
+        "seen in a rehearsal",
     ] {
         assert!(out.replace('\n', " ").contains(words), "{words}: {out}");
     }

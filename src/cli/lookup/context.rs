@@ -31,6 +31,8 @@ pub(crate) struct Context {
     pub(crate) notes: Vec<Note>,
     /// Whether the caller may read only the incidents of units of their own manager.
     own_units_only: bool,
+    /// Since when the daemon receives records, in milliseconds since the epoch.
+    listening_since: Option<i64>,
     /// A note about evicted incidents, and the latest sighting of any of them.
     evicted: Option<(i64, Note)>,
 }
@@ -76,9 +78,19 @@ impl Context {
             notes.extend(hearing_notes(status));
         }
         let evicted = status.as_ref().and_then(|status| eviction_note(status, local_time));
-        let own_units_only = status.is_some_and(|status| status.only_manager.is_some());
+        let own_units_only = status.as_ref().is_some_and(|status| status.only_manager.is_some());
+        let listening_since = status.filter(|status| status.listening).map(|status| status.since);
         let local_time = local_time.clone();
-        Self { incidents, managers: Managers::new(bus), loaded_groups, local_time, notes, own_units_only, evicted }
+        Self {
+            incidents,
+            managers: Managers::new(bus),
+            loaded_groups,
+            local_time,
+            notes,
+            own_units_only,
+            listening_since,
+            evicted,
+        }
     }
 
     /// Returns a note about evicted incidents, if some of them can be missing in an answer about incidents since a moment
@@ -93,6 +105,14 @@ impl Context {
     pub(crate) fn hidden_incidents_note(&self, managers: ManagerScope) -> Option<Note> {
         let is_hidden = self.own_units_only && managers != ManagerScope::Users;
         is_hidden.then(|| Note::new("own-units-only", OWN_UNITS_ONLY))
+    }
+
+    /// Says that a unit has no denials, and since when harden-whyd would have seen one.
+    pub(crate) fn describe_no_denials(&self) -> String {
+        self.listening_since.filter(|since| *since > 0).map_or_else(
+            || "No denials.".to_owned(),
+            |since| format!("No denials; harden-whyd listens since {}.", self.local_time.show_briefly(since)),
+        )
     }
 
     /// The system call groups.

@@ -13,6 +13,7 @@ use crate::audit::Note;
 use crate::audit::note::put_root_causes_first;
 use crate::cli::views::answer::{Answer, RemedyView};
 use crate::cli::views::remedy::add_exposure;
+use crate::cli::views::unit_effects::effect_notes;
 use crate::diagnosis::{Diagnosis, Remedy, diagnose};
 use crate::host::filter_in_force::find_missing_filter;
 use crate::host::unit_settings;
@@ -92,6 +93,8 @@ pub(crate) async fn answer_without_incidents(context: &Context, name: &UnitName,
         let mut answer = empty(&unit, missing.into_iter().chain(settings.notes.iter().cloned()).collect());
         let recording = ActiveLogging::find(LocalMachine::new(&context.managers), unit.manager).await;
         silent_refusals::describe(&mut answer, &unit, situation, recording.as_ref(), &context.local_time);
+        answer.notes.extend(effect_notes(name, situation, context.groups()));
+        answer.nothing = context.describe_no_denials();
         if manager == Manager::System {
             hide_denials(context, scope, &mut answer);
         }

@@ -136,10 +136,7 @@ fn answer_bundled(why: &str, root: &Path, groups: &Groups) -> anyhow::Result<Rep
         GroupsAtHand::Listed(groups.clone()),
         &explain::local_time_of_log(),
     )?;
-    let words = format!(
-        "Recorded: this is a built-in case, not this machine's, since {why}. 'sudo harden-why demo' lets this kernel \
-        deny a call."
-    );
+    let words = format!("Recorded, since {why}: 'sudo harden-why demo' shows a live denial.");
     report.demo = Some(Demo { source: "bundled", words, unit_file: BUNDLED_FILE.to_owned() });
     Ok(report)
 }

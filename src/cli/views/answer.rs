@@ -121,7 +121,7 @@ pub struct Answer {
     pub silence: Option<Silence>,
     /// What a page without denials says.
     #[serde(skip)]
-    pub nothing: &'static str,
+    pub nothing: String,
     /// Whether the caller may not see the unit's denials.
     #[serde(skip)]
     pub is_hidden: bool,
@@ -313,7 +313,7 @@ impl Answer {
             silence: None,
             apply: None,
             configuration: None,
-            nothing: "No denials.",
+            nothing: "No denials.".to_owned(),
             is_hidden: false,
             is_of_log: false,
             is_unknown: false,

@@ -32,9 +32,11 @@ fn render_report(report: &Report, detail: Detail) -> String {
     if let Some(demo) = &report.demo {
         page.paragraph(0, &demo.words);
         page.gap();
-        page.line("The unit file:");
-        for line in demo.unit_file.lines() {
-            page.line(format_args!("  {}", styled(DIM, line)));
+        if detail == Detail::Full {
+            page.line("The unit file:");
+            for line in demo.unit_file.lines() {
+                page.line(format_args!("  {}", styled(DIM, line)));
+            }
         }
     }
     for answer in &report.units {
@@ -47,7 +49,17 @@ fn render_report(report: &Report, detail: Detail) -> String {
         page.gap();
         render_tally(&mut page, log);
     }
-    add_notes(&mut page, &report.notes);
+    if detail == Detail::Full || report.units.is_empty() {
+        add_notes(&mut page, &report.notes);
+    } else {
+        brief_page::add_report_notes(&mut page, &report.notes);
+    }
+    if report.demo.is_some() {
+        page.gap();
+        page.paragraph(0, "Next: list the units of this machine with denials, and name one for its answer.");
+        page.gap();
+        page.line(format_args!("  {}", styled(GOOD, "harden-why")));
+    }
     page.finish()
 }
 
@@ -81,9 +93,9 @@ fn render_fully(page: &mut Page, answer: &Answer) {
         }
     }
     match (&answer.silence, answer.denials.is_empty()) {
-        (Some(silence), true) => render_silence(page, answer.is_hidden, silence),
+        (Some(silence), true) => render_silence(page, answer, silence),
         (None, true) if answer.is_hidden => page.line("  You may not see its denials."),
-        (None, true) => page.line(format_args!("  {}", answer.nothing)),
+        (None, true) => page.paragraph(2, &answer.nothing),
         _ => {}
     }
     denials::add_denials(page, &answer.denials);
@@ -149,13 +161,13 @@ fn render_instructions(page: &mut Page, answer: &Answer) {
 }
 
 /// Adds that a unit without denials may have been refused calls without a record.
-fn render_silence(page: &mut Page, is_hidden: bool, Silence { words, commands }: &Silence) {
-    let nothing = if is_hidden { "You may not see its denials, and" } else { "No denials of it are known, but" };
-    page.paragraph(2, &format!("{nothing} {words}"));
+fn render_silence(page: &mut Page, answer: &Answer, Silence { words, commands }: &Silence) {
+    let nothing = if answer.is_hidden { "You may not see its denials." } else { &answer.nothing };
+    page.paragraph(2, &format!("{nothing} But {words}"));
     page.gap();
     let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
     for (command, what) in commands {
-        page.line(format_args!("  {}  {what}", styled(GOOD, format_args!("{command:<width$}"))));
+        page.hanging((2, 6), &format!("{}  {what}", styled(GOOD, format_args!("{command:<width$}"))));
     }
 }
 

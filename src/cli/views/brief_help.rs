@@ -100,6 +100,10 @@ fn suggest<'a>(answer: &'a Answer, open: &[FoldedDenial<'_>], at: usize, conditi
         let calls: Vec<&str> = remedy.sensitive.iter().map(|one| one.call.as_str()).collect();
         cautions.push(format!("{} can reach beyond the program", join_some(&calls)));
     }
+    if let Some(configuration) = &answer.configuration {
+        let place = &configuration.read_only;
+        cautions.push(format!("{place} is read-only: this lasts until the next boot; -v shows lines to keep"));
+    }
     let number = format!("--remedy {}", at + 1);
     let apply = answer.apply.as_ref().map(|command| command.replace("--remedy N", &number));
     let by_hand = (!answer.then.is_empty()).then(|| answer.then.join(" && "));

@@ -37,6 +37,11 @@ pub(super) fn last_notes(answer: &Answer) -> impl Iterator<Item = &str> {
     answer.notes.iter().filter(is_last).map(|note| note.text.as_str())
 }
 
+/// Whether the default page has a note of a whole report.
+pub(super) fn is_brief(note: &Note) -> bool {
+    !LEFT_OUT.contains(&note.id)
+}
+
 /// Whether the page points at the line of a note, and says there that systemd ignores the word.
 fn is_pointed_at(answer: &Answer, note: &Note) -> bool {
     let deciding = answer.denials.iter().filter_map(|denial| denial.cause.directives.first());

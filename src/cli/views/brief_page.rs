@@ -2,13 +2,15 @@
 
 use super::answer::{Answer, DenialView, DirectiveView};
 use super::brief_help::{Help, find_help};
-use super::brief_notes::{first_notes, last_notes};
+use super::brief_notes::{first_notes, is_brief, last_notes};
 use super::folded::{CauseGroup, FoldedDenial, fold, group_by_cause};
 use super::remedy::show_line;
 use super::snippet::{Snippet, add_snippet};
+use crate::audit::Note;
 use crate::audit::text::plural;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, Page, WARN, styled};
 use crate::cli::terminal::words::count_times;
+use crate::units::Manager;
 
 /// The most lines of the page for one denial; each further denial may add one.
 const LINES: usize = 15;
@@ -116,9 +118,13 @@ fn add_finding(page: &mut Page, answer: &Answer, open: &[FoldedDenial<'_>]) {
 
 /// Returns the unit's name, with the number of its instances if it is a template.
 fn name_unit(answer: &Answer) -> String {
-    let unit = answer.unit.as_deref().unwrap_or("unknown unit");
+    let name = answer.unit.as_deref().unwrap_or("unknown unit");
+    // Several users can have a unit of the same name.
+    let uid = answer.manager.as_deref().and_then(|manager| manager.strip_prefix("user:"));
+    let uid = uid.filter(|uid| uid.parse() != Ok(Manager::SOME_USER));
+    let unit = uid.map_or_else(|| name.to_owned(), |uid| format!("{name} (uid {uid})"));
     match answer.instances.len() {
-        0 => unit.to_owned(),
+        0 => unit,
         count => format!("{unit}, {}", plural(count as u64, "instance")),
     }
 }
@@ -301,6 +307,17 @@ fn add_help(page: &mut Page, answer: &Answer, help: &Help<'_>, density: Density)
     }
     for caution in &help.cautions {
         page.cut_paragraph(2, &format!("{} {caution}", styled(WARN, "caution:")), density.note_lines, MORE);
+    }
+}
+
+/// Adds the notes of a whole report, each cut after two lines.
+pub(super) fn add_report_notes(page: &mut Page, notes: &[Note]) {
+    let notes: Vec<&Note> = notes.iter().filter(|note| is_brief(note)).collect();
+    if !notes.is_empty() {
+        page.gap();
+    }
+    for note in notes {
+        add_note(page, &note.text, DENSITIES[0]);
     }
 }
 

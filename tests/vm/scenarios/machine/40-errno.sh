@@ -44,7 +44,7 @@ systemctl daemon-reload
 ok "a program that is refused goes on" systemctl start "${names[@]}"
 sleep 2
 ok "without the manager's word the kernel does not tell" exits 0 harden-why --exit-code refused-ProtectHostname.service
-ok "and harden-why says that it would not know" says "write no record" harden-why refused-ProtectHostname.service
+ok "and harden-why says that it would not know" says "harden-why log-refusals refused-ProtectHostname.service" harden-why refused-ProtectHostname.service
 
 mkdir -p /etc/systemd/system.conf.d
 printf '[Manager]\nManagerEnvironment=SYSTEMD_LOG_SECCOMP=1\n' >/etc/systemd/system.conf.d/log-seccomp.conf

@@ -22,8 +22,8 @@ ok "a denial an hour earlier is told" within 20 denied past
 back=$(date +%s)
 ok "with the time it was" times past "$back" "$back"
 ok "and its alert" within 20 alerted past
-ok "an age is no nonsense" says "when .*(just now|[0-9]+ seconds? ago)" harden-why past.service
-ok "what now lies ahead is not said to be long ago" not says "when .* ago" harden-why steady.service
+ok "an age is no nonsense" says "when .*(just now|[0-9]+ seconds? ago)" harden-why -v past.service
+ok "what now lies ahead is not said to be long ago" not says "when .* ago" harden-why -v steady.service
 systemctl start steady.service
 ok "a second one is counted" within 20 denied steady 2
 ok "and is its first, as the clock has it, and its last" times steady "$back" "$back"
