@@ -2,9 +2,18 @@
 
 use super::answer::Answer;
 use crate::audit::Note;
+use crate::audit::note::{FILTER_NOT_IN_FORCE, UNKNOWN_CALL, UNKNOWN_GROUP};
 
 /// Notes that can be the cause of the denial, or say whose denials these are.
-const FIRST: [&str; 4] = ["related-unit", "unit-masked", "daemon-reload-needed", "unit-file"];
+const FIRST: [&str; 7] = [
+    "related-unit",
+    FILTER_NOT_IN_FORCE,
+    "unit-masked",
+    "daemon-reload-needed",
+    UNKNOWN_GROUP,
+    UNKNOWN_CALL,
+    "unit-file",
+];
 
 /// Notes that change nothing one would do, or that the page says in other words.
 const LEFT_OUT: [&str; 15] = [
