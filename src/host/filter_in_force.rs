@@ -117,20 +117,20 @@ impl ManagerFacts {
         if self.features.as_deref().is_some_and(|features| features.split(' ').any(|feature| feature == "-SECCOMP")) {
             return Some(FiltersOff::BuiltWithout);
         }
-        let knows_variable = self.version.is_none_or(|version| version >= VARIABLE_SINCE);
-        match self.line.as_ref().filter(|line| line.sets != VariableEffect::Unchanged) {
-            _ if !knows_variable => {}
-            Some(line) if line.sets == VariableEffect::Off => {
-                return Some(FiltersOff::Variable(Some(line.origin.clone())));
-            }
-            Some(_) => {}
-            None if self.environment.as_deref().is_some_and(is_switched_off) => {
-                return Some(FiltersOff::Variable(None));
-            }
-            None => {}
-        }
         let is_loading = self.version.is_some_and(|version| version >= LOADS_LIBRARY_SINCE);
-        (is_loading && self.has_library == Some(false)).then_some(FiltersOff::NoLibrary)
+        let lacks_library = is_loading && self.has_library == Some(false);
+        self.switched_off().or(lacks_library.then_some(FiltersOff::NoLibrary))
+    }
+
+    /// Whether the variable switches the filters off. A line of the configuration replaces the environment of the start.
+    fn switched_off(&self) -> Option<FiltersOff> {
+        if self.version.is_some_and(|version| version < VARIABLE_SINCE) {
+            return None;
+        }
+        match self.line.as_ref().filter(|line| line.sets != VariableEffect::Unchanged) {
+            Some(line) => (line.sets == VariableEffect::Off).then(|| FiltersOff::Variable(Some(line.origin.clone()))),
+            None => self.environment.as_deref().is_some_and(is_switched_off).then_some(FiltersOff::Variable(None)),
+        }
     }
 }
 
@@ -261,8 +261,8 @@ async fn started_as_loaded(process: &MainProcess, situation: &Situation, manager
 mod tests {
     use super::*;
 
-    fn line(sets: VariableEffect) -> Option<VariableLine> {
-        Some(VariableLine { sets, origin: Origin { path: Path::new("/etc/systemd/system.conf").into(), line: 3 } })
+    fn line(sets: VariableEffect) -> VariableLine {
+        VariableLine { sets, origin: Origin { path: Path::new("/etc/systemd/system.conf").into(), line: 3 } }
     }
 
     fn facts(environment: &[u8], version: u32) -> ManagerFacts {
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn line_of_configuration_decides_before_environment() {
         let with =
-            |environment: &[u8], sets| ManagerFacts { line: line(sets), ..facts(environment, 252) }.filters_off();
+            |environment: &[u8], sets| ManagerFacts { line: Some(line(sets)), ..facts(environment, 252) }.filters_off();
         let off = with(b"", VariableEffect::Off).unwrap();
         assert_eq!(off.to_string(), "/etc/systemd/system.conf:3 sets SYSTEMD_SECCOMP=0 for the manager");
         assert_eq!(

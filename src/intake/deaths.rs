@@ -127,8 +127,11 @@ impl DeathReader {
     pub(super) fn read_message(&mut self, message: &[u8], millis: Option<i64>, unit: Option<&Unit>) -> bool {
         let time = millis.map_or_else(LineTime::default, LineTime::from_millis);
         let at = millis.map_or(DeathTime::Unknown, DeathTime::At);
-        let lines = message.split(|byte| *byte == b'\n');
-        lines.fold(false, |told, line| self.read_text(&String::from_utf8_lossy(line), &time, &at, unit) || told)
+        let mut tells = false;
+        for line in message.split(|byte| *byte == b'\n') {
+            tells |= self.read_text(&String::from_utf8_lossy(line), &time, &at, unit);
+        }
+        tells
     }
 
     /// Notes a death that a manager, or systemd-coredump, reports in fields that journald vouches for.

@@ -162,12 +162,13 @@ impl CallList {
         let text = format!("{}{}", if negated { "~" } else { "" }, escape_excerpt(name));
         let word = Arc::new(Word { text: text.into(), origin: Some(origin.clone()), implied });
         if name.starts_with('@') {
-            match groups.calls(name) {
-                Some(calls) => calls.iter().for_each(|call| self.set(call, negated, effect, &word)),
-                None => {
-                    let what = with_meant("is no group this systemd knows, ignored", groups.nearest_group(name));
-                    self.note_fault(origin, name, &what, LineFault::UnknownGroup);
+            if let Some(calls) = groups.calls(name) {
+                for call in calls {
+                    self.set(call, negated, effect, &word);
                 }
+            } else {
+                let what = with_meant("is no group this systemd knows, ignored", groups.nearest_group(name));
+                self.note_fault(origin, name, &what, LineFault::UnknownGroup);
             }
         } else if groups.is_known(name) {
             self.set(name, negated, effect, &word);

@@ -156,7 +156,7 @@ fn violate(file: &Path) -> anyhow::Result<()> {
     let settings = Settings::new(&name, Some(UnitFile::parse(file, &fs::read(file)?)), Vec::new());
     let groups = syscall_groups::load().groups;
     let filter = build_filter(&Policy::new(settings, &groups), &groups);
-    // The daemon is told of this process first.
+    // The client announces this process to the daemon first.
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
     // The kernel is to kill the child: a core file would be useless.
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
