@@ -17,6 +17,7 @@
 //! |---|---|---|
 //! | [`audit`] | one kernel audit record, parsed from bytes of any dialect; untrusted text | yes |
 //! | [`syscalls`] | the meaning of a call's number: architecture, (ABI, number) ↔ name, `@groups` | yes |
+//! | [`programs`] | the calls that an executable can make: its imports, and libc's calls for each | yes |
 //! | [`units`] | the unit of a process: unit names, cgroup paths, evidence weighed into an attribution | yes |
 //! | [`policy`] | what the unit forbids: settings with file and line, systemd's merge order, a verdict for a call | yes |
 //! | [`incidents`] | the denials so far: folded into bounded incidents, and their store | all but `store` |
@@ -43,8 +44,9 @@
 //! 4. Policy before proposal. If the unit's policy permits the call, another filter denied it, and there is no remedy.
 //!    harden-why tries each remedy on the policy in memory. It offers only remedies that let the denied calls pass, or
 //!    fail in place of a kill.
-//! 5. Least privilege, within the owner's lines. The default remedy opens the denied calls and their relatives, which
-//!    give no further power. It opens nothing else.
+//! 5. Least privilege, within the owner's lines. The default remedy opens the denied calls, their relatives, which give
+//!    no further power, and calls with evidence about this program: its imports, and the unit's settings. It opens
+//!    nothing else, and no privileged call that was not denied.
 //! 6. All input from a process is hostile: names, numbers, units and cgroups stay bytes until they are escaped. One
 //!    user's flood of denials does not remove another user's history.
 //! 7. Bounded. A storm only raises counters; memory and disk have limits. A first sighting is on disk before its alert.
@@ -61,7 +63,9 @@
 //! | the effect of a policy on a call | [`policy::Policy::verdict`] |
 //! | the refusal of a drop-in that would start an allow-list | `would_start_allow_list` in `src/diagnosis/proof.rs` |
 //! | what a default remedy may open | [`diagnosis::DefaultScope`]; [`diagnosis::relatives`] lists the calls that give no further power |
-//! | which calls a remedy opens | `src/diagnosis/search.rs`; [`diagnosis::privileged_calls`] lists the groups that a prediction never opens |
+//! | which calls count as needed by the program | `src/diagnosis/program_calls.rs`; `src/programs/wrappers.rs` lists the calls of libc's functions |
+//! | which executables are read | `src/host/program_files.rs` |
+//! | which calls a remedy opens | `src/diagnosis/search.rs`; [`diagnosis::privileged_calls`] lists the groups that evidence alone never opens |
 //! | which drop-in takes a remedy | `src/diagnosis/drop_in_place.rs`; [`unit_files`] knows templates, transient units and read-only places |
 //! | which remedy is the default | [`diagnosis::Diagnosis::default_remedy`]; [`diagnosis::Reservation`] lists what rules one out |
 //! | the order of evidence | the variants of [`units::Rung`] and [`units::Rung::confidence`]; [`units::weigh`] decides by confidence |
@@ -90,6 +94,7 @@ pub(crate) mod operations;
 pub mod outlet;
 pub mod pipeline;
 pub mod policy;
+pub mod programs;
 pub mod syscalls;
 pub mod systemd;
 pub mod unit_files;

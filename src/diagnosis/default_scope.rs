@@ -5,12 +5,16 @@
 //!    intrusion](super::possible_intrusion) does not count, nor one that most callers answer with an older call.
 //! 2. Their relatives (see [`super::relatives`]), which give no further power. The owner's lines do not exclude a relative of a
 //!    denied call: the denial shows that they are wrong about its kind.
-//! 3. Nothing else. But a switch such as `ProtectClock=` cannot be relaxed for one call, so a default that relaxes it
+//! 3. Calls with evidence about this program (see [`ProgramCalls`]), unless the owner's lines exclude them or they
+//!    [control more than the program](super::privileged_calls). After a rehearsal there is nothing left to open.
+//! 4. Nothing else. But a switch such as `ProtectClock=` cannot be relaxed for one call, so a default that relaxes it
 //!    opens whatever only this switch denied.
 
+use super::program_calls::ProgramCalls;
 use super::relatives;
 use super::relatives::Relative;
 use crate::policy::{Directive, DirectiveCause, Policy, Verdict};
+use crate::programs::Program;
 use crate::syscalls::{Abi, CallNames, Groups};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +29,8 @@ pub struct DefaultScope<'a> {
     indivisible: BTreeSet<Directive>,
     /// The calls that the owner's lines exclude.
     excluded: CallNames,
+    /// The calls with evidence about this program.
+    program: ProgramCalls,
 }
 
 impl<'a> DefaultScope<'a> {
@@ -38,6 +44,7 @@ impl<'a> DefaultScope<'a> {
             relatives: BTreeMap::new(),
             indivisible: BTreeSet::new(),
             excluded: policy.excluded_calls(groups),
+            program: ProgramCalls::default(),
         };
         for (abi, call) in &scope.denied {
             let causes = denying_causes(policy, *abi, call);
@@ -52,10 +59,24 @@ impl<'a> DefaultScope<'a> {
         scope
     }
 
+    /// Adds the calls with evidence about the unit's programs.
+    #[must_use]
+    pub fn with_programs(mut self, programs: &[Program], groups: &Groups) -> Self {
+        self.program = ProgramCalls::weigh(programs, &self.denied, self.policy, groups);
+        self
+    }
+
     /// Whether a default may open a call.
     #[must_use]
     pub fn permits(&self, abi: Abi, call: &str) -> bool {
-        self.is_denied_or_relative(call) || self.is_denied_by_relaxed(abi, call)
+        self.is_denied_or_relative(call)
+            || (self.program.has(call) && !self.is_excluded(call))
+            || self.is_denied_by_relaxed(abi, call)
+    }
+
+    /// The evidence about the unit's programs.
+    pub(super) fn program(&self) -> &ProgramCalls {
+        &self.program
     }
 
     /// Whether the owner's lines exclude a call, and none of its relatives was denied.

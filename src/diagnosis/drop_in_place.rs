@@ -53,7 +53,7 @@ mod tests {
         let settings = Settings::new(&"echo@web.service".parse().unwrap(), Some(fragment), dropins);
         let policy = Policy::new(settings, &Groups::embedded().with_native(Abi::X86_64));
         let crate::policy::Verdict::Denied { effect, by, .. } = policy.verdict(Abi::X86_64, "uname") else { panic!() };
-        let situation = Situation { policy, drop_in: TEMPLATE.into(), history: None };
+        let situation = Situation { policy, drop_in: TEMPLATE.into(), history: None, programs: Vec::new() };
         let denied = [DeniedCall { abi: Abi::X86_64, name: "uname", effect: Some(effect), by: &by, is_nameable: true }];
         choose_drop_in(&situation, &denied).display().to_string()
     }

@@ -4,7 +4,6 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod before_exec;
-pub(crate) mod call_profiles;
 pub(crate) mod cause;
 pub(crate) mod default_scope;
 mod denied_call;
@@ -15,8 +14,8 @@ mod finding;
 pub(crate) mod fixed;
 mod group_cover;
 mod possible_intrusion;
-mod predicted_calls;
 pub mod privileged_calls;
+mod program_calls;
 mod proof;
 mod rehearsal_drop_in;
 pub mod relatives;
@@ -28,11 +27,13 @@ mod situation;
 mod unit_diagnosis;
 mod unresolved_calls;
 
+pub(crate) use before_exec::is_before_exec;
 pub use cause::{DenialCause, Elsewhere};
 pub use default_scope::DefaultScope;
 pub use drop_in_place::find_instance_of;
 pub use finding::Finding;
 pub use fixed::{FileChange, Fixed, History, LaterChange, TakesEffect};
+pub use program_calls::ProgramCalls;
 pub use rehearsal_drop_in::RehearsalDropIn;
 pub use remedy::{OpenedCall, Remedy, RemedyKind, Reservation};
 pub use runtime::Runtime;

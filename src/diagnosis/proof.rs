@@ -7,6 +7,7 @@ use super::privileged_calls;
 use super::remedy::{OpenedCall, Remedy, RemedyKind, Reservation};
 use super::situation::Situation;
 use crate::policy::{Directive, Effect, Mode, Policy, SyscallFilter, Verdict};
+use crate::programs::Program;
 use crate::syscalls::{Abi, CallNames, Groups};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -53,9 +54,11 @@ impl<'a> Proof<'a> {
         situation: &'a Situation,
         drop_in: PathBuf,
         groups: &'a Groups,
+        programs: &[Program],
     ) -> Self {
         let abis = targets.iter().map(|call| call.abi).chain([situation.policy.native()]).collect();
-        let scope = DefaultScope::new(targets.iter().map(|call| (call.abi, call.name)), &situation.policy, groups);
+        let scope = DefaultScope::new(targets.iter().map(|call| (call.abi, call.name)), &situation.policy, groups)
+            .with_programs(programs, groups);
         let known = groups.names().filter_map(|name| groups.calls(name)).flatten().cloned().collect();
         let before = situation.policy.after_reload(groups);
         Self { targets, situation, drop_in, groups, before, abis, known, scope }
@@ -160,10 +163,9 @@ impl<'a> Proof<'a> {
     /// Returns why a remedy of this kind with this effect is never the default.
     fn find_reservation(&self, kind: &RemedyKind, opens: &[Box<str>], after: &Policy) -> Option<Reservation> {
         let of_kind = match kind {
-            RemedyKind::Predicted => Some(Reservation::Prediction),
             RemedyKind::FailWithError | RemedyKind::FailAllWithError => Some(Reservation::KeepsDenying),
             RemedyKind::Groups(_) | RemedyKind::DenyList => Some(Reservation::WiderThanDenied),
-            RemedyKind::Calls | RemedyKind::Relatives | RemedyKind::RelaxDirectives => None,
+            RemedyKind::Calls | RemedyKind::Relatives | RemedyKind::Evidence | RemedyKind::RelaxDirectives => None,
         };
         let is_wider = || {
             let mut calls = opens.iter().flat_map(|call| self.abis.iter().map(move |abi| (*abi, call)));
@@ -260,10 +262,15 @@ mod tests {
         let settings = Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new());
         let groups = Groups::embedded().with_native(Abi::X86_64);
         let policy = Policy::new(settings, &groups);
-        let situation = Situation { policy, drop_in: "/etc/x.service.d/zz-harden-why.conf".into(), history: None };
+        let situation = Situation {
+            policy,
+            drop_in: "/etc/x.service.d/zz-harden-why.conf".into(),
+            history: None,
+            programs: Vec::new(),
+        };
         let targets = BTreeSet::from([TargetCall { abi: Abi::X86_64, name: "mount" }]);
         let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
-        Proof::new(targets, &situation, situation.drop_in.clone(), &groups)
+        Proof::new(targets, &situation, situation.drop_in.clone(), &groups, &[])
             .prove(kind, &lines, &[])
             .map(|remedy| remedy.lines)
     }

@@ -1,5 +1,6 @@
 //! A remedy: a drop-in that was tried on the unit's policy in memory, and solves every denial there.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// A drop-in that was proven on the unit's policy.
@@ -59,8 +60,6 @@ pub enum Reservation {
     UnknownArgument,
     /// The remedy opens more than what was denied and its relatives.
     WiderThanDenied,
-    /// The remedy opens calls that such programs usually make. Nothing shows that this program makes them.
-    Prediction,
     /// The remedy lets the calls fail, which this program may not survive.
     KeepsDenying,
     /// A call that controls the machine was denied to a process that may not be the unit's own.
@@ -76,7 +75,6 @@ impl Reservation {
             Self::HasFallback => "has-fallback",
             Self::UnknownArgument => "unknown-argument",
             Self::WiderThanDenied => "wider-than-denied",
-            Self::Prediction => "prediction",
             Self::KeepsDenying => "keeps-denying",
             Self::PossibleIntrusion => "possible-intrusion",
         }
@@ -88,8 +86,8 @@ impl Reservation {
 pub struct OpenedCall {
     /// The call.
     pub call: Box<str>,
-    /// Why the remedy opens it.
-    pub reason: &'static str,
+    /// Why the remedy opens it, in a word group or a sentence. It contains no control characters.
+    pub reason: Cow<'static, str>,
 }
 
 impl RemedyKind {
@@ -107,8 +105,8 @@ pub enum RemedyKind {
     Calls,
     /// It also allows their [relatives](super::relatives).
     Relatives,
-    /// It also allows the calls that such programs usually need.
-    Predicted,
+    /// It also allows the calls for which there is evidence about this program.
+    Evidence,
     /// It allows whole groups that contain the denied calls.
     Groups(Vec<Box<str>>),
     /// It relaxes other directives; no `SystemCallFilter=` denies the calls.

@@ -3,15 +3,16 @@
 use super::denied_call::DeniedCall;
 use super::drop_in_place::choose_drop_in;
 use super::finding::Finding;
-use super::predicted_calls::{OpeningScope, ProfileEstimate, ProgramEvidence, profiled_calls};
-use super::proof::{Proof, TargetCall, own_lines, passes};
+use super::proof::{Proof, TargetCall, passes};
 use super::relax_directive::RelaxingLines;
 use super::remedy::{OpenedCall, Remedy, RemedyKind, Reservation};
 use super::situation::Situation;
 use super::{errno_fallback, group_cover, privileged_calls};
 use crate::incidents::SightingSource;
-use crate::policy::{Directive, Effect, Policy};
+use crate::policy::{Effect, Policy};
+use crate::programs::Program;
 use crate::syscalls::{Abi, Groups};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most remedies that allow groups.
@@ -60,7 +61,6 @@ pub(super) fn find_first_remedy(findings: &[Finding], situation: &Situation, gro
 
 /// The facts from which candidate drop-ins are made, and the proof that tries each.
 struct Search<'a> {
-    findings: &'a [Finding],
     situation: &'a Situation,
     groups: &'a Groups,
     proof: Proof<'a>,
@@ -90,8 +90,11 @@ impl<'a> Search<'a> {
             return None;
         }
         let targets = denied.iter().map(|call| TargetCall { abi: call.abi, name: call.name }).collect();
-        let proof = Proof::new(targets, situation, choose_drop_in(situation, &denied), groups);
-        Some(Self { findings, situation, groups, proof, relaxing, denied })
+        // A rehearsal shows what the program makes, so nothing is to be opened early after one.
+        let is_rehearsed = findings.iter().any(|finding| finding.incident.key.source == SightingSource::Rehearsal);
+        let programs: &[Program] = if is_rehearsed { &[] } else { &situation.programs };
+        let proof = Proof::new(targets, situation, choose_drop_in(situation, &denied), groups, programs);
+        Some(Self { situation, groups, proof, relaxing, denied })
     }
 
     /// Returns the remedies for findings with a reservation: the narrowest, and the one that turns whole directives off.
@@ -145,10 +148,13 @@ impl<'a> Search<'a> {
                 remedies.extend(self.allow(&names, RemedyKind::Relatives, &relatives));
             }
             remedies.extend(self.fail_with_error(&names, &relatives));
-            let predicted = self.predicted();
-            if !predicted.is_empty() {
-                let all: Vec<OpenedCall> = relatives.iter().chain(&predicted).cloned().collect();
-                remedies.extend(self.allow(&names, RemedyKind::Predicted, &all));
+            let rules_out = |call: &str| self.proof.scope().program().rules_out(call);
+            let shown = self.evident();
+            let own = relatives.iter().filter(|opened| !rules_out(&opened.call));
+            let own: Vec<OpenedCall> =
+                own.chain(shown.iter().filter(|shown| !has_call(&relatives, &shown.call))).cloned().collect();
+            if own != relatives {
+                remedies.extend(self.allow(&names, RemedyKind::Evidence, &own));
             }
             remedies.extend(self.groups(&names));
         }
@@ -189,56 +195,26 @@ impl<'a> Search<'a> {
         self.proof.policy_with(&self.proof.merge(&[line]))
     }
 
-    /// Returns the calls that programs with these denials usually make as well. A rehearsal shows what this program
-    /// makes, so there is nothing to guess after one.
-    fn predicted(&self) -> Vec<OpenedCall> {
-        if self.findings.iter().any(|finding| finding.incident.key.source == SightingSource::Rehearsal) {
-            return Vec::new();
-        }
+    /// Returns the calls with evidence about this program, with the reasons. It returns only calls that do not pass now,
+    /// and would pass if the filter allowed them.
+    fn evident(&self) -> Vec<OpenedCall> {
         let policy = &self.situation.policy;
         let scope = self.proof.scope();
-        let evidence = self.evidence();
-        let own = own_calls(self.situation);
         let denied = self.names_denied_by_filter();
-        let abis: BTreeSet<Abi> = self.denied_by_filter().map(|call| call.abi).collect();
-        let opening = OpeningScope {
-            needed: evidence.made.iter().filter(|call| denied.contains(*call) || own.contains(*call)).count(),
-            opened_early: own.iter().copied().filter(|call| !evidence.made.contains(call)).collect(),
-        };
-        let denying_abi = |call: &str| {
-            let is_denied = |abi: &&Abi| abi.call_number(call).is_some() && !passes(policy, **abi, call);
-            abis.iter().find(is_denied).copied()
-        };
-        let not_made = profiled_calls().filter(|call| !evidence.made.contains(call));
-        let refused: BTreeMap<&str, Abi> = not_made
-            .filter_map(|call| Some((call, denying_abi(call)?)))
-            .filter(|(call, abi)| !scope.permits(*abi, call))
+        let refused: Vec<(Abi, &'static str, &Cow<'static, str>)> = scope
+            .program()
+            .iter()
+            .filter(|(abi, call, _)| {
+                !denied.contains(call)
+                    && !passes(policy, *abi, call)
+                    && !scope.is_excluded(call)
+                    && self.groups.is_known(call)
+            })
             .collect();
-        let after = self.policy_allowing(refused.keys().copied());
-        let can_open = |call: &str| {
-            refused.get(call).is_some_and(|abi| passes(&after, *abi, call))
-                && !scope.is_excluded(call)
-                && self.groups.is_known(call)
-                && privileged_calls::find_group(call, self.groups).is_none()
-        };
-        ProfileEstimate::new(&evidence)
-            .choose(&opening, |call| refused.contains_key(call), can_open)
-            .into_iter()
-            .map(|predicted| opened(predicted.call, predicted.reason))
-            .collect()
-    }
-
-    fn evidence(&self) -> ProgramEvidence<'_> {
-        let uids: Vec<&str> =
-            self.findings.iter().map(|finding| &*finding.incident.sample.uid).filter(|uid| !uid.is_empty()).collect();
-        // A daemon that ran as root once may still have to change its user; a helper may run as another user already.
-        let root = (!uids.is_empty()).then(|| uids.iter().any(|uid| matches!(*uid, "0" | "root")));
-        let families = self.situation.policy.families();
-        let internet = families.is_some_and(|families| {
-            families.allow_list && ["AF_INET", "AF_INET6"].iter().any(|family| families.listed.contains_key(*family))
-        });
-        let made = self.findings.iter().filter_map(|finding| finding.incident.denial()?.call.name()).collect();
-        ProgramEvidence { made, root, internet }
+        let after = self.policy_allowing(refused.iter().map(|(_, call, _)| *call));
+        let open = refused.into_iter().filter(|(abi, call, _)| passes(&after, *abi, call));
+        let reasons: BTreeMap<&str, &Cow<'static, str>> = open.map(|(_, call, reason)| (call, reason)).collect();
+        reasons.into_iter().map(|(call, reason)| OpenedCall { call: call.into(), reason: reason.clone() }).collect()
     }
 
     /// Returns remedies that allow groups, the remedy that opens the fewest calls first.
@@ -290,12 +266,9 @@ fn joined<'a>(words: impl Iterator<Item = &'a str>) -> String {
 }
 
 fn opened(call: &str, reason: &'static str) -> OpenedCall {
-    OpenedCall { call: call.into(), reason }
+    OpenedCall { call: call.into(), reason: Cow::Borrowed(reason) }
 }
 
-/// Returns the calls that harden-why's drop-in for the unit allows by name.
-fn own_calls(situation: &Situation) -> BTreeSet<&str> {
-    let allows = |(key, value): &(&str, &str)| *key == Directive::SystemCallFilter.key() && !value.starts_with('~');
-    let words = own_lines(situation).filter(allows).flat_map(|(_, value)| value.split_whitespace());
-    words.filter(|word| !word.starts_with('@')).collect()
+fn has_call(opened: &[OpenedCall], call: &str) -> bool {
+    opened.iter().any(|opened| &*opened.call == call)
 }

@@ -2,6 +2,7 @@
 
 use super::fixed::History;
 use crate::policy::Policy;
+use crate::programs::Program;
 use crate::syscalls::Groups;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,8 @@ pub struct Situation {
     pub drop_in: PathBuf,
     /// When the settings changed. `None` for files copied from another machine: their times mean nothing here.
     pub history: Option<History>,
+    /// The programs of the unit, as far as their executables were read; none if nobody looked for them.
+    pub programs: Vec<Program>,
 }
 
 impl Situation {
@@ -44,6 +47,6 @@ impl Situation {
         if let Some(history) = &mut history {
             history.changes.retain(|change| !self.is_remedy(&change.path));
         }
-        Self { policy, drop_in: self.drop_in.clone(), history }
+        Self { policy, drop_in: self.drop_in.clone(), history, programs: self.programs.clone() }
     }
 }

@@ -24,8 +24,8 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// Returns the index in [`remedies`](Self::remedies) of the default remedy. It opens the denied calls and their
-    /// relatives ([`DefaultScope`](super::DefaultScope)).
+    /// Returns the index in [`remedies`](Self::remedies) of the default remedy. It opens the denied calls, their
+    /// relatives, and calls with evidence about this program ([`DefaultScope`](super::DefaultScope)).
     ///
     /// A remedy with a [reservation](Remedy::reservation) is never the default. If the unit is a
     /// [guess](Self::is_guessed), there is no default: a person has to look first.
@@ -120,7 +120,7 @@ mod tests {
         let changes = [change("/x.service", 50)].into_iter().chain(remedy.map(|_| change(REMEDY, 60))).collect();
         let history = History { changes, started, running: true, ..History::default() };
         let policy = Policy::new(settings, &groups().with_native(Abi::X86_64));
-        Situation { policy, drop_in: REMEDY.into(), history: Some(history) }
+        Situation { policy, drop_in: REMEDY.into(), history: Some(history), programs: Vec::new() }
     }
 
     fn denied(call: &str, action: Action, at: i64) -> Incident {

@@ -5,6 +5,7 @@
 //! - `log_machine` collects the facts of the machine that wrote a log: ABI, groups, versions.
 //! - [`late_evidence`] asks service managers and the journal afterwards; `executable_guess` guesses from unit files.
 //! - [`unit_settings`] reads a unit's settings from its manager and its files, and compares the two.
+//! - `program_files` reads the executables of a unit.
 //! - [`unit_processes`] finds the processes that a unit's processes started, wherever they were moved.
 //! - [`blind_spots`] lists the reasons why denials, or their units, stay invisible.
 
@@ -15,6 +16,7 @@ pub(crate) mod late_evidence;
 pub(crate) mod live_host;
 pub mod log_host;
 pub(crate) mod log_machine;
+pub(crate) mod program_files;
 pub(crate) mod unit_processes;
 pub(crate) mod unit_settings;
 

@@ -171,7 +171,7 @@ fn from_loaded_files(
     let drop_in = unit_files::dropin_path(&owner, home, REMEDY_DROP_IN);
     let changes = || unit_files::changes(root, unit, home, &loaded.files);
     let history = properties.as_ref().map(|properties| history(properties, changes()));
-    let situation = Situation { policy: comparison.policy, drop_in, history };
+    let situation = Situation { policy: comparison.policy, drop_in, history, programs: Vec::new() };
     LoadedSettings {
         situation: Some(situation),
         notes,

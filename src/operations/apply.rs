@@ -10,6 +10,7 @@ use super::service_manager::ServiceManagers;
 use crate::audit::Note;
 use crate::audit::text::shown_path;
 use crate::diagnosis::TakesEffect;
+use crate::host::program_files::read_programs;
 use crate::host::unit_settings::REMEDY_DROP_IN;
 use crate::incidents::Incident;
 use crate::syscalls::Groups;
@@ -93,6 +94,7 @@ impl ApplyPlan {
                 shown_path(&persistent)
             );
         }
+        read_programs(&mut situation, &machine.resolve(Path::new("/")), &incidents);
         let path = situation.remedy_path().to_owned();
         let mut present = drop_in::read(&path)?;
         let chosen = match choose(incidents, situation, present.as_deref(), remedy, &unit.name, groups)? {

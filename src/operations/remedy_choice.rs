@@ -199,7 +199,7 @@ fn describe_missing_default(reservation: Reservation) -> &'static str {
         Reservation::HasFallback => "most callers make another call instead, and only one that does not needs a remedy",
         Reservation::UnknownArgument => "no remedy is proven, since no record holds the deciding argument",
         Reservation::PossibleIntrusion => "the denied process may be an intruder, so there is no default remedy",
-        Reservation::WiderThanDenied | Reservation::Prediction | Reservation::KeepsDenying => {
+        Reservation::WiderThanDenied | Reservation::KeepsDenying => {
             "each remedy allows more than the denied calls, or keeps denying them"
         }
     }

@@ -257,7 +257,7 @@ mod tests {
         let drop_in = UnitFile::parse(drop_in_path, format!("[Service]\n{drop_in}\n").as_bytes());
         let settings = Settings::new(&"a.service".parse().unwrap(), Some(fragment), vec![drop_in]);
         let policy = Policy::new(settings, &Groups::embedded().with_native(Abi::X86_64));
-        Situation { policy, drop_in: drop_in_path.to_owned(), history: None }
+        Situation { policy, drop_in: drop_in_path.to_owned(), history: None, programs: Vec::new() }
     }
 
     /// Returns the fields without their prefix and the message of an explanation in which some directives are doubtful.

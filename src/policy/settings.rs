@@ -6,6 +6,8 @@ use super::effect::DefaultEffect;
 use super::exec_command;
 use super::exec_command::ExecCommand;
 use super::lists::{Architectures, Namespaces, parse_boolean};
+use super::program_settings;
+use super::program_settings::ProgramSettings;
 use super::unit_file::{Assignment, FileNote, Origin, UnitFile};
 use crate::audit::text::escape_excerpt;
 use crate::syscalls::Groups;
@@ -40,6 +42,7 @@ pub struct Settings {
     architectures: Architectures,
     commands: Vec<ExecCommand>,
     user: Option<Box<str>>,
+    program: ProgramSettings,
     notes: Vec<FileNote>,
 }
 
@@ -57,7 +60,8 @@ impl Settings {
                 &*line.section == section
                     && (Directive::from_key(&line.key).is_some()
                         || exec_command::KEYS.contains(&&*line.key)
-                        || &*line.key == USER)
+                        || &*line.key == USER
+                        || program_settings::KEYS.contains(&&*line.key))
             });
             file
         };
@@ -71,6 +75,7 @@ impl Settings {
             architectures: Architectures::default(),
             commands: Vec::new(),
             user: None,
+            program: ProgramSettings::default(),
             notes: Vec::new(),
         };
         settings.merge();
@@ -119,9 +124,14 @@ impl Settings {
         let mut notes: Vec<FileNote> = files.clone().flat_map(|file| file.notes.iter().cloned()).collect();
         let mut commands: BTreeMap<&str, Vec<ExecCommand>> = BTreeMap::new();
         let mut user = None;
+        let mut program = ProgramSettings::default();
         for line in files.flat_map(|file| &file.assignments) {
             if &*line.key == USER {
                 user = Some(&*line.value).filter(|value| !value.is_empty());
+                continue;
+            }
+            if program_settings::KEYS.contains(&&*line.key) {
+                program.apply(line);
                 continue;
             }
             let Some(directive) = Directive::from_key(&line.key) else {
@@ -150,6 +160,7 @@ impl Settings {
             }
         }
         self.user = user.map(Into::into);
+        self.program = program;
         self.commands = commands.into_values().flatten().collect();
         if notes.len() > MOST_NOTES {
             let text = format!("and {} more notes", notes.len() - MOST_NOTES);
@@ -170,7 +181,7 @@ impl Settings {
         self.assignments().filter(move |line| Directive::from_key(&line.key) == Some(directive))
     }
 
-    /// Every line of a directive, every command line and every `User=`, in merge order.
+    /// Every line of a directive, every command line and every setting of the program, in merge order.
     pub fn assignments(&self) -> impl Iterator<Item = &Assignment> {
         self.fragment.iter().chain(&self.dropins).flat_map(|file| &file.assignments)
     }
@@ -209,6 +220,12 @@ impl Settings {
     #[must_use]
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
+    }
+
+    /// The settings that show what the program does.
+    #[must_use]
+    pub fn program(&self) -> &ProgramSettings {
+        &self.program
     }
 
     /// The notes about lines that systemd ignores.

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 /// The directories in which systemd looks for a program given without a path
 /// (`systemd-path search-binaries-default`).
-const BINARIES: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+pub(crate) const BINARIES: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// How a unit's command line names a program, most certain first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -13,6 +13,7 @@ mod manuals;
 mod notices;
 mod pager;
 mod picture;
+mod programs;
 mod remedies;
 mod replay;
 mod scenarios;

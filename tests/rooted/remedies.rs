@@ -7,6 +7,7 @@ use harden_why::diagnosis::{
 use harden_why::incidents;
 use harden_why::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample};
 use harden_why::policy::{Effect, Mode, Policy, Settings, SyscallFilter, UnitFile, Verdict};
+use harden_why::programs::{ElfFile, Libc, Program, ProgramImage};
 use harden_why::syscalls::groups::GroupSource;
 use harden_why::syscalls::{Abi, Call, Groups};
 use proptest::prelude::*;
@@ -44,12 +45,38 @@ fn incident(abi: Abi, call: &str, action: Action) -> Incident {
 }
 
 fn of(policy: Policy, incidents: Vec<Incident>) -> Diagnosis {
-    diagnose(incidents, Some(&Situation { policy, drop_in: drop_in(), history: None }), &GROUPS)
+    diagnose(incidents, Some(&Situation { policy, drop_in: drop_in(), history: None, programs: Vec::new() }), &GROUPS)
 }
 
 fn killed(fragment: &str, calls: &[&str]) -> Diagnosis {
     let incidents = calls.iter().map(|call| incident(Abi::X86_64, call, Action::KillProcess)).collect();
     of(policy(fragment, &[]), incidents)
+}
+
+/// Diagnoses denials to a program of the unit that imports these functions.
+fn of_program(policy: Policy, calls: &[&str], imports: &[&str]) -> Diagnosis {
+    let incidents = calls.iter().map(|call| incident(Abi::X86_64, call, Action::KillProcess)).collect();
+    let programs = vec![program("/usr/bin/x", imports)];
+    diagnose(incidents, Some(&Situation { policy, drop_in: drop_in(), history: None, programs }), &GROUPS)
+}
+
+fn program(path: &str, imports: &[&str]) -> Program {
+    let file = ElfFile {
+        abi: Some(Abi::X86_64),
+        libc: Libc::Glibc,
+        build_id: None,
+        libraries: Vec::new(),
+        imports: imports.iter().map(|name| (*name).into()).collect(),
+        is_static: false,
+    };
+    Program { path: path.as_bytes().into(), image: ProgramImage::Native(file) }
+}
+
+/// Returns what the default opens besides the denied calls, and why.
+fn opened(diagnosis: &Diagnosis) -> Vec<(&str, &str)> {
+    let default = &diagnosis.remedies[diagnosis.default_remedy().unwrap()];
+    let reason = |call: &str| default.reasons.iter().find(|because| &*because.call == call).map(|one| &*one.reason);
+    default.opens.iter().map(|call| (&**call, reason(call).unwrap_or_default())).collect()
 }
 
 fn refused(fragment: &str, calls: &[&str]) -> Diagnosis {
@@ -73,8 +100,8 @@ fn words(names: &[Box<str>]) -> Vec<&str> {
 fn all_denied_calls_are_solved_by_one_drop_in() {
     let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["accept4", "clone3"]);
     let kinds: Vec<&RemedyKind> = diagnosis.remedies.iter().map(|remedy| &remedy.kind).collect();
-    assert_eq!(kinds[..3], [&RemedyKind::Calls, &RemedyKind::Relatives, &RemedyKind::Predicted]);
-    assert!(matches!(kinds[3], RemedyKind::Groups(_)), "{kinds:?}");
+    assert_eq!(kinds[..2], [&RemedyKind::Calls, &RemedyKind::Relatives]);
+    assert!(matches!(kinds[2], RemedyKind::Groups(_)), "{kinds:?}");
     assert_eq!(contents(&diagnosis)[0], "SystemCallFilter=accept4 clone3");
     assert_eq!(words(&remedy(&diagnosis, &RemedyKind::Relatives).opens), ["accept", "clone", "fork", "vfork"]);
     let groups = diagnosis.remedies.iter().find(|remedy| matches!(remedy.kind, RemedyKind::Groups(_))).unwrap();
@@ -84,8 +111,9 @@ fn all_denied_calls_are_solved_by_one_drop_in() {
 
 #[test]
 fn call_opened_by_default_has_a_reason() {
-    let diagnosis = killed("SystemCallFilter=@basic-io @file-system", &["accept4", "socket"]);
-    for kind in [RemedyKind::Relatives, RemedyKind::Predicted] {
+    let files = policy("SystemCallFilter=@basic-io @file-system", &[]);
+    let diagnosis = of_program(files, &["accept4", "socket"], &["bind", "listen", "socket"]);
+    for kind in [RemedyKind::Relatives, RemedyKind::Evidence] {
         let remedy = remedy(&diagnosis, &kind);
         let explained: BTreeSet<&str> = remedy.reasons.iter().map(|because| &*because.call).collect();
         assert!(remedy.reasons.iter().all(|because| !because.reason.is_empty()));
@@ -101,9 +129,11 @@ fn sensitive_call_is_opened_by_name_only_if_it_was_denied() {
     let family = remedy(&diagnosis, &RemedyKind::Relatives);
     assert!(words(&family.opens).contains(&"setgid"));
     assert!(!words(&family.opens).contains(&"setuid"), "it waits for its own denial");
-    let predicted = remedy(&diagnosis, &RemedyKind::Predicted);
-    let sensitive = |remedy: &Remedy| remedy.sensitive.iter().map(|(_, call)| call.to_string()).collect::<Vec<_>>();
-    assert_eq!(sensitive(predicted), sensitive(family));
+    let files = policy("SystemCallFilter=@basic-io @file-system", &[]);
+    let imports = ["setgroups", "setgid", "setuid", "mount", "chroot", "ptrace", "reboot", "chown", "umask"];
+    let evident = of_program(files, &["setgroups"], &imports);
+    let opens = words(&remedy(&evident, &RemedyKind::Evidence).opens);
+    assert_eq!(opens, ["setgid", "setuid", "umask"], "of the privileged calls, only those of the denied kind");
     let wide = killed("SystemCallFilter=@basic-io", &["chown"]);
     let groups = wide.remedies.iter().find(|remedy| matches!(remedy.kind, RemedyKind::Groups(_))).unwrap();
     assert!(groups.sensitive.iter().any(|(_, call)| &**call == "lchown"), "{groups:?}");
@@ -188,14 +218,13 @@ fn remedy_undone_by_a_later_drop_in_is_not_offered() {
         &[("/etc/x.service.d/zzz-last.conf", "SystemCallFilter=\nSystemCallFilter=@io-event")],
     );
     assert_eq!(of(begun_anew, denied()).remedies, []);
-    // Of the companion calls, only those that stay open are offered.
+    // Of the imported calls, only those that stay open are offered.
     let in_part =
         policy("SystemCallFilter=@basic-io", &[("/etc/x.service.d/zzz-last.conf", "SystemCallFilter=~bind listen")]);
-    let diagnosis = of(in_part, denied());
-    let companions = words(&remedy(&diagnosis, &RemedyKind::Predicted).opens);
-    assert!(companions.contains(&"connect") && !companions.contains(&"bind"), "{companions:?}");
-    let because = &remedy(&diagnosis, &RemedyKind::Predicted).reasons;
-    assert_eq!(because.len(), companions.len(), "nor does it name others: {because:?}");
+    let diagnosis = of_program(in_part, &["socket"], &["bind", "connect", "listen"]);
+    assert_eq!(opened(&diagnosis), [("connect", "imported by x")]);
+    let because = &remedy(&diagnosis, &RemedyKind::Evidence).reasons;
+    assert_eq!(because.len(), 1, "nor does it name others: {because:?}");
 }
 
 #[test]
@@ -234,8 +263,12 @@ fn call_unknown_to_libseccomp_has_two_ways_out_and_hides_no_other() {
 fn name_unknown_to_libseccomp_is_in_no_remedy() {
     let groups = GROUPS.clone().with_unresolved(["accept4".into(), "accept".into()].into());
     let about = |call: &str| {
-        let situation =
-            Situation { policy: policy("SystemCallFilter=@basic-io", &[]), drop_in: drop_in(), history: None };
+        let situation = Situation {
+            policy: policy("SystemCallFilter=@basic-io", &[]),
+            drop_in: drop_in(),
+            history: None,
+            programs: vec![program("/usr/bin/x", &["accept", "accept4", "bind"])],
+        };
         diagnose(vec![incident(Abi::X86_64, call, Action::KillProcess)], Some(&situation), &groups)
     };
     let accept = about("accept4");
@@ -249,11 +282,7 @@ fn name_unknown_to_libseccomp_is_in_no_remedy() {
     // The other call that libseccomp does not know, and one that no kernel since 3.1 has and @known lacks.
     assert_eq!(words(&deny_list.opens), ["accept", "nfsservctl"]);
     let listen = about("listen");
-    let companions = words(&remedy(&listen, &RemedyKind::Predicted).opens);
-    assert!(
-        companions.contains(&"bind") && !companions.iter().any(|call| call.starts_with("accept")),
-        "{companions:?}"
-    );
+    assert_eq!(words(&remedy(&listen, &RemedyKind::Evidence).opens), ["bind"]);
 }
 
 #[test]
@@ -278,33 +307,100 @@ fn unit_without_a_filter_never_gets_one() {
 
 #[test]
 fn deny_list_stays_a_deny_list() {
-    let diagnosis = killed("SystemCallFilter=~@network-io", &["socket"]);
+    let files = policy("SystemCallFilter=~@network-io", &[]);
+    let diagnosis = of_program(files, &["socket"], &["bind", "connect", "socket"]);
     assert_eq!(contents(&diagnosis)[0], "SystemCallFilter=socket");
     assert!(
-        diagnosis.remedies.iter().all(|remedy| remedy.kind != RemedyKind::Predicted),
+        diagnosis.remedies.iter().all(|remedy| remedy.kind != RemedyKind::Evidence),
         "the owner excludes the others of the group: {:?}",
         diagnosis.remedies
     );
 }
 
 #[test]
-fn call_taken_off_the_list_is_not_opened_on_a_guess() {
+fn call_taken_off_the_list_is_not_opened_although_imported() {
     let fragment = "SystemCallFilter=@system-service\nSystemCallFilter=~@network-io\nSystemCallFilter=~@sync";
-    let diagnosis = killed(fragment, &["fsync"]);
-    assert!(diagnosis.remedies.iter().all(|remedy| remedy.kind != RemedyKind::Predicted), "{:?}", diagnosis.remedies);
+    let diagnosis = of_program(policy(fragment, &[]), &["fsync"], &["fdatasync", "fsync", "socket", "syncfs"]);
+    assert!(diagnosis.remedies.iter().all(|remedy| remedy.kind != RemedyKind::Evidence), "{:?}", diagnosis.remedies);
     assert_eq!(diagnosis.default_remedy(), Some(0));
 }
 
 #[test]
 fn call_that_was_never_in_the_allow_list_is_excluded_by_a_tilde_entry() {
     let fragment = "SystemCallFilter=@basic-io @process\nSystemCallFilter=~@network-io";
-    let diagnosis = killed(fragment, &["access"]);
-    let default = &diagnosis.remedies[diagnosis.default_remedy().unwrap()];
-    assert_eq!(words(&default.opens), ["faccessat", "faccessat2"]);
-    let network = GROUPS.calls("@network-io").unwrap();
-    let guess = remedy(&diagnosis, &RemedyKind::Predicted);
-    assert!(!guess.opens.iter().any(|call| network.contains(call)), "{:?}", guess.opens);
-    assert_eq!(guess.reservation, Some(Reservation::Prediction));
+    let diagnosis = of_program(policy(fragment, &[]), &["access"], &["access", "chdir", "connect", "socket"]);
+    let opens: Vec<&str> = opened(&diagnosis).into_iter().map(|(call, _)| call).collect();
+    assert_eq!(opens, ["chdir", "faccessat", "faccessat2"]);
+}
+
+#[test]
+fn call_is_opened_where_the_program_imports_it_and_with_that_reason() {
+    let files = || policy("SystemCallFilter=@basic-io @file-system", &[]);
+    let imports = ["accept", "getaddrinfo", "listen", "pthread_create", "sd_notify", "setitimer", "send"];
+    let diagnosis = of_program(files(), &["uname"], &imports);
+    let opened = opened(&diagnosis);
+    for expected in [
+        ("accept", "imported by x"),
+        ("clone3", "imported by x as pthread_create"),
+        ("listen", "imported by x"),
+        ("sendto", "imported by x as send"),
+    ] {
+        assert!(opened.contains(&expected), "{expected:?}: {opened:?}");
+    }
+    assert!(!opened.iter().any(|(call, _)| matches!(*call, "setitimer" | "sendmsg")), "rarely used: {opened:?}");
+    assert_eq!(contents(&diagnosis)[0], "SystemCallFilter=uname", "the exact remedy stays the first");
+    // What a program does not import is no evidence, and neither is anything without a program.
+    assert_eq!(self::opened(&of_program(files(), &["uname"], &["uname"])), []);
+    assert_eq!(self::opened(&of(files(), vec![incident(Abi::X86_64, "uname", Action::KillProcess)])), []);
+}
+
+#[test]
+fn identity_call_is_opened_if_imported_and_one_of_its_kind_was_denied() {
+    let files = |more: &str| policy(&format!("SystemCallFilter=@basic-io @file-system\n{more}"), &[]);
+    let imports = ["chown", "initgroups", "setgid", "setuid", "umask"];
+    let calls =
+        |diagnosis: &Diagnosis| opened(diagnosis).into_iter().map(|(call, _)| call.to_owned()).collect::<Vec<_>>();
+    assert_eq!(calls(&of_program(files(""), &["socket"], &imports)), ["connect", "umask"]);
+    assert_eq!(
+        calls(&of_program(files(""), &["setgroups"], &imports)),
+        ["connect", "setgid", "setuid", "socket", "umask"],
+        "setresgid is a relative, but the program does not import it"
+    );
+    let without = "CapabilityBoundingSet=CAP_SETGID";
+    assert!(!calls(&of_program(files(without), &["setgroups"], &imports)).contains(&"setuid".to_owned()));
+    let excluded = "SystemCallFilter=~@setuid";
+    let opens = calls(&of_program(files(excluded), &["setgroups"], &imports));
+    assert!(!opens.contains(&"setuid".to_owned()) && opens.contains(&"setgid".to_owned()), "{opens:?}");
+}
+
+#[test]
+fn setting_shows_or_rules_out_calls() {
+    let opens = |lines: &str, imports: &[&str]| {
+        let diagnosis = of_program(policy(&format!("SystemCallFilter=@basic-io\n{lines}"), &[]), &["uname"], imports);
+        opened(&diagnosis).into_iter().map(|(call, reason)| format!("{call}: {reason}")).collect::<Vec<_>>()
+    };
+    assert_eq!(opens("Type=notify", &[]), ["sendmsg: Type=notify", "socket: Type=notify"]);
+    let notifying = opens("Type=notify", &["sd_notify"]);
+    assert!(notifying.contains(&"setsockopt: imported by x as sd_notify".to_owned()), "{notifying:?}");
+    assert_eq!(opens("Type=forking", &["setsid"]), ["setsid: imported by x"]);
+    assert_eq!(opens("", &["setsid"]), [""; 0]);
+    assert_eq!(opens("", &["bind"]), ["bind: imported by x"]);
+    assert_eq!(opens("RestrictAddressFamilies=none", &["bind"]), [""; 0]);
+}
+
+#[test]
+fn interpreter_counts_for_network_only_once_a_socket_was_denied() {
+    let opens = |call: &str| {
+        let file = ProgramImage::Interpreter(program("", &["bind", "connect", "fsync"]).file().unwrap().clone());
+        let programs = vec![Program { path: b"/usr/bin/python3".as_slice().into(), image: file }];
+        let policy = policy("SystemCallFilter=@basic-io @file-system", &[]);
+        let situation = Situation { policy, drop_in: drop_in(), history: None, programs };
+        let denied = vec![incident(Abi::X86_64, call, Action::KillProcess)];
+        let diagnosis = diagnose(denied, Some(&situation), &GROUPS);
+        opened(&diagnosis).into_iter().map(|(call, _)| call.to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(opens("uname"), [""; 0]);
+    assert_eq!(opens("socket"), ["bind", "connect"]);
 }
 
 #[test]

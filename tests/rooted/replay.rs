@@ -1,16 +1,17 @@
 //! Restarts until a service works: two real cases and recorded programs, replayed call by call.
 //!
 //! Each round records the next needed call that is still denied, applies the default remedy to the policy in memory,
-//! and restarts the program. By hand that is one restart for each call. The default opens the denied calls and their
-//! relatives, nothing against the owner's lines, and nothing beyond. A rehearsal records all needed calls in one run.
-//! `--nocapture` shows the tables.
+//! and restarts the program. By hand that is one restart for each call. The default opens the denied calls, their
+//! relatives, and what the executable imports (`tests/data/imports`); nothing against the owner's lines, and nothing
+//! beyond. A rehearsal records all needed calls in one run. `--nocapture` shows the tables.
 
 use harden_why::audit::parse_record;
-use harden_why::diagnosis::{Remedy, Situation, diagnose, relatives};
+use harden_why::diagnosis::{Remedy, Situation, diagnose, privileged_calls, relatives};
 use harden_why::host::log_host::LogHost;
-use harden_why::incidents::Incident;
+use harden_why::incidents::{Incident, SightingSource};
 use harden_why::pipeline::{Pipeline, RecordOutcome};
 use harden_why::policy::{Policy, Settings, UnitFile, Verdict};
+use harden_why::programs::{ElfFile, Libc, Program, ProgramImage};
 use harden_why::syscalls::groups::GroupSource;
 use harden_why::syscalls::{Abi, Groups};
 use std::collections::BTreeSet;
@@ -37,6 +38,8 @@ struct Case {
     calls: Vec<String>,
     /// The audit records of a call.
     record: Records,
+    /// Its executable, if its imports were recorded.
+    programs: Vec<Program>,
 }
 
 /// The result of a replay.
@@ -53,8 +56,12 @@ struct Outcome {
 
 impl Outcome {
     fn ratio(&self) -> f64 {
-        f64::from(u16::try_from(self.restarts).unwrap()) / f64::from(u16::try_from(self.needed.max(1)).unwrap())
+        part(self.restarts, self.needed)
     }
+}
+
+fn part(some: usize, all: usize) -> f64 {
+    f64::from(u16::try_from(some).unwrap()) / f64::from(u16::try_from(all.max(1)).unwrap())
 }
 
 fn groups() -> Groups {
@@ -76,8 +83,9 @@ fn incidents(records: &[String]) -> Vec<Incident> {
 }
 
 /// The remedy that `apply` chooses by default for the denials so far.
-fn remedy(records: &[String], policy: &Policy, drop_in: &Path, groups: &Groups) -> Remedy {
-    let situation = Situation { policy: policy.clone(), drop_in: drop_in.to_owned(), history: None };
+fn remedy(case: &Case, records: &[String], policy: &Policy, drop_in: &Path, groups: &Groups) -> Remedy {
+    let programs = case.programs.clone();
+    let situation = Situation { policy: policy.clone(), drop_in: drop_in.to_owned(), history: None, programs };
     let diagnosis = diagnose(incidents(records), Some(&situation), groups);
     let index = diagnosis.default_remedy().unwrap();
     diagnosis.remedies.into_iter().nth(index).unwrap()
@@ -93,20 +101,39 @@ fn opened<'a>(before: &Policy, after: &Policy, groups: &'a Groups) -> Vec<&'a st
     known.filter(|call| passes(after, call) && !passes(before, call)).map(AsRef::as_ref).collect()
 }
 
-/// Replays a case. Checks each default against the definition: the denied calls and their relatives.
+/// Whether a program imports a call that a default may open: no privileged call, except that a call which changes an
+/// identity or an owner counts once one of its kind was denied.
+fn is_evident(case: &Case, call: &str, denied: &BTreeSet<&str>, groups: &Groups) -> bool {
+    let kind = |call: &str| ["@setuid", "@chown"].into_iter().find(|group| groups.calls(group).unwrap().contains(call));
+    let is_imported =
+        case.programs.iter().any(|program| program.imported_calls().any(|(_, imported)| imported.call == call));
+    let is_notifying = case.policy.settings.program().find_notification().is_some();
+    match kind(call) {
+        Some(kind_of) => is_imported && denied.iter().any(|denied| kind(denied) == Some(kind_of)),
+        None => {
+            (is_imported || (is_notifying && ["sendmsg", "socket"].contains(&call)))
+                && privileged_calls::find_group(call, groups).is_none()
+        }
+    }
+}
+
+/// Replays a case. Checks each default against the definition: the denied calls, their relatives, and what is imported.
 fn replay(case: &Case, groups: &Groups) -> Outcome {
     let drop_in = PathBuf::from("/etc/systemd/system/x.service.d/zz-harden-why.conf");
     let needed: Vec<&str> = case.calls.iter().filter(|call| !passes(&case.policy, call)).map(AsRef::as_ref).collect();
     let mut policy = case.policy.clone();
     let mut denied: BTreeSet<&str> = BTreeSet::new();
+    let excluded = case.policy.excluded_calls(groups);
     let mut records = Vec::new();
     while let Some(next) = needed.iter().find(|call| !passes(&policy, call)) {
         assert!(denied.insert(next), "{}: {next} was denied again after a remedy", case.name);
         records.extend((case.record)(next));
-        let remedy = remedy(&records, &policy, &drop_in, groups);
+        let remedy = remedy(case, &records, &policy, &drop_in, groups);
         policy = policy.with_dropin(&drop_in, remedy.content.as_bytes(), groups);
         for call in opened(&case.policy, &policy, groups) {
-            let is_allowed = denied.contains(call) || is_relative(call, &denied, groups);
+            let is_allowed = denied.contains(call)
+                || is_relative(call, &denied, groups)
+                || (is_evident(case, call, &denied, groups) && !excluded.contains(call));
             assert!(is_allowed, "{}: {call} is opened for denials of {denied:?}", case.name);
         }
     }
@@ -127,7 +154,18 @@ fn rehearse(case: &Case, groups: &Groups) -> usize {
     let needed: BTreeSet<&str> =
         case.calls.iter().filter(|call| !passes(&case.policy, call)).map(AsRef::as_ref).collect();
     let records: Vec<String> = needed.iter().flat_map(|call| (case.record)(call)).collect();
-    let remedy = remedy(&records, &case.policy, &drop_in, groups);
+    let situation = Situation {
+        policy: case.policy.clone(),
+        drop_in: drop_in.clone(),
+        history: None,
+        programs: case.programs.clone(),
+    };
+    let mut incidents = incidents(&records);
+    for incident in &mut incidents {
+        incident.key.source = SightingSource::Rehearsal;
+    }
+    let diagnosis = diagnose(incidents, Some(&situation), groups);
+    let remedy = &diagnosis.remedies[diagnosis.default_remedy().unwrap()];
     let policy = case.policy.with_dropin(&drop_in, remedy.content.as_bytes(), groups);
     assert!(needed.iter().all(|call| passes(&policy, call)), "{}", case.name);
     let opened = opened(&case.policy, &policy, groups);
@@ -141,6 +179,24 @@ fn policy(fragment: &str, dropins: &[&str], groups: &Groups) -> Policy {
     let settings =
         Settings::new(&"x.service".parse().unwrap(), Some(file("/lib/systemd/system/x.service", fragment)), dropins);
     Policy::new(settings, groups)
+}
+
+/// The program whose imports were recorded under a name; none if there is no such record.
+fn imports(name: &str) -> Vec<Program> {
+    let Ok(text) = fs::read_to_string(Path::new(DATA).join("imports").join(format!("{name}.txt"))) else {
+        return Vec::new();
+    };
+    let executable = text.lines().nth(1).unwrap().trim_start_matches("# ").as_bytes().into();
+    let functions = text.lines().filter(|line| !line.starts_with('#')).flat_map(str::split_whitespace);
+    let file = ElfFile {
+        abi: Some(Abi::X86_64),
+        libc: Libc::Glibc,
+        build_id: None,
+        libraries: Vec::new(),
+        imports: functions.map(Into::into).collect(),
+        is_static: false,
+    };
+    vec![Program { path: executable, image: ProgramImage::Native(file) }]
 }
 
 fn real_case(name: &str, groups: &Groups) -> Case {
@@ -157,6 +213,7 @@ fn real_case(name: &str, groups: &Groups) -> Case {
         policy: policy(&read("unit.service"), &[&read("50-hardening.conf")], groups),
         calls: read("needed.txt").lines().map(ToOwned::to_owned).collect(),
         record: Box::new(record),
+        programs: imports(name),
     }
 }
 
@@ -178,8 +235,10 @@ fn programs(directory: &str, filter: &str, groups: &Groups) -> Vec<Case> {
                  exe=\"/usr/bin/x\" sig=31 arch=c000003e syscall={number} compat=0 ip=0x7f72a92724c6 code=0x80000000"
             )]
         };
+        let name = file.file_stem().unwrap().to_string_lossy().into_owned();
         Case {
-            name: file.file_stem().unwrap().to_string_lossy().into_owned(),
+            programs: imports(&name),
+            name,
             policy: policy(&unit, &[], groups),
             calls: calls.iter().flat_map(|line| line.split_whitespace()).map(ToOwned::to_owned).collect(),
             record: Box::new(record),
@@ -203,31 +262,34 @@ fn print_summary(outcomes: &[Outcome]) {
     ratios.sort_by(f64::total_cmp);
     let (median, worst) = (ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
     let needed: usize = outcomes.iter().map(|outcome| outcome.needed).sum();
+    let restarts: usize = outcomes.iter().map(|outcome| outcome.restarts).sum();
     let in_vain: usize = outcomes.iter().map(|outcome| outcome.in_vain).sum();
     println!(
-        "{} services: median {median:.2}, worst {worst:.2}; {needed} calls needed, {in_vain} relatives opened in vain",
-        outcomes.len()
+        "{} services: median {median:.2}, worst {worst:.2}; {restarts} restarts for {needed} calls ({:.2}), {in_vain} opened in vain ({:.2})",
+        outcomes.len(),
+        part(restarts, needed),
+        part(in_vain, needed)
     );
 }
 
 #[test]
-fn recorded_service_works_after_denied_calls_and_relatives_are_opened() {
+fn recorded_service_works_after_few_restarts() {
     // As recorded, and with the groups of a newer systemd.
     for groups in [groups(), Groups::embedded()] {
         let cases = ["redis-server", "memcached"].map(|name| real_case(name, &groups));
         let outcomes: Vec<Outcome> = cases.iter().map(|case| replay(case, &groups)).collect();
         print(&format!("Real cases, {:?}", groups.source()), &outcomes);
         assert_eq!(outcomes.iter().map(|outcome| outcome.needed).collect::<Vec<_>>(), [16, 13], "as recorded by hand");
-        assert!(outcomes.iter().all(|outcome| outcome.restarts <= outcome.needed));
+        assert!(outcomes.iter().all(|outcome| outcome.restarts <= 3), "as reached: 16 and 13 by hand");
+        assert!(outcomes.iter().all(|outcome| outcome.in_vain <= 9), "as reached");
         for (case, outcome) in cases.iter().zip(&outcomes) {
-            let after_rehearsal = rehearse(case, &groups);
-            assert_eq!(after_rehearsal, outcome.needed + outcome.in_vain, "{}", case.name);
+            assert!(rehearse(case, &groups) >= outcome.needed, "{}", case.name);
         }
     }
 }
 
 #[test]
-fn no_default_opens_more_than_denied_calls_and_relatives() {
+fn no_default_opens_more_than_is_denied_related_or_imported() {
     let groups = groups();
     let strict = format!("SystemCallFilter={STRICT}\n");
     for (directory, filter) in [

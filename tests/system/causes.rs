@@ -37,7 +37,7 @@ fn situation(unit: &str, lines: &str) -> Situation {
     let settings = Settings::new(&unit.parse().unwrap(), Some(file), Vec::new());
     let context = ManagerContext { kernel: Some((6, 1)), ..ManagerContext::default() };
     let policy = Policy::new(settings, &groups()).with_context(context, &groups());
-    Situation { policy, drop_in: "x.d/zz-harden-why.conf".into(), history: None }
+    Situation { policy, drop_in: "x.d/zz-harden-why.conf".into(), history: None, programs: Vec::new() }
 }
 
 /// The cause of one denial, for a unit with these lines, or for one that was not read.
@@ -116,7 +116,7 @@ fn old_or_unknown_systemd_kills_threads_by_its_filter() {
     let file = UnitFile::parse(Path::new("x"), b"[Service]\nSystemCallFilter=~mount\nSystemCallFilter=~reboot:EPERM\n");
     let settings = Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new());
     let policy = Policy::new(settings, &groups.with_native(Abi::X86_64));
-    let situation = Situation { policy, drop_in: "x.d/zz-harden-why.conf".into(), history: None };
+    let situation = Situation { policy, drop_in: "x.d/zz-harden-why.conf".into(), history: None, programs: Vec::new() };
     for (call, expected) in [("mount", "kill SystemCallFilter"), ("reboot", "OtherEffect"), ("read", "Permitted")] {
         let incidents = vec![incident("x.service", Arch::X86_64, call, Action::KillThread, Moment::Unknown)];
         let diagnosis = diagnose(incidents, Some(&situation), &self::groups());

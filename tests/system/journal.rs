@@ -43,7 +43,7 @@ fn refused_by_two(name: &str) -> AlertEntry {
     let settings = Settings::new(&name.parse().unwrap(), Some(file), Vec::new());
     let groups = Groups::embedded().with_native(Abi::X86_64);
     let policy = Policy::new(settings, &groups);
-    let situation = Situation { policy, drop_in: "/x/zz-harden-why.conf".into(), history: None };
+    let situation = Situation { policy, drop_in: "/x/zz-harden-why.conf".into(), history: None, programs: Vec::new() };
     let mut incident = denied(Manager::System, name);
     let call = Call::numbered(Arch::X86_64, Abi::X86_64.call_number("clock_settime").unwrap());
     incident.key.event = IncidentEvent::Denial(Denial { call, action: Action::Errno });

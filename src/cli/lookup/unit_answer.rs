@@ -16,6 +16,7 @@ use crate::cli::views::remedy::add_exposure;
 use crate::cli::views::unit_effects::effect_notes;
 use crate::diagnosis::{Diagnosis, Remedy, diagnose};
 use crate::host::filter_in_force::find_missing_filter;
+use crate::host::program_files::read_programs;
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
 use crate::operations::local_machine::LocalMachine;
@@ -51,7 +52,10 @@ pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, sile
     let unit = &unit;
     let settings = unit_settings::load(&context.managers, unit, context.groups()).await;
     all_notes.extend(find_missing_filter(&context.managers, unit, &settings).await);
-    let LoadedSettings { situation, notes, properties, .. } = settings;
+    let LoadedSettings { mut situation, notes, properties, .. } = settings;
+    if let Some(situation) = &mut situation {
+        read_programs(situation, Path::new("/"), &incidents);
+    }
     all_notes.extend(notes);
     all_notes.extend(truncation_note(complete));
     let diagnosis = diagnose(incidents, situation.as_ref(), context.groups());

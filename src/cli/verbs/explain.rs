@@ -13,6 +13,7 @@ use crate::cli::views::unit_effects::effect_notes;
 use crate::diagnosis::before_exec::is_before_exec;
 use crate::diagnosis::{Situation, diagnose};
 use crate::host::log_machine::{GroupsAtHand, LogMachine};
+use crate::host::program_files::read_programs;
 use crate::host::unit_settings::LoadedSettings;
 use crate::incidents::Incident;
 use crate::incidents::incident::by_unit;
@@ -174,7 +175,10 @@ fn answer_for(
         let diagnosis = diagnose(incidents, None, machine.groups());
         return Answer::new(named, &diagnosis, None, machine.groups(), clock, Vec::new());
     };
-    let (LoadedSettings { situation, mut notes, .. }, groups) = machine.load_settings(root, unit, &incidents);
+    let (LoadedSettings { mut situation, mut notes, .. }, groups) = machine.load_settings(root, unit, &incidents);
+    if let Some(situation) = &mut situation {
+        read_programs(situation, root, &incidents);
+    }
     if let Some(situation) = &situation {
         notes.extend(contradiction_note(unit, &incidents, situation));
         if incidents.is_empty() || incidents.iter().any(|incident| incident.denial().is_none()) {

@@ -19,6 +19,7 @@ use crate::cli::views::answer::{Answer, SCHEMA};
 use crate::cli::views::answer_page;
 use crate::cli::views::decision::describe_decision;
 use crate::diagnosis::{diagnose, diagnose_causes};
+use crate::host::program_files::read_programs;
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
 use crate::incidents::local_time::{LocalTime, moment};
@@ -348,6 +349,9 @@ impl Follower {
         self.shown.set_decision(&incident.key, &decision);
         if !self.json && self.detail != Detail::Full {
             return Ok(line);
+        }
+        if let Some(situation) = &mut situation {
+            read_programs(situation, Path::new("/"), std::slice::from_ref(incident));
         }
         let diagnosis = diagnose(vec![incident.clone()], situation.as_ref(), groups);
         let mut answer = Answer::new(unit.as_ref(), &diagnosis, situation.as_ref(), groups, &clock, notes);

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A proven drop-in.
 #[derive(Debug, Serialize)]
 pub struct RemedyView {
-    /// `calls`, `equivalents`, `predicted`, `groups`, `relax`, `fail-with-error`, `fail-all-with-error` or `deny-list`.
+    /// `calls`, `equivalents`, `evidence`, `groups`, `relax`, `fail-with-error`, `fail-all-with-error` or `deny-list`.
     pub kind: &'static str,
     /// Its effect, in a sentence.
     pub title: String,
@@ -41,7 +41,7 @@ pub struct RemedyView {
     pub conditional: Vec<String>,
     /// Whether `apply` uses this remedy by default.
     pub default: bool,
-    /// Why it can never be the default: `has-fallback`, `unknown-argument`, `wider-than-denied`, `prediction`,
+    /// Why it can never be the default: `has-fallback`, `unknown-argument`, `wider-than-denied`,
     /// `keeps-denying` or `possible-intrusion`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reservation: Option<&'static str>,
@@ -83,7 +83,7 @@ pub struct BecauseView {
     /// The call.
     pub call: String,
     /// The reason.
-    pub reason: &'static str,
+    pub reason: String,
 }
 
 /// A call of a privileged group.
@@ -134,10 +134,10 @@ impl RemedyView {
                     count_calls(remedy.opens.len())
                 ),
             ),
-            RemedyKind::Predicted => (
-                "predicted",
+            RemedyKind::Evidence => (
+                "evidence",
                 format!(
-                    "Allow what was denied, and what such programs usually need next: {} more.",
+                    "Allow what was denied, and what this program shows that it needs: {} more.",
                     count_calls(remedy.opens.len())
                 ),
             ),
@@ -182,7 +182,7 @@ impl RemedyView {
             reasons: remedy
                 .reasons
                 .iter()
-                .map(|because| BecauseView { call: because.call.to_string(), reason: because.reason })
+                .map(|because| BecauseView { call: because.call.to_string(), reason: because.reason.to_string() })
                 .collect(),
             sensitive: remedy
                 .sensitive
@@ -215,7 +215,6 @@ fn describe_reservation(reservation: Reservation, kind: &RemedyKind) -> Option<&
         Reservation::HasFallback => "only for a caller that does not make an older call instead",
         Reservation::UnknownArgument => "a guess, and not proven: the decisive argument is unknown",
         Reservation::WiderThanDenied if *kind == RemedyKind::RelaxDirectives => "opens more than was denied",
-        Reservation::Prediction => "a guess: no denial shows that this program makes these calls",
         Reservation::PossibleIntrusion => "only if the unit is meant to do this: it may be an intrusion",
         Reservation::WiderThanDenied | Reservation::KeepsDenying => return None,
     })

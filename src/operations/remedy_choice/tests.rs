@@ -128,7 +128,12 @@ impl State {
             running: self.running,
             booted: 0,
         };
-        Situation { policy: policy(&self.files), drop_in: PATHS[OURS].into(), history: Some(history) }
+        Situation {
+            policy: policy(&self.files),
+            drop_in: PATHS[OURS].into(),
+            history: Some(history),
+            programs: Vec::new(),
+        }
     }
 
     fn incidents(&self) -> Vec<Incident> {

@@ -2,6 +2,7 @@
 
 use super::refusals::{TappedUnit, UnitRefusal, find_unit, group_by_unit};
 use super::targets::{ResolvedTarget, TapScope};
+use crate::host::program_files::read_programs;
 use crate::kernel::procfs::Procfs;
 use crate::kernel::tap::{RefusalTally, Tap, TapLosses, TapTarget};
 use crate::operations::interruption::Interruption;
@@ -10,6 +11,7 @@ use crate::operations::service_manager::ServiceManagers;
 use crate::policy::Policy;
 use crate::syscalls::Groups;
 use crate::units::Unit;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How many units' settings the tap reads at most, in addition to the targets.
@@ -123,9 +125,12 @@ async fn load_unit<M: ServiceManagers>(
     unit: Option<Unit>,
     groups: &Groups,
 ) -> TappedUnit {
-    let settings = match &unit {
+    let mut settings = match &unit {
         Some(unit) => Some(machine.own_settings(unit, groups).await),
         None => None,
     };
+    if let Some(situation) = settings.as_mut().and_then(|settings| settings.situation.as_mut()) {
+        read_programs(situation, &machine.resolve(Path::new("/")), &[]);
+    }
     TappedUnit { unit, settings }
 }

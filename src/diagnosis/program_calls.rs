@@ -1,0 +1,188 @@
+//! The calls that a unit's program needs, by evidence about this program: its executables' imports and the unit's
+//! settings. Habits of programs in general are no evidence.
+//!
+//! - An import is evidence for the calls that libc makes for it, unless most programs use the function only in rare cases.
+//! - An interpreter's imports show what its language offers. They count for sockets alone, and once a call on a
+//!   socket was denied: a script that opens a socket also binds or connects it.
+//! - Identity and ownership calls count only where imported, and once one of their kind was denied.
+//! - A setting can rule out what the imports show: without a capability, or without address families, the call fails.
+
+use super::privileged_calls;
+use crate::audit::text::escape;
+use crate::policy::{Policy, ProgramSettings};
+use crate::programs::{ImportedCall, Program, ProgramImage};
+use crate::syscalls::{Abi, Groups};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The calls that change a process's identity, and the capability for each.
+const IDENTITY: [(&str, &str); 9] = [
+    ("setfsgid", "CAP_SETGID"),
+    ("setfsuid", "CAP_SETUID"),
+    ("setgid", "CAP_SETGID"),
+    ("setgroups", "CAP_SETGID"),
+    ("setregid", "CAP_SETGID"),
+    ("setresgid", "CAP_SETGID"),
+    ("setresuid", "CAP_SETUID"),
+    ("setreuid", "CAP_SETUID"),
+    ("setuid", "CAP_SETUID"),
+];
+
+/// The calls that change a file's owner.
+const OWNERSHIP: [&str; 4] = ["chown", "fchown", "fchownat", "lchown"];
+
+/// The group of the calls on sockets.
+const NETWORK: &str = "@network-io";
+
+/// The calls of a program that tells its manager that it is ready (`sd_notify(3)`).
+const NOTIFYING: [&str; 2] = ["sendmsg", "socket"];
+
+/// A kind of call that counts only once a call of the kind was denied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum CallKind {
+    Identity(&'static str),
+    Ownership,
+}
+
+/// The evidence about the program of a unit, weighed.
+#[derive(Debug, Default)]
+pub struct ProgramCalls {
+    /// The calls with evidence, and the reason of each in a word group.
+    calls: BTreeMap<(Abi, &'static str), Cow<'static, str>>,
+    /// Every call that a program imports, whatever it is used for.
+    imported: BTreeSet<&'static str>,
+    /// Whether the imports of every program of the unit are known.
+    is_complete: bool,
+}
+
+impl ProgramCalls {
+    /// Weighs the evidence, given the calls that were denied.
+    #[must_use]
+    pub fn weigh(programs: &[Program], denied: &BTreeSet<(Abi, &str)>, policy: &Policy, groups: &Groups) -> Self {
+        let names: BTreeSet<&str> = denied.iter().map(|(_, name)| *name).collect();
+        let weighing = Weighing { denied: &names, policy, groups };
+        let mut weighed = Self {
+            is_complete: !programs.is_empty()
+                && programs.iter().all(|program| matches!(program.image, ProgramImage::Native(_))),
+            ..Self::default()
+        };
+        for program in programs {
+            for (abi, imported) in program.imported_calls() {
+                weighed.imported.insert(imported.call);
+                if weighing.is_evidence(program, &imported) {
+                    weighed.add(abi, imported.call, || describe_import(program, &imported));
+                }
+            }
+        }
+        for (call, reason) in weighing.calls_of_settings() {
+            for abi in denied.iter().map(|(abi, _)| *abi).filter(|abi| abi.call_number(call).is_some()) {
+                weighed.add(abi, call, || Cow::Borrowed(reason));
+            }
+        }
+        weighed
+    }
+
+    /// Adds a call, unless there is a reason for it that is no longer.
+    fn add(&mut self, abi: Abi, call: &'static str, reason: impl FnOnce() -> Cow<'static, str>) {
+        let reason = reason();
+        match self.calls.get_mut(&(abi, call)) {
+            Some(known) if known.len() <= reason.len() => {}
+            Some(known) => *known = reason,
+            None => {
+                self.calls.insert((abi, call), reason);
+            }
+        }
+    }
+
+    /// Returns the calls with evidence, and the reasons.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Abi, &'static str, &Cow<'static, str>)> {
+        self.calls.iter().map(|((abi, call), reason)| (*abi, *call, reason))
+    }
+
+    /// Whether there is evidence for a call, by the name alone: a filter lists calls for every ABI.
+    pub(super) fn has(&self, call: &str) -> bool {
+        self.calls.keys().any(|(_, name)| *name == call)
+    }
+
+    /// Whether the program shows that it does not make a call: every import is known, and none leads to the call.
+    #[must_use]
+    pub fn rules_out(&self, call: &str) -> bool {
+        let plain = call.strip_suffix("32").unwrap_or(call);
+        self.is_complete && kind_of(call).is_some() && !self.imported.contains(call) && !self.imported.contains(plain)
+    }
+}
+
+/// What the weight of an import depends on.
+struct Weighing<'a> {
+    denied: &'a BTreeSet<&'a str>,
+    policy: &'a Policy,
+    groups: &'a Groups,
+}
+
+impl Weighing<'_> {
+    fn is_evidence(&self, program: &Program, imported: &ImportedCall<'_>) -> bool {
+        let settings = self.policy.settings.program();
+        if let Some(kind) = kind_of(imported.call) {
+            return self.is_kind_denied(kind) && can_do(kind, settings);
+        }
+        let is_network = self.is_network(imported.call);
+        let refuses_all = self.policy.families().is_some_and(crate::policy::AddressFamilies::refuses_all);
+        if privileged_calls::find_group(imported.call, self.groups).is_some() || (is_network && refuses_all) {
+            return false;
+        }
+        let is_notifying = imported.function.starts_with("sd_") && settings.find_notification().is_some();
+        let is_daemonizing = imported.call == "setsid" && settings.kind.as_deref() == Some("forking");
+        let is_used = !imported.is_rare || is_notifying || is_daemonizing;
+        match program.image {
+            ProgramImage::Interpreter(_) => {
+                is_used && is_network && self.denied.iter().any(|call| self.is_network(call))
+            }
+            _ => is_used,
+        }
+    }
+
+    fn is_network(&self, call: &str) -> bool {
+        self.groups.calls(NETWORK).is_some_and(|calls| calls.contains(call))
+    }
+
+    fn is_kind_denied(&self, kind: CallKind) -> bool {
+        self.denied.iter().any(|call| match (kind, kind_of(call)) {
+            (CallKind::Identity(_), Some(CallKind::Identity(_))) => true,
+            (kind, other) => Some(kind) == other,
+        })
+    }
+
+    /// Returns the calls that the settings alone show, and the settings.
+    fn calls_of_settings(&self) -> Vec<(&'static str, &'static str)> {
+        let notification = self.policy.settings.program().find_notification();
+        notification.map_or_else(Vec::new, |setting| NOTIFYING.iter().map(|call| (*call, setting)).collect())
+    }
+}
+
+/// Returns the kind of a call that has one. 32-bit ABIs name some of them with `32` at the end.
+fn kind_of(call: &str) -> Option<CallKind> {
+    let plain = call.strip_suffix("32").unwrap_or(call);
+    if OWNERSHIP.contains(&plain) {
+        return Some(CallKind::Ownership);
+    }
+    IDENTITY.iter().find(|(name, _)| *name == plain).map(|(_, capability)| CallKind::Identity(capability))
+}
+
+/// Whether the unit's capabilities let a program make a call of a kind.
+fn can_do(kind: CallKind, settings: &ProgramSettings) -> bool {
+    match kind {
+        CallKind::Identity(capability) => settings.can_have_capability(capability),
+        // A file's owner may give it to one of their own groups without any capability (`chown(2)`).
+        CallKind::Ownership => true,
+    }
+}
+
+fn describe_import(program: &Program, imported: &ImportedCall<'_>) -> Cow<'static, str> {
+    let name = escape(program.name());
+    let function = imported.function;
+    if function == imported.call {
+        format!("imported by {name}").into()
+    } else {
+        format!("imported by {name} as {function}").into()
+    }
+}

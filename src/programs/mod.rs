@@ -1,0 +1,21 @@
+//! The calls that a program can make, read from its executable: imported functions, and the calls that libc makes for
+//! each.
+//!
+//! - `elf_file` reads an ELF file, by parts that the caller provides.
+//! - `wrappers` maps a function of libc to its calls.
+//! - `interpreter` recognises interpreters, and reads the first line of a script.
+//! - `program` joins them: the calls of one program.
+
+#![forbid(unsafe_code)]
+
+pub mod elf_file;
+pub(crate) mod interpreter;
+pub mod program;
+pub(crate) mod wrappers;
+
+pub use elf_file::{ElfFile, FileParts};
+pub use program::{ImportedCall, Program, ProgramImage};
+pub use wrappers::Libc;
+
+#[cfg(test)]
+mod tests;
