@@ -20,6 +20,7 @@ use exit_status::ExitStatus;
 use std::io;
 use std::process::ExitCode;
 use terminal::page;
+use verbs::restore::Restored;
 use verbs::{
     apply, check, demo, explain, follow, forget, log_refusals, overview, rehearse, restore, revert, status, syscall,
     tap, units,
@@ -47,10 +48,9 @@ pub fn run(cli: &Cli) -> ExitCode {
     let color = color_choice(&cli.common);
     page::fit_terminal();
     // The demo child runs under a filter that denies what recovery would call.
-    if !matches!(cli.command, Some(Command::DemoVictim { .. })) {
-        restore::recover_leftovers(&cli.common, color);
-    }
-    match answer(cli, color) {
+    let is_victim = matches!(cli.command, Some(Command::DemoVictim { .. }));
+    let restored = if is_victim { Restored::default() } else { restore::recover_leftovers(&cli.common, color) };
+    match answer(cli, &restored, color) {
         Ok(status) => status.code(cli.common.exit_code),
         // The reader closed the pipe and needs no more output.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -70,7 +70,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<ExitStatus> {
+fn answer(cli: &Cli, restored: &Restored, color: ColorChoice) -> anyhow::Result<ExitStatus> {
     let common = &cli.common;
     match &cli.command {
         None if cli.units.units.is_empty() && !cli.units.unknown => {
@@ -94,7 +94,7 @@ fn answer(cli: &Cli, color: ColorChoice) -> anyhow::Result<ExitStatus> {
         }
         Some(Command::Demo) => print_reply(common, color, &block_on(demo::run(&common.bus, &local_time_now()))?),
         // Recovery ran above, as before every verb.
-        Some(Command::Restore) => Ok(ExitStatus::Done),
+        Some(Command::Restore) => print_reply(common, color, restored),
         Some(Command::DemoVictim { unit_file }) => Err(demo::run_demo_child(unit_file)),
     }
 }

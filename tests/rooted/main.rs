@@ -9,6 +9,7 @@ mod cli;
 mod exit_status;
 mod follow;
 mod forget;
+mod json_failures;
 mod manuals;
 mod notices;
 mod pager;

@@ -77,18 +77,6 @@ fn incidents(json: &str) -> Vec<Incident> {
         .collect()
 }
 
-/// Returns whether a case depends on a systemd that this machine does not have.
-fn needs_another_systemd(case: &Path) -> bool {
-    let Ok(needed) = fs::read_to_string(case.join("systemd")) else { return false };
-    let asked = Command::new("systemd-analyze").arg("--version").output();
-    let here = asked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let is_here = here.contains(needed.trim());
-    if !is_here {
-        println!("skipped: {} is of systemd {}", case.display(), needed.trim());
-    }
-    !is_here
-}
-
 /// Returns what is wrong with a case.
 fn check(case: &Path) -> Vec<String> {
     let arguments = fs::read_to_string(case.join("args")).unwrap();
@@ -142,7 +130,7 @@ fn screen_of_every_verb_is_as_expected_at_every_width() {
     let wrong: Vec<String> = std::thread::scope(|scope| {
         let halves = cases.chunks(cases.len().div_ceil(2));
         let check = |half: &'_ [PathBuf]| -> Vec<String> {
-            half.iter().filter(|case| !needs_another_systemd(case)).flat_map(|case| check(case)).collect()
+            half.iter().filter(|case| !screen::needs_another_systemd(case)).flat_map(|case| check(case)).collect()
         };
         let threads: Vec<_> = halves.map(|half| scope.spawn(move || check(half))).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()

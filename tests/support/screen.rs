@@ -90,7 +90,9 @@ fn may_be_wide(line: &str, columns: usize) -> bool {
     // No break before the last word would help.
     let (before, last) = text.rsplit_once(' ').unwrap_or(("", text));
     let is_word = last.chars().count() + (line.len() - text.len()) > columns || (before.is_empty() && last.len() > 1);
-    is_command
+    let is_comment = text.starts_with(['+', '-']) && text[1..].starts_with('#');
+    is_comment
+        || is_command
         || text.starts_with("Usage: ")
         || is_source
         || is_place
@@ -116,4 +118,16 @@ pub(crate) fn mask_times(text: &str) -> String {
         }
     }
     String::from_utf8(masked).unwrap()
+}
+
+/// Returns whether a case depends on a systemd that this machine does not have.
+pub(crate) fn needs_another_systemd(case: &Path) -> bool {
+    let Ok(needed) = fs::read_to_string(case.join("systemd")) else { return false };
+    let asked = Command::new("systemd-analyze").arg("--version").output();
+    let here = asked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let is_here = here.contains(needed.trim());
+    if !is_here {
+        println!("skipped: {} is of systemd {}", case.display(), needed.trim());
+    }
+    !is_here
 }

@@ -15,6 +15,7 @@ mod fixed;
 mod journal;
 mod journal_entries;
 mod kernel;
+mod live_screens;
 mod live_tables;
 mod log_refusals;
 mod no_audit;
@@ -40,6 +41,7 @@ mod support {
     pub(crate) mod nobody;
     pub(crate) mod placed;
     pub(crate) mod program;
+    pub(crate) mod screen;
     #[expect(dead_code, reason = "other programs need more of it")]
     pub(crate) mod terminal;
 }

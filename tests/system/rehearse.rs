@@ -297,6 +297,7 @@ fn rehearsal_shows_on_the_terminal_what_it_does() {
         "made 1 call that",
         "x.service was stopped, since it did not run before",
         "help: allow uname",
+        "harden-why apply --restart x.service",
         "seen in a rehearsal",
     ] {
         assert!(out.replace('\n', " ").contains(words), "{words}: {out}");
@@ -321,7 +322,10 @@ fn rehearsal_shows_on_the_terminal_what_it_does() {
         String::from_utf8(said).unwrap()
     };
     let said = on_terminal("rehearse x", b"n\n");
-    assert!(said.contains("Rehearse it? [y/N]") && said.contains("Nothing was changed"), "{said}");
+    assert!(
+        said.contains("without these settings") && said.contains("[y/N]") && said.contains("Nothing was changed"),
+        "{said}"
+    );
     let said = on_terminal("rehearse x", b"\x03");
     assert!(said.contains("nothing was changed: interrupted by SIGINT"), "{said}");
     let said = on_terminal("rehearse x --for 5s", b"y\n");

@@ -127,7 +127,10 @@ fn lay_out_rows(rows: &[LiveRow], columns: usize, most: usize) -> Vec<String> {
         let name = format!("{:<call$}", cut(cells[0], call));
         let first = if has_first { format!("  {:<first$}", cells[2]) } else { String::new() };
         let before = format!("  {name}  {:>count$}{first}  ", cells[1]);
-        let by = cut(cells[3], columns.saturating_sub(display_width(&before)));
+        if display_width(&before) > columns {
+            return cut(&before, columns);
+        }
+        let by = cut(cells[3], columns - display_width(&before));
         let before = before.replacen(&name, &styled(call_style, &name), 1);
         format!("{before}{}", styled(style, by))
     };

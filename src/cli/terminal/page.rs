@@ -169,8 +169,24 @@ pub(crate) fn add_notes(page: &mut Page, notes: &[Note]) {
     }
     page.gap();
     for note in notes {
-        page.paragraph(0, &format!("{} {note}", styled(WARN, "note:")));
+        let text = note.to_string();
+        let (words, command) = split_command(&text);
+        page.paragraph(0, &format!("{} {words}", styled(WARN, "note:")));
+        if let Some(command) = command {
+            page.line(format_args!("  {}", styled(GOOD, command)));
+        }
     }
+}
+
+/// Splits a text that ends in a command to copy, as `…: systemctl restart x.service` does. A command of several lines,
+/// or within a sentence, is none.
+fn split_command(text: &str) -> (&str, Option<&str>) {
+    let Some((words, command)) = text.rsplit_once(": ") else { return (text, None) };
+    let is_command = ["harden-why", "systemctl", "sudo"].into_iter().any(|program| {
+        let arguments = command.strip_prefix(program).unwrap_or_default();
+        arguments.starts_with(' ') && !arguments.contains([';', ',', '(', '\''])
+    });
+    if is_command { (&text[..=words.len()], Some(command)) } else { (text, None) }
 }
 
 #[cfg(test)]
@@ -198,6 +214,18 @@ mod tests {
         let mut page = Page::default();
         page.field("file", &path);
         assert!(plain(page).contains(&path));
+    }
+
+    #[test]
+    fn command_at_the_end_of_a_note_stands_alone() {
+        let split = |text| split_command(text);
+        let (words, command) = split("processes keep the old filter: systemctl restart x.service");
+        assert_eq!((words, command), ("processes keep the old filter:", Some("systemctl restart x.service")));
+        for text in
+            ["it fails: harden-why restore, or a restart", "harden-why: no", "systemctl: gone", "a: systemctls x"]
+        {
+            assert_eq!(split(text), (text, None));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::cli::lookup::subject_search::find_subject;
 use crate::cli::lookup::unit_answer::{SilentRefusals, answer_for_unit};
 use crate::cli::lookup::unit_names::latest_sighting;
 use crate::cli::lookup::unit_words::ChosenUnit;
-use crate::cli::terminal::output::{color_choice, warn};
+use crate::cli::terminal::output::{Detail, color_choice, warn};
 use crate::cli::terminal::page::{Page, add_notes};
 use crate::cli::terminal::prompt;
 use crate::cli::verbs::each_unit;
@@ -113,7 +113,9 @@ pub(crate) async fn apply(
         return Ok(applied);
     }
     let mut interruption = Interruption::from_signals()?;
-    if !asked.yes && !prompt::ask(&question(&applied), &mut interruption).await.context("nothing was changed")? {
+    if !asked.yes
+        && !prompt::ask(&question(&applied, asked.restart), &mut interruption).await.context("nothing was changed")?
+    {
         applied.outcome = DropInOutcome::Declined;
         return Ok(applied);
     }
@@ -247,8 +249,10 @@ fn describe(plan: &ApplyPlan, named: &Unit, default: bool, groups: &Groups, cloc
     (applied, text)
 }
 
-fn question(applied: &Applied) -> String {
+fn question(applied: &Applied, restart: bool) -> String {
     let mut notes = Page::default();
     add_notes(&mut notes, &applied.notes);
-    format!("{}{}\nWrite it?", applied.describe_plan(), notes.finish())
+    let then =
+        if restart { format!(", reload systemd and restart {}?", applied.unit) } else { " and reload systemd?".into() };
+    format!("{}{}\nWrite this drop-in{then}", applied.describe_plan(Detail::Short), notes.finish())
 }

@@ -1,6 +1,7 @@
 //! `log-refusals`: logs calls that filters refuse with an error, for a limited time, so that the daemon sees them.
 
 use crate::audit::Note;
+use crate::audit::text::plural;
 use crate::cli::args::{Common, LogRefusals};
 use crate::cli::exit_status::UsageError;
 use crate::cli::lookup::unit_words::find_instance_name;
@@ -115,7 +116,11 @@ async fn end_logging<M: ServiceManagers>(
 fn question(logging: &RefusalLogging) -> String {
     let mut notes = Page::default();
     add_notes(&mut notes, &logging.notes);
-    format!("{}{}\nDo it?", logging.describe_plan(), notes.finish())
+    let what = match logging.units_to_restart().count() {
+        0 => "Log refused calls?".to_owned(),
+        count => format!("Log refused calls, and restart {}?", plural(count as u64, "unit")),
+    };
+    format!("{}{}\n{what}", logging.describe_plan(), notes.finish())
 }
 
 /// Notes how to log units that were already running and were not restarted.

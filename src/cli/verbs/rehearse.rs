@@ -13,7 +13,7 @@ use crate::cli::lookup::unit_answer::{SilentRefusals, answer_for_unit};
 use crate::cli::lookup::unit_names::managers_to_ask;
 use crate::cli::lookup::unit_words::{ChosenUnit, find_unit_name};
 use crate::cli::terminal::clock::local_time_now;
-use crate::cli::terminal::output::{print_before_question, print_message, print_reply};
+use crate::cli::terminal::output::{Detail, print_before_question, print_message, print_reply};
 use crate::cli::terminal::page::{BAD, DIM, Page, add_notes};
 use crate::cli::terminal::prompt;
 use crate::cli::views::answer::{Report, SCHEMA};
@@ -21,6 +21,8 @@ use crate::cli::views::applied::Applied;
 use crate::cli::views::rehearsal_progress::RehearsalProgress;
 use crate::cli::views::rehearsed;
 use crate::cli::views::rehearsed::{RehearsalView, Rehearsed};
+use crate::diagnosis::before_exec::is_systemds_own;
+use crate::incidents::Incident;
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::outcome::RehearsalOutcome;
@@ -34,12 +36,12 @@ use crate::outlet::caveats::hearing_notes;
 use crate::outlet::client::HardenWhyProxy;
 use crate::systemd::manager::{Managers, UnitOutcome};
 use crate::systemd::syscall_groups;
-use crate::units::Manager;
+use crate::units::{Manager, Unit};
 use anstream::ColorChoice;
 use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 
 /// Rehearses a unit and prints the result. Returns its exit status.
 ///
@@ -100,7 +102,7 @@ pub(crate) async fn rehearse(
     let finished = run::rehearse(machine, &plan, &mut feed, &mut show, &mut interruption).await?;
     ensure_no_other_failure(&plan, &finished)?;
     let rehearsal = RehearsalView::finished(&plan, &finished);
-    let report = work.answer(&finished.end).await?;
+    let report = work.answer(&finished.end, &finished.calls).await?;
     print_reply(common, color, &Rehearsed { report, rehearsal, applied: None })
 }
 
@@ -123,11 +125,8 @@ fn show_plan(
     outcome: RehearsalOutcome,
     color: ColorChoice,
 ) -> anyhow::Result<ExitStatus> {
-    if outcome == RehearsalOutcome::DryRun && !common.json {
-        anstream::AutoStream::new(std::io::stdout(), color).write_all(rehearsed::describe_plan(plan).as_bytes())?;
-    }
     let report = Report { schema: SCHEMA, demo: None, units: Vec::new(), log: None, notes: plan.notes.clone() };
-    let rehearsal = RehearsalView::planned(plan, outcome);
+    let rehearsal = RehearsalView::planned(plan, outcome, Detail::from_options(common));
     print_reply(common, color, &Rehearsed { report, rehearsal, applied: None })
 }
 
@@ -158,12 +157,11 @@ struct AppliedAnswer {
 impl RehearsalAnswerer<'_> {
     /// Answers, and applies the default remedy if there is one. Returns whether that started the unit.
     async fn apply(&self, stopped: &StoppedRehearsal) -> (AppliedAnswer, bool) {
-        let mut report = match self.answer(&stopped.end).await {
+        let mut report = match self.answer(&stopped.end, &stopped.calls).await {
             Ok(report) => report,
             Err(error) => return (AppliedAnswer { report: Err(error), applied: None }, false),
         };
         if !has_default_remedy(&report) {
-            report.notes.push(Note::new("no-remedy", "there is no remedy to apply"));
             return (AppliedAnswer { report: Ok(report), applied: None }, false);
         }
         if !self.asked.yes {
@@ -244,7 +242,7 @@ impl RehearsalAnswerer<'_> {
     }
 
     /// Answers for the rehearsed unit from all incidents that the daemon knows.
-    async fn answer(&self, end: &RehearsalEnd) -> anyhow::Result<Report> {
+    async fn answer(&self, end: &RehearsalEnd, calls: &[Incident]) -> anyhow::Result<Report> {
         let plan = self.plan;
         let context = Context::from_daemon(self.client.clone(), &self.common.bus, &local_time_now()).await;
         let is_systems = plan.unit.manager == Manager::System;
@@ -255,6 +253,7 @@ impl RehearsalAnswerer<'_> {
         let mut notes = plan.notes.clone();
         notes.extend(context.notes.into_iter().filter(|note| !plan.notes.contains(note)));
         let mut report = Report { schema: SCHEMA, demo: None, units: vec![unit], log: None, notes };
+        report.notes.extend(no_remedy_note(&report, calls, &plan.unit));
         report.notes.extend(failure(end).map(|outcome| {
             let state = describe_state(outcome);
             let text = format!("the unit still {state} with nothing blocked, so these calls are not the only problem");
@@ -279,6 +278,31 @@ fn chosen_unit(plan: &RehearsalPlan) -> ChosenUnit {
     ChosenUnit { name: plan.unit.name.clone(), system: is_systems, user: !is_systems }
 }
 
+/// Says why a rehearsal ends without a remedy, and what to do next; `None` if there is a remedy.
+fn no_remedy_note(report: &Report, calls: &[Incident], unit: &Unit) -> Option<Note> {
+    if has_default_remedy(report) {
+        return None;
+    }
+    let command = format!("{}{}", unit.manager.option(), unit.name);
+    let has_own = calls.iter().any(|call| !is_systemds_own(call));
+    let mut remedies = report.units.iter().flat_map(|answer| &answer.remedies);
+    let text = match remedies.find_map(|remedy| remedy.reserved) {
+        _ if !has_own => {
+            format!(
+                "no remedy is needed for what the program did: its settings deny none of it. Rehearse longer, and use \
+                 the program meanwhile: harden-why rehearse {command}"
+            )
+        }
+        Some(reserved) => {
+            format!("no remedy is applied unless you choose it, since {reserved}: harden-why -v {command}")
+        }
+        None => {
+            format!("no drop-in allows these calls, for the reason that each of them names: harden-why -v {command}")
+        }
+    };
+    Some(Note::new("no-remedy", text))
+}
+
 /// Returns the arguments that apply the answer's default remedy and restart the unit.
 fn apply_arguments(plan: &RehearsalPlan, yes: bool) -> args::Apply {
     let ChosenUnit { name, system, user } = chosen_unit(plan);
@@ -299,5 +323,11 @@ fn apply_arguments(plan: &RehearsalPlan, yes: bool) -> args::Apply {
 fn question(plan: &RehearsalPlan) -> String {
     let mut notes = Page::default();
     add_notes(&mut notes, &plan.notes);
-    format!("{}{}\nRehearse it?", rehearsed::describe_plan(plan), notes.finish())
+    let name = &plan.unit.name;
+    let what = if plan.facts.is_running() {
+        format!("Restart {name} without these settings now, and with them at the end?")
+    } else {
+        format!("Start {name} without these settings, and stop it at the end?")
+    };
+    format!("{}{}\n{what}", rehearsed::describe_plan(plan, Detail::Short), notes.finish())
 }

@@ -8,7 +8,7 @@ use crate::audit::text::{escape_lines, plural, shown_path};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, add_notes, styled};
-use crate::cli::terminal::words::describe_manager;
+use crate::cli::terminal::words::{count_calls, describe_manager};
 use crate::operations::instances::RunningInstances;
 use crate::operations::outcome::DropInOutcome;
 use crate::systemd::manager::UnitOutcome;
@@ -16,11 +16,14 @@ use crate::units::{Unit, UnitName};
 use serde::Serialize;
 use std::path::Path;
 
+/// The most lines of a change that the page shows without `--verbose`.
+const MOST_LINES: usize = 14;
+
 /// The result of `apply` or `revert`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Applied {
     schema: u32,
-    unit: String,
+    pub(crate) unit: String,
     manager: String,
     /// `applied`, `declined`, `dry-run`, `read-only`, `unchanged`, `reverted` or `nothing`.
     pub(crate) outcome: DropInOutcome,
@@ -115,13 +118,23 @@ impl Applied {
     }
 
     /// Describes the unit, the file, and the changed lines.
-    pub(crate) fn describe_plan(&self) -> String {
+    pub(crate) fn describe_plan(&self, detail: Detail) -> String {
         let mut page = Page::default();
+        self.add_unit(&mut page);
+        self.add_change(&mut page, detail);
+        page.finish()
+    }
+
+    fn add_unit(&self, page: &mut Page) {
         page.line(format_args!(
             "{} {}",
             styled(BOLD, &self.unit),
             styled(DIM, format_args!("({})", describe_manager(&self.manager)))
         ));
+    }
+
+    /// Adds the remedy, the file and its lines. Without details, a long change is counted.
+    fn add_change(&self, page: &mut Page, detail: Detail) {
         if let Some(Applying { number, of, title, .. }) = &self.remedy {
             page.item(&format!("  remedy {number} of {of}: "), title);
             if *number > 1 {
@@ -131,6 +144,15 @@ impl Applied {
         if let Some(path) = &self.path {
             page.line(format_args!("  {}", styled(PLACE, path)));
         }
+        if detail != Detail::Full && self.diff.len() > MOST_LINES {
+            let count = |mark: char| self.diff.iter().filter(|line| line.starts_with(mark)).count();
+            let (added, removed) = (count('+'), count('-'));
+            let opens = self.remedy.as_ref().map_or(0, |remedy| remedy.opens.len());
+            let opens =
+                if opens > 0 { format!(", with {} that were not denied", count_calls(opens)) } else { String::new() };
+            page.paragraph(2, &format!("{added} lines added, {removed} removed{opens} (-v shows them)"));
+            return;
+        }
         for line in &self.diff {
             let style = match line.as_bytes().first() {
                 Some(b'+') => GOOD,
@@ -139,26 +161,29 @@ impl Applied {
             };
             page.line(format_args!("  {}", styled(style, line)));
         }
-        page.finish()
     }
 }
 
 impl Reply for Applied {
-    fn page(&self, _: Detail) -> String {
+    fn page(&self, detail: Detail) -> String {
         let mut page = Page::default();
-        page.line(self.describe_plan());
-        page.line(match (self.outcome, self.confirmed) {
-            (DropInOutcome::Applied, _) => "Written and loaded; systemd confirms the new filter.",
-            (DropInOutcome::Declined, _) => "Nothing was changed.",
-            (DropInOutcome::ReadOnly, _) => "Nothing was written: the file system is read-only.",
-            (DropInOutcome::DryRun, _) => "Nothing was written: this is what apply would write.",
-            (DropInOutcome::Unchanged, _) => {
-                "Already so: its settings changed after its latest denial, so there is nothing to apply."
-            }
-            (DropInOutcome::Reverted, true) => "Removed and reloaded.",
-            (DropInOutcome::Reverted, false) => "Removed and reloaded, but systemd does not confirm it.",
-            (DropInOutcome::Nothing, _) => "Already so: there is no drop-in of harden-why to remove.",
-        });
+        self.add_unit(&mut page);
+        page.paragraph(
+            0,
+            match (self.outcome, self.confirmed) {
+                (DropInOutcome::Applied, _) => "Written and loaded; systemd confirms the new filter.",
+                (DropInOutcome::Declined, _) => "Nothing was changed.",
+                (DropInOutcome::ReadOnly, _) => "Nothing was written: the file system is read-only.",
+                (DropInOutcome::DryRun, _) => "Nothing was written (--dry-run). apply would write:",
+                (DropInOutcome::Unchanged, _) => {
+                    "Already so: its settings changed after its latest denial, so there is nothing to apply."
+                }
+                (DropInOutcome::Reverted, true) => "Removed and reloaded.",
+                (DropInOutcome::Reverted, false) => "Removed and reloaded, but systemd does not confirm it.",
+                (DropInOutcome::Nothing, _) => "Already so: there is no drop-in of harden-why to remove.",
+            },
+        );
+        self.add_change(&mut page, detail);
         if let Some(runtime) = &self.runtime {
             page.line("To allow it until the next boot:");
             page.line(format_args!("  {}", styled(GOOD, runtime)));
@@ -193,16 +218,17 @@ impl Reply for Applied {
 impl Restarted {
     fn add_to_page(&self, page: &mut Page) {
         let state = describe_state(&self.active_state, self.result.as_deref());
-        page.line(match (self.up, self.denials.is_empty()) {
+        let words = match (self.up, self.denials.is_empty()) {
             (true, true) => format!("Restarted: it is {state}."),
-            (true, false) => format!("Restarted: it is {state}, and was denied more since:"),
-            (false, true) => format!("It does not come up: it is {state}. No denial was seen since the restart."),
-            (false, false) => format!("It does not come up: it is {state}, and was denied since the restart:"),
-        });
+            (true, false) => format!("Restarted: it is {state}. More was denied since the restart:"),
+            (false, true) => format!("It does not come up: it is {state}. Nothing was denied since the restart."),
+            (false, false) => format!("It does not come up: it is {state}. Denied since the restart:"),
+        };
+        page.paragraph(0, &words);
         denials::add_denials(page, &self.denials);
         if let Some(next) = &self.next {
             page.gap();
-            page.line(format_args!("Next: {}", styled(GOOD, next)));
+            page.line(format_args!("  {}", styled(GOOD, next)));
         }
     }
 }
@@ -226,7 +252,7 @@ pub(crate) fn diff(old: &[u8], new: &[u8]) -> Vec<String> {
 pub(crate) fn reload_note(unit: &Unit) -> Note {
     Note::new(
         "reload-to-apply",
-        format!("systemd has not reloaded its files: run systemctl {}daemon-reload", unit.manager.option()),
+        format!("systemd has not reloaded its files: systemctl {}daemon-reload", unit.manager.option()),
     )
 }
 
@@ -239,7 +265,7 @@ pub(crate) fn instance_notes(template: &Unit, running: RunningInstances) -> impl
 /// Notes that instances which serve connections were not restarted.
 pub(crate) fn connections_note(count: usize) -> Option<Note> {
     let text = format!(
-        "{} of a connection {} running with the old settings until the connection ends; the next connection gets the new",
+        "{} of a connection {} the old settings until the connection ends; the next connection gets the new ones",
         plural(count as u64, "instance"),
         if count == 1 { "keeps" } else { "keep" }
     );
@@ -251,10 +277,10 @@ pub(crate) fn restart_note(unit: &Unit, running: bool) -> Note {
     let (flag, name) = (unit.manager.option(), &unit.name);
     if running {
         let restart = restart_command(unit);
-        Note::new("restart-to-apply", format!("processes that run already keep the filter of their start: {restart}"))
+        Note::new("restart-to-apply", format!("running processes keep the old filter until a restart: {restart}"))
     } else if name.is_template() {
         Note::new("start-to-apply", "no instance runs: the next one to start gets the new settings")
     } else {
-        Note::new("start-to-apply", format!("it does not run: systemctl {flag}start {name}"))
+        Note::new("start-to-apply", format!("the unit does not run: systemctl {flag}start {name}"))
     }
 }

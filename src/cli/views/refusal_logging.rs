@@ -105,6 +105,11 @@ impl RefusalLogging {
         self.shown = clock.show_millis(marker.until);
     }
 
+    /// Returns the units that systemd restarts to log their calls.
+    pub(crate) fn units_to_restart(&self) -> impl Iterator<Item = &LoggedUnit> {
+        self.units.iter().filter(|unit| unit.running && unit.not_restarted.is_none())
+    }
+
     /// Describes the planned changes.
     pub(crate) fn describe_plan(&self) -> String {
         let mut page = Page::default();
@@ -116,12 +121,13 @@ impl RefusalLogging {
                 styled(BOLD, &self.shown)
             ),
         );
-        let (anew, left): (Vec<&LoggedUnit>, Vec<&LoggedUnit>) =
-            self.units.iter().filter(|unit| unit.running).partition(|unit| unit.not_restarted.is_none());
-        if !anew.is_empty() {
+        let restarted: Vec<&LoggedUnit> = self.units_to_restart().collect();
+        let left: Vec<&LoggedUnit> =
+            self.units.iter().filter(|unit| unit.running && unit.not_restarted.is_some()).collect();
+        if !restarted.is_empty() {
             page.gap();
-            page.line(styled(WARN, "These units restart for that:"));
-            for unit in anew {
+            page.line(styled(WARN, "systemd restarts these units:"));
+            for unit in restarted {
                 unit_line(&mut page, unit, "");
             }
         }
@@ -150,8 +156,8 @@ impl Reply for RefusalLogging {
                 page.paragraph(
                     0,
                     &format!(
-                        "Recorded until {}: what units of {whose} are refused with an error, of processes started from \
-                         now on. 'harden-why UNIT' tells; {} ends it sooner.",
+                        "Logging until {}: calls that fail with an error, of processes of {whose} started from now on. \
+                         'harden-why UNIT' shows them; {} ends it sooner.",
                         styled(BOLD, &self.shown),
                         end_command(&self.manager)
                     ),
@@ -177,7 +183,7 @@ impl Reply for RefusalLogging {
                 ),
             ),
             RefusalLogOutcome::Nothing => {
-                page.line(format_args!("harden-why has nothing to end: it logs no refusals for {whose}."))
+                page.line(format_args!("Already so: harden-why logs no refusals for {whose}."))
             }
         }
         add_notes(&mut page, &self.notes);

@@ -21,6 +21,12 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// The most lines of a drop-in that a dry run shows without `--verbose`.
+const MOST_LINES: usize = 10;
+
+/// The most calls that a plan names without `--verbose`.
+const NAMED: usize = 4;
+
 /// The answer after a rehearsal.
 #[derive(Debug, Serialize)]
 pub(crate) struct Rehearsed {
@@ -66,6 +72,9 @@ pub(crate) struct RehearsalView {
     survivors: Vec<SurvivorView>,
     #[serde(skip)]
     words: Vec<String>,
+    /// What a dry run shows.
+    #[serde(skip)]
+    plan: String,
 }
 
 /// A call seen in a rehearsal.
@@ -86,7 +95,7 @@ struct SurvivorView {
 
 impl RehearsalView {
     /// The view of a planned rehearsal.
-    pub(crate) fn planned(plan: &RehearsalPlan, outcome: RehearsalOutcome) -> Self {
+    pub(crate) fn planned(plan: &RehearsalPlan, outcome: RehearsalOutcome, detail: Detail) -> Self {
         let RehearsalDropIn { lifted, kept, unlogged, content, .. } = &plan.rehearsal;
         let keys = |directives: &[Directive]| directives.iter().map(|directive| directive.key()).collect();
         Self {
@@ -107,6 +116,7 @@ impl RehearsalView {
             calls: Vec::new(),
             survivors: Vec::new(),
             words: Vec::new(),
+            plan: if outcome == RehearsalOutcome::DryRun { describe_plan(plan, detail) } else { String::new() },
         }
     }
 
@@ -151,8 +161,8 @@ impl RehearsalView {
             RehearsalEnd::Unit(state) => format!("until it ended by itself, {}", describe_state(&state.outcome)),
         };
         let seen = match counts.values().filter(|(_, systemd)| !systemd).count() {
-            0 => "made no call that its settings would have denied".to_owned(),
-            calls => format!("made {} that its settings would or might have denied", plural(calls as u64, "call")),
+            0 => "made no call that its settings deny".to_owned(),
+            calls => format!("made {} that its settings deny or may deny", plural(calls as u64, "call")),
         };
         let seconds = (took.as_secs_f64() * 10.0).round() / 10.0;
         Self {
@@ -164,7 +174,19 @@ impl RehearsalView {
                 .map(|(call, (count, systemd))| RehearsedCallView { call, count, systemd })
                 .collect(),
             words: vec![format!("{name} was rehearsed {why} ({seconds} s), and {seen}.")],
-            ..Self::planned(plan, RehearsalOutcome::Rehearsed)
+            ..Self::planned(plan, RehearsalOutcome::Rehearsed, Detail::Short)
+        }
+    }
+
+    /// Adds the drop-in of a dry run. Without details, a long one is counted.
+    fn add_drop_in(&self, page: &mut Page, detail: Detail) {
+        let lines: Vec<&str> = self.drop_in.iter().flat_map(|content| content.lines()).collect();
+        if detail != Detail::Full && lines.len() > MOST_LINES {
+            let words = format!("{} (-v shows them)", plural(lines.len() as u64, "line"));
+            return page.field("writes", &words);
+        }
+        for line in lines {
+            page.line(format_args!("  {}", styled(GOOD, line)));
         }
     }
 
@@ -204,10 +226,9 @@ impl Reply for Rehearsed {
         match self.rehearsal.outcome {
             RehearsalOutcome::Declined => page.line("Nothing was changed."),
             RehearsalOutcome::DryRun => {
-                for line in self.rehearsal.drop_in.iter().flat_map(|content| content.lines()) {
-                    page.line(format_args!("  {}", styled(GOOD, line)));
-                }
-                page.line("Nothing was changed: this is what a rehearsal would write.");
+                page.line(self.rehearsal.plan.trim_end());
+                self.rehearsal.add_drop_in(&mut page, detail);
+                page.line("Nothing was changed (--dry-run).");
             }
             RehearsalOutcome::Rehearsed => {}
         }
@@ -215,8 +236,11 @@ impl Reply for Rehearsed {
             page.paragraph(0, words);
         }
         self.rehearsal.add_survivors(&mut page);
-        page.gap();
-        page.line(self.report.page(detail).trim_end());
+        let report = self.report.page(detail);
+        if !report.is_empty() {
+            page.gap();
+            page.line(report.trim_end());
+        }
         page.finish()
     }
 
@@ -226,8 +250,8 @@ impl Reply for Rehearsed {
     }
 }
 
-/// Describes what a rehearsal would do, and its risks.
-pub(crate) fn describe_plan(plan: &RehearsalPlan) -> String {
+/// Describes what a rehearsal would do, and its risks. Without details, calls are counted.
+pub(crate) fn describe_plan(plan: &RehearsalPlan, detail: Detail) -> String {
     let RehearsalPlan { unit, facts, rehearsal, limits, reloads, path, marker, .. } = plan;
     let mut page = Page::default();
     let whose = describe_manager(&unit.manager.to_string());
@@ -259,10 +283,12 @@ pub(crate) fn describe_plan(plan: &RehearsalPlan) -> String {
         );
     }
     for (directive, calls) in &rehearsal.unlogged {
-        let calls = if calls.is_empty() {
-            "none of its calls is shown"
-        } else {
-            &format!("not shown: {}", join(calls.iter().map(ToString::to_string)))
+        let calls = match calls.len() {
+            0 => "none of its calls is shown".to_owned(),
+            count if count > NAMED && detail != Detail::Full => {
+                format!("{} are not shown (-v names them)", plural(count as u64, "call"))
+            }
+            _ => format!("not shown: {}", join(calls.iter().map(ToString::to_string))),
         };
         page.field(
             "unlogged",
@@ -272,7 +298,7 @@ pub(crate) fn describe_plan(plan: &RehearsalPlan) -> String {
     if !rehearsal.enosys.is_empty() {
         let calls = join(rehearsal.enosys.iter().map(ToString::to_string));
         page.field(
-            "as ever",
+            "ENOSYS",
             &format!(
                 "{calls} still fail as on a kernel without them, so that programs make other \
             calls"
@@ -280,11 +306,11 @@ pub(crate) fn describe_plan(plan: &RehearsalPlan) -> String {
         );
     }
     if rehearsal.replaces_log {
-        page.field("aside", "its own SystemCallLog=, which logs nothing during the rehearsal");
+        page.field("replaced", "its own SystemCallLog=, which logs nothing during the rehearsal");
     }
     let stays = keys(&mut rehearsal.kept.iter());
     if !stays.is_empty() {
-        page.field("stays", &stays);
+        page.field("kept", &stays);
     }
     page.field("ends", &describe_limits(limits, *reloads, marker.ran));
     page.finish()
