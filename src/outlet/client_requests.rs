@@ -73,6 +73,7 @@ impl PendingRequest {
     }
 
     /// Reports to the client that the request was carried out, or was passed on to the part that answers it.
+    #[must_use = "a request to forget still has to be answered"]
     pub fn finish(self) -> ClientRequest {
         // The client may no longer wait.
         let _ = self.done.send(());

@@ -533,7 +533,7 @@ fn follow_without_a_daemon_is_an_error() {
     for (arguments, why) in [
         (["--bus", "unix:path=/nonexistent"], "harden-whyd does not answer"),
         (["--state-dir", "/nonexistent"], "unexpected argument '--state-dir'"),
-        (["--bus=system", "not a unit"], "is no unit"),
+        (["--bus=system", "not a unit"], "is not a unit name"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_harden-why")).arg("follow").args(arguments).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();

@@ -28,6 +28,6 @@ pub(crate) fn describe_unit(name: &str, manager: &str) -> String {
     match manager.strip_prefix("user:") {
         None => name.to_owned(),
         Some(_) if manager == own => format!("{name} (user)"),
-        Some(uid) => format!("{name} (uid {})", uid),
+        Some(uid) => format!("{name} (uid {uid})"),
     }
 }

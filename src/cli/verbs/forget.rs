@@ -21,7 +21,7 @@ use serde::Serialize;
 
 /// The dismissed denials.
 #[derive(Debug, Serialize)]
-pub(crate) struct Forgotten {
+pub(crate) struct DismissedDenials {
     schema: u32,
     /// The units whose denials were dismissed, newest first.
     forgotten: Vec<ForgottenUnit>,
@@ -50,7 +50,7 @@ struct ForgottenUnit {
 ///
 /// # Errors
 /// A name is invalid, the caller may not change a unit, or the daemon or its store fails.
-pub(crate) async fn forget(common: &Common, asked: &Forget) -> anyhow::Result<Forgotten> {
+pub(crate) async fn forget(common: &Common, asked: &Forget) -> anyhow::Result<DismissedDenials> {
     let scope = ManagerScope::from_flags(asked.system, asked.user);
     let mut patterns: Vec<UnitPattern> =
         asked.units.iter().map(|name| UnitPattern::parse(name)).collect::<Result<_, _>>()?;
@@ -83,7 +83,7 @@ pub(crate) async fn forget(common: &Common, asked: &Forget) -> anyhow::Result<Fo
     } else {
         asked.units.iter().map(|name| escape_excerpt(name)).collect::<Vec<_>>().join(", ")
     };
-    Ok(Forgotten { schema: SCHEMA, forgotten, notes, asked, own_units_only })
+    Ok(DismissedDenials { schema: SCHEMA, forgotten, notes, asked, own_units_only })
 }
 
 /// Checks that the caller may dismiss the denials of all units, before any is dismissed.
@@ -103,7 +103,7 @@ fn ensure_may_forget(units: &[Option<Unit>], asked: &Forget) -> anyhow::Result<(
     bail!(NoRights(format!("only root may forget denials of {what}: {command}")))
 }
 
-impl Reply for Forgotten {
+impl Reply for DismissedDenials {
     fn page(&self, _detail: Detail) -> String {
         let mut page = Page::default();
         for ForgottenUnit { unit, manager, incidents } in &self.forgotten {

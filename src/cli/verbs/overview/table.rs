@@ -80,33 +80,33 @@ fn short_cells(row: &Row, most_calls: usize) -> [String; 5] {
 fn add_columns(
     page: &mut Page,
     rows: &[Row],
-    cells: &[[String; 5]],
+    texts: &[[String; 5]],
     (widths, room): ([usize; 5], usize),
     has_legend: bool,
 ) {
-    let line = |cells: [&str; 5], styles: [Style; 2], last: String| {
+    let line = |texts: [&str; 5], styles: [Style; 2], last: String| {
         let pad = |text: &str, width: usize| " ".repeat(width.saturating_sub(text.chars().count()));
-        let [unit, state, calls, count, ago] = cells;
-        let [for_unit, for_state, for_calls, for_count, for_ago] = widths;
+        let [unit, state, calls, count, ago] = texts;
+        let [unit_width, state_width, calls_width, count_width, ago_width] = widths;
         format!(
             "{}{}  {}{}  {calls}{}  {}{count}  {ago}{}  {last}",
             styled(styles[0], unit),
-            pad(unit, for_unit),
+            pad(unit, unit_width),
             styled(styles[1], state),
-            pad(state, for_state),
-            pad(calls, for_calls),
-            pad(count, for_count),
-            pad(ago, for_ago),
+            pad(state, state_width),
+            pad(calls, calls_width),
+            pad(count, count_width),
+            pad(ago, ago_width),
         )
     };
     if has_legend {
         let [unit, state, calls, count, last, decided] = HEADINGS;
         page.line(styled(DIM, line([unit, state, calls, count, last], [Style::new(); 2], decided.to_owned())));
     }
-    for (row, cells) in rows.iter().zip(cells) {
+    for (row, texts) in rows.iter().zip(texts) {
         let place = shorten_place(&row.decided_by, room);
-        let cells = [&cells[0], &cells[1], &cells[2], &cells[3], &cells[4]].map(String::as_str);
-        page.line(line(cells, [BOLD, row.state_style()], styled(PLACE, place)));
+        let texts = [&texts[0], &texts[1], &texts[2], &texts[3], &texts[4]].map(String::as_str);
+        page.line(line(texts, [BOLD, row.state_style()], styled(PLACE, place)));
     }
 }
 
