@@ -246,8 +246,8 @@ fn colour_is_for_terminals_unless_asked_for() {
 fn invalid_arguments_are_reported() {
     let dir = store(&[]);
     let dir = text(dir.path());
-    assert!(error(&["--state-dir", dir, "a b"]).contains("a b is no unit: a unit name holds only letters"));
-    assert!(error(&["--state-dir", dir, "\x1b[2J"]).contains("\\x1b[2J is no unit"));
+    assert!(error(&["--state-dir", dir, "a b"]).contains("a b is not a unit name: a unit name holds only letters"));
+    assert!(error(&["--state-dir", dir, "\x1b[2J"]).contains("\\x1b[2J is not a unit name"));
     assert!(
         error(&["--state-dir", dir, "--since", "soon"]).contains("\"soon\" is not a time: write \"2026-11-23 14:00\"")
     );
@@ -345,7 +345,7 @@ fn log_that_cannot_be_explained_is_reported_with_the_reason() {
     fs::write(&log, RECORD).unwrap();
     let log = text(&log);
     assert!(error(&["explain", "--root", "/nonexistent", log]).contains("/nonexistent is no directory"));
-    assert!(error(&["explain", "--unit", "a/b", log]).contains("a/b is no unit"));
+    assert!(error(&["explain", "--unit", "a/b", log]).contains("a/b is not a unit name"));
     assert!(error(&["explain", "--groups", log, log]).contains("holds no group"));
     assert!(error(&["explain", "--groups", "/nonexistent", log]).contains("cannot read groups from /nonexistent"));
 }

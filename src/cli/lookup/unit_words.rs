@@ -226,6 +226,6 @@ mod tests {
         };
         assert_eq!(find(&["web*", "db", "web-a"]).await.unwrap(), ["web-a.service", "web-b.service", "db.service"]);
         assert_eq!(find(&["mail*"]).await.unwrap_err(), "Units mail*.service not found.");
-        assert!(find(&["a b"]).await.unwrap_err().contains("is no unit"));
+        assert!(find(&["a b"]).await.unwrap_err().contains("is not a unit name"));
     }
 }

@@ -107,7 +107,7 @@ impl Page {
         self.text += &other.text;
     }
 
-    /// Adds a wrapped paragraph, each line of which has a prefix.
+    /// Adds a wrapped paragraph, with a prefix before each line.
     pub(crate) fn prefixed(&mut self, prefix: &str, text: &str) {
         for line in wrapped(text, prefix, prefix) {
             self.line(line);

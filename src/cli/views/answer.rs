@@ -125,7 +125,7 @@ pub struct Answer {
     /// Whether the caller may not see the unit's denials.
     #[serde(skip)]
     pub is_hidden: bool,
-    /// Whether the denials are those of a log, of which the user can tell more.
+    /// Whether the denials are those of a log, about which the user may know more.
     #[serde(skip)]
     pub is_of_log: bool,
     /// Whether no manager knows a unit of the name.

@@ -261,9 +261,9 @@ fn render_unproven(page: &mut Page, unproven: &Unproven) {
 
 fn render_tally(page: &mut Page, log: &LogTally) {
     let skipped = [
-        (log.repeats, "told once more"),
+        (log.repeats, "repeated"),
         (log.unrelated, "about something else"),
-        (log.malformed, "only looking like a record"),
+        (log.malformed, "that only looked like a record"),
         (log.overlong, "too long"),
     ]
     .into_iter()
@@ -282,7 +282,7 @@ fn render_tally(page: &mut Page, log: &LogTally) {
     if log.dropped > 0 {
         page.paragraph(
             0,
-            &format!("{} were forgotten: the log holds too many different denials.", plural(log.dropped, "record")),
+            &format!("{} were dropped: the log has too many different denials.", plural(log.dropped, "record")),
         );
     }
 }

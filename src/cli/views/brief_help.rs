@@ -17,7 +17,7 @@ const NAMED: usize = 3;
 pub(super) struct Help<'a> {
     /// What to do, or why nothing is suggested.
     pub(super) text: String,
-    /// The remedy of which the lines are shown, and its number.
+    /// The shown remedy, and its number.
     pub(super) remedy: Option<(usize, &'a RemedyView)>,
     /// What to know before doing it.
     pub(super) cautions: Vec<String>,
@@ -73,16 +73,16 @@ pub(super) fn find_help<'a>(answer: &'a Answer, open: &[FoldedDenial<'_>]) -> Op
         return Some(list_ways(answer, note.text.clone()));
     }
     if !answer.remedies.is_empty() {
-        return Some(list_ways(answer, "none of the remedies is a default".to_owned()));
+        return Some(list_ways(answer, "no remedy is a default".to_owned()));
     }
     if answer.is_of_log && open.iter().any(|denial| denial.view.cause.kind == "possibly-unit") {
-        let text = "have the groups of the log's machine read: --groups FILE, with the output of 'systemd-analyze \
-                    --no-pager syscall-filter' there";
+        let text = "read the groups of the log's machine: --groups FILE, with the output of 'systemd-analyze \
+            --no-pager syscall-filter' there";
         return Some(Help { text: text.to_owned(), ..Help::default() });
     }
     answer.unproven.as_ref().filter(|_| answer.is_of_log).map(|_| {
         let assume = if answer.unit.is_some() { "" } else { ", and --assume-unit UNIT if you know the unit" };
-        let text = format!("have the unit's settings read: --root DIR, or / for this machine{assume}");
+        let text = format!("read the unit's settings: --root DIR, or / for this machine{assume}");
         Help { text, ..Help::default() }
     })
 }

@@ -1,4 +1,4 @@
-//! The default page of a unit: what was denied, the line that decided it, and the one command that mends it, on one screen.
+//! The default page of a unit: what was denied, the line that decided it, and the one command that fixes it, on one screen.
 
 use super::answer::{Answer, DenialView, DirectiveView};
 use super::brief_help::{Help, find_help};

@@ -36,13 +36,13 @@ fn words_of_cause(finding: &Finding, clock: &LocalTime) -> (&'static str, String
         }
         DenialCause::Possible { by } => (
             "possibly-unit",
-            format!("possibly the unit's {}: that depends on arguments, which no record tells", join_names(by)),
+            format!("possibly the unit's {}: that depends on arguments, which no record holds", join_names(by)),
         ),
         DenialCause::PossiblyOtherSystemd { by } => (
             "possibly-unit",
             format!(
-                "possibly the unit's {}: the @groups and libseccomp of the log's machine are not known here, and with \
-                 those at hand the call would pass. Otherwise it was the program's own sandbox",
+                "possibly the unit's {}: the @groups and libseccomp of the log's machine are unknown, and with those \
+                of this machine the call would pass. Otherwise it was the program's own sandbox",
                 join_names(by)
             ),
         ),
@@ -60,19 +60,18 @@ fn words_of_cause(finding: &Finding, clock: &LocalTime) -> (&'static str, String
         DenialCause::SettingsUnread => (
             "settings-unread",
             format!(
-                "not known, since the unit's settings were not read; {}, and so do programs' own sandboxes",
+                "unknown, since the unit's settings were not read; {}, and so do programs' own sandboxes",
                 describe_likely_directives(&finding.incident)
             ),
         ),
         DenialCause::UnknownCall => (
             "unknown-call",
-            "no name is known for this number, so no setting of systemd can name it; an allow-list denies it"
-                .to_owned(),
+            "this number has no known name, so no setting of systemd can name it; an allow-list denies it".to_owned(),
         ),
         DenialCause::UnrecordedDeath => (
             "unrecorded-death",
-            "not known, since the kernel sent no record: a filter that traps without logging, a signal sent by \
-             another process (kill -SYS), or audit switched off, excluded by a rule or lost"
+            "unknown, since the kernel sent no record: a filter traps without logging, another process sent the \
+            signal (kill -SYS), or audit is off, excludes the record or lost it"
                 .to_owned(),
         ),
     }
@@ -82,7 +81,7 @@ fn words_of_cause(finding: &Finding, clock: &LocalTime) -> (&'static str, String
 fn unit_words(finding: &Finding, effect: Effect, by: &[policy::DirectiveCause], changed: bool) -> String {
     let names = join_names_and_verb(by);
     if changed {
-        return format!("the unit's {names} it, though more strictly than the record says: they were changed since");
+        return format!("the unit's {names} it, though more strictly than in the record: the settings changed since");
     }
     if finding.is_systemds_own() {
         return format!(
@@ -118,13 +117,13 @@ fn words_without_record(finding: &Finding) -> Option<(&'static str, &'static str
         )),
         (SightingSource::Strace { .. }, DenialCause::SettingsUnread) => Some((
             "settings-unread",
-            "not known: strace shows the error alone. A filter of the unit, whose settings were not read, or the kernel \
-             itself refused it, as for a missing capability",
+            "unknown: strace shows only the error. A filter of the unit, whose settings were not read, or the kernel \
+            itself refused it, as for a missing capability",
         )),
         (SightingSource::Log, DenialCause::UnrecordedDeath) => Some((
             "unrecorded-death",
-            "not known, since the log has no record of the kernel that names the call: add the output of 'journalctl -k' \
-             or 'dmesg', or audit.log",
+            "unknown, since the log has no kernel record that names the call: add the output of 'journalctl -k' or \
+            'dmesg', or audit.log",
         )),
         _ => None,
     }
@@ -213,8 +212,8 @@ fn elsewhere_words(elsewhere: &Elsewhere, finding: &Finding, clock: &LocalTime) 
              changed since, or it was the program's own sandbox"
         }
         Elsewhere::Scope => {
-            "not systemd: the unit is a scope, whose processes were started by something else, and no setting filters \
-             their calls. It was the sandbox of the program, or of what started it"
+            "not systemd: the unit is a scope, so another program started its processes, and no setting filters \
+            their calls. It was the sandbox of the program or of its starter"
         }
         Elsewhere::Runtime(runtime) => {
             let (whose, what) = runtime_words(*runtime);
@@ -260,7 +259,7 @@ fn runtime_words(runtime: Runtime) -> (&'static str, &'static str) {
         ),
         Runtime::Qemu => ("QEMU", "its -sandbox option, which libvirt sets by seccomp_sandbox in qemu.conf, decides"),
         Runtime::Machine => (
-            "what runs the machine",
+            "the program that runs the machine",
             "of systemd-nspawn, allow the call with --system-call-filter=CALL, or SystemCallFilter=CALL in the [Exec] \
              section of its .nspawn file",
         ),
@@ -284,7 +283,7 @@ fn before_change_words(by: &[policy::DirectiveCause], change: &LaterChange, cloc
         TakesEffect::AtNextStart => "the change takes effect at the next start",
     };
     format!(
-        "the unit's {}, before {} changed on {}; no process that started since is known to be denied it, and {then}",
+        "the unit's {}, before {} changed on {}; no process that started since was denied it, and {then}",
         join_names(by),
         shown_path(&change.path),
         clock.show_millis(change.at)
@@ -313,7 +312,7 @@ fn fixed_words(fixed: &Fixed, clock: &LocalTime) -> (&'static str, String) {
     };
     let words = match by {
         Some(by) => format!("{how} by {by}: {then}"),
-        None => format!("{how}, as far as is known: the settings changed then, and {then}"),
+        None => format!("{how}, as far as known: the settings changed then, and {then}"),
     };
     (kind, words)
 }

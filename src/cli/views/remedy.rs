@@ -145,11 +145,11 @@ impl RemedyView {
                 let names = join(groups.iter().map(ToString::to_string));
                 ("groups", format!("Allow {names}: {} more.", count_calls(remedy.opens.len())))
             }
-            RemedyKind::RelaxDirectives => ("relax", "Loosen what denied it.".to_owned()),
+            RemedyKind::RelaxDirectives => ("relax", "Relax the setting that denied it.".to_owned()),
             RemedyKind::FailAllWithError => (
                 "fail-all-with-error",
-                "Keep denying it, but let every call that the filter denies fail with ENOSYS instead of a kill, for a \
-                 program that can live without."
+                "Keep denying it, but let every call that the filter denies fail with ENOSYS instead of a kill, for \
+                a program that works without it."
                     .to_owned(),
             ),
             RemedyKind::DenyList => (
@@ -161,7 +161,7 @@ impl RemedyView {
             RemedyKind::FailWithError => (
                 "fail-with-error",
                 format!(
-                    "Keep denying {}, but with an error instead of death, for a program that can live without.",
+                    "Keep denying {}, but with an error instead of death, for a program that works without it.",
                     join(remedy.failing.iter().map(ToString::to_string))
                 ),
             ),
@@ -248,8 +248,8 @@ impl UnknownArguments {
         let calls: Vec<String> = calls.into_iter().map(Into::into).collect();
         Some(Self {
             words: format!(
-                "No record holds the arguments of {}, which decide what has to be allowed. This command shows them as \
-                 the unit runs and makes the call again:",
+                "No record holds the arguments of {}, which decide which remedy helps. This command shows them when \
+                the unit makes the call again:",
                 join(calls.iter().cloned())
             ),
             command: format!(
@@ -301,10 +301,11 @@ pub(crate) fn no_remedy_note(diagnosis: &Diagnosis, situation: &Situation) -> Op
     }
     let later = join(situation.policy.settings.later_dropins(&situation.drop_in).map(shown_path));
     let text = if later.is_empty() {
-        "no drop-in was found that lifts all of it; change the lines above".to_owned()
+        "no drop-in allows all denied calls; change the lines above".to_owned()
     } else {
         format!(
-            "a drop-in of ours would not help, since {later} comes after it and denies the calls again: change it there"
+            "a drop-in of harden-why would not help, since {later} comes after it and denies the calls again: change \
+            that file"
         )
     };
     Some(Note::new("no-remedy", text))
@@ -340,8 +341,8 @@ pub(crate) fn unproven(findings: &[Finding], unit: Option<&Unit>, groups: &Group
     };
     let which = if programs.len() > 1 { "one of the lines of its program" } else { "one of these lines" };
     let why = format!(
-        "The unit's settings were not read, so nothing is proven. If it has a SystemCallFilter= that denied this, {which} \
-         allows it. In a unit without one they would forbid everything else: have them checked with {how}."
+        "The unit's settings were not read, so nothing is proven. If it has a SystemCallFilter= that denied this, \
+        {which} allows it. In a unit without one they would forbid everything else: check them with {how}."
     );
     Some(Unproven { lines, programs, why })
 }

@@ -66,7 +66,7 @@ fn add_place(page: &mut Page, snippet: &Snippet<'_>) {
     }
 }
 
-/// Adds the carets below the pointed part, and its label beside or below them.
+/// Adds the carets below the pointed part, and its label behind or below them.
 fn add_mark(page: &mut Page, cut: &Cut, label: &str, margin: &str) {
     let rule = styled(DIM, format_args!("{margin} |"));
     let indent = display_width(&cut.before);
