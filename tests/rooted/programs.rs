@@ -7,9 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Explains a record of call 63 (uname) by a unit with these lines, below a root with these copies of executables. Returns
-/// what the default opens, with the reasons.
-fn opened(lines: &str, exe: &str, copies: &[(&Path, &str)]) -> Vec<(String, String)> {
+/// Explains a record of call 63 (uname) by a unit with these lines, below a root with these copies of executables.
+fn explain(option: &str, lines: &str, exe: &str, copies: &[(&Path, &str)]) -> Vec<u8> {
     let root = TempDir::new().unwrap();
     for (from, to) in copies {
         let path = root.path().join(to.trim_start_matches('/'));
@@ -27,11 +26,17 @@ fn opened(lines: &str, exe: &str, copies: &[(&Path, &str)]) -> Vec<(String, Stri
     );
     fs::write(&log, record).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_harden-why"))
-        .args(["explain", "--json", "--assume-unit", "x.service", "--root"])
+        .args(["explain", option, "--assume-unit", "x.service", "--root"])
         .args([root.path(), log.as_path()])
         .output()
         .unwrap();
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    output.stdout
+}
+
+/// Returns what the default opens, with the reasons.
+fn opened(lines: &str, exe: &str, copies: &[(&Path, &str)]) -> Vec<(String, String)> {
+    let output = explain("--json", lines, exe, copies);
+    let answer: serde_json::Value = serde_json::from_slice(&output).unwrap();
     let remedies = answer["units"][0]["remedies"].as_array().unwrap_or_else(|| panic!("{answer}"));
     let default = remedies.iter().find(|remedy| remedy["default"] == true).unwrap();
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
@@ -58,6 +63,9 @@ fn default_opens_what_the_executable_below_the_root_imports() {
         has(&opens, "socket", "imported by webd") && has(&opens, "recvfrom", "imported by webd as recv"),
         "{opens:?}"
     );
+    let page = explain("--color=never", strict, "/usr/bin/webd", &[(&own, "/usr/bin/webd")]);
+    let page = String::from_utf8(page).unwrap();
+    assert!(page.contains("help: allow uname; also allows "), "{page}");
     let missing = opened(strict, "/usr/bin/webd", &[]);
     assert!(missing.is_empty(), "without the file nothing is opened but what was denied: {missing:?}");
     let helper = opened(strict, "/usr/lib/helper", &[(&own, "/usr/lib/helper")]);

@@ -122,7 +122,7 @@ fn guessed_remedy(answer: &Answer) -> Option<usize> {
 fn describe(remedy: &RemedyView, open: &[FoldedDenial<'_>]) -> String {
     let calls = name_calls_of(remedy, open);
     let doing = match remedy.kind {
-        "calls" | "equivalents" | "predicted" => format!("allow {calls}"),
+        "calls" | "equivalents" | "evidence" => format!("allow {calls}"),
         "groups" => {
             let groups: Vec<&str> = remedy.groups.iter().map(|help| help.group.as_str()).collect();
             format!("allow {}", join_some(&groups))
