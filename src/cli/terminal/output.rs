@@ -126,19 +126,16 @@ fn print(common: &Common, color: ColorChoice, reply: &impl Reply, pager: Option<
     } else {
         reply.page(Detail::from_options(common))
     };
-    match pager {
-        Some(pager) => {
-            // The pager shows what stdout would have shown.
-            let color = if color == ColorChoice::Auto { AutoStream::choice(&io::stdout()) } else { color };
-            let mut coloured = AutoStream::new(Vec::new(), color);
-            coloured.write_all(text.as_bytes())?;
-            pager.show(&coloured.into_inner())?;
-        }
-        None => {
-            let mut out = AutoStream::new(io::stdout(), color);
-            out.write_all(text.as_bytes())?;
-            out.flush()?;
-        }
+    if let Some(pager) = pager {
+        // The pager shows what stdout would have shown.
+        let color = if color == ColorChoice::Auto { AutoStream::choice(&io::stdout()) } else { color };
+        let mut coloured = AutoStream::new(Vec::new(), color);
+        coloured.write_all(text.as_bytes())?;
+        pager.show(&coloured.into_inner())?;
+    } else {
+        let mut out = AutoStream::new(io::stdout(), color);
+        out.write_all(text.as_bytes())?;
+        out.flush()?;
     }
     Ok(reply.exit_status())
 }

@@ -183,7 +183,7 @@ impl Reply for RefusalLogging {
                 ),
             ),
             RefusalLogOutcome::Nothing => {
-                page.line(format_args!("Already so: harden-why logs no refusals for {whose}."))
+                page.line(format_args!("Already so: harden-why logs no refusals for {whose}."));
             }
         }
         add_notes(&mut page, &self.notes);
