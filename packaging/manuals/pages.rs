@@ -3,12 +3,10 @@
 //! Text written by people is in the templates next to this file; a line `@NAME@` in one stands for
 //! generated text.
 
-#[path = "completions.rs"]
-mod completions;
-
 use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
 use harden_why::cli::args::{Cli, Daemon};
+use harden_why::cli::completions;
 use std::io;
 
 /// A file, and its place below the output directory.
@@ -43,7 +41,9 @@ pub(crate) fn files() -> io::Result<Vec<File>> {
         });
     }
     for (name, program) in programs() {
-        files.extend(completions::files(name, &program)?);
+        let paths = [format!("bash/{name}"), format!("zsh/_{name}"), format!("fish/{name}.fish")];
+        let texts = completions::generate(name, &program)?;
+        files.extend(paths.into_iter().zip(texts).map(|(path, content)| File { path, content }));
     }
     Ok(files)
 }

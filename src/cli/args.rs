@@ -1,13 +1,16 @@
 //! The arguments of both programs: help, man pages and completions are derived from them.
 
+pub mod help;
 pub(crate) mod parse;
 pub(crate) mod since;
+pub(crate) mod time_span;
 pub(crate) mod values;
 
 use crate::policy::Directive;
 use crate::syscalls::Abi;
 use crate::systemd::bus_address::BusAddress;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use std::path::PathBuf;
 use std::time::Duration;
 use values::{Offered, duration};
@@ -21,9 +24,6 @@ const COMMON: &str = "Common options";
 /// Why did systemd's hardening deny my service a system call, and what to change?
 #[derive(Debug, Parser)]
 #[command(name = "harden-why", version, max_term_width = 100, subcommand_precedence_over_arg = true)]
-#[command(after_help = "Without UNIT and command, lists the units with denials, newest first.\n\n\
-    Exit status: 0 answered or done, 1 failed, 2 usage, 3 no rights to see, 4 no such unit. With --exit-code, denials \
-    or a check that fails make 1.")]
 pub struct Cli {
     /// Options of every verb.
     #[command(flatten)]
@@ -47,8 +47,20 @@ pub struct Common {
     pub bus: BusAddress,
 
     /// Print JSON (schema 1) instead of text
-    #[arg(long, global = true, help_heading = COMMON)]
-    pub json: bool,
+    #[arg(
+        long,
+        global = true,
+        help_heading = COMMON,
+        value_name = "LAYOUT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "pretty"
+    )]
+    pub json: Option<JsonLayout>,
+
+    /// Form of the answer
+    #[arg(long, short, global = true, help_heading = COMMON, value_name = "FORM", conflicts_with = "json")]
+    pub output: Option<OutputForm>,
 
     /// Exit with status 1 if there are denials, or a check fails
     #[arg(long, global = true, help_heading = COMMON)]
@@ -69,6 +81,45 @@ pub struct Common {
     /// Show every remedy, with its file
     #[arg(long, global = true, help_heading = COMMON)]
     pub all_remedies: bool,
+}
+
+/// How JSON is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum JsonLayout {
+    /// On indented lines
+    Pretty,
+    /// On one line
+    Short,
+}
+
+/// The form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputForm {
+    /// The page of one screen
+    Short,
+    /// The page with everything, as --verbose
+    Verbose,
+    /// JSON on one line
+    Json,
+    /// JSON on indented lines
+    JsonPretty,
+}
+
+impl Common {
+    /// Returns whether the answer is JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json.is_some()
+    }
+
+    /// Replaces `--output` by the options that it stands for.
+    fn resolve_output(&mut self) {
+        match self.output {
+            Some(OutputForm::Json) => self.json = Some(JsonLayout::Short),
+            Some(OutputForm::JsonPretty) => self.json = Some(JsonLayout::Pretty),
+            Some(OutputForm::Verbose) => self.verbose = true,
+            Some(OutputForm::Short) | None => {}
+        }
+    }
 }
 
 /// Of what answers from incidents.
@@ -114,9 +165,17 @@ pub struct Units {
     #[arg(long, conflicts_with_all = ["units", "unknown"])]
     pub all: bool,
 
-    /// Only denials since TIME: "2026-11-23 14:00", "today", "2h ago"
-    #[arg(long, value_name = "TIME")]
+    /// The units, as journalctl has them
+    #[arg(long = "unit", short = 'u', value_name = "UNIT")]
+    pub unit_options: Vec<String>,
+
+    /// Only denials since TIME: "2026-11-23 14:00", "14:50", "yesterday", "-1h"
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub since: Option<String>,
+
+    /// Only denials since this boot
+    #[arg(long, short)]
+    pub boot: bool,
 
     /// Where the incidents are.
     #[command(flatten)]
@@ -216,7 +275,7 @@ pub struct Rehearse {
     #[arg(long, value_name = "DIRECTIVE", value_parser = Offered(|| Directive::liftable().map(Directive::key).collect()))]
     pub keep: Vec<String>,
 
-    /// Stop after this time: 90s, 5min, 2h
+    /// Stop after this time: 90s, 5min, "1h 30min"
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub duration: Option<Duration>,
 
@@ -319,7 +378,7 @@ pub struct Explain {
     pub root: Option<PathBuf>,
 
     /// Show only the records of UNIT, a name or a pattern; may be given several times
-    #[arg(long, value_name = "UNIT")]
+    #[arg(long, short, value_name = "UNIT")]
     pub unit: Vec<String>,
 
     /// Assign records for which the log names no unit to UNIT
@@ -411,7 +470,7 @@ pub struct TapArgs {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Answer from a log: audit.log, ausearch, dmesg, journalctl, journal export; no daemon needed
+    /// Explain the denials in a log, without a daemon
     ///
     /// Copies of a record, as journalctl prints them, count once. The unit of a record is
     /// known if the log names it. With --root, it is a guess if only one unit's commands run the program. A compressed log
@@ -419,7 +478,7 @@ pub enum Command {
     /// export | harden-why explain -'.
     Explain(Explain),
 
-    /// Show denials as they happen, each new one with its diagnosis, until interrupted
+    /// Show denials as they happen
     Follow(Follow),
 
     /// Dismiss the denials of units until they come back
@@ -428,22 +487,22 @@ pub enum Command {
     /// each user those of their own units.
     Forget(Forget),
 
-    /// Watch running units or processes for calls that are refused without a record; requires root
+    /// Watch a running unit for calls that fail silently
     Tap(TapArgs),
 
-    /// Write a remedy into a drop-in, load it, and confirm its effect
+    /// Write the suggested drop-in, reload and confirm it
     Apply(Apply),
 
-    /// Run a unit once unblocked, and show all calls that its settings would deny
+    /// Run a unit unblocked once, list what it would be denied
     Rehearse(Rehearse),
 
     /// Remove the drop-in that apply wrote
     Revert(Revert),
 
-    /// Log calls that fail with an error, for a limited time; restarts the units
+    /// Log calls that fail silently, for a limited time
     LogRefusals(LogRefusals),
 
-    /// Check whether the denied calls would pass now, or with other settings
+    /// Check whether denied calls would pass now
     Check(Check),
 
     /// Show number, name and groups of a system call
@@ -460,11 +519,20 @@ pub enum Command {
     /// Deny a child process a call, and explain the denial
     Demo,
 
-    /// Show whether the daemon listens, what it has seen, and what it cannot see here
+    /// Show whether harden-whyd listens, and what it saw
     Status,
 
-    /// Clean up after a harden-why that was killed (every command does this first)
+    /// Clean up after a harden-why that was killed
+    ///
+    /// Every other command does this first.
     Restore,
+
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
 
     /// The child of demo: puts itself under the demo's filter and asks for a socket.
     #[command(hide = true)]

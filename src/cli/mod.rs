@@ -3,6 +3,7 @@
 //! Each verb returns a view: a value that prints itself as a page or as JSON.
 
 pub mod args;
+pub mod completions;
 pub(crate) mod exit_status;
 pub(crate) mod lookup;
 pub(crate) mod terminal;
@@ -32,7 +33,9 @@ pub fn run_arguments() -> ExitCode {
     match Cli::parse_arguments() {
         Ok(cli) => run(&cli),
         Err(error) => {
-            if error.use_stderr() && std::env::args_os().any(|word| word == "--json") {
+            if error.use_stderr()
+                && std::env::args_os().any(|word| word.to_str().is_some_and(|word| word.starts_with("--json")))
+            {
                 let text = error.render().to_string();
                 // Without stdout, the exit status remains.
                 let _ = print_error_object(text.lines().next().unwrap_or_default().trim_start_matches("error: "));
@@ -56,11 +59,11 @@ pub fn run(cli: &Cli) -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) if error.is::<NothingToDo>() => {
             // Without stdout, the exit status remains.
-            let _ = print_nothing_to_do(cli.common.json, color, &format!("{error:#}"));
+            let _ = print_nothing_to_do(cli.common.is_json(), color, &format!("{error:#}"));
             ExitStatus::Done.code(cli.common.exit_code)
         }
         Err(error) => {
-            let _ = print_error(cli.common.json, color, &format!("{error:#}"));
+            let _ = print_error(cli.common.is_json(), color, &format!("{error:#}"));
             ExitStatus::from_error(&error).code(cli.common.exit_code)
         }
     }
@@ -93,6 +96,7 @@ fn answer(cli: &Cli, restored: &Restored, color: ColorChoice) -> anyhow::Result<
             print_reply(common, color, &block_on(async { Ok(status::query_status(common, &local_time_now()).await) })?)
         }
         Some(Command::Demo) => print_reply(common, color, &block_on(demo::run(&common.bus, &local_time_now()))?),
+        Some(Command::Completions { shell }) => completions::print(*shell),
         // Recovery ran above, as before every verb.
         Some(Command::Restore) => print_reply(common, color, restored),
         Some(Command::DemoVictim { unit_file }) => Err(demo::run_demo_child(unit_file)),

@@ -12,6 +12,7 @@ mod forget;
 mod json_failures;
 mod manuals;
 mod notices;
+mod options;
 mod pager;
 mod picture;
 mod programs;

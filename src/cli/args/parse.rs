@@ -4,8 +4,9 @@
 
 use super::{Cli, Command, StateDir, duration};
 use crate::audit::text::escape_excerpt;
+use crate::cli::lookup::similar_names::similar_verb;
+use clap::FromArgMatches as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory as _, FromArgMatches as _};
 use std::ffi::OsString;
 
 impl Cli {
@@ -19,12 +20,14 @@ impl Cli {
     }
 
     fn parse_words(words: &[OsString]) -> Result<Self, clap::Error> {
-        let mut program = Self::command();
+        let mut program = Self::program();
         let matches = program.try_get_matches_from_mut(words).map_err(|error| with_hint(error, words))?;
         let mut cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut program))?;
+        cli.common.resolve_output();
         if let Some(verb) = matches.subcommand_name() {
             cli.move_options_to_verb(verb).map_err(|why| program.error(ErrorKind::ArgumentConflict, why))?;
         }
+        cli.units.units.append(&mut cli.units.unit_options);
         Ok(cli)
     }
 
@@ -58,6 +61,8 @@ impl Cli {
             ("--unknown", before.unknown),
             ("--all", before.all),
             ("--since", before.since.is_some()),
+            ("--boot", before.boot),
+            ("--unit", !before.unit_options.is_empty()),
         ];
         match left.into_iter().find(|(_, given)| *given) {
             Some((option, _)) => Err(format!(
@@ -85,6 +90,7 @@ impl Command {
             | Self::Demo
             | Self::Status
             | Self::Restore
+            | Self::Completions { .. }
             | Self::DemoVictim { .. } => None,
         }
     }
@@ -100,16 +106,41 @@ impl Command {
     }
 }
 
-/// Adds a hint if a duration follows `--until-idle` as a separate word.
+/// Replaces clap's advice about an unknown option by a hint that helps.
 fn with_hint(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     let behind = words.iter().position(|word| word == "--until-idle").and_then(|at| words.get(at + 1)?.to_str());
-    if error.kind() == ErrorKind::UnknownArgument
-        && let Some(time) = behind.filter(|time| duration(time).is_ok())
-    {
-        let hint = format!("a time is joined to it: '--until-idle={time}'");
+    if error.kind() != ErrorKind::UnknownArgument {
+        return error;
+    }
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else { return error };
+    let word = words.get(1).and_then(|word| word.to_str()).filter(|word| !word.starts_with('-'));
+    let hint = if let Some(time) = behind.filter(|time| duration(time).is_ok()) {
+        Some(format!("a time is joined to it: '--until-idle={time}'"))
+    } else if let Some(habit) = hint_for_habit(unknown) {
+        Some(habit.to_owned())
+    } else {
+        let verb = word.filter(|word| Cli::program().find_subcommand(word).is_none()).and_then(similar_verb);
+        verb.map(|verb| format!("did you mean the command '{verb}'?"))
+    };
+    let is_escape = |tip: &ContextValue| matches!(tip, ContextValue::StyledStrs(tips) if tips.iter().any(|tip| tip.to_string().contains("'-- ")));
+    if let Some(hint) = hint {
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+    } else if error.get(ContextKind::Suggested).is_some_and(is_escape) {
+        // No unit and no file that harden-why takes begins with a dash.
+        error.remove(ContextKind::Suggested);
     }
     error
+}
+
+/// Returns what to do in place of an option that journalctl or systemctl have.
+fn hint_for_habit(option: &str) -> Option<&'static str> {
+    Some(match option.split('=').next().unwrap_or_default() {
+        "-f" | "--follow" => "'harden-why follow' shows denials as they happen",
+        "-H" | "--host" => "run it there: ssh HOST harden-why …",
+        "-M" | "--machine" => "run it there: systemd-run --pipe -M MACHINE harden-why …",
+        "-a" => "'--all' or '--verbose' show more",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

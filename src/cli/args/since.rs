@@ -1,10 +1,13 @@
 //! Parses `--since TIME`.
 
-use jiff::{Span, Timestamp, ZonedDateTime, civil};
+use super::time_span;
+use jiff::{Timestamp, ZonedDateTime, civil};
 
 /// The text is not a time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a time: write \"2026-11-23 14:00\", \"today\", \"yesterday\", \"2h\" or \"3 days ago\"")]
+#[error(
+    "{0:?} is not a time: write \"2026-11-23 14:00\", \"14:50\", \"today\", \"yesterday\", \"-1h\" or \"3 days ago\""
+)]
 pub(crate) struct BadTime(String);
 
 /// Parses a time. Returns milliseconds since the epoch.
@@ -33,14 +36,19 @@ pub(crate) fn parse(text: &str, now: &ZonedDateTime) -> Result<i64, BadTime> {
 /// Parses a date, or a date and time, in the local time zone.
 fn parse_local(text: &str, now: &ZonedDateTime) -> Option<Timestamp> {
     let zone = now.time_zone().clone();
-    let civil: civil::DateTime = text.parse().ok()?;
+    // A time alone is one of today.
+    let is_time = text.contains(':') && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
+    let civil: civil::DateTime =
+        if is_time { now.date().to_datetime(text.parse::<civil::Time>().ok()?) } else { text.parse().ok()? };
     Some(civil.to_zoned_datetime(zone).ok()?.timestamp())
 }
 
-/// Parses an age: `2h`, `2h ago`, `3 days ago`.
+/// Parses an age: `-1h`, `2h`, `3 days ago`.
 fn parse_age(text: &str, now: &ZonedDateTime) -> Option<Timestamp> {
-    let span: Span = text.parse().ok()?;
-    Some(now.checked_sub(span.abs()).ok()?.timestamp())
+    let length = text.strip_prefix('-').or_else(|| text.strip_suffix("ago")).unwrap_or(text);
+    // A number alone is more likely a mistake than an age in seconds.
+    let age = time_span::parse(length).filter(|_| length.contains(char::is_alphabetic))?;
+    Some(now.checked_sub(age).ok()?.timestamp())
 }
 
 #[cfg(test)]
@@ -58,6 +66,10 @@ mod tests {
         assert_eq!(at("yesterday").as_deref(), Ok("2026-11-21T23:00:00Z"));
         assert_eq!(at("2h").as_deref(), Ok("2026-11-23T09:00:00Z"));
         assert_eq!(at("2 hours ago").as_deref(), Ok("2026-11-23T09:00:00Z"));
+        assert_eq!(at("10:30").as_deref(), Ok("2026-11-23T09:30:00Z"));
+        assert_eq!(at("10:30:15").as_deref(), Ok("2026-11-23T09:30:15Z"));
+        assert_eq!(at("-1h").as_deref(), Ok("2026-11-23T10:00:00Z"));
+        assert_eq!(at("1h 30min ago").as_deref(), Ok("2026-11-23T09:30:00Z"));
         assert_eq!(at("-3d").as_deref(), Ok("2026-11-20T11:00:00Z"));
     }
 

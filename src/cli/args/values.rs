@@ -1,5 +1,6 @@
 //! Parsers of argument values.
 
+use super::time_span;
 use clap::Arg;
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use std::ffi::OsStr;
@@ -27,12 +28,10 @@ impl TypedValueParser for Offered {
 /// The text is not such a duration.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     const LONGEST: Duration = Duration::from_hours(7 * 24);
-    let span: jiff::Span = text.trim().parse().map_err(|_| "write it as 90s, 30min, 2h or \"1 day\"".to_owned())?;
-    let length = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok();
-    let length = length.and_then(|length| Duration::try_from(length).ok());
-    length
-        .filter(|length| (Duration::from_secs(1)..=LONGEST).contains(length))
-        .ok_or_else(|| "it must be between a second and a week".to_owned())
+    let length =
+        time_span::parse(text).ok_or_else(|| "write it as 30, 90s, 30min, \"1h 30min\" or \"1 day\"".to_owned())?;
+    let is_allowed = (Duration::from_secs(1)..=LONGEST).contains(&length);
+    is_allowed.then_some(length).ok_or_else(|| "it must be between a second and a week".to_owned())
 }
 
 #[cfg(test)]
@@ -42,8 +41,8 @@ mod tests {
     #[test]
     fn duration_outside_bounds_is_an_error() {
         let seconds = |text: &str| duration(text).map(|length| length.as_secs());
-        assert_eq!(["1s", "90 s", "30min", "2h", "7 d"].map(seconds), [1, 90, 1_800, 7_200, 604_800].map(Ok));
-        for text in ["", "soon", "0s", "-1h", "8d", "5", "1 month"] {
+        assert_eq!(["1s", "30", "90 s", "1h 30min", "7 d"].map(seconds), [1, 30, 90, 5_400, 604_800].map(Ok));
+        for text in ["", "soon", "0s", "-1h", "8d", "0", "1 month"] {
             assert!(seconds(text).is_err(), "{text}");
         }
     }

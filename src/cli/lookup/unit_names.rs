@@ -8,6 +8,7 @@ use crate::cli::exit_status::UsageError;
 use crate::cli::terminal::clock::parse_since;
 use crate::incidents::local_time::LocalTime;
 use crate::incidents::{Incident, Moment};
+use crate::kernel::clock::boot_time_millis;
 use crate::systemd::manager::Managers;
 use crate::units::{Manager, UnitName};
 use anyhow::{Context as _, ensure};
@@ -179,7 +180,8 @@ pub(crate) fn latest_sighting(incidents: &[Incident]) -> Option<i64> {
 /// `--since` is not a time.
 pub(crate) fn parse_scope(units: &Units, clock: &LocalTime) -> anyhow::Result<IncidentScope> {
     let managers = ManagerScope::from_flags(units.system, units.user);
-    Ok(IncidentScope { managers, since: parse_since(units.since.as_deref(), clock)? })
+    let boot = units.boot.then(boot_time_millis);
+    Ok(IncidentScope { managers, since: parse_since(units.since.as_deref(), clock)?.max(boot) })
 }
 
 #[cfg(test)]

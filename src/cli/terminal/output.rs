@@ -1,6 +1,6 @@
 //! Prints answers to stdout, and warnings to stderr.
 
-use crate::cli::args::{Common, When};
+use crate::cli::args::{Common, JsonLayout, When};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::page;
 use crate::cli::terminal::page::Page;
@@ -121,10 +121,10 @@ pub(crate) fn print_before_question(
 }
 
 fn print(common: &Common, color: ColorChoice, reply: &impl Reply, pager: Option<Pager>) -> anyhow::Result<ExitStatus> {
-    let text = if common.json {
-        format!("{}\n", serde_json::to_string_pretty(reply)?)
-    } else {
-        reply.page(Detail::from_options(common))
+    let text = match common.json {
+        Some(JsonLayout::Pretty) => format!("{}\n", serde_json::to_string_pretty(reply)?),
+        Some(JsonLayout::Short) => format!("{}\n", serde_json::to_string(reply)?),
+        None => reply.page(Detail::from_options(common)),
     };
     if let Some(pager) = pager {
         // The pager shows what stdout would have shown.

@@ -68,7 +68,7 @@ pub(crate) async fn apply(
     clock: &LocalTime,
 ) -> anyhow::Result<Applied> {
     ensure!(
-        asked.yes || asked.dry_run || (std::io::stdin().is_terminal() && !common.json),
+        asked.yes || asked.dry_run || (std::io::stdin().is_terminal() && !common.is_json()),
         UsageError("apply asks before it writes, but there is no terminal: add --yes or --dry-run".to_owned())
     );
     let context = Context::open(common, &asked.source, clock).await?;
@@ -183,7 +183,7 @@ async fn restart_watched(
         // The final look reports what this one could not read.
         let Ok(found) = context.incidents.incidents(Some(&unit.name), scope).await else { return };
         let own = found.incidents.into_iter().filter(|incident| incident.key.unit.as_ref() == Some(unit));
-        for incident in own.filter(|_| !common.json) {
+        for incident in own.filter(|_| !common.is_json()) {
             if shown.insert(incident.key.clone()) {
                 warn(color_choice(common), &message(&incident, None));
             }

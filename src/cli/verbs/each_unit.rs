@@ -27,9 +27,9 @@ pub(crate) async fn run<R: Reply>(
             Err(error) => {
                 let text = format!("{error:#}");
                 if error.is::<NothingToDo>() {
-                    print_nothing_to_do(common.json, color, &text)?;
+                    print_nothing_to_do(common.is_json(), color, &text)?;
                 } else {
-                    print_error(common.json, color, &text)?;
+                    print_error(common.is_json(), color, &text)?;
                 }
                 ExitStatus::from_error(&error)
             }

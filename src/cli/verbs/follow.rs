@@ -106,7 +106,7 @@ pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
     let mut follower = Follower {
         out: AutoStream::new(io::stdout(), color),
         color,
-        json: common.json,
+        json: common.is_json(),
         detail: Detail::from_options(common),
         latest: asked.lines.unwrap_or_default() as usize,
         names,

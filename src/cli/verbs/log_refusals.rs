@@ -47,7 +47,7 @@ pub(crate) async fn log_refusals(
         return end_logging(machine, manager, clock).await;
     }
     ensure!(
-        asked.yes || (std::io::stdin().is_terminal() && !common.json),
+        asked.yes || (std::io::stdin().is_terminal() && !common.is_json()),
         UsageError("log-refusals asks before it changes anything, but there is no terminal: add --yes".to_owned())
     );
     let units = if asked.all {

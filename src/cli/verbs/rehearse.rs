@@ -53,7 +53,7 @@ pub(crate) async fn rehearse(
     color: ColorChoice,
 ) -> anyhow::Result<ExitStatus> {
     ensure!(
-        asked.yes || asked.dry_run || (std::io::stdin().is_terminal() && !common.json),
+        asked.yes || asked.dry_run || (std::io::stdin().is_terminal() && !common.is_json()),
         UsageError(
             "rehearse asks before it lifts anything, but there is no terminal: add --yes or --dry-run".to_owned()
         )
@@ -90,7 +90,7 @@ pub(crate) async fn rehearse(
     plan.refresh(machine).await?;
     let since = Timestamp::now().as_millisecond();
     let mut feed = DaemonFeed::begin(daemon.client, common.bus.clone(), plan.unit.clone(), since).await?;
-    let mut show = RehearsalProgress::new(&plan, color, common.json, clock);
+    let mut show = RehearsalProgress::new(&plan, color, common.is_json(), clock);
     let work = RehearsalAnswerer { common, asked, plan: &plan, client: feed.client(), color };
     if asked.apply {
         let follow_up = async |stopped: &StoppedRehearsal| work.apply(stopped).await;
@@ -212,7 +212,7 @@ impl RehearsalAnswerer<'_> {
         let mut rehearsed = Rehearsed { report: report?, rehearsal, applied: None };
         match applied {
             None => print_reply(common, color, &rehearsed),
-            Some(Ok(applied)) if common.json => {
+            Some(Ok(applied)) if common.is_json() => {
                 rehearsed.applied = Some(applied);
                 print_reply(common, color, &rehearsed)
             }
@@ -229,10 +229,10 @@ impl RehearsalAnswerer<'_> {
             Some(Err(error)) => {
                 let text = format!("the remedy was not applied: {error:#}");
                 rehearsed.report.notes.push(Note::new("remedy-not-applied", text));
-                if common.json || self.asked.yes {
+                if common.is_json() || self.asked.yes {
                     print_reply(common, color, &rehearsed)?;
                 }
-                if common.json {
+                if common.is_json() {
                     print_message(color, BAD, &format!("{error:#}"));
                     return Ok(ExitStatus::from_error(&error));
                 }

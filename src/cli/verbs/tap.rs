@@ -57,7 +57,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     let session = TapSession::load(machine, watched, &loaded.groups).await;
     let mut interruption = Interruption::from_signals()?;
     let mut live =
-        TapProgress::new(!common.json, color_choice(common), &asked.targets, session.policies(), local_time_now());
+        TapProgress::new(!common.is_json(), color_choice(common), &asked.targets, session.policies(), local_time_now());
     let finished = session
         .watch(machine, asked.duration, &loaded.groups, &mut interruption, |elapsed, refusals| {
             live.show(elapsed, asked.duration, refusals);

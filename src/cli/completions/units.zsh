@@ -8,6 +8,7 @@ _harden_why_units() {
     (( $#managers )) || managers=(--system --user)
     for manager in $managers; do
         units+=(${${(f)"$(systemctl $manager @list@ 2>/dev/null)"}%% *})
+        units+=(${${(f)"$(systemctl $manager @files@ 2>/dev/null)"}%% *})
     done
     compadd -a units
 }

@@ -4,7 +4,10 @@ function __harden_why_units
     set -l managers (string match -- --system (commandline -opc); string match -- --user (commandline -opc))
     set -q managers[1]; or set managers --system --user
     for manager in $managers
-        systemctl $manager @list@ 2>/dev/null | string replace -r ' .*' ''
+        begin
+            systemctl $manager @list@
+            systemctl $manager @files@
+        end 2>/dev/null | string replace -r ' .*' ''
     end
 end
 complete -c harden-why -n __fish_harden_why_needs_command -f -a "(__harden_why_units)"

@@ -1,42 +1,61 @@
 //! Completions for the shells: what clap generates, and the names of units where a word can be one.
 
-use super::{File, utf8};
-use clap::{Arg, Command, ValueHint};
+use crate::cli::args::Cli;
+use crate::cli::exit_status::ExitStatus;
+use clap::{Arg, Command, CommandFactory as _, ValueHint};
 use clap_complete::Shell;
 use std::io;
+use std::io::Write as _;
 
 /// How every shell lists the units that can have denials.
 const LIST: &str = "list-units --all --full --plain --no-legend --no-pager --type=service,socket,mount,swap,scope";
 
+/// How every shell lists the units that are not loaded.
+const FILES: &str = "list-unit-files --full --no-legend --no-pager --type=service,socket,mount,swap";
+
 /// Stands for units until the generated text is available, since clap has no hint for them. No argument is a host.
 const UNITS: ValueHint = ValueHint::Hostname;
 
-/// The completions of a program for every shell.
+/// Prints the completions of harden-why for a shell.
+///
+/// # Errors
+/// There are none for the shell, or stdout cannot be written.
+pub(crate) fn print(shell: Shell) -> anyhow::Result<ExitStatus> {
+    let [bash, zsh, fish] = generate("harden-why", &Cli::command())?;
+    let text = match shell {
+        Shell::Bash => bash,
+        Shell::Zsh => zsh,
+        Shell::Fish => fish,
+        other => anyhow::bail!("no completions for {other}: choose bash, zsh or fish"),
+    };
+    let mut out = io::stdout();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(ExitStatus::Done)
+}
+
+/// Generates the completions of a program for bash, zsh and fish.
 ///
 /// # Errors
 /// Never, as long as memory can be written.
-pub(super) fn files(name: &'static str, program: &Command) -> io::Result<[File; 3]> {
+pub fn generate(name: &'static str, program: &Command) -> io::Result<[String; 3]> {
     let program = hinted(without_hidden(name, program));
     let generated = |shell: Shell| {
         let mut content = Vec::new();
         clap_complete::generate(shell, &mut program.clone(), name, &mut content);
-        utf8(content)
+        String::from_utf8(content).map_err(io::Error::other)
     };
     let (mut bash, mut zsh, mut fish) = (generated(Shell::Bash)?, generated(Shell::Zsh)?, generated(Shell::Fish)?);
     if program.has_subcommands() {
         // The loop that finds the verb and the arms for each verb spell a name with a hyphen differently, so that none
         // is ever reached: https://github.com/clap-rs/clap/issues/6421
         bash = bash.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__"));
-        bash += &filled(include_str!("units.bash"), &program, "|");
+        bash += &filled(include_str!("completions/units.bash"), &program, "|");
         zsh = of_verbs(&zsh).replace("_hosts", "_harden_why_units");
-        zsh = zsh.replace("\nif [", &filled(include_str!("units.zsh"), &program, "|"));
-        fish += &filled(include_str!("units.fish"), &program, " ");
+        zsh = zsh.replace("\nif [", &filled(include_str!("completions/units.zsh"), &program, "|"));
+        fish += &filled(include_str!("completions/units.fish"), &program, " ");
     }
-    Ok([
-        File { path: format!("bash/{name}"), content: bash },
-        File { path: format!("zsh/_{name}"), content: zsh },
-        File { path: format!("fish/{name}.fish"), content: fish },
-    ])
+    Ok([bash, zsh, fish])
 }
 
 /// The zsh completion, with a verb or a unit as the first word. clap puts the verb after an optional unit, so that
@@ -100,6 +119,7 @@ fn filled(script: &str, program: &Command, separator: &str) -> String {
     let verbs: Vec<&str> = verbs().map(Command::get_name).chain(["help"]).collect();
     script
         .replace("@list@", LIST)
+        .replace("@files@", FILES)
         .replace("@verbs@", &verbs.join(separator))
         .replace("@verbs_of_units@", &of_units.map(Command::get_name).collect::<Vec<_>>().join(separator))
         .replace("@options_of_units@", &names(&units))

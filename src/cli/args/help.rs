@@ -1,0 +1,147 @@
+//! The help of `harden-why`: verbs in groups, with an example each.
+
+use super::Cli;
+use clap::{Arg, ArgAction, Command, CommandFactory as _};
+use std::fmt::Write as _;
+
+/// The verbs by group, each with examples. The empty name stands for `harden-why UNIT…`.
+pub const GROUPS: [(&str, &[(&str, &str)]); 5] = [
+    (
+        "Look",
+        &[
+            ("", "harden-why\nharden-why nginx\nharden-why 'web*' --since -1h"),
+            ("follow", "harden-why follow nginx"),
+            ("check", "harden-why check nginx --with SystemCallFilter=@network-io"),
+            ("status", "harden-why status"),
+        ],
+    ),
+    (
+        "Fix",
+        &[
+            ("apply", "harden-why apply --restart nginx"),
+            ("revert", "harden-why revert nginx"),
+            ("forget", "harden-why forget nginx"),
+        ],
+    ),
+    (
+        "Silent",
+        &[
+            ("rehearse", "harden-why rehearse --for 5min nginx"),
+            ("tap", "harden-why tap --for 30s nginx"),
+            ("log-refusals", "harden-why log-refusals --for 2h nginx"),
+        ],
+    ),
+    (
+        "Offline",
+        &[
+            ("explain", "harden-why explain /var/log/audit/audit.log\njournalctl -k | harden-why explain -"),
+            ("syscall", "harden-why syscall openat"),
+        ],
+    ),
+    (
+        "Other",
+        &[
+            ("demo", "harden-why demo"),
+            ("restore", "harden-why restore"),
+            ("completions", "harden-why completions bash >~/.local/share/bash-completion/completions/harden-why"),
+        ],
+    ),
+];
+
+/// What a line of the help says where no verb is given.
+const ANSWER: &str = "Show all denials, or why one of UNIT and the fix";
+
+impl Cli {
+    /// Returns the definition of the program with its help in groups.
+    pub(crate) fn program() -> Command {
+        let mut program = Self::command();
+        let groups = describe_groups(&program);
+        for (verb, example) in GROUPS.iter().flat_map(|(_, verbs)| *verbs).filter(|(verb, _)| !verb.is_empty()) {
+            program = program.mut_subcommand(verb, |verb| verb.after_help(describe_examples(example)));
+        }
+        let help = Arg::new("help").short('h').long("help").action(ArgAction::Help).global(true);
+        let help = help.help("Print help; -h prints less");
+        let version = Arg::new("version").short('V').long("version").action(ArgAction::Version).help("Print version");
+        let examples = GROUPS.iter().flat_map(|(_, verbs)| *verbs).map(|(_, example)| *example);
+        let examples: Vec<&str> = examples.take(8).collect();
+        program
+            .mut_subcommands(|verb| verb.hide(true))
+            .disable_help_flag(true)
+            .disable_version_flag(true)
+            .args([help, version])
+            .mut_args(|arg| arg.hide_short_help(true))
+            .override_usage("harden-why [OPTION]... [UNIT]...\n       harden-why COMMAND [OPTION]... [ARGUMENT]...")
+            .help_template(format!(
+                "{{about}}
+
+{{usage-heading}} {{usage}}
+
+{groups}
+\
+                 --help shows all options and examples, COMMAND --help those of a command.
+
+{{all-args}}{{after-help}}"
+            ))
+            .after_long_help(format!(
+                "{}\n\nExit status: 0 answered or done, 1 failed, 2 usage, 3 no rights to see, 4 no such unit.\n\
+                 With --exit-code, denials or a check that fails make 1.",
+                describe_examples(&examples.join("\n"))
+            ))
+    }
+}
+
+/// Returns a line for each verb, with its group in front of the first.
+fn describe_groups(program: &Command) -> String {
+    let mut text = String::new();
+    for (group, verbs) in GROUPS {
+        for (index, (verb, _)) in verbs.iter().enumerate() {
+            let about = program.find_subcommand(verb).and_then(Command::get_about).map(ToString::to_string);
+            let (name, about) =
+                if verb.is_empty() { ("[UNIT]...", ANSWER.to_owned()) } else { (*verb, about.unwrap_or_default()) };
+            let group = if index == 0 { group } else { "" };
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{group:<8} {name:<13} {about}");
+        }
+    }
+    text
+}
+
+fn describe_examples(examples: &str) -> String {
+    let lines: Vec<String> = examples.lines().map(|line| format!("  {line}")).collect();
+    let heading = if lines.len() == 1 { "Example:" } else { "Examples:" };
+    format!("{heading}\n{}", lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_is_in_one_group_and_has_an_example_that_parses() {
+        let named: Vec<&str> = GROUPS.iter().flat_map(|(_, verbs)| *verbs).map(|(verb, _)| *verb).collect();
+        for verb in Cli::command().get_subcommands().filter(|verb| !verb.is_hide_set()) {
+            assert_eq!(named.iter().filter(|name| **name == verb.get_name()).count(), 1, "{}", verb.get_name());
+        }
+        for (verb, examples) in GROUPS.iter().flat_map(|(_, verbs)| *verbs) {
+            for example in examples.lines() {
+                let command = example.rsplit("| ").next().unwrap().split(" >").next().unwrap().replace('\'', "");
+                let parsed = Cli::program().try_get_matches_from(command.split(' '));
+                assert_eq!(parsed.unwrap().subcommand_name().unwrap_or_default(), *verb, "{example}");
+            }
+        }
+    }
+
+    #[test]
+    fn short_help_fits_a_terminal_of_24_lines() {
+        let text = Cli::program().term_width(80).render_help().to_string();
+        assert!(text.trim_end().lines().count() <= 23, "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        for verb in ["follow", "completions", "Fix", "Offline", "[UNIT]..."] {
+            assert!(text.contains(verb), "{verb}: {text}");
+        }
+        let long = Cli::program().render_long_help().to_string();
+        for part in ["--state-dir", "--json", "Examples:", "harden-why apply --restart nginx", "Exit status:"] {
+            assert!(long.contains(part), "{part}: {long}");
+        }
+    }
+}
