@@ -30,18 +30,13 @@ impl SourceLine {
         let mut lines = LogicalLines::new(contents).map_while(Result::ok);
         let line = lines.find(|line| line.number >= number).filter(|line| line.number == number)?;
         let words = split_value(&line, key)?;
-        let (number, span) = match word {
-            Some(word) => words
-                .iter()
-                .rev()
-                .find(|(_, text, _)| names_word(text, word))
-                .map(|(at, _, span)| (*at, span.clone()))?,
-            None => {
-                let (first, _, start) = words.first()?;
-                let end = words.iter().take_while(|(at, ..)| at == first).last()?.2.end;
-                // The `~` of a list belongs to its value.
-                (*first, start.start..end)
-            }
+        let (number, span) = if let Some(word) = word {
+            let (at, _, span) = words.iter().rev().find(|(_, text, _)| names_word(text, word))?;
+            (*at, span.clone())
+        } else {
+            let (first, _, start) = words.first()?;
+            let end = words.iter().take_while(|(at, ..)| at == first).last()?.2.end;
+            (*first, start.start..end)
         };
         let (_, text) = line.parts.iter().find(|(at, _)| *at == number)?;
         Some(Self { number, text: std::str::from_utf8(text).ok()?.to_owned(), span })
@@ -92,29 +87,29 @@ mod tests {
         Some((line.number, line.text[line.span].to_owned()))
     }
 
-    fn at(number: u32, text: &str) -> Option<(u32, String)> {
-        Some((number, text.to_owned()))
+    fn at(number: u32, text: &str) -> (u32, String) {
+        (number, text.to_owned())
     }
 
     #[test]
     fn deciding_word_is_found_in_its_line() {
         let file = "[Service]\nSystemCallFilter=@system-service\n SystemCallFilter = ~@network-io mount:EPERM mount\n";
-        assert_eq!(pointed(file, 3, Some("@network-io")), at(3, "@network-io"));
-        assert_eq!(pointed(file, 3, Some("mount")), at(3, "mount"), "the last of equal words counts");
-        assert_eq!(pointed(&file.replace(" mount\n", "\n"), 3, Some("mount")), at(3, "mount:EPERM"));
-        assert_eq!(pointed(file, 2, None), at(2, "@system-service"));
-        assert_eq!(pointed(file, 3, None), at(3, "@network-io mount:EPERM mount"));
-        assert_eq!(pointed("[S]\nSystemCallFilter=~\n", 2, None), at(2, "~"));
+        assert_eq!(pointed(file, 3, Some("@network-io")), Some(at(3, "@network-io")));
+        assert_eq!(pointed(file, 3, Some("mount")), Some(at(3, "mount")), "the last of equal words counts");
+        assert_eq!(pointed(&file.replace(" mount\n", "\n"), 3, Some("mount")), Some(at(3, "mount:EPERM")));
+        assert_eq!(pointed(file, 2, None), Some(at(2, "@system-service")));
+        assert_eq!(pointed(file, 3, None), Some(at(3, "@network-io mount:EPERM mount")));
+        assert_eq!(pointed("[S]\nSystemCallFilter=~\n", 2, None), Some(at(2, "~")));
     }
 
     #[test]
     fn word_of_continued_assignment_is_found_in_its_own_line() {
         let file = "[Service]\nSystemCallFilter=~chmod \\\n# mount\n  mount \\\n  swapon\nUser=x\n";
-        assert_eq!(pointed(file, 5, Some("mount")), at(4, "mount"));
-        assert_eq!(pointed(file, 5, Some("chmod")), at(2, "chmod"));
-        assert_eq!(pointed(file, 5, Some("swapon")), at(5, "swapon"));
-        assert_eq!(pointed(file, 5, None), at(2, "chmod"));
-        assert_eq!(pointed("SystemCallFilter=\\\n  mount \\", 3, Some("mount")), at(2, "mount"));
+        assert_eq!(pointed(file, 5, Some("mount")), Some(at(4, "mount")));
+        assert_eq!(pointed(file, 5, Some("chmod")), Some(at(2, "chmod")));
+        assert_eq!(pointed(file, 5, Some("swapon")), Some(at(5, "swapon")));
+        assert_eq!(pointed(file, 5, None), Some(at(2, "chmod")));
+        assert_eq!(pointed("SystemCallFilter=\\\n  mount \\", 3, Some("mount")), Some(at(2, "mount")));
     }
 
     #[test]

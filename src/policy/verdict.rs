@@ -51,12 +51,12 @@ impl DirectiveCause {
     /// Returns the word of the line that decides; `None` if the line as a whole decides.
     #[must_use]
     pub fn deciding_word(&self) -> Option<&str> {
-        let word = match &self.why {
-            CauseReason::TakenOff { word, .. }
-            | CauseReason::Listed(word)
-            | CauseReason::UnknownToLibseccomp(word)
-            | CauseReason::AllowedByOtherSystemd(word) => word,
-            _ => return None,
+        let (CauseReason::TakenOff { word, .. }
+        | CauseReason::Listed(word)
+        | CauseReason::UnknownToLibseccomp(word)
+        | CauseReason::AllowedByOtherSystemd(word)) = &self.why
+        else {
+            return None;
         };
         // No file has the word that systemd adds.
         (!word.implied).then(|| word.text.strip_prefix('~').unwrap_or(&word.text))

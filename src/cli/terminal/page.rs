@@ -103,7 +103,7 @@ impl Page {
     }
 
     /// Adds another page.
-    pub(crate) fn append(&mut self, other: Self) {
+    pub(crate) fn append(&mut self, other: &Self) {
         self.text += &other.text;
     }
 

@@ -102,7 +102,7 @@ fn answer(tapped: &TappedUnit, incidents: &[Incident], groups: &Groups, local_ti
         // Without a unit no setting can help.
         answer.unproven = None;
     }
-    answer.nothing = "None of its calls was refused during the tap.".to_owned();
+    "None of its calls was refused during the tap.".clone_into(&mut answer.nothing);
     let properties = tapped.settings.as_ref().and_then(|settings| settings.properties.as_ref());
     if let (Some(properties), Some(situation)) = (properties, situation) {
         add_exposure(&mut answer.remedies, properties, situation);

@@ -74,7 +74,7 @@ fn render_answer(page: &mut Page, answer: &Answer, detail: Detail) {
     if detail == Detail::Full || answer.denials.is_empty() {
         return render_fully(page, answer);
     }
-    page.append(brief_page::lay_out(answer, detail == Detail::Short));
+    page.append(&brief_page::lay_out(answer, detail == Detail::Short));
     if detail == Detail::AllRemedies {
         render_remedies(page, answer);
     }
@@ -89,7 +89,10 @@ fn render_fully(page: &mut Page, answer: &Answer) {
         }
         (Some(unit), None) => page.line(styled(BOLD, unit)),
         _ => {
-            page.paragraph(0, &format!("{} {}", styled(BOLD, "unit unknown"), styled(DIM, "(no evidence of its unit)")))
+            page.paragraph(
+                0,
+                &format!("{} {}", styled(BOLD, "unit unknown"), styled(DIM, "(no evidence of its unit)")),
+            );
         }
     }
     match (&answer.silence, answer.denials.is_empty()) {

@@ -93,7 +93,7 @@ fn suggest<'a>(answer: &'a Answer, open: &[FoldedDenial<'_>], at: usize, conditi
     let mut text = format!("{condition}{}", describe(remedy, open));
     let others = answer.remedies.len() - 1;
     if others > 0 {
-        text += &format!(" ({}: -v)", plural(others as u64, "other way"));
+        text.extend([" (", &plural(others as u64, "other way"), ": -v)"]);
     }
     let mut cautions: Vec<String> = remedy.cautions.clone();
     if !remedy.sensitive.is_empty() {

@@ -16,7 +16,7 @@ const FIRST: [&str; 7] = [
 ];
 
 /// Notes that change nothing one would do, or that the page says in other words.
-const LEFT_OUT: [&str; 15] = [
+const LEFT_OUT: [&str; 14] = [
     "alias",
     "core-frame",
     "groups-of-other-machine",
@@ -26,7 +26,6 @@ const LEFT_OUT: [&str; 15] = [
     "possible-intrusion",
     "refusals-logged",
     "refusals-silent",
-    "store-full",
     "unit-file-in-log",
     "unit-kills-nothing",
     "unit-refuses",

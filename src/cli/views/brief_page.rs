@@ -60,8 +60,9 @@ pub(super) fn lay_out(answer: &Answer, has_help: bool) -> Page {
 
 fn lay_out_densely(answer: &Answer, has_help: bool, density: Density) -> Page {
     let mut page = Page::default();
+    // A cause is not cut to one line.
     for note in first_notes(answer) {
-        add_note(&mut page, note, density);
+        add_note(&mut page, note, DENSITIES[0]);
     }
     let (settled, open): (Vec<_>, Vec<_>) = fold(&answer.denials).into_iter().partition(FoldedDenial::is_settled);
     let help = find_help(answer, &open).filter(|_| has_help);
@@ -69,7 +70,7 @@ fn lay_out_densely(answer: &Answer, has_help: bool, density: Density) -> Page {
         add_finding(&mut page, answer, &open);
         add_processes(&mut page, &open);
         let is_single = open.len() == 1;
-        add_groups(&mut page, group_by_cause(open), is_single, density);
+        add_groups(&mut page, &group_by_cause(open), is_single, density);
     }
     let is_alone = page.is_empty();
     for group in group_by_words(settled) {
@@ -152,13 +153,13 @@ fn add_processes(page: &mut Page, open: &[FoldedDenial<'_>]) {
     let mut text = format!("by {}", describe_process(first));
     match rest {
         [] => {}
-        [second] => text += &format!(" and {}", name_program(second)),
-        more => text += &format!(" and {} other programs", more.len()),
+        [second] => text.extend([" and ", &name_program(second)]),
+        more => text.extend([" and ", &more.len().to_string(), " other programs"]),
     }
     let is_guess =
         |denial: &FoldedDenial<'_>| denial.view.attribution.as_ref().is_some_and(|found| found.confidence == "guess");
     if open.iter().any(is_guess) {
-        text += &format!("; {}", styled(WARN, "its unit is a guess"));
+        text.extend(["; ", &styled(WARN, "its unit is a guess")]);
     }
     page.hanging((2, 4), &text);
 }
@@ -189,7 +190,7 @@ fn describe_process(denial: &DenialView) -> String {
 }
 
 /// Adds each cause: the calls, if there are several, and the line that decides or the reason in words.
-fn add_groups(page: &mut Page, groups: Vec<CauseGroup<'_>>, is_single: bool, density: Density) {
+fn add_groups(page: &mut Page, groups: &[CauseGroup<'_>], is_single: bool, density: Density) {
     let mut listed = 0;
     let mut hidden = 0;
     for (number, group) in groups.iter().enumerate() {
@@ -205,7 +206,7 @@ fn add_groups(page: &mut Page, groups: Vec<CauseGroup<'_>>, is_single: bool, den
         match group.deciding() {
             Some(_) => add_cause(page, group, density, number < density.snippets),
             None => {
-                page.paragraph(if is_single { 2 } else { 4 }, group.cause().map_or("", |cause| cause.words.as_str()))
+                page.paragraph(if is_single { 2 } else { 4 }, group.cause().map_or("", |cause| cause.words.as_str()));
             }
         }
     }

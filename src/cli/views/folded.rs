@@ -151,11 +151,11 @@ fn is_same_part(one: &DirectiveView, other: &DirectiveView) -> bool {
 
 /// Whether one line of one file decides both, or the words are the same where none does.
 fn have_same_line(one: &CauseView, other: &CauseView) -> bool {
-    fn line(cause: &CauseView) -> Option<(&str, Option<&str>, Option<u32>, Option<u32>)> {
+    let line = |cause: &CauseView| {
         let first = cause.directives.first()?;
         let number = first.source.as_ref().map(|source| source.number);
-        Some((first.directive, first.file.as_deref(), first.line, number))
-    }
+        Some((first.directive, first.file.clone(), first.line, number))
+    };
     one.kind == other.kind && line(one) == line(other) && (line(one).is_some() || one.words == other.words)
 }
 
