@@ -312,7 +312,7 @@ fn cause_of_an_error_is_printed_once() {
 
 #[test]
 fn unreadable_store_is_reported_with_the_reason() {
-    assert!(error(&["--state-dir", "/nonexistent"]).contains("/nonexistent is no directory"));
+    assert!(error(&["--state-dir", "/nonexistent"]).contains("--root /nonexistent is not a directory"));
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("incidents.sqlite3"), [7; 8192]).unwrap();
     assert!(error(&["--state-dir", text(dir.path())]).contains("is damaged"));
@@ -344,7 +344,7 @@ fn log_that_cannot_be_explained_is_reported_with_the_reason() {
     let log = dir.path().join("log");
     fs::write(&log, RECORD).unwrap();
     let log = text(&log);
-    assert!(error(&["explain", "--root", "/nonexistent", log]).contains("/nonexistent is no directory"));
+    assert!(error(&["explain", "--root", "/nonexistent", log]).contains("--root /nonexistent is not a directory"));
     assert!(error(&["explain", "--unit", "a/b", log]).contains("a/b is not a unit name"));
     assert!(error(&["explain", "--groups", log, log]).contains("holds no group"));
     assert!(error(&["explain", "--groups", "/nonexistent", log]).contains("cannot read groups from /nonexistent"));
@@ -411,7 +411,13 @@ fn death_without_a_record_is_reported() {
     let exit = exit.replace("17:47:44", "17:57:54");
     fs::write(&log, format!("{RECORD}\n{exit}")).unwrap();
     let answer = json(&run(&["--json", "explain", text(&log)]));
-    assert!(answer["notes"][0]["text"].as_str().unwrap().contains("once; which record of an unknown unit"), "{answer}");
+    assert!(
+        answer["notes"][0]["text"]
+            .as_str()
+            .unwrap()
+            .contains("once; the log does not show which record of an unknown unit"),
+        "{answer}"
+    );
     let answer = json(&run(&["--json", "explain", "--assume-unit", "a", text(&log)]));
     assert_eq!(answer["notes"].as_array().map(Vec::len), Some(0), "{answer}");
 }
@@ -524,7 +530,7 @@ fn record_that_journalctl_prints_twice_counts_once() {
         let said = out(&output);
         assert!(said.contains("killed by SIGSYS, once"), "{said}");
         assert!(said.contains("when   2026-11-23 17:47:44\n"), "one moment, one spelling: {said}");
-        assert!(said.contains("Read 2 lines: 1 SECCOMP record; skipped 1 told once more."), "{said}");
+        assert!(said.contains("Read 2 lines: 1 SECCOMP record; skipped 1 repeated."), "{said}");
     }
 }
 
