@@ -313,7 +313,7 @@ fn assert_has_words(page: &str, keys: &BTreeSet<String>) {
 }
 
 /// The source files of each verb's answer, by the headings of its sections in the page.
-const ANSWERS: [(&[&str], &[&str]); 10] = [
+const ANSWERS: [(&[&str], &[&str]); 11] = [
     (&[".B harden-why"], &["verbs/overview.rs", "verbs/overview/silent.rs"]),
     (&[".B follow"], &["verbs/follow.rs"]),
     (&[".B forget"], &["verbs/forget.rs"]),
@@ -324,6 +324,7 @@ const ANSWERS: [(&[&str], &[&str]); 10] = [
     (&[".B syscall"], &["verbs/syscall.rs"]),
     (&[".B status"], &["verbs/status.rs"]),
     (&[".B rehearse"], &["views/rehearsed.rs"]),
+    (&[".B restore"], &["verbs/restore.rs"]),
 ];
 
 #[test]

@@ -290,7 +290,7 @@ fn no_remedy_note(report: &Report, calls: &[Incident], unit: &Unit) -> Option<No
         _ if !has_own => {
             format!(
                 "no remedy is needed for what the program did: its settings deny none of it. Rehearse longer, and use \
-                 the program meanwhile: harden-why rehearse {command}"
+                 the program during it: harden-why rehearse {command}"
             )
         }
         Some(reserved) => {
