@@ -30,6 +30,8 @@ use verbs::{
 /// Parses this program's arguments and runs the invocation. Prints the error and exits if the arguments are invalid.
 #[must_use]
 pub fn run_arguments() -> ExitCode {
+    // Help is laid out as answers are.
+    page::fit_terminal();
     match Cli::parse_arguments() {
         Ok(cli) => run(&cli),
         Err(error) => {

@@ -1,6 +1,7 @@
 //! The help of `harden-why`: verbs in groups, with an example each.
 
 use super::Cli;
+use crate::cli::terminal::page;
 use clap::{Arg, ArgAction, Command, CommandFactory as _};
 use std::fmt::Write as _;
 
@@ -48,6 +49,12 @@ pub const GROUPS: [(&str, &[(&str, &str)]); 5] = [
     ),
 ];
 
+/// Where to read on.
+const MORE: &str = "--help shows all options and examples, COMMAND --help those of a command.";
+
+/// The column where the text about a verb begins.
+const INDENT: usize = 23;
+
 /// What a line of the help says where no verb is given.
 const ANSWER: &str = "Show all denials, or why one of UNIT and the fix";
 
@@ -64,6 +71,7 @@ impl Cli {
         let version = Arg::new("version").short('V').long("version").action(ArgAction::Version).help("Print version");
         let examples = GROUPS.iter().flat_map(|(_, verbs)| *verbs).map(|(_, example)| *example);
         let examples: Vec<&str> = examples.take(8).collect();
+        let more = textwrap::fill(MORE, page::columns());
         program
             .mut_subcommands(|verb| verb.hide(true))
             .disable_help_flag(true)
@@ -72,15 +80,7 @@ impl Cli {
             .mut_args(|arg| arg.hide_short_help(true))
             .override_usage("harden-why [OPTION]... [UNIT]...\n       harden-why COMMAND [OPTION]... [ARGUMENT]...")
             .help_template(format!(
-                "{{about}}
-
-{{usage-heading}} {{usage}}
-
-{groups}
-\
-                 --help shows all options and examples, COMMAND --help those of a command.
-
-{{all-args}}{{after-help}}"
+                "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{groups}\n{more}\n\n{{all-args}}{{after-help}}"
             ))
             .after_long_help(format!(
                 "{}\n\nExit status: 0 answered or done, 1 failed, 2 usage, 3 no rights to see, 4 no such unit.\n\
@@ -100,10 +100,18 @@ fn describe_groups(program: &Command) -> String {
                 if verb.is_empty() { ("[UNIT]...", ANSWER.to_owned()) } else { (*verb, about.unwrap_or_default()) };
             let group = if index == 0 { group } else { "" };
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{group:<8} {name:<13} {about}");
+            let _ = writeln!(text, "{}", wrap(&format!("{group:<8} {name:<13} {about}")));
         }
     }
     text
+}
+
+/// Wraps a line to the columns of the terminal. Its text goes on below itself if there is room for it.
+fn wrap(line: &str) -> String {
+    const NARROW: usize = 60;
+    let columns = page::columns();
+    let indent = " ".repeat(if columns < NARROW { INDENT / 2 } else { INDENT });
+    textwrap::fill(line, textwrap::Options::new(columns).subsequent_indent(&indent))
 }
 
 fn describe_examples(examples: &str) -> String {

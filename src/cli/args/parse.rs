@@ -124,6 +124,7 @@ fn with_hint(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     };
     let is_escape = |tip: &ContextValue| matches!(tip, ContextValue::StyledStrs(tips) if tips.iter().any(|tip| tip.to_string().contains("'-- ")));
     if let Some(hint) = hint {
+        error.remove(ContextKind::SuggestedArg);
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
     } else if error.get(ContextKind::Suggested).is_some_and(is_escape) {
         // No unit and no file that harden-why takes begins with a dash.
