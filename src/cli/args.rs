@@ -165,6 +165,10 @@ pub struct Units {
     #[arg(long, conflicts_with_all = ["units", "unknown"])]
     pub all: bool,
 
+    /// List the units without the heading and the lines below; notes go to standard error
+    #[arg(long, conflicts_with_all = ["units", "unknown", "unit_options"])]
+    pub no_legend: bool,
+
     /// The units, as journalctl has them
     #[arg(long = "unit", short = 'u', value_name = "UNIT")]
     pub unit_options: Vec<String>,

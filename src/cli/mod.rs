@@ -12,7 +12,7 @@ pub mod views;
 
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::output::{
-    block_on, color_choice, print_error, print_error_object, print_nothing_to_do, print_reply,
+    block_on, color_choice, print_error, print_error_object, print_nothing_to_do, print_reply, warn,
 };
 use crate::operations::outcome::NothingToDo;
 use anstream::ColorChoice;
@@ -79,7 +79,12 @@ fn answer(cli: &Cli, restored: &Restored, color: ColorChoice) -> anyhow::Result<
     let common = &cli.common;
     match &cli.command {
         None if cli.units.units.is_empty() && !cli.units.unknown => {
-            print_reply(common, color, &block_on(overview::overview(cli, &local_time_now()))?)
+            let overview = block_on(overview::overview(cli, &local_time_now()))?;
+            // JSON has the notes.
+            for note in overview.notes_off_page().iter().filter(|_| !common.is_json()) {
+                warn(color, &note.text);
+            }
+            print_reply(common, color, &overview)
         }
         None => print_reply(common, color, &block_on(units::answer(cli, &local_time_now()))?),
         Some(Command::Explain(asked)) => print_reply(common, color, &explain::run(asked)?),

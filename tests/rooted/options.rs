@@ -48,6 +48,20 @@ fn units_of_u_and_limits_of_time_are_taken() {
 }
 
 #[test]
+fn list_without_legend_has_rows_alone() {
+    let store = store();
+    let state = ["--bus", "unix:path=/nonexistent/bus", "--state-dir", store.path().to_str().unwrap()];
+    let with_state = |more: &[&str]| run(&[&state[..], more].concat());
+    let (status, text, error) = with_state(&["--no-legend"]);
+    assert!(status == 0 && text.is_empty() && error.contains("cannot find the units of the system manager"), "{error}");
+    assert_eq!(with_state(&["--no-legend", "--json"]), with_state(&["--json"]));
+    for arguments in [&["--no-legend", "a"][..], &["--no-legend", "-u", "a"], &["--no-legend", "--unknown"]] {
+        assert_eq!(with_state(arguments).0, 2, "{arguments:?}");
+    }
+    assert!(run(&["--no-legend", "status"]).2.contains("'--no-legend' does not go with the command 'status'"));
+}
+
+#[test]
 fn habit_of_other_tools_leads_to_what_works_here() {
     for (arguments, expected) in [
         (&["-f"][..], "'harden-why follow' shows denials as they happen"),

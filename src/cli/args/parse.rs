@@ -60,6 +60,7 @@ impl Cli {
             ("--state-dir", before.source.state_dir.is_some()),
             ("--unknown", before.unknown),
             ("--all", before.all),
+            ("--no-legend", before.no_legend),
             ("--since", before.since.is_some()),
             ("--boot", before.boot),
             ("--unit", !before.unit_options.is_empty()),

@@ -41,7 +41,7 @@ pub(crate) struct Overview {
     /// Whether the page shows fixed units, and names all units that can be refused calls without a record.
     #[serde(skip)]
     all: bool,
-    /// Whether the table has headings.
+    /// Whether the page says more than the table's rows.
     #[serde(skip)]
     has_legend: bool,
 }
@@ -98,7 +98,7 @@ pub(crate) async fn overview(cli: &Cli, clock: &LocalTime) -> anyhow::Result<Ove
     let mut notes = context.notes;
     notes.extend(silent.notes.iter().cloned());
     notes.extend(hidden.into_iter().chain(evicted));
-    Ok(Overview { schema: SCHEMA, lines, silent, notes, own_units_only, all, has_legend: true })
+    Ok(Overview { schema: SCHEMA, lines, silent, notes, own_units_only, all, has_legend: !cli.units.no_legend })
 }
 
 async fn list_lines(context: &Context, scope: IncidentScope, all: bool) -> anyhow::Result<Vec<OverviewLine>> {
@@ -171,6 +171,11 @@ impl Overview {
         folded
     }
 
+    /// Returns the notes that the page leaves out.
+    pub(crate) fn notes_off_page(&self) -> &[Note] {
+        if self.has_legend { &[] } else { &self.notes }
+    }
+
     /// Returns the rows of the table, and how many fixed units it leaves out.
     fn rows(&self, detail: Detail) -> (Vec<Row>, usize) {
         let is_fixed = |row: &Row| row.state == Some(DenialState::Fixed);
@@ -228,13 +233,17 @@ impl Reply for Overview {
     fn page(&self, detail: Detail) -> String {
         let mut page = Page::default();
         let (rows, fixed) = self.rows(detail);
+        if !self.has_legend {
+            add_table(&mut page, &rows, false, detail == Detail::Full);
+            return page.finish();
+        }
         match (self.lines.is_empty(), rows.is_empty()) {
             (true, _) if self.own_units_only => {
                 page.paragraph(0, "No denials of your own units. You may not see those of others.");
             }
             (true, _) => page.line("No denials."),
             (false, true) => page.line("All denials are fixed."),
-            (false, false) => add_table(&mut page, &rows, self.has_legend, detail == Detail::Full),
+            (false, false) => add_table(&mut page, &rows, true, detail == Detail::Full),
         }
         page.gap();
         if fixed > 0 {
