@@ -66,6 +66,10 @@ pub struct Common {
     #[arg(long, global = true, help_heading = COMMON)]
     pub exit_code: bool,
 
+    /// Print no notes, hints and progress on standard error
+    #[arg(long, short, global = true, help_heading = COMMON)]
+    pub quiet: bool,
+
     /// Do not page the answer
     #[arg(long, global = true, help_heading = COMMON)]
     pub no_pager: bool,
@@ -168,6 +172,10 @@ pub struct Units {
     /// List the units without the heading and the lines below; notes go to standard error
     #[arg(long, conflicts_with_all = ["units", "unknown", "unit_options"])]
     pub no_legend: bool,
+
+    /// Only the latest N denials of each unit; without units, the first N rows
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub lines: Option<u32>,
 
     /// The units, as journalctl has them
     #[arg(long = "unit", short = 'u', value_name = "UNIT")]

@@ -21,6 +21,7 @@ use exit_status::ExitStatus;
 use std::io;
 use std::process::ExitCode;
 use terminal::page;
+use terminal::quiet::set_quiet;
 use verbs::restore::Restored;
 use verbs::{
     apply, check, demo, explain, follow, forget, log_refusals, overview, rehearse, restore, revert, status, syscall,
@@ -51,6 +52,7 @@ pub fn run_arguments() -> ExitCode {
 #[must_use]
 pub fn run(cli: &Cli) -> ExitCode {
     let color = color_choice(&cli.common);
+    set_quiet(cli.common.quiet);
     page::fit_terminal();
     // The demo child runs under a filter that denies what recovery would call.
     let is_victim = matches!(cli.command, Some(Command::DemoVictim { .. }));

@@ -62,6 +62,30 @@ fn list_without_legend_has_rows_alone() {
 }
 
 #[test]
+fn quiet_keeps_notes_and_progress_off_stderr_and_leaves_answers_and_errors() {
+    let store = store();
+    let state = ["--bus", "unix:path=/nonexistent/bus", "--state-dir", store.path().to_str().unwrap()];
+    let with_state = |more: &[&str]| run(&[&state[..], more].concat());
+    assert!(with_state(&["--no-legend"]).2.contains("cannot find the units"));
+    for option in ["-q", "--quiet"] {
+        assert_eq!(with_state(&["--no-legend", option]).2, "");
+        assert_eq!(with_state(&[option]), with_state(&[]));
+    }
+    assert!(run(&["-q", "syscall", "nosuchcall"]).2.contains("nosuchcall"));
+}
+
+#[test]
+fn lines_are_positive_and_go_with_follow_as_well() {
+    let store = store();
+    let state = ["--bus", "unix:path=/nonexistent/bus", "--state-dir", store.path().to_str().unwrap()];
+    assert_eq!(run(&[&state[..], &["-n", "1"]].concat()).0, 0);
+    assert_eq!(run(&[&state[..], &["-n", "0"]].concat()).0, 2);
+    assert!(run(&["-n", "1", "status"]).2.contains("'--lines' does not go with the command 'status'"));
+    // It gets as far as the bus.
+    assert!(run(&["--bus", "unix:path=/nonexistent", "-n", "1", "follow", "a b"]).2.contains("a b is not a unit name"));
+}
+
+#[test]
 fn habit_of_other_tools_leads_to_what_works_here() {
     for (arguments, expected) in [
         (&["-f"][..], "'harden-why follow' shows denials as they happen"),

@@ -54,6 +54,11 @@ impl Cli {
         {
             source.state_dir = Some(dir);
         }
+        if let Command::Follow(follow) = command
+            && let Some(lines) = before.lines.take()
+        {
+            follow.lines = follow.lines.or(Some(lines));
+        }
         let left = [
             ("--system", before.system),
             ("--user", before.user),
@@ -61,6 +66,7 @@ impl Cli {
             ("--unknown", before.unknown),
             ("--all", before.all),
             ("--no-legend", before.no_legend),
+            ("--lines", before.lines.is_some()),
             ("--since", before.since.is_some()),
             ("--boot", before.boot),
             ("--unit", !before.unit_options.is_empty()),

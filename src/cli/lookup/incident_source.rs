@@ -1,7 +1,7 @@
 //! Where the incidents of this machine come from: the daemon, or its store.
 
 use crate::audit::Note;
-use crate::audit::text::shown_path;
+use crate::audit::text::{plural, shown_path};
 use crate::cli::args::{Common, STATE_DIR, StateDir};
 use crate::incidents::{Incident, Query, Store, StoreError, Stored, UnitSummary};
 use crate::operations::permission::root_command;
@@ -30,6 +30,19 @@ pub(crate) struct UnitIncidents {
     pub(crate) incidents: Vec<Incident>,
     /// Whether these are all; false if more exist than an answer holds.
     pub(crate) complete: bool,
+}
+
+impl UnitIncidents {
+    /// Keeps the latest incidents. Returns a note about the others.
+    pub(crate) fn keep_latest(&mut self, most: Option<u32>) -> Option<Note> {
+        let most = usize::try_from(most?).unwrap_or(usize::MAX);
+        let left_out = self.incidents.len().saturating_sub(most);
+        self.incidents.truncate(most);
+        // The limit of the answer is that of the user then, not that of the source.
+        self.complete |= left_out > 0;
+        let older = plural(left_out as u64, "older denial");
+        (left_out > 0).then(|| Note::new("older-denials", format!("left out by --lines: {older}")))
+    }
 }
 
 /// Selects the incidents of a query.

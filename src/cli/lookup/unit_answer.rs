@@ -124,14 +124,21 @@ fn hide_denials(context: &Context, scope: IncidentScope, answer: &mut Answer) {
 ///
 /// # Errors
 /// The incident source fails.
-pub(crate) async fn answer_for_unknown_units(context: &Context, scope: IncidentScope) -> anyhow::Result<Answer> {
-    let UnitIncidents { incidents, complete } = context.incidents.incidents(None, scope).await?;
-    let notes = truncation_note(complete).into_iter().collect();
+pub(crate) async fn answer_for_unknown_units(
+    context: &Context,
+    scope: IncidentScope,
+    most: Option<u32>,
+) -> anyhow::Result<Answer> {
+    let mut found = context.incidents.incidents(None, scope).await?;
+    let older = found.keep_latest(most);
+    let UnitIncidents { incidents, complete } = found;
+    let notes = truncation_note(complete).into_iter().chain(older).collect();
     let diagnosis = diagnose(incidents, None, context.groups());
     Ok(Answer::new(None, &diagnosis, None, context.groups(), &context.local_time, notes))
 }
 
-/// Answers for every unit of a name: several users can have one. A name without incidents may be an alias.
+/// Answers for every unit of a name: several users can have one. A name without incidents may be an alias. `most` limits
+/// the denials of each answer.
 ///
 /// # Errors
 /// The incident source fails.
@@ -139,14 +146,19 @@ pub(crate) async fn answers_for_name(
     context: &Context,
     name: &UnitName,
     scope: IncidentScope,
+    most: Option<u32>,
 ) -> anyhow::Result<Vec<Answer>> {
-    let subjects = find_subjects(context, name, scope).await?;
+    let mut subjects = find_subjects(context, name, scope).await?;
     let mut answers = Vec::new();
     if subjects.is_empty() {
         let (own, notes) = find_own_name(context, name, scope).await;
         let mut answer = answer_without_incidents(context, &own, scope).await;
         answer.notes.splice(0..0, notes);
         answers.push(answer);
+    }
+    for subject in &mut subjects {
+        let older = subject.found.keep_latest(most);
+        subject.notes.extend(older);
     }
     for subject in subjects {
         answers.push(answer_for_subject(context, subject, SilentRefusals::Possible).await);

@@ -4,6 +4,7 @@
 //! to restore.
 
 use super::page::{BOLD, DIM, styled};
+use crate::cli::terminal::quiet::is_quiet;
 use anstream::{AutoStream, ColorChoice};
 use std::io;
 use std::io::{IsTerminal as _, Write as _};
@@ -38,10 +39,10 @@ pub(crate) struct LiveTable {
 }
 
 impl LiveTable {
-    /// Opens a table on stderr; `None` if stderr is no terminal whose cursor can be moved.
+    /// Opens a table on stderr; `None` with `--quiet`, or if stderr is no terminal whose cursor can be moved.
     pub(crate) fn open(color: ColorChoice) -> Option<Self> {
         let is_dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
-        if is_dumb || !io::stderr().is_terminal() {
+        if is_quiet() || is_dumb || !io::stderr().is_terminal() {
             return None;
         }
         let color = if color == ColorChoice::Auto { AutoStream::choice(&io::stderr()) } else { color };

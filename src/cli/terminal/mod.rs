@@ -7,4 +7,5 @@ pub(crate) mod page;
 pub(crate) mod pager;
 pub(crate) mod progress;
 pub(crate) mod prompt;
+pub(crate) mod quiet;
 pub(crate) mod words;

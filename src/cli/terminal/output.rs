@@ -5,6 +5,7 @@ use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::page;
 use crate::cli::terminal::page::Page;
 use crate::cli::terminal::pager::Pager;
+use crate::cli::terminal::quiet::is_quiet;
 use crate::cli::views::answer::SCHEMA;
 use anstream::{AutoStream, ColorChoice};
 use serde::Serialize;
@@ -51,9 +52,16 @@ pub(crate) fn color_choice(common: &Common) -> ColorChoice {
     }
 }
 
-/// Prints a warning to stderr. The caller must escape foreign text.
+/// Prints a warning to stderr, unless `--quiet` is given. The caller must escape foreign text.
 pub(crate) fn warn(color: ColorChoice, what: &str) {
-    print_message(color, page::WARN, what);
+    print_remark(color, page::WARN, what);
+}
+
+/// Prints a message in a style to stderr, unless `--quiet` is given.
+pub(crate) fn print_remark(color: ColorChoice, style: anstyle::Style, what: &str) {
+    if !is_quiet() {
+        print_message(color, style, what);
+    }
 }
 
 /// Prints a message in a style to stderr.

@@ -1,5 +1,6 @@
 //! Progress bars on stderr for long reads and long series of queries; shown only on a terminal, after a delay.
 
+use crate::cli::terminal::quiet::is_quiet;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io;
 use std::io::{IsTerminal as _, Read};
@@ -33,9 +34,14 @@ impl<R: Read> Progress<R> {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        let show_at = io::stderr().is_terminal().then(|| Instant::now() + MOMENT);
+        let show_at = first_moment();
         Self { inner, bar, read: 0, show_at }
     }
+}
+
+/// Returns when to show a bar; `None` with `--quiet`, or if stderr is no terminal.
+fn first_moment() -> Option<Instant> {
+    (!is_quiet() && io::stderr().is_terminal()).then(|| Instant::now() + MOMENT)
 }
 
 impl<R: Read> Read for Progress<R> {
@@ -76,7 +82,7 @@ impl Steps {
             bar.set_style(style);
         }
         bar.set_message(name);
-        Self { bar, lists: [(0, 0); 2], show_at: io::stderr().is_terminal().then(|| Instant::now() + MOMENT) }
+        Self { bar, lists: [(0, 0); 2], show_at: first_moment() }
     }
 
     /// Updates one list.

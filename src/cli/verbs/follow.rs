@@ -12,7 +12,7 @@ use crate::cli::lookup::source_lines::add_source_lines;
 use crate::cli::lookup::unit_names::{is_named_by, resolve_alias};
 use crate::cli::lookup::unit_words::find_unit_name;
 use crate::cli::terminal::clock::local_time_now;
-use crate::cli::terminal::output::{Detail, print_message, warn};
+use crate::cli::terminal::output::{Detail, print_remark, warn};
 use crate::cli::terminal::page::{BAD, BOLD, DIM, PLACE, styled};
 use crate::cli::terminal::words::{count_times, describe_unit};
 use crate::cli::views::answer::{Answer, SCHEMA};
@@ -207,7 +207,7 @@ impl Follower {
         inbox.call(client.subscribe()).await?.map_err(explained)?;
         if !self.subscribed {
             let what = "connected to harden-whyd, waiting for denials (Ctrl+C ends it)";
-            print_message(self.color, DIM, what);
+            print_remark(self.color, DIM, what);
         }
         self.subscribed = true;
         let status = inbox.call(client.status()).await?.map_err(explained)?;

@@ -41,6 +41,9 @@ pub(crate) struct Overview {
     /// Whether the page shows fixed units, and names all units that can be refused calls without a record.
     #[serde(skip)]
     all: bool,
+    /// The most rows of the table.
+    #[serde(skip)]
+    most: usize,
     /// Whether the page says more than the table's rows.
     #[serde(skip)]
     has_legend: bool,
@@ -87,6 +90,10 @@ pub(crate) async fn overview(cli: &Cli, clock: &LocalTime) -> anyhow::Result<Ove
     let all = cli.units.all;
     let (lines, silent) = tokio::join!(list_lines(&context, scope, all), SilentUnits::query(&context, scope.managers));
     let mut lines = lines?;
+    let most = cli.units.lines.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+    if cli.common.is_json() {
+        lines.truncate(most);
+    }
     for line in &mut lines {
         let found = line.unit.as_deref().zip(line.manager.as_deref());
         let silent: Option<&SilentUnit> = found.and_then(|(unit, manager)| silent.find(unit, manager));
@@ -98,7 +105,7 @@ pub(crate) async fn overview(cli: &Cli, clock: &LocalTime) -> anyhow::Result<Ove
     let mut notes = context.notes;
     notes.extend(silent.notes.iter().cloned());
     notes.extend(hidden.into_iter().chain(evicted));
-    Ok(Overview { schema: SCHEMA, lines, silent, notes, own_units_only, all, has_legend: !cli.units.no_legend })
+    Ok(Overview { schema: SCHEMA, lines, silent, notes, own_units_only, all, most, has_legend: !cli.units.no_legend })
 }
 
 async fn list_lines(context: &Context, scope: IncidentScope, all: bool) -> anyhow::Result<Vec<OverviewLine>> {
@@ -232,7 +239,9 @@ fn fold_rows(lines: &[&OverviewLine]) -> Option<Row> {
 impl Reply for Overview {
     fn page(&self, detail: Detail) -> String {
         let mut page = Page::default();
-        let (rows, fixed) = self.rows(detail);
+        let (mut rows, fixed) = self.rows(detail);
+        let left_out = rows.len().saturating_sub(self.most);
+        rows.truncate(self.most);
         if !self.has_legend {
             add_table(&mut page, &rows, false, detail == Detail::Full);
             return page.finish();
@@ -246,6 +255,9 @@ impl Reply for Overview {
             (false, false) => add_table(&mut page, &rows, true, detail == Detail::Full),
         }
         page.gap();
+        if left_out > 0 {
+            page.line(format_args!("{} left out by --lines.", plural(left_out as u64, "older row")));
+        }
         if fixed > 0 {
             let verb = if fixed == 1 { "is" } else { "are" };
             let units = plural(fixed as u64, "fixed unit");

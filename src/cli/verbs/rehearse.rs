@@ -13,7 +13,7 @@ use crate::cli::lookup::unit_answer::{SilentRefusals, answer_for_unit};
 use crate::cli::lookup::unit_names::managers_to_ask;
 use crate::cli::lookup::unit_words::{ChosenUnit, find_unit_name};
 use crate::cli::terminal::clock::local_time_now;
-use crate::cli::terminal::output::{Detail, print_before_question, print_message, print_reply};
+use crate::cli::terminal::output::{Detail, print_before_question, print_message, print_remark, print_reply};
 use crate::cli::terminal::page::{BAD, DIM, Page, add_notes};
 use crate::cli::terminal::prompt;
 use crate::cli::views::answer::{Report, SCHEMA};
@@ -222,7 +222,7 @@ impl RehearsalAnswerer<'_> {
                 }
                 let status = print_reply(common, color, &applied)?;
                 if applied.restarted.is_none() {
-                    print_message(color, DIM, &finished.restoration.describe(self.plan.unit.name.as_str()));
+                    print_remark(color, DIM, &finished.restoration.describe(self.plan.unit.name.as_str()));
                 }
                 Ok(status.max(rehearsed.rehearsal.exit_status()))
             }

@@ -2,7 +2,8 @@
 
 use crate::cli::args::Common;
 use crate::cli::exit_status::ExitStatus;
-use crate::cli::terminal::output::{Detail, Reply, block_on, warn};
+use crate::cli::terminal::output::{Detail, Reply, block_on, print_message, warn};
+use crate::cli::terminal::page::WARN;
 use crate::cli::views::answer::SCHEMA;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::recovery::find_stale;
@@ -64,7 +65,7 @@ pub(crate) fn recover_leftovers(common: &Common, color: ColorChoice) -> Restored
         )
     });
     if let Err(error) = recovered {
-        warn(color, &format!("cannot clean up after a killed harden-why: {error:#}"));
+        print_message(color, WARN, &format!("cannot clean up after a killed harden-why: {error:#}"));
     }
     done
 }

@@ -22,10 +22,10 @@ pub(crate) async fn answer(cli: &Cli, local_time: &LocalTime) -> anyhow::Result<
     let names = find_unit_names(words, "denials", async || context.list_denied_units(scope.managers).await).await?;
     let mut units = Vec::new();
     if cli.units.unknown {
-        units.push(answer_for_unknown_units(&context, scope).await?);
+        units.push(answer_for_unknown_units(&context, scope, cli.units.lines).await?);
     }
     for name in &names {
-        units.extend(answers_for_name(&context, name, scope).await?);
+        units.extend(answers_for_name(&context, name, scope, cli.units.lines).await?);
     }
     // Evicted incidents are older than the latest denial of a unit that has later ones.
     let latest = units.iter().map(|answer| answer.denials.iter().filter_map(|denial| denial.times.last_millis).max());
