@@ -8,16 +8,15 @@ use std::process::Command;
 
 /// A log with so many denials that the answer fills several screens.
 fn long_log(directory: &Path) -> String {
-    let lines: String = (0..60)
-        .map(|number| {
-            format!(
-                "type=SECCOMP msg=audit(1795456064.{number:03}:{number}): auid=4294967295 uid=0 gid=0 ses=4294967295 \
-                 pid={pid} comm=\"p{number}\" exe=\"/usr/bin/p{number}\" sig=31 arch=c000003e syscall={number} \
-                 compat=0 ip=0x7f code=0x80000000\n",
-                pid = 100 + number
-            )
-        })
-        .collect();
+    let line = |number: usize| {
+        format!(
+            "type=SECCOMP msg=audit(1795456064.{number:03}:{number}): auid=4294967295 uid=0 gid=0 ses=4294967295 \
+             pid={pid} comm=\"p{number}\" exe=\"/usr/bin/p{number}\" sig=31 arch=c000003e syscall={number} \
+             compat=0 ip=0x7f code=0x80000000\n",
+            pid = 100 + number
+        )
+    };
+    let lines = (0..60).map(line).collect::<Vec<_>>().concat();
     let path = directory.join("log");
     fs::write(&path, lines).unwrap();
     path.to_str().unwrap().to_owned()
@@ -128,6 +127,6 @@ fn exit_status_of_an_answer_survives_its_pager() {
     let Some((terminal, command)) = terminal(directory.path(), &variables) else { return };
     assert!(terminal.finish(&command).contains("status 0"));
     // A pager that is not installed is passed over.
-    assert!(terminal.finish(&format!("SYSTEMD_PAGER=no-such-pager {command} --json | tail -n 1")).contains("}"));
+    assert!(terminal.finish(&format!("SYSTEMD_PAGER=no-such-pager {command} --json | tail -n 1")).contains('}'));
     assert!(terminal.finish("SYSTEMD_PAGER=no-such-pager harden-why syscall socket").contains("socket"));
 }
