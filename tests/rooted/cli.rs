@@ -312,7 +312,7 @@ fn cause_of_an_error_is_printed_once() {
 
 #[test]
 fn unreadable_store_is_reported_with_the_reason() {
-    assert!(error(&["--state-dir", "/nonexistent"]).contains("--root /nonexistent is not a directory"));
+    assert!(error(&["--state-dir", "/nonexistent"]).contains("/nonexistent is no directory"));
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("incidents.sqlite3"), [7; 8192]).unwrap();
     assert!(error(&["--state-dir", text(dir.path())]).contains("is damaged"));

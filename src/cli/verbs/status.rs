@@ -424,7 +424,7 @@ mod tests {
         for part in [
             "harden-whyd listens since 1970-01-01 00:00:00.\n",
             "  seen   14212 records, 3 audit events lost\n",
-            "  you    you may see the denials of your own units only",
+            "  you    you may see only the denials of your own units",
             "  silent calls refused with an error leave no record (system manager)",
             "  logged refusals of units of the user manager, of processes started since 14:56\n",
             "  unseen no exit events: names are missing; run as root (and 1 more:",

@@ -49,7 +49,7 @@ mod tests {
         let places = ["/etc/systemd/system/web.service.d/50-hardening.conf:6".to_owned(), "x".to_owned()];
         let shorten = |room| shorten_place(&places, room);
         assert_eq!(shorten(80), "/etc/systemd/system/web.service.d/50-hardening.conf:6 +1");
-        assert_eq!(shorten(45), "\u{2026}/web.service.d/50-hardening.conf:6 +1");
+        assert_eq!(shorten(44), "\u{2026}/web.service.d/50-hardening.conf:6 +1");
         assert_eq!(shorten(0), "50-hardening.conf:6 +1");
         assert_eq!(shorten_place(&["another filter".to_owned()], 3), "another filter");
         assert_eq!(shorten_place(&[], 3), "-");

@@ -106,7 +106,9 @@ fn cut_line(line: &SourceLine, width: usize) -> Cut {
     }
     let pointed = keep_start(&pointed, width.saturating_sub(2 * CUT.len()));
     let spare = width.saturating_sub(display_width(&pointed));
-    let behind = display_width(&after).min(spare / 2);
+    // The start of a line names its directive, so it stays as long as some words behind the pointed one do.
+    let keeps_start = display_width(&before) + display_width(&after).min(spare / 4) <= spare;
+    let behind = if keeps_start { 0 } else { display_width(&after).min(spare / 2) };
     let before = keep_end(&before, spare - behind);
     let after = keep_start(&after, spare - display_width(&before));
     Cut { before, pointed, after }
@@ -156,8 +158,8 @@ mod tests {
     #[test]
     fn long_line_is_cut_around_the_pointed_word() {
         let line = "SystemCallFilter=~@clock @cpu-emulation @debug @module @mount @obsolete @raw-io @reboot @swap";
-        assert_eq!(cut(line, "@mount", 40), ("...ation @debug @module @mount @obsolet...".into(), "@mount".into()));
-        assert_eq!(cut(line, "@clock", 40).0, "SystemCallFilter=~@clock @cpu-emulatio...");
+        assert_eq!(cut(line, "@mount", 40), ("...debug @module @mount @obsolete @ra...".into(), "@mount".into()));
+        assert_eq!(cut(line, "@clock", 40).0, "SystemCallFilter=~@clock @cpu-emulati...");
         assert!(cut(line, "@swap", 40).0.ends_with("@raw-io @reboot @swap"));
         assert_eq!(cut(line, line, 20).0, "SystemCallF...");
     }
