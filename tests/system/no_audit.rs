@@ -58,8 +58,10 @@ fn status_of(command: Command, dir: &Path) -> Option<(Status, String)> {
     let (code, page) = client(&["status"]);
     assert!(code == Some(1) && page.contains("receives no records") && page.contains(&why), "{page}");
     assert!(!page.contains("enable --now"), "that would not help: {page}");
-    let (_, answer) = client(&["nosuch.service"]);
+    let (_, answer) = client(&["nosuch.service", "-v"]);
     assert!(answer.contains(&why) && answer.contains("'harden-why tap UNIT'"), "{answer}");
+    let (_, answer) = client(&["nosuch.service"]);
+    assert!(answer.contains("harden-whyd receives no records here: "), "{answer}");
     let (code, refused) = client(&["rehearse", "nosuch", "--yes"]);
     assert!(code == Some(1) && refused.contains(&why), "{refused}");
     let log = daemon.log();

@@ -310,7 +310,7 @@ async fn second_signal_shortens_the_wait_for_the_manager() {
     send(&client, Signal::SIGTERM);
     let said = error(ended(client).await);
     assert!(
-        said.starts_with(&format!("interrupted by SIGINT; {DROP_IN} was put back as it was, but whether")),
+        said.starts_with(&format!("interrupted by SIGINT; {DROP_IN} was put back as it was, but systemd may not have")),
         "{said}"
     );
     assert!(said.ends_with("run systemctl daemon-reload: interrupted by SIGTERM"), "{said}");
