@@ -145,6 +145,18 @@ pub enum When {
     Never,
 }
 
+/// From when to when denials count.
+#[derive(Debug, Default, Args)]
+pub struct TimeOptions {
+    /// Only denials since TIME: "2026-11-23 14:00", "14:50", "yesterday", "-1h"
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<String>,
+
+    /// Only denials first seen until TIME
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub until: Option<String>,
+}
+
 /// Which units to answer for.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
@@ -181,9 +193,9 @@ pub struct Units {
     #[arg(long = "unit", short = 'u', value_name = "UNIT")]
     pub unit_options: Vec<String>,
 
-    /// Only denials since TIME: "2026-11-23 14:00", "14:50", "yesterday", "-1h"
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    pub since: Option<String>,
+    /// From when to when.
+    #[command(flatten)]
+    pub times: TimeOptions,
 
     /// Only denials since this boot
     #[arg(long, short)]
@@ -396,6 +408,10 @@ pub struct Explain {
     /// Assign records for which the log names no unit to UNIT
     #[arg(long, value_name = "UNIT")]
     pub assume_unit: Option<String>,
+
+    /// From when to when.
+    #[command(flatten)]
+    pub times: TimeOptions,
 
     /// Read the groups from FILE: the output of 'systemd-analyze syscall-filter' on the log's machine
     #[arg(long, value_name = "FILE")]

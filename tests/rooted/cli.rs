@@ -219,6 +219,15 @@ fn query_is_narrowed_by_options() {
     assert_eq!(managers(&["--user"]), ["user:4242"]);
     assert_eq!(managers(&["--since", "2026-11-23 17:48:00"]), ["user:4242"]);
     assert_eq!(managers(&["--since", "2026-11-23 17:50:00"]), Vec::<String>::new());
+    assert_eq!(managers(&["--until", "2026-11-23 17:48:00"]), ["system"]);
+    assert_eq!(managers(&["--until", "2026-11-23 17:50:00"]), ["user:4242", "system"]);
+    assert_eq!(managers(&["--since=2026-11-23 17:48", "--until=2026-11-23 17:50"]), ["user:4242"]);
+    let listed = json(&run(&["--json", "--state-dir", text(dir.path()), "--bus", NO_BUS, "--until=2026-11-23 17:48"]));
+    assert_eq!(listed["overview"].as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!((&listed["overview"][0]["manager"], &listed["overview"][0]["incidents"]), (&"system".into(), &1.into()));
+    let reversed =
+        run(&["--state-dir", text(dir.path()), "--since", "2026-11-23 17:50", "--until", "2026-11-23 17:48"]);
+    assert_eq!(reversed.status.code(), Some(2), "{reversed:?}");
     let none = run(&["--bus", NO_BUS, "--state-dir", text(dir.path()), "--since", "2026-11-23 17:50", "not-here"]);
     assert!(out(&none).contains("Unit not-here.service not found."), "{none:?}");
     assert_eq!(run(&["--state-dir", text(store(&[]).path())]).status.code(), Some(0));
@@ -308,6 +317,29 @@ fn cause_of_an_error_is_printed_once() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("incidents.sqlite3 (Permission denied"), "{said}");
     assert_eq!(said.matches("Permission denied").count(), 1, "{said}");
+}
+
+#[test]
+fn log_is_explained_between_two_times_and_the_rest_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("audit.log");
+    let later = RECORD.replace("1795456064.827:2", "1795456165.100:9").replace("syscall=41", "syscall=42");
+    fs::write(&log, format!("{RECORD}\n{later}\n")).unwrap();
+    let answer = |more: &[&str]| json(&run(&[&["--json", "explain", text(&log)], more].concat()));
+    let calls = |more: &[&str]| -> Vec<String> {
+        let units = answer(more)["units"].as_array().unwrap().clone();
+        let denials = units.iter().flat_map(|unit| unit["denials"].as_array().unwrap().clone());
+        denials.map(|denial| denial["call"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(calls(&["--until", "2026-11-23 17:48"]), ["socket"]);
+    assert_eq!(calls(&["--since", "2026-11-23 17:48"]), ["connect"]);
+    assert_eq!(calls(&["--since=2026-11-23", "--until=2026-11-24"]).len(), 2);
+    let cut = answer(&["--until", "2026-11-23 17:48"]);
+    assert_eq!(cut["log"]["left_out"], 1, "{cut}");
+    assert_eq!(cut["notes"][0]["text"], "left out by --since and --until: 1 record");
+    let before = json(&run(&["--json", "--until", "2026-11-23 17:48", "explain", text(&log)]));
+    assert_eq!(before, cut);
+    assert_eq!(run(&["explain", text(&log), "--since", "soon"]).status.code(), Some(2));
 }
 
 #[test]

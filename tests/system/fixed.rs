@@ -109,7 +109,10 @@ fn applied_remedy_fixes_the_denial_for_later_starts_only() {
     let (json, text) = machine.answer();
     assert_eq!(json["denials"][0]["cause"]["kind"], "unit", "{json}");
     assert_eq!(json["denials"][0]["cause"].get("since"), None);
-    assert!(text.contains("^^^^^ denies uname | help: allow uname + SystemCallFilter=uname harden-why apply"), "{text}");
+    assert!(
+        text.contains("^^^^^ denies uname | help: allow uname + SystemCallFilter=uname harden-why apply"),
+        "{text}"
+    );
 
     machine.harden_why(&["apply", "x", "--yes"]);
     machine.is_fixed("fixed-next-start", NEXT);

@@ -59,6 +59,11 @@ impl Cli {
         {
             follow.lines = follow.lines.or(Some(lines));
         }
+        if let Command::Explain(explain) = command {
+            let super::TimeOptions { since, until } = std::mem::take(&mut before.times);
+            explain.times.since = explain.times.since.take().or(since);
+            explain.times.until = explain.times.until.take().or(until);
+        }
         let left = [
             ("--system", before.system),
             ("--user", before.user),
@@ -67,7 +72,8 @@ impl Cli {
             ("--all", before.all),
             ("--no-legend", before.no_legend),
             ("--lines", before.lines.is_some()),
-            ("--since", before.since.is_some()),
+            ("--since", before.times.since.is_some()),
+            ("--until", before.times.until.is_some()),
             ("--boot", before.boot),
             ("--unit", !before.unit_options.is_empty()),
         ];

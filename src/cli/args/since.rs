@@ -1,4 +1,4 @@
-//! Parses `--since TIME`.
+//! Parses the TIME of `--since` and `--until`.
 
 use super::time_span;
 use jiff::{Timestamp, ZonedDateTime, civil};

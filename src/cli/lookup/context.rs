@@ -1,6 +1,7 @@
 //! The resources of every verb that answers for units of this machine.
 
 use super::incident_source::{IncidentScope, IncidentSource, ManagerScope};
+use super::sighting_times::SightingTimes;
 use crate::audit::Note;
 use crate::cli::args::{Common, StateDir};
 use crate::incidents::local_time::LocalTime;
@@ -53,7 +54,7 @@ impl Context {
     /// # Errors
     /// The incident source fails.
     pub(crate) async fn list_denied_units(&self, managers: ManagerScope) -> anyhow::Result<BTreeSet<UnitName>> {
-        let units = self.incidents.units(IncidentScope { managers, since: None }).await?;
+        let units = self.incidents.units(IncidentScope { managers, times: SightingTimes::default() }).await?;
         Ok(units.into_iter().filter_map(|summary| Some(summary.unit?.name)).collect())
     }
 

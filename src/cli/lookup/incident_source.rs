@@ -1,9 +1,11 @@
 //! Where the incidents of this machine come from: the daemon, or its store.
 
+use super::sighting_times::SightingTimes;
 use crate::audit::Note;
 use crate::audit::text::{plural, shown_path};
 use crate::cli::args::{Common, STATE_DIR, StateDir};
-use crate::incidents::{Incident, Query, Store, StoreError, Stored, UnitSummary};
+use crate::incidents::incident::by_unit;
+use crate::incidents::{Incident, Moment, Query, Store, StoreError, Stored, UnitSummary};
 use crate::operations::permission::root_command;
 use crate::outlet::client::{HardenWhyProxy, daemon, explained, is_nothing_yet, patiently};
 use crate::outlet::wire::{BusError, MAX_INCIDENTS, NO_MANAGER, Status};
@@ -50,8 +52,14 @@ impl UnitIncidents {
 pub(crate) struct IncidentScope {
     /// The managers whose units count.
     pub(crate) managers: ManagerScope,
-    /// The earliest sighting, in milliseconds since the epoch; `None` for all.
-    pub(crate) since: Option<i64>,
+    /// From when to when sightings count.
+    pub(crate) times: SightingTimes,
+}
+
+impl IncidentScope {
+    fn includes(self, incident: &Incident) -> bool {
+        self.managers.includes(incident.key.unit.as_ref().map(|unit| unit.manager)) && self.times.includes(incident)
+    }
 }
 
 /// Selects incidents by their unit.
@@ -102,6 +110,17 @@ fn or_empty<T>(answer: Result<Vec<T>, BusError>) -> anyhow::Result<Vec<T>> {
     }
 }
 
+/// Returns the totals of each unit, the unit with the newest incident first.
+fn summarise(incidents: Vec<Incident>) -> Vec<UnitSummary> {
+    let summary = |(unit, incidents): (Option<Unit>, Vec<Incident>)| UnitSummary {
+        unit,
+        incidents: incidents.len() as u64,
+        count: incidents.iter().map(|incident| incident.count).fold(0, u64::saturating_add),
+        last: incidents.first().map_or(Moment::Unknown, |newest| newest.last.clone()),
+    };
+    by_unit(incidents).into_iter().map(summary).collect()
+}
+
 /// Returns the error for a directory of `--state-dir` without a store.
 fn no_store(dir: &Path) -> anyhow::Error {
     let what = if dir.is_dir() { "has no store" } else { "is no directory" };
@@ -149,13 +168,17 @@ impl IncidentSource {
     /// # Errors
     /// The daemon or the store fails.
     pub(crate) async fn units(&self, scope: IncidentScope) -> anyhow::Result<Vec<UnitSummary>> {
+        if scope.times.until.is_some() {
+            // The first sightings decide, which a list of units does not have.
+            return Ok(summarise(self.list(Selection::All, scope, usize::MAX).await?.incidents));
+        }
         let units: Vec<UnitSummary> = match self {
             Self::Daemon(daemon) => {
-                let since = scope.since.unwrap_or_default();
+                let since = scope.times.since.unwrap_or_default();
                 let units = or_empty(patiently(|| daemon.list_units(since)).await)?;
                 units.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?
             }
-            Self::Store(store) => store.units(&Query { since: scope.since, ..Query::default() })?,
+            Self::Store(store) => store.units(&Query { since: scope.times.since, ..Query::default() })?,
         };
         let included = |summary: &UnitSummary| scope.managers.includes(summary.unit.as_ref().map(|unit| unit.manager));
         Ok(units.into_iter().filter(included).collect())
@@ -170,7 +193,7 @@ impl IncidentSource {
         name: Option<&UnitName>,
         scope: IncidentScope,
     ) -> anyhow::Result<UnitIncidents> {
-        self.list(name.map_or(Selection::UnknownUnits, Selection::Named), scope).await
+        self.list(name.map_or(Selection::UnknownUnits, Selection::Named), scope, MOST_INCIDENTS).await
     }
 
     /// Lists the incidents of all units and of unknown units, newest first.
@@ -178,21 +201,19 @@ impl IncidentSource {
     /// # Errors
     /// The daemon or the store fails.
     pub(crate) async fn all_incidents(&self, scope: IncidentScope) -> anyhow::Result<UnitIncidents> {
-        self.list(Selection::All, scope).await
+        self.list(Selection::All, scope, MOST_INCIDENTS).await
     }
 
-    async fn list(&self, selection: Selection<'_>, scope: IncidentScope) -> anyhow::Result<UnitIncidents> {
+    async fn list(&self, selection: Selection<'_>, scope: IncidentScope, most: usize) -> anyhow::Result<UnitIncidents> {
         let mut found = Vec::new();
         let mut offset = 0;
         loop {
-            let page = self.page(selection, scope.since, offset).await?;
+            let page = self.page(selection, scope.times.since, offset).await?;
             let last = page.len() < MAX_INCIDENTS as usize;
             offset += MAX_INCIDENTS;
             let incidents = page.into_iter().map(|stored| stored.incident);
-            found.extend(
-                incidents.filter(|one| scope.managers.includes(one.key.unit.as_ref().map(|unit| unit.manager))),
-            );
-            if last || found.len() >= MOST_INCIDENTS {
+            found.extend(incidents.filter(|incident| scope.includes(incident)));
+            if last || found.len() >= most {
                 return Ok(UnitIncidents { incidents: found, complete: last });
             }
         }

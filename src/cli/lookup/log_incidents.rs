@@ -1,6 +1,7 @@
 //! The incidents of a log: its records, and the deaths by SIGSYS that it reports without a record.
 
 use super::pasted_root::PastedRoot;
+use super::sighting_times::SightingTimes;
 use super::unit_names::UnitPattern;
 use crate::audit::text::{join, plural, shown_path};
 use crate::audit::{Action, Note, Record, Stamp};
@@ -36,6 +37,8 @@ pub(crate) struct LogQuestion {
     pub(crate) root: Option<PathBuf>,
     /// The units to show; empty for all.
     pub(crate) only: Vec<UnitPattern>,
+    /// From when to when denials are shown.
+    pub(crate) times: SightingTimes,
     /// The unit of the records for which the log names none.
     pub(crate) assumed: Option<UnitName>,
     /// The log's path, which may name a unit file.

@@ -7,6 +7,7 @@ pub(crate) mod log_input;
 pub(crate) mod pasted_root;
 pub(crate) mod read_only;
 pub(crate) mod scratch_dir;
+pub(crate) mod sighting_times;
 pub(crate) mod silent_refusals;
 pub(crate) mod similar_names;
 pub(crate) mod source_lines;

@@ -3,6 +3,7 @@
 
 use super::context::Context;
 use super::incident_source::{IncidentScope, ManagerScope};
+use super::sighting_times::SightingTimes;
 use super::similar_names::suggest;
 use super::subject::{Subject, find_named};
 use super::unit_names::{alias_note, managers_to_ask, resolve_alias};
@@ -63,7 +64,10 @@ pub(crate) async fn find_subjects(
 /// Nothing of the name has denials, or several units do.
 pub(crate) async fn find_subject(context: &Context, chosen: &ChosenUnit) -> anyhow::Result<Subject> {
     let name = chosen.name.clone();
-    let scope = IncidentScope { managers: ManagerScope::from_flags(chosen.system, chosen.user), since: None };
+    let scope = IncidentScope {
+        managers: ManagerScope::from_flags(chosen.system, chosen.user),
+        times: SightingTimes::default(),
+    };
     let mut subjects = find_subjects(context, &name, scope).await?;
     let me = Manager::User(nix::unistd::geteuid().as_raw());
     if chosen.user {
@@ -109,7 +113,8 @@ pub(crate) async fn describe_unknown_unit(
     may_be_verb: bool,
 ) -> String {
     let mut known = list_unit_files();
-    let listed = context.incidents.units(IncidentScope { since: None, ..scope }).await.unwrap_or_default();
+    let listed =
+        context.incidents.units(IncidentScope { times: SightingTimes::default(), ..scope }).await.unwrap_or_default();
     known.extend(listed.into_iter().filter_map(|summary| Some(summary.unit?.name)));
     let question = suggest(name, &known, may_be_verb).map_or_else(String::new, |question| format!(" {question}"));
     format!("Unit {name} not found.{question}")

@@ -1,11 +1,11 @@
 //! Unit names as people write them: aliases resolve to their unit, and a template stands for all its instances.
 
 use super::incident_source::{IncidentScope, ManagerScope};
+use super::sighting_times::SightingTimes;
 use crate::audit::Note;
 use crate::audit::text::escape_excerpt;
 use crate::cli::args::Units;
 use crate::cli::exit_status::UsageError;
-use crate::cli::terminal::clock::parse_since;
 use crate::incidents::local_time::LocalTime;
 use crate::incidents::{Incident, Moment};
 use crate::kernel::clock::boot_time_millis;
@@ -177,11 +177,12 @@ pub(crate) fn latest_sighting(incidents: &[Incident]) -> Option<i64> {
 /// Returns the scope that the options select.
 ///
 /// # Errors
-/// `--since` is not a time.
+/// `--since` or `--until` is not a time.
 pub(crate) fn parse_scope(units: &Units, clock: &LocalTime) -> anyhow::Result<IncidentScope> {
     let managers = ManagerScope::from_flags(units.system, units.user);
     let boot = units.boot.then(boot_time_millis);
-    Ok(IncidentScope { managers, since: parse_since(units.since.as_deref(), clock)?.max(boot) })
+    let SightingTimes { since, until } = SightingTimes::parse(&units.times, clock)?;
+    Ok(IncidentScope { managers, times: SightingTimes { since: since.max(boot), until } })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::cli::exit_status::{ExitStatus, UsageError};
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::{IncidentScope, ManagerScope};
 use crate::cli::lookup::read_only::find_configuration;
+use crate::cli::lookup::sighting_times::SightingTimes;
 use crate::cli::lookup::subject::Subject;
 use crate::cli::lookup::subject_search::find_subject;
 use crate::cli::lookup::unit_answer::{SilentRefusals, answer_for_unit};
@@ -177,7 +178,7 @@ async fn restart_watched(
     common: &Common,
 ) -> anyhow::Result<Restarted> {
     let since = now_millis();
-    let scope = IncidentScope { managers: ManagerScope::All, since: Some(since) };
+    let scope = IncidentScope { managers: ManagerScope::All, times: SightingTimes { since: Some(since), until: None } };
     let mut shown: BTreeSet<IncidentKey> = BTreeSet::new();
     let look = async || {
         // The final look reports what this one could not read.

@@ -5,6 +5,7 @@ use crate::audit::text::{escape, join, plural, shown_path};
 use crate::cli::args::Explain;
 use crate::cli::lookup::log_incidents::{LogIncidents, LogQuestion, read_incidents};
 use crate::cli::lookup::log_input::open_log;
+use crate::cli::lookup::sighting_times::SightingTimes;
 use crate::cli::lookup::source_lines::add_source_lines;
 use crate::cli::lookup::subject::{FoldedUnit, fold_instances};
 use crate::cli::lookup::unit_names::{UnitPattern, is_named_by, parse_instance_name};
@@ -37,6 +38,7 @@ fn parse_question(asked: &Explain) -> anyhow::Result<LogQuestion> {
     Ok(LogQuestion {
         root: asked.root.clone(),
         only: asked.unit.iter().map(|unit| UnitPattern::parse(unit)).collect::<anyhow::Result<_>>()?,
+        times: SightingTimes::parse(&asked.times, &local_time_of_log())?,
         assumed: asked.assume_unit.as_deref().map(parse_instance_name).transpose()?,
         file: asked.file.clone(),
     })
@@ -90,6 +92,13 @@ pub(crate) fn explain(
     let root = read.root(question);
     let LogIncidents { incidents, summary, dropped, mut notes, pasted } = read;
     let machine = LogMachine::new(groups, root.as_deref(), summary.facts.clone());
+    let (incidents, at_other_times): (Vec<_>, Vec<_>) =
+        incidents.into_iter().partition(|incident| question.times.includes(incident));
+    let at_other_times: u64 = at_other_times.iter().map(|incident| incident.count).sum();
+    if at_other_times > 0 {
+        let text = format!("left out by --since and --until: {}", plural(at_other_times, "record"));
+        notes.insert(0, Note::new("left-out-by-time", text));
+    }
     let (shown, left_out): (Vec<_>, Vec<_>) =
         by_unit(incidents).into_iter().partition(|(unit, _)| question.shows(unit.as_ref()));
     notes.splice(0..0, left_out_note(&question.only, shown.is_empty(), &left_out));
@@ -102,8 +111,8 @@ pub(crate) fn explain(
         .into_iter()
         .map(|folded| answer(folded, root.as_deref(), &machine, clock))
         .collect();
-    let left_out = left_out.iter().flat_map(|(_, incidents)| incidents).map(|incident| incident.count).sum();
-    let log = LogTally { dropped, left_out, ..tally(&summary) };
+    let left_out: u64 = left_out.iter().flat_map(|(_, incidents)| incidents).map(|incident| incident.count).sum();
+    let log = LogTally { dropped, left_out: left_out + at_other_times, ..tally(&summary) };
     Ok(Report { schema: SCHEMA, demo: None, units, log: Some(log), notes })
 }
 

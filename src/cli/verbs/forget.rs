@@ -5,6 +5,7 @@ use crate::audit::text::{escape_excerpt, plural};
 use crate::cli::args::{Common, Forget};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::incident_source::{IncidentScope, IncidentSource, ManagerScope};
+use crate::cli::lookup::sighting_times::SightingTimes;
 use crate::cli::lookup::unit_names::{UnitPattern, resolve_alias};
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BOLD, Page, add_notes, styled};
@@ -63,7 +64,7 @@ pub(crate) async fn forget(common: &Common, asked: &Forget) -> anyhow::Result<Di
     let (incidents, notes) = IncidentSource::open(common, &asked.source).await?;
     let own_units_only = incidents.status().await.is_some_and(|status| status.only_manager.is_some());
     let is_named = |unit: &Unit| patterns.iter().any(|pattern| pattern.matches(&unit.name));
-    let summaries = incidents.units(IncidentScope { managers: scope, since: None }).await?;
+    let summaries = incidents.units(IncidentScope { managers: scope, times: SightingTimes::default() }).await?;
     let units: Vec<Option<Unit>> = summaries
         .into_iter()
         .map(|UnitSummary { unit, .. }| unit)

@@ -101,7 +101,7 @@ pub(crate) async fn overview(cli: &Cli, clock: &LocalTime) -> anyhow::Result<Ove
     }
     let hidden = context.hidden_incidents_note(scope.managers);
     let own_units_only = hidden.is_some();
-    let evicted = context.eviction_note(scope.since);
+    let evicted = context.eviction_note(scope.times.since);
     let mut notes = context.notes;
     notes.extend(silent.notes.iter().cloned());
     notes.extend(hidden.into_iter().chain(evicted));

@@ -8,6 +8,7 @@ use crate::cli::args::{ChosenUnits, Common};
 use crate::cli::exit_status::{ExitStatus, UsageError};
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::{IncidentScope, ManagerScope};
+use crate::cli::lookup::sighting_times::SightingTimes;
 use crate::cli::lookup::started_unit::StartedUnit;
 use crate::cli::lookup::unit_answer::{SilentRefusals, answer_for_unit};
 use crate::cli::lookup::unit_names::managers_to_ask;
@@ -246,7 +247,10 @@ impl RehearsalAnswerer<'_> {
         let plan = self.plan;
         let context = Context::from_daemon(self.client.clone(), &self.common.bus, &local_time_now()).await;
         let is_systems = plan.unit.manager == Manager::System;
-        let scope = IncidentScope { managers: ManagerScope::from_flags(is_systems, !is_systems), since: None };
+        let scope = IncidentScope {
+            managers: ManagerScope::from_flags(is_systems, !is_systems),
+            times: SightingTimes::default(),
+        };
         let mut found = context.incidents.incidents(Some(&plan.unit.name), scope).await?;
         found.incidents.retain(|incident| incident.key.unit.as_ref() == Some(&plan.unit));
         let unit = answer_for_unit(&context, &plan.unit, found, SilentRefusals::AllRecorded).await;

@@ -29,7 +29,7 @@ pub(crate) async fn answer(cli: &Cli, local_time: &LocalTime) -> anyhow::Result<
     }
     // Evicted incidents are older than the latest denial of a unit that has later ones.
     let latest = units.iter().map(|answer| answer.denials.iter().filter_map(|denial| denial.times.last_millis).max());
-    let evicted = latest.min().flatten().max(scope.since);
+    let evicted = latest.min().flatten().max(scope.times.since);
     let mut notes = context.notes.clone();
     notes.extend(context.eviction_note(evicted));
     Ok(Report { schema: SCHEMA, demo: None, units, log: None, notes })

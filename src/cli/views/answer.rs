@@ -69,7 +69,7 @@ pub struct LogTally {
     pub overlong: u64,
     /// Records forgotten because the log holds too many different denials.
     pub dropped: u64,
-    /// Records that the answer leaves out because `--unit` asks for other units.
+    /// Records that the answer leaves out because `--unit`, `--since` or `--until` asks for others.
     pub left_out: u64,
     /// The first few skipped lines, with what is wrong.
     pub skipped: Vec<String>,
