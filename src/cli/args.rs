@@ -389,6 +389,10 @@ pub struct Check {
     #[arg(long, value_name = "FILE", conflicts_with = "state_dir")]
     pub log: Option<PathBuf>,
 
+    /// Read the groups from FILE: the output of 'systemd-analyze syscall-filter' on the log's machine
+    #[arg(long, value_name = "FILE", requires = "log")]
+    pub groups: Option<PathBuf>,
+
     /// Where the incidents are.
     #[command(flatten)]
     pub source: StateDir,

@@ -28,6 +28,15 @@ pub(crate) enum GroupsAtHand {
     Local(Groups),
 }
 
+impl GroupsAtHand {
+    /// Returns the groups, for settings of this machine.
+    pub(crate) fn into_groups(self) -> Groups {
+        match self {
+            Self::Listed(groups) | Self::Local(groups) => groups,
+        }
+    }
+}
+
 /// Where a fact comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FactSource {

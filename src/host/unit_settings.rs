@@ -58,6 +58,13 @@ impl LoadedSettings {
     }
 }
 
+/// Whether a unit has a file or a drop-in below a root.
+#[must_use]
+pub(crate) fn has_files(root: &Path, unit: &Unit) -> bool {
+    let files = unit_files::load(root, unit, None).files;
+    files.masked || files.fragment.is_some() || !files.dropins.is_empty()
+}
+
 /// Reads the settings from the files below a root, without a manager.
 #[must_use]
 pub(crate) fn from_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: &Groups) -> LoadedSettings {

@@ -519,6 +519,7 @@ fn check_takes_denials_from_a_log() {
     let (log, units) = (dir.path().join("log"), dir.path().join("root/etc/systemd/system"));
     fs::create_dir_all(&units).unwrap();
     fs::write(units.join("a.service"), "[Service]\nExecStart=/usr/bin/a\nSystemCallFilter=@basic-io\n").unwrap();
+    fs::write(units.join("b.service"), "[Service]\nExecStart=/usr/bin/b\n").unwrap();
     fs::write(&log, RECORD).unwrap();
     let root = dir.path().join("root");
     let check = |more: &[&str]| {
@@ -534,6 +535,78 @@ fn check_takes_denials_from_a_log() {
     let other = run(&["check", "b", "--root", text(&root), "--log", text(&log)]);
     assert_eq!(other.status.code(), Some(0), "the record is of a.service: {other:?}");
     assert!(out(&other).contains("has no denials of b.service, so there is nothing to check."), "{other:?}");
+    let missing = run(&["check", "nope", "--root", text(&root), "--log", text(&log)]);
+    assert_eq!(missing.status.code(), Some(4), "{missing:?}");
+    let said = format!("harden-why: nope.service has no files below {}\n", text(&root));
+    assert_eq!(String::from_utf8(missing.stderr).unwrap(), said);
+    let listing = dir.path().join("groups");
+    fs::write(
+        &listing,
+        "@default\n    exit\n@basic-io\n    read\n    socket\n@known\n    exit\n    read\n    socket\n",
+    )
+    .unwrap();
+    let (status, answer) = check(&["--groups", text(&listing)]);
+    assert_eq!(
+        (status, &answer["pass"]),
+        (Some(0), &true.into()),
+        "the log's machine has socket in @basic-io: {answer}"
+    );
+    let without_log = run(&["check", "a", "--groups", text(&listing)]);
+    assert_eq!(without_log.status.code(), Some(2), "{without_log:?}");
+}
+
+#[test]
+fn check_without_settings_names_the_missing_root() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    fs::write(&log, RECORD).unwrap();
+    assert_eq!(
+        error(&["--bus", NO_BUS, "check", "no-such-unit", "--log", text(&log)]),
+        "harden-why: cannot read the settings of no-such-unit.service: no files below /, and no service manager answers \
+         (add --root DIR)"
+    );
+}
+
+#[test]
+fn invalid_with_line_names_each_fault_and_what_was_meant() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, units) = (dir.path().join("log"), dir.path().join("root/etc/systemd/system"));
+    fs::create_dir_all(&units).unwrap();
+    fs::write(units.join("a.service"), "[Service]\nExecStart=/usr/bin/a\nSystemCallFilter=@basic-io\n").unwrap();
+    fs::write(&log, RECORD).unwrap();
+    let root = dir.path().join("root");
+    let refused = |lines: &[&str]| {
+        let with = lines.iter().flat_map(|line| ["--with", line]);
+        let arguments: Vec<&str> =
+            ["check", "a", "--root", text(&root), "--log", text(&log)].into_iter().chain(with).collect();
+        let said = error(&arguments);
+        said.strip_prefix("harden-why: invalid --with ").unwrap_or_else(|| panic!("{said}")).to_owned()
+    };
+    assert_eq!(
+        refused(&["SystemCallFilter=madvize @ipcc"]),
+        "SystemCallFilter=madvize @ipcc: madvize is no call this systemd knows (did you mean madvise?); \
+         @ipcc is no group this systemd knows (did you mean @ipc?)"
+    );
+    assert_eq!(
+        refused(&["ProtectClock=maybe", "SystemCallFilter=read", "RestrictAddressFamilies=AF_INETT"]),
+        "ProtectClock=maybe: maybe is neither yes nor no; RestrictAddressFamilies=AF_INETT: AF_INETT is no address family"
+    );
+    assert_eq!(
+        refused(&["SytemCallFilter=read"]),
+        "SytemCallFilter=read: not a setting that decides on system calls; did you mean SystemCallFilter=?"
+    );
+}
+
+#[test]
+fn revert_without_a_manager_says_that_the_unit_is_unverified() {
+    let reverted = run(&["--bus", NO_BUS, "revert", "no-such-unit", "-y"]);
+    assert_eq!(reverted.status.code(), Some(0), "{reverted:?}");
+    let said = out(&reverted);
+    assert!(said.contains("Already so: there is no drop-in of harden-why to remove."), "{said}");
+    assert!(
+        said.contains("no service manager answers, so it is unknown whether no-such-unit.service exists"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -713,14 +786,33 @@ fn call_is_looked_up_by_name_and_number() {
     assert_eq!(groups, ["@network-io", "@system-service"]);
     assert_eq!(json(&run(&["--json", "syscall", "41", "--arch", "i386"]))["name"], "dup");
     assert_eq!(json(&run(&["--json", "syscall", "1073741865", "--arch", "x86_64"]))["numbers"][0]["arch"], "x32");
-    let unknown = run(&["syscall", "-1", "--arch", "x86_64"]);
-    assert_eq!(unknown.status.code(), Some(1));
-    assert!(out(&unknown).contains("x86_64 call -1"), "{unknown:?}");
+    assert_eq!(json(&run(&["--json", "syscall", "0x3b", "--arch", "x86_64"]))["name"], "execve");
     assert!(error(&["syscall", "no\x1bsuch"]).contains("no\\x1bsuch is not a known system call"));
     assert!(
         error(&["syscall", "41", "--arch", "pdp11"]).contains("pdp11 is not a known architecture; these are: x86_64")
     );
     assert!(error(&["syscall", "open", "--arch", "aarch64"]).contains("aarch64 has no call open; these have: x86_64"));
+}
+
+#[test]
+fn unknown_call_is_an_error_with_what_was_meant() {
+    for (word, message) in [
+        ("99999", "harden-why: x86_64 has no call 99999\n"),
+        ("-1", "harden-why: x86_64 has no call -1\n"),
+        ("0x1869f", "harden-why: x86_64 has no call 99999\n"),
+        ("opennat", "harden-why: opennat is not a known system call; did you mean openat?\n"),
+        ("OPENAT", "harden-why: OPENAT is not a known system call; did you mean openat?\n"),
+        ("@network-oi", "harden-why: @network-oi is not a known group of system calls; did you mean @network-io?\n"),
+        (
+            "@network-io",
+            "harden-why: @network-io is a group of system calls; this lists it: systemd-analyze syscall-filter @network-io\n",
+        ),
+    ] {
+        let output = run(&["syscall", word]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), out(&output).as_str()), (Some(1), ""), "{word}: {said}");
+        assert!(said.ends_with(message), "{word}: {said}");
+    }
 }
 
 #[test]

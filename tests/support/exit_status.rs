@@ -6,7 +6,7 @@ pub(crate) fn of_error(text: &str) -> i32 {
     let words = text.trim_start().trim_start_matches("harden-why: ");
     let is_not_found =
         ["Unit", "Process"].iter().any(|start| words.starts_with(start)) && words.contains(" not found.");
-    if is_not_found {
+    if is_not_found || words.contains(" has no files below ") {
         4
     } else if has_any(&[
         "not allowed",
@@ -22,7 +22,7 @@ pub(crate) fn of_error(text: &str) -> i32 {
         "is not a unit name",
         "is not a time",
         "is not a setting",
-        "of --with",
+        "invalid --with",
         "is a pattern",
         "is a template",
         "is not a known architecture",

@@ -2,6 +2,7 @@
 
 pub(crate) mod context;
 pub(crate) mod incident_source;
+pub(crate) mod log_groups;
 pub(crate) mod log_incidents;
 pub(crate) mod log_input;
 pub(crate) mod pasted_root;

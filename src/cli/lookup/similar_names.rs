@@ -36,6 +36,11 @@ pub(crate) fn similar_verb(word: &str) -> Option<String> {
     nearest(word, verbs.filter(|verb| verb != word)).into_iter().next()
 }
 
+/// Returns the known word that a word resembles.
+pub(crate) fn similar_word<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    nearest(word, known.map(ToOwned::to_owned)).into_iter().next()
+}
+
 /// Returns the name of the unit that a word with a misspelt suffix means: `webapp.service` for `webapp.servcie`.
 pub(crate) fn misspelt_suffix(word: &str) -> Option<String> {
     let (stem, suffix) = word.rsplit_once('.').filter(|(stem, _)| !stem.is_empty())?;

@@ -4,11 +4,13 @@ use crate::audit::Note;
 use crate::audit::note::{join_texts, put_root_causes_first};
 use crate::audit::text::{escape_excerpt, plural, shown_path};
 use crate::cli::args::{Check, Common};
-use crate::cli::exit_status::{ExitStatus, UsageError};
+use crate::cli::exit_status::{ExitStatus, UnknownUnitError, UsageError};
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::{ManagerScope, UnitIncidents};
+use crate::cli::lookup::log_groups::load_groups;
 use crate::cli::lookup::log_incidents::{LogQuestion, read_incidents};
 use crate::cli::lookup::log_input::open_log;
+use crate::cli::lookup::similar_names::similar_word;
 use crate::cli::lookup::subject::Subject;
 use crate::cli::lookup::subject_search::find_subject;
 use crate::cli::lookup::unit_names::{latest_sighting, require_instance};
@@ -19,7 +21,7 @@ use crate::cli::terminal::words::describe_manager;
 use crate::cli::verbs::each_unit;
 use crate::cli::views::answer::SCHEMA;
 use crate::host::filter_in_force::find_missing_filter;
-use crate::host::log_machine::{GroupsAtHand, LogMachine};
+use crate::host::log_machine::LogMachine;
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
 use crate::incidents::Incident;
@@ -29,13 +31,11 @@ use crate::policy;
 use crate::policy::{Policy, Verdict};
 use crate::syscalls::{Abi, Groups};
 use crate::systemd::manager::Managers;
-use crate::systemd::syscall_groups;
-use crate::systemd::syscall_groups::groups_note;
 use crate::units::{Manager, Unit, UnitName};
 use anstream::ColorChoice;
 use anyhow::{bail, ensure};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Sorts after any drop-in.
@@ -91,6 +91,7 @@ async fn find_in_store(
     let settings = match &asked.root {
         Some(root) => {
             ensure!(root.is_dir(), "--root {} is not a directory", shown_path(root));
+            require_files(root, &unit)?;
             unit_settings::from_files(root, &unit, None, context.groups())
         }
         None => unit_settings::load(&context.managers, &unit, context.groups()).await,
@@ -107,6 +108,15 @@ async fn find_in_store(
     Ok(Checking { unit, named, incidents, settings, groups: context.loaded_groups.groups, notes })
 }
 
+/// Requires the unit to exist below the root that the user named.
+fn require_files(root: &Path, unit: &Unit) -> anyhow::Result<()> {
+    ensure!(
+        unit_settings::has_files(root, unit),
+        UnknownUnitError(format!("{} has no files below {}", unit.name, shown_path(root)))
+    );
+    Ok(())
+}
+
 /// Finds the unit's incidents in a log. Records of unknown units count as the unit's, since the user asks about it.
 async fn find_in_log(common: &Common, asked: &Check, chosen: &ChosenUnit, log: &Path) -> anyhow::Result<Checking> {
     let name = require_instance(chosen.name.clone())?;
@@ -121,6 +131,9 @@ async fn find_in_log(common: &Common, asked: &Check, chosen: &ChosenUnit, log: &
     let manager = incidents.iter().find_map(|incident| Some(incident.key.unit.as_ref()?.manager));
     let default = if chosen.user { Manager::User(nix::unistd::geteuid().as_raw()) } else { Manager::System };
     let unit = Unit { manager: manager.unwrap_or(default), name };
+    if let Some(root) = &asked.root {
+        require_files(root, &unit)?;
+    }
     if incidents.is_empty() {
         bail!(NothingToDo(format!(
             "{} has no denials of {}, so there is nothing to check.",
@@ -128,20 +141,19 @@ async fn find_in_log(common: &Common, asked: &Check, chosen: &ChosenUnit, log: &
             unit.name
         )));
     }
-    let loaded = syscall_groups::load();
-    let mut notes: Vec<Note> = groups_note(&loaded).into_iter().collect();
+    let (at_hand, note) = load_groups(asked.groups.as_deref())?;
+    let mut notes: Vec<Note> = note.into_iter().collect();
     let unknown = incidents.iter().filter(|incident| incident.key.unit.is_none()).map(|incident| incident.count).sum();
     if unknown > 0 {
         let text = format!("{} of unknown units count as those of {}", plural(unknown, "record"), unit.name);
         notes.push(Note::new("unit-assumed", text));
     }
     let (settings, groups) = if let Some(root) = &root {
-        let machine =
-            LogMachine::new(GroupsAtHand::Local(loaded.groups), Some(root.as_path()), read.summary.facts.clone());
+        let machine = LogMachine::new(at_hand, Some(root.as_path()), read.summary.facts.clone());
         machine.load_settings(root, &unit, &incidents)
     } else {
-        let settings = unit_settings::load(&Managers::new(&common.bus), &unit, &loaded.groups).await;
-        (settings, loaded.groups)
+        let groups = at_hand.into_groups();
+        (unit_settings::load(&Managers::new(&common.bus), &unit, &groups).await, groups)
     };
     Ok(Checking { named: unit.clone(), unit, incidents, settings, groups, notes })
 }
@@ -184,7 +196,7 @@ async fn check(common: &Common, asked: &Check, chosen: &ChosenUnit, local_time: 
     notes.extend(settings.notes);
     put_root_causes_first(&mut notes);
     let Some(situation) = settings.situation else {
-        bail!("cannot read the settings of {}: {}", unit.name, join_texts(&notes));
+        bail!("cannot read the settings of {}: {}", unit.name, describe_missing(&notes));
     };
     let policy = with_lines(&situation.policy, &asked.with, &groups)?;
     let by = |cause: &policy::DirectiveCause| describe_origin(cause, &asked.with);
@@ -203,30 +215,69 @@ async fn check(common: &Common, asked: &Check, chosen: &ChosenUnit, local_time: 
     Ok(Checked::new(&named, calls.chain(unknown.into_iter().map(CheckedCallView::unknown)).collect(), notes))
 }
 
+/// Says why a unit's settings cannot be read.
+fn describe_missing(notes: &[Note]) -> String {
+    let has = |id: &str| notes.iter().any(|note| note.id == id);
+    if has("no-unit-files") && has("manager-unavailable") {
+        return "no files below /, and no service manager answers (add --root DIR)".to_owned();
+    }
+    join_texts(notes)
+}
+
 /// Returns the policy with lines after all others.
 fn with_lines(policy: &Policy, lines: &[String], groups: &Groups) -> anyhow::Result<Policy> {
     if lines.is_empty() {
         return Ok(policy.clone());
     }
     for line in lines {
-        let key = line.split_once('=').map(|(key, _)| key.trim());
-        let known = key.and_then(policy::Directive::from_key).is_some();
-        ensure!(
-            known && !line.contains(['\n', '\r', '\0']),
-            UsageError(format!(
-                "{} is not a setting that decides on system calls; write --with 'SystemCallFilter=…'",
-                escape_excerpt(line)
-            ))
-        );
+        require_setting(line)?;
     }
     let content = format!("[{}]\n{}\n", policy.settings.section(), lines.join("\n"));
     let with = policy.with_dropin(Path::new(LAST), content.as_bytes(), groups);
     // systemd ignores unknown words and starts the unit. The user gave these words, so they are errors here.
-    let ignored = with.notes().find(|note| note.origin.as_ref().is_some_and(|origin| is_option(&origin.path)));
-    if let Some(note) = ignored {
-        bail!(UsageError(format!("of --with: {}", note.text)));
+    let mut faults: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    for note in with.notes() {
+        if let Some(origin) = note.origin.as_ref().filter(|origin| is_option(&origin.path)) {
+            faults.entry(origin.line).or_default().push(describe_fault(&note.text));
+        }
+    }
+    if !faults.is_empty() {
+        let faults = faults.into_iter().map(|(number, faults)| {
+            let line = option_at(lines, number).map_or_else(String::new, escape_excerpt);
+            format!("{line}: {}", faults.join("; "))
+        });
+        bail!(UsageError(format!("invalid --with {}", faults.collect::<Vec<_>>().join("; "))));
     }
     Ok(with)
+}
+
+/// Requires a `--with` line to be a setting that decides on system calls.
+fn require_setting(line: &str) -> anyhow::Result<()> {
+    let key = line.split_once('=').map(|(key, _)| key.trim());
+    let known = key.and_then(policy::Directive::from_key).is_some();
+    if known && !line.contains(['\n', '\r', '\0']) {
+        return Ok(());
+    }
+    let meant = key.and_then(|key| similar_word(key, policy::Directive::ALL.iter().map(|one| one.key())));
+    let advice =
+        meant.map_or_else(|| "write --with 'SystemCallFilter=…'".to_owned(), |meant| format!("did you mean {meant}=?"));
+    let line = escape_excerpt(line);
+    bail!(UsageError(format!("invalid --with {line}: not a setting that decides on system calls; {advice}")))
+}
+
+/// Describes what systemd would ignore as a fault of the user's line.
+fn describe_fault(ignored: &str) -> String {
+    match ignored.split_once(", ignored") {
+        Some((what, "")) => what.to_owned(),
+        Some((what, meant)) => format!("{what} ({})", meant.trim_start_matches([':', ' '])),
+        None => ignored.to_owned(),
+    }
+}
+
+/// Returns the `--with` line at a line of the drop-in.
+fn option_at(with: &[String], line: u32) -> Option<&str> {
+    // Line 1 is the section header.
+    Some((line as usize).checked_sub(2).and_then(|at| with.get(at))?.as_str())
 }
 
 fn is_option(path: &Path) -> bool {
@@ -253,11 +304,9 @@ impl CheckedCallView {
 fn describe_origin(cause: &policy::DirectiveCause, with: &[String]) -> String {
     match &cause.origin {
         Some(origin) if is_option(&origin.path) => {
-            // Line 1 is the section header.
-            let line = (origin.line as usize).checked_sub(2).and_then(|at| with.get(at));
             format!(
                 "--with '{}'",
-                line.map_or_else(|| format!("{}=…", cause.directive.key()), |line| escape_excerpt(line))
+                option_at(with, origin.line).map_or_else(|| format!("{}=…", cause.directive.key()), escape_excerpt)
             )
         }
         Some(origin) => format!("{}= at {origin}", cause.directive.key()),

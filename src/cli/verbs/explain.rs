@@ -1,8 +1,9 @@
 //! `explain`: answers from a log, without a daemon.
 
 use crate::audit::Note;
-use crate::audit::text::{escape, join, plural, shown_path};
+use crate::audit::text::{escape, join, plural};
 use crate::cli::args::Explain;
+use crate::cli::lookup::log_groups::load_groups;
 use crate::cli::lookup::log_incidents::{LogIncidents, LogQuestion, read_incidents};
 use crate::cli::lookup::log_input::open_log;
 use crate::cli::lookup::sighting_times::SightingTimes;
@@ -21,11 +22,8 @@ use crate::incidents::incident::by_unit;
 use crate::incidents::local_time::LocalTime;
 use crate::intake::log_file::LogSummary;
 use crate::policy::program_path::runs_task;
-use crate::systemd::syscall_groups;
-use crate::systemd::syscall_groups::groups_note;
 use crate::unit_files::has_own_files;
 use crate::units::{Manager, Rung, Unit, UnitName};
-use anyhow::Context as _;
 use jiff::tz::TimeZone;
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -51,23 +49,7 @@ fn parse_question(asked: &Explain) -> anyhow::Result<LogQuestion> {
 pub(crate) fn run(asked: &Explain) -> anyhow::Result<Report> {
     let question = parse_question(asked)?;
     let mut log = open_log(&asked.file)?;
-    let (groups, note) = if let Some(listing) = &asked.groups {
-        let cannot = || format!("cannot read groups from {}", shown_path(listing));
-        let groups = syscall_groups::from_listing(listing).with_context(cannot)?;
-        let note = groups.missing_part().map(|why| {
-            let text = format!(
-                "{} has only a part of the groups ({why}), so answers that depend on groups may be wrong; \
-                'systemd-analyze --no-pager syscall-filter' lists all",
-                shown_path(listing)
-            );
-            Note::new("groups-partial", text)
-        });
-        (GroupsAtHand::Listed(groups), note)
-    } else {
-        let loaded = syscall_groups::load();
-        let note = groups_note(&loaded);
-        (GroupsAtHand::Local(loaded.groups), note)
-    };
+    let (groups, note) = load_groups(asked.groups.as_deref())?;
     let mut report = explain(&mut *log, &question, groups, &local_time_of_log())?;
     report.notes.extend(note);
     Ok(report)

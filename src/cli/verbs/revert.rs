@@ -45,13 +45,20 @@ pub(crate) async fn revert(common: &Common, asked: &ChosenUnit) -> anyhow::Resul
     let managers = Managers::new(&common.bus);
     let machine = LocalMachine::new(&managers);
     let Some(found) = find_drop_ins(machine, &name, &candidates).await? else {
+        let mut notes = Vec::new();
         let manager = match find_manager(&managers, candidates.iter().copied(), &name).await {
             ManagerLookup::KnownBy(manager) => manager,
             ManagerLookup::Unknown if !name.is_template() => bail!(SystemdError::NoSuchUnit(name)),
-            ManagerLookup::Unknown | ManagerLookup::NoAnswer => candidates.first().copied().unwrap_or(Manager::System),
+            lookup => {
+                if matches!(lookup, ManagerLookup::NoAnswer) {
+                    let text = format!("no service manager answers, so it is unknown whether {name} exists");
+                    notes.push(Note::new("unit-unverified", text));
+                }
+                candidates.first().copied().unwrap_or(Manager::System)
+            }
         };
         let unit = Unit { manager, name };
-        return Ok(Applied::new(&unit, DropInOutcome::Nothing, None, Vec::new(), Vec::new()));
+        return Ok(Applied::new(&unit, DropInOutcome::Nothing, None, Vec::new(), notes));
     };
     let removed = remove_drop_ins(machine, &found, &mut Interruption::from_signals()?).await?;
     let lines = removed.files.iter().flat_map(|(_, content)| diff(content, b"")).collect();

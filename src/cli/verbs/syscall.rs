@@ -54,7 +54,7 @@ pub(crate) fn look_up(call: &str, arch: Option<&str>) -> anyhow::Result<CallFact
     };
     let loaded = syscall_groups::load();
     let notes = groups_note(&loaded).into_iter().collect();
-    let number = call.parse::<u32>().ok().or_else(|| call.parse::<i32>().ok().map(i32::cast_unsigned));
+    let number = parse_number(call);
     let call = match number {
         Some(number) => Call::numbered(abi.arch(), number),
         None => find_call(call, abi, arch.is_some(), &loaded.groups)?,
@@ -62,6 +62,9 @@ pub(crate) fn look_up(call: &str, arch: Option<&str>) -> anyhow::Result<CallFact
     // The number may belong to another ABI of the architecture (x32).
     let abi = if number.is_some() { call.abi().unwrap_or(abi) } else { abi };
     let name = call.name();
+    if let (Some(number), None) = (number, name) {
+        anyhow::bail!("{} has no call {}", abi.name(), number.cast_signed());
+    }
     let holding = name.map_or_else(Vec::new, |name| loaded.groups.containing(name));
     let (GroupSource::Host(version) | GroupSource::Embedded(version)) = loaded.groups.source();
     Ok(CallFacts {
@@ -73,6 +76,14 @@ pub(crate) fn look_up(call: &str, arch: Option<&str>) -> anyhow::Result<CallFact
         groups_of: format!("systemd {version}"),
         notes,
     })
+}
+
+/// Parses a call's number, decimal or hexadecimal (`0x3b`), as records of the kernel show it.
+fn parse_number(word: &str) -> Option<u32> {
+    match word.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => word.parse().ok().or_else(|| word.parse::<i32>().ok().map(i32::cast_unsigned)),
+    }
 }
 
 fn parse_abi(name: &str) -> anyhow::Result<Abi> {
@@ -91,12 +102,31 @@ fn find_call(name: &str, abi: Abi, strict: bool, groups: &Groups) -> anyhow::Res
         return Ok(call);
     }
     if elsewhere.is_empty() && !groups.is_known(name) {
-        anyhow::bail!(
-            "{} is not a known system call; names are as in 'systemd-analyze syscall-filter'",
-            escape_excerpt(name)
-        );
+        anyhow::bail!("{}", describe_unknown(name, groups));
     }
     anyhow::bail!("{} has no call {}; these have: {}", abi.name(), escape_excerpt(name), elsewhere.join(" "))
+}
+
+/// Says that a name is no call, and what may have been meant.
+fn describe_unknown(name: &str, groups: &Groups) -> String {
+    let shown = escape_excerpt(name);
+    if groups.calls(name).is_some() {
+        return format!("{shown} is a group of system calls; this lists it: systemd-analyze syscall-filter {shown}");
+    }
+    let lower = name.to_ascii_lowercase();
+    let what = if name.starts_with('@') { "group of system calls" } else { "system call" };
+    let meant = if lower != name && (groups.is_known(&lower) || groups.calls(&lower).is_some()) {
+        Some(lower.as_str())
+    } else if name.starts_with('@') {
+        groups.nearest_group(&lower)
+    } else {
+        groups.nearest_call(&lower)
+    };
+    let advice = meant.map_or_else(
+        || "names are as in 'systemd-analyze syscall-filter'".to_owned(),
+        |meant| format!("did you mean {meant}?"),
+    );
+    format!("{shown} is not a known {what}; {advice}")
 }
 
 impl GroupView {
