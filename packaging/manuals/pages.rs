@@ -5,6 +5,7 @@
 
 use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
+use harden_why::cli::args::help::GROUPS;
 use harden_why::cli::args::{Cli, Daemon};
 use harden_why::cli::completions;
 use std::io;
@@ -89,17 +90,21 @@ fn sentence(heading: &str) -> String {
     heading.chars().map(lower).collect()
 }
 
-/// The verbs, each with its arguments.
+/// The verbs in the groups of the help, each with its arguments.
 fn commands(program: &Command) -> io::Result<String> {
     let mut all = String::new();
-    for verb in program.get_subcommands().filter(|verb| !verb.is_hide_set()) {
-        // Alone it has only its own options, not those of every verb.
-        let verb = verb.clone().disable_help_flag(true);
-        let usage = verb.clone().render_usage().to_string();
-        let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
-        let words = format!(".SS \"{}\"\n{about}.\n", usage.trim_start_matches("Usage: "));
-        all += &words.replace('-', r"\-").replace('\'', r"\(aq");
-        all += &options(&verb)?;
+    for (group, verbs) in GROUPS {
+        all += &format!(".SS {group}\n");
+        for verb in verbs.iter().filter_map(|(verb, _)| program.find_subcommand(verb)) {
+            // Alone it has only its own options, not those of every verb.
+            let verb = verb.clone().disable_help_flag(true);
+            let usage = verb.clone().render_usage().to_string();
+            let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+            let words = format!(".PP\n.B \"{}\"\n.RS 4\n{about}.\n", usage.trim_start_matches("Usage: "));
+            all += &words.replace('-', r"\-").replace('\'', r"\(aq");
+            all += &options(&verb)?;
+            all += ".RE\n";
+        }
     }
     Ok(all)
 }

@@ -33,9 +33,31 @@ fn verbs(program: &Program) -> impl Iterator<Item = &Program> {
 
 /// Returns the part of a page that is about a verb.
 fn about<'a>(page: &'a str, verb: &str) -> &'a str {
-    let start = page.find(&format!(".SS \"{verb}")).unwrap_or_else(|| panic!("{verb} is not in the page"));
+    let start = page.find(&format!(".B \"{verb}")).unwrap_or_else(|| panic!("{verb} is not in the page"));
     let rest = &page[start + 3..];
-    rest.find("\n.S").map_or(rest, |end| &rest[..end])
+    let end = ["\n.S", "\n.B \""].iter().filter_map(|mark| rest.find(mark)).min();
+    end.map_or(rest, |end| &rest[..end])
+}
+
+#[test]
+fn commands_of_page_are_in_the_groups_of_the_help() {
+    let page = plain(&content("man/harden-why.1"));
+    let commands = page.split(".SH COMMANDS\n").nth(1).unwrap().split("\n.SH ").next().unwrap();
+    let (mut found, mut expected) = (Vec::new(), Vec::new());
+    let commands = commands.split("\n.SS \"More").next().unwrap();
+    for line in commands.lines() {
+        if let Some(group) = line.strip_prefix(".SS ") {
+            found.push(group);
+        } else if let Some(usage) = line.strip_prefix(".B \"") {
+            found.push(usage.split(&[' ', '"'][..]).next().unwrap());
+        }
+    }
+    for (group, verbs) in harden_why::cli::args::help::GROUPS {
+        expected.push(group);
+        expected.extend(verbs.iter().map(|(verb, _)| *verb).filter(|verb| !verb.is_empty()));
+    }
+    assert_eq!(found, expected);
+    assert_eq!(commands.matches("\n.RS").count(), commands.matches("\n.RE").count());
 }
 
 #[test]
