@@ -1,7 +1,7 @@
 //! Which incidents have reached their age limit, if the clock can be wrong.
 //!
-//! A clock that is ahead for one start must not end the history. While the kernel does not know that the clock is right,
-//! the present is the latest sighting at the start of the daemon, and the time since then.
+//! A clock that is ahead for one start must not end the history. Unless a time server has set the clock, the present is
+//! the latest sighting at the start of the daemon, and the time since then.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};

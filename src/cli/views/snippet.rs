@@ -93,12 +93,17 @@ struct Cut {
 
 /// Escapes a line, and cuts it around its pointed part to a width.
 fn cut_line(line: &SourceLine, width: usize) -> Cut {
-    let part = |range: std::ops::Range<usize>| {
-        // A tab separates words as a space does.
-        line.text.get(range).map_or_else(String::new, |text| escape(text.replace('\t', " ").as_bytes()))
-    };
-    let before = part(0..line.span.start).trim_start().to_owned();
-    let (pointed, after) = (part(line.span.clone()), part(line.span.end..line.text.len()));
+    // More characters than fit, and few enough that a line of a megabyte costs nothing.
+    let window = 4 * width;
+    let part = |range: std::ops::Range<usize>| line.text.get(range).unwrap_or_default();
+    // A tab separates words as a space does.
+    let show = |text: &str| escape(text.replace('\t', " ").as_bytes());
+    let before = part(0..line.span.start);
+    let near = before.char_indices().rev().nth(window).map_or(0, |(at, _)| at);
+    let before = show(before.get(near..).unwrap_or_default()).trim_start().to_owned();
+    let start_of =
+        |text: &str| show(text.char_indices().nth(window).and_then(|(at, _)| text.get(..at)).unwrap_or(text));
+    let (pointed, after) = (start_of(part(line.span.clone())), start_of(part(line.span.end..line.text.len())));
     // The backslash at the end of a continued line is the file's own.
     let after = after.trim_end().strip_suffix("\\\\").map_or(after.trim_end().to_owned(), |text| format!("{text}\\"));
     if display_width(&before) + display_width(&pointed) + display_width(&after) <= width {
@@ -119,15 +124,8 @@ fn keep_start(text: &str, width: usize) -> String {
     if display_width(text) <= width {
         return text.to_owned();
     }
-    let mut kept = String::new();
-    for c in text.chars() {
-        kept.push(c);
-        if display_width(&kept) + CUT.len() > width {
-            kept.pop();
-            break;
-        }
-    }
-    if width < CUT.len() { kept } else { kept + CUT }
+    let kept = text.get(..fitting(text.chars(), width)).unwrap_or_default();
+    if width < CUT.len() { kept.to_owned() } else { format!("{kept}{CUT}") }
 }
 
 /// Returns the end of a text that fits.
@@ -135,10 +133,21 @@ fn keep_end(text: &str, width: usize) -> String {
     if display_width(text) <= width {
         return text.to_owned();
     }
-    let fits = |at: &usize| text.get(*at..).is_some_and(|rest| display_width(rest) + CUT.len() <= width);
-    let at = text.char_indices().map(|(at, _)| at).find(fits).unwrap_or(text.len());
-    let rest = text.get(at..).unwrap_or_default();
-    if width < CUT.len() { rest.to_owned() } else { format!("{CUT}{rest}") }
+    let kept = text.get(text.len() - fitting(text.chars().rev(), width)..).unwrap_or_default();
+    if width < CUT.len() { kept.to_owned() } else { format!("{CUT}{kept}") }
+}
+
+/// Returns how many bytes of characters fit next to [`CUT`].
+fn fitting(characters: impl Iterator<Item = char>, width: usize) -> usize {
+    let (mut columns, mut bytes) = (CUT.len(), 0);
+    for character in characters {
+        columns += display_width(character.encode_utf8(&mut [0; 4]));
+        if columns > width {
+            break;
+        }
+        bytes += character.len_utf8();
+    }
+    bytes
 }
 
 #[cfg(test)]
@@ -162,6 +171,15 @@ mod tests {
         assert_eq!(cut(line, "@clock", 40).0, "SystemCallFilter=~@clock @cpu-emulati...");
         assert!(cut(line, "@swap", 40).0.ends_with("@raw-io @reboot @swap"));
         assert_eq!(cut(line, line, 20).0, "SystemCallF...");
+    }
+
+    #[test]
+    fn line_of_a_megabyte_is_cut_at_once() {
+        for filler in ["a", "\u{301}", "\u{1b}"] {
+            let filler = filler.repeat(1 << 20);
+            let (shown, pointed) = cut(&format!("SystemCallFilter=~{filler} mount {filler}"), "mount", 40);
+            assert!(pointed == "mount" && shown.len() < 1 << 12, "{shown}");
+        }
     }
 
     #[test]
