@@ -11,6 +11,7 @@ use crate::syscalls::Abi;
 use crate::systemd::bus_address::BusAddress;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 use values::{Offered, duration};
@@ -540,7 +541,12 @@ pub enum Command {
     /// Show number, name and groups of a system call
     Syscall {
         /// Its name or number
-        #[arg(value_name = "NAME|NUMBER", allow_negative_numbers = true)]
+        #[arg(
+            value_name = "NAME|NUMBER",
+            allow_negative_numbers = true,
+            hide_possible_values = true,
+            value_parser = Offered(|| Abi::all().flat_map(Abi::calls).map(|(_, name)| name).collect::<BTreeSet<_>>().into_iter().collect())
+        )]
         call: String,
 
         /// Architecture of the number [this machine's]

@@ -10,6 +10,10 @@ use std::io::Write as _;
 /// How every shell lists the units that can have denials.
 const LIST: &str = "list-units --all --full --plain --no-legend --no-pager --type=service,socket,mount,swap,scope";
 
+/// How bash lists the units with denials, one a row with its name first. A row names its unit in columns alone
+/// if there is room for them.
+const DENIED: &str = "COLUMNS=1000 harden-why --no-legend --quiet --no-pager --color=never";
+
 /// How every shell lists the units that are not loaded.
 const FILES: &str = "list-unit-files --full --no-legend --no-pager --type=service,socket,mount,swap";
 
@@ -118,6 +122,7 @@ fn filled(script: &str, program: &Command, separator: &str) -> String {
     };
     let verbs: Vec<&str> = verbs().map(Command::get_name).chain(["help"]).collect();
     script
+        .replace("@denied@", DENIED)
         .replace("@list@", LIST)
         .replace("@files@", FILES)
         .replace("@verbs@", &verbs.join(separator))

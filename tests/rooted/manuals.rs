@@ -126,11 +126,20 @@ fn offered(words: &[&str]) -> Option<Vec<String>> {
             --user) echo 'srv-a\x2db.mount loaded failed failed /srv/a-b' ;;
         esac
     ";
+    const HARDEN_WHY: &str = r"#!/bin/sh
+        case $* in
+            *--no-legend*--system)
+                echo 'zz-denied.service  failing  socket  1  9 s ago  -'
+                echo 'unit unknown       -        socket  1  9 s ago  -' ;;
+        esac
+    ";
     let dir = tempfile::tempdir().unwrap();
-    let (script, systemctl) = (dir.path().join("harden-why"), dir.path().join("systemctl"));
+    let (script, systemctl) = (dir.path().join("completion"), dir.path().join("systemctl"));
     fs::write(&script, content("bash/harden-why")).unwrap();
-    fs::write(&systemctl, SYSTEMCTL).unwrap();
-    fs::set_permissions(&systemctl, Permissions::from_mode(0o755)).unwrap();
+    for (program, text) in [(&systemctl, SYSTEMCTL), (&dir.path().join("harden-why"), HARDEN_WHY)] {
+        fs::write(program, text).unwrap();
+        fs::set_permissions(program, Permissions::from_mode(0o755)).unwrap();
+    }
     let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
     let mut bash = Command::new("bash");
     bash.args(["--norc", "-c", ASKS, "bash"]).arg(&script).arg("harden-why").args(words).env("PATH", path);
@@ -168,6 +177,13 @@ fn bash_completes_options_after_every_verb() {
 }
 
 #[test]
+fn bash_completes_units_with_denials_first_and_names_of_calls() {
+    let Some(units) = offered(&["apply", "--system", ""]) else { return };
+    assert_eq!(units, ["zz-denied.service", "web.service"]);
+    assert_eq!(offered(&["syscall", "openat"]).unwrap(), ["openat", "openat2"]);
+}
+
+#[test]
 fn bash_completes_units_where_a_word_can_be_one() {
     let both = ["web.service", r"srv-a\\x2db.mount"];
     for (words, units) in [
@@ -183,6 +199,7 @@ fn bash_completes_units_where_a_word_can_be_one() {
         (&["help", "w"], &[]),
     ] {
         let Some(mut words_offered) = offered(words) else { return };
+        words_offered.retain(|word| word != "zz-denied.service");
         words_offered.sort_unstable_by_key(|word| units.iter().position(|unit| unit == word));
         assert_eq!(words_offered, units, "{words:?}");
     }

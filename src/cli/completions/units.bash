@@ -36,10 +36,16 @@ _harden_why_and_units() {
     while read -r name _; do
         # Of the characters in a name, only the backslash means something to the shell.
         [[ $name == "$cur"* ]] && COMPREPLY+=("${name//\\/\\\\}")
-    done < <(for word in "${managers[@]}"; do
-        systemctl "$word" @list@
-        systemctl "$word" @files@
-    done 2>/dev/null | awk '!seen[$1]++')
+    done < <({
+        # The units with denials come first.
+        for word in "${managers[@]}"; do
+            @denied@ "$word" | grep '^[^ ]*[.]'
+        done
+        for word in "${managers[@]}"; do
+            systemctl "$word" @list@
+            systemctl "$word" @files@
+        done
+    } 2>/dev/null | awk '!seen[$1]++')
     return 0
 }
 

@@ -88,7 +88,7 @@ pub(crate) async fn overview(cli: &Cli, clock: &LocalTime) -> anyhow::Result<Ove
     let scope = parse_scope(&cli.units, clock)?;
     let context = Context::open(&cli.common, &cli.units.source, clock).await?;
     let all = cli.units.all;
-    let (lines, silent) = tokio::join!(list_lines(&context, scope, all), SilentUnits::query(&context, scope.managers));
+    let (lines, silent) = tokio::join!(list_lines(&context, scope, all), query_silent(cli, &context, scope));
     let mut lines = lines?;
     let most = cli.units.lines.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
     if cli.common.is_json() {
@@ -106,6 +106,15 @@ pub(crate) async fn overview(cli: &Cli, clock: &LocalTime) -> anyhow::Result<Ove
     notes.extend(silent.notes.iter().cloned());
     notes.extend(hidden.into_iter().chain(evicted));
     Ok(Overview { schema: SCHEMA, lines, silent, notes, own_units_only, all, most, has_legend: !cli.units.no_legend })
+}
+
+/// Lists the units that can refuse calls without a record, unless neither the page nor stderr would show them: it takes a
+/// query for each loaded unit.
+async fn query_silent(cli: &Cli, context: &Context, scope: IncidentScope) -> SilentUnits {
+    if cli.units.no_legend && cli.common.quiet && !cli.common.is_json() {
+        return SilentUnits::default();
+    }
+    SilentUnits::query(context, scope.managers).await
 }
 
 async fn list_lines(context: &Context, scope: IncidentScope, all: bool) -> anyhow::Result<Vec<OverviewLine>> {
