@@ -182,12 +182,13 @@ impl<'a> ProgramReader<'a> {
         }
         let is_general = is_interpreter(&path) || is_interpreter(resolved.as_os_str().as_bytes());
         let length = file.metadata().map_or(0, |metadata| metadata.len());
-        let image = match ElfFile::read(&mut LimitedFile { file, length, limits: &mut self.limits }) {
-            Some(file) if is_general => ProgramImage::Interpreter(file),
-            Some(file) if file.is_static && file.imports.is_empty() => ProgramImage::Static,
-            Some(file) => ProgramImage::Native(file),
-            None => ProgramImage::Unread,
-        };
+        let image =
+            match ElfFile::read(&mut LimitedFile { file, length, limits: &mut self.limits, is_too_large: false }) {
+                Some(file) if is_general => ProgramImage::Interpreter(file),
+                Some(file) if file.is_static && file.imports.is_empty() => ProgramImage::Static,
+                Some(file) => ProgramImage::Native(file),
+                None => ProgramImage::Unread,
+            };
         (path, image)
     }
 }
@@ -197,19 +198,29 @@ struct LimitedFile<'a> {
     file: File,
     length: u64,
     limits: &'a mut ReadLimits,
+    /// Whether a part was refused because too many bytes were read before.
+    is_too_large: bool,
 }
 
 impl FileParts for LimitedFile<'_> {
     fn read_part(&mut self, offset: u64, length: usize) -> Option<Vec<u8>> {
         let size = u64::try_from(length).ok()?;
         let is_inside = offset.checked_add(size).is_some_and(|end| end <= self.length);
-        if !is_inside || Instant::now() > self.limits.until {
+        if !is_inside || self.is_exhausted() {
             return None;
         }
-        self.limits.bytes = self.limits.bytes.checked_sub(size)?;
+        let Some(left) = self.limits.bytes.checked_sub(size) else {
+            self.is_too_large = true;
+            return None;
+        };
+        self.limits.bytes = left;
         let mut part = vec![0; length];
         self.file.read_exact_at(&mut part, offset).ok()?;
         Some(part)
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.is_too_large || Instant::now() > self.limits.until
     }
 }
 

@@ -6,8 +6,8 @@
 use super::wrappers::{Libc, is_wrapper};
 use crate::syscalls::{Abi, Arch};
 use elf::abi::{
-    DT_NEEDED, NT_GNU_BUILD_ID, PT_INTERP, PT_NOTE, SHN_UNDEF, SHT_DYNAMIC, SHT_DYNSYM, SHT_PROGBITS, STT_FUNC,
-    STT_GNU_IFUNC, STT_NOTYPE,
+    DT_NEEDED, DT_NULL, NT_GNU_BUILD_ID, PT_INTERP, PT_NOTE, SHN_UNDEF, SHT_DYNAMIC, SHT_DYNSYM, SHT_PROGBITS,
+    STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE,
 };
 use elf::dynamic::DynamicTable;
 use elf::endian::{AnyEndian, EndianParse as _};
@@ -15,7 +15,6 @@ use elf::file::{Class, FileHeader, parse_ident};
 use elf::note::{Note, NoteIterator};
 use elf::section::{SectionHeader, SectionHeaderTable};
 use elf::segment::{ProgramHeader, SegmentTable};
-use elf::string_table::StringTable;
 use elf::symbol::SymbolTable;
 use std::collections::BTreeSet;
 
@@ -31,13 +30,30 @@ const LARGEST_GO_TABLE: u64 = 48 << 20;
 /// The limit on the size of a note or of the interpreter's path, in bytes.
 const LARGEST_NOTE: u64 = 64 << 10;
 
+/// The limit on the entries of a table of symbols.
+const MOST_SYMBOLS: usize = 1 << 18;
+
 /// The limit on libraries.
 const MOST_LIBRARIES: usize = 512;
+
+/// The limit on the functions of one of Go's packages.
+const MOST_GO_FUNCTIONS: usize = 20_000;
+
+/// The limit on the length of a function's name. The functions of libc have shorter names.
+const LONGEST_FUNCTION: usize = 64;
+
+/// The limit on the length of a library's name (`NAME_MAX`).
+const LONGEST_LIBRARY: usize = 255;
 
 /// Gives parts of a file by position.
 pub trait FileParts {
     /// Returns `length` bytes from `offset`; `None` if the file is shorter or cannot be read.
     fn read_part(&mut self, offset: u64, length: usize) -> Option<Vec<u8>>;
+
+    /// Whether a limit of the caller was reached, of time or of size. The reader then gives up.
+    fn is_exhausted(&self) -> bool {
+        false
+    }
 }
 
 impl FileParts for &[u8] {
@@ -56,8 +72,6 @@ pub struct ElfFile {
     pub libc: Libc,
     /// The id of its build (`NT_GNU_BUILD_ID`), if it has one.
     pub build_id: Option<Box<[u8]>>,
-    /// The libraries that it needs (`DT_NEEDED`).
-    pub libraries: Vec<Box<str>>,
     /// The functions of libc that it imports, or that Go linked into it, as far as [`wrappers`](super::wrappers) knows
     /// them.
     pub imports: BTreeSet<Box<str>>,
@@ -66,34 +80,49 @@ pub struct ElfFile {
 }
 
 impl ElfFile {
-    /// Reads the facts; `None` if the file is no ELF file, or a broken one.
+    /// Reads the facts; `None` if the file is no ELF file, a broken one, or one that exceeds a limit: a part of its
+    /// imports would look like all of them.
     pub fn read(file: &mut impl FileParts) -> Option<Self> {
         let header = read_header(file)?;
         let segments = read_segments(file, &header);
         let sections = Sections::read(file, &header);
         let interpreter = segments.iter().find(|segment| segment.p_type == PT_INTERP);
         let interpreter = interpreter.and_then(|segment| read(file, segment.p_offset, segment.p_filesz, LARGEST_NOTE));
-        let libraries = sections.read_libraries(file, &header);
+        let libraries = sections.read_libraries(file, &header)?;
         let has_musl = |name: &[u8]| name.windows(4).any(|part| part == b"musl");
-        let is_musl = interpreter.as_deref().is_some_and(has_musl)
-            || libraries.iter().any(|library| library.starts_with("libc.musl-"));
-        let mut imports = sections.read_imports(file, &header);
-        imports.extend(sections.read_go_functions(file));
-        Some(Self {
+        let is_musl = interpreter.as_deref().is_some_and(has_musl) || libraries.has_musl;
+        let mut imports = sections.read_imports(file, &header)?;
+        imports.extend(sections.read_go_functions(file)?);
+        let facts = Self {
             abi: find_abi(&header),
             libc: if is_musl { Libc::Musl } else { Libc::Glibc },
             build_id: segments.iter().find_map(|segment| read_build_id(file, &header, segment)),
-            is_static: interpreter.is_none() && libraries.is_empty(),
-            libraries,
+            is_static: interpreter.is_none() && !libraries.has_any,
             imports,
-        })
+        };
+        (!file.is_exhausted()).then_some(facts)
     }
+}
+
+/// The libraries that a file needs (`DT_NEEDED`).
+#[derive(Debug, Default)]
+struct Libraries {
+    has_any: bool,
+    /// Whether one of them is musl's libc.
+    has_musl: bool,
 }
 
 /// Reads a part whose size the file states, up to a limit.
 fn read(file: &mut impl FileParts, offset: u64, size: u64, most: u64) -> Option<Vec<u8>> {
     let size = usize::try_from(size).ok().filter(|_| size <= most)?;
     file.read_part(offset, size)
+}
+
+/// Returns the string at a position of a table; `None` if it is longer than a limit.
+fn string_at(strings: &[u8], at: u64, longest: usize) -> Option<&str> {
+    let rest = strings.get(usize::try_from(at).ok()?..)?;
+    let start = rest.get(..=longest).unwrap_or(rest);
+    str::from_utf8(start.get(..memchr::memchr(0, start)?)?).ok()
 }
 
 fn read_header(file: &mut impl FileParts) -> Option<FileHeader<AnyEndian>> {
@@ -164,57 +193,69 @@ impl Sections {
         Self { names: names.unwrap_or_default(), headers }
     }
 
-    /// Reads the first table of a kind, and the strings that it refers to.
+    /// Reads the first table of a kind, and the strings that it refers to: both are empty if the file has no such table.
     fn read_table(&self, file: &mut impl FileParts, kind: u32) -> Option<(Vec<u8>, Vec<u8>)> {
-        let table = self.headers.iter().find(|section| section.sh_type == kind)?;
+        let Some(table) = self.headers.iter().find(|section| section.sh_type == kind) else {
+            return Some((Vec::new(), Vec::new()));
+        };
         let strings = self.headers.get(usize::try_from(table.sh_link).ok()?)?;
         let table = read(file, table.sh_offset, table.sh_size, LARGEST_TABLE)?;
         Some((table, read(file, strings.sh_offset, strings.sh_size, LARGEST_TABLE)?))
     }
 
-    fn read_libraries(&self, file: &mut impl FileParts, header: &FileHeader<AnyEndian>) -> Vec<Box<str>> {
-        let Some((table, strings)) = self.read_table(file, SHT_DYNAMIC) else { return Vec::new() };
-        let strings = StringTable::new(&strings);
+    fn read_libraries(&self, file: &mut impl FileParts, header: &FileHeader<AnyEndian>) -> Option<Libraries> {
+        let (table, strings) = self.read_table(file, SHT_DYNAMIC)?;
         let entries = DynamicTable::new(header.endianness, header.class, &table);
-        let needed = entries.iter().filter(|entry| entry.d_tag == DT_NEEDED);
-        let names = needed.filter_map(|entry| strings.get(usize::try_from(entry.d_val()).ok()?).ok());
+        let entries = entries.iter().take(MOST_SYMBOLS).take_while(|entry| entry.d_tag != DT_NULL);
+        let needed = entries.filter(|entry| entry.d_tag == DT_NEEDED).take(MOST_LIBRARIES);
+        let mut libraries = Libraries::default();
         // A name with a slash is a path, which the linker takes as it is; no distribution has such libraries.
-        names.filter(|name| !name.is_empty() && !name.contains('/')).take(MOST_LIBRARIES).map(Into::into).collect()
+        for name in needed.filter_map(|entry| string_at(&strings, entry.d_val(), LONGEST_LIBRARY)) {
+            libraries.has_any |= !name.is_empty() && !name.contains('/');
+            libraries.has_musl |= name.starts_with("libc.musl-") && !name.contains('/');
+        }
+        Some(libraries)
     }
 
     /// Returns the undefined functions that are wrappers of calls.
-    fn read_imports(&self, file: &mut impl FileParts, header: &FileHeader<AnyEndian>) -> BTreeSet<Box<str>> {
-        let Some((table, strings)) = self.read_table(file, SHT_DYNSYM) else { return BTreeSet::new() };
-        let strings = StringTable::new(&strings);
+    fn read_imports(&self, file: &mut impl FileParts, header: &FileHeader<AnyEndian>) -> Option<BTreeSet<Box<str>>> {
+        let (table, strings) = self.read_table(file, SHT_DYNSYM)?;
         let symbols = SymbolTable::new(header.endianness, header.class, &table);
-        let is_import = |kind: u8| matches!(kind, STT_FUNC | STT_NOTYPE | STT_GNU_IFUNC);
-        let undefined = symbols.iter().filter(|symbol| symbol.st_shndx == SHN_UNDEF && is_import(symbol.st_symtype()));
-        let names = undefined.filter_map(|symbol| strings.get(usize::try_from(symbol.st_name).ok()?).ok());
-        names.filter(|name| is_wrapper(name)).map(Into::into).collect()
+        let mut found = BTreeSet::new();
+        for (index, symbol) in symbols.iter().enumerate() {
+            if index >= MOST_SYMBOLS || file.is_exhausted() {
+                return None;
+            }
+            let is_function = matches!(symbol.st_symtype(), STT_FUNC | STT_NOTYPE | STT_GNU_IFUNC);
+            if symbol.st_shndx == SHN_UNDEF && is_function {
+                let name = string_at(&strings, symbol.st_name.into(), LONGEST_FUNCTION);
+                found.extend(name.filter(|name| is_wrapper(name)).map(Into::into));
+            }
+        }
+        Some(found)
     }
 
     /// Returns the functions of Go's packages `syscall` and `x/sys/unix` that are wrappers of calls. Go's linker keeps
     /// only functions that the program can reach, and `.gopclntab` names these in every program, also a stripped one.
-    fn read_go_functions(&self, file: &mut impl FileParts) -> BTreeSet<Box<str>> {
-        const PACKAGES: [&str; 2] = ["syscall.", "golang.org/x/sys/unix."];
-        let names = StringTable::new(&self.names);
+    fn read_go_functions(&self, file: &mut impl FileParts) -> Option<BTreeSet<Box<str>>> {
+        const PACKAGES: [&str; 2] = ["\0syscall.", "\0golang.org/x/sys/unix."];
         let is_table = |section: &&SectionHeader| {
-            let name = usize::try_from(section.sh_name).ok().and_then(|at| names.get(at).ok());
+            let name = string_at(&self.names, section.sh_name.into(), LONGEST_FUNCTION);
             section.sh_type == SHT_PROGBITS && matches!(name, Some(".gopclntab" | ".data.rel.ro.gopclntab"))
         };
-        let Some(table) = self.headers.iter().find(is_table) else { return BTreeSet::new() };
-        let Some(table) = read(file, table.sh_offset, table.sh_size, LARGEST_GO_TABLE) else { return BTreeSet::new() };
         let mut found = BTreeSet::new();
+        let Some(table) = self.headers.iter().find(is_table) else { return Some(found) };
+        let table = read(file, table.sh_offset, table.sh_size, LARGEST_GO_TABLE)?;
         for package in PACKAGES {
-            for at in memchr::memmem::find_iter(&table, package.as_bytes()) {
-                let rest = table.get(at + package.len()..).unwrap_or_default();
-                let length = rest.iter().take(32).position(|byte| *byte == 0).unwrap_or(0);
-                let is_whole = at.checked_sub(1).is_some_and(|before| table.get(before) == Some(&0));
-                let name = rest.get(..length).and_then(|name| str::from_utf8(name).ok()).filter(|_| is_whole);
+            for (index, at) in memchr::memmem::find_iter(&table, package.as_bytes()).enumerate() {
+                if index >= MOST_GO_FUNCTIONS || file.is_exhausted() {
+                    return None;
+                }
+                let name = string_at(&table, (at + package.len()) as u64, LONGEST_FUNCTION);
                 let name = name.map(str::to_ascii_lowercase);
                 found.extend(name.filter(|name| is_wrapper(name)).map(String::into_boxed_str));
             }
         }
-        found
+        Some(found)
     }
 }

@@ -1,13 +1,17 @@
 //! Reads built and broken ELF files.
 
 use super::elf_file::ElfFile;
-use super::{Libc, Program, ProgramImage};
+use super::{FileParts, Libc, Program, ProgramImage};
 use crate::syscalls::Abi;
 use proptest::prelude::*;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 /// Builds a small 64-bit executable for x86-64, with section headers, that imports functions and needs libraries.
 fn build(imports: &[&str], libraries: &[&str], interpreter: &str) -> Vec<u8> {
     let mut strings = vec![0];
+    let interpreter = if interpreter.is_empty() { Vec::new() } else { [interpreter.as_bytes(), b"\0"].concat() };
+    let interpreter_kind = if interpreter.is_empty() { 0u32 } else { 3 };
     let mut add = |text: &str| {
         let at = strings.len();
         strings.extend(text.bytes().chain([0]));
@@ -27,7 +31,6 @@ fn build(imports: &[&str], libraries: &[&str], interpreter: &str) -> Vec<u8> {
         dynamic.extend(name.to_le_bytes());
     }
     let note = [&4u32.to_le_bytes()[..], &3u32.to_le_bytes(), &3u32.to_le_bytes(), b"GNU\0", &[1, 2, 3, 0]].concat();
-    let interpreter = [interpreter.as_bytes(), b"\0"].concat();
     let mut file = vec![0; 64 + 2 * 56];
     let mut place = |part: &[u8]| {
         let at = file.len() as u64;
@@ -45,7 +48,7 @@ fn build(imports: &[&str], libraries: &[&str], interpreter: &str) -> Vec<u8> {
         header[40..44].copy_from_slice(&link.to_le_bytes());
         file.extend(header);
     }
-    for (index, (kind, (offset, size))) in [(4u32, note), (3, interpreter)].into_iter().enumerate() {
+    for (index, (kind, (offset, size))) in [(4u32, note), (interpreter_kind, interpreter)].into_iter().enumerate() {
         let at = 64 + index * 56;
         file[at..at + 4].copy_from_slice(&kind.to_le_bytes());
         file[at + 8..at + 16].copy_from_slice(&offset.to_le_bytes());
@@ -74,7 +77,7 @@ fn imports_libraries_and_build_id_are_read() {
     let imports: Vec<&str> = file.imports.iter().map(AsRef::as_ref).collect();
     assert_eq!(imports, ["__send_chk", "accept4", "open64"], "only functions that make calls");
     assert_eq!((file.abi, file.libc, file.is_static), (Some(Abi::X86_64), Libc::Glibc, false));
-    assert_eq!((file.build_id.as_deref(), &*file.libraries), (Some(&[1, 2, 3][..]), &["libc.so.6".into()][..]));
+    assert_eq!(file.build_id.as_deref(), Some(&[1, 2, 3][..]));
     let program = Program { path: b"/usr/bin/x".as_slice().into(), image: ProgramImage::Native(file) };
     let calls: Vec<&str> = program.imported_calls().map(|(_, imported)| imported.call).collect();
     assert_eq!((program.name(), &*calls), (&b"x"[..], &["sendto", "accept4", "openat"][..]));
@@ -85,6 +88,85 @@ fn libc_is_that_of_the_interpreter() {
     let musl = read(&build(&["open"], &["libc.musl-x86_64.so.1"], "/lib/ld-musl-x86_64.so.1")).unwrap();
     assert_eq!(musl.libc, Libc::Musl);
     assert!(read(&build(&[], &["libc.so"], "/lib/ld-musl-x86_64.so.1")).unwrap().libc == Libc::Musl);
+}
+
+/// A file whose reader reaches the time limit after some questions about it.
+struct Late<'a> {
+    bytes: &'a [u8],
+    questions_left: Cell<usize>,
+}
+
+impl FileParts for Late<'_> {
+    fn read_part(&mut self, offset: u64, length: usize) -> Option<Vec<u8>> {
+        (&mut &*self.bytes).read_part(offset, length)
+    }
+
+    fn is_exhausted(&self) -> bool {
+        let left = self.questions_left.get();
+        self.questions_left.set(left.saturating_sub(1));
+        left == 0
+    }
+}
+
+#[test]
+fn name_is_read_up_to_its_longest_length_only() {
+    let long = format!("{}read", "_".repeat(300));
+    let file = read(&build(&[&long, "accept4"], &[&format!("libc.musl-{long}")], "")).unwrap();
+    assert_eq!((file.imports.len(), file.libc, file.is_static), (1, Libc::Glibc, true));
+    assert!(!read(&build(&[], &["libc.so.6"], "")).unwrap().is_static);
+}
+
+#[test]
+fn many_symbols_with_one_endless_name_are_read_at_once() {
+    let endless = "a".repeat(1 << 20);
+    let mut file = build(&[&endless], &[], "/lib/ld.so");
+    let sections = file.len() - 4 * 64;
+    let symbols = file.len() as u64;
+    for _ in 0..100_000 {
+        file.extend([1, 0, 0, 0, 0x12, 0, 0, 0]);
+        file.extend([0; 16]);
+    }
+    file[sections + 2 * 64 + 24..][..8].copy_from_slice(&symbols.to_le_bytes());
+    file[sections + 2 * 64 + 32..][..8].copy_from_slice(&2_400_000u64.to_le_bytes());
+    let start = Instant::now();
+    assert!(read(&file).unwrap().imports.is_empty());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[test]
+fn file_that_exceeds_the_time_limit_shows_nothing() {
+    let file = build(&["accept4", "bind"], &["libc.so.6"], "/lib/ld.so");
+    let read_late = |questions| {
+        ElfFile::read(&mut Late { bytes: &file, questions_left: Cell::new(questions) }).map(|file| file.imports.len())
+    };
+    assert_eq!([0, 1, 3, 4].map(read_late), [None, None, None, Some(2)]);
+}
+
+#[test]
+fn go_table_is_read_up_to_its_limits() {
+    let with_go = |table: &[u8]| {
+        let mut file = build(&[], &[], "");
+        let sections = file.len() - 4 * 64;
+        let (names, at) = (file.len() as u64, file.len() as u64 + 12);
+        file.extend(b"\0.gopclntab\0");
+        file.truncate(names as usize + 12);
+        file.extend(table);
+        let mut set = |index: usize, name: u32, kind: u32, offset: u64, size: u64| {
+            let header = &mut file[sections + index * 64..][..64];
+            header[..4].copy_from_slice(&name.to_le_bytes());
+            header[4..8].copy_from_slice(&kind.to_le_bytes());
+            header[24..32].copy_from_slice(&offset.to_le_bytes());
+            header[32..40].copy_from_slice(&size.to_le_bytes());
+        };
+        set(1, 0, 3, names, 12);
+        set(2, 1, 1, at, table.len() as u64);
+        set(3, 0, 0, 0, 0);
+        file
+    };
+    let read_imports = |table: &[u8]| read(&with_go(table)).map(|file| file.imports.into_iter().collect::<Vec<_>>());
+    let named = b"\0syscall.Accept4\0xsyscall.bind\0golang.org/x/sys/unix.Socket\0";
+    assert_eq!(read_imports(named).unwrap(), [Box::from("accept4"), "socket".into()]);
+    assert_eq!(read_imports(&b"\0syscall.".repeat(20_001)), None);
 }
 
 #[test]

@@ -65,7 +65,6 @@ fn program(path: &str, imports: &[&str]) -> Program {
         abi: Some(Abi::X86_64),
         libc: Libc::Glibc,
         build_id: None,
-        libraries: Vec::new(),
         imports: imports.iter().map(|name| (*name).into()).collect(),
         is_static: false,
     };

@@ -192,7 +192,6 @@ fn imports(name: &str) -> Vec<Program> {
         abi: Some(Abi::X86_64),
         libc: Libc::Glibc,
         build_id: None,
-        libraries: Vec::new(),
         imports: functions.map(Into::into).collect(),
         is_static: false,
     };
