@@ -1,17 +1,20 @@
 //! Reads the executables of a unit: those that its command lines name, and those in its records.
 //!
 //! The caller's own rights decide which files are readable. Size and time are limited, and any file may be hostile.
-//! A file that the unit's processes could have written is no evidence, unless a command line names it.
+//! A file that the unit's processes could have written or swapped is no evidence, nor one outside the root directory
+//! that they see.
 
 use crate::diagnosis::{Situation, is_before_exec};
 use crate::incidents::Incident;
-use crate::policy::Settings;
 use crate::policy::launched::find_launched;
+use crate::policy::program_path::below_usr;
+use crate::policy::{ProgramSettings, Settings};
 use crate::programs::interpreter::{find_interpreter, is_interpreter};
 use crate::programs::{ElfFile, FileParts, Program, ProgramImage};
 use crate::unit_files::executables::BINARIES;
 use crate::unit_files::regular_file;
 use crate::unit_files::rooted::RootedTree;
+use crate::units::Manager;
 use std::ffi::OsStr;
 use std::fs;
 use std::fs::{File, Metadata};
@@ -38,11 +41,18 @@ const MOST_INTERPRETERS: usize = 3;
 /// The permission bits that let others than the owner write a file.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
+/// The permission bits of a directory in which anyone can swap a file, and the bit that prevents it (`inode(7)`).
+const WRITABLE_BY_ANYONE: u32 = 0o002;
+const STICKY: u32 = 0o1000;
+
+/// The limit of links from a path to its file.
+const MOST_LINKS: usize = 40;
+
 /// Reads the executables of a unit into its situation: of the files below `root`, and of the unit's running processes if
 /// `root` is this machine's.
-pub(crate) fn read_programs(situation: &mut Situation, root: &Path, incidents: &[Incident]) {
+pub(crate) fn read_programs(situation: &mut Situation, manager: Manager, root: &Path, incidents: &[Incident]) {
     let settings = &situation.policy.settings;
-    let mut reader = ProgramReader::new(root, settings);
+    let mut reader = ProgramReader::new(root, manager, settings);
     for command in settings.commands().iter().filter(|one| one.key.starts_with("ExecStart") && !one.privileged) {
         let launched = find_launched(&command.program, &command.arguments);
         for program in std::iter::once(&*command.program).chain(launched.iter().map(String::as_str)) {
@@ -58,12 +68,22 @@ pub(crate) fn read_programs(situation: &mut Situation, root: &Path, incidents: &
 /// Reads executables until a limit is reached.
 struct ProgramReader<'a> {
     root: &'a Path,
-    /// The root directory of the unit's processes, if the unit has one of its own.
+    /// The directory that the unit's processes see as `/`; `None` if it is out of reach.
     own_root: Option<PathBuf>,
-    /// The owner of the root: a tree that was copied from another machine belongs to the user who copied it.
-    owner: Option<u32>,
+    /// The users whose files count: root, the owner of the root (a tree that was copied from another machine belongs to
+    /// the user who copied it), and the user of a user's unit.
+    trusted: Vec<u32>,
     programs: Vec<Program>,
     limits: ReadLimits,
+}
+
+/// A file that was opened for reading.
+struct OpenedFile {
+    /// The path, with links resolved.
+    resolved: PathBuf,
+    file: File,
+    /// Whether only trusted users can write or swap it.
+    is_protected: bool,
 }
 
 /// How much may still be read.
@@ -73,16 +93,16 @@ struct ReadLimits {
 }
 
 impl<'a> ProgramReader<'a> {
-    fn new(root: &'a Path, settings: &Settings) -> Self {
-        let directory = settings.program().root_directory.as_deref().filter(|path| !path.contains('%'));
-        let own_root = directory.and_then(|path| {
-            let tree = RootedTree::new(root);
-            Some(tree.host_path(&tree.resolve(Path::new(path)).ok()?))
-        });
+    fn new(root: &'a Path, manager: Manager, settings: &Settings) -> Self {
+        let owner = fs::metadata(root).ok().map(|root| root.uid());
+        let user = match manager {
+            Manager::System => None,
+            Manager::User(uid) => Some(uid),
+        };
         Self {
             root,
-            own_root,
-            owner: fs::metadata(root).ok().map(|root| root.uid()),
+            own_root: find_own_root(root, settings.program()),
+            trusted: std::iter::once(0).chain(owner).chain(user).collect(),
             programs: Vec::new(),
             limits: ReadLimits { bytes: MOST_BYTES, until: Instant::now() + LONGEST },
         }
@@ -99,8 +119,7 @@ impl<'a> ProgramReader<'a> {
         } else if let Some(found) = self.search(program)
             && !self.has(found.0.as_os_str().as_bytes())
         {
-            let path = found.0.clone();
-            self.add(path.as_os_str().as_bytes(), Some(found));
+            self.add(found.0.as_os_str().as_bytes(), Some(found.1));
         }
     }
 
@@ -110,8 +129,10 @@ impl<'a> ProgramReader<'a> {
         if !path.starts_with(b"/") || self.has(path) {
             return;
         }
-        let file = self.open_running(exe, pid).or_else(|| self.open(Path::new(OsStr::from_bytes(path))));
-        let file = file.filter(|(_, file)| file.metadata().is_ok_and(|metadata| self.is_protected(&metadata)));
+        // The kernel records a resolved path: a link is another file, which replaced the executable.
+        let is_same = |file: &OpenedFile| below_usr(file.resolved.as_os_str().as_bytes()) == below_usr(exe);
+        let by_path = || self.open(Path::new(OsStr::from_bytes(exe))).filter(is_same);
+        let file = self.open_running(exe, pid).or_else(by_path);
         self.add(path, file);
     }
 
@@ -119,39 +140,65 @@ impl<'a> ProgramReader<'a> {
         self.programs.len() >= MOST_PROGRAMS || self.programs.iter().any(|program| *program.path == *path)
     }
 
-    /// Whether only root, or the owner of the root, can write a file.
+    /// Whether only trusted users can write a file.
     fn is_protected(&self, file: &Metadata) -> bool {
-        (file.uid() == 0 || Some(file.uid()) == self.owner) && file.mode() & WRITABLE_BY_OTHERS == 0
+        self.trusted.contains(&file.uid()) && file.mode() & WRITABLE_BY_OTHERS == 0
     }
 
-    /// Opens a file as the unit's processes see it. Returns the path with links resolved as well.
-    fn open(&self, path: &Path) -> Option<(PathBuf, File)> {
-        let roots = self.own_root.iter().map(PathBuf::as_path).chain([self.root]);
-        roots.map(RootedTree::new).find_map(|tree| {
-            let resolved = tree.resolve(path).ok()?;
-            Some((resolved.clone(), regular_file::open(&tree.host_path(&resolved)).ok()?))
+    /// Whether only trusted users can swap a directory or link of a path, from the root to the file.
+    fn is_path_protected(&self, tree: RootedTree<'_>, path: &Path) -> bool {
+        let mut path = path.to_owned();
+        for _ in 0..MOST_LINKS {
+            let are_protected = path.ancestors().all(|part| self.is_entry_protected(tree, part));
+            let Some(parent) = path.parent().filter(|_| are_protected) else { return false };
+            match (tree.read_link(&path), tree.resolve(parent)) {
+                (Ok(None), _) => return true,
+                (Ok(Some(target)), Ok(parent)) => path = parent.join(target),
+                _ => return false,
+            }
+        }
+        false
+    }
+
+    fn is_entry_protected(&self, tree: RootedTree<'_>, path: &Path) -> bool {
+        let Some((parent, name)) = path.parent().zip(path.file_name()) else { return true };
+        let Ok(parent) = tree.resolve(parent) else { return false };
+        fs::symlink_metadata(tree.host_path(&parent.join(name))).is_ok_and(|entry| {
+            let can_be_swapped = entry.is_dir() && entry.mode() & (WRITABLE_BY_ANYONE | STICKY) == WRITABLE_BY_ANYONE;
+            self.trusted.contains(&entry.uid()) && !can_be_swapped
         })
     }
 
-    /// Opens the executable of a running process, which may be in a file system of its own.
-    fn open_running(&self, exe: &[u8], pid: u32) -> Option<(PathBuf, File)> {
-        let link = PathBuf::from(format!("/proc/{pid}/exe"));
-        let target = fs::read_link(&link).ok().filter(|_| self.root == Path::new("/") && pid != 0)?;
-        (target.as_os_str().as_bytes() == exe).then_some(())?;
-        Some((target, regular_file::open(&link).ok()?))
+    /// Opens a file as the unit's processes see it.
+    fn open(&self, path: &Path) -> Option<OpenedFile> {
+        let tree = RootedTree::new(self.own_root.as_deref()?);
+        let resolved = tree.resolve(path).ok()?;
+        let file = regular_file::open(&tree.host_path(&resolved)).ok()?;
+        let is_protected = self.is_protected(&file.metadata().ok()?) && self.is_path_protected(tree, path);
+        Some(OpenedFile { resolved, file, is_protected })
     }
 
-    /// Searches the directories in which systemd and shells look for a program.
-    fn search(&self, name: &str) -> Option<(PathBuf, File)> {
+    /// Opens the executable of a running process, which may be in a file system of its own.
+    fn open_running(&self, exe: &[u8], pid: u32) -> Option<OpenedFile> {
+        let link = PathBuf::from(format!("/proc/{pid}/exe"));
+        let resolved = fs::read_link(&link).ok().filter(|_| self.root == Path::new("/") && pid != 0)?;
+        (resolved.as_os_str().as_bytes() == exe).then_some(())?;
+        let file = regular_file::open(&link).ok()?;
+        let is_protected = self.is_protected(&file.metadata().ok()?);
+        Some(OpenedFile { resolved, file, is_protected })
+    }
+
+    /// Searches the directories in which systemd and shells look for a program. Returns its path, without links resolved.
+    fn search(&self, name: &str) -> Option<(PathBuf, OpenedFile)> {
         let paths = BINARIES.iter().map(|directory| Path::new(directory).join(name));
         paths
             .filter(|_| !name.is_empty() && !name.contains('/'))
-            .find_map(|path| Some((path.clone(), self.open(&path)?.1)))
+            .find_map(|path| Some((path.clone(), self.open(&path)?)))
     }
 
-    fn add(&mut self, path: &[u8], file: Option<(PathBuf, File)>) {
+    fn add(&mut self, path: &[u8], file: Option<OpenedFile>) {
         let (path, image) = match file {
-            Some((resolved, file)) => self.read(path, resolved, file),
+            Some(file) => self.read(path, file),
             None => (path.into(), ProgramImage::Unread),
         };
         let build = |image: &ProgramImage| match image {
@@ -166,21 +213,29 @@ impl<'a> ProgramReader<'a> {
     }
 
     /// Reads an executable. For a script, reads its interpreter.
-    fn read(&mut self, path: &[u8], mut resolved: PathBuf, mut file: File) -> (Box<[u8]>, ProgramImage) {
+    fn read(&mut self, path: &[u8], mut opened: OpenedFile) -> (Box<[u8]>, ProgramImage) {
         let mut path: Box<[u8]> = path.into();
+        let mut is_general = false;
         for _ in 0..MOST_INTERPRETERS {
             let mut start = vec![0; usize::try_from(SCRIPT_START).unwrap_or_default()];
-            let length = file.read_at(&mut start, 0).unwrap_or_default();
-            let Some((interpreter, argument)) = find_interpreter(start.get(..length).unwrap_or_default()) else {
-                break;
-            };
+            let length = opened.file.read_at(&mut start, 0).unwrap_or_default();
+            let named = find_interpreter(start.get(..length).unwrap_or_default()).filter(|_| opened.is_protected);
+            let Some((interpreter, argument)) = named else { break };
             let by_name = argument.filter(|_| interpreter.ends_with("/env"));
-            let found = by_name.map_or_else(|| self.open(Path::new(interpreter)), |name| self.search(name));
+            let found = match by_name {
+                Some(name) => self.search(name).map(|(_, file)| file),
+                None => self.open(Path::new(interpreter)),
+            };
             path = by_name.unwrap_or(interpreter).as_bytes().into();
             let Some(found) = found else { return (path, ProgramImage::Unread) };
-            (resolved, file) = found;
+            opened = found;
+            is_general = true;
         }
-        let is_general = is_interpreter(&path) || is_interpreter(resolved.as_os_str().as_bytes());
+        let OpenedFile { resolved, file, is_protected } = opened;
+        if !is_protected {
+            return (path, ProgramImage::Unread);
+        }
+        is_general |= is_interpreter(&path) || is_interpreter(resolved.as_os_str().as_bytes());
         let length = file.metadata().map_or(0, |metadata| metadata.len());
         let image =
             match ElfFile::read(&mut LimitedFile { file, length, limits: &mut self.limits, is_too_large: false }) {
@@ -191,6 +246,17 @@ impl<'a> ProgramReader<'a> {
             };
         (path, image)
     }
+}
+
+/// Returns the directory that a unit's processes see as `/`; `None` for an image, and for a directory that is unknown.
+fn find_own_root(root: &Path, program: &ProgramSettings) -> Option<PathBuf> {
+    if program.has_root_image {
+        return None;
+    }
+    let Some(path) = program.root_directory.as_deref() else { return Some(root.to_owned()) };
+    let tree = RootedTree::new(root);
+    let is_known = path.starts_with('/') && !path.contains('%');
+    is_known.then(|| tree.resolve(Path::new(path)).ok().map(|path| tree.host_path(&path))).flatten()
 }
 
 /// A file that is read within limits.
@@ -233,17 +299,21 @@ mod tests {
 
     /// Reads the programs of a unit with these lines below a root that has the test's own executable as `/usr/bin/own`.
     fn programs(root: &Path, lines: &str, exes: &[&str]) -> Vec<Program> {
+        programs_under(Manager::System, root, lines, exes)
+    }
+
+    fn programs_under(manager: Manager, root: &Path, lines: &str, exes: &[&str]) -> Vec<Program> {
         let file = UnitFile::parse(Path::new("x.service"), format!("[Service]\n{lines}\n").as_bytes());
         let settings = Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new());
         let policy = Policy::new(settings, &Groups::embedded().with_native(Abi::X86_64));
         let drop_in = PathBuf::from("/etc/systemd/system/x.service.d/zz-harden-why.conf");
         let mut situation = Situation { policy, drop_in, history: None, programs: Vec::new() };
-        let mut reader = ProgramReader::new(root, &situation.policy.settings);
+        let mut reader = ProgramReader::new(root, manager, &situation.policy.settings);
         for exe in exes {
             reader.add_recorded(exe.as_bytes(), 0);
         }
         let recorded = reader.programs;
-        read_programs(&mut situation, root, &[]);
+        read_programs(&mut situation, manager, root, &[]);
         situation.programs.into_iter().chain(recorded).collect()
     }
 
@@ -292,8 +362,67 @@ mod tests {
     }
 
     #[test]
+    fn file_outside_the_units_root_is_no_evidence() {
+        let root = machine();
+        for setting in
+            ["RootImage=/srv/x.raw", "RootDirectory=/srv/jail", "RootDirectory=/srv/%i", "RootDirectory=jail"]
+        {
+            let lines = format!("{setting}\nExecStart=/usr/bin/own\nExecStartPre=own");
+            let found = describe(&programs(root.path(), &lines, &["/usr/bin/python3.11"]));
+            assert_eq!(found, ["/usr/bin/own unread", "/usr/bin/python3.11 unread"], "{setting}");
+        }
+        fs::write(root.path().join("srv/jail/usr/bin/script"), "#!/usr/bin/own\n").unwrap();
+        let script = programs(root.path(), "RootDirectory=/srv/jail\nExecStart=/usr/bin/script", &[]);
+        assert_eq!(describe(&script), ["/usr/bin/own unread"]);
+    }
+
+    #[test]
+    fn command_that_the_units_user_can_write_or_swap_is_no_evidence() {
+        let root = machine();
+        let home = root.path().join("home/u");
+        fs::create_dir_all(&home).unwrap();
+        symlink("/usr/bin/own", home.join("link")).unwrap();
+        fs::copy(root.path().join("tmp/evil"), home.join("app")).unwrap();
+        fs::write(root.path().join("usr/bin/script"), "#!/home/u/app\n").unwrap();
+        let kinds = |manager| {
+            ["app", "link"].map(|name| {
+                describe(&programs_under(manager, root.path(), &format!("ExecStart=/home/u/{name}"), &[])).concat()
+            })
+        };
+        assert_eq!(kinds(Manager::System), ["/home/u/app native", "/home/u/link native"]);
+        fs::set_permissions(&home, fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(kinds(Manager::System), ["/home/u/app unread", "/home/u/link unread"]);
+        fs::set_permissions(&home, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(home.join("app"), fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(kinds(Manager::System), ["/home/u/app unread", "/home/u/link native"]);
+        assert_eq!(describe(&programs(root.path(), "ExecStart=/usr/bin/script", &[])), ["/home/u/app unread"]);
+        if nix::unistd::geteuid().is_root() {
+            fs::set_permissions(home.join("app"), fs::Permissions::from_mode(0o755)).unwrap();
+            for path in [home.join("app"), home.join("link")] {
+                std::os::unix::fs::lchown(path, Some(1234), None).unwrap();
+            }
+            assert_eq!(kinds(Manager::System), ["/home/u/app unread", "/home/u/link unread"]);
+            assert_eq!(kinds(Manager::User(1234)), ["/home/u/app native", "/home/u/link native"]);
+        }
+    }
+
+    #[test]
+    fn recorded_executable_that_was_replaced_is_no_evidence() {
+        let root = machine();
+        symlink("/usr/bin/own", root.path().join("usr/bin/link")).unwrap();
+        for exe in ["/usr/bin/link", "/usr/bin/link (deleted)", "/usr/bin/own (deleted)"] {
+            let path = exe.strip_suffix(" (deleted)").unwrap_or(exe);
+            assert_eq!(describe(&programs(root.path(), "", &[exe])), [format!("{path} unread")], "{exe}");
+        }
+        assert_eq!(describe(&programs(root.path(), "", &["/bin/own"])), ["/bin/own native"]);
+    }
+
+    #[test]
     fn script_leads_to_its_interpreter() {
         let root = machine();
+        fs::write(root.path().join("usr/bin/own-script"), "#!/usr/bin/own\n").unwrap();
+        let own = programs(root.path(), "ExecStart=/usr/bin/own-script", &[]);
+        assert_eq!(describe(&own), ["/usr/bin/own interpreter"], "whatever runs a script is one");
         symlink("python3.11", root.path().join("usr/bin/python3")).unwrap();
         fs::write(root.path().join("usr/bin/script"), "#!/usr/bin/env python3\n").unwrap();
         fs::write(root.path().join("usr/bin/loop"), "#!/usr/bin/loop\n").unwrap();

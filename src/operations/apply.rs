@@ -94,7 +94,7 @@ impl ApplyPlan {
                 shown_path(&persistent)
             );
         }
-        read_programs(&mut situation, &machine.resolve(Path::new("/")), &incidents);
+        read_programs(&mut situation, unit.manager, &machine.resolve(Path::new("/")), &incidents);
         let path = situation.remedy_path().to_owned();
         let mut present = drop_in::read(&path)?;
         let chosen = match choose(incidents, situation, present.as_deref(), remedy, &unit.name, groups)? {

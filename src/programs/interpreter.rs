@@ -1,17 +1,75 @@
 //! Interpreters: programs whose executable offers what any script can ask for, and the first line of scripts.
 
-/// Interpreters of scripts, without their versions. What such a program imports shows what its language offers.
-const INTERPRETERS: [&str; 22] = [
-    "ash", "awk", "bash", "busybox", "dash", "gawk", "guile", "java", "ksh", "lua", "luajit", "mawk", "mksh", "node",
-    "nodejs", "perl", "php", "pypy", "python", "ruby", "sh", "zsh",
+/// Interpreters of scripts and of bytecode, by the letters before a version or a variant. What such a program imports
+/// shows what its language offers.
+const INTERPRETERS: [&str; 55] = [
+    "R",
+    "Rscript",
+    "ash",
+    "awk",
+    "bash",
+    "beam",
+    "bun",
+    "busybox",
+    "clisp",
+    "csh",
+    "dash",
+    "deno",
+    "dotnet",
+    "elixir",
+    "emacs",
+    "erl",
+    "escript",
+    "expect",
+    "fish",
+    "gawk",
+    "gjs",
+    "groovy",
+    "guile",
+    "ipython",
+    "janet",
+    "java",
+    "jruby",
+    "julia",
+    "ksh",
+    "lua",
+    "luajit",
+    "mawk",
+    "micropython",
+    "mksh",
+    "mono",
+    "node",
+    "nodejs",
+    "nu",
+    "octave",
+    "perl",
+    "php",
+    "pwsh",
+    "pypy",
+    "python",
+    "qjs",
+    "racket",
+    "rbash",
+    "ruby",
+    "sbcl",
+    "sh",
+    "swipl",
+    "tclsh",
+    "tcsh",
+    "wish",
+    "zsh",
 ];
 
-/// Whether a path is that of an interpreter, or of a version of one (`python3.11`).
+/// Native programs whose names begin as an interpreter's. Each has a fixed purpose.
+const NATIVE: [&[u8]; 2] = [b"php-fpm", b"node_exporter"];
+
+/// Whether a path is that of an interpreter, or of a version or a variant of one (`python3.11-dbg`).
 #[must_use]
 pub(crate) fn is_interpreter(path: &[u8]) -> bool {
     let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    let end = name.iter().rposition(|byte| !matches!(byte, b'0'..=b'9' | b'.' | b'-')).map_or(0, |last| last + 1);
-    str::from_utf8(name.get(..end).unwrap_or_default()).is_ok_and(|name| INTERPRETERS.contains(&name))
+    let end = name.iter().position(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'_')).unwrap_or(name.len());
+    let letters = str::from_utf8(name.get(..end).unwrap_or_default()).unwrap_or_default();
+    INTERPRETERS.contains(&letters) && !NATIVE.iter().any(|native| name.starts_with(native))
 }
 
 /// Returns the path of the interpreter that a script's first line names (`execve(2)`), and its first argument:
@@ -35,6 +93,18 @@ mod tests {
         }
         for path in ["/usr/sbin/nginx", "/usr/sbin/php-fpm8.2", "/usr/bin/shred", "", "/usr/bin/"] {
             assert!(!is_interpreter(path.as_bytes()), "{path}");
+        }
+    }
+
+    #[test]
+    fn variant_of_an_interpreter_is_one() {
+        let variants = "perl5.36-x86_64-linux-gnu python3.11-dbg python3.13t php-cgi8.2 bash-static busybox.static pypy3-c \
+                        tclsh8.6 gjs-console fish deno bun beam.smp guile-3.0 dotnet expect R";
+        for name in variants.split_whitespace() {
+            assert!(is_interpreter(format!("/usr/bin/{name}").as_bytes()), "{name}");
+        }
+        for name in ["php-fpm", "Rsync", "pythonic", "shfmt", "node_exporter", "-sh"] {
+            assert!(!is_interpreter(format!("/usr/bin/{name}").as_bytes()), "{name}");
         }
     }
 

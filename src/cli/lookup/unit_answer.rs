@@ -54,7 +54,7 @@ pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, sile
     all_notes.extend(find_missing_filter(&context.managers, unit, &settings).await);
     let LoadedSettings { mut situation, notes, properties, .. } = settings;
     if let Some(situation) = &mut situation {
-        read_programs(situation, Path::new("/"), &incidents);
+        read_programs(situation, unit.manager, Path::new("/"), &incidents);
     }
     all_notes.extend(notes);
     all_notes.extend(truncation_note(complete));

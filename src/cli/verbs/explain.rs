@@ -168,7 +168,7 @@ fn answer_for(
     };
     let (LoadedSettings { mut situation, mut notes, .. }, groups) = machine.load_settings(root, unit, &incidents);
     if let Some(situation) = &mut situation {
-        read_programs(situation, root, &incidents);
+        read_programs(situation, unit.manager, root, &incidents);
     }
     if let Some(situation) = &situation {
         notes.extend(contradiction_note(unit, &incidents, situation));

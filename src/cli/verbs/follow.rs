@@ -350,8 +350,8 @@ impl Follower {
         if !self.json && self.detail != Detail::Full {
             return Ok(line);
         }
-        if let Some(situation) = &mut situation {
-            read_programs(situation, Path::new("/"), std::slice::from_ref(incident));
+        if let Some((situation, unit)) = situation.as_mut().zip(unit.as_ref()) {
+            read_programs(situation, unit.manager, Path::new("/"), std::slice::from_ref(incident));
         }
         let diagnosis = diagnose(vec![incident.clone()], situation.as_ref(), groups);
         let mut answer = Answer::new(unit.as_ref(), &diagnosis, situation.as_ref(), groups, &clock, notes);

@@ -129,8 +129,9 @@ async fn load_unit<M: ServiceManagers>(
         Some(unit) => Some(machine.own_settings(unit, groups).await),
         None => None,
     };
-    if let Some(situation) = settings.as_mut().and_then(|settings| settings.situation.as_mut()) {
-        read_programs(situation, &machine.resolve(Path::new("/")), &[]);
+    let situation = settings.as_mut().and_then(|settings| settings.situation.as_mut());
+    if let Some((situation, unit)) = situation.zip(unit.as_ref()) {
+        read_programs(situation, unit.manager, &machine.resolve(Path::new("/")), &[]);
     }
     TappedUnit { unit, settings }
 }
