@@ -15,7 +15,7 @@ use super::logged_facts::LoggedFacts;
 use super::pasted_units::{PastedUnit, PastedUnitReader};
 use super::record_sink::{LineKind, OnRecord, RecordSink};
 pub(crate) use super::repeats::Novelty;
-use super::strace_text::{StraceReader, TracedCalls};
+use super::strace_text::{StraceReader, TraceLine, TracedCalls};
 use crate::audit::text::escape_excerpt;
 use crate::audit::{Action, Malformed, parse_record};
 use memchr::{memchr, memchr_iter, memmem, memrchr};
@@ -44,7 +44,7 @@ pub(crate) struct LogSummary {
     pub(crate) records: u64,
     /// Further copies of these records.
     pub(crate) repeats: u64,
-    /// Lines and entries that report a death, or of its unit.
+    /// Lines and entries that report a death, or of its unit, and lines of strace that show a denial.
     pub(crate) told: u64,
     /// Lines about something else.
     pub(crate) foreign: u64,
@@ -402,10 +402,10 @@ impl LogReader<'_, '_> {
 
     /// Reads what a line tells that is no record.
     fn read_foreign(&mut self, line: &[u8]) -> LineKind {
-        if !self.traces.read_line(line) && self.sink.deaths.read_line(line) {
-            LineKind::Death
-        } else {
-            LineKind::Foreign
+        match self.traces.read_line(line) {
+            TraceLine::Denial => LineKind::Death,
+            TraceLine::Other if self.sink.deaths.read_line(line) => LineKind::Death,
+            TraceLine::Other | TraceLine::Call => LineKind::Foreign,
         }
     }
 

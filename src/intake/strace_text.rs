@@ -49,6 +49,17 @@ pub(crate) struct TracedTimes {
 /// The calls of a log's strace lines.
 pub(crate) type TracedCalls = BTreeMap<TracedCall, TracedTimes>;
 
+/// What a line is to the reader of strace lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TraceLine {
+    /// A denial, or a part of one.
+    Denial,
+    /// A call that was not denied, or a signal that shows no call.
+    Call,
+    /// No line of strace: another reader may understand it.
+    Other,
+}
+
 /// Reads strace lines.
 #[derive(Debug, Default)]
 pub(super) struct StraceReader {
@@ -74,24 +85,27 @@ impl StraceReader {
         WORDS.iter().any(|words| memmem::find(lines, words).is_some())
     }
 
-    /// Reads a line. Returns whether it needs no other reader.
-    pub(super) fn read_line(&mut self, line: &[u8]) -> bool {
+    /// Reads a line.
+    pub(super) fn read_line(&mut self, line: &[u8]) -> TraceLine {
         let text = String::from_utf8_lossy(line);
         let (pid, event) = strip_prefix(text.trim_end());
         if event.starts_with("+++ killed by SIGSYS") {
             let process = self.process(pid);
             let last = process.last.take().map(|name| Call::named(Abi::native().arch(), &name));
             let call = process.trapped.take().or(last);
-            let is_known = call.is_some();
+            let kind = if call.is_some() { TraceLine::Denial } else { TraceLine::Other };
             self.add(pid, call, TracedOutcome::Kill);
-            return is_known;
+            return kind;
         }
         if let Some(info) = event.strip_prefix("--- SIGSYS {") {
             let call = parse_signal(info);
+            let kind = if call.is_some() { TraceLine::Denial } else { TraceLine::Call };
             self.process(pid).trapped = call;
-            return true;
+            return kind;
         }
-        let Some((name, result)) = parse_call(event).filter(|_| !event.contains("SIGSYS")) else { return false };
+        let Some((name, result)) = parse_call(event).filter(|_| !event.contains("SIGSYS")) else {
+            return TraceLine::Other;
+        };
         if let Some(trapped) = self.process(pid).trapped.take() {
             self.add(pid, Some(trapped), TracedOutcome::Trap);
         }
@@ -104,8 +118,9 @@ impl StraceReader {
         let error = result.strip_prefix("-1 ").and_then(|rest| rest.split(' ').next());
         if let Some(errno) = error.filter(|error| ERRORS.contains(error)).and_then(errno::parse) {
             self.add(pid, Some(Call::named(Abi::native().arch(), name)), TracedOutcome::Errno(errno));
+            return TraceLine::Denial;
         }
-        true
+        TraceLine::Call
     }
 
     fn process(&mut self, pid: u32) -> &mut Traced {
@@ -231,7 +246,7 @@ mod tests {
     #[test]
     fn other_text_is_no_call() {
         for line in ["Nov 23 22:01:02 web a: f(x) failed", "call(me", "x = -1 EPERM (Operation not permitted)", ""] {
-            assert!(!StraceReader::default().read_line(line.as_bytes()), "{line}");
+            assert_eq!(StraceReader::default().read_line(line.as_bytes()), TraceLine::Other, "{line}");
         }
     }
 }

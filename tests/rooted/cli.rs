@@ -365,7 +365,62 @@ fn log_is_explained_from_a_file_or_standard_input() {
     assert!(out(&output).contains("socket  the process was killed by SIGSYS, once"));
     assert!(out(&output).contains("Read 1 line: 1 SECCOMP record."));
     let empty = run(&["explain", "/dev/null"]);
-    assert_eq!((empty.status.code(), out(&empty).as_str()), (Some(0), "Read 0 lines: 0 SECCOMP records.\n"));
+    assert_eq!(
+        (empty.status.code(), out(&empty).as_str()),
+        (
+            Some(0),
+            "No denials in /dev/null.\nRead 0 lines: 0 SECCOMP records.\n\nThe kernel's log and the audit log have the denials \
+             of a machine:\n  journalctl -k | harden-why explain -\n  harden-why explain /var/log/audit/audit.log\n"
+        )
+    );
+}
+
+#[test]
+fn lines_of_strace_with_a_denial_are_not_counted_as_unrelated() {
+    let log = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/strace/log");
+    let answer = json(&run(&["--json", "explain", text(&log)]));
+    assert_eq!((&answer["log"]["told"], &answer["log"]["unrelated"]), (&3.into(), &9.into()), "{}", answer["log"]);
+}
+
+#[test]
+fn root_without_the_settings_says_why_instead_of_asking_for_a_root() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, units) = (dir.path().join("log"), dir.path().join("root/etc/systemd/system"));
+    fs::create_dir_all(&units).unwrap();
+    fs::write(units.join("b.service"), "[Service]\nExecStart=/usr/bin/b\n").unwrap();
+    let root = dir.path().join("root");
+    fs::write(&log, RECORD.replace("/usr/bin/a", "/tmp/x")).unwrap();
+    let help = |more: &[&str]| {
+        let output = run(&[&["explain", text(&log), "--root", text(&root)], more].concat());
+        out(&output).split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let unknown = help(&[]);
+    let why = format!("no single unit below {} runs /tmp/x: add --assume-unit UNIT if you know the unit", text(&root));
+    assert!(unknown.contains(&format!("help: the log names no unit, and {why}")), "{unknown}");
+    let missing = help(&["--assume-unit", "nope"]);
+    let why =
+        format!("help: nope.service has no files below {}: name the root that has them, or another unit", text(&root));
+    assert!(missing.contains(&why), "{missing}");
+    for answer in [unknown, missing] {
+        assert!(!answer.contains("read the unit's settings"), "{answer}");
+    }
+}
+
+#[test]
+fn advice_without_a_daemon_fits_the_verb() {
+    let start = "start it (systemctl start harden-whyd)";
+    let prefix =
+        format!("harden-why: harden-whyd does not answer on the {NO_BUS} bus (No such file or directory): {start}");
+    for (words, ways) in [
+        (&["nginx"][..], ", read a store with --state-dir DIR, or a log with 'harden-why explain FILE'"),
+        (&["check", "nginx"], ", read a store with --state-dir DIR, or a log with --log FILE"),
+        (&["apply", "nginx", "-y"], ", or name a store with --state-dir DIR"),
+        (&["forget", "nginx"], ", or name a store with --state-dir DIR"),
+        (&["follow"], ""),
+    ] {
+        let said = error(&[&["--bus", NO_BUS], words].concat());
+        assert_eq!(said.replace("as root: ", ""), format!("{prefix}{ways}"), "{words:?}");
+    }
 }
 
 #[test]

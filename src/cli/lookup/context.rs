@@ -1,6 +1,6 @@
 //! The resources of every verb that answers for units of this machine.
 
-use super::incident_source::{IncidentScope, IncidentSource, ManagerScope};
+use super::incident_source::{IncidentScope, IncidentSource, ManagerScope, OtherSource};
 use super::sighting_times::SightingTimes;
 use crate::audit::Note;
 use crate::cli::args::{Common, StateDir};
@@ -43,9 +43,14 @@ impl Context {
     ///
     /// # Errors
     /// Neither the daemon nor a store can be read.
-    pub(crate) async fn open(common: &Common, state_dir: &StateDir, local_time: &LocalTime) -> anyhow::Result<Self> {
+    pub(crate) async fn open(
+        common: &Common,
+        state_dir: &StateDir,
+        other: OtherSource,
+        local_time: &LocalTime,
+    ) -> anyhow::Result<Self> {
         let groups = spawn_blocking(syscall_groups::load);
-        let (incidents, notes) = IncidentSource::open(common, state_dir).await?;
+        let (incidents, notes) = IncidentSource::open(common, state_dir, other).await?;
         Ok(Self::collect(incidents, groups, &common.bus, local_time, notes).await)
     }
 

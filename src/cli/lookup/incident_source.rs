@@ -121,6 +121,37 @@ fn summarise(incidents: Vec<Incident>) -> Vec<UnitSummary> {
     by_unit(incidents).into_iter().map(summary).collect()
 }
 
+/// What a verb can read in place of the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OtherSource {
+    /// A store, or a log by the verb `explain`.
+    ExplainLog,
+    /// A store, or a log by the option `--log`.
+    LogOption,
+    /// A store alone.
+    Store,
+    /// Nothing: the verb waits for new denials.
+    Nothing,
+}
+
+/// Returns the error for a daemon that does not answer: why, and what to do.
+pub(crate) fn silent_daemon(bus: &BusAddress, error: &str, other: OtherSource) -> anyhow::Error {
+    // The sentence names the bus already, and the number of an error says no more than its words.
+    let reason = error.strip_prefix("failed to connect to `").and_then(|rest| rest.split_once("`: "));
+    let reason = reason.map_or(error, |(_, reason)| reason);
+    let reason = reason.split(" (os error ").next().unwrap_or_default();
+    let start = format!("start it ({})", root_command("systemctl start harden-whyd"));
+    let ways = match other {
+        OtherSource::ExplainLog => {
+            format!("{start}, read a store with --state-dir DIR, or a log with 'harden-why explain FILE'")
+        }
+        OtherSource::LogOption => format!("{start}, read a store with --state-dir DIR, or a log with --log FILE"),
+        OtherSource::Store => format!("{start}, or name a store with --state-dir DIR"),
+        OtherSource::Nothing => start,
+    };
+    anyhow::anyhow!("harden-whyd does not answer on the {bus} bus ({reason}): {ways}")
+}
+
 /// Returns the error for a directory of `--state-dir` without a store.
 fn no_store(dir: &Path) -> anyhow::Error {
     let what = if dir.is_dir() { "has no store" } else { "is no directory" };
@@ -133,7 +164,11 @@ impl IncidentSource {
     ///
     /// # Errors
     /// Neither can be read; the error says what to do.
-    pub(crate) async fn open(common: &Common, asked: &StateDir) -> anyhow::Result<(Self, Vec<Note>)> {
+    pub(crate) async fn open(
+        common: &Common,
+        asked: &StateDir,
+        other: OtherSource,
+    ) -> anyhow::Result<(Self, Vec<Note>)> {
         if let Some(dir) = &asked.state_dir {
             let store = Store::open_read_only(dir).map_err(|error| match error {
                 StoreError::Missing { .. } => no_store(dir),
@@ -155,12 +190,7 @@ impl IncidentSource {
                 Err(error) => return Err(error.into()),
             }
         }
-        anyhow::bail!(
-            "harden-whyd does not answer on the {} bus ({error}): start it ({}), read a store \
-             with --state-dir DIR, or a log with 'harden-why explain FILE'",
-            common.bus,
-            root_command("systemctl start harden-whyd")
-        )
+        Err(silent_daemon(&common.bus, &error.to_string(), other))
     }
 
     /// Lists every unit with incidents, newest first.

@@ -3,7 +3,7 @@
 use crate::cli::args::{Apply, Common};
 use crate::cli::exit_status::{ExitStatus, UsageError};
 use crate::cli::lookup::context::Context;
-use crate::cli::lookup::incident_source::{IncidentScope, ManagerScope};
+use crate::cli::lookup::incident_source::{IncidentScope, ManagerScope, OtherSource};
 use crate::cli::lookup::read_only::find_configuration;
 use crate::cli::lookup::sighting_times::SightingTimes;
 use crate::cli::lookup::subject::Subject;
@@ -52,7 +52,9 @@ pub(crate) async fn apply_all(
     color: ColorChoice,
 ) -> anyhow::Result<ExitStatus> {
     let managers = ManagerScope::from_flags(asked.chosen.system, asked.chosen.user);
-    let list = async || Context::open(common, &asked.source, clock).await?.list_denied_units(managers).await;
+    let list = async || {
+        Context::open(common, &asked.source, OtherSource::Store, clock).await?.list_denied_units(managers).await
+    };
     let chosen = ChosenUnit::find_all(&asked.chosen, "denials", list).await?;
     each_unit::run(common, color, &chosen, async |chosen| apply(common, asked, chosen, clock).await).await
 }
@@ -72,7 +74,7 @@ pub(crate) async fn apply(
         asked.yes || asked.dry_run || (std::io::stdin().is_terminal() && !common.is_json()),
         UsageError("apply asks before it writes, but there is no terminal: add --yes or --dry-run".to_owned())
     );
-    let context = Context::open(common, &asked.source, clock).await?;
+    let context = Context::open(common, &asked.source, OtherSource::Store, clock).await?;
     let subject = find_subject(&context, chosen).await?;
     let named = subject.named();
     let Subject { unit, template, found, notes: lookup_notes } = subject;

@@ -6,7 +6,7 @@ use crate::audit::text::{escape_excerpt, plural, shown_path};
 use crate::cli::args::{Check, Common};
 use crate::cli::exit_status::{ExitStatus, UnknownUnitError, UsageError};
 use crate::cli::lookup::context::Context;
-use crate::cli::lookup::incident_source::{ManagerScope, UnitIncidents};
+use crate::cli::lookup::incident_source::{ManagerScope, OtherSource, UnitIncidents};
 use crate::cli::lookup::log_groups::load_groups;
 use crate::cli::lookup::log_incidents::{LogQuestion, read_incidents};
 use crate::cli::lookup::log_input::open_log;
@@ -84,7 +84,7 @@ async fn find_in_store(
     chosen: &ChosenUnit,
     local_time: &LocalTime,
 ) -> anyhow::Result<Checking> {
-    let context = Context::open(common, &asked.source, local_time).await?;
+    let context = Context::open(common, &asked.source, OtherSource::LogOption, local_time).await?;
     let subject = find_subject(&context, chosen).await?;
     let named = subject.named();
     let Subject { unit, found: UnitIncidents { incidents, .. }, notes: lookup_notes, .. } = subject;
@@ -171,7 +171,9 @@ pub(crate) async fn check_all(
     let managers = ManagerScope::from_flags(asked.chosen.system, asked.chosen.user);
     let list = async || match &asked.log {
         Some(log) => list_units_of_log(asked, log),
-        None => Context::open(common, &asked.source, clock).await?.list_denied_units(managers).await,
+        None => {
+            Context::open(common, &asked.source, OtherSource::LogOption, clock).await?.list_denied_units(managers).await
+        }
     };
     let chosen = ChosenUnit::find_all(&asked.chosen, "denials", list).await?;
     each_unit::run(common, color, &chosen, async |chosen| check(common, asked, chosen, clock).await).await

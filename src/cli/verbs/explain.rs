@@ -1,7 +1,7 @@
 //! `explain`: answers from a log, without a daemon.
 
 use crate::audit::Note;
-use crate::audit::text::{escape, join, plural};
+use crate::audit::text::{escape, join, plural, shown_path};
 use crate::cli::args::Explain;
 use crate::cli::lookup::log_groups::load_groups;
 use crate::cli::lookup::log_incidents::{LogIncidents, LogQuestion, read_incidents};
@@ -89,12 +89,16 @@ pub(crate) fn explain(
     let alone = pasted.iter().flat_map(|pasted| &pasted.units).filter(|name| !is_answered(name));
     let alone = alone.map(|name| (Some(Unit { manager: Manager::System, name: name.clone() }), Vec::new()));
     let shown: Vec<_> = shown.into_iter().chain(alone.filter(|(unit, _)| question.shows(unit.as_ref()))).collect();
-    let units = fold_instances(shown, |unit| shares_settings(unit, root.as_deref()))
+    let mut units: Vec<Answer> = fold_instances(shown, |unit| shares_settings(unit, root.as_deref()))
         .into_iter()
         .map(|folded| answer(folded, root.as_deref(), &machine, clock))
         .collect();
+    if let Some(root) = &question.root {
+        units.iter_mut().for_each(|answer| note_missing_settings(answer, root));
+    }
     let left_out: u64 = left_out.iter().flat_map(|(_, incidents)| incidents).map(|incident| incident.count).sum();
-    let log = LogTally { dropped, left_out: left_out + at_other_times, ..tally(&summary) };
+    let log =
+        LogTally { name: name_log(&question.file), dropped, left_out: left_out + at_other_times, ..tally(&summary) };
     Ok(Report { schema: SCHEMA, demo: None, units, log: Some(log), notes })
 }
 
@@ -182,6 +186,26 @@ fn answer_for(
     answer
 }
 
+/// Says why the files below the root that the user named do not tell the settings, if they do not.
+fn note_missing_settings(answer: &mut Answer, root: &Path) {
+    // It is the reason that the answer has no remedy.
+    for note in answer.notes.iter_mut().filter(|note| note.id == "no-unit-files") {
+        *note = Note::new("no-remedy", format!("{}: name the root that has them, or another unit", note.text));
+    }
+    if answer.unit.is_none() {
+        let programs: BTreeSet<&str> = answer.denials.iter().filter_map(|denial| denial.exe.as_deref()).collect();
+        let runs = match programs.first() {
+            Some(program) if programs.len() == 1 => program,
+            _ => "these programs",
+        };
+        let text = format!(
+            "the log names no unit, and no single unit below {} runs {runs}: add --assume-unit UNIT if you know the unit",
+            shown_path(root)
+        );
+        answer.notes.push(Note::new("no-remedy", text));
+    }
+}
+
 /// Notes programs of records that the user assumes to be the unit's, if the unit's commands run other programs.
 fn contradiction_note(unit: &Unit, incidents: &[Incident], situation: &Situation) -> Option<Note> {
     let runs: BTreeSet<&str> = situation.policy.settings.commands().iter().map(|command| &*command.program).collect();
@@ -205,8 +229,14 @@ fn contradiction_note(unit: &Unit, incidents: &[Incident], situation: &Situation
     Some(Note::new("assumption-contradicted", text))
 }
 
+/// Names a log as a sentence does.
+fn name_log(file: &Path) -> String {
+    if file == Path::new("-") { "standard input".to_owned() } else { shown_path(file) }
+}
+
 fn tally(summary: &LogSummary) -> LogTally {
     LogTally {
+        name: String::new(),
         lines: summary.lines,
         records: summary.records,
         repeats: summary.repeats,

@@ -7,7 +7,7 @@ use crate::audit::Note;
 use crate::audit::text::plural;
 use crate::cli::args::{Common, Follow};
 use crate::cli::exit_status::ExitStatus;
-use crate::cli::lookup::incident_source::ManagerScope;
+use crate::cli::lookup::incident_source::{ManagerScope, OtherSource, silent_daemon};
 use crate::cli::lookup::source_lines::add_source_lines;
 use crate::cli::lookup::unit_names::{is_named_by, resolve_alias};
 use crate::cli::lookup::unit_words::find_unit_name;
@@ -36,7 +36,7 @@ use crate::systemd::syscall_groups::LoadedGroups;
 use crate::systemd::{manager_lookup, syscall_groups};
 use crate::units::{Manager, UnitName};
 use anstream::{AutoStream, ColorChoice};
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use inbox::{Inbox, next_item};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -96,7 +96,9 @@ pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
         own.extend(resolve_alias(name, scope, &managers).await);
     }
     names.append(&mut own);
-    let mut client = client::daemon(&common.bus).await.context("harden-whyd does not answer")?;
+    let mut client = client::daemon(&common.bus)
+        .await
+        .map_err(|error| silent_daemon(&common.bus, &error.to_string(), OtherSource::Nothing))?;
     let only_manager = patiently(|| client.status()).await.map_err(explained)?.only_manager;
     if let Some(own) = only_manager.and_then(|manager| manager.parse().ok()).filter(|_| scope != ManagerScope::Users) {
         let can_see_any = scope == ManagerScope::All && has_any_unit(&managers, own, &names).await;

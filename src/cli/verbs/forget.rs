@@ -4,7 +4,7 @@ use crate::audit::Note;
 use crate::audit::text::{escape_excerpt, plural};
 use crate::cli::args::{Common, Forget};
 use crate::cli::exit_status::ExitStatus;
-use crate::cli::lookup::incident_source::{IncidentScope, IncidentSource, ManagerScope};
+use crate::cli::lookup::incident_source::{IncidentScope, IncidentSource, ManagerScope, OtherSource};
 use crate::cli::lookup::sighting_times::SightingTimes;
 use crate::cli::lookup::unit_names::{UnitPattern, resolve_alias};
 use crate::cli::terminal::output::{Detail, Reply};
@@ -61,7 +61,7 @@ pub(crate) async fn forget(common: &Common, asked: &Forget) -> anyhow::Result<Di
             patterns.extend(resolve_alias(&name, scope, &managers).await.map(UnitPattern::Name));
         }
     }
-    let (incidents, notes) = IncidentSource::open(common, &asked.source).await?;
+    let (incidents, notes) = IncidentSource::open(common, &asked.source, OtherSource::Store).await?;
     let own_units_only = incidents.status().await.is_some_and(|status| status.only_manager.is_some());
     let is_named = |unit: &Unit| patterns.iter().any(|pattern| pattern.matches(&unit.name));
     let summaries = incidents.units(IncidentScope { managers: scope, times: SightingTimes::default() }).await?;

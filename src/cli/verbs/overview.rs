@@ -9,7 +9,7 @@ use crate::audit::text::plural;
 use crate::cli::args::Cli;
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::context::Context;
-use crate::cli::lookup::incident_source::IncidentScope;
+use crate::cli::lookup::incident_source::{IncidentScope, OtherSource};
 use crate::cli::lookup::unit_names::parse_scope;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{Page, add_notes};
@@ -86,7 +86,7 @@ struct OverviewLine {
 /// `--since` is not a time, or the incident source fails.
 pub(crate) async fn overview(cli: &Cli, clock: &LocalTime) -> anyhow::Result<Overview> {
     let scope = parse_scope(&cli.units, clock)?;
-    let context = Context::open(&cli.common, &cli.units.source, clock).await?;
+    let context = Context::open(&cli.common, &cli.units.source, OtherSource::ExplainLog, clock).await?;
     let all = cli.units.all;
     let (lines, silent) = tokio::join!(list_lines(&context, scope, all), query_silent(cli, &context, scope));
     let mut lines = lines?;

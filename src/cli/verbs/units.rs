@@ -2,6 +2,7 @@
 
 use crate::cli::args::Cli;
 use crate::cli::lookup::context::Context;
+use crate::cli::lookup::incident_source::OtherSource;
 use crate::cli::lookup::unit_answer::{answer_for_unknown_units, answers_for_name};
 use crate::cli::lookup::unit_names::{UnitPattern, parse_scope};
 use crate::cli::lookup::unit_words::{find_unit_name, find_unit_names};
@@ -18,7 +19,7 @@ pub(crate) async fn answer(cli: &Cli, local_time: &LocalTime) -> anyhow::Result<
     let is_pattern = |word: &String| matches!(UnitPattern::parse(word), Ok(UnitPattern::Glob(_)));
     words.iter().filter(|word| !is_pattern(word)).try_for_each(|word| find_unit_name(word).map(drop))?;
     let scope = parse_scope(&cli.units, local_time)?;
-    let context = Context::open(&cli.common, &cli.units.source, local_time).await?;
+    let context = Context::open(&cli.common, &cli.units.source, OtherSource::ExplainLog, local_time).await?;
     let names = find_unit_names(words, "denials", async || context.list_denied_units(scope.managers).await).await?;
     let mut units = Vec::new();
     if cli.units.unknown {

@@ -52,13 +52,17 @@ pub struct Demo {
 /// The contents of a log, in counts.
 #[derive(Debug, Serialize)]
 pub struct LogTally {
+    /// The log's path; empty if it has none.
+    #[serde(skip)]
+    pub name: String,
     /// Lines, or entries of a journal export.
     pub lines: u64,
     /// SECCOMP records.
     pub records: u64,
     /// Records that the log holds more than once; counted once.
     pub repeats: u64,
-    /// Lines that report a death by SIGSYS, or of its unit; absent if there are none.
+    /// Lines that report a death by SIGSYS, or of its unit, and lines of strace that show a denial; absent if there are
+    /// none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub told: Option<u64>,
     /// Lines about something else.
@@ -76,6 +80,11 @@ pub struct LogTally {
 }
 
 impl LogTally {
+    /// Whether the log has nothing to explain, and nothing was left out.
+    pub(super) fn is_without_denials(&self) -> bool {
+        self.records + self.left_out + self.dropped + self.told.unwrap_or_default() == 0
+    }
+
     /// Whether the log may tell more than the answer does.
     pub(super) fn is_incomplete(&self) -> bool {
         self.malformed + self.overlong + self.dropped > 0

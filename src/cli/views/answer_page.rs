@@ -47,7 +47,14 @@ fn render_report(report: &Report, detail: Detail) -> String {
         report.log.as_ref().filter(|log| detail == Detail::Full || report.units.is_empty() || log.is_incomplete());
     if let Some(log) = log {
         page.gap();
+        let is_empty = report.units.is_empty() && log.is_without_denials();
+        if is_empty {
+            page.paragraph(0, &format!("No denials in {}.", if log.name.is_empty() { "the log" } else { &log.name }));
+        }
         render_tally(&mut page, log);
+        if is_empty {
+            add_logs_with_denials(&mut page);
+        }
     }
     if detail == Detail::Full || report.units.is_empty() {
         add_notes(&mut page, &report.notes);
@@ -61,6 +68,14 @@ fn render_report(report: &Report, detail: Detail) -> String {
         page.line(format_args!("  {}", styled(GOOD, "harden-why")));
     }
     page.finish()
+}
+
+/// Adds which logs have denials, as commands.
+fn add_logs_with_denials(page: &mut Page) {
+    page.gap();
+    page.paragraph(0, "The kernel's log and the audit log have the denials of a machine:");
+    page.line(format_args!("  {}", styled(GOOD, "journalctl -k | harden-why explain -")));
+    page.line(format_args!("  {}", styled(GOOD, "harden-why explain /var/log/audit/audit.log")));
 }
 
 /// Lays out the answer for one unit.
@@ -273,7 +288,7 @@ fn render_tally(page: &mut Page, log: &LogTally) {
     .filter(|(count, _)| *count > 0)
     .map(|(count, what)| format!("{count} {what}"))
     .collect::<Vec<_>>();
-    let told = log.told.map_or_else(String::new, |told| format!(", {} about deaths", plural(told, "line")));
+    let told = log.told.map_or_else(String::new, |told| format!(", {} about deaths or denials", plural(told, "line")));
     let skipped = if skipped.is_empty() { String::new() } else { format!("; skipped {}", skipped.join(", ")) };
     page.paragraph(
         0,
