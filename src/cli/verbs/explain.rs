@@ -94,7 +94,9 @@ pub(crate) fn explain(
         .map(|folded| answer(folded, root.as_deref(), &machine, clock))
         .collect();
     if let Some(root) = &question.root {
-        units.iter_mut().for_each(|answer| note_missing_settings(answer, root));
+        for answer in &mut units {
+            note_missing_settings(answer, root);
+        }
     }
     let left_out: u64 = left_out.iter().flat_map(|(_, incidents)| incidents).map(|incident| incident.count).sum();
     let log =
