@@ -164,7 +164,12 @@ fn daemon_under_its_own_units_is_denied_nothing() {
 
     // A command outside of the filter makes it reread its configuration.
     assert!(manager.systemctl(&["reload", "harden-whyd.service"]).status.success(), "{}", service.log());
-    assert!(service.log().contains("SIGHUP: reread the configuration"), "{}", service.log());
+    // systemctl returns once the signal is sent.
+    let deadline = Instant::now() + PATIENCE;
+    while !service.log().contains("SIGHUP: reread the configuration") {
+        assert!(Instant::now() < deadline, "{}", service.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
     service.is_sound();
 
     // A restart loses nothing: records wait in the socket that systemd holds.
