@@ -149,7 +149,7 @@ fn go_table_is_read_up_to_its_limits() {
         let sections = file.len() - 4 * 64;
         let (names, at) = (file.len() as u64, file.len() as u64 + 12);
         file.extend(b"\0.gopclntab\0");
-        file.truncate(names as usize + 12);
+        file.truncate(usize::try_from(names).unwrap() + 12);
         file.extend(table);
         let mut set = |index: usize, name: u32, kind: u32, offset: u64, size: u64| {
             let header = &mut file[sections + index * 64..][..64];
