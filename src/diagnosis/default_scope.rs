@@ -5,8 +5,9 @@
 //!    intrusion](super::possible_intrusion) does not count, nor one that most callers answer with an older call.
 //! 2. Their relatives (see [`super::relatives`]), which give no further power. The owner's lines do not exclude a relative of a
 //!    denied call: the denial shows that they are wrong about its kind.
-//! 3. Calls with evidence about this program (see [`ProgramCalls`]), unless the owner's lines exclude them or they
-//!    [control more than the program](super::privileged_calls). After a rehearsal there is nothing left to open.
+//! 3. Calls with evidence about this program (see [`ProgramCalls`]), unless the owner's lines exclude them, or another
+//!    form of them (`clone` for `clone3`), or they [control more than the program](super::privileged_calls). After a
+//!    rehearsal there is nothing left to open.
 //! 4. Nothing else. But a switch such as `ProtectClock=` cannot be relaxed for one call, so a default that relaxes it
 //!    opens whatever only this switch denied.
 
@@ -79,11 +80,12 @@ impl<'a> DefaultScope<'a> {
         &self.program
     }
 
-    /// Whether the owner's lines exclude a call, and none of its relatives was denied.
+    /// Whether the owner's lines exclude a call or another form of it, and none of its relatives was denied.
     #[must_use]
     pub fn is_excluded(&self, call: &str) -> bool {
-        let names = self.excluded.contains(call) || self.policy.filter_names_as_denied(call);
-        names && !self.is_denied_or_relative(call)
+        let is_named = |call: &str| self.excluded.contains(call) || self.policy.filter_names_as_denied(call);
+        let is_unwanted = is_named(call) || relatives::find_equivalents(call).any(is_named);
+        is_unwanted && !self.is_denied_or_relative(call)
     }
 
     /// The relatives of the denied calls, with the reasons.
@@ -121,6 +123,7 @@ fn denying_causes(policy: &Policy, abi: Abi, call: &str) -> Vec<DirectiveCause> 
 mod tests {
     use super::*;
     use crate::policy::{Settings, UnitFile};
+    use crate::programs::{ElfFile, Libc, ProgramImage};
     use std::path::Path;
 
     fn policy(lines: &str) -> Policy {
@@ -153,6 +156,31 @@ mod tests {
             scope("SystemCallFilter=@system-service\nSystemCallFilter=~@privileged @setuid", &["setgid"], &asked);
         assert_eq!(permitted, ["setgid", "setgroups", "setresgid"]);
         assert_eq!(excluded, ["setuid", "chown"]);
+    }
+
+    #[test]
+    fn other_form_of_an_excluded_call_is_excluded() {
+        let forms = ["clone3", "vfork", "unlinkat", "renameat2", "faccessat2", "accept4", "chown", "setuid", "bind"];
+        let lines = "SystemCallFilter=@basic-io\nSystemCallFilter=~clone unlink rename access accept fchown setreuid socketcall";
+        assert_eq!(scope(lines, &["mkdir"], &forms).1, forms[..6]);
+        assert_eq!(scope(lines, &["clone"], &forms).1, forms[2..6], "a denied form shows that the owner is wrong");
+    }
+
+    #[test]
+    fn imported_form_of_an_excluded_call_is_not_opened() {
+        let (policy, groups) =
+            (policy("SystemCallFilter=@basic-io\nSystemCallFilter=~clone unlink"), Groups::embedded());
+        let file = ElfFile {
+            abi: Some(Abi::X86_64),
+            libc: Libc::Glibc,
+            build_id: None,
+            imports: ["pthread_create", "unlinkat", "socket"].map(Into::into).into(),
+            is_static: false,
+        };
+        let program = Program { path: b"/usr/bin/x".as_slice().into(), image: ProgramImage::Native(file) };
+        let scope = DefaultScope::new([(Abi::X86_64, "mkdir")], &policy, &groups).with_programs(&[program], &groups);
+        let permitted = ["clone3", "unlinkat", "socket"].map(|call| scope.permits(Abi::X86_64, call));
+        assert_eq!(permitted, [false, false, true]);
     }
 
     #[test]

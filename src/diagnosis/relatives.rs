@@ -51,6 +51,18 @@ pub fn find_relatives<'a>(abi: Abi, call: &'a str, groups: &'a Groups) -> impl I
         .filter(move |relative| groups.is_known(relative.call))
 }
 
+/// Returns the calls that do what a call does, or more, under any ABI: an owner who excludes one of them does not want
+/// the call either. The calls of one capability do different things, and a multiplexer stands for many calls.
+pub(super) fn find_equivalents(call: &str) -> impl Iterator<Item = &'static str> {
+    let families = FAMILIES.iter().map(|family| (family.calls, family.calls, family.reason));
+    let parts = PARTS.iter().map(|parts| (parts.of, parts.calls, parts.reason));
+    families
+        .chain(parts)
+        .filter(|(_, _, reason)| ![BY_SETUID, BY_SETGID, BY_CHOWN, MULTIPLEXER].contains(reason))
+        .filter(move |(_, calls, _)| calls.contains(&call))
+        .flat_map(|(of, _, _)| of.iter().copied())
+}
+
 const fn family(calls: &'static [&'static str], reason: &'static str) -> CallFamily {
     CallFamily { calls, reason }
 }
