@@ -97,10 +97,35 @@ fn process_and_path_without_a_unit_are_reported() {
     let (status, _, error) = run(&store, &["/dev/null"]);
     assert_eq!((status, error.as_str()), (4, "harden-why: Unit that runs /dev/null not found."));
     let (status, _, error) = run(&store, &["./nosuch"]);
-    assert!(status == 1 && error.contains("cannot find ./nosuch: No such file"), "{error}");
+    let nosuch = std::env::current_dir().unwrap().join("nosuch");
+    assert!(status == 1 && error.contains(&format!("cannot find {}: No such file", nosuch.display())), "{error}");
+}
+
+#[test]
+fn file_below_no_directory_of_units_is_a_usage_error_of_each_verb() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("pathq.service");
     fs::write(&file, "[Service]\nExecStart=/usr/bin/a\n").unwrap();
-    let (status, page, _) = run(&self::store(&["pathq.service"]), &[file.to_str().unwrap()]);
-    assert!(status == 0 && page.contains("pathq.service"), "{page}");
+    let store = store(&["pathq.service"]);
+    let expect = |(status, page, error): (i32, String, String), verb: &str| {
+        let expected = format!("{} is below no directory of units", file.display());
+        assert!(status == 2 && page.is_empty() && error.contains(&expected), "{verb}: {status} {page}{error}");
+    };
+    let path = file.to_str().unwrap();
+    expect(run(&store, &[path]), "the answer");
+    for verb in ["apply", "check", "forget"] {
+        let yes = (verb == "apply").then_some("--yes");
+        expect(run(&store, &[verb, path].into_iter().chain(yes).collect::<Vec<_>>()), verb);
+    }
+    let needs_root = [["tap", "--for=1s"], ["log-refusals", "--yes"]];
+    let is_root = nix::unistd::geteuid().is_root();
+    for [verb, option] in
+        [["revert", "--yes"], ["rehearse", "--dry-run"]].into_iter().chain(needs_root.into_iter().filter(|_| is_root))
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_harden-why"));
+        command.args(["--bus", "unix:path=/nonexistent/bus", verb, option, path]);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        expect((output.status.code().unwrap(), text(output.stdout), text(output.stderr)), verb);
+    }
 }

@@ -109,7 +109,8 @@ impl Context {
     /// Returns a note if the caller may not read all incidents of these managers' units. `--user` selects the caller's
     /// own units here.
     pub(crate) fn hidden_incidents_note(&self, managers: ManagerScope) -> Option<Note> {
-        let is_hidden = self.own_units_only && managers != ManagerScope::Users;
+        let own = ManagerScope::User(nix::unistd::geteuid().as_raw());
+        let is_hidden = self.own_units_only && managers != ManagerScope::Users && managers != own;
         is_hidden.then(|| Note::new("own-units-only", OWN_UNITS_ONLY))
     }
 

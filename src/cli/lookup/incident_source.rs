@@ -11,6 +11,7 @@ use crate::outlet::client::{HardenWhyProxy, daemon, explained, is_nothing_yet, p
 use crate::outlet::wire::{BusError, MAX_INCIDENTS, NO_MANAGER, Status};
 use crate::systemd::bus_address::BusAddress;
 use crate::units::{Manager, Unit, UnitName};
+use std::fmt;
 use std::path::Path;
 
 /// The most incidents of one unit in an answer.
@@ -80,6 +81,8 @@ pub(crate) enum ManagerScope {
     System,
     /// All user managers.
     Users,
+    /// The manager of one user.
+    User(u32),
 }
 
 impl ManagerScope {
@@ -92,12 +95,48 @@ impl ManagerScope {
         }
     }
 
+    /// Returns the scope that `--system` and `--user` select for a verb that changes units: the caller's own manager is
+    /// the only one of a user that it can change.
+    pub(crate) fn from_own_flags(system: bool, user: bool) -> Self {
+        if user && !system { Self::User(nix::unistd::geteuid().as_raw()) } else { Self::from_flags(system, user) }
+    }
+
+    /// Returns the managers that both scopes include; `None` if there are none.
+    pub(crate) fn intersect(self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (Self::All, one) | (one, Self::All) => Some(one),
+            (Self::Users, Self::User(uid)) | (Self::User(uid), Self::Users) => Some(Self::User(uid)),
+            (one, same) => (one == same).then_some(one),
+        }
+    }
+
     /// Returns whether a manager is in scope; `None` stands for processes of an unknown unit.
     pub(crate) fn includes(self, manager: Option<Manager>) -> bool {
         match self {
             Self::All => true,
             Self::System => manager == Some(Manager::System),
             Self::Users => matches!(manager, Some(Manager::User(_))),
+            Self::User(uid) => manager == Some(Manager::User(uid)),
+        }
+    }
+}
+
+impl From<Manager> for ManagerScope {
+    fn from(manager: Manager) -> Self {
+        match manager {
+            Manager::System => Self::System,
+            Manager::User(uid) => Self::User(uid),
+        }
+    }
+}
+
+impl fmt::Display for ManagerScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("any manager"),
+            Self::System => f.write_str("the system manager"),
+            Self::Users => f.write_str("a user manager"),
+            Self::User(uid) => write!(f, "the user manager of uid {uid}"),
         }
     }
 }

@@ -64,15 +64,8 @@ pub(crate) async fn find_subjects(
 /// Nothing of the name has denials, or several units do.
 pub(crate) async fn find_subject(context: &Context, chosen: &ChosenUnit) -> anyhow::Result<Subject> {
     let name = chosen.name.clone();
-    let scope = IncidentScope {
-        managers: ManagerScope::from_flags(chosen.system, chosen.user),
-        times: SightingTimes::default(),
-    };
+    let scope = IncidentScope { managers: chosen.managers, times: SightingTimes::default() };
     let mut subjects = find_subjects(context, &name, scope).await?;
-    let me = Manager::User(nix::unistd::geteuid().as_raw());
-    if chosen.user {
-        subjects.retain(|subject| subject.unit.manager == me);
-    }
     // A template stands for the instances that share its settings, not for those with settings of their own.
     if name.is_template() && subjects.iter().any(|subject| subject.template.is_some()) {
         subjects.retain(|subject| subject.template.is_some());
@@ -85,8 +78,12 @@ pub(crate) async fn find_subject(context: &Context, chosen: &ChosenUnit) -> anyh
             if !is_known(context, &name, scope).await {
                 bail!(UnknownUnitError(describe_unknown_unit(context, &name, scope, false).await));
             }
+            let (whose, flag) = match scope.managers {
+                ManagerScope::User(_) => (format!(" of {}", scope.managers), "--user "),
+                _ => (String::new(), ""),
+            };
             bail!(NothingToDo(format!(
-                "No denials of {name}, so there is nothing to do. 'harden-why {name}' shows whether it can be \
+                "No denials of {name}{whose}, so there is nothing to do. 'harden-why {flag}{name}' shows whether it can be \
                 refused calls silently."
             )))
         }

@@ -162,6 +162,7 @@ pub(crate) fn managers_to_ask(asked: ManagerScope) -> Vec<Manager> {
     match asked {
         ManagerScope::System => vec![Manager::System],
         ManagerScope::Users => vec![own],
+        ManagerScope::User(uid) => vec![Manager::User(uid)],
         ManagerScope::All => vec![Manager::System, own],
     }
 }

@@ -20,6 +20,10 @@ const PAGERS: [&str; 3] = ["pager", "less", "more"];
 /// The one pager that can do without its commands that start programs and write files.
 const SECURE_PAGERS: [&str; 1] = ["less"];
 
+/// The variables by which less runs programs of the environment's choice, or turns its restrictions off (less(1)).
+const UNSAFE_VARIABLES: [&str; 6] =
+    ["LESSSECURE_ALLOW", "LESSOPEN", "LESSCLOSE", "LESSKEYIN", "LESSKEY_CONTENT", "LESSEDIT"];
+
 /// A running pager.
 #[derive(Debug)]
 pub(crate) struct Pager {
@@ -47,12 +51,7 @@ impl Pager {
         let variable = |name: &str| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         let PagerChoice::Run { candidates, secure } = choose(variable, is_own_session()) else { return None };
         let environment = pager_environment(variable, secure);
-        let child = candidates.iter().find_map(|words| {
-            let (program, arguments) = words.split_first()?;
-            let mut command = Command::new(program);
-            command.args(arguments).stdin(Stdio::piped()).env_remove("LESSSECURE").envs(environment.iter().cloned());
-            command.spawn().ok()
-        });
+        let child = candidates.iter().find_map(|words| pager_command(words, &environment, secure)?.spawn().ok());
         let mut child = child?;
         let input = child.stdin.take();
         // Ctrl-C is for the pager, which resets the terminal: this process waits for it, and keeps its exit status.
@@ -91,6 +90,17 @@ fn choose(variable: impl Fn(&str) -> Option<String>, is_own_session: bool) -> Pa
     let known: &[&str] = if secure { &SECURE_PAGERS } else { &PAGERS };
     let known = known.iter().map(|program| vec![(*program).to_owned()]);
     PagerChoice::Run { candidates: named.filter(|_| is_trusted).into_iter().chain(known).collect(), secure }
+}
+
+/// Returns the command of a pager that reads a pipe; `None` without words.
+fn pager_command(words: &[String], environment: &[(&str, String)], secure: bool) -> Option<Command> {
+    let (program, arguments) = words.split_first()?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).env_remove("LESSSECURE").envs(environment.iter().cloned());
+    for name in UNSAFE_VARIABLES.iter().filter(|_| secure) {
+        command.env_remove(name);
+    }
+    Some(command)
 }
 
 /// Returns the variables of less, which other pagers may read as well.
@@ -200,6 +210,19 @@ mod tests {
         assert_eq!(environment(&[("LANG", "de_DE@euro")], true), ["LESS=FRSXMK", "LESSSECURE=1"]);
         let own = [("SYSTEMD_LESS", "R"), ("SYSTEMD_LESSCHARSET", "koi8-r"), ("LC_ALL", "C")];
         assert_eq!(environment(&own, false), ["LESS=R", "LESSCHARSET=koi8-r"]);
+    }
+
+    #[test]
+    fn secure_pager_does_not_get_variables_that_run_programs() {
+        let removed = |secure| {
+            let environment = pager_environment(|_| None, secure);
+            let command = pager_command(&["less".to_owned()], &environment, secure).unwrap();
+            let unset = command.get_envs().filter(|(_, value)| value.is_none());
+            unset.map(|(name, _)| name.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let unsafe_ones = ["LESSCLOSE", "LESSEDIT", "LESSKEYIN", "LESSKEY_CONTENT", "LESSOPEN", "LESSSECURE_ALLOW"];
+        assert_eq!(removed(true), unsafe_ones);
+        assert_eq!(removed(false), ["LESSSECURE"]);
     }
 
     #[test]

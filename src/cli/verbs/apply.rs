@@ -51,11 +51,11 @@ pub(crate) async fn apply_all(
     clock: &LocalTime,
     color: ColorChoice,
 ) -> anyhow::Result<ExitStatus> {
-    let managers = ManagerScope::from_flags(asked.chosen.system, asked.chosen.user);
+    let managers = ManagerScope::from_own_flags(asked.chosen.system, asked.chosen.user);
     let list = async || {
         Context::open(common, &asked.source, OtherSource::Store, clock).await?.list_denied_units(managers).await
     };
-    let chosen = ChosenUnit::find_all(&asked.chosen, "denials", list).await?;
+    let chosen = ChosenUnit::find_all(&asked.chosen.units, managers, "denials", list).await?;
     each_unit::run(common, color, &chosen, async |chosen| apply(common, asked, chosen, clock).await).await
 }
 
@@ -74,6 +74,7 @@ pub(crate) async fn apply(
         asked.yes || asked.dry_run || (std::io::stdin().is_terminal() && !common.is_json()),
         UsageError("apply asks before it writes, but there is no terminal: add --yes or --dry-run".to_owned())
     );
+    chosen.ensure_may_change("apply")?;
     let context = Context::open(common, &asked.source, OtherSource::Store, clock).await?;
     let subject = find_subject(&context, chosen).await?;
     let named = subject.named();

@@ -13,7 +13,7 @@ use crate::cli::lookup::log_input::open_log;
 use crate::cli::lookup::similar_names::similar_word;
 use crate::cli::lookup::subject::Subject;
 use crate::cli::lookup::subject_search::find_subject;
-use crate::cli::lookup::unit_names::{latest_sighting, require_instance};
+use crate::cli::lookup::unit_names::{latest_sighting, managers_to_ask, require_instance};
 use crate::cli::lookup::unit_words::ChosenUnit;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, styled};
@@ -120,16 +120,24 @@ fn require_files(root: &Path, unit: &Unit) -> anyhow::Result<()> {
 /// Finds the unit's incidents in a log. Records of unknown units count as the unit's, since the user asks about it.
 async fn find_in_log(common: &Common, asked: &Check, chosen: &ChosenUnit, log: &Path) -> anyhow::Result<Checking> {
     let name = require_instance(chosen.name.clone())?;
+    // The log can be of another machine, where the user has another uid.
+    let scope = match chosen.managers {
+        ManagerScope::User(_) => ManagerScope::Users,
+        scope => scope,
+    };
     let question = LogQuestion { root: asked.root.clone(), file: log.to_owned(), ..LogQuestion::default() };
     let read = read_incidents(&mut *open_log(log)?, &question)?;
     let root = read.root(&question);
     let incidents: Vec<Incident> = read
         .incidents
         .into_iter()
-        .filter(|incident| incident.key.unit.as_ref().is_none_or(|unit| unit.name == name))
+        .filter(|incident| {
+            let is_it = |unit: &Unit| unit.name == name && scope.includes(Some(unit.manager));
+            incident.key.unit.as_ref().is_none_or(is_it)
+        })
         .collect();
     let manager = incidents.iter().find_map(|incident| Some(incident.key.unit.as_ref()?.manager));
-    let default = if chosen.user { Manager::User(nix::unistd::geteuid().as_raw()) } else { Manager::System };
+    let default = managers_to_ask(chosen.managers).first().copied().unwrap_or(Manager::System);
     let unit = Unit { manager: manager.unwrap_or(default), name };
     if let Some(root) = &asked.root {
         require_files(root, &unit)?;
@@ -168,14 +176,14 @@ pub(crate) async fn check_all(
     clock: &LocalTime,
     color: ColorChoice,
 ) -> anyhow::Result<ExitStatus> {
-    let managers = ManagerScope::from_flags(asked.chosen.system, asked.chosen.user);
+    let managers = ManagerScope::from_own_flags(asked.chosen.system, asked.chosen.user);
     let list = async || match &asked.log {
         Some(log) => list_units_of_log(asked, log),
         None => {
             Context::open(common, &asked.source, OtherSource::LogOption, clock).await?.list_denied_units(managers).await
         }
     };
-    let chosen = ChosenUnit::find_all(&asked.chosen, "denials", list).await?;
+    let chosen = ChosenUnit::find_all(&asked.chosen.units, managers, "denials", list).await?;
     each_unit::run(common, color, &chosen, async |chosen| check(common, asked, chosen, clock).await).await
 }
 

@@ -10,7 +10,7 @@ use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::incident_source::{ManagerScope, OtherSource, silent_daemon};
 use crate::cli::lookup::source_lines::add_source_lines;
 use crate::cli::lookup::unit_names::{is_named_by, resolve_alias};
-use crate::cli::lookup::unit_words::find_unit_name;
+use crate::cli::lookup::unit_words::ChosenUnit;
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::output::{Detail, print_remark, warn};
 use crate::cli::terminal::page::{BAD, BOLD, DIM, PLACE, styled};
@@ -34,7 +34,7 @@ use crate::systemd::manager::Managers;
 use crate::systemd::manager_lookup::ManagerLookup;
 use crate::systemd::syscall_groups::LoadedGroups;
 use crate::systemd::{manager_lookup, syscall_groups};
-use crate::units::{Manager, UnitName};
+use crate::units::Manager;
 use anstream::{AutoStream, ColorChoice};
 use anyhow::ensure;
 use inbox::{Inbox, next_item};
@@ -88,12 +88,13 @@ struct RepeatedIncidentLine {
 /// A name is invalid, the daemon does not answer, or stdout is closed.
 pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) -> anyhow::Result<ExitStatus> {
     let asked_units = asked.units.iter().chain(&asked.more_units);
-    let mut names = asked_units.map(|name| find_unit_name(name)).collect::<Result<Vec<_>, _>>()?;
     let scope = ManagerScope::from_flags(asked.system, asked.user);
+    let mut names = asked_units.map(|word| ChosenUnit::find(word, scope)).collect::<Result<Vec<_>, _>>()?;
     let managers = Managers::new(&common.bus);
     let mut own = Vec::new();
-    for name in &names {
-        own.extend(resolve_alias(name, scope, &managers).await);
+    for ChosenUnit { name, managers: of } in &names {
+        let resolved = resolve_alias(name, *of, &managers).await;
+        own.extend(resolved.map(|name| ChosenUnit { name, managers: *of }));
     }
     names.append(&mut own);
     let mut client = client::daemon(&common.bus)
@@ -138,14 +139,14 @@ pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
 }
 
 /// Returns whether a manager runs, and knows any of these units. Without names, any unit counts; a template always does.
-async fn has_any_unit(managers: &Managers, manager: Manager, names: &[UnitName]) -> bool {
+async fn has_any_unit(managers: &Managers, manager: Manager, units: &[ChosenUnit]) -> bool {
     let Ok(running) = managers.connect(manager).await else { return false };
-    for name in names {
+    for ChosenUnit { name, .. } in units.iter().filter(|unit| unit.managers.includes(Some(manager))) {
         if name.is_template() || running.unit_properties(name).await.is_ok() {
             return true;
         }
     }
-    names.is_empty()
+    units.is_empty()
 }
 
 struct Follower {
@@ -156,7 +157,7 @@ struct Follower {
     /// How many earlier incidents to show first.
     latest: usize,
     /// The units to show; all if empty.
-    names: Vec<UnitName>,
+    names: Vec<ChosenUnit>,
     scope: ManagerScope,
     managers: Managers,
     loaded: LoadedGroups,
@@ -174,9 +175,9 @@ struct Follower {
 impl Follower {
     /// Warns about names that no manager knows: they may be typing errors.
     async fn warn_about_unknown_units(&self) {
-        for name in self.names.iter().filter(|name| !name.is_template()) {
+        for ChosenUnit { name, managers } in self.names.iter().filter(|unit| !unit.name.is_template()) {
             let asked =
-                manager_lookup::all_managers(&self.managers).filter(|manager| self.scope.includes(Some(*manager)));
+                manager_lookup::all_managers(&self.managers).filter(|manager| managers.includes(Some(*manager)));
             if manager_lookup::find_manager(&self.managers, asked, name).await == ManagerLookup::Unknown {
                 self.warn(&format!("Unit {name} not found: follow waits for it"));
             }
@@ -272,7 +273,11 @@ impl Follower {
     fn is_wanted(&self, stored: &Stored) -> bool {
         let unit = stored.incident.key.unit.as_ref();
         let is_named = self.names.is_empty()
-            || unit.is_some_and(|unit| self.names.iter().any(|name| is_named_by(name, &unit.name)));
+            || unit.is_some_and(|unit| {
+                let is_it =
+                    |one: &ChosenUnit| is_named_by(&one.name, &unit.name) && one.managers.includes(Some(unit.manager));
+                self.names.iter().any(is_it)
+            });
         is_named && self.scope.includes(unit.map(|unit| unit.manager))
     }
 

@@ -7,6 +7,7 @@ use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::incident_source::{IncidentScope, IncidentSource, ManagerScope, OtherSource};
 use crate::cli::lookup::sighting_times::SightingTimes;
 use crate::cli::lookup::unit_names::{UnitPattern, resolve_alias};
+use crate::cli::lookup::unit_words::ChosenUnit;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BOLD, Page, add_notes, styled};
 use crate::cli::terminal::words::describe_manager;
@@ -53,17 +54,22 @@ struct ForgottenUnit {
 /// A name is invalid, the caller may not change a unit, or the daemon or its store fails.
 pub(crate) async fn forget(common: &Common, asked: &Forget) -> anyhow::Result<DismissedDenials> {
     let scope = ManagerScope::from_flags(asked.system, asked.user);
-    let mut patterns: Vec<UnitPattern> =
-        asked.units.iter().map(|name| UnitPattern::parse(name)).collect::<Result<_, _>>()?;
     let managers = Managers::new(&common.bus);
-    for pattern in patterns.clone() {
-        if let UnitPattern::Name(name) = pattern {
-            patterns.extend(resolve_alias(&name, scope, &managers).await.map(UnitPattern::Name));
+    let mut patterns: Vec<(UnitPattern, ManagerScope)> = Vec::new();
+    for word in &asked.units {
+        if let Ok(glob @ UnitPattern::Glob(_)) = UnitPattern::parse(word) {
+            patterns.push((glob, scope));
+            continue;
         }
+        let ChosenUnit { name, managers: of } = ChosenUnit::find(word, scope)?;
+        let own = resolve_alias(&name, of, &managers).await;
+        patterns.extend([name].into_iter().chain(own).map(|name| (UnitPattern::Name(name), of)));
     }
     let (incidents, notes) = IncidentSource::open(common, &asked.source, OtherSource::Store).await?;
     let own_units_only = incidents.status().await.is_some_and(|status| status.only_manager.is_some());
-    let is_named = |unit: &Unit| patterns.iter().any(|pattern| pattern.matches(&unit.name));
+    let is_named = |unit: &Unit| {
+        patterns.iter().any(|(pattern, of)| pattern.matches(&unit.name) && of.includes(Some(unit.manager)))
+    };
     let summaries = incidents.units(IncidentScope { managers: scope, times: SightingTimes::default() }).await?;
     let units: Vec<Option<Unit>> = summaries
         .into_iter()

@@ -4,7 +4,8 @@ use crate::audit::Note;
 use crate::audit::text::plural;
 use crate::cli::args::{Common, LogRefusals};
 use crate::cli::exit_status::UsageError;
-use crate::cli::lookup::unit_words::find_instance_name;
+use crate::cli::lookup::unit_names::require_instance;
+use crate::cli::lookup::unit_words::ChosenUnit;
 use crate::cli::terminal::page::{Page, add_notes};
 use crate::cli::terminal::prompt;
 use crate::cli::views::refusal_logging::RefusalLogging;
@@ -53,7 +54,8 @@ pub(crate) async fn log_refusals(
     let units = if asked.all {
         UnitSelection::All
     } else {
-        UnitSelection::Named(asked.units.iter().map(|word| find_instance_name(word)).collect::<Result<_, _>>()?)
+        let find = |word: &String| require_instance(ChosenUnit::find(word, manager.into())?.name);
+        UnitSelection::Named(asked.units.iter().map(find).collect::<Result<_, _>>()?)
     };
     let (duration, no_restart, bus) = (asked.duration, asked.no_restart, common.bus.clone());
     let request = LoggingRequest { manager, units, duration, no_restart, bus };

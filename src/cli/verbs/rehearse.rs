@@ -12,7 +12,7 @@ use crate::cli::lookup::sighting_times::SightingTimes;
 use crate::cli::lookup::started_unit::StartedUnit;
 use crate::cli::lookup::unit_answer::{SilentRefusals, answer_for_unit};
 use crate::cli::lookup::unit_names::managers_to_ask;
-use crate::cli::lookup::unit_words::{ChosenUnit, find_unit_name};
+use crate::cli::lookup::unit_words::ChosenUnit;
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::output::{Detail, print_before_question, print_message, print_remark, print_reply};
 use crate::cli::terminal::page::{BAD, DIM, Page, add_notes};
@@ -61,13 +61,14 @@ pub(crate) async fn rehearse(
     );
     let clock = local_time_now();
     let managers = Managers::new(&common.bus);
-    let scope = ManagerScope::from_flags(asked.chosen.system, asked.chosen.user);
-    let named = find_unit_name(&asked.chosen.unit)?;
-    let started = StartedUnit::find(&managers, named, &managers_to_ask(scope)).await?;
+    let scope = ManagerScope::from_own_flags(asked.chosen.system, asked.chosen.user);
+    let chosen = ChosenUnit::find(&asked.chosen.unit, scope)?;
+    chosen.ensure_may_change("rehearse")?;
+    let candidates = managers_to_ask(chosen.managers);
+    let started = StartedUnit::find(&managers, chosen.name, &candidates).await?;
     let request = RehearsalRequest {
         unit: started.name.clone(),
-        system: asked.chosen.system,
-        user: asked.chosen.user,
+        candidates,
         limits: Limits { time: asked.duration, idle: asked.until_idle },
         keep: parse_kept(&asked.keep)?,
         reloads: !asked.no_reload,
@@ -246,11 +247,7 @@ impl RehearsalAnswerer<'_> {
     async fn answer(&self, end: &RehearsalEnd, calls: &[Incident]) -> anyhow::Result<Report> {
         let plan = self.plan;
         let context = Context::from_daemon(self.client.clone(), &self.common.bus, &local_time_now()).await;
-        let is_systems = plan.unit.manager == Manager::System;
-        let scope = IncidentScope {
-            managers: ManagerScope::from_flags(is_systems, !is_systems),
-            times: SightingTimes::default(),
-        };
+        let scope = IncidentScope { managers: plan.unit.manager.into(), times: SightingTimes::default() };
         let mut found = context.incidents.incidents(Some(&plan.unit.name), scope).await?;
         found.incidents.retain(|incident| incident.key.unit.as_ref() == Some(&plan.unit));
         let unit = answer_for_unit(&context, &plan.unit, found, SilentRefusals::AllRecorded).await;
@@ -278,8 +275,7 @@ fn has_default_remedy(report: &Report) -> bool {
 }
 
 fn chosen_unit(plan: &RehearsalPlan) -> ChosenUnit {
-    let is_systems = plan.unit.manager == Manager::System;
-    ChosenUnit { name: plan.unit.name.clone(), system: is_systems, user: !is_systems }
+    ChosenUnit { name: plan.unit.name.clone(), managers: plan.unit.manager.into() }
 }
 
 /// Says why a rehearsal ends without a remedy, and what to do next; `None` if there is a remedy.
@@ -309,8 +305,8 @@ fn no_remedy_note(report: &Report, calls: &[Incident], unit: &Unit) -> Option<No
 
 /// Returns the arguments that apply the answer's default remedy and restart the unit.
 fn apply_arguments(plan: &RehearsalPlan, yes: bool) -> args::Apply {
-    let ChosenUnit { name, system, user } = chosen_unit(plan);
-    let chosen = ChosenUnits { units: vec![name.to_string()], system, user };
+    let system = plan.unit.manager == Manager::System;
+    let chosen = ChosenUnits { units: vec![plan.unit.name.to_string()], system, user: !system };
     let source = args::StateDir::default();
     args::Apply {
         chosen,

@@ -25,11 +25,12 @@ use anyhow::bail;
 /// # Errors
 /// A word names no unit, or the only unit cannot be reverted.
 pub(crate) async fn revert_all(common: &Common, asked: &Revert, color: ColorChoice) -> anyhow::Result<ExitStatus> {
+    let scope = ManagerScope::from_own_flags(asked.chosen.system, asked.chosen.user);
     let list = async || {
-        let managers = managers_to_ask(ManagerScope::from_flags(asked.chosen.system, asked.chosen.user));
+        let managers = managers_to_ask(scope);
         Ok(list_units_with_drop_ins(LocalMachine::new(&Managers::new(&common.bus)), &managers))
     };
-    let chosen = ChosenUnit::find_all(&asked.chosen, "a drop-in of harden-why", list).await?;
+    let chosen = ChosenUnit::find_all(&asked.chosen.units, scope, "a drop-in of harden-why", list).await?;
     each_unit::run(common, color, &chosen, async |chosen| revert(common, chosen).await).await
 }
 
@@ -40,8 +41,9 @@ pub(crate) async fn revert_all(common: &Common, asked: &Revert, color: ColorChoi
 /// There is no drop-in, and no manager knows the unit. Or the drop-in is not from `apply`, cannot be removed, or
 /// systemd does not reread its files; then the drop-in stays as before.
 pub(crate) async fn revert(common: &Common, asked: &ChosenUnit) -> anyhow::Result<Applied> {
+    asked.ensure_may_change("revert")?;
     let name = asked.name.clone();
-    let candidates = managers_to_ask(ManagerScope::from_flags(asked.system, asked.user));
+    let candidates = managers_to_ask(asked.managers);
     let managers = Managers::new(&common.bus);
     let machine = LocalMachine::new(&managers);
     let Some(found) = find_drop_ins(machine, &name, &candidates).await? else {

@@ -3,10 +3,11 @@
 
 use crate::audit::Note;
 use crate::cli::args::{Common, TapArgs as Asked};
+use crate::cli::exit_status::UsageError;
 use crate::cli::lookup::incident_source::ManagerScope;
 use crate::cli::lookup::source_lines::add_source_lines;
 use crate::cli::lookup::started_unit::StartedUnit;
-use crate::cli::lookup::unit_words::find_unit_name;
+use crate::cli::lookup::unit_words::ChosenUnit;
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::output::color_choice;
 use crate::cli::views::answer::{Answer, SCHEMA};
@@ -42,13 +43,19 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     let managers = Managers::new(&common.bus);
     let machine = LocalMachine::new(&managers);
     let scope = ManagerScope::from_flags(asked.system, asked.user);
-    let candidates: Vec<Manager> = all_managers(&managers).filter(|manager| scope.includes(Some(*manager))).collect();
+    let in_scope: Vec<Manager> = all_managers(&managers).filter(|manager| scope.includes(Some(*manager))).collect();
     let (mut watched, mut led) = (Vec::new(), Vec::new());
     for name in &asked.targets {
+        let mut candidates = in_scope.clone();
         let request = if let Ok(pid) = name.parse() {
+            // A process without a unit can be tapped as well.
+            let found = ChosenUnit::find(name, scope).map(drop);
+            found.or_else(|error| if error.is::<UsageError>() { Err(error) } else { Ok(()) })?;
             TargetRequest::Process(pid)
         } else {
-            let started = StartedUnit::find(&managers, find_unit_name(name)?, &candidates).await?;
+            let chosen = ChosenUnit::find(name, scope)?;
+            candidates.retain(|manager| chosen.managers.includes(Some(*manager)));
+            let started = StartedUnit::find(&managers, chosen.name, &candidates).await?;
             led.extend(started.note());
             TargetRequest::Unit(started.name)
         };

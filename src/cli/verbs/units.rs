@@ -2,10 +2,10 @@
 
 use crate::cli::args::Cli;
 use crate::cli::lookup::context::Context;
-use crate::cli::lookup::incident_source::OtherSource;
+use crate::cli::lookup::incident_source::{IncidentScope, OtherSource};
 use crate::cli::lookup::unit_answer::{answer_for_unknown_units, answers_for_name};
 use crate::cli::lookup::unit_names::{UnitPattern, parse_scope};
-use crate::cli::lookup::unit_words::{find_unit_name, find_unit_names};
+use crate::cli::lookup::unit_words::ChosenUnit;
 use crate::cli::views::answer::{Report, SCHEMA};
 use crate::incidents::local_time::LocalTime;
 
@@ -17,15 +17,18 @@ pub(crate) async fn answer(cli: &Cli, local_time: &LocalTime) -> anyhow::Result<
     let words = &cli.units.units;
     // A typing error needs no daemon to be found.
     let is_pattern = |word: &String| matches!(UnitPattern::parse(word), Ok(UnitPattern::Glob(_)));
-    words.iter().filter(|word| !is_pattern(word)).try_for_each(|word| find_unit_name(word).map(drop))?;
     let scope = parse_scope(&cli.units, local_time)?;
+    let mut named = words.iter().filter(|word| !is_pattern(word));
+    named.try_for_each(|word| ChosenUnit::find(word, scope.managers).map(drop))?;
     let context = Context::open(&cli.common, &cli.units.source, OtherSource::ExplainLog, local_time).await?;
-    let names = find_unit_names(words, "denials", async || context.list_denied_units(scope.managers).await).await?;
+    let list = async || context.list_denied_units(scope.managers).await;
+    let chosen = ChosenUnit::find_all(words, scope.managers, "denials", list).await?;
     let mut units = Vec::new();
     if cli.units.unknown {
         units.push(answer_for_unknown_units(&context, scope, cli.units.lines).await?);
     }
-    for name in &names {
+    for ChosenUnit { name, managers } in &chosen {
+        let scope = IncidentScope { managers: *managers, ..scope };
         units.extend(answers_for_name(&context, name, scope, cli.units.lines).await?);
     }
     // Evicted incidents are older than the latest denial of a unit that has later ones.

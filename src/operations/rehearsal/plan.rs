@@ -45,10 +45,8 @@ pub(crate) struct Limits {
 pub(crate) struct RehearsalRequest {
     /// The unit's name, or an alias.
     pub(crate) unit: UnitName,
-    /// Whether to look only for a unit of the system manager.
-    pub(crate) system: bool,
-    /// Whether to look only for a unit of the caller's own manager.
-    pub(crate) user: bool,
+    /// The managers that may have the unit, the first of them first.
+    pub(crate) candidates: Vec<Manager>,
     pub(crate) limits: Limits,
     /// Directives that stay in force.
     pub(crate) keep: BTreeSet<Directive>,
@@ -89,7 +87,10 @@ impl RehearsalPlan {
     ) -> anyhow::Result<Self> {
         ensure_kernel_logs(&machine.resolve(Path::new(ACTIONS_LOGGED)))?;
         let is_root = machine.uid() == 0;
-        ensure!(!request.system || is_root, NoRights("only root can rehearse a system unit".to_owned()));
+        ensure!(
+            request.candidates != [Manager::System] || is_root,
+            NoRights("only root can rehearse a system unit".to_owned())
+        );
         let (unit, manager) = find_unit(machine, request).await?;
         let is_required = unit.manager == Manager::System && REQUIRED_UNITS.contains(&unit.name.as_str());
         ensure!(!is_required, "without {} a rehearsal would show nothing", unit.name);
@@ -183,14 +184,8 @@ async fn find_unit<M: ServiceManagers>(
     request: &RehearsalRequest,
 ) -> anyhow::Result<(Unit, M::Connection)> {
     let name = &request.unit;
-    let own = Manager::User(machine.uid());
-    let candidates = match (request.system, request.user) {
-        (true, _) => vec![Manager::System],
-        (_, true) => vec![own],
-        _ => vec![Manager::System, own],
-    };
     let mut why = None;
-    for candidate in candidates {
+    for &candidate in &request.candidates {
         let answer = async {
             let manager = machine.connect(candidate).await?;
             let facts = manager.unit_properties(name).await?;

@@ -255,8 +255,7 @@ mod tests {
     fn prepare(fake: &FakeMachine, limits: Limits) -> anyhow::Result<RehearsalPlan> {
         let request = RehearsalRequest {
             unit: fake.unit.name.clone(),
-            system: fake.unit.manager == Manager::System,
-            user: fake.unit.manager != Manager::System,
+            candidates: vec![fake.unit.manager],
             limits,
             keep: BTreeSet::new(),
             reloads: true,
