@@ -94,7 +94,7 @@ fn sentence(heading: &str) -> String {
 fn commands(program: &Command) -> io::Result<String> {
     let mut all = String::new();
     for (group, verbs) in GROUPS {
-        all += &format!(".SS {group}\n");
+        all.extend([".SS ", group, "\n"]);
         for verb in verbs.iter().filter_map(|(verb, _)| program.find_subcommand(verb)) {
             // Alone it has only its own options, not those of every verb.
             let verb = verb.clone().disable_help_flag(true);
