@@ -117,6 +117,14 @@ pub(crate) fn join(words: impl Iterator<Item = String>) -> String {
     }
 }
 
+/// Joins words to `a, b or c`.
+pub(crate) fn join_or(words: &[&str]) -> String {
+    match words.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => words.concat(),
+    }
+}
+
 pub(crate) fn shown_path(path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt as _;
     escape(path.as_os_str().as_bytes())

@@ -9,7 +9,7 @@ use super::remedy::{OpenedCall, Remedy, RemedyKind, Reservation};
 use super::situation::Situation;
 use super::{errno_fallback, group_cover, privileged_calls};
 use crate::incidents::SightingSource;
-use crate::policy::{Effect, Policy};
+use crate::policy::{Directive, Effect, Policy, Verdict};
 use crate::programs::Program;
 use crate::syscalls::{Abi, Groups};
 use std::borrow::Cow;
@@ -66,6 +66,8 @@ struct Search<'a> {
     proof: Proof<'a>,
     relaxing: RelaxingLines,
     denied: Vec<DeniedCall<'a>>,
+    /// Calls that `SystemCallFilter=` denies once their architecture is listed: before, it does not apply to them.
+    denied_next: BTreeSet<&'a str>,
 }
 
 impl<'a> Search<'a> {
@@ -94,7 +96,12 @@ impl<'a> Search<'a> {
         let is_rehearsed = findings.iter().any(|finding| finding.incident.key.source == SightingSource::Rehearsal);
         let programs: &[Program] = if is_rehearsed { &[] } else { &situation.programs };
         let proof = Proof::new(targets, situation, choose_drop_in(situation, &denied), groups, programs);
-        Some(Self { situation, groups, proof, relaxing, denied })
+        let relaxed: Vec<String> = relaxing.narrow.iter().cloned().collect();
+        let relaxed = proof.policy_with(&proof.merge(&relaxed));
+        let is_denied_next =
+            |call: &&DeniedCall<'_>| !call.is_by_filter() && is_denied_by_filter(&relaxed.verdict(call.abi, call.name));
+        let denied_next = denied.iter().filter(is_denied_next).map(|call| call.name).collect();
+        Some(Self { situation, groups, proof, relaxing, denied, denied_next })
     }
 
     /// Returns the remedies for findings with a reservation: the narrowest, and the one that turns whole directives off.
@@ -172,7 +179,7 @@ impl<'a> Search<'a> {
     }
 
     fn names_denied_by_filter(&self) -> BTreeSet<&str> {
-        self.denied_by_filter().map(|call| call.name).collect()
+        self.denied_by_filter().map(|call| call.name).chain(self.denied_next.iter().copied()).collect()
     }
 
     /// Returns the relatives of the denied calls, with the reasons. It returns only calls that do not pass now, and
@@ -255,6 +262,12 @@ impl<'a> Search<'a> {
             allowing.into_iter().chain([format!("SystemCallFilter=~{}", words.join(" "))]).collect();
         self.prove(RemedyKind::FailWithError, &lines, &relatives)
     }
+}
+
+/// Whether a verdict is that of `SystemCallFilter=`.
+fn is_denied_by_filter(verdict: &Verdict) -> bool {
+    let Verdict::Denied { by, .. } = verdict else { return false };
+    by.iter().any(|cause| cause.directive == Directive::SystemCallFilter)
 }
 
 fn allowing_line(calls: &BTreeSet<&str>) -> String {

@@ -129,12 +129,12 @@ impl ApplyPlan {
         if !remedy.sensitive.is_empty() {
             let calls = remedy.sensitive.iter().map(|(group, call)| format!("{call} ({group})"));
             let calls = calls.collect::<Vec<_>>().join(", ");
-            let text = format!("it allows calls that can reach beyond the program: {calls}");
+            let text = format!("it allows calls that can affect other programs or the machine: {calls}");
             notes.push(Note::new("opens-privileged-calls", text));
         }
         if !remedy.unfiltered_io.is_empty() {
             let calls = remedy.unfiltered_io.join(", ");
-            let text = format!("no filter sees the files and sockets that a program uses through io_uring ({calls})");
+            let text = format!("no filter sees what a program does through io_uring ({calls})");
             notes.push(Note::new("opens-io-uring", text));
         }
         if !remedy.conditional.is_empty() {

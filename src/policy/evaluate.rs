@@ -8,6 +8,7 @@ use super::syscall_filter::Reason;
 use super::unit_file::Origin;
 use super::unit_policy::Policy;
 use super::verdict::{CauseReason, DirectiveCause, Verdict};
+use crate::audit::text::join_or;
 use crate::syscalls::Abi;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -173,9 +174,9 @@ impl Policy {
         let why = match (certain, families.allow_list) {
             (true, _) => CauseReason::Always(reason),
             (false, true) => {
-                CauseReason::Argument { which: format!("a family other than {}", listed.join(" ")), reason }
+                CauseReason::Argument { which: format!("a family other than {}", join_or(&listed)), reason }
             }
-            (false, false) => CauseReason::Argument { which: format!("one of {}", listed.join(" ")), reason },
+            (false, false) => CauseReason::Argument { which: format!("one of {}", join_or(&listed)), reason },
         };
         let effect = Some(Effect::Errno(libc::EAFNOSUPPORT));
         let origin = Some(families.first_line.clone());

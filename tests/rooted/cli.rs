@@ -238,7 +238,17 @@ fn unit_unknown_to_the_manager_is_reported() {
     let dir = store(&[]);
     let output = run(&["--bus", NO_BUS, "--state-dir", text(dir.path()), "not-here"]);
     assert_eq!(output.status.code(), Some(4));
-    assert!(out(&output).contains("Unit not-here.service not found."), "{output:?}");
+    assert!(out(&output).starts_with("Unit not-here.service not found."), "{output:?}");
+}
+
+#[test]
+fn mistyped_verb_without_a_daemon_is_reported_before_the_daemon() {
+    for (question, verb) in [(&["stauts"][..], "status"), (&["expalin", "foo"], "explain")] {
+        let asked = run(&[&["--bus", NO_BUS], question].concat());
+        let error = String::from_utf8_lossy(&asked.stderr).into_owned();
+        assert_eq!(asked.status.code(), Some(4), "{error}");
+        assert!(error.contains(&format!("not found. Did you mean the command '{verb}'?")), "{error}");
+    }
 }
 
 #[test]
@@ -298,7 +308,7 @@ fn status_without_rights_advises_what_that_user_can_do() {
     fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let output = support::nobody::harden_why(dir.path()).args(["--bus", NO_BUS, "status"]).output().unwrap();
     let page = String::from_utf8(output.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(page.contains("do sudo systemctl enable --now harden-whyd"), "{page}");
+    assert!(page.contains("start sudo systemctl enable --now harden-whyd"), "{page}");
     // The rights of this process are not those of the daemon.
     assert!(!page.contains("this process lacks") && !page.contains("CapabilityBoundingSet="), "{page}");
     let output = support::nobody::harden_why(dir.path()).args(["--bus", NO_BUS, "a"]).output().unwrap();

@@ -85,21 +85,17 @@ impl Page {
         }
     }
 
-    /// Adds a wrapped paragraph of at most so many lines, whose further lines are indented. If it is longer, `tail` ends
-    /// its last line.
-    pub(crate) fn cut_paragraph(&mut self, indent: usize, text: &str, most: usize, tail: &str) {
-        let lines = wrapped(text, "", &" ".repeat(indent));
-        let kept = lines.iter().take(most).map(|line| line.trim()).collect::<Vec<_>>().join(" ");
-        if lines.len() <= most {
-            return self.hanging((0, indent), text);
+    /// Adds a wrapped paragraph whose further lines are indented. If it has more than `most` lines, it ends after the last
+    /// clause that fits, or after its first one, and `tail` follows.
+    pub(crate) fn cut_paragraph(&mut self, indents: (usize, usize), text: &str, most: usize, tail: &str) {
+        let (first, rest) = (" ".repeat(indents.0), " ".repeat(indents.1));
+        let fits = |text: &str| wrapped(text, &first, &rest).len() <= most;
+        if fits(text) {
+            return self.hanging(indents, text);
         }
-        let mut words: Vec<&str> = kept.split(' ').collect();
-        loop {
-            let cut = format!("{}{tail}", words.join(" "));
-            if words.pop().is_none() || wrapped(&cut, "", &" ".repeat(indent)).len() <= most {
-                return self.hanging((0, indent), &cut);
-            }
-        }
+        let clauses: Vec<String> = clauses(text).map(|clause| format!("{clause}{tail}")).collect();
+        let kept = clauses.iter().rfind(|clause| fits(clause)).or(clauses.first());
+        self.hanging(indents, kept.map_or(text, String::as_str));
     }
 
     /// Adds another page.
@@ -162,6 +158,18 @@ fn wrapped(text: &str, first: &str, rest: &str) -> Vec<String> {
     textwrap::wrap(text, options).into_iter().map(std::borrow::Cow::into_owned).collect()
 }
 
+/// Returns each start of a text that can stand alone: it ends before `; `, `: ` or `. `, outside of parentheses. A label
+/// and the place in a file are no clause.
+fn clauses(text: &str) -> impl Iterator<Item = &str> {
+    let ends = text.char_indices().filter(|(_, c)| matches!(c, ';' | ':' | '.')).map(|(at, _)| at);
+    let split = ends.filter_map(|at| text.split_at_checked(at)).filter(|(_, rest)| rest.get(1..2) == Some(" "));
+    split.map(|(clause, _)| clause).filter(|clause| {
+        let plain = anstream::adapter::strip_str(clause).to_string();
+        plain.split(": ").last().is_some_and(|words| words.contains(' '))
+            && clause.matches('(').count() == clause.matches(')').count()
+    })
+}
+
 /// Adds the notes below an answer.
 pub(crate) fn add_notes(page: &mut Page, notes: &[Note]) {
     if notes.is_empty() {
@@ -206,6 +214,28 @@ mod tests {
         let mut lines = text.lines();
         assert!(lines.next().unwrap().starts_with("  why    word"));
         assert!(lines.next().unwrap().starts_with("         word"));
+    }
+
+    #[test]
+    fn long_paragraph_ends_after_a_clause() {
+        let text = "note: /a:7: @x is no group (nor; a call), so systemd ignores all of it: did you mean @y, of which there \
+            are many; or @z? One of them is right, and the other is not";
+        for (most, cut) in [
+            (1, "note: /a:7: @x is no group (nor; a call), so systemd ignores all of it (-v)"),
+            (
+                2,
+                "note: /a:7: @x is no group (nor; a call), so systemd ignores all of it: did you mean @y, of which there are many (-v)",
+            ),
+            (3, text),
+        ] {
+            let mut page = Page::default();
+            page.cut_paragraph((0, 2), text, most, " (-v)");
+            assert_eq!(plain(page).split_whitespace().collect::<Vec<_>>().join(" "), cut);
+        }
+        let mut page = Page::default();
+        let long = ["word"; 40].join(" ");
+        page.cut_paragraph((0, 2), &format!("{long}; more"), 1, " (-v)");
+        assert!(plain(page).trim_end().ends_with("word (-v)"));
     }
 
     #[test]

@@ -248,8 +248,8 @@ impl Hearing {
         match (&self.absent, self.listening) {
             (Some(why), _) => {
                 page.line(format_args!("{} does not answer.", styled(BAD, "harden-whyd")));
-                page.field("why", why);
-                page.field("do", &self.start_command);
+                page.field("reason", why);
+                page.field("start", &self.start_command);
             }
             (None, true) => {
                 let since = self.shown.as_ref().map_or_else(String::new, |since| format!(" since {since}"));
@@ -257,7 +257,7 @@ impl Hearing {
             }
             (None, false) => {
                 page.line(format_args!("{} runs, but receives no records.", styled(BAD, "harden-whyd")));
-                page.field("why", self.not_listening.as_deref().unwrap_or_default());
+                page.field("reason", self.not_listening.as_deref().unwrap_or_default());
                 page.field("works", WITHOUT_RECORDS);
             }
         }
@@ -334,6 +334,8 @@ impl Hearing {
                     page.field("logged", &format!("refusals of units of the {whose}, of processes started {when}"));
                 }
                 RefusalState::Silent => silent.push(whose.as_str()),
+                // The bus does not answer: the page says so above.
+                RefusalState::Unknown(why) if self.absent.as_ref().is_some_and(|absent| why.ends_with(absent)) => {}
                 RefusalState::Unknown(why) => {
                     page.field("logged", &format!("whether the {whose} logs refusals is unknown: {why}"));
                 }

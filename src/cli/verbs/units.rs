@@ -1,11 +1,13 @@
 //! `harden-why UNIT…`: the answer for units of this machine.
 
 use crate::cli::args::Cli;
+use crate::cli::exit_status::UnknownUnitError;
 use crate::cli::lookup::context::Context;
-use crate::cli::lookup::incident_source::{IncidentScope, OtherSource};
+use crate::cli::lookup::incident_source::{IncidentScope, ManagerScope, OtherSource};
+use crate::cli::lookup::similar_names::similar_verb;
 use crate::cli::lookup::unit_answer::{answer_for_unknown_units, answers_for_name};
 use crate::cli::lookup::unit_names::{UnitPattern, parse_scope};
-use crate::cli::lookup::unit_words::ChosenUnit;
+use crate::cli::lookup::unit_words::{ChosenUnit, list_unit_files};
 use crate::cli::views::answer::{Report, SCHEMA};
 use crate::incidents::local_time::LocalTime;
 
@@ -20,7 +22,10 @@ pub(crate) async fn answer(cli: &Cli, local_time: &LocalTime) -> anyhow::Result<
     let scope = parse_scope(&cli.units, local_time)?;
     let mut named = words.iter().filter(|word| !is_pattern(word));
     named.try_for_each(|word| ChosenUnit::find(word, scope.managers).map(drop))?;
-    let context = Context::open(&cli.common, &cli.units.source, OtherSource::ExplainLog, local_time).await?;
+    let context = match Context::open(&cli.common, &cli.units.source, OtherSource::ExplainLog, local_time).await {
+        Ok(context) => context,
+        Err(error) => return Err(find_mistyped_verb(words).unwrap_or(error)),
+    };
     let list = async || context.list_denied_units(scope.managers).await;
     let chosen = ChosenUnit::find_all(words, scope.managers, "denials", list).await?;
     let mut units = Vec::new();
@@ -37,4 +42,16 @@ pub(crate) async fn answer(cli: &Cli, local_time: &LocalTime) -> anyhow::Result<
     let mut notes = context.notes.clone();
     notes.extend(context.eviction_note(evicted));
     Ok(Report { schema: SCHEMA, demo: None, units, log: None, notes })
+}
+
+/// Returns the error for a first word that resembles a verb and names no unit file: a typing error needs no daemon to be
+/// found.
+fn find_mistyped_verb(words: &[String]) -> Option<anyhow::Error> {
+    let word = words.first()?;
+    let verb = similar_verb(word)?;
+    let name = ChosenUnit::find(word, ManagerScope::All).ok()?.name;
+    if list_unit_files().contains(&name) {
+        return None;
+    }
+    Some(UnknownUnitError(format!("Unit {name} not found. Did you mean the command '{verb}'?")).into())
 }

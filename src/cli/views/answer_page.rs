@@ -4,6 +4,7 @@ use super::answer::{Answer, ExposureView, GroupHelp, LogTally, RemedyView, Repor
 use super::brief_page;
 use super::denials;
 use super::remedy::show_line;
+use crate::audit::Note;
 use crate::audit::text::plural;
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::output::{Detail, Reply};
@@ -63,7 +64,10 @@ fn render_report(report: &Report, detail: Detail) -> String {
     }
     if report.demo.is_some() {
         page.gap();
-        page.paragraph(0, "Next: list the units of this machine with denials, and name one for its answer.");
+        page.paragraph(
+            0,
+            "Next, while harden-whyd runs: list the units of this machine with denials, and name one for its answer.",
+        );
         page.gap();
         page.line(format_args!("  {}", styled(GOOD, "harden-why")));
     }
@@ -86,6 +90,9 @@ pub(crate) fn render_unit_answer(answer: &Answer, detail: Detail) -> String {
 }
 
 fn render_answer(page: &mut Page, answer: &Answer, detail: Detail) {
+    if answer.is_unknown {
+        return render_unknown(page, answer);
+    }
     if detail == Detail::Full || answer.denials.is_empty() {
         return render_fully(page, answer);
     }
@@ -93,6 +100,19 @@ fn render_answer(page: &mut Page, answer: &Answer, detail: Detail) {
     if detail == Detail::AllRemedies {
         render_remedies(page, answer);
     }
+}
+
+/// Adds that no manager knows the unit.
+fn render_unknown(page: &mut Page, answer: &Answer) {
+    let (finding, others): (Vec<Note>, Vec<Note>) =
+        answer.notes.iter().cloned().partition(|note| note.id == "unit-unknown");
+    for note in finding {
+        page.paragraph(0, &note.text);
+    }
+    if answer.is_hidden {
+        page.line("You may not see its denials.");
+    }
+    add_notes(page, &others);
 }
 
 fn render_fully(page: &mut Page, answer: &Answer) {
@@ -218,7 +238,10 @@ fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
     if !remedy.sensitive.is_empty() {
         page.paragraph(
             5,
-            &styled(WARN, format_args!("of these can reach beyond the program: {}", join_by_group(&remedy.sensitive))),
+            &styled(
+                WARN,
+                format_args!("of these can affect other programs or the machine: {}", join_by_group(&remedy.sensitive)),
+            ),
         );
     }
     for caution in &remedy.cautions {

@@ -17,6 +17,8 @@ const NAMED: usize = 3;
 pub(super) struct Help<'a> {
     /// What to do, or why nothing is suggested.
     pub(super) text: String,
+    /// How many other remedies there are.
+    pub(super) ways: Option<String>,
     /// The shown remedy, and its number.
     pub(super) remedy: Option<(usize, &'a RemedyView)>,
     /// What to know before doing it.
@@ -37,7 +39,7 @@ pub(super) fn find_help<'a>(answer: &'a Answer, open: &[FoldedDenial<'_>]) -> Op
         let fallback = names(FALLBACK);
         if !fallback.is_empty() {
             let calls = join_some(&fallback);
-            help.cautions.push(format!("{calls}: most programs make an older call instead; if this one fails, see -v"));
+            help.cautions.push(format!("{calls}: most programs make an older call instead; if not: -v"));
         }
         if !names(INTRUSION).is_empty() {
             help.cautions.push(describe_intrusion(open));
@@ -90,25 +92,28 @@ pub(super) fn find_help<'a>(answer: &'a Answer, open: &[FoldedDenial<'_>]) -> Op
 /// Suggests a remedy, on a condition.
 fn suggest<'a>(answer: &'a Answer, open: &[FoldedDenial<'_>], at: usize, condition: &str) -> Help<'a> {
     let Some(remedy) = answer.remedies.get(at) else { return Help::default() };
-    let mut text = format!("{condition}{}", describe(remedy, open));
+    let text = format!("{condition}{}", describe(remedy, open));
     let others = answer.remedies.len() - 1;
-    if others > 0 {
-        text.extend([" (", &plural(others as u64, "other way"), ": -v)"]);
-    }
+    let ways = (others > 0).then(|| format!(" ({}: -v)", plural(others as u64, "other way")));
     let mut cautions: Vec<String> = remedy.cautions.clone();
     if !remedy.sensitive.is_empty() {
         let calls: Vec<&str> = remedy.sensitive.iter().map(|one| one.call.as_str()).collect();
-        cautions.push(format!("{} can reach beyond the program", join_some(&calls)));
+        // One line, however many they are.
+        let names = match calls.as_slice() {
+            [first, second, rest @ ..] if rest.len() > 1 => format!("{first}, {second} and {} more", rest.len()),
+            few => join_some(few),
+        };
+        cautions.push(format!("{names} can affect other programs or the machine"));
     }
     if let Some(configuration) = &answer.configuration {
         let place = &configuration.read_only;
-        cautions.push(format!("{place} is read-only: this lasts until the next boot; -v shows lines to keep"));
+        cautions.push(format!("{place} is read-only: this lasts until a reboot; -v shows lines to keep"));
     }
     let number = format!("--remedy {}", at + 1);
     let apply = answer.apply.as_ref().map(|command| command.replace("--remedy N", &number));
     let by_hand = (!answer.then.is_empty()).then(|| answer.then.join(" && "));
     let commands = apply.or(by_hand).into_iter().collect();
-    Help { text, remedy: Some((at + 1, remedy)), cautions, commands }
+    Help { text, ways, remedy: Some((at + 1, remedy)), cautions, commands }
 }
 
 /// Returns the remedy that would be the default if the unit were known for sure.

@@ -3,7 +3,7 @@
 use super::answer::{Answer, DenialView, DirectiveView};
 use super::brief_help::{Help, find_help};
 use super::brief_notes::{first_notes, is_brief, last_notes};
-use super::folded::{CauseGroup, FoldedDenial, fold, group_by_cause};
+use super::folded::{CauseGroup, FoldedDenial, fold, group_by_cause, join_some};
 use super::remedy::show_line;
 use super::snippet::{Snippet, add_snippet};
 use crate::audit::Note;
@@ -22,7 +22,7 @@ const LISTED: usize = 12;
 const REMEDY_LINES: usize = 3;
 
 /// What ends a text that is cut.
-const MORE: &str = " ... (-v)";
+const MORE: &str = " (more: -v)";
 
 /// How much room the parts of a page take.
 #[derive(Debug, Clone, Copy)]
@@ -33,16 +33,45 @@ struct Density {
     snippets: usize,
     /// The most lines of a note.
     note_lines: usize,
+    /// The most lines of a cause in words.
+    cause_lines: usize,
+    /// Whether an empty line is above the commands.
+    has_gap: bool,
+    /// Whether the help counts the other remedies, and a single denial shows the word "once".
+    has_counts: bool,
 }
 
-/// The densities, roomiest first.
-const DENSITIES: [Density; 5] = [
-    Density { is_framed: true, snippets: usize::MAX, note_lines: 2 },
-    Density { is_framed: false, snippets: usize::MAX, note_lines: 2 },
-    Density { is_framed: false, snippets: usize::MAX, note_lines: 1 },
-    Density { is_framed: false, snippets: 1, note_lines: 1 },
-    Density { is_framed: false, snippets: 0, note_lines: 1 },
+/// The roomiest density.
+const ROOMY: Density = Density {
+    is_framed: true,
+    snippets: usize::MAX,
+    note_lines: 2,
+    cause_lines: usize::MAX,
+    has_gap: true,
+    has_counts: true,
+};
+
+/// The densities, roomiest first. The lines of files go last.
+const DENSITIES: [Density; 8] = [
+    ROOMY,
+    Density { is_framed: false, ..ROOMY },
+    Density { is_framed: false, note_lines: 1, ..ROOMY },
+    Density { is_framed: false, note_lines: 1, has_gap: false, ..ROOMY },
+    Density { is_framed: false, note_lines: 1, has_gap: false, cause_lines: 2, ..ROOMY },
+    DENSE,
+    Density { snippets: 1, ..DENSE },
+    Density { snippets: 0, ..DENSE },
 ];
+
+/// The densest layout with all lines of files.
+const DENSE: Density = Density {
+    is_framed: false,
+    snippets: usize::MAX,
+    note_lines: 1,
+    cause_lines: 1,
+    has_gap: false,
+    has_counts: false,
+};
 
 /// Lays out the answer for a unit on one screen. Without `has_help` it says nothing about remedies.
 pub(super) fn lay_out(answer: &Answer, has_help: bool) -> Page {
@@ -62,12 +91,12 @@ fn lay_out_densely(answer: &Answer, has_help: bool, density: Density) -> Page {
     let mut page = Page::default();
     // A cause is not cut to one line.
     for note in first_notes(answer) {
-        add_note(&mut page, note, DENSITIES[0]);
+        add_note(&mut page, note, ROOMY);
     }
     let (settled, open): (Vec<_>, Vec<_>) = fold(&answer.denials).into_iter().partition(FoldedDenial::is_settled);
     let help = find_help(answer, &open).filter(|_| has_help);
     if !open.is_empty() {
-        add_finding(&mut page, answer, &open);
+        add_finding(&mut page, answer, &open, density.has_counts);
         add_processes(&mut page, &open);
         let is_single = open.len() == 1;
         add_groups(&mut page, &group_by_cause(open), is_single, density);
@@ -78,13 +107,13 @@ fn lay_out_densely(answer: &Answer, has_help: bool, density: Density) -> Page {
     }
     let mut commands = Vec::new();
     if let Some(help) = help {
-        add_help(&mut page, answer, &help, density);
+        add_help(&mut page, answer, &help, density.has_counts);
         commands = help.commands;
     }
     for note in last_notes(answer) {
         add_note(&mut page, note, density);
     }
-    if !commands.is_empty() {
+    if !commands.is_empty() && density.has_gap {
         page.gap();
     }
     for command in commands {
@@ -94,12 +123,14 @@ fn lay_out_densely(answer: &Answer, has_help: bool, density: Density) -> Page {
 }
 
 /// Adds the finding: unit, call, outcome, count and time.
-fn add_finding(page: &mut Page, answer: &Answer, open: &[FoldedDenial<'_>]) {
+fn add_finding(page: &mut Page, answer: &Answer, open: &[FoldedDenial<'_>], has_counts: bool) {
     let name = styled(BOLD, name_unit(answer));
     let text = match open {
         [only] => {
             let what = only.call().map_or_else(String::new, |call| format!("{} ", styled(BAD, call)));
-            format!("{name}: {what}{}, {}", only.view.brief, describe_count(only, true))
+            let when = only.last().filter(|_| only.count == 1 && !has_counts);
+            let count = when.map_or_else(|| describe_count(only, true), ToOwned::to_owned);
+            format!("{name}: {what}{}, {count}", only.view.brief)
         }
         several => {
             let total = several.iter().map(|denial| denial.count).fold(0, u64::saturating_add);
@@ -108,9 +139,9 @@ fn add_finding(page: &mut Page, answer: &Answer, open: &[FoldedDenial<'_>]) {
             let last =
                 several.first().and_then(FoldedDenial::last).map_or_else(String::new, |last| format!(", last {last}"));
             format!(
-                "{name}: {} {verb}, {}{last}",
+                "{name}: {} {verb} ({}){last}",
                 styled(BAD, plural(several.len() as u64, "call")),
-                count_times(total)
+                plural(total, if logged { "record" } else { "denial" })
             )
         }
     };
@@ -203,11 +234,12 @@ fn add_groups(page: &mut Page, groups: &[CauseGroup<'_>], is_single: bool, densi
                 continue;
             }
         }
-        match group.deciding() {
-            Some(_) => add_cause(page, group, density, number < density.snippets),
-            None => {
-                page.paragraph(if is_single { 2 } else { 4 }, group.cause().map_or("", |cause| cause.words.as_str()));
-            }
+        if group.deciding().is_some() {
+            add_cause(page, group, density, number < density.snippets);
+        } else {
+            let indent = if is_single { 2 } else { 4 };
+            let words = group.cause().map_or("", |cause| cause.words.as_str());
+            page.cut_paragraph((indent, indent), words, density.cause_lines, MORE);
         }
     }
     if hidden > 0 {
@@ -219,7 +251,8 @@ fn add_calls(page: &mut Page, denials: &[FoldedDenial<'_>]) {
     let call = |denial: &FoldedDenial<'_>| denial.call().unwrap_or_else(|| "unknown call".to_owned());
     let width = denials.iter().map(|denial| call(denial).len()).max().unwrap_or_default();
     for denial in denials {
-        let outcome = denial.view.brief.strip_prefix("denied, ").unwrap_or(&denial.view.brief);
+        let brief = denial.view.brief.as_str();
+        let outcome = brief.strip_prefix("denied, ").or(brief.strip_suffix(UNKNOWN)).unwrap_or(brief);
         let text = format!(
             "{}  {outcome}, {}",
             styled(BAD, format_args!("{:width$}", call(denial))),
@@ -229,9 +262,12 @@ fn add_calls(page: &mut Page, denials: &[FoldedDenial<'_>]) {
     }
 }
 
+/// What the outcome of a death without a record ends in, which the list says in place of the call.
+const UNKNOWN: &str = ", call unknown";
+
 /// Adds the line that decides, and the places of further lines that deny the same.
 fn add_cause(page: &mut Page, group: &CauseGroup<'_>, density: Density, is_shown: bool) {
-    let Some((cause, deciding)) = group.cause().zip(group.deciding()) else { return };
+    let Some(deciding) = group.deciding() else { return };
     let marks = group.marks();
     let line = deciding.source.as_ref().map(|source| source.number).or(deciding.line);
     let snippet = Snippet {
@@ -239,16 +275,27 @@ fn add_cause(page: &mut Page, group: &CauseGroup<'_>, density: Density, is_shown
         marks: marks.into_iter().map(|(line, label)| (line.filter(|_| is_shown), label)).collect(),
     };
     add_snippet(page, &snippet, density.is_framed);
-    let others: Vec<String> = cause
-        .directives
-        .iter()
-        .skip(1)
-        .map(|other| format!("{}= ({})", other.directive, describe_place(other, other.line)))
-        .collect();
-    if let Some((first, rest)) = others.split_first() {
-        let more = if rest.is_empty() { String::new() } else { format!(" and {} more: -v", rest.len()) };
-        page.hanging((2, 4), &format!("also denied by {first}{more}"));
+    let others = list_others(group, deciding);
+    if !others.is_empty() {
+        page.hanging((2, 4), &format!("also denied by {}", join_some(&others)));
     }
+}
+
+/// Lists each further directive that denies a call of a group, with its place: in the deciding file, the line alone.
+fn list_others(group: &CauseGroup<'_>, deciding: &DirectiveView) -> Vec<String> {
+    let mut others: Vec<&DirectiveView> = Vec::new();
+    for other in group.denials.iter().flat_map(|denial| denial.view.cause.directives.iter().skip(1)) {
+        let place = |one: &DirectiveView| (one.directive, one.file.clone(), one.line);
+        if place(other) != place(deciding) && !others.iter().any(|listed| place(listed) == place(other)) {
+            others.push(other);
+        }
+    }
+    others.sort_by_key(|other| (other.file != deciding.file, other.file.clone(), other.line));
+    let describe = |other: &DirectiveView| match other.line.filter(|_| other.file == deciding.file) {
+        Some(line) => format!("{}= (line {line})", other.directive),
+        None => format!("{}= ({})", other.directive, describe_place(other, other.line)),
+    };
+    others.into_iter().map(describe).collect()
 }
 
 /// Returns the file and line of a directive.
@@ -289,13 +336,14 @@ fn add_settled(page: &mut Page, answer: &Answer, group: &CauseGroup<'_>, is_alon
 }
 
 /// Adds the suggestion, and the lines that it adds.
-fn add_help(page: &mut Page, answer: &Answer, help: &Help<'_>, density: Density) {
-    page.hanging((0, 2), &format!("{} {}", styled(BOLD, "help:"), help.text));
+fn add_help(page: &mut Page, answer: &Answer, help: &Help<'_>, has_counts: bool) {
+    let ways = help.ways.as_deref().filter(|_| has_counts).unwrap_or_default();
+    page.hanging((0, 2), &format!("{} {}{ways}", styled(BOLD, "help:"), help.text));
     if let Some((_, remedy)) = help.remedy {
         // Without the command, a person writes the file.
         let path = remedy.path.as_ref().filter(|_| answer.apply.is_none());
         if let Some(path) = path {
-            page.line(format_args!("  in {path}:"));
+            page.line(format_args!("  write to {path}:"));
         }
         let lines: Vec<&str> = remedy.content.lines().filter(|line| path.is_some() || !line.starts_with('[')).collect();
         let shown = if lines.len() > REMEDY_LINES + 1 { REMEDY_LINES } else { lines.len() };
@@ -307,7 +355,7 @@ fn add_help(page: &mut Page, answer: &Answer, help: &Help<'_>, density: Density)
         }
     }
     for caution in &help.cautions {
-        page.cut_paragraph(2, &format!("{} {caution}", styled(WARN, "caution:")), density.note_lines, MORE);
+        page.hanging((0, 2), &format!("{} {caution}", styled(WARN, "caution:")));
     }
 }
 
@@ -318,11 +366,11 @@ pub(super) fn add_report_notes(page: &mut Page, notes: &[Note]) {
         page.gap();
     }
     for note in notes {
-        add_note(page, &note.text, DENSITIES[0]);
+        add_note(page, &note.text, ROOMY);
     }
 }
 
-/// Adds a note, cut after a few lines.
+/// Adds a note, cut at a clause after a few lines.
 fn add_note(page: &mut Page, note: &str, density: Density) {
-    page.cut_paragraph(2, &format!("{} {note}", styled(WARN, "note:")), density.note_lines, MORE);
+    page.cut_paragraph((0, 2), &format!("{} {note}", styled(WARN, "note:")), density.note_lines, MORE);
 }

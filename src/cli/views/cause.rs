@@ -101,7 +101,9 @@ fn unit_words(finding: &Finding, effect: Effect, by: &[policy::DirectiveCause], 
         );
     }
     let how = old_kill_words(finding, effect);
-    format!("the unit's {names} it{how}")
+    let is_managers = by.iter().all(|cause| cause.why == CauseReason::ManagersAbi);
+    let whose = if is_managers { "manager" } else { "unit" };
+    format!("the {whose}'s {names} it{how}")
 }
 
 /// Returns the cause of what a log tells without a record, where that changes the words.

@@ -101,10 +101,10 @@ pub(super) fn name_calls(denials: &[FoldedDenial<'_>]) -> String {
 }
 
 /// Joins the first few words, and counts the rest.
-pub(super) fn join_some(words: &[&str]) -> String {
+pub(super) fn join_some(words: &[impl AsRef<str>]) -> String {
     let (shown, rest) = words.split_at(words.len().min(NAMED));
     let rest = (!rest.is_empty()).then(|| format!("{} more", rest.len()));
-    join(shown.iter().map(|word| (*word).to_owned()).chain(rest))
+    join(shown.iter().map(|word| word.as_ref().to_owned()).chain(rest))
 }
 
 /// Folds denials, which are newest first, and keeps their order.

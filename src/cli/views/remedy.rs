@@ -6,6 +6,7 @@ use crate::audit::text::{escape, join, shown_path};
 use crate::cli::terminal::words::count_calls;
 use crate::diagnosis::{DenialCause, Diagnosis, Finding, Remedy, RemedyKind, Reservation, Situation};
 use crate::incidents::{SightingSource, describe_outcome};
+use crate::policy::CauseReason;
 use crate::syscalls::Groups;
 use crate::systemd::exposure_score;
 use crate::systemd::manager::UnitProperties;
@@ -222,10 +223,8 @@ fn describe_reservation(reservation: Reservation, kind: &RemedyKind) -> Option<&
 
 /// Warns that a remedy allows calls of `io_uring`.
 pub(crate) fn io_uring_caution(remedy: &Remedy) -> Option<String> {
-    let calls = join(remedy.unfiltered_io.iter().map(ToString::to_string));
-    (!calls.is_empty()).then(|| {
-        format!("{calls}: no SystemCallFilter= sees the files and sockets that a program uses through io_uring")
-    })
+    (!remedy.unfiltered_io.is_empty())
+        .then(|| "io_uring: no SystemCallFilter= sees what a program does through it".to_owned())
 }
 
 /// The denied calls whose arguments decide, and how to see the arguments.
@@ -285,6 +284,10 @@ pub(crate) fn no_remedy_note(diagnosis: &Diagnosis, situation: &Situation) -> Op
         return Some(Note::new("unknown-to-libseccomp", text));
     }
     if !diagnosis.unsolvable.is_empty() {
+        if let Some(place) = managers_line(diagnosis) {
+            let text = format!("no setting of the unit can override this: change {place}, which applies to all units");
+            return Some(Note::new("unsolvable", text));
+        }
         let names = join(diagnosis.unsolvable.iter().map(ToString::to_string));
         return Some(Note::new(
             "unsolvable",
@@ -309,6 +312,22 @@ pub(crate) fn no_remedy_note(diagnosis: &Diagnosis, situation: &Situation) -> Op
         )
     };
     Some(Note::new("no-remedy", text))
+}
+
+/// Returns the file and line of the manager's `SystemCallArchitectures=` if it rules out all calls without a remedy.
+fn managers_line(diagnosis: &Diagnosis) -> Option<String> {
+    let is_unsolvable = |finding: &&Finding| {
+        let name = finding.incident.denial().and_then(|denial| denial.call.name());
+        name.is_some_and(|name| diagnosis.unsolvable.iter().any(|other| **other == *name))
+    };
+    let line = |finding: &Finding| {
+        let by = finding.cause.directives().iter().find(|cause| cause.why == CauseReason::ManagersAbi)?;
+        let origin = by.origin.as_ref()?;
+        Some(format!("{}:{}", shown_path(&origin.path), origin.line))
+    };
+    let findings = diagnosis.findings.iter().filter(is_unsolvable);
+    let denied = findings.filter(|finding| matches!(finding.cause, DenialCause::Unit { .. }));
+    denied.map(line).collect::<Option<Vec<_>>>()?.into_iter().next()
 }
 
 /// Lists lines that may help if harden-why could not read the settings. They are conditional, and never a drop-in. Calls
