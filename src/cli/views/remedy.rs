@@ -214,8 +214,8 @@ fn describe_reservation(reservation: Reservation, kind: &RemedyKind) -> Option<&
             "only if the unit does not start without it: systemd makes the call, not the program"
         }
         Reservation::HasFallback => "only for a caller that does not make an older call instead",
-        Reservation::UnknownArgument => "a guess, and not proven: the decisive argument is unknown",
-        Reservation::WiderThanDenied if *kind == RemedyKind::RelaxDirectives => "opens more than was denied",
+        Reservation::UnknownArgument => "a guess, and not proven: the deciding argument is unknown",
+        Reservation::WiderThanDenied if *kind == RemedyKind::RelaxDirectives => "allows more than the denied calls",
         Reservation::PossibleIntrusion => "only if the unit is meant to do this: it may be an intrusion",
         Reservation::WiderThanDenied | Reservation::KeepsDenying => return None,
     })
