@@ -589,7 +589,7 @@ fn silent_units_are_marked_and_counted() {
     assert!(flowing.contains(now) && !flowing.contains("without a record"), "{flowing}");
     let page = text(&machine.harden_why(&["--all"]));
     assert!(page.contains("Units whose refusals are logged now: 2") && !page.contains("no record"), "{page}");
-    assert!(page.contains("  For the system manager, of processes started since 2"), "{page}");
+    assert!(page.contains("  For the system manager, processes started since 2"), "{page}");
     let page = text(&machine.harden_why(&["quiet"]));
     let flowing = page.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(page.contains("No denials.") && !page.contains("no record"), "{page}");
