@@ -69,6 +69,7 @@
 //! | which drop-in takes a remedy | `src/diagnosis/drop_in_place.rs`; [`unit_files`] knows templates, transient units and read-only places |
 //! | which remedy is the default | [`diagnosis::Diagnosis::default_remedy`]; [`diagnosis::Reservation`] lists what rules one out |
 //! | the order of evidence | the variants of [`units::Rung`] and [`units::Rung::confidence`]; [`units::weigh`] decides by confidence |
+//! | which rows leave if room is short | `src/incidents/fair_share.rs`, for every table that several owners fill |
 //! | how long a record waits for evidence | [`pipeline::attribution_queue`] |
 //! | a source of records | [`intake::record_source::RecordSource`]; [`daemon`] lists the sources |
 //! | a log format | its reader in `src/intake/`; [`intake::log_file`] recognises the formats |

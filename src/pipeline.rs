@@ -17,7 +17,7 @@ use crate::audit::{Record, Stamp};
 use crate::host::Host;
 use crate::incidents::{Fold, Folded, Incident, RepeatSighting, Sighting};
 use crate::units::{Evidence, Rung, Unit};
-use record_cache::{CacheHit, CachedRecord, RecordCache, Repetitions};
+use record_cache::{CacheHit, CachedRecord, RecordCache, Repetitions, SeparateNumbers};
 use rehearsed_units::RehearsedUnits;
 use unattributed::moment_of_stamp;
 
@@ -51,6 +51,12 @@ impl<H: Host> Pipeline<H> {
         Self { host, fold: Fold::new(max_incidents), cache, rehearsed }
     }
 
+    /// Creates a pipeline for the processes of all users, with a [shared fold](Fold::new_shared).
+    #[must_use]
+    pub(crate) fn new_shared(host: H, max_incidents: usize) -> Self {
+        Self { fold: Fold::new_shared(max_incidents), ..Self::new(host, max_incidents) }
+    }
+
     /// Counts a record, unless later evidence may still name its unit. `named` is the unit that the record's source
     /// names, if any.
     pub fn add_record(&mut self, record: &Record<'_>, named: Option<&Unit>) -> RecordOutcome {
@@ -59,7 +65,8 @@ impl<H: Host> Pipeline<H> {
             let comm = record.comm.decode();
             let glimpse =
                 RepeatSighting { at: moment_of_stamp(record.stamp), pid: record.pid, comm: &comm, ip: record.ip };
-            match self.cache.find(record, named, context) {
+            let numbers = self.separate_numbers(record);
+            match self.cache.find(record, named, context, numbers) {
                 Some(CacheHit::Counted(slot)) if self.fold.count(slot, 1, &glimpse) => {
                     return RecordOutcome::Counted(Folded::Again(slot));
                 }
@@ -127,7 +134,7 @@ impl<H: Host> Pipeline<H> {
     /// Sets the precise time of a record that the pipeline counted from a log line with a coarser time.
     pub(crate) fn set_time(&mut self, record: &Record<'_>, named: Option<&Unit>) {
         let (Some(context), Stamp::Millis(at)) = (self.host.evidence_key(record), record.stamp) else { return };
-        if let Some(CacheHit::Counted(slot)) = self.cache.find(record, named, context) {
+        if let Some(CacheHit::Counted(slot)) = self.cache.find(record, named, context, SeparateNumbers::All) {
             self.fold.set_time(slot, at);
         }
     }
@@ -153,6 +160,15 @@ impl<H: Host> Pipeline<H> {
     #[must_use]
     pub(crate) fn host(&self) -> &H {
         &self.host
+    }
+
+    /// A shared fold counts numbers without a name as one incident, except those of a rehearsal.
+    fn separate_numbers(&self, record: &Record<'_>) -> SeparateNumbers {
+        if self.fold.is_shared() && !self.rehearsed.may_claim(record) {
+            SeparateNumbers::Named
+        } else {
+            SeparateNumbers::All
+        }
     }
 
     /// Counts a sighting. Returns its place, and whether repeating records count in the same place.

@@ -2,14 +2,13 @@
 //! time, an hour by default. In a storm the first few incidents get alerts, and a summary counts the rest.
 
 use super::config::AlertLimits;
-use crate::incidents::{RowId, Stored};
+use crate::incidents::{FairQueue, FairWindow, Owner, RowId, Stored};
 use crate::outlet::alert::Summary;
-use crate::units::Unit;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Instant;
 
-/// How many units get one alert each even in a storm.
-const MAX_UNITS: usize = 200;
+/// How many owners get one alert each even in a storm.
+const MAX_OWNERS: usize = 200;
 
 /// For how many incidents the daemon remembers the time of the last alert.
 const MAX_REMEMBERED: usize = 16 << 10;
@@ -20,10 +19,12 @@ pub(super) struct AlertRate {
     limits: AlertLimits,
     /// When each incident last had an alert, a place in a summary, or its first sighting since the start.
     alerted: HashMap<RowId, Instant>,
-    /// When the window began, and how many alerts were due in it.
-    window: Option<(Instant, u32)>,
-    /// The units of the incidents of the window.
-    units: HashSet<Option<Unit>>,
+    /// The incidents in `alerted`, by owner.
+    remembered: Remembered,
+    /// When the window began.
+    window: Option<Instant>,
+    /// The alerts of the window, by owner.
+    owners: FairWindow<Owner>,
     /// The incidents of the window without an alert.
     summary: Summary,
 }
@@ -49,19 +50,21 @@ impl AlertRate {
         }
         // An incident from before the daemon's start may have had an alert a moment ago.
         let is_known = alerted.is_some();
-        self.remember(stored.id, now);
+        let owner = Owner::new(&stored.incident.key, &stored.incident.sample);
+        self.remember(&owner, stored.id, now);
         if !is_new && !is_known {
             return false;
         }
-        let open = self.window.filter(|(began, _)| now.duration_since(*began) < self.limits.window);
-        if open.is_none() {
-            self.units.clear();
+        if self.window.is_none_or(|began| now.duration_since(began) >= self.limits.window) {
+            self.window = Some(now);
+            self.owners = FairWindow::default();
         }
-        let (began, count) = open.unwrap_or((now, 0));
-        self.window = Some((began, count.saturating_add(1)));
-        // One unit's storm must not hide another's first denial.
-        let is_first = self.units.len() < MAX_UNITS && self.units.insert(stored.incident.key.unit.clone());
-        if count < self.limits.burst || is_first {
+        // One owner's storm must not hide another's first denials.
+        if self.owners.is_new(&owner) && self.owners.owners() < MAX_OWNERS {
+            self.owners.count(&owner);
+            return true;
+        }
+        if self.owners.admit(&owner, self.limits.burst.into()) {
             return true;
         }
         self.summary.add(&stored.incident);
@@ -71,6 +74,7 @@ impl AlertRate {
     /// Forgets which incidents had alerts, because a new store reuses row numbers.
     pub(super) fn forget_rows(&mut self) {
         self.alerted.clear();
+        self.remembered = Remembered::default();
     }
 
     /// Returns the summary of a window that is over, if it has one.
@@ -84,20 +88,27 @@ impl AlertRate {
 
     /// Returns when the next summary is due.
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        let (began, _) = self.window.filter(|_| self.summary.incidents > 0)?;
+        let began = self.window.filter(|_| self.summary.incidents > 0)?;
         Some(began + self.limits.window)
     }
 
-    fn remember(&mut self, id: RowId, now: Instant) {
-        if self.alerted.len() >= MAX_REMEMBERED {
-            let quiet = self.limits.quiet;
-            self.alerted.retain(|_, at| now.duration_since(*at) < quiet);
+    /// Remembers the time of an alert. If there is no room, the owner with the most forgets its oldest.
+    fn remember(&mut self, owner: &Owner, id: RowId, now: Instant) {
+        if self.alerted.insert(id, now).is_none()
+            && let Some(forgotten) = self.remembered.0.push(owner.clone(), id)
+        {
+            self.alerted.remove(&forgotten);
         }
-        if self.alerted.len() >= MAX_REMEMBERED {
-            // Only a storm of new incidents gets here, and its summary counts them.
-            self.alerted.clear();
-        }
-        self.alerted.insert(id, now);
+    }
+}
+
+/// The incidents whose last alert the daemon remembers.
+#[derive(Debug)]
+struct Remembered(FairQueue<Owner, RowId>);
+
+impl Default for Remembered {
+    fn default() -> Self {
+        Self(FairQueue::new(MAX_REMEMBERED))
     }
 }
 
@@ -164,7 +175,23 @@ mod tests {
         other.incident.key.unit = Some(Unit { manager: Manager::System, name: "nginx.service".parse().unwrap() });
         assert!(rate.admits(&other, true, start));
         other.id += 1;
-        assert!(!rate.admits(&other, true, start), "each unit has one");
+        let more = (other.id + 1..other.id + 100).filter(|id| {
+            other.id = *id;
+            rate.admits(&other, true, start)
+        });
+        assert_eq!(more.count() as u64, u64::from(BURST) / 2 - 1, "each of two owners has half a burst");
+    }
+
+    #[test]
+    fn storm_does_not_make_the_daemon_forget_the_alert_of_a_quiet_owner() {
+        let (mut rate, start) = (AlertRate::default(), Instant::now());
+        let mut quiet = stored(0);
+        quiet.incident.sample.uid = "7".into();
+        assert!(rate.admits(&quiet, true, start));
+        for id in 1..2 * RowId::try_from(MAX_REMEMBERED).unwrap() {
+            let _ = rate.admits(&stored(id), true, start);
+        }
+        assert!(!rate.admits(&quiet, false, start + QUIET / 2) && rate.admits(&quiet, false, start + QUIET));
     }
 
     #[test]

@@ -4,11 +4,10 @@
 use super::alert_rate::AlertRate;
 use super::config::AlertLimits;
 use super::explainer::{Answers, Explainer, MAX_WAIT, Ticket};
-use crate::incidents::Stored;
+use crate::incidents::{FairQueue, Owner, Stored};
 use crate::outlet::alert::Summary;
 use crate::outlet::journal::{JournalSendError, JournalSocket};
 use crate::outlet::{Explanation, NoDirective, alert};
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -36,6 +35,14 @@ enum AlertCause {
 }
 
 impl Alert {
+    /// Returns the owner of its incident; `None` for a summary.
+    fn owner(&self) -> Option<Owner> {
+        match self {
+            Self::Incident { stored, .. } => Some(Owner::new(&stored.incident.key, &stored.incident.sample)),
+            Self::Summary(_) => None,
+        }
+    }
+
     /// Returns until when the alert waits for its cause.
     fn waits_until(&self) -> Option<Instant> {
         match self {
@@ -51,7 +58,7 @@ pub(super) struct Alerts {
     explainer: Explainer,
     journal: Option<JournalSocket>,
     rate: AlertRate,
-    unsent: VecDeque<Alert>,
+    unsent: FairQueue<Option<Owner>, Alert>,
     dropped: u64,
     /// After a failure: when to try again, and the wait before that attempt.
     retry: Option<(Instant, Duration)>,
@@ -76,7 +83,7 @@ impl Alerts {
             explainer,
             journal: None,
             rate: AlertRate::new(limits),
-            unsent: VecDeque::new(),
+            unsent: FairQueue::new(MAX_WAITING),
             dropped: 0,
             retry: None,
             change: None,
@@ -135,11 +142,8 @@ impl Alerts {
     }
 
     fn push(&mut self, alert: Alert) {
-        if self.unsent.len() < MAX_WAITING {
-            self.unsent.push_back(alert);
-        } else {
-            self.dropped += 1;
-        }
+        // The owner with the most alerts loses its oldest.
+        self.dropped += u64::from(self.unsent.push(alert.owner(), alert).is_some());
     }
 
     /// Starts the questions about causes. Sends the alerts in order, up to the first that still waits for its cause.
@@ -204,7 +208,7 @@ impl Alerts {
     /// Sends all alerts that the journal takes now, without waiting for causes.
     pub(super) fn finish(mut self) {
         self.retry = None;
-        for alert in &mut self.unsent {
+        for alert in self.unsent.iter_mut() {
             if let Alert::Incident { cause: cause @ AlertCause::Asked(..), .. } = alert {
                 *cause = AlertCause::Known(Explanation::NoDirective(NoDirective::Late));
             }

@@ -33,7 +33,7 @@ pub(super) struct EvidenceAnswer {
 impl Attributor {
     /// Creates an attributor that holds at most `max_incidents` in memory.
     pub(super) fn new(host: LiveHost, max_incidents: usize, status: SharedStatus) -> Self {
-        let pipeline = Pipeline::new(host, max_incidents);
+        let pipeline = Pipeline::new_shared(host, max_incidents);
         let (queue, queries, demonstrations) = Default::default();
         Self { pipeline, queue, queries, demonstrations, status }
     }

@@ -1,16 +1,15 @@
 //! The daemon's connection to the bus. The bus can be unavailable for a time. A separate task owns the connection, so a
 //! slow bus never delays the loop.
 
-use crate::incidents::Stored;
+use crate::incidents::{FairQueue, Owner, Stored};
 use crate::outlet::StatusSource;
 use crate::outlet::bus::{BusServer, serve};
 use crate::outlet::client_requests::RequestQueue;
 use crate::systemd::bus_address::BusAddress;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::mpsc::{Receiver, Sender};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -27,7 +26,7 @@ const MAX_RETRY: Duration = Duration::from_mins(1);
 /// The loop's handle of the connection. Dropping the handle leaves the bus.
 #[derive(Debug)]
 pub(super) struct BusConnection {
-    announcements: Sender<Stored>,
+    announcements: Arc<Announcements>,
     task: JoinHandle<()>,
     /// Fires after the first attempt to connect.
     first_attempt: oneshot::Receiver<()>,
@@ -38,7 +37,8 @@ pub(super) struct BusConnection {
 impl BusConnection {
     /// Starts a task that connects to a bus, and reconnects when the connection is lost.
     pub(super) fn start(address: BusAddress, state_dir: PathBuf, status: StatusSource, orders: RequestQueue) -> Self {
-        let (announcements, waiting) = mpsc::channel(MAX_WAITING);
+        let announcements = Arc::new(Announcements::default());
+        let waiting = Arc::clone(&announcements);
         let (attempted, first_attempt) = oneshot::channel();
         let server = Server { address, state_dir, status, orders };
         Self { announcements, task: tokio::spawn(server.run(waiting, attempted)), first_attempt, missed: 0 }
@@ -52,18 +52,18 @@ impl BusConnection {
 
     /// Announces an incident to the subscribers.
     pub(super) fn announce(&mut self, stored: Stored) {
-        match self.announcements.try_send(stored) {
-            Err(TrySendError::Full(stored)) => {
+        match self.announcements.push(stored) {
+            Some(missed) => {
                 if self.missed == 0 {
-                    tracing::warn!("the bus is behind: subscribers miss incident {}", stored.id);
+                    tracing::warn!("the bus is behind: subscribers miss incident {}", missed.id);
                 }
                 self.missed += 1;
             }
-            _ if self.missed > 0 => {
+            None if self.missed > 0 => {
                 tracing::warn!("the bus has caught up: subscribers missed {} incidents", self.missed);
                 self.missed = 0;
             }
-            _ => {}
+            None => {}
         }
     }
 
@@ -79,6 +79,44 @@ impl Drop for BusConnection {
     }
 }
 
+/// The incidents that wait for their announcement. If there is no room, the owner with the most loses its oldest.
+#[derive(Debug)]
+struct Announcements {
+    waiting: Mutex<FairQueue<Owner, Stored>>,
+    is_new: Notify,
+}
+
+impl Default for Announcements {
+    fn default() -> Self {
+        Self { waiting: Mutex::new(FairQueue::new(MAX_WAITING)), is_new: Notify::new() }
+    }
+}
+
+impl Announcements {
+    /// Appends an incident. If there is no room, removes another and returns it.
+    fn push(&self, stored: Stored) -> Option<Stored> {
+        let owner = Owner::new(&stored.incident.key, &stored.incident.sample);
+        let missed = self.lock().push(owner, stored);
+        self.is_new.notify_one();
+        missed
+    }
+
+    /// Waits for the next incident.
+    async fn next(&self) -> Stored {
+        loop {
+            let next = self.lock().pop_front();
+            match next {
+                Some(stored) => return stored,
+                None => self.is_new.notified().await,
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, FairQueue<Owner, Stored>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The task's end of the connection.
 struct Server {
     address: BusAddress,
@@ -88,7 +126,7 @@ struct Server {
 }
 
 impl Server {
-    async fn run(self, mut waiting: Receiver<Stored>, attempted: oneshot::Sender<()>) {
+    async fn run(self, waiting: Arc<Announcements>, attempted: oneshot::Sender<()>) {
         let Self { address, state_dir, .. } = &self;
         let mut attempted = Some(attempted);
         let mut reported = None;
@@ -102,7 +140,7 @@ impl Server {
                 Ok(bus) => {
                     tracing::info!("answering on the {address} bus");
                     (reported, wait) = (None, FIRST_RETRY);
-                    announce_all(&bus, &mut waiting).await;
+                    announce_all(&bus, &waiting).await;
                     tracing::warn!("the {address} bus is gone; harden-whyd tries again");
                 }
                 // The same error is logged once.
@@ -130,11 +168,11 @@ impl Server {
 }
 
 /// Announces incidents until the bus is gone.
-async fn announce_all(bus: &BusServer, waiting: &mut Receiver<Stored>) {
+async fn announce_all(bus: &BusServer, waiting: &Announcements) {
     loop {
         tokio::select! {
             () = bus.closed() => return,
-            Some(stored) = waiting.recv() => {
+            stored = waiting.next() => {
                 if let Err(error) = bus.announce(&stored).await {
                     tracing::warn!("cannot send incident {} to subscribers on the bus: {error}", stored.id);
                 }

@@ -8,7 +8,7 @@
 use crate::audit::Action;
 use crate::diagnosis::diagnose_one;
 use crate::host::unit_settings;
-use crate::incidents::Incident;
+use crate::incidents::{FairWindow, Incident};
 use crate::outlet::{Explanation, NoDirective};
 use crate::policy;
 use crate::syscalls::Groups;
@@ -29,8 +29,8 @@ pub(super) const MAX_WAIT: Duration = Duration::from_secs(1);
 /// How many questions are under way at a time, and how many threads read files. A read that hangs occupies its thread.
 const MAX_QUESTIONS: usize = 4;
 
-/// How many questions the explainer asks per window.
-const MAX_PER_WINDOW: u32 = 32;
+/// How many questions the explainer asks per window. A unit with fewer than an equal share may still ask.
+const MAX_PER_WINDOW: u64 = 32;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// How many incidents share a question.
@@ -51,8 +51,9 @@ pub(super) struct Explainer {
     waiting: VecDeque<UnitQuestion>,
     asked: JoinSet<Result<Answers, TooLate>>,
     next_ticket: Ticket,
-    /// When the window began, and how many questions it has.
-    window: Option<(Instant, u32)>,
+    /// When the window began, and its questions.
+    window: Option<Instant>,
+    asked_of: FairWindow<Unit>,
     paused_until: Option<Instant>,
 }
 
@@ -78,6 +79,7 @@ impl Explainer {
             asked: JoinSet::new(),
             next_ticket: 0,
             window: None,
+            asked_of: FairWindow::default(),
             paused_until: None,
         }
     }
@@ -97,12 +99,13 @@ impl Explainer {
         if let Some(question) = shared {
             question.incidents.push(asked);
         } else {
-            let open = self.window.filter(|(began, _)| now.duration_since(*began) < WINDOW);
-            let (began, count) = open.unwrap_or((now, 0));
-            if count >= MAX_PER_WINDOW {
+            if self.window.is_none_or(|began| now.duration_since(began) >= WINDOW) {
+                self.window = Some(now);
+                self.asked_of = FairWindow::default();
+            }
+            if !self.asked_of.admit(unit, MAX_PER_WINDOW) {
                 return Err(NoDirective::Busy);
             }
-            self.window = Some((began, count + 1));
             self.waiting.push_back(UnitQuestion { unit: unit.clone(), incidents: vec![asked] });
         }
         Ok(self.next_ticket)
@@ -295,7 +298,7 @@ mod tests {
     #[test]
     fn number_of_questions_per_window_is_bounded() {
         let (mut explainer, now) = (explainer("unix:path=/nonexistent"), Instant::now());
-        let mut asked = |unit: u32, now| explainer.ask(&killed(&format!("u{unit}.service")), now).is_ok();
+        let mut asked = |unit: u64, now| explainer.ask(&killed(&format!("u{unit}.service")), now).is_ok();
         assert!((0..MAX_PER_WINDOW).all(|unit| asked(unit, now)));
         assert!(asked(0, now), "waiting incidents of a unit share a question");
         assert!(!asked(MAX_PER_WINDOW, now) && asked(MAX_PER_WINDOW, now + WINDOW));

@@ -1,13 +1,17 @@
 //! Incidents: sightings counted in bounded memory, and their store.
 
+pub(crate) mod fair_share;
 pub(crate) mod fold;
 pub(crate) mod incident;
 pub(crate) mod local_time;
 mod outcome_words;
+mod owner;
 pub mod store;
 
+pub(crate) use fair_share::{FairQueue, FairWindow};
 pub use fold::{Fold, Folded, IncidentChange, RepeatSighting, Sighting, Slot};
 pub use incident::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent, Sample, SightingSource};
 pub use outcome_words::describe_outcome;
 pub(crate) use outcome_words::{describe_briefly, describe_event, describe_headline, describe_likely_directives};
+pub(crate) use owner::Owner;
 pub use store::{Evicted, Query, Recorded, ReplacedFile, RowId, Store, StoreError, Stored, UnitSummary};

@@ -327,6 +327,35 @@ mod tests {
     }
 
     #[test]
+    fn noise_of_one_owner_evicts_no_incident_of_another() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut store = Store::open(temp.path()).unwrap();
+        let mut quiet: Vec<Incident> = (0..12).map(death).collect();
+        for (number, incident) in quiet.iter_mut().enumerate() {
+            let name = format!("quiet-{number}.service").parse().unwrap();
+            incident.key.unit = Some(Unit { manager: Manager::System, name });
+        }
+        store.record(&quiet).unwrap();
+        for uid in ["1", "2", "3"] {
+            let noise: Vec<Incident> = (100..400)
+                .map(|number| {
+                    let mut incident = death(number);
+                    incident.key.exe = format!("/tmp/{uid}/{number}").into_bytes();
+                    incident.sample.uid = uid.into();
+                    incident.count = 1_000;
+                    incident
+                })
+                .collect();
+            store.record(&noise).unwrap();
+            store.prune(0..0, 100).unwrap();
+        }
+        let left = store.incidents(&Query::default()).unwrap();
+        let of = |uid: &str| left.iter().filter(|stored| *stored.incident.sample.uid == *uid).count();
+        assert_eq!((left.len(), of("")), (100, 12), "each quiet unit keeps its only incident");
+        assert!(["1", "2", "3"].into_iter().all(|uid| (29..=30).contains(&of(uid))));
+    }
+
+    #[test]
     fn forgotten_incidents_are_gone_and_come_back_as_new_ones() {
         let temp = tempfile::tempdir().unwrap();
         let unit = Unit { manager: Manager::System, name: "a.service".parse().unwrap() };

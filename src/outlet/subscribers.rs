@@ -8,11 +8,13 @@ use zbus::names::{BusName, OwnedUniqueName};
 
 use super::access::Access;
 use super::wire::BusError;
+use crate::incidents::FairQueue;
 use crate::units::Manager;
 
-/// The most subscribers of all users, and of one user.
+/// The most subscribers of all users except root, of one of them, and of root.
 const MAX_SUBSCRIBERS: usize = 256;
 const MAX_SUBSCRIBERS_PER_UID: usize = 16;
+const MAX_SUBSCRIBERS_OF_ROOT: usize = 64;
 
 /// A connection that called `Subscribe`.
 #[derive(Debug)]
@@ -23,28 +25,48 @@ pub(super) struct Subscriber {
 }
 
 /// The subscribers, shared by the service and the sender of signals.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Subscribers(Arc<Mutex<Vec<Subscriber>>>);
+#[derive(Debug, Clone)]
+pub(super) struct Subscribers(Arc<Mutex<Places>>);
+
+/// The places of subscribers. If those of users are taken, the user with the most loses one.
+#[derive(Debug)]
+struct Places {
+    of_root: Vec<Subscriber>,
+    of_users: FairQueue<u32, Subscriber>,
+}
+
+impl Default for Subscribers {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Places { of_root: Vec::new(), of_users: FairQueue::new(MAX_SUBSCRIBERS) })))
+    }
+}
 
 impl Subscribers {
     /// Adds a subscriber. It replaces an earlier subscriber of the same connection.
     ///
     /// # Errors
-    /// There are too many.
+    /// Its user has too many. Subscribers of others are no reason.
     pub(super) fn add(&self, subscriber: Subscriber) -> Result<(), BusError> {
         self.remove(&subscriber.name);
         let mut all = self.lock();
-        let own = all.iter().filter(|other| other.uid == subscriber.uid).count();
-        if all.len() >= MAX_SUBSCRIBERS || own >= MAX_SUBSCRIBERS_PER_UID {
+        let is_root = subscriber.uid == 0;
+        let most = if is_root { MAX_SUBSCRIBERS_OF_ROOT } else { MAX_SUBSCRIBERS_PER_UID };
+        if all.iter().filter(|other| other.uid == subscriber.uid).count() >= most {
             return Err(BusError::Busy("there are too many subscribers".to_owned()));
         }
-        all.push(subscriber);
+        if is_root {
+            all.of_root.push(subscriber);
+        } else if let Some(Subscriber { uid, .. }) = all.of_users.push(subscriber.uid, subscriber) {
+            tracing::warn!("there are too many subscribers: uid {uid}, which has the most, loses one");
+        }
         Ok(())
     }
 
     /// Removes the subscriber of a connection.
     pub(super) fn remove(&self, name: &OwnedUniqueName) {
-        self.lock().retain(|subscriber| subscriber.name != *name);
+        let mut all = self.lock();
+        all.of_root.retain(|subscriber| subscriber.name != *name);
+        all.of_users.retain(|subscriber| subscriber.name != *name);
     }
 
     /// Removes subscribers that have left the bus. The bus never gives a unique name twice.
@@ -70,7 +92,49 @@ impl Subscribers {
         such.map(|subscriber| subscriber.name.clone()).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Subscriber>> {
+    fn lock(&self) -> MutexGuard<'_, Places> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Places {
+    fn iter(&self) -> impl Iterator<Item = &Subscriber> {
+        self.of_root.iter().chain(self.of_users.iter())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subscriber(number: usize, uid: u32) -> Subscriber {
+        let name = format!(":1.{number}").as_str().try_into().unwrap();
+        let access = if uid == 0 { Access::Everything } else { Access::Own(uid) };
+        Subscriber { name, uid, access }
+    }
+
+    #[test]
+    fn subscribers_of_one_user_are_limited() {
+        let all = Subscribers::default();
+        let added = (0..100).filter(|number| all.add(subscriber(*number, 7)).is_ok()).count();
+        assert_eq!(added, MAX_SUBSCRIBERS_PER_UID);
+    }
+
+    #[test]
+    fn subscribers_of_others_refuse_neither_root_nor_another_user() {
+        let all = Subscribers::default();
+        let mut number = 0;
+        let mut add = |uid| {
+            number += 1;
+            all.add(subscriber(number, uid)).is_ok()
+        };
+        for uid in 1..=20 {
+            assert!((0..MAX_SUBSCRIBERS_PER_UID).all(|_| add(uid)), "uid {uid}");
+        }
+        assert!((0..MAX_SUBSCRIBERS_OF_ROOT).all(|_| add(0)) && !add(0));
+        assert!(add(1_000), "a user without subscribers");
+        let own = |uid| all.lock().iter().filter(|subscriber| subscriber.uid == uid).count();
+        assert_eq!((own(0), own(1_000)), (MAX_SUBSCRIBERS_OF_ROOT, 1));
+        assert_eq!((1..=1_000).map(own).sum::<usize>(), MAX_SUBSCRIBERS);
     }
 }

@@ -15,21 +15,21 @@
 //! | cgroup of the process, in life or noted at its exit | `/proc`, exit cgroups ([`Host::collect_evidence`](crate::host::Host::collect_evidence)) | before this queue, as the record arrives | no wait |
 //! | cgroup of the process or its parent at its death | the kernel's death notice ([`add_death_notice`](AttributionQueue::add_death_notice)) | up to [`DEATH_WAIT`] after the record; a notice that came before it is remembered for seconds | [`MAX_PROCESSES`] waiting, as many remembered |
 //! | a record, without which the death was silent | the audit stream ([`note_record`](AttributionQueue::note_record)) | up to [`RECORD_WAIT`] after the exit | [`MAX_PROCESSES`] waiting, as many remembered |
-//! | main and control processes; which unit runs the executable | service managers, unit files ([`on_systemd_answer`](AttributionQueue::on_systemd_answer)) | in rounds: sightings that arrive during a round form the next | [`MAX_QUERIES`] queued and asked |
-//! | entries of the process and of its manager | the journal ([`on_journal_answer`](AttributionQueue::on_journal_answer)) | in rounds, after an inconclusive answer of the managers | [`MAX_QUERIES`] queued and asked |
+//! | main and control processes; which unit runs the executable | service managers, unit files ([`on_systemd_answer`](AttributionQueue::on_systemd_answer)) | in rounds: sightings that arrive during a round form the next | [`MAX_QUERIES`] queued, [`MAX_ROUND`] asked |
+//! | entries of the process and of its manager | the journal ([`on_journal_answer`](AttributionQueue::on_journal_answer)) | in rounds, after an inconclusive answer of the managers | [`MAX_QUERIES`] queued, [`MAX_ROUND`] asked |
 //! | the same again, since other programs write about a death a little later | the journal | [`JOURNAL_RETRY`] after an inconclusive first answer | [`MAX_RETRIES`] waiting |
 //!
-//! A record skips the wait for its death if that step is full. If a later step is full, the sighting leaves the queue
-//! with its evidence so far.
+//! If a step is full, the [owner](Owner) with the most sightings in it loses its place: the oldest stops waiting for a death or a
+//! record and goes to the next step, or leaves the queue with its evidence so far.
 
 use super::evidence_query::{Attempt, EvidenceQuery, JournalAccess};
 use super::process_memory::ProcessMemory;
 use super::unattributed::UnattributedSighting;
 use super::waiting_sightings::{Rounds, SightingId, WaitState, WaitingSightings};
 use crate::host::live_host::DeathEvidence;
-use crate::incidents::{Moment, Sighting};
+use crate::incidents::{FairQueue, Moment, Owner, Sighting};
 use crate::units::{Evidence, Rung};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// How long a record waits for the death notice of its process.
@@ -51,8 +51,11 @@ const NOTICE_LATER_MS: i64 = 1_000;
 /// How many processes the queue remembers, and how many sightings wait for a death, and for a record.
 const MAX_PROCESSES: usize = 8192;
 
-/// How many sightings wait for the managers, and for the journal's first answer.
+/// How many sightings wait for the managers, and for each answer of the journal.
 const MAX_QUERIES: usize = 4096;
+
+/// How many sightings a round asks about: equal shares of their owners, so that the noise of one delays no other.
+const MAX_ROUND: usize = 512;
 
 /// How many sightings wait for the second attempt to find them in the journal.
 const MAX_RETRIES: usize = 1024;
@@ -61,9 +64,9 @@ const MAX_RETRIES: usize = 1024;
 #[derive(Debug)]
 #[must_use]
 pub(crate) enum QueueStep {
-    /// The sighting waits for evidence.
+    /// No sighting left the queue.
     Waits,
-    /// The sighting left the queue: its verdict is known, or the next step is full.
+    /// A sighting left the queue: its verdict is known, or the next step is full. It may be an earlier one.
     Finished(Box<UnattributedSighting>),
 }
 
@@ -81,9 +84,9 @@ pub(crate) struct AttributionQueue {
     /// The sightings that await the death of a process.
     await_death: HashMap<u32, Vec<SightingId>>,
     /// Deadlines in order. A sighting may have left before its deadline.
-    death_deadlines: VecDeque<(Instant, SightingId)>,
-    record_deadlines: VecDeque<(Instant, SightingId)>,
-    retry_times: VecDeque<(Instant, SightingId)>,
+    death_deadlines: FairQueue<Owner, (Instant, SightingId)>,
+    record_deadlines: FairQueue<Owner, (Instant, SightingId)>,
+    retry_times: FairQueue<Owner, (Instant, SightingId)>,
     managers: Rounds,
     journal_first: Rounds,
     journal_last: Rounds,
@@ -96,12 +99,12 @@ impl Default for AttributionQueue {
             recorded: ProcessMemory::new(MAX_PROCESSES),
             deaths: ProcessMemory::new(MAX_PROCESSES),
             await_death: HashMap::new(),
-            death_deadlines: VecDeque::new(),
-            record_deadlines: VecDeque::new(),
-            retry_times: VecDeque::new(),
-            managers: Rounds::default(),
-            journal_first: Rounds::default(),
-            journal_last: Rounds::default(),
+            death_deadlines: FairQueue::new(MAX_PROCESSES),
+            record_deadlines: FairQueue::new(MAX_PROCESSES),
+            retry_times: FairQueue::new(MAX_RETRIES),
+            managers: Rounds::new(MAX_QUERIES),
+            journal_first: Rounds::new(MAX_QUERIES),
+            journal_last: Rounds::new(MAX_QUERIES),
         }
     }
 }
@@ -122,14 +125,13 @@ impl AttributionQueue {
         if may_die {
             match self.deaths.get(sighting.pid()) {
                 Some(death) if is_same_death(&sighting, death) => sighting.add_death(death),
-                _ if self.death_deadlines.len() < MAX_PROCESSES => {
-                    let pid = sighting.pid();
+                _ => {
+                    let (pid, owner) = (sighting.pid(), sighting.owner());
                     let id = self.waiting.insert(sighting, WaitState::AwaitsDeath);
-                    self.death_deadlines.push_back((now + DEATH_WAIT, id));
                     self.await_death.entry(pid).or_default().push(id);
-                    return QueueStep::Waits;
+                    let displaced = self.death_deadlines.push(owner, (now + DEATH_WAIT, id));
+                    return displaced.map_or(QueueStep::Waits, |(_, id)| self.end_wait_for_death(id));
                 }
-                _ => {}
             }
         }
         self.queue_for_managers(sighting)
@@ -164,13 +166,17 @@ impl AttributionQueue {
     /// Adds the exit of a process by SIGSYS, at a time in milliseconds since the epoch. The caller
     /// [adds](Self::add_death_notice) the death notice first.
     pub(crate) fn add_sigsys_exit(&mut self, pid: u32, at: i64, now: Instant) {
-        if self.recorded.get(pid).is_none() && self.record_deadlines.len() < MAX_PROCESSES {
+        if self.recorded.get(pid).is_none() {
             let mut sighting = Box::new(UnattributedSighting::from_unrecorded_death(pid, Moment::At(at)));
             if let Some(death) = self.deaths.get(pid) {
                 sighting.add_death(death);
             }
+            let owner = sighting.owner();
             let id = self.waiting.insert(sighting, WaitState::AwaitsRecord);
-            self.record_deadlines.push_back((now + RECORD_WAIT, id));
+            if let Some((_, id)) = self.record_deadlines.push(owner, (now + RECORD_WAIT, id)) {
+                // Without the wait it is unknown whether the death was silent.
+                let _ = self.waiting.remove(id, WaitState::AwaitsRecord);
+            }
         }
     }
 
@@ -180,15 +186,7 @@ impl AttributionQueue {
     pub(crate) fn poll(&mut self, now: Instant) -> FinishedSightings {
         let mut finished = Vec::new();
         while let Some(id) = pop_due(&mut self.death_deadlines, now) {
-            if let Some(sighting) = self.waiting.remove(id, WaitState::AwaitsDeath) {
-                if let Some(ids) = self.await_death.get_mut(&sighting.pid()) {
-                    ids.retain(|other| *other != id);
-                    if ids.is_empty() {
-                        self.await_death.remove(&sighting.pid());
-                    }
-                }
-                finished.extend(self.queue_for_managers(sighting).finished());
-            }
+            finished.extend(self.end_wait_for_death(id).finished());
         }
         while let Some(id) = pop_due(&mut self.record_deadlines, now) {
             if let Some(death) = self.waiting.remove(id, WaitState::AwaitsRecord)
@@ -212,7 +210,7 @@ impl AttributionQueue {
         if !rounds.asked.is_empty() || rounds.queued.is_empty() {
             return None;
         }
-        rounds.asked = std::mem::take(&mut rounds.queued);
+        rounds.asked = rounds.queued.take_shares(MAX_ROUND);
         let ids = rounds.asked.clone();
         Some(ids.into_iter().filter_map(|id| self.waiting.set_state(id, WaitState::Asked(query)).cloned()).collect())
     }
@@ -224,8 +222,8 @@ impl AttributionQueue {
         let query = EvidenceQuery::Journal(Attempt::First);
         let mut finished = Vec::new();
         for sighting in self.end_round(EvidenceQuery::Managers, answers) {
-            if sighting.is_inconclusive() && self.rounds_mut(query).len() < MAX_QUERIES {
-                self.queue(sighting, query);
+            if sighting.is_inconclusive() {
+                finished.extend(self.queue(sighting, query).finished());
             } else {
                 finished.push(sighting);
             }
@@ -245,11 +243,12 @@ impl AttributionQueue {
     ) -> FinishedSightings {
         let mut finished = Vec::new();
         for sighting in self.end_round(EvidenceQuery::Journal(attempt), answers) {
-            let may_retry =
-                attempt == Attempt::First && access == JournalAccess::Readable && self.retry_times.len() < MAX_RETRIES;
+            let may_retry = attempt == Attempt::First && access == JournalAccess::Readable;
             if may_retry && sighting.is_inconclusive() {
+                let owner = sighting.owner();
                 let id = self.waiting.insert(sighting, WaitState::AwaitsRetry);
-                self.retry_times.push_back((now + JOURNAL_RETRY, id));
+                let displaced = self.retry_times.push(owner, (now + JOURNAL_RETRY, id));
+                finished.extend(displaced.and_then(|(_, id)| self.waiting.remove(id, WaitState::AwaitsRetry)));
             } else {
                 finished.push(sighting);
             }
@@ -271,7 +270,7 @@ impl AttributionQueue {
     /// Returns when [`poll`](Self::poll) next has something to do.
     #[must_use]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let [death, record] = [&self.death_deadlines, &self.record_deadlines].map(VecDeque::front);
+        let [death, record] = [&self.death_deadlines, &self.record_deadlines].map(FairQueue::front);
         death.into_iter().chain(record).map(|(deadline, _)| *deadline).min()
     }
 
@@ -295,11 +294,19 @@ impl AttributionQueue {
 
     fn queue_for_managers(&mut self, sighting: Box<UnattributedSighting>) -> QueueStep {
         let is_known = sighting.attribution().is_some() || sighting.is_settled();
-        if is_known || self.managers.len() >= MAX_QUERIES {
-            return QueueStep::Finished(sighting);
+        if is_known { QueueStep::Finished(sighting) } else { self.queue(sighting, EvidenceQuery::Managers) }
+    }
+
+    /// Ends the wait of a record for the death notice of its process.
+    fn end_wait_for_death(&mut self, id: SightingId) -> QueueStep {
+        let Some(sighting) = self.waiting.remove(id, WaitState::AwaitsDeath) else { return QueueStep::Waits };
+        if let Some(ids) = self.await_death.get_mut(&sighting.pid()) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.await_death.remove(&sighting.pid());
+            }
         }
-        self.queue(sighting, EvidenceQuery::Managers);
-        QueueStep::Waits
+        self.queue_for_managers(sighting)
     }
 
     fn queue_retries(&mut self, now: Instant) {
@@ -308,14 +315,19 @@ impl AttributionQueue {
                 // An exit entry counts only if no other entry fits. The next answer sees more entries, so it replaces
                 // this one.
                 sighting.drop_evidence(Rung::ExitEntry);
-                self.queue(sighting, EvidenceQuery::Journal(Attempt::Last));
+                // At most `MAX_RETRIES` wait, so there is room.
+                let _ = self.queue(sighting, EvidenceQuery::Journal(Attempt::Last));
             }
         }
     }
 
-    fn queue(&mut self, sighting: Box<UnattributedSighting>, query: EvidenceQuery) {
+    /// Queues a sighting for a query. If there is no room, removes another and returns it.
+    fn queue(&mut self, sighting: Box<UnattributedSighting>, query: EvidenceQuery) -> QueueStep {
+        let owner = sighting.owner();
         let id = self.waiting.insert(sighting, WaitState::Queued(query));
-        self.rounds_mut(query).queued.push(id);
+        let displaced = self.rounds_mut(query).queued.push(owner, id);
+        let left = displaced.and_then(|id| self.waiting.remove(id, WaitState::Queued(query)));
+        left.map_or(QueueStep::Waits, QueueStep::Finished)
     }
 
     /// Ends the round of a query. Returns its sightings with the answers.
@@ -356,7 +368,7 @@ impl QueueStep {
 }
 
 /// Removes the first entry if it is due. The entries must be in order of time.
-fn pop_due(queue: &mut VecDeque<(Instant, SightingId)>, now: Instant) -> Option<SightingId> {
+fn pop_due(queue: &mut FairQueue<Owner, (Instant, SightingId)>, now: Instant) -> Option<SightingId> {
     queue.front().filter(|(due, _)| *due <= now)?;
     queue.pop_front().map(|(_, id)| id)
 }

@@ -4,6 +4,7 @@
 
 use crate::audit::{ArchField, CallField, IdField, Record, UntrustedText};
 use crate::incidents::{Moment, RepeatSighting, Slot};
+use crate::syscalls::{Arch, Call};
 use crate::units::login::Login;
 use crate::units::{Manager, Unit};
 use std::collections::HashMap;
@@ -29,6 +30,9 @@ const MAX_KEY_BYTES: usize = 1 << 20;
 
 const PLACES: usize = 256;
 
+/// Most calls have smaller numbers.
+const SMALL_NUMBERS: u32 = 512;
+
 impl Default for RecordCache {
     fn default() -> Self {
         let latest = Box::new(std::array::from_fn(|_| (Vec::new(), None)));
@@ -38,7 +42,13 @@ impl Default for RecordCache {
 
 impl RecordCache {
     /// Finds the entry of an earlier record that differs only in stamp, pid and instruction pointer.
-    pub(super) fn find(&mut self, record: &Record<'_>, named: Option<&Unit>, context: u64) -> Option<CacheHit<'_>> {
+    pub(super) fn find(
+        &mut self,
+        record: &Record<'_>,
+        named: Option<&Unit>,
+        context: u64,
+        numbers: SeparateNumbers,
+    ) -> Option<CacheHit<'_>> {
         let key = &mut self.key;
         key.clear();
         key.extend_from_slice(&context.to_ne_bytes());
@@ -58,6 +68,9 @@ impl RecordCache {
             ArchField::Name(name) => text(key, b'A', name),
         }
         match record.call {
+            CallField::Number(call) if numbers == SeparateNumbers::Named && is_made_up(record.arch, call) => {
+                key.push(b'?');
+            }
             CallField::Number(call) => number(key, b'c', call),
             CallField::Name(name) => text(key, b'C', name),
         }
@@ -153,6 +166,21 @@ fn place_of(key: &[u8]) -> usize {
     key[back..].iter().fold(key[..front].iter().fold(key.len(), mix), mix) % PLACES
 }
 
+/// Whether a call has no name. It is faster to keep the few small numbers without a name separate.
+fn is_made_up(arch: ArchField<'_>, call: u32) -> bool {
+    let ArchField::Token(token) = arch else { return false };
+    call >= SMALL_NUMBERS && Call::numbered(Arch(token), call).name().is_none()
+}
+
+/// The call numbers that the records of one entry can differ in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SeparateNumbers {
+    /// Each number has its own entry.
+    All,
+    /// Each number with a name has its own entry, and all others share one.
+    Named,
+}
+
 /// The entry that [`RecordCache::find`] returns.
 pub(super) enum CacheHit<'a> {
     /// The slot of the record's incident.
@@ -237,7 +265,7 @@ mod tests {
     }
 
     fn found(cache: &mut RecordCache, line: &str) -> Option<Slot> {
-        match cache.find(&parse_record(line.as_bytes()).unwrap(), None, 1)? {
+        match cache.find(&parse_record(line.as_bytes()).unwrap(), None, 1, SeparateNumbers::All)? {
             CacheHit::Counted(slot) => Some(slot),
             CacheHit::Waiting(_) => None,
         }

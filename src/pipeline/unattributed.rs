@@ -3,7 +3,7 @@
 use crate::audit::text::escape;
 use crate::audit::{ArchField, CallField, IdField, Record, Stamp};
 use crate::host::live_host::DeathEvidence;
-use crate::incidents::{Denial, IncidentEvent, IncidentKey, Moment, Sample, Sighting, SightingSource};
+use crate::incidents::{Denial, IncidentEvent, IncidentKey, Moment, Owner, Sample, Sighting, SightingSource};
 use crate::syscalls::{Arch, Call};
 use crate::units::login::Login;
 use crate::units::{Attribution, Confidence, Evidence, Rung, attribution};
@@ -143,6 +143,12 @@ impl UnattributedSighting {
     #[must_use]
     pub(crate) fn attribution(&self) -> Option<Attribution> {
         attribution::weigh(&self.evidence)
+    }
+
+    /// The owner that the evidence shows so far.
+    #[must_use]
+    pub(super) fn owner(&self) -> Owner {
+        Owner::from_unit_or_uid(self.attribution().map(|found| found.unit).as_ref(), &self.sighting.sample.uid)
     }
 
     /// The sighting, with the unit that the evidence names, if it names one.

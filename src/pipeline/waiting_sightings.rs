@@ -2,7 +2,7 @@
 
 use super::evidence_query::EvidenceQuery;
 use super::unattributed::UnattributedSighting;
-use crate::incidents::Sighting;
+use crate::incidents::{FairQueue, Owner, Sighting};
 use std::collections::HashMap;
 
 /// What a sighting waits for.
@@ -29,14 +29,19 @@ struct Waiting {
     state: WaitState,
 }
 
-/// The sightings that wait for the next round of a query, and the sightings of the round under way.
-#[derive(Debug, Default)]
+/// The sightings that wait for a later round of a query, and the sightings of the round under way.
+#[derive(Debug)]
 pub(super) struct Rounds {
-    pub(super) queued: Vec<SightingId>,
+    pub(super) queued: FairQueue<Owner, SightingId>,
     pub(super) asked: Vec<SightingId>,
 }
 
 impl Rounds {
+    /// Makes rounds for `most` sightings that wait.
+    pub(super) fn new(most: usize) -> Self {
+        Self { queued: FairQueue::new(most), asked: Vec::new() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.queued.len() + self.asked.len()
     }

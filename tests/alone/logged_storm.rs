@@ -108,7 +108,7 @@ fn logged_refusals_of_a_chatty_unit_are_one_incident_and_one_alert() {
     println!("{heard} of {CALLS} heard, {lost} said to be lost, {most} KiB resident at most");
     assert!(most < MEMORY, "{most} KiB resident");
 
-    // The whole answer tells the count, and of which processes the refusals are logged.
+    // The whole answer has the count, and names the processes with logged refusals.
     let page = client(&["-v", "chatty"]).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(page.contains(&format!("{heard} times")) && page.contains("are logged for processes started"), "{page}");
     client(&["log-refusals", "--off"]);

@@ -10,6 +10,7 @@ mod listening_cost;
 mod logged_storm;
 mod lost_records;
 mod own_filter;
+mod quiet_units;
 
 #[path = "../support"]
 mod support {

@@ -1,9 +1,12 @@
 //! Keeps the store within its limits: which incidents it evicts, and how many it has evicted.
 
 use rusqlite::{Connection, TransactionBehavior};
+use std::collections::HashMap;
 use std::ops::Range;
 
-use super::{Store, StoreError};
+use super::{RowId, Store, StoreError, row};
+use crate::incidents::fair_share::{Row, choose_leaving};
+use crate::incidents::owner::Owner;
 use crate::units::Unit;
 
 /// The incidents that the store evicted to make room. It does not count those that reached their age limit.
@@ -19,7 +22,7 @@ pub struct Evicted {
 
 impl Store {
     /// Deletes incidents last seen within `aged` (milliseconds since the epoch), then evicts others until `most` are left:
-    /// of the rarer half, those with the oldest latest sighting. Releases free space to the file system. Returns how
+    /// of the [owner](Owner) with the most incidents, in the rarer half of them, those with the oldest latest sighting. Releases free space to the file system. Returns how
     /// many incidents it deleted.
     ///
     /// # Errors
@@ -103,22 +106,20 @@ fn prune(conn: &mut Connection, aged: &Range<i64>, most: u32) -> rusqlite::Resul
     Ok(u64::try_from(aged.saturating_add(evicted)).unwrap_or(u64::MAX))
 }
 
-/// Evicts surplus incidents, and counts them.
+/// Evicts surplus incidents, and counts them: those of the [owner](Owner) with the most.
 fn evict(conn: &Connection, most: u32) -> rusqlite::Result<usize> {
     let rows: i64 = conn.query_row("SELECT count(*) FROM incident", (), |row| row.get(0))?;
     let excess = rows - i64::from(most);
     if excess <= 0 {
         return Ok(0);
     }
-    // A single sighting of ten minutes ago is worth more than a single sighting of yesterday, and daily sightings are
-    // worth more than both.
     conn.execute_batch("CREATE TEMP TABLE IF NOT EXISTS leaving (id INTEGER PRIMARY KEY); DELETE FROM leaving")?;
-    conn.execute(
-        "INSERT INTO leaving SELECT id FROM
-            (SELECT id, last_ms FROM incident ORDER BY count, last_ms, id LIMIT max(?1, ?2 / 2))
-         ORDER BY last_ms, id LIMIT ?1",
-        [excess, rows],
-    )?;
+    let (ids, rows) = rows_by_owner(conn)?;
+    let mut leave = conn.prepare("INSERT INTO leaving VALUES (?1)")?;
+    for row in choose_leaving(&rows, u64::from(most)) {
+        leave.execute([ids[row]])?;
+    }
+    drop(leave);
     conn.execute_batch(
         "INSERT INTO evicted
             SELECT 0, count(*), CAST(min(total(count), 9e15) AS INTEGER), coalesce(max(last_ms), 0)
@@ -129,4 +130,23 @@ fn evict(conn: &Connection, most: u32) -> rusqlite::Result<usize> {
             last_ms = max(last_ms, excluded.last_ms)",
     )?;
     conn.execute("DELETE FROM incident WHERE id IN leaving", ())
+}
+
+/// Returns the incidents, the oldest first: their numbers, and the facts that decide which leave.
+fn rows_by_owner(conn: &Connection) -> rusqlite::Result<(Vec<RowId>, Vec<Row<usize>>)> {
+    let mut owners: HashMap<Owner, usize> = HashMap::new();
+    let (mut ids, mut rows) = (Vec::new(), Vec::new());
+    let mut all = conn.prepare("SELECT manager, unit, uid, id, count, last_ms FROM incident ORDER BY last_ms, id")?;
+    let mut found = all.query(())?;
+    while let Some(incident) = found.next()? {
+        let unit = row::read_unit(incident, 0, 1)?;
+        let uid = incident.get_ref(2)?.as_blob().map(String::from_utf8_lossy)?;
+        let owners_so_far = owners.len();
+        let owner = *owners.entry(Owner::from_unit_or_uid(unit.as_ref(), &uid)).or_insert(owners_so_far);
+        let seen = incident.get::<_, Option<i64>>(5)?.unwrap_or(i64::MIN);
+        ids.push(incident.get(3)?);
+        let count = incident.get::<_, i64>(4)?.unsigned_abs();
+        rows.push(Row { owner, cost: 1, is_saved: false, count, seen });
+    }
+    Ok((ids, rows))
 }

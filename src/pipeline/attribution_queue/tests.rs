@@ -53,13 +53,19 @@ impl Fixture {
         self.queue.on_journal_answer(attempt, answers, JournalAccess::Readable, self.now)
     }
 
-    /// Adds sightings and begins their first round to the journal.
-    fn reach_first_journal_round(&mut self, pids: impl IntoIterator<Item = u32>) {
+    /// Adds sightings, to which the managers have no answer.
+    fn reach_managers_answer(&mut self, pids: impl IntoIterator<Item = u32>) {
         for pid in pids {
             assert!(matches!(self.add(pid, false), QueueStep::Waits));
         }
-        assert!(self.round(EvidenceQuery::Managers).is_some());
-        assert!(self.managers_answer(Vec::new()).is_empty());
+        while self.round(EvidenceQuery::Managers).is_some() {
+            assert!(self.managers_answer(Vec::new()).is_empty());
+        }
+    }
+
+    /// Adds sightings and begins their first round to the journal.
+    fn reach_first_journal_round(&mut self, pids: impl IntoIterator<Item = u32>) {
+        self.reach_managers_answer(pids);
         assert!(self.round(FIRST).is_some());
     }
 }
@@ -253,14 +259,14 @@ fn unreadable_journal_is_not_retried() {
 }
 
 #[test]
-fn record_beyond_the_bound_does_not_await_its_death() {
+fn record_beyond_the_bound_ends_the_oldest_wait_of_its_owner() {
     let mut f = Fixture::new();
     let most = u32::try_from(MAX_PROCESSES).unwrap();
     for pid in 0..most + 2 {
         assert!(matches!(f.add(pid, true), QueueStep::Waits));
     }
     assert_eq!((f.queue.death_deadlines.len(), f.queue.await_death.len()), (MAX_PROCESSES, MAX_PROCESSES));
-    assert_eq!(f.round(EvidenceQuery::Managers), Some(vec![most, most + 1]));
+    assert_eq!(f.round(EvidenceQuery::Managers), Some(vec![0, 1]));
 }
 
 #[test]
@@ -273,31 +279,58 @@ fn death_beyond_the_bound_is_not_reported_silent() {
 }
 
 #[test]
-fn record_beyond_the_bound_is_finished_without_managers() {
+fn record_beyond_the_bound_displaces_the_oldest_of_its_owner() {
     let mut f = Fixture::new();
     let most = u32::try_from(MAX_QUERIES).unwrap();
     for pid in 0..most {
         assert!(matches!(f.add(pid, false), QueueStep::Waits));
     }
-    assert!(f.round(EvidenceQuery::Managers).is_some());
-    assert!(matches!(f.add(most, false), QueueStep::Finished(_)), "those that are asked about count");
+    assert_eq!(units(&f.add(most, false).finished().into_iter().collect()), [(0, None)]);
+}
+
+#[test]
+fn noise_of_one_user_takes_no_place_and_no_round_from_another() {
+    let mut f = Fixture::new();
+    let mut quiet = sighting(9_000);
+    quiet.sighting_mut().sample.uid = "7".into();
+    assert!(matches!(f.queue.add_record(Box::new(quiet), false, f.now), QueueStep::Waits));
+    for pid in 0..3 * u32::try_from(MAX_QUERIES).unwrap() {
+        assert!(f.add(pid, false).finished().is_none_or(|left| left.pid() < 9_000));
+    }
+    let first = f.round(EvidenceQuery::Managers).unwrap();
+    assert!(first.len() == MAX_ROUND && first.contains(&9_000));
+    assert_eq!((f.queue.managers.len(), f.queue.waiting.len()), (MAX_QUERIES, MAX_QUERIES));
+
+    for pid in 10_000..10_000 + 2 * u32::try_from(MAX_PROCESSES).unwrap() {
+        let _ = f.add(pid, true);
+        if pid == 10_000 {
+            let mut quiet = sighting(9_001);
+            quiet.sighting_mut().sample.uid = "7".into();
+            assert!(matches!(f.queue.add_record(Box::new(quiet), true, f.now), QueueStep::Waits));
+        }
+    }
+    assert_eq!(units(&f.notice(9_001, AT, Some("a.service"))), [attributed(9_001, "a.service")], "it still waits");
 }
 
 #[test]
 fn sighting_beyond_the_bound_is_finished_without_the_journal() {
     let mut f = Fixture::new();
     let most = u32::try_from(MAX_QUERIES).unwrap();
-    f.reach_first_journal_round(0..most);
+    f.reach_managers_answer(0..most);
     assert!(matches!(f.add(most, false), QueueStep::Waits));
     assert!(f.round(EvidenceQuery::Managers).is_some());
-    assert_eq!(units(&f.managers_answer(vec![Vec::new()])), [(most, None)]);
+    assert_eq!(units(&f.managers_answer(vec![Vec::new()])), [(0, None)]);
 }
 
 #[test]
 fn sighting_beyond_the_bound_is_finished_without_a_retry() {
     let mut f = Fixture::new();
-    f.reach_first_journal_round(0..2 + u32::try_from(MAX_RETRIES).unwrap());
-    assert_eq!(f.journal_answers(Attempt::First, Vec::new()).len(), 2);
+    f.reach_managers_answer(0..2 + u32::try_from(MAX_RETRIES).unwrap());
+    let mut left = 0;
+    while f.round(FIRST).is_some() {
+        left += f.journal_answers(Attempt::First, Vec::new()).len();
+    }
+    assert_eq!(left, 2);
 }
 
 #[test]
