@@ -327,6 +327,40 @@ mod tests {
     }
 
     #[test]
+    fn answer_for_a_user_without_denials_does_not_read_the_incidents_of_others() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut store = Store::open(temp.path()).unwrap();
+        let mut small = death(0);
+        small.sample.subject = Vec::new();
+        let all: Vec<Incident> = (0..100_000)
+            .map(|number| {
+                let (mut incident, at) = (small.clone(), Moment::At(number));
+                incident.key.exe = number.to_string().into_bytes();
+                (incident.first, incident.last) = (at.clone(), at);
+                incident
+            })
+            .collect();
+        store.record(&all).unwrap();
+        let reader = Store::open_read_only(temp.path()).unwrap();
+        let manager = Some(Manager::User(1_000));
+        let unit = Some("a.service".parse().unwrap());
+        let of_user = Query { manager, since: Some(5), limit: Some(100), ..Query::default() };
+        let of_unit = Query { unit, ..Query::default() };
+        for query in [of_user, of_unit] {
+            let mut times: Vec<Duration> = (0..21)
+                .map(|_| {
+                    let began = std::time::Instant::now();
+                    assert!(reader.incidents(&query).unwrap().is_empty() && reader.units(&query).unwrap().is_empty());
+                    began.elapsed()
+                })
+                .collect();
+            times.sort_unstable();
+            println!("{:?} for an empty answer", times[10]);
+            assert!(times[10] <= Duration::from_millis(5), "{:?}", times[10]);
+        }
+    }
+
+    #[test]
     fn noise_of_one_owner_evicts_no_incident_of_another() {
         let temp = tempfile::tempdir().unwrap();
         let mut store = Store::open(temp.path()).unwrap();

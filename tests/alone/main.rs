@@ -11,6 +11,7 @@ mod logged_storm;
 mod lost_records;
 mod own_filter;
 mod quiet_units;
+mod unread_log;
 
 #[path = "../support"]
 mod support {

@@ -46,14 +46,19 @@ CREATE TABLE incident (
 ) STRICT;
 CREATE UNIQUE INDEX incident_key
     ON incident (unit, manager, event, arch, call_number, call_name, action, exe, source, errno);
-CREATE INDEX incident_newest ON incident (last_ms, id);
-CREATE INDEX incident_unit ON incident (unit, manager, last_ms, count);
 CREATE TABLE evicted (
     id        INTEGER PRIMARY KEY CHECK (id = 0),
     incidents INTEGER NOT NULL,
     sightings INTEGER NOT NULL,
     last_ms   INTEGER NOT NULL
 ) STRICT;
+";
+
+/// The indices, one for each way of asking. They are no part of the format: the writer adds missing ones.
+const INDICES: &str = "
+CREATE INDEX IF NOT EXISTS incident_newest ON incident (last_ms, id);
+CREATE INDEX IF NOT EXISTS incident_unit ON incident (unit, manager, last_ms, count);
+CREATE INDEX IF NOT EXISTS incident_manager ON incident (manager, last_ms, id);
 ";
 
 /// The changes from each earlier format to the next: from 1 to 2, from 2 to 3, and so on.
@@ -154,6 +159,7 @@ pub(super) fn prepare(conn: &mut Connection, path: &Path) -> Result<(), StoreErr
         transaction.execute_batch(&format!("{changes} {pragmas}")).map_err(sqlite)?;
         transaction.commit().map_err(sqlite)?;
     }
+    conn.execute_batch(INDICES).map_err(sqlite)?;
     let verdict: String = conn.query_row("PRAGMA quick_check(1)", (), |row| row.get(0)).map_err(sqlite)?;
     if verdict == "ok" { Ok(()) } else { Err(StoreError::Damaged { path: path.to_owned(), detail: verdict }) }
 }
