@@ -40,7 +40,7 @@ note "the overview took $(seconds 2>&1) s for $(systemctl list-units --all --no-
 
 ok "it is off" on false
 ok "the unit is restarted" says "quiet.service +restarted: active" harden-why log-refusals --yes quiet
-ok "what did its work is left alone" says "finished.service +not restarted .it did its work" \
+ok "what did its work is left alone" says "finished.service +not restarted .it has finished" \
     harden-why log-refusals --yes finished
 ok "it is on" on true
 ok "the call is recorded" within 20 denied 1

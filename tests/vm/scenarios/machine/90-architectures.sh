@@ -19,7 +19,7 @@ ok "it died of SIGSYS" test "$(systemctl show -P ExecMainStatus old.service)" = 
 ok "the manager's file and line are named" within 20 answers '.units[0].denials | length == 1 and (.[0] | .arch == "i386"
     and .call == "write" and .cause.kind == "unit" and .attribution.confidence == "certain"
     and ([.cause.directives[] | .directive, .file, .line] == ["SystemCallArchitectures", "'$conf'", 3]))' old.service
-ok "and that no setting of the unit helps" says "no setting of the unit can let write pass" harden-why old.service
+ok "and that no setting of the unit helps" says "no setting of the unit can override this" harden-why old.service
 ok "so nothing is applied" not harden-why apply --yes old.service
 ok "the daemon itself lives under it" harden-why status
 finish
