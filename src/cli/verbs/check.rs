@@ -49,6 +49,8 @@ pub(crate) struct Checked {
     manager: String,
     /// Whether every call passes, judged by its name.
     pass: bool,
+    /// How many calls pass or not, in words.
+    conclusion: String,
     calls: Vec<CheckedCallView>,
     notes: Vec<Note>,
 }
@@ -327,8 +329,34 @@ fn describe_origin(cause: &policy::DirectiveCause, with: &[String]) -> String {
 impl Checked {
     fn new(unit: &Unit, calls: Vec<CheckedCallView>, notes: Vec<Note>) -> Self {
         let pass = !calls.is_empty() && calls.iter().all(|call| matches!(call.verdict, "pass" | "depends"));
-        Self { schema: SCHEMA, unit: unit.name.to_string(), manager: unit.manager.to_string(), pass, calls, notes }
+        let (unit, manager) = (unit.name.to_string(), unit.manager.to_string());
+        Self { schema: SCHEMA, unit, manager, pass, conclusion: conclude(&calls), calls, notes }
     }
+}
+
+/// Says how many calls pass, are denied, or are not known to pass.
+fn conclude(calls: &[CheckedCallView]) -> String {
+    let count = |verdict: &str| calls.iter().filter(|call| call.verdict == verdict).count();
+    let (denied, unknown, depends) = (count("denied"), count("unknown"), count("depends"));
+    let total = plural(calls.len() as u64, "call");
+    let mut parts = Vec::new();
+    if denied > 0 {
+        parts.push(format!("{denied} of {total} would be denied"));
+    }
+    if unknown > 0 {
+        parts.push(format!("{unknown} of {total} cannot be judged"));
+    }
+    if parts.is_empty() {
+        parts.push(match calls.len() {
+            0 => return "no call to judge".to_owned(),
+            1 => "the only call passes".to_owned(),
+            _ => format!("all of {total} pass"),
+        });
+    }
+    if depends > 0 {
+        parts.push(format!("{depends} only for some arguments"));
+    }
+    parts.join(", ")
 }
 
 impl Reply for Checked {
@@ -339,6 +367,7 @@ impl Reply for Checked {
             styled(BOLD, &self.unit),
             styled(DIM, format_args!("({})", describe_manager(&self.manager)))
         ));
+        page.paragraph(2, &styled(if self.pass { GOOD } else { BAD }, &self.conclusion));
         for call in &self.calls {
             let (style, words) = match (call.verdict, &call.effect) {
                 ("pass", _) => (GOOD, "passes".to_owned()),
@@ -359,5 +388,28 @@ impl Reply for Checked {
 
     fn exit_status(&self) -> ExitStatus {
         if self.pass { ExitStatus::Done } else { ExitStatus::Found }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conclusion_counts_calls_by_verdict_and_agrees_with_pass() {
+        let call = |verdict| CheckedCallView { verdict, ..CheckedCallView::unknown("socket".to_owned()) };
+        let unit = Unit { manager: Manager::System, name: "web.service".parse().unwrap() };
+        for (verdicts, conclusion, pass) in [
+            (&["denied", "denied"][..], "2 of 2 calls would be denied", false),
+            (&["pass", "denied", "unknown"], "1 of 3 calls would be denied, 1 of 3 calls cannot be judged", false),
+            (&["pass"; 14], "all of 14 calls pass", true),
+            (&["pass", "depends"], "all of 2 calls pass, 1 only for some arguments", true),
+            (&["pass"], "the only call passes", true),
+            (&["denied"], "1 of 1 call would be denied", false),
+        ] {
+            let checked = Checked::new(&unit, verdicts.iter().copied().map(call).collect(), Vec::new());
+            assert_eq!((checked.conclusion.as_str(), checked.pass), (conclusion, pass));
+            assert!(checked.page(Detail::Short).contains(conclusion));
+        }
     }
 }
