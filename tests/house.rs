@@ -107,3 +107,37 @@ fn error_message_does_not_repeat_its_cause() {
     }
     assert!(seen > 40, "{seen}");
 }
+
+/// `unit_files/rooted.rs` is the one door to files below a root. The exceptions read no file of another machine.
+#[test]
+fn no_file_below_a_root_is_read_past_its_door() {
+    const DOOR: &str = "unit_files/rooted.rs";
+    const EXCEPTIONS: [(&str, &str); 8] = [
+        ("cli/lookup/unit_words.rs", "compares names of paths as typed, reads no file"),
+        ("cli/verbs/demo.rs", "reads a directory that it made"),
+        ("daemon/config/config_files.rs", "reads the daemon's own configuration"),
+        ("kernel/exit_cgroups/cgroup_names.rs", "the root is this machine's"),
+        ("kernel/procfs.rs", "the root is /proc"),
+        ("operations/local_machine.rs", "names the places to write"),
+        ("operations/refusal_logging/log_switch.rs", "names the places to write"),
+        ("systemd/exposure_score.rs", "reads a directory that it made"),
+    ];
+    let code = |path: &str| {
+        let code = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(path)).unwrap();
+        code.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned()
+    };
+    let joins = |code: &str| {
+        let is_join = |word: &&str| code.contains(*word) || code.contains(&word.replace(".join", ".path().join"));
+        [" root.join(", "(root.join(", "!root.join(", "self.root.join(", "&root.join(", "host_path("]
+            .iter()
+            .any(|word| is_join(&word))
+    };
+    for file in tree().code_files().filter(|file| file.path != DOOR && !file.path.contains("fake_manager")) {
+        let is_exception = EXCEPTIONS.iter().any(|(path, _)| file.path == *path);
+        assert!(is_exception || !joins(&code(&file.path)), "{} reads below a root: use {DOOR}", file.path);
+    }
+    for (path, _) in EXCEPTIONS {
+        assert!(joins(&code(path)), "{path} is no exception any more");
+    }
+    assert!(joins("fs::read(root.join(path))"), "a read past the door is found");
+}

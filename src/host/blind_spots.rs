@@ -4,6 +4,7 @@ use crate::intake::netlink::OpenError;
 use crate::kernel::exit_cgroups::ExitCgroupsError;
 use crate::kernel::procfs::status_value;
 use crate::systemd::journal::JournalReadError;
+use crate::unit_files::rooted::RootedTree;
 use std::fmt;
 use std::path::Path;
 
@@ -64,11 +65,12 @@ const ACTIONS: [(&str, &str); 7] = [
 /// rules requires `CAP_AUDIT_CONTROL`.
 #[must_use]
 pub fn find_blind_spots(root: &Path) -> Vec<BlindSpot> {
-    let status = std::fs::read(root.join("proc/self/status")).unwrap_or_default();
+    let tree = RootedTree::new(root);
+    let status = tree.read(Path::new("/proc/self/status")).unwrap_or_default();
     let capabilities = status_value(&status, "CapEff").and_then(|hex| u64::from_str_radix(hex, 16).ok());
     let lacks = |capability: u32| capabilities.is_some_and(|set| set >> capability & 1 == 0);
     let namespace = |kind: &str| {
-        let link = std::fs::read_link(root.join("proc/self/ns").join(kind)).ok()?;
+        let link = tree.read_link(&Path::new("/proc/self/ns").join(kind)).ok()??;
         link.to_str().map(str::to_owned)
     };
     let mut found = Vec::new();
@@ -239,7 +241,7 @@ fn blind_spot(id: &'static str, what: &str, cost: &str, remedy: &str) -> BlindSp
 }
 
 fn text(root: &Path, path: &str) -> Option<String> {
-    std::fs::read(root.join(path)).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    RootedTree::new(root).read(Path::new(path)).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Whether the last `audit=` of a kernel command line turns audit off (`audit_enable`, `kernel/audit.c`).
@@ -258,7 +260,8 @@ fn version(release: &str) -> Option<(u32, u32)> {
 /// the initial namespace has `netdev_max_backlog`, and each has `somaxconn` (`net_core_table` and `netns_core_table`,
 /// `net/core/sysctl_net_core.c`).
 fn is_other_network(root: &Path) -> bool {
-    let has = |setting: &str| root.join("proc/sys/net/core").join(setting).exists();
+    let has =
+        |setting: &str| RootedTree::new(root).symlink_metadata(&Path::new("/proc/sys/net/core").join(setting)).is_ok();
     has("somaxconn") && !has("netdev_max_backlog")
 }
 

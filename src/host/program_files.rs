@@ -163,7 +163,7 @@ impl<'a> ProgramReader<'a> {
     fn is_entry_protected(&self, tree: RootedTree<'_>, path: &Path) -> bool {
         let Some((parent, name)) = path.parent().zip(path.file_name()) else { return true };
         let Ok(parent) = tree.resolve(parent) else { return false };
-        fs::symlink_metadata(tree.host_path(&parent.join(name))).is_ok_and(|entry| {
+        tree.symlink_metadata(&parent.join(name)).is_ok_and(|entry| {
             let can_be_swapped = entry.is_dir() && entry.mode() & (WRITABLE_BY_ANYONE | STICKY) == WRITABLE_BY_ANYONE;
             self.trusted.contains(&entry.uid()) && !can_be_swapped
         })
@@ -173,7 +173,7 @@ impl<'a> ProgramReader<'a> {
     fn open(&self, path: &Path) -> Option<OpenedFile> {
         let tree = RootedTree::new(self.own_root.as_deref()?);
         let resolved = tree.resolve(path).ok()?;
-        let file = regular_file::open(&tree.host_path(&resolved)).ok()?;
+        let file = tree.open(path).ok()?;
         let is_protected = self.is_protected(&file.metadata().ok()?) && self.is_path_protected(tree, path);
         Some(OpenedFile { resolved, file, is_protected })
     }
@@ -256,7 +256,7 @@ fn find_own_root(root: &Path, program: &ProgramSettings) -> Option<PathBuf> {
     let Some(path) = program.root_directory.as_deref() else { return Some(root.to_owned()) };
     let tree = RootedTree::new(root);
     let is_known = path.starts_with('/') && !path.contains('%');
-    is_known.then(|| tree.resolve(Path::new(path)).ok().map(|path| tree.host_path(&path))).flatten()
+    is_known.then(|| tree.inner_root(Path::new(path)).ok()).flatten()
 }
 
 /// A file that is read within limits.

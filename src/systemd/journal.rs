@@ -10,6 +10,7 @@ pub(crate) use crate::intake::journal_entry::DeathEntry;
 use crate::incidents::{IncidentEvent, Moment, Sighting};
 use crate::intake::journal_entry;
 use crate::kernel::clock::now_millis;
+use crate::unit_files::rooted::RootedTree;
 use crate::units::{Evidence, Manager, Rung, Unit};
 use libsystemd::Library;
 use std::io;
@@ -127,7 +128,7 @@ pub(crate) struct DeathEntries {
 /// # Errors
 /// [`JournalReadError::None`] if it has none.
 pub(crate) fn check_exists(root: &Path) -> Result<(), JournalReadError> {
-    let found = DIRECTORIES.iter().any(|directory| root.join(directory).is_dir());
+    let found = DIRECTORIES.iter().any(|directory| RootedTree::new(root).is_dir(Path::new(directory)));
     found.then_some(()).ok_or(JournalReadError::None)
 }
 

@@ -27,8 +27,8 @@ pub fn changes(root: &Path, unit: &Unit, home: &Path, files: &UnitFiles) -> Vec<
 /// too. Only the kernel sets the time of the status change. Programs set the modification time at will: package managers
 /// to the time of the build.
 fn changed(tree: RootedTree<'_>, path: &Path) -> Option<i64> {
-    let link = tree.host_path(path).symlink_metadata().ok()?;
-    let file = tree.resolve(path).ok().and_then(|path| tree.host_path(&path).symlink_metadata().ok());
+    let link = tree.symlink_metadata(path).ok()?;
+    let file = tree.resolve(path).ok().and_then(|path| tree.symlink_metadata(&path).ok());
     let time = |metadata: &Metadata| (metadata.ctime(), metadata.ctime_nsec());
     let newest = file.iter().map(time).chain([time(&link)]).max()?;
     Some(newest.0.saturating_mul(1000).saturating_add(newest.1 / 1_000_000))

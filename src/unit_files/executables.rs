@@ -2,6 +2,7 @@
 //! unit.
 
 use super::find::UnitFinder;
+use super::passwd::Passwd;
 use super::rooted::RootedTree;
 use super::search::{home_dirs, search_path};
 use super::service_user::ServiceUser;
@@ -61,6 +62,7 @@ impl ExecutableIndex {
         };
         let mut index =
             Self { root: root.to_owned(), paths: BTreeMap::new(), programs: BTreeMap::new(), users: BTreeMap::new() };
+        let passwd = Passwd::load(root);
         for home in homes {
             let finder = UnitFinder::new(tree, search_path(manager, home.as_deref()));
             for name in finder.names().filter_map(|name| name.parse::<UnitName>().ok()) {
@@ -75,7 +77,7 @@ impl ExecutableIndex {
                 for command in settings.commands() {
                     index.add(tree, &name, command);
                 }
-                let user = ServiceUser::parse(root, fragment.iter().chain(&dropins), settings.section());
+                let user = ServiceUser::parse(&passwd, fragment.iter().chain(&dropins), settings.section());
                 index.users.insert(name, user);
             }
         }

@@ -1,7 +1,7 @@
 //! Unit files, drop-ins and manager configuration below a root.
 //!
 //! Every function takes a root: `/` for this machine, a directory for a scenario or another machine's files. Arguments
-//! and results are paths inside the root, and `rooted` resolves symbolic links inside the root. Sizes and counts have
+//! and results are paths inside the root, and `rooted` is the one door to them: links never lead out of the root. Sizes and counts have
 //! limits, because every user writes their own unit files.
 //!
 //! - `find` finds a unit's files and merges them as systemd does; `names` knows templates and aliases, `search` the
@@ -32,7 +32,7 @@ pub use executables::{Candidate, CommandMatch, ExecutableIndex};
 pub use find::{LoadedUnit, UnitFiles, find, load, load_changed, load_listed};
 pub(crate) use manager_conf::config_dir;
 pub use manager_conf::{find_variable_line, load_manager_context};
-pub use passwd::uid_of_user;
+pub use passwd::Passwd;
 pub(crate) use search::{drop_in_owner, has_own_files};
 pub use search::{dropin_path, persistent_dir, runtime_dir, runtime_dropin_path};
 pub(crate) use unknown_calls::find_unknown_calls;

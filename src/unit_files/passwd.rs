@@ -3,30 +3,39 @@
 use super::rooted::RootedTree;
 use std::path::{Path, PathBuf};
 
-/// The uid of a user name.
-#[must_use]
-pub fn uid_of_user(root: &Path, name: &[u8]) -> Option<u32> {
-    find_line(RootedTree::new(root), |fields| fields.first().copied() == Some(name), parse_uid)
+/// The users of a machine, read once.
+#[derive(Debug, Clone, Default)]
+pub struct Passwd {
+    text: Vec<u8>,
 }
 
-/// The home directory of a uid; `None` if no line of the uid has an absolute path.
-pub(crate) fn home_of_uid(tree: RootedTree<'_>, uid: u32) -> Option<PathBuf> {
-    let home = |fields: &[&[u8]]| {
-        let home = str::from_utf8(fields.get(5)?).ok()?;
-        home.starts_with('/').then(|| PathBuf::from(home))
-    };
-    find_line(tree, |fields| parse_uid(fields) == Some(uid) && home(fields).is_some(), home)
-}
+impl Passwd {
+    /// Reads the `/etc/passwd` below a root. A file that cannot be read, or is larger than 1 MiB, counts as empty.
+    #[must_use]
+    pub fn load(root: &Path) -> Self {
+        Self { text: RootedTree::new(root).read(Path::new("/etc/passwd")).unwrap_or_default() }
+    }
 
-fn find_line<T>(
-    tree: RootedTree<'_>,
-    is_it: impl Fn(&[&[u8]]) -> bool,
-    value: impl FnOnce(&[&[u8]]) -> Option<T>,
-) -> Option<T> {
-    let passwd = tree.read(Path::new("/etc/passwd")).ok()?;
-    let mut lines =
-        passwd.split(|&byte| byte == b'\n').map(|line| line.split(|&byte| byte == b':').collect::<Vec<_>>());
-    value(&lines.find(|fields| fields.len() > 1 && is_it(fields))?)
+    /// The uid of a user name.
+    #[must_use]
+    pub fn uid_of_user(&self, name: &[u8]) -> Option<u32> {
+        self.find_line(|fields| fields.first().copied() == Some(name), parse_uid)
+    }
+
+    /// The home directory of a uid; `None` if no line of the uid has an absolute path.
+    pub(crate) fn home_of_uid(&self, uid: u32) -> Option<PathBuf> {
+        let home = |fields: &[&[u8]]| {
+            let home = str::from_utf8(fields.get(5)?).ok()?;
+            home.starts_with('/').then(|| PathBuf::from(home))
+        };
+        self.find_line(|fields| parse_uid(fields) == Some(uid) && home(fields).is_some(), home)
+    }
+
+    fn find_line<T>(&self, is_it: impl Fn(&[&[u8]]) -> bool, value: impl FnOnce(&[&[u8]]) -> Option<T>) -> Option<T> {
+        let mut lines =
+            self.text.split(|&byte| byte == b'\n').map(|line| line.split(|&byte| byte == b':').collect::<Vec<_>>());
+        value(&lines.find(|fields| fields.len() > 1 && is_it(fields))?)
+    }
 }
 
 fn parse_uid(fields: &[&[u8]]) -> Option<u32> {
@@ -43,9 +52,10 @@ mod tests {
         std::fs::create_dir(root.path().join("etc")).unwrap();
         let passwd = "root:x:0:0:root:/root:/bin/sh\nbad\na:x:1000:1000::/home/a:/bin/sh\nb:x:1001:1::home:\n";
         std::fs::write(root.path().join("etc/passwd"), passwd).unwrap();
-        let tree = RootedTree::new(root.path());
-        assert_eq!(home_of_uid(tree, 1000), Some("/home/a".into()));
-        assert_eq!((home_of_uid(tree, 100), home_of_uid(tree, 1001)), (None, None));
-        assert_eq!((uid_of_user(root.path(), b"a"), uid_of_user(root.path(), b"bad")), (Some(1000), None));
+        let users = Passwd::load(root.path());
+        std::fs::remove_file(root.path().join("etc/passwd")).unwrap();
+        assert_eq!(users.home_of_uid(1000), Some("/home/a".into()), "the file is read only once");
+        assert_eq!((users.home_of_uid(100), users.home_of_uid(1001)), (None, None));
+        assert_eq!((users.uid_of_user(b"a"), users.uid_of_user(b"bad")), (Some(1000), None));
     }
 }

@@ -15,16 +15,26 @@ use std::path::Path;
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     // O_PATH gives a handle and does not open the file (`open(2)`).
     let handle = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(path)?;
-    if !handle.metadata()?.is_file() {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
-    }
+    reopen(&handle, || OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path))
+}
+
+/// Opens the regular file of an `O_PATH` handle for reading. Without `/proc`, calls `open_again`, and checks its file.
+pub(super) fn reopen(handle: &File, open_again: impl FnOnce() -> io::Result<File>) -> io::Result<File> {
+    check_regular(handle)?;
     // Opens the inode that was checked; the path may lead to another file by now.
     match File::open(format!("/proc/self/fd/{}", handle.as_raw_fd())) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+            let file = open_again()?;
+            check_regular(&file)?;
+            Ok(file)
         }
         opened => opened,
     }
+}
+
+fn check_regular(file: &File) -> io::Result<()> {
+    let is_regular = file.metadata()?.is_file();
+    is_regular.then_some(()).ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "not a regular file"))
 }
 
 #[cfg(test)]

@@ -1,9 +1,17 @@
-//! A file tree below a root. This module resolves symbolic links inside the root, so they never lead out of it.
+//! The one door to files below a root. The kernel resolves symbolic links inside the root (`openat2(2)`,
+//! `RESOLVE_IN_ROOT`), so no link leads out of it, even if another process swaps files during the read.
+//!
+//! `tests/house.rs` refuses reads of files below a root in other modules.
 
 use super::regular_file;
 use crate::audit::text::escape;
 use crate::policy::FileNote;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::Mode;
+use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
@@ -13,6 +21,9 @@ const MOST_LINKS: usize = 40;
 
 /// The size limit of a file, in bytes. Reading a larger file fails.
 pub(crate) const LARGEST_FILE: u64 = 1024 * 1024;
+
+/// How often to open a file again when a rename or mount elsewhere disturbs the kernel's resolution (`EAGAIN`).
+const MOST_ATTEMPTS: usize = 8;
 
 /// The limit of entries to read from a directory.
 const MOST_ENTRIES: usize = 20_000;
@@ -36,8 +47,18 @@ impl<'a> RootedTree<'a> {
         Self { root }
     }
 
+    /// The root.
+    pub(crate) fn root(self) -> &'a Path {
+        self.root
+    }
+
+    /// Returns the directory of this machine to which a directory inside the root leads, as the root of another tree.
+    pub(crate) fn inner_root(self, path: &Path) -> io::Result<PathBuf> {
+        Ok(self.host_path(&self.resolve(path)?))
+    }
+
     /// Converts a path inside the root to a path on this machine, without following links. Drops `..`.
-    pub(crate) fn host_path(self, path: &Path) -> PathBuf {
+    fn host_path(self, path: &Path) -> PathBuf {
         let parts = path.components().filter(|part| matches!(part, Component::Normal(_)));
         parts.fold(self.root.to_path_buf(), |path, part| path.join(part))
     }
@@ -86,15 +107,64 @@ impl<'a> RootedTree<'a> {
         }
     }
 
+    /// The metadata of a file, or of a link itself.
+    pub(crate) fn symlink_metadata(self, path: &Path) -> io::Result<Metadata> {
+        self.open_within(path, OFlag::O_PATH | OFlag::O_NOFOLLOW)?.metadata()
+    }
+
+    /// Whether a directory exists.
+    pub(crate) fn is_dir(self, path: &Path) -> bool {
+        self.open_within(path, OFlag::O_PATH | OFlag::O_DIRECTORY).is_ok()
+    }
+
+    /// Opens a regular file for reading.
+    ///
+    /// # Errors
+    /// `InvalidInput` for any other kind of file, without opening it; otherwise the error of `openat2(2)`.
+    pub(crate) fn open(self, path: &Path) -> io::Result<File> {
+        let handle = self.open_within(path, OFlag::O_PATH)?;
+        regular_file::reopen(&handle, || self.open_within(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK))
+    }
+
+    /// Opens a file. The kernel resolves links and `..` inside the root.
+    fn open_within(self, path: &Path, flags: OFlag) -> io::Result<File> {
+        let root = nix::fcntl::open(self.root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+        let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        for _ in 0..MOST_ATTEMPTS {
+            match openat2(&root, path, how) {
+                Ok(file) => return Ok(file.into()),
+                Err(Errno::EAGAIN) => {}
+                // Kernels before 5.6 lack the call, and old sandboxes refuse it.
+                Err(Errno::ENOSYS | Errno::EPERM) => return self.open_resolved(path, flags),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Errno::EAGAIN.into())
+    }
+
+    /// Opens a file whose links this process resolves. A link that appears in its place afterwards is not followed.
+    fn open_resolved(self, path: &Path, flags: OFlag) -> io::Result<File> {
+        let resolved = match (flags.contains(OFlag::O_NOFOLLOW), path.parent(), path.file_name()) {
+            (true, Some(parent), Some(name)) => self.resolve(parent)?.join(name),
+            _ => self.resolve(path)?,
+        };
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        Ok(nix::fcntl::open(&self.host_path(&resolved), flags, Mode::empty())?.into())
+    }
+
     /// The entries of a directory whose names are UTF-8, sorted; none if the directory is missing.
     pub(crate) fn list(self, dir: &Path) -> io::Result<Vec<(String, EntryKind)>> {
-        let entries = match fs::read_dir(self.host_path(&self.resolve(dir)?)) {
-            Ok(entries) => entries,
+        let opened = match self.open_within(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+            Ok(opened) => opened,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 return Ok(Vec::new());
             }
             Err(error) => return Err(error),
         };
+        // The path of the open directory: no other process can swap it.
+        let entries = fs::read_dir(format!("/proc/self/fd/{}", opened.as_raw_fd()))
+            .or_else(|_| fs::read_dir(self.host_path(&self.resolve(dir)?)))?;
         let mut names = Vec::new();
         for entry in entries.take(MOST_ENTRIES) {
             let entry = entry?;
@@ -112,11 +182,11 @@ impl<'a> RootedTree<'a> {
 
     /// The first bytes of a regular file. `/dev/null` is empty below every root, even one without that file.
     pub(crate) fn read_start(self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
-        let path = self.resolve(path)?;
-        if path == Path::new("/dev/null") {
-            return Ok(Vec::new());
-        }
-        let file = regular_file::open(&self.host_path(&path))?;
+        let file = match self.open(path) {
+            Ok(file) => file,
+            Err(_) if self.resolve(path).is_ok_and(|path| path == Path::new("/dev/null")) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
         let mut bytes = Vec::new();
         file.take(most).read_to_end(&mut bytes)?;
         Ok(bytes)
@@ -177,5 +247,59 @@ mod tests {
         assert!(tree.read(Path::new("/fifo")).is_err());
         assert!(tree.read(Path::new("/")).is_err());
         assert_eq!(tree.read(Path::new("/null")).unwrap(), b"");
+    }
+
+    #[test]
+    fn link_to_host_file_or_endless_device_is_not_followed() {
+        let host = tempfile::tempdir().unwrap();
+        fs::write(host.path().join("secret"), "host").unwrap();
+        fs::create_dir(host.path().join("root")).unwrap();
+        let root = host.path().join("root");
+        symlink(host.path().join("secret"), root.join("absolute")).unwrap();
+        symlink("../secret", root.join("relative")).unwrap();
+        symlink("/dev/zero", root.join("endless")).unwrap();
+        for tree in [RootedTree::new(&root), RootedTree::new(Path::new("/"))] {
+            let name = |file: &str| if tree.root == root { Path::new("/").join(file) } else { root.join(file) };
+            let refused = |file: &str| tree.read(&name(file)).unwrap_err().kind();
+            assert!(matches!(refused("endless"), ErrorKind::NotFound | ErrorKind::InvalidInput));
+            if tree.root == root {
+                assert_eq!((refused("absolute"), refused("relative")), (ErrorKind::NotFound, ErrorKind::NotFound));
+            }
+        }
+    }
+
+    #[test]
+    fn directory_swapped_for_link_during_reads_never_leads_out() {
+        let host = tempfile::tempdir().unwrap();
+        let (root, outside) = (host.path().join("root"), host.path().join("outside"));
+        for dir in [root.join("a"), outside.clone()] {
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("file"), if dir == outside { "outside" } else { "inside" }).unwrap();
+        }
+        symlink(&outside, root.join("b")).unwrap();
+        let swaps: usize = std::env::var("HARDEN_WHY_SWAPS").map_or(2_000, |count| count.parse().unwrap());
+        let is_done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..swaps {
+                    // The directory and the link change places in one step (`renameat2(2)`, `RENAME_EXCHANGE`).
+                    let exchange = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
+                    nix::fcntl::renameat2(
+                        nix::fcntl::AT_FDCWD,
+                        &root.join("a"),
+                        nix::fcntl::AT_FDCWD,
+                        &root.join("b"),
+                        exchange,
+                    )
+                    .unwrap();
+                }
+                is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+            while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                if let Ok(bytes) = RootedTree::new(&root).read(Path::new("/a/file")) {
+                    assert_eq!(bytes, b"inside");
+                }
+            }
+        });
     }
 }

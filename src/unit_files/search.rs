@@ -3,7 +3,7 @@
 //!
 //! The `SYSTEMD_UNIT_PATH` and `XDG_*` variables of a manager are unknown here.
 
-use super::passwd::home_of_uid;
+use super::passwd::Passwd;
 use super::rooted::RootedTree;
 use crate::units::{Manager, Unit};
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ pub(crate) fn home_dirs(tree: RootedTree<'_>, uid: u32, given: Option<&Path>) ->
     if let Some(home) = given {
         return vec![home.to_path_buf()];
     }
-    if let Some(home) = home_of_uid(tree, uid) {
+    if let Some(home) = Passwd::load(tree.root()).home_of_uid(uid) {
         return vec![home];
     }
     let names = tree.list(Path::new("/home")).unwrap_or_default();
@@ -90,7 +90,7 @@ pub(crate) fn drop_in_owner(unit: &Unit, fragment: Option<&Path>) -> Unit {
 pub(crate) fn has_own_files(root: &Path, unit: &Unit, home: &Path) -> bool {
     let tree = RootedTree::new(root);
     let home = matches!(unit.manager, Manager::User(_)).then_some(home);
-    let has = |dir: &PathBuf, name: &str| tree.host_path(&dir.join(name)).symlink_metadata().is_ok();
+    let has = |dir: &PathBuf, name: &str| tree.symlink_metadata(&dir.join(name)).is_ok();
     let (file, dir) = (unit.name.as_str(), format!("{}.d", unit.name));
     search_path(unit.manager, home).iter().any(|path| has(path, file) || has(path, &dir))
 }

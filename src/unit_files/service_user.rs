@@ -1,10 +1,9 @@
 //! Reads the user of a unit's processes from the unit's files. A guess at a process's unit must not contradict this
 //! user.
 
-use super::passwd::uid_of_user;
+use super::passwd::Passwd;
 use crate::policy::UnitFile;
 use crate::policy::lists::parse_boolean;
-use std::path::Path;
 
 /// The uids that systemd allocates for `DynamicUser=` (`DYNAMIC_UID_MIN` and `_MAX`).
 const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
@@ -25,7 +24,7 @@ pub(crate) enum ServiceUser {
 
 impl ServiceUser {
     /// Reads the user from a section of the unit's files, which are in merge order.
-    pub(crate) fn parse<'a>(root: &Path, files: impl Iterator<Item = &'a UnitFile>, section: &str) -> Self {
+    pub(crate) fn parse<'a>(users: &Passwd, files: impl Iterator<Item = &'a UnitFile>, section: &str) -> Self {
         let (mut user, mut dynamic) = ("", false);
         for line in files.flat_map(|file| &file.assignments).filter(|line| &*line.section == section) {
             match &*line.key {
@@ -37,7 +36,7 @@ impl ServiceUser {
         match (user, dynamic) {
             ("", true) => Self::Dynamic,
             ("", false) => Self::Root,
-            (user, _) => match uid_of(root, user) {
+            (user, _) => match uid_of(users, user) {
                 Some(uid) => Self::Uid(uid),
                 None if dynamic => Self::Dynamic,
                 // Another name service may know the name, or the name has a specifier (`%i`).
@@ -57,16 +56,17 @@ impl ServiceUser {
     }
 }
 
-fn uid_of(root: &Path, user: &str) -> Option<u32> {
+fn uid_of(users: &Passwd, user: &str) -> Option<u32> {
     if user == "root" {
         return Some(0);
     }
-    user.parse().ok().or_else(|| uid_of_user(root, user.as_bytes()))
+    user.parse().ok().or_else(|| users.uid_of_user(user.as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     /// The uids that a unit with these lines can have, out of those of root, man, a person and `DynamicUser=`.
     fn possible_uids(lines: &str) -> Vec<u32> {
@@ -75,7 +75,7 @@ mod tests {
         std::fs::write(root.path().join("etc/passwd"), "root:x:0:0::/:\nman:x:6:12::/:\n").unwrap();
         let file =
             UnitFile::parse(Path::new("x.service"), format!("[Service]\n{lines}\n[Socket]\nUser=9\n").as_bytes());
-        let user = ServiceUser::parse(root.path(), [&file].into_iter(), "Service");
+        let user = ServiceUser::parse(&Passwd::load(root.path()), [&file].into_iter(), "Service");
         [0, 6, 1000, 65_000].into_iter().filter(|uid| user.can_have_uid(*uid)).collect()
     }
 
