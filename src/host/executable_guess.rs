@@ -45,8 +45,12 @@ impl ExecutableGuesser {
         weakest: CommandMatch,
     ) -> Option<Unit> {
         let mut all: Vec<(Manager, Candidate)> = Vec::new();
+        // `user` is the process's own user, so no other user's files prevent this guess.
         let managers: Vec<Manager> = std::iter::once(Manager::System).chain(user.map(Manager::User)).collect();
         for &manager in &managers {
+            if !self.index(root, manager).is_complete() {
+                return None;
+            }
             let named = self.index(root, manager).candidates_by_task(task.exe, task.comm);
             all.extend(named.into_iter().map(|candidate| (manager, candidate)));
         }

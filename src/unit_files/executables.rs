@@ -3,6 +3,7 @@
 
 use super::find::UnitFinder;
 use super::passwd::Passwd;
+use super::read_budget::ReadBudget;
 use super::rooted::RootedTree;
 use super::search::{home_dirs, search_path};
 use super::service_user::ServiceUser;
@@ -49,10 +50,12 @@ pub struct ExecutableIndex {
     /// The candidates by program, as written.
     programs: BTreeMap<Box<str>, Vec<Candidate>>,
     users: BTreeMap<UnitName, ServiceUser>,
+    /// The files that were read.
+    work: ReadBudget,
 }
 
 impl ExecutableIndex {
-    /// Reads every unit file of a manager. A program with specifiers (`%i`) matches no executable.
+    /// Reads every unit file of a manager, within a [`ReadBudget`]. A program with specifiers (`%i`) matches no executable.
     #[must_use]
     pub fn load(root: &Path, manager: Manager, home: Option<&Path>) -> Self {
         let tree = RootedTree::new(root);
@@ -60,19 +63,31 @@ impl ExecutableIndex {
             Manager::System => vec![None],
             Manager::User(uid) => home_dirs(tree, uid, home).into_iter().map(Some).collect(),
         };
-        let mut index =
-            Self { root: root.to_owned(), paths: BTreeMap::new(), programs: BTreeMap::new(), users: BTreeMap::new() };
+        let mut index = Self {
+            root: root.to_owned(),
+            paths: BTreeMap::new(),
+            programs: BTreeMap::new(),
+            users: BTreeMap::new(),
+            work: ReadBudget::new(manager),
+        };
         let passwd = Passwd::load(root);
         for home in homes {
             let finder = UnitFinder::new(tree, search_path(manager, home.as_deref()));
             for name in finder.names().filter_map(|name| name.parse::<UnitName>().ok()) {
+                if !index.work.start_merge() {
+                    index.work.forget_files();
+                    return index;
+                }
                 let mut files = finder.find(name.as_str());
                 // The names include aliases; only the name of the unit's file counts.
                 let file_name = files.fragment.as_ref().and_then(|path| path.file_name());
                 if file_name.is_none_or(|file| file != name.as_str()) || index.users.contains_key(&name) {
                     continue;
                 }
-                let (fragment, dropins) = files.parse(tree);
+                let Some((fragment, dropins)) = files.parse_within(tree, &mut index.work) else {
+                    index.work.forget_files();
+                    return index;
+                };
                 let settings = Settings::new(&name, fragment.clone(), dropins.clone());
                 for command in settings.commands() {
                     index.add(tree, &name, command);
@@ -81,7 +96,13 @@ impl ExecutableIndex {
                 index.users.insert(name, user);
             }
         }
+        index.work.forget_files();
         index
+    }
+
+    /// Whether all unit files were read. Otherwise, a unit that was not read can run any program.
+    pub(crate) fn is_complete(&self) -> bool {
+        !self.work.is_exhausted()
     }
 
     fn add(&mut self, tree: RootedTree<'_>, unit: &UnitName, command: &ExecCommand) {
@@ -190,5 +211,31 @@ mod tests {
             .map(|candidate| format!("{} {:?}", candidate.unit, candidate.kind))
             .collect();
         assert_eq!(found, ["a.service Program", "c.service Program", "b.service Launched"]);
+    }
+
+    /// 2,000 units of a user with 512 drop-ins for all of them: a million merges without a budget.
+    #[test]
+    fn files_of_many_units_are_opened_once_and_within_the_budget() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("home/a/.config/systemd/user");
+        std::fs::create_dir_all(dir.join("service.d")).unwrap();
+        let write_units = |numbers: std::ops::Range<u32>| {
+            for number in numbers {
+                std::fs::write(dir.join(format!("u{number}.service")), "[Service]\nExecStart=/bin/u\n").unwrap();
+            }
+        };
+        write_units(0..300);
+        let home = Some(Path::new("/home/a"));
+        let small = ExecutableIndex::load(root.path(), Manager::User(7), home);
+        assert!(small.is_complete(), "300 units alone are within the budget");
+        write_units(300..2_000);
+        for number in 0..512 {
+            let text = format!("[Service]\n{}", "Environment=A=1\n".repeat(2_500));
+            std::fs::write(dir.join(format!("service.d/{number}.conf")), text).unwrap();
+        }
+        let index = ExecutableIndex::load(root.path(), Manager::User(7), home);
+        assert!(!index.is_complete());
+        assert!(index.work.opened() <= 513, "{}", index.work.opened());
+        assert!(ExecutableIndex::load(root.path(), Manager::System, None).is_complete());
     }
 }

@@ -1,15 +1,22 @@
 //! Finds a unit's files and merges them as systemd does (`systemd.unit(5)`).
 
 use super::names::{UnitNames, dropin_dirs};
+use super::read_budget::ReadBudget;
 use super::rooted::{RootedTree, is_dropin, unreadable};
 use super::search::{home_dirs, search_path};
 use crate::policy::{FileNote, Settings, UnitFile};
 use crate::units::{Manager, Unit, UnitName};
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// The limit of drop-ins of a unit, or of a manager's configuration.
 pub(crate) const MOST_DROPINS: usize = 512;
+
+/// The limit of drop-in names that a finder remembers.
+const MOST_REMEMBERED: usize = 65_536;
 
 /// The files that define a unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,7 +57,7 @@ impl UnitFiles {
         Self {
             fragment: fragment.map(Path::to_path_buf),
             dropins: dropins.into_iter().take(MOST_DROPINS).collect(),
-            masked: fragment.is_some_and(|path| tree.read(path).is_ok_and(|bytes| bytes.is_empty())),
+            masked: fragment.is_some_and(|path| tree.read_start(path, 1).is_ok_and(|bytes| bytes.is_empty())),
             notes: Vec::new(),
         }
     }
@@ -68,6 +75,28 @@ impl UnitFiles {
         let fragment = self.fragment.as_ref().and_then(&mut parse);
         (fragment, self.dropins.iter().filter_map(&mut parse).collect())
     }
+
+    /// Does what [`UnitFiles::parse`] does, within a budget for many units; `None` once the budget is exhausted.
+    pub(crate) fn parse_within(
+        &mut self,
+        tree: RootedTree<'_>,
+        budget: &mut ReadBudget,
+    ) -> Option<(Option<UnitFile>, Vec<UnitFile>)> {
+        let (mut fragment, mut dropins) = (None, Vec::new());
+        if let Some(path) = &self.fragment {
+            match budget.take(tree, path)? {
+                Ok(file) => fragment = Some(file),
+                Err(note) => self.notes.push(note),
+            }
+        }
+        for path in &self.dropins {
+            match budget.take(tree, path)? {
+                Ok(file) => dropins.push(file),
+                Err(note) => self.notes.push(note),
+            }
+        }
+        Some((fragment, dropins))
+    }
 }
 
 /// The unit names below a search path, read once for any number of units.
@@ -77,6 +106,9 @@ pub(crate) struct UnitFinder<'a> {
     dirs: Vec<PathBuf>,
     names: UnitNames,
     notes: Vec<FileNote>,
+    /// The drop-ins by directory: many units share the directories of their prefixes and type.
+    listed: RefCell<HashMap<PathBuf, Rc<[String]>>>,
+    remembered: Cell<usize>,
 }
 
 impl<'a> UnitFinder<'a> {
@@ -84,7 +116,7 @@ impl<'a> UnitFinder<'a> {
     pub(crate) fn new(tree: RootedTree<'a>, mut dirs: Vec<PathBuf>) -> Self {
         let mut notes = Vec::new();
         let names = UnitNames::load(tree, &mut dirs, &mut notes);
-        Self { tree, dirs, names, notes }
+        Self { tree, dirs, names, notes, listed: RefCell::default(), remembered: Cell::default() }
     }
 
     /// Every unit name, templates included.
@@ -92,14 +124,30 @@ impl<'a> UnitFinder<'a> {
         self.names.all()
     }
 
+    /// Lists the drop-ins in a directory. Reads the directory once.
+    fn list_dropins(&self, dir: &Path) -> io::Result<Rc<[String]>> {
+        if let Some(known) = self.listed.borrow().get(dir) {
+            return Ok(known.clone());
+        }
+        let entries = self.tree.list(dir)?;
+        let files: Rc<[String]> = entries.into_iter().map(|(file, _)| file).filter(|file| is_dropin(file)).collect();
+        let mut listed = self.listed.borrow_mut();
+        let remembered = self.remembered.get() + files.len() + 1;
+        if remembered < MOST_REMEMBERED {
+            self.remembered.set(remembered);
+            listed.insert(dir.to_owned(), files.clone());
+        }
+        Ok(files)
+    }
+
     /// Finds the files of one unit.
     pub(crate) fn find(&self, name: &str) -> UnitFiles {
         let mut notes = self.notes.clone();
         let mut dropins: BTreeMap<String, PathBuf> = BTreeMap::new();
         for dir in dropin_dirs(&self.names.aliases(name), &self.dirs) {
-            match self.tree.list(&dir) {
-                Ok(entries) => {
-                    for (file, _) in entries.into_iter().filter(|(file, _)| is_dropin(file)) {
+            match self.list_dropins(&dir) {
+                Ok(files) => {
+                    for file in files.iter() {
                         // If two files have the same name, the directory of higher priority decides.
                         dropins.entry(file.clone()).or_insert_with(|| dir.join(file));
                     }

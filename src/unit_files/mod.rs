@@ -9,6 +9,7 @@
 //! - `manager_conf` reads `system.conf` and `user.conf`.
 //! - `executables` maps a program to the units that run it; `service_user` reads the user of a unit's processes.
 //! - `read_only` finds places where no drop-in can be written, and writes NixOS options instead.
+//! - `read_budget` limits the work of reading all unit files of a manager.
 //! - `unknown_calls` finds units that name calls unknown to libseccomp.
 //! - `transient` writes the `systemd-run` command of a transient unit.
 //! - `changes` lists when the files changed. A diagnosis uses this to decide whether a denial is older than its remedy.
@@ -19,6 +20,7 @@ pub(crate) mod find;
 pub(crate) mod manager_conf;
 pub(crate) mod names;
 pub(crate) mod passwd;
+pub(crate) mod read_budget;
 pub(crate) mod read_only;
 pub(crate) mod regular_file;
 pub(crate) mod rooted;
