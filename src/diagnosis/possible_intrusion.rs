@@ -2,8 +2,8 @@
 //! settings do not explain.
 //!
 //! A process in the unit's cgroup descends from the unit's commands in nearly all cases, so only both signs together
-//! count. The process does not run as the user that the unit sets, and none of the unit's commands runs its program.
-//! Scripts, helpers and children of a service that sets no user never show both.
+//! count. The process does not run as the user that the unit sets (root, if it sets none), and none of the unit's commands
+//! runs its program. Scripts and helpers of a service never show both, unless they change their user first.
 
 use crate::incidents::Incident;
 use crate::policy::launched::find_launched;
@@ -12,6 +12,9 @@ use crate::syscalls::Groups;
 
 /// Groups whose calls control the machine or other processes.
 const GROUPS: [&str; 5] = ["@module", "@raw-io", "@reboot", "@debug", "@mount"];
+
+/// Loads code into the kernel, as @module does, but is in no such group.
+const LOADS_CODE: &str = "bpf";
 
 /// The call of these groups that services make to confine themselves.
 const CONFINING: &str = "chroot";
@@ -26,7 +29,7 @@ const LONGEST_COMM: usize = 15;
 pub(super) fn may_be_intrusion(incident: &Incident, call: &str, settings: &Settings, groups: &Groups) -> bool {
     let is_in = |group: &&str| groups.calls(group).is_some_and(|calls| calls.contains(call));
     call != CONFINING
-        && GROUPS.iter().any(is_in)
+        && (call == LOADS_CODE || GROUPS.iter().any(is_in))
         && !can_have_uid(settings, &incident.sample.uid)
         && !settings.commands().iter().any(|command| runs(command, incident))
 }
@@ -47,7 +50,9 @@ fn can_have_uid(settings: &Settings, uid: &str) -> bool {
             (Ok(user), Some(uid)) => user == uid,
             _ => !is_root,
         },
-        None => !is_dynamic || number.is_none_or(|uid| DYNAMIC.contains(&uid)),
+        // Without a user the unit's commands run as root.
+        None if is_dynamic => number.is_none_or(|uid| DYNAMIC.contains(&uid)),
+        None => is_root || number.is_none(),
     }
 }
 
@@ -99,7 +104,7 @@ mod tests {
 
     #[test]
     fn controlling_call_of_foreign_program_as_root_may_be_intrusion() {
-        for call in ["init_module", "ptrace", "mount", "reboot", "iopl"] {
+        for call in ["init_module", "kexec_load", "bpf", "ptrace", "mount", "reboot", "iopl"] {
             assert!(judge(WEB, call, "/tmp/x", "0"), "{call}");
         }
         for call in ["chroot", "setuid", "socket"] {
@@ -107,6 +112,9 @@ mod tests {
         }
         assert!(judge("ExecStart=/usr/sbin/webd\nUser=33", "ptrace", "/tmp/x", "34"));
         assert!(judge("ExecStart=/usr/sbin/webd\nDynamicUser=yes", "ptrace", "/tmp/x", "0"));
+        for call in ["bpf", "init_module", "kexec_load"] {
+            assert!(judge("ExecStart=/usr/sbin/webd", call, "/tmp/x", "65534"), "{call} by a user that no line sets");
+        }
     }
 
     #[test]
@@ -117,6 +125,7 @@ mod tests {
         assert!(!judge(WEB, "mount", "", "0"), "no program is known");
         assert!(!judge("ExecStart=/usr/sbin/webd", "mount", "/usr/bin/mount", "0"), "the unit sets no user");
         assert!(!judge("ExecStart=/usr/sbin/webd\nUser=web\nUser=", "mount", "/usr/bin/mount", "0"));
+        assert!(!judge("ExecStart=/usr/sbin/webd", "mount", "/usr/sbin/webd", "33"), "its program dropped its rights");
         let elevated = "ExecStartPre=!/usr/bin/prepare\nExecStart=/usr/sbin/webd\nUser=web";
         assert!(!judge(elevated, "mount", "/usr/bin/mount", "0"), "a command runs as root");
         let launched = "ExecStart=/bin/sh -c 'exec /opt/x'\nUser=web";

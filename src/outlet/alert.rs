@@ -13,6 +13,8 @@ use std::collections::BTreeSet;
 
 /// `MESSAGE_ID=` of a call that was refused or that got its process killed.
 pub const DENIAL: &str = "08f099b23cdb4d1399f57dcd22ef4be3";
+/// `MESSAGE_ID=` of a denied call that controls the machine, of a process that may be an intruder.
+pub const POSSIBLE_INTRUSION: &str = "e79c4b0a641c4b58963976df38d7a0c9";
 /// `MESSAGE_ID=` of a death by SIGSYS without a record.
 pub const UNRECORDED_DEATH: &str = "791c5a887a8f4dddb129eafb28e97c69";
 /// `MESSAGE_ID=` of a call that was only logged.
@@ -82,7 +84,11 @@ impl Summary {
 pub fn entry(incident: &Incident, id: Option<RowId>, why: Option<&Explanation>) -> AlertEntry {
     let Incident { key, rung, count, sample, .. } = incident;
     let mut entry = AlertEntry::default();
+    let is_possible_intrusion = why.is_some_and(Explanation::is_possible_intrusion);
     let (message_id, priority) = match &key.event {
+        IncidentEvent::Denial(Denial { action, .. }) if action.is_denial() && is_possible_intrusion => {
+            (POSSIBLE_INTRUSION, ERROR)
+        }
         IncidentEvent::Denial(Denial { action, .. }) if action.is_denial() => (DENIAL, ERROR),
         IncidentEvent::Denial(_) => (LOGGED, WARNING),
         IncidentEvent::UnrecordedDeath => (UNRECORDED_DEATH, ERROR),
@@ -106,6 +112,9 @@ pub fn entry(incident: &Incident, id: Option<RowId>, why: Option<&Explanation>) 
     // `OBJECT_PID=` would make journald look the process up and add its unit. journald may do that late, when another
     // process has the pid.
     entry.push("HARDEN_WHY_PID", sample.pid.to_string());
+    if !sample.uid.is_empty() {
+        entry.push("HARDEN_WHY_UID", text::escape(sample.uid.as_bytes()));
+    }
     entry.push("HARDEN_WHY_EXE", text::escape(&key.exe));
     entry.push("HARDEN_WHY_COMM", text::escape(&sample.comm));
     entry.push("HARDEN_WHY_COUNT", count.to_string());
@@ -320,7 +329,7 @@ mod tests {
         let catalog = include_str!("../../systemd/harden-why.catalog");
         let mut explained: Vec<_> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
         explained.sort_unstable();
-        let mut known = [DENIAL, UNRECORDED_DEATH, LOGGED, SUMMARY];
+        let mut known = [DENIAL, POSSIBLE_INTRUSION, UNRECORDED_DEATH, LOGGED, SUMMARY];
         known.sort_unstable();
         assert_eq!(explained, known);
     }

@@ -4,7 +4,7 @@
 
 use super::journal::AlertEntry;
 use crate::audit::text::{escape, join};
-use crate::diagnosis::{DenialCause, Elsewhere, Finding, Remedy};
+use crate::diagnosis::{DenialCause, Elsewhere, Finding, Remedy, Reservation};
 use crate::policy;
 use crate::policy::CauseReason;
 use std::collections::BTreeSet;
@@ -96,6 +96,8 @@ pub struct DecidingSettings {
     directives: Vec<(&'static str, Option<String>)>,
     /// The lines of the narrowest remedy; empty if there is none.
     remedy: Vec<String>,
+    /// Whether the denied process may be an intruder.
+    is_possible_intrusion: bool,
 }
 
 /// What the settings did to the call.
@@ -149,7 +151,14 @@ impl Explanation {
         if directives.is_empty() {
             return Self::NoDirective(NoDirective::Uncertain);
         }
-        Self::Settings(DecidingSettings { role, directives, remedy })
+        let is_possible_intrusion = finding.reservation == Some(Reservation::PossibleIntrusion);
+        Self::Settings(DecidingSettings { role, directives, remedy, is_possible_intrusion })
+    }
+
+    /// Whether the denied process may be an intruder.
+    #[must_use]
+    pub fn is_possible_intrusion(&self) -> bool {
+        matches!(self, Self::Settings(settings) if settings.is_possible_intrusion)
     }
 
     /// Adds its fields to an entry.
@@ -228,6 +237,7 @@ mod tests {
     use crate::audit::Action;
     use crate::diagnosis::{Situation, diagnose, diagnose_one};
     use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
+    use crate::outlet::alert;
     use crate::outlet::alert::{MAX_MESSAGE, message};
     use crate::policy::{Directive, Policy, Settings, UnitFile};
     use crate::syscalls::{Abi, Call, Groups};
@@ -275,6 +285,28 @@ mod tests {
             format!("{}={}", name.strip_prefix("HARDEN_WHY_").unwrap(), str::from_utf8(value).unwrap())
         };
         (entry.fields().map(field).collect(), message(incident, Some(&why)))
+    }
+
+    #[test]
+    fn alert_of_possible_intrusion_has_its_own_catalog_entry_and_no_remedy() {
+        let mut incident = incident("bpf", Action::KillProcess);
+        (incident.key.exe, incident.sample.uid) = (b"/tmp/x".to_vec(), "65534".into());
+        let (situation, groups) = (situation("ExecStart=/bin/a\nSystemCallFilter=@basic-io", ""), Groups::embedded());
+        let (finding, remedy) = diagnose_one(incident.clone(), &situation, &groups);
+        let why = Explanation::from_finding(&finding, remedy.as_ref(), |_| true, true);
+        let entry = alert::entry(&incident, None, Some(&why));
+        let field = |name| entry.get(name).map(|value| str::from_utf8(value).unwrap());
+        assert_eq!(field("MESSAGE_ID"), Some(alert::POSSIBLE_INTRUSION));
+        assert_eq!((field("HARDEN_WHY_UID"), field("HARDEN_WHY_REMEDY")), (Some("65534"), None));
+        let catalog = include_str!("../../systemd/harden-why.catalog");
+        let text = catalog.split("\n-- ").find(|text| text.starts_with(alert::POSSIBLE_INTRUSION)).unwrap();
+        for name in text.split('@').skip(1).step_by(2) {
+            assert!(field(name).is_some(), "{name}");
+        }
+        incident.sample.uid = "0".into();
+        let (finding, remedy) = diagnose_one(incident.clone(), &situation, &groups);
+        let why = Explanation::from_finding(&finding, remedy.as_ref(), |_| true, true);
+        assert!(!why.is_possible_intrusion() && remedy.is_some(), "without a user the unit's commands are root's");
     }
 
     #[test]
@@ -364,6 +396,7 @@ mod tests {
             why: CauseReason::Abi,
         };
         let why = Explanation::Settings(DecidingSettings {
+            is_possible_intrusion: false,
             role: SettingsRole::Denied,
             directives: vec![(cause.directive.key(), origin(&cause))],
             remedy: Vec::new(),

@@ -165,8 +165,10 @@ fn describe_intrusion(open: &[FoldedDenial<'_>]) -> String {
     let suspicious = open.iter().find(|denial| denial.view.reservation == Some(INTRUSION));
     let call = suspicious.and_then(|denial| denial.view.call.as_deref()).unwrap_or_default();
     let program = suspicious.and_then(|denial| denial.view.exe.as_deref()).unwrap_or("the program");
+    let uid = suspicious.and_then(|denial| denial.view.uid.as_deref()).unwrap_or("unknown");
     format!(
-        "{call} may show an intrusion: none of the unit's commands runs {program}. Find out what it is first; -v shows the remedy"
+        "{call} may show an intrusion: none of the unit's commands runs {program}, as uid {uid}. Find out what it is \
+         first; -v shows the remedy"
     )
 }
 

@@ -5,7 +5,7 @@ use crate::audit::Note;
 use crate::audit::text::{escape, join, shown_path};
 use crate::cli::terminal::words::count_calls;
 use crate::diagnosis::{DenialCause, Diagnosis, Finding, Remedy, RemedyKind, Reservation, Situation};
-use crate::incidents::{SightingSource, describe_outcome};
+use crate::incidents::{Incident, SightingSource, describe_outcome};
 use crate::policy::CauseReason;
 use crate::syscalls::Groups;
 use crate::systemd::exposure_score;
@@ -266,13 +266,22 @@ impl UnknownArguments {
 pub(crate) fn intrusion_note(diagnosis: &Diagnosis) -> Option<Note> {
     let suspicious = |finding: &&Finding| finding.reservation == Some(Reservation::PossibleIntrusion);
     let findings = diagnosis.findings.iter().filter(suspicious);
-    let calls: BTreeSet<&str> = findings.filter_map(|finding| finding.incident.denial()?.call.name()).collect();
+    let findings: Vec<&Finding> = findings.collect();
+    let calls: BTreeSet<&str> = findings.iter().filter_map(|finding| finding.incident.denial()?.call.name()).collect();
     let names = join(calls.iter().map(ToString::to_string));
+    let whose: BTreeSet<String> = findings.iter().map(|finding| name_process(&finding.incident)).collect();
     let text = format!(
-        "{names} may show an intrusion: the process does not run as the unit's user, and none of the unit's commands \
-         runs its program. Find out what it is before you allow the call; apply does so only with --remedy"
+        "{names} may show an intrusion: {} made the call. The unit's commands do not run as this user, and none of them \
+         runs this program. Find out what it is before you allow the call; apply does so only with --remedy",
+        join(whose.into_iter())
     );
     (!calls.is_empty()).then(|| Note::new("possible-intrusion", text))
+}
+
+/// Names the user and the program of an incident.
+fn name_process(incident: &Incident) -> String {
+    let program = if incident.key.exe.is_empty() { &incident.sample.comm } else { &incident.key.exe };
+    format!("uid {} with {}", escape(incident.sample.uid.as_bytes()), escape(program))
 }
 
 /// Notes why there is no remedy for the calls that the unit's settings denied.
