@@ -2,12 +2,12 @@
 
 use super::demonstrations::Demonstrations;
 use super::status::SharedStatus;
-use crate::audit::{Action, Record};
+use crate::audit::{Action, Record, Stamp};
 use crate::host::blind_spots;
 use crate::host::live_host::LiveHost;
 use crate::incidents::{Fold, Folded, IncidentEvent, Sighting};
 use crate::kernel::proc_events::DeathNotice;
-use crate::pipeline::attribution_queue::{AttributionQueue, FinishedSightings, QueueStep};
+use crate::pipeline::attribution_queue::{AttributionQueue, FinishedSightings, QueueStep, StreamRead};
 use crate::pipeline::evidence_query::{Attempt, EvidenceQuery, JournalAccess};
 use crate::pipeline::{Pipeline, RecordOutcome};
 use crate::units::Evidence;
@@ -69,6 +69,9 @@ impl Attributor {
             return None;
         }
         let may_die = record.action.is_kill() || record.action == Action::Trap;
+        if let Stamp::Millis(at) = record.stamp {
+            self.queue.note_stamp(at);
+        }
         if may_die {
             self.queue.note_record(record.pid, now);
         }
@@ -105,8 +108,8 @@ impl Attributor {
     /// Queues queries about the sightings that waited long enough for a death or a record. Returns the incidents that
     /// need no more evidence.
     #[must_use]
-    pub(super) fn on_deadline(&mut self, now: Instant) -> Vec<Folded> {
-        let finished = self.queue.poll(now);
+    pub(super) fn on_deadline(&mut self, now: Instant, read: StreamRead) -> Vec<Folded> {
+        let finished = self.queue.poll(now, read);
         self.count(finished)
     }
 

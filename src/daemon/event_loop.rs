@@ -16,6 +16,7 @@ use crate::audit::text::Escaped;
 use crate::incidents::{Folded, SightingSource, Stored};
 use crate::intake::record_source::{NoRecord, Received, RecordSources, SourceEnd};
 use crate::outlet::client_requests::PendingRequest;
+use crate::pipeline::attribution_queue::StreamRead;
 use sd_notify::NotifyState;
 use std::io;
 use std::time::{Duration, Instant};
@@ -234,7 +235,8 @@ impl EventLoop {
         // In an endless flood a turn never receives everything.
         let is_overdue = self.attributor.next_deadline().is_some_and(|due| due + MAX_OVERDUE < Instant::now());
         if (records, exits) == (Drained::Yes, Drained::Yes) || is_overdue {
-            let counted = self.attributor.on_deadline(Instant::now());
+            let read = if records == Drained::Yes { StreamRead::ToEnd } else { StreamRead::ToLatestRecord };
+            let counted = self.attributor.on_deadline(Instant::now(), read);
             self.schedule(counted);
         }
         Ok(())

@@ -60,6 +60,15 @@ const MAX_ROUND: usize = 512;
 /// How many sightings wait for the second attempt to find them in the journal.
 const MAX_RETRIES: usize = 1024;
 
+/// How far the stream of records was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StreamRead {
+    /// To its end.
+    ToEnd,
+    /// To the latest record; more wait.
+    ToLatestRecord,
+}
+
 /// What the queue did with a sighting.
 #[derive(Debug)]
 #[must_use]
@@ -87,6 +96,8 @@ pub(crate) struct AttributionQueue {
     death_deadlines: FairQueue<Owner, (Instant, SightingId)>,
     record_deadlines: FairQueue<Owner, (Instant, SightingId)>,
     retry_times: FairQueue<Owner, (Instant, SightingId)>,
+    /// The stamp of the latest record, in milliseconds since the epoch.
+    stream_at: Option<i64>,
     managers: Rounds,
     journal_first: Rounds,
     journal_last: Rounds,
@@ -102,6 +113,7 @@ impl Default for AttributionQueue {
             death_deadlines: FairQueue::new(MAX_PROCESSES),
             record_deadlines: FairQueue::new(MAX_PROCESSES),
             retry_times: FairQueue::new(MAX_RETRIES),
+            stream_at: None,
             managers: Rounds::new(MAX_QUERIES),
             journal_first: Rounds::new(MAX_QUERIES),
             journal_last: Rounds::new(MAX_QUERIES),
@@ -180,15 +192,22 @@ impl AttributionQueue {
         }
     }
 
-    /// Ends the wait of records without a death notice and of deaths without a record. Queues them for the managers,
-    /// and returns those that left the queue.
+    /// Notes the stamp of a record, in milliseconds since the epoch: the stream was read up to it.
+    pub(crate) fn note_stamp(&mut self, at: i64) {
+        self.stream_at = Some(at);
+    }
+
+    /// Ends the wait of records without a death notice, and of deaths without a record if the stream was read up to them.
+    /// Queues them for the managers, and returns those that left the queue.
     #[must_use]
-    pub(crate) fn poll(&mut self, now: Instant) -> FinishedSightings {
+    pub(crate) fn poll(&mut self, now: Instant, read: StreamRead) -> FinishedSightings {
         let mut finished = Vec::new();
         while let Some(id) = pop_due(&mut self.death_deadlines, now) {
             finished.extend(self.end_wait_for_death(id).finished());
         }
-        while let Some(id) = pop_due(&mut self.record_deadlines, now) {
+        while self.is_read_up_to_first_death(read)
+            && let Some(id) = pop_due(&mut self.record_deadlines, now)
+        {
             if let Some(death) = self.waiting.remove(id, WaitState::AwaitsRecord)
                 && self.recorded.get(death.pid()).is_none()
             {
@@ -295,6 +314,18 @@ impl AttributionQueue {
     fn queue_for_managers(&mut self, sighting: Box<UnattributedSighting>) -> QueueStep {
         let is_known = sighting.attribution().is_some() || sighting.is_settled();
         if is_known { QueueStep::Finished(sighting) } else { self.queue(sighting, EvidenceQuery::Managers) }
+    }
+
+    /// Whether the record of the first death that awaits one would have been read by now. Records can be late, so a
+    /// later stamp shows that only after [`RECORD_WAIT`].
+    fn is_read_up_to_first_death(&self, read: StreamRead) -> bool {
+        let Some((_, id)) = self.record_deadlines.front().filter(|_| read == StreamRead::ToLatestRecord) else {
+            return true;
+        };
+        let death = self.waiting.get(*id).map(|death| &death.sighting().at);
+        let (Some(Moment::At(death)), Some(stream)) = (death, self.stream_at) else { return death.is_none() };
+        let late = i64::try_from(RECORD_WAIT.as_millis()).unwrap_or(i64::MAX);
+        death.saturating_add(late) <= stream
     }
 
     /// Ends the wait of a record for the death notice of its process.

@@ -67,6 +67,10 @@ impl WaitingSightings {
         self.waiting.remove(&id).map(|waiting| waiting.sighting)
     }
 
+    pub(super) fn get(&self, id: SightingId) -> Option<&UnattributedSighting> {
+        self.waiting.get(&id).map(|waiting| &*waiting.sighting)
+    }
+
     pub(super) fn get_mut(&mut self, id: SightingId) -> Option<&mut UnattributedSighting> {
         self.waiting.get_mut(&id).map(|waiting| &mut *waiting.sighting)
     }

@@ -37,7 +37,7 @@ impl Fixture {
     }
 
     fn poll(&mut self) -> FinishedSightings {
-        self.queue.poll(self.now)
+        self.queue.poll(self.now, StreamRead::ToEnd)
     }
 
     fn round(&mut self, query: EvidenceQuery) -> Option<Vec<u32>> {
@@ -267,6 +267,23 @@ fn record_beyond_the_bound_ends_the_oldest_wait_of_its_owner() {
     }
     assert_eq!((f.queue.death_deadlines.len(), f.queue.await_death.len()), (MAX_PROCESSES, MAX_PROCESSES));
     assert_eq!(f.round(EvidenceQuery::Managers), Some(vec![0, 1]));
+}
+
+#[test]
+fn death_is_silent_only_once_the_stream_was_read_up_to_it() {
+    let behind = |f: &mut Fixture| f.queue.poll(f.now, StreamRead::ToLatestRecord);
+    let mut f = Fixture::new();
+    f.exit(7);
+    f.exit(8);
+    f.now += 10 * RECORD_WAIT;
+    assert!(behind(&mut f).is_empty() && f.queue.next_deadline().is_some());
+    f.queue.note_stamp(AT + 1);
+    assert!(behind(&mut f).is_empty() && f.queue.next_deadline().is_some(), "its record may be late");
+    // The record comes after the daemon's clock passed the deadline.
+    f.queue.note_record(7, f.now);
+    f.queue.note_stamp(AT + 1_000);
+    assert!(behind(&mut f).is_empty());
+    assert_eq!(f.round(EvidenceQuery::Managers), Some(vec![8]), "only the death without a record is silent");
 }
 
 #[test]
