@@ -41,7 +41,11 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {
-    let runtime = daemon::make_runtime().context("cannot start the event loop")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .context("cannot start the event loop")?;
     let outcome = runtime.block_on(daemon::run(options));
     // The daemon stops even if a read hangs, for example on an unreachable file server.
     runtime.shutdown_background();

@@ -40,7 +40,6 @@ use crate::intake::netlink::{AuditSocket, AuditStream, OpenError, RECEIVE_BUFFER
 use crate::intake::record_source::{RecordSource, RecordSources};
 use crate::kernel::clock::now_millis;
 use crate::kernel::exit_cgroups::ExitCgroups;
-use crate::kernel::priority;
 use crate::outlet::wire::Status;
 use crate::outlet::{client_requests, journal};
 use crate::systemd::bus_address::BusAddress;
@@ -68,16 +67,6 @@ pub struct Options {
     pub bus: BusAddress,
     /// The only configuration file to read, instead of the machine's files.
     pub config: Option<PathBuf>,
-}
-
-/// Makes the runtime of the daemon. The threads that answer clients have the usual priority, so that their work never
-/// delays the event loop, which has a higher one (`Nice=` in the unit).
-///
-/// # Errors
-/// The kernel lacks descriptors.
-pub fn make_runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.on_thread_start(priority::give_up_priority).enable_io().enable_time().build()
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -183,27 +172,5 @@ fn open_exit_cgroups(status: &SharedStatus) -> Option<ExitCgroups> {
             }
             None
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::make_runtime;
-
-    /// The nice value of the calling thread.
-    fn own_nice() -> i32 {
-        // SAFETY: the call takes two numbers.
-        unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
-    }
-
-    #[test]
-    fn thread_that_answers_clients_does_not_inherit_the_priority_of_the_loop() {
-        // SAFETY: the call takes three numbers.
-        if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -5) } != 0 {
-            return;
-        }
-        let runtime = make_runtime().unwrap();
-        let of_reader = runtime.block_on(async { tokio::task::spawn_blocking(own_nice).await }).unwrap();
-        assert_eq!((own_nice(), of_reader), (-5, 0));
     }
 }

@@ -4,7 +4,6 @@ pub(crate) mod bpf;
 pub(crate) mod clock;
 pub mod exit_cgroups;
 pub(crate) mod pid_cache;
-pub(crate) mod priority;
 pub mod proc_events;
 pub mod procfs;
 pub mod seccomp;

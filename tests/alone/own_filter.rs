@@ -102,6 +102,19 @@ impl<'a> Service<'a> {
     }
 }
 
+/// The id and the nice value of each thread of a process (proc_pid_stat(5), field 19).
+fn nice_of_threads(pid: i32) -> Vec<(i32, i32)> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().filter_map(Result::ok);
+    let nice = |stat: &str| stat.rsplit_once(')')?.1.split_whitespace().nth(16)?.parse().ok();
+    let task = |path: &Path| {
+        let id = path.file_name()?.to_str()?.parse().ok()?;
+        Some((id, nice(&fs::read_to_string(path.join("stat")).ok()?)?))
+    };
+    let found: Vec<(i32, i32)> = tasks.filter_map(|entry| task(&entry.path())).collect();
+    assert!(found.len() > 1, "{found:?}: no thread answers clients");
+    found
+}
+
 /// A unit that dies of uname(2).
 fn write_deadly(manager: &TestManager, name: &str, exec: &str) {
     let text = format!("[Service]\nType=oneshot\nSlice=system.slice\nExecStart={exec}\nSystemCallFilter=~uname\n");
@@ -160,6 +173,11 @@ fn daemon_under_its_own_units_is_denied_nothing() {
         (client.list_units(0).await.unwrap().len(), client.list_incidents("", "", 0, 0, 500).await.unwrap().len())
     });
     assert!(answers.0 >= 7 && answers.1 >= 7, "{answers:?}");
+    let pid: i32 = service.show("MainPID").parse().unwrap();
+    for task in nice_of_threads(pid) {
+        let expected = if task.0 == pid { -10 } else { 0 };
+        assert_eq!(task.1, expected, "thread {} of {pid}: only the loop has the higher priority", task.0);
+    }
     service.is_sound();
 
     // A command outside of the filter makes it reread its configuration.
