@@ -124,6 +124,7 @@ fn take_unit<'a>(levels: &mut impl Iterator<Item = &'a [u8]>, manager: Manager) 
         let name = decode_unit_name(level).ok_or(Unplaced::Foreign)?;
         match name.suffix() {
             "slice" if name.as_str().contains('@') => return Err(Unplaced::Foreign),
+            "slice" if !is_nested(&name, slice.as_ref()) => return Err(Unplaced::Foreign),
             "slice" => slice = Some(name),
             _ if name.as_str() == "init.scope" => return Err(Unplaced::Manager(manager)),
             _ if is_session(&name, slice.as_ref()) => return Err(Unplaced::Session),
@@ -132,6 +133,20 @@ fn take_unit<'a>(levels: &mut impl Iterator<Item = &'a [u8]>, manager: Manager) 
         }
     }
     Err(Unplaced::Slice)
+}
+
+/// Whether a slice can be below another: its name must extend the other's (`systemd.slice(5)`). Otherwise a container
+/// that has a systemd of its own made it.
+fn is_nested(slice: &UnitName, above: Option<&UnitName>) -> bool {
+    let stem = |name: &UnitName| name.as_str().strip_suffix(".slice").map(str::to_owned);
+    let (Some(stem), above) = (stem(slice), above.and_then(stem)) else { return false };
+    match above {
+        Some(above) => {
+            stem.strip_prefix(&*above).and_then(|rest| rest.strip_prefix('-')).is_some_and(|rest| !rest.contains('-'))
+        }
+        // The slice at the top has one part.
+        None => !stem.contains('-'),
+    }
 }
 
 /// Decodes a cgroup's name into a unit name. systemd prefixes `_` if a name could collide with a kernel file.
@@ -186,6 +201,20 @@ mod tests {
                 assert_eq!(place_path(format!("{path} (deleted)").as_bytes()), *expected, "{path} deleted");
             }
         }
+    }
+
+    /// A container's systemd below a slice of the host, as Docker with `--cgroup-parent` starts it.
+    #[test]
+    fn slice_whose_name_does_not_extend_its_parents_is_foreign() {
+        let foreign = || Placement::None(Unplaced::Foreign);
+        check(&[
+            ("/docker.slice/system.slice/sshd.service", foreign()),
+            ("/docker.slice/docker-a.slice/x.service", system("x.service")),
+            ("/a.slice/a-b.slice/a-b-c.slice/x.service", system("x.service")),
+            ("/a.slice/a-b-c.slice/x.service", foreign()),
+            ("/a.slice/ab.slice/x.service", foreign()),
+            ("/a-b.slice/x.service", foreign()),
+        ]);
     }
 
     #[test]
