@@ -328,10 +328,18 @@ mod tests {
     }
 
     #[test]
-    fn absurd_length_ends_with_input() {
+    fn line_of_text_log_that_looks_like_an_entry_hides_no_record_below_it() {
+        let record = format!("type=SECCOMP msg=audit(1.002:3): {RECORD}\n");
+        for start in ["MESSAGE=x\n", "MESSAGE=x\nEVIL\n", "PRIORITY=6\n \u{20}", "SYSLOG_IDENTIFIER=x\nA=\nEVIL\n"] {
+            assert_eq!(units(format!("{start}{record}")).0, [None], "{start:?}");
+        }
+    }
+
+    #[test]
+    fn absurd_length_is_text_below_the_entry() {
         let mut bytes = b"__CURSOR=s=1\nMESSAGE\n".to_vec();
         bytes.extend_from_slice(&u64::MAX.to_le_bytes());
         bytes.extend_from_slice(b"abc");
-        assert_eq!(units(&bytes), (vec![], 1));
+        assert_eq!(units(&bytes), (vec![], 3));
     }
 }

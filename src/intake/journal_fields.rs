@@ -38,6 +38,10 @@ const FIELDS: [&str; 23] = [
 /// Fields that may stand first in an entry, besides those of journald.
 const FIRST: [&[u8]; 5] = [b"MESSAGE=", b"MESSAGE_ID=", b"PRIORITY=", b"SYSLOG_IDENTIFIER=", b"SYSLOG_FACILITY="];
 
+/// The longest value of a field, in bytes (`DATA_SIZE_MAX`, systemd's `journal-importer.h`). Eight characters of text are
+/// a larger number.
+const LONGEST_VALUE: u64 = 768 << 20;
+
 /// The fields of the latest entry.
 #[derive(Default)]
 pub(super) struct JournalFields(HashMap<&'static str, Vec<u8>>);
@@ -59,7 +63,8 @@ impl JournalFields {
                     let own = count_blanks(line);
                     let text = line[own..].strip_suffix(b"\r").unwrap_or(&line[own..]);
                     let is_binary = indent == 0 && is_name(text);
-                    if own < indent || (own == indent && !is_field(text) && !is_binary) {
+                    // `-o export` indents no line.
+                    if own < indent || (indent == 0 && own > 0) || (own == indent && !is_field(text) && !is_binary) {
                         lines.unread_line();
                         return Ok(());
                     }
@@ -73,9 +78,14 @@ impl JournalFields {
                 }
             };
             // After a name alone: a little-endian length, that many bytes, and a newline.
-            let length = lines.read_bytes(8)?.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
-            let Some(length) = length else { return Ok(()) };
-            let Some(value) = lines.read_bytes(u64::from_le_bytes(length))? else { return Ok(()) };
+            let length = lines.peek_bytes()?.map(u64::from_le_bytes).filter(|length| *length <= LONGEST_VALUE);
+            let Some(length) = length else {
+                // A line of a text log, with more text below it.
+                lines.unread_line();
+                return Ok(());
+            };
+            lines.read_bytes(8)?;
+            let Some(value) = lines.read_bytes(length)? else { return Ok(()) };
             if let Some(name) = name {
                 self.0.insert(name, value);
             }

@@ -61,6 +61,21 @@ impl<'r> LineReader<'r> {
         }
     }
 
+    /// Returns the bytes after the latest line without reading past them; `None` if the input ends before.
+    /// [`unread_line`](Self::unread_line) still puts the line back.
+    pub(super) fn peek_bytes<const LENGTH: usize>(&mut self) -> io::Result<Option<[u8; LENGTH]>> {
+        let line = self.start - self.latest;
+        while self.end - self.start < LENGTH {
+            self.start = self.latest;
+            let has_more = self.fill()?;
+            (self.latest, self.start) = (0, line);
+            if !has_more {
+                return Ok(None);
+            }
+        }
+        Ok(self.buffer[self.start..self.end].first_chunk().copied())
+    }
+
     /// Puts the latest line back, which [`next_line`](Self::next_line) returned whole.
     pub(super) fn unread_line(&mut self) {
         self.start = self.latest;
