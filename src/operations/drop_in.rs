@@ -7,7 +7,7 @@ use crate::kernel::procfs::Procfs;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -100,6 +100,10 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> {
     let made = dir.ancestors().take_while(|dir| !dir.exists()).map(Path::to_owned).collect();
     let undo = Undo { path: path.to_owned(), before, made };
     let written = fs::create_dir_all(dir).map_err(|source| explain(dir, source));
+    if undo.made.iter().any(|made| made == dir) {
+        // The umask does not apply to directories of drop-ins either. A directory without this mode still works.
+        let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o755));
+    }
     match written.and_then(|()| replace(path, bytes).map_err(|source| explain(path, source))) {
         Ok(()) => Ok(undo),
         Err(error) => {
@@ -225,6 +229,8 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
+    // The umask does not apply: every user may read a drop-in, as any unit file.
+    file.set_permissions(fs::Permissions::from_mode(0o644))?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -327,5 +333,17 @@ mod tests {
         write(&dir.path().join(too_long), ours("").as_bytes()).unwrap_err();
         assert_eq!(fs::read_dir(dir.path().join("systemd")).unwrap().count(), 0, "user was made for the drop-in");
         assert!(dir.path().join("systemd").exists(), "this was not");
+    }
+
+    #[test]
+    fn drop_in_has_its_mode_whatever_the_umask() {
+        let (dir, path) = place();
+        let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+        let written = write(&path, ours("").as_bytes());
+        nix::sys::stat::umask(umask);
+        written.unwrap().keep();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o644, 0o755));
+        drop(dir);
     }
 }
