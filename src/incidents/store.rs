@@ -88,11 +88,13 @@ impl Store {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| StoreError::from_io(dir, source))?;
         let lock = lock(dir)?;
         let path = absolute(dir)?;
+        check_regular(&path)?;
         // SQLite would take the mode from the umask; its -wal and -shm files get the mode of this file.
         OpenOptions::new()
             .append(true)
             .create(true)
             .mode(0o600)
+            .custom_flags(libc::O_NONBLOCK)
             .open(&path)
             .map_err(|source| StoreError::from_io(&path, source))?;
         let sqlite = |source| StoreError::from_sqlite(&path, source);
@@ -153,6 +155,7 @@ impl Store {
     /// The file is missing or cannot be read, or [`open`](Self::open) would refuse it.
     pub fn open_read_only(dir: &Path) -> Result<Self, StoreError> {
         let path = absolute(dir)?;
+        check_regular(&path)?;
         // Opening the file to check it is no option: closing it would release the locks of this process's writer.
         if let Err(errno) = faccessat(AT_FDCWD, &path, AccessFlags::R_OK, AtFlags::AT_EACCESS) {
             let source = io::Error::from(errno);
@@ -232,6 +235,18 @@ impl Store {
         record::record(&mut self.conn, incidents).map_err(|source| StoreError::from_sqlite(&self.path, source))
     }
 }
+
+/// Refuses a pipe or a device in the place of the store: opening it can block.
+fn check_regular(path: &Path) -> Result<(), StoreError> {
+    match fs::metadata(path) {
+        Ok(file) if !file.is_file() => {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+            Err(StoreError::from_io(path, source))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Returns which file is at a path, if there is one.
 fn file_id(path: &Path) -> Option<FileId> {
     fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
@@ -430,5 +445,16 @@ mod tests {
     #[test]
     fn immutable_uri_escapes_path() {
         assert_eq!(immutable_uri(Path::new("/a b?mode=rw#%")), "file:///a%20b%3fmode%3drw%23%25?immutable=1");
+    }
+
+    #[test]
+    fn pipe_in_place_of_store_is_refused_without_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = absolute(dir.path()).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for opened in [Store::open(dir.path()), Store::open_read_only(dir.path())] {
+            let error = opened.err().unwrap();
+            assert!(format!("{:#}", anyhow::Error::from(error)).contains("not a regular file"));
+        }
     }
 }
