@@ -1,5 +1,6 @@
 //! Privileged calls: the default remedy opens none of them before it is denied. Remedies by whole group can.
 
+use crate::policy::Settings;
 use crate::syscalls::Groups;
 
 /// Groups whose calls administer the machine or weaken the isolation of programs.
@@ -28,4 +29,68 @@ pub fn is_unfiltered_io(call: &str) -> bool {
 #[must_use]
 pub fn find_group(call: &str, groups: &Groups) -> Option<&'static str> {
     groups.containing(call).into_iter().find_map(|name| GROUPS.into_iter().find(|group| *group == name))
+}
+
+/// The calls that have power over the machine only with a capability (`capabilities(7)`). Others, such as `ptrace` of a
+/// user's own processes, need none.
+const NEEDED_CAPABILITIES: [(&str, &[&str]); 12] = [
+    ("CAP_CHOWN", &["chown", "chown32", "fchown", "fchown32", "fchownat", "lchown", "lchown32"]),
+    (
+        "CAP_SETUID",
+        &["setfsuid", "setfsuid32", "setresuid", "setresuid32", "setreuid", "setreuid32", "setuid", "setuid32"],
+    ),
+    (
+        "CAP_SETGID",
+        &[
+            "setfsgid",
+            "setfsgid32",
+            "setgid",
+            "setgid32",
+            "setgroups",
+            "setgroups32",
+            "setregid",
+            "setregid32",
+            "setresgid",
+            "setresgid32",
+        ],
+    ),
+    ("CAP_SYS_CHROOT", &["chroot"]),
+    ("CAP_SYS_PACCT", &["acct"]),
+    ("CAP_DAC_READ_SEARCH", &["open_by_handle_at"]),
+    ("CAP_SYS_TTY_CONFIG", &["vhangup"]),
+    ("CAP_SYS_TIME", &["clock_settime", "clock_settime64", "settimeofday", "stime"]),
+    ("CAP_SYS_MODULE", &["delete_module", "finit_module", "init_module"]),
+    ("CAP_SYS_BOOT", &["kexec_file_load", "kexec_load", "reboot"]),
+    ("CAP_SYS_RAWIO", &["ioperm", "iopl"]),
+    (
+        "CAP_SYS_ADMIN",
+        &[
+            "fsmount",
+            "fsopen",
+            "mount",
+            "mount_setattr",
+            "move_mount",
+            "pivot_root",
+            "setdomainname",
+            "sethostname",
+            "swapoff",
+            "swapon",
+            "umount",
+            "umount2",
+        ],
+    ),
+];
+
+/// Returns the capability without which a privileged call has no power over other programs or the machine.
+#[must_use]
+pub fn find_needed_capability(call: &str) -> Option<&'static str> {
+    NEEDED_CAPABILITIES.into_iter().find_map(|(capability, calls)| calls.contains(&call).then_some(capability))
+}
+
+/// Returns the group that makes a call a risk in a unit with these settings. A call is none if the unit's processes
+/// cannot use the capability that it needs.
+#[must_use]
+pub fn find_risk(call: &str, settings: &Settings, groups: &Groups) -> Option<&'static str> {
+    let is_powerless = find_needed_capability(call).is_some_and(|capability| !settings.can_use_capability(capability));
+    find_group(call, groups).filter(|_| !is_powerless)
 }

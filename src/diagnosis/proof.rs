@@ -115,7 +115,9 @@ impl<'a> Proof<'a> {
             unfiltered_io: unfiltered.map(Into::into).collect(),
             sensitive: newly
                 .iter()
-                .filter_map(|call| Some((privileged_calls::find_group(call, self.groups)?.into(), (*call).into())))
+                .filter_map(|call| {
+                    Some((privileged_calls::find_risk(call, &after.settings, self.groups)?.into(), (*call).into()))
+                })
                 .collect(),
             reasons: reasons.to_vec(),
             content: self.content(&lines),

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod call_list;
+pub(crate) mod capabilities;
 mod denied_calls;
 pub(crate) mod directive;
 pub(crate) mod effect;

@@ -1,11 +1,20 @@
 //! Settings that deny no call, but show what the unit's program does: how it tells that it is ready, which capabilities
 //! it can have, and where its executable is.
 
+use super::capabilities::CapabilitySettings;
+use super::lists::parse_boolean;
 use super::unit_file::Assignment;
-use std::collections::BTreeSet;
 
 /// The keys of these settings.
-pub(super) const KEYS: [&str; 5] = ["Type", "WatchdogSec", "CapabilityBoundingSet", "RootDirectory", "RootImage"];
+pub(super) const KEYS: [&str; 7] = [
+    "Type",
+    "WatchdogSec",
+    "CapabilityBoundingSet",
+    "AmbientCapabilities",
+    "NoNewPrivileges",
+    "RootDirectory",
+    "RootImage",
+];
 
 /// What a unit's settings show about its program. Values are as written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,15 +27,9 @@ pub struct ProgramSettings {
     pub root_directory: Option<Box<str>>,
     /// Whether `RootImage=` sets an image: its files are out of reach.
     pub has_root_image: bool,
-    bounding: Option<CapabilityList>,
-}
-
-/// The value of `CapabilityBoundingSet=`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct CapabilityList {
-    names: BTreeSet<Box<str>>,
-    /// Whether it lists the capabilities that the program lacks.
-    inverted: bool,
+    /// Whether `NoNewPrivileges=` keeps set-uid programs from adding rights.
+    pub no_new_privileges: bool,
+    capabilities: CapabilitySettings,
 }
 
 impl ProgramSettings {
@@ -39,31 +42,23 @@ impl ProgramSettings {
             "WatchdogSec" => self.has_watchdog = !matches!(value, "" | "0" | "infinity"),
             "RootDirectory" => self.root_directory = if value == "/" { None } else { text() },
             "RootImage" => self.has_root_image = !value.is_empty(),
-            "CapabilityBoundingSet" => self.apply_bounding(value),
+            "CapabilityBoundingSet" => self.capabilities.apply_bounding(value),
+            "AmbientCapabilities" => self.capabilities.apply_ambient(value),
+            "NoNewPrivileges" => self.no_new_privileges = parse_boolean(value).unwrap_or(self.no_new_privileges),
             _ => {}
-        }
-    }
-
-    /// Merges a line as `config_parse_capability_set()` does.
-    fn apply_bounding(&mut self, value: &str) {
-        let (value, inverted) = value.strip_prefix('~').map_or((value, false), |rest| (rest, true));
-        let names: BTreeSet<Box<str>> = value.split_whitespace().map(|name| name.to_ascii_uppercase().into()).collect();
-        match &mut self.bounding {
-            Some(list) if !names.is_empty() => {
-                if list.inverted == inverted {
-                    list.names.extend(names);
-                } else {
-                    list.names.retain(|name| !names.contains(name));
-                }
-            }
-            bounding => *bounding = Some(CapabilityList { names, inverted }),
         }
     }
 
     /// Whether a process of the unit can have a capability, such as `CAP_SETUID`.
     #[must_use]
     pub fn can_have_capability(&self, name: &str) -> bool {
-        self.bounding.as_ref().is_none_or(|list| list.names.contains(name) != list.inverted)
+        self.capabilities.bounding.contains(name)
+    }
+
+    /// Whether a process of the unit starts with a capability although `User=` names another user than root.
+    #[must_use]
+    pub(super) fn has_ambient_capability(&self, name: &str) -> bool {
+        self.can_have_capability(name) && self.capabilities.ambient.contains(name)
     }
 
     /// Whether the program sends to its manager: `Type=notify`, `Type=notify-reload` or `WatchdogSec=`. Returns the

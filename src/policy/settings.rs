@@ -228,6 +228,20 @@ impl Settings {
         &self.program
     }
 
+    /// Whether a process of the unit that its filter holds can use a capability, such as `CAP_SETUID`. A program of
+    /// another user than root loses its capabilities, except ambient ones, and gets none back under `NoNewPrivileges=`
+    /// (`capabilities(7)`). `NoNewPrivileges=` counts only where a line sets it: whether systemd implies it depends on
+    /// its version.
+    #[must_use]
+    pub fn can_use_capability(&self, name: &str) -> bool {
+        let is_dynamic = self.switch(Directive::DynamicUser).is_some_and(|switch| switch.on);
+        let is_root = self.user().map_or(!is_dynamic, |user| matches!(user, "root" | "0"))
+            || self.commands.iter().any(|command| command.elevated && !command.privileged);
+        let program = &self.program;
+        program.can_have_capability(name)
+            && (is_root || !program.no_new_privileges || program.has_ambient_capability(name))
+    }
+
     /// The notes about lines that systemd ignores.
     #[must_use]
     pub fn notes(&self) -> &[FileNote] {
@@ -336,6 +350,22 @@ mod tests {
         assert_eq!(add("/etc/x.d/30-c.conf"), ["a", "b", "new", "d"]);
         assert_eq!(add("/etc/x.d/99.conf"), ["a", "b", "d", "new"]);
         assert_eq!(add("/etc/x.d/50-d.conf"), ["a", "b", "new"]);
+    }
+
+    #[test]
+    fn capability_is_usable_if_bounding_set_and_user_leave_it() {
+        let can = |lines: &str| settings(lines).can_use_capability("CAP_CHOWN");
+        assert!(can(""));
+        assert!(!can("CapabilityBoundingSet=CAP_KILL\n"));
+        assert!(can("User=web\n"), "a set-uid program has it");
+        assert!(!can("User=web\nNoNewPrivileges=yes\n"));
+        assert!(!can("DynamicUser=yes\nNoNewPrivileges=yes\n"));
+        assert!(can("User=web\nNoNewPrivileges=yes\nNoNewPrivileges=no\n"));
+        assert!(can("User=web\nNoNewPrivileges=yes\nUser=root\n"));
+        assert!(can("User=web\nNoNewPrivileges=yes\nAmbientCapabilities=CAP_CHOWN\n"));
+        assert!(!can("User=web\nNoNewPrivileges=yes\nAmbientCapabilities=CAP_CHOWN\nCapabilityBoundingSet=\n"));
+        assert!(can("User=web\nNoNewPrivileges=yes\nExecStartPre=!/bin/chown web /run/web\n"));
+        assert!(!can("User=web\nNoNewPrivileges=yes\nExecStartPre=+/bin/chown web /run/web\n"), "no filter holds it");
     }
 
     #[test]

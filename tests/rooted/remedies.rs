@@ -139,6 +139,35 @@ fn sensitive_call_is_opened_by_name_only_if_it_was_denied() {
 }
 
 #[test]
+fn call_is_sensitive_only_with_the_capability_that_it_needs() {
+    let sensitive = |lines: &str, call: &str| {
+        let found = killed(&format!("SystemCallFilter=@basic-io @file-system\n{lines}"), &[call]);
+        !remedy(&found, &RemedyKind::Calls).sensitive.is_empty()
+    };
+    for (call, capability) in [
+        ("fchownat", "CAP_CHOWN"),
+        ("setgroups", "CAP_SETGID"),
+        ("setuid", "CAP_SETUID"),
+        ("mount", "CAP_SYS_ADMIN"),
+        ("reboot", "CAP_SYS_BOOT"),
+        ("init_module", "CAP_SYS_MODULE"),
+        ("clock_settime", "CAP_SYS_TIME"),
+        ("chroot", "CAP_SYS_CHROOT"),
+        ("iopl", "CAP_SYS_RAWIO"),
+    ] {
+        assert_eq!(privileged_calls::find_needed_capability(call), Some(capability));
+        assert!(sensitive("", call), "{call}");
+        assert!(!sensitive("CapabilityBoundingSet=", call), "{call}");
+        assert!(sensitive(&format!("CapabilityBoundingSet={capability}"), call), "{call}");
+        assert!(!sensitive(&format!("CapabilityBoundingSet=~{capability}"), call), "{call}");
+        assert!(!sensitive("User=web\nNoNewPrivileges=yes", call), "{call}");
+        let ambient = format!("User=web\nNoNewPrivileges=yes\nAmbientCapabilities={capability}");
+        assert!(sensitive(&ambient, call), "{call}");
+    }
+    assert!(sensitive("CapabilityBoundingSet=", "ptrace"), "a user's own processes need no capability");
+}
+
+#[test]
 fn relative_gives_no_further_power_than_the_call() {
     let of = |call: &str| -> Vec<&str> {
         relatives::find_relatives(Abi::X86_64, call, &GROUPS).map(|relative| relative.call).collect()
@@ -677,7 +706,7 @@ proptest! {
                 if is && !was {
                     let told = calls.iter().any(|(denied, _)| *denied == &**call) || remedy.opens.iter().any(|opened| opened == call);
                     prop_assert!(told, "{} is opened unsaid by {:?}", call, remedy);
-                    let sensitive = privileged_calls::find_group(call, &GROUPS).is_some();
+                    let sensitive = privileged_calls::find_risk(call, &before.settings, &GROUPS).is_some();
                     prop_assert_eq!(sensitive, remedy.sensitive.iter().any(|(_, said)| said == call), "{} by {:?}", call, remedy);
                 }
             }

@@ -1,6 +1,7 @@
 //! A unit's properties in its manager: its files, its state, and the settings that install seccomp filters.
 
 use crate::policy::Namespaces;
+use crate::policy::capabilities::CapabilitySet;
 use crate::policy::settings::exec_section;
 use crate::policy::{Directive, ManagerContext, Policy, Settings, SyscallFilter, UnitFile};
 use crate::syscalls::Groups;
@@ -69,6 +70,14 @@ pub struct UnitProperties {
     pub restrict_address_families: Option<NameList>,
     /// `RestrictNamespaces=`: the `CLONE_NEW*` flags that stay allowed.
     pub restrict_namespaces: Option<u64>,
+    /// `User=`, empty for root.
+    pub user: Option<String>,
+    /// `CapabilityBoundingSet=`: a bit for each number.
+    pub capability_bounding_set: Option<u64>,
+    /// `AmbientCapabilities=`: a bit for each number.
+    pub ambient_capabilities: Option<u64>,
+    /// `NoNewPrivileges=`.
+    pub no_new_privileges: Option<bool>,
     /// The [switches](Directive::switches) that this systemd knows.
     pub switches: BTreeMap<Directive, bool>,
     /// The properties whose type is not the one in `org.freedesktop.systemd1(5)`, so that their values are unknown.
@@ -119,6 +128,10 @@ impl UnitProperties {
             system_call_log: reader.list("SystemCallLog"),
             restrict_address_families: reader.list("RestrictAddressFamilies"),
             restrict_namespaces: reader.get("RestrictNamespaces"),
+            user: reader.text("User"),
+            capability_bounding_set: reader.get("CapabilityBoundingSet"),
+            ambient_capabilities: reader.get("AmbientCapabilities"),
+            no_new_privileges: reader.get("NoNewPrivileges"),
             switches: Directive::switches().filter_map(|switch| Some((switch, reader.get(switch.key())?))).collect(),
             unparsed: reader.unparsed,
         }
@@ -151,6 +164,21 @@ impl UnitProperties {
         };
         for (directive, _) in self.switches.iter().filter(|(_, on)| **on) {
             line(directive.key(), "yes");
+        }
+        let capabilities = |bits: u64| CapabilitySet::from_bits(bits).names().collect::<Vec<_>>().join(" ");
+        for (key, bits) in [
+            ("CapabilityBoundingSet", self.capability_bounding_set),
+            ("AmbientCapabilities", self.ambient_capabilities),
+        ] {
+            if let Some(bits) = bits {
+                line(key, &capabilities(bits));
+            }
+        }
+        if self.no_new_privileges == Some(true) {
+            line("NoNewPrivileges", "yes");
+        }
+        if let Some(user) = &self.user {
+            line("User", &words(std::slice::from_ref(user)));
         }
         match &self.restrict_address_families {
             Some(NameList { allow: true, names }) if names.is_empty() => line("RestrictAddressFamilies", "none"),
@@ -293,6 +321,25 @@ mod tests {
         // Killing leaves a record.
         let kills = [("SystemCallFilter", (true, vec!["read"]).into()), ("SystemCallErrorNumber", 0_i32.into())];
         assert_eq!(refusing("a.service", kills.into()), []);
+    }
+
+    #[test]
+    fn properties_tell_the_capabilities_of_a_unit_without_files() {
+        let can = |list: Vec<(&str, Variant<'static>)>| {
+            let facts = UnitProperties::parse(&"a.service".parse().unwrap(), &properties(list));
+            let policy = facts.policy(ManagerContext::default(), &Groups::embedded());
+            ["CAP_CHOWN", "CAP_SYS_ADMIN"].map(|name| policy.settings.can_use_capability(name))
+        };
+        assert_eq!(can(vec![]), [true, true]);
+        assert_eq!(can(vec![("CapabilityBoundingSet", u64::MAX.into())]), [true, true]);
+        assert_eq!(can(vec![("CapabilityBoundingSet", 0_u64.into())]), [false, false]);
+        assert_eq!(can(vec![("CapabilityBoundingSet", 1_u64.into())]), [true, false]);
+        let user = |ambient: u64| {
+            vec![("User", "web".into()), ("NoNewPrivileges", true.into()), ("AmbientCapabilities", ambient.into())]
+        };
+        assert_eq!(can(user(0)), [false, false]);
+        assert_eq!(can(user(1 << 21)), [false, true]);
+        assert_eq!(can(vec![("User", "".into()), ("NoNewPrivileges", true.into())]), [true, true], "root");
     }
 
     #[test]

@@ -1,0 +1,152 @@
+//! The capabilities that a unit's processes can have, merged as systemd merges `CapabilityBoundingSet=` and
+//! `AmbientCapabilities=`.
+
+/// The names of capabilities; the index is the number (`linux/capability.h`).
+const NAMES: [&str; 41] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+];
+
+/// A set of capabilities, one bit for each number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CapabilitySet(u64);
+
+impl CapabilitySet {
+    const ALL: Self = Self(u64::MAX >> 1);
+    const NONE: Self = Self(0);
+
+    /// The set in a D-Bus property.
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits & Self::ALL.0)
+    }
+
+    /// Whether the set holds a capability, such as `CAP_SETUID`.
+    #[must_use]
+    pub fn contains(self, name: &str) -> bool {
+        parse_capability(name).is_some_and(|bit| self.0 & bit != 0)
+    }
+
+    /// The names of its capabilities.
+    pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
+        NAMES.into_iter().filter(move |name| self.contains(name))
+    }
+
+    /// Merges a line as `config_parse_capability_set()` does: a line without capabilities replaces the set, and so does
+    /// a line that meets the initial set.
+    fn merge(&mut self, initial: Self, value: &str) {
+        let (value, inverted) = value.strip_prefix('~').map_or((value, false), |rest| (rest, true));
+        let sum = value.split_whitespace().filter_map(parse_capability).fold(0, |sum, bit| sum | bit);
+        *self = match (sum == 0 || *self == initial, inverted) {
+            (true, false) => Self(sum),
+            (true, true) => Self(Self::ALL.0 & !sum),
+            (false, false) => Self(self.0 | sum),
+            (false, true) => Self(self.0 & !sum),
+        };
+    }
+}
+
+/// Returns the bit of a capability's name or number. Case does not matter.
+fn parse_capability(name: &str) -> Option<u64> {
+    let by_name = || NAMES.iter().position(|other| other.eq_ignore_ascii_case(name));
+    let by_number = || name.parse::<usize>().ok().filter(|number| *number < NAMES.len());
+    by_name().or_else(by_number).map(|number| 1 << number)
+}
+
+/// The settings of a unit about capabilities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CapabilitySettings {
+    /// `CapabilityBoundingSet=`: no process of the unit gains another capability.
+    pub(super) bounding: CapabilitySet,
+    /// `AmbientCapabilities=`: what the processes of a unit with `User=` start with.
+    pub(super) ambient: CapabilitySet,
+}
+
+impl Default for CapabilitySettings {
+    fn default() -> Self {
+        Self { bounding: CapabilitySet::ALL, ambient: CapabilitySet::NONE }
+    }
+}
+
+impl CapabilitySettings {
+    /// Takes a line of `CapabilityBoundingSet=`.
+    pub(super) fn apply_bounding(&mut self, value: &str) {
+        self.bounding.merge(CapabilitySet::ALL, value);
+    }
+
+    /// Takes a line of `AmbientCapabilities=`.
+    pub(super) fn apply_ambient(&mut self, value: &str) {
+        self.ambient.merge(CapabilitySet::NONE, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merge(initial: CapabilitySet, lines: &[&str]) -> Vec<&'static str> {
+        let mut set = initial;
+        lines.iter().for_each(|line| set.merge(initial, line));
+        set.names().collect()
+    }
+
+    #[test]
+    fn lines_of_a_bounding_set_merge_as_in_systemd() {
+        let bounding = |lines: &[&str]| merge(CapabilitySet::ALL, lines);
+        assert_eq!(bounding(&[]).len(), NAMES.len());
+        assert!(bounding(&[""]).is_empty());
+        assert_eq!(bounding(&["CAP_KILL", "cap_chown"]), ["CAP_CHOWN", "CAP_KILL"]);
+        assert_eq!(bounding(&["CAP_KILL CAP_CHOWN", "~CAP_KILL"]), ["CAP_CHOWN"]);
+        assert_eq!(bounding(&["CAP_KILL", "~"]).len(), NAMES.len());
+        assert_eq!(bounding(&["~", "CAP_KILL"]), ["CAP_KILL"], "the whole set is as good as unset");
+        assert_eq!(bounding(&["~CAP_KILL"]).len(), NAMES.len() - 1);
+        assert_eq!(bounding(&["5 CAP_UNKNOWN 99"]), ["CAP_KILL"], "by number; unknown ones are ignored");
+    }
+
+    #[test]
+    fn lines_of_ambient_capabilities_merge_as_in_systemd() {
+        let ambient = |lines: &[&str]| merge(CapabilitySet::NONE, lines);
+        assert!(ambient(&[]).is_empty());
+        assert_eq!(ambient(&["CAP_KILL", "CAP_CHOWN"]), ["CAP_CHOWN", "CAP_KILL"]);
+        assert!(ambient(&["CAP_KILL", ""]).is_empty());
+        assert_eq!(ambient(&["~CAP_KILL"]).len(), NAMES.len() - 1, "an inverted first line replaces the empty set");
+    }
+}
