@@ -9,7 +9,7 @@ use std::hash::Hash;
 
 /// A row of a table that is pruned.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Row<O> {
+pub(crate) struct OwnedRow<O> {
     /// Its owner.
     pub(crate) owner: O,
     /// How much room it takes.
@@ -43,7 +43,7 @@ pub(crate) fn divide<O: Ord + Copy>(held: &BTreeMap<O, u64>, most: u64) -> BTree
 /// Of an owner that has to lose rows, first the saved rows leave, the oldest first. Then, of the rarer half of the others, those
 /// with the oldest latest sighting leave.
 #[must_use]
-pub(crate) fn choose_leaving<O: Ord + Copy>(rows: &[Row<O>], most: u64) -> Vec<usize> {
+pub(crate) fn choose_leaving<O: Ord + Copy>(rows: &[OwnedRow<O>], most: u64) -> Vec<usize> {
     let mut held: BTreeMap<O, u64> = BTreeMap::new();
     for row in rows {
         *held.entry(row.owner).or_default() += row.cost;
@@ -69,7 +69,7 @@ pub(crate) fn choose_leaving<O: Ord + Copy>(rows: &[Row<O>], most: u64) -> Vec<u
 }
 
 /// Sorts the rows of one owner so that the first leave first, if rows of this cost have to leave.
-fn order_of_leaving<O>(rows: &[Row<O>], own: Vec<usize>, excess: u64) -> Vec<usize> {
+fn order_of_leaving<O>(rows: &[OwnedRow<O>], own: Vec<usize>, excess: u64) -> Vec<usize> {
     let (mut saved, mut others): (Vec<_>, Vec<_>) = own.into_iter().partition(|index| rows[*index].is_saved);
     saved.sort_by_key(|index| rows[*index].seen);
     others.sort_by_key(|index| (rows[*index].count, rows[*index].seen));

@@ -2,29 +2,19 @@
 
 mod counter;
 mod holdings;
+mod sighting;
 
-use super::fair_share::{Row, choose_leaving, divide};
-use super::incident::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
+pub use sighting::{IncidentChange, RepeatSighting, Sighting};
+
+use super::fair_share::{OwnedRow, choose_leaving, divide};
+use super::incident::{Denial, Incident, IncidentEvent, IncidentKey, SightingSource};
 use super::owner::Owner;
 use crate::syscalls::{Call, CallId};
-use crate::units::{Rung, Unit};
+use crate::units::Unit;
 use counter::{Counter, USUAL_TEXT};
 use holdings::Holdings;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-
-/// One record, or one death without a record, with its unit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sighting {
-    /// The key of its incident.
-    pub key: IncidentKey,
-    /// The evidence for the unit.
-    pub rung: Option<Rung>,
-    /// The time.
-    pub at: Moment,
-    /// The process and the call.
-    pub sample: Sample,
-}
 
 /// How the fold counted a sighting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,19 +32,6 @@ pub struct Slot {
     index: usize,
     /// Distinguishes the incident from earlier ones in the same place.
     number: u64,
-}
-
-/// A sighting of an incident whose slot is known: the facts that differ between sightings.
-#[derive(Debug, Clone)]
-pub struct RepeatSighting<'a> {
-    /// The time.
-    pub at: Moment,
-    /// The process.
-    pub pid: u32,
-    /// Its thread's name.
-    pub comm: &'a [u8],
-    /// Instruction pointer of the call.
-    pub ip: u64,
 }
 
 /// The most text of all incidents together, in bytes. A process can choose some kilobytes per incident, so a limit on
@@ -84,15 +61,6 @@ pub struct Fold {
     /// A counter that orders sightings without a clock.
     now: u64,
     dropped: u64,
-}
-
-/// The sightings of an incident since its last change was taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IncidentChange {
-    /// The incident, counting only these sightings.
-    pub incident: Incident,
-    /// Whether the incident is new.
-    pub first: bool,
 }
 
 impl Folded {
@@ -305,7 +273,7 @@ impl Fold {
         let is_recorded = new.change.key.source == SightingSource::Audit;
         if self.is_full() {
             self.drop_to(self.holdings.all.cost / 4 * 3, |_| true);
-        } else if self.is_shared && is_recorded && self.holdings.of(&new.owner).recorded >= self.most / 4 {
+        } else if self.is_shared && is_recorded && self.holdings.held_by(&new.owner).recorded >= self.most / 4 {
             let is_own = |counter: &Counter| counter.owner == new.owner && counter.is_recorded();
             let cost: u64 = self.places().filter(|(_, counter)| is_own(counter)).map(|(_, own)| own.cost()).sum();
             self.drop_to(cost / 4 * 3, is_own);
@@ -314,7 +282,7 @@ impl Fold {
 
     /// Drops incidents until those that `may_leave` cost at most `most`.
     fn drop_to(&mut self, most: u64, may_leave: impl Fn(&Counter) -> bool) {
-        let (places, rows): (Vec<usize>, Vec<Row<&Owner>>) = self
+        let (places, rows): (Vec<usize>, Vec<OwnedRow<&Owner>>) = self
             .places()
             .filter(|(_, counter)| may_leave(counter))
             .map(|(index, counter)| (index, counter.row()))

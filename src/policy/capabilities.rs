@@ -61,7 +61,7 @@ impl CapabilitySet {
 
     /// Whether the set holds a capability, such as `CAP_SETUID`.
     #[must_use]
-    pub fn contains(self, name: &str) -> bool {
+    pub(crate) fn contains(self, name: &str) -> bool {
         parse_capability(name).is_some_and(|bit| self.0 & bit != 0)
     }
 

@@ -14,7 +14,7 @@ impl Random {
     }
 }
 
-fn held(rows: &[Row<u64>]) -> BTreeMap<u64, u64> {
+fn held(rows: &[OwnedRow<u64>]) -> BTreeMap<u64, u64> {
     rows.iter().fold(BTreeMap::new(), |mut held, row| {
         *held.entry(row.owner).or_default() += row.cost;
         held
@@ -26,18 +26,18 @@ fn owner_within_equal_share_loses_nothing_and_the_room_is_used() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for _ in 0..2_000 {
         let owners = 1 + random.below(9);
-        let rows: Vec<Row<u64>> = (0..random.below(200))
+        let rows: Vec<OwnedRow<u64>> = (0..random.below(200))
             .map(|_| {
                 // The first owner makes most of the noise.
                 let owner = random.below(owners) * random.below(2);
                 let (count, seen) = (1 + random.below(5), i64::try_from(random.below(50)).unwrap());
-                Row { owner, cost: 1, is_saved: random.below(3) == 0, count, seen }
+                OwnedRow { owner, cost: 1, is_saved: random.below(3) == 0, count, seen }
             })
             .collect();
         let most = random.below(220);
         let leaving = choose_leaving(&rows, most);
         assert_eq!(rows.len() as u64 - leaving.len() as u64, most.min(rows.len() as u64), "no more than needed leave");
-        let left: Vec<Row<u64>> =
+        let left: Vec<OwnedRow<u64>> =
             rows.iter().enumerate().filter(|(index, _)| !leaving.contains(index)).map(|(_, row)| *row).collect();
         let (before, after) = (held(&rows), held(&left));
         let largest = after.values().max().copied().unwrap_or(0);
@@ -53,8 +53,8 @@ fn owner_within_equal_share_loses_nothing_and_the_room_is_used() {
 fn rows_of_different_cost_fit_after_leaving() {
     let mut random = Random(7);
     for _ in 0..500 {
-        let rows: Vec<Row<u64>> = (0..random.below(100))
-            .map(|_| Row {
+        let rows: Vec<OwnedRow<u64>> = (0..random.below(100))
+            .map(|_| OwnedRow {
                 owner: random.below(4),
                 cost: 1 + random.below(30),
                 is_saved: random.below(2) == 0,
@@ -71,7 +71,7 @@ fn rows_of_different_cost_fit_after_leaving() {
 
 #[test]
 fn own_saved_then_oldest_of_the_rarer_half_leave() {
-    let row = |is_saved, count, seen| Row { owner: 1, cost: 1, is_saved, count, seen };
+    let row = |is_saved, count, seen| OwnedRow { owner: 1, cost: 1, is_saved, count, seen };
     let rows = [row(false, 9, 0), row(false, 1, 5), row(false, 1, 4), row(true, 9, 9), row(false, 8, 1)];
     assert_eq!(choose_leaving(&rows, 4), [3]);
     assert_eq!(choose_leaving(&rows, 3), [3, 2]);

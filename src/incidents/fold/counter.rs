@@ -1,7 +1,7 @@
 //! One incident of the fold, with its sightings since they were last taken.
 
-use super::{IncidentChange, RepeatSighting, Sighting};
-use crate::incidents::fair_share::Row;
+use super::sighting::{IncidentChange, RepeatSighting, Sighting};
+use crate::incidents::fair_share::OwnedRow;
 use crate::incidents::incident::{Incident, Moment, SightingSource};
 use crate::incidents::owner::Owner;
 use crate::units::{Confidence, Rung};
@@ -46,10 +46,10 @@ impl Counter {
     }
 
     /// The facts that decide when it leaves.
-    pub(super) fn row(&self) -> Row<&Owner> {
+    pub(super) fn row(&self) -> OwnedRow<&Owner> {
         let seen = i64::try_from(self.seen).unwrap_or(i64::MAX);
         let (owner, cost, is_saved, count) = (&self.owner, self.cost(), !self.is_changed(), self.total);
-        Row { owner, cost, is_saved, count, seen }
+        OwnedRow { owner, cost, is_saved, count, seen }
     }
 
     /// How much room it takes, in usual incidents.

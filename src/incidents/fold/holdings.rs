@@ -68,7 +68,7 @@ impl Holdings {
     }
 
     /// What an owner holds.
-    pub(super) fn of(&self, owner: &Owner) -> Holding {
+    pub(super) fn held_by(&self, owner: &Owner) -> Holding {
         self.owners.get(owner).copied().unwrap_or_default()
     }
 

@@ -3,6 +3,7 @@
 use super::counter::text_length;
 use super::*;
 use crate::audit::Action;
+use crate::incidents::incident::{Moment, Sample};
 use crate::incidents::{Denial, IncidentEvent, SightingSource};
 use crate::syscalls::{Arch, Call, CallId};
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::{RowId, Store, StoreError, row};
-use crate::incidents::fair_share::{Row, choose_leaving};
+use crate::incidents::fair_share::{OwnedRow, choose_leaving};
 use crate::incidents::owner::Owner;
 use crate::units::Unit;
 
@@ -133,7 +133,7 @@ fn evict(conn: &Connection, most: u32) -> rusqlite::Result<usize> {
 }
 
 /// Returns the incidents, the oldest first: their numbers, and the facts that decide which leave.
-fn rows_by_owner(conn: &Connection) -> rusqlite::Result<(Vec<RowId>, Vec<Row<usize>>)> {
+fn rows_by_owner(conn: &Connection) -> rusqlite::Result<(Vec<RowId>, Vec<OwnedRow<usize>>)> {
     let mut owners: HashMap<Owner, usize> = HashMap::new();
     let (mut ids, mut rows) = (Vec::new(), Vec::new());
     let mut all = conn.prepare("SELECT manager, unit, uid, id, count, last_ms FROM incident ORDER BY last_ms, id")?;
@@ -146,7 +146,7 @@ fn rows_by_owner(conn: &Connection) -> rusqlite::Result<(Vec<RowId>, Vec<Row<usi
         let seen = incident.get::<_, Option<i64>>(5)?.unwrap_or(i64::MIN);
         ids.push(incident.get(3)?);
         let count = incident.get::<_, i64>(4)?.unsigned_abs();
-        rows.push(Row { owner, cost: 1, is_saved: false, count, seen });
+        rows.push(OwnedRow { owner, cost: 1, is_saved: false, count, seen });
     }
     Ok((ids, rows))
 }

@@ -1,5 +1,5 @@
-# A storm of first sightings, while the disk of the store records each of its writes. The host's part (host, beside this
-# file) then cuts the power at random points of that record.
+# A storm of first sightings, while the disk of the store records each of its writes. The host's part (the program host
+# in this folder) then cuts the power at random points of that record.
 . "$PAYLOAD/guest/lib.sh"
 
 disk=/dev/disk/by-id/nvme-QEMU_NVMe_Ctrl_power-loss
@@ -22,7 +22,7 @@ journalctl --follow --lines=0 -o json MESSAGE_ID=$denial | jq --unbuffered -r .H
     done
 } &
 
-# 30 units of which each is killed for 8 calls, one after the other.
+# Each of 30 units makes 8 calls, one process a call, and is killed for each.
 calls="163 169 165 166 167 168 170 171"
 for ((i = 0; i < 30; i++)); do
     unit "storm$i.service" <<UNIT
