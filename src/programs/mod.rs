@@ -14,7 +14,7 @@ pub mod program;
 pub(crate) mod wrappers;
 
 pub use elf_file::{ElfFile, FileParts};
-pub use program::{ImportedCall, Program, ProgramImage};
+pub use program::{ImportedCall, Program, ProgramImage, UnreadReason};
 pub use wrappers::Libc;
 
 #[cfg(test)]

@@ -22,8 +22,53 @@ pub enum ProgramImage {
     Interpreter(ElfFile),
     /// Nothing: it has no imports, since it brings all its code along.
     Static,
-    /// Nothing: it is missing or unreadable, no ELF file, or a file that the unit's processes could have written.
-    Unread,
+    /// Nothing: its file was not read.
+    Unread(UnreadReason),
+}
+
+/// Why the executable of a program was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnreadReason {
+    /// There is no such file.
+    Missing,
+    /// The caller may not read it.
+    NotPermitted,
+    /// It is in an image, or in a root directory that is unknown.
+    OutOfReach,
+    /// The unit's processes or other users can write or replace it.
+    Replaceable,
+    /// Another file has its place now.
+    Replaced,
+    /// It is no ELF file, a broken one, or one that exceeds a limit.
+    Unusable,
+}
+
+impl UnreadReason {
+    /// Returns the word for programs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::NotPermitted => "not-permitted",
+            Self::OutOfReach => "out-of-reach",
+            Self::Replaceable => "replaceable",
+            Self::Replaced => "replaced",
+            Self::Unusable => "unusable",
+        }
+    }
+
+    /// Describes the reason in words that follow the path.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Missing => "does not exist",
+            Self::NotPermitted => "may not be read by you",
+            Self::OutOfReach => "is in an image or a root directory that is not read",
+            Self::Replaceable => "can be replaced by other users than its owner",
+            Self::Replaced => "was replaced since",
+            Self::Unusable => "is no complete ELF file",
+        }
+    }
 }
 
 /// A call that a program's imports lead to.
@@ -44,12 +89,22 @@ impl Program {
         self.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
     }
 
+    /// Describes why nothing shows its calls, in words that follow its path; `None` if its imports do.
+    #[must_use]
+    pub fn describe_lack(&self) -> Option<&'static str> {
+        match &self.image {
+            ProgramImage::Native(_) | ProgramImage::Interpreter(_) => None,
+            ProgramImage::Static => Some("is a static program"),
+            ProgramImage::Unread(reason) => Some(reason.describe()),
+        }
+    }
+
     /// Returns the facts of its executable, if they are known.
     #[must_use]
     pub fn file(&self) -> Option<&ElfFile> {
         match &self.image {
             ProgramImage::Native(file) | ProgramImage::Interpreter(file) => Some(file),
-            ProgramImage::Static | ProgramImage::Unread => None,
+            ProgramImage::Static | ProgramImage::Unread(_) => None,
         }
     }
 

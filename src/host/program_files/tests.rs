@@ -1,0 +1,162 @@
+//! Reads the programs of units below built roots.
+
+use super::*;
+use crate::policy::{Policy, UnitFile};
+use crate::syscalls::{Abi, Groups};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+/// Reads the programs of a unit with these lines below a root that has the test's own executable as `/usr/bin/own`.
+fn programs(root: &Path, lines: &str, exes: &[&str]) -> Vec<Program> {
+    programs_under(Manager::System, root, lines, exes)
+}
+
+fn programs_under(manager: Manager, root: &Path, lines: &str, exes: &[&str]) -> Vec<Program> {
+    let file = UnitFile::parse(Path::new("x.service"), format!("[Service]\n{lines}\n").as_bytes());
+    let settings = Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new());
+    let policy = Policy::new(settings, &Groups::embedded().with_native(Abi::X86_64));
+    let drop_in = PathBuf::from("/etc/systemd/system/x.service.d/zz-harden-why.conf");
+    let mut situation = Situation { policy, drop_in, history: None, programs: Vec::new() };
+    let mut reader = ProgramReader::new(root, manager, &situation.policy.settings);
+    for exe in exes {
+        reader.add_recorded(exe.as_bytes(), 0);
+    }
+    let recorded = reader.programs;
+    read_programs(&mut situation, manager, root, &[]);
+    situation.programs.into_iter().chain(recorded).collect()
+}
+
+fn machine() -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for dir in ["usr/bin", "usr/sbin", "srv/jail/usr/bin", "tmp"] {
+        fs::create_dir_all(root.path().join(dir)).unwrap();
+    }
+    symlink("usr/bin", root.path().join("bin")).unwrap();
+    let own = std::env::current_exe().unwrap();
+    for path in ["usr/bin/own", "srv/jail/usr/bin/jailed", "usr/bin/python3.11", "tmp/evil"] {
+        fs::copy(&own, root.path().join(path)).unwrap();
+        fs::set_permissions(root.path().join(path), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    root
+}
+
+fn describe(programs: &[Program]) -> Vec<String> {
+    let kind = |image: &ProgramImage| match image {
+        ProgramImage::Native(file) if file.imports.contains("socket") => "native",
+        ProgramImage::Native(_) => "empty",
+        ProgramImage::Interpreter(_) => "interpreter",
+        ProgramImage::Static => "static",
+        ProgramImage::Unread(_) => "unread",
+    };
+    programs.iter().map(|one| format!("{} {}", String::from_utf8_lossy(&one.path), kind(&one.image))).collect()
+}
+
+#[test]
+fn executable_is_read_below_the_root_by_path_and_by_name() {
+    let root = machine();
+    assert_eq!(describe(&programs(root.path(), "ExecStart=/bin/own -x", &[])), ["/bin/own native"]);
+    assert_eq!(describe(&programs(root.path(), "ExecStart=own", &[])), ["/usr/bin/own native"]);
+    assert_eq!(describe(&programs(root.path(), "ExecStart=/bin/missing", &[])), ["/bin/missing unread"]);
+    assert_eq!(describe(&programs(root.path(), "ExecStart=+/bin/own\nExecReload=/bin/own", &[])), [""; 0]);
+    let shell = programs(root.path(), "ExecStart=/bin/sh -c 'exec own'", &[]);
+    assert_eq!(describe(&shell), ["/bin/sh unread", "/usr/bin/own native"]);
+}
+
+#[test]
+fn executable_is_read_in_the_root_directory_of_the_unit() {
+    let root = machine();
+    let lines = "RootDirectory=/srv/jail\nExecStart=/usr/bin/jailed";
+    assert_eq!(describe(&programs(root.path(), lines, &[])), ["/usr/bin/jailed native"]);
+    assert_eq!(describe(&programs(root.path(), "ExecStart=/usr/bin/jailed", &[])), ["/usr/bin/jailed unread"]);
+}
+
+#[test]
+fn file_outside_the_units_root_is_no_evidence() {
+    let root = machine();
+    for setting in ["RootImage=/srv/x.raw", "RootDirectory=/srv/jail", "RootDirectory=/srv/%i", "RootDirectory=jail"] {
+        let lines = format!("{setting}\nExecStart=/usr/bin/own\nExecStartPre=own");
+        let found = describe(&programs(root.path(), &lines, &["/usr/bin/python3.11"]));
+        assert_eq!(found, ["/usr/bin/own unread", "/usr/bin/python3.11 unread"], "{setting}");
+    }
+    fs::write(root.path().join("srv/jail/usr/bin/script"), "#!/usr/bin/own\n").unwrap();
+    let script = programs(root.path(), "RootDirectory=/srv/jail\nExecStart=/usr/bin/script", &[]);
+    assert_eq!(describe(&script), ["/usr/bin/own unread"]);
+}
+
+#[test]
+fn command_that_the_units_user_can_write_or_swap_is_no_evidence() {
+    let root = machine();
+    let home = root.path().join("home/u");
+    fs::create_dir_all(&home).unwrap();
+    symlink("/usr/bin/own", home.join("link")).unwrap();
+    fs::copy(root.path().join("tmp/evil"), home.join("app")).unwrap();
+    fs::write(root.path().join("usr/bin/script"), "#!/home/u/app\n").unwrap();
+    let kinds = |manager| {
+        ["app", "link"].map(|name| {
+            describe(&programs_under(manager, root.path(), &format!("ExecStart=/home/u/{name}"), &[])).concat()
+        })
+    };
+    assert_eq!(kinds(Manager::System), ["/home/u/app native", "/home/u/link native"]);
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(kinds(Manager::System), ["/home/u/app unread", "/home/u/link unread"]);
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(home.join("app"), fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(kinds(Manager::System), ["/home/u/app unread", "/home/u/link native"]);
+    assert_eq!(describe(&programs(root.path(), "ExecStart=/usr/bin/script", &[])), ["/home/u/app unread"]);
+    if nix::unistd::geteuid().is_root() {
+        fs::set_permissions(home.join("app"), fs::Permissions::from_mode(0o755)).unwrap();
+        for path in [home.join("app"), home.join("link")] {
+            std::os::unix::fs::lchown(path, Some(1234), None).unwrap();
+        }
+        assert_eq!(kinds(Manager::System), ["/home/u/app unread", "/home/u/link unread"]);
+        assert_eq!(kinds(Manager::User(1234)), ["/home/u/app native", "/home/u/link native"]);
+    }
+}
+
+#[test]
+fn recorded_executable_that_was_replaced_is_no_evidence() {
+    let root = machine();
+    symlink("/usr/bin/own", root.path().join("usr/bin/link")).unwrap();
+    for exe in ["/usr/bin/link", "/usr/bin/link (deleted)", "/usr/bin/own (deleted)"] {
+        let path = exe.strip_suffix(" (deleted)").unwrap_or(exe);
+        assert_eq!(describe(&programs(root.path(), "", &[exe])), [format!("{path} unread")], "{exe}");
+    }
+    assert_eq!(describe(&programs(root.path(), "", &["/bin/own"])), ["/bin/own native"]);
+}
+
+#[test]
+fn script_leads_to_its_interpreter() {
+    let root = machine();
+    fs::write(root.path().join("usr/bin/own-script"), "#!/usr/bin/own\n").unwrap();
+    let own = programs(root.path(), "ExecStart=/usr/bin/own-script", &[]);
+    assert_eq!(describe(&own), ["/usr/bin/own interpreter"], "whatever runs a script is one");
+    symlink("python3.11", root.path().join("usr/bin/python3")).unwrap();
+    fs::write(root.path().join("usr/bin/script"), "#!/usr/bin/env python3\n").unwrap();
+    fs::write(root.path().join("usr/bin/loop"), "#!/usr/bin/loop\n").unwrap();
+    assert_eq!(describe(&programs(root.path(), "ExecStart=/usr/bin/script", &[])), ["python3 interpreter"]);
+    assert_eq!(describe(&programs(root.path(), "ExecStart=/usr/bin/loop", &[])), ["/usr/bin/loop unread"]);
+}
+
+#[test]
+fn recorded_executable_that_others_can_write_is_no_evidence() {
+    let root = machine();
+    fs::set_permissions(root.path().join("tmp/evil"), fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(describe(&programs(root.path(), "", &["/usr/bin/own"])), ["/usr/bin/own native"]);
+    assert_eq!(describe(&programs(root.path(), "", &["/tmp/evil"])), ["/tmp/evil unread"]);
+    assert_eq!(describe(&programs(root.path(), "", &["relative", ""])), [""; 0]);
+    if nix::unistd::geteuid().is_root() {
+        fs::set_permissions(root.path().join("tmp/evil"), fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::chown(root.path().join("tmp/evil"), Some(1234), None).unwrap();
+        assert_eq!(describe(&programs(root.path(), "", &["/tmp/evil"])), ["/tmp/evil unread"]);
+    }
+}
+
+#[test]
+fn file_that_is_no_program_is_unread() {
+    let root = machine();
+    fs::write(root.path().join("usr/bin/text"), "no ELF file").unwrap();
+    nix::unistd::mkfifo(&root.path().join("usr/bin/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for name in ["text", "pipe"] {
+        let found = programs(root.path(), &format!("ExecStart=/usr/bin/{name}"), &[]);
+        assert_eq!(describe(&found), [format!("/usr/bin/{name} unread")]);
+    }
+}
