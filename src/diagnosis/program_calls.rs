@@ -9,7 +9,7 @@
 
 use super::privileged_calls;
 use crate::audit::text::escape;
-use crate::policy::{Policy, ProgramSettings};
+use crate::policy::{Policy, Settings};
 use crate::programs::{ImportedCall, Program, ProgramImage};
 use crate::syscalls::{Abi, Groups};
 use std::borrow::Cow;
@@ -39,8 +39,10 @@ const NOTIFYING: [&str; 2] = ["sendmsg", "socket"];
 
 /// A kind of call that counts only once a call of the kind was denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum CallKind {
+pub(super) enum CallKind {
+    /// It changes the identity of a process, by this capability.
     Identity(&'static str),
+    /// It changes the owner of a file.
     Ownership,
 }
 
@@ -123,7 +125,7 @@ impl Weighing<'_> {
     fn is_evidence(&self, program: &Program, imported: &ImportedCall<'_>) -> bool {
         let settings = self.policy.settings.program();
         if let Some(kind) = kind_of(imported.call) {
-            return self.is_kind_denied(kind) && can_do(kind, settings);
+            return self.is_kind_denied(kind) && can_do(kind, &self.policy.settings);
         }
         let is_network = self.is_network(imported.call);
         let refuses_all = self.policy.families().is_some_and(crate::policy::AddressFamilies::refuses_all);
@@ -160,7 +162,7 @@ impl Weighing<'_> {
 }
 
 /// Returns the kind of a call that has one. 32-bit ABIs name some of them with `32` at the end.
-fn kind_of(call: &str) -> Option<CallKind> {
+pub(super) fn kind_of(call: &str) -> Option<CallKind> {
     let plain = call.strip_suffix("32").unwrap_or(call);
     if OWNERSHIP.contains(&plain) {
         return Some(CallKind::Ownership);
@@ -168,10 +170,15 @@ fn kind_of(call: &str) -> Option<CallKind> {
     IDENTITY.iter().find(|(name, _)| *name == plain).map(|(_, capability)| CallKind::Identity(capability))
 }
 
-/// Whether the unit's capabilities let a program make a call of a kind.
-fn can_do(kind: CallKind, settings: &ProgramSettings) -> bool {
+/// Whether the settings let a program make a call of a kind with success. Other calls always can.
+pub(super) fn can_have_effect(call: &str, settings: &Settings) -> bool {
+    kind_of(call).is_none_or(|kind| can_do(kind, settings))
+}
+
+/// Whether the unit's user and capabilities let a program make a call of a kind.
+fn can_do(kind: CallKind, settings: &Settings) -> bool {
     match kind {
-        CallKind::Identity(capability) => settings.can_have_capability(capability),
+        CallKind::Identity(capability) => settings.starts_with_capability(capability),
         // A file's owner may give it to one of their own groups without any capability (`chown(2)`).
         CallKind::Ownership => true,
     }

@@ -222,6 +222,15 @@ impl Settings {
         self.user.as_deref()
     }
 
+    /// Whether a process of the unit starts with a capability: it runs as root, or systemd gives it the capability.
+    #[must_use]
+    pub fn starts_with_capability(&self, name: &str) -> bool {
+        let is_dynamic = self.switch(Directive::DynamicUser).is_some_and(|switch| switch.on);
+        let is_root = matches!(self.user(), None | Some("root" | "0")) && !is_dynamic;
+        let can_be_root = is_root || self.commands.iter().any(|command| command.elevated);
+        (can_be_root && self.program.can_have_capability(name)) || self.program.has_ambient_capability(name)
+    }
+
     /// The settings that show what the program does.
     #[must_use]
     pub fn program(&self) -> &ProgramSettings {

@@ -6,7 +6,7 @@
 //! beyond. A rehearsal records all needed calls in one run. `--nocapture` shows the tables.
 
 use harden_why::audit::parse_record;
-use harden_why::diagnosis::{Remedy, Situation, diagnose, privileged_calls, relatives};
+use harden_why::diagnosis::{DenialForecast, Remedy, Situation, diagnose, privileged_calls, relatives};
 use harden_why::host::log_host::LogHost;
 use harden_why::incidents::{Incident, SightingSource};
 use harden_why::pipeline::{Pipeline, RecordOutcome};
@@ -52,6 +52,8 @@ struct Outcome {
     in_vain: usize,
     /// Calls opened before they were denied, and needed.
     ahead: usize,
+    /// The further denials that were expected after the first denial and its remedy.
+    expected: f64,
 }
 
 impl Outcome {
@@ -125,6 +127,7 @@ fn replay(case: &Case, groups: &Groups) -> Outcome {
     let mut denied: BTreeSet<&str> = BTreeSet::new();
     let excluded = case.policy.excluded_calls(groups);
     let mut records = Vec::new();
+    let mut expected = None;
     while let Some(next) = needed.iter().find(|call| !passes(&policy, call)) {
         assert!(denied.insert(next), "{}: {next} was denied again after a remedy", case.name);
         records.extend((case.record)(next));
@@ -136,6 +139,7 @@ fn replay(case: &Case, groups: &Groups) -> Outcome {
                 || (is_evident(case, call, &denied, groups) && !excluded.contains(call));
             assert!(is_allowed, "{}: {call} is opened for denials of {denied:?}", case.name);
         }
+        expected.get_or_insert_with(|| DenialForecast::new(&case.programs, &policy, groups).expected_denials());
     }
     let opened = opened(&case.policy, &policy, groups);
     let (of_use, in_vain): (Vec<&str>, Vec<&str>) = opened.into_iter().partition(|call| needed.contains(call));
@@ -145,6 +149,7 @@ fn replay(case: &Case, groups: &Groups) -> Outcome {
         restarts: denied.len(),
         in_vain: in_vain.len(),
         ahead: of_use.len() - denied.len(),
+        expected: expected.unwrap_or_default(),
     }
 }
 
@@ -221,11 +226,12 @@ fn programs(directory: &str, filter: &str, groups: &Groups) -> Vec<Case> {
     let mut files: Vec<PathBuf> =
         fs::read_dir(Path::new(DATA).join(directory)).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    let unit = format!("[Service]\n{HARDENED}{filter}");
     let program = |file: &PathBuf| {
         let text = fs::read_to_string(file).unwrap();
         let (comments, calls): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('#'));
-        let root = comments.contains(&"# user: root");
+        let user = comments.iter().find_map(|line| line.strip_prefix("# user: ")).unwrap();
+        let root = user == "root";
+        let unit = format!("[Service]\nUser={user}\n{HARDENED}{filter}");
         let record = move |call: &str| {
             let number = Abi::X86_64.call_number(call).unwrap();
             let uid = if root { 0 } else { 105 };
@@ -250,7 +256,7 @@ fn print(title: &str, outcomes: &[Outcome]) {
     println!("\n{title}");
     println!("{:<18}{:>8}{:>10}{:>8}{:>9}{:>7}", "service", "by hand", "restarts", "ratio", "in vain", "ahead");
     for outcome in outcomes {
-        let Outcome { name, needed, restarts, in_vain, ahead } = outcome;
+        let Outcome { name, needed, restarts, in_vain, ahead, .. } = outcome;
         println!("{name:<18}{needed:>8}{restarts:>10}{:>8.2}{in_vain:>9}{ahead:>7}", outcome.ratio());
     }
 }
@@ -317,4 +323,57 @@ fn no_default_opens_more_than_is_denied_related_or_imported() {
             assert_eq!(restarts + ahead, *needed, "{name}: each needed call is denied once or opened as a relative");
         }
     }
+}
+
+/// Prints the expected and the real number of further denials, after the first one and its remedy. Returns both means,
+/// and the mean error.
+fn print_expected(title: &str, outcomes: &[Outcome]) -> [f64; 3] {
+    println!("\n{title}: further denials after the first");
+    println!("{:<18}{:>10}{:>8}", "service", "expected", "real");
+    let mut sums = [0.0; 3];
+    for Outcome { name, restarts, expected, .. } in outcomes {
+        let real = f64::from(u16::try_from(restarts - 1).unwrap());
+        println!("{name:<18}{expected:>10.1}{real:>8.0}");
+        sums = [sums[0] + expected, sums[1] + real, sums[2] + (expected - real).abs()];
+    }
+    let means = sums.map(|sum| sum / f64::from(u16::try_from(outcomes.len()).unwrap()));
+    println!("means: expected {:.1}, real {:.1}, error {:.1}", means[0], means[1], means[2]);
+    means
+}
+
+#[test]
+fn expected_number_of_denials_agrees_with_recorded_services() {
+    let groups = groups();
+    let strict = format!("SystemCallFilter={STRICT}\n");
+    let outcomes: Vec<Outcome> =
+        programs("held-out", &strict, &groups).iter().map(|case| replay(case, &groups)).collect();
+    let [expected, real, error] = print_expected("held-out", &outcomes);
+    assert!((expected / real - 1.0).abs() < 0.3, "expected {expected}, real {real}: as reached");
+    assert!(error < 2.2, "{error}: as reached");
+    // The answer suggests a rehearsal where at least two further denials are expected.
+    let [right, some, all] = count_suggestions(&outcomes);
+    assert!(part(right, all) >= 0.55 && part(some, all) >= 0.85, "{right} and {some} of {all}: as reached");
+    let missed = outcomes.iter().filter(|one| one.expected < 1.5 && one.restarts > 2).count();
+    assert_eq!(missed, 0, "services without the suggestion that needed it");
+    let wide = "SystemCallFilter=@system-service\nSystemCallFilter=~@privileged @resources\n";
+    let wide: Vec<Outcome> = programs("programs", wide, &groups).iter().map(|case| replay(case, &groups)).collect();
+    let wide: Vec<Outcome> = wide.into_iter().filter(|one| one.needed > 0).collect();
+    let [expected, real, _] = print_expected("programs, ~@privileged @resources", &wide);
+    assert!((expected / real - 1.0).abs() < 0.5, "expected {expected}, real {real}: as reached");
+    let [_, _, all] = count_suggestions(&wide);
+    assert!(
+        part(all, wide.len()) < 0.6,
+        "a filter that denies little mostly needs no rehearsal: {all} of {}",
+        wide.len()
+    );
+}
+
+/// Returns how many services had at least two further denials where a rehearsal is suggested, how many had one, and the
+/// number of suggestions.
+fn count_suggestions(outcomes: &[Outcome]) -> [usize; 3] {
+    let suggested = || outcomes.iter().filter(|one| one.expected >= 1.5);
+    let with = |further: usize| suggested().filter(|one| one.restarts > further).count();
+    let counts = [with(2), with(1), suggested().count()];
+    println!("a rehearsal is suggested for {} of {}: {} needed it", counts[2], outcomes.len(), counts[0]);
+    counts
 }

@@ -71,9 +71,13 @@ pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, sile
     }
     let is_restarted = instances.is_empty() || !instances.iter().all(UnitName::is_per_connection);
     answer.apply = apply_command(&named, &answer.remedies, is_restarted);
+    let is_service = named.name.suffix() == "service" && !named.name.is_template();
+    let can_rehearse = silent == SilentRefusals::Possible && instances.is_empty() && is_service;
+    answer.rehearse = answer.expected_denials.and(rehearse_command(&named, &answer)).filter(|_| can_rehearse);
     if let (Some(properties), Some(situation)) = (properties, situation) {
         add_exposure(&mut answer.remedies, &properties, &situation);
         if properties.transient {
+            answer.rehearse = None;
             describe_transient(&mut answer, unit, &diagnosis, (&situation, &properties), context.groups());
         } else {
             describe_read_only(&mut answer, unit.manager, &diagnosis.remedies, &situation);
@@ -205,6 +209,11 @@ fn apply_command(unit: &Unit, remedies: &[RemedyView], is_restarted: bool) -> Op
     let which = if remedies.iter().any(|remedy| remedy.default) { "" } else { "--remedy N " };
     let restart = if is_restarted { "--restart " } else { "" };
     may.then(|| format!("harden-why apply {which}{restart}{}{}", unit.manager.option(), unit.name))
+}
+
+/// Returns the command that finds every denial in one restart; `None` if the caller may not change the unit.
+fn rehearse_command(unit: &Unit, answer: &Answer) -> Option<String> {
+    answer.apply.as_ref().map(|_| format!("harden-why rehearse --apply {}{}", unit.manager.option(), unit.name))
 }
 
 /// Notes that the answer leaves out incidents.

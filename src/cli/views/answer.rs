@@ -4,6 +4,7 @@
 
 pub use super::remedy::{BecauseView, ExposureView, GroupHelp, RemedyView, SensitiveView, UnknownArguments, Unproven};
 
+use super::program_evidence;
 use super::remedy;
 use super::system_configuration::SystemConfiguration;
 use crate::audit::Note;
@@ -116,6 +117,13 @@ pub struct Answer {
     /// The command that writes and activates a remedy; absent if the caller may not change the unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub apply: Option<String>,
+    /// The command that finds every denial in one restart and applies the remedy, where more than one further denial is
+    /// expected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rehearse: Option<String>,
+    /// How many further denials are expected after the default remedy, one a restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_denials: Option<u32>,
     /// The default remedy in the system's own configuration, if its drop-in cannot be written because of a read-only file
     /// system.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -307,6 +315,7 @@ impl Answer {
         let mut notes = notes;
         notes.extend(situation.and_then(|situation| remedy::no_remedy_note(diagnosis, situation)));
         notes.extend(remedy::intrusion_note(diagnosis));
+        notes.extend(situation.and_then(|known| program_evidence::lack_note(diagnosis, known)));
         put_root_causes_first(&mut notes);
         Self {
             unit: unit.map(|unit| unit.name.to_string()),
@@ -321,6 +330,8 @@ impl Answer {
             notes,
             silence: None,
             apply: None,
+            rehearse: None,
+            expected_denials: situation.and_then(|known| program_evidence::expected_denials(diagnosis, known, groups)),
             configuration: None,
             nothing: "No denials.".to_owned(),
             is_hidden: false,

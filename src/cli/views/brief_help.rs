@@ -2,6 +2,8 @@
 
 use super::answer::{Answer, DenialView, RemedyView};
 use super::folded::{FoldedDenial, join_some, name_calls};
+use super::program_evidence::NO_EVIDENCE;
+use crate::audit::Note;
 use crate::audit::text::plural;
 
 /// Remedies for denials that a person has to judge, by their reservation.
@@ -21,6 +23,8 @@ pub(super) struct Help<'a> {
     pub(super) ways: Option<String>,
     /// The shown remedy, and its number.
     pub(super) remedy: Option<(usize, &'a RemedyView)>,
+    /// How many denials may follow, and how to find them all at once.
+    pub(super) outlook: Option<String>,
     /// What to know before doing it.
     pub(super) cautions: Vec<String>,
     /// The commands, each alone on its line.
@@ -32,6 +36,10 @@ pub(super) fn find_help<'a>(answer: &'a Answer, open: &[FoldedDenial<'_>]) -> Op
     let reserved = |which: &str| open.iter().find(|denial| denial.view.reservation == Some(which));
     if let Some(at) = answer.remedies.iter().position(|remedy| remedy.default) {
         let mut help = suggest(answer, open, at, "");
+        if let Some((rehearse, expected)) = answer.rehearse.clone().zip(answer.expected_denials) {
+            help.outlook = Some(describe_outlook(&answer.notes, expected));
+            help.commands.insert(0, rehearse);
+        }
         let names = |which: &str| -> Vec<&str> {
             let denials = open.iter().filter(|denial| denial.view.reservation == Some(which));
             denials.filter_map(|denial| denial.view.call.as_deref()).collect()
@@ -113,7 +121,17 @@ fn suggest<'a>(answer: &'a Answer, open: &[FoldedDenial<'_>], at: usize, conditi
     let apply = answer.apply.as_ref().map(|command| command.replace("--remedy N", &number));
     let by_hand = (!answer.then.is_empty()).then(|| answer.then.join(" && "));
     let commands = apply.or(by_hand).into_iter().collect();
-    Help { text, ways, remedy: Some((at + 1, remedy)), cautions, commands }
+    Help { text, ways, remedy: Some((at + 1, remedy)), outlook: None, cautions, commands }
+}
+
+/// Describes how many denials may follow, and the two commands.
+fn describe_outlook(notes: &[Note], expected: u32) -> String {
+    let lacks = notes.iter().any(|note| note.id == NO_EVIDENCE);
+    let basis = if lacks { " (a guess: its program shows no calls, see -v)" } else { "" };
+    format!(
+        "expect about {expected} more denials{basis}, or one rehearsal: it restarts the unit with nothing blocked and \
+         records them all. apply keeps the filter on"
+    )
 }
 
 /// Returns the remedy that would be the default if the unit were known for sure.
@@ -187,4 +205,17 @@ fn list_remedies(answer: &Answer) -> Option<String> {
     answer.apply.as_ref().filter(|_| !answer.remedies.is_empty())?;
     let user = if answer.manager.as_deref().is_some_and(|manager| manager != "system") { "--user " } else { "" };
     Some(format!("harden-why --all-remedies {user}{}", answer.unit.as_ref()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outlook_names_the_number_and_what_it_rests_on() {
+        let words = |notes: Vec<Note>| describe_outlook(&notes, 3);
+        assert!(words(Vec::new()).starts_with("expect about 3 more denials, or one rehearsal"));
+        let lacking = words(vec![Note::new(NO_EVIDENCE, "x does not exist")]);
+        assert!(lacking.starts_with("expect about 3 more denials (a guess"), "{lacking}");
+    }
 }

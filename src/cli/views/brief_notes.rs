@@ -1,6 +1,7 @@
 //! The notes of the default page: those that change what one would do.
 
 use super::answer::Answer;
+use super::program_evidence::NO_EVIDENCE;
 use crate::audit::Note;
 use crate::audit::note::{FILTER_NOT_IN_FORCE, UNKNOWN_CALL, UNKNOWN_GROUP};
 
@@ -16,7 +17,7 @@ const FIRST: [&str; 7] = [
 ];
 
 /// Notes that change nothing one would do, or that the page says in other words.
-const LEFT_OUT: [&str; 14] = [
+const LEFT_OUT: [&str; 15] = [
     "alias",
     "core-frame",
     "groups-of-other-machine",
@@ -24,6 +25,7 @@ const LEFT_OUT: [&str; 14] = [
     "native-abi-of-log",
     "no-remedy",
     "possible-intrusion",
+    NO_EVIDENCE,
     "refusals-logged",
     "refusals-silent",
     "unit-file-in-log",

@@ -354,6 +354,9 @@ fn add_help(page: &mut Page, answer: &Answer, help: &Help<'_>, has_counts: bool)
             page.line(format_args!("  and {} more lines: -v", lines.len() - shown));
         }
     }
+    if let Some(outlook) = &help.outlook {
+        page.hanging((2, 4), outlook);
+    }
     for caution in &help.cautions {
         page.hanging((0, 2), &format!("{} {caution}", styled(WARN, "caution:")));
     }

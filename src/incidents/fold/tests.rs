@@ -6,6 +6,7 @@ use crate::audit::Action;
 use crate::incidents::incident::{Moment, Sample};
 use crate::incidents::{Denial, IncidentEvent, SightingSource};
 use crate::syscalls::{Arch, Call, CallId};
+use crate::units::Rung;
 
 const ALL: usize = usize::MAX;
 
@@ -262,7 +263,7 @@ fn noise_of_one_owner_costs_no_other_owner_an_incident() {
         }
     }
     assert!((0..12).all(|number| !is_first(fold.add(quiet(number)))), "a quiet owner lost an incident");
-    let first = (0..3).map(|uid| fold.holdings.of(&Owner::User(uid.to_string().into())).recorded).max();
+    let first = (0..3).map(|uid| fold.holdings.held_by(&Owner::User(uid.to_string().into())).recorded).max();
     assert!(first <= Some(16), "no owner holds more than a quarter: {first:?}");
 }
 
