@@ -186,7 +186,7 @@ fn render_instructions(page: &mut Page, answer: &Answer) {
         page.line(format_args!("To do it: {}", styled(GOOD, apply)));
     }
     if let Some((rehearse, expected)) = answer.rehearse.as_ref().zip(answer.expected_denials) {
-        page.line(format_args!("In one restart, with nothing blocked meanwhile: {}", styled(GOOD, rehearse)));
+        page.line(format_args!("In one restart, with nothing blocked: {}", styled(GOOD, rehearse)));
         page.paragraph(0, &format!("Without it, about {expected} more denials are expected, one a restart."));
     }
     if let Some(configuration) = &answer.configuration {
