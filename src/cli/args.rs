@@ -14,7 +14,7 @@ use clap_complete::Shell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
-use values::{Offered, duration};
+use values::{Offered, duration, line_count, remedy_number, row_count};
 
 /// The directory of the daemon's store.
 pub const STATE_DIR: &str = "/var/lib/harden-why";
@@ -187,7 +187,7 @@ pub struct Units {
     pub no_legend: bool,
 
     /// Only the latest N denials of each unit; without units, the first N rows
-    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, short = 'n', value_name = "N", value_parser = row_count)]
     pub lines: Option<u32>,
 
     /// The units, as journalctl has them
@@ -248,7 +248,7 @@ pub struct Apply {
     pub chosen: ChosenUnits,
 
     /// The remedy, by its number in the answer of -v [the suggested one]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = remedy_number)]
     pub remedy: Option<usize>,
 
     /// Only until the next boot: the drop-in goes below /run
@@ -439,7 +439,7 @@ pub struct Follow {
     pub more_units: Vec<String>,
 
     /// First show the latest N denials
-    #[arg(long, short = 'n', value_name = "N")]
+    #[arg(long, short = 'n', value_name = "N", value_parser = line_count)]
     pub lines: Option<u32>,
 
     /// Nothing changes: accepted as in journalctl

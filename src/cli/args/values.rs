@@ -22,6 +22,8 @@ impl TypedValueParser for Offered {
     }
 }
 
+const EXPECTED_COUNT: &str = "write how many to show, for example 20";
+
 /// Parses a duration between a second and a week.
 ///
 /// # Errors
@@ -34,6 +36,30 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     is_allowed.then_some(length).ok_or_else(|| "it must be between a second and a week".to_owned())
 }
 
+/// Parses a number of rows or denials to show, at least 1.
+///
+/// # Errors
+/// The text is no such number.
+pub(super) fn row_count(text: &str) -> Result<u32, String> {
+    line_count(text).and_then(|count| if count > 0 { Ok(count) } else { Err(EXPECTED_COUNT.to_owned()) })
+}
+
+/// Parses a number of earlier denials to show; 0 shows none.
+///
+/// # Errors
+/// The text is no such number.
+pub(super) fn line_count(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| EXPECTED_COUNT.to_owned())
+}
+
+/// Parses the number of a remedy. The verb knows which numbers there are.
+///
+/// # Errors
+/// The text is no number.
+pub(super) fn remedy_number(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "write the number that 'harden-why -v UNIT' gives the remedy, for example 2".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +70,17 @@ mod tests {
         assert_eq!(["1s", "30", "90 s", "1h 30min", "7 d"].map(seconds), [1, 30, 90, 5_400, 604_800].map(Ok));
         for text in ["", "soon", "0s", "-1h", "8d", "0", "1 month"] {
             assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn error_about_a_wrong_number_has_an_example() {
+        assert_eq!((row_count("20"), line_count("0"), remedy_number("2")), (Ok(20), Ok(0), Ok(2)));
+        for wrong in [row_count("abc"), row_count("0"), row_count("-1"), line_count("4294967296"), line_count("")] {
+            assert!(wrong.is_err_and(|why| why.contains("for example 20")));
+        }
+        for wrong in ["abc", "-1", "99999999999999999999"] {
+            assert!(remedy_number(wrong).is_err_and(|why| why.contains("for example 2")), "{wrong}");
         }
     }
 }
