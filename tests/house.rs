@@ -130,7 +130,7 @@ fn no_file_below_a_root_is_read_past_its_door() {
         let is_join = |word: &&str| code.contains(*word) || code.contains(&word.replace(".join", ".path().join"));
         [" root.join(", "(root.join(", "!root.join(", "self.root.join(", "&root.join(", "host_path("]
             .iter()
-            .any(|word| is_join(&word))
+            .any(is_join)
     };
     for file in tree().code_files().filter(|file| file.path != DOOR && !file.path.contains("fake_manager")) {
         let is_exception = EXCEPTIONS.iter().any(|(path, _)| file.path == *path);

@@ -135,7 +135,7 @@ fn count_kinds<'a>(abi: Abi, calls: impl Iterator<Item = &'a str>, groups: &Grou
             Some(kind) => !kinds.insert(kind),
             None => opened.contains(call),
         };
-        opened.extend(relatives::find_relatives(abi, call, groups).into_iter().map(|relative| relative.call));
+        opened.extend(relatives::find_relatives(abi, call, groups).map(|relative| relative.call));
         count += usize::from(!is_known);
     }
     count

@@ -124,7 +124,9 @@ mod tests {
 
     fn merge(initial: CapabilitySet, lines: &[&str]) -> Vec<&'static str> {
         let mut set = initial;
-        lines.iter().for_each(|line| set.merge(initial, line));
+        for line in lines {
+            set.merge(initial, line);
+        }
         set.names().collect()
     }
 

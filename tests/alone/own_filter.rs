@@ -102,7 +102,7 @@ impl<'a> Service<'a> {
     }
 }
 
-/// The id and the nice value of each thread of a process (proc_pid_stat(5), field 19).
+/// The id and the nice value of each thread of a process (`proc_pid_stat(5)`, field 19).
 fn nice_of_threads(pid: i32) -> Vec<(i32, i32)> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().filter_map(Result::ok);
     let nice = |stat: &str| stat.rsplit_once(')')?.1.split_whitespace().nth(16)?.parse().ok();
