@@ -50,59 +50,60 @@ pub struct ExecutableIndex {
     /// The candidates by program, as written.
     programs: BTreeMap<Box<str>, Vec<Candidate>>,
     users: BTreeMap<UnitName, ServiceUser>,
-    /// The files that were read.
-    work: ReadBudget,
+    /// Whether all unit files were read.
+    is_complete: bool,
 }
 
 impl ExecutableIndex {
     /// Reads every unit file of a manager, within a [`ReadBudget`]. A program with specifiers (`%i`) matches no executable.
     #[must_use]
     pub fn load(root: &Path, manager: Manager, home: Option<&Path>) -> Self {
-        let tree = RootedTree::new(root);
+        Self::load_within(root, manager, home, &mut ReadBudget::new(manager))
+    }
+
+    fn load_within(root: &Path, manager: Manager, home: Option<&Path>, budget: &mut ReadBudget) -> Self {
+        let (paths, programs, users) = Default::default();
+        let mut index = Self { root: root.to_owned(), paths, programs, users, is_complete: false };
+        index.fill(manager, home, budget);
+        index.is_complete = !budget.is_exhausted();
+        index
+    }
+
+    /// Adds the units of a manager until the budget is exhausted.
+    fn fill(&mut self, manager: Manager, home: Option<&Path>, budget: &mut ReadBudget) {
+        let root = self.root.clone();
+        let tree = RootedTree::new(&root);
         let homes: Vec<Option<PathBuf>> = match manager {
             Manager::System => vec![None],
             Manager::User(uid) => home_dirs(tree, uid, home).into_iter().map(Some).collect(),
         };
-        let mut index = Self {
-            root: root.to_owned(),
-            paths: BTreeMap::new(),
-            programs: BTreeMap::new(),
-            users: BTreeMap::new(),
-            work: ReadBudget::new(manager),
-        };
-        let passwd = Passwd::load(root);
+        let passwd = Passwd::load(&root);
         for home in homes {
             let finder = UnitFinder::new(tree, search_path(manager, home.as_deref()));
             for name in finder.names().filter_map(|name| name.parse::<UnitName>().ok()) {
-                if !index.work.start_merge() {
-                    index.work.forget_files();
-                    return index;
+                if !budget.start_merge() {
+                    return;
                 }
                 let mut files = finder.find(name.as_str());
                 // The names include aliases; only the name of the unit's file counts.
                 let file_name = files.fragment.as_ref().and_then(|path| path.file_name());
-                if file_name.is_none_or(|file| file != name.as_str()) || index.users.contains_key(&name) {
+                if file_name.is_none_or(|file| file != name.as_str()) || self.users.contains_key(&name) {
                     continue;
                 }
-                let Some((fragment, dropins)) = files.parse_within(tree, &mut index.work) else {
-                    index.work.forget_files();
-                    return index;
-                };
+                let Some((fragment, dropins)) = files.parse_within(tree, budget) else { return };
                 let settings = Settings::new(&name, fragment.clone(), dropins.clone());
                 for command in settings.commands() {
-                    index.add(tree, &name, command);
+                    self.add(tree, &name, command);
                 }
                 let user = ServiceUser::parse(&passwd, fragment.iter().chain(&dropins), settings.section());
-                index.users.insert(name, user);
+                self.users.insert(name, user);
             }
         }
-        index.work.forget_files();
-        index
     }
 
     /// Whether all unit files were read. Otherwise, a unit that was not read can run any program.
     pub(crate) fn is_complete(&self) -> bool {
-        !self.work.is_exhausted()
+        self.is_complete
     }
 
     fn add(&mut self, tree: RootedTree<'_>, unit: &UnitName, command: &ExecCommand) {
@@ -233,9 +234,10 @@ mod tests {
             let text = format!("[Service]\n{}", "Environment=A=1\n".repeat(2_500));
             std::fs::write(dir.join(format!("service.d/{number}.conf")), text).unwrap();
         }
-        let index = ExecutableIndex::load(root.path(), Manager::User(7), home);
+        let mut budget = ReadBudget::new(Manager::User(7));
+        let index = ExecutableIndex::load_within(root.path(), Manager::User(7), home, &mut budget);
         assert!(!index.is_complete());
-        assert!(index.work.opened() <= 513, "{}", index.work.opened());
+        assert!(budget.opened() <= 513, "{}", budget.opened());
         assert!(ExecutableIndex::load(root.path(), Manager::System, None).is_complete());
     }
 }

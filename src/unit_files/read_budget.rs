@@ -17,8 +17,7 @@ pub(crate) struct ReadBudget {
     merges: usize,
     until: Instant,
     is_exhausted: bool,
-    /// The number of files that were opened.
-    opened: usize,
+    /// The files that were opened.
     parsed: HashMap<PathBuf, ParsedFile>,
 }
 
@@ -37,7 +36,7 @@ impl ReadBudget {
             Manager::User(_) => (4 << 20, 8_192, Duration::from_secs(2)),
         };
         let until = Instant::now() + time;
-        Self { bytes, merges, until, is_exhausted: false, opened: 0, parsed: HashMap::new() }
+        Self { bytes, merges, until, is_exhausted: false, parsed: HashMap::new() }
     }
 
     /// Whether a file was left out because too much was read before.
@@ -74,7 +73,6 @@ impl ReadBudget {
 
     /// Reads a file; `None` if it is larger than the rest of the budget.
     fn read(&mut self, tree: RootedTree<'_>, path: &Path) -> Option<ParsedFile> {
-        self.opened += 1;
         let bytes = match tree.read(path) {
             Ok(bytes) => bytes,
             Err(error) => return Some(ParsedFile::Unreadable(unreadable(path, &error))),
@@ -86,11 +84,6 @@ impl ReadBudget {
     /// The number of files that were opened, for tests of the limits.
     #[cfg(test)]
     pub(super) fn opened(&self) -> usize {
-        self.opened
-    }
-
-    /// Forgets the parsed files.
-    pub(super) fn forget_files(&mut self) {
-        self.parsed = HashMap::new();
+        self.parsed.len()
     }
 }
