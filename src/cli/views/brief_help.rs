@@ -129,8 +129,8 @@ fn describe_outlook(notes: &[Note], expected: u32) -> String {
     let lacks = notes.iter().any(|note| note.id == NO_EVIDENCE);
     let basis = if lacks { " (a guess: its program shows no calls, see -v)" } else { "" };
     format!(
-        "expect about {expected} more denials{basis}, or one rehearsal: it restarts the unit with nothing blocked and \
-         records them all. apply keeps the filter on"
+        "about {expected} more denials are likely, one per restart{basis}. rehearse finds them in one restart, with \
+         nothing blocked; apply keeps the filter on"
     )
 }
 
@@ -214,8 +214,8 @@ mod tests {
     #[test]
     fn outlook_names_the_number_and_what_it_rests_on() {
         let words = |notes: Vec<Note>| describe_outlook(&notes, 3);
-        assert!(words(Vec::new()).starts_with("expect about 3 more denials, or one rehearsal"));
+        assert!(words(Vec::new()).starts_with("about 3 more denials are likely, one per restart. rehearse finds them"));
         let lacking = words(vec![Note::new(NO_EVIDENCE, "x does not exist")]);
-        assert!(lacking.starts_with("expect about 3 more denials (a guess"), "{lacking}");
+        assert!(lacking.contains("one per restart (a guess"), "{lacking}");
     }
 }
