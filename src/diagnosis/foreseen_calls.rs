@@ -6,7 +6,7 @@
 //!   improbable.
 //! - Unknown: nothing shows the calls of a program without imports.
 
-use super::program_calls::{can_have_effect, kind_of};
+use super::program_calls::{can_have_effect, find_kind};
 use super::relatives;
 use crate::policy::{DirectiveCause, Effect, Policy, Verdict};
 use crate::programs::{ImportedCall, Program, ProgramImage};
@@ -131,7 +131,7 @@ fn count_kinds<'a>(abi: Abi, calls: impl Iterator<Item = &'a str>, groups: &Grou
     let mut kinds = BTreeSet::new();
     let mut count = 0;
     for call in calls {
-        let is_known = match kind_of(call) {
+        let is_known = match find_kind(call) {
             Some(kind) => !kinds.insert(kind),
             None => opened.contains(call),
         };

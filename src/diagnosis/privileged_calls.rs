@@ -31,54 +31,42 @@ pub fn find_group(call: &str, groups: &Groups) -> Option<&'static str> {
     groups.containing(call).into_iter().find_map(|name| GROUPS.into_iter().find(|group| *group == name))
 }
 
-/// The calls that have power over the machine only with a capability (`capabilities(7)`). Others, such as `ptrace` of a
-/// user's own processes, need none.
-const NEEDED_CAPABILITIES: [(&str, &[&str]); 12] = [
-    ("CAP_CHOWN", &["chown", "chown32", "fchown", "fchown32", "fchownat", "lchown", "lchown32"]),
-    (
-        "CAP_SETUID",
-        &["setfsuid", "setfsuid32", "setresuid", "setresuid32", "setreuid", "setreuid32", "setuid", "setuid32"],
-    ),
-    (
-        "CAP_SETGID",
-        &[
-            "setfsgid",
-            "setfsgid32",
-            "setgid",
-            "setgid32",
-            "setgroups",
-            "setgroups32",
-            "setregid",
-            "setregid32",
-            "setresgid",
-            "setresgid32",
-        ],
-    ),
-    ("CAP_SYS_CHROOT", &["chroot"]),
+/// The calls that change a file's owner (`chown(2)`).
+pub const OWNERSHIP: &[&str] = &["chown", "chown32", "fchown", "fchown32", "fchownat", "lchown", "lchown32"];
+
+/// The calls that change the user of a process (`setuid(2)`).
+pub const USER_IDENTITY: &[&str] =
+    &["setfsuid", "setfsuid32", "setresuid", "setresuid32", "setreuid", "setreuid32", "setuid", "setuid32"];
+
+/// The calls that change the groups of a process (`setgid(2)`, `setgroups(2)`).
+pub const GROUP_IDENTITY: &[&str] = &[
+    "setfsgid",
+    "setfsgid32",
+    "setgid",
+    "setgid32",
+    "setgroups",
+    "setgroups32",
+    "setregid",
+    "setregid32",
+    "setresgid",
+    "setresgid32",
+];
+
+/// The calls that have power over the machine only with a capability of the initial user namespace
+/// (`capabilities(7)`). Others are not listed: `ptrace` of a user's own processes needs none, and `mount` or `chroot`
+/// works with the capabilities that every process has in a user namespace of its own, whatever its bounding set
+/// (`user_namespaces(7)`).
+const NEEDED_CAPABILITIES: [(&str, &[&str]); 10] = [
+    ("CAP_CHOWN", OWNERSHIP),
+    ("CAP_SETUID", USER_IDENTITY),
+    ("CAP_SETGID", GROUP_IDENTITY),
     ("CAP_SYS_PACCT", &["acct"]),
-    ("CAP_DAC_READ_SEARCH", &["open_by_handle_at"]),
     ("CAP_SYS_TTY_CONFIG", &["vhangup"]),
     ("CAP_SYS_TIME", &["clock_settime", "clock_settime64", "settimeofday", "stime"]),
     ("CAP_SYS_MODULE", &["delete_module", "finit_module", "init_module"]),
     ("CAP_SYS_BOOT", &["kexec_file_load", "kexec_load", "reboot"]),
     ("CAP_SYS_RAWIO", &["ioperm", "iopl"]),
-    (
-        "CAP_SYS_ADMIN",
-        &[
-            "fsmount",
-            "fsopen",
-            "mount",
-            "mount_setattr",
-            "move_mount",
-            "pivot_root",
-            "setdomainname",
-            "sethostname",
-            "swapoff",
-            "swapon",
-            "umount",
-            "umount2",
-        ],
-    ),
+    ("CAP_SYS_ADMIN", &["swapoff", "swapon"]),
 ];
 
 /// Returns the capability without which a privileged call has no power over other programs or the machine.

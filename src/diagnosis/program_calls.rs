@@ -15,22 +15,6 @@ use crate::syscalls::{Abi, Groups};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The calls that change a process's identity, and the capability for each.
-const IDENTITY: [(&str, &str); 9] = [
-    ("setfsgid", "CAP_SETGID"),
-    ("setfsuid", "CAP_SETUID"),
-    ("setgid", "CAP_SETGID"),
-    ("setgroups", "CAP_SETGID"),
-    ("setregid", "CAP_SETGID"),
-    ("setresgid", "CAP_SETGID"),
-    ("setresuid", "CAP_SETUID"),
-    ("setreuid", "CAP_SETUID"),
-    ("setuid", "CAP_SETUID"),
-];
-
-/// The calls that change a file's owner.
-const OWNERSHIP: [&str; 4] = ["chown", "fchown", "fchownat", "lchown"];
-
 /// The group of the calls on sockets.
 const NETWORK: &str = "@network-io";
 
@@ -110,7 +94,7 @@ impl ProgramCalls {
     #[must_use]
     pub fn rules_out(&self, call: &str) -> bool {
         let plain = call.strip_suffix("32").unwrap_or(call);
-        self.is_complete && kind_of(call).is_some() && !self.imported.contains(call) && !self.imported.contains(plain)
+        self.is_complete && find_kind(call).is_some() && !self.imported.contains(call) && !self.imported.contains(plain)
     }
 }
 
@@ -124,7 +108,7 @@ struct Weighing<'a> {
 impl Weighing<'_> {
     fn is_evidence(&self, program: &Program, imported: &ImportedCall<'_>) -> bool {
         let settings = self.policy.settings.program();
-        if let Some(kind) = kind_of(imported.call) {
+        if let Some(kind) = find_kind(imported.call) {
             return self.is_kind_denied(kind) && can_do(kind, &self.policy.settings);
         }
         let is_network = self.is_network(imported.call);
@@ -148,7 +132,7 @@ impl Weighing<'_> {
     }
 
     fn is_kind_denied(&self, kind: CallKind) -> bool {
-        self.denied.iter().any(|call| match (kind, kind_of(call)) {
+        self.denied.iter().any(|call| match (kind, find_kind(call)) {
             (CallKind::Identity(_), Some(CallKind::Identity(_))) => true,
             (kind, other) => Some(kind) == other,
         })
@@ -161,18 +145,19 @@ impl Weighing<'_> {
     }
 }
 
-/// Returns the kind of a call that has one. 32-bit ABIs name some of them with `32` at the end.
-pub(super) fn kind_of(call: &str) -> Option<CallKind> {
-    let plain = call.strip_suffix("32").unwrap_or(call);
-    if OWNERSHIP.contains(&plain) {
-        return Some(CallKind::Ownership);
+/// Returns the kind of a call that has one.
+pub(super) fn find_kind(call: &str) -> Option<CallKind> {
+    let capability = privileged_calls::find_needed_capability(call)?;
+    match capability {
+        "CAP_SETUID" | "CAP_SETGID" => Some(CallKind::Identity(capability)),
+        "CAP_CHOWN" => Some(CallKind::Ownership),
+        _ => None,
     }
-    IDENTITY.iter().find(|(name, _)| *name == plain).map(|(_, capability)| CallKind::Identity(capability))
 }
 
 /// Whether the settings let a program make a call of a kind with success. Other calls always can.
 pub(super) fn can_have_effect(call: &str, settings: &Settings) -> bool {
-    kind_of(call).is_none_or(|kind| can_do(kind, settings))
+    find_kind(call).is_none_or(|kind| can_do(kind, settings))
 }
 
 /// Whether the unit's user and capabilities let a program make a call of a kind.

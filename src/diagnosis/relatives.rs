@@ -8,6 +8,7 @@
 //! that the kernel permits by the same capability. A call that does more is no relative: `unlinkat` can do what `rmdir`
 //! does, so it has `rmdir` as a relative, but `rmdir` does not have `unlinkat`.
 
+use super::privileged_calls;
 use crate::syscalls::{Abi, Groups};
 
 /// Calls that are each other's relatives.
@@ -106,7 +107,7 @@ pub const FAMILIES: &[CallFamily] = &[
         &["chmod", "fchmodat", "fchmodat2"],
         "libc makes fchmodat2 for flags since glibc 2.39, and fchmodat on older kernels",
     ),
-    family(&["chown", "chown32", "fchown", "fchown32", "fchownat", "lchown", "lchown32"], BY_CHOWN),
+    family(privileged_calls::OWNERSHIP, BY_CHOWN),
     family(
         &["stat", "newfstatat", "stat64", "fstatat64", "statx", "oldstat"],
         "stat(2) has been a new call four times; statx is what newer libraries and 32-bit ABIs make",
@@ -219,25 +220,8 @@ pub const FAMILIES: &[CallFamily] = &[
     family(&["getresuid", "getresuid32"], WIDE_ID),
     family(&["getresgid", "getresgid32"], WIDE_ID),
     family(&["getgroups", "getgroups32"], WIDE_ID),
-    family(
-        &["setfsuid", "setfsuid32", "setresuid", "setresuid32", "setreuid", "setreuid32", "setuid", "setuid32"],
-        BY_SETUID,
-    ),
-    family(
-        &[
-            "setfsgid",
-            "setfsgid32",
-            "setgid",
-            "setgid32",
-            "setgroups",
-            "setgroups32",
-            "setregid",
-            "setregid32",
-            "setresgid",
-            "setresgid32",
-        ],
-        BY_SETGID,
-    ),
+    family(privileged_calls::USER_IDENTITY, BY_SETUID),
+    family(privileged_calls::GROUP_IDENTITY, BY_SETGID),
     // Calls that only an administrator's program makes.
     family(&["umount", "umount2"], FLAGS),
     family(
