@@ -82,7 +82,10 @@ fn units_killed_once_during_storms_of_three_users_are_stored_and_get_alerts() {
             };
             if let Some(place) = untold.iter().position(|unit| alert.has(&format!("OBJECT_SYSTEMD_UNIT={unit}"))) {
                 let unit = untold.swap_remove(place);
-                assert!(alert.stored.iter().any(|incident| is_of(incident, unit)), "{unit} is told and not stored");
+                assert!(
+                    alert.stored.iter().any(|incident| is_of(incident, unit)),
+                    "{unit} has an alert and is not stored"
+                );
             }
         }
         println!("storm {storm}: {UNITS} of {UNITS} stored and told within {:?}", began.elapsed());
