@@ -162,16 +162,16 @@ impl Explainer {
 /// No settings can have caused it, or the daemon does not read them.
 fn explicable_unit(incident: &Incident) -> Result<&Unit, NoDirective> {
     let unit = incident.key.unit.as_ref().ok_or(NoDirective::UnknownUnit)?;
-    let denial = incident.denial().ok_or(NoDirective::UnrecordedDeath)?;
+    let call = incident.call().ok_or(NoDirective::UnrecordedDeath)?;
     if !matches!(unit.name.suffix(), "service" | "socket" | "mount" | "swap") {
         return Err(NoDirective::UnitType);
     }
-    match denial.action {
-        // Only SystemCallArchitectures= denies calls without a name.
-        Action::KillThread => {}
-        Action::KillProcess | Action::Errno | Action::Log if denial.call.name().is_some() => {}
-        Action::KillProcess | Action::Errno | Action::Log => return Err(NoDirective::UnknownCall),
-        _ => return Err(NoDirective::ForeignAction),
+    match incident.denial().map(|denial| denial.action) {
+        // An access does not depend on the call's name, and only SystemCallArchitectures= denies calls without one.
+        None | Some(Action::KillThread) => {}
+        Some(Action::KillProcess | Action::Errno | Action::Log) if call.name().is_some() => {}
+        Some(Action::KillProcess | Action::Errno | Action::Log) => return Err(NoDirective::UnknownCall),
+        Some(_) => return Err(NoDirective::ForeignAction),
     }
     if unit.manager == Manager::System { Ok(unit) } else { Err(NoDirective::UserUnit) }
 }

@@ -114,7 +114,12 @@ pub enum Elsewhere {
 
 /// Returns why an incident happened.
 pub(super) fn find_cause(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -> DenialCause {
-    let IncidentEvent::Denial(denial) = &incident.key.event else { return DenialCause::UnrecordedDeath };
+    let denial = match &incident.key.event {
+        IncidentEvent::Denial(denial) => denial,
+        IncidentEvent::Access(_) if situation.is_none() => return DenialCause::SettingsUnread,
+        IncidentEvent::Access(_) => return DenialCause::Elsewhere(Elsewhere::Permitted { unchanged: false }),
+        IncidentEvent::UnrecordedDeath => return DenialCause::UnrecordedDeath,
+    };
     let source = incident.key.source;
     let cause = cause_in_policy(denial, source, situation.map(|situation| &situation.policy));
     match cause {

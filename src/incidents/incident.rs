@@ -1,5 +1,6 @@
 //! An incident: sightings of one event. It holds no cause and no remedy: the diagnosis computes these on request.
 
+use super::access::AccessDenial;
 use crate::audit::Action;
 use crate::syscalls::Call;
 use crate::units::{Rung, Unit};
@@ -29,7 +30,7 @@ pub enum SightingSource {
     /// The kernel sent a record of a call that passed because the unit was rehearsed. The unit's own settings would have
     /// denied it, or may have.
     Rehearsal,
-    /// A tap saw the call return although the kernel did not execute it.
+    /// A tap saw the call return although the kernel did not execute it, or saw an access fail.
     Tap {
         /// The error that the process got; 0 looks like success.
         errno: i32,
@@ -84,8 +85,22 @@ impl SightingSource {
 pub enum IncidentEvent {
     /// A filter decided on a call.
     Denial(Denial),
+    /// The kernel executed a call, and the unit's sandbox made it fail.
+    Access(AccessDenial),
     /// The process died of SIGSYS and the kernel sent no record.
     UnrecordedDeath,
+}
+
+impl IncidentEvent {
+    /// Returns its word in the store and in JSON.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Denial(_) => "denial",
+            Self::Access(_) => "access-denial",
+            Self::UnrecordedDeath => "unrecorded-death",
+        }
+    }
 }
 
 /// A filter's decision on a call.
@@ -152,11 +167,29 @@ pub struct Incident {
 }
 
 impl Incident {
-    /// Returns the denial; `None` for a death without a record.
+    /// Returns a filter's decision; `None` for an access that failed and for a death without a record.
     #[must_use]
     pub fn denial(&self) -> Option<&Denial> {
         match &self.key.event {
             IncidentEvent::Denial(denial) => Some(denial),
+            IncidentEvent::Access(_) | IncidentEvent::UnrecordedDeath => None,
+        }
+    }
+
+    /// Returns the access that failed; `None` for a filter's decision and for a death without a record.
+    #[must_use]
+    pub fn access(&self) -> Option<&AccessDenial> {
+        match &self.key.event {
+            IncidentEvent::Access(denial) => Some(denial),
+            IncidentEvent::Denial(_) | IncidentEvent::UnrecordedDeath => None,
+        }
+    }
+
+    /// Returns the denied call; `None` for a death without a record.
+    #[must_use]
+    pub fn call(&self) -> Option<&Call> {
+        match &self.key.event {
+            IncidentEvent::Denial(Denial { call, .. }) | IncidentEvent::Access(AccessDenial { call, .. }) => Some(call),
             IncidentEvent::UnrecordedDeath => None,
         }
     }

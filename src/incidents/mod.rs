@@ -1,5 +1,7 @@
 //! Incidents: sightings counted in bounded memory, and their store.
 
+mod access;
+mod access_words;
 pub(crate) mod fair_share;
 pub(crate) mod fold;
 pub(crate) mod incident;
@@ -8,6 +10,8 @@ mod outcome_words;
 mod owner;
 pub mod store;
 
+pub use access::{Access, AccessDenial, AccessPath, CapabilityLack, DeviceAccess, DeviceNode};
+pub(crate) use access_words::describe_access;
 pub(crate) use fair_share::{FairQueue, FairWindow};
 pub use fold::{Fold, Folded, IncidentChange, RepeatSighting, Sighting, Slot};
 pub use incident::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent, Sample, SightingSource};

@@ -1,5 +1,7 @@
 //! Describes what an action did to the process, for answers and alerts.
 
+use super::access::AccessDenial;
+use super::access_words::describe_access_denial;
 use super::incident::{Denial, Incident, IncidentEvent, SightingSource};
 use crate::audit::Action;
 use crate::policy::Effect;
@@ -51,6 +53,12 @@ impl ActionWords {
 /// Returns what happened to the process, in words that complete "the process …".
 #[must_use]
 pub fn describe_outcome(incident: &Incident) -> Cow<'static, str> {
+    if let Some(AccessDenial { errno, .. }) = incident.access() {
+        return match *errno {
+            0 => "ran without the rights of the file".into(),
+            errno => format!("got {} from the call", Effect::Errno(errno)).into(),
+        };
+    }
     let Some(denial) = incident.denial() else { return "was killed by SIGSYS".into() };
     match incident.key.source {
         SightingSource::Tap { errno: 0 } => "got success from the call, though the kernel did not make it".into(),
@@ -66,6 +74,9 @@ pub fn describe_outcome(incident: &Incident) -> Cow<'static, str> {
 /// if they deny it.
 pub(crate) fn describe_briefly(incident: &Incident, effect: Option<Effect>) -> String {
     let fails = |effect: Effect| format!("failed with {effect}");
+    if let Some(denial) = incident.access() {
+        return describe_access_denial(denial);
+    }
     let Some(denial) = incident.denial() else { return "process killed (SIGSYS), call unknown".to_owned() };
     match incident.key.source {
         SightingSource::Tap { errno: 0 } => return "answered, and not made".to_owned(),
@@ -90,6 +101,9 @@ pub(crate) fn describe_briefly(incident: &Incident, effect: Option<Effect>) -> S
 
 /// Returns what happened, in words that follow the call's name in a headline.
 pub(crate) fn describe_headline(incident: &Incident) -> String {
+    if let Some(denial) = incident.access() {
+        return describe_access_denial(denial);
+    }
     match incident.denial() {
         None if incident.key.source == SightingSource::Log => {
             "killed the process; the log has no record of it".to_owned()
@@ -104,8 +118,10 @@ pub(crate) fn describe_headline(incident: &Incident) -> String {
 
 /// Returns what happened, in words that follow the program's name; `call` is the call's name.
 pub(crate) fn describe_event(event: &IncidentEvent, call: &str) -> String {
-    let IncidentEvent::Denial(Denial { action, .. }) = event else {
-        return "was killed by SIGSYS without a record".to_owned();
+    let action = match event {
+        IncidentEvent::Denial(Denial { action, .. }) => action,
+        IncidentEvent::Access(denial) => return format!("called {call}, which {}", describe_access_denial(denial)),
+        IncidentEvent::UnrecordedDeath => return "was killed by SIGSYS without a record".to_owned(),
     };
     let (before, after) = ActionWords::new(*action).with_call;
     match action {

@@ -5,7 +5,7 @@ use crate::units::Manager;
 /// The groups whose members may read the system's journal, and so every incident.
 pub(crate) const TRUSTED_GROUPS: [&str; 3] = ["adm", "systemd-journal", "wheel"];
 
-/// What a user reads whose access is limited to [`Access::Own`].
+/// What a user reads whose access is limited to [`CallerAccess::Own`].
 pub(crate) const OWN_UNITS_ONLY: &str =
     "you may see only the denials of your own units: run with sudo, or join group adm or systemd-journal";
 
@@ -29,14 +29,14 @@ pub(crate) struct Trust {
 
 /// The incidents that a user may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
+pub(crate) enum CallerAccess {
     /// Every incident.
     Everything,
     /// Those of the units of the user's own manager.
     Own(u32),
 }
 
-impl Access {
+impl CallerAccess {
     /// Returns what a caller may read.
     #[must_use]
     pub(crate) fn from_caller(caller: &BusCaller, trust: &Trust) -> Self {
@@ -83,22 +83,22 @@ pub(crate) struct NotPermitted;
 mod tests {
     use super::*;
 
-    fn access(uid: u32, groups: &[u32]) -> Access {
+    fn access(uid: u32, groups: &[u32]) -> CallerAccess {
         let trust = Trust { daemon: 990, groups: vec![4, 101] };
-        Access::from_caller(&BusCaller { uid, groups: groups.to_vec() }, &trust)
+        CallerAccess::from_caller(&BusCaller { uid, groups: groups.to_vec() }, &trust)
     }
 
     #[test]
     fn root_daemon_and_journal_readers_may_read_everything() {
-        assert_eq!(access(0, &[]), Access::Everything);
-        assert_eq!(access(990, &[990]), Access::Everything);
-        assert_eq!(access(1000, &[1000, 101]), Access::Everything);
+        assert_eq!(access(0, &[]), CallerAccess::Everything);
+        assert_eq!(access(990, &[990]), CallerAccess::Everything);
+        assert_eq!(access(1000, &[1000, 101]), CallerAccess::Everything);
     }
 
     #[test]
     fn other_user_may_read_only_own_user_units() {
         let other = access(1000, &[1000, 5, 0]);
-        assert_eq!(other, Access::Own(1000));
+        assert_eq!(other, CallerAccess::Own(1000));
         assert!(other.permits(Some(Manager::User(1000))));
         for manager in [None, Some(Manager::System), Some(Manager::User(1001)), Some(Manager::User(0))] {
             assert!(!other.permits(manager));
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn query_for_all_is_narrowed_and_query_for_other_manager_is_refused() {
-        let (all, own) = (Access::Everything, Access::Own(1000));
+        let (all, own) = (CallerAccess::Everything, CallerAccess::Own(1000));
         assert_eq!(all.narrow(None), Ok(None));
         assert_eq!(all.narrow(Some(Manager::System)), Ok(Some(Manager::System)));
         assert_eq!(own.narrow(None), Ok(Some(Manager::User(1000))));

@@ -3,7 +3,7 @@
 //! zbus reads arguments before a method runs, on the thread that receives records from the kernel. So arguments must be
 //! small by then, and come from a user who may call the method.
 
-use super::access::{Access, BusCaller, Trust};
+use super::access::{BusCaller, CallerAccess, Trust};
 use super::wire::BusError;
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 use std::collections::HashMap;
@@ -40,7 +40,7 @@ struct ConnectionCalls {
     /// The admitted calls; the user of the others is unknown yet.
     admitted: usize,
     /// The connection's user, and what the user may read.
-    caller: Option<(u32, Access)>,
+    caller: Option<(u32, CallerAccess)>,
 }
 
 /// A call under way: it ends when this is dropped.
@@ -88,7 +88,7 @@ impl Admission {
     ///
     /// # Errors
     /// No call of the connection was admitted.
-    pub(crate) fn caller(&self, name: &OwnedUniqueName) -> Result<(u32, Access), BusError> {
+    pub(crate) fn caller(&self, name: &OwnedUniqueName) -> Result<(u32, CallerAccess), BusError> {
         self.lock().get(name).and_then(|calls| calls.caller).ok_or_else(denied)
     }
 
@@ -102,7 +102,7 @@ impl Admission {
         Ok(CallPermit { admission: self, name, admitted: false })
     }
 
-    fn admit(&self, permit: &mut CallPermit<'_>, caller: (u32, Access)) -> Result<(), BusError> {
+    fn admit(&self, permit: &mut CallPermit<'_>, caller: (u32, CallerAccess)) -> Result<(), BusError> {
         let mut all = self.lock();
         let admitted = all.values().filter_map(|calls| Some((calls.caller?.0, calls.admitted)));
         let has_room = has_room(admitted, caller.0);
@@ -118,7 +118,7 @@ impl Admission {
     }
 
     /// Asks the bus for a connection's uid and groups.
-    async fn look_up(&self, name: &OwnedUniqueName, connection: &Connection) -> Result<(u32, Access), BusError> {
+    async fn look_up(&self, name: &OwnedUniqueName, connection: &Connection) -> Result<(u32, CallerAccess), BusError> {
         let bus = DBusProxy::new(connection).await?;
         let credentials = bus.get_connection_credentials(BusName::from(name)).await.map_err(zbus::Error::from)?;
         let uid = credentials.unix_user_id().ok_or_else(denied)?;
@@ -127,7 +127,7 @@ impl Admission {
             // An old bus does not report groups: these are the groups of the account.
             None => spawn_blocking(move || account_groups(uid)).await.unwrap_or_default(),
         };
-        Ok((uid, Access::from_caller(&BusCaller { uid, groups }, &self.trust)))
+        Ok((uid, CallerAccess::from_caller(&BusCaller { uid, groups }, &self.trust)))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<OwnedUniqueName, ConnectionCalls>> {
@@ -193,7 +193,7 @@ mod tests {
     /// Begins a call of a user's connection, if there is room.
     fn call(gate: &Admission, number: usize, uid: u32) -> Option<CallPermit<'_>> {
         let mut permit = gate.begin(name(number)).ok()?;
-        gate.admit(&mut permit, (uid, Access::Own(uid))).ok()?;
+        gate.admit(&mut permit, (uid, CallerAccess::Own(uid))).ok()?;
         Some(permit)
     }
 

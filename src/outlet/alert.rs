@@ -6,7 +6,8 @@
 use super::explanation::Explanation;
 use super::journal::AlertEntry;
 use crate::audit::text;
-use crate::incidents::{Denial, Incident, IncidentEvent, RowId, describe_event};
+use crate::incidents::{AccessDenial, Denial, Incident, IncidentEvent, RowId, describe_event};
+use crate::policy::Effect;
 use crate::syscalls::{Abi, Call};
 use crate::units::{Manager, Unit};
 use std::collections::BTreeSet;
@@ -91,6 +92,7 @@ pub fn entry(incident: &Incident, id: Option<RowId>, why: Option<&Explanation>) 
         }
         IncidentEvent::Denial(Denial { action, .. }) if action.is_denial() => (DENIAL, ERROR),
         IncidentEvent::Denial(_) => (LOGGED, WARNING),
+        IncidentEvent::Access(_) => (DENIAL, ERROR),
         IncidentEvent::UnrecordedDeath => (UNRECORDED_DEATH, ERROR),
     };
     entry.push("MESSAGE", message(incident, why));
@@ -103,8 +105,13 @@ pub fn entry(incident: &Incident, id: Option<RowId>, why: Option<&Explanation>) 
     if let Some(rung) = rung {
         entry.push("HARDEN_WHY_EVIDENCE", rung.as_str());
     }
-    if let IncidentEvent::Denial(denial) = &key.event {
-        push_denial(&mut entry, denial);
+    if let Some(call) = incident.call() {
+        push_call(&mut entry, call);
+    }
+    match &key.event {
+        IncidentEvent::Denial(denial) => entry.push("HARDEN_WHY_ACTION", denial.action.to_string()),
+        IncidentEvent::Access(denial) => push_access(&mut entry, denial),
+        IncidentEvent::UnrecordedDeath => {}
     }
     if let Some(why) = why {
         why.add_fields(&mut entry);
@@ -136,14 +143,25 @@ fn push_unit(entry: &mut AlertEntry, unit: &Unit) {
     entry.push("HARDEN_WHY_MANAGER", unit.manager.to_string());
 }
 
-fn push_denial(entry: &mut AlertEntry, Denial { call, action }: &Denial) {
+fn push_call(entry: &mut AlertEntry, call: &Call) {
     entry.push("HARDEN_WHY_CALL", call_word(call));
     if let Some(number) = call.number() {
         entry.push("HARDEN_WHY_CALL_NUMBER", number.to_string());
     }
     let token = || format!("{:x}", call.arch.0);
     entry.push("HARDEN_WHY_ARCH", call.abi().map(Abi::name).map_or_else(token, str::to_owned));
-    entry.push("HARDEN_WHY_ACTION", action.to_string());
+}
+
+fn push_access(entry: &mut AlertEntry, AccessDenial { errno, access, .. }: &AccessDenial) {
+    entry.push("HARDEN_WHY_ERRNO", Effect::Errno(*errno).to_string());
+    entry.push("HARDEN_WHY_ACCESS", access.kind());
+    if let Some(path) = access.path() {
+        entry.push("HARDEN_WHY_PATH", text::escape(path.as_bytes()));
+    }
+    let detail = access.detail();
+    if !detail.is_empty() {
+        entry.push("HARDEN_WHY_ACCESS_DETAIL", detail);
+    }
 }
 
 /// Returns one line of at most [`MAX_MESSAGE`] characters: the unit, the program, what happened, the setting if it is
@@ -161,7 +179,7 @@ pub fn message(incident: &Incident, why: Option<&Explanation>) -> String {
         [] => "a process".to_owned(),
         program => shorten_front(&text::escape(program), 60),
     };
-    let call = incident.denial().map_or_else(String::new, |denial| shorten(&call_word(&denial.call), 40));
+    let call = incident.call().map_or_else(String::new, |call| shorten(&call_word(call), 40));
     let what = describe_event(&key.event, &call);
     let often = if incident.count > 1 { format!(", {} times so far", incident.count) } else { String::new() };
     let facts = format!("{whose}: {program} (pid {}) {what}{often}", incident.sample.pid);
@@ -207,7 +225,7 @@ fn shorten_front(text: &str, most: usize) -> String {
 mod tests {
     use super::*;
     use crate::audit::Action;
-    use crate::incidents::{IncidentKey, Moment, Sample, SightingSource};
+    use crate::incidents::{Access, AccessPath, IncidentKey, Moment, Sample, SightingSource};
     use crate::syscalls::{Arch, CallId};
     use crate::units::Rung;
     use proptest::prelude::*;
@@ -259,6 +277,26 @@ mod tests {
                 "HARDEN_WHY_INCIDENT=7",
             ]
         );
+    }
+
+    #[test]
+    fn alert_of_access_names_what_is_withheld_and_is_short_whatever_the_path() {
+        let mut incident = denied(Manager::System, "a.service", Action::Errno);
+        let mut alert = |path: &[u8]| {
+            let access = Access::ReadOnlyPath(AccessPath::new(path));
+            let call = Call::numbered(Arch::X86_64, 2);
+            incident.key.event = IncidentEvent::Access(AccessDenial { call, errno: libc::EROFS, access });
+            fields(&entry(&incident, None, None))
+        };
+        let fields = alert(b"/var/lib/x");
+        let expected = "MESSAGE=a.service: /usr/bin/ncat (pid 41343) called open, which failed with EROFS: \
+                        /var/lib/x is read-only for the unit, 3 times so far; see 'harden-why a.service'";
+        assert_eq!(fields[0], expected);
+        for field in ["HARDEN_WHY_ERRNO=EROFS", "HARDEN_WHY_ACCESS=read-only-path", "HARDEN_WHY_PATH=/var/lib/x"] {
+            assert!(fields.iter().any(|other| other == field), "{field}: {fields:?}");
+        }
+        let hostile = alert(&[b"/\n\x1b".as_slice(), &[b'x'; 4096]].concat());
+        assert!(hostile[0].chars().count() <= MAX_MESSAGE + 8 && !hostile[0].contains('\n'), "{}", hostile[0]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use zbus::Connection;
 use zbus::fdo::DBusProxy;
 use zbus::names::{BusName, OwnedUniqueName};
 
-use super::access::Access;
+use super::access::CallerAccess;
 use super::wire::BusError;
 use crate::incidents::FairQueue;
 use crate::units::Manager;
@@ -21,7 +21,7 @@ const MAX_SUBSCRIBERS_OF_ROOT: usize = 64;
 pub(super) struct Subscriber {
     pub(super) name: OwnedUniqueName,
     pub(super) uid: u32,
-    pub(super) access: Access,
+    pub(super) access: CallerAccess,
 }
 
 /// The subscribers, shared by the service and the sender of signals.
@@ -86,7 +86,7 @@ impl Subscribers {
         self.names(|access| access.permits(manager))
     }
 
-    fn names(&self, permits: impl Fn(Access) -> bool) -> Vec<OwnedUniqueName> {
+    fn names(&self, permits: impl Fn(CallerAccess) -> bool) -> Vec<OwnedUniqueName> {
         let all = self.lock();
         let such = all.iter().filter(|subscriber| permits(subscriber.access));
         such.map(|subscriber| subscriber.name.clone()).collect()
@@ -109,7 +109,7 @@ mod tests {
 
     fn subscriber(number: usize, uid: u32) -> Subscriber {
         let name = format!(":1.{number}").as_str().try_into().unwrap();
-        let access = if uid == 0 { Access::Everything } else { Access::Own(uid) };
+        let access = if uid == 0 { CallerAccess::Everything } else { CallerAccess::Own(uid) };
         Subscriber { name, uid, access }
     }
 

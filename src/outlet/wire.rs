@@ -9,7 +9,8 @@ use std::time::Duration;
 use zbus::{DBusError, DeserializeDict, SerializeDict, Type};
 
 use crate::incidents::{
-    Denial, Evicted, Incident, IncidentEvent, IncidentKey, Moment, Parent, Sample, SightingSource, Stored, UnitSummary,
+    Access, AccessDenial, Denial, Evicted, Incident, IncidentEvent, IncidentKey, Moment, Parent, Sample,
+    SightingSource, Stored, UnitSummary,
 };
 use crate::syscalls::{Arch, Call, CallId};
 use crate::units::{Manager, Unit};
@@ -76,8 +77,14 @@ pub struct IncidentDict {
     pub parent_comm: Option<Vec<u8>>,
     /// The source of the sightings: `rehearsal` or `tap`; absent for records and deaths that the kernel reported.
     pub source: Option<String>,
-    /// The error that the process got, if a tap saw it.
+    /// The error that the process got, if a tap saw it or an access failed.
     pub errno: Option<i32>,
+    /// The kind of access that failed, e.g. `read-only-path`; absent for other events.
+    pub access: Option<String>,
+    /// The path of the access.
+    pub path: Option<Vec<u8>>,
+    /// What the kind and the path of the access do not tell, e.g. `char 10:229 rw`.
+    pub detail: Option<String>,
 }
 
 /// Incidents that a client sends. `None` if there are more than [`MAX_INCIDENTS`]; reading stops there.
@@ -220,9 +227,18 @@ impl From<&Stored> for IncidentDict {
         };
         (dict.first, dict.first_text) = moment_values(first);
         (dict.last, dict.last_text) = moment_values(last);
-        if let IncidentEvent::Denial(Denial { call: Call { arch, id }, action }) = &key.event {
+        match &key.event {
+            IncidentEvent::Denial(Denial { action, .. }) => dict.action = Some(action.to_string()),
+            IncidentEvent::Access(AccessDenial { errno, access, .. }) => {
+                dict.errno = Some(*errno);
+                dict.access = Some(access.kind().to_owned());
+                dict.path = access.path().map(|path| path.as_bytes().to_vec());
+                dict.detail = Some(access.detail()).filter(|detail| !detail.is_empty());
+            }
+            IncidentEvent::UnrecordedDeath => {}
+        }
+        if let Some(Call { arch, id }) = incident.call() {
             dict.arch = Some(arch.0);
-            dict.action = Some(action.to_string());
             match id {
                 CallId::Number(number) => dict.call_number = Some(*number),
                 CallId::Name(name) => dict.call_name = Some(name.as_bytes().to_vec()),
@@ -235,23 +251,14 @@ impl From<&Stored> for IncidentDict {
 impl TryFrom<IncidentDict> for Stored {
     type Error = UnexpectedValue;
 
-    fn try_from(dict: IncidentDict) -> Result<Self, UnexpectedValue> {
-        let event = match (dict.action, dict.arch) {
-            (None, _) => IncidentEvent::UnrecordedDeath,
-            (Some(action), Some(arch)) => {
-                let action = action.parse().map_err(|_| UnexpectedValue("action"))?;
-                let id = match (dict.call_number, dict.call_name) {
-                    (Some(number), _) => CallId::Number(number),
-                    (None, Some(name)) => CallId::Name(parse_text(name, "call")?),
-                    (None, None) => return Err(UnexpectedValue("call")),
-                };
-                IncidentEvent::Denial(Denial { call: Call { arch: Arch(arch), id }, action })
-            }
-            (Some(_), None) => return Err(UnexpectedValue("architecture")),
-        };
+    fn try_from(mut dict: IncidentDict) -> Result<Self, UnexpectedValue> {
+        let event = parse_event(&mut dict)?;
         let rung = dict.evidence.map(|rung| rung.parse().map_err(|_| UnexpectedValue("evidence"))).transpose()?;
         let source = dict.source.as_deref().unwrap_or(SightingSource::Audit.as_str());
-        let source = SightingSource::from_word(source, dict.errno).ok_or(UnexpectedValue("source"))?;
+        let known = SightingSource::from_word(source, dict.errno);
+        // An access has an error whatever its source.
+        let of_access = || matches!(event, IncidentEvent::Access(_)).then(|| SightingSource::from_word(source, None));
+        let source = known.or_else(|| of_access().flatten()).ok_or(UnexpectedValue("source"))?;
         let incident = Incident {
             key: IncidentKey { unit: parse_unit(dict.unit, dict.manager)?, event, exe: dict.exe, source },
             rung,
@@ -285,6 +292,29 @@ impl TryFrom<UnitDict> for UnitSummary {
         let unit = parse_unit(dict.unit, dict.manager)?;
         Ok(Self { unit, incidents: dict.incidents, count: dict.count, last: parse_moment(dict.last, None)? })
     }
+}
+
+/// Takes the event out of a dictionary.
+fn parse_event(dict: &mut IncidentDict) -> Result<IncidentEvent, UnexpectedValue> {
+    let (action, access) = (dict.action.take(), dict.access.take());
+    if action.is_none() && access.is_none() {
+        return Ok(IncidentEvent::UnrecordedDeath);
+    }
+    let arch = Arch(dict.arch.ok_or(UnexpectedValue("architecture"))?);
+    let id = match (dict.call_number, dict.call_name.take()) {
+        (Some(number), _) => CallId::Number(number),
+        (None, Some(name)) => CallId::Name(parse_text(name, "call")?),
+        (None, None) => return Err(UnexpectedValue("call")),
+    };
+    let call = Call { arch, id };
+    if let Some(action) = action {
+        let action = action.parse().map_err(|_| UnexpectedValue("action"))?;
+        return Ok(IncidentEvent::Denial(Denial { call, action }));
+    }
+    let (path, detail) = (dict.path.take().unwrap_or_default(), dict.detail.take().unwrap_or_default());
+    let access = Access::from_parts(&access.unwrap_or_default(), &path, &detail).ok_or(UnexpectedValue("access"))?;
+    let errno = dict.errno.ok_or(UnexpectedValue("error"))?;
+    Ok(IncidentEvent::Access(AccessDenial { call, errno, access }))
 }
 
 fn unit_words(unit: Option<&Unit>) -> (Option<String>, Option<String>) {

@@ -1,6 +1,9 @@
 //! The capabilities that a unit's processes can have, merged as systemd merges `CapabilityBoundingSet=` and
 //! `AmbientCapabilities=`.
 
+use std::fmt;
+use std::str::FromStr;
+
 /// The names of capabilities; the index is the number (`linux/capability.h`).
 const NAMES: [&str; 41] = [
     "CAP_CHOWN",
@@ -45,6 +48,49 @@ const NAMES: [&str; 41] = [
     "CAP_BPF",
     "CAP_CHECKPOINT_RESTORE",
 ];
+
+/// A capability, by its number (`linux/capability.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Capability(u8);
+
+/// The error for text that is no capability.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a capability that this version knows")]
+pub struct UnknownCapability;
+
+impl Capability {
+    /// The capability with a number. The kernel may know some that this version does not.
+    #[must_use]
+    pub fn new(number: u8) -> Self {
+        Self(number)
+    }
+
+    /// Returns the name, such as `CAP_CHOWN`; `None` if this version does not know the number.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        NAMES.get(usize::from(self.0)).copied()
+    }
+}
+
+/// Prints the name, or the number if this version does not know it.
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+/// Parses a name in upper case, or a number.
+impl FromStr for Capability {
+    type Err = UnknownCapability;
+
+    fn from_str(text: &str) -> Result<Self, UnknownCapability> {
+        let by_name = NAMES.iter().position(|name| *name == text).and_then(|number| u8::try_from(number).ok());
+        by_name.or_else(|| text.parse().ok()).map(Self).ok_or(UnknownCapability)
+    }
+}
 
 /// A set of capabilities, one bit for each number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -30,11 +30,13 @@ pub(crate) mod verdict;
 mod words;
 
 pub use call_list::{Mode, Word};
+pub use capabilities::Capability;
 pub(crate) use denied_calls::DeniedCalls;
 pub use directive::{Directive, DirectiveSpec, InRehearsal, ValueKind};
 pub use effect::{DefaultEffect, Effect};
 pub use exec_command::ExecCommand;
 pub use families::AddressFamilies;
+pub(crate) use families::family_name;
 pub use lists::Namespaces;
 pub use manager_context::ManagerContext;
 pub use program_settings::ProgramSettings;

@@ -169,7 +169,7 @@ pub(crate) fn find_evidence(
     }
     let kills = match &sighting.key.event {
         IncidentEvent::Denial(denial) => denial.action.is_kill(),
-        IncidentEvent::UnrecordedDeath => false,
+        IncidentEvent::Access(_) | IncidentEvent::UnrecordedDeath => false,
     };
     // Until this time, an entry about another unit's process may still be missing.
     let is_complete = whole_until.is_some_and(|until| until >= at.saturating_add(EXIT_AFTER_MS));

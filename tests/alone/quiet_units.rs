@@ -96,7 +96,7 @@ fn units_killed_once_during_storms_of_three_users_are_stored_and_get_alerts() {
     }
     let is_made_up = |incident: &&Incident| match &incident.key.event {
         IncidentEvent::Denial(denial) => denial.call.number().is_some_and(|number| number >= NO_CALL),
-        IncidentEvent::UnrecordedDeath => false,
+        IncidentEvent::Access(_) | IncidentEvent::UnrecordedDeath => false,
     };
     let made_up = stored.iter().filter(is_made_up).count();
     let recorded = names

@@ -11,9 +11,10 @@ use std::time::Instant;
 use harden_why::audit::Action;
 use harden_why::incidents::store::{FILE, MAX_COMM, MAX_EXE, MAX_SUBJECT, MAX_WORD, SCHEMA};
 use harden_why::incidents::{
-    Denial, Evicted, Incident, IncidentEvent, IncidentKey, Moment, Parent, Query, Sample, SightingSource, Store,
-    StoreError, Stored, UnitSummary,
+    Access, AccessDenial, AccessPath, CapabilityLack, Denial, Evicted, Incident, IncidentEvent, IncidentKey, Moment,
+    Parent, Query, Sample, SightingSource, Store, StoreError, Stored, UnitSummary,
 };
+use harden_why::policy::Capability;
 use harden_why::syscalls::{Arch, Call, CallId};
 use harden_why::units::{Manager, Rung, Unit};
 use proptest::prelude::*;
@@ -112,6 +113,27 @@ fn hostile_bytes_are_returned_as_written() {
     store.record(std::slice::from_ref(&hostile)).unwrap();
     drop(store);
     assert_eq!(all(&Store::open_read_only(&dir).unwrap()), [hostile]);
+}
+
+fn access(call: u32, access: Access) -> Incident {
+    let mut incident = denial(Some(unit(Manager::System, "a.service")), call);
+    let call = Call { arch: Arch(0xc000_003e), id: CallId::Number(call) };
+    incident.key.event = IncidentEvent::Access(AccessDenial { call, errno: 30, access });
+    incident
+}
+
+#[test]
+fn accesses_of_different_paths_are_different_incidents() {
+    let (_temp, dir) = temp();
+    let mut store = Store::open(&dir).unwrap();
+    let of = |path: &[u8]| access(2, Access::ReadOnlyPath(AccessPath::new(path)));
+    let long = vec![b'x'; 10_000];
+    store.record(&[of(b"/a"), of(b"/b"), of(b"/a"), of(b"/\xff\x1b[2J\n'"), of(&long)]).unwrap();
+    let stored = all(&store);
+    let counts: Vec<(u64, usize)> =
+        stored.iter().map(|one| (one.count, one.access().unwrap().access.path().unwrap().as_bytes().len())).collect();
+    assert_eq!(counts, [(1, AccessPath::MOST), (1, 8), (1, 2), (2, 2)]);
+    assert_eq!(stored[1].key, of(b"/\xff\x1b[2J\n'").key);
 }
 
 #[test]
@@ -333,6 +355,9 @@ fn previous_format_is_migrated() {
     let kept = Incident { count: 5, ..denial(Some(unit(Manager::System, "a.service")), 41) };
     let tapped =
         Incident { key: IncidentKey { source: SightingSource::Tap { errno: 1 }, ..kept.key.clone() }, ..kept.clone() };
+    let read_only = access(2, Access::ReadOnlyPath(AccessPath::new(b"/var/lib/x")));
+    store.record(std::slice::from_ref(&read_only)).unwrap();
+    assert!(all(&store).contains(&read_only), "the columns of an access were added");
     let ids: Vec<_> = store.record(&[kept, tapped]).unwrap().into_iter().map(|recorded| recorded.id).collect();
     assert_eq!(ids[0], 7);
     let evidence_of = |name: &str| {
@@ -705,13 +730,34 @@ fn any_moment() -> impl Strategy<Value = Moment> {
     ]
 }
 
+/// A tap sees the same error as the access has.
+fn source_of(event: &IncidentEvent, source: SightingSource) -> SightingSource {
+    match (event, source) {
+        (IncidentEvent::Access(denial), SightingSource::Tap { .. }) => SightingSource::Tap { errno: denial.errno },
+        _ => source,
+    }
+}
+
 fn any_incident() -> impl Strategy<Value = Incident> {
     let manager = prop_oneof![Just(Manager::System), any::<u32>().prop_map(Manager::User)];
     let unit = proptest::option::of((manager, "[a-z@.\\\\]{1,9}"))
         .prop_map(|unit| unit.map(|(manager, stem)| self::unit(manager, &format!("u{stem}.service"))));
     let id = prop_oneof![any::<u32>().prop_map(CallId::Number), any::<String>().prop_map(|s| CallId::Name(s.into()))];
+    let access = prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..300).prop_map(|path| Access::HiddenPath(AccessPath::new(&path))),
+        (any::<u8>(), any::<bool>()).prop_map(|(number, is_held)| Access::Capability {
+            capability: Capability::new(number),
+            lack: if is_held { CapabilityLack::NotEffective } else { CapabilityLack::NotInBoundingSet },
+        }),
+        Just(Access::UserNamespace),
+    ];
     let event = prop_oneof![
         Just(IncidentEvent::UnrecordedDeath),
+        (any::<u32>(), access).prop_map(|(number, access)| IncidentEvent::Access(AccessDenial {
+            call: Call { arch: Arch(0xc000_003e), id: CallId::Number(number) },
+            errno: 30,
+            access,
+        })),
         (any::<u32>(), id, any::<u32>()).prop_map(|(arch, id, code)| IncidentEvent::Denial(Denial {
             call: Call { arch: Arch(arch), id },
             action: Action::from_code(code & 0x8fff_0000),
@@ -728,7 +774,7 @@ fn any_incident() -> impl Strategy<Value = Incident> {
     (unit, event, bytes(300), 0..=i64::MAX, any_moment(), any_moment(), sample, source).prop_map(
         |(unit, event, exe, count, first, last, sample, source)| Incident {
             rung: unit.as_ref().map(|_| Rung::JournalEntry),
-            key: IncidentKey { unit, event, exe, source },
+            key: IncidentKey { unit, source: source_of(&event, source), event, exe },
             count: count.unsigned_abs(),
             first,
             last,

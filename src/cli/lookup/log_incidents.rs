@@ -237,7 +237,7 @@ impl Counting {
 fn is_fatal(incident: &Incident) -> bool {
     match &incident.key.event {
         IncidentEvent::Denial(denial) => denial.action.is_kill() || denial.action == Action::Trap,
-        IncidentEvent::UnrecordedDeath => false,
+        IncidentEvent::Access(_) | IncidentEvent::UnrecordedDeath => false,
     }
 }
 

@@ -216,6 +216,7 @@ async fn check(common: &Common, asked: &Check, chosen: &ChosenUnit, local_time: 
     let mut unknown: BTreeSet<String> = BTreeSet::new();
     for incident in &incidents {
         match incident.denial() {
+            None if incident.access().is_some() => {}
             Some(denial) => match (denial.call.abi(), denial.call.name()) {
                 (Some(abi), Some(name)) => _ = calls.insert((abi, name)),
                 _ => _ = unknown.insert(denial.call.to_string()),

@@ -178,7 +178,7 @@ fn answer_for(
     }
     if let Some(situation) = &situation {
         notes.extend(contradiction_note(unit, &incidents, situation));
-        if incidents.is_empty() || incidents.iter().any(|incident| incident.denial().is_none()) {
+        if incidents.is_empty() || incidents.iter().any(|incident| incident.call().is_none()) {
             notes.extend(effect_notes(&unit.name, situation, &groups));
         }
     }

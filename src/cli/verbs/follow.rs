@@ -380,7 +380,7 @@ impl Follower {
                 new: false,
                 unit: unit.map(|unit| unit.name.to_string()),
                 manager: unit.map(|unit| unit.manager.to_string()),
-                call: incident.denial().map(|denial| denial.call.to_string()),
+                call: incident.call().map(ToString::to_string),
                 count: incident.count,
                 last: moment(&incident.last),
             };
@@ -397,7 +397,7 @@ fn describe_denial(incident: &Incident, decision: &str, clock: &LocalTime) -> St
     let unit = incident.key.unit.as_ref();
     let unit = unit
         .map_or_else(|| "unit unknown".to_owned(), |unit| describe_unit(unit.name.as_str(), &unit.manager.to_string()));
-    let call = incident.denial().map_or_else(|| "SIGSYS".to_owned(), |denial| denial.call.to_string());
+    let call = incident.call().map_or_else(|| "SIGSYS".to_owned(), ToString::to_string);
     let count = if incident.count > 1 { format!(", {}", count_times(incident.count)) } else { String::new() };
     let by = if decision.is_empty() || decision == "unknown" {
         String::new()

@@ -4,6 +4,8 @@
 
 pub use super::remedy::{BecauseView, ExposureView, GroupHelp, RemedyView, SensitiveView, UnknownArguments, Unproven};
 
+pub use super::access::AccessView;
+
 use super::program_evidence;
 use super::remedy;
 use super::system_configuration::SystemConfiguration;
@@ -15,7 +17,7 @@ use crate::diagnosis::{Diagnosis, Finding, Reservation, Situation};
 use crate::incidents::local_time::{LocalTime, moment};
 use crate::incidents::{Incident, Moment, describe_briefly, describe_headline, describe_outcome};
 use crate::policy::{Effect, SourceLine};
-use crate::syscalls::Groups;
+use crate::syscalls::{Call, Groups};
 use crate::units::{Confidence, Rung, Unit, UnitName};
 use serde::Serialize;
 
@@ -162,7 +164,7 @@ pub struct Silence {
 /// One incident, explained.
 #[derive(Debug, Serialize)]
 pub struct DenialView {
-    /// `denial`, or `unrecorded-death`.
+    /// `denial`, `access-denial` or `unrecorded-death`.
     pub event: &'static str,
     /// The call's name, or its number in words.
     pub call: Option<String>,
@@ -176,8 +178,11 @@ pub struct DenialView {
     pub action: Option<String>,
     /// How harden-why saw the denial: `audit`, `rehearsal` or `tap`.
     pub source: &'static str,
-    /// The error that the calling program got, if a tap saw it.
+    /// The error that the calling program got, if a tap saw it or an access failed.
     pub errno: Option<String>,
+    /// What an entered call could not reach.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access: Option<AccessView>,
     /// The outcome in words.
     pub outcome: String,
     /// The number of sightings.
@@ -369,18 +374,19 @@ impl Answer {
 impl DenialView {
     fn new(finding: &Finding, clock: &LocalTime) -> Self {
         let Incident { key, rung, count, first, last, sample } = &finding.incident;
-        let denial = finding.incident.denial();
+        let (denial, access) = (finding.incident.denial(), finding.incident.access());
+        let call = finding.incident.call();
+        let errno = access.map(|denial| denial.errno).filter(|errno| *errno != 0).or(key.source.errno());
         Self {
-            event: if denial.is_some() { "denial" } else { "unrecorded-death" },
-            call: denial.map(|denial| denial.call.to_string()),
-            number: denial.and_then(|denial| denial.call.number()),
-            arch: denial.map(|denial| {
-                denial.call.abi().map_or_else(|| denial.call.arch.to_string(), |abi| abi.name().to_owned())
-            }),
+            event: key.event.as_str(),
+            call: call.map(ToString::to_string),
+            number: call.and_then(Call::number),
+            arch: call.map(|call| call.abi().map_or_else(|| call.arch.to_string(), |abi| abi.name().to_owned())),
+            access: access.map(|denial| AccessView::new(&denial.access)),
             groups: finding.groups.iter().map(ToString::to_string).collect(),
             action: denial.map(|denial| denial.action.to_string()),
             source: key.source.as_str(),
-            errno: key.source.errno().map(|errno| Effect::Errno(errno).to_string()),
+            errno: errno.map(|errno| Effect::Errno(errno).to_string()),
             outcome: describe_outcome(&finding.incident).into_owned(),
             headline: describe_headline(&finding.incident),
             brief: describe_briefly(&finding.incident, finding.cause.directives().first().and_then(|by| by.effect)),

@@ -8,7 +8,7 @@ use crate::incidents::local_time::{LocalTime, moment};
 use crate::incidents::{Moment, SightingSource, describe_likely_directives};
 use crate::policy;
 use crate::policy::{CauseReason, Effect};
-use crate::syscalls::Abi;
+use crate::syscalls::{Abi, Call};
 
 impl CauseView {
     pub(crate) fn new(finding: &Finding, clock: &LocalTime) -> Self {
@@ -21,7 +21,7 @@ impl CauseView {
             DenialCause::BeforeChange { change, .. } => moment(&Moment::At(change.at)),
             _ => None,
         };
-        let abi = finding.incident.denial().and_then(|denial| denial.call.abi()).map_or("", Abi::name);
+        let abi = finding.incident.call().and_then(Call::abi).map_or("", Abi::name);
         let directives = finding.cause.directives().iter().map(|cause| DirectiveView::new(cause, abi)).collect();
         Self { kind, since, words, directives }
     }

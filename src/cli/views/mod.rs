@@ -1,5 +1,6 @@
 //! Answers as data: each view serializes to JSON and lays itself out as a page.
 
+mod access;
 pub mod answer;
 pub(crate) mod answer_page;
 pub(crate) mod applied;

@@ -102,13 +102,10 @@ impl RehearsalObserver for RehearsalProgress {
     fn show_calls(&mut self, incidents: &[Incident]) -> bool {
         let mut calls: BTreeMap<String, SeenCall> = BTreeMap::new();
         for incident in incidents {
-            let Some(denial) = incident.denial() else { continue };
+            let Some(call) = incident.call() else { continue };
             let first = if let Moment::At(millis) = incident.first { Some(millis) } else { None };
-            let seen = calls.entry(denial.call.to_string()).or_insert_with(|| SeenCall {
-                call: denial.call.clone(),
-                count: 0,
-                first,
-            });
+            let seen =
+                calls.entry(call.to_string()).or_insert_with(|| SeenCall { call: call.clone(), count: 0, first });
             seen.count += incident.count;
             seen.first = seen.first.into_iter().chain(first).min();
         }

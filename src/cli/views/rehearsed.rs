@@ -146,8 +146,8 @@ impl RehearsalView {
     fn after_run(plan: &RehearsalPlan, (end, took): (&RehearsalEnd, Duration), calls: &[Incident]) -> Self {
         let mut counts: BTreeMap<String, (u64, bool)> = BTreeMap::new();
         for incident in calls {
-            if let Some(denial) = incident.denial() {
-                let (count, systemd) = counts.entry(denial.call.to_string()).or_insert((0, true));
+            if let Some(call) = incident.call() {
+                let (count, systemd) = counts.entry(call.to_string()).or_insert((0, true));
                 *count += incident.count;
                 *systemd &= is_systemds_own(incident);
             }

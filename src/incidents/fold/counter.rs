@@ -132,7 +132,8 @@ impl Counter {
 /// Returns the bytes of an incident's text whose length other programs choose.
 pub(super) fn text_length(incident: &Incident) -> usize {
     let Incident { key, sample, .. } = incident;
-    key.unit.as_ref().map_or(0, |unit| unit.name.as_str().len()) + key.exe.len() + sample.subject.len()
+    let path = incident.access().and_then(|denial| denial.access.path()).map_or(0, |path| path.as_bytes().len());
+    key.unit.as_ref().map_or(0, |unit| unit.name.as_str().len()) + key.exe.len() + sample.subject.len() + path
 }
 
 fn is_guess(rung: Option<Rung>) -> bool {

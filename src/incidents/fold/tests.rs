@@ -4,7 +4,7 @@ use super::counter::text_length;
 use super::*;
 use crate::audit::Action;
 use crate::incidents::incident::{Moment, Sample};
-use crate::incidents::{Denial, IncidentEvent, SightingSource};
+use crate::incidents::{Access, AccessDenial, AccessPath, Denial, IncidentEvent, SightingSource};
 use crate::syscalls::{Arch, Call, CallId};
 use crate::units::Rung;
 
@@ -27,6 +27,21 @@ fn is_first(folded: Folded) -> bool {
 
 fn span(change: &IncidentChange) -> (u64, &Moment, &Moment) {
     (change.incident.count, &change.incident.first, &change.incident.last)
+}
+
+#[test]
+fn path_of_an_access_counts_as_text() {
+    let path = |length| {
+        let mut one = sighting(1, 1);
+        let access = Access::HiddenPath(AccessPath::new(&vec![b'x'; length]));
+        one.key.event = IncidentEvent::Access(AccessDenial { call: Call::numbered(Arch::X86_64, 2), errno: 2, access });
+        one
+    };
+    let mut fold = Fold::new(1000);
+    for length in 3_000..4_000 {
+        let _ = fold.add(path(length));
+    }
+    assert!(fold.dropped() > 500, "{}: a thousand long paths do not fit", fold.dropped());
 }
 
 #[test]

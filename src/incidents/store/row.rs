@@ -3,6 +3,7 @@
 use rusqlite::types::Type;
 use rusqlite::{Row, ToSql};
 
+use crate::incidents::access::{Access, AccessDenial, AccessPath};
 use crate::incidents::incident::{
     Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent, Sample, SightingSource,
 };
@@ -20,13 +21,14 @@ pub const MAX_WORD: usize = 256;
 
 /// The columns, in the order of [`Columns::values`] and [`read_incident`].
 pub(super) const COLUMNS: &str = "manager, unit, event, arch, call_number, call_name, action, exe, evidence, count, \
-    first_ms, first_text, last_ms, last_text, pid, comm, uid, ip, subject, parent_pid, parent_comm, source, errno";
+    first_ms, first_text, last_ms, last_text, pid, comm, uid, ip, subject, parent_pid, parent_comm, source, errno, \
+    access, path, detail";
 
 /// The value in the key that means "no error": errors are positive.
 const NO_ERRNO: i32 = -1;
 
 /// The number of columns.
-pub(super) const WIDTH: usize = 23;
+pub(super) const WIDTH: usize = 26;
 
 /// The columns of an incident, borrowed and cut to the limits.
 pub(super) struct Columns<'a> {
@@ -50,6 +52,9 @@ pub(super) struct Columns<'a> {
     parent: (Option<u32>, Option<&'a [u8]>),
     source: &'static str,
     errno: i32,
+    access: &'static str,
+    path: &'a [u8],
+    detail: String,
 }
 
 impl<'a> Columns<'a> {
@@ -59,7 +64,7 @@ impl<'a> Columns<'a> {
         let mut columns = Self {
             manager: key.unit.as_ref().map(|unit| unit.manager.to_string()).unwrap_or_default(),
             unit: key.unit.as_ref().map_or("", |unit| unit.name.as_str()),
-            event: "unrecorded-death",
+            event: key.event.as_str(),
             arch: 0,
             call_number: -1,
             call_name: b"",
@@ -77,11 +82,22 @@ impl<'a> Columns<'a> {
             parent: sample.parent.as_ref().map(|parent| (parent.pid, cut(&parent.comm, MAX_COMM))).unzip(),
             source: key.source.as_str(),
             errno: key.source.errno().unwrap_or(NO_ERRNO),
+            access: "",
+            path: b"",
+            detail: String::new(),
         };
-        if let IncidentEvent::Denial(Denial { call, action }) = &key.event {
-            columns.event = "denial";
+        match &key.event {
+            IncidentEvent::Denial(Denial { action, .. }) => columns.action = action.to_string(),
+            IncidentEvent::Access(AccessDenial { errno, access, .. }) => {
+                columns.errno = *errno;
+                columns.access = access.kind();
+                columns.path = access.path().map(AccessPath::as_bytes).unwrap_or_default();
+                columns.detail = access.detail();
+            }
+            IncidentEvent::UnrecordedDeath => {}
+        }
+        if let Some(call) = incident.call() {
             columns.arch = call.arch.0;
-            columns.action = action.to_string();
             match &call.id {
                 CallId::Number(number) => columns.call_number = i64::from(*number),
                 CallId::Name(name) => columns.call_name = cut_word(name),
@@ -116,6 +132,9 @@ impl<'a> Columns<'a> {
             &self.parent.1,
             &self.source,
             &self.errno,
+            &self.access,
+            &self.path,
+            &self.detail,
         ]
     }
 }
@@ -140,15 +159,17 @@ fn moment_columns(moment: &Moment) -> (Option<i64>, Option<&[u8]>) {
 
 /// Reads the incident of a row whose columns start with [`COLUMNS`].
 pub(super) fn read_incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
+    let errno: i32 = row.get(22)?;
     let event = match &*text(row, 2)? {
         "denial" => {
-            let number: i64 = row.get(4)?;
-            let id = match u32::try_from(number) {
-                Ok(number) => CallId::Number(number),
-                Err(_) => CallId::Name(read_words(row, 5)?),
-            };
             let action = text(row, 6)?.parse().map_err(|_| unexpected_value(6))?;
-            IncidentEvent::Denial(Denial { call: Call { arch: Arch(row.get(3)?), id }, action })
+            IncidentEvent::Denial(Denial { call: read_call(row)?, action })
+        }
+        "access-denial" => {
+            let path: Vec<u8> = row.get(24)?;
+            let access = Access::from_parts(&text(row, 23)?, &path, &text(row, 25)?);
+            let access = access.ok_or_else(|| unexpected_value(23))?;
+            IncidentEvent::Access(AccessDenial { call: read_call(row)?, errno, access })
         }
         "unrecorded-death" => IncidentEvent::UnrecordedDeath,
         _ => return Err(unexpected_value(2)),
@@ -158,8 +179,11 @@ pub(super) fn read_incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
         word => Some(word.parse().map_err(|_| unexpected_value(8))?),
     };
     let count: i64 = row.get(9)?;
-    let errno = Some(row.get(22)?).filter(|errno| *errno != NO_ERRNO);
-    let source = SightingSource::from_word(&text(row, 21)?, errno).ok_or_else(|| unexpected_value(21))?;
+    let source = text(row, 21)?;
+    let known = SightingSource::from_word(&source, Some(errno).filter(|errno| *errno != NO_ERRNO));
+    // An access has an error whatever its source.
+    let of_access = || matches!(event, IncidentEvent::Access(_)).then(|| SightingSource::from_word(&source, None));
+    let source = known.or_else(|| of_access().flatten()).ok_or_else(|| unexpected_value(21))?;
     Ok(Incident {
         key: IncidentKey { unit: read_unit(row, 0, 1)?, event, exe: row.get(7)?, source },
         rung,
@@ -178,6 +202,15 @@ pub(super) fn read_incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
             },
         },
     })
+}
+
+fn read_call(row: &Row<'_>) -> rusqlite::Result<Call> {
+    let number: i64 = row.get(4)?;
+    let id = match u32::try_from(number) {
+        Ok(number) => CallId::Number(number),
+        Err(_) => CallId::Name(read_words(row, 5)?),
+    };
+    Ok(Call { arch: Arch(row.get(3)?), id })
 }
 
 /// Reads the unit of two columns.

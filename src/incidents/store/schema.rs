@@ -7,7 +7,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::error::StoreError;
 
 /// The format that this program writes (`PRAGMA user_version`).
-pub const SCHEMA: i64 = 4;
+pub const SCHEMA: i64 = 5;
 
 /// `PRAGMA application_id`: "hdwy", by which `file(1)` and harden-why recognize the store.
 const APPLICATION_ID: i64 = 0x6864_7779;
@@ -15,7 +15,7 @@ const APPLICATION_ID: i64 = 0x6864_7779;
 /// The tables of a new file.
 ///
 /// Text that a process chose is a BLOB. In the key, `''` and -1 stand for "none", because `SQLite` treats every NULL as
-/// different. A moment is `…_ms`, or `…_text`, or neither. `evicted` has one row or none; its `last_ms` is the latest
+/// different. `access`, `path` and `detail` are the parts of an access that failed. A moment is `…_ms`, or `…_text`, or neither. `evicted` has one row or none; its `last_ms` is the latest
 /// sighting of any evicted incident.
 const TABLES: &str = "
 CREATE TABLE incident (
@@ -42,10 +42,13 @@ CREATE TABLE incident (
     parent_pid  INTEGER,
     parent_comm BLOB,
     source      TEXT    NOT NULL DEFAULT 'audit',
-    errno       INTEGER NOT NULL DEFAULT -1
+    errno       INTEGER NOT NULL DEFAULT -1,
+    access      TEXT    NOT NULL DEFAULT '',
+    path        BLOB    NOT NULL DEFAULT x'',
+    detail      TEXT    NOT NULL DEFAULT ''
 ) STRICT;
 CREATE UNIQUE INDEX incident_key
-    ON incident (unit, manager, event, arch, call_number, call_name, action, exe, source, errno);
+    ON incident (unit, manager, event, arch, call_number, call_name, action, exe, source, errno, access, path, detail);
 CREATE TABLE evicted (
     id        INTEGER PRIMARY KEY CHECK (id = 0),
     incidents INTEGER NOT NULL,
@@ -62,7 +65,7 @@ CREATE INDEX IF NOT EXISTS incident_manager ON incident (manager, last_ms, id);
 ";
 
 /// The changes from each earlier format to the next: from 1 to 2, from 2 to 3, and so on.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
 ALTER TABLE incident ADD COLUMN parent_pid INTEGER;
 ALTER TABLE incident ADD COLUMN parent_comm BLOB;
@@ -89,6 +92,14 @@ UPDATE incident SET evidence = 'given' WHERE evidence = 'told';
 UPDATE incident SET evidence = 'parent-cgroup' WHERE evidence = 'ancestor';
 ALTER TABLE forgotten RENAME TO evicted;
 ALTER TABLE evicted RENAME COLUMN only TO id;
+",
+    "
+ALTER TABLE incident ADD COLUMN access TEXT NOT NULL DEFAULT '';
+ALTER TABLE incident ADD COLUMN path BLOB NOT NULL DEFAULT x'';
+ALTER TABLE incident ADD COLUMN detail TEXT NOT NULL DEFAULT '';
+DROP INDEX incident_key;
+CREATE UNIQUE INDEX incident_key
+    ON incident (unit, manager, event, arch, call_number, call_name, action, exe, source, errno, access, path, detail);
 ",
 ];
 

@@ -122,7 +122,7 @@ impl ExaminedUnit {
             }
         };
         for finding in &diagnosis.findings {
-            let call = finding.incident.denial().map_or_else(|| "SIGSYS".to_owned(), |denial| denial.call.to_string());
+            let call = finding.incident.call().map_or_else(|| "SIGSYS".to_owned(), ToString::to_string);
             add(&mut examined.calls, call);
             if settings.is_some() {
                 add(&mut examined.decided_by, describe_decision(finding, clock));
