@@ -8,7 +8,9 @@ use super::possible_intrusion::may_be_intrusion;
 use super::remedy::Reservation;
 use super::situation::Situation;
 use crate::incidents::{Denial, Incident};
+use crate::policy::{Directive, find_possible_directives};
 use crate::syscalls::Groups;
+use std::collections::BTreeSet;
 
 /// One incident, explained.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub struct Finding {
     pub groups: Vec<Box<str>>,
     /// Why no default remedy lets the call pass, if a setting of the unit denied it.
     pub reservation: Option<Reservation>,
+    /// The directives that may have decided the call, if the unit's settings were not read.
+    pub possible: BTreeSet<Directive>,
     /// Whether a line of the unit can name the call: systemd and its libseccomp know the name.
     is_nameable: bool,
     /// Whether systemd's own code made the call, after it loaded the filter and before it executed the program.
@@ -30,6 +34,7 @@ pub struct Finding {
 impl Finding {
     pub(super) fn new(incident: Incident, situation: Option<&Situation>, groups: &Groups) -> Self {
         let cause = cause::find_cause(&incident, situation, groups);
+        let cause_is_unread = cause == DenialCause::SettingsUnread;
         let is_known = |denial: &Denial| denial.call.name().is_none_or(|call| groups.is_known(call));
         let is_nameable = incident.denial().is_none_or(is_known);
         let denied = DeniedCall::from_incident(&incident, &cause, is_nameable);
@@ -42,6 +47,11 @@ impl Finding {
                 .denial()
                 .and_then(|denial| denial.call.name())
                 .map_or_else(Vec::new, |call| groups.containing(call).into_iter().map(Into::into).collect()),
+            possible: incident
+                .denial()
+                .filter(|_| cause_is_unread)
+                .map(|denial| find_possible_directives(&denial.call, denial.action, groups))
+                .unwrap_or_default(),
             is_nameable,
             before_exec: is_before_exec(&incident),
             incident,

@@ -176,12 +176,16 @@ impl<'a> Proof<'a> {
         of_kind.or_else(|| is_wider().then_some(Reservation::WiderThanDenied))
     }
 
-    /// Returns the words of the allowing lines that the present drop-in lacks, if the drop-in has such lines.
+    /// Returns what the present drop-in lacks, if there is one: words of the allowing lines, and other lines.
     fn find_added(&self, lines: &[String]) -> Vec<Box<str>> {
         let present: Vec<String> = own_lines(self.situation).map(|(key, value)| format!("{key}={value}")).collect();
-        let present: BTreeSet<&str> = allowed_words(&present).collect();
-        let added: BTreeSet<&str> = allowed_words(lines).filter(|word| !present.contains(word)).collect();
-        if present.is_empty() { Vec::new() } else { added.into_iter().map(Into::into).collect() }
+        if present.is_empty() {
+            return Vec::new();
+        }
+        let allowed: BTreeSet<&str> = allowed_words(&present).collect();
+        let words: BTreeSet<&str> = allowed_words(lines).filter(|word| !allowed.contains(word)).collect();
+        let others = lines.iter().filter(|line| !is_allowing(line) && !present.contains(line));
+        words.into_iter().chain(others.map(String::as_str)).map(Into::into).collect()
     }
 
     /// Whether any call that passed is denied now.

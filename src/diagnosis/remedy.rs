@@ -20,7 +20,8 @@ pub struct Remedy {
     pub reasons: Vec<OpenedCall>,
     /// Why it is never the default; `None` if it can be.
     pub reservation: Option<Reservation>,
-    /// The words that it adds to the `SystemCallFilter=` lines of the present drop-in; empty if these allow nothing yet.
+    /// What it adds to the present drop-in: the words of the lines that allow calls, and other lines. Empty if there is
+    /// no drop-in yet.
     pub added: Vec<Box<str>>,
     /// Denied calls that pass only with some arguments: nothing proves that the remedy helps these calls.
     pub conditional: Vec<Box<str>>,

@@ -16,6 +16,6 @@ pub(crate) use fair_share::{FairQueue, FairWindow};
 pub use fold::{Fold, Folded, IncidentChange, RepeatSighting, Sighting, Slot};
 pub use incident::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent, Sample, SightingSource};
 pub use outcome_words::describe_outcome;
-pub(crate) use outcome_words::{describe_briefly, describe_event, describe_headline, describe_likely_directives};
+pub(crate) use outcome_words::{describe_briefly, describe_event, describe_headline};
 pub(crate) use owner::Owner;
 pub use store::{Evicted, Query, Recorded, ReplacedFile, RowId, Store, StoreError, Stored, UnitSummary};

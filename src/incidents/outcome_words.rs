@@ -13,40 +13,23 @@ struct ActionWords {
     outcome: &'static str,
     /// Completes "/usr/bin/x …": the words before the call's name, and those after it.
     with_call: (&'static str, &'static str),
-    /// The directives that act like this.
-    directives: &'static str,
 }
 
 impl ActionWords {
     fn new(action: Action) -> Self {
-        let several = "several directives refuse calls like this";
-        let (outcome, with_call, directives) = match action {
-            Action::KillProcess | Action::Kill => {
-                ("was killed by SIGSYS", ("was killed by SIGSYS for calling", ""), "SystemCallFilter= kills like this")
+        let (outcome, with_call) = match action {
+            Action::KillProcess | Action::Kill => ("was killed by SIGSYS", ("was killed by SIGSYS for calling", "")),
+            Action::KillThread => ("lost a thread to SIGSYS", ("had a thread killed by SIGSYS for calling", "")),
+            Action::Trap => ("was sent SIGSYS", ("was sent SIGSYS for calling", "")),
+            Action::Errno => ("got an error from the call", ("was refused the call", "")),
+            Action::UserNotif => ("waited for a supervisor's decision", ("had the call", " put before its supervisor")),
+            Action::Trace => ("was stopped for its tracer", ("had the call", " put before its tracer")),
+            Action::Log => ("was logged, and the call was made", ("made the call", ", which a filter logs and allows")),
+            Action::Other(_) => {
+                ("met an action this version does not know", ("had the call", " answered by a filter with code "))
             }
-            Action::KillThread => (
-                "lost a thread to SIGSYS",
-                ("had a thread killed by SIGSYS for calling", ""),
-                "SystemCallArchitectures= kills calls of another architecture like this, SystemCallFilter= did before systemd 243",
-            ),
-            Action::Trap => ("was sent SIGSYS", ("was sent SIGSYS for calling", ""), several),
-            Action::Errno => ("got an error from the call", ("was refused the call", ""), several),
-            Action::UserNotif => {
-                ("waited for a supervisor's decision", ("had the call", " put before its supervisor"), several)
-            }
-            Action::Trace => ("was stopped for its tracer", ("had the call", " put before its tracer"), several),
-            Action::Log => (
-                "was logged, and the call was made",
-                ("made the call", ", which a filter logs and allows"),
-                "SystemCallLog= logs like this",
-            ),
-            Action::Other(_) => (
-                "met an action this version does not know",
-                ("had the call", " answered by a filter with code "),
-                several,
-            ),
         };
-        Self { outcome, with_call, directives }
+        Self { outcome, with_call }
     }
 }
 
@@ -128,10 +111,4 @@ pub(crate) fn describe_event(event: &IncidentEvent, call: &str) -> String {
         Action::Other(code) => format!("{before} {call}{after}{code:#x}"),
         _ => format!("{before} {call}{after}"),
     }
-}
-
-/// Returns which directives act on calls as an incident's action did.
-pub(crate) fn describe_likely_directives(incident: &Incident) -> &'static str {
-    let denial = incident.denial();
-    denial.map_or("several directives refuse calls like this", |denial| ActionWords::new(denial.action).directives)
 }

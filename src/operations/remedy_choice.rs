@@ -98,9 +98,11 @@ impl RemedyFile {
             .filter(|value| !value.starts_with('~'))
             .flat_map(str::split_whitespace)
             .any(|word| !denied.contains(word));
-        let rest = if has_more { format!("{REST} the rest was not denied. {title}") } else { String::new() };
+        let rest = if has_more { format!("{REST} the rest was not denied") } else { String::new() };
         let why = format!("{DENIALS}{}{rest}", join_calls(&denied));
-        let latest = format!("{LATEST}{} {DENIALS}{}\n", chosen.number, join_calls(&latest));
+        // The title is about this change alone: what an earlier one opened stays in the file.
+        let title = if chosen.remedy.opens.is_empty() { String::new() } else { format!("{REST} {title}") };
+        let latest = format!("{LATEST}{} {DENIALS}{}{title}\n", chosen.number, join_calls(&latest));
         let before = chosen.before.iter().map(|line| format!("{BEFORE}{line}\n"));
         let comments: String = [latest].into_iter().chain(before).collect();
         drop_in::compose(&format!("{comments}{}", chosen.remedy.content), today, &why, undo)

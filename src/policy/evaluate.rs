@@ -257,7 +257,7 @@ fn is_new(call: &str) -> bool {
 
 /// Whether systemd filters `socket(2)` in this ABI. systemd leaves out ABIs in which `socketcall(2)` reaches the same
 /// function (`seccomp_restrict_address_families`).
-fn filters_socket(abi: Abi) -> bool {
+pub(super) fn filters_socket(abi: Abi) -> bool {
     const FILTERED: [&str; 10] = [
         "x86-64",
         "x32",

@@ -40,8 +40,7 @@ impl ManagerContext {
 
     /// Whether it is certain that `SystemCallFilter=` kills processes and not threads.
     pub(crate) fn kills_processes(&self, groups: &Groups) -> bool {
-        groups.running_version().and_then(parse_major).is_some_and(|systemd| systemd >= KILLS_PROCESS_SINCE)
-            && self.kernel.is_some_and(|kernel| kernel >= KILLS_PROCESS_KERNEL)
+        kills_processes_since(groups) && self.kernel.is_some_and(|kernel| kernel >= KILLS_PROCESS_KERNEL)
     }
 
     /// Returns the enforcer of `MemoryDenyWriteExecute=`.
@@ -53,6 +52,11 @@ impl ManagerContext {
             _ => Mdwe::Either,
         }
     }
+}
+
+/// Whether the running systemd is known to be new enough for a `SystemCallFilter=` that kills processes and not threads.
+pub(super) fn kills_processes_since(groups: &Groups) -> bool {
+    groups.running_version().and_then(parse_major).is_some_and(|systemd| systemd >= KILLS_PROCESS_SINCE)
 }
 
 /// The enforcer of `MemoryDenyWriteExecute=`.

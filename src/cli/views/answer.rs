@@ -2,13 +2,15 @@
 //!
 //! All text that a process, a log or a file chose is escaped here, once; pages only lay it out.
 
-pub use super::remedy::{BecauseView, ExposureView, GroupHelp, RemedyView, SensitiveView, UnknownArguments, Unproven};
+pub use super::remedy::{BecauseView, ExposureView, GroupHelp, RemedyView, SensitiveView, UnknownArguments};
+pub use super::unproven::Unproven;
 
 pub use super::access::AccessView;
 
 use super::program_evidence;
 use super::remedy;
 use super::system_configuration::SystemConfiguration;
+use super::unproven::find_unproven;
 use crate::audit::Note;
 use crate::audit::note::put_root_causes_first;
 use crate::audit::text::escape;
@@ -111,7 +113,7 @@ pub struct Answer {
     /// The denied calls whose arguments decide which remedy helps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arguments: Option<UnknownArguments>,
-    /// Lines that would allow the calls if the unit's `SystemCallFilter=` denied them; for a unit with unread settings.
+    /// Lines that would allow the calls if the unit's directive of a line denied them; for a unit with unread settings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unproven: Option<Unproven>,
     /// The commands that put a remedy into force once its file is written.
@@ -275,6 +277,9 @@ pub struct CauseView {
     /// For `fixed…` and `before-change`: the time of the change, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
+    /// The same time, in milliseconds since the epoch.
+    #[serde(skip)]
+    pub changed: Option<i64>,
     /// The cause in words.
     pub words: String,
     /// The directives that decide the call.
@@ -330,7 +335,7 @@ impl Answer {
             then: unit.filter(|_| !remedies.is_empty()).map_or_else(Vec::new, activation_commands),
             remedies,
             arguments: UnknownArguments::find(&diagnosis.findings, unit),
-            unproven: remedy::unproven(&diagnosis.findings, unit, groups),
+            unproven: find_unproven(&diagnosis.findings, unit, groups),
             silent: Vec::new(),
             notes,
             silence: None,

@@ -234,7 +234,7 @@ fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
     }
     if !remedy.added.is_empty() {
         let added = join_some(&remedy.added).unwrap_or_default();
-        page.paragraph(5, &format!("new is {added}; the drop-in allows the rest already"));
+        page.paragraph(5, &format!("new is {added}; the drop-in holds the rest already"));
     }
     if let Some(opened) = join_some(&remedy.opens) {
         page.paragraph(5, &format!("also allows {opened}"));
@@ -331,3 +331,6 @@ fn render_tally(page: &mut Page, log: &LogTally) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

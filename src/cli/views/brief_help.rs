@@ -174,7 +174,7 @@ fn name_calls_of(remedy: &RemedyView, open: &[FoldedDenial<'_>]) -> String {
         open.iter().filter(|denial| matches!(denial.view.cause.kind, "unit" | "possibly-unit" | "settings-changed"));
     let is_for =
         |denial: &&FoldedDenial<'_>| denial.view.reservation.is_none() || denial.view.reservation == remedy.reservation;
-    let denied = denied.filter(is_for).map(|denial| FoldedDenial { ..*denial });
+    let denied = denied.filter(is_for).map(FoldedDenial::clone);
     name_calls(&denied.collect::<Vec<_>>())
 }
 

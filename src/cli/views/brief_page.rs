@@ -3,7 +3,7 @@
 use super::answer::{Answer, DenialView, DirectiveView};
 use super::brief_help::{Help, find_help};
 use super::brief_notes::{first_notes, is_brief, last_notes};
-use super::folded::{CauseGroup, FoldedDenial, fold, group_by_cause, join_some};
+use super::folded::{CauseGroup, FoldedDenial, Folding, Round, fold, group_by_cause, join_some};
 use super::remedy::show_line;
 use super::snippet::{Snippet, add_snippet};
 use crate::audit::Note;
@@ -75,7 +75,7 @@ const DENSE: Density = Density {
 
 /// Lays out the answer for a unit on one screen. Without `has_help` it says nothing about remedies.
 pub(super) fn lay_out(answer: &Answer, has_help: bool) -> Page {
-    let denials = fold(&answer.denials).len();
+    let denials = fold(&answer.denials, Folding::ByCall).len();
     let most = LINES + denials.saturating_sub(1).min(LISTED);
     let mut page = Page::default();
     for density in DENSITIES {
@@ -93,7 +93,8 @@ fn lay_out_densely(answer: &Answer, has_help: bool, density: Density) -> Page {
     for note in first_notes(answer) {
         add_note(&mut page, note, ROOMY);
     }
-    let (settled, open): (Vec<_>, Vec<_>) = fold(&answer.denials).into_iter().partition(FoldedDenial::is_settled);
+    let (settled, open): (Vec<_>, Vec<_>) =
+        fold(&answer.denials, Folding::ByCall).into_iter().partition(FoldedDenial::is_settled);
     let help = find_help(answer, &open).filter(|_| has_help);
     if !open.is_empty() {
         add_finding(&mut page, answer, &open, density.has_counts);
@@ -222,6 +223,7 @@ fn describe_process(denial: &DenialView) -> String {
 
 /// Adds each cause: the calls, if there are several, and the line that decides or the reason in words.
 fn add_groups(page: &mut Page, groups: &[CauseGroup<'_>], is_single: bool, density: Density) {
+    let has_older = groups.iter().flat_map(|group| &group.denials).any(|denial| denial.round == Round::Open);
     let mut listed = 0;
     let mut hidden = 0;
     for (number, group) in groups.iter().enumerate() {
@@ -229,7 +231,7 @@ fn add_groups(page: &mut Page, groups: &[CauseGroup<'_>], is_single: bool, densi
             let room = LISTED.saturating_sub(listed).min(group.denials.len());
             listed += room;
             hidden += group.denials.len() - room;
-            add_calls(page, group.denials.get(..room).unwrap_or_default());
+            add_calls(page, group.denials.get(..room).unwrap_or_default(), has_older);
             if room == 0 {
                 continue;
             }
@@ -247,15 +249,18 @@ fn add_groups(page: &mut Page, groups: &[CauseGroup<'_>], is_single: bool, densi
     }
 }
 
-fn add_calls(page: &mut Page, denials: &[FoldedDenial<'_>]) {
+/// Adds a line for each call. A call that was denied since the latest change is marked if others are older.
+fn add_calls(page: &mut Page, denials: &[FoldedDenial<'_>], has_older: bool) {
+    let mark = |denial: &FoldedDenial<'_>| if has_older && denial.round == Round::New { "new, " } else { "" };
     let call = |denial: &FoldedDenial<'_>| denial.call().unwrap_or_else(|| "unknown call".to_owned());
     let width = denials.iter().map(|denial| call(denial).len()).max().unwrap_or_default();
     for denial in denials {
         let brief = denial.view.brief.as_str();
         let outcome = brief.strip_prefix("denied, ").or(brief.strip_suffix(UNKNOWN)).unwrap_or(brief);
         let text = format!(
-            "{}  {outcome}, {}",
+            "{}  {}{outcome}, {}",
             styled(BAD, format_args!("{:width$}", call(denial))),
+            mark(denial),
             describe_count(denial, false)
         );
         page.hanging((2, 4), &text);

@@ -5,7 +5,7 @@ use crate::audit::Action;
 use crate::audit::text::{escape, join, shown_path};
 use crate::diagnosis::{DenialCause, Elsewhere, Finding, Fixed, LaterChange, Runtime, TakesEffect};
 use crate::incidents::local_time::{LocalTime, moment};
-use crate::incidents::{Moment, SightingSource, describe_likely_directives};
+use crate::incidents::{Moment, SightingSource};
 use crate::policy;
 use crate::policy::{CauseReason, Effect};
 use crate::syscalls::{Abi, Call};
@@ -13,17 +13,18 @@ use crate::syscalls::{Abi, Call};
 impl CauseView {
     pub(crate) fn new(finding: &Finding, clock: &LocalTime) -> Self {
         if let Some((kind, words)) = words_without_record(finding) {
-            return Self { kind, since: None, words: words.to_owned(), directives: Vec::new() };
+            return Self { kind, since: None, changed: None, words: words.to_owned(), directives: Vec::new() };
         }
         let (kind, words) = words_of_cause(finding, clock);
-        let since = match &finding.cause {
-            DenialCause::Elsewhere(Elsewhere::Fixed(fixed)) => fixed.at.and_then(|at| moment(&Moment::At(at))),
-            DenialCause::BeforeChange { change, .. } => moment(&Moment::At(change.at)),
+        let changed = match &finding.cause {
+            DenialCause::Elsewhere(Elsewhere::Fixed(fixed)) => fixed.at,
+            DenialCause::BeforeChange { change, .. } => Some(change.at),
             _ => None,
         };
+        let since = changed.and_then(|at| moment(&Moment::At(at)));
         let abi = finding.incident.call().and_then(Call::abi).map_or("", Abi::name);
         let directives = finding.cause.directives().iter().map(|cause| DirectiveView::new(cause, abi)).collect();
-        Self { kind, since, words, directives }
+        Self { kind, since, changed, words, directives }
     }
 }
 
@@ -60,8 +61,13 @@ fn words_of_cause(finding: &Finding, clock: &LocalTime) -> (&'static str, String
         DenialCause::SettingsUnread => (
             "settings-unread",
             format!(
-                "unknown, since the unit's settings were not read; {}, and so do programs' own sandboxes",
-                describe_likely_directives(&finding.incident)
+                "unknown, since the unit's settings were not read; {}, {}",
+                possible_words(finding),
+                if finding.possible.is_empty() {
+                    "but programs' own sandboxes may"
+                } else {
+                    "and so do programs' own sandboxes"
+                }
             ),
         ),
         DenialCause::UnknownCall => (
@@ -74,6 +80,23 @@ fn words_of_cause(finding: &Finding, clock: &LocalTime) -> (&'static str, String
             signal (kill -SYS), or audit is off, excludes the record or lost it"
                 .to_owned(),
         ),
+    }
+}
+
+/// Says which directives act on a call as the kernel recorded.
+fn possible_words(finding: &Finding) -> String {
+    let action = finding.incident.denial().map(|denial| denial.action);
+    let names = join(finding.possible.iter().map(|directive| format!("{}=", directive.key())));
+    match (action, finding.possible.len()) {
+        (Some(Action::KillThread), many) => {
+            let older = if many > 1 { ", SystemCallFilter= did before systemd 243" } else { "" };
+            format!("SystemCallArchitectures= kills calls of another architecture like this{older}")
+        }
+        (Some(Action::Errno), 1) => format!("{names} refuses calls like this"),
+        (Some(Action::Errno), _) => format!("{names} refuse calls like this"),
+        (Some(Action::Log), _) => format!("{names} logs like this"),
+        (_, 0) => "no directive known here acts like this".to_owned(),
+        _ => format!("{names} kills like this"),
     }
 }
 

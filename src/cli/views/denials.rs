@@ -1,7 +1,9 @@
-//! Denials on a page: those that differ only in the call share one block.
+//! Denials on a page: those that differ only in the call share one block, and a call that was seen in several ways is one.
 
 use super::answer::{CauseView, DenialView, DirectiveView};
-use crate::cli::terminal::page::{BAD, DIM, PLACE, Page, WARN, styled};
+use super::folded::{FoldedDenial, Folding, Round, fold};
+use crate::audit::text::join;
+use crate::cli::terminal::page::{BAD, BOLD, DIM, PLACE, Page, WARN, styled};
 use crate::cli::terminal::words::count_times;
 
 /// The most calls listed per block.
@@ -10,11 +12,38 @@ const LISTED: usize = 40;
 /// The column of text below a field.
 const BELOW: usize = 9;
 
-/// Adds every denial to a page, in blocks, in the order of each block's first denial.
+/// The rounds of denials with their headings, newest first.
+const ROUNDS: [(Round, &str); 3] = [
+    (Round::New, "New since the latest change of the settings"),
+    (Round::Open, "Not settled"),
+    (Round::Settled, "Settled by a later change"),
+];
+
+/// Adds every denial to a page, in blocks, in the order of each block's first denial. Rounds have headings if there are
+/// several.
 pub(crate) fn add_denials(page: &mut Page, denials: &[DenialView]) {
-    let mut kinds: Vec<Vec<&DenialView>> = Vec::new();
+    let folded = fold(denials, Folding::ByProgram);
+    let rounds = ROUNDS.map(|(round, heading)| {
+        let denials: Vec<&FoldedDenial<'_>> = folded.iter().filter(|denial| denial.round == round).collect();
+        (heading, denials)
+    });
+    let has_several = rounds.iter().filter(|(_, denials)| !denials.is_empty()).count() > 1;
+    for (heading, denials) in rounds.iter().filter(|(_, denials)| !denials.is_empty()) {
+        if has_several {
+            page.gap();
+            page.line(styled(BOLD, heading));
+        }
+        add_blocks(page, denials);
+    }
+}
+
+/// Adds denials in blocks.
+fn add_blocks(page: &mut Page, denials: &[&FoldedDenial<'_>]) {
+    let mut kinds: Vec<Vec<&FoldedDenial<'_>>> = Vec::new();
     for denial in denials {
-        match kinds.iter_mut().find(|kind| kind.first().is_some_and(|first| share_block(first, denial))) {
+        let is_kind =
+            |kind: &[&FoldedDenial<'_>]| kind.first().is_some_and(|first| share_block(first.view, denial.view));
+        match kinds.iter_mut().find(|kind| is_kind(kind)) {
             Some(kind) => kind.push(denial),
             None => kinds.push(vec![denial]),
         }
@@ -31,11 +60,11 @@ fn share_block(one: &DenialView, other: &DenialView) -> bool {
     facts(one) == facts(other) && found(one) == found(other) && one.cause == other.cause
 }
 
-fn add_block(page: &mut Page, kind: &[&DenialView]) {
-    let Some(first) = kind.first() else { return };
+fn add_block(page: &mut Page, kind: &[&FoldedDenial<'_>]) {
+    let Some(first) = kind.first().map(|first| first.view) else { return };
     let style = if first.action.as_deref() == Some("log") && first.source == "audit" { WARN } else { BAD };
     let title = match kind {
-        [only] => only.call.clone().unwrap_or_else(|| "SIGSYS".to_owned()),
+        [only] => only.view.call.clone().unwrap_or_else(|| "SIGSYS".to_owned()),
         several => format!("{} calls", several.len()),
     };
     let count = kind.iter().map(|denial| denial.count).fold(0, u64::saturating_add);
@@ -43,15 +72,19 @@ fn add_block(page: &mut Page, kind: &[&DenialView]) {
 
     match kind {
         [only] => {
-            if let Some(which) = describe_number(only) {
-                page.field("what", &format!("{which}{}", in_groups(only)));
+            let which = describe_number(only.view).map(|which| format!("{which}{}", in_groups(only.view)));
+            let ways = describe_other_ways(only);
+            if let Some(which) = which {
+                page.field("what", &format!("{which}{ways}"));
             }
         }
         several => {
             for (index, denial) in several.iter().take(LISTED).enumerate() {
-                let call = denial.call.as_deref().unwrap_or("SIGSYS");
-                let which = describe_number(denial).map_or_else(String::new, |which| format!(", {which}"));
-                let text = format!("{call}{which}, {}{}", count_times(denial.count), in_groups(denial));
+                let DenialView { call, count, .. } = denial.view;
+                let call = call.as_deref().unwrap_or("SIGSYS");
+                let which = describe_number(denial.view).map_or_else(String::new, |which| format!(", {which}"));
+                let (groups, ways) = (in_groups(denial.view), describe_other_ways(denial));
+                let text = format!("{call}{which}, {}{groups}{ways}", count_times(*count));
                 page.field(if index == 0 { "what" } else { "" }, &text);
             }
             if several.len() > LISTED {
@@ -77,6 +110,13 @@ fn in_groups(denial: &DenialView) -> String {
     if denial.groups.is_empty() { String::new() } else { format!(", in {}", denial.groups.join(" ")) }
 }
 
+/// Says in which other ways the call was seen.
+fn describe_other_ways(denial: &FoldedDenial<'_>) -> String {
+    let ways = denial.other_ways();
+    let ways = join(ways.iter().map(|(way, count)| format!("{way} ({})", count_times(*count))));
+    if ways.is_empty() { ways } else { format!("; also seen {ways}") }
+}
+
 fn add_process(page: &mut Page, denial: &DenialView) {
     let program = denial.exe.as_deref().unwrap_or("unknown executable");
     // A log can report a death without the pid.
@@ -95,12 +135,14 @@ fn add_process(page: &mut Page, denial: &DenialView) {
 }
 
 /// Adds the latest time of a block, and the first.
-fn add_times(page: &mut Page, kind: &[&DenialView]) {
+fn add_times(page: &mut Page, kind: &[&FoldedDenial<'_>]) {
     // Denials are sorted newest first.
-    let Some((newest, last)) = kind.first().and_then(|denial| Some((denial, denial.times.last.as_ref()?))) else {
+    let newest = kind.first().map(|denial| denial.newest);
+    let Some((newest, last)) = newest.and_then(|denial| Some((denial, denial.times.last.as_ref()?))) else {
         return;
     };
-    let oldest = kind.iter().min_by_key(|denial| denial.times.first_millis);
+    let all = kind.iter().flat_map(|denial| &denial.all);
+    let oldest = all.min_by_key(|denial| denial.times.first_millis);
     let ago = newest.times.ago.as_ref().map_or_else(String::new, |ago| format!(", {ago}"));
     let since = oldest.and_then(|denial| denial.times.first.as_ref()).filter(|first| *first != last);
     let since = since.map_or_else(String::new, |first| format!(", first {first}"));

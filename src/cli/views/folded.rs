@@ -1,4 +1,4 @@
-//! Folds denials for the default page: a call that was seen in several ways is one, and calls with one cause are a group.
+//! Folds denials: a call that was seen in several ways is one, and on the default page calls with one cause are a group.
 
 use super::answer::{CauseView, DenialView, DirectiveView};
 use crate::audit::text::join;
@@ -8,7 +8,7 @@ use crate::policy::SourceLine;
 const NAMED: usize = 3;
 
 /// All sightings of one call with one cause.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct FoldedDenial<'a> {
     /// The newest sighting of the surest kind: a record before what a tap saw, and what a rehearsal saw last.
     pub(super) view: &'a DenialView,
@@ -16,6 +16,30 @@ pub(super) struct FoldedDenial<'a> {
     pub(super) newest: &'a DenialView,
     /// The number of sightings of the surest kind.
     pub(super) count: u64,
+    /// All of them.
+    pub(super) all: Vec<&'a DenialView>,
+    /// When it happened, compared with the changes of the settings.
+    pub(super) round: Round,
+}
+
+/// How far denials of one call are folded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Folding {
+    /// All with the same cause.
+    ByCall,
+    /// Only those that were seen in different ways, of one program.
+    ByProgram,
+}
+
+/// When a denial happened, compared with the latest change of the settings that settled others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Round {
+    /// After it.
+    New,
+    /// Nothing settled them, and when they happened compared with the change is unknown, or it was before.
+    Open,
+    /// A change settled them.
+    Settled,
 }
 
 /// Denials with the same cause, newest first.
@@ -41,6 +65,38 @@ impl FoldedDenial<'_> {
     /// Whether the settings changed since, so that nothing is left to do.
     pub(super) fn is_settled(&self) -> bool {
         self.view.cause.is_settled()
+    }
+
+    /// Returns the other ways in which the call was seen, and how often in each.
+    pub(super) fn other_ways(&self) -> Vec<(&'static str, u64)> {
+        let mut ways: Vec<(&'static str, u64)> = Vec::new();
+        for other in self.all.iter().filter(|other| other.source != self.view.source) {
+            let way = match other.source {
+                "audit" => "by a record",
+                "tap" => "by a tap",
+                "strace" => "by strace",
+                "rehearsal" => "in a rehearsal",
+                _ => "in a log",
+            };
+            match ways.iter_mut().find(|(known, _)| *known == way) {
+                Some((_, count)) => *count = count.saturating_add(other.count),
+                None => ways.push((way, other.count)),
+            }
+        }
+        ways
+    }
+}
+
+/// Finds the round of each denial.
+fn find_rounds(denials: &mut [FoldedDenial<'_>]) {
+    let settled = denials.iter().filter(|denial| denial.is_settled());
+    let changed = settled.filter_map(|denial| denial.view.cause.changed).max();
+    for denial in denials {
+        denial.round = match (denial.is_settled(), denial.newest.times.last_millis, changed) {
+            (true, _, _) => Round::Settled,
+            (false, Some(last), Some(changed)) if last > changed => Round::New,
+            _ => Round::Open,
+        };
     }
 }
 
@@ -108,16 +164,26 @@ pub(super) fn join_some(words: &[impl AsRef<str>]) -> String {
 }
 
 /// Folds denials, which are newest first, and keeps their order.
-pub(super) fn fold(denials: &[DenialView]) -> Vec<FoldedDenial<'_>> {
+pub(super) fn fold(denials: &[DenialView], how: Folding) -> Vec<FoldedDenial<'_>> {
     let mut folded: Vec<FoldedDenial<'_>> = Vec::new();
     for denial in denials {
-        match folded.iter_mut().find(|one| is_same_call(one.view, denial)) {
-            Some(one) if one.view.source == denial.source => one.count = one.count.saturating_add(denial.count),
-            Some(one) if rank(denial) < rank(one.view) => (one.view, one.count) = (denial, denial.count),
-            Some(_) => {}
-            None => folded.push(FoldedDenial { view: denial, newest: denial, count: denial.count }),
+        let is_same = |one: &FoldedDenial<'_>| match how {
+            Folding::ByCall => is_same_call(one.view, denial),
+            Folding::ByProgram => one.all.iter().all(|other| is_other_way(other, denial)),
+        };
+        let Some(one) = folded.iter_mut().find(|one| is_same(one)) else {
+            let (view, all) = (denial, vec![denial]);
+            folded.push(FoldedDenial { view, newest: denial, count: denial.count, all, round: Round::Open });
+            continue;
+        };
+        if one.view.source == denial.source {
+            one.count = one.count.saturating_add(denial.count);
+        } else if rank(denial) < rank(one.view) {
+            (one.view, one.count) = (denial, denial.count);
         }
+        one.all.push(denial);
     }
+    find_rounds(&mut folded);
     folded
 }
 
@@ -142,6 +208,18 @@ fn is_same_call(one: &DenialView, other: &DenialView) -> bool {
         && one.cause.directives == other.cause.directives
         && (one.source != other.source || one.brief == other.brief)
         && (one.call.is_some() || one.exe == other.exe)
+}
+
+/// Whether two denials are of one call of one program, by one line, and were seen in different ways. A rehearsal or a
+/// tap may not know the program.
+fn is_other_way(one: &DenialView, other: &DenialView) -> bool {
+    let facts = |denial: &DenialView| (denial.call.clone(), denial.arch.clone(), denial.event, denial.before_exec);
+    let is_same_program = one.exe.is_none() || other.exe.is_none() || one.exe == other.exe;
+    one.call.is_some()
+        && one.source != other.source
+        && facts(one) == facts(other)
+        && is_same_program
+        && have_same_line(&one.cause, &other.cause)
 }
 
 /// Whether two directives are the same part of a line.

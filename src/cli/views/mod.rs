@@ -22,3 +22,4 @@ pub mod system_configuration;
 pub(crate) mod tap_progress;
 pub(crate) mod tapped;
 pub(crate) mod unit_effects;
+pub(crate) mod unproven;

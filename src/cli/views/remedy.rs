@@ -1,18 +1,17 @@
 //! Remedies as data.
 
-use crate::audit::Action;
 use crate::audit::Note;
 use crate::audit::text::{escape, join, shown_path};
 use crate::cli::terminal::words::count_calls;
 use crate::diagnosis::{DenialCause, Diagnosis, Finding, Remedy, RemedyKind, Reservation, Situation};
-use crate::incidents::{Incident, SightingSource, describe_outcome};
+use crate::incidents::Incident;
 use crate::policy::CauseReason;
 use crate::syscalls::Groups;
 use crate::systemd::exposure_score;
 use crate::systemd::manager::UnitProperties;
 use crate::units::Unit;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// A proven drop-in.
 #[derive(Debug, Serialize)]
@@ -49,7 +48,7 @@ pub struct RemedyView {
     /// The reservation, in a sentence.
     #[serde(skip)]
     pub reserved: Option<&'static str>,
-    /// The words that the present drop-in does not allow yet, if it allows any.
+    /// What is new in the drop-in, if there is one already: the words of its lines that allow calls, and other lines.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub added: Vec<String>,
     /// Effects of the remedy that its lines do not show.
@@ -96,77 +95,9 @@ pub struct SensitiveView {
     pub group: String,
 }
 
-/// Remedies that could not be proven.
-#[derive(Debug, Serialize)]
-pub struct Unproven {
-    /// Lines that would allow the calls, least privilege first; those of each program follow one another.
-    pub lines: Vec<String>,
-    /// The same lines by program and cause.
-    pub programs: Vec<UnprovenLines>,
-    /// Why they are not proven, and how to prove them.
-    pub why: String,
-}
-
-/// Lines for one program that a filter acted on in one way.
-#[derive(Debug, Serialize)]
-pub struct UnprovenLines {
-    /// The executable, escaped; the thread's name if the kernel gave none.
-    pub program: String,
-    /// What happened to its processes, in words.
-    pub outcome: String,
-    /// Lines that would allow the calls; any one of them is enough.
-    pub lines: Vec<String>,
-}
-
 impl RemedyView {
     pub(crate) fn new(remedy: &Remedy, default: bool, groups: &Groups) -> Self {
-        let (kind, title) = match &remedy.kind {
-            RemedyKind::Calls if remedy.reservation == Some(Reservation::HasFallback) => {
-                ("calls", "Allow what was denied, and the calls that have a fallback as well.".to_owned())
-            }
-            RemedyKind::Calls if remedy.added.is_empty() => {
-                ("calls", "Allow what was denied, and nothing else.".to_owned())
-            }
-            RemedyKind::Calls => ("calls", "Add what was denied to the present drop-in, and nothing else.".to_owned()),
-            RemedyKind::Relatives => (
-                "equivalents",
-                format!(
-                    "Allow what was denied, and the calls that give no further power: {} more.",
-                    count_calls(remedy.opens.len())
-                ),
-            ),
-            RemedyKind::Evidence => (
-                "evidence",
-                format!(
-                    "Allow what was denied, and what this program shows that it needs: {} more.",
-                    count_calls(remedy.opens.len())
-                ),
-            ),
-            RemedyKind::Groups(groups) => {
-                let names = join(groups.iter().map(ToString::to_string));
-                ("groups", format!("Allow {names}: {} more.", count_calls(remedy.opens.len())))
-            }
-            RemedyKind::RelaxDirectives => ("relax", "Relax the setting that denied it.".to_owned()),
-            RemedyKind::FailAllWithError => (
-                "fail-all-with-error",
-                "Keep denying it, but let every call that the filter denies fail with ENOSYS instead of a kill, for \
-                a program that works without it."
-                    .to_owned(),
-            ),
-            RemedyKind::DenyList => (
-                "deny-list",
-                "Turn the allow-list into a deny-list of all other calls. It opens every call that libseccomp does not \
-                 know, also those of later kernels."
-                    .to_owned(),
-            ),
-            RemedyKind::FailWithError => (
-                "fail-with-error",
-                format!(
-                    "Keep denying {}, but with an error instead of death, for a program that works without it.",
-                    join(remedy.failing.iter().map(ToString::to_string))
-                ),
-            ),
-        };
+        let (kind, title) = (kind_word(&remedy.kind), describe_kind(remedy));
         let helped = |name: &str| {
             let help = groups.help(name).filter(|help| !help.is_empty())?;
             Some(GroupHelp { group: name.to_owned(), help: escape(help.as_bytes()) })
@@ -198,6 +129,64 @@ impl RemedyView {
             cautions: io_uring_caution(remedy).into_iter().collect(),
             exposure: None,
         }
+    }
+}
+
+/// Returns the word in JSON.
+fn kind_word(kind: &RemedyKind) -> &'static str {
+    match kind {
+        RemedyKind::Calls => "calls",
+        RemedyKind::Relatives => "equivalents",
+        RemedyKind::Evidence => "evidence",
+        RemedyKind::Groups(_) => "groups",
+        RemedyKind::RelaxDirectives => "relax",
+        RemedyKind::FailWithError => "fail-with-error",
+        RemedyKind::FailAllWithError => "fail-all-with-error",
+        RemedyKind::DenyList => "deny-list",
+    }
+}
+
+/// Returns the effect of a remedy, in a sentence. A drop-in that is there already stays, with all that it allows.
+fn describe_kind(remedy: &Remedy) -> String {
+    let more = || format!("{} more", count_calls(remedy.opens.len()));
+    let is_first = remedy.added.is_empty();
+    let allow = |what: &str| {
+        if is_first { format!("Allow {what}") } else { format!("Add {what} to the present drop-in") }
+    };
+    match &remedy.kind {
+        RemedyKind::Calls if remedy.reservation == Some(Reservation::HasFallback) => {
+            format!("{}.", allow("what was denied, and the calls that have a fallback as well"))
+        }
+        RemedyKind::Calls if remedy.opens.is_empty() && is_first => "Allow what was denied, and nothing else.".to_owned(),
+        RemedyKind::Calls if remedy.opens.is_empty() => {
+            "Add what was denied to the present drop-in, and nothing else.".to_owned()
+        }
+        RemedyKind::Calls => {
+            format!("{}, and relax the setting that also denied it: {}.", allow("what was denied"), more())
+        }
+        RemedyKind::Relatives => {
+            format!("{}: {}.", allow("what was denied, and the calls that give no further power"), more())
+        }
+        RemedyKind::Evidence => {
+            format!("{}: {}.", allow("what was denied, and what this program shows that it needs"), more())
+        }
+        RemedyKind::Groups(groups) => format!("{}: {}.", allow(&join(groups.iter().map(ToString::to_string))), more()),
+        RemedyKind::RelaxDirectives if is_first => "Relax the setting that denied it.".to_owned(),
+        RemedyKind::RelaxDirectives => "Relax the setting that denied it, and keep the present drop-in.".to_owned(),
+        RemedyKind::FailAllWithError => {
+            "Keep denying it, but let every call that the filter denies fail with ENOSYS instead of a kill, for a program \
+             that works without it."
+                .to_owned()
+        }
+        RemedyKind::DenyList => {
+            "Turn the allow-list into a deny-list of all other calls. It opens every call that libseccomp does not know, \
+             also those of later kernels."
+                .to_owned()
+        }
+        RemedyKind::FailWithError => format!(
+            "Keep denying {}, but with an error instead of death, for a program that works without it.",
+            join(remedy.failing.iter().map(ToString::to_string))
+        ),
     }
 }
 
@@ -337,54 +326,6 @@ fn managers_line(diagnosis: &Diagnosis) -> Option<String> {
     let findings = diagnosis.findings.iter().filter(is_unsolvable);
     let denied = findings.filter(|finding| matches!(finding.cause, DenialCause::Unit { .. }));
     denied.map(line).collect::<Option<Vec<_>>>()?.into_iter().next()
-}
-
-/// Lists lines that may help if harden-why could not read the settings. They are conditional, and never a drop-in. Calls
-/// of different programs, or with different outcomes, never share a line: they may be of different units.
-pub(crate) fn unproven(findings: &[Finding], unit: Option<&Unit>, groups: &Groups) -> Option<Unproven> {
-    let mut programs: BTreeMap<(String, String), BTreeSet<&str>> = BTreeMap::new();
-    for finding in findings.iter().filter(|finding| finding.cause == DenialCause::SettingsUnread) {
-        let incident = &finding.incident;
-        // strace shows errors that no filter gave, too.
-        let is_traced = matches!(incident.key.source, SightingSource::Strace { .. });
-        let denial = incident.denial().filter(|denial| denial.action != Action::Log && !is_traced);
-        let Some(denial) = denial else { continue };
-        let Some(name) = denial.call.name().filter(|name| groups.is_known(name)) else { continue };
-        let program = if incident.key.exe.is_empty() { &incident.sample.comm } else { &incident.key.exe };
-        let outcome = describe_outcome(incident).into_owned();
-        programs.entry((escape(program), outcome)).or_default().insert(name);
-    }
-    let programs: Vec<UnprovenLines> = programs
-        .into_iter()
-        .map(|((program, outcome), names)| UnprovenLines { program, outcome, lines: allowing_lines(&names, groups) })
-        .collect();
-    let lines: Vec<String> = programs.iter().flat_map(|program| program.lines.clone()).collect();
-    if lines.is_empty() {
-        return None;
-    }
-    let how = if unit.is_some() {
-        "--root DIR, or / for this machine"
-    } else {
-        "--root DIR, and --assume-unit UNIT if you know the unit"
-    };
-    let which = if programs.len() > 1 { "one of the lines of its program" } else { "one of these lines" };
-    let why = format!(
-        "The unit's settings were not read, so nothing is proven. If it has a SystemCallFilter= that denied this, \
-        {which} allows it. In a unit without one they would forbid everything else: check them with {how}."
-    );
-    Some(Unproven { lines, programs, why })
-}
-
-/// Returns the line that allows calls, and the line that allows the smallest group with all of them.
-fn allowing_lines(names: &BTreeSet<&str>, groups: &Groups) -> Vec<String> {
-    let all: Vec<&str> = names.iter().copied().collect();
-    let holds_all =
-        |group: &&str| groups.calls(group).is_some_and(|calls| names.iter().all(|name| calls.contains(*name)));
-    let wider = names.first().and_then(|first| groups.containing(first).into_iter().find(holds_all));
-    [Some(format!("SystemCallFilter={}", all.join(" "))), wider.map(|group| format!("SystemCallFilter={group}"))]
-        .into_iter()
-        .flatten()
-        .collect()
 }
 
 /// Adds to each remedy its effect on the exposure score, if systemd-analyze can compute it from the loaded files.
