@@ -107,7 +107,7 @@ struct FakeState {
     started_with: Option<ReadFiles>,
     invocation: u8,
     logs_refusals: bool,
-    has_timer: bool,
+    timers: BTreeSet<String>,
     calls: Vec<&'static str>,
     /// The jobs so far, each with the files in force.
     jobs: Vec<(UnitJob, ReadFiles)>,
@@ -143,7 +143,7 @@ impl FakeMachine {
             started_with: None,
             invocation: 0,
             logs_refusals: false,
-            has_timer: false,
+            timers: BTreeSet::new(),
             calls: Vec::new(),
             jobs: Vec::new(),
             fault: None,
@@ -333,7 +333,7 @@ impl FakeMachine {
             active_state: state.active_state,
             started_with: state.started_with.clone(),
             logs_refusals: state.logs_refusals,
-            has_timer: state.has_timer,
+            has_timer: !state.timers.is_empty(),
         }
     }
 }
@@ -630,16 +630,15 @@ impl ServiceManager for FakeManager {
         self.call("keep_loaded", |_| Ok(())).await
     }
 
-    async fn start_timer(&self, _: &str, _: &str, _: Duration, _: &[String]) -> Result<(), SystemdError> {
+    async fn start_timer(&self, name: &str, _: &str, _: Duration, _: &[String]) -> Result<(), SystemdError> {
         self.call("start_timer", |state| {
-            state.has_timer = true;
-            Ok(())
+            if state.timers.insert(name.to_owned()) { Ok(()) } else { Err(SystemdError::UnitExists(name.to_owned())) }
         })
         .await
     }
 
-    async fn stop_timer(&self, _: &str) -> Result<bool, SystemdError> {
-        self.call("stop_timer", |state| Ok(std::mem::take(&mut state.has_timer))).await
+    async fn stop_timer(&self, name: &str) -> Result<bool, SystemdError> {
+        self.call("stop_timer", |state| Ok(state.timers.remove(name))).await
     }
 }
 

@@ -221,7 +221,7 @@ impl Machine {
     }
 
     fn has_timer(&self) -> bool {
-        let listed = self.systemctl(&["list-units", "--all", "--no-legend", "harden-why-log-refusals.*"]);
+        let listed = self.systemctl(&["list-units", "--all", "--no-legend", "harden-why-log-refusals*"]);
         !listed.stdout.is_empty()
     }
 }
@@ -388,7 +388,7 @@ fn killed_at_any_point(user: bool) {
         // At the latest by its timer, which ends what is left.
         let begun = machine.systemctl(&["start", "harden-why-log-refusals.service"]);
         assert!(begun.status.success() || !machine.has_timer(), "{begun:?}");
-        machine.systemctl(&["stop", "harden-why-log-refusals.timer"]);
+        machine.systemctl(&["stop", "harden-why-log-refusals.timer", "harden-why-log-refusals-extended.timer"]);
     }
     println!("of {TRIES} killed, {mended} were mended, {whole} were whole");
     assert!(mended > 0, "none was hit");

@@ -3,7 +3,7 @@
 use super::log_switch::{LogSwitch, manager_text};
 use super::marker::RefusalLogMarker;
 use super::state::{find_other_cause, find_other_line, user_config_dir};
-use super::timer::TIMER;
+use super::timer::stop_timer;
 use super::units::reason_to_spare;
 use crate::host::unit_settings::surroundings;
 use crate::incidents::local_time::LocalTime;
@@ -92,7 +92,7 @@ pub(crate) async fn switch_off<M: ServiceManagers>(
     };
     let off = RefusalLogMarker { since, until, manager_started, owner, on: false };
     switch.set(&off, manager, clock, interruption).await?;
-    manager.stop_timer(TIMER).await?;
+    stop_timer(manager).await?;
     switch.clear()?;
     let config = user_config_dir(switch.manager, Some(manager)).await;
     let other_line = find_other_line(machine, switch, config.as_deref());

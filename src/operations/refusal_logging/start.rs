@@ -4,7 +4,7 @@ use super::end::{ensure_idle, switch_off};
 use super::log_switch::{FILE, LogSwitch, manager_text};
 use super::marker::RefusalLogMarker;
 use super::state::{find_other_cause, find_other_line, is_same_manager, user_config_dir};
-use super::timer::{TIMER, end_command, restart_timer};
+use super::timer::{end_command, restart_timer, stop_timer};
 use super::units::{LoggedUnit, UnitSelection, decide_restarts, restart_units, select_units};
 use crate::audit::text::{escape, shown_path};
 use crate::host::blind_spots;
@@ -172,7 +172,7 @@ impl<M: ServiceManagers> LoggingPlan<M> {
         let is_unread = before.is_none() && why.downcast_ref::<DropInError>().is_some();
         let undone = if is_unread {
             // The manager has not read any file.
-            async { Ok(connection.stop_timer(TIMER).await.map(drop)?) }.await.and_then(|()| Ok(switch.clear()?))
+            async { Ok(stop_timer(connection).await?) }.await.and_then(|()| Ok(switch.clear()?))
         } else {
             switch_off(machine, switch, connection, Some(marker), clock, Some(interruption)).await
         };
@@ -417,6 +417,38 @@ mod tests {
         assert!(is_on(&fake.snapshot()));
     }
 
+    /// Without a timer nothing would turn logging off until somebody runs harden-why again.
+    #[test]
+    fn extension_killed_at_any_step_leaves_a_timer() {
+        let mut steps = 0;
+        for (manager, fault) in
+            [Manager::System, user()].into_iter().flat_map(|one| Fault::KILLS.map(|kill| (one, kill)))
+        {
+            for number in 0.. {
+                let fake = machine(manager);
+                start(&fake, &mut plan(&fake, HOUR)).unwrap().unwrap();
+                let mut extension = plan(&fake, HOUR * 2);
+                fake.renew_signals();
+                fake.fail_at(number, fault);
+                let result = start(&fake, &mut extension);
+                if !fake.has_failed() {
+                    break;
+                }
+                steps += 1;
+                let step = format!("{fault:?} at {} ({number}): {result:?}", fake.failed_call());
+                assert!(is_on(&fake.snapshot()), "{step}");
+                fake.end_process();
+                fake.renew_signals();
+                let mut again = plan(&fake, HOUR * 3);
+                start(&fake, &mut again).unwrap().unwrap();
+                assert!(is_on(&fake.snapshot()), "{step}");
+                assert!(matches!(off(&fake).unwrap().unwrap(), TurnedOff::Ended { .. }), "{step}");
+                assert!(!fake.snapshot().has_timer, "{step}");
+            }
+        }
+        assert!(steps >= 6, "{steps}");
+    }
+
     #[test]
     fn logging_by_another_configuration_is_left_alone() {
         let fake = machine(Manager::System);
@@ -483,7 +515,7 @@ mod tests {
     fn signal_during_the_restarts_leaves_logging_on() {
         let fake = machine(Manager::System);
         let mut plan = plan(&fake, HOUR);
-        // stop_timer, start_timer and reload come first.
+        // start_timer, stop_timer and reload come first.
         fake.fail_at(3, Fault::Signal);
         start(&fake, &mut plan).unwrap().unwrap();
         assert_eq!(fake.failed_call(), "start_job");

@@ -8,13 +8,14 @@ use anyhow::Context as _;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The name of the timer and of its service.
-pub(crate) const TIMER: &str = "harden-why-log-refusals";
+/// The names of the timer and of its service. An extension uses the name that is free.
+const TIMERS: [&str; 2] = ["harden-why-log-refusals", "harden-why-log-refusals-extended"];
 
 /// How long to wait for the manager to unload a stopped timer.
 const UNLOAD_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Starts the timer, and replaces an existing one.
+/// Starts the timer, and replaces an existing one. The old one stops last, so that a process killed at any step leaves
+/// a timer that turns logging off.
 ///
 /// # Errors
 /// The manager refuses or does not answer.
@@ -25,15 +26,34 @@ pub(crate) async fn restart_timer(
 ) -> Result<(), SystemdError> {
     let deadline = Instant::now() + UNLOAD_PATIENCE;
     let description = "Stop the logging of refused calls (harden-why log-refusals)";
+    let [first, second] = TIMERS;
     loop {
-        manager.stop_timer(TIMER).await?;
-        match manager.start_timer(TIMER, description, duration, command).await {
-            Err(SystemdError::UnitExists(_)) if Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut existing = None;
+        for (new, old) in [(first, second), (second, first)] {
+            match manager.start_timer(new, description, duration, command).await {
+                Ok(()) => return manager.stop_timer(old).await.map(drop),
+                Err(error @ SystemdError::UnitExists(_)) => existing = Some(error),
+                Err(error) => return Err(error),
             }
-            started => return started,
         }
+        // A killed extension left both, or the manager has not unloaded a stopped one yet.
+        match existing.filter(|_| Instant::now() >= deadline) {
+            Some(error) => return Err(error),
+            None => manager.stop_timer(first).await?,
+        };
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Stops the timer under each of its names.
+///
+/// # Errors
+/// The manager refuses or does not answer.
+pub(crate) async fn stop_timer(manager: &impl ServiceManager) -> Result<(), SystemdError> {
+    for name in TIMERS {
+        manager.stop_timer(name).await?;
+    }
+    Ok(())
 }
 
 /// Returns the command that the timer runs.
