@@ -417,7 +417,7 @@ mod tests {
         assert!(is_on(&fake.snapshot()));
     }
 
-    /// Without a timer nothing would turn logging off until somebody runs harden-why again.
+    /// Without a timer, logging stays on until a user runs harden-why again.
     #[test]
     fn extension_killed_at_any_step_leaves_a_timer() {
         let mut steps = 0;
