@@ -17,6 +17,7 @@ use crate::units::{Manager, Placement, Unit, UnitName, cgroup};
 use anyhow::{Context as _, bail, ensure};
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -39,9 +40,8 @@ impl ChosenUnit {
             return find_unit_of_process(pid, &Procfs::live())?.narrow(&format!("process {pid}"), asked);
         }
         if word.contains('/') {
-            let path = std::path::absolute(word)?;
-            let found = find_unit_of_path(Path::new("/"), &path, &managers_to_ask(asked))?;
-            return found.narrow(&shown_path(&path), asked);
+            let found = find_unit_of_path(Path::new("/"), Path::new(word), &managers_to_ask(asked))?;
+            return found.narrow(&escape_excerpt(word), asked);
         }
         let name = parse_unit_name(word)?;
         if let Some(meant) = misspelt_suffix(word)
@@ -125,10 +125,16 @@ fn find_unit_of_process(pid: u32, procfs: &Procfs) -> anyhow::Result<ChosenUnit>
 }
 
 /// Finds the unit of a unit file, of a drop-in, or of an executable that one unit's commands run. `managers` are those
-/// of the executables.
+/// of the executables. Errors show the path as a person typed it.
 fn find_unit_of_path(root: &Path, path: &Path, managers: &[Manager]) -> anyhow::Result<ChosenUnit> {
-    let typed = root.join(path.strip_prefix("/").unwrap_or(path));
-    let real = fs::canonicalize(&typed).with_context(|| format!("cannot find {}", shown_path(path)))?;
+    let absolute = std::path::absolute(path)?;
+    let typed = root.join(absolute.strip_prefix("/").unwrap_or(&absolute));
+    let real = match fs::canonicalize(&typed) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            bail!(UnknownUnitError(format!("File {} not found.", shown_path(path))));
+        }
+        found => found.with_context(|| format!("cannot read {}", shown_path(path)))?,
+    };
     // A link in the place of a unit file is an alias: the name as typed is the better one.
     if let Some((name, dir)) = split_unit_path(&typed).or_else(|| split_unit_path(&real)) {
         let Some(managers) = find_managers_of_dir(root, dir) else {
@@ -248,7 +254,20 @@ mod tests {
             "several units run /usr/bin/shared: name one of one.service and two.service"
         );
         assert_eq!(find("/usr/bin/other").unwrap_err(), "Unit that runs /usr/bin/other not found.");
-        assert_eq!(find("/usr/bin/nosuch").unwrap_err(), "cannot find /usr/bin/nosuch");
+        assert_eq!(find("/usr/bin/nosuch").unwrap_err(), "File /usr/bin/nosuch not found.");
+    }
+
+    #[test]
+    fn error_shows_the_path_as_it_was_typed() {
+        let error = |word: &str| ChosenUnit::find(word, ManagerScope::All).unwrap_err();
+        for word in ["../nosuch/../nosuch", "./nosuch.service", "/nosuch"] {
+            assert_eq!(error(word).to_string(), format!("File {word} not found."));
+            assert!(error(word).is::<UnknownUnitError>());
+        }
+        assert_eq!(error("src/lib.rs").to_string(), "Unit that runs src/lib.rs not found.");
+        // The package's own unit is below no directory of units here.
+        let word = "systemd/harden-whyd.service";
+        assert!(error(word).to_string().starts_with("systemd/harden-whyd.service is below no directory of units"));
     }
 
     #[test]
