@@ -1,6 +1,6 @@
 //! Completions for the shells: what clap generates, and the names of units where a word can be one.
 
-use crate::cli::args::Cli;
+use crate::cli::args::{Cli, CompletedShell};
 use crate::cli::exit_status::ExitStatus;
 use clap::{Arg, Command, CommandFactory as _, ValueHint};
 use clap_complete::Shell;
@@ -10,9 +10,12 @@ use std::io::Write as _;
 /// How every shell lists the units that can have denials.
 const LIST: &str = "list-units --all --full --plain --no-legend --no-pager --type=service,socket,mount,swap,scope";
 
-/// How bash lists the units with denials, one a row with its name first. A row names its unit in columns alone
+/// How every shell lists the units with denials, one a row with its name first. A row names its unit in columns alone
 /// if there is room for them.
 const DENIED: &str = "COLUMNS=1000 harden-why --no-legend --quiet --no-pager --color=never";
+
+/// How every shell lists the numbers of a unit's remedies with their titles.
+const REMEDIES: &str = "harden-why --quiet --no-pager --color=never list-remedies";
 
 /// How every shell lists the units that are not loaded.
 const FILES: &str = "list-unit-files --full --no-legend --no-pager --type=service,socket,mount,swap";
@@ -23,14 +26,13 @@ const UNITS: ValueHint = ValueHint::Hostname;
 /// Prints the completions of harden-why for a shell.
 ///
 /// # Errors
-/// There are none for the shell, or stdout cannot be written.
-pub(crate) fn print(shell: Shell) -> anyhow::Result<ExitStatus> {
+/// Standard output cannot be written.
+pub(crate) fn print(shell: CompletedShell) -> anyhow::Result<ExitStatus> {
     let [bash, zsh, fish] = generate("harden-why", &Cli::command())?;
     let text = match shell {
-        Shell::Bash => bash,
-        Shell::Zsh => zsh,
-        Shell::Fish => fish,
-        other => anyhow::bail!("no completions for {other}: choose bash, zsh or fish"),
+        CompletedShell::Bash => bash,
+        CompletedShell::Zsh => zsh,
+        CompletedShell::Fish => fish,
     };
     let mut out = io::stdout();
     out.write_all(text.as_bytes())?;
@@ -55,7 +57,7 @@ pub fn generate(name: &'static str, program: &Command) -> io::Result<[String; 3]
         // is ever reached: https://github.com/clap-rs/clap/issues/6421
         bash = bash.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__"));
         bash += &filled(include_str!("completions/units.bash"), &program, "|");
-        zsh = of_verbs(&zsh).replace("_hosts", "_harden_why_units");
+        zsh = with_remedies(&of_verbs(&zsh)).replace("_hosts", "_harden_why_units");
         zsh = zsh.replace("\nif [", &filled(include_str!("completions/units.zsh"), &program, "|"));
         fish += &filled(include_str!("completions/units.fish"), &program, " ");
     }
@@ -68,6 +70,17 @@ fn of_verbs(zsh: &str) -> String {
     let lines: Vec<&str> = zsh.lines().filter(|line| !line.starts_with("'::units -- ")).collect();
     let text = lines.join("\n") + "\n";
     text.replace("$line[2]", "$line[1]").replace("\":: :_harden-why_commands\"", "\":: :_harden_why_verbs_and_units\"")
+}
+
+/// The zsh completion, with the remedies as values of `--remedy`. After `*::` and a first unit, zsh would complete units
+/// as the values of options.
+fn with_remedies(zsh: &str) -> String {
+    let zsh = zsh.replace("\n'*::", "\n'*:");
+    let complete = |line: &str| match line.strip_suffix(":N:' \\") {
+        Some(option) if option.starts_with("'--remedy=") => format!("{option}:N:_harden_why_remedies' \\\n"),
+        _ => format!("{line}\n"),
+    };
+    zsh.lines().map(complete).collect()
 }
 
 /// The program without the verbs that are not for people.
@@ -114,8 +127,9 @@ fn filled(script: &str, program: &Command, separator: &str) -> String {
         .filter(|option| option.get_long().is_some())
         .partition(|option| is_unit(option));
     let names = |options: &[&Arg]| {
-        let mut names: Vec<String> =
-            options.iter().filter_map(|option| option.get_long()).map(|long| format!("--{long}")).collect();
+        let long = options.iter().filter_map(|option| option.get_long()).map(|long| format!("--{long}"));
+        let short = options.iter().filter_map(|option| option.get_short()).map(|short| format!("-{short}"));
+        let mut names: Vec<String> = long.chain(short).collect();
         names.sort_unstable();
         names.dedup();
         names.join(separator)
@@ -123,6 +137,7 @@ fn filled(script: &str, program: &Command, separator: &str) -> String {
     let verbs: Vec<&str> = verbs().map(Command::get_name).chain(["help"]).collect();
     script
         .replace("@denied@", DENIED)
+        .replace("@remedies@", REMEDIES)
         .replace("@list@", LIST)
         .replace("@files@", FILES)
         .replace("@verbs@", &verbs.join(separator))

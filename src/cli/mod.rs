@@ -27,6 +27,7 @@ use verbs::{
     apply, check, demo, explain, follow, forget, log_refusals, overview, rehearse, restore, revert, status, syscall,
     tap, units,
 };
+use views::remedy_list::RemedyList;
 
 /// Parses this program's arguments and runs the invocation. Prints the error and exits if the arguments are invalid.
 #[must_use]
@@ -88,7 +89,11 @@ fn answer(cli: &Cli, restored: &Restored, color: ColorChoice) -> anyhow::Result<
             }
             print_reply(common, color, &overview)
         }
-        None => print_reply(common, color, &block_on(units::answer(cli, &local_time_now()))?),
+        None => print_reply(common, color, &block_on(units::answer(common, &cli.units, &local_time_now()))?),
+        Some(Command::ListRemedies { units }) => {
+            let report = block_on(units::answer(common, units, &local_time_now()))?;
+            print_reply(common, color, &RemedyList::new(&report.units))
+        }
         Some(Command::Explain(asked)) => print_reply(common, color, &explain::run(asked)?),
         Some(Command::Follow(asked)) => block_on(follow::follow(common, asked, color)),
         Some(Command::Forget(asked)) => print_reply(common, color, &block_on(forget::forget(common, asked))?),

@@ -6,6 +6,7 @@
 
 mod bad_unit_files;
 mod cli;
+mod completions;
 mod exit_status;
 mod follow;
 mod forget;

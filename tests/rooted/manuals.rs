@@ -1,18 +1,16 @@
 //! Manual pages and completions cover everything that the programs understand.
 
 #[path = "../../packaging/manuals/pages.rs"]
-mod pages;
+pub(crate) mod pages;
 
 use clap::{Arg, Command as Program};
 use std::collections::BTreeSet;
 use std::fs;
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Returns a generated file by its name.
-fn content(path: &str) -> String {
+pub(crate) fn content(path: &str) -> String {
     let files = pages::files().unwrap();
     files.into_iter().find(|file| file.path == path).unwrap_or_else(|| panic!("no {path}")).content
 }
@@ -22,12 +20,12 @@ fn plain(page: &str) -> String {
     page.replace("\\-", "-").replace("\\(aq", "'").replace("\\fB", "").replace("\\fI", "").replace("\\fR", "")
 }
 
-fn long_options(program: &Program) -> Vec<String> {
+pub(crate) fn long_options(program: &Program) -> Vec<String> {
     let shown = program.get_arguments().filter(|argument| !argument.is_hide_set());
     shown.filter_map(Arg::get_long).map(ToOwned::to_owned).collect()
 }
 
-fn verbs(program: &Program) -> impl Iterator<Item = &Program> {
+pub(crate) fn verbs(program: &Program) -> impl Iterator<Item = &Program> {
     program.get_subcommands().filter(|verb| !verb.is_hide_set())
 }
 
@@ -104,130 +102,6 @@ fn completions_offer_every_option_and_verb() {
             assert!(!completion.contains("victim"), "{path}");
         }
     }
-}
-
-/// What bash offers for the last of these words, with a unit of the system and one of a user. `None` without bash.
-fn offered(words: &[&str]) -> Option<Vec<String>> {
-    // Calls the registered function as bash calls it.
-    const ASKS: &str = r#"
-        # Of a shell that does complete alone.
-        compopt() { :; }
-        source "$1"
-        shift
-        registered=$(complete -p "$1")
-        function=${registered#*-F } function=${function%% *}
-        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
-        "$function" "$1" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
-        printf '%s\n' "${COMPREPLY[@]}"
-    "#;
-    const SYSTEMCTL: &str = r"#!/bin/sh
-        case $1 in
-            --system) echo 'web.service loaded active running A web server' ;;
-            --user) echo 'srv-a\x2db.mount loaded failed failed /srv/a-b' ;;
-        esac
-    ";
-    const HARDEN_WHY: &str = r"#!/bin/sh
-        case $* in
-            *--no-legend*--system)
-                echo 'zz-denied.service  failing  socket  1  9 s ago  -'
-                echo 'unit unknown       -        socket  1  9 s ago  -' ;;
-        esac
-    ";
-    let dir = tempfile::tempdir().unwrap();
-    let (script, systemctl) = (dir.path().join("completion"), dir.path().join("systemctl"));
-    fs::write(&script, content("bash/harden-why")).unwrap();
-    for (program, text) in [(&systemctl, SYSTEMCTL), (&dir.path().join("harden-why"), HARDEN_WHY)] {
-        fs::write(program, text).unwrap();
-        fs::set_permissions(program, Permissions::from_mode(0o755)).unwrap();
-    }
-    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
-    let mut bash = Command::new("bash");
-    bash.args(["--norc", "-c", ASKS, "bash"]).arg(&script).arg("harden-why").args(words).env("PATH", path);
-    let output = match bash.output() {
-        Ok(output) => output,
-        Err(error) => {
-            let required = std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_some_and(|value| value == "1");
-            assert!(!required, "required: bash: {error}");
-            println!("skipped: bash: {error}");
-            return None;
-        }
-    };
-    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-    let words = String::from_utf8(output.stdout).unwrap();
-    Some(words.lines().filter(|word| !word.is_empty()).map(ToOwned::to_owned).collect())
-}
-
-#[test]
-fn bash_completes_options_after_every_verb() {
-    let (_, program) = pages::programs().into_iter().next().unwrap();
-    for verb in verbs(&program) {
-        let Some(words) = offered(&[verb.get_name(), "--"]) else { return };
-        for option in long_options(verb) {
-            assert!(words.contains(&format!("--{option}")), "{}: --{option} is not in {words:?}", verb.get_name());
-        }
-        assert!(offered(&["help", ""]).unwrap().iter().any(|word| word == verb.get_name()));
-    }
-    for (words, value) in [
-        (["syscall", "--arch", "aar"], "aarch64"),
-        (["rehearse", "--keep", "ProtectC"], "ProtectClock"),
-        (["apply", "--color", "n"], "never"),
-    ] {
-        assert!(offered(&words).unwrap().iter().any(|word| word == value), "{words:?} without {value}");
-    }
-}
-
-#[test]
-fn bash_completes_units_with_denials_first_and_names_of_calls() {
-    let Some(units) = offered(&["apply", "--system", ""]) else { return };
-    assert_eq!(units, ["zz-denied.service", "web.service"]);
-    assert_eq!(offered(&["syscall", "openat"]).unwrap(), ["openat", "openat2"]);
-}
-
-#[test]
-fn bash_completes_units_where_a_word_can_be_one() {
-    let both = ["web.service", r"srv-a\\x2db.mount"];
-    for (words, units) in [
-        (&["apply", ""][..], &both[..]),
-        (&["apply", "we"], &both[..1]),
-        (&["apply", "--user", ""], &both[1..]),
-        (&["tap", "--system", "web.service", ""], &both[..1]),
-        (&["explain", "--unit", "s"], &both[1..]),
-        (&["explain", "--unit", "=", "w"], &both[..1]),
-        (&["web.service", "s"], &["status", "syscall", both[1]]),
-        (&["demo", "w"], &[]),
-        (&["tap", "--for", "w"], &["w"]),
-        (&["help", "w"], &[]),
-    ] {
-        let Some(mut words_offered) = offered(words) else { return };
-        words_offered.retain(|word| word != "zz-denied.service");
-        words_offered.sort_unstable_by_key(|word| units.iter().position(|unit| unit == word));
-        assert_eq!(words_offered, units, "{words:?}");
-    }
-    assert!(!offered(&[""]).unwrap().contains(&both[0].to_owned()), "the verbs come first");
-}
-
-#[test]
-fn installed_shells_can_read_their_completions() {
-    let dir = tempfile::tempdir().unwrap();
-    for file in pages::files().unwrap().iter().filter(|file| !file.path.starts_with("man/")) {
-        let (shell, name) = file.path.split_once('/').unwrap();
-        let path = dir.path().join(name);
-        fs::write(&path, &file.content).unwrap();
-        match Command::new(shell).arg("-n").arg(&path).output() {
-            Ok(read) => assert!(read.status.success() && read.stderr.is_empty(), "{}: {read:?}", file.path),
-            Err(error) => println!("skipped: {shell}: {error}"),
-        }
-    }
-}
-
-#[test]
-fn zsh_completes_the_first_word_as_verb_or_unit() {
-    let zsh = content("zsh/_harden-why");
-    // What clap generates expects a unit before the verb.
-    assert!(!zsh.contains("'::units --") && !zsh.contains("$line[2]") && !zsh.contains("_hosts"));
-    let used = zsh.matches("_harden_why_units'").count();
-    assert!(used > 5 && zsh.contains("_harden_why_units() {"), "{used}");
-    assert!(zsh.contains("\":: :_harden_why_verbs_and_units\"") && zsh.contains("_harden_why_verbs_and_units() {"));
 }
 
 /// Returns the calls of harden-why and its options alone that a page in Markdown has as code.

@@ -119,5 +119,7 @@ fn completions_are_those_of_the_packages() {
         let (status, text, _) = run(&["completions", shell]);
         assert!(status == 0 && text.contains(part) && !text.contains("@list@"), "{shell}");
     }
-    assert_eq!(run(&["completions", "elvish"]).0, 1);
+    // Only these are offered.
+    assert!(run(&["completions", "--help"]).1.contains("bash, zsh or fish"));
+    assert_eq!(run(&["completions", "elvish"]).0, 2);
 }

@@ -1,6 +1,7 @@
 //! The help of `harden-why`: verbs in groups, with an example each.
 
 use super::Cli;
+use super::common_options::COMMON;
 use crate::cli::terminal::page;
 use clap::{Arg, ArgAction, Command, CommandFactory as _};
 use std::fmt::Write as _;
@@ -61,18 +62,15 @@ const ANSWER: &str = "Show all denials, or why one of UNIT and the fix";
 impl Cli {
     /// Returns the definition of the program with its help in groups.
     pub(crate) fn program() -> Command {
-        let mut program = Self::command();
+        let program = Self::command();
         let groups = describe_groups(&program);
-        for (verb, example) in GROUPS.iter().flat_map(|(_, verbs)| *verbs).filter(|(verb, _)| !verb.is_empty()) {
-            program = program.mut_subcommand(verb, |verb| verb.after_help(describe_examples(example)));
-        }
         let help = Arg::new("help").short('h').long("help").action(ArgAction::Help).global(true);
         let help = help.help("Print help; -h prints less");
         let version = Arg::new("version").short('V').long("version").action(ArgAction::Version).help("Print version");
         let examples = GROUPS.iter().flat_map(|(_, verbs)| *verbs).map(|(_, example)| *example);
         let examples: Vec<&str> = examples.take(8).collect();
         let more = textwrap::fill(MORE, page::columns());
-        program
+        let mut program = program
             .mut_subcommands(|verb| verb.hide(true))
             .disable_help_flag(true)
             .disable_version_flag(true)
@@ -86,8 +84,54 @@ impl Cli {
                 "{}\n\nExit status: 0 answered or done, 1 failed, 2 usage, 3 no rights to see, 4 no such unit.\n\
                  With --exit-code, denials or a check that fails make 1.",
                 describe_examples(&examples.join("\n"))
-            ))
+            ));
+        let folded = fold_common_options(&program);
+        let common: Vec<Arg> = program.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
+        for (verb, example) in GROUPS.iter().flat_map(|(_, verbs)| *verbs).filter(|(verb, _)| !verb.is_empty()) {
+            program = program.mut_subcommand(verb, |verb| {
+                // Its own copies, since clap would give the verb copies that its help shows.
+                let hidden = common.iter().map(|arg| arg.clone().hide(true));
+                shorten_help(verb.args(hidden), &folded, example)
+            });
+        }
+        program
     }
+}
+
+/// Returns a verb with a help for one screen: its own options a line each, the common ones in one line.
+fn shorten_help(verb: Command, folded: &str, example: &str) -> Command {
+    let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+    let details = verb.get_long_about().map(ToString::to_string).unwrap_or_default();
+    let details = details.strip_prefix(&about).unwrap_or_default().trim().replace('\n', " ");
+    let details = if details.is_empty() { details } else { textwrap::fill(&details, page::columns()) + "\n\n" };
+    let arguments = if verb.get_arguments().all(Arg::is_hide_set) { "" } else { "\n\n{all-args}" };
+    verb.long_about(None::<&str>)
+        .help_template(format!("{{about}}\n\n{details}{{usage-heading}} {{usage}}{arguments}{{after-help}}"))
+        .after_help(format!("{folded}\n\n{}", describe_examples(example)))
+}
+
+/// Returns the common options in a line of the terminal, as many as it has room for.
+fn fold_common_options(program: &Command) -> String {
+    const END: &str = " (harden-why --help)";
+    /// That of clap's lines.
+    const WIDEST: usize = 100;
+    let name = |arg: &Arg| {
+        arg.get_short()
+            .map_or_else(|| format!("--{}", arg.get_id().as_str().replace('_', "-")), |short| format!("-{short}"))
+    };
+    let mut line = "Common options:".to_owned();
+    let mut names = program.get_arguments().filter(|arg| arg.get_help_heading() == Some(COMMON)).map(name).peekable();
+    while let Some(name) = names.next() {
+        let rest = if names.peek().is_some() { ", …" } else { "" };
+        if line.chars().count() + " ".len() + name.len() + rest.chars().count() + END.len()
+            > page::columns().min(WIDEST)
+        {
+            line += " …";
+            break;
+        }
+        line = format!("{line} {name}{}", if rest.is_empty() { "" } else { "," });
+    }
+    line + END
 }
 
 /// Returns a line for each verb, with its group in front of the first.
@@ -136,6 +180,23 @@ mod tests {
                 let parsed = Cli::program().try_get_matches_from(command.split(' '));
                 assert_eq!(parsed.unwrap().subcommand_name().unwrap_or_default(), *verb, "{example}");
             }
+        }
+    }
+
+    #[test]
+    fn help_of_every_verb_fits_a_terminal_of_24_lines() {
+        for (verb, _) in GROUPS.iter().flat_map(|(_, verbs)| *verbs).filter(|(verb, _)| !verb.is_empty()) {
+            let helps = [["help", verb], [verb, "--help"], [verb, "-h"]].map(|words| {
+                let words = ["harden-why"].into_iter().chain(words);
+                Cli::program().term_width(80).try_get_matches_from(words).unwrap_err().to_string()
+            });
+            let [text, others @ ..] = &helps;
+            assert!(others.iter().all(|other| other == text), "{helps:#?}");
+            assert!(text.trim_end().lines().count() <= 23, "{text}");
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+            let folded = "Common options: -v, --all-remedies, --json, -o, -q, … (harden-why --help)";
+            assert!(text.lines().any(|line| line == folded) && text.contains("\nExample"), "{text}");
+            assert!(!text.contains("--color"), "{text}");
         }
     }
 

@@ -2,11 +2,11 @@
 //!
 //! Options may precede or follow a verb, as with systemctl. An option that the verb lacks is an error, never ignored.
 
-use super::{Cli, Command, StateDir, duration};
+use super::usage_error::{advise, check_boot};
+use super::{Cli, Command, StateDir};
 use crate::audit::text::escape_excerpt;
-use crate::cli::lookup::similar_names::similar_verb;
 use clap::FromArgMatches as _;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use std::ffi::OsString;
 
 impl Cli {
@@ -21,9 +21,10 @@ impl Cli {
 
     fn parse_words(words: &[OsString]) -> Result<Self, clap::Error> {
         let mut program = Self::program();
-        let matches = program.try_get_matches_from_mut(words).map_err(|error| with_hint(error, words))?;
+        let matches = program.try_get_matches_from_mut(words).map_err(|error| advise(error, words))?;
         let mut cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut program))?;
         cli.common.resolve_output();
+        check_boot(words)?;
         if let Some(verb) = matches.subcommand_name() {
             cli.move_options_to_verb(verb).map_err(|why| program.error(ErrorKind::ArgumentConflict, why))?;
         }
@@ -104,6 +105,7 @@ impl Command {
             | Self::Status
             | Self::Restore
             | Self::Completions { .. }
+            | Self::ListRemedies { .. }
             | Self::DemoVictim { .. } => None,
         }
     }
@@ -117,44 +119,6 @@ impl Command {
             _ => None,
         }
     }
-}
-
-/// Replaces clap's advice about an unknown option by a hint that helps.
-fn with_hint(mut error: clap::Error, words: &[OsString]) -> clap::Error {
-    let behind = words.iter().position(|word| word == "--until-idle").and_then(|at| words.get(at + 1)?.to_str());
-    if error.kind() != ErrorKind::UnknownArgument {
-        return error;
-    }
-    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else { return error };
-    let word = words.get(1).and_then(|word| word.to_str()).filter(|word| !word.starts_with('-'));
-    let hint = if let Some(time) = behind.filter(|time| duration(time).is_ok()) {
-        Some(format!("a time is joined to it: '--until-idle={time}'"))
-    } else if let Some(habit) = hint_for_habit(unknown) {
-        Some(habit.to_owned())
-    } else {
-        let verb = word.filter(|word| Cli::program().find_subcommand(word).is_none()).and_then(similar_verb);
-        verb.map(|verb| format!("did you mean the command '{verb}'?"))
-    };
-    let is_escape = |tip: &ContextValue| matches!(tip, ContextValue::StyledStrs(tips) if tips.iter().any(|tip| tip.to_string().contains("'-- ")));
-    if let Some(hint) = hint {
-        error.remove(ContextKind::SuggestedArg);
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
-    } else if error.get(ContextKind::Suggested).is_some_and(is_escape) {
-        // No unit and no file that harden-why takes begins with a dash.
-        error.remove(ContextKind::Suggested);
-    }
-    error
-}
-
-/// Returns what to do in place of an option that journalctl or systemctl have.
-fn hint_for_habit(option: &str) -> Option<&'static str> {
-    Some(match option.split('=').next().unwrap_or_default() {
-        "-f" | "--follow" => "'harden-why follow' shows denials as they happen",
-        "-H" | "--host" => "run it there: ssh HOST harden-why …",
-        "-M" | "--machine" => "run it there: systemd-run --pipe -M MACHINE harden-why …",
-        "-a" => "'--all' or '--verbose' show more",
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
@@ -225,5 +189,42 @@ mod tests {
             assert!(said.contains("tip: a time is joined to it: '--until-idle=5s'"), "{said}");
         }
         assert!(!parse("rehearse p q").unwrap_err().contains("--until-idle="));
+    }
+
+    #[test]
+    fn error_about_a_wrong_value_has_one_line_with_what_to_write() {
+        for (words, expected) in [
+            ("-o xml", "invalid value 'xml' for '--output <FORM>': write short, verbose, json or json-pretty"),
+            ("--output= a", "'--output <FORM>' but none was supplied: write short, verbose, json or json-pretty"),
+            ("--color red", "invalid value 'red' for '--color <WHEN>': write auto, always or never"),
+            ("--json=yaml", "invalid value 'yaml' for '--json[=<LAYOUT>]': write pretty or short"),
+            ("completions elvish", "invalid value 'elvish' for '<SHELL>': write bash, zsh or fish"),
+            ("--bus here", "or an address like unix:path=/run/dbus/system_bus_socket"),
+            ("-n abc", "for example 20"),
+            ("-n -1", "for example 20"),
+            ("follow -n -1", "for example 20"),
+            ("apply a --remedy -1", "for example 2"),
+            ("tap a --for soon", "write it as 30, 90s, 30min"),
+            ("rehearse a --for -1h", "write it as 30, 90s, 30min"),
+            ("log-refusals a --for -1h", "write it as 30, 90s, 30min"),
+            ("rehearse a --until-idle=soon", "write it as 30, 90s, 30min"),
+            ("check a --with @mount", "for example SystemCallFilter=@network-io"),
+            ("check a --with =@mount", "for example SystemCallFilter=@network-io"),
+            ("--quiet=yes", "'--quiet' takes no value such as 'yes': write --quiet"),
+            ("--boot=abc", "'--boot' takes no value such as 'abc': alone it means this boot, and '--since TIME"),
+            ("-b 0", "'--boot' takes no value such as '0'"),
+            ("-b 2f2c1ef4cbd5408d92a0e4f70a8bd0e4", "'--boot' takes no value such as '2f2c"),
+        ] {
+            let said = parse(words).unwrap_err();
+            let lines: Vec<&str> = said.lines().filter(|line| !line.is_empty()).collect();
+            assert!(
+                matches!(lines[..], [first, "For more information, try '--help'."] if first.contains(expected)),
+                "{words}: {said}"
+            );
+        }
+        assert!(
+            parse("-b -1").unwrap_err().contains("tip: '--since TIME --until TIME' selects denials of an earlier boot")
+        );
+        assert!(parse("-b nginx").is_ok_and(|cli| cli.units.boot && cli.units.units == ["nginx"]));
     }
 }

@@ -60,6 +60,16 @@ pub(super) fn remedy_number(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "write the number that 'harden-why -v UNIT' gives the remedy, for example 2".to_owned())
 }
 
+/// Parses a line for a drop-in. The verb knows which settings there are.
+///
+/// # Errors
+/// The text is no setting.
+pub(super) fn setting_line(text: &str) -> Result<String, String> {
+    let has_key = text.split_once('=').is_some_and(|(key, _)| !key.trim().is_empty());
+    let line = has_key.then(|| text.to_owned());
+    line.ok_or_else(|| "write it as in a unit file, for example SystemCallFilter=@network-io".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

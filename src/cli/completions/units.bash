@@ -16,6 +16,10 @@ _harden_why_and_units() {
             @verbs@) verb=${verb:-$word} ;;
         esac
     done
+    if [[ $prev == --remedy ]]; then
+        _harden_why_remedies
+        return 0
+    fi
     case $prev in
         @options_of_units@) ;;
         @options_of_others@) return 0 ;;
@@ -47,6 +51,30 @@ _harden_why_and_units() {
         done
     } 2>/dev/null | awk '!seen[$1]++')
     return 0
+}
+
+# The numbers of the remedies of the first unit after the verb.
+_harden_why_remedies() {
+    local word before='' found='' unit='' number
+    for word in "${COMP_WORDS[@]:1}"; do
+        case $before in
+            @options_of_others@ | =) ;;
+            *)
+                if [[ ! $found ]]; then
+                    [[ $word == apply ]] && found=1
+                elif [[ $word && $word != [-=]* && ! $unit ]]; then
+                    unit=$word
+                fi
+                ;;
+        esac
+        before=$word
+    done
+    COMPREPLY=()
+    [[ $unit ]] || return 0
+    (( ${#managers[@]} == 1 )) || managers=()
+    while IFS=$'\t' read -r number _; do
+        [[ $number == "$cur"* ]] && COMPREPLY+=("$number")
+    done < <(@remedies@ "${managers[@]}" -- "$unit" 2>/dev/null)
 }
 
 if [[ ${BASH_VERSINFO[0]} -eq 4 && ${BASH_VERSINFO[1]} -ge 4 || ${BASH_VERSINFO[0]} -gt 4 ]]; then

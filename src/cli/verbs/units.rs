@@ -1,6 +1,6 @@
 //! `harden-why UNIT…`: the answer for units of this machine.
 
-use crate::cli::args::Cli;
+use crate::cli::args::{Common, Units};
 use crate::cli::exit_status::UnknownUnitError;
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::{IncidentScope, ManagerScope, OtherSource};
@@ -15,26 +15,26 @@ use crate::incidents::local_time::LocalTime;
 ///
 /// # Errors
 /// A name or a time cannot be parsed, or the incident source fails.
-pub(crate) async fn answer(cli: &Cli, local_time: &LocalTime) -> anyhow::Result<Report> {
-    let words = &cli.units.units;
+pub(crate) async fn answer(common: &Common, asked: &Units, local_time: &LocalTime) -> anyhow::Result<Report> {
+    let words = &asked.units;
     // A typing error needs no daemon to be found.
     let is_pattern = |word: &String| matches!(UnitPattern::parse(word), Ok(UnitPattern::Glob(_)));
-    let scope = parse_scope(&cli.units, local_time)?;
+    let scope = parse_scope(asked, local_time)?;
     let mut named = words.iter().filter(|word| !is_pattern(word));
     named.try_for_each(|word| ChosenUnit::find(word, scope.managers).map(drop))?;
-    let context = match Context::open(&cli.common, &cli.units.source, OtherSource::ExplainLog, local_time).await {
+    let context = match Context::open(common, &asked.source, OtherSource::ExplainLog, local_time).await {
         Ok(context) => context,
         Err(error) => return Err(find_mistyped_verb(words).unwrap_or(error)),
     };
     let list = async || context.list_denied_units(scope.managers).await;
     let chosen = ChosenUnit::find_all(words, scope.managers, "denials", list).await?;
     let mut units = Vec::new();
-    if cli.units.unknown {
-        units.push(answer_for_unknown_units(&context, scope, cli.units.lines).await?);
+    if asked.unknown {
+        units.push(answer_for_unknown_units(&context, scope, asked.lines).await?);
     }
     for ChosenUnit { name, managers } in &chosen {
         let scope = IncidentScope { managers: *managers, ..scope };
-        units.extend(answers_for_name(&context, name, scope, cli.units.lines).await?);
+        units.extend(answers_for_name(&context, name, scope, asked.lines).await?);
     }
     // Evicted incidents are older than the latest denial of a unit that has later ones.
     let latest = units.iter().map(|answer| answer.denials.iter().filter_map(|denial| denial.times.last_millis).max());

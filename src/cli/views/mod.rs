@@ -17,6 +17,7 @@ pub(crate) mod refusal_logging;
 pub(crate) mod rehearsal_progress;
 pub(crate) mod rehearsed;
 pub(crate) mod remedy;
+pub(crate) mod remedy_list;
 mod snippet;
 pub mod system_configuration;
 pub(crate) mod tap_progress;

@@ -1,0 +1,121 @@
+//! Errors about arguments: what is wrong in one line, and what to write.
+
+use super::Cli;
+use super::values::duration;
+use crate::audit::text::{escape_excerpt, join_or};
+use crate::cli::lookup::similar_names::similar_verb;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use std::ffi::OsString;
+
+/// The last line of an error.
+const MORE: &str = "For more information, try '--help'.";
+
+/// What to write for denials of an earlier boot.
+const OTHER_BOOTS: &str = "'--since TIME --until TIME' selects denials of an earlier boot";
+
+/// Replaces clap's advice about an error by advice that helps.
+pub(super) fn advise(error: clap::Error, words: &[OsString]) -> clap::Error {
+    match error.kind() {
+        ErrorKind::UnknownArgument => with_hint(error, words),
+        ErrorKind::InvalidValue => name_valid_values(&error).unwrap_or(error),
+        ErrorKind::TooManyValues => name_flag(&error).unwrap_or(error),
+        _ => error,
+    }
+}
+
+/// Checks that no boot follows `-b`, as it may in journalctl. A word that can be a unit is one.
+///
+/// # Errors
+/// A number or the ID of a boot follows.
+pub(super) fn check_boot(words: &[OsString]) -> Result<(), clap::Error> {
+    let is_boot = |word: &&str| {
+        let is_id = word.len() == 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_id || word.trim_start_matches('+').parse() == Ok(0)
+    };
+    let find = |pair: &[OsString]| match pair {
+        [option, word] if option == "-b" || option == "--boot" => word.to_str().filter(is_boot).map(ToOwned::to_owned),
+        _ => None,
+    };
+    words.windows(2).find_map(find).map_or(Ok(()), |boot| Err(takes_no_value("--boot", &boot)))
+}
+
+/// Returns an error of one line, and the line that every error ends with.
+fn two_lines(kind: ErrorKind, text: &str) -> clap::Error {
+    clap::Error::raw(kind, format!("{text}\n\n{MORE}\n"))
+}
+
+/// Returns an error that names the valid values, if there is a list of them.
+fn name_valid_values(error: &clap::Error) -> Option<clap::Error> {
+    let ContextValue::Strings(valid) = error.get(ContextKind::ValidValue)? else { return None };
+    let ContextValue::String(option) = error.get(ContextKind::InvalidArg)? else { return None };
+    let ContextValue::String(value) = error.get(ContextKind::InvalidValue)? else { return None };
+    if valid.is_empty() {
+        return None;
+    }
+    let what = match value.as_str() {
+        "" => format!("a value is required for '{option}' but none was supplied"),
+        value => format!("invalid value '{}' for '{option}'", escape_excerpt(value)),
+    };
+    let valid: Vec<&str> = valid.iter().map(String::as_str).collect();
+    Some(two_lines(error.kind(), &format!("{what}: write {}", join_or(&valid))))
+}
+
+/// Returns the error about a value of an option that takes none.
+fn name_flag(error: &clap::Error) -> Option<clap::Error> {
+    let ContextValue::String(option) = error.get(ContextKind::InvalidArg)? else { return None };
+    let ContextValue::String(value) = error.get(ContextKind::InvalidValue)? else { return None };
+    Some(takes_no_value(option, value))
+}
+
+fn takes_no_value(option: &str, value: &str) -> clap::Error {
+    let advice = match option {
+        "--boot" => format!("alone it means this boot, and {OTHER_BOOTS}"),
+        option => format!("write {option}"),
+    };
+    let text = format!("'{option}' takes no value such as '{}': {advice}", escape_excerpt(value));
+    two_lines(ErrorKind::TooManyValues, &text)
+}
+
+/// Replaces clap's advice about an unknown option by a hint that helps.
+fn with_hint(mut error: clap::Error, words: &[OsString]) -> clap::Error {
+    let behind = words.iter().position(|word| word == "--until-idle").and_then(|at| words.get(at + 1)?.to_str());
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else { return error };
+    let word = words.get(1).and_then(|word| word.to_str()).filter(|word| !word.starts_with('-'));
+    let hint = if let Some(time) = behind.filter(|time| duration(time).is_ok()) {
+        Some(format!("a time is joined to it: '--until-idle={time}'"))
+    } else if is_earlier_boot(unknown, words) {
+        Some(OTHER_BOOTS.to_owned())
+    } else if let Some(habit) = hint_for_habit(unknown) {
+        Some(habit.to_owned())
+    } else {
+        let verb = word.filter(|word| Cli::program().find_subcommand(word).is_none()).and_then(similar_verb);
+        verb.map(|verb| format!("did you mean the command '{verb}'?"))
+    };
+    let is_escape = |tip: &ContextValue| matches!(tip, ContextValue::StyledStrs(tips) if tips.iter().any(|tip| tip.to_string().contains("'-- ")));
+    if let Some(hint) = hint {
+        error.remove(ContextKind::SuggestedArg);
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+    } else if error.get(ContextKind::Suggested).is_some_and(is_escape) {
+        // No unit and no file that harden-why takes begins with a dash.
+        error.remove(ContextKind::Suggested);
+    }
+    error
+}
+
+/// Returns whether a number follows `-b`, as in `journalctl -b -1`.
+fn is_earlier_boot(unknown: &str, words: &[OsString]) -> bool {
+    let is_number = unknown.strip_prefix('-').is_some_and(|number| number.starts_with(|c: char| c.is_ascii_digit()));
+    let follows = |pair: &[OsString]| matches!(pair, [option, _] if option == "-b" || option == "--boot");
+    is_number && words.windows(2).any(follows)
+}
+
+/// Returns what to do in place of an option that journalctl or systemctl have.
+fn hint_for_habit(option: &str) -> Option<&'static str> {
+    Some(match option.split('=').next().unwrap_or_default() {
+        "-f" | "--follow" => "'harden-why follow' shows denials as they happen",
+        "-H" | "--host" => "run it there: ssh HOST harden-why …",
+        "-M" | "--machine" => "run it there: systemd-run --pipe -M MACHINE harden-why …",
+        "-a" => "'--all' or '--verbose' show more",
+        _ => return None,
+    })
+}
