@@ -7,7 +7,7 @@
 
 use harden_why::audit::Action;
 use harden_why::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
-use harden_why::kernel::tap::{Tap, TapTarget};
+use harden_why::kernel::tap::{Tap, TapOptions, TapTarget};
 use harden_why::syscalls::Arch;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -30,7 +30,7 @@ fn main() {
     if std::env::var_os(LOOP).is_some() {
         return make_calls();
     }
-    println!("{:<44} {:>12} {:>14}", "", "without", "with a tap");
+    println!("{:<44} {:>18} {:>10} {:>10} {:>10}", "", "without", "refusals", "and fails", "fails only");
     for (what, filtered, watched) in [
         ("getppid in a loop, watched", true, true),
         ("the same, while another is watched", true, false),
@@ -45,12 +45,21 @@ fn main() {
     nginx();
 }
 
-/// Returns the medians of some rounds, without and with a tap.
-fn measure_rounds(target: u32, measure: impl Fn() -> f64) -> [f64; 2] {
-    let mut values = [const { Vec::new() }; 2];
+/// The taps that are measured: of refusals, of refusals and failures, and of failures alone.
+const TAPS: [TapOptions; 3] = [
+    TapOptions { refusals: true, failures: false, absent: false },
+    TapOptions { refusals: true, failures: true, absent: true },
+    TapOptions { refusals: false, failures: true, absent: true },
+];
+
+/// Returns the medians of some rounds, without a tap and with each.
+fn measure_rounds(target: u32, measure: impl Fn() -> f64) -> [f64; 4] {
+    let mut values = [const { Vec::new() }; 4];
     for _ in 0..ROUNDS {
         values[0].push(measure());
-        values[1].push(measure_tapped(target, &measure));
+        for (tapped, options) in values[1..].iter_mut().zip(TAPS) {
+            tapped.push(measure_tapped(target, options, &measure));
+        }
     }
     values.map(median)
 }
@@ -61,8 +70,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Measures once while a tap watches.
-fn measure_tapped(target: u32, measure: &impl Fn() -> f64) -> f64 {
-    let mut tap = Tap::open(&[TapTarget::Process(target)]).unwrap();
+fn measure_tapped(target: u32, options: TapOptions, measure: &impl Fn() -> f64) -> f64 {
+    let mut tap = Tap::open(&[TapTarget::Process(target)], options).unwrap();
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -78,9 +87,10 @@ fn measure_tapped(target: u32, measure: &impl Fn() -> f64) -> f64 {
     })
 }
 
-/// Prints a row: the figure without a tap, and how many times as much it is with one.
-fn report(what: &str, unit: &str, [without, tapped]: [f64; 2]) {
-    println!("{what:<44} {without:>8.0} {unit:<9} {:>8.2} ×", tapped / without);
+/// Prints a row: the figure without a tap, and how many times as much it is with each.
+fn report(what: &str, unit: &str, [without, tapped @ ..]: [f64; 4]) {
+    let times = tapped.map(|tapped| format!("{:>8.2} ×", tapped / without));
+    println!("{what:<44} {without:>8.0} {unit:<9} {}", times.join(" "));
 }
 
 /// A process that makes calls, and prints how long each took.
@@ -170,10 +180,10 @@ impl Server {
             (processor_time(self.0.id()) - before) / f64::from(requests)
         });
         report(what, "ns each", cost);
-        // Rounds without and with a tap took turns.
+        // Rounds without and with each tap took turns.
         let clients = clients.into_inner();
-        let median_from = |first| median(clients.iter().skip(first).step_by(2).copied().collect());
-        report("  the same, as its clients see it", "ns each", [median_from(0), median_from(1)]);
+        let median_from = |first| median(clients.iter().skip(first).step_by(4).copied().collect());
+        report("  the same, as its clients see it", "ns each", [0, 1, 2, 3].map(median_from));
     }
 }
 

@@ -77,6 +77,7 @@
 //! | the words for what happened to a process | `src/incidents/outcome_words.rs` |
 //! | a D-Bus method | `src/outlet/service.rs`, its caller's side in [`outlet::client`], and `systemd/org.hardenwhy1.xml` |
 //! | a key of the configuration | [`daemon::config`] and `packaging/harden-why.conf` |
+//! | a BPF program | its C source in `src/kernel/bpf/`, and its reader in [`kernel::exit_cgroups`] or [`kernel::tap`] |
 //! | a verb | [`cli::args::Command`], a file in [`cli::verbs`], its call in `src/cli/mod.rs`, its answer in [`cli::views`] |
 //! | how a unit is changed | [`operations::drop_in`], [`operations::rehearsal`], [`operations::refusal_logging`] |
 //! | an architecture | [`syscalls::Arch`], [`syscalls::Abi`] and `packaging/syscall-table/generate` |

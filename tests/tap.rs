@@ -121,9 +121,9 @@ impl RunningTap {
     }
 }
 
-/// Whether a process has programs on all tracepoints, and has switched them on.
+/// Whether a process has attached its programs, and has switched them on.
 fn counts(pid: u32) -> bool {
-    attached(pid) == 4 && programs::first_of_array(pid) == Some(1)
+    attached(pid) > 0 && programs::first_of_array(pid) == Some(1)
 }
 
 fn attached(pid: u32) -> usize {
@@ -325,13 +325,13 @@ fn killed_tap_leaves_no_program_in_the_kernel() {
         if step % 5 == 4 {
             // However fast this machine is now, some taps are killed after they have begun.
             wait_for(|| (attached(child.id()) > 0).then_some(()), || "it does not begin".to_owned());
-            seen += programs::named("harden_why_tap");
+            seen += programs::named("hardenwhy_enter");
         } else {
             sleep(Duration::from_millis(25 * step));
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        wait_for(|| (programs::named("harden_why_tap") == 0).then_some(()), || "a program stays".to_owned());
+        wait_for(|| (programs::named("hardenwhy_enter") == 0).then_some(()), || "a program stays".to_owned());
     }
     assert!(seen > 0, "no program was ever there");
 }

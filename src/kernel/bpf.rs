@@ -1,62 +1,234 @@
-//! BPF programs put together instruction by instruction, maps, tracepoints, and the offsets of the kernel structures that
-//! the programs read.
+//! Loads BPF programs and their maps. The programs are written in C, in `src/kernel/bpf/*.bpf.c`; `packaging/bpf/build`
+//! makes the objects. The offsets of the kernel's structures come from the kernel's type information.
 
-pub(crate) mod assembly;
-pub(crate) mod btf;
-pub(crate) mod instruction;
-pub(crate) mod syscall;
+use aya::maps::{Map, MapError};
+use aya::programs::{FExit, Program, ProgramError, RawTracePoint};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader, RawTracePointRunOptions, TestRun as _};
+use std::error::Error;
+use std::io;
 
-pub(crate) use assembly::{Assembly, Label};
-pub(crate) use btf::Btf;
-pub(crate) use instruction::{
-    Condition, Instruction, add, add_to_memory, and, call, copy, exit, load, map_address, or, set, shift_right, store,
-};
-pub(crate) use syscall::{BpfArray, BpfError, BpfMap, CgroupArray, attach};
+/// How much of the end of the verifier's log is kept, in bytes. The last lines say why the verifier refused the program.
+const LOG_KEPT: usize = 8 << 10;
 
-/// Registers: the result (0), arguments (1 to 5), those that calls preserve (6 to 9), and the end of the stack (10).
-pub(crate) const R0: u8 = 0;
-pub(crate) const R1: u8 = 1;
-pub(crate) const R2: u8 = 2;
-pub(crate) const R3: u8 = 3;
-pub(crate) const R4: u8 = 4;
-pub(crate) const R6: u8 = 6;
-pub(crate) const R7: u8 = 7;
-pub(crate) const R8: u8 = 8;
-pub(crate) const R9: u8 = 9;
-pub(crate) const STACK: u8 = 10;
+/// An object whose maps exist, and whose programs can be attached. Dropping it ends the programs.
+#[derive(Debug)]
+pub(crate) struct BpfObject(Ebpf);
 
-/// Helper functions (`enum bpf_func_id`).
-pub(crate) mod helper {
-    pub(crate) const MAP_LOOKUP_ELEM: i32 = 1;
-    pub(crate) const MAP_UPDATE_ELEM: i32 = 2;
-    pub(crate) const MAP_DELETE_ELEM: i32 = 3;
-    pub(crate) const KTIME_GET_NS: i32 = 5;
-    pub(crate) const GET_CURRENT_PID_TGID: i32 = 14;
-    pub(crate) const GET_CURRENT_UID_GID: i32 = 15;
-    pub(crate) const GET_CURRENT_COMM: i32 = 16;
-    pub(crate) const GET_CURRENT_TASK: i32 = 35;
-    pub(crate) const CURRENT_TASK_UNDER_CGROUP: i32 = 37;
-    pub(crate) const PROBE_READ_KERNEL: i32 = 113;
-    pub(crate) const PROBE_READ_KERNEL_STR: i32 = 115;
-    pub(crate) const GET_CURRENT_ANCESTOR_CGROUP_ID: i32 = 123;
-    pub(crate) const KTIME_GET_BOOT_NS: i32 = 125;
+impl BpfObject {
+    /// Creates the maps of an object, with other sizes where `sizes` has them, and sets constants of its programs.
+    pub(crate) fn load(
+        object: &[u8],
+        constants: &[(&'static str, u64)],
+        sizes: &[(&'static str, u32)],
+    ) -> Result<Self, BpfError> {
+        if object.is_empty() {
+            return Err(BpfError::unsupported("this build has no BPF programs for this machine's architecture"));
+        }
+        let loaded = Self::load_with_types(object, constants, sizes);
+        trim_heap();
+        loaded
+    }
+
+    fn load_with_types(
+        object: &[u8],
+        constants: &[(&'static str, u64)],
+        sizes: &[(&'static str, u32)],
+    ) -> Result<Self, BpfError> {
+        let types;
+        let mut loader = EbpfLoader::new();
+        // The loader ignores types that it cannot parse, and would leave the offsets of this build in the programs. Types
+        // that are given to it are parsed for certain. Drop its own first: they take 30 MB.
+        loader.btf(None);
+        types = Btf::from_sys_fs().map_err(|error| BpfError::from_cause(&error))?;
+        loader.btf(Some(&types));
+        for (name, value) in constants {
+            loader.override_global(name, value, true);
+        }
+        for (name, entries) in sizes {
+            loader.map_max_entries(name, *entries);
+        }
+        Ok(Self(loader.load(object)?))
+    }
+
+    /// Takes a map, which then lives on its own.
+    pub(crate) fn take_map<M: TryFrom<Map, Error = MapError>>(&mut self, name: &str) -> Result<M, BpfError> {
+        let map = self.0.take_map(name).ok_or_else(|| BpfError::unsupported("the object lacks a map"))?;
+        Ok(M::try_from(map)?)
+    }
+
+    /// Loads a program, and attaches it to a raw tracepoint.
+    pub(crate) fn attach(&mut self, program: &str, tracepoint: &str) -> Result<(), BpfError> {
+        let program: &mut RawTracePoint = self.program(program)?;
+        program.load()?;
+        program.attach(tracepoint)?;
+        Ok(())
+    }
+
+    /// Loads a program, and attaches it to the end of a kernel function.
+    pub(crate) fn attach_to_function(&mut self, program: &str, function: &str) -> Result<(), BpfError> {
+        let types = Btf::from_sys_fs().map_err(|error| BpfError::from_cause(&error))?;
+        let program: &mut FExit = self.program(program)?;
+        program.load(function, &types)?;
+        program.attach()?;
+        drop(types);
+        trim_heap();
+        Ok(())
+    }
+
+    /// Loads a program, runs it once in this process, and returns its result.
+    pub(crate) fn run(&mut self, program: &str) -> Result<u32, BpfError> {
+        let program: &mut RawTracePoint = self.program(program)?;
+        program.load()?;
+        Ok(program.test_run(RawTracePointRunOptions::new())?.return_value)
+    }
+
+    fn program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, BpfError>
+    where
+        &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+    {
+        let program = self.0.program_mut(name).ok_or_else(|| BpfError::unsupported("the object lacks a program"))?;
+        Ok(program.try_into()?)
+    }
 }
 
-/// Copies kernel memory at a register plus an offset to the stack; zeros where that fails.
-pub(crate) fn read(helper: i32, to: i16, size: i32, base: u8, offset: u32) -> Option<[Instruction; 6]> {
-    Some([
-        copy(R1, STACK),
-        add(R1, to.into()),
-        set(R2, size),
-        copy(R3, base),
-        add(R3, i32::try_from(offset).ok()?),
-        call(helper),
-    ])
+/// Gives the memory of the parsed types back to the system. It would stay resident otherwise.
+fn trim_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: the call only releases free memory at the end of the heap and in its middle.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
-/// Ends a program: a jump to `out` returns 0. `None` as for [`Assembly::finish`].
-pub(crate) fn finish(mut code: Assembly, out: Label) -> Option<Vec<Instruction>> {
-    code.set_label(out);
-    code.append([set(R0, 0), exit()]);
-    code.finish()
+/// A program or map that the kernel refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct BpfError {
+    error: io::Error,
+    verifier_log: Option<String>,
+}
+
+impl BpfError {
+    /// Returns the end of the verifier's log, at most 8 KiB, where the verifier refused a program and said why.
+    ///
+    /// Escape it before you show it.
+    #[must_use]
+    pub fn verifier_log(&self) -> Option<&str> {
+        self.verifier_log.as_deref()
+    }
+
+    pub(crate) fn unsupported(why: &str) -> Self {
+        io::Error::new(io::ErrorKind::Unsupported, why).into()
+    }
+
+    /// Whether the process lacks a right. The verifier answers `EACCES`, too, but with a log.
+    pub(crate) fn is_missing_right(&self) -> bool {
+        self.verifier_log.is_none() && matches!(self.error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+    }
+
+    /// Finds the kernel's error among the causes of a loader's error.
+    fn from_cause(error: &(dyn Error + 'static)) -> Self {
+        let (mut words, mut next) = (String::new(), Some(error));
+        while let Some(cause) = next {
+            if let Some(number) = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+                return io::Error::from_raw_os_error(number).into();
+            }
+            // Some errors repeat their cause.
+            let text = cause.to_string();
+            if !words.ends_with(&text) {
+                words += if words.is_empty() { "" } else { ": " };
+                words += &text;
+            }
+            next = cause.source();
+        }
+        io::Error::other(words).into()
+    }
+}
+
+impl From<io::Error> for BpfError {
+    fn from(error: io::Error) -> Self {
+        Self { error, verifier_log: None }
+    }
+}
+
+impl From<io::ErrorKind> for BpfError {
+    fn from(kind: io::ErrorKind) -> Self {
+        io::Error::from(kind).into()
+    }
+}
+
+impl From<MapError> for BpfError {
+    fn from(error: MapError) -> Self {
+        Self::from_cause(&error)
+    }
+}
+
+impl From<EbpfError> for BpfError {
+    fn from(error: EbpfError) -> Self {
+        Self::from_cause(&error)
+    }
+}
+
+impl From<ProgramError> for BpfError {
+    fn from(error: ProgramError) -> Self {
+        let verifier_log = match &error {
+            ProgramError::LoadError { verifier_log, .. } => log_end(&verifier_log.to_string()),
+            _ => None,
+        };
+        Self { verifier_log, ..Self::from_cause(&error) }
+    }
+}
+
+/// Returns the last lines of a log, as many as fit into [`LOG_KEPT`]; `None` for an empty log.
+fn log_end(log: &str) -> Option<String> {
+    let log = log.trim_ascii();
+    let mut start = log.len().saturating_sub(LOG_KEPT);
+    if start > 0 {
+        start += log.as_bytes().get(start..)?.iter().position(|&byte| byte == b'\n')? + 1;
+    }
+    log.get(start..).filter(|log| !log.is_empty()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aya::include_bytes_aligned;
+
+    #[test]
+    fn log_end_of_long_log_starts_at_a_line() {
+        let lines = "7: r0 = 0\n".repeat(2_000);
+        let kept = log_end(&format!("{lines}R0 !read_ok\n")).unwrap();
+        assert!(kept.len() <= LOG_KEPT && kept.ends_with("7: r0 = 0\nR0 !read_ok"), "{kept}");
+        assert!(kept.lines().all(|line| line == "R0 !read_ok" || line == "7: r0 = 0"), "{kept}");
+        assert_eq!(log_end("short\n").as_deref(), Some("short"));
+        assert_eq!((log_end("\n"), log_end(&"x".repeat(2 * LOG_KEPT))), (None, None));
+    }
+
+    #[test]
+    fn error_of_a_loader_is_the_kernel_error_among_its_causes() {
+        let io_error = io::Error::from_raw_os_error(libc::EPERM);
+        let refused = BpfError::from(MapError::CreateError { name: "threads".to_owned(), io_error });
+        assert!(refused.is_missing_right() && refused.verifier_log().is_none(), "{refused:?}");
+        let parsed = BpfError::from(EbpfError::NoBTF);
+        assert_eq!((parsed.to_string().as_str(), parsed.is_missing_right()), ("no BTF parsed for object", false));
+    }
+
+    #[test]
+    fn program_that_verifier_refuses_fails_with_its_log() {
+        let object = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/exit_notes.bpf.o"));
+        // A program of another licence may not read the kernel's memory.
+        let mut changed = object.to_vec();
+        let at = object.windows(12).position(|bytes| bytes == b"Dual MIT/GPL").unwrap();
+        changed[at..at + 12].copy_from_slice(b"Proprietary!");
+        let attached = BpfObject::load(&changed, &[], &[])
+            .and_then(|mut object| object.attach("hardenwhy_rmdir", "cgroup_rmdir").map(|()| object));
+        let error = attached.unwrap_err();
+        let Some(log) = error.verifier_log() else {
+            let required = std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_some_and(|value| value == "1");
+            assert!(error.is_missing_right() && !required, "required: a kernel that loads BPF programs: {error}");
+            return;
+        };
+        assert!(log.contains("GPL"), "{log}");
+        assert!(!error.is_missing_right(), "{error}");
+    }
 }

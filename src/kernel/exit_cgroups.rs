@@ -15,38 +15,37 @@
 
 pub(crate) mod cgroup_names;
 pub(crate) mod name_cache;
-pub(crate) mod program;
 
 pub(crate) use cgroup_names::unified_mount;
 
-use super::bpf;
-use super::bpf::{BpfError, BpfMap, Btf};
+use super::bpf::{BpfError, BpfObject};
 use super::clock::Clocks;
-use cgroup_names::CgroupNames;
-use program::{CgroupOffsets, NAME_SIZE, TaskOffsets, WORDS};
+use aya::include_bytes_aligned;
+use aya::maps::{HashMap, MapData};
+use cgroup_names::{CgroupNames, LEVELS};
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// How many notes are kept of processes that SIGSYS killed, and of others: four seconds' worth at 2,000 exits a second under
-/// filters, in 1.5 MB of the kernel's memory.
-const PROCESSES: u32 = 8192;
-/// How many names of removed cgroups are kept, in 0.5 MB of the kernel's memory.
-const CGROUPS: u32 = 1024;
+/// The programs, from `src/kernel/bpf/exit_notes.bpf.c`.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/exit_notes.bpf.o"));
 
-/// The name under which `bpftool prog` lists the programs.
-const PROGRAM: &[u8; 16] = b"harden_why\0\0\0\0\0\0";
+/// The words of a process's note: its start, its exit, its parent's pid in the first four bytes, and the ids of its
+/// cgroup's ancestors and the cgroup itself.
+const WORDS: usize = 3 + LEVELS;
+
+/// The size of the longest name of a directory (`NAME_MAX`) with a zero byte.
+const NAME_SIZE: usize = 256;
 
 /// The notes, and the programs that write them. Dropping this ends the programs.
 #[derive(Debug)]
 pub struct ExitCgroups {
     /// The notes of processes that SIGSYS killed, and of others.
-    processes: [BpfMap<u32, [u64; WORDS]>; 2],
-    cgroups: BpfMap<u64, [u8; NAME_SIZE]>,
-    _programs: [OwnedFd; 2],
+    processes: [HashMap<MapData, u32, [u64; WORDS]>; 2],
+    cgroups: HashMap<MapData, u64, [u8; NAME_SIZE]>,
+    _programs: BpfObject,
     names: Mutex<CgroupNames>,
 }
 
@@ -98,17 +97,16 @@ impl ExitCgroups {
             return Err(ExitCgroupsError::Kernel(io::ErrorKind::Unsupported.into()));
         }
         let names = CgroupNames::open(Path::new("/")).ok_or(ExitCgroupsError::NoHierarchy)?;
-        let (task, cgroup) = offsets().ok_or(ExitCgroupsError::NoTypes)?;
-        let killed = BpfMap::new_lru(PROCESSES)?;
-        let other = BpfMap::new_lru(PROCESSES)?;
-        let cgroups = BpfMap::new_lru(CGROUPS)?;
-        let process = program::build_process_note(killed.fd_number(), other.fd_number(), task)
-            .ok_or(ExitCgroupsError::NoTypes)?;
-        let cgroup = program::build_cgroup_note(cgroups.fd_number(), cgroup).ok_or(ExitCgroupsError::NoTypes)?;
+        if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+            return Err(ExitCgroupsError::NoTypes);
+        }
+        let mut programs = BpfObject::load(OBJECT, &[], &[])?;
+        let processes = [programs.take_map("killed")?, programs.take_map("ended")?];
+        let cgroups = programs.take_map("removed")?;
         // The names first: then every noted process whose cgroup is removed has that cgroup's name noted, too.
-        let cgroup = bpf::attach(PROGRAM, &cgroup, c"cgroup_rmdir")?;
-        let process = bpf::attach(PROGRAM, &process, c"sched_process_exit")?;
-        Ok(Self { processes: [killed, other], cgroups, _programs: [process, cgroup], names: Mutex::new(names) })
+        programs.attach("hardenwhy_rmdir", "cgroup_rmdir")?;
+        programs.attach("hardenwhy_exit", "sched_process_exit")?;
+        Ok(Self { processes, cgroups, _programs: programs, names: Mutex::new(names) })
     }
 
     /// Returns the cgroup of a process that is gone, which had this pid at a moment, in milliseconds since the epoch. The path
@@ -116,7 +114,7 @@ impl ExitCgroups {
     #[must_use]
     pub fn cgroup(&self, pid: u32, at: i64) -> Option<Vec<u8>> {
         let [_, _, _, ids @ ..] = &self.note(pid, at)?;
-        let removed = |id| self.cgroups.get(id).and_then(|name| Some(CStr::from_bytes_until_nul(&name).ok()?.into()));
+        let removed = |id| Some(CStr::from_bytes_until_nul(&self.cgroups.get(&id, 0).ok()?).ok()?.into());
         self.names.lock().unwrap_or_else(PoisonError::into_inner).path(ids, removed, Instant::now())
     }
 
@@ -131,7 +129,7 @@ impl ExitCgroups {
     /// Returns the note of the process that had a pid at a moment.
     fn note(&self, pid: u32, at: i64) -> Option<[u64; WORDS]> {
         let clocks = Clocks::now();
-        self.processes.iter().filter_map(|notes| notes.get(pid)).find(|note| existed_at(note, at, &clocks))
+        self.processes.iter().filter_map(|notes| notes.get(&pid, 0).ok()).find(|note| existed_at(note, at, &clocks))
     }
 }
 
@@ -140,19 +138,6 @@ fn existed_at(note: &[u64; WORDS], at: i64, clocks: &Clocks) -> bool {
     let [started, exited, ..] = note;
     let ns = |time: &u64| i64::try_from(*time).unwrap_or(i64::MAX);
     clocks.had_pid_at(at, ns(started), Some(ns(exited)))
-}
-
-fn offsets() -> Option<(TaskOffsets, CgroupOffsets)> {
-    let bytes = std::fs::read("/sys/kernel/btf/vmlinux").ok()?;
-    let btf = Btf::parse(&bytes)?;
-    let members = ["seccomp", "group_leader", "start_boottime", "real_parent", "tgid", "exit_code"];
-    let [seccomp, leader, start, parent, tgid, code] = btf.offsets("task_struct", members)?;
-    let [mode] = btf.offsets("seccomp", ["mode"])?;
-    let [root, node] = btf.offsets("cgroup", ["root", "kn"])?;
-    let [hierarchy] = btf.offsets("cgroup_root", ["hierarchy_id"])?;
-    let [id, name] = btf.offsets("kernfs_node", ["id", "name"])?;
-    let mode = seccomp.checked_add(mode)?;
-    Some((TaskOffsets { mode, leader, start, parent, tgid, code }, CgroupOffsets { root, hierarchy, node, id, name }))
 }
 
 #[cfg(test)]

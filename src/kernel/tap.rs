@@ -1,64 +1,106 @@
-//! Calls that seccomp refuses in running processes, with the error that the program gets. The kernel writes no record of
-//! most of these refusals. But a refused call leaves the kernel without having entered it, and tracepoints show that.
+//! Calls that seccomp refuses in running processes, with the error that the program gets, and calls that the kernel executes and
+//! that fail as a sandbox makes them fail. The kernel writes no record of most of these refusals, and of no failure. But a
+//! refused call leaves the kernel without having entered it, and tracepoints show that. When a call that was entered leaves,
+//! its arguments and what the process may do can still be read.
 //!
-//! BPF programs count the refusals in the kernel, so a burst of calls loses none, and calls that are not refused cost
+//! BPF programs count both in the kernel, so a burst of calls loses none, and calls that do not fail cost
 //! little. While a tap lasts, the kernel takes its slower path into calls, for every process of the machine. The programs
 //! end with the process that loaded them.
 //!
 //! A thread that was in a call when the tap began returns from a call whose entry the tap did not see. So the first
 //! return of such a thread is [uncertain](Refusal::uncertain): the unit's policy tells whether it was a refusal.
 
+pub(crate) mod call_rules;
 pub(crate) mod error;
-pub(crate) mod program;
+pub(crate) mod failed_call;
 pub(crate) mod refusal;
 pub(crate) mod tally;
 pub(crate) mod targets;
 
 pub use error::TapError;
+pub use failed_call::{CallText, FailedCall, FailedEvent, TapCredentials};
 pub(crate) use refusal::TapLosses;
 pub use refusal::{CallResult, Refusal};
 pub(crate) use tally::{ProcessOwner, RefusalKind, RefusalTally, RefusalTotals};
 pub use targets::TapTarget;
 
-use super::bpf::{self, BpfArray, BpfError, BpfMap, Btf, CgroupArray};
+use super::bpf::{BpfError, BpfObject};
 use super::clock::Clocks;
 use crate::syscalls::{Abi, Arch};
+use aya::include_bytes_aligned;
+use aya::maps::{Array, HashMap, MapData};
+use call_rules::{call_rules, deciding_argument};
 use error::MOST_TARGETS;
-use program::{
-    COMPAT, FIRST, LIVE, NO_ERROR, REFUSALS_LOST, RefusalCount, RefusalKey, SHARED, TARGET, THREADS_LOST, TapMaps,
-    TapOffsets,
-};
-use std::collections::HashMap;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
+use failed_call::{FailureCount, FailureKey};
+use std::collections;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{fs, io};
+use targets::WatchedCgroup;
 
-/// How many threads are followed at a time, in 1.5 MB of the kernel's memory.
-const THREADS: u32 = 16 << 10;
-/// How many different refusals of living threads are counted, in 2 MB of the kernel's memory.
-const REFUSALS: u32 = 16 << 10;
-/// How many watched processes and children of theirs are followed.
-const PROCESSES: u32 = 8 << 10;
+/// The programs, from `src/kernel/bpf/tap.bpf.c`, which has the limits of their maps.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tap.bpf.o"));
 
-/// The name under which `bpftool prog` lists the programs.
-const PROGRAM: &[u8; 16] = b"harden_why_tap\0\0";
+/// What identifies a count (`struct refusal_key`): the thread, the process, the call's number, the target's index with
+/// [flags](FIRST), what the call returned, and the argument by which filters decide.
+type RefusalKey = [u32; 6];
+/// A count (`struct refusal`): the number of refusals, the times of the first and the latest (`CLOCK_MONOTONIC`), the latest
+/// call's address, the uid, and the thread's name at the latest in two words.
+type RefusalCount = [u64; 7];
+
+/// The bits of the target's index in its word of a [`RefusalKey`].
+const TARGET: u32 = 0xffff;
+/// Flag: the thread was unknown, so it may have been in this call when the tap began.
+const FIRST: u32 = 1 << 16;
+/// Flag: a call of the machine's 32-bit ABI.
+const COMPAT: u32 = 1 << 17;
+/// Stands for every returned value that is no error: no filter of systemd's answered the call.
+const NO_ERROR: u32 = 1;
+
+/// The indexes of the numbers that the programs and this process share: whether to count, and what had no room.
+const LIVE: u32 = 0;
+const REFUSALS_LOST: u32 = 1;
+const THREADS_LOST: u32 = 2;
+const FAILURES_LOST: u32 = 3;
+
+/// What a tap counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TapOptions {
+    /// Calls that seccomp refuses. Without them a tap costs less, but it takes refused calls for failed ones.
+    pub refusals: bool,
+    /// Calls that the kernel executes and that fail.
+    pub failures: bool,
+    /// Among these, calls with a path that is not there. Programs look for many absent files.
+    pub absent: bool,
+}
+
+/// What a tap counted since the last report.
+#[derive(Debug, Default)]
+pub struct TapReport {
+    /// Calls that seccomp refused.
+    pub refusals: Vec<Refusal>,
+    /// Calls that the kernel executed and that failed.
+    pub failures: Vec<FailedCall>,
+}
 
 /// A tap. It ends when this is dropped.
-#[derive(Debug)]
 pub struct Tap {
-    shared: BpfArray,
-    refusals: BpfMap<RefusalKey, RefusalCount>,
-    cgroups: CgroupArray,
-    /// The watched cgroups: the target's index, the directory, and the id of the cgroup that is in the map.
-    watched: Vec<(u32, PathBuf, u64)>,
-    programs: Vec<OwnedFd>,
+    shared: Array<MapData, u64>,
+    refusals: HashMap<MapData, RefusalKey, RefusalCount>,
+    failures: HashMap<MapData, FailureKey, FailureCount>,
+    cgroups: Array<MapData, [u64; 4]>,
+    /// The watched cgroups, with their targets' indexes and directories.
+    watched: Vec<(u32, PathBuf, WatchedCgroup)>,
+    /// How many levels the root of this cgroup namespace is below the machine's.
+    root_level: u64,
+    programs: Option<BpfObject>,
     /// The counts of living threads that [`collect`](Self::collect) has returned.
-    reported: HashMap<RefusalKey, u64>,
-    /// The watched processes and their children, where a target is a process.
-    processes: Option<BpfMap<u32, u64>>,
-    /// The state of each thread, which only the programs use.
-    _threads: BpfMap<u32, u64>,
+    reported: collections::HashMap<RefusalKey, u64>,
+    reported_failures: collections::HashMap<FailureKey, u64>,
+    /// Whether the kernel shows which capabilities a call missed.
+    sees_capabilities: bool,
+    /// The watched processes and their children.
+    processes: HashMap<MapData, u32, u64>,
 }
 
 impl Tap {
@@ -69,7 +111,7 @@ impl Tap {
     ///
     /// # Errors
     /// Says what is missing.
-    pub fn open(targets: &[TapTarget]) -> Result<Self, TapError> {
+    pub fn open(targets: &[TapTarget], options: TapOptions) -> Result<Self, TapError> {
         if targets.len() > MOST_TARGETS {
             return Err(TapError::TooMany);
         }
@@ -77,113 +119,149 @@ impl Tap {
         for target in targets {
             target.check()?;
         }
-        if cfg!(not(target_pointer_width = "64")) {
-            return Err(BpfError::unsupported("not on a 32-bit machine").into());
+        if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+            return Err(TapError::NoTypes);
         }
-        let types = fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
-        let types = Btf::parse(&types).ok_or(TapError::NoTypes)?;
-        let at =
-            TapOffsets::find(&types).ok_or_else(|| BpfError::unsupported("the layout of its structures is unknown"))?;
         // A lockdown refuses with the error of a missing right.
-        Self::load(targets, at).map_err(|error| locked_down().unwrap_or(error.into()))
+        Self::load(targets, options).map_err(|error| locked_down().unwrap_or(error.into()))
     }
 
-    fn load(targets: &[TapTarget], at: TapOffsets) -> Result<Self, BpfError> {
-        let shared = BpfArray::new_array(SHARED)?;
-        let threads = BpfMap::new_hash(THREADS)?;
-        let refusals = BpfMap::new_hash(REFUSALS)?;
-        let places = u32::try_from(targets.len().max(1)).map_err(io::Error::other)?;
-        let cgroups = CgroupArray::new_cgroup_array(places)?;
-        let mut watched = Vec::new();
-        let mut processes: Option<BpfMap<u32, u64>> = None;
+    fn load(targets: &[TapTarget], options: TapOptions) -> Result<Self, BpfError> {
+        let cgroups = targets.iter().filter(|target| matches!(target, TapTarget::Cgroup(_))).count();
+        let processes = targets.len() - cgroups;
+        let root = targets::unified_root();
+        let constants = [
+            // A cgroup has the index of its target.
+            ("cgroup_count", if cgroups == 0 { 0 } else { targets.len() as u64 }),
+            ("has_processes", u64::from(processes > 0)),
+            ("root_cgroup", root.unwrap_or_default()),
+            ("count_refusals", options.refusals.into()),
+            ("count_failures", options.failures.into()),
+            ("count_absent", options.absent.into()),
+            ("watcher", std::process::id().into()),
+        ];
+        let mut sizes = Vec::new();
+        if !options.failures {
+            sizes.push(("failures", 1));
+        }
+        let mut programs = BpfObject::load(OBJECT, &constants, &sizes)?;
+        let mut tap = Self {
+            shared: programs.take_map("shared")?,
+            refusals: programs.take_map("refusals")?,
+            failures: programs.take_map("failures")?,
+            cgroups: programs.take_map("cgroups")?,
+            processes: programs.take_map("processes")?,
+            watched: Vec::new(),
+            root_level: root_level(root, &mut programs)?,
+            programs: None,
+            reported: collections::HashMap::new(),
+            reported_failures: collections::HashMap::new(),
+            sees_capabilities: false,
+        };
+        let mut rules: Array<MapData, [u8; 4]> = programs.take_map("rules")?;
+        for (number, rule) in call_rules(Abi::native()) {
+            rules.set(number, rule, 0)?;
+        }
         for (index, target) in (0..).zip(targets) {
             match target {
                 TapTarget::Cgroup(directory) => {
-                    let (file, id) = targets::open_cgroup(directory)?;
-                    cgroups.insert_cgroup(index, file.as_fd())?;
-                    watched.push((index, directory.clone(), id));
+                    let cgroup = WatchedCgroup::find(directory, tap.root_level)?;
+                    tap.cgroups.set(index, cgroup.to_words(), 0)?;
+                    tap.watched.push((index, directory.clone(), cgroup));
                 }
-                TapTarget::Process(pid) => {
-                    let map = match processes.take() {
-                        Some(map) => map,
-                        None => BpfMap::new_hash(PROCESSES)?,
-                    };
-                    map.insert(*pid, index.into())?;
-                    processes = Some(map);
-                }
+                TapTarget::Process(pid) => tap.processes.insert(*pid, u64::from(index), 0)?,
             }
         }
-        let maps = TapMaps {
-            shared: shared.fd_number(),
-            threads: threads.fd_number(),
-            refusals: refusals.fd_number(),
-            // An empty array has no cgroup to compare with.
-            cgroups: (cgroups.fd_number(), if watched.is_empty() { 0 } else { places }),
-            processes: processes.as_ref().map(BpfMap::fd_number),
-        };
-        let attach = |program: Option<Vec<_>>, tracepoint| {
-            bpf::attach(PROGRAM, &program.ok_or(io::ErrorKind::Unsupported)?, tracepoint)
-        };
-        let programs = vec![
-            attach(program::build_exit(maps, at), c"sched_process_exit")?,
-            attach(program::build_fork(maps, at), c"sched_process_fork")?,
-            attach(program::build_sys_enter(maps), c"sys_enter")?,
-            attach(program::build_sys_exit(maps, at), c"sys_exit")?,
-        ];
+        if options.failures {
+            programs.attach("hardenwhy_exec", "sched_process_exec")?;
+            tap.sees_capabilities = attach_to_capability_checks(&mut programs);
+        }
+        programs.attach("hardenwhy_end", "sched_process_exit")?;
+        programs.attach("hardenwhy_fork", "sched_process_fork")?;
+        if !tap.watched.is_empty() {
+            programs.attach("hardenwhy_mkdir", "cgroup_mkdir")?;
+        }
+        if options.refusals {
+            programs.attach("hardenwhy_enter", "sys_enter")?;
+            programs.attach("hardenwhy_leave", "sys_exit")?;
+        } else {
+            programs.attach("hardenwhy_fail", "sys_exit")?;
+        }
+        tap.programs = Some(programs);
         // Starts all programs at once: a program that counts before the others sees half of a call.
-        shared.insert(LIVE, 1)?;
-        Ok(Self {
-            shared,
-            refusals,
-            cgroups,
-            watched,
-            programs,
-            reported: HashMap::new(),
-            processes,
-            _threads: threads,
-        })
+        tap.shared.set(LIVE, 1, 0)?;
+        Ok(tap)
     }
 
-    /// Returns what was refused since the last call, and watches the new cgroups of units that were restarted.
-    pub fn collect(&mut self) -> Vec<Refusal> {
+    /// Returns what was refused and what failed since the last call, and watches the new cgroups of units that were restarted.
+    pub fn collect(&mut self) -> TapReport {
         self.follow_restarts();
         self.read_counts()
     }
 
-    /// Ends the tap, and returns what was refused since the last [`collect`](Self::collect).
-    pub fn stop(&mut self) -> Vec<Refusal> {
+    /// Ends the tap, and returns what was refused and what failed since the last [`collect`](Self::collect).
+    pub fn stop(&mut self) -> TapReport {
         // Closing the programs ends them, too.
-        _ = self.shared.insert(LIVE, 0);
-        self.programs.clear();
+        _ = self.shared.set(LIVE, 0, 0);
+        self.programs = None;
         self.read_counts()
     }
 
+    /// Watches the new cgroups of units whose slice is new, too. The kernel watches the others by itself.
     fn follow_restarts(&mut self) {
         for (index, directory, known) in &mut self.watched {
-            if let Ok((file, id)) = targets::open_cgroup(directory)
-                && id != *known
-                && self.cgroups.insert_cgroup(*index, file.as_fd()).is_ok()
+            if let Ok(found) = WatchedCgroup::find(directory, self.root_level)
+                && found != *known
+                && self.cgroups.set(*index, found.to_words(), 0).is_ok()
             {
-                *known = id;
+                *known = found;
             }
         }
     }
 
-    fn read_counts(&mut self) -> Vec<Refusal> {
+    fn read_counts(&mut self) -> TapReport {
         let clocks = Clocks::now();
+        TapReport { refusals: self.read_refusals(&clocks), failures: self.read_failures(&clocks) }
+    }
+
+    fn read_failures(&mut self, clocks: &Clocks) -> Vec<FailedCall> {
+        let mut failures = Vec::new();
+        let keys: Vec<FailureKey> = self.failures.keys().flatten().collect();
+        for key in keys {
+            let [pid, ..] = key;
+            let gone = !targets::task_exists(pid, pid);
+            let Ok(value) = self.failures.get(&key, 0) else { continue };
+            let [count, ..] = value;
+            let before = self.reported_failures.get(&key).copied().unwrap_or_default();
+            if count > before
+                && let Some(failure) = FailedCall::new(key, &value, count - before, clocks)
+            {
+                failures.push(failure);
+                self.reported_failures.insert(key, count);
+            }
+            if gone {
+                _ = self.failures.remove(&key);
+                self.reported_failures.remove(&key);
+            }
+        }
+        failures
+    }
+
+    fn read_refusals(&mut self, clocks: &Clocks) -> Vec<Refusal> {
         let mut refusals = Vec::new();
-        for key in self.refusals.keys() {
+        let keys: Vec<RefusalKey> = self.refusals.keys().flatten().collect();
+        for key in keys {
             let [tid, pid, ..] = key;
             // Before the count is read: once the thread is gone, its count is final.
             let gone = !targets::task_exists(pid, tid);
-            let Some(value) = self.refusals.get(key) else { continue };
+            let Ok(value) = self.refusals.get(&key, 0) else { continue };
             let [count, ..] = value;
             let before = self.reported.get(&key).copied().unwrap_or_default();
             if count > before {
-                refusals.push(refusal(key, value, count - before, &clocks));
+                refusals.push(refusal(key, value, count - before, clocks));
             }
             if gone {
-                self.refusals.remove(key);
+                _ = self.refusals.remove(&key);
                 self.reported.remove(&key);
             } else {
                 self.reported.insert(key, count);
@@ -194,32 +272,58 @@ impl Tap {
 
     /// Whether all watched processes and their children are gone. A cgroup can always get new processes.
     pub(crate) fn is_over(&self) -> bool {
-        self.watched.is_empty() && self.processes.as_ref().is_none_or(BpfMap::is_empty)
+        self.watched.is_empty() && self.processes.keys().next().is_none()
     }
 
     /// Returns what the maps had no room for so far.
     pub(crate) fn losses(&self) -> TapLosses {
-        let count = |place| self.shared.get(place).unwrap_or_default();
-        TapLosses { refusals: count(REFUSALS_LOST), threads: count(THREADS_LOST) }
+        let count = |place| self.shared.get(&place, 0).unwrap_or_default();
+        TapLosses { refusals: count(REFUSALS_LOST), threads: count(THREADS_LOST), failures: count(FAILURES_LOST) }
+    }
+
+    /// Whether the kernel shows which capabilities a call missed. Without it, EPERM of an entered call has no known reason.
+    #[must_use]
+    pub fn sees_capabilities(&self) -> bool {
+        self.sees_capabilities
     }
 }
 
+/// Attaches to the kernel's capability checks, by the tracepoint or, before Linux 6.14, at the end of the function. Returns
+/// whether that works.
+fn attach_to_capability_checks(programs: &mut BpfObject) -> bool {
+    programs.attach("hardenwhy_cap", "cap_capable").is_ok()
+        || programs.attach_to_function("hardenwhy_capold", "cap_capable").is_ok()
+}
+
+/// Returns how many levels the root of this cgroup namespace is below the machine's root, whose id is 1
+/// (`cgroup_setup_root`, `kernel/cgroup/cgroup.c`).
+fn root_level(root: Option<u64>, programs: &mut BpfObject) -> Result<u64, BpfError> {
+    if root.is_none_or(|id| id == 1) {
+        return Ok(0);
+    }
+    let level = programs.run("hardenwhy_level")?.cast_signed();
+    u64::try_from(level).map_err(|_| BpfError::unsupported("this process is in a cgroup outside of its namespace"))
+}
+
 fn refusal(key: RefusalKey, value: RefusalCount, count: u64, clocks: &Clocks) -> Refusal {
-    let [tid, pid, number, flags, returned] = key;
+    let [tid, pid, number, flags, returned, argument] = key;
     let [_, first, last, ip, uid, comm @ ..] = value;
     let comm = comm.map(u64::to_ne_bytes).concat();
     let length = comm.iter().position(|&byte| byte == 0).unwrap_or(comm.len());
+    let is_compat = flags & COMPAT != 0;
+    let name = if is_compat { None } else { Abi::native().call_name(number) };
     Refusal {
         target: (flags & TARGET) as usize,
         pid,
         tid,
-        arch: arch(flags & COMPAT != 0),
+        arch: arch(is_compat),
         number,
         result: if returned == NO_ERROR {
             CallResult::Answered
         } else {
             CallResult::Errno(returned.cast_signed().checked_neg().unwrap_or_default())
         },
+        argument: name.and_then(deciding_argument).map(|_| argument),
         uncertain: flags & FIRST != 0,
         count,
         first: clocks.millis_of_monotonic(first),

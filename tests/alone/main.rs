@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 mod exit_cgroups;
+mod failed_calls;
 mod idle;
 mod killed;
 mod listening_cost;

@@ -4,7 +4,6 @@
 //! `CAP_DAC_READ_SEARCH`, which permits reading every file. So this module reads directories, within a quota for each owner.
 
 use super::name_cache::{CgroupName, OTHER, OwnerCache, SYSTEM, children};
-use super::program::LEVELS;
 use crate::units::{Manager, Placement, Unplaced, cgroup};
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
@@ -13,6 +12,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// How many levels of a cgroup's path a note has, from the root on (`exit_notes.bpf.c`).
+pub(crate) const LEVELS: usize = 12;
 
 /// How many owners have a cache, in addition to the system manager.
 const OWNERS: usize = 32;

@@ -206,6 +206,7 @@ mod tests {
             arch: Arch::native(),
             number,
             result: CallResult::Errno(1),
+            argument: None,
             uncertain: false,
             count,
             first: i64::from(tid),

@@ -2,7 +2,7 @@
 
 use super::error::TapError;
 use crate::audit::text::escape;
-use std::fs::File;
+use crate::kernel::exit_cgroups::unified_mount;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ impl TapTarget {
     /// # Errors
     /// No unified hierarchy is mounted.
     pub(crate) fn from_control_group(path: &str) -> Result<Self, TapError> {
-        let mount = crate::kernel::exit_cgroups::unified_mount(Path::new("/")).ok_or(TapError::NoHierarchy)?;
+        let mount = unified_mount(Path::new("/")).ok_or(TapError::NoHierarchy)?;
         Ok(Self::Cgroup(mount.join(path.trim_start_matches('/'))))
     }
 
@@ -54,11 +54,58 @@ impl std::fmt::Display for TapTarget {
     }
 }
 
-/// Opens a cgroup's directory, and returns the cgroup's id, too: another cgroup of the same name has another id.
-pub(crate) fn open_cgroup(directory: &Path) -> io::Result<(File, u64)> {
-    let file = File::open(directory)?;
-    let id = file.metadata()?.ino();
-    Ok((file, id))
+/// A cgroup as the programs find it (`struct watched_cgroup`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WatchedCgroup {
+    /// Its id, and its level below the machine's root; the id is 0 while there is no such cgroup.
+    id: u64,
+    level: u64,
+    /// The id of the cgroup around it, and the hash of its own name: where a new cgroup of this name appears.
+    parent: u64,
+    name: u64,
+}
+
+impl WatchedCgroup {
+    /// Finds the cgroup with a directory. `root_level` is the level of the mounted hierarchy's root.
+    ///
+    /// # Errors
+    /// Neither the cgroup nor the one around it exists.
+    pub(crate) fn find(directory: &Path, root_level: u64) -> io::Result<Self> {
+        let mount = unified_mount(Path::new("/")).unwrap_or_default();
+        let depth = directory.strip_prefix(&mount).map_or(0, |path| path.components().count());
+        let id = |directory: &Path| fs::metadata(directory).map(|metadata| metadata.ino());
+        let (own, parent) = (id(directory), directory.parent().filter(|_| depth > 0).map_or(Ok(0), id));
+        Ok(Self {
+            id: match own {
+                Err(error) if error.kind() != io::ErrorKind::NotFound || parent.is_err() => return Err(error),
+                own => own.unwrap_or_default(),
+            },
+            level: root_level + depth as u64,
+            parent: parent.unwrap_or_default(),
+            name: hash_name(directory.file_name().unwrap_or_default().as_bytes()),
+        })
+    }
+
+    pub(crate) fn to_words(self) -> [u64; 4] {
+        [self.id, self.level, self.parent, self.name]
+    }
+}
+
+/// Returns the hash of a name as `hash_words` in `kernel.h` computes it: over 256 bytes, with zeros after the name.
+fn hash_name(name: &[u8]) -> u64 {
+    let mut bytes = [0; 256];
+    for (to, from) in bytes.iter_mut().zip(name) {
+        *to = *from;
+    }
+    let (words, _) = bytes.as_chunks::<8>();
+    words
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, word| (hash ^ u64::from_ne_bytes(*word)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// Returns the id of the root of the mounted unified hierarchy.
+pub(crate) fn unified_root() -> Option<u64> {
+    Some(fs::metadata(unified_mount(Path::new("/"))?).ok()?.ino())
 }
 
 /// Whether a process has a thread.

@@ -41,6 +41,15 @@ pub(crate) fn loss_notes(losses: TapLosses, uncounted: u64) -> Vec<Note> {
             format!("{refusals} more refusals came from too many different calls or threads to be listed"),
         ));
     }
+    if losses.failures > 0 {
+        notes.push(Note::new(
+            "failures-not-counted",
+            format!(
+                "{} more calls failed, but too many different calls and paths failed to be listed",
+                losses.failures
+            ),
+        ));
+    }
     if losses.threads > 0 {
         notes.push(Note::new(
             "threads-not-followed",
@@ -57,9 +66,9 @@ mod tests {
     #[test]
     fn lost_refusals_and_threads_are_noted() {
         let ids = |losses, uncounted| loss_notes(losses, uncounted).iter().map(|note| note.id).collect::<Vec<_>>();
-        assert!(ids(TapLosses { refusals: 0, threads: 0 }, 0).is_empty());
-        assert_eq!(ids(TapLosses { refusals: 0, threads: 0 }, 1), ["refusals-not-told-apart"]);
-        let all = ["refusals-not-told-apart", "threads-not-followed"];
-        assert_eq!(ids(TapLosses { refusals: u64::MAX, threads: 1 }, 1), all);
+        assert!(ids(TapLosses::default(), 0).is_empty());
+        assert_eq!(ids(TapLosses::default(), 1), ["refusals-not-told-apart"]);
+        let all = ["refusals-not-told-apart", "failures-not-counted", "threads-not-followed"];
+        assert_eq!(ids(TapLosses { refusals: u64::MAX, threads: 1, failures: 1 }, 1), all);
     }
 }

@@ -4,7 +4,7 @@ use super::refusals::{TappedUnit, UnitRefusal, find_unit, group_by_unit};
 use super::targets::{ResolvedTarget, TapScope};
 use crate::host::program_files::read_programs;
 use crate::kernel::procfs::Procfs;
-use crate::kernel::tap::{RefusalTally, Tap, TapLosses, TapTarget};
+use crate::kernel::tap::{RefusalTally, Tap, TapLosses, TapOptions, TapTarget};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::service_manager::ServiceManagers;
@@ -73,7 +73,7 @@ impl TapSession {
     ) -> anyhow::Result<FinishedTap> {
         let Self { watched, mut units } = self;
         let targets: Vec<TapTarget> = watched.iter().map(|watched| watched.target.clone()).collect();
-        let mut tap = Tap::open(&targets)?;
+        let mut tap = Tap::open(&targets, TapOptions { refusals: true, failures: false, absent: false })?;
         let scope = TapScope::from_targets(&targets);
         let (begun, procfs, mut tally) = (Instant::now(), Procfs::live(), RefusalTally::default());
         loop {
@@ -83,7 +83,7 @@ impl TapSession {
                 Ok(())
             };
             let interrupted = interruption.or(waited).await.is_err();
-            tally.add(tap.collect(), &procfs);
+            tally.add(tap.collect().refusals, &procfs);
             show(begun.elapsed(), &|| {
                 group_by_unit(&tally, &units, |target, owner| find_unit(&watched, scope, target, owner))
             });
@@ -91,7 +91,7 @@ impl TapSession {
                 break;
             }
         }
-        tally.add(tap.stop(), &procfs);
+        tally.add(tap.stop().refusals, &procfs);
         let took = begun.elapsed();
 
         // Read the settings of units that appeared during the tap only now, when no event waits.

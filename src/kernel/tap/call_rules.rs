@@ -1,0 +1,199 @@
+//! What a tap looks at in each call: which argument is a path or an address, which arguments distinguish failures, and by
+//! which one the filters of systemd's directives decide (`src/shared/seccomp-util.c`).
+
+use crate::syscalls::Abi;
+
+/// `struct call_rule` in `tap.bpf.c`.
+type CallRule = [u8; 4];
+
+/// Flags of a rule.
+const ADDRESS: u8 = 1;
+const IDENTITY: u8 = 2;
+
+/// Calls with a path: the index of that argument, and the arguments that distinguish failures in addition to the path.
+const PATHS: [(&str, u8, &[u8]); 56] = [
+    ("access", 0, &[1]),
+    ("acct", 0, &[]),
+    ("chdir", 0, &[]),
+    ("chmod", 0, &[]),
+    ("chroot", 0, &[]),
+    ("creat", 0, &[]),
+    ("execve", 0, &[]),
+    ("execveat", 1, &[0]),
+    ("faccessat", 1, &[0, 2]),
+    ("faccessat2", 1, &[0, 2]),
+    ("fanotify_mark", 4, &[3]),
+    ("fchmodat", 1, &[0]),
+    ("fchmodat2", 1, &[0]),
+    ("futimesat", 1, &[0]),
+    ("getxattr", 0, &[]),
+    ("inotify_add_watch", 1, &[]),
+    ("lgetxattr", 0, &[]),
+    ("link", 1, &[]),
+    ("linkat", 3, &[2]),
+    ("listxattr", 0, &[]),
+    ("llistxattr", 0, &[]),
+    ("lremovexattr", 0, &[]),
+    ("lsetxattr", 0, &[]),
+    ("lstat", 0, &[]),
+    ("mkdir", 0, &[]),
+    ("mkdirat", 1, &[0]),
+    ("mknod", 0, &[1, 2]),
+    ("mknodat", 1, &[0, 2, 3]),
+    ("mount", 1, &[3]),
+    ("name_to_handle_at", 1, &[0]),
+    ("newfstatat", 1, &[0]),
+    ("open", 0, &[1]),
+    ("openat", 1, &[0, 2]),
+    ("openat2", 1, &[0]),
+    ("pivot_root", 0, &[]),
+    ("quotactl", 1, &[0]),
+    ("readlink", 0, &[]),
+    ("readlinkat", 1, &[0]),
+    ("removexattr", 0, &[]),
+    // A rename fails for the old path's mount, since both paths are on one mount.
+    ("rename", 0, &[]),
+    ("renameat", 1, &[0]),
+    ("renameat2", 1, &[0]),
+    ("rmdir", 0, &[]),
+    ("setxattr", 0, &[]),
+    ("stat", 0, &[]),
+    ("statfs", 0, &[]),
+    ("statx", 1, &[0]),
+    ("swapon", 0, &[]),
+    ("symlink", 1, &[]),
+    ("symlinkat", 2, &[1]),
+    ("truncate", 0, &[]),
+    ("umount2", 0, &[]),
+    ("unlink", 0, &[]),
+    ("unlinkat", 1, &[0]),
+    ("utimensat", 1, &[0]),
+    ("utimes", 0, &[]),
+];
+
+/// Calls with a socket address, whose length is the next argument.
+const ADDRESSES: [(&str, u8); 3] = [("bind", 1), ("connect", 1), ("sendto", 4)];
+
+/// Calls with user or group ids: the index of the path if they have one, and the arguments that are ids.
+const IDENTITIES: [(&str, Option<u8>, &[u8]); 11] = [
+    ("chown", Some(0), &[1, 2]),
+    ("fchown", None, &[1, 2]),
+    ("fchownat", Some(1), &[0, 2, 3]),
+    ("lchown", Some(0), &[1, 2]),
+    ("setgid", None, &[0]),
+    ("setgroups", None, &[0]),
+    ("setregid", None, &[0, 1]),
+    ("setresgid", None, &[0, 1, 2]),
+    ("setresuid", None, &[0, 1, 2]),
+    ("setreuid", None, &[0, 1]),
+    ("setuid", None, &[0]),
+];
+
+/// Other calls whose failures differ by arguments.
+const OTHERS: [(&str, &[u8]); 21] = [
+    ("adjtimex", &[]),
+    ("bpf", &[0]),
+    ("clock_adjtime", &[0]),
+    ("clock_settime", &[0]),
+    ("ioctl", &[1]),
+    ("iopl", &[0]),
+    ("keyctl", &[0]),
+    ("mmap", &[2, 3]),
+    ("mprotect", &[2]),
+    ("pkey_mprotect", &[2]),
+    ("prctl", &[0]),
+    ("prlimit64", &[1]),
+    ("sched_setscheduler", &[1]),
+    ("setns", &[1]),
+    ("setpriority", &[0]),
+    ("setrlimit", &[0]),
+    ("setsockopt", &[1, 2]),
+    ("shmat", &[2]),
+    ("socket", &[0, 1, 2]),
+    ("syslog", &[0]),
+    ("unshare", &[0]),
+];
+
+/// The argument by which filters decide: a family, namespaces, a protection, a mode, a policy or a personality.
+const DECIDING: [(&str, u8); 20] = [
+    ("chmod", 1),
+    ("clone", 0),
+    ("creat", 1),
+    ("fchmod", 1),
+    ("fchmodat", 2),
+    ("fchmodat2", 2),
+    ("mkdir", 1),
+    ("mkdirat", 2),
+    ("mknod", 1),
+    ("mknodat", 2),
+    ("mmap", 2),
+    ("mprotect", 2),
+    ("open", 2),
+    ("openat", 3),
+    ("personality", 0),
+    ("pkey_mprotect", 2),
+    ("sched_setscheduler", 1),
+    ("setns", 1),
+    ("shmat", 2),
+    ("socket", 0),
+];
+
+/// The namespaces of unshare(2) are its only argument.
+const UNSHARE: (&str, u8) = ("unshare", 0);
+
+/// Returns the rules for the calls of an ABI, by number.
+pub(crate) fn call_rules(abi: Abi) -> impl Iterator<Item = (u32, CallRule)> {
+    abi.calls().map(|(number, name)| (number, rule(name))).filter(|(_, rule)| *rule != CallRule::default())
+}
+
+/// Returns the index of the argument by which filters decide.
+pub(crate) fn deciding_argument(name: &str) -> Option<u8> {
+    DECIDING.iter().chain([&UNSHARE]).find(|(known, _)| *known == name).map(|(_, index)| *index)
+}
+
+fn rule(name: &str) -> CallRule {
+    let bits = |arguments: &[u8]| arguments.iter().fold(0, |bits, argument| bits | 1 << argument);
+    let deciding = deciding_argument(name).map_or(0, |index| index + 1);
+    if let Some((_, index, distinct)) = PATHS.iter().find(|(known, ..)| *known == name) {
+        [index + 1, 0, bits(distinct), deciding]
+    } else if let Some((_, index)) = ADDRESSES.iter().find(|(known, _)| *known == name) {
+        [index + 1, ADDRESS, 0, deciding]
+    } else if let Some((_, index, distinct)) = IDENTITIES.iter().find(|(known, ..)| *known == name) {
+        [index.map_or(0, |index| index + 1), IDENTITY, bits(distinct), deciding]
+    } else {
+        let distinct = OTHERS.iter().find(|(known, _)| *known == name).map_or(0, |(_, distinct)| bits(distinct));
+        [0, 0, distinct, deciding]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_of_the_tables_exists_on_some_abi() {
+        let paths = PATHS.iter().map(|(name, ..)| *name);
+        let addresses = ADDRESSES.iter().map(|(name, _)| *name);
+        let identities = IDENTITIES.iter().map(|(name, ..)| *name);
+        let others = OTHERS.iter().map(|(name, _)| *name);
+        let deciding = DECIDING.iter().map(|(name, _)| *name);
+        for name in paths.chain(addresses).chain(identities).chain(others).chain(deciding) {
+            assert!(Abi::all().any(|abi| abi.call_number(name).is_some()), "{name}");
+        }
+    }
+
+    #[test]
+    fn rules_name_the_arguments_of_x86_64() {
+        let rules: Vec<_> = call_rules(Abi::X86_64).collect();
+        let rule = |name: &str| {
+            let number = Abi::X86_64.call_number(name).unwrap();
+            rules.iter().find(|(known, _)| *known == number).map(|(_, rule)| *rule)
+        };
+        assert_eq!(rule("openat"), Some([2, 0, 0b101, 4]));
+        assert_eq!(rule("bind"), Some([2, ADDRESS, 0, 0]));
+        assert_eq!(rule("fchownat"), Some([2, IDENTITY, 0b1101, 0]));
+        assert_eq!(rule("socket"), Some([0, 0, 0b111, 1]));
+        assert_eq!(rule("getpid"), None);
+        assert!(rules.iter().all(|(number, _)| *number < 1024), "the map has so many entries");
+    }
+}
