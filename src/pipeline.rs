@@ -15,7 +15,7 @@ pub use unattributed::UnattributedSighting;
 
 use crate::audit::{Record, Stamp};
 use crate::host::Host;
-use crate::incidents::{Fold, Folded, Incident, RepeatSighting, Sighting};
+use crate::incidents::{Fold, Folded, Incident, RehearsalSpan, RepeatSighting, Sighting};
 use crate::units::{Evidence, Rung, Unit};
 use record_cache::{CacheHit, CachedRecord, RecordCache, Repetitions, SeparateNumbers};
 use rehearsed_units::RehearsedUnits;
@@ -149,6 +149,21 @@ impl<H: Host> Pipeline<H> {
     pub(crate) fn end_rehearsal(&mut self, unit: &Unit, now: i64) {
         self.cache.forget_counted();
         self.rehearsed.end(unit, now);
+    }
+
+    /// Adds the rehearsals that an earlier daemon knew. `now` is in milliseconds since the epoch.
+    pub(crate) fn restore_rehearsals(&mut self, spans: Vec<RehearsalSpan>, now: i64) {
+        self.rehearsed.restore(spans, now);
+    }
+
+    /// Returns all rehearsals if they changed since the latest call.
+    pub(crate) fn take_changed_rehearsals(&mut self) -> Option<Vec<RehearsalSpan>> {
+        self.rehearsed.take_changed()
+    }
+
+    /// Notes that no store has the rehearsals.
+    pub(crate) fn mark_rehearsals_unsaved(&mut self) {
+        self.rehearsed.mark_unsaved();
     }
 
     /// The host, to pass it events.

@@ -266,6 +266,7 @@ impl EventLoop {
         let WriteResult::Stored { incidents, is_new_store } = result else { return Vec::new() };
         if is_new_store {
             self.alerts.forget_rows();
+            self.attributor.pipeline_mut().mark_rehearsals_unsaved();
         }
         let now = Instant::now();
         let (mut announced, mut again) = (Vec::new(), 0);
@@ -318,6 +319,9 @@ impl EventLoop {
         }
         self.attributor.start_queries(now);
         self.status.lock().dropped = self.attributor.fold().dropped();
+        if let Some(spans) = self.attributor.pipeline_mut().take_changed_rehearsals() {
+            self.storage.save_rehearsals(spans);
+        }
         self.storage.poll(self.attributor.fold_mut(), now);
     }
 

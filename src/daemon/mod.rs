@@ -35,7 +35,7 @@ mod supervisor;
 use crate::host::blind_spots;
 use crate::host::late_evidence::LateEvidence;
 use crate::host::live_host::LiveHost;
-use crate::incidents::Store;
+use crate::incidents::{RehearsalSpan, Store};
 use crate::intake::netlink::{AuditSocket, AuditStream, OpenError, RECEIVE_BUFFER};
 use crate::intake::record_source::{RecordSource, RecordSources};
 use crate::kernel::clock::now_millis;
@@ -44,6 +44,7 @@ use crate::outlet::wire::Status;
 use crate::outlet::{client_requests, journal};
 use crate::systemd::bus_address::BusAddress;
 use crate::systemd::journal as journal_entries;
+use crate::systemd::journal::boot_id;
 use crate::systemd::manager::Managers;
 use alerts::Alerts;
 use attributor::Attributor;
@@ -100,6 +101,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     if let Some(replaced) = replaced {
         status.on_store_replaced(&replaced);
     }
+    let rehearsals = read_rehearsals(store.as_ref());
     let exits = ExitEvents::open(&status);
     let (orders, requests) = client_requests::channel();
     let status_source = status.source("/".into());
@@ -116,6 +118,8 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     if let Some(audit) = audit {
         sources.push(Box::new(AuditStream::new(audit)?));
     }
+    let mut attributor = Attributor::new(host, settings.max_in_memory, status.clone());
+    attributor.pipeline_mut().restore_rehearsals(rehearsals, now_millis());
     let event_loop = EventLoop {
         sources: RecordSources::new(sources),
         exits,
@@ -123,13 +127,22 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         requests,
         config,
         stop,
-        attributor: Attributor::new(host, settings.max_in_memory, status.clone()),
+        attributor,
         storage,
         alerts: Alerts::new(journal::SOCKET, settings.alerts, explainer),
         status,
         turn: event_loop::TurnState::default(),
     };
     event_loop.run().await
+}
+
+/// Reads the rehearsals that an earlier daemon knew. Processes that outlived them still log calls.
+fn read_rehearsals(store: Option<&Store>) -> Vec<RehearsalSpan> {
+    let (Some(store), Some(boot)) = (store, boot_id()) else { return Vec::new() };
+    store.rehearsals(&boot).unwrap_or_else(|error| {
+        tracing::warn!("the rehearsals of an earlier daemon are unknown: {error}");
+        Vec::new()
+    })
 }
 
 /// Takes the audit stream from systemd, or opens one. Returns the stream if there is one, and why no records arrive.

@@ -4,7 +4,7 @@
 use super::config::Config;
 use super::status::SharedStatus;
 use super::store_writer::{Retention, StoreWriter, Written};
-use crate::incidents::{Fold, Folded, Incident, Recorded, StoreError, Stored};
+use crate::incidents::{Fold, Folded, Incident, Recorded, RehearsalSpan, StoreError, Stored};
 use crate::outlet::client_requests::ForgetRequest;
 use crate::outlet::wire::MAX_COUNT_LAG;
 use crate::units::Unit;
@@ -126,6 +126,11 @@ impl Storage {
             self.forgotten.push(request.unit.clone());
         }
         self.writer.forget(request);
+    }
+
+    /// Has the writer save the rehearsals.
+    pub(super) fn save_rehearsals(&mut self, spans: Vec<RehearsalSpan>) {
+        self.writer.save_rehearsals(spans);
     }
 
     /// Whether the writer has a job.

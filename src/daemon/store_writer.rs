@@ -2,9 +2,10 @@
 
 use super::age_limit::AgeLimit;
 use super::config::Config;
-use crate::incidents::{Evicted, IncidentChange, Recorded, ReplacedFile, Store, StoreError};
+use crate::incidents::{Evicted, IncidentChange, Recorded, RehearsalSpan, ReplacedFile, Store, StoreError};
 use crate::kernel::clock::{is_synchronized, now_millis};
 use crate::outlet::client_requests::ForgetRequest;
+use crate::systemd::journal::boot_id;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -48,6 +49,7 @@ enum Job {
     Record(Vec<IncidentChange>),
     SetRetention(Retention),
     Forget(ForgetRequest),
+    SaveRehearsals(Vec<RehearsalSpan>),
 }
 
 /// The loop's handle of the thread. One job is under way at a time. Changes during that time stay in memory.
@@ -109,6 +111,14 @@ impl StoreWriter {
         }
     }
 
+    /// Saves the rehearsals after the job under way.
+    pub(super) fn save_rehearsals(&mut self, spans: Vec<RehearsalSpan>) {
+        if let Some(jobs) = &self.jobs {
+            // It fails when the thread has ended, which the next changes show.
+            _ = jobs.send(Job::SaveRehearsals(spans));
+        }
+    }
+
     /// Waits for the result of the job under way. Never returns while there is none.
     pub(super) async fn written(&mut self) -> Written {
         match self.results.recv().await {
@@ -144,6 +154,10 @@ fn write_all(mut owner: StoreOwner, inbox: &mpsc::Receiver<Job>, outbox: &Unboun
             }
             Job::Forget(request) => {
                 owner.forget(request);
+                continue;
+            }
+            Job::SaveRehearsals(spans) => {
+                owner.save_rehearsals(&spans);
                 continue;
             }
         };
@@ -211,6 +225,15 @@ impl StoreOwner {
             Err(error) => tracing::warn!("the denials of {whose} could not be forgotten: {error}"),
         }
         request.finish(outcome.map_err(|error| error.to_string()));
+    }
+
+    /// Saves the rehearsals. After a failure, a restarted daemon does not know the processes that outlived them.
+    fn save_rehearsals(&mut self, spans: &[RehearsalSpan]) {
+        let Some(boot) = boot_id() else { return };
+        let saved = self.take_store().and_then(|store| self.store.insert(store).save_rehearsals(&boot, spans));
+        if let Err(error) = saved {
+            tracing::warn!("the rehearsals cannot be saved for a later daemon: {error}");
+        }
     }
 
     fn record(&mut self, changes: &[IncidentChange]) -> Result<Vec<Recorded>, StoreError> {

@@ -18,4 +18,4 @@ pub use incident::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent,
 pub use outcome_words::describe_outcome;
 pub(crate) use outcome_words::{describe_briefly, describe_event, describe_headline};
 pub(crate) use owner::Owner;
-pub use store::{Evicted, Query, Recorded, ReplacedFile, RowId, Store, StoreError, Stored, UnitSummary};
+pub use store::{Evicted, Query, Recorded, RehearsalSpan, ReplacedFile, RowId, Store, StoreError, Stored, UnitSummary};

@@ -10,6 +10,7 @@
 mod error;
 mod query;
 mod record;
+mod rehearsals;
 mod retention;
 mod row;
 mod schema;
@@ -30,6 +31,7 @@ use super::incident::Incident;
 pub use error::StoreError;
 pub use query::{Query, Stored, UnitSummary};
 pub use record::{Recorded, RowId};
+pub use rehearsals::RehearsalSpan;
 pub use retention::Evicted;
 pub use row::{MAX_COMM, MAX_EXE, MAX_SUBJECT, MAX_WORD};
 pub use schema::SCHEMA;

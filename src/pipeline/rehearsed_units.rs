@@ -5,7 +5,7 @@
 
 use crate::audit::{Action, IdField, Record};
 use crate::host::Ancestor;
-use crate::incidents::{IncidentEvent, Moment, Sighting, SightingSource};
+use crate::incidents::{IncidentEvent, Moment, RehearsalSpan, Sighting, SightingSource};
 use crate::units::cgroup::{Placement, place, scope_path};
 use crate::units::{Evidence, Rung, Unit};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,9 +21,16 @@ const START_SLACK_MS: i64 = 20;
 const MOST_UNITS: usize = 64;
 const MOST_PLACES: usize = 256;
 
+/// How long after its start a daemon lets a client continue a rehearsal that it found on disk, in milliseconds.
+const RESUME_MS: i64 = 60_000;
+
 /// The units, each with its latest rehearsal.
 #[derive(Debug, Default)]
-pub(super) struct RehearsedUnits(BTreeMap<Unit, Rehearsal>);
+pub(super) struct RehearsedUnits {
+    by_unit: BTreeMap<Unit, Rehearsal>,
+    /// Whether they changed since they were last taken to be saved.
+    is_changed: bool,
+}
 
 /// A rehearsal. Times are in milliseconds since the epoch.
 #[derive(Debug)]
@@ -35,6 +42,8 @@ struct Rehearsal {
     logins: BTreeSet<u32>,
     /// The scopes into which processes of the unit were moved.
     scopes: BTreeSet<Vec<u8>>,
+    /// Until when its client can continue it. It ran when an earlier daemon ended.
+    resumable_until: Option<i64>,
 }
 
 /// What is known about the process of a logged call.
@@ -49,26 +58,61 @@ struct LoggedProcess<'a> {
 impl RehearsedUnits {
     /// Notes that the rehearsal of a unit begins at a moment, in milliseconds since the epoch.
     pub(super) fn begin(&mut self, unit: Unit, at: i64) {
-        if self.0.len() >= MOST_UNITS {
-            let ended = self.0.iter().filter_map(|(unit, rehearsal)| Some((rehearsal.until?, unit.clone())));
+        self.is_changed = true;
+        let known = self.by_unit.get_mut(&unit);
+        // After a restart of the daemon, the client registers its rehearsal again.
+        if let Some(known) = known.filter(|known| known.resumable_until.is_some_and(|until| at <= until)) {
+            (known.until, known.resumable_until) = (None, None);
+            return;
+        }
+        if self.by_unit.len() >= MOST_UNITS {
+            let ended = self.by_unit.iter().filter_map(|(unit, rehearsal)| Some((rehearsal.until?, unit.clone())));
             if let Some((_, oldest)) = ended.min() {
-                self.0.remove(&oldest);
+                self.by_unit.remove(&oldest);
             }
         }
-        let rehearsal = Rehearsal { from: at, until: None, logins: BTreeSet::new(), scopes: BTreeSet::new() };
-        self.0.insert(unit, rehearsal);
+        let (logins, scopes) = (BTreeSet::new(), BTreeSet::new());
+        let rehearsal = Rehearsal { from: at, until: None, logins, scopes, resumable_until: None };
+        self.by_unit.insert(unit, rehearsal);
+    }
+
+    /// Adds the rehearsals that an earlier daemon knew. One that ran then ends now, unless its client continues it.
+    pub(super) fn restore(&mut self, spans: Vec<RehearsalSpan>, now: i64) {
+        for RehearsalSpan { unit, from, until, logins, scopes } in spans.into_iter().take(MOST_UNITS) {
+            let resumable_until = until.is_none().then(|| now + RESUME_MS);
+            let rehearsal = Rehearsal { from, until: until.or(Some(now)), logins, scopes, resumable_until };
+            self.by_unit.insert(unit, rehearsal);
+        }
+    }
+
+    /// Returns all rehearsals if they changed since the latest call.
+    pub(super) fn take_changed(&mut self) -> Option<Vec<RehearsalSpan>> {
+        let span = |(unit, one): (&Unit, &Rehearsal)| RehearsalSpan {
+            unit: unit.clone(),
+            from: one.from,
+            until: one.until,
+            logins: one.logins.clone(),
+            scopes: one.scopes.clone(),
+        };
+        std::mem::take(&mut self.is_changed).then(|| self.by_unit.iter().map(span).collect())
+    }
+
+    /// Notes that no store has the rehearsals.
+    pub(super) fn mark_unsaved(&mut self) {
+        self.is_changed |= !self.by_unit.is_empty();
     }
 
     /// Notes that the rehearsal of a unit ends.
     pub(super) fn end(&mut self, unit: &Unit, at: i64) {
-        if let Some(rehearsal) = self.0.get_mut(unit) {
+        if let Some(rehearsal) = self.by_unit.get_mut(unit) {
             rehearsal.until.get_or_insert(at);
+            self.is_changed = true;
         }
     }
 
     /// Whether a record can belong to a rehearsal, so that the lineage of its process matters.
     pub(super) fn may_claim(&self, record: &Record<'_>) -> bool {
-        record.action == Action::Log && !self.0.is_empty()
+        record.action == Action::Log && !self.by_unit.is_empty()
     }
 
     /// Sets unit and source of the sighting of a logged call, if the call's process has the filter of a rehearsal although
@@ -85,14 +129,16 @@ impl RehearsedUnits {
         let login = if let IdField::Number(login) = record.session { Some(login) } else { None };
         let process = LoggedProcess { at, lineage, login, scope };
         let own = sighting.key.unit.as_ref();
-        let Some(unit) = self.0.iter_mut().find_map(|(unit, one)| {
+        let places = |all: &BTreeMap<Unit, Rehearsal>| all.values().map(Rehearsal::count_places).sum::<usize>();
+        let before = places(&self.by_unit);
+        let claiming = self.by_unit.iter_mut().find_map(|(unit, one)| {
             let is_within = one.until.is_none_or(|until| at <= until);
             // `set_source` does the rest.
             let is_plain = own == Some(unit) && is_within;
             (!is_plain && one.claims(unit, own == Some(unit), &process)).then(|| unit.clone())
-        }) else {
-            return false;
-        };
+        });
+        self.is_changed |= places(&self.by_unit) != before;
+        let Some(unit) = claiming else { return false };
         if own != Some(&unit) {
             (sighting.key.unit, sighting.rung) = (Some(unit), Some(Rung::Lineage));
         }
@@ -103,7 +149,7 @@ impl RehearsedUnits {
     /// Sets the source of a sighting. Returns whether its later repetitions have the same source.
     pub(super) fn set_source(&mut self, sighting: &mut Sighting) -> bool {
         let Some(unit) = &sighting.key.unit else { return true };
-        let (Some(span), Moment::At(at)) = (self.0.get(unit), &sighting.at) else { return true };
+        let (Some(span), Moment::At(at)) = (self.by_unit.get(unit), &sighting.at) else { return true };
         if span.until.is_some_and(|until| *at > until + MAX_DELAY_MS) {
             return true;
         }
@@ -118,6 +164,10 @@ impl RehearsedUnits {
 }
 
 impl Rehearsal {
+    fn count_places(&self) -> usize {
+        self.logins.len() + self.scopes.len()
+    }
+
     /// Whether a process started under the rehearsal's filter. Notes where its kin are.
     fn claims(&mut self, unit: &Unit, is_in_unit: bool, process: &LoggedProcess<'_>) -> bool {
         if process.at < self.from {
@@ -289,13 +339,59 @@ mod tests {
     }
 
     #[test]
+    fn process_that_outlives_rehearsal_is_claimed_by_a_restarted_daemon() {
+        const UNSET: &str = "4294967295";
+        let (a, owner) = ("/system.slice/a.service", Some("a.service".to_owned()));
+        let mut before = RehearsedUnits::default();
+        before.begin(unit("a.service"), 1_000);
+        assert!(before.take_changed().is_some() && before.take_changed().is_none());
+        assert!(claimed(&mut before, 1_500, (SESSION, "7"), &[(1_400, SESSION), (1_300, a)]).is_some());
+        assert!(before.take_changed().is_some(), "the login and the scope are new");
+        assert!(claimed(&mut before, 1_600, (SESSION, "7"), &[(1_400, SESSION), (1_300, a)]).is_some());
+        assert!(before.take_changed().is_none());
+        before.end(&unit("a.service"), 2_000);
+        let saved = before.take_changed().unwrap();
+
+        let mut after = RehearsedUnits::default();
+        after.restore(saved, 50_000);
+        assert_eq!(claimed(&mut after, 90_000, (a, UNSET), &[(1_500, a)]), owner);
+        assert_eq!(claimed(&mut after, 90_000, (SESSION, "7"), &[(80_000, SESSION)]), owner);
+        assert_eq!(
+            claimed(&mut after, 90_000, (a, UNSET), &[(3_000, a)]),
+            None,
+            "it started under the unit's settings"
+        );
+        assert_eq!(seen(&mut after, "a.service", Action::Log, 90_000), (SightingSource::Audit, true));
+        after.begin(unit("a.service"), 90_000);
+        assert_eq!(claimed(&mut after, 95_000, (SESSION, "7"), &[(1_500, a)]), None, "another rehearsal");
+    }
+
+    #[test]
+    fn rehearsal_that_ran_at_a_restart_is_continued_by_its_client_alone() {
+        let mut before = RehearsedUnits::default();
+        before.begin(unit("a.service"), 1_000);
+        let saved = before.take_changed().unwrap();
+        let restarted = |again: Option<i64>| {
+            let mut after = RehearsedUnits::default();
+            after.restore(saved.clone(), 2_000);
+            if let Some(at) = again {
+                after.begin(unit("a.service"), at);
+            }
+            [1_500, 2_500].map(|at| seen(&mut after, "a.service", Action::Log, at).0 == SightingSource::Rehearsal)
+        };
+        assert_eq!(restarted(Some(2_300)), [true, true]);
+        assert_eq!(restarted(None), [true, false], "it ended with the earlier daemon as far as known");
+        assert_eq!(restarted(Some(90_000)), [false, false], "a later rehearsal");
+    }
+
+    #[test]
     fn remembered_rehearsals_are_bounded() {
         let mut all = RehearsedUnits::default();
         for number in 0..100 {
             all.begin(unit(&format!("u{number}.service")), number);
             all.end(&unit(&format!("u{number}.service")), number + 1);
         }
-        assert_eq!(all.0.len(), MOST_UNITS);
-        assert!(all.0.contains_key(&unit("u99.service")) && !all.0.contains_key(&unit("u0.service")));
+        assert_eq!(all.by_unit.len(), MOST_UNITS);
+        assert!(all.by_unit.contains_key(&unit("u99.service")) && !all.by_unit.contains_key(&unit("u0.service")));
     }
 }

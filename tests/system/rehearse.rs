@@ -606,7 +606,7 @@ exec sleep 600
 
 #[test]
 fn process_moved_out_of_the_unit_belongs_to_the_rehearsal_and_is_named_when_it_survives() {
-    let Some(machine) = Machine::start() else { return };
+    let Some(mut machine) = Machine::start() else { return };
     let script = machine.manager.base().join("moves");
     fs::write(&script, MOVES).unwrap();
     machine.write(&format!(
@@ -620,17 +620,25 @@ fn process_moved_out_of_the_unit_belongs_to_the_rehearsal_and_is_named_when_it_s
     let words = survivors.iter().map(|one| one["command"].as_str().unwrap()).collect::<Vec<_>>().join("\n");
     assert!(words.contains("cgroup.procs"), "{rehearsed}");
     // It goes on without the unit's settings, and raises no alert.
-    let daemon = machine.daemon.as_ref().unwrap();
     // The daemon receives records of the units of other tests as well, and none of these makes this call.
     let is_own = |one: &Incident| one.denial().is_some_and(|denial| denial.call.name() == Some("sched_getaffinity"));
-    let stored = || daemon.stored().into_iter().filter(is_own).collect::<Vec<_>>();
-    let seen = || stored().iter().map(|one| one.count).sum::<u64>();
-    let before = seen();
-    wait_for(|| (seen() > before + 5).then_some(()), || daemon.log());
-    for one in stored() {
-        let unit = one.key.unit.as_ref().map(|unit| unit.name.to_string());
-        assert_eq!((one.key.source, unit.as_deref()), (SightingSource::Rehearsal, Some("x.service")), "{one:?}");
-    }
+    let assert_belongs_to_rehearsal = |daemon: &Daemon| {
+        let stored = || daemon.stored().into_iter().filter(is_own).collect::<Vec<_>>();
+        let seen = || stored().iter().map(|one| one.count).sum::<u64>();
+        let before = seen();
+        wait_for(|| (seen() > before + 5).then_some(()), || daemon.log());
+        for one in stored() {
+            let unit = one.key.unit.as_ref().map(|unit| unit.name.to_string());
+            assert_eq!((one.key.source, unit.as_deref()), (SightingSource::Rehearsal, Some("x.service")), "{one:?}");
+        }
+    };
+    assert_belongs_to_rehearsal(machine.daemon.as_ref().unwrap());
+    // A restarted daemon still knows what it is.
+    machine.daemon.take().unwrap().stop();
+    fs::remove_file(machine.manager.base().join("daemon/notify")).unwrap();
+    let state = machine.manager.base().join("daemon");
+    machine.daemon = Some(Daemon::start(machine.manager.command(&[PROGRAM]), &machine.manager.bus(), &state));
+    assert_belongs_to_rehearsal(machine.daemon.as_ref().unwrap());
     let pids = survivors.iter().map(|one| one["pid"].as_i64().unwrap());
     for pid in pids {
         // One that ran for a moment has ended.

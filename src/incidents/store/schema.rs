@@ -57,11 +57,21 @@ CREATE TABLE evicted (
 ) STRICT;
 ";
 
-/// The indices, one for each way of asking. They are no part of the format: the writer adds missing ones.
-const INDICES: &str = "
+/// The indices, one for each way of asking, and the table that only the writer reads. They are no part of the format: the
+/// writer adds missing ones.
+const ADDITIONS: &str = "
 CREATE INDEX IF NOT EXISTS incident_newest ON incident (last_ms, id);
 CREATE INDEX IF NOT EXISTS incident_unit ON incident (unit, manager, last_ms, count);
 CREATE INDEX IF NOT EXISTS incident_manager ON incident (manager, last_ms, id);
+CREATE TABLE IF NOT EXISTS rehearsal (
+    boot     TEXT    NOT NULL,
+    manager  TEXT    NOT NULL,
+    unit     TEXT    NOT NULL,
+    from_ms  INTEGER NOT NULL,
+    until_ms INTEGER,
+    logins   TEXT    NOT NULL,
+    scopes   BLOB    NOT NULL
+) STRICT;
 ";
 
 /// The changes from each earlier format to the next: from 1 to 2, from 2 to 3, and so on.
@@ -170,7 +180,7 @@ pub(super) fn prepare(conn: &mut Connection, path: &Path) -> Result<(), StoreErr
         transaction.execute_batch(&format!("{changes} {pragmas}")).map_err(sqlite)?;
         transaction.commit().map_err(sqlite)?;
     }
-    conn.execute_batch(INDICES).map_err(sqlite)?;
+    conn.execute_batch(ADDITIONS).map_err(sqlite)?;
     let verdict: String = conn.query_row("PRAGMA quick_check(1)", (), |row| row.get(0)).map_err(sqlite)?;
     if verdict == "ok" { Ok(()) } else { Err(StoreError::Damaged { path: path.to_owned(), detail: verdict }) }
 }
