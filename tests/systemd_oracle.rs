@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
-use harden_why::policy::{AddressFamilies, Directive, Effect, Mode, SyscallFilter, errno};
+use harden_why::policy::{AddressFamilies, Capability, Directive, Effect, Mode, SyscallFilter, errno};
 use harden_why::syscalls::Groups;
 use harden_why::syscalls::groups::GroupSource;
 use harden_why::systemd::syscall_groups;
@@ -18,6 +18,23 @@ use std::process::Command;
 
 /// Lines of `SystemCallFilter=`; each has at least one.
 const UNITS: usize = 510;
+
+/// Words of lines about capabilities: by name in either case, by number, and unknown ones.
+const CAPABILITIES: [&str; 13] = [
+    "CAP_CHOWN",
+    "cap_kill",
+    "Cap_Setuid",
+    "CAP_MKNOD",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_MODULE",
+    "CAP_SYSLOG",
+    "CAP_SYS_TIME",
+    "CAP_WAKE_ALARM",
+    "CAP_CHECKPOINT_RESTORE",
+    "21",
+    "99",
+    "CAP_BOGUS",
+];
 
 /// libseccomp treats these as one call, except on PowerPC.
 const SHARED_NUMBER: [&str; 2] = ["switch_endian", "sys_debug_setcontext"];
@@ -70,7 +87,7 @@ fn lines(random: &mut Random, calls: &[&str], groups: &[&str]) -> String {
     let switches: Vec<&str> = Directive::switches().map(Directive::key).collect();
     let mut text = String::from("[Service]\n");
     for number in 0..=random.below(5) {
-        let line = match if number == 0 { usize::MAX } else { random.below(14) } {
+        let line = match if number == 0 { usize::MAX } else { random.below(16) } {
             0 => format!(
                 "SystemCallErrorNumber={}",
                 random.pick(&["EPERM", "38", "kill", "", "0", "EFOO", "0x11", "EWOULDBLOCK"])
@@ -91,6 +108,13 @@ fn lines(random: &mut Random, calls: &[&str], groups: &[&str]) -> String {
                 random.words(&["native", "x86", "x32", "arm64", "bogus", "\"x86-64\""], 3)
             ),
             6 => format!("{}={}", random.pick(&switches), random.pick(&["yes", "no", "On", "0", "t", "", "maybe"])),
+            8 => format!(
+                "{}={}{}",
+                random.pick(&["CapabilityBoundingSet", "AmbientCapabilities"]),
+                random.pick(&["", "~"]),
+                random.words(&CAPABILITIES, 4)
+            ),
+            9 => format!("NoNewPrivileges={}", random.pick(&["yes", "no", "", "perhaps"])),
             // A filter that starts again from nothing.
             7 => "SystemCallFilter=".to_owned(),
             _ => {
@@ -169,6 +193,14 @@ fn write_units(home: &Path, random: &mut Random, groups: &Groups) -> Vec<String>
     // What libseccomp resolves; @known itself lacks some calls that other groups have.
     let all = format!("[Service]\nExecStart=/bin/true\nSystemCallFilter=~{}\n", group_names.join(" "));
     fs::write(config.join("known.service"), all).unwrap();
+    // systemd stops reading a file at a bad `DynamicUser=`, and loads no unit whose own file has one.
+    let refused = "[Service]\nExecStart=/bin/true\nLockPersonality=yes\nDynamicUser=maybe\nProtectClock=yes\n";
+    fs::write(config.join("refused.service"), refused).unwrap();
+    fs::write(config.join("below.service"), "[Service]\nExecStart=/bin/true\n").unwrap();
+    fs::create_dir_all(config.join("below.service.d")).unwrap();
+    fs::write(config.join("below.service.d/10.conf"), refused.replace("ExecStart=/bin/true\n", "")).unwrap();
+    fs::write(config.join("below.service.d/20.conf"), "[Service]\nMemoryDenyWriteExecute=yes\n").unwrap();
+    names.extend(["refused.service", "below.service"].map(ToOwned::to_owned));
     // Settings of the manager that apply to all its units.
     fs::create_dir_all(data.join("service.d")).unwrap();
     fs::write(data.join("service.d/10.conf"), "[Service]\nProtectKernelLogs=yes\n").unwrap();
@@ -278,6 +310,19 @@ fn differences(
         format!("{architectures:?}"),
         format!("{:?}", list(&shown["SystemCallArchitectures"]).1),
     );
+    let capabilities = |has: &dyn Fn(&str) -> bool| {
+        let all = Capability::all().filter_map(Capability::name).filter(|name| has(name));
+        all.map(str::to_ascii_lowercase).collect::<BTreeSet<_>>()
+    };
+    let bounding = capabilities(&|name| settings.can_have_capability(name));
+    let ambient = capabilities(&|name| settings.program().has_ambient_capability(name));
+    for (key, ours) in [("CapabilityBoundingSet", bounding), ("AmbientCapabilities", ambient)] {
+        let mut systemds = list(&shown[key]).1;
+        systemds.retain(|name| name.starts_with("cap_"));
+        compare(key, format!("{ours:?}"), format!("{systemds:?}"));
+    }
+    let no_new = if settings.has_no_new_privileges() { "yes" } else { "no" };
+    compare("NoNewPrivileges", no_new.into(), shown["NoNewPrivileges"].clone());
     let on = |directive| settings.switch(directive).is_some_and(|switch| switch.on);
     for directive in Directive::switches() {
         // systemd shows what `DynamicUser=` implies (`unit_patch_contexts`).
@@ -334,10 +379,17 @@ fn random_unit_file_is_read_as_systemd_reads_it() {
     let mut known = list(&shown["known.service"]["SystemCallFilter"]).1;
     known.retain(|call| !SHARED_NUMBER.contains(&call.as_str()));
     assert!(known.len() > 300);
-    let mut wrong = String::new();
+    let (mut wrong, mut refused) = (String::new(), 0);
     for name in &names {
         let unit = Unit { manager: Manager::User(0), name: name.parse().unwrap() };
         let loaded = load(Path::new("/"), &unit, Some(&home));
+        let is_refused =
+            loaded.settings.notes().iter().any(|note| note.text.contains("systemd does not load the unit"));
+        assert_eq!(is_refused, shown[name]["LoadState"] == "bad-setting", "{name}: {:?}", loaded.settings.notes());
+        if is_refused {
+            refused += 1;
+            continue;
+        }
         let found = differences(&loaded, &shown[name], &groups, &known);
         if !found.is_empty() {
             let lines: Vec<String> = loaded
@@ -349,7 +401,7 @@ fn random_unit_file_is_read_as_systemd_reads_it() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    println!("{} units agree", names.len());
+    println!("{} units agree, and systemd loads {refused} of them as little as harden-why says", names.len());
 }
 
 fn remove_cgroup(path: &Path) {

@@ -1,6 +1,7 @@
 //! The capabilities that a unit's processes can have, merged as systemd merges `CapabilityBoundingSet=` and
 //! `AmbientCapabilities=`.
 
+use super::directive::Directive;
 use std::fmt;
 use std::str::FromStr;
 
@@ -49,6 +50,20 @@ const NAMES: [&str; 41] = [
     "CAP_CHECKPOINT_RESTORE",
 ];
 
+/// The capabilities that a directive takes from the bounding set after all lines are merged (`unit_patch_contexts()` of
+/// systemd, which `systemctl show` reflects).
+const WITHHELD: [(Directive, &[&str]); 4] = [
+    (Directive::PrivateDevices, &["CAP_MKNOD", "CAP_SYS_RAWIO"]),
+    (Directive::ProtectKernelModules, &["CAP_SYS_MODULE"]),
+    (Directive::ProtectKernelLogs, &["CAP_SYSLOG"]),
+    (Directive::ProtectClock, &["CAP_SYS_TIME", "CAP_WAKE_ALARM"]),
+];
+
+/// Returns the capabilities that a directive takes from a unit when it is on.
+pub(crate) fn find_withheld(directive: Directive) -> &'static [&'static str] {
+    WITHHELD.into_iter().find(|(other, _)| *other == directive).map_or(&[], |(_, names)| names)
+}
+
 /// A capability, by its number (`linux/capability.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Capability(u8);
@@ -63,6 +78,11 @@ impl Capability {
     #[must_use]
     pub fn new(number: u8) -> Self {
         Self(number)
+    }
+
+    /// All capabilities that this version knows.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..).map(Self).take(NAMES.len())
     }
 
     /// Returns the name, such as `CAP_CHOWN`; `None` if this version does not know the number.
@@ -109,6 +129,12 @@ impl CapabilitySet {
     #[must_use]
     pub(crate) fn contains(self, name: &str) -> bool {
         parse_capability(name).is_some_and(|bit| self.0 & bit != 0)
+    }
+
+    /// The set with some capabilities added.
+    #[must_use]
+    pub(crate) fn with(self, names: &[&str]) -> Self {
+        names.iter().filter_map(|name| parse_capability(name)).fold(self, |set, bit| Self(set.0 | bit))
     }
 
     /// The names of its capabilities.

@@ -49,16 +49,16 @@ impl ProgramSettings {
         }
     }
 
-    /// Whether a process of the unit can have a capability, such as `CAP_SETUID`.
+    /// Whether the bounding set holds a capability, such as `CAP_SETUID`.
     #[must_use]
-    pub fn can_have_capability(&self, name: &str) -> bool {
+    pub(super) fn can_have_capability(&self, name: &str) -> bool {
         self.capabilities.bounding.contains(name)
     }
 
-    /// Whether a process of the unit starts with a capability although `User=` names another user than root.
+    /// Whether `AmbientCapabilities=` holds a capability, as far as the bounding set lets a process have it.
     #[must_use]
-    pub(super) fn has_ambient_capability(&self, name: &str) -> bool {
-        self.can_have_capability(name) && self.capabilities.ambient.contains(name)
+    pub fn has_ambient_capability(&self, name: &str) -> bool {
+        self.capabilities.ambient.contains(name)
     }
 
     /// Whether the program sends to its manager: `Type=notify`, `Type=notify-reload` or `WatchdogSec=`. Returns the

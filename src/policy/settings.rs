@@ -1,6 +1,7 @@
 //! A unit's settings that bear on seccomp, merged from its files in systemd's order.
 
 use super::call_list::{CallList, Dialect};
+use super::capabilities::find_withheld;
 use super::directive::{Directive, ValueKind};
 use super::effect::DefaultEffect;
 use super::exec_command;
@@ -65,10 +66,17 @@ impl Settings {
             });
             file
         };
+        let until_refused = |mut file: UnitFile| {
+            // The drop-in's earlier lines count, and other drop-ins.
+            if let Some(at) = file.assignments.iter().position(is_refused) {
+                file.assignments.truncate(at + 1);
+            }
+            file
+        };
         let mut settings = Self {
             section,
             fragment: fragment.map(relevant),
-            dropins: dropins.into_iter().map(relevant).collect(),
+            dropins: dropins.into_iter().map(relevant).map(until_refused).collect(),
             switches: BTreeMap::new(),
             default_effect: DefaultEffect::default(),
             namespaces: None,
@@ -125,6 +133,7 @@ impl Settings {
         let mut commands: BTreeMap<&str, Vec<ExecCommand>> = BTreeMap::new();
         let mut user = None;
         let mut program = ProgramSettings::default();
+        let fragment = self.fragment.as_ref();
         for line in files.flat_map(|file| &file.assignments) {
             if &*line.key == USER {
                 user = Some(&*line.value).filter(|value| !value.is_empty());
@@ -154,6 +163,9 @@ impl Settings {
                 ValueKind::Switch => match parse_switch(directive, &line.value) {
                     Some(on) => {
                         self.switches.insert(directive, Switch { on, origin: line.origin.clone() });
+                    }
+                    None if is_refused(line) => {
+                        notes.push(FileNote::at(&line.origin, describe_refusal(line, fragment)))
                     }
                     None => ignored("is neither yes nor no"),
                 },
@@ -228,7 +240,22 @@ impl Settings {
         let is_dynamic = self.switch(Directive::DynamicUser).is_some_and(|switch| switch.on);
         let is_root = matches!(self.user(), None | Some("root" | "0")) && !is_dynamic;
         let can_be_root = is_root || self.commands.iter().any(|command| command.elevated);
-        (can_be_root && self.program.can_have_capability(name)) || self.program.has_ambient_capability(name)
+        self.can_have_capability(name) && (can_be_root || self.program.has_ambient_capability(name))
+    }
+
+    /// Whether a process of the unit can have a capability, such as `CAP_SETUID`: the bounding set holds it, and no
+    /// directive such as `ProtectClock=` takes it from the set.
+    #[must_use]
+    pub fn can_have_capability(&self, name: &str) -> bool {
+        let is_on = |directive: &Directive| self.switch(*directive).is_some_and(|switch| switch.on);
+        let mut on = Directive::switches().filter(is_on);
+        self.program.can_have_capability(name) && !on.any(|directive| find_withheld(directive).contains(&name))
+    }
+
+    /// Whether a unit's processes gain no rights from set-uid programs: by a line, or by `DynamicUser=`, which implies it.
+    #[must_use]
+    pub fn has_no_new_privileges(&self) -> bool {
+        self.program.no_new_privileges || self.switch(Directive::DynamicUser).is_some_and(|switch| switch.on)
     }
 
     /// The settings that show what the program does.
@@ -239,16 +266,16 @@ impl Settings {
 
     /// Whether a process of the unit that its filter holds can use a capability, such as `CAP_SETUID`. A program of
     /// another user than root loses its capabilities, except ambient ones, and gets none back under `NoNewPrivileges=`
-    /// (`capabilities(7)`). `NoNewPrivileges=` counts only where a line sets it: whether systemd implies it depends on
-    /// its version.
+    /// (`capabilities(7)`). `NoNewPrivileges=` counts only where a line sets it, or `DynamicUser=` is on: whether systemd
+    /// implies it elsewhere depends on its version.
     #[must_use]
     pub fn can_use_capability(&self, name: &str) -> bool {
         let is_dynamic = self.switch(Directive::DynamicUser).is_some_and(|switch| switch.on);
         let is_root = self.user().map_or(!is_dynamic, |user| matches!(user, "root" | "0"))
             || self.commands.iter().any(|command| command.elevated && !command.privileged);
         let program = &self.program;
-        program.can_have_capability(name)
-            && (is_root || !program.no_new_privileges || program.has_ambient_capability(name))
+        self.can_have_capability(name)
+            && (is_root || !self.has_no_new_privileges() || program.has_ambient_capability(name))
     }
 
     /// The notes about lines that systemd ignores.
@@ -287,6 +314,20 @@ fn parse_switch(directive: Directive, value: &str) -> Option<bool> {
         "private" => Some(false),
         mode => parse_boolean(mode),
     }
+}
+
+/// Whether systemd stops reading a file at a line: it ignores other bad lines (`config_parse_bool` in
+/// `load-fragment.c`, with `DynamicUser=` alone marked as fatal).
+fn is_refused(line: &Assignment) -> bool {
+    let directive = Directive::from_key(&line.key);
+    directive == Some(Directive::DynamicUser) && parse_switch(Directive::DynamicUser, &line.value).is_none()
+}
+
+/// Says what systemd does at a line that it refuses. It loads no unit whose own file has such a line.
+fn describe_refusal(line: &Assignment, fragment: Option<&UnitFile>) -> String {
+    let is_in_fragment = fragment.is_some_and(|fragment| *fragment.path == *line.origin.path);
+    let effect = if is_in_fragment { "systemd does not load the unit" } else { "systemd ignores the rest of the file" };
+    format!("{}={} is neither yes nor no: {effect}", line.key, escape_excerpt(&line.value))
 }
 
 #[cfg(test)]
@@ -368,13 +409,51 @@ mod tests {
         assert!(!can("CapabilityBoundingSet=CAP_KILL\n"));
         assert!(can("User=web\n"), "a set-uid program has it");
         assert!(!can("User=web\nNoNewPrivileges=yes\n"));
-        assert!(!can("DynamicUser=yes\nNoNewPrivileges=yes\n"));
+        assert!(!can("DynamicUser=yes\n"), "it implies NoNewPrivileges=");
         assert!(can("User=web\nNoNewPrivileges=yes\nNoNewPrivileges=no\n"));
         assert!(can("User=web\nNoNewPrivileges=yes\nUser=root\n"));
         assert!(can("User=web\nNoNewPrivileges=yes\nAmbientCapabilities=CAP_CHOWN\n"));
         assert!(!can("User=web\nNoNewPrivileges=yes\nAmbientCapabilities=CAP_CHOWN\nCapabilityBoundingSet=\n"));
         assert!(can("User=web\nNoNewPrivileges=yes\nExecStartPre=!/bin/chown web /run/web\n"));
         assert!(!can("User=web\nNoNewPrivileges=yes\nExecStartPre=+/bin/chown web /run/web\n"), "no filter holds it");
+    }
+
+    #[test]
+    fn bad_value_of_dynamic_user_ends_the_drop_in_and_refuses_the_unit() {
+        let file = |path: &str, lines: &str| UnitFile::parse(Path::new(path), format!("[Service]\n{lines}").as_bytes());
+        let bad = "LockPersonality=yes\nDynamicUser=maybe\nProtectClock=yes\n";
+        let is_on = |settings: &Settings, directive| settings.switch(directive).is_some_and(|switch| switch.on);
+        let on = |settings: &Settings| {
+            [Directive::LockPersonality, Directive::ProtectClock, Directive::ProtectKernelLogs]
+                .map(|directive| is_on(settings, directive))
+        };
+        let dropins = vec![file("/x.d/10.conf", bad), file("/x.d/20.conf", "ProtectKernelLogs=yes\n")];
+        let below = Settings::new(&"x.service".parse().unwrap(), Some(file("/x", "")), dropins);
+        assert_eq!(on(&below), [true, false, true]);
+        assert!(below.notes()[0].text.ends_with("is neither yes nor no: systemd ignores the rest of the file"));
+        let own = Settings::new(&"x.service".parse().unwrap(), Some(file("/x", bad)), Vec::new());
+        assert!(
+            own.notes()[0].text.ends_with("is neither yes nor no: systemd does not load the unit"),
+            "{:?}",
+            own.notes()
+        );
+    }
+
+    #[test]
+    fn directive_withholds_capabilities_whatever_the_bounding_set() {
+        let can = |lines: &str, name: &str| settings(lines).can_use_capability(name);
+        for (directive, names) in [
+            ("PrivateDevices", &["CAP_MKNOD", "CAP_SYS_RAWIO"][..]),
+            ("ProtectKernelModules", &["CAP_SYS_MODULE"]),
+            ("ProtectKernelLogs", &["CAP_SYSLOG"]),
+            ("ProtectClock", &["CAP_SYS_TIME", "CAP_WAKE_ALARM"]),
+        ] {
+            for name in names {
+                assert!(!can(&format!("{directive}=yes\nCapabilityBoundingSet={name}\n"), name), "{directive} {name}");
+                assert!(can(&format!("{directive}=no\nCapabilityBoundingSet={name}\n"), name), "{directive} {name}");
+            }
+            assert!(can(&format!("{directive}=yes\n"), "CAP_CHOWN"), "{directive}");
+        }
     }
 
     #[test]

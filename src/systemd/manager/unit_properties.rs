@@ -1,7 +1,7 @@
 //! A unit's properties in its manager: its files, its state, and the settings that install seccomp filters.
 
 use crate::policy::Namespaces;
-use crate::policy::capabilities::CapabilitySet;
+use crate::policy::capabilities::{CapabilitySet, find_withheld};
 use crate::policy::settings::exec_section;
 use crate::policy::{Directive, ManagerContext, Policy, Settings, SyscallFilter, UnitFile};
 use crate::syscalls::Groups;
@@ -165,13 +165,14 @@ impl UnitProperties {
         for (directive, _) in self.switches.iter().filter(|(_, on)| **on) {
             line(directive.key(), "yes");
         }
-        let capabilities = |bits: u64| CapabilitySet::from_bits(bits).names().collect::<Vec<_>>().join(" ");
-        for (key, bits) in [
-            ("CapabilityBoundingSet", self.capability_bounding_set),
-            ("AmbientCapabilities", self.ambient_capabilities),
-        ] {
-            if let Some(bits) = bits {
-                line(key, &capabilities(bits));
+        let on = self.switches.iter().filter(|(_, on)| **on).map(|(directive, _)| *directive);
+        // systemd shows the set without what directives withhold. A remedy that relaxes one gives that back.
+        let bounding = self.capability_bounding_set.map(CapabilitySet::from_bits);
+        let bounding = bounding.map(|set| on.fold(set, |set, directive| set.with(find_withheld(directive))));
+        let ambient = self.ambient_capabilities.map(CapabilitySet::from_bits);
+        for (key, set) in [("CapabilityBoundingSet", bounding), ("AmbientCapabilities", ambient)] {
+            if let Some(set) = set {
+                line(key, &set.names().collect::<Vec<_>>().join(" "));
             }
         }
         if self.no_new_privileges == Some(true) {
@@ -340,6 +341,19 @@ mod tests {
         assert_eq!(can(user(0)), [false, false]);
         assert_eq!(can(user(1 << 21)), [false, true]);
         assert_eq!(can(vec![("User", "".into()), ("NoNewPrivileges", true.into())]), [true, true], "root");
+    }
+
+    #[test]
+    fn capability_that_a_directive_withholds_returns_with_a_remedy_that_relaxes_it() {
+        let shown = !(1_u64 << 25 | 1 << 35);
+        let list = vec![("CapabilityBoundingSet", shown.into()), ("ProtectClock", true.into())];
+        let facts = UnitProperties::parse(&"a.service".parse().unwrap(), &properties(list));
+        let groups = Groups::embedded();
+        let policy = facts.policy(ManagerContext::default(), &groups);
+        assert!(!policy.settings.can_use_capability("CAP_SYS_TIME"));
+        let relaxed =
+            policy.with_dropin(Path::new("/etc/a.service.d/zz.conf"), b"[Service]\nProtectClock=no\n", &groups);
+        assert!(relaxed.settings.can_use_capability("CAP_SYS_TIME"));
     }
 
     #[test]
