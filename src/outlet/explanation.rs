@@ -132,7 +132,9 @@ impl Explanation {
     ) -> Self {
         let (role, by): (_, &[policy::DirectiveCause]) = match &finding.cause {
             DenialCause::Unit { by, changed: false, .. } => (SettingsRole::Denied, by),
-            DenialCause::Possible { by } => (SettingsRole::PossiblyDenied, by),
+            DenialCause::Possible { by } | DenialCause::PossiblyOtherSystemd { by } => {
+                (SettingsRole::PossiblyDenied, by)
+            }
             DenialCause::Logged { by: Some(by) } => (SettingsRole::Logged, std::slice::from_ref(by)),
             other => return Self::NoDirective(why_no_setting_decides(other)),
         };

@@ -22,6 +22,7 @@ use crate::incidents::incident::by_unit;
 use crate::incidents::local_time::LocalTime;
 use crate::intake::log_file::LogSummary;
 use crate::policy::program_path::runs_task;
+use crate::syscalls::Groups;
 use crate::unit_files::has_own_files;
 use crate::units::{Manager, Rung, Unit, UnitName};
 use jiff::tz::TimeZone;
@@ -172,10 +173,7 @@ fn answer_for(
         let diagnosis = diagnose(incidents, None, machine.groups());
         return Answer::new(named, &diagnosis, None, machine.groups(), clock, Vec::new());
     };
-    let (LoadedSettings { mut situation, mut notes, .. }, groups) = machine.load_settings(root, unit, &incidents);
-    if let Some(situation) = &mut situation {
-        read_programs(situation, unit.manager, root, &incidents);
-    }
+    let (LoadedSettings { situation, mut notes, .. }, groups) = load_situation(unit, &incidents, root, machine);
     if let Some(situation) = &situation {
         notes.extend(contradiction_note(unit, &incidents, situation));
         if incidents.is_empty() || incidents.iter().any(|incident| incident.call().is_none()) {
@@ -186,6 +184,15 @@ fn answer_for(
     let mut answer = Answer::new(named, &diagnosis, situation.as_ref(), &groups, clock, notes);
     add_source_lines(&mut answer, &diagnosis, root);
     answer
+}
+
+/// Loads what is known of a unit below a root, and the groups of the log's machine.
+fn load_situation(unit: &Unit, incidents: &[Incident], root: &Path, machine: &LogMachine) -> (LoadedSettings, Groups) {
+    let (mut loaded, groups) = machine.load_settings(root, unit, incidents);
+    if let Some(situation) = &mut loaded.situation {
+        read_programs(situation, unit.manager, root, incidents);
+    }
+    (loaded, groups)
 }
 
 /// Says why the files below the root that the user named do not tell the settings, if they do not.
@@ -251,3 +258,6 @@ fn tally(summary: &LogSummary) -> LogTally {
         skipped: summary.complaints.iter().map(|(line, why)| format!("line {line}: {why}")).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;
