@@ -7,6 +7,7 @@ use super::relatives::find_relatives;
 use crate::incidents::{Incident, SightingSource};
 use crate::policy;
 use crate::policy::{CauseReason, Directive, Effect, Policy};
+use crate::programs::{Program, ProgramImage};
 use crate::syscalls::{Abi, Groups};
 
 /// A call that the unit's settings denied.
@@ -75,6 +76,15 @@ impl<'a> DeniedCall<'a> {
         self.effect == Some(Effect::Errno(libc::ENOSYS))
             && find_fallback(self.name) == Some(FallbackErrno::Enosys)
             && (older.peek().is_none() || older.any(|older| passes(policy, self.abi, older.call)))
+    }
+
+    /// Whether the list of architectures denied it, and the executables that were read are all of other architectures. A
+    /// 64-bit program that makes 32-bit calls may want to evade a filter. A static executable may be of any.
+    pub(super) fn is_of_other_architecture(&self, programs: &[Program]) -> bool {
+        let is_listed = |cause: &policy::DirectiveCause| cause.why == CauseReason::Abi;
+        let has_static = programs.iter().any(|program| program.image == ProgramImage::Static);
+        let mut abis = programs.iter().filter_map(Program::abi).peekable();
+        self.by.iter().any(is_listed) && !has_static && abis.peek().is_some() && abis.all(|abi| abi != self.abi)
     }
 
     /// Whether a directive that denied it looks at an argument, so that no record tells which of its values to allow.

@@ -93,6 +93,8 @@ fn find_reservation(
         Some(Reservation::BeforeExec)
     } else if may_be_intrusion(incident, call.name, &situation.policy.settings, groups) {
         Some(Reservation::PossibleIntrusion)
+    } else if call.is_of_other_architecture(&situation.programs) {
+        Some(Reservation::OtherArchitecture)
     } else if call.has_fallback(&situation.policy, groups) {
         Some(Reservation::HasFallback)
     } else {

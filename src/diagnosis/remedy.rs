@@ -63,6 +63,8 @@ pub enum Reservation {
     WiderThanDenied,
     /// The remedy lets the calls fail, which this program may not survive.
     KeepsDenying,
+    /// The call is of an architecture that no executable of the unit has, as far as they were read.
+    OtherArchitecture,
     /// A call that controls the machine was denied to a process that may not be the unit's own.
     PossibleIntrusion,
 }
@@ -77,6 +79,7 @@ impl Reservation {
             Self::UnknownArgument => "unknown-argument",
             Self::WiderThanDenied => "wider-than-denied",
             Self::KeepsDenying => "keeps-denying",
+            Self::OtherArchitecture => "other-architecture",
             Self::PossibleIntrusion => "possible-intrusion",
         }
     }

@@ -19,8 +19,13 @@ use std::collections::{BTreeMap, BTreeSet};
 const MOST_GROUPS: usize = 3;
 
 /// The reservations of findings, in the order of their remedies.
-const RESERVED: [Reservation; 4] =
-    [Reservation::BeforeExec, Reservation::HasFallback, Reservation::UnknownArgument, Reservation::PossibleIntrusion];
+const RESERVED: [Reservation; 5] = [
+    Reservation::BeforeExec,
+    Reservation::HasFallback,
+    Reservation::UnknownArgument,
+    Reservation::OtherArchitecture,
+    Reservation::PossibleIntrusion,
+];
 
 /// Returns the denied calls that no setting of the unit can let pass: systemd or libseccomp does not know them,
 /// `DynamicUser=` implies the denial, or the manager forbids their architecture to all units. `has_ways_out` says

@@ -99,6 +99,7 @@ mod tests {
     use crate::diagnosis::{FileChange, History};
     use crate::incidents::{Denial, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
     use crate::policy::{Policy, Settings, UnitFile};
+    use crate::programs::{ElfFile, Libc, Program, ProgramImage, UnreadReason};
     use crate::syscalls::groups::GroupSource;
     use crate::syscalls::{Abi, Arch, Call};
     use crate::units::{Manager, Unit};
@@ -207,5 +208,39 @@ mod tests {
         assert_eq!(reserved.next().unwrap().content, "[Service]\nSystemCallFilter=execve socket uname\n");
         let of_program = vec![rehearsed("socket", "x", "/bin/x")];
         assert_eq!(default(of_program), "[Service]\nSystemCallFilter=socket\n");
+    }
+
+    #[test]
+    fn other_architecture_is_opened_by_default_if_an_executable_of_it_or_none_was_read() {
+        let program = |image| Program { path: b"/bin/x".as_slice().into(), image };
+        let native = |abi| {
+            let imports = std::iter::empty::<&str>().map(Into::into).collect();
+            let file = ElfFile { abi: Some(abi), libc: Libc::Glibc, build_id: None, imports, is_static: false };
+            program(ProgramImage::Native(file))
+        };
+        let (wide, narrow) = (|| native(Abi::X86_64), || native(Abi::I386));
+        let unread = || program(ProgramImage::Unread(UnreadReason::Missing));
+        let of_static = || program(ProgramImage::Static);
+        for (programs, has_default) in [
+            (vec![], true),
+            (vec![unread()], true),
+            (vec![narrow()], true),
+            (vec![wide(), narrow()], true),
+            (vec![wide(), of_static()], true),
+            (vec![wide()], false),
+            (vec![wide(), unread()], false),
+        ] {
+            let mut situation = situation("SystemCallArchitectures=native", None, None);
+            situation.programs = programs;
+            let mut incident = denied("uname", Action::KillThread, 55);
+            let call = Call::named(Arch::I386, "uname");
+            incident.key.event = IncidentEvent::Denial(Denial { call, action: Action::KillThread });
+            let found = diagnose(vec![incident], Some(&situation), &groups());
+            let [remedy] = found.remedies.as_slice() else { panic!("{:?}", found.remedies) };
+            assert_eq!(remedy.content, "[Service]\nSystemCallArchitectures=x86\n");
+            assert_eq!(found.default_remedy().is_some(), has_default, "{:?}", situation.programs);
+            let reserved = (!has_default).then_some(Reservation::OtherArchitecture);
+            assert_eq!(remedy.reservation, reserved, "{:?}", situation.programs);
+        }
     }
 }

@@ -200,6 +200,9 @@ fn describe_missing_default(reservation: Reservation) -> &'static str {
         Reservation::BeforeExec => "only systemd itself made the denied calls, and mostly succeeds without them",
         Reservation::HasFallback => "most callers make another call instead, and only one that does not needs a remedy",
         Reservation::UnknownArgument => "no remedy is proven, since no record holds the deciding argument",
+        Reservation::OtherArchitecture => {
+            "no program of the unit that was read is of the architecture of the denied call"
+        }
         Reservation::PossibleIntrusion => "the denied process may be an intruder, so there is no default remedy",
         Reservation::WiderThanDenied | Reservation::KeepsDenying => {
             "each remedy allows more than the denied calls, or keeps denying them"

@@ -83,6 +83,15 @@ pub struct ImportedCall<'a> {
 }
 
 impl Program {
+    /// Returns the ABI of its executable; `None` if the file was not read, or does not show it.
+    #[must_use]
+    pub fn abi(&self) -> Option<Abi> {
+        match &self.image {
+            ProgramImage::Native(file) | ProgramImage::Interpreter(file) => file.abi,
+            ProgramImage::Static | ProgramImage::Unread(_) => None,
+        }
+    }
+
     /// Returns the name of the executable, without its directory.
     #[must_use]
     pub fn name(&self) -> &[u8] {

@@ -214,12 +214,31 @@ fn keys_of_structs(file: &Path, by: &str) -> BTreeSet<String> {
     bodies.flat_map(|(_, body)| keys_of_struct(body)).collect()
 }
 
-/// Checks that a page has each key as a word in bold.
-fn assert_has_words(page: &str, keys: &BTreeSet<String>) {
+/// The words in the lines of a page that have bold text.
+fn words_of_bold_lines(page: &str) -> BTreeSet<&str> {
     let bold =
         page.lines().filter(|line| [".B ", ".BR ", ".RB ", ".BI ", ".IB "].iter().any(|bold| line.starts_with(bold)));
-    let words: BTreeSet<&str> =
-        bold.flat_map(|line| line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))).collect();
+    bold.flat_map(|line| line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))).collect()
+}
+
+/// The words in bold of a page.
+fn words_in_bold(page: &str) -> BTreeSet<String> {
+    let mut bold = Vec::new();
+    for line in page.lines() {
+        let Some((font, text)) = line.strip_prefix('.').and_then(|line| line.split_once(' ')) else { continue };
+        // Fonts with two letters alternate from word to word.
+        let is_bold = |at: usize| font.as_bytes().get(at % font.len()) == Some(&b'B');
+        if ["B", "BR", "RB", "BI", "IB"].contains(&font) {
+            bold.extend(text.split(' ').enumerate().filter(|(at, _)| is_bold(*at)).map(|(_, word)| word));
+        }
+    }
+    let words = bold.into_iter().flat_map(|word| word.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')));
+    words.filter(|word| word.starts_with(|c: char| c.is_ascii_lowercase())).map(ToOwned::to_owned).collect()
+}
+
+/// Checks that a page has each key as a word in bold.
+fn assert_has_words(page: &str, keys: &BTreeSet<String>) {
+    let words = words_of_bold_lines(page);
     let missing: Vec<&String> = keys.iter().filter(|key| !words.contains(key.as_str())).collect();
     let start: String = page.chars().take(60).collect();
     assert!(missing.is_empty(), "{missing:?} are not in the page: {start}");
@@ -263,6 +282,47 @@ fn page_describes_every_key_that_json_has() {
         keys_of_value(&serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap(), &mut keys);
     }
     assert_has_words(units, &keys);
+}
+
+/// The part of the page about JSON.
+fn json_part() -> String {
+    let page = plain(&content("man/harden-why.1"));
+    page.split(".SH \"JSON OUTPUT\"").nth(1).unwrap().split("\n.SH ").next().unwrap().to_owned()
+}
+
+#[test]
+fn page_describes_no_key_that_json_lacks() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files = files_below(&source, ".rs");
+    let keys: BTreeSet<String> = files.iter().flat_map(|file| keys_of_structs(file, "Serialize")).collect();
+    let (_, program) = pages::programs().into_iter().next().unwrap();
+    let mut others: BTreeSet<String> = verbs(&program).map(|verb| verb.get_name().to_owned()).collect();
+    others.extend(long_options(&program));
+    others.extend(verbs(&program).flat_map(long_options));
+    // Words of the names of commands, options and the interface on the bus.
+    let other_words = "harden why json assume systemd analyze security org hardenwhy1";
+    others.extend(other_words.split(' ').map(ToOwned::to_owned));
+    let documented = words_in_bold(&json_part());
+    assert!(documented.len() > 100, "{documented:?}");
+    let unknown: Vec<&String> =
+        documented.iter().filter(|word| !keys.contains(*word) && !others.contains(*word)).collect();
+    assert!(unknown.is_empty(), "{unknown:?} are no keys");
+}
+
+#[test]
+fn page_describes_every_key_that_commands_print() {
+    let part = json_part();
+    let documented = words_of_bold_lines(&part);
+    let (mut keys, mut values) = (BTreeSet::new(), 0);
+    for (case, value) in crate::screens::json_of_cases() {
+        let mut own = BTreeSet::new();
+        keys_of_value(&value, &mut own);
+        let missing: Vec<&String> = own.iter().filter(|key| !documented.contains(key.as_str())).collect();
+        assert!(missing.is_empty(), "{case}: {missing:?} are not in the page");
+        keys.extend(own);
+        values += 1;
+    }
+    assert!(values > 20 && keys.len() > 60, "{values} values, {} keys", keys.len());
 }
 
 #[test]

@@ -77,17 +77,37 @@ fn incidents(json: &str) -> Vec<Incident> {
         .collect()
 }
 
+/// Returns the store of a case, if it has one.
+fn store(case: &Path) -> Option<tempfile::TempDir> {
+    let json = fs::read_to_string(case.join("store.json")).ok()?;
+    let directory = tempfile::Builder::new().prefix("screen-").rand_bytes(6).tempdir().unwrap();
+    Store::open(directory.path()).unwrap().record(&incidents(&json)).unwrap();
+    // A caller without root has to read it.
+    Command::new("chmod").args(["-R", "a+rX"]).arg(directory.path()).status().unwrap();
+    Some(directory)
+}
+
+/// Returns what the command of each case prints with `--json`, one value for each line, with the case's name.
+pub(crate) fn json_of_cases() -> Vec<(String, serde_json::Value)> {
+    let mut all = Vec::new();
+    for case in cases() {
+        let store = store(&case);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_harden-why"));
+        command.current_dir(&case).stdin(Stdio::null()).args(["--bus", NO_BUS]);
+        command.args(store.iter().flat_map(|store| ["--state-dir", store.path().to_str().unwrap()]));
+        command.args(fs::read_to_string(case.join("args")).unwrap().lines()).arg("--json=short");
+        let out = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let values = out.lines().filter_map(|line| serde_json::from_str(line).ok());
+        all.extend(values.map(|value| (case.display().to_string(), value)));
+    }
+    all
+}
+
 /// Returns what is wrong with a case.
 fn check(case: &Path) -> Vec<String> {
     let arguments = fs::read_to_string(case.join("args")).unwrap();
     let arguments: Vec<&str> = arguments.lines().collect();
-    let store = fs::read_to_string(case.join("store.json")).ok().map(|json| {
-        let directory = tempfile::Builder::new().prefix("screen-").rand_bytes(6).tempdir().unwrap();
-        Store::open(directory.path()).unwrap().record(&incidents(&json)).unwrap();
-        // A caller without root has to read it.
-        Command::new("chmod").args(["-R", "a+rX"]).arg(directory.path()).status().unwrap();
-        directory
-    });
+    let store = store(case);
     // A case with this file is seen by a user whose permissions count.
     let copy = case.join("as-nobody").exists().then(|| {
         let directory = tempfile::tempdir().unwrap();

@@ -10,6 +10,7 @@ use crate::audit::text::plural;
 const FALLBACK: &str = "has-fallback";
 const INTRUSION: &str = "possible-intrusion";
 const BEFORE_EXEC: &str = "before-exec";
+const OTHER_ARCHITECTURE: &str = "other-architecture";
 
 /// The most calls named as allowed besides the denied ones.
 const NAMED: usize = 3;
@@ -71,6 +72,10 @@ pub(super) fn find_help<'a>(answer: &'a Answer, open: &[FoldedDenial<'_>]) -> Op
     }
     for (reservation, condition) in [
         (FALLBACK, "most programs make an older call instead, and nothing has to change. If this one fails, "),
+        (
+            OTHER_ARCHITECTURE,
+            "no program of the unit is of this architecture. Only if it is meant to make such calls, ",
+        ),
         (BEFORE_EXEC, "systemd makes the call, not the program. Only if the unit does not start without it, "),
     ] {
         let at = answer.remedies.iter().position(|remedy| remedy.reservation == Some(reservation));

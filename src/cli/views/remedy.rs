@@ -42,7 +42,7 @@ pub struct RemedyView {
     /// Whether `apply` uses this remedy by default.
     pub default: bool,
     /// Why it can never be the default: `has-fallback`, `unknown-argument`, `wider-than-denied`,
-    /// `keeps-denying` or `possible-intrusion`.
+    /// `keeps-denying`, `other-architecture` or `possible-intrusion`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reservation: Option<&'static str>,
     /// The reservation, in a sentence.
@@ -205,6 +205,9 @@ fn describe_reservation(reservation: Reservation, kind: &RemedyKind) -> Option<&
         Reservation::HasFallback => "only for a caller that does not make an older call instead",
         Reservation::UnknownArgument => "a guess, and not proven: the deciding argument is unknown",
         Reservation::WiderThanDenied if *kind == RemedyKind::RelaxDirectives => "allows more than the denied calls",
+        Reservation::OtherArchitecture => {
+            "only if the unit is meant to make such calls: no program of it that was read is of this architecture"
+        }
         Reservation::PossibleIntrusion => "only if the unit is meant to do this: it may be an intrusion",
         Reservation::WiderThanDenied | Reservation::KeepsDenying => return None,
     })
